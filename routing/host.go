@@ -72,6 +72,7 @@ type Link struct {
 	Group        int    // link group; 0 is the default group
 	MTU          int
 	PointToPoint bool
+	Table        uint32 // the table of a VRF (Kind "vrf"); 0 otherwise
 }
 
 // Addr is one address of one link. Prefix keeps the host bits: 10.0.1.10/24.

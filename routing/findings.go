@@ -1,0 +1,191 @@
+package routing
+
+import (
+	"fmt"
+	"net/netip"
+	"slices"
+)
+
+// lateFindings are those that need the final state.
+func (b *builder) lateFindings(l layout, binds []Bind) {
+	b.outsideRange()
+	if len(l.state.Rules) == 0 {
+		return
+	}
+	after := NewFIB(With(b.host, l.state))
+	for _, bind := range binds {
+		b.bindMoves(after, bind)
+	}
+	b.sourceHints(after)
+	b.forwarder()
+	b.reversePath()
+	for _, f := range Families {
+		if b.mainRejects(f) {
+			b.find(Finding{Code: "reject-default", Severity: Info, Subject: f.String(),
+				Message: fmt.Sprintf("main ends %s lookups with a reject route as wide as a default: its specific routes through other links are copied into the paths' tables", f),
+				Hint:    "routes that are added to main later count from the next sync on"})
+		}
+	}
+}
+
+// lostClients names routes through tunnels and the like whose clients the path will answer from now on: wide ones of main,
+// which the second rule suppresses, and those of tables behind our rules.
+func (b *builder) lostClients(p *path, lost []Route) {
+	var wideRoutes, others []string
+	for _, r := range lost {
+		if r.Table == TableMain && r.Dst.Bits() <= wide(p.family) {
+			wideRoutes = appendOnce(wideRoutes, r.String())
+		} else {
+			others = appendOnce(others, r.String())
+		}
+	}
+	for _, s := range wideRoutes {
+		b.find(Finding{Code: "wide-tunnel-route", Severity: Info, Subject: pathName(p), Origin: s,
+			Message: fmt.Sprintf("replies of %s leave by the path and no longer by this wide route", pathName(p)),
+			Hint:    "if clients do come through it: --direct PREFIX"})
+	}
+	for _, s := range others {
+		b.find(Finding{Code: "overlay-moves", Severity: Warning, Subject: pathName(p), Origin: s,
+			Message: fmt.Sprintf("clients behind this route got replies of %s through it, and will get them through the path", pathName(p)),
+			Hint:    "put a rule for their prefix in front of our rules, or the route into main"})
+	}
+}
+
+// bindMoves says which upstreams a *_bind reaches another way from now on.
+func (b *builder) bindMoves(after *FIB, bind Bind) {
+	if !bind.Addr.IsValid() || bind.Transparent {
+		return
+	}
+	upstreams := bind.Upstreams
+	if len(upstreams) == 0 {
+		upstreams = []netip.Addr{OffLink(b.host, FamilyOf(bind.Addr))}
+	}
+	for _, u := range upstreams {
+		if FamilyOf(u) != FamilyOf(bind.Addr) {
+			continue
+		}
+		q := Query{Src: bind.Addr, Dst: u}
+		x, y := b.fib.Lookup(q), after.Lookup(q)
+		if sameAnswer(x, y) {
+			continue
+		}
+		target := u.String()
+		if len(bind.Upstreams) == 0 {
+			target = "upstreams off-link"
+		}
+		b.find(Finding{Code: "bind-moves", Severity: Warning, Subject: bind.Addr.String(), Origin: bind.Origin,
+			Message: fmt.Sprintf("connections from %s to %s: %s -> %s", bind.Addr, target, x.Way, y.Way),
+			Hint:    fmt.Sprintf("keep the present way: --direct %s", netip.PrefixFrom(u, u.BitLen()))})
+	}
+}
+
+// sourceHints finds routes of main that give unbound connections a source within a cover: their next lookup, with that
+// source, takes the path.
+func (b *builder) sourceHints(after *FIB) {
+	for _, r := range b.host.Routes {
+		if r.Table != TableMain || !r.Src.IsValid() || r.Type != Unicast || r.Dst.Addr().IsLinkLocalUnicast() {
+			continue
+		}
+		dst := b.inside(r.Dst)
+		if r.IsDefault() {
+			dst = OffLink(b.host, r.Family())
+		}
+		q := Query{Src: r.Src, Dst: dst}
+		x, y := b.fib.Lookup(q), after.Lookup(q)
+		if sameAnswer(x, y) || x.Route == nil || x.Route.RouteKey != r.RouteKey {
+			continue
+		}
+		b.find(Finding{Code: "src-hint", Severity: Warning, Subject: r.Src.String(), Origin: r.String(),
+			Message: fmt.Sprintf("the host's own connections by this route take the source %s, whose way changes: %s -> %s", r.Src, x.Way, y.Way),
+			Hint:    "give the route another src, or none"})
+	}
+}
+
+// forwarder says that forwarded packets keep their way.
+func (b *builder) forwarder() {
+	for _, f := range Families {
+		key := "ipv4.ip_forward"
+		if f == IPv6 {
+			key = "ipv6.conf.all.forwarding"
+		}
+		lans := 0
+		for _, link := range b.host.Links {
+			if len(b.connected(linkFamily{link.Name, f})) > 0 && !link.Loopback {
+				lans++
+			}
+		}
+		if b.host.Sysctls[key] == "1" && lans > 1 {
+			b.find(Finding{Code: "forwarder", Severity: Info, Subject: f.String(),
+				Message: fmt.Sprintf("the host forwards %s between %d LANs; forwarded packets are not touched", f, lans)})
+		}
+	}
+}
+
+// reversePath finds uplinks where strict rp_filter drops requests, because the replies would leave elsewhere.
+func (b *builder) reversePath() {
+	told := map[string]bool{}
+	for _, r := range b.rows {
+		if r.Link == "" || told[r.Link] || FamilyOf(r.Addr) != IPv4 || r.After.Link == r.Link || r.Status == LocalOnly || r.Status == Armed || !b.strictRPFilter(r.Link) {
+			continue
+		}
+		told[r.Link] = true
+		b.find(Finding{Code: "rp-filter", Severity: Warning, Subject: r.Link,
+			Message: fmt.Sprintf("strict rp_filter on %s drops requests to %s: its replies leave by %s", r.Link, r.Addr, r.After),
+			Hint:    fmt.Sprintf("mend the reply's way, or: sysctl net.ipv4.conf.%s.rp_filter=2", r.Link)})
+	}
+}
+
+// strictRPFilter says what holds on a link: the larger of its own value and that of all.
+func (b *builder) strictRPFilter(link string) bool {
+	all, own := b.host.Sysctls["ipv4.conf.all.rp_filter"], b.host.Sysctls["ipv4.conf."+link+".rp_filter"]
+	return max(all, own) == "1"
+}
+
+// outsideRange finds objects with our protocol that are not in our ranges: they are left alone.
+func (b *builder) outsideRange() {
+	add := func(line string) {
+		b.find(Finding{Code: "outside-range", Severity: Warning, Subject: fmt.Sprintf("protocol %d", b.policy.Numbers.Protocol), Origin: line,
+			Message: "this has our protocol but is outside our ranges of tables and priorities: it is not touched",
+			Hint:    "delete it by hand if it is a leftover"})
+	}
+	for _, r := range b.host.Rules {
+		if r.Protocol == b.policy.Numbers.Protocol {
+			add(r.String())
+		}
+	}
+	for _, r := range b.host.Routes {
+		if r.Protocol == b.policy.Numbers.Protocol {
+			add(r.String())
+		}
+	}
+}
+
+// uniqueFindings sorts findings and drops repetitions: listeners on one address say the same of it.
+func uniqueFindings(fs []Finding) []Finding {
+	sortFindings(fs)
+	return slices.CompactFunc(fs, func(a, b Finding) bool {
+		return a.Code == b.Code && a.Subject == b.Subject && a.Message == b.Message && (a.Origin == b.Origin || isAddress(a.Subject))
+	})
+}
+
+func isAddress(s string) bool {
+	_, err := netip.ParseAddr(s)
+	return err == nil
+}
+
+// String tells the way in a few words: "eth1 via 10.0.1.1", "eth0, on-link", "unreachable", "no route".
+func (w Way) String() string {
+	switch {
+	case w.Type == 0:
+		return "no route"
+	case w.Type == Local:
+		return "this host"
+	case w.Type != Unicast:
+		return map[RouteType]string{Blackhole: "blackhole", Unreachable: "unreachable", Prohibit: "prohibit"}[w.Type]
+	case w.More != "":
+		return Hop{Link: w.Link, Via: w.Via}.String() + ", " + w.More
+	case w.Via.IsValid():
+		return Hop{Link: w.Link, Via: w.Via}.String()
+	}
+	return w.Link + ", on-link"
+}

@@ -1,0 +1,238 @@
+package routing
+
+import (
+	"fmt"
+	"net/netip"
+	"slices"
+	"strings"
+)
+
+// judge decides which paths are needed: those for which some reply to some class of client would leave otherwise without
+// them. It compares three lookups: as it is now, as it will be with the layout, and as it would be without anybody else's
+// rules. Where the last two differ, a rule of somebody shadows the path.
+func (b *builder) judge(l layout) {
+	clean := *b
+	clean.host.Rules = standardRules
+	ideal := NewFIB(With(clean.host, clean.layOut(b.paths).state))
+	after := NewFIB(With(b.host, l.state))
+	clients := map[Family][]netip.Addr{IPv4: b.clients(IPv4), IPv6: b.clients(IPv6)}
+	for _, f := range l.findings {
+		if f.Code == "shadowed" {
+			b.find(f)
+		}
+	}
+	for _, p := range b.paths {
+		v := verdict{path: p, uplink: b.isUplink, base: l.base[p.family]}
+		for _, src := range b.classes(p, l.state.Rules) {
+			for _, dst := range clients[p.family] {
+				q := Query{Src: src, Dst: dst}
+				v.add(b.fib.Lookup(q), after.Lookup(q), ideal.Lookup(q))
+			}
+		}
+		b.conclude(v)
+	}
+}
+
+// standardRules are those that every network namespace is born with.
+var standardRules = []Rule{NewRule(IPv4, 0, TableLocal), NewRule(IPv4, 32766, TableMain), NewRule(IPv4, 32767, TableDefault),
+	NewRule(IPv6, 0, TableLocal), NewRule(IPv6, 32766, TableMain)}
+
+// classes returns one member of the path for each set of rules whose `from` holds it: the others are routed alike.
+func (b *builder) classes(p *path, state []Rule) []netip.Addr {
+	var froms []netip.Prefix
+	for _, r := range slices.Concat(b.host.Rules, state) {
+		if r.Family == p.family && r.From.IsValid() && r.From.Bits() > 0 {
+			froms = append(froms, r.From)
+		}
+	}
+	slices.SortFunc(froms, comparePrefix)
+	froms = slices.Compact(froms)
+	seen := map[string]bool{}
+	var out []netip.Addr
+	for _, c := range p.covers {
+		for _, addr := range c.members {
+			sig := make([]byte, 0, len(froms)+1)
+			for i, f := range froms {
+				if f.Contains(addr) {
+					sig = fmt.Appendf(sig, "%d ", i)
+				}
+			}
+			if key := string(c.mode) + string(sig); !seen[key] {
+				seen[key] = true
+				out = append(out, addr)
+			}
+		}
+	}
+	return out
+}
+
+// verdict collects what the lookups for one path said.
+type verdict struct {
+	path     *path
+	uplink   func(link string) bool
+	base     int
+	wrong    bool    // some reply leaves otherwise than the path would have it
+	better   bool    // the layout changes some reply
+	answered []Rule  // rules of others that give the right answer already
+	shadows  []Rule  // rules of others that answer in front of ours
+	replaced []Rule  // rules of others with selectors that answered, and that ours now stand in front of
+	lost     []Route // routes through links that are no uplinks, whose clients the path will answer
+}
+
+func (v *verdict) add(before, after, ideal Trace) {
+	if rule := answering(before); !sameAnswer(before, ideal) {
+		v.wrong = true
+	} else if rule != nil && !standard(*rule) {
+		v.answered = appendOnce(v.answered, *rule)
+	}
+	if !sameAnswer(before, after) {
+		v.better = true
+		if rule := answering(before); rule != nil && deliberate(*rule) {
+			v.replaced = appendOnce(v.replaced, *rule)
+		}
+		if before.Way.Type == Unicast && !v.uplink(before.Way.Link) && v.uplink(after.Way.Link) {
+			v.lost = append(v.lost, *before.Route)
+		}
+	}
+	if rule := answering(after); rule != nil && !sameAnswer(after, ideal) && !standard(*rule) {
+		v.shadows = appendOnce(v.shadows, *rule)
+	}
+}
+
+func (b *builder) conclude(v verdict) {
+	p := v.path
+	for _, r := range v.shadows {
+		if v.base == 0 {
+			break // the layout says why, once
+		}
+		b.find(Finding{Code: "shadowed", Severity: Warning, Subject: pathName(p), Origin: r.String(),
+			Message: fmt.Sprintf("this rule answers in front of ours for replies of %s, and is left alone", pathName(p)),
+			Hint:    "if it is not meant for them, delete it: ip rule del " + r.Args()})
+	}
+	p.needed = v.wrong && v.better
+	if !p.needed {
+		b.without(v)
+		return
+	}
+	b.lostClients(p, v.lost)
+	for _, r := range v.replaced {
+		b.find(Finding{Code: "overrides-rule", Severity: Warning, Subject: pathName(p), Origin: r.String(),
+			Message: fmt.Sprintf("this rule answered replies of %s until now; ours will stand in front of it", pathName(p)),
+			Hint:    "if it must go on to answer, give it a priority below ours, or --return " + p.link + "=off"})
+	}
+}
+
+// without gives the listeners of a path that is not installed their status.
+func (b *builder) without(v verdict) {
+	for i := range b.rows {
+		if b.rows[i].path != v.path {
+			continue
+		}
+		r := &b.rows[i]
+		switch {
+		case v.wrong:
+			r.Status, r.Reason = Unresolved, "shadowed"
+		case len(v.answered) > 0:
+			r.Status, r.Reason = Unchanged, "already-routed"
+		default:
+			r.Status = Unchanged
+		}
+	}
+	if v.wrong {
+		return
+	}
+	for _, r := range v.answered {
+		b.find(Finding{Code: "already-routed", Severity: Info, Subject: pathName(v.path), Origin: r.String(),
+			Message: fmt.Sprintf("this rule sends the replies of %s the right way already; nothing is installed for them", pathName(v.path))})
+	}
+}
+
+func pathName(p *path) string {
+	if !p.hops[0].Via.IsValid() {
+		return p.link
+	}
+	return p.link + " via " + p.hops[0].Via.String()
+}
+
+// answering returns the rule that ended a lookup.
+func answering(t Trace) *Rule {
+	if t.Way.Type == 0 || len(t.Steps) == 0 {
+		return nil
+	}
+	return &t.Steps[len(t.Steps)-1].Rule
+}
+
+// standard says whether the rule is `from all lookup` local, main or default.
+func standard(r Rule) bool {
+	r.Priority, r.Protocol = 0, 0
+	return r == NewRule(r.Family, 0, r.Table) && TableDefault <= r.Table && r.Table <= TableLocal
+}
+
+// deliberate says whether somebody wrote the rule for these sources or destinations.
+func deliberate(r Rule) bool { return r.From.Bits() > 0 || r.To.Bits() > 0 || r.Mark != 0 }
+
+// sameAnswer compares where two lookups lead: type and next hops, whichever table they come from.
+func sameAnswer(a, b Trace) bool {
+	if a.Way.Type != b.Way.Type || len(a.Hops) != len(b.Hops) {
+		return false
+	}
+	return !slices.ContainsFunc(a.Hops, func(h Hop) bool { return !slices.Contains(b.Hops, h) })
+}
+
+func appendOnce[T comparable](s []T, x T) []T {
+	if slices.Contains(s, x) {
+		return s
+	}
+	return append(s, x)
+}
+
+// describe sets before and after of every outcome, and says what wildcards take along.
+func (b *builder) describe(l layout) {
+	after := NewFIB(With(b.host, l.state))
+	type pair struct{ before, after Way }
+	ways := map[netip.Addr]pair{}
+	far := map[Family]netip.Addr{IPv4: OffLink(b.host, IPv4), IPv6: OffLink(b.host, IPv6)}
+	for i := range b.rows {
+		r := &b.rows[i]
+		if r.Addr.IsLoopback() || r.Addr.IsLinkLocalUnicast() {
+			continue
+		}
+		w, ok := ways[r.Addr]
+		if !ok {
+			q := Query{Src: r.Addr, Dst: far[FamilyOf(r.Addr)]}
+			w = pair{b.fib.Lookup(q).Way, after.Lookup(q).Way}
+			ways[r.Addr] = w
+		}
+		r.Before, r.After = w.before, w.after
+	}
+	b.wildcards()
+}
+
+// wildcards lists, for each wildcard listener, the addresses that move: rules are by address, so all that listens there moves.
+func (b *builder) wildcards() {
+	moved := map[string][]string{}
+	var order []string
+	origins := map[string]string{}
+	for i := range b.rows {
+		r := &b.rows[i]
+		if r.wild && r.path != nil && r.path.needed {
+			if moved[r.Listen] == nil {
+				order, origins[r.Listen] = append(order, r.Listen), origin(r)
+			}
+			moved[r.Listen] = appendOnce(moved[r.Listen], r.Addr.String())
+		}
+	}
+	for _, listen := range order {
+		b.find(Finding{Code: "wildcard-covers", Severity: Info, Subject: listen, Origin: origins[listen],
+			Message: fmt.Sprintf("a wildcard: replies of everything that listens on %s move, not of NGINX alone", someOf(moved[listen]))})
+	}
+}
+
+// someOf joins the first few of a list.
+func someOf(list []string) string {
+	const most = 8
+	if len(list) > most {
+		return fmt.Sprintf("%s and %d more", strings.Join(list[:most], ", "), len(list)-most)
+	}
+	return strings.Join(list, ", ")
+}

@@ -1,0 +1,328 @@
+package routing
+
+import (
+	"cmp"
+	"fmt"
+	"net/netip"
+	"slices"
+)
+
+// Tiers of the block of rules, as offsets from its base. Rules of one tier never overlap, so their order is of no account.
+const (
+	tierDirect = iota // from P to D lookup main
+	tierBound         // from P oif X lookup main: sockets bound to another uplink, with fail_closed
+	tierMain          // from P lookup main, but not through an uplink
+	tierTable         // from P lookup TABLE
+	tiers
+)
+
+// wide is the length of the longest prefixes in main that do not count as specific: VPN clients split the Internet into prefixes
+// this short (0.0.0.0/1, 128.0.0.0/2, 2000::/3), and nobody's LAN is a /7.
+func wide(f Family) int {
+	if f == IPv4 {
+		return 7
+	}
+	return 15
+}
+
+// failClosedMetric is that of `unreachable default`: the last resort of a table.
+const failClosedMetric = 4294967295
+
+// layout is a State in the making, and what was noticed on the way.
+type layout struct {
+	state    State
+	base     map[Family]int // where the block of rules begins; 0: it fits nowhere
+	findings []Finding
+}
+
+// layOut returns the state in which the given paths work.
+func (b *builder) layOut(paths []*path) layout {
+	l := layout{base: map[Family]int{}}
+	if len(paths) == 0 {
+		return l
+	}
+	group := b.layGroups(&l)
+	for _, f := range Families {
+		ours := slices.DeleteFunc(slices.Clone(paths), func(p *path) bool { return p.family != f || p.table == 0 })
+		if len(ours) == 0 {
+			continue
+		}
+		l.base[f] = b.base(&l, f)
+		if l.base[f] == 0 {
+			continue
+		}
+		reject := b.mainRejects(f)
+		for _, p := range ours {
+			b.layTable(&l, p, reject)
+			b.layRules(&l, p, group, reject)
+		}
+	}
+	if !slices.ContainsFunc(l.state.Rules, func(r Rule) bool { return r.SuppressGroup == b.policy.Numbers.Group }) {
+		l.state.Groups = nil
+	}
+	l.state.Sort()
+	return l
+}
+
+// layGroups puts the uplinks into our link group and returns the group that the rules name: theirs, if all uplinks and
+// nobody else share one already.
+func (b *builder) layGroups(l *layout) int {
+	ups := map[string]bool{}
+	for key := range b.uplinks {
+		ups[key.link] = true
+	}
+	shared := map[int]bool{}
+	for _, link := range b.host.Links {
+		if ups[link.Name] {
+			shared[link.Group] = true
+		}
+	}
+	for _, link := range b.host.Links {
+		if !ups[link.Name] && link.Group != 0 && shared[link.Group] {
+			shared[0] = true // not exclusively theirs
+		}
+	}
+	if len(shared) == 1 && !shared[0] {
+		for group := range shared {
+			return group
+		}
+	}
+	n := b.policy.Numbers
+	for _, link := range b.sortedLinks() {
+		switch {
+		case !ups[link.Name]:
+		case link.Group == 0:
+			l.state.Groups = append(l.state.Groups, LinkGroup{link.Name, n.Group})
+		default:
+			l.findings = append(l.findings, Finding{Code: "link-group-taken", Severity: Warning, Subject: link.Name,
+				Message: fmt.Sprintf("%s is in link group %d already: main's specific routes through it win over the paths, as with main-first", link.Name, link.Group),
+				Hint:    fmt.Sprintf("free it, if nothing uses it: ip link set %s group default", link.Name)})
+		}
+	}
+	return n.Group
+}
+
+// layTable writes a path's table: what main knows of the link itself, and the default.
+func (b *builder) layTable(l *layout, p *path, reject bool) {
+	seen := map[RouteKey]bool{}
+	add := func(r Route) {
+		r.Table, r.Protocol, r.Src = p.table, b.policy.Numbers.Protocol, netip.Addr{}
+		if !seen[r.RouteKey] {
+			seen[r.RouteKey] = true
+			l.state.Routes = append(l.state.Routes, r)
+		}
+	}
+	def := Route{RouteKey: RouteKey{Dst: p.family.All(), Metric: defaultMetric(p.family)}, Type: Unicast, Hops: p.hops, MTU: p.mtu, AdvMSS: p.advmss}
+	if !def.Hops[0].Via.IsValid() && p.family == IPv4 {
+		def.Scope = ScopeLink
+	}
+	add(def)
+	if b.policy.failClosed(p.link) {
+		add(Route{RouteKey: RouteKey{Dst: p.family.All(), Metric: failClosedMetric}, Type: Unreachable})
+	}
+	for _, r := range b.host.Routes {
+		if r.Table != TableMain || r.Family() != p.family || r.IsDefault() {
+			continue
+		}
+		if c, ok := b.ownRoute(l, r, p); ok {
+			add(c)
+		} else if reject && r.Dst.Bits() > wide(p.family) && r.Opaque == "" && !b.usesUplink(r) {
+			add(copyRoute(r, r.Hops))
+		}
+	}
+}
+
+// defaultMetric is what the kernel makes of metric 0.
+func defaultMetric(f Family) uint32 {
+	if f == IPv4 {
+		return 0
+	}
+	return 1024
+}
+
+// ownRoute returns the copy of a route of main that belongs to the path's link.
+func (b *builder) ownRoute(l *layout, r Route, p *path) (Route, bool) {
+	if r.Type != Unicast {
+		return Route{}, false
+	}
+	hops := slices.DeleteFunc(slices.Clone(r.Hops), func(h Hop) bool { return h.Link != p.link })
+	if len(hops) == 0 {
+		return Route{}, false
+	}
+	if r.Opaque != "" {
+		l.findings = append(l.findings, Finding{Code: "opaque-route", Severity: Warning, Subject: p.link, Origin: r.String(),
+			Message: fmt.Sprintf("the route to %s has %s, which is not copied into the table of %s: replies there take the gateway", r.Dst, r.Opaque, p.link),
+			Hint:    fmt.Sprintf("keep main's way for it: --direct %s", r.Dst)})
+		return Route{}, false
+	}
+	return copyRoute(r, hops), true
+}
+
+// copyRoute drops what is volatile or would be wrong in another table: flags, prefsrc, router preference.
+func copyRoute(r Route, hops []Hop) Route {
+	c := Route{RouteKey: r.RouteKey, Type: r.Type, Scope: r.Scope, MTU: r.MTU, AdvMSS: r.AdvMSS}
+	for _, h := range hops {
+		c.Hops = append(c.Hops, Hop{Link: h.Link, Via: h.Via, Weight: h.Weight, OnLink: h.Via.IsValid()})
+	}
+	if len(c.Hops) == 1 {
+		c.Hops[0].Weight = 1
+	}
+	slices.SortFunc(c.Hops, compareHop)
+	return c
+}
+
+func (b *builder) usesUplink(r Route) bool {
+	return slices.ContainsFunc(r.Hops, func(h Hop) bool { return b.isUplink(h.Link) })
+}
+
+func (b *builder) isUplink(link string) bool {
+	return len(b.uplinks[linkFamily{link, IPv4}])+len(b.uplinks[linkFamily{link, IPv6}]) > 0
+}
+
+// layRules writes the rules of a path.
+func (b *builder) layRules(l *layout, p *path, group int, reject bool) {
+	for _, c := range p.covers {
+		for _, prefix := range c.prefixes {
+			rule := func(tier int, table uint32) Rule {
+				r := NewRule(p.family, l.base[p.family]+tier, table)
+				r.From, r.IIF, r.Protocol = prefix, "lo", b.policy.Numbers.Protocol
+				return r
+			}
+			rules := b.exceptions(p, rule)
+			if !reject {
+				main := rule(tierMain, TableMain)
+				main.SuppressPrefix = wide(p.family)
+				if c.mode == Strict {
+					main.SuppressGroup = group
+				}
+				rules = append(rules, main)
+			}
+			l.state.Rules = append(append(l.state.Rules, rules...), rule(tierTable, p.table))
+		}
+	}
+}
+
+// exceptions returns the rules in front: for what the user wants to go main's way, and with fail_closed for sockets that
+// are bound to another uplink, which main alone can serve.
+func (b *builder) exceptions(p *path, rule func(tier int, table uint32) Rule) []Rule {
+	var rules []Rule
+	for _, d := range b.policy.Direct {
+		if FamilyOf(d.Addr()) == p.family {
+			r := rule(tierDirect, TableMain)
+			r.To = d.Masked()
+			if !slices.Contains(rules, r) {
+				rules = append(rules, r)
+			}
+		}
+	}
+	for _, link := range b.sortedLinks() {
+		if b.policy.failClosed(p.link) && link.Name != p.link && len(b.uplinks[linkFamily{link.Name, p.family}]) > 0 {
+			r := rule(tierBound, TableMain)
+			r.OIF = link.Name
+			rules = append(rules, r)
+		}
+	}
+	return rules
+}
+
+// mainRejects says whether a reject route as wide as a default wins in main. A lookup that ends at one is not suppressed
+// (fib_rules_lookup suppresses only success), so a rule `lookup main suppress_prefixlength` would end every reply there.
+func (b *builder) mainRejects(f Family) bool {
+	best := map[netip.Prefix]Route{}
+	for _, r := range b.host.Routes {
+		if r.Table != TableMain || r.Family() != f || r.Dst.Bits() > wide(f) || r.Opaque != "" {
+			continue
+		}
+		if old, ok := best[r.Dst]; !ok || r.Metric < old.Metric {
+			best[r.Dst] = r
+		}
+	}
+	for _, r := range best {
+		if r.Type.Rejects() {
+			return true
+		}
+	}
+	return false
+}
+
+// base returns where the block of rules begins: the highest place behind `local` and l3mdev and in front of every catch-all of
+// others that would answer a reply. The kernel gives a rule without priority the place before the second rule of the list, so
+// no fixed number is safe.
+func (b *builder) base(l *layout, f Family) int {
+	low, high, first := b.room(f)
+	for _, size := range []int{b.policy.Numbers.Block, tiers} {
+		for base := min(b.policy.Numbers.Base, high-size); base >= low; base-- {
+			if in := b.highestRule(f, base, base+size-1); in >= 0 {
+				base = in - size + 1 // go on below the rule that is in the way
+				continue
+			}
+			return base
+		}
+	}
+	finding := Finding{Code: "shadowed", Severity: Error, Subject: f.String(),
+		Message: fmt.Sprintf("%s rules find no place: `local` or l3mdev stands at %d", f, low-1),
+		Hint:    fmt.Sprintf("give `lookup local` the priority 0, as the kernel does; the block goes to %d at most", b.policy.Numbers.Base)}
+	if first.Family != 0 {
+		finding.Origin = first.String()
+		finding.Message = fmt.Sprintf("%s rules find no place in front of a rule that answers every reply", f)
+		finding.Hint = fmt.Sprintf("give that rule a priority above %d", b.policy.Numbers.Base+b.policy.Numbers.Block)
+	}
+	l.findings = append(l.findings, finding)
+	return 0
+}
+
+// room returns the lowest priority the block may have, the priority it must be in front of, and the rule that says so.
+func (b *builder) room(f Family) (low, high int, first Rule) {
+	low, high = 1, b.policy.Numbers.Base+b.policy.Numbers.Block
+	rules := slices.DeleteFunc(slices.Clone(b.host.Rules), func(r Rule) bool { return r.Family != f })
+	for _, r := range rules {
+		if r.Opaque == "l3mdev" || r.Action == ToTable && r.Table == TableLocal {
+			low = max(low, r.Priority+1)
+		}
+	}
+	for _, r := range rules {
+		local := r.Opaque == "l3mdev" || r.Action == ToTable && r.Table == TableLocal
+		if !local && r.Priority < high && b.catchesAll(r) {
+			high, first = r.Priority, r
+		}
+	}
+	return low, high, first
+}
+
+// catchesAll says whether a rule without selectors would answer, or end, the lookup of some reply.
+func (b *builder) catchesAll(r Rule) bool {
+	if r.Opaque != "" || r.From.IsValid() && r.From.Bits() > 0 || r.To.IsValid() && r.To.Bits() > 0 {
+		return false
+	}
+	if !matches(r, Query{Src: r.Family.All().Addr().Next(), Dst: r.Family.All().Addr().Next()}) {
+		return false
+	}
+	switch r.Action {
+	case ToTable:
+		return slices.ContainsFunc(b.host.Routes, func(x Route) bool {
+			return x.Table == r.Table && x.Family() == r.Family && x.Type != Throw && x.Dst.Bits() > r.SuppressPrefix
+		})
+	case Nop:
+		return false
+	}
+	return true
+}
+
+// highestRule returns the highest priority of others' rules between first and last, or -1.
+func (b *builder) highestRule(f Family, first, last int) int {
+	highest := -1
+	for _, r := range b.host.Rules {
+		if r.Family == f && first <= r.Priority && r.Priority <= last {
+			highest = max(highest, r.Priority)
+		}
+	}
+	return highest
+}
+
+func sortFindings(fs []Finding) {
+	rank := map[Severity]int{Error: 0, Warning: 1, Info: 2}
+	slices.SortStableFunc(fs, func(a, b Finding) int {
+		return cmp.Or(cmp.Compare(rank[a.Severity], rank[b.Severity]), cmp.Compare(a.Code, b.Code), cmp.Compare(a.Subject, b.Subject),
+			cmp.Compare(a.Message, b.Message), cmp.Compare(a.Origin, b.Origin))
+	})
+}

@@ -1,0 +1,132 @@
+package routing
+
+import (
+	"fmt"
+	"net/netip"
+	"slices"
+)
+
+// PolicyError is a contradiction within a Policy, or between it and the host.
+type PolicyError struct{ Message, Remedy string }
+
+func (e *PolicyError) Error() string { return e.Message }
+
+// Hint says how to mend it.
+func (e *PolicyError) Hint() string { return e.Remedy }
+
+// Validate says whether the policy contradicts itself on this host. A link that is not there is no error: links come late.
+// Errors are of type *PolicyError.
+func (p Policy) Validate(h Host) error {
+	for i, a := range p.Gateways {
+		if err := p.validateGateway(h, a, p.Gateways[:i]); err != nil {
+			return err
+		}
+	}
+	for i, a := range p.Returns {
+		for _, b := range p.Returns[:i] {
+			if a.Link == b.Link && a.Addr == b.Addr && a.Mode != b.Mode {
+				return contradiction("return %s=%s and =%s", returnSubject(a), b.Mode, a.Mode)
+			}
+		}
+	}
+	for i, a := range p.Addresses {
+		for _, b := range p.Addresses[:i] {
+			if a.Addr == b.Addr && a != b {
+				return contradiction("address %s=%s and =%s", a.Addr, b, a)
+			}
+		}
+	}
+	return nil
+}
+
+func (p Policy) validateGateway(h Host, a GatewayPin, earlier []GatewayPin) error {
+	if a.Addr.IsValid() {
+		if a.Addr.IsUnspecified() || a.Addr.IsLoopback() || a.Addr.IsMulticast() {
+			return &PolicyError{fmt.Sprintf("gateway %s=%s: not the address of a router", a.Link, a.Addr), "give the router's address in the link's subnet"}
+		}
+		if slices.ContainsFunc(h.Addrs, func(x Addr) bool { return x.Prefix.Addr() == a.Addr }) {
+			return &PolicyError{fmt.Sprintf("gateway %s=%s: this is an address of the host itself", a.Link, a.Addr), "give the address of the router"}
+		}
+	}
+	for _, b := range earlier {
+		if a.Link != b.Link || a == b {
+			continue
+		}
+		both := a.Addr.IsValid() && b.Addr.IsValid()
+		if both && (FamilyOf(a.Addr) != FamilyOf(b.Addr) || pinPrefix(h, a) != pinPrefix(h, b)) {
+			continue
+		}
+		if a.None || b.None || both {
+			return contradiction("gateway %s=%s and =%s", a.Link, b, a)
+		}
+	}
+	return nil
+}
+
+// pinPrefix is the connected prefix that holds a pinned gateway, or the whole family.
+func pinPrefix(h Host, pin GatewayPin) netip.Prefix {
+	best := FamilyOf(pin.Addr).All()
+	for _, a := range h.Addrs {
+		if c := a.Connected(); a.Link == pin.Link && c.Contains(pin.Addr) && c.Bits() > best.Bits() && !c.IsSingleIP() {
+			best = c
+		}
+	}
+	return best
+}
+
+func contradiction(format string, args ...any) error {
+	return &PolicyError{"contradiction: " + fmt.Sprintf(format, args...), "keep one of the two"}
+}
+
+func (p GatewayPin) String() string {
+	switch {
+	case p.None:
+		return "none"
+	case p.Static:
+		return "static"
+	}
+	return p.Addr.String()
+}
+
+func (p AddressPin) String() string {
+	if p.Gateway.IsValid() {
+		return p.Link + "," + p.Gateway.String()
+	}
+	return p.Link
+}
+
+func returnSubject(p ReturnPin) string {
+	if p.Addr.IsValid() {
+		return p.Addr.String()
+	}
+	return p.Link
+}
+
+// mode returns how replies of an address on a link are routed: the address's word, then the link's, then Strict.
+func (p Policy) mode(addr netip.Addr, link string) Return {
+	for _, r := range p.Returns {
+		if r.Addr.IsValid() && r.Addr == addr {
+			return r.Mode
+		}
+	}
+	for _, r := range p.Returns {
+		if !r.Addr.IsValid() && r.Link == link {
+			return r.Mode
+		}
+	}
+	return Strict
+}
+
+func (p Policy) failClosed(link string) bool {
+	return slices.Contains(p.FailClosed, link) || slices.Contains(p.FailClosed, "*")
+}
+
+// pin returns the link's pins.
+func (p Policy) pins(link string) (pins []GatewayPin) {
+	for _, g := range p.Gateways {
+		if g.Link == link {
+			pins = append(pins, g)
+		}
+	}
+	return pins
+}

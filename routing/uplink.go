@@ -1,0 +1,215 @@
+package routing
+
+import (
+	"cmp"
+	"fmt"
+	"net/netip"
+	"slices"
+)
+
+// gateway is one way out of an uplink: the start of a path. It serves the listeners in prefix.
+type gateway struct {
+	link   string
+	family Family
+	prefix netip.Prefix // what it serves: the prefix that holds a pin, or the whole family
+	hops   []Hop
+	source GatewaySource
+	detail string
+	mtu    uint32
+	advmss uint32
+}
+
+// hostLocal are the kinds of links that lead to no router of ours: clients behind them are on-link or on the host.
+var hostLocal = map[string]bool{"bridge": true, "tun": true, "wireguard": true, "dummy": true, "vxlan": true, "geneve": true,
+	"ipip": true, "sit": true, "ip6tnl": true, "gre": true, "gretap": true, "ip6gre": true, "vti": true, "vti6": true, "xfrm": true,
+	"ifb": true, "nlmon": true}
+
+func (l Link) hostLocal() bool { return l.Loopback || hostLocal[l.Kind] }
+
+// findUplinks finds the gateways of every link, by DESIGN's ladder.
+func (b *builder) findUplinks() {
+	for _, l := range b.sortedLinks() {
+		if l.Loopback || l.Kind == "vrf" || b.inVRF(l) || !l.Up {
+			continue
+		}
+		for _, f := range Families {
+			for _, g := range b.gateways(l, f) {
+				key := linkFamily{l.Name, f}
+				b.uplinks[key] = append(b.uplinks[key], g)
+			}
+		}
+	}
+	for _, pin := range b.policy.Gateways {
+		if _, ok := b.links[pin.Link]; !ok {
+			b.find(Finding{Code: "unknown-link", Severity: Warning, Subject: pin.Link,
+				Message: fmt.Sprintf("gateway %s is for the link %s, which is not here", pin, pin.Link),
+				Hint:    "check the name with: ip link"})
+		}
+	}
+}
+
+// gateways returns a link's gateways of one family: the pinned ones for their prefixes, and one for everything else.
+func (b *builder) gateways(l Link, f Family) []gateway {
+	var out []gateway
+	static := false
+	for _, pin := range b.policy.pins(l.Name) {
+		if pin.None {
+			return nil
+		}
+		static = static || pin.Static
+		if pin.Addr.IsValid() && FamilyOf(pin.Addr) == f {
+			out = append(out, gateway{prefix: pinPrefix(b.host, pin), hops: []Hop{onlink(l.Name, pin.Addr)}, source: FromPin})
+		}
+	}
+	whole := slices.ContainsFunc(out, func(g gateway) bool { return g.prefix == f.All() })
+	if !whole {
+		if g, ok := b.ladder(l, f, static); ok {
+			g.prefix = f.All()
+			out = append(out, g)
+		}
+	}
+	slices.SortFunc(out, func(a, b gateway) int { return comparePrefix(a.prefix, b.prefix) })
+	out = slices.CompactFunc(out, func(a, b gateway) bool { return a.prefix == b.prefix })
+	for i := range out {
+		out[i].link, out[i].family = l.Name, f
+	}
+	return out
+}
+
+func onlink(link string, via netip.Addr) Hop {
+	return Hop{Link: link, Via: via, Weight: 1, OnLink: via.IsValid()}
+}
+
+// ladder finds the gateway that serves whatever no pin serves.
+func (b *builder) ladder(l Link, f Family, static bool) (gateway, bool) {
+	steps := []func(Link, Family) (gateway, bool){b.fromMain, b.fromTable, b.fromLease, b.fromRouter}
+	if static {
+		steps = append(steps, b.fromStatic)
+	}
+	for _, step := range append(steps, b.fromHeld) {
+		if g, ok := step(l, f); ok {
+			return g, true
+		}
+	}
+	return gateway{}, false
+}
+
+func (b *builder) fromMain(l Link, f Family) (gateway, bool) {
+	return b.bestDefault(l, f, func(t uint32) bool { return t == TableMain }, FromMain)
+}
+
+func (b *builder) fromTable(l Link, f Family) (gateway, bool) {
+	g, ok := b.bestDefault(l, f, func(t uint32) bool {
+		return t != TableMain && t != TableLocal && !b.policy.Numbers.OwnsTable(t) && !b.isolated[t]
+	}, FromTable)
+	return g, ok && g.hops[0].Via.IsValid()
+}
+
+// bestDefault takes the default route with the lowest metric, of IPv6 ones that with the highest router preference.
+func (b *builder) bestDefault(l Link, f Family, in func(uint32) bool, source GatewaySource) (gateway, bool) {
+	var best *Route
+	var bestHops []Hop
+	for i := range b.host.Routes {
+		r := &b.host.Routes[i]
+		if !r.IsDefault() || r.Type != Unicast || r.Family() != f || r.Opaque != "" || !in(r.Table) {
+			continue
+		}
+		hops := hopsOn(r.Hops, l)
+		if len(hops) > 0 && (best == nil || cmp.Or(cmp.Compare(r.Metric, best.Metric), cmp.Compare(best.Pref, r.Pref), cmp.Compare(r.Table, best.Table)) < 0) {
+			best, bestHops = r, hops
+		}
+	}
+	if best == nil {
+		return gateway{}, false
+	}
+	g := gateway{hops: bestHops, source: source, mtu: best.MTU, advmss: best.AdvMSS}
+	if source == FromTable {
+		g.detail = fmt.Sprintf("table %d", best.Table)
+	}
+	return g, true
+}
+
+// hopsOn returns the hops of a default route that are on the link, as we write them. A default without gateway makes a
+// point-to-point line an uplink, but no link that is host-local by its kind.
+func hopsOn(hops []Hop, l Link) []Hop {
+	var out []Hop
+	for _, h := range hops {
+		if h.Link != l.Name || h.Dead || !h.Via.IsValid() && l.hostLocal() {
+			continue
+		}
+		out = append(out, Hop{Link: h.Link, Via: h.Via, Weight: h.Weight, OnLink: h.Via.IsValid()})
+	}
+	slices.SortFunc(out, compareHop)
+	if len(out) == 1 {
+		out[0].Weight = 1
+	}
+	return out
+}
+
+func compareHop(a, b Hop) int {
+	return cmp.Or(cmp.Compare(a.Link, b.Link), a.Via.Compare(b.Via), cmp.Compare(a.Weight, b.Weight))
+}
+
+func (b *builder) fromLease(l Link, f Family) (gateway, bool) {
+	for _, lease := range b.host.Leases {
+		if lease.Link == l.Name && FamilyOf(lease.Gateway) == f {
+			return gateway{hops: []Hop{onlink(l.Name, lease.Gateway)}, source: FromLease, detail: "of " + lease.Client}, true
+		}
+	}
+	return gateway{}, false
+}
+
+// fromRouter takes the neighbour that announced itself as an IPv6 router; of several the lowest address, so that the choice
+// does not follow the weather.
+func (b *builder) fromRouter(l Link, f Family) (gateway, bool) {
+	var best netip.Addr
+	for _, n := range b.host.Neighs {
+		if f == IPv6 && n.Link == l.Name && n.Router && n.State != "FAILED" && FamilyOf(n.Addr) == f && (!best.IsValid() || n.Addr.Less(best)) {
+			best = n.Addr
+		}
+	}
+	return gateway{hops: []Hop{onlink(l.Name, best)}, source: FromRouter}, best.IsValid()
+}
+
+// fromStatic takes the next hop of the static routes through the link, if they all use the same one.
+func (b *builder) fromStatic(l Link, f Family) (gateway, bool) {
+	var via netip.Addr
+	for _, r := range b.host.Routes {
+		if r.Table != TableMain || r.Family() != f || r.Type != Unicast || r.IsDefault() {
+			continue
+		}
+		for _, h := range r.Hops {
+			if h.Link != l.Name || !h.Via.IsValid() {
+				continue
+			}
+			if via.IsValid() && via != h.Via {
+				return gateway{}, false
+			}
+			via = h.Via
+		}
+	}
+	return gateway{hops: []Hop{onlink(l.Name, via)}, source: FromStatic}, via.IsValid()
+}
+
+// fromHeld takes the default that our own table for the link still has. Pinned gateways of prefixes do not count: they come
+// back with their pin.
+func (b *builder) fromHeld(l Link, f Family) (gateway, bool) {
+	for _, r := range b.own.Routes {
+		if !r.IsDefault() || r.Family() != f || r.Type != Unicast {
+			continue
+		}
+		hops := hopsOn(r.Hops, l)
+		if len(hops) == 0 || b.pinned(l.Name, hops[0].Via) {
+			continue
+		}
+		b.find(Finding{Code: "held-gateway", Severity: Warning, Subject: l.Name,
+			Message: fmt.Sprintf("no %s gateway is to be seen on %s any more: %s is kept from our own table %d", f, l.Name, hops[0].Via, r.Table),
+			Hint:    fmt.Sprintf("if it is gone for good: --gateway %s=none; if not, pin it: --gateway %s=%s", l.Name, l.Name, hops[0].Via)})
+		return gateway{hops: hops, source: FromHeld, mtu: r.MTU, advmss: r.AdvMSS}, true
+	}
+	return gateway{}, false
+}
+
+func (b *builder) pinned(link string, via netip.Addr) bool {
+	return slices.ContainsFunc(b.policy.pins(link), func(p GatewayPin) bool { return p.Addr == via })
+}
