@@ -19,6 +19,8 @@ type builder struct {
 	uplinks        map[linkFamily][]gateway
 	connectedCache map[linkFamily][]netip.Prefix
 
+	known []netip.Addr // of the host and of the listeners, sorted
+
 	rows     []row
 	paths    []*path
 	byKey    map[pathKey]*path

@@ -58,13 +58,12 @@ func transparent(binds []Bind, f Family) bool {
 // covers never overlap: of two nested ones the outer would hold the inner one's member.
 func (b *builder) cover(p *path, c cover, exact bool) []netip.Prefix {
 	var set netipx.IPSetBuilder
-	if !exact {
-		for _, outer := range b.connected(linkFamily{p.link, p.family}) {
-			if slices.ContainsFunc(c.members, outer.Contains) {
-				set.AddPrefix(outer)
-			}
+	for _, outer := range b.connected(linkFamily{p.link, p.family}) {
+		if exact || !holds(outer, c.members) {
+			continue
 		}
-		for _, addr := range b.strangers(p.family, c.members) {
+		set.AddPrefix(outer)
+		for _, addr := range b.knownIn(outer) {
 			set.Remove(addr)
 		}
 	}
@@ -81,22 +80,26 @@ func holds(p netip.Prefix, sorted []netip.Addr) bool {
 	return i < len(sorted) && p.Contains(sorted[i])
 }
 
-// strangers returns the addresses of a family that are no members: the host's own, and other listeners'. IPv6 temporary
-// addresses do not count: excluding them would change the rules daily.
-func (b *builder) strangers(f Family, members []netip.Addr) []netip.Addr {
-	var out []netip.Addr
-	add := func(addr netip.Addr) {
-		if _, member := slices.BinarySearchFunc(members, addr, netip.Addr.Compare); FamilyOf(addr) == f && !member {
-			out = append(out, addr)
+// knownIn returns the addresses in a prefix that somebody has: the host and the listeners, sorted. IPv6 temporary addresses
+// do not count: excluding them would change the rules daily.
+func (b *builder) knownIn(p netip.Prefix) []netip.Addr {
+	if b.known == nil {
+		b.known = make([]netip.Addr, 0, len(b.host.Addrs)+len(b.rows))
+		for _, a := range b.host.Addrs {
+			if !a.Temporary {
+				b.known = append(b.known, a.Prefix.Addr())
+			}
 		}
-	}
-	for _, a := range b.host.Addrs {
-		if !a.Temporary {
-			add(a.Prefix.Addr())
+		for _, r := range b.rows {
+			b.known = append(b.known, r.Addr)
 		}
+		slices.SortFunc(b.known, netip.Addr.Compare)
+		b.known = slices.Compact(b.known)
 	}
-	for _, r := range b.rows {
-		add(r.Addr)
+	first, _ := slices.BinarySearchFunc(b.known, p.Addr(), netip.Addr.Compare)
+	last := first
+	for last < len(b.known) && p.Contains(b.known[last]) {
+		last++
 	}
-	return out
+	return b.known[first:last]
 }

@@ -30,7 +30,7 @@ func (b *builder) globalAddrs(f Family) []netip.Addr {
 	var out []netip.Addr
 	for _, a := range b.host.Addrs {
 		addr := a.Prefix.Addr()
-		if FamilyOf(addr) == f && !a.Temporary && !addr.IsLoopback() && !addr.IsLinkLocalUnicast() {
+		if FamilyOf(addr) == f && a.Scope < ScopeLink && !a.Temporary && !addr.IsLoopback() && !addr.IsLinkLocalUnicast() {
 			out = append(out, addr)
 		}
 	}
