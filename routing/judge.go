@@ -200,7 +200,7 @@ func (b *builder) describe(l layout) {
 		w, ok := ways[r.Addr]
 		if !ok {
 			q := Query{Src: r.Addr, Dst: far[FamilyOf(r.Addr)]}
-			w = pair{b.fib.Lookup(q).Way, after.Lookup(q).Way}
+			w = pair{b.fib.Way(q), after.Way(q)}
 			ways[r.Addr] = w
 		}
 		r.Before, r.After = w.before, w.after

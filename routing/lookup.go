@@ -116,32 +116,46 @@ func (t *table) finish() {
 }
 
 // Lookup answers one query; see the function of the same name.
-func (f *FIB) Lookup(q Query) Trace {
+func (f *FIB) Lookup(q Query) Trace { return f.walk(q, true) }
+
+// Way answers one query without saying why.
+func (f *FIB) Way(q Query) Way { return f.walk(q, false).Way }
+
+func (f *FIB) walk(q Query, explain bool) Trace {
 	t := Trace{Query: q}
 	rules := f.rules[FamilyOf(q.Dst)]
 	for i := 0; i < len(rules); i++ {
 		step := Step{Rule: rules[i], Matched: matches(rules[i], q)}
-		if !step.Matched {
+		next, done := i, false
+		switch {
+		case !step.Matched && explain:
 			step.Note = cmp.Or(mismatch(rules[i], q), "inverted")
-			t.Steps = append(t.Steps, step)
+		case !step.Matched:
 			continue
+		case rules[i].Action == Goto:
+			next = target(rules, i, &step)
+		default:
+			done = f.act(&t, &step, q)
 		}
-		if rules[i].Action == Goto {
-			if to := slices.IndexFunc(rules, func(r Rule) bool { return r.Priority == rules[i].Goto }); to > i {
-				i = to - 1
-			} else {
-				step.Note = "no rule to go to"
-			}
+		if explain {
 			t.Steps = append(t.Steps, step)
-			continue
 		}
-		done := f.act(&t, &step, q)
-		t.Steps = append(t.Steps, step)
 		if done {
-			return t.finish(q)
+			break
 		}
+		i = next
 	}
 	return t.finish(q)
+}
+
+// target returns the index before that of the rule that a goto leads to; without such a rule the goto does nothing.
+func target(rules []Rule, i int, step *Step) int {
+	to := slices.IndexFunc(rules, func(r Rule) bool { return r.Priority == rules[i].Goto })
+	if to <= i {
+		step.Note = "no rule to go to"
+		return i
+	}
+	return to - 1
 }
 
 // act carries out a matching rule and says whether the lookup is over.
