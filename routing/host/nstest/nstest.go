@@ -1,0 +1,189 @@
+// Package nstest gives a test network namespaces of its own.
+//
+// As root it needs nothing else. An unprivileged user gets a user namespace: TestMain must then hand over to Main, which
+// runs the test binary again inside one:
+//
+//	func TestMain(m *testing.M) { os.Exit(nstest.Main(m)) }
+//
+// Where neither is possible New skips the test, but fails it when the environment says CI=true: a test that never runs
+// proves nothing. A namespace has no name and no mount; it is an open file of the test process, so that it vanishes with
+// its last process even when the test crashes. Nothing of the machine's own network is touched.
+package nstest
+
+import (
+	"fmt"
+	"os"
+	"os/exec"
+	"runtime"
+	"strings"
+	"syscall"
+	"testing"
+
+	"github.com/vishvananda/netns"
+	"golang.org/x/sys/unix"
+)
+
+// inside is set in the environment of the test binary that runs in a user namespace.
+const inside = "LASTHOP_TEST_USERNS"
+
+// Main runs the tests, in a new user namespace where the user is not root. It returns the exit code.
+func Main(m *testing.M) int {
+	if os.Geteuid() == 0 || os.Getenv(inside) != "" || !userns() {
+		return m.Run()
+	}
+	c := exec.Command("/proc/self/exe", os.Args[1:]...)
+	c.Env = append(os.Environ(), inside+"=1")
+	c.Stdin, c.Stdout, c.Stderr = os.Stdin, os.Stdout, os.Stderr
+	c.SysProcAttr = rootInside()
+	if err := c.Run(); c.ProcessState == nil {
+		fmt.Fprintln(os.Stderr, "nstest: run in a user namespace:", err)
+		return 1
+	}
+	return max(c.ProcessState.ExitCode(), 0)
+}
+
+func rootInside() *syscall.SysProcAttr {
+	return &syscall.SysProcAttr{
+		Cloneflags:  syscall.CLONE_NEWUSER | syscall.CLONE_NEWNET,
+		UidMappings: []syscall.SysProcIDMap{{ContainerID: 0, HostID: os.Getuid(), Size: 1}},
+		GidMappings: []syscall.SysProcIDMap{{ContainerID: 0, HostID: os.Getgid(), Size: 1}},
+	}
+}
+
+// userns says whether the system lets this user make a user namespace and work in it.
+func userns() bool {
+	c := exec.Command("/bin/sh", "-c", "ip link set lo up")
+	c.SysProcAttr = rootInside()
+	return c.Run() == nil
+}
+
+// NS is one network namespace.
+type NS struct {
+	Path string // opens the namespace, from any process, while the test runs
+
+	t    testing.TB
+	file netns.NsHandle
+}
+
+// Available says whether New can make a namespace, and why not.
+func Available() error {
+	if _, err := exec.LookPath("nsenter"); err != nil {
+		return err
+	}
+	n, err := open()
+	if err != nil {
+		return fmt.Errorf("no network namespace without root or user namespaces: %w", err)
+	}
+	return n.Close()
+}
+
+// New makes a network namespace with lo up. Links get no IPv6 link-local address by themselves, addresses are usable at
+// once (no duplicate address detection), rp_filter is off: what a test sees is what it made. It ends with the test.
+func New(t testing.TB) *NS {
+	t.Helper()
+	if err := Available(); err != nil {
+		if os.Getenv("CI") == "true" {
+			t.Fatal(err)
+		}
+		t.Skip(err)
+	}
+	file, err := open()
+	if err != nil {
+		t.Fatal(err)
+	}
+	n := &NS{Path: fmt.Sprintf("/proc/%d/fd/%d", os.Getpid(), int(file)), t: t, file: file}
+	t.Cleanup(func() { n.file.Close() })
+	for _, s := range []string{
+		"net.ipv6.conf.all.accept_dad=0", "net.ipv6.conf.default.accept_dad=0", "net.ipv6.conf.default.addr_gen_mode=1",
+		"net.ipv4.conf.all.rp_filter=0", "net.ipv4.conf.default.rp_filter=0",
+	} {
+		n.Sysctl(s)
+	}
+	n.IP("link set lo up")
+	return n
+}
+
+// open makes a namespace on a thread of its own, which ends with the goroutine since it stays locked.
+func open() (netns.NsHandle, error) {
+	type result struct {
+		file netns.NsHandle
+		err  error
+	}
+	c := make(chan result)
+	go func() {
+		runtime.LockOSThread()
+		if err := unix.Unshare(unix.CLONE_NEWNET); err != nil {
+			c <- result{netns.None(), fmt.Errorf("unshare network namespace: %w", err)}
+			return
+		}
+		file, err := netns.Get()
+		c <- result{file, err}
+	}()
+	r := <-c
+	return r.file, r.err
+}
+
+// IP runs `ip` in the namespace with the arguments split at white space, and returns what it printed. Failure ends the test.
+func (n *NS) IP(args string) string {
+	n.t.Helper()
+	return n.Run(append([]string{"ip"}, strings.Fields(args)...)...)
+}
+
+// Batch runs several `ip` commands, one a line without the word ip. Empty lines and # comments are skipped.
+func (n *NS) Batch(lines string) {
+	n.t.Helper()
+	c := n.Command("ip", "-batch", "-")
+	c.Stdin = strings.NewReader(lines)
+	if out, err := c.CombinedOutput(); err != nil {
+		n.t.Fatalf("ip -batch: %v\n%s", err, out)
+	}
+}
+
+// Run runs a command in the namespace and returns its standard output. Failure ends the test.
+func (n *NS) Run(command ...string) string {
+	n.t.Helper()
+	c := n.Command(command...)
+	var stderr strings.Builder
+	c.Stderr = &stderr
+	out, err := c.Output()
+	if err != nil {
+		n.t.Fatalf("%s: %v\n%s%s", strings.Join(command, " "), err, out, stderr.String())
+	}
+	return string(out)
+}
+
+// Command returns a command that will run in the namespace.
+func (n *NS) Command(command ...string) *exec.Cmd {
+	return exec.Command("nsenter", append([]string{"--net=" + n.Path, "--"}, command...)...)
+}
+
+// Sysctl sets one: "net.ipv4.ip_forward=1".
+func (n *NS) Sysctl(assignment string) {
+	n.t.Helper()
+	key, value, _ := strings.Cut(assignment, "=")
+	path := "/proc/sys/" + strings.ReplaceAll(key, ".", "/")
+	n.Do(func() {
+		if err := os.WriteFile(path, []byte(value), 0); err != nil {
+			n.t.Errorf("set %s: %v", assignment, err)
+		}
+	})
+}
+
+// Do calls f on a thread that is in the namespace and waits for it. Sockets that f opens stay there; goroutines that f starts
+// do not. f must not end the test with t.Fatal.
+func (n *NS) Do(f func()) {
+	n.t.Helper()
+	c := make(chan error)
+	go func() {
+		runtime.LockOSThread() // and never unlocked: the thread ends with the goroutine
+		if err := netns.Set(n.file); err != nil {
+			c <- err
+			return
+		}
+		f()
+		c <- nil
+	}()
+	if err := <-c; err != nil {
+		n.t.Fatalf("enter network namespace: %v", err)
+	}
+}
