@@ -1,0 +1,94 @@
+package host
+
+import (
+	"encoding/binary"
+	"errors"
+	"net/netip"
+)
+
+// errShort says that a message ended before its parts did.
+var errShort = errors.New("message too short")
+
+var native = binary.NativeEndian
+
+// attr is one rtnetlink attribute: its type without flags, and its value.
+type attr struct {
+	kind  int
+	value []byte
+}
+
+// attrs splits a sequence of attributes (struct rtattr, each padded to 4 bytes).
+func attrs(b []byte) ([]attr, error) {
+	var out []attr
+	for len(b) >= 4 {
+		size := int(native.Uint16(b))
+		if size < 4 || size > len(b) {
+			return nil, errShort
+		}
+		out = append(out, attr{int(native.Uint16(b[2:]) & 0x3fff), b[4:size]})
+		b = b[min(align(size), len(b)):]
+	}
+	if len(b) > 0 {
+		return nil, errShort
+	}
+	return out, nil
+}
+
+func align(n int) int { return (n + 3) &^ 3 }
+
+// uint reads a number of 1, 2 or 4 bytes; anything else is 0.
+func (a attr) uint() uint32 {
+	switch len(a.value) {
+	case 1:
+		return uint32(a.value[0])
+	case 2:
+		return uint32(native.Uint16(a.value))
+	case 4:
+		return native.Uint32(a.value)
+	}
+	return 0
+}
+
+// string reads a zero-terminated string.
+func (a attr) string() string {
+	for i, c := range a.value {
+		if c == 0 {
+			return string(a.value[:i])
+		}
+	}
+	return string(a.value)
+}
+
+func (a attr) addr() (netip.Addr, error) {
+	addr, ok := netip.AddrFromSlice(a.value)
+	if !ok {
+		return netip.Addr{}, errShort
+	}
+	return addr, nil
+}
+
+func (a attr) prefix(bits int) (netip.Prefix, error) {
+	addr, err := a.addr()
+	if err != nil {
+		return netip.Prefix{}, err
+	}
+	return addr.Prefix(bits)
+}
+
+// message builds a netlink payload: a header, then attributes.
+type message struct{ data []byte }
+
+func (m *message) put(kind int, value []byte) {
+	m.data = native.AppendUint16(m.data, uint16(4+len(value)))
+	m.data = native.AppendUint16(m.data, uint16(kind))
+	m.data = append(m.data, value...)
+	for len(m.data)%4 != 0 {
+		m.data = append(m.data, 0)
+	}
+}
+
+func (m *message) putUint32(kind int, v uint32) { m.put(kind, native.AppendUint32(nil, v)) }
+
+func (m *message) putString(kind int, s string) { m.put(kind, append([]byte(s), 0)) }
+
+func (m *message) putAddr(kind int, a netip.Addr) { m.put(kind, a.AsSlice()) }

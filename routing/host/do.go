@@ -1,0 +1,166 @@
+package host
+
+import (
+	"errors"
+	"fmt"
+
+	"net/netip"
+
+	"lasthop/routing"
+
+	"golang.org/x/sys/unix"
+)
+
+// Do makes one write; it is meant for routing.Execute. What is there already when it is added, and what is gone already when it is
+// deleted, is success. Errors wrap the kernel's errno and carry its own words.
+func (k *Kernel) Do(op routing.Op) error {
+	switch {
+	case op.Route != nil && op.Delete:
+		return gone(k.write(unix.RTM_DELROUTE, 0, encodeRouteKey(*op.Route)))
+	case op.Route != nil:
+		return k.setRoute(*op.Route)
+	case op.Rule != nil && op.Delete:
+		return gone(k.write(unix.RTM_DELRULE, 0, encodeRule(*op.Rule)))
+	case op.Rule != nil:
+		err := k.write(unix.RTM_NEWRULE, unix.NLM_F_CREATE|unix.NLM_F_EXCL, encodeRule(*op.Rule))
+		if errors.Is(err, unix.EEXIST) {
+			return nil
+		}
+		return err
+	case op.Group != nil && op.Delete:
+		return gone(k.setGroup(op.Group.Link, 0))
+	case op.Group != nil:
+		return k.setGroup(op.Group.Link, op.Group.Group)
+	}
+	return errors.New("empty operation")
+}
+
+func gone(err error) error {
+	if errors.Is(err, unix.ESRCH) || errors.Is(err, unix.ENOENT) || errors.Is(err, unix.ENODEV) {
+		return nil
+	}
+	return err
+}
+
+func (k *Kernel) write(kind, flags int, payload []byte) error {
+	k.writes++
+	_, err := k.request(kind, flags|unix.NLM_F_ACK, 0, payload)
+	return err
+}
+
+func (k *Kernel) setRoute(r routing.Route) error {
+	index, err := k.indexes(r.Hops)
+	if err != nil {
+		return err
+	}
+	payload, err := encodeRoute(r, index)
+	if err != nil {
+		return err
+	}
+	return k.write(unix.RTM_NEWROUTE, unix.NLM_F_CREATE|unix.NLM_F_REPLACE, payload)
+}
+
+// indexes looks the links up at the moment of writing: a link that was recreated has another number.
+func (k *Kernel) indexes(hops []routing.Hop) (map[string]int, error) {
+	index := map[string]int{}
+	for _, h := range hops {
+		l, err := k.handle.LinkByName(h.Link)
+		if err != nil {
+			return nil, fmt.Errorf("no link %s: %w", h.Link, unix.ENODEV)
+		}
+		index[h.Link] = l.Attrs().Index
+	}
+	return index, nil
+}
+
+// setGroup names the link and gives no index. RTM_SETLINK, since RTM_NEWLINK with a group and an unknown name would change every
+// link of that group (rtnl_group_changelink).
+func (k *Kernel) setGroup(link string, group int) error {
+	m := message{make([]byte, unix.SizeofIfInfomsg)}
+	m.putString(unix.IFLA_IFNAME, link)
+	m.putUint32(unix.IFLA_GROUP, uint32(group))
+	return k.write(unix.RTM_SETLINK, 0, m.data)
+}
+
+// RouteGet asks the kernel which way a packet of its own takes. A reject route is a Way with its type where the kernel tells it: for
+// IPv4 it tells EHOSTUNREACH (unreachable), EACCES (prohibit) and EINVAL (blackhole, or a source that cannot be); ENETUNREACH is
+// the zero Way, for no route, an `unreachable` rule, and an IPv4 source that is not assigned here alike.
+func (k *Kernel) RouteGet(q routing.Query) (routing.Way, error) {
+	family := routing.FamilyOf(q.Dst)
+	m := message{make([]byte, routeHeader)}
+	m.data[0], m.data[1] = afOf(family), byte(family.Bits())
+	native.PutUint32(m.data[8:], lookupTable)
+	m.putAddr(unix.RTA_DST, q.Dst)
+	if q.Src.IsValid() {
+		m.data[2] = byte(family.Bits())
+		m.putAddr(unix.RTA_SRC, q.Src)
+	}
+	if q.OIF != "" {
+		index, err := k.indexes([]routing.Hop{{Link: q.OIF}})
+		if err != nil {
+			return routing.Way{}, err
+		}
+		m.putUint32(unix.RTA_OIF, uint32(index[q.OIF]))
+	}
+	if q.Mark != 0 {
+		m.putUint32(unix.RTA_MARK, q.Mark)
+	}
+	msgs, err := k.request(unix.RTM_GETROUTE, 0, unix.RTM_NEWROUTE, m.data)
+	if err != nil {
+		return refused(err)
+	}
+	if len(msgs) == 0 {
+		return routing.Way{}, errors.New("ask for a route: no answer")
+	}
+	return k.answer(msgs[0])
+}
+
+func refused(err error) (routing.Way, error) {
+	for errno, t := range map[error]routing.RouteType{unix.EHOSTUNREACH: routing.Unreachable, unix.EACCES: routing.Prohibit, unix.EINVAL: routing.Blackhole, unix.ENETUNREACH: 0} {
+		if errors.Is(err, errno) {
+			return routing.Way{Type: t}, nil
+		}
+	}
+	return routing.Way{}, fmt.Errorf("ask for a route: %w", err)
+}
+
+// answer reads the reply to RTM_GETROUTE: a route with one next hop, flagged as cloned.
+func (k *Kernel) answer(b []byte) (routing.Way, error) {
+	if len(b) < routeHeader {
+		return routing.Way{}, fmt.Errorf("ask for a route: %w", errShort)
+	}
+	list, err := attrs(b[routeHeader:])
+	if err != nil {
+		return routing.Way{}, fmt.Errorf("ask for a route: %w", err)
+	}
+	w := routing.Way{Type: routing.RouteType(b[7]), Table: uint32(b[4])}
+	for _, a := range list {
+		switch a.kind {
+		case unix.RTA_TABLE:
+			w.Table = a.uint()
+		case unix.RTA_OIF:
+			if w.Link, err = k.linkName(int(a.uint())); err != nil {
+				return w, err
+			}
+		case unix.RTA_GATEWAY, rtaVia:
+			if w.Via, err = gatewayOf(a); err != nil {
+				return w, err
+			}
+		}
+	}
+	switch {
+	case w.Type == routing.Local:
+		w.Link, w.Via = "lo", netip.Addr{}
+	case w.Type.Rejects():
+		w.Link, w.Via = "", netip.Addr{}
+	}
+	return w, nil
+}
+
+func (k *Kernel) linkName(index int) (string, error) {
+	l, err := k.handle.LinkByIndex(index)
+	if err != nil {
+		return "", fmt.Errorf("find link %d: %w", index, err)
+	}
+	return l.Attrs().Name, nil
+}

@@ -1,0 +1,130 @@
+// Package host reads and writes the machine: links, addresses, routes, rules, neighbours, sysctls and DHCP leases of one
+// network namespace as a routing.Host, and the writes that routing.Execute asks for.
+//
+// It speaks rtnetlink through vishvananda/netlink, and goes around what v1.3.1 of it loses: rules are dumped and written
+// here (RuleList knows no action, no l3mdev and no selector it was not taught, RuleAdd drops suppress_* for tables from
+// 256 on), and so are routes (router preference, next hops by id, every table in one dump). Decoding is pure: bytes in, values
+// out. Two sockets are used, since the strict check that makes the kernel filter route dumps makes it refuse the rule dumps.
+//
+// The kernel's habits are evened out here and nowhere else: links by name, IPv6 metric 0 as 1024, no hops for reject
+// routes, multipath with weights from 1. Whatever is not modelled ends in a field named Opaque, so that nothing that is
+// unknown is taken to be absent.
+package host
+
+import (
+	"errors"
+	"fmt"
+	"os"
+	"strconv"
+	"strings"
+	"syscall"
+
+	"github.com/vishvananda/netlink"
+	"github.com/vishvananda/netlink/nl"
+	"github.com/vishvananda/netns"
+	"golang.org/x/sys/unix"
+)
+
+// Kernel is the routing of one network namespace. It is not safe for concurrent use. Its sockets stay in the namespace, so
+// no thread need be pinned.
+type Kernel struct {
+	path   string // of the namespace; "" is our own
+	inode  uint64
+	handle *netlink.Handle // links, addresses, neighbours
+	raw    *nl.SocketHandle
+	writes int
+}
+
+// Open opens a network namespace: "" is our own, else a NAME below /run/netns, a PID, or a PATH (with a slash).
+func Open(name string) (*Kernel, error) {
+	k := &Kernel{path: namespacePath(name)}
+	ns := netns.None()
+	if k.path != "" {
+		var err error
+		if ns, err = netns.GetFromPath(k.path); err != nil {
+			return nil, fmt.Errorf("open network namespace %s: %w", k.path, err)
+		}
+		defer ns.Close()
+	}
+	if err := k.open(ns); err != nil {
+		k.Close()
+		return nil, fmt.Errorf("open rtnetlink: %w", err)
+	}
+	return k, nil
+}
+
+func namespacePath(name string) string {
+	if name == "" || strings.Contains(name, "/") {
+		return name
+	}
+	if _, err := strconv.Atoi(name); err == nil {
+		return "/proc/" + name + "/ns/net"
+	}
+	return "/run/netns/" + name
+}
+
+func (k *Kernel) open(ns netns.NsHandle) error {
+	file := k.path
+	if file == "" {
+		file = "/proc/thread-self/ns/net"
+	}
+	info, err := os.Stat(file)
+	if err != nil {
+		return err
+	}
+	k.inode = info.Sys().(*syscall.Stat_t).Ino
+	if k.handle, err = netlink.NewHandleAt(ns, unix.NETLINK_ROUTE); err != nil {
+		return err
+	}
+	socket, err := nl.GetNetlinkSocketAt(ns, netns.None(), unix.NETLINK_ROUTE)
+	if err != nil {
+		return err
+	}
+	k.raw = &nl.SocketHandle{Socket: socket}
+	timeout := unix.NsecToTimeval(10e9)
+	return errors.Join(k.handle.SetSocketTimeout(10e9), socket.SetSendTimeout(&timeout), socket.SetReceiveTimeout(&timeout), socket.SetExtAck(true))
+}
+
+// Inode identifies the network namespace on this machine: it names the lock.
+func (k *Kernel) Inode() uint64 { return k.inode }
+
+// Own says whether the namespace is the process's own, so that files such as DHCP leases speak of it.
+func (k *Kernel) Own() bool { return k.path == "" }
+
+// Writes returns how many messages that change something were sent so far.
+func (k *Kernel) Writes() int { return k.writes }
+
+// Close releases the sockets.
+func (k *Kernel) Close() {
+	if k.handle != nil {
+		k.handle.Close()
+	}
+	if k.raw != nil {
+		k.raw.Close()
+	}
+}
+
+// dumpTries bounds how often a dump that changes interrupted is taken anew.
+const dumpTries = 20
+
+// dump asks for all objects of a kind and returns the messages.
+func (k *Kernel) dump(kind, reply int, header []byte) ([][]byte, error) {
+	return untorn(func() ([][]byte, error) { return k.request(kind, unix.NLM_F_DUMP, reply, header) })
+}
+
+// untorn repeats a dump that a change interrupted: its result may lack objects or hold them twice.
+func untorn[T any](dump func() ([]T, error)) ([]T, error) {
+	for try := 1; ; try++ {
+		out, err := dump()
+		if !errors.Is(err, netlink.ErrDumpInterrupted) || try == dumpTries {
+			return out, err
+		}
+	}
+}
+
+func (k *Kernel) request(kind, flags, reply int, payload []byte) ([][]byte, error) {
+	req := nl.NewNetlinkRequest(kind, flags)
+	req.Sockets = map[int]*nl.SocketHandle{unix.NETLINK_ROUTE: k.raw}
+	req.AddRawData(payload)
+	return req.Execute(unix.NETLINK_ROUTE, uint16(reply))
+}

@@ -1,0 +1,229 @@
+package host
+
+import (
+	"errors"
+	"fmt"
+	"net"
+	"net/netip"
+	"os"
+	"sort"
+	"strings"
+
+	"lasthop/routing"
+
+	"github.com/vishvananda/netlink"
+	"golang.org/x/sys/unix"
+)
+
+// Read reads the namespace. Its parts are dumped one after the other, so a change in between can give a picture that never was;
+// who acts on it reads back afterwards. Leases are read in the process's own namespace only: elsewhere the files would speak
+// of another host. Errors name the part; a part that cannot be read fails the whole.
+func (k *Kernel) Read() (routing.Host, error) {
+	h := routing.Host{Kernel: release()}
+	h.Name, _ = os.Hostname()
+	n, err := k.readLinks(&h)
+	if err != nil {
+		return h, err
+	}
+	for _, part := range []struct {
+		name string
+		read func(*routing.Host, names) error
+	}{{"addresses", k.readAddrs}, {"next hops", k.readNextHops}, {"routes", k.readRoutes}, {"rules", k.readRules}, {"neighbours", k.readNeighs}} {
+		if err := part.read(&h, n); err != nil {
+			return h, fmt.Errorf("read %s: %w", part.name, err)
+		}
+	}
+	h.Sysctls, err = k.readSysctls(h.Links)
+	if err != nil {
+		return h, fmt.Errorf("read sysctls: %w", err)
+	}
+	if k.Own() {
+		h.Leases = Leases("/", n.links)
+	}
+	return h, nil
+}
+
+func release() string {
+	var u unix.Utsname
+	if err := unix.Uname(&u); err != nil {
+		return ""
+	}
+	return unix.ByteSliceToString(u.Release[:])
+}
+
+func (k *Kernel) readLinks(h *routing.Host) (names, error) {
+	links, err := untorn(k.handle.LinkList)
+	if err != nil {
+		return names{}, fmt.Errorf("read links: %w", err)
+	}
+	n := names{links: map[int]string{}, hops: map[uint32][]routing.Hop{}}
+	for _, l := range links {
+		n.links[l.Attrs().Index] = l.Attrs().Name
+	}
+	for _, l := range links {
+		h.Links = append(h.Links, linkOf(l, n))
+	}
+	sort.Slice(h.Links, func(i, j int) bool { return h.Links[i].Index < h.Links[j].Index })
+	return n, nil
+}
+
+func linkOf(l netlink.Link, n names) routing.Link {
+	a := l.Attrs()
+	out := routing.Link{Index: a.Index, Name: a.Name, Kind: l.Type(), Group: int(a.Group), MTU: a.MTU,
+		Loopback: a.Flags&net.FlagLoopback != 0, PointToPoint: a.Flags&net.FlagPointToPoint != 0,
+		Up: a.RawFlags&unix.IFF_UP != 0, Carrier: a.RawFlags&unix.IFF_LOWER_UP != 0}
+	if out.Kind == "device" {
+		out.Kind = "" // the library's word for a link without a kind
+	}
+	if out.Kind == "tuntap" {
+		out.Kind = "tun" // the kernel's word
+	}
+	if a.MasterIndex != 0 {
+		out.Master = n.link(a.MasterIndex)
+	}
+	if vrf, ok := l.(*netlink.Vrf); ok {
+		out.Table = vrf.Table
+	}
+	return out
+}
+
+func (k *Kernel) readAddrs(h *routing.Host, n names) error {
+	addrs, err := untorn(func() ([]netlink.Addr, error) { return k.handle.AddrList(nil, netlink.FAMILY_ALL) })
+	if err != nil {
+		return err
+	}
+	for _, a := range addrs {
+		p, ok := prefixOf(a.IPNet)
+		if !ok {
+			continue
+		}
+		out := routing.Addr{Link: n.link(a.LinkIndex), Prefix: p, Scope: uint8(a.Scope),
+			Temporary: p.Addr().Is6() && a.Flags&unix.IFA_F_TEMPORARY != 0, // the same bit means secondary in IPv4
+			NoPrefix:  a.Flags&unix.IFA_F_NOPREFIXROUTE != 0,
+			Tentative: a.Flags&(unix.IFA_F_TENTATIVE|unix.IFA_F_DADFAILED) != 0}
+		if peer, ok := prefixOf(a.Peer); ok && peer.Addr() != p.Addr() {
+			out.Peer = peer
+		}
+		h.Addrs = append(h.Addrs, out)
+	}
+	return nil
+}
+
+func prefixOf(n *net.IPNet) (netip.Prefix, bool) {
+	if n == nil {
+		return netip.Prefix{}, false
+	}
+	addr, ok := netip.AddrFromSlice(n.IP)
+	bits, size := n.Mask.Size()
+	if addr.Is4In6() && size == 32 {
+		addr = addr.Unmap()
+	}
+	return netip.PrefixFrom(addr, bits), ok && size > 0
+}
+
+// readNextHops resolves next hop objects. A kernel before 5.3 knows none.
+func (k *Kernel) readNextHops(_ *routing.Host, n names) error {
+	msgs, err := k.dump(unix.RTM_GETNEXTHOP, unix.RTM_NEWNEXTHOP, make([]byte, 8))
+	if errors.Is(err, unix.EOPNOTSUPP) || errors.Is(err, unix.EINVAL) {
+		return nil
+	}
+	if err != nil {
+		return err
+	}
+	groups := map[uint32]map[uint32]int{}
+	for _, m := range msgs {
+		id, hop, group, err := decodeNextHop(m, n)
+		if err != nil {
+			return err
+		}
+		if group != nil {
+			groups[id] = group
+		} else if hop.Link != "" {
+			n.hops[id] = []routing.Hop{hop}
+		}
+	}
+	for id, group := range groups {
+		if hops, ok := n.group(group); ok {
+			n.hops[id] = hops
+		}
+	}
+	return nil
+}
+
+// group returns the hops of a next hop group, or false if one of them is not known.
+func (n names) group(group map[uint32]int) (hops []routing.Hop, ok bool) {
+	var ids []uint32
+	for id := range group {
+		ids = append(ids, id)
+	}
+	sort.Slice(ids, func(i, j int) bool { return ids[i] < ids[j] })
+	for _, id := range ids {
+		if len(n.hops[id]) != 1 {
+			return nil, false
+		}
+		hop := n.hops[id][0]
+		hop.Weight = group[id]
+		hops = append(hops, hop)
+	}
+	return hops, true
+}
+
+func (k *Kernel) readRoutes(h *routing.Host, n names) error {
+	for _, f := range routing.Families {
+		header := make([]byte, routeHeader)
+		header[0] = afOf(f)
+		msgs, err := k.dump(unix.RTM_GETROUTE, unix.RTM_NEWROUTE, header)
+		if err != nil {
+			return err
+		}
+		for _, m := range msgs {
+			r, ok, err := decodeRoute(m, n)
+			if err != nil {
+				return err
+			}
+			if ok {
+				h.Routes = append(h.Routes, r)
+			}
+		}
+	}
+	return nil
+}
+
+func (k *Kernel) readRules(h *routing.Host, _ names) error {
+	for _, f := range routing.Families {
+		header := make([]byte, ruleHeader)
+		header[0] = afOf(f)
+		msgs, err := k.dump(unix.RTM_GETRULE, unix.RTM_NEWRULE, header)
+		if err != nil {
+			return err
+		}
+		for _, m := range msgs {
+			r, err := decodeRule(m)
+			if err != nil {
+				return err
+			}
+			h.Rules = append(h.Rules, r)
+		}
+	}
+	return nil
+}
+
+// stateNames are the words of `ip neigh` for NUD_*.
+var stateNames = map[int]string{1: "INCOMPLETE", 2: "REACHABLE", 4: "STALE", 8: "DELAY", 16: "PROBE", 32: "FAILED", 64: "NOARP", 128: "PERMANENT"}
+
+func (k *Kernel) readNeighs(h *routing.Host, n names) error {
+	neighs, err := untorn(func() ([]netlink.Neigh, error) { return k.handle.NeighListExecute(netlink.Ndmsg{}) })
+	if err != nil {
+		return err
+	}
+	for _, x := range neighs {
+		addr, ok := netip.AddrFromSlice(x.IP)
+		if !ok || x.Family != unix.AF_INET && x.Family != unix.AF_INET6 || x.State == 64 {
+			continue
+		}
+		h.Neighs = append(h.Neighs, routing.Neigh{Link: n.link(x.LinkIndex), Addr: addr.Unmap(), MAC: x.HardwareAddr.String(),
+			Router: x.Flags&netlink.NTF_ROUTER != 0, State: stateNames[x.State]})
+	}
+	sort.SliceStable(h.Neighs, func(i, j int) bool { return strings.Compare(h.Neighs[i].Link, h.Neighs[j].Link) < 0 })
+	return nil
+}

@@ -1,0 +1,317 @@
+package host
+
+import (
+	"fmt"
+	"net/netip"
+	"slices"
+	"strings"
+
+	"lasthop/routing"
+
+	"golang.org/x/sys/unix"
+)
+
+const (
+	routeHeader = 12 // struct rtmsg
+	hopHeader   = 8  // struct rtnexthop
+	rtaVia      = 18
+	rtaPref     = 20
+	rtaEncapT   = 21
+	rtaNextHop  = 30
+	cloned      = 0x200 // RTM_F_CLONED
+	lookupTable = 0x1000
+
+	metricMTU    = 2
+	metricAdvMSS = 8
+)
+
+// names gives links their names, and next hops by id their hops.
+type names struct {
+	links map[int]string
+	hops  map[uint32][]routing.Hop
+}
+
+func (n names) link(index int) string {
+	if name, ok := n.links[index]; ok {
+		return name
+	}
+	return fmt.Sprintf("if%d", index) // it came or went while the host was read
+}
+
+// decodeRoute reads the payload of an RTM_NEWROUTE message: struct rtmsg and attributes. ok is false for an entry that is no
+// route of a table: a cached one, or one of another family.
+func decodeRoute(b []byte, n names) (r routing.Route, ok bool, err error) {
+	if len(b) < routeHeader {
+		return r, false, fmt.Errorf("decode route: %w", errShort)
+	}
+	family, err := familyOf(b[0])
+	if err != nil || native.Uint32(b[8:])&cloned != 0 {
+		return r, false, nil
+	}
+	list, err := attrs(b[routeHeader:])
+	if err != nil {
+		return r, false, fmt.Errorf("decode route: %w", err)
+	}
+	d := routeDecoder{names: n, family: family, header: b}
+	d.route = routing.Route{RouteKey: routing.RouteKey{Table: uint32(b[4]), Dst: family.All()},
+		Protocol: b[5], Scope: b[6], Type: routing.RouteType(b[7])}
+	if b[3] != 0 {
+		d.opaque = append(d.opaque, fmt.Sprintf("tos %#x", b[3]))
+	}
+	for _, a := range list {
+		if err := d.attr(a); err != nil {
+			return r, false, fmt.Errorf("decode route: attribute %d: %w", a.kind, err)
+		}
+	}
+	return d.finish(), true, nil
+}
+
+type routeDecoder struct {
+	names
+	family  routing.Family
+	header  []byte
+	route   routing.Route
+	hop     routing.Hop
+	hasHop  bool
+	nextHop uint32
+	opaque  []string
+}
+
+func (d *routeDecoder) attr(a attr) (err error) {
+	r := &d.route
+	switch a.kind {
+	case unix.RTA_DST:
+		r.Dst, err = a.prefix(int(d.header[1]))
+	case unix.RTA_SRC:
+		var from netip.Prefix
+		from, err = a.prefix(int(d.header[2]))
+		d.opaque = append(d.opaque, "from "+from.String())
+	case unix.RTA_OIF:
+		d.hop.Link, d.hasHop = d.link(int(a.uint())), true
+	case unix.RTA_GATEWAY, rtaVia:
+		d.hop.Via, err = gatewayOf(a)
+	case unix.RTA_PRIORITY:
+		r.Metric = a.uint()
+	case unix.RTA_PREFSRC:
+		r.Src, err = a.addr()
+	case unix.RTA_METRICS:
+		err = d.metrics(a.value)
+	case unix.RTA_MULTIPATH:
+		r.Hops, err = d.multipath(a.value)
+	case unix.RTA_TABLE:
+		r.Table = a.uint()
+	case rtaPref:
+		r.Pref = map[uint32]int8{3: -1, 1: 1}[a.uint()]
+	case rtaEncapT:
+		d.opaque = append(d.opaque, fmt.Sprintf("encap %d", a.uint()))
+	case rtaNextHop:
+		d.nextHop = a.uint()
+	}
+	return err
+}
+
+// gatewayOf reads RTA_GATEWAY, an address, or RTA_VIA, a family and an address.
+func gatewayOf(a attr) (netip.Addr, error) {
+	if a.kind == rtaVia && len(a.value) > 2 {
+		a.value = a.value[2:]
+	}
+	return a.addr()
+}
+
+func (d *routeDecoder) metrics(b []byte) error {
+	list, err := attrs(b)
+	for _, a := range list {
+		switch a.kind {
+		case metricMTU:
+			d.route.MTU = a.uint()
+		case metricAdvMSS:
+			d.route.AdvMSS = a.uint()
+		}
+	}
+	return err
+}
+
+// multipath reads a sequence of struct rtnexthop with attributes.
+func (d *routeDecoder) multipath(b []byte) ([]routing.Hop, error) {
+	var hops []routing.Hop
+	for len(b) >= hopHeader {
+		size := int(native.Uint16(b))
+		if size < hopHeader || size > len(b) {
+			return nil, errShort
+		}
+		h := routing.Hop{Link: d.link(int(int32(native.Uint32(b[4:])))), Weight: int(b[3]) + 1}
+		setFlags(&h, uint32(b[2]))
+		list, err := attrs(b[hopHeader:size])
+		if err != nil {
+			return nil, err
+		}
+		for _, a := range list {
+			switch a.kind {
+			case unix.RTA_GATEWAY, rtaVia:
+				if h.Via, err = gatewayOf(a); err != nil {
+					return nil, err
+				}
+			case rtaEncapT:
+				d.opaque = append(d.opaque, fmt.Sprintf("encap %d", a.uint()))
+			}
+		}
+		hops = append(hops, h)
+		b = b[min(align(size), len(b)):]
+	}
+	return hops, nil
+}
+
+func setFlags(h *routing.Hop, flags uint32) {
+	h.Dead = flags&unix.RTNH_F_DEAD != 0
+	h.LinkDown = flags&unix.RTNH_F_LINKDOWN != 0
+	h.OnLink = flags&unix.RTNH_F_ONLINK != 0
+}
+
+func (d *routeDecoder) finish() routing.Route {
+	r := d.route
+	if len(r.Hops) == 0 && d.hasHop {
+		d.hop.Weight = 1
+		setFlags(&d.hop, native.Uint32(d.header[8:]))
+		r.Hops = []routing.Hop{d.hop}
+	}
+	if len(r.Hops) == 0 && d.nextHop != 0 {
+		// With nexthop_compat_mode=0 the kernel names the next hop and does not spell it out.
+		if hops, ok := d.hops[d.nextHop]; ok {
+			r.Hops = slices.Clone(hops)
+		} else {
+			d.opaque = append(d.opaque, fmt.Sprintf("nhid %d", d.nextHop))
+		}
+	}
+	if d.family == routing.IPv6 {
+		r.Scope = 0
+		if r.Metric == 0 && r.Type == routing.Unicast {
+			r.Metric = 1024
+		}
+	}
+	if r.Type.Rejects() || r.Type == routing.Throw {
+		r.Hops = nil // IPv6 keeps them on lo
+	}
+	r.Opaque = strings.Join(d.opaque, " ")
+	return r
+}
+
+// decodeNextHop reads the payload of an RTM_NEWNEXTHOP message (struct nhmsg and attributes): a hop, or the ids and weights of
+// a group.
+func decodeNextHop(b []byte, n names) (id uint32, hop routing.Hop, group map[uint32]int, err error) {
+	if len(b) < 8 {
+		return 0, hop, nil, fmt.Errorf("decode next hop: %w", errShort)
+	}
+	list, err := attrs(b[8:])
+	if err != nil {
+		return 0, hop, nil, fmt.Errorf("decode next hop: %w", err)
+	}
+	hop.Weight = 1
+	setFlags(&hop, native.Uint32(b[4:]))
+	for _, a := range list {
+		switch a.kind {
+		case unix.NHA_ID:
+			id = a.uint()
+		case unix.NHA_OIF:
+			hop.Link = n.link(int(a.uint()))
+		case unix.NHA_GATEWAY:
+			if hop.Via, err = a.addr(); err != nil {
+				return 0, hop, nil, fmt.Errorf("decode next hop: %w", err)
+			}
+		case unix.NHA_GROUP:
+			group = map[uint32]int{}
+			for v := a.value; len(v) >= 8; v = v[8:] {
+				group[native.Uint32(v)] = int(v[4]) + 1
+			}
+		}
+	}
+	return id, hop, group, nil
+}
+
+// encodeRoute writes the payload of RTM_NEWROUTE. index gives links their numbers.
+func encodeRoute(r routing.Route, index map[string]int) ([]byte, error) {
+	m := routeMessage(r)
+	m.data[6] = r.Scope
+	if r.Src.IsValid() {
+		m.putAddr(unix.RTA_PREFSRC, r.Src)
+	}
+	if r.MTU != 0 || r.AdvMSS != 0 {
+		var inner message
+		if r.MTU != 0 {
+			inner.putUint32(metricMTU, r.MTU)
+		}
+		if r.AdvMSS != 0 {
+			inner.putUint32(metricAdvMSS, r.AdvMSS)
+		}
+		m.put(unix.RTA_METRICS, inner.data)
+	}
+	for _, h := range r.Hops {
+		if index[h.Link] == 0 {
+			return nil, fmt.Errorf("no link %s: %w", h.Link, unix.ENODEV)
+		}
+	}
+	switch len(r.Hops) {
+	case 0:
+	case 1:
+		h := r.Hops[0]
+		if h.OnLink {
+			native.PutUint32(m.data[8:], unix.RTNH_F_ONLINK)
+		}
+		m.putGateway(r.Family(), h.Via)
+		m.putUint32(unix.RTA_OIF, uint32(index[h.Link]))
+	default:
+		m.put(unix.RTA_MULTIPATH, encodeHops(r, index))
+	}
+	return m.data, nil
+}
+
+// routeMessage writes what identifies a route.
+func routeMessage(r routing.Route) message {
+	m := message{make([]byte, routeHeader)}
+	m.data[0], m.data[1], m.data[5], m.data[7] = afOf(r.Family()), byte(r.Dst.Bits()), r.Protocol, byte(r.Type)
+	if r.Table < 256 {
+		m.data[4] = byte(r.Table)
+	}
+	m.putUint32(unix.RTA_TABLE, r.Table)
+	if r.Dst.Bits() > 0 {
+		m.putAddr(unix.RTA_DST, r.Dst.Addr())
+	}
+	if r.Metric != 0 {
+		m.putUint32(unix.RTA_PRIORITY, r.Metric)
+	}
+	return m
+}
+
+// encodeRouteKey writes the payload of RTM_DELROUTE: key, type and protocol, no next hops, any scope. So the kernel deletes the
+// route of that key, and only one of ours.
+func encodeRouteKey(r routing.Route) []byte {
+	m := routeMessage(r)
+	m.data[6] = unix.RT_SCOPE_NOWHERE
+	return m.data
+}
+
+func (m *message) putGateway(f routing.Family, via netip.Addr) {
+	switch {
+	case !via.IsValid():
+	case routing.FamilyOf(via) == f:
+		m.putAddr(unix.RTA_GATEWAY, via)
+	default: // an IPv4 route by an IPv6 router (RFC 5549)
+		m.put(rtaVia, append(native.AppendUint16(nil, uint16(afOf(routing.FamilyOf(via)))), via.AsSlice()...))
+	}
+}
+
+func encodeHops(r routing.Route, index map[string]int) []byte {
+	var out []byte
+	for _, h := range r.Hops {
+		var m message
+		m.putGateway(r.Family(), h.Via)
+		var flags byte
+		if h.OnLink {
+			flags = unix.RTNH_F_ONLINK
+		}
+		out = native.AppendUint16(out, uint16(hopHeader+len(m.data)))
+		out = append(out, flags, byte(h.Weight-1))
+		out = native.AppendUint32(out, uint32(index[h.Link]))
+		out = append(out, m.data...)
+	}
+	return out
+}
