@@ -130,42 +130,35 @@ func (k *Kernel) readNextHops(_ *routing.Host, n names) error {
 	if err != nil {
 		return err
 	}
-	groups := map[uint32]map[uint32]int{}
+	var groups []nextHop
 	for _, m := range msgs {
-		id, hop, group, err := decodeNextHop(m, n)
+		h, err := decodeNextHop(m, n)
 		if err != nil {
 			return err
 		}
-		if group != nil {
-			groups[id] = group
-		} else if hop.Link != "" {
-			n.hops[id] = []routing.Hop{hop}
+		if h.members != nil {
+			groups = append(groups, h)
+		} else if h.hop.Link != "" {
+			n.hops[h.id] = []routing.Hop{h.hop}
 		}
 	}
-	for id, group := range groups {
-		if hops, ok := n.group(group); ok {
-			n.hops[id] = hops
-		}
+	for _, g := range groups {
+		n.hops[g.id] = n.group(g.members)
 	}
 	return nil
 }
 
-// group returns the hops of a next hop group, or false if one of them is not known.
-func (n names) group(group map[uint32]int) (hops []routing.Hop, ok bool) {
-	var ids []uint32
-	for id := range group {
-		ids = append(ids, id)
-	}
-	sort.Slice(ids, func(i, j int) bool { return ids[i] < ids[j] })
-	for _, id := range ids {
-		if len(n.hops[id]) != 1 {
-			return nil, false
+// group returns the hops of a next hop group, or none if one of them is not known.
+func (n names) group(members []member) (hops []routing.Hop) {
+	for _, m := range members {
+		if len(n.hops[m.id]) != 1 {
+			return nil
 		}
-		hop := n.hops[id][0]
-		hop.Weight = group[id]
+		hop := n.hops[m.id][0]
+		hop.Weight = m.weight
 		hops = append(hops, hop)
 	}
-	return hops, true
+	return hops
 }
 
 func (k *Kernel) readRoutes(h *routing.Host, n names) error {

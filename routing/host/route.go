@@ -12,18 +12,28 @@ import (
 )
 
 const (
-	routeHeader = 12 // struct rtmsg
-	hopHeader   = 8  // struct rtnexthop
-	rtaVia      = 18
-	rtaPref     = 20
-	rtaEncapT   = 21
-	rtaNextHop  = 30
-	cloned      = 0x200 // RTM_F_CLONED
-	lookupTable = 0x1000
-
-	metricMTU    = 2
-	metricAdvMSS = 8
+	routeHeader   = 12    // struct rtmsg
+	hopHeader     = 8     // struct rtnexthop
+	nextHopHeader = 8     // struct nhmsg
+	cloned        = 0x200 // RTM_F_CLONED
+	lookupTable   = 0x1000
 )
+
+// Attributes that x/sys has no name for.
+const (
+	rtaVia     = 18
+	rtaPref    = 20
+	rtaEncapT  = 21
+	rtaEncap   = 22
+	rtaExpires = 23
+	rtaPad     = 24
+	rtaUID     = 25
+	rtaTTL     = 26
+	rtaNextHop = 30
+)
+
+// encapNames are iproute2's words for LWTUNNEL_ENCAP_*.
+var encapNames = map[uint32]string{1: "mpls", 2: "ip", 3: "ila", 4: "ip6", 5: "seg6", 6: "bpf", 7: "seg6local", 8: "rpl", 9: "ioam6", 10: "xfrm"}
 
 // names gives links their names, and next hops by id their hops.
 type names struct {
@@ -55,9 +65,6 @@ func decodeRoute(b []byte, n names) (r routing.Route, ok bool, err error) {
 	d := routeDecoder{names: n, family: family, header: b}
 	d.route = routing.Route{RouteKey: routing.RouteKey{Table: uint32(b[4]), Dst: family.All()},
 		Protocol: b[5], Scope: b[6], Type: routing.RouteType(b[7])}
-	if b[3] != 0 {
-		d.opaque = append(d.opaque, fmt.Sprintf("tos %#x", b[3]))
-	}
 	for _, a := range list {
 		if err := d.attr(a); err != nil {
 			return r, false, fmt.Errorf("decode route: attribute %d: %w", a.kind, err)
@@ -74,7 +81,10 @@ type routeDecoder struct {
 	hop     routing.Hop
 	hasHop  bool
 	nextHop uint32
-	opaque  []string
+	from    netip.Prefix
+	encap   []string
+	metrics []string
+	other   []string
 }
 
 func (d *routeDecoder) attr(a attr) (err error) {
@@ -83,9 +93,7 @@ func (d *routeDecoder) attr(a attr) (err error) {
 	case unix.RTA_DST:
 		r.Dst, err = a.prefix(int(d.header[1]))
 	case unix.RTA_SRC:
-		var from netip.Prefix
-		from, err = a.prefix(int(d.header[2]))
-		d.opaque = append(d.opaque, "from "+from.String())
+		d.from, err = a.prefix(int(d.header[2]))
 	case unix.RTA_OIF:
 		d.hop.Link, d.hasHop = d.link(int(a.uint())), true
 	case unix.RTA_GATEWAY, rtaVia:
@@ -95,20 +103,70 @@ func (d *routeDecoder) attr(a attr) (err error) {
 	case unix.RTA_PREFSRC:
 		r.Src, err = a.addr()
 	case unix.RTA_METRICS:
-		err = d.metrics(a.value)
+		d.metrics, err = decodeMetrics(r, a.value)
 	case unix.RTA_MULTIPATH:
 		r.Hops, err = d.multipath(a.value)
 	case unix.RTA_TABLE:
 		r.Table = a.uint()
 	case rtaPref:
 		r.Pref = map[uint32]int8{3: -1, 1: 1}[a.uint()]
-	case rtaEncapT:
-		d.opaque = append(d.opaque, fmt.Sprintf("encap %d", a.uint()))
 	case rtaNextHop:
 		d.nextHop = a.uint()
+	default:
+		d.more(a)
 	}
 	return err
 }
+
+// more keeps an attribute of the route or of one of its hops that is not modelled.
+func (d *routeDecoder) more(a attr) {
+	switch a.kind {
+	case unix.RTA_CACHEINFO, rtaExpires, rtaPad, rtaUID, rtaEncap: // volatile, padding, or said by rtaEncapT
+	case rtaEncapT:
+		name := encapNames[a.uint()]
+		if name == "" {
+			name = fmt.Sprint(a.uint())
+		}
+		d.encap = append(d.encap, "encap "+name)
+	case unix.RTA_FLOW:
+		d.other = append(d.other, printRealms("realm", a.uint()))
+	case rtaTTL:
+		d.other = append(d.other, "ttl-propagate "+map[bool]string{true: "enabled", false: "disabled"}[a.uint() != 0])
+	default:
+		d.other = append(d.other, printUnknown(a))
+	}
+}
+
+// printRealms prints RTA_FLOW: "realm 7", or "realms 3/7" with a source realm.
+func printRealms(one string, v uint32) string {
+	if v>>16 != 0 {
+		return fmt.Sprintf("realms %d/%d", v>>16, v&0xffff)
+	}
+	return fmt.Sprintf("%s %d", one, v&0xffff)
+}
+
+// opaque puts what is not modelled in iproute2's order, the selectors first. Each is said once: all hops of a route may have it.
+func (d *routeDecoder) opaque() string {
+	var w []string
+	if d.from.IsValid() {
+		w = append(w, "from "+d.from.String())
+	}
+	if tos := d.header[3]; tos != 0 {
+		w = append(w, fmt.Sprintf("tos %#x", tos))
+	}
+	if d.nextHop != 0 && len(d.route.Hops) == 0 && !rejects(d.route.Type) {
+		w = append(w, fmt.Sprintf("nhid %d", d.nextHop))
+	}
+	for _, s := range slices.Concat(d.encap, d.metrics, d.other) {
+		if !slices.Contains(w, s) {
+			w = append(w, s)
+		}
+	}
+	return strings.Join(w, " ")
+}
+
+// rejects says whether routes of the type have no next hop.
+func rejects(t routing.RouteType) bool { return t.Rejects() || t == routing.Throw }
 
 // gatewayOf reads RTA_GATEWAY, an address, or RTA_VIA, a family and an address.
 func gatewayOf(a attr) (netip.Addr, error) {
@@ -116,19 +174,6 @@ func gatewayOf(a attr) (netip.Addr, error) {
 		a.value = a.value[2:]
 	}
 	return a.addr()
-}
-
-func (d *routeDecoder) metrics(b []byte) error {
-	list, err := attrs(b)
-	for _, a := range list {
-		switch a.kind {
-		case metricMTU:
-			d.route.MTU = a.uint()
-		case metricAdvMSS:
-			d.route.AdvMSS = a.uint()
-		}
-	}
-	return err
 }
 
 // multipath reads a sequence of struct rtnexthop with attributes.
@@ -146,13 +191,10 @@ func (d *routeDecoder) multipath(b []byte) ([]routing.Hop, error) {
 			return nil, err
 		}
 		for _, a := range list {
-			switch a.kind {
-			case unix.RTA_GATEWAY, rtaVia:
-				if h.Via, err = gatewayOf(a); err != nil {
-					return nil, err
-				}
-			case rtaEncapT:
-				d.opaque = append(d.opaque, fmt.Sprintf("encap %d", a.uint()))
+			if a.kind != unix.RTA_GATEWAY && a.kind != rtaVia {
+				d.more(a)
+			} else if h.Via, err = gatewayOf(a); err != nil {
+				return nil, err
 			}
 		}
 		hops = append(hops, h)
@@ -176,11 +218,7 @@ func (d *routeDecoder) finish() routing.Route {
 	}
 	if len(r.Hops) == 0 && d.nextHop != 0 {
 		// With nexthop_compat_mode=0 the kernel names the next hop and does not spell it out.
-		if hops, ok := d.hops[d.nextHop]; ok {
-			r.Hops = slices.Clone(hops)
-		} else {
-			d.opaque = append(d.opaque, fmt.Sprintf("nhid %d", d.nextHop))
-		}
+		r.Hops = slices.Clone(d.hops[d.nextHop])
 	}
 	if d.family == routing.IPv6 {
 		r.Scope = 0
@@ -188,43 +226,55 @@ func (d *routeDecoder) finish() routing.Route {
 			r.Metric = 1024
 		}
 	}
-	if r.Type.Rejects() || r.Type == routing.Throw {
+	if rejects(r.Type) {
 		r.Hops = nil // IPv6 keeps them on lo
 	}
-	r.Opaque = strings.Join(d.opaque, " ")
+	d.route = r
+	r.Opaque = d.opaque()
 	return r
 }
 
-// decodeNextHop reads the payload of an RTM_NEWNEXTHOP message (struct nhmsg and attributes): a hop, or the ids and weights of
-// a group.
-func decodeNextHop(b []byte, n names) (id uint32, hop routing.Hop, group map[uint32]int, err error) {
-	if len(b) < 8 {
-		return 0, hop, nil, fmt.Errorf("decode next hop: %w", errShort)
+// nextHop is a next hop object: a hop, or the members of a group in the kernel's order.
+type nextHop struct {
+	id      uint32
+	hop     routing.Hop
+	members []member
+}
+
+type member struct {
+	id     uint32
+	weight int
+}
+
+// decodeNextHop reads the payload of an RTM_NEWNEXTHOP message: struct nhmsg and attributes.
+func decodeNextHop(b []byte, n names) (nextHop, error) {
+	var h nextHop
+	if len(b) < nextHopHeader {
+		return h, fmt.Errorf("decode next hop: %w", errShort)
 	}
-	list, err := attrs(b[8:])
+	list, err := attrs(b[nextHopHeader:])
 	if err != nil {
-		return 0, hop, nil, fmt.Errorf("decode next hop: %w", err)
+		return h, fmt.Errorf("decode next hop: %w", err)
 	}
-	hop.Weight = 1
-	setFlags(&hop, native.Uint32(b[4:]))
+	h.hop.Weight = 1
+	setFlags(&h.hop, native.Uint32(b[4:]))
 	for _, a := range list {
 		switch a.kind {
 		case unix.NHA_ID:
-			id = a.uint()
+			h.id = a.uint()
 		case unix.NHA_OIF:
-			hop.Link = n.link(int(a.uint()))
+			h.hop.Link = n.link(int(a.uint()))
 		case unix.NHA_GATEWAY:
-			if hop.Via, err = a.addr(); err != nil {
-				return 0, hop, nil, fmt.Errorf("decode next hop: %w", err)
+			if h.hop.Via, err = a.addr(); err != nil {
+				return h, fmt.Errorf("decode next hop: %w", err)
 			}
-		case unix.NHA_GROUP:
-			group = map[uint32]int{}
+		case unix.NHA_GROUP: // a sequence of struct nexthop_grp
 			for v := a.value; len(v) >= 8; v = v[8:] {
-				group[native.Uint32(v)] = int(v[4]) + 1
+				h.members = append(h.members, member{native.Uint32(v), int(v[4]) + 1})
 			}
 		}
 	}
-	return id, hop, group, nil
+	return h, nil
 }
 
 // encodeRoute writes the payload of RTM_NEWROUTE. index gives links their numbers.
@@ -309,7 +359,7 @@ func encodeHops(r routing.Route, index map[string]int) []byte {
 			flags = unix.RTNH_F_ONLINK
 		}
 		out = native.AppendUint16(out, uint16(hopHeader+len(m.data)))
-		out = append(out, flags, byte(h.Weight-1))
+		out = append(out, flags, byte(max(h.Weight, 1)-1))
 		out = native.AppendUint32(out, uint32(index[h.Link]))
 		out = append(out, m.data...)
 	}

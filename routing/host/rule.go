@@ -162,9 +162,9 @@ func ruleOpaque(a attr) []string {
 			return []string{fmt.Sprintf("tun_id %d", binary.BigEndian.Uint64(a.value))}
 		}
 	case fraFlow:
-		return []string{fmt.Sprintf("realms %d/%d", a.uint()>>16, a.uint()&0xffff)}
+		return []string{printRealms("realms", a.uint())}
 	}
-	return []string{fmt.Sprintf("attr %d:%x", a.kind, a.value)}
+	return []string{printUnknown(a)}
 }
 
 // encodeRule writes the payload of RTM_NEWRULE and RTM_DELRULE. Every field goes in: the kernel deletes the first rule that
