@@ -1,9 +1,11 @@
 package host
 
 import (
+	"cmp"
 	"encoding/binary"
 	"fmt"
 	"net/netip"
+	"slices"
 	"strings"
 
 	"lasthop/routing"
@@ -57,29 +59,41 @@ func decodeRule(b []byte) (routing.Rule, error) {
 	r := routing.NewRule(family, 0, uint32(b[4]))
 	r.Action = routing.Action(b[7])
 	r.Not = native.Uint32(b[8:])&ruleInvert != 0
-	var opaque []string
-	if b[3] != 0 {
-		opaque = append(opaque, fmt.Sprintf("tos %#x", b[3]))
-	}
-	l3mdev := false
+	var more []attr
 	for _, a := range list {
 		known, err := ruleField(&r, a, int(b[1]), int(b[2]))
 		if err != nil {
 			return routing.Rule{}, fmt.Errorf("decode rule: attribute %d: %w", a.kind, err)
 		}
-		switch {
-		case known:
-		case a.kind == fraL3mdev:
-			l3mdev = a.uint() != 0
-		default:
-			opaque = append(opaque, ruleOpaque(a)...)
+		if !known {
+			more = append(more, a)
 		}
 	}
-	if l3mdev {
-		opaque = append(opaque, "l3mdev")
-	}
-	r.Opaque = strings.Join(opaque, " ")
+	r.Opaque = opaqueSelectors(b[3], more)
 	return r, nil
+}
+
+// selectorOrder is iproute2's order of the selectors that are not modelled; others stand between these and the last two.
+var selectorOrder = []int{fraUIDRange, fraIPProto, fraSportRange, fraDportRange, fraTunID, fraDSCP}
+
+func opaqueSelectors(tos byte, list []attr) string {
+	rank := func(a attr) int {
+		if i := slices.Index(selectorOrder, a.kind); i >= 0 {
+			return i
+		}
+		return len(selectorOrder) + slices.Index([]int{0, fraFlow, fraL3mdev}, a.kind) + 1
+	}
+	slices.SortStableFunc(list, func(a, b attr) int { return cmp.Compare(rank(a), rank(b)) })
+	var w []string
+	if tos != 0 {
+		w = append(w, fmt.Sprintf("tos %#x", tos))
+	}
+	for _, a := range list {
+		if s := ruleOpaque(a); s != "" {
+			w = append(w, s)
+		}
+	}
+	return strings.Join(w, " ")
 }
 
 // ruleField sets the field of a modelled attribute and says whether it is one.
@@ -117,54 +131,43 @@ func ruleField(r *routing.Rule, a attr, dstLen, srcLen int) (bool, error) {
 	return true, err
 }
 
-// ruleOpaque prints a selector that is not modelled, as `ip rule` does where it knows it. Masks that select the whole value say
-// nothing; the kernel sends them since 6.15.
-func ruleOpaque(a attr) []string {
-	pair := func(size int) (uint64, uint64, bool) {
-		switch {
-		case len(a.value) != 2*size:
-			return 0, 0, false
-		case size == 2:
-			return uint64(native.Uint16(a.value)), uint64(native.Uint16(a.value[2:])), true
-		}
-		return uint64(native.Uint32(a.value)), uint64(native.Uint32(a.value[4:])), true
+// protocolNames are what `ip rule` calls protocols on every machine (/etc/protocols has more, where it exists).
+var protocolNames = map[uint32]string{unix.IPPROTO_ICMP: "icmp", unix.IPPROTO_TCP: "tcp", unix.IPPROTO_UDP: "udp", unix.IPPROTO_ICMPV6: "ipv6-icmp"}
+
+// ruleOpaque prints a selector that is not modelled, as `ip rule` does where it knows it, or "" if it says nothing: since 6.15
+// the kernel sends masks that select the whole value.
+func ruleOpaque(a attr) string {
+	switch v := a.uint(); {
+	case a.kind == fraL3mdev && v == 0, a.kind == fraSportMask && v == 0xffff, a.kind == fraDportMask && v == 0xffff,
+		a.kind == fraDSCPMask && v == 0x3f:
+		return ""
+	case a.kind == fraL3mdev:
+		return "l3mdev"
+	case a.kind == fraIPProto && protocolNames[v] != "":
+		return "ipproto " + protocolNames[v]
+	case a.kind == fraIPProto:
+		return fmt.Sprintf("ipproto %d", v)
+	case a.kind == fraSportRange && len(a.value) == 4:
+		return "sport " + span(native.Uint16(a.value), native.Uint16(a.value[2:]))
+	case a.kind == fraDportRange && len(a.value) == 4:
+		return "dport " + span(native.Uint16(a.value), native.Uint16(a.value[2:]))
+	case a.kind == fraUIDRange && len(a.value) == 8:
+		return fmt.Sprintf("uidrange %d-%d", native.Uint32(a.value), native.Uint32(a.value[4:]))
+	case a.kind == fraDSCP:
+		return fmt.Sprintf("dscp %d", v)
+	case a.kind == fraTunID && len(a.value) == 8:
+		return fmt.Sprintf("tun_id %d", binary.BigEndian.Uint64(a.value))
+	case a.kind == fraFlow:
+		return printRealms("realms", v)
 	}
-	switch a.kind {
-	case fraIPProto:
-		name := map[uint32]string{1: "icmp", 6: "tcp", 17: "udp", 58: "ipv6-icmp"}[a.uint()]
-		if name == "" {
-			name = fmt.Sprint(a.uint())
-		}
-		return []string{"ipproto " + name}
-	case fraSportRange, fraDportRange:
-		key := map[int]string{fraSportRange: "sport", fraDportRange: "dport"}[a.kind]
-		if lo, hi, ok := pair(2); ok && lo == hi {
-			return []string{fmt.Sprintf("%s %d", key, lo)}
-		} else if ok {
-			return []string{fmt.Sprintf("%s %d-%d", key, lo, hi)}
-		}
-	case fraUIDRange:
-		if lo, hi, ok := pair(4); ok {
-			return []string{fmt.Sprintf("uidrange %d-%d", lo, hi)}
-		}
-	case fraDSCP:
-		return []string{fmt.Sprintf("dscp %d", a.uint())}
-	case fraSportMask, fraDportMask:
-		if a.uint() == 0xffff {
-			return nil
-		}
-	case fraDSCPMask:
-		if a.uint() == 0x3f {
-			return nil
-		}
-	case fraTunID:
-		if len(a.value) == 8 {
-			return []string{fmt.Sprintf("tun_id %d", binary.BigEndian.Uint64(a.value))}
-		}
-	case fraFlow:
-		return []string{printRealms("realms", a.uint())}
+	return printUnknown(a)
+}
+
+func span(first, last uint16) string {
+	if first == last {
+		return fmt.Sprint(first)
 	}
-	return []string{printUnknown(a)}
+	return fmt.Sprintf("%d-%d", first, last)
 }
 
 // encodeRule writes the payload of RTM_NEWRULE and RTM_DELRULE. Every field goes in: the kernel deletes the first rule that
