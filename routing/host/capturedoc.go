@@ -191,6 +191,9 @@ func (d routeDoc) route() (routing.Route, error) {
 		}
 	}
 	w = append(w, typeWord(d.Type), d.Dst)
+	if !rejectWord(d.Type) {
+		w = append(w, "dev", "lo") // its next hops are read below
+	}
 	word("table", string(d.Table))
 	word("proto", string(d.Protocol))
 	if family == routing.IPv4 {
@@ -212,13 +215,18 @@ func (d routeDoc) route() (routing.Route, error) {
 	if family == routing.IPv6 && r.Metric == 0 && r.Type == routing.Unicast {
 		r.Metric = 1024
 	}
-	if !r.Type.Rejects() && r.Type != routing.Throw {
+	r.Hops = nil
+	if !rejectWord(d.Type) {
 		if r.Hops, err = d.hops(); err != nil {
 			return r, err
 		}
 	}
-	r.Opaque = d.opaque(len(r.Hops) == 0 && !r.Type.Rejects())
+	r.Opaque = d.opaque(len(r.Hops) == 0 && !rejectWord(d.Type))
 	return r, nil
+}
+
+func rejectWord(t text) bool {
+	return slices.Contains([]string{"blackhole", "unreachable", "prohibit", "throw"}, typeWord(t))
 }
 
 func nonZero(n uint32) string {

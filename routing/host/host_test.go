@@ -1,0 +1,429 @@
+package host
+
+import (
+	"encoding/json"
+	"errors"
+	"net/netip"
+	"os/exec"
+	"slices"
+	"strings"
+	"testing"
+	"time"
+
+	"lasthop/routing"
+	"lasthop/routing/host/nstest"
+
+	"github.com/google/go-cmp/cmp"
+	"golang.org/x/sys/unix"
+)
+
+// fixture has a route, rule or address of every shape that Read must tell apart.
+const fixture = `
+link add eth1 type veth peer name p1
+link add eth2 type veth peer name p2
+link add br0 type bridge
+link set eth1 up group 76
+link set p1 up
+link set p1 master br0
+link set eth2 up
+link set p2 up
+link set br0 up
+addr add 10.0.1.10/24 dev eth1
+addr add 10.9.0.1 peer 10.9.0.2/32 dev eth1
+addr add 10.5.0.1/24 dev eth2 noprefixroute
+addr add 2001:db8:1::10/64 dev eth1 nodad
+route add default via 10.0.1.1 dev eth1 metric 100 mtu 1400 advmss 1000 proto dhcp
+route add default table 100 nexthop via 10.0.1.1 dev eth1 weight 2 nexthop via 10.5.0.9 dev eth2 onlink
+route add blackhole 9.9.9.9
+route add throw 9.9.9.7 metric 5
+route add unreachable 9.9.9.8 table 5000
+route add 10.7.0.0/16 tos 0x10 via 10.0.1.1
+route add 10.8.0.0/16 via inet6 fe80::5 dev eth1
+nexthop add id 5 via 10.0.1.1 dev eth1
+route add 10.66.0.0/16 nhid 5
+route add default via 2001:db8:1::1 dev eth1 pref high
+route add unreachable 2001:db8:9::/64
+route add 2001:db8:8::/64 from 2001:db8:1::/64 via 2001:db8:1::1
+rule add pref 50 not from 10.0.0.0/8 to 10.1.0.0/16 fwmark 0x10/0xff iif lo oif eth1 lookup 1000 suppress_prefixlength 7 suppress_ifgroup 76
+rule add pref 60 from all ipproto tcp dport 80-90 uidrange 0-99 goto 32766
+rule add pref 61 blackhole to 10.3.3.3
+rule add pref 62 l3mdev protocol 77
+rule add pref 63 nop
+rule add pref 64 fwmark 5 lookup 52
+rule add pref 65 tos 0x10 lookup 5
+rule add pref 66 ipproto udp sport 53 lookup 53
+neigh add 2001:db8:1::1 dev eth1 lladdr 02:00:00:00:00:01 router nud permanent
+`
+
+func openFixture(t *testing.T, lines string) (*nstest.NS, *Kernel) {
+	t.Helper()
+	ns := nstest.New(t)
+	ns.Batch(lines)
+	ns.IP("-6 rule add pref 70 unreachable from 2001:db8:66::/64")
+	k, err := Open(ns.Path)
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(k.Close)
+	return ns, k
+}
+
+var compareNetip = cmp.Comparer(func(a, b netip.Addr) bool { return a == b })
+var comparePrefix = cmp.Comparer(func(a, b netip.Prefix) bool { return a == b })
+
+func TestReadRulesOfEveryShape(t *testing.T) {
+	_, k := openFixture(t, fixture)
+	var got []string
+	for _, r := range read(t, k).Rules {
+		got = append(got, r.Family.String()+" "+strings.ReplaceAll(r.String(), "\t", " "))
+	}
+	want := []string{
+		"IPv4 0: from all lookup local proto kernel",
+		"IPv4 50: not from 10.0.0.0/8 to 10.1.0.0/16 fwmark 0x10/0xff iif lo oif eth1 lookup 1000 suppress_prefixlength 7 suppress_ifgroup 76",
+		"IPv4 60: from all uidrange 0-99 ipproto tcp dport 80-90 goto 32766",
+		"IPv4 61: from all to 10.3.3.3 blackhole",
+		"IPv4 62: from all lookup [l3mdev-table] proto 77",
+		"IPv4 63: from all nop",
+		"IPv4 64: from all fwmark 0x5 lookup 52",
+		"IPv4 65: from all tos 0x10 lookup 5",
+		"IPv4 66: from all ipproto udp sport 53 lookup 53",
+		"IPv4 32766: from all lookup main proto kernel",
+		"IPv4 32767: from all lookup default proto kernel",
+		"IPv6 0: from all lookup local proto kernel",
+		"IPv6 70: from 2001:db8:66::/64 unreachable",
+		"IPv6 32766: from all lookup main proto kernel",
+	}
+	slices.Sort(got)
+	slices.Sort(want)
+	if diff := cmp.Diff(want, got); diff != "" {
+		t.Error(diff)
+	}
+}
+
+func TestReadRoutesOfEveryShape(t *testing.T) {
+	_, k := openFixture(t, fixture)
+	h := read(t, k)
+	var got []string
+	for _, r := range h.Routes {
+		if r.Table != routing.TableLocal && !r.Dst.Addr().IsLinkLocalUnicast() {
+			got = append(got, r.String())
+		}
+	}
+	want := []string{
+		"10.0.1.0/24 dev eth1 proto kernel scope link src 10.0.1.10",
+		"10.66.0.0/16 via 10.0.1.1 dev eth1",
+		"10.7.0.0/16 via 10.0.1.1 dev eth1 tos 0x10",
+		"10.8.0.0/16 via inet6 fe80::5 dev eth1",
+		"10.9.0.2 dev eth1 proto kernel scope link src 10.9.0.1",
+		"2001:db8:1::/64 dev eth1 proto kernel metric 256",
+		"2001:db8:8::/64 via 2001:db8:1::1 dev eth1 from 2001:db8:1::/64",
+		"blackhole 9.9.9.9",
+		"default table 100 nexthop via 10.0.1.1 dev eth1 weight 2 nexthop via 10.5.0.9 dev eth2 weight 1 onlink",
+		"default via 10.0.1.1 dev eth1 proto dhcp metric 100 mtu 1400 advmss 1000",
+		"default via 2001:db8:1::1 dev eth1 pref high",
+		"throw 9.9.9.7 metric 5",
+		"unreachable 2001:db8:9::/64",
+		"unreachable 9.9.9.8 table 5000",
+	}
+	slices.Sort(got)
+	if diff := cmp.Diff(want, got); diff != "" {
+		t.Error(diff)
+	}
+}
+
+// With nexthop_compat_mode=0 a dump names a next hop and does not spell it out.
+func TestReadNextHopObjects(t *testing.T) {
+	ns, k := openFixture(t, "link add eth1 type veth peer name p1\nlink set eth1 up\nlink set p1 up\naddr add 10.0.1.10/24 dev eth1\n"+
+		"nexthop add id 5 via 10.0.1.1 dev eth1\nnexthop add id 6 via 10.0.1.2 dev eth1\nnexthop add id 9 group 5/6,2\nroute add 10.66.0.0/16 nhid 5\nroute add 10.67.0.0/16 nhid 9\n")
+	ns.Sysctl("net.ipv4.nexthop_compat_mode=0")
+	got := map[string]string{}
+	for _, r := range read(t, k).Routes {
+		if r.Dst.Bits() == 16 {
+			got[r.Dst.String()] = r.String()
+		}
+	}
+	want := map[string]string{"10.66.0.0/16": "10.66.0.0/16 via 10.0.1.1 dev eth1",
+		"10.67.0.0/16": "10.67.0.0/16 nexthop via 10.0.1.1 dev eth1 weight 1 nexthop via 10.0.1.2 dev eth1 weight 2"}
+	if diff := cmp.Diff(want, got); diff != "" {
+		t.Error(diff)
+	}
+}
+
+func TestReadLinksAddrsNeighsSysctls(t *testing.T) {
+	_, k := openFixture(t, fixture)
+	h := read(t, k)
+	links := map[string]routing.Link{}
+	for _, l := range h.Links {
+		l.Index = 0
+		links[l.Name] = l
+	}
+	wantLinks := map[string]routing.Link{
+		"lo":   {Name: "lo", Loopback: true, Up: true, Carrier: true, MTU: 65536},
+		"eth1": {Name: "eth1", Kind: "veth", Up: true, Carrier: true, MTU: 1500, Group: 76},
+		"p1":   {Name: "p1", Kind: "veth", Up: true, Carrier: true, MTU: 1500, Master: "br0"},
+		"eth2": {Name: "eth2", Kind: "veth", Up: true, Carrier: true, MTU: 1500},
+		"p2":   {Name: "p2", Kind: "veth", Up: true, Carrier: true, MTU: 1500},
+		"br0":  {Name: "br0", Kind: "bridge", Up: true, Carrier: true, MTU: 1500},
+	}
+	if diff := cmp.Diff(wantLinks, links); diff != "" {
+		t.Error(diff)
+	}
+	wantAddrs := []routing.Addr{
+		{Link: "eth1", Prefix: netip.MustParsePrefix("10.0.1.10/24")},
+		{Link: "eth1", Prefix: netip.MustParsePrefix("10.9.0.1/32"), Peer: netip.MustParsePrefix("10.9.0.2/32")},
+		{Link: "eth2", Prefix: netip.MustParsePrefix("10.5.0.1/24"), NoPrefix: true},
+		{Link: "eth1", Prefix: netip.MustParsePrefix("2001:db8:1::10/64")},
+	}
+	addrs := slices.DeleteFunc(slices.Clone(h.Addrs), func(a routing.Addr) bool { return a.Link == "lo" || a.Prefix.Addr().IsLinkLocalUnicast() })
+	if diff := cmp.Diff(wantAddrs, addrs, compareNetip, comparePrefix); diff != "" {
+		t.Error(diff)
+	}
+	wantNeighs := []routing.Neigh{{Link: "eth1", Addr: netip.MustParseAddr("2001:db8:1::1"), Router: true, MAC: "02:00:00:00:00:01", State: "PERMANENT"}}
+	if diff := cmp.Diff(wantNeighs, h.Neighs, compareNetip); diff != "" {
+		t.Error(diff)
+	}
+	if got := h.Sysctls["ipv4.conf.eth1.rp_filter"]; got != "0" {
+		t.Errorf("rp_filter of eth1 is %q, want 0", got)
+	}
+	if len(h.Leases) != 0 {
+		t.Errorf("leases of another namespace were read from this one's files: %v", h.Leases)
+	}
+}
+
+const recipe = `set -e
+jq -n --argjson links "$(ip -N -j -d link)" --argjson addrs "$(ip -N -j -d addr)" \
+ --argjson routes "$(ip -N -j -d route show table all)" --argjson neighs "$(ip -N -j -d neigh)" \
+ --argjson rules4 "$(ip -N -j -d rule)" --argjson rules6 "$(ip -N -j -d -6 rule)" \
+ '{version: 1, host: "web1", time: (now | todate), kernel: "6.1", $links, $addrs, $routes, $neighs,
+   rules: ($rules4 + ($rules6 | map(. + {family: "inet6"})))}'`
+
+// A shell can make a capture, and it is the host that Read sees.
+func TestCaptureByShell(t *testing.T) {
+	for _, tool := range []string{"jq", "ip"} {
+		if _, err := exec.LookPath(tool); err != nil {
+			t.Skip(err)
+		}
+	}
+	ns, k := openFixture(t, fixture)
+	data := ns.Run("sh", "-c", recipe)
+	c, err := DecodeCapture("shell.json", []byte(data))
+	if err != nil {
+		t.Fatal(err)
+	}
+	want := read(t, k)
+	want.Name, want.Kernel, want.Sysctls = "web1", "6.1", nil
+	if diff := cmp.Diff(sortedHost(want), sortedHost(c.Host), compareNetip, comparePrefix); diff != "" {
+		t.Error(diff)
+	}
+}
+
+// sortedHost brings lists into one order: `ip` shows them in its own.
+func sortedHost(h routing.Host) routing.Host {
+	slices.SortFunc(h.Routes, func(a, b routing.Route) int { return strings.Compare(a.String(), b.String()) })
+	slices.SortStableFunc(h.Addrs, func(a, b routing.Addr) int {
+		return strings.Compare(a.Link+a.Prefix.String(), b.Link+b.Prefix.String())
+	})
+	slices.SortStableFunc(h.Rules, func(a, b routing.Rule) int { return int(a.Family) - int(b.Family) })
+	return h
+}
+
+func TestCaptureRoundTrip(t *testing.T) {
+	_, k := openFixture(t, fixture)
+	h := read(t, k)
+	h.Leases = []routing.Lease{{Link: "eth1", Gateway: netip.MustParseAddr("10.0.1.1"), Client: "dhcpcd"}}
+	want := Capture{Version: 1, Time: time.Date(2026, 1, 2, 3, 4, 5, 0, time.UTC), Host: h,
+		Listens: []routing.Listener{{Addr: netip.MustParseAddr("10.0.1.10"), Ports: routing.PortRange{First: 80, Last: 90}, Transport: routing.TCP, Context: "http",
+			Listen: "10.0.1.10:80-90", Origins: []string{"nginx.conf:3"}, Servers: []string{"a.example"}}},
+		Binds: []routing.Bind{{Addr: netip.MustParseAddr("10.0.1.10"), Upstreams: []netip.Addr{netip.MustParseAddr("10.0.0.5")}, Origin: "nginx.conf:9"}}}
+	data, err := EncodeCapture(want)
+	if err != nil {
+		t.Fatal(err)
+	}
+	got, err := DecodeCapture("x.json", data)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if diff := cmp.Diff(want, got, compareNetip, comparePrefix); diff != "" {
+		t.Error(diff)
+	}
+}
+
+func TestBadCaptures(t *testing.T) {
+	good := `{"version":1,"host":"h","time":"2026-01-02T03:04:05Z","kernel":"6.1","links":[],"addrs":[],"routes":[],"rules":[]}`
+	if _, err := DecodeCapture("good.json", []byte(good)); err != nil {
+		t.Fatal(err)
+	}
+	for _, c := range []struct{ old, new, want string }{
+		{`"rules":[]`, `"rules":[],"colour":1`, "x.json: colour: unknown key"},
+		{`,"rules":[]`, ``, "x.json: rules: missing key"},
+		{`"version":1`, `"version":2`, "x.json: version: want 1, got 2"},
+		{`"links":[]`, `"links":7`, "x.json: links: "},
+		{`"links":[]`, `"links":null`, "x.json: links: null, want a list"},
+		{`"routes":[]`, `"routes":[{"dst":"10.0.0.0/8","dev":"e","table":"main","protocol":"3","scope":"0"},{"dst":"10.0.0.300","table":"1"}]`, "x.json: routes[1]: "},
+		{`"routes":[]`, `"routes":[{"dst":17}]`, "x.json: routes[0]: "},
+		{`"rules":[]`, `"rules":[{"src":"all","table":"main"}]`, "x.json: rules[0]: no priority"},
+		{`"addrs":[]`, `"addrs":[{"ifname":"e","addr_info":[{"family":"inet","local":"10.0.0.1","prefixlen":99}]}]`, "x.json: addrs[0]: "},
+		{`"host":"h",`, "\n\"host\":\"h\"\n", "x.json: document: line 3: "},
+	} {
+		data := strings.Replace(good, c.old, c.new, 1)
+		_, err := DecodeCapture("x.json", []byte(data))
+		var captureErr *CaptureError
+		if !errors.As(err, &captureErr) || !strings.HasPrefix(err.Error(), c.want) || captureErr.Hint() == "" {
+			t.Errorf("%s: got %v, want %s", c.new, err, c.want)
+		}
+	}
+}
+
+func FuzzDecodeCapture(f *testing.F) {
+	f.Add([]byte(`{"version":1,"host":"h","time":"2026-01-02T03:04:05Z","kernel":"6.1","links":[],"addrs":[],"routes":[{"dst":"default","dev":"e","table":"254","protocol":3,"scope":"0"}],"rules":[{"priority":1,"src":"all","table":"254"}]}`))
+	f.Fuzz(func(t *testing.T, data []byte) {
+		c, err := DecodeCapture("fuzz", data)
+		if err != nil {
+			return
+		}
+		if _, err := EncodeCapture(c); err != nil && json.Valid(data) && c.Time.Year() < 9999 {
+			t.Fatal(err)
+		}
+	})
+}
+
+// Every write is read back as it was meant, a repetition changes nothing, and the deletes take away just that.
+func TestDo(t *testing.T) {
+	_, k := openFixture(t, fixture)
+	before := read(t, k)
+	n := routing.DefaultNumbers
+	parse := func(f routing.Family, s string) routing.Route {
+		r, err := routing.ParseRoute(f, s)
+		if err != nil {
+			t.Fatal(err)
+		}
+		return r
+	}
+	want := routing.State{Groups: []routing.LinkGroup{{Link: "eth1", Group: 76}, {Link: "eth2", Group: 76}}}
+	for _, s := range []string{
+		"default via 10.0.1.1 dev eth1 table 20001 proto 76 mtu 1400 advmss 1000 onlink", "10.0.1.0/24 dev eth1 table 20001 proto 76 scope link",
+		"unreachable default table 20001 proto 76 metric 4294967295", "blackhole 9.9.9.9 table 20001 proto 76",
+		"default table 20002 proto 76 nexthop via 10.0.1.1 dev eth1 weight 2 onlink nexthop via 10.5.0.9 dev eth2 weight 1 onlink",
+		"10.8.0.0/16 via inet6 fe80::5 dev eth1 table 20001 proto 76 onlink"} {
+		want.Routes = append(want.Routes, parse(routing.IPv4, s))
+	}
+	for _, s := range []string{"default via 2001:db8:1::1 dev eth1 table 20001 proto 76 onlink", "unreachable default table 20001 proto 76 metric 4294967295",
+		"default table 20002 proto 76 nexthop via 2001:db8:1::1 dev eth1 weight 1 onlink nexthop via 2001:db8:1::2 dev eth1 weight 3 onlink"} {
+		want.Routes = append(want.Routes, parse(routing.IPv6, s))
+	}
+	for _, f := range routing.Families {
+		prefix := map[routing.Family]string{routing.IPv4: "10.0.1.0/24", routing.IPv6: "2001:db8:1::/64"}[f]
+		for _, s := range []string{" iif lo lookup main suppress_prefixlength 7 suppress_ifgroup 76", " iif lo lookup 20001", " iif lo oif eth2 lookup main"} {
+			r, err := routing.ParseRule(f, "pref 5100 from "+prefix+s+" protocol 76")
+			if err != nil {
+				t.Fatal(err)
+			}
+			want.Rules = append(want.Rules, r)
+		}
+	}
+	want.Sort()
+	d := routing.Compare(routing.Owned(before, n), want)
+	for range 2 { // a repetition is no error
+		if _, err := routing.Execute(d, k.Do); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if diff := cmp.Diff(want.String(), routing.Owned(read(t, k), n).String()); diff != "" {
+		t.Error(diff)
+	}
+	undo := routing.Compare(routing.Owned(read(t, k), n), routing.Owned(before, n))
+	for range 2 {
+		if _, err := routing.Execute(undo, k.Do); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if diff := cmp.Diff(before, read(t, k), compareNetip, comparePrefix); diff != "" {
+		t.Error(diff)
+	}
+}
+
+// A foreign rule that differs from ours in protocol alone stays when ours is deleted.
+func TestDeleteRuleSparesOthers(t *testing.T) {
+	ns, k := openFixture(t, "rule add pref 5100 from 10.0.1.0/24 iif lo lookup 20001 protocol 98\n")
+	r, err := routing.ParseRule(routing.IPv4, "pref 5100 from 10.0.1.0/24 iif lo lookup 20001 protocol 76")
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := errors.Join(k.Do(routing.Op{Rule: &r}), k.Do(routing.Op{Rule: &r, Delete: true}), k.Do(routing.Op{Rule: &r, Delete: true})); err != nil {
+		t.Fatal(err)
+	}
+	if got := ns.IP("rule show pref 5100"); !strings.Contains(got, "proto 98") || strings.Contains(got, "proto 76") {
+		t.Errorf("rules are %q", got)
+	}
+}
+
+func TestErrorsOfDo(t *testing.T) {
+	_, k := openFixture(t, fixture)
+	bad, err := routing.ParseRoute(routing.IPv4, "default via 10.77.0.1 dev eth1 table 20001 proto 76")
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := k.Do(routing.Op{Route: &bad}); !errors.Is(err, unix.ENETUNREACH) || !strings.Contains(err.Error(), "invalid gateway") {
+		t.Errorf("a gateway that is not on-link: %v", err)
+	}
+	for _, link := range []string{"eth9"} {
+		if err := k.Do(routing.Op{Group: &routing.LinkGroup{Link: link, Group: 76}}); !errors.Is(err, unix.ENODEV) {
+			t.Errorf("group of an absent link: %v", err)
+		}
+		if err := k.Do(routing.Op{Delete: true, Group: &routing.LinkGroup{Link: link, Group: 76}}); err != nil {
+			t.Errorf("taking back the group of an absent link: %v", err)
+		}
+	}
+}
+
+func TestRouteGetEveryAnswer(t *testing.T) {
+	_, k := openFixture(t, fixture+"rule add pref 90 from 10.5.0.1 lookup 5000\nroute add prohibit 9.9.9.6\nroute add default dev eth2 table 5000\n")
+	addr := netip.MustParseAddr
+	for _, c := range []struct {
+		q    routing.Query
+		want string
+	}{
+		{routing.Query{Src: addr("10.0.1.10"), Dst: addr("198.51.100.1")}, "eth1 via 10.0.1.1"},
+		{routing.Query{Src: addr("10.5.0.1"), Dst: addr("198.51.100.1")}, "eth2, on-link"},
+		{routing.Query{Dst: addr("10.0.1.9")}, "eth1, on-link"},
+		{routing.Query{Dst: addr("10.0.1.10")}, "this host"},
+		{routing.Query{Dst: addr("9.9.9.9")}, "blackhole"},
+		{routing.Query{Src: addr("10.5.0.1"), Dst: addr("9.9.9.8")}, "unreachable"},
+		{routing.Query{Dst: addr("9.9.9.6")}, "prohibit"},
+		{routing.Query{Src: addr("10.6.6.6"), Dst: addr("198.51.100.1")}, "no route"},
+		{routing.Query{Src: addr("2001:db8:1::10"), Dst: addr("2001:db8:ffff::1")}, "eth1 via 2001:db8:1::1"},
+		{routing.Query{Dst: addr("2001:db8:9::1")}, "unreachable"},
+		{routing.Query{Dst: addr("2001:db8:1::10")}, "this host"},
+		{routing.Query{Dst: addr("10.0.1.9"), OIF: "eth2"}, "eth2, on-link"},
+	} {
+		got, err := k.RouteGet(c.q)
+		if err != nil || got.String() != c.want {
+			t.Errorf("%v: got %s (%v), want %s", c.q, got, err, c.want)
+		}
+	}
+}
+
+func TestSessions(t *testing.T) {
+	if _, err := exec.LookPath("socat"); err != nil {
+		t.Skip(err)
+	}
+	ns, k := openFixture(t, "")
+	c := ns.Command("sh", "-c", "socat -u TCP-LISTEN:7777,bind=127.0.0.1 STDOUT & sleep 0.3; exec socat -u EXEC:'sleep 5' TCP:127.0.0.1:7777")
+	if err := c.Start(); err != nil {
+		t.Fatal(err)
+	}
+	defer func() { c.Process.Kill(); c.Wait() }()
+	want := netip.MustParseAddrPort("127.0.0.1:7777")
+	for deadline := time.Now().Add(5 * time.Second); ; {
+		got, err := k.Sessions()
+		if err != nil {
+			t.Fatal(err)
+		}
+		if slices.ContainsFunc(got, func(s Session) bool { return s.Local == want && s.Remote.Addr() == want.Addr() }) {
+			return
+		}
+		if time.Now().After(deadline) {
+			t.Fatalf("sessions %v lack one at %s", got, want)
+		}
+	}
+}
