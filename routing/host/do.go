@@ -14,6 +14,9 @@ import (
 // Do makes one write; it is meant for routing.Execute. What is there already when it is added, and what is gone already when it is
 // deleted, is success. Errors wrap the kernel's errno and carry its own words.
 func (k *Kernel) Do(op routing.Op) error {
+	if opaque := opaqueOf(op); opaque != "" {
+		return fmt.Errorf("write %q: %w", opaque, errors.ErrUnsupported)
+	}
 	switch {
 	case op.Route != nil && op.Delete:
 		return gone(k.write(unix.RTM_DELROUTE, 0, encodeRouteKey(*op.Route)))
@@ -33,6 +36,17 @@ func (k *Kernel) Do(op routing.Op) error {
 		return k.setGroup(op.Group.Link, op.Group.Group)
 	}
 	return errors.New("empty operation")
+}
+
+// opaqueOf returns what a message could not say. Without it a rule would match more, and a delete would hit a stranger's.
+func opaqueOf(op routing.Op) string {
+	switch {
+	case op.Rule != nil:
+		return op.Rule.Opaque
+	case op.Route != nil:
+		return op.Route.Opaque
+	}
+	return ""
 }
 
 func gone(err error) error {

@@ -14,7 +14,6 @@ import (
 	"lasthop/routing/host/nstest"
 
 	"github.com/google/go-cmp/cmp"
-	"golang.org/x/sys/unix"
 )
 
 // fixture has a route, rule or address of every shape that Read must tell apart.
@@ -70,84 +69,6 @@ func openFixture(t *testing.T, lines string) (*nstest.NS, *Kernel) {
 
 var compareNetip = cmp.Comparer(func(a, b netip.Addr) bool { return a == b })
 var comparePrefix = cmp.Comparer(func(a, b netip.Prefix) bool { return a == b })
-
-func TestReadRulesOfEveryShape(t *testing.T) {
-	_, k := openFixture(t, fixture)
-	var got []string
-	for _, r := range read(t, k).Rules {
-		got = append(got, r.Family.String()+" "+strings.ReplaceAll(r.String(), "\t", " "))
-	}
-	want := []string{
-		"IPv4 0: from all lookup local proto kernel",
-		"IPv4 50: not from 10.0.0.0/8 to 10.1.0.0/16 fwmark 0x10/0xff iif lo oif eth1 lookup 1000 suppress_prefixlength 7 suppress_ifgroup 76",
-		"IPv4 60: from all uidrange 0-99 ipproto tcp dport 80-90 goto 32766",
-		"IPv4 61: from all to 10.3.3.3 blackhole",
-		"IPv4 62: from all lookup [l3mdev-table] proto 77",
-		"IPv4 63: from all nop",
-		"IPv4 64: from all fwmark 0x5 lookup 52",
-		"IPv4 65: from all tos 0x10 lookup 5",
-		"IPv4 66: from all ipproto udp sport 53 lookup 53",
-		"IPv4 32766: from all lookup main proto kernel",
-		"IPv4 32767: from all lookup default proto kernel",
-		"IPv6 0: from all lookup local proto kernel",
-		"IPv6 70: from 2001:db8:66::/64 unreachable",
-		"IPv6 32766: from all lookup main proto kernel",
-	}
-	slices.Sort(got)
-	slices.Sort(want)
-	if diff := cmp.Diff(want, got); diff != "" {
-		t.Error(diff)
-	}
-}
-
-func TestReadRoutesOfEveryShape(t *testing.T) {
-	_, k := openFixture(t, fixture)
-	h := read(t, k)
-	var got []string
-	for _, r := range h.Routes {
-		if r.Table != routing.TableLocal && !r.Dst.Addr().IsLinkLocalUnicast() {
-			got = append(got, r.String())
-		}
-	}
-	want := []string{
-		"10.0.1.0/24 dev eth1 proto kernel scope link src 10.0.1.10",
-		"10.66.0.0/16 via 10.0.1.1 dev eth1",
-		"10.7.0.0/16 via 10.0.1.1 dev eth1 tos 0x10",
-		"10.8.0.0/16 via inet6 fe80::5 dev eth1",
-		"10.9.0.2 dev eth1 proto kernel scope link src 10.9.0.1",
-		"2001:db8:1::/64 dev eth1 proto kernel metric 256",
-		"2001:db8:8::/64 via 2001:db8:1::1 dev eth1 from 2001:db8:1::/64",
-		"blackhole 9.9.9.9",
-		"default table 100 nexthop via 10.0.1.1 dev eth1 weight 2 nexthop via 10.5.0.9 dev eth2 weight 1 onlink",
-		"default via 10.0.1.1 dev eth1 proto dhcp metric 100 mtu 1400 advmss 1000",
-		"default via 2001:db8:1::1 dev eth1 pref high",
-		"throw 9.9.9.7 metric 5",
-		"unreachable 2001:db8:9::/64",
-		"unreachable 9.9.9.8 table 5000",
-	}
-	slices.Sort(got)
-	if diff := cmp.Diff(want, got); diff != "" {
-		t.Error(diff)
-	}
-}
-
-// With nexthop_compat_mode=0 a dump names a next hop and does not spell it out.
-func TestReadNextHopObjects(t *testing.T) {
-	ns, k := openFixture(t, "link add eth1 type veth peer name p1\nlink set eth1 up\nlink set p1 up\naddr add 10.0.1.10/24 dev eth1\n"+
-		"nexthop add id 5 via 10.0.1.1 dev eth1\nnexthop add id 6 via 10.0.1.2 dev eth1\nnexthop add id 9 group 5/6,2\nroute add 10.66.0.0/16 nhid 5\nroute add 10.67.0.0/16 nhid 9\n")
-	ns.Sysctl("net.ipv4.nexthop_compat_mode=0")
-	got := map[string]string{}
-	for _, r := range read(t, k).Routes {
-		if r.Dst.Bits() == 16 {
-			got[r.Dst.String()] = r.String()
-		}
-	}
-	want := map[string]string{"10.66.0.0/16": "10.66.0.0/16 via 10.0.1.1 dev eth1",
-		"10.67.0.0/16": "10.67.0.0/16 nexthop via 10.0.1.1 dev eth1 weight 1 nexthop via 10.0.1.2 dev eth1 weight 2"}
-	if diff := cmp.Diff(want, got); diff != "" {
-		t.Error(diff)
-	}
-}
 
 func TestReadLinksAddrsNeighsSysctls(t *testing.T) {
 	_, k := openFixture(t, fixture)
@@ -339,40 +260,6 @@ func TestDo(t *testing.T) {
 	}
 	if diff := cmp.Diff(before, read(t, k), compareNetip, comparePrefix); diff != "" {
 		t.Error(diff)
-	}
-}
-
-// A foreign rule that differs from ours in protocol alone stays when ours is deleted.
-func TestDeleteRuleSparesOthers(t *testing.T) {
-	ns, k := openFixture(t, "rule add pref 5100 from 10.0.1.0/24 iif lo lookup 20001 protocol 98\n")
-	r, err := routing.ParseRule(routing.IPv4, "pref 5100 from 10.0.1.0/24 iif lo lookup 20001 protocol 76")
-	if err != nil {
-		t.Fatal(err)
-	}
-	if err := errors.Join(k.Do(routing.Op{Rule: &r}), k.Do(routing.Op{Rule: &r, Delete: true}), k.Do(routing.Op{Rule: &r, Delete: true})); err != nil {
-		t.Fatal(err)
-	}
-	if got := ns.IP("rule show pref 5100"); !strings.Contains(got, "proto 98") || strings.Contains(got, "proto 76") {
-		t.Errorf("rules are %q", got)
-	}
-}
-
-func TestErrorsOfDo(t *testing.T) {
-	_, k := openFixture(t, fixture)
-	bad, err := routing.ParseRoute(routing.IPv4, "default via 10.77.0.1 dev eth1 table 20001 proto 76")
-	if err != nil {
-		t.Fatal(err)
-	}
-	if err := k.Do(routing.Op{Route: &bad}); !errors.Is(err, unix.ENETUNREACH) || !strings.Contains(err.Error(), "invalid gateway") {
-		t.Errorf("a gateway that is not on-link: %v", err)
-	}
-	for _, link := range []string{"eth9"} {
-		if err := k.Do(routing.Op{Group: &routing.LinkGroup{Link: link, Group: 76}}); !errors.Is(err, unix.ENODEV) {
-			t.Errorf("group of an absent link: %v", err)
-		}
-		if err := k.Do(routing.Op{Delete: true, Group: &routing.LinkGroup{Link: link, Group: 76}}); err != nil {
-			t.Errorf("taking back the group of an absent link: %v", err)
-		}
 	}
 }
 

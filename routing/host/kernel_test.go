@@ -1,9 +1,12 @@
 package host
 
 import (
+	"net/netip"
 	"os"
+	"slices"
 	"strings"
 	"testing"
+	"time"
 
 	"lasthop/routing"
 	"lasthop/routing/host/nstest"
@@ -23,8 +26,8 @@ link set p0 up
 link set p1 up
 addr add 10.0.0.10/24 dev eth0
 addr add 10.0.1.10/24 dev eth1
-addr add 2001:db8::10/64 dev eth0
-addr add 2001:db8:1::10/64 dev eth1
+addr add 2001:db8::10/64 dev eth0 nodad
+addr add 2001:db8:1::10/64 dev eth1 nodad
 `
 
 // open opens a fresh namespace in which the `ip` commands have run.
@@ -37,7 +40,32 @@ func open(t *testing.T, batch ...string) (*nstest.NS, *Kernel) {
 		t.Fatal(err)
 	}
 	t.Cleanup(k.Close)
+	for deadline := time.Now().Add(5 * time.Second); !settled(read(t, k)); time.Sleep(time.Millisecond) {
+		if time.Now().After(deadline) {
+			t.Fatal("IPv6 does not settle")
+		}
+	}
 	return ns, k
+}
+
+// settled says whether the kernel has added what follows a link's carrier and a new IPv6 address. It does that a moment later.
+func settled(h routing.Host) bool {
+	has := func(link, dst string) bool {
+		return slices.ContainsFunc(h.Routes, func(r routing.Route) bool {
+			return r.Table == routing.TableLocal && r.Dst == netip.MustParsePrefix(dst) && r.Hops[0].Link == link
+		})
+	}
+	for _, l := range h.Links {
+		if l.Up && !l.Loopback && !has(l.Name, "ff00::/8") {
+			return false
+		}
+	}
+	for _, a := range h.Addrs {
+		if ip := a.Prefix.Addr(); ip.Is6() && (a.Tentative || !has(a.Link, netip.PrefixFrom(ip, 128).String())) {
+			return false
+		}
+	}
+	return true
 }
 
 func read(t *testing.T, k *Kernel) routing.Host {
@@ -111,4 +139,10 @@ func TestReadRoutes(t *testing.T) {
 			}
 		})
 	}
+}
+
+// diffHost compares two readings, but for neighbours, which change by themselves.
+func diffHost(a, b routing.Host) string {
+	a.Neighs, b.Neighs = nil, nil
+	return cmp.Diff(a, b, compareNetip, comparePrefix)
 }

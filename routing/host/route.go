@@ -294,6 +294,9 @@ func encodeRoute(r routing.Route, index map[string]int) ([]byte, error) {
 		}
 		m.put(unix.RTA_METRICS, inner.data)
 	}
+	if r.Pref != 0 {
+		m.put(rtaPref, []byte{uint8(r.Pref) & 3}) // ICMPV6_ROUTER_PREF_*: 1 high, 3 low
+	}
 	for _, h := range r.Hops {
 		if index[h.Link] == 0 {
 			return nil, fmt.Errorf("no link %s: %w", h.Link, unix.ENODEV)

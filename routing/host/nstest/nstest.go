@@ -77,8 +77,9 @@ func Available() error {
 	return n.Close()
 }
 
-// New makes a network namespace with lo up. Links get no IPv6 link-local address by themselves, addresses are usable at
-// once (no duplicate address detection), rp_filter is off: what a test sees is what it made. It ends with the test.
+// New makes a network namespace with lo up. Links get no IPv6 link-local address by themselves, there is no duplicate
+// address detection, rp_filter is off: what a test sees is what it made. It ends with the test. (An IPv6 address is
+// tentative for a moment all the same unless it is added with nodad.)
 func New(t testing.TB) *NS {
 	t.Helper()
 	if err := Available(); err != nil {
