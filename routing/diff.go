@@ -122,9 +122,20 @@ func (s State) Sort() {
 	slices.SortFunc(s.Groups, compareGroup)
 }
 
+// sort orders the writes. On-link routes come before those by a gateway, which the kernel may look up in the same table.
 func (d Diff) sort() {
 	State{d.SetRoutes, d.AddRules, d.SetGroups}.Sort()
+	slices.SortStableFunc(d.SetRoutes, func(a, b Route) int {
+		return cmp.Or(cmp.Compare(a.Table, b.Table), cmp.Compare(byGateway(a), byGateway(b)))
+	})
 	State{d.DelRoutes, d.DelRules, d.UnsetGroups}.Sort()
+}
+
+func byGateway(r Route) int {
+	if len(r.Hops) > 0 && r.Hops[0].Via.IsValid() {
+		return 1
+	}
+	return 0
 }
 
 func compareRoute(a, b Route) int {

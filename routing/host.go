@@ -3,6 +3,8 @@ package routing
 import (
 	"cmp"
 	"net/netip"
+	"slices"
+	"strings"
 )
 
 // Family is an address family. Its value is the number in its name.
@@ -154,6 +156,15 @@ type Route struct {
 	Pref     int8   // IPv6 router preference: -1 low, 0 medium, 1 high
 	Opaque   string // what is not modelled, in `ip` syntax: "tos 0x10", "from 2001:db8::/64", "encap …"; such a route is never copied
 }
+
+// opaqueHas says whether one of the keys is among what is not modelled of the route.
+func (r Route) opaqueHas(keys ...string) bool {
+	return r.Opaque != "" && slices.ContainsFunc(strings.Fields(r.Opaque), func(w string) bool { return slices.Contains(keys, w) })
+}
+
+// steers says whether what is not modelled decides where packets go, or what becomes of them: such a route is never copied.
+// All else (hoplimit, initcwnd and other metrics) only tunes a transport.
+func (r Route) steers() bool { return r.opaqueHas("tos", "from", "encap", "nhid", "attr") }
 
 // Family returns the family of the destination.
 func (r Route) Family() Family { return FamilyOf(r.Dst.Addr()) }

@@ -105,14 +105,21 @@ func (b *builder) layGroups(l *layout) int {
 // layTable writes a path's table: what main knows of the link itself, and the default.
 func (b *builder) layTable(l *layout, p *path, reject bool) {
 	seen := map[RouteKey]bool{}
-	add := func(r Route) {
+	var add func(r Route)
+	add = func(r Route) {
 		r.Table, r.Protocol, r.Src = p.table, b.policy.Numbers.Protocol, netip.Addr{}
+		for i, h := range r.Hops {
+			if b.elsewhere(h) {
+				r.Hops[i].OnLink = false
+				add(hostRoute(h))
+			}
+		}
 		if !seen[r.RouteKey] {
 			seen[r.RouteKey] = true
 			l.state.Routes = append(l.state.Routes, r)
 		}
 	}
-	def := Route{RouteKey: RouteKey{Dst: p.family.All(), Metric: defaultMetric(p.family)}, Type: Unicast, Hops: p.hops, MTU: p.mtu, AdvMSS: p.advmss}
+	def := Route{RouteKey: RouteKey{Dst: p.family.All(), Metric: defaultMetric(p.family)}, Type: Unicast, Hops: slices.Clone(p.hops), MTU: p.mtu, AdvMSS: p.advmss}
 	if !def.Hops[0].Via.IsValid() && p.family == IPv4 {
 		def.Scope = ScopeLink
 	}
@@ -126,10 +133,31 @@ func (b *builder) layTable(l *layout, p *path, reject bool) {
 		}
 		if c, ok := b.ownRoute(l, r, p); ok {
 			add(c)
-		} else if reject && r.Dst.Bits() > wide(p.family) && r.Opaque == "" && !b.usesUplink(r) {
+		} else if reject && r.Dst.Bits() > wide(p.family) && !r.steers() && !b.usesUplink(r) {
 			add(copyRoute(r, r.Hops))
 		}
 	}
+}
+
+// elsewhere says whether main knows an IPv6 gateway behind another link. The kernel then refuses it with `onlink` (it looks into main
+// alone, ip6_route_check_nh_onlink), but takes it without, if the table itself holds an on-link route to it.
+func (b *builder) elsewhere(h Hop) bool {
+	if !h.Via.Is6() || h.Via.IsLinkLocalUnicast() {
+		return false
+	}
+	route, _ := b.fib.search(TableMain, Query{Dst: h.Via})
+	if route == nil || route.IsDefault() || route.Type.Rejects() {
+		return false
+	}
+	same := b.fib.tables[tableID{IPv6, TableMain}].routes[route.Dst]
+	return !slices.ContainsFunc(same, func(r Route) bool {
+		return slices.ContainsFunc(r.Hops, func(x Hop) bool { return x.Link == h.Link })
+	})
+}
+
+// hostRoute is the on-link route to a gateway.
+func hostRoute(h Hop) Route {
+	return Route{RouteKey: RouteKey{Dst: netip.PrefixFrom(h.Via, h.Via.BitLen()), Metric: defaultMetric(FamilyOf(h.Via))}, Type: Unicast, Hops: []Hop{{Link: h.Link, Weight: 1}}}
 }
 
 // defaultMetric is what the kernel makes of metric 0.
@@ -149,7 +177,7 @@ func (b *builder) ownRoute(l *layout, r Route, p *path) (Route, bool) {
 	if len(hops) == 0 {
 		return Route{}, false
 	}
-	if r.Opaque != "" {
+	if r.steers() {
 		l.findings = append(l.findings, Finding{Code: "opaque-route", Severity: Warning, Subject: p.link, Origin: r.String(),
 			Message: fmt.Sprintf("the route to %s has %s, which is not copied into the table of %s: replies there take the gateway", r.Dst, r.Opaque, p.link),
 			Hint:    fmt.Sprintf("keep main's way for it: --direct %s", r.Dst)})
@@ -230,7 +258,7 @@ func (b *builder) exceptions(p *path, rule func(tier int, table uint32) Rule) []
 func (b *builder) mainRejects(f Family) bool {
 	best := map[netip.Prefix]Route{}
 	for _, r := range b.host.Routes {
-		if r.Table != TableMain || r.Family() != f || r.Dst.Bits() > wide(f) || r.Opaque != "" {
+		if r.Table != TableMain || r.Family() != f || r.Dst.Bits() > wide(f) || r.steers() {
 			continue
 		}
 		if old, ok := best[r.Dst]; !ok || r.Metric < old.Metric {
@@ -249,21 +277,21 @@ func (b *builder) mainRejects(f Family) bool {
 // others that would answer a reply. The kernel gives a rule without priority the place before the second rule of the list, so
 // no fixed number is safe.
 func (b *builder) base(l *layout, f Family) int {
-	low, high, first := b.room(f)
+	r := b.room(f)
 	for _, size := range []int{b.policy.Numbers.Block, tiers} {
-		for base := min(b.policy.Numbers.Base, high-size); base >= low; base-- {
-			if in := b.highestRule(f, base, base+size-1); in >= 0 {
-				base = in - size + 1 // go on below the rule that is in the way
-				continue
+		for base := min(b.policy.Numbers.Base, r.high-size); base >= r.low; base-- {
+			in := max(b.highestRule(f, base, base+size-1), r.leapt(base, base+size-1))
+			if in < 0 {
+				return base
 			}
-			return base
+			base = in - size + 1 // go on below what is in the way
 		}
 	}
 	finding := Finding{Code: "shadowed", Severity: Error, Subject: f.String(),
-		Message: fmt.Sprintf("%s rules find no place: `local` or l3mdev stands at %d", f, low-1),
+		Message: fmt.Sprintf("%s rules find no place: `local` or l3mdev stands at %d", f, r.low-1),
 		Hint:    fmt.Sprintf("give `lookup local` the priority 0, as the kernel does; the block goes to %d at most", b.policy.Numbers.Base)}
-	if first.Family != 0 {
-		finding.Origin = first.String()
+	if r.first.Family != 0 {
+		finding.Origin = r.first.String()
 		finding.Message = fmt.Sprintf("%s rules find no place in front of a rule that answers every reply", f)
 		finding.Hint = fmt.Sprintf("give that rule a priority above %d", b.policy.Numbers.Base+b.policy.Numbers.Block)
 	}
@@ -271,41 +299,67 @@ func (b *builder) base(l *layout, f Family) int {
 	return 0
 }
 
-// room returns the lowest priority the block may have, the priority it must be in front of, and the rule that says so.
-func (b *builder) room(f Family) (low, high int, first Rule) {
-	low, high = 1, b.policy.Numbers.Base+b.policy.Numbers.Block
-	rules := slices.DeleteFunc(slices.Clone(b.host.Rules), func(r Rule) bool { return r.Family != f })
-	for _, r := range rules {
-		if r.Opaque == "l3mdev" || r.Action == ToTable && r.Table == TableLocal {
-			low = max(low, r.Priority+1)
-		}
-	}
-	for _, r := range rules {
-		local := r.Opaque == "l3mdev" || r.Action == ToTable && r.Table == TableLocal
-		if !local && r.Priority < high && b.catchesAll(r) {
-			high, first = r.Priority, r
-		}
-	}
-	return low, high, first
+// room is where the block of rules may stand: at low or higher, below high, and not where a goto leaps over it.
+type room struct {
+	low, high int
+	first     Rule     // the catch-all at high
+	leaps     [][2]int // priorities of a goto and of its target
 }
 
-// catchesAll says whether a rule without selectors would answer, or end, the lookup of some reply.
-func (b *builder) catchesAll(r Rule) bool {
-	if r.Opaque != "" || r.From.IsValid() && r.From.Bits() > 0 || r.To.IsValid() && r.To.Bits() > 0 {
+// room walks the rules as the kernel does for a reply, as far as a catch-all that answers.
+func (b *builder) room(f Family) room {
+	r := room{low: 1, high: b.policy.Numbers.Base + b.policy.Numbers.Block}
+	rules := b.fib.rules[f]
+	isLocal := func(x Rule) bool { return x.Opaque == "l3mdev" || x.Action == ToTable && x.Table == TableLocal }
+	for _, x := range rules {
+		if isLocal(x) {
+			r.low = max(r.low, x.Priority+1)
+		}
+	}
+	for i := 0; i < len(rules) && rules[i].Priority < r.high; i++ {
+		x := rules[i]
+		switch {
+		case isLocal(x) || !catchesAll(x):
+		case x.Action == Goto:
+			if next := target(rules, i, &Step{}); next > i {
+				r.leaps = append(r.leaps, [2]int{x.Priority, x.Goto})
+				i = next
+			}
+		case b.answers(x):
+			r.high, r.first = x.Priority, x
+		}
+	}
+	return r
+}
+
+// leapt returns the priority of the goto that leaps over a part of the range, or -1.
+func (r room) leapt(first, last int) int {
+	in := -1
+	for _, leap := range r.leaps {
+		if first < leap[1] && leap[0] <= last {
+			in = max(in, leap[0])
+		}
+	}
+	return in
+}
+
+// catchesAll says whether a rule without selectors matches every reply.
+func catchesAll(r Rule) bool {
+	if r.From.Bits() > 0 || r.To.Bits() > 0 {
 		return false
 	}
-	if !matches(r, Query{Src: r.Family.All().Addr().Next(), Dst: r.Family.All().Addr().Next()}) {
-		return false
+	some := r.Family.All().Addr().Next()
+	return matches(r, Query{Src: some, Dst: some})
+}
+
+// answers says whether a rule that matches would answer, or end, the lookup of some reply.
+func (b *builder) answers(r Rule) bool {
+	if r.Action != ToTable {
+		return r.Action != Nop
 	}
-	switch r.Action {
-	case ToTable:
-		return slices.ContainsFunc(b.host.Routes, func(x Route) bool {
-			return x.Table == r.Table && x.Family() == r.Family && x.Type != Throw && x.Dst.Bits() > r.SuppressPrefix
-		})
-	case Nop:
-		return false
-	}
-	return true
+	return slices.ContainsFunc(b.host.Routes, func(x Route) bool {
+		return x.Table == r.Table && x.Family() == r.Family && x.Type != Throw && x.Dst.Bits() > r.SuppressPrefix
+	})
 }
 
 // highestRule returns the highest priority of others' rules between first and last, or -1.

@@ -84,7 +84,7 @@ func NewFIB(h Host) *FIB {
 }
 
 func (f *FIB) addRoute(r Route) {
-	if strings.HasPrefix(r.Opaque, "tos ") || strings.HasPrefix(r.Opaque, "from ") {
+	if r.opaqueHas("tos", "from") {
 		return // answers other packets than ours
 	}
 	id := tableID{r.Family(), r.Table}
@@ -264,7 +264,7 @@ func (t *Trace) answer(r *Route, hops []Hop) {
 		t.Way = Way{Type: r.Type, Table: r.Table}
 	}
 	for _, h := range hops {
-		h.Weight, h.OnLink = 1, false
+		h = Hop{Link: h.Link, Via: h.Via}
 		if !slices.Contains(t.Hops, h) {
 			t.Hops = append(t.Hops, h)
 		}

@@ -111,7 +111,7 @@ func (b *builder) bestDefault(l Link, f Family, in func(uint32) bool, source Gat
 	var bestHops []Hop
 	for i := range b.host.Routes {
 		r := &b.host.Routes[i]
-		if !r.IsDefault() || r.Type != Unicast || r.Family() != f || r.Opaque != "" || !in(r.Table) {
+		if !r.IsDefault() || r.Type != Unicast || r.Family() != f || r.steers() || !in(r.Table) {
 			continue
 		}
 		hops := hopsOn(r.Hops, l)
@@ -191,8 +191,7 @@ func (b *builder) fromStatic(l Link, f Family) (gateway, bool) {
 	return gateway{hops: []Hop{onlink(l.Name, via)}, source: FromStatic}, via.IsValid()
 }
 
-// fromHeld takes the default that our own table for the link still has. Pinned gateways of prefixes do not count: they come
-// back with their pin.
+// fromHeld takes the default that our own table for the link still has. Pinned gateways do not count: they come with their pin.
 func (b *builder) fromHeld(l Link, f Family) (gateway, bool) {
 	for _, r := range b.own.Routes {
 		if !r.IsDefault() || r.Family() != f || r.Type != Unicast {
@@ -211,5 +210,6 @@ func (b *builder) fromHeld(l Link, f Family) (gateway, bool) {
 }
 
 func (b *builder) pinned(link string, via netip.Addr) bool {
-	return slices.ContainsFunc(b.policy.pins(link), func(p GatewayPin) bool { return p.Addr == via })
+	return slices.ContainsFunc(b.policy.pins(link), func(p GatewayPin) bool { return p.Addr == via }) ||
+		slices.ContainsFunc(b.policy.Addresses, func(p AddressPin) bool { return p.Link == link && p.Gateway == via })
 }
