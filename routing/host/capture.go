@@ -3,8 +3,10 @@ package host
 import (
 	"bytes"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"net/netip"
+	"reflect"
 	"slices"
 	"strings"
 	"time"
@@ -18,11 +20,11 @@ const CaptureVersion = 1
 // Capture is a host as one document, to plan for it elsewhere. Links, addresses, routes, rules and neighbours have the shape that
 // `ip -N -j -d` prints, so that a shell can make one (IPv6 rules get a family, which `ip` leaves out):
 //
-//	jq -n --argjson links "$(ip -N -j -d link)" --argjson addrs "$(ip -N -j -d addr)" \
-//	  --argjson routes "$(ip -N -j -d route show table all)" --argjson neighs "$(ip -N -j -d neigh)" \
-//	  --argjson rules4 "$(ip -N -j -d rule)" --argjson rules6 "$(ip -N -j -d -6 rule)" \
-//	  '{version: 1, host: "web1", time: (now | todate), kernel: "6.1", $links, $addrs, $routes, $neighs,
-//	    rules: ($rules4 + ($rules6 | map(. + {family: "inet6"})))}'
+//	rules() { ip -N -j -d "$@" rule | sed 's/^\[//; s/\]$//'; }
+//	printf '{"version":1,"host":"%s","time":"%s","kernel":"%s","links":%s,"addrs":%s,"routes":%s,"neighs":%s,"rules":[%s,%s]}\n' \
+//	  "$(hostname)" "$(date -u +%FT%TZ)" "$(uname -r)" "$(ip -N -j -d link)" "$(ip -N -j -d addr)" \
+//	  "$(ip -N -j -d route show table all)" "$(ip -N -j -d neigh)" \
+//	  "$(rules)" "$(rules -6 | sed 's/{"priority"/{"family":"inet6","priority"/g')"
 //
 // It holds no configuration text and no secrets: of NGINX only where it listens and binds.
 type Capture struct {
@@ -164,11 +166,28 @@ func decodeList[T any](key string, data json.RawMessage, list *[]T) (string, err
 			continue // `ip -j` prints an empty object for what its filter leaves out
 		}
 		if err := json.Unmarshal(part, &x); err != nil {
-			return fmt.Sprintf("%s[%d]", key, i), err
+			return typeError(fmt.Sprintf("%s[%d]", key, i), err)
 		}
 		*list = append(*list, x)
 	}
 	return key, nil
+}
+
+// typeError adds the path inside an element to its place, and says what was expected in JSON's words instead of Go's.
+func typeError(at string, err error) (string, error) {
+	var wrong *json.UnmarshalTypeError
+	if !errors.As(err, &wrong) {
+		return at, err
+	}
+	if wrong.Field != "" {
+		at += "." + wrong.Field
+	}
+	want := map[reflect.Kind]string{reflect.String: "a string", reflect.Slice: "a list", reflect.Struct: "an object", reflect.Map: "an object",
+		reflect.Bool: "true or false"}[wrong.Type.Kind()]
+	if want == "" {
+		want = "a number"
+	}
+	return at, fmt.Errorf("want %s, got a JSON %s", want, wrong.Value)
 }
 
 // capture turns the document into values and returns the element where an error is.
@@ -176,7 +195,7 @@ func (d *captureDoc) capture() (Capture, string, error) {
 	c := Capture{Version: d.Version, Time: d.Time}
 	h := &c.Host
 	h.Name, h.Kernel = d.Host, d.Kernel
-	at, err := each("links", d.Links, func(x linkDoc) error { h.Links = append(h.Links, x.link()); return nil })
+	at, err := each("links", d.Links, func(x linkDoc) error { return appendTo(&h.Links, x.link) })
 	if err == nil {
 		at, err = each("addrs", d.Addrs, func(x addrDoc) error { return x.addTo(h) })
 	}
@@ -264,7 +283,7 @@ func (t *text) UnmarshalJSON(b []byte) error {
 	if err := json.Unmarshal(b, &n); err != nil {
 		return fmt.Errorf("want a number or a string, got %.40s", b)
 	}
-	*t = text(n)
+	*t = text(n) // "" for null
 	return nil
 }
 
@@ -272,7 +291,14 @@ func (t *text) UnmarshalJSON(b []byte) error {
 type flag bool
 
 func (f *flag) UnmarshalJSON(b []byte) error {
-	*f = string(b) != "false"
+	switch string(b) {
+	case "null", "true":
+		*f = true
+	case "false":
+		*f = false
+	default:
+		return fmt.Errorf("want true, false or null, got %.40s", b)
+	}
 	return nil
 }
 

@@ -1,6 +1,7 @@
 package host
 
 import (
+	"bytes"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -15,32 +16,58 @@ import (
 // This file has the shapes of iproute2's JSON, object by object, both ways.
 
 type linkDoc struct {
-	Index  int      `json:"ifindex"`
-	Name   string   `json:"ifname"`
-	Flags  []string `json:"flags"`
-	MTU    int      `json:"mtu"`
-	Master string   `json:"master,omitempty"`
-	Group  text     `json:"group"`
-	Info   *struct {
-		Kind string `json:"info_kind,omitempty"`
-		Data *struct {
-			Table text `json:"table,omitempty"`
-		} `json:"info_data,omitempty"`
-	} `json:"linkinfo,omitempty"`
+	Index  int       `json:"ifindex"`
+	Name   string    `json:"ifname"`
+	Flags  []string  `json:"flags"`
+	MTU    int       `json:"mtu"`
+	Master string    `json:"master,omitempty"`
+	Group  text      `json:"group"`
+	Info   *linkInfo `json:"linkinfo,omitempty"`
 }
 
-func (d linkDoc) link() routing.Link {
+type linkInfo struct {
+	Kind string    `json:"info_kind,omitempty"`
+	Data *linkData `json:"info_data,omitempty"`
+}
+
+type linkData struct {
+	Table text `json:"table,omitempty"` // of a vrf
+}
+
+func (d linkDoc) link() (routing.Link, error) {
 	l := routing.Link{Index: d.Index, Name: d.Name, MTU: d.MTU, Master: d.Master, Loopback: slices.Contains(d.Flags, "LOOPBACK"),
 		Up: slices.Contains(d.Flags, "UP"), Carrier: slices.Contains(d.Flags, "LOWER_UP"), PointToPoint: slices.Contains(d.Flags, "POINTOPOINT")}
-	l.Group, _ = strconv.Atoi(string(d.Group)) // "default" is 0
-	if d.Info != nil {
-		l.Kind = d.Info.Kind
-		if d.Info.Data != nil && l.Kind == "vrf" {
-			table, _ := strconv.ParseUint(string(d.Info.Data.Table), 10, 32)
-			l.Table = uint32(table)
-		}
+	if l.Name == "" {
+		return l, errors.New("no ifname")
 	}
-	return l
+	group, err := numberOr(d.Group, "default", 0, 31)
+	if err != nil {
+		return l, fmt.Errorf("group: %w", err)
+	}
+	l.Group = int(group)
+	if d.Info == nil {
+		return l, nil
+	}
+	l.Kind = d.Info.Kind
+	if l.Kind != "vrf" || d.Info.Data == nil {
+		return l, nil
+	}
+	table, err := numberOr(d.Info.Data.Table, "", 0, 32)
+	l.Table = uint32(table)
+	return l, err
+}
+
+// numberOr reads a number of so many bits; the word, and nothing, stand for a number too. Other words are names in a file of
+// the captured machine.
+func numberOr(t text, word text, value uint64, bits int) (uint64, error) {
+	if t == "" || t == word {
+		return value, nil
+	}
+	n, err := strconv.ParseUint(string(t), 10, bits)
+	if err != nil {
+		return 0, fmt.Errorf("%q is no number: capture with ip -N", t)
+	}
+	return n, nil
 }
 
 func linkDocOf(l routing.Link) linkDoc {
@@ -54,18 +81,10 @@ func linkDocOf(l routing.Link) linkDoc {
 		}
 	}
 	if l.Kind != "" {
-		d.Info = new(struct {
-			Kind string `json:"info_kind,omitempty"`
-			Data *struct {
-				Table text `json:"table,omitempty"`
-			} `json:"info_data,omitempty"`
-		})
-		d.Info.Kind = l.Kind
-		if l.Table != 0 {
-			d.Info.Data = &struct {
-				Table text `json:"table,omitempty"`
-			}{text(fmt.Sprint(l.Table))}
-		}
+		d.Info = &linkInfo{Kind: l.Kind}
+	}
+	if l.Kind == "vrf" {
+		d.Info.Data = &linkData{number(l.Table)}
 	}
 	return d
 }
@@ -88,6 +107,9 @@ type addrInfoDoc struct {
 }
 
 func (d addrDoc) addTo(h *routing.Host) error {
+	if d.Name == "" {
+		return errors.New("no ifname")
+	}
 	for _, x := range d.Addrs {
 		if x.Family != "inet" && x.Family != "inet6" {
 			continue
@@ -96,7 +118,11 @@ func (d addrDoc) addTo(h *routing.Host) error {
 		if err != nil {
 			return err
 		}
-		a := routing.Addr{Link: d.Name, Prefix: netip.PrefixFrom(local, x.Bits), Scope: scopeOf(x.Scope), Temporary: bool(x.Temporary),
+		scope, err := scopeOf(x.Scope)
+		if err != nil {
+			return fmt.Errorf("scope: %w", err)
+		}
+		a := routing.Addr{Link: d.Name, Prefix: netip.PrefixFrom(local, x.Bits), Scope: scope, Temporary: bool(x.Temporary),
 			NoPrefix: bool(x.NoPrefix), Tentative: bool(x.Tentative || x.DADFailed)}
 		if x.Peer != "" {
 			peer, err := parseAddr(x.Peer)
@@ -113,13 +139,13 @@ func (d addrDoc) addTo(h *routing.Host) error {
 	return nil
 }
 
-func scopeOf(s text) uint8 {
+func scopeOf(s text) (uint8, error) {
 	named := map[text]uint8{"global": 0, "universe": 0, "site": 200, "link": 253, "host": 254, "nowhere": 255}
 	if n, ok := named[s]; ok {
-		return n
+		return n, nil
 	}
-	n, _ := strconv.ParseUint(string(s), 10, 8)
-	return uint8(n)
+	n, err := numberOr(s, "", 0, 8)
+	return uint8(n), err
 }
 
 func addrDocsOf(h routing.Host) []addrDoc {
@@ -152,6 +178,21 @@ type hopDoc struct {
 	Dev     string   `json:"dev,omitempty"`
 	Weight  int      `json:"weight,omitempty"`
 	Flags   []string `json:"flags"`
+	Encap   text     `json:"encap,omitempty"`
+	Flow    *flowDoc `json:"flow,omitempty"`
+}
+
+// flowDoc is a route's realm.
+type flowDoc struct {
+	From text `json:"from,omitempty"`
+	To   text `json:"to"`
+}
+
+func (f flowDoc) String() string {
+	if f.From != "" {
+		return fmt.Sprintf("realms %s/%s", f.From, f.To)
+	}
+	return "realm " + string(f.To)
 }
 
 type viaDoc struct {
@@ -160,25 +201,48 @@ type viaDoc struct {
 }
 
 type routeDoc struct {
-	Type     text     `json:"type,omitempty"`
-	Dst      string   `json:"dst"`
-	From     string   `json:"from,omitempty"`
-	TOS      string   `json:"tos,omitempty"`
-	NextHop  int      `json:"nhid,omitempty"`
-	Encap    any      `json:"encap,omitempty"`
-	Table    text     `json:"table"`
-	Protocol text     `json:"protocol"`
-	Scope    text     `json:"scope"`
-	Src      string   `json:"prefsrc,omitempty"`
-	Metric   uint32   `json:"metric,omitempty"`
-	NextHops []hopDoc `json:"nexthops,omitempty"`
-	Metrics  []struct {
-		MTU    uint32 `json:"mtu,omitempty"`
-		AdvMSS uint32 `json:"advmss,omitempty"`
-	} `json:"metrics,omitempty"`
-	Pref   string `json:"pref,omitempty"` // of IPv6 routes, and of all of them
-	Opaque string `json:"opaque,omitempty"`
+	Type     text              `json:"type,omitempty"`
+	Dst      string            `json:"dst"`
+	From     string            `json:"from,omitempty"`
+	TOS      any               `json:"tos,omitempty"` // a string; a number is a tunnel's
+	NextHop  int               `json:"nhid,omitempty"`
+	Table    text              `json:"table"`
+	Protocol text              `json:"protocol"`
+	Scope    text              `json:"scope"`
+	Src      string            `json:"prefsrc,omitempty"`
+	Metric   uint32            `json:"metric,omitempty"`
+	NextHops []hopDoc          `json:"nexthops,omitempty"`
+	Metrics  []map[string]text `json:"metrics,omitempty"` // one object, in a list
+	Pref     string            `json:"pref,omitempty"`    // of IPv6 routes, and of all of them
+	Opaque   string            `json:"opaque,omitempty"`
 	hopDoc
+}
+
+// UnmarshalJSON reads a route. `ip` prints what a tunnel (encap) needs beside the route's own keys, so that there are two dst: the
+// first is the route's. (A tool that keeps only the last of equal keys spoils such a route, which is why jq is not used.)
+func (d *routeDoc) UnmarshalJSON(b []byte) error {
+	type plain routeDoc
+	if err := json.Unmarshal(b, (*plain)(d)); err != nil {
+		return err
+	}
+	dec := json.NewDecoder(bytes.NewReader(b))
+	if t, err := dec.Token(); err != nil || t != json.Delim('{') {
+		return errors.New("want an object")
+	}
+	for dec.More() {
+		var value json.RawMessage
+		key, err := dec.Token()
+		if err != nil {
+			return err
+		}
+		if err := dec.Decode(&value); err != nil {
+			return err
+		}
+		if key == "dst" {
+			return json.Unmarshal(value, &d.Dst)
+		}
+	}
+	return nil
 }
 
 func (d routeDoc) route() (routing.Route, error) {
@@ -200,9 +264,9 @@ func (d routeDoc) route() (routing.Route, error) {
 		word("scope", string(d.Scope))
 	}
 	word("src", d.Src)
-	if len(d.Metrics) > 0 {
-		word("mtu", nonZero(d.Metrics[0].MTU))
-		word("advmss", nonZero(d.Metrics[0].AdvMSS))
+	for _, m := range d.Metrics {
+		word("mtu", string(m["mtu"]))
+		word("advmss", string(m["advmss"]))
 	}
 	if d.Pref == "low" || d.Pref == "high" {
 		word("pref", d.Pref)
@@ -227,13 +291,6 @@ func (d routeDoc) route() (routing.Route, error) {
 
 func rejectWord(t text) bool {
 	return slices.Contains([]string{"blackhole", "unreachable", "prohibit", "throw"}, typeWord(t))
-}
-
-func nonZero(n uint32) string {
-	if n == 0 {
-		return ""
-	}
-	return strconv.FormatUint(uint64(n), 10)
 }
 
 // family tells IPv6 by a colon anywhere, or by the router preference, which `ip` prints for every IPv6 route.
@@ -278,24 +335,59 @@ func (d routeDoc) hops() ([]routing.Hop, error) {
 	return hops, nil
 }
 
+// opaque is what decodeRoute says of the same route. A locked mtu looks like any other here: `ip -j` does not print the lock.
 func (d routeDoc) opaque(unresolved bool) string {
-	var w []string
-	if d.TOS != "" {
-		w = append(w, "tos "+d.TOS)
-	}
+	var w, flows []string
 	if d.From != "" {
 		w = append(w, "from "+d.From)
 	}
-	if d.Encap != nil {
-		w = append(w, fmt.Sprintf("encap %v", d.Encap))
+	if tos, ok := d.TOS.(string); ok {
+		w = append(w, "tos "+tos)
 	}
 	if d.NextHop != 0 && unresolved {
 		w = append(w, fmt.Sprintf("nhid %d", d.NextHop))
 	}
+	for _, h := range append([]hopDoc{d.hopDoc}, d.NextHops...) {
+		if h.Encap != "" {
+			w = append(w, "encap "+string(h.Encap))
+		}
+		if h.Flow != nil {
+			flows = append(flows, h.Flow.String())
+		}
+	}
+	for _, m := range d.Metrics {
+		w = append(w, metricWords(m)...)
+	}
+	w = append(w, flows...)
 	if d.Opaque != "" {
 		w = append(w, d.Opaque)
 	}
-	return strings.Join(w, " ")
+	return strings.Join(slices.Compact(w), " ")
+}
+
+// metricWords prints the metrics that routing.Route does not model, in the kernel's order.
+func metricWords(m map[string]text) (w []string) {
+	for kind := range metricCongCtl + 2 {
+		name, key := metricNames[kind], metricNames[kind]
+		if kind == metricFeatures {
+			key = "ecn"
+		}
+		if kind == metricCongCtl {
+			key = "congestion"
+		}
+		value, ok := m[key]
+		if !ok || name == "" || kind == metricMTU || kind == metricAdvMSS {
+			continue
+		}
+		switch ms, _ := strconv.ParseUint(string(value), 10, 32); kind {
+		case metricFeatures:
+			value = "ecn"
+		case metricRTT, metricRTTVar, metricRTOMin:
+			value = text(milliseconds(uint32(ms)))
+		}
+		w = append(w, name+" "+string(value))
+	}
+	return w
 }
 
 func routeDocOf(r routing.Route) routeDoc {
@@ -306,11 +398,15 @@ func routeDocOf(r routing.Route) routeDoc {
 	if r.Src.IsValid() {
 		d.Src = r.Src.String()
 	}
-	if r.MTU != 0 || r.AdvMSS != 0 {
-		d.Metrics = append(d.Metrics, struct {
-			MTU    uint32 `json:"mtu,omitempty"`
-			AdvMSS uint32 `json:"advmss,omitempty"`
-		}{r.MTU, r.AdvMSS})
+	metrics := map[string]text{}
+	if r.MTU != 0 {
+		metrics["mtu"] = number(r.MTU)
+	}
+	if r.AdvMSS != 0 {
+		metrics["advmss"] = number(r.AdvMSS)
+	}
+	if len(metrics) > 0 {
+		d.Metrics = []map[string]text{metrics}
 	}
 	if r.Family() == routing.IPv6 {
 		d.Pref = map[int8]string{-1: "low", 0: "medium", 1: "high"}[r.Pref]
@@ -443,11 +539,17 @@ func (d ruleDoc) opaque() string {
 			w = append(w, port+" "+d.word(port+"_start")+"-"+d.word(port+"_end"))
 		}
 	}
-	done := slices.Concat(ruleDocKeys, []string{"tos", "uid_start", "uid_end", "ipproto", "sport", "sport_start", "sport_end", "dport", "dport_start", "dport_end"})
+	done := slices.Concat(ruleDocKeys, []string{"tos", "uid_start", "uid_end", "ipproto", "sport", "sport_start", "sport_end", "dport",
+		"dport_start", "dport_end", "flow_from", "flow_to"})
 	for _, key := range sortedKeys(d) {
 		if !slices.Contains(done, key) {
-			w = append(w, key+" "+string(d[key]))
+			w = append(w, key+" "+strings.Trim(string(d[key]), `"`))
 		}
+	}
+	if d.has("flow_from") {
+		w = append(w, "realms "+d.word("flow_from")+"/"+d.word("flow_to"))
+	} else if d.has("flow_to") {
+		w = append(w, "realms "+d.word("flow_to"))
 	}
 	if d.has("opaque") {
 		w = append(w, d.word("opaque"))
