@@ -119,3 +119,13 @@ func BenchmarkBuild10000Listeners(b *testing.B) {
 		Build(h, listeners, nil, Policy{Numbers: DefaultNumbers})
 	}
 }
+
+// A path whose only listeners are switched off is none.
+func TestReturnOffLeavesNoPath(t *testing.T) {
+	h := manyUplinks(2)
+	l := Listener{Addr: plus(h.Addrs[2].Prefix.Addr(), 5), Ports: PortRange{80, 80}, Transport: TCP}
+	p := Build(h, []Listener{l}, nil, Policy{Numbers: DefaultNumbers, Returns: []ReturnPin{{Link: "eth1", Mode: NoReturn}}})
+	if len(p.Paths) != 0 || len(p.State.Rules) != 0 || p.Outcomes[0].Status != Off {
+		t.Errorf("got %+v", p)
+	}
+}

@@ -24,6 +24,7 @@ func (b *builder) coverPaths(binds []Bind) {
 			}
 		}
 	}
+	b.paths = slices.DeleteFunc(b.paths, func(p *path) bool { return len(p.covers) == 0 })
 }
 
 type coverKey struct {

@@ -13,6 +13,7 @@ import (
 func (b *builder) judge(l layout) {
 	clean := *b
 	clean.host.Rules = standardRules
+	clean.fib = NewFIB(clean.host)
 	ideal := NewFIB(With(clean.host, clean.layOut(b.paths).state))
 	after := NewFIB(With(b.host, l.state))
 	clients := map[Family][]netip.Addr{IPv4: b.clients(IPv4), IPv6: b.clients(IPv6)}

@@ -145,7 +145,22 @@ func (p *ruleParser) word(key string) error {
 	if err := p.once(key); err != nil {
 		return err
 	}
-	return valued(key, p.next(), func(s string) error { p.opaque = append(p.opaque, key, s); return nil })
+	return valued(key, p.next(), func(s string) error {
+		if key == "ipproto" {
+			s = ipProtocol(s)
+		}
+		p.opaque = append(p.opaque, key, s)
+		return nil
+	})
+}
+
+// ipProtocol turns the number that `ip -N` shows, "ipproto-6", into the word that everything else says.
+func ipProtocol(s string) string {
+	s = strings.TrimPrefix(s, "ipproto-")
+	if name, ok := map[string]string{"1": "icmp", "6": "tcp", "17": "udp", "58": "ipv6-icmp", "132": "sctp"}[s]; ok {
+		return name
+	}
+	return s
 }
 
 // ParseRoute reads a route of the family in the form of Route.String or as `ip -N -d route show table all` prints it. What

@@ -90,6 +90,7 @@ func TestParseRuleNumbers(t *testing.T) {
 		{"86:	from all to 10.1.0.0/16 iif lo lookup 12 realms 1/2 proto 0", "86:\tfrom all to 10.1.0.0/16 iif lo realms 1/2 lookup 12"},
 		{"5099:	from all fwmark 0x10/0xff lookup 100 proto 18", "5099:\tfrom all fwmark 0x10/0xff lookup 100 proto 18"},
 		{"5100:	from all fwmark 0x10 lookup 100 proto keepalived", "5100:\tfrom all fwmark 0x10 lookup 100 proto 18"},
+		{"87:	from all ipproto ipproto-6 sport 80 lookup 12 proto 0", "87:\tfrom all ipproto tcp sport 80 lookup 12"},
 		{"pref 9 from 0.0.0.0/0 table main", "9:\tfrom all lookup main"},
 		{"pref 9 from any table main suppress_ifgroup default", "9:\tfrom all lookup main suppress_ifgroup 0"},
 		{"pref 9", "9:\tfrom all lookup main"},

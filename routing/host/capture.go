@@ -68,6 +68,9 @@ type captureDoc struct {
 var captureKeys = map[string]bool{"version": true, "host": true, "time": true, "kernel": true, "links": true, "addrs": true,
 	"routes": true, "rules": true, "neighs": false, "leases": false, "sysctls": false, "listens": false, "binds": false}
 
+// ipLists are the lists in which `ip -j` prints an empty object for what its filter leaves out.
+var ipLists = []string{"links", "addrs", "routes", "rules", "neighs"}
+
 // DecodeCapture reads a capture; name is the file's, for errors, which are of type *CaptureError. Unknown top-level keys and
 // missing ones are errors. Within iproute2's objects unknown keys are passed over, but for rules: there they are kept as
 // Opaque, since an unknown selector changes what a rule means.
@@ -162,8 +165,8 @@ func decodeList[T any](key string, data json.RawMessage, list *[]T) (string, err
 	}
 	for i, part := range parts {
 		var x T
-		if string(part) == "{}" && key != "listens" {
-			continue // `ip -j` prints an empty object for what its filter leaves out
+		if string(part) == "{}" && slices.Contains(ipLists, key) {
+			continue
 		}
 		if err := json.Unmarshal(part, &x); err != nil {
 			return typeError(fmt.Sprintf("%s[%d]", key, i), err)

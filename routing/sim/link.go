@@ -138,9 +138,10 @@ func (s *Sim) up(l *routing.Link) {
 	}
 }
 
-// down is NETDEV_DOWN: IPv6 forgets the link's addresses, both families the routes through it.
+// down is NETDEV_DOWN: IPv6 forgets the link's addresses, both families the routes through it and the neighbours.
 func (s *Sim) down(l *routing.Link) {
 	l.Up, l.Carrier = false, false
+	s.Host.Neighs = slices.DeleteFunc(s.Host.Neighs, func(n routing.Neigh) bool { return n.Link == l.Name })
 	s.Host.Addrs = slices.DeleteFunc(s.Host.Addrs, func(a routing.Addr) bool {
 		return a.Link == l.Name && a.Prefix.Addr().Is6()
 	})

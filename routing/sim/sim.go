@@ -206,6 +206,9 @@ func (s *Sim) rule(f routing.Family, verb string, args []string) error {
 		s.printf("rule %s %s", verb, text)
 	}
 	if verb == "add" {
+		if slices.Contains(s.Host.Rules, r) {
+			return fmt.Errorf("there is such a rule already")
+		}
 		s.addRule(r)
 		return nil
 	}

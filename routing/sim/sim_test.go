@@ -85,6 +85,7 @@ func TestParseErrors(t *testing.T) {
 		{"route add default via fe80::1 dev eth1", "begins with -6"},
 		{"route del blackhole 10.0.0.0/8", "no such route"},
 		{"route add blackhole 10.0.0.0/8\nroute add prohibit 10.0.0.0/8", "line 2: route add prohibit 10.0.0.0/8: there is such a route already"},
+		{"rule add pref 5 lookup 7\nrule add pref 5 lookup 7", "there is such a rule already"},
 		{"rule del pref 5 lookup main", "no such rule"},
 		{"link add eth1 type veth\naddr add 2001:db8::1/64 dev eth1", "set the link up first"},
 		{"addr add 10.0.0.1/24 dev eth1 frob 7", "unknown option frob"},
