@@ -11,15 +11,18 @@
 # On ethN the host is 10.0.N.10, the VIP is 10.0.N.100, the gateway (the firewall) 10.0.N.1; the client in eth0's LAN is
 # 10.0.0.50. IPv6 alike: 2001:db8:N::/64, the client 2001:db8:c::2, the container fd00:20::2.
 #
-# usage: lab.sh run CMD ARG...           build the lab, run CMD in it, leave with its exit status
+# usage: lab.sh possible                 succeeds where this user may make namespaces
+#        lab.sh run CMD ARG...           build the lab, run CMD in it, leave with its exit status
 # in it: lab.sh at NS CMD ARG...         run CMD in one namespace: client, fw, lan, host, ctr
 #        lab.sh probe NS [SRC4 SRC6]     ask every VIP by http, tcp, udp and ping: lines "VIP SERVICE ok|lost"
-#        lab.sh left                     by which interface each VIP's replies left the host: lines "VIP IFACE PACKETS"
+#        lab.sh left NS                  by which interface each VIP's replies to NS left the host: lines "VIP IFACE PACKETS"
+#        lab.sh forget                   count anew
 #        lab.sh drops                    what the firewall has dropped, and why: lines "REASON PACKETS"
 #        lab.sh firewall strict|stateful|open
 #        lab.sh reverse_path NS 0|1      the strict check of the way back to the source, IPv4 and IPv6
 #        lab.sh snapshot                 the host's rules, routes and links, as `ip` prints them
 set -eu
+export LC_ALL=C
 
 here=$(cd "$(dirname "$0")" && pwd)
 vips=(10.0.0.100 2001:db8::100 10.0.1.100 2001:db8:1::100 10.0.2.100 2001:db8:2::100)
@@ -28,15 +31,19 @@ die() { echo "lab: error: $*" >&2; exit 1; }
 
 at() { local ns=$1; shift; nsenter --net="/run/netns/$ns" -- "$@"; }
 
-run() {
-	local new=(unshare --net --mount)
+# unshared CMD...: in new network and mount namespaces; who is not root gets a user namespace around them.
+unshared() {
 	if [ "$(id -u)" = 0 ]; then
-		new+=(--propagation private)
+		unshare --net --mount --propagation private -- "$@"
 	else
-		new+=(--user --map-root-user)
+		unshare --user --map-root-user --net --mount -- "$@"
 	fi
-	exec "${new[@]}" -- "$here/lab.sh" inside "$@"
 }
+
+# possible: some systems let a user make a user namespace, but do nothing in it: so do something.
+possible() { unshared mount -t tmpfs tmpfs /run; }
+
+run() { unshared "$here/lab.sh" inside "$@"; }
 
 inside() {
 	mount -t tmpfs tmpfs /run
@@ -45,7 +52,7 @@ inside() {
 	for ns in client fw switch lan host ctr; do namespace $ns; done
 	cables
 	addresses
-	at host nft -f "$here/count.nft"
+	forget
 	firewall strict
 	start_nginx
 	"$@"
@@ -84,34 +91,35 @@ cable() {
 	ip -n "$3" link set "$4" up
 }
 
+# addresses: with nodad they can be used at once. The client's second ones are for probes that ask for them.
 addresses() {
 	at fw sh -c 'echo 1 > /proc/sys/net/ipv4/ip_forward; echo 1 > /proc/sys/net/ipv6/conf/all/forwarding'
 	ip -n fw -batch - <<-END
 		addr add 198.51.100.1/24 dev wan
-		addr add 2001:db8:c::1/64 dev wan
+		addr add 2001:db8:c::1/64 dev wan nodad
 	END
 	ip -n client -batch - <<-END
 		addr add 198.51.100.2/24 dev eth0
 		addr add 198.51.100.66/24 dev eth0
-		addr add 2001:db8:c::2/64 dev eth0
-		addr add 2001:db8:c::66/64 dev eth0
+		addr add 2001:db8:c::2/64 dev eth0 nodad
+		addr add 2001:db8:c::66/64 dev eth0 nodad preferred_lft 0
 		route add default via 198.51.100.1
-		route add default via 2001:db8:c::1 src 2001:db8:c::2
+		route add default via 2001:db8:c::1
 	END
 	ip -n lan -batch - <<-END
 		addr add 10.0.0.50/24 dev eth0
-		addr add 2001:db8:0::50/64 dev eth0
+		addr add 2001:db8:0::50/64 dev eth0 nodad
 		route add default via 10.0.0.1
 		route add default via 2001:db8:0::1
 	END
 	ip -n ctr -batch - <<-END
 		addr add 172.20.0.2/24 dev eth0
-		addr add fd00:20::2/64 dev eth0
+		addr add fd00:20::2/64 dev eth0 nodad
 		route add default via 172.20.0.1
 		route add default via fd00:20::1
 	END
 	ip -n host addr add 172.20.0.1/24 dev br0
-	ip -n host addr add fd00:20::1/64 dev br0
+	ip -n host addr add fd00:20::1/64 dev br0 nodad
 	uplink 0 100
 	uplink 1 101
 	uplink 2 102
@@ -122,13 +130,13 @@ addresses() {
 uplink() {
 	ip -n fw -batch - <<-END
 		addr add 10.0.$1.1/24 dev lan$1
-		addr add 2001:db8:$1::1/64 dev lan$1
+		addr add 2001:db8:$1::1/64 dev lan$1 nodad
 	END
 	ip -n host -batch - <<-END
 		addr add 10.0.$1.10/24 dev eth$1
 		addr add 10.0.$1.100/24 dev eth$1
-		addr add 2001:db8:$1::10/64 dev eth$1
-		addr add 2001:db8:$1::100/64 dev eth$1
+		addr add 2001:db8:$1::10/64 dev eth$1 nodad
+		addr add 2001:db8:$1::100/64 dev eth$1 nodad
 		route add default via 10.0.$1.1 dev eth$1 proto dhcp metric $2
 		route add default via 2001:db8:$1::1 dev eth$1 proto ra metric $2
 	END
@@ -172,15 +180,17 @@ reverse_path() {
 
 probe() {
 	local ns=$1 src4=${2:-} src6=${3:-} vip service
-	for vip in "${vips[@]}"; do
-		for service in http tcp udp ping; do
-			case $vip in
-			*:*) answer "$ns" $service "$vip" "[$vip]" "${src6:+,bind=[$src6]}" "${src6:+-I$src6}" ;;
-			*) answer "$ns" $service "$vip" "$vip" "${src4:+,bind=$src4}" "${src4:+-I$src4}" ;;
-			esac &
+	{
+		for vip in "${vips[@]}"; do
+			for service in http tcp udp ping; do
+				case $vip in
+				*:*) answer "$ns" $service "$vip" "[$vip]" "${src6:+,bind=[$src6]}" "${src6:+-I$src6}" ;;
+				*) answer "$ns" $service "$vip" "$vip" "${src4:+,bind=$src4}" "${src4:+-I$src4}" ;;
+				esac &
+			done
 		done
-	done | sort
-	wait
+		wait
+	} | sort
 }
 
 # answer NS SERVICE VIP HOST BIND FROM: one probe, over in a second.
@@ -196,11 +206,21 @@ answer() {
 	echo "$3 $2 $said"
 }
 
-# left: read from the counters of count.nft, which see each packet at the interface that it leaves by.
+# left NS: by its addresses, since a reply that was lost is still repeated to somebody else for a while.
 left() {
+	local to
+	case $1 in
+	client) to='198\.51\.100\.[0-9]+|2001:db8:c:.*' ;;
+	lan) to='10\.0\.0\.50|2001:db8::50' ;;
+	ctr) to='172\.20\.0\.2|fd00:20::2' ;;
+	*) die "left $1: want client, lan or ctr" ;;
+	esac
 	at host nft list table inet count | tr ',' '\n' |
-		sed -nE 's/.*"(\S+)" \. ([0-9a-f.:]+[.:]100) counter packets ([0-9]+).*/\2 \1 \3/p' | sort
+		sed -nE "s/.*\"(\S+)\" \. ([0-9a-f.:]+[.:]100) \. ($to) counter packets ([0-9]+).*/\2 \1 \4/p" |
+		awk '{n[$1 " " $2] += $3} END {for (k in n) print k, n[k]}' | sort
 }
+
+forget() { at host nft -f "$here/count.nft"; }
 
 drops() {
 	local n
@@ -223,6 +243,6 @@ snapshot() {
 command=${1:-}
 [ $# = 0 ] || shift
 case $command in
-run | inside | at | probe | left | drops | firewall | reverse_path | snapshot) "$command" "$@" ;;
+possible | run | inside | at | probe | left | forget | drops | firewall | reverse_path | snapshot) "$command" "$@" ;;
 *) sed -n '/^# usage/,/^set/{/^#/s/^# \{0,1\}//p}' "$0" >&2; exit 1 ;;
 esac

@@ -1,0 +1,70 @@
+#!/bin/sh
+# Installs with apt what the lab and the tests call, and only what is missing. Asks for sudo only then.
+#
+# Installing nginx would start it on port 80 and at each boot. policy-rc.d is Debian's way for an administrator to say no
+# to the first, with and without systemd; it is put in place for the installation alone, and never over an existing one.
+# `systemctl disable` says no to the second. An nginx that is there already is left as it is.
+set -eu
+PATH=$PATH:/usr/sbin:/sbin
+
+# has_module NAME: built in (nginx.org's packages) or as a file (Debian's and Ubuntu's).
+has_module() {
+	options=$(nginx -V 2>&1 | tr ' ' '\n')
+	echo "$options" | grep -qx -- "--with-$1" ||
+		[ -e "$(echo "$options" | sed -n 's/^--modules-path=//p')/ngx_$1_module.so" ]
+}
+
+missing() {
+	while read -r command package; do
+		command -v "$command" >/dev/null || echo "$package"
+	done <<-END
+		ip iproute2
+		nft nftables
+		nsenter util-linux
+		ping iputils-ping
+		socat socat
+		nginx nginx
+	END
+	for module in stream mail; do
+		command -v nginx >/dev/null && has_module $module || echo libnginx-mod-$module
+	done
+}
+
+install() {
+	policy=/usr/sbin/policy-rc.d
+	log=$(mktemp)
+	trap 'rm -f "$log"' EXIT
+	if [ ! -e $policy ]; then
+		trap 'rm -f "$log" $policy' EXIT
+		printf '#!/bin/sh\nexit 101\n' >$policy
+		chmod 755 $policy
+	fi
+	export DEBIAN_FRONTEND=noninteractive
+	{ apt-get update && apt-get install -y --no-install-recommends "$@"; } >"$log" 2>&1 </dev/null || {
+		cat "$log" >&2
+		echo "lab: error: apt cannot install: $*" >&2
+		exit 1
+	}
+	case " $* " in
+	*" nginx "*) ! command -v systemctl >/dev/null || systemctl --quiet disable nginx.service 2>/dev/null || : ;;
+	esac
+}
+
+if [ "${1:-}" = install ]; then
+	shift
+	install "$@"
+	exit
+fi
+
+packages=$(missing | tr '\n' ' ')
+[ -n "$packages" ] || exit 0
+if ! command -v apt-get >/dev/null; then
+	echo "lab: error: please install what Debian calls: $packages" >&2
+	exit 1
+fi
+echo "lab: installing $packages(with apt; nginx is not started)" >&2
+if [ "$(id -u)" = 0 ]; then
+	install $packages
+else
+	sudo "$0" install $packages
+fi
