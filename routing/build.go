@@ -12,6 +12,7 @@ type builder struct {
 	host   Host
 	own    State
 	fib    *FIB // of host
+	ideal  *FIB // of host with every path, as if nobody else had rules
 
 	links          map[string]Link
 	isolated       map[uint32]bool // tables of VRFs and VPNs

@@ -15,6 +15,7 @@ func (b *builder) judge(l layout) {
 	clean.host.Rules = standardRules
 	clean.fib = NewFIB(clean.host)
 	ideal := NewFIB(With(clean.host, clean.layOut(b.paths).state))
+	b.ideal = ideal
 	after := NewFIB(With(b.host, l.state))
 	clients := map[Family][]netip.Addr{IPv4: b.clients(IPv4), IPv6: b.clients(IPv6)}
 	for _, f := range l.findings {
@@ -95,7 +96,7 @@ func (v *verdict) add(before, after, ideal Trace) {
 			v.lost = append(v.lost, *before.Route)
 		}
 	}
-	if rule := answering(after); rule != nil && !sameAnswer(after, ideal) && !standard(*rule) {
+	if rule := culprit(after); rule != nil && !sameAnswer(after, ideal) {
 		v.shadows = appendOnce(v.shadows, *rule)
 	}
 }
@@ -163,6 +164,19 @@ func answering(t Trace) *Rule {
 	return &t.Steps[len(t.Steps)-1].Rule
 }
 
+// culprit returns the rule of others that kept a lookup from our block: one that answered, or a goto that leapt over it.
+func culprit(t Trace) *Rule {
+	if rule := answering(t); rule != nil && !standard(*rule) {
+		return rule
+	}
+	for i := range t.Steps {
+		if t.Steps[i].Matched && t.Steps[i].Rule.Action == Goto {
+			return &t.Steps[i].Rule
+		}
+	}
+	return nil
+}
+
 // standard says whether the rule is `from all lookup` local, main or default.
 func standard(r Rule) bool {
 	r.Priority, r.Protocol = 0, 0
@@ -180,6 +194,12 @@ func sameAnswer(a, b Trace) bool {
 	return !slices.ContainsFunc(a.Hops, func(h Hop) bool { return !slices.Contains(b.Hops, h) })
 }
 
+// sameWay compares all but the table.
+func sameWay(a, b Way) bool {
+	a.Table = b.Table
+	return a == b
+}
+
 func appendOnce[T comparable](s []T, x T) []T {
 	if slices.Contains(s, x) {
 		return s
@@ -187,11 +207,12 @@ func appendOnce[T comparable](s []T, x T) []T {
 	return append(s, x)
 }
 
-// describe sets before and after of every outcome, and says what wildcards take along.
+// describe sets before and after of every outcome, marks those that a rule of others keeps from their path, and says what wildcards
+// take along.
 func (b *builder) describe(l layout) {
 	after := NewFIB(With(b.host, l.state))
-	type pair struct{ before, after Way }
-	ways := map[netip.Addr]pair{}
+	type ends struct{ before, after, ideal Way }
+	ways := map[netip.Addr]ends{}
 	far := map[Family]netip.Addr{IPv4: OffLink(b.host, IPv4), IPv6: OffLink(b.host, IPv6)}
 	for i := range b.rows {
 		r := &b.rows[i]
@@ -201,10 +222,13 @@ func (b *builder) describe(l layout) {
 		w, ok := ways[r.Addr]
 		if !ok {
 			q := Query{Src: r.Addr, Dst: far[FamilyOf(r.Addr)]}
-			w = pair{b.fib.Way(q), after.Way(q)}
+			w = ends{b.fib.Way(q), after.Way(q), b.ideal.Way(q)}
 			ways[r.Addr] = w
 		}
 		r.Before, r.After = w.before, w.after
+		if (r.Status == Ready || r.Status == Armed) && !sameWay(w.after, w.ideal) {
+			r.Status, r.Reason = Unresolved, "shadowed"
+		}
 	}
 	b.wildcards()
 }

@@ -15,189 +15,254 @@ import (
 	"lasthop/routing"
 )
 
-// Leases collects the default gateways that the DHCP clients of this machine were given: systemd-networkd, NetworkManager,
-// dhclient and dhcpcd, in that order, below root ("/"; another directory in tests). links gives the names of link indexes. A
-// file that cannot be read or understood says nothing; leases help, and are never required.
-func Leases(root string, links map[int]string) []routing.Lease {
-	var out []routing.Lease
-	add := func(client, link string, gateways []netip.Addr) {
-		for _, g := range gateways {
-			out = append(out, routing.Lease{Link: link, Gateway: g, Client: client})
-		}
-	}
-	eachFile(root, "run/systemd/netif/leases/*", func(name string, data []byte) {
-		add("systemd-networkd", linkByIndex(links, name), keyedGateways(data, "ROUTER", "ROUTES"))
-	})
-	eachFile(root, "var/lib/NetworkManager/internal-*.lease", func(name string, data []byte) {
-		// internal-UUID-LINK.lease
-		link := strings.TrimSuffix(name, ".lease")
-		if len(link) > len("internal-")+37 {
-			add("NetworkManager", link[len("internal-")+37:], keyedGateways(data, "ROUTER", "ROUTES"))
-		}
-	})
-	for _, dir := range []string{"var/lib/dhcp", "var/lib/dhclient", "var/lib/NetworkManager"} {
-		eachFile(root, dir+"/dhclient*.lease*", func(_ string, data []byte) {
-			for _, l := range dhclientLeases(data, time.Now()) {
-				add("dhclient", l.link, l.gateways)
-			}
-		})
-	}
-	eachFile(root, "var/lib/dhcpcd/*.lease", func(name string, data []byte) {
-		link, _, _ := strings.Cut(strings.TrimSuffix(name, ".lease"), "-") // LINK.lease or LINK-SSID.lease
-		add("dhcpcd", link, packetGateways(data))
-	})
-	slices.SortStableFunc(out, func(a, b routing.Lease) int { return cmp.Compare(a.Link, b.Link) })
-	return slices.Compact(out)
-}
-
-func eachFile(root, pattern string, f func(name string, data []byte)) {
-	files, _ := filepath.Glob(filepath.Join(root, pattern)) // only a bad pattern is an error
-	for _, file := range files {
-		if data, err := os.ReadFile(file); err == nil {
-			f(filepath.Base(file), data)
-		}
-	}
-}
-
-func linkByIndex(links map[int]string, name string) string {
-	index, err := strconv.Atoi(name)
-	if err != nil {
-		return ""
-	}
-	return links[index]
-}
-
-// keyedGateways reads KEY=value lines as systemd's DHCP client writes them (sd_dhcp_lease_save), which is NetworkManager's
-// internal one too: ROUTES=0.0.0.0/0,10.0.1.1 …, which wins (RFC 3442), and ROUTER=10.0.1.1 ….
-func keyedGateways(data []byte, routerKey, routesKey string) []netip.Addr {
-	values := map[string]string{}
-	for _, line := range strings.Split(string(data), "\n") {
-		if key, value, ok := strings.Cut(strings.TrimSpace(line), "="); ok {
-			values[key] = strings.Trim(value, `"`)
-		}
-	}
-	var classless []netip.Addr
-	for _, route := range strings.Fields(values[routesKey]) {
-		if via, ok := strings.CutPrefix(route, "0.0.0.0/0,"); ok {
-			classless = appendAddr(classless, via)
-		}
-	}
-	if values[routesKey] != "" {
-		return classless
-	}
-	var routers []netip.Addr
-	for _, s := range strings.Fields(values[routerKey]) {
-		routers = appendAddr(routers, s)
-	}
-	return routers[:min(len(routers), 1)]
-}
-
-func appendAddr(list []netip.Addr, s string) []netip.Addr {
-	if a, err := netip.ParseAddr(s); err == nil && a.Is4() && !a.IsUnspecified() {
-		return append(list, a)
-	}
-	return list
-}
-
-type linkGateways struct {
+// grant is what a DHCP client was given for a link.
+type grant struct {
 	link     string
+	addr     netip.Addr
 	gateways []netip.Addr
+	expires  time.Time // zero: never, or not said
+	client   string
 }
 
-var (
-	leaseBlock   = regexp.MustCompile(`(?s)lease\s*\{(.*?)\n\s*\}`)
-	leaseLink    = regexp.MustCompile(`interface\s+"([^"]+)"`)
-	leaseRouters = regexp.MustCompile(`option routers\s+([^;]+);`)
-	leaseRoutes  = regexp.MustCompile(`option (?:rfc3442-|ms-)?classless-static-routes\s+([^;]+);`)
-	leaseExpire  = regexp.MustCompile(`expire\s+(?:epoch\s+(\d+)|\d\s+(\d+/\d+/\d+ \d+:\d+:\d+)|(never))`)
-)
-
-// dhclientLeases reads dhclient.leases(5): the last block of each link counts, if it has not expired.
-func dhclientLeases(data []byte, now time.Time) []linkGateways {
-	var out []linkGateways
-	for _, block := range leaseBlock.FindAllSubmatch(data, -1) {
-		link := leaseLink.FindSubmatch(block[1])
-		if link == nil {
+// Leases collects the default gateways that the DHCP clients of this machine were given, from the files that they keep below
+// root ("/"; another directory in tests): systemd-networkd, NetworkManager, dhclient, dhcpcd. A lease counts while it has not
+// expired and its address is on its link; of several the one that lasts longest. A file that cannot be read or
+// understood says nothing: leases help, and are never required.
+func Leases(root string, links []routing.Link, addrs []routing.Addr, now time.Time) []routing.Lease {
+	best := map[string]grant{}
+	for _, g := range grants(root, links) {
+		here := slices.ContainsFunc(addrs, func(a routing.Addr) bool { return a.Link == g.link && a.Prefix.Addr() == g.addr })
+		if !here || len(g.gateways) == 0 || !g.expires.IsZero() && !now.Before(g.expires) {
 			continue
 		}
-		l := linkGateways{link: string(link[1])}
-		if !leaseExpired(block[1], now) {
-			l.gateways = dhclientGateways(block[1])
+		if old, ok := best[g.link]; !ok || lasts(g, old) {
+			best[g.link] = g
 		}
-		out = slices.DeleteFunc(out, func(x linkGateways) bool { return x.link == l.link })
-		out = append(out, l)
+	}
+	var out []routing.Lease
+	for _, link := range sortedKeys(best) {
+		for _, gateway := range best[link].gateways {
+			out = append(out, routing.Lease{Link: link, Gateway: gateway, Client: best[link].client})
+		}
 	}
 	return out
 }
 
-func leaseExpired(block []byte, now time.Time) bool {
-	m := leaseExpire.FindSubmatch(block)
-	switch {
-	case m == nil || len(m[3]) > 0:
-		return false
-	case len(m[1]) > 0:
-		seconds, err := strconv.ParseInt(string(m[1]), 10, 64)
-		return err == nil && now.Unix() > seconds
+// lasts says whether a lease outlasts another. Those without an end are the files of clients that delete them in time.
+func lasts(a, b grant) bool {
+	if a.expires.IsZero() || b.expires.IsZero() {
+		return a.expires.IsZero() && !b.expires.IsZero()
 	}
-	t, err := time.ParseInLocation("2006/01/02 15:04:05", string(m[2]), time.UTC)
-	return err == nil && now.After(t)
+	return a.expires.After(b.expires)
 }
 
-func dhclientGateways(block []byte) []netip.Addr {
-	if m := leaseRoutes.FindSubmatch(block); m != nil {
-		var raw []byte
-		for _, s := range strings.FieldsFunc(string(m[1]), func(r rune) bool { return r == ',' || r == ' ' }) {
-			n, err := strconv.ParseUint(s, 10, 8)
-			if err != nil {
-				return nil
-			}
-			raw = append(raw, byte(n))
+// grants reads every lease file. How a file is named says its link: by index, or by name after the last part of a pattern.
+func grants(root string, links []routing.Link) []grant {
+	byIndex, byName := map[string]string{}, map[string]string{}
+	for _, l := range links {
+		byIndex[strconv.Itoa(l.Index)], byName[l.Name] = l.Name, l.Name
+	}
+	var out []grant
+	add := func(client, link string, list ...grant) {
+		for _, g := range list {
+			g.client, g.link = client, cmp.Or(g.link, link)
+			out = append(out, g)
 		}
-		return classlessDefaults(raw)
 	}
-	m := leaseRouters.FindSubmatch(block)
-	if m == nil {
-		return nil
+	eachFile(root, "run/systemd/netif/leases/*", func(name string, data []byte, _ time.Time) {
+		add("systemd-networkd", byIndex[name], networkdLease(data))
+	})
+	eachFile(root, "var/lib/NetworkManager/internal-*.lease", func(name string, data []byte, _ time.Time) {
+		add("NetworkManager", linkOfFile(name, links), networkdLease(data))
+	})
+	for _, pattern := range []string{"var/lib/dhcp/dhclient*.lease*", "var/lib/dhclient/*.lease*", "var/lib/NetworkManager/dhclient*.lease"} {
+		eachFile(root, pattern, func(_ string, data []byte, _ time.Time) { add("dhclient", "", dhclientLeases(data)...) })
 	}
-	first, _, _ := strings.Cut(string(m[1]), ",")
-	return appendAddr(nil, strings.TrimSpace(first))
+	eachFile(root, "var/lib/dhcpcd/*.lease", func(name string, data []byte, written time.Time) {
+		add("dhcpcd", linkOfFile(name, links), dhcpcdLease(data, written))
+	})
+	return out
 }
 
-// classlessDefaults reads option 121 (RFC 3442): length of the prefix, its significant octets, router.
+func eachFile(root, pattern string, f func(name string, data []byte, written time.Time)) {
+	files, _ := filepath.Glob(filepath.Join(root, pattern)) // only a bad pattern is an error
+	for _, file := range files {
+		info, err := os.Stat(file)
+		if err != nil || !info.Mode().IsRegular() {
+			continue
+		}
+		if data, err := os.ReadFile(file); err == nil {
+			f(filepath.Base(file), data, info.ModTime())
+		}
+	}
+}
+
+// linkOfFile finds the link in internal-UUID-LINK.lease, LINK.lease or LINK-SSID.lease. Link names and SSIDs may have
+// hyphens: of the links that fit, the longest name is meant.
+func linkOfFile(name string, links []routing.Link) (link string) {
+	name = strings.TrimSuffix(name, ".lease")
+	for _, l := range links {
+		fits := name == l.Name || strings.HasPrefix(name, l.Name+"-") || strings.HasSuffix(name, "-"+l.Name)
+		if fits && len(l.Name) > len(link) {
+			link = l.Name
+		}
+	}
+	return link
+}
+
+// networkdLease reads KEY=value lines as systemd's DHCP client saves them (dhcp_lease_save), which older NetworkManagers use too;
+// newer ones save the address alone, and the gateway is then in their routes only. Classless routes are CLASSLESS_ROUTES,
+// ROUTES before v250, of the form 0.0.0.0/0,10.0.1.1. networkd deletes the file when the lease ends.
+func networkdLease(data []byte) grant {
+	values := map[string]string{}
+	for line := range strings.Lines(string(data)) {
+		if key, value, ok := strings.Cut(strings.TrimSpace(line), "="); ok {
+			values[key] = value
+		}
+	}
+	g := grant{}
+	g.addr, _ = netip.ParseAddr(values["ADDRESS"])
+	classless := cmp.Or(values["CLASSLESS_ROUTES"], values["ROUTES"])
+	for _, route := range strings.Fields(classless) {
+		if via, ok := strings.CutPrefix(route, "0.0.0.0/0,"); ok {
+			g.gateways = appendGateway(g.gateways, via)
+		}
+	}
+	if classless == "" { // else the routers are to be ignored: RFC 3442
+		first, _, _ := strings.Cut(values["ROUTER"], " ") // they come in order of preference: RFC 2132, 3.5
+		g.gateways = appendGateway(nil, first)
+	}
+	return g
+}
+
+func appendGateway(list []netip.Addr, s string) []netip.Addr {
+	a, err := netip.ParseAddr(s)
+	if err != nil || !a.Is4() || a.IsUnspecified() { // 0.0.0.0 means on-link
+		return list
+	}
+	return append(list, a)
+}
+
+var (
+	leaseBlock   = regexp.MustCompile(`(?ms)^\s*lease\s*\{(.*?)^\s*\}`)
+	leaseLink    = regexp.MustCompile(`(?m)^\s*interface\s+"([^"]+)"`)
+	leaseAddr    = regexp.MustCompile(`(?m)^\s*fixed-address\s+([0-9.]+)`)
+	leaseRouters = regexp.MustCompile(`(?m)^\s*option routers\s+([0-9.]+)`)
+	leaseRoutes  = regexp.MustCompile(`(?m)^\s*option (?:rfc3442-|ms-)?classless-static-routes\s+([^;]+);`)
+	leaseExpire  = regexp.MustCompile(`(?m)^\s*expire\s+(?:epoch\s+(\d+)|\d\s+(\d+/\d+/\d+ \d+:\d+:\d+))`)
+)
+
+// dhclientLeases reads dhclient.leases(5). dhclient appends: the last block of a link is its newest.
+func dhclientLeases(data []byte) []grant {
+	var out []grant
+	for _, m := range leaseBlock.FindAllSubmatch(data, -1) {
+		block := m[1]
+		g := grant{link: submatch(leaseLink, block), expires: dhclientExpiry(block)}
+		g.addr, _ = netip.ParseAddr(submatch(leaseAddr, block))
+		if routes := submatch(leaseRoutes, block); routes != "" {
+			g.gateways = classlessDefaults(octets(routes))
+		} else {
+			g.gateways = appendGateway(nil, submatch(leaseRouters, block))
+		}
+		out = slices.DeleteFunc(out, func(x grant) bool { return x.link == g.link })
+		out = append(out, g)
+	}
+	return out
+}
+
+func submatch(re *regexp.Regexp, b []byte) string {
+	if m := re.FindSubmatch(b); m != nil {
+		return string(m[1])
+	}
+	return ""
+}
+
+// dhclientExpiry reads `expire 4 2026/11/26 10:00:00;` (UTC) or `expire epoch 1795687200;`; anything else, `never` too, has no end.
+func dhclientExpiry(block []byte) time.Time {
+	m := leaseExpire.FindSubmatch(block)
+	if m == nil {
+		return time.Time{}
+	}
+	if seconds, err := strconv.ParseInt(string(m[1]), 10, 64); err == nil {
+		return time.Unix(seconds, 0)
+	}
+	t, _ := time.Parse("2006/01/02 15:04:05", string(m[2]))
+	return t
+}
+
+// octets reads the forms in which dhclient prints option 121, as the distribution declares it: "0,10,0,1,1" (Debian) and
+// "0 10.0.1.1" (Red Hat). What holds anything else gives nothing.
+func octets(s string) []byte {
+	var out []byte
+	for _, word := range strings.FieldsFunc(s, func(r rune) bool { return strings.ContainsRune(", .\t\n", r) }) {
+		n, err := strconv.ParseUint(word, 10, 8)
+		if err != nil {
+			return nil
+		}
+		out = append(out, byte(n))
+	}
+	return out
+}
+
+// classlessDefaults reads option 121 (RFC 3442), a sequence of prefix length, significant octets and router, and returns the
+// routers of default routes.
 func classlessDefaults(b []byte) (gateways []netip.Addr) {
 	for len(b) > 0 {
-		octets := (int(b[0]) + 7) / 8
-		if b[0] > 32 || len(b) < 1+octets+4 {
+		size := 1 + (int(b[0])+7)/8
+		if b[0] > 32 || len(b) < size+4 {
 			return gateways
 		}
 		if b[0] == 0 {
-			gateways = appendAddr(gateways, netip.AddrFrom4([4]byte(b[1+octets:][:4])).String())
+			gateways = appendGateway(gateways, netip.AddrFrom4([4]byte(b[size:])).String())
 		}
-		b = b[1+octets+4:]
+		b = b[size+4:]
 	}
 	return gateways
 }
 
-// packetGateways reads a DHCP packet as dhcpcd stores it (RFC 2131: 236 bytes, the magic cookie, options).
-func packetGateways(b []byte) []netip.Addr {
-	const fixed = 236
+// Options of DHCP (RFC 2132, RFC 3442).
+const (
+	optionPad       = 0
+	optionRouters   = 3
+	optionLeaseTime = 51
+	optionClassless = 121
+	optionEnd       = 255
+)
+
+// dhcpcdLease reads a DHCP packet as dhcpcd stores it: 236 bytes (RFC 2131, 2), the magic cookie, options. The time that the file
+// was written at is when the lease began.
+func dhcpcdLease(b []byte, written time.Time) grant {
+	const fixed, yourAddr = 236, 16
 	if len(b) < fixed+4 || !bytes.Equal(b[fixed:fixed+4], []byte{99, 130, 83, 99}) {
-		return nil
+		return grant{}
 	}
-	var routers []netip.Addr
-	for b = b[fixed+4:]; len(b) > 0; {
-		switch code := b[0]; {
-		case code == 0:
+	g := grant{addr: netip.AddrFrom4([4]byte(b[yourAddr:]))}
+	o := options(b[fixed+4:])
+	if t := o[optionLeaseTime]; len(t) == 4 && !bytes.Equal(t, []byte{255, 255, 255, 255}) { // all ones: for ever
+		seconds := int64(t[0])<<24 | int64(t[1])<<16 | int64(t[2])<<8 | int64(t[3])
+		g.expires = written.Add(time.Duration(seconds) * time.Second)
+	}
+	if routes, ok := o[optionClassless]; ok {
+		g.gateways = classlessDefaults(routes)
+	} else if routers := o[optionRouters]; len(routers) >= 4 {
+		g.gateways = appendGateway(nil, netip.AddrFrom4([4]byte(routers)).String())
+	}
+	return g
+}
+
+// options splits DHCP options. An option that comes in parts is joined (RFC 3396).
+func options(b []byte) map[byte][]byte {
+	out := map[byte][]byte{}
+	for len(b) > 0 && b[0] != optionEnd {
+		if b[0] == optionPad {
 			b = b[1:]
 			continue
-		case code == 255 || len(b) < 2 || len(b) < 2+int(b[1]):
-			return routers
-		case code == 121:
-			return classlessDefaults(b[2 : 2+int(b[1])])
-		case code == 3 && b[1] >= 4:
-			routers = appendAddr(nil, netip.AddrFrom4([4]byte(b[2:6])).String())
 		}
+		if len(b) < 2 || len(b) < 2+int(b[1]) {
+			return out
+		}
+		out[b[0]] = append(out[b[0]], b[2:2+int(b[1])]...)
 		b = b[2+int(b[1]):]
 	}
-	return routers
+	return out
 }

@@ -8,6 +8,7 @@ import (
 	"os"
 	"sort"
 	"strings"
+	"time"
 
 	"lasthop/routing"
 
@@ -38,7 +39,7 @@ func (k *Kernel) Read() (routing.Host, error) {
 		return h, fmt.Errorf("read sysctls: %w", err)
 	}
 	if k.Own() {
-		h.Leases = Leases("/", n.links)
+		h.Leases = Leases("/", h.Links, h.Addrs, time.Now())
 	}
 	return h, nil
 }
