@@ -136,8 +136,14 @@ func loadConf(t *testing.T, conf string) ([]routing.Listener, []routing.Bind) {
 	}
 	var listeners []routing.Listener
 	for _, l := range c.Listens {
-		listeners = append(listeners, routing.Listener{Addr: l.Addr, Ports: routing.PortRange{First: l.First, Last: l.Last},
-			Transport: routing.Transport(l.Transport), Context: l.Context, Listen: l.Text, Origins: []string{l.Origin}, Servers: l.Servers})
+		r := routing.Listener{Addr: l.Addr, Ports: routing.PortRange{First: l.First, Last: l.Last},
+			Transport: routing.Transport(l.Transport), Context: l.Context, Listen: l.Text, Origins: []string{l.Origin}, Servers: l.Servers}
+		if l.Addr == netip.IPv6Unspecified() && !l.IPv6Only { // one socket for both families
+			four := r
+			four.Addr = netip.IPv4Unspecified()
+			listeners = append(listeners, four)
+		}
+		listeners = append(listeners, r)
 	}
 	var binds []routing.Bind
 	for _, b := range c.Binds {

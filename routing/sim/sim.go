@@ -35,10 +35,9 @@ type Sim struct {
 	Host  routing.Host
 	batch strings.Builder
 	rules strings.Builder // of IPv6
-	links int             // added so far, for the last part of link-local addresses
 }
 
-// Protocols that the kernel and iproute2 give.
+// kernel is the protocol of what the kernel adds itself (RTPROT_KERNEL).
 const kernel uint8 = 2
 
 // Parse carries out the commands. Errors name the line.
