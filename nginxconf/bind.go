@@ -1,0 +1,105 @@
+package nginxconf
+
+import (
+	"net/netip"
+	"slices"
+	"strings"
+)
+
+// bind is a *_bind directive while its upstreams are being collected.
+type bind struct {
+	Bind
+	off     bool
+	targets []upstreamKey
+}
+
+// pass is a *_pass directive: what the module of the same prefix connects to.
+type pass struct {
+	prefix string // "proxy" of proxy_pass
+	target upstreamKey
+}
+
+// upstreamKey names an upstream block, or holds the address that a *_pass names instead. Each module has its own.
+type upstreamKey struct{ module, name string }
+
+// bind takes a *_bind directive. NGINX refuses a second one of the same name in a block.
+func (s *scope) bind(module string, d *directive) {
+	value := d.args[0]
+	b := bind{off: value == "off", Bind: Bind{Directive: d.Directive.Directive, Context: module, Text: value,
+		Transparent: slices.Contains(d.args[1:], "transparent"), Origin: d.origin()}}
+	if e, err := parseEndpoint(bracketed(value)); err == nil && !strings.Contains(value, "$") {
+		b.Addr = e.addr
+	}
+	s.binds = append(s.binds, &b)
+}
+
+// bracketed makes what *_bind and upstream servers may have, a plain IPv6 address, what listen has.
+func bracketed(value string) string {
+	if a, err := netip.ParseAddr(value); err == nil && a.Is6() {
+		return "[" + value + "]"
+	}
+	return value
+}
+
+// settle gives the passes of a block to the binds of that block, and returns those that an outer bind may take.
+func (l *loader) settle(s scope) []pass {
+	open := s.passes
+	for _, b := range s.binds {
+		var rest []pass
+		for _, p := range open {
+			if p.prefix+"_bind" == b.Directive {
+				b.targets = append(b.targets, p.target)
+			} else {
+				rest = append(rest, p)
+			}
+		}
+		open = rest
+		if !b.off {
+			l.binds = append(l.binds, b)
+		}
+	}
+	return open
+}
+
+// finishBinds resolves the targets, now that all upstream blocks are known.
+func (l *loader) finishBinds() {
+	for _, b := range l.binds {
+		for _, t := range b.targets {
+			b.Upstreams = append(b.Upstreams, l.literals(t)...)
+		}
+		slices.SortFunc(b.Upstreams, netip.Addr.Compare)
+		b.Upstreams = slices.Compact(b.Upstreams)
+		l.config.Binds = append(l.config.Binds, b.Bind)
+	}
+}
+
+// literals returns the addresses that a *_pass reaches as far as they are written down.
+func (l *loader) literals(t upstreamKey) []netip.Addr {
+	if members, ok := l.upstreams[upstreamKey{t.module, strings.ToLower(hostPart(t.name))}]; ok {
+		var addrs []netip.Addr
+		for _, m := range members {
+			addrs = append(addrs, literal(m)...)
+		}
+		return addrs
+	}
+	return literal(t.name)
+}
+
+// hostPart cuts the scheme and the URI from the argument of a *_pass.
+func hostPart(s string) string {
+	if _, after, found := strings.Cut(s, "://"); found {
+		s = after
+	}
+	if i := strings.IndexAny(s, "/?"); i >= 0 {
+		s = s[:i]
+	}
+	return s
+}
+
+func literal(s string) []netip.Addr {
+	e, err := parseEndpoint(bracketed(hostPart(s)))
+	if err != nil || !e.addr.IsValid() || e.addr.IsUnspecified() {
+		return nil
+	}
+	return []netip.Addr{e.addr}
+}

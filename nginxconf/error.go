@@ -1,0 +1,73 @@
+package nginxconf
+
+import (
+	"errors"
+	"fmt"
+	"io/fs"
+	"syscall"
+)
+
+// Error is a reason why a configuration cannot be read as a whole.
+type Error struct {
+	File string
+	Line int // 0 where the file as such is meant
+	What string
+	Fix  string // what the user can do; may be ""
+	Err  error  // may be nil
+}
+
+func (e *Error) Error() string {
+	s := origin(e.File, e.Line) + ": " + e.What
+	if e.Err != nil {
+		s += ": " + e.Err.Error()
+	}
+	return s
+}
+
+func (e *Error) Unwrap() error { return e.Err }
+
+// Hint says what the user can do about it.
+func (e *Error) Hint() string { return e.Fix }
+
+var (
+	errDirectory  = errors.New("is a directory")
+	errNotRegular = errors.New("is not a regular file")
+	errTooLarge   = errors.New("is too large for a configuration")
+)
+
+func origin(file string, line int) string {
+	if line == 0 {
+		return file
+	}
+	return fmt.Sprintf("%s:%d", file, line)
+}
+
+// ioError dresses an error from reading path; at is where the path was asked for, or path itself.
+func ioError(at string, line int, path string, err error) *Error {
+	e := &Error{File: at, Line: line, What: "read " + path, Err: err, Fix: ioHint(path, err)}
+	if at == path && line == 0 {
+		e.What = "read configuration"
+	}
+	if pe, ok := errors.AsType[*fs.PathError](err); ok {
+		e.Err = pe.Err
+	}
+	return e
+}
+
+func ioHint(path string, err error) string {
+	switch {
+	case errors.Is(err, fs.ErrNotExist):
+		return "name NGINX's main file with --nginx-conf, or mend the include; `nginx -t` shows what NGINX reads"
+	case errors.Is(err, fs.ErrPermission):
+		return "run as root, or let this user read " + path
+	case errors.Is(err, errDirectory):
+		return "name a file: " + path + "/nginx.conf, or an include pattern such as " + path + "/*.conf"
+	case errors.Is(err, errNotRegular):
+		return "NGINX would wait for ever here; name a regular file"
+	case errors.Is(err, errTooLarge):
+		return "check that " + path + " is a NGINX configuration"
+	case errors.Is(err, syscall.ELOOP):
+		return "mend the symbolic links: they lead in a circle"
+	}
+	return "`nginx -t` shows whether NGINX itself can read it"
+}

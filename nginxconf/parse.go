@@ -1,0 +1,174 @@
+package nginxconf
+
+import (
+	"bytes"
+	"errors"
+	"fmt"
+	"io"
+	"regexp"
+	"strings"
+	"unicode/utf8"
+
+	"github.com/nginxinc/nginx-go-crossplane"
+)
+
+// source is one file, parsed for one context.
+type source struct {
+	name   string
+	latin1 bool // its bytes are no UTF-8 and were read as Latin-1, so that arg can give them back
+	list   crossplane.Directives
+}
+
+// Crossplane's masks for directives, with these names in its analyze.go, which does not export them.
+const (
+	maskBlock = 0x100
+	maskExpr  = 0x200
+	maskAny   = 0x800
+)
+
+// shapes takes the place of crossplane's tables of directives. Any name may have any arguments, with or without a block; so
+// what is still found is a directive that ends with neither `;` nor a block, and the `if ()` that makes crossplane panic.
+func shapes(directive string) ([]uint, bool) {
+	if directive == "if" {
+		return []uint{maskBlock | maskExpr | maskAny}, true
+	}
+	return []uint{maskBlock | maskAny, maskAny}, true
+}
+
+// gluedBlock finds `content_by_lua_block{`: crossplane calls the lexer of a directive one character too late for that.
+var gluedBlock = regexp.MustCompile(`(_by_lua_block)\{`)
+
+// parse parses a file that stands in the blocks of context, ["http", "server"]. Crossplane starts every file at the top
+// level, where it takes `map` and `geo` for what they are but does not check how directives inside of `server` end.
+// Therefore it is given the blocks around the file too, on the line of its first directive.
+func parse(name string, data []byte, context []string) (source, []Warning, error) {
+	if err := checkText(name, data); err != nil {
+		return source{}, nil, err
+	}
+	s := source{name: name, latin1: !utf8.Valid(data)}
+	if s.latin1 {
+		data = fromLatin1(data)
+	}
+	data = gluedBlock.ReplaceAll(data, []byte("$1 {"))
+	for i := len(context) - 1; i >= 0; i-- {
+		data = fmt.Appendf(nil, "%q (of) {%s\n}", context[i], data)
+	}
+	payload, err := runParser(name, data)
+	if err != nil {
+		return source{}, nil, err
+	}
+	warnings, err := judge(name, payload.Errors)
+	if err != nil {
+		return source{}, nil, err
+	}
+	s.list = payload.Config[0].Parsed
+	for range context {
+		if len(s.list) == 0 {
+			return source{}, nil, &Error{File: name, What: crossplane.ErrPrematureLexEnd.Error(), Fix: nginxT}
+		}
+		s.list = s.list[0].Block
+	}
+	return s, warnings, nil
+}
+
+// runParser calls crossplane, which panics on some input that NGINX refuses.
+func runParser(name string, data []byte) (p *crossplane.Payload, err error) {
+	defer func() {
+		if r := recover(); r != nil {
+			err = &Error{File: name, What: fmt.Sprintf("parser failed: %v", r), Fix: nginxT}
+		}
+	}()
+	p, err = crossplane.Parse(name, &crossplane.ParseOptions{
+		SingleFile:                true,
+		SkipDirectiveContextCheck: true,
+		DirectiveSources:          []crossplane.MatchFunc{shapes},
+		LexOptions:                crossplane.LexOptions{Lexers: []crossplane.RegisterLexer{crossplane.LexWithLexer(lua{}, luaBlocks...)}},
+		Open:                      func(string) (io.ReadCloser, error) { return io.NopCloser(bytes.NewReader(data)), nil },
+	})
+	if err != nil {
+		return nil, &Error{File: name, What: "parse configuration", Err: err, Fix: nginxT}
+	}
+	return p, nil
+}
+
+const nginxT = "`nginx -t` says what NGINX thinks of it; what is installed stays as it is"
+
+// judge tells errors after which the tree cannot be trusted from the others.
+func judge(name string, errs []crossplane.PayloadError) ([]Warning, error) {
+	var warnings []Warning
+	for _, e := range errs {
+		what, line := e.Error.Error(), 0
+		if pe, ok := errors.AsType[*crossplane.ParseError](e.Error); ok {
+			what = pe.What
+		}
+		if e.Line != nil {
+			line = *e.Line
+		}
+		if what == "invalid number of parameters" { // in a map, geo, …: crossplane does not know `geo { volatile; }`
+			warnings = append(warnings, Warning{Code: "parser", Message: "the parser does not know this line: " + what,
+				Hint: "harmless if `nginx -t` accepts it", Origin: origin(name, line)})
+			continue
+		}
+		return nil, &Error{File: name, Line: line, What: what, Fix: syntaxHint(what)}
+	}
+	return warnings, nil
+}
+
+func syntaxHint(what string) string {
+	switch {
+	case strings.Contains(what, "end of file"):
+		return "the file looks truncated or half-written: a `}`, a `;` or a quote is missing; " + nginxT
+	case strings.Contains(what, `unexpected "}"`):
+		return "remove the brace; if NGINX accepts it inside a word, put that word in quotes"
+	case strings.Contains(what, "not terminated"):
+		return "end the directive with `;`"
+	}
+	return nginxT
+}
+
+// checkText finds what no configuration may hold.
+func checkText(name string, data []byte) error {
+	if bytes.HasPrefix(data, []byte("\ufeff")) {
+		return &Error{File: name, Line: 1, What: "starts with a byte order mark",
+			Fix: "save the file as UTF-8 without one; NGINX takes it for a part of the first directive"}
+	}
+	if i := bytes.IndexByte(data, 0); i >= 0 {
+		return &Error{File: name, Line: 1 + bytes.Count(data[:i], []byte("\n")), What: "is not a text file: it holds a NUL byte",
+			Fix: "check that this is a NGINX configuration"}
+	}
+	return nil
+}
+
+func fromLatin1(data []byte) []byte {
+	wide := make([]byte, 0, len(data)+len(data)/8)
+	for _, c := range data {
+		wide = utf8.AppendRune(wide, rune(c))
+	}
+	return wide
+}
+
+// arg gives an argument the bytes that NGINX sees: escapes resolved, and Latin-1 undone.
+func (s source) arg(a string) string {
+	if s.latin1 {
+		b := make([]byte, 0, len(a))
+		for _, r := range a {
+			b = append(b, byte(r))
+		}
+		a = string(b)
+	}
+	if !strings.Contains(a, `\`) {
+		return a
+	}
+	return unescape.Replace(a)
+}
+
+// unescape is ngx_conf_read_token's: other characters keep their backslash.
+var unescape = strings.NewReplacer(`\"`, `"`, `\'`, `'`, `\\`, `\`, `\t`, "\t", `\r`, "\r", `\n`, "\n")
+
+func (s source) args(d *crossplane.Directive) []string {
+	args := make([]string, len(d.Args))
+	for i, a := range d.Args {
+		args[i] = s.arg(a)
+	}
+	return args
+}

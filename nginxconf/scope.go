@@ -1,0 +1,155 @@
+package nginxconf
+
+import (
+	"context"
+	"errors"
+	"net"
+	"net/netip"
+	"slices"
+	"strings"
+	"time"
+)
+
+// scope is what the visit of one block collects.
+type scope struct {
+	server   *server      // the innermost server block around; nil outside
+	upstream *upstreamKey // the upstream block that this is the inside of
+	binds    []*bind      // of this block
+	passes   []pass       // of this block and the blocks inside of it that have no bind of their own
+}
+
+// server is one server block of http, stream or mail.
+type server struct {
+	names   []string
+	listens []Listen
+	has     bool // a listen directive, be it a unix socket
+}
+
+// enter visits a block.
+func (l *loader) enter(b block, d *directive, outer *scope) error {
+	in := scope{server: outer.server}
+	inner := block{src: b.src, list: d.Block, files: b.files, context: append(slices.Clip(b.context), d.Directive.Directive)}
+	isServer := d.Directive.Directive == "server" && listening(b.module())
+	if isServer {
+		in.server = &server{}
+	}
+	if len(b.context) == 0 && d.Directive.Directive == "events" {
+		l.events = true
+	}
+	if d.Directive.Directive == "upstream" && len(d.args) > 0 {
+		in.upstream = &upstreamKey{b.module(), strings.ToLower(d.args[0])}
+		l.upstreams[*in.upstream] = nil
+	}
+	if err := l.block(inner, &in); err != nil {
+		return err
+	}
+	if isServer {
+		l.closeServer(b.module(), d, in.server)
+	}
+	outer.passes = append(outer.passes, l.settle(in)...)
+	return nil
+}
+
+func listening(module string) bool { return module == "http" || module == "stream" || module == "mail" }
+
+// closeServer adds the listens of a server block when its names are known.
+func (l *loader) closeServer(module string, d *directive, s *server) {
+	if !s.has && module == "http" {
+		port := uint16(80)
+		if l.options.UID != 0 {
+			port = 8000
+		}
+		text := endpoint{addr: netip.IPv4Unspecified(), first: port, last: port}.String()
+		s.listens = append(s.listens, Listen{Addr: netip.IPv4Unspecified(), First: port, Last: port, Transport: "tcp",
+			Context: module, Text: strings.Replace(text, "0.0.0.0", "*", 1), Origin: d.origin()})
+	}
+	if !s.has && module != "http" {
+		l.warn(d, "no-listen", "this "+module+" server has no listen", "NGINX refuses such a server")
+	}
+	for _, listen := range s.listens {
+		listen.Servers = s.names
+		l.config.Listens = append(l.config.Listens, listen)
+	}
+}
+
+func (l *loader) warn(d *directive, code, message, hint string) {
+	l.config.Warnings = append(l.config.Warnings, Warning{Code: code, Message: message, Hint: hint, Origin: d.origin()})
+}
+
+// simple takes a directive without block.
+func (l *loader) simple(b block, d *directive, s *scope) {
+	name := d.Directive.Directive
+	switch {
+	case !listening(b.module()) || len(d.args) == 0:
+	case name == "server" && s.upstream != nil:
+		l.upstreams[*s.upstream] = append(l.upstreams[*s.upstream], d.args[0])
+	case name == "server_name" && s.server != nil:
+		s.server.names = append(s.server.names, d.args...)
+	case name == "listen" && s.server != nil:
+		s.server.has = true
+		s.server.listens = append(s.server.listens, l.listen(b.module(), d)...)
+	case strings.HasSuffix(name, "_bind"):
+		s.bind(b.module(), d)
+	case strings.HasSuffix(name, "_pass"):
+		s.passes = append(s.passes, pass{strings.TrimSuffix(name, "_pass"), upstreamKey{b.module(), d.args[0]}})
+	}
+}
+
+// listen turns one listen directive into its addresses.
+func (l *loader) listen(module string, d *directive) []Listen {
+	text, params := d.args[0], d.args[1:]
+	e, err := parseEndpoint(text)
+	if err != nil {
+		l.warn(d, "bad-listen", "listen "+text+": "+err.Error(), "NGINX refuses this address")
+		return nil
+	}
+	if e.unix {
+		return nil
+	}
+	if e.first == 0 && module == "http" {
+		e.first, e.last = 80, 80
+	}
+	if e.first == 0 {
+		l.warn(d, "no-port", "listen "+text+": no port, so the kernel chooses one at each start", "write a port, or name the address with --listen")
+		return nil
+	}
+	addrs := []netip.Addr{e.addr}
+	if e.host != "" {
+		if addrs, err = l.resolved(e.host); err != nil {
+			l.warn(d, "unresolved-host", "listen "+text+": "+err.Error(), "write the address itself, or name it with --listen")
+			return nil
+		}
+	}
+	var listens []Listen
+	for _, a := range addrs {
+		if a.Is4In6() {
+			l.warn(d, "bad-listen", "listen "+text+": an IPv4-mapped address cannot be bound", "write the IPv4 address")
+			continue
+		}
+		listens = append(listens, Listen{Addr: a, First: e.first, Last: e.last, Transport: transport(module, params), Context: module,
+			Text: text, Params: params, Origin: d.origin(), IPv6Only: a.Is6() && !slices.Contains(params, "ipv6only=off"), Host: e.host})
+	}
+	return listens
+}
+
+// transport knows the parameters that make a listen UDP: `udp` in stream and `quic` in http.
+func transport(module string, params []string) string {
+	if module == "stream" && slices.Contains(params, "udp") || module == "http" && slices.Contains(params, "quic") {
+		return "udp"
+	}
+	return "tcp"
+}
+
+// resolveTimeout bounds one look-up: NGINX itself waits as long as the resolver does.
+const resolveTimeout = 5 * time.Second
+
+// resolve asks the system. NGINX asks getaddrinfo(3) for both families and uses every answer.
+func resolve(host string) ([]netip.Addr, error) {
+	ctx, cancel := context.WithTimeout(context.Background(), resolveTimeout)
+	defer cancel()
+	addrs, err := net.DefaultResolver.LookupNetIP(ctx, "ip", host)
+	if dns, ok := errors.AsType[*net.DNSError](err); ok {
+		err = errors.New(dns.Err)
+	}
+	return addrs, err
+}
