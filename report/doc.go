@@ -1,0 +1,114 @@
+// Package report writes results to stdout: what would be done, what was done, what is there.
+//
+// Each result (Plan, Apply, Check, Clear) is a struct of values from routing. Text is for people: it fits 80 columns where the
+// names allow it, summarises long lists and ends with what to do next. JSON is the same struct for machines: one document
+// with version and kind, arrays never null, absent values omitted, a fixed order. Script is a shell script for hosts
+// without lasthop.
+//
+// Names come from configuration files and from the kernel and are not trusted: in text every character that a terminal could
+// take for a command, and every mark that changes the direction of writing, is escaped. Nothing here reads or decides.
+package report
+
+import (
+	"io"
+	"time"
+
+	"lasthop/routing"
+)
+
+// Head is what every result begins with.
+type Head struct {
+	Lasthop, Host, Kernel string
+	Time                  time.Time
+	Inputs                []Input
+}
+
+// Input is a file that the result depends on.
+type Input struct {
+	File   string `json:"file"`
+	SHA256 string `json:"sha256"`
+	Main   bool   `json:"-"` // named by the user or by NGINX, not included by another
+}
+
+// Plan is the result of `lasthop plan`.
+type Plan struct {
+	Head
+	Plan   routing.Plan
+	Diff   routing.Diff
+	Digest string
+	Next   string // the command line that applies this plan; "" where there is none
+}
+
+// Apply is the result of `lasthop apply`.
+type Apply struct {
+	Plan
+	Done   []routing.Op // the writes that were made
+	Undo   string       // the command that takes them back; "" where nothing was written
+	Checks []Checked    // what the kernel says about each path that has an address here
+}
+
+// Check is the result of `lasthop check`.
+type Check struct {
+	Head
+	Plan    routing.Plan
+	Diff    routing.Diff // what is missing for the plan
+	Digest  string
+	Checks  []Checked
+	Offline bool // answered from a capture, not by a kernel
+	Quiet   bool // one line
+}
+
+// Checked is one outcome with the way that its replies take now.
+type Checked struct {
+	routing.Outcome
+	Now      routing.Way
+	Want     string // the way wanted, in words; "" where none is known
+	Verdict  Verdict
+	Question routing.Query
+}
+
+// Verdict is what Check says of one listener.
+type Verdict string
+
+const (
+	Symmetric    Verdict = "symmetric"  // replies leave the way requests come in
+	Asymmetric   Verdict = "asymmetric" // they leave another way, or none
+	NoGateway    Verdict = "local"      // no gateway is involved
+	NotAsked     Verdict = "off"        // switched off or isolated
+	NotKnown     Verdict = "unresolved" // nobody knows the way in
+	NotHere      Verdict = "armed"      // the address is not here; its way is ready
+	NotHereWrong Verdict = "not-armed"  // the address is not here, and its replies would leave another way
+)
+
+// Bad says whether the verdict is one that `lasthop check` exits with 2 for.
+func (v Verdict) Bad() bool { return v == Asymmetric || v == NotKnown || v == NotHereWrong }
+
+// Clear is the result of `lasthop clear`.
+type Clear struct {
+	Head
+	Diff   routing.Diff
+	DryRun bool
+	Done   []routing.Op
+}
+
+// Version is the result of `lasthop version`.
+type Version struct {
+	Lasthop  string `json:"lasthop"`
+	Go       string `json:"go"`
+	Platform string `json:"platform"`
+	Revision string `json:"revision,omitempty"`
+	Date     string `json:"date,omitempty"`
+	Modified bool   `json:"modified,omitempty"`
+}
+
+// Style is how text is written.
+type Style struct {
+	Color bool
+	Width int // columns; 0 is 80
+}
+
+// Result is what every command ends with.
+type Result interface {
+	Text(io.Writer, Style) error
+	JSON(io.Writer) error
+}
