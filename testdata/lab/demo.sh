@@ -24,7 +24,7 @@ start() {
 	local sudo=()
 	"$here/deps.sh"
 	if ! "$lab" possible 2>/dev/null; then
-		[ "$(id -u)" != 0 ] || { echo "lab: error: root may not make namespaces here (a container without --privileged?)" >&2; exit 1; }
+		[ "$(id -u)" != 0 ] || { echo "lab: error: root may not make namespaces here (no /proc, or a container without --privileged?)" >&2; exit 1; }
 		echo "This system does not let users work in namespaces of their own: using sudo to make them." >&2
 		sudo=(sudo --preserve-env=NO_COLOR)
 	fi

@@ -31,10 +31,12 @@ die() { echo "lab: error: $*" >&2; exit 1; }
 
 at() { local ns=$1; shift; nsenter --net="/run/netns/$ns" -- "$@"; }
 
-# unshared CMD...: in new network and mount namespaces; who is not root gets a user namespace around them.
+# unshared CMD...: in new network and mount namespaces; who is not root gets a user namespace around them. As root no mount
+# may spread to the machine: what makes them private runs at the root of the mount namespace, since / of a chroot is no mount.
 unshared() {
 	if [ "$(id -u)" = 0 ]; then
-		unshare --net --mount --propagation private -- "$@"
+		unshare --net --mount --propagation unchanged -- \
+			sh -c 'nsenter --mount=/proc/self/ns/mnt -- mount --make-rprivate / && exec "$@"' lab "$@"
 	else
 		unshare --user --map-root-user --net --mount -- "$@"
 	fi
