@@ -4,11 +4,9 @@ import (
 	"errors"
 	"net/netip"
 	"os"
-	"os/exec"
 	"slices"
 	"strings"
 	"testing"
-	"time"
 
 	"lasthop/routing"
 	"lasthop/routing/host/nstest"
@@ -277,31 +275,6 @@ func TestRouteGetEveryAnswer(t *testing.T) {
 		got, err := k.RouteGet(c.q)
 		if err != nil || got.String() != c.want {
 			t.Errorf("%v: got %s (%v), want %s", c.q, got, err, c.want)
-		}
-	}
-}
-
-func TestSessions(t *testing.T) {
-	if _, err := exec.LookPath("socat"); err != nil {
-		t.Skip(err)
-	}
-	ns, k := openFixture(t, "")
-	c := ns.Command("sh", "-c", "socat -u TCP-LISTEN:7777,bind=127.0.0.1 STDOUT & sleep 0.3; exec socat -u EXEC:'sleep 5' TCP:127.0.0.1:7777")
-	if err := c.Start(); err != nil {
-		t.Fatal(err)
-	}
-	defer func() { c.Process.Kill(); c.Wait() }()
-	want := netip.MustParseAddrPort("127.0.0.1:7777")
-	for deadline := time.Now().Add(5 * time.Second); ; {
-		got, err := k.Sessions()
-		if err != nil {
-			t.Fatal(err)
-		}
-		if slices.ContainsFunc(got, func(s Session) bool { return s.Local == want && s.Remote.Addr() == want.Addr() }) {
-			return
-		}
-		if time.Now().After(deadline) {
-			t.Fatalf("sessions %v lack one at %s", got, want)
 		}
 	}
 }

@@ -12,6 +12,7 @@
 package host
 
 import (
+	"cmp"
 	"errors"
 	"fmt"
 	"os"
@@ -48,7 +49,7 @@ func Open(name string) (*Kernel, error) {
 	}
 	if err := k.open(ns); err != nil {
 		k.Close()
-		return nil, fmt.Errorf("open rtnetlink: %w", err)
+		return nil, fmt.Errorf("open rtnetlink in %s: %w", cmp.Or(k.path, "this namespace"), err)
 	}
 	return k, nil
 }

@@ -16,8 +16,8 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// Read reads the namespace. Its parts are dumped one after the other, so a change in between can give a picture that never was;
-// who acts on it reads back afterwards. Leases are read in the process's own namespace only: elsewhere the files would speak
+// Read reads the namespace. Its parts are dumped one after the other, links first, so a change in between can give a picture that
+// never was; who acts on it reads back afterwards. Every link that is named is listed. Leases are read in the process's own namespace only: elsewhere the files would speak
 // of another host. Errors name the part; a part that cannot be read fails the whole.
 func (k *Kernel) Read() (routing.Host, error) {
 	h := routing.Host{Kernel: release()}
@@ -80,7 +80,7 @@ func linkOf(l netlink.Link, n names) routing.Link {
 		out.Kind = "tun" // the kernel's word
 	}
 	if a.MasterIndex != 0 {
-		out.Master = n.link(a.MasterIndex)
+		out.Master, _ = n.link(uint32(a.MasterIndex))
 	}
 	if vrf, ok := l.(*netlink.Vrf); ok {
 		out.Table = vrf.Table
@@ -95,10 +95,11 @@ func (k *Kernel) readAddrs(h *routing.Host, n names) error {
 	}
 	for _, a := range addrs {
 		p, ok := prefixOf(a.IPNet)
-		if !ok {
+		link, err := n.link(uint32(a.LinkIndex))
+		if !ok || err != nil {
 			continue
 		}
-		out := routing.Addr{Link: n.link(a.LinkIndex), Prefix: p, Scope: uint8(a.Scope),
+		out := routing.Addr{Link: link, Prefix: p, Scope: uint8(a.Scope),
 			Temporary: p.Addr().Is6() && a.Flags&unix.IFA_F_TEMPORARY != 0, // the same bit means secondary in IPv4
 			NoPrefix:  a.Flags&unix.IFA_F_NOPREFIXROUTE != 0,
 			Tentative: a.Flags&(unix.IFA_F_TENTATIVE|unix.IFA_F_DADFAILED) != 0}
@@ -212,10 +213,11 @@ func (k *Kernel) readNeighs(h *routing.Host, n names) error {
 	}
 	for _, x := range neighs {
 		addr, ok := netip.AddrFromSlice(x.IP)
-		if !ok || x.Family != unix.AF_INET && x.Family != unix.AF_INET6 || x.State == 64 {
+		link, err := n.link(uint32(x.LinkIndex))
+		if err != nil || !ok || x.Family != unix.AF_INET && x.Family != unix.AF_INET6 || x.State == 64 {
 			continue
 		}
-		h.Neighs = append(h.Neighs, routing.Neigh{Link: n.link(x.LinkIndex), Addr: addr.Unmap(), MAC: x.HardwareAddr.String(),
+		h.Neighs = append(h.Neighs, routing.Neigh{Link: link, Addr: addr.Unmap(), MAC: x.HardwareAddr.String(),
 			Router: x.Flags&netlink.NTF_ROUTER != 0, State: stateNames[x.State]})
 	}
 	sort.SliceStable(h.Neighs, func(i, j int) bool { return strings.Compare(h.Neighs[i].Link, h.Neighs[j].Link) < 0 })

@@ -1,6 +1,7 @@
 package host
 
 import (
+	"errors"
 	"fmt"
 	"net/netip"
 	"slices"
@@ -41,15 +42,20 @@ type names struct {
 	hops  map[uint32][]routing.Hop
 }
 
-func (n names) link(index int) string {
-	if name, ok := n.links[index]; ok {
-		return name
+// errNewLink says that something belongs to a link that is not listed: links are read first, so it came since. What belongs to it is
+// left out, as if the host had been read a moment earlier; the event of its coming makes the daemon look again.
+var errNewLink = errors.New("link is not listed")
+
+func (n names) link(index uint32) (string, error) {
+	name, ok := n.links[int(index)]
+	if !ok {
+		return "", errNewLink
 	}
-	return fmt.Sprintf("if%d", index) // it came or went while the host was read
+	return name, nil
 }
 
 // decodeRoute reads the payload of an RTM_NEWROUTE message: struct rtmsg and attributes. ok is false for an entry that is no
-// route of a table: a cached one, or one of another family.
+// route of a table: a cached one, one of another family, or one of a link that is not listed.
 func decodeRoute(b []byte, n names) (r routing.Route, ok bool, err error) {
 	if len(b) < routeHeader {
 		return r, false, fmt.Errorf("decode route: %w", errShort)
@@ -66,7 +72,9 @@ func decodeRoute(b []byte, n names) (r routing.Route, ok bool, err error) {
 	d.route = routing.Route{RouteKey: routing.RouteKey{Table: uint32(b[4]), Dst: family.All()},
 		Protocol: b[5], Scope: b[6], Type: routing.RouteType(b[7])}
 	for _, a := range list {
-		if err := d.attr(a); err != nil {
+		if err := d.attr(a); errors.Is(err, errNewLink) {
+			return r, false, nil
+		} else if err != nil {
 			return r, false, fmt.Errorf("decode route: attribute %d: %w", a.kind, err)
 		}
 	}
@@ -95,7 +103,8 @@ func (d *routeDecoder) attr(a attr) (err error) {
 	case unix.RTA_SRC:
 		d.from, err = a.prefix(int(d.header[2]))
 	case unix.RTA_OIF:
-		d.hop.Link, d.hasHop = d.link(int(a.uint())), true
+		d.hasHop = true
+		d.hop.Link, err = d.link(a.uint())
 	case unix.RTA_GATEWAY, rtaVia:
 		d.hop.Via, err = gatewayOf(a)
 	case unix.RTA_PRIORITY:
@@ -184,7 +193,11 @@ func (d *routeDecoder) multipath(b []byte) ([]routing.Hop, error) {
 		if size < hopHeader || size > len(b) {
 			return nil, errShort
 		}
-		h := routing.Hop{Link: d.link(int(int32(native.Uint32(b[4:])))), Weight: int(b[3]) + 1}
+		link, err := d.link(native.Uint32(b[4:]))
+		if err != nil {
+			return nil, err
+		}
+		h := routing.Hop{Link: link, Weight: int(b[3]) + 1}
 		setFlags(&h, uint32(b[2]))
 		list, err := attrs(b[hopHeader:size])
 		if err != nil {
@@ -263,7 +276,7 @@ func decodeNextHop(b []byte, n names) (nextHop, error) {
 		case unix.NHA_ID:
 			h.id = a.uint()
 		case unix.NHA_OIF:
-			h.hop.Link = n.link(int(a.uint()))
+			h.hop.Link, _ = n.link(a.uint()) // without a link it resolves nothing
 		case unix.NHA_GATEWAY:
 			if h.hop.Via, err = a.addr(); err != nil {
 				return h, fmt.Errorf("decode next hop: %w", err)

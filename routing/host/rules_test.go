@@ -90,10 +90,11 @@ func TestDecodeShort(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
+	two := names{links: map[int]string{1: "a", 2: "b"}}
 	if _, err := decodeRule(rule); err != nil {
 		t.Errorf("whole rule: %v", err)
 	}
-	if _, _, err := decodeRoute(route, names{}); err != nil {
+	if _, _, err := decodeRoute(route, two); err != nil {
 		t.Errorf("whole route: %v", err)
 	}
 	for n := range len(rule) {
@@ -102,7 +103,7 @@ func TestDecodeShort(t *testing.T) {
 		}
 	}
 	for n := range len(route) {
-		if _, _, err := decodeRoute(route[:n], names{}); (err == nil) != ends(route, routeHeader)[n] {
+		if _, _, err := decodeRoute(route[:n], two); (err == nil) != ends(route, routeHeader)[n] {
 			t.Errorf("route of %d bytes: error %v", n, err)
 		}
 	}

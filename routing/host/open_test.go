@@ -1,0 +1,124 @@
+package host
+
+import (
+	"errors"
+	"io/fs"
+	"slices"
+	"strconv"
+	"strings"
+	"testing"
+	"time"
+
+	"lasthop/routing"
+	"lasthop/routing/host/nstest"
+)
+
+func TestNamespacePath(t *testing.T) {
+	for name, want := range map[string]string{"": "", "blue": "/run/netns/blue", "4711": "/proc/4711/ns/net", "/proc/self/ns/net": "/proc/self/ns/net", "./ns": "./ns"} {
+		if got := namespacePath(name); got != want {
+			t.Errorf("%q is %q, want %q", name, got, want)
+		}
+	}
+}
+
+func TestOpenErrors(t *testing.T) {
+	for _, name := range []string{"no-such-name", "/no/such/path", "2147483647"} {
+		_, err := Open(name)
+		if !errors.Is(err, fs.ErrNotExist) || !strings.Contains(err.Error(), namespacePath(name)) {
+			t.Errorf("%s: error %v", name, err)
+		}
+	}
+	if _, err := Open("/etc/passwd"); err == nil || !strings.Contains(err.Error(), "/etc/passwd") {
+		t.Errorf("a file that is no namespace: error %v", err)
+	}
+}
+
+// A namespace opened by a process's number is that process's, and the caller stays where it was.
+func TestOpenPID(t *testing.T) {
+	ns := nstest.New(t)
+	ns.IP("link add marker type veth peer name other")
+	c := ns.Command("sleep", "60")
+	if err := c.Start(); err != nil {
+		t.Fatal(err)
+	}
+	defer func() { c.Process.Kill(); c.Wait() }()
+	here, err := Open("")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer here.Close()
+	for deadline := time.Now().Add(5 * time.Second); ; time.Sleep(time.Millisecond) { // until nsenter has become sleep
+		k, err := Open(strconv.Itoa(c.Process.Pid))
+		if err != nil {
+			t.Fatal(err)
+		}
+		links := names{links: map[int]string{}}
+		for _, l := range read(t, k).Links {
+			links.links[l.Index] = l.Name
+		}
+		k.Close()
+		if k.Inode() != here.Inode() {
+			if len(links.links) != 3 {
+				t.Errorf("links %v, want lo, marker and other", links.links)
+			}
+			break
+		}
+		if time.Now().After(deadline) {
+			t.Fatal("the process does not enter its namespace")
+		}
+	}
+	again, err := Open("")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer again.Close()
+	if again.Inode() != here.Inode() {
+		t.Error("reading another namespace moved this process")
+	}
+}
+
+// Links that come and go while the host is read neither fail it nor leave names that nobody has.
+func TestReadWhileLinksChange(t *testing.T) {
+	ns, k := open(t, uplinks)
+	done := make(chan struct{})
+	go func() {
+		defer close(done)
+		for range 20 {
+			c := ns.Command("ip", "-batch", "-")
+			c.Stdin = strings.NewReader("link add v0 type veth peer name v1\nlink set v0 up\nlink set v1 up\naddr add 10.7.0.1/24 dev v0\n" +
+				"route add 10.8.0.0/16 via 10.7.0.2\nneigh add 10.7.0.2 dev v0 lladdr 02:00:00:00:00:01\nlink del v0\n")
+			if out, err := c.CombinedOutput(); err != nil {
+				t.Errorf("%v: %s", err, out)
+			}
+		}
+	}()
+	for reading := true; reading; {
+		h := read(t, k)
+		for _, link := range linksOf(h) {
+			if !slices.ContainsFunc(h.Links, func(l routing.Link) bool { return l.Name == link }) {
+				t.Errorf("link %q is not listed", link)
+			}
+		}
+		select {
+		case <-done:
+			reading = false
+		default:
+		}
+	}
+}
+
+// linksOf returns every link that is named anywhere.
+func linksOf(h routing.Host) (names []string) {
+	for _, a := range h.Addrs {
+		names = append(names, a.Link)
+	}
+	for _, n := range h.Neighs {
+		names = append(names, n.Link)
+	}
+	for _, r := range h.Routes {
+		for _, hop := range r.Hops {
+			names = append(names, hop.Link)
+		}
+	}
+	return names
+}
