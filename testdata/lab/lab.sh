@@ -29,6 +29,7 @@ vips=(10.0.0.100 2001:db8::100 10.0.1.100 2001:db8:1::100 10.0.2.100 2001:db8:2:
 
 die() { echo "lab: error: $*" >&2; exit 1; }
 
+# at: not `ip netns exec` and `ip -n`, which mount things anew and need / to be a mount.
 at() { local ns=$1; shift; nsenter --net="/run/netns/$ns" -- "$@"; }
 
 # unshared CMD...: in new network and mount namespaces; who is not root gets a user namespace around them. As root no mount
@@ -63,7 +64,7 @@ inside() {
 # namespace NAME: what is set before a link exists holds for all links. No duplicate address detection: it takes seconds.
 namespace() {
 	ip netns add "$1"
-	ip -n "$1" link set lo up
+	at "$1" ip link set lo up
 	at "$1" sh -c 'cd /proc/sys/net
 		echo 0 > ipv6/conf/default/accept_dad; echo 0 > ipv6/conf/default/accept_ra
 		echo 0 > ipv4/conf/all/rp_filter; echo 0 > ipv4/conf/default/rp_filter'
@@ -71,36 +72,36 @@ namespace() {
 
 # cables: the switch is a namespace of its own, so that no ruleset ever sees a bridged frame.
 cables() {
-	ip -n switch link add sw0 type bridge
-	ip -n switch link set sw0 up
+	at switch ip link add sw0 type bridge
+	at switch ip link set sw0 up
 	cable client eth0 fw wan
 	cable fw lan0 switch to-fw
 	cable lan eth0 switch to-lan
 	cable host eth0 switch to-host
 	cable host eth1 fw lan1
 	cable host eth2 fw lan2
-	ip -n host link add br0 type bridge
-	ip -n host link set br0 up
+	at host ip link add br0 type bridge
+	at host ip link set br0 up
 	cable ctr eth0 host veth-ctr
-	ip -n host link set veth-ctr master br0
+	at host ip link set veth-ctr master br0
 	local port
-	for port in to-fw to-lan to-host; do ip -n switch link set "$port" master sw0; done
+	for port in to-fw to-lan to-host; do at switch ip link set "$port" master sw0; done
 }
 
 cable() {
-	ip -n "$1" link add "$2" type veth peer name "$4" netns "$3"
-	ip -n "$1" link set "$2" up
-	ip -n "$3" link set "$4" up
+	at "$1" ip link add "$2" type veth peer name "$4" netns "$3"
+	at "$1" ip link set "$2" up
+	at "$3" ip link set "$4" up
 }
 
 # addresses: with nodad they can be used at once. The client's second ones are for probes that ask for them.
 addresses() {
 	at fw sh -c 'echo 1 > /proc/sys/net/ipv4/ip_forward; echo 1 > /proc/sys/net/ipv6/conf/all/forwarding'
-	ip -n fw -batch - <<-END
+	at fw ip -batch - <<-END
 		addr add 198.51.100.1/24 dev wan
 		addr add 2001:db8:c::1/64 dev wan nodad
 	END
-	ip -n client -batch - <<-END
+	at client ip -batch - <<-END
 		addr add 198.51.100.2/24 dev eth0
 		addr add 198.51.100.66/24 dev eth0
 		addr add 2001:db8:c::2/64 dev eth0 nodad
@@ -108,20 +109,20 @@ addresses() {
 		route add default via 198.51.100.1
 		route add default via 2001:db8:c::1
 	END
-	ip -n lan -batch - <<-END
+	at lan ip -batch - <<-END
 		addr add 10.0.0.50/24 dev eth0
 		addr add 2001:db8:0::50/64 dev eth0 nodad
 		route add default via 10.0.0.1
 		route add default via 2001:db8:0::1
 	END
-	ip -n ctr -batch - <<-END
+	at ctr ip -batch - <<-END
 		addr add 172.20.0.2/24 dev eth0
 		addr add fd00:20::2/64 dev eth0 nodad
 		route add default via 172.20.0.1
 		route add default via fd00:20::1
 	END
-	ip -n host addr add 172.20.0.1/24 dev br0
-	ip -n host addr add fd00:20::1/64 dev br0 nodad
+	at host ip addr add 172.20.0.1/24 dev br0
+	at host ip addr add fd00:20::1/64 dev br0 nodad
 	uplink 0 100
 	uplink 1 101
 	uplink 2 102
@@ -130,11 +131,11 @@ addresses() {
 # uplink N METRIC: three NICs, each with an address and a default route by DHCP and router advertisements, as
 # NetworkManager leaves them: metrics 100, 101, 102. So main answers everything by eth0, and knows the other gateways.
 uplink() {
-	ip -n fw -batch - <<-END
+	at fw ip -batch - <<-END
 		addr add 10.0.$1.1/24 dev lan$1
 		addr add 2001:db8:$1::1/64 dev lan$1 nodad
 	END
-	ip -n host -batch - <<-END
+	at host ip -batch - <<-END
 		addr add 10.0.$1.10/24 dev eth$1
 		addr add 10.0.$1.100/24 dev eth$1
 		addr add 2001:db8:$1::10/64 dev eth$1 nodad
