@@ -49,7 +49,7 @@ route add default via 2001:db8:1::1 dev eth1 pref high
 route add unreachable 2001:db8:9::/64
 route add 2001:db8:8::/64 from 2001:db8:1::/64 via 2001:db8:1::1
 rule add pref 50 not from 10.0.0.0/8 to 10.1.0.0/16 fwmark 0x10/0xff iif lo oif eth1 lookup 1000 suppress_prefixlength 7 suppress_ifgroup 76
-rule add pref 60 from all ipproto tcp dport 80-90 uidrange 0-99 goto 32766
+rule add pref 60 from all ipproto tcp dport 80-90 uidrange 0-0 goto 32766
 rule add pref 61 blackhole to 10.3.3.3
 rule add pref 62 l3mdev protocol 77
 rule add pref 63 nop
@@ -62,16 +62,10 @@ rule add pref 69 iif gone prohibit
 neigh add 2001:db8:1::1 dev eth1 lladdr 02:00:00:00:00:01 router nud permanent
 `
 
-func openFixture(t *testing.T, lines string) (*nstest.NS, *Kernel) {
+func openFixture(t *testing.T) (*nstest.NS, *Kernel) {
 	t.Helper()
-	ns := nstest.New(t)
-	ns.Batch(lines)
+	ns, k := open(t, fixture)
 	ns.IP("-6 rule add pref 70 unreachable from 2001:db8:66::/64")
-	k, err := Open(ns.Path)
-	if err != nil {
-		t.Fatal(err)
-	}
-	t.Cleanup(k.Close)
 	return ns, k
 }
 
@@ -79,7 +73,7 @@ var compareNetip = cmp.Comparer(func(a, b netip.Addr) bool { return a == b })
 var comparePrefix = cmp.Comparer(func(a, b netip.Prefix) bool { return a == b })
 
 func TestReadLinksAddrsNeighsSysctls(t *testing.T) {
-	_, k := openFixture(t, fixture)
+	_, k := openFixture(t)
 	h := read(t, k)
 	links := map[string]routing.Link{}
 	for _, l := range h.Links {
@@ -147,7 +141,7 @@ func captureByShell(t *testing.T, ns *nstest.NS) routing.Host {
 
 // A shell can make a capture, and it is the host that Read sees.
 func TestCaptureByShell(t *testing.T) {
-	ns, k := openFixture(t, fixture)
+	ns, k := openFixture(t)
 	got, want := captureByShell(t, ns), read(t, k)
 	want.Sysctls = nil
 	if diff := cmp.Diff(sortedHost(want), sortedHost(got), compareNetip, comparePrefix); diff != "" {
@@ -199,7 +193,7 @@ func TestBadCaptures(t *testing.T) {
 
 // Every write is read back as it was meant, a repetition changes nothing, and the deletes take away just that.
 func TestDo(t *testing.T) {
-	_, k := openFixture(t, fixture)
+	_, k := openFixture(t)
 	before := read(t, k)
 	n := routing.DefaultNumbers
 	parse := func(f routing.Family, s string) routing.Route {
@@ -253,7 +247,7 @@ func TestDo(t *testing.T) {
 }
 
 func TestRouteGetEveryAnswer(t *testing.T) {
-	_, k := openFixture(t, fixture+"rule add pref 90 from 10.5.0.1 lookup 5000\nroute add prohibit 9.9.9.6\nroute add default dev eth2 table 5000\n")
+	_, k := open(t, fixture, "rule add pref 90 from 10.5.0.1 lookup 5000\nroute add prohibit 9.9.9.6\nroute add default dev eth2 table 5000\n")
 	addr := netip.MustParseAddr
 	for _, c := range []struct {
 		q    routing.Query
