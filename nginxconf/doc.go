@@ -28,6 +28,7 @@ type Config struct {
 	Binds    []Bind
 	Files    []string // every file that was read, the main file first; absolute, below Options.Root
 	Dirs     []string // every directory that was listed for an include pattern; sorted
+	PIDFile  string   // the `pid` directive as written, relative to NGINX's prefix; "" if there is none
 	Warnings []Warning
 }
 

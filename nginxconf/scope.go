@@ -80,6 +80,8 @@ func (l *loader) warn(d *directive, code, message, hint string) {
 func (l *loader) simple(b block, d *directive, s *scope) {
 	name := d.Directive.Directive
 	switch {
+	case name == "pid" && len(b.context) == 0 && len(d.args) > 0:
+		l.config.PIDFile = d.args[0]
 	case !listening(b.module()) || len(d.args) == 0:
 	case name == "server" && s.upstream != nil:
 		l.upstreams[*s.upstream] = append(l.upstreams[*s.upstream], d.args[0])

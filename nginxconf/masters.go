@@ -1,0 +1,256 @@
+package nginxconf
+
+import (
+	"bytes"
+	"errors"
+	"fmt"
+	"io/fs"
+	"os"
+	"path"
+	"regexp"
+	"strconv"
+	"strings"
+)
+
+// Master is a running NGINX master process.
+type Master struct {
+	PID     int
+	Started uint64 // start time in clock ticks since boot (/proc/PID/stat): with PID it names the process for good
+	UID     int    // real user, as the process itself sees it; for Options.UID
+	Root    string // "" if it sees the files that we see, else "/proc/PID/root"; for Options.Root
+	Exe     string // its program, as it sees it
+	Prefix  string // what relative names in its configuration are relative to; ends with a slash
+	Conf    string // its main file, as it sees it; for Load
+	PIDFile string // its pid file unless the configuration has a `pid` directive (see Config.PIDFile)
+
+	// Unverified says what could not be looked at, without CAP_SYS_PTRACE: the network namespace, the program, the root. The
+	// other fields are then what the command line says. It has a Hint.
+	Unverified error
+}
+
+// MastersOptions say where to look.
+type MastersOptions struct {
+	Proc  string // "" is /proc
+	NetNS string // path of the network namespace; "" is that of the calling thread
+}
+
+const masterTitle = "nginx: master process "
+
+// Masters finds the NGINX masters in a network namespace, in the order of their process ids. It executes nothing: NGINX's
+// built-in paths are read from its program file, because any user can give a process this title and a program. UID says whose
+// it is. The error is about /proc or the namespace as such.
+func Masters(o MastersOptions) ([]Master, error) {
+	p := procfs{dir: o.Proc}
+	if p.dir == "" {
+		p.dir = "/proc"
+	}
+	if o.NetNS == "" {
+		o.NetNS = p.dir + "/thread-self/ns/net"
+	}
+	ours, err := os.Stat(o.NetNS)
+	if err != nil {
+		return nil, &Error{File: o.NetNS, What: "look at network namespace", Err: plain(err), Fix: "name a namespace of `ip netns`, a path or a process id"}
+	}
+	entries, err := os.ReadDir(p.dir)
+	if err != nil {
+		return nil, &Error{File: p.dir, What: "list processes", Err: plain(err), Fix: "mount proc, or name the main file with --nginx-conf"}
+	}
+	var masters []Master
+	for _, e := range entries {
+		pid, err := strconv.Atoi(e.Name())
+		if err != nil {
+			continue
+		}
+		if m, ok := p.master(pid, ours); ok {
+			masters = append(masters, m)
+		}
+	}
+	return masters, nil
+}
+
+func plain(err error) error {
+	if pe, ok := errors.AsType[*fs.PathError](err); ok {
+		return pe.Err
+	}
+	return err
+}
+
+// procfs reads /proc.
+type procfs struct{ dir string }
+
+func (p procfs) path(pid int, name string) string { return fmt.Sprintf("%s/%d/%s", p.dir, pid, name) }
+
+// master looks at one process; ok is false where it is no master, lives in another network namespace, or just ended.
+func (p procfs) master(pid int, netns os.FileInfo) (m Master, ok bool) {
+	cmdline, err := os.ReadFile(p.path(pid, "cmdline"))
+	title, isMaster := strings.CutPrefix(string(bytes.TrimRight(cmdline, "\x00 ")), masterTitle)
+	if err != nil || !isMaster {
+		return Master{}, false
+	}
+	m = Master{PID: pid}
+	if m.Started, ok = p.started(pid); !ok {
+		return Master{}, false
+	}
+	m.UID = p.uid(pid)
+	ns, err := os.Stat(p.path(pid, "ns/net"))
+	switch {
+	case errors.Is(err, fs.ErrPermission):
+		m.Unverified = &Error{File: p.path(pid, ""), What: "look at NGINX master " + strconv.Itoa(pid), Err: plain(err),
+			Fix: "run as root or with CAP_SYS_PTRACE, or name the main file with --nginx-conf"}
+	case err != nil || !os.SameFile(ns, netns):
+		return Master{}, false
+	default:
+		m.Root = p.root(pid)
+	}
+	args := parseArgs(title)
+	p.paths(&m, args)
+	return m, true
+}
+
+// paths fills in the paths by NGINX's rules: -p relative to its working directory, everything else relative to the prefix.
+func (p procfs) paths(m *Master, a args) {
+	program := p.path(m.PID, "exe")
+	m.Exe, _ = os.Readlink(program)
+	m.Exe = strings.TrimSuffix(m.Exe, " (deleted)")
+	if m.Unverified != nil {
+		m.Exe, program = a.program, a.program
+	}
+	b := builtin(program)
+	m.Prefix = b.prefix
+	if a.prefix != "" {
+		cwd, _ := os.Readlink(p.path(m.PID, "cwd"))
+		m.Prefix = below(cwd, a.prefix)
+	}
+	m.Prefix = strings.TrimSuffix(m.Prefix, "/") + "/"
+	m.Conf = below(m.Prefix, first(a.conf, b.conf))
+	m.PIDFile = below(m.Prefix, first(a.pid, b.pid))
+}
+
+func below(dir, name string) string {
+	if path.IsAbs(name) {
+		return tidy(name)
+	}
+	return tidy(dir + "/" + name)
+}
+
+func first(a, b string) string {
+	if a != "" {
+		return a
+	}
+	return b
+}
+
+// root is "" where a process has our files, or else its root.
+func (p procfs) root(pid int) string {
+	same := func(a, b string) bool {
+		x, err1 := os.Stat(a)
+		y, err2 := os.Stat(b)
+		return err1 == nil && err2 == nil && os.SameFile(x, y)
+	}
+	if same(p.path(pid, "ns/mnt"), p.dir+"/self/ns/mnt") && same(p.path(pid, "root/"), "/") {
+		return ""
+	}
+	return p.path(pid, "root")
+}
+
+// started reads field 22 of stat; the name in field 2 may hold spaces and parentheses.
+func (p procfs) started(pid int) (uint64, bool) {
+	data, err := os.ReadFile(p.path(pid, "stat"))
+	fields := strings.Fields(string(data[bytes.LastIndexByte(data, ')')+1:]))
+	if err != nil || len(fields) < 20 {
+		return 0, false
+	}
+	n, err := strconv.ParseUint(fields[19], 10, 64)
+	return n, err == nil
+}
+
+// uid is what getuid(2) says inside of the process's user namespace: a rootless container's NGINX is root there.
+func (p procfs) uid(pid int) int {
+	status, _ := os.ReadFile(p.path(pid, "status"))
+	_, after, _ := strings.Cut(string(status), "\nUid:\t")
+	outside, _ := strconv.Atoi(strings.SplitN(after, "\t", 2)[0])
+	maps, _ := os.ReadFile(p.path(pid, "uid_map"))
+	for line := range strings.Lines(string(maps)) {
+		var in, out, n int
+		if _, err := fmt.Sscan(line, &in, &out, &n); err == nil && out <= outside && outside-out < n {
+			return in + outside - out
+		}
+	}
+	return outside
+}
+
+// args are the arguments of a master that matter here.
+type args struct{ program, conf, prefix, pid string }
+
+var pidDirective = regexp.MustCompile(`(?:^|[;\s])pid\s+([^;\s]+)\s*;`)
+
+// parseArgs reads the title as ngx_get_options read argv, of which it is the join: letters may be glued (`-qc FILE`), and the
+// value may be too (`-cFILE`). The value of -g may hold spaces; it goes on until a `;` at the end of a word is followed by
+// another option.
+func parseArgs(title string) args {
+	words := strings.Fields(title)
+	if len(words) == 0 {
+		return args{}
+	}
+	a := args{program: words[0]}
+	for i := 1; i < len(words); i++ {
+		letters, isOption := strings.CutPrefix(words[i], "-")
+		if !isOption {
+			continue
+		}
+		at := strings.IndexAny(letters, "cpgse")
+		if at < 0 {
+			continue
+		}
+		value := letters[at+1:]
+		if value == "" && i+1 < len(words) {
+			i++
+			value = words[i]
+		}
+		switch letters[at] {
+		case 'c':
+			a.conf = value
+		case 'p':
+			a.prefix = value
+		case 'g':
+			for i+1 < len(words) && !(strings.HasSuffix(value, ";") && words[i+1][0] == '-') {
+				i++
+				value += " " + words[i]
+			}
+			if m := pidDirective.FindStringSubmatch(value); m != nil {
+				a.pid = strings.Trim(m[1], `"'`)
+			}
+		}
+	}
+	return a
+}
+
+// built are the paths that NGINX was configured with.
+type built struct{ prefix, conf, pid string }
+
+const configureMark = "configure arguments:"
+
+// builtin reads what `nginx -V` would print from the program itself. What it does not say is configure's default.
+func builtin(program string) built {
+	b := built{prefix: "/usr/local/nginx", conf: "conf/nginx.conf", pid: "logs/nginx.pid"}
+	data, err := tree{-1}.read(program)
+	if err != nil {
+		return b
+	}
+	_, line, _ := bytes.Cut(data, []byte(configureMark))
+	line, _, _ = bytes.Cut(line, []byte{0})
+	for _, m := range configureOption.FindAllSubmatch(line, -1) {
+		value := strings.Trim(string(m[2]), "'")
+		switch string(m[1]) {
+		case "prefix":
+			b.prefix = value
+		case "conf-path":
+			b.conf = value
+		case "pid-path":
+			b.pid = value
+		}
+	}
+	return b
+}
+
+var configureOption = regexp.MustCompile(`\s--(prefix|conf-path|pid-path)=('[^']*'|\S+)`)
