@@ -3,8 +3,8 @@ package host
 import (
 	"errors"
 	"fmt"
-
 	"net/netip"
+	"slices"
 
 	"lasthop/routing"
 
@@ -19,7 +19,7 @@ func (k *Kernel) Do(op routing.Op) error {
 	}
 	switch {
 	case op.Route != nil && op.Delete:
-		return gone(k.write(unix.RTM_DELROUTE, 0, encodeRouteKey(*op.Route)))
+		return k.delRoute(*op.Route)
 	case op.Route != nil:
 		return k.setRoute(*op.Route)
 	case op.Rule != nil && op.Delete:
@@ -74,6 +74,26 @@ func (k *Kernel) setRoute(r routing.Route) error {
 	return k.write(unix.RTM_NEWROUTE, unix.NLM_F_CREATE|unix.NLM_F_REPLACE, payload)
 }
 
+// delRoute deletes a route that is there. It looks first, since the message says less than a route is: IPv4 takes metric 0 for any
+// metric and IPv6 any type for the one that is asked for, so that another route would go in place of one that has gone.
+func (k *Kernel) delRoute(r routing.Route) error {
+	n, err := k.readLinks(&routing.Host{})
+	if err != nil {
+		return err
+	}
+	var h routing.Host
+	if err := k.dumpRoutes(&h, n, r.Family(), r.Table); err != nil {
+		return fmt.Errorf("look for the route: %w", err)
+	}
+	same := func(x routing.Route) bool {
+		return x.RouteKey == r.RouteKey && x.Type == r.Type && x.Protocol == r.Protocol
+	}
+	if !slices.ContainsFunc(h.Routes, same) {
+		return nil
+	}
+	return gone(k.write(unix.RTM_DELROUTE, 0, encodeRouteKey(r)))
+}
+
 // indexes looks the links up at the moment of writing: a link that was recreated has another number.
 func (k *Kernel) indexes(hops []routing.Hop) (map[string]int, error) {
 	index := map[string]int{}
@@ -103,7 +123,9 @@ func (k *Kernel) RouteGet(q routing.Query) (routing.Way, error) {
 	family := routing.FamilyOf(q.Dst)
 	m := message{make([]byte, routeHeader)}
 	m.data[0], m.data[1] = afOf(family), byte(family.Bits())
-	native.PutUint32(m.data[8:], lookupTable)
+	if family == routing.IPv4 { // IPv6 always tells the table, and refuses the flag when it checks strictly
+		native.PutUint32(m.data[8:], lookupTable)
+	}
 	m.putAddr(unix.RTA_DST, q.Dst)
 	if q.Src.IsValid() {
 		m.data[2] = byte(family.Bits())

@@ -178,3 +178,25 @@ func TestDoErrors(t *testing.T) {
 		t.Errorf("%d messages were sent, want at most 3: what is not modelled must not be written", got)
 	}
 }
+
+// The kernel takes metric 0 of a delete for any metric: a route that has gone must not take its neighbour along.
+func TestDoDeleteAbsent(t *testing.T) {
+	for _, tt := range []struct{ keep, del string }{
+		{"default via 10.0.1.1 dev eth1 table 1000 proto 76 metric 7 onlink", "default via 10.0.1.1 dev eth1 table 1000 proto 76 onlink"},
+		{"default via 10.0.1.1 dev eth1 table 1000 proto 76 onlink", "default via 10.0.1.1 dev eth1 table 1000 proto 76 metric 7 onlink"},
+		{"unreachable default table 1000 proto 76", "default via 10.0.1.1 dev eth1 table 1000 proto 76"},
+		{"default via 10.0.1.1 dev eth1 table 1000 proto 18", "default via 10.0.1.1 dev eth1 table 1000 proto 76"},
+		{"10.0.0.0/8 via 10.0.1.1 dev eth1 table 1000 proto 76", "10.0.0.0/9 via 10.0.1.1 dev eth1 table 1000 proto 76"},
+		{"::/0 via 2001:db8:1::1 dev eth1 table 1000 proto 76 metric 7", "::/0 via 2001:db8:1::1 dev eth1 table 1000 proto 76"},
+		{"unreachable ::/0 table 1000 proto 76", "::/0 via 2001:db8:1::1 dev eth1 table 1000 proto 76"},
+		{"::/0 via 2001:db8:1::1 dev eth1 table 1000 proto 18", "::/0 via 2001:db8:1::1 dev eth1 table 1000 proto 76"},
+	} {
+		t.Run(tt.del, func(t *testing.T) {
+			_, k := open(t, uplinks)
+			do(t, k, routing.Op{Route: route(t, tt.keep)}, routing.Op{Delete: true, Route: route(t, tt.del)})
+			if diff := cmp.Diff(route(t, tt.keep).String()+"\n", routes(read(t, k), 1000)); diff != "" {
+				t.Errorf("-want +got\n%s", diff)
+			}
+		})
+	}
+}

@@ -4,7 +4,7 @@
 // It speaks rtnetlink through vishvananda/netlink, and goes around what v1.3.1 of it loses: rules are dumped and written
 // here (RuleList knows no action, no l3mdev and no selector it was not taught, RuleAdd drops suppress_* for tables from
 // 256 on), and so are routes (router preference, next hops by id, every table in one dump). Decoding is pure: bytes in, values
-// out. Two sockets are used, since the strict check that makes the kernel filter route dumps makes it refuse the rule dumps.
+// out. Two sockets are used: the strict check that makes the kernel filter route dumps makes it refuse the library's requests.
 //
 // The kernel's habits are evened out here and nowhere else: links by name, IPv6 metric 0 as 1024, no hops for reject
 // routes, multipath with weights from 1. Whatever is not modelled ends in a field named Opaque, so that nothing that is
@@ -82,6 +82,8 @@ func (k *Kernel) open(ns netns.NsHandle) error {
 		return err
 	}
 	k.raw = &nl.SocketHandle{Socket: socket}
+	// A kernel before 4.20 lacks it, and then sends more than it is asked for.
+	_ = unix.SetsockoptInt(socket.GetFd(), unix.SOL_NETLINK, unix.NETLINK_GET_STRICT_CHK, 1)
 	timeout := unix.NsecToTimeval(10e9)
 	return errors.Join(k.handle.SetSocketTimeout(10e9), socket.SetSendTimeout(&timeout), socket.SetReceiveTimeout(&timeout), socket.SetExtAck(true))
 }

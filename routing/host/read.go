@@ -165,20 +165,34 @@ func (n names) group(members []member) (hops []routing.Hop) {
 
 func (k *Kernel) readRoutes(h *routing.Host, n names) error {
 	for _, f := range routing.Families {
-		header := make([]byte, routeHeader)
-		header[0] = afOf(f)
-		msgs, err := k.dump(unix.RTM_GETROUTE, unix.RTM_NEWROUTE, header)
+		if err := k.dumpRoutes(h, n, f, 0); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// dumpRoutes adds the routes of a table, 0 for all. The kernel filters by table; kernels before 4.20 send all.
+func (k *Kernel) dumpRoutes(h *routing.Host, n names, f routing.Family, table uint32) error {
+	m := message{make([]byte, routeHeader)}
+	m.data[0] = afOf(f)
+	if table != 0 {
+		m.putUint32(unix.RTA_TABLE, table)
+	}
+	msgs, err := k.dump(unix.RTM_GETROUTE, unix.RTM_NEWROUTE, m.data)
+	if table != 0 && errors.Is(err, unix.ENOENT) {
+		return nil // no such table
+	}
+	if err != nil {
+		return err
+	}
+	for _, msg := range msgs {
+		r, ok, err := decodeRoute(msg, n)
 		if err != nil {
 			return err
 		}
-		for _, m := range msgs {
-			r, ok, err := decodeRoute(m, n)
-			if err != nil {
-				return err
-			}
-			if ok {
-				h.Routes = append(h.Routes, r)
-			}
+		if ok && (table == 0 || r.Table == table) {
+			h.Routes = append(h.Routes, r)
 		}
 	}
 	return nil
