@@ -226,9 +226,9 @@ left() {
 forget() { at host nft -f "$here/count.nft"; }
 
 drops() {
-	local n
-	n=$(at fw nstat -az TcpExtIPReversePathFilter | awk '/^TcpExt/ {print $2}')
-	echo "rp_filter $n"
+	at fw awk '$1 == "TcpExt:" {
+		if (!column) { for (i = 2; i <= NF; i++) if ($i == "IPReversePathFilter") column = i }
+		else print "rp_filter", $column }' /proc/net/netstat
 	at fw nft list counters | awk '/counter/ {name=$2} /packets/ {print name, $2}'
 }
 
