@@ -31,7 +31,7 @@ addr add 2001:db8:1::10/64 dev eth1 nodad
 `
 
 // open opens a fresh namespace in which the `ip` commands have run.
-func open(t *testing.T, batch ...string) (*nstest.NS, *Kernel) {
+func open(t testing.TB, batch ...string) (*nstest.NS, *Kernel) {
 	t.Helper()
 	ns := nstest.New(t)
 	ns.Batch(strings.Join(batch, "\n"))
@@ -68,7 +68,7 @@ func settled(h routing.Host) bool {
 	return true
 }
 
-func read(t *testing.T, k *Kernel) routing.Host {
+func read(t testing.TB, k *Kernel) routing.Host {
 	t.Helper()
 	h, err := k.Read()
 	if err != nil {
