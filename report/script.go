@@ -3,71 +3,111 @@ package report
 import (
 	"fmt"
 	"io"
+	"slices"
 	"strings"
 
 	"lasthop/routing"
 )
 
-// Script writes the changes as a POSIX shell script of `ip` commands with two arguments to choose from: apply, and undo, which
-// makes undo's changes. Rules are added where they are not there yet, and what is gone already when it is deleted does not
-// stop the script, so that each can be run twice.
-func Script(w io.Writer, doc Head, d, undo routing.Diff) error {
-	var b strings.Builder
-	fmt.Fprintf(&b, `#!/bin/sh
-# What lasthop %s would do on this host. usage: sh FILE apply|undo
-# It holds for the host as it was when this was made: make it anew after any change.
-set -eu
-add() { # family, then the rule: unless it is there
-	family=$1; shift
-	ip "-$family" rule add "$@" 2>/dev/null && return
-	ip "-$family" rule add "$@" 2>&1 | grep -q 'File exists'
-}
-gone() { "$@" 2>/dev/null || :; }
+// scriptHead is the part of the script that is the same for all hosts. Messages of `ip` are told apart by strerror(3).
+const scriptHead = `set -eu
+export LC_ALL=C
 
-`, comment(doc.Lasthop))
-	body(&b, "apply_changes", d)
-	body(&b, "undo_changes", undo)
-	b.WriteString(`case ${1:-} in
-apply) apply_changes ;;
-undo) undo_changes ;;
+# add makes a rule or says nothing where it is there already.
+add() {
+	if ! out=$("$@" 2>&1); then
+		case $out in
+		*'File exists'*) ;;
+		*) printf '%s\n' "$*: $out" >&2; return 1 ;;
+		esac
+	fi
+}
+
+# gone takes something away or says nothing where it is gone already.
+gone() {
+	if ! out=$("$@" 2>&1); then
+		case $out in
+		*'No such file or directory'* | *'No such process'* | *'Cannot find device'* | *'FIB table does not exist'*) ;;
+		*) printf '%s\n' "$*: $out" >&2; return 1 ;;
+		esac
+	fi
+}
+`
+
+const scriptTail = `
+case ${1:-} in
+apply) apply ;;
+undo) undo ;;
 *) echo "usage: sh $0 apply|undo" >&2; exit 1 ;;
 esac
-`)
+`
+
+// Script writes the changes of a plan as a POSIX shell script with two functions: `apply` makes them, `undo` takes them back,
+// by the changes given. Both can be repeated: what is there is not added, what is gone is not missed, routes are replaced.
+// Every word is quoted, for a link may have any name without white space and slash.
+func Script(w io.Writer, p Plan, undo routing.Diff) error {
+	var b strings.Builder
+	fmt.Fprintf(&b, `#!/bin/sh
+# Return routes for NGINX on %s, as lasthop %s planned them at %s.
+# Plan: %s
+# Usage: sh lasthop.sh apply|undo, as root. They hold for this host as it was: plan again after any change of it.
+`, Escape(p.Host), Escape(p.Lasthop), p.Time.UTC().Format("2006-01-02 15:04:05 UTC"), p.Digest)
+	b.WriteString(scriptHead)
+	function(&b, "apply", p.Diff)
+	function(&b, "undo", undo)
+	b.WriteString(scriptTail)
 	_, err := io.WriteString(w, b.String())
 	return err
 }
 
-func comment(s string) string { return strings.ReplaceAll(Clean(s), "\n", " ") }
-
-func body(b *strings.Builder, name string, d routing.Diff) {
-	fmt.Fprintf(b, "%s() {\n\t:\n", name)
+func function(b *strings.Builder, name string, d routing.Diff) {
+	fmt.Fprintf(b, "\n%s() {\n\t:\n", name)
 	for _, op := range d.Ops() {
-		b.WriteString("\t" + line(op) + "\n")
+		fmt.Fprintf(b, "\t%s\n", scriptLine(op))
 	}
-	b.WriteString("}\n\n")
+	b.WriteString("}\n")
 }
 
-func line(op routing.Op) string {
-	words := quoted(strings.Fields(op.String()))
+// scriptLine is one write. Only adding a rule is not repeatable as such; only deleting fails for what is not there.
+func scriptLine(op routing.Op) string {
+	words := strings.Split(op.String(), " ") // not Fields: Unicode's spaces may be part of a name
+	for i, word := range words {
+		words[i] = shellWord(word)
+	}
 	switch {
-	case op.Rule != nil && !op.Delete:
-		return fmt.Sprintf("add %d %s", op.Rule.Family, quoted(strings.Fields(op.Rule.Args())))
 	case op.Delete:
-		return "gone " + words
+		words = slices.Insert(words, 0, "gone")
+	case op.Rule != nil:
+		words = slices.Insert(words, 0, "add")
 	}
-	return words
+	return strings.Join(words, " ")
 }
 
-// quoted makes words safe for a shell: names of links may hold anything but white space and slashes.
-func quoted(words []string) string {
-	out := make([]string, len(words))
-	for i, w := range words {
-		plain := strings.IndexFunc(w, func(r rune) bool {
-			return !(r >= 'a' && r <= 'z' || r >= 'A' && r <= 'Z' || r >= '0' && r <= '9' || strings.ContainsRune("._:/-@", r))
-		}) < 0
-		if out[i] = w; !plain {
-			out[i] = "'" + strings.ReplaceAll(w, "'", `'\''`) + "'"
-		}
+// shellWord quotes a word for sh. One that a terminal or an editor might not show as it is goes through printf, so that
+// the script can be read before it is run.
+func shellWord(s string) string {
+	switch {
+	case s != "" && strings.IndexFunc(s, special) < 0:
+		return s
+	case EscapeText(s) != s:
+		return `"$(printf '` + octal(s) + `')"`
 	}
-	return strings.Join(out, " ")
+	return "'" + strings.ReplaceAll(s, "'", `'\''`) + "'"
+}
+
+func special(r rune) bool {
+	return !(r >= 'a' && r <= 'z' || r >= 'A' && r <= 'Z' || r >= '0' && r <= '9' || strings.ContainsRune("._:/-@%+,", r))
+}
+
+// octal writes the bytes of a name for printf(1); what is plain stays readable.
+func octal(s string) string {
+	var b strings.Builder
+	for i := range len(s) {
+		if r := rune(s[i]); r < 0x80 && r != '%' && !special(r) {
+			b.WriteByte(s[i])
+			continue
+		}
+		fmt.Fprintf(&b, `\%03o`, s[i])
+	}
+	return b.String()
 }

@@ -1,298 +1,249 @@
 package report
 
 import (
-	"cmp"
-	"encoding/json"
 	"fmt"
 	"io"
+	"net/netip"
 	"slices"
-	"strconv"
 	"strings"
-	"unicode"
+
+	"lasthop/routing"
 )
 
-// Style says how text may look.
-type Style struct {
-	Color bool
-	All   bool // list every listener, however many there are
+// maxRows is how many addresses or changes are listed one by one.
+const maxRows = 40
+
+// Text writes the plan for people: what becomes of each listener, the paths, the changes, what to know, what to do next.
+func (p Plan) Text(w io.Writer, s Style) error {
+	t := &page{style: s}
+	t.head("plan", p.Head)
+	t.listeners(p.Plan.Outcomes)
+	t.paths(p.Plan.Paths)
+	t.changes("Changes", p.Diff.Ops())
+	t.findings(p.Plan.Findings)
+	t.planEnd(p)
+	return t.writeTo(w)
 }
 
-// most is how many addresses and changes are listed one by one.
-const most = 24
-
-const (
-	red    = "31"
-	yellow = "33"
-	green  = "32"
-	bold   = "1"
-)
-
-func (s Style) paint(code, text string) string {
-	if !s.Color {
-		return text
-	}
-	return "\x1b[" + code + "m" + text + "\x1b[0m"
-}
-
-// JSON writes the document, indented.
-func JSON(w io.Writer, doc any) error {
-	e := json.NewEncoder(w)
-	e.SetIndent("", "  ")
-	e.SetEscapeHTML(false)
-	if err := e.Encode(doc); err != nil {
-		return fmt.Errorf("write JSON: %w", err)
-	}
-	return nil
-}
-
-// Text writes a plan for people: what becomes of each listener, by which paths, what would be written, what to know, what to do next.
-func Text(w io.Writer, doc Document, s Style) error {
-	var b strings.Builder
-	fmt.Fprintf(&b, "%s on %s (Linux %s)\n", s.paint(bold, "lasthop "+doc.Kind), Clean(doc.Host), Clean(doc.Kernel))
-	for _, in := range doc.Inputs {
-		fmt.Fprintf(&b, "  read %s\n", Clean(in.File))
-	}
-	listeners(&b, doc, s)
-	paths(&b, doc, s)
-	changes(&b, doc, s)
-	Findings(&b, doc.Findings, s)
-	next(&b, doc, s)
-	_, err := io.WriteString(w, b.String())
-	return err
-}
-
-// group is what listeners have in common in the report: the address, or where there are many, all but the address.
-type group struct {
-	link, status, way string
-	addrs             []string
-	ports             []string
-}
-
-func listeners(b *strings.Builder, doc Document, s Style) {
-	fmt.Fprintf(b, "\n%s\n", s.paint(bold, fmt.Sprintf("Listeners (%d) and the way of their replies to clients behind a router", len(doc.Listeners))))
-	groups := grouped(doc.Listeners, true)
-	if len(groups) > most && !s.All {
-		groups = grouped(doc.Listeners, false)
-	}
-	rows := [][]string{}
-	for _, g := range groups {
-		rows = append(rows, []string{some(g.addrs, "address", "addresses"), some(g.ports, "port", "ports"), cmp.Or(Clean(g.link), "-"), g.status, g.way})
-	}
-	table(b, rows, func(row []string) string {
-		switch {
-		case strings.HasPrefix(row[3], "unresolved"):
-			return red
-		case row[3] == "ready" || row[3] == "armed":
-			return green
-		}
-		return ""
-	}, s)
-	if len(doc.Listeners) == 0 {
-		b.WriteString("  none\n")
+func (t *page) planEnd(p Plan) {
+	t.printf("\n")
+	switch {
+	case p.Diff.Empty() && len(p.Plan.State.Rules) == 0:
+		t.printf("%s\n", nothingNeeded(p.Plan.Outcomes))
+	case p.Diff.Empty():
+		t.printf("Nothing to do: everything is in place.\n")
+	case p.Next != "":
+		t.printf("Nothing was changed. To do exactly this:\n  %s\n", t.paint(bold, p.Next))
+	default:
+		t.printf("Digest: %s\n", p.Digest)
 	}
 }
 
-// grouped merges listeners that have all in common but the port, or but port and address.
-func grouped(list []Listener, byAddr bool) []*group {
-	var out []*group
-	index := map[string]*group{}
-	for _, l := range list {
-		g := &group{link: l.Interface, status: l.Status, way: wayText(l)}
-		if l.Reason != "" && l.Reason != l.Status {
-			g.status += " (" + l.Reason + ")"
+func nothingNeeded(outcomes []routing.Outcome) string {
+	if slices.ContainsFunc(outcomes, func(o routing.Outcome) bool { return o.Status == routing.Unresolved }) {
+		return "Nothing can be done for the unresolved listeners; the findings say what is missing."
+	}
+	return "Nothing to do: every reply leaves the way its request came in."
+}
+
+// Text writes what was done and how to take it back.
+func (a Apply) Text(w io.Writer, s Style) error {
+	t := &page{style: s}
+	if a.Diff.Empty() {
+		t.printf("%s: nothing to do, nothing was written\n", t.paint(bold, "lasthop apply"))
+		return t.writeTo(w)
+	}
+	t.head("apply", a.Head)
+	t.changes("Done", a.Done)
+	t.checks(a.Checks)
+	t.findings(slices.DeleteFunc(slices.Clone(a.Plan.Plan.Findings), func(f routing.Finding) bool { return f.Severity == routing.Info }))
+	if a.Undo != "" {
+		t.printf("\nTo take this back:\n  %s\n", t.paint(bold, Escape(a.Undo)))
+	}
+	return t.writeTo(w)
+}
+
+// Text writes how each listener's replies leave now, or one line with Quiet.
+func (c Check) Text(w io.Writer, s Style) error {
+	t := &page{style: s}
+	if c.Quiet {
+		t.printf("%s\n", c.oneLine())
+		return t.writeTo(w)
+	}
+	t.head("check", c.Head)
+	t.checks(c.Checks)
+	t.changes("Not as planned", c.Diff.Ops())
+	t.findings(c.Plan.Findings)
+	t.printf("\n%s\n", c.oneLine())
+	if !c.Diff.Empty() {
+		t.printf("To mend it:\n  %s\n", t.paint(bold, "lasthop apply"))
+	}
+	return t.writeTo(w)
+}
+
+// Bad counts the listeners whose replies do not leave the way their requests come in, or nobody knows.
+func (c Check) Bad() (bad int) {
+	for _, x := range c.Checks {
+		if x.Verdict.Bad() {
+			bad++
 		}
-		key := g.link + "\x00" + g.status + "\x00" + g.way
-		if byAddr {
-			key += "\x00" + l.Address
+	}
+	return bad
+}
+
+func (c Check) oneLine() string {
+	number := map[Verdict]int{}
+	for _, x := range c.Checks {
+		number[x.Verdict]++
+	}
+	var parts []string
+	for _, v := range []Verdict{Symmetric, Asymmetric, NotKnown, NotHere, NotHereWrong, NoGateway, NotAsked} {
+		if number[v] > 0 {
+			parts = append(parts, fmt.Sprintf("%d %s", number[v], v))
 		}
-		if index[key] == nil {
-			index[key] = g
-			out = append(out, g)
+	}
+	word := "ok"
+	if c.Bad() > 0 {
+		word = "not ok"
+	}
+	return fmt.Sprintf("%s: %s: %s", word, count(len(c.Checks), "listener"), strings.Join(parts, ", "))
+}
+
+// Text writes what was removed, or with DryRun what would be.
+func (c Clear) Text(w io.Writer, s Style) error {
+	t := &page{style: s}
+	switch {
+	case c.Diff.Empty():
+		t.printf("%s: nothing to do, nothing here is lasthop's\n", t.paint(bold, "lasthop clear"))
+	case c.DryRun:
+		for _, op := range c.Diff.Ops() {
+			t.printf("%s\n", Escape(op.String()))
 		}
-		g = index[key]
-		if !slices.Contains(g.addrs, l.Address) {
-			g.addrs = append(g.addrs, l.Address)
+	default:
+		t.head("clear", c.Head)
+		t.changes("Removed", c.Done)
+	}
+	return t.writeTo(w)
+}
+
+// Text writes the version in one line.
+func (v Version) Text(w io.Writer, _ Style) error {
+	t := &page{}
+	t.printf("lasthop %s (%s, %s", v.Lasthop, v.Go, v.Platform)
+	if v.Revision != "" {
+		t.printf(", revision %.12s", v.Revision)
+	}
+	if v.Modified {
+		t.printf(", modified")
+	}
+	t.printf(")\n")
+	return t.writeTo(w)
+}
+
+func (t *page) head(command string, h Head) {
+	t.printf("%s on %s, Linux %s\n", t.paint(bold, "lasthop "+command), Escape(h.Host), Escape(h.Kernel))
+	var mains []string
+	for _, in := range h.Inputs {
+		if in.Main {
+			mains = append(mains, Escape(in.File))
 		}
-		if port := portText(l); !slices.Contains(g.ports, port) {
-			g.ports = append(g.ports, port)
+	}
+	if len(mains) == 0 {
+		return
+	}
+	more := ""
+	if n := len(h.Inputs) - len(mains); n > 0 {
+		more = " and " + count(n, "included file")
+	}
+	t.printf("from %s%s\n", some(mains, 4), more)
+}
+
+func (t *page) paths(paths []routing.Path) {
+	if len(paths) == 0 {
+		return
+	}
+	t.heading("Paths (%d)", len(paths))
+	var rows []row
+	for _, p := range paths {
+		does := "nothing needed"
+		if p.Table != 0 {
+			does = fmt.Sprintf("table %d for %s", p.Table, some(prefixes(p.Prefixes), 3))
 		}
+		rows = append(rows, row{cells: []string{Escape(p.Link), p.Family.String(), Escape(gateway(p)), does}})
+	}
+	t.table(rows)
+}
+
+// gateway names the gateways of a path and where they are known from: "10.0.1.1, from the DHCP lease".
+func gateway(p routing.Path) string {
+	var vias []string
+	for _, h := range p.Hops {
+		if h.Via.IsValid() {
+			vias = append(vias, h.Via.String())
+		}
+	}
+	name := some(vias, 3)
+	if name == "" {
+		name = "no gateway (point to point)"
+	}
+	source := map[routing.GatewaySource]string{routing.FromPin: "pinned", routing.FromHeld: "held from our own table",
+		routing.FromMain: "from main's default"}[p.Source]
+	if source == "" {
+		source = "from the " + string(p.Source)
+	}
+	if p.Detail != "" && p.Detail != string(p.Source) {
+		source += " (" + strings.TrimPrefix(p.Detail, string(p.Source)+" ") + ")"
+	}
+	return name + ", " + source
+}
+
+func prefixes(list []netip.Prefix) (out []string) {
+	for _, p := range list {
+		out = append(out, p.String())
 	}
 	return out
 }
 
-func portText(l Listener) string {
-	p := strconv.Itoa(int(l.Port))
-	if l.LastPort != 0 {
-		p += "-" + strconv.Itoa(int(l.LastPort))
-	}
-	if l.Transport == "udp" {
-		p += "/udp"
-	}
-	return p
-}
-
-func wayText(l Listener) string {
-	switch {
-	case l.Before == nil:
-		return "on this host and its links"
-	case l.Now != nil && l.Status != "armed" && *noTable(l.Now) != *noTable(l.After):
-		return "now " + wayWords(l.Now) + ", wanted " + wayWords(l.After)
-	case l.Now != nil:
-		return wayWords(l.After)
-	case *noTable(l.Before) == *noTable(l.After):
-		return wayWords(l.After) + ", as now"
-	}
-	return wayWords(l.Before) + " -> " + wayWords(l.After)
-}
-
-func noTable(w *Way) *Way {
-	c := *w
-	c.Table = 0
-	return &c
-}
-
-func wayWords(w *Way) string {
-	switch {
-	case w.Result != "":
-		return w.Result
-	case w.More != "":
-		return Clean(w.Interface) + " via " + w.Gateway + ", " + Clean(w.More)
-	case w.Gateway == "":
-		return Clean(w.Interface)
-	}
-	return Clean(w.Interface) + " via " + w.Gateway
-}
-
-// some lists up to three things, else the first and how many there are.
-func some(list []string, one, many string) string {
-	if len(list) <= 3 {
-		return strings.Join(list, ",")
-	}
-	return fmt.Sprintf("%s … %d %s", list[0], len(list), many)
-}
-
-// table writes rows in columns, the last one as it is.
-func table(b *strings.Builder, rows [][]string, color func([]string) string, s Style) {
-	var width []int
-	for _, row := range rows {
-		for i, cell := range row {
-			if i == len(width) {
-				width = append(width, 0)
-			}
-			width[i] = max(width[i], len([]rune(cell)))
-		}
-	}
-	for _, row := range rows {
-		var line strings.Builder
-		for i, cell := range row {
-			line.WriteString("  " + cell)
-			if i < len(row)-1 {
-				line.WriteString(strings.Repeat(" ", width[i]-len([]rune(cell))))
-			}
-		}
-		text := line.String()
-		if code := color(row); code != "" {
-			text = s.paint(code, text)
-		}
-		b.WriteString(strings.TrimRight(text, " ") + "\n")
-	}
-}
-
-func paths(b *strings.Builder, doc Document, s Style) {
-	if len(doc.Paths) == 0 {
+func (t *page) changes(title string, ops []routing.Op) {
+	if len(ops) == 0 {
 		return
 	}
-	fmt.Fprintf(b, "\n%s\n", s.paint(bold, fmt.Sprintf("Paths (%d)", len(doc.Paths))))
-	rows := [][]string{}
-	for _, p := range doc.Paths {
-		does := "nothing needed"
-		if p.Table != 0 {
-			does = fmt.Sprintf("table %d for %s", p.Table, some(p.Prefixes, "prefix", "prefixes"))
-		}
-		via := strings.Join(p.Gateways, ",")
-		rows = append(rows, []string{Clean(p.Interface), p.Family, cmp.Or(via, "no router"), p.Source, does})
-	}
-	table(b, rows, func([]string) string { return "" }, s)
-}
-
-func changes(b *strings.Builder, doc Document, s Style) {
-	title := map[string]string{"apply": "Written", "clear": "Removed"}[doc.Kind]
-	if doc.Kind == "check" {
-		title = "Missing or left over"
-		if len(doc.Changes) == 0 {
+	t.heading("%s (%d)", title, len(ops))
+	for i, op := range ops {
+		if i == maxRows && len(ops) > maxRows+1 {
+			t.printf("  … and %d more; all of them with -o json\n", len(ops)-i)
 			return
 		}
-	}
-	fmt.Fprintf(b, "\n%s\n", s.paint(bold, fmt.Sprintf("%s (%d)", cmp.Or(title, "Changes"), len(doc.Changes))))
-	if len(doc.Changes) == 0 {
-		b.WriteString("  nothing: what is there is what is wanted\n")
-	}
-	for i, c := range doc.Changes {
-		if i == 2*most && !s.All {
-			fmt.Fprintf(b, "  … and %d more; all of them: -o iproute2\n", len(doc.Changes)-i)
-			break
-		}
-		b.WriteString("  " + Clean(c.Text) + "\n")
+		t.printf("  %s\n", Escape(op.String()))
 	}
 }
 
-// Findings writes what an operator must know, each with its remedy.
-func Findings(b *strings.Builder, findings []Finding, s Style) {
-	if len(findings) == 0 {
+// findings are written with the gravest first.
+func (t *page) findings(list []routing.Finding) {
+	if len(list) == 0 {
 		return
 	}
-	fmt.Fprintf(b, "\n%s\n", s.paint(bold, fmt.Sprintf("Findings (%d)", len(findings))))
-	for _, f := range findings {
-		severity := s.paint(map[string]string{"error": red, "warning": yellow}[f.Severity]+"", f.Severity)
-		if f.Severity == "info" {
-			severity = "info"
+	t.heading("Findings (%d)", len(list))
+	list = slices.Clone(list)
+	rank := map[routing.Severity]int{routing.Error: 0, routing.Warning: 1, routing.Info: 2}
+	slices.SortStableFunc(list, func(a, b routing.Finding) int { return rank[a.Severity] - rank[b.Severity] })
+	for i, f := range list {
+		if i == maxRows && len(list) > maxRows+1 {
+			t.printf("  … and %d more; all of them with -o json\n", len(list)-i)
+			return
 		}
-		fmt.Fprintf(b, "  %s %s: %s\n", severity, f.Code, Clean(f.Message))
-		if f.Origin != "" {
-			fmt.Fprintf(b, "      at: %s\n", Clean(f.Origin))
-		}
-		if f.Hint != "" {
-			fmt.Fprintf(b, "      do: %s\n", Clean(f.Hint))
-		}
+		t.finding(f)
 	}
 }
 
-// next ends the report with what to do.
-func next(b *strings.Builder, doc Document, s Style) {
-	b.WriteString("\n")
-	switch doc.Kind {
-	case "plan":
-		fmt.Fprintf(b, "digest %s\n", doc.Digest)
-		switch {
-		case len(doc.Changes) > 0:
-			fmt.Fprintf(b, "To do just this: %s\n", s.paint(bold, "lasthop apply --expect "+doc.Digest))
-		case len(doc.Rules) == 0:
-			b.WriteString("This host needs nothing: replies leave as they should.\n")
-		default:
-			b.WriteString("Nothing to do.\n")
-		}
-	case "apply":
-		if len(doc.Changes) == 0 {
-			b.WriteString("Nothing to do.\n")
-		} else if doc.Undo != "" {
-			fmt.Fprintf(b, "To take it back: %s\n", s.paint(bold, doc.Undo))
-		}
+func (t *page) finding(f routing.Finding) {
+	code := map[routing.Severity]string{routing.Error: red, routing.Warning: yellow}[f.Severity]
+	t.printf("  %s\n", t.paint(code, fmt.Sprintf("%s: %s: %s", f.Severity, Escape(string(f.Code)), Escape(f.Subject))))
+	t.wrap("    ", Escape(f.Message))
+	if f.Origin != "" {
+		t.wrap("    at: ", Escape(f.Origin))
 	}
-}
-
-// Clean makes text from files and from the network safe for a terminal and a log: control characters, line breaks and
-// characters that change the direction of writing are shown as escapes.
-func Clean(text string) string {
-	var b strings.Builder
-	for _, r := range text {
-		switch {
-		case r == '\t':
-			b.WriteByte(' ')
-		case r == unicode.ReplacementChar || unicode.IsControl(r) || unicode.In(r, unicode.Cf, unicode.Zl, unicode.Zp):
-			b.WriteString(strings.Trim(strconv.QuoteRuneToASCII(r), "'"))
-		default:
-			b.WriteRune(r)
-		}
+	if f.Hint != "" {
+		t.wrap("    do: ", Escape(f.Hint))
 	}
-	return b.String()
 }

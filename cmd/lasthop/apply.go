@@ -1,0 +1,180 @@
+package main
+
+import (
+	"errors"
+	"fmt"
+	"os"
+	"path/filepath"
+	"strings"
+	"time"
+
+	"lasthop/report"
+	"lasthop/routing"
+	"lasthop/routing/host"
+
+	"github.com/spf13/cobra"
+	"golang.org/x/sys/unix"
+)
+
+// applying are the flags of apply.
+type applying struct {
+	expect   string
+	confirm  time.Duration
+	noDelete bool
+}
+
+func (a *app) applyCommand() *cobra.Command {
+	var f applying
+	c := &cobra.Command{
+		Use:   "apply",
+		Short: "do once what plan says",
+		Long: `apply makes the changes that plan prints, reads them back, asks the kernel for the way
+of each listener's replies, and prints the command that takes it all back.
+
+With --confirm it goes back by itself unless you press Enter in time, and also when
+your terminal goes away. Only kill -9 of lasthop itself can prevent that.`,
+		Args: cobra.NoArgs,
+		RunE: func(*cobra.Command, []string) error { return a.apply(f) },
+	}
+	c.Flags().StringVar(&f.expect, "expect", "", "do nothing unless the plan has this `DIGEST`, which plan prints")
+	c.Flags().DurationVar(&f.confirm, "confirm", 0, "go back after this `TIME` (90s) unless confirmed with Enter")
+	c.Flags().BoolVar(&f.noDelete, "no-delete", false, "only add and replace")
+	return c
+}
+
+func (a *app) apply(f applying) error {
+	if err := errors.Join(a.flags.formats("text", "json"), a.flags.live("apply")); err != nil {
+		return err
+	}
+	k, err := a.open()
+	if err != nil {
+		return err
+	}
+	defer k.Close()
+	if err := a.lock(k); err != nil {
+		return err
+	}
+	v, err := a.look(k)
+	if err != nil {
+		return err
+	}
+	if err := v.fit(f.expect); err != nil {
+		return err
+	}
+	v.addEstablished(k)
+	result := report.Apply{Plan: report.Plan{Head: v.head(), Plan: v.plan, Diff: v.diff, Digest: v.plan.Digest(v.diff)}}
+	if f.noDelete {
+		result.Diff = withoutDeletes(v.diff)
+	}
+	err = a.write(k, v, &result)
+	if printErr := a.ui.print(result, a.flags.output); printErr != nil || err != nil || f.confirm == 0 || len(result.Done) == 0 {
+		return errors.Join(err, printErr)
+	}
+	return a.confirmed(k, v, f.confirm)
+}
+
+// fit says whether the plan may be carried out: it has listeners, and is the one that was approved.
+func (v *view) fit(expect string) error {
+	if len(v.listeners) == 0 {
+		return hint(errors.New("no listener is configured: nothing is changed"),
+			"if NGINX listens nowhere any more, take everything away with: lasthop clear")
+	}
+	if digest := v.plan.Digest(v.diff); expect != "" && expect != digest {
+		return hint(fmt.Errorf("this is another plan than the one expected: its digest is %s: nothing is changed", digest),
+			"the host or the configuration has changed since; read `lasthop plan` again")
+	}
+	return nil
+}
+
+// withoutDeletes keeps what adds and replaces.
+func withoutDeletes(d routing.Diff) routing.Diff {
+	return routing.Diff{SetRoutes: d.SetRoutes, SetGroups: d.SetGroups, AddRules: d.AddRules}
+}
+
+// write carries the diff out, and makes sure that it worked.
+func (a *app) write(k *host.Kernel, v *view, result *report.Apply) error {
+	if result.Diff.Empty() {
+		return nil
+	}
+	undo, err := a.prepareUndo(v)
+	if err != nil {
+		return err
+	}
+	done, err := routing.Execute(result.Diff, k.Do)
+	audit("apply", result.Digest, done, err)
+	result.Done, result.Undo = done, undo
+	if err != nil {
+		return needsRoot(err)
+	}
+	now := &view{policy: v.policy, plan: v.plan}
+	if now.host, err = k.Read(); err != nil {
+		return fmt.Errorf("read back: %w", err)
+	}
+	left := routing.Compare(routing.Owned(now.host, v.policy.Numbers), v.plan.State)
+	if left = withoutDeletes(left); !left.Empty() {
+		return hint(fmt.Errorf("the kernel does not hold what was written: %s", left.Ops()[0]), "somebody else may be writing too; run apply again")
+	}
+	if result.Checks, err = now.ask(k); err != nil {
+		return err
+	}
+	return asymmetric(result.Checks)
+}
+
+// prepareUndo returns the command that goes back to what is ours now: clear, or a script that is kept for it.
+func (a *app) prepareUndo(v *view) (string, error) {
+	if len(v.owned.Routes)+len(v.owned.Rules)+len(v.owned.Groups) == 0 {
+		return a.commandLine("clear"), nil
+	}
+	var script strings.Builder
+	back := routing.Compare(v.plan.State, v.owned)
+	p := report.Plan{Head: v.head(), Plan: v.plan, Diff: v.diff, Digest: v.plan.Digest(v.diff)}
+	if err := report.Script(&script, p, back); err != nil {
+		return "", err
+	}
+	path := filepath.Join(a.flags.runDir, fmt.Sprintf("undo-%s.sh", strings.TrimPrefix(p.Digest, "sha256:")[:12]))
+	if err := os.WriteFile(path, []byte(script.String()), 0o700); err != nil {
+		return "", fmt.Errorf("keep the undo script: %w", err)
+	}
+	return "sh " + path + " undo", nil
+}
+
+// commandLine is a command of ours with the flags that say where to work.
+func (a *app) commandLine(command string) string {
+	if a.flags.netns != "" {
+		return "lasthop " + command + " --netns " + a.flags.netns
+	}
+	return "lasthop " + command
+}
+
+// applyLine is the command that carries out just the plan at hand: the same flags, and its digest.
+func (a *app) applyLine(digest string) string {
+	line := a.commandLine("apply")
+	for _, f := range []struct {
+		name   string
+		values []string
+	}{{"nginx-conf", a.flags.confs}, {"listen", a.flags.listens}, {"gateway", a.flags.gateways}, {"return", a.flags.returns},
+		{"address", a.flags.addresses}, {"direct", a.flags.direct}, {"fail-closed", a.flags.failClosed}} {
+		for _, v := range f.values {
+			line += " --" + f.name + " " + shellWord(v)
+		}
+	}
+	return line + " --expect " + digest
+}
+
+// shellWord quotes what a shell would read otherwise.
+func shellWord(s string) string {
+	if strings.IndexFunc(s, func(r rune) bool {
+		return !(r >= 'a' && r <= 'z' || r >= 'A' && r <= 'Z' || r >= '0' && r <= '9' || strings.ContainsRune("._:/-=,@", r))
+	}) < 0 {
+		return s
+	}
+	return "'" + strings.ReplaceAll(s, "'", `'\''`) + "'"
+}
+
+// needsRoot adds the remedy to a refusal.
+func needsRoot(err error) error {
+	if errors.Is(err, unix.EPERM) {
+		return hint(err, "run as root, or with CAP_NET_ADMIN")
+	}
+	return err
+}

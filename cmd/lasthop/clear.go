@@ -1,0 +1,53 @@
+package main
+
+import (
+	"errors"
+
+	"lasthop/report"
+	"lasthop/routing"
+
+	"github.com/spf13/cobra"
+)
+
+func (a *app) clearCommand() *cobra.Command {
+	dryRun := false
+	c := &cobra.Command{
+		Use:   "clear",
+		Short: "remove everything that is ours, and nothing else",
+		Long: `clear removes the routes and rules that lasthop made and takes interfaces out of its
+link group. Replies leave as they would without lasthop from then on. What others
+made is not touched, even in the same tables or priorities.`,
+		Args: cobra.NoArgs,
+		RunE: func(*cobra.Command, []string) error { return a.clear(dryRun) },
+	}
+	c.Flags().BoolVarP(&dryRun, "dry-run", "n", false, "print what would be removed")
+	return c
+}
+
+func (a *app) clear(dryRun bool) error {
+	if err := errors.Join(a.flags.formats("text", "json"), a.flags.live("clear")); err != nil {
+		return err
+	}
+	k, err := a.open()
+	if err != nil {
+		return err
+	}
+	defer k.Close()
+	if !dryRun {
+		if err := a.lock(k); err != nil {
+			return err
+		}
+	}
+	v := &view{policy: routing.Policy{Numbers: routing.DefaultNumbers}}
+	if err := a.readHost(k, v); err != nil {
+		return err
+	}
+	d := routing.Compare(routing.Owned(v.host, v.policy.Numbers), routing.State{})
+	c := report.Clear{Head: v.head(), Diff: d, DryRun: dryRun}
+	var execErr error
+	if !dryRun {
+		c.Done, execErr = routing.Execute(d, k.Do)
+		audit("clear", routing.Plan{}.Digest(d), c.Done, execErr)
+	}
+	return errors.Join(a.ui.print(c, a.flags.output), needsRoot(execErr))
+}

@@ -1,0 +1,53 @@
+// Command lasthop makes a host's replies leave the way their requests came in, for every address that NGINX listens on.
+package main
+
+import (
+	"io"
+	"os"
+
+	"github.com/spf13/cobra"
+)
+
+func main() { os.Exit(run(os.Args[1:], os.Stdin, os.Stdout, os.Stderr)) }
+
+// run is the whole program; it returns the exit code.
+func run(args []string, stdin io.Reader, stdout, stderr io.Writer) int {
+	a := &app{ui: newUI(stdin, stdout, stderr)}
+	root := a.command()
+	root.SetArgs(args)
+	root.SetIn(stdin)
+	root.SetOut(stdout)
+	root.SetErr(stderr)
+	return a.ui.exit(root.Execute())
+}
+
+// app is what the commands share: the user interface and the flags.
+type app struct {
+	ui    *ui
+	flags flags
+}
+
+func (a *app) command() *cobra.Command {
+	root := &cobra.Command{
+		Use:   "lasthop",
+		Short: "route NGINX's replies back the way their requests came in",
+		Long: `lasthop reads nginx.conf, finds the interface and gateway of every address NGINX
+listens on, and keeps source-based routes, so that each reply leaves the way its
+request came in: what a BIG-IP calls Auto-Last-Hop.
+
+Begin with ` + "`lasthop plan`" + `: it needs no root and changes nothing.
+
+Exit codes: 0 done; 1 failed, bad usage too; 2 worked, but not as wanted.`,
+		SilenceErrors:     true,
+		SilenceUsage:      true,
+		Version:           buildVersion().Lasthop,
+		CompletionOptions: cobra.CompletionOptions{HiddenDefaultCmd: true},
+	}
+	root.SetVersionTemplate("lasthop {{.Version}}\n")
+	root.SetFlagErrorFunc(func(c *cobra.Command, err error) error {
+		return hint(err, "see: "+c.CommandPath()+" --help")
+	})
+	a.flags.common(root.PersistentFlags())
+	root.AddCommand(a.planCommand(), a.applyCommand(), a.checkCommand(), a.clearCommand(), a.captureCommand(), a.versionCommand())
+	return root
+}

@@ -1,0 +1,250 @@
+package main
+
+import (
+	"cmp"
+	"crypto/sha256"
+	"errors"
+	"fmt"
+	"io/fs"
+	"os"
+	"path/filepath"
+	"slices"
+	"time"
+
+	"lasthop/nginxconf"
+	"lasthop/report"
+	"lasthop/routing"
+	"lasthop/routing/host"
+)
+
+// defaultConf is read where no NGINX runs and none is named.
+const defaultConf = "/etc/nginx/nginx.conf"
+
+// view is one look at everything: the host, what NGINX listens on, and what follows from both.
+type view struct {
+	host      routing.Host
+	offline   bool
+	taken     time.Time // when the host was read
+	listeners []routing.Listener
+	binds     []routing.Bind
+	inputs    []report.Input
+	warnings  []nginxconf.Warning
+	policy    routing.Policy
+	owned     routing.State
+	plan      routing.Plan
+	diff      routing.Diff
+}
+
+// look is the loop body that plan, check and apply share: read, decide, compare. k is nil with --host.
+func (a *app) look(k *host.Kernel) (*view, error) {
+	v := &view{taken: time.Now(), offline: k == nil}
+	var err error
+	if v.policy, err = a.flags.policy(); err != nil {
+		return nil, err
+	}
+	if err := a.readHost(k, v); err != nil {
+		return nil, err
+	}
+	if err := a.readListeners(k, v); err != nil {
+		return nil, err
+	}
+	if err := v.policy.Validate(v.host); err != nil {
+		return nil, err
+	}
+	v.decide()
+	for _, w := range v.warnings {
+		v.plan.Findings = append(v.plan.Findings, routing.Finding{Code: routing.Code(w.Code), Severity: routing.Warning, Subject: "nginx.conf",
+			Message: w.Message, Hint: w.Hint, Origin: w.Origin})
+	}
+	return v, nil
+}
+
+func (v *view) decide() {
+	v.owned = routing.Owned(v.host, v.policy.Numbers)
+	v.plan = routing.Build(v.host, v.listeners, v.binds, v.policy)
+	v.diff = routing.Compare(v.owned, v.plan.State)
+}
+
+func (v *view) head() report.Head {
+	return report.Head{Lasthop: buildVersion().Lasthop, Host: v.host.Name, Kernel: v.host.Kernel, Time: v.taken, Inputs: v.inputs}
+}
+
+// open opens the kernel, or nothing with --host.
+func (a *app) open() (*host.Kernel, error) {
+	if a.flags.host != "" {
+		return nil, nil
+	}
+	k, err := host.Open(a.flags.netns)
+	if err != nil {
+		return nil, hint(err, "name it as `ip netns` lists it, or by the PID of one of its processes")
+	}
+	return k, nil
+}
+
+func (a *app) readHost(k *host.Kernel, v *view) error {
+	if k != nil {
+		var err error
+		v.host, err = k.Read()
+		return err
+	}
+	data, err := os.ReadFile(a.flags.host)
+	if err != nil {
+		return hint(fmt.Errorf("read captured host: %w", err), "make one on that host: lasthop capture > host.json")
+	}
+	c, err := host.DecodeCapture(a.flags.host, data)
+	if err != nil {
+		return err
+	}
+	v.host, v.taken, v.listeners, v.binds = c.Host, c.Time, c.Listens, c.Binds
+	v.inputs = append(v.inputs, inputOf(a.flags.host, data, true))
+	return nil
+}
+
+func inputOf(file string, data []byte, main bool) report.Input {
+	return report.Input{File: file, SHA256: fmt.Sprintf("%x", sha256.Sum256(data)), Main: main}
+}
+
+// source is one main file of NGINX, the root below which it lies, and the user that starts NGINX.
+type source struct {
+	conf, root string
+	uid        int
+}
+
+// readListeners loads the configurations: the named ones; or those of the NGINX that run in the namespace; or, with --host, what the
+// capture holds; or the default one.
+func (a *app) readListeners(k *host.Kernel, v *view) error {
+	sources, err := a.sources(k, v)
+	if err != nil {
+		return err
+	}
+	for _, s := range sources {
+		if err := v.load(s); err != nil {
+			return err
+		}
+	}
+	for _, s := range a.flags.listens {
+		l, err := parseListen(s)
+		if err != nil {
+			return err
+		}
+		v.listeners = append(v.listeners, l)
+	}
+	v.listeners = merge(v.listeners)
+	return nil
+}
+
+func (a *app) sources(k *host.Kernel, v *view) ([]source, error) {
+	var out []source
+	for _, c := range a.flags.confs {
+		out = append(out, source{conf: c})
+	}
+	if len(out) > 0 {
+		v.listeners, v.binds = nil, nil // they replace what a capture holds
+		return out, nil
+	}
+	if k == nil {
+		if len(v.listeners) == 0 && len(a.flags.listens) == 0 {
+			return nil, hint(fmt.Errorf("%s: the capture holds no listeners", a.flags.host), "name the configuration with --nginx-conf, or listeners with --listen")
+		}
+		return nil, nil
+	}
+	out, err := a.running()
+	if err != nil || len(out) > 0 {
+		return out, err
+	}
+	if _, err := os.Stat(defaultConf); errors.Is(err, fs.ErrNotExist) {
+		if len(a.flags.listens) > 0 {
+			return nil, nil
+		}
+		return nil, hint(fmt.Errorf("no NGINX runs here, and there is no %s", defaultConf), "name its main file with --nginx-conf")
+	}
+	return []source{{conf: defaultConf}}, nil
+}
+
+// running returns the main files of the NGINX masters that run in the network namespace, each once.
+func (a *app) running() ([]source, error) {
+	masters, err := nginxconf.Masters(nginxconf.MastersOptions{NetNS: a.netnsPath()})
+	if err != nil {
+		return nil, err
+	}
+	var out []source
+	for _, m := range masters {
+		if m.Unverified != nil {
+			a.ui.warn("NGINX %d: %v", m.PID, m.Unverified)
+		}
+		if s := (source{m.Conf, m.Root, m.UID}); !slices.Contains(out, s) {
+			out = append(out, s)
+		}
+	}
+	return out, nil
+}
+
+func (a *app) netnsPath() string { return host.NamespacePath(a.flags.netns) }
+
+func (v *view) load(s source) error {
+	c, err := nginxconf.Load(s.conf, nginxconf.Options{Root: s.root, UID: s.uid})
+	if err != nil {
+		return err
+	}
+	for _, l := range c.Listens {
+		v.listeners = append(v.listeners, listenersOf(l)...)
+	}
+	for _, b := range c.Binds {
+		v.binds = append(v.binds, routing.Bind{Addr: b.Addr, Transparent: b.Transparent, Upstreams: b.Upstreams, Origin: b.Origin})
+	}
+	for i, f := range c.Files {
+		data, err := os.ReadFile(filepath.Join(cmp.Or(s.root, "/"), f))
+		if err != nil {
+			return fmt.Errorf("read configuration again: %w", err)
+		}
+		v.inputs = append(v.inputs, inputOf(f, data, i == 0))
+	}
+	v.warnings = append(v.warnings, c.Warnings...)
+	return nil
+}
+
+// listenersOf turns a listen into listeners: an IPv6 wildcard that takes IPv4 too is two.
+func listenersOf(l nginxconf.Listen) []routing.Listener {
+	one := routing.Listener{Addr: l.Addr, Ports: routing.PortRange{First: l.First, Last: l.Last}, Transport: routing.Transport(l.Transport),
+		Context: l.Context, Listen: l.Text, Origins: []string{l.Origin}, Servers: l.Servers}
+	if l.Addr.Is6() && l.Addr.IsUnspecified() && !l.IPv6Only {
+		four := one
+		four.Addr = routing.IPv4.All().Addr()
+		return []routing.Listener{four, one}
+	}
+	return []routing.Listener{one}
+}
+
+// merge makes one listener of those that share address, ports, transport and context: virtual servers of one socket.
+func merge(list []routing.Listener) []routing.Listener {
+	type key struct {
+		addr      string
+		ports     routing.PortRange
+		transport routing.Transport
+		context   string
+	}
+	index := map[key]int{}
+	var out []routing.Listener
+	for _, l := range list {
+		k := key{l.Addr.String(), l.Ports, l.Transport, l.Context}
+		i, ok := index[k]
+		if !ok {
+			index[k] = len(out)
+			out = append(out, l)
+			continue
+		}
+		out[i].Origins = appendNew(out[i].Origins, l.Origins)
+		out[i].Servers = appendNew(out[i].Servers, l.Servers)
+	}
+	return out
+}
+
+func appendNew(list, more []string) []string {
+	list = slices.Clone(list)
+	for _, s := range more {
+		if !slices.Contains(list, s) {
+			list = append(list, s)
+		}
+	}
+	return list
+}

@@ -1,0 +1,92 @@
+package main
+
+import (
+	"errors"
+	"fmt"
+	"io"
+	"os"
+
+	"lasthop/report"
+)
+
+// The result goes to standard output and everything else to standard error, each line beginning with "lasthop: error:",
+// "lasthop: warning:" or "lasthop: hint:". Colour is for terminals only, and for those who did not set NO_COLOR.
+
+// ui is where a command talks.
+type ui struct {
+	stdin          io.Reader
+	stdout, stderr io.Writer
+}
+
+func newUI(stdin io.Reader, stdout, stderr io.Writer) *ui { return &ui{stdin, stdout, stderr} }
+
+// Exit codes.
+const (
+	exitDone      = 0
+	exitFailed    = 1
+	exitNotWanted = 2 // worked, but what was found is not as wanted
+)
+
+// errNotWanted ends a command that worked with exitNotWanted. It is not printed.
+var errNotWanted = errors.New("not as wanted")
+
+// hinted is an error with a remedy.
+type hinted struct {
+	error
+	remedy string
+}
+
+func (e hinted) Hint() string  { return e.remedy }
+func (e hinted) Unwrap() error { return e.error }
+
+func hint(err error, remedy string) error { return hinted{err, remedy} }
+
+// exit prints an error, each of several on a line of its own, with the hint nearest to it, and returns the exit code.
+func (u *ui) exit(err error) int {
+	switch {
+	case err == nil:
+		return exitDone
+	case errors.Is(err, errNotWanted):
+		return exitNotWanted
+	}
+	u.error(err)
+	return exitFailed
+}
+
+func (u *ui) error(err error) {
+	if many, ok := err.(interface{ Unwrap() []error }); ok {
+		for _, e := range many.Unwrap() {
+			u.error(e)
+		}
+		return
+	}
+	fmt.Fprintf(u.stderr, "lasthop: error: %s\n", report.Escape(err.Error()))
+	var h interface{ Hint() string }
+	if errors.As(err, &h) && h.Hint() != "" {
+		u.hint(h.Hint())
+	}
+}
+
+func (u *ui) warn(format string, args ...any) {
+	fmt.Fprintf(u.stderr, "lasthop: warning: %s\n", report.Escape(fmt.Sprintf(format, args...)))
+}
+
+func (u *ui) hint(text string) { fmt.Fprintf(u.stderr, "lasthop: hint: %s\n", report.Escape(text)) }
+
+// style says how text on standard output looks.
+func (u *ui) style() report.Style {
+	f, ok := u.stdout.(*os.File)
+	if !ok || os.Getenv("NO_COLOR") != "" || os.Getenv("TERM") == "dumb" {
+		return report.Style{}
+	}
+	info, err := f.Stat()
+	return report.Style{Color: err == nil && info.Mode()&os.ModeCharDevice != 0}
+}
+
+// print writes a result in the format asked for.
+func (u *ui) print(r report.Result, output string) error {
+	if output == "json" {
+		return r.JSON(u.stdout)
+	}
+	return r.Text(u.stdout, u.style())
+}

@@ -1,0 +1,282 @@
+package report
+
+import (
+	"encoding/json"
+	"io"
+	"net/netip"
+	"time"
+
+	"lasthop/routing"
+)
+
+// DocumentVersion is the version of every JSON document; it goes up only when a key goes or changes meaning.
+const DocumentVersion = 1
+
+type headDoc struct {
+	Version int     `json:"version"`
+	Kind    string  `json:"kind"`
+	Lasthop string  `json:"lasthop"`
+	Host    string  `json:"host,omitempty"`
+	Time    string  `json:"time,omitempty"`
+	Kernel  string  `json:"kernel,omitempty"`
+	Inputs  []Input `json:"inputs"`
+	Digest  string  `json:"digest,omitempty"`
+	Summary any     `json:"summary"`
+}
+
+func (h Head) doc(kind, digest string, summary any) headDoc {
+	return headDoc{DocumentVersion, kind, h.Lasthop, h.Host, h.Time.UTC().Format(time.RFC3339), h.Kernel, list(h.Inputs), digest, summary}
+}
+
+type planDoc struct {
+	headDoc
+	Listeners []listenerDoc `json:"listeners"`
+	Paths     []pathDoc     `json:"paths"`
+	Routes    []routeDoc    `json:"routes"`
+	Rules     []ruleDoc     `json:"rules"`
+	Changes   []changeDoc   `json:"changes"`
+	Findings  []findingDoc  `json:"findings"`
+}
+
+type applyDoc struct {
+	planDoc
+	Done   []changeDoc  `json:"done"`
+	Checks []checkedDoc `json:"checks"`
+	Undo   string       `json:"undo,omitempty"`
+}
+
+type checkDoc struct {
+	headDoc
+	Offline  bool         `json:"offline,omitempty"`
+	Checks   []checkedDoc `json:"checks"`
+	Changes  []changeDoc  `json:"changes"` // what `apply` would do
+	Findings []findingDoc `json:"findings"`
+}
+
+type clearDoc struct {
+	headDoc
+	DryRun  bool        `json:"dry_run,omitempty"`
+	Changes []changeDoc `json:"changes"`
+	Done    []changeDoc `json:"done"`
+}
+
+type listenerDoc struct {
+	Address   string   `json:"address"`
+	Port      uint16   `json:"port"`
+	LastPort  uint16   `json:"last_port,omitempty"` // of a range
+	Transport string   `json:"transport"`
+	Context   string   `json:"context"`
+	Listen    string   `json:"listen"`
+	Origins   []string `json:"origins"`
+	Servers   []string `json:"servers"`
+	Interface string   `json:"interface,omitempty"`
+	Status    string   `json:"status"`
+	Reason    string   `json:"reason,omitempty"`
+	Before    *wayDoc  `json:"before,omitempty"`
+	After     *wayDoc  `json:"after,omitempty"`
+}
+
+type checkedDoc struct {
+	listenerDoc
+	Verdict string  `json:"verdict"`
+	Client  string  `json:"client,omitempty"`
+	Now     *wayDoc `json:"now,omitempty"`
+	Want    string  `json:"want,omitempty"`
+}
+
+type wayDoc struct {
+	Type      string `json:"type,omitempty"` // absent for a unicast route
+	Interface string `json:"interface,omitempty"`
+	Gateway   string `json:"gateway,omitempty"`
+	Table     uint32 `json:"table,omitempty"`
+	More      string `json:"more,omitempty"` // further next hops
+}
+
+type pathDoc struct {
+	Interface string   `json:"interface"`
+	Family    string   `json:"family"`
+	Gateways  []string `json:"gateways"`
+	Source    string   `json:"gateway_source"`
+	Table     uint32   `json:"table,omitempty"`
+	Prefixes  []string `json:"prefixes"`
+}
+
+type routeDoc struct {
+	Family      string `json:"family"`
+	Table       uint32 `json:"table"`
+	Destination string `json:"destination"`
+	Text        string `json:"text"`
+}
+
+type ruleDoc struct {
+	Family   string `json:"family"`
+	Priority int    `json:"priority"`
+	Text     string `json:"text"`
+}
+
+type changeDoc struct {
+	Op     string `json:"op"`     // add, replace, delete, set, unset
+	Object string `json:"object"` // rule, route, link
+	Text   string `json:"text"`   // the command
+}
+
+type findingDoc struct {
+	Code     string `json:"code"`
+	Severity string `json:"severity"`
+	Subject  string `json:"subject"`
+	Message  string `json:"message"`
+	Hint     string `json:"hint,omitempty"`
+	Origin   string `json:"origin,omitempty"`
+}
+
+// JSON writes the plan as one document of kind "plan".
+func (p Plan) JSON(w io.Writer) error { return encode(w, p.doc("plan", p.summary())) }
+
+// JSON writes the result as one document of kind "apply": a plan with what was done.
+func (a Apply) JSON(w io.Writer) error {
+	return encode(w, applyDoc{a.doc("apply", a.summary()), mapped(a.Done, changeDocOf), mapped(a.Checks, checkedDocOf), a.Undo})
+}
+
+// JSON writes the result as one document of kind "check".
+func (c Check) JSON(w io.Writer) error {
+	return encode(w, checkDoc{c.Head.doc("check", c.Digest, c.summary()), c.Offline, mapped(c.Checks, checkedDocOf),
+		mapped(c.Diff.Ops(), changeDocOf), mapped(c.Plan.Findings, findingDocOf)})
+}
+
+// JSON writes the result as one document of kind "clear".
+func (c Clear) JSON(w io.Writer) error {
+	summary := map[string]int{"changes": len(c.Diff.Ops()), "done": len(c.Done)}
+	return encode(w, clearDoc{c.Head.doc("clear", "", summary), c.DryRun, mapped(c.Diff.Ops(), changeDocOf), mapped(c.Done, changeDocOf)})
+}
+
+// JSON writes the version as one document of kind "version".
+func (v Version) JSON(w io.Writer) error {
+	return encode(w, struct {
+		Version int    `json:"version"`
+		Kind    string `json:"kind"`
+		versionDoc
+	}{DocumentVersion, "version", versionDoc(v)})
+}
+
+// versionDoc is Version without its methods, to be embedded.
+type versionDoc Version
+
+func (p Plan) doc(kind string, summary any) planDoc {
+	return planDoc{p.Head.doc(kind, p.Digest, summary), mapped(p.Plan.Outcomes, listenerDocOf), mapped(p.Plan.Paths, pathDocOf),
+		mapped(p.Plan.State.Routes, routeDocOf), mapped(p.Plan.State.Rules, ruleDocOf), mapped(p.Diff.Ops(), changeDocOf),
+		mapped(p.Plan.Findings, findingDocOf)}
+}
+
+func (p Plan) summary() map[string]int {
+	s := map[string]int{"listeners": len(p.Plan.Outcomes), "changes": len(p.Diff.Ops()), "findings": len(p.Plan.Findings)}
+	for _, o := range p.Plan.Outcomes {
+		s[string(o.Status)]++
+	}
+	return s
+}
+
+func (c Check) summary() map[string]int {
+	s := map[string]int{"listeners": len(c.Checks), "findings": len(c.Plan.Findings)}
+	for _, x := range c.Checks {
+		s[string(x.Verdict)]++
+	}
+	return s
+}
+
+func encode(w io.Writer, doc any) error {
+	e := json.NewEncoder(w)
+	e.SetEscapeHTML(false)
+	e.SetIndent("", "  ")
+	return e.Encode(doc)
+}
+
+func listenerDocOf(o routing.Outcome) listenerDoc {
+	d := listenerDoc{o.Addr.String(), o.Ports.First, 0, string(o.Transport), o.Context, o.Listen, list(o.Origins), list(o.Servers),
+		o.Link, string(o.Status), string(o.Reason), wayDocOf(o.Before), wayDocOf(o.After)}
+	if o.Ports.Last != o.Ports.First {
+		d.LastPort = o.Ports.Last
+	}
+	if o.Status == routing.LocalOnly || o.Status == routing.Off {
+		d.Before, d.After = nil, nil
+	}
+	return d
+}
+
+func checkedDocOf(c Checked) checkedDoc {
+	d := checkedDoc{listenerDocOf(c.Outcome), string(c.Verdict), "", nil, c.Want}
+	if c.Question.Dst.IsValid() {
+		d.Client, d.Now = c.Question.Dst.String(), wayDocOf(c.Now)
+	}
+	return d
+}
+
+func wayDocOf(w routing.Way) *wayDoc {
+	d := wayDoc{Interface: w.Link, Gateway: text(w.Via), Table: w.Table, More: w.More}
+	if w.Type != routing.Unicast {
+		d.Type = w.String()
+	}
+	return &d
+}
+
+func pathDocOf(p routing.Path) pathDoc {
+	d := pathDoc{p.Link, p.Family.String(), []string{}, string(p.Source), p.Table, []string{}}
+	for _, h := range p.Hops {
+		if h.Via.IsValid() {
+			d.Gateways = append(d.Gateways, h.Via.String())
+		}
+	}
+	for _, x := range p.Prefixes {
+		d.Prefixes = append(d.Prefixes, x.String())
+	}
+	return d
+}
+
+func routeDocOf(r routing.Route) routeDoc {
+	return routeDoc{r.Family().String(), r.Table, r.Dst.String(), r.String()}
+}
+
+func ruleDocOf(r routing.Rule) ruleDoc { return ruleDoc{r.Family.String(), r.Priority, r.Args()} }
+
+func changeDocOf(o routing.Op) changeDoc {
+	d := changeDoc{"add", "rule", o.String()}
+	switch {
+	case o.Route != nil:
+		d.Op, d.Object = "replace", "route"
+	case o.Group != nil:
+		d.Op, d.Object = "set", "link"
+	}
+	switch {
+	case o.Delete && o.Group != nil:
+		d.Op = "unset"
+	case o.Delete:
+		d.Op = "delete"
+	}
+	return d
+}
+
+func findingDocOf(f routing.Finding) findingDoc {
+	return findingDoc{string(f.Code), string(f.Severity), f.Subject, f.Message, f.Hint, f.Origin}
+}
+
+func text(a netip.Addr) string {
+	if !a.IsValid() {
+		return ""
+	}
+	return a.String()
+}
+
+// list is the same list, but never null.
+func list[T any](l []T) []T {
+	if l == nil {
+		return []T{}
+	}
+	return l
+}
+
+func mapped[T, U any](l []T, f func(T) U) []U {
+	out := make([]U, 0, len(l))
+	for _, x := range l {
+		out = append(out, f(x))
+	}
+	return out
+}

@@ -1,0 +1,146 @@
+package report
+
+import (
+	"fmt"
+	"strings"
+
+	"lasthop/routing"
+)
+
+// group is a row of the table of listeners: all ports of one address with the same fate.
+type group struct {
+	addr, link, status, way string
+	color                   string
+	ports                   []string
+}
+
+type groups struct {
+	list  []*group
+	index map[string]*group
+}
+
+// add merges a listener into the row of its address and fate.
+func (g *groups) add(o routing.Outcome, x group) {
+	key := strings.Join([]string{x.addr, x.link, x.status, x.way}, "\x00")
+	if g.index[key] == nil {
+		if g.index == nil {
+			g.index = map[string]*group{}
+		}
+		g.index[key] = &x
+		g.list = append(g.list, &x)
+	}
+	g.index[key].ports = addPort(g.index[key].ports, o)
+}
+
+func addPort(ports []string, o routing.Outcome) []string {
+	port := fmt.Sprint(o.Ports.First)
+	if o.Ports.Last != o.Ports.First {
+		port += fmt.Sprintf("-%d", o.Ports.Last)
+	}
+	if o.Transport != routing.TCP {
+		port += "/" + string(o.Transport)
+	}
+	for _, p := range ports {
+		if p == port {
+			return ports
+		}
+	}
+	return append(ports, port)
+}
+
+// write writes the rows; of very many, the first ones and those that need attention (red or yellow), and a count.
+func (g groups) write(t *page) {
+	rows := []row{{cells: []string{"ADDRESS", "PORT", "LINK", "STATUS", "REPLIES LEAVE BY"}}}
+	left := 0
+	for i, x := range g.list {
+		if i >= maxRows && len(g.list) > maxRows+1 && (x.color == "" || x.color == green || len(rows) > 2*maxRows) {
+			left++
+			continue
+		}
+		rows = append(rows, row{[]string{x.addr, some(x.ports, 3), dash(Escape(x.link)), x.status, x.way}, x.color})
+	}
+	t.table(rows)
+	if left > 0 {
+		t.printf("  … and %s; all of them with -o json\n", count(left, "more address"))
+	}
+}
+
+func dash(s string) string {
+	if s == "" {
+		return "-"
+	}
+	return s
+}
+
+func (t *page) listeners(outcomes []routing.Outcome) {
+	t.heading("Listeners (%d)", len(outcomes))
+	var g groups
+	for _, o := range outcomes {
+		g.add(o, group{addr: o.Addr.String(), link: o.Link, status: string(o.Status), way: Escape(fate(o)), color: statusColor(o)})
+	}
+	g.write(t)
+}
+
+func statusColor(o routing.Outcome) string {
+	switch {
+	case o.Status == routing.Unresolved:
+		return red
+	case o.Status == routing.Ready, o.Status == routing.Armed:
+		return green
+	}
+	return ""
+}
+
+// fate tells the way of the replies, before and after.
+func fate(o routing.Outcome) string {
+	switch {
+	case o.Status == routing.LocalOnly:
+		return "this host or link; no gateway involved"
+	case o.Status == routing.Off:
+		return "not ours to decide"
+	case o.Status == routing.Unresolved && sameWay(o.Before, o.After):
+		return fmt.Sprintf("%s (%s)", o.Before, o.Reason)
+	case o.Status == routing.Unresolved:
+		return fmt.Sprintf("%s -> %s (%s)", o.Before, o.After, o.Reason)
+	case sameWay(o.Before, o.After) && (o.Status == routing.Ready || o.Status == routing.Armed):
+		return o.After.String() + ", for every client" // it changes for those that main knows another way to
+	case sameWay(o.Before, o.After):
+		return o.After.String() + ", as before"
+	}
+	return o.Before.String() + " -> " + o.After.String()
+}
+
+// sameWay says whether packets leave alike; the table that says so does not matter.
+func sameWay(a, b routing.Way) bool {
+	a.Table, b.Table = 0, 0
+	return a == b
+}
+
+func (t *page) checks(checks []Checked) {
+	if len(checks) == 0 {
+		return
+	}
+	t.heading("Listeners (%d)", len(checks))
+	var g groups
+	for _, c := range checks {
+		x := group{addr: c.Addr.String(), link: c.Link, status: string(c.Verdict), way: Escape(now(c))}
+		switch {
+		case c.Verdict.Bad():
+			x.color = red
+		case c.Verdict == Symmetric:
+			x.color = green
+		}
+		g.add(c.Outcome, x)
+	}
+	g.write(t)
+}
+
+func now(c Checked) string {
+	switch {
+	case c.Verdict == NoGateway || c.Verdict == NotAsked:
+		return fate(c.Outcome)
+	case c.Verdict == Asymmetric || c.Verdict == NotHereWrong:
+		return c.Now.String() + ", not " + c.Want
+	}
+	return c.Now.String()
+}
