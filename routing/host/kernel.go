@@ -38,7 +38,7 @@ type Kernel struct {
 
 // Open opens a network namespace: "" is our own, else a NAME below /run/netns, a PID, or a PATH (with a slash).
 func Open(name string) (*Kernel, error) {
-	k := &Kernel{path: namespacePath(name)}
+	k := &Kernel{path: NamespacePath(name)}
 	ns := netns.None()
 	if k.path != "" {
 		var err error
@@ -54,7 +54,8 @@ func Open(name string) (*Kernel, error) {
 	return k, nil
 }
 
-func namespacePath(name string) string {
+// NamespacePath is the file of a namespace as Open names it; "" stays "".
+func NamespacePath(name string) string {
 	if name == "" || strings.Contains(name, "/") {
 		return name
 	}
