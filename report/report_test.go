@@ -5,8 +5,6 @@ import (
 	"encoding/json"
 	"fmt"
 	"net/netip"
-	"os/exec"
-	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -212,43 +210,6 @@ func TestPlanJSON(t *testing.T) {
 	}
 	if d := cmp.Diff(map[string]any{"file": "/etc/nginx/nginx.conf", "sha256": "00"}, got.Inputs[0]); d != "" {
 		t.Errorf("-want +got\n%s", d)
-	}
-}
-
-// TestScriptIsShell lets the shell read the script, and shows that a link's name cannot become a command.
-func TestScriptIsShell(t *testing.T) {
-	p := makePlan(t, listener("10.0.1.100", 80))
-	evil := "a;$(x)'b"
-	p.Diff.SetGroups = append(p.Diff.SetGroups, routing.LinkGroup{Link: evil, Group: 76})
-	p.Host = "web\nrm -rf"
-	var b bytes.Buffer
-	if err := Script(&b, p, routing.Compare(p.Plan.State, routing.State{})); err != nil {
-		t.Fatal(err)
-	}
-	script := b.String() + "apply_changes\nundo_changes\n"
-	t.Log(script)
-	c := exec.Command("sh", "-s", "apply")
-	c.Stdin = strings.NewReader("ip() { for w; do printf '%s ' \"$w\"; done; echo; }\n" +
-		strings.Replace(script, "said=$(\"$@\" 2>&1)", "\"$@\"", 1))
-	out, err := c.CombinedOutput()
-	if err != nil {
-		t.Fatalf("%v\n%s", err, out)
-	}
-	var want []string
-	for _, d := range []routing.Diff{p.Diff, p.Diff, routing.Compare(p.Plan.State, routing.State{})} {
-		for _, op := range d.Ops() {
-			want = append(want, strings.TrimPrefix(op.String(), "ip "))
-		}
-	}
-	var got []string
-	for line := range strings.Lines(string(out)) {
-		got = append(got, strings.TrimSpace(line))
-	}
-	if d := cmp.Diff(want, got); d != "" {
-		t.Errorf("-want +got\n%s", d)
-	}
-	if !slices.ContainsFunc(got, func(s string) bool { return strings.Contains(s, evil) }) {
-		t.Error("the evil name is not there")
 	}
 }
 
