@@ -26,9 +26,12 @@ link set eth2 up
 link set p2 up
 link set br0 up
 addr add 10.0.1.10/24 dev eth1
+addr add 10.0.1.11/24 dev eth1
 addr add 10.9.0.1 peer 10.9.0.2/32 dev eth1
 addr add 10.5.0.1/24 dev eth2 noprefixroute
 addr add 2001:db8:1::10/64 dev eth1 nodad
+addr add 2001:db8:5::1 peer 2001:db8:5::2/126 dev eth1 nodad
+link add eth3.7 type veth peer name p3
 route add default via 10.0.1.1 dev eth1 metric 100 mtu 1400 advmss 1000 proto dhcp
 route add default table 100 nexthop via 10.0.1.1 dev eth1 weight 2 nexthop via 10.5.0.9 dev eth2 onlink
 route add blackhole 9.9.9.9
@@ -66,6 +69,8 @@ func openFixture(t *testing.T) (*nstest.NS, *Kernel) {
 	t.Helper()
 	ns, k := open(t, fixture)
 	ns.IP("-6 rule add pref 70 unreachable from 2001:db8:66::/64")
+	ns.Sysctl("net.ipv6.conf.default.accept_dad=1")
+	ns.Batch("link add eth4 type veth peer name p4\naddr add 2001:db8:7::1/64 dev eth4\n")
 	return ns, k
 }
 
@@ -73,7 +78,8 @@ var compareNetip = cmp.Comparer(func(a, b netip.Addr) bool { return a == b })
 var comparePrefix = cmp.Comparer(func(a, b netip.Prefix) bool { return a == b })
 
 func TestReadLinksAddrsNeighsSysctls(t *testing.T) {
-	_, k := openFixture(t)
+	ns, k := openFixture(t)
+	ns.Sysctl("net.ipv4.ip_forward=1")
 	h := read(t, k)
 	links := map[string]routing.Link{}
 	for _, l := range h.Links {
@@ -81,12 +87,16 @@ func TestReadLinksAddrsNeighsSysctls(t *testing.T) {
 		links[l.Name] = l
 	}
 	wantLinks := map[string]routing.Link{
-		"lo":   {Name: "lo", Loopback: true, Up: true, Carrier: true, MTU: 65536},
-		"eth1": {Name: "eth1", Kind: "veth", Up: true, Carrier: true, MTU: 1500, Group: 76},
-		"p1":   {Name: "p1", Kind: "veth", Up: true, Carrier: true, MTU: 1500, Master: "br0"},
-		"eth2": {Name: "eth2", Kind: "veth", Up: true, Carrier: true, MTU: 1500},
-		"p2":   {Name: "p2", Kind: "veth", Up: true, Carrier: true, MTU: 1500},
-		"br0":  {Name: "br0", Kind: "bridge", Up: true, Carrier: true, MTU: 1500},
+		"lo":     {Name: "lo", Loopback: true, Up: true, Carrier: true, MTU: 65536},
+		"eth1":   {Name: "eth1", Kind: "veth", Up: true, Carrier: true, MTU: 1500, Group: 76},
+		"p1":     {Name: "p1", Kind: "veth", Up: true, Carrier: true, MTU: 1500, Master: "br0"},
+		"eth2":   {Name: "eth2", Kind: "veth", Up: true, Carrier: true, MTU: 1500},
+		"p2":     {Name: "p2", Kind: "veth", Up: true, Carrier: true, MTU: 1500},
+		"eth3.7": {Name: "eth3.7", Kind: "veth", MTU: 1500},
+		"eth4":   {Name: "eth4", Kind: "veth", MTU: 1500},
+		"p4":     {Name: "p4", Kind: "veth", MTU: 1500},
+		"p3":     {Name: "p3", Kind: "veth", MTU: 1500},
+		"br0":    {Name: "br0", Kind: "bridge", Up: true, Carrier: true, MTU: 1500},
 	}
 	if diff := cmp.Diff(wantLinks, links); diff != "" {
 		t.Error(diff)
@@ -94,8 +104,11 @@ func TestReadLinksAddrsNeighsSysctls(t *testing.T) {
 	wantAddrs := []routing.Addr{
 		{Link: "eth1", Prefix: netip.MustParsePrefix("10.0.1.10/24")},
 		{Link: "eth1", Prefix: netip.MustParsePrefix("10.9.0.1/32"), Peer: netip.MustParsePrefix("10.9.0.2/32")},
+		{Link: "eth1", Prefix: netip.MustParsePrefix("10.0.1.11/24")}, // secondary: the same bit as temporary in IPv6
 		{Link: "eth2", Prefix: netip.MustParsePrefix("10.5.0.1/24"), NoPrefix: true},
+		{Link: "eth1", Prefix: netip.MustParsePrefix("2001:db8:5::1/128"), Peer: netip.MustParsePrefix("2001:db8:5::2/126")},
 		{Link: "eth1", Prefix: netip.MustParsePrefix("2001:db8:1::10/64")},
+		{Link: "eth4", Prefix: netip.MustParsePrefix("2001:db8:7::1/64"), Tentative: true}, // the link is down
 	}
 	addrs := slices.DeleteFunc(slices.Clone(h.Addrs), func(a routing.Addr) bool { return a.Link == "lo" || a.Prefix.Addr().IsLinkLocalUnicast() })
 	if diff := cmp.Diff(wantAddrs, addrs, compareNetip, comparePrefix); diff != "" {
@@ -105,8 +118,10 @@ func TestReadLinksAddrsNeighsSysctls(t *testing.T) {
 	if diff := cmp.Diff(wantNeighs, h.Neighs, compareNetip); diff != "" {
 		t.Error(diff)
 	}
-	if got := h.Sysctls["ipv4.conf.eth1.rp_filter"]; got != "0" {
-		t.Errorf("rp_filter of eth1 is %q, want 0", got)
+	for key, want := range map[string]string{"ipv4.ip_forward": "1", "ipv4.conf.eth1.rp_filter": "0", "ipv4.conf.eth3.7.rp_filter": "0", "ipv6.conf.all.forwarding": "0"} {
+		if got := h.Sysctls[key]; got != want {
+			t.Errorf("%s is %q, want %q", key, got, want)
+		}
 	}
 	if len(h.Leases) != 0 {
 		t.Errorf("leases of another namespace were read from this one's files: %v", h.Leases)

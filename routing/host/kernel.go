@@ -31,6 +31,7 @@ import (
 type Kernel struct {
 	path   string // of the namespace; "" is our own
 	inode  uint64
+	own    bool
 	handle *netlink.Handle // links, addresses, neighbours
 	raw    *nl.SocketHandle
 	writes int
@@ -66,14 +67,16 @@ func NamespacePath(name string) string {
 }
 
 func (k *Kernel) open(ns netns.NsHandle) error {
-	file := k.path
-	if file == "" {
-		file = "/proc/thread-self/ns/net"
-	}
-	info, err := os.Stat(file)
+	const ours = "/proc/thread-self/ns/net"
+	own, err := os.Stat(ours)
 	if err != nil {
 		return err
 	}
+	info, err := os.Stat(cmp.Or(k.path, ours))
+	if err != nil {
+		return err
+	}
+	k.own = os.SameFile(own, info)
 	k.inode = info.Sys().(*syscall.Stat_t).Ino
 	if k.handle, err = netlink.NewHandleAt(ns, unix.NETLINK_ROUTE); err != nil {
 		return err
@@ -92,8 +95,8 @@ func (k *Kernel) open(ns netns.NsHandle) error {
 // Inode identifies the network namespace on this machine: it names the lock.
 func (k *Kernel) Inode() uint64 { return k.inode }
 
-// Own says whether the namespace is the process's own, so that files such as DHCP leases speak of it.
-func (k *Kernel) Own() bool { return k.path == "" }
+// Own says whether the namespace is the process's own, however it was named, so that files such as DHCP leases speak of it.
+func (k *Kernel) Own() bool { return k.own }
 
 // Writes returns how many messages that change something were sent so far.
 func (k *Kernel) Writes() int { return k.writes }

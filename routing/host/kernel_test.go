@@ -60,8 +60,11 @@ func settled(h routing.Host) bool {
 			return false
 		}
 	}
+	up := func(name string) bool {
+		return slices.ContainsFunc(h.Links, func(l routing.Link) bool { return l.Name == name && l.Up })
+	}
 	for _, a := range h.Addrs {
-		if ip := a.Prefix.Addr(); ip.Is6() && (a.Tentative || !has(a.Link, netip.PrefixFrom(ip, 128).String())) {
+		if ip := a.Prefix.Addr(); ip.Is6() && up(a.Link) && (a.Tentative || !has(a.Link, netip.PrefixFrom(ip, 128).String())) {
 			return false
 		}
 	}

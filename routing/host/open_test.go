@@ -15,7 +15,7 @@ import (
 
 func TestNamespacePath(t *testing.T) {
 	for name, want := range map[string]string{"": "", "blue": "/run/netns/blue", "4711": "/proc/4711/ns/net", "/proc/self/ns/net": "/proc/self/ns/net", "./ns": "./ns"} {
-		if got := namespacePath(name); got != want {
+		if got := NamespacePath(name); got != want {
 			t.Errorf("%q is %q, want %q", name, got, want)
 		}
 	}
@@ -24,7 +24,7 @@ func TestNamespacePath(t *testing.T) {
 func TestOpenErrors(t *testing.T) {
 	for _, name := range []string{"no-such-name", "/no/such/path", "2147483647"} {
 		_, err := Open(name)
-		if !errors.Is(err, fs.ErrNotExist) || !strings.Contains(err.Error(), namespacePath(name)) {
+		if !errors.Is(err, fs.ErrNotExist) || !strings.Contains(err.Error(), NamespacePath(name)) {
 			t.Errorf("%s: error %v", name, err)
 		}
 	}
@@ -58,6 +58,9 @@ func TestOpenPID(t *testing.T) {
 		}
 		k.Close()
 		if k.Inode() != here.Inode() {
+			if k.Own() {
+				t.Error("another namespace is taken for the process's own")
+			}
 			if len(links.links) != 3 {
 				t.Errorf("links %v, want lo, marker and other", links.links)
 			}
@@ -67,13 +70,16 @@ func TestOpenPID(t *testing.T) {
 			t.Fatal("the process does not enter its namespace")
 		}
 	}
-	again, err := Open("")
+	again, err := Open("/proc/thread-self/ns/net")
 	if err != nil {
 		t.Fatal(err)
 	}
 	defer again.Close()
 	if again.Inode() != here.Inode() {
 		t.Error("reading another namespace moved this process")
+	}
+	if !here.Own() || !again.Own() {
+		t.Error("the process's own namespace is not known as such")
 	}
 }
 
