@@ -59,8 +59,7 @@ type cover struct {
 type pathKey struct {
 	link   string
 	family Family
-	prefix netip.Prefix
-	via    netip.Addr
+	hops   string
 }
 
 // Build decides: which path each listener's replies take, and the whole state that makes them take it. It depends on its

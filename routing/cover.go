@@ -25,6 +25,9 @@ func (b *builder) coverPaths(binds []Bind) {
 		}
 	}
 	b.paths = slices.DeleteFunc(b.paths, func(p *path) bool { return len(p.covers) == 0 })
+	for _, p := range b.paths {
+		b.tellHeld(p)
+	}
 }
 
 type coverKey struct {

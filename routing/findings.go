@@ -28,6 +28,17 @@ func (b *builder) lateFindings(l layout, binds []Bind) {
 	}
 }
 
+// tellHeld says that a path's gateway is known from our own table alone.
+func (b *builder) tellHeld(p *path) {
+	if p.source != FromHeld {
+		return
+	}
+	via := Way{Type: Unicast, Link: p.link, Via: p.hops[0].Via}
+	b.find(Finding{Code: "held-gateway", Severity: Warning, Subject: p.link,
+		Message: fmt.Sprintf("no %s gateway is to be seen on %s any more: %s is kept from our own table %s", p.family, p.link, via, p.detail),
+		Hint:    fmt.Sprintf("if it is gone for good: --gateway %s=none; if not, pin it: --gateway %s=%s", p.link, p.link, p.hops[0].Via)})
+}
+
 // lostClients names routes through tunnels and the like whose clients the path will answer from now on: wide ones of main,
 // which the second rule suppresses, and those of tables behind our rules.
 func (b *builder) lostClients(p *path, lost []Route) {

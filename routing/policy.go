@@ -63,9 +63,12 @@ func (p Policy) validateGateway(h Host, a GatewayPin, earlier []GatewayPin) erro
 	return nil
 }
 
-// pinPrefix is the connected prefix that holds a pinned gateway, or the whole family.
+// pinPrefix is the connected prefix that holds a pinned gateway, or the whole family. A link-local gateway serves it all.
 func pinPrefix(h Host, pin GatewayPin) netip.Prefix {
 	best := FamilyOf(pin.Addr).All()
+	if pin.Addr.IsLinkLocalUnicast() {
+		return best
+	}
 	for _, a := range h.Addrs {
 		if c := a.Connected(); a.Link == pin.Link && c.Contains(pin.Addr) && c.Bits() > best.Bits() && !c.IsSingleIP() {
 			best = c

@@ -269,7 +269,10 @@ func (b *builder) outsidePrefixes(r *row) bool {
 }
 
 func (b *builder) pathOf(g gateway) *path {
-	key := pathKey{g.link, g.family, g.prefix, g.hops[0].Via}
+	key := pathKey{g.link, g.family, ""}
+	for _, h := range g.hops {
+		key.hops += h.String() + " "
+	}
 	if b.byKey[key] == nil {
 		b.byKey[key] = &path{gateway: g}
 		b.paths = append(b.paths, b.byKey[key])

@@ -61,11 +61,9 @@ func (b *builder) gateways(l Link, f Family) []gateway {
 			out = append(out, gateway{prefix: pinPrefix(b.host, pin), hops: []Hop{onlink(l.Name, pin.Addr)}, source: FromPin})
 		}
 	}
-	whole := slices.ContainsFunc(out, func(g gateway) bool { return g.prefix == f.All() })
-	if !whole {
-		if g, ok := b.ladder(l, f, static); ok {
-			g.prefix = f.All()
-			out = append(out, g)
+	if !slices.ContainsFunc(out, func(g gateway) bool { return g.prefix == f.All() }) {
+		if g, ok := b.ladder(l, f, static, len(out) == 0); ok {
+			out = addWhole(out, g, f)
 		}
 	}
 	slices.SortFunc(out, func(a, b gateway) int { return comparePrefix(a.prefix, b.prefix) })
@@ -76,17 +74,33 @@ func (b *builder) gateways(l Link, f Family) []gateway {
 	return out
 }
 
+// addWhole adds the gateway of everything else. If a pin names the same one, it is one path.
+func addWhole(pinned []gateway, g gateway, f Family) []gateway {
+	for i := range pinned {
+		if slices.Equal(pinned[i].hops, g.hops) {
+			pinned[i].prefix, pinned[i].mtu, pinned[i].advmss = f.All(), g.mtu, g.advmss
+			return pinned
+		}
+	}
+	g.prefix = f.All()
+	return append(pinned, g)
+}
+
 func onlink(link string, via netip.Addr) Hop {
 	return Hop{Link: link, Via: via, Weight: 1, OnLink: via.IsValid()}
 }
 
-// ladder finds the gateway that serves whatever no pin serves.
-func (b *builder) ladder(l Link, f Family, static bool) (gateway, bool) {
+// ladder finds the gateway that serves whatever no pin serves. Where there are pins nothing is held: what our table has may
+// come from an earlier pin.
+func (b *builder) ladder(l Link, f Family, static, hold bool) (gateway, bool) {
 	steps := []func(Link, Family) (gateway, bool){b.fromMain, b.fromTable, b.fromLease, b.fromRouter}
 	if static {
 		steps = append(steps, b.fromStatic)
 	}
-	for _, step := range append(steps, b.fromHeld) {
+	if hold {
+		steps = append(steps, b.fromHeld)
+	}
+	for _, step := range steps {
 		if g, ok := step(l, f); ok {
 			return g, true
 		}
@@ -201,10 +215,7 @@ func (b *builder) fromHeld(l Link, f Family) (gateway, bool) {
 		if len(hops) == 0 || b.pinned(l.Name, hops[0].Via) {
 			continue
 		}
-		b.find(Finding{Code: "held-gateway", Severity: Warning, Subject: l.Name,
-			Message: fmt.Sprintf("no %s gateway is to be seen on %s any more: %s is kept from our own table %d", f, l.Name, hops[0].Via, r.Table),
-			Hint:    fmt.Sprintf("if it is gone for good: --gateway %s=none; if not, pin it: --gateway %s=%s", l.Name, l.Name, hops[0].Via)})
-		return gateway{hops: hops, source: FromHeld, mtu: r.MTU, advmss: r.AdvMSS}, true
+		return gateway{hops: hops, source: FromHeld, detail: fmt.Sprintf("%d", r.Table), mtu: r.MTU, advmss: r.AdvMSS}, true
 	}
 	return gateway{}, false
 }
