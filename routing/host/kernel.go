@@ -15,10 +15,8 @@ import (
 	"cmp"
 	"errors"
 	"fmt"
-	"os"
 	"strconv"
 	"strings"
-	"syscall"
 
 	"github.com/vishvananda/netlink"
 	"github.com/vishvananda/netlink/nl"
@@ -29,7 +27,7 @@ import (
 // Kernel is the routing of one network namespace. It is not safe for concurrent use. Its sockets stay in the namespace, so
 // no thread need be pinned.
 type Kernel struct {
-	path   string // of the namespace; "" is our own
+	ns     netns.NsHandle // kept open: a process's number may become another's
 	inode  uint64
 	own    bool
 	handle *netlink.Handle // links, addresses, neighbours
@@ -39,21 +37,21 @@ type Kernel struct {
 
 // Open opens a network namespace: "" is our own, else a NAME below /run/netns, a PID, or a PATH (with a slash).
 func Open(name string) (*Kernel, error) {
-	k := &Kernel{path: NamespacePath(name)}
-	ns := netns.None()
-	if k.path != "" {
-		var err error
-		if ns, err = netns.GetFromPath(k.path); err != nil {
-			return nil, fmt.Errorf("open network namespace %s: %w", k.path, err)
-		}
-		defer ns.Close()
+	path := cmp.Or(NamespacePath(name), ours)
+	ns, err := netns.GetFromPath(path)
+	if err != nil {
+		return nil, fmt.Errorf("open network namespace %s: %w", path, err)
 	}
-	if err := k.open(ns); err != nil {
+	k := &Kernel{ns: ns}
+	if err := k.open(); err != nil {
 		k.Close()
-		return nil, fmt.Errorf("open rtnetlink in %s: %w", cmp.Or(k.path, "this namespace"), err)
+		return nil, fmt.Errorf("open rtnetlink in %s: %w", path, err)
 	}
 	return k, nil
 }
+
+// ours is the namespace of the calling thread, which is the process's unless a caller pins threads.
+const ours = "/proc/thread-self/ns/net"
 
 // NamespacePath is the file of a namespace as Open names it; "" stays "".
 func NamespacePath(name string) string {
@@ -66,22 +64,22 @@ func NamespacePath(name string) string {
 	return "/run/netns/" + name
 }
 
-func (k *Kernel) open(ns netns.NsHandle) error {
-	const ours = "/proc/thread-self/ns/net"
-	own, err := os.Stat(ours)
+func (k *Kernel) open() error {
+	own, err := netns.GetFromPath(ours)
 	if err != nil {
 		return err
 	}
-	info, err := os.Stat(cmp.Or(k.path, ours))
-	if err != nil {
+	defer own.Close()
+	k.own = k.ns.Equal(own)
+	var stat unix.Stat_t
+	if err := unix.Fstat(int(k.ns), &stat); err != nil {
 		return err
 	}
-	k.own = os.SameFile(own, info)
-	k.inode = info.Sys().(*syscall.Stat_t).Ino
-	if k.handle, err = netlink.NewHandleAt(ns, unix.NETLINK_ROUTE); err != nil {
+	k.inode = stat.Ino
+	if k.handle, err = netlink.NewHandleAt(k.ns, unix.NETLINK_ROUTE); err != nil {
 		return err
 	}
-	socket, err := nl.GetNetlinkSocketAt(ns, netns.None(), unix.NETLINK_ROUTE)
+	socket, err := nl.GetNetlinkSocketAt(k.ns, netns.None(), unix.NETLINK_ROUTE)
 	if err != nil {
 		return err
 	}
@@ -101,8 +99,9 @@ func (k *Kernel) Own() bool { return k.own }
 // Writes returns how many messages that change something were sent so far.
 func (k *Kernel) Writes() int { return k.writes }
 
-// Close releases the sockets.
+// Close releases the sockets and the namespace.
 func (k *Kernel) Close() {
+	k.ns.Close()
 	if k.handle != nil {
 		k.handle.Close()
 	}

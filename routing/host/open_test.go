@@ -33,7 +33,7 @@ func TestOpenErrors(t *testing.T) {
 	}
 }
 
-// A namespace opened by a process's number is that process's, and the caller stays where it was.
+// A namespace opened by a process's number is that process's, also when it has ended, and the caller stays where it was.
 func TestOpenPID(t *testing.T) {
 	ns := nstest.New(t)
 	ns.IP("link add marker type veth peer name other")
@@ -41,34 +41,25 @@ func TestOpenPID(t *testing.T) {
 	if err := c.Start(); err != nil {
 		t.Fatal(err)
 	}
-	defer func() { c.Process.Kill(); c.Wait() }()
 	here, err := Open("")
 	if err != nil {
 		t.Fatal(err)
 	}
 	defer here.Close()
-	for deadline := time.Now().Add(5 * time.Second); ; time.Sleep(time.Millisecond) { // until nsenter has become sleep
-		k, err := Open(strconv.Itoa(c.Process.Pid))
-		if err != nil {
-			t.Fatal(err)
+	k := here
+	for deadline := time.Now().Add(5 * time.Second); k.Inode() == here.Inode(); time.Sleep(time.Millisecond) { // until nsenter has entered
+		if k, err = Open(strconv.Itoa(c.Process.Pid)); err != nil || time.Now().After(deadline) {
+			t.Fatalf("the process does not enter its namespace: %v", err)
 		}
-		links := names{links: map[int]string{}}
-		for _, l := range read(t, k).Links {
-			links.links[l.Index] = l.Name
-		}
-		k.Close()
-		if k.Inode() != here.Inode() {
-			if k.Own() {
-				t.Error("another namespace is taken for the process's own")
-			}
-			if len(links.links) != 3 {
-				t.Errorf("links %v, want lo, marker and other", links.links)
-			}
-			break
-		}
-		if time.Now().After(deadline) {
-			t.Fatal("the process does not enter its namespace")
-		}
+		defer k.Close()
+	}
+	c.Process.Kill()
+	c.Wait()
+	if h := read(t, k); len(h.Links) != 3 || h.Sysctls["ipv4.conf.marker.rp_filter"] != "0" {
+		t.Errorf("links %v, want lo, marker and other, and their sysctls", h.Links)
+	}
+	if k.Own() {
+		t.Error("another namespace is taken for the process's own")
 	}
 	again, err := Open("/proc/thread-self/ns/net")
 	if err != nil {
