@@ -31,8 +31,8 @@ type Capture struct {
 	Version int
 	Time    time.Time
 	Host    routing.Host
-	Listens []routing.Listener // nil if the document says nothing of them
-	Binds   []routing.Bind
+	Listens []routing.Listener // nil if the document says nothing of them, empty if there are none
+	Binds   []routing.Bind     // the same
 }
 
 // CaptureError says which part of a capture is wrong.
@@ -57,11 +57,11 @@ type captureDoc struct {
 	Addrs   []addrDoc       `json:"addrs"`
 	Routes  []routeDoc      `json:"routes"`
 	Rules   []ruleDoc       `json:"rules"`
-	Neighs  []neighDoc      `json:"neighs,omitempty"`
-	Leases  []leaseDoc      `json:"leases,omitempty"`
+	Neighs  []neighDoc      `json:"neighs,omitzero"`
+	Leases  []leaseDoc      `json:"leases,omitzero"`
 	Sysctls map[string]text `json:"sysctls,omitempty"`
-	Listens []listenDoc     `json:"listens,omitempty"`
-	Binds   []bindDoc       `json:"binds,omitempty"`
+	Listens []listenDoc     `json:"listens,omitzero"`
+	Binds   []bindDoc       `json:"binds,omitzero"`
 }
 
 // captureKeys are the top-level keys, and whether each must be there.
@@ -163,6 +163,7 @@ func decodeList[T any](key string, data json.RawMessage, list *[]T) (string, err
 	if parts == nil {
 		return key, fmt.Errorf("null, want a list")
 	}
+	*list = make([]T, 0, len(parts))
 	for i, part := range parts {
 		var x T
 		if string(part) == "{}" && slices.Contains(ipLists, key) {
@@ -220,6 +221,12 @@ func (d *captureDoc) capture() (Capture, string, error) {
 	if err == nil {
 		at, err = each("binds", d.Binds, func(x bindDoc) error { return appendTo(&c.Binds, x.bind) })
 	}
+	if d.Listens != nil && c.Listens == nil {
+		c.Listens = []routing.Listener{}
+	}
+	if d.Binds != nil && c.Binds == nil {
+		c.Binds = []routing.Bind{}
+	}
 	if d.Sysctls != nil {
 		h.Sysctls = map[string]string{}
 	}
@@ -250,7 +257,7 @@ func appendTo[T any](list *[]T, make func() (T, error)) error {
 func EncodeCapture(c Capture) ([]byte, error) {
 	h := c.Host
 	doc := captureDoc{Version: CaptureVersion, Host: h.Name, Time: c.Time, Kernel: h.Kernel,
-		Links: mapped(h.Links, linkDocOf), Addrs: addrDocsOf(h), Routes: mapped(h.Routes, routeDocOf), Rules: mapped(h.Rules, ruleDocOf),
+		Links: present(mapped(h.Links, linkDocOf)), Addrs: addrDocsOf(h), Routes: present(mapped(h.Routes, routeDocOf)), Rules: present(mapped(h.Rules, ruleDocOf)),
 		Neighs: mapped(h.Neighs, neighDocOf), Leases: mapped(h.Leases, leaseDocOf), Listens: mapped(c.Listens, listenDocOf), Binds: mapped(c.Binds, bindDocOf)}
 	if len(h.Sysctls) > 0 {
 		doc.Sysctls = map[string]text{}
@@ -265,7 +272,19 @@ func EncodeCapture(c Capture) ([]byte, error) {
 	return append(data, '\n'), nil
 }
 
+// present makes an empty list of none, for keys that must be there.
+func present[T any](list []T) []T {
+	if list == nil {
+		return []T{}
+	}
+	return list
+}
+
+// mapped keeps none apart from empty.
 func mapped[T, U any](list []T, f func(T) U) []U {
+	if list == nil {
+		return nil
+	}
 	out := make([]U, 0, len(list))
 	for _, x := range list {
 		out = append(out, f(x))
