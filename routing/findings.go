@@ -39,12 +39,12 @@ func (b *builder) tellHeld(p *path) {
 		Hint:    fmt.Sprintf("if it is gone for good: --gateway %s=none; if not, pin it: --gateway %s=%s", p.link, p.link, p.hops[0].Via)})
 }
 
-// lostClients names routes through tunnels and the like whose clients the path will answer from now on: wide ones of main,
-// which the second rule suppresses, and those of tables behind our rules.
+// lostClients names routes through tunnels and the like whose clients the path will answer from now on: wide ones, which are a
+// VPN's way to the Internet, and specific ones of tables behind our rules.
 func (b *builder) lostClients(p *path, lost []Route) {
 	var wideRoutes, others []string
 	for _, r := range lost {
-		if r.Table == TableMain && r.Dst.Bits() <= wide(p.family) {
+		if r.Dst.Bits() <= wide(p.family) {
 			wideRoutes = appendOnce(wideRoutes, r.String())
 		} else {
 			others = appendOnce(others, r.String())
@@ -94,7 +94,7 @@ func (b *builder) bindMoves(after *FIB, bind Bind) {
 // source, takes the path.
 func (b *builder) sourceHints(after *FIB) {
 	for _, r := range b.host.Routes {
-		if r.Table != TableMain || !r.Src.IsValid() || r.Type != Unicast || r.Dst.Addr().IsLinkLocalUnicast() {
+		if r.Table != TableMain || !r.Src.IsValid() || r.Type != Unicast || r.Protocol == protocolKernel {
 			continue
 		}
 		dst := b.inside(r.Dst)

@@ -120,6 +120,8 @@ const (
 	ScopeLink   uint8 = 253
 	ScopeHost   uint8 = 254
 
+	protocolKernel uint8 = 2
+
 	TableDefault uint32 = 253
 	TableMain    uint32 = 254
 	TableLocal   uint32 = 255

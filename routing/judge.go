@@ -184,7 +184,7 @@ func standard(r Rule) bool {
 }
 
 // deliberate says whether somebody wrote the rule for these sources or destinations.
-func deliberate(r Rule) bool { return r.From.Bits() > 0 || r.To.Bits() > 0 || r.Mark != 0 }
+func deliberate(r Rule) bool { return r.From.Bits() > 0 || r.To.Bits() > 0 || r.Mark != 0 && !r.Not }
 
 // sameAnswer compares where two lookups lead: type and next hops, whichever table they come from.
 func sameAnswer(a, b Trace) bool {

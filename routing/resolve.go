@@ -280,7 +280,12 @@ func (b *builder) pathOf(g gateway) *path {
 	return b.byKey[key]
 }
 
+// noGateway handles an address of a link without gateway. If the user says that there is none, its clients are on-link.
 func (b *builder) noGateway(r *row) {
+	if slices.ContainsFunc(b.policy.pins(r.Link), func(p GatewayPin) bool { return p.None }) {
+		r.Status, r.Reason = LocalOnly, "gateway-none"
+		return
+	}
 	b.unresolved(r, "no-gateway", fmt.Sprintf("name the router: --gateway %s=ADDR, or --gateway %s=none if there is none", r.Link, r.Link))
 }
 

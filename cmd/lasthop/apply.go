@@ -33,7 +33,7 @@ of each listener's replies, and prints the command that takes it all back.
 
 With --confirm it goes back by itself unless you press Enter in time, and also when
 your terminal goes away. Only kill -9 of lasthop itself can prevent that.`,
-		Args: cobra.NoArgs,
+		Args: none,
 		RunE: func(*cobra.Command, []string) error { return a.apply(f) },
 	}
 	c.Flags().StringVar(&f.expect, "expect", "", "do nothing unless the plan has this `DIGEST`, which plan prints")
@@ -61,7 +61,7 @@ func (a *app) apply(f applying) error {
 	if err := v.fit(f.expect); err != nil {
 		return err
 	}
-	v.addEstablished(k)
+	v.addLive(k)
 	result := report.Apply{Plan: report.Plan{Head: v.head(), Plan: v.plan, Diff: v.diff, Digest: v.plan.Digest(v.diff)}}
 	if f.noDelete {
 		result.Diff = withoutDeletes(v.diff)

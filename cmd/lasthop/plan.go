@@ -18,7 +18,7 @@ each listener with the way of its replies before and after, the paths, the
 exact changes, and what you should know. It changes nothing and needs no root.
 
 With -o iproute2 it prints a shell script that makes the changes, and undoes them.`,
-		Args: cobra.NoArgs,
+		Args: none,
 		RunE: func(*cobra.Command, []string) error { return a.plan(exitCode) },
 	}
 	c.Flags().BoolVar(&exitCode, "exit-code", false, "exit with 2 if there is something to do")
@@ -39,7 +39,7 @@ func (a *app) plan(exitCode bool) error {
 		return err
 	}
 	if k != nil {
-		v.addEstablished(k)
+		v.addLive(k)
 	}
 	p := report.Plan{Head: v.head(), Plan: v.plan, Diff: v.diff, Digest: v.plan.Digest(v.diff)}
 	if !v.offline && !v.diff.Empty() {
