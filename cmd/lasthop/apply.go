@@ -66,7 +66,9 @@ func (a *app) apply(f applying) error {
 	if f.noDelete {
 		result.Diff = withoutDeletes(v.diff)
 	}
-	err = a.write(k, v, &result)
+	if err = a.write(k, v, &result); err != nil && len(result.Done) == 0 {
+		return err
+	}
 	if printErr := a.ui.print(result, a.flags.output); printErr != nil || err != nil || f.confirm == 0 || len(result.Done) == 0 {
 		return errors.Join(err, printErr)
 	}
@@ -102,9 +104,12 @@ func (a *app) write(k *host.Kernel, v *view, result *report.Apply) error {
 	}
 	done, err := routing.Execute(result.Diff, k.Do)
 	audit("apply", result.Digest, done, err)
-	result.Done, result.Undo = done, undo
+	result.Done = done
+	if len(done) > 0 {
+		result.Undo = undo
+	}
 	if err != nil {
-		return needsRoot(err)
+		return needsRoot(done, err)
 	}
 	now := &view{policy: v.policy, plan: v.plan}
 	if now.host, err = k.Read(); err != nil {
@@ -171,10 +176,10 @@ func shellWord(s string) string {
 	return "'" + strings.ReplaceAll(s, "'", `'\''`) + "'"
 }
 
-// needsRoot adds the remedy to a refusal.
-func needsRoot(err error) error {
-	if errors.Is(err, unix.EPERM) {
-		return hint(err, "run as root, or with CAP_NET_ADMIN")
+// needsRoot makes one error, with its remedy, of a kernel's refusal to let us write at all.
+func needsRoot(done []routing.Op, err error) error {
+	if len(done) > 0 || !errors.Is(err, unix.EPERM) {
+		return err
 	}
-	return err
+	return hint(fmt.Errorf("change routes: %w: nothing is changed", unix.EPERM), "run as root, or with CAP_NET_ADMIN")
 }

@@ -17,7 +17,7 @@ func (a *app) clearCommand() *cobra.Command {
 		Long: `clear removes the routes and rules that lasthop made and takes interfaces out of its
 link group. Replies leave as they would without lasthop from then on. What others
 made is not touched, even in the same tables or priorities.`,
-		Args: cobra.NoArgs,
+		Args: none,
 		RunE: func(*cobra.Command, []string) error { return a.clear(dryRun) },
 	}
 	c.Flags().BoolVarP(&dryRun, "dry-run", "n", false, "print what would be removed")
@@ -49,5 +49,8 @@ func (a *app) clear(dryRun bool) error {
 		c.Done, execErr = routing.Execute(d, k.Do)
 		audit("clear", routing.Plan{}.Digest(d), c.Done, execErr)
 	}
-	return errors.Join(a.ui.print(c, a.flags.output), needsRoot(execErr))
+	if execErr != nil && len(c.Done) == 0 {
+		return needsRoot(c.Done, execErr)
+	}
+	return errors.Join(a.ui.print(c, a.flags.output), execErr)
 }

@@ -2,8 +2,10 @@
 package main
 
 import (
+	"fmt"
 	"io"
 	"os"
+	"strings"
 
 	"github.com/spf13/cobra"
 )
@@ -38,10 +40,13 @@ request came in: what a BIG-IP calls Auto-Last-Hop.
 Begin with ` + "`lasthop plan`" + `: it needs no root and changes nothing.
 
 Exit codes: 0 done; 1 failed, bad usage too; 2 worked, but not as wanted.`,
-		SilenceErrors:     true,
-		SilenceUsage:      true,
-		Version:           buildVersion().Lasthop,
-		CompletionOptions: cobra.CompletionOptions{HiddenDefaultCmd: true},
+		SilenceErrors:              true,
+		SuggestionsMinimumDistance: 2,
+		SilenceUsage:               true,
+		Version:                    buildVersion().Lasthop,
+		Args:                       none,
+		RunE:                       func(c *cobra.Command, _ []string) error { return c.Help() },
+		CompletionOptions:          cobra.CompletionOptions{HiddenDefaultCmd: true},
 	}
 	root.SetVersionTemplate("lasthop {{.Version}}\n")
 	root.SetFlagErrorFunc(func(c *cobra.Command, err error) error {
@@ -50,4 +55,19 @@ Exit codes: 0 done; 1 failed, bad usage too; 2 worked, but not as wanted.`,
 	a.flags.common(root.PersistentFlags())
 	root.AddCommand(a.planCommand(), a.applyCommand(), a.checkCommand(), a.clearCommand(), a.captureCommand(), a.versionCommand())
 	return root
+}
+
+// none refuses arguments; for the root command these are unknown commands.
+func none(c *cobra.Command, args []string) error {
+	switch {
+	case len(args) == 0:
+		return nil
+	case c.HasParent():
+		return hint(fmt.Errorf("%s takes no argument, not %q", c.CommandPath(), args[0]), "see: "+c.CommandPath()+" --help")
+	}
+	remedy := "see: lasthop --help"
+	if near := c.SuggestionsFor(args[0]); len(near) > 0 {
+		remedy = "did you mean: lasthop " + strings.Join(near, ", ")
+	}
+	return hint(fmt.Errorf("unknown command %q", args[0]), remedy)
 }

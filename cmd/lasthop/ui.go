@@ -53,7 +53,13 @@ func (u *ui) exit(err error) int {
 	return exitFailed
 }
 
+// error prints an error; one that joins several is printed line by line, with a hint for all of them at the end.
 func (u *ui) error(err error) {
+	if h, ok := err.(hinted); ok {
+		u.error(h.error)
+		u.hint(h.remedy)
+		return
+	}
 	if many, ok := err.(interface{ Unwrap() []error }); ok {
 		for _, e := range many.Unwrap() {
 			u.error(e)

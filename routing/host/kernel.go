@@ -76,10 +76,14 @@ func (k *Kernel) open() error {
 		return err
 	}
 	k.inode = stat.Ino
-	if k.handle, err = netlink.NewHandleAt(k.ns, unix.NETLINK_ROUTE); err != nil {
+	enter := k.ns
+	if k.own {
+		enter = netns.None() // entering a namespace needs CAP_SYS_ADMIN, even one's own; reading needs nothing
+	}
+	if k.handle, err = netlink.NewHandleAt(enter, unix.NETLINK_ROUTE); err != nil {
 		return err
 	}
-	socket, err := nl.GetNetlinkSocketAt(k.ns, netns.None(), unix.NETLINK_ROUTE)
+	socket, err := nl.GetNetlinkSocketAt(enter, netns.None(), unix.NETLINK_ROUTE)
 	if err != nil {
 		return err
 	}

@@ -3,9 +3,12 @@ package host
 import (
 	"errors"
 	"io/fs"
+	"os"
+	"os/exec"
 	"slices"
 	"strconv"
 	"strings"
+	"syscall"
 	"testing"
 	"time"
 
@@ -118,4 +121,29 @@ func linksOf(h routing.Host) (names []string) {
 		}
 	}
 	return names
+}
+
+// Reading needs no privilege: a user without any opens the namespace that the process is in.
+func TestOpenOwnWithoutPrivilege(t *testing.T) {
+	if os.Getenv("LASTHOP_TEST_PLAIN") != "" {
+		k, err := Open("")
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer k.Close()
+		if _, err := k.Read(); err != nil {
+			t.Fatal(err)
+		}
+		return
+	}
+	if os.Geteuid() != 0 {
+		t.Skip("the other tests run without privilege then")
+	}
+	c := exec.Command("/proc/self/exe", "-test.run=^TestOpenOwnWithoutPrivilege$")
+	c.Env = append(os.Environ(), "LASTHOP_TEST_PLAIN=1", "LASTHOP_TEST_USERNS=1")
+	c.Dir = "/"
+	c.SysProcAttr = &syscall.SysProcAttr{Credential: &syscall.Credential{Uid: 65534, Gid: 65534, NoSetGroups: true}}
+	if out, err := c.CombinedOutput(); err != nil {
+		t.Fatalf("%v\n%s", err, out)
+	}
 }
