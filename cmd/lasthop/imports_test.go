@@ -1,0 +1,53 @@
+package main_test
+
+import (
+	"os/exec"
+	"slices"
+	"strings"
+	"testing"
+)
+
+// The arrows of the design point one way. Each package may import what is listed, the standard library, and nothing else of ours
+// or of others.
+var mayImport = map[string][]string{
+	"lasthop/nginxconf":           {"github.com/nginxinc/nginx-go-crossplane", "golang.org/x/sys/unix"},
+	"lasthop/routing":             {"go4.org/netipx"},
+	"lasthop/routing/host":        {"lasthop/routing", "github.com/vishvananda/netlink", "github.com/vishvananda/netlink/nl", "github.com/vishvananda/netns", "golang.org/x/sys/unix"},
+	"lasthop/report":              {"lasthop/routing"},
+	"lasthop/routing/sim":         {"lasthop/routing"}, // tests
+	"lasthop/routing/host/nstest": {"github.com/vishvananda/netns", "golang.org/x/sys/unix"},
+	"lasthop/cmd/lasthop": {"lasthop/nginxconf", "lasthop/report", "lasthop/routing", "lasthop/routing/host",
+		"github.com/spf13/cobra", "github.com/spf13/pflag", "golang.org/x/sys/unix"},
+}
+
+// impure are packages of the standard library that routing decides without.
+var impure = []string{"os", "net", "time", "log", "log/slog", "context", "sync", "io", "bufio", "os/exec", "syscall"}
+
+func TestImports(t *testing.T) {
+	out, err := exec.Command("go", "list", "-f", `{{.ImportPath}} {{join .Imports " "}}`, "lasthop/...").Output()
+	if err != nil {
+		t.Fatal(err)
+	}
+	seen := 0
+	for line := range strings.Lines(string(out)) {
+		words := strings.Fields(line)
+		allowed, ok := mayImport[words[0]]
+		if !ok {
+			t.Errorf("%s is not in the list of packages: say what it may import", words[0])
+			continue
+		}
+		seen++
+		for _, imported := range words[1:] {
+			standard := !strings.Contains(strings.Split(imported, "/")[0], ".") && !strings.HasPrefix(imported, "lasthop")
+			if standard && words[0] == "lasthop/routing" && slices.Contains(impure, imported) {
+				t.Errorf("routing imports %s: it takes values and gives values", imported)
+			}
+			if !standard && !slices.Contains(allowed, imported) {
+				t.Errorf("%s imports %s, against the design", words[0], imported)
+			}
+		}
+	}
+	if seen != len(mayImport) {
+		t.Errorf("%d packages seen, %d in the list", seen, len(mayImport))
+	}
+}
