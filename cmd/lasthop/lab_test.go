@@ -2,6 +2,8 @@ package main_test
 
 import (
 	"bufio"
+	"encoding/json"
+	"errors"
 	"fmt"
 	"os"
 	"os/exec"
@@ -111,6 +113,21 @@ func (l *lab) host(command string) string {
 func (l *lab) run(args string) string {
 	l.t.Helper()
 	return l.host(l.lasthop + " " + args)
+}
+
+// wantExit runs lasthop for its exit status.
+func (l *lab) wantExit(t *testing.T, want int, args ...string) {
+	t.Helper()
+	got := 0
+	out, err := l.command(append([]string{"at", "host", l.lasthop}, args...)...).CombinedOutput()
+	if exit := new(exec.ExitError); errors.As(err, &exit) {
+		got = exit.ExitCode()
+	} else if err != nil {
+		t.Fatal(err)
+	}
+	if got != want {
+		t.Errorf("lasthop %s: exit status %d, want %d\n%s", strings.Join(args, " "), got, want, out)
+	}
 }
 
 // answers asks every VIP from a namespace of the lab: address -> "http ok, ping ok, tcp lost, udp ok".
@@ -247,7 +264,9 @@ func TestLabApply(t *testing.T) {
 			return tcpLost
 		}, "lan")
 	})
+	t.Run("before/check exits 2", func(t *testing.T) { l.wantExit(t, 2, "check") })
 	l.run("apply")
+	t.Run("after/check exits 0", func(t *testing.T) { l.wantExit(t, 0, "check") })
 	for _, tt := range []struct {
 		name, from string
 		left       func(string) string
@@ -395,7 +414,10 @@ func TestLabSecondApply(t *testing.T) {
 	} else {
 		t.Logf("first apply: %d messages", len(first))
 	}
-	l.run("apply")
+	var second struct{ Done []any }
+	if err := json.Unmarshal([]byte(l.run("apply -o json")), &second); err != nil || len(second.Done) > 0 {
+		t.Errorf("the second apply says that it did %v (%v)", second.Done, err)
+	}
 	if second := m.since(4004); len(second) > 0 {
 		t.Errorf("the second apply wrote:\n%s", strings.Join(second, "\n"))
 	} else {

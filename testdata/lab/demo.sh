@@ -1,6 +1,6 @@
 #!/bin/bash
 # `make demo`: what lasthop does, shown in the lab. usage: demo.sh LASTHOP (the program). Fails if anything is not as it says.
-set -eu
+set -eu -o pipefail
 export LC_ALL=C
 PATH=$PATH:/usr/sbin:/sbin
 
@@ -74,11 +74,22 @@ plan_and_apply() {
 	heading "2. lasthop plan: what would be done"
 	lasthop plan || fail "lasthop plan failed"
 	heading "3. lasthop apply"
-	lasthop apply || fail "lasthop apply failed"
+	lasthop apply | short || fail "lasthop apply failed"
+}
+
+# short leaves out all but the first of many lines of `ip`: the plan has shown them.
+short() {
+	awk '/^  ip / { if (n++ < 2) print; next }
+		n > 2 { print "  ... and " n - 2 " more" }
+		{ n = 0; print }
+		END { if (n > 2) print "  ... and " n - 2 " more" }'
 }
 
 answers_after() {
 	heading "4. After: every VIP answers, by the interface it was asked by"
+	echo "lasthop check:"
+	lasthop check --quiet || fail "lasthop check finds something"
+	echo
 	echo "The client behind the firewall:"
 	ask client
 	claim "every VIP answers" answered_by "${every[*]}"
@@ -105,7 +116,7 @@ apply_again() {
 
 clear_all() {
 	heading "6. lasthop clear: as if it had never been"
-	lasthop clear || fail "lasthop clear failed"
+	lasthop clear | short || fail "lasthop clear failed"
 	"$lab" snapshot >/run/lab/after
 	diff -u /run/lab/before /run/lab/after || :
 	claim "all $(wc -l </run/lab/before) lines of ip rule, ip route show table all and ip link are as before" \
