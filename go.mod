@@ -13,10 +13,11 @@ require (
 	golang.org/x/sys v0.49.0 // flock, openat2
 )
 
+require github.com/spf13/pflag v1.0.9 // indirect
+
 require (
 	github.com/inconshreveable/mousetrap v1.1.0 // indirect
 	github.com/jstemmer/go-junit-report v1.0.0 // indirect
-	github.com/spf13/pflag v1.0.9 // indirect
 	golang.org/x/mod v0.24.0 // indirect
 	golang.org/x/sync v0.24.0 // indirect
 	golang.org/x/tools v0.32.0 // indirect

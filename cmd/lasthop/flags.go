@@ -10,7 +10,7 @@ import (
 
 	"lasthop/routing"
 
-	"github.com/spf13/pflag"
+	"github.com/spf13/cobra"
 )
 
 // flags are those that all commands share, as given.
@@ -21,7 +21,8 @@ type flags struct {
 }
 
 // common declares them on the root command, so that each command has them all and says itself which it refuses.
-func (f *flags) common(s *pflag.FlagSet) {
+func (f *flags) common(root *cobra.Command) {
+	s := root.PersistentFlags()
 	s.StringArrayVarP(&f.confs, "nginx-conf", "c", nil, "NGINX's main `FILE` (repeatable; default: that of every NGINX that runs\nhere, else /etc/nginx/nginx.conf)")
 	s.StringArrayVar(&f.listens, "listen", nil, "a further listener, `ADDR:PORT[/udp]` (repeatable)")
 	s.StringArrayVar(&f.gateways, "gateway", nil, "the gateway of an interface, `IF=ADDR|none|static` (repeatable)")

@@ -17,7 +17,7 @@ var mayImport = map[string][]string{
 	"lasthop/routing/sim":         {"lasthop/routing"}, // tests
 	"lasthop/routing/host/nstest": {"github.com/vishvananda/netns", "golang.org/x/sys/unix"},
 	"lasthop/cmd/lasthop": {"lasthop/nginxconf", "lasthop/report", "lasthop/routing", "lasthop/routing/host",
-		"github.com/spf13/cobra", "github.com/spf13/pflag", "golang.org/x/sys/unix"},
+		"github.com/spf13/cobra", "golang.org/x/sys/unix"},
 }
 
 // impure are packages of the standard library that routing decides without.

@@ -52,7 +52,7 @@ Exit codes: 0 done; 1 failed, bad usage too; 2 worked, but not as wanted.`,
 	root.SetFlagErrorFunc(func(c *cobra.Command, err error) error {
 		return hint(err, "see: "+c.CommandPath()+" --help")
 	})
-	a.flags.common(root.PersistentFlags())
+	a.flags.common(root)
 	root.AddCommand(a.planCommand(), a.applyCommand(), a.checkCommand(), a.clearCommand(), a.captureCommand(), a.versionCommand())
 	return root
 }
