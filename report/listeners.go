@@ -141,6 +141,8 @@ func now(c Checked) string {
 		return fate(c.Outcome)
 	case c.Verdict == Asymmetric || c.Verdict == NotHereWrong:
 		return c.Now.String() + ", not " + c.Want
+	case c.Verdict == NotKnown:
+		return fmt.Sprintf("%s (%s)", c.Now, c.Reason)
 	}
 	return c.Now.String()
 }

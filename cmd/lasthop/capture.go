@@ -13,7 +13,7 @@ func (a *app) captureCommand() *cobra.Command {
 		Long: `capture prints links, addresses, routes, rules, neighbours, DHCP gateways, a few
 sysctls and where NGINX listens, in the shape that ` + "`ip -N -j -d`" + ` prints. It holds no
 configuration text and no secrets. Use it with: lasthop plan --host FILE`,
-		Args: cobra.NoArgs,
+		Args: none,
 		RunE: func(*cobra.Command, []string) error { return a.capture() },
 	}
 }

@@ -23,7 +23,7 @@ router, compares it with the listener's own interface and gateway, and prints
 what is wrong and what to do about it. It changes nothing and needs no root.
 
 It exits with 2 if a listener is asymmetric or unresolved.`,
-		Args: cobra.NoArgs,
+		Args: none,
 		RunE: func(*cobra.Command, []string) error { return a.check(quiet) },
 	}
 	c.Flags().BoolVarP(&quiet, "quiet", "q", false, "print one line")
@@ -98,19 +98,14 @@ func (v *view) verdict(o routing.Outcome, now routing.Way) (want string, _ repor
 	}
 	var ways []string
 	right := false
-	for _, p := range v.plan.Paths {
-		if p.Link != o.Link || p.Family != routing.FamilyOf(o.Addr) {
-			continue
-		}
-		for _, h := range p.Hops {
-			ways = append(ways, h.String())
-			right = right || now.Type == routing.Unicast && now.Link == h.Link && now.Via == h.Via
-		}
+	for _, h := range v.hops(o) {
+		ways = append(ways, h.String())
+		right = right || now.Type == routing.Unicast && now.Link == h.Link && now.Via == h.Via
 	}
 	want = strings.Join(ways, " or ")
 	switch {
-	case len(ways) == 0:
-		return "", report.NotKnown
+	case len(ways) == 0 || right && o.Status == routing.Unresolved: // right off-link, but not for every client
+		return want, report.NotKnown
 	case right && o.Status == routing.Armed:
 		return want, report.NotHere
 	case right:
@@ -119,6 +114,24 @@ func (v *view) verdict(o routing.Outcome, now routing.Way) (want string, _ repor
 		return want, report.NotHereWrong
 	}
 	return want, report.Asymmetric
+}
+
+// hops returns the next hops of the listener's path: the one whose prefixes hold it, or all of its link where none does.
+func (v *view) hops(o routing.Outcome) []routing.Hop {
+	var holding, all []routing.Hop
+	for _, p := range v.plan.Paths {
+		if p.Link != o.Link || p.Family != routing.FamilyOf(o.Addr) {
+			continue
+		}
+		all = append(all, p.Hops...)
+		if slices.ContainsFunc(p.Prefixes, func(x netip.Prefix) bool { return x.Contains(o.Addr) }) {
+			holding = append(holding, p.Hops...)
+		}
+	}
+	if len(holding) > 0 {
+		return holding
+	}
+	return all
 }
 
 // asymmetric returns an error for the first path with a present address whose replies do not take it, after an apply.

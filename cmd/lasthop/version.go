@@ -33,7 +33,7 @@ func buildVersion() report.Version {
 }
 
 func (a *app) versionCommand() *cobra.Command {
-	return &cobra.Command{Use: "version", Short: "print the version", Args: cobra.NoArgs, RunE: func(*cobra.Command, []string) error {
+	return &cobra.Command{Use: "version", Short: "print the version", Args: none, RunE: func(*cobra.Command, []string) error {
 		if err := a.flags.formats("text", "json"); err != nil {
 			return err
 		}
