@@ -8,7 +8,6 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
-	"regexp"
 	"slices"
 	"strings"
 	"sync"
@@ -28,6 +27,7 @@ func TestMain(m *testing.M) { os.Exit(nstest.Main(m)) }
 const startScript = `
 set -e
 dir=$1; shift
+nsenter --mount=/proc/self/ns/mnt -- mount --make-rprivate /
 for d in /run /var/log /var/lib /var/cache; do test ! -d $d || mount -t tmpfs none $d; done
 mkdir -p /var/log/nginx /var/lib/nginx /var/cache/nginx
 mount --bind "$dir/hosts" /etc/hosts
@@ -100,7 +100,7 @@ func (tr *trial) start(t *testing.T, globals string) (sockets []string, refusal 
 	}
 	ctx, cancel := context.WithTimeout(t.Context(), 10*time.Second)
 	defer cancel()
-	c := exec.CommandContext(ctx, "unshare", "--mount", "--net", "--pid", "--fork", "--kill-child", "--mount-proc", "--propagation", "private",
+	c := exec.CommandContext(ctx, "unshare", "--mount", "--net", "--pid", "--fork", "--kill-child", "--mount-proc", "--propagation", "unchanged",
 		"sh", "-c", startScript, "sh", tr.dir, "-g", globals)
 	var stdout, stderr bytes.Buffer
 	c.Stdout, c.Stderr = &stdout, &stderr
@@ -242,5 +242,3 @@ func readOwn(t *testing.T, name string) map[string]string {
 	}
 	return files
 }
-
-var foreground = regexp.MustCompile(`(?m)^\s*(daemon|master_process)\s+\w+\s*;`)
