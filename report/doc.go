@@ -43,6 +43,7 @@ type Plan struct {
 type Apply struct {
 	Plan
 	Done   []routing.Op // the writes that were made
+	Writes int          // messages sent to the kernel that change something
 	Undo   string       // the command that takes them back; "" where nothing was written
 	Checks []Checked    // what the kernel says about each path that has an address here
 }

@@ -41,6 +41,7 @@ type planDoc struct {
 type applyDoc struct {
 	planDoc
 	Done   []changeDoc  `json:"done"`
+	Writes int          `json:"writes"`
 	Checks []checkedDoc `json:"checks"`
 	Undo   string       `json:"undo,omitempty"`
 }
@@ -134,7 +135,7 @@ func (p Plan) JSON(w io.Writer) error { return encode(w, p.doc("plan", p.summary
 
 // JSON writes the result as one document of kind "apply": a plan with what was done.
 func (a Apply) JSON(w io.Writer) error {
-	return encode(w, applyDoc{a.doc("apply", a.summary()), mapped(a.Done, changeDocOf), mapped(a.Checks, checkedDocOf), a.Undo})
+	return encode(w, applyDoc{a.doc("apply", a.summary()), mapped(a.Done, changeDocOf), a.Writes, mapped(a.Checks, checkedDocOf), a.Undo})
 }
 
 // JSON writes the result as one document of kind "check".

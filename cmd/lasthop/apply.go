@@ -66,7 +66,9 @@ func (a *app) apply(f applying) error {
 	if f.noDelete {
 		result.Diff = withoutDeletes(v.diff)
 	}
-	if err = a.write(k, v, &result); err != nil && len(result.Done) == 0 {
+	err = a.write(k, v, &result)
+	result.Writes = k.Writes()
+	if err != nil && len(result.Done) == 0 {
 		return err
 	}
 	if printErr := a.ui.print(result, a.flags.output); printErr != nil || err != nil || f.confirm == 0 || len(result.Done) == 0 {
