@@ -54,7 +54,7 @@ func newLab(t *testing.T) *lab {
 	if out, err := exec.Command("go", "build", "-o", l.lasthop, ".").CombinedOutput(); err != nil {
 		t.Fatalf("go build: %v\n%s", err, out)
 	}
-	l.enter = []string{"nsenter", "--target", l.hold(), "--mount", "--net"}
+	l.enter = []string{"nsenter", "--target", l.hold(), "--mount", "--net", "--root"} // root: of a chroot, too
 	if os.Geteuid() != 0 {
 		l.enter = append(l.enter, "--user", "--preserve-credentials")
 	}

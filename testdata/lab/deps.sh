@@ -25,6 +25,7 @@ missing() {
 		socat socat
 		nginx nginx
 	END
+	[ -e /etc/protocols ] || echo netbase
 	for module in stream mail; do
 		command -v nginx >/dev/null && has_module $module || echo libnginx-mod-$module
 	done
