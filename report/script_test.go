@@ -9,6 +9,7 @@ import (
 	"strings"
 	"testing"
 	"time"
+	"unicode/utf8"
 
 	"github.com/google/go-cmp/cmp"
 
@@ -63,7 +64,7 @@ func TestScriptQuotes(t *testing.T) {
 	for _, link := range hostile {
 		d := scriptDiff(link)
 		script := scriptOf(t, d)
-		if strings.ContainsAny(script, "\x1b\u202e\xff") {
+		if strings.ContainsAny(script, "\x1b\u202e") || !utf8.ValidString(script) {
 			t.Errorf("link %q: the script holds what a terminal may not get:\n%s", link, script)
 		}
 		for verb, diff := range map[string]routing.Diff{"apply": d, "undo": {DelRules: d.AddRules, DelRoutes: d.SetRoutes, UnsetGroups: d.SetGroups}} {
