@@ -19,7 +19,7 @@ ifneq ($(need),$(shell printf '%s\n' $(need) $(have) | sort -V | head -n 1))
 $(error lasthop needs Go $(need) or newer, not $(have:0=none): get it from https://go.dev/dl)
 endif
 
-.PHONY: build demo test lint prove fuzz bench
+.PHONY: build demo test lint prove fuzz bench clean
 build:
 	$(GO) build -trimpath -o lasthop ./cmd/lasthop
 demo: build
@@ -41,3 +41,5 @@ fuzz:
 		$(GO) test -run '^$$' -fuzz "^$$f\$$" -fuzztime $(FUZZTIME) $$p || exit 1; done; done
 bench:
 	$(GO) test -run '^$$' -bench . -benchmem ./...
+clean:
+	rm -f lasthop
