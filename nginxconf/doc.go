@@ -27,6 +27,7 @@ type Config struct {
 	Listens  []Listen // in the order of the files; a directive that gives several addresses gives one Listen for each
 	Binds    []Bind
 	Files    []string // every file that was read, the main file first; absolute, below Options.Root
+	Sums     []string // the SHA-256 of each of Files as it was read, in hexadecimal digits
 	Dirs     []string // every directory that was listed for an include pattern; sorted
 	PIDFile  string   // the `pid` directive as written, relative to NGINX's prefix; "" if there is none
 	Warnings []Warning

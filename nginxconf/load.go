@@ -1,6 +1,7 @@
 package nginxconf
 
 import (
+	"crypto/sha256"
 	"errors"
 	"fmt"
 	"io/fs"
@@ -21,7 +22,7 @@ const (
 
 // Load reads the configuration whose main file is path. Includes are relative to the directory of path as written, as
 // for NGINX. It never blocks on a FIFO and follows no loop; every error is an *Error with file, line and hint. With an
-// error the Config holds Files and Dirs alone: what to watch until somebody mends it.
+// error the Config holds Files, Sums and Dirs alone: what to watch until somebody mends it.
 func Load(path string, o Options) (Config, error) {
 	if o.Resolve == nil {
 		o.Resolve = resolve
@@ -40,7 +41,7 @@ func Load(path string, o Options) (Config, error) {
 	err = l.load(name)
 	l.config.Dirs = slices.Sorted(maps.Keys(l.dirs))
 	if err != nil {
-		return Config{Files: l.config.Files, Dirs: l.config.Dirs}, err
+		return Config{Files: l.config.Files, Sums: l.config.Sums, Dirs: l.config.Dirs}, err
 	}
 	return l.config, nil
 }
@@ -212,6 +213,7 @@ func (l *loader) file(name string, context []string, from *directive) (source, e
 		}
 		l.content[name] = data
 		l.config.Files = append(l.config.Files, name)
+		l.config.Sums = append(l.config.Sums, fmt.Sprintf("%x", sha256.Sum256(data)))
 	}
 	s, warnings, err := parse(name, data, context)
 	if err != nil {

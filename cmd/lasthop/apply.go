@@ -4,6 +4,7 @@ import (
 	"errors"
 	"fmt"
 	"os"
+	"os/signal"
 	"path/filepath"
 	"strings"
 	"time"
@@ -66,22 +67,37 @@ func (a *app) apply(f applying) error {
 	if f.noDelete {
 		result.Diff = withoutDeletes(v.diff)
 	}
-	err = a.write(k, v, &result)
+	var interrupted <-chan os.Signal
+	if f.confirm > 0 {
+		c := make(chan os.Signal, 1)
+		signal.Notify(c, ending...) // before the first write: from then on nothing may end us without going back
+		defer signal.Stop(c)
+		interrupted = c
+	}
+	return a.carryOut(k, v, f, &result, interrupted)
+}
+
+// carryOut writes and reports. With --confirm it goes back if anything is wrong, and if nobody confirms.
+func (a *app) carryOut(k *host.Kernel, v *view, f applying, result *report.Apply, interrupted <-chan os.Signal) error {
+	err := a.write(k, v, f, result)
 	result.Writes = k.Writes()
 	if err != nil && len(result.Done) == 0 {
 		return err
 	}
-	if printErr := a.ui.print(result, a.flags.output); printErr != nil || err != nil || f.confirm == 0 || len(result.Done) == 0 {
-		return errors.Join(err, printErr)
+	err = errors.Join(err, a.ui.print(*result, a.flags.output))
+	switch {
+	case f.confirm == 0 || len(result.Done) == 0:
+		return err
+	case err != nil:
+		return errors.Join(err, a.goBack(k, v, "that did not work"))
 	}
-	return a.confirmed(k, v, f.confirm)
+	return a.confirmed(k, v, f.confirm, interrupted)
 }
 
 // fit says whether the plan may be carried out: it has listeners, and is the one that was approved.
 func (v *view) fit(expect string) error {
-	if len(v.listeners) == 0 {
-		return hint(errors.New("no listener is configured: nothing is changed"),
-			"if NGINX listens nowhere any more, take everything away with: lasthop clear")
+	if err := v.listening(); err != nil {
+		return err
 	}
 	if digest := v.plan.Digest(v.diff); expect != "" && expect != digest {
 		return hint(fmt.Errorf("this is another plan than the one expected: its digest is %s: nothing is changed", digest),
@@ -96,7 +112,7 @@ func withoutDeletes(d routing.Diff) routing.Diff {
 }
 
 // write carries the diff out, and makes sure that it worked.
-func (a *app) write(k *host.Kernel, v *view, result *report.Apply) error {
+func (a *app) write(k *host.Kernel, v *view, f applying, result *report.Apply) error {
 	if result.Diff.Empty() {
 		return nil
 	}
@@ -118,7 +134,10 @@ func (a *app) write(k *host.Kernel, v *view, result *report.Apply) error {
 		return fmt.Errorf("read back: %w", err)
 	}
 	left := routing.Compare(routing.Owned(now.host, v.policy.Numbers), v.plan.State)
-	if left = withoutDeletes(left); !left.Empty() {
+	if f.noDelete {
+		left = withoutDeletes(left)
+	}
+	if !left.Empty() {
 		return hint(fmt.Errorf("the kernel does not hold what was written: %s", left.Ops()[0]), "somebody else may be writing too; run apply again")
 	}
 	if result.Checks, err = now.ask(k); err != nil {
@@ -142,7 +161,10 @@ func (a *app) prepareUndo(v *view) (string, error) {
 	if err := os.WriteFile(path, []byte(script.String()), 0o700); err != nil {
 		return "", fmt.Errorf("keep the undo script: %w", err)
 	}
-	return "sh " + path + " undo", nil
+	if a.flags.netns != "" {
+		return "nsenter --net=" + shellWord(a.netnsPath()) + " sh " + shellWord(path) + " undo", nil
+	}
+	return "sh " + shellWord(path) + " undo", nil
 }
 
 // commandLine is a command of ours with the flags that say where to work.

@@ -1,6 +1,8 @@
 package main
 
 import (
+	"errors"
+
 	"lasthop/routing/host"
 
 	"github.com/spf13/cobra"
@@ -19,7 +21,10 @@ configuration text and no secrets. Use it with: lasthop plan --host FILE`,
 }
 
 func (a *app) capture() error {
-	if err := a.flags.live("capture"); err != nil {
+	if a.flags.output == "text" {
+		a.flags.output = "json" // there is no other
+	}
+	if err := errors.Join(a.flags.formats("json"), a.flags.live("capture")); err != nil {
 		return err
 	}
 	k, err := a.open()

@@ -43,6 +43,9 @@ func (a *app) check(quiet bool) error {
 	if err != nil {
 		return err
 	}
+	if err := v.listening(); err != nil {
+		return err
+	}
 	checks, err := v.ask(k)
 	if err != nil {
 		return err

@@ -6,7 +6,6 @@ import (
 	"fmt"
 	"io"
 	"os"
-	"os/signal"
 	"strings"
 	"syscall"
 	"time"
@@ -15,13 +14,12 @@ import (
 	"lasthop/routing/host"
 )
 
+// ending are the signals that ask us to end. SIGHUP comes when the terminal is gone, SIGPIPE when something is printed to it then.
+var ending = []os.Signal{syscall.SIGINT, syscall.SIGTERM, syscall.SIGHUP, syscall.SIGPIPE}
+
 // confirmed waits for a line on standard input, and goes back to what was ours before if there is none in time, if a signal
 // asks us to end, or if the terminal goes away.
-func (a *app) confirmed(k *host.Kernel, v *view, within time.Duration) error {
-	// SIGHUP comes when the terminal is gone, SIGPIPE when something is printed to it then.
-	signals := make(chan os.Signal, 1)
-	signal.Notify(signals, syscall.SIGINT, syscall.SIGTERM, syscall.SIGHUP, syscall.SIGPIPE)
-	defer signal.Stop(signals)
+func (a *app) confirmed(k *host.Kernel, v *view, within time.Duration, interrupted <-chan os.Signal) error {
 	lineC := make(chan string)
 	go readLine(a.ui.stdin, lineC)
 	fmt.Fprintf(a.ui.stderr, "lasthop: press Enter within %s to keep this, else it is taken back\n", within)
@@ -35,7 +33,7 @@ func (a *app) confirmed(k *host.Kernel, v *view, within time.Duration) error {
 			return nil
 		}
 		why = "not confirmed"
-	case s := <-signals:
+	case s := <-interrupted:
 		why = "interrupted by " + s.String()
 	case <-timer.C:
 		why = "not confirmed in time"

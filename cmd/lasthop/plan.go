@@ -38,6 +38,9 @@ func (a *app) plan(exitCode bool) error {
 	if err != nil {
 		return err
 	}
+	if err := v.listening(); err != nil {
+		return err
+	}
 	if k != nil {
 		v.addLive(k)
 	}

@@ -1,13 +1,11 @@
 package main
 
 import (
-	"cmp"
 	"crypto/sha256"
 	"errors"
 	"fmt"
 	"io/fs"
 	"os"
-	"path/filepath"
 	"slices"
 	"time"
 
@@ -59,6 +57,15 @@ func (a *app) look(k *host.Kernel) (*view, error) {
 	return v, nil
 }
 
+// listening is an error if nothing is: such a plan would take everything away, and that is for `clear` alone.
+func (v *view) listening() error {
+	if len(v.listeners) > 0 {
+		return nil
+	}
+	return hint(errors.New("no listener is configured: nothing is changed"),
+		"if NGINX listens nowhere any more, take everything away with: lasthop clear")
+}
+
 func (v *view) decide() {
 	v.owned = routing.Owned(v.host, v.policy.Numbers)
 	v.plan = routing.Build(v.host, v.listeners, v.binds, v.policy)
@@ -96,12 +103,8 @@ func (a *app) readHost(k *host.Kernel, v *view) error {
 		return err
 	}
 	v.host, v.taken, v.listeners, v.binds = c.Host, c.Time, c.Listens, c.Binds
-	v.inputs = append(v.inputs, inputOf(a.flags.host, data, true))
+	v.inputs = append(v.inputs, report.Input{File: a.flags.host, SHA256: fmt.Sprintf("%x", sha256.Sum256(data)), Main: true})
 	return nil
-}
-
-func inputOf(file string, data []byte, main bool) report.Input {
-	return report.Input{File: file, SHA256: fmt.Sprintf("%x", sha256.Sum256(data)), Main: main}
 }
 
 // source is one main file of NGINX, the root below which it lies, and the user that starts NGINX.
@@ -193,11 +196,7 @@ func (v *view) load(s source) error {
 		v.binds = append(v.binds, routing.Bind{Addr: b.Addr, Transparent: b.Transparent, Upstreams: b.Upstreams, Origin: b.Origin})
 	}
 	for i, f := range c.Files {
-		data, err := os.ReadFile(filepath.Join(cmp.Or(s.root, "/"), f))
-		if err != nil {
-			return fmt.Errorf("read configuration again: %w", err)
-		}
-		v.inputs = append(v.inputs, inputOf(f, data, i == 0))
+		v.inputs = append(v.inputs, report.Input{File: f, SHA256: c.Sums[i], Main: i == 0})
 	}
 	v.warnings = append(v.warnings, c.Warnings...)
 	return nil

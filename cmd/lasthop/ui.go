@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"io"
 	"os"
+	"strings"
 
 	"lasthop/report"
 )
@@ -66,7 +67,7 @@ func (u *ui) error(err error) {
 		}
 		return
 	}
-	fmt.Fprintf(u.stderr, "lasthop: error: %s\n", report.Escape(err.Error()))
+	fmt.Fprintf(u.stderr, "lasthop: error: %s\n", line(err.Error()))
 	var h interface{ Hint() string }
 	if errors.As(err, &h) && h.Hint() != "" {
 		u.hint(h.Hint())
@@ -74,10 +75,10 @@ func (u *ui) error(err error) {
 }
 
 func (u *ui) warn(format string, args ...any) {
-	fmt.Fprintf(u.stderr, "lasthop: warning: %s\n", report.Escape(fmt.Sprintf(format, args...)))
+	fmt.Fprintf(u.stderr, "lasthop: warning: %s\n", line(fmt.Sprintf(format, args...)))
 }
 
-func (u *ui) hint(text string) { fmt.Fprintf(u.stderr, "lasthop: hint: %s\n", report.Escape(text)) }
+func (u *ui) hint(text string) { fmt.Fprintf(u.stderr, "lasthop: hint: %s\n", line(text)) }
 
 // style says how text on standard output looks.
 func (u *ui) style() report.Style {
@@ -96,3 +97,6 @@ func (u *ui) print(r report.Result, output string) error {
 	}
 	return r.Text(u.stdout, u.style())
 }
+
+// line makes a message one line that is safe for a terminal.
+func line(message string) string { return strings.ReplaceAll(report.EscapeText(message), "\n", " ") }
