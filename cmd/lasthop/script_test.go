@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"os/exec"
 	"path/filepath"
+	"runtime"
 	"strings"
 	"testing"
 
@@ -13,6 +14,7 @@ import (
 	"lasthop/routing/sim"
 
 	"github.com/rogpeppe/go-internal/testscript"
+	"github.com/santhosh-tekuri/jsonschema/v6"
 )
 
 // The scripts of testdata/script say what the commands print and how they end. Those whose name begins with ns- get a network
@@ -38,7 +40,7 @@ func TestScripts(t *testing.T) {
 				s.ns = nstest.New(t)
 			}
 			testscript.Run(t, testscript.Params{Files: []string{file}, RequireExplicitExec: true, Setup: s.setup,
-				Cmds: map[string]func(*testscript.TestScript, bool, []string){"host": s.host, "exits": exits, "field": field, "within": s.within}})
+				Cmds: map[string]func(*testscript.TestScript, bool, []string){"host": s.host, "exits": exits, "field": field, "valid": valid, "within": s.within}})
 		})
 	}
 }
@@ -93,4 +95,14 @@ func field(ts *testscript.TestScript, _ bool, args []string) {
 		ts.Fatalf("the document has no %s", args[1])
 	}
 	ts.Setenv(args[0], fmt.Sprint(value))
+}
+
+// valid holds the JSON that was printed against docs/schema: valid plan.
+func valid(ts *testscript.TestScript, _ bool, args []string) {
+	_, file, _, _ := runtime.Caller(0)
+	schema, err := jsonschema.NewCompiler().Compile(filepath.Join(filepath.Dir(file), "../../docs/schema", args[0]+".json"))
+	ts.Check(err)
+	doc, err := jsonschema.UnmarshalJSON(strings.NewReader(ts.ReadFile("stdout")))
+	ts.Check(err)
+	ts.Check(schema.Validate(doc))
 }
