@@ -23,6 +23,7 @@
 #        lab.sh snapshot                 the host's rules, routes and links, as `ip` prints them
 set -eu
 export LC_ALL=C
+PATH=$PATH:/usr/sbin:/sbin
 
 here=$(cd "$(dirname "$0")" && pwd)
 vips=(10.0.0.100 2001:db8::100 10.0.1.100 2001:db8:1::100 10.0.2.100 2001:db8:2::100)
@@ -147,13 +148,12 @@ uplink() {
 
 # start_nginx: the real one, of the distribution or of nginx.org (which has stream built in). It dies with the lab.
 start_nginx() {
-	local nginx modules set
-	nginx=$(command -v nginx || echo /usr/sbin/nginx)
-	modules=$("$nginx" -V 2>&1 | tr ' ' '\n' | sed -n 's/^--modules-path=//p')/ngx_stream_module.so
+	local modules set
+	modules=$(nginx -V 2>&1 | tr ' ' '\n' | sed -n 's/^--modules-path=//p')/ngx_stream_module.so
 	set="daemon off; user root;"
 	[ ! -e "$modules" ] || set="load_module $modules; $set"
 	nsenter --net=/run/netns/host -- setpriv --pdeathsig TERM \
-		"$nginx" -p /run/lab/nginx/ -c "$here/nginx.conf" -g "$set" 2>/run/lab/nginx/stderr &
+		nginx -p /run/lab/nginx/ -c "$here/nginx.conf" -g "$set" 2>/run/lab/nginx/stderr &
 	trap "kill $!; wait" EXIT
 	local tries=50
 	until [ "$(at host ss -Hltun 'sport = 80 or sport = 9000' | wc -l)" -ge 18 ]; do
