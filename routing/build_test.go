@@ -129,3 +129,17 @@ func TestReturnOffLeavesNoPath(t *testing.T) {
 		t.Errorf("got %+v", p)
 	}
 }
+
+// A host with a full routing table is planned like any other.
+func BenchmarkBuild100000Routes(b *testing.B) {
+	h := manyUplinks(8)
+	for i := range 100_000 {
+		dst := netip.PrefixFrom(netip.AddrFrom4([4]byte{byte(20 + i>>16), byte(i >> 8), byte(i), 0}), 24)
+		h.Routes = append(h.Routes, Route{RouteKey: RouteKey{TableMain, dst, 0}, Type: Unicast, Protocol: 186,
+			Hops: []Hop{{Link: "eth0", Via: netip.AddrFrom4([4]byte{10, 0, 0, byte(i%4 + 1)}), Weight: 1}}})
+	}
+	listeners := listenersIn(h, 1000, true)
+	for b.Loop() {
+		Build(h, listeners, nil, Policy{Numbers: DefaultNumbers})
+	}
+}

@@ -170,11 +170,8 @@ func defaultMetric(f Family) uint32 {
 
 // ownRoute returns the copy of a route of main that belongs to the path's link.
 func (b *builder) ownRoute(l *layout, r Route, p *path) (Route, bool) {
-	if r.Type != Unicast {
-		return Route{}, false
-	}
-	hops := slices.DeleteFunc(slices.Clone(r.Hops), func(h Hop) bool { return h.Link != p.link })
-	if len(hops) == 0 {
+	on := func(h Hop) bool { return h.Link == p.link }
+	if r.Type != Unicast || !slices.ContainsFunc(r.Hops, on) {
 		return Route{}, false
 	}
 	if r.steers() {
@@ -183,7 +180,7 @@ func (b *builder) ownRoute(l *layout, r Route, p *path) (Route, bool) {
 			Hint:    fmt.Sprintf("keep main's way for it: --direct %s", r.Dst)})
 		return Route{}, false
 	}
-	return copyRoute(r, hops), true
+	return copyRoute(r, slices.DeleteFunc(slices.Clone(r.Hops), func(h Hop) bool { return !on(h) })), true
 }
 
 // copyRoute drops what is volatile or would be wrong in another table: flags, prefsrc, router preference.
