@@ -18,6 +18,7 @@ var (
 	certificates = regexp.MustCompile(`(\w*ssl_(?:certificate|certificate_key|trusted_certificate|client_certificate))\s+[^;{}]*;`)
 	otherSSL     = regexp.MustCompile(`\w*ssl_(?:dhparam|crl|password_file|session_ticket_key|stapling_file)\s+[^;{}]*;`)
 	module       = regexp.MustCompile(`(?m)(^|[\s;}])(http|stream|mail)\s*\{`)
+	hasEvents    = regexp.MustCompile(`(?m)^[^#\n]*\bevents\s*\{`)
 
 	emergAt     = regexp.MustCompile(`\[emerg\][^\n]* in (\S+):(\d+)`)
 	cannotOpen  = regexp.MustCompile(`(?:open|mkdir|opendir|stat)\(\) "([^"]+)" failed`)
@@ -96,12 +97,12 @@ func endsDirective(line string) bool {
 
 // wraps are the blocks that a fragment may be meant to stand in.
 func wraps(text string) [][2]string {
-	if module.MatchString(text) {
-		return [][2]string{{"", ""}, {"events {} ", ""}}
-	}
 	events := "events {} "
-	if strings.Contains(text, "events") {
+	if hasEvents.MatchString(text) {
 		events = ""
+	}
+	if module.MatchString(text) {
+		return [][2]string{{events, ""}}
 	}
 	return [][2]string{{"", ""}, {events + "http { ", "\n}"}, {events + "stream { ", "\n}"}, {events + "mail { ", "\n}"},
 		{events + "http { server { ", "\n} }"}, {events + "stream { server { ", "\n} }"}, {events + "http { server { location / { ", "\n} } }"}}

@@ -50,10 +50,10 @@ func TestMastersOfNamespace(t *testing.T) {
 		}
 	}
 	conf := filepath.Join(dir, "conf/my.conf")
-	if err := os.WriteFile(conf, []byte("error_log stderr; events {} http { access_log off; server { listen 127.0.0.1:8099; } }"), 0o644); err != nil {
+	if err := os.WriteFile(conf, []byte("error_log stderr; events {} http { access_log off; client_body_temp_path b; proxy_temp_path p; fastcgi_temp_path f; uwsgi_temp_path u; scgi_temp_path s; server { listen 127.0.0.1:8099; } }"), 0o644); err != nil {
 		t.Fatal(err)
 	}
-	c := ns.Command("nginx", "-p", dir, "-c", "conf/my.conf", "-g", "daemon off; pid "+filepath.Join(dir, "x.pid")+";")
+	c := ns.Command("nginx", "-p", dir, "-c", "conf/my.conf", "-g", "user root; daemon off; pid "+filepath.Join(dir, "x.pid")+";")
 	if err := c.Start(); err != nil {
 		t.Fatal(err)
 	}

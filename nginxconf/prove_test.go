@@ -98,6 +98,9 @@ func (tr *trial) start(t *testing.T, globals string) (sockets []string, refusal 
 	if err := os.WriteFile(filepath.Join(tr.dir, "hosts"), []byte(lines.String()), 0o644); err != nil {
 		t.Fatal(err)
 	}
+	if os.Getenv("LASTHOP_TEST_USERNS") != "" {
+		globals += " user root;" // the only user that there is in a user namespace of one
+	}
 	ctx, cancel := context.WithTimeout(t.Context(), 10*time.Second)
 	defer cancel()
 	c := exec.CommandContext(ctx, "unshare", "--mount", "--net", "--pid", "--fork", "--kill-child", "--mount-proc", "--propagation", "unchanged",

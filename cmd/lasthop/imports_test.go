@@ -24,7 +24,8 @@ var mayImport = map[string][]string{
 var impure = []string{"os", "net", "time", "log", "log/slog", "context", "sync", "io", "bufio", "os/exec", "syscall"}
 
 func TestImports(t *testing.T) {
-	out, err := exec.Command("go", "list", "-f", `{{.ImportPath}} {{join .Imports " "}}`, "lasthop/...").Output()
+	// By directory: a pattern of module paths would want the whole module graph, and these tests may have no network.
+	out, err := exec.Command("go", "list", "-f", `{{.ImportPath}} {{join .Imports " "}}`, "../../...").Output()
 	if err != nil {
 		t.Fatal(err)
 	}
