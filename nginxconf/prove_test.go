@@ -70,7 +70,7 @@ func newTrial(t *testing.T, files map[string]string) *trial {
 			t.Fatal(err)
 		}
 	}
-	for _, sub := range []string{"logs", "conf"} {
+	for _, sub := range []string{"logs", "conf", "html"} {
 		if err := os.MkdirAll(filepath.Join(tr.dir, sub), 0o755); err != nil {
 			t.Fatal(err)
 		}

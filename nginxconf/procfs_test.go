@@ -1,0 +1,141 @@
+package nginxconf
+
+import (
+	"errors"
+	"io/fs"
+	"os"
+	"path/filepath"
+	"runtime"
+	"strings"
+	"syscall"
+	"testing"
+
+	"github.com/google/go-cmp/cmp"
+)
+
+// fakeProcess makes PROC/100, a process in our namespaces; files and links, where PROC is proc, say what is otherwise.
+func fakeProcess(t *testing.T, proc string, files, links map[string]string) {
+	t.Helper()
+	all := map[string]string{
+		"thread-self/ns/net": "", "self/ns/mnt": "", "other": "",
+		"100/stat":      "100 (nginx: (x) y) S 1 1 1 0 -1 0 0 0 0 0 0 0 0 0 20 0 1 0 4711 0 0",
+		"100/status":    "Name:\tnginx\nUid:\t100000\t100000\t100000\t100000\n",
+		"100/uid_map":   "         0     100000      65536\n",
+		"bin/nginx":     "\x7fELF\x00configure arguments: --prefix=/usr/share/nginx --conf-path=/etc/nginx/nginx.conf --pid-path='/run/nginx.pid' --with-x\x00",
+		"100/ns/unused": "", // for its directory
+	}
+	for name, data := range files {
+		all[name] = data
+	}
+	for name, data := range all {
+		path := filepath.Join(proc, name)
+		if err := os.MkdirAll(filepath.Dir(path), 0o755); err != nil {
+			t.Fatal(err)
+		}
+		if err := os.WriteFile(path, []byte(data), 0o644); err != nil {
+			t.Fatal(err)
+		}
+	}
+	to := map[string]string{"ns/net": proc + "/thread-self/ns/net", "ns/mnt": proc + "/self/ns/mnt", "root": "/", "cwd": "/srv/www", "exe": proc + "/bin/nginx"}
+	for name, target := range links {
+		to[name] = strings.ReplaceAll(target, "PROC", proc)
+	}
+	for name, target := range to {
+		if err := os.Symlink(target, filepath.Join(proc, "100", name)); err != nil {
+			t.Fatal(err)
+		}
+	}
+}
+
+// The main file of a master by its command line, its program and its namespaces.
+func TestMastersPaths(t *testing.T) {
+	type links = map[string]string
+	for _, c := range []struct {
+		name, title string
+		links       links
+		want        string // root, prefix, main file, pid file; "" for no master of ours
+	}{
+		{"built-in paths", "nginx: master process /usr/sbin/nginx", nil, " /usr/share/nginx/ /etc/nginx/nginx.conf /run/nginx.pid"},
+		{"-c is relative to the prefix", "nginx: master process nginx -c a/b.conf", nil, " /usr/share/nginx/ /usr/share/nginx/a/b.conf /run/nginx.pid"},
+		{"-p is relative to the working directory", "nginx: master process nginx -p sub -ca.conf", nil, " /srv/www/sub/ /srv/www/sub/a.conf /run/nginx.pid"},
+		{"-p does not move an absolute built-in path", "nginx: master process nginx -p /a", nil, " /a/ /etc/nginx/nginx.conf /run/nginx.pid"},
+		{"-g moves the pid file", "nginx: master process nginx -g daemon off; pid x.pid;", nil, " /usr/share/nginx/ /etc/nginx/nginx.conf /usr/share/nginx/x.pid"},
+		{"another mount namespace", "nginx: master process nginx", links{"ns/mnt": "PROC/other"}, "PROC/100/root /usr/share/nginx/ /etc/nginx/nginx.conf /run/nginx.pid"},
+		{"a chroot", "nginx: master process nginx", links{"root": "PROC/bin"}, "PROC/100/root /usr/share/nginx/ /etc/nginx/nginx.conf /run/nginx.pid"},
+		{"a program without arguments in it", "nginx: master process nginx", links{"exe": "PROC/other"}, " /usr/local/nginx/ /usr/local/nginx/conf/nginx.conf /usr/local/nginx/logs/nginx.pid"},
+		{"another network namespace", "nginx: master process nginx", links{"ns/net": "PROC/other"}, ""},
+		{"a worker", "nginx: worker process", nil, ""},
+		{"somebody who reads about it", "less\x00nginx: master process nginx", nil, ""},
+	} {
+		t.Run(c.name, func(t *testing.T) {
+			proc := t.TempDir()
+			fakeProcess(t, proc, map[string]string{"100/cmdline": c.title + "\x00\x00"}, c.links)
+			found, err := Masters(MastersOptions{Proc: proc})
+			if err != nil {
+				t.Fatal(err)
+			}
+			var got string
+			for _, m := range found {
+				got += strings.Join([]string{m.Root, m.Prefix, m.Conf, m.PIDFile}, " ")
+				if m.PID != 100 || m.Started != 4711 || m.UID != 0 || m.Unverified != nil {
+					t.Errorf("got %+v, want pid 100, started 4711, user 0 of its namespace, verified", m)
+				}
+			}
+			if diff := cmp.Diff(c.want, strings.ReplaceAll(got, proc, "PROC")); diff != "" {
+				t.Error(diff)
+			}
+		})
+	}
+}
+
+// Without CAP_SYS_PTRACE the namespaces of a process cannot be looked at: the command line is all there is, and it says so.
+func TestMastersUnprivileged(t *testing.T) {
+	proc := t.TempDir()
+	fakeProcess(t, proc, map[string]string{"100/cmdline": "nginx: master process /nonexistent/nginx -c /a.conf\x00", "closed/net": ""},
+		map[string]string{"ns/net": "PROC/closed/net"})
+	for dir, mode := range map[string]os.FileMode{filepath.Dir(proc): 0o755, filepath.Join(proc, "closed"): 0} {
+		if err := os.Chmod(dir, mode); err != nil {
+			t.Fatal(err)
+		}
+	}
+	t.Cleanup(func() { _ = os.Chmod(filepath.Join(proc, "closed"), 0o755) }) // so that it can be removed
+	var found []Master
+	var err error
+	asNobody(func() { found, err = Masters(MastersOptions{Proc: proc}) })
+	if err != nil || len(found) != 1 {
+		t.Fatalf("got %+v, %v, want one master", found, err)
+	}
+	m := found[0]
+	e, ok := errors.AsType[*Error](m.Unverified)
+	if !ok || !errors.Is(e, fs.ErrPermission) || !strings.Contains(e.Hint(), "CAP_SYS_PTRACE") {
+		t.Errorf("unverified: %v, want a permission error with a hint", m.Unverified)
+	}
+	if m.Conf != "/a.conf" || m.Root != "" || m.Exe != "/nonexistent/nginx" {
+		t.Errorf("got %+v, want what the command line says", m)
+	}
+}
+
+// asNobody runs f on a thread that reads files as nobody; the thread ends with it.
+func asNobody(f func()) {
+	done := make(chan struct{})
+	go func() {
+		defer close(done)
+		runtime.LockOSThread()
+		_, _, _ = syscall.RawSyscall(syscall.SYS_SETFSUID, 65534, 0, 0) // returns no error; an ordinary user needs none
+		f()
+	}()
+	<-done
+}
+
+// What cannot be read at all is an error with a hint.
+func TestMastersErrors(t *testing.T) {
+	for name, o := range map[string]MastersOptions{
+		"proc":      {Proc: "/nonexistent", NetNS: "/"},
+		"namespace": {Proc: t.TempDir(), NetNS: "/nonexistent"},
+	} {
+		_, err := Masters(o)
+		if e, ok := errors.AsType[*Error](err); !ok || e.Hint() == "" || !strings.Contains(e.Error(), "/nonexistent") {
+			t.Errorf("%s: got %v, want an error with a hint that names /nonexistent", name, err)
+		}
+	}
+}
