@@ -7,10 +7,10 @@ import (
 	"path/filepath"
 	"runtime"
 	"strings"
-	"syscall"
 	"testing"
 
 	"github.com/google/go-cmp/cmp"
+	"golang.org/x/sys/unix"
 )
 
 // fakeProcess makes PROC/100, a process in our namespaces; files and links, where PROC is proc, say what is otherwise.
@@ -93,15 +93,13 @@ func TestMastersUnprivileged(t *testing.T) {
 	proc := t.TempDir()
 	fakeProcess(t, proc, map[string]string{"100/cmdline": "nginx: master process /nonexistent/nginx -c /a.conf\x00", "closed/net": ""},
 		map[string]string{"ns/net": "PROC/closed/net"})
-	for dir, mode := range map[string]os.FileMode{filepath.Dir(proc): 0o755, filepath.Join(proc, "closed"): 0} {
-		if err := os.Chmod(dir, mode); err != nil {
-			t.Fatal(err)
-		}
+	if err := os.Chmod(filepath.Join(proc, "closed"), 0); err != nil {
+		t.Fatal(err)
 	}
 	t.Cleanup(func() { _ = os.Chmod(filepath.Join(proc, "closed"), 0o755) }) // so that it can be removed
 	var found []Master
 	var err error
-	asNobody(func() { found, err = Masters(MastersOptions{Proc: proc}) })
+	withoutCapabilities(t, func() { found, err = Masters(MastersOptions{Proc: proc}) })
 	if err != nil || len(found) != 1 {
 		t.Fatalf("got %+v, %v, want one master", found, err)
 	}
@@ -115,16 +113,23 @@ func TestMastersUnprivileged(t *testing.T) {
 	}
 }
 
-// asNobody runs f on a thread that reads files as nobody; the thread ends with it.
-func asNobody(f func()) {
+// withoutCapabilities runs f on a thread that has none; the thread ends with it.
+func withoutCapabilities(t *testing.T, f func()) {
+	t.Helper()
+	var err error
 	done := make(chan struct{})
 	go func() {
 		defer close(done)
 		runtime.LockOSThread()
-		_, _, _ = syscall.RawSyscall(syscall.SYS_SETFSUID, 65534, 0, 0) // returns no error; an ordinary user needs none
-		f()
+		var none [2]unix.CapUserData
+		if err = unix.Capset(&unix.CapUserHeader{Version: unix.LINUX_CAPABILITY_VERSION_3}, &none[0]); err == nil {
+			f()
+		}
 	}()
 	<-done
+	if err != nil {
+		t.Fatal("drop capabilities: ", err)
+	}
 }
 
 // What cannot be read at all is an error with a hint.
