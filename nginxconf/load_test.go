@@ -202,3 +202,26 @@ func TestLoadErrors(t *testing.T) {
 }
 
 func mkfifo(path string) error { return syscall.Mkfifo(path, 0o644) }
+
+// What this user may not read is an error at the place that asks for it, a directory of a pattern too: NGINX reads it as root,
+// so finding nothing there would be wrong.
+func TestLoadUnreadable(t *testing.T) {
+	dir := write(t, "-- secret/a.conf --\nserver { listen 81; }\n-- secret/nginx.conf --\nevents {}\n-- file.conf --\nevents {}\nhttp {\ninclude secret/a.conf; }\n"+
+		"-- pattern.conf --\nevents {}\nhttp {\n\ninclude secret/*.conf; }\n")
+	if err := os.Chmod(filepath.Join(dir, "secret"), 0); err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { _ = os.Chmod(filepath.Join(dir, "secret"), 0o755) }) // so that it can be removed
+	for name, want := range map[string]string{
+		"secret/nginx.conf": "secret/nginx.conf: read configuration: permission denied",
+		"file.conf":         "file.conf:3: read secret/a.conf: permission denied",
+		"pattern.conf":      "pattern.conf:4: read secret/*.conf: permission denied",
+	} {
+		var err error
+		withoutCapabilities(t, func() { _, err = Load(filepath.Join(dir, name), Options{Resolve: names}) })
+		e, ok := errors.AsType[*Error](err)
+		if !ok || strings.ReplaceAll(e.Error(), dir+"/", "") != want || !strings.HasPrefix(e.Hint(), "run as root") {
+			t.Errorf("got %v, want %s, with a hint", err, want)
+		}
+	}
+}
