@@ -3,23 +3,36 @@ module lasthop
 go 1.26.0
 
 require (
+	github.com/coreos/go-systemd/v22 v22.7.0 // sd_notify, the watchdog
+	github.com/fsnotify/fsnotify v1.9.0 // changes of configuration and pid files
+	github.com/goccy/go-yaml v1.19.2 // lasthop.yaml, strictly, with line numbers in errors
 	github.com/google/go-cmp v0.7.0 // tests: readable differences
 	github.com/nginxinc/nginx-go-crossplane v0.4.89 // parses nginx.conf
+	github.com/prometheus/client_golang v1.23.2 // metrics
 	github.com/rogpeppe/go-internal v1.14.1 // tests: testscript and txtar
 	github.com/santhosh-tekuri/jsonschema/v6 v6.0.2 // tests: the JSON documents against docs/schema
 	github.com/spf13/cobra v1.10.1 // commands, flags, help
 	github.com/vishvananda/netlink v1.3.1 // rtnetlink
 	github.com/vishvananda/netns v0.0.5 // --netns
 	go4.org/netipx v0.0.0-20260823151212-3075585bcbeb // sets of addresses as maximal prefixes
+	golang.org/x/sync v0.24.0 // errgroup: the daemon's tasks
 	golang.org/x/sys v0.49.0 // flock, openat2
 )
 
 require (
+	github.com/beorn7/perks v1.0.1 // indirect
+	github.com/cespare/xxhash/v2 v2.3.0 // indirect
 	github.com/inconshreveable/mousetrap v1.1.0 // indirect
 	github.com/jstemmer/go-junit-report v1.0.0 // indirect
+	github.com/kr/text v0.2.0 // indirect
+	github.com/munnerz/goautoneg v0.0.0-20191010083416-a7dc8b61c822 // indirect
+	github.com/prometheus/client_model v0.6.2 // indirect
+	github.com/prometheus/common v0.66.1 // indirect
+	github.com/prometheus/procfs v0.16.1 // indirect
 	github.com/spf13/pflag v1.0.9 // indirect
-	golang.org/x/mod v0.24.0 // indirect
-	golang.org/x/sync v0.24.0 // indirect
-	golang.org/x/text v0.14.0 // indirect
-	golang.org/x/tools v0.32.0 // indirect
+	go.yaml.in/yaml/v2 v2.4.2 // indirect
+	golang.org/x/mod v0.26.0 // indirect
+	golang.org/x/text v0.28.0 // indirect
+	golang.org/x/tools v0.35.0 // indirect
+	google.golang.org/protobuf v1.36.8 // indirect
 )

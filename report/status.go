@@ -1,0 +1,52 @@
+package report
+
+import (
+	"time"
+
+	"lasthop/routing"
+)
+
+// Status is what the daemon last did, and what is wrong now: the result of `lasthop status`.
+type Status struct {
+	Head
+	Started   time.Time // of the daemon
+	InSync    bool      // the kernel holds what the plan wants, and nothing is wrong
+	Detector  string    // what notices reloads: "proc connector", "children check every 20ms"
+	Masters   []Master
+	Plan      routing.Plan
+	Diff      routing.Diff // what the kernel lacks of the plan now
+	Digest    string
+	Installed routing.State // what is ours in the kernel now
+	Last      Change        // the last sync that wrote something, or tried to
+	Synced    time.Time     // when the kernel was last compared with the plan
+	Wrong     []string      // what is wrong now, a sentence each, the oldest first
+	Counts    Counts
+}
+
+// Master is one NGINX that is followed.
+type Master struct {
+	PID        int // 0: configured, but not running
+	Conf       string
+	Generation int       // successful loads seen, the one at the start included
+	Loaded     time.Time // when the last of them was seen
+	Workers    int       // of the current generation
+	Draining   int       // old workers that still serve connections
+}
+
+// Change is one sync that wrote something.
+type Change struct {
+	Time  time.Time
+	Cause string // "reload of NGINX 4711", "rule deleted by someone else", "start"
+	Done  []routing.Op
+	Error string // what failed, "" if nothing did
+}
+
+// Counts are how often things happened since the start.
+type Counts struct {
+	Syncs   int `json:"syncs"`   // comparisons of the kernel with the plan
+	Changes int `json:"changes"` // writes made
+	Heals   int `json:"heals"`   // objects put back that someone else had deleted or changed
+	Fights  int `json:"fights"`  // times that somebody was backed off from
+	Errors  int `json:"errors"`  // syncs that failed, in whole or in part
+	Reloads int `json:"reloads"` // successful loads of NGINX
+}
