@@ -8,6 +8,7 @@ import (
 
 	"lasthop/routing"
 
+	"github.com/vishvananda/netlink"
 	"golang.org/x/sys/unix"
 )
 
@@ -71,6 +72,7 @@ func (k *Kernel) setRoute(r routing.Route) error {
 	if err != nil {
 		return err
 	}
+	k.tables[r.Table] = true
 	return k.write(unix.RTM_NEWROUTE, unix.NLM_F_CREATE|unix.NLM_F_REPLACE, payload)
 }
 
@@ -98,13 +100,24 @@ func (k *Kernel) delRoute(r routing.Route) error {
 func (k *Kernel) indexes(hops []routing.Hop) (map[string]int, error) {
 	index := map[string]int{}
 	for _, h := range hops {
-		l, err := k.handle.LinkByName(h.Link)
+		l, err := k.findLink(func() (netlink.Link, error) { return k.handle.LinkByName(h.Link) })
 		if err != nil {
-			return nil, fmt.Errorf("no link %s: %w", h.Link, unix.ENODEV)
+			return nil, fmt.Errorf("find link %s: %w", h.Link, err)
 		}
 		index[h.Link] = l.Attrs().Index
 	}
 	return index, nil
+}
+
+func (k *Kernel) findLink(find func() (netlink.Link, error)) (netlink.Link, error) {
+	if err := k.fault(unix.RTM_GETLINK); err != nil {
+		return nil, err
+	}
+	l, err := find()
+	if errors.As(err, new(netlink.LinkNotFoundError)) {
+		return nil, unix.ENODEV
+	}
+	return l, err
 }
 
 // setGroup names the link and gives no index. RTM_SETLINK, since RTM_NEWLINK with a group and an unknown name would change every
@@ -113,7 +126,12 @@ func (k *Kernel) setGroup(link string, group int) error {
 	m := message{make([]byte, unix.SizeofIfInfomsg)}
 	m.putString(unix.IFLA_IFNAME, link)
 	m.putUint32(unix.IFLA_GROUP, uint32(group))
-	return k.write(unix.RTM_SETLINK, 0, m.data)
+	k.echoes.expectGroup(link, group)
+	err := k.write(unix.RTM_SETLINK, 0, m.data)
+	if err != nil {
+		k.echoes.cameGroup(link, group)
+	}
+	return err
 }
 
 // RouteGet asks the kernel which way a packet of its own takes. A reject route is a Way with its type where the kernel tells it: for
@@ -194,7 +212,7 @@ func (k *Kernel) answer(b []byte) (routing.Way, error) {
 }
 
 func (k *Kernel) linkName(index int) (string, error) {
-	l, err := k.handle.LinkByIndex(index)
+	l, err := k.findLink(func() (netlink.Link, error) { return k.handle.LinkByIndex(index) })
 	if err != nil {
 		return "", fmt.Errorf("find link %d: %w", index, err)
 	}

@@ -27,12 +27,19 @@ import (
 // Kernel is the routing of one network namespace. It is not safe for concurrent use. Its sockets stay in the namespace, so
 // no thread need be pinned.
 type Kernel struct {
+	// Fault is for tests: it is called before each request with its message type (RTM_*), and an error it returns is returned in the
+	// request's place.
+	Fault func(kind int) error
+
 	ns     netns.NsHandle // kept open: a process's number may become another's
 	inode  uint64
 	own    bool
 	handle *netlink.Handle // links, addresses, neighbours
 	raw    *nl.SocketHandle
 	writes int
+	tables map[uint32]bool // that were read or written, for ReadOwned
+	echoes echoes
+	buffer int // bytes for events, 0 for eventBuffer
 }
 
 // Open opens a network namespace: "" is our own, else a NAME below /run/netns, a PID, or a PATH (with a slash).
@@ -42,7 +49,7 @@ func Open(name string) (*Kernel, error) {
 	if err != nil {
 		return nil, fmt.Errorf("open network namespace %s: %w", path, err)
 	}
-	k := &Kernel{ns: ns}
+	k := &Kernel{ns: ns, tables: map[uint32]bool{}}
 	if err := k.open(); err != nil {
 		k.Close()
 		return nil, fmt.Errorf("open rtnetlink in %s: %w", path, err)
@@ -76,22 +83,42 @@ func (k *Kernel) open() error {
 		return err
 	}
 	k.inode = stat.Ino
-	enter := k.ns
-	if k.own {
-		enter = netns.None() // entering a namespace needs CAP_SYS_ADMIN, even one's own; reading needs nothing
-	}
-	if k.handle, err = netlink.NewHandleAt(enter, unix.NETLINK_ROUTE); err != nil {
-		return err
-	}
-	socket, err := nl.GetNetlinkSocketAt(enter, netns.None(), unix.NETLINK_ROUTE)
+	return k.Reopen()
+}
+
+// Reopen opens both sockets anew, in the same namespace. After an error the old ones are still there.
+func (k *Kernel) Reopen() error {
+	handle, err := netlink.NewHandleAt(k.enter(), unix.NETLINK_ROUTE)
 	if err != nil {
 		return err
 	}
-	k.raw = &nl.SocketHandle{Socket: socket}
+	socket, err := nl.GetNetlinkSocketAt(k.enter(), netns.None(), unix.NETLINK_ROUTE)
+	if err != nil {
+		handle.Close()
+		return err
+	}
 	// A kernel before 4.20 lacks it, and then sends more than it is asked for.
 	_ = unix.SetsockoptInt(socket.GetFd(), unix.SOL_NETLINK, unix.NETLINK_GET_STRICT_CHK, 1)
 	timeout := unix.NsecToTimeval(10e9)
-	return errors.Join(k.handle.SetSocketTimeout(10e9), socket.SetSendTimeout(&timeout), socket.SetReceiveTimeout(&timeout), socket.SetExtAck(true))
+	port, err := socket.GetPid()
+	err = errors.Join(err, handle.SetSocketTimeout(10e9), socket.SetSendTimeout(&timeout), socket.SetReceiveTimeout(&timeout), socket.SetExtAck(true))
+	if err != nil {
+		handle.Close()
+		socket.Close()
+		return err
+	}
+	k.echoes.sender(port)
+	k.closeSockets()
+	k.handle, k.raw = handle, &nl.SocketHandle{Socket: socket}
+	return nil
+}
+
+// enter is the namespace to enter for a socket. Entering one needs CAP_SYS_ADMIN, even one's own; reading needs nothing.
+func (k *Kernel) enter() netns.NsHandle {
+	if k.own {
+		return netns.None()
+	}
+	return k.ns
 }
 
 // Inode identifies the network namespace on this machine: it names the lock.
@@ -103,9 +130,13 @@ func (k *Kernel) Own() bool { return k.own }
 // Writes returns how many messages that change something were sent so far.
 func (k *Kernel) Writes() int { return k.writes }
 
-// Close releases the sockets and the namespace.
+// Close releases the sockets and the namespace. Subscriptions go on until their context ends.
 func (k *Kernel) Close() {
 	k.ns.Close()
+	k.closeSockets()
+}
+
+func (k *Kernel) closeSockets() {
 	if k.handle != nil {
 		k.handle.Close()
 	}
@@ -133,8 +164,28 @@ func untorn[T any](dump func() ([]T, error)) ([]T, error) {
 }
 
 func (k *Kernel) request(kind, flags, reply int, payload []byte) ([][]byte, error) {
+	if err := k.fault(kind); err != nil {
+		return nil, err
+	}
 	req := nl.NewNetlinkRequest(kind, flags)
 	req.Sockets = map[int]*nl.SocketHandle{unix.NETLINK_ROUTE: k.raw}
 	req.AddRawData(payload)
 	return req.Execute(unix.NETLINK_ROUTE, uint16(reply))
+}
+
+func (k *Kernel) fault(kind int) error {
+	if k.Fault == nil {
+		return nil
+	}
+	return k.Fault(kind)
+}
+
+// list is a dump by the library.
+func list[T any](k *Kernel, kind int, dump func() ([]T, error)) ([]T, error) {
+	return untorn(func() ([]T, error) {
+		if err := k.fault(kind); err != nil {
+			return nil, err
+		}
+		return dump()
+	})
 }

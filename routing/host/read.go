@@ -44,6 +44,36 @@ func (k *Kernel) Read() (routing.Host, error) {
 	return h, nil
 }
 
+// ReadOwned reads what is ours, without the rest of the host: routing.Owned of what Read would return. It asks for the routes of
+// those tables alone that our rules name or that this Kernel has seen or written before; a program that starts calls Read first.
+func (k *Kernel) ReadOwned(numbers routing.Numbers) (routing.State, error) {
+	var h routing.Host
+	n, err := k.readLinks(&h)
+	if err != nil {
+		return routing.State{}, err
+	}
+	if err := k.readNextHops(&h, n); err != nil {
+		return routing.State{}, fmt.Errorf("read next hops: %w", err)
+	}
+	if err := k.readRules(&h, n); err != nil {
+		return routing.State{}, fmt.Errorf("read rules: %w", err)
+	}
+	for _, r := range h.Rules {
+		k.tables[r.Table] = true
+	}
+	for table := range k.tables {
+		if !numbers.OwnsTable(table) {
+			continue
+		}
+		for _, f := range routing.Families {
+			if err := k.dumpRoutes(&h, n, f, table); err != nil {
+				return routing.State{}, fmt.Errorf("read routes of table %d: %w", table, err)
+			}
+		}
+	}
+	return routing.Owned(h, numbers), nil
+}
+
 func release() string {
 	var u unix.Utsname
 	if err := unix.Uname(&u); err != nil {
@@ -53,7 +83,7 @@ func release() string {
 }
 
 func (k *Kernel) readLinks(h *routing.Host) (names, error) {
-	links, err := untorn(k.handle.LinkList)
+	links, err := list(k, unix.RTM_GETLINK, k.handle.LinkList)
 	if err != nil {
 		return names{}, fmt.Errorf("read links: %w", err)
 	}
@@ -89,7 +119,7 @@ func linkOf(l netlink.Link, n names) routing.Link {
 }
 
 func (k *Kernel) readAddrs(h *routing.Host, n names) error {
-	addrs, err := untorn(func() ([]netlink.Addr, error) { return k.handle.AddrList(nil, netlink.FAMILY_ALL) })
+	addrs, err := list(k, unix.RTM_GETADDR, func() ([]netlink.Addr, error) { return k.handle.AddrList(nil, netlink.FAMILY_ALL) })
 	if err != nil {
 		return err
 	}
@@ -193,6 +223,7 @@ func (k *Kernel) dumpRoutes(h *routing.Host, n names, f routing.Family, table ui
 		}
 		if ok && (table == 0 || r.Table == table) {
 			h.Routes = append(h.Routes, r)
+			k.tables[r.Table] = true
 		}
 	}
 	return nil
@@ -221,7 +252,7 @@ func (k *Kernel) readRules(h *routing.Host, _ names) error {
 var stateNames = map[int]string{1: "INCOMPLETE", 2: "REACHABLE", 4: "STALE", 8: "DELAY", 16: "PROBE", 32: "FAILED", 64: "NOARP", 128: "PERMANENT"}
 
 func (k *Kernel) readNeighs(h *routing.Host, n names) error {
-	neighs, err := untorn(func() ([]netlink.Neigh, error) { return k.handle.NeighListExecute(netlink.Ndmsg{}) })
+	neighs, err := list(k, unix.RTM_GETNEIGH, func() ([]netlink.Neigh, error) { return k.handle.NeighListExecute(netlink.Ndmsg{}) })
 	if err != nil {
 		return err
 	}

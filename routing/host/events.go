@@ -1,0 +1,250 @@
+package host
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"slices"
+	"sync"
+	"syscall"
+	"time"
+
+	"lasthop/routing"
+
+	"github.com/vishvananda/netlink/nl"
+	"github.com/vishvananda/netns"
+	"golang.org/x/sys/unix"
+)
+
+// Event is one change of the namespace that somebody else made, or the kernel itself.
+//
+// Events say when to look again, not what is there: the kernel flushes IPv4 routes with their link or address and tells of the link or
+// the address alone.
+type Event struct {
+	Kind  string         // "link", "address", "route" or "rule"; "lost" where events were lost: anything may have changed
+	Text  string         // in `ip` syntax with a verb: "rule deleted: 5102: from 10.0.1.0/24 iif lo lookup 20337 proto 76", "link eth1 down"
+	Rule  *routing.Rule  // the deleted rule, if it was ours
+	Route *routing.Route // the deleted route, if it was ours
+}
+
+const (
+	eventBuffer  = 4 << 20 // bytes: about 5,000 messages may wait while the daemon is held up
+	eventQueue   = 1024    // events that may wait for the reader
+	backoffFirst = 100 * time.Millisecond
+	backoffMost  = 5 * time.Second
+	skipStats    = 8 // RTEXT_FILTER_SKIP_STATS: no counters in a dump of links
+)
+
+// eventGroups are the multicast groups of the routing socket that are listened to (RTNLGRP_*). Neighbours are not: they come and go
+// with traffic.
+var eventGroups = []uint{unix.RTNLGRP_LINK, unix.RTNLGRP_IPV4_IFADDR, unix.RTNLGRP_IPV6_IFADDR, unix.RTNLGRP_IPV4_ROUTE,
+	unix.RTNLGRP_IPV6_ROUTE, unix.RTNLGRP_IPV4_RULE, unix.RTNLGRP_IPV6_RULE}
+
+// Subscribe reports changes from now on, until ctx ends; then the channel is closed. It must be called before the first Read, so that
+// nothing falls in between. What this Kernel writes and owns by numbers is not reported. Whoever reads too slowly gets one "lost" for
+// all that waited. A socket that breaks is opened anew inside, which gives a "lost" as well.
+//
+// There is to be one subscription at a time. It runs beside the Kernel's other calls and outlives Close.
+func (k *Kernel) Subscribe(ctx context.Context, n routing.Numbers) (<-chan Event, error) {
+	s, err := k.subscription(n)
+	if err != nil {
+		return nil, err
+	}
+	go s.run(ctx)
+	return s.out, nil
+}
+
+// subscription belongs to the goroutine of its run.
+type subscription struct {
+	numbers routing.Numbers
+	echoes  *echoes
+	ns      netns.NsHandle // a copy of our own, or none where the namespace need not be entered
+	buffer  int
+	out     chan Event
+	socket  *nl.NetlinkSocket
+	port    uint32
+	links   map[int]linkState
+	names   map[int]string // of links
+	dumping bool           // the answer to askLinks is under way
+	again   bool           // and must be asked for once more
+}
+
+func (k *Kernel) subscription(n routing.Numbers) (*subscription, error) {
+	s := &subscription{numbers: n, echoes: &k.echoes, ns: netns.None(), buffer: k.buffer, out: make(chan Event, eventQueue)}
+	if s.buffer == 0 {
+		s.buffer = eventBuffer
+	}
+	if !k.own {
+		fd, err := unix.FcntlInt(uintptr(k.ns), unix.F_DUPFD_CLOEXEC, 0)
+		if err != nil {
+			return nil, fmt.Errorf("subscribe to events: %w", err)
+		}
+		s.ns = netns.NsHandle(fd)
+	}
+	if err := s.connect(); err != nil {
+		s.close()
+		return nil, fmt.Errorf("subscribe to events: %w", err)
+	}
+	return s, nil
+}
+
+// connect opens the socket and asks for the links on it, so that later messages can be told from what is known.
+func (s *subscription) connect() error {
+	socket, err := nl.SubscribeAt(s.ns, netns.None(), unix.NETLINK_ROUTE, eventGroups...)
+	if err != nil {
+		return err
+	}
+	if socket.SetReceiveBufferSize(s.buffer, true) != nil { // beyond net.core.rmem_max needs CAP_NET_ADMIN
+		err = socket.SetReceiveBufferSize(s.buffer, false)
+	}
+	s.socket, s.dumping, s.again = socket, false, false
+	s.links, s.names = map[int]linkState{}, map[int]string{}
+	port, portErr := socket.GetPid()
+	s.port = port
+	if err = errors.Join(err, portErr, s.askLinks()); err != nil {
+		socket.Close()
+	}
+	return err
+}
+
+func (s *subscription) close() {
+	if s.ns.IsOpen() {
+		s.ns.Close()
+	}
+}
+
+// run follows the socket, and opens it anew when it breaks.
+func (s *subscription) run(ctx context.Context) {
+	defer s.close()
+	defer close(s.out)
+	for {
+		err := s.follow(ctx)
+		for delay := backoffFirst; err != nil; delay = min(2*delay, backoffMost) {
+			select {
+			case <-ctx.Done():
+				return
+			case <-time.After(delay):
+			}
+			if again := s.connect(); again == nil {
+				break
+			}
+		}
+		s.lost(fmt.Sprintf("events lost: socket opened anew after: %v", err))
+	}
+}
+
+// follow reads until the socket breaks or ctx ends, which closes it. It always returns an error.
+func (s *subscription) follow(ctx context.Context) error {
+	defer s.socket.Close()
+	defer context.AfterFunc(ctx, s.socket.Close)()
+	for {
+		messages, from, err := s.socket.Receive()
+		switch {
+		case errors.Is(err, unix.EINTR):
+			continue
+		case errors.Is(err, unix.ENOBUFS):
+			s.lost("events lost: the kernel had no room to queue them")
+			err = s.askLinks()
+		case err == nil && from.Pid == nl.PidKernel:
+			err = s.read(messages)
+		}
+		if err != nil {
+			return err
+		}
+	}
+}
+
+// read reports what messages say.
+func (s *subscription) read(messages []syscall.NetlinkMessage) error {
+	for _, m := range messages {
+		switch {
+		case m.Header.Type == unix.NLMSG_DONE || m.Header.Type == unix.NLMSG_ERROR:
+			s.dumping = false
+			if s.again {
+				if err := s.askLinks(); err != nil {
+					return err
+				}
+			}
+		case m.Header.Flags&unix.NLM_F_MULTI != 0 && m.Header.Pid == s.port:
+			if index, l, ok := decodeLink(m.Data); ok {
+				s.learn(index, l)
+			}
+		default:
+			if e, ok := s.event(m); ok {
+				s.put(e)
+			}
+		}
+	}
+	return nil
+}
+
+// put queues an event. Where the reader is too slow, all that waits becomes one "lost"; the socket must not fill up instead.
+func (s *subscription) put(e Event) {
+	select {
+	case s.out <- e:
+		return
+	default:
+	}
+	for len(s.out) > 0 {
+		select {
+		case <-s.out:
+		default: // the reader was faster
+		}
+	}
+	s.out <- Event{Kind: "lost", Text: fmt.Sprintf("events lost: more than %d waited", cap(s.out))}
+}
+
+func (s *subscription) lost(text string) { s.put(Event{Kind: "lost", Text: text}) }
+
+// askLinks asks for all links; the answer comes between events. The kernel refuses a second dump during the first.
+func (s *subscription) askLinks() error {
+	if s.again = s.dumping; s.again {
+		return nil
+	}
+	m := message{make([]byte, unix.SizeofIfInfomsg)}
+	m.putUint32(unix.IFLA_EXT_MASK, skipStats)
+	req := nl.NewNetlinkRequest(unix.RTM_GETLINK, unix.NLM_F_DUMP)
+	req.AddRawData(m.data)
+	s.dumping = true
+	return s.socket.Send(req)
+}
+
+// echoes is what a Kernel sent, so that a subscription knows it again. The notice of a rule or route names the port of the socket that
+// asked for it; that of a link names nobody.
+type echoes struct {
+	mu     sync.Mutex
+	ports  []uint32
+	groups []routing.LinkGroup
+}
+
+// sender notes the port of a new socket. The port of the one before it stays: its last messages may not have been read.
+func (e *echoes) sender(port uint32) {
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	e.ports = append([]uint32{port}, e.ports[:min(len(e.ports), 1)]...)
+}
+
+func (e *echoes) sent(port uint32) bool {
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	return slices.Contains(e.ports, port)
+}
+
+// expectGroup notes a group that is about to be written.
+func (e *echoes) expectGroup(link string, group int) {
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	e.groups = append(slices.DeleteFunc(e.groups, func(g routing.LinkGroup) bool { return g.Link == link }), routing.LinkGroup{Link: link, Group: group})
+}
+
+// cameGroup says whether the group was expected, and forgets it.
+func (e *echoes) cameGroup(link string, group int) bool {
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	i := slices.Index(e.groups, routing.LinkGroup{Link: link, Group: group})
+	if i < 0 {
+		return false
+	}
+	e.groups = slices.Delete(e.groups, i, i+1)
+	return true
+}

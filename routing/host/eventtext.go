@@ -1,0 +1,232 @@
+package host
+
+import (
+	"fmt"
+	"net/netip"
+	"strings"
+	"syscall"
+
+	"lasthop/routing"
+
+	"golang.org/x/sys/unix"
+)
+
+const addrHeader = 8 // struct ifaddrmsg
+
+// event is what one message says; ok is false where it says nothing that counts here.
+func (s *subscription) event(m syscall.NetlinkMessage) (e Event, ok bool) {
+	switch m.Header.Type {
+	case unix.RTM_NEWLINK, unix.RTM_DELLINK:
+		return s.linkEvent(m)
+	case unix.RTM_NEWADDR, unix.RTM_DELADDR:
+		return s.addrEvent(m), true
+	case unix.RTM_NEWROUTE, unix.RTM_DELROUTE:
+		return s.routeEvent(m)
+	case unix.RTM_NEWRULE, unix.RTM_DELRULE:
+		return s.ruleEvent(m)
+	}
+	return e, false
+}
+
+// verb says what became of an object. A message that says "new" may also replace or refresh it.
+func verb(m syscall.NetlinkMessage) string {
+	switch m.Header.Type {
+	case unix.RTM_DELADDR, unix.RTM_DELROUTE, unix.RTM_DELRULE:
+		return "deleted"
+	case unix.RTM_NEWADDR:
+		return "set" // the refresh of a lifetime looks alike
+	}
+	if m.Header.Flags&unix.NLM_F_REPLACE != 0 {
+		return "replaced"
+	}
+	return "added"
+}
+
+// version goes before objects of IPv6, whose text need not hold an address.
+func version(f routing.Family) string {
+	if f == routing.IPv6 {
+		return "IPv6 "
+	}
+	return ""
+}
+
+func (s *subscription) ruleEvent(m syscall.NetlinkMessage) (Event, bool) {
+	r, err := decodeRule(m.Data)
+	if err != nil {
+		return Event{Kind: "rule", Text: fmt.Sprintf("rule %s: %v", verb(m), err)}, true
+	}
+	ours := s.numbers.OwnsRule(r)
+	if ours && s.echoes.sent(m.Header.Pid) {
+		return Event{}, false
+	}
+	e := Event{Kind: "rule", Text: version(r.Family) + "rule " + verb(m) + ": " + strings.ReplaceAll(r.String(), "\t", " ")}
+	if ours && m.Header.Type == unix.RTM_DELRULE {
+		e.Rule = &r
+	}
+	return e, true
+}
+
+// routeEvent leaves out cached routes, and those of table local: the event of the address comes beside them.
+func (s *subscription) routeEvent(m syscall.NetlinkMessage) (Event, bool) {
+	if len(m.Data) >= routeHeader && (uint32(m.Data[4]) == routing.TableLocal || native.Uint32(m.Data[8:])&cloned != 0) {
+		return Event{}, false
+	}
+	r, ok, err := decodeRoute(m.Data, names{links: s.names})
+	if err != nil {
+		return Event{Kind: "route", Text: fmt.Sprintf("route %s: %v", verb(m), err)}, true
+	}
+	if !ok {
+		return Event{Kind: "route", Text: "route " + verb(m) + " of a link that is not known"}, true
+	}
+	ours := s.numbers.OwnsRoute(r)
+	if ours && s.echoes.sent(m.Header.Pid) {
+		return Event{}, false
+	}
+	e := Event{Kind: "route", Text: version(r.Family()) + "route " + verb(m) + ": " + r.String()}
+	if ours && m.Header.Type == unix.RTM_DELROUTE {
+		e.Route = &r
+	}
+	return e, true
+}
+
+func (s *subscription) addrEvent(m syscall.NetlinkMessage) Event {
+	text, err := s.addrText(m.Data)
+	if err != nil {
+		text = err.Error()
+	}
+	return Event{Kind: "address", Text: "address " + verb(m) + ": " + text}
+}
+
+// addrText reads struct ifaddrmsg and attributes: "10.0.1.10/24 dev eth1", "10.9.0.1 peer 10.9.0.2/32 dev tun0".
+func (s *subscription) addrText(b []byte) (string, error) {
+	if len(b) < addrHeader {
+		return "", fmt.Errorf("decode address: %w", errShort)
+	}
+	list, err := attrs(b[addrHeader:])
+	if err != nil {
+		return "", fmt.Errorf("decode address: %w", err)
+	}
+	var local, addr netip.Addr
+	for _, a := range list {
+		switch a.kind {
+		case unix.IFA_LOCAL:
+			local, err = a.addr()
+		case unix.IFA_ADDRESS:
+			addr, err = a.addr()
+		}
+		if err != nil {
+			return "", fmt.Errorf("decode address: %w", err)
+		}
+	}
+	text := netip.PrefixFrom(addr, int(b[1])).String()
+	if local.IsValid() && local != addr {
+		text = local.String() + " peer " + text
+	}
+	return text + " dev " + s.linkName(int(native.Uint32(b[4:]))), nil
+}
+
+// linkName gives a link that is not known the name that `ip` gives it.
+func (s *subscription) linkName(index int) string {
+	if name, ok := s.names[index]; ok {
+		return name
+	}
+	return fmt.Sprintf("if%d", index)
+}
+
+// linkState is what counts of a link. Its messages also come for counters, for wireless signals and for much else.
+type linkState struct {
+	name          string
+	flags         uint32 // those of linkFlags
+	master, group int
+	mtu           uint32
+}
+
+const linkFlags = unix.IFF_UP | unix.IFF_LOWER_UP | unix.IFF_POINTOPOINT
+
+// decodeLink reads struct ifinfomsg and attributes. ok is false for a message of another family: that of a bridge speaks of the port,
+// whose "deleted" means that it left the bridge.
+func decodeLink(b []byte) (index int, l linkState, ok bool) {
+	if len(b) < unix.SizeofIfInfomsg || b[0] != unix.AF_UNSPEC {
+		return 0, l, false
+	}
+	list, err := attrs(b[unix.SizeofIfInfomsg:])
+	if err != nil {
+		return 0, l, false
+	}
+	l.flags = native.Uint32(b[8:]) & linkFlags
+	for _, a := range list {
+		switch a.kind {
+		case unix.IFLA_IFNAME:
+			l.name = a.string()
+		case unix.IFLA_MTU:
+			l.mtu = a.uint()
+		case unix.IFLA_MASTER:
+			l.master = int(a.uint())
+		case unix.IFLA_GROUP:
+			l.group = int(a.uint())
+		}
+	}
+	return int(native.Uint32(b[4:])), l, true
+}
+
+// learn keeps a link as it is, and says how it was.
+func (s *subscription) learn(index int, l linkState) (was linkState, known bool) {
+	was, known = s.links[index]
+	s.links[index], s.names[index] = l, l.name
+	if s.echoes.cameGroup(l.name, l.group) {
+		was.group = l.group
+	}
+	return was, known
+}
+
+func (s *subscription) linkEvent(m syscall.NetlinkMessage) (Event, bool) {
+	index, l, ok := decodeLink(m.Data)
+	switch {
+	case !ok:
+		return Event{}, false
+	case m.Header.Type == unix.RTM_DELLINK:
+		delete(s.links, index)
+		delete(s.names, index)
+		return Event{Kind: "link", Text: "link " + l.name + " deleted"}, true
+	}
+	was, known := s.learn(index, l)
+	if !known {
+		return Event{Kind: "link", Text: "link " + l.name + " added"}, true
+	}
+	return Event{Kind: "link", Text: "link " + l.name + " " + s.linkChange(was, l)}, was != l
+}
+
+// linkChange prints what is different: "down", "renamed from eth0, mtu 1400".
+func (s *subscription) linkChange(was, is linkState) string {
+	var w []string
+	changed := was.flags ^ is.flags
+	if was.name != is.name {
+		w = append(w, "renamed from "+was.name)
+	}
+	switch {
+	case changed&unix.IFF_UP != 0:
+		w = append(w, choose(is.flags&unix.IFF_UP != 0, "up", "down"))
+	case changed&unix.IFF_LOWER_UP != 0:
+		w = append(w, choose(is.flags&unix.IFF_LOWER_UP != 0, "carrier", "no carrier"))
+	}
+	if changed&unix.IFF_POINTOPOINT != 0 {
+		w = append(w, choose(is.flags&unix.IFF_POINTOPOINT != 0, "point-to-point", "not point-to-point"))
+	}
+	if was.master != is.master {
+		w = append(w, choose(is.master != 0, "master "+s.linkName(is.master), "nomaster"))
+	}
+	if was.group != is.group {
+		w = append(w, fmt.Sprintf("group %d", is.group))
+	}
+	if was.mtu != is.mtu {
+		w = append(w, fmt.Sprintf("mtu %d", is.mtu))
+	}
+	return strings.Join(w, ", ")
+}
+
+func choose(which bool, yes, no string) string {
+	if which {
+		return yes
+	}
+	return no
+}
