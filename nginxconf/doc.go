@@ -31,6 +31,9 @@ type Config struct {
 	Dirs     []string // every directory that was listed for an include pattern; sorted
 	PIDFile  string   // the `pid` directive as written, relative to NGINX's prefix; "" if there is none
 	Warnings []Warning
+
+	root   string  // Options.Root
+	stamps []stamp // of Files and Dirs
 }
 
 // Listen is one address of one listen directive.

@@ -17,18 +17,19 @@ const maxFile = 256 << 20
 
 // tree opens files below a root.
 type tree struct {
-	root int // O_PATH descriptor, or -1 for our own root
+	root int      // O_PATH descriptor, or -1 for our own root
+	seen *[]stamp // if not nil: what files and listed directories were like
 }
 
 func openTree(root string) (tree, error) {
 	if root == "" {
-		return tree{-1}, nil
+		return tree{root: -1}, nil
 	}
 	fd, err := unix.Open(root, unix.O_PATH|unix.O_DIRECTORY|unix.O_CLOEXEC, 0)
 	if err != nil {
 		return tree{}, &fs.PathError{Op: "open", Path: root, Err: err}
 	}
-	return tree{fd}, nil
+	return tree{root: fd}, nil
 }
 
 func (t tree) close() {
@@ -63,6 +64,7 @@ func (t tree) openat(name string, flags int) (fd int, err error) {
 // read returns the whole of a file, as NGINX would see it: NGINX takes the size from fstat(2), so a device is empty.
 func (t tree) read(name string) ([]byte, error) {
 	f, err := t.open(name)
+	t.note(name, f)
 	if err != nil {
 		return nil, err
 	}
@@ -88,6 +90,7 @@ func (t tree) read(name string) ([]byte, error) {
 func (t tree) exists(name string) bool {
 	fd, err := t.openat(name, unix.O_PATH|unix.O_NOFOLLOW|unix.O_CLOEXEC)
 	if err != nil {
+		t.note(name, nil)
 		return false
 	}
 	_ = unix.Close(fd)
@@ -97,6 +100,7 @@ func (t tree) exists(name string) bool {
 // list returns the sorted names in a directory. What is not there, or no directory, has none.
 func (t tree) list(dir string) ([]string, error) {
 	f, err := t.open(dir)
+	t.note(dir, f)
 	if errors.Is(err, fs.ErrNotExist) || errors.Is(err, unix.ENOTDIR) || errors.Is(err, unix.ENXIO) {
 		return nil, nil
 	}

@@ -36,6 +36,8 @@ func Load(path string, o Options) (Config, error) {
 		return Config{}, ioError(o.Root, 0, o.Root, err)
 	}
 	defer t.close()
+	var stamps []stamp
+	t.seen = &stamps
 	l := loader{tree: t, options: o, base: name[:strings.LastIndex(name, "/")+1], parsed: map[string]source{},
 		content: map[string][]byte{}, dirs: map[string]bool{}, hosts: map[string][]netip.Addr{}, upstreams: map[upstreamKey][]string{}}
 	err = l.load(name)
@@ -43,6 +45,7 @@ func Load(path string, o Options) (Config, error) {
 	if err != nil {
 		return Config{Files: l.config.Files, Sums: l.config.Sums, Dirs: l.config.Dirs}, err
 	}
+	l.config.root, l.config.stamps = o.Root, stamps
 	return l.config, nil
 }
 

@@ -233,7 +233,7 @@ const configureMark = "configure arguments:"
 // builtin reads what `nginx -V` would print from the program itself. What it does not say is configure's default.
 func builtin(program string) built {
 	b := built{prefix: "/usr/local/nginx", conf: "conf/nginx.conf", pid: "logs/nginx.pid"}
-	data, err := tree{-1}.read(program)
+	data, err := tree{root: -1}.read(program)
 	if err != nil {
 		return b
 	}
