@@ -32,7 +32,8 @@ const (
 	eventQueue   = 1024    // events that may wait for the reader
 	backoffFirst = 100 * time.Millisecond
 	backoffMost  = 5 * time.Second
-	skipStats    = 8 // RTEXT_FILTER_SKIP_STATS: no counters in a dump of links
+	groupsMost   = 256 // writes of link groups that may wait for their echo
+	skipStats    = 8   // RTEXT_FILTER_SKIP_STATS: no counters in a dump of links
 )
 
 // eventGroups are the multicast groups of the routing socket that are listened to (RTNLGRP_*). Neighbours are not: they come and go
@@ -230,14 +231,14 @@ func (e *echoes) sent(port uint32) bool {
 	return slices.Contains(e.ports, port)
 }
 
-// expectGroup notes a group that is about to be written.
+// expectGroup notes a group that is about to be written. Without a subscription nobody forgets them, so the oldest go.
 func (e *echoes) expectGroup(link string, group int) {
 	e.mu.Lock()
 	defer e.mu.Unlock()
-	e.groups = append(slices.DeleteFunc(e.groups, func(g routing.LinkGroup) bool { return g.Link == link }), routing.LinkGroup{Link: link, Group: group})
+	e.groups = append(e.groups[max(0, len(e.groups)-groupsMost):], routing.LinkGroup{Link: link, Group: group})
 }
 
-// cameGroup says whether the group was expected, and forgets it.
+// cameGroup says whether the group was expected. It forgets it, and what was expected of the link before it: echoes keep their order.
 func (e *echoes) cameGroup(link string, group int) bool {
 	e.mu.Lock()
 	defer e.mu.Unlock()
@@ -245,6 +246,7 @@ func (e *echoes) cameGroup(link string, group int) bool {
 	if i < 0 {
 		return false
 	}
-	e.groups = slices.Delete(e.groups, i, i+1)
+	earlier := slices.DeleteFunc(slices.Clone(e.groups[:i]), func(g routing.LinkGroup) bool { return g.Link == link })
+	e.groups = append(earlier, e.groups[i+1:]...)
 	return true
 }

@@ -4,7 +4,7 @@
 // It speaks rtnetlink through vishvananda/netlink, and goes around what v1.3.1 of it loses: rules are dumped and written
 // here (RuleList knows no action, no l3mdev and no selector it was not taught, RuleAdd drops suppress_* for tables from
 // 256 on), and so are routes (router preference, next hops by id, every table in one dump). Decoding is pure: bytes in, values
-// out. Two sockets are used: the strict check that makes the kernel filter route dumps makes it refuse the library's requests.
+// out. Several sockets are used: the strict check that makes the kernel filter route dumps makes it refuse the library's requests.
 //
 // The kernel's habits are evened out here and nowhere else: links by name, IPv6 metric 0 as 1024, no hops for reject
 // routes, multipath with weights from 1. Whatever is not modelled ends in a field named Opaque, so that nothing that is
@@ -17,6 +17,7 @@ import (
 	"fmt"
 	"strconv"
 	"strings"
+	"time"
 
 	"github.com/vishvananda/netlink"
 	"github.com/vishvananda/netlink/nl"
@@ -34,8 +35,9 @@ type Kernel struct {
 	ns     netns.NsHandle // kept open: a process's number may become another's
 	inode  uint64
 	own    bool
-	handle *netlink.Handle // links, addresses, neighbours
-	raw    *nl.SocketHandle
+	handle *netlink.Handle  // links, addresses, neighbours
+	raw    *nl.SocketHandle // the rest, with the kernel's words on errors
+	dumps  *nl.SocketHandle // dumps of the rest, without: the library panics on the words of a dump that fails
 	writes int
 	tables map[uint32]bool // that were read or written, for ReadOwned
 	echoes echoes
@@ -86,31 +88,53 @@ func (k *Kernel) open() error {
 	return k.Reopen()
 }
 
-// Reopen opens both sockets anew, in the same namespace. After an error the old ones are still there.
+// Reopen opens the sockets anew, in the same namespace. After an error the old ones are still there.
 func (k *Kernel) Reopen() error {
 	handle, err := netlink.NewHandleAt(k.enter(), unix.NETLINK_ROUTE)
 	if err != nil {
 		return err
 	}
-	socket, err := nl.GetNetlinkSocketAt(k.enter(), netns.None(), unix.NETLINK_ROUTE)
+	raw, err := k.socket()
 	if err != nil {
 		handle.Close()
 		return err
 	}
-	// A kernel before 4.20 lacks it, and then sends more than it is asked for.
-	_ = unix.SetsockoptInt(socket.GetFd(), unix.SOL_NETLINK, unix.NETLINK_GET_STRICT_CHK, 1)
-	timeout := unix.NsecToTimeval(10e9)
-	port, err := socket.GetPid()
-	err = errors.Join(err, handle.SetSocketTimeout(10e9), socket.SetSendTimeout(&timeout), socket.SetReceiveTimeout(&timeout), socket.SetExtAck(true))
+	dumps, err := k.socket()
 	if err != nil {
 		handle.Close()
-		socket.Close()
+		raw.Close()
+		return err
+	}
+	port, err := raw.Socket.GetPid()
+	if err := errors.Join(err, handle.SetSocketTimeout(timeout), raw.Socket.SetExtAck(true)); err != nil {
+		handle.Close()
+		raw.Close()
+		dumps.Close()
 		return err
 	}
 	k.echoes.sender(port)
 	k.closeSockets()
-	k.handle, k.raw = handle, &nl.SocketHandle{Socket: socket}
+	k.handle, k.raw, k.dumps = handle, raw, dumps
 	return nil
+}
+
+// timeout bounds the wait for an answer of the kernel.
+const timeout = 10 * time.Second
+
+// socket opens a socket whose dumps the kernel filters.
+func (k *Kernel) socket() (*nl.SocketHandle, error) {
+	s, err := nl.GetNetlinkSocketAt(k.enter(), netns.None(), unix.NETLINK_ROUTE)
+	if err != nil {
+		return nil, err
+	}
+	// A kernel before 4.20 lacks it, and then sends more than it is asked for.
+	_ = unix.SetsockoptInt(s.GetFd(), unix.SOL_NETLINK, unix.NETLINK_GET_STRICT_CHK, 1)
+	wait := unix.NsecToTimeval(int64(timeout))
+	if err := errors.Join(s.SetSendTimeout(&wait), s.SetReceiveTimeout(&wait)); err != nil {
+		s.Close()
+		return nil, err
+	}
+	return &nl.SocketHandle{Socket: s}, nil
 }
 
 // enter is the namespace to enter for a socket. Entering one needs CAP_SYS_ADMIN, even one's own; reading needs nothing.
@@ -140,8 +164,10 @@ func (k *Kernel) closeSockets() {
 	if k.handle != nil {
 		k.handle.Close()
 	}
-	if k.raw != nil {
-		k.raw.Close()
+	for _, s := range []*nl.SocketHandle{k.raw, k.dumps} {
+		if s != nil {
+			s.Close()
+		}
 	}
 }
 
@@ -169,6 +195,9 @@ func (k *Kernel) request(kind, flags, reply int, payload []byte) ([][]byte, erro
 	}
 	req := nl.NewNetlinkRequest(kind, flags)
 	req.Sockets = map[int]*nl.SocketHandle{unix.NETLINK_ROUTE: k.raw}
+	if flags == unix.NLM_F_DUMP {
+		req.Sockets[unix.NETLINK_ROUTE] = k.dumps
+	}
 	req.AddRawData(payload)
 	return req.Execute(unix.NETLINK_ROUTE, uint16(reply))
 }
