@@ -66,6 +66,12 @@ func startTime(proc string, pid int) (uint64, bool) {
 	return n, err == nil
 }
 
+// Alive says whether the process still runs.
+func (p Process) Alive() bool {
+	started, ok := startTime("/proc", p.PID)
+	return ok && started == p.Started
+}
+
 // shuttingDown says whether a worker's title is that of one that only ends its connections.
 func shuttingDown(proc string, p Process) bool {
 	title, err := os.ReadFile(fmt.Sprintf("%s/%d/cmdline", proc, p.PID))

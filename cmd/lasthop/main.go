@@ -7,6 +7,8 @@ import (
 	"os"
 	"strings"
 
+	"lasthop/watcher"
+
 	"github.com/spf13/cobra"
 )
 
@@ -27,6 +29,7 @@ func run(args []string, stdin io.Reader, stdout, stderr io.Writer) int {
 type app struct {
 	ui    *ui
 	flags flags
+	watch watcher.Options // zero but in tests
 }
 
 func (a *app) command() *cobra.Command {
@@ -53,7 +56,7 @@ Exit codes: 0 done; 1 failed, bad usage too; 2 worked, but not as wanted.`,
 		return hint(err, "see: "+c.CommandPath()+" --help")
 	})
 	a.flags.common(root)
-	root.AddCommand(a.planCommand(), a.applyCommand(), a.checkCommand(), a.clearCommand(), a.captureCommand(), a.versionCommand())
+	root.AddCommand(a.planCommand(), a.applyCommand(), a.runCommand(), a.checkCommand(), a.clearCommand(), a.captureCommand(), a.versionCommand())
 	return root
 }
 

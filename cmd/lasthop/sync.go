@@ -29,6 +29,7 @@ type view struct {
 	warnings  []nginxconf.Warning
 	policy    routing.Policy
 	owned     routing.State
+	foreign   routing.Host // what is not ours; the daemon's alone
 	plan      routing.Plan
 	diff      routing.Diff
 }
@@ -46,13 +47,8 @@ func (a *app) look(k *host.Kernel) (*view, error) {
 	if err := a.readListeners(k, v); err != nil {
 		return nil, err
 	}
-	if err := v.policy.Validate(v.host); err != nil {
+	if err := v.decide(); err != nil {
 		return nil, err
-	}
-	v.decide()
-	for _, w := range v.warnings {
-		v.plan.Findings = append(v.plan.Findings, routing.Finding{Code: routing.Code(w.Code), Severity: routing.Warning, Subject: "nginx.conf",
-			Message: w.Message, Hint: w.Hint, Origin: w.Origin})
 	}
 	return v, nil
 }
@@ -66,10 +62,19 @@ func (v *view) listening() error {
 		"if NGINX listens nowhere any more, take everything away with: lasthop clear")
 }
 
-func (v *view) decide() {
+// decide makes the plan of what was read, and says what it changes.
+func (v *view) decide() error {
+	if err := v.policy.Validate(v.host); err != nil {
+		return err
+	}
 	v.owned = routing.Owned(v.host, v.policy.Numbers)
 	v.plan = routing.Build(v.host, v.listeners, v.binds, v.policy)
 	v.diff = routing.Compare(v.owned, v.plan.State)
+	for _, w := range v.warnings {
+		v.plan.Findings = append(v.plan.Findings, routing.Finding{Code: routing.Code(w.Code), Severity: routing.Warning, Subject: "nginx.conf",
+			Message: w.Message, Hint: w.Hint, Origin: w.Origin})
+	}
+	return nil
 }
 
 func (v *view) head() report.Head {
@@ -125,7 +130,12 @@ func (a *app) readListeners(k *host.Kernel, v *view) error {
 			return err
 		}
 	}
-	for _, s := range a.flags.listens {
+	return v.addListens(a.flags.listens)
+}
+
+// addListens adds the listeners of --listen to those of the configurations, and ends the list.
+func (v *view) addListens(listens []string) error {
+	for _, s := range listens {
 		l, err := parseListen(s)
 		if err != nil {
 			return err
@@ -185,10 +195,20 @@ func (a *app) running() ([]source, error) {
 func (a *app) netnsPath() string { return host.NamespacePath(a.flags.netns) }
 
 func (v *view) load(s source) error {
-	c, err := nginxconf.Load(s.conf, nginxconf.Options{Root: s.root, UID: s.uid})
+	c, err := s.load()
 	if err != nil {
 		return err
 	}
+	v.add(c)
+	return nil
+}
+
+func (s source) load() (nginxconf.Config, error) {
+	return nginxconf.Load(s.conf, nginxconf.Options{Root: s.root, UID: s.uid})
+}
+
+// add takes in what a configuration says.
+func (v *view) add(c nginxconf.Config) {
 	for _, l := range c.Listens {
 		v.listeners = append(v.listeners, listenersOf(l)...)
 	}
@@ -199,7 +219,6 @@ func (v *view) load(s source) error {
 		v.inputs = append(v.inputs, report.Input{File: f, SHA256: c.Sums[i], Main: i == 0})
 	}
 	v.warnings = append(v.warnings, c.Warnings...)
-	return nil
 }
 
 // listenersOf turns a listen into listeners: an IPv6 wildcard that takes IPv4 too is two.

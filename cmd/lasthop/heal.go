@@ -1,0 +1,168 @@
+package main
+
+import (
+	"cmp"
+	"os"
+	"path/filepath"
+	"slices"
+	"strings"
+	"time"
+
+	"lasthop/routing"
+)
+
+// Somebody else deletes or changes what is ours. It goes back at once. Whoever does it again and again is backed off from: two
+// programs that undo each other's work hurt more than either of them being wrong.
+
+const (
+	patience    = 5               // heals of one object in a row before it is a fight
+	calm        = time.Second     // an object that stays this long, or twice the last wait, is not fought over
+	longestWait = 5 * time.Minute // between heals in a fight
+)
+
+// fights remembers what was put back, by its text. The zero value is ready.
+type fights struct{ objects map[string]*fight }
+
+type fight struct {
+	streak   int           // heals in a row
+	restored time.Time     // when it was put back last
+	wait     time.Duration // 0: no fight
+	until    time.Time     // no heal before
+}
+
+// step is a heal that is not made now.
+type step struct {
+	op    routing.Op
+	until time.Time
+	wait  time.Duration
+	fresh bool // a longer wait has just begun
+}
+
+// admit says whether an object may be put back now, and if not, until when it waits.
+func (f *fights) admit(op routing.Op, now time.Time) (step, bool) {
+	if f.objects == nil {
+		f.objects = map[string]*fight{}
+	}
+	key := op.String()
+	o := f.objects[key]
+	if o == nil {
+		o = &fight{}
+		f.objects[key] = o
+	}
+	if now.Before(o.until) {
+		return step{op: op, until: o.until, wait: o.wait}, false
+	}
+	if now.Sub(o.restored) > max(calm, 2*o.wait) {
+		*o = fight{}
+	}
+	if o.streak < patience || !o.until.IsZero() && o.restored.Before(o.until) {
+		o.streak++
+		o.restored = now
+		return step{}, true
+	}
+	o.wait = min(max(calm, 2*o.wait), longestWait)
+	o.until = now.Add(o.wait)
+	return step{op: op, until: o.until, wait: o.wait, fresh: true}, false
+}
+
+// forget drops objects that have been left in peace, so that the memory does not grow.
+func (f *fights) forget(now time.Time) {
+	for key, o := range f.objects {
+		if now.Sub(o.restored) > max(time.Minute, 3*o.wait) && now.After(o.until) {
+			delete(f.objects, key)
+		}
+	}
+}
+
+// heals returns the writes of a diff that put back what was there after the last sync and is wanted as it was then.
+func heals(d routing.Diff, had routing.State) []routing.Op {
+	rules := map[routing.Rule]bool{}
+	for _, r := range had.Rules {
+		rules[r] = true
+	}
+	routes := map[string]bool{}
+	for _, r := range had.Routes {
+		routes[r.String()] = true
+	}
+	var out []routing.Op
+	for _, op := range d.Ops() {
+		switch {
+		case op.Delete:
+		case op.Rule != nil && rules[*op.Rule], op.Route != nil && routes[op.Route.String()], op.Group != nil && slices.Contains(had.Groups, *op.Group):
+			out = append(out, op)
+		}
+	}
+	return out
+}
+
+// withhold returns a diff without some writes, and without deletes, since what replaces them may be missing.
+func withhold(d routing.Diff, steps []step) routing.Diff {
+	if len(steps) == 0 {
+		return d
+	}
+	held := map[string]bool{}
+	for _, s := range steps {
+		held[s.op.String()] = true
+	}
+	out := withoutDeletes(d)
+	out.SetRoutes = slices.DeleteFunc(slices.Clone(d.SetRoutes), func(r routing.Route) bool { return held[routing.Op{Route: &r}.String()] })
+	out.SetGroups = slices.DeleteFunc(slices.Clone(d.SetGroups), func(g routing.LinkGroup) bool { return held[routing.Op{Group: &g}.String()] })
+	out.AddRules = slices.DeleteFunc(slices.Clone(d.AddRules), func(r routing.Rule) bool { return held[routing.Op{Rule: &r}.String()] })
+	return out
+}
+
+// suspects are programs that delete others' rules or routes, by the name of their process (cut to 15 characters by the kernel).
+var suspects = map[string]string{
+	"systemd-network": "systemd-networkd", // unless ManageForeignRoutingPolicyRules=no
+	"NetworkManager":  "NetworkManager",
+	"mwan3rtmon":      "mwan3", // every rule from 1000 to 3999
+	"netplan":         "netplan",
+	"cloud-init":      "cloud-init",
+	"wicked":          "wicked",
+	"nm-cloud-setup":  "nm-cloud-setup",
+}
+
+// suspect names a running program that is known to delete what is not its own: "systemd-networkd?", or "" if none is.
+func suspect(proc string) string {
+	names, _ := filepath.Glob(filepath.Join(proc, "[0-9]*", "comm"))
+	var found []string
+	for _, name := range names {
+		comm, err := os.ReadFile(name)
+		if s := suspects[strings.TrimSpace(string(comm))]; err == nil && s != "" && !slices.Contains(found, s+"?") {
+			found = append(found, s+"?")
+		}
+	}
+	slices.SortFunc(found, func(a, b string) int { return -cmp.Compare(a, b) })
+	return strings.Join(found, " ")
+}
+
+// networkdFinding says how to make systemd-networkd leave others' rules alone, where it runs and was not told to.
+func networkdFinding(root, who string) (routing.Finding, bool) {
+	if !strings.Contains(who, "systemd-networkd") || networkdSpares(root) {
+		return routing.Finding{}, false
+	}
+	return routing.Finding{Code: "networkd-deletes-rules", Severity: routing.Warning, Subject: "systemd-networkd",
+		Message: "systemd-networkd runs and may delete rules and routes that are not its own, at a restart or when a link is reconfigured; they are put back at once",
+		Hint:    "set ManageForeignRoutingPolicyRules=no and ManageForeignRoutes=no in /etc/systemd/networkd.conf.d/lasthop.conf"}, true
+}
+
+// networkdSpares says whether networkd was told to leave others' rules alone. The last word counts.
+func networkdSpares(root string) bool {
+	var files []string
+	for _, dir := range []string{"usr/lib/systemd", "run/systemd", "etc/systemd"} {
+		files = append(files, filepath.Join(root, dir, "networkd.conf"))
+		more, _ := filepath.Glob(filepath.Join(root, dir, "networkd.conf.d", "*.conf"))
+		files = append(files, more...)
+	}
+	spares := false
+	for _, f := range files {
+		data, _ := os.ReadFile(f)
+		for line := range strings.Lines(string(data)) {
+			key, value, ok := strings.Cut(strings.TrimSpace(line), "=")
+			if ok && strings.TrimSpace(key) == "ManageForeignRoutingPolicyRules" {
+				spares = slices.Contains([]string{"no", "false", "off", "0", "n", "f"}, strings.ToLower(strings.TrimSpace(value)))
+			}
+		}
+	}
+	return spares
+}

@@ -1,0 +1,122 @@
+package main
+
+import (
+	"os"
+	"slices"
+	"strings"
+	"syscall"
+	"testing"
+
+	"github.com/google/go-cmp/cmp"
+)
+
+func has(lines []string, part string) bool {
+	return slices.ContainsFunc(lines, func(l string) bool { return strings.Contains(l, part) })
+}
+
+// TestRunReload: a load is followed, and nothing else of what NGINX does makes a write.
+func TestRunReload(t *testing.T) {
+	eachDetector(t, func(t *testing.T, detector func(*app)) {
+		s := newServer(t)
+		s.startNginx()
+		foreign := s.foreign()
+		s.start(detector)
+		if o := s.owned(); !has(o, "from 10.0.1.") || has(o, "from 10.0.2.") {
+			t.Fatalf("after the start: %q", o)
+		}
+		s.conf("listen 10.0.1.100:80; listen 10.0.2.100:80;")
+		s.quiet()
+		if o := s.owned(); has(o, "from 10.0.2.") {
+			t.Fatal("installed what NGINX has not loaded")
+		}
+		s.reload()
+		s.until("the new listener's path", func() bool { return has(s.owned(), "from 10.0.2.") })
+		s.quiet()
+		s.same("a reload that changes nothing", func() { s.reload() })
+		s.conf("listen 10.0.1.100:80;")
+		s.reload()
+		s.until("the removed listener's path to go", func() bool { return !has(s.owned(), "from 10.0.2.") })
+
+		s.replace("worker_processes 2; events {} http { server { listen 10.0.2.100:80; bogus; } }")
+		s.same("nginx -t of what is broken", func() { _ = s.Command("nginx", "-t", "-p", s.dir, "-c", s.path("nginx.conf")).Run() })
+		s.same("a failed reload", func() { s.reload() })
+		s.conf("listen 10.0.1.100:80; listen 10.0.2.100:80;")
+		s.same("nginx -t", func() { s.nginx("-t") })
+		s.same("nginx -T", func() { s.nginx("-T") })
+		s.same("log rotation", func() { s.nginx("-s", "reopen") })
+		s.same("a worker's crash", func() {
+			victim := s.workers()[0]
+			if err := syscall.Kill(victim, syscall.SIGKILL); err != nil {
+				t.Fatal(err)
+			}
+			s.until("its successor", func() bool { now := s.workers(); return len(now) == 2 && !slices.Contains(now, victim) })
+		})
+		if d := cmp.Diff(foreign, s.foreign()); d != "" {
+			t.Errorf("foreign objects have changed: -before +after\n%s", d)
+		}
+		before := s.owned()
+		if err := s.end(); err != nil {
+			t.Fatal(err)
+		}
+		if d := cmp.Diff(before, s.owned()); d != "" {
+			t.Errorf("the end of the daemon has changed: -before +after\n%s", d)
+		}
+	})
+}
+
+// same wants that something makes no write.
+func (s *server) same(what string, f func()) {
+	s.t.Helper()
+	before, writes := s.quiet(), s.owned()
+	f()
+	after := s.quiet()
+	if after.Counts.Changes != before.Counts.Changes || cmp.Diff(writes, s.owned()) != "" {
+		s.t.Errorf("%s: %d writes\n%s", what, after.Counts.Changes-before.Counts.Changes, cmp.Diff(writes, s.owned()))
+	}
+}
+
+// workers are NGINX's workers that are not shutting down.
+func (s *server) workers() []int {
+	var out []int
+	for _, m := range s.d.watcher.Workers() {
+		for _, p := range m.Current {
+			out = append(out, p.PID)
+		}
+	}
+	return out
+}
+
+// TestRunStartStop: without NGINX the disk is the plan; start, stop and the upgrade of the binary are followed.
+func TestRunStartStop(t *testing.T) {
+	eachDetector(t, func(t *testing.T, detector func(*app)) {
+		s := newServer(t)
+		s.start(detector)
+		if o := s.owned(); !has(o, "from 10.0.1.") {
+			t.Fatalf("before NGINX starts: %q", o)
+		}
+		s.conf("listen 10.0.2.100:80;")
+		s.until("the disk's plan", func() bool { return has(s.owned(), "from 10.0.2.") && !has(s.owned(), "from 10.0.1.") })
+		old := s.startNginx()
+		s.until("the master", func() bool { return len(s.d.status().Masters) == 1 && s.d.status().Masters[0].PID == old })
+		s.conf("listen 10.0.1.100:80;")
+		if err := syscall.Kill(old, syscall.SIGUSR2); err != nil {
+			t.Fatal(err)
+		}
+		s.until("the new master's listeners, and those of the old one", func() bool {
+			return len(s.d.status().Masters) == 2 && has(s.owned(), "from 10.0.1.") && has(s.owned(), "from 10.0.2.")
+		})
+		if err := syscall.Kill(old, syscall.SIGQUIT); err != nil {
+			t.Fatal(err)
+		}
+		s.until("the old listeners to go with the old master", func() bool { return !has(s.owned(), "from 10.0.2.") })
+		s.conf("listen 10.0.2.100:80;")
+		s.reload()
+		s.until("a reload of the new master", func() bool { return has(s.owned(), "from 10.0.2.") && !has(s.owned(), "from 10.0.1.") })
+		s.stopNginx()
+		s.until("the end of NGINX", func() bool { m := s.d.status().Masters; return len(m) == 1 && m[0].PID == 0 })
+		if o := s.owned(); !has(o, "from 10.0.2.") {
+			t.Errorf("after the end of NGINX: %q", o)
+		}
+		_ = os.Remove(s.path("nginx.pid"))
+	})
+}
