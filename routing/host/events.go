@@ -28,7 +28,7 @@ type Event struct {
 }
 
 const (
-	eventBuffer  = 4 << 20 // bytes: about 5,000 messages may wait while the daemon is held up
+	eventBuffer  = 4 << 20 // bytes, which the kernel doubles: storms wait here while events are decoded
 	eventQueue   = 1024    // events that may wait for the reader
 	backoffFirst = 100 * time.Millisecond
 	backoffMost  = 5 * time.Second

@@ -239,7 +239,7 @@ func TestEventsOverrun(t *testing.T) {
 			t.Fatal("nothing was lost")
 		}
 	}
-	// The links are asked for again: one that came unseen is known, so that its going down is told by name.
+	// The links are known still: a change is told as one, and nothing as new.
 	ns.IP("link set eth1 mtu 1400")
 	for e := next(t, c); e.Text != "link eth1 mtu 1400"; e = next(t, c) {
 		if e.Kind == "link" {

@@ -6,6 +6,7 @@ import (
 	"net"
 	"net/netip"
 	"os"
+	"slices"
 	"sort"
 	"strings"
 	"time"
@@ -123,6 +124,7 @@ func (k *Kernel) readAddrs(h *routing.Host, n names) error {
 	if err != nil {
 		return err
 	}
+	h.Addrs = slices.Grow(h.Addrs, len(addrs))
 	for _, a := range addrs {
 		p, ok := prefixOf(a.IPNet)
 		link, err := n.link(uint32(a.LinkIndex))
@@ -216,6 +218,7 @@ func (k *Kernel) dumpRoutes(h *routing.Host, n names, f routing.Family, table ui
 	if err != nil {
 		return err
 	}
+	h.Routes = slices.Grow(h.Routes, len(msgs))
 	for _, msg := range msgs {
 		r, ok, err := decodeRoute(msg, n)
 		if err != nil {
