@@ -142,13 +142,16 @@ func (w *Watcher) Follow(masters []Master, awaited []string) {
 // Watch replaces the directories whose files are watched. Of one that is not there, the nearest one above is.
 func (w *Watcher) Watch(dirs []string) { w.call(func() { w.watch(dirs) }) }
 
-// Workers looks at the children of each master now.
+// Workers looks at the children of each master now. During an upgrade the new master is a child of the old one, but no worker.
 func (w *Watcher) Workers() map[int]Workers {
 	out := map[int]Workers{}
 	w.call(func() {
+		workers := func(list []Process) []Process {
+			return slices.DeleteFunc(slices.Clone(list), func(p Process) bool { return w.masters[p.PID] != nil })
+		}
 		for pid, m := range w.masters {
 			w.look(m, time.Now())
-			out[pid] = Workers{slices.Clone(m.workers.workers), slices.Clone(m.workers.old)}
+			out[pid] = Workers{workers(m.workers.workers), workers(m.workers.old)}
 		}
 	})
 	return out

@@ -162,10 +162,7 @@ func (d *daemon) nginxEvent(e watcher.Event) {
 		}
 		d.publish()
 	case watcher.Masters:
-		if d.findMasters() {
-			d.because("NGINX has started")
-			d.sync()
-		}
+		d.mastersChanged()
 		d.publish()
 	case watcher.Files:
 		d.agenda.by(doMasters, e.At.Add(mastersIn))
@@ -180,6 +177,20 @@ func (d *daemon) nginxEvent(e watcher.Event) {
 		d.publish()
 	case watcher.Trouble:
 		d.log.Warn("cannot watch everything", "error", e.Err)
+	}
+}
+
+// mastersChanged takes in that masters have started or ended.
+func (d *daemon) mastersChanged() {
+	started, gone := d.findMasters(), d.drained(time.Now())
+	if started {
+		d.because("NGINX has started")
+	}
+	if gone {
+		d.because("old workers of NGINX have ended")
+	}
+	if started || gone {
+		d.sync()
 	}
 }
 
@@ -261,10 +272,7 @@ func (d *daemon) due(now time.Time) {
 			d.noteLeaving(now)
 		case doMasters:
 			d.agenda.by(doMasters, now.Add(jitter(mastersIn)))
-			if d.findMasters() {
-				d.because("NGINX has started")
-				d.sync()
-			}
+			d.mastersChanged()
 		case doPrepared:
 			d.prepare()
 		case doTrim:

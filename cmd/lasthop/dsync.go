@@ -60,6 +60,7 @@ func (d *daemon) sync() bool {
 		d.failures = 0
 		delete(d.agenda, doRetry)
 	}
+	d.noteLeaving(time.Now())
 	d.agenda[doTrim] = time.Now().Add(trimAfter)
 	d.publish()
 	return err == nil
