@@ -47,6 +47,7 @@ type daemon struct {
 	counts    report.Counts
 	lastWrite report.Change
 	requests  chan request
+	calls     chan func()   // of tests: run in the loop
 	reloads   chan struct{} // SIGHUP
 	inSync    func(time.Duration)
 	notify    func(string)
@@ -144,6 +145,8 @@ func (d *daemon) loop(ctx context.Context, hostC <-chan host.Event) error {
 			r.reply <- reply{a, err}
 		case <-d.reloads:
 			d.reloadSettings()
+		case f := <-d.calls:
+			f()
 		case <-timer.C:
 			d.due(time.Now())
 		}

@@ -81,7 +81,7 @@ func (a *app) newDaemon(k *host.Kernel) (*daemon, error) {
 	if err != nil {
 		return nil, err
 	}
-	d := &daemon{app: a, kernel: k, watcher: w, settings: s, agenda: agenda{}, deleted: map[string]bool{}, requests: make(chan request),
+	d := &daemon{app: a, kernel: k, watcher: w, settings: s, agenda: agenda{}, deleted: map[string]bool{}, requests: make(chan request), calls: make(chan func()),
 		reloads: make(chan struct{}, 1), inSync: func(time.Duration) {}, notify: notify,
 		log: slog.New(slog.NewTextHandler(a.ui.stderr, &slog.HandlerOptions{ReplaceAttr: plainTime}))}
 	d.readSettingsText()
