@@ -30,28 +30,29 @@ type daemon struct {
 	settings     settings
 	settingsText string // of the file, as it was read
 
-	instances []*instance
-	agenda    agenda
-	hosts     watcher.Debounce // changes of the host
-	causes    []string         // of the next sync, in words
-	deleted   map[string]bool  // what others have deleted of ours since the last sync
-	last      *view            // of the last sync
-	installed routing.State    // what the last sync left in the kernel
-	ready     *view            // a plan for what is on disk, as if NGINX had loaded it, or nil
-	fights    fights
-	backsOff  string // from what, or ""
-	who       string // the programs that may be at it
-	unneeded  map[unneeded]time.Time
-	troubles  []trouble
-	failures  int // syncs in a row that failed
-	counts    report.Counts
-	lastWrite report.Change
-	requests  chan request
-	calls     chan func()   // of tests: run in the loop
-	reloads   chan struct{} // SIGHUP
-	inSync    func(time.Duration)
-	notify    func(string)
-	quietly   bool // nothing needed was said
+	instances  []*instance
+	agenda     agenda
+	hosts      watcher.Debounce // changes of the host
+	causes     []string         // of the next sync, in words
+	deleted    map[string]bool  // what others have deleted of ours since the last sync
+	last       *view            // of the last sync
+	installed  routing.State    // what the last sync left in the kernel
+	ready      *view            // a plan for what is on disk, as if NGINX had loaded it, or nil
+	fights     fights
+	backsOff   string // from what, or ""
+	who        string // the programs that may be at it
+	unneeded   map[unneeded]time.Time
+	troubles   []trouble
+	failures   int // syncs in a row that failed
+	counts     report.Counts
+	lastWrite  report.Change
+	wholeAudit time.Time // when to look at everything again
+	requests   chan request
+	calls      chan func()   // of tests: run in the loop
+	reloads    chan struct{} // SIGHUP
+	inSync     func(time.Duration)
+	notify     func(string)
+	quietly    bool // nothing needed was said
 
 	mu     sync.Mutex
 	public report.Status // under mu
@@ -263,8 +264,7 @@ func (d *daemon) due(now time.Time) {
 			d.sync()
 			d.prepare()
 		case doAudit:
-			d.agenda.by(doAudit, now.Add(jitter(auditEvery)))
-			d.sync()
+			d.audit(now)
 		case doRetry, doHeal, doForget:
 			d.sync()
 		case doLeave:

@@ -132,7 +132,12 @@ func (s *server) path(name string) string { return filepath.Join(s.dir, name) }
 // conf writes a nginx.conf with the listens by replacing the file, as editors and tools do.
 func (s *server) conf(listens string) {
 	s.t.Helper()
-	s.replace(fmt.Sprintf("worker_processes 2;\npid %[1]s/nginx.pid;\nerror_log %[1]s/error.log;\nevents { worker_connections 64; }\nhttp {\n\taccess_log off;\n\tserver {\n\t\t%[2]s\n\t\treturn 200 ok;\n\t}\n}\n", s.dir, listens))
+	s.replace(fmt.Sprintf("%sevents { worker_connections 64; }\nhttp {\n\taccess_log off;\n\tserver {\n\t\t%s\n\t\treturn 200 ok;\n\t}\n}\n", s.head(), listens))
+}
+
+// head keeps NGINX's files in the test's directory.
+func (s *server) head() string {
+	return fmt.Sprintf("worker_processes 2;\npid %[1]s/nginx.pid;\nerror_log %[1]s/error.log;\n", s.dir)
 }
 
 func (s *server) replace(text string) {
@@ -184,7 +189,16 @@ func (s *server) stopNginx() {
 
 func (s *server) reload() {
 	s.t.Helper()
-	if err := syscall.Kill(s.pid(), syscall.SIGHUP); err != nil {
+	s.signal(syscall.SIGHUP)
+}
+
+func (s *server) signal(sig syscall.Signal) {
+	s.t.Helper()
+	pid := s.pid()
+	if pid == 0 {
+		s.t.Fatal("no NGINX runs")
+	}
+	if err := syscall.Kill(pid, sig); err != nil {
 		s.t.Fatal(err)
 	}
 }

@@ -2,17 +2,13 @@ package main
 
 import (
 	"context"
-	"errors"
 	"fmt"
 	"slices"
 	"strings"
 	"time"
 
-	"lasthop/nginxconf"
 	"lasthop/report"
 	"lasthop/routing"
-
-	"golang.org/x/sys/unix"
 )
 
 // What others see of the daemon, and what they may ask of it.
@@ -158,11 +154,4 @@ func (d *daemon) requested(r syncRequest) (report.Apply, error) {
 	}
 	d.sync()
 	return result, err
-}
-
-// isKernelError says whether an error came from the kernel, and not from a file or a decision.
-func isKernelError(err error) bool {
-	var errno unix.Errno
-	var conf *nginxconf.Error
-	return errors.As(err, &errno) && !errors.As(err, &conf)
 }

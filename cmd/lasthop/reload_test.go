@@ -37,7 +37,7 @@ func TestRunReload(t *testing.T) {
 		s.reload()
 		s.until("the removed listener's path to go", func() bool { return !has(s.owned(), "from 10.0.2.") })
 
-		s.replace("worker_processes 2; events {} http { server { listen 10.0.2.100:80; bogus; } }")
+		s.replace(s.head() + "events {} http { server { listen 10.0.2.100:80; bogus; } }")
 		s.same("nginx -t of what is broken", func() { _ = s.Command("nginx", "-t", "-p", s.dir, "-c", s.path("nginx.conf")).Run() })
 		s.same("a failed reload", func() { s.reload() })
 		s.conf("listen 10.0.1.100:80; listen 10.0.2.100:80;")

@@ -1,0 +1,98 @@
+package main
+
+import (
+	"os"
+	"slices"
+	"strings"
+	"testing"
+
+	"github.com/google/go-cmp/cmp"
+
+	"lasthop/routing"
+)
+
+// TestRunAbusedFiles: whatever happens to nginx.conf while NGINX and the daemon run, the last good state stays; it is said once, is a
+// finding, and is good again when the file is.
+func TestRunAbusedFiles(t *testing.T) {
+	good := func(s *server) { s.conf("listen 10.0.1.100:80; listen 10.0.2.100:80;") }
+	tests := []struct {
+		name string
+		do   func(s *server) error
+	}{
+		{"truncated", func(s *server) error { return os.Truncate(s.path("nginx.conf"), 100) }},
+		{"emptied", func(s *server) error { return os.Truncate(s.path("nginx.conf"), 0) }},
+		{"deleted", func(s *server) error { return os.Remove(s.path("nginx.conf")) }},
+		{"replaced by a directory", func(s *server) error {
+			if err := os.Remove(s.path("nginx.conf")); err != nil {
+				return err
+			}
+			return os.Mkdir(s.path("nginx.conf"), 0o755)
+		}},
+		{"swapped for a link to nothing", func(s *server) error {
+			if err := os.Symlink("/nonexistent/nginx.conf", s.path("link")); err != nil {
+				return err
+			}
+			return os.Rename(s.path("link"), s.path("nginx.conf"))
+		}},
+		{"replaced by rename with what NGINX refuses", func(s *server) error { s.replace(s.head() + "events {} http { server { listen 10.0.2.100:80;"); return nil }},
+		{"without listeners", func(s *server) error { s.replace(s.head() + "events {}"); return nil }},
+	}
+	for _, tt := range tests {
+		t.Run(tt.name, func(t *testing.T) {
+			s := newServer(t)
+			s.startNginx()
+			s.start()
+			before := s.owned()
+			s.log.take()
+			if err := tt.do(s); err != nil {
+				t.Fatal(err)
+			}
+			noticed := func(f routing.Finding) bool { return f.Code == "config-broken" || f.Code == "not-loaded" }
+			s.until("the finding", func() bool { return slices.ContainsFunc(s.d.status().Plan.Findings, noticed) })
+			s.reload() // NGINX refuses too, but for the configuration without listeners
+			s.quiet()
+			if d := cmp.Diff(before, s.owned()); d != "" {
+				t.Errorf("the last good state has changed: -before +after\n%s", d)
+			}
+			if lines := strings.Count(s.log.take(), "level=ERROR"); lines > 1 {
+				t.Errorf("%d lines were logged, want one:\n%s", lines, s.log)
+			}
+			if tt.name == "replaced by a directory" {
+				if err := os.Remove(s.path("nginx.conf")); err != nil {
+					t.Fatal(err)
+				}
+			}
+			good(s)
+			s.until("the end of the finding", func() bool {
+				return !slices.ContainsFunc(s.d.status().Plan.Findings, func(f routing.Finding) bool { return f.Code == "config-broken" })
+			})
+			s.reload()
+			s.until("the new configuration", func() bool { return has(s.owned(), "from 10.0.2.") && s.d.status().InSync })
+		})
+	}
+}
+
+// TestRunUnreadable: as an ordinary user the daemon cannot read what root wrote for itself.
+func TestRunUnreadable(t *testing.T) {
+	if os.Getenv("LASTHOP_TEST_USERNS") == "" && os.Geteuid() == 0 {
+		t.Log("root reads all files: a mode changes nothing but the look at it")
+	}
+	s := newServer(t)
+	s.startNginx()
+	s.start()
+	before := s.owned()
+	if err := os.Chmod(s.path("nginx.conf"), 0); err != nil {
+		t.Fatal(err)
+	}
+	s.reload()
+	s.quiet()
+	if d := cmp.Diff(before, s.owned()); d != "" {
+		t.Errorf("-before +after\n%s", d)
+	}
+	if err := os.Chmod(s.path("nginx.conf"), 0o644); err != nil {
+		t.Fatal(err)
+	}
+	s.conf("listen 10.0.2.100:80;")
+	s.reload()
+	s.until("the new configuration", func() bool { return has(s.owned(), "from 10.0.2.") })
+}
