@@ -77,7 +77,7 @@ func (b *builder) newTable(p *path, key string, taken map[uint32]string) {
 	start := hash.Sum32() % size
 	for i := range size {
 		table := n.TableFirst + (start+i)%size
-		if _, used := taken[table]; !used && !b.foreign(table) && !b.leftover(table) {
+		if _, used := taken[table]; !used && !b.foreign(table) && !b.leftover(table, p.link) {
 			p.table, taken[table] = table, key
 			return
 		}
@@ -91,7 +91,11 @@ func (b *builder) foreign(table uint32) bool {
 	return slices.ContainsFunc(b.host.Routes, func(r Route) bool { return r.Table == table }) // host holds nothing of ours
 }
 
-// leftover says whether our own routes for another path are still in the table: it is free at the next sync.
-func (b *builder) leftover(table uint32) bool {
-	return slices.ContainsFunc(b.own.Routes, func(r Route) bool { return r.Table == table })
+// leftover says whether our own routes for another path are still in the table: it is free at the next sync. What a process left there
+// that died before it came to the default route is not another path's.
+func (b *builder) leftover(table uint32, link string) bool {
+	elsewhere := func(h Hop) bool { return h.Link != link }
+	return slices.ContainsFunc(b.own.Routes, func(r Route) bool {
+		return r.Table == table && (r.IsDefault() || len(r.Hops) == 0 || slices.ContainsFunc(r.Hops, elsewhere))
+	})
 }

@@ -34,7 +34,10 @@ func TestRunAbusedFiles(t *testing.T) {
 			}
 			return os.Rename(s.path("link"), s.path("nginx.conf"))
 		}},
-		{"replaced by rename with what NGINX refuses", func(s *server) error { s.replace(s.head() + "events {} http { server { listen 10.0.2.100:80;"); return nil }},
+		{"replaced by rename with what NGINX refuses", func(s *server) error {
+			s.replace(s.head() + "events {} http { server { listen 10.0.2.100:80;")
+			return nil
+		}},
 		{"without listeners", func(s *server) error { s.replace(s.head() + "events {}"); return nil }},
 	}
 	for _, tt := range tests {

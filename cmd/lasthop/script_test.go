@@ -20,7 +20,9 @@ import (
 // The scripts of testdata/script say what the commands print and how they end. Those whose name begins with ns- get a network
 // namespace: $NETNS is its path, and `host FILE` builds in it what the file says in the words of package sim.
 
-func TestMain(m *testing.M) { testscript.Main(inNamespace{m}, map[string]func(){"lasthop": main}) }
+func TestMain(m *testing.M) {
+	testscript.Main(inNamespace{m}, map[string]func(){"lasthop": main, "lasthop-dying": dying})
+}
 
 // inNamespace runs the tests where network namespaces can be made.
 type inNamespace struct{ m *testing.M }
