@@ -32,6 +32,8 @@ func (a *app) applyCommand() *cobra.Command {
 		Long: `apply makes the changes that plan prints, reads them back, asks the kernel for the way
 of each listener's replies, and prints the command that takes it all back.
 
+While ` + "`lasthop run`" + ` is at work here, it is the one that makes them: apply asks it to.
+
 With --confirm it goes back by itself unless you press Enter in time, and also when
 your terminal goes away. Only kill -9 of lasthop itself can prevent that.`,
 		Args: none,
@@ -52,9 +54,14 @@ func (a *app) apply(f applying) error {
 		return err
 	}
 	defer k.Close()
-	if err := a.lock(k); err != nil {
+	unlock, err := a.lock(k)
+	if errors.Is(err, errLocked) && a.daemonRuns(k) {
+		return a.askApply(k, f)
+	}
+	if err != nil {
 		return err
 	}
+	defer unlock()
 	v, err := a.look(k)
 	if err != nil {
 		return err

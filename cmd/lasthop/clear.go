@@ -34,9 +34,14 @@ func (a *app) clear(dryRun bool) error {
 	}
 	defer k.Close()
 	if !dryRun {
-		if err := a.lock(k); err != nil {
+		unlock, err := a.lock(k)
+		if errors.Is(err, errLocked) && a.daemonRuns(k) {
+			return a.refuseBeside("clear")
+		}
+		if err != nil {
 			return err
 		}
+		defer unlock()
 	}
 	v := &view{policy: routing.Policy{Numbers: routing.DefaultNumbers}}
 	if err := a.readHost(k, v); err != nil {

@@ -38,7 +38,7 @@ func (a *app) dieAt(when, write string) error {
 		return err
 	}
 	k.Fault = fatal(when, n)
-	if err := a.lock(k); err != nil {
+	if _, err := a.lock(k); err != nil {
 		return err
 	}
 	d, err := a.newDaemon(k)

@@ -17,6 +17,8 @@ import (
 	"lasthop/routing"
 	"lasthop/routing/host"
 	"lasthop/watcher"
+
+	"github.com/prometheus/client_golang/prometheus"
 )
 
 // daemon keeps the kernel as the plan wants it. Everything happens in loop, one thing after the other: events only say that it is
@@ -48,9 +50,9 @@ type daemon struct {
 	lastWrite  report.Change
 	wholeAudit time.Time // when to look at everything again
 	requests   chan request
-	calls      chan func()   // of tests: run in the loop
-	reloads    chan struct{} // SIGHUP
-	inSync     func(time.Duration)
+	calls      chan func()      // of tests: run in the loop
+	reloads    <-chan os.Signal // SIGHUP
+	times      prometheus.Histogram
 	notify     func(string)
 	quietly    bool // nothing needed was said
 
@@ -215,7 +217,7 @@ func (d *daemon) reloaded(e watcher.Event) {
 		d.writeReady(ready)
 	}
 	if d.sync() {
-		d.inSync(time.Since(e.At))
+		d.times.Observe(time.Since(e.At).Seconds())
 	}
 }
 

@@ -54,6 +54,11 @@ func (f *flags) live(command string) error {
 	return nil
 }
 
+// decides says whether flags say what is to be done, and not only how and where.
+func (f *flags) decides() bool {
+	return len(f.confs)+len(f.listens)+len(f.gateways)+len(f.returns)+len(f.addresses)+len(f.direct)+len(f.failClosed) > 0
+}
+
 // policy reads what the user decided. All mistakes are reported, not the first alone.
 func (f *flags) policy() (routing.Policy, error) {
 	p := routing.Policy{Numbers: routing.DefaultNumbers, FailClosed: f.failClosed}

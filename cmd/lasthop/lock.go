@@ -11,20 +11,26 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// lock makes this process the only writer of the network namespace until it ends. The file stays: removing it would let two
-// processes hold locks on two files of the same name.
-func (a *app) lock(k *host.Kernel) error {
+// errLocked means that another process writes.
+var errLocked = errors.New("another lasthop is at work in this network namespace")
+
+// lock makes this process the only writer of the network namespace until it ends, or unlocks. The file stays: removing it would let two
+// processes hold locks on two files of the same name. It returns errLocked if another process has it.
+func (a *app) lock(k *host.Kernel) (unlock func(), err error) {
 	if err := os.MkdirAll(a.flags.runDir, 0o755); err != nil {
-		return hint(fmt.Errorf("make the directory of the lock: %w", err), "run as root")
+		return nil, hint(fmt.Errorf("make the directory of the lock: %w", err), "run as root")
 	}
 	path := filepath.Join(a.flags.runDir, fmt.Sprintf("netns-%d.lock", k.Inode()))
 	fd, err := unix.Open(path, unix.O_CREAT|unix.O_RDWR|unix.O_CLOEXEC|unix.O_NOFOLLOW, 0o600)
 	if err != nil {
-		return hint(fmt.Errorf("open the lock %s: %w", path, err), "run as root")
+		return nil, hint(fmt.Errorf("open the lock %s: %w", path, err), "run as root")
 	}
-	err = unix.Flock(fd, unix.LOCK_EX|unix.LOCK_NB) // held until the process ends
+	if err = unix.Flock(fd, unix.LOCK_EX|unix.LOCK_NB); err == nil {
+		return func() { _ = unix.Close(fd) }, nil
+	}
+	_ = unix.Close(fd)
 	if errors.Is(err, unix.EWOULDBLOCK) {
-		return hint(errors.New("another lasthop is at work in this network namespace"), "wait for it; it holds "+path)
+		err = hint(errLocked, "wait for it; it holds "+path)
 	}
-	return err
+	return nil, err
 }

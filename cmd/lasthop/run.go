@@ -50,13 +50,19 @@ func (a *app) run(ctx context.Context) error {
 		return err
 	}
 	defer k.Close()
-	if err := a.lock(k); err != nil {
+	unlock, err := a.lock(k)
+	if err != nil {
 		return err
 	}
+	defer unlock()
 	d, err := a.newDaemon(k)
 	if err != nil {
 		return err
 	}
+	hup := make(chan os.Signal, 1)
+	signal.Notify(hup, syscall.SIGHUP)
+	defer signal.Stop(hup)
+	d.reloads = hup
 	return d.run(ctx)
 }
 
@@ -67,6 +73,19 @@ func (d *daemon) run(ctx context.Context) error {
 	if err != nil {
 		return needsRoot(nil, err)
 	}
+	local, err := d.app.listenLocal(d.kernel)
+	if err != nil {
+		return err
+	}
+	if d.settings.metrics != "" {
+		l, err := listenMetrics(d.settings.metrics)
+		if err != nil {
+			local.Close()
+			return err
+		}
+		tasks.Go(func() error { return serve(ctx, l, metricsHandler(d, d.times)) })
+	}
+	tasks.Go(func() error { return serve(ctx, local, localHandler(d, buildVersion().Lasthop)) })
 	tasks.Go(func() error { return d.watcher.Run(ctx) })
 	tasks.Go(func() error { return d.live(ctx, hostC) })
 	return tasks.Wait()
@@ -82,7 +101,7 @@ func (a *app) newDaemon(k *host.Kernel) (*daemon, error) {
 		return nil, err
 	}
 	d := &daemon{app: a, kernel: k, watcher: w, settings: s, agenda: agenda{}, deleted: map[string]bool{}, requests: make(chan request), calls: make(chan func()),
-		reloads: make(chan struct{}, 1), inSync: func(time.Duration) {}, notify: notify,
+		times: newReloadTimes(), notify: notify,
 		log: slog.New(slog.NewTextHandler(a.ui.stderr, &slog.HandlerOptions{ReplaceAttr: plainTime}))}
 	d.readSettingsText()
 	for _, c := range s.confs {

@@ -14,8 +14,3 @@ func (f *flags) settings() (settings, error) {
 	p, err := f.policy()
 	return settings{policy: p, confs: f.confs, listens: f.listens}, err
 }
-
-type syncRequest struct {
-	Expect   string `json:"expect,omitempty"`
-	NoDelete bool   `json:"no_delete,omitempty"`
-}

@@ -1,0 +1,95 @@
+package main
+
+import (
+	"bytes"
+	"context"
+	"encoding/gob"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"net"
+	"net/http"
+	"time"
+
+	"lasthop/report"
+	"lasthop/routing/host"
+)
+
+// errNoDaemon means that no daemon answers in the network namespace.
+var errNoDaemon = errors.New("no lasthop runs in this network namespace")
+
+// ask sends a request to the daemon and decodes its answer. It returns errNoDaemon if there is none.
+func (a *app) ask(k *host.Kernel, method, path string, body, into any) error {
+	sent, err := json.Marshal(body)
+	if err != nil {
+		return err
+	}
+	client := http.Client{Timeout: syncTimeout + 5*time.Second, Transport: &http.Transport{DisableKeepAlives: true,
+		DialContext: func(ctx context.Context, _, _ string) (net.Conn, error) {
+			return (&net.Dialer{Timeout: 5 * time.Second}).DialContext(ctx, "unix", a.socketPath(k))
+		}}}
+	req, err := http.NewRequest(method, "http://lasthop"+path, bytes.NewReader(sent))
+	if err != nil {
+		return err
+	}
+	req.Header.Set("Accept", gobType)
+	resp, err := client.Do(req)
+	if dial := new(net.OpError); errors.As(err, &dial) && dial.Op == "dial" {
+		return errNoDaemon
+	}
+	if err != nil {
+		return fmt.Errorf("ask lasthop run: %w", err)
+	}
+	defer resp.Body.Close()
+	if resp.StatusCode != http.StatusOK {
+		return refused(resp)
+	}
+	if err := gob.NewDecoder(resp.Body).Decode(into); err != nil {
+		return hint(fmt.Errorf("read the answer of lasthop run: %w", err), "is it another version? systemctl restart lasthop")
+	}
+	if failed := resp.Header.Get("Lasthop-Error"); failed != "" {
+		return errors.New(failed)
+	}
+	return nil
+}
+
+// refused makes an error of a refusal as if it had come about here.
+func refused(resp *http.Response) error {
+	data, _ := io.ReadAll(io.LimitReader(resp.Body, 64<<10))
+	var r refusal
+	if err := json.Unmarshal(data, &r); err != nil || r.Message == "" {
+		return fmt.Errorf("lasthop run answers %s", resp.Status)
+	}
+	if r.Remedy == "" {
+		return errors.New(r.Message)
+	}
+	return hint(errors.New(r.Message), r.Remedy)
+}
+
+// askApply lets the daemon do what apply is to do, since it is the one writer. What the daemon cannot know is refused.
+func (a *app) askApply(k *host.Kernel, f applying) error {
+	switch {
+	case f.confirm > 0:
+		return hint(errors.New("lasthop run is at work in this network namespace: --confirm cannot take back what it keeps"), "systemctl stop lasthop (the routes stay), then again")
+	case a.flags.decides():
+		return a.refuseBeside("apply with settings of its own")
+	}
+	var result report.Apply
+	err := a.ask(k, http.MethodPost, pathSync, syncRequest{Expect: f.expect, NoDelete: f.noDelete}, &result)
+	if err != nil && len(result.Done) == 0 {
+		return err
+	}
+	return errors.Join(err, a.ui.print(result, a.flags.output))
+}
+
+// refuseBeside refuses a command that would work against the daemon.
+func (a *app) refuseBeside(what string) error {
+	return hint(fmt.Errorf("lasthop run is at work in this network namespace: %s would work against it", what), "systemctl stop lasthop (the routes stay), then again")
+}
+
+// daemonRuns says whether a daemon answers.
+func (a *app) daemonRuns(k *host.Kernel) bool {
+	var s report.Status
+	return a.ask(k, http.MethodGet, pathStatus, nil, &s) == nil
+}

@@ -1,0 +1,48 @@
+package main
+
+import (
+	"errors"
+	"net/http"
+
+	"lasthop/report"
+
+	"github.com/spf13/cobra"
+)
+
+func (a *app) statusCommand() *cobra.Command {
+	return &cobra.Command{
+		Use:   "status",
+		Short: "what the daemon last did, and what is wrong now",
+		Long: `status asks the lasthop that runs in this network namespace. It needs no root.
+
+It exits with 2 if not everything is in sync, and with 1 if no lasthop runs.`,
+		Args: none,
+		RunE: func(*cobra.Command, []string) error { return a.status() },
+	}
+}
+
+func (a *app) status() error {
+	if err := errors.Join(a.flags.formats("text", "json"), a.flags.live("status")); err != nil {
+		return err
+	}
+	k, err := a.open()
+	if err != nil {
+		return err
+	}
+	defer k.Close()
+	var s report.Status
+	err = a.ask(k, http.MethodGet, pathStatus, nil, &s)
+	if errors.Is(err, errNoDaemon) {
+		return hint(err, "start it: systemctl start lasthop. Without it, see: lasthop check")
+	}
+	if err != nil {
+		return err
+	}
+	if err := a.ui.print(s, a.flags.output); err != nil {
+		return err
+	}
+	if !s.InSync {
+		return errNotWanted
+	}
+	return nil
+}

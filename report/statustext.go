@@ -1,0 +1,150 @@
+package report
+
+import (
+	"fmt"
+	"io"
+	"slices"
+	"strings"
+	"time"
+
+	"lasthop/routing"
+)
+
+// Text writes the status for somebody who was woken by it: whether all is well, what is wrong, what is followed, what changed last.
+func (s Status) Text(w io.Writer, style Style) error {
+	t := &page{style: style}
+	if s.InSync {
+		t.printf("%s: %s\n", t.paint(bold, "lasthop"), t.paint(green, "in sync"))
+	} else {
+		t.printf("%s: %s\n", t.paint(bold, "lasthop"), t.paint(red, "NOT in sync"))
+	}
+	for _, sentence := range s.Wrong {
+		t.wrap("  ", t.paint(red, Escape(sentence)))
+	}
+	t.printf("%s, on %s, running since %s, last look %s\n", Escape(s.Lasthop), Escape(s.Host), stamp(s.Started), stamp(s.Synced))
+	t.masters(s)
+	t.printf("\nListeners (%d): %s\n", len(s.Plan.Outcomes), strings.Join(statuses(s.Plan.Outcomes), ", "))
+	t.paths(s.Plan.Paths)
+	t.changes("Missing in the kernel", s.Diff.Ops())
+	t.lastChange(s.Last)
+	t.findings(slices.DeleteFunc(slices.Clone(s.Plan.Findings), func(f routing.Finding) bool { return f.Severity == routing.Info }))
+	c := s.Counts
+	t.printf("\n%s, %s, %s, %s, %s, %s\n", count(c.Syncs, "sync"), count(c.Changes, "change"), count(c.Heals, "heal"), count(c.Fights, "fight"),
+		count(c.Errors, "error"), count(c.Reloads, "load")+" of NGINX")
+	if !s.InSync {
+		t.printf("To see it from the kernel's side:\n  %s\n", t.paint(bold, "lasthop check"))
+	}
+	return t.writeTo(w)
+}
+
+func stamp(at time.Time) string {
+	if at.IsZero() {
+		return "never"
+	}
+	return at.Format("2006-01-02 15:04:05")
+}
+
+func (t *page) masters(s Status) {
+	t.heading("NGINX (%d), seen by: %s", len(s.Masters), Escape(s.Detector))
+	var rows []row
+	for _, m := range s.Masters {
+		does := "not running: what is on disk counts"
+		if m.PID != 0 {
+			does = fmt.Sprintf("load %d, seen %s, %s", m.Generation, stamp(m.Loaded), count(m.Workers, "worker"))
+			if m.Draining > 0 {
+				does += fmt.Sprintf(" and %d draining", m.Draining)
+			}
+		}
+		pid := "-"
+		if m.PID != 0 {
+			pid = fmt.Sprint(m.PID)
+		}
+		rows = append(rows, row{cells: []string{pid, Escape(m.Conf), does}})
+	}
+	t.table(rows)
+}
+
+// statuses counts outcomes: "3 ready", "1 unresolved".
+func statuses(outcomes []routing.Outcome) []string {
+	number := map[routing.Status]int{}
+	for _, o := range outcomes {
+		number[o.Status]++
+	}
+	var parts []string
+	for _, s := range []routing.Status{routing.Ready, routing.Armed, routing.Unresolved, routing.Unchanged, routing.LocalOnly, routing.Off} {
+		if number[s] > 0 {
+			parts = append(parts, fmt.Sprintf("%d %s", number[s], s))
+		}
+	}
+	if len(parts) == 0 {
+		return []string{"none"}
+	}
+	return parts
+}
+
+func (t *page) lastChange(c Change) {
+	if c.Time.IsZero() {
+		t.printf("\nNothing was written since the start.\n")
+		return
+	}
+	t.changes("Last change, "+stamp(c.Time)+", "+Escape(c.Cause), c.Done)
+	if c.Error != "" {
+		t.wrap("  failed: ", t.paint(red, Escape(c.Error)))
+	}
+}
+
+type statusDoc struct {
+	headDoc
+	InSync   bool         `json:"in_sync"`
+	Wrong    []string     `json:"wrong"`
+	Started  string       `json:"started"`
+	Synced   string       `json:"synced,omitempty"`
+	Detector string       `json:"detector"`
+	Masters  []masterDoc  `json:"masters"`
+	Paths    []pathDoc    `json:"paths"`
+	Routes   []routeDoc   `json:"routes"` // ours, as the kernel holds them
+	Rules    []ruleDoc    `json:"rules"`
+	Changes  []changeDoc  `json:"changes"` // what the kernel lacks
+	Last     *lastDoc     `json:"last_change,omitempty"`
+	Findings []findingDoc `json:"findings"`
+	Counts   Counts       `json:"counts"`
+}
+
+type masterDoc struct {
+	PID        int    `json:"pid,omitempty"`
+	Conf       string `json:"conf"`
+	Generation int    `json:"generation"`
+	Loaded     string `json:"loaded,omitempty"`
+	Workers    int    `json:"workers"`
+	Draining   int    `json:"draining"`
+}
+
+type lastDoc struct {
+	Time  string      `json:"time"`
+	Cause string      `json:"cause"`
+	Done  []changeDoc `json:"done"`
+	Error string      `json:"error,omitempty"`
+}
+
+// JSON writes the status as one document of kind "status".
+func (s Status) JSON(w io.Writer) error {
+	summary := Plan{Plan: s.Plan, Diff: s.Diff}.summary()
+	d := statusDoc{headDoc: s.Head.doc("status", s.Digest, summary), InSync: s.InSync, Wrong: list(s.Wrong), Started: rfc3339(s.Started), Synced: rfc3339(s.Synced),
+		Detector: s.Detector, Masters: mapped(s.Masters, masterDocOf), Paths: mapped(s.Plan.Paths, pathDocOf), Routes: mapped(s.Installed.Routes, routeDocOf),
+		Rules: mapped(s.Installed.Rules, ruleDocOf), Changes: mapped(s.Diff.Ops(), changeDocOf), Findings: mapped(s.Plan.Findings, findingDocOf), Counts: s.Counts}
+	if !s.Last.Time.IsZero() {
+		d.Last = &lastDoc{rfc3339(s.Last.Time), s.Last.Cause, mapped(s.Last.Done, changeDocOf), s.Last.Error}
+	}
+	return encode(w, d)
+}
+
+func masterDocOf(m Master) masterDoc {
+	return masterDoc{m.PID, m.Conf, m.Generation, rfc3339(m.Loaded), m.Workers, m.Draining}
+}
+
+func rfc3339(at time.Time) string {
+	if at.IsZero() {
+		return ""
+	}
+	return at.UTC().Format(time.RFC3339)
+}
