@@ -14,6 +14,8 @@ import (
 
 	"lasthop/report"
 	"lasthop/routing/host"
+
+	"golang.org/x/sys/unix"
 )
 
 // errNoDaemon means that no daemon answers in the network namespace.
@@ -35,7 +37,7 @@ func (a *app) ask(k *host.Kernel, method, path string, body, into any) error {
 	}
 	req.Header.Set("Accept", gobType)
 	resp, err := client.Do(req)
-	if dial := new(net.OpError); errors.As(err, &dial) && dial.Op == "dial" {
+	if errors.Is(err, unix.ENOENT) || errors.Is(err, unix.ECONNREFUSED) {
 		return errNoDaemon
 	}
 	if err != nil {
@@ -48,10 +50,8 @@ func (a *app) ask(k *host.Kernel, method, path string, body, into any) error {
 	if err := gob.NewDecoder(resp.Body).Decode(into); err != nil {
 		return hint(fmt.Errorf("read the answer of lasthop run: %w", err), "is it another version? systemctl restart lasthop")
 	}
-	if failed := resp.Header.Get("Lasthop-Error"); failed != "" {
-		return errors.New(failed)
-	}
-	return nil
+	failed := refusal{resp.Header.Get("Lasthop-Error"), resp.Header.Get("Lasthop-Hint")}
+	return failed.error()
 }
 
 // refused makes an error of a refusal as if it had come about here.
@@ -61,7 +61,14 @@ func refused(resp *http.Response) error {
 	if err := json.Unmarshal(data, &r); err != nil || r.Message == "" {
 		return fmt.Errorf("lasthop run answers %s", resp.Status)
 	}
-	if r.Remedy == "" {
+	return r.error()
+}
+
+func (r refusal) error() error {
+	switch {
+	case r.Message == "":
+		return nil
+	case r.Remedy == "":
 		return errors.New(r.Message)
 	}
 	return hint(errors.New(r.Message), r.Remedy)
@@ -88,8 +95,11 @@ func (a *app) refuseBeside(what string) error {
 	return hint(fmt.Errorf("lasthop run is at work in this network namespace: %s would work against it", what), "systemctl stop lasthop (the routes stay), then again")
 }
 
-// daemonRuns says whether a daemon answers.
+// daemonRuns says whether it is a daemon that holds the lock: its socket takes connections.
 func (a *app) daemonRuns(k *host.Kernel) bool {
-	var s report.Status
-	return a.ask(k, http.MethodGet, pathStatus, nil, &s) == nil
+	c, err := net.DialTimeout("unix", a.socketPath(k), 5*time.Second)
+	if err == nil {
+		c.Close()
+	}
+	return err == nil
 }

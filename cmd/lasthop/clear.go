@@ -43,7 +43,11 @@ func (a *app) clear(dryRun bool) error {
 		}
 		defer unlock()
 	}
-	v := &view{policy: routing.Policy{Numbers: routing.DefaultNumbers}}
+	s, err := a.flags.fileSettings()
+	if err != nil {
+		return err
+	}
+	v := &view{policy: s.policy}
 	if err := a.readHost(k, v); err != nil {
 		return err
 	}

@@ -17,7 +17,7 @@ import (
 type flags struct {
 	confs, listens                                   []string
 	gateways, returns, addresses, direct, failClosed []string
-	netns, output, host, runDir                      string
+	netns, output, host, runDir, config              string
 }
 
 // common declares them on the root command, so that each command has them all and says itself which it refuses.
@@ -33,6 +33,7 @@ func (f *flags) common(root *cobra.Command) {
 	s.StringVar(&f.netns, "netns", "", "work in another network namespace, `NAME|PATH|PID`")
 	s.StringVarP(&f.output, "output", "o", "text", "`FORMAT` of the result: text, json, iproute2")
 	s.StringVar(&f.host, "host", "", "take the host from a `FILE` that capture wrote; for plan and check")
+	s.StringVar(&f.config, "config", defaultConfig, "settings, a `FILE` in YAML; flags win over it; '' is none")
 	s.StringVar(&f.runDir, "run-dir", "/run/lasthop", "`DIR` of locks and undo scripts")
 	_ = s.MarkHidden("run-dir") // fails only for a flag that does not exist
 }
@@ -56,7 +57,7 @@ func (f *flags) live(command string) error {
 
 // decides says whether flags say what is to be done, and not only how and where.
 func (f *flags) decides() bool {
-	return len(f.confs)+len(f.listens)+len(f.gateways)+len(f.returns)+len(f.addresses)+len(f.direct)+len(f.failClosed) > 0
+	return len(f.confs)+len(f.listens)+len(f.gateways)+len(f.returns)+len(f.addresses)+len(f.direct)+len(f.failClosed) > 0 || f.config != defaultConfig
 }
 
 // policy reads what the user decided. All mistakes are reported, not the first alone.

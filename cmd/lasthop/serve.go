@@ -160,7 +160,9 @@ func askSync(w http.ResponseWriter, r *http.Request, s served) {
 		return
 	}
 	if err != nil {
-		w.Header().Set("Lasthop-Error", line(err.Error()))
+		r := refusalOf(err)
+		w.Header().Set("Lasthop-Error", line(r.Message))
+		w.Header().Set("Lasthop-Hint", line(r.Remedy))
 	}
 	answer(w, result)
 }
@@ -171,12 +173,16 @@ func answer(w http.ResponseWriter, value any) {
 }
 
 func refuse(w http.ResponseWriter, code int, err error) {
+	w.Header().Set("Content-Type", "application/json")
+	w.WriteHeader(code)
+	_ = json.NewEncoder(w).Encode(refusalOf(err))
+}
+
+func refusalOf(err error) refusal {
 	r := refusal{Message: err.Error()}
 	var h interface{ Hint() string }
 	if errors.As(err, &h) {
 		r.Remedy = h.Hint()
 	}
-	w.Header().Set("Content-Type", "application/json")
-	w.WriteHeader(code)
-	_ = json.NewEncoder(w).Encode(r)
+	return r
 }

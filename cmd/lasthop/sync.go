@@ -37,14 +37,15 @@ type view struct {
 // look is the loop body that plan, check and apply share: read, decide, compare. k is nil with --host.
 func (a *app) look(k *host.Kernel) (*view, error) {
 	v := &view{taken: time.Now(), offline: k == nil}
-	var err error
-	if v.policy, err = a.flags.policy(); err != nil {
+	s, err := a.flags.settings()
+	if err != nil {
 		return nil, err
 	}
+	v.policy = s.policy
 	if err := a.readHost(k, v); err != nil {
 		return nil, err
 	}
-	if err := a.readListeners(k, v); err != nil {
+	if err := a.readListeners(k, v, s); err != nil {
 		return nil, err
 	}
 	if err := v.decide(); err != nil {
@@ -120,8 +121,8 @@ type source struct {
 
 // readListeners loads the configurations: the named ones; or those of the NGINX that run in the namespace; or, with --host, what the
 // capture holds; or the default one.
-func (a *app) readListeners(k *host.Kernel, v *view) error {
-	sources, err := a.sources(k, v)
+func (a *app) readListeners(k *host.Kernel, v *view, settings settings) error {
+	sources, err := a.sources(k, v, settings)
 	if err != nil {
 		return err
 	}
@@ -130,7 +131,7 @@ func (a *app) readListeners(k *host.Kernel, v *view) error {
 			return err
 		}
 	}
-	return v.addListens(a.flags.listens)
+	return v.addListens(settings.listens)
 }
 
 // addListens adds the listeners of --listen to those of the configurations, and ends the list.
@@ -146,9 +147,9 @@ func (v *view) addListens(listens []string) error {
 	return nil
 }
 
-func (a *app) sources(k *host.Kernel, v *view) ([]source, error) {
+func (a *app) sources(k *host.Kernel, v *view, settings settings) ([]source, error) {
 	var out []source
-	for _, c := range a.flags.confs {
+	for _, c := range settings.confs {
 		out = append(out, source{conf: c})
 	}
 	if len(out) > 0 {
@@ -156,7 +157,7 @@ func (a *app) sources(k *host.Kernel, v *view) ([]source, error) {
 		return out, nil
 	}
 	if k == nil {
-		if len(v.listeners) == 0 && len(a.flags.listens) == 0 {
+		if len(v.listeners) == 0 && len(settings.listens) == 0 {
 			return nil, hint(fmt.Errorf("%s: the capture holds no listeners", a.flags.host), "name the configuration with --nginx-conf, or listeners with --listen")
 		}
 		return nil, nil
@@ -166,7 +167,7 @@ func (a *app) sources(k *host.Kernel, v *view) ([]source, error) {
 		return out, err
 	}
 	if _, err := os.Stat(defaultConf); errors.Is(err, fs.ErrNotExist) {
-		if len(a.flags.listens) > 0 {
+		if len(settings.listens) > 0 {
 			return nil, nil
 		}
 		return nil, hint(fmt.Errorf("no NGINX runs here, and there is no %s", defaultConf), "name its main file with --nginx-conf")
