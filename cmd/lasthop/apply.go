@@ -150,7 +150,7 @@ func (a *app) write(k *host.Kernel, v *view, f applying, result *report.Apply) e
 	if result.Checks, err = now.ask(k); err != nil {
 		return err
 	}
-	return asymmetric(result.Checks)
+	return errors.Join(asymmetric(result.Checks), a.nameTables(v.settings, v.plan.Paths))
 }
 
 // prepareUndo returns the command that goes back to what is ours now: clear, or a script that is kept for it.

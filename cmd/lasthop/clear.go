@@ -61,5 +61,8 @@ func (a *app) clear(dryRun bool) error {
 	if execErr != nil && len(c.Done) == 0 {
 		return needsRoot(c.Done, execErr)
 	}
+	if !dryRun {
+		execErr = errors.Join(execErr, a.nameTables(s, nil))
+	}
 	return errors.Join(a.ui.print(c, a.flags.output), execErr)
 }

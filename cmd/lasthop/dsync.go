@@ -122,6 +122,11 @@ func (d *daemon) settle(v *view, now time.Time) (bool, error) {
 	d.last = v
 	if diff.Empty() {
 		d.installed = v.plan.State // also what is held back: it will be a heal then too
+		if err := d.app.nameTables(d.settings, v.plan.Paths); err != nil {
+			d.trouble("names of tables", err)
+		} else {
+			d.fine("names of tables")
+		}
 		d.sayQuiet(v)
 		return true, nil
 	}

@@ -28,6 +28,7 @@ type view struct {
 	inputs    []report.Input
 	warnings  []nginxconf.Warning
 	policy    routing.Policy
+	settings  settings
 	owned     routing.State
 	foreign   routing.Host // what is not ours; the daemon's alone
 	plan      routing.Plan
@@ -41,7 +42,7 @@ func (a *app) look(k *host.Kernel) (*view, error) {
 	if err != nil {
 		return nil, err
 	}
-	v.policy = s.policy
+	v.policy, v.settings = s.policy, s
 	if err := a.readHost(k, v); err != nil {
 		return nil, err
 	}

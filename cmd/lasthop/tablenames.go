@@ -1,0 +1,66 @@
+package main
+
+import (
+	"bytes"
+	"errors"
+	"fmt"
+	"io/fs"
+	"os"
+	"path/filepath"
+	"regexp"
+	"slices"
+
+	"lasthop/routing"
+)
+
+// tableNamesDir is where iproute2 reads names of tables beside its own file; 4.4 and later do.
+const tableNamesDir = "/etc/iproute2/rt_tables.d"
+
+// plainName is what a name of a table may be made of; iproute2 splits at spaces and stops at "#".
+var plainName = regexp.MustCompile(`^[A-Za-z0-9_.-]+$`)
+
+// writeTableNames gives the tables names like lasthop-eth1, so that `ip rule` and `ip route show table lasthop-eth1` speak to people. It
+// writes one file of its own, only if that has to change, and removes it when there is no table.
+func writeTableNames(dir string, paths []routing.Path) error {
+	var text bytes.Buffer
+	var named []uint32
+	for _, p := range paths {
+		if p.Table == 0 || slices.Contains(named, p.Table) || !plainName.MatchString(p.Link) {
+			continue
+		}
+		name := "lasthop-" + p.Link
+		if bytes.Contains(text.Bytes(), []byte(" "+name+"\n")) {
+			name = fmt.Sprintf("%s-%d", name, p.Table) // a link with two gateways
+		}
+		named = append(named, p.Table)
+		fmt.Fprintf(&text, "%d %s\n", p.Table, name)
+	}
+	path := filepath.Join(dir, "lasthop.conf")
+	if text.Len() == 0 {
+		if err := os.Remove(path); err != nil && !errors.Is(err, fs.ErrNotExist) {
+			return fmt.Errorf("remove names of tables: %w", err)
+		}
+		return nil
+	}
+	if old, err := os.ReadFile(path); err == nil && bytes.Equal(old, text.Bytes()) {
+		return nil
+	}
+	if err := os.MkdirAll(dir, 0o755); err != nil {
+		return fmt.Errorf("write names of tables: %w", err)
+	}
+	if err := os.WriteFile(path+".new", text.Bytes(), 0o644); err != nil {
+		return fmt.Errorf("write names of tables: %w", err)
+	}
+	if err := os.Rename(path+".new", path); err != nil {
+		return fmt.Errorf("write names of tables: %w", err)
+	}
+	return nil
+}
+
+// nameTables writes the names where they are wanted and the tables are those of this machine's own namespace.
+func (a *app) nameTables(s settings, paths []routing.Path) error {
+	if !s.tableNames || a.flags.netns != "" {
+		return nil
+	}
+	return writeTableNames(tableNamesDir, paths)
+}
