@@ -1,6 +1,7 @@
 package main
 
 import (
+	"bytes"
 	"errors"
 	"fmt"
 	"io"
@@ -69,7 +70,7 @@ func (f *flags) fileSettings() (settings, error) {
 		return none, nil
 	}
 	data, err := readConfig(path)
-	if errors.Is(err, os.ErrNotExist) && path == defaultConfig {
+	if errors.Is(err, os.ErrNotExist) && path == defaultConfig && (f.given == nil || !f.given("config")) {
 		return none, nil
 	}
 	if err != nil {
@@ -97,12 +98,44 @@ func readConfig(path string) ([]byte, error) {
 	case info.Size() > maxConfig:
 		return nil, fmt.Errorf("%s: too large", path)
 	}
-	return io.ReadAll(io.LimitReader(f, maxConfig))
+	data, err := io.ReadAll(io.LimitReader(f, maxConfig+1))
+	if len(data) > maxConfig {
+		return nil, fmt.Errorf("%s: too large", path)
+	}
+	return data, err
+}
+
+// maxNesting is more than any key needs; a parser that calls itself for each bracket would end the daemon.
+const maxNesting = 50
+
+// nested says whether brackets, or indentation, go deeper than anything that makes sense here.
+func nested(data []byte) bool {
+	depth := 0
+	for line := range bytes.Lines(data) {
+		if indent := len(line) - len(bytes.TrimLeft(line, " -")); indent > 4*maxNesting {
+			return true
+		}
+	}
+	for _, b := range data {
+		switch b {
+		case '[', '{':
+			depth++
+		case ']', '}':
+			depth--
+		}
+		if depth > maxNesting {
+			return true
+		}
+	}
+	return false
 }
 
 // parseConfig reads a lasthop.yaml. Every error names file, line and key.
 func parseConfig(path string, data []byte) (settings, error) {
 	c := &configReader{file: path, settings: settings{policy: routing.Policy{Numbers: routing.DefaultNumbers}, file: path}}
+	if nested(data) {
+		return settings{}, hint(fmt.Errorf("%s: nested too deeply", path), "the sample lasthop.yaml shows every key")
+	}
 	doc, err := parser.ParseBytes(data, 0)
 	if syntax := yaml.Error(nil); errors.As(err, &syntax) {
 		c.fail(syntax.GetToken().Position.Line, "", errors.New(syntax.GetMessage()))

@@ -76,6 +76,8 @@ func TestBadConfig(t *testing.T) {
 		{"tables backwards", "numbers: {tables: 3000-2000}", `f.yaml:1: numbers.tables: "3000-2000" is no range`},
 		{"anchors", "listen: &a [1]\nnginx: *a", "f.yaml:1: listen: want a list, not an anchor, alias or tag\nf.yaml:2: nginx: want a list, not an anchor, alias or tag"},
 		{"several mistakes", "a: 1\nb: 2", "f.yaml:1: unknown key \"a\"\nf.yaml:2: unknown key \"b\""},
+		{"a tower of brackets", strings.Repeat("[", 1<<20), "f.yaml: nested too deeply"},
+		{"a tower of dashes", strings.Repeat("- ", 1<<19), "f.yaml: nested too deeply"},
 		{"binary", "\x00\x01\xff\xfe", "f.yaml:1: want keys with values, not"},
 	}
 	for _, tt := range tests {

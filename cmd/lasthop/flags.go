@@ -18,6 +18,7 @@ type flags struct {
 	confs, listens                                   []string
 	gateways, returns, addresses, direct, failClosed []string
 	netns, output, host, runDir, config              string
+	given                                            func(name string) bool // whether a flag was on the command line
 }
 
 // common declares them on the root command, so that each command has them all and says itself which it refuses.
@@ -35,6 +36,7 @@ func (f *flags) common(root *cobra.Command) {
 	s.StringVar(&f.host, "host", "", "take the host from a `FILE` that capture wrote; for plan and check")
 	s.StringVar(&f.config, "config", defaultConfig, "settings, a `FILE` in YAML; flags win over it; '' is none")
 	s.StringVar(&f.runDir, "run-dir", "/run/lasthop", "`DIR` of locks and undo scripts")
+	f.given = s.Changed
 	_ = s.MarkHidden("run-dir") // fails only for a flag that does not exist
 }
 
@@ -57,7 +59,7 @@ func (f *flags) live(command string) error {
 
 // decides says whether flags say what is to be done, and not only how and where.
 func (f *flags) decides() bool {
-	return len(f.confs)+len(f.listens)+len(f.gateways)+len(f.returns)+len(f.addresses)+len(f.direct)+len(f.failClosed) > 0 || f.config != defaultConfig
+	return len(f.confs)+len(f.listens)+len(f.gateways)+len(f.returns)+len(f.addresses)+len(f.direct)+len(f.failClosed) > 0 || f.given != nil && f.given("config")
 }
 
 // policy reads what the user decided. All mistakes are reported, not the first alone.

@@ -59,8 +59,11 @@ func writeTableNames(dir string, paths []routing.Path) error {
 
 // nameTables writes the names where they are wanted and the tables are those of this machine's own namespace.
 func (a *app) nameTables(s settings, paths []routing.Path) error {
-	if !s.tableNames || a.flags.netns != "" {
+	if a.flags.netns != "" {
 		return nil
+	}
+	if !s.tableNames {
+		paths = nil // they may have been wanted before
 	}
 	return writeTableNames(tableNamesDir, paths)
 }
