@@ -17,6 +17,7 @@ type Master struct {
 	PID     int
 	Started uint64 // start time in clock ticks since boot (/proc/PID/stat): with PID it names the process for good
 	UID     int    // real user, as the process itself sees it; for Options.UID
+	Owner   int    // real user as we see it: any user can give a process the title of a master
 	Root    string // "" if it sees the files that we see, else "/proc/PID/root"; for Options.Root
 	Exe     string // its program, as it sees it
 	Prefix  string // what relative names in its configuration are relative to; ends with a slash
@@ -91,7 +92,7 @@ func (p procfs) master(pid int, netns os.FileInfo) (m Master, ok bool) {
 	if m.Started, ok = p.started(pid); !ok {
 		return Master{}, false
 	}
-	m.UID = p.uid(pid)
+	m.Owner, m.UID = p.uids(pid)
 	ns, err := os.Stat(p.path(pid, "ns/net"))
 	switch {
 	case errors.Is(err, fs.ErrPermission):
@@ -99,11 +100,11 @@ func (p procfs) master(pid int, netns os.FileInfo) (m Master, ok bool) {
 			Fix: "run as root or with CAP_SYS_PTRACE, or name the main file with --nginx-conf"}
 	case err != nil || !os.SameFile(ns, netns):
 		return Master{}, false
-	default:
-		m.Root = p.root(pid)
 	}
-	args := parseArgs(title)
-	p.paths(&m, args)
+	p.paths(&m, parseArgs(title))
+	if m.Unverified == nil {
+		m.Root = p.root(pid, m.Conf)
+	}
 	return m, true
 }
 
@@ -140,14 +141,15 @@ func first(a, b string) string {
 	return b
 }
 
-// root is "" where a process has our files, or else its root.
-func (p procfs) root(pid int) string {
+// root is "" where a process has our files, or else its root. A service in a sandbox of systemd has a mount namespace of its own, but the
+// same files in it.
+func (p procfs) root(pid int, conf string) string {
 	same := func(a, b string) bool {
 		x, err1 := os.Stat(a)
 		y, err2 := os.Stat(b)
 		return err1 == nil && err2 == nil && os.SameFile(x, y)
 	}
-	if same(p.path(pid, "ns/mnt"), p.dir+"/self/ns/mnt") && same(p.path(pid, "root/"), "/") {
+	if same(p.path(pid, "root/"), "/") && (same(p.path(pid, "ns/mnt"), p.dir+"/self/ns/mnt") || same(p.path(pid, "root"+conf), conf)) {
 		return ""
 	}
 	return p.path(pid, "root")
@@ -164,19 +166,20 @@ func (p procfs) started(pid int) (uint64, bool) {
 	return n, err == nil
 }
 
-// uid is what getuid(2) says inside of the process's user namespace: a rootless container's NGINX is root there.
-func (p procfs) uid(pid int) int {
+// uids returns the real user as we see it, and what getuid(2) says inside of the process's user namespace: a rootless container's
+// NGINX is root there.
+func (p procfs) uids(pid int) (outside, inside int) {
 	status, _ := os.ReadFile(p.path(pid, "status"))
 	_, after, _ := strings.Cut(string(status), "\nUid:\t")
-	outside, _ := strconv.Atoi(strings.SplitN(after, "\t", 2)[0])
+	outside, _ = strconv.Atoi(strings.SplitN(after, "\t", 2)[0])
 	maps, _ := os.ReadFile(p.path(pid, "uid_map"))
 	for line := range strings.Lines(string(maps)) {
 		var in, out, n int
 		if _, err := fmt.Sscan(line, &in, &out, &n); err == nil && out <= outside && outside-out < n {
-			return in + outside - out
+			return outside, in + outside - out
 		}
 	}
-	return outside
+	return outside, outside
 }
 
 // args are the arguments of a master that matter here.

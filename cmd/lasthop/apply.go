@@ -22,6 +22,7 @@ type applying struct {
 	expect   string
 	confirm  time.Duration
 	noDelete bool
+	daemon   bool // asked of the daemon, which would heal an undo
 }
 
 func (a *app) applyCommand() *cobra.Command {
@@ -123,9 +124,12 @@ func (a *app) write(k *host.Kernel, v *view, f applying, result *report.Apply) e
 	if result.Diff.Empty() {
 		return nil
 	}
-	undo, err := a.prepareUndo(v)
-	if err != nil {
-		return err
+	undo := ""
+	if !f.daemon {
+		var err error
+		if undo, err = a.prepareUndo(v); err != nil {
+			return err
+		}
 	}
 	done, err := routing.Execute(result.Diff, k.Do)
 	audit("apply", result.Digest, done, err)
@@ -164,7 +168,11 @@ func (a *app) prepareUndo(v *view) (string, error) {
 	if err := report.Script(&script, p, back); err != nil {
 		return "", err
 	}
-	path := filepath.Join(a.flags.runDir, fmt.Sprintf("undo-%s.sh", strings.TrimPrefix(p.Digest, "sha256:")[:12]))
+	dir := a.flags.runDir + "-undo" // not in the directory of the daemon's user: root will run it
+	if err := os.MkdirAll(dir, 0o755); err != nil {
+		return "", fmt.Errorf("keep the undo script: %w", err)
+	}
+	path := filepath.Join(dir, fmt.Sprintf("undo-%s.sh", strings.TrimPrefix(p.Digest, "sha256:")[:12]))
 	if err := os.WriteFile(path, []byte(script.String()), 0o700); err != nil {
 		return "", fmt.Errorf("keep the undo script: %w", err)
 	}

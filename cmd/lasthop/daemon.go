@@ -33,6 +33,7 @@ type daemon struct {
 	settingsText string // of the file, as it was read
 
 	instances  []*instance
+	strangers  map[watcher.Process]bool
 	agenda     agenda
 	hosts      watcher.Debounce // changes of the host
 	causes     []string         // of the next sync, in words

@@ -14,12 +14,17 @@ import (
 // findMasters finds the masters anew and follows them. A master that was not there before has loaded what is on disk; one that has
 // ended leaves its configuration behind as the plan, for when it comes back. It says whether what is loaded has changed.
 func (d *daemon) findMasters() bool {
-	masters, err := nginxconf.Masters(nginxconf.MastersOptions{NetNS: d.app.netnsPath()})
+	masters, strangers, err := d.app.masters()
 	if err != nil {
 		d.trouble("masters", err)
 		return false
 	}
 	d.fine("masters")
+	if len(d.settings.confs) > 0 {
+		masters = append(masters, strangers...) // a configuration that was named counts, whoever runs it
+	} else {
+		d.sayStrangers(strangers)
+	}
 	d.arrange(masters)
 	d.followMasters() // from here on every load is heard of, so now is the time to read
 	changed := false
@@ -31,6 +36,18 @@ func (d *daemon) findMasters() bool {
 	}
 	d.watchFiles()
 	return changed
+}
+
+// sayStrangers says once for each that an NGINX is not followed.
+func (d *daemon) sayStrangers(strangers []nginxconf.Master) {
+	said := map[watcher.Process]bool{}
+	for _, m := range strangers {
+		said[processOf(m)] = true
+		if !d.strangers[processOf(m)] {
+			d.log.Warn(stranger(m))
+		}
+	}
+	d.strangers = said
 }
 
 // followMasters follows the masters of all instances, and waits for those that do not run.

@@ -21,7 +21,8 @@ func (a *app) lock(k *host.Kernel) (unlock func(), err error) {
 		return nil, hint(fmt.Errorf("make the directory of the lock: %w", err), "run as root")
 	}
 	path := filepath.Join(a.flags.runDir, fmt.Sprintf("netns-%d.lock", k.Inode()))
-	fd, err := unix.Open(path, unix.O_CREAT|unix.O_RDWR|unix.O_CLOEXEC|unix.O_NOFOLLOW, 0o600)
+	// Reading is enough for a lock: root's file must not keep the daemon out, which runs as a user of its own.
+	fd, err := unix.Open(path, unix.O_CREAT|unix.O_RDONLY|unix.O_CLOEXEC|unix.O_NOFOLLOW, 0o600)
 	if err != nil {
 		return nil, hint(fmt.Errorf("open the lock %s: %w", path, err), "run as root")
 	}

@@ -145,7 +145,7 @@ func (d *daemon) requested(r syncRequest) (report.Apply, error) {
 			i.adopt(d.earlierWorkers(i, 0), now)
 		}
 	}
-	err = d.app.write(d.kernel, v, applying{noDelete: r.NoDelete}, &result)
+	err = d.app.write(d.kernel, v, applying{noDelete: r.NoDelete, daemon: true}, &result)
 	result.Writes = d.kernel.Writes() - before
 	d.counts.Changes += len(result.Done)
 	d.lastWrite = report.Change{Time: now, Cause: d.cause(), Done: result.Done}

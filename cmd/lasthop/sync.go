@@ -178,9 +178,12 @@ func (a *app) sources(k *host.Kernel, v *view, settings settings) ([]source, err
 
 // running returns the main files of the NGINX masters that run in the network namespace, each once.
 func (a *app) running() ([]source, error) {
-	masters, err := nginxconf.Masters(nginxconf.MastersOptions{NetNS: a.netnsPath()})
+	masters, strangers, err := a.masters()
 	if err != nil {
 		return nil, err
+	}
+	for _, m := range strangers {
+		a.ui.warn("%s", stranger(m))
 	}
 	var out []source
 	for _, m := range masters {
@@ -192,6 +195,25 @@ func (a *app) running() ([]source, error) {
 		}
 	}
 	return out, nil
+}
+
+// masters returns the masters that count. Any user can give a process the title of a master and a configuration of his own, which must
+// not decide how this host routes: those of others than root and ourselves are strangers. In a namespace that was named they
+// count, since it may be a rootless container's.
+func (a *app) masters() (masters, strangers []nginxconf.Master, err error) {
+	all, err := nginxconf.Masters(nginxconf.MastersOptions{NetNS: a.netnsPath()})
+	for _, m := range all {
+		if a.flags.netns == "" && m.Owner != 0 && m.Owner != os.Geteuid() {
+			strangers = append(strangers, m)
+		} else {
+			masters = append(masters, m)
+		}
+	}
+	return masters, strangers, err
+}
+
+func stranger(m nginxconf.Master) string {
+	return fmt.Sprintf("NGINX %d is left out: it runs as user %d, not as root; if it is meant, name its configuration with --nginx-conf %s", m.PID, m.Owner, m.Conf)
 }
 
 func (a *app) netnsPath() string { return host.NamespacePath(a.flags.netns) }

@@ -11,6 +11,8 @@ import (
 	"slices"
 
 	"lasthop/routing"
+
+	"golang.org/x/sys/unix"
 )
 
 // tableNamesDir is where iproute2 reads names of tables beside its own file; 4.4 and later do.
@@ -36,13 +38,17 @@ func writeTableNames(dir string, paths []routing.Path) error {
 		fmt.Fprintf(&text, "%d %s\n", p.Table, name)
 	}
 	path := filepath.Join(dir, "lasthop.conf")
-	if text.Len() == 0 {
-		if err := os.Remove(path); err != nil && !errors.Is(err, fs.ErrNotExist) {
-			return fmt.Errorf("remove names of tables: %w", err)
-		}
+	old, err := os.ReadFile(path)
+	if bytes.Equal(old, text.Bytes()) && (err == nil || errors.Is(err, fs.ErrNotExist)) {
 		return nil
 	}
-	if old, err := os.ReadFile(path); err == nil && bytes.Equal(old, text.Bytes()) {
+	if text.Len() == 0 && os.Remove(path) == nil {
+		return nil
+	}
+	if err == nil && unix.Access(dir, unix.W_OK) != nil { // the daemon's own user may write the file that was made for it, and no other
+		if err := os.WriteFile(path, text.Bytes(), 0o644); err != nil {
+			return fmt.Errorf("write names of tables: %w", err)
+		}
 		return nil
 	}
 	if err := os.MkdirAll(dir, 0o755); err != nil {
