@@ -1,9 +1,12 @@
 # make demo    see it, in a lab of network namespaces          make test    every check, under ten minutes
 # make build   ./lasthop                                       make prove   HOSTS random hosts; CORPUS=DIR of configurations
 # make bench   benchmarks                                      make fuzz    each fuzz target for FUZZTIME
+# make install to PREFIX below DESTDIR; starts nothing
 GO          := go
 HOSTS       := 2000
 FUZZTIME    := 30s
+PREFIX      := /usr
+UNITDIR     := /lib/systemd/system
 STATICCHECK := honnef.co/go/tools/cmd/staticcheck@v0.8.2
 PROVE       := $(GO) test -count=1 -v -timeout 60m
 QUIET       := grep -vE '^(=== | +--- PASS)'
@@ -19,7 +22,7 @@ ifneq ($(need),$(shell printf '%s\n' $(need) $(have) | sort -V | head -n 1))
 $(error lasthop needs Go $(need) or newer, not $(have:0=none): get it from https://go.dev/dl)
 endif
 
-.PHONY: build demo test lint prove fuzz bench clean
+.PHONY: build demo test lint prove fuzz bench install clean
 build:
 	$(GO) build -trimpath -o lasthop ./cmd/lasthop
 demo: build
@@ -41,5 +44,16 @@ fuzz:
 		$(GO) test -run '^$$' -fuzz "^$$f\$$" -fuzztime $(FUZZTIME) $$p || exit 1; done; done
 bench:
 	$(GO) test -run '^$$' -bench . -benchmem ./...
+install: build
+	install -D -m 755 lasthop $(DESTDIR)$(PREFIX)/sbin/lasthop
+	sed 's|/usr/sbin/|$(PREFIX)/sbin/|' deploy/lasthop.service | install -D -m 644 /dev/stdin $(DESTDIR)$(UNITDIR)/lasthop.service
+	install -D -m 644 deploy/lasthop.sysusers $(DESTDIR)$(PREFIX)/lib/sysusers.d/lasthop.conf
+	install -D -m 644 deploy/lasthop.tmpfiles $(DESTDIR)$(PREFIX)/lib/tmpfiles.d/lasthop.conf
+	install -D -m 644 deploy/rt_protos.conf $(DESTDIR)/etc/iproute2/rt_protos.d/lasthop.conf
+	[ -e $(DESTDIR)/etc/lasthop/lasthop.yaml ] || install -D -m 644 deploy/lasthop.yaml $(DESTDIR)/etc/lasthop/lasthop.yaml
+	for f in README.md deploy/lasthop.yaml deploy/nginx.service.d/lasthop.conf deploy/networkd.conf.d/lasthop.conf; do \
+		install -D -m 644 $$f $(DESTDIR)$(PREFIX)/share/doc/lasthop/$${f#deploy/} || exit 1; done
+	@echo "Installed; nothing was started. See first what would be done: $(PREFIX)/sbin/lasthop plan"
+	@echo "Then: systemd-sysusers && systemd-tmpfiles --create && systemctl daemon-reload && systemctl enable --now lasthop"
 clean:
 	rm -f lasthop

@@ -24,6 +24,7 @@ missing() {
 		ping iputils-ping
 		socat socat
 		nginx nginx
+		systemd-analyze systemd
 	END
 	[ -e /etc/protocols ] || echo netbase
 	for module in stream mail; do

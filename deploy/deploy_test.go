@@ -1,0 +1,141 @@
+// Package deploy_test holds the units and what `make install` installs against systemd's own tools.
+package deploy_test
+
+import (
+	"os"
+	"os/exec"
+	"path/filepath"
+	"regexp"
+	"slices"
+	"strconv"
+	"strings"
+	"testing"
+
+	"github.com/google/go-cmp/cmp"
+)
+
+// install runs `make install` below a directory.
+func install(t *testing.T, dir string) {
+	t.Helper()
+	c := exec.Command("make", "-s", "-C", "..", "install", "DESTDIR="+dir)
+	if out, err := c.CombinedOutput(); err != nil {
+		t.Fatalf("make install: %v\n%s", err, out)
+	}
+}
+
+// analyze runs systemd-analyze and returns what it printed.
+func analyze(t *testing.T, args ...string) string {
+	t.Helper()
+	exe, err := exec.LookPath("systemd-analyze")
+	if err != nil {
+		if os.Getenv("CI") == "true" {
+			t.Fatal(err)
+		}
+		t.Skip(err)
+	}
+	out, err := exec.Command(exe, args...).CombinedOutput()
+	if err != nil {
+		t.Errorf("systemd-analyze %s: %v", strings.Join(args, " "), err)
+	}
+	return string(out)
+}
+
+// TestInstall: each file in its place, a second time does no harm, and what the administrator wrote stays.
+func TestInstall(t *testing.T) {
+	dir := t.TempDir()
+	install(t, dir)
+	var got []string
+	err := filepath.Walk(dir, func(path string, info os.FileInfo, err error) error {
+		if err == nil && !info.IsDir() {
+			got = append(got, info.Mode().String()+" "+strings.TrimPrefix(path, dir))
+		}
+		return err
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	slices.Sort(got)
+	want := []string{
+		"-rw-r--r-- /etc/iproute2/rt_protos.d/lasthop.conf", "-rw-r--r-- /etc/lasthop/lasthop.yaml", "-rw-r--r-- /lib/systemd/system/lasthop.service",
+		"-rw-r--r-- /usr/lib/sysusers.d/lasthop.conf", "-rw-r--r-- /usr/lib/tmpfiles.d/lasthop.conf", "-rw-r--r-- /usr/share/doc/lasthop/README.md",
+		"-rw-r--r-- /usr/share/doc/lasthop/lasthop.yaml", "-rw-r--r-- /usr/share/doc/lasthop/networkd.conf.d/lasthop.conf",
+		"-rw-r--r-- /usr/share/doc/lasthop/nginx.service.d/lasthop.conf", "-rwxr-xr-x /usr/sbin/lasthop",
+	}
+	if d := cmp.Diff(want, got); d != "" {
+		t.Errorf("-want +got\n%s", d)
+	}
+	mine := filepath.Join(dir, "etc/lasthop/lasthop.yaml")
+	if err := os.WriteFile(mine, []byte("table_names: true\n"), 0o640); err != nil {
+		t.Fatal(err)
+	}
+	install(t, dir)
+	if data, err := os.ReadFile(mine); err != nil || string(data) != "table_names: true\n" {
+		t.Errorf("the administrator's settings are now %q, %v", data, err)
+	}
+}
+
+// TestUnit: systemd finds nothing to say about the unit, and it is not more exposed than it must be.
+func TestUnit(t *testing.T) {
+	dir := t.TempDir()
+	text, err := os.ReadFile("lasthop.service")
+	if err != nil {
+		t.Fatal(err)
+	}
+	unit := filepath.Join(dir, "lasthop.service")
+	if err := os.WriteFile(unit, []byte(strings.ReplaceAll(string(text), "/usr/sbin/lasthop", "/bin/true")), 0o644); err != nil { // what is not installed is an error
+		t.Fatal(err)
+	}
+	if out := analyze(t, "verify", "--man=no", unit); out != "" {
+		t.Errorf("systemd-analyze verify says:\n%s", out)
+	}
+	out := analyze(t, "security", "--offline=yes", "--no-pager", unit)
+	m := regexp.MustCompile(`Overall exposure level for lasthop.service: ([0-9.]+)`).FindStringSubmatch(out)
+	if m == nil {
+		t.Fatalf("no exposure in\n%s", out)
+	}
+	t.Log(m[0])
+	for line := range strings.Lines(out) {
+		if strings.HasPrefix(line, "✗") {
+			t.Log(strings.TrimSpace(line))
+		}
+	}
+	if level, err := strconv.ParseFloat(m[1], 64); err != nil || level > 3 {
+		t.Errorf("exposure %s, want 3 at most: three capabilities, netlink, and sight of NGINX's processes", m[1])
+	}
+}
+
+// TestDropIn: with the drop-in NGINX's unit is still one that systemd accepts, routes come before the reload, and NGINX's own line stays.
+func TestDropIn(t *testing.T) {
+	dir := t.TempDir()
+	nginx := "[Unit]\nDescription=nginx\n[Service]\nType=forking\nExecStart=/bin/true\nExecReload=/bin/true -g 'daemon on;' -s reload\n"
+	dropIn, err := os.ReadFile("nginx.service.d/lasthop.conf")
+	if err != nil {
+		t.Fatal(err)
+	}
+	here := strings.ReplaceAll(string(dropIn), "/usr/sbin/lasthop", "/bin/true")
+	for name, text := range map[string]string{"nginx.service": nginx, "nginx.service.d/lasthop.conf": here} {
+		path := filepath.Join(dir, name)
+		if err := os.MkdirAll(filepath.Dir(path), 0o755); err != nil {
+			t.Fatal(err)
+		}
+		if err := os.WriteFile(path, []byte(text), 0o644); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if out := analyze(t, "verify", "--man=no", filepath.Join(dir, "nginx.service")); out != "" {
+		t.Errorf("systemd-analyze verify says:\n%s", out)
+	}
+	var reloads []string
+	for line := range strings.Lines(nginx + string(dropIn)) {
+		value, ok := strings.CutPrefix(strings.TrimSpace(line), "ExecReload=")
+		switch {
+		case ok && value == "":
+			reloads = nil // systemd.service(5): an empty line resets the list
+		case ok:
+			reloads = append(reloads, value)
+		}
+	}
+	if d := cmp.Diff([]string{"-/usr/sbin/lasthop apply --no-delete", "/bin/kill -HUP $MAINPID"}, reloads); d != "" {
+		t.Errorf("-want +got\n%s", d)
+	}
+}
