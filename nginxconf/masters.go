@@ -8,6 +8,7 @@ import (
 	"os"
 	"path"
 	"regexp"
+	"slices"
 	"strconv"
 	"strings"
 )
@@ -66,7 +67,18 @@ func Masters(o MastersOptions) ([]Master, error) {
 			masters = append(masters, m)
 		}
 	}
-	return masters, nil
+	return slices.DeleteFunc(masters, func(m Master) bool { return p.newborn(m, masters) }), nil
+}
+
+// newborn says whether a process is a worker that was forked a moment ago and still has its master's title. A new master that the old
+// one has started, to replace itself, is its child too, but has workers.
+func (p procfs) newborn(m Master, masters []Master) bool {
+	parent := p.parent(m.PID)
+	if !slices.ContainsFunc(masters, func(o Master) bool { return o.PID == parent }) {
+		return false
+	}
+	children, err := os.ReadFile(p.path(m.PID, fmt.Sprintf("task/%d/children", m.PID)))
+	return err == nil && len(bytes.TrimSpace(children)) == 0
 }
 
 func plain(err error) error {
@@ -155,15 +167,30 @@ func (p procfs) root(pid int, conf string) string {
 	return p.path(pid, "root")
 }
 
-// started reads field 22 of stat; the name in field 2 may hold spaces and parentheses.
+// stat returns the fields of stat from the third on; the name in the second may hold spaces and parentheses.
+func (p procfs) stat(pid int) []string {
+	data, _ := os.ReadFile(p.path(pid, "stat"))
+	return strings.Fields(string(data[bytes.LastIndexByte(data, ')')+1:]))
+}
+
+// started reads field 22.
 func (p procfs) started(pid int) (uint64, bool) {
-	data, err := os.ReadFile(p.path(pid, "stat"))
-	fields := strings.Fields(string(data[bytes.LastIndexByte(data, ')')+1:]))
-	if err != nil || len(fields) < 20 {
+	fields := p.stat(pid)
+	if len(fields) < 20 {
 		return 0, false
 	}
 	n, err := strconv.ParseUint(fields[19], 10, 64)
 	return n, err == nil
+}
+
+// parent reads field 4; 0 if the process has ended.
+func (p procfs) parent(pid int) int {
+	fields := p.stat(pid)
+	if len(fields) < 2 {
+		return 0
+	}
+	n, _ := strconv.Atoi(fields[1])
+	return n
 }
 
 // uids returns the real user as we see it, and what getuid(2) says inside of the process's user namespace: a rootless container's

@@ -16,6 +16,7 @@ type children struct {
 	file *os.File
 	buf  []byte
 	seen map[int]uint64 // start times: those of known children are not read again
+	dead map[int]bool   // children that have ended and that their master has not taken note of yet
 }
 
 func openChildren(proc string, pid int) (*children, error) {
@@ -23,7 +24,7 @@ func openChildren(proc string, pid int) (*children, error) {
 	if err != nil {
 		return nil, fmt.Errorf("look at the children of NGINX %d: %w", pid, err)
 	}
-	return &children{proc: proc, file: f, buf: make([]byte, 64<<10), seen: map[int]uint64{}}, nil
+	return &children{proc: proc, file: f, buf: make([]byte, 64<<10), seen: map[int]uint64{}, dead: map[int]bool{}}, nil
 }
 
 // list returns the children. The error means that the
@@ -34,11 +35,15 @@ func (c *children) list() ([]Process, error) {
 		return nil, err
 	}
 	var out []Process
-	seen := make(map[int]uint64, len(c.seen))
+	seen, dead := make(map[int]uint64, len(c.seen)), map[int]bool{}
 	for _, word := range bytes.Fields(c.buf[:n]) {
 		pid, err := strconv.Atoi(string(word))
 		if err != nil {
 			return nil, fmt.Errorf("read the children of NGINX: %w", err)
+		}
+		if c.dead[pid] {
+			dead[pid] = true
+			continue
 		}
 		started, ok := c.seen[pid]
 		if !ok {
@@ -49,27 +54,28 @@ func (c *children) list() ([]Process, error) {
 		seen[pid] = started
 		out = append(out, Process{pid, started})
 	}
-	c.seen = seen
+	c.seen, c.dead = seen, dead
 	return out, nil
 }
 
 func (c *children) close() { c.file.Close() }
 
-// startTime reads field 22 of stat; the name in field 2 may hold spaces and parentheses.
+// startTime reads field 22 of stat.
 func startTime(proc string, pid int) (uint64, bool) {
+	_, started, ok := stat(proc, pid)
+	return started, ok
+}
+
+// stat reads the parent (field 4) and the start time (field 22) of a process; the name in field 2 may hold spaces and parentheses.
+func stat(proc string, pid int) (parent int, started uint64, ok bool) {
 	data, err := os.ReadFile(fmt.Sprintf("%s/%d/stat", proc, pid))
 	fields := strings.Fields(string(data[bytes.LastIndexByte(data, ')')+1:]))
 	if err != nil || len(fields) < 20 {
-		return 0, false
+		return 0, 0, false
 	}
-	n, err := strconv.ParseUint(fields[19], 10, 64)
-	return n, err == nil
-}
-
-// Alive says whether the process still runs.
-func (p Process) Alive() bool {
-	started, ok := startTime("/proc", p.PID)
-	return ok && started == p.Started
+	parent, err1 := strconv.Atoi(fields[1])
+	started, err2 := strconv.ParseUint(fields[19], 10, 64)
+	return parent, started, err1 == nil && err2 == nil
 }
 
 // shuttingDown says whether a worker's title is that of one that only ends its connections.

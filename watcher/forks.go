@@ -43,6 +43,7 @@ type forks struct {
 // fork is a master whose children have changed.
 type fork struct {
 	master int // process id; 0: events were lost, look at all
+	ended  int // the child that has ended, a zombie still; 0: one was born
 	at     time.Time
 }
 
@@ -187,25 +188,26 @@ func (f *forks) next() (fork, error) {
 		case err != nil:
 			return fork{}, fmt.Errorf("read the proc connector: %w", err)
 		}
-		if master, ok := parent(b[:n]); ok && fromKernel(from) {
-			return fork{master, stamped(b)}, nil
+		if f, ok := parse(b[:n]); ok && fromKernel(from) {
+			f.at = stamped(b)
+			return f, nil
 		}
 	}
 }
 
-// parent returns the process whose child was born or has ended. Threads are no children.
-func parent(b []byte) (int, bool) {
+// parse returns the process whose child was born or has ended. Threads are no children.
+func parse(b []byte) (fork, bool) {
 	if len(b) < offExitParent+4 {
-		return 0, false
+		return fork{}, false
 	}
 	word := func(off int) int { return int(binary.NativeEndian.Uint32(b[off:])) }
 	switch what := binary.NativeEndian.Uint32(b[offWhat:]); {
 	case what == procFork && word(offChild) == word(offChild+4):
-		return word(offForkParent), true
+		return fork{master: word(offForkParent)}, true
 	case what == procExit && word(offData) == word(offData+4):
-		return word(offExitParent), true
+		return fork{master: word(offExitParent), ended: word(offData)}, true
 	}
-	return 0, false
+	return fork{}, false
 }
 
 // stamped is when an event happened; the kernel's clock is CLOCK_MONOTONIC.

@@ -109,7 +109,7 @@ func Open(o Options) (*Watcher, error) {
 	}
 	w := &Watcher{options: o, events: make(chan Event), calls: make(chan func()), ended: make(chan struct{}), noticedC: make(chan fork, 64),
 		exitC: make(chan int, 16), masters: map[int]*followed{}, pidFiles: map[string]string{}, dirs: map[string]bool{},
-		files: Debounce{Quiet: 5 * time.Millisecond, Max: 50 * time.Millisecond}}
+		files: Debounce{Quiet: 2 * time.Millisecond, Max: 50 * time.Millisecond}}
 	var err error
 	if w.notify, err = fsnotify.NewWatcher(); err != nil {
 		return nil, fmt.Errorf("watch files: %w", err)
@@ -152,6 +152,20 @@ func (w *Watcher) Workers() map[int]Workers {
 		for pid, m := range w.masters {
 			w.look(m, time.Now())
 			out[pid] = Workers{workers(m.workers.workers), workers(m.workers.old)}
+		}
+	})
+	return out
+}
+
+// Alive says which of the processes still run. A child of a master that is followed ends when the kernel says so, and not when the
+// master takes note; an orphan, whose master has crashed, when it is gone from /proc.
+func (w *Watcher) Alive(processes []Process) map[Process]bool {
+	out := make(map[Process]bool, len(processes))
+	w.call(func() {
+		for _, p := range processes {
+			parent, started, ok := stat(w.options.Proc, p.PID)
+			m := w.masters[parent]
+			out[p] = ok && started == p.Started && (m == nil || m.gone || slices.Contains(m.workers.workers, p) || slices.Contains(m.workers.old, p))
 		}
 	})
 	return out
@@ -261,7 +275,11 @@ func (w *Watcher) noticed(f fork, tick *time.Ticker) {
 	case f.master == 0:
 		w.check(f.at)
 	case w.masters[f.master] != nil:
-		w.look(w.masters[f.master], f.at)
+		m := w.masters[f.master]
+		if f.ended != 0 && m.children != nil {
+			m.children.dead[f.ended] = true
+		}
+		w.look(m, f.at)
 	}
 }
 

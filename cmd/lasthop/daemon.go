@@ -51,8 +51,9 @@ type daemon struct {
 	lastWrite  report.Change
 	wholeAudit time.Time // when to look at everything again
 	requests   chan request
-	calls      chan func()      // of tests: run in the loop
-	reloads    <-chan os.Signal // SIGHUP
+	calls      chan func()                             // of tests: run in the loop
+	followed   func(ready bool, written time.Duration) // of benchmarks: a load is installed
+	reloads    <-chan os.Signal                        // SIGHUP
 	times      prometheus.Histogram
 	notify     func(string)
 	quietly    bool // nothing needed was said
@@ -201,24 +202,30 @@ func (d *daemon) mastersChanged() {
 	}
 }
 
-// reloaded installs the configuration that a master has loaded. If the plan for it is ready, it is carried out first and looked at
-// afterwards.
+// reloaded installs the configuration that a master has loaded. If the plan for it is ready, it is carried out first and everything is
+// looked at afterwards.
 func (d *daemon) reloaded(e watcher.Event) {
 	i := d.instanceOf(e.PID)
 	if i == nil {
 		return
 	}
+	d.because(fmt.Sprintf("reload of NGINX %d", e.PID))
 	ready := d.takeReady(i)
+	if ready != nil {
+		d.writeReady(ready)
+		d.last = ready // its plan holds for what is loaded now
+	}
+	written := time.Since(e.At)
 	if !d.loadedBy(i, e.PID, time.Now()) {
 		d.publish()
 		return
 	}
-	d.because(fmt.Sprintf("reload of NGINX %d", e.PID))
-	if ready != nil {
-		d.writeReady(ready)
-	}
 	if d.sync() {
 		d.times.Observe(time.Since(e.At).Seconds())
+		if ready == nil {
+			written = time.Since(e.At)
+		}
+		d.followed(ready != nil, written)
 	}
 }
 

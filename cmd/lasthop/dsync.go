@@ -226,6 +226,13 @@ func (d *daemon) sayQuiet(v *view) {
 	d.quietly = nothing
 }
 
+// writeReady carries out what adds and replaces of a plan that is ready. The sync that follows does the rest, and tells what went wrong.
+func (d *daemon) writeReady(v *view) {
+	if diff := withoutDeletes(v.diff); len(v.listeners) > 0 && !diff.Empty() {
+		d.write(v, diff)
+	}
+}
+
 // prepare makes the plan for what is on disk ready for the moment when NGINX loads it.
 func (d *daemon) prepare() {
 	d.ready = nil
@@ -255,17 +262,6 @@ func (d *daemon) takeReady(i *instance) *view {
 		}
 	}
 	return v
-}
-
-// writeReady carries out what adds and replaces of a plan that is ready. The sync that follows does the rest, and what went wrong.
-func (d *daemon) writeReady(v *view) {
-	diff := withoutDeletes(v.diff)
-	if len(v.listeners) == 0 || diff.Empty() {
-		return
-	}
-	if err := d.write(v, diff); err != nil {
-		d.log.Warn("not all could be written at once", "error", err)
-	}
 }
 
 // unneeded is a path that main, or somebody's rule, makes needless.

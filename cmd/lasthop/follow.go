@@ -1,6 +1,7 @@
 package main
 
 import (
+	"cmp"
 	"os"
 	"slices"
 	"time"
@@ -204,13 +205,14 @@ func (d *daemon) sayBroken(i *instance) {
 
 // drained drops the listeners whose last workers have ended.
 func (d *daemon) drained(now time.Time) bool {
-	known := map[watcher.Process]bool{}
-	alive := func(p watcher.Process) bool {
-		if _, ok := known[p]; !ok {
-			known[p] = p.Alive()
+	var workers []watcher.Process
+	for _, i := range d.instances {
+		for _, l := range i.leaving {
+			workers = append(workers, l.workers...)
 		}
-		return known[p]
 	}
+	slices.SortFunc(workers, func(a, b watcher.Process) int { return cmp.Compare(a.PID, b.PID) })
+	alive := d.watcher.Alive(slices.Compact(workers))
 	gone := false
 	for _, i := range d.instances {
 		gone = i.drain(alive, now) || gone

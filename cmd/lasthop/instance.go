@@ -85,10 +85,10 @@ func (i *instance) left(workers []watcher.Process, until time.Time) []leaving {
 }
 
 // drain forgets the leaving listeners whose workers have ended, and says whether there were any.
-func (i *instance) drain(alive func(watcher.Process) bool, now time.Time) bool {
+func (i *instance) drain(alive map[watcher.Process]bool, now time.Time) bool {
 	before := len(i.leaving)
 	i.leaving = slices.DeleteFunc(i.leaving, func(l leaving) bool {
-		return !now.Before(l.until) || !slices.ContainsFunc(l.workers, alive)
+		return !now.Before(l.until) || !slices.ContainsFunc(l.workers, func(p watcher.Process) bool { return alive[p] })
 	})
 	return len(i.leaving) < before
 }

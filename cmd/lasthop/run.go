@@ -101,7 +101,7 @@ func (a *app) newDaemon(k *host.Kernel) (*daemon, error) {
 		return nil, err
 	}
 	d := &daemon{app: a, kernel: k, watcher: w, settings: s, agenda: agenda{}, deleted: map[string]bool{}, requests: make(chan request), calls: make(chan func()),
-		times: newReloadTimes(), notify: notify,
+		times: newReloadTimes(), notify: notify, followed: func(bool, time.Duration) {},
 		log: slog.New(slog.NewTextHandler(a.ui.stderr, &slog.HandlerOptions{ReplaceAttr: plainTime}))}
 	d.readSettingsText()
 	for _, c := range s.confs {
