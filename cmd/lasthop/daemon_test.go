@@ -87,8 +87,16 @@ route add default via 10.0.2.1 dev eth2 metric 200
 
 func newServer(t testing.TB) *server {
 	t.Helper()
-	s := &server{NS: nstest.New(t), t: t, log: &lockedBuffer{}}
+	s := bareServer(t)
 	s.lines(threeUplinks)
+	s.conf("listen 10.0.1.100:80;")
+	return s
+}
+
+// bareServer is a server without links and without nginx.conf.
+func bareServer(t testing.TB) *server {
+	t.Helper()
+	s := &server{NS: nstest.New(t), t: t, log: &lockedBuffer{}}
 	dir, err := os.MkdirTemp("", "lasthop")
 	if err != nil {
 		t.Fatal(err)
@@ -102,7 +110,6 @@ func newServer(t testing.TB) *server {
 		t.Fatal(err)
 	}
 	t.Cleanup(s.kernel.Close)
-	s.conf("listen 10.0.1.100:80;")
 	return s
 }
 
@@ -241,6 +248,9 @@ func (s *server) until(what string, f func() bool) {
 	s.t.Helper()
 	for end := time.Now().Add(20 * time.Second); !f(); time.Sleep(2 * time.Millisecond) {
 		if time.Now().After(end) {
+			if s.d != nil {
+				s.t.Logf("masters %+v", s.d.status().Masters)
+			}
 			s.t.Fatalf("waited 20 s for %s", what)
 		}
 	}

@@ -1,9 +1,9 @@
 #!/bin/sh
 # Installs with apt what the lab and the tests call, and only what is missing. Asks for sudo only then.
 #
-# Installing nginx would start it on port 80 and at each boot. policy-rc.d is Debian's way for an administrator to say no
-# to the first, with and without systemd; it is put in place for the installation alone, and never over an existing one.
-# `systemctl disable` says no to the second. An nginx that is there already is left as it is.
+# Installing nginx would start it on port 80 and at each boot, and keepalived too. policy-rc.d is Debian's way for an
+# administrator to say no to the first, with and without systemd; it is put in place for the installation alone, and never
+# over an existing one. `systemctl disable` says no to the second. What is there already is left as it is.
 set -eu
 PATH=$PATH:/usr/sbin:/sbin
 
@@ -24,8 +24,11 @@ missing() {
 		ping iputils-ping
 		socat socat
 		nginx nginx
+		keepalived keepalived
 		systemd-analyze systemd
+		dbus-daemon dbus
 	END
+	[ -x /lib/systemd/systemd-networkd ] || echo systemd
 	[ -e /etc/protocols ] || echo netbase
 	for module in stream mail; do
 		command -v nginx >/dev/null && has_module $module || echo libnginx-mod-$module
@@ -47,9 +50,11 @@ install() {
 		echo "lab: error: apt cannot install: $*" >&2
 		exit 1
 	}
-	case " $* " in
-	*" nginx "*) ! command -v systemctl >/dev/null || systemctl --quiet disable nginx.service 2>/dev/null || : ;;
-	esac
+	for service in nginx keepalived; do
+		case " $* " in
+		*" $service "*) ! command -v systemctl >/dev/null || systemctl --quiet disable $service.service 2>/dev/null || : ;;
+		esac
+	done
 }
 
 if [ "${1:-}" = install ]; then
@@ -64,7 +69,7 @@ if ! command -v apt-get >/dev/null; then
 	echo "lab: error: please install what Debian calls: $packages" >&2
 	exit 1
 fi
-echo "lab: installing $packages(with apt; nginx is not started)" >&2
+echo "lab: installing $packages(with apt; no service is started)" >&2
 if [ "$(id -u)" = 0 ]; then
 	install $packages
 else
