@@ -32,6 +32,7 @@ type daemon struct {
 	settings     settings
 	settingsText string // of the file, as it was read
 
+	started    time.Time
 	instances  []*instance
 	strangers  map[watcher.Process]bool
 	agenda     agenda
@@ -41,6 +42,7 @@ type daemon struct {
 	last       *view            // of the last sync
 	installed  routing.State    // what the last sync left in the kernel
 	ready      *view            // a plan for what is on disk, as if NGINX had loaded it, or nil
+	unmoved    bool             // no event of the host has come since the last sync
 	fights     fights
 	backsOff   string // from what, or ""
 	who        string // the programs that may be at it
@@ -232,7 +234,7 @@ func (d *daemon) reloaded(e watcher.Event) {
 // hostEvent notes what changed on the host. What was deleted of ours goes back at once; for the rest there is time to let a link come
 // up as a whole.
 func (d *daemon) hostEvent(e host.Event, now time.Time) {
-	d.ready = nil
+	d.ready, d.unmoved = nil, false
 	d.because(e.Text)
 	d.hosts.Quiet, d.hosts.Max = 50*time.Millisecond, time.Second
 	if e.Rule != nil || e.Route != nil {
@@ -284,7 +286,7 @@ func (d *daemon) due(now time.Time) {
 			}
 			d.noteLeaving(now)
 		case doMasters:
-			d.agenda.by(doMasters, now.Add(jitter(mastersIn)))
+			d.agenda.by(doMasters, now.Add(d.nextMasters(now)))
 			d.mastersChanged()
 		case doPrepared:
 			d.prepare()
@@ -294,6 +296,15 @@ func (d *daemon) due(now time.Time) {
 			d.alive(now)
 		}
 	}
+}
+
+// nextMasters is when to look for masters again without an event. At the start it is soon: NGINX may have written its pid file already, and
+// not yet have taken its title.
+func (d *daemon) nextMasters(now time.Time) time.Duration {
+	if age := now.Sub(d.started); age < 3*time.Second {
+		return age + 100*time.Millisecond
+	}
+	return jitter(mastersIn)
 }
 
 // noteLeaving looks again soon while listeners are leaving: a worker whose master has crashed gives no event.

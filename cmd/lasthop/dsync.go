@@ -14,11 +14,14 @@ import (
 
 // A sync of the daemon: read, decide, compare, write, read back.
 
-// view looks at the host and at what NGINX listens on. With asIfLoaded the disk's configurations count as loaded.
+// view looks at the host and at what NGINX listens on. With asIfLoaded the disk's configurations count as loaded, and where no event has
+// come since the last sync the host is taken to be as it was then: the plan is only made ready, and must be so before NGINX is.
 func (d *daemon) view(asIfLoaded bool) (*view, error) {
 	v := &view{taken: time.Now(), policy: d.settings.policy}
 	var err error
-	if v.host, err = d.kernel.Read(); err != nil {
+	if asIfLoaded && d.unmoved {
+		v.host = d.last.host
+	} else if v.host, err = d.kernel.Read(); err != nil {
 		return nil, err
 	}
 	for _, i := range d.instances {
@@ -49,7 +52,7 @@ func (v *view) decidesFor(w *view) bool {
 func (d *daemon) sync() bool {
 	d.counts.Syncs++
 	err := d.syncOnce(time.Now())
-	d.causes, d.deleted = nil, map[string]bool{}
+	d.causes, d.deleted, d.unmoved = nil, map[string]bool{}, err == nil
 	if err != nil {
 		d.counts.Errors++
 		d.trouble("sync", err)

@@ -126,6 +126,7 @@ func (d *daemon) requested(r syncRequest) (report.Apply, error) {
 			return report.Apply{}, i.broken
 		}
 	}
+	d.unmoved = false // what somebody asks for is looked at
 	v, err := d.view(true)
 	if err != nil {
 		return report.Apply{}, err

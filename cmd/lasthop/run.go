@@ -122,6 +122,7 @@ func plainTime(groups []string, attr slog.Attr) slog.Attr {
 // live looks for the first time, says that all is ready, and follows.
 func (d *daemon) live(ctx context.Context, hostC <-chan host.Event) error {
 	now := time.Now()
+	d.started = now
 	d.because("start")
 	d.findMasters()
 	d.sync()
@@ -130,7 +131,7 @@ func (d *daemon) live(ctx context.Context, hostC <-chan host.Event) error {
 	d.notify(sd.SdNotifyReady)
 	d.alive(now)
 	d.agenda.by(doAudit, now.Add(jitter(auditEvery)))
-	d.agenda.by(doMasters, now.Add(jitter(mastersIn)))
+	d.agenda.by(doMasters, now.Add(d.nextMasters(now)))
 	err := d.loop(ctx, hostC)
 	d.notify(sd.SdNotifyStopping)
 	d.log.Info("ending; all routes stay in place")
