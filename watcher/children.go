@@ -13,6 +13,7 @@ import (
 // children reads the children of one master; the file is kept open, since that makes a look cost 2 us.
 type children struct {
 	proc string
+	pid  int
 	file *os.File
 	buf  []byte
 	seen map[int]uint64 // start times: those of known children are not read again
@@ -24,7 +25,7 @@ func openChildren(proc string, pid int) (*children, error) {
 	if err != nil {
 		return nil, fmt.Errorf("look at the children of NGINX %d: %w", pid, err)
 	}
-	return &children{proc: proc, file: f, buf: make([]byte, 64<<10), seen: map[int]uint64{}, dead: map[int]bool{}}, nil
+	return &children{proc: proc, pid: pid, file: f, buf: make([]byte, 64<<10), seen: map[int]uint64{}, dead: map[int]bool{}}, nil
 }
 
 // list returns the children. The error means that the
@@ -54,8 +55,24 @@ func (c *children) list() ([]Process, error) {
 		seen[pid] = started
 		out = append(out, Process{pid, started})
 	}
+	out = append(out, c.missed(seen)...)
 	c.seen, c.dead = seen, dead
 	return out, nil
+}
+
+// missed returns children that the file leaves out and that still run, and adds them to seen: the kernel may skip some while others end
+// (proc(5)). One that seems to have ended, and then a fork, would look like a crash.
+func (c *children) missed(seen map[int]uint64) (out []Process) {
+	for pid, old := range c.seen {
+		if _, ok := seen[pid]; ok || c.dead[pid] {
+			continue
+		}
+		if parent, started, ok := stat(c.proc, pid); ok && parent == c.pid && started == old {
+			seen[pid] = old
+			out = append(out, Process{pid, old})
+		}
+	}
+	return out
 }
 
 func (c *children) close() { c.file.Close() }
