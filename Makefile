@@ -1,6 +1,7 @@
 # make demo    see it, in a lab of network namespaces          make test    every check, under ten minutes
 # make build   ./lasthop                                       make prove   HOSTS random hosts; CORPUS=DIR of configurations
 # make bench   benchmarks                                      make fuzz    each fuzz target for FUZZTIME
+# make soak    1,000 changes under load, 200 deletions, 10,000 syncs, 200 reloads of 10,000 listeners, idle
 # make install to PREFIX below DESTDIR; starts nothing
 GO          := go
 HOSTS       := 2000
@@ -9,6 +10,7 @@ PREFIX      := /usr
 UNITDIR     := /lib/systemd/system
 STATICCHECK := honnef.co/go/tools/cmd/staticcheck@v0.8.2
 PROVE       := $(GO) test -count=1 -v -timeout 60m
+SOAK        := $(GO) test -run '^$$' -timeout 90m ./cmd/lasthop -bench
 QUIET       := grep -vE '^(=== | +--- PASS)'
 SHELL       := /bin/bash
 .SHELLFLAGS := -o pipefail -c
@@ -22,7 +24,7 @@ ifneq ($(need),$(shell printf '%s\n' $(need) $(have) | sort -V | head -n 1))
 $(error lasthop needs Go $(need) or newer, not $(have:0=none): get it from https://go.dev/dl)
 endif
 
-.PHONY: build demo test lint prove fuzz bench install clean
+.PHONY: build demo test lint prove fuzz bench soak install clean
 build:
 	$(GO) build -trimpath -o lasthop ./cmd/lasthop
 demo: build
@@ -43,17 +45,16 @@ fuzz:
 	@for p in $$($(GO) list ./...); do for f in $$($(GO) test -list '^Fuzz' $$p | grep ^Fuzz); do \
 		$(GO) test -run '^$$' -fuzz "^$$f\$$" -fuzztime $(FUZZTIME) $$p || exit 1; done; done
 bench:
-	$(GO) test -run '^$$' -bench . -benchmem ./...
+	$(GO) test -run '^$$' -bench . -benchmem -timeout 60m ./nginxconf/... ./report/... ./routing/... ./watcher/...
+	$(SOAK) 'Reload|Heal|Sync' -benchtime 20x
+soak:
+	testdata/lab/deps.sh
+	$(PROVE) ./cmd/lasthop -run TestRunUnderLoad -resyncs 1000 | $(QUIET)
+	$(SOAK) 'Sync$$' -benchtime 10000x
+	$(SOAK) 'Heal$$' -benchtime 200x
+	$(SOAK) 'Reload' -benchtime 200x
+	$(SOAK) 'Idle$$' -benchtime 1x
 install: build
-	install -D -m 755 lasthop $(DESTDIR)$(PREFIX)/sbin/lasthop
-	sed 's|/usr/sbin/|$(PREFIX)/sbin/|' deploy/lasthop.service | install -D -m 644 /dev/stdin $(DESTDIR)$(UNITDIR)/lasthop.service
-	install -D -m 644 deploy/lasthop.sysusers $(DESTDIR)$(PREFIX)/lib/sysusers.d/lasthop.conf
-	install -D -m 644 deploy/lasthop.tmpfiles $(DESTDIR)$(PREFIX)/lib/tmpfiles.d/lasthop.conf
-	install -D -m 644 deploy/rt_protos.conf $(DESTDIR)/etc/iproute2/rt_protos.d/lasthop.conf
-	[ -e $(DESTDIR)/etc/lasthop/lasthop.yaml ] || install -D -m 644 deploy/lasthop.yaml $(DESTDIR)/etc/lasthop/lasthop.yaml
-	for f in README.md deploy/lasthop.yaml deploy/nginx.service.d/lasthop.conf deploy/networkd.conf.d/lasthop.conf; do \
-		install -D -m 644 $$f $(DESTDIR)$(PREFIX)/share/doc/lasthop/$${f#deploy/} || exit 1; done
-	@echo "Installed; nothing was started. See first what would be done: $(PREFIX)/sbin/lasthop plan"
-	@echo "Then: systemd-sysusers && systemd-tmpfiles --create && systemctl daemon-reload && systemctl enable --now lasthop"
+	DESTDIR=$(DESTDIR) PREFIX=$(PREFIX) UNITDIR=$(UNITDIR) deploy/install.sh
 clean:
 	rm -f lasthop
