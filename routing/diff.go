@@ -3,6 +3,7 @@ package routing
 import (
 	"cmp"
 	"errors"
+	"net/netip"
 	"slices"
 )
 
@@ -122,13 +123,15 @@ func (s State) Sort() {
 	slices.SortFunc(s.Groups, compareGroup)
 }
 
-// sort orders the writes. On-link routes come before those by a gateway, which the kernel may look up in the same table.
+// sort orders the writes. On-link routes come before those by a gateway, which the kernel may look up in the same table. Rules
+// are deleted from the last to the first: exceptions come before the rule that they are exceptions from, and go after it.
 func (d Diff) sort() {
 	State{d.SetRoutes, d.AddRules, d.SetGroups}.Sort()
 	slices.SortStableFunc(d.SetRoutes, func(a, b Route) int {
 		return cmp.Or(cmp.Compare(a.Table, b.Table), cmp.Compare(byGateway(a), byGateway(b)))
 	})
 	State{d.DelRoutes, d.DelRules, d.UnsetGroups}.Sort()
+	slices.Reverse(d.DelRules)
 }
 
 func byGateway(r Route) int {
@@ -183,7 +186,7 @@ func opsOf[T any](xs []T, op func(*T) Op) []Op {
 // before the rules that use them and go after them. It goes on after a failure, but makes no write that the failure
 // makes unsafe, and returns the writes made and all errors joined; each error of do is wrapped once, with the write's text.
 func Execute(d Diff, do func(Op) error) (done []Op, err error) {
-	e := executor{do: do, failed: map[uint32]bool{}}
+	e := executor{do: do, failed: map[uint32]bool{}, bare: map[netip.Prefix]bool{}}
 	for i, step := range d.steps() {
 		for _, op := range step {
 			e.try(i, op)

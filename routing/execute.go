@@ -1,14 +1,18 @@
 package routing
 
-import "fmt"
+import (
+	"fmt"
+	"net/netip"
+)
 
 // executor carries out a diff and remembers what failed, so that nothing is done that needs it.
 type executor struct {
 	do     func(Op) error
 	done   []Op
 	errs   []error
-	failed map[uint32]bool // tables that a route could not be written to
-	noAdd  bool            // a rule or group could not be put in place: what it replaces stays
+	failed map[uint32]bool       // tables that a route could not be written to
+	bare   map[netip.Prefix]bool // sources that a rule could not be added for
+	noAdd  bool                  // a rule or group could not be put in place: what it replaces stays
 }
 
 // The steps of Diff.steps.
@@ -33,12 +37,12 @@ func (e *executor) try(step int, op Op) {
 	e.done = append(e.done, op)
 }
 
-// allowed says whether the failures so far let a write be made. No rule may point to a table that lacks a route; nothing
-// old is taken away while its replacement is not in place.
+// allowed says whether the failures so far let a write be made. No rule may point to a table that lacks a route, or stand there
+// without the exceptions in front of it; nothing old is taken away while its replacement is not in place.
 func (e *executor) allowed(step int, op Op) bool {
 	switch step {
 	case addRules:
-		return !e.failed[op.Rule.Table]
+		return !e.failed[op.Rule.Table] && !e.bare[op.Rule.From]
 	case delRules, delRoutes, unsetGroups:
 		return !e.noAdd && len(e.failed) == 0
 	}
@@ -49,8 +53,10 @@ func (e *executor) note(step int, op Op) {
 	switch step {
 	case setRoutes:
 		e.failed[op.Route.Table] = true
-	case setGroups, addRules:
+	case setGroups:
 		e.noAdd = true
+	case addRules:
+		e.noAdd, e.bare[op.Rule.From] = true, true
 	case delRules:
 		e.noAdd = true // the rule is still there: its table and its groups must stay
 	}

@@ -1,0 +1,131 @@
+package routing_test
+
+import (
+	"errors"
+	"net/netip"
+	"slices"
+	"strings"
+	"testing"
+
+	"lasthop/routing"
+	"lasthop/routing/sim"
+)
+
+// twoUplinks is a host whose second uplink needs a path, with a bridge whose clients main alone knows.
+const twoUplinks = `
+	link add eth0 type veth
+	link add eth1 type veth
+	link add docker0 type bridge
+	link set eth0 up
+	link set eth1 up
+	link set docker0 up
+	addr add 10.0.0.10/24 dev eth0
+	addr add 10.0.1.10/24 dev eth1
+	addr add 172.17.0.1/16 dev docker0
+	route add default via 10.0.0.1 dev eth0
+	route add default via 10.0.1.1 dev eth1 metric 200
+`
+
+// wgQuick are the rules of wg-quick, which move our block.
+const wgQuick = `
+	link add wg0 type wireguard
+	link set wg0 up
+	route add default dev wg0 table 51820
+	rule add not fwmark 0xca6c lookup 51820 pref 50
+`
+
+var plain = routing.Policy{Numbers: routing.DefaultNumbers}
+
+func parseHost(t *testing.T, lines string) routing.Host {
+	t.Helper()
+	s, err := sim.Parse(lines)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return s.Host
+}
+
+func listenOn(addrs ...string) []routing.Listener {
+	var out []routing.Listener
+	for _, a := range addrs {
+		out = append(out, routing.Listener{Addr: netip.MustParseAddr(a), Ports: routing.PortRange{First: 80, Last: 80}, Transport: routing.TCP, Listen: a})
+	}
+	return out
+}
+
+// carryOut goes from a state to another on a host. look sees the host after each write; a write that fail names fails.
+func carryOut(h routing.Host, have, want routing.State, fail func(routing.Op) bool, look func(routing.Host, routing.Op)) {
+	now := routing.State{Routes: slices.Clone(have.Routes), Rules: slices.Clone(have.Rules), Groups: slices.Clone(have.Groups)}
+	routing.Execute(routing.Compare(have, want), func(op routing.Op) error {
+		if fail(op) {
+			return errors.New("injected")
+		}
+		write(&now, op)
+		look(routing.With(routing.Without(h, plain.Numbers), now), op)
+		return nil
+	})
+}
+
+func write(s *routing.State, op routing.Op) {
+	switch {
+	case op.Route != nil:
+		s.Routes = slices.DeleteFunc(s.Routes, func(r routing.Route) bool { return r.RouteKey == op.Route.RouteKey })
+		if !op.Delete {
+			s.Routes = append(s.Routes, *op.Route)
+		}
+	case op.Rule != nil && op.Delete:
+		s.Rules = slices.DeleteFunc(s.Rules, func(r routing.Rule) bool { return r == *op.Rule })
+	case op.Rule != nil:
+		s.Rules = append(s.Rules, *op.Rule)
+	default:
+		s.Groups = slices.DeleteFunc(s.Groups, func(g routing.LinkGroup) bool { return g.Link == op.Group.Link })
+		if !op.Delete {
+			s.Groups = append(s.Groups, *op.Group)
+		}
+	}
+}
+
+func never(routing.Op) bool { return false }
+
+func way(h routing.Host, src, dst string) string {
+	return routing.Lookup(h, routing.Query{Src: netip.MustParseAddr(src), Dst: netip.MustParseAddr(dst)}).Way.String()
+}
+
+// A container's reply and what the user keeps in main never take the path, whichever write was the last: exceptions come before
+// the rule that they are exceptions from, and go after it.
+func TestExceptionsOutliveTheirRule(t *testing.T) {
+	direct := plain
+	direct.Direct = []netip.Prefix{netip.MustParsePrefix("203.0.113.0/24")}
+	listeners := listenOn("10.0.1.10")
+	away, near := parseHost(t, twoUplinks+wgQuick), parseHost(t, twoUplinks)
+	high, low := routing.Build(near, listeners, nil, direct).State, routing.Build(away, listeners, nil, direct).State
+	if high.Rules[0].Priority <= low.Rules[0].Priority {
+		t.Fatalf("the block does not move: %v, %v", high.Rules[0], low.Rules[0])
+	}
+	for name, s := range map[string][2]routing.State{"added": {{}, high}, "removed": {high, {}}, "moved down": {high, low}, "moved up": {low, high}} {
+		t.Run(name, func(t *testing.T) {
+			var trail []string
+			carryOut(near, s[0], s[1], never, func(h routing.Host, op routing.Op) {
+				trail = append(trail, op.String())
+				if w := way(h, "10.0.1.10", "172.17.0.9"); w != "docker0, on-link" {
+					t.Errorf("a container's reply: %s after\n%s", w, strings.Join(trail, "\n"))
+				}
+				if w := way(h, "10.0.1.10", "203.0.113.9"); w != "eth0 via 10.0.0.1" {
+					t.Errorf("a direct reply: %s after\n%s", w, strings.Join(trail, "\n"))
+				}
+			})
+		})
+	}
+}
+
+// Where an exception could not be written, the rule that it is an exception from is not written.
+func TestNoRuleWithoutItsExceptions(t *testing.T) {
+	h := parseHost(t, twoUplinks)
+	want := routing.Build(h, listenOn("10.0.1.10"), nil, plain).State
+	failMain := func(op routing.Op) bool { return op.Rule != nil && op.Rule.Table == routing.TableMain }
+	var last routing.Host
+	carryOut(h, routing.State{}, want, failMain, func(h routing.Host, _ routing.Op) { last = h })
+	if w := way(last, "10.0.1.10", "172.17.0.9"); w != "docker0, on-link" {
+		t.Errorf("a container's reply: %s", w)
+	}
+}
