@@ -55,6 +55,6 @@ soak:
 	$(SOAK) 'Reload' -benchtime 200x
 	$(SOAK) 'Idle$$' -benchtime 1x
 install: build
-	DESTDIR=$(DESTDIR) PREFIX=$(PREFIX) UNITDIR=$(UNITDIR) deploy/install.sh
+	DESTDIR='$(DESTDIR)' PREFIX='$(PREFIX)' UNITDIR='$(UNITDIR)' deploy/install.sh
 clean:
 	rm -f lasthop

@@ -104,10 +104,12 @@ func TestUnit(t *testing.T) {
 	}
 }
 
-// TestDropIn: with the drop-in NGINX's unit is still one that systemd accepts, routes come before the reload, and NGINX's own line stays.
+// TestDropIn: with the drop-in NGINX's unit is still one that systemd accepts, its own lines stay and come first, and a lasthop that fails
+// fails no reload.
 func TestDropIn(t *testing.T) {
 	dir := t.TempDir()
-	nginx := "[Unit]\nDescription=nginx\n[Service]\nType=forking\nExecStart=/bin/true\nExecReload=/bin/true -g 'daemon on;' -s reload\n"
+	nginx := "[Unit]\nDescription=nginx\n[Service]\nType=forking\nPIDFile=/run/nginx.pid\nExecStartPre=/bin/true -t\nExecStart=/bin/true\n" +
+		"ExecReload=/bin/true -g 'daemon on; master_process on;' -s reload\nKillMode=mixed\n"
 	dropIn, err := os.ReadFile("nginx.service.d/lasthop.conf")
 	if err != nil {
 		t.Fatal(err)
@@ -135,7 +137,7 @@ func TestDropIn(t *testing.T) {
 			reloads = append(reloads, value)
 		}
 	}
-	if d := cmp.Diff([]string{"-/usr/sbin/lasthop apply --no-delete", "/bin/kill -HUP $MAINPID"}, reloads); d != "" {
+	if d := cmp.Diff([]string{"/bin/true -g 'daemon on; master_process on;' -s reload", "-/usr/sbin/lasthop apply --no-delete"}, reloads); d != "" {
 		t.Errorf("-want +got\n%s", d)
 	}
 }

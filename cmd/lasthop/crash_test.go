@@ -20,7 +20,7 @@ import (
 // dying is the daemon's first sync in a process of its own, which kills itself at a write: argv is NETNS CONF RUNDIR WHEN N, where
 // WHEN is before, after or never.
 func dying() {
-	a := &app{ui: newUI(nil, os.Stderr, os.Stderr), flags: flags{netns: os.Args[1], confs: []string{os.Args[2]}, runDir: os.Args[3], output: "text"}}
+	a := &app{ui: newUI(nil, os.Stdout, os.Stderr), flags: flags{netns: os.Args[1], confs: []string{os.Args[2]}, runDir: os.Args[3], output: "text"}}
 	if err := a.dieAt(os.Args[4], os.Args[5]); err != nil {
 		fmt.Fprintln(os.Stderr, err)
 		os.Exit(1)
@@ -37,19 +37,25 @@ func (a *app) dieAt(when, write string) error {
 	if _, err := fmt.Sscan(write, &n); err != nil {
 		return err
 	}
+	defer k.Close()
 	k.Fault = fatal(when, n)
-	if _, err := a.lock(k); err != nil {
+	unlock, err := a.lock(k)
+	if err != nil {
 		return err
 	}
+	defer unlock()
 	d, err := a.newDaemon(k)
 	if err != nil {
 		return err
 	}
-	go d.watcher.Run(context.Background())
+	ctx, cancel := context.WithCancel(context.Background())
+	watched := make(chan error)
+	go func() { watched <- d.watcher.Run(ctx) }()
 	d.findMasters()
 	d.sync()
-	fmt.Println(k.Writes())
-	return nil
+	fmt.Fprintln(a.ui.stdout, k.Writes())
+	cancel()
+	return <-watched
 }
 
 // fatal ends the process before the nth write, or before the first request that follows it.
@@ -122,7 +128,7 @@ func TestRunKilled(t *testing.T) {
 	}
 	for _, when := range []string{"before", "after"} {
 		for i := 1; i <= n; i++ {
-			s.die(one, "never", 0)
+			s.converge(one)
 			if d := cmp.Diff(first, s.owned()); d != "" {
 				t.Fatalf("the way back after death %s write %d: -want +got\n%s", when, i-1, d)
 			}
@@ -130,7 +136,7 @@ func TestRunKilled(t *testing.T) {
 				t.Fatalf("it did not die %s write %d of %d", when, i, n)
 			}
 			s.wantTables(fmt.Sprintf("death %s write %d", when, i))
-			s.die(two, "never", 0)
+			s.converge(two)
 			if d := cmp.Diff(second, s.owned()); d != "" {
 				t.Errorf("death %s write %d: the next start does not converge: -want +got\n%s", when, i, d)
 			}
@@ -139,6 +145,15 @@ func TestRunKilled(t *testing.T) {
 	t.Logf("%d deaths in a change of %d writes", 2*n, n)
 	if d := cmp.Diff(foreign, s.foreign()); d != "" {
 		t.Errorf("foreign objects have changed: -before +after\n%s", d)
+	}
+}
+
+// converge is the first sync of a daemon that starts, in this process.
+func (s *server) converge(conf string) {
+	s.t.Helper()
+	a := &app{ui: newUI(nil, s.log, s.log), flags: flags{netns: s.Path, confs: []string{conf}, runDir: s.path("run"), output: "text"}}
+	if err := a.dieAt("never", "0"); err != nil {
+		s.t.Fatal(err)
 	}
 }
 

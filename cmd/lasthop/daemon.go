@@ -139,12 +139,12 @@ func (d *daemon) loop(ctx context.Context, hostC <-chan host.Event) error {
 			return nil
 		case e, ok := <-d.watcher.Events():
 			if !ok {
-				return errors.New("the watcher of NGINX has ended")
+				return ended(ctx, "the watcher of NGINX has ended")
 			}
 			d.nginxEvent(e)
 		case e, ok := <-hostC:
 			if !ok {
-				return errors.New("the events of the host have ended")
+				return ended(ctx, "the events of the host have ended")
 			}
 			d.hostEvent(e, time.Now())
 		case r := <-d.requests:
@@ -158,6 +158,14 @@ func (d *daemon) loop(ctx context.Context, hostC <-chan host.Event) error {
 			d.due(time.Now())
 		}
 	}
+}
+
+// ended is no error where all ends: the sources of events may be gone before the loop has looked at ctx.
+func ended(ctx context.Context, what string) error {
+	if ctx.Err() != nil {
+		return nil
+	}
+	return errors.New(what)
 }
 
 // nginxEvent takes in what NGINX or its files did.

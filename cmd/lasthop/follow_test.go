@@ -224,3 +224,22 @@ func TestRunNotifies(t *testing.T) {
 	}
 	heard("STOPPING=1")
 }
+
+// TestRunEnds: the end is no failure, whatever the daemon is at.
+func TestRunEnds(t *testing.T) {
+	for range 10 {
+		s := newServer(t)
+		s.start()
+		busy := make(chan struct{})
+		s.d.calls <- func() {
+			close(busy)
+			for range 20 {
+				s.d.sync()
+			}
+		}
+		<-busy
+		if err := s.end(); err != nil {
+			t.Fatal(err)
+		}
+	}
+}

@@ -15,6 +15,7 @@ var mayImport = map[string][]string{
 	"lasthop/routing/host":        {"lasthop/routing", "github.com/vishvananda/netlink", "github.com/vishvananda/netlink/nl", "github.com/vishvananda/netns", "golang.org/x/sys/unix"},
 	"lasthop/report":              {"lasthop/routing"},
 	"lasthop/routing/sim":         {"lasthop/routing"}, // tests
+	"lasthop/deploy":              {},                  // tests
 	"lasthop/routing/host/nstest": {"github.com/vishvananda/netns", "golang.org/x/sys/unix"},
 	"lasthop/watcher":             {"lasthop/nginxconf", "github.com/fsnotify/fsnotify", "golang.org/x/sys/unix"},
 	"lasthop/cmd/lasthop": {"lasthop/nginxconf", "lasthop/report", "lasthop/routing", "lasthop/routing/host", "lasthop/watcher",
