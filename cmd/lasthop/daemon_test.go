@@ -309,20 +309,6 @@ func (s *server) quiet() report.Status {
 	return last
 }
 
-// fresh is what a new start would install on the host as it is, with the listeners of the configuration as it is.
-func (s *server) fresh(a *app) []string {
-	s.t.Helper()
-	v, err := a.look(s.kernel)
-	if err != nil {
-		s.t.Fatal(err)
-	}
-	var out []string
-	for _, op := range routing.Compare(routing.State{}, v.plan.State).Ops() {
-		out = append(out, op.String())
-	}
-	return out
-}
-
 var detectorsOf = map[string]watcher.Options{"connector": {Every: time.Hour}, "children": {NoConnector: true}}
 
 // eachDetector runs a test with each way to notice reloads.

@@ -8,6 +8,8 @@ import (
 	"testing"
 
 	"github.com/google/go-cmp/cmp"
+
+	"lasthop/routing"
 )
 
 func has(lines []string, part string) bool {
@@ -119,4 +121,50 @@ func TestRunStartStop(t *testing.T) {
 		}
 		_ = os.Remove(s.path("nginx.pid"))
 	})
+}
+
+// TestRunOnePlan: each load is followed once, whatever it forks; what is written is what the plans differ by; and where nothing happens
+// nothing is done: no write, no sync, and beside the connector no look in between.
+func TestRunOnePlan(t *testing.T) {
+	eachDetector(t, func(t *testing.T, detector func(*app)) {
+		s := newServer(t)
+		s.startNginx()
+		s.start(detector)
+		before, writes := s.quiet(), s.writes()
+		changes, loads := 0, 0
+		for i := range 6 {
+			state := s.state()
+			s.conf([]string{"listen 10.0.2.100:80; listen 10.0.1.100:80;", "listen 10.0.1.100:80;"}[i%2])
+			s.reload()
+			loads++
+			s.until("the load", func() bool { return s.d.status().Counts.Reloads == before.Counts.Reloads+loads })
+			s.until("the routes", func() bool { return has(s.owned(), "from 10.0.2.") == (i%2 == 0) })
+			s.quiet()
+			changes += len(routing.Compare(state, s.state()).Ops())
+		}
+		after := s.quiet()
+		if got := after.Counts.Reloads - before.Counts.Reloads; got != loads {
+			t.Errorf("%d loads followed, want %d", got, loads)
+		}
+		if made := after.Counts.Changes - before.Counts.Changes; made != changes || s.writes()-writes != changes {
+			t.Errorf("%d changes said, %d messages sent, want %d", made, s.writes()-writes, changes)
+		}
+		if syncs := after.Counts.Syncs - before.Counts.Syncs; syncs > 2*loads+1 {
+			t.Errorf("%d syncs for %d loads: one for the load, one for the end of old workers", syncs, loads)
+		}
+		idle := s.quiet()
+		if idle.Counts != after.Counts || s.writes()-writes != changes {
+			t.Errorf("while nothing happens: %+v, then %+v", after.Counts, idle.Counts)
+		}
+	})
+}
+
+// state is what is ours in the kernel.
+func (s *server) state() routing.State { return routing.Owned(s.host(), routing.DefaultNumbers) }
+
+// writes is how many messages that change something the daemon has sent.
+func (s *server) writes() int {
+	c := make(chan int)
+	s.d.calls <- func() { c <- s.d.kernel.Writes() }
+	return <-c
 }
