@@ -41,6 +41,7 @@ story() {
 	plan_and_apply
 	answers_after
 	apply_again
+	keep_it_so
 	clear_all
 	verdict
 }
@@ -114,8 +115,35 @@ apply_again() {
 	claim "rules, routes and links are the same" cmp -s /run/lab/applied /run/lab/again
 }
 
+keep_it_so() {
+	heading "6. lasthop run: it stays so"
+	nsenter --net=/run/netns/host -- "$lasthop" run 2>/run/lab/log &
+	local daemon=$!
+	claim "the daemon finds everything in place" within in_sync
+	echo "Somebody deletes our rules:"
+	"$lab" at host sh -c 'for i in 1 2 3; do ip rule del priority 5103; ip -6 rule del priority 5103; done' 2>/dev/null || :
+	claim "they are back" within restored
+	sed -n 's/.*msg="\(deleted by someone else, restored\)" op="\(.*\)".*/    \1: \2/p' /run/lab/log | head -n 2
+	kill "$daemon"
+	claim "the daemon ends well" wait "$daemon"
+	claim "and leaves rules, routes and links as they are" restored
+}
+
+in_sync() { lasthop status >/dev/null 2>&1; }
+
+restored() { "$lab" snapshot | cmp -s /run/lab/applied -; }
+
+# within: within five seconds.
+within() {
+	local tries=50
+	until "$@"; do
+		((tries-- > 0)) || return 1
+		sleep 0.1
+	done
+}
+
 clear_all() {
-	heading "6. lasthop clear: as if it had never been"
+	heading "7. lasthop clear: as if it had never been"
 	lasthop clear | short || fail "lasthop clear failed"
 	"$lab" snapshot >/run/lab/after
 	diff -u /run/lab/before /run/lab/after || :
