@@ -114,13 +114,14 @@ func (a agenda) by(name string, t time.Time) {
 }
 
 const (
-	auditEvery  = time.Minute
-	mastersIn   = time.Minute
-	leaveEvery  = 5 * time.Second
-	trimAfter   = 10 * time.Second
-	retryFirst  = time.Second
-	retryLast   = time.Minute
-	forgetAfter = time.Minute // "removing again waits a minute": a default route that flaps must not make rules come and go
+	auditEvery      = time.Minute
+	wholeAuditEvery = 5 * time.Minute
+	mastersIn       = time.Minute
+	leaveEvery      = 5 * time.Second
+	trimAfter       = 10 * time.Second
+	retryFirst      = time.Second
+	retryLast       = time.Minute
+	forgetAfter     = time.Minute // "removing again waits a minute": a default route that flaps must not make rules come and go
 )
 
 // jitter spreads what many hosts do at the same time.

@@ -70,8 +70,8 @@ func (d *daemon) sync() bool {
 	return err == nil
 }
 
-// audit compares what is ours with the kernel every minute, and looks at everything as often as a thousandth of a processor allows:
-// on a host with 10,000 addresses a look takes a tenth of a second. Events tell of all changes but a few; this is for those.
+// audit compares what is ours with the kernel every minute: what it drops with a link or an address, no event tells. Every five minutes it
+// looks at everything, or less often where that would take more than a thousandth of a processor.
 func (d *daemon) audit(now time.Time) {
 	d.agenda.by(doAudit, now.Add(jitter(auditEvery)))
 	if now.Before(d.wholeAudit) && len(d.troubles) == 0 {
@@ -81,7 +81,7 @@ func (d *daemon) audit(now time.Time) {
 		}
 	}
 	d.sync()
-	d.wholeAudit = time.Now().Add(max(auditEvery-time.Second, 1000*time.Since(now)))
+	d.wholeAudit = time.Now().Add(max(wholeAuditEvery, 1000*time.Since(now)))
 }
 
 // repair opens the sockets anew, should they be what is broken: an error does not always tell.

@@ -8,6 +8,7 @@ import (
 	"os"
 	"os/signal"
 	"path/filepath"
+	"runtime/debug"
 	"syscall"
 	"time"
 
@@ -59,6 +60,7 @@ func (a *app) run(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
+	debug.SetGCPercent(50) // memory is scarcer beside NGINX than the processor that collects it
 	hup := make(chan os.Signal, 1)
 	signal.Notify(hup, syscall.SIGHUP)
 	defer signal.Stop(hup)
@@ -131,6 +133,7 @@ func (d *daemon) live(ctx context.Context, hostC <-chan host.Event) error {
 	d.notify(sd.SdNotifyReady)
 	d.alive(now)
 	d.agenda.by(doAudit, now.Add(jitter(auditEvery)))
+	d.wholeAudit = now.Add(wholeAuditEvery)
 	d.agenda.by(doMasters, now.Add(d.nextMasters(now)))
 	err := d.loop(ctx, hostC)
 	d.notify(sd.SdNotifyStopping)
