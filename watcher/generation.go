@@ -46,9 +46,9 @@ func (g *generation) begin(children, old []Process) {
 	}
 }
 
-// observe compares the children at the time now, in ticks, with those seen before. With holds, the master keeps the
-// configuration that it has (it is being replaced by a new binary): its forks are no loads.
-func (g *generation) observe(now uint64, children []Process, holds bool) verdict {
+// observe compares the children at the time now, in ticks, with those seen before. holds is asked where there are new ones: whether the
+// master keeps the configuration that it has (it is being replaced by a new binary), so that its forks are no loads.
+func (g *generation) observe(now uint64, children []Process, holds func() bool) verdict {
 	var v verdict
 	alive := func(p Process) bool { return slices.Contains(children, p) }
 	for _, p := range g.workers {
@@ -61,9 +61,10 @@ func (g *generation) observe(now uint64, children []Process, holds bool) verdict
 	g.old = slices.DeleteFunc(g.old, func(p Process) bool { return !alive(p) })
 	v.drained = len(g.old) < before
 	g.vacant = slices.DeleteFunc(g.vacant, func(t uint64) bool { return now > t+vacancy })
-	for _, p := range g.unknown(children) {
-		v.held = v.held || holds
-		if g.add(now, p, holds) {
+	born := g.unknown(children)
+	v.held = len(born) > 0 && holds()
+	for _, p := range born {
+		if g.add(now, p, v.held) {
 			v.loads++
 		}
 	}

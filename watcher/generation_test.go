@@ -84,7 +84,7 @@ func TestGeneration(t *testing.T) {
 			var g generation
 			g.begin(processes([]int{1, 2, 3}), nil)
 			for i, l := range tt.looks {
-				got := g.observe(l.now, processes(l.children), l.holds)
+				got := g.observe(l.now, processes(l.children), func() bool { return l.holds })
 				if got != l.want {
 					t.Errorf("look %d: got %+v, want %+v", i, got, l.want)
 				}

@@ -81,6 +81,7 @@ type Watcher struct {
 	queue    []Event
 	masters  map[int]*followed
 	pidFiles map[string]string // path -> what it was like
+	pidsSeen time.Time         // when they were looked at last
 	wanted   []string          // directories of configurations
 	dirs     map[string]bool   // that are watched
 	files    Debounce
@@ -293,8 +294,7 @@ func (w *Watcher) look(m *followed, at time.Time) {
 		w.exited(m.PID)
 		return
 	}
-	holds := m.PIDFile != "" && exists(m.PIDFile+".oldbin")
-	v := m.workers.observe(ticks(), list, holds)
+	v := m.workers.observe(ticks(), list, func() bool { return m.PIDFile != "" && exists(m.PIDFile+".oldbin") })
 	if v.loads > 0 {
 		w.say(Event{Kind: Reloaded, PID: m.PID, At: at})
 	}
@@ -316,7 +316,10 @@ func (w *Watcher) check(now time.Time) {
 	for _, m := range w.masters {
 		w.look(m, now)
 	}
-	w.checkPIDFiles(now)
+	if now.Sub(w.pidsSeen) > 900*time.Millisecond {
+		w.pidsSeen = now
+		w.checkPIDFiles(now)
+	}
 }
 
 // exited says once that a master has ended.
