@@ -22,6 +22,8 @@ type builder struct {
 
 	known []netip.Addr // of the host and of the listeners, sorted
 
+	forgotten map[linkFamily]bool // whose held gateway no listener answers through
+
 	rows     []row
 	paths    []*path
 	byKey    map[pathKey]*path
@@ -65,11 +67,7 @@ type pathKey struct {
 // Build decides: which path each listener's replies take, and the whole state that makes them take it. It depends on its
 // arguments alone; what is ours on the host is used only to keep table numbers and held gateways. The policy must be valid.
 func Build(h Host, listeners []Listener, binds []Bind, p Policy) Plan {
-	b := newBuilder(h, p)
-	b.findUplinks()
-	for _, l := range listeners {
-		b.rows = append(b.rows, b.resolve(l)...)
-	}
+	b := resolveAll(h, listeners, p)
 	b.coverPaths(binds)
 	b.assignTables()
 	l := b.layOut(b.paths)
@@ -80,6 +78,40 @@ func Build(h Host, listeners []Listener, binds []Bind, p Policy) Plan {
 	b.describe(l)
 	b.lateFindings(l, binds)
 	return b.plan(l)
+}
+
+// resolveAll finds the path of every listener. A held gateway that none answers through is forgotten: its table goes now, so the next
+// sync would not know it, and would take the link for no uplink.
+func resolveAll(h Host, listeners []Listener, p Policy) *builder {
+	forgotten := map[linkFamily]bool{}
+	for {
+		b := newBuilder(h, p)
+		b.forgotten = forgotten
+		b.findUplinks()
+		for _, l := range listeners {
+			b.rows = append(b.rows, b.resolve(l)...)
+		}
+		if !b.forget() {
+			return b
+		}
+	}
+}
+
+// forget marks the held gateways that no listener answers through, and says whether there are any.
+func (b *builder) forget() bool {
+	used := map[linkFamily]bool{}
+	for _, r := range b.rows {
+		if r.path != nil {
+			used[linkFamily{r.path.link, r.path.family}] = true
+		}
+	}
+	before := len(b.forgotten)
+	for key, gateways := range b.uplinks {
+		if gateways[0].source == FromHeld && !used[key] {
+			b.forgotten[key] = true
+		}
+	}
+	return len(b.forgotten) > before
 }
 
 func newBuilder(h Host, p Policy) *builder {

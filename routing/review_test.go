@@ -129,3 +129,36 @@ func TestNoRuleWithoutItsExceptions(t *testing.T) {
 		t.Errorf("a container's reply: %s", w)
 	}
 }
+
+// install returns the host with a plan's state in place of what was ours.
+func install(h routing.Host, p routing.Plan) routing.Host {
+	return routing.With(routing.Without(h, plain.Numbers), p.State)
+}
+
+// A held gateway is the memory of a listener's way. It goes with the last listener that answers through it: the first sync after that
+// wants what the second will want, and a link that is nothing but remembered makes no other listener ambiguous.
+func TestHeldGatewayGoesWithItsListeners(t *testing.T) {
+	const hostLines = twoUplinks + `
+		link add eth2 type veth
+		link set eth2 up
+		addr add 10.0.1.20/24 dev eth2
+		addr add 203.0.113.7/32 dev eth2
+	`
+	h := parseHost(t, hostLines)
+	pinned := plain
+	pinned.Gateways = []routing.GatewayPin{{Link: "eth2", Addr: netip.MustParseAddr("10.0.1.2")}}
+	h = install(h, routing.Build(h, listenOn("203.0.113.7"), nil, pinned))
+
+	kept := routing.Build(h, listenOn("203.0.113.7"), nil, plain)
+	if kept.Outcomes[0].Status != routing.Ready || kept.Paths[0].Source != routing.FromHeld {
+		t.Errorf("with its listener the gateway is not held: %+v", kept.Outcomes)
+	}
+	first := routing.Build(h, listenOn("10.0.1.100"), nil, plain)
+	second := routing.Build(install(h, first), listenOn("10.0.1.100"), nil, plain)
+	if o := first.Outcomes[0]; o.Status != routing.Armed || o.Link != "eth1" {
+		t.Errorf("10.0.1.100: %s %s on %q, want armed on eth1", o.Status, o.Reason, o.Link)
+	}
+	if first.State.String() != second.State.String() {
+		t.Errorf("the second sync wants something else\nfirst:\n%s\nsecond:\n%s", first.State, second.State)
+	}
+}

@@ -207,6 +207,9 @@ func (b *builder) fromStatic(l Link, f Family) (gateway, bool) {
 
 // fromHeld takes the default that our own table for the link still has. Pinned gateways do not count: they come with their pin.
 func (b *builder) fromHeld(l Link, f Family) (gateway, bool) {
+	if b.forgotten[linkFamily{l.Name, f}] {
+		return gateway{}, false
+	}
 	for _, r := range b.own.Routes {
 		if !r.IsDefault() || r.Family() != f || r.Type != Unicast {
 			continue

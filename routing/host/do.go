@@ -24,7 +24,7 @@ func (k *Kernel) Do(op routing.Op) error {
 	case op.Route != nil:
 		return k.setRoute(*op.Route)
 	case op.Rule != nil && op.Delete:
-		return gone(k.write(unix.RTM_DELRULE, 0, encodeRule(*op.Rule)))
+		return gone(k.write(unix.RTM_DELRULE, 0, encodeRule(*op.Rule)), unix.ENOENT)
 	case op.Rule != nil:
 		err := k.write(unix.RTM_NEWRULE, unix.NLM_F_CREATE|unix.NLM_F_EXCL, encodeRule(*op.Rule))
 		if errors.Is(err, unix.EEXIST) {
@@ -32,7 +32,7 @@ func (k *Kernel) Do(op routing.Op) error {
 		}
 		return err
 	case op.Group != nil && op.Delete:
-		return gone(k.setGroup(op.Group.Link, 0))
+		return gone(k.setGroup(op.Group.Link, 0), unix.ENODEV)
 	case op.Group != nil:
 		return k.setGroup(op.Group.Link, op.Group.Group)
 	}
@@ -50,8 +50,10 @@ func opaqueOf(op routing.Op) string {
 	return ""
 }
 
-func gone(err error) error {
-	if errors.Is(err, unix.ESRCH) || errors.Is(err, unix.ENOENT) || errors.Is(err, unix.ENODEV) {
+// gone takes the kernel's word that what is to be deleted is not there: ENOENT of a rule, ESRCH of a route, ENODEV of a link. Any other error
+// is one: a rule that is taken to be gone, and is not, would lose its table next.
+func gone(err, word error) error {
+	if errors.Is(err, word) {
 		return nil
 	}
 	return err
@@ -93,7 +95,7 @@ func (k *Kernel) delRoute(r routing.Route) error {
 	if !slices.ContainsFunc(h.Routes, same) {
 		return nil
 	}
-	return gone(k.write(unix.RTM_DELROUTE, 0, encodeRouteKey(r)))
+	return gone(k.write(unix.RTM_DELROUTE, 0, encodeRouteKey(r)), unix.ESRCH)
 }
 
 // indexes looks the links up at the moment of writing: a link that was recreated has another number.
