@@ -162,3 +162,33 @@ func TestHeldGatewayGoesWithItsListeners(t *testing.T) {
 		t.Errorf("the second sync wants something else\nfirst:\n%s\nsecond:\n%s", first.State, second.State)
 	}
 }
+
+// A further gateway of a link takes no table away from a path that is there: the replies of that path never leave by the new gateway,
+// not even between two writes.
+func TestFurtherGatewayLeavesTablesAlone(t *testing.T) {
+	h := parseHost(t, twoUplinks+`
+		addr add 2001:db8::10/64 dev eth0
+		addr add 2001:db8:1::10/64 dev eth1
+		addr add 2001:db8:2::10/64 dev eth1
+		-6 route add default via 2001:db8::1 dev eth0
+	`)
+	listeners := listenOn("10.0.1.10", "2001:db8:1::10", "2001:db8:2::10")
+	pinned := plain
+	pinned.Gateways = []routing.GatewayPin{{Link: "eth1", Addr: netip.MustParseAddr("2001:db8:2::1")}}
+	old := routing.Build(h, listeners[:1:1], nil, pinned)
+	old = routing.Build(install(h, old), slices.Concat(listeners[:1], listeners[2:]), nil, pinned)
+	more := pinned
+	more.Gateways = append(slices.Clone(pinned.Gateways), routing.GatewayPin{Link: "eth1", Addr: netip.MustParseAddr("2001:db8:1::1")})
+	now := routing.Build(install(h, old), listeners, nil, more)
+	carryOut(h, old.State, now.State, never, func(h routing.Host, op routing.Op) {
+		if w := way(h, "2001:db8:2::10", "2001:db8:ffff::2"); w != "eth1 via 2001:db8:2::1" {
+			t.Errorf("%s after %s", w, op)
+		}
+	})
+	if w := way(install(h, now), "2001:db8:1::10", "2001:db8:ffff::2"); w != "eth1 via 2001:db8:1::1" {
+		t.Errorf("the further gateway's own listener: %s", w)
+	}
+	if again := routing.Build(install(h, now), listeners, nil, more); again.State.String() != now.State.String() {
+		t.Errorf("the second sync wants something else\nfirst:\n%s\nsecond:\n%s", now.State, again.State)
+	}
+}

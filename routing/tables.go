@@ -42,17 +42,24 @@ func lowest(p *path) netip.Prefix {
 	return slices.MinFunc(all, comparePrefix)
 }
 
-// keepTable takes the table that our routes already use for the path: first those whose default has the same gateways.
+// keepTable takes the table that our routes already use for the path: first those whose default has the same gateways. These it takes
+// whatever the path's key is now: if another path took one, that would replace a default that rules still lead replies to.
 func (b *builder) keepTable(p *path, key string, taken map[uint32]string, exact bool) {
 	for _, r := range b.own.Routes {
 		if !r.IsDefault() || r.Family() != p.family || r.Type != Unicast || len(r.Hops) == 0 || r.Hops[0].Link != p.link {
 			continue
 		}
 		owner, used := taken[r.Table]
-		if used && owner != key || b.foreign(r.Table) || exact && !slices.EqualFunc(r.Hops, p.hops, sameHop) || b.usedByPath(p, r.Table) {
+		fits := !used || owner == key
+		if exact {
+			fits = slices.EqualFunc(r.Hops, p.hops, sameHop)
+		}
+		if !fits || b.foreign(r.Table) || b.usedByPath(p, r.Table) {
 			continue
 		}
-		p.table, taken[r.Table] = r.Table, key
+		if p.table = r.Table; !used {
+			taken[r.Table] = key
+		}
 		return
 	}
 }
