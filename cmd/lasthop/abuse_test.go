@@ -14,6 +14,7 @@ import (
 // TestRunAbusedFiles: whatever happens to nginx.conf while NGINX and the daemon run, the last good state stays; it is said once, is a
 // finding, and is good again when the file is.
 func TestRunAbusedFiles(t *testing.T) {
+	t.Parallel()
 	good := func(s *server) { s.conf("listen 10.0.1.100:80; listen 10.0.2.100:80;") }
 	tests := []struct {
 		name string
@@ -77,6 +78,7 @@ func TestRunAbusedFiles(t *testing.T) {
 
 // TestRunUnreadable: as an ordinary user the daemon cannot read what root wrote for itself.
 func TestRunUnreadable(t *testing.T) {
+	t.Parallel()
 	if os.Getenv("LASTHOP_TEST_USERNS") == "" && os.Geteuid() == 0 {
 		t.Log("root reads all files: a mode changes nothing but the look at it")
 	}

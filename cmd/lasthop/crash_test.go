@@ -99,6 +99,7 @@ func (s *server) die(conf, when string, n int) (string, bool) {
 // TestRunKilled: a process that dies before or after any write of a change leaves nothing that the next start does not put right, and
 // no rule without its table in between.
 func TestRunKilled(t *testing.T) {
+	t.Parallel()
 	s := newServer(t)
 	for _, last := range []int{17, 33, 49, 66, 81, 130, 161, 200} {
 		s.lines(fmt.Sprintf("addr add 10.0.1.%[1]d/24 dev eth1\naddr add 10.0.2.%[1]d/24 dev eth2\n-6 addr add 2001:db8:1::%[1]d/64 dev eth1 nodad", last))

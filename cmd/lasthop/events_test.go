@@ -48,6 +48,7 @@ func (s *server) wantFresh(what string) {
 
 // TestRunHostChanges: after each change of the host the state is that of a fresh start.
 func TestRunHostChanges(t *testing.T) {
+	t.Parallel()
 	tests := []struct{ name, lines, then string }{
 		{"admin down and up", "link set eth1 down", "link set eth1 up\nroute add default via 10.0.1.1 dev eth1 metric 100\n-6 addr add 2001:db8:1::100/64 dev eth1 nodad\n-6 route add default via 2001:db8:1::1 dev eth1 metric 2000"},
 		{"carrier loss", "link set peer1 down", "link set peer1 up"},
@@ -79,6 +80,7 @@ func TestRunHostChanges(t *testing.T) {
 
 // TestRunHeldGateway: a default route that vanishes for a while, as a lease's or a router's does, takes no path with it.
 func TestRunHeldGateway(t *testing.T) {
+	t.Parallel()
 	s := newServer(t)
 	s.start()
 	before := s.owned()
@@ -121,6 +123,7 @@ func (s *server) deleteOurs() {
 
 // TestRunHeals: what others delete is back, each heal is said, and what is theirs is left alone.
 func TestRunHeals(t *testing.T) {
+	t.Parallel()
 	s := newServer(t)
 	s.conf("listen 10.0.1.100:80; listen 10.0.2.100:443; listen [2001:db8:1::100]:80;")
 	s.start()

@@ -46,6 +46,7 @@ type fault struct {
 // TestRunFaults: whichever request to the kernel fails, once or until further notice: what is ours and stays wanted stays, no rule is
 // without its table, nothing foreign changes, one line is logged, and one sync afterwards puts all right.
 func TestRunFaults(t *testing.T) {
+	t.Parallel()
 	for n, change := range faultChanges {
 		t.Run(change.name, func(t *testing.T) {
 			s := newServer(t)

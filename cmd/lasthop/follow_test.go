@@ -19,6 +19,7 @@ import (
 
 // TestRunDraining: a listener that was removed keeps its way while an old worker serves a connection of it, and not longer.
 func TestRunDraining(t *testing.T) {
+	t.Parallel()
 	eachDetector(t, func(t *testing.T, detector func(*app)) {
 		s := newServer(t)
 		s.conf("listen 10.0.1.100:80; listen 10.0.2.100:80;")
@@ -56,6 +57,7 @@ func TestRunDraining(t *testing.T) {
 
 // TestDrainBound: what leaves, leaves after a day at the latest, and stays as long as one worker lives.
 func TestDrainBound(t *testing.T) {
+	t.Parallel()
 	now := time.Unix(1000, 0)
 	a, b := watcher.Process{PID: 1, Started: 1}, watcher.Process{PID: 2, Started: 2}
 	one, two := nginxconf.Listen{Text: "one", First: 1}, nginxconf.Listen{Text: "two", First: 2}
@@ -82,6 +84,7 @@ func TestDrainBound(t *testing.T) {
 
 // TestRunFailedReloads: thirty reloads that fail, of each kind of failure, make no write.
 func TestRunFailedReloads(t *testing.T) {
+	t.Parallel()
 	eachDetector(t, func(t *testing.T, detector func(*app)) {
 		s := newServer(t)
 		s.startNginx()
@@ -115,6 +118,7 @@ func (s *server) errorLines() int {
 
 // TestRunSeveral: two NGINX with a configuration each; each is followed, and neither's reload touches what the other loaded.
 func TestRunSeveral(t *testing.T) {
+	t.Parallel()
 	s := newServer(t)
 	s.startNginx()
 	other := &server{NS: s.NS, t: t, dir: s.path("other"), kernel: s.kernel, log: s.log}
@@ -149,6 +153,7 @@ func TestRunSeveral(t *testing.T) {
 
 // TestRunSettings: SIGHUP reads lasthop.yaml again; a broken one changes nothing and is said.
 func TestRunSettings(t *testing.T) {
+	t.Parallel()
 	s := newServer(t)
 	write := func(text string) {
 		t.Helper()
@@ -227,6 +232,7 @@ func TestRunNotifies(t *testing.T) {
 
 // TestRunEnds: the end is no failure, whatever the daemon is at.
 func TestRunEnds(t *testing.T) {
+	t.Parallel()
 	for range 10 {
 		s := newServer(t)
 		s.start()

@@ -187,6 +187,7 @@ func (n *networkd) waitFor(vip, gateway bool) {
 
 // TestNetworkd: a real systemd-networkd is reconfigured, stopped and started beside the daemon. What it removes of ours is back after each step.
 func TestNetworkd(t *testing.T) {
+	t.Parallel()
 	n := newNetworkd(t)
 	n.file("eth0", networkd0)
 	n.file("eth1", networkd1(withVIP+withGateway))

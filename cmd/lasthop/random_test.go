@@ -26,6 +26,7 @@ var (
 // TestRandomHosts compares routing.Lookup with the kernel on random hosts, before and after apply, for every listener and
 // class of client. `-seed N -hosts 1` replays one.
 func TestRandomHosts(t *testing.T) {
+	t.Parallel()
 	seen := map[string]int{}
 	var total tally
 	for i := range *randomHosts {

@@ -18,6 +18,7 @@ func has(lines []string, part string) bool {
 
 // TestRunReload: a load is followed, and nothing else of what NGINX does makes a write.
 func TestRunReload(t *testing.T) {
+	t.Parallel()
 	eachDetector(t, func(t *testing.T, detector func(*app)) {
 		s := newServer(t)
 		s.startNginx()
@@ -90,6 +91,7 @@ func (s *server) workers() []int {
 
 // TestRunStartStop: without NGINX the disk is the plan; start, stop and the upgrade of the binary are followed.
 func TestRunStartStop(t *testing.T) {
+	t.Parallel()
 	eachDetector(t, func(t *testing.T, detector func(*app)) {
 		s := newServer(t)
 		s.start(detector)
@@ -126,6 +128,7 @@ func TestRunStartStop(t *testing.T) {
 // TestRunOnePlan: each load is followed once, whatever it forks; what is written is what the plans differ by; and where nothing happens
 // nothing is done: no write, no sync, and beside the connector no look in between.
 func TestRunOnePlan(t *testing.T) {
+	t.Parallel()
 	eachDetector(t, func(t *testing.T, detector func(*app)) {
 		s := newServer(t)
 		s.startNginx()

@@ -63,6 +63,7 @@ var update = func() *flag.Flag {
 }()
 
 func TestScenarios(t *testing.T) {
+	t.Parallel()
 	paths, err := filepath.Glob("../../testdata/scenario/*.txtar")
 	if err != nil || len(paths) < 40 {
 		t.Fatalf("%d scenarios, %v, want at least 40", len(paths), err)

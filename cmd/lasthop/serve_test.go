@@ -28,6 +28,7 @@ func (s *server) lasthop(args ...string) (stdout, stderr string, code int) {
 
 // TestStatus: the command says what the daemon does, and how it ends says whether all is well.
 func TestStatus(t *testing.T) {
+	t.Parallel()
 	s := newServer(t)
 	if _, errs, code := s.lasthop("status"); code != exitFailed || !strings.Contains(errs, "no lasthop runs in this network namespace") || !strings.Contains(errs, "hint: start it") {
 		t.Errorf("without a daemon: exit code %d, %s", code, errs)
@@ -80,6 +81,7 @@ func (s *server) valid(schema, doc string) {
 
 // TestOneWriter: while the daemon runs, apply asks it, and what would work against it is refused.
 func TestOneWriter(t *testing.T) {
+	t.Parallel()
 	s := newServer(t)
 	s.startNginx()
 	s.start()
@@ -180,6 +182,7 @@ func TestLocalHandler(t *testing.T) {
 
 // TestMetrics: the endpoint shows what the status says, and goes unhealthy with it.
 func TestMetrics(t *testing.T) {
+	t.Parallel()
 	st := report.Status{Masters: []report.Master{{PID: 7, Conf: "/a.conf", Generation: 3}, {PID: 8, Conf: "/a.conf", Generation: 3}},
 		Counts: report.Counts{Syncs: 9, Changes: 8, Heals: 7, Fights: 6, Errors: 5, Reloads: 4}, Wrong: []string{"something"}}
 	st.Plan.Outcomes = []routing.Outcome{{Status: routing.Ready}, {Status: routing.Ready}, {Status: routing.Unresolved}}
