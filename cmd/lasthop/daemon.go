@@ -192,7 +192,9 @@ func (d *daemon) nginxEvent(e watcher.Event) {
 			d.because("nginx.conf has changed, and NGINX does not run")
 			d.sync()
 		}
-		d.prepare()
+		if d.ready == nil {
+			d.prepare()
+		}
 		d.publish()
 	case watcher.Trouble:
 		d.log.Warn("cannot watch everything", "error", e.Err)

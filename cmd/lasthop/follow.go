@@ -179,7 +179,7 @@ func (d *daemon) filesChanged(now time.Time) bool {
 			d.sayBroken(i)
 			continue
 		}
-		news = true
+		news, d.ready = true, nil
 		d.sayBroken(i)
 		if len(i.masters) == 0 || !i.known {
 			changed = d.loadedBy(i, 0, now) || changed
