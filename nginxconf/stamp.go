@@ -3,6 +3,7 @@ package nginxconf
 import (
 	"os"
 	"slices"
+	"time"
 
 	"golang.org/x/sys/unix"
 )
@@ -32,6 +33,17 @@ func stampOf(name string, fd int) stamp {
 		return stamp{name: name}
 	}
 	return stamp{name, st.Dev, st.Ino, st.Size, st.Ctim.Sec, st.Ctim.Nsec}
+}
+
+// Modified is when a file that Load read, or a directory that it listed, changed last: the latest time of change of all of them.
+func (c Config) Modified() time.Time {
+	var last time.Time
+	for _, s := range c.stamps {
+		if t := time.Unix(s.seconds, s.nanoseconds); s.ino != 0 && t.After(last) {
+			last = t
+		}
+	}
+	return last
 }
 
 // Unchanged says whether every file that Load read, and every directory that it listed, is still what it was then. It costs a few

@@ -5,6 +5,7 @@ import (
 	"os"
 	"path/filepath"
 	"testing"
+	"time"
 )
 
 // TestUnchanged: whatever makes another configuration of the files is noticed, and reading them is not.
@@ -33,7 +34,7 @@ func TestUnchanged(t *testing.T) {
 	}
 	for _, tt := range tests {
 		t.Run(tt.name, func(t *testing.T) {
-			dir := t.TempDir()
+			dir, start := t.TempDir(), time.Now().Add(-10*time.Millisecond) // the clock of files ticks
 			for name, text := range map[string]string{
 				"nginx.conf":    "events {} http { include conf.d/*.conf; include later.d/*.conf; include now/x.conf; }",
 				"conf.d/a.conf": "server { listen 81; }", "one/x.conf": "server { listen 91; }", "two/x.conf": "server { listen 92; }",
@@ -52,6 +53,9 @@ func TestUnchanged(t *testing.T) {
 			}
 			if err := tt.do(dir); err != nil {
 				t.Fatal(err)
+			}
+			if now := c.Modified(); now.Before(start) || now.After(time.Now()) {
+				t.Errorf("modified at %v, want a time since %v", now, start)
 			}
 			if got := c.Unchanged(); got != tt.want {
 				t.Errorf("unchanged: %t, want %t", got, tt.want)

@@ -6,6 +6,7 @@ import (
 	"os"
 	"strconv"
 	"strings"
+	"time"
 
 	"golang.org/x/sys/unix"
 )
@@ -107,5 +108,8 @@ func ticks() uint64 {
 	if err := unix.ClockGettime(unix.CLOCK_BOOTTIME, &t); err != nil {
 		return 0
 	}
-	return uint64(t.Nano() / 10e6)
+	return uint64(t.Nano() / int64(tick))
 }
+
+// tick is the unit of start times: USER_HZ is 100 on every architecture that matters.
+const tick = 10 * time.Millisecond

@@ -3,12 +3,18 @@ package watcher
 import (
 	"cmp"
 	"slices"
+	"time"
 )
 
 // Process names a process for good: its id may become another's, its id and start time together cannot.
 type Process struct {
 	PID     int
 	Started uint64 // clock ticks since boot, of 10 ms: field 22 of /proc/PID/stat
+}
+
+// Time is when the process was started. A clock that was set since moves it.
+func (p Process) Time() time.Time {
+	return time.Now().Add(-time.Duration(int64(ticks())-int64(p.Started)) * tick)
 }
 
 // NGINX forks all processes of a load one after the other, then sleeps 100 ms, and only then tells the old ones to quit

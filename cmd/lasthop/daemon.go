@@ -233,6 +233,7 @@ func (d *daemon) reloaded(e watcher.Event) {
 		d.publish()
 		return
 	}
+	i.unsure = false
 	if d.sync() {
 		d.times.Observe(time.Since(e.At).Seconds())
 		if ready == nil {

@@ -178,6 +178,10 @@ func (s *server) startNginx() int {
 	}
 	s.nginx()
 	s.t.Cleanup(func() { s.stopNginx() })
+	s.until("NGINX to take its title", func() bool { // it has written its pid file before
+		title, _ := os.ReadFile(fmt.Sprintf("/proc/%d/cmdline", s.pid()))
+		return strings.HasPrefix(string(title), "nginx: master process")
+	})
 	return s.pid()
 }
 

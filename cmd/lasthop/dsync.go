@@ -106,6 +106,9 @@ func (d *daemon) syncOnce(now time.Time) error {
 			return err
 		}
 		d.keepUnneeded(v, now)
+		if d.unsure() {
+			v.diff = withoutDeletes(v.diff) // what an earlier daemon has installed may be what NGINX listens on
+		}
 		if done, err := d.settle(v, now); done || err != nil {
 			return err
 		}

@@ -32,11 +32,34 @@ func (d *daemon) findMasters() bool {
 	for _, i := range d.instances {
 		if i.fresh != 0 || !i.known {
 			changed = d.loadedBy(i, i.fresh, time.Now()) || changed
+			i.unsure = i.fresh != 0 && d.edited(i)
 			i.fresh = 0
 		}
+		i.unsure = i.unsure && len(i.masters) > 0
 	}
 	d.watchFiles()
 	return changed
+}
+
+// edited says whether what is on disk is newer than every worker, so that NGINX may have loaded something else: an edit that waits for
+// its reload while the daemon is started.
+func (d *daemon) edited(i *instance) bool {
+	var newest time.Time
+	all := d.watcher.Workers()
+	for _, m := range i.masters {
+		for _, p := range append(all[m.PID].Current, processOf(m)) {
+			if t := p.Time(); t.After(newest) {
+				newest = t
+			}
+		}
+	}
+	const exactness = 100 * time.Millisecond // start times are in ticks of 10 ms, and the clock is read twice
+	return i.disk.Modified().After(newest.Add(exactness))
+}
+
+// unsure says whether NGINX may have loaded something else than what is taken for it.
+func (d *daemon) unsure() bool {
+	return slices.ContainsFunc(d.instances, func(i *instance) bool { return i.unsure })
 }
 
 // sayStrangers says once for each that an NGINX is not followed.

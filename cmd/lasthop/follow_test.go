@@ -55,6 +55,46 @@ func TestRunDraining(t *testing.T) {
 	})
 }
 
+// TestRunUnloadedEdits: where the disk is newer than the workers of the NGINX that a daemon finds, nothing that an earlier daemon has
+// installed goes before the next load, or before somebody asks for it.
+func TestRunUnloadedEdits(t *testing.T) {
+	t.Parallel()
+	for _, way := range []string{"reload", "lasthop apply"} {
+		t.Run(way, func(t *testing.T) {
+			s := newServer(t)
+			s.conf("listen 10.0.1.100:80; listen 10.0.2.100:80;")
+			s.startNginx()
+			s.start()
+			waiting := func() bool {
+				return slices.ContainsFunc(s.d.status().Plan.Findings, func(f routing.Finding) bool { return f.Code == "not-loaded" })
+			}
+			if s.quiet(); waiting() {
+				t.Error("what NGINX has just loaded is said to be newer than NGINX")
+			}
+			if err := s.end(); err != nil {
+				t.Fatal(err)
+			}
+			for end := time.Now().Add(200 * time.Millisecond); time.Now().Before(end); time.Sleep(10 * time.Millisecond) { // an edit at leisure
+			}
+			s.conf("listen 10.0.1.100:80; listen 10.0.1.101:80;")
+			s.start()
+			st := s.quiet()
+			if o := s.owned(); !has(o, "from 10.0.2.") || !has(o, "from 10.0.1.") {
+				t.Errorf("removed what NGINX listens on: %q", o)
+			}
+			if !waiting() || !st.InSync {
+				t.Errorf("not-loaded %t, in sync %t, %q", waiting(), st.InSync, st.Wrong)
+			}
+			if way == "reload" {
+				s.reload()
+			} else if _, err := s.d.request(t.Context(), syncRequest{}); err != nil {
+				t.Fatal(err)
+			}
+			s.until("the removed listener's way to go", func() bool { return !has(s.owned(), "from 10.0.2.") && !waiting() })
+		})
+	}
+}
+
 // TestDrainBound: what leaves, leaves after a day at the latest, and stays as long as one worker lives.
 func TestDrainBound(t *testing.T) {
 	t.Parallel()

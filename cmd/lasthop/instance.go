@@ -27,6 +27,7 @@ type instance struct {
 	leaving    []leaving
 	fresh      int  // a master that was found and had not been there before
 	ran        bool // NGINX was seen with it
+	unsure     bool // what is on disk is newer than the workers: they may run with something else
 }
 
 // leaving is a listener that left the configuration while old workers still serve its connections: replies keep their way until

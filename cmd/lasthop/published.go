@@ -89,6 +89,10 @@ func (d *daemon) findings() []routing.Finding {
 	for _, i := range d.instances {
 		if f, ok := i.finding(); ok {
 			out = append(out, f)
+		} else if i.unsure {
+			out = append(out, routing.Finding{Code: "not-loaded", Severity: routing.Warning, Subject: i.conf,
+				Message: "the configuration on disk is newer than NGINX's workers, which may run with another one: nothing of ours is removed until the next reload",
+				Hint:    "nginx -t && nginx -s reload"})
 		} else if len(i.masters) > 0 && !slices.Equal(i.disk.Sums, i.loaded.Sums) {
 			out = append(out, routing.Finding{Code: "not-loaded", Severity: routing.Info, Subject: i.conf,
 				Message: "the configuration on disk is not the one that NGINX has loaded", Hint: "nginx -t && nginx -s reload"})
@@ -145,6 +149,7 @@ func (d *daemon) requested(r syncRequest) (report.Apply, error) {
 		if !slices.Equal(i.disk.Sums, i.loaded.Sums) {
 			i.adopt(d.earlierWorkers(i, 0), now)
 		}
+		i.unsure = false
 	}
 	err = d.app.write(d.kernel, v, applying{noDelete: r.NoDelete, daemon: true}, &result)
 	result.Writes = d.kernel.Writes() - before
