@@ -173,7 +173,7 @@ func (b *builder) outsideRange() {
 
 // uniqueFindings sorts findings and drops repetitions: listeners on one address say the same of it.
 func uniqueFindings(fs []Finding) []Finding {
-	sortFindings(fs)
+	SortFindings(fs)
 	return slices.CompactFunc(fs, func(a, b Finding) bool {
 		return a.Code == b.Code && a.Subject == b.Subject && a.Message == b.Message && (a.Origin == b.Origin || isAddress(a.Subject))
 	})

@@ -370,7 +370,8 @@ func (b *builder) highestRule(f Family, first, last int) int {
 	return highest
 }
 
-func sortFindings(fs []Finding) {
+// SortFindings puts the gravest first; the rest of the order is only there to be always the same.
+func SortFindings(fs []Finding) {
 	rank := map[Severity]int{Error: 0, Warning: 1, Info: 2}
 	slices.SortStableFunc(fs, func(a, b Finding) int {
 		return cmp.Or(cmp.Compare(rank[a.Severity], rank[b.Severity]), cmp.Compare(a.Code, b.Code), cmp.Compare(a.Subject, b.Subject),

@@ -1,0 +1,319 @@
+package routing
+
+import (
+	"cmp"
+	"fmt"
+	"net/netip"
+	"slices"
+	"strconv"
+	"strings"
+)
+
+// Examine returns what is wrong with a host as it is, or will be: what the plan found, but for what tells only of the changes, and what
+// a closer look at rules, settings and numbers finds. The plan is Build's for this host, with the same binds and policy. A healthy host
+// gives none. The result is sorted.
+func Examine(h Host, p Plan, binds []Bind, policy Policy) []Finding {
+	e := examiner{host: h, plan: p, policy: policy, own: Owned(h, policy.Numbers)}
+	for _, f := range Families {
+		e.localOrder(f)
+		e.vrfRules(f)
+	}
+	e.sharedSubnets()
+	e.udpBug()
+	e.takenNumbers()
+	e.keepalived()
+	for _, b := range binds {
+		e.transparent(b)
+	}
+	found := e.findings
+	for _, f := range p.Findings {
+		if f.Severity != Info && f.Code != "overrides-rule" && !slices.ContainsFunc(found, func(x Finding) bool { return x.explains(f) }) {
+			e.find(f)
+		}
+	}
+	return uniqueFindings(e.findings)
+}
+
+// examiner holds what Examine works on. host is as it is, with what is ours.
+type examiner struct {
+	host     Host
+	plan     Plan
+	policy   Policy
+	own      State
+	findings []Finding
+}
+
+func (e *examiner) find(f Finding) { e.findings = append(e.findings, f) }
+
+// explains says whether a finding of the plan follows from this one, which says more.
+func (f Finding) explains(p Finding) bool {
+	switch f.Code {
+	case "keepalived-rules":
+		return p.Code == "shadowed" && p.Origin == f.Origin
+	case "local-order", "l3mdev":
+		return p.Code == "shadowed" && p.Subject == f.Subject && p.Origin == ""
+	}
+	return false
+}
+
+// ahead says whether a rule of ours stands in front of a priority.
+func (e *examiner) ahead(f Family, priority int) bool {
+	return slices.ContainsFunc(e.own.Rules, func(r Rule) bool { return r.Family == f && r.Priority < priority })
+}
+
+// roomless says whether the plan found no place for our rules behind `local` and l3mdev.
+func (e *examiner) roomless(f Family) bool {
+	return slices.ContainsFunc(e.plan.Findings, func(p Finding) bool {
+		return p.Code == "shadowed" && p.Subject == f.String() && p.Origin == ""
+	})
+}
+
+// localOrder says where `lookup local` stands. The kernel puts it at 0; who makes VRFs, and some CNIs, move it. Behind a rule of ours
+// it comes too late: packets between addresses of the host would leave it.
+func (e *examiner) localOrder(f Family) {
+	at := slices.IndexFunc(e.host.Rules, func(r Rule) bool { return r.Family == f && standard(r) && r.Table == TableLocal })
+	if at < 0 {
+		if slices.ContainsFunc(e.host.Rules, func(r Rule) bool { return r.Family == f }) {
+			e.find(Finding{Code: "local-order", Severity: Error, Subject: f.String(), Message: fmt.Sprintf("no %s rule `lookup local`: the host does not know its own addresses", f),
+				Hint: fmt.Sprintf("put it back: ip%s rule add pref 0 lookup local", option(f))})
+		}
+		return
+	}
+	r := e.host.Rules[at]
+	finding := Finding{Code: "local-order", Severity: Info, Subject: f.String(), Origin: r.String(),
+		Message: fmt.Sprintf("`lookup local` stands at %d, not at 0: a rule in front of it decides about packets between the host's own addresses, too; ours stand behind it", r.Priority),
+		Hint:    fmt.Sprintf("if nothing needs it there: ip%s rule add pref 0 lookup local, then ip%[1]s rule del %s", option(f), r.Args())}
+	switch {
+	case r.Priority == 0:
+		return
+	case e.ahead(f, r.Priority):
+		finding.Severity = Error
+		finding.Message = fmt.Sprintf("`lookup local` stands at %d, behind our rules: packets between the host's own addresses leave by an uplink", r.Priority)
+	case e.roomless(f):
+		finding.Severity = Error
+		finding.Message = fmt.Sprintf("`lookup local` stands at %d, too far behind for our rules to stand behind it: none is installed", r.Priority)
+	}
+	e.find(finding)
+}
+
+// option is what `ip` wants for a family.
+func option(f Family) string {
+	if f == IPv6 {
+		return " -6"
+	}
+	return ""
+}
+
+// vrfRules says where the rule of VRFs stands: it must come before any rule of ours, which would answer for a socket in a VRF, too.
+func (e *examiner) vrfRules(f Family) {
+	at := slices.IndexFunc(e.host.Rules, func(r Rule) bool { return r.Family == f && r.Opaque == l3mdev })
+	if at < 0 {
+		return
+	}
+	r := e.host.Rules[at]
+	finding := Finding{Code: "l3mdev", Severity: Info, Subject: f.String(), Origin: r.String(),
+		Message: fmt.Sprintf("VRFs are in use: the rule at %d answers what their sockets send, before ours do", r.Priority),
+		Hint:    "nothing, unless NGINX listens in a VRF: its listeners there are `off`"}
+	switch {
+	case e.ahead(f, r.Priority):
+		finding.Severity = Error
+		finding.Message = fmt.Sprintf("the rule of the VRFs stands at %d, behind our rules: they answer for sockets in a VRF", r.Priority)
+		finding.Hint = "lasthop apply puts ours behind it"
+	case e.roomless(f):
+		finding.Severity = Error
+		finding.Message = fmt.Sprintf("the rule of the VRFs stands at %d, too far behind for our rules to stand behind it: none is installed", r.Priority)
+		finding.Hint = fmt.Sprintf("give it the kernel's priority: ip%s rule add pref 1000 l3mdev, then delete the other", option(f))
+	}
+	e.find(finding)
+}
+
+// sharedSubnets finds pairs of links in one IPv4 subnet where ARP does not tell them apart: each then answers for the addresses of the
+// other, and requests come in where the reply does not go out.
+func (e *examiner) sharedSubnets() {
+	type attached struct {
+		link   string
+		prefix netip.Prefix
+	}
+	var all []attached
+	for _, a := range e.host.Addrs {
+		i := slices.IndexFunc(e.host.Links, func(l Link) bool { return l.Name == a.Link })
+		p := a.Connected()
+		if i >= 0 && asksByARP(e.host.Links[i]) && p.Addr().Is4() && !p.IsSingleIP() && !slices.Contains(all, attached{a.Link, p}) {
+			all = append(all, attached{a.Link, p})
+		}
+	}
+	slices.SortFunc(all, func(a, b attached) int { return cmp.Or(cmp.Compare(a.link, b.link), comparePrefix(a.prefix, b.prefix)) })
+	for i, a := range all {
+		for _, b := range all[i+1:] {
+			if a.link != b.link && a.prefix.Overlaps(b.prefix) && e.listensIn(a.prefix) {
+				e.flux(a.link, b.link, a.prefix)
+			}
+		}
+	}
+}
+
+// asksByARP says whether others can find the link's addresses by ARP.
+func asksByARP(l Link) bool {
+	return l.Up && !l.Loopback && !l.PointToPoint && (!l.hostLocal() || l.Kind == "bridge")
+}
+
+func (e *examiner) listensIn(p netip.Prefix) bool {
+	return slices.ContainsFunc(e.plan.Outcomes, func(o Outcome) bool { return p.Contains(o.Addr) })
+}
+
+// flux judges two links in one subnet. Of arp_ignore 1 and 2 answer by the address's own link only, as arp_filter does with our rules; of
+// arp_announce only 2 asks with an address of the link that asks. What was not read says nothing.
+func (e *examiner) flux(a, b string, p netip.Prefix) {
+	var loose []string
+	for _, link := range []string{a, b} {
+		ignore, known := e.sysctl(link, "arp_ignore")
+		filter, _ := e.sysctl(link, "arp_filter")
+		if known && (ignore < 1 || ignore > 2) && ignore != 8 && filter == 0 {
+			loose = appendOnce(loose, "net.ipv4.conf.all.arp_ignore=1")
+		}
+		if announce, known := e.sysctl(link, "arp_announce"); known && announce != 2 {
+			loose = appendOnce(loose, "net.ipv4.conf.all.arp_announce=2")
+		}
+	}
+	if len(loose) == 0 {
+		return
+	}
+	slices.Sort(loose)
+	e.find(Finding{Code: "arp-flux", Severity: Warning, Subject: a + " " + b,
+		Message: fmt.Sprintf("%s and %s are both in %s, and each answers ARP for addresses of the other: requests may come in by the link that their reply does not leave by", a, b, p),
+		Hint:    "keep them apart: sysctl -w " + strings.Join(loose, " ")})
+}
+
+// sysctl is what holds of ipv4.conf on a link: the larger of its own value and that of all. known is false where it was not read.
+func (e *examiner) sysctl(link, name string) (value int, known bool) {
+	for _, l := range []string{"all", link} {
+		if n, err := strconv.Atoi(e.host.Sysctls["ipv4.conf."+l+"."+name]); err == nil {
+			value, known = max(value, n), true
+		}
+	}
+	return value, known
+}
+
+// udpBug names the kernels in which a port of a UDP flow between two ends of one host is changed by conntrack when policy routing takes
+// it out and in again (bugzilla.netfilter.org 1795; Linux 50d9ce9679dd mends it).
+func (e *examiner) udpBug() {
+	udp := slices.ContainsFunc(e.plan.Outcomes, func(o Outcome) bool { return o.Transport == UDP })
+	if !udp || len(e.plan.State.Rules) == 0 || !losesLocalUDP(e.host.Kernel) {
+		return
+	}
+	e.find(Finding{Code: "udp-kernel-bug", Severity: Warning, Subject: "Linux " + e.host.Kernel,
+		Message: "kernels from 6.6.57 to 6.12.33 may lose UDP between two ends of this host where policy routing and conntrack meet; whether a distribution's kernel of this number has the mend is not to be seen from here",
+		Hint:    "run 6.6.94, 6.12.34 or later, or ask the distribution for Linux commit 50d9ce9679dd"})
+}
+
+// losesLocalUDP compares `uname -r`. The fault came to the 6.6 series with 6.6.57 and left it with 6.6.94; 6.12.34 is the first of the
+// later ones without it.
+func losesLocalUDP(release string) bool {
+	var v [3]int
+	for i, part := range strings.SplitN(release, ".", 3) {
+		if n := strings.IndexFunc(part, func(r rune) bool { return r < '0' || r > '9' }); n >= 0 {
+			part = part[:n]
+		}
+		v[i], _ = strconv.Atoi(part)
+	}
+	if v[0] == 6 && v[1] == 6 {
+		return 57 <= v[2] && v[2] < 94
+	}
+	return slices.Compare(v[:], []int{6, 7, 0}) >= 0 && slices.Compare(v[:], []int{6, 12, 34}) < 0
+}
+
+// takenNumbers finds what others do with numbers of ours: it is evaded, but whoever clears "his" numbers clears ours.
+func (e *examiner) takenNumbers() {
+	n := e.policy.Numbers
+	taken := func(subject, origin, message, hint string) {
+		e.find(Finding{Code: "numbers-taken", Severity: Warning, Subject: subject, Message: message, Hint: hint, Origin: origin})
+	}
+	seen := map[uint32]bool{}
+	for _, r := range e.host.Routes {
+		if n.OwnsTable(r.Table) && r.Protocol != n.Protocol && !seen[r.Table] {
+			seen[r.Table] = true
+			taken(fmt.Sprintf("table %d", r.Table), r.String(), "somebody else has a route in a table of our range: the table is not used by us any more, but replies that are led to it take the route",
+				fmt.Sprintf("give the route a table outside %d-%d", n.TableFirst, n.TableLast))
+		}
+	}
+	for _, r := range e.host.Rules {
+		inFront := len(e.own.Rules) > 0 && !e.ahead(r.Family, r.Priority) // where the kernel puts a rule without priority
+		if n.Base <= r.Priority && r.Priority < n.Base+n.Block && r.Protocol != n.Protocol && !inFront {
+			taken(fmt.Sprintf("priority %d", r.Priority), r.String(), "somebody else has a rule among our priorities: ours keep out of its way, but who clears the range clears both",
+				fmt.Sprintf("give the rule a priority outside %d-%d", n.Base, n.Base+n.Block-1))
+		}
+	}
+	for _, l := range e.host.Links {
+		if l.Group == n.Group && e.strange(l) {
+			taken(l.Name, fmt.Sprintf("%s group %d", l.Name, l.Group), fmt.Sprintf("%s is in our link group %d but is no uplink: replies to clients behind it leave by an uplink", l.Name, n.Group),
+				fmt.Sprintf("ip link set %s group default", l.Name))
+		}
+	}
+}
+
+// strange says whether a link is in our group without being an uplink, or one of a moment ago.
+func (e *examiner) strange(l Link) bool {
+	on := func(h Hop) bool { return h.Link == l.Name }
+	return l.Up && len(e.plan.State.Groups) > 0 && !slices.Contains(e.plan.State.Groups, LinkGroup{l.Name, l.Group}) &&
+		!slices.ContainsFunc(e.own.Routes, func(r Route) bool { return slices.ContainsFunc(r.Hops, on) })
+}
+
+// keepalivedProtocols are those of its routes and rules: RTPROT_KEEPALIVED, and what it used before it had that number.
+var keepalivedProtocols = []uint8{18, 112}
+
+// keepalived finds its virtual_rules for an address that a path of ours is for. They are never touched: it takes the loss of one for a
+// failure, and fails over.
+func (e *examiner) keepalived() {
+	for _, r := range e.host.Rules {
+		if !slices.Contains(keepalivedProtocols, r.Protocol) || r.From.Bits() <= 0 || r.Not {
+			continue
+		}
+		i := slices.IndexFunc(e.plan.Outcomes, func(o Outcome) bool {
+			return r.From.Contains(o.Addr) && o.Status != Off && o.Status != LocalOnly
+		})
+		if i < 0 {
+			continue
+		}
+		addr := e.plan.Outcomes[i].Addr
+		order := "ours answer before it"
+		if !e.ahead(r.Family, r.Priority) {
+			order = "it answers before any rule of ours"
+		}
+		e.find(Finding{Code: "keepalived-rules", Severity: Warning, Subject: addr.String(), Origin: r.String(),
+			Message: fmt.Sprintf("keepalived has a rule for replies of %s, too: two programs decide their way, and %s", addr, order),
+			Hint:    fmt.Sprintf("take it out of virtual_rules in keepalived.conf (ip rule del would make keepalived fail over), or: --return %s=off", addr)})
+	}
+}
+
+// transparent finds a *_bind with the client's address where nothing takes in what upstreams answer: it is addressed to the client, so
+// that a marked rule must lead it to a table that calls every address local.
+func (e *examiner) transparent(b Bind) {
+	if !b.Transparent {
+		return
+	}
+	wanted := map[Family]bool{}
+	for _, u := range b.Upstreams {
+		wanted[FamilyOf(u)] = true
+	}
+	var missing []string
+	for _, f := range Families {
+		if !e.takesIn(f) && (wanted[f] || len(wanted) == 0) {
+			missing = append(missing, f.String())
+		}
+	}
+	if len(missing) == 0 || len(wanted) == 0 && len(missing) < len(Families) {
+		return
+	}
+	e.find(Finding{Code: "bind-transparent", Severity: Warning, Subject: strings.Join(missing, " and "), Origin: b.Origin,
+		Message: "upstreams answer to the client's own address, and no rule takes that in: such connections stay without an answer",
+		Hint:    "mark the answers with nftables, then: ip rule add fwmark 1 lookup 100; ip route add local 0.0.0.0/0 dev lo table 100 (ip -6 with ::/0)"})
+}
+
+// takesIn says whether a rule leads marked packets to a table in which every address is local.
+func (e *examiner) takesIn(f Family) bool {
+	return slices.ContainsFunc(e.host.Rules, func(r Rule) bool {
+		return r.Family == f && r.Action == ToTable && r.Mark != 0 && slices.ContainsFunc(e.host.Routes, func(x Route) bool {
+			return x.Table == r.Table && x.Family() == f && x.Type == Local && x.IsDefault()
+		})
+	})
+}
