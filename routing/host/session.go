@@ -17,40 +17,43 @@ func (k *Kernel) Sessions() ([]Session, error) {
 	var out []Session
 	err := k.inside(func() error {
 		for _, af := range []byte{unix.AF_INET, unix.AF_INET6} {
-			found, err := establishedTCP(af)
+			err := diagnose(af, unix.IPPROTO_TCP, diagEstablished, func(msg []byte) {
+				if s, ok := decodeSession(msg); ok {
+					out = append(out, s)
+				}
+			})
 			if err != nil {
 				return fmt.Errorf("list TCP sessions: %w", err)
 			}
-			out = append(out, found...)
 		}
 		return nil
 	})
 	return out, err
 }
 
-// Sizes and offsets of struct inet_diag_req_v2 and struct inet_diag_msg.
+// Sizes and offsets of struct inet_diag_req_v2 and struct inet_diag_msg, and the states by their TCP_* numbers.
 const (
 	diagRequest     = 56
 	diagMessage     = 72
 	diagID          = 4 // of the socket's ports and addresses in the answer
+	diagInode       = 68
 	diagEstablished = 1 << 1
+	diagClose       = 1 << 7 // a UDP socket that is not connected
+	diagListen      = 1 << 10
 )
 
-// establishedTCP lets the kernel filter by state: on a busy proxy most sockets are in others.
-func establishedTCP(af byte) ([]Session, error) {
+// diagnose visits the sockets of a family and protocol that are in one of the states. The kernel filters: on a busy proxy most sockets are
+// in others.
+func diagnose(af, protocol byte, states uint32, each func(msg []byte)) error {
 	body := make([]byte, diagRequest)
-	body[0], body[1] = af, unix.IPPROTO_TCP
-	native.PutUint32(body[4:], diagEstablished)
+	body[0], body[1] = af, protocol
+	native.PutUint32(body[4:], states)
 	req := nl.NewNetlinkRequest(unix.SOCK_DIAG_BY_FAMILY, unix.NLM_F_DUMP)
 	req.AddRawData(body)
-	var out []Session
-	err := req.ExecuteIter(unix.NETLINK_INET_DIAG, 0, func(msg []byte) bool {
-		if s, ok := decodeSession(msg); ok {
-			out = append(out, s)
-		}
+	return req.ExecuteIter(unix.NETLINK_INET_DIAG, 0, func(msg []byte) bool {
+		each(msg)
 		return true
 	})
-	return out, err
 }
 
 func decodeSession(b []byte) (Session, bool) {

@@ -1,0 +1,78 @@
+package host
+
+import (
+	"net"
+	"net/netip"
+	"os"
+	"slices"
+	"syscall"
+	"testing"
+
+	"github.com/google/go-cmp/cmp"
+
+	"lasthop/routing"
+)
+
+// What waits for clients is listed, with the inode that its owner's descriptors show; what talks to one, or is another namespace's, is not.
+func TestSockets(t *testing.T) {
+	ns, k := open(t)
+	var want []Socket
+	type opened interface {
+		Close() error
+		File() (*os.File, error)
+	}
+	keep := func(s opened, at net.Addr, transport routing.Transport, v6only bool) {
+		f, err := s.File()
+		if err != nil {
+			t.Error(err)
+			return
+		}
+		t.Cleanup(func() { f.Close(); s.Close() })
+		info, err := f.Stat()
+		if err != nil {
+			t.Error(err)
+			return
+		}
+		want = append(want, Socket{netip.MustParseAddrPort(at.String()), transport, v6only, uint32(info.Sys().(*syscall.Stat_t).Ino)})
+	}
+	ns.Do(func() {
+		for _, tt := range []struct {
+			network, addr string
+			v6only        bool
+		}{{"tcp4", "127.0.0.1:80", false}, {"tcp4", "0.0.0.0:81", false}, {"tcp6", "[::1]:80", true}, {"tcp6", "[::]:82", true}, {"tcp", "[::]:83", false}} {
+			l, err := net.Listen(tt.network, tt.addr)
+			if err != nil {
+				t.Error(err)
+				continue
+			}
+			keep(l.(*net.TCPListener), l.Addr(), routing.TCP, tt.v6only)
+		}
+		for _, addr := range []string{"127.0.0.1:53", "[::1]:53"} {
+			c, err := net.ListenPacket("udp", addr)
+			if err != nil {
+				t.Error(err)
+				continue
+			}
+			keep(c.(*net.UDPConn), c.LocalAddr(), routing.UDP, addr[0] == '[')
+		}
+		for _, network := range []string{"tcp", "udp"} {
+			port := map[string]string{"tcp": "80", "udp": "53"}[network]
+			c, err := net.Dial(network, "127.0.0.1:"+port)
+			if err != nil {
+				t.Error(err)
+				continue
+			}
+			t.Cleanup(func() { c.Close() })
+		}
+	})
+	got, err := k.Sockets()
+	if err != nil {
+		t.Fatal(err)
+	}
+	byLocal := func(a, b Socket) int { return a.Local.Compare(b.Local) }
+	slices.SortFunc(got, byLocal)
+	slices.SortFunc(want, byLocal)
+	if diff := cmp.Diff(want, got, cmp.Comparer(func(a, b netip.AddrPort) bool { return a == b })); diff != "" {
+		t.Errorf("-want +got\n%s", diff)
+	}
+}
