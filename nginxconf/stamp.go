@@ -63,3 +63,14 @@ func (c Config) Unchanged() bool {
 		return stampOf(old.name, fd) != old
 	})
 }
+
+// Changed returns which of the files and listed directories was changed last before Load read it, and when: written, replaced, renamed
+// or given other rights. What is not there counts for nothing.
+func (c Config) Changed() (name string, at time.Time) {
+	for _, s := range c.stamps {
+		if t := time.Unix(s.seconds, s.nanoseconds); s.ino != 0 && t.After(at) {
+			name, at = s.name, t
+		}
+	}
+	return name, at
+}

@@ -4,6 +4,7 @@ import (
 	"errors"
 	"os"
 	"path/filepath"
+	"strings"
 	"testing"
 	"time"
 )
@@ -64,5 +65,52 @@ func TestUnchanged(t *testing.T) {
 	}
 	if (Config{}).Unchanged() {
 		t.Error("what was never read is unchanged")
+	}
+}
+
+// TestChanged: the last change counts, whatever it was, and it is named.
+func TestChanged(t *testing.T) {
+	dir := t.TempDir()
+	path := func(name string) string { return filepath.Join(dir, name) }
+	for _, step := range []struct {
+		what, want string
+		do         func() error
+	}{
+		{"made", "nginx.conf", func() error {
+			return errors.Join(os.Mkdir(path("conf.d"), 0o755), os.WriteFile(path("nginx.conf"), []byte("events {} http { include conf.d/*.conf; include later.d/*.conf; }"), 0o644))
+		}},
+		{"a file more", "conf.d", func() error { return os.WriteFile(path("conf.d/a.conf"), []byte("server { listen 81; }"), 0o644) }},
+		{"written", "conf.d/a.conf", func() error { return os.WriteFile(path("conf.d/a.conf"), []byte("server { listen 82; }"), 0o644) }},
+		{"dated back", "nginx.conf", func() error { return os.Chtimes(path("nginx.conf"), time.Unix(1e9, 0), time.Unix(1e9, 0)) }},
+		{"a file less", "conf.d", func() error { return os.Remove(path("conf.d/a.conf")) }},
+	} {
+		last := time.Now()
+		waitForClock(t, path("clock"), last)
+		if err := step.do(); err != nil {
+			t.Fatal(err)
+		}
+		c, err := Load(path("nginx.conf"), Options{})
+		if err != nil {
+			t.Fatal(err)
+		}
+		if name, at := c.Changed(); !strings.HasPrefix(name, path(step.want)) || at.Before(last) || at.After(time.Now()) {
+			t.Errorf("%s: %s at %v, want %s after %v", step.what, name, at, step.want, last)
+		}
+	}
+	if name, at := (Config{}).Changed(); name != "" || !at.IsZero() {
+		t.Errorf("nothing was read, and %q changed at %v", name, at)
+	}
+}
+
+// waitForClock waits until what is written gets a later time: the kernel's clock of files is coarse.
+func waitForClock(t *testing.T, file string, after time.Time) {
+	t.Helper()
+	for {
+		if err := os.WriteFile(file, nil, 0o644); err != nil {
+			t.Fatal(err)
+		}
+		if info, err := os.Stat(file); err != nil || info.ModTime().After(after) {
+			return
+		}
 	}
 }

@@ -96,6 +96,35 @@ func stat(proc string, pid int) (parent int, started uint64, ok bool) {
 	return parent, started, err1 == nil && err2 == nil
 }
 
+// LoadedAt says when a master loaded the configuration that its workers run with, from what can be seen now: when the first of the
+// workers was forked that serve. It is as exact as start times are, to 10 ms. proc is where proc is mounted; ok is false where there is no
+// such worker.
+func LoadedAt(proc string, master int) (at time.Time, ok bool) {
+	c, err := openChildren(proc, master)
+	if err != nil {
+		return at, false
+	}
+	defer c.close()
+	processes, err := c.list()
+	if err != nil {
+		return at, false
+	}
+	now, uptime := time.Now(), ticks()
+	for _, p := range processes {
+		t := now.Add(-time.Duration(uptime-p.Started) * 10 * time.Millisecond)
+		if serves(proc, p) && (!ok || t.Before(at)) {
+			at, ok = t, true
+		}
+	}
+	return at, ok
+}
+
+// serves says whether a child is a worker that takes connections.
+func serves(proc string, p Process) bool {
+	title, err := os.ReadFile(fmt.Sprintf("%s/%d/cmdline", proc, p.PID))
+	return err == nil && bytes.HasPrefix(title, []byte("nginx: worker process")) && !bytes.Contains(title, []byte("is shutting down"))
+}
+
 // shuttingDown says whether a worker's title is that of one that only ends its connections.
 func shuttingDown(proc string, p Process) bool {
 	title, err := os.ReadFile(fmt.Sprintf("%s/%d/cmdline", proc, p.PID))
