@@ -161,7 +161,7 @@ func (d *daemon) tell(done, healed []routing.Op) {
 	const most = 50
 	who := ""
 	if len(healed) > 0 {
-		who = suspect("/proc")
+		who = suspect("/proc", d.app.netnsPath())
 		d.who = who
 	}
 	for n, op := range done {
@@ -213,7 +213,7 @@ func (d *daemon) tellFight(held []step) {
 	i := slices.IndexFunc(held, func(s step) bool { return s.fresh })
 	if i >= 0 {
 		d.counts.Fights++
-		d.who = suspect("/proc")
+		d.who = suspect("/proc", d.app.netnsPath())
 		d.log.Warn("deleted again and again by someone else, backing off", "op", held[i].op.String(), "objects", len(held), "wait", held[i].wait, "suspect", d.who)
 	}
 	if len(held) == 0 {

@@ -1,11 +1,7 @@
 package main
 
 import (
-	"cmp"
-	"os"
-	"path/filepath"
 	"slices"
-	"strings"
 	"time"
 
 	"lasthop/routing"
@@ -109,60 +105,4 @@ func withhold(d routing.Diff, steps []step) routing.Diff {
 	out.SetGroups = slices.DeleteFunc(slices.Clone(d.SetGroups), func(g routing.LinkGroup) bool { return held[routing.Op{Group: &g}.String()] })
 	out.AddRules = slices.DeleteFunc(slices.Clone(d.AddRules), func(r routing.Rule) bool { return held[routing.Op{Rule: &r}.String()] })
 	return out
-}
-
-// suspects are programs that delete others' rules or routes, by the name of their process (cut to 15 characters by the kernel).
-var suspects = map[string]string{
-	"systemd-network": "systemd-networkd", // unless ManageForeignRoutingPolicyRules=no
-	"NetworkManager":  "NetworkManager",
-	"mwan3rtmon":      "mwan3", // every rule from 1000 to 3999
-	"netplan":         "netplan",
-	"cloud-init":      "cloud-init",
-	"wicked":          "wicked",
-	"nm-cloud-setup":  "nm-cloud-setup",
-}
-
-// suspect names a running program that is known to delete what is not its own: "systemd-networkd?", or "" if none is.
-func suspect(proc string) string {
-	names, _ := filepath.Glob(filepath.Join(proc, "[0-9]*", "comm"))
-	var found []string
-	for _, name := range names {
-		comm, err := os.ReadFile(name)
-		if s := suspects[strings.TrimSpace(string(comm))]; err == nil && s != "" && !slices.Contains(found, s+"?") {
-			found = append(found, s+"?")
-		}
-	}
-	slices.SortFunc(found, func(a, b string) int { return -cmp.Compare(a, b) })
-	return strings.Join(found, " ")
-}
-
-// networkdFinding says how to make systemd-networkd leave others' rules alone, where it runs and was not told to.
-func networkdFinding(root, who string) (routing.Finding, bool) {
-	if !strings.Contains(who, "systemd-networkd") || networkdSpares(root) {
-		return routing.Finding{}, false
-	}
-	return routing.Finding{Code: "networkd-deletes-rules", Severity: routing.Warning, Subject: "systemd-networkd",
-		Message: "systemd-networkd runs and may delete rules and routes that are not its own, at a restart or when a link is reconfigured; they are put back at once",
-		Hint:    "set ManageForeignRoutingPolicyRules=no and ManageForeignRoutes=no in /etc/systemd/networkd.conf.d/lasthop.conf"}, true
-}
-
-// networkdSpares says whether networkd was told to leave others' rules alone. The last word counts.
-func networkdSpares(root string) bool {
-	var files []string
-	for _, dir := range []string{"usr/lib/systemd", "run/systemd", "etc/systemd"} {
-		files = append(files, filepath.Join(root, dir, "networkd.conf"))
-		more, _ := filepath.Glob(filepath.Join(root, dir, "networkd.conf.d", "*.conf"))
-		files = append(files, more...)
-	}
-	spares := false
-	for _, f := range files {
-		data, _ := os.ReadFile(f)
-		for line := range strings.Lines(string(data)) {
-			key, value, ok := strings.Cut(strings.TrimSpace(line), "=")
-			if ok && strings.TrimSpace(key) == "ManageForeignRoutingPolicyRules" {
-				spares = slices.Contains([]string{"no", "false", "off", "0", "n", "f"}, strings.ToLower(strings.TrimSpace(value)))
-			}
-		}
-	}
-	return spares
 }
