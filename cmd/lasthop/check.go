@@ -13,24 +13,35 @@ import (
 	"github.com/spf13/cobra"
 )
 
+// checking are the flags of check.
+type checking struct {
+	quiet bool
+	root  string // for tests
+}
+
 func (a *app) checkCommand() *cobra.Command {
-	quiet := false
+	var f checking
 	c := &cobra.Command{
 		Use:   "check",
 		Short: "ask the kernel now: does every listener reply the way it was reached?",
 		Long: `check asks the kernel for the way of each listener's replies to a client behind a
-router, compares it with the listener's own interface and gateway, and prints
-what is wrong and what to do about it. It changes nothing and needs no root.
+router, and compares it with the listener's own interface and gateway. It looks
+for what else is wrong or will be: in rules, settings and numbers, in what other
+programs do, in NGINX's processes and sockets. It prints what, where and what to
+do about it; docs/findings.md tells more of each code. It changes nothing and
+needs no root, but sees more as root.
 
 It exits with 2 if a listener is asymmetric or unresolved.`,
 		Args: none,
-		RunE: func(*cobra.Command, []string) error { return a.check(quiet) },
+		RunE: func(*cobra.Command, []string) error { return a.check(f) },
 	}
-	c.Flags().BoolVarP(&quiet, "quiet", "q", false, "print one line")
+	c.Flags().BoolVarP(&f.quiet, "quiet", "q", false, "print one line")
+	c.Flags().StringVar(&f.root, "root", "/", "`DIR` below which the settings of other programs are")
+	_ = c.Flags().MarkHidden("root") // fails only for a flag that does not exist
 	return c
 }
 
-func (a *app) check(quiet bool) error {
+func (a *app) check(f checking) error {
 	if err := a.flags.formats("text", "json"); err != nil {
 		return err
 	}
@@ -50,7 +61,10 @@ func (a *app) check(quiet bool) error {
 	if err != nil {
 		return err
 	}
-	c := report.Check{Head: v.head(), Plan: v.plan, Diff: v.diff, Digest: v.plan.Digest(v.diff), Checks: checks, Offline: v.offline, Quiet: quiet}
+	if !f.quiet || a.flags.output == "json" {
+		v.plan.Findings = a.examine(k, v, checks, f.root)
+	}
+	c := report.Check{Head: v.head(), Plan: v.plan, Diff: v.diff, Digest: v.plan.Digest(v.diff), Checks: checks, Offline: v.offline, Quiet: f.quiet}
 	if err := a.ui.print(c, a.flags.output); err != nil {
 		return err
 	}

@@ -26,6 +26,7 @@ type view struct {
 	listeners []routing.Listener
 	binds     []routing.Bind
 	inputs    []report.Input
+	configs   []configured
 	warnings  []nginxconf.Warning
 	policy    routing.Policy
 	settings  settings
@@ -218,11 +219,18 @@ func stranger(m nginxconf.Master) string {
 
 func (a *app) netnsPath() string { return host.NamespacePath(a.flags.netns) }
 
+// configured is a configuration, and where it is from.
+type configured struct {
+	source
+	nginxconf.Config
+}
+
 func (v *view) load(s source) error {
 	c, err := s.load()
 	if err != nil {
 		return err
 	}
+	v.configs = append(v.configs, configured{s, c})
 	v.add(c)
 	return nil
 }

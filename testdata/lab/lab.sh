@@ -151,9 +151,10 @@ start_nginx() {
 	local modules set
 	modules=$(nginx -V 2>&1 | tr ' ' '\n' | sed -n 's/^--modules-path=//p')/ngx_stream_module.so
 	set="daemon off; user root;"
+	cp "$here/nginx.conf" /run/lab/nginx/
 	[ ! -e "$modules" ] || set="load_module $modules; $set"
 	nsenter --net=/run/netns/host -- setpriv --pdeathsig TERM \
-		nginx -p /run/lab/nginx/ -c "$here/nginx.conf" -g "$set" 2>/run/lab/nginx/stderr &
+		nginx -p /run/lab/nginx/ -c nginx.conf -g "$set" 2>/run/lab/nginx/stderr &
 	trap "kill $!; wait" EXIT
 	local tries=50
 	until [ "$(at host ss -Hltun 'sport = 80 or sport = 9000' | wc -l)" -ge 18 ]; do

@@ -1,0 +1,151 @@
+package main
+
+import (
+	"bytes"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"net"
+	"net/netip"
+	"os"
+	"testing"
+
+	"github.com/google/go-cmp/cmp"
+
+	"lasthop/nginxconf"
+	"lasthop/report"
+	"lasthop/routing"
+	"lasthop/routing/host"
+)
+
+// found runs check beside the server and returns the codes of its findings.
+func (s *server) found() []string {
+	s.t.Helper()
+	var out, log bytes.Buffer
+	a := &app{ui: newUI(nil, &out, &log), flags: flags{netns: s.Path, confs: []string{s.path("nginx.conf")}, runDir: s.path("run"), output: "json"}}
+	if err := a.check(checking{root: s.path("nowhere")}); err != nil && !errors.Is(err, errNotWanted) {
+		s.t.Fatal(err)
+	}
+	if log.Len() > 0 {
+		s.t.Errorf("check says: %s", &log)
+	}
+	var doc struct{ Findings []struct{ Code string } }
+	if err := json.Unmarshal(out.Bytes(), &doc); err != nil {
+		s.t.Fatal(err)
+	}
+	var codes []string
+	for _, f := range doc.Findings {
+		codes = append(codes, f.Code)
+	}
+	return codes
+}
+
+func (s *server) wantFound(what string, want ...string) {
+	s.t.Helper()
+	diff := ""
+	defer func() {
+		if diff != "" {
+			s.t.Logf("-want +got\n%s", diff)
+		}
+	}()
+	s.until(fmt.Sprintf("%s: %q", what, want), func() bool { diff = cmp.Diff(want, s.found()); return diff == "" })
+}
+
+// TestCheckNotLoaded: beside a daemon contents count, alone times do. A port that somebody else has keeps NGINX from loading.
+func TestCheckNotLoaded(t *testing.T) {
+	t.Parallel()
+	s := newServer(t)
+	s.startNginx()
+	s.start()
+	s.wantFound("beside a daemon")
+	now, err := os.ReadFile(s.path("nginx.conf"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	s.replace(string(now))
+	s.wantFound("the same file anew")
+	s.conf("listen 10.0.1.100:80; listen 10.0.1.101:80;")
+	s.wantFound("an edit", "not-loaded")
+	s.reload()
+	s.wantFound("loaded")
+	if err := s.end(); err != nil {
+		t.Fatal(err)
+	}
+	s.wantFound("without a daemon")
+	s.replace(string(now))
+	s.wantFound("an edit without a daemon", "not-loaded")
+	s.reload()
+	s.wantFound("loaded without a daemon")
+	var stranger net.Listener
+	s.Do(func() { stranger, err = net.Listen("tcp", "10.0.1.101:81") })
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer stranger.Close()
+	s.conf("listen 10.0.1.100:80; listen 10.0.1.101:81;")
+	s.reload()
+	s.wantFound("a port of another's", "port-taken", "not-loaded")
+	s.stopNginx()
+	s.wantFound("and no NGINX", "port-taken")
+}
+
+// TestOpenSockets: which sockets serve a listener.
+func TestOpenSockets(t *testing.T) {
+	tcp := func(addr string, inode uint32, v6only bool) host.Socket {
+		return host.Socket{Local: netip.MustParseAddrPort(addr), Transport: routing.TCP, Inode: inode, IPv6Only: v6only}
+	}
+	open := openSockets{}
+	for _, s := range []host.Socket{tcp("10.0.1.100:80", 1, false), tcp("10.0.1.100:80", 2, false), tcp("0.0.0.0:80", 3, false), tcp("[::]:80", 4, true),
+		tcp("[::]:81", 5, false), tcp("[2001:db8::1]:82", 6, true)} {
+		key := openPort{"tcp", s.Local.Port()}
+		open[key] = append(open[key], s)
+	}
+	for _, tt := range []struct {
+		addr, transport string
+		port            uint16
+		want            []uint32
+	}{
+		{"10.0.1.100", "tcp", 80, []uint32{1, 2}}, // reuseport
+		{"10.0.1.101", "tcp", 80, []uint32{3}},
+		{"0.0.0.0", "tcp", 80, []uint32{3}},
+		{"2001:db8::1", "tcp", 80, []uint32{4}},
+		{"10.0.1.100", "tcp", 81, []uint32{5}}, // ipv6only=off
+		{"2001:db8::1", "tcp", 81, []uint32{5}},
+		{"2001:db8::1", "tcp", 82, []uint32{6}},
+		{"2001:db8::2", "tcp", 82, nil},
+		{"10.0.1.100", "tcp", 82, nil},
+		{"10.0.1.100", "udp", 80, nil},
+	} {
+		var got []uint32
+		for _, s := range open.at(nginxconf.Listen{Addr: netip.MustParseAddr(tt.addr), Transport: tt.transport}, tt.port) {
+			got = append(got, s.Inode)
+		}
+		if diff := cmp.Diff(tt.want, got); diff != "" {
+			t.Errorf("%s %s %d: -want +got\n%s", tt.transport, tt.addr, tt.port, diff)
+		}
+	}
+}
+
+// TestAsymmetries: one finding for an address, none for an unresolved one, which has its own, and none for one that NGINX has yet to load.
+func TestAsymmetries(t *testing.T) {
+	at := func(addr string, status routing.Status, v report.Verdict) report.Checked {
+		return report.Checked{Outcome: routing.Outcome{Listener: routing.Listener{Addr: netip.MustParseAddr(addr), Origins: []string{"a.conf:1"}}, Status: status}, Verdict: v}
+	}
+	got := map[string]string{}
+	d := doctor{view: &view{diff: routing.Diff{AddRules: []routing.Rule{{}}}}, awaited: map[string]bool{"b.conf:1": true}}
+	later := at("10.0.0.8", routing.Ready, report.Asymmetric)
+	later.Origins = []string{"b.conf:1"}
+	d.asymmetries([]report.Checked{at("10.0.0.1", routing.Ready, report.Symmetric), at("10.0.0.2", routing.Ready, report.Asymmetric),
+		at("10.0.0.2", routing.Ready, report.Asymmetric), at("10.0.0.3", routing.Unresolved, report.Asymmetric), at("10.0.0.4", routing.Unresolved, report.NotKnown),
+		at("10.0.0.5", routing.Armed, report.NotHereWrong), at("10.0.0.6", routing.Armed, report.NotHere), at("10.0.0.7", routing.Unchanged, report.Asymmetric), later})
+	for _, f := range d.findings {
+		if got[f.Subject] != "" || f.Origin != "a.conf:1" || f.Hint != "lasthop apply" {
+			t.Errorf("twice, or without place and remedy: %+v", f)
+		}
+		got[f.Subject] = string(f.Severity) + " " + string(f.Code)
+	}
+	want := map[string]string{"10.0.0.2": "error asymmetric", "10.0.0.5": "warning not-armed", "10.0.0.7": "error asymmetric"}
+	if diff := cmp.Diff(want, got); diff != "" {
+		t.Errorf("-want +got\n%s", diff)
+	}
+}

@@ -1,0 +1,173 @@
+package main_test
+
+import (
+	"go/ast"
+	"go/parser"
+	"go/token"
+	"os"
+	"path/filepath"
+	"slices"
+	"strconv"
+	"strings"
+	"testing"
+
+	"github.com/google/go-cmp/cmp"
+)
+
+// TestFindingsPage holds docs/findings.md and the program together: a section for each code that is anywhere in the sources and for no
+// other, with the severities that it is found with.
+func TestFindingsPage(t *testing.T) {
+	inCode, inDocs := codesOfSources(t), codesOfPage(t)
+	if len(inCode) < 40 {
+		t.Fatalf("only %d codes found in the sources: the test does not read them right", len(inCode))
+	}
+	if diff := cmp.Diff(inCode, inDocs); diff != "" {
+		t.Errorf("-in the sources +in docs/findings.md\n%s", diff)
+	}
+}
+
+// codesOfPage returns the severities that each section names: "error or warning"; "none" for a reason without finding.
+func codesOfPage(t *testing.T) map[string][]string {
+	t.Helper()
+	page, err := os.ReadFile("../../docs/findings.md")
+	if err != nil {
+		t.Fatal(err)
+	}
+	codes := map[string][]string{}
+	for _, section := range strings.Split(string(page), "\n### ")[1:] {
+		code, rest, _ := strings.Cut(section, "\n\n")
+		line, text, _ := strings.Cut(strings.TrimPrefix(rest, "Severity: "), ". ")
+		if _, twice := codes[code]; twice || len(strings.Fields(text)) < 12 {
+			t.Errorf("%s: two sections, or one that explains nothing", code)
+		}
+		words := strings.Split(line, " or ")
+		if codes[code] = sorted(words); line == "none" {
+			codes[code] = nil
+		}
+	}
+	return codes
+}
+
+func sorted(words []string) []string {
+	slices.Sort(words)
+	return slices.Compact(words)
+}
+
+// codesOfSources returns all codes of findings, warnings and reasons with the severities that they may have.
+func codesOfSources(t *testing.T) map[string][]string {
+	t.Helper()
+	codes := map[string][]string{}
+	for _, dir := range []string{".", "../../nginxconf", "../../routing", "../../routing/host", "../../report", "../../watcher"} {
+		files, err := filepath.Glob(dir + "/*.go")
+		if err != nil || len(files) == 0 {
+			t.Fatalf("%s: %d files, %v", dir, len(files), err)
+		}
+		for _, name := range files {
+			if strings.HasSuffix(name, "_test.go") {
+				continue
+			}
+			file, err := parser.ParseFile(token.NewFileSet(), name, nil, parser.SkipObjectResolution)
+			if err != nil {
+				t.Fatal(err)
+			}
+			for _, d := range file.Decls {
+				if f, ok := d.(*ast.FuncDecl); ok {
+					codesOfFunc(f, codes)
+				}
+			}
+		}
+	}
+	for code := range codes {
+		codes[code] = sorted(codes[code])
+	}
+	return codes
+}
+
+// codesOfFunc adds what a function finds. If it changes the severity or the code of a finding after making it, each of its codes may
+// have each of its severities, but for the first that stands beside the first.
+func codesOfFunc(f *ast.FuncDecl, codes map[string][]string) {
+	add := func(e ast.Expr, severities ...string) {
+		if code := literal(e); code != "" {
+			codes[code] = append(codes[code], severities...)
+		}
+	}
+	var made []string // the codes of literals so far, which later assignments change
+	ast.Inspect(f, func(n ast.Node) bool {
+		switch n := n.(type) {
+		case *ast.CompositeLit:
+			fields := map[string]ast.Expr{}
+			for _, e := range n.Elts {
+				if kv, ok := e.(*ast.KeyValueExpr); ok {
+					if key, ok := kv.Key.(*ast.Ident); ok {
+						fields[key.Name] = kv.Value
+					}
+				}
+			}
+			if code, ok := fields["Code"]; ok && fields["Message"] != nil {
+				severity := severityOf(fields["Severity"])
+				if severity == "" {
+					severity = "warning" // nginxconf.Warning
+				}
+				if add(code, severity); literal(code) != "" {
+					made = append(made, literal(code))
+				}
+			}
+		case *ast.AssignStmt:
+			assigned(n, made, codes, add)
+		case *ast.CallExpr:
+			name := called(n)
+			if len(n.Args) > 2 && (name == "unresolved" || name == "warn") {
+				add(n.Args[1], "warning") // of a resolved listener, of a directive
+			}
+		}
+		return true
+	})
+}
+
+// assigned takes in `r.Status, r.Reason = Off, "vrf"`, `f.Severity = Error` and `f.Code, f.Severity = "not-armed", Warning`.
+func assigned(n *ast.AssignStmt, made []string, codes map[string][]string, add func(ast.Expr, ...string)) {
+	values := map[string]ast.Expr{}
+	for i, left := range n.Lhs {
+		if s, ok := left.(*ast.SelectorExpr); ok && i < len(n.Rhs) {
+			values[s.Sel.Name] = n.Rhs[i]
+		}
+	}
+	severity := severityOf(values["Severity"])
+	switch {
+	case values["Reason"] != nil:
+		add(values["Reason"])
+	case values["Code"] != nil && severity != "":
+		add(values["Code"], severity)
+	case values["Code"] != nil && len(made) > 0:
+		add(values["Code"], codes[made[len(made)-1]]...)
+	case severity != "" && len(made) > 0:
+		last := made[len(made)-1]
+		codes[last] = append(codes[last], severity)
+	}
+}
+
+func literal(e ast.Expr) string {
+	if l, ok := e.(*ast.BasicLit); ok && l.Kind == token.STRING {
+		s, _ := strconv.Unquote(l.Value)
+		return s
+	}
+	return ""
+}
+
+// severityOf reads routing.Error or Error.
+func severityOf(e ast.Expr) string {
+	if s, ok := e.(*ast.SelectorExpr); ok {
+		e = s.Sel
+	}
+	if i, ok := e.(*ast.Ident); ok && slices.Contains([]string{"Error", "Warning", "Info"}, i.Name) {
+		return strings.ToLower(i.Name)
+	}
+	return ""
+}
+
+func called(c *ast.CallExpr) string {
+	if s, ok := c.Fun.(*ast.SelectorExpr); ok {
+		return s.Sel.Name
+	}
+	return ""
+}

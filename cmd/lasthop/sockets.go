@@ -1,0 +1,190 @@
+package main
+
+import (
+	"bytes"
+	"errors"
+	"fmt"
+	"os"
+	"path/filepath"
+	"slices"
+	"strconv"
+	"strings"
+
+	"lasthop/nginxconf"
+	"lasthop/routing"
+	"lasthop/routing/host"
+)
+
+// What NGINX is to listen on against the sockets that are open, and whose they are.
+
+// openSockets are those that wait for clients, by transport and port.
+type openSockets map[openPort][]host.Socket
+
+type openPort struct {
+	transport string
+	port      uint16
+}
+
+// sockets compares. serving are the configurations that a master runs with, pending those that it has not loaded.
+func (d *doctor) sockets(serving, pending []configured, masters []nginxconf.Master) error {
+	list, err := d.kernel.Sockets()
+	if err != nil {
+		return err
+	}
+	open := openSockets{}
+	for _, s := range list {
+		key := openPort{string(s.Transport), s.Local.Port()}
+		open[key] = append(open[key], s)
+	}
+	for _, c := range serving {
+		for _, l := range c.Listens {
+			d.closed(l, open.lacks(l))
+		}
+	}
+	for _, c := range pending {
+		for _, l := range c.Listens {
+			d.awaited[l.Origin] = d.awaited[l.Origin] || len(open.lacks(l)) > 0
+		}
+	}
+	d.strangers(open.of(d.view.configs), masters)
+	return nil
+}
+
+// closed says that a listen lacks sockets.
+func (d *doctor) closed(l nginxconf.Listen, ports []string) {
+	if len(ports) == 0 {
+		return
+	}
+	some := strings.Join(ports[:min(len(ports), 3)], ", ")
+	if n := len(ports) - 3; n > 0 {
+		some += fmt.Sprintf(" and %d more", n)
+	}
+	d.find(routing.Finding{Code: "listen-not-open", Severity: routing.Error, Subject: l.Text, Origin: l.Origin,
+		Message: fmt.Sprintf("NGINX runs with this listen, but no socket is open for %s %s port %s: requests are refused", l.Transport, l.Addr, some),
+		Hint:    "see NGINX's error log, then restart it: a reload keeps the sockets that it has"})
+}
+
+// lacks returns the ports of a listen that no socket is open for.
+func (o openSockets) lacks(l nginxconf.Listen) (ports []string) {
+	for port := int(l.First); port <= int(l.Last); port++ {
+		if len(o.at(l, uint16(port))) == 0 {
+			ports = append(ports, strconv.Itoa(port))
+		}
+	}
+	return ports
+}
+
+// at returns the sockets that requests to a port of a listener come to: those of just its address, else those of a wildcard. Where NGINX
+// listens on a wildcard it opens no other socket for the port.
+func (o openSockets) at(l nginxconf.Listen, port uint16) []host.Socket {
+	var exact, wild []host.Socket
+	for _, s := range o[openPort{l.Transport, port}] {
+		switch at := s.Local.Addr(); {
+		case at == l.Addr:
+			exact = append(exact, s)
+		case at.IsUnspecified() && (at.Is4() == l.Addr.Is4() || at.Is6() && !s.IPv6Only):
+			wild = append(wild, s)
+		}
+	}
+	if len(exact) > 0 {
+		return exact
+	}
+	return wild
+}
+
+// of returns the sockets that requests to any of the configured listeners come to, by inode.
+func (o openSockets) of(configs []configured) map[uint32]nginxconf.Listen {
+	out := map[uint32]nginxconf.Listen{}
+	for _, c := range configs {
+		for _, l := range c.Listens {
+			for port := int(l.First); port <= int(l.Last); port++ {
+				for _, s := range o.at(l, uint16(port)) {
+					out[s.Inode] = l
+				}
+			}
+		}
+	}
+	return out
+}
+
+// strangers finds sockets of other programs where requests to listeners of NGINX come to. Most are in the masters' hands, so that the
+// many processes of a host are looked at for the rest alone.
+func (d *doctor) strangers(sockets map[uint32]nginxconf.Listen, masters []nginxconf.Master) {
+	var pids []int
+	for _, m := range masters {
+		pids = append(pids, m.PID)
+	}
+	if err := holders(d.proc, pids, func(inode uint32, _ int) { delete(sockets, inode) }); err != nil {
+		d.cannotSee("whose the sockets are", err)
+		return
+	}
+	if len(sockets) == 0 {
+		return
+	}
+	err := holders(d.proc, processes(d.proc), func(inode uint32, pid int) {
+		if l, ok := sockets[inode]; ok {
+			delete(sockets, inode)
+			d.stranger(l, pid)
+		}
+	})
+	if len(sockets) > 0 && err == nil {
+		err = errors.New("their processes are not to be seen from here")
+	}
+	if len(sockets) > 0 {
+		d.cannotSee("whose some of the sockets are", err)
+	}
+}
+
+// stranger says what it means that a process has a socket that a listener of NGINX is to have.
+func (d *doctor) stranger(l nginxconf.Listen, pid int) {
+	name, isNGINX := processName(d.proc, pid)
+	f := routing.Finding{Code: "port-taken", Severity: routing.Error, Subject: l.Text, Origin: l.Origin,
+		Message: fmt.Sprintf("%s (process %d) waits for requests to %s %s, where NGINX is to listen: they come to it, or some of them", name, pid, l.Transport, l.Addr),
+		Hint:    "let one of the two listen elsewhere"}
+	if name == "docker-proxy" {
+		f.Code = "docker-proxy"
+		f.Message = fmt.Sprintf("Docker publishes a container's port on %s %s (docker-proxy, process %d), where NGINX is to listen: requests come to the container", l.Transport, l.Addr, pid)
+		f.Hint = "publish it on another address or port: docker run -p 127.0.0.1:PORT:PORT"
+	}
+	if !isNGINX {
+		d.find(f)
+	}
+}
+
+// processName is the name of a process, and whether it is one of NGINX's.
+func processName(proc string, pid int) (name string, isNGINX bool) {
+	title, _ := os.ReadFile(fmt.Sprintf("%s/%d/cmdline", proc, pid))
+	comm, _ := os.ReadFile(fmt.Sprintf("%s/%d/comm", proc, pid))
+	return strings.TrimSpace(string(comm)), bytes.HasPrefix(title, []byte("nginx: "))
+}
+
+// processes lists all that are to be seen.
+func processes(proc string) (pids []int) {
+	names, _ := filepath.Glob(filepath.Join(proc, "[0-9]*"))
+	for _, name := range names {
+		if pid, err := strconv.Atoi(filepath.Base(name)); err == nil {
+			pids = append(pids, pid)
+		}
+	}
+	slices.Sort(pids)
+	return pids
+}
+
+// holders visits the open sockets of processes, all of those that may be looked at. The error is about one that may not be.
+func holders(proc string, pids []int, visit func(inode uint32, pid int)) (err error) {
+	for _, pid := range pids {
+		dir := fmt.Sprintf("%s/%d/fd", proc, pid)
+		list, failed := os.ReadDir(dir)
+		if errors.Is(failed, os.ErrPermission) {
+			err = failed
+		}
+		for _, e := range list {
+			link, _ := os.Readlink(filepath.Join(dir, e.Name()))
+			number, isSocket := strings.CutPrefix(link, "socket:[")
+			if inode, bad := strconv.ParseUint(strings.TrimSuffix(number, "]"), 10, 32); isSocket && bad == nil {
+				visit(uint32(inode), pid)
+			}
+		}
+	}
+	return err
+}
