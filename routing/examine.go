@@ -24,6 +24,7 @@ func Examine(h Host, p Plan, binds []Bind, policy Policy) []Finding {
 	e.keepalived()
 	for _, b := range binds {
 		e.transparent(b)
+		e.bound(b)
 	}
 	found := e.findings
 	for _, f := range p.Findings {
@@ -61,11 +62,10 @@ func (e *examiner) ahead(f Family, priority int) bool {
 	return slices.ContainsFunc(e.own.Rules, func(r Rule) bool { return r.Family == f && r.Priority < priority })
 }
 
-// roomless says whether the plan found no place for our rules behind `local` and l3mdev.
-func (e *examiner) roomless(f Family) bool {
-	return slices.ContainsFunc(e.plan.Findings, func(p Finding) bool {
-		return p.Code == "shadowed" && p.Subject == f.String() && p.Origin == ""
-	})
+// tooFar says whether the plan found no place for our rules because a rule, `local` or that of VRFs, stands where it does.
+func (e *examiner) tooFar(r Rule) bool {
+	return slices.ContainsFunc(e.plan.Findings, func(p Finding) bool { return p.Code == "shadowed" && p.Subject == r.Family.String() && p.Origin == "" }) &&
+		!slices.ContainsFunc(e.host.Rules, func(x Rule) bool { return x.Family == r.Family && x.goesFirst() && x.Priority > r.Priority })
 }
 
 // localOrder says where `lookup local` stands. The kernel puts it at 0; who makes VRFs, and some CNIs, move it. Behind a rule of ours
@@ -89,7 +89,7 @@ func (e *examiner) localOrder(f Family) {
 	case e.ahead(f, r.Priority):
 		finding.Severity = Error
 		finding.Message = fmt.Sprintf("`lookup local` stands at %d, behind our rules: packets between the host's own addresses leave by an uplink", r.Priority)
-	case e.roomless(f):
+	case e.tooFar(r):
 		finding.Severity = Error
 		finding.Message = fmt.Sprintf("`lookup local` stands at %d, too far behind for our rules to stand behind it: none is installed", r.Priority)
 	}
@@ -119,7 +119,7 @@ func (e *examiner) vrfRules(f Family) {
 		finding.Severity = Error
 		finding.Message = fmt.Sprintf("the rule of the VRFs stands at %d, behind our rules: they answer for sockets in a VRF", r.Priority)
 		finding.Hint = "lasthop apply puts ours behind it"
-	case e.roomless(f):
+	case e.tooFar(r):
 		finding.Severity = Error
 		finding.Message = fmt.Sprintf("the rule of the VRFs stands at %d, too far behind for our rules to stand behind it: none is installed", r.Priority)
 		finding.Hint = fmt.Sprintf("give it the kernel's priority: ip%s rule add pref 1000 l3mdev, then delete the other", option(f))
@@ -307,6 +307,18 @@ func (e *examiner) transparent(b Bind) {
 	e.find(Finding{Code: "bind-transparent", Severity: Warning, Subject: strings.Join(missing, " and "), Origin: b.Origin,
 		Message: "upstreams answer to the client's own address, and no rule takes that in: such connections stay without an answer",
 		Hint:    "mark the answers with nftables, then: ip rule add fwmark 1 lookup 100; ip route add local 0.0.0.0/0 dev lo table 100 (ip -6 with ::/0)"})
+}
+
+// bound finds a *_bind to an address that a path is for. Where that changes the way to upstreams the plan has said so.
+func (e *examiner) bound(b Bind) {
+	onPath := slices.ContainsFunc(e.plan.Outcomes, func(o Outcome) bool { return o.Addr == b.Addr && (o.Status == Ready || o.Status == Armed) })
+	moves := slices.ContainsFunc(e.plan.Findings, func(f Finding) bool { return f.Code == "bind-moves" && f.Subject == b.Addr.String() })
+	if b.Transparent || !onPath || moves {
+		return
+	}
+	e.find(Finding{Code: "bind-to-vip", Severity: Info, Subject: b.Addr.String(), Origin: b.Origin,
+		Message: fmt.Sprintf("NGINX's own connections come from %s, too: those that leave the host take its path, and on a host that does not have the address they fail", b.Addr),
+		Hint:    "bind to an address that stays on this host and is no listener's"})
 }
 
 // takesIn says whether a rule leads marked packets to a table in which every address is local.

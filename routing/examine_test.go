@@ -55,6 +55,8 @@ func TestExamine(t *testing.T) {
 		{name: "local behind", fault: "rule add pref 100 lookup local\n rule del pref 0 lookup local", want: []string{"info local-order IPv4"}},
 		{name: "local of IPv6", fault: "-6 rule add pref 100 lookup local\n -6 rule del pref 0 lookup local", want: []string{"info local-order IPv6"}},
 		{name: "local behind ours", fault: "rule add pref 32765 lookup local\n rule del pref 0 lookup local", want: []string{"error local-order IPv4"}},
+		{name: "local behind ours, VRFs in front", fault: "rule add pref 32765 lookup local\n rule del pref 0 lookup local\n rule add pref 1000 l3mdev",
+			want: []string{"error local-order IPv4", "info l3mdev IPv4"}},
 		{name: "no local", fault: "rule del pref 0 lookup local", want: []string{"error local-order IPv4"}},
 		{name: "local twice", fault: "rule add pref 100 lookup local"},
 		{name: "VRFs", fault: "rule add pref 1000 l3mdev", want: []string{"info l3mdev IPv4"}},
@@ -85,6 +87,11 @@ func TestExamine(t *testing.T) {
 		{name: "transparent", binds: []routing.Bind{transparent}, want: []string{"warning bind-transparent IPv4"}},
 		{name: "transparent to anybody", binds: []routing.Bind{anyUpstream}, want: []string{"warning bind-transparent IPv4 and IPv6"}},
 		{name: "transparent and taken in", binds: []routing.Bind{transparent, anyUpstream}, fault: takesIn},
+		{name: "bind to a VIP", binds: []routing.Bind{{Addr: netip.MustParseAddr("10.0.1.10"), Upstreams: []netip.Addr{netip.MustParseAddr("10.0.1.60")}}},
+			want: []string{"info bind-to-vip 10.0.1.10"}},
+		{name: "bind to a VIP, and another way for it", binds: []routing.Bind{{Addr: netip.MustParseAddr("10.0.1.10"), Upstreams: []netip.Addr{netip.MustParseAddr("10.0.0.50")}}},
+			want: []string{"warning bind-moves 10.0.1.10"}},
+		{name: "bind to an address of no listener", binds: []routing.Bind{{Addr: netip.MustParseAddr("10.0.0.10"), Upstreams: []netip.Addr{netip.MustParseAddr("10.0.0.50")}}}},
 		{name: "forwarding is no fault", fault: "sysctl net.ipv4.ip_forward=1"},
 	} {
 		t.Run(tt.name, func(t *testing.T) {

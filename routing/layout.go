@@ -307,16 +307,15 @@ type room struct {
 func (b *builder) room(f Family) room {
 	r := room{low: 1, high: b.policy.Numbers.Base + b.policy.Numbers.Block}
 	rules := b.fib.rules[f]
-	isLocal := func(x Rule) bool { return x.Opaque == "l3mdev" || x.Action == ToTable && x.Table == TableLocal }
 	for _, x := range rules {
-		if isLocal(x) {
+		if x.goesFirst() {
 			r.low = max(r.low, x.Priority+1)
 		}
 	}
 	for i := 0; i < len(rules) && rules[i].Priority < r.high; i++ {
 		x := rules[i]
 		switch {
-		case isLocal(x) || !catchesAll(x):
+		case x.goesFirst() || !catchesAll(x):
 		case x.Action == Goto:
 			if next := target(rules, i, &Step{}); next > i {
 				r.leaps = append(r.leaps, [2]int{x.Priority, x.Goto})
@@ -327,6 +326,11 @@ func (b *builder) room(f Family) room {
 		}
 	}
 	return r
+}
+
+// goesFirst says whether rules of ours must stand behind this one: `lookup local`, or that of VRFs.
+func (r Rule) goesFirst() bool {
+	return r.Opaque == l3mdev || r.Action == ToTable && r.Table == TableLocal
 }
 
 // leapt returns the priority of the goto that leaps over a part of the range, or -1.

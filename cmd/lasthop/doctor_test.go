@@ -188,6 +188,9 @@ var labFaults = []labFault{
 	}, want: []string{"bind-moves 10.0.1.100"}},
 	{name: "proxy_bind to a VIP where nothing moves", start: func(t *testing.T, l *lab) []string {
 		return []string{"-c", l.conf(t, "proxy_bind 10.0.0.100; proxy_pass http://10.0.0.50:8080;")}
+	}, want: []string{"bind-to-vip 10.0.0.100"}},
+	{name: "proxy_bind to another address", start: func(t *testing.T, l *lab) []string {
+		return []string{"-c", l.conf(t, "proxy_bind 10.0.0.10; proxy_pass http://10.0.0.50:8080;")}
 	}},
 	{name: "transparent proxy_bind", start: func(t *testing.T, l *lab) []string {
 		return []string{"-c", l.conf(t, "proxy_bind $remote_addr transparent; proxy_pass http://10.0.0.50:8080;")}

@@ -92,13 +92,29 @@ func (o openSockets) at(l nginxconf.Listen, port uint16) []host.Socket {
 	return wild
 }
 
-// of returns the sockets that requests to any of the configured listeners come to, by inode.
+// claiming returns the sockets that may get requests to a port of a listener: those at it, and of a wildcard's all of the port. NGINX could
+// not open its own beside them.
+func (o openSockets) claiming(l nginxconf.Listen, port uint16) []host.Socket {
+	if !l.Addr.IsUnspecified() {
+		return o.at(l, port)
+	}
+	var out []host.Socket
+	for _, s := range o[openPort{l.Transport, port}] {
+		switch at := s.Local.Addr(); {
+		case at.Is4() == l.Addr.Is4(), at.Is4() && !l.IPv6Only, at.Is6() && at.IsUnspecified() && !s.IPv6Only:
+			out = append(out, s)
+		}
+	}
+	return out
+}
+
+// of returns the sockets that may get requests to any of the configured listeners, by inode.
 func (o openSockets) of(configs []configured) map[uint32]nginxconf.Listen {
 	out := map[uint32]nginxconf.Listen{}
 	for _, c := range configs {
 		for _, l := range c.Listens {
 			for port := int(l.First); port <= int(l.Last); port++ {
-				for _, s := range o.at(l, uint16(port)) {
+				for _, s := range o.claiming(l, uint16(port)) {
 					out[s.Inode] = l
 				}
 			}
