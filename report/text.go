@@ -241,7 +241,7 @@ func (t *page) finding(f routing.Finding) {
 	t.printf("  %s\n", t.paint(code, fmt.Sprintf("%s: %s: %s", f.Severity, Escape(string(f.Code)), Escape(f.Subject))))
 	t.wrap("    ", Escape(f.Message))
 	if f.Origin != "" {
-		t.wrap("    at: ", Escape(f.Origin))
+		t.wrap("    at: ", Escape(strings.ReplaceAll(f.Origin, "\t", " "))) // as `ip rule` prints a rule
 	}
 	if f.Hint != "" {
 		t.wrap("    do: ", Escape(f.Hint))

@@ -80,17 +80,17 @@ func (e *examiner) localOrder(f Family) {
 		return
 	}
 	r := e.host.Rules[at]
-	finding := Finding{Code: "local-order", Severity: Info, Subject: f.String(), Origin: r.String(),
-		Message: fmt.Sprintf("`lookup local` stands at %d, not at 0: a rule in front of it decides about packets between the host's own addresses, too; ours stand behind it", r.Priority),
-		Hint:    fmt.Sprintf("if nothing needs it there: ip%s rule add pref 0 lookup local, then ip%[1]s rule del %s", option(f), r.Args())}
+	back := fmt.Sprintf("ip%s rule add pref 0 lookup local, then ip%[1]s rule del %s", option(f), r.Args())
+	finding := Finding{Code: "local-order", Severity: Info, Subject: f.String(), Origin: r.String(), Hint: "if nothing needs it there: " + back,
+		Message: fmt.Sprintf("`lookup local` stands at %d, not at 0: a rule in front of it decides about packets between the host's own addresses, too; ours stand behind it", r.Priority)}
 	switch {
 	case r.Priority == 0:
 		return
 	case e.ahead(f, r.Priority):
-		finding.Severity = Error
+		finding.Severity, finding.Hint = Error, "put it back: "+back
 		finding.Message = fmt.Sprintf("`lookup local` stands at %d, behind our rules: packets between the host's own addresses leave by an uplink", r.Priority)
 	case e.tooFar(r):
-		finding.Severity = Error
+		finding.Severity, finding.Hint = Error, "put it back: "+back
 		finding.Message = fmt.Sprintf("`lookup local` stands at %d, too far behind for our rules to stand behind it: none is installed", r.Priority)
 	}
 	e.find(finding)

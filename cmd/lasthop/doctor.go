@@ -126,6 +126,9 @@ func (d *doctor) nginx() error {
 	return d.sockets(serving, pending, masters)
 }
 
+// timeOfDay is exact enough to show what came first.
+const timeOfDay = time.DateTime + ".00"
+
 // notLoaded says whether the configuration on disk is another than what its masters have loaded. A daemon that follows them knows; without
 // one, what was changed after their workers were started is not loaded.
 func (d *doctor) notLoaded(c configured, masters []nginxconf.Master) (f routing.Finding, late bool) {
@@ -137,7 +140,7 @@ func (d *doctor) notLoaded(c configured, masters []nginxconf.Master) (f routing.
 		at, ok := watcher.LoadedAt(d.proc, m.PID)
 		if ok && changed.After(at) {
 			return routing.Finding{Code: "not-loaded", Severity: routing.Info, Subject: c.conf, Origin: name,
-				Message: fmt.Sprintf("%s was changed at %s; what NGINX %d has loaded is from %s", name, changed.Format(time.DateTime), m.PID, at.Format(time.DateTime)),
+				Message: fmt.Sprintf("%s was changed at %s, after NGINX %d had loaded its configuration at %s", name, changed.Format(timeOfDay), m.PID, at.Format(timeOfDay)),
 				Hint:    "nginx -t && nginx -s reload"}, true
 		}
 	}
