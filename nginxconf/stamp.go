@@ -35,17 +35,6 @@ func stampOf(name string, fd int) stamp {
 	return stamp{name, st.Dev, st.Ino, st.Size, st.Ctim.Sec, st.Ctim.Nsec}
 }
 
-// Modified is when a file that Load read, or a directory that it listed, changed last: the latest time of change of all of them.
-func (c Config) Modified() time.Time {
-	var last time.Time
-	for _, s := range c.stamps {
-		if t := time.Unix(s.seconds, s.nanoseconds); s.ino != 0 && t.After(last) {
-			last = t
-		}
-	}
-	return last
-}
-
 // Unchanged says whether every file that Load read, and every directory that it listed, is still what it was then. It costs a few
 // microseconds for each of them. Names that are resolved by DNS are not asked for again.
 func (c Config) Unchanged() bool {
@@ -64,9 +53,9 @@ func (c Config) Unchanged() bool {
 	})
 }
 
-// Changed returns which of the files and listed directories was changed last before Load read it, and when: written, replaced, renamed
-// or given other rights. What is not there counts for nothing.
-func (c Config) Changed() (name string, at time.Time) {
+// Modified returns which of the files and listed directories that Load read was changed last, and when: written, replaced, renamed or given
+// other rights. What is not there counts for nothing.
+func (c Config) Modified() (name string, at time.Time) {
 	for _, s := range c.stamps {
 		if t := time.Unix(s.seconds, s.nanoseconds); s.ino != 0 && t.After(at) {
 			name, at = s.name, t

@@ -55,7 +55,7 @@ func TestUnchanged(t *testing.T) {
 			if err := tt.do(dir); err != nil {
 				t.Fatal(err)
 			}
-			if now := c.Modified(); now.Before(start) || now.After(time.Now()) {
+			if _, now := c.Modified(); now.Before(start) || now.After(time.Now()) {
 				t.Errorf("modified at %v, want a time since %v", now, start)
 			}
 			if got := c.Unchanged(); got != tt.want {
@@ -68,8 +68,8 @@ func TestUnchanged(t *testing.T) {
 	}
 }
 
-// TestChanged: the last change counts, whatever it was, and it is named.
-func TestChanged(t *testing.T) {
+// TestModified: the last change counts, whatever it was, and it is named.
+func TestModified(t *testing.T) {
 	dir := t.TempDir()
 	path := func(name string) string { return filepath.Join(dir, name) }
 	for _, step := range []struct {
@@ -93,11 +93,11 @@ func TestChanged(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		if name, at := c.Changed(); !strings.HasPrefix(name, path(step.want)) || at.Before(last) || at.After(time.Now()) {
+		if name, at := c.Modified(); !strings.HasPrefix(name, path(step.want)) || at.Before(last) || at.After(time.Now()) {
 			t.Errorf("%s: %s at %v, want %s after %v", step.what, name, at, step.want, last)
 		}
 	}
-	if name, at := (Config{}).Changed(); name != "" || !at.IsZero() {
+	if name, at := (Config{}).Modified(); name != "" || !at.IsZero() {
 		t.Errorf("nothing was read, and %q changed at %v", name, at)
 	}
 }

@@ -2,8 +2,10 @@ package watcher
 
 import (
 	"bytes"
+	"cmp"
 	"fmt"
 	"os"
+	"slices"
 	"strconv"
 	"strings"
 	"time"
@@ -109,14 +111,12 @@ func LoadedAt(proc string, master int) (at time.Time, ok bool) {
 	if err != nil {
 		return at, false
 	}
-	now, uptime := time.Now(), ticks()
-	for _, p := range processes {
-		t := now.Add(-time.Duration(uptime-p.Started) * 10 * time.Millisecond)
-		if serves(proc, p) && (!ok || t.Before(at)) {
-			at, ok = t, true
-		}
+	processes = slices.DeleteFunc(processes, func(p Process) bool { return !serves(proc, p) })
+	if len(processes) == 0 {
+		return at, false
 	}
-	return at, ok
+	first := slices.MinFunc(processes, func(a, b Process) int { return cmp.Compare(a.Started, b.Started) })
+	return first.Time(), true
 }
 
 // serves says whether a child is a worker that takes connections.

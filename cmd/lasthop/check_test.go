@@ -11,6 +11,7 @@ import (
 	"os"
 	"slices"
 	"testing"
+	"time"
 
 	"github.com/google/go-cmp/cmp"
 
@@ -74,6 +75,8 @@ func TestCheckNotLoaded(t *testing.T) {
 		t.Fatal(err)
 	}
 	s.wantFound("without a daemon")
+	leisure := time.Now().Add(2 * exactness)
+	s.until("an edit at leisure", func() bool { return time.Now().After(leisure) })
 	s.replace(string(now))
 	s.wantFound("an edit without a daemon", "not-loaded")
 	s.reload()

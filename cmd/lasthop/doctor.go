@@ -4,6 +4,7 @@ import (
 	"fmt"
 	"net/http"
 	"net/netip"
+	"os"
 	"slices"
 	"strings"
 	"time"
@@ -22,7 +23,6 @@ type doctor struct {
 	kernel   *host.Kernel
 	view     *view
 	root     string // where other programs' settings are below
-	proc     string
 	findings []routing.Finding
 	unseen   []string        // what may not be looked at
 	awaited  map[string]bool // origins of listens that NGINX has not loaded yet
@@ -30,7 +30,7 @@ type doctor struct {
 
 // examine returns all findings of check. Of what may not be looked at it says so, once, and finds nothing.
 func (a *app) examine(k *host.Kernel, v *view, checks []report.Checked, root string) []routing.Finding {
-	d := doctor{app: a, kernel: k, view: v, root: root, proc: "/proc", awaited: map[string]bool{}}
+	d := doctor{app: a, kernel: k, view: v, root: root, awaited: map[string]bool{}}
 	d.find(routing.Examine(v.host, v.plan, v.binds, v.policy)...)
 	if k != nil {
 		d.translations()
@@ -41,7 +41,10 @@ func (a *app) examine(k *host.Kernel, v *view, checks []report.Checked, root str
 	}
 	d.asymmetries(checks)
 	if len(d.unseen) > 0 {
-		a.ui.warn("not looked at: %s; as root check sees more", strings.Join(d.unseen, ", "))
+		a.ui.warn("not looked at: %s", strings.Join(d.unseen, ", "))
+		if os.Geteuid() != 0 {
+			a.ui.hint("as root check sees more")
+		}
 	}
 	routing.SortFindings(d.findings)
 	return d.findings
@@ -91,7 +94,7 @@ func (d *doctor) translations() {
 
 // purges looks for programs that delete what is ours.
 func (d *doctor) purges() {
-	who := suspect(d.proc, d.app.netnsPath())
+	who := suspect("/proc", d.app.netnsPath())
 	if f, ok := networkdFinding(d.root, who); ok {
 		d.find(f)
 	}
@@ -135,10 +138,10 @@ func (d *doctor) notLoaded(c configured, masters []nginxconf.Master) (f routing.
 	if known, ok := d.daemonSays(c); ok {
 		return known, known.Code != ""
 	}
-	name, changed := c.Changed()
+	name, changed := c.Modified()
 	for _, m := range masters {
-		at, ok := watcher.LoadedAt(d.proc, m.PID)
-		if ok && changed.After(at) {
+		at, ok := watcher.LoadedAt("/proc", m.PID)
+		if ok && changed.After(at.Add(exactness)) {
 			return routing.Finding{Code: "not-loaded", Severity: routing.Info, Subject: c.conf, Origin: name,
 				Message: fmt.Sprintf("%s was changed at %s, after NGINX %d had loaded its configuration at %s", name, changed.Format(timeOfDay), m.PID, at.Format(timeOfDay)),
 				Hint:    "nginx -t && nginx -s reload"}, true

@@ -199,9 +199,9 @@ var labFaults = []labFault{
 		undo: "ip rule del pref 50; ip route flush table 100", start: func(t *testing.T, l *lab) []string {
 			return []string{"-c", l.conf(t, "proxy_bind $remote_addr transparent; proxy_pass http://10.0.0.50:8080;")}
 		}},
-	{name: "an edit that NGINX has not loaded", seed: "sed -i 's/listen 10.0.1.100:80;/& listen 10.0.1.100:8081;/' /run/lab/nginx/nginx.conf",
+	{name: "an edit that NGINX has not loaded", seed: "sleep 0.3; sed -i 's/listen 10.0.1.100:80;/& listen 10.0.1.100:8081;/' /run/lab/nginx/nginx.conf",
 		undo: "kill -HUP $(cat /run/lab/nginx/nginx.pid)", want: []string{"not-loaded /run/lab/nginx/nginx.conf"}},
-	{name: "an edit with another address", seed: "sed -i 's/listen 10.0.1.100:80;/& listen 10.0.1.10:8081;/' /run/lab/nginx/nginx.conf",
+	{name: "an edit with another address", seed: "sleep 0.3; sed -i 's/listen 10.0.1.100:80;/& listen 10.0.1.10:8081;/' /run/lab/nginx/nginx.conf",
 		undo: "sed -i 's/ listen 10.0.1.10:8081;//' /run/lab/nginx/nginx.conf; kill -HUP $(cat /run/lab/nginx/nginx.pid)", want: []string{"not-loaded /run/lab/nginx/nginx.conf"}},
 	{name: "an edit that NGINX has loaded", seed: "sed -i 's/ listen 10.0.1.100:8081;//' /run/lab/nginx/nginx.conf; kill -HUP $(cat /run/lab/nginx/nginx.pid)"},
 	{name: "a listen that is not open", seed: "ss -K -H -t -l src 10.0.2.100:9000", want: []string{"listen-not-open 10.0.2.100:9000"}}, // the last: only a new NGINX opens it again

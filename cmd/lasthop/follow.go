@@ -53,9 +53,12 @@ func (d *daemon) edited(i *instance) bool {
 			}
 		}
 	}
-	const exactness = 100 * time.Millisecond // start times are in ticks of 10 ms, and the clock is read twice
-	return i.disk.Modified().After(newest.Add(exactness))
+	_, modified := i.disk.Modified()
+	return modified.After(newest.Add(exactness))
 }
+
+// exactness is that of a comparison of files with processes: start times are in ticks of 10 ms, and the clock is read twice.
+const exactness = 100 * time.Millisecond
 
 // unsure says whether NGINX may have loaded something else than what is taken for it.
 func (d *daemon) unsure() bool {

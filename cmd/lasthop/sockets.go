@@ -130,14 +130,14 @@ func (d *doctor) strangers(sockets map[uint32]nginxconf.Listen, masters []nginxc
 	for _, m := range masters {
 		pids = append(pids, m.PID)
 	}
-	if err := holders(d.proc, pids, func(inode uint32, _ int) { delete(sockets, inode) }); err != nil {
+	if err := holders(pids, func(inode uint32, _ int) { delete(sockets, inode) }); err != nil {
 		d.cannotSee("whose the sockets are", err)
 		return
 	}
 	if len(sockets) == 0 {
 		return
 	}
-	err := holders(d.proc, processes(d.proc), func(inode uint32, pid int) {
+	err := holders(processes(), func(inode uint32, pid int) {
 		if l, ok := sockets[inode]; ok {
 			delete(sockets, inode)
 			d.stranger(l, pid)
@@ -153,7 +153,7 @@ func (d *doctor) strangers(sockets map[uint32]nginxconf.Listen, masters []nginxc
 
 // stranger says what it means that a process has a socket that a listener of NGINX is to have.
 func (d *doctor) stranger(l nginxconf.Listen, pid int) {
-	name, isNGINX := processName(d.proc, pid)
+	name, isNGINX := processName(pid)
 	f := routing.Finding{Code: "port-taken", Severity: routing.Error, Subject: l.Text, Origin: l.Origin,
 		Message: fmt.Sprintf("%s (process %d) waits for requests to %s %s, where NGINX is to listen: they come to it, or some of them", name, pid, l.Transport, l.Addr),
 		Hint:    "let one of the two listen elsewhere"}
@@ -168,15 +168,15 @@ func (d *doctor) stranger(l nginxconf.Listen, pid int) {
 }
 
 // processName is the name of a process, and whether it is one of NGINX's.
-func processName(proc string, pid int) (name string, isNGINX bool) {
-	title, _ := os.ReadFile(fmt.Sprintf("%s/%d/cmdline", proc, pid))
-	comm, _ := os.ReadFile(fmt.Sprintf("%s/%d/comm", proc, pid))
+func processName(pid int) (name string, isNGINX bool) {
+	title, _ := os.ReadFile(fmt.Sprintf("/proc/%d/cmdline", pid))
+	comm, _ := os.ReadFile(fmt.Sprintf("/proc/%d/comm", pid))
 	return strings.TrimSpace(string(comm)), bytes.HasPrefix(title, []byte("nginx: "))
 }
 
 // processes lists all that are to be seen.
-func processes(proc string) (pids []int) {
-	names, _ := filepath.Glob(filepath.Join(proc, "[0-9]*"))
+func processes() (pids []int) {
+	names, _ := filepath.Glob("/proc/[0-9]*")
 	for _, name := range names {
 		if pid, err := strconv.Atoi(filepath.Base(name)); err == nil {
 			pids = append(pids, pid)
@@ -187,9 +187,9 @@ func processes(proc string) (pids []int) {
 }
 
 // holders visits the open sockets of processes, all of those that may be looked at. The error is about one that may not be.
-func holders(proc string, pids []int, visit func(inode uint32, pid int)) (err error) {
+func holders(pids []int, visit func(inode uint32, pid int)) (err error) {
 	for _, pid := range pids {
-		dir := fmt.Sprintf("%s/%d/fd", proc, pid)
+		dir := fmt.Sprintf("/proc/%d/fd", pid)
 		list, failed := os.ReadDir(dir)
 		if errors.Is(failed, os.ErrPermission) {
 			err = failed
