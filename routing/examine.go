@@ -180,7 +180,7 @@ func (e *examiner) flux(a, b string, p netip.Prefix) {
 	}
 	slices.Sort(loose)
 	e.find(Finding{Code: "arp-flux", Severity: Warning, Subject: a + " " + b,
-		Message: fmt.Sprintf("%s and %s are both in %s, and each answers ARP for addresses of the other: requests may come in by the link that their reply does not leave by", a, b, p),
+		Message: fmt.Sprintf("%s and %s are both in %s, and ARP does not keep them apart: requests may come in by the link that their reply does not leave by", a, b, p),
 		Hint:    "keep them apart: sysctl -w " + strings.Join(loose, " ")})
 }
 
