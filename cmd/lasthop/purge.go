@@ -95,17 +95,9 @@ func networkManagerFindings(root, who string) (out []routing.Finding, unseen err
 		}
 		out = append(out, routing.Finding{Code: "networkmanager-deletes-routes", Severity: routing.Warning, Subject: "NetworkManager", Origin: s.origin,
 			Message: fmt.Sprintf("with %s=%s NetworkManager deletes routes that are not its own from every table when the connection is activated; `lasthop run` puts them back at once", s.key, s.value),
-			Hint:    "take the setting out; lasthop needs no table of NetworkManager's: nmcli connection modify ID " + settingName(section, s.key) + " 0"})
+			Hint:    "take the setting out, or make it 0: lasthop needs no table of NetworkManager's"})
 	}
 	return out, unseen
-}
-
-// settingName is what nmcli calls a setting.
-func settingName(section, key string) string {
-	if section == "connection" {
-		return key
-	}
-	return section + "." + key
 }
 
 // setting is one line of a file with sections, or a file that may not be read.
