@@ -32,7 +32,7 @@ func (d *daemon) findMasters() bool {
 	for _, i := range d.instances {
 		if i.fresh != 0 || !i.known {
 			changed = d.loadedBy(i, i.fresh, time.Now()) || changed
-			i.unsure = i.fresh != 0 && d.edited(i)
+			i.unsure = i.fresh != 0 && i.edited(i.fresh)
 			i.fresh = 0
 		}
 		i.unsure = i.unsure && len(i.masters) > 0
@@ -41,20 +41,11 @@ func (d *daemon) findMasters() bool {
 	return changed
 }
 
-// edited says whether what is on disk is newer than every worker, so that NGINX may have loaded something else: an edit that waits for
-// its reload while the daemon is started.
-func (d *daemon) edited(i *instance) bool {
-	var newest time.Time
-	all := d.watcher.Workers()
-	for _, m := range i.masters {
-		for _, p := range append(all[m.PID].Current, processOf(m)) {
-			if t := p.Time(); t.After(newest) {
-				newest = t
-			}
-		}
-	}
+// edited says whether what is on disk is newer than what a master has loaded: an edit that waits for its reload while the daemon starts.
+func (i *instance) edited(master int) bool {
 	_, modified := i.disk.Modified()
-	return modified.After(newest.Add(exactness))
+	at, ok := watcher.LoadedAt("/proc", master)
+	return ok && modified.After(at.Add(exactness))
 }
 
 // exactness is that of a comparison of files with processes: start times are in ticks of 10 ms, and the clock is read twice.
