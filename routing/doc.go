@@ -13,6 +13,6 @@
 //
 // Build makes a Plan of a Host, its listeners and a Policy. Compare turns what is there into what is wanted; Execute
 // carries that out in a safe order. Lookup is the kernel's own walk over rules and tables, used to say what becomes of a
-// reply before and after. Examine finds what is wrong with a host as it is. Owned names what is ours: what agrees in
-// protocol and range, and nothing else.
+// reply before and after; a Claim has a kernel say whether that is true. Examine finds what is wrong with a host as it is.
+// Owned names what is ours: what agrees in protocol and range, and nothing else.
 package routing

@@ -220,26 +220,11 @@ func compareLookup(k *host.Kernel, fib *routing.FIB, q routing.Query) error {
 	if err != nil {
 		return fmt.Errorf("%s -> %s: the kernel says %w, Lookup says %s", q.Src, q.Dst, err, trace.Way)
 	}
-	want := trace.Way.Type
-	if want == routing.Unreachable && trace.Route == nil {
-		want = 0 // a rule `unreachable` says ENETUNREACH, like no route at all; a route says EHOSTUNREACH (fib4_rule_action)
-	}
-	same := way.Type == want
-	if same && way.Type == routing.Unicast {
-		same = answeredBy(trace, way.Table) && slices.ContainsFunc(trace.Hops, func(h routing.Hop) bool { return h.Link == way.Link && h.Via == way.Via })
-	}
-	if !same {
+	if !trace.Agrees(way) {
 		return fmt.Errorf("%s -> %s: the kernel says %s (table %d), Lookup says %s (table %d)\n%s",
 			q.Src, q.Dst, way, way.Table, trace.Way, trace.Way.Table, steps(trace))
 	}
 	return nil
-}
-
-// answeredBy says whether the answer may come from the table. Where an IPv6 multipath route is suppressed in part, some flows go
-// on to a further table, and the trace names the first.
-func answeredBy(trace routing.Trace, table uint32) bool {
-	return trace.Way.Table == table || trace.Query.Dst.Is6() &&
-		slices.ContainsFunc(trace.Steps, func(s routing.Step) bool { return s.Route != nil && s.Route.Table == table })
 }
 
 // leavesByOwnLink holds the plan to its word: with no shadow reported, off-link replies of a listener leave by its own link.

@@ -1,0 +1,180 @@
+package routing
+
+import (
+	"cmp"
+	"fmt"
+	"net/netip"
+	"slices"
+)
+
+// Claim is what a kernel can prove: that on this host the plan's changes lead to what the plan says.
+type Claim struct {
+	Host    Host
+	Plan    Plan
+	Numbers Numbers
+}
+
+// Proof is what a kernel says to a Claim, asked on a host that was rebuilt for it.
+type Proof struct {
+	Kernel      string // its release
+	Addresses   int    // of listeners
+	Clients     int    // addresses that stand for the groups of clients, of both families
+	Asked       int    // each address with each client of its family, before and after
+	Differences []Difference
+	NotRebuilt  []string // what of the host could not be made again, a line each
+}
+
+// Difference is one thing in which the kernel differs from the plan.
+type Difference struct {
+	When      When
+	Subject   string // "10.0.1.100 to 198.51.100.1", or a change as a command
+	Want, Got string // what the plan says, and what the kernel does
+}
+
+// When says at which moment of a proof something was seen.
+type When string
+
+const (
+	BeforeApply When = "before" // without anything of ours
+	WhileApply  When = "apply"
+	AfterApply  When = "after"
+)
+
+// Agrees says whether a kernel's answer is that of the trace: one of its next hops where there are several. A rule `unreachable`
+// answers like no route at all, where a route of that type does not (fib4_rule_action). Where an IPv6 multipath route is suppressed
+// in part, some flows go on to a further table, and the trace names the first.
+func (t Trace) Agrees(w Way) bool {
+	want := t.Way.Type
+	if want == Unreachable && t.Route == nil {
+		want = 0
+	}
+	if w.Type != want || want != Unicast {
+		return w.Type == want
+	}
+	answered := t.Way.Table == w.Table || t.Query.Dst.Is6() &&
+		slices.ContainsFunc(t.Steps, func(s Step) bool { return s.Route != nil && s.Route.Table == w.Table })
+	return answered && slices.ContainsFunc(t.Hops, func(h Hop) bool { return h.Link == w.Link && h.Via == w.Via })
+}
+
+// Verify asks the kernel, by calling ask, for the way from every listener's address to every group of clients, before the plan is
+// carried out (with nothing of ours there) or after. It adds to the proof how much was asked, and what differs from the plan. Addresses
+// that are not on the host come last, all questions of one address in a row. An error of ask ends it.
+func (c Claim) Verify(p *Proof, when When, ask func(Query) (Way, error)) error {
+	h := Without(c.Host, c.Numbers)
+	clients := map[Family][]netip.Addr{IPv4: Clients(h, IPv4), IPv6: Clients(h, IPv6)}
+	if when == AfterApply {
+		h = With(h, c.Plan.State)
+	}
+	fib, families := NewFIB(h), map[Family]bool{}
+	outcomes := c.askable()
+	for _, o := range outcomes {
+		f := FamilyOf(o.Addr)
+		families[f] = true
+		for i, dst := range clients[f] {
+			q := Query{Src: o.Addr, Dst: dst}
+			if q.Src == q.Dst {
+				continue
+			}
+			got, err := ask(q)
+			if err != nil {
+				return fmt.Errorf("%s to %s: %w", q.Src, q.Dst, err)
+			}
+			p.Asked++
+			trace := fib.Lookup(q)
+			want := trace.Way
+			if i == 0 { // the off-link client, of whom the plan speaks
+				want = map[When]Way{BeforeApply: o.Before, AfterApply: o.After}[when]
+			}
+			if want != trace.Way || !trace.Agrees(got) {
+				p.Differences = append(p.Differences, Difference{when, fmt.Sprintf("%s to %s", q.Src, q.Dst), inTable(want), inTable(got)})
+			}
+		}
+	}
+	p.Addresses, p.Clients = len(outcomes), 0
+	for f := range families {
+		p.Clients += len(clients[f])
+	}
+	return nil
+}
+
+// askable returns an outcome for each address that a kernel can be asked about, those on the host first. What a VRF isolates is
+// routed by rules that Lookup does not model, and link-local addresses mean nothing without their link.
+func (c Claim) askable() []Outcome {
+	present := map[netip.Addr]bool{}
+	for _, a := range c.Host.Addrs {
+		present[a.Prefix.Addr()] = true
+	}
+	outcomes := slices.DeleteFunc(slices.Clone(c.Plan.Outcomes), func(o Outcome) bool {
+		return !o.Addr.IsGlobalUnicast() || o.Reason == "vrf"
+	})
+	rank := func(o Outcome) int {
+		if present[o.Addr] {
+			return 0
+		}
+		return 1
+	}
+	slices.SortStableFunc(outcomes, func(a, b Outcome) int {
+		return cmp.Or(cmp.Compare(rank(a), rank(b)), a.Addr.Compare(b.Addr))
+	})
+	return slices.CompactFunc(outcomes, func(a, b Outcome) bool { return a.Addr == b.Addr })
+}
+
+func inTable(w Way) string {
+	if w.Type != Unicast {
+		return w.String()
+	}
+	return fmt.Sprintf("%s, table %s", w, tableNames.print(w.Table))
+}
+
+// Clients returns addresses that stand for every group of clients of a family: first one behind the gateways (OffLink), then one in
+// the destination of each narrower route and rule of the host.
+func Clients(h Host, f Family) []netip.Addr {
+	b := &builder{host: h, assigned: map[netip.Addr][]Addr{}}
+	for _, a := range h.Addrs {
+		b.assigned[a.Prefix.Addr()] = append(b.assigned[a.Prefix.Addr()], a)
+	}
+	b.host.Routes = slices.DeleteFunc(slices.Clone(h.Routes), func(r Route) bool { return r.IsDefault() })
+	return slices.DeleteFunc(b.clients(f), func(a netip.Addr) bool {
+		return !a.IsGlobalUnicast() || a.Is4() && a.As4()[0] == 0
+	})
+}
+
+// Rebuildable returns the host as it can be made again from what is modelled of it, and what that leaves out, a line each. Multicast
+// and anycast routes are the kernel's own affair. What merely tunes a transport (hoplimit, initcwnd) is left out without a word: it
+// decides no way.
+func Rebuildable(h Host) (Host, []string) {
+	var lost []string
+	lose := func(format string, args ...any) { lost = append(lost, fmt.Sprintf(format, args...)) }
+	out := h
+	out.Addrs, out.Routes, out.Rules = nil, nil, nil
+	for _, a := range h.Addrs {
+		if a.Tentative {
+			lose("address %s of %s: tentative", a.Prefix, a.Link)
+		} else {
+			out.Addrs = append(out.Addrs, a)
+		}
+	}
+	for _, r := range h.Routes {
+		switch full := (Op{Route: &r}).String(); {
+		case r.Type == Multicast || r.Type == Anycast:
+			continue
+		case r.opaqueHas("tos", "from", "nhid"):
+			lose("%s", full)
+			continue
+		case r.steers():
+			plain := r
+			plain.Opaque = ""
+			lose("%s: without %s", Op{Route: &plain}, r.Opaque)
+		}
+		r.Opaque = ""
+		out.Routes = append(out.Routes, r)
+	}
+	for _, r := range h.Rules {
+		if r.Opaque != "" && r.Opaque != l3mdev { // the kernel adds that with the first VRF
+			lose("%s", Op{Rule: &r})
+		} else {
+			out.Rules = append(out.Rules, r)
+		}
+	}
+	return out, lost
+}
