@@ -139,7 +139,10 @@ func (k *Kernel) setGroup(link string, group int) error {
 // RouteGet asks the kernel which way a packet of its own takes. A reject route is a Way with its type where the kernel tells it: for
 // IPv4 it tells EHOSTUNREACH (unreachable), EACCES (prohibit) and EINVAL (blackhole, or a source that cannot be); ENETUNREACH is
 // the zero Way, for no route, an `unreachable` rule, and an IPv4 source that is not assigned here alike.
-func (k *Kernel) RouteGet(q routing.Query) (routing.Way, error) {
+func (k *Kernel) RouteGet(q routing.Query) (routing.Way, error) { return k.routeGet(q, k.linkName) }
+
+// routeGet is RouteGet for those who know the links' names already.
+func (k *Kernel) routeGet(q routing.Query, name func(index uint32) (string, error)) (routing.Way, error) {
 	family := routing.FamilyOf(q.Dst)
 	m := message{make([]byte, routeHeader)}
 	m.data[0], m.data[1] = afOf(family), byte(family.Bits())
@@ -168,7 +171,7 @@ func (k *Kernel) RouteGet(q routing.Query) (routing.Way, error) {
 	if len(msgs) == 0 {
 		return routing.Way{}, errors.New("ask for a route: no answer")
 	}
-	return k.answer(msgs[0])
+	return answer(msgs[0], name)
 }
 
 func refused(err error) (routing.Way, error) {
@@ -181,7 +184,7 @@ func refused(err error) (routing.Way, error) {
 }
 
 // answer reads the reply to RTM_GETROUTE: a route with one next hop, flagged as cloned.
-func (k *Kernel) answer(b []byte) (routing.Way, error) {
+func answer(b []byte, name func(index uint32) (string, error)) (routing.Way, error) {
 	if len(b) < routeHeader {
 		return routing.Way{}, fmt.Errorf("ask for a route: %w", errShort)
 	}
@@ -195,7 +198,7 @@ func (k *Kernel) answer(b []byte) (routing.Way, error) {
 		case unix.RTA_TABLE:
 			w.Table = a.uint()
 		case unix.RTA_OIF:
-			if w.Link, err = k.linkName(int(a.uint())); err != nil {
+			if w.Link, err = name(a.uint()); err != nil {
 				return w, err
 			}
 		case unix.RTA_GATEWAY, rtaVia:
@@ -213,8 +216,8 @@ func (k *Kernel) answer(b []byte) (routing.Way, error) {
 	return w, nil
 }
 
-func (k *Kernel) linkName(index int) (string, error) {
-	l, err := k.findLink(func() (netlink.Link, error) { return k.handle.LinkByIndex(index) })
+func (k *Kernel) linkName(index uint32) (string, error) {
+	l, err := k.findLink(func() (netlink.Link, error) { return k.handle.LinkByIndex(int(index)) })
 	if err != nil {
 		return "", fmt.Errorf("find link %d: %w", index, err)
 	}

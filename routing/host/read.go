@@ -21,19 +21,14 @@ import (
 // never was; who acts on it reads back afterwards. Every link that is named is listed. Leases are read in the process's own namespace only: elsewhere the files would speak
 // of another host. Errors name the part; a part that cannot be read fails the whole.
 func (k *Kernel) Read() (routing.Host, error) {
-	h := routing.Host{Kernel: release()}
-	h.Name, _ = os.Hostname()
-	n, err := k.readLinks(&h)
+	h, n, err := k.readRouting()
 	if err != nil {
 		return h, err
 	}
-	for _, part := range []struct {
-		name string
-		read func(*routing.Host, names) error
-	}{{"addresses", k.readAddrs}, {"next hops", k.readNextHops}, {"routes", k.readRoutes}, {"rules", k.readRules}, {"neighbours", k.readNeighs}} {
-		if err := part.read(&h, n); err != nil {
-			return h, fmt.Errorf("read %s: %w", part.name, err)
-		}
+	h.Name, _ = os.Hostname()
+	h.Kernel = release()
+	if err := k.readNeighs(&h, n); err != nil {
+		return h, fmt.Errorf("read neighbours: %w", err)
 	}
 	h.Sysctls, err = k.readSysctls(h.Links)
 	if err != nil {
@@ -43,6 +38,22 @@ func (k *Kernel) Read() (routing.Host, error) {
 		h.Leases = Leases("/", h.Links, h.Addrs, time.Now())
 	}
 	return h, nil
+}
+
+// readRouting reads what decides where packets go: links, addresses, routes and rules.
+func (k *Kernel) readRouting() (h routing.Host, n names, err error) {
+	if n, err = k.readLinks(&h); err != nil {
+		return h, n, err
+	}
+	for _, part := range []struct {
+		name string
+		read func(*routing.Host, names) error
+	}{{"addresses", k.readAddrs}, {"next hops", k.readNextHops}, {"routes", k.readRoutes}, {"rules", k.readRules}} {
+		if err := part.read(&h, n); err != nil {
+			return h, n, fmt.Errorf("read %s: %w", part.name, err)
+		}
+	}
+	return h, n, nil
 }
 
 // ReadOwned reads what is ours, without the rest of the host: routing.Owned of what Read would return. It asks for the routes of

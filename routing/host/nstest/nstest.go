@@ -82,6 +82,20 @@ func Available() error {
 // tentative for a moment all the same unless it is added with nodad.)
 func New(t testing.TB) *NS {
 	t.Helper()
+	n := Fresh(t)
+	for _, s := range []string{
+		"net.ipv6.conf.all.accept_dad=0", "net.ipv6.conf.default.accept_dad=0", "net.ipv6.conf.default.addr_gen_mode=1",
+		"net.ipv4.conf.all.rp_filter=0", "net.ipv4.conf.default.rp_filter=0",
+	} {
+		n.Sysctl(s)
+	}
+	n.IP("link set lo up")
+	return n
+}
+
+// Fresh makes a network namespace and leaves it as it was born, lo down.
+func Fresh(t testing.TB) *NS {
+	t.Helper()
 	if err := Available(); err != nil {
 		if os.Getenv("CI") == "true" {
 			t.Fatal(err)
@@ -94,13 +108,6 @@ func New(t testing.TB) *NS {
 	}
 	n := &NS{Path: fmt.Sprintf("/proc/%d/fd/%d", os.Getpid(), int(file)), t: t, file: file}
 	t.Cleanup(func() { n.file.Close() })
-	for _, s := range []string{
-		"net.ipv6.conf.all.accept_dad=0", "net.ipv6.conf.default.accept_dad=0", "net.ipv6.conf.default.addr_gen_mode=1",
-		"net.ipv4.conf.all.rp_filter=0", "net.ipv4.conf.default.rp_filter=0",
-	} {
-		n.Sysctl(s)
-	}
-	n.IP("link set lo up")
 	return n
 }
 

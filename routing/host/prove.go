@@ -1,0 +1,148 @@
+package host
+
+import (
+	"errors"
+	"fmt"
+	"net/netip"
+	"slices"
+
+	"lasthop/routing"
+
+	"golang.org/x/sys/unix"
+)
+
+// Prove rebuilds the host of a claim in our own network namespace, which must be a fresh one, carries the plan out there, and asks the
+// kernel before and after. It returns what the kernel says; errors wrap EPERM where we may not make links here.
+func Prove(c routing.Claim) (routing.Proof, error) {
+	p := routing.Proof{Kernel: release()}
+	k, err := Open("")
+	if err != nil {
+		return p, err
+	}
+	defer k.Close()
+	if p.NotRebuilt, err = k.Rebuild(routing.Without(c.Host, c.Numbers)); err != nil {
+		return p, fmt.Errorf("rebuild the host: %w", err)
+	}
+	if err := k.verify(c, &p, routing.BeforeApply); err != nil {
+		return p, err
+	}
+	if err := k.carryOut(c, &p); err != nil {
+		return p, err
+	}
+	return p, k.verify(c, &p, routing.AfterApply)
+}
+
+// carryOut puts in what the host has of ours, then makes the changes of the plan, and compares what is there with what is wanted.
+func (k *Kernel) carryOut(c routing.Claim, p *routing.Proof) error {
+	foreign, _, err := k.readRouting()
+	if err != nil {
+		return err
+	}
+	owned := routing.Owned(c.Host, c.Numbers)
+	_, err = routing.Execute(routing.Compare(routing.State{}, owned), k.Do)
+	for _, err := range joined(err) {
+		p.NotRebuilt = append(p.NotRebuilt, err.Error())
+	}
+	differ := func(subject, want, got string) {
+		p.Differences = append(p.Differences, routing.Difference{When: routing.WhileApply, Subject: subject, Want: want, Got: got})
+	}
+	_, err = routing.Execute(routing.Compare(owned, c.Plan.State), k.Do)
+	for _, err := range joined(err) {
+		differ("changes", "done", err.Error())
+	}
+	got, _, err := k.readRouting()
+	if err != nil {
+		return err
+	}
+	for _, op := range routing.Compare(routing.Owned(got, c.Numbers), c.Plan.State).Ops() {
+		differ(op.String(), "in place", "still to do")
+	}
+	rest := routing.Without(got, c.Numbers)
+	gone, come := lacking(deciding(foreign.Routes), deciding(rest.Routes), routeLine)
+	goneRules, comeRules := lacking(foreign.Rules, rest.Rules, ruleLine)
+	for _, line := range slices.Concat(mapped(gone, routeLine), mapped(goneRules, ruleLine)) {
+		differ(line, "not touched", "gone")
+	}
+	for _, line := range slices.Concat(mapped(come, routeLine), mapped(comeRules, ruleLine)) {
+		differ(line, "not touched", "new")
+	}
+	return nil
+}
+
+// joined returns the errors that errors.Join put together.
+func joined(err error) []error {
+	if many, ok := err.(interface{ Unwrap() []error }); ok {
+		return many.Unwrap()
+	}
+	if err != nil {
+		return []error{err}
+	}
+	return nil
+}
+
+// verify asks the kernel, and holds that the host is the same afterwards.
+func (k *Kernel) verify(c routing.Claim, p *routing.Proof, when routing.When) error {
+	h, n, err := k.readRouting()
+	if err != nil {
+		return err
+	}
+	l := &loan{k: k, host: h}
+	err = c.Verify(p, when, func(q routing.Query) (routing.Way, error) {
+		if err := l.to(q.Src); err != nil {
+			return routing.Way{}, fmt.Errorf("lend the address: %w", err)
+		}
+		return k.routeGet(q, n.link)
+	})
+	if err := errors.Join(err, l.to(netip.Addr{})); err != nil || l.count == 0 {
+		return err
+	}
+	now, _, err := k.readRouting()
+	if err != nil {
+		return err
+	}
+	gone, come := lacking(deciding(h.Routes), deciding(now.Routes), routeLine)
+	if changed := slices.Concat(gone, come); len(changed) > 0 {
+		return fmt.Errorf("the rebuilt host has changed while it was asked: %s", changed)
+	}
+	return nil
+}
+
+// loan makes sources that are not on the host present while they are asked for, one at a time: IPv4 refuses others. A route of table
+// local does it, and stands in the way of nothing but packets to that address.
+type loan struct {
+	k     *Kernel
+	host  routing.Host
+	addr  netip.Addr // the last that was asked for
+	lent  bool
+	count int
+}
+
+// to goes on to a source, or with the zero Addr to none, and takes back the one before.
+func (l *loan) to(a netip.Addr) error {
+	if a == l.addr {
+		return nil
+	}
+	if l.lent {
+		if err := l.write(unix.RTM_DELROUTE, 0); err != nil {
+			return err
+		}
+	}
+	l.addr, l.lent = a, a.Is4() && !slices.ContainsFunc(l.host.Routes, func(r routing.Route) bool {
+		return r.Table == routing.TableLocal && r.Type == routing.Local && r.Dst.Contains(a)
+	})
+	if !l.lent {
+		return nil
+	}
+	l.count++
+	return l.write(unix.RTM_NEWROUTE, unix.NLM_F_CREATE|unix.NLM_F_EXCL)
+}
+
+func (l *loan) write(kind, flags int) error {
+	r := routing.Route{RouteKey: routing.RouteKey{Table: routing.TableLocal, Dst: netip.PrefixFrom(l.addr, 32)}, Type: routing.Local,
+		Scope: routing.ScopeHost, Protocol: unix.RTPROT_BOOT, Hops: []routing.Hop{{Link: "lo"}}}
+	payload, err := encodeRoute(r, map[string]int{"lo": 1}) // in every namespace
+	if err != nil {
+		return err
+	}
+	return l.k.write(kind, flags, payload)
+}

@@ -1,0 +1,167 @@
+package host
+
+import (
+	"fmt"
+	"slices"
+	"time"
+
+	"lasthop/routing"
+
+	"golang.org/x/sys/unix"
+)
+
+const (
+	settleTime = 5 * time.Second        // the longest wait for a host that still changes
+	settleIdle = 500 * time.Millisecond // without any change it is done: the kernel's work queues take a few milliseconds
+)
+
+// settle waits until the kernel is done, which does a part of the work later from work queues, takes away what it has added by itself
+// and the host lacks, and lists what stays different.
+func (b *rebuilding) settle() error {
+	var last []string
+	changed, end := time.Now(), time.Now().Add(settleTime)
+	for {
+		got, _, err := b.k.readRouting()
+		if err != nil {
+			return err
+		}
+		missing, extra := b.compare(got)
+		right, wrong := misordered(b.want.Routes, deciding(got.Routes))
+		rest := slices.Concat(b.lines("", missing), b.lines("too much: ", extra), mapped(right, orderLine))
+		if !slices.Equal(rest, last) {
+			changed, last = time.Now(), rest
+		}
+		if len(rest) == 0 || time.Since(changed) > settleIdle || time.Now().After(end) {
+			b.lost = append(b.lost, rest...)
+			return nil
+		}
+		b.change(unix.RTM_DELADDR, extra.addrs)
+		b.change(unix.RTM_NEWADDR, missing.addrs)
+		b.delete(slices.Concat(extra.routes, wrong))
+		b.routes(slices.Concat(missing.routes, right))
+		time.Sleep(time.Millisecond)
+	}
+}
+
+// lines prints parts, with the reasons why they could not be made or taken away.
+func (b *rebuilding) lines(prefix string, p parts) []string {
+	lines := slices.Concat(mapped(p.links, linkLine), mapped(p.addrs, addrLine), mapped(p.routes, routeLine), mapped(p.rules, ruleLine))
+	for i, line := range lines {
+		lines[i] = prefix + line
+		if err := b.why[line]; err != nil {
+			lines[i] += ": " + err.Error()
+		}
+	}
+	return lines
+}
+
+// parts are objects of a host.
+type parts struct {
+	links  []routing.Link
+	addrs  []routing.Addr
+	routes []routing.Route
+	rules  []routing.Rule
+}
+
+// compare returns what is wanted and not there, and what is there and not wanted. Further links do not count: drivers and we made them.
+func (b *rebuilding) compare(got routing.Host) (missing, extra parts) {
+	missing.links, _ = lacking(b.want.Links, got.Links, linkLine)
+	missing.addrs, extra.addrs = lacking(b.want.Addrs, got.Addrs, addrLine)
+	missing.routes, extra.routes = lacking(b.want.Routes, deciding(got.Routes), routeLine)
+	missing.rules, extra.rules = lacking(b.want.Rules, got.Rules, ruleLine)
+	return missing, extra
+}
+
+// deciding leaves out multicast and anycast routes: the kernel's own affair, and all that the other ends of the links have.
+func deciding(routes []routing.Route) []routing.Route {
+	return slices.DeleteFunc(slices.Clone(routes), func(r routing.Route) bool { return r.Type == routing.Multicast || r.Type == routing.Anycast })
+}
+
+// lacking returns what only one of two lists has, by its line.
+func lacking[T any](want, got []T, line func(T) string) (missing, extra []T) {
+	left := make(map[string]int, len(got))
+	for _, x := range got {
+		left[line(x)]++
+	}
+	for _, x := range want {
+		if s := line(x); left[s] > 0 {
+			left[s]--
+		} else {
+			missing = append(missing, x)
+		}
+	}
+	for _, x := range got {
+		if s := line(x); left[s] > 0 {
+			left[s]--
+			extra = append(extra, x)
+		}
+	}
+	return missing, extra
+}
+
+// misordered returns the routes of one key that are all there, but in another order: of several that could answer the first does.
+func misordered(want, got []routing.Route) (right, wrong []routing.Route) {
+	wanted, have := sharers(want), sharers(got)
+	for _, r := range want {
+		a, b := wanted[r.RouteKey], have[r.RouteKey]
+		delete(wanted, r.RouteKey)
+		missing, extra := lacking(a, b, routeLine)
+		if len(missing)+len(extra) == 0 && !slices.Equal(mapped(a, routeLine), mapped(b, routeLine)) {
+			right, wrong = append(right, a...), append(wrong, b...)
+		}
+	}
+	return right, wrong
+}
+
+// sharers returns the routes that are not alone with their key.
+func sharers(routes []routing.Route) map[routing.RouteKey][]routing.Route {
+	count, out := map[routing.RouteKey]int{}, map[routing.RouteKey][]routing.Route{}
+	for _, r := range routes {
+		count[r.RouteKey]++
+	}
+	for _, r := range routes {
+		if count[r.RouteKey] > 1 && !kernelsOwn(r) {
+			out[r.RouteKey] = append(out[r.RouteKey], r)
+		}
+	}
+	return out
+}
+func linkLine(l routing.Link) string {
+	state := "down"
+	switch {
+	case l.Up && l.Carrier:
+		state = "up"
+	case l.Up:
+		state = "up without carrier"
+	}
+	return fmt.Sprintf("link %s %s mtu %d group %d", l.Name, state, l.MTU, l.Group)
+}
+
+func addrLine(a routing.Addr) string {
+	line := fmt.Sprintf("address %s of %s", a.Prefix, a.Link)
+	if a.Peer.IsValid() {
+		line += fmt.Sprintf(" peer %s", a.Peer)
+	}
+	if a.NoPrefix {
+		line += " noprefixroute"
+	}
+	return line + map[uint8]string{routing.ScopeLink: " scope link", routing.ScopeHost: " scope host"}[a.Scope]
+}
+
+// routeLine says of a route what decides, and not whether its gateway is said to be on-link.
+func routeLine(r routing.Route) string {
+	r.Hops = slices.Clone(r.Hops)
+	flags := ""
+	for i := range r.Hops {
+		h := &r.Hops[i]
+		h.OnLink = false
+		if h.Dead || h.LinkDown {
+			flags += fmt.Sprintf(" (%s down)", h.Link)
+		}
+	}
+	return routing.Op{Route: &r}.String() + flags
+}
+
+func orderLine(r routing.Route) string { return "order of " + routeLine(r) }
+
+func ruleLine(r routing.Rule) string { return routing.Op{Rule: &r}.String() }
