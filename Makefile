@@ -39,14 +39,14 @@ lint:
 		$(GO) run $(STATICCHECK) ./...
 prove:
 	testdata/lab/deps.sh
-	$(PROVE) ./cmd/lasthop -run TestRandomHosts -hosts $(HOSTS) | $(QUIET)
+	$(PROVE) ./cmd/lasthop -run 'TestRandomHosts|TestProveRandomHosts' -hosts $(HOSTS) | $(QUIET)
 	CORPUS=$(abspath $(CORPUS)) $(PROVE) ./nginxconf -run 'TestSockets|TestProveCorpus|TestTrees' | $(QUIET)
 fuzz:
 	@for p in $$($(GO) list ./...); do for f in $$($(GO) test -list '^Fuzz' $$p | grep ^Fuzz); do \
 		$(GO) test -run '^$$' -fuzz "^$$f\$$" -fuzztime $(FUZZTIME) $$p || exit 1; done; done
 bench:
 	$(GO) test -run '^$$' -bench . -benchmem -timeout 60m ./nginxconf/... ./report/... ./routing/... ./watcher/...
-	$(SOAK) 'Reload|Heal|Sync' -benchtime 20x
+	$(SOAK) 'Reload|Heal|Sync|Prove' -benchtime 20x
 soak:
 	testdata/lab/deps.sh
 	$(PROVE) ./cmd/lasthop -run TestRunUnderLoad -resyncs 1000 | $(QUIET)

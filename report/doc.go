@@ -37,7 +37,17 @@ type Plan struct {
 	Diff   routing.Diff
 	Digest string
 	Next   string // the command line that applies this plan; "" where there is none
+	Proof  *Proof // what a kernel says to it; nil if none was asked
 }
+
+// Proof is what a kernel says to a plan.
+type Proof struct {
+	routing.Proof
+	Unproved string // why it could not be asked; "" if it was
+}
+
+// Differs says whether the kernel differs from the plan.
+func (p *Proof) Differs() bool { return p != nil && len(p.Differences) > 0 }
 
 // Apply is the result of `lasthop apply`.
 type Apply struct {

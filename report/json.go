@@ -36,6 +36,7 @@ type planDoc struct {
 	Rules     []ruleDoc     `json:"rules"`
 	Changes   []changeDoc   `json:"changes"`
 	Findings  []findingDoc  `json:"findings"`
+	Proof     *proofDoc     `json:"proof,omitempty"` // of plan --prove
 }
 
 type applyDoc struct {
@@ -165,7 +166,7 @@ type versionDoc Version
 func (p Plan) doc(kind string, summary any) planDoc {
 	return planDoc{p.Head.doc(kind, p.Digest, summary), mapped(p.Plan.Outcomes, listenerDocOf), mapped(p.Plan.Paths, pathDocOf),
 		mapped(p.Plan.State.Routes, routeDocOf), mapped(p.Plan.State.Rules, ruleDocOf), mapped(p.Diff.Ops(), changeDocOf),
-		mapped(p.Plan.Findings, findingDocOf)}
+		mapped(p.Plan.Findings, findingDocOf), p.Proof.doc()}
 }
 
 func (p Plan) summary() map[string]int {

@@ -21,6 +21,7 @@ func (p Plan) Text(w io.Writer, s Style) error {
 	t.paths(p.Plan.Paths)
 	t.changes("Changes", p.Diff.Ops())
 	t.findings(p.Plan.Findings)
+	t.proof(p.Proof)
 	t.planEnd(p)
 	return t.writeTo(w)
 }

@@ -267,6 +267,7 @@ func TestLabApply(t *testing.T) {
 	t.Run("before/check exits 2", func(t *testing.T) { l.wantExit(t, 2, "check") })
 	l.run("apply")
 	t.Run("after/check exits 0", func(t *testing.T) { l.wantExit(t, 0, "check") })
+	t.Run("after/proved to user nobody", l.wantProof)
 	for _, tt := range []struct {
 		name, from string
 		left       func(string) string
@@ -280,6 +281,26 @@ func TestLabApply(t *testing.T) {
 			l.wantAnswers(t, everyVIP, tt.from)
 			l.wantLeft(t, tt.left, tt.from)
 		})
+	}
+}
+
+// wantProof has user nobody prove the plan, who may read the program and the configuration; where the tests run without root, their user.
+func (l *lab) wantProof(t *testing.T) {
+	dir := filepath.Dir(l.lasthop)
+	conf, err := os.ReadFile("../../testdata/lab/nginx.conf")
+	if err := errors.Join(err, os.WriteFile(dir+"/nginx.conf", conf, 0o644), os.Chmod(filepath.Dir(dir), 0o755)); err != nil {
+		t.Fatal(err)
+	}
+	command := l.lasthop + " plan --prove -c " + dir + "/nginx.conf"
+	if os.Geteuid() == 0 {
+		command = "setpriv --reuid 65534 --regid 65534 --clear-groups " + command
+	}
+	snapshot := l.do("snapshot")
+	if out := l.host(command); !strings.Contains(out, ", all as planned\n") || strings.Contains(out, "could not be rebuilt") {
+		t.Errorf("not proved:\n%s", out)
+	}
+	if d := cmp.Diff(snapshot, l.do("snapshot")); d != "" {
+		t.Errorf("the proof has changed the host: -before +after\n%s", d)
 	}
 }
 

@@ -1,0 +1,83 @@
+package report
+
+import (
+	"fmt"
+
+	"lasthop/routing"
+)
+
+type proofDoc struct {
+	Proved      bool            `json:"proved"`
+	Unproved    string          `json:"unproved,omitempty"`
+	Kernel      string          `json:"kernel,omitempty"`
+	Addresses   int             `json:"addresses"`
+	Clients     int             `json:"clients"`
+	Asked       int             `json:"asked"`
+	Differences []differenceDoc `json:"differences"`
+	NotRebuilt  []string        `json:"not_rebuilt"`
+}
+
+type differenceDoc struct {
+	When    string `json:"when"`
+	Subject string `json:"subject"`
+	Want    string `json:"want"`
+	Got     string `json:"got"`
+}
+
+func (p *Proof) doc() *proofDoc {
+	if p == nil {
+		return nil
+	}
+	return &proofDoc{p.proved(), p.Unproved, p.Kernel, p.Addresses, p.Clients, p.Asked, mapped(p.Differences, differenceDocOf), list(p.NotRebuilt)}
+}
+
+func differenceDocOf(d routing.Difference) differenceDoc {
+	return differenceDoc{string(d.When), d.Subject, d.Want, d.Got}
+}
+
+func (p *Proof) proved() bool { return p.Unproved == "" && !p.Differs() }
+
+// line says in a sentence what came out.
+func (p *Proof) line() string {
+	asked := fmt.Sprintf("%s, %s, before and after: %s", count(p.Addresses, "address"),
+		count(p.Clients, "client group"), count(p.Asked, "answer"))
+	switch {
+	case p.Unproved != "":
+		return "Not proved: " + Escape(p.Unproved)
+	case p.Differs():
+		return fmt.Sprintf("Not as planned, says the kernel (Linux %s): %s, %s", Escape(p.Kernel), asked, count(len(p.Differences), "difference"))
+	}
+	return fmt.Sprintf("Proved by the kernel (Linux %s): %s, all as planned", Escape(p.Kernel), asked)
+}
+
+// proof says what the kernel says to the plan.
+func (t *page) proof(p *Proof) {
+	if p == nil {
+		return
+	}
+	t.printf("\n")
+	t.wrap("", p.line())
+	var differences []string
+	for _, d := range p.Differences {
+		differences = append(differences, fmt.Sprintf("%s, %s: %s, not %s", d.When, d.Subject, d.Got, d.Want))
+	}
+	t.lines(red, differences)
+	switch {
+	case len(p.NotRebuilt) > 0 && p.Differs():
+		t.printf("What of the host could not be rebuilt, and may be the reason:\n")
+	case len(p.NotRebuilt) > 0:
+		t.printf("What of the host could not be rebuilt:\n")
+	}
+	t.lines("", p.NotRebuilt)
+}
+
+// lines lists what the kernel or a file has named, as far as it is not too much.
+func (t *page) lines(color string, list []string) {
+	for i, s := range list {
+		if i == maxRows && len(list) > maxRows+1 {
+			t.printf("  … and %d more; all of them with -o json\n", len(list)-i)
+			return
+		}
+		t.printf("  %s\n", t.paint(color, Escape(s)))
+	}
+}
