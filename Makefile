@@ -2,7 +2,7 @@
 # make build   ./lasthop                                       make prove   HOSTS random hosts; CORPUS=DIR of configurations
 # make bench   benchmarks                                      make fuzz    each fuzz target for FUZZTIME
 # make soak    1,000 changes under load, 200 deletions, 10,000 syncs, 200 reloads of 10,000 listeners, idle
-# make install to PREFIX below DESTDIR; starts nothing
+# make install to PREFIX below DESTDIR; starts nothing; test keeps screenshots of the HTML report in LASTHOP_ARTIFACTS
 GO          := go
 HOSTS       := 2000
 FUZZTIME    := 30s
@@ -16,6 +16,7 @@ SHELL       := /bin/bash
 .SHELLFLAGS := -o pipefail -c
 
 export GOTOOLCHAIN := local
+export LASTHOP_ARTIFACTS ?= $(CURDIR)/artifacts
 export PATH := $(PATH):/usr/sbin:/sbin
 
 need := $(shell sed -n 's/^go //p' go.mod)
@@ -30,7 +31,7 @@ build:
 demo: build
 	@testdata/lab/demo.sh ./lasthop
 test: lint
-	testdata/lab/deps.sh
+	testdata/lab/deps.sh browser
 	$(GO) test $(if $(shell command -v gcc),-race) -timeout 10m ./...
 lint:
 	@out=$$("$$($(GO) env GOROOT)/bin/gofmt" -s -l .) && [ -z "$$out" ] || { echo "gofmt -s -w: $$out"; exit 1; }

@@ -3,10 +3,12 @@
 // Each result (Plan, Apply, Check, Clear) is a struct of values from routing. Text is for people: it fits 80 columns where the
 // names allow it, summarises long lists and ends with what to do next. JSON is the same struct for machines: one document
 // with version and kind, arrays never null, absent values omitted, a fixed order. Script is a shell script for hosts
-// without lasthop.
+// without lasthop. Of a Plan there are also HTML (one page for those who approve it, with a drawing), Markdown (the text for a
+// ticket) and CSV (a line for each listener).
 //
-// Names come from configuration files and from the kernel and are not trusted: in text every character that a terminal could
-// take for a command, and every mark that changes the direction of writing, is escaped. Nothing here reads or decides.
+// Names come from configuration files and from the kernel and are not trusted: every character that a terminal could take for a
+// command, and every mark that changes the direction of writing, is escaped in whatever people read; then each format quotes what it
+// gives a meaning to. Nothing here reads or decides.
 package report
 
 import (
@@ -35,6 +37,7 @@ type Plan struct {
 	Head
 	Plan   routing.Plan
 	Diff   routing.Diff
+	Back   routing.Diff // what takes Diff back
 	Digest string
 	Next   string // the command line that applies this plan; "" where there is none
 	Proof  *Proof // what a kernel says to it; nil if none was asked

@@ -15,6 +15,9 @@ func Escape(s string) string { return escape(s, `\`) }
 // EscapeText does the same for a message that may hold escaped or quoted names: backslashes and newlines stay.
 func EscapeText(s string) string { return escape(s, "") }
 
+// oneLine does the same for a command, which keeps its backslashes and becomes one line.
+func oneLine(s string) string { return strings.ReplaceAll(EscapeText(s), "\n", `\n`) }
+
 func escape(s, also string) string {
 	var b strings.Builder
 	for i, r := range s {

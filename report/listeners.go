@@ -2,6 +2,7 @@ package report
 
 import (
 	"fmt"
+	"slices"
 	"strings"
 
 	"lasthop/routing"
@@ -33,6 +34,15 @@ func (g *groups) add(o routing.Outcome, x group) {
 }
 
 func addPort(ports []string, o routing.Outcome) []string {
+	port := portName(o)
+	if slices.Contains(ports, port) {
+		return ports
+	}
+	return append(ports, port)
+}
+
+// portName is "80", "8000-8005" or "53/udp".
+func portName(o routing.Outcome) string {
 	port := fmt.Sprint(o.Ports.First)
 	if o.Ports.Last != o.Ports.First {
 		port += fmt.Sprintf("-%d", o.Ports.Last)
@@ -40,24 +50,26 @@ func addPort(ports []string, o routing.Outcome) []string {
 	if o.Transport != routing.TCP {
 		port += "/" + string(o.Transport)
 	}
-	for _, p := range ports {
-		if p == port {
-			return ports
-		}
-	}
-	return append(ports, port)
+	return port
 }
 
-// write writes the rows; of very many, the first ones and those that need attention (red or yellow), and a count.
-func (g groups) write(t *page) {
-	rows := []row{{cells: []string{"ADDRESS", "PORT", "LINK", "STATUS", "REPLIES LEAVE BY"}}}
-	left := 0
+// shown returns the rows; of very many, the first ones and those that need attention (red or yellow), and how many are left out.
+func (g groups) shown() (rows []*group, left int) {
 	for i, x := range g.list {
-		if i >= maxRows && len(g.list) > maxRows+1 && (x.color == "" || x.color == green || len(rows) > 2*maxRows) {
+		if i >= maxRows && len(g.list) > maxRows+1 && (x.color == "" || x.color == green || len(rows) >= 2*maxRows) {
 			left++
 			continue
 		}
-		rows = append(rows, row{[]string{x.addr, some(x.ports, 3), dash(Escape(x.link)), x.status, x.way}, x.color})
+		rows = append(rows, x)
+	}
+	return rows, left
+}
+
+func (g groups) write(t *page) {
+	rows := []row{{cells: []string{"ADDRESS", "PORT", "LINK", "STATUS", "REPLIES LEAVE BY"}}}
+	shown, left := g.shown()
+	for _, x := range shown {
+		rows = append(rows, row{[]string{x.addr, some(x.ports, 3), dash(Escape(x.link)), x.status, Escape(x.way)}, x.color})
 	}
 	t.table(rows)
 	if left > 0 {
@@ -74,11 +86,15 @@ func dash(s string) string {
 
 func (t *page) listeners(outcomes []routing.Outcome) {
 	t.heading("Listeners (%d)", len(outcomes))
+	outcomeGroups(outcomes).write(t)
+}
+
+func outcomeGroups(outcomes []routing.Outcome) groups {
 	var g groups
 	for _, o := range outcomes {
-		g.add(o, group{addr: o.Addr.String(), link: o.Link, status: string(o.Status), way: Escape(fate(o)), color: statusColor(o)})
+		g.add(o, group{addr: o.Addr.String(), link: o.Link, status: string(o.Status), way: fate(o), color: statusColor(o)})
 	}
-	g.write(t)
+	return g
 }
 
 func statusColor(o routing.Outcome) string {
@@ -123,7 +139,7 @@ func (t *page) checks(checks []Checked) {
 	t.heading("Listeners (%d)", len(checks))
 	var g groups
 	for _, c := range checks {
-		x := group{addr: c.Addr.String(), link: c.Link, status: string(c.Verdict), way: Escape(now(c))}
+		x := group{addr: c.Addr.String(), link: c.Link, status: string(c.Verdict), way: now(c)}
 		switch {
 		case c.Verdict.Bad():
 			x.color = red

@@ -36,12 +36,12 @@ func listener(addr string, port uint16) routing.Listener {
 		Context: "http", Listen: addr, Origins: []string{"nginx.conf:3"}}
 }
 
-func makePlan(t *testing.T, listeners ...routing.Listener) Plan {
+func makePlan(t testing.TB, listeners ...routing.Listener) Plan {
 	t.Helper()
 	return makePlanFor(t, twoUplinks, listeners...)
 }
 
-func makePlanFor(t *testing.T, host string, listeners ...routing.Listener) Plan {
+func makePlanFor(t testing.TB, host string, listeners ...routing.Listener) Plan {
 	t.Helper()
 	s, err := sim.Parse(host)
 	if err != nil {
@@ -49,7 +49,7 @@ func makePlanFor(t *testing.T, host string, listeners ...routing.Listener) Plan 
 	}
 	p := Plan{Head: Head{"v1", "web1", "6.1.0", time.Unix(1700000000, 0), []Input{{"/etc/nginx/nginx.conf", "00", true}, {"/etc/nginx/a.conf", "01", false}}},
 		Plan: routing.Build(s.Host, listeners, nil, routing.Policy{Numbers: routing.DefaultNumbers})}
-	p.Diff = routing.Compare(routing.State{}, p.Plan.State)
+	p.Diff, p.Back = routing.Compare(routing.State{}, p.Plan.State), routing.Compare(p.Plan.State, routing.State{})
 	p.Digest = p.Plan.Digest(p.Diff)
 	p.Next = "lasthop apply --expect " + p.Digest[:15]
 	return p

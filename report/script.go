@@ -3,7 +3,6 @@ package report
 import (
 	"fmt"
 	"io"
-	"slices"
 	"strings"
 
 	"lasthop/routing"
@@ -73,15 +72,20 @@ func function(b *strings.Builder, name string, d routing.Diff) {
 
 // scriptLine is one write. Only adding a rule is not repeatable as such; only deleting fails for what is not there.
 func scriptLine(op routing.Op) string {
+	switch {
+	case op.Delete:
+		return "gone " + shellCommand(op)
+	case op.Rule != nil:
+		return "add " + shellCommand(op)
+	}
+	return shellCommand(op)
+}
+
+// shellCommand is a write as a command line of sh.
+func shellCommand(op routing.Op) string {
 	words := strings.Split(op.String(), " ") // not Fields: Unicode's spaces may be part of a name
 	for i, word := range words {
 		words[i] = shellWord(word)
-	}
-	switch {
-	case op.Delete:
-		words = slices.Insert(words, 0, "gone")
-	case op.Rule != nil:
-		words = slices.Insert(words, 0, "add")
 	}
 	return strings.Join(words, " ")
 }

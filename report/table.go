@@ -46,17 +46,14 @@ type row struct {
 	color string
 }
 
-// table writes rows in aligned columns. A last cell that does not fit goes to a line of its own.
+// table writes rows in aligned columns. What does not fit beside the others goes to a line of its own: a last cell, and one that is
+// wider than what fit left of its column.
 func (p *page) table(rows []row) {
+	limit := cmp.Or(p.style.Width, 80)
 	width := widths(rows)
-	left := 0
-	for _, w := range width[:max(0, len(width)-1)] {
-		left += w + 2
-	}
+	fit(width[:max(0, len(width)-1)], rows, limit)
 	for _, r := range rows {
-		last := r.cells[len(r.cells)-1]
-		apart := left+2+utf8.RuneCountInString(last) > cmp.Or(p.style.Width, 80)
-		p.printf("%s\n", p.paint(r.color, line(r.cells, width, apart)))
+		p.printf("%s\n", p.paint(r.color, line(r.cells, width, limit)))
 	}
 }
 
@@ -73,36 +70,78 @@ func widths(rows []row) []int {
 	return width
 }
 
-func line(cells []string, width []int, apart bool) string {
-	var b strings.Builder
-	for i, cell := range cells {
-		if last := i == len(cells)-1; last && apart && cell != "" {
-			return strings.TrimRight(b.String(), " ") + "\n      " + cell
+// fit narrows the widest columns, each time to its next smaller cell, until they all fit side by side.
+func fit(width []int, rows []row, limit int) {
+	for {
+		total, widest := 0, 0
+		for i, w := range width {
+			total += w + 2
+			if w > width[widest] {
+				widest = i
+			}
 		}
-		b.WriteString("  " + cell + strings.Repeat(" ", width[i]-utf8.RuneCountInString(cell)))
+		if total <= limit || width[widest] == 0 {
+			return
+		}
+		next := 0
+		for _, r := range rows {
+			if n := utf8.RuneCountInString(r.cells[widest]); n < width[widest] {
+				next = max(next, n)
+			}
+		}
+		width[widest] = next
 	}
-	return strings.TrimRight(b.String(), " ")
+}
+
+// line writes cells beginning at their columns.
+func line(cells []string, width []int, limit int) string {
+	const apart = "      " // before a cell that does not fit
+	var b strings.Builder
+	column, end := 0, 0 // where the column of the cell begins, where the line ends
+	for i, cell := range cells {
+		n := utf8.RuneCountInString(cell)
+		switch {
+		case cell == "":
+		case column+2+n > limit && end > 0:
+			b.WriteString("\n" + fold(apart, cell, limit))
+			end = limit
+		default:
+			if end > column {
+				b.WriteString("\n")
+				end = 0
+			}
+			b.WriteString(strings.Repeat(" ", column+2-end) + cell)
+			end = column + 2 + n
+		}
+		column += width[i] + 2
+	}
+	return b.String()
 }
 
 // wrap breaks a sentence into lines; the first begins with first, the others are indented by as much.
 func (p *page) wrap(first, sentence string) {
-	indent := strings.Repeat(" ", utf8.RuneCountInString(first))
-	limit := cmp.Or(p.style.Width, 80)
-	text := first
-	empty := true
-	for _, word := range strings.Fields(sentence) {
+	p.printf("%s\n", fold(first, sentence, cmp.Or(p.style.Width, 80)))
+}
+
+func fold(first, sentence string, limit int) string {
+	indent := "\n" + strings.Repeat(" ", utf8.RuneCountInString(first))
+	var b strings.Builder
+	b.WriteString(first)
+	end := utf8.RuneCountInString(first)
+	for i, word := range strings.Fields(sentence) {
+		n := utf8.RuneCountInString(word)
 		switch {
-		case empty:
-			text += word
-		case utf8.RuneCountInString(text)+1+utf8.RuneCountInString(word) > limit:
-			p.printf("%s\n", text)
-			text = indent + word
-		default:
-			text += " " + word
+		case i > 0 && end+1+n > limit:
+			b.WriteString(indent)
+			end = len(indent) - 1
+		case i > 0:
+			b.WriteString(" ")
+			end++
 		}
-		empty = false
+		b.WriteString(word)
+		end += n
 	}
-	p.printf("%s\n", text)
+	return b.String()
 }
 
 // some lists up to n things, else the first few and how many more there are.
@@ -119,7 +158,7 @@ func count(n int, noun string) string {
 	case n == 1:
 		return "1 " + noun
 	case strings.HasSuffix(noun, "s"):
-		return fmt.Sprintf("%d %ses", n, noun)
+		return number(n) + " " + noun + "es"
 	}
-	return fmt.Sprintf("%d %ss", n, noun)
+	return number(n) + " " + noun + "s"
 }

@@ -1,6 +1,7 @@
 package report
 
 import (
+	"cmp"
 	"fmt"
 	"io"
 	"net/netip"
@@ -34,7 +35,7 @@ func (t *page) planEnd(p Plan) {
 	case p.Diff.Empty():
 		t.printf("Nothing to do: everything is in place.\n")
 	case p.Next != "":
-		t.printf("Nothing was changed. To do exactly this:\n  %s\n", t.paint(bold, p.Next))
+		t.printf("Nothing was changed. To do exactly this:\n  %s\n", t.paint(bold, oneLine(p.Next)))
 	default:
 		t.printf("Digest: %s\n", p.Digest)
 	}
@@ -142,7 +143,7 @@ func (v Version) Text(w io.Writer, _ Style) error {
 }
 
 func (t *page) head(command string, h Head) {
-	t.printf("%s on %s, Linux %s\n", t.paint(bold, "lasthop "+command), Escape(h.Host), Escape(h.Kernel))
+	t.wrap("", fmt.Sprintf("%s on %s, Linux %s", t.paint(bold, "lasthop "+command), Escape(h.Host), Escape(h.Kernel)))
 	var mains []string
 	for _, in := range h.Inputs {
 		if in.Main {
@@ -156,7 +157,7 @@ func (t *page) head(command string, h Head) {
 	if n := len(h.Inputs) - len(mains); n > 0 {
 		more = " and " + count(n, "included file")
 	}
-	t.printf("from %s%s\n", some(mains, 4), more)
+	t.wrap("from ", some(mains, 4)+more)
 }
 
 func (t *page) paths(paths []routing.Path) {
@@ -176,17 +177,19 @@ func (t *page) paths(paths []routing.Path) {
 }
 
 // gateway names the gateways of a path and where they are known from: "10.0.1.1, from the DHCP lease".
-func gateway(p routing.Path) string {
+func gateway(p routing.Path) string { return gatewayName(p) + ", " + gatewaySource(p) }
+
+func gatewayName(p routing.Path) string {
 	var vias []string
 	for _, h := range p.Hops {
 		if h.Via.IsValid() {
 			vias = append(vias, h.Via.String())
 		}
 	}
-	name := some(vias, 3)
-	if name == "" {
-		name = "no gateway (point to point)"
-	}
+	return cmp.Or(some(vias, 3), "no gateway (point to point)")
+}
+
+func gatewaySource(p routing.Path) string {
 	source := map[routing.GatewaySource]string{routing.FromPin: "pinned", routing.FromHeld: "held from our own table",
 		routing.FromMain: "from main's default"}[p.Source]
 	if source == "" {
@@ -195,7 +198,7 @@ func gateway(p routing.Path) string {
 	if p.Detail != "" && p.Detail != string(p.Source) {
 		source += " (" + strings.TrimPrefix(p.Detail, string(p.Source)+" ") + ")"
 	}
-	return name + ", " + source
+	return source
 }
 
 func prefixes(list []netip.Prefix) (out []string) {
@@ -225,16 +228,41 @@ func (t *page) findings(list []routing.Finding) {
 		return
 	}
 	t.heading("Findings (%d)", len(list))
-	list = slices.Clone(list)
-	rank := map[routing.Severity]int{routing.Error: 0, routing.Warning: 1, routing.Info: 2}
-	slices.SortStableFunc(list, func(a, b routing.Finding) int { return rank[a.Severity] - rank[b.Severity] })
-	for i, f := range list {
+	for i, f := range gravest(list) {
 		if i == maxRows && len(list) > maxRows+1 {
 			t.printf("  … and %d more; all of them with -o json\n", len(list)-i)
 			return
 		}
 		t.finding(f)
 	}
+}
+
+// gravest sorts findings by severity, the gravest first.
+func gravest(list []routing.Finding) []routing.Finding {
+	list = slices.Clone(list)
+	rank := map[routing.Severity]int{routing.Error: 0, routing.Warning: 1, routing.Info: 2}
+	slices.SortStableFunc(list, func(a, b routing.Finding) int { return rank[a.Severity] - rank[b.Severity] })
+	return list
+}
+
+// severities counts findings: "2 errors, 1 warning".
+func severities(list []routing.Finding) string {
+	var parts []string
+	for _, s := range []struct {
+		severity routing.Severity
+		noun     string
+	}{{routing.Error, "error"}, {routing.Warning, "warning"}, {routing.Info, "note"}} {
+		n := 0
+		for _, f := range list {
+			if f.Severity == s.severity {
+				n++
+			}
+		}
+		if n > 0 {
+			parts = append(parts, count(n, s.noun))
+		}
+	}
+	return cmp.Or(strings.Join(parts, ", "), "none")
 }
 
 func (t *page) finding(f routing.Finding) {

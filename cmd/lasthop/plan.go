@@ -19,7 +19,10 @@ func (a *app) planCommand() *cobra.Command {
 each listener with the way of its replies before and after, the paths, the
 exact changes, and what you should know. It changes nothing and needs no root.
 
-With -o iproute2 it prints a shell script that makes the changes, and undoes them.
+Formats (-o): text; json, the same for machines; html, one page with a drawing
+and a table to filter, to send and to print; markdown, for a ticket; csv, a line
+for each listener; iproute2, a shell script that makes the changes and undoes
+them.
 
 With --prove the kernel confirms it: the host is rebuilt in a throw-away network
 namespace, the plan is carried out there, and the kernel is asked for the way of
@@ -34,7 +37,7 @@ with 2 if the kernel differs, and with 1 if it cannot be asked.`,
 }
 
 func (a *app) plan(exitCode, proving bool) error {
-	if err := a.flags.formats("text", "json", "iproute2"); err != nil {
+	if err := a.flags.formats("text", "json", "html", "markdown", "csv", "iproute2"); err != nil {
 		return err
 	}
 	k, err := a.open()
@@ -52,7 +55,7 @@ func (a *app) plan(exitCode, proving bool) error {
 	if k != nil {
 		v.addLive(k)
 	}
-	p := report.Plan{Head: v.head(), Plan: v.plan, Diff: v.diff, Digest: v.plan.Digest(v.diff)}
+	p := report.Plan{Head: v.head(), Plan: v.plan, Diff: v.diff, Back: routing.Compare(v.plan.State, v.owned), Digest: v.plan.Digest(v.diff)}
 	if !v.offline && !v.diff.Empty() {
 		p.Next = a.applyLine(p.Digest)
 	}
@@ -62,11 +65,7 @@ func (a *app) plan(exitCode, proving bool) error {
 			p.Next = ""
 		}
 	}
-	if a.flags.output == "iproute2" {
-		err = report.Script(a.ui.stdout, p, routing.Compare(v.plan.State, v.owned))
-	} else {
-		err = a.ui.print(p, a.flags.output)
-	}
+	err = a.printPlan(p)
 	switch {
 	case err != nil || unproved != nil:
 		return errors.Join(err, unproved)
@@ -74,6 +73,21 @@ func (a *app) plan(exitCode, proving bool) error {
 		return errNotWanted
 	}
 	return nil
+}
+
+// printPlan writes the plan in the format asked for.
+func (a *app) printPlan(p report.Plan) error {
+	switch a.flags.output {
+	case "html":
+		return p.HTML(a.ui.stdout)
+	case "markdown":
+		return p.Markdown(a.ui.stdout)
+	case "csv":
+		return p.CSV(a.ui.stdout)
+	case "iproute2":
+		return report.Script(a.ui.stdout, p, p.Back)
+	}
+	return a.ui.print(p, a.flags.output)
 }
 
 func closeKernel(k *host.Kernel) {

@@ -1,5 +1,6 @@
 #!/bin/sh
 # Installs with apt what the lab and the tests call, and only what is missing. Asks for sudo only then.
+# `deps.sh browser` includes what reads the HTML report.
 #
 # Installing nginx would start it on port 80 and at each boot, and keepalived too. policy-rc.d is Debian's way for an
 # administrator to say no to the first, with and without systemd; it is put in place for the installation alone, and never
@@ -28,6 +29,10 @@ missing() {
 		systemd-analyze systemd
 		dbus-daemon dbus
 	END
+	if [ "${1:-}" = browser ] && grep -qsx ID=debian /etc/os-release; then # Ubuntu's is a snap, which may not read files of a test
+		command -v chromium >/dev/null || echo chromium
+		command -v pdftotext >/dev/null || echo poppler-utils
+	fi
 	[ -x /lib/systemd/systemd-networkd ] || echo systemd
 	[ -e /etc/protocols ] || echo netbase
 	for module in stream mail; do
@@ -63,7 +68,7 @@ if [ "${1:-}" = install ]; then
 	exit
 fi
 
-packages=$(missing | tr '\n' ' ')
+packages=$(missing "${1:-}" | tr '\n' ' ')
 [ -n "$packages" ] || exit 0
 if ! command -v apt-get >/dev/null; then
 	echo "lab: error: please install what Debian calls: $packages" >&2

@@ -1,0 +1,282 @@
+package report
+
+import (
+	"bytes"
+	"cmp"
+	"crypto/sha256"
+	"embed"
+	"encoding/base64"
+	"html/template"
+	"io"
+	"slices"
+	"strings"
+
+	"lasthop/routing"
+)
+
+// web holds the page: frame.html is the frame and the parts that every HTML report shares, plan.html the parts of a plan.
+//
+//go:embed web
+var web embed.FS
+
+// frame is what every HTML page has: head, title, verdict, numbers. All texts of a page are escaped by Escape already; html/template
+// does the rest.
+type frame struct {
+	Title, Verdict string
+	Tone           string // of the verdict: good, warn or bad
+	Facts          []fact // who, where, when, from what
+	Inputs         []Input
+	Tiles          []tile
+	Sections       []section
+	Style          template.CSS
+	Script         template.JS
+	Policy         string // the content security policy
+}
+
+type fact struct{ Name, Value string }
+
+// tile is a number that the page begins with.
+type tile struct{ Number, Label, Tone string }
+
+// section is a part of the page that the contents name.
+type section struct{ ID, Title string }
+
+type planPage struct {
+	frame
+	Drawings    []drawing
+	Legend      []legendEntry
+	Undrawn     string
+	Listeners   []listenerRow
+	Statuses    []tile
+	Paths       []pathRow
+	Findings    []severityGroup
+	Apply, Undo string
+	Next        string
+}
+
+// listenerRow is one row of the table. Cells that need no line of their own are joined, for there may be thousands.
+type listenerRow struct {
+	Addr, Port       string
+	Servers, Origins names
+	Link, Status     string
+	Reason           string
+	Before, After    string
+}
+
+// names are a few names to show, and the rest for those who want them.
+type names struct {
+	First string
+	More  []string
+	Left  int // not even there
+}
+
+// Rest says how many names are not shown at once.
+func (n names) Rest() string { return number(len(n.More) + n.Left) }
+
+type pathRow struct {
+	Link, Family, Gateway, Source, Prefixes, Listeners, Before, After string
+	Table                                                             uint32
+}
+
+type severityGroup struct {
+	Severity, Title string
+	Findings        []routing.Finding
+}
+
+// HTML writes the plan as one self-contained page: no other file, no script from elsewhere, and none is needed to read it.
+func (p Plan) HTML(w io.Writer) error {
+	all := bundles(p.Plan)
+	drawn := drawings(all)
+	page := planPage{
+		frame:     p.frame(),
+		Drawings:  drawn,
+		Legend:    legend(drawn),
+		Undrawn:   undrawn(p.Plan.Outcomes),
+		Listeners: listenerRows(p.Plan.Outcomes),
+		Statuses:  statusTiles(p.Plan.Outcomes),
+		Paths:     pathRows(all),
+		Findings:  severityGroups(p.Plan.Findings),
+		Apply:     commands(p.Diff),
+		Undo:      commands(p.Back),
+		Next:      oneLine(p.Next),
+	}
+	return page.write(w, "plan.html", page)
+}
+
+// frame fills the frame of a plan.
+func (p Plan) frame() frame {
+	f := newFrame("Return routes for NGINX on "+Escape(cmp.Or(p.Host, "this host")), p.Head)
+	f.Verdict, f.Tone = p.verdict(), "good"
+	bySeverity := map[routing.Severity]int{}
+	for _, x := range p.Plan.Findings {
+		bySeverity[x.Severity]++
+	}
+	unresolved := slices.ContainsFunc(p.Plan.Outcomes, func(o routing.Outcome) bool { return o.Status == routing.Unresolved })
+	switch {
+	case bySeverity[routing.Error] > 0:
+		f.Tone = "bad"
+	case bySeverity[routing.Warning] > 0 || unresolved:
+		f.Tone = "warn"
+	}
+	f.Facts = append(f.Facts, fact{"Digest of the plan", p.Digest})
+	f.Tiles = append([]tile{{number(len(p.Plan.Outcomes)), "listeners", ""}}, statusTiles(p.Plan.Outcomes)...)
+	f.Tiles = append(f.Tiles, tile{number(len(p.Plan.Paths)), "paths", ""}, tile{number(len(p.Diff.Ops())), "changes", ""},
+		tile{number(bySeverity[routing.Error]), "errors", toneIf(bySeverity[routing.Error], "bad")},
+		tile{number(bySeverity[routing.Warning]), "warnings", toneIf(bySeverity[routing.Warning], "warn")},
+		tile{number(bySeverity[routing.Info]), "notes", ""})
+	f.Sections = []section{{"drawing", "Drawing"}, {"listeners", "Listeners"}, {"paths", "Paths"}, {"findings", "Findings"}, {"commands", "Commands"},
+		{"provenance", "Provenance"}}
+	return f
+}
+
+func toneIf(n int, tone string) string {
+	if n == 0 {
+		return ""
+	}
+	return tone
+}
+
+// newFrame takes style and script from their files; the policy allows these two and nothing else.
+func newFrame(title string, h Head) frame {
+	f := frame{Title: title, Facts: []fact{{"Host", Escape(cmp.Or(h.Host, "-"))}, {"Kernel", "Linux " + Escape(h.Kernel)},
+		{"Time", h.Time.UTC().Format("2006-01-02 15:04:05 UTC")}, {"lasthop", Escape(h.Lasthop)}}}
+	for _, in := range h.Inputs {
+		f.Inputs = append(f.Inputs, Input{Escape(in.File), in.SHA256, in.Main})
+	}
+	style, _ := web.ReadFile("web/page.css") // fails only for a file that is not embedded
+	script, _ := web.ReadFile("web/page.js")
+	f.Style, f.Script = template.CSS(style), template.JS(script)
+	f.Policy = "default-src 'none'; style-src '" + hash(style) + "'; script-src '" + hash(script) + "'; base-uri 'none'; form-action 'none'"
+	return f
+}
+
+func hash(data []byte) string {
+	sum := sha256.Sum256(data)
+	return "sha256-" + base64.StdEncoding.EncodeToString(sum[:])
+}
+
+// write fills the frame with the parts that the named file defines.
+func (frame) write(w io.Writer, file string, data any) error {
+	t, err := template.ParseFS(web, "web/frame.html", "web/"+file)
+	if err != nil {
+		return err
+	}
+	var b bytes.Buffer // a closed pipe is one error
+	if err := t.ExecuteTemplate(&b, "frame", data); err != nil {
+		return err
+	}
+	_, err = b.WriteTo(w)
+	return err
+}
+
+// statusTiles counts the statuses that there are, and the unresolved ones in any case.
+func statusTiles(outcomes []routing.Outcome) []tile {
+	n := map[routing.Status]int{}
+	for _, o := range outcomes {
+		n[o.Status]++
+	}
+	tone := map[routing.Status]string{routing.Ready: "good", routing.Armed: "good", routing.Unresolved: toneIf(n[routing.Unresolved], "bad")}
+	var out []tile
+	for _, s := range []routing.Status{routing.Ready, routing.Armed, routing.Unchanged, routing.LocalOnly, routing.Off, routing.Unresolved} {
+		if n[s] > 0 || s == routing.Unresolved {
+			out = append(out, tile{number(n[s]), string(s), tone[s]})
+		}
+	}
+	return out
+}
+
+// undrawn says what the drawing leaves out.
+func undrawn(outcomes []routing.Outcome) string {
+	n := 0
+	for _, o := range outcomes {
+		if o.Status == routing.LocalOnly || o.Status == routing.Off {
+			n++
+		}
+	}
+	if n == 0 {
+		return ""
+	}
+	return "Not drawn: " + count(n, "listener") + " without a gateway, or switched off."
+}
+
+// listenerRows are sorted by address and port.
+func listenerRows(outcomes []routing.Outcome) []listenerRow {
+	outcomes = slices.Clone(outcomes)
+	slices.SortStableFunc(outcomes, func(a, b routing.Outcome) int {
+		return cmp.Or(a.Addr.Compare(b.Addr), cmp.Compare(a.Ports.First, b.Ports.First), cmp.Compare(a.Transport, b.Transport))
+	})
+	var rows []listenerRow
+	for _, o := range outcomes {
+		before, after := ways(o)
+		rows = append(rows, listenerRow{Addr: o.Addr.String(), Port: portName(o), Servers: namesOf(o.Servers, 3), Origins: namesOf(o.Origins, 1),
+			Link: dash(Escape(o.Link)), Status: string(o.Status), Reason: string(o.Reason), Before: Escape(before), After: Escape(after)})
+	}
+	return rows
+}
+
+// maxNames bounds the names of one row, so that the page does not grow with the square of a configuration.
+const maxNames = 100
+
+func namesOf(all []string, shown int) names {
+	var n names
+	for i, s := range all {
+		switch {
+		case i < shown && i > 0:
+			n.First += ", " + Escape(s)
+		case i < shown:
+			n.First = Escape(s)
+		case i < maxNames:
+			n.More = append(n.More, Escape(s))
+		default:
+			n.Left++
+		}
+	}
+	return n
+}
+
+// ways tells the ways before and after of one listener, in the words of fate.
+func ways(o routing.Outcome) (before, after string) {
+	switch {
+	case o.Status == routing.LocalOnly, o.Status == routing.Off:
+		return "-", fate(o)
+	case sameWay(o.Before, o.After) && (o.Status == routing.Ready || o.Status == routing.Armed):
+		return o.Before.String(), "same, for every client"
+	case sameWay(o.Before, o.After):
+		return o.Before.String(), "as before"
+	}
+	return o.Before.String(), o.After.String()
+}
+
+func pathRows(all []bundle) []pathRow {
+	var rows []pathRow
+	for _, b := range all {
+		r := pathRow{Link: dash(Escape(b.link)), Family: b.family.String(), Gateway: "not known", Prefixes: "-", Listeners: b.fate(),
+			Before: Escape(sentence(b.before)), After: Escape(sentence(b.after))}
+		if b.path != nil {
+			r.Gateway, r.Source, r.Table = gatewayName(*b.path), Escape(gatewaySource(*b.path)), b.path.Table
+			r.Prefixes = dash(some(prefixes(b.path.Prefixes), 8))
+		}
+		rows = append(rows, r)
+	}
+	return rows
+}
+
+// severityGroups sorts findings by gravity and escapes them.
+func severityGroups(list []routing.Finding) []severityGroup {
+	groups := []severityGroup{{"error", "Errors", nil}, {"warning", "Warnings", nil}, {"info", "Notes", nil}}
+	for _, f := range list {
+		i := slices.IndexFunc(groups, func(g severityGroup) bool { return g.Severity == string(f.Severity) })
+		groups[max(i, 0)].Findings = append(groups[max(i, 0)].Findings, routing.Finding{Code: routing.Code(Escape(string(f.Code))), Severity: f.Severity,
+			Subject: Escape(f.Subject), Message: Escape(f.Message), Hint: Escape(f.Hint), Origin: Escape(f.Origin)})
+	}
+	return slices.DeleteFunc(groups, func(g severityGroup) bool { return len(g.Findings) == 0 })
+}
+
+// commands are the writes of a diff for a shell, one a line.
+func commands(d routing.Diff) string {
+	var b strings.Builder
+	for _, op := range d.Ops() {
+		b.WriteString(shellCommand(op) + "\n")
+	}
+	return b.String()
+}

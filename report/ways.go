@@ -1,0 +1,187 @@
+package report
+
+import (
+	"cmp"
+	"fmt"
+	"net/netip"
+	"slices"
+	"strings"
+
+	"lasthop/routing"
+)
+
+// bundle is all listeners whose replies belong to one path. Without a path they are the unresolved ones of one link, which may be "".
+type bundle struct {
+	path      *routing.Path
+	link      string
+	family    routing.Family
+	listeners []routing.Outcome
+	before    []flow
+	after     []flow
+}
+
+// flow is how many of a bundle's listeners reply one way.
+type flow struct {
+	way       routing.Way
+	listeners int
+}
+
+// bundles sorts the listeners whose replies leave through a gateway by path, in the order of the paths; the unresolved ones come last.
+func bundles(p routing.Plan) []bundle {
+	all := make([]bundle, len(p.Paths))
+	for i := range p.Paths {
+		all[i] = bundle{path: &p.Paths[i], link: p.Paths[i].Link, family: p.Paths[i].Family}
+	}
+	for _, o := range p.Outcomes {
+		if o.Status == routing.LocalOnly || o.Status == routing.Off {
+			continue
+		}
+		i := slices.IndexFunc(all, func(b bundle) bool { return b.path == nil && b.link == o.Link && b.family == routing.FamilyOf(o.Addr) })
+		if path := pathOf(p.Paths, o); path >= 0 {
+			i = path
+		}
+		if i < 0 {
+			i = len(all)
+			all = append(all, bundle{link: o.Link, family: routing.FamilyOf(o.Addr)})
+		}
+		all[i].listeners = append(all[i].listeners, o)
+	}
+	for i := range all {
+		all[i].before = flows(all[i].listeners, func(o routing.Outcome) routing.Way { return o.Before })
+		all[i].after = flows(all[i].listeners, func(o routing.Outcome) routing.Way { return o.After })
+	}
+	return all
+}
+
+// pathOf returns the index of the listener's path: of those of its link the one whose prefixes hold it, else the one that its replies
+// take, else the only one; -1 where there is none.
+func pathOf(paths []routing.Path, o routing.Outcome) int {
+	found, candidates := -1, 0
+	for i, p := range paths {
+		switch {
+		case p.Link != o.Link || p.Family != routing.FamilyOf(o.Addr):
+		case slices.ContainsFunc(p.Prefixes, func(x netip.Prefix) bool { return x.Contains(o.Addr) }), takes(p, o.After):
+			return i
+		default:
+			found = i
+			candidates++
+		}
+	}
+	if candidates != 1 {
+		return -1
+	}
+	return found
+}
+
+// takes says whether a way is that of the path: one of its gateways.
+func takes(p routing.Path, w routing.Way) bool {
+	return w.Type == routing.Unicast && slices.ContainsFunc(p.Hops, func(h routing.Hop) bool { return h.Link == w.Link && h.Via == w.Via })
+}
+
+// flows counts ways, the most frequent first.
+func flows(outcomes []routing.Outcome, way func(routing.Outcome) routing.Way) []flow {
+	var out []flow
+	for _, o := range outcomes {
+		w := way(o)
+		w.Table = 0
+		i := slices.IndexFunc(out, func(f flow) bool { return f.way == w })
+		if i < 0 {
+			i = len(out)
+			out = append(out, flow{way: w})
+		}
+		out[i].listeners++
+	}
+	slices.SortStableFunc(out, func(a, b flow) int { return cmp.Compare(b.listeners, a.listeners) })
+	return out
+}
+
+// sentence tells flows in words: "eth0 via 10.0.0.1", of several "eth0 via 10.0.0.1 (12), wg0, on-link (3)".
+func sentence(flows []flow) string {
+	var parts []string
+	for _, f := range flows {
+		part := f.way.String()
+		if len(flows) > 1 {
+			part += fmt.Sprintf(" (%s)", number(f.listeners))
+		}
+		parts = append(parts, part)
+	}
+	return cmp.Or(some(parts, 4), "-")
+}
+
+// addrs names the bundle's addresses: the first, and how many more.
+func (b bundle) addrs() string {
+	var all []netip.Addr
+	for _, o := range b.listeners {
+		all = append(all, o.Addr)
+	}
+	slices.SortFunc(all, netip.Addr.Compare)
+	all = slices.Compact(all)
+	switch len(all) {
+	case 0:
+		return "no listener"
+	case 1:
+		return all[0].String()
+	}
+	return fmt.Sprintf("%s and %s more", all[0], number(len(all)-1))
+}
+
+// count returns how many of the bundle's listeners have the status.
+func (b bundle) count(s routing.Status) (n int) {
+	for _, o := range b.listeners {
+		if o.Status == s {
+			n++
+		}
+	}
+	return n
+}
+
+// number writes a number for people: 12,345.
+func number(n int) string {
+	s := fmt.Sprint(n)
+	for i := len(s) - 3; i > 0; i -= 3 {
+		s = s[:i] + "," + s[i:]
+	}
+	return s
+}
+
+// verdict says in a sentence or two what the plan comes to.
+func (p Plan) verdict() string {
+	outcomes := p.Plan.Outcomes
+	changes := len(p.Diff.Ops())
+	switch {
+	case changes == 0 && len(p.Plan.State.Rules) == 0:
+		return nothingNeeded(outcomes)
+	case changes == 0:
+		return "Nothing to do: everything is in place."
+	}
+	mended, wrong, unresolved := 0, 0, 0
+	for _, o := range outcomes {
+		switch {
+		case o.Status == routing.Unresolved:
+			unresolved++
+		case o.Status == routing.Ready, o.Status == routing.Armed:
+			mended++
+			if !sameWay(o.Before, o.After) {
+				wrong++
+			}
+		}
+	}
+	var b strings.Builder
+	if mended == 0 {
+		fmt.Fprintf(&b, "%s to take away what is no longer needed.", count(changes, "change"))
+	} else {
+		fmt.Fprintf(&b, "%s to make %s of %s reply the way their requests come in; without lasthop ", count(changes, "change"), number(mended), count(len(outcomes), "listener"))
+		switch wrong {
+		case 0:
+			b.WriteString("they do not for every client.")
+		case mended:
+			b.WriteString("none of these does.")
+		default:
+			fmt.Fprintf(&b, "%s of these do not.", number(wrong))
+		}
+	}
+	if unresolved > 0 {
+		fmt.Fprintf(&b, " %s unresolved: the findings say what is missing.", number(unresolved)+map[bool]string{true: " stays", false: " stay"}[unresolved == 1])
+	}
+	return b.String()
+}
