@@ -19,7 +19,9 @@ import (
 	"github.com/chromedp/cdproto/cdp"
 	"github.com/chromedp/cdproto/emulation"
 	"github.com/chromedp/cdproto/input"
+	"github.com/chromedp/cdproto/log"
 	cdppage "github.com/chromedp/cdproto/page"
+	"github.com/chromedp/cdproto/runtime"
 	"github.com/chromedp/chromedp"
 	"github.com/chromedp/chromedp/kb"
 	"github.com/google/go-cmp/cmp"
@@ -87,22 +89,41 @@ func open(t *testing.T, browser context.Context, p Plan) tab {
 	if err := os.WriteFile(file, b.Bytes(), 0o644); err != nil {
 		t.Fatal(err)
 	}
-	ctx, cancel := chromedp.NewContext(browser)
-	t.Cleanup(cancel)
-	console, stop := context.WithCancel(ctx)
-	messages := chromedp.Console(console)
-	t.Cleanup(func() {
-		stop()
-		for m, err := range messages {
-			if err != nil {
-				break
+	complaints := make(chan string, 100)
+	ctx, cancel := chromedp.NewContext(browser, chromedp.WithListener(func(event any) {
+		if s := complaint(event); s != "" {
+			select {
+			case complaints <- s:
+			default: // enough
 			}
-			t.Errorf("console: %s", m)
+		}
+	}))
+	if err := chromedp.Do(ctx); err != nil { // the tab lives as long as the context of the first call
+		t.Fatal(err)
+	}
+	tab := tab{t, ctx}
+	t.Cleanup(func() {
+		_, _ = chromedp.Run(ctx, chromedp.Evaluate[int]("1")) // comes after all that the page has to say
+		cancel()
+		for range len(complaints) {
+			t.Errorf("console: %s", <-complaints)
 		}
 	})
-	tab := tab{t, ctx}
 	tab.do(chromedp.EmulateViewport(1280, 900), chromedp.Navigate("file://"+file))
 	return tab
+}
+
+// complaint is what the page says on the console: exceptions, messages of scripts, and the browser's own, as on the content policy.
+func complaint(event any) string {
+	switch e := event.(type) {
+	case *runtime.EventExceptionThrown:
+		return e.ExceptionDetails.Text
+	case *runtime.EventConsoleAPICalled:
+		return string(e.Type)
+	case *log.EventEntryAdded:
+		return e.Entry.Text
+	}
+	return ""
 }
 
 func (t tab) do(steps ...chromedp.Action[chromedp.Void]) {
@@ -117,7 +138,9 @@ func (t tab) do(steps ...chromedp.Action[chromedp.Void]) {
 // eval evaluates a script in the page.
 func eval[T any](t tab, script string) T {
 	t.Helper()
-	v, err := chromedp.Run(t.ctx, chromedp.Evaluate[T](script))
+	ctx, cancel := context.WithTimeout(t.ctx, time.Minute)
+	defer cancel()
+	v, err := chromedp.Run(ctx, chromedp.Evaluate[T](script))
 	if err != nil {
 		t.Fatalf("%s: %v", script, err)
 	}
@@ -279,6 +302,7 @@ func (t tab) holds(p Plan) {
 	t.equal("tile", number(len(p.Plan.Outcomes)), eval[string](t, `document.querySelector(".tile dd").textContent`))
 	t.equal("commands", strings.Count(commands(p.Diff), "\n"), eval[int](t, `document.querySelector("pre[aria-label='Commands that do it']").textContent.trim().split("\n").length`))
 	t.equal("files", len(p.Inputs), eval[int](t, `document.querySelectorAll("#provenance tbody tr").length`))
+	t.equal("policy", true, eval[bool](t, `document.querySelector("meta[http-equiv=Content-Security-Policy]").content.startsWith("default-src 'none'; style-src 'sha256-")`))
 	t.equal("from elsewhere", 0, eval[int](t, `performance.getEntriesByType("resource").length`))
 }
 
@@ -407,7 +431,7 @@ func (t tab) contrast(scheme string) {
 		const out = texts.filter(e => e.checkVisibility()).map(e => ["4.5", e.outerHTML.slice(0, 80), getComputedStyle(e).color, back(e)]);
 		for (const e of document.querySelectorAll("svg.drawing text")) {
 			const box = e.parentElement.querySelector("rect");
-			out.push(["4.5", e.outerHTML, getComputedStyle(e).fill, box ? getComputedStyle(box).fill : back(e)]);
+			out.push(["4.5", e.outerHTML, getComputedStyle(e).fill, box && getComputedStyle(box).fill !== "none" ? getComputedStyle(box).fill : back(e)]);
 		}
 		for (const e of document.querySelectorAll("svg.drawing g.path > path")) out.push(["3", e.outerHTML, getComputedStyle(e).stroke, back(e)]);
 		return out;

@@ -226,7 +226,11 @@ func (d *drawing) boxes() {
 		name, gateway, source := l.ends()
 		y, height := l.top, l.height
 		if gateway != "" {
-			d.Gateways = append(d.Gateways, newBox(gatewayColumn, y, height, "gateway", label{Class: "name", Text: gateway}, label{Text: source}))
+			class := "gateway"
+			if l.bundle != nil && l.bundle.path == nil {
+				class += " missing"
+			}
+			d.Gateways = append(d.Gateways, newBox(gatewayColumn, y, height, class, label{Class: "name", Text: gateway}, label{Text: source}))
 		}
 		if name == previous && len(d.Links) > 0 {
 			above := d.Links[len(d.Links)-1]

@@ -316,6 +316,36 @@ func TestDrawingsOfMany(t *testing.T) {
 	}
 }
 
+func TestPathOf(t *testing.T) {
+	hop := func(via string) []routing.Hop { return []routing.Hop{{Link: "eth1", Via: netip.MustParseAddr(via)}} }
+	one := routing.Path{Link: "eth1", Family: routing.IPv4, Hops: hop("10.0.1.1"), Prefixes: []netip.Prefix{netip.MustParsePrefix("10.0.1.0/24")}}
+	two := routing.Path{Link: "eth1", Family: routing.IPv4, Hops: hop("10.0.2.1")} // not needed
+	six := routing.Path{Link: "eth1", Family: routing.IPv6, Hops: hop("2001:db8::1")}
+	by := func(via string) routing.Way {
+		return routing.Way{Type: routing.Unicast, Link: "eth1", Via: netip.MustParseAddr(via)}
+	}
+	for _, tt := range []struct {
+		name, addr, after string
+		status            routing.Status
+		reason            routing.Code
+		paths             []routing.Path
+		want              int
+	}{
+		{"in the prefix", "10.0.1.100", "10.0.1.1", routing.Ready, "", []routing.Path{two, one}, 1},
+		{"in the prefix, but shadowed", "10.0.1.100", "10.0.2.1", routing.Unresolved, "shadowed", []routing.Path{two, one}, 1},
+		{"by its way", "10.0.2.100", "10.0.2.1", routing.Unchanged, "", []routing.Path{one, two}, 1},
+		{"the only one", "10.0.2.100", "10.0.9.9", routing.Unresolved, "shadowed", []routing.Path{six, two}, 1},
+		{"one of two", "10.0.2.100", "10.0.9.9", routing.Unresolved, "shadowed", []routing.Path{one, two}, -1},
+		{"way in not known", "10.0.2.100", "10.0.2.1", routing.Unresolved, "no-gateway", []routing.Path{two}, -1},
+		{"other family", "2001:db8::100", "10.0.1.1", routing.Ready, "", []routing.Path{one, six}, 1},
+	} {
+		o := routing.Outcome{Listener: listener(tt.addr, 80), Link: "eth1", Status: tt.status, Reason: tt.reason, After: by(tt.after)}
+		if got := pathOf(tt.paths, o); got != tt.want {
+			t.Errorf("%s: path %d, want %d", tt.name, got, tt.want)
+		}
+	}
+}
+
 func TestShorten(t *testing.T) {
 	for _, tt := range []struct{ in, want string }{{"eth1", "eth1"}, {"0123456789", "0123456789"}, {"0123456789a", "01234…789a"}, {"éééééééééééé", "ééééé…éééé"}} {
 		if got := shorten(tt.in, 10); got != tt.want {

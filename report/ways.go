@@ -54,23 +54,26 @@ func bundles(p routing.Plan) []bundle {
 }
 
 // pathOf returns the index of the listener's path: of those of its link the one whose prefixes hold it, else the one that its replies
-// take, else the only one; -1 where there is none.
+// take, else the only one. It is -1 for a listener of which nobody knows the way in.
 func pathOf(paths []routing.Path, o routing.Outcome) int {
-	found, candidates := -1, 0
+	taken, last, candidates := -1, -1, 0
 	for i, p := range paths {
-		switch {
-		case p.Link != o.Link || p.Family != routing.FamilyOf(o.Addr):
-		case slices.ContainsFunc(p.Prefixes, func(x netip.Prefix) bool { return x.Contains(o.Addr) }), takes(p, o.After):
-			return i
-		default:
-			found = i
-			candidates++
+		if p.Link != o.Link || p.Family != routing.FamilyOf(o.Addr) || o.Status == routing.Unresolved && o.Reason != "shadowed" {
+			continue
 		}
+		if slices.ContainsFunc(p.Prefixes, func(x netip.Prefix) bool { return x.Contains(o.Addr) }) {
+			return i
+		}
+		if takes(p, o.After) {
+			taken = i
+		}
+		last = i
+		candidates++
 	}
-	if candidates != 1 {
-		return -1
+	if taken < 0 && candidates == 1 {
+		return last
 	}
-	return found
+	return taken
 }
 
 // takes says whether a way is that of the path: one of its gateways.
