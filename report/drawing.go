@@ -117,12 +117,6 @@ type lane struct {
 // drawings draws all paths that have listeners, and the unresolved ones; of many, so many to a drawing that each fits on a page.
 func drawings(all []bundle) []drawing {
 	all = slices.DeleteFunc(slices.Clone(all), func(b bundle) bool { return len(b.listeners) == 0 })
-	slices.SortStableFunc(all, func(a, b bundle) int {
-		if (a.path == nil) != (b.path == nil) {
-			return map[bool]int{true: 1, false: -1}[a.path == nil]
-		}
-		return strings.Compare(a.link, b.link)
-	})
 	var out []drawing
 	for part := range slices.Chunk(all, maxLanes) {
 		out = append(out, draw(len(out)+1, part))

@@ -209,7 +209,7 @@ func TestMarkdown(t *testing.T) {
 	p := makePlan(t, listener("10.0.1.100", 80), listener("10.0.1.100", 443), listener("192.0.2.9", 80))
 	got := written(t, "markdown", p)
 	want := "# Return routes for NGINX on `web1`\n\n" +
-		"6 changes to make 2 of 3 listeners reply the way their requests come in; without lasthop none of these does. 1 stays unresolved: the findings say what is missing.\n"
+		"6 changes to make 2 of 3 listeners reply the way their requests come in; without lasthop none of these does. Unresolved: 1; the findings say what is missing.\n"
 	if !strings.HasPrefix(got, want) {
 		t.Errorf("begins\n%s\nwant\n%s", got, want)
 	}

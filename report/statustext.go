@@ -66,14 +66,14 @@ func (t *page) masters(s Status) {
 
 // statuses counts outcomes: "3 ready", "1 unresolved".
 func statuses(outcomes []routing.Outcome) []string {
-	number := map[routing.Status]int{}
+	n := map[routing.Status]int{}
 	for _, o := range outcomes {
-		number[o.Status]++
+		n[o.Status]++
 	}
 	var parts []string
 	for _, s := range []routing.Status{routing.Ready, routing.Armed, routing.Unresolved, routing.Unchanged, routing.LocalOnly, routing.Off} {
-		if number[s] > 0 {
-			parts = append(parts, fmt.Sprintf("%d %s", number[s], s))
+		if n[s] > 0 {
+			parts = append(parts, number(n[s])+" "+string(s))
 		}
 	}
 	if len(parts) == 0 {

@@ -5,7 +5,6 @@ import (
 	"fmt"
 	"net/netip"
 	"slices"
-	"strings"
 
 	"lasthop/routing"
 )
@@ -26,19 +25,22 @@ type flow struct {
 	listeners int
 }
 
-// bundles sorts the listeners whose replies leave through a gateway by path, in the order of the paths; the unresolved ones come last.
+// bundles sorts the listeners whose replies leave through a gateway by path. Paths of one link follow each other; the unresolved
+// listeners come last.
 func bundles(p routing.Plan) []bundle {
-	all := make([]bundle, len(p.Paths))
-	for i := range p.Paths {
-		all[i] = bundle{path: &p.Paths[i], link: p.Paths[i].Link, family: p.Paths[i].Family}
+	paths := slices.Clone(p.Paths)
+	slices.SortStableFunc(paths, func(a, b routing.Path) int { return cmp.Compare(a.Link, b.Link) })
+	all := make([]bundle, len(paths))
+	for i := range paths {
+		all[i] = bundle{path: &paths[i], link: paths[i].Link, family: paths[i].Family}
 	}
 	for _, o := range p.Outcomes {
 		if o.Status == routing.LocalOnly || o.Status == routing.Off {
 			continue
 		}
-		i := slices.IndexFunc(all, func(b bundle) bool { return b.path == nil && b.link == o.Link && b.family == routing.FamilyOf(o.Addr) })
-		if path := pathOf(p.Paths, o); path >= 0 {
-			i = path
+		i := pathOf(paths, o)
+		if i < 0 {
+			i = slices.IndexFunc(all, func(b bundle) bool { return b.path == nil && b.link == o.Link && b.family == routing.FamilyOf(o.Addr) })
 		}
 		if i < 0 {
 			i = len(all)
@@ -149,16 +151,15 @@ func number(n int) string {
 
 // verdict says in a sentence or two what the plan comes to.
 func (p Plan) verdict() string {
-	outcomes := p.Plan.Outcomes
 	changes := len(p.Diff.Ops())
 	switch {
 	case changes == 0 && len(p.Plan.State.Rules) == 0:
-		return nothingNeeded(outcomes)
+		return nothingNeeded(p.Plan.Outcomes)
 	case changes == 0:
 		return "Nothing to do: everything is in place."
 	}
 	mended, wrong, unresolved := 0, 0, 0
-	for _, o := range outcomes {
+	for _, o := range p.Plan.Outcomes {
 		switch {
 		case o.Status == routing.Unresolved:
 			unresolved++
@@ -169,22 +170,24 @@ func (p Plan) verdict() string {
 			}
 		}
 	}
-	var b strings.Builder
-	if mended == 0 {
-		fmt.Fprintf(&b, "%s to take away what is no longer needed.", count(changes, "change"))
-	} else {
-		fmt.Fprintf(&b, "%s to make %s of %s reply the way their requests come in; without lasthop ", count(changes, "change"), number(mended), count(len(outcomes), "listener"))
-		switch wrong {
-		case 0:
-			b.WriteString("they do not for every client.")
-		case mended:
-			b.WriteString("none of these does.")
-		default:
-			fmt.Fprintf(&b, "%s of these do not.", number(wrong))
-		}
+	verdict := count(changes, "change") + " to take away what is no longer needed."
+	if mended > 0 {
+		verdict = fmt.Sprintf("%s to make %s of %s reply the way their requests come in; without lasthop %s.", count(changes, "change"), number(mended),
+			count(len(p.Plan.Outcomes), "listener"), without(mended, wrong))
 	}
 	if unresolved > 0 {
-		fmt.Fprintf(&b, " %s unresolved: the findings say what is missing.", number(unresolved)+map[bool]string{true: " stays", false: " stay"}[unresolved == 1])
+		verdict += fmt.Sprintf(" Unresolved: %s; the findings say what is missing.", number(unresolved))
 	}
-	return b.String()
+	return verdict
+}
+
+// without says how many of the listeners would reply another way.
+func without(mended, wrong int) string {
+	switch wrong {
+	case 0:
+		return "they do not for every client"
+	case mended:
+		return "none of these does"
+	}
+	return number(wrong) + " of these do not"
 }
