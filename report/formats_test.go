@@ -99,6 +99,10 @@ func hostilePlan(t testing.TB) Plan {
 	p.Inputs, p.Plan.Findings = nil, nil
 	all := strings.Join(hostileNames, " ")
 	p.Host, p.Kernel, p.Lasthop, p.Next = all, all, all, all
+	p.Proof = &Proof{Proof: routing.Proof{Kernel: all, NotRebuilt: hostileNames}, Unproved: all}
+	for _, name := range hostileNames {
+		p.Proof.Differences = append(p.Proof.Differences, routing.Difference{When: routing.AfterApply, Subject: name, Want: name, Got: name})
+	}
 	link := func(s *string) { *s = strings.ReplaceAll(hostileNames[len(*s)%3]+all, "\n", "") }
 	for i, name := range hostileNames {
 		p.Inputs = append(p.Inputs, Input{File: name, SHA256: "00", Main: true})
@@ -227,6 +231,34 @@ func TestMarkdown(t *testing.T) {
 	long := written(t, "markdown", bigPlan(t))
 	if lines := strings.Count(long, "\n"); lines > 400 || !strings.Contains(long, "more addresses; all of them with") {
 		t.Errorf("%d lines for 3,000 listeners", lines)
+	}
+}
+
+// TestProofFormats: the page and the ticket say what a kernel says to the plan, and nothing of it where none was asked.
+func TestProofFormats(t *testing.T) {
+	p := smallPlan(t)
+	for _, format := range []string{"html", "markdown"} {
+		if out := written(t, format, p); strings.Contains(out, "roved") {
+			t.Errorf("%s speaks of a proof that nobody asked for", format)
+		}
+	}
+	p.Proof = &Proof{Proof: routing.Proof{Kernel: "6.18.0", Addresses: 3, Clients: 9, Asked: 18}}
+	for format, want := range map[string]string{
+		"html":     `<p class="verdict good">Proved by the kernel (Linux 6.18.0): 3 addresses, 9 client groups, before and after: 18 answers, all as planned</p>`,
+		"markdown": "\n## Proof\n\nProved by the kernel (Linux 6.18.0): 3 addresses, 9 client groups, before and after: 18 answers, all as planned\n",
+	} {
+		if out := written(t, format, p); !strings.Contains(out, want) {
+			t.Errorf("%s lacks %q", format, want)
+		}
+	}
+	p.Proof.Differences = []routing.Difference{{When: routing.AfterApply, Subject: "10.0.1.100 to 198.51.100.1", Want: "eth1", Got: "eth0"}}
+	for format, want := range map[string]string{
+		"html":     `<ul class="lines"><li><code>after, 10.0.1.100 to 198.51.100.1: eth0, not eth1</code></li></ul>`,
+		"markdown": "\nDifferences:\n\n- `after, 10.0.1.100 to 198.51.100.1: eth0, not eth1`\n",
+	} {
+		if out := written(t, format, p); !strings.Contains(out, want) {
+			t.Errorf("%s lacks %q", format, want)
+		}
 	}
 }
 

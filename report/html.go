@@ -49,6 +49,7 @@ type planPage struct {
 	Listeners   []listenerRow
 	Statuses    []tile
 	Paths       []pathRow
+	Proof       *proofPart
 	Findings    []severityGroup
 	Apply, Undo string
 	Next        string
@@ -95,6 +96,7 @@ func (p Plan) HTML(w io.Writer) error {
 		Listeners: listenerRows(p.Plan.Outcomes),
 		Statuses:  statusTiles(p.Plan.Outcomes),
 		Paths:     pathRows(all),
+		Proof:     p.Proof.part(),
 		Findings:  severityGroups(p.Plan.Findings),
 		Apply:     commands(p.Diff),
 		Undo:      commands(p.Back),
@@ -118,6 +120,9 @@ func (p Plan) frame() frame {
 	case bySeverity[routing.Warning] > 0 || unresolved:
 		f.Tone = "warn"
 	}
+	if p.Proof.Differs() {
+		f.Tone = "bad"
+	}
 	f.Facts = append(f.Facts, fact{"Digest of the plan", p.Digest})
 	f.Tiles = append([]tile{{number(len(p.Plan.Outcomes)), "listeners", ""}}, statusTiles(p.Plan.Outcomes)...)
 	f.Tiles = append(f.Tiles, tile{number(len(p.Plan.Paths)), "paths", ""}, tile{number(len(p.Diff.Ops())), "changes", ""},
@@ -126,6 +131,9 @@ func (p Plan) frame() frame {
 		tile{number(bySeverity[routing.Info]), "notes", ""})
 	f.Sections = []section{{"drawing", "Drawing"}, {"listeners", "Listeners"}, {"paths", "Paths"}, {"findings", "Findings"}, {"commands", "Commands"},
 		{"provenance", "Provenance"}}
+	if p.Proof != nil {
+		f.Sections = slices.Insert(f.Sections, 3, section{"proof", "Proof"})
+	}
 	return f
 }
 
@@ -259,6 +267,28 @@ func pathRows(all []bundle) []pathRow {
 		rows = append(rows, r)
 	}
 	return rows
+}
+
+// proofPart is what a kernel says to the plan.
+type proofPart struct {
+	Line, Tone      string
+	Differences     names
+	NotRebuiltTitle string
+	NotRebuilt      names
+}
+
+func (p *Proof) part() *proofPart {
+	if p == nil {
+		return nil
+	}
+	part := &proofPart{Escape(p.line()), "good", namesOf(p.differences(), 0), p.notRebuilt(), namesOf(p.NotRebuilt, 0)}
+	switch {
+	case p.Differs():
+		part.Tone = "bad"
+	case p.Unproved != "":
+		part.Tone = "warn"
+	}
+	return part
 }
 
 // severityGroups sorts findings by gravity and escapes them.

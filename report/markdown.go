@@ -27,6 +27,7 @@ func (p Plan) Markdown(w io.Writer) error {
 		m.code(p.Host), m.code(p.Kernel), p.Time.UTC().Format("2006-01-02 15:04:05 UTC"), m.code(p.Lasthop), m.code(p.Digest), m.prose(severities(p.Plan.Findings)))
 	m.listeners(p.Plan.Outcomes)
 	m.paths(bundles(p.Plan))
+	m.proof(p.Proof)
 	m.findings(p.Plan.Findings)
 	m.commands("Changes", p.Diff)
 	m.commands("Undo", p.Back)
@@ -87,6 +88,29 @@ func (m *markdown) paths(all []bundle) {
 		}
 		m.printf("| %s | %s | %s | %s | %s | %s | %s | %s |\n", m.code(b.link), b.family, gatewayCell, table, sources, b.fate(),
 			m.prose(sentence(b.before)), m.prose(sentence(b.after)))
+	}
+}
+
+func (m *markdown) proof(p *Proof) {
+	if p == nil {
+		return
+	}
+	m.printf("\n## Proof\n\n%s\n", m.prose(p.line()))
+	m.lines("Differences", p.differences())
+	m.lines(p.notRebuilt(), p.NotRebuilt)
+}
+
+func (m *markdown) lines(title string, list []string) {
+	if len(list) == 0 {
+		return
+	}
+	m.printf("\n%s:\n\n", title)
+	for i, s := range list {
+		if i == maxRows && len(list) > maxRows+1 {
+			m.printf("- … and %d more; all of them with `-o json`\n", len(list)-i)
+			return
+		}
+		m.printf("- %s\n", m.code(s))
 	}
 }
 

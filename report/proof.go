@@ -43,11 +43,11 @@ func (p *Proof) line() string {
 		count(p.Clients, "client group"), count(p.Asked, "answer"))
 	switch {
 	case p.Unproved != "":
-		return "Not proved: " + Escape(p.Unproved)
+		return "Not proved: " + p.Unproved
 	case p.Differs():
-		return fmt.Sprintf("Not as planned, says the kernel (Linux %s): %s, %s", Escape(p.Kernel), asked, count(len(p.Differences), "difference"))
+		return fmt.Sprintf("Not as planned, says the kernel (Linux %s): %s, %s", p.Kernel, asked, count(len(p.Differences), "difference"))
 	}
-	return fmt.Sprintf("Proved by the kernel (Linux %s): %s, all as planned", Escape(p.Kernel), asked)
+	return fmt.Sprintf("Proved by the kernel (Linux %s): %s, all as planned", p.Kernel, asked)
 }
 
 // proof says what the kernel says to the plan.
@@ -56,19 +56,27 @@ func (t *page) proof(p *Proof) {
 		return
 	}
 	t.printf("\n")
-	t.wrap("", p.line())
-	var differences []string
-	for _, d := range p.Differences {
-		differences = append(differences, fmt.Sprintf("%s, %s: %s, not %s", d.When, d.Subject, d.Got, d.Want))
-	}
-	t.lines(red, differences)
-	switch {
-	case len(p.NotRebuilt) > 0 && p.Differs():
-		t.printf("What of the host could not be rebuilt, and may be the reason:\n")
-	case len(p.NotRebuilt) > 0:
-		t.printf("What of the host could not be rebuilt:\n")
+	t.wrap("", Escape(p.line()))
+	t.lines(red, p.differences())
+	if len(p.NotRebuilt) > 0 {
+		t.printf("%s:\n", p.notRebuilt())
 	}
 	t.lines("", p.NotRebuilt)
+}
+
+func (p *Proof) differences() (out []string) {
+	for _, d := range p.Differences {
+		out = append(out, fmt.Sprintf("%s, %s: %s, not %s", d.When, d.Subject, d.Got, d.Want))
+	}
+	return out
+}
+
+// notRebuilt is the heading of that list.
+func (p *Proof) notRebuilt() string {
+	if p.Differs() {
+		return "What of the host could not be rebuilt, and may be the reason"
+	}
+	return "What of the host could not be rebuilt"
 }
 
 // lines lists what the kernel or a file has named, as far as it is not too much.

@@ -52,7 +52,7 @@ func Script(w io.Writer, p Plan, undo routing.Diff) error {
 # Usage: sh lasthop.sh apply|undo, as root. They hold for this host as it was: plan again after any change of it.
 `, Escape(p.Host), Escape(p.Lasthop), p.Time.UTC().Format("2006-01-02 15:04:05 UTC"), p.Digest)
 	if p.Proof != nil {
-		fmt.Fprintf(&b, "# %s\n", p.Proof.line())
+		fmt.Fprintf(&b, "# %s\n", Escape(p.Proof.line()))
 	}
 	b.WriteString(scriptHead)
 	function(&b, "apply", p.Diff)
