@@ -274,6 +274,8 @@ func (b bundle) does() string {
 	switch {
 	case b.path == nil:
 		return "way in not known"
+	case b.path.Table == 0 && b.count(routing.Unresolved) > 0:
+		return "nothing installed"
 	case b.path.Table == 0:
 		return "nothing needed"
 	}

@@ -256,6 +256,9 @@ func TestProofFormats(t *testing.T) {
 		"html":     `<ul class="lines"><li><code>after, 10.0.1.100 to 198.51.100.1: eth0, not eth1</code></li></ul>`,
 		"markdown": "\nDifferences:\n\n- `after, 10.0.1.100 to 198.51.100.1: eth0, not eth1`\n",
 	} {
+		if out := written(t, format, p); !strings.Contains(out, "do not apply this") {
+			t.Errorf("%s does not warn", format)
+		}
 		if out := written(t, format, p); !strings.Contains(out, want) {
 			t.Errorf("%s lacks %q", format, want)
 		}
@@ -344,6 +347,30 @@ func TestDrawingsOfMany(t *testing.T) {
 	for link, n := range paths {
 		if n != 1 {
 			t.Errorf("%s is drawn %d times", link, n)
+		}
+	}
+}
+
+func TestTakes(t *testing.T) {
+	one, two := netip.MustParseAddr("10.0.1.1"), netip.MustParseAddr("10.0.1.2")
+	single := routing.Path{Link: "eth1", Hops: []routing.Hop{{Link: "eth1", Via: one, OnLink: true}}}
+	double := routing.Path{Link: "eth1", Hops: []routing.Hop{{Link: "eth1", Via: one}, {Link: "eth1", Via: two}}}
+	for _, tt := range []struct {
+		name string
+		path routing.Path
+		way  routing.Way
+		want bool
+	}{
+		{"its gateway", single, routing.Way{Type: routing.Unicast, Link: "eth1", Via: one}, true},
+		{"another", single, routing.Way{Type: routing.Unicast, Link: "eth1", Via: two}, false},
+		{"half of them", single, routing.Way{Type: routing.Unicast, Link: "eth1", Via: one, More: "eth0 via 10.0.0.1"}, false},
+		{"both", double, routing.Way{Type: routing.Unicast, Link: "eth1", Via: one, More: "eth1 via 10.0.1.2"}, true},
+		{"one of both", double, routing.Way{Type: routing.Unicast, Link: "eth1", Via: two}, true},
+		{"none", single, routing.Way{}, false},
+		{"rejected", single, routing.Way{Type: routing.Unreachable}, false},
+	} {
+		if got := takes(tt.path, tt.way); got != tt.want {
+			t.Errorf("%s: %t, want %t", tt.name, got, tt.want)
 		}
 	}
 }

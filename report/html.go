@@ -297,7 +297,7 @@ func severityGroups(list []routing.Finding) []severityGroup {
 	for _, f := range list {
 		i := slices.IndexFunc(groups, func(g severityGroup) bool { return g.Severity == string(f.Severity) })
 		groups[max(i, 0)].Findings = append(groups[max(i, 0)].Findings, routing.Finding{Code: routing.Code(Escape(string(f.Code))), Severity: f.Severity,
-			Subject: Escape(f.Subject), Message: Escape(f.Message), Hint: Escape(f.Hint), Origin: Escape(f.Origin)})
+			Subject: Escape(f.Subject), Message: Escape(f.Message), Hint: Escape(f.Hint), Origin: Escape(origin(f))})
 	}
 	return slices.DeleteFunc(groups, func(g severityGroup) bool { return len(g.Findings) == 0 })
 }

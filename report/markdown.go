@@ -77,17 +77,29 @@ func (m *markdown) paths(all []bundle) {
 		return
 	}
 	m.printf("\n## Paths (%s)\n\n| Interface | Family | Gateway | Table | For sources | Listeners | Before | After |\n|---|---|---|---|---|---|---|---|\n", number(len(all)))
-	for i, b := range all {
-		if i == maxRows && len(all) > maxRows+1 {
-			m.printf("\n… and %d more.\n", len(all)-i)
-			return
-		}
+	for _, b := range all[:listed(len(all))] {
 		gatewayCell, table, sources := "not known", "-", "-"
 		if b.path != nil {
 			gatewayCell, table, sources = m.prose(gateway(*b.path)), dash(numeral(b.path.Table)), dash(some(prefixes(b.path.Prefixes), 3))
 		}
 		m.printf("| %s | %s | %s | %s | %s | %s | %s | %s |\n", m.code(b.link), b.family, gatewayCell, table, sources, b.fate(),
 			m.prose(sentence(b.before)), m.prose(sentence(b.after)))
+	}
+	m.rest("\n… and %d more; all of them with `-o html` or `-o json`.\n", len(all))
+}
+
+// listed is how many of n things are listed one by one.
+func listed(n int) int {
+	if n > maxRows+1 {
+		return maxRows
+	}
+	return n
+}
+
+// rest says how many of n things are not listed, and where they are.
+func (m *markdown) rest(format string, n int) {
+	if left := n - listed(n); left > 0 {
+		m.printf(format, left)
 	}
 }
 
@@ -105,13 +117,10 @@ func (m *markdown) lines(title string, list []string) {
 		return
 	}
 	m.printf("\n%s:\n\n", title)
-	for i, s := range list {
-		if i == maxRows && len(list) > maxRows+1 {
-			m.printf("- … and %d more; all of them with `-o json`\n", len(list)-i)
-			return
-		}
+	for _, s := range list[:listed(len(list))] {
 		m.printf("- %s\n", m.code(s))
 	}
+	m.rest("- … and %d more; all of them with `-o json`\n", len(list))
 }
 
 func (m *markdown) findings(list []routing.Finding) {
@@ -119,19 +128,16 @@ func (m *markdown) findings(list []routing.Finding) {
 		return
 	}
 	m.printf("\n## Findings (%s)\n\n", number(len(list)))
-	for i, f := range gravest(list) {
-		if i == maxRows && len(list) > maxRows+1 {
-			m.printf("- … and %d more; all of them with `-o html` or `-o json`\n", len(list)-i)
-			return
-		}
+	for _, f := range gravest(list)[:listed(len(list))] {
 		m.printf("- **%s** %s %s: %s\n", f.Severity, m.code(string(f.Code)), m.code(f.Subject), m.prose(f.Message))
 		if f.Origin != "" {
-			m.printf("  - at %s\n", m.code(f.Origin))
+			m.printf("  - at %s\n", m.code(origin(f)))
 		}
 		if f.Hint != "" {
 			m.printf("  - do %s\n", m.code(f.Hint))
 		}
 	}
+	m.rest("- … and %d more; all of them with `-o html` or `-o json`\n", len(list))
 }
 
 func (m *markdown) commands(title string, d routing.Diff) {
@@ -140,13 +146,10 @@ func (m *markdown) commands(title string, d routing.Diff) {
 		return
 	}
 	m.printf("\n## %s (%s)\n\n```sh\n", title, number(len(ops)))
-	for i, op := range ops {
-		if i == maxRows && len(ops) > maxRows+1 {
-			m.printf("# … and %d more; all of them with -o html, -o json or -o iproute2\n", len(ops)-i)
-			break
-		}
+	for _, op := range ops[:listed(len(ops))] {
 		m.printf("%s\n", shellCommand(op))
 	}
+	m.rest("# … and %d more; all of them with -o html, -o json or -o iproute2\n", len(ops))
 	m.printf("```\n")
 }
 
@@ -155,11 +158,8 @@ func (m *markdown) inputs(list []Input) {
 		return
 	}
 	m.printf("\n## Files that this depends on (%s)\n\n| File | SHA-256 |\n|---|---|\n", number(len(list)))
-	for i, in := range list {
-		if i == maxRows && len(list) > maxRows+1 {
-			m.printf("\n… and %d more; all of them with `-o html` or `-o json`.\n", len(list)-i)
-			return
-		}
+	for _, in := range list[:listed(len(list))] {
 		m.printf("| %s | %s |\n", m.code(in.File), m.code(in.SHA256))
 	}
+	m.rest("\n… and %d more; all of them with `-o html` or `-o json`.\n", len(list))
 }

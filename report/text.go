@@ -265,12 +265,15 @@ func severities(list []routing.Finding) string {
 	return cmp.Or(strings.Join(parts, ", "), "none")
 }
 
+// origin is where a finding is from: a place in a file, or a rule, which `ip rule` prints with a tab.
+func origin(f routing.Finding) string { return strings.ReplaceAll(f.Origin, "\t", " ") }
+
 func (t *page) finding(f routing.Finding) {
 	code := map[routing.Severity]string{routing.Error: red, routing.Warning: yellow}[f.Severity]
 	t.printf("  %s\n", t.paint(code, fmt.Sprintf("%s: %s: %s", f.Severity, Escape(string(f.Code)), Escape(f.Subject))))
 	t.wrap("    ", Escape(f.Message))
 	if f.Origin != "" {
-		t.wrap("    at: ", Escape(strings.ReplaceAll(f.Origin, "\t", " "))) // as `ip rule` prints a rule
+		t.wrap("    at: ", Escape(origin(f)))
 	}
 	if f.Hint != "" {
 		t.wrap("    do: ", Escape(f.Hint))

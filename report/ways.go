@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"net/netip"
 	"slices"
+	"strings"
 
 	"lasthop/routing"
 )
@@ -78,9 +79,17 @@ func pathOf(paths []routing.Path, o routing.Outcome) int {
 	return taken
 }
 
-// takes says whether a way is that of the path: one of its gateways.
+// takes says whether a way is that of the path: by its gateways, and by no other, whichever the kernel chooses.
 func takes(p routing.Path, w routing.Way) bool {
-	return w.Type == routing.Unicast && slices.ContainsFunc(p.Hops, func(h routing.Hop) bool { return h.Link == w.Link && h.Via == w.Via })
+	var own []string
+	for _, h := range p.Hops {
+		own = append(own, routing.Hop{Link: h.Link, Via: h.Via}.String())
+	}
+	hops := []string{routing.Hop{Link: w.Link, Via: w.Via}.String()}
+	if w.More != "" {
+		hops = append(hops, strings.Split(w.More, ", ")...)
+	}
+	return w.Type == routing.Unicast && !slices.ContainsFunc(hops, func(h string) bool { return !slices.Contains(own, h) })
 }
 
 // flows counts ways, the most frequent first.
@@ -153,6 +162,8 @@ func number(n int) string {
 func (p Plan) verdict() string {
 	changes := len(p.Diff.Ops())
 	switch {
+	case p.Proof.Differs():
+		return "Not as planned, says the kernel: do not apply this before the differences are explained."
 	case changes == 0 && len(p.Plan.State.Rules) == 0:
 		return nothingNeeded(p.Plan.Outcomes)
 	case changes == 0:
