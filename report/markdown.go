@@ -22,9 +22,13 @@ const plainText = `^(?:->|[\pL\pN]+(?:_[\pL\pN]+)*|[ ,.;:/()%='"+-])*$`
 // Markdown writes the plan for a change ticket: as short as the text, every name in a code span.
 func (p Plan) Markdown(w io.Writer) error {
 	m := &markdown{plain: regexp.MustCompile(plainText)}
-	m.printf("# Return routes for NGINX on %s\n\n%s\n\n", m.code(p.Host), m.prose(p.verdict()))
-	m.printf("| | |\n|---|---|\n| Host | %s, Linux %s |\n| Time | %s |\n| lasthop | %s |\n| Digest | %s |\n| Findings | %s |\n",
-		m.code(p.Host), m.code(p.Kernel), p.Time.UTC().Format("2006-01-02 15:04:05 UTC"), m.code(p.Lasthop), m.code(p.Digest), m.prose(severities(p.Plan.Findings)))
+	m.printf("# Return routes for NGINX on %s\n\n%s\n", m.code(p.Host), m.prose(p.verdict()))
+	m.table("", "")
+	m.row("Host", m.code(p.Host)+", Linux "+m.code(p.Kernel))
+	m.row("Time", p.Time.UTC().Format("2006-01-02 15:04:05 UTC"))
+	m.row("lasthop", m.code(p.Lasthop))
+	m.row("Digest", m.code(p.Digest))
+	m.row("Findings", severities(p.Plan.Findings))
 	m.listeners(p.Plan.Outcomes)
 	m.paths(bundles(p.Plan))
 	m.proof(p.Proof)
@@ -41,16 +45,28 @@ func (p Plan) Markdown(w io.Writer) error {
 
 func (m *markdown) printf(format string, args ...any) { fmt.Fprintf(m, format, args...) }
 
-// code puts a name into a code span, where only backticks and, in tables, pipes mean something.
+// code puts a name into a code span, where only backticks and, in a row, pipes mean something.
 func (m *markdown) code(name string) string {
 	if name == "" {
 		return "-"
 	}
-	return "`" + strings.ReplaceAll(m.line(name), "|", `\|`) + "`"
+	return "`" + strings.ReplaceAll(Escape(name), "`", `\x60`) + "`"
 }
 
-// line escapes a name, backticks too.
-func (m *markdown) line(s string) string { return strings.ReplaceAll(Escape(s), "`", `\x60`) }
+// table begins a table.
+func (m *markdown) table(heads ...string) {
+	m.printf("\n")
+	m.row(heads...)
+	m.printf("%s|\n", strings.Repeat("|---", len(heads)))
+}
+
+// row writes one row of a table, in which a pipe wants a backslash, in code too.
+func (m *markdown) row(cells ...string) {
+	for _, c := range cells {
+		m.printf("| %s ", strings.ReplaceAll(c, "|", `\|`))
+	}
+	m.printf("|\n")
+}
 
 // prose leaves a sentence as it is, or makes it a code span where it could be more than words.
 func (m *markdown) prose(s string) string {
@@ -61,11 +77,11 @@ func (m *markdown) prose(s string) string {
 }
 
 func (m *markdown) listeners(outcomes []routing.Outcome) {
-	m.printf("\n## Listeners (%s)\n\n%s.\n\n| Address | Port | Interface | Status | Replies leave by |\n|---|---|---|---|---|\n",
-		number(len(outcomes)), strings.Join(statuses(outcomes), ", "))
+	m.printf("\n## Listeners (%s)\n\n%s.\n", number(len(outcomes)), strings.Join(statuses(outcomes), ", "))
+	m.table("Address", "Port", "Interface", "Status", "Replies leave by")
 	rows, left := outcomeGroups(outcomes).shown()
 	for _, x := range rows {
-		m.printf("| %s | %s | %s | %s | %s |\n", m.code(x.addr), some(x.ports, 3), m.code(x.link), x.status, m.prose(x.way))
+		m.row(m.code(x.addr), some(x.ports, 3), m.code(x.link), x.status, m.prose(x.way))
 	}
 	if left > 0 {
 		m.printf("\n… and %s; all of them with `-o html`, `-o csv` or `-o json`.\n", count(left, "more address"))
@@ -76,14 +92,14 @@ func (m *markdown) paths(all []bundle) {
 	if len(all) == 0 {
 		return
 	}
-	m.printf("\n## Paths (%s)\n\n| Interface | Family | Gateway | Table | For sources | Listeners | Before | After |\n|---|---|---|---|---|---|---|---|\n", number(len(all)))
+	m.printf("\n## Paths (%s)\n", number(len(all)))
+	m.table("Interface", "Family", "Gateway", "Table", "For sources", "Listeners", "Before", "After")
 	for _, b := range all[:listed(len(all))] {
 		gatewayCell, table, sources := "not known", "-", "-"
 		if b.path != nil {
 			gatewayCell, table, sources = m.prose(gateway(*b.path)), dash(numeral(b.path.Table)), dash(some(prefixes(b.path.Prefixes), 3))
 		}
-		m.printf("| %s | %s | %s | %s | %s | %s | %s | %s |\n", m.code(b.link), b.family, gatewayCell, table, sources, b.fate(),
-			m.prose(sentence(b.before)), m.prose(sentence(b.after)))
+		m.row(m.code(b.link), b.family.String(), gatewayCell, table, sources, b.fate(), m.prose(sentence(b.before)), m.prose(sentence(b.after)))
 	}
 	m.rest("\n… and %d more; all of them with `-o html` or `-o json`.\n", len(all))
 }
@@ -157,9 +173,10 @@ func (m *markdown) inputs(list []Input) {
 	if len(list) == 0 {
 		return
 	}
-	m.printf("\n## Files that this depends on (%s)\n\n| File | SHA-256 |\n|---|---|\n", number(len(list)))
+	m.printf("\n## Files that this depends on (%s)\n", number(len(list)))
+	m.table("File", "SHA-256")
 	for _, in := range list[:listed(len(list))] {
-		m.printf("| %s | %s |\n", m.code(in.File), m.code(in.SHA256))
+		m.row(m.code(in.File), m.code(in.SHA256))
 	}
 	m.rest("\n… and %d more; all of them with `-o html` or `-o json`.\n", len(list))
 }
