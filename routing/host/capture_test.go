@@ -20,8 +20,7 @@ func FuzzCaptureRoundTrip(f *testing.F) {
 	}
 	f.Fuzz(func(t *testing.T, seed uint64) {
 		g := generator{rand.New(rand.NewPCG(seed, 0))}
-		roundTrip(t, Capture{Version: CaptureVersion, Time: time.Unix(g.Int64N(4e9), 0).UTC(), Host: g.host(),
-			Listens: some(g, g.listener), Binds: some(g, g.bind)})
+		roundTrip(t, g.capture())
 	})
 }
 
@@ -29,7 +28,7 @@ func FuzzCaptureRoundTrip(f *testing.F) {
 func FuzzDecodeCapture(f *testing.F) {
 	for seed := range uint64(5) {
 		g := generator{rand.New(rand.NewPCG(seed, 1))}
-		data, err := EncodeCapture(Capture{Version: CaptureVersion, Host: g.host()})
+		data, err := EncodeCapture(g.capture())
 		if err != nil {
 			f.Fatal(err)
 		}
@@ -79,6 +78,34 @@ func some[T any](g generator, one func() T) []T {
 func pick[T any](g generator, values ...T) T { return values[g.IntN(len(values))] }
 
 func (g generator) flip() bool { return g.IntN(2) == 0 }
+
+func (g generator) capture() Capture {
+	c := Capture{Version: CaptureVersion, Time: time.Unix(g.Int64N(4e9), 0).UTC(), Host: g.host(), Listens: some(g, g.listener), Binds: some(g, g.bind),
+		Inputs:   some(g, func() Input { return Input{pick(g, "/etc/nginx/nginx.conf", "a b"), "00", g.flip()} }),
+		Warnings: some(g, func() routing.Finding { return NginxWarning("no-port", "a\nb", pick(g, "", "h"), pick(g, "", "f:3")) }),
+		DNATs:    some(g, g.dnat), Sessions: some(g, func() SessionGroup { return SessionGroup{g.ip(routing.IPv4), g.ip(routing.IPv6), g.IntN(9), g.flip()} })}
+	if g.flip() {
+		c.Flags, c.Settings = map[string][]string{"netns": {"a"}}, map[string][]string{"gateway": {"eth1=10.0.1.1", "eth2=none"}}
+		c.Numbers = routing.DefaultNumbers
+		c.NetworkFiles = map[string]string{g.name(): "/run/systemd/network/10-netplan-eth0.network"}
+	}
+	return c
+}
+
+func (g generator) dnat() DNAT {
+	p := g.ports()
+	d := DNAT{Transport: pick(g, "", "tcp"), First: p.First, Last: p.Last, Origin: "nft: ip nat prerouting handle 4"}
+	d.Addrs = some(g, func() netip.Prefix { return netip.PrefixFrom(g.ip(routing.IPv4), g.IntN(33)) })
+	if g.flip() {
+		d.To = g.ip(routing.IPv6)
+	}
+	return d
+}
+
+func (g generator) ports() routing.PortRange {
+	a, b := uint16(g.Uint32()), uint16(g.Uint32())
+	return routing.PortRange{First: min(a, b), Last: max(a, b)}
+}
 
 func (g generator) host() routing.Host {
 	return routing.Host{Name: pick(g, "web1", "", `a "b"`), Kernel: "6.18", Links: some(g, g.link), Addrs: some(g, g.addr), Routes: some(g, g.route),
@@ -184,7 +211,7 @@ func (g generator) lease() routing.Lease {
 }
 
 func (g generator) listener() routing.Listener {
-	return routing.Listener{Addr: g.ip(g.family()), Ports: routing.PortRange{First: uint16(g.Uint32()), Last: uint16(g.Uint32())},
+	return routing.Listener{Addr: g.ip(g.family()), Ports: g.ports(),
 		Transport: pick(g, routing.TCP, routing.UDP), Context: pick(g, "http", ""), Listen: pick(g, "*:80", ""),
 		Origins: pick(g, nil, []string{"nginx.conf:3", "a b:7"}), Servers: pick(g, nil, []string{"a.example"})}
 }

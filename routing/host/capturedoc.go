@@ -1,17 +1,17 @@
 package host
 
 import (
-	"errors"
 	"fmt"
 	"net/netip"
 	"slices"
 	"strconv"
 	"strings"
+	"time"
 
 	"lasthop/routing"
 )
 
-// This file has the shapes of iproute2's JSON, object by object, both ways.
+// This file has the objects of a capture, both ways; those of iproute2 in its own shapes.
 
 type linkDoc struct {
 	Index  int       `json:"ifindex"`
@@ -32,40 +32,16 @@ type linkData struct {
 	Table text `json:"table,omitempty"` // of a vrf
 }
 
-func (d linkDoc) link() (routing.Link, error) {
-	l := routing.Link{Index: d.Index, Name: d.Name, MTU: d.MTU, Master: d.Master, Loopback: slices.Contains(d.Flags, "LOOPBACK"),
-		Up: slices.Contains(d.Flags, "UP"), Carrier: slices.Contains(d.Flags, "LOWER_UP"), PointToPoint: slices.Contains(d.Flags, "POINTOPOINT")}
-	if l.Name == "" {
-		return l, errors.New("no ifname")
+func (n *node) link() routing.Link {
+	flags, info := n.field("flags").strings(), n.field("linkinfo")
+	has := func(flag string) bool { return slices.Contains(flags, flag) }
+	l := routing.Link{Index: int(n.field("ifindex").number(1<<31 - 1)), Name: n.field("ifname").must().name(), MTU: int(n.field("mtu").number(1<<32 - 1)),
+		Master: n.field("master").name(), Loopback: has("LOOPBACK"), Up: has("UP"), Carrier: has("LOWER_UP"), PointToPoint: has("POINTOPOINT"),
+		Group: int(n.field("group").numeral("default", 31)), Kind: info.field("info_kind").string()}
+	if l.Kind == "vrf" {
+		l.Table = uint32(info.field("info_data").field("table").numeral("", 32))
 	}
-	group, err := numberOr(d.Group, "default", 0, 31)
-	if err != nil {
-		return l, fmt.Errorf("group: %w", err)
-	}
-	l.Group = int(group)
-	if d.Info == nil {
-		return l, nil
-	}
-	l.Kind = d.Info.Kind
-	if l.Kind != "vrf" || d.Info.Data == nil {
-		return l, nil
-	}
-	table, err := numberOr(d.Info.Data.Table, "", 0, 32)
-	l.Table = uint32(table)
-	return l, err
-}
-
-// numberOr reads a number of so many bits; the word, and nothing, stand for a number too. Other words are names in a file of
-// the captured machine.
-func numberOr(t text, word text, value uint64, bits int) (uint64, error) {
-	if t == "" || t == word {
-		return value, nil
-	}
-	n, err := strconv.ParseUint(string(t), 10, bits)
-	if err != nil {
-		return 0, fmt.Errorf("%q is no number: capture with ip -N", t)
-	}
-	return n, nil
+	return l
 }
 
 func linkDocOf(l routing.Link) linkDoc {
@@ -104,46 +80,39 @@ type addrInfoDoc struct {
 	DADFailed flag   `json:"dadfailed,omitempty"`
 }
 
-func (d addrDoc) addTo(h *routing.Host) error {
-	if d.Name == "" {
-		return errors.New("no ifname")
-	}
-	for _, x := range d.Addrs {
-		if x.Family != "inet" && x.Family != "inet6" {
+func (n *node) addrs() (out []routing.Addr) {
+	link := n.field("ifname").must().name()
+	for _, x := range n.field("addr_info").list() {
+		family, ok := map[string]routing.Family{"inet": routing.IPv4, "inet6": routing.IPv6}[x.field("family").must().string()]
+		if !ok {
 			continue
 		}
-		local, err := parseAddr(x.Local)
-		if err != nil {
-			return err
+		local, bits := x.familyAddr("local", family), int(x.field("prefixlen").must().number(int64(family.Bits())))
+		a := routing.Addr{Link: link, Prefix: netip.PrefixFrom(local, bits), Scope: x.field("scope").scope(), Temporary: x.field("temporary").flag(),
+			NoPrefix: x.field("noprefixroute").flag(), Tentative: x.field("tentative").flag() || x.field("dadfailed").flag()}
+		if x.has("address") {
+			a.Prefix, a.Peer = netip.PrefixFrom(local, family.Bits()), netip.PrefixFrom(x.familyAddr("address", family), bits)
 		}
-		scope, err := scopeOf(x.Scope)
-		if err != nil {
-			return fmt.Errorf("scope: %w", err)
-		}
-		a := routing.Addr{Link: d.Name, Prefix: netip.PrefixFrom(local, x.Bits), Scope: scope, Temporary: bool(x.Temporary),
-			NoPrefix: bool(x.NoPrefix), Tentative: bool(x.Tentative || x.DADFailed)}
-		if x.Peer != "" {
-			peer, err := parseAddr(x.Peer)
-			if err != nil {
-				return err
-			}
-			a.Prefix, a.Peer = netip.PrefixFrom(local, local.BitLen()), netip.PrefixFrom(peer, x.Bits)
-		}
-		if !a.Prefix.IsValid() || a.Peer != (netip.Prefix{}) && !a.Peer.IsValid() {
-			return fmt.Errorf("%s/%d is no address with prefix length", x.Local, x.Bits)
-		}
-		h.Addrs = append(h.Addrs, a)
+		out = append(out, a)
 	}
-	return nil
+	return out
 }
 
-func scopeOf(s text) (uint8, error) {
-	named := map[text]uint8{"global": 0, "universe": 0, "site": 200, "link": 253, "host": 254, "nowhere": 255}
-	if n, ok := named[s]; ok {
-		return n, nil
+func (n *node) familyAddr(key string, f routing.Family) netip.Addr {
+	x := n.field(key).must()
+	a := x.addr()
+	if a.IsValid() && routing.FamilyOf(a) != f {
+		x.want("an " + f.String() + " address")
 	}
-	n, err := numberOr(s, "", 0, 8)
-	return uint8(n), err
+	return a
+}
+
+func (n *node) scope() uint8 {
+	named := map[string]uint8{"global": 0, "universe": 0, "site": 200, "link": 253, "host": 254, "nowhere": 255}
+	if scope, ok := named[n.text()]; ok {
+		return scope
+	}
+	return uint8(n.numeral("", 8))
 }
 
 func addrDocsOf(h routing.Host) []addrDoc {
@@ -178,9 +147,9 @@ type neighDoc struct {
 	State  []string `json:"state"`
 }
 
-func (d neighDoc) neigh() (routing.Neigh, error) {
-	addr, err := parseAddr(d.Dst)
-	return routing.Neigh{Link: d.Dev, Addr: addr, MAC: d.MAC, Router: bool(d.Router), State: strings.Join(d.State, ",")}, err
+func (n *node) neigh() routing.Neigh {
+	return routing.Neigh{Link: n.field("dev").must().name(), Addr: n.field("dst").must().addr(), MAC: n.field("lladdr").string(),
+		Router: n.field("router").flag(), State: strings.Join(n.field("state").strings(), ",")}
 }
 
 func neighDocOf(n routing.Neigh) neighDoc {
@@ -193,9 +162,8 @@ type leaseDoc struct {
 	Client  string `json:"client"`
 }
 
-func (d leaseDoc) lease() (routing.Lease, error) {
-	addr, err := parseAddr(d.Gateway)
-	return routing.Lease{Link: d.Dev, Gateway: addr, Client: d.Client}, err
+func (n *node) lease() routing.Lease {
+	return routing.Lease{Link: n.field("dev").must().name(), Gateway: n.field("gateway").must().addr(), Client: n.field("client").string()}
 }
 
 func leaseDocOf(l routing.Lease) leaseDoc { return leaseDoc{l.Link, l.Gateway.String(), l.Client} }
@@ -211,13 +179,22 @@ type listenDoc struct {
 	Servers   []string `json:"servers,omitempty"`
 }
 
-func (d listenDoc) listener() (routing.Listener, error) {
-	addr, err := parseAddr(d.Address)
-	if t := routing.Transport(d.Transport); err == nil && t != routing.TCP && t != routing.UDP {
-		err = fmt.Errorf("transport %q, want tcp or udp", d.Transport)
+func (n *node) listener() routing.Listener {
+	l := routing.Listener{Addr: n.field("address").must().addr(), Ports: n.ports(), Transport: routing.Transport(n.field("transport").must().string()),
+		Context: n.field("context").string(), Listen: n.field("listen").string(), Origins: n.field("origins").strings(), Servers: n.field("servers").strings()}
+	if l.Transport != routing.TCP && l.Transport != routing.UDP {
+		n.field("transport").want("tcp or udp")
 	}
-	return routing.Listener{Addr: addr, Ports: routing.PortRange{First: d.First, Last: d.Last}, Transport: routing.Transport(d.Transport),
-		Context: d.Context, Listen: d.Listen, Origins: d.Origins, Servers: d.Servers}, err
+	return l
+}
+
+func (n *node) ports() routing.PortRange {
+	first, last := n.field("first_port").must(), n.field("last_port").must()
+	p := routing.PortRange{First: uint16(first.number(65535)), Last: uint16(last.number(65535))}
+	if p.Last < p.First {
+		last.want(fmt.Sprintf("a port from %d on", p.First))
+	}
+	return p
 }
 
 func listenDocOf(l routing.Listener) listenDoc {
@@ -231,22 +208,9 @@ type bindDoc struct {
 	Origin      string   `json:"origin,omitempty"`
 }
 
-func (d bindDoc) bind() (routing.Bind, error) {
-	b := routing.Bind{Transparent: d.Transparent, Origin: d.Origin}
-	var err error
-	if d.Address != "" {
-		if b.Addr, err = parseAddr(d.Address); err != nil {
-			return b, err
-		}
-	}
-	for _, s := range d.Upstreams {
-		u, err := parseAddr(s)
-		if err != nil {
-			return b, err
-		}
-		b.Upstreams = append(b.Upstreams, u)
-	}
-	return b, nil
+func (n *node) bind() routing.Bind {
+	return routing.Bind{Addr: n.field("address").addr(), Transparent: n.field("transparent").flag(), Origin: n.field("origin").string(),
+		Upstreams: mapped(n.field("upstreams").list(), (*node).addr)}
 }
 
 func bindDocOf(b routing.Bind) bindDoc {
@@ -258,4 +222,118 @@ func bindDocOf(b routing.Bind) bindDoc {
 		d.Upstreams = append(d.Upstreams, u.String())
 	}
 	return d
+}
+
+func (n *node) input() Input {
+	return Input{File: n.field("file").must().string(), SHA256: n.field("sha256").must().string(), Main: n.field("main").flag()}
+}
+
+type warningDoc struct {
+	Code    string `json:"code"`
+	Message string `json:"message"`
+	Hint    string `json:"hint,omitempty"`
+	Origin  string `json:"origin,omitempty"`
+}
+
+// warning is a finding about the configuration.
+func (n *node) warning() routing.Finding {
+	return NginxWarning(n.field("code").must().string(), n.field("message").must().string(), n.field("hint").string(), n.field("origin").string())
+}
+
+// NginxWarning makes a finding of what was noticed in NGINX's configuration.
+func NginxWarning(code, message, hint, origin string) routing.Finding {
+	return routing.Finding{Code: routing.Code(code), Severity: routing.Warning, Subject: "nginx.conf", Message: message, Hint: hint, Origin: origin}
+}
+
+func warningDocOf(f routing.Finding) warningDoc {
+	return warningDoc{string(f.Code), f.Message, f.Hint, f.Origin}
+}
+
+type dnatDoc struct {
+	Addrs     []netip.Prefix `json:"addresses,omitempty"`
+	Transport string         `json:"transport,omitempty"`
+	First     uint16         `json:"first_port"`
+	Last      uint16         `json:"last_port"`
+	To        netip.Addr     `json:"to,omitzero"`
+	Origin    string         `json:"origin"`
+}
+
+func (n *node) dnat() DNAT {
+	p := n.ports()
+	return DNAT{Addrs: mapped(n.field("addresses").list(), (*node).prefix), Transport: n.field("transport").string(), First: p.First, Last: p.Last,
+		To: n.field("to").addr(), Origin: n.field("origin").string()}
+}
+
+func dnatDocOf(d DNAT) dnatDoc { return dnatDoc(d) }
+
+func (n *node) prefix() netip.Prefix {
+	p, err := netip.ParsePrefix(n.string())
+	if err != nil {
+		n.want("a prefix")
+	}
+	return p
+}
+
+func (n *node) sessions() SessionGroup {
+	return SessionGroup{Local: n.field("local").must().addr(), Remote: n.field("remote").must().addr(), Count: int(n.field("count").must().number(1 << 31)),
+		Own: n.field("own").flag()}
+}
+
+// texts reads an object of texts: of sysctls, for example, where a shell may have written numbers.
+func (n *node) texts() map[string]string {
+	out := map[string]string{}
+	object, ok := n.value.(fields)
+	if !ok {
+		n.want("an object")
+	}
+	for _, f := range object {
+		out[f.key] = n.field(f.key).text()
+	}
+	return out
+}
+
+func (n *node) flags(names []string) map[string][]string {
+	out := map[string][]string{}
+	object, ok := n.value.(fields)
+	if !ok {
+		n.want("an object")
+	}
+	for _, f := range object {
+		if !slices.Contains(names, f.key) {
+			f.fail("unknown key")
+		}
+		out[f.key] = f.strings()
+	}
+	return out
+}
+
+// numbersDoc is routing.Numbers as lasthop.yaml has them.
+type numbersDoc struct {
+	Protocol   uint8  `json:"protocol"`
+	Group      int    `json:"group"`
+	TableFirst uint32 `json:"table_first"`
+	TableLast  uint32 `json:"table_last"`
+	Base       int    `json:"priority"`
+}
+
+func (n *node) numbers() routing.Numbers {
+	get := func(key string, least, most int64) int64 { return n.field(key).must().between(least, most) }
+	first := get("table_first", 256, 1<<32-16)
+	return routing.Numbers{Protocol: uint8(get("protocol", 5, 255)), Group: int(get("group", 1, 1<<31-1)), TableFirst: uint32(first),
+		TableLast: uint32(get("table_last", first+15, 1<<32-1)), Base: int(get("priority", 1, 32000)), Block: routing.DefaultNumbers.Block}
+}
+
+func numbersDocOf(n routing.Numbers) *numbersDoc {
+	if n == (routing.Numbers{}) {
+		return nil
+	}
+	return &numbersDoc{n.Protocol, n.Group, n.TableFirst, n.TableLast, n.Base}
+}
+
+func (n *node) time() time.Time {
+	t, err := time.Parse(time.RFC3339, n.string())
+	if err != nil {
+		n.want("a time like 2026-01-02T03:04:05Z")
+	}
+	return t.UTC()
 }

@@ -1,9 +1,6 @@
 package host
 
 import (
-	"bytes"
-	"encoding/json"
-	"errors"
 	"fmt"
 	"slices"
 	"strconv"
@@ -18,21 +15,6 @@ type hopDoc struct {
 	Dev     string   `json:"dev,omitempty"`
 	Weight  int      `json:"weight,omitempty"`
 	Flags   []string `json:"flags"`
-	Encap   text     `json:"encap,omitempty"`
-	Flow    *flowDoc `json:"flow,omitempty"`
-}
-
-// flowDoc is a route's realm.
-type flowDoc struct {
-	From text `json:"from,omitempty"`
-	To   text `json:"to"`
-}
-
-func (f flowDoc) String() string {
-	if f.From != "" {
-		return fmt.Sprintf("realms %s/%s", f.From, f.To)
-	}
-	return "realm " + string(f.To)
 }
 
 type viaDoc struct {
@@ -43,9 +25,6 @@ type viaDoc struct {
 type routeDoc struct {
 	Type     text              `json:"type,omitempty"`
 	Dst      string            `json:"dst"`
-	From     string            `json:"from,omitempty"`
-	TOS      any               `json:"tos,omitempty"` // a string; a number is a tunnel's
-	NextHop  int               `json:"nhid,omitempty"`
 	Table    text              `json:"table"`
 	Protocol text              `json:"protocol"`
 	Scope    text              `json:"scope"`
@@ -58,155 +37,132 @@ type routeDoc struct {
 	hopDoc
 }
 
-// UnmarshalJSON reads a route. `ip` prints what a tunnel (encap) needs beside the route's own keys, so that there are two dst: the
-// first is the route's. (A tool that keeps only the last of equal keys spoils such a route, which is why jq is not used.)
-func (d *routeDoc) UnmarshalJSON(b []byte) error {
-	type plain routeDoc
-	if err := json.Unmarshal(b, (*plain)(d)); err != nil {
-		return err
+// route lets the parser of lines read what `ip route` has words for, which is all but metric and next hops.
+func (n *node) route() routing.Route {
+	kind, dst := n.field("type").word(), n.field("dst").must().word()
+	family := n.routeFamily(dst)
+	parts := []part{{n.field("dst"), []string{typeWord(kind), dst}}}
+	if !rejectWord(kind) {
+		parts[0].words = append(parts[0].words, "dev", "lo") // its next hops are read below
 	}
-	dec := json.NewDecoder(bytes.NewReader(b))
-	if t, err := dec.Token(); err != nil || t != json.Delim('{') {
-		return errors.New("want an object")
+	if word := typeWord(kind); kind != "" && !slices.Contains(typeWords, word) {
+		n.field("type").want("a type of routes")
 	}
-	for dec.More() {
-		var value json.RawMessage
-		key, err := dec.Token()
-		if err != nil {
-			return err
-		}
-		if err := dec.Decode(&value); err != nil {
-			return err
-		}
-		if key == "dst" {
-			return json.Unmarshal(value, &d.Dst)
+	add := func(key string, x *node) {
+		if !x.absent() {
+			parts = append(parts, part{x, []string{key, x.word()}})
 		}
 	}
-	return nil
-}
-
-func (d routeDoc) route() (routing.Route, error) {
-	// `ip route` has words for all that a route is: the line says it, and there is one parser of lines.
-	family := d.family()
-	var w []string
-	word := func(key string, value string) {
-		if value != "" {
-			w = append(w, key, value)
-		}
-	}
-	w = append(w, typeWord(d.Type), d.Dst)
-	if !rejectWord(d.Type) {
-		w = append(w, "dev", "lo") // its next hops are read below
-	}
-	word("table", string(d.Table))
-	word("proto", string(d.Protocol))
+	add("table", n.field("table"))
+	add("proto", n.field("protocol"))
 	if family == routing.IPv4 {
-		word("scope", string(d.Scope))
+		add("scope", n.field("scope"))
 	}
-	word("src", d.Src)
-	for _, m := range d.Metrics {
-		word("mtu", string(m["mtu"]))
-		word("advmss", string(m["advmss"]))
+	add("src", n.field("prefsrc"))
+	for _, m := range n.field("metrics").list() {
+		add("mtu", m.field("mtu"))
+		add("advmss", m.field("advmss"))
 	}
-	if d.Pref == "low" || d.Pref == "high" {
-		word("pref", d.Pref)
+	if family == routing.IPv6 {
+		add("pref", n.field("pref"))
 	}
-	r, err := routing.ParseRoute(family, strings.Join(w, " "))
-	if err != nil {
-		return r, err
-	}
-	r.Metric = d.Metric
+	r := parse(1, parts, func(line string) (routing.Route, error) { return routing.ParseRoute(family, line) })
+	r.Metric = uint32(n.field("metric").number(1<<32 - 1))
 	if family == routing.IPv6 && r.Metric == 0 && r.Type == routing.Unicast {
 		r.Metric = 1024
 	}
 	r.Hops = nil
-	if !rejectWord(d.Type) {
-		if r.Hops, err = d.hops(); err != nil {
-			return r, err
-		}
+	if !rejectWord(kind) {
+		r.Hops = n.hops()
 	}
-	r.Opaque = d.opaque(len(r.Hops) == 0 && !rejectWord(d.Type))
-	return r, nil
+	r.Opaque = n.routeOpaque(len(r.Hops) == 0 && !rejectWord(kind))
+	return r
 }
 
-func rejectWord(t text) bool {
-	return slices.Contains([]string{"blackhole", "unreachable", "prohibit", "throw"}, typeWord(t))
+func rejectWord(kind string) bool {
+	return slices.Contains([]string{"blackhole", "unreachable", "prohibit", "throw"}, typeWord(kind))
 }
 
-// family tells IPv6 by a colon anywhere, or by the router preference, which `ip` prints for every IPv6 route.
-func (d routeDoc) family() routing.Family {
-	if d.Pref != "" || strings.Contains(d.Dst, ":") {
+// routeFamily tells IPv6 by a colon in the destination, or by the router preference, which `ip` prints for every IPv6 route.
+func (n *node) routeFamily(dst string) routing.Family {
+	if n.has("pref") || strings.Contains(dst, ":") {
 		return routing.IPv6
 	}
 	return routing.IPv4
 }
 
-func typeWord(t text) string {
-	n, err := strconv.ParseUint(string(t), 10, 8)
-	words := []string{"", "unicast", "local", "broadcast", "anycast", "multicast", "blackhole", "unreachable", "prohibit", "throw"}
-	if err != nil || int(n) >= len(words) {
-		return string(t)
+// typeWords are the types of routes, by number.
+var typeWords = []string{"", "unicast", "local", "broadcast", "anycast", "multicast", "blackhole", "unreachable", "prohibit", "throw"}
+
+func typeWord(s string) string {
+	n, err := strconv.ParseUint(s, 10, 8)
+	if err != nil || int(n) >= len(typeWords) {
+		return s
 	}
-	return words[n]
+	return typeWords[n]
 }
 
-func (d routeDoc) hops() ([]routing.Hop, error) {
-	docs := d.NextHops
-	if len(docs) == 0 && d.Dev != "" {
-		docs = []hopDoc{d.hopDoc}
-		docs[0].Weight = 1
+func (n *node) hops() []routing.Hop {
+	docs := n.field("nexthops").list()
+	if len(docs) == 0 && n.has("dev") {
+		docs = []*node{n}
 	}
 	var hops []routing.Hop
 	for _, x := range docs {
-		h := routing.Hop{Link: x.Dev, Weight: max(x.Weight, 1), OnLink: slices.Contains(x.Flags, "onlink"),
-			Dead: slices.Contains(x.Flags, "dead"), LinkDown: slices.Contains(x.Flags, "linkdown")}
-		via := x.Gateway
-		if x.Via != nil {
-			via = x.Via.Host
+		flags := x.field("flags").strings()
+		h := routing.Hop{Link: x.field("dev").name(), Weight: 1, OnLink: slices.Contains(flags, "onlink"), Dead: slices.Contains(flags, "dead"),
+			LinkDown: slices.Contains(flags, "linkdown"), Via: x.field("gateway").addr()}
+		if via := x.field("via"); !via.absent() {
+			h.Via = via.field("host").must().addr()
 		}
-		if via != "" {
-			var err error
-			if h.Via, err = parseAddr(via); err != nil {
-				return nil, err
-			}
+		if x != n {
+			h.Weight = max(1, int(x.field("weight").number(256)))
 		}
 		hops = append(hops, h)
 	}
-	return hops, nil
+	return hops
 }
 
-// opaque is what decodeRoute says of the same route. A locked mtu looks like any other here: `ip -j` does not print the lock.
-func (d routeDoc) opaque(unresolved bool) string {
+// routeOpaque is what decodeRoute says of the same route. A locked mtu looks like any other here: `ip -j` does not print the lock.
+func (n *node) routeOpaque(unresolved bool) string {
 	var w, flows []string
-	if d.From != "" {
-		w = append(w, "from "+d.From)
+	if from := n.field("from"); !from.absent() {
+		w = append(w, "from "+from.word())
 	}
-	if tos, ok := d.TOS.(string); ok {
+	if tos, ok := n.field("tos").value.(string); ok { // a number is a tunnel's
 		w = append(w, "tos "+tos)
 	}
-	if d.NextHop != 0 && unresolved {
-		w = append(w, fmt.Sprintf("nhid %d", d.NextHop))
+	if id := n.field("nhid").number(1<<32 - 1); id != 0 && unresolved {
+		w = append(w, fmt.Sprintf("nhid %d", id))
 	}
-	for _, h := range append([]hopDoc{d.hopDoc}, d.NextHops...) {
-		if h.Encap != "" {
-			w = append(w, "encap "+string(h.Encap))
+	for _, h := range append([]*node{n}, n.field("nexthops").list()...) {
+		if encap := h.field("encap"); !encap.absent() {
+			w = append(w, "encap "+encap.word())
 		}
-		if h.Flow != nil {
-			flows = append(flows, h.Flow.String())
+		if flow := h.field("flow"); !flow.absent() {
+			flows = append(flows, flow.realms())
 		}
 	}
-	for _, m := range d.Metrics {
-		w = append(w, metricWords(m)...)
+	for _, m := range n.field("metrics").list() {
+		w = append(w, m.metricWords()...)
 	}
 	w = append(w, flows...)
-	if d.Opaque != "" {
-		w = append(w, d.Opaque)
+	if s := n.field("opaque").string(); s != "" {
+		w = append(w, s)
 	}
 	return strings.Join(slices.Compact(w), " ")
 }
 
-// metricWords prints the metrics that routing.Route does not model, in the kernel's order.
-func metricWords(m map[string]text) (w []string) {
+func (n *node) realms() string {
+	to := n.field("to").must().word()
+	if from := n.field("from"); !from.absent() {
+		return fmt.Sprintf("realms %s/%s", from.word(), to)
+	}
+	return "realm " + to
+}
+
+// metricWords prints the metrics that routing.Route does not model, in the kernel's order. What has no value is null.
+func (n *node) metricWords() (w []string) {
 	for kind := range metricCongCtl + 2 {
 		name, key := metricNames[kind], metricNames[kind]
 		if kind == metricFeatures {
@@ -215,17 +171,19 @@ func metricWords(m map[string]text) (w []string) {
 		if kind == metricCongCtl {
 			key = "congestion"
 		}
-		value, ok := m[key]
-		if !ok || name == "" || kind == metricMTU || kind == metricAdvMSS {
+		x := n.field(key)
+		if x.absent() || name == "" || kind == metricMTU || kind == metricAdvMSS {
 			continue
 		}
-		switch ms, _ := strconv.ParseUint(string(value), 10, 32); kind {
-		case metricFeatures:
-			value = "ecn"
-		case metricRTT, metricRTTVar, metricRTOMin:
-			value = text(milliseconds(uint32(ms)))
+		value := "ecn"
+		if kind != metricFeatures {
+			value = x.word()
 		}
-		w = append(w, name+" "+string(value))
+		switch ms, _ := strconv.ParseUint(value, 10, 32); kind {
+		case metricRTT, metricRTTVar, metricRTOMin:
+			value = milliseconds(uint32(ms))
+		}
+		w = append(w, name+" "+value)
 	}
 	return w
 }

@@ -1,8 +1,6 @@
 package host
 
 import (
-	"encoding/json"
-	"errors"
 	"fmt"
 	"net/netip"
 	"slices"
@@ -12,125 +10,130 @@ import (
 	"lasthop/routing"
 )
 
-// ruleDoc is a rule as its keys: what is not known must not be lost.
-type ruleDoc map[string]json.RawMessage
-
-func (d ruleDoc) word(key string) string {
-	var t text
-	if raw, ok := d[key]; ok && t.UnmarshalJSON(raw) == nil {
-		return string(t)
-	}
-	return ""
-}
-
-func (d ruleDoc) has(key string) bool { _, ok := d[key]; return ok }
-
 // rule builds the line that `ip rule` would print and lets the parser of lines read it.
-func (d ruleDoc) rule() (routing.Rule, error) {
+func (n *node) rule() routing.Rule {
 	family := routing.IPv4
-	if d.word("family") == "inet6" {
+	if f := n.field("family"); f.string() == "inet6" {
 		family = routing.IPv6
+	} else if f.string() != "inet" && !f.absent() {
+		f.want("inet or inet6")
 	}
-	if !d.has("priority") {
-		return routing.Rule{}, errors.New("no priority")
+	var parts []part
+	add := func(x *node, words ...string) { parts = append(parts, part{x, words}) }
+	add(n.field("priority"), "pref", n.field("priority").must().word())
+	if n.field("not").flag() {
+		add(n, "not")
 	}
-	w := []string{"pref", d.word("priority")}
-	if d.has("not") {
-		w = append(w, "not")
+	add(n.field("src"), "from", n.selector("src", "srclen"))
+	if n.has("dst") {
+		add(n.field("dst"), "to", n.selector("dst", "dstlen"))
 	}
-	w = append(w, "from", d.prefix("src", "srclen"))
-	if d.has("dst") {
-		w = append(w, "to", d.prefix("dst", "dstlen"))
-	}
-	if d.has("fwmark") {
-		mark := d.word("fwmark")
-		if d.has("fwmask") {
-			mark += "/" + d.word("fwmask")
-		}
-		w = append(w, "fwmark", mark)
+	if n.has("fwmark") {
+		add(n.field("fwmark"), "fwmark", n.mark())
 	}
 	for _, k := range [][2]string{{"iif", "iif"}, {"oif", "oif"}, {"table", "lookup"}, {"suppress_prefixlen", "suppress_prefixlength"},
 		{"suppress_ifgroup", "suppress_ifgroup"}, {"goto", "goto"}, {"protocol", "protocol"}} {
-		if d.has(k[0]) {
-			w = append(w, k[1], d.word(k[0]))
+		if x := n.field(k[0]); !x.absent() {
+			add(x, k[1], x.word())
 		}
 	}
-	if d.has("nop") {
-		w = append(w, "nop")
+	n.field("iif").name()
+	n.field("oif").name()
+	if n.field("nop").flag() {
+		add(n.field("nop"), "nop")
 	}
-	if d.has("action") {
-		w = append(w, typeWord(text(d.word("action"))))
+	if x := n.field("action"); !x.absent() {
+		add(x, typeWord(x.word()))
 	}
-	r, err := routing.ParseRule(family, strings.Join(w, " "))
-	if err != nil {
-		return r, err
-	}
-	r.Opaque = d.opaque()
+	r := parse(1, parts, func(line string) (routing.Rule, error) { return routing.ParseRule(family, line) })
+	r.Opaque = n.ruleOpaque()
 	if r.Opaque == "l3mdev" || strings.HasSuffix(r.Opaque, " l3mdev") {
 		r.Table = 0
 	}
-	return r, nil
+	return r
 }
 
-func (d ruleDoc) prefix(addr, length string) string {
-	if d.has(length) {
-		return d.word(addr) + "/" + d.word(length)
+// selector is an address, "all", or an address and its length.
+func (n *node) selector(addr, length string) string {
+	s := n.field(addr).must().word()
+	if x := n.field(length); !x.absent() {
+		s = fmt.Sprintf("%s/%d", s, x.number(128))
 	}
-	return d.word(addr)
+	return s
+}
+
+func (n *node) mark() string {
+	s := n.field("fwmark").word()
+	if mask := n.field("fwmask"); !mask.absent() {
+		s += "/" + mask.word()
+	}
+	return s
 }
 
 // ruleDocKeys are what rule reads; all else is a selector that is not modelled.
 var ruleDocKeys = []string{"family", "priority", "not", "src", "srclen", "dst", "dstlen", "fwmark", "fwmask", "iif", "oif", "table",
 	"suppress_prefixlen", "suppress_ifgroup", "goto", "protocol", "nop", "action", "opaque", "l3mdev", "iif_detached", "oif_detached", "unresolved"}
 
-func (d ruleDoc) opaque() string {
+func (n *node) ruleOpaque() string {
 	var w []string
-	if d.has("tos") {
-		w = append(w, "tos "+d.word("tos"))
+	span := func(first, last string) string { return n.field(first).word() + "-" + n.field(last).must().word() }
+	if n.has("tos") {
+		w = append(w, "tos "+n.field("tos").word())
 	}
-	if d.has("uid_start") {
-		w = append(w, "uidrange "+d.word("uid_start")+"-"+d.word("uid_end"))
+	if n.has("uid_start") {
+		w = append(w, "uidrange "+span("uid_start", "uid_end"))
 	}
-	if d.has("ipproto") {
-		proto := strings.TrimPrefix(d.word("ipproto"), "ipproto-")
-		for name, n := range map[string]string{"icmp": "1", "tcp": "6", "udp": "17", "ipv6-icmp": "58"} {
-			if proto == n {
+	if n.has("ipproto") {
+		proto := strings.TrimPrefix(n.field("ipproto").word(), "ipproto-")
+		for name, number := range map[string]string{"icmp": "1", "tcp": "6", "udp": "17", "ipv6-icmp": "58"} {
+			if proto == number {
 				proto = name
 			}
 		}
 		w = append(w, "ipproto "+proto)
 	}
 	for _, port := range []string{"sport", "dport"} {
-		if d.has(port) {
-			w = append(w, port+" "+d.word(port))
-		} else if d.has(port + "_start") {
-			w = append(w, port+" "+d.word(port+"_start")+"-"+d.word(port+"_end"))
+		if n.has(port) {
+			w = append(w, port+" "+n.field(port).word())
+		} else if n.has(port + "_start") {
+			w = append(w, port+" "+span(port+"_start", port+"_end"))
 		}
 	}
-	done := slices.Concat(ruleDocKeys, []string{"tos", "uid_start", "uid_end", "ipproto", "sport", "sport_start", "sport_end", "dport",
-		"dport_start", "dport_end", "flow_from", "flow_to"})
-	for _, key := range sortedKeys(d) {
-		if !slices.Contains(done, key) {
-			w = append(w, key+" "+strings.Trim(string(d[key]), `"`))
-		}
+	w = append(w, n.unknownSelectors()...)
+	if n.has("flow_from") {
+		w = append(w, "realms "+n.field("flow_from").word()+"/"+n.field("flow_to").must().word())
+	} else if n.has("flow_to") {
+		w = append(w, "realms "+n.field("flow_to").word())
 	}
-	if d.has("flow_from") {
-		w = append(w, "realms "+d.word("flow_from")+"/"+d.word("flow_to"))
-	} else if d.has("flow_to") {
-		w = append(w, "realms "+d.word("flow_to"))
+	if s := n.field("opaque").string(); s != "" {
+		w = append(w, s)
 	}
-	if d.has("opaque") {
-		w = append(w, d.word("opaque"))
-	}
-	if d.has("l3mdev") {
+	if n.field("l3mdev").flag() {
 		w = append(w, "l3mdev")
 	}
 	return strings.Join(w, " ")
 }
 
+// unknownSelectors are the keys that are not known here, in the order of the alphabet.
+func (n *node) unknownSelectors() (w []string) {
+	done := slices.Concat(ruleDocKeys, []string{"tos", "uid_start", "uid_end", "ipproto", "sport", "sport_start", "sport_end", "dport",
+		"dport_start", "dport_end", "flow_from", "flow_to"})
+	object, _ := n.value.(fields)
+	for _, f := range object {
+		if !slices.Contains(done, f.key) {
+			w = append(w, f.key+" "+strings.Trim(f.String(), `"`))
+		}
+	}
+	slices.Sort(w)
+	return w
+}
+
+// ruleDoc is a rule as its keys.
+type ruleDoc map[string]any
+
 func ruleDocOf(r routing.Rule) ruleDoc {
 	d := ruleDoc{}
-	set := func(key string, value any) { d[key], _ = json.Marshal(value) }
+	set := func(key string, value any) { d[key] = value }
 	if r.Family == routing.IPv6 {
 		set("family", "inet6")
 	}

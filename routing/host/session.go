@@ -12,6 +12,15 @@ import (
 // Session is one established TCP session of the host.
 type Session struct{ Local, Remote netip.AddrPort }
 
+// SessionGroup is a number of sessions that are routed alike: those of one local address with remote addresses that no route and no
+// rule tells apart, of which Remote is one.
+type SessionGroup struct {
+	Local  netip.Addr `json:"local"`
+	Remote netip.Addr `json:"remote"`
+	Count  int        `json:"count"`
+	Own    bool       `json:"own,omitempty"` // the user's own is one of them
+}
+
 // Sessions lists the established TCP sessions of the namespace. IPv4 sessions of IPv6 sockets have IPv4 addresses.
 func (k *Kernel) Sessions() ([]Session, error) {
 	var out []Session

@@ -1,0 +1,183 @@
+package host
+
+import (
+	"encoding/json"
+	"errors"
+	"fmt"
+	"math/rand/v2"
+	"slices"
+	"strings"
+	"testing"
+	"time"
+	"unicode/utf8"
+
+	"lasthop/routing"
+)
+
+// byHand has the keys of `ip -N -j -d` that a capture of ours lacks.
+const byHand = `{"version":1,"host":"h","time":"2026-01-02T03:04:05Z","kernel":"6.1","links":[{"ifindex":2,"ifname":"eth0","flags":["UP"],"mtu":1500,` +
+	`"group":"0","linkinfo":{"info_kind":"vrf","info_data":{"table":10}}},{}],"addrs":[{"ifname":"eth0","addr_info":[{"family":"inet","local":"10.0.0.1",` +
+	`"address":"10.0.0.2","prefixlen":32,"scope":"global","dadfailed":true}]}],"routes":[{"type":"unicast","dst":"10.0.0.0/8","from":"10.9.0.0/16","tos":"0x10",` +
+	`"gateway":"10.0.0.3","dev":"eth0","encap":"ip","id":7,"src":"1.2.3.4","dst":"5.6.7.8","tos":0,"table":"254","protocol":"3","scope":"0","nhid":4,` +
+	`"flow":{"from":"3","to":"7"},"metrics":[{"mtu":1400,"advmss":1300,"rtt":9,"ecn":null,"congestion":"bbr"}],"flags":[]},{"dst":"2001:db8::/32",` +
+	`"nexthops":[{"via":{"family":"inet6","host":"fe80::1"},"dev":"eth0","weight":2,"flags":["onlink"],"flow":{"to":"8"}}],"table":"254","protocol":"3",` +
+	`"pref":"high","flags":[]}],"rules":[{"priority":7,"not":null,"src":"10.0.0.0","srclen":8,"dst":"10.1.0.0","dstlen":16,"fwmark":"0x1","fwmask":"0xff",` +
+	`"iif":"lo","oif":"eth0","tos":"0x10","uid_start":1,"uid_end":2,"ipproto":"tcp","sport_start":5,"sport_end":6,"dport":80,"flow_from":"1","flow_to":"2",` +
+	`"dscp":"7","table":"254","suppress_prefixlen":7,"suppress_ifgroup":"76","protocol":"76"},{"family":"inet6","priority":8,"src":"all","goto":9,"iif_detached":null}` +
+	`,{"priority":9,"src":"all","action":"7"},{"priority":9,"src":"all","nop":null},{"priority":9,"src":"all","l3mdev":null}],"sysctls":{"ipv4.ip_forward":1}}`
+
+// write writes the document with a raw text in place of one of its values; "" leaves the value out, with its key.
+func (n *node) write(b *strings.Builder, at *node, raw string) {
+	if n == at {
+		b.WriteString(raw)
+		return
+	}
+	object, isObject := n.value.(fields)
+	list, isList := n.value.([]*node)
+	if !isObject && !isList {
+		data, _ := json.Marshal(n.value)
+		b.Write(data)
+		return
+	}
+	comma, ends := "", map[bool]string{true: "{}", false: "[]"}[isObject]
+	b.WriteByte(ends[0])
+	for _, x := range append(list, object...) {
+		if x == at && raw == "" {
+			continue
+		}
+		b.WriteString(comma)
+		if comma = ","; isObject {
+			fmt.Fprintf(b, "%q:", x.key)
+		}
+		x.write(b, at, raw)
+	}
+	b.WriteByte(ends[1])
+}
+
+// walk calls do with every value of the document.
+func (n *node) walk(do func(*node)) {
+	do(n)
+	object, _ := n.value.(fields)
+	list, _ := n.value.([]*node)
+	for _, x := range append(list, object...) {
+		x.walk(do)
+	}
+}
+
+var wrongs = []string{"", "null", "true", "false", `"x"`, `""`, `"a b"`, "7", "-1", "1.5", "1e999", "18446744073709551616", "[]", "[7]", `["x"]`, "[[]]", "{}", `{"a":1}`,
+	"\"\xff\"", "\"a\\nb\"", strings.Repeat("[", 100) + strings.Repeat("]", 100), strings.Repeat(`{"a":`, 50000) + "1" + strings.Repeat("}", 50000),
+	`"` + strings.Repeat("x", maxString+1) + `"`, "tru", `"open`, `7,"version":1`, `7,"version":1,"version":1`, "\x00", "}"}
+
+// namedBy are keys that are read together with others, which may be named.
+var namedBy = map[string][]string{"srclen": {"src"}, "dstlen": {"dst"}, "fwmask": {"fwmark"}, "first_port": {"last_port"}, "family": {"local", "address", "src", "dst"},
+	"pref": {"dst"}, "type": {"dst"}}
+
+// TestMutatedCaptures puts everything wrong in place of every value of good captures. Each result is accepted, or refused with an
+// error that names that value, or what is in it, or the object or list that it is in.
+func TestMutatedCaptures(t *testing.T) {
+	ours, err := EncodeCapture(generator{rand.New(rand.NewPCG(11, 0))}.capture())
+	if err != nil {
+		t.Fatal(err)
+	}
+	values, refused := 0, 0
+	for _, good := range []string{byHand, string(ours)} {
+		r := newReader([]byte(good))
+		r.tree(r.top, 0)
+		if _, err := DecodeCapture("good", []byte(good)); err != nil || r.failed() {
+			t.Fatal(err, r.top.err)
+		}
+		r.top.walk(func(n *node) {
+			values++
+			for _, wrong := range wrongs {
+				var b strings.Builder
+				r.top.write(&b, n, wrong)
+				_, err := DecodeCapture("x.json", []byte(b.String()))
+				if err == nil {
+					continue
+				}
+				refused++
+				var ce *CaptureError
+				if !errors.As(err, &ce) || !namesPlace(ce.Key, n) || len(err.Error()) > 300 || !utf8.ValidString(err.Error()) {
+					t.Errorf("%s replaced by %.40q: %.300v", n.place(), wrong, err)
+				}
+			}
+		})
+	}
+	t.Logf("%d values, %d mutations, %d refused", values, values*len(wrongs), refused)
+	if refused < values*len(wrongs)/2 {
+		t.Errorf("only %d are refused", refused)
+	}
+}
+
+// namesPlace says whether the key of an error is the value's, or on the way to it or from it, or of the next element of its list.
+func namesPlace(key string, n *node) bool {
+	if n.in == nil {
+		return key != ""
+	}
+	places := []string{n.place()}
+	for _, other := range append(namedBy[n.key], "version") { // which some of the wrongs add
+		places = append(places, (&node{in: n.in, key: other, index: -1}).place())
+	}
+	if n.index >= 0 {
+		places = append(places, (&node{in: n.in, index: n.index + 1}).place(), (&node{in: n.in, index: n.index + 2}).place())
+	}
+	within := func(a, b string) bool { return a == b || strings.HasPrefix(a, b+".") || strings.HasPrefix(a, b+"[") }
+	return key == "document" && n.in.in == nil || slices.ContainsFunc(places, func(p string) bool { return within(key, p) || within(p, key) })
+}
+
+// TestTruncatedCaptures: wherever a document ends too early, the error says where.
+func TestTruncatedCaptures(t *testing.T) {
+	for end := range len(byHand) {
+		_, err := DecodeCapture("x.json", []byte(byHand[:end]))
+		if err == nil || !strings.Contains(err.Error(), "line 1, column ") {
+			t.Errorf("%q: %v", byHand[max(0, end-20):end], err)
+		}
+	}
+	if _, err := DecodeCapture("x.json", []byte(byHand+"\n{}")); err == nil || err.Error() != "x.json: document: line 2, column 1: more after its end" {
+		t.Error(err)
+	}
+}
+
+// manyRoutes is a capture with so many routes.
+func manyRoutes(tb testing.TB, routes int) []byte {
+	tb.Helper()
+	c := Capture{Version: CaptureVersion, Time: time.Unix(0, 0).UTC(), Host: generator{rand.New(rand.NewPCG(1, 1))}.host()}
+	for i := range routes {
+		r, err := routing.ParseRoute(routing.IPv4, fmt.Sprintf("10.%d.%d.%d via 10.0.0.1 dev eth0 proto 186", i>>16, i>>8&0xff, i&0xff))
+		if err != nil {
+			tb.Fatal(err)
+		}
+		c.Host.Routes = append(c.Host.Routes, r)
+	}
+	data, err := EncodeCapture(c)
+	if err != nil {
+		tb.Fatal(err)
+	}
+	return data
+}
+
+// TestManyRoutes: 100,000 routes are read in seconds.
+func TestManyRoutes(t *testing.T) {
+	data := manyRoutes(t, 100000)
+	start := time.Now()
+	c, err := DecodeCapture("big.json", data)
+	took := time.Since(start)
+	if err != nil || len(c.Host.Routes) < 100000 {
+		t.Fatalf("%d routes, %v", len(c.Host.Routes), err)
+	}
+	t.Logf("%d bytes in %v", len(data), took)
+	if took > 30*time.Second {
+		t.Errorf("took %v", took)
+	}
+}
+
+// BenchmarkDecodeCapture reads a capture with 100,000 routes.
+func BenchmarkDecodeCapture(b *testing.B) {
+	data := manyRoutes(b, 100000)
+	b.SetBytes(int64(len(data)))
+	for b.Loop() {
+		if _, err := DecodeCapture("big.json", data); err != nil {
+			b.Fatal(err)
+		}
+	}
+}
