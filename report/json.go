@@ -1,10 +1,14 @@
 package report
 
 import (
+	"bytes"
 	"encoding/json"
+	"fmt"
 	"io"
 	"net/netip"
 	"time"
+	"unicode/utf16"
+	"unicode/utf8"
 
 	"lasthop/routing"
 )
@@ -186,10 +190,37 @@ func (c Check) summary() map[string]int {
 }
 
 func encode(w io.Writer, doc any) error {
-	e := json.NewEncoder(w)
+	var b bytes.Buffer
+	e := json.NewEncoder(&b)
 	e.SetEscapeHTML(false)
 	e.SetIndent("", "  ")
-	return e.Encode(doc)
+	if err := e.Encode(doc); err != nil {
+		return err
+	}
+	_, err := w.Write(visible(b.Bytes()))
+	return err
+}
+
+// visible writes characters as JSON's escapes that a terminal or an editor might not show, or show elsewhere than they are. In a
+// document they can be in strings only, and mean the same.
+func visible(doc []byte) []byte {
+	hidden := func(r rune) bool { return r >= 0x7f && !safe(r) }
+	if bytes.IndexFunc(doc, hidden) < 0 {
+		return doc
+	}
+	var out []byte
+	for _, r := range string(doc) {
+		switch {
+		case !hidden(r):
+			out = utf8.AppendRune(out, r)
+		case r < 0x10000:
+			out = fmt.Appendf(out, `\u%04x`, r)
+		default:
+			high, low := utf16.EncodeRune(r)
+			out = fmt.Appendf(out, `\u%04x\u%04x`, high, low)
+		}
+	}
+	return out
 }
 
 func listenerDocOf(o routing.Outcome) listenerDoc {

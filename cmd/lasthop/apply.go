@@ -184,8 +184,10 @@ func (a *app) prepareUndo(v *view) (string, error) {
 
 // commandLine is a command of ours with the flags that say where to work.
 func (a *app) commandLine(command string) string {
-	if a.flags.netns != "" {
-		return "lasthop " + command + " --netns " + a.flags.netns
+	for _, netns := range append(a.flags.captured.Flags["netns"], a.flags.netns) {
+		if netns != "" {
+			return "lasthop " + command + " --netns " + shellWord(netns)
+		}
 	}
 	return "lasthop " + command
 }
@@ -193,11 +195,10 @@ func (a *app) commandLine(command string) string {
 // applyLine is the command that carries out just the plan at hand: the same flags, and its digest.
 func (a *app) applyLine(digest string) string {
 	line := a.commandLine("apply")
-	for _, f := range []struct {
-		name   string
-		values []string
-	}{{"nginx-conf", a.flags.confs}, {"listen", a.flags.listens}, {"gateway", a.flags.gateways}, {"return", a.flags.returns},
-		{"address", a.flags.addresses}, {"direct", a.flags.direct}, {"fail-closed", a.flags.failClosed}} {
+	for _, f := range a.flags.decisions() {
+		if captured := a.flags.captured.Flags[f.name]; f.name != "nginx-conf" || len(f.values) == 0 {
+			f.values = appendNew(captured, f.values) // those that the captured host was looked at with
+		}
 		for _, v := range f.values {
 			line += " --" + f.name + " " + shellWord(v)
 		}

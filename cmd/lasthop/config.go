@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"maps"
 	"net/netip"
 	"os"
 	"slices"
@@ -69,6 +70,9 @@ func (f *flags) fileSettings() (settings, error) {
 	if path == "" {
 		return none, nil
 	}
+	if f.host != "" && (f.given == nil || !f.given("config")) {
+		return f.capturedSettings() // the default file is this machine's
+	}
 	data, err := readConfig(path)
 	if errors.Is(err, os.ErrNotExist) && path == defaultConfig && (f.given == nil || !f.given("config")) {
 		return none, nil
@@ -77,6 +81,58 @@ func (f *flags) fileSettings() (settings, error) {
 		return none, hint(fmt.Errorf("read settings: %w", err), "name another file with --config, or none: --config ''")
 	}
 	return parseConfig(path, data)
+}
+
+// capturedSettings are those of the captured host.
+func (f *flags) capturedSettings() (settings, error) {
+	s := f.captured.Settings
+	p, err := (&flags{gateways: s["gateway"], returns: s["return"], addresses: s["address"], direct: s["direct"], failClosed: s["fail-closed"]}).policy()
+	if err != nil {
+		return settings{}, fmt.Errorf("%s: settings: %w", f.host, err)
+	}
+	if f.captured.Numbers != (routing.Numbers{}) {
+		p.Numbers = f.captured.Numbers
+	}
+	return settings{policy: p}, nil
+}
+
+// captureSettings writes a policy in the words of the flags.
+func captureSettings(p routing.Policy) map[string][]string {
+	all := map[string][]string{
+		"gateway": mapped(p.Gateways, func(g routing.GatewayPin) string {
+			switch {
+			case g.None:
+				return g.Link + "=none"
+			case g.Static:
+				return g.Link + "=static"
+			}
+			return g.Link + "=" + g.Addr.String()
+		}),
+		"return": mapped(p.Returns, func(r routing.ReturnPin) string {
+			if r.Addr.IsValid() {
+				return r.Addr.String() + "=" + string(r.Mode)
+			}
+			return r.Link + "=" + string(r.Mode)
+		}),
+		"address": mapped(p.Addresses, func(a routing.AddressPin) string {
+			if a.Gateway.IsValid() {
+				return a.Addr.String() + "=" + a.Link + "," + a.Gateway.String()
+			}
+			return a.Addr.String() + "=" + a.Link
+		}),
+		"direct":      mapped(p.Direct, netip.Prefix.String),
+		"fail-closed": p.FailClosed,
+	}
+	maps.DeleteFunc(all, func(_ string, values []string) bool { return len(values) == 0 })
+	return all
+}
+
+func mapped[T, U any](list []T, f func(T) U) []U {
+	out := make([]U, 0, len(list))
+	for _, x := range list {
+		out = append(out, f(x))
+	}
+	return out
 }
 
 // maxConfig is far above any file that a person writes.

@@ -9,6 +9,7 @@ import (
 	"strings"
 
 	"lasthop/routing"
+	"lasthop/routing/host"
 
 	"github.com/spf13/cobra"
 )
@@ -19,6 +20,7 @@ type flags struct {
 	gateways, returns, addresses, direct, failClosed []string
 	netns, output, host, runDir, config              string
 	given                                            func(name string) bool // whether a flag was on the command line
+	captured                                         host.Capture           // the one of --host
 }
 
 // common declares them on the root command, so that each command has them all and says itself which it refuses.
@@ -57,9 +59,25 @@ func (f *flags) live(command string) error {
 	return nil
 }
 
+// decisions are the flags that say what is to be done, by name, in the order of help.
+func (f *flags) decisions() []decision {
+	config := decision{name: "config"}
+	if f.given != nil && f.given("config") {
+		config.values = []string{f.config}
+	}
+	return []decision{{"nginx-conf", f.confs}, {"listen", f.listens}, {"gateway", f.gateways}, {"return", f.returns},
+		{"address", f.addresses}, {"direct", f.direct}, {"fail-closed", f.failClosed}, config}
+}
+
+type decision struct {
+	name   string
+	values []string
+}
+
 // decides says whether flags say what is to be done, and not only how and where.
 func (f *flags) decides() bool {
-	return len(f.confs)+len(f.listens)+len(f.gateways)+len(f.returns)+len(f.addresses)+len(f.direct)+len(f.failClosed) > 0 || f.given != nil && f.given("config")
+	some := func(d decision) bool { return len(d.values) > 0 }
+	return slices.ContainsFunc(f.decisions(), some)
 }
 
 // policy reads what the user decided. All mistakes are reported, not the first alone.

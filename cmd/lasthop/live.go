@@ -9,13 +9,33 @@ import (
 	"lasthop/routing/host"
 )
 
-// addLive adds the findings that only the machine itself can give: translated listeners, and sessions that move. What we may not look
-// at gives none.
-func (v *view) addLive(k *host.Kernel) {
-	v.addEstablished(k)
+// beside is what a plan speaks of beside the host and the listeners; nothing of it decides. What we may not look at is nil.
+type beside struct {
+	dnats        []host.DNAT
+	sessions     []host.SessionGroup
+	networkFiles map[string]string // see host.NetworkFiles
+}
+
+func (v *view) lookBeside(k *host.Kernel) {
 	if dnats, err := k.DNATs(); err == nil {
-		v.plan.Findings = append(v.plan.Findings, translated(v.plan.Outcomes, dnats)...)
+		v.beside.dnats = dnats
 	}
+	if sessions, err := k.Sessions(); err == nil {
+		v.beside.sessions = grouped(v.host, v.policy.Direct, sessions, ownSession())
+	}
+	if k.Own() {
+		v.beside.networkFiles = host.NetworkFiles("/", v.host.Links)
+	}
+}
+
+// addLive adds the findings that come from beside the host: translated listeners, and sessions that move. k is nil where a capture has
+// told of them.
+func (v *view) addLive(k *host.Kernel) {
+	if k != nil {
+		v.lookBeside(k)
+	}
+	v.addEstablished()
+	v.plan.Findings = append(v.plan.Findings, translated(v.plan.Outcomes, v.beside.dnats)...)
 }
 
 // translated finds listeners whose packets nftables sends elsewhere: their replies are routed by the translated address.

@@ -52,11 +52,9 @@ func (a *app) plan(exitCode, proving bool) error {
 	if err := v.listening(); err != nil {
 		return err
 	}
-	if k != nil {
-		v.addLive(k)
-	}
+	v.addLive(k)
 	p := report.Plan{Head: v.head(), Plan: v.plan, Diff: v.diff, Back: routing.Compare(v.plan.State, v.owned), Digest: v.plan.Digest(v.diff)}
-	if !v.offline && !v.diff.Empty() {
+	if !v.diff.Empty() {
 		p.Next = a.applyLine(p.Digest)
 	}
 	var unproved error

@@ -27,7 +27,8 @@ type view struct {
 	binds     []routing.Bind
 	inputs    []report.Input
 	configs   []configured
-	warnings  []nginxconf.Warning
+	warnings  []routing.Finding // about the configuration
+	beside    beside
 	policy    routing.Policy
 	settings  settings
 	owned     routing.State
@@ -39,14 +40,14 @@ type view struct {
 // look is the loop body that plan, check and apply share: read, decide, compare. k is nil with --host.
 func (a *app) look(k *host.Kernel) (*view, error) {
 	v := &view{taken: time.Now(), offline: k == nil}
+	if err := a.readHost(k, v); err != nil {
+		return nil, err
+	}
 	s, err := a.flags.settings()
 	if err != nil {
 		return nil, err
 	}
 	v.policy, v.settings = s.policy, s
-	if err := a.readHost(k, v); err != nil {
-		return nil, err
-	}
 	if err := a.readListeners(k, v, s); err != nil {
 		return nil, err
 	}
@@ -73,10 +74,7 @@ func (v *view) decide() error {
 	v.owned = routing.Owned(v.host, v.policy.Numbers)
 	v.plan = routing.Build(v.host, v.listeners, v.binds, v.policy)
 	v.diff = routing.Compare(v.owned, v.plan.State)
-	for _, w := range v.warnings {
-		v.plan.Findings = append(v.plan.Findings, routing.Finding{Code: routing.Code(w.Code), Severity: routing.Warning, Subject: "nginx.conf",
-			Message: w.Message, Hint: w.Hint, Origin: w.Origin})
-	}
+	v.plan.Findings = append(v.plan.Findings, v.warnings...)
 	return nil
 }
 
@@ -110,8 +108,13 @@ func (a *app) readHost(k *host.Kernel, v *view) error {
 	if err != nil {
 		return err
 	}
-	v.host, v.taken, v.listeners, v.binds = c.Host, c.Time, c.Listens, c.Binds
-	v.inputs = append(v.inputs, report.Input{File: a.flags.host, SHA256: fmt.Sprintf("%x", sha256.Sum256(data)), Main: true})
+	a.flags.captured = c
+	v.host, v.taken, v.listeners, v.binds, v.warnings = c.Host, c.Time, c.Listens, c.Binds, c.Warnings
+	v.beside = beside{c.DNATs, c.Sessions, c.NetworkFiles}
+	v.inputs = mapped(c.Inputs, func(i host.Input) report.Input { return report.Input(i) })
+	if c.Inputs == nil || len(a.flags.confs) > 0 { // else the plan is the one of that machine, made of its files
+		v.inputs = []report.Input{{File: a.flags.host, SHA256: fmt.Sprintf("%x", sha256.Sum256(data)), Main: true}}
+	}
 	return nil
 }
 
@@ -155,7 +158,7 @@ func (a *app) sources(k *host.Kernel, v *view, settings settings) ([]source, err
 		out = append(out, source{conf: c})
 	}
 	if len(out) > 0 {
-		v.listeners, v.binds = nil, nil // they replace what a capture holds
+		v.listeners, v.binds, v.warnings = nil, nil, nil // they replace what a capture holds
 		return out, nil
 	}
 	if k == nil {
@@ -250,7 +253,9 @@ func (v *view) add(c nginxconf.Config) {
 	for i, f := range c.Files {
 		v.inputs = append(v.inputs, report.Input{File: f, SHA256: c.Sums[i], Main: i == 0})
 	}
-	v.warnings = append(v.warnings, c.Warnings...)
+	for _, w := range c.Warnings {
+		v.warnings = append(v.warnings, host.NginxWarning(w.Code, w.Message, w.Hint, w.Origin))
+	}
 }
 
 // listenersOf turns a listen into listeners: an IPv6 wildcard that takes IPv4 too is two.
