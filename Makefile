@@ -41,6 +41,7 @@ lint:
 prove:
 	testdata/lab/deps.sh
 	$(PROVE) ./cmd/lasthop -run 'TestRandomHosts|TestProveRandomHosts' -hosts $(HOSTS) | $(QUIET)
+	$(PROVE) ./cmd/lasthop -run TestNetworkdScenarios -dropins | $(QUIET)
 	CORPUS=$(abspath $(CORPUS)) $(PROVE) ./nginxconf -run 'TestSockets|TestProveCorpus|TestTrees' | $(QUIET)
 fuzz:
 	@for p in $$($(GO) list ./...); do for f in $$($(GO) test -list '^Fuzz' $$p | grep ^Fuzz); do \

@@ -31,7 +31,7 @@ import (
 // renamed, without the configuration, and without the flags that it was captured with.
 
 // formats are those of plan.
-var formats = []string{"text", "json", "iproute2"}
+var formats = []string{"text", "json", "html", "markdown", "csv", "iproute2", "networkd"}
 
 // captured is a host in a namespace, and what it is looked at with.
 type captured struct {
@@ -88,7 +88,7 @@ func (c *captured) check(t *testing.T) {
 		if d := cmp.Diff(same(live), same(there)); d != "" {
 			t.Errorf("-o %s: -here +elsewhere\n%s", format, d)
 		}
-		if !strings.Contains(live, "sha256:") && format != "text" || len(live) < 200 || strings.HasPrefix(live, "exit") {
+		if !strings.Contains(live, "sha256:") && format != "text" && format != "csv" || len(live) < 200 || strings.HasPrefix(live, "exit") {
 			t.Errorf("-o %s: that is no plan:\n%s", format, live)
 		}
 	}
@@ -260,14 +260,16 @@ func hostileCapture(t *testing.T, link string) string {
 	return strings.ReplaceAll(string(data), `"eth1"`, string(quoted))
 }
 
-// TestHostileCapture: whatever a capture says, it comes out as a text and nothing else.
+// TestHostileCapture: whatever a capture says, it comes out as a text and nothing else. A name of a link that a file of systemd-networkd
+// cannot hold is refused there.
 func TestHostileCapture(t *testing.T) {
 	file := filepath.Join(t.TempDir(), "host.json")
+	networkdLine := regexp.MustCompile(`^(#[ -~]*|\[(Link|NextHop|Route|RoutingPolicyRule)\]|[A-Za-z0-9]+=[0-9a-z.:/-]+|)$`)
 	for _, link := range append(hostileLinks, "eth1") {
 		if err := os.WriteFile(file, []byte(hostileCapture(t, link)), 0o644); err != nil {
 			t.Fatal(err)
 		}
-		for _, args := range [][]string{{"plan"}, {"plan", "-o", "json"}, {"plan", "-o", "iproute2"}, {"check"}, {"check", "-o", "json"}} {
+		for _, args := range [][]string{{"plan"}, {"plan", "-o", "json"}, {"plan", "-o", "iproute2"}, {"plan", "-o", "networkd"}, {"check"}, {"check", "-o", "json"}} {
 			var stdout, stderr bytes.Buffer
 			code := lasthop.Run(&stdout, &stderr, append(args, "--host", file)...)
 			out := stdout.String() + stderr.String()
@@ -276,8 +278,20 @@ func TestHostileCapture(t *testing.T) {
 			}); i >= 0 || !utf8.ValidString(out) {
 				t.Errorf("%q, %v: character %q comes out", link, args, out[i:min(i+9, len(out))])
 			}
-			if code == 1 {
-				t.Errorf("%q, %v: %s", link, args, out)
+			plainName := link == "eth1" || link == "-rf"
+			switch refused := code == 1 && strings.Contains(stderr.String(), "cannot hold the interface name"); {
+			case args[len(args)-1] != "networkd":
+				if code == 1 {
+					t.Errorf("%q, %v: %s", link, args, out)
+				}
+			case refused == plainName:
+				t.Errorf("%q: exit %d\n%s", link, code, out)
+			case plainName:
+				for line := range strings.Lines(stdout.String()) {
+					if !networkdLine.MatchString(strings.TrimSuffix(line, "\n")) || strings.Contains(line, "6.6.6.6") && !strings.HasPrefix(line, "#") {
+						t.Errorf("%q: a file of systemd-networkd has the line %q", link, line)
+					}
+				}
 			}
 			if args[len(args)-1] == "json" && !bytes.Contains(stdout.Bytes(), []byte(`\u202e`)) {
 				t.Errorf("%q, %v: the mark is not escaped\n%s", link, args, &stdout)

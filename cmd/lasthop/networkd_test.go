@@ -44,13 +44,20 @@ const (
 
 func newNetworkd(t *testing.T) *networkd {
 	t.Helper()
+	n := bareNetworkd(t)
+	n.lines(twoVeths)
+	return n
+}
+
+// bareNetworkd is one without links.
+func bareNetworkd(t *testing.T) *networkd {
+	t.Helper()
 	for _, name := range []string{"dbus-daemon", "networkctl", "busctl", "unshare"} {
 		needCommand(t, name)
 	}
 	n := &networkd{exe: "/lib/systemd/systemd-networkd"}
 	needCommand(t, n.exe)
 	n.server = bareServer(t)
-	n.lines(twoVeths)
 	if err := os.Mkdir(n.path("network"), 0o755); err != nil {
 		t.Fatal(err)
 	}

@@ -22,7 +22,7 @@ exact changes, and what you should know. It changes nothing and needs no root.
 Formats (-o): text; json, the same for machines; html, one page with a drawing
 and a table to filter, to send and to print; markdown, for a ticket; csv, a line
 for each listener; iproute2, a shell script that makes the changes and undoes
-them.
+them; networkd, drop-ins for systemd-networkd, which say how to use them.
 
 With --prove the kernel confirms it: the host is rebuilt in a throw-away network
 namespace, the plan is carried out there, and the kernel is asked for the way of
@@ -37,7 +37,7 @@ with 2 if the kernel differs, and with 1 if it cannot be asked.`,
 }
 
 func (a *app) plan(exitCode, proving bool) error {
-	if err := a.flags.formats("text", "json", "html", "markdown", "csv", "iproute2"); err != nil {
+	if err := a.flags.formats("text", "json", "html", "markdown", "csv", "iproute2", "networkd"); err != nil {
 		return err
 	}
 	k, err := a.open()
@@ -63,7 +63,7 @@ func (a *app) plan(exitCode, proving bool) error {
 			p.Next = ""
 		}
 	}
-	err = a.printPlan(p)
+	err = a.printPlan(p, v.beside.networkFiles)
 	switch {
 	case err != nil || unproved != nil:
 		return errors.Join(err, unproved)
@@ -74,7 +74,7 @@ func (a *app) plan(exitCode, proving bool) error {
 }
 
 // printPlan writes the plan in the format asked for.
-func (a *app) printPlan(p report.Plan) error {
+func (a *app) printPlan(p report.Plan, networkFiles map[string]string) error {
 	switch a.flags.output {
 	case "html":
 		return p.HTML(a.ui.stdout)
@@ -84,6 +84,8 @@ func (a *app) printPlan(p report.Plan) error {
 		return p.CSV(a.ui.stdout)
 	case "iproute2":
 		return report.Script(a.ui.stdout, p, p.Back)
+	case "networkd":
+		return report.Networkd(a.ui.stdout, p, networkFiles)
 	}
 	return a.ui.print(p, a.flags.output)
 }

@@ -59,6 +59,7 @@ func roundTrip(t *testing.T, want Capture) {
 	if diff := cmp.Diff(want, got, compareNetip, comparePrefix, cmpopts.EquateEmpty()); diff != "" {
 		t.Errorf("-want +got\n%s\n%s", diff, data)
 	}
+	routing.Build(got.Host, got.Listens, got.Binds, routing.Policy{Numbers: routing.DefaultNumbers, FailClosed: []string{"*"}}) // does not panic
 }
 
 // generator makes hosts of all shapes that Read can return.

@@ -1,0 +1,228 @@
+package report
+
+import (
+	"cmp"
+	"errors"
+	"fmt"
+	"io"
+	"maps"
+	"net/netip"
+	"path"
+	"slices"
+	"strconv"
+	"strings"
+
+	"lasthop/routing"
+)
+
+// networkdHead tells how the files get to their places, and what differs from `apply`.
+const networkdHead = `# Return routes for NGINX on %s, as lasthop %s planned them at %s,
+# as drop-ins of systemd-networkd 250 or newer, for a host that lasthop itself does not run on.
+# Plan: %s
+#
+# Each file begins with its name. This writes them all:
+#   lasthop plan -o networkd | sudo awk '/^# \/etc\/systemd\/network\// { f = $2; d = f; sub("/[^/]*$", "", d); system("mkdir -p " d) } f { print > f }'
+#   sudo networkctl reload
+# and this takes them back; then, for each interface: sudo ip link set dev NAME group default
+#   sudo rm /etc/systemd/network/*.network.d/lasthop.conf
+#   sudo networkctl reload
+#
+# A drop-in adds to the .network file that an interface has, wherever that is: below /etc, or made by netplan below /run. They hold for
+# this host as it was: plan again after any change of it, and of nginx.conf.
+#
+# The kernel gets what lasthop apply would give it, but that networkd marks rules as its own (protocol static). Use one of the two: run
+# lasthop clear before you load these files, and delete them before you use lasthop. It would put its rules in front, and its clear would
+# take the routes and link groups of these files, but not their rules.
+`
+
+// Networkd writes the wanted state as drop-ins for systemd-networkd, one for each link; files are the .network files that the links
+// have, see host.NetworkFiles. Names that such a file cannot hold are an error: networkd would read them as something else.
+func Networkd(w io.Writer, p Plan, files map[string]string) error {
+	n := networkd{linkOf: map[uint32]string{}, fromLink: map[netip.Prefix]string{}, parts: map[string]*strings.Builder{}}
+	for _, path := range p.Plan.Paths {
+		n.linkOf[path.Table] = path.Link
+		for _, prefix := range path.Prefixes {
+			n.fromLink[prefix] = path.Link
+		}
+	}
+	n.state(p.Plan.State)
+	if len(n.errs) > 0 {
+		return errors.Join(n.errs...)
+	}
+	var b strings.Builder
+	fmt.Fprintf(&b, networkdHead, Escape(p.Host), Escape(p.Lasthop), p.Time.UTC().Format("2006-01-02 15:04:05 UTC"), p.Digest)
+	if len(n.parts) == 0 {
+		b.WriteString("#\n# Nothing is needed: there is no file.\n")
+	}
+	for _, link := range slices.Sorted(maps.Keys(n.parts)) {
+		name, remark := dropIn(link, files)
+		fmt.Fprintf(&b, "\n# /etc/systemd/network/%s.d/lasthop.conf\n%s%s", name, remark, n.parts[link])
+	}
+	_, err := io.WriteString(w, b.String())
+	return err
+}
+
+// dropIn returns the name of a link's .network file, and a remark where it cannot be known.
+func dropIn(link string, files map[string]string) (name, remark string) {
+	name = path.Base(files[link])
+	var others []string
+	for other, file := range files {
+		if other != link && path.Base(file) == name {
+			others = append(others, other)
+		}
+	}
+	slices.Sort(others)
+	switch {
+	case !strings.HasSuffix(name, ".network") || !plain(name):
+		return link + ".network", fmt.Sprintf("# lasthop does not know the .network file of %s. `networkctl status %s` shows it: rename this directory after it.\n", link, link)
+	case len(others) > 0:
+		return link + ".network", fmt.Sprintf("# The file %s is also that of %s, which must not get the routes of %s.\n"+
+			"# Give %s a copy with [Match] Name=%s, with a name that sorts before it, and rename this directory after that.\n",
+			name, Escape(some(others, 3)), link, link, link)
+	}
+	return name, ""
+}
+
+// networkd collects the sections of each link.
+type networkd struct {
+	linkOf   map[uint32]string // by table
+	fromLink map[netip.Prefix]string
+	parts    map[string]*strings.Builder
+	hops     map[uint32]int // next hops of a table so far
+	errs     []error
+}
+
+func (n *networkd) state(s routing.State) {
+	for _, g := range s.Groups {
+		n.section(g.Link, "Link", setting{"Group", strconv.Itoa(g.Group)})
+	}
+	n.hops = map[uint32]int{}
+	for _, r := range s.Routes {
+		n.route(r)
+	}
+	for _, r := range s.Rules {
+		n.rule(r)
+	}
+}
+
+// setting is one line of a section; an empty one is left out.
+type setting struct{ key, value string }
+
+func (n *networkd) section(link, name string, settings ...setting) {
+	n.check(link)
+	b := n.parts[link]
+	if b == nil {
+		b = &strings.Builder{}
+		n.parts[link] = b
+	}
+	fmt.Fprintf(b, "[%s]\n", name)
+	for _, s := range settings {
+		if s.value != "" {
+			fmt.Fprintf(b, "%s=%s\n", s.key, s.value)
+		}
+	}
+}
+
+// check refuses names of links that mean something else in a file: a line's end, a specifier, a continued line. networkd refuses
+// most of them too (ifname_valid_full).
+func (n *networkd) check(link string) {
+	if !plain(link) {
+		n.errs = append(n.errs, fmt.Errorf("write for systemd-networkd: a file of it cannot hold the interface name %q", link))
+	}
+}
+
+func plain(s string) bool {
+	return s != "" && strings.IndexFunc(s, func(r rune) bool {
+		return !(r >= 'a' && r <= 'z' || r >= 'A' && r <= 'Z' || r >= '0' && r <= '9' || strings.ContainsRune("._-+@", r))
+	}) < 0
+}
+
+// rule writes a rule into the file of its path's link. The family is that of From.
+func (n *networkd) rule(r routing.Rule) {
+	if r.OIF != "" {
+		n.check(r.OIF)
+	}
+	to := ""
+	if r.To.IsValid() {
+		to = r.To.String()
+	}
+	n.section(n.fromLink[r.From], "RoutingPolicyRule", setting{"Priority", strconv.Itoa(r.Priority)}, setting{"From", r.From.String()}, setting{"To", to},
+		setting{"IncomingInterface", r.IIF}, setting{"OutgoingInterface", r.OIF}, setting{"Table", positive(r.Table)},
+		setting{"SuppressPrefixLength", orNone(r.SuppressPrefix)}, setting{"SuppressInterfaceGroup", orNone(r.SuppressGroup)})
+}
+
+func orNone(n int) string {
+	if n == routing.None {
+		return ""
+	}
+	return strconv.Itoa(n)
+}
+
+// positive is empty for 0, which is what networkd takes a setting for that is not there.
+func positive[T ~int | ~uint8 | ~uint32](n T) string {
+	if n == 0 {
+		return ""
+	}
+	return strconv.Itoa(int(n))
+}
+
+// route writes a route into the file of its first next hop's link. Several next hops are objects of their own: a multipath route of
+// networkd cannot say that a gateway is on-link.
+func (n *networkd) route(r routing.Route) {
+	link, gateway, onlink, group := n.linkOf[r.Table], "", "", 0
+	if len(r.Hops) > 0 {
+		link = r.Hops[0].Link
+	}
+	if len(r.Hops) == 1 {
+		gateway, onlink = hopSettings(r.Hops[0])
+	}
+	if len(r.Hops) > 1 {
+		group = n.nextHops(r)
+	}
+	kind, scope := "", ""
+	if r.Type != routing.Unicast {
+		kind = strings.Fields(routing.Route{RouteKey: r.RouteKey, Type: r.Type}.String())[0]
+	} else if r.Family() == routing.IPv4 {
+		scope = map[uint8]string{routing.ScopeGlobal: "global", routing.ScopeLink: "link", routing.ScopeHost: "host"}[r.Scope]
+		scope = cmp.Or(scope, strconv.Itoa(int(r.Scope)))
+	}
+	n.section(link, "Route", setting{"Destination", r.Dst.String()}, setting{"Type", kind}, setting{"Gateway", gateway}, setting{"GatewayOnLink", onlink},
+		setting{"NextHop", positive(group)}, setting{"Scope", scope}, setting{"Metric", positive(r.Metric)}, setting{"Table", positive(r.Table)}, setting{"Protocol", positive(r.Protocol)},
+		setting{"MTUBytes", positive(r.MTU)}, setting{"TCPAdvertisedMaximumSegmentSize", positive(r.AdvMSS)})
+}
+
+// hopSettings says of every gateway whether it is on-link: where a file holds no address, networkd takes it that it is.
+func hopSettings(h routing.Hop) (gateway, onlink string) {
+	switch {
+	case !h.Via.IsValid():
+		return "", ""
+	case h.OnLink:
+		return h.Via.String(), "yes"
+	}
+	return h.Via.String(), "no"
+}
+
+// nextHops writes the next hops of a route and their group, and returns its number.
+func (n *networkd) nextHops(r routing.Route) int {
+	id := func() int {
+		n.hops[r.Table]++
+		return int(r.Table)*1000 + n.hops[r.Table]
+	}
+	var members []string
+	for _, h := range r.Hops {
+		if h.Weight > 255 {
+			n.errs = append(n.errs, fmt.Errorf("write for systemd-networkd: the weight %d of a next hop of %s: it knows 255 at most", h.Weight, r.Dst))
+		}
+		member := id()
+		gateway, onlink := hopSettings(h)
+		family := ""
+		if gateway == "" {
+			family = strings.ToLower(r.Family().String())
+		}
+		n.section(h.Link, "NextHop", setting{"Id", positive(member)}, setting{"Gateway", gateway}, setting{"Family", family}, setting{"OnLink", onlink})
+		members = append(members, fmt.Sprintf("%d:%d", member, h.Weight))
+	}
+	group := id()
+	n.section(r.Hops[0].Link, "NextHop", setting{"Id", positive(group)}, setting{"Group", strings.Join(members, " ")})
+	return group
+}
