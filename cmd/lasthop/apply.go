@@ -196,8 +196,9 @@ func (a *app) commandLine(command string) string {
 func (a *app) applyLine(digest string) string {
 	line := a.commandLine("apply")
 	for _, f := range a.flags.decisions() {
-		if captured := a.flags.captured.Flags[f.name]; f.name != "nginx-conf" || len(f.values) == 0 {
-			f.values = appendNew(captured, f.values) // those that the captured host was looked at with
+		captured := a.flags.captured.Flags[f.name] // that the host of --host was looked at with
+		if replaces := f.name == "nginx-conf" || f.name == "config"; !replaces || len(f.values) == 0 {
+			f.values = appendNew(captured, f.values)
 		}
 		for _, v := range f.values {
 			line += " --" + f.name + " " + shellWord(v)

@@ -2,7 +2,6 @@ package main
 
 import (
 	"errors"
-	"strings"
 
 	"lasthop/report"
 	"lasthop/routing/host"
@@ -56,10 +55,13 @@ func (a *app) capture() error {
 // captureFlags are the flags that the host was looked at with, for the line that plan ends with.
 func (a *app) captureFlags() map[string][]string {
 	out := map[string][]string{}
-	for _, d := range append(a.flags.decisions(), decision{"netns", strings.Fields(a.flags.netns)}) {
+	for _, d := range a.flags.decisions() {
 		if len(d.values) > 0 {
 			out[d.name] = d.values
 		}
+	}
+	if a.flags.netns != "" {
+		out["netns"] = []string{a.flags.netns}
 	}
 	return out
 }

@@ -19,6 +19,7 @@ import (
 
 	"github.com/google/go-cmp/cmp"
 	"github.com/rogpeppe/go-internal/txtar"
+	"github.com/santhosh-tekuri/jsonschema/v6"
 
 	lasthop "lasthop/cmd/lasthop"
 	"lasthop/routing"
@@ -73,6 +74,7 @@ func (c *captured) check(t *testing.T) {
 		t.Fatal(err)
 	}
 	doc := runLasthop(append([]string{"capture"}, c.args...)...)
+	fitsSchema(t, doc)
 	doc = hostLine.ReplaceAllString(doc, `"host": "elsewhere"`)
 	doc = timeLine.ReplaceAllString(doc, `"time": "2001-02-03T04:05:06+07:00"`)
 	file := filepath.Join(c.dir, "host.json")
@@ -91,6 +93,22 @@ func (c *captured) check(t *testing.T) {
 		if !strings.Contains(live, "sha256:") && format != "text" && format != "csv" || len(live) < 200 || strings.HasPrefix(live, "exit") {
 			t.Errorf("-o %s: that is no plan:\n%s", format, live)
 		}
+	}
+}
+
+// fitsSchema holds a capture against docs/schema.
+func fitsSchema(t *testing.T, doc string) {
+	t.Helper()
+	schema, err := jsonschema.NewCompiler().Compile("../../docs/schema/capture.json")
+	if err != nil {
+		t.Fatal(err)
+	}
+	value, err := jsonschema.UnmarshalJSON(strings.NewReader(doc))
+	if err == nil {
+		err = schema.Validate(value)
+	}
+	if err != nil {
+		t.Errorf("capture: %v\n%.2000s", err, doc)
 	}
 }
 
@@ -266,7 +284,9 @@ func TestHostileCapture(t *testing.T) {
 	file := filepath.Join(t.TempDir(), "host.json")
 	networkdLine := regexp.MustCompile(`^(#[ -~]*|\[(Link|NextHop|Route|RoutingPolicyRule)\]|[A-Za-z0-9]+=[0-9a-z.:/-]+|)$`)
 	for _, link := range append(hostileLinks, "eth1") {
-		if err := os.WriteFile(file, []byte(hostileCapture(t, link)), 0o644); err != nil {
+		doc := hostileCapture(t, link)
+		fitsSchema(t, doc)
+		if err := os.WriteFile(file, []byte(doc), 0o644); err != nil {
 			t.Fatal(err)
 		}
 		for _, args := range [][]string{{"plan"}, {"plan", "-o", "json"}, {"plan", "-o", "iproute2"}, {"plan", "-o", "networkd"}, {"check"}, {"check", "-o", "json"}} {
