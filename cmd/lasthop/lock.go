@@ -27,7 +27,10 @@ func (a *app) lock(k *host.Kernel) (unlock func(), err error) {
 		return nil, hint(fmt.Errorf("open the lock %s: %w", path, err), "run as root")
 	}
 	if err = unix.Flock(fd, unix.LOCK_EX|unix.LOCK_NB); err == nil {
-		return func() { _ = unix.Close(fd) }, nil
+		return func() {
+			_ = unix.Flock(fd, unix.LOCK_UN) // a child that is being started may have a copy of fd, which would keep the lock for a moment
+			_ = unix.Close(fd)
+		}, nil
 	}
 	_ = unix.Close(fd)
 	if errors.Is(err, unix.EWOULDBLOCK) {
