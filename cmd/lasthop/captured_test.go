@@ -203,6 +203,11 @@ func TestCapturedBeside(t *testing.T) {
 	own := c.sessions(t, client, "198.51.100.2", "198.51.100.2", "198.51.100.3", "10.0.1.1")
 	t.Setenv("SSH_CONNECTION", own)
 	c.check(t)
+	var checked bytes.Buffer
+	lasthop.Run(&checked, &checked, "check", "--host", filepath.Join(c.dir, "host.json"))
+	if !strings.Contains(checked.String(), "warning: dnat: 10.0.1.100") {
+		t.Errorf("check of the capture does not know of the translation:\n%s", &checked)
+	}
 	doc := runLasthop(append([]string{"capture"}, c.args...)...)
 	if strings.Contains(doc, "198.51.100.3") {
 		t.Error("the capture names more clients than it needs")

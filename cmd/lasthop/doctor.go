@@ -38,6 +38,8 @@ func (a *app) examine(k *host.Kernel, v *view, checks []report.Checked, root str
 		if err := d.nginx(); err != nil {
 			d.cannotSee("NGINX's processes", err)
 		}
+	} else {
+		d.find(translated(v.plan.Outcomes, v.beside.dnats)...) // of the capture
 	}
 	d.asymmetries(checks)
 	if len(d.unseen) > 0 {
