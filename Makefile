@@ -40,7 +40,7 @@ lint:
 		$(GO) run $(STATICCHECK) ./...
 prove:
 	testdata/lab/deps.sh
-	$(PROVE) ./cmd/lasthop -run 'TestRandomHosts|TestProveRandomHosts' -hosts $(HOSTS) | $(QUIET)
+	$(PROVE) ./cmd/lasthop -run 'Test(Prove|Captured)?RandomHosts' -hosts $(HOSTS) | $(QUIET)
 	$(PROVE) ./cmd/lasthop -run TestNetworkdScenarios -dropins | $(QUIET)
 	CORPUS=$(abspath $(CORPUS)) $(PROVE) ./nginxconf -run 'TestSockets|TestProveCorpus|TestTrees' | $(QUIET)
 fuzz:

@@ -135,7 +135,8 @@ func TestCapturedScenarios(t *testing.T) {
 
 func TestCapturedRandomHosts(t *testing.T) {
 	t.Parallel()
-	for seed := range uint64(20) {
+	for i := range (*randomHosts + 14) / 15 {
+		seed := *randomSeed + uint64(i)
 		t.Run(fmt.Sprint("seed=", seed), func(t *testing.T) {
 			conf, flags, host := splitWorld(generate(seed).lines)
 			s, err := sim.Parse(strings.Join(host, "\n"))
