@@ -173,13 +173,13 @@ func (n *node) word() string {
 	return s
 }
 
-// name is a link's name, as the kernel judges it (dev_valid_name).
+// name is a link's name, as the kernel judges it (dev_valid_name), but as long as alternative names may be (ALTIFNAMSIZ).
 func (n *node) name() string {
 	s := n.string()
 	if n.absent() {
 		return ""
 	}
-	if s == "" || len(s) > 15 || s == "." || s == ".." || strings.ContainsAny(s, "/: \t\n\v\f\r\x00") {
+	if s == "" || len(s) > 127 || s == "." || s == ".." || strings.ContainsAny(s, "/: \t\n\v\f\r\x00") {
 		n.want("the name of an interface")
 	}
 	return s
