@@ -4,7 +4,7 @@
 # make soak    1,000 changes under load, 200 deletions, 10,000 syncs, 200 reloads of 10,000 listeners, idle
 # make install to PREFIX below DESTDIR; starts nothing; test keeps screenshots of the HTML report in LASTHOP_ARTIFACTS
 GO          := go
-HOSTS       := 2000
+HOSTS       := 10000
 FUZZTIME    := 30s
 PREFIX      := /usr
 UNITDIR     := /lib/systemd/system

@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"net/netip"
 	"slices"
+	"strings"
 )
 
 // offLink are addresses of the documentation and benchmark ranges that stand for clients somewhere on the Internet.
@@ -28,6 +29,30 @@ func OffLink(h Host, f Family) netip.Addr {
 	return netip.MustParseAddr(offLink[f][0])
 }
 
+// Class says where a client is, as main sees it.
+type Class string
+
+// The classes in the order in which they are reported.
+const (
+	ClassOffLink   Class = "off-link"     // behind the gateways
+	ClassOnLink    Class = "on-link"      // on the LAN of the address itself
+	ClassOtherLAN  Class = "other LAN"    // on the LAN of another uplink
+	ClassStatic    Class = "static route" // behind a router that a specific route names
+	ClassHostLocal Class = "host-local"   // on a link that is no uplink: a container, a VM, a VPN peer, a server LAN
+	ClassBanned    Class = "banned"       // a blackhole, unreachable or prohibit route is for it
+	ClassRule      Class = "rule"         // a rule is for it
+	ClassSelf      Class = "this host"
+)
+
+var classes = []Class{ClassOffLink, ClassOnLink, ClassOtherLAN, ClassStatic, ClassHostLocal, ClassBanned, ClassRule, ClassSelf}
+
+// Client is an address that stands for a class of clients.
+type Client struct {
+	Addr  netip.Addr
+	Class Class
+	Of    string // the route or rule that makes the class, in short `ip` syntax; "" for a client that is off-link for want of any
+}
+
 // classSize limits how many destinations stand for routes of one kind, so that a host with a full BGP table can be planned.
 const classSize = 16
 
@@ -35,18 +60,8 @@ const classSize = 16
 // each route and each rule. Of many routes of one table with the same next hops a few stand for all.
 func (b *builder) clients(f Family) []netip.Addr {
 	out := []netip.Addr{OffLink(b.host, f)}
-	count := map[string]int{}
-	routes := slices.DeleteFunc(slices.Clone(b.host.Routes), func(r Route) bool {
-		return r.Family() != f || r.Table == TableLocal || r.Type == Multicast || r.Type == Anycast || r.Dst.Addr().IsLinkLocalUnicast()
-	})
-	slices.SortStableFunc(routes, func(x, y Route) int {
-		return cmp.Or(cmp.Compare(x.Dst.Bits(), y.Dst.Bits()), comparePrefix(x.Dst, y.Dst))
-	})
-	for _, r := range routes {
-		class := fmt.Sprint(r.Table, r.Type, r.Hops, r.Dst.Bits() > wide(f))
-		if count[class]++; count[class] <= classSize {
-			out = append(out, b.inside(r.Dst))
-		}
+	for _, r := range b.classRoutes(f) {
+		out = append(out, b.inside(r.Dst))
 	}
 	for _, r := range b.host.Rules {
 		if r.Family == f && r.To.Bits() > 0 {
@@ -55,6 +70,104 @@ func (b *builder) clients(f Family) []netip.Addr {
 	}
 	slices.SortFunc(out[1:], netip.Addr.Compare)
 	return slices.Compact(out)
+}
+
+// classRoutes returns the routes whose destinations stand for classes of clients.
+func (b *builder) classRoutes(f Family) []Route {
+	routes := slices.DeleteFunc(slices.Clone(b.host.Routes), func(r Route) bool {
+		return r.Family() != f || r.Table == TableLocal || r.Type == Multicast || r.Type == Anycast || r.Dst.Addr().IsLinkLocalUnicast()
+	})
+	slices.SortStableFunc(routes, func(x, y Route) int {
+		return cmp.Or(cmp.Compare(x.Dst.Bits(), y.Dst.Bits()), comparePrefix(x.Dst, y.Dst))
+	})
+	count := map[string]int{}
+	return slices.DeleteFunc(routes, func(r Route) bool {
+		class := fmt.Sprint(r.Table, r.Type, r.Hops, r.Dst.Bits() > wide(f))
+		count[class]++
+		return count[class] > classSize
+	})
+}
+
+// clientsOf returns the clients of an address that belongs to a link, by class; of several with one address the first class counts.
+func (b *builder) clientsOf(addr netip.Addr, link string) []Client {
+	f := FamilyOf(addr)
+	out := []Client{{Addr: OffLink(b.host, f), Class: ClassOffLink}}
+	for _, r := range b.classRoutes(f) {
+		if !r.IsDefault() {
+			out = append(out, b.client(b.inside(r.Dst), link, r))
+		}
+	}
+	for _, r := range b.host.Rules {
+		if r.Family == f && r.To.Bits() > 0 {
+			out = append(out, Client{b.inside(r.To), ClassRule, "to " + destination(r.To)})
+		}
+	}
+	slices.SortStableFunc(out, func(x, y Client) int {
+		return cmp.Compare(slices.Index(classes, x.Class), slices.Index(classes, y.Class))
+	})
+	seen := map[netip.Addr]bool{addr: true}
+	return slices.DeleteFunc(out, func(c Client) bool {
+		again := seen[c.Addr]
+		seen[c.Addr] = true
+		return again
+	})
+}
+
+// named returns the client that the user names, with the class that main gives it.
+func (b *builder) named(client netip.Addr, link string) Client {
+	if len(b.assigned[client]) > 0 || client.IsLoopback() {
+		return Client{Addr: client, Class: ClassSelf}
+	}
+	route, _ := b.fib.search(TableMain, Query{Dst: client})
+	if route == nil || route.IsDefault() {
+		return Client{Addr: client, Class: ClassOffLink}
+	}
+	return b.client(client, link, *route)
+}
+
+// client is an address in the destination of a route.
+func (b *builder) client(addr netip.Addr, link string, r Route) Client {
+	c := Client{addr, ClassStatic, r.brief()}
+	if r.Table != TableMain {
+		c.Of += " table " + tableNames.print(r.Table)
+	}
+	switch {
+	case r.Type.Rejects():
+		c.Class = ClassBanned
+	case r.Dst.Bits() <= wide(r.Family()):
+		c.Class = ClassOffLink
+	case len(r.Hops) == 0 || r.Hops[0].Via.IsValid():
+	case r.Hops[0].Link == link:
+		c.Class = ClassOnLink
+	case b.isUplink(r.Hops[0].Link):
+		c.Class = ClassOtherLAN
+	default:
+		c.Class = ClassHostLocal
+	}
+	return c
+}
+
+// brief is the route as a person would say it, without what rarely matters: "10.0.2.0/24 dev eth2", "blackhole 192.0.2.0/24",
+// "default via 10.0.0.1 dev eth0 metric 100".
+func (r Route) brief() string {
+	var w []string
+	if r.Type != Unicast {
+		w = append(w, typeNames.print(r.Type))
+	}
+	w = append(w, destination(r.Dst))
+	for _, h := range r.Hops {
+		if len(r.Hops) > 1 {
+			w = append(w, "nexthop")
+		}
+		w = append(w, r.hop(h)...)
+	}
+	if r.Metric != metricOf(r.Family()) {
+		w = append(w, fmt.Sprint("metric ", r.Metric))
+	}
+	if r.MTU != 0 {
+		w = append(w, fmt.Sprint("mtu ", r.MTU))
+	}
+	return strings.Join(w, " ")
 }
 
 // inside returns an address in a prefix that is not the host's own and, where it is easy, in no narrower prefix.

@@ -192,7 +192,7 @@ func (w Way) String() string {
 	case w.Type == Local:
 		return "this host"
 	case w.Type != Unicast:
-		return map[RouteType]string{Blackhole: "blackhole", Unreachable: "unreachable", Prohibit: "prohibit"}[w.Type]
+		return typeNames.print(w.Type)
 	case w.More != "":
 		return Hop{Link: w.Link, Via: w.Via}.String() + ", " + w.More
 	case w.Via.IsValid():

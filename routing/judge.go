@@ -170,7 +170,7 @@ func culprit(t Trace) *Rule {
 		return rule
 	}
 	for i := range t.Steps {
-		if t.Steps[i].Matched && t.Steps[i].Rule.Action == Goto {
+		if t.Steps[i].Effect == Jumped {
 			return &t.Steps[i].Rule
 		}
 	}
@@ -186,12 +186,14 @@ func standard(r Rule) bool {
 // deliberate says whether somebody wrote the rule for these sources or destinations.
 func deliberate(r Rule) bool { return r.From.Bits() > 0 || r.To.Bits() > 0 || r.Mark != 0 && !r.Not }
 
-// sameAnswer compares where two lookups lead: type and next hops, whichever table they come from.
-func sameAnswer(a, b Trace) bool {
-	if a.Way.Type != b.Way.Type || len(a.Hops) != len(b.Hops) {
-		return false
-	}
-	return !slices.ContainsFunc(a.Hops, func(h Hop) bool { return !slices.Contains(b.Hops, h) })
+// sameAnswer compares where two lookups lead: types and next hops, whichever tables they come from.
+func sameAnswer(a, b Trace) bool { return leadsTo(a, b.Ends) && leadsTo(b, a.Ends) }
+
+// leadsTo says whether a lookup may end in each of the ways.
+func leadsTo(t Trace, ways []Way) bool {
+	return !slices.ContainsFunc(ways, func(w Way) bool {
+		return !slices.ContainsFunc(t.Ends, func(end Way) bool { return sameWay(w, end) })
+	})
 }
 
 // sameWay compares all but the table.

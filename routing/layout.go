@@ -317,7 +317,7 @@ func (b *builder) room(f Family) room {
 		switch {
 		case x.goesFirst() || !catchesAll(x):
 		case x.Action == Goto:
-			if next := target(rules, i, &Step{}); next > i {
+			if next, effect := target(rules, i); effect == Jumped {
 				r.leaps = append(r.leaps, [2]int{x.Priority, x.Goto})
 				i = next
 			}

@@ -1,7 +1,6 @@
 package routing
 
 import (
-	"cmp"
 	"net/netip"
 	"slices"
 	"strings"
@@ -17,19 +16,36 @@ type Query struct {
 
 // Step is one rule that Lookup tried.
 type Step struct {
-	Rule    Rule
-	Matched bool
-	Route   *Route // what its table answered; nil if nothing
-	Note    string // why the rule did not match, or why its answer does not count
+	Rule   Rule
+	Effect Effect
+	Route  *Route // what its table answered; nil if nothing
 }
+
+// Effect is what a rule did to a lookup. All but Answered, Rejected and, for some flows, Suppressed let it go on.
+type Effect string
+
+const (
+	NotMatched Effect = "not-matched"
+	NoRoute    Effect = "no-route" // its table knows none
+	Thrown     Effect = "throw"
+	Suppressed Effect = "suppressed" // the route does not count; of an IPv6 multipath route some next hops may count
+	Answered   Effect = "answered"
+	Rejected   Effect = "rejected" // by the rule, or by a route where there is one
+	Jumped     Effect = "goto"
+	NoTarget   Effect = "no-target" // a goto to a priority that no rule has
+	Idle       Effect = "nop"
+)
+
+// Matched says whether the rule's selectors matched.
+func (s Step) Matched() bool { return s.Effect != NotMatched }
 
 // Trace is a lookup, step by step, and its end.
 type Trace struct {
 	Query Query
 	Steps []Step
-	Way   Way
-	Route *Route // the answer; nil if there is none
-	Hops  []Hop  // the next hops it may take: more than one for a multipath route
+	Way   Way    // Ends in one
+	Route *Route // the first answer; nil if there is none
+	Ends  []Way  // where it may end, without More: several for a multipath route, and for IPv4 default routes of one metric
 }
 
 // Lookup walks the host's rules and tables as the kernel does for a packet of its own (fib_rules_lookup in
@@ -125,15 +141,14 @@ func (f *FIB) walk(q Query, explain bool) Trace {
 	t := Trace{Query: q}
 	rules := f.rules[FamilyOf(q.Dst)]
 	for i := 0; i < len(rules); i++ {
-		step := Step{Rule: rules[i], Matched: matches(rules[i], q)}
+		step := Step{Rule: rules[i], Effect: NotMatched}
 		next, done := i, false
-		switch {
-		case !step.Matched && explain:
-			step.Note = cmp.Or(mismatch(rules[i], q), "inverted")
-		case !step.Matched:
+		switch matched := matches(rules[i], q); {
+		case !matched && !explain:
 			continue
+		case !matched:
 		case rules[i].Action == Goto:
-			next = target(rules, i, &step)
+			next, step.Effect = target(rules, i)
 		default:
 			done = f.act(&t, &step, q)
 		}
@@ -141,79 +156,98 @@ func (f *FIB) walk(q Query, explain bool) Trace {
 			t.Steps = append(t.Steps, step)
 		}
 		if done {
-			break
+			return t.finish()
 		}
 		i = next
 	}
-	return t.finish(q)
+	if len(t.Ends) > 0 {
+		t.Ends = append(t.Ends, Way{}) // the flows that every route was suppressed for
+	}
+	return t.finish()
 }
 
 // target returns the index before that of the rule that a goto leads to; without such a rule the goto does nothing.
-func target(rules []Rule, i int, step *Step) int {
+func target(rules []Rule, i int) (int, Effect) {
 	to := slices.IndexFunc(rules, func(r Rule) bool { return r.Priority == rules[i].Goto })
 	if to <= i {
-		step.Note = "no rule to go to"
-		return i
+		return i, NoTarget
 	}
-	return to - 1
+	return to - 1, Jumped
 }
 
 // act carries out a matching rule and says whether the lookup is over.
 func (f *FIB) act(t *Trace, step *Step, q Query) bool {
 	switch step.Rule.Action {
 	case RejectBlackhole, RejectUnreachable, RejectProhibit:
-		t.Way = Way{Type: RouteType(step.Rule.Action)} // FR_ACT_* and RTN_* share these numbers
+		step.Effect = Rejected
+		t.Ends = append(t.Ends, Way{Type: RouteType(step.Rule.Action)}) // FR_ACT_* and RTN_* share these numbers
 		return true
 	case ToTable:
 	default:
+		step.Effect = Idle
 		return false
 	}
 	route, hops := f.search(step.Rule.Table, q)
-	if route == nil {
-		step.Note = "no route in the table"
+	step.Route = route
+	switch {
+	case route == nil:
+		step.Effect = NoRoute
+		return false
+	case route.Type == Throw:
+		step.Effect = Thrown
 		return false
 	}
-	step.Route = route
-	if route.Type == Throw {
-		step.Note = "throw route"
-		return false
+	if len(hops) == 0 {
+		hops = []Hop{{}} // of a reject route, or of a next hop that nobody could resolve
 	}
 	if route.Type.Rejects() {
-		t.answer(route, nil)
+		step.Effect = Rejected
+		t.answer(route, hops)
 		return true
 	}
-	left, note := f.suppress(step.Rule, route, hops)
-	step.Note = note
-	if len(left) > 0 || len(hops) == 0 && note == "" {
-		t.answer(route, left)
+	left := f.suppress(step.Rule, route, hops)
+	t.answer(route, left)
+	if len(left) < len(hops) {
+		step.Effect = Suppressed
+		return false
 	}
-	return note == ""
+	step.Effect = Answered
+	f.otherDefaults(t, route, q)
+	return true
 }
 
-// suppress returns the hops that the rule lets pass and why it does not let pass the others. IPv4 looks at the first next
-// hop whichever is used then (fib4_rule_suppress); IPv6 at the one that the hash has chosen (fib6_rule_suppress).
-func (f *FIB) suppress(r Rule, route *Route, hops []Hop) (left []Hop, note string) {
+// otherDefaults adds what the kernel may take in place of an IPv4 default route: others of the same metric. It changes between them by
+// what it knows of their gateways, as neighbours (fib_select_default).
+func (f *FIB) otherDefaults(t *Trace, route *Route, q Query) {
+	routed := func(r *Route) bool { return r.Type == Unicast && len(r.Hops) > 0 && r.Hops[0].Via.IsValid() }
+	if !route.IsDefault() || route.Family() == IPv6 || q.OIF != "" || len(route.Hops) > 1 || !routed(route) {
+		return
+	}
+	all := f.tables[tableID{IPv4, route.Table}].routes[route.Dst]
+	for i := range all {
+		if r := &all[i]; r.Metric == route.Metric && routed(r) && !r.Hops[0].Dead {
+			t.answer(r, r.Hops[:1])
+		}
+	}
+}
+
+// suppress returns the hops that the rule lets pass. IPv4 looks at the first next hop whichever is used then (fib4_rule_suppress);
+// IPv6 at the one that the hash has chosen (fib6_rule_suppress).
+func (f *FIB) suppress(r Rule, route *Route, hops []Hop) []Hop {
 	if r.SuppressPrefix != None && route.Dst.Bits() <= r.SuppressPrefix {
-		return nil, "suppressed: prefix too short"
+		return nil
 	}
 	if r.SuppressGroup == None || len(route.Hops) == 0 {
-		return hops, ""
+		return hops
 	}
 	in := func(h Hop) bool { return f.groups[h.Link] == r.SuppressGroup }
-	if r.Family == IPv4 {
-		if in(route.Hops[0]) {
-			return nil, "suppressed: leaves by a link of the group"
-		}
-		return hops, ""
+	if r.Family == IPv6 {
+		return slices.DeleteFunc(slices.Clone(hops), in)
 	}
-	for _, h := range hops {
-		if in(h) {
-			note = "suppressed: leaves by a link of the group"
-		} else {
-			left = append(left, h)
-		}
+	if in(route.Hops[0]) {
+		return nil
 	}
-	return left, note
+	return hops
 }
 
 // search finds the longest prefix with a usable route: a reject route, or one with a next hop that is alive and on the
@@ -256,37 +290,48 @@ func (f *FIB) usable(r *Route, q Query) ([]Hop, bool) {
 	return hops, len(hops) > 0
 }
 
-// answer adds a route's next hops to the result. A further answer can only add next hops, where an IPv6 multipath route was
-// suppressed in part.
+// answer adds where a route's next hops lead. Only where an IPv6 multipath route was suppressed in part do several routes answer.
 func (t *Trace) answer(r *Route, hops []Hop) {
-	if t.Route == nil {
+	if t.Route == nil && len(hops) > 0 {
 		t.Route = r
-		t.Way = Way{Type: r.Type, Table: r.Table}
 	}
 	for _, h := range hops {
-		h = Hop{Link: h.Link, Via: h.Via}
-		if !slices.Contains(t.Hops, h) {
-			t.Hops = append(t.Hops, h)
+		end := Way{Type: r.Type, Table: r.Table, Link: h.Link, Via: h.Via}
+		if r.Type == Local {
+			end.Link, end.Via = "lo", netip.Addr{}
+		}
+		if !slices.Contains(t.Ends, end) {
+			t.Ends = append(t.Ends, end)
 		}
 	}
 }
 
-func (t Trace) finish(q Query) Trace {
-	switch {
-	case t.Way.Type == Local:
-		t.Way.Link = "lo"
-	case len(t.Hops) > 0:
-		t.Way.Link, t.Way.Via = t.Hops[0].Link, t.Hops[0].Via
-		var more []string
-		for _, h := range t.Hops[1:] {
-			more = append(more, h.String())
-		}
-		t.Way.More = strings.Join(more, ", ")
-	case t.Route == nil && t.Way.Type == 0 && q.OIF != "" && q.Dst.Is4():
-		// "Apparently, routing tables are wrong. Assume, that the destination is on link": ip_route_output_key_hash_rcu.
-		t.Way = Way{Type: Unicast, Link: q.OIF}
+func (t Trace) finish() Trace {
+	if t.Query.OIF != "" && t.Query.Dst.Is4() && (len(t.Ends) == 0 || t.Ends[0].Type.Rejects()) {
+		// "Apparently, routing tables are wrong. Assume, that the destination is on link": ip_route_output_key_hash_rcu, whatever
+		// the lookup failed with.
+		t.Route, t.Ends = nil, []Way{{Type: Unicast, Link: t.Query.OIF}}
 	}
+	if len(t.Ends) == 0 {
+		return t
+	}
+	t.Way = t.Ends[0]
+	var more []string
+	for i, end := range t.Ends[1:] {
+		if !slices.ContainsFunc(t.Ends[:i+1], func(w Way) bool { return sameWay(w, end) }) {
+			more = append(more, end.brief())
+		}
+	}
+	t.Way.More = strings.Join(more, ", ")
 	return t
+}
+
+// brief is String without the word on-link.
+func (w Way) brief() string {
+	if w.Type == Unicast {
+		return Hop{Link: w.Link, Via: w.Via}.String()
+	}
+	return w.String()
 }
 
 // matches says whether the rule's selectors match.
@@ -296,17 +341,17 @@ func matches(r Rule, q Query) bool { return r.Opaque == "" && (mismatch(r, q) ==
 func mismatch(r Rule, q Query) string {
 	switch {
 	case r.Opaque != "":
-		return "not modelled: " + r.Opaque
+		return "opaque"
 	case r.IIF != "" && r.IIF != "lo":
-		return "other incoming device"
+		return "iif"
 	case r.OIF != "" && r.OIF != q.OIF:
-		return "other outgoing device"
+		return "oif"
 	case (r.Mark^q.Mark)&r.Mask != 0:
-		return "other mark"
+		return "fwmark"
 	case r.From.IsValid() && r.From.Bits() > 0 && !r.From.Contains(q.Src):
-		return "other source"
+		return "from"
 	case r.To.IsValid() && !r.To.Contains(q.Dst):
-		return "other destination"
+		return "to"
 	}
 	return ""
 }

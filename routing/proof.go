@@ -40,20 +40,21 @@ const (
 	AfterApply  When = "after"
 )
 
-// Agrees says whether a kernel's answer is that of the trace: one of its next hops where there are several. A rule `unreachable`
-// answers like no route at all, where a route of that type does not (fib4_rule_action). Where an IPv6 multipath route is suppressed
-// in part, some flows go on to a further table, and the trace names the first.
+// Agrees says whether a kernel's answer is one that the trace leads to. A rule `unreachable` says ENETUNREACH, like no route at all, where
+// a route says EHOSTUNREACH (fib4_rule_action); of what is rejected and of what is the host's own only the type is told.
 func (t Trace) Agrees(w Way) bool {
-	want := t.Way.Type
-	if want == Unreachable && t.Route == nil {
-		want = 0
+	if len(t.Ends) == 0 {
+		return w.Type == 0
 	}
-	if w.Type != want || want != Unicast {
-		return w.Type == want
-	}
-	answered := t.Way.Table == w.Table || t.Query.Dst.Is6() &&
-		slices.ContainsFunc(t.Steps, func(s Step) bool { return s.Route != nil && s.Route.Table == w.Table })
-	return answered && slices.ContainsFunc(t.Hops, func(h Hop) bool { return h.Link == w.Link && h.Via == w.Via })
+	return slices.ContainsFunc(t.Ends, func(end Way) bool {
+		switch {
+		case end.Type == Unreachable && end.Table == 0:
+			return w.Type == 0
+		case end.Type != Unicast:
+			return w.Type == end.Type
+		}
+		return w == end
+	})
 }
 
 // Verify asks the kernel, by calling ask, for the way from every listener's address to every group of clients, before the plan is

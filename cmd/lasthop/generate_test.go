@@ -4,12 +4,15 @@ import (
 	"fmt"
 	"math/rand/v2"
 	"net/netip"
+	"slices"
 )
 
 // The features that at least a fifth of the random hosts have, each.
 var allFeatures = []string{"several uplinks", "shared subnets", "overlapping subnets", "several gateways per link", "bridges", "unnumbered links",
 	"tunnels", "static routes", "multipath", "bans", "foreign rules with selectors", "foreign rules without selectors",
-	"/32 VIPs", "wildcards", "binds", "both families", "gateways in other tables", "absent VIPs", "link groups", "policy"}
+	"/32 VIPs", "wildcards", "binds", "both families", "gateways in other tables", "absent VIPs", "link groups", "policy",
+	"rules by oif", "rules by iif", "rules by mask", "inverted rules", "goto chains", "gotos to nowhere", "rules that do nothing",
+	"rules with suppress_ifgroup", "rules with suppress_prefixlength", "rules that reject", "tables of several rules", "reject routes in own tables", "several metrics", "defaults of one metric"}
 
 // generator makes the lines of one random host. Its links are eth0 to eth7, docker0, cali0 and tun0.
 type generator struct {
@@ -39,7 +42,14 @@ func generate(seed uint64) *generator {
 	g.makeDefaults()
 	g.makeStatics()
 	g.makeBans()
+	more := g.chance(0.75)
+	if more {
+		g.makeTables()
+	}
 	g.makeRules()
+	if more {
+		g.makeMoreRules()
+	}
 	g.makeVIPs()
 	g.makePolicy()
 	g.makeClients()
@@ -201,9 +211,28 @@ func (g *generator) makeDefaults() {
 			g.secondSubnet(i, u)
 		}
 	}
+	if g.chance(0.3) {
+		g.features["defaults of one metric"] = true
+		metric := 3 + 2*g.IntN(10) // no default has it yet, but for the multipath one
+		for range 2 + g.IntN(2) {
+			g.appendDefault(g.one(), metric)
+		}
+	}
 	if g.chance(0.1) {
 		g.add("route add unreachable default metric 4294967295")
 		g.add6("-6 route add unreachable default metric 4294967295")
+	}
+}
+
+// appendDefault adds a default route beside others of its metric, as systemd-networkd does, and perhaps its gateway's neighbour entry.
+func (g *generator) appendDefault(u uplink, metric int) {
+	route := fmt.Sprintf("route append default via %s dev %s metric %d", host4(u.four, 1), u.name, metric)
+	if slices.Contains(g.lines, route) {
+		return
+	}
+	g.add("%s", route)
+	if neigh := fmt.Sprintf("neigh add %s dev %s", host4(u.four, 1), u.name); g.chance(0.5) && !slices.Contains(g.lines, neigh) {
+		g.add("%s", neigh)
 	}
 }
 
@@ -311,6 +340,139 @@ func (g *generator) selectorRule(i int) {
 		g.add("rule add %sfrom %s iif lo lookup %d suppress_prefixlength 3", priority, v.four, table)
 		g.add("rule add %sto 10.0.0.0/8 nop", priority)
 	}
+}
+
+// makeTables fills tables for makeMoreRules. Routes come before rules: the kernel asks the rules for a gateway.
+func (g *generator) makeTables() {
+	for table := 400; table < 403; table++ {
+		g.fillTable(table)
+	}
+}
+
+// makeMoreRules adds rules of every kind that look into a few tables which they share.
+func (g *generator) makeMoreRules() {
+	used := map[int]int{}
+	for i := range 3 + g.IntN(7) {
+		base := []int{700, 4000, 5050, 6000}[g.IntN(4)]
+		table := 400 + g.IntN(4) // 403 is empty
+		if used[table]++; used[table] == 2 {
+			g.features["tables of several rules"] = true
+		}
+		g.anyRule(base+i, table)
+	}
+}
+
+// fillTable gives a table routes of several metrics, and some that reject or throw.
+func (g *generator) fillTable(table int) {
+	u, v := g.one(), g.one()
+	if g.chance(0.6) {
+		g.add("route add default via %s dev %s table %d", host4(u.four, 9), u.name, table)
+		g.add6("-6 route add default via %s dev %s table %d", host4(u.six, 9), u.name, table)
+	}
+	if g.chance(0.5) {
+		g.features["several metrics"] = true
+		for _, metric := range []int{30, 20} {
+			g.add("route add 10.200.0.0/16 via %s dev %s table %d metric %d mtu 1300", host4(v.four, metric), v.name, table, metric)
+			g.add6("-6 route add 2001:db8:200::/48 via %s dev %s table %d metric %d mtu 1300", host4(v.six, metric), v.name, table, metric)
+		}
+	}
+	if g.chance(0.3) && u.name != v.name {
+		g.features["multipath"] = true
+		g.add("route add 45.0.0.0/8 table %d nexthop via %s dev %s nexthop via %s dev %s weight 2", table, host4(u.four, 7), u.name, host4(v.four, 8), v.name)
+		g.add6("-6 route add 3fff::/20 table %d nexthop via %s dev %s nexthop via %s dev %s", table, host4(u.six, 7), u.name, host4(v.six, 8), v.name)
+	}
+	if g.chance(0.6) {
+		g.features["reject routes in own tables"] = true
+		kinds := []string{"blackhole", "unreachable", "prohibit", "throw"}
+		g.add("route add %s 203.0.113.0/24 table %d", kinds[g.IntN(4)], table)
+		g.add6("-6 route add %s 2001:db8:fff0::/44 table %d", kinds[g.IntN(4)], table)
+		if g.chance(0.3) {
+			kind := kinds[g.IntN(4)]
+			g.add("route add %s default table %d metric 4000", kind, table)
+			g.add6("-6 route add %s default table %d metric 4000", kind, table)
+		}
+	}
+}
+
+// anyRule adds a rule of one kind or another.
+func (g *generator) anyRule(priority, table int) {
+	u, v := g.one(), g.one()
+	lookup := fmt.Sprint("lookup ", table)
+	switch g.IntN(12) {
+	case 0:
+		g.features["rules by oif"] = true
+		g.both("pref %d %soif %s %s", priority, []string{"", "", "not "}[g.IntN(3)], u.name, lookup)
+	case 1:
+		g.features["rules by iif"] = true
+		g.bothOf(v, "pref %d from %s iif %s %s", priority, []string{"lo", u.name}[g.IntN(2)], lookup)
+	case 2:
+		g.features["rules by mask"] = true
+		g.both("pref %d fwmark %s %s", priority, []string{"0x10/0xff", "0x1/0x1", "0x20", "0x0/0x8000"}[g.IntN(4)], lookup)
+	case 3:
+		g.features["inverted rules"] = true
+		g.invertedRule(priority, v, lookup)
+	case 4:
+		g.features["goto chains"] = true
+		g.bothOf(v, "pref %d from %s goto %d", priority, 10000+priority)
+		g.both("pref %d goto %d", 10000+priority, 30000)
+		g.both("pref %d %s", 20000, lookup) // leapt over
+		g.both("pref %d nop", 30000)
+	case 5:
+		g.features["gotos to nowhere"] = true
+		g.bothOf(v, "pref %d from %s goto %d", priority, 31999)
+	case 6:
+		g.features["rules that do nothing"] = true
+		g.bothOf(v, "pref %d from %s nop", priority)
+	case 7:
+		g.features["rules with suppress_ifgroup"], g.features["link groups"] = true, true
+		g.add("link set %s group 5", u.name)
+		g.bothOf(v, "pref %d from %s %s suppress_ifgroup %d", priority, lookup, []int{5, 5, 5, 0}[g.IntN(4)])
+	case 8:
+		g.features["rules with suppress_ifgroup"], g.features["link groups"] = true, true
+		g.add("link set %s group 5", u.name)
+		g.both("pref %d lookup main suppress_prefixlength %d suppress_ifgroup 5", priority, g.IntN(20))
+	case 9:
+		g.features["rules with suppress_prefixlength"] = true
+		g.both("pref %d %s suppress_prefixlength %d", priority, lookup, []int{0, 0, 16, 48}[g.IntN(4)])
+	case 10:
+		g.features["rules that reject"] = true
+		g.bothOf(v, "pref %d from %s fwmark %s %s", priority, []string{"0x1/0x1", "0x110"}[g.IntN(2)], []string{"blackhole", "unreachable", "prohibit"}[g.IntN(3)])
+	case 11:
+		g.features["rules that reject"] = true
+		g.add("rule add pref %d to 203.0.113.0/24 %s", priority, []string{"blackhole", "unreachable", "prohibit"}[g.IntN(3)])
+		g.add6("-6 rule add pref %d to 2001:db8:fff0::/48 %s", priority, []string{"blackhole", "unreachable", "prohibit"}[g.IntN(3)])
+	}
+}
+
+// invertedRule adds a rule with `not` and one selector or two.
+func (g *generator) invertedRule(priority int, v uplink, lookup string) {
+	switch g.IntN(5) {
+	case 0:
+		g.bothOf(v, "pref %d not from %s %s", priority, lookup)
+	case 1:
+		g.bothOf(v, "pref %d not to %s %s", priority, lookup)
+	case 2:
+		g.both("pref %d not fwmark 0x10/0xf0 %s", priority, lookup)
+	case 3:
+		g.both("pref %d not iif lo %s", priority, lookup) // never matches
+	case 4:
+		g.bothOf(v, "pref %d not from %s fwmark 0x1/0x1 iif lo %s", priority, lookup)
+	}
+}
+
+// both adds a rule in both families, unless the host has it already.
+func (g *generator) both(format string, args ...any) {
+	rule := "rule add " + fmt.Sprintf(format, args...)
+	if !slices.Contains(g.lines, rule) {
+		g.add("%s", rule)
+		g.add6("-6 %s", rule)
+	}
+}
+
+// bothOf is both for a rule whose second argument is the uplink's subnet.
+func (g *generator) bothOf(u uplink, format string, priority int, args ...any) {
+	g.add("rule add "+format, slices.Concat([]any{priority, u.four}, args)...)
+	g.add6("-6 rule add "+format, slices.Concat([]any{priority, u.six}, args)...)
 }
 
 // makeVIPs adds further addresses and the listeners.

@@ -280,15 +280,12 @@ func sameWay(want, got routing.Way) bool {
 	return got.Type == routing.Unicast && want.Link == got.Link && want.Via == got.Via && (want.Table == 0 || want.Table == got.Table)
 }
 
-// checkTrace compares all next hops of a pure lookup.
+// checkTrace compares all ends of a pure lookup.
 func (g get) checkTrace(t *testing.T, trace routing.Trace) {
 	t.Helper()
-	got := []routing.Way{trace.Way}
-	if trace.Way.Type == routing.Unicast && len(trace.Hops) > 0 {
-		got = nil
-		for _, h := range trace.Hops {
-			got = append(got, routing.Way{Type: routing.Unicast, Table: trace.Way.Table, Link: h.Link, Via: h.Via})
-		}
+	got := trace.Ends
+	if len(got) == 0 {
+		got = []routing.Way{{}}
 	}
 	if len(got) != len(g.want) || slices.ContainsFunc(g.want, func(w routing.Way) bool {
 		return !slices.ContainsFunc(got, func(x routing.Way) bool { return sameWay(w, x) })
@@ -300,14 +297,7 @@ func (g get) checkTrace(t *testing.T, trace routing.Trace) {
 func steps(trace routing.Trace) string {
 	var b strings.Builder
 	for _, s := range trace.Steps {
-		fmt.Fprintf(&b, "  %s", s.Rule)
-		if s.Route != nil {
-			fmt.Fprintf(&b, " -> %s", s.Route)
-		}
-		if s.Note != "" {
-			fmt.Fprintf(&b, " (%s)", s.Note)
-		}
-		b.WriteByte('\n')
+		fmt.Fprintf(&b, "  %s -> %s, %s\n", s.Rule, s.Effect, s.Why(trace.Query))
 	}
 	return b.String()
 }

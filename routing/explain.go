@@ -1,0 +1,176 @@
+package routing
+
+import (
+	"fmt"
+	"net/netip"
+	"slices"
+)
+
+// Explainer says how replies leave, rule by rule: now, with whatever of ours is there, and after apply.
+type Explainer struct {
+	b          *builder
+	neighs     []Neigh
+	now, after *FIB
+}
+
+// NewExplainer takes the host as it was read, and the state that apply would make.
+func NewExplainer(h Host, p Policy, want State) *Explainer {
+	b := newBuilder(h, p)
+	b.findUplinks()
+	return &Explainer{b: b, neighs: h.Neighs, now: NewFIB(h), after: NewFIB(With(b.host, want))}
+}
+
+// Explanation is how replies of one address to some clients leave, which take the same rules and next hops.
+type Explanation struct {
+	Clients    []Client
+	Now, After Trace // towards the first client
+}
+
+// Same says whether apply changes nothing: no rule that matches, and no answer.
+func (e Explanation) Same() bool { return alike(e.Now, e.After) }
+
+// Explain answers one query.
+func (e *Explainer) Explain(q Query) Explanation {
+	return Explanation{Now: e.now.Lookup(q), After: e.after.Lookup(q)}
+}
+
+// Link is the link that an address belongs to, whether it is a listener's or not; "" if nothing says so.
+func (e *Explainer) Link(addr netip.Addr) string { return e.b.resolveAddr(Listener{Addr: addr}).Link }
+
+// VRF is the VRF that an address is in; "" for none. A socket there asks the VRF's table first, which Lookup does not.
+func (e *Explainer) VRF(addr netip.Addr) string {
+	for _, a := range e.b.assigned[addr] {
+		if l := e.b.links[a.Link]; e.b.inVRF(l) {
+			return l.Master
+		}
+	}
+	return ""
+}
+
+// ToAll explains the replies of an address to every class of client.
+func (e *Explainer) ToAll(addr netip.Addr) []Explanation {
+	return e.fold(addr, e.b.clientsOf(addr, e.Link(addr)))
+}
+
+// To explains the replies of an address to one client.
+func (e *Explainer) To(addr, client netip.Addr) []Explanation {
+	return e.fold(addr, []Client{e.b.named(client, e.Link(addr))})
+}
+
+// fold explains the replies to each client, and puts those together that are alike.
+func (e *Explainer) fold(addr netip.Addr, clients []Client) []Explanation {
+	var out []Explanation
+	for _, c := range clients {
+		x := e.Explain(Query{Src: addr, Dst: c.Addr})
+		i := slices.IndexFunc(out, func(y Explanation) bool { return alike(x.Now, y.Now) && alike(x.After, y.After) })
+		if i < 0 {
+			i, out = len(out), append(out, x)
+		}
+		out[i].Clients = append(out[i].Clients, c)
+	}
+	return out
+}
+
+// alike says whether the same rules matched with the same effect, and the same next hops were found, for whichever destination.
+func alike(a, b Trace) bool {
+	matched := func(t Trace) []Step {
+		return slices.DeleteFunc(slices.Clone(t.Steps), func(s Step) bool { return !s.Matched() })
+	}
+	return slices.EqualFunc(matched(a), matched(b), func(x, y Step) bool {
+		return x.Rule == y.Rule && x.Effect == y.Effect && (x.Route == nil) == (y.Route == nil) &&
+			(x.Route == nil || x.Route.Type == y.Route.Type && slices.Equal(x.Route.Hops, y.Route.Hops))
+	})
+}
+
+// Neighs returns what the host knows of the neighbours that the packet may be handed to: the gateways, or the client itself where it
+// is on-link. One without State is not known (yet). Links without neighbours (tunnels) give none.
+func (e *Explainer) Neighs(t Trace) []Neigh {
+	var out []Neigh
+	for _, end := range t.Ends {
+		if l := e.b.links[end.Link]; end.Type != Unicast || l.Loopback || l.PointToPoint {
+			continue
+		}
+		n := Neigh{Link: end.Link, Addr: end.Via}
+		if !end.Via.IsValid() {
+			n.Addr = t.Query.Dst
+		}
+		if i := slices.IndexFunc(e.neighs, func(x Neigh) bool { return x.Link == n.Link && x.Addr == n.Addr }); i >= 0 {
+			n = e.neighs[i]
+		}
+		out = appendOnce(out, n)
+	}
+	return out
+}
+
+// NotModelled returns the first rule tried whose selectors Lookup does not know: the kernel may answer otherwise. Rules of VRFs do not
+// count, since nothing of an address outside a VRF matches them.
+func (t Trace) NotModelled() *Rule {
+	for i := range t.Steps {
+		if r := &t.Steps[i].Rule; r.Opaque != "" && r.Opaque != l3mdev {
+			return r
+		}
+	}
+	return nil
+}
+
+// Why says in a few words, with the values, what came of a rule: what the packet is where it did not match, or what its table answered.
+func (s Step) Why(q Query) string {
+	switch s.Effect {
+	case NotMatched:
+		return s.Rule.whyNot(q)
+	case NoRoute:
+		return "no route"
+	case Thrown:
+		return s.Route.brief() + ": back to the rules"
+	case Suppressed:
+		return s.Route.brief() + ": " + s.suppressed()
+	case Jumped:
+		return fmt.Sprintf("on to %d", s.Rule.Goto)
+	case NoTarget:
+		return "no such rule"
+	case Idle:
+		return "does nothing"
+	}
+	if s.Route == nil {
+		return actionNames.print(s.Rule.Action)
+	}
+	return s.Route.brief()
+}
+
+func (s Step) suppressed() string {
+	if bits := s.Route.Dst.Bits(); bits <= s.Rule.SuppressPrefix {
+		return fmt.Sprintf("suppressed, /%d is not longer than /%d", bits, s.Rule.SuppressPrefix)
+	}
+	if len(s.Route.Hops) > 1 && s.Rule.Family == IPv6 {
+		return fmt.Sprintf("suppressed where a next hop is in link group %d", s.Rule.SuppressGroup)
+	}
+	return fmt.Sprintf("suppressed, %s is in link group %d", s.Route.Hops[0].Link, s.Rule.SuppressGroup)
+}
+
+// whyNot says what the packet has where the rule asks for something else.
+func (r Rule) whyNot(q Query) string {
+	switch mismatch(r, q) {
+	case "":
+		return "it matches, inverted"
+	case "opaque":
+		if r.Opaque == l3mdev {
+			return "it is in no VRF"
+		}
+		return "not modelled"
+	case "iif":
+		return "it is iif lo"
+	case "oif":
+		if q.OIF == "" {
+			return "it has no oif"
+		}
+		return "it has oif " + q.OIF
+	case "fwmark":
+		return fmt.Sprintf("it has mark %#x", q.Mark)
+	case "from":
+		if !q.Src.IsValid() {
+			return "it has no source yet"
+		}
+		return "it is from " + q.Src.String()
+	}
+	return "it is to " + q.Dst.String()
+}
