@@ -39,6 +39,21 @@ type view struct {
 
 // look is the loop body that plan, check and apply share: read, decide, compare. k is nil with --host.
 func (a *app) look(k *host.Kernel) (*view, error) {
+	v, err := a.lookAtHost(k)
+	if err != nil {
+		return nil, err
+	}
+	if err := a.readListeners(k, v, v.settings); err != nil {
+		return nil, err
+	}
+	if err := v.decide(); err != nil {
+		return nil, err
+	}
+	return v, nil
+}
+
+// lookAtHost reads settings and host, but not yet what NGINX listens on.
+func (a *app) lookAtHost(k *host.Kernel) (*view, error) {
 	v := &view{taken: time.Now(), offline: k == nil}
 	if err := a.readHost(k, v); err != nil {
 		return nil, err
@@ -48,12 +63,6 @@ func (a *app) look(k *host.Kernel) (*view, error) {
 		return nil, err
 	}
 	v.policy, v.settings = s.policy, s
-	if err := a.readListeners(k, v, s); err != nil {
-		return nil, err
-	}
-	if err := v.decide(); err != nil {
-		return nil, err
-	}
 	return v, nil
 }
 
