@@ -294,15 +294,30 @@ func (c *checker) compareLookup(q routing.Query, explain func(routing.Query) rou
 	c.did.count(trace)
 	way, err := c.ns.kernel.RouteGet(q)
 	if err != nil {
-		return fmt.Errorf("%v: the kernel says %w, explain says %s", q, err, trace.Way)
+		return fmt.Errorf("%s: the kernel says %w, explain says %s", asked(q), err, trace.Way)
 	}
 	if q.Dst.Is4() && trace.Route != nil && len(trace.Route.Hops) == 1 && way.Via != trace.Way.Via {
 		c.did.steps["another default of the metric"]++
 	}
 	if !trace.Agrees(way) {
-		return fmt.Errorf("%v: the kernel says %s (table %d), explain says %s (table %d)\n%s", q, way, way.Table, trace.Way, trace.Way.Table, steps(trace))
+		return fmt.Errorf("%s: the kernel says %s (table %d), explain says %s (table %d)\n%s", asked(q), way, way.Table, trace.Way, trace.Way.Table, steps(trace))
 	}
 	return nil
+}
+
+// asked is the question as arguments of `ip route get`.
+func asked(q routing.Query) string {
+	text := q.Dst.String()
+	if q.Src.IsValid() {
+		text += " from " + q.Src.String()
+	}
+	if q.OIF != "" {
+		text += " oif " + q.OIF
+	}
+	if q.Mark != 0 {
+		text += fmt.Sprintf(" mark %#x", q.Mark)
+	}
+	return text
 }
 
 // leavesByOwnLink holds the plan to its word: with no shadow reported, off-link replies of a listener leave by its own link.
