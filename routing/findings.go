@@ -103,13 +103,18 @@ func (b *builder) sourceHints(after *FIB) {
 		}
 		q := Query{Src: r.Src, Dst: dst}
 		x, y := b.fib.Lookup(q), after.Lookup(q)
-		if sameAnswer(x, y) || x.Route == nil || x.Route.RouteKey != r.RouteKey {
+		if sameAnswer(x, y) || x.Route == nil || x.Route.RouteKey != r.RouteKey || leaveBy(y, r.Hops) {
 			continue
 		}
 		b.find(Finding{Code: "src-hint", Severity: Warning, Subject: r.Src.String(), Origin: r.String(),
 			Message: fmt.Sprintf("the host's own connections by this route take the source %s, whose way changes: %s -> %s", r.Src, x.Way, y.Way),
 			Hint:    "give the route another src, or none"})
 	}
+}
+
+// leaveBy says whether a lookup ends at the only one of the hops.
+func leaveBy(t Trace, hops []Hop) bool {
+	return len(t.Ends) == 1 && len(hops) == 1 && t.Way.Type == Unicast && t.Way.Link == hops[0].Link && t.Way.Via == hops[0].Via
 }
 
 // forwarder says that forwarded packets keep their way.
