@@ -178,6 +178,9 @@ func (t *page) trace(x routing.Trace, neighs []routing.Neigh, seen map[string]bo
 	for _, r := range rows {
 		t.step(r, width)
 	}
+	if how := x.Choice(); how != "" {
+		t.printf("%sone of the %d is chosen %s\n", indent, len(x.Ends), how)
+	}
 	for _, n := range neighs {
 		state := "no neighbour entry yet"
 		if n.State != "" {
@@ -306,6 +309,7 @@ type clientDoc struct {
 type traceDoc struct {
 	Way        *wayDoc    `json:"way"`
 	Uncertain  bool       `json:"uncertain,omitempty"`
+	Choice     string     `json:"choice,omitempty"`
 	Steps      []stepDoc  `json:"steps"`
 	Neighbours []neighDoc `json:"neighbours"`
 }
@@ -358,7 +362,7 @@ func explainedDocOf(x Explained, planned bool) explainedDoc {
 }
 
 func traceDocOf(t routing.Trace, neighs []routing.Neigh) traceDoc {
-	d := traceDoc{Way: wayDocOf(t.Way), Uncertain: t.NotModelled() != nil, Steps: []stepDoc{}}
+	d := traceDoc{Way: wayDocOf(t.Way), Choice: t.Choice(), Uncertain: t.NotModelled() != nil, Steps: []stepDoc{}}
 	for _, s := range t.Steps {
 		step := stepDoc{Priority: s.Rule.Priority, Rule: ruleText(s.Rule), Table: s.Rule.Table, Effect: string(s.Effect), Why: s.Why(t.Query)}
 		if s.Route != nil {

@@ -113,6 +113,17 @@ func (t Trace) NotModelled() *Rule {
 	return nil
 }
 
+// Choice says how the kernel chooses between several ends; "" where there is one.
+func (t Trace) Choice() string {
+	switch {
+	case len(t.Ends) < 2:
+		return ""
+	case len(t.Route.Hops) > 1:
+		return "by a hash of the flow"
+	}
+	return "by what is known of the gateways as neighbours"
+}
+
 // Why says in a few words, with the values, what came of a rule: what the packet is where it did not match, or what its table answered.
 func (s Step) Why(q Query) string {
 	switch s.Effect {

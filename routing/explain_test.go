@@ -126,14 +126,17 @@ func TestEnds(t *testing.T) {
 	for _, tt := range []struct {
 		name, more, dst, oif string
 		want                 []string
+		choice               string
 	}{
-		{"flows go on to main", "", "2001:db8:9::9", "", []string{"eth1 via 2001:db8:1::1", "eth0 via 2001:db8::1"}},
-		{"flows go on to a rule that rejects", "-6 rule add pref 101 prohibit\n", "2001:db8:9::9", "", []string{"eth1 via 2001:db8:1::1", "prohibit"}},
-		{"flows find nothing", "-6 rule del pref 32766 lookup main\n", "2001:db8:9::9", "", []string{"eth1 via 2001:db8:1::1", "no route"}},
-		{"bound to the device of the group", "", "2001:db8:9::9", "eth0", []string{"eth0 via 2001:db8::1"}},
-		{"a rule rejects", "rule add pref 100 prohibit\n", "8.8.8.8", "", []string{"prohibit"}},
-		{"a rule rejects, and IPv4 takes the client to be on-link", "rule add pref 100 prohibit\n", "8.8.8.8", "eth1", []string{"eth1, on-link"}},
-		{"so for a blackhole", "route add blackhole 8.8.8.0/24\n", "8.8.8.8", "eth1", []string{"eth1, on-link"}},
+		{"flows go on to main", "", "2001:db8:9::9", "", []string{"eth1 via 2001:db8:1::1", "eth0 via 2001:db8::1"}, "by a hash of the flow"},
+		{"flows go on to a rule that rejects", "-6 rule add pref 101 prohibit\n", "2001:db8:9::9", "", []string{"eth1 via 2001:db8:1::1", "prohibit"}, "by a hash of the flow"},
+		{"flows find nothing", "-6 rule del pref 32766 lookup main\n", "2001:db8:9::9", "", []string{"eth1 via 2001:db8:1::1", "no route"}, "by a hash of the flow"},
+		{"bound to the device of the group", "", "2001:db8:9::9", "eth0", []string{"eth0 via 2001:db8::1"}, ""},
+		{"a rule rejects", "rule add pref 100 prohibit\n", "8.8.8.8", "", []string{"prohibit"}, ""},
+		{"a rule rejects, and IPv4 takes the client to be on-link", "rule add pref 100 prohibit\n", "8.8.8.8", "eth1", []string{"eth1, on-link"}, ""},
+		{"defaults of one metric", "route append default via 10.0.1.9 dev eth1\n", "8.8.8.8", "", []string{"eth0 via 10.0.0.1", "eth1 via 10.0.1.9"},
+			"by what is known of the gateways as neighbours"},
+		{"so for a blackhole", "route add blackhole 8.8.8.0/24\n", "8.8.8.8", "eth1", []string{"eth1, on-link"}, ""},
 	} {
 		trace := routing.Lookup(parseHost(t, host+tt.more), routing.Query{Dst: netip.MustParseAddr(tt.dst), OIF: tt.oif})
 		var got []string
@@ -145,6 +148,9 @@ func TestEnds(t *testing.T) {
 		}
 		if d := cmp.Diff(tt.want, got); d != "" {
 			t.Errorf("%s: -want +got\n%s", tt.name, d)
+		}
+		if got := trace.Choice(); got != tt.choice {
+			t.Errorf("%s: chosen %q, want %q", tt.name, got, tt.choice)
 		}
 		if other := (routing.Way{Type: routing.Unicast, Table: routing.TableMain, Link: "eth9"}); trace.Agrees(other) {
 			t.Errorf("%s: allows %s", tt.name, other)

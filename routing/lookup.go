@@ -290,7 +290,8 @@ func (f *FIB) usable(r *Route, q Query) ([]Hop, bool) {
 	return hops, len(hops) > 0
 }
 
-// answer adds where a route's next hops lead. Only where an IPv6 multipath route was suppressed in part do several routes answer.
+// answer adds where a route's next hops lead. Several routes answer only where an IPv6 multipath route was suppressed in part, and
+// where IPv4 has several defaults of one metric.
 func (t *Trace) answer(r *Route, hops []Hop) {
 	if t.Route == nil && len(hops) > 0 {
 		t.Route = r
