@@ -156,7 +156,7 @@ func asymmetric(checks []report.Checked) error {
 	for _, c := range checks {
 		if c.Status == routing.Ready && c.Verdict == report.Asymmetric {
 			return hint(fmt.Errorf("the kernel sends replies of %s to %s, not to %s", c.Addr, c.Now, c.Want),
-				fmt.Sprintf("see why: ip route get %s from %s", c.Question.Dst, c.Addr))
+				fmt.Sprintf("see why: lasthop explain %s --from %s", c.Addr, c.Question.Dst))
 		}
 	}
 	return nil
