@@ -13,6 +13,7 @@ var mayImport = map[string][]string{
 	"lasthop/nginxconf":           {"github.com/nginxinc/nginx-go-crossplane", "golang.org/x/sys/unix"},
 	"lasthop/routing":             {"go4.org/netipx"},
 	"lasthop/routing/host":        {"lasthop/routing", "github.com/vishvananda/netlink", "github.com/vishvananda/netlink/nl", "github.com/vishvananda/netns", "golang.org/x/sys/unix"},
+	"lasthop/bigip":               {"lasthop/routing", "go4.org/netipx"},
 	"lasthop/report":              {"lasthop/routing"},
 	"lasthop/routing/sim":         {"lasthop/routing"}, // tests
 	"lasthop/deploy":              {},                  // tests

@@ -1,0 +1,116 @@
+package bigip
+
+import (
+	"archive/tar"
+	"bufio"
+	"compress/gzip"
+	"errors"
+	"fmt"
+	"io"
+	"path/filepath"
+)
+
+// gzip reads a UCS, a gzipped tar, or a gzipped text file.
+func (l *loader) gzip(name string, r io.Reader) error {
+	packed := &counter{r: r}
+	z, err := gzip.NewReader(packed)
+	if err != nil {
+		return archiveError(name, err)
+	}
+	unpacked := bufio.NewReaderSize(&guard{name: name, limits: l.limits, r: z, packed: packed}, 1<<16)
+	head, _ := unpacked.Peek(512) // the reads that follow return the error
+	if isTar(head) {
+		return l.tar(name, unpacked)
+	}
+	if err := l.plain(name, unpacked); err != nil {
+		return archiveError(name, err)
+	}
+	return nil
+}
+
+// counter counts the bytes that were read.
+type counter struct {
+	r io.Reader
+	n int64
+}
+
+func (c *counter) Read(p []byte) (int, error) {
+	n, err := c.r.Read(p)
+	c.n += int64(n)
+	return n, err
+}
+
+// guard ends the reading of an archive that unpacks to more than any UCS has.
+type guard struct {
+	name   string
+	limits limits
+	r      io.Reader
+	packed *counter
+	n      int64
+}
+
+func (g *guard) Read(p []byte) (int, error) {
+	n, err := g.r.Read(p)
+	g.n += int64(n)
+	const fix = "this is no UCS of a BIG-IP; unpack it where that does no harm, and name the files in it"
+	if g.n > g.limits.total {
+		return 0, &Error{File: g.name, What: fmt.Sprintf("unpacks to more than %d MB", g.limits.total>>20), Fix: fix}
+	}
+	if g.n > g.limits.slack && g.n > g.limits.ratio*g.packed.n {
+		return 0, &Error{File: g.name, What: fmt.Sprintf("unpacks to more than %d times its size", g.limits.ratio), Fix: fix}
+	}
+	return n, err
+}
+
+// tar reads the members of an archive that matter. Nothing is written anywhere, no link is followed, and the rest goes by.
+func (l *loader) tar(name string, r io.Reader) error {
+	archive := tar.NewReader(r)
+	found := 0
+	for n := 1; ; n++ {
+		h, err := archive.Next()
+		if errors.Is(err, io.EOF) {
+			break
+		}
+		if err != nil {
+			return archiveError(name, err)
+		}
+		if !filepath.IsLocal(h.Name) {
+			return &Error{File: name, What: "its member " + label(h.Name) + " is outside of the archive's directory",
+				Fix: "this is no UCS of a BIG-IP; unpack it where that does no harm, and name the files in it"}
+		}
+		if n > l.limits.members {
+			return &Error{File: name, What: fmt.Sprintf("has more than %d members", l.limits.members), Fix: "check that it is a UCS of a BIG-IP"}
+		}
+		if h.Typeflag != tar.TypeReg || !wanted(h.Name) {
+			continue
+		}
+		found++
+		if err := l.member(name, h.Name, archive); err != nil {
+			return err
+		}
+	}
+	if found == 0 {
+		return &Error{File: name, What: "no config/bigip.conf, config/bigip_base.conf or config/BigDB.dat is in it", Fix: accepted}
+	}
+	return nil
+}
+
+func (l *loader) member(archive, name string, r io.Reader) error {
+	data, err := l.keep(archive+":"+name, r)
+	if err != nil {
+		return archiveError(archive, err)
+	}
+	return l.text(archive+":"+name, data)
+}
+
+// archiveError says what is wrong with an archive.
+func archiveError(name string, err error) error {
+	const fix = "copy it from the BIG-IP again"
+	if errors.Is(err, io.ErrUnexpectedEOF) {
+		return &Error{File: name, What: "ends in the middle: the archive is truncated", Fix: fix}
+	}
+	if e, ok := errors.AsType[*Error](err); ok {
+		return e
+	}
+	return &Error{File: name, What: "is no archive that can be read", Err: err, Fix: fix}
+}

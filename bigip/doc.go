@@ -1,0 +1,252 @@
+// Package bigip says what a BIG-IP listened on and how it sent replies back, from its own configuration.
+//
+// Load reads what an engineer has before a migration: bigip.conf and bigip_base.conf, a partition tree, an SCF, a UCS archive,
+// the output of `tmsh list`, BigDB.dat; any number of them, taken together. A file is a sequence of stanzas, `ltm virtual
+// /Common/web { … }`. Braces alone do not find their ends: iRules and scripts are Tcl, with braces in comments and regular
+// expressions, strings hold whole HTML pages, and hand-edited files lack one here and there. So a stanza of properties is read as
+// tokens that know quotes, a script is read as raw lines to the next header, and a header in column 0 always ends what is open
+// before it: one bad stanza costs itself, never the rest of the file. Stanzas counts them: each is read whole, or named in a warning.
+//
+// What matters for replies is then typed, with names in full (/Common/web) and route domains as numbers: virtual servers and their
+// destinations, virtual addresses, self IPs, VLANs, routes, pools, SNATs. Ingresses puts it together: for a virtual server
+// and each VLAN that clients come in by, whether Auto-Last-Hop was on there and which level decided it:
+//
+//	iRule (lasthop, nexthop) > last-hop-pool > virtual server > VLAN, VLAN group or tunnel > connection.autolasthop
+//
+// Auto-Last-Hop sends a reply to the MAC address that the connection came from, so a BIG-IP needs no route back and the
+// configuration often names no gateway at all: what is not in it, nobody must invent. The last level is in neither bigip.conf
+// nor an SCF; where the input does not have it, F5's default holds and the result says so.
+//
+// Nothing else is kept. These files hold private keys and password hashes: no body of a stanza is in a Config, a warning or an error.
+package bigip
+
+import (
+	"net/netip"
+
+	"go4.org/netipx"
+
+	"lasthop/routing"
+)
+
+// Config is what one BIG-IP's files say. Names are full paths. Every Origin is file:line, in an archive archive:member:line.
+type Config struct {
+	Virtuals      []Virtual // in the order of the files, as all else
+	Addresses     []VirtualAddress
+	Selfs         []Self
+	VLANs         []VLAN
+	Routes        []Route
+	Domains       []RouteDomain
+	Pools         []Pool
+	SNATs         []SNAT
+	NATs          []NAT
+	TrafficGroups []TrafficGroup
+	Global        Setting // connection.autolasthop; a caller that knows better overwrites it
+	Management    Setting // the same for the management port, which carries no virtual server's traffic
+	Hostname      string
+	Version       string // of TMOS, "15.1.8.2"
+	Files         []File
+	Stanzas       Count
+	Warnings      []Warning
+}
+
+// File is one input.
+type File struct{ Name, SHA256 string }
+
+// Count accounts for the stanzas of all files: Found is Parsed + Named.
+type Count struct {
+	Found  int // headers
+	Parsed int // read to their end
+	Named  int // not read whole, of an unknown kind, or replaced by a later stanza: each has a warning of its own
+}
+
+// Warning is something in the files that stops nothing but that an operator should know.
+type Warning struct {
+	Code    string // stable; those of a stanza that counts as Named: "unclosed", "truncated", "unknown-module", "duplicate"
+	Subject string // the stanza's type and name; "" if it is about none
+	Message string
+	Hint    string
+	Origin  string
+}
+
+// AutoLastHop is a setting of Auto-Last-Hop. Default asks the next level.
+type AutoLastHop string
+
+const (
+	Default  AutoLastHop = "default"
+	Enabled  AutoLastHop = "enabled"
+	Disabled AutoLastHop = "disabled"
+)
+
+// Setting is a global setting. The zero Setting is in none of the files.
+type Setting struct {
+	Value  AutoLastHop
+	Origin string
+}
+
+// Type is what a virtual server does with a connection.
+type Type string
+
+const (
+	Standard  Type = "standard"
+	IPForward Type = "ip-forward" // routes the packets on
+	L2Forward Type = "l2-forward"
+	Reject    Type = "reject"
+	Internal  Type = "internal" // has no destination
+	Stateless Type = "stateless"
+	DHCPRelay Type = "dhcp-relay"
+)
+
+// Virtual is one virtual server, or one DNS listener (gtm listener).
+type Virtual struct {
+	Name         string
+	Kind         string // "ltm virtual" or "gtm listener"
+	Type         Type
+	Destinations []Destination // one, or one for each entry of an address list; none with a warning, or for Internal
+	Protocol     string        // "tcp", "udp", …; "any" where nothing is said
+	Source       netip.Prefix  // the clients that it serves; zero: all
+	Disabled     string        // what switched it off: the stanza's type and name; "" if it serves
+	VLANs        Scope
+	AutoLastHop  AutoLastHop
+	LastHopPool  string // "" for none
+	LastHops     []Member
+	Rules        []Rule // in order
+	Damaged      bool   // its stanza was not read whole: settings may be missing
+	Origin       string
+}
+
+// Destination is where clients connect to.
+type Destination struct {
+	Text    string         // as written: "/Common/10.0.0.1%2:443", or the entry of an address list
+	Address string         // the virtual address that it names; "" where the files have none
+	Addrs   netipx.IPRange // one address, a network, or a range; not valid where the text says nothing that can be resolved
+	Domain  int            // route domain
+	Ports   []routing.PortRange
+	Service string // the name of a port that is in no table; Ports is without it
+	Origin  string
+}
+
+// Host returns the address of a destination that is one address.
+func (d Destination) Host() (netip.Addr, bool) {
+	return d.Addrs.From(), d.Addrs.IsValid() && d.Addrs.From() == d.Addrs.To()
+}
+
+// AnyPort says whether the destination takes every port.
+func (d Destination) AnyPort() bool { return len(d.Ports) == 1 && d.Ports[0] == anyPort }
+
+// Scope says which VLANs a virtual server serves. The zero Scope is all.
+type Scope struct {
+	Only    []string // these alone
+	Except  []string // all but these
+	Unclear bool     // `vlans-enabled` without a list: no source says what it means
+}
+
+// VirtualAddress is an `ltm virtual-address`.
+type VirtualAddress struct {
+	Name         string
+	Addrs        netipx.IPRange
+	Domain       int
+	Disabled     bool
+	TrafficGroup string
+	Origin       string
+}
+
+// Self is an address of the BIG-IP itself on a VLAN.
+type Self struct {
+	Name         string
+	Prefix       netip.Prefix // with its host bits
+	Domain       int
+	VLAN         string
+	TrafficGroup string
+	Floating     bool // moves with its traffic group
+	Origin       string
+}
+
+// VLAN is what packets come in by: a VLAN, a VLAN group or a tunnel.
+type VLAN struct {
+	Name           string
+	Kind           string // "vlan", "vlan-group" or "tunnel"
+	Tag            int    // 0 for none
+	Members        []Port // interfaces and trunks; of a VLAN group its VLANs
+	Domain         int
+	AutoLastHop    AutoLastHop
+	SourceChecking bool // the strict rp_filter of a BIG-IP; without effect where Auto-Last-Hop is on
+	MTU            int
+	Proxy          bool // a tunnel of an explicit proxy, such as http-tunnel, which no wire leads to
+	Origin         string
+}
+
+// Port is a member of a VLAN.
+type Port struct {
+	Name   string
+	Tagged bool
+}
+
+// Route is a `net route`. It has one of Gateway, Pool, Interface and Blackhole.
+type Route struct {
+	Name      string
+	Network   netip.Prefix
+	Domain    int
+	Gateway   netip.Addr
+	Pool      string
+	Interface string
+	Blackhole bool
+	MTU       int
+	Origin    string
+}
+
+// RouteDomain is a routing instance: the number after % in addresses.
+type RouteDomain struct {
+	Name   string
+	ID     int
+	Parent string
+	Strict bool
+	VLANs  []string
+	Origin string
+}
+
+// Pool is a pool of servers, or of gateways.
+type Pool struct {
+	Name    string
+	Members []Member
+	Origin  string
+}
+
+// Member is a member of a pool; its port is of no use here.
+type Member struct {
+	Name     string
+	Addr     netip.Addr // not valid for a host name, or if no stanza gives it
+	Domain   int
+	Disabled bool
+}
+
+// SNAT is an `ltm snat`.
+type SNAT struct {
+	Name        string
+	Origins     []netip.Prefix
+	Translation string // "automap", an address, or the name of a SNAT pool
+	VLANs       Scope
+	AutoLastHop AutoLastHop
+	Origin      string
+}
+
+// NAT is an `ltm nat`.
+type NAT struct {
+	Name                     string
+	Originating, Translation netip.Addr
+	AutoLastHop              AutoLastHop
+	Origin                   string
+}
+
+// TrafficGroup is a set of addresses that fail over together.
+type TrafficGroup struct {
+	Name   string
+	MAC    string // masquerade address; "" for none
+	Origin string
+}
+
+// Rule is an iRule of a virtual server.
+type Rule struct {
+	Name     string
+	Commands []string // of "lasthop" and "nexthop", those that it uses
+	Origin   string   // "" if its stanza is not in the files: F5's own rules are not
+}

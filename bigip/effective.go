@@ -1,0 +1,146 @@
+package bigip
+
+import (
+	"slices"
+	"strings"
+)
+
+// Level is where a decision about replies was made.
+type Level string
+
+const (
+	ByRule     Level = "irule"
+	ByPool     Level = "last-hop-pool"
+	ByVirtual  Level = "virtual"
+	ByVLAN     Level = "vlan"
+	ByGroup    Level = "vlan-group"
+	ByTunnel   Level = "tunnel"
+	ByVariable Level = "global"
+)
+
+// Return is the way that a BIG-IP sent replies.
+type Return string
+
+const (
+	ToLastHop     Return = "last-hop"      // to the MAC address that the connection came from
+	ToLastHopPool Return = "last-hop-pool" // to a member of a pool of gateways: Hops
+	Routed        Return = "routed"        // by the routing table
+	Scripted      Return = "irule"         // by commands of an iRule: somebody must read it
+)
+
+// Decision is what held for the replies of a virtual server on one VLAN, and why. It can be printed as it is.
+type Decision struct {
+	Return  Return
+	Level   Level
+	Value   string   // the setting that decided: "enabled", the pool, or the iRules
+	Origin  string   // its file:line; "" for F5's default
+	Assumed []Level  // the levels that the files do not show, and that were taken at F5's defaults
+	Hops    []Member // of the last-hop-pool
+}
+
+// Ingress is one VLAN that clients of a virtual server come in by.
+type Ingress struct {
+	VLAN string // "" if the files have no VLANs: all that there are, under whatever names
+	Decision
+	Known          bool // the files have its stanza
+	SourceChecking bool // packets whose reply would leave by another VLAN were dropped
+}
+
+// Ingresses returns the VLANs that a virtual server serves, in the order of the list or of the files, with what held there. It says
+// nothing of whether v is disabled or rejects its clients. Where it serves all VLANs these are those of its route domains, without
+// members of VLAN groups and without tunnels of explicit proxies: nobody comes in by them. There is none if v.VLANs is unclear, and
+// for an Internal virtual server, which only other virtual servers send to.
+func (c Config) Ingresses(v Virtual) []Ingress {
+	var list []Ingress
+	switch {
+	case v.VLANs.Unclear, v.Type == Internal:
+		return nil
+	case len(v.VLANs.Only) > 0:
+		for _, name := range v.VLANs.Only {
+			list = append(list, c.ingress(v, name))
+		}
+		return list
+	}
+	if len(c.VLANs) == 0 {
+		return []Ingress{c.ingress(v, "")}
+	}
+	grouped := map[string]bool{}
+	for _, g := range c.VLANs {
+		for _, m := range g.Members {
+			grouped[m.Name] = grouped[m.Name] || g.Kind == "vlan-group"
+		}
+	}
+	for _, vlan := range c.VLANs {
+		if !vlan.Proxy && !grouped[vlan.Name] && v.in(vlan.Domain) && !slices.Contains(v.VLANs.Except, vlan.Name) {
+			list = append(list, c.ingress(v, vlan.Name))
+		}
+	}
+	return list
+}
+
+// in says whether a virtual server is in a route domain. One whose destination is not known may be in any.
+func (v Virtual) in(domain int) bool {
+	if len(v.Destinations) == 0 {
+		return true
+	}
+	return slices.ContainsFunc(v.Destinations, func(d Destination) bool { return d.Domain == domain })
+}
+
+func (c Config) ingress(v Virtual, name string) Ingress {
+	i := Ingress{VLAN: name}
+	var vlan VLAN
+	if n := slices.IndexFunc(c.VLANs, func(x VLAN) bool { return x.Name == name }); n >= 0 {
+		vlan, i.Known = c.VLANs[n], true
+	}
+	i.Decision = c.decide(v, vlan, i.Known)
+	i.SourceChecking = vlan.SourceChecking && i.Return == Routed
+	return i
+}
+
+// decide walks the levels, the strongest first.
+func (c Config) decide(v Virtual, vlan VLAN, known bool) Decision {
+	if names, origin := v.scripted(); names != "" {
+		return Decision{Return: Scripted, Level: ByRule, Value: names, Origin: origin}
+	}
+	if v.LastHopPool != "" {
+		return Decision{Return: ToLastHopPool, Level: ByPool, Value: v.LastHopPool, Origin: v.Origin, Hops: v.LastHops}
+	}
+	if v.AutoLastHop == Enabled || v.AutoLastHop == Disabled {
+		return Decision{Return: returnOf(v.AutoLastHop), Level: ByVirtual, Value: string(v.AutoLastHop), Origin: v.Origin}
+	}
+	var d Decision
+	if !known {
+		d.Assumed = append(d.Assumed, ByVLAN)
+	} else if vlan.AutoLastHop == Enabled || vlan.AutoLastHop == Disabled {
+		return Decision{Return: returnOf(vlan.AutoLastHop), Level: Level(vlan.Kind), Value: string(vlan.AutoLastHop), Origin: vlan.Origin}
+	}
+	global := c.Global
+	if global.Value == "" {
+		global.Value = Enabled // F5's default
+		d.Assumed = append(d.Assumed, ByVariable)
+	}
+	d.Return, d.Level, d.Value, d.Origin = returnOf(global.Value), ByVariable, string(global.Value), global.Origin
+	return d
+}
+
+func returnOf(setting AutoLastHop) Return {
+	if setting == Disabled {
+		return Routed
+	}
+	return ToLastHop
+}
+
+// scripted returns the iRules that set the way of packets themselves.
+func (v Virtual) scripted() (names, origin string) {
+	var all []string
+	for _, r := range v.Rules {
+		if len(r.Commands) == 0 {
+			continue
+		}
+		all = append(all, r.Name)
+		if origin == "" {
+			origin = r.Origin
+		}
+	}
+	return strings.Join(all, ", "), origin
+}

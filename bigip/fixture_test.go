@@ -1,0 +1,201 @@
+package bigip
+
+import (
+	"flag"
+	"fmt"
+	"os"
+	"path/filepath"
+	"strings"
+	"testing"
+
+	"github.com/google/go-cmp/cmp"
+	"github.com/rogpeppe/go-internal/txtar"
+	"go4.org/netipx"
+
+	"lasthop/routing"
+)
+
+var update = flag.Bool("update", false, "rewrite what the tests of testdata want")
+
+// TestFixtures loads the files of each archive of testdata/bigip and compares what they say, in the words of dump, with its last
+// file, want.
+func TestFixtures(t *testing.T) {
+	names, err := filepath.Glob("../testdata/bigip/*.txtar")
+	if err != nil || len(names) < 30 {
+		t.Fatal(len(names), "fixtures:", err)
+	}
+	for _, name := range names {
+		t.Run(strings.TrimSuffix(filepath.Base(name), ".txtar"), func(t *testing.T) { testFixture(t, name) })
+	}
+}
+
+func testFixture(t *testing.T, name string) {
+	archive, err := txtar.ParseFile(name)
+	if err != nil {
+		t.Fatal(err)
+	}
+	dir := t.TempDir()
+	last := len(archive.Files) - 1
+	var paths []string
+	for _, f := range archive.Files[:last] {
+		path := filepath.Join(dir, f.Name)
+		if err := os.MkdirAll(filepath.Dir(path), 0o755); err != nil {
+			t.Fatal(err)
+		}
+		if err := os.WriteFile(path, f.Data, 0o644); err != nil {
+			t.Fatal(err)
+		}
+		paths = append(paths, path)
+	}
+	got := ""
+	c, err := Load(paths...)
+	if err != nil {
+		got = "error: " + err.Error() + "\n"
+	} else {
+		got = dump(c)
+	}
+	got = strings.ReplaceAll(got, dir+"/", "")
+	if *update {
+		archive.Files[last].Data = []byte(got)
+		if err := os.WriteFile(name, txtar.Format(archive), 0o644); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if diff := cmp.Diff(string(archive.Files[last].Data), got); diff != "" || archive.Files[last].Name != "want" {
+		t.Errorf("-want +got\n%s", diff)
+	}
+}
+
+// dump prints all that a Config says but the hashes of its files.
+func dump(c Config) string {
+	var b strings.Builder
+	line := func(format string, args ...any) {
+		fmt.Fprintln(&b, strings.TrimRight(fmt.Sprintf(format, args...), " "))
+	}
+	line("%d stanzas: %d parsed, %d named", c.Stanzas.Found, c.Stanzas.Parsed, c.Stanzas.Named)
+	if c.Hostname+c.Version != "" {
+		line("host %s version %s", c.Hostname, c.Version)
+	}
+	if c.Global.Value+c.Management.Value != "" {
+		line("global %s [%s], management %s [%s]", c.Global.Value, c.Global.Origin, c.Management.Value, c.Management.Origin)
+	}
+	for _, v := range c.VLANs {
+		line("%s %s tag %d domain %d mtu %d auto-lasthop %s source-checking %v proxy %v members %+v [%s]", v.Kind, v.Name, v.Tag, v.Domain, v.MTU, v.AutoLastHop,
+			v.SourceChecking, v.Proxy, v.Members, v.Origin)
+	}
+	for _, s := range c.Selfs {
+		line("self %s %v domain %d vlan %s group %s floating %v [%s]", s.Name, s.Prefix, s.Domain, s.VLAN, s.TrafficGroup, s.Floating, s.Origin)
+	}
+	for _, r := range c.Routes {
+		line("route %s %v domain %d gateway %v pool %q interface %q blackhole %v mtu %d [%s]", r.Name, r.Network, r.Domain, r.Gateway, r.Pool, r.Interface, r.Blackhole, r.MTU, r.Origin)
+	}
+	for _, d := range c.Domains {
+		line("route-domain %s id %d parent %q strict %v vlans %v [%s]", d.Name, d.ID, d.Parent, d.Strict, d.VLANs, d.Origin)
+	}
+	for _, p := range c.Pools {
+		line("pool %s %s [%s]", p.Name, membersText(p.Members), p.Origin)
+	}
+	for _, a := range c.Addresses {
+		line("virtual-address %s %s domain %d disabled %v group %s [%s]", a.Name, rangeText(a.Addrs), a.Domain, a.Disabled, a.TrafficGroup, a.Origin)
+	}
+	for _, s := range c.SNATs {
+		line("snat %s %v to %s vlans %s auto-lasthop %s [%s]", s.Name, s.Origins, s.Translation, scopeText(s.VLANs), s.AutoLastHop, s.Origin)
+	}
+	for _, n := range c.NATs {
+		line("nat %s %v to %v auto-lasthop %s [%s]", n.Name, n.Originating, n.Translation, n.AutoLastHop, n.Origin)
+	}
+	for _, g := range c.TrafficGroups {
+		line("traffic-group %s mac %q [%s]", g.Name, g.MAC, g.Origin)
+	}
+	for _, v := range c.Virtuals {
+		dumpVirtual(line, c, v)
+	}
+	for _, w := range c.Warnings {
+		line("warning %s: %s: %s (%s) [%s]", w.Code, w.Subject, w.Message, w.Hint, w.Origin)
+	}
+	return b.String()
+}
+
+func dumpVirtual(line func(string, ...any), c Config, v Virtual) {
+	line("%s %s %s %s vlans %s auto-lasthop %s [%s]", v.Kind, v.Name, v.Type, v.Protocol, scopeText(v.VLANs), v.AutoLastHop, v.Origin)
+	if v.Source.IsValid() {
+		line("  source %v", v.Source)
+	}
+	if v.Disabled != "" {
+		line("  disabled by %s", v.Disabled)
+	}
+	if v.Damaged {
+		line("  damaged")
+	}
+	for _, d := range v.Destinations {
+		line("  to %s: %s domain %d port %s of %q [%s]", d.Text, rangeText(d.Addrs), d.Domain, portText(d), d.Address, d.Origin)
+	}
+	for _, r := range v.Rules {
+		line("  rule %s %v [%s]", r.Name, r.Commands, r.Origin)
+	}
+	for _, i := range c.Ingresses(v) {
+		text := fmt.Sprintf("  from %q: %s by %s %s", i.VLAN, i.Return, i.Level, i.Value)
+		if len(i.Hops) > 0 {
+			text += " " + membersText(i.Hops)
+		}
+		if i.SourceChecking {
+			text += ", source-checking"
+		}
+		if !i.Known {
+			text += ", unknown VLAN"
+		}
+		line("%s, assumed %v [%s]", text, i.Assumed, i.Origin)
+	}
+}
+
+func rangeText(r netipx.IPRange) string {
+	if p, ok := r.Prefix(); ok {
+		return p.String()
+	}
+	return r.String()
+}
+
+func portText(d Destination) string {
+	if d.AnyPort() {
+		return "any"
+	}
+	var s []string
+	if d.Service != "" {
+		s = append(s, "name "+d.Service)
+	}
+	for _, p := range d.Ports {
+		s = append(s, portRange(p))
+	}
+	return strings.Join(s, ",")
+}
+
+func portRange(p routing.PortRange) string {
+	if p.First == p.Last {
+		return fmt.Sprint(p.First)
+	}
+	return fmt.Sprintf("%d-%d", p.First, p.Last)
+}
+
+func scopeText(s Scope) string {
+	switch {
+	case s.Unclear:
+		return "unclear"
+	case len(s.Only) > 0:
+		return fmt.Sprintf("only %v", s.Only)
+	case len(s.Except) > 0:
+		return fmt.Sprintf("all but %v", s.Except)
+	}
+	return "all"
+}
+
+func membersText(members []Member) string {
+	var s []string
+	for _, m := range members {
+		text := fmt.Sprintf("%s=%v%%%d", m.Name, m.Addr, m.Domain)
+		if m.Disabled {
+			text += "(disabled)"
+		}
+		s = append(s, text)
+	}
+	return strings.Join(s, " ")
+}

@@ -1,0 +1,291 @@
+package bigip
+
+import (
+	"bytes"
+	"crypto/sha256"
+	"encoding/hex"
+	"errors"
+	"fmt"
+	"io"
+	"io/fs"
+	"os"
+	"path"
+	"slices"
+	"strings"
+)
+
+// limits hold for inputs that are no accident. Numbers in bytes count what is unpacked.
+type limits struct {
+	file    int64 // one file that is kept, in an archive or not
+	kept    int64 // all of them
+	total   int64 // an archive in all
+	members int   // of an archive, or entries of a directory
+	words   int   // of all stanzas: 30 bytes each are held
+	ratio   int64 // unpacked to packed, beyond the first slack
+	slack   int64
+}
+
+// defaultLimits are far above what a BIG-IP has: 20,000 virtual servers with all around them make 40 MB of configuration, a UCS with
+// endpoint inspection packages unpacks to 2 GB. Configurations pack 10 to 20 times, zeros 1,000 times.
+var defaultLimits = limits{file: 128 << 20, kept: 128 << 20, total: 8 << 30, members: 1 << 20, words: 1 << 24, ratio: 200, slack: 64 << 20}
+
+// accepted is the hint for everything that is no configuration of a BIG-IP.
+const accepted = "give bigip.conf and bigip_base.conf, a UCS or SCF, a directory with them, or the output of `tmsh list`"
+
+// Parse reads one input: a configuration file, a UCS archive, BigDB.dat or output of tmsh. What stops it is an *Error with a hint.
+func Parse(name string, data []byte) (Config, error) {
+	l := loader{limits: defaultLimits}
+	if err := l.input(name, bytes.NewReader(data)); err != nil {
+		return Config{}, err
+	}
+	return l.finish(name)
+}
+
+// Load reads several inputs of one BIG-IP, files and directories, as one configuration. It is Parse but for the reading; what stops it
+// is an *Error with a hint.
+func Load(paths ...string) (Config, error) {
+	l := loader{limits: defaultLimits}
+	for _, p := range paths {
+		if err := l.path(p); err != nil {
+			return Config{}, err
+		}
+	}
+	return l.finish(strings.Join(paths, ", "))
+}
+
+// loader is the state of one Load.
+type loader struct {
+	limits limits
+	kept   int64
+	words  int
+	builder
+}
+
+// finish makes the Config of what was read.
+func (l *loader) finish(names string) (Config, error) {
+	known := slices.ContainsFunc(l.stanzas, func(s *stanza) bool { return s.problem != unknownModule })
+	c := l.build()
+	if !known && c.Global.Value == "" && c.Management.Value == "" {
+		return Config{}, &Error{File: names, What: "has no stanza of a BIG-IP configuration", Fix: accepted}
+	}
+	return c, nil
+}
+
+func (l *loader) path(name string) error {
+	f, err := os.Open(name)
+	if err != nil {
+		return ioError(name, err)
+	}
+	defer f.Close()
+	info, err := f.Stat()
+	if err != nil {
+		return ioError(name, err)
+	}
+	if info.IsDir() {
+		return l.directory(name)
+	}
+	return l.input(name, f)
+}
+
+func ioError(name string, err error) *Error {
+	e := &Error{File: name, What: "read", Err: err, Fix: accepted}
+	if pe, ok := errors.AsType[*fs.PathError](err); ok {
+		e.Err = pe.Err
+	}
+	if errors.Is(err, fs.ErrPermission) {
+		e.Fix = "let this user read " + name
+	}
+	return e
+}
+
+// directory reads the files of a BIG-IP that are below a directory: an unpacked UCS, its config directory, or a partition.
+func (l *loader) directory(name string) error {
+	root, top := os.DirFS(name), "config"
+	if path.Base(path.Clean(name)) == "partitions" {
+		top = "config/partitions"
+	}
+	entries, files := 0, 0
+	err := fs.WalkDir(root, ".", func(p string, d fs.DirEntry, err error) error {
+		if entries++; err != nil {
+			return ioError(path.Join(name, p), err)
+		}
+		if entries > l.limits.members {
+			return &Error{File: name, What: fmt.Sprintf("has more than %d files and directories", l.limits.members), Fix: "name the directory with bigip.conf"}
+		}
+		if !d.Type().IsRegular() || !wanted(p) && !wanted(path.Join(top, p)) {
+			return nil
+		}
+		files++
+		return l.path(path.Join(name, p))
+	})
+	if err == nil && files == 0 {
+		err = &Error{File: name, What: "no bigip.conf, bigip_base.conf or BigDB.dat is below it", Fix: accepted}
+	}
+	return err
+}
+
+// members are the files of a BIG-IP that say something about virtual servers, networks or Auto-Last-Hop. The others hold users,
+// scripts and backups.
+var members = []string{"bigip.conf", "bigip_base.conf", "bigip_gtm.conf", "BigDB.dat"}
+
+// wanted says whether a path in a UCS is one of them: config/bigip.conf, config/partitions/NAME/bigip.conf. The `._` files that
+// macOS adds have other names.
+func wanted(name string) bool {
+	dir, base := path.Split(path.Clean(name))
+	parts := strings.Split(strings.Trim(dir, "/"), "/")
+	n := len(parts)
+	return slices.Contains(members, base) && (parts[n-1] == "config" || n > 1 && parts[n-2] == "partitions")
+}
+
+// input reads one input, whatever it is, and keeps its hash.
+func (l *loader) input(name string, r io.Reader) error {
+	sum := sha256.New()
+	r = io.TeeReader(r, sum)
+	head := make([]byte, 512)
+	n, err := io.ReadFull(r, head)
+	if err != nil && !errors.Is(err, io.EOF) && !errors.Is(err, io.ErrUnexpectedEOF) {
+		return ioError(name, err)
+	}
+	head = head[:n]
+	r = io.MultiReader(bytes.NewReader(head), r)
+	if what, fix := refused(head); what != "" {
+		return &Error{File: name, What: what, Fix: fix}
+	}
+	switch {
+	case bytes.HasPrefix(head, []byte("\x1f\x8b")):
+		err = l.gzip(name, r)
+	case isTar(head):
+		err = l.tar(name, r)
+	default:
+		err = l.plain(name, r)
+	}
+	if err != nil {
+		return err
+	}
+	if _, err := io.Copy(io.Discard, r); err != nil { // what stands behind an archive
+		return ioError(name, err)
+	}
+	l.config.Files = append(l.config.Files, File{name, hex.EncodeToString(sum.Sum(nil))})
+	return nil
+}
+
+// refused knows the formats that are none of ours, by their first bytes.
+func refused(head []byte) (what, fix string) {
+	prefix := func(s string) bool { return bytes.HasPrefix(head, []byte(s)) }
+	switch {
+	case isPGP(head) || prefix("-----BEGIN PGP MESSAGE-----") || prefix("Salted__"):
+		return "is encrypted: a UCS saved with a passphrase", "decrypt it first, `gpg -o plain.ucs -d FILE`, or save one without: `tmsh save sys ucs NAME`"
+	case prefix("PK\x03\x04"):
+		return "is a zip archive", "unpack it and name the files in it"
+	case prefix("\xfd7zXZ") || prefix("BZh") || prefix("\x28\xb5\x2f\xfd"):
+		return "is compressed with something else than gzip", "decompress it first"
+	}
+	return "", ""
+}
+
+// isPGP knows the first packet of an encrypted message: a session key, for a passphrase (versions 4 to 6) or a public key (3).
+func isPGP(head []byte) bool {
+	if len(head) < 4 {
+		return false
+	}
+	switch head[0] {
+	case 0x8c, 0xc3:
+		return head[2] >= 4 && head[2] <= 6
+	case 0x84:
+		return head[2] == 3
+	case 0x85:
+		return head[3] == 3
+	case 0xc1:
+		return head[2] == 3 || head[1] >= 192 && head[3] == 3
+	}
+	return false
+}
+
+func isTar(head []byte) bool { return len(head) > 262 && string(head[257:262]) == "ustar" }
+
+// plain reads a text file.
+func (l *loader) plain(name string, r io.Reader) error {
+	data, err := l.keep(name, r)
+	if err != nil {
+		return err
+	}
+	return l.text(name, data)
+}
+
+// keep reads a file that is held in memory.
+func (l *loader) keep(name string, r io.Reader) ([]byte, error) {
+	limit := min(l.limits.file, l.limits.kept-l.kept)
+	data, err := io.ReadAll(io.LimitReader(r, limit+1))
+	if e, ok := errors.AsType[*Error](err); ok {
+		return nil, e
+	}
+	if err != nil {
+		return nil, ioError(name, err)
+	}
+	if int64(len(data)) > limit {
+		return nil, &Error{File: name, What: fmt.Sprintf("is too large: more than %d MB", limit>>20), Fix: "check that it is a BIG-IP configuration"}
+	}
+	l.kept += int64(len(data))
+	return data, nil
+}
+
+// text takes the stanzas of a file, or the settings of BigDB.dat.
+func (l *loader) text(name string, data []byte) error {
+	data = clean(data)
+	if isBigDB(data) {
+		l.bigDB(name, data)
+		return nil
+	}
+	s := scan{file: name, data: string(data), words: l.limits.words - l.words}
+	if !s.run() {
+		return &Error{File: name, Line: s.line, What: "has more words or stanzas than any BIG-IP", Fix: accepted}
+	}
+	l.words = l.limits.words - s.words
+	if err := bigpipe(&s); err != nil {
+		return err
+	}
+	if s.strays > 0 {
+		l.config.Warnings = append(l.config.Warnings, Warning{Code: "stray", Origin: origin(name, s.stray), Hint: "look whether a stanza lost its header",
+			Message: strays(s.strays) + " outside of every stanza"})
+	}
+	if s.imish > 0 {
+		l.config.Warnings = append(l.config.Warnings, Warning{Code: "imish", Origin: origin(name, s.imish), Hint: "gateways that it learns are not in this report",
+			Message: "routing configuration of imish is not read"})
+	}
+	if l.config.Version == "" {
+		l.config.Version = s.version
+	}
+	for i := range s.stanzas {
+		l.stanzas = append(l.stanzas, &s.stanzas[i])
+	}
+	return nil
+}
+
+func strays(n int) string {
+	if n == 1 {
+		return "this line is"
+	}
+	return fmt.Sprintf("%d lines, this the first, are", n)
+}
+
+// bigpipeWords begin the stanzas of BIG-IP 10 and older.
+var bigpipeWords = []string{"class", "interface", "monitor", "nat", "node", "partition", "pool", "profile", "provision", "route", "rule", "self",
+	"snat", "snatpool", "trunk", "user", "virtual", "vlan", "vlangroup"}
+
+// bigpipe refuses a file of BIG-IP 10 and older, whose stanzas have no module.
+func bigpipe(s *scan) error {
+	first := 0
+	for _, st := range s.stanzas {
+		if st.problem != unknownModule {
+			return nil
+		}
+		if first == 0 && slices.Contains(bigpipeWords, st.words[0]) {
+			first = st.line
+		}
+	}
+	if first == 0 {
+		return nil
+	}
+	return &Error{File: s.file, Line: first, What: "is in the bigpipe format of BIG-IP 10 and older",
+		Fix: "load it into BIG-IP 11 or newer, which converts it, and take its bigip.conf"}
+}

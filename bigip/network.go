@@ -1,0 +1,197 @@
+package bigip
+
+import (
+	"net/netip"
+	"path"
+	"strconv"
+	"strings"
+
+	"go4.org/netipx"
+)
+
+func (b *builder) routeDomain(o *object) {
+	d := RouteDomain{Name: o.full, ID: o.number("id"), Strict: o.get("strict") != "disabled", Origin: o.origin()}
+	if o.get("id") == "" {
+		id, err := strconv.ParseUint(path.Base(o.full), 10, 16)
+		if err != nil {
+			b.warn(o, "no-id", "has no id", "its VLANs count as those of route domain 0")
+		}
+		d.ID = int(id)
+	}
+	if parent := o.get("parent"); parent != "" {
+		d.Parent, _ = b.resolve(o, parent, "net route-domain")
+	}
+	for _, name := range o.props["vlans"].names() {
+		name, _ = b.resolve(o, name, "net vlan")
+		d.VLANs = append(d.VLANs, name)
+		b.domains[name] = d.ID
+	}
+	b.numbers[o.full] = d.ID
+	b.config.Domains = append(b.config.Domains, d)
+}
+
+func (b *builder) vlan(o *object) {
+	v := VLAN{Name: o.full, Kind: "vlan", Tag: o.number("tag"), AutoLastHop: b.lastHop(o), MTU: o.number("mtu"), Origin: o.origin(),
+		SourceChecking: o.get("source-checking") == "enabled"}
+	members := "interfaces"
+	switch o.kind {
+	case "net vlan-group":
+		v.Kind, members = "vlan-group", "members"
+	case "net tunnels tunnel":
+		v.Kind, v.Proxy = "tunnel", path.Base(o.get("profile")) == "tcp-forward"
+	}
+	for name, block := range o.list(members).entries() {
+		p := Port{Name: name}
+		if v.Kind == "vlan-group" {
+			p.Name, _ = b.resolve(o, name, "net vlan")
+		}
+		for flag := range block.entries() {
+			p.Tagged = p.Tagged || flag == "tagged"
+		}
+		v.Members = append(v.Members, p)
+	}
+	var known bool
+	if v.Domain, known = b.domains[o.full]; !known {
+		v.Domain = b.ids[o.partition]
+	}
+	b.config.VLANs = append(b.config.VLANs, v)
+}
+
+func (b *builder) self(o *object) {
+	p, id, ok := parsePrefix(o.get("address"))
+	if !ok {
+		b.warn(o, "bad-address", "its address cannot be read", "look at its address in the file")
+		return
+	}
+	s := Self{Name: o.full, Prefix: p, Domain: b.domain(o, id), Origin: o.origin()}
+	if name := o.get("vlan"); name != "" {
+		s.VLAN, _ = b.resolve(o, name, "net vlan")
+	}
+	if name := o.get("traffic-group"); name != "" {
+		s.TrafficGroup, _ = b.resolve(o, name, "cm traffic-group")
+		s.Floating = path.Base(name) != "traffic-group-local-only"
+	}
+	b.config.Selfs = append(b.config.Selfs, s)
+}
+
+func (b *builder) route(o *object) {
+	network, id, ok := parsePrefix(o.get("network"))
+	if !ok {
+		b.warn(o, "bad-route", "its network is missing or cannot be read", "look at its network in the file")
+		return
+	}
+	r := Route{Name: o.full, Network: network.Masked(), Blackhole: o.has("blackhole"), MTU: o.number("mtu"), Origin: o.origin()}
+	gateway, gatewayID, ok := parseAddr(o.get("gw"))
+	if ok {
+		r.Gateway = gateway
+	}
+	if id == noDomain && ok {
+		id = gatewayID
+	}
+	r.Domain = b.domain(o, id)
+	if name := o.get("pool"); name != "" {
+		r.Pool, _ = b.resolve(o, name, "ltm pool")
+	}
+	if name := o.get("interface"); name != "" {
+		r.Interface, _ = b.resolve(o, name, "net vlan")
+	}
+	if !ok && r.Pool == "" && r.Interface == "" && !r.Blackhole {
+		b.warn(o, "bad-route", "has no gateway, pool or interface that can be read", "look at its gw in the file")
+		return
+	}
+	b.config.Routes = append(b.config.Routes, r)
+}
+
+func (b *builder) pool(o *object) {
+	p := Pool{Name: o.full, Origin: o.origin()}
+	for name, block := range o.list("members").entries() {
+		p.Members = append(p.Members, b.member(o, name, block))
+	}
+	b.pools[o.full] = p
+	b.config.Pools = append(b.config.Pools, p)
+}
+
+// member reads a member of a pool. Its address is its own property, else in its name, else that of its node.
+func (b *builder) member(o *object, name string, block tokens) Member {
+	m := Member{Name: full(name, o.partition)}
+	address := ""
+	for key, value := range block.properties() {
+		switch key.text {
+		case "address":
+			address = value.first()
+		case "session", "state":
+			m.Disabled = m.Disabled || strings.HasPrefix(value.first(), "user-")
+		}
+	}
+	a, id, ok := parseAddr(address)
+	for _, way := range splitPort(path.Base(name)) {
+		if ok {
+			break
+		}
+		if a, id, ok = parseAddr(way[0]); ok {
+			break
+		}
+		if _, node := b.resolve(o, path.Join(path.Dir(name), way[0]), "ltm node"); node != nil {
+			a, id, ok = parseAddr(node.get("address"))
+		}
+	}
+	if ok && !a.IsUnspecified() { // F5 writes any6 for a host name
+		m.Addr, m.Domain = a, b.domain(o, id)
+	}
+	return m
+}
+
+func (b *builder) virtualAddress(o *object) {
+	a := VirtualAddress{Name: o.full, Disabled: o.get("enabled") == "no" || o.has("disabled"), Origin: o.origin()}
+	addr, id, ok := parseAddr(addressOf(o))
+	bits := 0
+	if ok {
+		bits, ok = maskBits(o.get("mask"), addr)
+	}
+	if !ok {
+		b.warn(o, "bad-address", "its address or mask cannot be read", "look at its address and mask in the file")
+		return
+	}
+	a.Addrs, a.Domain = netipx.RangeOfPrefix(netip.PrefixFrom(addr, bits)), b.domain(o, id)
+	if name := o.get("traffic-group"); name != "" {
+		a.TrafficGroup, _ = b.resolve(o, name, "cm traffic-group")
+	}
+	b.config.Addresses = append(b.config.Addresses, a)
+}
+
+// addressOf is the address of a virtual address: a property, else its name.
+func addressOf(o *object) string {
+	if a := o.get("address"); a != "" {
+		return a
+	}
+	return path.Base(o.full)
+}
+
+func (b *builder) snat(o *object) {
+	s := SNAT{Name: o.full, VLANs: b.scope(o), AutoLastHop: b.lastHop(o), Origin: o.origin()}
+	for name := range o.list("origins").entries() {
+		if p, _, ok := parsePrefix(name); ok {
+			s.Origins = append(s.Origins, p.Masked())
+		}
+	}
+	switch {
+	case o.has("automap"):
+		s.Translation = "automap"
+	case o.get("snatpool") != "":
+		s.Translation, _ = b.resolve(o, o.get("snatpool"), "ltm snatpool")
+	default:
+		s.Translation = o.get("translation")
+	}
+	b.config.SNATs = append(b.config.SNATs, s)
+}
+
+func (b *builder) nat(o *object) {
+	n := NAT{Name: o.full, AutoLastHop: b.lastHop(o), Origin: o.origin()}
+	n.Originating, _, _ = parseAddr(o.get("originating-address"))
+	n.Translation, _, _ = parseAddr(o.get("translation-address"))
+	b.config.NATs = append(b.config.NATs, n)
+}
+
+func (b *builder) trafficGroup(o *object) {
+	b.config.TrafficGroups = append(b.config.TrafficGroups, TrafficGroup{Name: o.full, MAC: o.get("mac"), Origin: o.origin()})
+}

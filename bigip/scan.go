@@ -1,0 +1,304 @@
+package bigip
+
+import "strings"
+
+// stanza is one `header { … }` of a file.
+type stanza struct {
+	words    []string // of the header: "ltm", "virtual", "/Common/web"
+	kind     string   // "ltm virtual"; of kinds that are not modelled the first two words
+	name     string
+	file     string
+	line     int
+	body     tokens   // of modelled kinds alone
+	commands []string // of an iRule: lasthop, nexthop
+	problem  string   // "", or the code that it is named with
+	stopped  int      // the line of the header that ended it too early; 0 for the end of the file
+}
+
+func (s *stanza) origin() string { return origin(s.file, s.line) }
+
+// subject is what a message may say of a stanza: its type and name. Of an unknown module only plain words are known to be such.
+func (s *stanza) subject() string {
+	if s.problem == unknownModule {
+		return label(s.words[0])
+	}
+	return label(s.words...)
+}
+
+// The codes of a stanza that counts as named.
+const (
+	unclosed      = "unclosed"
+	truncated     = "truncated"
+	unknownModule = "unknown-module"
+	duplicate     = "duplicate"
+)
+
+// modules are tmsh's. A line in column 0 that begins with one and opens a brace is a header wherever it stands.
+var modules = map[string]bool{"analytics": true, "api-protection": true, "apm": true, "asm": true, "auth": true, "cli": true, "cm": true,
+	"gtm": true, "ilx": true, "ltm": true, "mgmt": true, "net": true, "pem": true, "saas": true, "security": true, "sys": true, "transaction": true,
+	"util": true, "vcmp": true, "wam": true, "wom": true}
+
+// scripts are the kinds whose body is a language of its own, mostly Tcl.
+var scripts = map[string]bool{"ltm rule": true, "gtm rule": true, "pem irule": true, "cli script": true, "sys application apl-script": true,
+	"sys application template": true, "sys icall script": true}
+
+// scan is the state of one walk through a file.
+type scan struct {
+	file    string
+	data    string
+	pos     int
+	line    int
+	end     int // of the line, where it is behind pos
+	split   int // up to here no word holds braces
+	words   int // that may still be kept
+	stanzas []stanza
+	strays  int // lines outside of stanzas that are neither blank nor comments
+	stray   int // the first of them
+	imish   int // the line where routing configuration of imish starts; 0 for none
+	version string
+}
+
+// run finds the stanzas of the file. It says whether there are not too many.
+func (s *scan) run() bool {
+	for s.line = 1; s.pos < len(s.data) && s.words >= 0; {
+		line := s.peek()
+		text := strings.TrimSpace(line)
+		words, open := header(text)
+		switch {
+		case len(text) == 0:
+		case text[0] == '#':
+			s.comment(text)
+		case text[0] == '!' && s.imish == 0:
+			s.imish = s.line
+		case words != nil && modules[words[0]]:
+			s.known(owned(words), strings.IndexByte(line, text[0])+open)
+			continue
+		case s.imish > 0:
+		case words != nil:
+			s.open(stanza{words: owned(words), problem: unknownModule}, strings.IndexByte(line, text[0])+open)
+			continue
+		default:
+			s.outside(text)
+		}
+		s.next()
+	}
+	return s.words >= 0
+}
+
+// peek is the rest of the line, without its end. The end is looked for once: a line can hold a million stanzas.
+func (s *scan) peek() string {
+	if s.end < s.pos || s.pos == 0 {
+		s.end = len(s.data)
+		if i := strings.IndexByte(s.data[s.pos:], '\n'); i >= 0 {
+			s.end = s.pos + i
+		}
+	}
+	return s.data[s.pos:s.end]
+}
+
+// next goes to the next line.
+func (s *scan) next() {
+	s.pos = min(s.pos+len(s.peek())+1, len(s.data))
+	s.line++
+}
+
+func (s *scan) comment(text string) {
+	if v, ok := strings.CutPrefix(text, "#TMSH-VERSION:"); ok && s.version == "" {
+		s.version = label(strings.TrimSpace(v))
+	}
+}
+
+// outside takes a line that belongs to no stanza. A header without a brace is one that lost its body.
+func (s *scan) outside(text string) {
+	words := strings.Fields(text[:min(len(text), maxLabel)])
+	if len(words) > 1 && len(words) < 5 && modules[words[0]] && typeWord(words[1]) {
+		s.add(stanza{words: owned(words[:2]), line: s.line, problem: truncated}) // whether the rest is a name, nobody knows
+		return
+	}
+	if s.strays == 0 {
+		s.stray = s.line
+	}
+	s.strays++
+}
+
+// header takes a line apart that opens a stanza: its words, and where the text behind the brace starts. Words are plain or quoted.
+func header(text string) (words []string, open int) {
+	const maxWords = 16 // `gtm topology ldns: not subnet N server: not pool P` has 9
+	for i := 0; i < len(text) && len(words) <= maxWords; {
+		switch c := text[i]; {
+		case c == ' ' || c == '\t':
+			i++
+		case c == '{':
+			if len(words) > 0 {
+				return words, i + 1
+			}
+			return nil, 0
+		default:
+			word, n := headerWord(text[i:])
+			if n == 0 || len(words) == 0 && !typeWord(word) || len(words) == 1 && modules[words[0]] && !typeWord(word) {
+				return nil, 0
+			}
+			words, i = append(words, word), i+n
+		}
+	}
+	return nil, 0
+}
+
+// headerWord returns the first word and its length, 0 if there is none.
+func headerWord(text string) (string, int) {
+	if text[0] != '"' {
+		n := strings.IndexAny(text, " \t{")
+		if n < 0 {
+			return "", 0 // a header has a brace after its words
+		}
+		if strings.IndexByte(text[:n], '"') >= 0 || text[0] == '}' {
+			return "", 0
+		}
+		return text[:n], n
+	}
+	for n := 1; n < len(text); n++ {
+		switch text[n] {
+		case '\\':
+			n++
+		case '"':
+			return unquote(text[1:n]), n + 1
+		}
+	}
+	return "", 0
+}
+
+// typeWord says whether a word can be a module or a type.
+func typeWord(s string) bool {
+	return s != "" && s[0] >= 'a' && s[0] <= 'z' && strings.Trim(s, "abcdefghijklmnopqrstuvwxyz0123456789-_") == ""
+}
+
+// unquote removes the backslashes of a quoted string.
+func unquote(s string) string {
+	if strings.IndexByte(s, '\\') < 0 {
+		return s
+	}
+	var b strings.Builder
+	for i := 0; i < len(s); i++ {
+		if s[i] == '\\' && i+1 < len(s) {
+			i++
+		}
+		b.WriteByte(s[i])
+	}
+	return b.String()
+}
+
+// atHeader says whether the line here is the header of a known module, in column 0.
+func (s *scan) atHeader() bool {
+	if s.pos >= len(s.data) || s.data[s.pos] < 'a' || s.data[s.pos] > 'z' {
+		return false
+	}
+	line := s.peek()
+	if i := strings.IndexByte(line, ' '); i < 0 || !modules[line[:i]] {
+		return false
+	}
+	words, _ := header(line)
+	return words != nil
+}
+
+// known takes the stanza of a known module whose body starts at offset.
+func (s *scan) known(words []string, offset int) {
+	st := stanza{words: words}
+	st.kind, st.name = kindOf(words)
+	s.open(st, offset)
+}
+
+// owned are copies of words of the file.
+func owned(words []string) []string {
+	for i, w := range words {
+		words[i] = strings.Clone(w)
+	}
+	return words
+}
+
+// kindOf splits a header into its kind and its name.
+func kindOf(words []string) (kind, name string) {
+	for n := min(len(words), 3); n > 1; n-- {
+		kind = strings.Join(words[:n], " ")
+		if modelled[kind] || scripts[kind] {
+			return kind, strings.Join(words[n:], " ")
+		}
+	}
+	return strings.Join(words[:min(len(words), 2)], " "), words[len(words)-1]
+}
+
+// open reads the body of a stanza.
+func (s *scan) open(st stanza, offset int) {
+	st.line = s.line
+	s.pos += offset
+	closed := false
+	if scripts[st.kind] {
+		closed = s.script(&st)
+	} else {
+		closed = s.structured(&st)
+	}
+	if !closed {
+		st.stopped, st.problem = s.line, unclosed
+		if s.pos >= len(s.data) {
+			st.stopped, st.problem = 0, truncated
+		}
+	}
+	s.add(st)
+}
+
+// wordsOfStanza is about the memory of a stanza, in words.
+const wordsOfStanza = 16
+
+func (s *scan) add(st stanza) {
+	st.file = s.file
+	s.words -= wordsOfStanza
+	s.stanzas = append(s.stanzas, st)
+}
+
+// script reads the body of a script: lines up to the next header. It says whether the last of them closes it.
+func (s *scan) script(st *stanza) (closed bool) {
+	if rest := strings.TrimSpace(s.peek()); len(rest) > 0 && rest[len(rest)-1] == '}' && strings.Count(rest, "{")+1 == strings.Count(rest, "}") {
+		st.commands = addCommands(st.commands, rest)
+		s.next()
+		return true
+	}
+	depth, last := 1, ""
+	for first := true; s.pos < len(s.data); first = false {
+		line := s.peek()
+		text := strings.TrimSpace(line)
+		if !first && (s.atHeader() || closed && depth == 0 && foreign(line)) {
+			return closed
+		}
+		depth += tclDepth(line)
+		if len(text) > 0 && text[0] != '#' {
+			closed, last = text[len(text)-1] == '}', line
+			st.commands = addCommands(st.commands, text)
+		}
+		s.next()
+	}
+	return closed && (depth <= 0 || last == "}") // an odd brace in a comment, or the end is missing
+}
+
+// foreign says whether a line after the end of a script belongs to no script: imish's routing, or a module that nobody knows.
+func foreign(line string) bool {
+	if len(line) > 0 && line[0] == '!' {
+		return true
+	}
+	words, _ := header(line)
+	return len(words) > 1 && words[0] != "when" && words[0] != "proc" && typeWord(words[1])
+}
+
+// tclDepth is by how much a line of Tcl changes the depth of braces. Tcl counts them in comments and strings, too.
+func tclDepth(line string) int {
+	depth := 0
+	for i := 0; i < len(line); i++ {
+		switch line[i] {
+		case '\\':
+			i++
+		case '{':
+			depth++
+		case '}':
+			depth--
+		}
+	}
+	return depth
+}
