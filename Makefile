@@ -1,5 +1,6 @@
 # make demo    see it, in a lab of network namespaces          make test    every check, under ten minutes
-# make build   ./lasthop                                       make prove   HOSTS random hosts; CORPUS=DIR of configurations
+# make build   ./lasthop                                       make prove   HOSTS random hosts; CORPUS=DIR of configurations,
+#                                                                           or with nginx/ and bigip/ below it
 # make bench   benchmarks                                      make fuzz    each fuzz target for FUZZTIME
 # make soak    1,000 changes under load, 200 deletions, 10,000 syncs, 200 reloads of 10,000 listeners, idle
 # make install to PREFIX below DESTDIR; starts nothing; test keeps screenshots of the HTML report in LASTHOP_ARTIFACTS
@@ -43,11 +44,12 @@ prove:
 	$(PROVE) ./cmd/lasthop -run 'Test(Prove|Captured)?RandomHosts' -hosts $(HOSTS) | $(QUIET)
 	$(PROVE) ./cmd/lasthop -run TestNetworkdScenarios -dropins | $(QUIET)
 	CORPUS=$(abspath $(CORPUS)) $(PROVE) ./nginxconf -run 'TestSockets|TestProveCorpus|TestTrees' | $(QUIET)
+	CORPUS=$(abspath $(CORPUS)) $(PROVE) ./bigip -run Corpus | $(QUIET)
 fuzz:
 	@for p in $$($(GO) list ./...); do for f in $$($(GO) test -list '^Fuzz' $$p | grep ^Fuzz); do \
 		$(GO) test -run '^$$' -fuzz "^$$f\$$" -fuzztime $(FUZZTIME) $$p || exit 1; done; done
 bench:
-	$(GO) test -run '^$$' -bench . -benchmem -timeout 60m ./nginxconf/... ./report/... ./routing/... ./watcher/...
+	$(GO) test -run '^$$' -bench . -benchmem -timeout 60m ./bigip/... ./nginxconf/... ./report/... ./routing/... ./watcher/...
 	$(SOAK) 'Reload|Heal|Sync|Prove' -benchtime 20x
 soak:
 	testdata/lab/deps.sh

@@ -12,7 +12,7 @@ type stanza struct {
 	body     tokens   // of modelled kinds alone
 	commands []string // of an iRule: lasthop, nexthop
 	problem  string   // "", or the code that it is named with
-	stopped  int      // the line of the header that ended it too early; 0 for the end of the file
+	stopped  int      // the line of the header that ended it, where it is unclosed
 }
 
 func (s *stanza) origin() string { return origin(s.file, s.line) }
@@ -129,10 +129,10 @@ func header(text string) (words []string, open int) {
 		case c == ' ' || c == '\t':
 			i++
 		case c == '{':
-			if len(words) > 0 {
-				return words, i + 1
+			if len(words) == 0 || len(words) == 1 && modules[words[0]] { // NGINX Plus has a block called mgmt
+				return nil, 0
 			}
-			return nil, 0
+			return words, i + 1
 		default:
 			word, n := headerWord(text[i:])
 			if n == 0 || len(words) == 0 && !typeWord(word) || len(words) == 1 && modules[words[0]] && !typeWord(word) {
@@ -236,11 +236,12 @@ func (s *scan) open(st stanza, offset int) {
 	} else {
 		closed = s.structured(&st)
 	}
-	if !closed {
+	switch {
+	case closed || st.problem != "":
+	case s.pos >= len(s.data):
+		st.problem = truncated
+	default:
 		st.stopped, st.problem = s.line, unclosed
-		if s.pos >= len(s.data) {
-			st.stopped, st.problem = 0, truncated
-		}
 	}
 	s.add(st)
 }

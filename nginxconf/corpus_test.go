@@ -12,12 +12,15 @@ import (
 	"time"
 )
 
-// TestProveCorpus does what TestSockets does for any directory: CORPUS=DIR. Files that NGINX refuses are adapted where that
-// leaves the listens alone, and counted as refused where it does not help.
+// TestProveCorpus does what TestSockets does for any directory, CORPUS=DIR, or for the nginx below it. Files that NGINX refuses are
+// adapted where that leaves the listens alone, and counted as refused where it does not help.
 func TestProveCorpus(t *testing.T) {
 	dir := os.Getenv("CORPUS")
 	if dir == "" {
 		t.Skip("CORPUS names no directory")
+	}
+	if below := filepath.Join(dir, "nginx"); exists(below) {
+		dir = below
 	}
 	needNGINX(t)
 	names := regularFiles(t, dir)
