@@ -296,7 +296,11 @@ func (b *builder) general(o *object) {
 }
 
 func (b *builder) hostname(o *object) {
-	if name := o.get("hostname"); name != "" {
+	name := o.get("hostname")
+	if old := b.config.Hostname; name != "" && old != "" && name != old {
+		b.warn(o, "conflict", "its hostname is "+label(name)+", that of another file "+label(old), "give files of one BIG-IP: a pair has each its own self IPs")
+	}
+	if name != "" {
 		b.config.Hostname = name
 	}
 }

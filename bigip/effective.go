@@ -51,19 +51,15 @@ type Ingress struct {
 // members of VLAN groups and without tunnels of explicit proxies: nobody comes in by them. There is none if v.VLANs is unclear, and
 // for an Internal virtual server, which only other virtual servers send to.
 func (c Config) Ingresses(v Virtual) []Ingress {
-	var list []Ingress
 	switch {
 	case v.VLANs.Unclear, v.Type == Internal:
 		return nil
 	case len(v.VLANs.Only) > 0:
-		for _, name := range v.VLANs.Only {
-			list = append(list, c.ingress(v, name))
-		}
-		return list
+		return c.only(v)
+	case len(c.VLANs) == 0:
+		return []Ingress{c.ingress(v, VLAN{}, false)}
 	}
-	if len(c.VLANs) == 0 {
-		return []Ingress{c.ingress(v, "")}
-	}
+	var list []Ingress
 	grouped := map[string]bool{}
 	for _, g := range c.VLANs {
 		for _, m := range g.Members {
@@ -72,8 +68,22 @@ func (c Config) Ingresses(v Virtual) []Ingress {
 	}
 	for _, vlan := range c.VLANs {
 		if !vlan.Proxy && !grouped[vlan.Name] && v.in(vlan.Domain) && !slices.Contains(v.VLANs.Except, vlan.Name) {
-			list = append(list, c.ingress(v, vlan.Name))
+			list = append(list, c.ingress(v, vlan, true))
 		}
+	}
+	return list
+}
+
+// only are the VLANs of a list.
+func (c Config) only(v Virtual) []Ingress {
+	var list []Ingress
+	for _, name := range v.VLANs.Only {
+		i := slices.IndexFunc(c.VLANs, func(x VLAN) bool { return x.Name == name })
+		vlan := VLAN{Name: name}
+		if i >= 0 {
+			vlan = c.VLANs[i]
+		}
+		list = append(list, c.ingress(v, vlan, i >= 0))
 	}
 	return list
 }
@@ -86,13 +96,8 @@ func (v Virtual) in(domain int) bool {
 	return slices.ContainsFunc(v.Destinations, func(d Destination) bool { return d.Domain == domain })
 }
 
-func (c Config) ingress(v Virtual, name string) Ingress {
-	i := Ingress{VLAN: name}
-	var vlan VLAN
-	if n := slices.IndexFunc(c.VLANs, func(x VLAN) bool { return x.Name == name }); n >= 0 {
-		vlan, i.Known = c.VLANs[n], true
-	}
-	i.Decision = c.decide(v, vlan, i.Known)
+func (c Config) ingress(v Virtual, vlan VLAN, known bool) Ingress {
+	i := Ingress{VLAN: vlan.Name, Known: known, Decision: c.decide(v, vlan, known)}
 	i.SourceChecking = vlan.SourceChecking && i.Return == Routed
 	return i
 }
@@ -115,7 +120,7 @@ func (c Config) decide(v Virtual, vlan VLAN, known bool) Decision {
 		return Decision{Return: returnOf(vlan.AutoLastHop), Level: Level(vlan.Kind), Value: string(vlan.AutoLastHop), Origin: vlan.Origin}
 	}
 	global := c.Global
-	if global.Value == "" {
+	if global.Value != Enabled && global.Value != Disabled {
 		global.Value = Enabled // F5's default
 		d.Assumed = append(d.Assumed, ByVariable)
 	}

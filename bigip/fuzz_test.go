@@ -25,6 +25,9 @@ func FuzzParse(f *testing.F) {
 			f.Add(file.Data)
 		}
 	}
+	f.Add(tarOf(f, ucs[:7]))
+	f.Add(gzipOf(f, tarOf(f, ucs[:7])))
+	f.Add([]byte("\x1b[7m---(less 7%)\x1b[m\r\x1b[K ltm pool x {\r\n}"))
 	f.Fuzz(func(t *testing.T, data []byte) {
 		c, err := Parse("x", data)
 		if err != nil {

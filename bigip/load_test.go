@@ -47,7 +47,7 @@ var ucs = []member{
 	{name: "var/tmp/large", data: strings.Repeat("0123456789abcdef", 1<<14)},
 }
 
-func tarOf(t *testing.T, members []member) []byte {
+func tarOf(t testing.TB, members []member) []byte {
 	t.Helper()
 	var b bytes.Buffer
 	w := tar.NewWriter(&b)
@@ -72,7 +72,7 @@ func tarOf(t *testing.T, members []member) []byte {
 	return b.Bytes()
 }
 
-func gzipOf(t *testing.T, data []byte) []byte {
+func gzipOf(t testing.TB, data []byte) []byte {
 	t.Helper()
 	var b bytes.Buffer
 	w := gzip.NewWriter(&b)

@@ -52,9 +52,10 @@ type scan struct {
 	split   int // up to here no word holds braces
 	words   int // that may still be kept
 	stanzas []stanza
-	strays  int // lines outside of stanzas that are neither blank nor comments
-	stray   int // the first of them
-	imish   int // the line where routing configuration of imish starts; 0 for none
+	strays  int  // lines outside of stanzas that are neither blank nor comments
+	stray   int  // the first of them
+	routing bool // behind a `!`: up to the next header this is configuration of imish, or a comment of a collector
+	imish   int  // the first line of it; 0 for none
 	version string
 }
 
@@ -68,12 +69,15 @@ func (s *scan) run() bool {
 		case len(text) == 0:
 		case text[0] == '#':
 			s.comment(text)
-		case text[0] == '!' && s.imish == 0:
-			s.imish = s.line
+		case text[0] == '!':
+			s.routing = true
 		case words != nil && modules[words[0]]:
 			s.known(owned(words), strings.IndexByte(line, text[0])+open)
 			continue
-		case s.imish > 0:
+		case s.routing:
+			if s.imish == 0 {
+				s.imish = s.line
+			}
 		case words != nil:
 			s.open(stanza{words: owned(words), problem: unknownModule}, strings.IndexByte(line, text[0])+open)
 			continue
@@ -202,6 +206,7 @@ func (s *scan) atHeader() bool {
 
 // known takes the stanza of a known module whose body starts at offset.
 func (s *scan) known(words []string, offset int) {
+	s.routing = false
 	st := stanza{words: words}
 	st.kind, st.name = kindOf(words)
 	s.open(st, offset)

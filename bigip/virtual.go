@@ -41,7 +41,7 @@ func (b *builder) virtual(o *object) {
 // typeOf finds the flag that makes a virtual server something else than a standard one.
 func typeOf(o *object) Type {
 	for _, t := range []Type{IPForward, L2Forward, Reject, Internal, Stateless, DHCPRelay} {
-		if o.has(string(t)) {
+		if value := o.get(string(t)); o.has(string(t)) && value != "disabled" && value != "no" {
 			return t
 		}
 	}
