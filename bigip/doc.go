@@ -59,9 +59,12 @@ type Count struct {
 	Named  int // not read whole, of an unknown kind, or replaced by a later stanza: each has a warning of its own
 }
 
-// Warning is something in the files that stops nothing but that an operator should know.
+// Warning is something in the files that stops nothing but that an operator should know. The codes are stable. Of a stanza that
+// counts as Named: unclosed, truncated, unknown-module, duplicate. Of lines outside of stanzas: stray, imish. Of what a stanza
+// says: bad-address, bad-destination, bad-mask, bad-route, bad-value, conflict, no-destination, no-id, too-many-entries,
+// undefined-list, undefined-pool, unknown-service, unresolved-list, vlans-unclear.
 type Warning struct {
-	Code    string // stable; those of a stanza that counts as Named: "unclosed", "truncated", "unknown-module", "duplicate"
+	Code    string
 	Subject string // the stanza's type and name; "" if it is about none
 	Message string
 	Hint    string
