@@ -40,7 +40,7 @@ type Decision struct {
 
 // Ingress is one VLAN that clients of a virtual server come in by.
 type Ingress struct {
-	VLAN string // "" if the files have no VLANs: all that there are, under whatever names
+	VLAN string // "" if the files have no VLAN of its route domains: all that there are, under whatever names
 	Decision
 	Known          bool // the files have its stanza
 	SourceChecking bool // packets whose reply would leave by another VLAN were dropped
@@ -56,7 +56,7 @@ func (c Config) Ingresses(v Virtual) []Ingress {
 		return nil
 	case len(v.VLANs.Only) > 0:
 		return c.only(v)
-	case len(c.VLANs) == 0:
+	case !slices.ContainsFunc(c.VLANs, func(x VLAN) bool { return v.in(x.Domain) }):
 		return []Ingress{c.ingress(v, VLAN{}, false)}
 	}
 	var list []Ingress
