@@ -219,7 +219,7 @@ func (b *builder) matching(t *object) destinations {
 		if id == noDomain {
 			id = domain
 		}
-		d.list = append(d.list, Destination{Text: e.text, Addrs: r, Domain: b.domain(t, id), Ports: ports, Service: service, Origin: origin(e.in.file, e.line)})
+		d.list = append(d.list, Destination{Text: e.text, Addrs: r, Domain: b.domain(t, id), Ports: ports, Service: service, Origin: e.in.origin()})
 	}
 	return d
 }
@@ -243,7 +243,6 @@ func (b *builder) matchingPorts(t *object) (ports []routing.PortRange, service s
 type entry struct {
 	text string
 	in   *object
-	line int
 }
 
 // maxEntries bounds what all lists together are expanded to: lists can hold lists, and many criteria can share them.
@@ -255,13 +254,13 @@ func (b *builder) expand(t *object, what, side string) []entry {
 	name := t.get(side + "-" + what + "-list")
 	if name == "" {
 		if text := t.get(side + "-" + what + "-inline"); text != "" {
-			return []entry{{text, t, t.line}}
+			return []entry{{text, t}}
 		}
 		return nil
 	}
 	var entries []entry
 	seen := map[*object]bool{}
-	for todo := []entry{{name, t, t.line}}; len(todo) > 0 && b.entries < maxEntries; todo = todo[1:] {
+	for todo := []entry{{name, t}}; len(todo) > 0 && b.entries < maxEntries; todo = todo[1:] {
 		b.entries++
 		_, list := b.resolve(todo[0].in, todo[0].text, "net "+what+"-list", "security shared-objects "+what+"-list", "security firewall "+what+"-list")
 		if list == nil {
@@ -275,10 +274,10 @@ func (b *builder) expand(t *object, what, side string) []entry {
 		plural := map[string]string{"address": "addresses", "port": "ports"}[what]
 		for text := range list.list(plural).entries() {
 			b.entries++
-			entries = append(entries, entry{text, list, list.line})
+			entries = append(entries, entry{text, list})
 		}
 		for inner := range list.list(what + "-lists").entries() {
-			todo = append(todo, entry{inner, list, list.line})
+			todo = append(todo, entry{inner, list})
 		}
 		if list.has("fqdns") || list.has("geo") {
 			b.warn(list, "unresolved-list", "holds host names or countries, which are not resolved", "name the addresses")
