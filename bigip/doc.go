@@ -124,7 +124,7 @@ type Destination struct {
 	Addrs   netipx.IPRange // one address, a network, or a range; not valid where the text says nothing that can be resolved
 	Domain  int            // route domain
 	Ports   []routing.PortRange
-	Service string // the name of a port that is in no table; Ports is without it
+	Service string // what names ports that are not known: a service of no table, or a port list; Ports is without them
 	Origin  string
 }
 

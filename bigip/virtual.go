@@ -210,7 +210,7 @@ func (b *builder) matching(t *object) destinations {
 		}
 	}
 	ports, service := b.matchingPorts(t)
-	for _, e := range b.expand(t, "address", "destination") {
+	for _, e := range b.expand(t, "address") {
 		r, id, ok := parseRange(e.text)
 		if !ok {
 			b.warn(e.in, "bad-address", "holds an entry that is no address, network or range", "look at its entries in the file")
@@ -225,9 +225,13 @@ func (b *builder) matching(t *object) destinations {
 }
 
 func (b *builder) matchingPorts(t *object) (ports []routing.PortRange, service string) {
-	entries := b.expand(t, "port", "destination")
+	entries := b.expand(t, "port")
 	if len(entries) == 0 {
-		return b.ports(t, "")
+		list := t.get("destination-port-list")
+		if list == "" {
+			return b.ports(t, "")
+		}
+		return nil, list // which is empty, or not in the files
 	}
 	for _, e := range entries {
 		p, s := b.ports(e.in, e.text)
@@ -248,12 +252,12 @@ type entry struct {
 // maxEntries bounds what all lists together are expanded to: lists can hold lists, and many criteria can share them.
 const maxEntries = 1 << 20
 
-// expand returns what criteria name for one side (destination) as addresses or ports: a value, or all entries of a list and of the
-// lists inside of it. A list counts before the value, which tmsh writes beside it.
-func (b *builder) expand(t *object, what, side string) []entry {
-	name := t.get(side + "-" + what + "-list")
+// expand returns what criteria name as destination, addresses or ports: a value, or all entries of a list and of the lists inside
+// of it. A list counts before the value, which tmsh writes beside it.
+func (b *builder) expand(t *object, what string) []entry {
+	name := t.get("destination-" + what + "-list")
 	if name == "" {
-		if text := t.get(side + "-" + what + "-inline"); text != "" {
+		if text := t.get("destination-" + what + "-inline"); text != "" {
 			return []entry{{text, t}}
 		}
 		return nil
