@@ -250,7 +250,7 @@ type entry struct {
 }
 
 // maxEntries bounds what all lists together are expanded to: lists can hold lists, and many criteria can share them.
-const maxEntries = 1 << 20
+const maxEntries = 1 << 18
 
 // expand returns what criteria name as destination, addresses or ports: a value, or all entries of a list and of the lists inside
 // of it. A list counts before the value, which tmsh writes beside it.
