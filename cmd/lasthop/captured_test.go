@@ -114,23 +114,16 @@ func fitsSchema(t *testing.T, doc string) {
 
 func TestCapturedScenarios(t *testing.T) {
 	t.Parallel()
-	paths, err := filepath.Glob("../../testdata/scenario/*.txtar")
-	if err != nil || len(paths) < 40 {
-		t.Fatalf("%d scenarios, %v, want at least 40", len(paths), err)
-	}
-	for _, path := range paths {
-		t.Run(strings.TrimSuffix(filepath.Base(path), ".txtar"), func(t *testing.T) {
-			s := readScenario(t, path)
-			if s.pure {
-				return // the kernel cannot make it
-			}
-			flags, _ := s.section("flags")
-			conf, _ := s.section("nginx.conf")
-			c := newCaptured(t, conf, strings.Fields(flags)...)
-			c.build(t, s.sim)
-			c.check(t)
-		})
-	}
+	eachScenario(t, func(t *testing.T, s *scenario) {
+		if s.pure {
+			return // the kernel cannot make it
+		}
+		flags, _ := s.section("flags")
+		conf, _ := s.section("nginx.conf")
+		c := newCaptured(t, conf, strings.Fields(flags)...)
+		c.build(t, s.sim)
+		c.check(t)
+	})
 }
 
 func TestCapturedRandomHosts(t *testing.T) {

@@ -25,24 +25,16 @@ var notRebuilt = map[string][]string{
 // TestProveScenarios: `plan --prove` finds no difference on any host of the corpus, and rebuilds all of each but what is listed.
 func TestProveScenarios(t *testing.T) {
 	t.Parallel()
-	paths, err := filepath.Glob("../../testdata/scenario/*.txtar")
-	if err != nil || len(paths) < 40 {
-		t.Fatalf("%d scenarios, %v, want at least 40", len(paths), err)
-	}
 	asked := 0
-	for _, path := range paths {
-		name := strings.TrimSuffix(filepath.Base(path), ".txtar")
-		t.Run(name, func(t *testing.T) {
-			s := readScenario(t, path)
-			flags, _ := s.section("flags")
-			p := s.prove(t, strings.Split(flags, "\n"))
-			asked += p.Asked
-			if d := cmp.Diff(notRebuilt[name], p.NotRebuilt); d != "" && len(p.NotRebuilt) > 0 {
-				t.Errorf("not rebuilt: -want +got\n%s", d)
-			}
-		})
-	}
-	t.Logf("%d hosts, %d answers of the kernel, all as planned", len(paths), asked)
+	hosts := eachScenario(t, func(t *testing.T, s *scenario) {
+		flags, _ := s.section("flags")
+		p := s.prove(t, strings.Split(flags, "\n"))
+		asked += p.Asked
+		if d := cmp.Diff(notRebuilt[strings.TrimSuffix(filepath.Base(s.path), ".txtar")], p.NotRebuilt); d != "" && len(p.NotRebuilt) > 0 {
+			t.Errorf("not rebuilt: -want +got\n%s", d)
+		}
+	})
+	t.Logf("%d hosts, %d answers of the kernel, all as planned", hosts, asked)
 }
 
 // TestProveRandomHosts does the same with random hosts.

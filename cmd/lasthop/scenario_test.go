@@ -64,19 +64,25 @@ var update = func() *flag.Flag {
 
 func TestScenarios(t *testing.T) {
 	t.Parallel()
+	eachScenario(t, func(t *testing.T, s *scenario) {
+		s.testPure(t)
+		if !s.pure && !t.Failed() {
+			t.Run("kernel", s.testKernel)
+		}
+	})
+}
+
+// eachScenario runs a test for every scenario, and returns how many there are.
+func eachScenario(t *testing.T, f func(*testing.T, *scenario)) int {
+	t.Helper()
 	paths, err := filepath.Glob("../../testdata/scenario/*.txtar")
 	if err != nil || len(paths) < 40 {
 		t.Fatalf("%d scenarios, %v, want at least 40", len(paths), err)
 	}
 	for _, path := range paths {
-		t.Run(strings.TrimSuffix(filepath.Base(path), ".txtar"), func(t *testing.T) {
-			s := readScenario(t, path)
-			s.testPure(t)
-			if !s.pure && !t.Failed() {
-				t.Run("kernel", s.testKernel)
-			}
-		})
+		t.Run(strings.TrimSuffix(filepath.Base(path), ".txtar"), func(t *testing.T) { f(t, readScenario(t, path)) })
 	}
+	return len(paths)
 }
 
 func (s *scenario) section(name string) (string, bool) {
