@@ -162,17 +162,18 @@ type process struct {
 	pid int
 }
 
-// startProcess starts the built lasthop and waits until it is in sync. Inside of the namespace it has no proc connector.
-func (s *server) startProcess(inside bool) process {
+// startProcess starts the built lasthop by way of another command, if any, and waits until it is in sync. Inside of the namespace it has
+// no proc connector.
+func (s *server) startProcess(inside bool, by ...string) process {
 	s.t.Helper()
 	exe := s.path("lasthop")
 	if out, err := exec.Command("go", "build", "-trimpath", "-o", exe, ".").CombinedOutput(); err != nil {
 		s.t.Fatalf("go build: %v\n%s", err, out)
 	}
-	args := []string{"run", "--run-dir", s.path("run"), "-c", s.path("nginx.conf"), "--config", ""}
-	c := exec.Command(exe, append(args, "--netns", s.Path)...)
+	args := append(by, exe, "run", "--run-dir", s.path("run"), "-c", s.path("nginx.conf"), "--config", "")
+	c := exec.Command(args[0], append(args[1:], "--netns", s.Path)...)
 	if inside {
-		c = s.Command(append([]string{exe}, args...)...)
+		c = s.Command(args...)
 	}
 	c.Stderr = s.log
 	if err := c.Start(); err != nil {
