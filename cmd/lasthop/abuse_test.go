@@ -101,7 +101,9 @@ func TestRunUnreadable(t *testing.T) {
 	}
 	s.conf("listen 10.0.2.100:80;")
 	s.reload()
-	s.until("the new configuration", func() bool { return has(s.owned(), "from 10.0.2.") && !strings.Contains(p.json("status"), `"config-broken"`) })
+	s.until("the new configuration", func() bool {
+		return has(s.owned(), "from 10.0.2.") && !strings.Contains(p.json("status"), `"config-broken"`)
+	})
 	if lines := strings.Count(s.log.String(), "level=ERROR"); lines != 1 {
 		t.Errorf("%d lines were logged, want one:\n%s", lines, s.log)
 	}
