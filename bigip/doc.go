@@ -17,6 +17,10 @@
 // configuration often names no gateway at all: what is not in it, nobody must invent. The last level is in neither bigip.conf
 // nor an SCF; where the input does not have it, F5's default holds and the result says so.
 //
+// Join puts that beside the host that takes the BIG-IP's place: NGINX's listeners, and a plan in which the virtual servers' addresses
+// count as listeners (Wanted), so that the host's own rules say which way each has. A row for each destination and VLAN says what
+// happened there, what happens here, and what is missing for the same; steps lead through the cut-over and back.
+//
 // Nothing else is kept. These files hold private keys and password hashes: no body of a stanza is in a Config, a warning or an error.
 package bigip
 

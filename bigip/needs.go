@@ -1,0 +1,198 @@
+package bigip
+
+import (
+	"fmt"
+	"net/netip"
+	"slices"
+	"strconv"
+	"strings"
+
+	"lasthop/routing"
+)
+
+// needs are the decisions and words that are missing, as flags and as settings.
+type needs struct {
+	policy   routing.Policy // what was decided, and what is proposed
+	flags    []string
+	listens  []string // lines for nginx.conf
+	unknowns []unknown
+}
+
+// unknown is a gateway that nobody can see.
+type unknown struct {
+	link, vlan string
+	family     routing.Family
+	prefixes   []netip.Prefix
+}
+
+func newNeeds(p routing.Policy) *needs {
+	p.Gateways, p.Returns, p.Addresses = slices.Clone(p.Gateways), slices.Clone(p.Returns), slices.Clone(p.Addresses)
+	return &needs{policy: p}
+}
+
+// gateway proposes one. Where two are proposed for a link and family, the first is.
+func (n *needs) gateway(link string, addr netip.Addr) {
+	for _, g := range n.policy.Gateways {
+		if g.Link == link && g.Addr.IsValid() && routing.FamilyOf(g.Addr) == routing.FamilyOf(addr) {
+			return
+		}
+	}
+	pin := routing.GatewayPin{Link: link, Addr: addr}
+	n.policy.Gateways = append(n.policy.Gateways, pin)
+	n.flags = append(n.flags, option("gateway", link+"="+pin.String()))
+}
+
+// address proposes the link of an address, and its gateway if that is valid. What is proposed takes the place of what was decided.
+func (n *needs) address(addr netip.Addr, link string, gateway netip.Addr) {
+	pin := routing.AddressPin{Addr: addr, Link: link, Gateway: gateway}
+	if !slices.Contains(n.policy.Addresses, pin) {
+		n.policy.Addresses = append(slices.DeleteFunc(n.policy.Addresses, func(p routing.AddressPin) bool { return p.Addr == addr }), pin)
+		n.flags = append(n.flags, option("address", addr.String()+"="+pin.String()))
+	}
+}
+
+func (n *needs) ret(link string, mode routing.Return) {
+	if slices.ContainsFunc(n.policy.Returns, func(r routing.ReturnPin) bool { return r.Link == link && !r.Addr.IsValid() }) {
+		return
+	}
+	n.policy.Returns = append(n.policy.Returns, routing.ReturnPin{Link: link, Mode: mode})
+	n.flags = append(n.flags, option("return", link+"="+string(mode)))
+}
+
+func (n *needs) unknown(link, vlan string, f routing.Family, p place) {
+	if slices.ContainsFunc(n.unknowns, func(u unknown) bool { return u.link == link && u.family == f }) {
+		return
+	}
+	u := unknown{link: link, vlan: vlan, family: f}
+	for _, x := range p.prefixes {
+		if routing.FamilyOf(x.Addr()) == f {
+			u.prefixes = append(u.prefixes, x)
+		}
+	}
+	n.unknowns = append(n.unknowns, u)
+	n.flags = append(n.flags, option("gateway", link+"=ADDR"))
+}
+
+func option(name, value string) string { return "--" + name + " " + shell(value) }
+
+// shell quotes a word for sh.
+func shell(s string) string {
+	special := func(r rune) bool {
+		return (r < '0' || '9' < r) && (r|0x20 < 'a' || 'z' < r|0x20) && !strings.ContainsRune("._/:%=+,@-", r)
+	}
+	if s != "" && strings.IndexFunc(s, special) < 0 {
+		return s
+	}
+	return "'" + strings.ReplaceAll(s, "'", `'\''`) + "'"
+}
+
+// settings writes what was decided and is proposed as lasthop.yaml. What nobody knows is a comment.
+func (n *needs) settings() string {
+	var b strings.Builder
+	section := func(name string, body []string) {
+		if len(body) > 0 {
+			fmt.Fprintf(&b, "%s:\n%s", name, strings.Join(body, ""))
+		}
+	}
+	section("interfaces", n.interfaces())
+	section("addresses", n.addresses())
+	var direct []string
+	for _, p := range n.policy.Direct {
+		direct = append(direct, fmt.Sprintf("  - %s\n", word(p.String())))
+	}
+	section("direct", direct)
+	return b.String()
+}
+
+func (n *needs) interfaces() []string {
+	var links []string
+	for _, g := range n.policy.Gateways {
+		links = appendNew(links, g.Link)
+	}
+	for _, r := range n.policy.Returns {
+		if !r.Addr.IsValid() {
+			links = appendNew(links, r.Link)
+		}
+	}
+	for _, u := range n.unknowns {
+		links = appendNew(links, u.link)
+	}
+	for _, link := range n.policy.FailClosed {
+		links = appendNew(links, link)
+	}
+	slices.Sort(links)
+	var out []string
+	for _, link := range links {
+		out = append(out, fmt.Sprintf("  %s:\n%s", word(link), n.link(link)))
+	}
+	return out
+}
+
+// link writes the keys of one interface.
+func (n *needs) link(link string) string {
+	var b strings.Builder
+	var gateways []string
+	for _, g := range n.policy.Gateways {
+		if g.Link == link {
+			gateways = append(gateways, word(g.String()))
+		}
+	}
+	var missing []string
+	for _, u := range n.unknowns {
+		if u.link == link {
+			missing = append(missing, u.family.String())
+		}
+	}
+	switch {
+	case len(missing) > 0:
+		fmt.Fprintf(&b, "    gateways: [%s]  # add the router for %s, which nobody can see\n", strings.Join(gateways, ", "), strings.Join(missing, " and "))
+	case len(gateways) > 0:
+		fmt.Fprintf(&b, "    gateways: [%s]\n", strings.Join(gateways, ", "))
+	}
+	for _, r := range n.policy.Returns {
+		if r.Link == link && !r.Addr.IsValid() {
+			fmt.Fprintf(&b, "    return: %s\n", r.Mode)
+		}
+	}
+	if slices.Contains(n.policy.FailClosed, link) {
+		b.WriteString("    fail_closed: true\n")
+	}
+	return b.String()
+}
+
+func (n *needs) addresses() []string {
+	var list []netip.Addr
+	keys := map[netip.Addr][]string{}
+	for _, a := range n.policy.Addresses {
+		list = appendNew(list, a.Addr)
+		keys[a.Addr] = append(keys[a.Addr], "interface: "+word(a.Link))
+		if a.Gateway.IsValid() {
+			keys[a.Addr] = append(keys[a.Addr], "gateway: "+word(a.Gateway.String()))
+		}
+	}
+	for _, r := range n.policy.Returns {
+		if r.Addr.IsValid() {
+			list = appendNew(list, r.Addr)
+			keys[r.Addr] = append(keys[r.Addr], "return: "+string(r.Mode))
+		}
+	}
+	slices.SortFunc(list, netip.Addr.Compare)
+	var out []string
+	for _, a := range list {
+		out = append(out, fmt.Sprintf("  %s: {%s}\n", word(a.String()), strings.Join(keys[a], ", ")))
+	}
+	return out
+}
+
+// word is a scalar of YAML: an IPv4 address or prefix and the usual name of an interface as they stand, all else in quotes.
+func word(s string) string {
+	addr, _, _ := strings.Cut(s, "/")
+	if a, err := netip.ParseAddr(addr); err == nil && a.Is4() || s == "none" || s == "static" {
+		return s
+	}
+	name := strings.TrimLeft(s, "abcdefghijklmnopqrstuvwxyz") // then a number, so that it is none of YAML's own words
+	if name != "" && name != s && strings.Trim(name, "0123456789") == "" {
+		return s
+	}
+	return strconv.QuoteToASCII(s)
+}
