@@ -5,6 +5,7 @@ import (
 	"context"
 	"encoding/json"
 	"fmt"
+	"io"
 	"math"
 	"os"
 	"os/exec"
@@ -78,14 +79,14 @@ type tab struct {
 	ctx context.Context
 }
 
-// open renders a plan into a file and opens it in a tab of its own. A message on the console fails the test.
-func open(t *testing.T, browser context.Context, p Plan) tab {
+// open renders a report into a file and opens it in a tab of its own. A message on the console fails the test.
+func open(t *testing.T, browser context.Context, p interface{ HTML(io.Writer) error }) tab {
 	t.Helper()
 	var b bytes.Buffer
 	if err := p.HTML(&b); err != nil {
 		t.Fatal(err)
 	}
-	file := filepath.Join(t.TempDir(), "plan.html")
+	file := filepath.Join(t.TempDir(), "report.html")
 	if err := os.WriteFile(file, b.Bytes(), 0o644); err != nil {
 		t.Fatal(err)
 	}
@@ -147,10 +148,10 @@ func eval[T any](t tab, script string) T {
 	return v
 }
 
-// column returns the texts of a column of the visible listeners.
+// column returns the texts of a column of the visible rows.
 func (t tab) column(n int) []string {
 	t.Helper()
-	return eval[[]string](t, fmt.Sprintf(`[...document.querySelectorAll("#listeners tbody tr")].filter(r => r.offsetParent !== null).map(r => r.cells[%d].textContent)`, n))
+	return eval[[]string](t, fmt.Sprintf(`[...document.querySelectorAll(".list tbody tr")].filter(r => r.offsetParent !== null).map(r => r.cells[%d].textContent)`, n))
 }
 
 // find types into the filter.
@@ -169,7 +170,7 @@ func (t tab) click(selector string) {
 
 func (t tab) shown() string {
 	t.Helper()
-	return eval[string](t, `document.querySelector("#listeners [role=status]").textContent`)
+	return eval[string](t, `document.querySelector(".list [role=status]").textContent`)
 }
 
 func (t tab) equal(what string, want, got any) {

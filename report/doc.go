@@ -1,10 +1,11 @@
 // Package report writes results to stdout: what would be done, what was done, what is there.
 //
-// Each result (Plan, Apply, Check, Clear) is a struct of values from routing. Text is for people: it fits 80 columns where the
+// Each result (Plan, Apply, Check, Clear, Migration …) is a struct of values from routing. Text is for people: it fits 80 columns where the
 // names allow it, summarises long lists and ends with what to do next. JSON is the same struct for machines: one document
 // with version and kind, arrays never null, absent values omitted, a fixed order. Script is a shell script, and
-// Networkd is files for systemd-networkd, for hosts without lasthop. Of a Plan there are also HTML (one page for those who approve it, with a drawing), Markdown (the text for a
-// ticket) and CSV (a line for each listener).
+// Networkd is files for systemd-networkd, for hosts without lasthop. Of a Plan and of a Migration there are also
+// HTML (one page for those who approve it, with a drawing), Markdown (the text for a ticket) and CSV (a line for each listener or
+// virtual server).
 //
 // Names come from configuration files and from the kernel and are not trusted: every character that a terminal could take for a
 // command, and every mark that changes the direction of writing, is escaped in whatever people read; then each format quotes what it

@@ -14,7 +14,8 @@ import (
 	"lasthop/routing"
 )
 
-// web holds the page: frame.html is the frame and the parts that every HTML report shares, plan.html the parts of a plan.
+// web holds the page: frame.html is the frame and the parts that every HTML report shares, drawings.html the ways of replies, plan.html and
+// migrate.html the parts of a plan and of a migration.
 //
 //go:embed web
 var web embed.FS
@@ -165,7 +166,7 @@ func hash(data []byte) string {
 
 // write fills the frame with the parts that the named file defines.
 func (frame) write(w io.Writer, file string, data any) error {
-	t, err := template.ParseFS(web, "web/frame.html", "web/"+file)
+	t, err := template.ParseFS(web, "web/frame.html", "web/drawings.html", "web/"+file)
 	if err != nil {
 		return err
 	}

@@ -1,0 +1,314 @@
+package report
+
+import (
+	"cmp"
+	"encoding/csv"
+	"fmt"
+	"io"
+	"slices"
+	"strings"
+
+	"lasthop/routing"
+)
+
+// Migration is the result of `lasthop migrate`.
+type Migration struct {
+	Head
+	BIGIP    BIGIP
+	Plan     routing.Plan // for the drawing: of the virtual servers' addresses
+	Virtuals []VirtualRow // of each virtual server those of its destinations and VLANs
+	Findings []routing.Finding
+	Flags    []string // for lasthop; ADDR stands where only a person knows the address
+	Settings string   // the same as lasthop.yaml
+	Steps    []Step
+}
+
+// BIGIP is where the virtual servers were.
+type BIGIP struct {
+	Hostname   string `json:"hostname,omitempty"`
+	Version    string `json:"version,omitempty"`
+	Global     string `json:"autolasthop"`                  // connection.autolasthop, "enabled" or "disabled"
+	GlobalFrom string `json:"autolasthop_origin,omitempty"` // file:line, the flag, or F5's default
+	Stanzas    int    `json:"stanzas"`
+	Named      int    `json:"named"` // of these, those that were not read whole or are unknown: a warning names each
+}
+
+// VirtualRow is one destination of a virtual server and one VLAN that its clients came in by.
+type VirtualRow struct {
+	Virtual       string   `json:"virtual"`
+	Origin        string   `json:"origin"`
+	Destination   string   `json:"destination,omitempty"`
+	Address       string   `json:"address,omitempty"`
+	Port          string   `json:"port"`
+	Protocol      string   `json:"protocol"`
+	VLAN          string   `json:"vlan,omitempty"`
+	Return        string   `json:"last_hop,omitempty"`
+	Level         string   `json:"decided_by,omitempty"`
+	Value         string   `json:"decided_value,omitempty"`
+	LevelOrigin   string   `json:"decided_at,omitempty"`
+	Match         string   `json:"listener,omitempty"`
+	Listen        string   `json:"listen,omitempty"`
+	ListenOrigin  string   `json:"listen_origin,omitempty"`
+	Interface     string   `json:"interface,omitempty"`
+	Gateway       string   `json:"gateway,omitempty"`
+	GatewaySource string   `json:"gateway_source,omitempty"`
+	Present       bool     `json:"present"`
+	Status        string   `json:"status"`
+	Reason        string   `json:"reason,omitempty"`
+	Remedy        string   `json:"remedy,omitempty"`
+	Also          []string `json:"also"`
+	Before        string   `json:"before,omitempty"`
+	After         string   `json:"after,omitempty"`
+}
+
+// Step is one step of the cut-over.
+type Step struct {
+	Phase string   `json:"phase"`
+	Where string   `json:"where,omitempty"`
+	Title string   `json:"title"`
+	Lines []string `json:"lines"`
+	Notes []string `json:"notes"`
+}
+
+// The statuses of a VirtualRow, the gravest first, with what they are called.
+var migrationStatuses = []struct{ status, name, what string }{
+	{"manual", "manual", "somebody must read and decide"},
+	{"needs-input", "need input", "the findings say what is missing"},
+	{"ready", "ready", "replies will leave the way their requests come in"},
+	{"not-applicable", "not applicable", "nothing here replies to their clients"},
+}
+
+func statusRank(status string) int {
+	return slices.IndexFunc(migrationStatuses, func(s struct{ status, name, what string }) bool { return s.status == status })
+}
+
+// tally counts virtual servers, each by the gravest status of its rows; one with a row that applies is not "not-applicable".
+func (m Migration) tally() (byStatus map[string]int, total, lastHop int) {
+	type virtual struct{ name, origin string }
+	status, relies := map[virtual]int{}, map[virtual]bool{}
+	for _, r := range m.Virtuals {
+		v := virtual{r.Virtual, r.Origin}
+		if rank, ok := status[v]; !ok || statusRank(r.Status) < rank {
+			status[v] = statusRank(r.Status)
+		}
+		relies[v] = relies[v] || r.Return == "last-hop" || r.Return == "last-hop-pool"
+	}
+	byStatus = map[string]int{}
+	for v, rank := range status {
+		byStatus[migrationStatuses[rank].status]++
+		if relies[v] {
+			lastHop++
+		}
+	}
+	return byStatus, len(status), lastHop
+}
+
+// Blocked says whether some virtual server needs input or is manual.
+func (m Migration) Blocked() bool {
+	return slices.ContainsFunc(m.Virtuals, func(r VirtualRow) bool { return r.Status == "needs-input" || r.Status == "manual" })
+}
+
+// verdict says in a few sentences what the migration comes to.
+func (m Migration) verdict() string {
+	byStatus, total, lastHop := m.tally()
+	var parts []string
+	for _, s := range migrationStatuses {
+		if n := byStatus[s.status]; n > 0 {
+			parts = append(parts, number(n)+" "+s.name)
+		}
+	}
+	text := fmt.Sprintf("%s: %s; %s relied on the last hop.", count(total, "virtual server"), strings.Join(parts, ", "), number(lastHop))
+	if blocks := m.blocks(); len(blocks) > 0 {
+		text += " In the way: " + some(blocks, 6) + "."
+	}
+	return text
+}
+
+// blocks counts virtual servers by what is missing first.
+func (m Migration) blocks() []string {
+	type key struct{ virtual, origin, reason string }
+	seen, n := map[key]bool{}, map[string]int{}
+	for _, r := range m.Virtuals {
+		if k := (key{r.Virtual, r.Origin, r.Reason}); (r.Status == "manual" || r.Status == "needs-input") && !seen[k] {
+			seen[k] = true
+			n[r.Reason]++
+		}
+	}
+	var reasons []string
+	for reason := range n {
+		reasons = append(reasons, reason)
+	}
+	slices.SortFunc(reasons, func(a, b string) int { return cmp.Or(n[b]-n[a], cmp.Compare(a, b)) })
+	for i, reason := range reasons {
+		reasons[i] = fmt.Sprintf("%s (%s)", reason, number(n[reason]))
+	}
+	return reasons
+}
+
+// gravestFirst sorts rows by status and keeps their order otherwise.
+func (m Migration) gravestFirst() []VirtualRow {
+	rows := slices.Clone(m.Virtuals)
+	slices.SortStableFunc(rows, func(a, b VirtualRow) int { return statusRank(a.Status) - statusRank(b.Status) })
+	return rows
+}
+
+type migrationDoc struct {
+	headDoc
+	BIGIP    BIGIP        `json:"bigip"`
+	Virtuals []VirtualRow `json:"virtuals"`
+	Findings []findingDoc `json:"findings"`
+	Flags    []string     `json:"flags"`
+	Settings string       `json:"settings"`
+	Steps    []Step       `json:"steps"`
+}
+
+// JSON writes the result as one document of kind "migrate".
+func (m Migration) JSON(w io.Writer) error {
+	byStatus, total, lastHop := m.tally()
+	summary := map[string]int{"virtuals": total, "rows": len(m.Virtuals), "relied_on_last_hop": lastHop, "findings": len(m.Findings)}
+	for status, n := range byStatus {
+		summary[status] = n
+	}
+	rows := mapped(m.Virtuals, func(r VirtualRow) VirtualRow { r.Also = list(r.Also); return r })
+	steps := mapped(m.Steps, func(s Step) Step { s.Lines, s.Notes = list(s.Lines), list(s.Notes); return s })
+	return encode(w, migrationDoc{m.Head.doc("migrate", "", summary), m.BIGIP, rows, mapped(m.Findings, findingDocOf), list(m.Flags), m.Settings, steps})
+}
+
+var migrationColumns = []string{"virtual", "destination", "address", "port", "protocol", "vlan", "last_hop", "decided_by", "decided_value", "decided_at",
+	"listener", "listen", "listen_origin", "interface", "gateway", "gateway_source", "present", "status", "reason", "also", "remedy", "before", "after", "origin"}
+
+// CSV writes a line of names and one for each virtual server, destination and VLAN, as Plan.CSV does.
+func (m Migration) CSV(w io.Writer) error {
+	c := csv.NewWriter(w)
+	_ = c.Write(migrationColumns) // Error tells
+	for _, r := range m.Virtuals {
+		record := []string{r.Virtual, r.Destination, r.Address, r.Port, r.Protocol, r.VLAN, r.Return, r.Level, r.Value, r.LevelOrigin,
+			r.Match, r.Listen, r.ListenOrigin, r.Interface, r.Gateway, r.GatewaySource, fmt.Sprint(r.Present), r.Status, r.Reason, strings.Join(r.Also, " "), r.Remedy,
+			r.Before, r.After, r.Origin}
+		for i := range record {
+			record[i] = cell(record[i])
+		}
+		_ = c.Write(record)
+	}
+	c.Flush()
+	return c.Error()
+}
+
+// Text writes what becomes of each virtual server, what is missing, and the steps of the cut-over.
+func (m Migration) Text(w io.Writer, s Style) error {
+	t := &page{style: s}
+	t.head("migrate", m.Head)
+	t.wrap("", m.source())
+	t.printf("\n")
+	t.wrap("", m.verdict())
+	t.virtuals(m.gravestFirst())
+	t.findings(m.Findings)
+	t.steps(m.Steps)
+	t.printf("\nNothing was changed.\n")
+	return t.writeTo(w)
+}
+
+// source names the BIG-IP, and what of its files was read.
+func (m Migration) source() string {
+	name := "BIG-IP " + Escape(cmp.Or(m.BIGIP.Hostname, "without a name"))
+	if m.BIGIP.Version != "" {
+		name += ", TMOS " + Escape(m.BIGIP.Version)
+	}
+	stanzas := count(m.BIGIP.Stanzas, "stanza")
+	if m.BIGIP.Named > 0 {
+		stanzas += fmt.Sprintf(", %s of them named in warnings", number(m.BIGIP.Named))
+	}
+	return fmt.Sprintf("%s: %s; connection.autolasthop %s, %s", name, stanzas, m.BIGIP.Global, Escape(m.BIGIP.GlobalFrom))
+}
+
+// virtuals are listed by status, the gravest first.
+func (t *page) virtuals(rows []VirtualRow) {
+	for _, s := range migrationStatuses {
+		var list []VirtualRow
+		for _, r := range rows {
+			if r.Status == s.status {
+				list = append(list, r)
+			}
+		}
+		if len(list) == 0 {
+			continue
+		}
+		t.heading("%s (%s): %s", strings.ToUpper(s.name[:1])+s.name[1:], number(len(list)), s.what)
+		color := map[string]string{"manual": red, "needs-input": yellow, "ready": green}[s.status]
+		var table []row
+		for _, r := range list[:listed(len(list))] {
+			table = append(table, row{[]string{short(r.Virtual), r.endpoint(), r.by(), r.fate()}, color})
+		}
+		t.table(table)
+		if left := len(list) - listed(len(list)); left > 0 {
+			t.printf("  … and %s more; all of them with -o csv or -o json\n", number(left))
+		}
+	}
+}
+
+// short leaves out the partition that most objects are in.
+func short(name string) string { return Escape(strings.TrimPrefix(name, "/Common/")) }
+
+// endpoint is where clients connected to: "10.0.1.100:443/tcp".
+func (r VirtualRow) endpoint() string {
+	host := cmp.Or(r.Address, r.Destination, "?")
+	if strings.Contains(host, ":") {
+		host = "[" + host + "]"
+	}
+	return Escape(fmt.Sprintf("%s:%s/%s", host, cmp.Or(r.Port, "?"), r.Protocol))
+}
+
+// by is the VLAN there and its interface here: "external = eth1".
+func (r VirtualRow) by() string {
+	switch {
+	case r.VLAN == "":
+		return "-"
+	case r.Interface == "":
+		return short(r.VLAN)
+	}
+	return short(r.VLAN) + " = " + Escape(r.Interface)
+}
+
+// fate says what becomes of replies, or why nobody can say.
+func (r VirtualRow) fate() string {
+	switch r.Status {
+	case "ready":
+		return Escape(r.After)
+	case "not-applicable":
+		return Escape(r.Before)
+	}
+	return strings.Join(append([]string{r.Reason}, r.Also...), ", ")
+}
+
+func (t *page) steps(steps []Step) {
+	phase := ""
+	for i, s := range steps {
+		if s.Phase != phase {
+			phase = s.Phase
+			t.heading("%s", phaseTitle(phase))
+		}
+		t.wrap(fmt.Sprintf("  %d. ", i+1), s.name())
+		for _, line := range s.Lines[:listed(len(s.Lines))] {
+			t.printf("       %s\n", oneLine(line))
+		}
+		if left := len(s.Lines) - listed(len(s.Lines)); left > 0 {
+			t.printf("       … and %s more; all of them with -o json\n", number(left))
+		}
+		for _, note := range s.Notes {
+			t.wrap("     ", Escape(note))
+		}
+	}
+}
+
+func phaseTitle(phase string) string {
+	return map[string]string{"prepare": "Before the cut-over", "cut-over": "Cut-over", "roll-back": "Roll-back"}[phase]
+}
+
+// name is a step's title, with where it is to be done.
+func (s Step) name() string {
+	where := map[string]string{"nginx.conf": "In nginx.conf", "lasthop.yaml": "In /etc/lasthop/lasthop.yaml", "host": "On this host", "big-ip": "On the BIG-IP"}[s.Where]
+	if where == "" {
+		return strings.ToUpper(s.Title[:1]) + s.Title[1:]
+	}
+	return where + ": " + Escape(s.Title)
+}
