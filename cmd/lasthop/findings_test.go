@@ -57,7 +57,7 @@ func sorted(words []string) []string {
 func codesOfSources(t *testing.T) map[string][]string {
 	t.Helper()
 	codes := map[string][]string{}
-	for _, dir := range []string{".", "../../nginxconf", "../../routing", "../../routing/host", "../../report", "../../watcher"} {
+	for _, dir := range []string{".", "../../nginxconf", "../../routing", "../../routing/host", "../../report", "../../watcher", "../../bigip"} {
 		files, err := filepath.Glob(dir + "/*.go")
 		if err != nil || len(files) == 0 {
 			t.Fatalf("%s: %d files, %v", dir, len(files), err)

@@ -34,8 +34,8 @@ func (f *flags) common(root *cobra.Command) {
 	s.StringArrayVar(&f.direct, "direct", nil, "destinations that keep main's way, `PREFIX` (repeatable)")
 	s.StringArrayVar(&f.failClosed, "fail-closed", nil, "drop replies rather than let them leave another way when `IF`'s\ngateway is gone; * is every interface (repeatable)")
 	s.StringVar(&f.netns, "netns", "", "work in another network namespace, `NAME|PATH|PID`")
-	s.StringVarP(&f.output, "output", "o", "text", "`FORMAT` of the result: text, json; of plan also html,\nmarkdown, csv, iproute2, networkd")
-	s.StringVar(&f.host, "host", "", "take the host from a `FILE` that capture wrote; for plan, check and explain")
+	s.StringVarP(&f.output, "output", "o", "text", "`FORMAT` of the result: text, json; of plan and migrate also html,\nmarkdown, csv; of plan iproute2, networkd")
+	s.StringVar(&f.host, "host", "", "take the host from a `FILE` that capture wrote; for plan, check,\nexplain and migrate")
 	s.StringVar(&f.config, "config", defaultConfig, "settings, a `FILE` in YAML; flags win over it; '' is none")
 	s.StringVar(&f.runDir, "run-dir", "/run/lasthop", "`DIR` of locks and undo scripts")
 	f.given = s.Changed

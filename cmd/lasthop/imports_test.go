@@ -19,7 +19,7 @@ var mayImport = map[string][]string{
 	"lasthop/deploy":              {},                  // tests
 	"lasthop/routing/host/nstest": {"github.com/vishvananda/netns", "golang.org/x/sys/unix"},
 	"lasthop/watcher":             {"lasthop/nginxconf", "github.com/fsnotify/fsnotify", "golang.org/x/sys/unix"},
-	"lasthop/cmd/lasthop": {"lasthop/nginxconf", "lasthop/report", "lasthop/routing", "lasthop/routing/host", "lasthop/watcher",
+	"lasthop/cmd/lasthop": {"lasthop/bigip", "lasthop/nginxconf", "lasthop/report", "lasthop/routing", "lasthop/routing/host", "lasthop/watcher",
 		"github.com/coreos/go-systemd/v22/daemon", "github.com/goccy/go-yaml", "github.com/goccy/go-yaml/ast", "github.com/goccy/go-yaml/parser",
 		"github.com/prometheus/client_golang/prometheus", "github.com/prometheus/client_golang/prometheus/collectors",
 		"github.com/prometheus/client_golang/prometheus/promhttp", "github.com/spf13/cobra", "golang.org/x/sync/errgroup", "golang.org/x/sys/unix"},

@@ -56,7 +56,7 @@ Exit codes: 0 done; 1 failed, bad usage too; 2 worked, but not as wanted.`,
 		return hint(err, "see: "+c.CommandPath()+" --help")
 	})
 	a.flags.common(root)
-	root.AddCommand(a.planCommand(), a.applyCommand(), a.runCommand(), a.statusCommand(), a.checkCommand(), a.explainCommand(), a.clearCommand(), a.captureCommand(), a.versionCommand(), a.proveHereCommand())
+	root.AddCommand(a.planCommand(), a.applyCommand(), a.runCommand(), a.statusCommand(), a.checkCommand(), a.explainCommand(), a.migrateCommand(), a.clearCommand(), a.captureCommand(), a.versionCommand(), a.proveHereCommand())
 	return root
 }
 

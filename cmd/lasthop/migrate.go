@@ -1,0 +1,124 @@
+package main
+
+import (
+	"cmp"
+	"errors"
+	"fmt"
+	"slices"
+
+	"lasthop/bigip"
+	"lasthop/report"
+	"lasthop/routing"
+
+	"github.com/spf13/cobra"
+)
+
+func (a *app) migrateCommand() *cobra.Command {
+	global := ""
+	c := &cobra.Command{
+		Use:   "migrate FILE...",
+		Short: "say what becomes of a BIG-IP's virtual servers on this NGINX host",
+		Long: `migrate reads a BIG-IP's configuration, NGINX's and this host, and says for each
+virtual server and each VLAN what Auto-Last-Hop did for it there and what does
+the same here, what is missing for that, and how to cut over and back: the exact
+flags or lasthop.yaml, lines of nginx.conf, commands for both sides. It changes
+nothing and needs no root.
+
+FILE is what an engineer has: bigip.conf and bigip_base.conf, a UCS, an SCF, the
+output of tmsh list, BigDB.dat, or a directory with these; several are taken
+together, as one BIG-IP's. Keys and passwords in them are never printed.
+
+Formats (-o): text; json; csv, a line for each virtual server, destination and
+VLAN; markdown, for a ticket; html, one page with a drawing and a
+table to filter.
+
+It exits with 2 if a virtual server needs input or is manual.`,
+		Args: func(c *cobra.Command, args []string) error {
+			if len(args) == 0 {
+				return hint(errors.New("no file of a BIG-IP is named"), "name a UCS, or bigip.conf and bigip_base.conf: lasthop migrate FILE...")
+			}
+			return nil
+		},
+		RunE: func(_ *cobra.Command, args []string) error { return a.migrate(args, global) },
+	}
+	c.Flags().StringVar(&global, "autolasthop", "", "what connection.autolasthop is on the BIG-IP, `enable|disable`, whatever\nthe files say")
+	return c
+}
+
+func (a *app) migrate(paths []string, global string) error {
+	if err := a.flags.formats("text", "json", "csv", "markdown", "html"); err != nil {
+		return err
+	}
+	c, err := loadBIGIP(paths, global)
+	if err != nil {
+		return err
+	}
+	k, err := a.open()
+	if err != nil {
+		return err
+	}
+	defer closeKernel(k)
+	v, err := a.look(k)
+	if err != nil {
+		return err
+	}
+	m := v.migration(c)
+	if err := a.printMigration(m); err != nil {
+		return err
+	}
+	if m.Blocked() {
+		return errNotWanted
+	}
+	return nil
+}
+
+// loadBIGIP reads the files. What the user says of Auto-Last-Hop wins over them.
+func loadBIGIP(paths []string, global string) (bigip.Config, error) {
+	setting, ok := bigip.ParseAutoLastHop(global)
+	if global != "" && (!ok || setting == bigip.Default) {
+		return bigip.Config{}, hint(fmt.Errorf("--autolasthop %s: neither enable nor disable", global), "`tmsh list sys db connection.autolasthop` on the BIG-IP shows it")
+	}
+	c, err := bigip.Load(paths...)
+	if global != "" {
+		c.Global = bigip.Setting{Value: setting, Origin: "--autolasthop"}
+	}
+	if err == nil && len(c.Virtuals) == 0 {
+		err = hint(errors.New("no virtual server is in the files"), "they are in bigip.conf; give it too, or the UCS")
+	}
+	return c, err
+}
+
+// migration joins the BIG-IP with the view.
+func (v *view) migration(c bigip.Config) report.Migration {
+	plan := routing.Build(v.host, slices.Concat(bigip.Wanted(c), v.listeners), v.binds, v.policy)
+	joined := bigip.Join(c, bigip.Here{Host: v.host, Listeners: v.listeners, Plan: plan, Policy: v.policy})
+	m := report.Migration{Head: v.head(), BIGIP: report.BIGIP{Hostname: c.Hostname, Version: c.Version, Global: string(cmp.Or(c.Global.Value, bigip.Enabled)),
+		GlobalFrom: cmp.Or(c.Global.Origin, "F5's default"), Stanzas: c.Stanzas.Found, Named: c.Stanzas.Named},
+		Plan: plan, Findings: joined.Findings, Flags: joined.Flags, Settings: joined.Settings}
+	m.Plan.Outcomes = slices.DeleteFunc(slices.Clone(plan.Outcomes), func(o routing.Outcome) bool { return o.Context != bigip.Context })
+	for _, r := range joined.Rows {
+		m.Virtuals = append(m.Virtuals, report.VirtualRow(r))
+	}
+	for _, s := range joined.Steps {
+		m.Steps = append(m.Steps, report.Step(s))
+	}
+	var files []report.Input
+	for _, f := range c.Files {
+		files = append(files, report.Input{File: f.Name, SHA256: f.SHA256, Main: true})
+	}
+	m.Inputs = slices.Concat(files, m.Inputs)
+	return m
+}
+
+// printMigration writes the result in the format asked for.
+func (a *app) printMigration(m report.Migration) error {
+	switch a.flags.output {
+	case "html":
+		return m.HTML(a.ui.stdout)
+	case "markdown":
+		return m.Markdown(a.ui.stdout)
+	case "csv":
+		return m.CSV(a.ui.stdout)
+	}
+	return a.ui.print(m, a.flags.output)
+}
