@@ -209,7 +209,7 @@ func (a *app) applyLine(digest string) string {
 
 // shellWord quotes what a shell would read otherwise.
 func shellWord(s string) string {
-	if strings.IndexFunc(s, func(r rune) bool {
+	if s != "" && strings.IndexFunc(s, func(r rune) bool {
 		return !(r >= 'a' && r <= 'z' || r >= 'A' && r <= 'Z' || r >= '0' && r <= '9' || strings.ContainsRune("._:/-=,@", r))
 	}) < 0 {
 		return s
