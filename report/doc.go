@@ -69,8 +69,9 @@ type Check struct {
 	Diff    routing.Diff // what is missing for the plan
 	Digest  string
 	Checks  []Checked
-	Offline bool // answered from a capture, not by a kernel
-	Quiet   bool // one line
+	Mend    string // the command line that makes it so
+	Offline bool   // answered from a capture, not by a kernel
+	Quiet   bool   // one line
 }
 
 // Checked is one outcome with the way that its replies take now.

@@ -78,7 +78,7 @@ func (c Check) Text(w io.Writer, s Style) error {
 	t.findings(c.Plan.Findings)
 	t.printf("\n%s\n", c.oneLine())
 	if !c.Diff.Empty() {
-		t.printf("To mend it:\n  %s\n", t.paint(bold, "lasthop apply"))
+		t.printf("To mend it:\n  %s\n", t.paint(bold, oneLine(c.Mend)))
 	}
 	return t.writeTo(w)
 }

@@ -154,7 +154,7 @@ func (a *app) write(k *host.Kernel, v *view, f applying, result *report.Apply) e
 	if result.Checks, err = now.ask(k); err != nil {
 		return err
 	}
-	return errors.Join(asymmetric(result.Checks), a.nameTables(v.settings, v.plan.Paths))
+	return errors.Join(a.asymmetric(result.Checks), a.nameTables(v.settings, v.plan.Paths))
 }
 
 // prepareUndo returns the command that goes back to what is ours now: clear, or a script that is kept for it.
@@ -193,8 +193,11 @@ func (a *app) commandLine(command string) string {
 }
 
 // applyLine is the command that carries out just the plan at hand: the same flags, and its digest.
-func (a *app) applyLine(digest string) string {
-	line := a.commandLine("apply")
+func (a *app) applyLine(digest string) string { return a.likewise("apply") + " --expect " + digest }
+
+// likewise is another command of ours with the flags of this one that decide.
+func (a *app) likewise(command string) string {
+	line := a.commandLine(command)
 	for _, f := range a.flags.decisions() {
 		captured := a.flags.captured.Flags[f.name] // that the host of --host was looked at with
 		if replaces := f.name == "nginx-conf" || f.name == "config"; !replaces || len(f.values) == 0 {
@@ -204,7 +207,16 @@ func (a *app) applyLine(digest string) string {
 			line += " --" + f.name + " " + shellWord(v)
 		}
 	}
-	return line + " --expect " + digest
+	return line
+}
+
+// explainLine is the command that shows why the replies of a question leave as they do.
+func (a *app) explainLine(q routing.Query) string {
+	command := fmt.Sprintf("explain %s --from %s", q.Src, q.Dst)
+	if a.flags.host != "" {
+		return "lasthop " + command + " --host " + shellWord(a.flags.host)
+	}
+	return a.likewise(command)
 }
 
 // shellWord quotes what a shell would read otherwise.

@@ -64,7 +64,7 @@ func (a *app) check(f checking) error {
 	if !f.quiet || a.flags.output == "json" {
 		v.plan.Findings = a.examine(k, v, checks, f.root)
 	}
-	c := report.Check{Head: v.head(), Plan: v.plan, Diff: v.diff, Digest: v.plan.Digest(v.diff), Checks: checks, Offline: v.offline, Quiet: f.quiet}
+	c := report.Check{Head: v.head(), Plan: v.plan, Diff: v.diff, Digest: v.plan.Digest(v.diff), Checks: checks, Mend: a.likewise("apply"), Offline: v.offline, Quiet: f.quiet}
 	if err := a.ui.print(c, a.flags.output); err != nil {
 		return err
 	}
@@ -152,11 +152,10 @@ func (v *view) hops(o routing.Outcome) []routing.Hop {
 }
 
 // asymmetric returns an error for the first path with a present address whose replies do not take it, after an apply.
-func asymmetric(checks []report.Checked) error {
+func (a *app) asymmetric(checks []report.Checked) error {
 	for _, c := range checks {
 		if c.Status == routing.Ready && c.Verdict == report.Asymmetric {
-			return hint(fmt.Errorf("the kernel sends replies of %s to %s, not to %s", c.Addr, c.Now, c.Want),
-				fmt.Sprintf("see why: lasthop explain %s --from %s", c.Addr, c.Question.Dst))
+			return hint(fmt.Errorf("the kernel sends replies of %s to %s, not to %s", c.Addr, c.Now, c.Want), "see why: "+a.explainLine(c.Question))
 		}
 	}
 	return nil

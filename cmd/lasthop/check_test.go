@@ -158,7 +158,7 @@ func TestAsymmetries(t *testing.T) {
 		return report.Checked{Outcome: routing.Outcome{Listener: routing.Listener{Addr: netip.MustParseAddr(addr), Origins: []string{"a.conf:1"}}, Status: status}, Verdict: v}
 	}
 	got := map[string]string{}
-	d := doctor{view: &view{diff: routing.Diff{AddRules: []routing.Rule{{}}}}, awaited: map[string]bool{"b.conf:1": true}}
+	d := doctor{app: &app{}, view: &view{diff: routing.Diff{AddRules: []routing.Rule{{}}}}, awaited: map[string]bool{"b.conf:1": true}}
 	later := at("10.0.0.8", routing.Ready, report.Asymmetric)
 	later.Origins = []string{"b.conf:1"}
 	d.asymmetries([]report.Checked{at("10.0.0.1", routing.Ready, report.Symmetric), at("10.0.0.2", routing.Ready, report.Asymmetric),
@@ -173,5 +173,20 @@ func TestAsymmetries(t *testing.T) {
 	want := map[string]string{"10.0.0.2": "error asymmetric", "10.0.0.5": "warning not-armed", "10.0.0.7": "error asymmetric"}
 	if diff := cmp.Diff(want, got); diff != "" {
 		t.Errorf("-want +got\n%s", diff)
+	}
+}
+
+// TestExplainLine: the command that a finding names looks at the same namespace or captured host as the one that found it.
+func TestExplainLine(t *testing.T) {
+	q := routing.Query{Src: netip.MustParseAddr("10.0.1.100"), Dst: netip.MustParseAddr("198.51.100.1")}
+	for want, f := range map[string]flags{
+		"lasthop explain 10.0.1.100 --from 198.51.100.1":                                             {},
+		"lasthop explain 10.0.1.100 --from 198.51.100.1 --netns web":                                 {netns: "web"},
+		"lasthop explain 10.0.1.100 --from 198.51.100.1 --nginx-conf n.conf --gateway eth1=10.0.1.1": {confs: []string{"n.conf"}, gateways: []string{"eth1=10.0.1.1"}},
+		"lasthop explain 10.0.1.100 --from 198.51.100.1 --host 'my host.json'":                       {host: "my host.json"},
+	} {
+		if got := (&app{flags: f}).explainLine(q); got != want {
+			t.Errorf("got  %s\nwant %s", got, want)
+		}
 	}
 }

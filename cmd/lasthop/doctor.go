@@ -70,13 +70,13 @@ func (d *doctor) asymmetries(checks []report.Checked) {
 		seen[c.Addr] = true
 		f := routing.Finding{Code: "asymmetric", Severity: routing.Error, Subject: c.Addr.String(),
 			Message: fmt.Sprintf("requests to %s come in by %s, and replies to clients behind it leave by %s", c.Addr, c.Want, c.Now),
-			Hint:    fmt.Sprintf("see why: lasthop explain %s --from %s", c.Addr, c.Question.Dst)}
+			Hint:    "see why: " + d.app.explainLine(c.Question)}
 		if c.Verdict == report.NotHereWrong {
 			f.Code, f.Severity = "not-armed", routing.Warning
 			f.Message = fmt.Sprintf("%s is not here now; once it is, its requests come in by %s, and replies to clients behind it leave by %s", c.Addr, c.Want, c.Now)
 		}
 		if !d.view.diff.Empty() {
-			f.Hint = "lasthop apply"
+			f.Hint = d.app.likewise("apply")
 		}
 		if len(c.Origins) > 0 {
 			f.Origin = c.Origins[0]
