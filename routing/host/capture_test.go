@@ -43,6 +43,15 @@ func FuzzDecodeCapture(f *testing.F) {
 	})
 }
 
+// TestCaptureMapped: the kernel takes IPv4-mapped IPv6 addresses for what they are written as, and so does a capture.
+func TestCaptureMapped(t *testing.T) {
+	mapped := netip.MustParseAddr("::ffff:10.0.1.77")
+	c := generator{rand.New(rand.NewPCG(1, 0))}.capture()
+	c.Host.Addrs = []routing.Addr{{Link: "eth1", Prefix: netip.PrefixFrom(mapped, 128)}}
+	c.Host.Neighs = []routing.Neigh{{Link: "eth1", Addr: mapped, State: "REACHABLE"}}
+	roundTrip(t, c)
+}
+
 func roundTrip(t *testing.T, want Capture) {
 	t.Helper()
 	data, err := EncodeCapture(want)

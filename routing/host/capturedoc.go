@@ -180,7 +180,7 @@ type listenDoc struct {
 }
 
 func (n *node) listener() routing.Listener {
-	l := routing.Listener{Addr: n.field("address").must().addr(), Ports: n.ports(), Transport: routing.Transport(n.field("transport").must().string()),
+	l := routing.Listener{Addr: n.field("address").must().addr().Unmap(), Ports: n.ports(), Transport: routing.Transport(n.field("transport").must().string()),
 		Context: n.field("context").string(), Listen: n.field("listen").string(), Origins: n.field("origins").strings(), Servers: n.field("servers").strings()}
 	if l.Transport != routing.TCP && l.Transport != routing.UDP {
 		n.field("transport").want("tcp or udp")
@@ -209,7 +209,7 @@ type bindDoc struct {
 }
 
 func (n *node) bind() routing.Bind {
-	return routing.Bind{Addr: n.field("address").addr(), Transparent: n.field("transparent").flag(), Origin: n.field("origin").string(),
+	return routing.Bind{Addr: n.field("address").addr().Unmap(), Transparent: n.field("transparent").flag(), Origin: n.field("origin").string(),
 		Upstreams: mapped(n.field("upstreams").list(), (*node).addr)}
 }
 

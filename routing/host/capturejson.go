@@ -224,7 +224,7 @@ func (n *node) addr() netip.Addr {
 	if !n.absent() && (err != nil || a.Zone() != "") {
 		n.want("an IP address")
 	}
-	return a.Unmap()
+	return a
 }
 
 // part is some words of an `ip` line, and the value that they come from.
