@@ -134,20 +134,23 @@ func TestOpenSockets(t *testing.T) {
 // TestClaimedSockets: whose requests another program could get.
 func TestClaimedSockets(t *testing.T) {
 	open := openSockets{}
-	for i, at := range []string{"10.0.1.100:80", "127.0.0.1:80", "[2001:db8::1]:80", "10.0.1.100:81"} {
+	for i, at := range []string{"10.0.1.100:80", "127.0.0.1:80", "[2001:db8::1]:80", "10.0.1.100:81",
+		"0.0.0.0:53", "127.0.0.53:53", "[::]:53"} {
 		s := host.Socket{Local: netip.MustParseAddrPort(at), Transport: routing.TCP, Inode: uint32(i + 1)}
 		key := openPort{"tcp", s.Local.Port()}
 		open[key] = append(open[key], s)
 	}
 	for _, tt := range []struct {
 		addr   string
+		port   uint16
 		v6only bool
 		want   []uint32
-	}{{"10.0.1.100", false, []uint32{1}}, {"10.0.1.101", false, nil}, {"0.0.0.0", false, []uint32{1, 2}}, {"::", true, []uint32{3}}, {"::", false, []uint32{1, 2, 3}}} {
-		l := nginxconf.Listen{Addr: netip.MustParseAddr(tt.addr), First: 80, Last: 80, Transport: "tcp", IPv6Only: tt.v6only}
+	}{{"10.0.1.100", 80, false, []uint32{1}}, {"10.0.1.101", 80, false, nil}, {"0.0.0.0", 80, false, []uint32{1, 2}}, {"::", 80, true, []uint32{3}},
+		{"::", 80, false, []uint32{1, 2, 3}}, {"0.0.0.0", 53, false, []uint32{5}}, {"::", 53, false, []uint32{7}}} {
+		l := nginxconf.Listen{Addr: netip.MustParseAddr(tt.addr), First: tt.port, Last: tt.port, Transport: "tcp", IPv6Only: tt.v6only}
 		got := slices.Sorted(maps.Keys(open.of([]configured{{Config: nginxconf.Config{Listens: []nginxconf.Listen{l}}}})))
 		if diff := cmp.Diff(tt.want, got); diff != "" {
-			t.Errorf("%s, only IPv6 %t: -want +got\n%s", tt.addr, tt.v6only, diff)
+			t.Errorf("%s port %d, only IPv6 %t: -want +got\n%s", tt.addr, tt.port, tt.v6only, diff)
 		}
 	}
 }

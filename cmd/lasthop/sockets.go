@@ -92,14 +92,17 @@ func (o openSockets) at(l nginxconf.Listen, port uint16) []host.Socket {
 	return wild
 }
 
-// claiming returns the sockets that may get requests to a port of a listener: those at it, and of a wildcard's all of the port. NGINX could
-// not open its own beside them.
+// claiming returns the sockets that may get requests to a port of a listener: those at it, and of a wildcard's all of the port where none is
+// at the wildcard itself. NGINX could not open its own beside them. Where it could (UDP, with SO_REUSEADDR on both) the others are for
+// their own addresses: resolvers listen on 127.0.0.53 and on bridges beside a DNS server.
 func (o openSockets) claiming(l nginxconf.Listen, port uint16) []host.Socket {
-	if !l.Addr.IsUnspecified() {
+	all := o[openPort{l.Transport, port}]
+	here := func(s host.Socket) bool { return s.Local.Addr() == l.Addr }
+	if !l.Addr.IsUnspecified() || slices.ContainsFunc(all, here) {
 		return o.at(l, port)
 	}
 	var out []host.Socket
-	for _, s := range o[openPort{l.Transport, port}] {
+	for _, s := range all {
 		switch at := s.Local.Addr(); {
 		case at.Is4() == l.Addr.Is4(), at.Is4() && !l.IPv6Only, at.Is6() && at.IsUnspecified() && !s.IPv6Only:
 			out = append(out, s)
