@@ -20,8 +20,8 @@ const networkdHead = `# Return routes for NGINX on %s, as lasthop %s planned the
 # as drop-ins of systemd-networkd 250 or newer, for a host that lasthop itself does not run on.
 # Plan: %s
 #
-# Each file begins with its name. This writes them all:
-#   lasthop plan -o networkd | sudo awk '/^# \/etc\/systemd\/network\// { f = $2; d = f; sub("/[^/]*$", "", d); system("mkdir -p " d) } f { print > f }'
+# Each file begins with its name. This writes them all, if this text is the file DROPINS:
+#   sudo awk '/^# \/etc\/systemd\/network\// { f = $2; d = f; sub("/[^/]*$", "", d); system("mkdir -p " d) } f { print > f }' DROPINS
 #   sudo networkctl reload
 # and this takes them back; then, for each interface: sudo ip link set dev NAME group default
 #   sudo rm /etc/systemd/network/*.network.d/lasthop.conf

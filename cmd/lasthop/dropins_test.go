@@ -196,7 +196,7 @@ func (n *networkd) exported(before routing.Host) routing.State {
 // write writes the files as their own first lines say.
 func (n *networkd) write(doc string) {
 	n.t.Helper()
-	program := regexp.MustCompile(`\| sudo (awk '.*')`).FindStringSubmatch(doc)
+	program := regexp.MustCompile(`sudo (awk '.*') DROPINS`).FindStringSubmatch(doc)
 	if program == nil {
 		n.t.Fatalf("no command in\n%s", doc)
 	}
