@@ -24,7 +24,7 @@ func TestNetworkd(t *testing.T) {
 	p := makePlan(t, listener("10.0.1.100", 80))
 	p.Host = "web\n[Route]\nGateway=6.6.6.6"
 	got := networkdOf(t, p, map[string]string{"eth0": "/etc/systemd/network/10-eth0.network", "eth1": "/run/systemd/network/10-netplan-eth1.network"})
-	head, files, _ := strings.Cut(got, "\n\n")
+	_, files, _ := strings.Cut(got, "\n\n")
 	want := `# /etc/systemd/network/10-eth0.network.d/lasthop.conf
 [Link]
 Group=76
@@ -59,6 +59,11 @@ Table=20431
 `
 	if d := cmp.Diff(want, files); d != "" {
 		t.Errorf("-want +got\n%s", d)
+	}
+	p.Proof = &Proof{Unproved: "no\n[Route]"}
+	head, _, _ := strings.Cut(networkdOf(t, p, nil), "\n\n")
+	if !strings.HasSuffix(head, "\n# Not proved: no\\n[Route]") {
+		t.Errorf("the head does not end with the proof\n%s", head)
 	}
 	for line := range strings.Lines(head) {
 		if !strings.HasPrefix(line, "#") {
