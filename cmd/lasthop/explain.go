@@ -29,7 +29,8 @@ each rule that names destinations. ADDR need not be a listener's, nor be here.
 
 It then asks the kernel the same, and exits with 2 if the kernel answers otherwise.
 What it does not know: VRFs, and rules by uidrange, tos, protocol, port or tun_id.
-It says so where it meets one. It changes nothing and needs no root.`,
+It says so where it meets one. Nor does it know ICMP redirects, for which the kernel
+answers otherwise. It changes nothing and needs no root.`,
 		Args: func(c *cobra.Command, args []string) error {
 			if len(args) == 1 {
 				return nil
@@ -67,7 +68,7 @@ func (a *app) explain(target, from string) error {
 	}
 	if n := e.Disagree(); n > 0 {
 		a.ui.warn("the kernel does not answer %d of the clients as explained", n)
-		a.ui.hint("if no rule that is not modelled is to blame, report it with: lasthop capture")
+		a.ui.hint("an ICMP redirect (ip route get shows it), or a rule that is not modelled; if neither is to blame, report it with: lasthop capture")
 		return errNotWanted
 	}
 	return nil
