@@ -64,7 +64,7 @@ func (a *app) check(f checking) error {
 	if !f.quiet || a.flags.output == "json" {
 		v.plan.Findings = a.examine(k, v, checks, f.root)
 	}
-	c := report.Check{Head: v.head(), Plan: v.plan, Diff: v.diff, Digest: v.plan.Digest(v.diff), Checks: checks, Mend: a.likewise("apply"), Offline: v.offline, Quiet: f.quiet}
+	c := report.Check{Head: v.head(), Plan: v.plan, Diff: v.diff, Digest: v.plan.Digest(v.diff), Checks: checks, Mend: a.mend(v, v.plan.Findings), Offline: v.offline, Quiet: f.quiet}
 	if err := a.ui.print(c, a.flags.output); err != nil {
 		return err
 	}

@@ -193,3 +193,18 @@ func TestExplainLine(t *testing.T) {
 		}
 	}
 }
+
+// TestMend: apply takes nothing away that NGINX still listens on.
+func TestMend(t *testing.T) {
+	late := []routing.Finding{{Code: "rp-filter", Hint: "no"}, {Code: "not-loaded", Hint: "nginx -s reload"}}
+	adds, removes := routing.Diff{AddRules: []routing.Rule{{}}}, routing.Diff{DelRules: []routing.Rule{{}}}
+	for _, tt := range []struct {
+		diff     routing.Diff
+		findings []routing.Finding
+		want     string
+	}{{adds, nil, "lasthop apply"}, {removes, nil, "lasthop apply"}, {adds, late, "lasthop apply"}, {removes, late, "nginx -s reload && lasthop apply"}} {
+		if got := (&app{}).mend(&view{diff: tt.diff}, tt.findings); got != tt.want {
+			t.Errorf("got %q, want %q", got, tt.want)
+		}
+	}
+}

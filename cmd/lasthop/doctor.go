@@ -76,13 +76,23 @@ func (d *doctor) asymmetries(checks []report.Checked) {
 			f.Message = fmt.Sprintf("%s is not here now; once it is, its requests come in by %s, and replies to clients behind it leave by %s", c.Addr, c.Want, c.Now)
 		}
 		if !d.view.diff.Empty() {
-			f.Hint = d.app.likewise("apply")
+			f.Hint = d.app.mend(d.view, d.findings)
 		}
 		if len(c.Origins) > 0 {
 			f.Origin = c.Origins[0]
 		}
 		d.find(f)
 	}
+}
+
+// mend is the command that carries out the plan. Where it takes something away while NGINX has yet to load what is on disk, that comes first:
+// until then NGINX listens on what it has loaded.
+func (a *app) mend(v *view, findings []routing.Finding) string {
+	i := slices.IndexFunc(findings, func(f routing.Finding) bool { return f.Code == "not-loaded" })
+	if i >= 0 && len(v.diff.DelRules) > 0 {
+		return findings[i].Hint + " && " + a.likewise("apply")
+	}
+	return a.likewise("apply")
 }
 
 func (d *doctor) translations() {
