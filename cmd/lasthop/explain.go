@@ -114,12 +114,16 @@ func routable(addr netip.Addr) error {
 	switch {
 	case addr.IsUnspecified():
 		return fmt.Errorf("%s stands for every address", addr)
+	case addr == netip.AddrFrom4([4]byte{255, 255, 255, 255}):
+		return fmt.Errorf("%s is the broadcast address", addr)
 	case addr.IsMulticast():
 		return fmt.Errorf("%s is a multicast address", addr)
 	case addr.IsLoopback():
 		return fmt.Errorf("%s never leaves this host", addr)
 	case addr.Is6() && addr.IsLinkLocalUnicast():
 		return fmt.Errorf("%s never leaves its link", addr)
+	case addr.Zone() != "":
+		return fmt.Errorf("%s has a zone, which only link-local addresses have", addr)
 	}
 	return nil
 }
