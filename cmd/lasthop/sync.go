@@ -117,6 +117,10 @@ func (a *app) readHost(k *host.Kernel, v *view) error {
 	if err != nil {
 		return err
 	}
+	if lacksIPv6Rules(c.Host) {
+		return hint(fmt.Errorf("%s: rules: none is of IPv6, but addresses are", a.flags.host),
+			`add what ip -6 -N -j -d rule prints, each with "family":"inet6", or make the capture with: lasthop capture > host.json`)
+	}
 	a.flags.captured = c
 	v.host, v.taken, v.listeners, v.binds, v.warnings = c.Host, c.Time, c.Listens, c.Binds, c.Warnings
 	v.beside = beside{c.DNATs, c.Sessions, c.NetworkFiles}
@@ -125,6 +129,14 @@ func (a *app) readHost(k *host.Kernel, v *view) error {
 		v.inputs = []report.Input{{File: a.flags.host, SHA256: fmt.Sprintf("%x", sha256.Sum256(data)), Main: true}}
 	}
 	return nil
+}
+
+// lacksIPv6Rules finds the mistake that is easily made with a capture by `ip`, which lists one family at a time and does not say which.
+// Without rules no reply would have a way; a kernel without any is not to be had where there are addresses.
+func lacksIPv6Rules(h routing.Host) bool {
+	six := func(a routing.Addr) bool { return a.Prefix.Addr().Is6() && a.Scope == routing.ScopeGlobal }
+	return len(h.Rules) > 0 && slices.ContainsFunc(h.Addrs, six) &&
+		!slices.ContainsFunc(h.Rules, func(r routing.Rule) bool { return r.Family == routing.IPv6 })
 }
 
 // source is one main file of NGINX, the root below which it lies, and the user that starts NGINX.
