@@ -127,13 +127,31 @@ func (e *examiner) vrfRules(f Family) {
 	e.find(finding)
 }
 
+// attached is an IPv4 subnet that a link is in.
+type attached struct {
+	link   string
+	prefix netip.Prefix
+}
+
+// borrowed returns an IPv4 address that neighbours ask for on another link than its own, as a VIP on lo; nil if there is none. With
+// arp_ignore=1 nobody would answer for it.
+func (e *examiner) borrowed(subnets []attached) *Addr {
+	for i, a := range e.host.Addrs {
+		asked, own := false, false
+		for _, s := range subnets {
+			asked = asked || s.prefix.Contains(a.Prefix.Addr())
+			own = own || s.link == a.Link && s.prefix.Contains(a.Prefix.Addr())
+		}
+		if asked && !own {
+			return &e.host.Addrs[i]
+		}
+	}
+	return nil
+}
+
 // sharedSubnets finds pairs of links in one IPv4 subnet where ARP does not tell them apart: each then answers for the addresses of the
 // other, and requests come in where the reply does not go out.
 func (e *examiner) sharedSubnets() {
-	type attached struct {
-		link   string
-		prefix netip.Prefix
-	}
 	var all []attached
 	for _, a := range e.host.Addrs {
 		i := slices.IndexFunc(e.host.Links, func(l Link) bool { return l.Name == a.Link })
@@ -146,7 +164,7 @@ func (e *examiner) sharedSubnets() {
 	for i, a := range all {
 		for _, b := range all[i+1:] {
 			if a.link != b.link && a.prefix.Overlaps(b.prefix) && e.listensIn(a.prefix) {
-				e.flux(a.link, b.link, a.prefix)
+				e.flux(a.link, b.link, a.prefix, e.borrowed(all))
 			}
 		}
 	}
@@ -163,7 +181,7 @@ func (e *examiner) listensIn(p netip.Prefix) bool {
 
 // flux judges two links in one subnet. Of arp_ignore 1 and 2 answer by the address's own link only, as arp_filter does with our rules; of
 // arp_announce only 2 asks with an address of the link that asks. What was not read says nothing.
-func (e *examiner) flux(a, b string, p netip.Prefix) {
+func (e *examiner) flux(a, b string, p netip.Prefix, borrowed *Addr) {
 	var loose []string
 	for _, link := range []string{a, b} {
 		ignore, known := e.sysctl(link, "arp_ignore")
@@ -179,9 +197,13 @@ func (e *examiner) flux(a, b string, p netip.Prefix) {
 		return
 	}
 	slices.Sort(loose)
+	remedy := "keep them apart: sysctl -w " + strings.Join(loose, " ")
+	if borrowed != nil && strings.Contains(remedy, "arp_ignore") {
+		remedy = fmt.Sprintf("take one of them out of the subnet; not arp_ignore: nobody would answer for %s, which is on %s", borrowed.Prefix.Addr(), borrowed.Link)
+	}
 	e.find(Finding{Code: "arp-flux", Severity: Warning, Subject: a + " " + b,
 		Message: fmt.Sprintf("%s and %s are both in %s, and ARP does not keep them apart: requests may come in by the link that their reply does not leave by", a, b, p),
-		Hint:    "keep them apart: sysctl -w " + strings.Join(loose, " ")})
+		Hint:    remedy})
 }
 
 // sysctl is what holds of ipv4.conf on a link: the larger of its own value and that of all. known is false where it was not read.

@@ -123,3 +123,24 @@ func TestExamineKernels(t *testing.T) {
 		}
 	}
 }
+
+// TestARPRemedy: what keeps two links apart must not take away an address that neighbours ask for on another link than its own.
+func TestARPRemedy(t *testing.T) {
+	const shared = "link add eth2 type veth\n link set eth2 up\n addr add 10.0.1.11/24 dev eth2\n"
+	for fault, want := range map[string]string{
+		shared: "arp_ignore=1",
+		shared + "addr add 10.0.1.12/32 dev eth1":                                       "arp_ignore=1",
+		shared + "addr add 10.7.7.7/32 dev lo":                                          "arp_ignore=1",
+		shared + "addr add 10.0.1.99/32 dev lo":                                         "take one of them out of the subnet; not arp_ignore: nobody would answer for 10.0.1.99, which is on lo",
+		shared + "addr add 10.0.0.99/32 dev lo":                                         "take one of them out of the subnet; not arp_ignore: nobody would answer for 10.0.0.99, which is on lo",
+		shared + "addr add 10.0.1.99/32 dev lo\n sysctl net.ipv4.conf.all.arp_ignore=1": "sysctl -w net.ipv4.conf.all.arp_announce=2",
+		shared + "addr add 10.0.0.99/32 dev eth1":                                       "take one of them out of the subnet; not arp_ignore: nobody would answer for 10.0.0.99, which is on eth1",
+	} {
+		h := parseHost(t, twoUplinks+loose+fault)
+		found := routing.Examine(h, routing.Build(h, vips, nil, plain), nil, plain)
+		i := slices.IndexFunc(found, func(f routing.Finding) bool { return f.Code == "arp-flux" })
+		if i < 0 || !strings.Contains(found[i].Hint, want) {
+			t.Errorf("%s: want the hint %q in %+v", fault, want, found)
+		}
+	}
+}
