@@ -61,7 +61,7 @@ func (d *doctor) closed(l nginxconf.Listen, ports []string) {
 	}
 	d.find(routing.Finding{Code: "listen-not-open", Severity: routing.Error, Subject: l.Text, Origin: l.Origin,
 		Message: fmt.Sprintf("NGINX runs with this listen, but no socket is open for %s %s port %s: requests are refused", l.Transport, l.Addr, some),
-		Hint:    "see NGINX's error log, then restart it: a reload keeps the sockets that it has"})
+		Hint:    "nginx -t && nginx -s reload, which loses nothing if it fails; if it stays closed, see NGINX's error log and who has the port (ss -lnptu) before you restart NGINX"})
 }
 
 // lacks returns the ports of a listen that no socket is open for.
