@@ -33,6 +33,9 @@ func (a *app) applyCommand() *cobra.Command {
 		Long: `apply makes the changes that plan prints, reads them back, asks the kernel for the way
 of each listener's replies, and prints the command that takes it all back.
 
+It takes nothing away while NGINX has yet to load what is on disk: that waits for the
+reload.
+
 While ` + "`lasthop run`" + ` is at work here, it is the one that makes them: apply asks it to.
 
 With --confirm it goes back by itself unless you press Enter in time, and also when
@@ -69,6 +72,11 @@ func (a *app) apply(f applying) error {
 	}
 	if err := v.fit(f.expect); err != nil {
 		return err
+	}
+	if !f.noDelete {
+		if err := a.loaded(k, v); err != nil {
+			return err
+		}
 	}
 	v.addLive(k)
 	result := report.Apply{Plan: report.Plan{Head: v.head(), Plan: v.plan, Diff: v.diff, Digest: v.plan.Digest(v.diff)}}
@@ -110,6 +118,27 @@ func (v *view) fit(expect string) error {
 	if digest := v.plan.Digest(v.diff); expect != "" && expect != digest {
 		return hint(fmt.Errorf("this is another plan than the one expected: its digest is %s: nothing is changed", digest),
 			"the host or the configuration has changed since; read `lasthop plan` again")
+	}
+	return nil
+}
+
+// loadTime is how long a reload that is under way may take: `nginx -s reload` does not wait for it.
+const loadTime = 5 * time.Second
+
+// loaded refuses a plan that takes something away while NGINX has yet to load what is on disk: it listens on what it has loaded.
+func (a *app) loaded(k *host.Kernel, v *view) error {
+	for end := time.Now().Add(loadTime); len(v.diff.DelRules) > 0; time.Sleep(50 * time.Millisecond) {
+		d := doctor{app: a, kernel: k, view: v}
+		switch _, _, pending, err := d.loads(); {
+		case err != nil:
+			return err
+		case len(pending) == 0:
+			return nil
+		case time.Now().After(end):
+			f := d.findings[0]
+			return hint(fmt.Errorf("%s, and may listen on what this plan takes the way of: nothing is changed", f.Message),
+				f.Hint+", and then again; or --no-delete, to add only")
+		}
 	}
 	return nil
 }

@@ -10,6 +10,7 @@ import (
 	"net/netip"
 	"os"
 	"slices"
+	"strings"
 	"testing"
 	"time"
 
@@ -92,6 +93,39 @@ func TestCheckNotLoaded(t *testing.T) {
 	s.wantFound("a port of another's", "port-taken", "not-loaded")
 	s.stopNginx()
 	s.wantFound("and no NGINX", "port-taken")
+}
+
+// TestApplyNotLoaded: without a daemon apply takes nothing away that NGINX still listens on, but waits for a reload that is under way.
+func TestApplyNotLoaded(t *testing.T) {
+	t.Parallel()
+	s := newServer(t)
+	s.conf("listen 10.0.1.100:80; listen 10.0.2.100:80;")
+	s.startNginx()
+	apply := func(args ...string) (string, int) {
+		_, errs, code := s.lasthop(append([]string{"apply", "-c", s.path("nginx.conf")}, args...)...)
+		return errs, code
+	}
+	if errs, code := apply(); code != exitDone {
+		t.Fatalf("exit code %d, %s", code, errs)
+	}
+	before := s.owned()
+	leisure := time.Now().Add(2 * exactness)
+	s.until("an edit at leisure", func() bool { return time.Now().After(leisure) })
+	s.conf("listen 10.0.1.100:80;")
+	errs, code := apply()
+	if code != exitFailed || !strings.Contains(errs, "nothing is changed") || !strings.Contains(errs, "hint: nginx -t && nginx -s reload") {
+		t.Errorf("an edit that is not loaded: exit code %d, %s", code, errs)
+	}
+	if errs, code := apply("--no-delete"); code != exitDone {
+		t.Errorf("--no-delete: exit code %d, %s", code, errs)
+	}
+	if d := cmp.Diff(before, s.owned()); d != "" {
+		t.Errorf("the ways of what NGINX listens on: -before +after\n%s", d)
+	}
+	s.reload()
+	if errs, code := apply(); code != exitDone || has(s.owned(), "from 10.0.2.") {
+		t.Errorf("after the reload: exit code %d, %s\n%q", code, errs, s.owned())
+	}
 }
 
 // TestOpenSockets: which sockets serve a listener.

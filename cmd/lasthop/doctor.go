@@ -122,12 +122,20 @@ func (d *doctor) nginx() error {
 	if len(d.view.configs) == 0 {
 		return nil
 	}
-	masters, strangers, err := d.app.masters()
+	masters, serving, pending, err := d.loads()
 	if err != nil {
 		return err
 	}
+	return d.sockets(serving, pending, masters)
+}
+
+// loads finds the masters, and which configurations run as they are on disk and which do not: these get a finding each.
+func (d *doctor) loads() (masters []nginxconf.Master, serving, pending []configured, err error) {
+	masters, strangers, err := d.app.masters()
+	if err != nil {
+		return nil, nil, nil, err
+	}
 	masters = append(masters, strangers...)
-	var serving, pending []configured // what runs as it is on disk, and what does not
 	for _, c := range d.view.configs {
 		i := instance{source: c.source}
 		runs := slices.DeleteFunc(slices.Clone(masters), func(m nginxconf.Master) bool { return !i.runs(m) })
@@ -138,7 +146,7 @@ func (d *doctor) nginx() error {
 			serving = append(serving, c)
 		}
 	}
-	return d.sockets(serving, pending, masters)
+	return masters, serving, pending, nil
 }
 
 // timeOfDay is exact enough to show what came first.
