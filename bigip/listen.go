@@ -4,6 +4,7 @@ import (
 	"fmt"
 	"net/netip"
 	"slices"
+	"strings"
 
 	"lasthop/routing"
 )
@@ -49,31 +50,31 @@ func (j *joiner) listener(l *line, port *routing.PortRange) {
 	}
 }
 
-// match looks for listeners that take all ports, by one of the transports.
+// match looks for listeners that take all ports, by each of the transports: a virtual server for both of them loses clients by one.
 func (j *joiner) match(l *line, ports routing.PortRange, transports []routing.Transport) {
 	any := routing.FamilyOf(l.addr).All().Addr()
-	for _, try := range []struct {
-		kind  string
-		addrs []netip.Addr
-		with  []routing.Transport
-	}{
-		{matchExact, []netip.Addr{l.addr}, transports},
-		{matchWildcard, []netip.Addr{l.addr, any}, transports},
-		{matchTransport, []netip.Addr{l.addr, any}, []routing.Transport{routing.TCP, routing.UDP}},
-	} {
-		for _, transport := range try.with {
-			if found := j.covering(ports, try.addrs, transport); found != nil {
-				l.Match = try.kind
-				for _, i := range found {
-					j.used[i] = j.used[i] || try.kind != matchTransport
-				}
-				l.setListener(j.here.Listeners[found[0]])
-				if try.kind == matchTransport {
-					j.missing(l, ports, transports, "NGINX listens where the virtual server did by "+string(transport)+" only")
-				}
-				return
-			}
+	addrs := []netip.Addr{l.addr, any}
+	for n, kind := range []string{matchExact, matchWildcard} {
+		found, missing := j.byEach(ports, addrs[:n+1], transports)
+		for _, i := range found {
+			j.used[i] = true
 		}
+		if len(missing) == 0 {
+			l.Match = kind
+			l.setListener(j.here.Listeners[found[0]])
+			return
+		}
+	}
+	found, missing := j.byEach(ports, addrs, transports)
+	if len(found) == 0 {
+		found, _ = j.byEach(ports, addrs, []routing.Transport{routing.TCP, routing.UDP})
+	}
+	if len(found) > 0 {
+		x := j.here.Listeners[found[0]]
+		l.Match = matchTransport
+		l.setListener(x)
+		j.missing(l, ports, missing, "NGINX listens where the virtual server did by "+string(x.Transport)+" only")
+		return
 	}
 	message := "NGINX does not listen where the virtual server did"
 	for _, i := range j.listeners[l.addr] {
@@ -84,6 +85,18 @@ func (j *joiner) match(l *line, ports routing.PortRange, transports []routing.Tr
 		}
 	}
 	j.missing(l, ports, transports, message)
+}
+
+// byEach returns the indexes of listeners that take all ports, and the transports by which there are none.
+func (j *joiner) byEach(ports routing.PortRange, addrs []netip.Addr, transports []routing.Transport) (found []int, missing []routing.Transport) {
+	for _, transport := range transports {
+		list := j.covering(ports, addrs, transport)
+		if list == nil {
+			missing = append(missing, transport)
+		}
+		found = append(found, list...)
+	}
+	return found, missing
 }
 
 // covering returns the indexes of listeners that together take all ports; nil if they do not.
@@ -113,16 +126,19 @@ func (r *Row) setListener(x routing.Listener) {
 	}
 }
 
-// missing says which listen directive is missing.
+// missing says which listen directives are missing.
 func (j *joiner) missing(l *line, ports routing.PortRange, transports []routing.Transport, message string) {
-	listen := "listen " + endpoint(l.addr, ports)
-	if transports[0] == routing.UDP {
-		listen += " udp"
+	var lines []string
+	for _, transport := range transports {
+		listen := "listen " + endpoint(l.addr, ports)
+		if transport == routing.UDP {
+			listen += " udp"
+		}
+		lines = append(lines, listen+";")
+		j.need.listens = appendNew(j.need.listens, listen+";")
 	}
-	listen += ";"
-	j.need.listens = appendNew(j.need.listens, listen)
 	l.problems = append(l.problems, problem{routing.Finding{Code: "no-listener", Severity: routing.Warning, Subject: "nginx.conf", Origin: l.d.Origin,
-		Message: message, Hint: "the steps hold the lines for nginx.conf"}, listen})
+		Message: message, Hint: "the steps hold the lines for nginx.conf"}, strings.Join(lines, " ")})
 }
 
 // endpoint writes address and ports as NGINX does.
