@@ -153,6 +153,7 @@ type VirtualAddress struct {
 	Addrs        netipx.IPRange
 	Domain       int
 	Disabled     bool
+	NoARP        bool // it answers no neighbours: routers have a route for it
 	TrafficGroup string
 	Origin       string
 }

@@ -102,7 +102,7 @@ func dump(c Config) string {
 		line("pool %s %s [%s]", p.Name, membersText(p.Members), p.Origin)
 	}
 	for _, a := range c.Addresses {
-		line("virtual-address %s %s domain %d disabled %v group %s [%s]", a.Name, rangeText(a.Addrs), a.Domain, a.Disabled, a.TrafficGroup, a.Origin)
+		line("virtual-address %s %s domain %d disabled %v no-arp %v group %s [%s]", a.Name, rangeText(a.Addrs), a.Domain, a.Disabled, a.NoARP, a.TrafficGroup, a.Origin)
 	}
 	for _, s := range c.SNATs {
 		line("snat %s %v to %s vlans %s auto-lasthop %s [%s]", s.Name, s.Origins, s.Translation, scopeText(s.VLANs), s.AutoLastHop, s.Origin)

@@ -108,12 +108,15 @@ func Wanted(c Config) []routing.Listener {
 // Join says for each virtual server what takes its place here, and what is missing for that.
 func Join(c Config, here Here) Migration {
 	j := &joiner{config: c, here: here, outcomes: map[netip.Addr]routing.Outcome{}, domains: map[netip.Addr][]int{}, used: make([]bool, len(here.Listeners)),
-		listeners: map[netip.Addr][]int{}, present: map[netip.Addr]bool{}, groups: map[groupKey]int{}, moving: map[netip.Addr]int{}, need: newNeeds(here.Policy)}
+		listeners: map[netip.Addr][]int{}, present: map[netip.Addr]bool{}, groups: map[groupKey]int{}, moving: map[netip.Addr]int{}, noARP: map[string]bool{}, need: newNeeds(here.Policy)}
 	for i, l := range here.Listeners {
 		j.listeners[l.Addr] = append(j.listeners[l.Addr], i)
 	}
 	for _, a := range here.Host.Addrs {
 		j.present[a.Prefix.Addr()] = true
+	}
+	for _, a := range c.Addresses {
+		j.noARP[a.Name] = a.NoARP
 	}
 	for _, o := range here.Plan.Outcomes {
 		if _, ok := j.outcomes[o.Addr]; !ok {
@@ -154,6 +157,7 @@ type joiner struct {
 	need      *needs
 	moves     []move
 	moving    map[netip.Addr]int
+	noARP     map[string]bool // virtual addresses, by name
 	fib       *routing.FIB
 }
 

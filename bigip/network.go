@@ -142,7 +142,7 @@ func (b *builder) member(o *object, name string, block tokens) Member {
 }
 
 func (b *builder) virtualAddress(o *object) {
-	a := VirtualAddress{Name: o.full, Disabled: o.get("enabled") == "no" || o.has("disabled"), Origin: o.origin()}
+	a := VirtualAddress{Name: o.full, Disabled: o.get("enabled") == "no" || o.has("disabled"), NoARP: o.get("arp") == "disabled", Origin: o.origin()}
 	addr, id, ok := parseAddr(addressOf(o))
 	bits := 0
 	if ok {

@@ -243,8 +243,12 @@ func (j *joiner) leave(undo *[]string) Step {
 			continue
 		}
 		for _, name := range m.names {
-			s.Lines = append(s.Lines, "tmsh modify ltm virtual-address "+shell(name)+" arp disabled enabled no")
-			*undo = append(*undo, "tmsh modify ltm virtual-address "+shell(name)+" arp enabled enabled yes")
+			off, on := " arp disabled", " arp enabled"
+			if j.noARP[name] { // the way back must not turn on what was off
+				off, on = "", ""
+			}
+			s.Lines = append(s.Lines, "tmsh modify ltm virtual-address "+shell(name)+off+" enabled no")
+			*undo = append(*undo, "tmsh modify ltm virtual-address "+shell(name)+on+" enabled yes")
 		}
 		if len(m.names) > 0 {
 			continue
