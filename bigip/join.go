@@ -108,7 +108,7 @@ func Wanted(c Config) []routing.Listener {
 // Join says for each virtual server what takes its place here, and what is missing for that.
 func Join(c Config, here Here) Migration {
 	j := &joiner{config: c, here: here, outcomes: map[netip.Addr]routing.Outcome{}, domains: map[netip.Addr][]int{}, used: make([]bool, len(here.Listeners)),
-		listeners: map[netip.Addr][]int{}, present: map[netip.Addr]bool{}, groups: map[groupKey]int{}, moving: map[netip.Addr]int{}, noARP: map[string]bool{}, need: newNeeds(here.Policy)}
+		listeners: map[netip.Addr][]int{}, present: map[netip.Addr]bool{}, groups: map[groupKey]int{}, moving: map[netip.Addr]int{}, noARP: map[string]bool{}, names: map[served][]string{}, need: newNeeds(here.Policy)}
 	for i, l := range here.Listeners {
 		j.listeners[l.Addr] = append(j.listeners[l.Addr], i)
 	}
@@ -117,6 +117,10 @@ func Join(c Config, here Here) Migration {
 	}
 	for _, a := range c.Addresses {
 		j.noARP[a.Name] = a.NoARP
+		if a.Addrs.From() == a.Addrs.To() {
+			at := served{a.Addrs.From(), a.Domain}
+			j.names[at] = append(j.names[at], a.Name)
+		}
 	}
 	for _, o := range here.Plan.Outcomes {
 		if _, ok := j.outcomes[o.Addr]; !ok {
@@ -157,8 +161,15 @@ type joiner struct {
 	need      *needs
 	moves     []move
 	moving    map[netip.Addr]int
-	noARP     map[string]bool // virtual addresses, by name
+	noARP     map[string]bool     // virtual addresses, by name
+	names     map[served][]string // of virtual addresses
 	fib       *routing.FIB
+}
+
+// served is an address in a route domain.
+type served struct {
+	addr   netip.Addr
+	domain int
 }
 
 // groupKey is one thing that is missing, for however many.

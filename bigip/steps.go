@@ -36,9 +36,14 @@ func (j *joiner) move(l *line) {
 		m.link = link
 	}
 	m.inSubnet = m.inSubnet || l.place.contains(l.addr)
+	names := j.names[served{l.addr, l.d.Domain}]
 	if l.d.Address != "" {
-		m.names = appendNew(m.names, l.d.Address)
-	} else {
+		names = []string{l.d.Address}
+	}
+	for _, name := range names {
+		m.names = appendNew(m.names, name)
+	}
+	if len(names) == 0 {
 		m.virtuals = appendNew(m.virtuals, l.v.Kind+" "+shell(l.v.Name))
 	}
 }
@@ -233,7 +238,7 @@ func (j *joiner) load() Step {
 // leave are the addresses that can move, on the BIG-IP.
 func (j *joiner) leave(undo *[]string) Step {
 	s := Step{Phase: "cut-over", Where: "big-ip", Title: "stop serving the addresses"}
-	var blocked []string
+	var blocked, unnamed []string
 	for _, m := range j.moves {
 		if m.blocked {
 			blocked = append(blocked, m.addr.String())
@@ -253,6 +258,7 @@ func (j *joiner) leave(undo *[]string) Step {
 		if len(m.names) > 0 {
 			continue
 		}
+		unnamed = append(unnamed, m.addr.String())
 		for _, name := range m.virtuals {
 			s.Lines = append(s.Lines, "tmsh modify "+name+" disabled")
 			*undo = append(*undo, "tmsh modify "+name+" enabled")
@@ -260,6 +266,9 @@ func (j *joiner) leave(undo *[]string) Step {
 	}
 	if len(blocked) > 0 {
 		s.Notes = append(s.Notes, "Not yet, something is missing for them: "+some(blocked, 6)+".")
+	}
+	if len(unnamed) > 0 {
+		s.Notes = append(s.Notes, "In none of the files is the virtual address of "+some(unnamed, 6)+", which answers ARP as long as it is enabled. tmsh list ltm virtual-address shows its name; then: tmsh modify ltm virtual-address NAME arp disabled enabled no.")
 	}
 	if len(s.Lines) > 0 {
 		s.Notes = append(s.Notes, "Not saved, so that a restart goes back; when all is well: tmsh save sys config.")
