@@ -125,10 +125,13 @@ func parsePort(s string) (ports []routing.PortRange, service string) {
 	if ranged && err == nil {
 		last, err = strconv.ParseUint(hi, 10, 16)
 	}
-	if err != nil || first > last {
+	switch {
+	case err != nil || first > last:
 		return nil, s
+	case last == 0:
+		return []routing.PortRange{anyPort}, ""
 	}
-	return []routing.PortRange{{First: uint16(first), Last: uint16(last)}}, ""
+	return []routing.PortRange{{First: uint16(max(first, 1)), Last: uint16(last)}}, "" // nobody connects to port 0
 }
 
 // splitPort returns the ways to take a destination, without its path, apart into host and port, the likeliest first. The last dot
