@@ -217,9 +217,12 @@ func (j *joiner) virtual(v Virtual) {
 	}
 	ins := j.config.Ingresses(v)
 	for _, d := range v.Destinations {
-		ports := make([]*routing.PortRange, max(1, len(d.Ports)))
+		var ports []*routing.PortRange
 		for i := range d.Ports {
-			ports[i] = &d.Ports[i]
+			ports = append(ports, &d.Ports[i])
+		}
+		if len(ports) == 0 || d.Service != "" {
+			ports = append(ports, nil) // what nobody knows
 		}
 		for _, port := range ports {
 			j.destination(row, v, d, port, ins)
@@ -253,7 +256,7 @@ func (j *joiner) destination(row Row, v Virtual, d Destination, port *routing.Po
 
 func (r *Row) setDestination(d Destination, port *routing.PortRange) {
 	r.Destination, r.Address, r.Port = d.Text, addressText(d), "any"
-	if port == nil && len(d.Ports) > 0 {
+	if port == nil && len(d.Ports) > 0 && d.Service == "" {
 		port = &d.Ports[0]
 	}
 	switch {

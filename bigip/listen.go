@@ -44,7 +44,7 @@ func (j *joiner) listener(l *line, port *routing.PortRange) {
 			Message: "it serves every port; NGINX listens on ports that are named", Hint: "find out which ports its clients use, and listen on these"})
 	case port == nil:
 		l.problem(routing.Finding{Code: "port-unknown", Severity: routing.Warning, Subject: f.Subject, Origin: f.Origin,
-			Message: "its port is a name that no table has: " + l.d.Service, Hint: "look its number up on the BIG-IP, in /etc/services there"})
+			Message: "its port is the name of a service or list that is not known: " + l.d.Service, Hint: "look it up on the BIG-IP; services are in /etc/services there"})
 	default:
 		j.match(l, *port, transports)
 	}

@@ -210,10 +210,12 @@ func (b *builder) matching(t *object) destinations {
 		}
 	}
 	ports, service := b.matchingPorts(t)
-	for _, e := range b.expand(t, "address") {
+	entries, missing := b.expand(t, "address")
+	for _, e := range entries {
 		r, id, ok := parseRange(e.text)
 		if !ok {
 			b.warn(e.in, "bad-address", "holds an entry that is no address, network or range", "look at its entries in the file")
+			missing = append(missing, entry{e.in.full, e.in})
 			continue
 		}
 		if id == noDomain {
@@ -221,17 +223,22 @@ func (b *builder) matching(t *object) destinations {
 		}
 		d.list = append(d.list, Destination{Text: e.text, Addrs: r, Domain: b.domain(t, id), Ports: ports, Service: service, Origin: e.in.origin()})
 	}
+	for _, e := range missing {
+		d.list = append(d.list, Destination{Text: e.text, Domain: b.domain(t, domain), Ports: ports, Service: service, Origin: e.in.origin()})
+	}
 	return d
 }
 
 func (b *builder) matchingPorts(t *object) (ports []routing.PortRange, service string) {
-	entries := b.expand(t, "port")
-	if len(entries) == 0 {
-		list := t.get("destination-port-list")
-		if list == "" {
-			return b.ports(t, "")
-		}
+	entries, missing := b.expand(t, "port")
+	list := t.get("destination-port-list")
+	switch {
+	case len(entries) == 0 && list == "":
+		return b.ports(t, "")
+	case len(entries) == 0:
 		return nil, list // which is empty, or not in the files
+	case len(missing) > 0:
+		service = missing[0].text
 	}
 	for _, e := range entries {
 		p, s := b.ports(e.in, e.text)
@@ -253,22 +260,22 @@ type entry struct {
 const maxEntries = 1 << 18
 
 // expand returns what criteria name as destination, addresses or ports: a value, or all entries of a list and of the lists inside
-// of it. A list counts before the value, which tmsh writes beside it.
-func (b *builder) expand(t *object, what string) []entry {
+// of it, and the names of lists with something that is not in the files. A list counts before the value, which tmsh writes beside it.
+func (b *builder) expand(t *object, what string) (entries, missing []entry) {
 	name := t.get("destination-" + what + "-list")
 	if name == "" {
 		if text := t.get("destination-" + what + "-inline"); text != "" {
-			return []entry{{text, t}}
+			return []entry{{text, t}}, nil
 		}
-		return nil
+		return nil, nil
 	}
-	var entries []entry
 	seen := map[*object]bool{}
 	for todo := []entry{{name, t}}; len(todo) > 0 && b.entries < maxEntries; todo = todo[1:] {
 		b.entries++
 		_, list := b.resolve(todo[0].in, todo[0].text, "net "+what+"-list", "security shared-objects "+what+"-list", "security firewall "+what+"-list")
 		if list == nil {
 			b.warn(todo[0].in, "undefined-list", "refers to a list that is not in the files", "give the file that has it")
+			missing = append(missing, todo[0])
 			continue
 		}
 		if seen[list] {
@@ -285,11 +292,12 @@ func (b *builder) expand(t *object, what string) []entry {
 		}
 		if list.has("fqdns") || list.has("geo") {
 			b.warn(list, "unresolved-list", "holds host names or countries, which are not resolved", "name the addresses")
+			missing = append(missing, entry{list.full, list})
 		}
 	}
 	if b.entries >= maxEntries && !b.full {
 		b.full = true
 		b.warn(t, "too-many-entries", fmt.Sprintf("with it, lists have more than %d entries: the rest is left out", maxEntries), "give the virtual servers in parts")
 	}
-	return entries
+	return entries, missing
 }
