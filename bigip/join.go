@@ -108,7 +108,7 @@ func Wanted(c Config) []routing.Listener {
 // Join says for each virtual server what takes its place here, and what is missing for that.
 func Join(c Config, here Here) Migration {
 	j := &joiner{config: c, here: here, outcomes: map[netip.Addr]routing.Outcome{}, domains: map[netip.Addr][]int{}, used: make([]bool, len(here.Listeners)),
-		listeners: map[netip.Addr][]int{}, present: map[netip.Addr]bool{}, groups: map[groupKey]int{}, moving: map[netip.Addr]int{}, noARP: map[string]bool{}, names: map[served][]string{}, need: newNeeds(here.Policy)}
+		listeners: map[netip.Addr][]int{}, present: map[netip.Addr]bool{}, groups: map[groupKey]int{}, moving: map[netip.Addr]int{}, staying: map[string]bool{}, noARP: map[string]bool{}, names: map[served][]string{}, need: newNeeds(here.Policy)}
 	for i, l := range here.Listeners {
 		j.listeners[l.Addr] = append(j.listeners[l.Addr], i)
 	}
@@ -161,6 +161,7 @@ type joiner struct {
 	need      *needs
 	moves     []move
 	moving    map[netip.Addr]int
+	staying   map[string]bool     // virtual servers, kind and name: a part of them is not ready
 	noARP     map[string]bool     // virtual addresses, by name
 	names     map[served][]string // of virtual addresses
 	fib       *routing.FIB
@@ -188,6 +189,9 @@ type line struct {
 	addr     netip.Addr
 	problems []problem
 }
+
+// server is the virtual server in a command of tmsh.
+func (l *line) server() string { return l.v.Kind + " " + shell(l.v.Name) }
 
 // problem is something that is missing: what the findings say of all that miss it, and what mends it for the one.
 type problem struct {
@@ -302,6 +306,9 @@ func (j *joiner) end(l *line) {
 			l.Also = append(l.Also, string(f.Code))
 		}
 		j.group(f.Finding, l.v.Name)
+	}
+	if l.Status != Ready {
+		j.staying[l.server()] = true
 	}
 	if l.addr.IsValid() {
 		j.move(l)

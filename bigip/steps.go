@@ -44,7 +44,7 @@ func (j *joiner) move(l *line) {
 		m.names = appendNew(m.names, name)
 	}
 	if len(names) == 0 {
-		m.virtuals = appendNew(m.virtuals, l.v.Kind+" "+shell(l.v.Name))
+		m.virtuals = appendNew(m.virtuals, l.server())
 	}
 }
 
@@ -172,6 +172,7 @@ func (j *joiner) absent() {
 // steps are the cut-over in order.
 func (j *joiner) steps() []Step {
 	var steps []Step
+	j.stay()
 	add := func(s Step) {
 		if len(s.Lines)+len(s.Notes) > 0 {
 			steps = append(steps, s)
@@ -194,6 +195,25 @@ func (j *joiner) steps() []Step {
 		add(Step{Phase: "roll-back", Where: "big-ip", Title: "serve the addresses again", Lines: away, Notes: []string{"Routes for them elsewhere, and ARP caches, go back as they came."}})
 	}
 	return steps
+}
+
+// stay blocks the addresses that cannot move alone: those without a way here, and those that can only leave the BIG-IP with a virtual
+// server of which a part stays there.
+func (j *joiner) stay() {
+	for changed := true; changed; {
+		changed = false
+		for i := range j.moves {
+			m := &j.moves[i]
+			block := m.link == "" || len(m.names) == 0 && slices.ContainsFunc(m.virtuals, func(v string) bool { return j.staying[v] })
+			if m.blocked = m.blocked || block; !m.blocked || len(m.names) > 0 {
+				continue
+			}
+			for _, v := range m.virtuals {
+				changed = changed || !j.staying[v]
+				j.staying[v] = true
+			}
+		}
+	}
 }
 
 // findOut names the gateways that nobody can see.
@@ -239,6 +259,7 @@ func (j *joiner) load() Step {
 func (j *joiner) leave(undo *[]string) Step {
 	s := Step{Phase: "cut-over", Where: "big-ip", Title: "stop serving the addresses"}
 	var blocked, unnamed []string
+	left := map[string]bool{}
 	for _, m := range j.moves {
 		if m.blocked {
 			blocked = append(blocked, m.addr.String())
@@ -260,6 +281,10 @@ func (j *joiner) leave(undo *[]string) Step {
 		}
 		unnamed = append(unnamed, m.addr.String())
 		for _, name := range m.virtuals {
+			if left[name] {
+				continue
+			}
+			left[name] = true
 			s.Lines = append(s.Lines, "tmsh modify "+name+" disabled")
 			*undo = append(*undo, "tmsh modify "+name+" enabled")
 		}
@@ -281,7 +306,7 @@ func (j *joiner) arrive(undo *[]string) Step {
 	s := Step{Phase: "cut-over", Where: "host", Title: "take the addresses over"}
 	routed := []string{}
 	for _, m := range j.moves {
-		if m.blocked || m.present || m.link == "" {
+		if m.blocked || m.present {
 			continue
 		}
 		prefix := netip.PrefixFrom(m.addr, m.addr.BitLen()).String()
