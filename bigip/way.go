@@ -29,6 +29,15 @@ func (j *joiner) way(l *line, owner string) {
 		l.After = "by its VRF"
 	case o.Status == routing.Off:
 		l.After = "as main routes them"
+		if o.After.Link != "" {
+			l.After += ": " + o.After.String()
+		}
+		if l.in.Return == ToLastHop && o.After.Link != owner {
+			l.problem(routing.Finding{Code: "off", Severity: routing.Warning, Subject: "VLAN " + l.VLAN, Origin: l.place.origin,
+				Message: "the BIG-IP sent replies back the way they came; here return is off, and main's routes decide", Hint: "--return " + owner + "=strict"})
+		}
+	case o.Status == routing.LocalOnly && !slices.ContainsFunc(j.here.Policy.Gateways, func(g routing.GatewayPin) bool { return g.Link == owner && g.None }):
+		j.gateway(l, owner) // a bridge or tunnel may lead to a router, too
 	case o.Status == routing.LocalOnly:
 	case o.Status != routing.Unresolved:
 		j.resolved(l, owner)
