@@ -109,8 +109,10 @@ func (j *joiner) resolved(l *line, owner string) {
 		return
 	}
 	var vias []string
+	var via netip.Addr
 	for _, h := range path.Hops {
 		if h.Via.IsValid() {
+			via = h.Via
 			vias = append(vias, h.Via.String())
 		}
 	}
@@ -129,12 +131,17 @@ func (j *joiner) resolved(l *line, owner string) {
 			Message: fmt.Sprintf("the BIG-IP sent replies to clients of this VLAN to %s (%s), which is not on it; here they would leave by %s", addrs(elsewhere), elsewhere[0].from, owner),
 			Hint:    fmt.Sprintf("--return %s=strict if they shall leave the way they came; --return %s=off if main's routes shall decide", owner, owner)})
 	case path.Source == routing.FromPin:
+	case l.in.Return == ToLastHopPool && len(on)+len(elsewhere) == 0 && len(vias) > 0:
+		j.need.gateway(owner, via)
+		l.problem(routing.Finding{Code: "gateway-unknown", Severity: routing.Warning, Subject: l.in.Value, Origin: l.in.Origin,
+			Message: "the BIG-IP sent replies to this last-hop-pool, of which the files name no gateway; here they would leave by " + l.Gateway,
+			Hint:    "give the file that has it, or say which router is right: --gateway " + owner + "=" + via.String()})
 	case len(on) > 1:
 		j.twoRouters(l, owner, on)
-	case len(on) == 1 && l.in.Return == Routed && !slices.Contains(vias, on[0].addr.String()):
+	case len(on) == 1 && (l.in.Return == Routed || on[0].wholeFamily) && !slices.Contains(vias, on[0].addr.String()):
 		j.need.gateway(owner, on[0].addr)
 		l.problem(routing.Finding{Code: "gateway-differs", Severity: routing.Warning, Subject: "VLAN " + l.VLAN, Origin: on[0].origin,
-			Message: fmt.Sprintf("the BIG-IP sent replies to %s (%s); this host has %s (%s)", on[0].addr, on[0].from, l.Gateway, l.GatewaySource),
+			Message: fmt.Sprintf("the BIG-IP's router on it is %s (%s); this host has %s (%s)", on[0].addr, on[0].from, l.Gateway, l.GatewaySource),
 			Hint:    fmt.Sprintf("--gateway %s=%s, or the other one", owner, on[0].addr)})
 	}
 }
