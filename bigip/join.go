@@ -351,7 +351,7 @@ func (j *joiner) owner(d Destination, ins []Ingress) owner {
 		}
 	}
 	if o := j.outcomes[addr]; o.Link != "" {
-		return owner{o.Link, all, len(all) > 0 && !slices.Contains(all, o.Link)}
+		return owner{o.Link, all, len(all) > 0 && !slices.Contains(all, o.Link), len(all) == 0}
 	}
 	for _, holds := range []func(place) bool{
 		func(p place) bool { return p.contains(addr) },
@@ -376,6 +376,7 @@ type owner struct {
 	link    string
 	among   []string
 	foreign bool // link is that of none of the VLANs, which are on among
+	alone   bool // none of the VLANs is here
 }
 
 // ingress fills a row: the BIG-IP's way, the listener, and the way here.
@@ -437,7 +438,7 @@ func (j *joiner) vlan(l *line, own owner) bool {
 			Message: "this host takes it to be on " + own.link + "; its clients come in by " + strings.Join(own.among, " or "),
 			Hint:    fmt.Sprintf("--address %s=%s, or correct the host's addresses", l.addr, own.among[0])})
 		return false
-	case len(p.links) == 0 && (own.link == "" || p.contains(l.addr)):
+	case len(p.links) == 0 && (own.link == "" || own.alone || p.contains(l.addr)):
 		l.problem(routing.Finding{Code: "vlan-not-here", Severity: routing.Warning, Subject: subject, Origin: p.origin,
 			Message: "no interface of this host has an address in its subnet " + prefixList(p.prefixes), Hint: "give the host an interface with an address in it"})
 		return false
