@@ -4,6 +4,8 @@ import (
 	"reflect"
 	"slices"
 	"testing"
+
+	"github.com/google/go-cmp/cmp"
 )
 
 // sound is a configuration of five virtual servers with everything between them that has quotes and braces.
@@ -95,4 +97,15 @@ func virtualsOf(t *testing.T, text string) []Virtual {
 		}
 	}
 	return c.Virtuals
+}
+
+// TestDamagedListHoldsNoSecret loses the brace of a list of VLANs: what follows it is no name.
+func TestDamagedListHoldsNoSecret(t *testing.T) {
+	c, err := Parse("f", []byte("net vlan /Common/a {\n}\nltm virtual /Common/v {\n    destination /Common/10.0.0.1:80\n    vlans-enabled\n    vlans {\n        /Common/a\n    description \"the secret\"\n"))
+	if err != nil || len(c.Virtuals) != 1 {
+		t.Fatal(len(c.Virtuals), err)
+	}
+	if diff := cmp.Diff([]string{"/Common/a"}, c.Virtuals[0].VLANs.Only); diff != "" || !c.Virtuals[0].Damaged {
+		t.Errorf("-want +got\n%s", diff)
+	}
 }

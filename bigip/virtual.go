@@ -52,7 +52,10 @@ func typeOf(o *object) Type {
 func (b *builder) scope(o *object) Scope {
 	var names []string
 	for _, name := range o.props["vlans"].names() {
-		name, _ = b.resolve(o, name, "net vlan")
+		name, vlan := b.resolve(o, name, "net vlan")
+		if o.problem != "" && vlan == nil {
+			continue // a list that lost its end goes on with words that are no names
+		}
 		names = append(names, name)
 	}
 	switch {
