@@ -1,8 +1,10 @@
 package bigip
 
 import (
+	"cmp"
 	"fmt"
 	"net/netip"
+	"path"
 	"slices"
 	"strings"
 
@@ -60,6 +62,7 @@ func (j *joiner) general() {
 	}
 	j.global()
 	j.newListeners()
+	j.rules()
 	j.translations()
 	j.sourceChecking()
 	j.absent()
@@ -113,6 +116,26 @@ func some(list []string, n int) string {
 		return strings.Join(list, ", ")
 	}
 	return fmt.Sprintf("%s and %d more", strings.Join(list[:n], ", "), len(list)-n)
+}
+
+// rules names iRules that nobody can have read. F5's own, which no file has, set no ways.
+func (j *joiner) rules() {
+	var names []string
+	origin := ""
+	for _, v := range j.config.Virtuals {
+		if _, unserved := v.unserved(); unserved {
+			continue
+		}
+		for _, r := range v.Rules {
+			if r.Origin == "" && !strings.HasPrefix(path.Base(r.Name), "_sys_") {
+				names, origin = appendNew(names, r.Name), cmp.Or(origin, v.Origin)
+			}
+		}
+	}
+	if len(names) > 0 {
+		j.findings = append(j.findings, routing.Finding{Code: "rule-unknown", Severity: routing.Info, Subject: some(names, 4), Origin: origin,
+			Message: "iRules of virtual servers that are not in the files: they may use lasthop or nexthop", Hint: "give the file that has them"})
+	}
 }
 
 // translations names what the BIG-IP did beside virtual servers.
