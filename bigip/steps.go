@@ -205,7 +205,7 @@ func (j *joiner) steps() []Step {
 	add(Step{Phase: "prepare", Where: "nginx.conf", Title: "listen where the BIG-IP did", Lines: j.need.listens})
 	if len(j.need.flags) > 0 {
 		add(Step{Phase: "prepare", Where: "lasthop.yaml", Title: "tell lasthop what nobody can see",
-			Lines: strings.Split(strings.TrimSuffix(j.need.settings(), "\n"), "\n"), Notes: []string{"Or as flags, for migrate, plan and apply alike: " + some(j.need.flags, 6)}})
+			Lines: strings.Split(strings.TrimSuffix(j.need.settings(), "\n"), "\n"), Notes: []string{"Keep other keys that the file has. Or as flags, for migrate, plan and apply alike: " + some(j.need.flags, 6)}})
 	}
 	add(j.load())
 	var here, away []string // undo
