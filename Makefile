@@ -17,6 +17,8 @@ SHELL       := /bin/bash
 .SHELLFLAGS := -o pipefail -c
 
 export GOTOOLCHAIN := local
+# else each lasthop that a test runs waits a second at its end
+export GORACE := atexit_sleep_ms=0
 export LASTHOP_ARTIFACTS ?= $(CURDIR)/artifacts
 export PATH := $(PATH):/usr/sbin:/sbin
 

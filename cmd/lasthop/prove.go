@@ -68,7 +68,7 @@ func proveIn(flags uintptr, c routing.Claim) (routing.Proof, error) {
 	defer cancel()
 	cmd := exec.CommandContext(ctx, "/proc/self/exe")
 	cmd.Args = []string{"lasthop", proveCommand}
-	cmd.Dir, cmd.Env = "/", []string{}
+	cmd.Dir = "/"
 	var stdin, stdout, stderr bytes.Buffer
 	if err := gob.NewEncoder(&stdin).Encode(c); err != nil {
 		return routing.Proof{}, fmt.Errorf("encode the claim: %w", err)
