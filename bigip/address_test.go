@@ -49,8 +49,10 @@ func TestParsePrefix(t *testing.T) {
 		{"", "", 0},
 	} {
 		p, domain, ok := parsePrefix(tt.text)
-		if ok != (tt.want != "") || ok && (p != netip.MustParsePrefix(tt.want) || domain != tt.domain) {
-			t.Errorf("%q is %v in domain %d (%v), want %q in %d", tt.text, p, domain, ok, tt.want, tt.domain)
+		if ok != (tt.want != "") ||
+			ok && (p != netip.MustParsePrefix(tt.want) || domain != tt.domain) {
+			t.Errorf("%q is %v in domain %d (%v), want %q in %d", tt.text, p, domain,
+				ok, tt.want, tt.domain)
 		}
 	}
 }

@@ -17,7 +17,8 @@ func (l *loader) gzip(name string, r io.Reader) error {
 	if err != nil {
 		return archiveError(name, err)
 	}
-	unpacked := bufio.NewReaderSize(&guard{name: name, limits: l.limits, r: z, packed: packed}, 1<<16)
+	unpacked := bufio.NewReaderSize(&guard{name: name, limits: l.limits, r: z, packed: packed},
+		1<<16)
 	head, _ := unpacked.Peek(512) // the reads that follow return the error
 	if isTar(head) {
 		return l.tar(name, unpacked)
@@ -52,17 +53,23 @@ type guard struct {
 func (g *guard) Read(p []byte) (int, error) {
 	n, err := g.r.Read(p)
 	g.n += int64(n)
-	const fix = "this is no UCS of a BIG-IP; unpack it where that does no harm, and name the files in it"
+	const fix = "this is no UCS of a BIG-IP; unpack it where that does no harm, " +
+		"and name the files in it"
 	if g.n > g.limits.total {
-		return 0, &Error{File: g.name, What: fmt.Sprintf("unpacks to more than %d MB", g.limits.total>>20), Fix: fix}
+		return 0, &Error{File: g.name,
+			What: fmt.Sprintf("unpacks to more than %d MB", g.limits.total>>20),
+			Fix:  fix}
 	}
 	if g.n > g.limits.slack && g.n > g.limits.ratio*g.packed.n {
-		return 0, &Error{File: g.name, What: fmt.Sprintf("unpacks to more than %d times its size", g.limits.ratio), Fix: fix}
+		return 0, &Error{File: g.name,
+			What: fmt.Sprintf("unpacks to more than %d times its size", g.limits.ratio),
+			Fix:  fix}
 	}
 	return n, err
 }
 
-// tar reads the members of an archive that matter. Nothing is written anywhere, no link is followed, and the rest goes by.
+// tar reads the members of an archive that matter. Nothing is written anywhere,
+// no link is followed, and the rest goes by.
 func (l *loader) tar(name string, r io.Reader) error {
 	archive := tar.NewReader(r)
 	found := 0
@@ -75,11 +82,15 @@ func (l *loader) tar(name string, r io.Reader) error {
 			return archiveError(name, err)
 		}
 		if !filepath.IsLocal(h.Name) {
-			return &Error{File: name, What: "its member " + label(h.Name) + " is outside of the archive's directory",
-				Fix: "this is no UCS of a BIG-IP; unpack it where that does no harm, and name the files in it"}
+			return &Error{File: name, What: "its member " + label(h.Name) +
+				" is outside of the archive's directory",
+				Fix: "this is no UCS of a BIG-IP; unpack it where that does no " +
+					"harm, and name the files in it"}
 		}
 		if n > l.limits.members {
-			return &Error{File: name, What: fmt.Sprintf("has more than %d members", l.limits.members), Fix: "check that it is a UCS of a BIG-IP"}
+			return &Error{File: name, What: fmt.Sprintf("has more than %d members",
+				l.limits.members),
+				Fix: "check that it is a UCS of a BIG-IP"}
 		}
 		if h.Typeflag != tar.TypeReg || !wanted(h.Name) {
 			continue
@@ -90,7 +101,9 @@ func (l *loader) tar(name string, r io.Reader) error {
 		}
 	}
 	if found == 0 {
-		return &Error{File: name, What: "no config/bigip.conf, config/bigip_base.conf or config/BigDB.dat is in it", Fix: accepted}
+		return &Error{File: name, What: "no config/bigip.conf, config/bigip_base.conf or " +
+			"config/BigDB.dat is in it",
+			Fix: accepted}
 	}
 	return nil
 }
@@ -107,7 +120,8 @@ func (l *loader) member(archive, name string, r io.Reader) error {
 func archiveError(name string, err error) error {
 	const fix = "copy it from the BIG-IP again"
 	if errors.Is(err, io.ErrUnexpectedEOF) {
-		return &Error{File: name, What: "ends in the middle: the archive is truncated", Fix: fix}
+		return &Error{File: name, What: "ends in the middle: the archive is truncated",
+			Fix: fix}
 	}
 	if e, ok := errors.AsType[*Error](err); ok {
 		return e

@@ -11,15 +11,27 @@ import (
 	"time"
 )
 
-// hardTexts are texts of a given size, each of a kind that a parser can lose its linear time on.
+// hardTexts are texts of a given size, each of a kind that a parser can lose
+// its linear time on.
 var hardTexts = map[string]func(size int) string{
 	"ordinary": func(size int) string {
 		var b strings.Builder
 		for i := 0; b.Len() < size; i++ {
-			fmt.Fprintf(&b, "ltm virtual /Common/vs_%[1]d {\n    destination /Common/10.%[2]d.%[3]d.1:443\n    ip-protocol tcp\n    mask 255.255.255.255\n    pool /Common/pool_%[1]d\n"+
-				"    profiles {\n        /Common/http { }\n        /Common/tcp { }\n    }\n    rules {\n        /Common/rule_%[1]d\n    }\n    source 0.0.0.0/0\n    vlans {\n        /Common/outside\n    }\n    vlans-enabled\n}\n"+
-				"ltm pool /Common/pool_%[1]d {\n    members {\n        /Common/10.0.0.1:80 {\n            address 10.0.0.1\n        }\n    }\n}\n"+
-				"ltm rule /Common/rule_%[1]d {\nwhen HTTP_REQUEST {\n    if { [HTTP::uri] starts_with \"/x\" } { lasthop 10.0.0.1 }\n}\n}\n", i, i>>8&255, i&255)
+			fmt.Fprintf(&b, "ltm virtual /Common/vs_%[1]d {\n"+
+				"    destination /Common/10.%[2]d.%[3]d.1:443\n"+
+				"    ip-protocol tcp\n    mask 255.255.255.255\n"+
+				"    pool /Common/pool_%[1]d\n"+
+				"    profiles {\n        /Common/http { }\n"+
+				"        /Common/tcp { }\n    }\n    rules {\n"+
+				"        /Common/rule_%[1]d\n    }\n    source 0.0.0.0/0\n"+
+				"    vlans {\n        /Common/outside\n"+
+				"    }\n    vlans-enabled\n}\n"+
+				"ltm pool /Common/pool_%[1]d {\n    members {\n"+
+				"        /Common/10.0.0.1:80 {\n            address 10.0.0.1\n"+
+				"        }\n    }\n}\n"+
+				"ltm rule /Common/rule_%[1]d {\nwhen HTTP_REQUEST {\n"+
+				"    if { [HTTP::uri] starts_with \"/x\" } { "+
+				"lasthop 10.0.0.1 }\n}\n}\n", i, i>>8&255, i&255)
 		}
 		return b.String()
 	},
@@ -32,7 +44,8 @@ var hardTexts = map[string]func(size int) string{
 	"closing braces": func(size int) string { return "ltm pool p { " + strings.Repeat("a}{", size/3) },
 	"deep":           func(size int) string { return "ltm virtual p " + strings.Repeat("{ a ", size/4) },
 	"deep and closed": func(size int) string {
-		return "ltm virtual p " + strings.Repeat("{\n", size/4) + strings.Repeat("}\n", size/4)
+		return "ltm virtual p " + strings.Repeat("{\n", size/4) +
+			strings.Repeat("}\n", size/4)
 	},
 	"backslashes": func(size int) string { return "ltm pool p { \"" + strings.Repeat("\\", size) },
 	"words":       func(size int) string { return "ltm " + strings.Repeat("a ", size/2) },
@@ -43,7 +56,11 @@ var hardTexts = map[string]func(size int) string{
 	"lists": func(size int) string {
 		var b strings.Builder
 		for i := 0; b.Len() < size; i++ {
-			fmt.Fprintf(&b, "net address-list l%d { addresses { 10.0.0.1 { } } address-lists { l%d { } l%d { } } }\nltm traffic-matching-criteria c%d { destination-address-list l%d }\nltm virtual v%d { traffic-matching-criteria c%d }\n", i, i+1, i+2, i, i, i, i)
+			fmt.Fprintf(&b, "net address-list l%d { addresses { 10.0.0.1 { } } "+
+				"address-lists { l%d { } l%d { } } }\n"+
+				"ltm traffic-matching-criteria c%d { destination-address-list "+
+				"l%d }\nltm virtual v%d { traffic-matching-criteria c%d }\n", i,
+				i+1, i+2, i, i, i, i)
 		}
 		return b.String()
 	},
@@ -52,7 +69,8 @@ var hardTexts = map[string]func(size int) string{
 	},
 }
 
-// cpuTime is what this process has used so far: unlike the clock, it does not depend on what else the machine does.
+// cpuTime is what this process has used so far: unlike the clock, it does not
+// depend on what else the machine does.
 func cpuTime(b *testing.B) time.Duration {
 	var u syscall.Rusage
 	if err := syscall.Getrusage(syscall.RUSAGE_SELF, &u); err != nil {
@@ -61,7 +79,8 @@ func cpuTime(b *testing.B) time.Duration {
 	return time.Duration(u.Utime.Nano() + u.Stime.Nano())
 }
 
-// BenchmarkLinear parses 5 MB and 10 MB of each of the hard texts: the second takes at most 2.5 times as long.
+// BenchmarkLinear parses 5 MB and 10 MB of each of the hard texts: the second
+// takes at most 2.5 times as long.
 func BenchmarkLinear(b *testing.B) {
 	const size, most = 5 << 20, 2.5
 	for _, name := range slices.Sorted(maps.Keys(hardTexts)) {
@@ -83,13 +102,15 @@ func BenchmarkLinear(b *testing.B) {
 			b.ReportMetric(ratio, "10MB/5MB")
 			b.ReportMetric(float64(best[1].Milliseconds()), "ms/10MB")
 			if ratio > most && best[1] > 100*time.Millisecond { // less is noise
-				b.Errorf("10 MB take %.2f times as long as 5 MB: at most %v", ratio, most)
+				b.Errorf("10 MB take %.2f times as long as 5 MB: at most %v",
+					ratio, most)
 			}
 		})
 	}
 }
 
-// TestHardTexts: a short text of each kind takes no time to speak of, and every stanza is accounted for.
+// TestHardTexts: a short text of each kind takes no time to speak of, and every
+// stanza is accounted for.
 func TestHardTexts(t *testing.T) {
 	for name, text := range hardTexts {
 		start := time.Now()

@@ -5,7 +5,8 @@ import (
 	"strings"
 )
 
-// isBigDB says whether a file has the shape of BigDB.dat: sections of key=value.
+// isBigDB says whether a file has the shape of BigDB.dat: sections of
+// key=value.
 func isBigDB(text []byte) bool {
 	for line := range bytes.Lines(text) {
 		line = bytes.TrimSpace(line)
@@ -16,7 +17,8 @@ func isBigDB(text []byte) bool {
 	return false
 }
 
-// bigDB reads the two settings of BigDB.dat. A section without `value=` has its default.
+// bigDB reads the two settings of BigDB.dat. A section without `value=` has its
+// default.
 func (b *builder) bigDB(file string, text []byte) {
 	section, line := "", 0
 	values, lines := map[string]string{}, map[string]int{}
@@ -31,7 +33,8 @@ func (b *builder) bigDB(file string, text []byte) {
 			continue
 		}
 		key, value, _ := strings.Cut(s, "=")
-		if key = section + " " + strings.TrimSpace(key); strings.HasSuffix(key, " default") || strings.HasSuffix(key, " value") {
+		if key = section + " " + strings.TrimSpace(key); strings.HasSuffix(key,
+			" default") || strings.HasSuffix(key, " value") {
 			values[key], lines[key] = strings.TrimSpace(value), line
 		}
 	}

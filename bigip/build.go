@@ -12,14 +12,19 @@ const (
 	managementVariable = "mgmt.autolasthop"
 )
 
-// modelled are the kinds of stanzas whose bodies are looked at; of the others nothing is kept.
+// modelled are the kinds of stanzas whose bodies are looked at; of the others
+// nothing is kept.
 var modelled = map[string]bool{
-	"ltm virtual": true, "ltm virtual-address": true, "ltm traffic-matching-criteria": true, "gtm listener": true,
-	"net address-list": true, "security shared-objects address-list": true, "security firewall address-list": true,
-	"net port-list": true, "security shared-objects port-list": true, "security firewall port-list": true,
-	"net vlan": true, "net vlan-group": true, "net tunnels tunnel": true, "net self": true, "net route": true, "net route-domain": true,
-	"ltm pool": true, "ltm node": true, "ltm snat": true, "ltm nat": true, "cm traffic-group": true, "auth partition": true,
-	"sys db": true, "sys global-settings": true, "ltm global-settings connection": true, "ltm global-settings general": true,
+	"ltm virtual": true, "ltm virtual-address": true, "ltm traffic-matching-criteria": true,
+	"gtm listener": true, "net address-list": true,
+	"security shared-objects address-list": true, "security firewall address-list": true,
+	"net port-list": true, "security shared-objects port-list": true,
+	"security firewall port-list": true, "net vlan": true, "net vlan-group": true,
+	"net tunnels tunnel": true, "net self": true, "net route": true, "net route-domain": true,
+	"ltm pool": true, "ltm node": true, "ltm snat": true, "ltm nat": true,
+	"cm traffic-group": true, "auth partition": true, "sys db": true,
+	"sys global-settings": true, "ltm global-settings connection": true,
+	"ltm global-settings general": true,
 }
 
 // object is a stanza with its properties by name.
@@ -93,16 +98,22 @@ func (b *builder) build() Config {
 	return b.config
 }
 
-// builders are the kinds that lead to values of their own. Those that others refer to come before them, in build.
+// builders are the kinds that lead to values of their own. Those that others
+// refer to come before them, in build.
 var builders = map[string]func(*builder, *object){
-	"ltm virtual": (*builder).virtual, "gtm listener": (*builder).virtual, "ltm virtual-address": (*builder).virtualAddress,
-	"net vlan": (*builder).vlan, "net vlan-group": (*builder).vlan, "net tunnels tunnel": (*builder).vlan, "net self": (*builder).self,
-	"net route": (*builder).route, "ltm snat": (*builder).snat, "ltm nat": (*builder).nat, "cm traffic-group": (*builder).trafficGroup,
-	"sys db": (*builder).variable, "sys global-settings": (*builder).hostname, "ltm global-settings connection": (*builder).connection,
-	"ltm global-settings general": (*builder).general,
+	"ltm virtual": (*builder).virtual, "gtm listener": (*builder).virtual,
+	"ltm virtual-address": (*builder).virtualAddress,
+	"net vlan":            (*builder).vlan, "net vlan-group": (*builder).vlan,
+	"net tunnels tunnel": (*builder).vlan, "net self": (*builder).self,
+	"net route": (*builder).route, "ltm snat": (*builder).snat, "ltm nat": (*builder).nat,
+	"cm traffic-group": (*builder).trafficGroup, "sys db": (*builder).variable,
+	"sys global-settings":            (*builder).hostname,
+	"ltm global-settings connection": (*builder).connection,
+	"ltm global-settings general":    (*builder).general,
 }
 
-// index gives every stanza of a modelled kind its full name. Of two of a name the later counts, unless it was not read whole.
+// index gives every stanza of a modelled kind its full name. Of two of a name
+// the later counts, unless it was not read whole.
 func (b *builder) index() []*object {
 	b.objects = map[string]map[string]*object{}
 	var list []*object
@@ -123,7 +134,8 @@ func (b *builder) index() []*object {
 			old.replaced = true
 			if old.problem == "" {
 				old.problem = duplicate
-				b.warn(o, duplicate, "replaces the one of "+old.origin(), "give each file once")
+				b.warn(o, duplicate, "replaces the one of "+old.origin(),
+					"give each file once")
 			}
 		}
 		kind[o.full] = o
@@ -132,7 +144,8 @@ func (b *builder) index() []*object {
 	return slices.DeleteFunc(list, func(o *object) bool { return o.replaced })
 }
 
-// family is the kind whose names a kind shares: VLANs, groups and tunnels are told apart by name alone.
+// family is the kind whose names a kind shares: VLANs, groups and tunnels are
+// told apart by name alone.
 func family(kind string) string {
 	if kind == "net vlan-group" || kind == "net tunnels tunnel" {
 		return "net vlan"
@@ -167,7 +180,8 @@ func full(name, partition string) string {
 	return "/" + partition + "/" + name
 }
 
-// resolve returns the full name of what o refers to by name, of one of the kinds: in o's partition, else in Common.
+// resolve returns the full name of what o refers to by name, of one of the
+// kinds: in o's partition, else in Common.
 func (b *builder) resolve(o *object, name string, kinds ...string) (string, *object) {
 	for _, partition := range []string{o.partition, "Common"} {
 		for _, kind := range kinds {
@@ -180,10 +194,12 @@ func (b *builder) resolve(o *object, name string, kinds ...string) (string, *obj
 }
 
 func (b *builder) warn(o *object, code, message, hint string) {
-	b.config.Warnings = append(b.config.Warnings, Warning{Code: code, Subject: o.subject(), Message: message, Hint: hint, Origin: o.origin()})
+	b.config.Warnings = append(b.config.Warnings, Warning{Code: code, Subject: o.subject(),
+		Message: message, Hint: hint, Origin: o.origin()})
 }
 
-// count accounts for every stanza. A duplicate has its warning already: that of the stanza which replaces it.
+// count accounts for every stanza. A duplicate has its warning already: that of
+// the stanza which replaces it.
 func (b *builder) count() {
 	c := &b.config.Stanzas
 	for _, s := range b.stanzas {
@@ -205,10 +221,13 @@ func (s *stanza) warning() Warning {
 	w := Warning{Code: s.problem, Subject: s.subject(), Origin: s.origin()}
 	switch s.problem {
 	case unknownModule:
-		w.Message, w.Hint = "tmsh has no such module", "nothing of this stanza is used; mend its first word if it matters"
+		w.Message, w.Hint = "tmsh has no such module",
+			"nothing of this stanza is used; mend its first word if it matters"
 	case unclosed:
-		w.Message = fmt.Sprintf("its closing brace or quote is missing: the next stanza begins in line %d", s.stopped)
-		w.Hint = "settings of it may be missing; mend it, or take the file from the BIG-IP again"
+		w.Message = fmt.Sprintf("its closing brace or quote is missing: the next "+
+			"stanza begins in line %d", s.stopped)
+		w.Hint = "settings of it may be missing; mend it, or take the " +
+			"file from the BIG-IP again"
 	default:
 		w.Message, w.Hint = "its end is missing", "take the whole file from the BIG-IP"
 	}
@@ -233,13 +252,16 @@ func (b *builder) lastHop(o *object) AutoLastHop {
 	}
 	setting, ok := ParseAutoLastHop(value)
 	if !ok {
-		b.warn(o, "bad-value", "auto-lasthop has none of its values: default, enabled, disabled", "default is taken")
+		b.warn(o, "bad-value",
+			"auto-lasthop has none of its values: default, enabled, disabled",
+			"default is taken")
 		return Default
 	}
 	return setting
 }
 
-// ParseAutoLastHop reads a setting as tmsh, the db variable or a person writes it.
+// ParseAutoLastHop reads a setting as tmsh, the db variable or a person writes
+// it.
 func ParseAutoLastHop(s string) (AutoLastHop, bool) {
 	switch strings.ToLower(s) {
 	case "default":
@@ -260,13 +282,18 @@ func (b *builder) setting(variable, value, origin string) {
 	}
 	v, ok := ParseAutoLastHop(value)
 	if !ok || v == Default {
-		b.config.Warnings = append(b.config.Warnings, Warning{Code: "bad-value", Subject: variable, Origin: origin,
-			Message: "is neither enable nor disable", Hint: "`tmsh list sys db " + variable + "` shows it"})
+		b.config.Warnings = append(b.config.Warnings, Warning{Code: "bad-value",
+			Subject: variable, Origin: origin,
+			Message: "is neither enable nor disable",
+			Hint:    "`tmsh list sys db " + variable + "` shows it"})
 		return
 	}
 	if to.Value != "" && to.Value != v {
-		b.config.Warnings = append(b.config.Warnings, Warning{Code: "conflict", Subject: variable, Origin: origin,
-			Message: fmt.Sprintf("%s here, %s in %s: this one counts", v, to.Value, to.Origin), Hint: "give files of one BIG-IP, of one time"})
+		b.config.Warnings = append(b.config.Warnings, Warning{Code: "conflict",
+			Subject: variable, Origin: origin,
+			Message: fmt.Sprintf("%s here, %s in %s: this one counts", v, to.Value,
+				to.Origin),
+			Hint: "give files of one BIG-IP, of one time"})
 	}
 	*to = Setting{v, origin}
 }
@@ -298,7 +325,8 @@ func (b *builder) general(o *object) {
 func (b *builder) hostname(o *object) {
 	name := o.get("hostname")
 	if old := b.config.Hostname; name != "" && old != "" && name != old {
-		b.warn(o, "conflict", "its hostname is "+label(name)+", that of another file "+label(old), "give files of one BIG-IP: a pair has each its own self IPs")
+		b.warn(o, "conflict", "its hostname is "+label(name)+", that of another file "+
+			label(old), "give files of one BIG-IP: a pair has each its own self IPs")
 	}
 	if name != "" {
 		b.config.Hostname = name

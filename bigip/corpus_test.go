@@ -12,7 +12,8 @@ import (
 	"github.com/google/go-cmp/cmp"
 )
 
-// corpusDir is the directory of real files: CORPUS, its bigip where it has one, or what may lie beside the project.
+// corpusDir is the directory of real files: CORPUS, its bigip where it has one,
+// or what may lie beside the project.
 func corpusDir(t *testing.T) string {
 	dir := os.Getenv("CORPUS")
 	if dir == "" {
@@ -35,7 +36,8 @@ func isDir(name string) bool {
 // headerLine is a header as a person who counts stanzas sees it.
 var headerLine = regexp.MustCompile(`(?m)^(analytics|api-protection|apm|asm|auth|cli|cm|gtm|ilx|ltm|net|pem|saas|security|sys|vcmp|wam|wom) [a-z].*\{`)
 
-// beyond are the stanzas of files of the corpus that no header line shows: they end in a header without a brace.
+// beyond are the stanzas of files of the corpus that no header line shows: they
+// end in a header without a brace.
 var beyond = map[string]int{
 	"kylinsoong__f5-tmsh-generator__config_unittest.ltm.monitor":                 1,
 	"kylinsoong__f5-tmsh-generator__config_unittest.ltm.profile.webacceleration": 1,
@@ -47,7 +49,8 @@ var beyond = map[string]int{
 	"kylinsoong__f5-tmsh-generator__config_unittest.sys.syslog":                  1,
 }
 
-// TestProveCorpus reads every file of the corpus: none hangs, and every line that looks like a header is a stanza that was read or named.
+// TestProveCorpus reads every file of the corpus: none hangs, and every line
+// that looks like a header is a stanza that was read or named.
 func TestProveCorpus(t *testing.T) {
 	dir := corpusDir(t)
 	var total Count
@@ -63,7 +66,8 @@ func TestProveCorpus(t *testing.T) {
 		files++
 		start := time.Now()
 		c, err := Load(name)
-		if took := time.Since(start); took > 5*time.Second+time.Duration(len(data))*time.Microsecond {
+		if took := time.Since(start); took > 5*time.Second+
+			time.Duration(len(data))*time.Microsecond {
 			t.Errorf("%s took %v", name, took)
 		}
 		lines := len(headerLine.FindAll(data, -1))
@@ -76,20 +80,24 @@ func TestProveCorpus(t *testing.T) {
 		}
 		account(t, c)
 		if n := c.Stanzas.Found - lines; n != beyond[d.Name()] {
-			t.Errorf("%s: %d stanzas found, %d lines are headers", name, c.Stanzas.Found, lines)
+			t.Errorf("%s: %d stanzas found, %d lines are headers", name,
+				c.Stanzas.Found, lines)
 		}
-		total.Found, total.Parsed, total.Named = total.Found+c.Stanzas.Found, total.Parsed+c.Stanzas.Parsed, total.Named+c.Stanzas.Named
+		total.Found, total.Parsed, total.Named = total.Found+c.Stanzas.Found,
+			total.Parsed+c.Stanzas.Parsed, total.Named+c.Stanzas.Named
 		virtuals, warnings = virtuals+len(c.Virtuals), warnings+len(c.Warnings)
 		return nil
 	})
 	if err != nil {
 		t.Fatal(err)
 	}
-	fmt.Printf("%d files, %d of them no configuration; %d stanzas found: %d parsed, %d named; %d virtual servers, %d warnings\n",
+	fmt.Printf("%d files, %d of them no configuration; %d stanzas found: %d parsed, %d "+
+		"named; %d virtual servers, %d warnings\n",
 		files, refused, total.Found, total.Parsed, total.Named, virtuals, warnings)
 }
 
-// counted are the totals of a file of the corpus, counted by a person who read it. VLANs are with groups and tunnels.
+// counted are the totals of a file of the corpus, counted by a person who read
+// it. VLANs are with groups and tunnels.
 type counted struct{ Stanzas, Named, Virtuals, Addresses, Selfs, VLANs, Routes, Pools int }
 
 var countedByHand = map[string]counted{
@@ -133,7 +141,8 @@ var countedByHand = map[string]counted{
 	"kylinsoong__f5-tmsh-generator__config_unittest.virtual.persist":                                           {Stanzas: 3, Virtuals: 2},
 }
 
-// TestCorpus compares what is found in real files with what a person counted in them, every hard one among them.
+// TestCorpus compares what is found in real files with what a person counted in
+// them, every hard one among them.
 func TestCorpus(t *testing.T) {
 	dir := corpusDir(t)
 	seen := 0
@@ -148,7 +157,8 @@ func TestCorpus(t *testing.T) {
 			t.Error(err)
 			continue
 		}
-		got := counted{c.Stanzas.Found, c.Stanzas.Named, len(c.Virtuals), len(c.Addresses), len(c.Selfs), len(c.VLANs), len(c.Routes), len(c.Pools)}
+		got := counted{c.Stanzas.Found, c.Stanzas.Named, len(c.Virtuals), len(c.Addresses),
+			len(c.Selfs), len(c.VLANs), len(c.Routes), len(c.Pools)}
 		if diff := cmp.Diff(want, got); diff != "" {
 			t.Errorf("%s: -counted +found\n%s", name, diff)
 		}

@@ -8,7 +8,8 @@ import (
 	"github.com/google/go-cmp/cmp"
 )
 
-// sound is a configuration of five virtual servers with everything between them that has quotes and braces.
+// sound is a configuration of five virtual servers with everything between them
+// that has quotes and braces.
 const sound = `#TMSH-VERSION: 16.1.0
 
 ltm virtual /Common/a {
@@ -56,8 +57,8 @@ ltm virtual /Common/e {
 }
 `
 
-// TestDefects takes each character away, and puts a brace, a quote, a backslash or a comment at each place: it never costs more
-// than one virtual server.
+// TestDefects takes each character away, and puts a brace, a quote, a backslash
+// or a comment at each place: it never costs more than one virtual server.
 func TestDefects(t *testing.T) {
 	want := virtualsOf(t, sound)
 	if len(want) != 5 {
@@ -72,18 +73,22 @@ func TestDefects(t *testing.T) {
 			got := virtualsOf(t, text)
 			lost := 0
 			for _, v := range want {
-				if !slices.ContainsFunc(got, func(g Virtual) bool { return reflect.DeepEqual(v, g) }) {
+				if !slices.ContainsFunc(got,
+					func(g Virtual) bool { return reflect.DeepEqual(v, g) }) {
 					lost++
 				}
 			}
 			if lost > 1 || len(got) > len(want) {
-				t.Errorf("%d virtual servers are lost, %d found, with this at %d:\n%s", lost, len(got), i, text[max(0, i-60):min(len(text), i+60)])
+				t.Errorf("%d virtual servers are lost, %d "+
+					"found, with this at %d:\n%s", lost, len(got), i,
+					text[max(0, i-60):min(len(text), i+60)])
 			}
 		}
 	}
 }
 
-// virtualsOf are the virtual servers of a text, without the lines that they are in.
+// virtualsOf are the virtual servers of a text, without the lines that they are
+// in.
 func virtualsOf(t *testing.T, text string) []Virtual {
 	c, err := Parse("x", []byte(text))
 	if err != nil {
@@ -99,13 +104,17 @@ func virtualsOf(t *testing.T, text string) []Virtual {
 	return c.Virtuals
 }
 
-// TestDamagedListHoldsNoSecret loses the brace of a list of VLANs: what follows it is no name.
+// TestDamagedListHoldsNoSecret loses the brace of a list of VLANs: what follows
+// it is no name.
 func TestDamagedListHoldsNoSecret(t *testing.T) {
-	c, err := Parse("f", []byte("net vlan /Common/a {\n}\nltm virtual /Common/v {\n    destination /Common/10.0.0.1:80\n    vlans-enabled\n    vlans {\n        /Common/a\n    description \"the secret\"\n"))
+	c, err := Parse("f", []byte("net vlan /Common/a {\n}\nltm virtual /Common/v {\n"+
+		"    destination /Common/10.0.0.1:80\n    vlans-enabled\n    vlans {\n"+
+		"        /Common/a\n    description \"the secret\"\n"))
 	if err != nil || len(c.Virtuals) != 1 {
 		t.Fatal(len(c.Virtuals), err)
 	}
-	if diff := cmp.Diff([]string{"/Common/a"}, c.Virtuals[0].VLANs.Only); diff != "" || !c.Virtuals[0].Damaged {
+	if diff := cmp.Diff([]string{"/Common/a"}, c.Virtuals[0].VLANs.Only); diff != "" ||
+		!c.Virtuals[0].Damaged {
 		t.Errorf("-want +got\n%s", diff)
 	}
 }

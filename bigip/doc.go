@@ -1,27 +1,42 @@
-// Package bigip says what a BIG-IP listened on and how it sent replies back, from its own configuration.
+// Package bigip says what a BIG-IP listened on and how it sent replies back,
+// from its own configuration.
 //
-// Load reads what an engineer has before a migration: bigip.conf and bigip_base.conf, a partition tree, an SCF, a UCS archive,
-// the output of `tmsh list`, BigDB.dat; any number of them, taken together. A file is a sequence of stanzas, `ltm virtual
-// /Common/web { … }`. Braces alone do not find their ends: iRules and scripts are Tcl, with braces in comments and regular
-// expressions, strings hold whole HTML pages, and hand-edited files lack one here and there. So a stanza of properties is read as
-// tokens that know quotes, a script is read as raw lines to the next header, and a header in column 0 always ends what is open
-// before it: one bad stanza costs itself, never the rest of the file. Stanzas counts them: each is read whole, or named in a warning.
+// Load reads what an engineer has before a migration: bigip.conf and
+// bigip_base.conf, a partition tree, an SCF, a UCS archive, the output of `tmsh
+// list`, BigDB.dat; any number of them, taken together. A file is a sequence of
+// stanzas, `ltm virtual /Common/web { … }`. Braces alone do not find their
+// ends: iRules and scripts are Tcl, with braces in comments and regular
+// expressions, strings hold whole HTML pages, and hand-edited files lack one
+// here and there. So a stanza of properties is read as tokens that know quotes,
+// a script is read as raw lines to the next header, and a header in column 0
+// always ends what is open before it: one bad stanza costs itself, never the
+// rest of the file. Stanzas counts them: each is read whole, or named in a
+// warning.
 //
-// What matters for replies is then typed, with names in full (/Common/web) and route domains as numbers: virtual servers and their
-// destinations, virtual addresses, self IPs, VLANs, routes, pools, SNATs. Ingresses puts it together: for a virtual server
-// and each VLAN that clients come in by, whether Auto-Last-Hop was on there and which level decided it:
+// What matters for replies is then typed, with names in full (/Common/web) and
+// route domains as numbers: virtual servers and their destinations, virtual
+// addresses, self IPs, VLANs, routes, pools, SNATs. Ingresses puts it together:
+// for a virtual server and each VLAN that clients come in by, whether
+// Auto-Last-Hop was on there and which level decided it:
 //
-//	iRule (lasthop, nexthop) > last-hop-pool > virtual server > VLAN, VLAN group or tunnel > connection.autolasthop
+//	iRule (lasthop, nexthop) > last-hop-pool > virtual server >
+//	VLAN, VLAN group or tunnel > connection.autolasthop
 //
-// Auto-Last-Hop sends a reply to the MAC address that the connection came from, so a BIG-IP needs no route back and the
-// configuration often names no gateway at all: what is not in it, nobody must invent. The last level is in neither bigip.conf
-// nor an SCF; where the input does not have it, F5's default holds and the result says so.
+// Auto-Last-Hop sends a reply to the MAC address that the connection came from,
+// so a BIG-IP needs no route back and the configuration often names no gateway
+// at all: what is not in it, nobody must invent. The last level is in neither
+// bigip.conf nor an SCF; where the input does not have it, F5's default holds
+// and the result says so.
 //
-// Join puts that beside the host that takes the BIG-IP's place: NGINX's listeners, and a plan in which the virtual servers' addresses
-// count as listeners (Wanted), so that the host's own rules say which way each has. A row for each destination and VLAN says what
-// happened there, what happens here, and what is missing for the same; steps lead through the cut-over and back.
+// Join puts that beside the host that takes the BIG-IP's place: NGINX's
+// listeners, and a plan in which the virtual servers' addresses count as
+// listeners (Wanted), so that the host's own rules say which way each has. A
+// row for each destination and VLAN says what happened there, what happens
+// here, and what is missing for the same; steps lead through the cut-over and
+// back.
 //
-// Nothing else is kept. These files hold private keys and password hashes: no body of a stanza is in a Config, a warning or an error.
+// Nothing else is kept. These files hold private keys and password hashes: no
+// body of a stanza is in a Config, a warning or an error.
 package bigip
 
 import (
@@ -32,7 +47,8 @@ import (
 	"lasthop/routing"
 )
 
-// Config is what one BIG-IP's files say. Names are full paths. Every Origin is file:line, in an archive archive:member:line.
+// Config is what one BIG-IP's files say. Names are full paths. Every Origin is
+// file:line, in an archive archive:member:line.
 type Config struct {
 	Virtuals      []Virtual // in the order of the files, as all else
 	Addresses     []VirtualAddress
@@ -45,12 +61,14 @@ type Config struct {
 	NATs          []NAT
 	TrafficGroups []TrafficGroup
 	Global        Setting // connection.autolasthop; a caller that knows better overwrites it
-	Management    Setting // the same for the management port, which carries no virtual server's traffic
-	Hostname      string
-	Version       string // of TMOS, "15.1.8.2"
-	Files         []File
-	Stanzas       Count
-	Warnings      []Warning
+	// the same for the management port, which carries no virtual server's
+	// traffic
+	Management Setting
+	Hostname   string
+	Version    string // of TMOS, "15.1.8.2"
+	Files      []File
+	Stanzas    Count
+	Warnings   []Warning
 }
 
 // File is one input.
@@ -60,13 +78,18 @@ type File struct{ Name, SHA256 string }
 type Count struct {
 	Found  int // headers
 	Parsed int // read to their end
-	Named  int // not read whole, of an unknown kind, or replaced by a later stanza: each has a warning of its own
+	// not read whole, of an unknown kind, or replaced by a later stanza:
+	// each has a warning of its own
+	Named int
 }
 
-// Warning is something in the files that stops nothing but that an operator should know. The codes are stable. Of a stanza that
-// counts as Named: unclosed, truncated, unknown-module, duplicate. Of lines outside of stanzas: stray, imish. Of what a stanza
-// says: bad-address, bad-destination, bad-mask, bad-route, bad-value, conflict, no-destination, no-id, too-many-entries,
-// undefined-list, undefined-pool, unknown-service, unresolved-list, vlans-unclear.
+// Warning is something in the files that stops nothing but that an operator
+// should know. The codes are stable. Of a stanza that counts as Named:
+// unclosed, truncated, unknown-module, duplicate. Of lines outside of stanzas:
+// stray, imish. Of what a stanza says: bad-address, bad-destination, bad-mask,
+// bad-route, bad-value, conflict, no-destination, no-id, too-many-entries,
+// undefined-list, undefined-pool, unknown-service, unresolved-list,
+// vlans-unclear.
 type Warning struct {
 	Code    string
 	Subject string // the stanza's type and name; "" if it is about none
@@ -105,30 +128,37 @@ const (
 
 // Virtual is one virtual server, or one DNS listener (gtm listener).
 type Virtual struct {
-	Name         string
-	Kind         string // "ltm virtual" or "gtm listener"
-	Type         Type
-	Destinations []Destination // one, or one for each entry of an address list; none with a warning, or for Internal
-	Protocol     string        // "tcp", "udp", …; "any" where nothing is said
-	Source       netip.Prefix  // the clients that it serves; zero: all
-	Disabled     string        // what switched it off: the stanza's type and name; "" if it serves
-	VLANs        Scope
-	AutoLastHop  AutoLastHop
-	LastHopPool  string // "" for none
-	LastHops     []Member
-	Rules        []Rule // in order
-	Damaged      bool   // its stanza was not read whole: settings may be missing
-	Origin       string
+	Name string
+	Kind string // "ltm virtual" or "gtm listener"
+	Type Type
+	// one, or one for each entry of an address list; none with a warning,
+	// or for Internal
+	Destinations []Destination
+	Protocol     string       // "tcp", "udp", …; "any" where nothing is said
+	Source       netip.Prefix // the clients that it serves; zero: all
+	// what switched it off: the stanza's type and name; "" if it serves
+	Disabled    string
+	VLANs       Scope
+	AutoLastHop AutoLastHop
+	LastHopPool string // "" for none
+	LastHops    []Member
+	Rules       []Rule // in order
+	Damaged     bool   // its stanza was not read whole: settings may be missing
+	Origin      string
 }
 
 // Destination is where clients connect to.
 type Destination struct {
-	Text    string         // as written: "/Common/10.0.0.1%2:443", or the entry of an address list
-	Address string         // the virtual address that it names; "" where the files have none
-	Addrs   netipx.IPRange // one address, a network, or a range; not valid where the text says nothing that can be resolved
-	Domain  int            // route domain
-	Ports   []routing.PortRange
-	Service string // what names ports that are not known: a service of no table, or a port list; Ports is without them
+	Text    string // as written: "/Common/10.0.0.1%2:443", or the entry of an address list
+	Address string // the virtual address that it names; "" where the files have none
+	// one address, a network, or a range; not valid where the text says
+	// nothing that can be resolved
+	Addrs  netipx.IPRange
+	Domain int // route domain
+	Ports  []routing.PortRange
+	// what names ports that are not known: a service of no table, or a port
+	// list; Ports is without them
+	Service string
 	Origin  string
 }
 
@@ -171,16 +201,20 @@ type Self struct {
 
 // VLAN is what packets come in by: a VLAN, a VLAN group or a tunnel.
 type VLAN struct {
-	Name           string
-	Kind           string // "vlan", "vlan-group" or "tunnel"
-	Tag            int    // 0 for none
-	Members        []Port // interfaces and trunks; of a VLAN group its VLANs
-	Domain         int
-	AutoLastHop    AutoLastHop
-	SourceChecking bool // the strict rp_filter of a BIG-IP; without effect where Auto-Last-Hop is on
+	Name        string
+	Kind        string // "vlan", "vlan-group" or "tunnel"
+	Tag         int    // 0 for none
+	Members     []Port // interfaces and trunks; of a VLAN group its VLANs
+	Domain      int
+	AutoLastHop AutoLastHop
+	// the strict rp_filter of a BIG-IP; without effect where Auto-Last-Hop
+	// is on
+	SourceChecking bool
 	MTU            int
-	Proxy          bool // a tunnel of an explicit proxy, such as http-tunnel, which no wire leads to
-	Origin         string
+	// a tunnel of an explicit proxy, such as http-tunnel, which no wire
+	// leads to
+	Proxy  bool
+	Origin string
 }
 
 // Port is a member of a VLAN.

@@ -28,28 +28,36 @@ const (
 	Scripted      Return = "irule"         // by commands of an iRule: somebody must read it
 )
 
-// Decision is what held for the replies of a virtual server on one VLAN, and why. It can be printed as it is.
+// Decision is what held for the replies of a virtual server on one VLAN, and
+// why. It can be printed as it is.
 type Decision struct {
-	Return  Return
-	Level   Level
-	Value   string   // the setting that decided: "enabled", the pool, or the iRules
-	Origin  string   // its file:line; "" for F5's default
-	Assumed []Level  // the levels that the files do not show, and that were taken at F5's defaults
+	Return Return
+	Level  Level
+	Value  string // the setting that decided: "enabled", the pool, or the iRules
+	Origin string // its file:line; "" for F5's default
+	// the levels that the files do not show, and that were taken at F5's
+	// defaults
+	Assumed []Level
 	Hops    []Member // of the last-hop-pool
 }
 
 // Ingress is one VLAN that clients of a virtual server come in by.
 type Ingress struct {
-	VLAN string // "" if the files have no VLAN of its route domains: all that there are, under whatever names
+	// "" if the files have no VLAN of its route domains: all that there
+	// are, under whatever names
+	VLAN string
 	Decision
 	Known          bool // the files have its stanza
 	SourceChecking bool // packets whose reply would leave by another VLAN were dropped
 }
 
-// Ingresses returns the VLANs that a virtual server serves, in the order of the list or of the files, with what held there. It says
-// nothing of whether v is disabled or rejects its clients. Where it serves all VLANs these are those of its route domains, without
-// members of VLAN groups and without tunnels of explicit proxies: nobody comes in by them. There is none if v.VLANs is unclear, and
-// for an Internal virtual server, which only other virtual servers send to.
+// Ingresses returns the VLANs that a virtual server serves, in the order of the
+// list or of the files, with what held there. It says nothing of whether v is
+// disabled or rejects its clients. Where it serves all VLANs these are those of
+// its route domains, without members of VLAN groups and without tunnels of
+// explicit proxies: nobody comes in by them. There is none if v.VLANs is
+// unclear, and for an Internal virtual server, which only other virtual servers
+// send to.
 func (c Config) Ingresses(v Virtual) []Ingress {
 	switch {
 	case v.VLANs.Unclear, v.Type == Internal:
@@ -67,7 +75,8 @@ func (c Config) Ingresses(v Virtual) []Ingress {
 		}
 	}
 	for _, vlan := range c.VLANs {
-		if !vlan.Proxy && !grouped[vlan.Name] && v.in(vlan.Domain) && !slices.Contains(v.VLANs.Except, vlan.Name) {
+		if !vlan.Proxy && !grouped[vlan.Name] && v.in(vlan.Domain) &&
+			!slices.Contains(v.VLANs.Except, vlan.Name) {
 			list = append(list, c.ingress(v, vlan, true))
 		}
 	}
@@ -88,12 +97,15 @@ func (c Config) only(v Virtual) []Ingress {
 	return list
 }
 
-// in says whether a virtual server is in a route domain. One whose destination is not known may be in any.
+// in says whether a virtual server is in a route domain. One whose destination
+// is not known may be in any.
 func (v Virtual) in(domain int) bool {
 	if len(v.Destinations) == 0 {
 		return true
 	}
-	return slices.ContainsFunc(v.Destinations, func(d Destination) bool { return d.Domain == domain })
+	return slices.ContainsFunc(v.Destinations, func(d Destination) bool {
+		return d.Domain == domain
+	})
 }
 
 func (c Config) ingress(v Virtual, vlan VLAN, known bool) Ingress {
@@ -108,23 +120,27 @@ func (c Config) decide(v Virtual, vlan VLAN, known bool) Decision {
 		return Decision{Return: Scripted, Level: ByRule, Value: names, Origin: origin}
 	}
 	if v.LastHopPool != "" {
-		return Decision{Return: ToLastHopPool, Level: ByPool, Value: v.LastHopPool, Origin: v.Origin, Hops: v.LastHops}
+		return Decision{Return: ToLastHopPool, Level: ByPool, Value: v.LastHopPool,
+			Origin: v.Origin, Hops: v.LastHops}
 	}
 	if v.AutoLastHop == Enabled || v.AutoLastHop == Disabled {
-		return Decision{Return: returnOf(v.AutoLastHop), Level: ByVirtual, Value: string(v.AutoLastHop), Origin: v.Origin}
+		return Decision{Return: returnOf(v.AutoLastHop), Level: ByVirtual,
+			Value: string(v.AutoLastHop), Origin: v.Origin}
 	}
 	var d Decision
 	if !known {
 		d.Assumed = append(d.Assumed, ByVLAN)
 	} else if vlan.AutoLastHop == Enabled || vlan.AutoLastHop == Disabled {
-		return Decision{Return: returnOf(vlan.AutoLastHop), Level: Level(vlan.Kind), Value: string(vlan.AutoLastHop), Origin: vlan.Origin}
+		return Decision{Return: returnOf(vlan.AutoLastHop), Level: Level(vlan.Kind),
+			Value: string(vlan.AutoLastHop), Origin: vlan.Origin}
 	}
 	global := c.Global
 	if global.Value != Enabled && global.Value != Disabled {
 		global.Value = Enabled // F5's default
 		d.Assumed = append(d.Assumed, ByVariable)
 	}
-	d.Return, d.Level, d.Value, d.Origin = returnOf(global.Value), ByVariable, string(global.Value), global.Origin
+	d.Return, d.Level, d.Value, d.Origin = returnOf(global.Value), ByVariable,
+		string(global.Value), global.Origin
 	return d
 }
 

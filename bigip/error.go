@@ -39,7 +39,8 @@ func origin(file string, line int) string {
 // maxLabel is more than F5 allows for a name, and short enough for a terminal.
 const maxLabel = 300
 
-// label makes the words of a header fit for a message: escaped, and cut where they are too long.
+// label makes the words of a header fit for a message: escaped, and cut where
+// they are too long.
 func label(words ...string) string {
 	s := strings.ToValidUTF8(strings.Join(words, " "), "?")
 	cut := ""

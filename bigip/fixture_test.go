@@ -17,15 +17,16 @@ import (
 
 var update = flag.Bool("update", false, "rewrite what the tests of testdata want")
 
-// TestFixtures loads the files of each archive of testdata/bigip and compares what they say, in the words of dump, with its last
-// file, want.
+// TestFixtures loads the files of each archive of testdata/bigip and compares
+// what they say, in the words of dump, with its last file, want.
 func TestFixtures(t *testing.T) {
 	names, err := filepath.Glob("../testdata/bigip/*.txtar")
 	if err != nil || len(names) < 30 {
 		t.Fatal(len(names), "fixtures:", err)
 	}
 	for _, name := range names {
-		t.Run(strings.TrimSuffix(filepath.Base(name), ".txtar"), func(t *testing.T) { testFixture(t, name) })
+		t.Run(strings.TrimSuffix(filepath.Base(name), ".txtar"),
+			func(t *testing.T) { testFixture(t, name) })
 	}
 }
 
@@ -83,32 +84,41 @@ func dump(c Config) string {
 		line("host %s version %s", c.Hostname, c.Version)
 	}
 	if c.Global.Value+c.Management.Value != "" {
-		line("global %s [%s], management %s [%s]", c.Global.Value, c.Global.Origin, c.Management.Value, c.Management.Origin)
+		line("global %s [%s], management %s [%s]", c.Global.Value, c.Global.Origin,
+			c.Management.Value, c.Management.Origin)
 	}
 	for _, v := range c.VLANs {
-		line("%s %s tag %d domain %d mtu %d auto-lasthop %s source-checking %v proxy %v members %+v [%s]", v.Kind, v.Name, v.Tag, v.Domain, v.MTU, v.AutoLastHop,
+		line("%s %s tag %d domain %d mtu %d auto-lasthop %s source-checking %v proxy %v "+
+			"members %+v [%s]", v.Kind, v.Name, v.Tag, v.Domain, v.MTU, v.AutoLastHop,
 			v.SourceChecking, v.Proxy, v.Members, v.Origin)
 	}
 	for _, s := range c.Selfs {
-		line("self %s %v domain %d vlan %s group %s floating %v [%s]", s.Name, s.Prefix, s.Domain, s.VLAN, s.TrafficGroup, s.Floating, s.Origin)
+		line("self %s %v domain %d vlan %s group %s floating %v [%s]", s.Name, s.Prefix,
+			s.Domain, s.VLAN, s.TrafficGroup, s.Floating, s.Origin)
 	}
 	for _, r := range c.Routes {
-		line("route %s %v domain %d gateway %v pool %q interface %q blackhole %v mtu %d [%s]", r.Name, r.Network, r.Domain, r.Gateway, r.Pool, r.Interface, r.Blackhole, r.MTU, r.Origin)
+		line("route %s %v domain %d gateway %v pool %q interface %q "+
+			"blackhole %v mtu %d [%s]", r.Name, r.Network, r.Domain, r.Gateway, r.Pool,
+			r.Interface, r.Blackhole, r.MTU, r.Origin)
 	}
 	for _, d := range c.Domains {
-		line("route-domain %s id %d parent %q strict %v vlans %v [%s]", d.Name, d.ID, d.Parent, d.Strict, d.VLANs, d.Origin)
+		line("route-domain %s id %d parent %q strict %v vlans %v [%s]", d.Name, d.ID,
+			d.Parent, d.Strict, d.VLANs, d.Origin)
 	}
 	for _, p := range c.Pools {
 		line("pool %s %s [%s]", p.Name, membersText(p.Members), p.Origin)
 	}
 	for _, a := range c.Addresses {
-		line("virtual-address %s %s domain %d disabled %v no-arp %v group %s [%s]", a.Name, rangeText(a.Addrs), a.Domain, a.Disabled, a.NoARP, a.TrafficGroup, a.Origin)
+		line("virtual-address %s %s domain %d disabled %v no-arp %v group %s [%s]", a.Name,
+			rangeText(a.Addrs), a.Domain, a.Disabled, a.NoARP, a.TrafficGroup, a.Origin)
 	}
 	for _, s := range c.SNATs {
-		line("snat %s %v to %s vlans %s auto-lasthop %s [%s]", s.Name, s.Origins, s.Translation, scopeText(s.VLANs), s.AutoLastHop, s.Origin)
+		line("snat %s %v to %s vlans %s auto-lasthop %s [%s]", s.Name, s.Origins,
+			s.Translation, scopeText(s.VLANs), s.AutoLastHop, s.Origin)
 	}
 	for _, n := range c.NATs {
-		line("nat %s %v to %v auto-lasthop %s [%s]", n.Name, n.Originating, n.Translation, n.AutoLastHop, n.Origin)
+		line("nat %s %v to %v auto-lasthop %s [%s]", n.Name, n.Originating, n.Translation,
+			n.AutoLastHop, n.Origin)
 	}
 	for _, g := range c.TrafficGroups {
 		line("traffic-group %s mac %q [%s]", g.Name, g.MAC, g.Origin)
@@ -123,7 +133,8 @@ func dump(c Config) string {
 }
 
 func dumpVirtual(line func(string, ...any), c Config, v Virtual) {
-	line("%s %s %s %s vlans %s auto-lasthop %s [%s]", v.Kind, v.Name, v.Type, v.Protocol, scopeText(v.VLANs), v.AutoLastHop, v.Origin)
+	line("%s %s %s %s vlans %s auto-lasthop %s [%s]", v.Kind, v.Name, v.Type, v.Protocol,
+		scopeText(v.VLANs), v.AutoLastHop, v.Origin)
 	if v.Source.IsValid() {
 		line("  source %v", v.Source)
 	}
@@ -134,7 +145,8 @@ func dumpVirtual(line func(string, ...any), c Config, v Virtual) {
 		line("  damaged")
 	}
 	for _, d := range v.Destinations {
-		line("  to %s: %s domain %d port %s of %q [%s]", d.Text, rangeText(d.Addrs), d.Domain, portText(d), d.Address, d.Origin)
+		line("  to %s: %s domain %d port %s of %q [%s]", d.Text, rangeText(d.Addrs),
+			d.Domain, portText(d), d.Address, d.Origin)
 	}
 	for _, r := range v.Rules {
 		line("  rule %s %v [%s]", r.Name, r.Commands, r.Origin)

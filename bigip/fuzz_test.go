@@ -11,7 +11,8 @@ import (
 	"github.com/rogpeppe/go-internal/txtar"
 )
 
-// FuzzParse: no input crashes or hangs; every stanza is accounted for; what is found says where; the same input says the same.
+// FuzzParse: no input crashes or hangs; every stanza is accounted for; what is
+// found says where; the same input says the same.
 func FuzzParse(f *testing.F) {
 	names, err := filepath.Glob("../testdata/bigip/*.txtar")
 	if err != nil {
@@ -57,10 +58,12 @@ func FuzzParse(f *testing.F) {
 	})
 }
 
-// named are the codes of a stanza that was not read whole, is of no known kind, or was replaced.
+// named are the codes of a stanza that was not read whole, is of no known kind,
+// or was replaced.
 const named = unclosed + " " + truncated + " " + unknownModule + " " + duplicate
 
-// account checks that the stanzas found are those read and those named, each in a warning of its own.
+// account checks that the stanzas found are those read and those named, each in
+// a warning of its own.
 func account(t *testing.T, c Config) {
 	t.Helper()
 	warnings := 0

@@ -14,17 +14,21 @@ import (
 type Here struct {
 	Host      routing.Host
 	Listeners []routing.Listener // NGINX's
-	Plan      routing.Plan       // Build's for these and Wanted together, so that it has an outcome for each address of a virtual server
-	Policy    routing.Policy
+	// Build's for these and Wanted together, so that it has an outcome for
+	// each address of a virtual server
+	Plan   routing.Plan
+	Policy routing.Policy
 }
 
 // Migration is what becomes of a BIG-IP's virtual servers on a host.
 type Migration struct {
-	Rows     []Row
-	Findings []routing.Finding // a warning is what a row needs, an error what nobody but a person can decide; sorted
-	Flags    []string          // for lasthop; ADDR stands where only a person knows the address
-	Settings string            // the same as lasthop.yaml, with what was decided before
-	Steps    []Step            // the cut-over, in order
+	Rows []Row
+	// a warning is what a row needs, an error what nobody but a person can
+	// decide; sorted
+	Findings []routing.Finding
+	Flags    []string // for lasthop; ADDR stands where only a person knows the address
+	Settings string   // the same as lasthop.yaml, with what was decided before
+	Steps    []Step   // the cut-over, in order
 }
 
 // The statuses of a Row.
@@ -35,36 +39,43 @@ const (
 	NotApplicable = "not-applicable" // nothing here replies to its clients
 )
 
-// Row is one destination of a virtual server and one VLAN that clients come in by: what the BIG-IP did, and what happens here. It can be
-// printed as it is; what is absent is "".
+// Row is one destination of a virtual server and one VLAN that clients come in
+// by: what the BIG-IP did, and what happens here. It can be printed as it is;
+// what is absent is "".
 type Row struct {
-	Virtual, Origin           string // its name and file:line
-	Destination               string // as written
-	Address, Port, Protocol   string // "10.0.0.1", a network or a range; "443", "8000-8005", "any"
+	Virtual, Origin string // its name and file:line
+	Destination     string // as written
+	// "10.0.0.1", a network or a range; "443", "8000-8005", "any"
+	Address, Port, Protocol   string
 	VLAN                      string
 	Return                    string // the BIG-IP's way: a Return
 	Level, Value, LevelOrigin string // what decided that
-	Match                     string // NGINX's listener: "exact", "wildcard", "other-port", "other-transport", "none"
-	Listen, ListenOrigin      string
-	Interface                 string // that of the VLAN here
-	Gateway, GatewaySource    string
-	Present                   bool // whether the address is on the host
-	Status, Reason            string
-	Remedy                    string
-	Also                      []string // codes of what else is missing
-	Before, After             string   // the way of replies: the BIG-IP's, and this host's
+	// NGINX's listener: "exact", "wildcard", "other-port",
+	// "other-transport", "none"
+	Match                  string
+	Listen, ListenOrigin   string
+	Interface              string // that of the VLAN here
+	Gateway, GatewaySource string
+	Present                bool // whether the address is on the host
+	Status, Reason         string
+	Remedy                 string
+	Also                   []string // codes of what else is missing
+	Before, After          string   // the way of replies: the BIG-IP's, and this host's
 }
 
 // Step is one step of the cut-over.
 type Step struct {
-	Phase string   // "prepare", "cut-over", "roll-back"
-	Where string   // "nginx.conf", "lasthop.yaml", "host", "big-ip", or "" for something to find out
+	Phase string // "prepare", "cut-over", "roll-back"
+	// "nginx.conf", "lasthop.yaml", "host", "big-ip", or "" for something
+	// to find out
+	Where string
 	Title string   // what to do
 	Lines []string // exactly this: commands, or lines of the file
 	Notes []string
 }
 
-// unserved says whether nothing replies to clients of a virtual server, with a row's reason and what the BIG-IP did.
+// unserved says whether nothing replies to clients of a virtual server, with a
+// row's reason and what the BIG-IP did.
 func (v Virtual) unserved() (r Row, ok bool) {
 	switch {
 	case v.Disabled != "":
@@ -86,7 +97,8 @@ func (v Virtual) unserved() (r Row, ok bool) {
 // Context is that of the listeners of Wanted.
 const Context = "big-ip"
 
-// Wanted returns a listener for each address that virtual servers serve, so that a plan says which way it has.
+// Wanted returns a listener for each address that virtual servers serve, so
+// that a plan says which way it has.
 func Wanted(c Config) []routing.Listener {
 	seen := map[netip.Addr]bool{}
 	var out []routing.Listener
@@ -98,17 +110,24 @@ func Wanted(c Config) []routing.Listener {
 				continue
 			}
 			seen[addr] = true
-			out = append(out, routing.Listener{Addr: addr, Ports: routing.PortRange{First: 1, Last: 65535}, Transport: routing.TCP, Context: Context,
+			out = append(out, routing.Listener{Addr: addr,
+				Ports:     routing.PortRange{First: 1, Last: 65535},
+				Transport: routing.TCP, Context: Context,
 				Listen: d.Text, Origins: []string{d.Origin}})
 		}
 	}
 	return out
 }
 
-// Join says for each virtual server what takes its place here, and what is missing for that.
+// Join says for each virtual server what takes its place here, and what is
+// missing for that.
 func Join(c Config, here Here) Migration {
-	j := &joiner{config: c, here: here, outcomes: map[netip.Addr]routing.Outcome{}, domains: map[netip.Addr][]int{}, used: make([]bool, len(here.Listeners)),
-		listeners: map[netip.Addr][]int{}, present: map[netip.Addr]bool{}, groups: map[groupKey]int{}, moving: map[netip.Addr]int{}, staying: map[string]bool{}, noARP: map[string]bool{}, names: map[served][]string{}, need: newNeeds(here.Policy)}
+	j := &joiner{config: c, here: here, outcomes: map[netip.Addr]routing.Outcome{},
+		domains: map[netip.Addr][]int{}, used: make([]bool, len(here.Listeners)),
+		listeners: map[netip.Addr][]int{}, present: map[netip.Addr]bool{},
+		groups: map[groupKey]int{}, moving: map[netip.Addr]int{},
+		staying: map[string]bool{}, noARP: map[string]bool{}, names: map[served][]string{},
+		need: newNeeds(here.Policy)}
 	for i, l := range here.Listeners {
 		j.listeners[l.Addr] = append(j.listeners[l.Addr], i)
 	}
@@ -130,7 +149,8 @@ func Join(c Config, here Here) Migration {
 	for _, v := range c.Virtuals {
 		_, unserved := v.unserved()
 		for _, d := range v.Destinations {
-			if addr, ok := d.Host(); ok && !unserved && !slices.Contains(j.domains[addr], d.Domain) {
+			if addr, ok := d.Host(); ok && !unserved &&
+				!slices.Contains(j.domains[addr], d.Domain) {
 				j.domains[addr] = append(j.domains[addr], d.Domain)
 			}
 		}
@@ -141,7 +161,8 @@ func Join(c Config, here Here) Migration {
 	}
 	j.general()
 	routing.SortFindings(j.findings)
-	return Migration{Rows: j.rows, Findings: j.findings, Flags: j.need.flags, Settings: j.need.settings(), Steps: j.steps()}
+	return Migration{Rows: j.rows, Findings: j.findings, Flags: j.need.flags,
+		Settings: j.need.settings(), Steps: j.steps()}
 }
 
 // joiner is a Migration in the making.
@@ -193,7 +214,8 @@ type line struct {
 // server is the virtual server in a command of tmsh.
 func (l *line) server() string { return l.v.Kind + " " + shell(l.v.Name) }
 
-// problem is something that is missing: what the findings say of all that miss it, and what mends it for the one.
+// problem is something that is missing: what the findings say of all that miss
+// it, and what mends it for the one.
 type problem struct {
 	routing.Finding
 	remedy string
@@ -214,8 +236,11 @@ func (j *joiner) virtual(v Virtual) {
 	}
 	if len(v.Destinations) == 0 {
 		l := &line{Row: row, v: v}
-		l.problem(routing.Finding{Code: "destination-unknown", Severity: routing.Warning, Subject: v.Name, Origin: v.Origin,
-			Message: "the files do not say where its clients connect to", Hint: "give the file that has it: the partition's bigip.conf, or the UCS"})
+		l.problem(routing.Finding{Code: "destination-unknown", Severity: routing.Warning,
+			Subject: v.Name, Origin: v.Origin,
+			Message: "the files do not say where its clients connect to",
+			Hint: "give the file that has it: the " +
+				"partition's bigip.conf, or the UCS"})
 		j.end(l)
 		return
 	}
@@ -235,15 +260,21 @@ func (j *joiner) virtual(v Virtual) {
 }
 
 // destination adds a row for each VLAN, or one where the files name none.
-func (j *joiner) destination(row Row, v Virtual, d Destination, port *routing.PortRange, ins []Ingress) {
+func (j *joiner) destination(row Row, v Virtual, d Destination, port *routing.PortRange,
+	ins []Ingress) {
 	row.setDestination(d, port)
 	if len(ins) == 0 {
 		l := &line{Row: row, v: v, d: d}
-		f := routing.Finding{Code: "no-vlan", Severity: routing.Warning, Subject: v.Name, Origin: v.Origin,
-			Message: "the files have no VLAN that its clients could come in by", Hint: "give bigip_base.conf, or look on the BIG-IP whether it served anybody"}
+		f := routing.Finding{Code: "no-vlan", Severity: routing.Warning, Subject: v.Name,
+			Origin:  v.Origin,
+			Message: "the files have no VLAN that its clients could come in by",
+			Hint: "give bigip_base.conf, or look on the BIG-IP " +
+				"whether it served anybody"}
 		if v.VLANs.Unclear {
 			f.Code, f.Severity = "vlans-unclear", routing.Warning
-			f.Message, f.Hint = "it is enabled on a list of VLANs, and the list is empty", "look on the BIG-IP where it served clients"
+			f.Message, f.Hint = "it is enabled on a list of VLANs, "+
+				"and the list is empty",
+				"look on the BIG-IP where it served clients"
 		}
 		l.problem(f)
 		j.listener(l, port)
@@ -291,10 +322,14 @@ func addressText(d Destination) string {
 // end turns what is missing into status, reason and remedy, and adds the row.
 func (j *joiner) end(l *line) {
 	if l.v.Damaged {
-		l.problem(routing.Finding{Code: "damaged", Severity: routing.Warning, Subject: l.v.Name, Origin: l.v.Origin,
-			Message: "its stanza was not read whole: settings may be missing", Hint: "take the file from the BIG-IP again"})
+		l.problem(routing.Finding{Code: "damaged", Severity: routing.Warning,
+			Subject: l.v.Name, Origin: l.v.Origin,
+			Message: "its stanza was not read whole: settings may be missing",
+			Hint:    "take the file from the BIG-IP again"})
 	}
-	slices.SortStableFunc(l.problems, func(a, b problem) int { return rank(a.Severity) - rank(b.Severity) })
+	slices.SortStableFunc(l.problems, func(a, b problem) int {
+		return rank(a.Severity) - rank(b.Severity)
+	})
 	l.Status = Ready
 	for i, f := range l.problems {
 		if i == 0 {
@@ -332,13 +367,16 @@ func (j *joiner) group(f routing.Finding, virtual string) {
 		j.groups[key] = i
 		j.findings, j.virtuals = append(j.findings, f), append(j.virtuals, nil)
 	}
-	if n := len(j.virtuals[i]); n == 0 || j.virtuals[i][n-1] != virtual { // rows of one follow each other
+	// rows of one follow each other
+	if n := len(j.virtuals[i]); n == 0 || j.virtuals[i][n-1] != virtual {
 		j.virtuals[i] = append(j.virtuals[i], virtual)
 	}
 }
 
-// owner finds the link that replies from an address leave by. Where the host does not tell it is that of the VLAN whose subnet holds the
-// address, or of the VLAN with the BIG-IP's default gateway, or of the only VLAN; "" if nothing decides.
+// owner finds the link that replies from an address leave by. Where the host
+// does not tell it is that of the VLAN whose subnet holds the address, or of
+// the VLAN with the BIG-IP's default gateway, or of the only VLAN; "" if
+// nothing decides.
 func (j *joiner) owner(d Destination, ins []Ingress) owner {
 	addr, ok := d.Host()
 	if !ok {
@@ -351,7 +389,8 @@ func (j *joiner) owner(d Destination, ins []Ingress) owner {
 		}
 	}
 	if o := j.outcomes[addr]; o.Link != "" {
-		return owner{o.Link, all, len(all) > 0 && !slices.Contains(all, o.Link), len(all) == 0}
+		return owner{o.Link, all, len(all) > 0 && !slices.Contains(all, o.Link),
+			len(all) == 0}
 	}
 	for _, holds := range []func(place) bool{
 		func(p place) bool { return p.contains(addr) },
@@ -360,7 +399,8 @@ func (j *joiner) owner(d Destination, ins []Ingress) owner {
 	} {
 		with = nil
 		for _, in := range ins {
-			if p := j.place[in.VLAN]; len(p.links) == 1 && holds(p) && !slices.Contains(with, p.links[0]) {
+			if p := j.place[in.VLAN]; len(p.links) == 1 && holds(p) &&
+				!slices.Contains(with, p.links[0]) {
 				with = append(with, p.links[0])
 			}
 		}
@@ -371,7 +411,8 @@ func (j *joiner) owner(d Destination, ins []Ingress) owner {
 	return owner{among: with}
 }
 
-// owner is the link that replies from an address leave by, or those of which one must be chosen.
+// owner is the link that replies from an address leave by, or those of which
+// one must be chosen.
 type owner struct {
 	link    string
 	among   []string
@@ -381,20 +422,25 @@ type owner struct {
 
 // ingress fills a row: the BIG-IP's way, the listener, and the way here.
 func (j *joiner) ingress(l *line, port *routing.PortRange, own owner) {
-	l.VLAN, l.Return, l.Level, l.Value, l.LevelOrigin = l.in.VLAN, string(l.in.Return), string(l.in.Level), l.in.Value, l.in.Origin
+	l.VLAN, l.Return, l.Level, l.Value, l.LevelOrigin = l.in.VLAN, string(l.in.Return),
+		string(l.in.Level), l.in.Value, l.in.Origin
 	l.Before = j.before(l)
 	if l.in.Return == Scripted {
-		l.problem(routing.Finding{Code: "irule", Severity: routing.Error, Subject: l.v.Name, Origin: l.in.Origin,
-			Message: "an iRule sets the way of its replies by itself: " + l.in.Value, Hint: "read the iRule; what it does must be done by hand here"})
+		l.problem(routing.Finding{Code: "irule", Severity: routing.Error, Subject: l.v.Name,
+			Origin:  l.in.Origin,
+			Message: "an iRule sets the way of its replies by itself: " + l.in.Value,
+			Hint:    "read the iRule; what it does must be done by hand here"})
 	}
 	j.listener(l, port)
 	if !l.addr.IsValid() {
 		return
 	}
 	if ids := j.domains[l.addr]; len(ids) > 1 {
-		l.problem(routing.Finding{Code: "overlap", Severity: routing.Error, Subject: l.addr.String(), Origin: l.d.Origin,
-			Message: fmt.Sprintf("this address serves in the route domains %s: one Linux host has it once", numbers(ids)),
-			Hint:    "a host, network namespace or VRF for each route domain"})
+		l.problem(routing.Finding{Code: "overlap", Severity: routing.Error,
+			Subject: l.addr.String(), Origin: l.d.Origin,
+			Message: fmt.Sprintf("this address serves in the route domains %s: one "+
+				"Linux host has it once", numbers(ids)),
+			Hint: "a host, network namespace or VRF for each route domain"})
 	}
 	if j.vlan(l, own) {
 		j.way(l, own.link)
@@ -409,7 +455,8 @@ func numbers(ids []int) string {
 	return strings.Join(parts, ", ")
 }
 
-// vlan finds the interface of the VLAN, and says whether it can be told which way the address has.
+// vlan finds the interface of the VLAN, and says whether it can be told which
+// way the address has.
 func (j *joiner) vlan(l *line, own owner) bool {
 	p := l.place
 	subject := "VLAN " + cmp.Or(l.VLAN, "(none in the files)")
@@ -421,34 +468,55 @@ func (j *joiner) vlan(l *line, own owner) bool {
 	}
 	switch {
 	case p.shared != "":
-		l.problem(routing.Finding{Code: "overlap", Severity: routing.Error, Subject: subject, Origin: p.origin,
-			Message: "its subnet is also that of " + p.shared + " in another route domain", Hint: "a host, network namespace or VRF for each route domain"})
+		l.problem(routing.Finding{Code: "overlap", Severity: routing.Error,
+			Subject: subject, Origin: p.origin,
+			Message: "its subnet is also that of " + p.shared +
+				" in another route domain",
+			Hint: "a host, network namespace or VRF for each route domain"})
 		return false
 	case !l.in.Known:
-		l.problem(routing.Finding{Code: "vlan-undefined", Severity: routing.Warning, Subject: subject, Origin: l.v.Origin,
-			Message: "the files do not have it: nothing says which subnet its clients come in by", Hint: "give bigip_base.conf too"})
+		l.problem(routing.Finding{Code: "vlan-undefined", Severity: routing.Warning,
+			Subject: subject, Origin: l.v.Origin,
+			Message: "the files do not have it: nothing says which " +
+				"subnet its clients come in by",
+			Hint: "give bigip_base.conf too"})
 		return false
 	case len(p.prefixes) == 0:
-		l.problem(routing.Finding{Code: "no-self", Severity: routing.Warning, Subject: subject, Origin: p.origin,
-			Message: "no self IP is on it: nothing says which subnet it is", Hint: "give bigip_base.conf of the same BIG-IP, or all partitions"})
+		l.problem(routing.Finding{Code: "no-self", Severity: routing.Warning,
+			Subject: subject, Origin: p.origin,
+			Message: "no self IP is on it: nothing says which subnet it is",
+			Hint:    "give bigip_base.conf of the same BIG-IP, or all partitions"})
 		return false
 	case own.foreign:
 		j.need.address(l.addr, own.among[0], netip.Addr{})
-		l.problem(routing.Finding{Code: "other-interface", Severity: routing.Warning, Subject: l.addr.String(), Origin: l.d.Origin,
-			Message: "this host takes it to be on " + own.link + "; its clients come in by " + strings.Join(own.among, " or "),
-			Hint:    fmt.Sprintf("--address %s=%s, or correct the host's addresses", l.addr, own.among[0])})
+		l.problem(routing.Finding{Code: "other-interface", Severity: routing.Warning,
+			Subject: l.addr.String(), Origin: l.d.Origin,
+			Message: "this host takes it to be on " + own.link +
+				"; its clients come in by " + strings.Join(own.among, " or "),
+			Hint: fmt.Sprintf("--address %s=%s, or correct the host's addresses",
+				l.addr, own.among[0])})
 		return false
 	case len(p.links) == 0 && (own.link == "" || own.alone || p.contains(l.addr)):
-		l.problem(routing.Finding{Code: "vlan-not-here", Severity: routing.Warning, Subject: subject, Origin: p.origin,
-			Message: "no interface of this host has an address in its subnet " + prefixList(p.prefixes), Hint: "give the host an interface with an address in it"})
+		l.problem(routing.Finding{Code: "vlan-not-here", Severity: routing.Warning,
+			Subject: subject, Origin: p.origin,
+			Message: "no interface of this host has an address in its subnet " +
+				prefixList(p.prefixes),
+			Hint: "give the host an interface with an address in it"})
 		return false
 	case len(p.links) > 1 && l.Interface == "":
-		l.problem(routing.Finding{Code: "vlan-ambiguous", Severity: routing.Warning, Subject: subject, Origin: p.origin,
-			Message: "several interfaces are in its subnet: " + strings.Join(p.links, ", "), Hint: fmt.Sprintf("decide: --address %s=%s", l.addr, p.links[0])})
+		l.problem(routing.Finding{Code: "vlan-ambiguous", Severity: routing.Warning,
+			Subject: subject, Origin: p.origin,
+			Message: "several interfaces are in its subnet: " +
+				strings.Join(p.links, ", "),
+			Hint: fmt.Sprintf("decide: --address %s=%s", l.addr, p.links[0])})
 		return false
 	case own.link == "":
-		l.problem(routing.Finding{Code: "several-vlans", Severity: routing.Warning, Subject: l.addr.String(), Origin: l.d.Origin,
-			Message: "it is in the subnet of none of the VLANs that it serves, and its replies have one way only", Hint: fmt.Sprintf("decide: --address %s=%s", l.addr, strings.Join(own.among, " or ="))})
+		l.problem(routing.Finding{Code: "several-vlans", Severity: routing.Warning,
+			Subject: l.addr.String(), Origin: l.d.Origin,
+			Message: "it is in the subnet of none of the VLANs that it serves, and " +
+				"its replies have one way only",
+			Hint: fmt.Sprintf("decide: --address %s=%s", l.addr,
+				strings.Join(own.among, " or ="))})
 		return false
 	}
 	return true

@@ -14,15 +14,17 @@ import (
 	"lasthop/routing/sim"
 )
 
-// TestJoin joins the files of each archive of testdata/migrate with its host and listens, under its policy, and compares the result in
-// the words of dumpMigration with its last file, want.
+// TestJoin joins the files of each archive of testdata/migrate with its host
+// and listens, under its policy, and compares the result in the words of
+// dumpMigration with its last file, want.
 func TestJoin(t *testing.T) {
 	names, err := filepath.Glob("../testdata/migrate/*.txtar")
 	if err != nil || len(names) < 10 {
 		t.Fatal(len(names), "fixtures:", err)
 	}
 	for _, name := range names {
-		t.Run(strings.TrimSuffix(filepath.Base(name), ".txtar"), func(t *testing.T) { testJoin(t, name) })
+		t.Run(strings.TrimSuffix(filepath.Base(name), ".txtar"),
+			func(t *testing.T) { testJoin(t, name) })
 	}
 }
 
@@ -68,14 +70,16 @@ func listens(t *testing.T, text string) (out []routing.Listener) {
 		if len(words) == 0 {
 			continue
 		}
-		l := routing.Listener{Transport: routing.TCP, Context: "http", Listen: words[0], Origins: []string{fmt.Sprintf("nginx.conf:%d", i+1)}}
+		l := routing.Listener{Transport: routing.TCP, Context: "http", Listen: words[0],
+			Origins: []string{fmt.Sprintf("nginx.conf:%d", i+1)}}
 		if len(words) > 1 {
 			l.Transport = routing.Transport(words[1])
 		}
 		colon := strings.LastIndexByte(words[0], ':')
 		host := strings.Trim(strings.Replace(words[0][:colon], "*", "0.0.0.0", 1), "[]")
 		l.Addr = netip.MustParseAddr(host)
-		if n, _ := fmt.Sscanf(words[0][colon+1:], "%d-%d", &l.Ports.First, &l.Ports.Last); n == 0 {
+		if n, _ := fmt.Sscanf(words[0][colon+1:], "%d-%d", &l.Ports.First,
+			&l.Ports.Last); n == 0 {
 			t.Fatal(line)
 		} else if n == 1 {
 			l.Ports.Last = l.Ports.First
@@ -85,7 +89,8 @@ func listens(t *testing.T, text string) (out []routing.Listener) {
 	return out
 }
 
-// readPolicy reads lines like `gateway eth1 10.0.1.1`, `return eth1 strict` and `address 10.9.9.9 eth1`.
+// readPolicy reads lines like `gateway eth1 10.0.1.1`, `return eth1 strict` and
+// `address 10.9.9.9 eth1`.
 func readPolicy(t *testing.T, p *routing.Policy, text string) {
 	for line := range strings.Lines(text) {
 		words := strings.Fields(line)
@@ -93,13 +98,18 @@ func readPolicy(t *testing.T, p *routing.Policy, text string) {
 		case len(words) != 3:
 			t.Fatal(line)
 		case words[0] == "gateway" && words[2] == "none":
-			p.Gateways = append(p.Gateways, routing.GatewayPin{Link: words[1], None: true})
+			p.Gateways = append(p.Gateways,
+				routing.GatewayPin{Link: words[1], None: true})
 		case words[0] == "gateway":
-			p.Gateways = append(p.Gateways, routing.GatewayPin{Link: words[1], Addr: netip.MustParseAddr(words[2])})
+			p.Gateways = append(p.Gateways, routing.GatewayPin{Link: words[1],
+				Addr: netip.MustParseAddr(words[2])})
 		case words[0] == "return":
-			p.Returns = append(p.Returns, routing.ReturnPin{Link: words[1], Mode: routing.Return(words[2])})
+			p.Returns = append(p.Returns,
+				routing.ReturnPin{Link: words[1], Mode: routing.Return(words[2])})
 		case words[0] == "address":
-			p.Addresses = append(p.Addresses, routing.AddressPin{Addr: netip.MustParseAddr(words[1]), Link: words[2]})
+			p.Addresses = append(p.Addresses,
+				routing.AddressPin{Addr: netip.MustParseAddr(words[1]),
+					Link: words[2]})
 		}
 	}
 }
@@ -108,15 +118,21 @@ func readPolicy(t *testing.T, p *routing.Policy, text string) {
 func dumpMigration(m Migration) string {
 	var b strings.Builder
 	for _, r := range m.Rows {
-		fmt.Fprintf(&b, "%s [%s] %q = %s port %s %s by %q: %s %s %v\n", r.Virtual, r.Origin, r.Destination, r.Address, r.Port, r.Protocol, r.VLAN, r.Status, r.Reason, r.Also)
-		fmt.Fprintf(&b, "  %s by %s %s [%s]: %s -> %s\n", r.Return, r.Level, r.Value, r.LevelOrigin, r.Before, r.After)
-		fmt.Fprintf(&b, "  listen %s %s [%s], on %q, present %v, gateway %q %s\n", r.Match, r.Listen, r.ListenOrigin, r.Interface, r.Present, r.Gateway, r.GatewaySource)
+		fmt.Fprintf(&b, "%s [%s] %q = %s port %s %s by %q: %s %s %v\n", r.Virtual, r.Origin,
+			r.Destination, r.Address, r.Port, r.Protocol, r.VLAN, r.Status,
+			r.Reason, r.Also)
+		fmt.Fprintf(&b, "  %s by %s %s [%s]: %s -> %s\n", r.Return, r.Level, r.Value,
+			r.LevelOrigin, r.Before, r.After)
+		fmt.Fprintf(&b, "  listen %s %s [%s], on %q, present %v, gateway %q %s\n", r.Match,
+			r.Listen, r.ListenOrigin, r.Interface, r.Present, r.Gateway,
+			r.GatewaySource)
 		if r.Remedy != "" {
 			fmt.Fprintf(&b, "  do %s\n", r.Remedy)
 		}
 	}
 	for _, f := range m.Findings {
-		fmt.Fprintf(&b, "%s %s: %s: %s (%s) [%s]\n", f.Severity, f.Code, f.Subject, f.Message, f.Hint, f.Origin)
+		fmt.Fprintf(&b, "%s %s: %s: %s (%s) [%s]\n", f.Severity, f.Code, f.Subject,
+			f.Message, f.Hint, f.Origin)
 	}
 	fmt.Fprintf(&b, "flags %q\n%s", m.Flags, m.Settings)
 	for _, s := range m.Steps {

@@ -18,39 +18,56 @@ const (
 	matchNone      = "none"
 )
 
-// listener finds NGINX's listener for a row, or says why there can be none. It sets l.addr if the destination is one address.
+// listener finds NGINX's listener for a row, or says why there can be none. It
+// sets l.addr if the destination is one address.
 func (j *joiner) listener(l *line, port *routing.PortRange) {
 	addr, host := l.d.Host()
 	f := routing.Finding{Subject: l.v.Name, Origin: l.d.Origin}
 	switch {
 	case !l.d.Addrs.IsValid():
-		l.problem(routing.Finding{Code: "destination-unknown", Severity: routing.Warning, Subject: f.Subject, Origin: f.Origin,
-			Message: "the files do not say where its clients connect to", Hint: "give the file that has it: the partition's bigip.conf, or the UCS"})
+		l.problem(routing.Finding{Code: "destination-unknown", Severity: routing.Warning,
+			Subject: f.Subject, Origin: f.Origin,
+			Message: "the files do not say where its clients connect to",
+			Hint: "give the file that has it: the " +
+				"partition's bigip.conf, or the UCS"})
 		return
 	case !host || addr.IsUnspecified():
-		l.problem(routing.Finding{Code: "network", Severity: routing.Error, Subject: f.Subject, Origin: f.Origin,
-			Message: "it serves " + l.Address + ", not one address; NGINX listens on addresses", Hint: "name the addresses in use, or hand the network to the host (a local route, tproxy) by hand"})
+		l.problem(routing.Finding{Code: "network", Severity: routing.Error,
+			Subject: f.Subject, Origin: f.Origin,
+			Message: "it serves " + l.Address + ", not one address; " +
+				"NGINX listens on addresses",
+			Hint: "name the addresses in use, or hand the network to the host (a " +
+				"local route, tproxy) by hand"})
 		return
 	}
 	l.addr, l.Match = addr, matchNone
 	l.Present = j.present[addr]
-	transports := map[string][]routing.Transport{"tcp": {routing.TCP}, "udp": {routing.UDP}, "any": {routing.TCP, routing.UDP}}[l.Protocol]
+	transports := map[string][]routing.Transport{"tcp": {routing.TCP}, "udp": {routing.UDP},
+		"any": {routing.TCP, routing.UDP}}[l.Protocol]
 	switch {
 	case transports == nil:
-		l.problem(routing.Finding{Code: "protocol", Severity: routing.Error, Subject: f.Subject, Origin: f.Origin,
-			Message: "it serves " + l.Protocol + "; NGINX serves tcp and udp", Hint: "leave it where it is, or route it to another host"})
+		l.problem(routing.Finding{Code: "protocol", Severity: routing.Error,
+			Subject: f.Subject, Origin: f.Origin,
+			Message: "it serves " + l.Protocol + "; NGINX serves tcp and udp",
+			Hint:    "leave it where it is, or route it to another host"})
 	case l.d.AnyPort():
-		l.problem(routing.Finding{Code: "any-port", Severity: routing.Error, Subject: f.Subject, Origin: f.Origin,
-			Message: "it serves every port; NGINX listens on ports that are named", Hint: "find out which ports its clients use, and listen on these"})
+		l.problem(routing.Finding{Code: "any-port", Severity: routing.Error,
+			Subject: f.Subject, Origin: f.Origin,
+			Message: "it serves every port; NGINX listens on ports that are named",
+			Hint:    "find out which ports its clients use, and listen on these"})
 	case port == nil:
-		l.problem(routing.Finding{Code: "port-unknown", Severity: routing.Warning, Subject: f.Subject, Origin: f.Origin,
-			Message: "its port is the name of a service or list that is not known: " + l.d.Service, Hint: "look it up on the BIG-IP; services are in /etc/services there"})
+		l.problem(routing.Finding{Code: "port-unknown", Severity: routing.Warning,
+			Subject: f.Subject, Origin: f.Origin,
+			Message: "its port is the name of a service or list that is not known: " +
+				l.d.Service,
+			Hint: "look it up on the BIG-IP; services are in /etc/services there"})
 	default:
 		j.match(l, *port, transports)
 	}
 }
 
-// match looks for listeners that take all ports, by each of the transports: a virtual server for both of them loses clients by one.
+// match looks for listeners that take all ports, by each of the transports: a
+// virtual server for both of them loses clients by one.
 func (j *joiner) match(l *line, ports routing.PortRange, transports []routing.Transport) {
 	any := routing.FamilyOf(l.addr).All().Addr()
 	addrs := []netip.Addr{l.addr, any}
@@ -73,13 +90,15 @@ func (j *joiner) match(l *line, ports routing.PortRange, transports []routing.Tr
 		x := j.here.Listeners[found[0]]
 		l.Match = matchTransport
 		l.setListener(x)
-		j.missing(l, ports, missing, "NGINX listens where the virtual server did by "+string(x.Transport)+" only")
+		j.missing(l, ports, missing, "NGINX listens where the virtual server did by "+
+			string(x.Transport)+" only")
 		return
 	}
 	message := "NGINX does not listen where the virtual server did"
 	for _, i := range j.listeners[l.addr] {
 		if x := j.here.Listeners[i]; slices.Contains(transports, x.Transport) {
-			l.Match, message = matchPort, "NGINX listens on the address of the virtual server on other ports only"
+			l.Match, message = matchPort, "NGINX listens on the address of the "+
+				"virtual server on other ports only"
 			l.setListener(x)
 			break
 		}
@@ -87,8 +106,10 @@ func (j *joiner) match(l *line, ports routing.PortRange, transports []routing.Tr
 	j.missing(l, ports, transports, message)
 }
 
-// byEach returns the indexes of listeners that take all ports, and the transports by which there are none.
-func (j *joiner) byEach(ports routing.PortRange, addrs []netip.Addr, transports []routing.Transport) (found []int, missing []routing.Transport) {
+// byEach returns the indexes of listeners that take all ports, and the
+// transports by which there are none.
+func (j *joiner) byEach(ports routing.PortRange, addrs []netip.Addr,
+	transports []routing.Transport) (found []int, missing []routing.Transport) {
 	for _, transport := range transports {
 		list := j.covering(ports, addrs, transport)
 		if list == nil {
@@ -99,8 +120,10 @@ func (j *joiner) byEach(ports routing.PortRange, addrs []netip.Addr, transports 
 	return found, missing
 }
 
-// covering returns the indexes of listeners that together take all ports; nil if they do not.
-func (j *joiner) covering(ports routing.PortRange, addrs []netip.Addr, transport routing.Transport) []int {
+// covering returns the indexes of listeners that together take all ports; nil
+// if they do not.
+func (j *joiner) covering(ports routing.PortRange, addrs []netip.Addr,
+	transport routing.Transport) []int {
 	var candidates, found []int
 	for _, addr := range addrs {
 		candidates = append(candidates, j.listeners[addr]...)
@@ -108,7 +131,8 @@ func (j *joiner) covering(ports routing.PortRange, addrs []netip.Addr, transport
 	for next := int(ports.First); next <= int(ports.Last); {
 		i := slices.IndexFunc(candidates, func(i int) bool {
 			x := j.here.Listeners[i]
-			return x.Transport == transport && int(x.Ports.First) <= next && next <= int(x.Ports.Last)
+			return x.Transport == transport && int(x.Ports.First) <= next &&
+				next <= int(x.Ports.Last)
 		})
 		if i < 0 {
 			return nil
@@ -127,7 +151,8 @@ func (r *Row) setListener(x routing.Listener) {
 }
 
 // missing says which listen directives are missing.
-func (j *joiner) missing(l *line, ports routing.PortRange, transports []routing.Transport, message string) {
+func (j *joiner) missing(l *line, ports routing.PortRange, transports []routing.Transport,
+	message string) {
 	var lines []string
 	for _, transport := range transports {
 		listen := "listen " + endpoint(l.addr, ports)
@@ -137,8 +162,10 @@ func (j *joiner) missing(l *line, ports routing.PortRange, transports []routing.
 		lines = append(lines, listen+";")
 		j.need.listens = appendNew(j.need.listens, listen+";")
 	}
-	l.problems = append(l.problems, problem{routing.Finding{Code: "no-listener", Severity: routing.Warning, Subject: "nginx.conf", Origin: l.d.Origin,
-		Message: message, Hint: "the steps hold the lines for nginx.conf"}, strings.Join(lines, " ")})
+	l.problems = append(l.problems, problem{routing.Finding{Code: "no-listener",
+		Severity: routing.Warning, Subject: "nginx.conf", Origin: l.d.Origin,
+		Message: message, Hint: "the steps hold the lines for nginx.conf"},
+		strings.Join(lines, " ")})
 }
 
 // endpoint writes address and ports as NGINX does.

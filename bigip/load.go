@@ -14,7 +14,8 @@ import (
 	"strings"
 )
 
-// limits hold for inputs that are no accident. Numbers in bytes count what is unpacked.
+// limits hold for inputs that are no accident. Numbers in bytes count what is
+// unpacked.
 type limits struct {
 	file    int64 // one file that is kept, in an archive or not
 	kept    int64 // all of them
@@ -25,14 +26,19 @@ type limits struct {
 	slack   int64
 }
 
-// defaultLimits are far above what a BIG-IP has: 20,000 virtual servers with all around them make 40 MB of configuration, a UCS with
-// endpoint inspection packages unpacks to 2 GB. Configurations pack 10 to 20 times, zeros 1,000 times.
-var defaultLimits = limits{file: 128 << 20, kept: 128 << 20, total: 8 << 30, members: 1 << 20, words: 1 << 24, ratio: 200, slack: 64 << 20}
+// defaultLimits are far above what a BIG-IP has: 20,000 virtual servers with
+// all around them make 40 MB of configuration, a UCS with endpoint inspection
+// packages unpacks to 2 GB. Configurations pack 10 to 20 times, zeros 1,000
+// times.
+var defaultLimits = limits{file: 128 << 20, kept: 128 << 20, total: 8 << 30, members: 1 << 20,
+	words: 1 << 24, ratio: 200, slack: 64 << 20}
 
 // accepted is the hint for everything that is no configuration of a BIG-IP.
-const accepted = "give bigip.conf and bigip_base.conf, a UCS or SCF, a directory with them, or the output of `tmsh list`"
+const accepted = "give bigip.conf and bigip_base.conf, a UCS or SCF, a directory with them, or " +
+	"the output of `tmsh list`"
 
-// Parse reads one input: a configuration file, a UCS archive, BigDB.dat or output of tmsh. What stops it is an *Error with a hint.
+// Parse reads one input: a configuration file, a UCS archive, BigDB.dat or
+// output of tmsh. What stops it is an *Error with a hint.
 func Parse(name string, data []byte) (Config, error) {
 	l := loader{limits: defaultLimits}
 	if err := l.input(name, bytes.NewReader(data)); err != nil {
@@ -41,8 +47,9 @@ func Parse(name string, data []byte) (Config, error) {
 	return l.finish(name)
 }
 
-// Load reads several inputs of one BIG-IP, files and directories, as one configuration. It is Parse but for the reading; what stops it
-// is an *Error with a hint.
+// Load reads several inputs of one BIG-IP, files and directories, as one
+// configuration. It is Parse but for the reading; what stops it is an *Error
+// with a hint.
 func Load(paths ...string) (Config, error) {
 	l := loader{limits: defaultLimits}
 	for _, p := range paths {
@@ -63,10 +70,13 @@ type loader struct {
 
 // finish makes the Config of what was read.
 func (l *loader) finish(names string) (Config, error) {
-	known := slices.ContainsFunc(l.stanzas, func(s *stanza) bool { return s.problem != unknownModule })
+	known := slices.ContainsFunc(l.stanzas, func(s *stanza) bool {
+		return s.problem != unknownModule
+	})
 	c := l.build()
 	if !known && c.Global.Value == "" && c.Management.Value == "" {
-		return Config{}, &Error{File: names, What: "has no stanza of a BIG-IP configuration", Fix: accepted}
+		return Config{}, &Error{File: names,
+			What: "has no stanza of a BIG-IP configuration", Fix: accepted}
 	}
 	return c, nil
 }
@@ -98,7 +108,8 @@ func ioError(name string, err error) *Error {
 	return e
 }
 
-// directory reads the files of a BIG-IP that are below a directory: an unpacked UCS, its config directory, or a partition.
+// directory reads the files of a BIG-IP that are below a directory: an unpacked
+// UCS, its config directory, or a partition.
 func (l *loader) directory(name string) error {
 	root, top := os.DirFS(name), "config"
 	if path.Base(path.Clean(name)) == "partitions" {
@@ -110,7 +121,10 @@ func (l *loader) directory(name string) error {
 			return ioError(path.Join(name, p), err)
 		}
 		if entries > l.limits.members {
-			return &Error{File: name, What: fmt.Sprintf("has more than %d files and directories", l.limits.members), Fix: "name the directory with bigip.conf"}
+			return &Error{File: name,
+				What: fmt.Sprintf("has more than %d files and directories",
+					l.limits.members),
+				Fix: "name the directory with bigip.conf"}
 		}
 		if !d.Type().IsRegular() || !wanted(p) && !wanted(path.Join(top, p)) {
 			return nil
@@ -119,22 +133,26 @@ func (l *loader) directory(name string) error {
 		return l.path(path.Join(name, p))
 	})
 	if err == nil && files == 0 {
-		err = &Error{File: name, What: "no bigip.conf, bigip_base.conf or BigDB.dat is below it", Fix: accepted}
+		err = &Error{File: name,
+			What: "no bigip.conf, bigip_base.conf or BigDB.dat is below it",
+			Fix:  accepted}
 	}
 	return err
 }
 
-// members are the files of a BIG-IP that say something about virtual servers, networks or Auto-Last-Hop. The others hold users,
-// scripts and backups.
+// members are the files of a BIG-IP that say something about virtual servers,
+// networks or Auto-Last-Hop. The others hold users, scripts and backups.
 var members = []string{"bigip.conf", "bigip_base.conf", "bigip_gtm.conf", "BigDB.dat"}
 
-// wanted says whether a path in a UCS is one of them: config/bigip.conf, config/partitions/NAME/bigip.conf. The `._` files that
-// macOS adds have other names.
+// wanted says whether a path in a UCS is one of them: config/bigip.conf,
+// config/partitions/NAME/bigip.conf. The `._` files that macOS adds have other
+// names.
 func wanted(name string) bool {
 	dir, base := path.Split(path.Clean(name))
 	parts := strings.Split(strings.Trim(dir, "/"), "/")
 	n := len(parts)
-	return slices.Contains(members, base) && (parts[n-1] == "config" || n > 1 && parts[n-2] == "partitions")
+	return slices.Contains(members, base) &&
+		(parts[n-1] == "config" || n > 1 && parts[n-2] == "partitions")
 }
 
 // input reads one input, whatever it is, and keeps its hash.
@@ -174,7 +192,8 @@ func refused(head []byte) (what, fix string) {
 	prefix := func(s string) bool { return bytes.HasPrefix(head, []byte(s)) }
 	switch {
 	case isPGP(head) || prefix("-----BEGIN PGP MESSAGE-----") || prefix("Salted__"):
-		return "is encrypted: a UCS saved with a passphrase", "decrypt it first, `gpg -o plain.ucs -d FILE`, or save one without: `tmsh save sys ucs NAME`"
+		return "is encrypted: a UCS saved with a passphrase", "decrypt it first, `gpg -o " +
+			"plain.ucs -d FILE`, or save one without: `tmsh save sys ucs NAME`"
 	case prefix("PK\x03\x04"):
 		return "is a zip archive", "unpack it and name the files in it"
 	case prefix("\xfd7zXZ") || prefix("BZh") || prefix("\x28\xb5\x2f\xfd"):
@@ -183,7 +202,8 @@ func refused(head []byte) (what, fix string) {
 	return "", ""
 }
 
-// isPGP knows the first packet of an encrypted message: a session key, for a passphrase (versions 4 to 6) or a public key (3).
+// isPGP knows the first packet of an encrypted message: a session key, for a
+// passphrase (versions 4 to 6) or a public key (3).
 func isPGP(head []byte) bool {
 	if len(head) < 4 {
 		return false
@@ -223,7 +243,9 @@ func (l *loader) keep(name string, r io.Reader) ([]byte, error) {
 		return nil, ioError(name, err)
 	}
 	if int64(len(data)) > limit {
-		return nil, &Error{File: name, What: fmt.Sprintf("is too large: more than %d MB", limit>>20), Fix: "check that it is a BIG-IP configuration"}
+		return nil, &Error{File: name, What: fmt.Sprintf("is too large: more than %d MB",
+			limit>>20),
+			Fix: "check that it is a BIG-IP configuration"}
 	}
 	l.kept += int64(len(data))
 	return data, nil
@@ -238,18 +260,23 @@ func (l *loader) text(name string, data []byte) error {
 	}
 	s := scan{file: name, data: string(data), words: l.limits.words - l.words}
 	if !s.run() {
-		return &Error{File: name, Line: s.line, What: "has more words or stanzas than any BIG-IP", Fix: accepted}
+		return &Error{File: name, Line: s.line,
+			What: "has more words or stanzas than any BIG-IP", Fix: accepted}
 	}
 	l.words = l.limits.words - s.words
 	if err := bigpipe(&s); err != nil {
 		return err
 	}
 	if s.strays > 0 {
-		l.config.Warnings = append(l.config.Warnings, Warning{Code: "stray", Origin: origin(name, s.stray), Hint: "look whether a stanza lost its header",
+		l.config.Warnings = append(l.config.Warnings, Warning{Code: "stray",
+			Origin:  origin(name, s.stray),
+			Hint:    "look whether a stanza lost its header",
 			Message: strays(s.strays) + " outside of every stanza"})
 	}
 	if s.imish > 0 {
-		l.config.Warnings = append(l.config.Warnings, Warning{Code: "imish", Origin: origin(name, s.imish), Hint: "gateways that it learns are not in this report",
+		l.config.Warnings = append(l.config.Warnings, Warning{Code: "imish",
+			Origin:  origin(name, s.imish),
+			Hint:    "gateways that it learns are not in this report",
 			Message: "routing configuration of imish is not read"})
 	}
 	if l.config.Version == "" {
@@ -269,8 +296,9 @@ func strays(n int) string {
 }
 
 // bigpipeWords begin the stanzas of BIG-IP 10 and older.
-var bigpipeWords = []string{"class", "interface", "monitor", "nat", "node", "partition", "pool", "profile", "provision", "route", "rule", "self",
-	"snat", "snatpool", "trunk", "user", "virtual", "vlan", "vlangroup"}
+var bigpipeWords = []string{"class", "interface", "monitor", "nat", "node", "partition", "pool",
+	"profile", "provision", "route", "rule", "self", "snat", "snatpool", "trunk", "user",
+	"virtual", "vlan", "vlangroup"}
 
 // bigpipe refuses a file of BIG-IP 10 and older, whose stanzas have no module.
 func bigpipe(s *scan) error {
@@ -286,6 +314,7 @@ func bigpipe(s *scan) error {
 	if first == 0 {
 		return nil
 	}
-	return &Error{File: s.file, Line: first, What: "is in the bigpipe format of BIG-IP 10 and older",
-		Fix: "load it into BIG-IP 11 or newer, which converts it, and take its bigip.conf"}
+	return &Error{File: s.file, Line: first,
+		What: "is in the bigpipe format of BIG-IP 10 and older",
+		Fix:  "load it into BIG-IP 11 or newer, which converts it, and take its bigip.conf"}
 }

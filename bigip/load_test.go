@@ -25,13 +25,17 @@ type member struct {
 }
 
 const (
-	baseConf = "net vlan /Common/outside {\n    tag 10\n}\nnet self /Common/s {\n    address 192.0.2.2/24\n    vlan /Common/outside\n}\n"
-	mainConf = "ltm virtual /Common/v {\n    destination /Common/192.0.2.1:443\n    ip-protocol tcp\n}\n"
-	shopConf = "ltm virtual /shop/w {\n    destination /shop/192.0.2.3:80\n    ip-protocol tcp\n}\n"
+	baseConf = "net vlan /Common/outside {\n    tag 10\n}\nnet self /Common/s {\n" +
+		"    address 192.0.2.2/24\n    vlan /Common/outside\n}\n"
+	mainConf = "ltm virtual /Common/v {\n    destination /Common/192.0.2.1:443\n" +
+		"    ip-protocol tcp\n}\n"
+	shopConf = "ltm virtual /shop/w {\n    destination /shop/192.0.2.3:80\n" +
+		"    ip-protocol tcp\n}\n"
 	bigDBDat = "[Connection.AutoLasthop]\ndefault=enable\nvalue=disable\n"
 )
 
-// ucs are the members of a UCS: those that matter, and those that must not be looked at.
+// ucs are the members of a UCS: those that matter, and those that must not be
+// looked at.
 var ucs = []member{
 	{name: "SPEC-Manifest", data: "x"},
 	{name: "config/", data: ""},
@@ -52,7 +56,8 @@ func tarOf(t testing.TB, members []member) []byte {
 	var b bytes.Buffer
 	w := tar.NewWriter(&b)
 	for _, m := range members {
-		h := &tar.Header{Name: m.name, Mode: 0o600, Size: int64(len(m.data)), Typeflag: tar.TypeReg}
+		h := &tar.Header{Name: m.name, Mode: 0o600, Size: int64(len(m.data)),
+			Typeflag: tar.TypeReg}
 		switch {
 		case m.link != "":
 			h.Typeflag, h.Linkname = tar.TypeSymlink, m.link
@@ -102,16 +107,19 @@ ltm virtual /shop/w standard tcp vlans all auto-lasthop default [x.ucs:config/pa
 		dotted[i] = member{"./" + m.name, m.data, m.link}
 	}
 	plain := tarOf(t, ucs)
-	for what, data := range map[string][]byte{"gzip": gzipOf(t, plain), "tar": plain, "dotted": gzipOf(t, tarOf(t, dotted))} {
+	for what, data := range map[string][]byte{"gzip": gzipOf(t, plain), "tar": plain,
+		"dotted": gzipOf(t, tarOf(t, dotted))} {
 		c, err := Parse("x.ucs", data)
 		if err != nil {
 			t.Fatal(what, err)
 		}
-		if diff := cmp.Diff(want, strings.ReplaceAll(dump(c), "x.ucs:./", "x.ucs:")); diff != "" {
+		if diff := cmp.Diff(want,
+			strings.ReplaceAll(dump(c), "x.ucs:./", "x.ucs:")); diff != "" {
 			t.Error(what, diff)
 		}
 		sum := sha256.Sum256(data)
-		if diff := cmp.Diff([]File{{"x.ucs", hex.EncodeToString(sum[:])}}, c.Files); diff != "" {
+		if diff := cmp.Diff([]File{{"x.ucs", hex.EncodeToString(sum[:])}},
+			c.Files); diff != "" {
 			t.Error(what, diff)
 		}
 	}
@@ -138,7 +146,8 @@ func write(t *testing.T, files map[string]string) string {
 }
 
 func TestDirectories(t *testing.T) {
-	unpacked := write(t, map[string]string{"config/bigip.conf": mainConf, "config/bigip_base.conf": baseConf, "config/partitions/shop/bigip.conf": shopConf,
+	unpacked := write(t, map[string]string{"config/bigip.conf": mainConf,
+		"config/bigip_base.conf": baseConf, "config/partitions/shop/bigip.conf": shopConf,
 		"config/partitions/shop/._bigip.conf": "\x00", "config/bigip_user.conf": "auth user x { }\n", "config/BigDB.dat": bigDBDat, "other/bigip.conf": "ltm pool x { }\n"})
 	for _, tt := range []struct {
 		dir      string
@@ -202,7 +211,8 @@ func TestErrors(t *testing.T) {
 		checkError(t, what, err, tt.want)
 	}
 	_, err := Load(filepath.Join(dir, "empty"))
-	checkError(t, "directory", err, dir+"/empty: no bigip.conf, bigip_base.conf or BigDB.dat is below it")
+	checkError(t, "directory", err,
+		dir+"/empty: no bigip.conf, bigip_base.conf or BigDB.dat is below it")
 	_, err = Load(filepath.Join(dir, "secret.conf"), filepath.Join(dir, "absent"))
 	checkError(t, "absent", err, dir+"/absent: read: no such file or directory")
 	_, err = Load()
@@ -217,12 +227,14 @@ func checkError(t *testing.T, what string, err error, want string) {
 	}
 }
 
-// TestLimits: what is larger than a limit is refused, and what has its size is not.
+// TestLimits: what is larger than a limit is refused, and what has its size is
+// not.
 func TestLimits(t *testing.T) {
 	noise := make([]byte, 1<<20)
 	r := rand.NewChaCha8([32]byte{})
 	_, _ = r.Read(noise)
-	data := gzipOf(t, tarOf(t, append([]member{{name: "var/noise", data: string(noise)}}, ucs...)))
+	data := gzipOf(t,
+		tarOf(t, append([]member{{name: "var/noise", data: string(noise)}}, ucs...)))
 	for _, tt := range []struct {
 		change func(*limits)
 		want   string
@@ -247,11 +259,13 @@ func TestLimits(t *testing.T) {
 	}
 	l := loader{limits: defaultLimits}
 	l.limits.members = 3
-	checkError(t, "directory", l.path("../testdata"), "../testdata: has more than 3 files and directories")
+	checkError(t, "directory", l.path("../testdata"),
+		"../testdata: has more than 3 files and directories")
 }
 
-// TestBombs unpacks 10 GB of zeros, as a configuration, beside one, and without an archive around it. They come from a stream, and
-// the memory that all of it takes is bounded.
+// TestBombs unpacks 10 GB of zeros, as a configuration, beside one, and without
+// an archive around it. They come from a stream, and the memory that all of it
+// takes is bounded.
 func TestBombs(t *testing.T) {
 	const size = 10 << 30
 	for _, name := range []string{"config/bigip.conf", "var/zeros", ""} {
@@ -287,7 +301,8 @@ func writeBomb(w *io.PipeWriter, name string, size int64) error {
 	var to io.Writer = z
 	if name != "" {
 		archive := tar.NewWriter(z)
-		if err := archive.WriteHeader(&tar.Header{Name: name, Mode: 0o600, Size: size, Typeflag: tar.TypeReg}); err != nil {
+		if err := archive.WriteHeader(&tar.Header{Name: name, Mode: 0o600, Size: size,
+			Typeflag: tar.TypeReg}); err != nil {
 			return err
 		}
 		to = archive
@@ -301,22 +316,28 @@ func writeBomb(w *io.PipeWriter, name string, size int64) error {
 	return w.Close()
 }
 
-// TestWords: memory is bounded for texts that are nothing but words or headers, too.
+// TestWords: memory is bounded for texts that are nothing but words or headers,
+// too.
 func TestWords(t *testing.T) {
-	for _, text := range []string{"ltm pool p {\n" + strings.Repeat("a{ ", 1000), strings.Repeat("ltm pool p { }\n", 100)} {
+	for _, text := range []string{"ltm pool p {\n" + strings.Repeat("a{ ", 1000),
+		strings.Repeat("ltm pool p { }\n", 100)} {
 		l := loader{limits: defaultLimits}
 		l.limits.words = 500
 		err := l.input("x.conf", strings.NewReader(text))
-		if e, ok := errors.AsType[*Error](err); !ok || e.What != "has more words or stanzas than any BIG-IP" {
+		if e, ok := errors.AsType[*Error](err); !ok ||
+			e.What != "has more words or stanzas than any BIG-IP" {
 			t.Error(err)
 		}
 	}
 }
 
-// TestNothingKept: a Config holds copies of what it says, and not the file around them with its secrets.
+// TestNothingKept: a Config holds copies of what it says, and not the file
+// around them with its secrets.
 func TestNothingKept(t *testing.T) {
 	const size = 8 << 20
-	text := []byte(mainConf + "ltm pool /Common/p {\n    description \"" + strings.Repeat("secret ", size/7) + "\"\n    members {\n        /Common/192.0.2.9:80 { }\n    }\n}\n")
+	text := []byte(mainConf + "ltm pool /Common/p {\n    description \"" +
+		strings.Repeat("secret ", size/7) +
+		"\"\n    members {\n        /Common/192.0.2.9:80 { }\n    }\n}\n")
 	var before, after runtime.MemStats
 	runtime.GC()
 	runtime.ReadMemStats(&before)

@@ -26,14 +26,17 @@ type unknown struct {
 }
 
 func newNeeds(p routing.Policy) *needs {
-	p.Gateways, p.Returns, p.Addresses = slices.Clone(p.Gateways), slices.Clone(p.Returns), slices.Clone(p.Addresses)
+	p.Gateways, p.Returns, p.Addresses = slices.Clone(p.Gateways), slices.Clone(p.Returns),
+		slices.Clone(p.Addresses)
 	return &needs{policy: p}
 }
 
-// gateway proposes one. Where two are proposed for a link and family, the first is.
+// gateway proposes one. Where two are proposed for a link and family, the first
+// is.
 func (n *needs) gateway(link string, addr netip.Addr) {
 	for _, g := range n.policy.Gateways {
-		if g.Link == link && g.Addr.IsValid() && routing.FamilyOf(g.Addr) == routing.FamilyOf(addr) {
+		if g.Link == link && g.Addr.IsValid() &&
+			routing.FamilyOf(g.Addr) == routing.FamilyOf(addr) {
 			return
 		}
 	}
@@ -42,17 +45,20 @@ func (n *needs) gateway(link string, addr netip.Addr) {
 	n.flags = append(n.flags, option("gateway", link+"="+pin.String()))
 }
 
-// address proposes the link of an address, and its gateway if that is valid. What is proposed takes the place of what was decided.
+// address proposes the link of an address, and its gateway if that is valid.
+// What is proposed takes the place of what was decided.
 func (n *needs) address(addr netip.Addr, link string, gateway netip.Addr) {
 	pin := routing.AddressPin{Addr: addr, Link: link, Gateway: gateway}
 	if !slices.Contains(n.policy.Addresses, pin) {
-		n.policy.Addresses = append(slices.DeleteFunc(n.policy.Addresses, func(p routing.AddressPin) bool { return p.Addr == addr }), pin)
+		n.policy.Addresses = append(slices.DeleteFunc(n.policy.Addresses,
+			func(p routing.AddressPin) bool { return p.Addr == addr }), pin)
 		n.flags = append(n.flags, option("address", addr.String()+"="+pin.String()))
 	}
 }
 
 func (n *needs) ret(link string, mode routing.Return) {
-	if slices.ContainsFunc(n.policy.Returns, func(r routing.ReturnPin) bool { return r.Link == link && !r.Addr.IsValid() }) {
+	if slices.ContainsFunc(n.policy.Returns,
+		func(r routing.ReturnPin) bool { return r.Link == link && !r.Addr.IsValid() }) {
 		return
 	}
 	n.policy.Returns = append(n.policy.Returns, routing.ReturnPin{Link: link, Mode: mode})
@@ -60,7 +66,8 @@ func (n *needs) ret(link string, mode routing.Return) {
 }
 
 func (n *needs) unknown(link, vlan string, f routing.Family, p place) {
-	if slices.ContainsFunc(n.unknowns, func(u unknown) bool { return u.link == link && u.family == f }) {
+	if slices.ContainsFunc(n.unknowns,
+		func(u unknown) bool { return u.link == link && u.family == f }) {
 		return
 	}
 	u := unknown{link: link, vlan: vlan, family: f}
@@ -78,7 +85,8 @@ func option(name, value string) string { return "--" + name + " " + shell(value)
 // shell quotes a word for sh.
 func shell(s string) string {
 	special := func(r rune) bool {
-		return (r < '0' || '9' < r) && (r|0x20 < 'a' || 'z' < r|0x20) && !strings.ContainsRune("._/:%=+,@-", r)
+		return (r < '0' || '9' < r) && (r|0x20 < 'a' || 'z' < r|0x20) &&
+			!strings.ContainsRune("._/:%=+,@-", r)
 	}
 	if s != "" && strings.IndexFunc(s, special) < 0 {
 		return s
@@ -86,7 +94,8 @@ func shell(s string) string {
 	return "'" + strings.ReplaceAll(s, "'", `'\''`) + "'"
 }
 
-// settings writes what was decided and is proposed as lasthop.yaml. What nobody knows is a comment.
+// settings writes what was decided and is proposed as lasthop.yaml. What nobody
+// knows is a comment.
 func (n *needs) settings() string {
 	var b strings.Builder
 	section := func(name string, body []string) {
@@ -145,7 +154,9 @@ func (n *needs) link(link string) string {
 	}
 	switch {
 	case len(missing) > 0:
-		fmt.Fprintf(&b, "    gateways: [%s]  # add the router for %s, which nobody can see\n", strings.Join(gateways, ", "), strings.Join(missing, " and "))
+		fmt.Fprintf(&b,
+			"    gateways: [%s]  # add the router for %s, which nobody can see\n",
+			strings.Join(gateways, ", "), strings.Join(missing, " and "))
 	case len(gateways) > 0:
 		fmt.Fprintf(&b, "    gateways: [%s]\n", strings.Join(gateways, ", "))
 	}
@@ -179,18 +190,21 @@ func (n *needs) addresses() []string {
 	slices.SortFunc(list, netip.Addr.Compare)
 	var out []string
 	for _, a := range list {
-		out = append(out, fmt.Sprintf("  %s: {%s}\n", word(a.String()), strings.Join(keys[a], ", ")))
+		out = append(out,
+			fmt.Sprintf("  %s: {%s}\n", word(a.String()), strings.Join(keys[a], ", ")))
 	}
 	return out
 }
 
-// word is a scalar of YAML: an IPv4 address or prefix and the usual name of an interface as they stand, all else in quotes.
+// word is a scalar of YAML: an IPv4 address or prefix and the usual name of an
+// interface as they stand, all else in quotes.
 func word(s string) string {
 	addr, _, _ := strings.Cut(s, "/")
 	if a, err := netip.ParseAddr(addr); err == nil && a.Is4() || s == "none" || s == "static" {
 		return s
 	}
-	name := strings.TrimLeft(s, "abcdefghijklmnopqrstuvwxyz") // then a number, so that it is none of YAML's own words
+	// then a number, so that it is none of YAML's own words
+	name := strings.TrimLeft(s, "abcdefghijklmnopqrstuvwxyz")
 	if name != "" && name != s && strings.Trim(name, "0123456789") == "" {
 		return s
 	}

@@ -10,11 +10,13 @@ import (
 )
 
 func (b *builder) routeDomain(o *object) {
-	d := RouteDomain{Name: o.full, ID: o.number("id"), Strict: o.get("strict") != "disabled", Origin: o.origin()}
+	d := RouteDomain{Name: o.full, ID: o.number("id"), Strict: o.get("strict") != "disabled",
+		Origin: o.origin()}
 	if o.get("id") == "" {
 		id, err := strconv.ParseUint(path.Base(o.full), 10, 16)
 		if err != nil {
-			b.warn(o, "no-id", "has no id", "its VLANs count as those of route domain 0")
+			b.warn(o, "no-id", "has no id",
+				"its VLANs count as those of route domain 0")
 		}
 		d.ID = int(id)
 	}
@@ -31,7 +33,8 @@ func (b *builder) routeDomain(o *object) {
 }
 
 func (b *builder) vlan(o *object) {
-	v := VLAN{Name: o.full, Kind: "vlan", Tag: o.number("tag"), AutoLastHop: b.lastHop(o), MTU: o.number("mtu"), Origin: o.origin(),
+	v := VLAN{Name: o.full, Kind: "vlan", Tag: o.number("tag"), AutoLastHop: b.lastHop(o),
+		MTU: o.number("mtu"), Origin: o.origin(),
 		SourceChecking: o.get("source-checking") == "enabled"}
 	members := "interfaces"
 	switch o.kind {
@@ -60,7 +63,8 @@ func (b *builder) vlan(o *object) {
 func (b *builder) self(o *object) {
 	p, id, ok := parsePrefix(o.get("address"))
 	if !ok {
-		b.warn(o, "bad-address", "its address cannot be read", "look at its address in the file")
+		b.warn(o, "bad-address", "its address cannot be read",
+			"look at its address in the file")
 		return
 	}
 	s := Self{Name: o.full, Prefix: p, Domain: b.domain(o, id), Origin: o.origin()}
@@ -77,10 +81,12 @@ func (b *builder) self(o *object) {
 func (b *builder) route(o *object) {
 	network, id, ok := parsePrefix(o.get("network"))
 	if !ok {
-		b.warn(o, "bad-route", "its network is missing or cannot be read", "look at its network in the file")
+		b.warn(o, "bad-route", "its network is missing or cannot be read",
+			"look at its network in the file")
 		return
 	}
-	r := Route{Name: o.full, Network: network.Masked(), Blackhole: o.has("blackhole"), MTU: o.number("mtu"), Origin: o.origin()}
+	r := Route{Name: o.full, Network: network.Masked(), Blackhole: o.has("blackhole"),
+		MTU: o.number("mtu"), Origin: o.origin()}
 	gateway, gatewayID, ok := parseAddr(o.get("gw"))
 	if ok {
 		r.Gateway = gateway
@@ -96,7 +102,8 @@ func (b *builder) route(o *object) {
 		r.Interface, _ = b.resolve(o, name, "net vlan")
 	}
 	if !ok && r.Pool == "" && r.Interface == "" && !r.Blackhole {
-		b.warn(o, "bad-route", "has no gateway, pool or interface that can be read", "look at its gw in the file")
+		b.warn(o, "bad-route", "has no gateway, pool or interface that can be read",
+			"look at its gw in the file")
 		return
 	}
 	b.config.Routes = append(b.config.Routes, r)
@@ -111,7 +118,8 @@ func (b *builder) pool(o *object) {
 	b.config.Pools = append(b.config.Pools, p)
 }
 
-// member reads a member of a pool. Its address is its own property, else in its name, else that of its node.
+// member reads a member of a pool. Its address is its own property, else in its
+// name, else that of its node.
 func (b *builder) member(o *object, name string, block tokens) Member {
 	m := Member{Name: full(name, o.partition)}
 	address := ""
@@ -131,7 +139,8 @@ func (b *builder) member(o *object, name string, block tokens) Member {
 		if a, id, ok = parseAddr(way[0]); ok {
 			break
 		}
-		if _, node := b.resolve(o, path.Join(path.Dir(name), way[0]), "ltm node"); node != nil {
+		if _, node := b.resolve(o, path.Join(path.Dir(name), way[0]),
+			"ltm node"); node != nil {
 			a, id, ok = parseAddr(node.get("address"))
 		}
 	}
@@ -142,14 +151,16 @@ func (b *builder) member(o *object, name string, block tokens) Member {
 }
 
 func (b *builder) virtualAddress(o *object) {
-	a := VirtualAddress{Name: o.full, Disabled: o.get("enabled") == "no" || o.has("disabled"), NoARP: o.get("arp") == "disabled", Origin: o.origin()}
+	a := VirtualAddress{Name: o.full, Disabled: o.get("enabled") == "no" || o.has("disabled"),
+		NoARP: o.get("arp") == "disabled", Origin: o.origin()}
 	addr, id, ok := parseAddr(addressOf(o))
 	bits := 0
 	if ok {
 		bits, ok = maskBits(o.get("mask"), addr)
 	}
 	if !ok {
-		b.warn(o, "bad-address", "its address or mask cannot be read", "look at its address and mask in the file")
+		b.warn(o, "bad-address", "its address or mask cannot be read",
+			"look at its address and mask in the file")
 		return
 	}
 	a.Addrs, a.Domain = netipx.RangeOfPrefix(netip.PrefixFrom(addr, bits)), b.domain(o, id)
@@ -193,5 +204,6 @@ func (b *builder) nat(o *object) {
 }
 
 func (b *builder) trafficGroup(o *object) {
-	b.config.TrafficGroups = append(b.config.TrafficGroups, TrafficGroup{Name: o.full, MAC: o.get("mac"), Origin: o.origin()})
+	b.config.TrafficGroups = append(b.config.TrafficGroups,
+		TrafficGroup{Name: o.full, MAC: o.get("mac"), Origin: o.origin()})
 }

@@ -29,18 +29,23 @@ type router struct {
 }
 
 func (p place) contains(addr netip.Addr) bool {
-	return slices.ContainsFunc(p.prefixes, func(x netip.Prefix) bool { return x.Contains(addr) })
+	return slices.ContainsFunc(p.prefixes, func(x netip.Prefix) bool {
+		return x.Contains(addr)
+	})
 }
 
 func (p place) hasDefault(f routing.Family) bool {
-	return slices.ContainsFunc(p.routers, func(r router) bool { return r.wholeFamily && routing.FamilyOf(r.addr) == f })
+	return slices.ContainsFunc(p.routers, func(r router) bool {
+		return r.wholeFamily && routing.FamilyOf(r.addr) == f
+	})
 }
 
 // of returns the routers of a family, each once.
 func (p place) of(f routing.Family) []router {
 	var out []router
 	for _, r := range p.routers {
-		if routing.FamilyOf(r.addr) == f && !slices.ContainsFunc(out, func(x router) bool { return x.addr == r.addr }) {
+		if routing.FamilyOf(r.addr) == f &&
+			!slices.ContainsFunc(out, func(x router) bool { return x.addr == r.addr }) {
 			out = append(out, r)
 		}
 	}
@@ -59,7 +64,8 @@ func (j *joiner) places() {
 		}
 		for _, a := range j.here.Host.Addrs {
 			c := a.Connected()
-			if c.IsSingleIP() || c.Addr().IsLinkLocalUnicast() || c.Addr().IsLoopback() {
+			if c.IsSingleIP() || c.Addr().IsLinkLocalUnicast() ||
+				c.Addr().IsLoopback() {
 				continue
 			}
 			if slices.ContainsFunc(p.prefixes, c.Overlaps) {
@@ -72,7 +78,10 @@ func (j *joiner) places() {
 	}
 	for name, p := range j.place {
 		for _, v := range j.config.VLANs {
-			if q := j.place[v.Name]; q.domain != p.domain && slices.ContainsFunc(q.prefixes, func(x netip.Prefix) bool { return slices.ContainsFunc(p.prefixes, x.Overlaps) }) {
+			if q := j.place[v.Name]; q.domain != p.domain &&
+				slices.ContainsFunc(q.prefixes, func(x netip.Prefix) bool {
+					return slices.ContainsFunc(p.prefixes, x.Overlaps)
+				}) {
 				p.shared = v.Name
 				j.place[name] = p
 				break
@@ -81,7 +90,8 @@ func (j *joiner) places() {
 	}
 }
 
-// routersOn returns the gateways of routes that are in the VLAN's subnets, those of default routes first.
+// routersOn returns the gateways of routes that are in the VLAN's subnets,
+// those of default routes first.
 func (j *joiner) routersOn(p place) []router {
 	var out []router
 	for _, r := range j.config.Routes {
@@ -90,12 +100,14 @@ func (j *joiner) routersOn(p place) []router {
 		}
 		for _, gateway := range j.gatewaysOf(r) {
 			if p.contains(gateway) {
-				out = append(out, router{gateway, "net route " + r.Name, r.Origin, r.Network.IsValid() && r.Network.Bits() == 0})
+				out = append(out, router{gateway, "net route " + r.Name, r.Origin,
+					r.Network.IsValid() && r.Network.Bits() == 0})
 			}
 		}
 	}
 	slices.SortStableFunc(out, func(a, b router) int {
-		return cmp.Compare(map[bool]int{true: 0, false: 1}[a.wholeFamily], map[bool]int{true: 0, false: 1}[b.wholeFamily])
+		return cmp.Compare(map[bool]int{true: 0, false: 1}[a.wholeFamily],
+			map[bool]int{true: 0, false: 1}[b.wholeFamily])
 	})
 	return out
 }
@@ -119,8 +131,9 @@ func (j *joiner) gatewaysOf(r Route) []netip.Addr {
 	return out
 }
 
-// routers returns those that the BIG-IP sent a row's replies to, as far as its files say it: the members of the last-hop-pool, else
-// the gateways on the VLAN. elsewhere says that there are some, and none of them is on the VLAN.
+// routers returns those that the BIG-IP sent a row's replies to, as far as its
+// files say it: the members of the last-hop-pool, else the gateways on the
+// VLAN. elsewhere says that there are some, and none of them is on the VLAN.
 func (j *joiner) routers(l *line) (on []router, elsewhere []router) {
 	f := routing.FamilyOf(l.addr)
 	switch l.in.Return {
@@ -137,11 +150,13 @@ func (j *joiner) routers(l *line) (on []router, elsewhere []router) {
 		}
 	case Routed:
 		for _, r := range j.config.Routes {
-			if r.Domain != l.d.Domain || !r.Network.IsValid() || r.Network.Bits() > 0 || routing.FamilyOf(r.Network.Addr()) != f {
+			if r.Domain != l.d.Domain || !r.Network.IsValid() || r.Network.Bits() > 0 ||
+				routing.FamilyOf(r.Network.Addr()) != f {
 				continue
 			}
 			for _, gateway := range j.gatewaysOf(r) {
-				if x := (router{gateway, "net route " + r.Name, r.Origin, true}); l.place.contains(gateway) {
+				if x := (router{gateway, "net route " + r.Name, r.Origin,
+					true}); l.place.contains(gateway) {
 					on = append(on, x)
 				} else {
 					elsewhere = append(elsewhere, x)

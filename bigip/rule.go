@@ -6,8 +6,9 @@ import (
 	"strings"
 )
 
-// command finds iRule commands that set the way of packets, where Tcl takes a word for a command: at the start of a line, or
-// after a brace, a bracket or a semicolon. LINK::lasthop only reads.
+// command finds iRule commands that set the way of packets, where Tcl takes a
+// word for a command: at the start of a line, or after a brace, a bracket or a
+// semicolon. LINK::lasthop only reads.
 var command = regexp.MustCompile(`(?:^|[\[{;])\s*(lasthop|nexthop)(?:$|[\s;\]}])`)
 
 // comment is a comment behind other commands.

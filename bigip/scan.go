@@ -17,7 +17,8 @@ type stanza struct {
 
 func (s *stanza) origin() string { return origin(s.file, s.line) }
 
-// subject is what a message may say of a stanza: its type and name. Of an unknown module only plain words are known to be such.
+// subject is what a message may say of a stanza: its type and name. Of an
+// unknown module only plain words are known to be such.
 func (s *stanza) subject() string {
 	if s.problem == unknownModule {
 		return label(s.words[0])
@@ -33,14 +34,17 @@ const (
 	duplicate     = "duplicate"
 )
 
-// modules are tmsh's. A line in column 0 that begins with one and opens a brace is a header wherever it stands.
-var modules = map[string]bool{"analytics": true, "api-protection": true, "apm": true, "asm": true, "auth": true, "cli": true, "cm": true,
-	"gtm": true, "ilx": true, "ltm": true, "mgmt": true, "net": true, "pem": true, "saas": true, "security": true, "sys": true, "transaction": true,
+// modules are tmsh's. A line in column 0 that begins with one and opens a brace
+// is a header wherever it stands.
+var modules = map[string]bool{"analytics": true, "api-protection": true, "apm": true, "asm": true,
+	"auth": true, "cli": true, "cm": true, "gtm": true, "ilx": true, "ltm": true, "mgmt": true,
+	"net": true, "pem": true, "saas": true, "security": true, "sys": true, "transaction": true,
 	"util": true, "vcmp": true, "wam": true, "wom": true}
 
 // scripts are the kinds whose body is a language of its own, mostly Tcl.
-var scripts = map[string]bool{"ltm rule": true, "gtm rule": true, "pem irule": true, "cli script": true, "sys application apl-script": true,
-	"sys application template": true, "sys icall script": true}
+var scripts = map[string]bool{"ltm rule": true, "gtm rule": true, "pem irule": true,
+	"cli script": true, "sys application apl-script": true, "sys application template": true,
+	"sys icall script": true}
 
 // scan is the state of one walk through a file.
 type scan struct {
@@ -52,10 +56,12 @@ type scan struct {
 	split   int // up to here no word holds braces
 	words   int // that may still be kept
 	stanzas []stanza
-	strays  int  // lines outside of stanzas that are neither blank nor comments
-	stray   int  // the first of them
-	routing bool // behind a `!`: up to the next header this is configuration of imish, or a comment of a collector
-	imish   int  // the first line of it; 0 for none
+	strays  int // lines outside of stanzas that are neither blank nor comments
+	stray   int // the first of them
+	// behind a `!`: up to the next header this is configuration of imish,
+	// or a comment of a collector
+	routing bool
+	imish   int // the first line of it; 0 for none
 	version string
 }
 
@@ -79,7 +85,8 @@ func (s *scan) run() bool {
 				s.imish = s.line
 			}
 		case words != nil:
-			s.open(stanza{words: owned(words), problem: unknownModule}, strings.IndexByte(line, text[0])+open)
+			s.open(stanza{words: owned(words), problem: unknownModule},
+				strings.IndexByte(line, text[0])+open)
 			continue
 		default:
 			s.outside(text)
@@ -89,7 +96,8 @@ func (s *scan) run() bool {
 	return s.words >= 0
 }
 
-// peek is the rest of the line, without its end. The end is looked for once: a line can hold a million stanzas.
+// peek is the rest of the line, without its end. The end is looked for once: a
+// line can hold a million stanzas.
 func (s *scan) peek() string {
 	if s.end < s.pos || s.pos == 0 {
 		s.end = len(s.data)
@@ -112,11 +120,13 @@ func (s *scan) comment(text string) {
 	}
 }
 
-// outside takes a line that belongs to no stanza. A header without a brace is one that lost its body.
+// outside takes a line that belongs to no stanza. A header without a brace is
+// one that lost its body.
 func (s *scan) outside(text string) {
 	words := strings.Fields(text[:min(len(text), maxLabel)])
 	if len(words) > 1 && len(words) < 5 && modules[words[0]] && typeWord(words[1]) {
-		s.add(stanza{words: owned(words[:2]), line: s.line, problem: truncated}) // whether the rest is a name, nobody knows
+		// whether the rest is a name, nobody knows
+		s.add(stanza{words: owned(words[:2]), line: s.line, problem: truncated})
 		return
 	}
 	if s.strays == 0 {
@@ -125,7 +135,8 @@ func (s *scan) outside(text string) {
 	s.strays++
 }
 
-// header takes a line apart that opens a stanza: its words, and where the text behind the brace starts. Words are plain or quoted.
+// header takes a line apart that opens a stanza: its words, and where the text
+// behind the brace starts. Words are plain or quoted.
 func header(text string) (words []string, open int) {
 	const maxWords = 16 // `gtm topology ldns: not subnet N server: not pool P` has 9
 	for i := 0; i < len(text) && len(words) <= maxWords; {
@@ -133,13 +144,15 @@ func header(text string) (words []string, open int) {
 		case c == ' ' || c == '\t':
 			i++
 		case c == '{':
-			if len(words) == 0 || len(words) == 1 && modules[words[0]] { // NGINX Plus has a block called mgmt
+			// NGINX Plus has a block called mgmt
+			if len(words) == 0 || len(words) == 1 && modules[words[0]] {
 				return nil, 0
 			}
 			return words, i + 1
 		default:
 			word, n := headerWord(text[i:])
-			if n == 0 || len(words) == 0 && !typeWord(word) || len(words) == 1 && modules[words[0]] && !typeWord(word) {
+			if n == 0 || len(words) == 0 && !typeWord(word) || len(words) == 1 &&
+				modules[words[0]] && !typeWord(word) {
 				return nil, 0
 			}
 			words, i = append(words, word), i+n
@@ -173,7 +186,8 @@ func headerWord(text string) (string, int) {
 
 // typeWord says whether a word can be a module or a type.
 func typeWord(s string) bool {
-	return s != "" && s[0] >= 'a' && s[0] <= 'z' && strings.Trim(s, "abcdefghijklmnopqrstuvwxyz0123456789-_") == ""
+	return s != "" && s[0] >= 'a' && s[0] <= 'z' &&
+		strings.Trim(s, "abcdefghijklmnopqrstuvwxyz0123456789-_") == ""
 }
 
 // unquote removes the backslashes of a quoted string.
@@ -191,7 +205,8 @@ func unquote(s string) string {
 	return b.String()
 }
 
-// atHeader says whether the line here is the header of a known module, in column 0.
+// atHeader says whether the line here is the header of a known module, in
+// column 0.
 func (s *scan) atHeader() bool {
 	if s.pos >= len(s.data) || s.data[s.pos] < 'a' || s.data[s.pos] > 'z' {
 		return false
@@ -260,9 +275,11 @@ func (s *scan) add(st stanza) {
 	s.stanzas = append(s.stanzas, st)
 }
 
-// script reads the body of a script: lines up to the next header. It says whether the last of them closes it.
+// script reads the body of a script: lines up to the next header. It says
+// whether the last of them closes it.
 func (s *scan) script(st *stanza) (closed bool) {
-	if rest := strings.TrimSpace(s.peek()); len(rest) > 0 && rest[len(rest)-1] == '}' && strings.Count(rest, "{")+1 == strings.Count(rest, "}") {
+	if rest := strings.TrimSpace(s.peek()); len(rest) > 0 && rest[len(rest)-1] == '}' &&
+		strings.Count(rest, "{")+1 == strings.Count(rest, "}") {
 		st.commands = addCommands(st.commands, rest)
 		s.next()
 		return true
@@ -281,10 +298,12 @@ func (s *scan) script(st *stanza) (closed bool) {
 		}
 		s.next()
 	}
-	return closed && (depth <= 0 || last == "}") // an odd brace in a comment, or the end is missing
+	// an odd brace in a comment, or the end is missing
+	return closed && (depth <= 0 || last == "}")
 }
 
-// foreign says whether a line after the end of a script belongs to no script: imish's routing, or a module that nobody knows.
+// foreign says whether a line after the end of a script belongs to no script:
+// imish's routing, or a module that nobody knows.
 func foreign(line string) bool {
 	if len(line) > 0 && line[0] == '!' {
 		return true
@@ -293,7 +312,8 @@ func foreign(line string) bool {
 	return len(words) > 1 && words[0] != "when" && words[0] != "proc" && typeWord(words[1])
 }
 
-// tclDepth is by how much a line of Tcl changes the depth of braces. Tcl counts them in comments and strings, too.
+// tclDepth is by how much a line of Tcl changes the depth of braces. Tcl counts
+// them in comments and strings, too.
 func tclDepth(line string) int {
 	depth := 0
 	for i := 0; i < len(line); i++ {

@@ -7,12 +7,13 @@ import (
 	"unicode/utf16"
 )
 
-// pager is what tmsh's pager leaves in captured output: its prompt in reverse video or as plain text at the start of a line, and
-// the codes that erase it.
+// pager is what tmsh's pager leaves in captured output: its prompt in reverse
+// video or as plain text at the start of a line, and the codes that erase it.
 var pager = regexp.MustCompile(`\x1b\[7m[^\x1b\n]*(\x1b\[[0-9;?]*[A-Za-z])*|\x1b\[[0-9;?]*[A-Za-z]|(?m:^---\(less [0-9]+%?\)?-*)|\r`)
 
-// clean returns the text of a file with its lines kept: without byte order mark, carriage returns and the pager's traces.
-// What is not UTF-8 stays as it is.
+// clean returns the text of a file with its lines kept: without byte order
+// mark, carriage returns and the pager's traces. What is not UTF-8 stays as it
+// is.
 func clean(data []byte) []byte {
 	data = fromUTF16(data)
 	data = bytes.TrimPrefix(data, []byte("\xef\xbb\xbf"))

@@ -8,7 +8,9 @@ import (
 
 // token is a word, or a brace.
 type token struct {
-	text  string // unquoted; "{" and "}" for braces. A part of the file: what outlives the parser is a copy
+	// unquoted; "{" and "}" for braces. A part of the file: what outlives
+	// the parser is a copy
+	text  string
 	brace bool
 	first bool // of its line
 }
@@ -18,8 +20,9 @@ func (t token) is(brace string) bool { return t.brace && t.text == brace }
 // tokens are the inside of a block.
 type tokens []token
 
-// structured reads the body of a stanza of properties, behind its opening brace. It says whether it found the closing one; if
-// not, it stands at the header that comes next, or at the end.
+// structured reads the body of a stanza of properties, behind its opening
+// brace. It says whether it found the closing one; if not, it stands at the
+// header that comes next, or at the end.
 func (s *scan) structured(st *stanza) bool {
 	keep := modelled[st.kind]
 	first := false
@@ -67,7 +70,8 @@ func (s *scan) structured(st *stanza) bool {
 				return false
 			}
 			if len(st.body) == cap(st.body) {
-				st.body = slices.Grow(st.body, len(st.body)+16) // append grows a large slice by a quarter
+				// append grows a large slice by a quarter
+				st.body = slices.Grow(st.body, len(st.body)+16)
 			}
 			st.body = append(st.body, t)
 		}
@@ -75,14 +79,16 @@ func (s *scan) structured(st *stanza) bool {
 	return false
 }
 
-// rest goes to the next line if nothing but blanks and comments is left of this one.
+// rest goes to the next line if nothing but blanks and comments is left of this
+// one.
 func (s *scan) rest() {
 	if text := strings.TrimLeft(s.peek(), " \t"); len(text) == 0 || text[0] == '#' {
 		s.next()
 	}
 }
 
-// quoted reads a string, which may go on for many lines. A header in column 0 ends it unfinished.
+// quoted reads a string, which may go on for many lines. A header in column 0
+// ends it unfinished.
 func (s *scan) quoted() (string, bool) {
 	s.pos++
 	for start := s.pos; s.pos < len(s.data); s.pos++ {
@@ -106,8 +112,9 @@ func (s *scan) quoted() (string, bool) {
 	return "", false
 }
 
-// word reads a bare word: up to a blank, with quotes, backslashes and pairs of braces as they stand. A brace without its partner
-// in the same word is none of the word's.
+// word reads a bare word: up to a blank, with quotes, backslashes and pairs of
+// braces as they stand. A brace without its partner in the same word is none of
+// the word's.
 func (s *scan) word() string {
 	start, end, brace, depth, paired := s.pos, s.pos, -1, 0, true
 	for ; end < len(s.data) && s.data[end] > ' '; end++ {
@@ -138,10 +145,13 @@ func (s *scan) word() string {
 }
 
 // flags are the properties of modelled stanzas that have no value.
-var flags = map[string]bool{"blackhole": true, "dhcp-relay": true, "disabled": true, "enabled": true, "internal": true, "ip-forward": true,
-	"l2-forward": true, "reject": true, "stateless": true, "tagged": true, "untagged": true, "automap": true, "vlans-disabled": true, "vlans-enabled": true}
+var flags = map[string]bool{"blackhole": true, "dhcp-relay": true, "disabled": true,
+	"enabled": true, "internal": true, "ip-forward": true, "l2-forward": true, "reject": true,
+	"stateless": true, "tagged": true, "untagged": true, "automap": true,
+	"vlans-disabled": true, "vlans-enabled": true}
 
-// entries are the items of a block: each word with the block behind it, if it has one. It is the way to read a list.
+// entries are the items of a block: each word with the block behind it, if it
+// has one. It is the way to read a list.
 func (ts tokens) entries() iter.Seq2[string, tokens] {
 	return func(yield func(string, tokens) bool) {
 		for i := 0; i < len(ts); {
@@ -178,7 +188,8 @@ func (ts tokens) end(i int) int {
 	return len(ts)
 }
 
-// inside are the tokens of the block that opens at i. A block that lost its end goes to the end of all.
+// inside are the tokens of the block that opens at i. A block that lost its end
+// goes to the end of all.
 func (ts tokens) inside(i int) tokens {
 	end := ts.end(i)
 	if end-1 > i && ts[end-1].is("}") {
@@ -187,8 +198,9 @@ func (ts tokens) inside(i int) tokens {
 	return ts[i+1 : end]
 }
 
-// properties are the items of a block as names and values. Each line has one property, unless all are on one line, as
-// `tmsh list … one-line` prints them: there a property that is no flag has one value.
+// properties are the items of a block as names and values. Each line has one
+// property, unless all are on one line, as `tmsh list … one-line` prints them:
+// there a property that is no flag has one value.
 func (ts tokens) properties() iter.Seq2[token, tokens] {
 	return func(yield func(token, tokens) bool) {
 		oneLine := !ts.lines()
@@ -234,7 +246,8 @@ func (ts tokens) lines() bool {
 	return false
 }
 
-// block is the inside of the first block of a value; ok is false if the value is a word.
+// block is the inside of the first block of a value; ok is false if the value
+// is a word.
 func (ts tokens) block() (inside tokens, ok bool) {
 	for i := range ts {
 		if ts[i].is("{") {

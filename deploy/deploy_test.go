@@ -1,4 +1,5 @@
-// Package deploy_test holds the units and what `make install` installs against systemd's own tools.
+// Package deploy_test holds the units and what `make install` installs against
+// systemd's own tools.
 package deploy_test
 
 import (
@@ -40,7 +41,8 @@ func analyze(t *testing.T, args ...string) string {
 	return string(out)
 }
 
-// TestInstall: each file in its place, a second time does no harm, and what the administrator wrote stays.
+// TestInstall: each file in its place, a second time does no harm, and what the
+// administrator wrote stays.
 func TestInstall(t *testing.T) {
 	dir := t.TempDir()
 	install(t, dir)
@@ -75,7 +77,8 @@ func TestInstall(t *testing.T) {
 	}
 }
 
-// TestUnit: systemd finds nothing to say about the unit, and it is not more exposed than it must be.
+// TestUnit: systemd finds nothing to say about the unit, and it is not more
+// exposed than it must be.
 func TestUnit(t *testing.T) {
 	dir := t.TempDir()
 	text, err := os.ReadFile("lasthop.service")
@@ -83,14 +86,18 @@ func TestUnit(t *testing.T) {
 		t.Fatal(err)
 	}
 	unit := filepath.Join(dir, "lasthop.service")
-	if err := os.WriteFile(unit, []byte(strings.ReplaceAll(string(text), "/usr/sbin/lasthop", "/bin/true")), 0o644); err != nil { // what is not installed is an error
+	// what is not installed is an error
+	if err := os.WriteFile(unit,
+		[]byte(strings.ReplaceAll(string(text), "/usr/sbin/lasthop", "/bin/true")),
+		0o644); err != nil {
 		t.Fatal(err)
 	}
 	if out := analyze(t, "verify", "--man=no", unit); out != "" {
 		t.Errorf("systemd-analyze verify says:\n%s", out)
 	}
 	out := analyze(t, "security", "--offline=yes", "--no-pager", unit)
-	m := regexp.MustCompile(`Overall exposure level for lasthop.service: ([0-9.]+)`).FindStringSubmatch(out)
+	m := regexp.MustCompile(`Overall exposure level for lasthop.service: ([0-9.]+)`).
+		FindStringSubmatch(out)
 	if m == nil {
 		t.Fatalf("no exposure in\n%s", out)
 	}
@@ -101,22 +108,26 @@ func TestUnit(t *testing.T) {
 		}
 	}
 	if level, err := strconv.ParseFloat(m[1], 64); err != nil || level > 3 {
-		t.Errorf("exposure %s, want 3 at most: three capabilities, netlink, and sight of NGINX's processes", m[1])
+		t.Errorf("exposure %s, want 3 at most: three capabilities, netlink, and "+
+			"sight of NGINX's processes", m[1])
 	}
 }
 
-// TestDropIn: with the drop-in NGINX's unit is still one that systemd accepts, its own lines stay and come first, and a lasthop that fails
-// fails no reload.
+// TestDropIn: with the drop-in NGINX's unit is still one that systemd accepts,
+// its own lines stay and come first, and a lasthop that fails fails no reload.
 func TestDropIn(t *testing.T) {
 	dir := t.TempDir()
-	nginx := "[Unit]\nDescription=nginx\n[Service]\nType=forking\nPIDFile=/run/nginx.pid\nExecStartPre=/bin/true -t\nExecStart=/bin/true\n" +
-		"ExecReload=/bin/true -g 'daemon on; master_process on;' -s reload\nKillMode=mixed\n"
+	nginx := "[Unit]\nDescription=nginx\n[Service]\nType=forking\nPIDFile=/run/nginx.pid\n" +
+		"ExecStartPre=/bin/true -t\nExecStart=/bin/true\n" +
+		"ExecReload=/bin/true -g 'daemon on; master_process on;' -s " +
+		"reload\nKillMode=mixed\n"
 	dropIn, err := os.ReadFile("nginx.service.d/lasthop.conf")
 	if err != nil {
 		t.Fatal(err)
 	}
 	here := strings.ReplaceAll(string(dropIn), "/usr/sbin/lasthop", "/bin/true")
-	for name, text := range map[string]string{"nginx.service": nginx, "nginx.service.d/lasthop.conf": here} {
+	for name, text := range map[string]string{"nginx.service": nginx,
+		"nginx.service.d/lasthop.conf": here} {
 		path := filepath.Join(dir, name)
 		if err := os.MkdirAll(filepath.Dir(path), 0o755); err != nil {
 			t.Fatal(err)
@@ -138,7 +149,8 @@ func TestDropIn(t *testing.T) {
 			reloads = append(reloads, value)
 		}
 	}
-	if d := cmp.Diff([]string{"/bin/true -g 'daemon on; master_process on;' -s reload", "-/usr/sbin/lasthop apply --no-delete"}, reloads); d != "" {
+	if d := cmp.Diff([]string{"/bin/true -g 'daemon on; master_process on;' -s reload",
+		"-/usr/sbin/lasthop apply --no-delete"}, reloads); d != "" {
 		t.Errorf("-want +got\n%s", d)
 	}
 }

@@ -8,17 +8,20 @@ import (
 	"strings"
 )
 
-// A configuration of a corpus was written for another machine. fit changes in its copy what NGINX complains about but what
-// opens no socket: certificates, users, log files, names of upstreams, modules. NGINX and Load then read the same copy.
+// A configuration of a corpus was written for another machine. fit changes in
+// its copy what NGINX complains about but what opens no socket: certificates,
+// users, log files, names of upstreams, modules. NGINX and Load then read the
+// same copy.
 
 var (
 	// globals say how and where NGINX runs; the test says that itself.
 	globals = regexp.MustCompile(`(?m)^[ \t]*(daemon|master_process|pid|user|error_log|load_module|lock_file|working_directory|` +
 		`debug_points|worker_cpu_affinity|worker_processes|env|google_perftools_profiles|ssl_engine)[ \t][^;{}\n]*;`)
 	certificates = regexp.MustCompile(`(\w*ssl_(?:certificate|certificate_key|trusted_certificate|client_certificate))\s+[^;{}]*;`)
-	otherSSL     = regexp.MustCompile(`\w*ssl_(?:dhparam|crl|password_file|session_ticket_key|stapling_file)\s+[^;{}]*;`)
-	module       = regexp.MustCompile(`(?m)(^|[\s;}])(http|stream|mail)\s*\{`)
-	hasEvents    = regexp.MustCompile(`(?m)^[^#\n]*\bevents\s*\{`)
+	otherSSL     = regexp.MustCompile(
+		`\w*ssl_(?:dhparam|crl|password_file|session_ticket_key|stapling_file)\s+[^;{}]*;`)
+	module    = regexp.MustCompile(`(?m)(^|[\s;}])(http|stream|mail)\s*\{`)
+	hasEvents = regexp.MustCompile(`(?m)^[^#\n]*\bevents\s*\{`)
 
 	emergAt     = regexp.MustCompile(`\[emerg\][^\n]* in (\S+):(\d+)`)
 	cannotOpen  = regexp.MustCompile(`(?:open|mkdir|opendir|stat)\(\) "([^"]+)" failed`)
@@ -26,19 +29,24 @@ var (
 	keepsListen = regexp.MustCompile(`\b(listen|server|http|stream|mail|events)\b`)
 )
 
-// fit returns the text with one complaint of NGINX less; ok is false where it cannot help.
+// fit returns the text with one complaint of NGINX less; ok is false where it
+// cannot help.
 func (tr *trial) fit(text, refusal, cert string) (fitted string, ok bool) {
 	if m := noHostIn.FindStringSubmatch(refusal); m != nil {
 		known := tr.hosts[m[1]] != nil
 		tr.hosts[m[1]] = []string{"10.9.0.99"}
 		return text, !known
 	}
-	if strings.Contains(refusal, `no "ssl_certificate" is defined`) || strings.Contains(refusal, `no "ssl_certificate_key" is defined`) {
-		fitted = module.ReplaceAllString(text, "${0} ssl_certificate "+cert+"; ssl_certificate_key "+cert+";")
+	if strings.Contains(refusal, `no "ssl_certificate" is defined`) ||
+		strings.Contains(refusal, `no "ssl_certificate_key" is defined`) {
+		fitted = module.ReplaceAllString(text,
+			"${0} ssl_certificate "+cert+"; ssl_certificate_key "+cert+";")
 		return fitted, !strings.Contains(text, "{ ssl_certificate "+cert)
 	}
-	if strings.Contains(refusal, "certificate") || strings.Contains(refusal, "SSL") || strings.Contains(refusal, "BIO_new_file") {
-		fitted = otherSSL.ReplaceAllString(certificates.ReplaceAllString(text, "${1} "+cert+";"), "")
+	if strings.Contains(refusal, "certificate") || strings.Contains(refusal, "SSL") ||
+		strings.Contains(refusal, "BIO_new_file") {
+		fitted = otherSSL.ReplaceAllString(
+			certificates.ReplaceAllString(text, "${1} "+cert+";"), "")
 		if fitted != text {
 			return fitted, true
 		}
@@ -60,8 +68,9 @@ func (tr *trial) fit(text, refusal, cert string) (fitted string, ok bool) {
 	return text, false
 }
 
-// blank takes out the directive that ends, or whose block begins, on a line, keeping the numbers of lines. NGINX names that line
-// in its complaints. A directive that concerns sockets stays.
+// blank takes out the directive that ends, or whose block begins, on a line,
+// keeping the numbers of lines. NGINX names that line in its complaints. A
+// directive that concerns sockets stays.
 func blank(text string, line int) (string, bool) {
 	lines := strings.Split(text, "\n")
 	if line > len(lines) {
@@ -104,6 +113,7 @@ func wraps(text string) [][2]string {
 	if module.MatchString(text) {
 		return [][2]string{{events, ""}}
 	}
-	return [][2]string{{"", ""}, {events + "http { ", "\n}"}, {events + "stream { ", "\n}"}, {events + "mail { ", "\n}"},
+	return [][2]string{{"", ""}, {events + "http { ", "\n}"}, {events + "stream { ", "\n}"},
+		{events + "mail { ", "\n}"},
 		{events + "http { server { ", "\n} }"}, {events + "stream { server { ", "\n} }"}, {events + "http { server { location / { ", "\n} } }"}}
 }

@@ -19,13 +19,16 @@ type pass struct {
 	target upstreamKey
 }
 
-// upstreamKey names an upstream block, or holds the address that a *_pass names instead. Each module has its own.
+// upstreamKey names an upstream block, or holds the address that a *_pass names
+// instead. Each module has its own.
 type upstreamKey struct{ module, name string }
 
-// bind takes a *_bind directive. NGINX refuses a second one of the same name in a block.
+// bind takes a *_bind directive. NGINX refuses a second one of the same name in
+// a block.
 func (s *scope) bind(module string, d *directive) {
 	value := d.args[0]
-	b := bind{off: value == "off", Bind: Bind{Directive: d.Directive.Directive, Context: module, Text: value,
+	b := bind{off: value == "off", Bind: Bind{Directive: d.Directive.Directive, Context: module,
+		Text:        value,
 		Transparent: slices.Contains(d.args[1:], "transparent"), Origin: d.origin()}}
 	if e, err := parseEndpoint(bracketed(value)); err == nil && !strings.Contains(value, "$") {
 		b.Addr = e.addr
@@ -33,7 +36,8 @@ func (s *scope) bind(module string, d *directive) {
 	s.binds = append(s.binds, &b)
 }
 
-// bracketed makes what *_bind and upstream servers may have, a plain IPv6 address, what listen has.
+// bracketed makes what *_bind and upstream servers may have, a plain IPv6
+// address, what listen has.
 func bracketed(value string) string {
 	if a, err := netip.ParseAddr(value); err == nil && a.Is6() {
 		return "[" + value + "]"
@@ -41,7 +45,8 @@ func bracketed(value string) string {
 	return value
 }
 
-// settle gives the passes of a block to the binds of that block, and returns those that an outer bind may take.
+// settle gives the passes of a block to the binds of that block, and returns
+// those that an outer bind may take.
 func (l *loader) settle(s scope) []pass {
 	open := s.passes
 	for _, b := range s.binds {
@@ -73,9 +78,11 @@ func (l *loader) finishBinds() {
 	}
 }
 
-// literals returns the addresses that a *_pass reaches as far as they are written down.
+// literals returns the addresses that a *_pass reaches as far as they are
+// written down.
 func (l *loader) literals(t upstreamKey) []netip.Addr {
-	if members, ok := l.upstreams[upstreamKey{t.module, strings.ToLower(hostPart(t.name))}]; ok {
+	if members, ok :=
+		l.upstreams[upstreamKey{t.module, strings.ToLower(hostPart(t.name))}]; ok {
 		var addrs []netip.Addr
 		for _, m := range members {
 			addrs = append(addrs, literal(m)...)

@@ -12,8 +12,9 @@ import (
 	"time"
 )
 
-// TestProveCorpus does what TestSockets does for any directory, CORPUS=DIR, or for the nginx below it. Files that NGINX refuses are
-// adapted where that leaves the listens alone, and counted as refused where it does not help.
+// TestProveCorpus does what TestSockets does for any directory, CORPUS=DIR, or
+// for the nginx below it. Files that NGINX refuses are adapted where that
+// leaves the listens alone, and counted as refused where it does not help.
 func TestProveCorpus(t *testing.T) {
 	dir := os.Getenv("CORPUS")
 	if dir == "" {
@@ -55,7 +56,8 @@ func proveFile(t *testing.T, n *tally, name string) {
 		cert := writeCertificate(t, tr.dir)
 		text, ok := wrap[0]+original+wrap[1], true
 		for i := 0; ok && i < maxFits; i++ {
-			if err := os.WriteFile(filepath.Join(tr.dir, "nginx.conf"), []byte(text), 0o644); err != nil {
+			if err := os.WriteFile(filepath.Join(tr.dir, "nginx.conf"), []byte(text),
+				0o644); err != nil {
 				t.Fatal(err)
 			}
 			var got []string
@@ -63,7 +65,9 @@ func proveFile(t *testing.T, n *tally, name string) {
 				proveAccepted(t, n, tr, got)
 				return
 			}
-			if strings.Contains(last, "directive is not allowed here") && !module.MatchString(original) || strings.Contains(last, `no "events" section`) {
+			if strings.Contains(last, "directive is not allowed here") &&
+				!module.MatchString(original) ||
+				strings.Contains(last, `no "events" section`) {
 				break // the next wrap
 			}
 			text, ok = tr.fit(text, last, cert)
@@ -96,8 +100,9 @@ func regularFiles(t *testing.T, dir string) []string {
 	return names
 }
 
-// TestTrees loads every file below a directory as a main file: CORPUS_TREES=DIR. Most are refused; none may hang, panic or
-// fail without saying where.
+// TestTrees loads every file below a directory as a main file:
+// CORPUS_TREES=DIR. Most are refused; none may hang, panic or fail without
+// saying where.
 func TestTrees(t *testing.T) {
 	dir := os.Getenv("CORPUS_TREES")
 	if dir == "" {
@@ -119,7 +124,8 @@ func TestTrees(t *testing.T) {
 			continue
 		}
 		failed++
-		if e, ok := errors.AsType[*Error](err); !ok || e.File == "" || e.Hint() == "" || strings.Contains(e.What, "parser failed") {
+		if e, ok := errors.AsType[*Error](err); !ok || e.File == "" || e.Hint() == "" ||
+			strings.Contains(e.What, "parser failed") {
 			t.Errorf("%s: %v, without place or hint", name, err)
 		}
 	}

@@ -1,35 +1,47 @@
-// Package nginxconf says what an NGINX listens on, from its configuration, and where the running masters and their
-// configurations are.
+// Package nginxconf says what an NGINX listens on, from its configuration, and
+// where the running masters and their configurations are.
 //
-// The configuration is the only source that names the true addresses. `listen 443; listen 10.0.0.5:443;` opens one
-// socket, *:443, and tells the two apart by getsockname(2) for each connection: no dump of sockets shows 10.0.0.5. And
-// `nginx -T` is no way to read the configuration: it binds every address for some milliseconds, creates the pid file and
-// shows the files, not what was loaded.
+// The configuration is the only source that names the true addresses. `listen
+// 443; listen 10.0.0.5:443;` opens one socket, *:443, and tells the two apart
+// by getsockname(2) for each connection: no dump of sockets shows 10.0.0.5. And
+// `nginx -T` is no way to read the configuration: it binds every address for
+// some milliseconds, creates the pid file and shows the files, not what was
+// loaded.
 //
-// Load reads the main file and all that it includes, and returns every `listen` of http, stream and mail, every *_bind
-// directive (the source addresses of NGINX's own connections) and the names of all files and directories that were read,
-// so that a watcher can watch them.
+// Load reads the main file and all that it includes, and returns every `listen`
+// of http, stream and mail, every *_bind directive (the source addresses of
+// NGINX's own connections) and the names of all files and directories that were
+// read, so that a watcher can watch them.
 //
-// The files are parsed by NGINX's own crossplane, one file at a time and with its directive tables switched off: a table
-// that does not know a module must not cost a listener. Includes are followed here, because crossplane parses an included
-// file once with its first context, keeps all files open, cannot tell a read error from an empty file and expands patterns
-// otherwise than glob(3). Lua blocks get a lexer of ours that knows Lua's strings and comments.
+// The files are parsed by NGINX's own crossplane, one file at a time and with
+// its directive tables switched off: a table that does not know a module must
+// not cost a listener. Includes are followed here, because crossplane parses an
+// included file once with its first context, keeps all files open, cannot tell
+// a read error from an empty file and expands patterns otherwise than glob(3).
+// Lua blocks get a lexer of ours that knows Lua's strings and comments.
 //
-// What NGINX would refuse to load is an *Error with file, line and a hint where the tree cannot be trusted (missing or
-// truncated files, loops), and a Warning where the rest of it can (a name that does not resolve). A caller must keep what
-// it has when Load fails, and when Load finds nothing while NGINX runs.
+// What NGINX would refuse to load is an *Error with file, line and a hint where
+// the tree cannot be trusted (missing or truncated files, loops), and a Warning
+// where the rest of it can (a name that does not resolve). A caller must keep
+// what it has when Load fails, and when Load finds nothing while NGINX runs.
 package nginxconf
 
 import "net/netip"
 
 // Config is what one main file and its includes say.
 type Config struct {
-	Listens  []Listen // in the order of the files; a directive that gives several addresses gives one Listen for each
-	Binds    []Bind
-	Files    []string // every file that was read, the main file first; absolute, below Options.Root
-	Sums     []string // the SHA-256 of each of Files as it was read, in hexadecimal digits
-	Dirs     []string // every directory that was listed for an include pattern; sorted
-	PIDFile  string   // the `pid` directive as written, relative to NGINX's prefix; "" if there is none
+	// in the order of the files; a directive that gives several addresses
+	// gives one Listen for each
+	Listens []Listen
+	Binds   []Bind
+	// every file that was read, the main file first; absolute, below
+	// Options.Root
+	Files []string
+	Sums  []string // the SHA-256 of each of Files as it was read, in hexadecimal digits
+	Dirs  []string // every directory that was listed for an include pattern; sorted
+	// the `pid` directive as written, relative to NGINX's prefix; "" if
+	// there is none
+	PIDFile  string
 	Warnings []Warning
 
 	root   string  // Options.Root
@@ -42,26 +54,31 @@ type Listen struct {
 	First, Last uint16     // ports; equal unless a range was written. Never 0
 	Transport   string     // "tcp" or "udp"; QUIC is udp
 	Context     string     // "http", "stream" or "mail"
-	Text        string     // the address as written, "*:80"; the implied default where a http server has no listen
-	Params      []string   // the arguments after the address, as written: "ssl", "reuseport"
-	Origin      string     // file:line of the directive, of the server block for an implied one
-	IPv6Only    bool       // for IPv6: false only with ipv6only=off
-	Host        string     // the host name that Addr was resolved from; else ""
-	Servers     []string   // the names of its server
+	// the address as written, "*:80"; the implied default where a http
+	// server has no listen
+	Text     string
+	Params   []string // the arguments after the address, as written: "ssl", "reuseport"
+	Origin   string   // file:line of the directive, of the server block for an implied one
+	IPv6Only bool     // for IPv6: false only with ipv6only=off
+	Host     string   // the host name that Addr was resolved from; else ""
+	Servers  []string // the names of its server
 }
 
-// Bind is one *_bind directive: a source address of NGINX's connections to upstreams.
+// Bind is one *_bind directive: a source address of NGINX's connections to
+// upstreams.
 type Bind struct {
 	Directive   string     // "proxy_bind"
 	Context     string     // "http" or "stream"
 	Addr        netip.Addr // the zero Addr where it is known only at run time ($remote_addr)
 	Text        string     // the value as written
 	Transparent bool
-	Upstreams   []netip.Addr // the literal addresses that are reached from it: sorted, each once
-	Origin      string
+	// the literal addresses that are reached from it: sorted, each once
+	Upstreams []netip.Addr
+	Origin    string
 }
 
-// Warning is something in a configuration that stops nothing but that an operator should know.
+// Warning is something in a configuration that stops nothing but that an
+// operator should know.
 type Warning struct {
 	Code    string // stable: "unresolved-host", "no-port", "bad-listen", "no-listen", "parser"
 	Message string
@@ -69,14 +86,17 @@ type Warning struct {
 	Origin  string // file:line
 }
 
-// Options are the circumstances that the configuration is read in. The zero value is right for a NGINX on this machine
-// that was started by root.
+// Options are the circumstances that the configuration is read in. The zero
+// value is right for a NGINX on this machine that was started by root.
 type Options struct {
-	// Root is the directory that paths and symbolic links are resolved below, as in a chroot; "" is our own root.
-	// For a NGINX in a container it is /proc/PID/root.
+	// Root is the directory that paths and symbolic links are resolved
+	// below, as in a chroot; "" is our own root. For a NGINX in a container
+	// it is /proc/PID/root.
 	Root string
-	// UID is the user that starts NGINX: a http server without listen gets port 80 for 0 and 8000 for others.
+	// UID is the user that starts NGINX: a http server without listen gets
+	// port 80 for 0 and 8000 for others.
 	UID int
-	// Resolve gives the addresses of a host name; nil is the resolver of the system.
+	// Resolve gives the addresses of a host name; nil is the resolver of
+	// the system.
 	Resolve func(host string) ([]netip.Addr, error)
 }

@@ -42,7 +42,8 @@ func origin(file string, line int) string {
 	return fmt.Sprintf("%s:%d", file, line)
 }
 
-// ioError dresses an error from reading path; at is where the path was asked for, or path itself.
+// ioError dresses an error from reading path; at is where the path was asked
+// for, or path itself.
 func ioError(at string, line int, path string, err error) *Error {
 	e := &Error{File: at, Line: line, What: "read " + path, Err: err, Fix: ioHint(path, err)}
 	if at == path && line == 0 {
@@ -57,11 +58,13 @@ func ioError(at string, line int, path string, err error) *Error {
 func ioHint(path string, err error) string {
 	switch {
 	case errors.Is(err, fs.ErrNotExist):
-		return "name NGINX's main file with --nginx-conf, or mend the include; `nginx -t` shows what NGINX reads"
+		return "name NGINX's main file with --nginx-conf, or mend the include; `nginx " +
+			"-t` shows what NGINX reads"
 	case errors.Is(err, fs.ErrPermission):
 		return "run as root, or let this user read " + path
 	case errors.Is(err, errDirectory):
-		return "name a file: " + path + "/nginx.conf, or an include pattern such as " + path + "/*.conf"
+		return "name a file: " + path + "/nginx.conf, or an include pattern such as " +
+			path + "/*.conf"
 	case errors.Is(err, errNotRegular):
 		return "NGINX would wait for ever here; name a regular file"
 	case errors.Is(err, errTooLarge):

@@ -12,7 +12,8 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// maxFile is well above any real configuration (50,000 servers take 30 MB) and below what hurts.
+// maxFile is well above any real configuration (50,000 servers take 30 MB) and
+// below what hurts.
 const maxFile = 256 << 20
 
 // tree opens files below a root.
@@ -38,7 +39,8 @@ func (t tree) close() {
 	}
 }
 
-// open never blocks: a FIFO without a writer is opened at once because of O_NONBLOCK.
+// open never blocks: a FIFO without a writer is opened at once because of
+// O_NONBLOCK.
 func (t tree) open(name string) (*os.File, error) {
 	fd, err := t.openat(name, unix.O_RDONLY|unix.O_NONBLOCK|unix.O_CLOEXEC|unix.O_NOCTTY)
 	if err != nil {
@@ -52,7 +54,8 @@ func (t tree) openat(name string, flags int) (fd int, err error) {
 		if t.root < 0 {
 			fd, err = unix.Open(name, flags, 0)
 		} else {
-			how := unix.OpenHow{Flags: uint64(flags), Resolve: unix.RESOLVE_IN_ROOT | unix.RESOLVE_NO_MAGICLINKS}
+			how := unix.OpenHow{Flags: uint64(flags),
+				Resolve: unix.RESOLVE_IN_ROOT | unix.RESOLVE_NO_MAGICLINKS}
 			fd, err = unix.Openat2(t.root, name, &how)
 		}
 		if err != unix.EINTR && err != unix.EAGAIN { // EAGAIN: openat2 raced with a rename
@@ -61,7 +64,8 @@ func (t tree) openat(name string, flags int) (fd int, err error) {
 	}
 }
 
-// read returns the whole of a file, as NGINX would see it: NGINX takes the size from fstat(2), so a device is empty.
+// read returns the whole of a file, as NGINX would see it: NGINX takes the size
+// from fstat(2), so a device is empty.
 func (t tree) read(name string) ([]byte, error) {
 	f, err := t.open(name)
 	t.note(name, f)
@@ -86,7 +90,8 @@ func (t tree) read(name string) ([]byte, error) {
 	return io.ReadAll(io.LimitReader(f, maxFile))
 }
 
-// exists is what glob(3) asks for a path without a pattern in it: dangling links count.
+// exists is what glob(3) asks for a path without a pattern in it: dangling
+// links count.
 func (t tree) exists(name string) bool {
 	fd, err := t.openat(name, unix.O_PATH|unix.O_NOFOLLOW|unix.O_CLOEXEC)
 	if err != nil {
@@ -97,11 +102,13 @@ func (t tree) exists(name string) bool {
 	return true
 }
 
-// list returns the sorted names in a directory. What is not there, or no directory, has none.
+// list returns the sorted names in a directory. What is not there, or no
+// directory, has none.
 func (t tree) list(dir string) ([]string, error) {
 	f, err := t.open(dir)
 	t.note(dir, f)
-	if errors.Is(err, fs.ErrNotExist) || errors.Is(err, unix.ENOTDIR) || errors.Is(err, unix.ENXIO) {
+	if errors.Is(err, fs.ErrNotExist) || errors.Is(err, unix.ENOTDIR) ||
+		errors.Is(err, unix.ENXIO) {
 		return nil, nil
 	}
 	if err != nil {
@@ -116,7 +123,8 @@ func (t tree) list(dir string) ([]string, error) {
 	return names, err
 }
 
-// tidy cleans a path for people, but leaves one with ".." in it to the kernel: links change what that means.
+// tidy cleans a path for people, but leaves one with ".." in it to the kernel:
+// links change what that means.
 func tidy(name string) string {
 	if slices.Contains(strings.Split(name, "/"), "..") {
 		return name

@@ -9,10 +9,13 @@ import (
 	"time"
 )
 
-// FuzzListen: no address crashes the parser, and what it understands it writes so that it reads the same again.
+// FuzzListen: no address crashes the parser, and what it understands it writes
+// so that it reads the same again.
 func FuzzListen(f *testing.F) {
-	for _, s := range []string{"80", "*:80", "10.0.0.1", "10.0.0.1:8000-8005", "010.001.1.2:80", "127.1", "0x7f000001:80", "2130706433", "[::]:80",
-		"[2001:db8::1]", "[::ffff:10.0.0.1]:1", "unix:/x", "UNIX:@a", ":80", "localhost:1-2", "10.1.1.1-8003", "[::1%lo]:80", "*", "a:b", "1-65535", "[", "65536"} {
+	for _, s := range []string{"80", "*:80", "10.0.0.1", "10.0.0.1:8000-8005", "010.001.1.2:80",
+		"127.1", "0x7f000001:80", "2130706433", "[::]:80", "[2001:db8::1]",
+		"[::ffff:10.0.0.1]:1", "unix:/x", "UNIX:@a", ":80", "localhost:1-2",
+		"10.1.1.1-8003", "[::1%lo]:80", "*", "a:b", "1-65535", "[", "65536"} {
 		f.Add(s)
 	}
 	f.Fuzz(func(t *testing.T, s string) {
@@ -30,9 +33,12 @@ func FuzzListen(f *testing.F) {
 	})
 }
 
-// FuzzLoad: no file crashes, hangs or leaks, and every listen says where it comes from.
+// FuzzLoad: no file crashes, hangs or leaks, and every listen says where it
+// comes from.
 func FuzzLoad(f *testing.F) {
-	for _, s := range []string{"", "events {}", "events {} http { server { listen 80; } }", "events {} stream { server { listen 53 udp; proxy_bind 10.0.0.1; proxy_pass 10.0.0.2:53; } }",
+	for _, s := range []string{"", "events {}", "events {} http { server { listen 80; } }",
+		"events {} stream { server { listen 53 udp; proxy_bind 10.0.0.1; " +
+			"proxy_pass 10.0.0.2:53; } }",
 		"events {} http { include main.conf; }", "events {} http { if () { } }", "events {} http { content_by_lua_block { local x = [[ } ]] } server { listen 1; } }",
 		"events {} http { map $a $b { listen 1; } server { listen unix:/x; listen [::]:443 quic ipv6only=off; } }", "\xef\xbb\xbfevents {}", "events {\x00}", "http { server { listen 80;", "include;", "events {} http { geo $x { volatile; } }"} {
 		f.Add([]byte(s))
@@ -43,7 +49,9 @@ func FuzzLoad(f *testing.F) {
 			t.Fatal(err)
 		}
 		before := runtime.NumGoroutine()
-		c, err := Load(path, Options{Resolve: func(string) ([]netip.Addr, error) { return []netip.Addr{netip.MustParseAddr("192.0.2.1")}, nil }})
+		c, err := Load(path, Options{Resolve: func(string) ([]netip.Addr, error) {
+			return []netip.Addr{netip.MustParseAddr("192.0.2.1")}, nil
+		}})
 		for _, l := range c.Listens {
 			if l.Origin == "" || !l.Addr.IsValid() || l.First == 0 || l.First > l.Last {
 				t.Fatalf("%+v", l)
@@ -52,7 +60,8 @@ func FuzzLoad(f *testing.F) {
 		if err != nil && err.Error() == "" {
 			t.Fatal("an error without words")
 		}
-		for end := time.Now().Add(2 * time.Second); runtime.NumGoroutine() > before; runtime.Gosched() {
+		for end := time.Now().Add(2 * time.Second); runtime.NumGoroutine() >
+			before; runtime.Gosched() {
 			if time.Now().After(end) {
 				t.Fatalf("%d goroutines, %d before", runtime.NumGoroutine(), before)
 			}

@@ -5,9 +5,10 @@ import "strings"
 // hasPattern says whether NGINX gives an include to glob(3) at all.
 func hasPattern(s string) bool { return strings.ContainsAny(s, "*?[") }
 
-// glob expands an absolute pattern as glob(3) without flags does, in byte order: a leading dot must be written, "!"
-// negates, nothing found is no error. Unlike glob(3) it returns an error for a directory that cannot be listed: NGINX may
-// be able to. Every directory that was listed is passed to seen.
+// glob expands an absolute pattern as glob(3) without flags does, in byte
+// order: a leading dot must be written, "!" negates, nothing found is no error.
+// Unlike glob(3) it returns an error for a directory that cannot be listed:
+// NGINX may be able to. Every directory that was listed is passed to seen.
 func (t tree) glob(pattern string, seen func(dir string)) ([]string, error) {
 	found := []string{"/"}
 	for part := range strings.SplitSeq(strings.TrimLeft(pattern, "/"), "/") {
@@ -50,10 +51,12 @@ func (t tree) globIn(dir, part string, seen func(string)) ([]string, error) {
 	return found, nil
 }
 
-// fnmatch is fnmatch(3) in the C locale, which NGINX runs in, without slashes: *, ?, [a-z], [!a], [^a], [[:digit:]] and
-// backslash, byte by byte.
+// fnmatch is fnmatch(3) in the C locale, which NGINX runs in, without slashes:
+// *, ?, [a-z], [!a], [^a], [[:digit:]] and backslash, byte by byte.
 func fnmatch(pattern, name string) bool {
-	star, retry := "", "" // after the last star: the rest of the pattern, and of the name to try next
+	// after the last star: the rest of the pattern, and of the name to try
+	// next
+	star, retry := "", ""
 	for {
 		if pattern == "" && name == "" {
 			return true
@@ -80,7 +83,8 @@ func fnmatch(pattern, name string) bool {
 	}
 }
 
-// matchByte matches the first element of pattern, which is no star, and returns the rest of the pattern.
+// matchByte matches the first element of pattern, which is no star, and returns
+// the rest of the pattern.
 func matchByte(pattern string, c byte) (ok bool, rest string) {
 	switch pattern[0] {
 	case '?':
@@ -97,7 +101,8 @@ func matchByte(pattern string, c byte) (ok bool, rest string) {
 	return pattern[0] == c, pattern[1:]
 }
 
-// matchSet matches a bracket expression from behind its bracket; one that is never closed stands for itself.
+// matchSet matches a bracket expression from behind its bracket; one that is
+// never closed stands for itself.
 func matchSet(p string, c byte) (ok bool, rest string, closed bool) {
 	negated := p != "" && (p[0] == '!' || p[0] == '^')
 	if negated {

@@ -16,7 +16,8 @@ type endpoint struct {
 	first, last uint16 // 0 if no port is written
 }
 
-// String is the canonical way to write the endpoint: it parses to the same endpoint.
+// String is the canonical way to write the endpoint: it parses to the same
+// endpoint.
 func (e endpoint) String() string {
 	if e.unix {
 		return "unix:"
@@ -59,7 +60,8 @@ func parseEndpoint(s string) (endpoint, error) {
 	if !found {
 		first, last, err := parsePorts(s)
 		if err == nil {
-			return endpoint{addr: netip.IPv4Unspecified(), first: first, last: last}, nil
+			return endpoint{addr: netip.IPv4Unspecified(), first: first, last: last},
+				nil
 		}
 		if s != "" && strings.Trim(s, "0123456789-") == "" {
 			return endpoint{}, err
@@ -105,7 +107,8 @@ func parseEndpoint6(s string) (endpoint, error) {
 	return e, nil
 }
 
-// parseHost reads what stands before the port: `*`, an IPv4 address, or a host name.
+// parseHost reads what stands before the port: `*`, an IPv4 address, or a host
+// name.
 func parseHost(s string) (netip.Addr, string, error) {
 	if s == "" {
 		return netip.Addr{}, "", errNoHost
@@ -145,7 +148,8 @@ func atoi(s string) (int, bool) {
 	return n, err == nil
 }
 
-// inetAddr is ngx_inet_addr: four decimal octets; leading zeros are decimal too, and an empty octet is 0.
+// inetAddr is ngx_inet_addr: four decimal octets; leading zeros are decimal
+// too, and an empty octet is 0.
 func inetAddr(s string) (netip.Addr, bool) {
 	if strings.Trim(s, "0123456789.") != "" || strings.Count(s, ".") != 3 {
 		return netip.Addr{}, false
@@ -161,8 +165,8 @@ func inetAddr(s string) (netip.Addr, bool) {
 	return netip.AddrFrom4(b), true
 }
 
-// inetAton is inet_aton(3), which getaddrinfo(3) tries before it asks a name server: `127.1`, `0x7f000001`, `2130706433`;
-// a leading 0 means octal here.
+// inetAton is inet_aton(3), which getaddrinfo(3) tries before it asks a name
+// server: `127.1`, `0x7f000001`, `2130706433`; a leading 0 means octal here.
 func inetAton(s string) (netip.Addr, bool) {
 	parts := strings.Split(s, ".")
 	if len(parts) > 4 {
@@ -181,7 +185,8 @@ func inetAton(s string) (netip.Addr, bool) {
 			addr |= n << (24 - 8*i)
 		}
 	}
-	return netip.AddrFrom4([4]byte{byte(addr >> 24), byte(addr >> 16), byte(addr >> 8), byte(addr)}), true
+	return netip.AddrFrom4([4]byte{byte(addr >> 24), byte(addr >> 16), byte(addr >> 8),
+		byte(addr)}), true
 }
 
 // cNumber is strtoul(3) with base 0 for a whole string without sign.

@@ -20,9 +20,11 @@ const (
 	maxDirectives = 1 << 26 // read in all, each time that its file is included
 )
 
-// Load reads the configuration whose main file is path. Includes are relative to the directory of path as written, as
-// for NGINX. It never blocks on a FIFO and follows no loop; every error is an *Error with file, line and hint. With an
-// error the Config holds Files, Sums and Dirs alone: what to watch until somebody mends it.
+// Load reads the configuration whose main file is path. Includes are relative
+// to the directory of path as written, as for NGINX. It never blocks on a FIFO
+// and follows no loop; every error is an *Error with file, line and hint. With
+// an error the Config holds Files, Sums and Dirs alone: what to watch until
+// somebody mends it.
 func Load(path string, o Options) (Config, error) {
 	if o.Resolve == nil {
 		o.Resolve = resolve
@@ -38,8 +40,10 @@ func Load(path string, o Options) (Config, error) {
 	defer t.close()
 	var stamps []stamp
 	t.seen = &stamps
-	l := loader{tree: t, options: o, base: name[:strings.LastIndex(name, "/")+1], parsed: map[string]source{},
-		content: map[string][]byte{}, dirs: map[string]bool{}, hosts: map[string][]netip.Addr{}, upstreams: map[upstreamKey][]string{}}
+	l := loader{tree: t, options: o, base: name[:strings.LastIndex(name, "/")+1],
+		parsed:  map[string]source{},
+		content: map[string][]byte{}, dirs: map[string]bool{},
+		hosts: map[string][]netip.Addr{}, upstreams: map[upstreamKey][]string{}}
 	err = l.load(name)
 	l.config.Dirs = slices.Sorted(maps.Keys(l.dirs))
 	if err != nil {
@@ -54,7 +58,8 @@ func (l *loader) load(name string) error {
 	if err != nil {
 		return err
 	}
-	if err := l.block(block{src: main, list: main.list, files: &chain{name: name}}, &scope{}); err != nil {
+	if err := l.block(block{src: main, list: main.list, files: &chain{name: name}},
+		&scope{}); err != nil {
 		return err
 	}
 	if !l.events {
@@ -67,7 +72,8 @@ func (l *loader) load(name string) error {
 
 func noEvents(name string, data []byte) *Error {
 	e := &Error{File: name, What: `has no "events" section`,
-		Fix: "name NGINX's main file, not one that it includes; if it is being written, try again"}
+		Fix: "name NGINX's main file, not one that it includes; if it is " +
+			"being written, try again"}
 	if len(strings.TrimSpace(string(data))) == 0 {
 		e.What = "is empty"
 	}
@@ -136,12 +142,14 @@ type directive struct {
 
 func (d *directive) origin() string { return origin(d.file, d.Line) }
 
-// block visits the directives of a block, those of included files in their places.
+// block visits the directives of a block, those of included files in their
+// places.
 func (l *loader) block(b block, s *scope) error {
 	for _, c := range b.list {
 		l.steps++
 		if l.steps > maxDirectives {
-			return &Error{File: b.src.name, Line: c.Line, What: "too many directives", Fix: "look for files that include each other many times"}
+			return &Error{File: b.src.name, Line: c.Line, What: "too many directives",
+				Fix: "look for files that include each other many times"}
 		}
 		if c.IsMapBlockParameter {
 			continue
@@ -166,7 +174,8 @@ func (l *loader) block(b block, s *scope) error {
 // include visits the files that an include names.
 func (l *loader) include(b block, d *directive, s *scope) error {
 	if len(d.args) != 1 || d.args[0] == "" {
-		return &Error{File: d.file, Line: d.Line, What: "include wants one file name", Fix: "write `include FILE;`"}
+		return &Error{File: d.file, Line: d.Line, What: "include wants one file name",
+			Fix: "write `include FILE;`"}
 	}
 	pattern := d.args[0]
 	if !strings.HasPrefix(pattern, "/") {
@@ -191,7 +200,9 @@ func (l *loader) include(b block, d *directive, s *scope) error {
 func (l *loader) included(b block, d *directive, name string, s *scope) error {
 	for c := b.files; c != nil; c = c.up {
 		if c.name == name || b.files.depth >= maxDepth {
-			return &Error{File: d.file, Line: d.Line, What: "include loop: " + name + " is included from itself", Fix: "remove the include"}
+			return &Error{File: d.file, Line: d.Line, What: "include loop: " + name +
+				" is included from itself",
+				Fix: "remove the include"}
 		}
 	}
 	src, err := l.file(name, b.context, d)
@@ -253,7 +264,8 @@ func (l *loader) resolved(host string) ([]netip.Addr, error) {
 	return addrs, nil
 }
 
-// shareIPv6Only gives ipv6only=off of one listen to the others of the same socket, as NGINX does.
+// shareIPv6Only gives ipv6only=off of one listen to the others of the same
+// socket, as NGINX does.
 func (l *loader) shareIPv6Only() {
 	type socket struct {
 		addr        netip.Addr
@@ -261,7 +273,9 @@ func (l *loader) shareIPv6Only() {
 		transport   string
 		context     string
 	}
-	key := func(x Listen) socket { return socket{x.Addr, x.First, x.Last, x.Transport, x.Context} }
+	key := func(x Listen) socket {
+		return socket{x.Addr, x.First, x.Last, x.Transport, x.Context}
+	}
 	dual := map[socket]bool{}
 	for _, x := range l.config.Listens {
 		if x.Addr.Is6() && !x.IPv6Only {

@@ -33,7 +33,8 @@ func write(t *testing.T, archive string) string {
 
 func names(host string) ([]netip.Addr, error) {
 	if host == "two.example" {
-		return []netip.Addr{netip.MustParseAddr("192.0.2.1"), netip.MustParseAddr("2001:db8::1")}, nil
+		return []netip.Addr{netip.MustParseAddr("192.0.2.1"),
+			netip.MustParseAddr("2001:db8::1")}, nil
 	}
 	return nil, errors.New("no such host")
 }
@@ -46,14 +47,16 @@ func lines(c Config, dir string) string {
 		if l.Last != l.First {
 			ports = fmt.Sprintf("%d-%d", l.First, l.Last)
 		}
-		fmt.Fprintf(&b, "%s %s %s/%s %s %s\n", l.Context, l.Addr, ports, l.Transport, strings.Join(l.Servers, ","), l.Origin)
+		fmt.Fprintf(&b, "%s %s %s/%s %s %s\n", l.Context, l.Addr, ports, l.Transport,
+			strings.Join(l.Servers, ","), l.Origin)
 	}
 	for _, x := range c.Binds {
 		addr := "runtime"
 		if x.Addr.IsValid() {
 			addr = x.Addr.String()
 		}
-		fmt.Fprintf(&b, "%s %s %v %v %s\n", x.Directive, addr, x.Transparent, x.Upstreams, x.Origin)
+		fmt.Fprintf(&b, "%s %s %v %v %s\n", x.Directive, addr, x.Transparent,
+			x.Upstreams, x.Origin)
 	}
 	for _, w := range c.Warnings {
 		fmt.Fprintf(&b, "warning %s %s\n", w.Code, w.Origin)
@@ -100,7 +103,8 @@ stream { server { listen 81; proxy_bind 10.0.0.2; proxy_pass 10.0.0.7:9; } }`,
 	}
 }
 
-// Includes are relative to the main file, patterns are glob(3)'s, and all that was read is told.
+// Includes are relative to the main file, patterns are glob(3)'s, and all that
+// was read is told.
 func TestLoadIncludes(t *testing.T) {
 	dir := write(t, `-- nginx.conf --
 events {}
@@ -118,7 +122,8 @@ server { listen 5; }
 -- sites/b1 --
 server { listen 6; }
 `)
-	// conf.d/inner.conf matches *.conf in http context and is no server: NGINX would refuse it. It is not loaded here.
+	// conf.d/inner.conf matches *.conf in http context and is no server:
+	// NGINX would refuse it. It is not loaded here.
 	if err := os.Remove(filepath.Join(dir, "conf.d/inner.conf")); err != nil {
 		t.Fatal(err)
 	}
@@ -126,7 +131,8 @@ server { listen 6; }
 	if err != nil {
 		t.Fatal(err)
 	}
-	want := "http 0.0.0.0 1/tcp  conf.d/a.conf:1\nhttp 0.0.0.0 3/tcp  inner.conf:1\nhttp 0.0.0.0 6/tcp  sites/b1:1\n"
+	want := "http 0.0.0.0 1/tcp  conf.d/a.conf:1\nhttp 0.0.0.0 3/tcp  inner.conf:1\n" +
+		"http 0.0.0.0 6/tcp  sites/b1:1\n"
 	if diff := cmp.Diff(want, lines(got, dir)); diff != "" {
 		t.Error(diff)
 	}
@@ -134,7 +140,8 @@ server { listen 6; }
 	for _, f := range got.Files {
 		files = append(files, strings.TrimPrefix(f, dir+"/"))
 	}
-	if diff := cmp.Diff([]string{"nginx.conf", "conf.d/a.conf", "inner.conf", "sites/b1"}, files); diff != "" {
+	if diff := cmp.Diff([]string{"nginx.conf", "conf.d/a.conf", "inner.conf", "sites/b1"},
+		files); diff != "" {
 		t.Error(diff)
 	}
 	if len(got.Dirs) < 2 {
@@ -144,7 +151,9 @@ server { listen 6; }
 
 // Below a root, absolute names and absolute symbolic links stay below it.
 func TestLoadBelowRoot(t *testing.T) {
-	dir := write(t, "-- etc/nginx/nginx.conf --\nevents {}\nhttp { include /etc/nginx/on/*; }\n-- etc/nginx/off/a --\nserver { listen 10.0.0.1:80; }\n")
+	dir := write(t, "-- etc/nginx/nginx.conf --\nevents {}\n"+
+		"http { include /etc/nginx/on/*; }\n-- etc/nginx/off/a --\n"+
+		"server { listen 10.0.0.1:80; }\n")
 	if err := os.Mkdir(filepath.Join(dir, "etc/nginx/on"), 0o755); err != nil {
 		t.Fatal(err)
 	}
@@ -160,11 +169,17 @@ func TestLoadBelowRoot(t *testing.T) {
 	}
 }
 
-// Each bad input gives one error with file, line where there is one, and a hint; it never hangs.
+// Each bad input gives one error with file, line where there is one, and a
+// hint; it never hangs.
 func TestLoadErrors(t *testing.T) {
-	dir := write(t, "-- empty.conf --\n-- trunc.conf --\nevents {}\nhttp { server { listen 80;\n-- loop.conf --\nevents {}\ninclude loop2.conf;\n-- loop2.conf --\n\ninclude loop.conf;\n"+
-		"-- include.conf --\nevents {}\n\nhttp { include gone.conf; }\n-- brace.conf --\nevents {}\n}\n-- sub/x --\n-- dirinclude.conf --\nevents {}\ninclude sub;\n-- fifo.conf --\nevents {}\ninclude pipe;\n")
-	if err := os.WriteFile(filepath.Join(dir, "binary.conf"), []byte("\x7fELF\x00\x01\x02{{{\xff"), 0o644); err != nil {
+	dir := write(t, "-- empty.conf --\n-- trunc.conf --\nevents {}\n"+
+		"http { server { listen 80;\n-- loop.conf --\nevents {}\ninclude loop2.conf;\n"+
+		"-- loop2.conf --\n\ninclude loop.conf;\n"+
+		"-- include.conf --\nevents {}\n\nhttp { include gone.conf; }\n-- brace.conf --\n"+
+		"events {}\n}\n-- sub/x --\n-- dirinclude.conf --\nevents {}\ninclude sub;\n"+
+		"-- fifo.conf --\nevents {}\ninclude pipe;\n")
+	if err := os.WriteFile(filepath.Join(dir, "binary.conf"),
+		[]byte("\x7fELF\x00\x01\x02{{{\xff"), 0o644); err != nil {
 		t.Fatal(err)
 	}
 	if err := mkfifo(filepath.Join(dir, "pipe")); err != nil {
@@ -191,8 +206,11 @@ func TestLoadErrors(t *testing.T) {
 			select {
 			case err := <-done:
 				var e *Error
-				if !errors.As(err, &e) || !strings.HasPrefix(strings.ReplaceAll(err.Error(), dir+"/", ""), c.want) || e.Hint() == "" {
-					t.Errorf("got %v, want an error with a hint that begins %q", err, c.want)
+				if !errors.As(err, &e) ||
+					!strings.HasPrefix(strings.ReplaceAll(err.Error(), dir+"/",
+						""), c.want) || e.Hint() == "" {
+					t.Errorf("got %v, want an error with a hint that begins %q",
+						err, c.want)
 				}
 			case <-time.After(10 * time.Second):
 				t.Fatal("Load hangs")
@@ -203,24 +221,30 @@ func TestLoadErrors(t *testing.T) {
 
 func mkfifo(path string) error { return syscall.Mkfifo(path, 0o644) }
 
-// What this user may not read is an error at the place that asks for it, a directory of a pattern too: NGINX reads it as root,
-// so finding nothing there would be wrong.
+// What this user may not read is an error at the place that asks for it, a
+// directory of a pattern too: NGINX reads it as root, so finding nothing there
+// would be wrong.
 func TestLoadUnreadable(t *testing.T) {
-	dir := write(t, "-- secret/a.conf --\nserver { listen 81; }\n-- secret/nginx.conf --\nevents {}\n-- file.conf --\nevents {}\nhttp {\ninclude secret/a.conf; }\n"+
+	dir := write(t, "-- secret/a.conf --\nserver { listen 81; }\n-- secret/nginx.conf --\n"+
+		"events {}\n-- file.conf --\nevents {}\nhttp {\ninclude secret/a.conf; }\n"+
 		"-- pattern.conf --\nevents {}\nhttp {\n\ninclude secret/*.conf; }\n")
 	if err := os.Chmod(filepath.Join(dir, "secret"), 0); err != nil {
 		t.Fatal(err)
 	}
-	t.Cleanup(func() { _ = os.Chmod(filepath.Join(dir, "secret"), 0o755) }) // so that it can be removed
+	// so that it can be removed
+	t.Cleanup(func() { _ = os.Chmod(filepath.Join(dir, "secret"), 0o755) })
 	for name, want := range map[string]string{
 		"secret/nginx.conf": "secret/nginx.conf: read configuration: permission denied",
 		"file.conf":         "file.conf:3: read secret/a.conf: permission denied",
 		"pattern.conf":      "pattern.conf:4: read secret/*.conf: permission denied",
 	} {
 		var err error
-		withoutCapabilities(t, func() { _, err = Load(filepath.Join(dir, name), Options{Resolve: names}) })
+		withoutCapabilities(t, func() {
+			_, err = Load(filepath.Join(dir, name), Options{Resolve: names})
+		})
 		e, ok := errors.AsType[*Error](err)
-		if !ok || strings.ReplaceAll(e.Error(), dir+"/", "") != want || !strings.HasPrefix(e.Hint(), "run as root") {
+		if !ok || strings.ReplaceAll(e.Error(), dir+"/", "") != want ||
+			!strings.HasPrefix(e.Hint(), "run as root") {
 			t.Errorf("got %v, want %s, with a hint", err, want)
 		}
 	}

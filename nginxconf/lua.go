@@ -8,20 +8,23 @@ import (
 
 // luaBlocks are the directives of OpenResty that hold Lua.
 var luaBlocks = []string{
-	"access_by_lua_block", "balancer_by_lua_block", "body_filter_by_lua_block", "content_by_lua_block",
-	"exit_worker_by_lua_block", "header_filter_by_lua_block", "init_by_lua_block", "init_worker_by_lua_block",
-	"log_by_lua_block", "precontent_by_lua_block", "preread_by_lua_block", "proxy_ssl_certificate_by_lua_block",
-	"proxy_ssl_verify_by_lua_block", "rewrite_by_lua_block", "server_rewrite_by_lua_block", "set_by_lua_block",
-	"ssl_certificate_by_lua_block", "ssl_client_hello_by_lua_block", "ssl_session_fetch_by_lua_block",
-	"ssl_session_store_by_lua_block",
+	"access_by_lua_block", "balancer_by_lua_block", "body_filter_by_lua_block",
+	"content_by_lua_block", "exit_worker_by_lua_block", "header_filter_by_lua_block",
+	"init_by_lua_block", "init_worker_by_lua_block", "log_by_lua_block",
+	"precontent_by_lua_block", "preread_by_lua_block", "proxy_ssl_certificate_by_lua_block",
+	"proxy_ssl_verify_by_lua_block", "rewrite_by_lua_block", "server_rewrite_by_lua_block",
+	"set_by_lua_block", "ssl_certificate_by_lua_block", "ssl_client_hello_by_lua_block",
+	"ssl_session_fetch_by_lua_block", "ssl_session_store_by_lua_block",
 }
 
-// lua skips Lua blocks for crossplane. Crossplane's own lexer takes the brace in `-- }`, `"\""` or `[[ } ]]` for the end
-// of the block, and listens behind it land in the wrong block.
+// lua skips Lua blocks for crossplane. Crossplane's own lexer takes the brace
+// in `-- }`, `"\""` or `[[ } ]]` for the end of the block, and listens behind
+// it land in the wrong block.
 type lua struct{}
 
-// Lex reads from behind the name of a directive to the brace that closes its block, and gives the arguments before the
-// block and an empty directive end. The Lua itself is of no interest.
+// Lex reads from behind the name of a directive to the brace that closes its
+// block, and gives the arguments before the block and an empty directive end.
+// The Lua itself is of no interest.
 func (lua) Lex(s *crossplane.SubScanner, _ string) <-chan crossplane.NgxToken {
 	// Buffered for all tokens there can be, so that no goroutine is needed.
 	tokens := make(chan crossplane.NgxToken, 2)
@@ -36,15 +39,17 @@ func (lua) Lex(s *crossplane.SubScanner, _ string) <-chan crossplane.NgxToken {
 	}
 	if line := s.Line(); !luaBody(s) {
 		what := crossplane.ErrPrematureLexEnd.Error()
-		tokens <- crossplane.NgxToken{Error: &crossplane.ParseError{What: what, Line: &line}}
+		tokens <- crossplane.NgxToken{Error: &crossplane.ParseError{What: what,
+			Line: &line}}
 		return tokens
 	}
 	tokens <- crossplane.NgxToken{Value: ";", Line: s.Line()}
 	return tokens
 }
 
-// luaArg returns what stands before the block, as in `set_by_lua_block $x {`; opened is false where a semicolon or the
-// end of the file comes before a block.
+// luaArg returns what stands before the block, as in `set_by_lua_block $x {`;
+// opened is false where a semicolon or the end of the file comes before a
+// block.
 func luaArg(s *crossplane.SubScanner) (arg string, opened bool) {
 	var b strings.Builder
 	for s.Scan() {
@@ -109,7 +114,8 @@ func (r *luaReader) skipString(quote string) {
 	}
 }
 
-// skipLong skips `[[ … ]]` or `[==[ … ]==]` from behind its first bracket; a plain `[` skips nothing.
+// skipLong skips `[[ … ]]` or `[==[ … ]==]` from behind its first bracket; a
+// plain `[` skips nothing.
 func (r *luaReader) skipLong() bool {
 	level := 0
 	c := r.next()

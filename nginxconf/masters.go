@@ -15,18 +15,25 @@ import (
 
 // Master is a running NGINX master process.
 type Master struct {
-	PID     int
-	Started uint64 // start time in clock ticks since boot (/proc/PID/stat): with PID it names the process for good
-	UID     int    // real user, as the process itself sees it; for Options.UID
-	Owner   int    // real user as we see it: any user can give a process the title of a master
-	Root    string // "" if it sees the files that we see, else "/proc/PID/root"; for Options.Root
-	Exe     string // its program, as it sees it
-	Prefix  string // what relative names in its configuration are relative to; ends with a slash
-	Conf    string // its main file, as it sees it; for Load
-	PIDFile string // its pid file unless the configuration has a `pid` directive (see Config.PIDFile)
+	PID int
+	// start time in clock ticks since boot (/proc/PID/stat): with PID it
+	// names the process for good
+	Started uint64
+	UID     int // real user, as the process itself sees it; for Options.UID
+	Owner   int // real user as we see it: any user can give a process the title of a master
+	// "" if it sees the files that we see, else "/proc/PID/root"; for
+	// Options.Root
+	Root   string
+	Exe    string // its program, as it sees it
+	Prefix string // what relative names in its configuration are relative to; ends with a slash
+	Conf   string // its main file, as it sees it; for Load
+	// its pid file unless the configuration has a `pid` directive (see
+	// Config.PIDFile)
+	PIDFile string
 
-	// Unverified says what could not be looked at, without CAP_SYS_PTRACE: the network namespace, the program, the root. The
-	// other fields are then what the command line says. It has a Hint.
+	// Unverified says what could not be looked at, without CAP_SYS_PTRACE:
+	// the network namespace, the program, the root. The other fields are
+	// then what the command line says. It has a Hint.
 	Unverified error
 }
 
@@ -38,9 +45,10 @@ type MastersOptions struct {
 
 const masterTitle = "nginx: master process "
 
-// Masters finds the NGINX masters in a network namespace, in the order of their process ids. It executes nothing: NGINX's
-// built-in paths are read from its program file, because any user can give a process this title and a program. UID says whose
-// it is. The error is about /proc or the namespace as such.
+// Masters finds the NGINX masters in a network namespace, in the order of their
+// process ids. It executes nothing: NGINX's built-in paths are read from its
+// program file, because any user can give a process this title and a program.
+// UID says whose it is. The error is about /proc or the namespace as such.
 func Masters(o MastersOptions) ([]Master, error) {
 	p := procfs{dir: o.Proc}
 	if p.dir == "" {
@@ -51,11 +59,14 @@ func Masters(o MastersOptions) ([]Master, error) {
 	}
 	ours, err := os.Stat(o.NetNS)
 	if err != nil {
-		return nil, &Error{File: o.NetNS, What: "look at network namespace", Err: plain(err), Fix: "name a namespace of `ip netns`, a path or a process id"}
+		return nil, &Error{File: o.NetNS, What: "look at network namespace",
+			Err: plain(err),
+			Fix: "name a namespace of `ip netns`, a path or a process id"}
 	}
 	entries, err := os.ReadDir(p.dir)
 	if err != nil {
-		return nil, &Error{File: p.dir, What: "list processes", Err: plain(err), Fix: "mount proc, or name the main file with --nginx-conf"}
+		return nil, &Error{File: p.dir, What: "list processes", Err: plain(err),
+			Fix: "mount proc, or name the main file with --nginx-conf"}
 	}
 	var masters []Master
 	for _, e := range entries {
@@ -70,8 +81,9 @@ func Masters(o MastersOptions) ([]Master, error) {
 	return slices.DeleteFunc(masters, func(m Master) bool { return p.newborn(m, masters) }), nil
 }
 
-// newborn says whether a process is a worker that was forked a moment ago and still has its master's title. A new master that the old
-// one has started, to replace itself, is its child too, but has workers.
+// newborn says whether a process is a worker that was forked a moment ago and
+// still has its master's title. A new master that the old one has started, to
+// replace itself, is its child too, but has workers.
 func (p procfs) newborn(m Master, masters []Master) bool {
 	parent := p.parent(m.PID)
 	if !slices.ContainsFunc(masters, func(o Master) bool { return o.PID == parent }) {
@@ -91,9 +103,12 @@ func plain(err error) error {
 // procfs reads /proc.
 type procfs struct{ dir string }
 
-func (p procfs) path(pid int, name string) string { return fmt.Sprintf("%s/%d/%s", p.dir, pid, name) }
+func (p procfs) path(pid int, name string) string {
+	return fmt.Sprintf("%s/%d/%s", p.dir, pid, name)
+}
 
-// master looks at one process; ok is false where it is no master, lives in another network namespace, or just ended.
+// master looks at one process; ok is false where it is no master, lives in
+// another network namespace, or just ended.
 func (p procfs) master(pid int, netns os.FileInfo) (m Master, ok bool) {
 	cmdline, err := os.ReadFile(p.path(pid, "cmdline"))
 	title, isMaster := strings.CutPrefix(string(bytes.TrimRight(cmdline, "\x00 ")), masterTitle)
@@ -108,8 +123,10 @@ func (p procfs) master(pid int, netns os.FileInfo) (m Master, ok bool) {
 	ns, err := os.Stat(p.path(pid, "ns/net"))
 	switch {
 	case errors.Is(err, fs.ErrPermission):
-		m.Unverified = &Error{File: p.path(pid, ""), What: "look at NGINX master " + strconv.Itoa(pid), Err: plain(err),
-			Fix: "run as root or with CAP_SYS_PTRACE, or name the main file with --nginx-conf"}
+		m.Unverified = &Error{File: p.path(pid, ""),
+			What: "look at NGINX master " + strconv.Itoa(pid), Err: plain(err),
+			Fix: "run as root or with CAP_SYS_PTRACE, or name the " +
+				"main file with --nginx-conf"}
 	case err != nil || !os.SameFile(ns, netns):
 		return Master{}, false
 	}
@@ -120,7 +137,8 @@ func (p procfs) master(pid int, netns os.FileInfo) (m Master, ok bool) {
 	return m, true
 }
 
-// paths fills in the paths by NGINX's rules: -p relative to its working directory, everything else relative to the prefix.
+// paths fills in the paths by NGINX's rules: -p relative to its working
+// directory, everything else relative to the prefix.
 func (p procfs) paths(m *Master, a args) {
 	program := p.path(m.PID, "exe")
 	m.Exe, _ = os.Readlink(program)
@@ -153,21 +171,24 @@ func first(a, b string) string {
 	return b
 }
 
-// root is "" where a process has our files, or else its root. A service in a sandbox of systemd has a mount namespace of its own, but the
-// same files in it.
+// root is "" where a process has our files, or else its root. A service in a
+// sandbox of systemd has a mount namespace of its own, but the same files in
+// it.
 func (p procfs) root(pid int, conf string) string {
 	same := func(a, b string) bool {
 		x, err1 := os.Stat(a)
 		y, err2 := os.Stat(b)
 		return err1 == nil && err2 == nil && os.SameFile(x, y)
 	}
-	if same(p.path(pid, "root/"), "/") && (same(p.path(pid, "ns/mnt"), p.dir+"/self/ns/mnt") || same(p.path(pid, "root"+conf), conf)) {
+	if same(p.path(pid, "root/"), "/") && (same(p.path(pid, "ns/mnt"), p.dir+"/self/ns/mnt") ||
+		same(p.path(pid, "root"+conf), conf)) {
 		return ""
 	}
 	return p.path(pid, "root")
 }
 
-// stat returns the fields of stat from the third on; the name in the second may hold spaces and parentheses.
+// stat returns the fields of stat from the third on; the name in the second may
+// hold spaces and parentheses.
 func (p procfs) stat(pid int) []string {
 	data, _ := os.ReadFile(p.path(pid, "stat"))
 	return strings.Fields(string(data[bytes.LastIndexByte(data, ')')+1:]))
@@ -193,8 +214,8 @@ func (p procfs) parent(pid int) int {
 	return n
 }
 
-// uids returns the real user as we see it, and what getuid(2) says inside of the process's user namespace: a rootless container's
-// NGINX is root there.
+// uids returns the real user as we see it, and what getuid(2) says inside of
+// the process's user namespace: a rootless container's NGINX is root there.
 func (p procfs) uids(pid int) (outside, inside int) {
 	status, _ := os.ReadFile(p.path(pid, "status"))
 	_, after, _ := strings.Cut(string(status), "\nUid:\t")
@@ -202,7 +223,8 @@ func (p procfs) uids(pid int) (outside, inside int) {
 	maps, _ := os.ReadFile(p.path(pid, "uid_map"))
 	for line := range strings.Lines(string(maps)) {
 		var in, out, n int
-		if _, err := fmt.Sscan(line, &in, &out, &n); err == nil && out <= outside && outside-out < n {
+		if _, err := fmt.Sscan(line, &in, &out, &n); err == nil && out <= outside &&
+			outside-out < n {
 			return outside, in + outside - out
 		}
 	}
@@ -214,9 +236,10 @@ type args struct{ program, conf, prefix, pid string }
 
 var pidDirective = regexp.MustCompile(`(?:^|[;\s])pid\s+([^;\s]+)\s*;`)
 
-// parseArgs reads the title as ngx_get_options read argv, of which it is the join: letters may be glued (`-qc FILE`), and the
-// value may be too (`-cFILE`). The value of -g may hold spaces; it goes on until a `;` at the end of a word is followed by
-// another option.
+// parseArgs reads the title as ngx_get_options read argv, of which it is the
+// join: letters may be glued (`-qc FILE`), and the value may be too (`-cFILE`).
+// The value of -g may hold spaces; it goes on until a `;` at the end of a word
+// is followed by another option.
 func parseArgs(title string) args {
 	words := strings.Fields(title)
 	if len(words) == 0 {
@@ -243,7 +266,8 @@ func parseArgs(title string) args {
 		case 'p':
 			a.prefix = value
 		case 'g':
-			for i+1 < len(words) && !(strings.HasSuffix(value, ";") && words[i+1][0] == '-') {
+			for i+1 < len(words) &&
+				!(strings.HasSuffix(value, ";") && words[i+1][0] == '-') {
 				i++
 				value += " " + words[i]
 			}
@@ -260,7 +284,8 @@ type built struct{ prefix, conf, pid string }
 
 const configureMark = "configure arguments:"
 
-// builtin reads what `nginx -V` would print from the program itself. What it does not say is configure's default.
+// builtin reads what `nginx -V` would print from the program itself. What it
+// does not say is configure's default.
 func builtin(program string) built {
 	b := built{prefix: "/usr/local/nginx", conf: "conf/nginx.conf", pid: "logs/nginx.pid"}
 	data, err := tree{root: -1}.read(program)

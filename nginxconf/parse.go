@@ -14,20 +14,25 @@ import (
 
 // source is one file, parsed for one context.
 type source struct {
-	name   string
-	latin1 bool // its bytes are no UTF-8 and were read as Latin-1, so that arg can give them back
+	name string
+	// its bytes are no UTF-8 and were read as Latin-1, so that arg can give
+	// them back
+	latin1 bool
 	list   crossplane.Directives
 }
 
-// Crossplane's masks for directives, with these names in its analyze.go, which does not export them.
+// Crossplane's masks for directives, with these names in its analyze.go, which
+// does not export them.
 const (
 	maskBlock = 0x100
 	maskExpr  = 0x200
 	maskAny   = 0x800
 )
 
-// shapes takes the place of crossplane's tables of directives. Any name may have any arguments, with or without a block; so
-// what is still found is a directive that ends with neither `;` nor a block, and the `if ()` that makes crossplane panic.
+// shapes takes the place of crossplane's tables of directives. Any name may
+// have any arguments, with or without a block; so what is still found is a
+// directive that ends with neither `;` nor a block, and the `if ()` that makes
+// crossplane panic.
 func shapes(directive string) ([]uint, bool) {
 	if directive == "if" {
 		return []uint{maskBlock | maskExpr | maskAny}, true
@@ -35,12 +40,15 @@ func shapes(directive string) ([]uint, bool) {
 	return []uint{maskBlock | maskAny, maskAny}, true
 }
 
-// gluedBlock finds `content_by_lua_block{`: crossplane calls the lexer of a directive one character too late for that.
+// gluedBlock finds `content_by_lua_block{`: crossplane calls the lexer of a
+// directive one character too late for that.
 var gluedBlock = regexp.MustCompile(`(_by_lua_block)\{`)
 
-// parse parses a file that stands in the blocks of context, ["http", "server"]. Crossplane starts every file at the top
-// level, where it takes `map` and `geo` for what they are but does not check how directives inside of `server` end.
-// Therefore it is given the blocks around the file too, on the line of its first directive.
+// parse parses a file that stands in the blocks of context, ["http", "server"].
+// Crossplane starts every file at the top level, where it takes `map` and `geo`
+// for what they are but does not check how directives inside of `server` end.
+// Therefore it is given the blocks around the file too, on the line of its
+// first directive.
 func parse(name string, data []byte, context []string) (source, []Warning, error) {
 	if err := checkText(name, data); err != nil {
 		return source{}, nil, err
@@ -64,7 +72,8 @@ func parse(name string, data []byte, context []string) (source, []Warning, error
 	s.list = payload.Config[0].Parsed
 	for range context {
 		if len(s.list) == 0 {
-			return source{}, nil, &Error{File: name, What: crossplane.ErrPrematureLexEnd.Error(), Fix: nginxT}
+			return source{}, nil, &Error{File: name,
+				What: crossplane.ErrPrematureLexEnd.Error(), Fix: nginxT}
 		}
 		s.list = s.list[0].Block
 	}
@@ -75,15 +84,20 @@ func parse(name string, data []byte, context []string) (source, []Warning, error
 func runParser(name string, data []byte) (p *crossplane.Payload, err error) {
 	defer func() {
 		if r := recover(); r != nil {
-			err = &Error{File: name, What: fmt.Sprintf("parser failed: %v", r), Fix: nginxT}
+			err = &Error{File: name, What: fmt.Sprintf("parser failed: %v", r),
+				Fix: nginxT}
 		}
 	}()
 	p, err = crossplane.Parse(name, &crossplane.ParseOptions{
 		SingleFile:                true,
 		SkipDirectiveContextCheck: true,
 		DirectiveSources:          []crossplane.MatchFunc{shapes},
-		LexOptions:                crossplane.LexOptions{Lexers: []crossplane.RegisterLexer{crossplane.LexWithLexer(lua{}, luaBlocks...)}},
-		Open:                      func(string) (io.ReadCloser, error) { return io.NopCloser(bytes.NewReader(data)), nil },
+		LexOptions: crossplane.LexOptions{
+			Lexers: []crossplane.RegisterLexer{
+				crossplane.LexWithLexer(lua{}, luaBlocks...)}},
+		Open: func(string) (io.ReadCloser, error) {
+			return io.NopCloser(bytes.NewReader(data)), nil
+		},
 	})
 	if err != nil {
 		return nil, &Error{File: name, What: "parse configuration", Err: err, Fix: nginxT}
@@ -104,9 +118,13 @@ func judge(name string, errs []crossplane.PayloadError) ([]Warning, error) {
 		if e.Line != nil {
 			line = *e.Line
 		}
-		if what == "invalid number of parameters" { // in a map, geo, …: crossplane does not know `geo { volatile; }`
-			warnings = append(warnings, Warning{Code: "parser", Message: "the parser does not know this line: " + what,
-				Hint: "harmless if `nginx -t` accepts it", Origin: origin(name, line)})
+		// in a map, geo, …: crossplane does not know `geo { volatile;
+		// }`
+		if what == "invalid number of parameters" {
+			warnings = append(warnings, Warning{Code: "parser",
+				Message: "the parser does not know this line: " + what,
+				Hint:    "harmless if `nginx -t` accepts it",
+				Origin:  origin(name, line)})
 			continue
 		}
 		return nil, &Error{File: name, Line: line, What: what, Fix: syntaxHint(what)}
@@ -117,9 +135,11 @@ func judge(name string, errs []crossplane.PayloadError) ([]Warning, error) {
 func syntaxHint(what string) string {
 	switch {
 	case strings.Contains(what, "end of file"):
-		return "the file looks truncated or half-written: a `}`, a `;` or a quote is missing; " + nginxT
+		return "the file looks truncated or half-written: a `}`, a `;` " +
+			"or a quote is missing; " + nginxT
 	case strings.Contains(what, `unexpected "}"`):
-		return "remove the brace; if NGINX accepts it inside a word, put that word in quotes"
+		return "remove the brace; if NGINX accepts it inside a word, " +
+			"put that word in quotes"
 	case strings.Contains(what, "not terminated"):
 		return "end the directive with `;`"
 	}
@@ -130,11 +150,13 @@ func syntaxHint(what string) string {
 func checkText(name string, data []byte) error {
 	if bytes.HasPrefix(data, []byte("\ufeff")) {
 		return &Error{File: name, Line: 1, What: "starts with a byte order mark",
-			Fix: "save the file as UTF-8 without one; NGINX takes it for a part of the first directive"}
+			Fix: "save the file as UTF-8 without one; NGINX takes it for a " +
+				"part of the first directive"}
 	}
 	if i := bytes.IndexByte(data, 0); i >= 0 {
-		return &Error{File: name, Line: 1 + bytes.Count(data[:i], []byte("\n")), What: "is not a text file: it holds a NUL byte",
-			Fix: "check that this is a NGINX configuration"}
+		return &Error{File: name, Line: 1 + bytes.Count(data[:i], []byte("\n")),
+			What: "is not a text file: it holds a NUL byte",
+			Fix:  "check that this is a NGINX configuration"}
 	}
 	return nil
 }
@@ -147,7 +169,8 @@ func fromLatin1(data []byte) []byte {
 	return wide
 }
 
-// arg gives an argument the bytes that NGINX sees: escapes resolved, and Latin-1 undone.
+// arg gives an argument the bytes that NGINX sees: escapes resolved, and
+// Latin-1 undone.
 func (s source) arg(a string) string {
 	if s.latin1 {
 		b := make([]byte, 0, len(a))
@@ -163,7 +186,8 @@ func (s source) arg(a string) string {
 }
 
 // unescape is ngx_conf_read_token's: other characters keep their backslash.
-var unescape = strings.NewReplacer(`\"`, `"`, `\'`, `'`, `\\`, `\`, `\t`, "\t", `\r`, "\r", `\n`, "\n")
+var unescape = strings.NewReplacer(`\"`, `"`, `\'`, `'`, `\\`, `\`, `\t`, "\t",
+	`\r`, "\r", `\n`, "\n")
 
 func (s source) args(d *crossplane.Directive) []string {
 	args := make([]string, len(d.Args))

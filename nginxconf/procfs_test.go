@@ -13,7 +13,8 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// fakeProcess makes PROC/100, a process in our namespaces; files and links, where PROC is proc, say what is otherwise.
+// fakeProcess makes PROC/100, a process in our namespaces; files and links,
+// where PROC is proc, say what is otherwise.
 func fakeProcess(t *testing.T, proc string, files, links map[string]string) {
 	t.Helper()
 	all := map[string]string{
@@ -36,7 +37,9 @@ func fakeProcess(t *testing.T, proc string, files, links map[string]string) {
 			t.Fatal(err)
 		}
 	}
-	to := map[string]string{"ns/net": proc + "/thread-self/ns/net", "ns/mnt": proc + "/self/ns/mnt", "root": "/", "cwd": "/srv/www", "exe": proc + "/bin/nginx"}
+	to := map[string]string{"ns/net": proc + "/thread-self/ns/net", "ns/mnt": proc +
+		"/self/ns/mnt",
+		"root": "/", "cwd": "/srv/www", "exe": proc + "/bin/nginx"}
 	for name, target := range links {
 		to[name] = strings.ReplaceAll(target, "PROC", proc)
 	}
@@ -47,7 +50,8 @@ func fakeProcess(t *testing.T, proc string, files, links map[string]string) {
 	}
 }
 
-// The main file of a master by its command line, its program and its namespaces.
+// The main file of a master by its command line, its program and its
+// namespaces.
 func TestMastersPaths(t *testing.T) {
 	type links = map[string]string
 	for _, c := range []struct {
@@ -70,34 +74,43 @@ func TestMastersPaths(t *testing.T) {
 	} {
 		t.Run(c.name, func(t *testing.T) {
 			proc := t.TempDir()
-			fakeProcess(t, proc, map[string]string{"100/cmdline": c.title + "\x00\x00"}, c.links)
+			fakeProcess(t, proc, map[string]string{"100/cmdline": c.title + "\x00\x00"},
+				c.links)
 			found, err := Masters(MastersOptions{Proc: proc})
 			if err != nil {
 				t.Fatal(err)
 			}
 			var got string
 			for _, m := range found {
-				got += strings.Join([]string{m.Root, m.Prefix, m.Conf, m.PIDFile}, " ")
-				if m.PID != 100 || m.Started != 4711 || m.UID != 0 || m.Unverified != nil {
-					t.Errorf("got %+v, want pid 100, started 4711, user 0 of its namespace, verified", m)
+				got += strings.Join([]string{m.Root, m.Prefix, m.Conf, m.PIDFile},
+					" ")
+				if m.PID != 100 || m.Started != 4711 || m.UID != 0 ||
+					m.Unverified != nil {
+					t.Errorf("got %+v, want pid 100, started 4711, user 0 of "+
+						"its namespace, verified", m)
 				}
 			}
-			if diff := cmp.Diff(c.want, strings.ReplaceAll(got, proc, "PROC")); diff != "" {
+			if diff := cmp.Diff(c.want,
+				strings.ReplaceAll(got, proc, "PROC")); diff != "" {
 				t.Error(diff)
 			}
 		})
 	}
 }
 
-// Without CAP_SYS_PTRACE the namespaces of a process cannot be looked at: the command line is all there is, and it says so.
+// Without CAP_SYS_PTRACE the namespaces of a process cannot be looked at: the
+// command line is all there is, and it says so.
 func TestMastersUnprivileged(t *testing.T) {
 	proc := t.TempDir()
-	fakeProcess(t, proc, map[string]string{"100/cmdline": "nginx: master process /nonexistent/nginx -c /a.conf\x00", "closed/net": ""},
+	fakeProcess(t, proc, map[string]string{"100/cmdline": "nginx: master process " +
+		"/nonexistent/nginx -c /a.conf\x00",
+		"closed/net": ""},
 		map[string]string{"ns/net": "PROC/closed/net"})
 	if err := os.Chmod(filepath.Join(proc, "closed"), 0); err != nil {
 		t.Fatal(err)
 	}
-	t.Cleanup(func() { _ = os.Chmod(filepath.Join(proc, "closed"), 0o755) }) // so that it can be removed
+	// so that it can be removed
+	t.Cleanup(func() { _ = os.Chmod(filepath.Join(proc, "closed"), 0o755) })
 	var found []Master
 	var err error
 	withoutCapabilities(t, func() { found, err = Masters(MastersOptions{Proc: proc}) })
@@ -114,7 +127,8 @@ func TestMastersUnprivileged(t *testing.T) {
 	}
 }
 
-// withoutCapabilities runs f on a thread that has none; the thread ends with it.
+// withoutCapabilities runs f on a thread that has none; the thread ends with
+// it.
 func withoutCapabilities(t *testing.T, f func()) {
 	t.Helper()
 	var err error
@@ -123,7 +137,8 @@ func withoutCapabilities(t *testing.T, f func()) {
 		defer close(done)
 		runtime.LockOSThread()
 		var none [2]unix.CapUserData
-		if err = unix.Capset(&unix.CapUserHeader{Version: unix.LINUX_CAPABILITY_VERSION_3}, &none[0]); err == nil {
+		if err = unix.Capset(&unix.CapUserHeader{Version: unix.LINUX_CAPABILITY_VERSION_3},
+			&none[0]); err == nil {
 			f()
 		}
 	}()
@@ -140,8 +155,10 @@ func TestMastersErrors(t *testing.T) {
 		"namespace": {Proc: t.TempDir(), NetNS: "/nonexistent"},
 	} {
 		_, err := Masters(o)
-		if e, ok := errors.AsType[*Error](err); !ok || e.Hint() == "" || !strings.Contains(e.Error(), "/nonexistent") {
-			t.Errorf("%s: got %v, want an error with a hint that names /nonexistent", name, err)
+		if e, ok := errors.AsType[*Error](err); !ok || e.Hint() == "" ||
+			!strings.Contains(e.Error(), "/nonexistent") {
+			t.Errorf("%s: got %v, want an error with a hint that names /nonexistent",
+				name, err)
 		}
 	}
 }

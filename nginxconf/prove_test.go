@@ -22,8 +22,9 @@ import (
 
 func TestMain(m *testing.M) { os.Exit(nstest.Main(m)) }
 
-// startScript starts NGINX in namespaces of its own and prints its sockets. NGINX returns when it is a daemon, with all
-// sockets open; everything ends with the script, the first process of its pid namespace.
+// startScript starts NGINX in namespaces of its own and prints its sockets.
+// NGINX returns when it is a daemon, with all sockets open; everything ends
+// with the script, the first process of its pid namespace.
 const startScript = `
 set -e
 dir=$1; shift
@@ -95,7 +96,8 @@ func (tr *trial) start(t *testing.T, globals string) (sockets []string, refusal 
 			fmt.Fprintln(&lines, a, name)
 		}
 	}
-	if err := os.WriteFile(filepath.Join(tr.dir, "hosts"), []byte(lines.String()), 0o644); err != nil {
+	if err := os.WriteFile(filepath.Join(tr.dir, "hosts"), []byte(lines.String()),
+		0o644); err != nil {
 		t.Fatal(err)
 	}
 	if os.Getenv("LASTHOP_TEST_USERNS") != "" {
@@ -103,7 +105,8 @@ func (tr *trial) start(t *testing.T, globals string) (sockets []string, refusal 
 	}
 	ctx, cancel := context.WithTimeout(t.Context(), 10*time.Second)
 	defer cancel()
-	c := exec.CommandContext(ctx, "unshare", "--mount", "--net", "--pid", "--fork", "--kill-child", "--mount-proc", "--propagation", "unchanged",
+	c := exec.CommandContext(ctx, "unshare", "--mount", "--net", "--pid", "--fork",
+		"--kill-child", "--mount-proc", "--propagation", "unchanged",
 		"sh", "-c", startScript, "sh", tr.dir, "-g", globals)
 	var stdout, stderr bytes.Buffer
 	c.Stdout, c.Stderr = &stdout, &stderr
@@ -130,8 +133,8 @@ func exists(path string) bool {
 	return err == nil
 }
 
-// compare holds the prediction against what NGINX opened; "" is equality. The kernel chooses a port for each listen that Load
-// warns of as no-port.
+// compare holds the prediction against what NGINX opened; "" is equality. The
+// kernel chooses a port for each listen that Load warns of as no-port.
 func (tr *trial) compare(got []string) string {
 	c, err := Load(filepath.Join(tr.dir, "nginx.conf"), Options{Resolve: tr.resolve})
 	if err != nil {
@@ -144,9 +147,13 @@ func (tr *trial) compare(got []string) string {
 		}
 	}
 	want := sockets(c.Listens)
-	extra := slices.DeleteFunc(slices.Clone(got), func(s string) bool { return slices.Contains(want, s) })
+	extra := slices.DeleteFunc(slices.Clone(got), func(s string) bool {
+		return slices.Contains(want, s)
+	})
 	if len(extra) <= random {
-		got = slices.DeleteFunc(slices.Clone(got), func(s string) bool { return slices.Contains(extra, s) })
+		got = slices.DeleteFunc(slices.Clone(got), func(s string) bool {
+			return slices.Contains(extra, s)
+		})
 	}
 	return cmp.Diff(want, got)
 }
@@ -181,11 +188,13 @@ func (n *tally) count(what *int) {
 }
 
 func (n *tally) String() string {
-	return fmt.Sprintf("matched %d, refused %d, differing %d", n.matched, n.refused, n.differing)
+	return fmt.Sprintf("matched %d, refused %d, differing %d", n.matched, n.refused,
+		n.differing)
 }
 
-// TestSockets starts the real NGINX with each configuration of testdata/nginx and compares its sockets with those that
-// follow from Load. NAME.refused.conf must be refused, every other must be accepted.
+// TestSockets starts the real NGINX with each configuration of testdata/nginx
+// and compares its sockets with those that follow from Load. NAME.refused.conf
+// must be refused, every other must be accepted.
 func TestSockets(t *testing.T) {
 	needNGINX(t)
 	names, err := filepath.Glob("../testdata/nginx/*")
@@ -203,7 +212,8 @@ func TestSockets(t *testing.T) {
 	})
 	fmt.Printf("%v (of %d own configurations)\n", &n, len(names))
 	if len(names) < 60 || n.matched < 50 || n.differing > 0 {
-		t.Errorf("%v of %d: want at least 60 configurations, 50 matched, none differing", &n, len(names))
+		t.Errorf("%v of %d: want at least 60 configurations, 50 matched, none differing",
+			&n, len(names))
 	}
 }
 

@@ -15,7 +15,9 @@ type scope struct {
 	server   *server      // the innermost server block around; nil outside
 	upstream *upstreamKey // the upstream block that this is the inside of
 	binds    []*bind      // of this block
-	passes   []pass       // of this block and the blocks inside of it that have no bind of their own
+	// of this block and the blocks inside of it that have no bind of their
+	// own
+	passes []pass
 }
 
 // server is one server block of http, stream or mail.
@@ -28,7 +30,8 @@ type server struct {
 // enter visits a block.
 func (l *loader) enter(b block, d *directive, outer *scope) error {
 	in := scope{server: outer.server}
-	inner := block{src: b.src, list: d.Block, files: b.files, context: append(slices.Clip(b.context), d.Directive.Directive)}
+	inner := block{src: b.src, list: d.Block, files: b.files,
+		context: append(slices.Clip(b.context), d.Directive.Directive)}
 	isServer := d.Directive.Directive == "server" && listening(b.module())
 	if isServer {
 		in.server = &server{}
@@ -50,7 +53,9 @@ func (l *loader) enter(b block, d *directive, outer *scope) error {
 	return nil
 }
 
-func listening(module string) bool { return module == "http" || module == "stream" || module == "mail" }
+func listening(module string) bool {
+	return module == "http" || module == "stream" || module == "mail"
+}
 
 // closeServer adds the listens of a server block when its names are known.
 func (l *loader) closeServer(module string, d *directive, s *server) {
@@ -60,11 +65,14 @@ func (l *loader) closeServer(module string, d *directive, s *server) {
 			port = 8000
 		}
 		text := endpoint{addr: netip.IPv4Unspecified(), first: port, last: port}.String()
-		s.listens = append(s.listens, Listen{Addr: netip.IPv4Unspecified(), First: port, Last: port, Transport: "tcp",
-			Context: module, Text: strings.Replace(text, "0.0.0.0", "*", 1), Origin: d.origin()})
+		s.listens = append(s.listens, Listen{Addr: netip.IPv4Unspecified(), First: port,
+			Last: port, Transport: "tcp",
+			Context: module, Text: strings.Replace(text, "0.0.0.0", "*", 1),
+			Origin: d.origin()})
 	}
 	if !s.has && module != "http" {
-		l.warn(d, "no-listen", "this "+module+" server has no listen", "NGINX refuses such a server")
+		l.warn(d, "no-listen", "this "+module+" server has no listen",
+			"NGINX refuses such a server")
 	}
 	for _, listen := range s.listens {
 		listen.Servers = s.names
@@ -73,7 +81,8 @@ func (l *loader) closeServer(module string, d *directive, s *server) {
 }
 
 func (l *loader) warn(d *directive, code, message, hint string) {
-	l.config.Warnings = append(l.config.Warnings, Warning{Code: code, Message: message, Hint: hint, Origin: d.origin()})
+	l.config.Warnings = append(l.config.Warnings,
+		Warning{Code: code, Message: message, Hint: hint, Origin: d.origin()})
 }
 
 // simple takes a directive without block.
@@ -93,7 +102,8 @@ func (l *loader) simple(b block, d *directive, s *scope) {
 	case strings.HasSuffix(name, "_bind"):
 		s.bind(b.module(), d)
 	case strings.HasSuffix(name, "_pass"):
-		s.passes = append(s.passes, pass{strings.TrimSuffix(name, "_pass"), upstreamKey{b.module(), d.args[0]}})
+		s.passes = append(s.passes, pass{strings.TrimSuffix(name, "_pass"),
+			upstreamKey{b.module(), d.args[0]}})
 	}
 }
 
@@ -102,7 +112,8 @@ func (l *loader) listen(module string, d *directive) []Listen {
 	text, params := d.args[0], d.args[1:]
 	e, err := parseEndpoint(text)
 	if err != nil {
-		l.warn(d, "bad-listen", "listen "+text+": "+err.Error(), "NGINX refuses this address")
+		l.warn(d, "bad-listen", "listen "+text+": "+err.Error(),
+			"NGINX refuses this address")
 		return nil
 	}
 	if e.unix {
@@ -112,40 +123,52 @@ func (l *loader) listen(module string, d *directive) []Listen {
 		e.first, e.last = 80, 80
 	}
 	if e.first == 0 {
-		l.warn(d, "no-port", "listen "+text+": no port, so the kernel chooses one at each start", "write a port, or name the address with --listen")
+		l.warn(d, "no-port",
+			"listen "+text+": no port, so the kernel chooses one at each start",
+			"write a port, or name the address with --listen")
 		return nil
 	}
 	addrs := []netip.Addr{e.addr}
 	if e.host != "" {
 		if addrs, err = l.resolved(e.host); err != nil {
-			l.warn(d, "unresolved-host", "listen "+text+": "+err.Error(), "write the address itself, or name it with --listen")
+			l.warn(d, "unresolved-host", "listen "+text+": "+err.Error(),
+				"write the address itself, or name it with --listen")
 			return nil
 		}
 	}
 	var listens []Listen
 	for _, a := range addrs {
 		if a.Is4In6() {
-			l.warn(d, "bad-listen", "listen "+text+": an IPv4-mapped address cannot be bound", "write the IPv4 address")
+			l.warn(d, "bad-listen",
+				"listen "+text+": an IPv4-mapped address cannot be bound",
+				"write the IPv4 address")
 			continue
 		}
-		listens = append(listens, Listen{Addr: a, First: e.first, Last: e.last, Transport: transport(module, params), Context: module,
-			Text: text, Params: params, Origin: d.origin(), IPv6Only: a.Is6() && !slices.Contains(params, "ipv6only=off"), Host: e.host})
+		listens = append(listens, Listen{Addr: a, First: e.first, Last: e.last,
+			Transport: transport(module, params), Context: module,
+			Text: text, Params: params, Origin: d.origin(), IPv6Only: a.Is6() &&
+				!slices.Contains(params, "ipv6only=off"),
+			Host: e.host})
 	}
 	return listens
 }
 
-// transport knows the parameters that make a listen UDP: `udp` in stream and `quic` in http.
+// transport knows the parameters that make a listen UDP: `udp` in stream and
+// `quic` in http.
 func transport(module string, params []string) string {
-	if module == "stream" && slices.Contains(params, "udp") || module == "http" && slices.Contains(params, "quic") {
+	if module == "stream" && slices.Contains(params, "udp") || module == "http" &&
+		slices.Contains(params, "quic") {
 		return "udp"
 	}
 	return "tcp"
 }
 
-// resolveTimeout bounds one look-up: NGINX itself waits as long as the resolver does.
+// resolveTimeout bounds one look-up: NGINX itself waits as long as the resolver
+// does.
 const resolveTimeout = 5 * time.Second
 
-// resolve asks the system. NGINX asks getaddrinfo(3) for both families and uses every answer.
+// resolve asks the system. NGINX asks getaddrinfo(3) for both families and uses
+// every answer.
 func resolve(host string) ([]netip.Addr, error) {
 	ctx, cancel := context.WithTimeout(context.Background(), resolveTimeout)
 	defer cancel()

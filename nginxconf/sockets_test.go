@@ -8,9 +8,10 @@ import (
 	"strings"
 )
 
-// sockets says which sockets NGINX opens for a configuration that it accepts, as `ss` prints them: "tcp 0.0.0.0:80",
-// "tcp *:80" for one of both families. A wildcard absorbs the addresses of its module, family, transport and port, but those
-// with a bind(2) of their own.
+// sockets says which sockets NGINX opens for a configuration that it accepts,
+// as `ss` prints them: "tcp 0.0.0.0:80", "tcp *:80" for one of both families. A
+// wildcard absorbs the addresses of its module, family, transport and port, but
+// those with a bind(2) of their own.
 func sockets(listens []Listen) []string {
 	type group struct {
 		context, transport string
@@ -27,7 +28,8 @@ func sockets(listens []Listen) []string {
 				groups[g], own[g] = map[netip.Addr]*Listen{}, map[netip.Addr]bool{}
 			}
 			groups[g][x.Addr] = x
-			own[g][x.Addr] = own[g][x.Addr] || slices.ContainsFunc(x.Params, bindsItself)
+			own[g][x.Addr] = own[g][x.Addr] ||
+				slices.ContainsFunc(x.Params, bindsItself)
 		}
 	}
 	var found []string
@@ -38,7 +40,8 @@ func sockets(listens []Listen) []string {
 		}
 		for a, x := range addrs {
 			if addrs[wildcard] == nil || a == wildcard || own[g][a] {
-				found = append(found, g.transport+" "+ssAddr(a, !x.IPv6Only)+fmt.Sprint(g.port))
+				found = append(found, g.transport+" "+ssAddr(a, !x.IPv6Only)+
+					fmt.Sprint(g.port))
 			}
 		}
 	}
@@ -46,11 +49,13 @@ func sockets(listens []Listen) []string {
 	return slices.Compact(found)
 }
 
-// bindsItself knows the parameters that make NGINX bind an address on its own (ngx_http_core_listen, lsopt.bind).
+// bindsItself knows the parameters that make NGINX bind an address on its own
+// (ngx_http_core_listen, lsopt.bind).
 func bindsItself(param string) bool {
 	name, _, _ := strings.Cut(param, "=")
-	return slices.Contains([]string{"bind", "backlog", "rcvbuf", "sndbuf", "deferred", "fastopen", "ipv6only", "reuseport",
-		"so_keepalive", "multipath", "accept_filter", "setfib"}, name)
+	return slices.Contains([]string{"bind", "backlog", "rcvbuf", "sndbuf", "deferred",
+		"fastopen", "ipv6only", "reuseport", "so_keepalive", "multipath", "accept_filter",
+		"setfib"}, name)
 }
 
 func ssAddr(a netip.Addr, dual bool) string {

@@ -8,7 +8,8 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// stamp tells a state of a file or directory from every other: a write changes the time of change, a replacement the inode.
+// stamp tells a state of a file or directory from every other: a write changes
+// the time of change, a replacement the inode.
 type stamp struct {
 	name                       string
 	dev, ino                   uint64
@@ -35,8 +36,9 @@ func stampOf(name string, fd int) stamp {
 	return stamp{name, st.Dev, st.Ino, st.Size, st.Ctim.Sec, st.Ctim.Nsec}
 }
 
-// Unchanged says whether every file that Load read, and every directory that it listed, is still what it was then. It costs a few
-// microseconds for each of them. Names that are resolved by DNS are not asked for again.
+// Unchanged says whether every file that Load read, and every directory that it
+// listed, is still what it was then. It costs a few microseconds for each of
+// them. Names that are resolved by DNS are not asked for again.
 func (c Config) Unchanged() bool {
 	t, err := openTree(c.root)
 	if err != nil || len(c.stamps) == 0 {
@@ -53,8 +55,9 @@ func (c Config) Unchanged() bool {
 	})
 }
 
-// Modified returns which of the files and listed directories that Load read was changed last, and when: written, replaced, renamed or given
-// other rights. What is not there counts for nothing.
+// Modified returns which of the files and listed directories that Load read was
+// changed last, and when: written, replaced, renamed or given other rights.
+// What is not there counts for nothing.
 func (c Config) Modified() (name string, at time.Time) {
 	for _, s := range c.stamps {
 		if t := time.Unix(s.seconds, s.nanoseconds); s.ino != 0 && t.After(at) {

@@ -9,7 +9,8 @@ import (
 	"time"
 )
 
-// TestUnchanged: whatever makes another configuration of the files is noticed, and reading them is not.
+// TestUnchanged: whatever makes another configuration of the files is noticed,
+// and reading them is not.
 func TestUnchanged(t *testing.T) {
 	tests := []struct {
 		name string
@@ -20,28 +21,35 @@ func TestUnchanged(t *testing.T) {
 		{"read", func(dir string) error { _, err := os.ReadFile(filepath.Join(dir, "nginx.conf")); return err }, true},
 		{"another file", func(dir string) error { return os.WriteFile(filepath.Join(dir, "other"), nil, 0o644) }, true},
 		{"written with the same size", func(dir string) error {
-			return os.WriteFile(filepath.Join(dir, "conf.d/a.conf"), []byte("server { listen 82; }"), 0o644)
+			return os.WriteFile(filepath.Join(dir, "conf.d/a.conf"),
+				[]byte("server { listen 82; }"), 0o644)
 		}, false},
 		{"replaced by rename", func(dir string) error {
-			return errors.Join(os.WriteFile(filepath.Join(dir, "new"), []byte("server { listen 81; }"), 0o644), os.Rename(filepath.Join(dir, "new"), filepath.Join(dir, "conf.d/a.conf")))
+			return errors.Join(os.WriteFile(filepath.Join(dir, "new"),
+				[]byte("server { listen 81; }"), 0o644),
+				os.Rename(filepath.Join(dir, "new"),
+					filepath.Join(dir, "conf.d/a.conf")))
 		}, false},
 		{"deleted", func(dir string) error { return os.Remove(filepath.Join(dir, "conf.d/a.conf")) }, false},
 		{"made unreadable", func(dir string) error { return os.Chmod(filepath.Join(dir, "nginx.conf"), 0) }, false},
 		{"one more", func(dir string) error { return os.WriteFile(filepath.Join(dir, "conf.d/b.conf"), nil, 0o644) }, false},
 		{"a directory that was not there", func(dir string) error { return os.Mkdir(filepath.Join(dir, "later.d"), 0o755) }, false},
 		{"a link of a link's target swapped", func(dir string) error {
-			return errors.Join(os.Remove(filepath.Join(dir, "now")), os.Symlink("two", filepath.Join(dir, "now")))
+			return errors.Join(os.Remove(filepath.Join(dir, "now")),
+				os.Symlink("two", filepath.Join(dir, "now")))
 		}, false},
 	}
 	for _, tt := range tests {
 		t.Run(tt.name, func(t *testing.T) {
-			dir, start := t.TempDir(), time.Now().Add(-10*time.Millisecond) // the clock of files ticks
+			// the clock of files ticks
+			dir, start := t.TempDir(), time.Now().Add(-10*time.Millisecond)
 			for name, text := range map[string]string{
 				"nginx.conf":    "events {} http { include conf.d/*.conf; include later.d/*.conf; include now/x.conf; }",
 				"conf.d/a.conf": "server { listen 81; }", "one/x.conf": "server { listen 91; }", "two/x.conf": "server { listen 92; }",
 			} {
 				path := filepath.Join(dir, name)
-				if err := errors.Join(os.MkdirAll(filepath.Dir(path), 0o755), os.WriteFile(path, []byte(text), 0o644)); err != nil {
+				if err := errors.Join(os.MkdirAll(filepath.Dir(path), 0o755),
+					os.WriteFile(path, []byte(text), 0o644)); err != nil {
 					t.Fatal(err)
 				}
 			}
@@ -77,7 +85,10 @@ func TestModified(t *testing.T) {
 		do         func() error
 	}{
 		{"made", "nginx.conf", func() error {
-			return errors.Join(os.Mkdir(path("conf.d"), 0o755), os.WriteFile(path("nginx.conf"), []byte("events {} http { include conf.d/*.conf; include later.d/*.conf; }"), 0o644))
+			return errors.Join(os.Mkdir(path("conf.d"), 0o755),
+				os.WriteFile(path("nginx.conf"),
+					[]byte("events {} http { include conf.d/*.conf; "+
+						"include later.d/*.conf; }"), 0o644))
 		}},
 		{"a file more", "conf.d", func() error { return os.WriteFile(path("conf.d/a.conf"), []byte("server { listen 81; }"), 0o644) }},
 		{"written", "conf.d/a.conf", func() error { return os.WriteFile(path("conf.d/a.conf"), []byte("server { listen 82; }"), 0o644) }},
@@ -93,8 +104,10 @@ func TestModified(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		if name, at := c.Modified(); !strings.HasPrefix(name, path(step.want)) || at.Before(last) || at.After(time.Now()) {
-			t.Errorf("%s: %s at %v, want %s after %v", step.what, name, at, step.want, last)
+		if name, at := c.Modified(); !strings.HasPrefix(name, path(step.want)) ||
+			at.Before(last) || at.After(time.Now()) {
+			t.Errorf("%s: %s at %v, want %s after %v", step.what, name, at,
+				step.want, last)
 		}
 	}
 	if name, at := (Config{}).Modified(); name != "" || !at.IsZero() {
@@ -102,7 +115,8 @@ func TestModified(t *testing.T) {
 	}
 }
 
-// waitForClock waits until what is written gets a later time: the kernel's clock of files is coarse.
+// waitForClock waits until what is written gets a later time: the kernel's
+// clock of files is coarse.
 func waitForClock(t *testing.T, file string, after time.Time) {
 	t.Helper()
 	for {

@@ -6,7 +6,8 @@ import (
 	"github.com/google/go-cmp/cmp"
 )
 
-// What parseEndpoint makes of each form of ngx_parse_url, in its canonical writing; "" is an error.
+// What parseEndpoint makes of each form of ngx_parse_url, in its canonical
+// writing; "" is an error.
 func TestParseEndpoint(t *testing.T) {
 	for text, want := range map[string]string{
 		"80":                 "0.0.0.0:80",

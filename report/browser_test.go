@@ -30,8 +30,8 @@ import (
 	"lasthop/routing"
 )
 
-// These tests open the HTML report from disk in a headless Chromium, as its readers do. Screenshots and PDFs are kept as artifacts
-// (go test -artifacts).
+// These tests open the HTML report from disk in a headless Chromium, as its
+// readers do. Screenshots and PDFs are kept as artifacts (go test -artifacts).
 
 // browser starts Chromium, one for a test.
 func browser(t *testing.T) context.Context {
@@ -46,8 +46,10 @@ func browser(t *testing.T) context.Context {
 	limited, cancel := context.WithTimeout(t.Context(), 5*time.Minute)
 	t.Cleanup(cancel)
 	// As root there is no sandbox; what is opened is ours.
-	flags := append(chromedp.DefaultExecAllocatorOptions[:], chromedp.ExecPath(path), chromedp.NoSandbox, chromedp.UserDataDir(t.TempDir()),
-		chromedp.Flag("disable-gpu", true), chromedp.Flag("disable-quic", true), chromedp.Flag("disable-component-update", true))
+	flags := append(chromedp.DefaultExecAllocatorOptions[:], chromedp.ExecPath(path),
+		chromedp.NoSandbox, chromedp.UserDataDir(t.TempDir()),
+		chromedp.Flag("disable-gpu", true), chromedp.Flag("disable-quic", true),
+		chromedp.Flag("disable-component-update", true))
 	allocator, cancelAllocator := chromedp.NewExecAllocator(limited, flags...)
 	t.Cleanup(cancelAllocator)
 	ctx, cancelBrowser := chromedp.NewContext(allocator)
@@ -59,14 +61,16 @@ func browser(t *testing.T) context.Context {
 	return ctx
 }
 
-// chromium finds one that runs and is no snap, which sees neither /tmp nor hidden directories.
+// chromium finds one that runs and is no snap, which sees neither /tmp nor
+// hidden directories.
 func chromium() string {
 	for _, name := range []string{"chromium", "chromium-browser", "google-chrome"} {
 		path, err := exec.LookPath(name)
 		if err != nil {
 			continue
 		}
-		if out, err := exec.Command(path, "--version").Output(); err == nil && !bytes.Contains(out, []byte("snap")) {
+		if out, err := exec.Command(path, "--version").Output(); err == nil &&
+			!bytes.Contains(out, []byte("snap")) {
 			return path
 		}
 	}
@@ -79,7 +83,8 @@ type tab struct {
 	ctx context.Context
 }
 
-// open renders a report into a file and opens it in a tab of its own. A message on the console fails the test.
+// open renders a report into a file and opens it in a tab of its own. A message
+// on the console fails the test.
 func open(t *testing.T, browser context.Context, p interface{ HTML(io.Writer) error }) tab {
 	t.Helper()
 	var b bytes.Buffer
@@ -99,12 +104,14 @@ func open(t *testing.T, browser context.Context, p interface{ HTML(io.Writer) er
 			}
 		}
 	}))
-	if err := chromedp.Do(ctx); err != nil { // the tab lives as long as the context of the first call
+	// the tab lives as long as the context of the first call
+	if err := chromedp.Do(ctx); err != nil {
 		t.Fatal(err)
 	}
 	tab := tab{t, ctx}
 	t.Cleanup(func() {
-		_, _ = chromedp.Run(ctx, chromedp.Evaluate[int]("1")) // comes after all that the page has to say
+		// comes after all that the page has to say
+		_, _ = chromedp.Run(ctx, chromedp.Evaluate[int]("1"))
 		cancel()
 		for range len(complaints) {
 			t.Errorf("console: %s", <-complaints)
@@ -114,7 +121,8 @@ func open(t *testing.T, browser context.Context, p interface{ HTML(io.Writer) er
 	return tab
 }
 
-// complaint is what the page says on the console: exceptions, messages of scripts, and the browser's own, as on the content policy.
+// complaint is what the page says on the console: exceptions, messages of
+// scripts, and the browser's own, as on the content policy.
 func complaint(event any) string {
 	switch e := event.(type) {
 	case *runtime.EventExceptionThrown:
@@ -151,16 +159,19 @@ func eval[T any](t tab, script string) T {
 // column returns the texts of a column of the visible rows.
 func (t tab) column(n int) []string {
 	t.Helper()
-	return eval[[]string](t, fmt.Sprintf(`[...document.querySelectorAll(".list tbody tr")].filter(r => r.offsetParent !== null).map(r => r.cells[%d].textContent)`, n))
+	return eval[[]string](t,
+		fmt.Sprintf(`[...document.querySelectorAll(".list tbody tr")].filter(r => r.offsetParent !== null).map(r => r.cells[%d].textContent)`, n))
 }
 
 // find types into the filter.
 func (t tab) find(text string) {
 	t.Helper()
-	t.do(chromedp.Evaluate[chromedp.Void](`document.querySelector("[name=find]").select()`), chromedp.Func(func(ctx context.Context, target *chromedp.Target) error {
-		_, err := cdp.Call(ctx, target, input.InsertText, input.InsertTextParams{Text: text})
-		return err
-	}))
+	t.do(chromedp.Evaluate[chromedp.Void](`document.querySelector("[name=find]").select()`),
+		chromedp.Func(func(ctx context.Context, target *chromedp.Target) error {
+			_, err := cdp.Call(ctx, target, input.InsertText,
+				input.InsertTextParams{Text: text})
+			return err
+		}))
 }
 
 func (t tab) click(selector string) {
@@ -197,7 +208,8 @@ func (t tab) keep(name string, data []byte) string {
 	return file
 }
 
-// picture keeps what the window shows, or the whole page where it is not too long.
+// picture keeps what the window shows, or the whole page where it is not too
+// long.
 func (t tab) picture(name string) {
 	t.Helper()
 	shot := chromedp.CaptureScreenshot()
@@ -244,10 +256,12 @@ func TestPageOfThousands(t *testing.T) {
 	}
 	rendered := time.Since(start)
 	if len(p.Plan.Outcomes) < 3000 || b.Len() > 2_000_000 {
-		t.Errorf("%d listeners take %d bytes, want at least 3000 in less than 2 MB", len(p.Plan.Outcomes), b.Len())
+		t.Errorf("%d listeners take %d bytes, want at least 3000 in less than 2 MB",
+			len(p.Plan.Outcomes), b.Len())
 	}
 	tab := open(t, browser(t), p)
-	loaded := eval[float64](tab, `performance.getEntriesByType("navigation")[0].domContentLoadedEventEnd`)
+	loaded := eval[float64](tab,
+		`performance.getEntriesByType("navigation")[0].domContentLoadedEventEnd`)
 	tab.holds(p)
 	tab.picture("3000-light")
 	tab.filters(p)
@@ -261,14 +275,17 @@ func TestPageOfThousands(t *testing.T) {
 				t.Errorf("page %d has rows without the head of the table", i+1)
 			}
 		}
-		if last := p.Plan.Outcomes[len(p.Plan.Outcomes)-1]; !bytes.Contains(text, []byte(last.Addr.String())) {
+		if last := p.Plan.Outcomes[len(p.Plan.Outcomes)-1]; !bytes.Contains(text,
+			[]byte(last.Addr.String())) {
 			t.Errorf("the PDF lacks %s", last.Addr)
 		}
 	}
 	tab.media("screen", "dark")
-	tab.do(chromedp.Evaluate[chromedp.Void](`document.querySelector("#listeners").scrollIntoView()`))
+	tab.do(chromedp.Evaluate[chromedp.Void](
+		`document.querySelector("#listeners").scrollIntoView()`))
 	tab.picture("3000-dark")
-	t.Logf("%d listeners: %d bytes, written in %v, loaded in %.0f ms, filtered in %.0f ms, sorted in %.0f ms", len(p.Plan.Outcomes), b.Len(), rendered, loaded,
+	t.Logf("%d listeners: %d bytes, written in %v, loaded in %.0f ms, filtered in "+
+		"%.0f ms, sorted in %.0f ms", len(p.Plan.Outcomes), b.Len(), rendered, loaded,
 		tab.took(`form.elements.find.value = "10.0.1"; form.dispatchEvent(new Event("input"))`), tab.took(`document.querySelectorAll("#listeners th button")[6].click()`))
 }
 
@@ -282,7 +299,8 @@ func (t tab) took(script string) float64 {
 // holds counts what the page must show.
 func (t tab) holds(p Plan) {
 	t.equal("rows", len(p.Plan.Outcomes), len(t.column(0)))
-	t.equal("visible findings", len(p.Plan.Findings), eval[int](t, `[...document.querySelectorAll("#findings li")].filter(x => x.checkVisibility()).length`))
+	t.equal("visible findings", len(p.Plan.Findings),
+		eval[int](t, `[...document.querySelectorAll("#findings li")].filter(x => x.checkVisibility()).length`))
 	type drawnPath struct{ Link, Gateway string }
 	var want []drawnPath
 	for _, x := range p.Plan.Paths {
@@ -300,14 +318,20 @@ func (t tab) holds(p Plan) {
 			t.Errorf("the path %v is not drawn; drawn are %v", x, got)
 		}
 	}
-	t.equal("tile", number(len(p.Plan.Outcomes)), eval[string](t, `document.querySelector(".tile dd").textContent`))
-	t.equal("commands", strings.Count(commands(p.Diff), "\n"), eval[int](t, `document.querySelector("pre[aria-label='Commands that do it']").textContent.trim().split("\n").length`))
-	t.equal("files", len(p.Inputs), eval[int](t, `document.querySelectorAll("#provenance tbody tr").length`))
-	t.equal("policy", true, eval[bool](t, `document.querySelector("meta[http-equiv=Content-Security-Policy]").content.startsWith("default-src 'none'; style-src 'sha256-")`))
-	t.equal("from elsewhere", 0, eval[int](t, `performance.getEntriesByType("resource").length`))
+	t.equal("tile", number(len(p.Plan.Outcomes)),
+		eval[string](t, `document.querySelector(".tile dd").textContent`))
+	t.equal("commands", strings.Count(commands(p.Diff), "\n"),
+		eval[int](t, `document.querySelector("pre[aria-label='Commands that do it']").textContent.trim().split("\n").length`))
+	t.equal("files", len(p.Inputs),
+		eval[int](t, `document.querySelectorAll("#provenance tbody tr").length`))
+	t.equal("policy", true,
+		eval[bool](t, `document.querySelector("meta[http-equiv=Content-Security-Policy]").content.startsWith("default-src 'none'; style-src 'sha256-")`))
+	t.equal("from elsewhere", 0,
+		eval[int](t, `performance.getEntriesByType("resource").length`))
 }
 
-// leavesBy looks where the lines of a path end: requests and replies after by its gateway, replies before by another, crossed and dashed.
+// leavesBy looks where the lines of a path end: requests and replies after by
+// its gateway, replies before by another, crossed and dashed.
 func (t tab) leavesBy(own, other string) {
 	got := eval[map[string]string](t, `(() => {
 		const gateways = [...document.querySelectorAll("svg.drawing g.gateway")].map(g => ({name: g.querySelector(".name").textContent, box: g.querySelector("rect").getBBox()}));
@@ -316,9 +340,12 @@ func (t tab) leavesBy(own, other string) {
 		return Object.fromEntries([...lines].map(l => [l.getAttribute("class"), through(l.getPointAtLength(l.classList.contains("request") ? 0 : l.getTotalLength()).y) + " " +
 			l.getAttribute("marker-end") + " " + (getComputedStyle(l).strokeDasharray === "none" ? "solid" : "dashed")]));
 	})()`)
-	t.equal("lines of the path", map[string]string{"request": own + " url(#arrow-request) solid", "after": own + " url(#arrow-after) solid",
-		"before wrong": other + " url(#cross) dashed"}, got)
-	red := eval[string](t, `getComputedStyle(document.querySelector("path.before.wrong")).stroke`)
+	t.equal("lines of the path",
+		map[string]string{"request": own + " url(#arrow-request) solid",
+			"after":        own + " url(#arrow-after) solid",
+			"before wrong": other + " url(#cross) dashed"}, got)
+	red := eval[string](t,
+		`getComputedStyle(document.querySelector("path.before.wrong")).stroke`)
 	if c := parseColor(t.T, red); c[0] < 150 || c[1] > 100 || c[2] > 100 {
 		t.Errorf("a reply that goes another way is %s, not red", red)
 	}
@@ -326,7 +353,8 @@ func (t tab) leavesBy(own, other string) {
 
 func (t tab) filters(p Plan) {
 	all := len(p.Plan.Outcomes)
-	t.equal("said", fmt.Sprintf("%s of %s listeners shown", number(all), number(all)), t.shown())
+	t.equal("said", fmt.Sprintf("%s of %s listeners shown", number(all), number(all)),
+		t.shown())
 	t.find("2001:DB8:1::131 443")
 	t.equal("found by address and port", []string{"2001:db8:1::131"}, t.column(0))
 	t.equal("said", fmt.Sprintf("1 of %s listeners shown", number(all)), t.shown())
@@ -353,23 +381,28 @@ func (t tab) filters(p Plan) {
 // sorts clicks the headers: addresses and ports are numbers, not texts.
 func (t tab) sorts() {
 	before := t.column(0)
-	if i, j := slices.Index(before, "10.0.1.9"), slices.Index(before, "10.0.1.10"); i < 0 || i > j {
+	if i, j := slices.Index(before, "10.0.1.9"),
+		slices.Index(before, "10.0.1.10"); i < 0 || i > j {
 		t.Errorf("10.0.1.9 is row %d, 10.0.1.10 row %d", i, j)
 	}
 	t.click("#listeners th:nth-child(1) button")
-	t.equal("order", "descending", eval[string](t, `document.querySelector("#listeners [aria-sort]").getAttribute("aria-sort")`))
+	t.equal("order", "descending", eval[string](t,
+		`document.querySelector("#listeners [aria-sort]").getAttribute("aria-sort")`))
 	after := t.column(0)
 	slices.Reverse(after)
 	t.equal("addresses, from the last to the first", before, after)
 	t.click("#listeners th:nth-child(2) button")
 	ports := t.column(1)
-	if i, j := slices.Index(ports, "443"), slices.Index(ports, "8000-8005"); i < 0 || i > j || slices.Index(ports, "53/udp") > i {
+	if i, j := slices.Index(ports, "443"), slices.Index(ports, "8000-8005"); i < 0 || i > j ||
+		slices.Index(ports, "53/udp") > i {
 		t.Errorf("ports are not in order: 443 is row %d, 8000-8005 row %d", i, j)
 	}
-	t.equal("sorted columns", []string{"Port ascending"}, eval[[]string](t, `[...document.querySelectorAll("#listeners [aria-sort]")].map(x => x.textContent + " " + x.getAttribute("aria-sort"))`))
+	t.equal("sorted columns", []string{"Port ascending"},
+		eval[[]string](t, `[...document.querySelectorAll("#listeners [aria-sort]")].map(x => x.textContent + " " + x.getAttribute("aria-sort"))`))
 }
 
-// keyboard goes from the filter to the headers by Tab alone and sorts with Enter and with Space.
+// keyboard goes from the filter to the headers by Tab alone and sorts with
+// Enter and with Space.
 func (t tab) keyboard() {
 	t.do(chromedp.Focus(chromedp.CSS("[name=find]")))
 	for range 20 {
@@ -378,19 +411,24 @@ func (t tab) keyboard() {
 		}
 		t.do(chromedp.KeyEvent(kb.Tab))
 	}
-	t.equal("focus is seen", true, eval[bool](t, `document.activeElement.matches("th button:focus-visible") && getComputedStyle(document.activeElement).outlineStyle !== "none"`))
+	t.equal("focus is seen", true,
+		eval[bool](t, `document.activeElement.matches("th button:focus-visible") && getComputedStyle(document.activeElement).outlineStyle !== "none"`))
 	t.do(chromedp.KeyEvent(kb.Enter))
-	t.equal("Enter", "Interface ascending", eval[string](t, `(x => x.textContent + " " + x.getAttribute("aria-sort"))(document.querySelector("#listeners [aria-sort]"))`))
+	t.equal("Enter", "Interface ascending",
+		eval[string](t, `(x => x.textContent + " " + x.getAttribute("aria-sort"))(document.querySelector("#listeners [aria-sort]"))`))
 	t.do(chromedp.KeyEvent(" "))
-	t.equal("Space", "Interface descending", eval[string](t, `(x => x.textContent + " " + x.getAttribute("aria-sort"))(document.querySelector("#listeners [aria-sort]"))`))
+	t.equal("Space", "Interface descending",
+		eval[string](t, `(x => x.textContent + " " + x.getAttribute("aria-sort"))(document.querySelector("#listeners [aria-sort]"))`))
 	t.equal("focus stays", "Interface", eval[string](t, `document.activeElement.textContent`))
 }
 
 // print makes a PDF with the page's own styles and returns its file.
 func (t tab) print(name string, paper chromedp.PaperSize) string {
 	t.Helper()
-	pdf, err := chromedp.Run(t.ctx, chromedp.PrintToPDF(chromedp.PDFPaper(paper), chromedp.PDFPreferCSSPageSize(), chromedp.PDFPrintBackground(),
-		func(p *cdppage.PrintToPDFParams) { p.GenerateTaggedPDF = new(false) })) // tags of thousands of rows take as long as all else
+	pdf, err := chromedp.Run(t.ctx, chromedp.PrintToPDF(chromedp.PDFPaper(paper),
+		chromedp.PDFPreferCSSPageSize(), chromedp.PDFPrintBackground(),
+		// tags of thousands of rows take as long as all else
+		func(p *cdppage.PrintToPDFParams) { p.GenerateTaggedPDF = new(false) }))
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -402,7 +440,8 @@ func (t tab) print(name string, paper chromedp.PaperSize) string {
 	return t.keep(name+".pdf", pdf)
 }
 
-// paper shows the page as it is printed: nothing sticks out of the paper, and there is nothing to click.
+// paper shows the page as it is printed: nothing sticks out of the paper, and
+// there is nothing to click.
 func (t tab) paper(paper chromedp.PaperSize) {
 	width := paper.Height*96 - 2*12/25.4*96 // landscape, less the margins
 	t.media("print", "light")
@@ -410,7 +449,8 @@ func (t tab) paper(paper chromedp.PaperSize) {
 	if got := eval[float64](t, `document.documentElement.scrollWidth`); got > width {
 		t.Errorf("printed, the page is %.0f wide, the paper %.0f", got, width)
 	}
-	t.equal("controls on paper", 0, eval[int](t, `[...document.querySelectorAll("form, nav")].filter(x => x.checkVisibility()).length`))
+	t.equal("controls on paper", 0,
+		eval[int](t, `[...document.querySelectorAll("form, nav")].filter(x => x.checkVisibility()).length`))
 	t.media("screen", "light")
 	t.do(chromedp.EmulateViewport(1280, 900))
 }
@@ -418,8 +458,10 @@ func (t tab) paper(paper chromedp.PaperSize) {
 // media sets what the page is shown on, and what its reader prefers.
 func (t tab) media(medium, scheme string) {
 	t.Helper()
-	if _, err := chromedp.Call(t.ctx, emulation.SetEmulatedMedia, emulation.SetEmulatedMediaParams{Media: medium,
-		Features: []*emulation.MediaFeature{{Name: "prefers-color-scheme", Value: scheme}}}); err != nil {
+	if _, err := chromedp.Call(t.ctx, emulation.SetEmulatedMedia,
+		emulation.SetEmulatedMediaParams{Media: medium,
+			Features: []*emulation.MediaFeature{{Name: "prefers-color-scheme",
+				Value: scheme}}}); err != nil {
 		t.Fatal(err)
 	}
 }
@@ -476,9 +518,11 @@ func contrastOf(a, b [3]float64) float64 {
 	return (max(x, y) + 0.05) / (min(x, y) + 0.05)
 }
 
-// names walks the accessibility tree: what can be used or is a landmark has a name, and the table is one.
+// names walks the accessibility tree: what can be used or is a landmark has a
+// name, and the table is one.
 func (t tab) names() {
-	tree, err := chromedp.Call(t.ctx, accessibility.GetFullAXTree, accessibility.GetFullAXTreeParams{})
+	tree, err := chromedp.Call(t.ctx, accessibility.GetFullAXTree,
+		accessibility.GetFullAXTreeParams{})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -492,13 +536,19 @@ func (t tab) names() {
 			name = valueOf(node.Name)
 		}
 		number[role]++
-		if name == "" && slices.Contains([]string{"button", "link", "searchbox", "checkbox", "image", "table", "region", "navigation", "search", "columnheader", "rowheader", "heading", "group"}, role) {
+		if name == "" &&
+			slices.Contains([]string{"button", "link", "searchbox", "checkbox", "image",
+				"table", "region", "navigation", "search", "columnheader",
+				"rowheader", "heading", "group"}, role) {
 			t.Errorf("a %s has no name", role)
 		}
 	}
-	for role, least := range map[string]int{"searchbox": 1, "checkbox": 1, "button": 8, "image": 1, "table": 3, "columnheader": 8, "rowheader": 3, "status": 1, "main": 1, "navigation": 1} {
+	for role, least := range map[string]int{"searchbox": 1, "checkbox": 1, "button": 8,
+		"image": 1, "table": 3, "columnheader": 8, "rowheader": 3, "status": 1, "main": 1,
+		"navigation": 1} {
 		if number[role] < least {
-			t.Errorf("%d of role %s, want at least %d: %v", number[role], role, least, number)
+			t.Errorf("%d of role %s, want at least %d: %v", number[role], role,
+				least, number)
 		}
 	}
 }
@@ -511,34 +561,43 @@ func valueOf(v *accessibility.Value) (s string) {
 func (t tab) headings() {
 	t.equal("language", "en", eval[string](t, `document.documentElement.lang`))
 	last := 0
-	for i, level := range eval[[]int](t, `[...document.querySelectorAll("h1, h2, h3, h4")].map(h => +h.tagName[1])`) {
+	for i, level := range eval[[]int](t,
+		`[...document.querySelectorAll("h1, h2, h3, h4")].map(h => +h.tagName[1])`) {
 		if level > last+1 || level == 1 != (i == 0) {
 			t.Errorf("heading %d is of level %d after one of level %d", i, level, last)
 		}
 		last = level
 	}
-	t.equal("headers without scope", 0, eval[int](t, `document.querySelectorAll("th:not([scope])").length`))
+	t.equal("headers without scope", 0,
+		eval[int](t, `document.querySelectorAll("th:not([scope])").length`))
 }
 
-// TestPageWithoutScript: without scripts all is there, and nothing that would not work.
+// TestPageWithoutScript: without scripts all is there, and nothing that would
+// not work.
 func TestPageWithoutScript(t *testing.T) {
 	p := smallPlan(t)
 	tab := open(t, browser(t), p)
-	if _, err := chromedp.Call(tab.ctx, emulation.SetScriptExecutionDisabled, emulation.SetScriptExecutionDisabledParams{Value: true}); err != nil {
+	if _, err := chromedp.Call(tab.ctx, emulation.SetScriptExecutionDisabled,
+		emulation.SetScriptExecutionDisabledParams{Value: true}); err != nil {
 		t.Fatal(err)
 	}
 	tab.do(chromedp.Reload())
 	tab.equal("rows", len(p.Plan.Outcomes), len(tab.column(0)))
-	tab.equal("controls", 0, eval[int](tab, `[...document.querySelectorAll("button, input")].filter(x => x.checkVisibility()).length`))
+	tab.equal("controls", 0,
+		eval[int](tab, `[...document.querySelectorAll("button, input")].filter(x => x.checkVisibility()).length`))
 }
 
 // TestHostilePage: names that would be markup elsewhere are words on the page.
 func TestHostilePage(t *testing.T) {
 	tab := open(t, browser(t), hostilePlan(t))
-	tab.equal("scripts that ran", false, eval[bool](tab, `"owned" in window || document.title === "owned"`))
-	tab.equal("elements from names", []string{}, eval[[]string](tab, `[...document.querySelectorAll("img, iframe, object, embed, base, link, script ~ script, svg script, a:not([href^='#'])")].map(e => e.outerHTML)`))
-	tab.equal("attributes from names", []string{}, eval[[]string](tab, `[...document.querySelectorAll("*")].flatMap(e => [...e.attributes]).filter(a => /^on|^style$/.test(a.name)).map(a => a.name)`))
-	tab.equal("characters that a reader does not see", -1, eval[int](tab, `document.documentElement.textContent.search(/[\u0000-\u0008\u000b-\u001f\u007f-\u009f\u200b-\u200f\u2028-\u202e\u2060-\u2069\ufeff]/)`))
+	tab.equal("scripts that ran", false,
+		eval[bool](tab, `"owned" in window || document.title === "owned"`))
+	tab.equal("elements from names", []string{},
+		eval[[]string](tab, `[...document.querySelectorAll("img, iframe, object, embed, base, link, script ~ script, svg script, a:not([href^='#'])")].map(e => e.outerHTML)`))
+	tab.equal("attributes from names", []string{},
+		eval[[]string](tab, `[...document.querySelectorAll("*")].flatMap(e => [...e.attributes]).filter(a => /^on|^style$/.test(a.name)).map(a => a.name)`))
+	tab.equal("characters that a reader does not see", -1,
+		eval[int](tab, `document.documentElement.textContent.search(/[\u0000-\u0008\u000b-\u001f\u007f-\u009f\u200b-\u200f\u2028-\u202e\u2060-\u2069\ufeff]/)`))
 	text := eval[string](tab, `document.querySelector("#listeners tbody").textContent`)
 	for _, name := range hostileNames {
 		if !strings.Contains(text, Escape(name)) {

@@ -8,20 +8,25 @@ import (
 	"strings"
 )
 
-// csvColumns are the names of the JSON document's keys, those of before and after with a prefix.
-var csvColumns = []string{"address", "port", "last_port", "transport", "context", "listen", "servers", "origins", "interface", "status", "reason",
-	"before_type", "before_interface", "before_gateway", "before_table", "before_more",
-	"after_type", "after_interface", "after_gateway", "after_table", "after_more"}
+// csvColumns are the names of the JSON document's keys, those of before and
+// after with a prefix.
+var csvColumns = []string{"address", "port", "last_port", "transport", "context", "listen",
+	"servers", "origins", "interface", "status", "reason", "before_type", "before_interface",
+	"before_gateway", "before_table", "before_more", "after_type", "after_interface",
+	"after_gateway", "after_table", "after_more"}
 
-// CSV writes a line of names and one for each listener. Lines end with a newline alone; what is absent is empty; of several names
-// each but the last is followed by a space. No cell is a formula to a spreadsheet.
+// CSV writes a line of names and one for each listener. Lines end with a
+// newline alone; what is absent is empty; of several names each but the last is
+// followed by a space. No cell is a formula to a spreadsheet.
 func (p Plan) CSV(w io.Writer) error {
 	c := csv.NewWriter(w)
 	_ = c.Write(csvColumns) // Error tells
 	for _, o := range p.Plan.Outcomes {
 		d := listenerDocOf(o)
-		record := slices.Concat([]string{d.Address, fmt.Sprint(d.Port), numeral(uint32(d.LastPort)), d.Transport, d.Context, d.Listen,
-			strings.Join(d.Servers, " "), strings.Join(d.Origins, " "), d.Interface, d.Status, d.Reason}, wayCells(d.Before), wayCells(d.After))
+		record := slices.Concat([]string{d.Address, fmt.Sprint(d.Port),
+			numeral(uint32(d.LastPort)), d.Transport, d.Context, d.Listen,
+			strings.Join(d.Servers, " "), strings.Join(d.Origins, " "), d.Interface,
+			d.Status, d.Reason}, wayCells(d.Before), wayCells(d.After))
 		for i := range record {
 			record[i] = cell(record[i])
 		}
@@ -46,8 +51,9 @@ func numeral(n uint32) string {
 	return fmt.Sprint(n)
 }
 
-// cell escapes a name and puts an apostrophe before what would begin a formula: at the beginning, and after each character that some
-// spreadsheet may take for the end of a cell, whatever quotes there are.
+// cell escapes a name and puts an apostrophe before what would begin a formula:
+// at the beginning, and after each character that some spreadsheet may take for
+// the end of a cell, whatever quotes there are.
 func cell(s string) string {
 	var b strings.Builder
 	start := true

@@ -1,15 +1,20 @@
-// Package report writes results to stdout: what would be done, what was done, what is there.
+// Package report writes results to stdout: what would be done, what was done,
+// what is there.
 //
-// Each result (Plan, Apply, Check, Clear, Migration …) is a struct of values from routing. Text is for people: it fits 80 columns where the
-// names allow it, summarises long lists and ends with what to do next. JSON is the same struct for machines: one document
-// with version and kind, arrays never null, absent values omitted, a fixed order. Script is a shell script, and
-// Networkd is files for systemd-networkd, for hosts without lasthop. Of a Plan and of a Migration there are also
-// HTML (one page for those who approve it, with a drawing), Markdown (the text for a ticket) and CSV (a line for each listener or
-// virtual server).
+// Each result (Plan, Apply, Check, Clear, Migration …) is a struct of values
+// from routing. Text is for people: it fits 80 columns where the names allow
+// it, summarises long lists and ends with what to do next. JSON is the same
+// struct for machines: one document with version and kind, arrays never null,
+// absent values omitted, a fixed order. Script is a shell script, and Networkd
+// is files for systemd-networkd, for hosts without lasthop. Of a Plan and of a
+// Migration there are also HTML (one page for those who approve it, with a
+// drawing), Markdown (the text for a ticket) and CSV (a line for each listener
+// or virtual server).
 //
-// Names come from configuration files and from the kernel and are not trusted: every character that a terminal could take for a
-// command, and every mark that changes the direction of writing, is escaped in whatever people read; then each format quotes what it
-// gives a meaning to. Nothing here reads or decides.
+// Names come from configuration files and from the kernel and are not trusted:
+// every character that a terminal could take for a command, and every mark that
+// changes the direction of writing, is escaped in whatever people read; then
+// each format quotes what it gives a meaning to. Nothing here reads or decides.
 package report
 
 import (
@@ -87,13 +92,14 @@ type Checked struct {
 type Verdict string
 
 const (
-	Symmetric    Verdict = "symmetric"  // replies leave the way requests come in
-	Asymmetric   Verdict = "asymmetric" // they leave another way, or none
-	NoGateway    Verdict = "local"      // no gateway is involved
-	NotAsked     Verdict = "off"        // switched off or isolated
-	NotKnown     Verdict = "unresolved" // nobody knows the way in
-	NotHere      Verdict = "armed"      // the address is not here; its way is ready
-	NotHereWrong Verdict = "not-armed"  // the address is not here, and its replies would leave another way
+	Symmetric  Verdict = "symmetric"  // replies leave the way requests come in
+	Asymmetric Verdict = "asymmetric" // they leave another way, or none
+	NoGateway  Verdict = "local"      // no gateway is involved
+	NotAsked   Verdict = "off"        // switched off or isolated
+	NotKnown   Verdict = "unresolved" // nobody knows the way in
+	NotHere    Verdict = "armed"      // the address is not here; its way is ready
+	// the address is not here, and its replies would leave another way
+	NotHereWrong Verdict = "not-armed"
 )
 
 // Bad says whether the verdict is one that `lasthop check` exits with 2 for.

@@ -9,8 +9,10 @@ import (
 	"lasthop/routing"
 )
 
-// drawing is one SVG: clients on the left, then gateways, interfaces and the addresses that NGINX listens on. A path has a lane
-// from left to right. Requests come in along it, and so do replies from now on; those of today may leave by another lane.
+// drawing is one SVG: clients on the left, then gateways, interfaces and the
+// addresses that NGINX listens on. A path has a lane from left to right.
+// Requests come in along it, and so do replies from now on; those of today may
+// leave by another lane.
 type drawing struct {
 	ID              int
 	Desc            []string // what is drawn, in words
@@ -21,7 +23,8 @@ type drawing struct {
 	lanes           []*lane
 }
 
-// span is where the boxes of a column begin and how wide they are, in units of the viewBox; a letter is about 8 wide.
+// span is where the boxes of a column begin and how wide they are, in units of
+// the viewBox; a letter is about 8 wide.
 type span struct{ x, width int }
 
 func (s span) end() int { return s.x + s.width }
@@ -43,7 +46,8 @@ const (
 	maxFlows   = 3  // ways of one path's replies that are drawn
 )
 
-// box is a rectangle with lines of text; Full is said where a line is shortened.
+// box is a rectangle with lines of text; Full is said where a line is
+// shortened.
 type box struct {
 	X, Y, Width, Height int
 	Class, Full         string
@@ -62,8 +66,9 @@ type drawnPath struct {
 	Addrs                box
 }
 
-// stroke is one line: Class is request, before or after, with "wrong" where a reply does not take the way of its request, and with
-// "unknown" where nobody knows that way.
+// stroke is one line: Class is request, before or after, with "wrong" where a
+// reply does not take the way of its request, and with "unknown" where nobody
+// knows that way.
 type stroke struct{ Class, D string }
 
 // Marker is what the line ends in: an arrow, or a cross for what is wrong.
@@ -92,10 +97,12 @@ func legend(all []drawing) []legendEntry {
 		{stroke{"request", "M2 6H58"}, "request"},
 		{stroke{"before", "M58 6H2"}, "reply before"},
 		{stroke{"before wrong", "M58 6H6"}, "reply before, not the way of its request"},
-		{stroke{"before unknown", "M58 6H2"}, "reply before, the way of its request is not known"},
+		{stroke{"before unknown", "M58 6H2"},
+			"reply before, the way of its request is not known"},
 		{stroke{"after", "M58 6H2"}, "reply after"},
 		{stroke{"after wrong", "M58 6H6"}, "reply after, not the way of its request"},
-		{stroke{"after unknown", "M58 6H2"}, "reply after, the way of its request is not known"},
+		{stroke{"after unknown", "M58 6H2"},
+			"reply after, the way of its request is not known"},
 	}
 	return slices.DeleteFunc(out, func(e legendEntry) bool { return !there[e.Class] })
 }
@@ -114,9 +121,12 @@ type lane struct {
 	slots  int // replies drawn on it so far
 }
 
-// drawings draws all paths that have listeners, and the unresolved ones; of many, so many to a drawing that each fits on a page.
+// drawings draws all paths that have listeners, and the unresolved ones; of
+// many, so many to a drawing that each fits on a page.
 func drawings(all []bundle) []drawing {
-	all = slices.DeleteFunc(slices.Clone(all), func(b bundle) bool { return len(b.listeners) == 0 })
+	all = slices.DeleteFunc(slices.Clone(all), func(b bundle) bool {
+		return len(b.listeners) == 0
+	})
 	var out []drawing
 	for part := range slices.Chunk(all, maxLanes) {
 		out = append(out, draw(len(out)+1, part))
@@ -141,7 +151,8 @@ func draw(id int, part []bundle) drawing {
 		top += l.height + laneGap
 	}
 	d.Height = top
-	d.Clients = newBox(clientColumn, laneTop, top-laneGap-laneTop, "client", label{Text: "Clients"})
+	d.Clients = newBox(clientColumn, laneTop, top-laneGap-laneTop, "client",
+		label{Text: "Clients"})
 	for _, l := range slices.Clone(d.lanes) {
 		if l.bundle != nil {
 			d.Paths = append(d.Paths, d.path(l))
@@ -154,11 +165,13 @@ func draw(id int, part []bundle) drawing {
 
 func limited(flows []flow) []flow { return flows[:min(len(flows), maxFlows)] }
 
-// lane returns the lane by which replies leave that take the way. Where there is none it adds one, below the others of its interface.
+// lane returns the lane by which replies leave that take the way. Where there
+// is none it adds one, below the others of its interface.
 func (d *drawing) lane(w routing.Way, f routing.Family) *lane {
 	at := len(d.lanes)
 	for i, l := range d.lanes {
-		if l.way == w && l.bundle == nil || l.bundle != nil && l.bundle.family == f && l.bundle.path != nil && takes(*l.bundle.path, w) {
+		if l.way == w && l.bundle == nil || l.bundle != nil && l.bundle.family == f &&
+			l.bundle.path != nil && takes(*l.bundle.path, w) {
 			return l
 		}
 		if link, _, _ := l.ends(); w.Type == routing.Unicast && link == w.Link {
@@ -177,7 +190,8 @@ func (d *drawing) path(l *lane) drawnPath {
 	from := l.top + 12
 	if b.path != nil {
 		p.Gateway = gatewayName(*b.path)
-		p.Lines = append(p.Lines, stroke{"request", fmt.Sprintf("M%d %dH%d", clientColumn.end(), from, addrsColumn.x-2)})
+		p.Lines = append(p.Lines, stroke{"request",
+			fmt.Sprintf("M%d %dH%d", clientColumn.end(), from, addrsColumn.x-2)})
 	}
 	after, before := limited(b.after), limited(b.before)
 	step := (l.height - 24) / max(1, len(after)+len(before))
@@ -189,11 +203,13 @@ func (d *drawing) path(l *lane) drawnPath {
 		from += step
 		p.Lines = append(p.Lines, d.reply("before", b, f, from))
 	}
-	p.Addrs = newBox(addrsColumn, l.top, l.height, "addrs", label{Class: "name", Text: b.addrs()}, label{Text: b.fate()}, label{Text: b.does()})
+	p.Addrs = newBox(addrsColumn, l.top, l.height, "addrs",
+		label{Class: "name", Text: b.addrs()}, label{Text: b.fate()}, label{Text: b.does()})
 	return p
 }
 
-// reply draws the way of replies from the addresses to the clients, or to where they end.
+// reply draws the way of replies from the addresses to the clients, or to where
+// they end.
 func (d *drawing) reply(class string, b *bundle, f flow, from int) stroke {
 	l := d.lane(f.way, b.family)
 	y := l.top + 26 + l.slots*slotHeight
@@ -210,10 +226,12 @@ func (d *drawing) reply(class string, b *bundle, f flow, from int) stroke {
 	if f.way.Type != routing.Unicast {
 		to = end + 2
 	}
-	return stroke{class, fmt.Sprintf("M%d %dC%d %d %d %d %d %dH%d", start, from, middle, from, middle, y, end+12, y, to)}
+	return stroke{class, fmt.Sprintf("M%d %dC%d %d %d %d %d %dH%d", start, from, middle, from,
+		middle, y, end+12, y, to)}
 }
 
-// boxes draws the gateways and interfaces; lanes of one interface that follow each other share its box.
+// boxes draws the gateways and interfaces; lanes of one interface that follow
+// each other share its box.
 func (d *drawing) boxes() {
 	previous := ""
 	for _, l := range d.lanes {
@@ -224,7 +242,8 @@ func (d *drawing) boxes() {
 			if l.bundle != nil && l.bundle.path == nil {
 				class += " missing"
 			}
-			d.Gateways = append(d.Gateways, newBox(gatewayColumn, y, height, class, label{Class: "name", Text: gateway}, label{Text: source}))
+			d.Gateways = append(d.Gateways, newBox(gatewayColumn, y, height, class,
+				label{Class: "name", Text: gateway}, label{Text: source}))
 		}
 		if name == previous && len(d.Links) > 0 {
 			above := d.Links[len(d.Links)-1]
@@ -232,13 +251,15 @@ func (d *drawing) boxes() {
 			y, height = above.Y, y+height-above.Y
 		}
 		if name != "" {
-			d.Links = append(d.Links, newBox(linkColumn, y, height, "link", label{Class: "name", Text: name}))
+			d.Links = append(d.Links, newBox(linkColumn, y, height, "link",
+				label{Class: "name", Text: name}))
 		}
 		previous = name
 	}
 }
 
-// ends names the interface and the gateway of a lane, and where the gateway is known from.
+// ends names the interface and the gateway of a lane, and where the gateway is
+// known from.
 func (l *lane) ends() (link, gateway, source string) {
 	switch {
 	case l.bundle == nil && l.way.More != "":
@@ -291,10 +312,12 @@ func describe(b bundle) string {
 	if b.path != nil {
 		name += " via " + gatewayName(*b.path)
 	}
-	return fmt.Sprintf("%s, %s: %s; replies before by %s, after by %s.", name, b.family, b.fate(), sentence(b.before), sentence(b.after))
+	return fmt.Sprintf("%s, %s: %s; replies before by %s, after by %s.", name, b.family,
+		b.fate(), sentence(b.before), sentence(b.after))
 }
 
-// box places lines of text in the middle of a rectangle, shortened to its width.
+// box places lines of text in the middle of a rectangle, shortened to its
+// width.
 func newBox(s span, y, height int, class string, lines ...label) box {
 	b := box{X: s.x, Y: y, Width: s.width, Height: height, Class: class}
 	lines = slices.DeleteFunc(lines, func(l label) bool { return l.Text == "" })

@@ -7,15 +7,18 @@ import (
 	"unicode/utf8"
 )
 
-// Escape makes an untrusted name safe for a terminal: control characters, marks that change the direction of writing, other
-// invisible characters and broken UTF-8 become escapes as Go writes them: \n, \x1b, \u202e. A backslash is doubled, so that
-// no name can pretend to be an escaped one.
+// Escape makes an untrusted name safe for a terminal: control characters, marks
+// that change the direction of writing, other invisible characters and broken
+// UTF-8 become escapes as Go writes them: \n, \x1b, \u202e. A backslash is
+// doubled, so that no name can pretend to be an escaped one.
 func Escape(s string) string { return escape(s, `\`) }
 
-// EscapeText does the same for a message that may hold escaped or quoted names: backslashes and newlines stay.
+// EscapeText does the same for a message that may hold escaped or quoted names:
+// backslashes and newlines stay.
 func EscapeText(s string) string { return escape(s, "") }
 
-// oneLine does the same for a command, which keeps its backslashes and becomes one line.
+// oneLine does the same for a command, which keeps its backslashes and becomes
+// one line.
 func oneLine(s string) string { return strings.ReplaceAll(EscapeText(s), "\n", `\n`) }
 
 func escape(s, also string) string {
@@ -35,7 +38,8 @@ func escape(s, also string) string {
 	return b.String()
 }
 
-// safe says whether a terminal shows the character and does nothing else. Format characters (Cf) hold the bidi marks.
+// safe says whether a terminal shows the character and does nothing else.
+// Format characters (Cf) hold the bidi marks.
 func safe(r rune) bool { return r == ' ' || unicode.IsGraphic(r) && !unicode.IsSpace(r) }
 
 func escaped(r rune) string {

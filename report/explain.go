@@ -12,7 +12,8 @@ import (
 	"lasthop/routing"
 )
 
-// Explain is the result of `lasthop explain`: how replies of one address leave, rule by rule.
+// Explain is the result of `lasthop explain`: how replies of one address leave,
+// rule by rule.
 type Explain struct {
 	Head
 	Digest    string // of the plan; "" without one
@@ -35,10 +36,12 @@ type Explain struct {
 type Explained struct {
 	routing.Explanation
 	NowNeighs, AfterNeighs []routing.Neigh
-	Kernel                 []routing.Way // its answers, one for each client; none where it was not asked
+	// its answers, one for each client; none where it was not asked
+	Kernel []routing.Way
 }
 
-// Disagree counts the clients for which the kernel gives another answer than the explanation.
+// Disagree counts the clients for which the kernel gives another answer than
+// the explanation.
 func (e Explain) Disagree() (n int) {
 	for _, x := range e.Explained {
 		for _, w := range x.Kernel {
@@ -50,7 +53,8 @@ func (e Explain) Disagree() (n int) {
 	return n
 }
 
-// Text writes the explanation for people: the listeners, then for each kind of client the rules tried.
+// Text writes the explanation for people: the listeners, then for each kind of
+// client the rules tried.
 func (e Explain) Text(w io.Writer, s Style) error {
 	t := &page{style: s}
 	t.head("explain", e.Head)
@@ -91,18 +95,21 @@ func (t *page) subject(e Explain) {
 	}
 	t.printf("\n%s %s.\n", e.Addr, where)
 	if e.VRF != "" {
-		t.wrap("", t.paint(yellow, "It is in the VRF "+Escape(e.VRF)+", which is not looked into: this is the way of sockets outside of it."))
+		t.wrap("", t.paint(yellow, "It is in the VRF "+Escape(e.VRF)+
+			", which is not looked into: this is the way of sockets outside of it."))
 	}
 	switch {
 	case len(e.Listeners) == 0 && e.Others > 0:
-		t.printf("NGINX does not listen on its port %d, but on %s.\n", e.Port, count(e.Others, "other port"))
+		t.printf("NGINX does not listen on its port %d, but on %s.\n", e.Port,
+			count(e.Others, "other port"))
 	case len(e.Listeners) == 0 && e.NoPlan == "":
 		t.printf("NGINX does not listen on it.\n")
 	}
 	var rows []row
 	for i, o := range e.Listeners {
 		if i == maxRows && len(e.Listeners) > maxRows+1 {
-			rows = append(rows, row{cells: []string{"… and", fmt.Sprintf("%d more", len(e.Listeners)-i)}})
+			rows = append(rows, row{cells: []string{"… and",
+				fmt.Sprintf("%d more", len(e.Listeners)-i)}})
 			break
 		}
 		status := string(o.Status)
@@ -110,12 +117,14 @@ func (t *page) subject(e Explain) {
 			status += " (" + string(o.Reason) + ")"
 		}
 		names := Escape(some(o.Servers, 3))
-		rows = append(rows, row{[]string{"port " + addPort(nil, o)[0], status, Escape(some(o.Origins, 3)), names}, statusColor(o)})
+		rows = append(rows, row{[]string{"port " + addPort(nil, o)[0], status,
+			Escape(some(o.Origins, 3)), names}, statusColor(o)})
 	}
 	t.table(rows)
 }
 
-// explained writes one group of clients: who, where their replies leave, and why.
+// explained writes one group of clients: who, where their replies leave, and
+// why.
 func (t *page) explained(x Explained, noPlan bool, seen map[string]bool) {
 	t.heading("%s: %s", Escape(classesOf(x.Clients)), Escape(nowAndAfter(x.Explanation)))
 	for i, c := range x.Clients {
@@ -141,7 +150,11 @@ func (t *page) explained(x Explained, noPlan bool, seen map[string]bool) {
 	}
 	for i, w := range x.Kernel {
 		if !x.Now.Agrees(w) {
-			t.printf("  %s\n", t.paint(red, fmt.Sprintf("The kernel says otherwise for %s: %s (table %d)", x.Clients[i].Addr, Escape(w.String()), w.Table)))
+			t.printf("  %s\n",
+				t.paint(red,
+					fmt.Sprintf("The kernel says otherwise for %s: %s (table "+
+						"%d)", x.Clients[i].Addr,
+						Escape(w.String()), w.Table)))
 		}
 	}
 }
@@ -164,8 +177,9 @@ func nowAndAfter(x routing.Explanation) string {
 	return x.Now.Way.String() + " -> " + x.After.Way.String()
 }
 
-// trace writes a line for each rule tried: its priority, the rule, and what came of it. Rules that did not match are written once; seen
-// holds those that were.
+// trace writes a line for each rule tried: its priority, the rule, and what
+// came of it. Rules that did not match are written once; seen holds those that
+// were.
 func (t *page) trace(x routing.Trace, neighs []routing.Neigh, seen map[string]bool) {
 	rows := steps(x, seen)
 	const most = 40 // columns of a rule that others are aligned with
@@ -199,7 +213,8 @@ const indent = "          "
 func (t *page) step(r row, width int) {
 	priority, rule, effect := r.cells[0], r.cells[1], r.cells[2]
 	start := fmt.Sprintf("%8s  %-*s", priority, width, rule)
-	if limit := cmp.Or(t.style.Width, 80); utf8.RuneCountInString(start)+2+utf8.RuneCountInString(effect) <= limit {
+	if limit := cmp.Or(t.style.Width, 80); utf8.RuneCountInString(start)+2+
+		utf8.RuneCountInString(effect) <= limit {
 		t.printf("%s\n", strings.TrimRight(start+"  "+t.paint(r.color, effect), " "))
 		return
 	}
@@ -227,7 +242,8 @@ func steps(x routing.Trace, seen map[string]bool) []row {
 	return rows
 }
 
-// unmatched are rules in a row that did not match. Those that were written before are counted, and so are very many.
+// unmatched are rules in a row that did not match. Those that were written
+// before are counted, and so are very many.
 func unmatched(run []routing.Step, q routing.Query, seen map[string]bool) []row {
 	again := 0
 	for _, s := range run {
@@ -237,7 +253,8 @@ func unmatched(run []routing.Step, q routing.Query, seen map[string]bool) []row 
 	}
 	var rows []row
 	if again > 1 {
-		rows = append(rows, row{cells: []string{"…", count(again, "rule") + " not matched", "as above"}})
+		rows = append(rows, row{cells: []string{"…", count(again, "rule") + " not matched",
+			"as above"}})
 	}
 	left := 0
 	for i, s := range run {
@@ -252,7 +269,8 @@ func unmatched(run []routing.Step, q routing.Query, seen map[string]bool) []row 
 		seen[key] = true
 	}
 	if left > 0 {
-		rows = append(rows, row{cells: []string{"…", count(left, "more rule") + " not matched", "each with -o json"}})
+		rows = append(rows, row{cells: []string{"…",
+			count(left, "more rule") + " not matched", "each with -o json"}})
 	}
 	return rows
 }
@@ -332,20 +350,27 @@ type neighDoc struct {
 
 // JSON writes the explanation as one document of kind "explain".
 func (e Explain) JSON(w io.Writer) error {
-	summary := map[string]int{"explanations": len(e.Explained), "clients": 0, "changed": 0, "disagree": e.Disagree()}
+	summary := map[string]int{"explanations": len(e.Explained), "clients": 0, "changed": 0,
+		"disagree": e.Disagree()}
 	for _, x := range e.Explained {
 		summary["clients"] += len(x.Clients)
 		if !x.Same() {
 			summary["changed"]++
 		}
 	}
-	return encode(w, explainDoc{headDoc: e.Head.doc("explain", e.Digest, summary), Offline: e.Offline, Address: e.Addr.String(), Port: e.Port,
-		Interface: e.Link, Here: e.Here, VRF: e.VRF, Listeners: mapped(e.Listeners, listenerDocOf),
-		Explained: mapped(e.Explained, func(x Explained) explainedDoc { return explainedDocOf(x, e.NoPlan == "") }), NoPlan: e.NoPlan, NotAsked: e.NotAsked})
+	return encode(w, explainDoc{headDoc: e.Head.doc("explain", e.Digest, summary),
+		Offline: e.Offline, Address: e.Addr.String(), Port: e.Port,
+		Interface: e.Link, Here: e.Here, VRF: e.VRF,
+		Listeners: mapped(e.Listeners, listenerDocOf),
+		Explained: mapped(e.Explained, func(x Explained) explainedDoc {
+			return explainedDocOf(x, e.NoPlan == "")
+		}),
+		NoPlan: e.NoPlan, NotAsked: e.NotAsked})
 }
 
 func explainedDocOf(x Explained, planned bool) explainedDoc {
-	d := explainedDoc{Clients: []clientDoc{}, Same: x.Same(), Now: traceDocOf(x.Now, x.NowNeighs)}
+	d := explainedDoc{Clients: []clientDoc{}, Same: x.Same(),
+		Now: traceDocOf(x.Now, x.NowNeighs)}
 	for i, c := range x.Clients {
 		client := clientDoc{Address: c.Addr.String(), Class: string(c.Class), Of: c.Of}
 		if i < len(x.Kernel) {
@@ -362,14 +387,18 @@ func explainedDocOf(x Explained, planned bool) explainedDoc {
 }
 
 func traceDocOf(t routing.Trace, neighs []routing.Neigh) traceDoc {
-	d := traceDoc{Way: wayDocOf(t.Way), Choice: t.Choice(), Uncertain: t.NotModelled() != nil, Steps: []stepDoc{}}
+	d := traceDoc{Way: wayDocOf(t.Way), Choice: t.Choice(), Uncertain: t.NotModelled() != nil,
+		Steps: []stepDoc{}}
 	for _, s := range t.Steps {
-		step := stepDoc{Priority: s.Rule.Priority, Rule: ruleText(s.Rule), Table: s.Rule.Table, Effect: string(s.Effect), Why: s.Why(t.Query)}
+		step := stepDoc{Priority: s.Rule.Priority, Rule: ruleText(s.Rule),
+			Table: s.Rule.Table, Effect: string(s.Effect), Why: s.Why(t.Query)}
 		if s.Route != nil {
 			step.Route = s.Route.String()
 		}
 		d.Steps = append(d.Steps, step)
 	}
-	d.Neighbours = mapped(neighs, func(n routing.Neigh) neighDoc { return neighDoc{n.Link, n.Addr.String(), n.MAC, n.State} })
+	d.Neighbours = mapped(neighs, func(n routing.Neigh) neighDoc {
+		return neighDoc{n.Link, n.Addr.String(), n.MAC, n.State}
+	})
 	return d
 }

@@ -23,26 +23,31 @@ func explain(t *testing.T, host, addr string) Explain {
 	a := netip.MustParseAddr(addr)
 	plan := routing.Build(s.Host, []routing.Listener{listener(addr, 80)}, nil, p)
 	r := routing.NewExplainer(s.Host, p, plan.State)
-	e := Explain{Head: Head{Host: "web1", Kernel: "6.1.0"}, Addr: a, Link: r.Link(a), Here: true, Listeners: plan.Outcomes}
+	e := Explain{Head: Head{Host: "web1", Kernel: "6.1.0"}, Addr: a, Link: r.Link(a),
+		Here: true, Listeners: plan.Outcomes}
 	for _, x := range r.ToAll(a) {
-		e.Explained = append(e.Explained, Explained{Explanation: x, NowNeighs: r.Neighs(x.Now), AfterNeighs: r.Neighs(x.After)})
+		e.Explained = append(e.Explained, Explained{Explanation: x,
+			NowNeighs: r.Neighs(x.Now), AfterNeighs: r.Neighs(x.After)})
 	}
 	return e
 }
 
-// TestExplainWidth holds the promise of 80 columns for all but rules, which are `ip`'s.
+// TestExplainWidth holds the promise of 80 columns for all but rules, which are
+// `ip`'s.
 func TestExplainWidth(t *testing.T) {
 	for _, addr := range []string{"10.0.1.100", "2001:db8:1::100"} {
 		for line := range strings.Lines(textOf(t, explain(t, twoUplinks, addr), Style{})) {
 			line = strings.TrimRight(line, "\n")
-			if rule := strings.Contains(line, " from "); !rule && utf8.RuneCountInString(line) > 80 {
+			if rule := strings.Contains(line, " from "); !rule &&
+				utf8.RuneCountInString(line) > 80 {
 				t.Errorf("%d columns: %s", utf8.RuneCountInString(line), line)
 			}
 		}
 	}
 }
 
-// TestExplainManyRules keeps the rules that matter in sight where there are very many.
+// TestExplainManyRules keeps the rules that matter in sight where there are
+// very many.
 func TestExplainManyRules(t *testing.T) {
 	host := twoUplinks
 	for i := range 200 {
@@ -50,10 +55,12 @@ func TestExplainManyRules(t *testing.T) {
 	}
 	got := textOf(t, explain(t, host, "10.0.1.100"), Style{})
 	if n := strings.Count(got, "lookup 99"); n != maxRows+1 {
-		t.Errorf("%d rules that do not match are written one by one, want %d:\n%s", n, maxRows+1, got)
+		t.Errorf("%d rules that do not match are written one by one, want %d:\n%s", n,
+			maxRows+1, got)
 	}
-	for _, part := range []string{"       …  159 more rules not matched", "each with -o json", "       …  200 rules not matched", "as above",
-		"   32766  from all lookup main", "-> default via 10.0.0.1 dev eth0"} {
+	for _, part := range []string{"       …  159 more rules not matched", "each with -o json",
+		"       …  200 rules not matched", "as above", "   32766  from all lookup main",
+		"-> default via 10.0.0.1 dev eth0"} {
 		if !strings.Contains(got, part) {
 			t.Errorf("lacks %q:\n%s", part, got)
 		}
@@ -66,12 +73,16 @@ func TestExplainDisagree(t *testing.T) {
 	for i := range e.Explained {
 		e.Explained[i].Kernel = []routing.Way{e.Explained[i].Now.Ends[0]}
 	}
-	if got := textOf(t, e, Style{}); e.Disagree() != 0 || !strings.Contains(got, "\nThe kernel was asked, and gives the same ways.\n") {
+	if got := textOf(t, e, Style{}); e.Disagree() != 0 ||
+		!strings.Contains(got, "\nThe kernel was asked, and gives the same ways.\n") {
 		t.Errorf("%d disagree:\n%s", e.Disagree(), got)
 	}
 	e.Explained[0].Kernel[0].Via = netip.MustParseAddr("10.0.0.9")
-	if got := textOf(t, e, Style{}); e.Disagree() != 1 || strings.Contains(got, "gives the same") ||
-		!strings.Contains(got, "  The kernel says otherwise for 198.51.100.1: eth0 via 10.0.0.9 (table 254)\n") {
+	if got := textOf(t, e, Style{}); e.Disagree() != 1 ||
+		strings.Contains(got, "gives the same") ||
+		!strings.Contains(got,
+			"  The kernel says otherwise for 198.51.100.1: eth0 "+
+				"via 10.0.0.9 (table 254)\n") {
 		t.Errorf("%d disagree:\n%s", e.Disagree(), got)
 	}
 }
@@ -80,7 +91,8 @@ func TestExplainEscapes(t *testing.T) {
 	e := explain(t, strings.ReplaceAll(twoUplinks, "eth1", "e\x1b[2J"), "10.0.1.100")
 	e.Listeners[0].Servers, e.NoPlan, e.VRF = []string{"a\x1b]0;x\a"}, "\u202e", "v\x1b"
 	got := textOf(t, e, Style{})
-	if i := strings.IndexFunc(strings.ReplaceAll(got, "\n", ""), func(r rune) bool { return !safe(r) }); i >= 0 {
+	if i := strings.IndexFunc(strings.ReplaceAll(got, "\n", ""),
+		func(r rune) bool { return !safe(r) }); i >= 0 {
 		t.Errorf("unsafe character:\n%q", got)
 	}
 	if !strings.Contains(got, `e\x1b[2J`) {
@@ -89,12 +101,14 @@ func TestExplainEscapes(t *testing.T) {
 }
 
 func TestExplainJSON(t *testing.T) {
-	for name, e := range map[string]Explain{"full": explain(t, twoUplinks, "10.0.1.100"), "without listeners": {Addr: netip.MustParseAddr("10.0.1.1"), NoPlan: "x"}} {
+	for name, e := range map[string]Explain{"full": explain(t, twoUplinks, "10.0.1.100"),
+		"without listeners": {Addr: netip.MustParseAddr("10.0.1.1"), NoPlan: "x"}} {
 		var b bytes.Buffer
 		if err := e.JSON(&b); err != nil {
 			t.Fatal(err)
 		}
-		if strings.Contains(b.String(), "null") || !strings.Contains(b.String(), `"kind": "explain"`) {
+		if strings.Contains(b.String(), "null") ||
+			!strings.Contains(b.String(), `"kind": "explain"`) {
 			t.Errorf("%s:\n%s", name, b.String())
 		}
 	}

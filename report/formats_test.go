@@ -18,39 +18,53 @@ import (
 )
 
 func smallPlan(t testing.TB) Plan {
-	a, b, c := listener("10.0.1.100", 443), listener("2001:db8:1::100", 443), listener("10.0.0.10", 80)
-	a.Servers, b.Servers, c.Servers = []string{"www.example.org", "example.org"}, []string{"www.example.org", "example.org"}, []string{"status.example.org"}
+	a, b, c := listener("10.0.1.100", 443), listener("2001:db8:1::100", 443),
+		listener("10.0.0.10", 80)
+	a.Servers, b.Servers, c.Servers = []string{"www.example.org", "example.org"},
+		[]string{"www.example.org", "example.org"}, []string{"status.example.org"}
 	return makePlan(t, a, b, c)
 }
 
-// bigPlan has more than 3,000 listeners of every status on eight paths of both families, and findings of every severity but error.
+// bigPlan has more than 3,000 listeners of every status on eight paths of both
+// families, and findings of every severity but error.
 func bigPlan(t testing.TB) Plan {
 	var host strings.Builder
 	for i := range 5 {
-		fmt.Fprintf(&host, "link add eth%d type veth\nlink set eth%d up\naddr add 10.0.%d.5/22 dev eth%d\naddr add 2001:db8:%d::5/64 dev eth%d\n", i, i, 4*i, i, i, i)
+		fmt.Fprintf(&host, "link add eth%d type veth\nlink set eth%d up\n"+
+			"addr add 10.0.%d.5/22 dev eth%d\naddr add 2001:db8:%d::5/64 dev eth%d\n",
+			i, i, 4*i, i, i, i)
 		if i < 4 {
-			fmt.Fprintf(&host, "route add default via 10.0.%d.1 dev eth%d metric %d\n-6 route add default via 2001:db8:%d::1 dev eth%d metric %d\n", 4*i, i, 100*i, i, i, 1024+i)
+			fmt.Fprintf(&host, "route add default via 10.0.%d.1 dev eth%d metric %d\n"+
+				"-6 route add default via 2001:db8:%d::1 dev eth%d metric %d\n",
+				4*i, i, 100*i, i, i, 1024+i)
 		}
 	}
-	host.WriteString("link add wg0 type wireguard\nlink set wg0 up\naddr add 10.99.0.1/24 dev wg0\nroute add 16.0.0.0/5 dev wg0\n" +
-		"rule add pref 90 from 10.0.12.0/22 lookup 100\nroute add default via 10.0.12.1 dev eth3 table 100\nroute add 10.0.12.0/22 dev eth3 table 100\n" +
-		"route add 10.0.16.0/22 dev eth4 table 100\nroute add 10.99.0.0/24 dev wg0 table 100\n")
+	host.WriteString("link add wg0 type wireguard\nlink set wg0 up\n" +
+		"addr add 10.99.0.1/24 dev wg0\nroute add 16.0.0.0/5 dev wg0\n" +
+		"rule add pref 90 from 10.0.12.0/22 lookup 100\n" +
+		"route add default via 10.0.12.1 dev eth3 table 100\n" +
+		"route add 10.0.12.0/22 dev eth3 table 100\n" +
+		"route add 10.0.16.0/22 dev eth4 table 100\n" +
+		"route add 10.99.0.0/24 dev wg0 table 100\n")
 	var list []routing.Listener
 	add := func(addr string, port uint16) *routing.Listener {
 		l := listener(addr, port)
 		l.Servers = []string{fmt.Sprintf("shop-%04d.example.org", len(list))}
-		l.Origins = []string{fmt.Sprintf("/etc/nginx/conf.d/shop-%04d.conf:%d", len(list)/10, 3+len(list)%10*12)}
+		l.Origins = []string{fmt.Sprintf("/etc/nginx/conf.d/shop-%04d.conf:%d",
+			len(list)/10, 3+len(list)%10*12)}
 		list = append(list, l)
 		return &list[len(list)-1]
 	}
 	for i := range 4 {
 		for j := range 350 {
-			addr := netip.AddrFrom4([4]byte{10, 0, byte(4*i + j/250), byte(j%250 + 2)}).String()
+			addr := netip.AddrFrom4([4]byte{10, 0, byte(4*i + j/250),
+				byte(j%250 + 2)}).String()
 			fmt.Fprintf(&host, "addr add %s/22 dev eth%d\n", addr, i)
 			add(addr, 80)
 			add(addr, 443)
 			if i == 1 && j < 50 {
-				fmt.Fprintf(&host, "addr add 2001:db8:%d::%x/64 dev eth%d\n", i, 0x100+j, i)
+				fmt.Fprintf(&host, "addr add 2001:db8:%d::%x/64 dev eth%d\n",
+					i, 0x100+j, i)
 				add(fmt.Sprintf("2001:db8:%d::%x", i, 0x100+j), 443)
 			}
 		}
@@ -72,7 +86,9 @@ func bigPlan(t testing.TB) Plan {
 	p := makePlanFor(t, host.String(), list...)
 	p.Inputs = p.Inputs[:1]
 	for i := range len(list)/10 + 1 {
-		p.Inputs = append(p.Inputs, Input{File: fmt.Sprintf("/etc/nginx/conf.d/shop-%04d.conf", i), SHA256: fmt.Sprintf("%064x", i)})
+		p.Inputs = append(p.Inputs,
+			Input{File: fmt.Sprintf("/etc/nginx/conf.d/shop-%04d.conf", i),
+				SHA256: fmt.Sprintf("%064x", i)})
 	}
 	return p
 }
@@ -92,7 +108,8 @@ func hostilePlan(t testing.TB) Plan {
 	var list []routing.Listener
 	for i, name := range hostileNames {
 		l := listener("10.0.1.100", uint16(1000+i))
-		l.Servers, l.Origins, l.Listen, l.Context = []string{name, name}, []string{name}, name, name
+		l.Servers, l.Origins, l.Listen, l.Context = []string{name, name},
+			[]string{name}, name, name
 		list = append(list, l)
 	}
 	p := makePlan(t, list...)
@@ -101,13 +118,16 @@ func hostilePlan(t testing.TB) Plan {
 	p.Host, p.Kernel, p.Lasthop, p.Next = all, all, all, all
 	p.Proof = &Proof{Proof: routing.Proof{Kernel: all, NotRebuilt: hostileNames}, Unproved: all}
 	for _, name := range hostileNames {
-		p.Proof.Differences = append(p.Proof.Differences, routing.Difference{When: routing.AfterApply, Subject: name, Want: name, Got: name})
+		p.Proof.Differences = append(p.Proof.Differences,
+			routing.Difference{When: routing.AfterApply, Subject: name,
+				Want: name, Got: name})
 	}
 	link := func(s *string) { *s = strings.ReplaceAll(hostileNames[len(*s)%3]+all, "\n", "") }
 	for i, name := range hostileNames {
 		p.Inputs = append(p.Inputs, Input{File: name, SHA256: "00", Main: true})
-		p.Plan.Findings = append(p.Plan.Findings, routing.Finding{Code: routing.Code(name), Severity: routing.Severity([]string{"error", "warning", "info"}[i%3]),
-			Subject: name, Message: name, Hint: name, Origin: name})
+		p.Plan.Findings = append(p.Plan.Findings, routing.Finding{Code: routing.Code(name),
+			Severity: routing.Severity([]string{"error", "warning", "info"}[i%3]),
+			Subject:  name, Message: name, Hint: name, Origin: name})
 	}
 	for i := range p.Plan.Paths {
 		link(&p.Plan.Paths[i].Link)
@@ -123,7 +143,8 @@ func hostilePlan(t testing.TB) Plan {
 		o.Before.More = hostileNames[i]
 	}
 	for i := range p.Diff.AddRules {
-		p.Diff.AddRules[i].OIF = strings.ReplaceAll(strings.ReplaceAll(all, " ", ""), "\n", "")
+		p.Diff.AddRules[i].OIF = strings.ReplaceAll(strings.ReplaceAll(all, " ", ""), "\n",
+			"")
 	}
 	return p
 }
@@ -146,21 +167,26 @@ func written(t testing.TB, format string, p Plan) string {
 	return b.String()
 }
 
-// TestHostileNames: no format lets a name act on a terminal, a browser, a spreadsheet or a ticket. What a browser makes of the page is
-// TestHostilePage, and what a shell makes of the script TestScriptQuotes.
+// TestHostileNames: no format lets a name act on a terminal, a browser, a
+// spreadsheet or a ticket. What a browser makes of the page is TestHostilePage,
+// and what a shell makes of the script TestScriptQuotes.
 func TestHostileNames(t *testing.T) {
 	p := hostilePlan(t)
 	for name := range formats() {
 		out := written(t, name, p)
 		if name == "json" { // JSON escapes control characters itself, and is for programs
-			if i := strings.IndexFunc(out, func(r rune) bool { return r < ' ' && r != '\n' }); i >= 0 || !utf8.ValidString(out) {
-				t.Errorf("json: a control character at %q", out[max(i-20, 0):max(i, 0)+20])
+			if i := strings.IndexFunc(out, func(r rune) bool {
+				return r < ' ' && r != '\n'
+			}); i >= 0 || !utf8.ValidString(out) {
+				t.Errorf("json: a control character at %q",
+					out[max(i-20, 0):max(i, 0)+20])
 			}
 			continue
 		}
 		for line := range strings.Lines(out) {
 			line = strings.Trim(line, "\n\t")
-			if i := strings.IndexFunc(line, func(r rune) bool { return !safe(r) }); i >= 0 || !utf8.ValidString(line) {
+			if i := strings.IndexFunc(line, func(r rune) bool { return !safe(r) }); i >=
+				0 || !utf8.ValidString(line) {
 				t.Errorf("%s: an unsafe character in %q", name, line)
 			}
 		}
@@ -179,7 +205,8 @@ func TestCSV(t *testing.T) {
 	}
 }
 
-// TestCSVHostile reads the lines as a spreadsheet may, with each of the separators that one takes: no cell is a formula.
+// TestCSVHostile reads the lines as a spreadsheet may, with each of the
+// separators that one takes: no cell is a formula.
 func TestCSVHostile(t *testing.T) {
 	out := written(t, "csv", hostilePlan(t))
 	for _, comma := range []rune{',', ';', '\t', '|'} {
@@ -194,11 +221,15 @@ func TestCSVHostile(t *testing.T) {
 				}
 				cells = slices.Concat(records...)
 			} else {
-				cells = strings.FieldsFunc(out, func(r rune) bool { return r == comma || r == '\n' })
+				cells = strings.FieldsFunc(out, func(r rune) bool {
+					return r == comma || r == '\n'
+				})
 			}
 			for _, c := range cells {
-				if c = strings.TrimLeft(c, `" `); c != "" && strings.ContainsRune("=+-@＝＋－＠\t\r", []rune(c)[0]) {
-					t.Errorf("separator %q, quotes %t: a cell is %q", comma, quotes, c)
+				if c = strings.TrimLeft(c, `" `); c != "" &&
+					strings.ContainsRune("=+-@＝＋－＠\t\r", []rune(c)[0]) {
+					t.Errorf("separator %q, quotes %t: a cell is %q",
+						comma, quotes, c)
 				}
 			}
 		}
@@ -210,10 +241,13 @@ func TestCSVHostile(t *testing.T) {
 }
 
 func TestMarkdown(t *testing.T) {
-	p := makePlan(t, listener("10.0.1.100", 80), listener("10.0.1.100", 443), listener("192.0.2.9", 80))
+	p := makePlan(t, listener("10.0.1.100", 80), listener("10.0.1.100", 443),
+		listener("192.0.2.9", 80))
 	got := written(t, "markdown", p)
 	want := "# Return routes for NGINX on `web1`\n\n" +
-		"6 changes to make 2 of 3 listeners reply the way their requests come in; without lasthop none of these does. Unresolved: 1; the findings say what is missing.\n"
+		"6 changes to make 2 of 3 listeners reply the way their requests come in; " +
+		"without lasthop none of these does. Unresolved: 1; the " +
+		"findings say what is missing.\n"
 	if !strings.HasPrefix(got, want) {
 		t.Errorf("begins\n%s\nwant\n%s", got, want)
 	}
@@ -229,12 +263,14 @@ func TestMarkdown(t *testing.T) {
 		}
 	}
 	long := written(t, "markdown", bigPlan(t))
-	if lines := strings.Count(long, "\n"); lines > 400 || !strings.Contains(long, "more addresses; all of them with") {
+	if lines := strings.Count(long, "\n"); lines > 400 ||
+		!strings.Contains(long, "more addresses; all of them with") {
 		t.Errorf("%d lines for 3,000 listeners", lines)
 	}
 }
 
-// TestProofFormats: the page and the ticket say what a kernel says to the plan, and nothing of it where none was asked.
+// TestProofFormats: the page and the ticket say what a kernel says to the plan,
+// and nothing of it where none was asked.
 func TestProofFormats(t *testing.T) {
 	p := smallPlan(t)
 	for _, format := range []string{"html", "markdown"} {
@@ -242,7 +278,8 @@ func TestProofFormats(t *testing.T) {
 			t.Errorf("%s speaks of a proof that nobody asked for", format)
 		}
 	}
-	p.Proof = &Proof{Proof: routing.Proof{Kernel: "6.18.0", Addresses: 3, Clients: 9, Asked: 18}}
+	p.Proof = &Proof{Proof: routing.Proof{Kernel: "6.18.0", Addresses: 3,
+		Clients: 9, Asked: 18}}
 	for format, want := range map[string]string{
 		"html":     `<p class="verdict good">Proved by the kernel (Linux 6.18.0): 3 addresses, 9 client groups, before and after: 18 answers, all as planned</p>`,
 		"markdown": "\n## Proof\n\nProved by the kernel (Linux 6.18.0): 3 addresses, 9 client groups, before and after: 18 answers, all as planned\n",
@@ -251,7 +288,8 @@ func TestProofFormats(t *testing.T) {
 			t.Errorf("%s lacks %q", format, want)
 		}
 	}
-	p.Proof.Differences = []routing.Difference{{When: routing.AfterApply, Subject: "10.0.1.100 to 198.51.100.1", Want: "eth1", Got: "eth0"}}
+	p.Proof.Differences = []routing.Difference{{When: routing.AfterApply,
+		Subject: "10.0.1.100 to 198.51.100.1", Want: "eth1", Got: "eth0"}}
 	for format, want := range map[string]string{
 		"html":     `<ul class="lines"><li><code>after, 10.0.1.100 to 198.51.100.1: eth0, not eth1</code></li></ul>`,
 		"markdown": "\nDifferences:\n\n- `after, 10.0.1.100 to 198.51.100.1: eth0, not eth1`\n",
@@ -265,7 +303,8 @@ func TestProofFormats(t *testing.T) {
 	}
 }
 
-// TestMarkdownHostile takes out code spans and blocks: what is left is ours, and every row has the cells of its table.
+// TestMarkdownHostile takes out code spans and blocks: what is left is ours,
+// and every row has the cells of its table.
 func TestMarkdownHostile(t *testing.T) {
 	out := written(t, "markdown", hostilePlan(t))
 	span := regexp.MustCompile("`[^`\n]*`")
@@ -277,11 +316,13 @@ func TestMarkdownHostile(t *testing.T) {
 		if code || strings.HasPrefix(line, "```") {
 			continue
 		}
-		if i := strings.Index(strings.TrimPrefix(span.ReplaceAllString(line, ""), "# "), "\\"); i >= 0 {
+		if i := strings.Index(strings.TrimPrefix(span.ReplaceAllString(line, ""), "# "),
+			"\\"); i >= 0 {
 			t.Errorf("an escape outside of code: %q", line)
 		}
 		left := strings.TrimLeft(span.ReplaceAllString(line, "x"), "#")
-		if strings.ContainsAny(left, "<>`[]@#~$&{}!") && !strings.Contains(left, "->") || strings.Contains(left, "://") || strings.Contains(left, "www.") {
+		if strings.ContainsAny(left, "<>`[]@#~$&{}!") && !strings.Contains(left, "->") ||
+			strings.Contains(left, "://") || strings.Contains(left, "www.") {
 			t.Errorf("more than words outside of code: %q", left)
 		}
 		n := strings.Count(strings.ReplaceAll(line, `\|`, ""), "|")
@@ -299,13 +340,15 @@ func TestMarkdownHostile(t *testing.T) {
 	}
 }
 
-// TestHTMLSize: a page of 3,000 listeners none of which has a way, each with its finding, is within the limit too.
+// TestHTMLSize: a page of 3,000 listeners none of which has a way, each with
+// its finding, is within the limit too.
 func TestHTMLSize(t *testing.T) {
 	var list []routing.Listener
 	for i := range 3000 {
 		l := listener(fmt.Sprintf("2001:db8:ffff:%x::%x", i/100+1, i+0x1000), 443)
 		l.Servers = []string{fmt.Sprintf("customer-%04d.shop.example.org", i)}
-		l.Origins = []string{fmt.Sprintf("/etc/nginx/sites-enabled/customer-%04d.conf:12", i)}
+		l.Origins = []string{fmt.Sprintf("/etc/nginx/sites-enabled/customer-%04d.conf:12",
+			i)}
 		list = append(list, l)
 	}
 	p := makePlan(t, list...)
@@ -319,12 +362,15 @@ func TestHTMLSize(t *testing.T) {
 	t.Logf("3,000 unresolved listeners: %d bytes", len(out))
 }
 
-// TestDrawingsOfMany: every path is drawn once, and no drawing is longer than a page.
+// TestDrawingsOfMany: every path is drawn once, and no drawing is longer than a
+// page.
 func TestDrawingsOfMany(t *testing.T) {
 	var host strings.Builder
 	var list []routing.Listener
 	for i := range 35 {
-		fmt.Fprintf(&host, "link add eth%d type veth\nlink set eth%d up\naddr add 10.%d.0.10/24 dev eth%d\nroute add default via 10.%d.0.1 dev eth%d metric %d\n", i, i, i, i, i, i, i)
+		fmt.Fprintf(&host, "link add eth%d type veth\nlink set eth%d up\n"+
+			"addr add 10.%d.0.10/24 dev eth%d\nroute add default via 10.%d.0.1 dev "+
+			"eth%d metric %d\n", i, i, i, i, i, i, i)
 		list = append(list, listener(fmt.Sprintf("10.%d.0.10", i), 443))
 	}
 	p := makePlanFor(t, host.String(), list...)
@@ -353,8 +399,10 @@ func TestDrawingsOfMany(t *testing.T) {
 
 func TestTakes(t *testing.T) {
 	one, two := netip.MustParseAddr("10.0.1.1"), netip.MustParseAddr("10.0.1.2")
-	single := routing.Path{Link: "eth1", Hops: []routing.Hop{{Link: "eth1", Via: one, OnLink: true}}}
-	double := routing.Path{Link: "eth1", Hops: []routing.Hop{{Link: "eth1", Via: one}, {Link: "eth1", Via: two}}}
+	single := routing.Path{Link: "eth1",
+		Hops: []routing.Hop{{Link: "eth1", Via: one, OnLink: true}}}
+	double := routing.Path{Link: "eth1",
+		Hops: []routing.Hop{{Link: "eth1", Via: one}, {Link: "eth1", Via: two}}}
 	for _, tt := range []struct {
 		name string
 		path routing.Path
@@ -376,12 +424,16 @@ func TestTakes(t *testing.T) {
 }
 
 func TestPathOf(t *testing.T) {
-	hop := func(via string) []routing.Hop { return []routing.Hop{{Link: "eth1", Via: netip.MustParseAddr(via)}} }
-	one := routing.Path{Link: "eth1", Family: routing.IPv4, Hops: hop("10.0.1.1"), Prefixes: []netip.Prefix{netip.MustParsePrefix("10.0.1.0/24")}}
+	hop := func(via string) []routing.Hop {
+		return []routing.Hop{{Link: "eth1", Via: netip.MustParseAddr(via)}}
+	}
+	one := routing.Path{Link: "eth1", Family: routing.IPv4, Hops: hop("10.0.1.1"),
+		Prefixes: []netip.Prefix{netip.MustParsePrefix("10.0.1.0/24")}}
 	two := routing.Path{Link: "eth1", Family: routing.IPv4, Hops: hop("10.0.2.1")} // not needed
 	six := routing.Path{Link: "eth1", Family: routing.IPv6, Hops: hop("2001:db8::1")}
 	by := func(via string) routing.Way {
-		return routing.Way{Type: routing.Unicast, Link: "eth1", Via: netip.MustParseAddr(via)}
+		return routing.Way{Type: routing.Unicast, Link: "eth1",
+			Via: netip.MustParseAddr(via)}
 	}
 	for _, tt := range []struct {
 		name, addr, after string
@@ -398,7 +450,8 @@ func TestPathOf(t *testing.T) {
 		{"way in not known", "10.0.2.100", "10.0.2.1", routing.Unresolved, "no-gateway", []routing.Path{two}, -1},
 		{"other family", "2001:db8::100", "10.0.1.1", routing.Ready, "", []routing.Path{one, six}, 1},
 	} {
-		o := routing.Outcome{Listener: listener(tt.addr, 80), Link: "eth1", Status: tt.status, Reason: tt.reason, After: by(tt.after)}
+		o := routing.Outcome{Listener: listener(tt.addr, 80), Link: "eth1",
+			Status: tt.status, Reason: tt.reason, After: by(tt.after)}
 		if got := pathOf(tt.paths, o); got != tt.want {
 			t.Errorf("%s: path %d, want %d", tt.name, got, tt.want)
 		}
@@ -406,18 +459,24 @@ func TestPathOf(t *testing.T) {
 }
 
 func TestShorten(t *testing.T) {
-	for _, tt := range []struct{ in, want string }{{"eth1", "eth1"}, {"0123456789", "0123456789"}, {"0123456789a", "01234…789a"}, {"éééééééééééé", "ééééé…éééé"}} {
+	for _, tt := range []struct{ in, want string }{{"eth1", "eth1"},
+		{"0123456789", "0123456789"}, {"0123456789a", "01234…789a"},
+		{"éééééééééééé", "ééééé…éééé"}} {
 		if got := shorten(tt.in, 10); got != tt.want {
 			t.Errorf("shorten(%q) = %q, want %q", tt.in, got, tt.want)
 		}
 	}
 }
 
-// TestTextWidth: 80 columns also for the longest addresses, gateways, ports and names of links.
+// TestTextWidth: 80 columns also for the longest addresses, gateways, ports and
+// names of links.
 func TestTextWidth(t *testing.T) {
-	host := strings.ReplaceAll(strings.ReplaceAll(twoUplinks, "2001:db8:1::", "2001:db8:aaaa:bbbb:cccc:dddd:eeee:"), "eth1", "enp129s0f1np1.7")
+	host := strings.ReplaceAll(strings.ReplaceAll(twoUplinks, "2001:db8:1::",
+		"2001:db8:aaaa:bbbb:cccc:dddd:eeee:"), "eth1", "enp129s0f1np1.7")
 	host = strings.ReplaceAll(host, "eeee:100/64", "eeee:1000/64")
-	list := []routing.Listener{listener("10.0.1.100", 80), listener("2001:db8:aaaa:bbbb:cccc:dddd:eeee:1000", 80), listener("2001:db8:aaaa:bbbb:cccc:dddd:eeee:ffff", 443),
+	list := []routing.Listener{listener("10.0.1.100", 80),
+		listener("2001:db8:aaaa:bbbb:cccc:dddd:eeee:1000", 80),
+		listener("2001:db8:aaaa:bbbb:cccc:dddd:eeee:ffff", 443),
 		listener("203.0.113.200", 65535)}
 	for i := range 5 {
 		l := listener("2001:db8:aaaa:bbbb:cccc:dddd:eeee:1000", uint16(60000+10*i))
@@ -425,18 +484,21 @@ func TestTextWidth(t *testing.T) {
 		list = append(list, l)
 	}
 	p := makePlanFor(t, host, list...)
-	p.Host, p.Inputs[0].File = strings.Repeat("host.", 12)+"org", "/etc/nginx/sites-enabled/"+strings.Repeat("x", 40)
+	p.Host, p.Inputs[0].File = strings.Repeat("host.", 12)+"org",
+		"/etc/nginx/sites-enabled/"+strings.Repeat("x", 40)
 	p.Inputs[1].Main = true
 	out := textOf(t, p, Style{})
 	for line := range strings.Lines(out) {
-		if n := utf8.RuneCountInString(strings.TrimRight(line, "\n")); n > 80 && !strings.HasPrefix(line, "  ip ") {
+		if n := utf8.RuneCountInString(strings.TrimRight(line, "\n")); n > 80 &&
+			!strings.HasPrefix(line, "  ip ") {
 			t.Errorf("%d columns: %s", n, line)
 		}
 		if strings.TrimRight(line, " \n") != strings.TrimRight(line, "\n") {
 			t.Errorf("blanks at the end: %q", line)
 		}
 	}
-	for _, part := range []string{"2001:db8:aaaa:bbbb:cccc:dddd:eeee:ffff", "enp129s0f1np1.7", "60000-60009/udp"} {
+	for _, part := range []string{"2001:db8:aaaa:bbbb:cccc:dddd:eeee:ffff", "enp129s0f1np1.7",
+		"60000-60009/udp"} {
 		if !strings.Contains(out, part) {
 			t.Errorf("lacks %q:\n%s", part, out)
 		}

@@ -14,14 +14,15 @@ import (
 	"lasthop/routing"
 )
 
-// web holds the page: frame.html is the frame and the parts that every HTML report shares, drawings.html the ways of replies, plan.html and
-// migrate.html the parts of a plan and of a migration.
+// web holds the page: frame.html is the frame and the parts that every HTML
+// report shares, drawings.html the ways of replies, plan.html and migrate.html
+// the parts of a plan and of a migration.
 //
 //go:embed web
 var web embed.FS
 
-// frame is what every HTML page has: head, title, verdict, numbers. All texts of a page are escaped by Escape already; html/template
-// does the rest.
+// frame is what every HTML page has: head, title, verdict, numbers. All texts
+// of a page are escaped by Escape already; html/template does the rest.
 type frame struct {
 	Title, Verdict string
 	Tone           string // of the verdict: good, warn or bad
@@ -56,7 +57,8 @@ type planPage struct {
 	Next        string
 }
 
-// listenerRow is one row of the table. Cells that need no line of their own are joined, for there may be thousands.
+// listenerRow is one row of the table. Cells that need no line of their own are
+// joined, for there may be thousands.
 type listenerRow struct {
 	Addr, Port       string
 	Servers, Origins names
@@ -85,7 +87,8 @@ type severityGroup struct {
 	Findings        []routing.Finding
 }
 
-// HTML writes the plan as one self-contained page: no other file, no script from elsewhere, and none is needed to read it.
+// HTML writes the plan as one self-contained page: no other file, no script
+// from elsewhere, and none is needed to read it.
 func (p Plan) HTML(w io.Writer) error {
 	all := bundles(p.Plan)
 	drawn := drawings(all)
@@ -114,7 +117,9 @@ func (p Plan) frame() frame {
 	for _, x := range p.Plan.Findings {
 		bySeverity[x.Severity]++
 	}
-	unresolved := slices.ContainsFunc(p.Plan.Outcomes, func(o routing.Outcome) bool { return o.Status == routing.Unresolved })
+	unresolved := slices.ContainsFunc(p.Plan.Outcomes, func(o routing.Outcome) bool {
+		return o.Status == routing.Unresolved
+	})
 	switch {
 	case bySeverity[routing.Error] > 0:
 		f.Tone = "bad"
@@ -125,12 +130,17 @@ func (p Plan) frame() frame {
 		f.Tone = "bad"
 	}
 	f.Facts = append(f.Facts, fact{"Digest of the plan", p.Digest})
-	f.Tiles = append([]tile{{number(len(p.Plan.Outcomes)), "listeners", ""}}, statusTiles(p.Plan.Outcomes)...)
-	f.Tiles = append(f.Tiles, tile{number(len(p.Plan.Paths)), "paths", ""}, tile{number(len(p.Diff.Ops())), "changes", ""},
-		tile{number(bySeverity[routing.Error]), "errors", toneIf(bySeverity[routing.Error], "bad")},
-		tile{number(bySeverity[routing.Warning]), "warnings", toneIf(bySeverity[routing.Warning], "warn")},
+	f.Tiles = append([]tile{{number(len(p.Plan.Outcomes)), "listeners", ""}},
+		statusTiles(p.Plan.Outcomes)...)
+	f.Tiles = append(f.Tiles, tile{number(len(p.Plan.Paths)), "paths", ""},
+		tile{number(len(p.Diff.Ops())), "changes", ""},
+		tile{number(bySeverity[routing.Error]), "errors",
+			toneIf(bySeverity[routing.Error], "bad")},
+		tile{number(bySeverity[routing.Warning]), "warnings",
+			toneIf(bySeverity[routing.Warning], "warn")},
 		tile{number(bySeverity[routing.Info]), "notes", ""})
-	f.Sections = []section{{"drawing", "Drawing"}, {"listeners", "Listeners"}, {"paths", "Paths"}, {"findings", "Findings"}, {"commands", "Commands"},
+	f.Sections = []section{{"drawing", "Drawing"}, {"listeners", "Listeners"},
+		{"paths", "Paths"}, {"findings", "Findings"}, {"commands", "Commands"},
 		{"provenance", "Provenance"}}
 	if p.Proof != nil {
 		f.Sections = slices.Insert(f.Sections, 3, section{"proof", "Proof"})
@@ -145,17 +155,21 @@ func toneIf(n int, tone string) string {
 	return tone
 }
 
-// newFrame takes style and script from their files; the policy allows these two and nothing else.
+// newFrame takes style and script from their files; the policy allows these two
+// and nothing else.
 func newFrame(title string, h Head) frame {
-	f := frame{Title: title, Facts: []fact{{"Host", Escape(cmp.Or(h.Host, "-"))}, {"Kernel", "Linux " + Escape(h.Kernel)},
-		{"Time", h.Time.UTC().Format("2006-01-02 15:04:05 UTC")}, {"lasthop", Escape(h.Lasthop)}}}
+	f := frame{Title: title, Facts: []fact{{"Host", Escape(cmp.Or(h.Host, "-"))},
+		{"Kernel", "Linux " + Escape(h.Kernel)},
+		{"Time", h.Time.UTC().Format("2006-01-02 15:04:05 UTC")},
+		{"lasthop", Escape(h.Lasthop)}}}
 	for _, in := range h.Inputs {
 		f.Inputs = append(f.Inputs, Input{Escape(in.File), in.SHA256, in.Main})
 	}
 	style, _ := web.ReadFile("web/page.css") // fails only for a file that is not embedded
 	script, _ := web.ReadFile("web/page.js")
 	f.Style, f.Script = template.CSS(style), template.JS(script)
-	f.Policy = "default-src 'none'; style-src '" + hash(style) + "'; script-src '" + hash(script) + "'; base-uri 'none'; form-action 'none'"
+	f.Policy = "default-src 'none'; style-src '" + hash(style) + "'; script-src '" +
+		hash(script) + "'; base-uri 'none'; form-action 'none'"
 	return f
 }
 
@@ -178,15 +192,18 @@ func (frame) write(w io.Writer, file string, data any) error {
 	return err
 }
 
-// statusTiles counts the statuses that there are, and the unresolved ones in any case.
+// statusTiles counts the statuses that there are, and the unresolved ones in
+// any case.
 func statusTiles(outcomes []routing.Outcome) []tile {
 	n := map[routing.Status]int{}
 	for _, o := range outcomes {
 		n[o.Status]++
 	}
-	tone := map[routing.Status]string{routing.Ready: "good", routing.Armed: "good", routing.Unresolved: toneIf(n[routing.Unresolved], "bad")}
+	tone := map[routing.Status]string{routing.Ready: "good", routing.Armed: "good",
+		routing.Unresolved: toneIf(n[routing.Unresolved], "bad")}
 	var out []tile
-	for _, s := range []routing.Status{routing.Ready, routing.Armed, routing.Unchanged, routing.LocalOnly, routing.Off, routing.Unresolved} {
+	for _, s := range []routing.Status{routing.Ready, routing.Armed, routing.Unchanged,
+		routing.LocalOnly, routing.Off, routing.Unresolved} {
 		if n[s] > 0 || s == routing.Unresolved {
 			out = append(out, tile{number(n[s]), string(s), tone[s]})
 		}
@@ -212,18 +229,22 @@ func undrawn(outcomes []routing.Outcome) string {
 func listenerRows(outcomes []routing.Outcome) []listenerRow {
 	outcomes = slices.Clone(outcomes)
 	slices.SortStableFunc(outcomes, func(a, b routing.Outcome) int {
-		return cmp.Or(a.Addr.Compare(b.Addr), cmp.Compare(a.Ports.First, b.Ports.First), cmp.Compare(a.Transport, b.Transport))
+		return cmp.Or(a.Addr.Compare(b.Addr), cmp.Compare(a.Ports.First, b.Ports.First),
+			cmp.Compare(a.Transport, b.Transport))
 	})
 	var rows []listenerRow
 	for _, o := range outcomes {
 		before, after := ways(o)
-		rows = append(rows, listenerRow{Addr: o.Addr.String(), Port: portName(o), Servers: namesOf(o.Servers, 3), Origins: namesOf(o.Origins, 1),
-			Link: dash(Escape(o.Link)), Status: string(o.Status), Reason: string(o.Reason), Before: Escape(before), After: Escape(after)})
+		rows = append(rows, listenerRow{Addr: o.Addr.String(), Port: portName(o),
+			Servers: namesOf(o.Servers, 3), Origins: namesOf(o.Origins, 1),
+			Link: dash(Escape(o.Link)), Status: string(o.Status),
+			Reason: string(o.Reason), Before: Escape(before), After: Escape(after)})
 	}
 	return rows
 }
 
-// maxNames bounds the names of one row, so that the page does not grow with the square of a configuration.
+// maxNames bounds the names of one row, so that the page does not grow with the
+// square of a configuration.
 const maxNames = 100
 
 func namesOf(all []string, shown int) names {
@@ -259,10 +280,12 @@ func ways(o routing.Outcome) (before, after string) {
 func pathRows(all []bundle) []pathRow {
 	var rows []pathRow
 	for _, b := range all {
-		r := pathRow{Link: dash(Escape(b.link)), Family: b.family.String(), Gateway: "not known", Prefixes: "-", Listeners: b.fate(),
+		r := pathRow{Link: dash(Escape(b.link)), Family: b.family.String(),
+			Gateway: "not known", Prefixes: "-", Listeners: b.fate(),
 			Before: Escape(sentence(b.before)), After: Escape(sentence(b.after))}
 		if b.path != nil {
-			r.Gateway, r.Source, r.Table = gatewayName(*b.path), Escape(gatewaySource(*b.path)), b.path.Table
+			r.Gateway, r.Source, r.Table = gatewayName(*b.path),
+				Escape(gatewaySource(*b.path)), b.path.Table
 			r.Prefixes = dash(some(prefixes(b.path.Prefixes), 8))
 		}
 		rows = append(rows, r)
@@ -282,7 +305,8 @@ func (p *Proof) part() *proofPart {
 	if p == nil {
 		return nil
 	}
-	part := &proofPart{Escape(p.line()), "good", namesOf(p.differences(), 0), p.notRebuilt(), namesOf(p.NotRebuilt, 0)}
+	part := &proofPart{Escape(p.line()), "good", namesOf(p.differences(), 0), p.notRebuilt(),
+		namesOf(p.NotRebuilt, 0)}
 	switch {
 	case p.Differs():
 		part.Tone = "bad"
@@ -294,11 +318,16 @@ func (p *Proof) part() *proofPart {
 
 // severityGroups sorts findings by gravity and escapes them.
 func severityGroups(list []routing.Finding) []severityGroup {
-	groups := []severityGroup{{"error", "Errors", nil}, {"warning", "Warnings", nil}, {"info", "Notes", nil}}
+	groups := []severityGroup{{"error", "Errors", nil}, {"warning", "Warnings", nil},
+		{"info", "Notes", nil}}
 	for _, f := range list {
-		i := slices.IndexFunc(groups, func(g severityGroup) bool { return g.Severity == string(f.Severity) })
-		groups[max(i, 0)].Findings = append(groups[max(i, 0)].Findings, routing.Finding{Code: routing.Code(Escape(string(f.Code))), Severity: f.Severity,
-			Subject: Escape(f.Subject), Message: Escape(f.Message), Hint: Escape(f.Hint), Origin: Escape(origin(f))})
+		i := slices.IndexFunc(groups, func(g severityGroup) bool {
+			return g.Severity == string(f.Severity)
+		})
+		groups[max(i, 0)].Findings = append(groups[max(i, 0)].Findings, routing.Finding{
+			Code: routing.Code(Escape(string(f.Code))), Severity: f.Severity,
+			Subject: Escape(f.Subject), Message: Escape(f.Message),
+			Hint: Escape(f.Hint), Origin: Escape(origin(f))})
 	}
 	return slices.DeleteFunc(groups, func(g severityGroup) bool { return len(g.Findings) == 0 })
 }

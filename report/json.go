@@ -13,7 +13,8 @@ import (
 	"lasthop/routing"
 )
 
-// DocumentVersion is the version of every JSON document; it goes up only when a key goes or changes meaning.
+// DocumentVersion is the version of every JSON document; it goes up only when a
+// key goes or changes meaning.
 const DocumentVersion = 1
 
 type headDoc struct {
@@ -29,7 +30,8 @@ type headDoc struct {
 }
 
 func (h Head) doc(kind, digest string, summary any) headDoc {
-	return headDoc{DocumentVersion, kind, h.Lasthop, h.Host, h.Time.UTC().Format(time.RFC3339), h.Kernel, list(h.Inputs), digest, summary}
+	return headDoc{DocumentVersion, kind, h.Lasthop, h.Host, h.Time.UTC().Format(time.RFC3339),
+		h.Kernel, list(h.Inputs), digest, summary}
 }
 
 type planDoc struct {
@@ -138,21 +140,25 @@ type findingDoc struct {
 // JSON writes the plan as one document of kind "plan".
 func (p Plan) JSON(w io.Writer) error { return encode(w, p.doc("plan", p.summary())) }
 
-// JSON writes the result as one document of kind "apply": a plan with what was done.
+// JSON writes the result as one document of kind "apply": a plan with what was
+// done.
 func (a Apply) JSON(w io.Writer) error {
-	return encode(w, applyDoc{a.doc("apply", a.summary()), mapped(a.Done, changeDocOf), a.Writes, mapped(a.Checks, checkedDocOf), a.Undo})
+	return encode(w, applyDoc{a.doc("apply", a.summary()), mapped(a.Done, changeDocOf),
+		a.Writes, mapped(a.Checks, checkedDocOf), a.Undo})
 }
 
 // JSON writes the result as one document of kind "check".
 func (c Check) JSON(w io.Writer) error {
-	return encode(w, checkDoc{c.Head.doc("check", c.Digest, c.summary()), c.Offline, mapped(c.Checks, checkedDocOf),
+	return encode(w, checkDoc{c.Head.doc("check", c.Digest, c.summary()), c.Offline,
+		mapped(c.Checks, checkedDocOf),
 		mapped(c.Diff.Ops(), changeDocOf), mapped(c.Plan.Findings, findingDocOf)})
 }
 
 // JSON writes the result as one document of kind "clear".
 func (c Clear) JSON(w io.Writer) error {
 	summary := map[string]int{"changes": len(c.Diff.Ops()), "done": len(c.Done)}
-	return encode(w, clearDoc{c.Head.doc("clear", "", summary), c.DryRun, mapped(c.Diff.Ops(), changeDocOf), mapped(c.Done, changeDocOf)})
+	return encode(w, clearDoc{c.Head.doc("clear", "", summary), c.DryRun,
+		mapped(c.Diff.Ops(), changeDocOf), mapped(c.Done, changeDocOf)})
 }
 
 // JSON writes the version as one document of kind "version".
@@ -168,13 +174,16 @@ func (v Version) JSON(w io.Writer) error {
 type versionDoc Version
 
 func (p Plan) doc(kind string, summary any) planDoc {
-	return planDoc{p.Head.doc(kind, p.Digest, summary), mapped(p.Plan.Outcomes, listenerDocOf), mapped(p.Plan.Paths, pathDocOf),
-		mapped(p.Plan.State.Routes, routeDocOf), mapped(p.Plan.State.Rules, ruleDocOf), mapped(p.Diff.Ops(), changeDocOf),
+	return planDoc{p.Head.doc(kind, p.Digest, summary), mapped(p.Plan.Outcomes, listenerDocOf),
+		mapped(p.Plan.Paths, pathDocOf),
+		mapped(p.Plan.State.Routes, routeDocOf), mapped(p.Plan.State.Rules, ruleDocOf),
+		mapped(p.Diff.Ops(), changeDocOf),
 		mapped(p.Plan.Findings, findingDocOf), p.Proof.doc()}
 }
 
 func (p Plan) summary() map[string]int {
-	s := map[string]int{"listeners": len(p.Plan.Outcomes), "changes": len(p.Diff.Ops()), "findings": len(p.Plan.Findings)}
+	s := map[string]int{"listeners": len(p.Plan.Outcomes), "changes": len(p.Diff.Ops()),
+		"findings": len(p.Plan.Findings)}
 	for _, o := range p.Plan.Outcomes {
 		s[string(o.Status)]++
 	}
@@ -201,8 +210,9 @@ func encode(w io.Writer, doc any) error {
 	return err
 }
 
-// visible writes characters as JSON's escapes that a terminal or an editor might not show, or show elsewhere than they are. In a
-// document they can be in strings only, and mean the same.
+// visible writes characters as JSON's escapes that a terminal or an editor
+// might not show, or show elsewhere than they are. In a document they can be in
+// strings only, and mean the same.
 func visible(doc []byte) []byte {
 	hidden := func(r rune) bool { return r >= 0x7f && !safe(r) }
 	if bytes.IndexFunc(doc, hidden) < 0 {
@@ -224,7 +234,8 @@ func visible(doc []byte) []byte {
 }
 
 func listenerDocOf(o routing.Outcome) listenerDoc {
-	d := listenerDoc{o.Addr.String(), o.Ports.First, 0, string(o.Transport), o.Context, o.Listen, list(o.Origins), list(o.Servers),
+	d := listenerDoc{o.Addr.String(), o.Ports.First, 0, string(o.Transport), o.Context,
+		o.Listen, list(o.Origins), list(o.Servers),
 		o.Link, string(o.Status), string(o.Reason), wayDocOf(o.Before), wayDocOf(o.After)}
 	if o.Ports.Last != o.Ports.First {
 		d.LastPort = o.Ports.Last
@@ -288,7 +299,8 @@ func changeDocOf(o routing.Op) changeDoc {
 }
 
 func findingDocOf(f routing.Finding) findingDoc {
-	return findingDoc{string(f.Code), string(f.Severity), f.Subject, f.Message, f.Hint, f.Origin}
+	return findingDoc{string(f.Code), string(f.Severity), f.Subject, f.Message,
+		f.Hint, f.Origin}
 }
 
 func text(a netip.Addr) string {

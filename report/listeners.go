@@ -8,7 +8,8 @@ import (
 	"lasthop/routing"
 )
 
-// group is a row of the table of listeners: all ports of one address with the same fate.
+// group is a row of the table of listeners: all ports of one address with the
+// same fate.
 type group struct {
 	addr, link, status, way string
 	color                   string
@@ -53,10 +54,12 @@ func portName(o routing.Outcome) string {
 	return port
 }
 
-// shown returns the rows; of very many, the first ones and those that need attention (red or yellow), and how many are left out.
+// shown returns the rows; of very many, the first ones and those that need
+// attention (red or yellow), and how many are left out.
 func (g groups) shown() (rows []*group, left int) {
 	for i, x := range g.list {
-		if i >= maxRows && len(g.list) > maxRows+1 && (x.color == "" || x.color == green || len(rows) >= 2*maxRows) {
+		if i >= maxRows && len(g.list) > maxRows+1 &&
+			(x.color == "" || x.color == green || len(rows) >= 2*maxRows) {
 			left++
 			continue
 		}
@@ -69,7 +72,8 @@ func (g groups) write(t *page) {
 	rows := []row{{cells: []string{"ADDRESS", "PORT", "LINK", "STATUS", "REPLIES LEAVE BY"}}}
 	shown, left := g.shown()
 	for _, x := range shown {
-		rows = append(rows, row{[]string{x.addr, some(x.ports, 3), dash(Escape(x.link)), x.status, Escape(x.way)}, x.color})
+		rows = append(rows, row{[]string{x.addr, some(x.ports, 3), dash(Escape(x.link)),
+			x.status, Escape(x.way)}, x.color})
 	}
 	t.table(rows)
 	if left > 0 {
@@ -92,7 +96,8 @@ func (t *page) listeners(outcomes []routing.Outcome) {
 func outcomeGroups(outcomes []routing.Outcome) groups {
 	var g groups
 	for _, o := range outcomes {
-		g.add(o, group{addr: o.Addr.String(), link: o.Link, status: string(o.Status), way: fate(o), color: statusColor(o)})
+		g.add(o, group{addr: o.Addr.String(), link: o.Link, status: string(o.Status),
+			way: fate(o), color: statusColor(o)})
 	}
 	return g
 }
@@ -119,14 +124,16 @@ func fate(o routing.Outcome) string {
 	case o.Status == routing.Unresolved:
 		return fmt.Sprintf("%s -> %s (%s)", o.Before, o.After, o.Reason)
 	case sameWay(o.Before, o.After) && (o.Status == routing.Ready || o.Status == routing.Armed):
-		return o.After.String() + ", for every client" // it changes for those that main knows another way to
+		// it changes for those that main knows another way to
+		return o.After.String() + ", for every client"
 	case sameWay(o.Before, o.After):
 		return o.After.String() + ", as before"
 	}
 	return o.Before.String() + " -> " + o.After.String()
 }
 
-// sameWay says whether packets leave alike; the table that says so does not matter.
+// sameWay says whether packets leave alike; the table that says so does not
+// matter.
 func sameWay(a, b routing.Way) bool {
 	a.Table, b.Table = 0, 0
 	return a == b
@@ -139,7 +146,8 @@ func (t *page) checks(checks []Checked) {
 	t.heading("Listeners (%d)", len(checks))
 	var g groups
 	for _, c := range checks {
-		x := group{addr: c.Addr.String(), link: c.Link, status: string(c.Verdict), way: now(c)}
+		x := group{addr: c.Addr.String(), link: c.Link, status: string(c.Verdict),
+			way: now(c)}
 		switch {
 		case c.Verdict.Bad():
 			x.color = red

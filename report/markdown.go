@@ -15,11 +15,13 @@ type markdown struct {
 	plain *regexp.Regexp
 }
 
-// plainText is prose that no Markdown takes for more: words with underscores inside, arrows, and marks of a sentence. No @, #, www.
-// or ://, which become links and calls to people.
+// plainText is prose that no Markdown takes for more: words with underscores
+// inside, arrows, and marks of a sentence. No @, #, www. or ://, which become
+// links and calls to people.
 const plainText = `^(?:->|[\pL\pN]+(?:_[\pL\pN]+)*|[ ,.;:/()%='"+-])*$`
 
-// Markdown writes the plan for a change ticket: as short as the text, every name in a code span.
+// Markdown writes the plan for a change ticket: as short as the text, every
+// name in a code span.
 func (p Plan) Markdown(w io.Writer) error {
 	m := &markdown{plain: regexp.MustCompile(plainText)}
 	m.printf("# Return routes for NGINX on %s\n\n%s\n", m.code(p.Host), m.prose(p.verdict()))
@@ -45,7 +47,8 @@ func (p Plan) Markdown(w io.Writer) error {
 
 func (m *markdown) printf(format string, args ...any) { fmt.Fprintf(m, format, args...) }
 
-// code puts a name into a code span, where only backticks and, in a row, pipes mean something.
+// code puts a name into a code span, where only backticks and, in a row, pipes
+// mean something.
 func (m *markdown) code(name string) string {
 	if name == "" {
 		return "-"
@@ -60,7 +63,8 @@ func (m *markdown) table(heads ...string) {
 	m.printf("%s|\n", strings.Repeat("|---", len(heads)))
 }
 
-// row writes one row of a table, in which a pipe wants a backslash, in code too.
+// row writes one row of a table, in which a pipe wants a backslash, in code
+// too.
 func (m *markdown) row(cells ...string) {
 	for _, c := range cells {
 		m.printf("| %s ", strings.ReplaceAll(c, "|", `\|`))
@@ -68,23 +72,27 @@ func (m *markdown) row(cells ...string) {
 	m.printf("|\n")
 }
 
-// prose leaves a sentence as it is, or makes it a code span where it could be more than words.
+// prose leaves a sentence as it is, or makes it a code span where it could be
+// more than words.
 func (m *markdown) prose(s string) string {
-	if m.plain.MatchString(s) && !strings.Contains(s, "://") && !strings.Contains(strings.ToLower(s), "www.") {
+	if m.plain.MatchString(s) && !strings.Contains(s, "://") &&
+		!strings.Contains(strings.ToLower(s), "www.") {
 		return s
 	}
 	return m.code(s)
 }
 
 func (m *markdown) listeners(outcomes []routing.Outcome) {
-	m.printf("\n## Listeners (%s)\n\n%s.\n", number(len(outcomes)), strings.Join(statuses(outcomes), ", "))
+	m.printf("\n## Listeners (%s)\n\n%s.\n", number(len(outcomes)),
+		strings.Join(statuses(outcomes), ", "))
 	m.table("Address", "Port", "Interface", "Status", "Replies leave by")
 	rows, left := outcomeGroups(outcomes).shown()
 	for _, x := range rows {
 		m.row(m.code(x.addr), some(x.ports, 3), m.code(x.link), x.status, m.prose(x.way))
 	}
 	if left > 0 {
-		m.printf("\n… and %s; all of them with `-o html`, `-o csv` or `-o json`.\n", count(left, "more address"))
+		m.printf("\n… and %s; all of them with `-o html`, `-o csv` or `-o json`.\n",
+			count(left, "more address"))
 	}
 }
 
@@ -93,13 +101,17 @@ func (m *markdown) paths(all []bundle) {
 		return
 	}
 	m.printf("\n## Paths (%s)\n", number(len(all)))
-	m.table("Interface", "Family", "Gateway", "Table", "For sources", "Listeners", "Before", "After")
+	m.table("Interface", "Family", "Gateway", "Table", "For sources", "Listeners",
+		"Before", "After")
 	for _, b := range all[:listed(len(all))] {
 		gatewayCell, table, sources := "not known", "-", "-"
 		if b.path != nil {
-			gatewayCell, table, sources = m.prose(gateway(*b.path)), dash(numeral(b.path.Table)), dash(some(prefixes(b.path.Prefixes), 3))
+			gatewayCell, table, sources = m.prose(gateway(*b.path)),
+				dash(numeral(b.path.Table)),
+				dash(some(prefixes(b.path.Prefixes), 3))
 		}
-		m.row(m.code(b.link), b.family.String(), gatewayCell, table, sources, b.fate(), m.prose(sentence(b.before)), m.prose(sentence(b.after)))
+		m.row(m.code(b.link), b.family.String(), gatewayCell, table, sources, b.fate(),
+			m.prose(sentence(b.before)), m.prose(sentence(b.after)))
 	}
 	m.rest("\n… and %d more; all of them with `-o html` or `-o json`.\n", len(all))
 }
@@ -145,7 +157,8 @@ func (m *markdown) findings(list []routing.Finding) {
 	}
 	m.printf("\n## Findings (%s)\n\n", number(len(list)))
 	for _, f := range gravest(list)[:listed(len(list))] {
-		m.printf("- **%s** %s %s: %s\n", f.Severity, m.code(string(f.Code)), m.code(f.Subject), m.prose(f.Message))
+		m.printf("- **%s** %s %s: %s\n", f.Severity, m.code(string(f.Code)),
+			m.code(f.Subject), m.prose(f.Message))
 		if f.Origin != "" {
 			m.printf("  - at %s\n", m.code(origin(f)))
 		}

@@ -25,15 +25,20 @@ type Migration struct {
 
 // BIGIP is where the virtual servers were.
 type BIGIP struct {
-	Hostname   string `json:"hostname,omitempty"`
-	Version    string `json:"version,omitempty"`
-	Global     string `json:"autolasthop"`                  // connection.autolasthop, "enabled" or "disabled"
-	GlobalFrom string `json:"autolasthop_origin,omitempty"` // file:line, the flag, or F5's default
+	Hostname string `json:"hostname,omitempty"`
+	Version  string `json:"version,omitempty"`
+	// connection.autolasthop, "enabled" or "disabled"
+	Global string `json:"autolasthop"`
+	// file:line, the flag, or F5's default
+	GlobalFrom string `json:"autolasthop_origin,omitempty"`
 	Stanzas    int    `json:"stanzas"`
-	Named      int    `json:"named"` // of these, those that were not read whole or are unknown: a warning names each
+	// of these, those that were not read whole or are unknown: a warning
+	// names each
+	Named int `json:"named"`
 }
 
-// VirtualRow is one destination of a virtual server and one VLAN that its clients came in by.
+// VirtualRow is one destination of a virtual server and one VLAN that its
+// clients came in by.
 type VirtualRow struct {
 	Virtual       string   `json:"virtual"`
 	Origin        string   `json:"origin"`
@@ -79,10 +84,12 @@ var migrationStatuses = []struct{ status, name, what string }{
 }
 
 func statusRank(status string) int {
-	return slices.IndexFunc(migrationStatuses, func(s struct{ status, name, what string }) bool { return s.status == status })
+	return slices.IndexFunc(migrationStatuses,
+		func(s struct{ status, name, what string }) bool { return s.status == status })
 }
 
-// tally counts virtual servers, each by the gravest status of its rows; one with a row that applies is not "not-applicable".
+// tally counts virtual servers, each by the gravest status of its rows; one
+// with a row that applies is not "not-applicable".
 func (m Migration) tally() (byStatus map[string]int, total, lastHop int) {
 	type virtual struct{ name, origin string }
 	status, relies := map[virtual]int{}, map[virtual]bool{}
@@ -105,7 +112,9 @@ func (m Migration) tally() (byStatus map[string]int, total, lastHop int) {
 
 // Blocked says whether some virtual server needs input or is manual.
 func (m Migration) Blocked() bool {
-	return slices.ContainsFunc(m.Virtuals, func(r VirtualRow) bool { return r.Status == "needs-input" || r.Status == "manual" })
+	return slices.ContainsFunc(m.Virtuals, func(r VirtualRow) bool {
+		return r.Status == "needs-input" || r.Status == "manual"
+	})
 }
 
 // verdict says in a few sentences what the migration comes to.
@@ -117,7 +126,8 @@ func (m Migration) verdict() string {
 			parts = append(parts, number(n)+" "+s.name)
 		}
 	}
-	text := fmt.Sprintf("%s: %s; %s relied on the last hop.", count(total, "virtual server"), strings.Join(parts, ", "), number(lastHop))
+	text := fmt.Sprintf("%s: %s; %s relied on the last hop.", count(total, "virtual server"),
+		strings.Join(parts, ", "), number(lastHop))
 	if blocks := m.blocks(); len(blocks) > 0 {
 		text += " In the way: " + some(blocks, 6) + "."
 	}
@@ -129,7 +139,8 @@ func (m Migration) blocks() []string {
 	type key struct{ virtual, origin, reason string }
 	seen, n := map[key]bool{}, map[string]int{}
 	for _, r := range m.Virtuals {
-		if k := (key{r.Virtual, r.Origin, r.Reason}); (r.Status == "manual" || r.Status == "needs-input") && !seen[k] {
+		if k := (key{r.Virtual, r.Origin, r.Reason}); (r.Status == "manual" ||
+			r.Status == "needs-input") && !seen[k] {
 			seen[k] = true
 			n[r.Reason]++
 		}
@@ -138,7 +149,9 @@ func (m Migration) blocks() []string {
 	for reason := range n {
 		reasons = append(reasons, reason)
 	}
-	slices.SortFunc(reasons, func(a, b string) int { return cmp.Or(n[b]-n[a], cmp.Compare(a, b)) })
+	slices.SortFunc(reasons, func(a, b string) int {
+		return cmp.Or(n[b]-n[a], cmp.Compare(a, b))
+	})
 	for i, reason := range reasons {
 		reasons[i] = fmt.Sprintf("%s (%s)", reason, number(n[reason]))
 	}
@@ -148,7 +161,9 @@ func (m Migration) blocks() []string {
 // gravestFirst sorts rows by status and keeps their order otherwise.
 func (m Migration) gravestFirst() []VirtualRow {
 	rows := slices.Clone(m.Virtuals)
-	slices.SortStableFunc(rows, func(a, b VirtualRow) int { return statusRank(a.Status) - statusRank(b.Status) })
+	slices.SortStableFunc(rows, func(a, b VirtualRow) int {
+		return statusRank(a.Status) - statusRank(b.Status)
+	})
 	return rows
 }
 
@@ -165,26 +180,39 @@ type migrationDoc struct {
 // JSON writes the result as one document of kind "migrate".
 func (m Migration) JSON(w io.Writer) error {
 	byStatus, total, lastHop := m.tally()
-	summary := map[string]int{"virtuals": total, "rows": len(m.Virtuals), "relied_on_last_hop": lastHop, "findings": len(m.Findings)}
+	summary := map[string]int{"virtuals": total, "rows": len(m.Virtuals),
+		"relied_on_last_hop": lastHop, "findings": len(m.Findings)}
 	for status, n := range byStatus {
 		summary[status] = n
 	}
-	rows := mapped(m.Virtuals, func(r VirtualRow) VirtualRow { r.Also = list(r.Also); return r })
-	steps := mapped(m.Steps, func(s Step) Step { s.Lines, s.Notes = list(s.Lines), list(s.Notes); return s })
-	return encode(w, migrationDoc{m.Head.doc("migrate", "", summary), m.BIGIP, rows, mapped(m.Findings, findingDocOf), list(m.Flags), m.Settings, steps})
+	rows := mapped(m.Virtuals, func(r VirtualRow) VirtualRow {
+		r.Also = list(r.Also)
+		return r
+	})
+	steps := mapped(m.Steps, func(s Step) Step {
+		s.Lines, s.Notes = list(s.Lines), list(s.Notes)
+		return s
+	})
+	return encode(w, migrationDoc{m.Head.doc("migrate", "", summary), m.BIGIP, rows,
+		mapped(m.Findings, findingDocOf), list(m.Flags), m.Settings, steps})
 }
 
-var migrationColumns = []string{"virtual", "destination", "address", "port", "protocol", "vlan", "last_hop", "decided_by", "decided_value", "decided_at",
-	"listener", "listen", "listen_origin", "interface", "gateway", "gateway_source", "present", "status", "reason", "also", "remedy", "before", "after", "origin"}
+var migrationColumns = []string{"virtual", "destination", "address", "port", "protocol", "vlan",
+	"last_hop", "decided_by", "decided_value", "decided_at", "listener", "listen",
+	"listen_origin", "interface", "gateway", "gateway_source", "present", "status", "reason",
+	"also", "remedy", "before", "after", "origin"}
 
-// CSV writes a line of names and one for each virtual server, destination and VLAN, as Plan.CSV does.
+// CSV writes a line of names and one for each virtual server, destination and
+// VLAN, as Plan.CSV does.
 func (m Migration) CSV(w io.Writer) error {
 	c := csv.NewWriter(w)
 	_ = c.Write(migrationColumns) // Error tells
 	for _, r := range m.Virtuals {
-		record := []string{r.Virtual, r.Destination, r.Address, r.Port, r.Protocol, r.VLAN, r.Return, r.Level, r.Value, r.LevelOrigin,
-			r.Match, r.Listen, r.ListenOrigin, r.Interface, r.Gateway, r.GatewaySource, fmt.Sprint(r.Present), r.Status, r.Reason, strings.Join(r.Also, " "), r.Remedy,
-			r.Before, r.After, r.Origin}
+		record := []string{r.Virtual, r.Destination, r.Address, r.Port, r.Protocol, r.VLAN,
+			r.Return, r.Level, r.Value, r.LevelOrigin,
+			r.Match, r.Listen, r.ListenOrigin, r.Interface, r.Gateway, r.GatewaySource,
+			fmt.Sprint(r.Present), r.Status, r.Reason,
+			strings.Join(r.Also, " "), r.Remedy, r.Before, r.After, r.Origin}
 		for i := range record {
 			record[i] = cell(record[i])
 		}
@@ -194,7 +222,8 @@ func (m Migration) CSV(w io.Writer) error {
 	return c.Error()
 }
 
-// Text writes what becomes of each virtual server, what is missing, and the steps of the cut-over.
+// Text writes what becomes of each virtual server, what is missing, and the
+// steps of the cut-over.
 func (m Migration) Text(w io.Writer, s Style) error {
 	t := &page{style: s}
 	t.head("migrate", m.Head)
@@ -218,7 +247,8 @@ func (m Migration) source() string {
 	if m.BIGIP.Named > 0 {
 		stanzas += fmt.Sprintf(", %s of them named in warnings", number(m.BIGIP.Named))
 	}
-	return fmt.Sprintf("%s: %s; connection.autolasthop %s, %s", name, stanzas, m.BIGIP.Global, Escape(m.BIGIP.GlobalFrom))
+	return fmt.Sprintf("%s: %s; connection.autolasthop %s, %s", name, stanzas, m.BIGIP.Global,
+		Escape(m.BIGIP.GlobalFrom))
 }
 
 // virtuals are listed by status, the gravest first.
@@ -233,15 +263,20 @@ func (t *page) virtuals(rows []VirtualRow) {
 		if len(list) == 0 {
 			continue
 		}
-		t.heading("%s (%s): %s", strings.ToUpper(s.name[:1])+s.name[1:], number(len(list)), s.what)
-		color := map[string]string{"manual": red, "needs-input": yellow, "ready": green}[s.status]
+		t.heading("%s (%s): %s", strings.ToUpper(s.name[:1])+s.name[1:],
+			number(len(list)), s.what)
+		color := map[string]string{"manual": red, "needs-input": yellow,
+			"ready": green}[s.status]
 		var table []row
 		for _, r := range list[:listed(len(list))] {
-			table = append(table, row{[]string{short(r.Virtual), r.endpoint(), r.by(), r.fate()}, color})
+			table = append(table,
+				row{[]string{short(r.Virtual), r.endpoint(), r.by(), r.fate()},
+					color})
 		}
 		t.table(table)
 		if left := len(list) - listed(len(list)); left > 0 {
-			t.printf("  … and %s more; all of them with -o csv or -o json\n", number(left))
+			t.printf("  … and %s more; all of them with -o csv or -o json\n",
+				number(left))
 		}
 	}
 }
@@ -301,12 +336,15 @@ func (t *page) steps(steps []Step) {
 }
 
 func phaseTitle(phase string) string {
-	return map[string]string{"prepare": "Before the cut-over", "cut-over": "Cut-over", "roll-back": "Roll-back"}[phase]
+	return map[string]string{"prepare": "Before the cut-over", "cut-over": "Cut-over",
+		"roll-back": "Roll-back"}[phase]
 }
 
 // name is a step's title, with where it is to be done.
 func (s Step) name() string {
-	where := map[string]string{"nginx.conf": "In nginx.conf", "lasthop.yaml": "In /etc/lasthop/lasthop.yaml", "host": "On this host", "big-ip": "On the BIG-IP"}[s.Where]
+	where := map[string]string{"nginx.conf": "In nginx.conf",
+		"lasthop.yaml": "In /etc/lasthop/lasthop.yaml", "host": "On this host",
+		"big-ip": "On the BIG-IP"}[s.Where]
 	if where == "" {
 		return strings.ToUpper(s.Title[:1]) + s.Title[1:]
 	}

@@ -14,11 +14,16 @@ import (
 	"lasthop/routing"
 )
 
-// smallMigration has a row of each status, names that mean something to each format, and a step of each kind.
+// smallMigration has a row of each status, names that mean something to each
+// format, and a step of each kind.
 func smallMigration() Migration {
 	m := Migration{
-		Head:  Head{Lasthop: "1.2.3", Host: "nginx1", Kernel: "6.12.0", Time: time.Date(2026, 1, 2, 3, 4, 5, 0, time.UTC), Inputs: []Input{{File: "lb1.ucs", SHA256: strings.Repeat("a", 64), Main: true}}},
-		BIGIP: BIGIP{Hostname: "lb1.example.com", Version: "15.1.8", Global: "enabled", GlobalFrom: "F5's default", Stanzas: 42, Named: 1},
+		Head: Head{Lasthop: "1.2.3", Host: "nginx1", Kernel: "6.12.0",
+			Time: time.Date(2026, 1, 2, 3, 4, 5, 0, time.UTC),
+			Inputs: []Input{{File: "lb1.ucs", SHA256: strings.Repeat("a", 64),
+				Main: true}}},
+		BIGIP: BIGIP{Hostname: "lb1.example.com", Version: "15.1.8", Global: "enabled",
+			GlobalFrom: "F5's default", Stanzas: 42, Named: 1},
 		Findings: []routing.Finding{
 			{Code: "irule", Severity: routing.Error, Subject: "/Common/admin", Message: "an iRule sets the way", Hint: "read it", Origin: "bigip.conf:3"},
 			{Code: "no-gateway", Severity: routing.Warning, Subject: "VLAN /Common/dmz, eth2, IPv4", Message: "nobody names the router", Hint: "--gateway eth2=ADDR", Origin: "bigip_base.conf:9"},
@@ -33,9 +38,15 @@ func smallMigration() Migration {
 			{Phase: "roll-back", Where: "big-ip", Title: "serve again", Lines: []string{"tmsh modify ltm virtual-address /Common/10.0.1.100 arp enabled enabled yes"}},
 		},
 	}
-	row := VirtualRow{Virtual: "/Common/web", Origin: "bigip.conf:9", Destination: "/Common/10.0.1.100:443", Address: "10.0.1.100", Port: "443", Protocol: "tcp", VLAN: "/Common/external",
-		Return: "last-hop", Level: "global", Value: "enabled", Match: "exact", Listen: "10.0.1.100:443", ListenOrigin: "nginx.conf:3", Interface: "eth1", Gateway: "10.0.1.1",
-		GatewaySource: "default route in main", Status: "ready", Before: "back to the router that asked, on /Common/external", After: "eth1 via 10.0.1.1"}
+	row := VirtualRow{Virtual: "/Common/web", Origin: "bigip.conf:9",
+		Destination: "/Common/10.0.1.100:443", Address: "10.0.1.100", Port: "443",
+		Protocol: "tcp", VLAN: "/Common/external",
+		Return: "last-hop", Level: "global", Value: "enabled", Match: "exact",
+		Listen: "10.0.1.100:443", ListenOrigin: "nginx.conf:3", Interface: "eth1",
+		Gateway:       "10.0.1.1",
+		GatewaySource: "default route in main", Status: "ready",
+		Before: "back to the router that asked, on /Common/external",
+		After:  "eth1 via 10.0.1.1"}
 	add := func(change func(*VirtualRow)) {
 		r := row
 		change(&r)
@@ -43,21 +54,27 @@ func smallMigration() Migration {
 	}
 	add(func(*VirtualRow) {})
 	add(func(r *VirtualRow) { // the same virtual server, on another VLAN
-		r.VLAN, r.Status, r.Reason, r.Remedy = "/Common/dmz", "needs-input", "other-vlan", "--return eth1=strict"
+		r.VLAN, r.Status, r.Reason, r.Remedy = "/Common/dmz", "needs-input", "other-vlan",
+			"--return eth1=strict"
 	})
 	add(func(r *VirtualRow) {
-		r.Virtual, r.Status, r.Reason, r.Return, r.Remedy = "/Common/admin", "manual", "irule", "irule", "read it"
+		r.Virtual, r.Status, r.Reason, r.Return, r.Remedy = "/Common/admin", "manual",
+			"irule", "irule", "read it"
 	})
 	add(func(r *VirtualRow) {
-		r.Virtual, r.Status, r.Reason, r.Also, r.After = "/Common/"+loaded, "needs-input", "no-gateway", []string{"no-listener"}, "not known"
+		r.Virtual, r.Status, r.Reason, r.Also, r.After = "/Common/"+loaded, "needs-input",
+			"no-gateway", []string{"no-listener"}, "not known"
 	})
 	add(func(r *VirtualRow) {
-		*r = VirtualRow{Virtual: "/Common/old", Origin: "bigip.conf:99", Port: "any", Protocol: "any", Status: "not-applicable", Reason: "disabled", Before: "disabled by ltm virtual /Common/old"}
+		*r = VirtualRow{Virtual: "/Common/old", Origin: "bigip.conf:99", Port: "any",
+			Protocol: "any", Status: "not-applicable", Reason: "disabled",
+			Before: "disabled by ltm virtual /Common/old"}
 	})
 	return m
 }
 
-// loaded is a name that means something to terminals, HTML, spreadsheets, Markdown and shells.
+// loaded is a name that means something to terminals, HTML, spreadsheets,
+// Markdown and shells.
 const loaded = "\x1b[31m\u202e=1+1,<script>alert(1)</script>|`x`"
 
 func TestMigrationText(t *testing.T) {
@@ -66,24 +83,32 @@ func TestMigrationText(t *testing.T) {
 		t.Fatal(err)
 	}
 	text := b.String()
-	wantInOrder(t, text, "lasthop migrate on nginx1", "4 virtual servers: 1 manual, 2 need input, 1 not applicable; 2 relied", "In the way: irule (1), no-gateway (1), other-vlan",
-		"Manual (1)", "Need input (2)", "no-gateway, no-listener", "Ready (1)", "eth1 via 10.0.1.1", "Not applicable (1)", "error: irule", "Before the cut-over",
-		"1. Find out the routers", "2. In nginx.conf: listen", "       listen 10.0.1.53:53 udp;", "Cut-over", "Roll-back", "On the BIG-IP: serve again")
+	wantInOrder(t, text, "lasthop migrate on nginx1",
+		"4 virtual servers: 1 manual, 2 need input, 1 not applicable; 2 relied",
+		"In the way: irule (1), no-gateway (1), other-vlan",
+		"Manual (1)", "Need input (2)", "no-gateway, no-listener", "Ready (1)",
+		"eth1 via 10.0.1.1", "Not applicable (1)", "error: irule", "Before the cut-over",
+		"1. Find out the routers", "2. In nginx.conf: listen",
+		"       listen 10.0.1.53:53 udp;", "Cut-over", "Roll-back",
+		"On the BIG-IP: serve again")
 	if strings.ContainsAny(text, "\x1b\u202e") {
 		t.Error("a name reaches the terminal")
 	}
 	for line := range strings.Lines(text) {
-		if n := len([]rune(line)) - 1; n > 80 && !strings.Contains(line, "tmsh") && !strings.Contains(line, "script") {
+		if n := len([]rune(line)) - 1; n > 80 && !strings.Contains(line, "tmsh") &&
+			!strings.Contains(line, "script") {
 			t.Errorf("%d columns: %s", n, line)
 		}
 	}
 }
 
-// wantInOrder looks for parts of a text, each behind the one before, whatever is between words.
+// wantInOrder looks for parts of a text, each behind the one before, whatever
+// is between words.
 func wantInOrder(t *testing.T, text string, parts ...string) {
 	t.Helper()
 	for _, part := range parts {
-		at := regexp.MustCompile(strings.ReplaceAll(regexp.QuoteMeta(part), " ", `\s+`)).FindStringIndex(text)
+		at := regexp.MustCompile(strings.ReplaceAll(regexp.QuoteMeta(part), " ",
+			`\s+`)).FindStringIndex(text)
 		if at == nil {
 			t.Errorf("there is no %q, in its place, in\n%s", part, text)
 			continue
@@ -104,12 +129,14 @@ func TestMigrationCSV(t *testing.T) {
 	}
 	for _, record := range records {
 		for _, cell := range record {
-			if strings.ContainsAny(cell, "\x1b\u202e") || cell != "" && strings.ContainsRune("=+-@", rune(cell[0])) {
+			if strings.ContainsAny(cell, "\x1b\u202e") || cell != "" &&
+				strings.ContainsRune("=+-@", rune(cell[0])) {
 				t.Errorf("the cell %q means something", cell)
 			}
 		}
 	}
-	if got := strings.Join(records[2][16:21], ","); got != "false,needs-input,other-vlan,,'--return eth1=strict" {
+	if got := strings.Join(records[2][16:21], ","); got !=
+		"false,needs-input,other-vlan,,'--return eth1=strict" {
 		t.Errorf("present to remedy: %s", got)
 	}
 }
@@ -120,7 +147,9 @@ func TestMigrationMarkdown(t *testing.T) {
 		t.Fatal(err)
 	}
 	text := b.String()
-	wantInOrder(t, text, "# Migration of `lb1.example.com` to `nginx1`", "| manual | `/Common/admin`", "| needs-input |", "| ready | `/Common/web`", "## Before the cut-over",
+	wantInOrder(t, text, "# Migration of `lb1.example.com` to `nginx1`",
+		"| manual | `/Common/admin`", "| needs-input |", "| ready | `/Common/web`",
+		"## Before the cut-over",
 		"```nginx\n   listen 10.0.1.53:53 udp;", "## Cut-over", "## Roll-back")
 	outside := regexp.MustCompile("(?s)```.*?```").ReplaceAllString(text, "")
 	if strings.ContainsAny(text, "\x1b\u202e") || strings.Contains(outside, "|`x`") {
@@ -133,11 +162,15 @@ func TestPageOfMigration(t *testing.T) {
 	m.Plan = smallPlan(t).Plan
 	tab := open(t, browser(t), m)
 	tab.equal("rows", len(m.Virtuals), len(tab.column(0)))
-	tab.equal("drawings", 1, eval[int](tab, `document.querySelectorAll("svg.drawing g.path path.before").length && document.querySelectorAll("svg.drawing").length`))
+	tab.equal("drawings", 1,
+		eval[int](tab, `document.querySelectorAll("svg.drawing g.path path.before").length && document.querySelectorAll("svg.drawing").length`))
 	tab.equal("gravest first", "/Common/admin", tab.column(0)[0])
-	tab.equal("findings", len(m.Findings), eval[int](tab, `document.querySelectorAll("#findings li").length`))
-	tab.equal("steps", len(m.Steps), eval[int](tab, `document.querySelectorAll("#steps h3 ~ p:not(.at)").length`))
-	tab.equal("tiles", []string{"4", "1", "2", "0", "1", "2"}, eval[[]string](tab, `[...document.querySelectorAll(".tile dd")].map(x => x.textContent)`))
+	tab.equal("findings", len(m.Findings),
+		eval[int](tab, `document.querySelectorAll("#findings li").length`))
+	tab.equal("steps", len(m.Steps),
+		eval[int](tab, `document.querySelectorAll("#steps h3 ~ p:not(.at)").length`))
+	tab.equal("tiles", []string{"4", "1", "2", "0", "1", "2"}, eval[[]string](tab,
+		`[...document.querySelectorAll(".tile dd")].map(x => x.textContent)`))
 	tab.equal("scripts of names", 1, eval[int](tab, `document.scripts.length`))
 	tab.find("dmz")
 	tab.equal("found", "1 of 5 rows shown", tab.shown())

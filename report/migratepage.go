@@ -12,7 +12,8 @@ func (m Migration) title() (from, to string) {
 	return cmp.Or(m.BIGIP.Hostname, "a BIG-IP"), cmp.Or(m.Host, "this host")
 }
 
-// Markdown writes the result for a change ticket: as short as the text, every name in a code span.
+// Markdown writes the result for a change ticket: as short as the text, every
+// name in a code span.
 func (m Migration) Markdown(w io.Writer) error {
 	d := &markdown{plain: regexp.MustCompile(plainText)}
 	from, to := m.title()
@@ -36,9 +37,11 @@ func (m *markdown) virtuals(rows []VirtualRow) {
 		return
 	}
 	m.printf("\n## Virtual servers (%s with their VLANs)\n", number(len(rows)))
-	m.table("Status", "Virtual server", "Destination", "VLAN = interface", "Replies there", "Replies here")
+	m.table("Status", "Virtual server", "Destination", "VLAN = interface", "Replies there",
+		"Replies here")
 	for _, r := range rows[:listed(len(rows))] {
-		m.row(r.Status, m.code(r.Virtual), m.code(r.endpoint()), m.code(r.by()), m.prose(cmp.Or(r.Before, "-")), m.prose(r.fate()))
+		m.row(r.Status, m.code(r.Virtual), m.code(r.endpoint()), m.code(r.by()),
+			m.prose(cmp.Or(r.Before, "-")), m.prose(r.fate()))
 	}
 	m.rest("\n… and %d more; all of them with `-o html`, `-o csv` or `-o json`.\n", len(rows))
 }
@@ -52,11 +55,15 @@ func (m *markdown) steps(steps []Step) {
 		}
 		m.printf("\n%d. %s\n", i+1, m.prose(s.name()))
 		if len(s.Lines) > 0 {
-			m.printf("\n   ```%s\n", map[string]string{"nginx.conf": "nginx", "lasthop.yaml": "yaml"}[s.Where])
+			m.printf("\n   ```%s\n",
+				map[string]string{"nginx.conf": "nginx",
+					"lasthop.yaml": "yaml"}[s.Where])
 			for _, line := range s.Lines[:listed(len(s.Lines))] {
-				m.printf("   %s\n", strings.ReplaceAll(oneLine(line), "```", `\x60\x60\x60`))
+				m.printf("   %s\n",
+					strings.ReplaceAll(oneLine(line), "```", `\x60\x60\x60`))
 			}
-			m.rest("   # … and %d more; all of them with -o html or -o json\n", len(s.Lines))
+			m.rest("   # … and %d more; all of them with -o html or -o json\n",
+				len(s.Lines))
 			m.printf("   ```\n")
 		}
 		for _, note := range s.Notes {
@@ -79,7 +86,8 @@ type migrationPage struct {
 
 // virtualCells is one row of the table. Class is the status, for the filter.
 type virtualCells struct {
-	Virtual, Origin, Endpoint, VLAN, Interface, Decided, Listen, Gateway, Class, Status, Reason, Remedy, Before, After string
+	Virtual, Origin, Endpoint, VLAN, Interface, Decided, Listen, Gateway, Class, Status, Reason,
+	Remedy, Before, After string
 }
 
 type phasePart struct {
@@ -96,7 +104,10 @@ type stepPart struct {
 // HTML writes the result as one self-contained page, in the frame of Plan.HTML.
 func (m Migration) HTML(w io.Writer) error {
 	drawn := drawings(bundles(m.Plan))
-	page := migrationPage{frame: m.frame(), Drawings: drawn, Legend: legend(drawn), Undrawn: strings.TrimSpace("One for each address. Before: this host without lasthop; after: with what is known now. " + undrawn(m.Plan.Outcomes)), Statuses: m.tiles(), Phases: m.phases(), Flags: oneLine(strings.Join(m.Flags, " ")),
+	page := migrationPage{frame: m.frame(), Drawings: drawn, Legend: legend(drawn),
+		Undrawn: strings.TrimSpace("One for each address. Before: this host without " +
+			"lasthop; after: with what is known now. " + undrawn(m.Plan.Outcomes)),
+		Statuses: m.tiles(), Phases: m.phases(), Flags: oneLine(strings.Join(m.Flags, " ")),
 		Findings: severityGroups(m.Findings)}
 	for _, r := range m.gravestFirst() {
 		page.Virtuals = append(page.Virtuals, r.cells())
@@ -119,10 +130,12 @@ func (m Migration) frame() frame {
 	f.Tiles = []tile{{number(total), "virtual servers", ""}}
 	tone := map[string]string{"manual": "bad", "needs-input": "warn", "ready": "good"}
 	for _, s := range migrationStatuses {
-		f.Tiles = append(f.Tiles, tile{number(byStatus[s.status]), s.name, toneIf(byStatus[s.status], tone[s.status])})
+		f.Tiles = append(f.Tiles, tile{number(byStatus[s.status]), s.name,
+			toneIf(byStatus[s.status], tone[s.status])})
 	}
 	f.Tiles = append(f.Tiles, tile{number(lastHop), "relied on the last hop", ""})
-	f.Sections = []section{{"drawing", "Drawing"}, {"virtuals", "Virtual servers"}, {"findings", "Findings"}, {"steps", "Steps"}, {"provenance", "Provenance"}}
+	f.Sections = []section{{"drawing", "Drawing"}, {"virtuals", "Virtual servers"},
+		{"findings", "Findings"}, {"steps", "Steps"}, {"provenance", "Provenance"}}
 	return f
 }
 
@@ -140,8 +153,11 @@ func (m Migration) tiles() []tile {
 }
 
 func (r VirtualRow) cells() virtualCells {
-	c := virtualCells{Virtual: Escape(r.Virtual), Origin: Escape(r.Origin), Endpoint: r.endpoint(), VLAN: dash(short(r.VLAN)), Interface: dash(Escape(r.Interface)),
-		Decided: "-", Listen: "-", Gateway: dash(Escape(r.Gateway)), Class: r.Status, Status: r.Status, Reason: r.Reason, Remedy: oneLine(r.Remedy),
+	c := virtualCells{Virtual: Escape(r.Virtual), Origin: Escape(r.Origin),
+		Endpoint: r.endpoint(), VLAN: dash(short(r.VLAN)),
+		Interface: dash(Escape(r.Interface)),
+		Decided:   "-", Listen: "-", Gateway: dash(Escape(r.Gateway)), Class: r.Status,
+		Status: r.Status, Reason: r.Reason, Remedy: oneLine(r.Remedy),
 		Before: dash(Escape(r.Before)), After: dash(Escape(r.After))}
 	if r.Level != "" {
 		c.Decided = Escape(r.Level + ": " + r.Value)

@@ -15,7 +15,8 @@ import (
 	"lasthop/routing"
 )
 
-// networkdHead tells how the files get to their places, and what differs from `apply`.
+// networkdHead tells how the files get to their places, and what differs from
+// `apply`.
 const networkdHead = `# Return routes for NGINX on %s, as lasthop %s planned them at %s,
 # as drop-ins of systemd-networkd 250 or newer, for a host that lasthop itself does not run on.
 # Plan: %s
@@ -35,10 +36,13 @@ const networkdHead = `# Return routes for NGINX on %s, as lasthop %s planned the
 # take the routes and link groups of these files, but not their rules.
 `
 
-// Networkd writes the wanted state as drop-ins for systemd-networkd, one for each link; files are the .network files that the links
-// have, see host.NetworkFiles. Names that such a file cannot hold are an error: networkd would read them as something else.
+// Networkd writes the wanted state as drop-ins for systemd-networkd, one for
+// each link; files are the .network files that the links have, see
+// host.NetworkFiles. Names that such a file cannot hold are an error: networkd
+// would read them as something else.
 func Networkd(w io.Writer, p Plan, files map[string]string) error {
-	n := networkd{linkOf: map[uint32]string{}, fromLink: map[netip.Prefix]string{}, parts: map[string]*strings.Builder{}}
+	n := networkd{linkOf: map[uint32]string{}, fromLink: map[netip.Prefix]string{},
+		parts: map[string]*strings.Builder{}}
 	for _, path := range p.Plan.Paths {
 		n.linkOf[path.Table] = path.Link
 		for _, prefix := range path.Prefixes {
@@ -50,7 +54,8 @@ func Networkd(w io.Writer, p Plan, files map[string]string) error {
 		return errors.Join(n.errs...)
 	}
 	var b strings.Builder
-	fmt.Fprintf(&b, networkdHead, Escape(p.Host), Escape(p.Lasthop), p.Time.UTC().Format("2006-01-02 15:04:05 UTC"), p.Digest)
+	fmt.Fprintf(&b, networkdHead, Escape(p.Host), Escape(p.Lasthop),
+		p.Time.UTC().Format("2006-01-02 15:04:05 UTC"), p.Digest)
 	if p.Proof != nil {
 		fmt.Fprintf(&b, "#\n# %s\n", Escape(p.Proof.line()))
 	}
@@ -59,13 +64,15 @@ func Networkd(w io.Writer, p Plan, files map[string]string) error {
 	}
 	for _, link := range slices.Sorted(maps.Keys(n.parts)) {
 		name, remark := dropIn(link, files)
-		fmt.Fprintf(&b, "\n# /etc/systemd/network/%s.d/lasthop.conf\n%s%s", name, remark, n.parts[link])
+		fmt.Fprintf(&b, "\n# /etc/systemd/network/%s.d/lasthop.conf\n%s%s", name, remark,
+			n.parts[link])
 	}
 	_, err := io.WriteString(w, b.String())
 	return err
 }
 
-// dropIn returns the name of a link's .network file, and a remark where it cannot be known.
+// dropIn returns the name of a link's .network file, and a remark where it
+// cannot be known.
 func dropIn(link string, files map[string]string) (name, remark string) {
 	name = path.Base(files[link])
 	var others []string
@@ -77,10 +84,15 @@ func dropIn(link string, files map[string]string) (name, remark string) {
 	slices.Sort(others)
 	switch {
 	case !strings.HasSuffix(name, ".network") || !plain(name):
-		return link + ".network", fmt.Sprintf("# lasthop does not know the .network file of %s. `networkctl status %s` shows it: rename this directory after it.\n", link, link)
+		return link + ".network",
+			fmt.Sprintf("# lasthop does not know the .network file of %s. "+
+				"`networkctl status %s` shows it: rename "+
+				"this directory after it.\n", link, link)
 	case len(others) > 0:
-		return link + ".network", fmt.Sprintf("# The file %s is also that of %s, which must not get the routes of %s.\n"+
-			"# Give %s a copy with [Match] Name=%s, with a name that sorts before it, and rename this directory after that.\n",
+		return link + ".network", fmt.Sprintf("# The file %s is also that of %s, which "+
+			"must not get the routes of %s.\n"+
+			"# Give %s a copy with [Match] Name=%s, with a name that sorts before "+
+			"it, and rename this directory after that.\n",
 			name, Escape(some(others, 3)), link, link, link)
 	}
 	return name, ""
@@ -126,21 +138,25 @@ func (n *networkd) section(link, name string, settings ...setting) {
 	}
 }
 
-// check refuses names of links that mean something else in a file: a line's end, a specifier, a continued line. networkd refuses
-// most of them too (ifname_valid_full).
+// check refuses names of links that mean something else in a file: a line's
+// end, a specifier, a continued line. networkd refuses most of them too
+// (ifname_valid_full).
 func (n *networkd) check(link string) {
 	if !plain(link) {
-		n.errs = append(n.errs, fmt.Errorf("write for systemd-networkd: a file of it cannot hold the interface name %q", link))
+		n.errs = append(n.errs, fmt.Errorf("write for systemd-networkd: a file of it "+
+			"cannot hold the interface name %q", link))
 	}
 }
 
 func plain(s string) bool {
 	return s != "" && strings.IndexFunc(s, func(r rune) bool {
-		return !(r >= 'a' && r <= 'z' || r >= 'A' && r <= 'Z' || r >= '0' && r <= '9' || strings.ContainsRune("._-+@", r))
+		return !(r >= 'a' && r <= 'z' || r >= 'A' && r <= 'Z' || r >= '0' && r <= '9' ||
+			strings.ContainsRune("._-+@", r))
 	}) < 0
 }
 
-// rule writes a rule into the file of its path's link. The family is that of From.
+// rule writes a rule into the file of its path's link. The family is that of
+// From.
 func (n *networkd) rule(r routing.Rule) {
 	if r.OIF != "" {
 		n.check(r.OIF)
@@ -149,9 +165,13 @@ func (n *networkd) rule(r routing.Rule) {
 	if r.To.IsValid() {
 		to = r.To.String()
 	}
-	n.section(n.fromLink[r.From], "RoutingPolicyRule", setting{"Priority", strconv.Itoa(r.Priority)}, setting{"From", r.From.String()}, setting{"To", to},
-		setting{"IncomingInterface", r.IIF}, setting{"OutgoingInterface", r.OIF}, setting{"Table", positive(r.Table)},
-		setting{"SuppressPrefixLength", orNone(r.SuppressPrefix)}, setting{"SuppressInterfaceGroup", orNone(r.SuppressGroup)})
+	n.section(n.fromLink[r.From], "RoutingPolicyRule",
+		setting{"Priority", strconv.Itoa(r.Priority)}, setting{"From", r.From.String()},
+		setting{"To", to},
+		setting{"IncomingInterface", r.IIF}, setting{"OutgoingInterface", r.OIF},
+		setting{"Table", positive(r.Table)},
+		setting{"SuppressPrefixLength", orNone(r.SuppressPrefix)},
+		setting{"SuppressInterfaceGroup", orNone(r.SuppressGroup)})
 }
 
 func orNone(n int) string {
@@ -161,7 +181,8 @@ func orNone(n int) string {
 	return strconv.Itoa(n)
 }
 
-// positive is empty for 0, which is what networkd takes a setting for that is not there.
+// positive is empty for 0, which is what networkd takes a setting for that is
+// not there.
 func positive[T ~int | ~uint8 | ~uint32](n T) string {
 	if n == 0 {
 		return ""
@@ -169,8 +190,9 @@ func positive[T ~int | ~uint8 | ~uint32](n T) string {
 	return strconv.Itoa(int(n))
 }
 
-// route writes a route into the file of its first next hop's link. Several next hops are objects of their own: a multipath route of
-// networkd cannot say that a gateway is on-link.
+// route writes a route into the file of its first next hop's link. Several next
+// hops are objects of their own: a multipath route of networkd cannot say that
+// a gateway is on-link.
 func (n *networkd) route(r routing.Route) {
 	link, gateway, onlink, group := n.linkOf[r.Table], "", "", 0
 	if len(r.Hops) > 0 {
@@ -186,15 +208,21 @@ func (n *networkd) route(r routing.Route) {
 	if r.Type != routing.Unicast {
 		kind = strings.Fields(routing.Route{RouteKey: r.RouteKey, Type: r.Type}.String())[0]
 	} else if r.Family() == routing.IPv4 {
-		scope = map[uint8]string{routing.ScopeGlobal: "global", routing.ScopeLink: "link", routing.ScopeHost: "host"}[r.Scope]
+		scope = map[uint8]string{routing.ScopeGlobal: "global", routing.ScopeLink: "link",
+			routing.ScopeHost: "host"}[r.Scope]
 		scope = cmp.Or(scope, strconv.Itoa(int(r.Scope)))
 	}
-	n.section(link, "Route", setting{"Destination", r.Dst.String()}, setting{"Type", kind}, setting{"Gateway", gateway}, setting{"GatewayOnLink", onlink},
-		setting{"NextHop", positive(group)}, setting{"Scope", scope}, setting{"Metric", positive(r.Metric)}, setting{"Table", positive(r.Table)}, setting{"Protocol", positive(r.Protocol)},
-		setting{"MTUBytes", positive(r.MTU)}, setting{"TCPAdvertisedMaximumSegmentSize", positive(r.AdvMSS)})
+	n.section(link, "Route", setting{"Destination", r.Dst.String()}, setting{"Type", kind},
+		setting{"Gateway", gateway}, setting{"GatewayOnLink", onlink},
+		setting{"NextHop", positive(group)}, setting{"Scope", scope},
+		setting{"Metric", positive(r.Metric)}, setting{"Table", positive(r.Table)},
+		setting{"Protocol", positive(r.Protocol)},
+		setting{"MTUBytes", positive(r.MTU)},
+		setting{"TCPAdvertisedMaximumSegmentSize", positive(r.AdvMSS)})
 }
 
-// hopSettings says of every gateway whether it is on-link: where a file holds no address, networkd takes it that it is.
+// hopSettings says of every gateway whether it is on-link: where a file holds
+// no address, networkd takes it that it is.
 func hopSettings(h routing.Hop) (gateway, onlink string) {
 	switch {
 	case !h.Via.IsValid():
@@ -205,7 +233,8 @@ func hopSettings(h routing.Hop) (gateway, onlink string) {
 	return h.Via.String(), "no"
 }
 
-// nextHops writes the next hops of a route and their group, and returns its number.
+// nextHops writes the next hops of a route and their group, and returns its
+// number.
 func (n *networkd) nextHops(r routing.Route) int {
 	id := func() int {
 		n.hops[r.Table]++
@@ -214,7 +243,9 @@ func (n *networkd) nextHops(r routing.Route) int {
 	var members []string
 	for _, h := range r.Hops {
 		if h.Weight > 255 {
-			n.errs = append(n.errs, fmt.Errorf("write for systemd-networkd: the weight %d of a next hop of %s: it knows 255 at most", h.Weight, r.Dst))
+			n.errs = append(n.errs,
+				fmt.Errorf("write for systemd-networkd: the weight %d of a next "+
+					"hop of %s: it knows 255 at most", h.Weight, r.Dst))
 		}
 		member := id()
 		gateway, onlink := hopSettings(h)
@@ -222,10 +253,13 @@ func (n *networkd) nextHops(r routing.Route) int {
 		if gateway == "" {
 			family = strings.ToLower(r.Family().String())
 		}
-		n.section(h.Link, "NextHop", setting{"Id", positive(member)}, setting{"Gateway", gateway}, setting{"Family", family}, setting{"OnLink", onlink})
+		n.section(h.Link, "NextHop", setting{"Id", positive(member)},
+			setting{"Gateway", gateway}, setting{"Family", family},
+			setting{"OnLink", onlink})
 		members = append(members, fmt.Sprintf("%d:%d", member, h.Weight))
 	}
 	group := id()
-	n.section(r.Hops[0].Link, "NextHop", setting{"Id", positive(group)}, setting{"Group", strings.Join(members, " ")})
+	n.section(r.Hops[0].Link, "NextHop", setting{"Id", positive(group)},
+		setting{"Group", strings.Join(members, " ")})
 	return group
 }

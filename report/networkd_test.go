@@ -19,11 +19,13 @@ func networkdOf(t *testing.T, p Plan, files map[string]string) string {
 	return b.String()
 }
 
-// TestNetworkd compares one file; that the kernel gets what is meant is TestNetworkdDropIns, with a real systemd-networkd.
+// TestNetworkd compares one file; that the kernel gets what is meant is
+// TestNetworkdDropIns, with a real systemd-networkd.
 func TestNetworkd(t *testing.T) {
 	p := makePlan(t, listener("10.0.1.100", 80))
 	p.Host = "web\n[Route]\nGateway=6.6.6.6"
-	got := networkdOf(t, p, map[string]string{"eth0": "/etc/systemd/network/10-eth0.network", "eth1": "/run/systemd/network/10-netplan-eth1.network"})
+	got := networkdOf(t, p, map[string]string{"eth0": "/etc/systemd/network/10-eth0.network",
+		"eth1": "/run/systemd/network/10-netplan-eth1.network"})
 	_, files, _ := strings.Cut(got, "\n\n")
 	want := `# /etc/systemd/network/10-eth0.network.d/lasthop.conf
 [Link]
@@ -87,8 +89,10 @@ func TestNetworkdFileNames(t *testing.T) {
 		{"another kind of file", map[string]string{"eth1": "/run/eth1.link"}, "eth1.network", "does not know"},
 	} {
 		name, remark := dropIn("eth1", tt.files)
-		if name != tt.want || !strings.Contains(remark, tt.remark) || (tt.remark == "") != (remark == "") {
-			t.Errorf("%s: %q, %q, want %q with %q", tt.name, name, remark, tt.want, tt.remark)
+		if name != tt.want || !strings.Contains(remark, tt.remark) ||
+			(tt.remark == "") != (remark == "") {
+			t.Errorf("%s: %q, %q, want %q with %q", tt.name, name, remark,
+				tt.want, tt.remark)
 		}
 	}
 }
@@ -96,18 +100,24 @@ func TestNetworkdFileNames(t *testing.T) {
 // TestNetworkdRefuses: what a file cannot say is an error, all of it at once.
 func TestNetworkdRefuses(t *testing.T) {
 	p := makePlan(t, listener("10.0.1.100", 80))
-	p.Plan.State.Groups = []routing.LinkGroup{{Link: "a\nb", Group: 76}, {Link: `c\`, Group: 76}}
-	p.Plan.State.Routes[0].Hops = []routing.Hop{{Link: "eth1", Weight: 256}, {Link: "eth1", Weight: 1}}
+	p.Plan.State.Groups = []routing.LinkGroup{{Link: "a\nb", Group: 76},
+		{Link: `c\`, Group: 76}}
+	p.Plan.State.Routes[0].Hops = []routing.Hop{{Link: "eth1", Weight: 256},
+		{Link: "eth1", Weight: 1}}
 	var b bytes.Buffer
 	err := Networkd(&b, p, nil)
-	want := "write for systemd-networkd: a file of it cannot hold the interface name \"a\\nb\"\n" +
-		"write for systemd-networkd: a file of it cannot hold the interface name \"c\\\\\"\n" +
-		"write for systemd-networkd: the weight 256 of a next hop of 0.0.0.0/0: it knows 255 at most"
+	want := "write for systemd-networkd: a file of it cannot hold the " +
+		"interface name \"a\\nb\"\n" +
+		"write for systemd-networkd: a file of it cannot hold the " +
+		"interface name \"c\\\\\"\n" +
+		"write for systemd-networkd: the weight 256 of a next hop of " +
+		"0.0.0.0/0: it knows 255 at most"
 	if err == nil || err.Error() != want || b.Len() > 0 {
 		t.Errorf("got %v and %d bytes, want\n%s", err, b.Len(), want)
 	}
 	p = makePlan(t)
-	if got := networkdOf(t, p, nil); !strings.HasSuffix(got, "# Nothing is needed: there is no file.\n") {
+	if got := networkdOf(t, p, nil); !strings.HasSuffix(got,
+		"# Nothing is needed: there is no file.\n") {
 		t.Error(got)
 	}
 }

@@ -28,7 +28,8 @@ func (p *Proof) doc() *proofDoc {
 	if p == nil {
 		return nil
 	}
-	return &proofDoc{p.proved(), p.Unproved, p.Kernel, p.Addresses, p.Clients, p.Asked, mapped(p.Differences, differenceDocOf), list(p.NotRebuilt)}
+	return &proofDoc{p.proved(), p.Unproved, p.Kernel, p.Addresses, p.Clients, p.Asked,
+		mapped(p.Differences, differenceDocOf), list(p.NotRebuilt)}
 }
 
 func differenceDocOf(d routing.Difference) differenceDoc {
@@ -45,7 +46,8 @@ func (p *Proof) line() string {
 	case p.Unproved != "":
 		return "Not proved: " + p.Unproved
 	case p.Differs():
-		return fmt.Sprintf("Not as planned, says the kernel (Linux %s): %s, %s", p.Kernel, asked, count(len(p.Differences), "difference"))
+		return fmt.Sprintf("Not as planned, says the kernel (Linux %s): %s, %s", p.Kernel,
+			asked, count(len(p.Differences), "difference"))
 	}
 	return fmt.Sprintf("Proved by the kernel (Linux %s): %s, all as planned", p.Kernel, asked)
 }
@@ -66,7 +68,8 @@ func (t *page) proof(p *Proof) {
 
 func (p *Proof) differences() (out []string) {
 	for _, d := range p.Differences {
-		out = append(out, fmt.Sprintf("%s, %s: %s, not %s", d.When, d.Subject, d.Got, d.Want))
+		out = append(out,
+			fmt.Sprintf("%s, %s: %s, not %s", d.When, d.Subject, d.Got, d.Want))
 	}
 	return out
 }
@@ -79,7 +82,8 @@ func (p *Proof) notRebuilt() string {
 	return "What of the host could not be rebuilt"
 }
 
-// lines lists what the kernel or a file has named, as far as it is not too much.
+// lines lists what the kernel or a file has named, as far as it is not too
+// much.
 func (t *page) lines(color string, list []string) {
 	for i, s := range list {
 		if i == maxRows && len(list) > maxRows+1 {

@@ -11,7 +11,9 @@ import (
 
 func TestProofText(t *testing.T) {
 	proof := routing.Proof{Kernel: "6.18.0", Addresses: 1, Clients: 3, Asked: 6}
-	difference := routing.Difference{When: routing.AfterApply, Subject: "10.0.1.100 to 198.51.100.1", Want: "eth1 via 10.0.1.1, table 20431", Got: "eth0 via 10.0.0.1, table main"}
+	difference := routing.Difference{When: routing.AfterApply,
+		Subject: "10.0.1.100 to 198.51.100.1", Want: "eth1 via 10.0.1.1, table 20431",
+		Got: "eth0 via 10.0.0.1, table main"}
 	with := func(change func(*routing.Proof)) *Proof {
 		p := proof
 		change(&p)
@@ -34,7 +36,8 @@ What of the host could not be rebuilt:
   address 2001:db8::1/64 of \x1b[31m: tentative
 `},
 		{"differs", with(func(p *routing.Proof) {
-			p.Differences, p.NotRebuilt = []routing.Difference{difference}, []string{"link eth1 up mtu 1500 group 0: invalid argument"}
+			p.Differences, p.NotRebuilt = []routing.Difference{difference},
+				[]string{"link eth1 up mtu 1500 group 0: invalid argument"}
 		}), `
 Not as planned, says the kernel (Linux 6.18.0): 1 address, 3 client groups,
 before and after: 6 answers, 1 difference
@@ -52,7 +55,8 @@ What of the host could not be rebuilt, and may be the reason:
 	}
 	many := with(func(p *routing.Proof) {
 		for range 100 {
-			p.Differences, p.NotRebuilt = append(p.Differences, difference), append(p.NotRebuilt, "address")
+			p.Differences, p.NotRebuilt = append(p.Differences, difference),
+				append(p.NotRebuilt, "address")
 		}
 	})
 	p := &page{}
@@ -69,7 +73,8 @@ func TestProofScript(t *testing.T) {
 	if err := Script(&b, p, routing.Diff{}); err != nil {
 		t.Fatal(err)
 	}
-	if want := "\n# Proved by the kernel (Linux 6.18.0\\nrm -rf /): "; !strings.Contains(b.String(), want) {
+	if want := "\n# Proved by the kernel (Linux 6.18.0\\nrm -rf /): "; !strings.Contains(
+		b.String(), want) {
 		t.Errorf("lacks %q:\n%s", want, b.String())
 	}
 }

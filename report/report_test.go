@@ -32,7 +32,8 @@ route add default via 10.0.1.1 dev eth1 metric 100
 `
 
 func listener(addr string, port uint16) routing.Listener {
-	return routing.Listener{Addr: netip.MustParseAddr(addr), Ports: routing.PortRange{First: port, Last: port}, Transport: routing.TCP,
+	return routing.Listener{Addr: netip.MustParseAddr(addr),
+		Ports: routing.PortRange{First: port, Last: port}, Transport: routing.TCP,
 		Context: "http", Listen: addr, Origins: []string{"nginx.conf:3"}}
 }
 
@@ -47,9 +48,12 @@ func makePlanFor(t testing.TB, host string, listeners ...routing.Listener) Plan 
 	if err != nil {
 		t.Fatal(err)
 	}
-	p := Plan{Head: Head{"v1", "web1", "6.1.0", time.Unix(1700000000, 0), []Input{{"/etc/nginx/nginx.conf", "00", true}, {"/etc/nginx/a.conf", "01", false}}},
-		Plan: routing.Build(s.Host, listeners, nil, routing.Policy{Numbers: routing.DefaultNumbers})}
-	p.Diff, p.Back = routing.Compare(routing.State{}, p.Plan.State), routing.Compare(p.Plan.State, routing.State{})
+	p := Plan{Head: Head{"v1", "web1", "6.1.0", time.Unix(1700000000, 0),
+		[]Input{{"/etc/nginx/nginx.conf", "00", true}, {"/etc/nginx/a.conf", "01", false}}},
+		Plan: routing.Build(s.Host, listeners, nil,
+			routing.Policy{Numbers: routing.DefaultNumbers})}
+	p.Diff, p.Back = routing.Compare(routing.State{}, p.Plan.State),
+		routing.Compare(p.Plan.State, routing.State{})
 	p.Digest = p.Plan.Digest(p.Diff)
 	p.Next = "lasthop apply --expect " + p.Digest[:15]
 	return p
@@ -65,7 +69,8 @@ func textOf(t *testing.T, r Result, s Style) string {
 }
 
 func TestPlanText(t *testing.T) {
-	p := makePlan(t, listener("10.0.1.100", 80), listener("10.0.1.100", 443), listener("10.0.0.10", 80), listener("192.0.2.9", 80))
+	p := makePlan(t, listener("10.0.1.100", 80), listener("10.0.1.100", 443),
+		listener("10.0.0.10", 80), listener("192.0.2.9", 80))
 	want := `lasthop plan on web1, Linux 6.1.0
 from /etc/nginx/nginx.conf and 1 included file
 
@@ -83,7 +88,8 @@ Paths (2)
 	if !strings.HasPrefix(got, want) {
 		t.Errorf("begins\n%s\nwant\n%s", got, want)
 	}
-	for _, part := range []string{"  ip rule add pref 5103 from 10.0.1.0/24 iif lo lookup 20431 protocol 76\n",
+	for _, part := range []string{"  ip rule add pref 5103 from 10.0.1.0/24 iif lo " +
+		"lookup 20431 protocol 76\n",
 		"Nothing was changed. To do exactly this:\n  lasthop apply --expect sha256:", "do: "} {
 		if !strings.Contains(got, part) {
 			t.Errorf("lacks %q:\n%s", part, got)
@@ -97,25 +103,30 @@ Paths (2)
 	}
 }
 
-// TestPlanWidth holds the promise of 80 columns for all but commands, which are for copying.
+// TestPlanWidth holds the promise of 80 columns for all but commands, which are
+// for copying.
 func TestPlanWidth(t *testing.T) {
-	p := makePlan(t, listener("10.0.1.100", 80), listener("2001:db8:1::100", 80), listener("192.0.2.9", 80))
+	p := makePlan(t, listener("10.0.1.100", 80), listener("2001:db8:1::100", 80),
+		listener("192.0.2.9", 80))
 	for line := range strings.Lines(textOf(t, p, Style{})) {
 		line = strings.TrimRight(line, "\n")
-		if command := strings.HasPrefix(line, "  ip "); !command && utf8.RuneCountInString(line) > 80 {
+		if command := strings.HasPrefix(line, "  ip "); !command &&
+			utf8.RuneCountInString(line) > 80 {
 			t.Errorf("%d columns: %s", utf8.RuneCountInString(line), line)
 		}
 	}
 }
 
 func TestNothingNeeded(t *testing.T) {
-	p := makePlanFor(t, "link add eth0 type veth\nlink set eth0 up\naddr add 10.0.0.10/24 dev eth0\nroute add default via 10.0.0.1 dev eth0\n",
+	p := makePlanFor(t, "link add eth0 type veth\nlink set eth0 up\n"+
+		"addr add 10.0.0.10/24 dev eth0\nroute add default via 10.0.0.1 dev eth0\n",
 		listener("10.0.0.10", 80))
 	got := textOf(t, p, Style{})
 	if n := strings.Count(got, "othing"); n != 2 { // the path, and the end
 		t.Errorf("says %d times that nothing is needed:\n%s", n, got)
 	}
-	if !strings.HasSuffix(got, "\nNothing to do: every reply leaves the way its request came in.\n") {
+	if !strings.HasSuffix(got,
+		"\nNothing to do: every reply leaves the way its request came in.\n") {
 		t.Errorf("ends wrongly:\n%s", got)
 	}
 }
@@ -131,7 +142,8 @@ func TestManyListeners(t *testing.T) {
 	if lines := strings.Count(got, "\n"); lines > 200 {
 		t.Errorf("%d lines for 201 listeners", lines)
 	}
-	for _, part := range []string{"192.0.2.9", "unresolved", "… and 160 more addresses; all of them with -o json"} {
+	for _, part := range []string{"192.0.2.9", "unresolved",
+		"… and 160 more addresses; all of them with -o json"} {
 		if !strings.Contains(got, part) {
 			t.Errorf("lacks %q:\n%s", part, got)
 		}
@@ -143,10 +155,12 @@ func TestTextEscapes(t *testing.T) {
 	p.Host, p.Inputs[0].File = "web\x1b]0;owned\a", "/etc/\u202enginx\n.conf"
 	p.Plan.Findings[0].Message = "name \x1b[2J"
 	got := textOf(t, p, Style{})
-	if i := strings.IndexFunc(strings.ReplaceAll(got, "\n", ""), func(r rune) bool { return !safe(r) }); i >= 0 {
+	if i := strings.IndexFunc(strings.ReplaceAll(got, "\n", ""),
+		func(r rune) bool { return !safe(r) }); i >= 0 {
 		t.Errorf("unsafe character:\n%q", got)
 	}
-	if !strings.Contains(got, `web\x1b]0;owned\x07`) || !strings.Contains(got, `/etc/\u202enginx\n.conf`) {
+	if !strings.Contains(got, `web\x1b]0;owned\x07`) ||
+		!strings.Contains(got, `/etc/\u202enginx\n.conf`) {
 		t.Errorf("names are not escaped:\n%q", got)
 	}
 }
@@ -168,8 +182,10 @@ func TestJSON(t *testing.T) {
 		if err := json.Unmarshal(b.Bytes(), &doc); err != nil {
 			t.Fatalf("%s: %v", name, err)
 		}
-		if kind, _, _ := strings.Cut(name, " "); doc["version"] != float64(1) || doc["kind"] != kind || doc["lasthop"] != "v1" {
-			t.Errorf("%s: version %v, kind %v, lasthop %v", name, doc["version"], doc["kind"], doc["lasthop"])
+		if kind, _, _ := strings.Cut(name, " "); doc["version"] != float64(1) ||
+			doc["kind"] != kind || doc["lasthop"] != "v1" {
+			t.Errorf("%s: version %v, kind %v, lasthop %v", name, doc["version"],
+				doc["kind"], doc["lasthop"])
 		}
 		if strings.Contains(b.String(), "null") {
 			t.Errorf("%s has a null:\n%s", name, b.String())
@@ -193,39 +209,53 @@ func TestPlanJSON(t *testing.T) {
 	if err := json.Unmarshal(b.Bytes(), &got); err != nil {
 		t.Fatal(err)
 	}
-	listener := map[string]any{"address": "10.0.1.100", "port": 80.0, "transport": "tcp", "context": "http", "listen": "10.0.1.100",
+	listener := map[string]any{"address": "10.0.1.100", "port": 80.0, "transport": "tcp",
+		"context": "http", "listen": "10.0.1.100",
 		"origins": []any{"nginx.conf:3"}, "servers": []any{}, "interface": "eth1", "status": "ready",
 		"before": map[string]any{"interface": "eth0", "gateway": "10.0.0.1", "table": 254.0},
 		"after":  map[string]any{"interface": "eth1", "gateway": "10.0.1.1", "table": 20431.0}}
 	if d := cmp.Diff([]map[string]any{listener}, got.Listeners); d != "" {
 		t.Errorf("-want +got\n%s", d)
 	}
-	path := map[string]any{"interface": "eth1", "family": "IPv4", "gateways": []any{"10.0.1.1"}, "gateway_source": "default route in main",
-		"table": 20431.0, "prefixes": []any{"10.0.1.0/24"}}
+	path := map[string]any{"interface": "eth1", "family": "IPv4", "gateways": []any{"10.0.1.1"},
+		"gateway_source": "default route in main",
+		"table":          20431.0, "prefixes": []any{"10.0.1.0/24"}}
 	if d := cmp.Diff([]map[string]any{path}, got.Paths); d != "" {
 		t.Errorf("-want +got\n%s", d)
 	}
-	if last := got.Changes[len(got.Changes)-1]; last["op"] != "add" || last["object"] != "rule" || got.Digest != p.Digest {
+	if last := got.Changes[len(got.Changes)-1]; last["op"] != "add" ||
+		last["object"] != "rule" || got.Digest != p.Digest {
 		t.Errorf("last change %v, digest %s", last, got.Digest)
 	}
-	if d := cmp.Diff(map[string]any{"file": "/etc/nginx/nginx.conf", "sha256": "00"}, got.Inputs[0]); d != "" {
+	if d := cmp.Diff(map[string]any{"file": "/etc/nginx/nginx.conf", "sha256": "00"},
+		got.Inputs[0]); d != "" {
 		t.Errorf("-want +got\n%s", d)
 	}
 }
 
 func TestCheckText(t *testing.T) {
-	out := routing.Outcome{Listener: listener("10.0.1.100", 80), Link: "eth1", Status: routing.Ready}
-	way := routing.Way{Type: routing.Unicast, Link: "eth0", Via: netip.MustParseAddr("10.0.0.1")}
-	bad := Check{Head: Head{Host: "web1"}, Checks: []Checked{{Outcome: out, Now: way, Want: "eth1 via 10.0.1.1", Verdict: Asymmetric}}, Quiet: true}
-	if got := textOf(t, bad, Style{}); got != "not ok: 1 listener: 1 asymmetric\n" || bad.Bad() != 1 {
+	out := routing.Outcome{Listener: listener("10.0.1.100", 80), Link: "eth1",
+		Status: routing.Ready}
+	way := routing.Way{Type: routing.Unicast, Link: "eth0",
+		Via: netip.MustParseAddr("10.0.0.1")}
+	bad := Check{Head: Head{Host: "web1"},
+		Checks: []Checked{{Outcome: out, Now: way, Want: "eth1 via 10.0.1.1",
+			Verdict: Asymmetric}},
+		Quiet: true}
+	if got := textOf(t, bad, Style{}); got != "not ok: 1 listener: 1 asymmetric\n" ||
+		bad.Bad() != 1 {
 		t.Errorf("%q, %d bad", got, bad.Bad())
 	}
 	bad.Quiet = false
-	if got := textOf(t, bad, Style{}); !strings.Contains(got, "asymmetric  eth0 via 10.0.0.1, not eth1 via 10.0.1.1") {
+	if got := textOf(t, bad, Style{}); !strings.Contains(got,
+		"asymmetric  eth0 via 10.0.0.1, not eth1 via 10.0.1.1") {
 		t.Error(got)
 	}
-	good := Check{Checks: []Checked{{Outcome: out, Verdict: Symmetric}, {Outcome: out, Verdict: NotHere}}, Quiet: true}
-	if got := textOf(t, good, Style{}); got != "ok: 2 listeners: 1 symmetric, 1 armed\n" || good.Bad() != 0 {
+	good := Check{Checks: []Checked{{Outcome: out, Verdict: Symmetric},
+		{Outcome: out, Verdict: NotHere}},
+		Quiet: true}
+	if got := textOf(t, good, Style{}); got != "ok: 2 listeners: 1 symmetric, 1 armed\n" ||
+		good.Bad() != 0 {
 		t.Errorf("%q, %d bad", got, good.Bad())
 	}
 }

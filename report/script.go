@@ -8,7 +8,8 @@ import (
 	"lasthop/routing"
 )
 
-// scriptHead is the part of the script that is the same for all hosts. Messages of `ip` are told apart by strerror(3).
+// scriptHead is the part of the script that is the same for all hosts. Messages
+// of `ip` are told apart by strerror(3).
 const scriptHead = `set -eu
 export LC_ALL=C
 
@@ -41,9 +42,11 @@ undo) undo ;;
 esac
 `
 
-// Script writes the changes of a plan as a POSIX shell script with two functions: `apply` makes them, `undo` takes them back,
-// by the changes given. Both can be repeated: what is there is not added, what is gone is not missed, routes are replaced.
-// Every word is quoted, for a link may have any name without white space and slash.
+// Script writes the changes of a plan as a POSIX shell script with two
+// functions: `apply` makes them, `undo` takes them back, by the changes given.
+// Both can be repeated: what is there is not added, what is gone is not missed,
+// routes are replaced. Every word is quoted, for a link may have any name
+// without white space and slash.
 func Script(w io.Writer, p Plan, undo routing.Diff) error {
 	var b strings.Builder
 	fmt.Fprintf(&b, `#!/bin/sh
@@ -70,7 +73,8 @@ func function(b *strings.Builder, name string, d routing.Diff) {
 	b.WriteString("}\n")
 }
 
-// scriptLine is one write. Only adding a rule is not repeatable as such; only deleting fails for what is not there.
+// scriptLine is one write. Only adding a rule is not repeatable as such; only
+// deleting fails for what is not there.
 func scriptLine(op routing.Op) string {
 	switch {
 	case op.Delete:
@@ -83,15 +87,17 @@ func scriptLine(op routing.Op) string {
 
 // shellCommand is a write as a command line of sh.
 func shellCommand(op routing.Op) string {
-	words := strings.Split(op.String(), " ") // not Fields: Unicode's spaces may be part of a name
+	// not Fields: Unicode's spaces may be part of a name
+	words := strings.Split(op.String(), " ")
 	for i, word := range words {
 		words[i] = shellWord(word)
 	}
 	return strings.Join(words, " ")
 }
 
-// shellWord quotes a word for sh. One that a terminal or an editor might not show as it is goes through printf, so that
-// the script can be read before it is run.
+// shellWord quotes a word for sh. One that a terminal or an editor might not
+// show as it is goes through printf, so that the script can be read before it
+// is run.
 func shellWord(s string) string {
 	switch {
 	case s != "" && strings.IndexFunc(s, special) < 0:
@@ -103,7 +109,8 @@ func shellWord(s string) string {
 }
 
 func special(r rune) bool {
-	return !(r >= 'a' && r <= 'z' || r >= 'A' && r <= 'Z' || r >= '0' && r <= '9' || strings.ContainsRune("._:/-@%+,", r))
+	return !(r >= 'a' && r <= 'z' || r >= 'A' && r <= 'Z' || r >= '0' && r <= '9' ||
+		strings.ContainsRune("._:/-@%+,", r))
 }
 
 // octal writes the bytes of a name for printf(1); what is plain stays readable.

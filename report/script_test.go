@@ -16,20 +16,27 @@ import (
 	"lasthop/routing"
 )
 
-// hostile are names that the kernel takes for links, and that a shell, printf or a terminal could take for more.
-var hostile = []string{"eth1", "a'b", "$(id)", "x;reboot", "`id`", `back\n`, "100%d", "*", "~", "#no", "e\x1b[31m", "l\u202ertl", "\u3000", "\xff"}
+// hostile are names that the kernel takes for links, and that a shell, printf
+// or a terminal could take for more.
+var hostile = []string{"eth1", "a'b", "$(id)", "x;reboot", "`id`", `back\n`, "100%d", "*", "~",
+	"#no", "e\x1b[31m", "l\u202ertl", "\u3000", "\xff"}
 
 func scriptDiff(link string) routing.Diff {
 	rule := routing.NewRule(routing.IPv6, 5103, 20123)
 	rule.From, rule.OIF, rule.Protocol = netip.MustParsePrefix("2001:db8:1::/64"), link, 76
-	route := routing.Route{RouteKey: routing.RouteKey{Table: 20123, Dst: routing.IPv4.All()}, Type: routing.Unicast, Protocol: 76,
-		Hops: []routing.Hop{{Link: link, Via: netip.MustParseAddr("10.0.1.1"), Weight: 1, OnLink: true}}}
-	return routing.Diff{SetRoutes: []routing.Route{route}, SetGroups: []routing.LinkGroup{{Link: link, Group: 76}}, AddRules: []routing.Rule{rule}}
+	route := routing.Route{RouteKey: routing.RouteKey{Table: 20123, Dst: routing.IPv4.All()},
+		Type: routing.Unicast, Protocol: 76,
+		Hops: []routing.Hop{{Link: link, Via: netip.MustParseAddr("10.0.1.1"), Weight: 1,
+			OnLink: true}}}
+	return routing.Diff{SetRoutes: []routing.Route{route},
+		SetGroups: []routing.LinkGroup{{Link: link, Group: 76}},
+		AddRules:  []routing.Rule{rule}}
 }
 
 func scriptOf(t *testing.T, d routing.Diff) string {
 	t.Helper()
-	p := Plan{Head: Head{Lasthop: "devel", Host: "web\n\x1b1", Time: time.Unix(0, 0)}, Diff: d, Digest: "sha256:12"}
+	p := Plan{Head: Head{Lasthop: "devel", Host: "web\n\x1b1", Time: time.Unix(0, 0)}, Diff: d,
+		Digest: "sha256:12"}
 	undo := routing.Diff{DelRules: d.AddRules, DelRoutes: d.SetRoutes, UnsetGroups: d.SetGroups}
 	var b bytes.Buffer
 	if err := Script(&b, p, undo); err != nil {
@@ -38,7 +45,8 @@ func scriptOf(t *testing.T, d routing.Diff) string {
 	return b.String()
 }
 
-// runScript runs it with an `ip` that writes down its arguments, one a line, and then does what answer says.
+// runScript runs it with an `ip` that writes down its arguments, one a line,
+// and then does what answer says.
 func runScript(t *testing.T, script, verb, answer string) (calls, stderr string, code int) {
 	t.Helper()
 	dir := t.TempDir()
@@ -59,18 +67,24 @@ func runScript(t *testing.T, script, verb, answer string) (calls, stderr string,
 	return string(out), e.String(), c.ProcessState.ExitCode()
 }
 
-// TestScriptQuotes runs the script with names of links that are traps: `ip` must get exactly the words of the plan.
+// TestScriptQuotes runs the script with names of links that are traps: `ip`
+// must get exactly the words of the plan.
 func TestScriptQuotes(t *testing.T) {
 	for _, link := range hostile {
 		d := scriptDiff(link)
 		script := scriptOf(t, d)
 		if strings.ContainsAny(script, "\x1b\u202e") || !utf8.ValidString(script) {
-			t.Errorf("link %q: the script holds what a terminal may not get:\n%s", link, script)
+			t.Errorf("link %q: the script holds what a terminal may not get:\n%s",
+				link, script)
 		}
-		for verb, diff := range map[string]routing.Diff{"apply": d, "undo": {DelRules: d.AddRules, DelRoutes: d.SetRoutes, UnsetGroups: d.SetGroups}} {
+		for verb, diff := range map[string]routing.Diff{"apply": d,
+			"undo": {DelRules: d.AddRules, DelRoutes: d.SetRoutes,
+				UnsetGroups: d.SetGroups}} {
 			var want strings.Builder
 			for _, op := range diff.Ops() {
-				want.WriteString(strings.Join(append(strings.Split(op.String(), " ")[1:], "--"), "\n") + "\n")
+				want.WriteString(
+					strings.Join(append(strings.Split(op.String(), " ")[1:],
+						"--"), "\n") + "\n")
 			}
 			got, stderr, code := runScript(t, script, verb, "")
 			if code != 0 || stderr != "" {
@@ -83,12 +97,15 @@ func TestScriptQuotes(t *testing.T) {
 	}
 }
 
-// TestScriptFailures: what is there already, or gone already, is no failure; anything else ends the script, with the command that failed.
+// TestScriptFailures: what is there already, or gone already, is no failure;
+// anything else ends the script, with the command that failed.
 func TestScriptFailures(t *testing.T) {
-	const exists, denied, gone = "RTNETLINK answers: File exists", "RTNETLINK answers: Operation not permitted", "RTNETLINK answers: No such process"
+	const exists, denied, gone = "RTNETLINK answers: File exists",
+		"RTNETLINK answers: Operation not permitted", "RTNETLINK answers: No such process"
 	script := scriptOf(t, scriptDiff("eth1"))
 	fail := func(pattern, message string) string {
-		return `case "$*" in *"` + pattern + `"*) echo '` + message + `' >&2; exit 2 ;; esac`
+		return `case "$*" in *"` + pattern + `"*) echo '` + message +
+			`' >&2; exit 2 ;; esac`
 	}
 	for _, tt := range []struct {
 		name, verb, answer, stderr string
@@ -102,8 +119,10 @@ func TestScriptFailures(t *testing.T) {
 		{"no verb", "", "", "usage: sh sh apply|undo\n", 0, 1},
 	} {
 		calls, stderr, code := runScript(t, script, tt.verb, tt.answer)
-		if n := strings.Count(calls, "--\n"); n != tt.calls || stderr != tt.stderr || code != tt.code {
-			t.Errorf("%s: %d calls, exit %d, %q, want %d, %d, %q", tt.name, n, code, stderr, tt.calls, tt.code, tt.stderr)
+		if n := strings.Count(calls, "--\n"); n != tt.calls || stderr != tt.stderr ||
+			code != tt.code {
+			t.Errorf("%s: %d calls, exit %d, %q, want %d, %d, %q", tt.name, n, code,
+				stderr, tt.calls, tt.code, tt.stderr)
 		}
 	}
 }

@@ -6,7 +6,8 @@ import (
 	"lasthop/routing"
 )
 
-// Status is what the daemon last did, and what is wrong now: the result of `lasthop status`.
+// Status is what the daemon last did, and what is wrong now: the result of
+// `lasthop status`.
 type Status struct {
 	Head
 	Started   time.Time // of the daemon

@@ -17,18 +17,24 @@ func makeStatus(t *testing.T) Status {
 	p := makePlan(t, listener("10.0.1.100", 443), listener("2001:db8:1::100", 443))
 	p.Inputs = []Input{{File: "/etc/nginx/nginx.conf", SHA256: strings.Repeat("0a", 32)}}
 	at := time.Date(2026, 5, 4, 3, 2, 1, 0, time.UTC)
-	return Status{Head: p.Head, Started: at, Synced: at, Detector: "proc connector", Plan: p.Plan, Diff: p.Diff, Digest: p.Digest, Installed: p.Plan.State,
-		Masters: []Master{{PID: 4711, Conf: "/etc/nginx/nginx.conf", Generation: 2, Loaded: at, Workers: 4, Draining: 1}, {Conf: "/srv/b.conf"}},
-		Last:    Change{Time: at, Cause: "reload of NGINX 4711", Done: p.Diff.Ops(), Error: "add rule: no buffer space"},
-		Wrong:   []string{"first thing", "second thing"}, Counts: Counts{Syncs: 7, Reloads: 2}}
+	return Status{Head: p.Head, Started: at, Synced: at, Detector: "proc connector",
+		Plan: p.Plan, Diff: p.Diff, Digest: p.Digest, Installed: p.Plan.State,
+		Masters: []Master{{PID: 4711, Conf: "/etc/nginx/nginx.conf", Generation: 2,
+			Loaded: at, Workers: 4, Draining: 1}, {Conf: "/srv/b.conf"}},
+		Last: Change{Time: at, Cause: "reload of NGINX 4711", Done: p.Diff.Ops(),
+			Error: "add rule: no buffer space"},
+		Wrong:  []string{"first thing", "second thing"},
+		Counts: Counts{Syncs: 7, Reloads: 2}}
 }
 
 func TestStatusSchema(t *testing.T) {
-	schema, err := jsonschema.NewCompiler().Compile(filepath.Join("..", "docs", "schema", "status.json"))
+	schema, err := jsonschema.NewCompiler().Compile(filepath.Join("..", "docs", "schema",
+		"status.json"))
 	if err != nil {
 		t.Fatal(err)
 	}
-	for name, s := range map[string]Status{"full": makeStatus(t), "idle": {Head: makeStatus(t).Head, Digest: makeStatus(t).Digest, InSync: true}} {
+	for name, s := range map[string]Status{"full": makeStatus(t),
+		"idle": {Head: makeStatus(t).Head, Digest: makeStatus(t).Digest, InSync: true}} {
 		var b bytes.Buffer
 		if err := s.JSON(&b); err != nil {
 			t.Fatal(err)
@@ -46,7 +52,9 @@ func TestStatusSchema(t *testing.T) {
 func TestStatusTextOrder(t *testing.T) {
 	text := textOf(t, makeStatus(t), Style{})
 	from := 0
-	for _, want := range []string{"NOT in sync", "first thing", "second thing", "4711", "1 draining", "/srv/b.conf", "Listeners (2)", "Last change", "reload of NGINX 4711", "no buffer space", "7 syncs"} {
+	for _, want := range []string{"NOT in sync", "first thing", "second thing", "4711",
+		"1 draining", "/srv/b.conf", "Listeners (2)", "Last change", "reload of NGINX 4711",
+		"no buffer space", "7 syncs"} {
 		i := strings.Index(text[from:], want)
 		if i < 0 {
 			t.Fatalf("%q is missing or too early in:\n%s", want, text)
@@ -55,17 +63,20 @@ func TestStatusTextOrder(t *testing.T) {
 	}
 }
 
-// A status and a result travel from the daemon to its clients as gob: both must print there as they would have here.
+// A status and a result travel from the daemon to its clients as gob: both must
+// print there as they would have here.
 func TestTravel(t *testing.T) {
 	s := makeStatus(t)
 	var far Status
 	travel(t, s, &far)
 	p := makePlan(t, listener("10.0.1.100", 443))
-	a := Apply{Plan: p, Done: p.Diff.Ops(), Writes: 3, Undo: "lasthop clear", Checks: []Checked{{Outcome: p.Plan.Outcomes[0], Verdict: Symmetric}}}
+	a := Apply{Plan: p, Done: p.Diff.Ops(), Writes: 3, Undo: "lasthop clear",
+		Checks: []Checked{{Outcome: p.Plan.Outcomes[0], Verdict: Symmetric}}}
 	var farApply Apply
 	travel(t, a, &farApply)
 	for _, c := range []struct{ here, there Result }{{s, far}, {a, farApply}} {
-		if diff := cmp.Diff(textOf(t, c.here, Style{}), textOf(t, c.there, Style{})); diff != "" {
+		if diff := cmp.Diff(textOf(t, c.here, Style{}),
+			textOf(t, c.there, Style{})); diff != "" {
 			t.Errorf("%T text (-here +there):\n%s", c.here, diff)
 		}
 		var here, there bytes.Buffer

@@ -10,7 +10,8 @@ import (
 	"lasthop/routing"
 )
 
-// Text writes the status for somebody who was woken by it: whether all is well, what is wrong, what is followed, what changed last.
+// Text writes the status for somebody who was woken by it: whether all is well,
+// what is wrong, what is followed, what changed last.
 func (s Status) Text(w io.Writer, style Style) error {
 	t := &page{style: style}
 	if s.InSync {
@@ -21,18 +22,24 @@ func (s Status) Text(w io.Writer, style Style) error {
 	for _, sentence := range s.Wrong {
 		t.wrap("  ", t.paint(red, Escape(sentence)))
 	}
-	t.printf("%s, on %s, running since %s, last look %s\n", Escape(s.Lasthop), Escape(s.Host), stamp(s.Started), stamp(s.Synced))
+	t.printf("%s, on %s, running since %s, last look %s\n", Escape(s.Lasthop), Escape(s.Host),
+		stamp(s.Started), stamp(s.Synced))
 	t.masters(s)
-	t.printf("\nListeners (%d): %s\n", len(s.Plan.Outcomes), strings.Join(statuses(s.Plan.Outcomes), ", "))
+	t.printf("\nListeners (%d): %s\n", len(s.Plan.Outcomes),
+		strings.Join(statuses(s.Plan.Outcomes), ", "))
 	t.paths(s.Plan.Paths)
 	t.changes("Missing in the kernel", s.Diff.Ops())
 	t.lastChange(s.Last)
-	t.findings(slices.DeleteFunc(slices.Clone(s.Plan.Findings), func(f routing.Finding) bool { return f.Severity == routing.Info }))
+	t.findings(slices.DeleteFunc(slices.Clone(s.Plan.Findings), func(f routing.Finding) bool {
+		return f.Severity == routing.Info
+	}))
 	c := s.Counts
-	t.printf("\n%s, %s, %s, %s, %s, %s\n", count(c.Syncs, "sync"), count(c.Changes, "change"), count(c.Heals, "heal"), count(c.Fights, "fight"),
+	t.printf("\n%s, %s, %s, %s, %s, %s\n", count(c.Syncs, "sync"), count(c.Changes, "change"),
+		count(c.Heals, "heal"), count(c.Fights, "fight"),
 		count(c.Errors, "error"), count(c.Reloads, "load")+" of NGINX")
 	if !s.InSync {
-		t.printf("To see it from the kernel's side:\n  %s\n", t.paint(bold, "lasthop check"))
+		t.printf("To see it from the kernel's side:\n  %s\n",
+			t.paint(bold, "lasthop check"))
 	}
 	return t.writeTo(w)
 }
@@ -50,7 +57,8 @@ func (t *page) masters(s Status) {
 	for _, m := range s.Masters {
 		does := "not running: what is on disk counts"
 		if m.PID != 0 {
-			does = fmt.Sprintf("load %d, seen %s, %s", m.Generation, stamp(m.Loaded), count(m.Workers, "worker"))
+			does = fmt.Sprintf("load %d, seen %s, %s", m.Generation, stamp(m.Loaded),
+				count(m.Workers, "worker"))
 			if m.Draining > 0 {
 				does += fmt.Sprintf(" and %d draining", m.Draining)
 			}
@@ -71,7 +79,8 @@ func statuses(outcomes []routing.Outcome) []string {
 		n[o.Status]++
 	}
 	var parts []string
-	for _, s := range []routing.Status{routing.Ready, routing.Armed, routing.Unresolved, routing.Unchanged, routing.LocalOnly, routing.Off} {
+	for _, s := range []routing.Status{routing.Ready, routing.Armed, routing.Unresolved,
+		routing.Unchanged, routing.LocalOnly, routing.Off} {
 		if n[s] > 0 {
 			parts = append(parts, number(n[s])+" "+string(s))
 		}
@@ -129,11 +138,17 @@ type lastDoc struct {
 // JSON writes the status as one document of kind "status".
 func (s Status) JSON(w io.Writer) error {
 	summary := Plan{Plan: s.Plan, Diff: s.Diff}.summary()
-	d := statusDoc{headDoc: s.Head.doc("status", s.Digest, summary), InSync: s.InSync, Wrong: list(s.Wrong), Started: rfc3339(s.Started), Synced: rfc3339(s.Synced),
-		Detector: s.Detector, Masters: mapped(s.Masters, masterDocOf), Paths: mapped(s.Plan.Paths, pathDocOf), Routes: mapped(s.Installed.Routes, routeDocOf),
-		Rules: mapped(s.Installed.Rules, ruleDocOf), Changes: mapped(s.Diff.Ops(), changeDocOf), Findings: mapped(s.Plan.Findings, findingDocOf), Counts: s.Counts}
+	d := statusDoc{headDoc: s.Head.doc("status", s.Digest, summary), InSync: s.InSync,
+		Wrong: list(s.Wrong), Started: rfc3339(s.Started), Synced: rfc3339(s.Synced),
+		Detector: s.Detector, Masters: mapped(s.Masters, masterDocOf),
+		Paths:    mapped(s.Plan.Paths, pathDocOf),
+		Routes:   mapped(s.Installed.Routes, routeDocOf),
+		Rules:    mapped(s.Installed.Rules, ruleDocOf),
+		Changes:  mapped(s.Diff.Ops(), changeDocOf),
+		Findings: mapped(s.Plan.Findings, findingDocOf), Counts: s.Counts}
 	if !s.Last.Time.IsZero() {
-		d.Last = &lastDoc{rfc3339(s.Last.Time), s.Last.Cause, mapped(s.Last.Done, changeDocOf), s.Last.Error}
+		d.Last = &lastDoc{rfc3339(s.Last.Time), s.Last.Cause,
+			mapped(s.Last.Done, changeDocOf), s.Last.Error}
 	}
 	return encode(w, d)
 }

@@ -15,7 +15,8 @@ const (
 	yellow = "33"
 )
 
-// page collects text; it is written in one piece, so that a closed pipe is one error.
+// page collects text; it is written in one piece, so that a closed pipe is one
+// error.
 type page struct {
 	strings.Builder
 	style Style
@@ -46,8 +47,9 @@ type row struct {
 	color string
 }
 
-// table writes rows in aligned columns. What does not fit beside the others goes to a line of its own: a last cell, and one that is
-// wider than what fit left of its column.
+// table writes rows in aligned columns. What does not fit beside the others
+// goes to a line of its own: a last cell, and one that is wider than what fit
+// left of its column.
 func (p *page) table(rows []row) {
 	limit := cmp.Or(p.style.Width, 80)
 	width := widths(rows)
@@ -70,7 +72,8 @@ func widths(rows []row) []int {
 	return width
 }
 
-// fit narrows the widest columns, each time to its next smaller cell, until they all fit side by side.
+// fit narrows the widest columns, each time to its next smaller cell, until
+// they all fit side by side.
 func fit(width []int, rows []row, limit int) {
 	for {
 		total, widest := 0, 0
@@ -118,7 +121,8 @@ func line(cells []string, width []int, limit int) string {
 	return b.String()
 }
 
-// wrap breaks a sentence into lines; the first begins with first, the others are indented by as much.
+// wrap breaks a sentence into lines; the first begins with first, the others
+// are indented by as much.
 func (p *page) wrap(first, sentence string) {
 	p.printf("%s\n", fold(first, sentence, cmp.Or(p.style.Width, 80)))
 }

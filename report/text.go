@@ -14,7 +14,8 @@ import (
 // maxRows is how many addresses or changes are listed one by one.
 const maxRows = 40
 
-// Text writes the plan for people: what becomes of each listener, the paths, the changes, what to know, what to do next.
+// Text writes the plan for people: what becomes of each listener, the paths,
+// the changes, what to know, what to do next.
 func (p Plan) Text(w io.Writer, s Style) error {
 	t := &page{style: s}
 	t.head("plan", p.Head)
@@ -35,15 +36,18 @@ func (t *page) planEnd(p Plan) {
 	case p.Diff.Empty():
 		t.printf("Nothing to do: everything is in place.\n")
 	case p.Next != "":
-		t.printf("Nothing was changed. To do exactly this:\n  %s\n", t.paint(bold, oneLine(p.Next)))
+		t.printf("Nothing was changed. To do exactly this:\n  %s\n",
+			t.paint(bold, oneLine(p.Next)))
 	default:
 		t.printf("Digest: %s\n", p.Digest)
 	}
 }
 
 func nothingNeeded(outcomes []routing.Outcome) string {
-	if slices.ContainsFunc(outcomes, func(o routing.Outcome) bool { return o.Status == routing.Unresolved }) {
-		return "Nothing can be done for the unresolved listeners; the findings say what is missing."
+	if slices.ContainsFunc(outcomes,
+		func(o routing.Outcome) bool { return o.Status == routing.Unresolved }) {
+		return "Nothing can be done for the unresolved listeners; the " +
+			"findings say what is missing."
 	}
 	return "Nothing to do: every reply leaves the way its request came in."
 }
@@ -58,7 +62,8 @@ func (a Apply) Text(w io.Writer, s Style) error {
 	t.head("apply", a.Head)
 	t.changes("Done", a.Done)
 	t.checks(a.Checks)
-	t.findings(slices.DeleteFunc(slices.Clone(a.Plan.Plan.Findings), func(f routing.Finding) bool { return f.Severity == routing.Info }))
+	t.findings(slices.DeleteFunc(slices.Clone(a.Plan.Plan.Findings),
+		func(f routing.Finding) bool { return f.Severity == routing.Info }))
 	if a.Undo != "" {
 		t.printf("\nTo take this back:\n  %s\n", t.paint(bold, Escape(a.Undo)))
 	}
@@ -83,7 +88,8 @@ func (c Check) Text(w io.Writer, s Style) error {
 	return t.writeTo(w)
 }
 
-// Bad counts the listeners whose replies do not leave the way their requests come in, or nobody knows.
+// Bad counts the listeners whose replies do not leave the way their requests
+// come in, or nobody knows.
 func (c Check) Bad() (bad int) {
 	for _, x := range c.Checks {
 		if x.Verdict.Bad() {
@@ -99,7 +105,8 @@ func (c Check) oneLine() string {
 		number[x.Verdict]++
 	}
 	var parts []string
-	for _, v := range []Verdict{Symmetric, Asymmetric, NotKnown, NotHere, NotHereWrong, NoGateway, NotAsked} {
+	for _, v := range []Verdict{Symmetric, Asymmetric, NotKnown, NotHere, NotHereWrong,
+		NoGateway, NotAsked} {
 		if number[v] > 0 {
 			parts = append(parts, fmt.Sprintf("%d %s", number[v], v))
 		}
@@ -108,7 +115,8 @@ func (c Check) oneLine() string {
 	if c.Bad() > 0 {
 		word = "not ok"
 	}
-	return fmt.Sprintf("%s: %s: %s", word, count(len(c.Checks), "listener"), strings.Join(parts, ", "))
+	return fmt.Sprintf("%s: %s: %s", word, count(len(c.Checks), "listener"),
+		strings.Join(parts, ", "))
 }
 
 // Text writes what was removed, or with DryRun what would be.
@@ -116,7 +124,8 @@ func (c Clear) Text(w io.Writer, s Style) error {
 	t := &page{style: s}
 	switch {
 	case c.Diff.Empty():
-		t.printf("%s: nothing to do, nothing here is lasthop's\n", t.paint(bold, "lasthop clear"))
+		t.printf("%s: nothing to do, nothing here is lasthop's\n",
+			t.paint(bold, "lasthop clear"))
 	case c.DryRun:
 		for _, op := range c.Diff.Ops() {
 			t.printf("%s\n", Escape(op.String()))
@@ -143,7 +152,8 @@ func (v Version) Text(w io.Writer, _ Style) error {
 }
 
 func (t *page) head(command string, h Head) {
-	t.wrap("", fmt.Sprintf("%s on %s, Linux %s", t.paint(bold, "lasthop "+command), Escape(h.Host), Escape(h.Kernel)))
+	t.wrap("", fmt.Sprintf("%s on %s, Linux %s", t.paint(bold, "lasthop "+command),
+		Escape(h.Host), Escape(h.Kernel)))
 	var mains []string
 	for _, in := range h.Inputs {
 		if in.Main {
@@ -169,14 +179,17 @@ func (t *page) paths(paths []routing.Path) {
 	for _, p := range paths {
 		does := "nothing needed"
 		if p.Table != 0 {
-			does = fmt.Sprintf("table %d for %s", p.Table, some(prefixes(p.Prefixes), 3))
+			does = fmt.Sprintf("table %d for %s", p.Table,
+				some(prefixes(p.Prefixes), 3))
 		}
-		rows = append(rows, row{cells: []string{Escape(p.Link), p.Family.String(), Escape(gateway(p)), does}})
+		rows = append(rows, row{cells: []string{Escape(p.Link), p.Family.String(),
+			Escape(gateway(p)), does}})
 	}
 	t.table(rows)
 }
 
-// gateway names the gateways of a path and where they are known from: "10.0.1.1, from the DHCP lease".
+// gateway names the gateways of a path and where they are known from:
+// "10.0.1.1, from the DHCP lease".
 func gateway(p routing.Path) string { return gatewayName(p) + ", " + gatewaySource(p) }
 
 func gatewayName(p routing.Path) string {
@@ -190,7 +203,8 @@ func gatewayName(p routing.Path) string {
 }
 
 func gatewaySource(p routing.Path) string {
-	source := map[routing.GatewaySource]string{routing.FromPin: "pinned", routing.FromHeld: "held from our own table",
+	source := map[routing.GatewaySource]string{routing.FromPin: "pinned",
+		routing.FromHeld: "held from our own table",
 		routing.FromMain: "from main's default"}[p.Source]
 	if source == "" {
 		source = "from the " + string(p.Source)
@@ -241,7 +255,9 @@ func (t *page) findings(list []routing.Finding) {
 func gravest(list []routing.Finding) []routing.Finding {
 	list = slices.Clone(list)
 	rank := map[routing.Severity]int{routing.Error: 0, routing.Warning: 1, routing.Info: 2}
-	slices.SortStableFunc(list, func(a, b routing.Finding) int { return rank[a.Severity] - rank[b.Severity] })
+	slices.SortStableFunc(list, func(a, b routing.Finding) int {
+		return rank[a.Severity] - rank[b.Severity]
+	})
 	return list
 }
 
@@ -265,12 +281,14 @@ func severities(list []routing.Finding) string {
 	return cmp.Or(strings.Join(parts, ", "), "none")
 }
 
-// origin is where a finding is from: a place in a file, or a rule, which `ip rule` prints with a tab.
+// origin is where a finding is from: a place in a file, or a rule, which `ip
+// rule` prints with a tab.
 func origin(f routing.Finding) string { return strings.ReplaceAll(f.Origin, "\t", " ") }
 
 func (t *page) finding(f routing.Finding) {
 	code := map[routing.Severity]string{routing.Error: red, routing.Warning: yellow}[f.Severity]
-	t.printf("  %s\n", t.paint(code, fmt.Sprintf("%s: %s: %s", f.Severity, Escape(string(f.Code)), Escape(f.Subject))))
+	t.printf("  %s\n", t.paint(code,
+		fmt.Sprintf("%s: %s: %s", f.Severity, Escape(string(f.Code)), Escape(f.Subject))))
 	t.wrap("    ", Escape(f.Message))
 	if f.Origin != "" {
 		t.wrap("    at: ", Escape(origin(f)))

@@ -10,7 +10,8 @@ import (
 	"lasthop/routing"
 )
 
-// bundle is all listeners whose replies belong to one path. Without a path they are the unresolved ones of one link, which may be "".
+// bundle is all listeners whose replies belong to one path. Without a path they
+// are the unresolved ones of one link, which may be "".
 type bundle struct {
 	path      *routing.Path
 	link      string
@@ -26,11 +27,13 @@ type flow struct {
 	listeners int
 }
 
-// bundles sorts the listeners whose replies leave through a gateway by path. Paths of one link follow each other; the unresolved
-// listeners come last.
+// bundles sorts the listeners whose replies leave through a gateway by path.
+// Paths of one link follow each other; the unresolved listeners come last.
 func bundles(p routing.Plan) []bundle {
 	paths := slices.Clone(p.Paths)
-	slices.SortStableFunc(paths, func(a, b routing.Path) int { return cmp.Compare(a.Link, b.Link) })
+	slices.SortStableFunc(paths, func(a, b routing.Path) int {
+		return cmp.Compare(a.Link, b.Link)
+	})
 	all := make([]bundle, len(paths))
 	for i := range paths {
 		all[i] = bundle{path: &paths[i], link: paths[i].Link, family: paths[i].Family}
@@ -41,7 +44,10 @@ func bundles(p routing.Plan) []bundle {
 		}
 		i := pathOf(paths, o)
 		if i < 0 {
-			i = slices.IndexFunc(all, func(b bundle) bool { return b.path == nil && b.link == o.Link && b.family == routing.FamilyOf(o.Addr) })
+			i = slices.IndexFunc(all, func(b bundle) bool {
+				return b.path == nil && b.link == o.Link &&
+					b.family == routing.FamilyOf(o.Addr)
+			})
 		}
 		if i < 0 {
 			i = len(all)
@@ -50,21 +56,28 @@ func bundles(p routing.Plan) []bundle {
 		all[i].listeners = append(all[i].listeners, o)
 	}
 	for i := range all {
-		all[i].before = flows(all[i].listeners, func(o routing.Outcome) routing.Way { return o.Before })
-		all[i].after = flows(all[i].listeners, func(o routing.Outcome) routing.Way { return o.After })
+		all[i].before = flows(all[i].listeners, func(o routing.Outcome) routing.Way {
+			return o.Before
+		})
+		all[i].after = flows(all[i].listeners, func(o routing.Outcome) routing.Way {
+			return o.After
+		})
 	}
 	return all
 }
 
-// pathOf returns the index of the listener's path: of those of its link the one whose prefixes hold it, else the one that its replies
-// take, else the only one. It is -1 for a listener of which nobody knows the way in.
+// pathOf returns the index of the listener's path: of those of its link the one
+// whose prefixes hold it, else the one that its replies take, else the only
+// one. It is -1 for a listener of which nobody knows the way in.
 func pathOf(paths []routing.Path, o routing.Outcome) int {
 	taken, last, candidates := -1, -1, 0
 	for i, p := range paths {
-		if p.Link != o.Link || p.Family != routing.FamilyOf(o.Addr) || o.Status == routing.Unresolved && o.Reason != "shadowed" {
+		if p.Link != o.Link || p.Family != routing.FamilyOf(o.Addr) ||
+			o.Status == routing.Unresolved && o.Reason != "shadowed" {
 			continue
 		}
-		if slices.ContainsFunc(p.Prefixes, func(x netip.Prefix) bool { return x.Contains(o.Addr) }) {
+		if slices.ContainsFunc(p.Prefixes,
+			func(x netip.Prefix) bool { return x.Contains(o.Addr) }) {
 			return i
 		}
 		if takes(p, o.After) {
@@ -79,7 +92,8 @@ func pathOf(paths []routing.Path, o routing.Outcome) int {
 	return taken
 }
 
-// takes says whether a way is that of the path: by its gateways, and by no other, whichever the kernel chooses.
+// takes says whether a way is that of the path: by its gateways, and by no
+// other, whichever the kernel chooses.
 func takes(p routing.Path, w routing.Way) bool {
 	var own []string
 	for _, h := range p.Hops {
@@ -89,7 +103,8 @@ func takes(p routing.Path, w routing.Way) bool {
 	if w.More != "" {
 		hops = append(hops, strings.Split(w.More, ", ")...)
 	}
-	return w.Type == routing.Unicast && !slices.ContainsFunc(hops, func(h string) bool { return !slices.Contains(own, h) })
+	return w.Type == routing.Unicast &&
+		!slices.ContainsFunc(hops, func(h string) bool { return !slices.Contains(own, h) })
 }
 
 // flows counts ways, the most frequent first.
@@ -105,11 +120,14 @@ func flows(outcomes []routing.Outcome, way func(routing.Outcome) routing.Way) []
 		}
 		out[i].listeners++
 	}
-	slices.SortStableFunc(out, func(a, b flow) int { return cmp.Compare(b.listeners, a.listeners) })
+	slices.SortStableFunc(out, func(a, b flow) int {
+		return cmp.Compare(b.listeners, a.listeners)
+	})
 	return out
 }
 
-// sentence tells flows in words: "eth0 via 10.0.0.1", of several "eth0 via 10.0.0.1 (12), wg0, on-link (3)".
+// sentence tells flows in words: "eth0 via 10.0.0.1", of several "eth0 via
+// 10.0.0.1 (12), wg0, on-link (3)".
 func sentence(flows []flow) string {
 	var parts []string
 	for _, f := range flows {
@@ -163,7 +181,8 @@ func (p Plan) verdict() string {
 	changes := len(p.Diff.Ops())
 	switch {
 	case p.Proof.Differs():
-		return "Not as planned, says the kernel: do not apply this before the differences are explained."
+		return "Not as planned, says the kernel: do not apply this before the " +
+			"differences are explained."
 	case changes == 0 && len(p.Plan.State.Rules) == 0:
 		return nothingNeeded(p.Plan.Outcomes)
 	case changes == 0:
@@ -183,11 +202,13 @@ func (p Plan) verdict() string {
 	}
 	verdict := count(changes, "change") + " to take away what is no longer needed."
 	if mended > 0 {
-		verdict = fmt.Sprintf("%s to make %s of %s reply the way their requests come in; without lasthop %s.", count(changes, "change"), number(mended),
+		verdict = fmt.Sprintf("%s to make %s of %s reply the way their requests come "+
+			"in; without lasthop %s.", count(changes, "change"), number(mended),
 			count(len(p.Plan.Outcomes), "listener"), without(mended, wrong))
 	}
 	if unresolved > 0 {
-		verdict += fmt.Sprintf(" Unresolved: %s; the findings say what is missing.", number(unresolved))
+		verdict += fmt.Sprintf(" Unresolved: %s; the findings say what is missing.",
+			number(unresolved))
 	}
 	return verdict
 }

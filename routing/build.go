@@ -6,7 +6,8 @@ import (
 	"slices"
 )
 
-// builder holds what Build works on. host is the host without anything of ours: what others decided.
+// builder holds what Build works on. host is the host without anything of ours:
+// what others decided.
 type builder struct {
 	policy Policy
 	host   Host
@@ -43,7 +44,8 @@ type row struct {
 	wild bool // it comes from a wildcard
 }
 
-// path is a Path in the making: a gateway that at least one listener answers through.
+// path is a Path in the making: a gateway that at least one listener answers
+// through.
 type path struct {
 	gateway
 	table  uint32
@@ -64,8 +66,10 @@ type pathKey struct {
 	hops   string
 }
 
-// Build decides: which path each listener's replies take, and the whole state that makes them take it. It depends on its
-// arguments alone; what is ours on the host is used only to keep table numbers and held gateways. The policy must be valid.
+// Build decides: which path each listener's replies take, and the whole state
+// that makes them take it. It depends on its arguments alone; what is ours on
+// the host is used only to keep table numbers and held gateways. The policy
+// must be valid.
 func Build(h Host, listeners []Listener, binds []Bind, p Policy) Plan {
 	b := resolveAll(h, listeners, p)
 	b.coverPaths(binds)
@@ -80,8 +84,9 @@ func Build(h Host, listeners []Listener, binds []Bind, p Policy) Plan {
 	return b.plan(l)
 }
 
-// resolveAll finds the path of every listener. A held gateway that none answers through is forgotten: its table goes now, so the next
-// sync would not know it, and would take the link for no uplink.
+// resolveAll finds the path of every listener. A held gateway that none answers
+// through is forgotten: its table goes now, so the next sync would not know it,
+// and would take the link for no uplink.
 func resolveAll(h Host, listeners []Listener, p Policy) *builder {
 	forgotten := map[linkFamily]bool{}
 	for {
@@ -97,7 +102,8 @@ func resolveAll(h Host, listeners []Listener, p Policy) *builder {
 	}
 }
 
-// forget marks the held gateways that no listener answers through, and says whether there are any.
+// forget marks the held gateways that no listener answers through, and says
+// whether there are any.
 func (b *builder) forget() bool {
 	used := map[linkFamily]bool{}
 	for _, r := range b.rows {
@@ -115,8 +121,10 @@ func (b *builder) forget() bool {
 }
 
 func newBuilder(h Host, p Policy) *builder {
-	b := &builder{policy: p, own: Owned(h, p.Numbers), host: Without(h, p.Numbers), links: map[string]Link{}, isolated: map[uint32]bool{},
-		assigned: map[netip.Addr][]Addr{}, uplinks: map[linkFamily][]gateway{}, byKey: map[pathKey]*path{}, connectedCache: map[linkFamily][]netip.Prefix{}}
+	b := &builder{policy: p, own: Owned(h, p.Numbers), host: Without(h, p.Numbers),
+		links: map[string]Link{}, isolated: map[uint32]bool{},
+		assigned: map[netip.Addr][]Addr{}, uplinks: map[linkFamily][]gateway{},
+		byKey: map[pathKey]*path{}, connectedCache: map[linkFamily][]netip.Prefix{}}
 	b.fib = NewFIB(b.host)
 	for _, l := range b.host.Links {
 		b.links[l.Name] = l
@@ -125,7 +133,8 @@ func newBuilder(h Host, p Policy) *builder {
 		}
 	}
 	for _, r := range b.host.Routes {
-		if r.Table != TableMain && r.IsDefault() && slices.ContainsFunc(r.Hops, func(h Hop) bool { return b.links[h.Link].hostLocal() }) {
+		if r.Table != TableMain && r.IsDefault() && slices.ContainsFunc(r.Hops,
+			func(h Hop) bool { return b.links[h.Link].hostLocal() }) {
 			b.isolated[r.Table] = true
 		}
 	}
@@ -148,7 +157,8 @@ func Without(h Host, n Numbers) Host {
 	return h
 }
 
-// With returns the host with a state put in. What the state holds must not be there yet; use it after Without.
+// With returns the host with a state put in. What the state holds must not be
+// there yet; use it after Without.
 func With(h Host, s State) Host {
 	h.Routes = slices.Concat(h.Routes, s.Routes)
 	h.Rules = slices.Concat(h.Rules, s.Rules)
@@ -177,7 +187,8 @@ func (b *builder) inVRF(l Link) bool { return b.links[l.Master].Kind == "vrf" }
 func (b *builder) plan(l layout) Plan {
 	plan := Plan{State: l.state, Findings: b.findings}
 	for _, p := range b.paths {
-		out := Path{Link: p.link, Family: p.family, Hops: p.hops, Source: p.source, Detail: p.detail}
+		out := Path{Link: p.link, Family: p.family, Hops: p.hops, Source: p.source,
+			Detail: p.detail}
 		if p.needed {
 			out.Table = p.table
 			for _, c := range p.covers {

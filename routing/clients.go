@@ -8,18 +8,26 @@ import (
 	"strings"
 )
 
-// offLink are addresses of the documentation and benchmark ranges that stand for clients somewhere on the Internet.
+// offLink are addresses of the documentation and benchmark ranges that stand
+// for clients somewhere on the Internet.
 var offLink = map[Family][]string{
-	IPv4: {"198.51.100.1", "203.0.113.1", "192.0.2.1", "198.18.0.1", "8.8.8.8", "100.64.0.1", "45.45.45.45", "185.1.1.1"},
-	IPv6: {"2001:db8:ffff::1", "3fff::1", "2001:db8:fffe::1", "2620:fe::fe", "2001:4860::1", "2a00::1", "2400::1", "2600::1"},
+	IPv4: {"198.51.100.1", "203.0.113.1", "192.0.2.1", "198.18.0.1", "8.8.8.8", "100.64.0.1",
+		"45.45.45.45", "185.1.1.1"},
+	IPv6: {"2001:db8:ffff::1", "3fff::1", "2001:db8:fffe::1", "2620:fe::fe", "2001:4860::1",
+		"2a00::1", "2400::1", "2600::1"},
 }
 
-// OffLink returns an address that stands for a client behind the gateways: one that no specific route and no rule of the host
-// knows. Where every candidate is known it is the first one.
+// OffLink returns an address that stands for a client behind the gateways: one
+// that no specific route and no rule of the host knows. Where every candidate
+// is known it is the first one.
 func OffLink(h Host, f Family) netip.Addr {
 	known := func(a netip.Addr) bool {
-		return slices.ContainsFunc(h.Routes, func(r Route) bool { return r.Dst.Bits() > wide(f) && r.Dst.Contains(a) }) ||
-			slices.ContainsFunc(h.Rules, func(r Rule) bool { return r.To.Bits() > 0 && r.To.Contains(a) })
+		return slices.ContainsFunc(h.Routes, func(r Route) bool {
+			return r.Dst.Bits() > wide(f) && r.Dst.Contains(a)
+		}) ||
+			slices.ContainsFunc(h.Rules, func(r Rule) bool {
+				return r.To.Bits() > 0 && r.To.Contains(a)
+			})
 	}
 	for _, s := range offLink[f] {
 		if a := netip.MustParseAddr(s); !known(a) {
@@ -34,30 +42,37 @@ type Class string
 
 // The classes in the order in which they are reported.
 const (
-	ClassOffLink   Class = "off-link"     // behind the gateways
-	ClassOnLink    Class = "on-link"      // on the LAN of the address itself
-	ClassOtherLAN  Class = "other LAN"    // on the LAN of another uplink
-	ClassStatic    Class = "static route" // behind a router that a specific route names
-	ClassHostLocal Class = "host-local"   // on a link that is no uplink: a container, a VM, a VPN peer, a server LAN
-	ClassBanned    Class = "banned"       // a blackhole, unreachable or prohibit route is for it
-	ClassRule      Class = "rule"         // a rule is for it
+	ClassOffLink  Class = "off-link"     // behind the gateways
+	ClassOnLink   Class = "on-link"      // on the LAN of the address itself
+	ClassOtherLAN Class = "other LAN"    // on the LAN of another uplink
+	ClassStatic   Class = "static route" // behind a router that a specific route names
+	// on a link that is no uplink: a container, a VM, a VPN peer, a server
+	// LAN
+	ClassHostLocal Class = "host-local"
+	ClassBanned    Class = "banned" // a blackhole, unreachable or prohibit route is for it
+	ClassRule      Class = "rule"   // a rule is for it
 	ClassSelf      Class = "this host"
 )
 
-var classes = []Class{ClassOffLink, ClassOnLink, ClassOtherLAN, ClassStatic, ClassHostLocal, ClassBanned, ClassRule, ClassSelf}
+var classes = []Class{ClassOffLink, ClassOnLink, ClassOtherLAN, ClassStatic, ClassHostLocal,
+	ClassBanned, ClassRule, ClassSelf}
 
 // Client is an address that stands for a class of clients.
 type Client struct {
 	Addr  netip.Addr
 	Class Class
-	Of    string // the route or rule that makes the class, in short `ip` syntax; "" for a client that is off-link for want of any
+	// the route or rule that makes the class, in short `ip` syntax; "" for
+	// a client that is off-link for want of any
+	Of string
 }
 
-// classSize limits how many destinations stand for routes of one kind, so that a host with a full BGP table can be planned.
+// classSize limits how many destinations stand for routes of one kind, so that
+// a host with a full BGP table can be planned.
 const classSize = 16
 
-// clients returns addresses that stand for every class of client of a family: off-link ones, and one in the destination of
-// each route and each rule. Of many routes of one table with the same next hops a few stand for all.
+// clients returns addresses that stand for every class of client of a family:
+// off-link ones, and one in the destination of each route and each rule. Of
+// many routes of one table with the same next hops a few stand for all.
 func (b *builder) clients(f Family) []netip.Addr {
 	out := []netip.Addr{OffLink(b.host, f)}
 	for _, r := range b.classRoutes(f) {
@@ -72,10 +87,12 @@ func (b *builder) clients(f Family) []netip.Addr {
 	return slices.Compact(out)
 }
 
-// classRoutes returns the routes whose destinations stand for classes of clients.
+// classRoutes returns the routes whose destinations stand for classes of
+// clients.
 func (b *builder) classRoutes(f Family) []Route {
 	routes := slices.DeleteFunc(slices.Clone(b.host.Routes), func(r Route) bool {
-		return r.Family() != f || r.Table == TableLocal || r.Type == Multicast || r.Type == Anycast || r.Dst.Addr().IsLinkLocalUnicast()
+		return r.Family() != f || r.Table == TableLocal || r.Type == Multicast ||
+			r.Type == Anycast || r.Dst.Addr().IsLinkLocalUnicast()
 	})
 	slices.SortStableFunc(routes, func(x, y Route) int {
 		return cmp.Or(cmp.Compare(x.Dst.Bits(), y.Dst.Bits()), comparePrefix(x.Dst, y.Dst))
@@ -88,7 +105,8 @@ func (b *builder) classRoutes(f Family) []Route {
 	})
 }
 
-// clientsOf returns the clients of an address that belongs to a link, by class; of several with one address the first class counts.
+// clientsOf returns the clients of an address that belongs to a link, by class;
+// of several with one address the first class counts.
 func (b *builder) clientsOf(addr netip.Addr, link string) []Client {
 	f := FamilyOf(addr)
 	out := []Client{{Addr: OffLink(b.host, f), Class: ClassOffLink}}
@@ -99,7 +117,8 @@ func (b *builder) clientsOf(addr netip.Addr, link string) []Client {
 	}
 	for _, r := range b.host.Rules {
 		if r.Family == f && r.To.Bits() > 0 {
-			out = append(out, Client{b.inside(r.To), ClassRule, "to " + destination(r.To)})
+			out = append(out, Client{b.inside(r.To), ClassRule,
+				"to " + destination(r.To)})
 		}
 	}
 	slices.SortStableFunc(out, func(x, y Client) int {
@@ -113,7 +132,8 @@ func (b *builder) clientsOf(addr netip.Addr, link string) []Client {
 	})
 }
 
-// named returns the client that the user names, with the class that main gives it.
+// named returns the client that the user names, with the class that main gives
+// it.
 func (b *builder) named(client netip.Addr, link string) Client {
 	if len(b.assigned[client]) > 0 || client.IsLoopback() {
 		return Client{Addr: client, Class: ClassSelf}
@@ -147,8 +167,9 @@ func (b *builder) client(addr netip.Addr, link string, r Route) Client {
 	return c
 }
 
-// brief is the route as a person would say it, without what rarely matters: "10.0.2.0/24 dev eth2", "blackhole 192.0.2.0/24",
-// "default via 10.0.0.1 dev eth0 metric 100".
+// brief is the route as a person would say it, without what rarely matters:
+// "10.0.2.0/24 dev eth2", "blackhole 192.0.2.0/24", "default via 10.0.0.1 dev
+// eth0 metric 100".
 func (r Route) brief() string {
 	var w []string
 	if r.Type != Unicast {
@@ -170,7 +191,8 @@ func (r Route) brief() string {
 	return strings.Join(w, " ")
 }
 
-// inside returns an address in a prefix that is not the host's own and, where it is easy, in no narrower prefix.
+// inside returns an address in a prefix that is not the host's own and, where
+// it is easy, in no narrower prefix.
 func (b *builder) inside(p netip.Prefix) netip.Addr {
 	first := p.Addr()
 	if p.IsSingleIP() {

@@ -11,7 +11,8 @@ import (
 // coverPaths gives each path its covers: the prefixes whose replies take it.
 func (b *builder) coverPaths(binds []Bind) {
 	slices.SortFunc(b.paths, func(x, y *path) int {
-		return cmp.Or(cmp.Compare(x.link, y.link), cmp.Compare(x.family, y.family), comparePrefix(x.prefix, y.prefix), compareHop(x.hops[0], y.hops[0]))
+		return cmp.Or(cmp.Compare(x.link, y.link), cmp.Compare(x.family, y.family),
+			comparePrefix(x.prefix, y.prefix), compareHop(x.hops[0], y.hops[0]))
 	})
 	members := b.members()
 	for _, p := range b.paths {
@@ -50,16 +51,18 @@ func (b *builder) members() map[coverKey][]netip.Addr {
 	return m
 }
 
-// transparent says whether NGINX sends packets of the family with sources that are not local. Then a wide cover would
-// catch such packets, so covers hold the listeners' own addresses alone.
+// transparent says whether NGINX sends packets of the family with sources that
+// are not local. Then a wide cover would catch such packets, so covers hold the
+// listeners' own addresses alone.
 func transparent(binds []Bind, f Family) bool {
 	return slices.ContainsFunc(binds, func(x Bind) bool {
 		return x.Transparent && (!x.Addr.IsValid() || FamilyOf(x.Addr) == f)
 	})
 }
 
-// cover returns the maximal prefixes within the link's connected prefixes that hold members and nobody else's address. Two
-// covers never overlap: of two nested ones the outer would hold the inner one's member.
+// cover returns the maximal prefixes within the link's connected prefixes that
+// hold members and nobody else's address. Two covers never overlap: of two
+// nested ones the outer would hold the inner one's member.
 func (b *builder) cover(p *path, c cover, exact bool) []netip.Prefix {
 	var set netipx.IPSetBuilder
 	for _, outer := range b.connected(linkFamily{p.link, p.family}) {
@@ -75,7 +78,9 @@ func (b *builder) cover(p *path, c cover, exact bool) []netip.Prefix {
 		set.Add(addr)
 	}
 	ips, _ := set.IPSet() // errors come from invalid addresses alone, and there are none
-	return slices.DeleteFunc(ips.Prefixes(), func(x netip.Prefix) bool { return !holds(x, c.members) })
+	return slices.DeleteFunc(ips.Prefixes(), func(x netip.Prefix) bool {
+		return !holds(x, c.members)
+	})
 }
 
 // holds says whether one of the sorted addresses is in the prefix.
@@ -84,8 +89,9 @@ func holds(p netip.Prefix, sorted []netip.Addr) bool {
 	return i < len(sorted) && p.Contains(sorted[i])
 }
 
-// knownIn returns the addresses in a prefix that somebody has: the host and the listeners, sorted. IPv6 temporary addresses
-// do not count: excluding them would change the rules daily.
+// knownIn returns the addresses in a prefix that somebody has: the host and the
+// listeners, sorted. IPv6 temporary addresses do not count: excluding them
+// would change the rules daily.
 func (b *builder) knownIn(p netip.Prefix) []netip.Addr {
 	if b.known == nil {
 		b.known = make([]netip.Addr, 0, len(b.host.Addrs)+len(b.rows))

@@ -6,8 +6,9 @@ import (
 	"strings"
 )
 
-// Digest identifies a plan and the changes it means on this host: equal digests are equal wanted states, reached by the same
-// writes. It is "sha256:" and 64 hexadecimal digits.
+// Digest identifies a plan and the changes it means on this host: equal digests
+// are equal wanted states, reached by the same writes. It is "sha256:" and 64
+// hexadecimal digits.
 func (p Plan) Digest(d Diff) string {
 	var b strings.Builder
 	b.WriteString(p.State.String())

@@ -1,18 +1,25 @@
-// Package routing decides how a host's replies are routed: values in, values out, no I/O.
+// Package routing decides how a host's replies are routed: values in, values
+// out, no I/O.
 //
-// NGINX listens on addresses. An address belongs to an uplink: a link with a default gateway. What a client sent through
-// that gateway must be answered through it, whatever the host's default route is. So each path (an uplink, a family and
-// a gateway) gets a table of its own, with the link's own routes and a default, and each prefix that holds listeners (the
-// cover of the path) gets two rules, in front of main:
+// NGINX listens on addresses. An address belongs to an uplink: a link with a
+// default gateway. What a client sent through that gateway must be answered
+// through it, whatever the host's default route is. So each path (an uplink, a
+// family and a gateway) gets a table of its own, with the link's own routes and
+// a default, and each prefix that holds listeners (the cover of the path) gets
+// two rules, in front of main:
 //
 //	from P iif lo lookup main suppress_prefixlength 7 suppress_ifgroup 76
 //	from P iif lo lookup TABLE
 //
-// The first is a live view of main without the ways through uplinks: containers, VPN peers and bans answer as ever. What is
-// left goes to the path. `iif lo` keeps the rules off forwarded packets; all uplinks are in link group 76.
+// The first is a live view of main without the ways through uplinks:
+// containers, VPN peers and bans answer as ever. What is left goes to the path.
+// `iif lo` keeps the rules off forwarded packets; all uplinks are in link
+// group 76.
 //
-// Build makes a Plan of a Host, its listeners and a Policy. Compare turns what is there into what is wanted; Execute
-// carries that out in a safe order. Lookup is the kernel's own walk over rules and tables, used to say what becomes of a
-// reply before and after; a Claim has a kernel say whether that is true. Examine finds what is wrong with a host as it is.
-// Owned names what is ours: what agrees in protocol and range, and nothing else.
+// Build makes a Plan of a Host, its listeners and a Policy. Compare turns what
+// is there into what is wanted; Execute carries that out in a safe order.
+// Lookup is the kernel's own walk over rules and tables, used to say what
+// becomes of a reply before and after; a Claim has a kernel say whether that is
+// true. Examine finds what is wrong with a host as it is. Owned names what is
+// ours: what agrees in protocol and range, and nothing else.
 package routing

@@ -9,9 +9,10 @@ import (
 	"strings"
 )
 
-// Examine returns what is wrong with a host as it is, or will be: what the plan found, but for what tells only of the changes, and what
-// a closer look at rules, settings and numbers finds. The plan is Build's for this host, with the same binds and policy. A healthy host
-// gives none. The result is sorted.
+// Examine returns what is wrong with a host as it is, or will be: what the plan
+// found, but for what tells only of the changes, and what a closer look at
+// rules, settings and numbers finds. The plan is Build's for this host, with
+// the same binds and policy. A healthy host gives none. The result is sorted.
 func Examine(h Host, p Plan, binds []Bind, policy Policy) []Finding {
 	e := examiner{host: h, plan: p, policy: policy, own: Owned(h, policy.Numbers)}
 	for _, f := range Families {
@@ -28,7 +29,8 @@ func Examine(h Host, p Plan, binds []Bind, policy Policy) []Finding {
 	}
 	found := e.findings
 	for _, f := range p.Findings {
-		if f.Severity != Info && f.Code != "overrides-rule" && !slices.ContainsFunc(found, func(x Finding) bool { return x.explains(f) }) {
+		if f.Severity != Info && f.Code != "overrides-rule" &&
+			!slices.ContainsFunc(found, func(x Finding) bool { return x.explains(f) }) {
 			e.find(f)
 		}
 	}
@@ -46,7 +48,8 @@ type examiner struct {
 
 func (e *examiner) find(f Finding) { e.findings = append(e.findings, f) }
 
-// explains says whether a finding of the plan follows from this one, which says more.
+// explains says whether a finding of the plan follows from this one, which says
+// more.
 func (f Finding) explains(p Finding) bool {
 	switch f.Code {
 	case "keepalived-rules":
@@ -59,39 +62,58 @@ func (f Finding) explains(p Finding) bool {
 
 // ahead says whether a rule of ours stands in front of a priority.
 func (e *examiner) ahead(f Family, priority int) bool {
-	return slices.ContainsFunc(e.own.Rules, func(r Rule) bool { return r.Family == f && r.Priority < priority })
+	return slices.ContainsFunc(e.own.Rules, func(r Rule) bool {
+		return r.Family == f && r.Priority < priority
+	})
 }
 
-// tooFar says whether the plan found no place for our rules because a rule, `local` or that of VRFs, stands where it does.
+// tooFar says whether the plan found no place for our rules because a rule,
+// `local` or that of VRFs, stands where it does.
 func (e *examiner) tooFar(r Rule) bool {
-	return slices.ContainsFunc(e.plan.Findings, func(p Finding) bool { return p.Code == "shadowed" && p.Subject == r.Family.String() && p.Origin == "" }) &&
-		!slices.ContainsFunc(e.host.Rules, func(x Rule) bool { return x.Family == r.Family && x.goesFirst() && x.Priority > r.Priority })
+	return slices.ContainsFunc(e.plan.Findings, func(p Finding) bool {
+		return p.Code == "shadowed" && p.Subject == r.Family.String() && p.Origin == ""
+	}) &&
+		!slices.ContainsFunc(e.host.Rules, func(x Rule) bool {
+			return x.Family == r.Family && x.goesFirst() && x.Priority > r.Priority
+		})
 }
 
-// localOrder says where `lookup local` stands. The kernel puts it at 0; who makes VRFs, and some CNIs, move it. Behind a rule of ours
-// it comes too late: packets between addresses of the host would leave it.
+// localOrder says where `lookup local` stands. The kernel puts it at 0; who
+// makes VRFs, and some CNIs, move it. Behind a rule of ours it comes too late:
+// packets between addresses of the host would leave it.
 func (e *examiner) localOrder(f Family) {
-	at := slices.IndexFunc(e.host.Rules, func(r Rule) bool { return r.Family == f && standard(r) && r.Table == TableLocal })
+	at := slices.IndexFunc(e.host.Rules, func(r Rule) bool {
+		return r.Family == f && standard(r) && r.Table == TableLocal
+	})
 	if at < 0 {
 		if slices.ContainsFunc(e.host.Rules, func(r Rule) bool { return r.Family == f }) {
-			e.find(Finding{Code: "local-order", Severity: Error, Subject: f.String(), Message: fmt.Sprintf("no %s rule `lookup local`: the host does not know its own addresses", f),
-				Hint: fmt.Sprintf("put it back: ip%s rule add pref 0 lookup local", option(f))})
+			e.find(Finding{Code: "local-order", Severity: Error, Subject: f.String(),
+				Message: fmt.Sprintf("no %s rule `lookup local`: the host does "+
+					"not know its own addresses", f),
+				Hint: fmt.Sprintf("put it back: ip%s rule add pref 0 lookup local",
+					option(f))})
 		}
 		return
 	}
 	r := e.host.Rules[at]
-	back := fmt.Sprintf("ip%s rule add pref 0 lookup local, then ip%[1]s rule del %s", option(f), r.Args())
-	finding := Finding{Code: "local-order", Severity: Info, Subject: f.String(), Origin: r.String(), Hint: "if nothing needs it there: " + back,
-		Message: fmt.Sprintf("`lookup local` stands at %d, not at 0: a rule in front of it decides about packets between the host's own addresses, too; ours stand behind it", r.Priority)}
+	back := fmt.Sprintf("ip%s rule add pref 0 lookup local, then ip%[1]s rule del %s",
+		option(f), r.Args())
+	finding := Finding{Code: "local-order", Severity: Info, Subject: f.String(),
+		Origin: r.String(), Hint: "if nothing needs it there: " + back,
+		Message: fmt.Sprintf("`lookup local` stands at %d, not at 0: a rule in front of "+
+			"it decides about packets between the host's own addresses, "+
+			"too; ours stand behind it", r.Priority)}
 	switch {
 	case r.Priority == 0:
 		return
 	case e.ahead(f, r.Priority):
 		finding.Severity, finding.Hint = Error, "put it back: "+back
-		finding.Message = fmt.Sprintf("`lookup local` stands at %d, behind our rules: packets between the host's own addresses leave by an uplink", r.Priority)
+		finding.Message = fmt.Sprintf("`lookup local` stands at %d, behind our rules: "+
+			"packets between the host's own addresses leave by an uplink", r.Priority)
 	case e.tooFar(r):
 		finding.Severity, finding.Hint = Error, "put it back: "+back
-		finding.Message = fmt.Sprintf("`lookup local` stands at %d, too far behind for our rules to stand behind it: none is installed", r.Priority)
+		finding.Message = fmt.Sprintf("`lookup local` stands at %d, too far behind for "+
+			"our rules to stand behind it: none is installed", r.Priority)
 	}
 	e.find(finding)
 }
@@ -104,25 +126,32 @@ func option(f Family) string {
 	return ""
 }
 
-// vrfRules says where the rule of VRFs stands: it must come before any rule of ours, which would answer for a socket in a VRF, too.
+// vrfRules says where the rule of VRFs stands: it must come before any rule of
+// ours, which would answer for a socket in a VRF, too.
 func (e *examiner) vrfRules(f Family) {
-	at := slices.IndexFunc(e.host.Rules, func(r Rule) bool { return r.Family == f && r.Opaque == l3mdev })
+	at := slices.IndexFunc(e.host.Rules, func(r Rule) bool {
+		return r.Family == f && r.Opaque == l3mdev
+	})
 	if at < 0 {
 		return
 	}
 	r := e.host.Rules[at]
 	finding := Finding{Code: "l3mdev", Severity: Info, Subject: f.String(), Origin: r.String(),
-		Message: fmt.Sprintf("VRFs are in use: the rule at %d answers what their sockets send, before ours do", r.Priority),
-		Hint:    "nothing, unless NGINX listens in a VRF: its listeners there are `off`"}
+		Message: fmt.Sprintf("VRFs are in use: the rule at %d answers what their "+
+			"sockets send, before ours do", r.Priority),
+		Hint: "nothing, unless NGINX listens in a VRF: its listeners there are `off`"}
 	switch {
 	case e.ahead(f, r.Priority):
 		finding.Severity = Error
-		finding.Message = fmt.Sprintf("the rule of the VRFs stands at %d, behind our rules: they answer for sockets in a VRF", r.Priority)
+		finding.Message = fmt.Sprintf("the rule of the VRFs stands at %d, behind our "+
+			"rules: they answer for sockets in a VRF", r.Priority)
 		finding.Hint = "lasthop apply puts ours behind it"
 	case e.tooFar(r):
 		finding.Severity = Error
-		finding.Message = fmt.Sprintf("the rule of the VRFs stands at %d, too far behind for our rules to stand behind it: none is installed", r.Priority)
-		finding.Hint = fmt.Sprintf("give it the kernel's priority: ip%s rule add pref 1000 l3mdev, then delete the other", option(f))
+		finding.Message = fmt.Sprintf("the rule of the VRFs stands at %d, too far behind "+
+			"for our rules to stand behind it: none is installed", r.Priority)
+		finding.Hint = fmt.Sprintf("give it the kernel's priority: ip%s rule add pref "+
+			"1000 l3mdev, then delete the other", option(f))
 	}
 	e.find(finding)
 }
@@ -133,8 +162,9 @@ type attached struct {
 	prefix netip.Prefix
 }
 
-// borrowed returns an IPv4 address that neighbours ask for on another link than its own, as a VIP on lo; nil if there is none. With
-// arp_ignore=1 nobody would answer for it.
+// borrowed returns an IPv4 address that neighbours ask for on another link than
+// its own, as a VIP on lo; nil if there is none. With arp_ignore=1 nobody would
+// answer for it.
 func (e *examiner) borrowed(subnets []attached) *Addr {
 	for i, a := range e.host.Addrs {
 		asked, own := false, false
@@ -149,21 +179,26 @@ func (e *examiner) borrowed(subnets []attached) *Addr {
 	return nil
 }
 
-// sharedSubnets finds pairs of links in one IPv4 subnet where ARP does not tell them apart: each then answers for the addresses of the
-// other, and requests come in where the reply does not go out.
+// sharedSubnets finds pairs of links in one IPv4 subnet where ARP does not tell
+// them apart: each then answers for the addresses of the other, and requests
+// come in where the reply does not go out.
 func (e *examiner) sharedSubnets() {
 	var all []attached
 	for _, a := range e.host.Addrs {
 		i := slices.IndexFunc(e.host.Links, func(l Link) bool { return l.Name == a.Link })
 		p := a.Connected()
-		if i >= 0 && asksByARP(e.host.Links[i]) && p.Addr().Is4() && !p.IsSingleIP() && !slices.Contains(all, attached{a.Link, p}) {
+		if i >= 0 && asksByARP(e.host.Links[i]) && p.Addr().Is4() && !p.IsSingleIP() &&
+			!slices.Contains(all, attached{a.Link, p}) {
 			all = append(all, attached{a.Link, p})
 		}
 	}
-	slices.SortFunc(all, func(a, b attached) int { return cmp.Or(cmp.Compare(a.link, b.link), comparePrefix(a.prefix, b.prefix)) })
+	slices.SortFunc(all, func(a, b attached) int {
+		return cmp.Or(cmp.Compare(a.link, b.link), comparePrefix(a.prefix, b.prefix))
+	})
 	for i, a := range all {
 		for _, b := range all[i+1:] {
-			if a.link != b.link && a.prefix.Overlaps(b.prefix) && e.listensIn(a.prefix) {
+			if a.link != b.link && a.prefix.Overlaps(b.prefix) &&
+				e.listensIn(a.prefix) {
 				e.flux(a.link, b.link, a.prefix, e.borrowed(all))
 			}
 		}
@@ -176,11 +211,15 @@ func asksByARP(l Link) bool {
 }
 
 func (e *examiner) listensIn(p netip.Prefix) bool {
-	return slices.ContainsFunc(e.plan.Outcomes, func(o Outcome) bool { return p.Contains(o.Addr) })
+	return slices.ContainsFunc(e.plan.Outcomes, func(o Outcome) bool {
+		return p.Contains(o.Addr)
+	})
 }
 
-// flux judges two links in one subnet. Of arp_ignore 1 and 2 answer by the address's own link only, as arp_filter does with our rules; of
-// arp_announce only 2 asks with an address of the link that asks. What was not read says nothing.
+// flux judges two links in one subnet. Of arp_ignore 1 and 2 answer by the
+// address's own link only, as arp_filter does with our rules; of arp_announce
+// only 2 asks with an address of the link that asks. What was not read says
+// nothing.
 func (e *examiner) flux(a, b string, p netip.Prefix, borrowed *Addr) {
 	var loose []string
 	for _, link := range []string{a, b} {
@@ -199,14 +238,19 @@ func (e *examiner) flux(a, b string, p netip.Prefix, borrowed *Addr) {
 	slices.Sort(loose)
 	remedy := "keep them apart: sysctl -w " + strings.Join(loose, " ")
 	if borrowed != nil && strings.Contains(remedy, "arp_ignore") {
-		remedy = fmt.Sprintf("take one of them out of the subnet; not arp_ignore: nobody would answer for %s, which is on %s", borrowed.Prefix.Addr(), borrowed.Link)
+		remedy = fmt.Sprintf("take one of them out of the subnet; not arp_ignore: nobody "+
+			"would answer for %s, which is on %s", borrowed.Prefix.Addr(),
+			borrowed.Link)
 	}
 	e.find(Finding{Code: "arp-flux", Severity: Warning, Subject: a + " " + b,
-		Message: fmt.Sprintf("%s and %s are both in %s, and ARP does not keep them apart: requests may come in by the link that their reply does not leave by", a, b, p),
-		Hint:    remedy})
+		Message: fmt.Sprintf("%s and %s are both in %s, and ARP does not keep them "+
+			"apart: requests may come in by the link that their "+
+			"reply does not leave by", a, b, p),
+		Hint: remedy})
 }
 
-// sysctl is what holds of ipv4.conf on a link: the larger of its own value and that of all. known is false where it was not read.
+// sysctl is what holds of ipv4.conf on a link: the larger of its own value and
+// that of all. known is false where it was not read.
 func (e *examiner) sysctl(link, name string) (value int, known bool) {
 	for _, l := range []string{"all", link} {
 		if n, err := strconv.Atoi(e.host.Sysctls["ipv4.conf."+l+"."+name]); err == nil {
@@ -216,24 +260,33 @@ func (e *examiner) sysctl(link, name string) (value int, known bool) {
 	return value, known
 }
 
-// udpBug names the kernels in which a port of a UDP flow between two ends of one host is changed by conntrack when policy routing takes
-// it out and in again (bugzilla.netfilter.org 1795; Linux 50d9ce9679dd mends it).
+// udpBug names the kernels in which a port of a UDP flow between two ends of
+// one host is changed by conntrack when policy routing takes it out and in
+// again (bugzilla.netfilter.org 1795; Linux 50d9ce9679dd mends it).
 func (e *examiner) udpBug() {
-	udp := slices.ContainsFunc(e.plan.Outcomes, func(o Outcome) bool { return o.Transport == UDP })
+	udp := slices.ContainsFunc(e.plan.Outcomes, func(o Outcome) bool {
+		return o.Transport == UDP
+	})
 	if !udp || len(e.plan.State.Rules) == 0 || !losesLocalUDP(e.host.Kernel) {
 		return
 	}
 	e.find(Finding{Code: "udp-kernel-bug", Severity: Warning, Subject: "Linux " + e.host.Kernel,
-		Message: "kernels from 6.6.57 to 6.12.33 may lose UDP between two ends of this host where policy routing and conntrack meet; whether a distribution's kernel of this number has the mend is not to be seen from here",
-		Hint:    "run 6.6.94, 6.12.34 or later, or ask the distribution for Linux commit 50d9ce9679dd"})
+		Message: "kernels from 6.6.57 to 6.12.33 may lose UDP between two ends of this " +
+			"host where policy routing and conntrack meet; whether a distribution's " +
+			"kernel of this number has the mend is not to be seen from here",
+		Hint: "run 6.6.94, 6.12.34 or later, or ask the distribution for " +
+			"Linux commit 50d9ce9679dd"})
 }
 
-// losesLocalUDP compares `uname -r`. The fault came to the 6.6 series with 6.6.57 and left it with 6.6.94; 6.12.34 is the first of the
-// later ones without it.
+// losesLocalUDP compares `uname -r`. The fault came to the 6.6 series with
+// 6.6.57 and left it with 6.6.94; 6.12.34 is the first of the later ones
+// without it.
 func losesLocalUDP(release string) bool {
 	var v [3]int
 	for i, part := range strings.SplitN(release, ".", 3) {
-		if n := strings.IndexFunc(part, func(r rune) bool { return r < '0' || r > '9' }); n >= 0 {
+		if n := strings.IndexFunc(part, func(r rune) bool {
+			return r < '0' || r > '9'
+		}); n >= 0 {
 			part = part[:n]
 		}
 		v[i], _ = strconv.Atoi(part)
@@ -241,53 +294,74 @@ func losesLocalUDP(release string) bool {
 	if v[0] == 6 && v[1] == 6 {
 		return 57 <= v[2] && v[2] < 94
 	}
-	return slices.Compare(v[:], []int{6, 7, 0}) >= 0 && slices.Compare(v[:], []int{6, 12, 34}) < 0
+	return slices.Compare(v[:], []int{6, 7, 0}) >= 0 &&
+		slices.Compare(v[:], []int{6, 12, 34}) < 0
 }
 
-// takenNumbers finds what others do with numbers of ours: it is evaded, but whoever clears "his" numbers clears ours.
+// takenNumbers finds what others do with numbers of ours: it is evaded, but
+// whoever clears "his" numbers clears ours.
 func (e *examiner) takenNumbers() {
 	n := e.policy.Numbers
 	taken := func(subject, origin, message, hint string) {
-		e.find(Finding{Code: "numbers-taken", Severity: Warning, Subject: subject, Message: message, Hint: hint, Origin: origin})
+		e.find(Finding{Code: "numbers-taken", Severity: Warning, Subject: subject,
+			Message: message, Hint: hint, Origin: origin})
 	}
 	seen := map[uint32]bool{}
 	for _, r := range e.host.Routes {
 		if n.OwnsTable(r.Table) && r.Protocol != n.Protocol && !seen[r.Table] {
 			seen[r.Table] = true
-			taken(fmt.Sprintf("table %d", r.Table), r.String(), "somebody else has a route in a table of our range: the table is not used by us any more, but replies that are led to it take the route",
-				fmt.Sprintf("give the route a table outside %d-%d", n.TableFirst, n.TableLast))
+			taken(fmt.Sprintf("table %d", r.Table), r.String(), "somebody else has a "+
+				"route in a table of our range: the table is not used by us any "+
+				"more, but replies that are led to it take the route",
+				fmt.Sprintf("give the route a table outside %d-%d", n.TableFirst,
+					n.TableLast))
 		}
 	}
 	for _, r := range e.host.Rules {
-		inFront := len(e.own.Rules) > 0 && !e.ahead(r.Family, r.Priority) // where the kernel puts a rule without priority
-		if n.Base <= r.Priority && r.Priority < n.Base+n.Block && r.Protocol != n.Protocol && !inFront {
-			taken(fmt.Sprintf("priority %d", r.Priority), r.String(), "somebody else has a rule among our priorities: ours keep out of its way, but who clears the range clears both",
-				fmt.Sprintf("give the rule a priority outside %d-%d", n.Base, n.Base+n.Block-1))
+		// where the kernel puts a rule without priority
+		inFront := len(e.own.Rules) > 0 && !e.ahead(r.Family, r.Priority)
+		if n.Base <= r.Priority && r.Priority < n.Base+n.Block &&
+			r.Protocol != n.Protocol && !inFront {
+			taken(fmt.Sprintf("priority %d", r.Priority), r.String(),
+				"somebody else has a rule among our priorities: ours keep out of "+
+					"its way, but who clears the range clears both",
+				fmt.Sprintf("give the rule a priority outside %d-%d", n.Base,
+					n.Base+n.Block-1))
 		}
 	}
 	for _, l := range e.host.Links {
 		if l.Group == n.Group && e.strange(l) {
-			taken(l.Name, fmt.Sprintf("%s group %d", l.Name, l.Group), fmt.Sprintf("%s is in our link group %d but is no uplink: replies to clients behind it leave by an uplink", l.Name, n.Group),
+			taken(l.Name, fmt.Sprintf("%s group %d", l.Name, l.Group),
+				fmt.Sprintf("%s is in our link group %d but is no uplink: "+
+					"replies to clients behind it leave by an uplink",
+					l.Name, n.Group),
 				fmt.Sprintf("ip link set %s group default", l.Name))
 		}
 	}
 }
 
-// strange says whether a link is in our group without being an uplink, or one of a moment ago.
+// strange says whether a link is in our group without being an uplink, or one
+// of a moment ago.
 func (e *examiner) strange(l Link) bool {
 	on := func(h Hop) bool { return h.Link == l.Name }
-	return l.Up && len(e.plan.State.Groups) > 0 && !slices.Contains(e.plan.State.Groups, LinkGroup{l.Name, l.Group}) &&
-		!slices.ContainsFunc(e.own.Routes, func(r Route) bool { return slices.ContainsFunc(r.Hops, on) })
+	return l.Up && len(e.plan.State.Groups) > 0 &&
+		!slices.Contains(e.plan.State.Groups, LinkGroup{l.Name, l.Group}) &&
+		!slices.ContainsFunc(e.own.Routes, func(r Route) bool {
+			return slices.ContainsFunc(r.Hops, on)
+		})
 }
 
-// keepalivedProtocols are those of its routes and rules: RTPROT_KEEPALIVED, and what it used before it had that number.
+// keepalivedProtocols are those of its routes and rules: RTPROT_KEEPALIVED, and
+// what it used before it had that number.
 var keepalivedProtocols = []uint8{18, 112}
 
-// keepalived finds its virtual_rules for an address that a path of ours is for. They are never touched: it takes the loss of one for a
-// failure, and fails over.
+// keepalived finds its virtual_rules for an address that a path of ours is for.
+// They are never touched: it takes the loss of one for a failure, and fails
+// over.
 func (e *examiner) keepalived() {
 	for _, r := range e.host.Rules {
-		if !slices.Contains(keepalivedProtocols, r.Protocol) || r.From.Bits() <= 0 || r.Not {
+		if !slices.Contains(keepalivedProtocols, r.Protocol) ||
+			r.From.Bits() <= 0 || r.Not {
 			continue
 		}
 		i := slices.IndexFunc(e.plan.Outcomes, func(o Outcome) bool {
@@ -301,14 +375,19 @@ func (e *examiner) keepalived() {
 		if !e.ahead(r.Family, r.Priority) {
 			order = "it answers before any rule of ours"
 		}
-		e.find(Finding{Code: "keepalived-rules", Severity: Warning, Subject: addr.String(), Origin: r.String(),
-			Message: fmt.Sprintf("keepalived has a rule for replies of %s, too: two programs decide their way, and %s", addr, order),
-			Hint:    fmt.Sprintf("take it out of virtual_rules in keepalived.conf (ip rule del would make keepalived fail over), or: --return %s=off", addr)})
+		e.find(Finding{Code: "keepalived-rules", Severity: Warning, Subject: addr.String(),
+			Origin: r.String(),
+			Message: fmt.Sprintf("keepalived has a rule for replies of %s, too: two "+
+				"programs decide their way, and %s", addr, order),
+			Hint: fmt.Sprintf("take it out of virtual_rules in keepalived.conf "+
+				"(ip rule del would make keepalived fail "+
+				"over), or: --return %s=off", addr)})
 	}
 }
 
-// transparent finds a *_bind with the client's address where nothing takes in what upstreams answer: it is addressed to the client, so
-// that a marked rule must lead it to a table that calls every address local.
+// transparent finds a *_bind with the client's address where nothing takes in
+// what upstreams answer: it is addressed to the client, so that a marked rule
+// must lead it to a table that calls every address local.
 func (e *examiner) transparent(b Bind) {
 	if !b.Transparent {
 		return
@@ -326,28 +405,42 @@ func (e *examiner) transparent(b Bind) {
 	if len(missing) == 0 || len(wanted) == 0 && len(missing) < len(Families) {
 		return
 	}
-	e.find(Finding{Code: "bind-transparent", Severity: Warning, Subject: strings.Join(missing, " and "), Origin: b.Origin,
-		Message: "upstreams answer to the client's own address, and no rule takes that in: such connections stay without an answer",
-		Hint:    "mark the answers with nftables, then: ip rule add fwmark 1 lookup 100; ip route add local 0.0.0.0/0 dev lo table 100 (ip -6 with ::/0)"})
+	e.find(Finding{Code: "bind-transparent", Severity: Warning,
+		Subject: strings.Join(missing, " and "), Origin: b.Origin,
+		Message: "upstreams answer to the client's own address, and no rule takes that " +
+			"in: such connections stay without an answer",
+		Hint: "mark the answers with nftables, then: ip rule add fwmark 1 lookup 100; " +
+			"ip route add local 0.0.0.0/0 dev lo table 100 (ip -6 with ::/0)"})
 }
 
-// bound finds a *_bind to an address that a path is for. Where that changes the way to upstreams the plan has said so.
+// bound finds a *_bind to an address that a path is for. Where that changes the
+// way to upstreams the plan has said so.
 func (e *examiner) bound(b Bind) {
-	onPath := slices.ContainsFunc(e.plan.Outcomes, func(o Outcome) bool { return o.Addr == b.Addr && (o.Status == Ready || o.Status == Armed) })
-	moves := slices.ContainsFunc(e.plan.Findings, func(f Finding) bool { return f.Code == "bind-moves" && f.Subject == b.Addr.String() })
+	onPath := slices.ContainsFunc(e.plan.Outcomes, func(o Outcome) bool {
+		return o.Addr == b.Addr && (o.Status == Ready || o.Status == Armed)
+	})
+	moves := slices.ContainsFunc(e.plan.Findings, func(f Finding) bool {
+		return f.Code == "bind-moves" && f.Subject == b.Addr.String()
+	})
 	if b.Transparent || !onPath || moves {
 		return
 	}
-	e.find(Finding{Code: "bind-to-vip", Severity: Info, Subject: b.Addr.String(), Origin: b.Origin,
-		Message: fmt.Sprintf("NGINX's own connections come from %s, too: those that leave the host take its path, and on a host that does not have the address they fail", b.Addr),
-		Hint:    "bind to an address that stays on this host and is no listener's"})
+	e.find(Finding{Code: "bind-to-vip", Severity: Info, Subject: b.Addr.String(),
+		Origin: b.Origin,
+		Message: fmt.Sprintf("NGINX's own connections come from %s, too: those that "+
+			"leave the host take its path, and on a host that does not "+
+			"have the address they fail", b.Addr),
+		Hint: "bind to an address that stays on this host and is no listener's"})
 }
 
-// takesIn says whether a rule leads marked packets to a table in which every address is local.
+// takesIn says whether a rule leads marked packets to a table in which every
+// address is local.
 func (e *examiner) takesIn(f Family) bool {
 	return slices.ContainsFunc(e.host.Rules, func(r Rule) bool {
-		return r.Family == f && r.Action == ToTable && r.Mark != 0 && slices.ContainsFunc(e.host.Routes, func(x Route) bool {
-			return x.Table == r.Table && x.Family() == f && x.Type == Local && x.IsDefault()
-		})
+		return r.Family == f && r.Action == ToTable && r.Mark != 0 &&
+			slices.ContainsFunc(e.host.Routes, func(x Route) bool {
+				return x.Table == r.Table && x.Family() == f && x.Type == Local &&
+					x.IsDefault()
+			})
 	})
 }

@@ -23,7 +23,8 @@ var vips = []routing.Listener{
 	{Addr: netip.MustParseAddr("10.0.1.10"), Ports: routing.PortRange{First: 53, Last: 53}, Transport: routing.UDP},
 }
 
-// examined is what Examine says of a host where a plan was applied before a fault came.
+// examined is what Examine says of a host where a plan was applied before a
+// fault came.
 func examined(t *testing.T, kernel, fault string, binds ...routing.Bind) []string {
 	t.Helper()
 	before := routing.Build(parseHost(t, twoUplinks+loose), vips, nil, plain)
@@ -36,14 +37,16 @@ func examined(t *testing.T, kernel, fault string, binds ...routing.Bind) []strin
 	for _, f := range routing.Examine(h, routing.Build(h, vips, binds, plain), binds, plain) {
 		got = append(got, fmt.Sprintf("%s %s %s", f.Severity, f.Code, f.Subject))
 		if f.Message == "" || f.Hint == "" {
-			t.Errorf("%s says %q and %q: want both what is wrong and what to do", f.Code, f.Message, f.Hint)
+			t.Errorf("%s says %q and %q: want both what is wrong and what to do",
+				f.Code, f.Message, f.Hint)
 		}
 	}
 	return got
 }
 
 func TestExamine(t *testing.T) {
-	transparent := routing.Bind{Transparent: true, Upstreams: []netip.Addr{netip.MustParseAddr("10.0.0.50")}, Origin: "nginx.conf:7"}
+	transparent := routing.Bind{Transparent: true,
+		Upstreams: []netip.Addr{netip.MustParseAddr("10.0.0.50")}, Origin: "nginx.conf:7"}
 	anyUpstream := routing.Bind{Transparent: true, Origin: "nginx.conf:7"}
 	const takesIn = "rule add fwmark 1 lookup 100\n route add local 0.0.0.0/0 dev lo table 100"
 	for _, tt := range []struct {
@@ -95,7 +98,8 @@ func TestExamine(t *testing.T) {
 		{name: "forwarding is no fault", fault: "sysctl net.ipv4.ip_forward=1"},
 	} {
 		t.Run(tt.name, func(t *testing.T) {
-			if diff := cmp.Diff(tt.want, examined(t, "6.18.0", tt.fault, tt.binds...)); diff != "" {
+			if diff := cmp.Diff(tt.want,
+				examined(t, "6.18.0", tt.fault, tt.binds...)); diff != "" {
 				t.Errorf("-want +got\n%s", diff)
 			}
 		})
@@ -104,7 +108,8 @@ func TestExamine(t *testing.T) {
 
 // A capture that a shell made has no sysctls: what is not known is no fault.
 func TestExamineWithoutSysctls(t *testing.T) {
-	h := parseHost(t, twoUplinks+"link add eth2 type veth\n link set eth2 up\n addr add 10.0.1.11/24 dev eth2")
+	h := parseHost(t, twoUplinks+"link add eth2 type veth\n link set eth2 up\n"+
+		" addr add 10.0.1.11/24 dev eth2")
 	h.Sysctls = nil
 	for _, f := range routing.Examine(h, routing.Build(h, vips, nil, plain), nil, plain) {
 		t.Errorf("%s: %s", f.Code, f.Message)
@@ -118,15 +123,19 @@ func TestExamineKernels(t *testing.T) {
 		"6.12.34": false, "6.12.48+deb13-amd64": false, "6.13.1": false, "6.18.44": false, "7.0.0": false, "microsoft": false,
 	} {
 		got := examined(t, release, "")
-		if slices.ContainsFunc(got, func(s string) bool { return strings.HasPrefix(s, "warning udp-kernel-bug ") }) != want || len(got) > 1 {
+		if slices.ContainsFunc(got, func(s string) bool {
+			return strings.HasPrefix(s, "warning udp-kernel-bug ")
+		}) != want || len(got) > 1 {
 			t.Errorf("%q: %q, want %t", release, got, want)
 		}
 	}
 }
 
-// TestARPRemedy: what keeps two links apart must not take away an address that neighbours ask for on another link than its own.
+// TestARPRemedy: what keeps two links apart must not take away an address that
+// neighbours ask for on another link than its own.
 func TestARPRemedy(t *testing.T) {
-	const shared = "link add eth2 type veth\n link set eth2 up\n addr add 10.0.1.11/24 dev eth2\n"
+	const shared = "link add eth2 type veth\n link set eth2 up\n" +
+		" addr add 10.0.1.11/24 dev eth2\n"
 	for fault, want := range map[string]string{
 		shared: "arp_ignore=1",
 		shared + "addr add 10.0.1.12/32 dev eth1":                                       "arp_ignore=1",
@@ -138,7 +147,9 @@ func TestARPRemedy(t *testing.T) {
 	} {
 		h := parseHost(t, twoUplinks+loose+fault)
 		found := routing.Examine(h, routing.Build(h, vips, nil, plain), nil, plain)
-		i := slices.IndexFunc(found, func(f routing.Finding) bool { return f.Code == "arp-flux" })
+		i := slices.IndexFunc(found, func(f routing.Finding) bool {
+			return f.Code == "arp-flux"
+		})
 		if i < 0 || !strings.Contains(found[i].Hint, want) {
 			t.Errorf("%s: want the hint %q in %+v", fault, want, found)
 		}

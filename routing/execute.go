@@ -5,14 +5,16 @@ import (
 	"net/netip"
 )
 
-// executor carries out a diff and remembers what failed, so that nothing is done that needs it.
+// executor carries out a diff and remembers what failed, so that nothing is
+// done that needs it.
 type executor struct {
 	do     func(Op) error
 	done   []Op
 	errs   []error
 	failed map[uint32]bool       // tables that a route could not be written to
 	bare   map[netip.Prefix]bool // sources that a rule could not be added for
-	noAdd  bool                  // a rule or group could not be put in place: what it replaces stays
+	// a rule or group could not be put in place: what it replaces stays
+	noAdd bool
 }
 
 // The steps of Diff.steps.
@@ -37,8 +39,9 @@ func (e *executor) try(step int, op Op) {
 	e.done = append(e.done, op)
 }
 
-// allowed says whether the failures so far let a write be made. No rule may point to a table that lacks a route, or stand there
-// without the exceptions in front of it; nothing old is taken away while its replacement is not in place.
+// allowed says whether the failures so far let a write be made. No rule may
+// point to a table that lacks a route, or stand there without the exceptions in
+// front of it; nothing old is taken away while its replacement is not in place.
 func (e *executor) allowed(step int, op Op) bool {
 	switch step {
 	case addRules:

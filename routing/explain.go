@@ -6,21 +6,24 @@ import (
 	"slices"
 )
 
-// Explainer says how replies leave, rule by rule: now, with whatever of ours is there, and after apply.
+// Explainer says how replies leave, rule by rule: now, with whatever of ours is
+// there, and after apply.
 type Explainer struct {
 	b          *builder
 	neighs     []Neigh
 	now, after *FIB
 }
 
-// NewExplainer takes the host as it was read, and the state that apply would make.
+// NewExplainer takes the host as it was read, and the state that apply would
+// make.
 func NewExplainer(h Host, p Policy, want State) *Explainer {
 	b := newBuilder(h, p)
 	b.findUplinks()
 	return &Explainer{b: b, neighs: h.Neighs, now: NewFIB(h), after: NewFIB(With(b.host, want))}
 }
 
-// Explanation is how replies of one address to some clients leave, which take the same rules and next hops.
+// Explanation is how replies of one address to some clients leave, which take
+// the same rules and next hops.
 type Explanation struct {
 	Clients    []Client
 	Now, After Trace // towards the first client
@@ -34,10 +37,14 @@ func (e *Explainer) Explain(q Query) Explanation {
 	return Explanation{Now: e.now.Lookup(q), After: e.after.Lookup(q)}
 }
 
-// Link is the link that an address belongs to, whether it is a listener's or not; "" if nothing says so.
-func (e *Explainer) Link(addr netip.Addr) string { return e.b.resolveAddr(Listener{Addr: addr}).Link }
+// Link is the link that an address belongs to, whether it is a listener's or
+// not; "" if nothing says so.
+func (e *Explainer) Link(addr netip.Addr) string {
+	return e.b.resolveAddr(Listener{Addr: addr}).Link
+}
 
-// VRF is the VRF that an address is in; "" for none. A socket there asks the VRF's table first, which Lookup does not.
+// VRF is the VRF that an address is in; "" for none. A socket there asks the
+// VRF's table first, which Lookup does not.
 func (e *Explainer) VRF(addr netip.Addr) string {
 	for _, a := range e.b.assigned[addr] {
 		if l := e.b.links[a.Link]; e.b.inVRF(l) {
@@ -57,12 +64,15 @@ func (e *Explainer) To(addr, client netip.Addr) []Explanation {
 	return e.fold(addr, []Client{e.b.named(client, e.Link(addr))})
 }
 
-// fold explains the replies to each client, and puts those together that are alike.
+// fold explains the replies to each client, and puts those together that are
+// alike.
 func (e *Explainer) fold(addr netip.Addr, clients []Client) []Explanation {
 	var out []Explanation
 	for _, c := range clients {
 		x := e.Explain(Query{Src: addr, Dst: c.Addr})
-		i := slices.IndexFunc(out, func(y Explanation) bool { return alike(x.Now, y.Now) && alike(x.After, y.After) })
+		i := slices.IndexFunc(out, func(y Explanation) bool {
+			return alike(x.Now, y.Now) && alike(x.After, y.After)
+		})
 		if i < 0 {
 			i, out = len(out), append(out, x)
 		}
@@ -71,19 +81,26 @@ func (e *Explainer) fold(addr netip.Addr, clients []Client) []Explanation {
 	return out
 }
 
-// alike says whether the same rules matched with the same effect, and the same next hops were found, for whichever destination.
+// alike says whether the same rules matched with the same effect, and the same
+// next hops were found, for whichever destination.
 func alike(a, b Trace) bool {
 	matched := func(t Trace) []Step {
-		return slices.DeleteFunc(slices.Clone(t.Steps), func(s Step) bool { return !s.Matched() })
+		return slices.DeleteFunc(slices.Clone(t.Steps), func(s Step) bool {
+			return !s.Matched()
+		})
 	}
 	return slices.EqualFunc(matched(a), matched(b), func(x, y Step) bool {
-		return x.Rule == y.Rule && x.Effect == y.Effect && (x.Route == nil) == (y.Route == nil) &&
-			(x.Route == nil || x.Route.Type == y.Route.Type && slices.Equal(x.Route.Hops, y.Route.Hops))
+		return x.Rule == y.Rule && x.Effect == y.Effect &&
+			(x.Route == nil) == (y.Route == nil) &&
+			(x.Route == nil || x.Route.Type == y.Route.Type &&
+				slices.Equal(x.Route.Hops, y.Route.Hops))
 	})
 }
 
-// Neighs returns what the host knows of the neighbours that the packet may be handed to: the gateways, or the client itself where it
-// is on-link. One without State is not known (yet). Links without neighbours (tunnels) give none.
+// Neighs returns what the host knows of the neighbours that the packet may be
+// handed to: the gateways, or the client itself where it is on-link. One
+// without State is not known (yet). Links without neighbours (tunnels) give
+// none.
 func (e *Explainer) Neighs(t Trace) []Neigh {
 	var out []Neigh
 	for _, end := range t.Ends {
@@ -94,7 +111,9 @@ func (e *Explainer) Neighs(t Trace) []Neigh {
 		if !end.Via.IsValid() {
 			n.Addr = t.Query.Dst
 		}
-		if i := slices.IndexFunc(e.neighs, func(x Neigh) bool { return x.Link == n.Link && x.Addr == n.Addr }); i >= 0 {
+		if i := slices.IndexFunc(e.neighs, func(x Neigh) bool {
+			return x.Link == n.Link && x.Addr == n.Addr
+		}); i >= 0 {
 			n = e.neighs[i]
 		}
 		out = appendOnce(out, n)
@@ -102,8 +121,9 @@ func (e *Explainer) Neighs(t Trace) []Neigh {
 	return out
 }
 
-// NotModelled returns the first rule tried whose selectors Lookup does not know: the kernel may answer otherwise. Rules of VRFs do not
-// count, since nothing of an address outside a VRF matches them.
+// NotModelled returns the first rule tried whose selectors Lookup does not
+// know: the kernel may answer otherwise. Rules of VRFs do not count, since
+// nothing of an address outside a VRF matches them.
 func (t Trace) NotModelled() *Rule {
 	for i := range t.Steps {
 		if r := &t.Steps[i].Rule; r.Opaque != "" && r.Opaque != l3mdev {
@@ -113,7 +133,8 @@ func (t Trace) NotModelled() *Rule {
 	return nil
 }
 
-// Choice says how the kernel chooses between several ends; "" where there is one.
+// Choice says how the kernel chooses between several ends; "" where there is
+// one.
 func (t Trace) Choice() string {
 	switch {
 	case len(t.Ends) < 2:
@@ -124,7 +145,8 @@ func (t Trace) Choice() string {
 	return "by what is known of the gateways as neighbours"
 }
 
-// Why says in a few words, with the values, what came of a rule: what the packet is where it did not match, or what its table answered.
+// Why says in a few words, with the values, what came of a rule: what the
+// packet is where it did not match, or what its table answered.
 func (s Step) Why(q Query) string {
 	switch s.Effect {
 	case NotMatched:
@@ -150,12 +172,15 @@ func (s Step) Why(q Query) string {
 
 func (s Step) suppressed() string {
 	if bits := s.Route.Dst.Bits(); bits <= s.Rule.SuppressPrefix {
-		return fmt.Sprintf("suppressed, /%d is not longer than /%d", bits, s.Rule.SuppressPrefix)
+		return fmt.Sprintf("suppressed, /%d is not longer than /%d", bits,
+			s.Rule.SuppressPrefix)
 	}
 	if len(s.Route.Hops) > 1 && s.Rule.Family == IPv6 {
-		return fmt.Sprintf("suppressed where a next hop is in link group %d", s.Rule.SuppressGroup)
+		return fmt.Sprintf("suppressed where a next hop is in link group %d",
+			s.Rule.SuppressGroup)
 	}
-	return fmt.Sprintf("suppressed, %s is in link group %d", s.Route.Hops[0].Link, s.Rule.SuppressGroup)
+	return fmt.Sprintf("suppressed, %s is in link group %d", s.Route.Hops[0].Link,
+		s.Rule.SuppressGroup)
 }
 
 // whyNot says what the packet has where the rule asks for something else.

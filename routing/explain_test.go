@@ -21,7 +21,8 @@ const manyKinds = twoUplinks + `
 	rule add pref 6000 to 203.0.113.0/24 lookup 300
 `
 
-// TestExplainClients holds that each kind of client is there, in order, and that those whose replies leave alike stand together.
+// TestExplainClients holds that each kind of client is there, in order, and
+// that those whose replies leave alike stand together.
 func TestExplainClients(t *testing.T) {
 	h := parseHost(t, manyKinds)
 	plan := routing.Build(h, listenOn("10.0.1.100"), nil, plain)
@@ -32,7 +33,8 @@ func TestExplainClients(t *testing.T) {
 		for _, c := range x.Clients {
 			clients = append(clients, fmt.Sprintf("%s %s (%s)", c.Class, c.Addr, c.Of))
 		}
-		got = append(got, fmt.Sprintf("%s: %s -> %s", strings.Join(clients, ", "), x.Now.Way, x.After.Way))
+		got = append(got, fmt.Sprintf("%s: %s -> %s", strings.Join(clients, ", "),
+			x.Now.Way, x.After.Way))
 	}
 	want := []string{
 		"off-link 198.51.100.1 (), off-link 128.0.0.1 (128.0.0.0/1 via 10.0.0.2 dev eth0): eth0 via 10.0.0.2 -> eth1 via 10.0.1.1",
@@ -46,22 +48,27 @@ func TestExplainClients(t *testing.T) {
 	if d := cmp.Diff(want, got); d != "" {
 		t.Errorf("-want +got\n%s", d)
 	}
-	for client, class := range map[string]routing.Class{"8.8.8.8": routing.ClassOffLink, "198.51.100.1": routing.ClassOffLink, "10.0.1.7": routing.ClassOnLink,
+	for client, class := range map[string]routing.Class{"8.8.8.8": routing.ClassOffLink,
+		"198.51.100.1": routing.ClassOffLink, "10.0.1.7": routing.ClassOnLink,
 		"10.0.0.7": routing.ClassOtherLAN, "10.50.3.4": routing.ClassStatic, "172.17.9.9": routing.ClassHostLocal, "198.51.100.66": routing.ClassBanned,
 		"10.0.0.10": routing.ClassSelf} {
 		list := e.To(netip.MustParseAddr("10.0.1.100"), netip.MustParseAddr(client))
-		if len(list) != 1 || len(list[0].Clients) != 1 || list[0].Clients[0].Class != class || list[0].Clients[0].Addr.String() != client {
+		if len(list) != 1 || len(list[0].Clients) != 1 ||
+			list[0].Clients[0].Class != class ||
+			list[0].Clients[0].Addr.String() != client {
 			t.Errorf("--from %s: %v, want one that is %s", client, list, class)
 		}
 	}
 }
 
-// TestExplainInPlace holds that nothing changes where the plan is carried out already.
+// TestExplainInPlace holds that nothing changes where the plan is carried out
+// already.
 func TestExplainInPlace(t *testing.T) {
 	h := parseHost(t, manyKinds)
 	plan := routing.Build(h, listenOn("10.0.1.100"), nil, plain)
 	addr := netip.MustParseAddr("10.0.1.100")
-	for _, x := range routing.NewExplainer(routing.With(h, plan.State), plain, plan.State).ToAll(addr) {
+	for _, x := range routing.NewExplainer(routing.With(h, plan.State), plain,
+		plan.State).ToAll(addr) {
 		if !x.Same() {
 			t.Errorf("%v: not the same: %s -> %s", x.Clients, x.Now.Way, x.After.Way)
 		}
@@ -103,18 +110,24 @@ func TestWhy(t *testing.T) {
 		{"nop", "8.8.8.8", "does nothing", "nop"},
 		{"prohibit", "8.8.8.8", "prohibit", "rejected"},
 	} {
-		trace := routing.Lookup(parseHost(t, host+"\trule add pref 100 "+tt.rule), routing.Query{Src: netip.MustParseAddr("10.0.0.10"), Dst: netip.MustParseAddr(tt.dst)})
+		trace := routing.Lookup(parseHost(t, host+"\trule add pref 100 "+tt.rule),
+			routing.Query{Src: netip.MustParseAddr("10.0.0.10"),
+				Dst: netip.MustParseAddr(tt.dst)})
 		step := trace.Steps[1]
-		if got := step.Why(trace.Query); got != tt.want || string(step.Effect) != tt.effect {
-			t.Errorf("%s, to %s: %s, %q, want %s, %q", tt.rule, tt.dst, step.Effect, got, tt.effect, tt.want)
+		if got := step.Why(trace.Query); got != tt.want ||
+			string(step.Effect) != tt.effect {
+			t.Errorf("%s, to %s: %s, %q, want %s, %q", tt.rule, tt.dst, step.Effect,
+				got, tt.effect, tt.want)
 		}
-		if unknown := trace.NotModelled() != nil; unknown != strings.Contains(tt.rule, "ipproto") {
+		if unknown := trace.NotModelled() != nil; unknown != strings.Contains(tt.rule,
+			"ipproto") {
 			t.Errorf("%s: not modelled: %t", tt.rule, unknown)
 		}
 	}
 }
 
-// TestEnds pins where a lookup may end if the kernel chooses by a hash, and what it does for a socket bound to a device.
+// TestEnds pins where a lookup may end if the kernel chooses by a hash, and
+// what it does for a socket bound to a device.
 func TestEnds(t *testing.T) {
 	const host = twoUplinks + `
 	addr add 2001:db8::10/64 dev eth0
@@ -138,7 +151,8 @@ func TestEnds(t *testing.T) {
 			"by what is known of the gateways as neighbours"},
 		{"so for a blackhole", "route add blackhole 8.8.8.0/24\n", "8.8.8.8", "eth1", []string{"eth1, on-link"}, ""},
 	} {
-		trace := routing.Lookup(parseHost(t, host+tt.more), routing.Query{Dst: netip.MustParseAddr(tt.dst), OIF: tt.oif})
+		trace := routing.Lookup(parseHost(t, host+tt.more),
+			routing.Query{Dst: netip.MustParseAddr(tt.dst), OIF: tt.oif})
 		var got []string
 		for _, w := range trace.Ends {
 			got = append(got, w.String())
@@ -152,7 +166,8 @@ func TestEnds(t *testing.T) {
 		if got := trace.Choice(); got != tt.choice {
 			t.Errorf("%s: chosen %q, want %q", tt.name, got, tt.choice)
 		}
-		if other := (routing.Way{Type: routing.Unicast, Table: routing.TableMain, Link: "eth9"}); trace.Agrees(other) {
+		if other := (routing.Way{Type: routing.Unicast, Table: routing.TableMain,
+			Link: "eth9"}); trace.Agrees(other) {
 			t.Errorf("%s: allows %s", tt.name, other)
 		}
 	}

@@ -41,7 +41,8 @@ func (f Family) Bits() int {
 	return 128
 }
 
-// All is the prefix that holds every address of the family: the destination of a default route.
+// All is the prefix that holds every address of the family: the destination of
+// a default route.
 func (f Family) All() netip.Prefix {
 	if f == IPv4 {
 		return netip.PrefixFrom(netip.IPv4Unspecified(), 0)
@@ -49,24 +50,29 @@ func (f Family) All() netip.Prefix {
 	return netip.PrefixFrom(netip.IPv6Unspecified(), 0)
 }
 
-// Host is what the kernel and the DHCP clients of one network namespace know: a value, as host.Read takes it and
-// `lasthop capture` writes it. Links are referred to by name; names are unique in a namespace.
+// Host is what the kernel and the DHCP clients of one network namespace know: a
+// value, as host.Read takes it and `lasthop capture` writes it. Links are
+// referred to by name; names are unique in a namespace.
 type Host struct {
 	Name, Kernel string // host name; kernel release as uname -r prints it
 	Links        []Link
 	Addrs        []Addr
-	Routes       []Route // of every table, with local and cloned entries left as the kernel lists them
-	Rules        []Rule  // of both families, each family in the kernel's order
-	Neighs       []Neigh
-	Leases       []Lease
-	Sysctls      map[string]string // below net/, with dots: "ipv4.conf.all.rp_filter"
+	// of every table, with local and cloned entries left as the kernel
+	// lists them
+	Routes  []Route
+	Rules   []Rule // of both families, each family in the kernel's order
+	Neighs  []Neigh
+	Leases  []Lease
+	Sysctls map[string]string // below net/, with dots: "ipv4.conf.all.rp_filter"
 }
 
 // Link is one network interface.
 type Link struct {
-	Index        int
-	Name         string
-	Kind         string // rtnetlink's IFLA_INFO_KIND: "veth", "bridge", "vrf", "wireguard"; "" for a NIC and for lo
+	Index int
+	Name  string
+	// rtnetlink's IFLA_INFO_KIND: "veth", "bridge", "vrf", "wireguard"; ""
+	// for a NIC and for lo
+	Kind         string
 	Loopback     bool
 	Up           bool   // administratively up (IFF_UP)
 	Carrier      bool   // IFF_LOWER_UP
@@ -79,16 +85,19 @@ type Link struct {
 
 // Addr is one address of one link. Prefix keeps the host bits: 10.0.1.10/24.
 type Addr struct {
-	Link      string
-	Prefix    netip.Prefix
-	Peer      netip.Prefix // valid for a point-to-point address only: the connected prefix is the peer's
-	Scope     uint8        // rtnetlink scope: 0 global, 253 link, 254 host
-	Temporary bool         // IPv6 privacy address
-	NoPrefix  bool         // noprefixroute: no connected route came with the address
-	Tentative bool         // IPv6, not usable yet (or never, after a failed DAD)
+	Link   string
+	Prefix netip.Prefix
+	// valid for a point-to-point address only: the connected prefix is the
+	// peer's
+	Peer      netip.Prefix
+	Scope     uint8 // rtnetlink scope: 0 global, 253 link, 254 host
+	Temporary bool  // IPv6 privacy address
+	NoPrefix  bool  // noprefixroute: no connected route came with the address
+	Tentative bool  // IPv6, not usable yet (or never, after a failed DAD)
 }
 
-// Connected returns the prefix that the kernel takes to be on-link because of the address.
+// Connected returns the prefix that the kernel takes to be on-link because of
+// the address.
 func (a Addr) Connected() netip.Prefix {
 	if a.Peer.IsValid() {
 		return a.Peer.Masked()
@@ -127,15 +136,17 @@ const (
 	TableLocal   uint32 = 255
 )
 
-// RouteKey is what the kernel's REPLACE matches a route by. Dst is masked and always valid (a default route has
-// 0.0.0.0/0 or ::/0) and gives the family. An IPv6 metric is never 0: the kernel makes it 1024.
+// RouteKey is what the kernel's REPLACE matches a route by. Dst is masked and
+// always valid (a default route has 0.0.0.0/0 or ::/0) and gives the family. An
+// IPv6 metric is never 0: the kernel makes it 1024.
 type RouteKey struct {
 	Table  uint32
 	Dst    netip.Prefix
 	Metric uint32
 }
 
-// Hop is one next hop. A Hop without Via is on-link. Dead and LinkDown are volatile and never written.
+// Hop is one next hop. A Hop without Via is on-link. Dead and LinkDown are
+// volatile and never written.
 type Hop struct {
 	Link     string
 	Via      netip.Addr
@@ -145,7 +156,8 @@ type Hop struct {
 	LinkDown bool
 }
 
-// Route is one route. Reject routes have no hops (the kernel's `dev lo` of IPv6 ones is dropped when they are read).
+// Route is one route. Reject routes have no hops (the kernel's `dev lo` of IPv6
+// ones is dropped when they are read).
 type Route struct {
 	RouteKey
 	Type     RouteType
@@ -155,17 +167,22 @@ type Route struct {
 	Hops     []Hop
 	MTU      uint32
 	AdvMSS   uint32
-	Pref     int8   // IPv6 router preference: -1 low, 0 medium, 1 high
-	Opaque   string // what is not modelled, in `ip` syntax: "tos 0x10", "from 2001:db8::/64", "encap …"; such a route is never copied
+	Pref     int8 // IPv6 router preference: -1 low, 0 medium, 1 high
+	// what is not modelled, in `ip` syntax: "tos 0x10", "from
+	// 2001:db8::/64", "encap …"; such a route is never copied
+	Opaque string
 }
 
-// opaqueHas says whether one of the keys is among what is not modelled of the route.
+// opaqueHas says whether one of the keys is among what is not modelled of the
+// route.
 func (r Route) opaqueHas(keys ...string) bool {
-	return r.Opaque != "" && slices.ContainsFunc(strings.Fields(r.Opaque), func(w string) bool { return slices.Contains(keys, w) })
+	return r.Opaque != "" && slices.ContainsFunc(strings.Fields(r.Opaque),
+		func(w string) bool { return slices.Contains(keys, w) })
 }
 
-// steers says whether what is not modelled decides where packets go, or what becomes of them: such a route is never copied.
-// All else (hoplimit, initcwnd and other metrics) only tunes a transport.
+// steers says whether what is not modelled decides where packets go, or what
+// becomes of them: such a route is never copied. All else (hoplimit, initcwnd
+// and other metrics) only tunes a transport.
 func (r Route) steers() bool { return r.opaqueHas("tos", "from", "encap", "nhid", "attr") }
 
 // Family returns the family of the destination.
@@ -186,11 +203,13 @@ const (
 	RejectProhibit    Action = 8
 )
 
-// None is the value of SuppressPrefix and SuppressGroup that suppresses nothing, as in the kernel.
+// None is the value of SuppressPrefix and SuppressGroup that suppresses
+// nothing, as in the kernel.
 const None = -1
 
-// Rule is one policy routing rule. It is comparable: two rules are the same if all fields are. Use NewRule for a rule that
-// suppresses nothing: the zero values of SuppressPrefix and SuppressGroup do suppress, as in the kernel.
+// Rule is one policy routing rule. It is comparable: two rules are the same if
+// all fields are. Use NewRule for a rule that suppresses nothing: the zero
+// values of SuppressPrefix and SuppressGroup do suppress, as in the kernel.
 type Rule struct {
 	Priority       int
 	Family         Family
@@ -204,12 +223,16 @@ type Rule struct {
 	Goto           int // with Action Goto: the priority to go on at
 	Action         Action
 	Protocol       uint8
-	Opaque         string // selectors that are not modelled, in `ip` syntax: "l3mdev", "ipproto tcp dport 80", "uidrange 0-99"
+	// selectors that are not modelled, in `ip` syntax: "l3mdev", "ipproto
+	// tcp dport 80", "uidrange 0-99"
+	Opaque string
 }
 
-// NewRule returns a rule `priority: from all lookup table` of the family that suppresses nothing.
+// NewRule returns a rule `priority: from all lookup table` of the family that
+// suppresses nothing.
 func NewRule(f Family, priority int, table uint32) Rule {
-	return Rule{Priority: priority, Family: f, Table: table, SuppressPrefix: None, SuppressGroup: None, Action: ToTable}
+	return Rule{Priority: priority, Family: f, Table: table, SuppressPrefix: None,
+		SuppressGroup: None, Action: ToTable}
 }
 
 // Neigh is one entry of the neighbour table.
@@ -234,14 +257,16 @@ type LinkGroup struct {
 	Group int
 }
 
-// State is what lasthop owns, or wants to own, in the kernel. Sorted by Sort it is canonical.
+// State is what lasthop owns, or wants to own, in the kernel. Sorted by Sort it
+// is canonical.
 type State struct {
 	Routes []Route
 	Rules  []Rule
 	Groups []LinkGroup
 }
 
-// Diff is the way from one State to another. The order of its fields is the order in which it is carried out.
+// Diff is the way from one State to another. The order of its fields is the
+// order in which it is carried out.
 type Diff struct {
 	SetRoutes   []Route
 	SetGroups   []LinkGroup
@@ -253,7 +278,8 @@ type Diff struct {
 
 // Empty says whether there is nothing to do.
 func (d Diff) Empty() bool {
-	return len(d.SetRoutes)+len(d.SetGroups)+len(d.AddRules)+len(d.DelRules)+len(d.DelRoutes)+len(d.UnsetGroups) == 0
+	return len(d.SetRoutes)+len(d.SetGroups)+len(d.AddRules)+len(d.DelRules)+len(d.DelRoutes)+
+		len(d.UnsetGroups) == 0
 }
 
 func comparePrefix(a, b netip.Prefix) int {

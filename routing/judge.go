@@ -7,9 +7,11 @@ import (
 	"strings"
 )
 
-// judge decides which paths are needed: those for which some reply to some class of client would leave otherwise without
-// them. It compares three lookups: as it is now, as it will be with the layout, and as it would be without anybody else's
-// rules. Where the last two differ, a rule of somebody shadows the path.
+// judge decides which paths are needed: those for which some reply to some
+// class of client would leave otherwise without them. It compares three
+// lookups: as it is now, as it will be with the layout, and as it would be
+// without anybody else's rules. Where the last two differ, a rule of somebody
+// shadows the path.
 func (b *builder) judge(l layout) {
 	clean := *b
 	clean.host.Rules = standardRules
@@ -36,10 +38,12 @@ func (b *builder) judge(l layout) {
 }
 
 // standardRules are those that every network namespace is born with.
-var standardRules = []Rule{NewRule(IPv4, 0, TableLocal), NewRule(IPv4, 32766, TableMain), NewRule(IPv4, 32767, TableDefault),
+var standardRules = []Rule{NewRule(IPv4, 0, TableLocal), NewRule(IPv4, 32766, TableMain),
+	NewRule(IPv4, 32767, TableDefault),
 	NewRule(IPv6, 0, TableLocal), NewRule(IPv6, 32766, TableMain)}
 
-// classes returns one member of the path for each set of rules whose `from` holds it: the others are routed alike.
+// classes returns one member of the path for each set of rules whose `from`
+// holds it: the others are routed alike.
 func (b *builder) classes(p *path, state []Rule) []netip.Addr {
 	var froms []netip.Prefix
 	for _, r := range slices.Concat(b.host.Rules, state) {
@@ -73,12 +77,16 @@ type verdict struct {
 	path     *path
 	uplink   func(link string) bool
 	base     int
-	wrong    bool    // some reply leaves otherwise than the path would have it
-	better   bool    // the layout changes some reply
-	answered []Rule  // rules of others that give the right answer already
-	shadows  []Rule  // rules of others that answer in front of ours
-	replaced []Rule  // rules of others with selectors that answered, and that ours now stand in front of
-	lost     []Route // routes through links that are no uplinks, whose clients the path will answer
+	wrong    bool   // some reply leaves otherwise than the path would have it
+	better   bool   // the layout changes some reply
+	answered []Rule // rules of others that give the right answer already
+	shadows  []Rule // rules of others that answer in front of ours
+	// rules of others with selectors that answered, and that ours now stand
+	// in front of
+	replaced []Rule
+	// routes through links that are no uplinks, whose clients the path will
+	// answer
+	lost []Route
 }
 
 func (v *verdict) add(before, after, ideal Trace) {
@@ -92,7 +100,8 @@ func (v *verdict) add(before, after, ideal Trace) {
 		if rule := answering(before); rule != nil && deliberate(*rule) {
 			v.replaced = appendOnce(v.replaced, *rule)
 		}
-		if before.Way.Type == Unicast && !v.uplink(before.Way.Link) && v.uplink(after.Way.Link) {
+		if before.Way.Type == Unicast && !v.uplink(before.Way.Link) &&
+			v.uplink(after.Way.Link) {
 			v.lost = append(v.lost, *before.Route)
 		}
 	}
@@ -107,9 +116,11 @@ func (b *builder) conclude(v verdict) {
 		if v.base == 0 {
 			break // the layout says why, once
 		}
-		b.find(Finding{Code: "shadowed", Severity: Warning, Subject: pathName(p), Origin: r.String(),
-			Message: fmt.Sprintf("this rule answers in front of ours for replies of %s, and is left alone", pathName(p)),
-			Hint:    "if it is not meant for them, delete it: ip rule del " + r.Args()})
+		b.find(Finding{Code: "shadowed", Severity: Warning, Subject: pathName(p),
+			Origin: r.String(),
+			Message: fmt.Sprintf("this rule answers in front of ours for replies of "+
+				"%s, and is left alone", pathName(p)),
+			Hint: "if it is not meant for them, delete it: ip rule del " + r.Args()})
 	}
 	p.needed = v.wrong && v.better
 	if !p.needed {
@@ -118,9 +129,12 @@ func (b *builder) conclude(v verdict) {
 	}
 	b.lostClients(p, v.lost)
 	for _, r := range v.replaced {
-		b.find(Finding{Code: "overrides-rule", Severity: Warning, Subject: pathName(p), Origin: r.String(),
-			Message: fmt.Sprintf("this rule answered replies of %s until now; ours will stand in front of it", pathName(p)),
-			Hint:    "if it must go on to answer, give it a priority below ours, or --return " + p.link + "=off"})
+		b.find(Finding{Code: "overrides-rule", Severity: Warning, Subject: pathName(p),
+			Origin: r.String(),
+			Message: fmt.Sprintf("this rule answered replies of %s until now; ours "+
+				"will stand in front of it", pathName(p)),
+			Hint: "if it must go on to answer, give it a priority " +
+				"below ours, or --return " + p.link + "=off"})
 	}
 }
 
@@ -144,8 +158,10 @@ func (b *builder) without(v verdict) {
 		return
 	}
 	for _, r := range v.answered {
-		b.find(Finding{Code: "already-routed", Severity: Info, Subject: pathName(v.path), Origin: r.String(),
-			Message: fmt.Sprintf("this rule sends the replies of %s the right way already; nothing is installed for them", pathName(v.path))})
+		b.find(Finding{Code: "already-routed", Severity: Info, Subject: pathName(v.path),
+			Origin: r.String(),
+			Message: fmt.Sprintf("this rule sends the replies of %s the right way "+
+				"already; nothing is installed for them", pathName(v.path))})
 	}
 }
 
@@ -164,7 +180,8 @@ func answering(t Trace) *Rule {
 	return &t.Steps[len(t.Steps)-1].Rule
 }
 
-// culprit returns the rule of others that kept a lookup from our block: one that answered, or a goto that leapt over it.
+// culprit returns the rule of others that kept a lookup from our block: one
+// that answered, or a goto that leapt over it.
 func culprit(t Trace) *Rule {
 	if rule := answering(t); rule != nil && !standard(*rule) {
 		return rule
@@ -180,13 +197,18 @@ func culprit(t Trace) *Rule {
 // standard says whether the rule is `from all lookup` local, main or default.
 func standard(r Rule) bool {
 	r.Priority, r.Protocol = 0, 0
-	return r == NewRule(r.Family, 0, r.Table) && TableDefault <= r.Table && r.Table <= TableLocal
+	return r == NewRule(r.Family, 0, r.Table) && TableDefault <= r.Table &&
+		r.Table <= TableLocal
 }
 
-// deliberate says whether somebody wrote the rule for these sources or destinations.
-func deliberate(r Rule) bool { return r.From.Bits() > 0 || r.To.Bits() > 0 || r.Mark != 0 && !r.Not }
+// deliberate says whether somebody wrote the rule for these sources or
+// destinations.
+func deliberate(r Rule) bool {
+	return r.From.Bits() > 0 || r.To.Bits() > 0 || r.Mark != 0 && !r.Not
+}
 
-// sameAnswer compares where two lookups lead: types and next hops, whichever tables they come from.
+// sameAnswer compares where two lookups lead: types and next hops, whichever
+// tables they come from.
 func sameAnswer(a, b Trace) bool { return leadsTo(a, b.Ends) && leadsTo(b, a.Ends) }
 
 // leadsTo says whether a lookup may end in each of the ways.
@@ -209,8 +231,8 @@ func appendOnce[T comparable](s []T, x T) []T {
 	return append(s, x)
 }
 
-// describe sets before and after of every outcome, marks those that a rule of others keeps from their path, and says what wildcards
-// take along.
+// describe sets before and after of every outcome, marks those that a rule of
+// others keeps from their path, and says what wildcards take along.
 func (b *builder) describe(l layout) {
 	after := NewFIB(With(b.host, l.state))
 	type ends struct{ before, after, ideal Way }
@@ -235,7 +257,8 @@ func (b *builder) describe(l layout) {
 	b.wildcards()
 }
 
-// wildcards lists, for each wildcard listener, the addresses that move: rules are by address, so all that listens there moves.
+// wildcards lists, for each wildcard listener, the addresses that move: rules
+// are by address, so all that listens there moves.
 func (b *builder) wildcards() {
 	moved := map[string][]string{}
 	var order []string
@@ -250,8 +273,10 @@ func (b *builder) wildcards() {
 		}
 	}
 	for _, listen := range order {
-		b.find(Finding{Code: "wildcard-covers", Severity: Info, Subject: listen, Origin: origins[listen],
-			Message: fmt.Sprintf("a wildcard: replies of everything that listens on %s move, not of NGINX alone", someOf(moved[listen]))})
+		b.find(Finding{Code: "wildcard-covers", Severity: Info, Subject: listen,
+			Origin: origins[listen],
+			Message: fmt.Sprintf("a wildcard: replies of everything that listens on "+
+				"%s move, not of NGINX alone", someOf(moved[listen]))})
 	}
 }
 
@@ -259,7 +284,8 @@ func (b *builder) wildcards() {
 func someOf(list []string) string {
 	const most = 8
 	if len(list) > most {
-		return fmt.Sprintf("%s and %d more", strings.Join(list[:most], ", "), len(list)-most)
+		return fmt.Sprintf("%s and %d more", strings.Join(list[:most], ", "),
+			len(list)-most)
 	}
 	return strings.Join(list, ", ")
 }

@@ -7,17 +7,21 @@ import (
 	"slices"
 )
 
-// Tiers of the block of rules, as offsets from its base. Rules of one tier never overlap, so their order is of no account.
+// Tiers of the block of rules, as offsets from its base. Rules of one tier
+// never overlap, so their order is of no account.
 const (
 	tierDirect = iota // from P to D lookup main
-	tierBound         // from P oif X lookup main: sockets bound to another uplink, with fail_closed
-	tierMain          // from P lookup main, but not through an uplink
-	tierTable         // from P lookup TABLE
+	// from P oif X lookup main: sockets bound to another uplink, with
+	// fail_closed
+	tierBound
+	tierMain  // from P lookup main, but not through an uplink
+	tierTable // from P lookup TABLE
 	tiers
 )
 
-// wide is the length of the longest prefixes in main that do not count as specific: VPN clients split the Internet into prefixes
-// this short (0.0.0.0/1, 128.0.0.0/2, 2000::/3), and nobody's LAN is a /7.
+// wide is the length of the longest prefixes in main that do not count as
+// specific: VPN clients split the Internet into prefixes this short (0.0.0.0/1,
+// 128.0.0.0/2, 2000::/3), and nobody's LAN is a /7.
 func wide(f Family) int {
 	if f == IPv4 {
 		return 7
@@ -25,7 +29,8 @@ func wide(f Family) int {
 	return 15
 }
 
-// failClosedMetric is that of `unreachable default`: the last resort of a table.
+// failClosedMetric is that of `unreachable default`: the last resort of a
+// table.
 const failClosedMetric = 4294967295
 
 // layout is a State in the making, and what was noticed on the way.
@@ -43,7 +48,9 @@ func (b *builder) layOut(paths []*path) layout {
 	}
 	group := b.layGroups(&l)
 	for _, f := range Families {
-		ours := slices.DeleteFunc(slices.Clone(paths), func(p *path) bool { return p.family != f || p.table == 0 })
+		ours := slices.DeleteFunc(slices.Clone(paths), func(p *path) bool {
+			return p.family != f || p.table == 0
+		})
 		if len(ours) == 0 {
 			continue
 		}
@@ -57,15 +64,16 @@ func (b *builder) layOut(paths []*path) layout {
 			b.layRules(&l, p, group, reject)
 		}
 	}
-	if !slices.ContainsFunc(l.state.Rules, func(r Rule) bool { return r.SuppressGroup == b.policy.Numbers.Group }) {
+	if !slices.ContainsFunc(l.state.Rules,
+		func(r Rule) bool { return r.SuppressGroup == b.policy.Numbers.Group }) {
 		l.state.Groups = nil
 	}
 	l.state.Sort()
 	return l
 }
 
-// layGroups puts the uplinks into our link group and returns the group that the rules name: theirs, if all uplinks and
-// nobody else share one already.
+// layGroups puts the uplinks into our link group and returns the group that the
+// rules name: theirs, if all uplinks and nobody else share one already.
 func (b *builder) layGroups(l *layout) int {
 	ups := map[string]bool{}
 	for key := range b.uplinks {
@@ -94,15 +102,20 @@ func (b *builder) layGroups(l *layout) int {
 		case link.Group == 0:
 			l.state.Groups = append(l.state.Groups, LinkGroup{link.Name, n.Group})
 		default:
-			l.findings = append(l.findings, Finding{Code: "link-group-taken", Severity: Warning, Subject: link.Name,
-				Message: fmt.Sprintf("%s is in link group %d already: main's specific routes through it win over the paths, as with main-first", link.Name, link.Group),
-				Hint:    fmt.Sprintf("free it, if nothing uses it: ip link set %s group default", link.Name)})
+			l.findings = append(l.findings, Finding{Code: "link-group-taken",
+				Severity: Warning, Subject: link.Name,
+				Message: fmt.Sprintf("%s is in link group %d already: main's "+
+					"specific routes through it win over the "+
+					"paths, as with main-first", link.Name, link.Group),
+				Hint: fmt.Sprintf("free it, if nothing uses it: ip "+
+					"link set %s group default", link.Name)})
 		}
 	}
 	return n.Group
 }
 
-// layTable writes a path's table: what main knows of the link itself, and the default.
+// layTable writes a path's table: what main knows of the link itself, and the
+// default.
 func (b *builder) layTable(l *layout, p *path, reject bool) {
 	seen := map[RouteKey]bool{}
 	var add func(r Route)
@@ -119,13 +132,15 @@ func (b *builder) layTable(l *layout, p *path, reject bool) {
 			l.state.Routes = append(l.state.Routes, r)
 		}
 	}
-	def := Route{RouteKey: RouteKey{Dst: p.family.All(), Metric: defaultMetric(p.family)}, Type: Unicast, Hops: slices.Clone(p.hops), MTU: p.mtu, AdvMSS: p.advmss}
+	def := Route{RouteKey: RouteKey{Dst: p.family.All(), Metric: defaultMetric(p.family)},
+		Type: Unicast, Hops: slices.Clone(p.hops), MTU: p.mtu, AdvMSS: p.advmss}
 	if !def.Hops[0].Via.IsValid() && p.family == IPv4 {
 		def.Scope = ScopeLink
 	}
 	add(def)
 	if b.policy.failClosed(p.link) {
-		add(Route{RouteKey: RouteKey{Dst: p.family.All(), Metric: failClosedMetric}, Type: Unreachable})
+		add(Route{RouteKey: RouteKey{Dst: p.family.All(), Metric: failClosedMetric},
+			Type: Unreachable})
 	}
 	for _, r := range b.host.Routes {
 		if r.Table != TableMain || r.Family() != p.family || r.IsDefault() {
@@ -133,14 +148,17 @@ func (b *builder) layTable(l *layout, p *path, reject bool) {
 		}
 		if c, ok := b.ownRoute(l, r, p); ok {
 			add(c)
-		} else if reject && r.Dst.Bits() > wide(p.family) && !r.steers() && !b.usesUplink(r) {
+		} else if reject && r.Dst.Bits() > wide(p.family) && !r.steers() &&
+			!b.usesUplink(r) {
 			add(copyRoute(r, r.Hops))
 		}
 	}
 }
 
-// elsewhere says whether main knows an IPv6 gateway behind another link. The kernel then refuses it with `onlink` (it looks into main
-// alone, ip6_route_check_nh_onlink), but takes it without, if the table itself holds an on-link route to it.
+// elsewhere says whether main knows an IPv6 gateway behind another link. The
+// kernel then refuses it with `onlink` (it looks into main alone,
+// ip6_route_check_nh_onlink), but takes it without, if the table itself holds
+// an on-link route to it.
 func (b *builder) elsewhere(h Hop) bool {
 	if !h.Via.Is6() || h.Via.IsLinkLocalUnicast() {
 		return false
@@ -157,7 +175,9 @@ func (b *builder) elsewhere(h Hop) bool {
 
 // hostRoute is the on-link route to a gateway.
 func hostRoute(h Hop) Route {
-	return Route{RouteKey: RouteKey{Dst: netip.PrefixFrom(h.Via, h.Via.BitLen()), Metric: defaultMetric(FamilyOf(h.Via))}, Type: Unicast, Hops: []Hop{{Link: h.Link, Weight: 1}}}
+	return Route{RouteKey: RouteKey{Dst: netip.PrefixFrom(h.Via, h.Via.BitLen()),
+		Metric: defaultMetric(FamilyOf(h.Via))},
+		Type: Unicast, Hops: []Hop{{Link: h.Link, Weight: 1}}}
 }
 
 // defaultMetric is what the kernel makes of metric 0.
@@ -175,19 +195,25 @@ func (b *builder) ownRoute(l *layout, r Route, p *path) (Route, bool) {
 		return Route{}, false
 	}
 	if r.steers() {
-		l.findings = append(l.findings, Finding{Code: "opaque-route", Severity: Warning, Subject: p.link, Origin: r.String(),
-			Message: fmt.Sprintf("the route to %s has %s, which is not copied into the table of %s: replies there take the gateway", r.Dst, r.Opaque, p.link),
-			Hint:    fmt.Sprintf("keep main's way for it: --direct %s", r.Dst)})
+		l.findings = append(l.findings, Finding{Code: "opaque-route", Severity: Warning,
+			Subject: p.link, Origin: r.String(),
+			Message: fmt.Sprintf("the route to %s has %s, which is not copied into "+
+				"the table of %s: replies there take the gateway", r.Dst,
+				r.Opaque, p.link),
+			Hint: fmt.Sprintf("keep main's way for it: --direct %s", r.Dst)})
 		return Route{}, false
 	}
-	return copyRoute(r, slices.DeleteFunc(slices.Clone(r.Hops), func(h Hop) bool { return !on(h) })), true
+	return copyRoute(r,
+		slices.DeleteFunc(slices.Clone(r.Hops), func(h Hop) bool { return !on(h) })), true
 }
 
-// copyRoute drops what is volatile or would be wrong in another table: flags, prefsrc, router preference.
+// copyRoute drops what is volatile or would be wrong in another table: flags,
+// prefsrc, router preference.
 func copyRoute(r Route, hops []Hop) Route {
 	c := Route{RouteKey: r.RouteKey, Type: r.Type, Scope: r.Scope, MTU: r.MTU, AdvMSS: r.AdvMSS}
 	for _, h := range hops {
-		c.Hops = append(c.Hops, Hop{Link: h.Link, Via: h.Via, Weight: h.Weight, OnLink: h.Via.IsValid()})
+		c.Hops = append(c.Hops,
+			Hop{Link: h.Link, Via: h.Via, Weight: h.Weight, OnLink: h.Via.IsValid()})
 	}
 	if len(c.Hops) == 1 {
 		c.Hops[0].Weight = 1
@@ -222,13 +248,15 @@ func (b *builder) layRules(l *layout, p *path, group int, reject bool) {
 				}
 				rules = append(rules, main)
 			}
-			l.state.Rules = append(append(l.state.Rules, rules...), rule(tierTable, p.table))
+			l.state.Rules = append(append(l.state.Rules, rules...),
+				rule(tierTable, p.table))
 		}
 	}
 }
 
-// exceptions returns the rules in front: for what the user wants to go main's way, and with fail_closed for sockets that
-// are bound to another uplink, which main alone can serve.
+// exceptions returns the rules in front: for what the user wants to go main's
+// way, and with fail_closed for sockets that are bound to another uplink, which
+// main alone can serve.
 func (b *builder) exceptions(p *path, rule func(tier int, table uint32) Rule) []Rule {
 	var rules []Rule
 	for _, d := range b.policy.Direct {
@@ -241,7 +269,8 @@ func (b *builder) exceptions(p *path, rule func(tier int, table uint32) Rule) []
 		}
 	}
 	for _, link := range b.sortedLinks() {
-		if b.policy.failClosed(p.link) && link.Name != p.link && len(b.uplinks[linkFamily{link.Name, p.family}]) > 0 {
+		if b.policy.failClosed(p.link) && link.Name != p.link &&
+			len(b.uplinks[linkFamily{link.Name, p.family}]) > 0 {
 			r := rule(tierBound, TableMain)
 			r.OIF = link.Name
 			rules = append(rules, r)
@@ -250,8 +279,10 @@ func (b *builder) exceptions(p *path, rule func(tier int, table uint32) Rule) []
 	return rules
 }
 
-// mainRejects says whether a reject route as wide as a default wins in main. A lookup that ends at one is not suppressed
-// (fib_rules_lookup suppresses only success), so a rule `lookup main suppress_prefixlength` would end every reply there.
+// mainRejects says whether a reject route as wide as a default wins in main. A
+// lookup that ends at one is not suppressed (fib_rules_lookup suppresses only
+// success), so a rule `lookup main suppress_prefixlength` would end every reply
+// there.
 func (b *builder) mainRejects(f Family) bool {
 	best := map[netip.Prefix]Route{}
 	for _, r := range b.host.Routes {
@@ -270,9 +301,10 @@ func (b *builder) mainRejects(f Family) bool {
 	return false
 }
 
-// base returns where the block of rules begins: the highest place behind `local` and l3mdev and in front of every catch-all of
-// others that would answer a reply. The kernel gives a rule without priority the place before the second rule of the list, so
-// no fixed number is safe.
+// base returns where the block of rules begins: the highest place behind
+// `local` and l3mdev and in front of every catch-all of others that would
+// answer a reply. The kernel gives a rule without priority the place before the
+// second rule of the list, so no fixed number is safe.
 func (b *builder) base(l *layout, f Family) int {
 	r := b.room(f)
 	for _, size := range []int{b.policy.Numbers.Block, tiers} {
@@ -285,25 +317,31 @@ func (b *builder) base(l *layout, f Family) int {
 		}
 	}
 	finding := Finding{Code: "shadowed", Severity: Error, Subject: f.String(),
-		Message: fmt.Sprintf("%s rules find no place: `local` or l3mdev stands at %d", f, r.low-1),
-		Hint:    fmt.Sprintf("give `lookup local` the priority 0, as the kernel does; the block goes to %d at most", b.policy.Numbers.Base)}
+		Message: fmt.Sprintf("%s rules find no place: `local` or l3mdev stands at %d",
+			f, r.low-1),
+		Hint: fmt.Sprintf("give `lookup local` the priority 0, as the kernel does; "+
+			"the block goes to %d at most", b.policy.Numbers.Base)}
 	if r.first.Family != 0 {
 		finding.Origin = r.first.String()
-		finding.Message = fmt.Sprintf("%s rules find no place in front of a rule that answers every reply", f)
-		finding.Hint = fmt.Sprintf("give that rule a priority above %d", b.policy.Numbers.Base+b.policy.Numbers.Block)
+		finding.Message = fmt.Sprintf("%s rules find no place in front of a rule "+
+			"that answers every reply", f)
+		finding.Hint = fmt.Sprintf("give that rule a priority above %d",
+			b.policy.Numbers.Base+b.policy.Numbers.Block)
 	}
 	l.findings = append(l.findings, finding)
 	return 0
 }
 
-// room is where the block of rules may stand: at low or higher, below high, and not where a goto leaps over it.
+// room is where the block of rules may stand: at low or higher, below high, and
+// not where a goto leaps over it.
 type room struct {
 	low, high int
 	first     Rule     // the catch-all at high
 	leaps     [][2]int // priorities of a goto and of its target
 }
 
-// room walks the rules as the kernel does for a reply, as far as a catch-all that answers.
+// room walks the rules as the kernel does for a reply, as far as a catch-all
+// that answers.
 func (b *builder) room(f Family) room {
 	r := room{low: 1, high: b.policy.Numbers.Base + b.policy.Numbers.Block}
 	rules := b.fib.rules[f]
@@ -328,12 +366,14 @@ func (b *builder) room(f Family) room {
 	return r
 }
 
-// goesFirst says whether rules of ours must stand behind this one: `lookup local`, or that of VRFs.
+// goesFirst says whether rules of ours must stand behind this one: `lookup
+// local`, or that of VRFs.
 func (r Rule) goesFirst() bool {
 	return r.Opaque == l3mdev || r.Action == ToTable && r.Table == TableLocal
 }
 
-// leapt returns the priority of the goto that leaps over a part of the range, or -1.
+// leapt returns the priority of the goto that leaps over a part of the range,
+// or -1.
 func (r room) leapt(first, last int) int {
 	in := -1
 	for _, leap := range r.leaps {
@@ -353,17 +393,20 @@ func catchesAll(r Rule) bool {
 	return matches(r, Query{Src: some, Dst: some})
 }
 
-// answers says whether a rule that matches would answer, or end, the lookup of some reply.
+// answers says whether a rule that matches would answer, or end, the lookup of
+// some reply.
 func (b *builder) answers(r Rule) bool {
 	if r.Action != ToTable {
 		return r.Action != Nop
 	}
 	return slices.ContainsFunc(b.host.Routes, func(x Route) bool {
-		return x.Table == r.Table && x.Family() == r.Family && x.Type != Throw && x.Dst.Bits() > r.SuppressPrefix
+		return x.Table == r.Table && x.Family() == r.Family && x.Type != Throw &&
+			x.Dst.Bits() > r.SuppressPrefix
 	})
 }
 
-// highestRule returns the highest priority of others' rules between first and last, or -1.
+// highestRule returns the highest priority of others' rules between first and
+// last, or -1.
 func (b *builder) highestRule(f Family, first, last int) int {
 	highest := -1
 	for _, r := range b.host.Rules {
@@ -374,11 +417,13 @@ func (b *builder) highestRule(f Family, first, last int) int {
 	return highest
 }
 
-// SortFindings puts the gravest first; the rest of the order is only there to be always the same.
+// SortFindings puts the gravest first; the rest of the order is only there to
+// be always the same.
 func SortFindings(fs []Finding) {
 	rank := map[Severity]int{Error: 0, Warning: 1, Info: 2}
 	slices.SortStableFunc(fs, func(a, b Finding) int {
-		return cmp.Or(cmp.Compare(rank[a.Severity], rank[b.Severity]), cmp.Compare(a.Code, b.Code), cmp.Compare(a.Subject, b.Subject),
+		return cmp.Or(cmp.Compare(rank[a.Severity], rank[b.Severity]),
+			cmp.Compare(a.Code, b.Code), cmp.Compare(a.Subject, b.Subject),
 			cmp.Compare(a.Message, b.Message), cmp.Compare(a.Origin, b.Origin))
 	})
 }

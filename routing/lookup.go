@@ -21,14 +21,17 @@ type Step struct {
 	Route  *Route // what its table answered; nil if nothing
 }
 
-// Effect is what a rule did to a lookup. All but Answered, Rejected and, for some flows, Suppressed let it go on.
+// Effect is what a rule did to a lookup. All but Answered, Rejected and, for
+// some flows, Suppressed let it go on.
 type Effect string
 
 const (
 	NotMatched Effect = "not-matched"
 	NoRoute    Effect = "no-route" // its table knows none
 	Thrown     Effect = "throw"
-	Suppressed Effect = "suppressed" // the route does not count; of an IPv6 multipath route some next hops may count
+	// the route does not count; of an IPv6 multipath route some next hops
+	// may count
+	Suppressed Effect = "suppressed"
 	Answered   Effect = "answered"
 	Rejected   Effect = "rejected" // by the rule, or by a route where there is one
 	Jumped     Effect = "goto"
@@ -45,17 +48,23 @@ type Trace struct {
 	Steps []Step
 	Way   Way    // Ends in one
 	Route *Route // the first answer; nil if there is none
-	Ends  []Way  // where it may end, without More: several for a multipath route, and for IPv4 default routes of one metric
+	// where it may end, without More: several for a multipath route, and
+	// for IPv4 default routes of one metric
+	Ends []Way
 }
 
-// Lookup walks the host's rules and tables as the kernel does for a packet of its own (fib_rules_lookup in
-// net/core/fib_rules.c, fib_table_lookup in net/ipv4/fib_trie.c, ip6_pol_route in net/ipv6/route.c). For many queries of one
-// host use NewFIB. It knows no neighbours, exceptions (PMTU, redirects), VRFs and source-specific IPv6 routes, and a
-// rule with selectors that are not modelled (Rule.Opaque) is taken not to match. An IPv4 source that is not assigned to the
-// host is looked up like any other, where the kernel's `ip route get` refuses it.
+// Lookup walks the host's rules and tables as the kernel does for a packet of
+// its own (fib_rules_lookup in net/core/fib_rules.c, fib_table_lookup in
+// net/ipv4/fib_trie.c, ip6_pol_route in net/ipv6/route.c). For many queries of
+// one host use NewFIB. It knows no neighbours, exceptions (PMTU, redirects),
+// VRFs and source-specific IPv6 routes, and a rule with selectors that are not
+// modelled (Rule.Opaque) is taken not to match. An IPv4 source that is not
+// assigned to the host is looked up like any other, where the kernel's `ip
+// route get` refuses it.
 func Lookup(h Host, q Query) Trace { return NewFIB(h).Lookup(q) }
 
-// FIB is a host's rules and routes, indexed for Lookup. It is safe for concurrent use.
+// FIB is a host's rules and routes, indexed for Lookup. It is safe for
+// concurrent use.
 type FIB struct {
 	rules   map[Family][]Rule
 	tables  map[tableID]*table
@@ -68,7 +77,8 @@ type tableID struct {
 	number uint32
 }
 
-// table holds the routes of one table by destination, and the lengths that occur, longest first.
+// table holds the routes of one table by destination, and the lengths that
+// occur, longest first.
 type table struct {
 	routes  map[netip.Prefix][]Route
 	lengths []int
@@ -76,7 +86,8 @@ type table struct {
 
 // NewFIB indexes a host.
 func NewFIB(h Host) *FIB {
-	f := &FIB{rules: map[Family][]Rule{}, tables: map[tableID]*table{}, groups: map[string]int{}, ignored: map[string]bool{}}
+	f := &FIB{rules: map[Family][]Rule{}, tables: map[tableID]*table{},
+		groups: map[string]int{}, ignored: map[string]bool{}}
 	for _, r := range h.Rules {
 		f.rules[r.Family] = append(f.rules[r.Family], r)
 	}
@@ -92,7 +103,8 @@ func NewFIB(h Host) *FIB {
 	for _, l := range h.Links {
 		f.groups[l.Name] = l.Group
 		for _, family := range Families {
-			key := strings.ToLower(family.String()) + ".conf." + l.Name + ".ignore_routes_with_linkdown"
+			key := strings.ToLower(family.String()) + ".conf." + l.Name +
+				".ignore_routes_with_linkdown"
 			f.ignored[family.String()+" "+l.Name] = h.Sysctls[key] == "1"
 		}
 	}
@@ -112,7 +124,8 @@ func (f *FIB) addRoute(r Route) {
 	t.routes[r.Dst] = append(t.routes[r.Dst], r)
 }
 
-// finish sorts routes of one destination as the kernel tries them: by metric, IPv6 then by router preference.
+// finish sorts routes of one destination as the kernel tries them: by metric,
+// IPv6 then by router preference.
 func (t *table) finish() {
 	seen := [129]bool{}
 	for dst, routes := range t.routes {
@@ -166,7 +179,8 @@ func (f *FIB) walk(q Query, explain bool) Trace {
 	return t.finish()
 }
 
-// target returns the index before that of the rule that a goto leads to; without such a rule the goto does nothing.
+// target returns the index before that of the rule that a goto leads to;
+// without such a rule the goto does nothing.
 func target(rules []Rule, i int) (int, Effect) {
 	to := slices.IndexFunc(rules, func(r Rule) bool { return r.Priority == rules[i].Goto })
 	if to <= i {
@@ -180,7 +194,8 @@ func (f *FIB) act(t *Trace, step *Step, q Query) bool {
 	switch step.Rule.Action {
 	case RejectBlackhole, RejectUnreachable, RejectProhibit:
 		step.Effect = Rejected
-		t.Ends = append(t.Ends, Way{Type: RouteType(step.Rule.Action)}) // FR_ACT_* and RTN_* share these numbers
+		// FR_ACT_* and RTN_* share these numbers
+		t.Ends = append(t.Ends, Way{Type: RouteType(step.Rule.Action)})
 		return true
 	case ToTable:
 	default:
@@ -216,11 +231,15 @@ func (f *FIB) act(t *Trace, step *Step, q Query) bool {
 	return true
 }
 
-// otherDefaults adds what the kernel may take in place of an IPv4 default route: others of the same metric. It changes between them by
-// what it knows of their gateways, as neighbours (fib_select_default).
+// otherDefaults adds what the kernel may take in place of an IPv4 default
+// route: others of the same metric. It changes between them by what it knows of
+// their gateways, as neighbours (fib_select_default).
 func (f *FIB) otherDefaults(t *Trace, route *Route, q Query) {
-	routed := func(r *Route) bool { return r.Type == Unicast && len(r.Hops) > 0 && r.Hops[0].Via.IsValid() }
-	if !route.IsDefault() || route.Family() == IPv6 || q.OIF != "" || len(route.Hops) > 1 || !routed(route) {
+	routed := func(r *Route) bool {
+		return r.Type == Unicast && len(r.Hops) > 0 && r.Hops[0].Via.IsValid()
+	}
+	if !route.IsDefault() || route.Family() == IPv6 || q.OIF != "" || len(route.Hops) > 1 ||
+		!routed(route) {
 		return
 	}
 	all := f.tables[tableID{IPv4, route.Table}].routes[route.Dst]
@@ -231,8 +250,9 @@ func (f *FIB) otherDefaults(t *Trace, route *Route, q Query) {
 	}
 }
 
-// suppress returns the hops that the rule lets pass. IPv4 looks at the first next hop whichever is used then (fib4_rule_suppress);
-// IPv6 at the one that the hash has chosen (fib6_rule_suppress).
+// suppress returns the hops that the rule lets pass. IPv4 looks at the first
+// next hop whichever is used then (fib4_rule_suppress); IPv6 at the one that
+// the hash has chosen (fib6_rule_suppress).
 func (f *FIB) suppress(r Rule, route *Route, hops []Hop) []Hop {
 	if r.SuppressPrefix != None && route.Dst.Bits() <= r.SuppressPrefix {
 		return nil
@@ -250,8 +270,8 @@ func (f *FIB) suppress(r Rule, route *Route, hops []Hop) []Hop {
 	return hops
 }
 
-// search finds the longest prefix with a usable route: a reject route, or one with a next hop that is alive and on the
-// device asked for.
+// search finds the longest prefix with a usable route: a reject route, or one
+// with a next hop that is alive and on the device asked for.
 func (f *FIB) search(number uint32, q Query) (*Route, []Hop) {
 	t := f.tables[tableID{FamilyOf(q.Dst), number}]
 	if t == nil {
@@ -274,7 +294,8 @@ func (f *FIB) search(number uint32, q Query) (*Route, []Hop) {
 
 func (f *FIB) usable(r *Route, q Query) ([]Hop, bool) {
 	if len(r.Hops) == 0 {
-		// IPv6 keeps reject routes on lo, so a socket bound to another device does not find them.
+		// IPv6 keeps reject routes on lo, so a socket bound to another
+		// device does not find them.
 		return nil, r.Family() == IPv4 || q.OIF == "" || q.OIF == "lo"
 	}
 	if len(r.Hops) == 1 && q.OIF == "" && !r.Hops[0].Dead && !r.Hops[0].LinkDown {
@@ -290,8 +311,9 @@ func (f *FIB) usable(r *Route, q Query) ([]Hop, bool) {
 	return hops, len(hops) > 0
 }
 
-// answer adds where a route's next hops lead. Several routes answer only where an IPv6 multipath route was suppressed in part, and
-// where IPv4 has several defaults of one metric.
+// answer adds where a route's next hops lead. Several routes answer only where
+// an IPv6 multipath route was suppressed in part, and where IPv4 has several
+// defaults of one metric.
 func (t *Trace) answer(r *Route, hops []Hop) {
 	if t.Route == nil && len(hops) > 0 {
 		t.Route = r
@@ -308,9 +330,11 @@ func (t *Trace) answer(r *Route, hops []Hop) {
 }
 
 func (t Trace) finish() Trace {
-	if t.Query.OIF != "" && t.Query.Dst.Is4() && (len(t.Ends) == 0 || t.Ends[0].Type.Rejects()) {
-		// "Apparently, routing tables are wrong. Assume, that the destination is on link": ip_route_output_key_hash_rcu, whatever
-		// the lookup failed with.
+	if t.Query.OIF != "" && t.Query.Dst.Is4() &&
+		(len(t.Ends) == 0 || t.Ends[0].Type.Rejects()) {
+		// "Apparently, routing tables are wrong. Assume, that the
+		// destination is on link": ip_route_output_key_hash_rcu,
+		// whatever the lookup failed with.
 		t.Route, t.Ends = nil, []Way{{Type: Unicast, Link: t.Query.OIF}}
 	}
 	if len(t.Ends) == 0 {
@@ -338,7 +362,8 @@ func (w Way) brief() string {
 // matches says whether the rule's selectors match.
 func matches(r Rule, q Query) bool { return r.Opaque == "" && (mismatch(r, q) == "") != r.Not }
 
-// mismatch names the first selector that does not match; it is empty if all do. Inversion is the caller's.
+// mismatch names the first selector that does not match; it is empty if all do.
+// Inversion is the caller's.
 func mismatch(r Rule, q Query) string {
 	switch {
 	case r.Opaque != "":

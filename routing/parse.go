@@ -9,16 +9,19 @@ import (
 	"strings"
 )
 
-// scanner hands out the words of an `ip` line and refuses a key that comes twice: the last one would win silently.
+// scanner hands out the words of an `ip` line and refuses a key that comes
+// twice: the last one would win silently.
 type scanner struct {
 	left []string
 	seen map[string]bool
 }
 
-// scan splits at ASCII white space only, as the kernel does when it judges a link's name (dev_valid_name): other white
-// space may be part of one.
+// scan splits at ASCII white space only, as the kernel does when it judges a
+// link's name (dev_valid_name): other white space may be part of one.
 func scan(s string) *scanner {
-	words := strings.FieldsFunc(s, func(r rune) bool { return r < 128 && strings.ContainsRune(" \t\n\v\f\r", r) })
+	words := strings.FieldsFunc(s, func(r rune) bool {
+		return r < 128 && strings.ContainsRune(" \t\n\v\f\r", r)
+	})
 	return &scanner{left: words, seen: map[string]bool{}}
 }
 
@@ -46,8 +49,9 @@ func (s *scanner) once(name string) error {
 	return nil
 }
 
-// ParseRule reads a rule of the family in the form of Rule.String or Rule.Args, or as `ip -N -d rule` prints it. Selectors
-// that Rule does not model are kept in Opaque. A rule without priority is an error: the kernel chooses one.
+// ParseRule reads a rule of the family in the form of Rule.String or Rule.Args,
+// or as `ip -N -d rule` prints it. Selectors that Rule does not model are kept
+// in Opaque. A rule without priority is an error: the kernel chooses one.
 func ParseRule(f Family, line string) (Rule, error) {
 	r := NewRule(f, 0, 0)
 	p := ruleParser{Rule: &r, scanner: scan(line)}
@@ -63,32 +67,47 @@ type ruleParser struct {
 	opaque []string
 }
 
-// ruleKeys sets a field from the word after the key. Aliases share a name, so that both together are refused.
+// ruleKeys sets a field from the word after the key. Aliases share a name, so
+// that both together are refused.
 var ruleKeys = map[string]struct {
 	name string
 	set  func(*Rule, string) error
 }{
-	"pref":                  {"priority", func(r *Rule, s string) error { return setInt(&r.Priority, s) }},
-	"priority":              {"priority", func(r *Rule, s string) error { return setInt(&r.Priority, s) }},
-	"preference":            {"priority", func(r *Rule, s string) error { return setInt(&r.Priority, s) }},
-	"order":                 {"priority", func(r *Rule, s string) error { return setInt(&r.Priority, s) }},
-	"from":                  {"from", func(r *Rule, s string) error { return setSelector(&r.From, r.Family, s) }},
-	"to":                    {"to", func(r *Rule, s string) error { return setSelector(&r.To, r.Family, s) }},
-	"fwmark":                {"fwmark", setMark},
-	"iif":                   {"iif", func(r *Rule, s string) error { r.IIF = s; return nil }},
-	"dev":                   {"iif", func(r *Rule, s string) error { r.IIF = s; return nil }},
-	"oif":                   {"oif", func(r *Rule, s string) error { r.OIF = s; return nil }},
-	"lookup":                {"table", func(r *Rule, s string) error { return setTable(&r.Table, s) }},
-	"table":                 {"table", func(r *Rule, s string) error { return setTable(&r.Table, s) }},
-	"suppress_prefixlength": {"suppress_prefixlength", func(r *Rule, s string) error { return setInt(&r.SuppressPrefix, s) }},
-	"suppress_ifgroup":      {"suppress_ifgroup", func(r *Rule, s string) error { return setGroup(&r.SuppressGroup, s) }},
-	"goto":                  {"action", func(r *Rule, s string) error { r.Action = Goto; return setInt(&r.Goto, s) }},
-	"proto":                 {"protocol", func(r *Rule, s string) error { return setProtocol(&r.Protocol, s) }},
-	"protocol":              {"protocol", func(r *Rule, s string) error { return setProtocol(&r.Protocol, s) }},
+	"pref":       {"priority", func(r *Rule, s string) error { return setInt(&r.Priority, s) }},
+	"priority":   {"priority", func(r *Rule, s string) error { return setInt(&r.Priority, s) }},
+	"preference": {"priority", func(r *Rule, s string) error { return setInt(&r.Priority, s) }},
+	"order":      {"priority", func(r *Rule, s string) error { return setInt(&r.Priority, s) }},
+	"from": {"from", func(r *Rule, s string) error {
+		return setSelector(&r.From, r.Family, s)
+	}},
+	"to":     {"to", func(r *Rule, s string) error { return setSelector(&r.To, r.Family, s) }},
+	"fwmark": {"fwmark", setMark},
+	"iif":    {"iif", func(r *Rule, s string) error { r.IIF = s; return nil }},
+	"dev":    {"iif", func(r *Rule, s string) error { r.IIF = s; return nil }},
+	"oif":    {"oif", func(r *Rule, s string) error { r.OIF = s; return nil }},
+	"lookup": {"table", func(r *Rule, s string) error { return setTable(&r.Table, s) }},
+	"table":  {"table", func(r *Rule, s string) error { return setTable(&r.Table, s) }},
+	"suppress_prefixlength": {"suppress_prefixlength", func(r *Rule, s string) error {
+		return setInt(&r.SuppressPrefix, s)
+	}},
+	"suppress_ifgroup": {"suppress_ifgroup", func(r *Rule, s string) error {
+		return setGroup(&r.SuppressGroup, s)
+	}},
+	"goto": {"action", func(r *Rule, s string) error {
+		r.Action = Goto
+		return setInt(&r.Goto, s)
+	}},
+	"proto": {"protocol", func(r *Rule, s string) error {
+		return setProtocol(&r.Protocol, s)
+	}},
+	"protocol": {"protocol", func(r *Rule, s string) error {
+		return setProtocol(&r.Protocol, s)
+	}},
 }
 
 // opaqueSelectors are kept as they are, with the one word after each.
-var opaqueSelectors = []string{"tos", "dsfield", "dscp", "uidrange", "ipproto", "sport", "dport", "tun_id", "realms", "flowlabel"}
+var opaqueSelectors = []string{"tos", "dsfield", "dscp", "uidrange", "ipproto", "sport", "dport",
+	"tun_id", "realms", "flowlabel"}
 
 func (p *ruleParser) parse() error {
 	if number, ok := strings.CutSuffix(p.peek(), ":"); ok {
@@ -154,18 +173,21 @@ func (p *ruleParser) word(key string) error {
 	})
 }
 
-// ipProtocol turns the number that `ip -N` shows, "ipproto-6", into the word that everything else says.
+// ipProtocol turns the number that `ip -N` shows, "ipproto-6", into the word
+// that everything else says.
 func ipProtocol(s string) string {
 	s = strings.TrimPrefix(s, "ipproto-")
-	if name, ok := map[string]string{"1": "icmp", "6": "tcp", "17": "udp", "58": "ipv6-icmp", "132": "sctp"}[s]; ok {
+	if name, ok := map[string]string{"1": "icmp", "6": "tcp", "17": "udp", "58": "ipv6-icmp",
+		"132": "sctp"}[s]; ok {
 		return name
 	}
 	return s
 }
 
-// ParseRoute reads a route of the family in the form of Route.String or as `ip -N -d route show table all` prints it. What
-// is not said is what `ip route add` supplies. Attributes that Route does not model are kept in Opaque; expires, error and
-// flags of offloading are dropped.
+// ParseRoute reads a route of the family in the form of Route.String or as `ip
+// -N -d route show table all` prints it. What is not said is what `ip route
+// add` supplies. Attributes that Route does not model are kept in Opaque;
+// expires, error and flags of offloading are dropped.
 func ParseRoute(f Family, line string) (Route, error) {
 	p := routeParser{scanner: scan(line), family: f}
 	if err := p.parse(); err != nil {
@@ -188,22 +210,34 @@ var routeKeys = map[string]struct {
 	name string
 	set  func(*routeParser, string) error
 }{
-	"table":    {"table", func(p *routeParser, s string) error { return setTable(&p.Table, s) }},
-	"metric":   {"metric", func(p *routeParser, s string) error { return setUint32(&p.Metric, s) }},
-	"proto":    {"protocol", func(p *routeParser, s string) error { return setProtocol(&p.Protocol, s) }},
-	"protocol": {"protocol", func(p *routeParser, s string) error { return setProtocol(&p.Protocol, s) }},
-	"scope":    {"scope", (*routeParser).setScope},
-	"src":      {"src", func(p *routeParser, s string) error { return setAddr(&p.Src, p.family, s) }},
-	"mtu":      {"mtu", func(p *routeParser, s string) error { return setUint32(&p.MTU, s) }},
-	"advmss":   {"advmss", func(p *routeParser, s string) error { return setUint32(&p.AdvMSS, s) }},
-	"pref":     {"pref", (*routeParser).setPref},
-	"expires":  {"expires", func(*routeParser, string) error { return nil }},
-	"error":    {"error", func(*routeParser, string) error { return nil }},
+	"table": {"table", func(p *routeParser, s string) error { return setTable(&p.Table, s) }},
+	"metric": {"metric", func(p *routeParser, s string) error {
+		return setUint32(&p.Metric, s)
+	}},
+	"proto": {"protocol", func(p *routeParser, s string) error {
+		return setProtocol(&p.Protocol, s)
+	}},
+	"protocol": {"protocol", func(p *routeParser, s string) error {
+		return setProtocol(&p.Protocol, s)
+	}},
+	"scope": {"scope", (*routeParser).setScope},
+	"src": {"src", func(p *routeParser, s string) error {
+		return setAddr(&p.Src, p.family, s)
+	}},
+	"mtu": {"mtu", func(p *routeParser, s string) error { return setUint32(&p.MTU, s) }},
+	"advmss": {"advmss", func(p *routeParser, s string) error {
+		return setUint32(&p.AdvMSS, s)
+	}},
+	"pref":    {"pref", (*routeParser).setPref},
+	"expires": {"expires", func(*routeParser, string) error { return nil }},
+	"error":   {"error", func(*routeParser, string) error { return nil }},
 }
 
-// opaqueAttributes are kept as they are. mtu and advmss are only where they are locked.
-var opaqueAttributes = []string{"nhid", "realm", "realms", "window", "rtt", "rttvar", "rto_min", "ssthresh", "cwnd", "initcwnd",
-	"initrwnd", "reordering", "hoplimit", "features", "quickack", "congctl", "fastopen_no_cookie", "ttl-propagate", "mtu", "advmss"}
+// opaqueAttributes are kept as they are. mtu and advmss are only where they are
+// locked.
+var opaqueAttributes = []string{"nhid", "realm", "realms", "window", "rtt", "rttvar", "rto_min",
+	"ssthresh", "cwnd", "initcwnd", "initrwnd", "reordering", "hoplimit", "features",
+	"quickack", "congctl", "fastopen_no_cookie", "ttl-propagate", "mtu", "advmss"}
 
 func (p *routeParser) parse() error {
 	p.Type = Unicast
@@ -239,24 +273,30 @@ func (p *routeParser) word(key string) error {
 		return fmt.Errorf("%q of a next hop is not modelled", key)
 	}
 	switch key {
-	case "offload", "trap", "rt_offload", "rt_trap", "rt_offload_failed", "offload_failed", "pervasive", "notify":
+	case "offload", "trap", "rt_offload", "rt_trap", "rt_offload_failed", "offload_failed",
+		"pervasive", "notify":
 	case "encap": // its arguments have keys of their own; it ends where the next hop begins
 		p.more = append(p.more, key)
-		for len(p.left) > 0 && !slices.Contains([]string{"via", "dev", "nexthop"}, p.peek()) {
+		for len(p.left) > 0 &&
+			!slices.Contains([]string{"via", "dev", "nexthop"}, p.peek()) {
 			p.more = append(p.more, p.next())
 		}
 	case "tos", "dsfield", "from": // before the others: they say which packets the route is for
 		if err := p.once(key); err != nil {
 			return err
 		}
-		return valued(key, p.next(), func(s string) error { p.first = append(p.first, key, s); return nil })
+		return valued(key, p.next(), func(s string) error {
+			p.first = append(p.first, key, s)
+			return nil
+		})
 	default:
 		return p.opaque(key)
 	}
 	return nil
 }
 
-// opaque keeps an attribute as it is, with the one word after it, or two where a metric is locked: "mtu lock 1400".
+// opaque keeps an attribute as it is, with the one word after it, or two where
+// a metric is locked: "mtu lock 1400".
 func (p *routeParser) opaque(key string) error {
 	if !slices.Contains(opaqueAttributes, key) {
 		return fmt.Errorf("unknown word %q", key)
@@ -268,7 +308,10 @@ func (p *routeParser) opaque(key string) error {
 	if p.peek() == "lock" {
 		p.more = append(p.more, p.next())
 	}
-	return valued(key, p.next(), func(s string) error { p.more = append(p.more, s); return nil })
+	return valued(key, p.next(), func(s string) error {
+		p.more = append(p.more, s)
+		return nil
+	})
 }
 
 // hopWord reads what belongs to a next hop, and `nexthop` itself.
@@ -408,7 +451,8 @@ func setGroup(v *int, s string) error {
 func setTable(v *uint32, s string) error {
 	table, ok := tableNames.parse(s)
 	if !ok {
-		return fmt.Errorf("table %q: names other than local, main and default are not known here: give the number", s)
+		return fmt.Errorf("table %q: names other than local, main and default are not "+
+			"known here: give the number", s)
 	}
 	*v = table
 	return nil
@@ -448,7 +492,8 @@ func setAddr(v *netip.Addr, f Family, s string) error {
 	return nil
 }
 
-// setSelector reads what stands after from and to. All addresses are the zero Prefix.
+// setSelector reads what stands after from and to. All addresses are the zero
+// Prefix.
 func setSelector(v *netip.Prefix, f Family, s string) error {
 	if s == "all" || s == "any" || s == "default" {
 		return nil
@@ -460,7 +505,8 @@ func setSelector(v *netip.Prefix, f Family, s string) error {
 	return err
 }
 
-// parsePrefix reads a destination: an address, a prefix without host bits, or "default".
+// parsePrefix reads a destination: an address, a prefix without host bits, or
+// "default".
 func parsePrefix(f Family, s string) (netip.Prefix, error) {
 	if s == "default" {
 		return f.All(), nil

@@ -13,7 +13,8 @@ const (
 // PortRange is First to Last, both included; one port has First == Last.
 type PortRange struct{ First, Last uint16 }
 
-// Listener is an address, or a wildcard (0.0.0.0 or ::), that NGINX listens on. A wildcard of both families is two listeners.
+// Listener is an address, or a wildcard (0.0.0.0 or ::), that NGINX listens on.
+// A wildcard of both families is two listeners.
 type Listener struct {
 	Addr      netip.Addr
 	Ports     PortRange
@@ -24,7 +25,8 @@ type Listener struct {
 	Servers   []string // server names
 }
 
-// Bind is one *_bind directive of NGINX: the source address of its own connections to upstreams.
+// Bind is one *_bind directive of NGINX: the source address of its own
+// connections to upstreams.
 type Bind struct {
 	Addr        netip.Addr // the zero Addr if only known at run time ($remote_addr)
 	Transparent bool
@@ -32,7 +34,8 @@ type Bind struct {
 	Origin      string
 }
 
-// GatewaySource says where a path's gateway is known from; it is printed as it stands.
+// GatewaySource says where a path's gateway is known from; it is printed as it
+// stands.
 type GatewaySource string
 
 const (
@@ -45,7 +48,8 @@ const (
 	FromHeld   GatewaySource = "held from our own table"
 )
 
-// Path is one way back: a link, a family and its gateway or gateways. It has one table.
+// Path is one way back: a link, a family and its gateway or gateways. It has
+// one table.
 type Path struct {
 	Link     string
 	Family   Family
@@ -71,22 +75,28 @@ const (
 // Code is the stable name of a reason or a finding: "no-gateway".
 type Code string
 
-// Way is where the kernel sends a packet: the end of a Trace. The zero Way means that no route was found.
+// Way is where the kernel sends a packet: the end of a Trace. The zero Way
+// means that no route was found.
 type Way struct {
 	Type  RouteType // Unicast, Local, or the reject type that ended the lookup; 0: no route
 	Table uint32
 	Link  string
 	Via   netip.Addr // zero: on-link
-	More  string     // further next hops of a multipath route, "eth2 via 10.0.2.1, …"; the kernel chooses by hash
+	// further next hops of a multipath route, "eth2 via 10.0.2.1, …"; the
+	// kernel chooses by hash
+	More string
 }
 
-// Outcome is what becomes of one listener at one address. A wildcard gives one for each global address.
+// Outcome is what becomes of one listener at one address. A wildcard gives one
+// for each global address.
 type Outcome struct {
 	Listener
-	Link          string
-	Status        Status
-	Reason        Code
-	Before, After Way // towards an off-link client: with everything of ours taken out, and with Plan.State put in
+	Link   string
+	Status Status
+	Reason Code
+	// towards an off-link client: with everything of ours taken out, and
+	// with Plan.State put in
+	Before, After Way
 }
 
 // Severity orders findings.
@@ -125,7 +135,8 @@ const (
 	NoReturn  Return = "off"        // not at all
 )
 
-// GatewayPin is one --gateway: a gateway (Addr), or None (the link is no uplink), or Static (the only next hop of its static routes).
+// GatewayPin is one --gateway: a gateway (Addr), or None (the link is no
+// uplink), or Static (the only next hop of its static routes).
 type GatewayPin struct {
 	Link         string
 	Addr         netip.Addr
@@ -139,7 +150,8 @@ type ReturnPin struct {
 	Mode Return
 }
 
-// AddressPin is one --address: the link, and perhaps the gateway, of an address where nothing can be seen.
+// AddressPin is one --address: the link, and perhaps the gateway, of an address
+// where nothing can be seen.
 type AddressPin struct {
 	Addr    netip.Addr
 	Link    string
@@ -168,10 +180,14 @@ type Numbers struct {
 
 // DefaultNumbers keeps clear of the numbers of twenty other systems.
 var DefaultNumbers = Numbers{
-	Protocol:   76,    // free between GCP's 66 and Calico's 80
-	Group:      76,    // link groups are hardly used; the same number is easy to remember
-	TableFirst: 20000, // above FRR (10000-11000) and ec2-net-utils (10000+), below SUSE (30000+) and wg-quick (51820)
+	Protocol: 76, // free between GCP's 66 and Calico's 80
+	Group:    76, // link groups are hardly used; the same number is easy to remember
+	// above FRR (10000-11000) and ec2-net-utils (10000+), below SUSE
+	// (30000+) and wg-quick (51820)
+	TableFirst: 20000,
 	TableLast:  20999,
-	Base:       5100, // in front of Tailscale (5200+), OVN-Kubernetes (5999) and ec2-net-utils (10000+); behind mwan3's wiped 1000-3999
-	Block:      100,
+	// in front of Tailscale (5200+), OVN-Kubernetes (5999) and
+	// ec2-net-utils (10000+); behind mwan3's wiped 1000-3999
+	Base:  5100,
+	Block: 100,
 }

@@ -14,8 +14,8 @@ func (e *PolicyError) Error() string { return e.Message }
 // Hint says how to mend it.
 func (e *PolicyError) Hint() string { return e.Remedy }
 
-// Validate says whether the policy contradicts itself on this host. A link that is not there is no error: links come late.
-// Errors are of type *PolicyError.
+// Validate says whether the policy contradicts itself on this host. A link that
+// is not there is no error: links come late. Errors are of type *PolicyError.
 func (p Policy) Validate(h Host) error {
 	for i, a := range p.Gateways {
 		if err := p.validateGateway(h, a, p.Gateways[:i]); err != nil {
@@ -25,7 +25,8 @@ func (p Policy) Validate(h Host) error {
 	for i, a := range p.Returns {
 		for _, b := range p.Returns[:i] {
 			if a.Link == b.Link && a.Addr == b.Addr && a.Mode != b.Mode {
-				return contradiction("return %s=%s and =%s", returnSubject(a), b.Mode, a.Mode)
+				return contradiction("return %s=%s and =%s", returnSubject(a),
+					b.Mode, a.Mode)
 			}
 		}
 	}
@@ -42,10 +43,15 @@ func (p Policy) Validate(h Host) error {
 func (p Policy) validateGateway(h Host, a GatewayPin, earlier []GatewayPin) error {
 	if a.Addr.IsValid() {
 		if a.Addr.IsUnspecified() || a.Addr.IsLoopback() || a.Addr.IsMulticast() {
-			return &PolicyError{fmt.Sprintf("gateway %s=%s: not the address of a router", a.Link, a.Addr), "give the router's address in the link's subnet"}
+			return &PolicyError{fmt.Sprintf("gateway %s=%s: not "+
+				"the address of a router", a.Link, a.Addr),
+				"give the router's address in the link's subnet"}
 		}
-		if slices.ContainsFunc(h.Addrs, func(x Addr) bool { return x.Prefix.Addr() == a.Addr }) {
-			return &PolicyError{fmt.Sprintf("gateway %s=%s: this is an address of the host itself", a.Link, a.Addr), "give the address of the router"}
+		if slices.ContainsFunc(h.Addrs,
+			func(x Addr) bool { return x.Prefix.Addr() == a.Addr }) {
+			return &PolicyError{fmt.Sprintf("gateway %s=%s: this is an "+
+				"address of the host itself", a.Link, a.Addr),
+				"give the address of the router"}
 		}
 	}
 	for _, b := range earlier {
@@ -53,7 +59,8 @@ func (p Policy) validateGateway(h Host, a GatewayPin, earlier []GatewayPin) erro
 			continue
 		}
 		both := a.Addr.IsValid() && b.Addr.IsValid()
-		if both && (FamilyOf(a.Addr) != FamilyOf(b.Addr) || pinPrefix(h, a) != pinPrefix(h, b)) {
+		if both && (FamilyOf(a.Addr) != FamilyOf(b.Addr) ||
+			pinPrefix(h, a) != pinPrefix(h, b)) {
 			continue
 		}
 		if a.None || b.None || both {
@@ -63,14 +70,16 @@ func (p Policy) validateGateway(h Host, a GatewayPin, earlier []GatewayPin) erro
 	return nil
 }
 
-// pinPrefix is the connected prefix that holds a pinned gateway, or the whole family. A link-local gateway serves it all.
+// pinPrefix is the connected prefix that holds a pinned gateway, or the whole
+// family. A link-local gateway serves it all.
 func pinPrefix(h Host, pin GatewayPin) netip.Prefix {
 	best := FamilyOf(pin.Addr).All()
 	if pin.Addr.IsLinkLocalUnicast() {
 		return best
 	}
 	for _, a := range h.Addrs {
-		if c := a.Connected(); a.Link == pin.Link && c.Contains(pin.Addr) && c.Bits() > best.Bits() && !c.IsSingleIP() {
+		if c := a.Connected(); a.Link == pin.Link && c.Contains(pin.Addr) &&
+			c.Bits() > best.Bits() && !c.IsSingleIP() {
 			best = c
 		}
 	}
@@ -105,7 +114,8 @@ func returnSubject(p ReturnPin) string {
 	return p.Link
 }
 
-// mode returns how replies of an address on a link are routed: the address's word, then the link's, then Strict.
+// mode returns how replies of an address on a link are routed: the address's
+// word, then the link's, then Strict.
 func (p Policy) mode(addr netip.Addr, link string) Return {
 	for _, r := range p.Returns {
 		if r.Addr.IsValid() && r.Addr == addr {

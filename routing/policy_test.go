@@ -9,8 +9,11 @@ import (
 
 func TestValidate(t *testing.T) {
 	h := manyUplinks(2)
-	h.Addrs = append(h.Addrs, Addr{Link: "eth1", Prefix: netip.MustParsePrefix("10.77.0.10/24")})
-	pin := func(link, addr string) GatewayPin { return GatewayPin{Link: link, Addr: netip.MustParseAddr(addr)} }
+	h.Addrs = append(h.Addrs,
+		Addr{Link: "eth1", Prefix: netip.MustParsePrefix("10.77.0.10/24")})
+	pin := func(link, addr string) GatewayPin {
+		return GatewayPin{Link: link, Addr: netip.MustParseAddr(addr)}
+	}
 	none := GatewayPin{Link: "eth1", None: true}
 	ret := func(link string, m Return) ReturnPin { return ReturnPin{Link: link, Mode: m} }
 	vip := netip.MustParseAddr("192.0.2.7")
@@ -42,8 +45,10 @@ func TestValidate(t *testing.T) {
 				return
 			}
 			var policyErr *PolicyError
-			if !errors.As(err, &policyErr) || !strings.Contains(err.Error(), c.want) || policyErr.Hint() == "" {
-				t.Fatalf("got %v, want one with a hint that contains %q", err, c.want)
+			if !errors.As(err, &policyErr) || !strings.Contains(err.Error(), c.want) ||
+				policyErr.Hint() == "" {
+				t.Fatalf("got %v, want one with a hint that contains %q",
+					err, c.want)
 			}
 		})
 	}

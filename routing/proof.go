@@ -7,14 +7,16 @@ import (
 	"slices"
 )
 
-// Claim is what a kernel can prove: that on this host the plan's changes lead to what the plan says.
+// Claim is what a kernel can prove: that on this host the plan's changes lead
+// to what the plan says.
 type Claim struct {
 	Host    Host
 	Plan    Plan
 	Numbers Numbers
 }
 
-// Proof is what a kernel says to a Claim, asked on a host that was rebuilt for it.
+// Proof is what a kernel says to a Claim, asked on a host that was rebuilt for
+// it.
 type Proof struct {
 	Kernel      string // its release
 	Addresses   int    // of listeners
@@ -40,8 +42,10 @@ const (
 	AfterApply  When = "after"
 )
 
-// Agrees says whether a kernel's answer is one that the trace leads to. A rule `unreachable` says ENETUNREACH, like no route at all, where
-// a route says EHOSTUNREACH (fib4_rule_action); of what is rejected and of what is the host's own only the type is told.
+// Agrees says whether a kernel's answer is one that the trace leads to. A rule
+// `unreachable` says ENETUNREACH, like no route at all, where a route says
+// EHOSTUNREACH (fib4_rule_action); of what is rejected and of what is the
+// host's own only the type is told.
 func (t Trace) Agrees(w Way) bool {
 	if len(t.Ends) == 0 {
 		return w.Type == 0
@@ -57,9 +61,11 @@ func (t Trace) Agrees(w Way) bool {
 	})
 }
 
-// Verify asks the kernel, by calling ask, for the way from every listener's address to every group of clients, before the plan is
-// carried out (with nothing of ours there) or after. It adds to the proof how much was asked, and what differs from the plan. Addresses
-// that are not on the host come last, all questions of one address in a row. An error of ask ends it.
+// Verify asks the kernel, by calling ask, for the way from every listener's
+// address to every group of clients, before the plan is carried out (with
+// nothing of ours there) or after. It adds to the proof how much was asked, and
+// what differs from the plan. Addresses that are not on the host come last, all
+// questions of one address in a row. An error of ask ends it.
 func (c Claim) Verify(p *Proof, when When, ask func(Query) (Way, error)) error {
 	h := Without(c.Host, c.Numbers)
 	clients := map[Family][]netip.Addr{IPv4: Clients(h, IPv4), IPv6: Clients(h, IPv6)}
@@ -84,10 +90,13 @@ func (c Claim) Verify(p *Proof, when When, ask func(Query) (Way, error)) error {
 			trace := fib.Lookup(q)
 			want := trace.Way
 			if i == 0 { // the off-link client, of whom the plan speaks
-				want = map[When]Way{BeforeApply: o.Before, AfterApply: o.After}[when]
+				want = map[When]Way{BeforeApply: o.Before,
+					AfterApply: o.After}[when]
 			}
 			if want != trace.Way || !trace.Agrees(got) {
-				p.Differences = append(p.Differences, Difference{when, fmt.Sprintf("%s to %s", q.Src, q.Dst), inTable(want), inTable(got)})
+				p.Differences = append(p.Differences, Difference{when,
+					fmt.Sprintf("%s to %s", q.Src, q.Dst), inTable(want),
+					inTable(got)})
 			}
 		}
 	}
@@ -98,8 +107,9 @@ func (c Claim) Verify(p *Proof, when When, ask func(Query) (Way, error)) error {
 	return nil
 }
 
-// askable returns an outcome for each address that a kernel can be asked about, those on the host first. What a VRF isolates is
-// routed by rules that Lookup does not model, and link-local addresses mean nothing without their link.
+// askable returns an outcome for each address that a kernel can be asked about,
+// those on the host first. What a VRF isolates is routed by rules that Lookup
+// does not model, and link-local addresses mean nothing without their link.
 func (c Claim) askable() []Outcome {
 	present := map[netip.Addr]bool{}
 	for _, a := range c.Host.Addrs {
@@ -127,25 +137,31 @@ func inTable(w Way) string {
 	return fmt.Sprintf("%s, table %s", w, tableNames.print(w.Table))
 }
 
-// Clients returns addresses that stand for every group of clients of a family: first one behind the gateways (OffLink), then one in
-// the destination of each narrower route and rule of the host.
+// Clients returns addresses that stand for every group of clients of a family:
+// first one behind the gateways (OffLink), then one in the destination of each
+// narrower route and rule of the host.
 func Clients(h Host, f Family) []netip.Addr {
 	b := &builder{host: h, assigned: map[netip.Addr][]Addr{}}
 	for _, a := range h.Addrs {
 		b.assigned[a.Prefix.Addr()] = append(b.assigned[a.Prefix.Addr()], a)
 	}
-	b.host.Routes = slices.DeleteFunc(slices.Clone(h.Routes), func(r Route) bool { return r.IsDefault() })
+	b.host.Routes = slices.DeleteFunc(slices.Clone(h.Routes), func(r Route) bool {
+		return r.IsDefault()
+	})
 	return slices.DeleteFunc(b.clients(f), func(a netip.Addr) bool {
 		return !a.IsGlobalUnicast() || a.Is4() && a.As4()[0] == 0
 	})
 }
 
-// Rebuildable returns the host as it can be made again from what is modelled of it, and what that leaves out, a line each. Multicast
-// and anycast routes are the kernel's own affair. What merely tunes a transport (hoplimit, initcwnd) is left out without a word: it
-// decides no way.
+// Rebuildable returns the host as it can be made again from what is modelled of
+// it, and what that leaves out, a line each. Multicast and anycast routes are
+// the kernel's own affair. What merely tunes a transport (hoplimit, initcwnd)
+// is left out without a word: it decides no way.
 func Rebuildable(h Host) (Host, []string) {
 	var lost []string
-	lose := func(format string, args ...any) { lost = append(lost, fmt.Sprintf(format, args...)) }
+	lose := func(format string, args ...any) {
+		lost = append(lost, fmt.Sprintf(format, args...))
+	}
 	out := h
 	out.Addrs, out.Routes, out.Rules = nil, nil, nil
 	for _, a := range h.Addrs {

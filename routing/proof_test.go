@@ -36,20 +36,25 @@ rule add pref 9001 ipproto tcp dport 25 lookup 7
 
 func TestClients(t *testing.T) {
 	h := parseHost(t, manyWays)
-	want := "198.51.100.1 10.0.0.1 10.0.1.1 10.50.0.1 10.66.0.6 10.77.0.1 172.17.0.2 2001:db8:ffff::1 2001:db8:1::1"
-	got := strings.Trim(fmt.Sprint(slices.Concat(routing.Clients(h, routing.IPv4), routing.Clients(h, routing.IPv6))), "[]")
+	want := "198.51.100.1 10.0.0.1 10.0.1.1 10.50.0.1 10.66.0.6 10.77.0.1 172.17.0.2 " +
+		"2001:db8:ffff::1 2001:db8:1::1"
+	got := strings.Trim(fmt.Sprint(slices.Concat(routing.Clients(h, routing.IPv4),
+		routing.Clients(h, routing.IPv6))), "[]")
 	if d := cmp.Diff(want, got); d != "" {
 		t.Errorf("-want +got\n%s", d)
 	}
 }
 
-// TestVerify: an asker that answers as Lookup does differs in nothing, and any other in what it says otherwise.
+// TestVerify: an asker that answers as Lookup does differs in nothing, and any
+// other in what it says otherwise.
 func TestVerify(t *testing.T) {
 	h := parseHost(t, manyWays)
-	listeners := listenOn("10.0.1.200", "10.0.1.100", "10.0.1.100", "127.0.0.1", "fe80::1", "2001:db8:1::100")
+	listeners := listenOn("10.0.1.200", "10.0.1.100", "10.0.1.100", "127.0.0.1", "fe80::1",
+		"2001:db8:1::100")
 	plan := routing.Build(h, listeners, nil, plain)
 	c := routing.Claim{Host: h, Plan: plan, Numbers: routing.DefaultNumbers}
-	fib := map[routing.When]*routing.FIB{routing.BeforeApply: routing.NewFIB(h), routing.AfterApply: routing.NewFIB(routing.With(h, plan.State))}
+	fib := map[routing.When]*routing.FIB{routing.BeforeApply: routing.NewFIB(h),
+		routing.AfterApply: routing.NewFIB(routing.With(h, plan.State))}
 	var p routing.Proof
 	var sources []netip.Addr
 	for when, f := range fib {
@@ -73,20 +78,27 @@ func TestVerify(t *testing.T) {
 		t.Errorf("%s is asked for last, want the address that is not here", last)
 	}
 	p = routing.Proof{}
-	if err := c.Verify(&p, routing.AfterApply, func(q routing.Query) (routing.Way, error) { return fib[routing.BeforeApply].Way(q), nil }); err != nil {
+	if err := c.Verify(&p, routing.AfterApply, func(q routing.Query) (routing.Way, error) {
+		return fib[routing.BeforeApply].Way(q), nil
+	}); err != nil {
 		t.Fatal(err)
 	}
-	differs := routing.Difference{When: routing.AfterApply, Subject: "10.0.1.100 to 198.51.100.1", Want: "eth1 via 10.0.1.1, table 20431", Got: "eth0 via 10.0.0.1, table main"}
+	differs := routing.Difference{When: routing.AfterApply,
+		Subject: "10.0.1.100 to 198.51.100.1", Want: "eth1 via 10.0.1.1, table 20431",
+		Got: "eth0 via 10.0.0.1, table main"}
 	if len(p.Differences) == 0 || p.Differences[0] != differs {
 		t.Errorf("differences %v, want %v first", p.Differences, differs)
 	}
 }
 
 func TestRebuildable(t *testing.T) {
-	h := parseHost(t, manyWays+"-6 route add 2001:db8:9::/48 via fe80::1 dev eth1 hoplimit 64\nroute add 10.88.0.0/16 dev eth0 encap\n")
-	h.Addrs = append(h.Addrs, routing.Addr{Link: "eth1", Prefix: netip.MustParsePrefix("2001:db8:1::7/64"), Tentative: true})
+	h := parseHost(t, manyWays+"-6 route add 2001:db8:9::/48 via fe80::1 dev eth1 hoplimit "+
+		"64\nroute add 10.88.0.0/16 dev eth0 encap\n")
+	h.Addrs = append(h.Addrs, routing.Addr{Link: "eth1",
+		Prefix: netip.MustParsePrefix("2001:db8:1::7/64"), Tentative: true})
 	got, lost := routing.Rebuildable(h)
-	want := []string{"address 2001:db8:1::7/64 of eth1: tentative", "ip route replace 10.66.0.6 via 10.0.0.3 dev eth0 tos 0x10",
+	want := []string{"address 2001:db8:1::7/64 of eth1: tentative",
+		"ip route replace 10.66.0.6 via 10.0.0.3 dev eth0 tos 0x10",
 		"ip route replace 10.88.0.0/16 dev eth0 scope link: without encap", "ip rule add pref 9001 from all ipproto tcp dport 25 lookup 7"}
 	if d := cmp.Diff(want, lost); d != "" {
 		t.Errorf("-want +got\n%s", d)
@@ -97,10 +109,13 @@ func TestRebuildable(t *testing.T) {
 	if n := len(h.Routes) - len(got.Routes); n != 1 {
 		t.Errorf("%d routes are left out, want 1", n)
 	}
-	if i := slices.IndexFunc(got.Routes, func(r routing.Route) bool { return r.Opaque != "" }); i >= 0 {
+	if i := slices.IndexFunc(got.Routes, func(r routing.Route) bool {
+		return r.Opaque != ""
+	}); i >= 0 {
 		t.Errorf("%s is not what can be rebuilt", got.Routes[i])
 	}
-	if len(h.Routes) == 0 || !slices.ContainsFunc(h.Routes, func(r routing.Route) bool { return r.Opaque == "hoplimit 64" }) {
+	if len(h.Routes) == 0 || !slices.ContainsFunc(h.Routes,
+		func(r routing.Route) bool { return r.Opaque == "hoplimit 64" }) {
 		t.Error("the host that was given has changed")
 	}
 }

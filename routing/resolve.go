@@ -8,7 +8,8 @@ import (
 	"strings"
 )
 
-// resolve finds the link and path of a listener, by the rules of DESIGN 3. A wildcard gives a row for each global address.
+// resolve finds the link and path of a listener, by the rules of DESIGN 3. A
+// wildcard gives a row for each global address.
 func (b *builder) resolve(l Listener) []row {
 	if !l.Addr.IsUnspecified() {
 		return []row{b.resolveAddr(l)}
@@ -24,13 +25,15 @@ func (b *builder) resolve(l Listener) []row {
 	return rows
 }
 
-// globalAddrs returns the host's global addresses of a family, sorted, temporary ones aside: those come and go, and are
-// for the host's own connections.
+// globalAddrs returns the host's global addresses of a family, sorted,
+// temporary ones aside: those come and go, and are for the host's own
+// connections.
 func (b *builder) globalAddrs(f Family) []netip.Addr {
 	var out []netip.Addr
 	for _, a := range b.host.Addrs {
 		addr := a.Prefix.Addr()
-		if FamilyOf(addr) == f && a.Scope < ScopeLink && !a.Temporary && !addr.IsLoopback() && !addr.IsLinkLocalUnicast() {
+		if FamilyOf(addr) == f && a.Scope < ScopeLink && !a.Temporary &&
+			!addr.IsLoopback() && !addr.IsLinkLocalUnicast() {
 			out = append(out, addr)
 		}
 	}
@@ -63,7 +66,8 @@ func (b *builder) resolveAddr(l Listener) row {
 // findOwner sets link and path, or status and reason.
 func (b *builder) findOwner(r *row) {
 	addr := r.Addr
-	if pin := slices.IndexFunc(b.policy.Addresses, func(p AddressPin) bool { return p.Addr == addr }); pin >= 0 {
+	if pin := slices.IndexFunc(b.policy.Addresses,
+		func(p AddressPin) bool { return p.Addr == addr }); pin >= 0 {
 		b.ownByPin(r, b.policy.Addresses[pin])
 		return
 	}
@@ -75,8 +79,10 @@ func (b *builder) findOwner(r *row) {
 	for _, a := range owners {
 		if b.inVRF(b.links[a.Link]) {
 			r.Link, r.Status, r.Reason = a.Link, Off, "vrf"
-			b.find(Finding{Code: "vrf", Severity: Info, Subject: addr.String(), Origin: origin(r),
-				Message: fmt.Sprintf("%s is on %s in the VRF %s, which keeps its replies to itself", addr, a.Link, b.links[a.Link].Master)})
+			b.find(Finding{Code: "vrf", Severity: Info, Subject: addr.String(),
+				Origin: origin(r),
+				Message: fmt.Sprintf("%s is on %s in the VRF %s, which keeps its "+
+					"replies to itself", addr, a.Link, b.links[a.Link].Master)})
 			return
 		}
 	}
@@ -87,17 +93,20 @@ func (b *builder) ownByPin(r *row, pin AddressPin) {
 	r.Link = pin.Link
 	switch link, ok := b.links[pin.Link]; {
 	case !ok || !link.Up:
-		b.unresolved(r, "link-down", "bring the link up, or correct --address "+r.Addr.String()+"="+pin.Link)
+		b.unresolved(r, "link-down",
+			"bring the link up, or correct --address "+r.Addr.String()+"="+pin.Link)
 	case pin.Gateway.IsValid():
-		r.path = b.pathOf(gateway{link: pin.Link, family: FamilyOf(r.Addr), prefix: netip.PrefixFrom(r.Addr, r.Addr.BitLen()),
-			hops: []Hop{onlink(pin.Link, pin.Gateway)}, source: FromPin, detail: "for " + r.Addr.String()})
+		r.path = b.pathOf(gateway{link: pin.Link, family: FamilyOf(r.Addr),
+			prefix: netip.PrefixFrom(r.Addr, r.Addr.BitLen()),
+			hops:   []Hop{onlink(pin.Link, pin.Gateway)}, source: FromPin,
+			detail: "for " + r.Addr.String()})
 	default:
 		b.takePath(r)
 	}
 }
 
-// ownByAssignment takes the uplink that has the address: of several the one with the longest prefix, then the lowest main
-// metric, then the first name.
+// ownByAssignment takes the uplink that has the address: of several the one
+// with the longest prefix, then the lowest main metric, then the first name.
 func (b *builder) ownByAssignment(r *row, owners []Addr) {
 	f := FamilyOf(r.Addr)
 	var ups []Addr
@@ -111,7 +120,8 @@ func (b *builder) ownByAssignment(r *row, owners []Addr) {
 		return
 	}
 	slices.SortFunc(ups, func(x, y Addr) int {
-		return cmp.Or(cmp.Compare(y.Prefix.Bits(), x.Prefix.Bits()), cmp.Compare(b.mainMetric(x.Link, f), b.mainMetric(y.Link, f)),
+		return cmp.Or(cmp.Compare(y.Prefix.Bits(), x.Prefix.Bits()),
+			cmp.Compare(b.mainMetric(x.Link, f), b.mainMetric(y.Link, f)),
 			cmp.Compare(x.Link, y.Link))
 	})
 	r.Link = ups[0].Link
@@ -133,7 +143,8 @@ func linkNames(addrs []Addr) []string {
 func (b *builder) mainMetric(link string, f Family) uint32 {
 	best := ^uint32(0)
 	for _, r := range b.host.Routes {
-		if r.Table == TableMain && r.IsDefault() && r.Family() == f && len(hopsOn(r.Hops, b.links[link])) > 0 {
+		if r.Table == TableMain && r.IsDefault() && r.Family() == f &&
+			len(hopsOn(r.Hops, b.links[link])) > 0 {
 			best = min(best, r.Metric)
 		}
 	}
@@ -154,9 +165,11 @@ func (b *builder) ownWithoutGateway(r *row, owners []Addr) {
 			r.Status, r.Reason = Unresolved, "ambiguous"
 			return
 		}
-		b.find(Finding{Code: "address-on-lo", Severity: Warning, Subject: r.Addr.String(), Origin: origin(r),
-			Message: fmt.Sprintf("%s is on lo and in no uplink's prefix: nothing says which way its clients come", r.Addr),
-			Hint:    fmt.Sprintf("name the uplink: --address %s=IF", r.Addr)})
+		b.find(Finding{Code: "address-on-lo", Severity: Warning, Subject: r.Addr.String(),
+			Origin: origin(r),
+			Message: fmt.Sprintf("%s is on lo and in no uplink's prefix: nothing "+
+				"says which way its clients come", r.Addr),
+			Hint: fmt.Sprintf("name the uplink: --address %s=IF", r.Addr)})
 	}
 	switch {
 	case link.hostLocal():
@@ -168,7 +181,8 @@ func (b *builder) ownWithoutGateway(r *row, owners []Addr) {
 	}
 }
 
-// ownByPrefix arms an address that is not here but lies in a connected prefix of exactly one uplink.
+// ownByPrefix arms an address that is not here but lies in a connected prefix
+// of exactly one uplink.
 func (b *builder) ownByPrefix(r *row) {
 	switch ups := b.uplinksAround(r.Addr); {
 	case len(ups) == 1:
@@ -194,7 +208,8 @@ func (b *builder) ownByPrefix(r *row) {
 	b.unresolved(r, "no-owner", fmt.Sprintf("name the interface: --address %s=IF", r.Addr))
 }
 
-// uplinksAround returns the uplinks with a connected prefix that holds the address.
+// uplinksAround returns the uplinks with a connected prefix that holds the
+// address.
 func (b *builder) uplinksAround(addr netip.Addr) []string {
 	var ups []string
 	for key := range b.uplinks {
@@ -212,15 +227,17 @@ func (b *builder) uplinksAround(addr netip.Addr) []string {
 	return ups
 }
 
-// connected returns the connected prefixes of a link: those of its addresses, and those that the kernel, router
-// advertisements or DHCP made on-link. Host prefixes (/32, /128) and link-local ones are none.
+// connected returns the connected prefixes of a link: those of its addresses,
+// and those that the kernel, router advertisements or DHCP made on-link. Host
+// prefixes (/32, /128) and link-local ones are none.
 func (b *builder) connected(key linkFamily) []netip.Prefix {
 	if p, ok := b.connectedCache[key]; ok {
 		return p
 	}
 	var out []netip.Prefix
 	add := func(p netip.Prefix) {
-		if FamilyOf(p.Addr()) == key.family && !p.IsSingleIP() && !p.Addr().IsLinkLocalUnicast() && !p.Addr().IsMulticast() && p.Bits() > 0 {
+		if FamilyOf(p.Addr()) == key.family && !p.IsSingleIP() &&
+			!p.Addr().IsLinkLocalUnicast() && !p.Addr().IsMulticast() && p.Bits() > 0 {
 			out = append(out, p)
 		}
 	}
@@ -230,7 +247,8 @@ func (b *builder) connected(key linkFamily) []netip.Prefix {
 		}
 	}
 	for _, r := range b.host.Routes {
-		if r.Table == TableMain && r.Type == Unicast && onLinkProtocol[r.Protocol] && len(r.Hops) == 1 && r.Hops[0].Link == key.link && !r.Hops[0].Via.IsValid() {
+		if r.Table == TableMain && r.Type == Unicast && onLinkProtocol[r.Protocol] &&
+			len(r.Hops) == 1 && r.Hops[0].Link == key.link && !r.Hops[0].Via.IsValid() {
 			add(r.Dst)
 		}
 	}
@@ -240,16 +258,18 @@ func (b *builder) connected(key linkFamily) []netip.Prefix {
 	return out
 }
 
-// onLinkProtocol are the protocols of routes that make a prefix connected: kernel, ra, dhcp.
+// onLinkProtocol are the protocols of routes that make a prefix connected:
+// kernel, ra, dhcp.
 var onLinkProtocol = map[uint8]bool{2: true, 9: true, 16: true}
 
-// takePath gives the row the path of its link that serves its address: the narrowest prefix that holds it, else the
-// only path that there is.
+// takePath gives the row the path of its link that serves its address: the
+// narrowest prefix that holds it, else the only path that there is.
 func (b *builder) takePath(r *row) {
 	gateways := b.uplinks[linkFamily{r.Link, FamilyOf(r.Addr)}]
 	best := -1
 	for i, g := range gateways {
-		if g.prefix.Contains(r.Addr) && (best < 0 || g.prefix.Bits() > gateways[best].prefix.Bits()) {
+		if g.prefix.Contains(r.Addr) &&
+			(best < 0 || g.prefix.Bits() > gateways[best].prefix.Bits()) {
 			best = i
 		}
 	}
@@ -263,9 +283,11 @@ func (b *builder) takePath(r *row) {
 	r.path = b.pathOf(gateways[best])
 }
 
-// outsidePrefixes says whether the address is in no connected prefix of its link: a /32 beside the link's subnets.
+// outsidePrefixes says whether the address is in no connected prefix of its
+// link: a /32 beside the link's subnets.
 func (b *builder) outsidePrefixes(r *row) bool {
-	return !slices.ContainsFunc(b.connected(linkFamily{r.Link, FamilyOf(r.Addr)}), func(p netip.Prefix) bool { return p.Contains(r.Addr) })
+	return !slices.ContainsFunc(b.connected(linkFamily{r.Link, FamilyOf(r.Addr)}),
+		func(p netip.Prefix) bool { return p.Contains(r.Addr) })
 }
 
 func (b *builder) pathOf(g gateway) *path {
@@ -280,13 +302,15 @@ func (b *builder) pathOf(g gateway) *path {
 	return b.byKey[key]
 }
 
-// noGateway handles an address of a link without gateway. If the user says that there is none, its clients are on-link.
+// noGateway handles an address of a link without gateway. If the user says that
+// there is none, its clients are on-link.
 func (b *builder) noGateway(r *row) {
 	if slices.ContainsFunc(b.policy.pins(r.Link), func(p GatewayPin) bool { return p.None }) {
 		r.Status, r.Reason = LocalOnly, "gateway-none"
 		return
 	}
-	b.unresolved(r, "no-gateway", fmt.Sprintf("name the router: --gateway %s=ADDR, or --gateway %s=none if there is none", r.Link, r.Link))
+	b.unresolved(r, "no-gateway", fmt.Sprintf("name the router: --gateway %s=ADDR, or "+
+		"--gateway %s=none if there is none", r.Link, r.Link))
 }
 
 func (b *builder) unresolved(r *row, reason Code, hint string) {
@@ -296,17 +320,21 @@ func (b *builder) unresolved(r *row, reason Code, hint string) {
 	}
 	r.Status, r.Reason = Unresolved, reason
 	message := map[Code]string{
-		"no-gateway": fmt.Sprintf("%s is on %s, which has no %s gateway", r.Addr, r.Link, FamilyOf(r.Addr)),
-		"no-owner":   fmt.Sprintf("%s is on no interface and in no uplink's prefix", r.Addr),
-		"link-down":  fmt.Sprintf("%s belongs to %s, which is down", r.Addr, r.Link),
+		"no-gateway": fmt.Sprintf("%s is on %s, which has no %s gateway", r.Addr, r.Link,
+			FamilyOf(r.Addr)),
+		"no-owner":  fmt.Sprintf("%s is on no interface and in no uplink's prefix", r.Addr),
+		"link-down": fmt.Sprintf("%s belongs to %s, which is down", r.Addr, r.Link),
 	}[reason]
-	b.find(Finding{Code: reason, Severity: Warning, Subject: r.Addr.String(), Message: message, Hint: hint, Origin: origin(r)})
+	b.find(Finding{Code: reason, Severity: Warning, Subject: r.Addr.String(), Message: message,
+		Hint: hint, Origin: origin(r)})
 }
 
 func (b *builder) ambiguous(r *row, links []string, what string) {
-	b.find(Finding{Code: "ambiguous", Severity: Warning, Subject: r.Addr.String(), Origin: origin(r),
-		Message: fmt.Sprintf("%s may belong to %s: %s", r.Addr, strings.Join(links, " or "), what),
-		Hint:    fmt.Sprintf("decide it: --address %s=%s", r.Addr, links[0])})
+	b.find(Finding{Code: "ambiguous", Severity: Warning, Subject: r.Addr.String(),
+		Origin: origin(r),
+		Message: fmt.Sprintf("%s may belong to %s: %s", r.Addr,
+			strings.Join(links, " or "), what),
+		Hint: fmt.Sprintf("decide it: --address %s=%s", r.Addr, links[0])})
 }
 
 func origin(r *row) string {

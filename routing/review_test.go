@@ -11,7 +11,8 @@ import (
 	"lasthop/routing/sim"
 )
 
-// twoUplinks is a host whose second uplink needs a path, with a bridge whose clients main alone knows.
+// twoUplinks is a host whose second uplink needs a path, with a bridge whose
+// clients main alone knows.
 const twoUplinks = `
 	link add eth0 type veth
 	link add eth1 type veth
@@ -48,14 +49,19 @@ func parseHost(t *testing.T, lines string) routing.Host {
 func listenOn(addrs ...string) []routing.Listener {
 	var out []routing.Listener
 	for _, a := range addrs {
-		out = append(out, routing.Listener{Addr: netip.MustParseAddr(a), Ports: routing.PortRange{First: 80, Last: 80}, Transport: routing.TCP, Listen: a})
+		out = append(out, routing.Listener{Addr: netip.MustParseAddr(a),
+			Ports:     routing.PortRange{First: 80, Last: 80},
+			Transport: routing.TCP, Listen: a})
 	}
 	return out
 }
 
-// carryOut goes from a state to another on a host. look sees the host after each write; a write that fail names fails.
-func carryOut(h routing.Host, have, want routing.State, fail func(routing.Op) bool, look func(routing.Host, routing.Op)) {
-	now := routing.State{Routes: slices.Clone(have.Routes), Rules: slices.Clone(have.Rules), Groups: slices.Clone(have.Groups)}
+// carryOut goes from a state to another on a host. look sees the host after
+// each write; a write that fail names fails.
+func carryOut(h routing.Host, have, want routing.State, fail func(routing.Op) bool,
+	look func(routing.Host, routing.Op)) {
+	now := routing.State{Routes: slices.Clone(have.Routes), Rules: slices.Clone(have.Rules),
+		Groups: slices.Clone(have.Groups)}
 	routing.Execute(routing.Compare(have, want), func(op routing.Op) error {
 		if fail(op) {
 			return errors.New("injected")
@@ -69,16 +75,22 @@ func carryOut(h routing.Host, have, want routing.State, fail func(routing.Op) bo
 func write(s *routing.State, op routing.Op) {
 	switch {
 	case op.Route != nil:
-		s.Routes = slices.DeleteFunc(s.Routes, func(r routing.Route) bool { return r.RouteKey == op.Route.RouteKey })
+		s.Routes = slices.DeleteFunc(s.Routes, func(r routing.Route) bool {
+			return r.RouteKey == op.Route.RouteKey
+		})
 		if !op.Delete {
 			s.Routes = append(s.Routes, *op.Route)
 		}
 	case op.Rule != nil && op.Delete:
-		s.Rules = slices.DeleteFunc(s.Rules, func(r routing.Rule) bool { return r == *op.Rule })
+		s.Rules = slices.DeleteFunc(s.Rules, func(r routing.Rule) bool {
+			return r == *op.Rule
+		})
 	case op.Rule != nil:
 		s.Rules = append(s.Rules, *op.Rule)
 	default:
-		s.Groups = slices.DeleteFunc(s.Groups, func(g routing.LinkGroup) bool { return g.Link == op.Group.Link })
+		s.Groups = slices.DeleteFunc(s.Groups, func(g routing.LinkGroup) bool {
+			return g.Link == op.Group.Link
+		})
 		if !op.Delete {
 			s.Groups = append(s.Groups, *op.Group)
 		}
@@ -88,43 +100,55 @@ func write(s *routing.State, op routing.Op) {
 func never(routing.Op) bool { return false }
 
 func way(h routing.Host, src, dst string) string {
-	return routing.Lookup(h, routing.Query{Src: netip.MustParseAddr(src), Dst: netip.MustParseAddr(dst)}).Way.String()
+	return routing.Lookup(h, routing.Query{Src: netip.MustParseAddr(src),
+		Dst: netip.MustParseAddr(dst)}).Way.String()
 }
 
-// A container's reply and what the user keeps in main never take the path, whichever write was the last: exceptions come before
-// the rule that they are exceptions from, and go after it.
+// A container's reply and what the user keeps in main never take the path,
+// whichever write was the last: exceptions come before the rule that they are
+// exceptions from, and go after it.
 func TestExceptionsOutliveTheirRule(t *testing.T) {
 	direct := plain
 	direct.Direct = []netip.Prefix{netip.MustParsePrefix("203.0.113.0/24")}
 	listeners := listenOn("10.0.1.10")
 	away, near := parseHost(t, twoUplinks+wgQuick), parseHost(t, twoUplinks)
-	high, low := routing.Build(near, listeners, nil, direct).State, routing.Build(away, listeners, nil, direct).State
+	high, low := routing.Build(near, listeners, nil, direct).State,
+		routing.Build(away, listeners, nil, direct).State
 	if high.Rules[0].Priority <= low.Rules[0].Priority {
 		t.Fatalf("the block does not move: %v, %v", high.Rules[0], low.Rules[0])
 	}
-	for name, s := range map[string][2]routing.State{"added": {{}, high}, "removed": {high, {}}, "moved down": {high, low}, "moved up": {low, high}} {
+	for name, s := range map[string][2]routing.State{"added": {{}, high}, "removed": {high, {}},
+		"moved down": {high, low}, "moved up": {low, high}} {
 		t.Run(name, func(t *testing.T) {
 			var trail []string
 			carryOut(near, s[0], s[1], never, func(h routing.Host, op routing.Op) {
 				trail = append(trail, op.String())
 				if w := way(h, "10.0.1.10", "172.17.0.9"); w != "docker0, on-link" {
-					t.Errorf("a container's reply: %s after\n%s", w, strings.Join(trail, "\n"))
+					t.Errorf("a container's reply: %s after\n%s", w,
+						strings.Join(trail, "\n"))
 				}
-				if w := way(h, "10.0.1.10", "203.0.113.9"); w != "eth0 via 10.0.0.1" {
-					t.Errorf("a direct reply: %s after\n%s", w, strings.Join(trail, "\n"))
+				if w := way(h, "10.0.1.10", "203.0.113.9"); w !=
+					"eth0 via 10.0.0.1" {
+					t.Errorf("a direct reply: %s after\n%s", w,
+						strings.Join(trail, "\n"))
 				}
 			})
 		})
 	}
 }
 
-// Where an exception could not be written, the rule that it is an exception from is not written.
+// Where an exception could not be written, the rule that it is an exception
+// from is not written.
 func TestNoRuleWithoutItsExceptions(t *testing.T) {
 	h := parseHost(t, twoUplinks)
 	want := routing.Build(h, listenOn("10.0.1.10"), nil, plain).State
-	failMain := func(op routing.Op) bool { return op.Rule != nil && op.Rule.Table == routing.TableMain }
+	failMain := func(op routing.Op) bool {
+		return op.Rule != nil && op.Rule.Table == routing.TableMain
+	}
 	var last routing.Host
-	carryOut(h, routing.State{}, want, failMain, func(h routing.Host, _ routing.Op) { last = h })
+	carryOut(h, routing.State{}, want, failMain, func(h routing.Host, _ routing.Op) {
+		last = h
+	})
 	if w := way(last, "10.0.1.10", "172.17.0.9"); w != "docker0, on-link" {
 		t.Errorf("a container's reply: %s", w)
 	}
@@ -135,8 +159,10 @@ func install(h routing.Host, p routing.Plan) routing.Host {
 	return routing.With(routing.Without(h, plain.Numbers), p.State)
 }
 
-// A held gateway is the memory of a listener's way. It goes with the last listener that answers through it: the first sync after that
-// wants what the second will want, and a link that is nothing but remembered makes no other listener ambiguous.
+// A held gateway is the memory of a listener's way. It goes with the last
+// listener that answers through it: the first sync after that wants what the
+// second will want, and a link that is nothing but remembered makes no other
+// listener ambiguous.
 func TestHeldGatewayGoesWithItsListeners(t *testing.T) {
 	const hostLines = twoUplinks + `
 		link add eth2 type veth
@@ -146,7 +172,8 @@ func TestHeldGatewayGoesWithItsListeners(t *testing.T) {
 	`
 	h := parseHost(t, hostLines)
 	pinned := plain
-	pinned.Gateways = []routing.GatewayPin{{Link: "eth2", Addr: netip.MustParseAddr("10.0.1.2")}}
+	pinned.Gateways = []routing.GatewayPin{{Link: "eth2",
+		Addr: netip.MustParseAddr("10.0.1.2")}}
 	h = install(h, routing.Build(h, listenOn("203.0.113.7"), nil, pinned))
 
 	kept := routing.Build(h, listenOn("203.0.113.7"), nil, plain)
@@ -159,12 +186,14 @@ func TestHeldGatewayGoesWithItsListeners(t *testing.T) {
 		t.Errorf("10.0.1.100: %s %s on %q, want armed on eth1", o.Status, o.Reason, o.Link)
 	}
 	if first.State.String() != second.State.String() {
-		t.Errorf("the second sync wants something else\nfirst:\n%s\nsecond:\n%s", first.State, second.State)
+		t.Errorf("the second sync wants something else\nfirst:\n%s\nsecond:\n%s",
+			first.State, second.State)
 	}
 }
 
-// A further gateway of a link takes no table away from a path that is there: the replies of that path never leave by the new gateway,
-// not even between two writes.
+// A further gateway of a link takes no table away from a path that is there:
+// the replies of that path never leave by the new gateway, not even between two
+// writes.
 func TestFurtherGatewayLeavesTablesAlone(t *testing.T) {
 	h := parseHost(t, twoUplinks+`
 		addr add 2001:db8::10/64 dev eth0
@@ -174,21 +203,28 @@ func TestFurtherGatewayLeavesTablesAlone(t *testing.T) {
 	`)
 	listeners := listenOn("10.0.1.10", "2001:db8:1::10", "2001:db8:2::10")
 	pinned := plain
-	pinned.Gateways = []routing.GatewayPin{{Link: "eth1", Addr: netip.MustParseAddr("2001:db8:2::1")}}
+	pinned.Gateways = []routing.GatewayPin{{Link: "eth1",
+		Addr: netip.MustParseAddr("2001:db8:2::1")}}
 	old := routing.Build(h, listeners[:1:1], nil, pinned)
-	old = routing.Build(install(h, old), slices.Concat(listeners[:1], listeners[2:]), nil, pinned)
+	old = routing.Build(install(h, old), slices.Concat(listeners[:1], listeners[2:]),
+		nil, pinned)
 	more := pinned
-	more.Gateways = append(slices.Clone(pinned.Gateways), routing.GatewayPin{Link: "eth1", Addr: netip.MustParseAddr("2001:db8:1::1")})
+	more.Gateways = append(slices.Clone(pinned.Gateways),
+		routing.GatewayPin{Link: "eth1", Addr: netip.MustParseAddr("2001:db8:1::1")})
 	now := routing.Build(install(h, old), listeners, nil, more)
 	carryOut(h, old.State, now.State, never, func(h routing.Host, op routing.Op) {
-		if w := way(h, "2001:db8:2::10", "2001:db8:ffff::2"); w != "eth1 via 2001:db8:2::1" {
+		if w := way(h, "2001:db8:2::10", "2001:db8:ffff::2"); w !=
+			"eth1 via 2001:db8:2::1" {
 			t.Errorf("%s after %s", w, op)
 		}
 	})
-	if w := way(install(h, now), "2001:db8:1::10", "2001:db8:ffff::2"); w != "eth1 via 2001:db8:1::1" {
+	if w := way(install(h, now), "2001:db8:1::10", "2001:db8:ffff::2"); w !=
+		"eth1 via 2001:db8:1::1" {
 		t.Errorf("the further gateway's own listener: %s", w)
 	}
-	if again := routing.Build(install(h, now), listeners, nil, more); again.State.String() != now.State.String() {
-		t.Errorf("the second sync wants something else\nfirst:\n%s\nsecond:\n%s", now.State, again.State)
+	if again := routing.Build(install(h, now), listeners, nil, more); again.State.String() !=
+		now.State.String() {
+		t.Errorf("the second sync wants something else\nfirst:\n%s\nsecond:\n%s", now.State,
+			again.State)
 	}
 }

@@ -8,28 +8,42 @@ import (
 	"strings"
 )
 
-// This file is iproute2's syntax, both ways. What is printed is close to what `ip rule` and `ip route` show and is accepted
-// by `ip … add`; what is parsed is that, and what `ip -N -d rule` and `ip -N -d route show table all` print.
+// This file is iproute2's syntax, both ways. What is printed is close to what
+// `ip rule` and `ip route` show and is accepted by `ip … add`; what is parsed
+// is that, and what `ip -N -d rule` and `ip -N -d route show table all` print.
 
-// Names that every version of iproute2 has built in. Other numbers are printed as numbers: a name from rt_tables or
-// rt_protos of this machine means nothing on the next one.
+// Names that every version of iproute2 has built in. Other numbers are printed
+// as numbers: a name from rt_tables or rt_protos of this machine means nothing
+// on the next one.
 var (
-	tableNames    = names[uint32]{0: "unspec", TableDefault: "default", TableMain: "main", TableLocal: "local"}
-	protocolNames = names[uint8]{0: "unspec", 2: "kernel", 3: "boot", 4: "static", 9: "ra", 11: "zebra", 12: "bird", 16: "dhcp"}
-	scopeNames    = names[uint8]{ScopeGlobal: "global", 200: "site", ScopeLink: "link", ScopeHost: "host", 255: "nowhere"}
-	typeNames     = names[RouteType]{Unicast: "unicast", Local: "local", Broadcast: "broadcast", Anycast: "anycast",
-		Multicast: "multicast", Blackhole: "blackhole", Unreachable: "unreachable", Prohibit: "prohibit", Throw: "throw"}
-	actionNames = names[Action]{Nop: "nop", RejectBlackhole: "blackhole", RejectUnreachable: "unreachable", RejectProhibit: "prohibit"}
-	prefNames   = names[int8]{-1: "low", 0: "medium", 1: "high"}
+	tableNames = names[uint32]{0: "unspec", TableDefault: "default", TableMain: "main",
+		TableLocal: "local"}
+	protocolNames = names[uint8]{0: "unspec", 2: "kernel", 3: "boot", 4: "static", 9: "ra",
+		11: "zebra", 12: "bird", 16: "dhcp"}
+	scopeNames = names[uint8]{ScopeGlobal: "global", 200: "site", ScopeLink: "link",
+		ScopeHost: "host", 255: "nowhere"}
+	typeNames = names[RouteType]{Unicast: "unicast", Local: "local", Broadcast: "broadcast",
+		Anycast:   "anycast",
+		Multicast: "multicast", Blackhole: "blackhole", Unreachable: "unreachable",
+		Prohibit: "prohibit", Throw: "throw"}
+	actionNames = names[Action]{Nop: "nop", RejectBlackhole: "blackhole",
+		RejectUnreachable: "unreachable", RejectProhibit: "prohibit"}
+	prefNames = names[int8]{-1: "low", 0: "medium", 1: "high"}
 
-	// moreProtocols are names that `ip` shows where its rt_protos file has them.
-	moreProtocols = map[string]uint8{"redirect": 1, "gated": 8, "mrt": 10, "dnrouted": 13, "xorp": 14, "ntk": 15, "mrouted": 17,
-		"keepalived": 18, "babel": 42, "openr": 99, "bgp": 186, "isis": 187, "ospf": 188, "rip": 189, "eigrp": 192}
+	// moreProtocols are names that `ip` shows where its rt_protos file has
+	// them.
+	moreProtocols = map[string]uint8{"redirect": 1, "gated": 8, "mrt": 10, "dnrouted": 13,
+		"xorp": 14, "ntk": 15, "mrouted": 17,
+		"keepalived": 18, "babel": 42, "openr": 99, "bgp": 186, "isis": 187, "ospf": 188,
+		"rip": 189, "eigrp": 192}
 )
 
 const (
-	protocolBoot uint8  = 3    // what `ip route add` writes where no protocol is given; a rule gets 0
-	addedMetric  uint32 = 1024 // what the kernel makes of metric 0 of an IPv6 route that a program adds
+	// what `ip route add` writes where no protocol is given; a rule gets 0
+	protocolBoot uint8 = 3
+	// what the kernel makes of metric 0 of an IPv6 route that a program
+	// adds
+	addedMetric uint32 = 1024
 )
 
 // names maps numbers to iproute2's words.
@@ -52,7 +66,8 @@ func (n names[T]) parse(s string) (T, bool) {
 	return T(v), err == nil && uint64(T(v)) == v
 }
 
-// String returns the rule as `ip rule` prints it: "5102:\tfrom 10.0.1.0/24 iif lo lookup 20123 proto 76".
+// String returns the rule as `ip rule` prints it: "5102:\tfrom 10.0.1.0/24 iif
+// lo lookup 20123 proto 76".
 func (r Rule) String() string {
 	w := r.words()
 	if r.Protocol != 0 {
@@ -75,10 +90,12 @@ func (r Rule) Args() string {
 	return strings.Join(w, " ")
 }
 
-// l3mdev is the selector of VRF rules; `ip rule` shows it as a table. In Rule.Opaque it comes last.
+// l3mdev is the selector of VRF rules; `ip rule` shows it as a table. In
+// Rule.Opaque it comes last.
 const l3mdev = "l3mdev"
 
-// words are the rule's selectors and its action, in the order in which `ip rule` prints them.
+// words are the rule's selectors and its action, in the order in which `ip
+// rule` prints them.
 func (r Rule) words() []string {
 	var w []string
 	if r.Not {
@@ -143,9 +160,10 @@ func mark(mark, mask uint32) string {
 	return fmt.Sprintf("%#x/%#x", mark, mask)
 }
 
-// String returns the route as arguments of `ip route add` and `ip route replace`, in the order in which `ip route` shows
-// them: "default via 10.0.1.1 dev eth1 table 20123 proto 76 onlink". What `ip route add` supplies by itself is left out, and
-// so are volatile flags.
+// String returns the route as arguments of `ip route add` and `ip route
+// replace`, in the order in which `ip route` shows them: "default via 10.0.1.1
+// dev eth1 table 20123 proto 76 onlink". What `ip route add` supplies by itself
+// is left out, and so are volatile flags.
 func (r Route) String() string {
 	var w []string
 	if r.Type != Unicast {
@@ -214,7 +232,8 @@ func (r Route) attributes() []string {
 	return w
 }
 
-// tableOf, scopeOf and metricOf are what iproute2 and the kernel supply where nothing is said (iproute_modify in ip/iproute.c).
+// tableOf, scopeOf and metricOf are what iproute2 and the kernel supply where
+// nothing is said (iproute_modify in ip/iproute.c).
 func tableOf(t RouteType) uint32 {
 	if t == Local || t == Broadcast || t == Anycast {
 		return TableLocal
@@ -246,7 +265,8 @@ func metricOf(f Family) uint32 {
 // String returns "eth1 group 76".
 func (g LinkGroup) String() string { return g.Link + " group " + strconv.Itoa(g.Group) }
 
-// String returns the write as a command: "ip rule add …", "ip -6 route replace …", "ip link set dev eth1 group 76".
+// String returns the write as a command: "ip rule add …", "ip -6 route replace
+// …", "ip link set dev eth1 group 76".
 func (o Op) String() string {
 	switch {
 	case o.Rule != nil && o.Delete:
@@ -272,7 +292,8 @@ func command(f Family, verb, args string) string {
 	return "ip " + verb + " " + args
 }
 
-// String returns the commands that make the state, one a line, in its canonical order: groups, routes, rules.
+// String returns the commands that make the state, one a line, in its canonical
+// order: groups, routes, rules.
 func (s State) String() string {
 	s = State{slices.Clone(s.Routes), slices.Clone(s.Rules), slices.Clone(s.Groups)}
 	s.Sort()

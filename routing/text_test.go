@@ -21,7 +21,8 @@ var ruleTexts = []struct {
 	{IPv4, "5101:\tfrom 10.0.1.0/24 iif lo lookup main suppress_prefixlength 7 suppress_ifgroup 76 proto 76",
 		"pref 5101 from 10.0.1.0/24 iif lo lookup main suppress_prefixlength 7 suppress_ifgroup 76 protocol 76",
 		func(r *Rule) {
-			r.From, r.IIF, r.Table, r.Protocol = prefix("10.0.1.0/24"), "lo", TableMain, 76
+			r.From, r.IIF, r.Table, r.Protocol = prefix("10.0.1.0/24"), "lo",
+				TableMain, 76
 			r.SuppressPrefix, r.SuppressGroup = 7, 76
 		}},
 	{IPv6, "0:\tfrom all lookup local proto kernel", "pref 0 from all lookup local protocol kernel",
@@ -34,7 +35,8 @@ var ruleTexts = []struct {
 		func(r *Rule) { r.To, r.Action = prefix("10.0.0.1/32"), Nop }},
 	{IPv6, "78:\tfrom 2001:db8::/48 to 2001:db8:1::1 unreachable", "pref 78 from 2001:db8::/48 to 2001:db8:1::1 unreachable",
 		func(r *Rule) {
-			r.From, r.To, r.Action = prefix("2001:db8::/48"), prefix("2001:db8:1::1/128"), RejectUnreachable
+			r.From, r.To, r.Action = prefix("2001:db8::/48"),
+				prefix("2001:db8:1::1/128"), RejectUnreachable
 		}},
 	{IPv4, "79:\tfrom all blackhole", "pref 79 from all blackhole", func(r *Rule) { r.Action = RejectBlackhole }},
 	{IPv4, "80:\tfrom all tos 0x10 prohibit", "pref 80 from all tos 0x10 prohibit",
@@ -45,7 +47,8 @@ var ruleTexts = []struct {
 	{IPv4, "81:\tfrom all iif eth1 oif eth2 uidrange 0-99 ipproto tcp sport 80 dport 90-99 lookup 99",
 		"pref 81 from all iif eth1 oif eth2 uidrange 0-99 ipproto tcp sport 80 dport 90-99 lookup 99",
 		func(r *Rule) {
-			r.IIF, r.OIF, r.Table, r.Opaque = "eth1", "eth2", 99, "uidrange 0-99 ipproto tcp sport 80 dport 90-99"
+			r.IIF, r.OIF, r.Table, r.Opaque = "eth1", "eth2", 99,
+				"uidrange 0-99 ipproto tcp sport 80 dport 90-99"
 		}},
 }
 
@@ -77,7 +80,8 @@ func TestRuleText(t *testing.T) {
 	}
 }
 
-// TestParseRuleNumbers reads what `ip -N -d rule` prints, which says numbers for everything.
+// TestParseRuleNumbers reads what `ip -N -d rule` prints, which says numbers
+// for everything.
 func TestParseRuleNumbers(t *testing.T) {
 	for _, tt := range []struct{ text, want string }{
 		{"0:	from all lookup 255 proto 2", "0:\tfrom all lookup local proto kernel"},
@@ -123,13 +127,15 @@ func TestParseRuleErrors(t *testing.T) {
 		{"5: from all sport", "nothing after sport"},
 		{"5: from all sport 5 sport 6", "sport is given twice"},
 	} {
-		if _, err := ParseRule(IPv4, tt.text); err == nil || !strings.Contains(err.Error(), tt.want) {
+		if _, err := ParseRule(IPv4, tt.text); err == nil ||
+			!strings.Contains(err.Error(), tt.want) {
 			t.Errorf("ParseRule(%q): error %v, want %q", tt.text, err, tt.want)
 		}
 	}
 }
 
-// routeTexts are routes as String prints them, and what they mean; the hops are those of change.
+// routeTexts are routes as String prints them, and what they mean; the hops are
+// those of change.
 var routeTexts = []struct {
 	text   string
 	want   Route
@@ -171,7 +177,8 @@ var routeTexts = []struct {
 func addr(s string) netip.Addr { return netip.MustParseAddr(s) }
 
 var comparePrefixes = cmp.Options{
-	cmp.Comparer(func(a, b netip.Prefix) bool { return a == b }), cmp.Comparer(func(a, b netip.Addr) bool { return a == b }),
+	cmp.Comparer(func(a, b netip.Prefix) bool { return a == b }),
+	cmp.Comparer(func(a, b netip.Addr) bool { return a == b }),
 	cmpopts.EquateEmpty(),
 }
 
@@ -242,7 +249,8 @@ func TestParseRouteErrors(t *testing.T) {
 		{"default nexthop via 10.0.0.1 dev eth1 weight 0", "want 1 to 256"},
 		{"default nexthop via 10.0.0.1 dev eth1 encap mpls 100", `"encap" of a next hop is not modelled`},
 	} {
-		if _, err := ParseRoute(IPv4, tt.text); err == nil || !strings.Contains(err.Error(), tt.want) {
+		if _, err := ParseRoute(IPv4, tt.text); err == nil ||
+			!strings.Contains(err.Error(), tt.want) {
 			t.Errorf("ParseRoute(%q): error %v, want %q", tt.text, err, tt.want)
 		}
 	}
@@ -274,7 +282,8 @@ func TestOpText(t *testing.T) {
 			t.Errorf("got %q, want %q", got, tt.want)
 		}
 	}
-	s := State{Routes: []Route{r6, r4}, Rules: []Rule{rule6, rule4}, Groups: []LinkGroup{{"eth2", 76}, group}}
+	s := State{Routes: []Route{r6, r4}, Rules: []Rule{rule6, rule4},
+		Groups: []LinkGroup{{"eth2", 76}, group}}
 	want := `ip link set dev eth1 group 76
 ip link set dev eth2 group 76
 ip route replace default via 10.0.1.1 dev eth1 table 20123 proto 76 onlink

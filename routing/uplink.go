@@ -7,7 +7,8 @@ import (
 	"slices"
 )
 
-// gateway is one way out of an uplink: the start of a path. It serves the listeners in prefix.
+// gateway is one way out of an uplink: the start of a path. It serves the
+// listeners in prefix.
 type gateway struct {
 	link   string
 	family Family
@@ -19,10 +20,12 @@ type gateway struct {
 	advmss uint32
 }
 
-// hostLocal are the kinds of links that lead to no router of ours: clients behind them are on-link or on the host.
-var hostLocal = map[string]bool{"bridge": true, "tun": true, "wireguard": true, "dummy": true, "vxlan": true, "geneve": true,
-	"ipip": true, "sit": true, "ip6tnl": true, "gre": true, "gretap": true, "ip6gre": true, "vti": true, "vti6": true, "xfrm": true,
-	"ifb": true, "nlmon": true}
+// hostLocal are the kinds of links that lead to no router of ours: clients
+// behind them are on-link or on the host.
+var hostLocal = map[string]bool{"bridge": true, "tun": true, "wireguard": true, "dummy": true,
+	"vxlan": true, "geneve": true, "ipip": true, "sit": true, "ip6tnl": true, "gre": true,
+	"gretap": true, "ip6gre": true, "vti": true, "vti6": true, "xfrm": true, "ifb": true,
+	"nlmon": true}
 
 func (l Link) hostLocal() bool { return l.Loopback || hostLocal[l.Kind] }
 
@@ -42,13 +45,15 @@ func (b *builder) findUplinks() {
 	for _, pin := range b.policy.Gateways {
 		if _, ok := b.links[pin.Link]; !ok {
 			b.find(Finding{Code: "unknown-link", Severity: Warning, Subject: pin.Link,
-				Message: fmt.Sprintf("gateway %s is for the link %s, which is not here", pin, pin.Link),
-				Hint:    "check the name with: ip link"})
+				Message: fmt.Sprintf("gateway %s is for the "+
+					"link %s, which is not here", pin, pin.Link),
+				Hint: "check the name with: ip link"})
 		}
 	}
 }
 
-// gateways returns a link's gateways of one family: the pinned ones for their prefixes, and one for everything else.
+// gateways returns a link's gateways of one family: the pinned ones for their
+// prefixes, and one for everything else.
 func (b *builder) gateways(l Link, f Family) []gateway {
 	var out []gateway
 	static := false
@@ -58,7 +63,8 @@ func (b *builder) gateways(l Link, f Family) []gateway {
 		}
 		static = static || pin.Static
 		if pin.Addr.IsValid() && FamilyOf(pin.Addr) == f {
-			out = append(out, gateway{prefix: pinPrefix(b.host, pin), hops: []Hop{onlink(l.Name, pin.Addr)}, source: FromPin})
+			out = append(out, gateway{prefix: pinPrefix(b.host, pin),
+				hops: []Hop{onlink(l.Name, pin.Addr)}, source: FromPin})
 		}
 	}
 	if !slices.ContainsFunc(out, func(g gateway) bool { return g.prefix == f.All() }) {
@@ -74,7 +80,8 @@ func (b *builder) gateways(l Link, f Family) []gateway {
 	return out
 }
 
-// addWhole adds the gateway of everything else. If a pin names the same one, it is one path.
+// addWhole adds the gateway of everything else. If a pin names the same one, it
+// is one path.
 func addWhole(pinned []gateway, g gateway, f Family) []gateway {
 	for i := range pinned {
 		if slices.Equal(pinned[i].hops, g.hops) {
@@ -90,10 +97,11 @@ func onlink(link string, via netip.Addr) Hop {
 	return Hop{Link: link, Via: via, Weight: 1, OnLink: via.IsValid()}
 }
 
-// ladder finds the gateway that serves whatever no pin serves. Where there are pins nothing is held: what our table has may
-// come from an earlier pin.
+// ladder finds the gateway that serves whatever no pin serves. Where there are
+// pins nothing is held: what our table has may come from an earlier pin.
 func (b *builder) ladder(l Link, f Family, static, hold bool) (gateway, bool) {
-	steps := []func(Link, Family) (gateway, bool){b.fromMain, b.fromTable, b.fromLease, b.fromRouter}
+	steps := []func(Link, Family) (gateway, bool){b.fromMain, b.fromTable, b.fromLease,
+		b.fromRouter}
 	if static {
 		steps = append(steps, b.fromStatic)
 	}
@@ -114,22 +122,27 @@ func (b *builder) fromMain(l Link, f Family) (gateway, bool) {
 
 func (b *builder) fromTable(l Link, f Family) (gateway, bool) {
 	g, ok := b.bestDefault(l, f, func(t uint32) bool {
-		return t != TableMain && t != TableLocal && !b.policy.Numbers.OwnsTable(t) && !b.isolated[t]
+		return t != TableMain && t != TableLocal && !b.policy.Numbers.OwnsTable(t) &&
+			!b.isolated[t]
 	}, FromTable)
 	return g, ok && g.hops[0].Via.IsValid()
 }
 
-// bestDefault takes the default route with the lowest metric, of IPv6 ones that with the highest router preference.
-func (b *builder) bestDefault(l Link, f Family, in func(uint32) bool, source GatewaySource) (gateway, bool) {
+// bestDefault takes the default route with the lowest metric, of IPv6 ones that
+// with the highest router preference.
+func (b *builder) bestDefault(l Link, f Family, in func(uint32) bool,
+	source GatewaySource) (gateway, bool) {
 	var best *Route
 	var bestHops []Hop
 	for i := range b.host.Routes {
 		r := &b.host.Routes[i]
-		if !r.IsDefault() || r.Type != Unicast || r.Family() != f || r.steers() || !in(r.Table) {
+		if !r.IsDefault() || r.Type != Unicast || r.Family() != f || r.steers() ||
+			!in(r.Table) {
 			continue
 		}
 		hops := hopsOn(r.Hops, l)
-		if len(hops) > 0 && (best == nil || cmp.Or(cmp.Compare(r.Metric, best.Metric), cmp.Compare(best.Pref, r.Pref), cmp.Compare(r.Table, best.Table)) < 0) {
+		if len(hops) > 0 && (best == nil || cmp.Or(cmp.Compare(r.Metric, best.Metric),
+			cmp.Compare(best.Pref, r.Pref), cmp.Compare(r.Table, best.Table)) < 0) {
 			best, bestHops = r, hops
 		}
 	}
@@ -143,15 +156,17 @@ func (b *builder) bestDefault(l Link, f Family, in func(uint32) bool, source Gat
 	return g, true
 }
 
-// hopsOn returns the hops of a default route that are on the link, as we write them. A default without gateway makes a
-// point-to-point line an uplink, but no link that is host-local by its kind.
+// hopsOn returns the hops of a default route that are on the link, as we write
+// them. A default without gateway makes a point-to-point line an uplink, but no
+// link that is host-local by its kind.
 func hopsOn(hops []Hop, l Link) []Hop {
 	var out []Hop
 	for _, h := range hops {
 		if h.Link != l.Name || h.Dead || !h.Via.IsValid() && l.hostLocal() {
 			continue
 		}
-		out = append(out, Hop{Link: h.Link, Via: h.Via, Weight: h.Weight, OnLink: h.Via.IsValid()})
+		out = append(out,
+			Hop{Link: h.Link, Via: h.Via, Weight: h.Weight, OnLink: h.Via.IsValid()})
 	}
 	slices.SortFunc(out, compareHop)
 	if len(out) == 1 {
@@ -161,31 +176,35 @@ func hopsOn(hops []Hop, l Link) []Hop {
 }
 
 func compareHop(a, b Hop) int {
-	return cmp.Or(cmp.Compare(a.Link, b.Link), a.Via.Compare(b.Via), cmp.Compare(a.Weight, b.Weight))
+	return cmp.Or(cmp.Compare(a.Link, b.Link), a.Via.Compare(b.Via),
+		cmp.Compare(a.Weight, b.Weight))
 }
 
 func (b *builder) fromLease(l Link, f Family) (gateway, bool) {
 	for _, lease := range b.host.Leases {
 		if lease.Link == l.Name && FamilyOf(lease.Gateway) == f {
-			return gateway{hops: []Hop{onlink(l.Name, lease.Gateway)}, source: FromLease, detail: "of " + lease.Client}, true
+			return gateway{hops: []Hop{onlink(l.Name, lease.Gateway)},
+				source: FromLease, detail: "of " + lease.Client}, true
 		}
 	}
 	return gateway{}, false
 }
 
-// fromRouter takes the neighbour that announced itself as an IPv6 router; of several the lowest address, so that the choice
-// does not follow the weather.
+// fromRouter takes the neighbour that announced itself as an IPv6 router; of
+// several the lowest address, so that the choice does not follow the weather.
 func (b *builder) fromRouter(l Link, f Family) (gateway, bool) {
 	var best netip.Addr
 	for _, n := range b.host.Neighs {
-		if f == IPv6 && n.Link == l.Name && n.Router && n.State != "FAILED" && FamilyOf(n.Addr) == f && (!best.IsValid() || n.Addr.Less(best)) {
+		if f == IPv6 && n.Link == l.Name && n.Router && n.State != "FAILED" &&
+			FamilyOf(n.Addr) == f && (!best.IsValid() || n.Addr.Less(best)) {
 			best = n.Addr
 		}
 	}
 	return gateway{hops: []Hop{onlink(l.Name, best)}, source: FromRouter}, best.IsValid()
 }
 
-// fromStatic takes the next hop of the static routes through the link, if they all use the same one.
+// fromStatic takes the next hop of the static routes through the link, if they
+// all use the same one.
 func (b *builder) fromStatic(l Link, f Family) (gateway, bool) {
 	var via netip.Addr
 	for _, r := range b.host.Routes {
@@ -205,7 +224,8 @@ func (b *builder) fromStatic(l Link, f Family) (gateway, bool) {
 	return gateway{hops: []Hop{onlink(l.Name, via)}, source: FromStatic}, via.IsValid()
 }
 
-// fromHeld takes the default that our own table for the link still has. Pinned gateways do not count: they come with their pin.
+// fromHeld takes the default that our own table for the link still has. Pinned
+// gateways do not count: they come with their pin.
 func (b *builder) fromHeld(l Link, f Family) (gateway, bool) {
 	if b.forgotten[linkFamily{l.Name, f}] {
 		return gateway{}, false
@@ -218,12 +238,16 @@ func (b *builder) fromHeld(l Link, f Family) (gateway, bool) {
 		if len(hops) == 0 || b.pinned(l.Name, hops[0].Via) {
 			continue
 		}
-		return gateway{hops: hops, source: FromHeld, detail: fmt.Sprintf("%d", r.Table), mtu: r.MTU, advmss: r.AdvMSS}, true
+		return gateway{hops: hops, source: FromHeld, detail: fmt.Sprintf("%d", r.Table),
+			mtu: r.MTU, advmss: r.AdvMSS}, true
 	}
 	return gateway{}, false
 }
 
 func (b *builder) pinned(link string, via netip.Addr) bool {
-	return slices.ContainsFunc(b.policy.pins(link), func(p GatewayPin) bool { return p.Addr == via }) ||
-		slices.ContainsFunc(b.policy.Addresses, func(p AddressPin) bool { return p.Link == link && p.Gateway == via })
+	return slices.ContainsFunc(b.policy.pins(link),
+		func(p GatewayPin) bool { return p.Addr == via }) ||
+		slices.ContainsFunc(b.policy.Addresses, func(p AddressPin) bool {
+			return p.Link == link && p.Gateway == via
+		})
 }

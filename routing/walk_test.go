@@ -26,11 +26,13 @@ type fakeKernel struct {
 var errInjected = errors.New("injected")
 
 func newFakeKernel() *fakeKernel {
-	return &fakeKernel{routes: map[RouteKey]Route{}, rules: map[Rule]bool{}, groups: map[string]int{},
-		fail: func(Op) bool { return false }, after: func(Op) {}}
+	return &fakeKernel{routes: map[RouteKey]Route{}, rules: map[Rule]bool{},
+		groups: map[string]int{},
+		fail:   func(Op) bool { return false }, after: func(Op) {}}
 }
 
-// do is what host.Kernel.Do does: adding what is there and deleting what is not there succeed.
+// do is what host.Kernel.Do does: adding what is there and deleting what is not
+// there succeed.
 func (k *fakeKernel) do(op Op) error {
 	if k.fail(op) {
 		return errInjected
@@ -56,7 +58,8 @@ func (k *fakeKernel) do(op Op) error {
 func (k *fakeKernel) host() Host {
 	var h Host
 	for _, link := range slices.Sorted(maps.Keys(k.groups)) {
-		h.Links = append(h.Links, Link{Name: link, Group: k.groups[link], Up: true, Carrier: true})
+		h.Links = append(h.Links,
+			Link{Name: link, Group: k.groups[link], Up: true, Carrier: true})
 	}
 	h.Routes = slices.Collect(maps.Values(k.routes))
 	h.Rules = slices.Collect(maps.Keys(k.rules))
@@ -74,7 +77,8 @@ func (k *fakeKernel) String() string {
 	return s.String()
 }
 
-// walker makes random states of the shape that Build gives: per path a table with a default, two rules per prefix.
+// walker makes random states of the shape that Build gives: per path a table
+// with a default, two rules per prefix.
 type walker struct {
 	*rand.Rand
 	n Numbers
@@ -89,7 +93,8 @@ func (w walker) state() State {
 		}
 		name := fmt.Sprint("eth", link)
 		s.Groups = append(s.Groups, LinkGroup{name, w.n.Group})
-		table := w.n.TableFirst + uint32(link+4*w.IntN(2)) // a path may move to another table
+		// a path may move to another table
+		table := w.n.TableFirst + uint32(link+4*w.IntN(2))
 		for _, f := range Families {
 			if w.IntN(4) > 0 {
 				w.path(&s, f, name, link, table, base)
@@ -102,7 +107,8 @@ func (w walker) state() State {
 
 func (w walker) path(s *State, f Family, link string, number int, table uint32, base int) {
 	route := func(dst netip.Prefix, t RouteType, metric uint32, hops ...Hop) {
-		s.Routes = append(s.Routes, Route{RouteKey: RouteKey{table, dst, metric}, Type: t, Protocol: w.n.Protocol, Hops: hops})
+		s.Routes = append(s.Routes, Route{RouteKey: RouteKey{table, dst, metric}, Type: t,
+			Protocol: w.n.Protocol, Hops: hops})
 	}
 	net := w.prefix(f, number)
 	gateway := net.Addr().Next()
@@ -119,7 +125,8 @@ func (w walker) path(s *State, f Family, link string, number int, table uint32, 
 	}
 	for _, p := range w.cover(net) {
 		second, third := NewRule(f, base+1, TableMain), NewRule(f, base+2, table)
-		second.From, second.IIF, second.Protocol, second.SuppressPrefix, second.SuppressGroup = p, "lo", w.n.Protocol, 7, w.n.Group
+		second.From, second.IIF, second.Protocol, second.SuppressPrefix,
+			second.SuppressGroup = p, "lo", w.n.Protocol, 7, w.n.Group
 		third.From, third.IIF, third.Protocol = p, "lo", w.n.Protocol
 		s.Rules = append(s.Rules, second, third)
 	}
@@ -129,7 +136,8 @@ func (w walker) prefix(f Family, number int) netip.Prefix {
 	if f == IPv4 {
 		return netip.PrefixFrom(netip.AddrFrom4([4]byte{10, 0, byte(number), 0}), 24)
 	}
-	return netip.PrefixFrom(netip.AddrFrom16([16]byte{0x20, 1, 0xd, 0xb8, 15: 0, 5: byte(number)}), 64)
+	return netip.PrefixFrom(
+		netip.AddrFrom16([16]byte{0x20, 1, 0xd, 0xb8, 15: 0, 5: byte(number)}), 64)
 }
 
 // cover is the whole prefix, its two halves, or one half.
@@ -137,7 +145,8 @@ func (w walker) cover(p netip.Prefix) []netip.Prefix {
 	b := p.Addr().AsSlice()
 	b[p.Bits()/8] |= 0x80
 	high, _ := netip.AddrFromSlice(b)
-	halves := []netip.Prefix{netip.PrefixFrom(p.Addr(), p.Bits()+1), netip.PrefixFrom(high, p.Bits()+1)}
+	halves := []netip.Prefix{netip.PrefixFrom(p.Addr(), p.Bits()+1),
+		netip.PrefixFrom(high, p.Bits()+1)}
 	return [][]netip.Prefix{{p}, halves, halves[1:]}[w.IntN(3)]
 }
 
@@ -158,10 +167,12 @@ func (w walker) probes() []netip.Addr {
 	return out
 }
 
-// ours says whether replies from the address take a table of ours that has a way out.
+// ours says whether replies from the address take a table of ours that has a
+// way out.
 func ours(h Host, n Numbers, from netip.Addr) bool {
 	for _, r := range h.Rules {
-		if r.Family == FamilyOf(from) && n.OwnsTable(r.Table) && r.From.Contains(from) && hasDefault(h.Routes, r.Table, r.Family) {
+		if r.Family == FamilyOf(from) && n.OwnsTable(r.Table) && r.From.Contains(from) &&
+			hasDefault(h.Routes, r.Table, r.Family) {
 			return true
 		}
 	}
@@ -176,7 +187,8 @@ func hasDefault(routes []Route, table uint32, f Family) bool {
 
 func hostOf(s State) Host { return Host{Routes: s.Routes, Rules: s.Rules} }
 
-// foreign puts objects of other owners beside ours: same numbers, other protocol, and the other way round.
+// foreign puts objects of other owners beside ours: same numbers, other
+// protocol, and the other way round.
 func (w walker) foreign(k *fakeKernel) State {
 	var s State
 	a := NewRule(IPv4, w.n.Base, TableMain)
@@ -184,8 +196,11 @@ func (w walker) foreign(k *fakeKernel) State {
 	b := NewRule(IPv4, 32000, TableMain)
 	b.Protocol = w.n.Protocol // our protocol, but not our range of priorities
 	s.Rules = append(s.Rules, a, b)
-	s.Routes = append(s.Routes, Route{RouteKey: RouteKey{w.n.TableFirst, netip.MustParsePrefix("10.99.0.0/16"), 0}, Type: Blackhole, Protocol: 4},
-		Route{RouteKey: RouteKey{100, netip.MustParsePrefix("0.0.0.0/0"), 0}, Type: Blackhole, Protocol: w.n.Protocol})
+	s.Routes = append(s.Routes,
+		Route{RouteKey: RouteKey{w.n.TableFirst, netip.MustParsePrefix("10.99.0.0/16"), 0},
+			Type: Blackhole, Protocol: 4},
+		Route{RouteKey: RouteKey{100, netip.MustParsePrefix("0.0.0.0/0"), 0},
+			Type: Blackhole, Protocol: w.n.Protocol})
 	for _, r := range s.Rules {
 		k.rules[r] = true
 	}
@@ -197,9 +212,11 @@ func (w walker) foreign(k *fakeKernel) State {
 	return s
 }
 
-// TestRandomWalk goes from any state to any state. After every write no rule points to a table of ours without a default
-// route, and an address whose replies took our tables before and shall take them after takes them all the time. A third of
-// the walks meet failures; then what is wanted and was there is there still, and the next sync without failures mends it.
+// TestRandomWalk goes from any state to any state. After every write no rule
+// points to a table of ours without a default route, and an address whose
+// replies took our tables before and shall take them after takes them all the
+// time. A third of the walks meet failures; then what is wanted and was there
+// is there still, and the next sync without failures mends it.
 func TestRandomWalk(t *testing.T) {
 	w := walker{rand.New(rand.NewPCG(*walkSeed, 0)), DefaultNumbers}
 	t.Logf("-walk-seed %d", *walkSeed)
@@ -219,7 +236,8 @@ func TestRandomWalk(t *testing.T) {
 			}
 			done, err := Execute(Compare(have, want), k.do)
 			if len(done) != len(trail) {
-				t.Fatalf("Execute says %d writes were made, %d were", len(done), len(trail))
+				t.Fatalf("Execute says %d writes were made, %d were",
+					len(done), len(trail))
 			}
 			if err != nil {
 				failures++
@@ -228,7 +246,8 @@ func TestRandomWalk(t *testing.T) {
 				}
 				w.checkKept(t, k, have, want, trail)
 				k.fail = func(Op) bool { return false }
-				if _, err := Execute(Compare(Owned(k.host(), w.n), want), k.do); err != nil {
+				if _, err := Execute(Compare(Owned(k.host(), w.n), want),
+					k.do); err != nil {
 					t.Fatal(err)
 				}
 			}
@@ -245,12 +264,14 @@ func (w walker) checkStep(t *testing.T, k *fakeKernel, have, want State, trail [
 	h := k.host()
 	for _, r := range h.Rules {
 		if w.n.OwnsTable(r.Table) && !hasDefault(h.Routes, r.Table, r.Family) {
-			t.Fatalf("rule %s points to a table without default after\n%s", r, strings.Join(trail, "\n"))
+			t.Fatalf("rule %s points to a table without default after\n%s", r,
+				strings.Join(trail, "\n"))
 		}
 	}
 	for _, a := range w.probes() {
 		if ours(hostOf(have), w.n, a) && ours(hostOf(want), w.n, a) && !ours(h, w.n, a) {
-			t.Fatalf("replies from %s leave our tables for a moment after\n%s", a, strings.Join(trail, "\n"))
+			t.Fatalf("replies from %s leave our tables for a moment after\n%s", a,
+				strings.Join(trail, "\n"))
 		}
 	}
 }
@@ -259,18 +280,21 @@ func (w walker) checkStep(t *testing.T, k *fakeKernel, have, want State, trail [
 func (w walker) checkKept(t *testing.T, k *fakeKernel, have, want State, trail []string) {
 	for _, r := range want.Rules {
 		if slices.Contains(have.Rules, r) && !k.rules[r] {
-			t.Fatalf("rule %s is wanted, was there and is gone after\n%s", r, strings.Join(trail, "\n"))
+			t.Fatalf("rule %s is wanted, was there and is gone after\n%s", r,
+				strings.Join(trail, "\n"))
 		}
 	}
 	wanted := routesByKey(want.Routes)
 	for _, r := range have.Routes {
 		if _, ok := wanted[r.RouteKey]; ok && k.routes[r.RouteKey].Dst != r.Dst {
-			t.Fatalf("route %s is wanted, was there and is gone after\n%s", r, strings.Join(trail, "\n"))
+			t.Fatalf("route %s is wanted, was there and is gone after\n%s", r,
+				strings.Join(trail, "\n"))
 		}
 	}
 	for _, g := range want.Groups {
 		if slices.Contains(have.Groups, g) && k.groups[g.Link] != g.Group {
-			t.Fatalf("%s is wanted, was there and is gone after\n%s", g, strings.Join(trail, "\n"))
+			t.Fatalf("%s is wanted, was there and is gone after\n%s", g,
+				strings.Join(trail, "\n"))
 		}
 	}
 }
@@ -282,7 +306,9 @@ func (w walker) checkEnd(t *testing.T, k *fakeKernel, want, foreign State) {
 	if d := Compare(Owned(k.host(), w.n), want); !d.Empty() {
 		t.Fatalf("a second sync is not empty: %+v", d)
 	}
-	all := State{slices.Concat(want.Routes, foreign.Routes), slices.Concat(want.Rules, foreign.Rules), slices.Concat(want.Groups, foreign.Groups)}
+	all := State{slices.Concat(want.Routes, foreign.Routes),
+		slices.Concat(want.Rules, foreign.Rules),
+		slices.Concat(want.Groups, foreign.Groups)}
 	if k.String() != all.String() {
 		t.Fatalf("objects of others changed: got\n%s\nwant\n%s", k, all)
 	}

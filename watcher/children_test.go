@@ -11,7 +11,8 @@ import (
 	gocmp "github.com/google/go-cmp/cmp"
 )
 
-// TestChildren: what the kernel's list leaves out by mistake is there, what has ended is not, nor is what is known to be ending.
+// TestChildren: what the kernel's list leaves out by mistake is there, what has
+// ended is not, nor is what is known to be ending.
 func TestChildren(t *testing.T) {
 	proc := t.TempDir()
 	write := func(name, text string) {
@@ -26,7 +27,8 @@ func TestChildren(t *testing.T) {
 	}
 	stat := func(pid, parent, started int) {
 		t.Helper()
-		write(fmt.Sprintf("%d/stat", pid), fmt.Sprintf("%d (a ) b) S %d %s %d 0 0", pid, parent, "0 0 0 0 0 0 0 0 0 0 0 0 0 0 0 0 0", started))
+		write(fmt.Sprintf("%d/stat", pid), fmt.Sprintf("%d (a ) b) S %d %s %d 0 0", pid,
+			parent, "0 0 0 0 0 0 0 0 0 0 0 0 0 0 0 0 0", started))
 	}
 	write("7/task/7/children", "11 12 13 14 ")
 	for _, pid := range []int{11, 12, 13, 14} {

@@ -2,7 +2,8 @@ package watcher
 
 import "time"
 
-// Debounce makes one of many events: it is due when none has come for Quiet, and at the latest Max after the first.
+// Debounce makes one of many events: it is due when none has come for Quiet,
+// and at the latest Max after the first.
 type Debounce struct {
 	Quiet, Max  time.Duration
 	first, last time.Time // zero: nothing is waiting

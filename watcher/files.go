@@ -13,7 +13,8 @@ import (
 	"github.com/fsnotify/fsnotify"
 )
 
-// reminders are when to look for masters after a pid file has changed: NGINX writes it before it has its title and its workers.
+// reminders are when to look for masters after a pid file has changed: NGINX
+// writes it before it has its title and its workers.
 var reminders = []time.Duration{0, 10 * time.Millisecond, 100 * time.Millisecond, time.Second}
 
 // mastersChanged says Masters now and again a little later.
@@ -51,8 +52,9 @@ func (w *Watcher) remind(now time.Time) {
 	}
 }
 
-// awaitPIDFiles replaces the pid files that are watched. A directory where logs are written is not: each request of NGINX would
-// wake us. There the check finds the file.
+// awaitPIDFiles replaces the pid files that are watched. A directory where logs
+// are written is not: each request of NGINX would wake us. There the check
+// finds the file.
 func (w *Watcher) awaitPIDFiles(paths []string) {
 	old := w.pidFiles
 	w.pidFiles = map[string]string{}
@@ -71,7 +73,8 @@ func (w *Watcher) awaitPIDFiles(paths []string) {
 	w.arrange()
 }
 
-// stateOf says what a file is like: another state means that it was written or replaced.
+// stateOf says what a file is like: another state means that it was written or
+// replaced.
 func stateOf(path string) string {
 	info, err := os.Stat(path)
 	if err != nil {
@@ -122,7 +125,8 @@ func (w *Watcher) arrange() {
 		}
 		if err := w.notify.Add(dir); err != nil {
 			if !errors.Is(err, fs.ErrNotExist) {
-				w.say(Event{Kind: Trouble, At: time.Now(), Err: fmt.Errorf("watch %s: %w", dir, err)})
+				w.say(Event{Kind: Trouble, At: time.Now(),
+					Err: fmt.Errorf("watch %s: %w", dir, err)})
 			}
 			continue
 		}
@@ -160,14 +164,16 @@ func (w *Watcher) changed(e fsnotify.Event, now time.Time) {
 	}
 }
 
-// concerns says whether a path lies in, is, or lies above a directory of a configuration.
+// concerns says whether a path lies in, is, or lies above a directory of a
+// configuration.
 func (w *Watcher) concerns(path string) bool {
 	return slices.ContainsFunc(w.wanted, func(dir string) bool {
 		return filepath.Dir(path) == dir || path == dir || strings.HasPrefix(dir, path+"/")
 	})
 }
 
-// lostFiles takes an error of fsnotify: events were lost, so anything may have changed.
+// lostFiles takes an error of fsnotify: events were lost, so anything may have
+// changed.
 func (w *Watcher) lostFiles(err error) {
 	if !errors.Is(err, fsnotify.ErrEventOverflow) {
 		w.say(Event{Kind: Trouble, At: time.Now(), Err: fmt.Errorf("watch files: %w", err)})

@@ -10,7 +10,8 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// Messages of the proc connector (linux/connector.h, linux/cn_proc.h): a netlink header, a cn_msg, a proc_event.
+// Messages of the proc connector (linux/connector.h, linux/cn_proc.h): a
+// netlink header, a cn_msg, a proc_event.
 const (
 	offWhat  = 16 + 20
 	offData  = offWhat + 16 // behind what, cpu and timestamp_ns
@@ -18,7 +19,9 @@ const (
 	sizeMin  = offData + 4
 
 	offForkParent = offData + 4
-	offExitParent = offData + 20 // of an exit: process_pid, process_tgid, exit_code, exit_signal, parent_pid, parent_tgid
+	// of an exit: process_pid, process_tgid, exit_code, exit_signal,
+	// parent_pid, parent_tgid
+	offExitParent = offData + 20
 
 	procNone = 0
 	procFork = 1
@@ -29,10 +32,12 @@ const (
 	mcIgnore = 2
 )
 
-// probeTime is how long the kernel gets to acknowledge that it will report. In a container it does not refuse: it is silent.
+// probeTime is how long the kernel gets to acknowledge that it will report. In
+// a container it does not refuse: it is silent.
 const probeTime = 200 * time.Millisecond
 
-// forks hears from the kernel when a process is born or ends whose parent is one of the masters.
+// forks hears from the kernel when a process is born or ends whose parent is
+// one of the masters.
 type forks struct {
 	file *os.File
 	conn interface {
@@ -47,9 +52,11 @@ type fork struct {
 	at     time.Time
 }
 
-// openForks subscribes and makes sure that events will come: in another network, process or user namespace than the first none do.
+// openForks subscribes and makes sure that events will come: in another
+// network, process or user namespace than the first none do.
 func openForks() (*forks, error) {
-	fd, err := unix.Socket(unix.AF_NETLINK, unix.SOCK_DGRAM|unix.SOCK_CLOEXEC|unix.SOCK_NONBLOCK, unix.NETLINK_CONNECTOR)
+	fd, err := unix.Socket(unix.AF_NETLINK,
+		unix.SOCK_DGRAM|unix.SOCK_CLOEXEC|unix.SOCK_NONBLOCK, unix.NETLINK_CONNECTOR)
 	if err != nil {
 		return nil, fmt.Errorf("open the proc connector: %w", err)
 	}
@@ -70,7 +77,8 @@ func (f *forks) listen(fd int) error {
 	if err := f.filter(nil); err != nil {
 		return err
 	}
-	if err := unix.Bind(fd, &unix.SockaddrNetlink{Family: unix.AF_NETLINK, Groups: cnProc}); err != nil {
+	if err := unix.Bind(fd, &unix.SockaddrNetlink{Family: unix.AF_NETLINK,
+		Groups: cnProc}); err != nil {
 		return fmt.Errorf("bind the proc connector: %w", err)
 	}
 	if err := control(fd, mcListen); err != nil {
@@ -78,7 +86,8 @@ func (f *forks) listen(fd int) error {
 	}
 	end := time.Now().Add(probeTime)
 	for left := time.Until(end); left > 0; left = time.Until(end) {
-		n, err := unix.Poll([]unix.PollFd{{Fd: int32(fd), Events: unix.POLLIN}}, int(left.Milliseconds())+1)
+		n, err := unix.Poll([]unix.PollFd{{Fd: int32(fd), Events: unix.POLLIN}},
+			int(left.Milliseconds())+1)
 		if err != nil && !errors.Is(err, unix.EINTR) {
 			return fmt.Errorf("wait for the proc connector: %w", err)
 		}
@@ -103,14 +112,16 @@ func control(fd int, op uint32) error {
 	return unix.Sendto(fd, b, 0, &unix.SockaddrNetlink{Family: unix.AF_NETLINK})
 }
 
-// acknowledged reads one message and says whether it is an acknowledgement without an error.
+// acknowledged reads one message and says whether it is an acknowledgement
+// without an error.
 func acknowledged(fd int) bool {
 	b := make([]byte, 256)
 	n, from, err := unix.Recvfrom(fd, b, 0)
 	if err != nil || n < sizeMin || !fromKernel(from) {
 		return false
 	}
-	return binary.NativeEndian.Uint32(b[offWhat:]) == procNone && binary.NativeEndian.Uint32(b[offData:]) == 0
+	return binary.NativeEndian.Uint32(b[offWhat:]) == procNone &&
+		binary.NativeEndian.Uint32(b[offData:]) == 0
 }
 
 func fromKernel(from unix.Sockaddr) bool {
@@ -118,10 +129,12 @@ func fromKernel(from unix.Sockaddr) bool {
 	return ok && nl.Pid == 0
 }
 
-// maxFiltered is how many masters the filter can tell apart: a jump reaches 255 instructions.
+// maxFiltered is how many masters the filter can tell apart: a jump reaches 255
+// instructions.
 const maxFiltered = 100
 
-// filter lets pass what is about children of the masters, in the kernel, so that a busy machine's other forks cost us nothing.
+// filter lets pass what is about children of the masters, in the kernel, so
+// that a busy machine's other forks cost us nothing.
 func (f *forks) filter(masters []int) error {
 	prog := program(masters)
 	conn, err := f.file.SyscallConn()
@@ -130,7 +143,8 @@ func (f *forks) filter(masters []int) error {
 	}
 	var set error
 	err = conn.Control(func(fd uintptr) {
-		set = unix.SetsockoptSockFprog(int(fd), unix.SOL_SOCKET, unix.SO_ATTACH_FILTER, &unix.SockFprog{Len: uint16(len(prog)), Filter: &prog[0]})
+		set = unix.SetsockoptSockFprog(int(fd), unix.SOL_SOCKET, unix.SO_ATTACH_FILTER,
+			&unix.SockFprog{Len: uint16(len(prog)), Filter: &prog[0]})
 	})
 	if err = errors.Join(err, set); err != nil {
 		return fmt.Errorf("filter the proc connector: %w", err)
@@ -138,20 +152,25 @@ func (f *forks) filter(masters []int) error {
 	return nil
 }
 
-// program is the filter in classic BPF. A load is big-endian there, the events are not: constants are swapped.
+// program is the filter in classic BPF. A load is big-endian there, the events
+// are not: constants are swapped.
 func program(masters []int) []unix.SockFilter {
 	load := func(off int) unix.SockFilter {
-		return unix.SockFilter{Code: unix.BPF_LD | unix.BPF_W | unix.BPF_ABS, K: uint32(off)}
+		return unix.SockFilter{Code: unix.BPF_LD | unix.BPF_W | unix.BPF_ABS,
+			K: uint32(off)}
 	}
 	equal := func(k uint32, yes, no int) unix.SockFilter {
-		return unix.SockFilter{Code: unix.BPF_JMP | unix.BPF_JEQ | unix.BPF_K, K: swap(k), Jt: uint8(yes), Jf: uint8(no)}
+		return unix.SockFilter{Code: unix.BPF_JMP | unix.BPF_JEQ | unix.BPF_K, K: swap(k),
+			Jt: uint8(yes), Jf: uint8(no)}
 	}
-	pass, drop := unix.SockFilter{Code: unix.BPF_RET | unix.BPF_K, K: 0xffff}, unix.SockFilter{Code: unix.BPF_RET | unix.BPF_K}
+	pass, drop := unix.SockFilter{Code: unix.BPF_RET | unix.BPF_K, K: 0xffff},
+		unix.SockFilter{Code: unix.BPF_RET | unix.BPF_K}
 	if len(masters) > maxFiltered {
 		return []unix.SockFilter{pass}
 	}
 	n := len(masters)
-	prog := []unix.SockFilter{load(offWhat), equal(procFork, 4, 0), equal(procExit, n+6, 0), equal(procNone, 1, 0), drop, pass}
+	prog := []unix.SockFilter{load(offWhat), equal(procFork, 4, 0), equal(procExit, n+6, 0),
+		equal(procNone, 1, 0), drop, pass}
 	for _, off := range []int{offForkParent, offExitParent} {
 		prog = append(prog, load(off))
 		for i, pid := range masters {
@@ -195,7 +214,8 @@ func (f *forks) next() (fork, error) {
 	}
 }
 
-// parse returns the process whose child was born or has ended. Threads are no children.
+// parse returns the process whose child was born or has ended. Threads are no
+// children.
 func parse(b []byte) (fork, bool) {
 	if len(b) < offExitParent+4 {
 		return fork{}, false
@@ -216,10 +236,12 @@ func stamped(b []byte) time.Time {
 	if err := unix.ClockGettime(unix.CLOCK_MONOTONIC, &now); err != nil {
 		return time.Now()
 	}
-	return time.Now().Add(time.Duration(int64(binary.NativeEndian.Uint64(b[offWhat+8:])) - now.Nano()))
+	return time.Now().Add(
+		time.Duration(int64(binary.NativeEndian.Uint64(b[offWhat+8:])) - now.Nano()))
 }
 
-// close ends the subscription: the kernel counts its listeners, and old ones forget to take back what a closed socket asked for.
+// close ends the subscription: the kernel counts its listeners, and old ones
+// forget to take back what a closed socket asked for.
 func (f *forks) close() {
 	if conn, err := f.file.SyscallConn(); err == nil {
 		_ = conn.Control(func(fd uintptr) { _ = control(int(fd), mcIgnore) })

@@ -6,7 +6,8 @@ import (
 	"time"
 )
 
-// Process names a process for good: its id may become another's, its id and start time together cannot.
+// Process names a process for good: its id may become another's, its id and
+// start time together cannot.
 type Process struct {
 	PID     int
 	Started uint64 // clock ticks since boot, of 10 ms: field 22 of /proc/PID/stat
@@ -17,16 +18,20 @@ func (p Process) Time() time.Time {
 	return time.Now().Add(-time.Duration(int64(ticks())-int64(p.Started)) * tick)
 }
 
-// NGINX forks all processes of a load one after the other, then sleeps 100 ms, and only then tells the old ones to quit
-// (ngx_master_process_cycle). So less than burst ticks lie between two forks of one load, and more between two loads; and who
-// looks within that time after a fork still sees every old worker, unless one has crashed.
+// NGINX forks all processes of a load one after the other, then sleeps 100 ms,
+// and only then tells the old ones to quit (ngx_master_process_cycle). So less
+// than burst ticks lie between two forks of one load, and more between two
+// loads; and who looks within that time after a fork still sees every old
+// worker, unless one has crashed.
 const burst = 9
 
-// vacancy is how many ticks a place stays open after a process has ended: NGINX fills it at once.
+// vacancy is how many ticks a place stays open after a process has ended: NGINX
+// fills it at once.
 const vacancy = 20
 
-// generation tells loads of a configuration from everything else that makes a master fork, by the children that it has. It
-// needs no event to be right, so that one that was lost does no harm.
+// generation tells loads of a configuration from everything else that makes a
+// master fork, by the children that it has. It needs no event to be right, so
+// that one that was lost does no harm.
 type generation struct {
 	workers []Process // forked for the configuration that is loaded, and their successors
 	old     []Process // of earlier loads, alive
@@ -41,8 +46,9 @@ type verdict struct {
 	held    bool // a child was born that is no load, since the master keeps its configuration
 }
 
-// begin takes the children that are there as they are; old are those that are shutting down already. NGINX does not sleep after
-// its start, so that the next fork may be a load's, however soon it comes.
+// begin takes the children that are there as they are; old are those that are
+// shutting down already. NGINX does not sleep after its start, so that the next
+// fork may be a load's, however soon it comes.
 func (g *generation) begin(children, old []Process) {
 	*g = generation{old: old}
 	for _, c := range children {
@@ -52,8 +58,10 @@ func (g *generation) begin(children, old []Process) {
 	}
 }
 
-// observe compares the children at the time now, in ticks, with those seen before. holds is asked where there are new ones: whether the
-// master keeps the configuration that it has (it is being replaced by a new binary), so that its forks are no loads.
+// observe compares the children at the time now, in ticks, with those seen
+// before. holds is asked where there are new ones: whether the master keeps the
+// configuration that it has (it is being replaced by a new binary), so that its
+// forks are no loads.
 func (g *generation) observe(now uint64, children []Process, holds func() bool) verdict {
 	var v verdict
 	alive := func(p Process) bool { return slices.Contains(children, p) }
@@ -85,12 +93,15 @@ func (g *generation) unknown(children []Process) []Process {
 			out = append(out, c)
 		}
 	}
-	slices.SortFunc(out, func(a, b Process) int { return cmp.Or(cmp.Compare(a.Started, b.Started), cmp.Compare(a.PID, b.PID)) })
+	slices.SortFunc(out, func(a, b Process) int {
+		return cmp.Or(cmp.Compare(a.Started, b.Started), cmp.Compare(a.PID, b.PID))
+	})
 	return out
 }
 
-// add takes in a new child and says whether it is the first of a load. A look that comes late cannot tell a successor from
-// a load, and then says load: one look too many does no harm.
+// add takes in a new child and says whether it is the first of a load. A look
+// that comes late cannot tell a successor from a load, and then says load: one
+// look too many does no harm.
 func (g *generation) add(now uint64, p Process, holds bool) (load bool) {
 	switch inTime := now < p.Started+burst; {
 	case holds:

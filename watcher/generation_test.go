@@ -7,7 +7,8 @@ import (
 	"github.com/google/go-cmp/cmp"
 )
 
-// lookAt is what one look at the children finds. Children are named by id; each is born at the tick that born says.
+// lookAt is what one look at the children finds. Children are named by id; each
+// is born at the tick that born says.
 type lookAt struct {
 	now      uint64
 	children []int
@@ -18,7 +19,8 @@ type lookAt struct {
 }
 
 func TestGeneration(t *testing.T) {
-	born := map[int]uint64{1: 100, 2: 100, 3: 101, 11: 1000, 12: 1001, 13: 1002, 21: 2000, 22: 2001, 31: 1011, 41: 1008, 42: 1016, 51: 5000}
+	born := map[int]uint64{1: 100, 2: 100, 3: 101, 11: 1000, 12: 1001, 13: 1002, 21: 2000,
+		22: 2001, 31: 1011, 41: 1008, 42: 1016, 51: 5000}
 	tests := []struct {
 		name  string
 		looks []lookAt
@@ -84,14 +86,18 @@ func TestGeneration(t *testing.T) {
 			var g generation
 			g.begin(processes([]int{1, 2, 3}), nil)
 			for i, l := range tt.looks {
-				got := g.observe(l.now, processes(l.children), func() bool { return l.holds })
+				got := g.observe(l.now, processes(l.children),
+					func() bool { return l.holds })
 				if got != l.want {
 					t.Errorf("look %d: got %+v, want %+v", i, got, l.want)
 				}
-				if d := cmp.Diff(processes(l.current), slices.Clip(g.workers)); d != "" {
+				if d := cmp.Diff(processes(l.current),
+					slices.Clip(g.workers)); d != "" {
 					t.Errorf("look %d: workers: -want +got\n%s", i, d)
 				}
-				if d := cmp.Diff(append(processes(l.old), nil...), append(slices.Clip(g.old), nil...)); d != "" && len(l.old)+len(g.old) > 0 {
+				if d := cmp.Diff(append(processes(l.old), nil...),
+					append(slices.Clip(g.old), nil...)); d != "" &&
+					len(l.old)+len(g.old) > 0 {
 					t.Errorf("look %d: old workers: -want +got\n%s", i, d)
 				}
 			}
@@ -103,7 +109,8 @@ func TestGeneration(t *testing.T) {
 func TestBegin(t *testing.T) {
 	var g generation
 	g.begin([]Process{{1, 10}, {2, 20}}, []Process{{1, 10}})
-	if d := cmp.Diff(generation{workers: []Process{{2, 20}}, old: []Process{{1, 10}}}, g, cmp.AllowUnexported(generation{})); d != "" {
+	if d := cmp.Diff(generation{workers: []Process{{2, 20}}, old: []Process{{1, 10}}}, g,
+		cmp.AllowUnexported(generation{})); d != "" {
 		t.Errorf("-want +got\n%s", d)
 	}
 }

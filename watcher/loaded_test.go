@@ -34,7 +34,8 @@ func TestLoadedAt(t *testing.T) {
 		now := workersOf(m.PID)
 		return len(now) == 2 && !slices.Contains(now, workers[0])
 	})
-	if at, ok := LoadedAt("/proc", m.PID); !ok || at.Before(before.Add(-slack)) || at.After(time.Now()) {
+	if at, ok := LoadedAt("/proc", m.PID); !ok || at.Before(before.Add(-slack)) ||
+		at.After(time.Now()) {
 		t.Errorf("after a reload at %v: %v, %t", before, at, ok)
 	}
 	if at, ok := LoadedAt("/proc", 1<<30); ok {

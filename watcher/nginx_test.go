@@ -14,7 +14,8 @@ import (
 	"time"
 )
 
-// nginx is a real NGINX that listens on a unix socket, so that it needs no network.
+// nginx is a real NGINX that listens on a unix socket, so that it needs no
+// network.
 type nginx struct {
 	t    *testing.T
 	dir  string
@@ -115,7 +116,8 @@ func workersOf(master int) []int {
 	var out []int
 	for _, word := range strings.Fields(string(list)) {
 		title, _ := os.ReadFile("/proc/" + word + "/cmdline")
-		if pid, err := strconv.Atoi(word); err == nil && strings.HasPrefix(string(title), "nginx: worker process\x00") {
+		if pid, err := strconv.Atoi(word); err == nil &&
+			strings.HasPrefix(string(title), "nginx: worker process\x00") {
 			out = append(out, pid)
 		}
 	}
@@ -166,7 +168,8 @@ func run(t *testing.T, o Options) *running {
 	return &running{Watcher: w, t: t}
 }
 
-// until takes events until one of the kind comes. Those before it are kept in said.
+// until takes events until one of the kind comes. Those before it are kept in
+// said.
 func (r *running) until(k Kind) Event {
 	r.t.Helper()
 	timeout := time.After(20 * time.Second)
@@ -183,7 +186,8 @@ func (r *running) until(k Kind) Event {
 	}
 }
 
-// settled takes all events that are due and returns how many of the kind were said since the last call.
+// settled takes all events that are due and returns how many of the kind were
+// said since the last call.
 func (r *running) settled(k Kind) int {
 	r.t.Helper()
 	r.Workers() // a look; what it finds is queued before it returns
@@ -218,10 +222,13 @@ func detectors(t *testing.T, f func(*testing.T, Options)) {
 		}
 		f(t, Options{Every: time.Hour}) // the connector alone
 	})
-	t.Run("children", func(t *testing.T) { f(t, Options{NoConnector: true, Alone: 5 * time.Millisecond}) })
+	t.Run("children", func(t *testing.T) {
+		f(t, Options{NoConnector: true, Alone: 5 * time.Millisecond})
+	})
 }
 
-// TestReloads: what changes the loaded configuration is said, once each; what does not is not.
+// TestReloads: what changes the loaded configuration is said, once each; what
+// does not is not.
 func TestReloads(t *testing.T) {
 	detectors(t, func(t *testing.T, o Options) {
 		n := newNginx(t)
@@ -234,7 +241,10 @@ func TestReloads(t *testing.T) {
 			if e := w.until(Reloaded); e.PID != m.PID {
 				t.Errorf("reload of %d, want %d", e.PID, m.PID)
 			}
-			waitFor(t, "two new workers", func() bool { return len(workersOf(m.PID)) == 2 && len(w.Workers()[m.PID].Old) == 0 })
+			waitFor(t, "two new workers", func() bool {
+				return len(workersOf(m.PID)) == 2 &&
+					len(w.Workers()[m.PID].Old) == 0
+			})
 		}
 		w.settled(Reloaded)
 		for range 5 {
@@ -257,7 +267,10 @@ func TestReloads(t *testing.T) {
 			quiet("a crash", func() {
 				victim := workersOf(m.PID)[0]
 				n.signal(victim, syscall.SIGKILL)
-				waitFor(t, "a successor", func() bool { now := workersOf(m.PID); return len(now) == 2 && !slices.Contains(now, victim) })
+				waitFor(t, "a successor", func() bool {
+					now := workersOf(m.PID)
+					return len(now) == 2 && !slices.Contains(now, victim)
+				})
 			})
 		}
 		quiet("a failed reload", func() {
@@ -285,14 +298,18 @@ func TestUpgrade(t *testing.T) {
 		w.settled(Masters)
 		n.signal(m.PID, syscall.SIGUSR2)
 		w.until(Masters)
-		waitFor(t, "the new master", func() bool { return n.pid("nginx.pid") != m.PID && n.pid("nginx.pid") != 0 })
+		waitFor(t, "the new master", func() bool {
+			return n.pid("nginx.pid") != m.PID && n.pid("nginx.pid") != 0
+		})
 		next := n.master()
 		w.Follow([]Master{m, next}, nil)
 		if got := w.settled(Reloaded); got != 0 {
 			t.Errorf("the upgrade was taken for %d loads", got)
 		}
 		n.signal(m.PID, syscall.SIGQUIT)
-		waitFor(t, "the end of the old master", func() bool { return syscall.Kill(m.PID, 0) != nil })
+		waitFor(t, "the end of the old master", func() bool {
+			return syscall.Kill(m.PID, 0) != nil
+		})
 		w.until(Masters)
 		w.Follow([]Master{next}, nil)
 		n.signal(next.PID, syscall.SIGHUP)

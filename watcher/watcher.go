@@ -1,16 +1,22 @@
-// Package watcher says when to look again at NGINX: when a master has loaded its configuration, when old workers have ended,
-// when a master starts or ends, and when a file of a configuration changes.
+// Package watcher says when to look again at NGINX: when a master has loaded
+// its configuration, when old workers have ended, when a master starts or ends,
+// and when a file of a configuration changes.
 //
-// That a load has succeeded is told by its workers: a master forks new ones then, and only then, and all files are read and all
-// sockets bound before. A failed reload, `nginx -t`, a log rotation fork nothing. The kernel's proc connector says at once
-// that a master's children have changed; a look at /proc says it every second in any case, and every 20 ms where the
-// connector is not to be had (in a container, or another network namespace than the first). Both end in the same look at the
-// children (see generation), so that an event that is lost or comes twice changes nothing.
+// That a load has succeeded is told by its workers: a master forks new ones
+// then, and only then, and all files are read and all sockets bound before. A
+// failed reload, `nginx -t`, a log rotation fork nothing. The kernel's proc
+// connector says at once that a master's children have changed; a look at /proc
+// says it every second in any case, and every 20 ms where the connector is not
+// to be had (in a container, or another network namespace than the first). Both
+// end in the same look at the children (see generation), so that an event that
+// is lost or comes twice changes nothing.
 //
-// Files are watched by directory, because editors and Kubernetes replace files instead of writing to them. A change of a file
-// says that the next load may be another one, and nothing about the one that is loaded.
+// Files are watched by directory, because editors and Kubernetes replace files
+// instead of writing to them. A change of a file says that the next load may be
+// another one, and nothing about the one that is loaded.
 //
-// The watcher decides nothing and reads no configuration. It never blocks on who listens: events wait in a queue.
+// The watcher decides nothing and reads no configuration. It never blocks on
+// who listens: events wait in a queue.
 package watcher
 
 import (
@@ -31,19 +37,24 @@ import (
 type Kind string
 
 const (
-	Reloaded Kind = "reloaded" // the master has loaded its configuration and forked workers for it
-	Drained  Kind = "drained"  // old workers of the master have ended
-	Masters  Kind = "masters"  // a master has started or ended, or may have: find them again
-	Files    Kind = "files"    // files of a configuration have changed, or may have
-	Trouble  Kind = "trouble"  // something cannot be watched any more: Err says what; the slower ways go on
+	// the master has loaded its configuration and forked workers for it
+	Reloaded Kind = "reloaded"
+	Drained  Kind = "drained" // old workers of the master have ended
+	Masters  Kind = "masters" // a master has started or ended, or may have: find them again
+	Files    Kind = "files"   // files of a configuration have changed, or may have
+	// something cannot be watched any more: Err says what; the slower ways
+	// go on
+	Trouble Kind = "trouble"
 )
 
 // Event is one thing that has happened.
 type Event struct {
 	Kind Kind
-	PID  int       // the master of Reloaded and Drained
-	At   time.Time // when it happened; for Reloaded the fork as the kernel stamped it, where the connector is heard
-	Err  error     // of Trouble
+	PID  int // the master of Reloaded and Drained
+	// when it happened; for Reloaded the fork as the kernel stamped it,
+	// where the connector is heard
+	At  time.Time
+	Err error // of Trouble
 }
 
 // Master is a running NGINX to follow.
@@ -52,8 +63,8 @@ type Master struct {
 	PIDFile string // a path that we can open, or ""
 }
 
-// Workers are the children of a master: those of the loaded configuration and those of earlier ones that are still ending
-// connections.
+// Workers are the children of a master: those of the loaded configuration and
+// those of earlier ones that are still ending connections.
 type Workers struct{ Current, Old []Process }
 
 // Options say how to watch. The zero value is for a host.
@@ -64,7 +75,8 @@ type Options struct {
 	Alone       time.Duration // between looks without it; 0 is 20 ms
 }
 
-// Watcher watches. Make it with Open, run it with Run; the other methods may be called from any goroutine while it runs.
+// Watcher watches. Make it with Open, run it with Run; the other methods may be
+// called from any goroutine while it runs.
 type Watcher struct {
 	options  Options
 	forks    *forks
@@ -97,7 +109,8 @@ type followed struct {
 	gone     bool
 }
 
-// Open prepares a watcher. That the connector is not to be had is no error: Detector says so.
+// Open prepares a watcher. That the connector is not to be had is no error:
+// Detector says so.
 func Open(o Options) (*Watcher, error) {
 	if o.Proc == "" {
 		o.Proc = "/proc"
@@ -108,8 +121,10 @@ func Open(o Options) (*Watcher, error) {
 	if o.Alone == 0 {
 		o.Alone = 20 * time.Millisecond
 	}
-	w := &Watcher{options: o, events: make(chan Event), calls: make(chan func()), ended: make(chan struct{}), noticedC: make(chan fork, 64),
-		exitC: make(chan int, 16), masters: map[int]*followed{}, pidFiles: map[string]string{}, dirs: map[string]bool{},
+	w := &Watcher{options: o, events: make(chan Event), calls: make(chan func()),
+		ended: make(chan struct{}), noticedC: make(chan fork, 64),
+		exitC: make(chan int, 16), masters: map[int]*followed{},
+		pidFiles: map[string]string{}, dirs: map[string]bool{},
 		files: Debounce{Quiet: 2 * time.Millisecond, Max: 50 * time.Millisecond}}
 	var err error
 	if w.notify, err = fsnotify.NewWatcher(); err != nil {
@@ -134,21 +149,26 @@ func (w *Watcher) Detector() string {
 // Events gives what has happened, in order. It is closed when Run ends.
 func (w *Watcher) Events() <-chan Event { return w.events }
 
-// Follow replaces the masters that are followed. awaited are pid files of masters that may start. Who loads a configuration after
-// Follow has returned hears of every later load.
+// Follow replaces the masters that are followed. awaited are pid files of
+// masters that may start. Who loads a configuration after Follow has returned
+// hears of every later load.
 func (w *Watcher) Follow(masters []Master, awaited []string) {
 	w.call(func() { w.follow(masters, awaited) })
 }
 
-// Watch replaces the directories whose files are watched. Of one that is not there, the nearest one above is.
+// Watch replaces the directories whose files are watched. Of one that is not
+// there, the nearest one above is.
 func (w *Watcher) Watch(dirs []string) { w.call(func() { w.watch(dirs) }) }
 
-// Workers looks at the children of each master now. During an upgrade the new master is a child of the old one, but no worker.
+// Workers looks at the children of each master now. During an upgrade the new
+// master is a child of the old one, but no worker.
 func (w *Watcher) Workers() map[int]Workers {
 	out := map[int]Workers{}
 	w.call(func() {
 		workers := func(list []Process) []Process {
-			return slices.DeleteFunc(slices.Clone(list), func(p Process) bool { return w.masters[p.PID] != nil })
+			return slices.DeleteFunc(slices.Clone(list), func(p Process) bool {
+				return w.masters[p.PID] != nil
+			})
 		}
 		for pid, m := range w.masters {
 			w.look(m, time.Now())
@@ -158,15 +178,18 @@ func (w *Watcher) Workers() map[int]Workers {
 	return out
 }
 
-// Alive says which of the processes still run. A child of a master that is followed ends when the kernel says so, and not when the
-// master takes note; an orphan, whose master has crashed, when it is gone from /proc.
+// Alive says which of the processes still run. A child of a master that is
+// followed ends when the kernel says so, and not when the master takes note; an
+// orphan, whose master has crashed, when it is gone from /proc.
 func (w *Watcher) Alive(processes []Process) map[Process]bool {
 	out := make(map[Process]bool, len(processes))
 	w.call(func() {
 		for _, p := range processes {
 			parent, started, ok := stat(w.options.Proc, p.PID)
 			m := w.masters[parent]
-			out[p] = ok && started == p.Started && (m == nil || m.gone || slices.Contains(m.workers.workers, p) || slices.Contains(m.workers.old, p))
+			out[p] = ok && started == p.Started &&
+				(m == nil || m.gone || slices.Contains(m.workers.workers, p) ||
+					slices.Contains(m.workers.old, p))
 		}
 	})
 	return out
@@ -239,9 +262,11 @@ func (w *Watcher) close() {
 	close(w.events)
 }
 
-// say queues an event. What would be said twice without anybody having heard it is said once; a load is never left out.
+// say queues an event. What would be said twice without anybody having heard it
+// is said once; a load is never left out.
 func (w *Watcher) say(e Event) {
-	if e.Kind != Trouble && slices.ContainsFunc(w.queue, func(q Event) bool { return q.Kind == e.Kind && q.PID == e.PID }) {
+	if e.Kind != Trouble && slices.ContainsFunc(w.queue,
+		func(q Event) bool { return q.Kind == e.Kind && q.PID == e.PID }) {
 		return
 	}
 	w.queue = append(w.queue, e)
@@ -265,7 +290,8 @@ func (w *Watcher) readForks(f *forks) {
 	}
 }
 
-// noticed looks at the children of a master that has new ones. The connector has failed if master is -1.
+// noticed looks at the children of a master that has new ones. The connector
+// has failed if master is -1.
 func (w *Watcher) noticed(f fork, tick *time.Ticker) {
 	switch {
 	case f.master == -1:
@@ -294,7 +320,9 @@ func (w *Watcher) look(m *followed, at time.Time) {
 		w.exited(m.PID)
 		return
 	}
-	v := m.workers.observe(ticks(), list, func() bool { return m.PIDFile != "" && exists(m.PIDFile+".oldbin") })
+	v := m.workers.observe(ticks(), list, func() bool {
+		return m.PIDFile != "" && exists(m.PIDFile+".oldbin")
+	})
 	if v.loads > 0 {
 		w.say(Event{Kind: Reloaded, PID: m.PID, At: at})
 	}
@@ -371,7 +399,8 @@ func (w *Watcher) start(m Master) {
 	if err == nil {
 		var list []Process
 		list, err = f.children.list()
-		f.workers.begin(list, slices.DeleteFunc(slices.Clone(list), func(p Process) bool { return !shuttingDown(w.options.Proc, p) }))
+		f.workers.begin(list, slices.DeleteFunc(slices.Clone(list),
+			func(p Process) bool { return !shuttingDown(w.options.Proc, p) }))
 	}
 	if errors.Is(err, os.ErrNotExist) || errors.Is(err, unix.ESRCH) {
 		w.exited(m.PID)

@@ -11,8 +11,9 @@ import (
 	"lasthop/routing"
 )
 
-// TestRunAbusedFiles: whatever happens to nginx.conf while NGINX and the daemon run, the last good state stays; it is said once, is a
-// finding, and is good again when the file is.
+// TestRunAbusedFiles: whatever happens to nginx.conf while NGINX and the daemon
+// run, the last good state stays; it is said once, is a finding, and is good
+// again when the file is.
 func TestRunAbusedFiles(t *testing.T) {
 	t.Parallel()
 	good := func(s *server) { s.conf("listen 10.0.1.100:80; listen 10.0.2.100:80;") }
@@ -30,7 +31,8 @@ func TestRunAbusedFiles(t *testing.T) {
 			return os.Mkdir(s.path("nginx.conf"), 0o755)
 		}},
 		{"swapped for a link to nothing", func(s *server) error {
-			if err := os.Symlink("/nonexistent/nginx.conf", s.path("link")); err != nil {
+			if err := os.Symlink("/nonexistent/nginx.conf",
+				s.path("link")); err != nil {
 				return err
 			}
 			return os.Rename(s.path("link"), s.path("nginx.conf"))
@@ -51,8 +53,12 @@ func TestRunAbusedFiles(t *testing.T) {
 			if err := tt.do(s); err != nil {
 				t.Fatal(err)
 			}
-			noticed := func(f routing.Finding) bool { return f.Code == "config-broken" || f.Code == "not-loaded" }
-			s.until("the finding", func() bool { return slices.ContainsFunc(s.d.status().Plan.Findings, noticed) })
+			noticed := func(f routing.Finding) bool {
+				return f.Code == "config-broken" || f.Code == "not-loaded"
+			}
+			s.until("the finding", func() bool {
+				return slices.ContainsFunc(s.d.status().Plan.Findings, noticed)
+			})
 			s.reload() // NGINX refuses too, but for the configuration without listeners
 			s.quiet()
 			if d := cmp.Diff(before, s.owned()); d != "" {
@@ -68,16 +74,22 @@ func TestRunAbusedFiles(t *testing.T) {
 			}
 			good(s)
 			s.until("the end of the finding", func() bool {
-				return !slices.ContainsFunc(s.d.status().Plan.Findings, func(f routing.Finding) bool { return f.Code == "config-broken" })
+				return !slices.ContainsFunc(s.d.status().Plan.Findings,
+					func(f routing.Finding) bool {
+						return f.Code == "config-broken"
+					})
 			})
 			s.reload()
-			s.until("the new configuration", func() bool { return has(s.owned(), "from 10.0.2.") && s.d.status().InSync })
+			s.until("the new configuration", func() bool {
+				return has(s.owned(), "from 10.0.2.") && s.d.status().InSync
+			})
 		})
 	}
 }
 
-// TestRunUnreadable: a daemon without the right to read everything keeps the last good state while nginx.conf is root's alone, says so
-// once, and goes on when it may read it again.
+// TestRunUnreadable: a daemon without the right to read everything keeps the
+// last good state while nginx.conf is root's alone, says so once, and goes on
+// when it may read it again.
 func TestRunUnreadable(t *testing.T) {
 	t.Parallel()
 	s := newServer(t)
@@ -89,10 +101,14 @@ func TestRunUnreadable(t *testing.T) {
 		t.Fatal(err)
 	}
 	s.reload()
-	s.until("the finding", func() bool { return strings.Contains(p.json("status"), `"config-broken"`) })
+	s.until("the finding", func() bool {
+		return strings.Contains(p.json("status"), `"config-broken"`)
+	})
 	changes := p.changes().Changes
 	s.reload()
-	s.until("another look", func() bool { return strings.Count(s.log.String(), "permission denied") > 0 })
+	s.until("another look", func() bool {
+		return strings.Count(s.log.String(), "permission denied") > 0
+	})
 	if d := cmp.Diff(before, s.owned()); d != "" || p.changes().Changes != changes {
 		t.Errorf("the last good state has changed: -before +after\n%s", d)
 	}
@@ -102,7 +118,8 @@ func TestRunUnreadable(t *testing.T) {
 	s.conf("listen 10.0.2.100:80;")
 	s.reload()
 	s.until("the new configuration", func() bool {
-		return has(s.owned(), "from 10.0.2.") && !strings.Contains(p.json("status"), `"config-broken"`)
+		return has(s.owned(), "from 10.0.2.") &&
+			!strings.Contains(p.json("status"), `"config-broken"`)
 	})
 	if lines := strings.Count(s.log.String(), "level=ERROR"); lines != 1 {
 		t.Errorf("%d lines were logged, want one:\n%s", lines, s.log)

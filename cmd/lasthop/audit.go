@@ -11,8 +11,9 @@ import (
 	"lasthop/routing"
 )
 
-// audit tells the system's log who changed what: a line with the digest and the user, then one for each change. A machine
-// without a log daemon is no reason to fail.
+// audit tells the system's log who changed what: a line with the digest and the
+// user, then one for each change. A machine without a log daemon is no reason
+// to fail.
 func audit(command, digest string, done []routing.Op, err error) {
 	if len(done) == 0 && err == nil {
 		return
@@ -28,7 +29,8 @@ func audit(command, digest string, done []routing.Op, err error) {
 }
 
 func auditLines(command, digest string, done []routing.Op, err error) []string {
-	lines := []string{fmt.Sprintf("%s by %s: %d changes, digest %s", command, report.Escape(who()), len(done), digest)}
+	lines := []string{fmt.Sprintf("%s by %s: %d changes, digest %s", command,
+		report.Escape(who()), len(done), digest)}
 	for _, op := range done {
 		lines = append(lines, report.Escape(op.String()))
 	}

@@ -22,7 +22,8 @@ import (
 	"github.com/google/go-cmp/cmp"
 )
 
-// many makes listens for n listeners on 100 addresses of eth1, and those addresses.
+// many makes listens for n listeners on 100 addresses of eth1, and those
+// addresses.
 func (s *server) many(n int) string {
 	s.t.Helper()
 	var ip, listens strings.Builder
@@ -39,7 +40,9 @@ func (s *server) many(n int) string {
 // manyConf is conf for many listeners.
 func (s *server) manyConf(listens string) {
 	s.t.Helper()
-	s.replace(fmt.Sprintf("worker_rlimit_nofile 65536;\n%sevents { worker_connections 30000; }\nhttp {\n\taccess_log off;\n\tserver {\n\t\t%s\n\t\treturn 200 ok;\n\t}\n}\n", s.head(), listens))
+	s.replace(fmt.Sprintf("worker_rlimit_nofile 65536;\n%sevents { worker_connections 30000; "+
+		"}\nhttp {\n\taccess_log off;\n\tserver {\n\t\t%s\n\t\treturn 200 ok;\n\t}\n}\n",
+		s.head(), listens))
 }
 
 // quantiles reports p50 and p99 in milliseconds.
@@ -59,17 +62,21 @@ func loadAverage() string {
 	return strings.TrimSpace(string(data))
 }
 
-// BenchmarkReload follows real reloads that add and remove a listener with a path of its own: from the fork of the first new
-// worker, as the kernel stamped it, to a kernel that holds what the plan wants. A look every 20 ms cannot know the fork's time: there
-// it is from when the look began. "at-once" reloads in the moment the file is written, which races the making of the plan; "tested"
-// runs nginx -t in between, as people and Ansible do.
+// BenchmarkReload follows real reloads that add and remove a listener with a
+// path of its own: from the fork of the first new worker, as the kernel stamped
+// it, to a kernel that holds what the plan wants. A look every 20 ms cannot
+// know the fork's time: there it is from when the look began. "at-once" reloads
+// in the moment the file is written, which races the making of the plan;
+// "tested" runs nginx -t in between, as people and Ansible do.
 func BenchmarkReload(b *testing.B) {
 	for _, n := range []int{1000, 10000} {
 		for _, detector := range slices.Sorted(maps.Keys(detectorsOf)) {
 			for _, style := range []string{"at-once", "tested"} {
-				b.Run(fmt.Sprintf("listeners=%d/%s/%s", n, detector, style), func(b *testing.B) {
-					benchmarkReload(b, n, detectorsOf[detector], style == "tested")
-				})
+				b.Run(fmt.Sprintf("listeners=%d/%s/%s", n, detector, style),
+					func(b *testing.B) {
+						benchmarkReload(b, n, detectorsOf[detector],
+							style == "tested")
+					})
 			}
 		}
 	}
@@ -108,7 +115,9 @@ func benchmarkReload(b *testing.B, n int, o watcher.Options, test bool) {
 		s.nginx("-s", "reload")
 		s.until("the reload", func() bool { return s.d.status().Counts.Reloads > before })
 		want := i%2 == 0
-		s.until("the routes", func() bool { return has(s.ownedRules(), "from 10.0.2.") == want })
+		s.until("the routes", func() bool {
+			return has(s.ownedRules(), "from 10.0.2.") == want
+		})
 		s.quiet() // people do not reload again at once
 	}
 	b.StopTimer()
@@ -116,7 +125,8 @@ func benchmarkReload(b *testing.B, n int, o watcher.Options, test bool) {
 	defer mu.Unlock()
 	quantiles(b, "fork-to-kernel", times)
 	b.ReportMetric(float64(prepared)/float64(len(times)), "prepared/reload")
-	b.Logf("%d loads followed, %d with the plan ready at the fork; load %s", len(times), prepared, loadAverage())
+	b.Logf("%d loads followed, %d with the plan ready at the fork; load %s", len(times),
+		prepared, loadAverage())
 }
 
 // ownedRules are our rules, without the cost of reading the rest.
@@ -132,7 +142,8 @@ func (s *server) ownedRules() []string {
 	return out
 }
 
-// BenchmarkHeal deletes all that is ours and waits until it is back: from the end of the deleting process.
+// BenchmarkHeal deletes all that is ours and waits until it is back: from the
+// end of the deleting process.
 func BenchmarkHeal(b *testing.B) {
 	s := newServer(b)
 	s.conf("listen 10.0.1.100:80; listen 10.0.2.100:443; listen [2001:db8:1::100]:80;")
@@ -148,7 +159,8 @@ func BenchmarkHeal(b *testing.B) {
 			}
 		}
 		times = append(times, time.Since(start))
-		for d := time.Now().Add(1100 * time.Millisecond); time.Now().Before(d); { // no fight: others delete now and then
+		// no fight: others delete now and then
+		for d := time.Now().Add(1100 * time.Millisecond); time.Now().Before(d); {
 			time.Sleep(10 * time.Millisecond)
 		}
 	}
@@ -162,15 +174,17 @@ type process struct {
 	pid int
 }
 
-// startProcess starts the built lasthop by way of another command, if any, and waits until it is in sync. Inside of the namespace it has
-// no proc connector.
+// startProcess starts the built lasthop by way of another command, if any, and
+// waits until it is in sync. Inside of the namespace it has no proc connector.
 func (s *server) startProcess(inside bool, by ...string) process {
 	s.t.Helper()
 	exe := s.path("lasthop")
-	if out, err := exec.Command("go", "build", "-trimpath", "-o", exe, ".").CombinedOutput(); err != nil {
+	if out, err := exec.Command("go", "build", "-trimpath", "-o", exe,
+		".").CombinedOutput(); err != nil {
 		s.t.Fatalf("go build: %v\n%s", err, out)
 	}
-	args := append(by, exe, "run", "--run-dir", s.path("run"), "-c", s.path("nginx.conf"), "--config", "")
+	args := append(by, exe, "run", "--run-dir", s.path("run"), "-c", s.path("nginx.conf"),
+		"--config", "")
 	c := exec.Command(args[0], append(args[1:], "--netns", s.Path)...)
 	if inside {
 		c = s.Command(args...)
@@ -185,7 +199,10 @@ func (s *server) startProcess(inside bool, by ...string) process {
 			s.t.Errorf("lasthop run: %v\n%s", err, s.log)
 		}
 	})
-	s.until("the daemon", func() bool { _, _, code := s.lasthop("status"); return code == exitDone })
+	s.until("the daemon", func() bool {
+		_, _, code := s.lasthop("status")
+		return code == exitDone
+	})
 	return process{s, c.Process.Pid}
 }
 
@@ -215,35 +232,39 @@ func (p process) changes() (n report.Counts) {
 	return doc.Counts
 }
 
-// BenchmarkIdle shows what a minute with 10,000 listeners costs, and that nothing is written.
+// BenchmarkIdle shows what a minute with 10,000 listeners costs, and that
+// nothing is written.
 func BenchmarkIdle(b *testing.B) {
 	for _, inside := range []bool{false, true} {
-		b.Run(map[bool]string{false: "connector", true: "children"}[inside], func(b *testing.B) {
-			s := newServer(b)
-			s.manyConf(s.many(10000))
-			s.startNginx()
-			p := s.startProcess(inside)
-			peak := p.memory("VmHWM")
-			b.ResetTimer()
-			for range b.N {
-				time.Sleep(20 * time.Second) // what follows the start
-				before, counts := p.cpu(), p.changes()
-				time.Sleep(time.Minute)
-				used, after := p.cpu()-before, p.changes()
-				b.ReportMetric(100*used.Seconds()/60, "%-of-a-core")
-				if after.Changes != counts.Changes {
-					b.Errorf("%d writes while idle", after.Changes-counts.Changes)
+		b.Run(map[bool]string{false: "connector", true: "children"}[inside],
+			func(b *testing.B) {
+				s := newServer(b)
+				s.manyConf(s.many(10000))
+				s.startNginx()
+				p := s.startProcess(inside)
+				peak := p.memory("VmHWM")
+				b.ResetTimer()
+				for range b.N {
+					time.Sleep(20 * time.Second) // what follows the start
+					before, counts := p.cpu(), p.changes()
+					time.Sleep(time.Minute)
+					used, after := p.cpu()-before, p.changes()
+					b.ReportMetric(100*used.Seconds()/60, "%-of-a-core")
+					if after.Changes != counts.Changes {
+						b.Errorf("%d writes while idle",
+							after.Changes-counts.Changes)
+					}
 				}
-			}
-			b.ReportMetric(p.memory("VmRSS"), "RSS-MiB")
-			b.ReportMetric(p.memory("RssAnon"), "anon-MiB")
-			b.ReportMetric(max(peak, p.memory("VmHWM")), "peak-MiB")
-			b.Logf("load %s", loadAverage())
-		})
+				b.ReportMetric(p.memory("VmRSS"), "RSS-MiB")
+				b.ReportMetric(p.memory("RssAnon"), "anon-MiB")
+				b.ReportMetric(max(peak, p.memory("VmHWM")), "peak-MiB")
+				b.Logf("load %s", loadAverage())
+			})
 	}
 }
 
-// BenchmarkSync makes syncs, each with a plan made anew, and fails if anything grows.
+// BenchmarkSync makes syncs, each with a plan made anew, and fails if anything
+// grows.
 func BenchmarkSync(b *testing.B) {
 	s := newServer(b)
 	s.conf("listen 10.0.1.100:80; listen 10.0.2.100:443; listen [2001:db8:1::100]:80;")
@@ -252,7 +273,12 @@ func BenchmarkSync(b *testing.B) {
 	syncs := func(n int) {
 		for range n {
 			done := make(chan struct{})
-			s.d.calls <- func() { s.d.last = nil; s.d.sync(); s.d.prepare(); close(done) }
+			s.d.calls <- func() {
+				s.d.last = nil
+				s.d.sync()
+				s.d.prepare()
+				close(done)
+			}
 			<-done
 		}
 	}
@@ -274,7 +300,8 @@ func BenchmarkSync(b *testing.B) {
 	b.StopTimer()
 	after := measure()
 	b.ReportMetric((float64(after.heap)-float64(before.heap))/1024, "heap-growth-KiB")
-	if after.goroutines > before.goroutines || after.files > before.files || after.heap > before.heap+1<<20 {
+	if after.goroutines > before.goroutines || after.files > before.files ||
+		after.heap > before.heap+1<<20 {
 		b.Errorf("%d syncs: from %+v to %+v", b.N, before, after)
 	}
 }

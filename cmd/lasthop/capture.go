@@ -42,9 +42,15 @@ func (a *app) capture() error {
 		return err
 	}
 	v.lookBeside(k)
-	data, err := host.EncodeCapture(host.Capture{Time: v.taken.UTC(), Host: v.host, Listens: v.listeners, Binds: v.binds,
-		Inputs: mapped(v.inputs, func(i report.Input) host.Input { return host.Input(i) }), Warnings: v.warnings, Flags: a.captureFlags(),
-		Settings: captureSettings(v.policy), Numbers: v.policy.Numbers, DNATs: v.beside.dnats, Sessions: v.beside.sessions, NetworkFiles: v.beside.networkFiles})
+	data, err := host.EncodeCapture(host.Capture{Time: v.taken.UTC(), Host: v.host,
+		Listens: v.listeners, Binds: v.binds,
+		Inputs: mapped(v.inputs, func(i report.Input) host.Input {
+			return host.Input(i)
+		}),
+		Warnings: v.warnings, Flags: a.captureFlags(),
+		Settings: captureSettings(v.policy), Numbers: v.policy.Numbers,
+		DNATs: v.beside.dnats, Sessions: v.beside.sessions,
+		NetworkFiles: v.beside.networkFiles})
 	if err != nil {
 		return err
 	}
@@ -52,7 +58,8 @@ func (a *app) capture() error {
 	return err
 }
 
-// captureFlags are the flags that the host was looked at with, for the line that plan ends with.
+// captureFlags are the flags that the host was looked at with, for the line
+// that plan ends with.
 func (a *app) captureFlags() map[string][]string {
 	out := map[string][]string{}
 	for _, d := range a.flags.decisions() {

@@ -27,9 +27,11 @@ import (
 	"lasthop/routing/sim"
 )
 
-// A captured host gives the same bytes on another machine, in every format, but for its name and the time. The tests of this file make
-// the plan in a namespace, capture it, and plan again from the capture alone: in another namespace and another time zone, with the host
-// renamed, without the configuration, and without the flags that it was captured with.
+// A captured host gives the same bytes on another machine, in every format, but
+// for its name and the time. The tests of this file make the plan in a
+// namespace, capture it, and plan again from the capture alone: in another
+// namespace and another time zone, with the host renamed, without the
+// configuration, and without the flags that it was captured with.
 
 // formats are those of plan.
 var formats = []string{"text", "json", "html", "markdown", "csv", "iproute2", "networkd"}
@@ -44,14 +46,17 @@ type captured struct {
 func newCaptured(t *testing.T, conf string, flags ...string) *captured {
 	t.Helper()
 	c := &captured{namespace: newNamespace(t), dir: t.TempDir()}
-	c.args = append([]string{"--netns", c.Path, "-c", filepath.Join(c.dir, "nginx.conf")}, flags...)
-	if err := os.WriteFile(filepath.Join(c.dir, "nginx.conf"), []byte(conf), 0o644); err != nil {
+	c.args = append([]string{"--netns", c.Path, "-c", filepath.Join(c.dir, "nginx.conf")},
+		flags...)
+	if err := os.WriteFile(filepath.Join(c.dir, "nginx.conf"), []byte(conf),
+		0o644); err != nil {
 		t.Fatal(err)
 	}
 	return c
 }
 
-// runLasthop runs a command and returns its standard output, or what it says on failing.
+// runLasthop runs a command and returns its standard output, or what it says on
+// failing.
 func runLasthop(args ...string) string {
 	var stdout, stderr bytes.Buffer
 	if code := lasthop.Run(&stdout, &stderr, args...); code != 0 {
@@ -82,7 +87,9 @@ func (c *captured) check(t *testing.T) {
 		t.Fatal(err)
 	}
 	same := func(s string) string {
-		return stamps.ReplaceAllString(strings.ReplaceAll(strings.ReplaceAll(s, name, "HOST"), "elsewhere", "HOST"), "TIME")
+		return stamps.ReplaceAllString(
+			strings.ReplaceAll(strings.ReplaceAll(s, name, "HOST"), "elsewhere",
+				"HOST"), "TIME")
 	}
 	for _, format := range formats {
 		live := runLasthop(append([]string{"plan", "-o", format}, c.args...)...)
@@ -90,7 +97,8 @@ func (c *captured) check(t *testing.T) {
 		if d := cmp.Diff(same(live), same(there)); d != "" {
 			t.Errorf("-o %s: -here +elsewhere\n%s", format, d)
 		}
-		if !strings.Contains(live, "sha256:") && format != "text" && format != "csv" || len(live) < 200 || strings.HasPrefix(live, "exit") {
+		if !strings.Contains(live, "sha256:") && format != "text" && format != "csv" ||
+			len(live) < 200 || strings.HasPrefix(live, "exit") {
 			t.Errorf("-o %s: that is no plan:\n%s", format, live)
 		}
 	}
@@ -145,10 +153,12 @@ func TestCapturedRandomHosts(t *testing.T) {
 	}
 }
 
-// splitWorld makes a nginx.conf, flags and the lines of the host of a random host's lines.
+// splitWorld makes a nginx.conf, flags and the lines of the host of a random
+// host's lines.
 func splitWorld(lines []string) (conf string, flags, host []string) {
 	bracket := func(s string) string {
-		return strings.ReplaceAll(netip.AddrPortFrom(netip.MustParseAddr(s), 80).String(), ":80", "")
+		return strings.ReplaceAll(netip.AddrPortFrom(netip.MustParseAddr(s), 80).String(),
+			":80", "")
 	}
 	var servers, locations []string
 	for _, line := range lines {
@@ -157,7 +167,8 @@ func splitWorld(lines []string) (conf string, flags, host []string) {
 		case strings.HasPrefix(line, "--"):
 			flags = append(flags, words...)
 		case words[0] == "listen":
-			if listen := "listen " + bracket(words[1]) + ":80; "; !slices.Contains(servers, listen) {
+			if listen := "listen " + bracket(words[1]) +
+				":80; "; !slices.Contains(servers, listen) {
 				servers = append(servers, listen)
 			}
 		case words[0] == "bind":
@@ -169,27 +180,41 @@ func splitWorld(lines []string) (conf string, flags, host []string) {
 				if slices.Contains(words, "transparent") {
 					bind += " transparent"
 				}
-				locations = append(locations, fmt.Sprintf("location /%d { proxy_bind %s; proxy_pass http://%s; } ", len(locations), bind, bracket(upstream)))
+				locations = append(locations,
+					fmt.Sprintf("location /%d { proxy_bind %s; proxy_pass "+
+						"http://%s; } ", len(locations), bind,
+						bracket(upstream)))
 			}
 		case words[0] != "client":
 			host = append(host, line)
 		}
 	}
-	return "events {} http { server { " + strings.Join(servers, "") + strings.Join(locations, "") + "} }\n", flags, host
+	return "events {} http { server { " + strings.Join(servers, "") +
+		strings.Join(locations, "") + "} }\n", flags, host
 }
 
-// TestCapturedBeside: what only the machine can know is in the capture too. There are settings in a file, a warning about an included
-// configuration, a translation, and established sessions, of which one is the user's own.
+// TestCapturedBeside: what only the machine can know is in the capture too.
+// There are settings in a file, a warning about an included configuration, a
+// translation, and established sessions, of which one is the user's own.
 func TestCapturedBeside(t *testing.T) {
-	c := newCaptured(t, "events {}\nhttp {\n include more.conf;\n server { listen 10.0.1.100:80; server_name a.example; }\n}\n")
+	c := newCaptured(t, "events {}\nhttp {\n include more.conf;\n"+
+		" server { listen 10.0.1.100:80; server_name a.example; }\n}\n")
 	client := newNamespace(t)
 	c.IP(fmt.Sprintf("link add eth0 type veth peer name p0 netns %s", client.Path))
 	c.IP(fmt.Sprintf("link add eth1 type veth peer name p1 netns %s", client.Path))
-	client.Batch("link set p0 up\nlink set p1 up\naddr add 10.0.0.1/24 dev p0\naddr add 10.0.1.1/24 dev p1\naddr add 198.51.100.2/32 dev lo\naddr add 198.51.100.3/32 dev lo\n")
-	c.Batch("link set eth0 up\nlink set eth1 up\naddr add 10.0.0.10/24 dev eth0\naddr add 10.0.1.100/24 dev eth1\nroute add default via 10.0.0.1\n")
-	c.Run("nft", "table ip nat { chain prerouting { type nat hook prerouting priority dstnat; ip daddr 10.0.1.100 tcp dport 80 dnat to 10.0.0.10:80; }; }")
-	for name, text := range map[string]string{"more.conf": "server { listen nosuch.example.invalid:81; }\n", "lasthop.yaml": "interfaces: {eth1: {gateways: [10.0.1.1], fail_closed: true}}\ndirect: [10.9.0.0/16]\nnumbers: {protocol: 77, tables: 30000-30999}\n"} {
-		if err := os.WriteFile(filepath.Join(c.dir, name), []byte(text), 0o644); err != nil {
+	client.Batch("link set p0 up\nlink set p1 up\naddr add 10.0.0.1/24 dev p0\n" +
+		"addr add 10.0.1.1/24 dev p1\naddr add 198.51.100.2/32 dev lo\n" +
+		"addr add 198.51.100.3/32 dev lo\n")
+	c.Batch("link set eth0 up\nlink set eth1 up\naddr add 10.0.0.10/24 dev eth0\n" +
+		"addr add 10.0.1.100/24 dev eth1\nroute add default via 10.0.0.1\n")
+	c.Run("nft", "table ip nat { chain prerouting { type nat hook prerouting priority "+
+		"dstnat; ip daddr 10.0.1.100 tcp dport 80 dnat to 10.0.0.10:80; }; }")
+	for name, text := range map[string]string{"more.conf": "server { listen " +
+		"nosuch.example.invalid:81; }\n",
+		"lasthop.yaml": "interfaces: {eth1: {gateways: [10.0.1.1], fail_closed: true}}\n" +
+			"direct: [10.9.0.0/16]\nnumbers: {protocol: 77, tables: 30000-30999}\n"} {
+		if err := os.WriteFile(filepath.Join(c.dir, name), []byte(text),
+			0o644); err != nil {
 			t.Fatal(err)
 		}
 	}
@@ -206,15 +231,20 @@ func TestCapturedBeside(t *testing.T) {
 	if strings.Contains(doc, "198.51.100.3") {
 		t.Error("the capture names more clients than it needs")
 	}
-	for _, want := range []string{"3 of 4 established TCP sessions take another way from their next packet on; your own SSH session is one", "packets to 10.0.1.100 port 80 go to 10.0.0.10", "nosuch.example.invalid", "1 included file"} {
-		if text := runLasthop(append([]string{"plan", "-o", "text"}, c.args...)...); !strings.Contains(strings.Join(strings.Fields(text), " "), want) {
+	for _, want := range []string{"3 of 4 established TCP sessions take another way from " +
+		"their next packet on; your own SSH session is one",
+		"packets to 10.0.1.100 port 80 go to 10.0.0.10", "nosuch.example.invalid",
+		"1 included file"} {
+		if text := runLasthop(append([]string{"plan", "-o", "text"},
+			c.args...)...); !strings.Contains(strings.Join(strings.Fields(text), " "),
+			want) {
 			t.Errorf("the plan does not say %q:\n%s", want, text)
 		}
 	}
 }
 
-// sessions opens TCP sessions from addresses of a client to 10.0.1.100, which last as long as the test, and returns the first as sshd
-// would name it.
+// sessions opens TCP sessions from addresses of a client to 10.0.1.100, which
+// last as long as the test, and returns the first as sshd would name it.
 func (c *captured) sessions(t *testing.T, client *namespace, sources ...string) (first string) {
 	t.Helper()
 	var l net.Listener
@@ -233,7 +263,8 @@ func (c *captured) sessions(t *testing.T, client *namespace, sources ...string) 
 		}
 		t.Cleanup(func() { conn.Close() })
 		if first == "" {
-			first = strings.ReplaceAll(fmt.Sprintf("%s:%s", conn.LocalAddr(), conn.RemoteAddr()), ":", " ")
+			first = strings.ReplaceAll(
+				fmt.Sprintf("%s:%s", conn.LocalAddr(), conn.RemoteAddr()), ":", " ")
 		}
 		accepted, err := l.Accept()
 		if err != nil {
@@ -244,28 +275,42 @@ func (c *captured) sessions(t *testing.T, client *namespace, sources ...string) 
 	return first
 }
 
-// hostile are texts that a terminal, a shell, a page, a table or a file of systemd-networkd could take for more than texts.
-const hostile = "$(id)`id`'\"\\ \x1b[31m\x1b]0;owned\a \u202etxt\u2066 \U000e0001 <script>alert(1)</script> %n\n[Route]\nGateway=6.6.6.6\r\n=cmd|x"
+// hostile are texts that a terminal, a shell, a page, a table or a file of
+// systemd-networkd could take for more than texts.
+const hostile = "$(id)`id`'\"\\ \x1b[31m\x1b]0;owned\a \u202etxt\u2066 \U000e0001 " +
+	"<script>alert(1)</script> %n\n[Route]\nGateway=6.6.6.6\r\n=cmd|x"
 
 // hostileLinks are such texts that the kernel takes for names of links.
-var hostileLinks = []string{"$(id>x)", "a'b\"c", "`id`", "e\x1b[31m", "l\u202ertl", "<b>&amp;", "[Route]", "#no", "eth\\", "%n", "=6.6.6.6", "-rf", ";reboot", "\u3000"}
+var hostileLinks = []string{"$(id>x)", "a'b\"c", "`id`", "e\x1b[31m", "l\u202ertl", "<b>&amp;",
+	"[Route]", "#no", "eth\\", "%n", "=6.6.6.6", "-rf", ";reboot", "\u3000"}
 
-// hostileCapture is a host with two uplinks of which one has a hostile name, and with hostile texts wherever a text may be.
+// hostileCapture is a host with two uplinks of which one has a hostile name,
+// and with hostile texts wherever a text may be.
 func hostileCapture(t *testing.T, link string) string {
 	t.Helper()
-	s, err := sim.Parse("link add eth0 type veth\nlink add eth1 type veth\nlink set eth0 up\nlink set eth1 up\naddr add 10.0.0.10/24 dev eth0\n" +
-		"addr add 10.0.1.100/24 dev eth1\nroute add default via 10.0.0.1 dev eth0\nroute add default via 10.0.1.1 dev eth1 metric 9\nrule add pref 7 to 10.9.0.0/16 lookup 9\n")
+	s, err := sim.Parse("link add eth0 type veth\nlink add eth1 type veth\nlink set eth0 up\n" +
+		"link set eth1 up\naddr add 10.0.0.10/24 dev eth0\n" +
+		"addr add 10.0.1.100/24 dev eth1\nroute add default via 10.0.0.1 dev eth0\n" +
+		"route add default via 10.0.1.1 dev eth1 metric 9\n" +
+		"rule add pref 7 to 10.9.0.0/16 lookup 9\n")
 	if err != nil {
 		t.Fatal(err)
 	}
-	c := host.Capture{Version: host.CaptureVersion, Time: time.Unix(0, 0).UTC(), Host: s.Host, Inputs: []host.Input{{File: hostile, SHA256: hostile, Main: true}},
-		Warnings: []routing.Finding{host.NginxWarning(hostile, hostile, hostile, hostile)}, Flags: map[string][]string{"nginx-conf": {hostile}, "netns": {hostile}},
-		NetworkFiles: map[string]string{"eth0": "/run/" + hostile + ".network", "eth1": "/run/a\n.network"},
-		DNATs:        []host.DNAT{{Origin: hostile, Transport: "tcp", Addrs: []netip.Prefix{netip.MustParsePrefix("10.0.1.100/32")}}}}
+	c := host.Capture{Version: host.CaptureVersion, Time: time.Unix(0, 0).UTC(), Host: s.Host,
+		Inputs:   []host.Input{{File: hostile, SHA256: hostile, Main: true}},
+		Warnings: []routing.Finding{host.NginxWarning(hostile, hostile, hostile, hostile)},
+		Flags:    map[string][]string{"nginx-conf": {hostile}, "netns": {hostile}},
+		NetworkFiles: map[string]string{"eth0": "/run/" + hostile + ".network",
+			"eth1": "/run/a\n.network"},
+		DNATs: []host.DNAT{{Origin: hostile, Transport: "tcp",
+			Addrs: []netip.Prefix{netip.MustParsePrefix("10.0.1.100/32")}}}}
 	c.Host.Name, c.Host.Kernel, c.Host.Rules[2].Opaque = hostile, hostile, hostile
-	c.Host.Leases = []routing.Lease{{Link: "eth1", Gateway: netip.MustParseAddr("10.0.1.1"), Client: hostile}}
-	c.Listens = []routing.Listener{{Addr: netip.MustParseAddr("10.0.1.100"), Ports: routing.PortRange{First: 80, Last: 80}, Transport: routing.TCP, Context: hostile,
-		Listen: hostile, Origins: []string{hostile}, Servers: []string{hostile}}}
+	c.Host.Leases = []routing.Lease{{Link: "eth1", Gateway: netip.MustParseAddr("10.0.1.1"),
+		Client: hostile}}
+	c.Listens = []routing.Listener{{Addr: netip.MustParseAddr("10.0.1.100"),
+		Ports: routing.PortRange{First: 80, Last: 80}, Transport: routing.TCP,
+		Context: hostile,
+		Listen:  hostile, Origins: []string{hostile}, Servers: []string{hostile}}}
 	data, err := host.EncodeCapture(c)
 	if err != nil {
 		t.Fatal(err)
@@ -277,8 +322,9 @@ func hostileCapture(t *testing.T, link string) string {
 	return strings.ReplaceAll(string(data), `"eth1"`, string(quoted))
 }
 
-// TestHostileCapture: whatever a capture says, it comes out as a text and nothing else. A name of a link that a file of systemd-networkd
-// cannot hold is refused there.
+// TestHostileCapture: whatever a capture says, it comes out as a text and
+// nothing else. A name of a link that a file of systemd-networkd cannot hold is
+// refused there.
 func TestHostileCapture(t *testing.T) {
 	file := filepath.Join(t.TempDir(), "host.json")
 	networkdLine := regexp.MustCompile(`^(#[ -~]*|\[(Link|NextHop|Route|RoutingPolicyRule)\]|[A-Za-z0-9]+=[0-9a-z.:/-]+|)$`)
@@ -288,17 +334,22 @@ func TestHostileCapture(t *testing.T) {
 		if err := os.WriteFile(file, []byte(doc), 0o644); err != nil {
 			t.Fatal(err)
 		}
-		for _, args := range [][]string{{"plan"}, {"plan", "-o", "json"}, {"plan", "-o", "iproute2"}, {"plan", "-o", "networkd"}, {"check"}, {"check", "-o", "json"}} {
+		for _, args := range [][]string{{"plan"}, {"plan", "-o", "json"},
+			{"plan", "-o", "iproute2"}, {"plan", "-o", "networkd"}, {"check"},
+			{"check", "-o", "json"}} {
 			var stdout, stderr bytes.Buffer
 			code := lasthop.Run(&stdout, &stderr, append(args, "--host", file)...)
 			out := stdout.String() + stderr.String()
 			if i := strings.IndexFunc(out, func(r rune) bool {
-				return r != '\n' && r != '\t' && r != ' ' && (!unicode.IsGraphic(r) || unicode.IsSpace(r))
+				return r != '\n' && r != '\t' && r != ' ' &&
+					(!unicode.IsGraphic(r) || unicode.IsSpace(r))
 			}); i >= 0 || !utf8.ValidString(out) {
-				t.Errorf("%q, %v: character %q comes out", link, args, out[i:min(i+9, len(out))])
+				t.Errorf("%q, %v: character %q comes out", link, args,
+					out[i:min(i+9, len(out))])
 			}
 			plainName := link == "eth1" || link == "-rf"
-			switch refused := code == 1 && strings.Contains(stderr.String(), "cannot hold the interface name"); {
+			switch refused := code == 1 && strings.Contains(stderr.String(),
+				"cannot hold the interface name"); {
 			case args[len(args)-1] != "networkd":
 				if code == 1 {
 					t.Errorf("%q, %v: %s", link, args, out)
@@ -307,12 +358,16 @@ func TestHostileCapture(t *testing.T) {
 				t.Errorf("%q: exit %d\n%s", link, code, out)
 			case plainName:
 				for line := range strings.Lines(stdout.String()) {
-					if !networkdLine.MatchString(strings.TrimSuffix(line, "\n")) || strings.Contains(line, "6.6.6.6") && !strings.HasPrefix(line, "#") {
-						t.Errorf("%q: a file of systemd-networkd has the line %q", link, line)
+					if !networkdLine.MatchString(strings.TrimSuffix(line,
+						"\n")) || strings.Contains(line, "6.6.6.6") &&
+						!strings.HasPrefix(line, "#") {
+						t.Errorf("%q: a file of systemd-networkd has the "+
+							"line %q", link, line)
 					}
 				}
 			}
-			if args[len(args)-1] == "json" && !bytes.Contains(stdout.Bytes(), []byte(`\u202e`)) {
+			if args[len(args)-1] == "json" &&
+				!bytes.Contains(stdout.Bytes(), []byte(`\u202e`)) {
 				t.Errorf("%q, %v: the mark is not escaped\n%s", link, args, &stdout)
 			}
 		}
@@ -325,7 +380,8 @@ func TestHostileCapture(t *testing.T) {
 	}
 }
 
-// FuzzPlanOfCapture plans for whatever a capture says, in every format: nothing panics. Its seeds are the hosts of the scenarios.
+// FuzzPlanOfCapture plans for whatever a capture says, in every format: nothing
+// panics. Its seeds are the hosts of the scenarios.
 func FuzzPlanOfCapture(f *testing.F) {
 	paths, err := filepath.Glob("../../testdata/scenario/*.txtar")
 	if err != nil {
@@ -349,7 +405,8 @@ func FuzzPlanOfCapture(f *testing.F) {
 	})
 }
 
-// scenarioCapture is the host of a scenario, where NGINX listens on every address.
+// scenarioCapture is the host of a scenario, where NGINX listens on every
+// address.
 func scenarioCapture(f *testing.F, path string) []byte {
 	f.Helper()
 	archive, err := txtar.ParseFile(path)
@@ -363,7 +420,8 @@ func scenarioCapture(f *testing.F, path string) []byte {
 	}
 	c := host.Capture{Version: host.CaptureVersion, Time: time.Unix(0, 0).UTC(), Host: s.Host}
 	for _, a := range s.Host.Addrs {
-		c.Listens = append(c.Listens, routing.Listener{Addr: a.Prefix.Addr(), Ports: routing.PortRange{First: 80, Last: 80}, Transport: routing.TCP})
+		c.Listens = append(c.Listens, routing.Listener{Addr: a.Prefix.Addr(),
+			Ports: routing.PortRange{First: 80, Last: 80}, Transport: routing.TCP})
 	}
 	data, err := host.EncodeCapture(c)
 	if err != nil {

@@ -10,13 +10,17 @@ import (
 	"github.com/google/go-cmp/cmp"
 )
 
-// TestCapturedNginx: a real NGINX runs, and no flag names its configuration. The plan of the captured host is the same, text by text, when
-// neither NGINX nor its files are there any more.
+// TestCapturedNginx: a real NGINX runs, and no flag names its configuration.
+// The plan of the captured host is the same, text by text, when neither NGINX
+// nor its files are there any more.
 func TestCapturedNginx(t *testing.T) {
 	t.Parallel()
 	s := newServer(t)
-	s.conf("listen 10.0.1.100:80; listen *:8080; server_name a.example; include locations.conf;")
-	if err := os.WriteFile(s.path("locations.conf"), []byte("location /up { proxy_bind 10.0.1.101; proxy_pass http://10.0.0.7; }\n"), 0o644); err != nil {
+	s.conf("listen 10.0.1.100:80; listen *:8080; server_name a.example; " +
+		"include locations.conf;")
+	if err := os.WriteFile(s.path("locations.conf"),
+		[]byte("location /up { proxy_bind 10.0.1.101; proxy_pass http://10.0.0.7; }\n"),
+		0o644); err != nil {
 		t.Fatal(err)
 	}
 	s.startNginx()
@@ -45,12 +49,15 @@ func TestCapturedNginx(t *testing.T) {
 	stamps := regexp.MustCompile(`\d{4}-\d\d-\d\d[T ]\d\d:\d\d:\d\d`)
 	for i, format := range formats {
 		var there, errs bytes.Buffer
-		run([]string{"plan", "-o", format, "--host", s.path("host.json")}, nil, &there, &errs)
-		if d := cmp.Diff(stamps.ReplaceAllString(live[i], ""), stamps.ReplaceAllString(there.String(), "")); d != "" {
+		run([]string{"plan", "-o", format, "--host", s.path("host.json")}, nil,
+			&there, &errs)
+		if d := cmp.Diff(stamps.ReplaceAllString(live[i], ""),
+			stamps.ReplaceAllString(there.String(), "")); d != "" {
 			t.Errorf("-o %s: -here +elsewhere\n%s%s", format, d, &errs)
 		}
 	}
-	if !strings.Contains(live[0], "and 1 included file") || !strings.Contains(live[0], "bind-moves") {
+	if !strings.Contains(live[0], "and 1 included file") ||
+		!strings.Contains(live[0], "bind-moves") {
 		t.Errorf("the plan has nothing to compare:\n%s", live[0])
 	}
 }

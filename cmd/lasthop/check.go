@@ -36,7 +36,8 @@ It exits with 2 if a listener is asymmetric or unresolved.`,
 		RunE: func(*cobra.Command, []string) error { return a.check(f) },
 	}
 	c.Flags().BoolVarP(&f.quiet, "quiet", "q", false, "print one line")
-	c.Flags().StringVar(&f.root, "root", "/", "`DIR` below which the settings of other programs are")
+	c.Flags().StringVar(&f.root, "root", "/",
+		"`DIR` below which the settings of other programs are")
 	_ = c.Flags().MarkHidden("root") // fails only for a flag that does not exist
 	return c
 }
@@ -64,7 +65,9 @@ func (a *app) check(f checking) error {
 	if !f.quiet || a.flags.output == "json" {
 		v.plan.Findings = a.examine(k, v, checks, f.root)
 	}
-	c := report.Check{Head: v.head(), Plan: v.plan, Diff: v.diff, Digest: v.plan.Digest(v.diff), Checks: checks, Mend: a.mend(v, v.plan.Findings), Offline: v.offline, Quiet: f.quiet}
+	c := report.Check{Head: v.head(), Plan: v.plan, Diff: v.diff, Digest: v.plan.Digest(v.diff),
+		Checks: checks, Mend: a.mend(v, v.plan.Findings), Offline: v.offline,
+		Quiet: f.quiet}
 	if err := a.ui.print(c, a.flags.output); err != nil {
 		return err
 	}
@@ -74,14 +77,16 @@ func (a *app) check(f checking) error {
 	return nil
 }
 
-// ask finds out, for each outcome, which way its replies take now. The kernel is asked for addresses that are here; for others,
-// and with --host, Lookup answers: `ip route get` refuses an IPv4 source that is not assigned.
+// ask finds out, for each outcome, which way its replies take now. The kernel
+// is asked for addresses that are here; for others, and with --host, Lookup
+// answers: `ip route get` refuses an IPv4 source that is not assigned.
 func (v *view) ask(k *host.Kernel) ([]report.Checked, error) {
 	fib := routing.NewFIB(v.host)
 	known := map[netip.Addr]routing.Way{}
 	var out []report.Checked
 	for _, o := range v.plan.Outcomes {
-		c := report.Checked{Outcome: o, Question: routing.Query{Src: o.Addr, Dst: routing.OffLink(v.host, routing.FamilyOf(o.Addr))}}
+		c := report.Checked{Outcome: o, Question: routing.Query{Src: o.Addr,
+			Dst: routing.OffLink(v.host, routing.FamilyOf(o.Addr))}}
 		now, ok := known[o.Addr]
 		switch {
 		case ok || o.Status == routing.LocalOnly || o.Status == routing.Off:
@@ -102,10 +107,13 @@ func (v *view) ask(k *host.Kernel) ([]report.Checked, error) {
 }
 
 func (v *view) here(addr netip.Addr) bool {
-	return slices.ContainsFunc(v.host.Addrs, func(a routing.Addr) bool { return a.Prefix.Addr() == addr })
+	return slices.ContainsFunc(v.host.Addrs, func(a routing.Addr) bool {
+		return a.Prefix.Addr() == addr
+	})
 }
 
-// verdict compares the way that replies take with the gateways of the listener's own path.
+// verdict compares the way that replies take with the gateways of the
+// listener's own path.
 func (v *view) verdict(o routing.Outcome, now routing.Way) (want string, _ report.Verdict) {
 	switch o.Status {
 	case routing.LocalOnly:
@@ -117,11 +125,13 @@ func (v *view) verdict(o routing.Outcome, now routing.Way) (want string, _ repor
 	right := false
 	for _, h := range v.hops(o) {
 		ways = append(ways, h.String())
-		right = right || now.Type == routing.Unicast && now.Link == h.Link && now.Via == h.Via
+		right = right || now.Type == routing.Unicast && now.Link == h.Link &&
+			now.Via == h.Via
 	}
 	want = strings.Join(ways, " or ")
 	switch {
-	case len(ways) == 0 || right && o.Status == routing.Unresolved: // right off-link, but not for every client
+	case len(ways) == 0 || right && o.Status == routing.Unresolved:
+		// right off-link, but not for every client
 		return want, report.NotKnown
 	case right && o.Status == routing.Armed:
 		return want, report.NotHere
@@ -133,7 +143,8 @@ func (v *view) verdict(o routing.Outcome, now routing.Way) (want string, _ repor
 	return want, report.Asymmetric
 }
 
-// hops returns the next hops of the listener's path: the one whose prefixes hold it, or all of its link where none does.
+// hops returns the next hops of the listener's path: the one whose prefixes
+// hold it, or all of its link where none does.
 func (v *view) hops(o routing.Outcome) []routing.Hop {
 	var holding, all []routing.Hop
 	for _, p := range v.plan.Paths {
@@ -141,7 +152,8 @@ func (v *view) hops(o routing.Outcome) []routing.Hop {
 			continue
 		}
 		all = append(all, p.Hops...)
-		if slices.ContainsFunc(p.Prefixes, func(x netip.Prefix) bool { return x.Contains(o.Addr) }) {
+		if slices.ContainsFunc(p.Prefixes,
+			func(x netip.Prefix) bool { return x.Contains(o.Addr) }) {
 			holding = append(holding, p.Hops...)
 		}
 	}
@@ -151,11 +163,13 @@ func (v *view) hops(o routing.Outcome) []routing.Hop {
 	return all
 }
 
-// asymmetric returns an error for the first path with a present address whose replies do not take it, after an apply.
+// asymmetric returns an error for the first path with a present address whose
+// replies do not take it, after an apply.
 func (a *app) asymmetric(checks []report.Checked) error {
 	for _, c := range checks {
 		if c.Status == routing.Ready && c.Verdict == report.Asymmetric {
-			return hint(fmt.Errorf("the kernel sends replies of %s to %s, not to %s", c.Addr, c.Now, c.Want), "see why: "+a.explainLine(c.Question))
+			return hint(fmt.Errorf("the kernel sends replies of %s to %s, not to %s",
+				c.Addr, c.Now, c.Want), "see why: "+a.explainLine(c.Question))
 		}
 	}
 	return nil

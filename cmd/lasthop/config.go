@@ -23,7 +23,8 @@ import (
 // defaultConfig is read if it is there.
 const defaultConfig = "/etc/lasthop/lasthop.yaml"
 
-// settings are what the user decided: lasthop.yaml, and the flags that win over it.
+// settings are what the user decided: lasthop.yaml, and the flags that win over
+// it.
 type settings struct {
 	policy     routing.Policy
 	confs      []string
@@ -33,7 +34,8 @@ type settings struct {
 	file       string // "" if there is none
 }
 
-// settings reads the file and the flags. All mistakes are reported, not the first alone.
+// settings reads the file and the flags. All mistakes are reported, not the
+// first alone.
 func (f *flags) settings() (settings, error) {
 	s, fileErr := f.fileSettings()
 	p, flagErr := f.policy()
@@ -46,9 +48,12 @@ func (f *flags) settings() (settings, error) {
 	if len(f.listens) > 0 {
 		s.listens = f.listens
 	}
-	s.policy.Gateways = override(s.policy.Gateways, p.Gateways, func(g routing.GatewayPin) string { return g.Link })
-	s.policy.Returns = override(s.policy.Returns, p.Returns, func(r routing.ReturnPin) routing.ReturnPin { r.Mode = ""; return r })
-	s.policy.Addresses = override(s.policy.Addresses, p.Addresses, func(a routing.AddressPin) netip.Addr { return a.Addr })
+	s.policy.Gateways = override(s.policy.Gateways, p.Gateways,
+		func(g routing.GatewayPin) string { return g.Link })
+	s.policy.Returns = override(s.policy.Returns, p.Returns,
+		func(r routing.ReturnPin) routing.ReturnPin { r.Mode = ""; return r })
+	s.policy.Addresses = override(s.policy.Addresses, p.Addresses,
+		func(a routing.AddressPin) netip.Addr { return a.Addr })
 	s.policy.Direct = append(s.policy.Direct, p.Direct...)
 	s.policy.FailClosed = append(s.policy.FailClosed, p.FailClosed...)
 	return s, nil
@@ -60,7 +65,8 @@ func override[T any, K comparable](file, flags []T, subject func(T) K) []T {
 	for _, x := range flags {
 		named[subject(x)] = true
 	}
-	return append(slices.DeleteFunc(file, func(x T) bool { return named[subject(x)] }), flags...)
+	return append(slices.DeleteFunc(file, func(x T) bool { return named[subject(x)] }),
+		flags...)
 }
 
 // fileSettings reads the file of --config, or the default one if it is there.
@@ -74,11 +80,13 @@ func (f *flags) fileSettings() (settings, error) {
 		return f.capturedSettings() // the default file is this machine's
 	}
 	data, err := readConfig(path)
-	if errors.Is(err, os.ErrNotExist) && path == defaultConfig && (f.given == nil || !f.given("config")) {
+	if errors.Is(err, os.ErrNotExist) && path == defaultConfig &&
+		(f.given == nil || !f.given("config")) {
 		return none, nil
 	}
 	if err != nil {
-		return none, hint(fmt.Errorf("read settings: %w", err), "name another file with --config, or none: --config ''")
+		return none, hint(fmt.Errorf("read settings: %w", err),
+			"name another file with --config, or none: --config ''")
 	}
 	return parseConfig(path, data)
 }
@@ -86,7 +94,8 @@ func (f *flags) fileSettings() (settings, error) {
 // capturedSettings are those of the captured host.
 func (f *flags) capturedSettings() (settings, error) {
 	s := f.captured.Settings
-	p, err := (&flags{gateways: s["gateway"], returns: s["return"], addresses: s["address"], direct: s["direct"], failClosed: s["fail-closed"]}).policy()
+	p, err := (&flags{gateways: s["gateway"], returns: s["return"], addresses: s["address"],
+		direct: s["direct"], failClosed: s["fail-closed"]}).policy()
 	if err != nil {
 		return settings{}, fmt.Errorf("%s: settings: %w", f.host, err)
 	}
@@ -161,10 +170,12 @@ func readConfig(path string) ([]byte, error) {
 	return data, err
 }
 
-// maxNesting is more than any key needs; a parser that calls itself for each bracket would end the daemon.
+// maxNesting is more than any key needs; a parser that calls itself for each
+// bracket would end the daemon.
 const maxNesting = 50
 
-// nested says whether brackets, or indentation, go deeper than anything that makes sense here.
+// nested says whether brackets, or indentation, go deeper than anything that
+// makes sense here.
 func nested(data []byte) bool {
 	depth := 0
 	for line := range bytes.Lines(data) {
@@ -188,9 +199,12 @@ func nested(data []byte) bool {
 
 // parseConfig reads a lasthop.yaml. Every error names file, line and key.
 func parseConfig(path string, data []byte) (settings, error) {
-	c := &configReader{file: path, settings: settings{policy: routing.Policy{Numbers: routing.DefaultNumbers}, file: path}}
+	c := &configReader{file: path,
+		settings: settings{policy: routing.Policy{Numbers: routing.DefaultNumbers},
+			file: path}}
 	if nested(data) {
-		return settings{}, hint(fmt.Errorf("%s: nested too deeply", path), "the sample lasthop.yaml shows every key")
+		return settings{}, hint(fmt.Errorf("%s: nested too deeply", path),
+			"the sample lasthop.yaml shows every key")
 	}
 	doc, err := parser.ParseBytes(data, 0)
 	if syntax := yaml.Error(nil); errors.As(err, &syntax) {
@@ -205,11 +219,14 @@ func parseConfig(path string, data []byte) (settings, error) {
 			continue
 		}
 		if i > 0 {
-			c.fail(lineOf(d.Body), "", hint(errors.New("a second document"), "keep one, without ---"))
+			c.fail(lineOf(d.Body), "",
+				hint(errors.New("a second document"), "keep one, without ---"))
 			break
 		}
-		c.mapping(d.Body, "", map[string]visit{"nginx": c.each(&c.settings.confs), "listen": c.eachListen, "interfaces": c.interfaces,
-			"addresses": c.addresses, "direct": c.direct, "numbers": c.numbers, "table_names": c.boolean(&c.settings.tableNames), "metrics": c.metrics})
+		c.mapping(d.Body, "", map[string]visit{"nginx": c.each(&c.settings.confs),
+			"listen": c.eachListen, "interfaces": c.interfaces,
+			"addresses": c.addresses, "direct": c.direct, "numbers": c.numbers,
+			"table_names": c.boolean(&c.settings.tableNames), "metrics": c.metrics})
 	}
 	return c.settings, c.err()
 }
@@ -236,7 +253,8 @@ func (c *configReader) fail(line int, at string, err error) {
 		c.errs = append(c.errs, hint(fmt.Errorf("%s%w", where, err), h.Hint()))
 		return
 	}
-	c.errs = append(c.errs, hint(fmt.Errorf("%s%w", where, err), "the sample lasthop.yaml shows every key"))
+	c.errs = append(c.errs,
+		hint(fmt.Errorf("%s%w", where, err), "the sample lasthop.yaml shows every key"))
 }
 
 func lineOf(n ast.Node) int { return n.GetToken().Position.Line }
@@ -261,7 +279,8 @@ func (c *configReader) mapping(n ast.Node, at string, keys map[string]visit) {
 		key := p.Key.GetToken().Value
 		read, ok := keys[key]
 		if !ok {
-			c.fail(lineOf(p), at, hint(fmt.Errorf("unknown key %q", key), "the keys here: "+strings.Join(sortedKeys(keys), ", ")))
+			c.fail(lineOf(p), at, hint(fmt.Errorf("unknown key %q", key),
+				"the keys here: "+strings.Join(sortedKeys(keys), ", ")))
 			continue
 		}
 		read(p.Value, strings.TrimPrefix(at+"."+key, "."))
@@ -313,7 +332,8 @@ func (c *configReader) list(n ast.Node, at string, use func(string) error) {
 		}
 	case *ast.NullNode:
 	default:
-		c.fail(lineOf(n), at, hint(fmt.Errorf("want a list, not %s", kindOf(n)), "write it as [one, two]"))
+		c.fail(lineOf(n), at, hint(fmt.Errorf("want a list, not %s", kindOf(n)),
+			"write it as [one, two]"))
 	}
 }
 
@@ -338,7 +358,8 @@ func (c *configReader) boolean(into *bool) visit {
 func (c *configReader) eachListen(n ast.Node, at string) {
 	c.list(n, at, func(s string) error {
 		if _, err := parseListen(s); err != nil {
-			return hint(fmt.Errorf("%q: not an address and port", s), "write it as 10.0.1.100:443, [2001:db8::1]:443 or *:53/udp")
+			return hint(fmt.Errorf("%q: not an address and port", s),
+				"write it as 10.0.1.100:443, [2001:db8::1]:443 or *:53/udp")
 		}
 		c.settings.listens = append(c.settings.listens, s)
 		return nil
@@ -353,10 +374,14 @@ func (c *configReader) interfaces(n ast.Node, at string) {
 		closed := false
 		c.mapping(e.Value, at+"."+link, map[string]visit{
 			"gateways": func(n ast.Node, at string) {
-				c.list(n, at, func(s string) error { return appendParsed(&p.Gateways, link+"="+s, parseGateway) })
+				c.list(n, at, func(s string) error {
+					return appendParsed(&p.Gateways, link+"="+s, parseGateway)
+				})
 			},
 			"return": func(n ast.Node, at string) {
-				c.scalar(n, at, func(s string) error { return appendParsed(&p.Returns, link+"="+s, parseReturn) })
+				c.scalar(n, at, func(s string) error {
+					return appendParsed(&p.Returns, link+"="+s, parseReturn)
+				})
 			},
 			"fail_closed": c.boolean(&closed),
 		})
@@ -378,32 +403,45 @@ func (c *configReader) addresses(n ast.Node, at string) {
 		}
 		pin := routing.AddressPin{Addr: addr}
 		c.mapping(e.Value, at+"."+name, map[string]visit{
-			"interface": func(n ast.Node, at string) { c.scalar(n, at, func(s string) error { pin.Link = s; return nil }) },
+			"interface": func(n ast.Node, at string) {
+				c.scalar(n, at, func(s string) error { pin.Link = s; return nil })
+			},
 			"gateway": func(n ast.Node, at string) {
-				c.scalar(n, at, func(s string) (err error) { pin.Gateway, err = parseAddr(s); return err })
+				c.scalar(n, at, func(s string) (err error) {
+					pin.Gateway, err = parseAddr(s)
+					return err
+				})
 			},
 			"return": func(n ast.Node, at string) {
-				c.scalar(n, at, func(s string) error { return appendParsed(&p.Returns, name+"="+s, parseReturn) })
+				c.scalar(n, at, func(s string) error {
+					return appendParsed(&p.Returns, name+"="+s, parseReturn)
+				})
 			},
 		})
 		switch {
 		case pin.Link != "":
 			p.Addresses = append(p.Addresses, pin)
 		case pin.Gateway.IsValid():
-			c.fail(lineOf(e), at+"."+name, hint(errors.New("a gateway without its interface"), "add interface: eth1"))
+			c.fail(lineOf(e), at+"."+name,
+				hint(errors.New("a gateway without its interface"),
+					"add interface: eth1"))
 		}
 	}
 }
 
 func (c *configReader) direct(n ast.Node, at string) {
-	c.list(n, at, func(s string) error { return appendParsed(&c.settings.policy.Direct, s, parsePrefix) })
+	c.list(n, at, func(s string) error {
+		return appendParsed(&c.settings.policy.Direct, s, parsePrefix)
+	})
 }
 
 func (c *configReader) metrics(n ast.Node, at string) {
 	c.mapping(n, at, map[string]visit{"listen": func(n ast.Node, at string) {
 		c.scalar(n, at, func(s string) error {
 			if _, err := netip.ParseAddrPort(s); err != nil {
-				return hint(fmt.Errorf("%q is no address and port", s), "write it as 127.0.0.1:9176; to listen everywhere, as 0.0.0.0:9176")
+				return hint(fmt.Errorf("%q is no address and port", s),
+					"write it as 127.0.0.1:9176; to listen "+
+						"everywhere, as 0.0.0.0:9176")
 			}
 			c.settings.metrics = s
 			return nil
@@ -419,7 +457,8 @@ func (c *configReader) numbers(n ast.Node, at string) {
 			c.scalar(n, at, func(s string) error {
 				x, err := strconv.Atoi(s)
 				if err != nil || x < low || high < x {
-					return hint(fmt.Errorf("want a number from %d to %d, not %q", low, high, s), why)
+					return hint(fmt.Errorf("want a number from %d to %d, "+
+						"not %q", low, high, s), why)
 				}
 				set(x)
 				return nil
@@ -427,9 +466,12 @@ func (c *configReader) numbers(n ast.Node, at string) {
 		}
 	}
 	c.mapping(n, at, map[string]visit{
-		"protocol": number(5, 255, "0 to 4 are the kernel's and the administrator's", func(x int) { nums.Protocol = uint8(x) }),
-		"group":    number(1, 1<<31-1, "0 is the group of all links that are in none", func(x int) { nums.Group = x }),
-		"priority": number(1, 32000, "behind `local` (0) and in front of main (32766) and what has no priority of its own", func(x int) { nums.Base = x }),
+		"protocol": number(5, 255, "0 to 4 are the kernel's and the administrator's",
+			func(x int) { nums.Protocol = uint8(x) }),
+		"group": number(1, 1<<31-1, "0 is the group of all links that are in none",
+			func(x int) { nums.Group = x }),
+		"priority": number(1, 32000, "behind `local` (0) and in front of main (32766) "+
+			"and what has no priority of its own", func(x int) { nums.Base = x }),
 		"tables": func(n ast.Node, at string) {
 			c.scalar(n, at, func(s string) error { return parseTables(nums, s) })
 		},
@@ -445,9 +487,11 @@ func parseTables(n *routing.Numbers, s string) error {
 	case err1 != nil || err2 != nil || last < first:
 		return hint(fmt.Errorf("%q is no range", s), "write it as 20000-20999")
 	case first < 256:
-		return hint(fmt.Errorf("%q reaches below 256", s), "253 to 255 are the kernel's, and those below are everybody's")
+		return hint(fmt.Errorf("%q reaches below 256", s),
+			"253 to 255 are the kernel's, and those below are everybody's")
 	case last-first+1 < 16:
-		return hint(fmt.Errorf("%q is too small", s), "each way back takes a table; 16 at least")
+		return hint(fmt.Errorf("%q is too small", s),
+			"each way back takes a table; 16 at least")
 	}
 	n.TableFirst, n.TableLast = uint32(first), uint32(last)
 	return nil

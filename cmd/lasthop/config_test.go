@@ -15,17 +15,27 @@ import (
 	"github.com/google/go-cmp/cmp"
 )
 
-var compareSettings = cmp.Options{cmp.AllowUnexported(settings{}), cmp.Comparer(func(a, b netip.Addr) bool { return a == b }), cmp.Comparer(func(a, b netip.Prefix) bool { return a == b })}
+var compareSettings = cmp.Options{cmp.AllowUnexported(settings{}),
+	cmp.Comparer(func(a, b netip.Addr) bool { return a == b }),
+	cmp.Comparer(func(a, b netip.Prefix) bool { return a == b })}
 
 // sampleSettings are those of deploy/lasthop.yaml with every line in force.
-var sampleSettings = settings{file: "f.yaml", confs: []string{"/etc/nginx/nginx.conf"}, listens: []string{"10.0.1.100:8443", "*:53/udp"}, tableNames: true, metrics: "127.0.0.1:9176",
+var sampleSettings = settings{file: "f.yaml", confs: []string{"/etc/nginx/nginx.conf"},
+	listens: []string{"10.0.1.100:8443", "*:53/udp"}, tableNames: true,
+	metrics: "127.0.0.1:9176",
 	policy: routing.Policy{Numbers: routing.DefaultNumbers, FailClosed: []string{"eth1"},
-		Gateways:  []routing.GatewayPin{{Link: "eth1", Addr: netip.MustParseAddr("10.0.1.1")}, {Link: "eth1", Addr: netip.MustParseAddr("2001:db8:1::1")}},
-		Returns:   []routing.ReturnPin{{Link: "eth1", Mode: routing.Strict}, {Addr: netip.MustParseAddr("192.0.2.7"), Mode: routing.MainFirst}},
-		Addresses: []routing.AddressPin{{Addr: netip.MustParseAddr("192.0.2.7"), Link: "eth1", Gateway: netip.MustParseAddr("10.0.1.1")}},
-		Direct:    []netip.Prefix{netip.MustParsePrefix("10.9.0.0/16"), netip.MustParsePrefix("fd00:9::/32")}}}
+		Gateways: []routing.GatewayPin{
+			{Link: "eth1", Addr: netip.MustParseAddr("10.0.1.1")},
+			{Link: "eth1", Addr: netip.MustParseAddr("2001:db8:1::1")}},
+		Returns: []routing.ReturnPin{{Link: "eth1", Mode: routing.Strict},
+			{Addr: netip.MustParseAddr("192.0.2.7"), Mode: routing.MainFirst}},
+		Addresses: []routing.AddressPin{{Addr: netip.MustParseAddr("192.0.2.7"),
+			Link: "eth1", Gateway: netip.MustParseAddr("10.0.1.1")}},
+		Direct: []netip.Prefix{netip.MustParsePrefix("10.9.0.0/16"),
+			netip.MustParsePrefix("fd00:9::/32")}}}
 
-// TestSampleConfig: the sample as it is shipped says nothing, and with its comment marks taken away says what it documents.
+// TestSampleConfig: the sample as it is shipped says nothing, and with its
+// comment marks taken away says what it documents.
 func TestSampleConfig(t *testing.T) {
 	data, err := os.ReadFile("../../deploy/lasthop.yaml")
 	if err != nil {
@@ -95,16 +105,19 @@ func TestBadConfig(t *testing.T) {
 	}
 }
 
-// TestConfigFile: what is no file is refused at once; only the default one may be missing.
+// TestConfigFile: what is no file is refused at once; only the default one may
+// be missing.
 func TestConfigFile(t *testing.T) {
 	dir := t.TempDir()
 	if err := syscall.Mkfifo(filepath.Join(dir, "fifo"), 0o644); err != nil {
 		t.Fatal(err)
 	}
-	if err := os.WriteFile(filepath.Join(dir, "large"), make([]byte, maxConfig+1), 0o644); err != nil {
+	if err := os.WriteFile(filepath.Join(dir, "large"), make([]byte, maxConfig+1),
+		0o644); err != nil {
 		t.Fatal(err)
 	}
-	for name, want := range map[string]string{"fifo": "not a file", ".": "not a file", "large": "too large", "missing": "no such file"} {
+	for name, want := range map[string]string{"fifo": "not a file", ".": "not a file",
+		"large": "too large", "missing": "no such file"} {
 		f := flags{config: filepath.Join(dir, name)}
 		if _, err := f.settings(); err == nil || !strings.Contains(err.Error(), want) {
 			t.Errorf("%s: %v, want %s", name, err, want)
@@ -120,14 +133,20 @@ func TestConfigFile(t *testing.T) {
 	}
 }
 
-// TestFlagsWin: a flag replaces what the file says of the same subject, and nothing else.
+// TestFlagsWin: a flag replaces what the file says of the same subject, and
+// nothing else.
 func TestFlagsWin(t *testing.T) {
 	path := filepath.Join(t.TempDir(), "lasthop.yaml")
-	text := "nginx: [/a]\nlisten: ['10.0.0.1:1']\ninterfaces: {eth1: {gateways: [10.0.1.1], return: off}, eth2: {gateways: [10.0.2.1], return: off}}\naddresses: {192.0.2.7: {interface: eth1}, 192.0.2.8: {interface: eth1}}\ndirect: [10.8.0.0/16]\n"
+	text := "nginx: [/a]\nlisten: ['10.0.0.1:1']\ninterfaces: {eth1: {gateways: [10.0.1.1], " +
+		"return: off}, eth2: {gateways: [10.0.2.1], return: off}}\n" +
+		"addresses: {192.0.2.7: {interface: eth1}, 192.0.2.8: {interface: eth1}}\n" +
+		"direct: [10.8.0.0/16]\n"
 	if err := os.WriteFile(path, []byte(text), 0o644); err != nil {
 		t.Fatal(err)
 	}
-	f := flags{config: path, confs: []string{"/b"}, gateways: []string{"eth1=10.0.1.9"}, returns: []string{"eth2=strict"}, addresses: []string{"192.0.2.8=eth2"}, direct: []string{"10.9.0.0/16"}}
+	f := flags{config: path, confs: []string{"/b"}, gateways: []string{"eth1=10.0.1.9"},
+		returns: []string{"eth2=strict"}, addresses: []string{"192.0.2.8=eth2"},
+		direct: []string{"10.9.0.0/16"}}
 	got, err := f.settings()
 	if err != nil {
 		t.Fatal(err)
@@ -143,7 +162,8 @@ func TestFlagsWin(t *testing.T) {
 		lines = append(lines, fmt.Sprintf("address %s=%s", a.Addr, a))
 	}
 	lines = append(lines, fmt.Sprint(got.confs, got.listens, got.policy.Direct))
-	want := []string{"gateway eth2=10.0.2.1", "gateway eth1=10.0.1.9", "return eth1=off", "return eth2=strict", "address 192.0.2.7=eth1", "address 192.0.2.8=eth2",
+	want := []string{"gateway eth2=10.0.2.1", "gateway eth1=10.0.1.9", "return eth1=off",
+		"return eth2=strict", "address 192.0.2.7=eth1", "address 192.0.2.8=eth2",
 		"[/b] [10.0.0.1:1] [10.8.0.0/16 10.9.0.0/16]"}
 	if d := cmp.Diff(want, lines); d != "" {
 		t.Errorf("-want +got\n%s", d)
@@ -177,7 +197,9 @@ func TestTableNames(t *testing.T) {
 		data, _ := os.ReadFile(filepath.Join(dir, "lasthop.conf"))
 		return string(data)
 	}
-	got := write(routing.Path{Link: "eth1", Table: 20001}, routing.Path{Link: "eth1", Table: 20001, Family: routing.IPv6}, routing.Path{Link: "eth1", Table: 20002},
+	got := write(routing.Path{Link: "eth1", Table: 20001},
+		routing.Path{Link: "eth1", Table: 20001, Family: routing.IPv6},
+		routing.Path{Link: "eth1", Table: 20002},
 		routing.Path{Link: "eth2"}, routing.Path{Link: "bad name#", Table: 20003})
 	if want := "20001 lasthop-eth1\n20002 lasthop-eth1-20002\n"; got != want {
 		t.Errorf("got %q, want %q", got, want)
@@ -187,7 +209,8 @@ func TestTableNames(t *testing.T) {
 		t.Fatal(err)
 	}
 	write(routing.Path{Link: "eth1", Table: 20001}, routing.Path{Link: "eth1", Table: 20002})
-	if again, err := os.Stat(filepath.Join(dir, "lasthop.conf")); err != nil || !os.SameFile(info, again) {
+	if again, err := os.Stat(filepath.Join(dir, "lasthop.conf")); err != nil ||
+		!os.SameFile(info, again) {
 		t.Errorf("the same names were written again: %v", err)
 	}
 	if got := write(); got != "" {

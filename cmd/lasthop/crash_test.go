@@ -17,10 +17,12 @@ import (
 	"lasthop/routing"
 )
 
-// dying is the daemon's first sync in a process of its own, which kills itself at a write: argv is NETNS CONF RUNDIR WHEN N, where
-// WHEN is before, after or never.
+// dying is the daemon's first sync in a process of its own, which kills itself
+// at a write: argv is NETNS CONF RUNDIR WHEN N, where WHEN is before, after or
+// never.
 func dying() {
-	a := &app{ui: newUI(nil, os.Stdout, os.Stderr), flags: flags{netns: os.Args[1], confs: []string{os.Args[2]}, runDir: os.Args[3], output: "text"}}
+	a := &app{ui: newUI(nil, os.Stdout, os.Stderr), flags: flags{netns: os.Args[1],
+		confs: []string{os.Args[2]}, runDir: os.Args[3], output: "text"}}
 	if err := a.dieAt(os.Args[4], os.Args[5]); err != nil {
 		fmt.Fprintln(os.Stderr, err)
 		os.Exit(1)
@@ -58,14 +60,16 @@ func (a *app) dieAt(when, write string) error {
 	return <-watched
 }
 
-// fatal ends the process before the nth write, or before the first request that follows it.
+// fatal ends the process before the nth write, or before the first request that
+// follows it.
 func fatal(when string, n int) func(int) error {
 	writes := 0
 	return func(kind int) error {
 		if when == "after" && writes == n {
 			_ = syscall.Kill(os.Getpid(), syscall.SIGKILL)
 		}
-		if slices.Contains([]int{unix.RTM_NEWROUTE, unix.RTM_DELROUTE, unix.RTM_NEWRULE, unix.RTM_DELRULE, unix.RTM_SETLINK}, kind) {
+		if slices.Contains([]int{unix.RTM_NEWROUTE, unix.RTM_DELROUTE, unix.RTM_NEWRULE,
+			unix.RTM_DELRULE, unix.RTM_SETLINK}, kind) {
 			writes++
 		}
 		if when == "before" && writes == n {
@@ -87,7 +91,8 @@ func (s *server) die(conf, when string, n int) (string, bool) {
 	var stdout, stderr bytes.Buffer
 	c.Stdout, c.Stderr = &stdout, &stderr
 	err = c.Run()
-	if status, ok := c.ProcessState.Sys().(syscall.WaitStatus); ok && status.Signaled() && status.Signal() == syscall.SIGKILL {
+	if status, ok := c.ProcessState.Sys().(syscall.WaitStatus); ok && status.Signaled() &&
+		status.Signal() == syscall.SIGKILL {
 		return "", true
 	}
 	if err != nil {
@@ -96,13 +101,16 @@ func (s *server) die(conf, when string, n int) (string, bool) {
 	return strings.TrimSpace(stdout.String()), false
 }
 
-// TestRunKilled: a process that dies before or after any write of a change leaves nothing that the next start does not put right, and
-// no rule without its table in between.
+// TestRunKilled: a process that dies before or after any write of a change
+// leaves nothing that the next start does not put right, and no rule without
+// its table in between.
 func TestRunKilled(t *testing.T) {
 	t.Parallel()
 	s := newServer(t)
 	for _, last := range []int{17, 33, 49, 66, 81, 130, 161, 200} {
-		s.lines(fmt.Sprintf("addr add 10.0.1.%[1]d/24 dev eth1\naddr add 10.0.2.%[1]d/24 dev eth2\n-6 addr add 2001:db8:1::%[1]d/64 dev eth1 nodad", last))
+		s.lines(fmt.Sprintf("addr add 10.0.1.%[1]d/24 dev eth1\n"+
+			"addr add 10.0.2.%[1]d/24 dev eth2\n"+
+			"-6 addr add 2001:db8:1::%[1]d/64 dev eth1 nodad", last))
 	}
 	write := func(name, listens string) string {
 		s.conf(listens)
@@ -117,8 +125,10 @@ func TestRunKilled(t *testing.T) {
 		}
 		return out
 	}
-	one := write("one.conf", listens("10.0.1.%d", 17, 49, 81, 161)+listens("[2001:db8:1::%d]", 17, 49, 81))
-	two := write("two.conf", listens("10.0.1.%d", 33, 66, 130, 200)+listens("10.0.2.%d", 17, 49, 81, 100, 130, 161)+listens("[2001:db8:1::%d]", 33, 66, 130, 200))
+	one := write("one.conf",
+		listens("10.0.1.%d", 17, 49, 81, 161)+listens("[2001:db8:1::%d]", 17, 49, 81))
+	two := write("two.conf", listens("10.0.1.%d", 33, 66, 130, 200)+listens("10.0.2.%d", 17, 49,
+		81, 100, 130, 161)+listens("[2001:db8:1::%d]", 33, 66, 130, 200))
 	s.die(one, "never", 0)
 	first, foreign := s.owned(), s.foreign()
 	writes, _ := s.die(two, "never", 0)
@@ -131,7 +141,8 @@ func TestRunKilled(t *testing.T) {
 		for i := 1; i <= n; i++ {
 			s.converge(one)
 			if d := cmp.Diff(first, s.owned()); d != "" {
-				t.Fatalf("the way back after death %s write %d: -want +got\n%s", when, i-1, d)
+				t.Fatalf("the way back after death %s write %d: -want +got\n%s",
+					when, i-1, d)
 			}
 			if _, killed := s.die(two, when, i); !killed {
 				t.Fatalf("it did not die %s write %d of %d", when, i, n)
@@ -139,7 +150,8 @@ func TestRunKilled(t *testing.T) {
 			s.wantTables(fmt.Sprintf("death %s write %d", when, i))
 			s.converge(two)
 			if d := cmp.Diff(second, s.owned()); d != "" {
-				t.Errorf("death %s write %d: the next start does not converge: -want +got\n%s", when, i, d)
+				t.Errorf("death %s write %d: the next start does not "+
+					"converge: -want +got\n%s", when, i, d)
 			}
 		}
 	}
@@ -152,7 +164,8 @@ func TestRunKilled(t *testing.T) {
 // converge is the first sync of a daemon that starts, in this process.
 func (s *server) converge(conf string) {
 	s.t.Helper()
-	a := &app{ui: newUI(nil, s.log, s.log), flags: flags{netns: s.Path, confs: []string{conf}, runDir: s.path("run"), output: "text"}}
+	a := &app{ui: newUI(nil, s.log, s.log), flags: flags{netns: s.Path, confs: []string{conf},
+		runDir: s.path("run"), output: "text"}}
 	if err := a.dieAt("never", "0"); err != nil {
 		s.t.Fatal(err)
 	}
@@ -163,7 +176,9 @@ func (s *server) wantTables(what string) {
 	s.t.Helper()
 	o := routing.Owned(s.host(), routing.DefaultNumbers)
 	for _, r := range o.Rules {
-		has := slices.ContainsFunc(o.Routes, func(x routing.Route) bool { return x.Table == r.Table && x.Family() == r.Family && x.IsDefault() })
+		has := slices.ContainsFunc(o.Routes, func(x routing.Route) bool {
+			return x.Table == r.Table && x.Family() == r.Family && x.IsDefault()
+		})
 		if r.Table != routing.TableMain && !has {
 			s.t.Errorf("%s: a rule without its table: %s", what, r)
 		}

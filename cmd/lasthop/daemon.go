@@ -21,9 +21,11 @@ import (
 	"github.com/prometheus/client_golang/prometheus"
 )
 
-// daemon keeps the kernel as the plan wants it. Everything happens in loop, one thing after the other: events only say that it is
-// time for a sync, and each sync looks at everything anew. What is kept from one sync to the next is what NGINX has loaded (the
-// disk may say something else by now), what was installed last (to tell a heal from a change), and what is waited for.
+// daemon keeps the kernel as the plan wants it. Everything happens in loop, one
+// thing after the other: events only say that it is time for a sync, and each
+// sync looks at everything anew. What is kept from one sync to the next is what
+// NGINX has loaded (the disk may say something else by now), what was installed
+// last (to tell a heal from a change), and what is waited for.
 type daemon struct {
 	app          *app
 	kernel       *host.Kernel
@@ -121,7 +123,9 @@ const (
 	trimAfter       = 10 * time.Second
 	retryFirst      = time.Second
 	retryLast       = time.Minute
-	forgetAfter     = time.Minute // "removing again waits a minute": a default route that flaps must not make rules come and go
+	// "removing again waits a minute": a default route that flaps must not
+	// make rules come and go
+	forgetAfter = time.Minute
 )
 
 // jitter spreads what many hosts do at the same time.
@@ -161,7 +165,8 @@ func (d *daemon) loop(ctx context.Context, hostC <-chan host.Event) error {
 	}
 }
 
-// ended is no error where all ends: the sources of events may be gone before the loop has looked at ctx.
+// ended is no error where all ends: the sources of events may be gone before
+// the loop has looked at ctx.
 func ended(ctx context.Context, what string) error {
 	if ctx.Err() != nil {
 		return nil
@@ -186,7 +191,8 @@ func (d *daemon) nginxEvent(e watcher.Event) {
 	case watcher.Files:
 		d.agenda.by(doMasters, e.At.Add(mastersIn))
 		if d.settingsChanged() {
-			d.log.Info("the settings on disk have changed; SIGHUP makes them count", "file", d.settings.file)
+			d.log.Info("the settings on disk have changed; SIGHUP makes them count",
+				"file", d.settings.file)
 		}
 		if d.filesChanged(time.Now()) {
 			d.because("nginx.conf has changed, and NGINX does not run")
@@ -215,8 +221,8 @@ func (d *daemon) mastersChanged() {
 	}
 }
 
-// reloaded installs the configuration that a master has loaded. If the plan for it is ready, it is carried out first and everything is
-// looked at afterwards.
+// reloaded installs the configuration that a master has loaded. If the plan for
+// it is ready, it is carried out first and everything is looked at afterwards.
 func (d *daemon) reloaded(e watcher.Event) {
 	i := d.instanceOf(e.PID)
 	if i == nil {
@@ -243,8 +249,8 @@ func (d *daemon) reloaded(e watcher.Event) {
 	}
 }
 
-// hostEvent notes what changed on the host. What was deleted of ours goes back at once; for the rest there is time to let a link come
-// up as a whole.
+// hostEvent notes what changed on the host. What was deleted of ours goes back
+// at once; for the rest there is time to let a link come up as a whole.
 func (d *daemon) hostEvent(e host.Event, now time.Time) {
 	d.ready, d.unmoved = nil, false
 	d.because(e.Text)
@@ -310,8 +316,9 @@ func (d *daemon) due(now time.Time) {
 	}
 }
 
-// nextMasters is when to look for masters again without an event. At the start it is soon: NGINX may have written its pid file already, and
-// not yet have taken its title.
+// nextMasters is when to look for masters again without an event. At the start
+// it is soon: NGINX may have written its pid file already, and not yet have
+// taken its title.
 func (d *daemon) nextMasters(now time.Time) time.Duration {
 	if age := now.Sub(d.started); age < 3*time.Second {
 		return age + 100*time.Millisecond
@@ -319,7 +326,8 @@ func (d *daemon) nextMasters(now time.Time) time.Duration {
 	return jitter(mastersIn)
 }
 
-// noteLeaving looks again soon while listeners are leaving: a worker whose master has crashed gives no event.
+// noteLeaving looks again soon while listeners are leaving: a worker whose
+// master has crashed gives no event.
 func (d *daemon) noteLeaving(now time.Time) {
 	if d.leaving() {
 		d.agenda.by(doLeave, now.Add(leaveEvery))

@@ -22,7 +22,8 @@ import (
 	"lasthop/watcher"
 )
 
-// server is an NGINX host with three uplinks in a namespace of its own, a real NGINX in it, and the daemon in this process.
+// server is an NGINX host with three uplinks in a namespace of its own, a real
+// NGINX in it, and the daemon in this process.
 type server struct {
 	*nstest.NS
 	t      testing.TB
@@ -113,7 +114,8 @@ func bareServer(t testing.TB) *server {
 	return s
 }
 
-// lines runs `ip` command lines; a family in front of one makes it a call of its own.
+// lines runs `ip` command lines; a family in front of one makes it a call of
+// its own.
 func (s *server) lines(lines string) {
 	s.t.Helper()
 	var four, six strings.Builder
@@ -136,15 +138,18 @@ func (s *server) lines(lines string) {
 
 func (s *server) path(name string) string { return filepath.Join(s.dir, name) }
 
-// conf writes a nginx.conf with the listens by replacing the file, as editors and tools do.
+// conf writes a nginx.conf with the listens by replacing the file, as editors
+// and tools do.
 func (s *server) conf(listens string) {
 	s.t.Helper()
-	s.replace(fmt.Sprintf("%sevents { worker_connections 64; }\nhttp {\n\taccess_log off;\n\tserver {\n\t\t%s\n\t\treturn 200 ok;\n\t}\n}\n", s.head(), listens))
+	s.replace(fmt.Sprintf("%sevents { worker_connections 64; }\nhttp {\n\taccess_log off;\n"+
+		"\tserver {\n\t\t%s\n\t\treturn 200 ok;\n\t}\n}\n", s.head(), listens))
 }
 
 // head keeps NGINX's files in the test's directory.
 func (s *server) head() string {
-	return fmt.Sprintf("worker_processes 2;\npid %[1]s/nginx.pid;\nerror_log %[1]s/error.log;\n", s.dir)
+	return fmt.Sprintf("worker_processes 2;\npid %[1]s/nginx.pid;\n"+
+		"error_log %[1]s/error.log;\n", s.dir)
 }
 
 func (s *server) replace(text string) {
@@ -160,7 +165,8 @@ func (s *server) replace(text string) {
 // nginx runs NGINX with arguments.
 func (s *server) nginx(args ...string) {
 	s.t.Helper()
-	exe, err := exec.LookPath("nginx") // absolute, since the upgrade of a binary wants argv[0] so
+	// absolute, since the upgrade of a binary wants argv[0] so
+	exe, err := exec.LookPath("nginx")
 	if err != nil {
 		s.t.Fatal(err)
 	}
@@ -214,10 +220,12 @@ func (s *server) signal(sig syscall.Signal) {
 	}
 }
 
-// start starts the daemon and waits for its first sync. It ends with the test, or with end.
+// start starts the daemon and waits for its first sync. It ends with the test,
+// or with end.
 func (s *server) start(change ...func(*app)) {
 	s.t.Helper()
-	a := &app{ui: newUI(nil, s.log, s.log), flags: flags{netns: s.Path, confs: []string{s.path("nginx.conf")}, runDir: s.path("run"), output: "text"}}
+	a := &app{ui: newUI(nil, s.log, s.log), flags: flags{netns: s.Path,
+		confs: []string{s.path("nginx.conf")}, runDir: s.path("run"), output: "text"}}
 	for _, f := range change {
 		f(a)
 	}
@@ -247,7 +255,8 @@ func (s *server) start(change ...func(*app)) {
 	s.until("the first sync", func() bool { return s.d.status().Counts.Syncs > 0 })
 }
 
-// until polls, since kernel, NGINX and daemon do what they do in their own time.
+// until polls, since kernel, NGINX and daemon do what they do in their own
+// time.
 func (s *server) until(what string, f func() bool) {
 	s.t.Helper()
 	for end := time.Now().Add(20 * time.Second); !f(); time.Sleep(2 * time.Millisecond) {
@@ -295,7 +304,8 @@ func (s *server) foreign() []string {
 	return out
 }
 
-// quiet waits until the daemon has nothing to do: what had happened before has been dealt with.
+// quiet waits until the daemon has nothing to do: what had happened before has
+// been dealt with.
 func (s *server) quiet() report.Status {
 	s.t.Helper()
 	var last report.Status
@@ -313,7 +323,8 @@ func (s *server) quiet() report.Status {
 	return last
 }
 
-var detectorsOf = map[string]watcher.Options{"connector": {Every: time.Hour}, "children": {NoConnector: true}}
+var detectorsOf = map[string]watcher.Options{"connector": {Every: time.Hour},
+	"children": {NoConnector: true}}
 
 // eachDetector runs a test with each way to notice reloads.
 func eachDetector(t *testing.T, f func(*testing.T, func(*app))) {

@@ -20,8 +20,10 @@ func (l *lab) findings(t *testing.T, args ...string) []string {
 	var doc struct {
 		Findings []struct{ Code, Subject, Message, Hint string }
 	}
-	out, err := l.command(append([]string{"at", "host", l.lasthop, "check", "-o", "json"}, args...)...).Output()
-	if exit := new(exec.ExitError); err != nil && (!errors.As(err, &exit) || exit.ExitCode() != 2) {
+	out, err := l.command(append([]string{"at", "host", l.lasthop, "check", "-o", "json"},
+		args...)...).Output()
+	if exit := new(exec.ExitError); err != nil &&
+		(!errors.As(err, &exit) || exit.ExitCode() != 2) {
 		t.Fatalf("check: %v\n%s", err, exit.Stderr)
 	}
 	if err := json.Unmarshal(out, &doc); err != nil {
@@ -31,7 +33,8 @@ func (l *lab) findings(t *testing.T, args ...string) []string {
 	for _, f := range doc.Findings {
 		got = append(got, f.Code+" "+f.Subject)
 		if f.Message == "" || f.Hint == "" {
-			t.Errorf("%s says %q and %q: want what is wrong and what to do", f.Code, f.Message, f.Hint)
+			t.Errorf("%s says %q and %q: want what is wrong and what to do", f.Code,
+				f.Message, f.Hint)
 		}
 	}
 	slices.Sort(got)
@@ -56,7 +59,8 @@ func (l *lab) shell(lines string) {
 	l.do("at", "host", "sh", "-ec", lines)
 }
 
-// called runs a program on the NGINX host under a name, with socat's arguments, until the test ends.
+// called runs a program on the NGINX host under a name, with socat's arguments,
+// until the test ends.
 func (l *lab) called(t *testing.T, name string, args ...string) {
 	t.Helper()
 	socat, err := exec.LookPath("socat")
@@ -71,21 +75,25 @@ func (l *lab) called(t *testing.T, name string, args ...string) {
 	if err := os.WriteFile(path, data, 0o755); err != nil {
 		t.Fatal(err)
 	}
-	c := l.command(append([]string{"at", "host", "setpriv", "--pdeathsig", "KILL", path}, args...)...) // dies with the shell between us
+	// dies with the shell between us
+	c := l.command(append([]string{"at", "host", "setpriv", "--pdeathsig", "KILL", path},
+		args...)...)
 	if err := c.Start(); err != nil {
 		t.Fatal(err)
 	}
 	t.Cleanup(func() { _ = c.Process.Kill(); _ = c.Wait() })
 }
 
-// conf is a copy of NGINX's configuration with a location more, for --nginx-conf.
+// conf is a copy of NGINX's configuration with a location more, for
+// --nginx-conf.
 func (l *lab) conf(t *testing.T, location string) string {
 	t.Helper()
 	data, err := os.ReadFile("../../testdata/lab/nginx.conf")
 	if err != nil {
 		t.Fatal(err)
 	}
-	text := strings.Replace(string(data), "return 200", "location /more { "+location+" }\n        return 200", 1)
+	text := strings.Replace(string(data), "return 200",
+		"location /more { "+location+" }\n        return 200", 1)
 	path := filepath.Join(t.TempDir(), "nginx.conf")
 	if err := os.WriteFile(path, []byte(text), 0o644); err != nil {
 		t.Fatal(err)
@@ -93,13 +101,15 @@ func (l *lab) conf(t *testing.T, location string) string {
 	return path
 }
 
-// files writes files below a directory that check takes for the root of the system.
+// files writes files below a directory that check takes for the root of the
+// system.
 func files(t *testing.T, texts map[string]string) string {
 	t.Helper()
 	root := t.TempDir()
 	for name, text := range texts {
 		path := filepath.Join(root, name)
-		if err := errors.Join(os.MkdirAll(filepath.Dir(path), 0o755), os.WriteFile(path, []byte(text), 0o600)); err != nil {
+		if err := errors.Join(os.MkdirAll(filepath.Dir(path), 0o755),
+			os.WriteFile(path, []byte(text), 0o600)); err != nil {
 			t.Fatal(err)
 		}
 	}
@@ -109,11 +119,13 @@ func files(t *testing.T, texts map[string]string) string {
 // idle are arguments of socat that do nothing.
 var idle = []string{"-u", "UDP4-RECV:5999,bind=127.0.0.1", "OPEN:/dev/null"}
 
-// labFault is one thing that is wrong, and the findings that check has of it: these and no other.
+// labFault is one thing that is wrong, and the findings that check has of it:
+// these and no other.
 type labFault struct {
 	name       string
 	seed, undo string
-	start      func(*testing.T, *lab) []string // more than lines of shell; it returns arguments for check
+	// more than lines of shell; it returns arguments for check
+	start      func(*testing.T, *lab) []string
 	args, want []string
 }
 
@@ -138,7 +150,9 @@ var labFaults = []labFault{
 	}, want: []string{"networkd-deletes-rules systemd-networkd"}},
 	{name: "systemd-networkd that spares rules alone", start: func(t *testing.T, l *lab) []string {
 		l.called(t, "systemd-networkd", idle...)
-		return []string{"--root", files(t, map[string]string{"etc/systemd/networkd.conf": "[Network]\nManageForeignRoutingPolicyRules=no\n"})}
+		return []string{"--root", files(t,
+			map[string]string{"etc/systemd/networkd.conf": "[Network]\n" +
+				"ManageForeignRoutingPolicyRules=no\n"})}
 	}, want: []string{"networkd-deletes-rules systemd-networkd"}},
 	{name: "systemd-networkd that spares others' rules and routes", start: func(t *testing.T, l *lab) []string {
 		drop, err := os.ReadFile("../../deploy/networkd.conf.d/lasthop.conf")
@@ -146,27 +160,35 @@ var labFaults = []labFault{
 			t.Fatal(err)
 		}
 		l.called(t, "systemd-networkd", idle...)
-		return []string{"--root", files(t, map[string]string{"etc/systemd/networkd.conf.d/lasthop.conf": string(drop)})}
+		return []string{"--root", files(t,
+			map[string]string{
+				"etc/systemd/networkd.conf.d/lasthop.conf": string(drop)})}
 	}},
 	{name: "NetworkManager with a table", start: func(t *testing.T, l *lab) []string {
 		l.called(t, "NetworkManager", idle...)
-		return []string{"--root", files(t, map[string]string{"etc/NetworkManager/system-connections/eth1.nmconnection": "[connection]\nid=eth1\n\n[ipv4]\nmethod=auto\nroute-table=101\n",
-			"etc/NetworkManager/system-connections/eth2.nmconnection": "[ipv4]\nroute-table=0\n"})}
+		return []string{"--root", files(t,
+			map[string]string{
+				"etc/NetworkManager/system-connections/eth1.nmconnection": "[connection]\nid=eth1\n\n[ipv4]\nmethod=auto\nroute-table=101\n",
+				"etc/NetworkManager/system-connections/eth2.nmconnection": "[ipv4]\nroute-table=0\n"})}
 	}, want: []string{"networkmanager-deletes-routes NetworkManager"}},
 	{name: "NetworkManager as it comes", start: func(t *testing.T, l *lab) []string {
 		l.called(t, "NetworkManager", idle...)
-		return []string{"--root", files(t, map[string]string{"etc/NetworkManager/NetworkManager.conf": "[main]\nplugins=keyfile\n"})}
+		return []string{"--root", files(t, map[string]string{
+			"etc/NetworkManager/NetworkManager.conf": "[main]\nplugins=keyfile\n"})}
 	}},
 	{name: "Docker publishes a port of ours", start: func(t *testing.T, l *lab) []string {
-		l.called(t, "docker-proxy", "-u", "UDP4-RECV:9000,bind=10.0.1.100,reuseaddr", "OPEN:/dev/null")
+		l.called(t, "docker-proxy", "-u", "UDP4-RECV:9000,bind=10.0.1.100,reuseaddr",
+			"OPEN:/dev/null")
 		return nil
 	}, want: []string{"docker-proxy 10.0.1.100:9000"}},
 	{name: "another program has a port of ours", start: func(t *testing.T, l *lab) []string {
-		l.called(t, "other", "-u", "UDP6-RECV:9000,bind=[2001:db8:1::100],reuseaddr", "OPEN:/dev/null")
+		l.called(t, "other", "-u", "UDP6-RECV:9000,bind=[2001:db8:1::100],reuseaddr",
+			"OPEN:/dev/null")
 		return nil
 	}, want: []string{"port-taken [2001:db8:1::100]:9000"}},
 	{name: "another program has another port", start: func(t *testing.T, l *lab) []string {
-		l.called(t, "other", "-u", "UDP4-RECV:9001,bind=10.0.1.100,reuseaddr", "OPEN:/dev/null")
+		l.called(t, "other", "-u", "UDP4-RECV:9001,bind=10.0.1.100,reuseaddr",
+			"OPEN:/dev/null")
 		return nil
 	}},
 	{name: "translated", seed: "nft 'add table ip away; add chain ip away in { type nat hook prerouting priority -100; }; add rule ip away in ip daddr 10.0.1.100 tcp dport 80 dnat to 10.0.0.10:8080'",
@@ -184,20 +206,25 @@ var labFaults = []labFault{
 	{name: "a rule of keepalived in front of ours", seed: "ip route add default via 10.0.2.1 dev eth2 table 300; ip rule add pref 4000 from 10.0.1.100 lookup 300 protocol 18",
 		undo: "ip rule del pref 4000; ip route flush table 300", want: []string{"keepalived-rules 10.0.1.100"}},
 	{name: "proxy_bind to a VIP", start: func(t *testing.T, l *lab) []string {
-		return []string{"-c", l.conf(t, "proxy_bind 10.0.1.100; proxy_pass http://10.0.0.50:8080;")}
+		return []string{
+			"-c", l.conf(t, "proxy_bind 10.0.1.100; proxy_pass http://10.0.0.50:8080;")}
 	}, want: []string{"bind-moves 10.0.1.100"}},
 	{name: "proxy_bind to a VIP where nothing moves", start: func(t *testing.T, l *lab) []string {
-		return []string{"-c", l.conf(t, "proxy_bind 10.0.0.100; proxy_pass http://10.0.0.50:8080;")}
+		return []string{
+			"-c", l.conf(t, "proxy_bind 10.0.0.100; proxy_pass http://10.0.0.50:8080;")}
 	}, want: []string{"bind-to-vip 10.0.0.100"}},
 	{name: "proxy_bind to another address", start: func(t *testing.T, l *lab) []string {
-		return []string{"-c", l.conf(t, "proxy_bind 10.0.0.10; proxy_pass http://10.0.0.50:8080;")}
+		return []string{
+			"-c", l.conf(t, "proxy_bind 10.0.0.10; proxy_pass http://10.0.0.50:8080;")}
 	}},
 	{name: "transparent proxy_bind", start: func(t *testing.T, l *lab) []string {
-		return []string{"-c", l.conf(t, "proxy_bind $remote_addr transparent; proxy_pass http://10.0.0.50:8080;")}
+		return []string{"-c", l.conf(t,
+			"proxy_bind $remote_addr transparent; proxy_pass http://10.0.0.50:8080;")}
 	}, want: []string{"bind-transparent IPv4"}},
 	{name: "transparent proxy_bind that is taken in", seed: "ip rule add pref 50 fwmark 1 lookup 100; ip route add local 0.0.0.0/0 dev lo table 100",
 		undo: "ip rule del pref 50; ip route flush table 100", start: func(t *testing.T, l *lab) []string {
-			return []string{"-c", l.conf(t, "proxy_bind $remote_addr transparent; proxy_pass http://10.0.0.50:8080;")}
+			return []string{"-c", l.conf(t, "proxy_bind $remote_addr transparent; "+
+				"proxy_pass http://10.0.0.50:8080;")}
 		}},
 	{name: "an edit that NGINX has not loaded", seed: "sleep 0.3; sed -i 's/listen 10.0.1.100:80;/& listen 10.0.1.100:8081;/' /run/lab/nginx/nginx.conf",
 		undo: "kill -HUP $(cat /run/lab/nginx/nginx.pid)", want: []string{"not-loaded /run/lab/nginx/nginx.conf"}},
@@ -207,7 +234,8 @@ var labFaults = []labFault{
 	{name: "a listen that is not open", seed: "ss -K -H -t -l src 10.0.2.100:9000", want: []string{"listen-not-open 10.0.2.100:9000"}}, // the last: only a new NGINX opens it again
 }
 
-// TestLabCheck seeds each kind of fault into a healthy lab, and check finds it and nothing else. Undone, it finds nothing.
+// TestLabCheck seeds each kind of fault into a healthy lab, and check finds it
+// and nothing else. Undone, it finds nothing.
 func TestLabCheck(t *testing.T) {
 	t.Parallel()
 	l := newLab(t)
@@ -235,7 +263,8 @@ func TestLabCheck(t *testing.T) {
 	}
 }
 
-// testCapturedFaults is for what the lab's kernel has not: another release, VRFs.
+// testCapturedFaults is for what the lab's kernel has not: another release,
+// VRFs.
 func (l *lab) testCapturedFaults(t *testing.T) {
 	healthy := l.run("capture")
 	for _, tt := range []struct {
@@ -249,7 +278,8 @@ func (l *lab) testCapturedFaults(t *testing.T) {
 		t.Run(tt.name, func(t *testing.T) {
 			text := healthy
 			if tt.old != "" {
-				if text = regexp.MustCompile(tt.old).ReplaceAllLiteralString(healthy, tt.new); text == healthy {
+				if text = regexp.MustCompile(tt.old).ReplaceAllLiteralString(
+					healthy, tt.new); text == healthy {
 					t.Fatalf("the capture has no %s", tt.old)
 				}
 			}
@@ -262,20 +292,27 @@ func (l *lab) testCapturedFaults(t *testing.T) {
 	}
 }
 
-// testUnprivileged: who may not look at everything gets no finding for it, but is told what was not looked at.
+// testUnprivileged: who may not look at everything gets no finding for it, but
+// is told what was not looked at.
 func (l *lab) testUnprivileged(t *testing.T) {
 	if os.Geteuid() != 0 {
 		t.Skip("no other user to become")
 	}
 	l.called(t, "NetworkManager", idle...)
-	root := files(t, map[string]string{"etc/NetworkManager/system-connections/eth1.nmconnection": "[ipv4]\nroute-table=101\n"})
-	l.wantFindings(t, []string{"networkmanager-deletes-routes NetworkManager"}, "--root", root) // it has begun
-	for _, dir := range []string{filepath.Dir(filepath.Dir(l.lasthop)), filepath.Dir(root)} {   // the tests' own are closed to others
+	root := files(t,
+		map[string]string{
+			"etc/NetworkManager/system-connections/eth1.nmconnection": "[ipv4]\n" +
+				"route-table=101\n"})
+	// it has begun
+	l.wantFindings(t, []string{"networkmanager-deletes-routes NetworkManager"}, "--root", root)
+	// the tests' own are closed to others
+	for _, dir := range []string{filepath.Dir(filepath.Dir(l.lasthop)), filepath.Dir(root)} {
 		if err := os.Chmod(dir, 0o755); err != nil {
 			t.Fatal(err)
 		}
 	}
-	c := l.command("at", "host", "setpriv", "--reuid", "65534", "--regid", "65534", "--clear-groups", l.lasthop, "check", "--root", root)
+	c := l.command("at", "host", "setpriv", "--reuid", "65534", "--regid", "65534",
+		"--clear-groups", l.lasthop, "check", "--root", root)
 	var stderr strings.Builder
 	c.Stderr = &stderr
 	out, err := c.Output()
@@ -284,7 +321,8 @@ func (l *lab) testUnprivileged(t *testing.T) {
 	}
 	t.Log(stderr.String())
 	_, unseen, _ := strings.Cut(stderr.String(), "not looked at: ")
-	for _, want := range []string{"nftables", "NetworkManager's profiles", "whose the sockets are"} {
+	for _, want := range []string{"nftables", "NetworkManager's profiles",
+		"whose the sockets are"} {
 		if !strings.Contains(unseen, want) {
 			t.Errorf("not looked at: %s", unseen)
 		}

@@ -17,9 +17,11 @@ import (
 	"lasthop/routing/sim"
 )
 
-// TestNetworkdDropIns: what `plan -o networkd` prints is loaded by a real systemd-networkd in the way that it says itself. The kernel then
-// has what `apply` gives it on the same host: the same routes and groups, and the same rules but for their protocol, which is static. (Several
-// next hops are a set: networkd keeps the members of a group in no order.)
+// TestNetworkdDropIns: what `plan -o networkd` prints is loaded by a real
+// systemd-networkd in the way that it says itself. The kernel then has what
+// `apply` gives it on the same host: the same routes and groups, and the same
+// rules but for their protocol, which is static. (Several next hops are a set:
+// networkd keeps the members of a group in no order.)
 func TestNetworkdDropIns(t *testing.T) {
 	t.Parallel()
 	for _, tt := range []struct {
@@ -40,7 +42,8 @@ func TestNetworkdDropIns(t *testing.T) {
 	} {
 		t.Run(tt.name, func(t *testing.T) {
 			n := newNetworkd(t)
-			n.file("10-netplan-eth0", strings.Replace(networkd0, "Gateway=10", tt.eth0+"Gateway=10", 1))
+			n.file("10-netplan-eth0",
+				strings.Replace(networkd0, "Gateway=10", tt.eth0+"Gateway=10", 1))
 			n.file("10-netplan-eth1", networkd1(tt.eth1))
 			n.conf(tt.listens)
 			n.startNetworkd()
@@ -50,9 +53,11 @@ func TestNetworkdDropIns(t *testing.T) {
 	}
 }
 
-var allDropIns = flag.Bool("dropins", false, "load drop-ins for the host of every scenario; a minute")
+var allDropIns = flag.Bool("dropins", false,
+	"load drop-ins for the host of every scenario; a minute")
 
-// TestNetworkdScenarios does the same on the host of every scenario, which networkd is told to leave as it is.
+// TestNetworkdScenarios does the same on the host of every scenario, which
+// networkd is told to leave as it is.
 func TestNetworkdScenarios(t *testing.T) {
 	if !*allDropIns {
 		t.Skip("-dropins")
@@ -73,13 +78,15 @@ func TestNetworkdScenarios(t *testing.T) {
 				sections[f.Name] = string(f.Data)
 			}
 			if !strings.Contains(sections["flags"], "pure") {
-				newScenarioNetworkd(t, sections).scenario(t, strings.Fields(sections["flags"]))
+				newScenarioNetworkd(t, sections).scenario(t,
+					strings.Fields(sections["flags"]))
 			}
 		})
 	}
 }
 
-// newScenarioNetworkd makes the host of a scenario, and starts a networkd that changes nothing of it.
+// newScenarioNetworkd makes the host of a scenario, and starts a networkd that
+// changes nothing of it.
 func newScenarioNetworkd(t *testing.T, sections map[string]string) *networkd {
 	t.Helper()
 	s, err := sim.Parse(sections["host"])
@@ -93,11 +100,16 @@ func newScenarioNetworkd(t *testing.T, sections map[string]string) *networkd {
 	if six != "" {
 		n.lines("-6 " + strings.ReplaceAll(strings.TrimSpace(six), "\n", "\n-6 ") + "\n")
 	}
-	n.until("the kernel to be done", func() bool { return len(sim.Drop(n.host()).Routes) == len(s.Host.Routes) })
+	n.until("the kernel to be done", func() bool {
+		return len(sim.Drop(n.host()).Routes) == len(s.Host.Routes)
+	})
 	for _, l := range s.Host.Links {
-		n.file(l.Name, "[Match]\nName="+l.Name+"\n[Link]\nActivationPolicy=manual\n[Network]\nLinkLocalAddressing=no\nIPv6AcceptRA=no\nKeepConfiguration=yes\nConfigureWithoutCarrier=yes\n")
+		n.file(l.Name, "[Match]\nName="+l.Name+"\n[Link]\nActivationPolicy=manual\n"+
+			"[Network]\nLinkLocalAddressing=no\nIPv6AcceptRA=no\n"+
+			"KeepConfiguration=yes\nConfigureWithoutCarrier=yes\n")
 	}
-	n.inside("sh", "-c", "printf '[Network]\\nManageForeignRoutes=no\\nManageForeignRoutingPolicyRules=no\\n' >/etc/systemd/networkd.conf")
+	n.inside("sh", "-c", "printf '[Network]\\nManageForeignRoutes=no\\n"+
+		"ManageForeignRoutingPolicyRules=no\\n' >/etc/systemd/networkd.conf")
 	n.startNetworkd()
 	return n
 }
@@ -146,11 +158,13 @@ func (n *networkd) compare(t *testing.T, before routing.Host, want routing.State
 	var got routing.State
 	n.until("networkd to load the files", func() bool {
 		got = n.exported(before)
-		return len(got.Groups) == len(want.Groups) && len(got.Routes) == len(want.Routes) && len(got.Rules) == len(want.Rules)
+		return len(got.Groups) == len(want.Groups) && len(got.Routes) == len(want.Routes) &&
+			len(got.Rules) == len(want.Rules)
 	})
 	for i := range got.Rules {
 		if got.Rules[i].Protocol != 4 {
-			t.Errorf("networkd marks a rule with protocol %d, not static", got.Rules[i].Protocol)
+			t.Errorf("networkd marks a rule with protocol %d, not static",
+				got.Rules[i].Protocol)
 		}
 		got.Rules[i].Protocol = routing.DefaultNumbers.Protocol
 	}
@@ -160,11 +174,13 @@ func (n *networkd) compare(t *testing.T, before routing.Host, want routing.State
 	if d := cmp.Diff(want.String(), got.String()); d != "" {
 		t.Errorf("-apply +networkd\n%s\n%s", d, doc)
 	}
-	t.Logf("%s: %d groups, %d routes, %d rules as apply makes them", n.version(), len(got.Groups), len(got.Routes), len(got.Rules))
+	t.Logf("%s: %d groups, %d routes, %d rules as apply makes them", n.version(),
+		len(got.Groups), len(got.Routes), len(got.Rules))
 }
 
-// onTop uses lasthop where the files are loaded: nothing gets asymmetric, not even when they are deleted then. After clear, and before they
-// are loaded anew, their rules are without routes, as the head of the files says.
+// onTop uses lasthop where the files are loaded: nothing gets asymmetric, not
+// even when they are deleted then. After clear, and before they are loaded
+// anew, their rules are without routes, as the head of the files says.
 func (n *networkd) onTop(t *testing.T, flags []string, before routing.Host) {
 	t.Helper()
 	n.ours("apply", flags...)
@@ -173,7 +189,9 @@ func (n *networkd) onTop(t *testing.T, flags []string, before routing.Host) {
 	n.inside("sh", "-c", "rm /etc/systemd/network/*.network.d/lasthop.conf")
 	n.ctl("reload")
 	n.until("networkd to take its rules away", func() bool {
-		return !slices.ContainsFunc(n.host().Rules, func(r routing.Rule) bool { return r.Protocol == 4 })
+		return !slices.ContainsFunc(n.host().Rules, func(r routing.Rule) bool {
+			return r.Protocol == 4
+		})
 	})
 	n.configured()
 	n.ours("apply", flags...)
@@ -188,7 +206,9 @@ func (n *networkd) onTop(t *testing.T, flags []string, before routing.Host) {
 func (n *networkd) exported(before routing.Host) routing.State {
 	h := n.host()
 	s := routing.Owned(h, routing.DefaultNumbers)
-	s.Rules = slices.DeleteFunc(h.Rules, func(r routing.Rule) bool { return slices.Contains(before.Rules, r) })
+	s.Rules = slices.DeleteFunc(h.Rules, func(r routing.Rule) bool {
+		return slices.Contains(before.Rules, r)
+	})
 	s.Sort()
 	return s
 }

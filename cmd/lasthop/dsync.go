@@ -14,8 +14,10 @@ import (
 
 // A sync of the daemon: read, decide, compare, write, read back.
 
-// view looks at the host and at what NGINX listens on. With asIfLoaded the disk's configurations count as loaded, and where no event has
-// come since the last sync the host is taken to be as it was then: the plan is only made ready, and must be so before NGINX is.
+// view looks at the host and at what NGINX listens on. With asIfLoaded the
+// disk's configurations count as loaded, and where no event has come since the
+// last sync the host is taken to be as it was then: the plan is only made
+// ready, and must be so before NGINX is.
 func (d *daemon) view(asIfLoaded bool) (*view, error) {
 	v := &view{taken: time.Now(), policy: d.settings.policy}
 	var err error
@@ -38,13 +40,17 @@ func (d *daemon) view(asIfLoaded bool) (*view, error) {
 	return v, nil
 }
 
-// decidesFor says whether the plan of v is also that of w: it depends on the listeners, on the policy, on the host, and of what is ours on
-// nothing if that is as the plan wants it.
+// decidesFor says whether the plan of v is also that of w: it depends on the
+// listeners, on the policy, on the host, and of what is ours on nothing if that
+// is as the plan wants it.
 func (v *view) decidesFor(w *view) bool {
 	w.owned = routing.Owned(w.host, w.policy.Numbers)
 	w.foreign = routing.Without(w.host, w.policy.Numbers)
-	return v != nil && (reflect.DeepEqual(v.owned, w.owned) || routing.Compare(w.owned, v.plan.State).Empty()) &&
-		reflect.DeepEqual(v.policy, w.policy) && reflect.DeepEqual(v.listeners, w.listeners) && reflect.DeepEqual(v.binds, w.binds) &&
+	return v != nil && (reflect.DeepEqual(v.owned, w.owned) ||
+		routing.Compare(w.owned, v.plan.State).Empty()) &&
+		reflect.DeepEqual(v.policy, w.policy) &&
+		reflect.DeepEqual(v.listeners, w.listeners) &&
+		reflect.DeepEqual(v.binds, w.binds) &&
 		reflect.DeepEqual(v.warnings, w.warnings) && reflect.DeepEqual(v.foreign, w.foreign)
 }
 
@@ -70,12 +76,15 @@ func (d *daemon) sync() bool {
 	return err == nil
 }
 
-// audit compares what is ours with the kernel every minute: what it drops with a link or an address, no event tells. Every five minutes it
-// looks at everything, or less often where that would take more than a thousandth of a processor.
+// audit compares what is ours with the kernel every minute: what it drops with
+// a link or an address, no event tells. Every five minutes it looks at
+// everything, or less often where that would take more than a thousandth of a
+// processor.
 func (d *daemon) audit(now time.Time) {
 	d.agenda.by(doAudit, now.Add(jitter(auditEvery)))
 	if now.Before(d.wholeAudit) && len(d.troubles) == 0 {
-		if owned, err := d.kernel.ReadOwned(d.settings.policy.Numbers); err == nil && routing.Compare(owned, d.installed).Empty() {
+		if owned, err := d.kernel.ReadOwned(d.settings.policy.Numbers); err == nil &&
+			routing.Compare(owned, d.installed).Empty() {
 			d.counts.Syncs++
 			return
 		}
@@ -84,9 +93,11 @@ func (d *daemon) audit(now time.Time) {
 	d.wholeAudit = time.Now().Add(max(wholeAuditEvery, 1000*time.Since(now)))
 }
 
-// repair opens the sockets anew, should they be what is broken: an error does not always tell.
+// repair opens the sockets anew, should they be what is broken: an error does
+// not always tell.
 func (d *daemon) repair(err error) {
-	if policy, conf := new(routing.PolicyError), new(nginxconf.Error); errors.As(err, &policy) || errors.As(err, &conf) {
+	if policy, conf := new(routing.PolicyError),
+		new(nginxconf.Error); errors.As(err, &policy) || errors.As(err, &conf) {
 		return
 	}
 	if err := d.kernel.Reopen(); err != nil {
@@ -96,7 +107,8 @@ func (d *daemon) repair(err error) {
 	d.fine("netlink")
 }
 
-// rounds bounds how often a sync starts over because somebody else was writing too.
+// rounds bounds how often a sync starts over because somebody else was writing
+// too.
 const rounds = 3
 
 func (d *daemon) syncOnce(now time.Time) error {
@@ -107,22 +119,28 @@ func (d *daemon) syncOnce(now time.Time) error {
 		}
 		d.keepUnneeded(v, now)
 		if d.unsure() {
-			v.diff = withoutDeletes(v.diff) // what an earlier daemon has installed may be what NGINX listens on
+			// what an earlier daemon has installed may be what
+			// NGINX listens on
+			v.diff = withoutDeletes(v.diff)
 		}
 		if done, err := d.settle(v, now); done || err != nil {
 			return err
 		}
 		if round == rounds {
-			return errors.New("somebody else changes rules or routes all the time: what was written is not what is there")
+			return errors.New("somebody else changes rules or routes all the time: " +
+				"what was written is not what is there")
 		}
 	}
 }
 
-// settle carries out the plan, and says whether there was nothing to do. What was just written is looked at again by the next round.
+// settle carries out the plan, and says whether there was nothing to do. What
+// was just written is looked at again by the next round.
 func (d *daemon) settle(v *view, now time.Time) (bool, error) {
 	if len(v.listeners) == 0 && len(v.owned.Rules) > 0 {
 		d.last = v
-		return true, hint(errors.New("no listener is known: what is installed stays"), "if NGINX listens nowhere any more: systemctl stop lasthop, then lasthop clear")
+		return true, hint(errors.New("no listener is known: what is installed stays"),
+			"if NGINX listens nowhere any more: systemctl stop "+
+				"lasthop, then lasthop clear")
 	}
 	diff := d.admit(v.diff, now)
 	d.last = v
@@ -169,7 +187,8 @@ func (d *daemon) tell(done, healed []routing.Op) {
 			d.log.Info("changed", "more", len(done)-most, "cause", d.cause())
 			break
 		}
-		if slices.ContainsFunc(healed, func(h routing.Op) bool { return h.String() == op.String() }) {
+		if slices.ContainsFunc(healed,
+			func(h routing.Op) bool { return h.String() == op.String() }) {
 			d.tellHeal(op, who)
 			continue
 		}
@@ -181,7 +200,8 @@ func (d *daemon) tell(done, healed []routing.Op) {
 func (d *daemon) tellHeal(op routing.Op, who string) {
 	args := []any{"op", op.String()}
 	switch {
-	case op.Rule != nil && d.deleted[op.Rule.String()], op.Route != nil && d.deleted[op.Route.String()]:
+	case op.Rule != nil && d.deleted[op.Rule.String()],
+		op.Route != nil && d.deleted[op.Route.String()]:
 		if who != "" {
 			args = append(args, "suspect", who)
 		}
@@ -214,36 +234,43 @@ func (d *daemon) tellFight(held []step) {
 	if i >= 0 {
 		d.counts.Fights++
 		d.who = suspect("/proc", d.app.netnsPath())
-		d.log.Warn("deleted again and again by someone else, backing off", "op", held[i].op.String(), "objects", len(held), "wait", held[i].wait, "suspect", d.who)
+		d.log.Warn("deleted again and again by someone else, backing off",
+			"op", held[i].op.String(), "objects", len(held), "wait", held[i].wait,
+			"suspect", d.who)
 	}
 	if len(held) == 0 {
 		d.backsOff = ""
 		return
 	}
-	d.backsOff = fmt.Sprintf("someone else deletes %s again and again: it is put back every %v", held[0].op, held[0].wait)
+	d.backsOff = fmt.Sprintf("someone else deletes %s again and again: it is put back every %v",
+		held[0].op, held[0].wait)
 }
 
 // sayQuiet says once where nothing is needed.
 func (d *daemon) sayQuiet(v *view) {
 	nothing := len(v.plan.State.Rules) == 0
 	if nothing && !d.quietly && len(v.listeners) > 0 {
-		d.log.Info("nothing to do: no listener needs a way of its own", "listeners", len(v.plan.Outcomes))
+		d.log.Info("nothing to do: no listener needs a way of its own",
+			"listeners", len(v.plan.Outcomes))
 	}
 	d.quietly = nothing
 }
 
-// writeReady carries out what adds and replaces of a plan that is ready. The sync that follows does the rest, and tells what went wrong.
+// writeReady carries out what adds and replaces of a plan that is ready. The
+// sync that follows does the rest, and tells what went wrong.
 func (d *daemon) writeReady(v *view) {
 	if diff := withoutDeletes(v.diff); len(v.listeners) > 0 && !diff.Empty() {
 		d.write(v, diff)
 	}
 }
 
-// prepare makes the plan for what is on disk ready for the moment when NGINX loads it.
+// prepare makes the plan for what is on disk ready for the moment when NGINX
+// loads it.
 func (d *daemon) prepare() {
 	d.ready = nil
 	pending := slices.ContainsFunc(d.instances, func(i *instance) bool {
-		return i.broken == nil && len(i.masters) > 0 && !slices.Equal(i.disk.Sums, i.loaded.Sums)
+		return i.broken == nil && len(i.masters) > 0 &&
+			!slices.Equal(i.disk.Sums, i.loaded.Sums)
 	})
 	if !pending || d.hosts.Waiting() {
 		return
@@ -255,7 +282,8 @@ func (d *daemon) prepare() {
 	d.ready = v
 }
 
-// takeReady returns the plan that is ready, if it is one for the load of just this instance, and still true.
+// takeReady returns the plan that is ready, if it is one for the load of just
+// this instance, and still true.
 func (d *daemon) takeReady(i *instance) *view {
 	v := d.ready
 	d.ready = nil
@@ -276,7 +304,8 @@ type unneeded struct {
 	family routing.Family
 }
 
-// keepUnneeded keeps what serves a path that is needless since less than a minute.
+// keepUnneeded keeps what serves a path that is needless since less than a
+// minute.
 func (d *daemon) keepUnneeded(v *view, now time.Time) {
 	keep, still := routing.State{}, map[unneeded]time.Time{}
 	for _, p := range v.plan.Paths {
@@ -292,7 +321,8 @@ func (d *daemon) keepUnneeded(v *view, now time.Time) {
 		still[key] = since
 		if end := since.Add(forgetAfter); now.Before(end) {
 			d.agenda.by(doForget, end)
-			keep.Routes, keep.Rules, keep.Groups = append(keep.Routes, part.Routes...), append(keep.Rules, part.Rules...), v.owned.Groups
+			keep.Routes, keep.Rules, keep.Groups = append(keep.Routes, part.Routes...),
+				append(keep.Rules, part.Rules...), v.owned.Groups
 		}
 	}
 	d.unneeded = still
@@ -301,12 +331,14 @@ func (d *daemon) keepUnneeded(v *view, now time.Time) {
 	}
 }
 
-// serving returns what is ours for a path: the table whose default leaves by the link, the rules to it, and those in front of them.
+// serving returns what is ours for a path: the table whose default leaves by
+// the link, the rules to it, and those in front of them.
 func serving(owned routing.State, key unneeded) routing.State {
 	var out routing.State
 	tables, from := map[uint32]bool{}, map[string]bool{}
 	for _, r := range owned.Routes {
-		if r.Family() == key.family && r.IsDefault() && len(r.Hops) > 0 && r.Hops[0].Link == key.link {
+		if r.Family() == key.family && r.IsDefault() && len(r.Hops) > 0 &&
+			r.Hops[0].Link == key.link {
 			tables[r.Table] = true
 		}
 	}
@@ -334,7 +366,8 @@ func union(a, b routing.State) routing.State {
 	for _, r := range a.Routes {
 		keys[r.RouteKey] = true
 	}
-	out := routing.State{Routes: slices.Clone(a.Routes), Rules: slices.Clone(a.Rules), Groups: slices.Clone(a.Groups)}
+	out := routing.State{Routes: slices.Clone(a.Routes), Rules: slices.Clone(a.Rules),
+		Groups: slices.Clone(a.Groups)}
 	for _, r := range b.Routes {
 		if !keys[r.RouteKey] {
 			out.Routes = append(out.Routes, r)
@@ -346,7 +379,8 @@ func union(a, b routing.State) routing.State {
 		}
 	}
 	for _, g := range b.Groups {
-		if !slices.ContainsFunc(a.Groups, func(x routing.LinkGroup) bool { return x.Link == g.Link }) {
+		if !slices.ContainsFunc(a.Groups,
+			func(x routing.LinkGroup) bool { return x.Link == g.Link }) {
 			out.Groups = append(out.Groups, g)
 		}
 	}

@@ -13,12 +13,14 @@ import (
 	"lasthop/routing"
 )
 
-// wantFresh waits until what is installed is what a first start on the host as it is would install, and stays so.
+// wantFresh waits until what is installed is what a first start on the host as
+// it is would install, and stays so.
 func (s *server) wantFresh(what string) {
 	s.t.Helper()
 	var diff string
 	same := func() bool {
-		v := &view{policy: s.d.settings.policy, host: routing.Without(s.host(), routing.DefaultNumbers)}
+		v := &view{policy: s.d.settings.policy,
+			host: routing.Without(s.host(), routing.DefaultNumbers)}
 		if err := v.load(source{conf: s.path("nginx.conf")}); err != nil {
 			s.t.Fatal(err)
 		}
@@ -35,18 +37,21 @@ func (s *server) wantFresh(what string) {
 	}
 	for end := time.Now().Add(10 * time.Second); !same(); time.Sleep(5 * time.Millisecond) {
 		if time.Now().After(end) {
-			s.t.Fatalf("%s: a fresh start would install otherwise: -fresh +here\n%s", what, diff)
+			s.t.Fatalf("%s: a fresh start would install otherwise: -fresh +here\n%s",
+				what, diff)
 		}
 	}
 	if s.quiet(); !same() {
-		s.t.Errorf("%s: it did not stay as a fresh start would have it: -fresh +here\n%s", what, diff)
+		s.t.Errorf("%s: it did not stay as a fresh start would have it: -fresh +here\n%s",
+			what, diff)
 	}
 	if st := s.d.status(); !st.InSync {
 		s.t.Errorf("%s: not in sync: %q, missing %v", what, st.Wrong, st.Diff.Ops())
 	}
 }
 
-// TestRunHostChanges: after each change of the host the state is that of a fresh start.
+// TestRunHostChanges: after each change of the host the state is that of a
+// fresh start.
 func TestRunHostChanges(t *testing.T) {
 	t.Parallel()
 	tests := []struct{ name, lines, then string }{
@@ -67,7 +72,8 @@ func TestRunHostChanges(t *testing.T) {
 	for _, tt := range tests {
 		t.Run(tt.name, func(t *testing.T) {
 			s := newServer(t)
-			s.conf("listen 10.0.1.100:80; listen 10.0.2.100:443; listen [2001:db8:1::100]:80;")
+			s.conf("listen 10.0.1.100:80; listen 10.0.2.100:443; listen " +
+				"[2001:db8:1::100]:80;")
 			s.start()
 			s.wantFresh("the start")
 			s.lines(tt.lines)
@@ -78,7 +84,8 @@ func TestRunHostChanges(t *testing.T) {
 	}
 }
 
-// TestRunHeldGateway: a default route that vanishes for a while, as a lease's or a router's does, takes no path with it.
+// TestRunHeldGateway: a default route that vanishes for a while, as a lease's
+// or a router's does, takes no path with it.
 func TestRunHeldGateway(t *testing.T) {
 	t.Parallel()
 	s := newServer(t)
@@ -86,7 +93,8 @@ func TestRunHeldGateway(t *testing.T) {
 	before := s.owned()
 	s.lines("route del default via 10.0.1.1 dev eth1 metric 100")
 	s.until("the finding", func() bool {
-		return slices.ContainsFunc(s.d.status().Plan.Findings, func(f routing.Finding) bool { return f.Code == "held-gateway" })
+		return slices.ContainsFunc(s.d.status().Plan.Findings,
+			func(f routing.Finding) bool { return f.Code == "held-gateway" })
 	})
 	s.quiet()
 	if d := cmp.Diff(before, s.owned()); d != "" {
@@ -94,12 +102,14 @@ func TestRunHeldGateway(t *testing.T) {
 	}
 	s.lines("route add default via 10.0.1.1 dev eth1 metric 100")
 	s.until("the finding to go", func() bool {
-		return !slices.ContainsFunc(s.d.status().Plan.Findings, func(f routing.Finding) bool { return f.Code == "held-gateway" })
+		return !slices.ContainsFunc(s.d.status().Plan.Findings,
+			func(f routing.Finding) bool { return f.Code == "held-gateway" })
 	})
 	s.wantFresh("the gateway is back")
 }
 
-// deleteOurs deletes everything of ours as another program would, with one call of ip.
+// deleteOurs deletes everything of ours as another program would, with one call
+// of ip.
 func (s *server) deleteOurs() {
 	s.t.Helper()
 	o := routing.Owned(s.host(), routing.DefaultNumbers)
@@ -113,7 +123,8 @@ func (s *server) deleteOurs() {
 		}
 	}
 	for family, lines := range map[string]string{"-4": four.String(), "-6": six.String()} {
-		c := s.Command("ip", family, "-force", "-batch", "-") // what goes with another object is no error
+		// what goes with another object is no error
+		c := s.Command("ip", family, "-force", "-batch", "-")
 		c.Stdin = strings.NewReader(lines)
 		if out, err := c.CombinedOutput(); err != nil && c.ProcessState.ExitCode() != 1 {
 			s.t.Fatalf("ip -batch: %v\n%s", err, out)
@@ -121,7 +132,8 @@ func (s *server) deleteOurs() {
 	}
 }
 
-// TestRunHeals: what others delete is back, each heal is said, and what is theirs is left alone.
+// TestRunHeals: what others delete is back, each heal is said, and what is
+// theirs is left alone.
 func TestRunHeals(t *testing.T) {
 	t.Parallel()
 	s := newServer(t)
@@ -136,7 +148,8 @@ func TestRunHeals(t *testing.T) {
 		s.deleteOurs()
 		s.until("all to be back", func() bool { return cmp.Diff(want, s.owned()) == "" })
 		s.quiet()
-		if log := s.log.take(); !strings.Contains(log, "deleted by someone else, restored") {
+		if log := s.log.take(); !strings.Contains(log,
+			"deleted by someone else, restored") {
 			t.Errorf("round %d: nothing was said:\n%s", n, log)
 		}
 		s.lines("rule del priority 5102") // one alone
@@ -159,7 +172,8 @@ func (d *daemon) pardon(t *testing.T) {
 	<-done
 }
 
-// TestRunFight: an adversary that deletes in a loop is backed off from, with one line for each step.
+// TestRunFight: an adversary that deletes in a loop is backed off from, with
+// one line for each step.
 func TestRunFight(t *testing.T) {
 	s := newServer(t)
 	s.start()
@@ -172,7 +186,8 @@ func TestRunFight(t *testing.T) {
 			case <-stop:
 				return
 			default:
-				_ = exec.Command("nsenter", "--net="+s.Path, "ip", "rule", "del", "priority", "5103").Run()
+				_ = exec.Command("nsenter", "--net="+s.Path, "ip", "rule", "del",
+					"priority", "5103").Run()
 			}
 		}
 	}()
@@ -194,5 +209,7 @@ func TestRunFight(t *testing.T) {
 	if st := s.d.status(); st.InSync || !has(st.Wrong, "again and again") {
 		t.Errorf("in sync %t, wrong %q", st.InSync, st.Wrong)
 	}
-	s.until("the last heal", func() bool { return cmp.Diff(want, s.owned()) == "" && s.d.status().InSync })
+	s.until("the last heal", func() bool {
+		return cmp.Diff(want, s.owned()) == "" && s.d.status().InSync
+	})
 }

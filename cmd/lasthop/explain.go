@@ -35,11 +35,15 @@ answers otherwise. It changes nothing and needs no root.`,
 			if len(args) == 1 {
 				return nil
 			}
-			return hint(fmt.Errorf("%s takes one address, not %d", c.CommandPath(), len(args)), "write it as: lasthop explain 10.0.1.100")
+			return hint(fmt.Errorf("%s takes one address, not %d", c.CommandPath(),
+				len(args)), "write it as: lasthop explain 10.0.1.100")
 		},
-		RunE: func(_ *cobra.Command, args []string) error { return a.explain(args[0], from) },
+		RunE: func(_ *cobra.Command, args []string) error {
+			return a.explain(args[0], from)
+		},
 	}
-	c.Flags().StringVar(&from, "from", "", "the `CLIENT` that is answered (default: one of each kind)")
+	c.Flags().StringVar(&from, "from", "",
+		"the `CLIENT` that is answered (default: one of each kind)")
 	return c
 }
 
@@ -68,7 +72,8 @@ func (a *app) explain(target, from string) error {
 	}
 	if n := e.Disagree(); n > 0 {
 		a.ui.warn("the kernel does not answer %d of the clients as explained", n)
-		a.ui.hint("an ICMP redirect (ip route get shows it), or a rule that is not modelled; if neither is to blame, report it with: lasthop capture")
+		a.ui.hint("an ICMP redirect (ip route get shows it), or a rule that is not " +
+			"modelled; if neither is to blame, report it with: lasthop capture")
 		return errNotWanted
 	}
 	return nil
@@ -86,13 +91,15 @@ func parseExplaining(target, from string) (explaining, error) {
 	if err != nil {
 		ap, err := netip.ParseAddrPort(target)
 		if err != nil || ap.Port() == 0 {
-			return x, hint(fmt.Errorf("%q is no address", target), "write it as 10.0.1.100, 10.0.1.100:443 or [2001:db8::1]:443")
+			return x, hint(fmt.Errorf("%q is no address", target),
+				"write it as 10.0.1.100, 10.0.1.100:443 or [2001:db8::1]:443")
 		}
 		addr, x.port = ap.Addr(), ap.Port()
 	}
 	x.addr = addr.Unmap()
 	if err := routable(x.addr); err != nil {
-		return x, hint(err, "name an address that NGINX listens on; they are listed by: lasthop plan")
+		return x, hint(err,
+			"name an address that NGINX listens on; they are listed by: lasthop plan")
 	}
 	if from == "" {
 		return x, nil
@@ -101,15 +108,18 @@ func parseExplaining(target, from string) (explaining, error) {
 		return x, fmt.Errorf("--from: %w", err)
 	}
 	if err := routable(x.client); err != nil && !x.client.IsLoopback() {
-		return x, hint(fmt.Errorf("--from: %w", err), "name one client, or leave --from out for one of each kind")
+		return x, hint(fmt.Errorf("--from: %w", err),
+			"name one client, or leave --from out for one of each kind")
 	}
 	if f, g := routing.FamilyOf(x.addr), routing.FamilyOf(x.client); f != g {
-		return x, hint(fmt.Errorf("--from: %s is an %s address, and %s an %s one", x.client, g, x.addr, f), fmt.Sprintf("name an %s client", f))
+		return x, hint(fmt.Errorf("--from: %s is an %s address, and %s an %s one", x.client,
+			g, x.addr, f), fmt.Sprintf("name an %s client", f))
 	}
 	return x, nil
 }
 
-// routable is an error for an address whose replies are not a matter of rules and tables.
+// routable is an error for an address whose replies are not a matter of rules
+// and tables.
 func routable(addr netip.Addr) error {
 	switch {
 	case addr.IsUnspecified():
@@ -148,7 +158,8 @@ func (a *app) explainOnce(k *host.Kernel, x explaining) (report.Explain, error) 
 	return e, askEach(k, &e)
 }
 
-// listenersOn returns what NGINX listens on at the address, and how many further ports there are if one was named.
+// listenersOn returns what NGINX listens on at the address, and how many
+// further ports there are if one was named.
 func (v *view) listenersOn(x explaining) (list []routing.Outcome, others int) {
 	for _, o := range v.plan.Outcomes {
 		switch {
@@ -183,8 +194,9 @@ func (v *view) explain(e *report.Explain, x explaining) {
 	}
 }
 
-// decideIfKnown makes the plan. Where no listeners can be found, the way of today can be explained all the same: then it says why there
-// is no plan. Files and listeners that the user named are another matter.
+// decideIfKnown makes the plan. Where no listeners can be found, the way of
+// today can be explained all the same: then it says why there is no plan. Files
+// and listeners that the user named are another matter.
 func (a *app) decideIfKnown(k *host.Kernel, v *view) (noPlan string, _ error) {
 	err := a.readListeners(k, v, v.settings)
 	if err == nil {
@@ -223,7 +235,8 @@ func askEach(k *host.Kernel, e *report.Explain) error {
 		e.NotAsked = "this host comes from a capture"
 		return nil
 	case !e.Here && e.Addr.Is4():
-		e.Ask, e.NotAsked = "", e.Addr.String()+" is not here, and IPv4 looks up no source that is not"
+		e.Ask, e.NotAsked = "",
+			e.Addr.String()+" is not here, and IPv4 looks up no source that is not"
 		return nil
 	}
 	for i := range e.Explained {

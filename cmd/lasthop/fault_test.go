@@ -15,7 +15,8 @@ import (
 	"lasthop/routing"
 )
 
-// faultChanges are changes and their way back, over which every fault is tried, and none.
+// faultChanges are changes and their way back, over which every fault is tried,
+// and none.
 var faultChanges = []struct {
 	name       string
 	there, and func(s *server)
@@ -26,15 +27,18 @@ var faultChanges = []struct {
 	{"an address that is no listener's", func(s *server) { s.IP("addr add 10.0.1.99/24 dev eth1") }, func(s *server) { s.IP("addr del 10.0.1.99/24 dev eth1") }},
 	{"a group taken away", func(s *server) { s.IP("link set eth1 group 0") }, func(s *server) { s.IP("link set eth2 group 0") }},
 	{"a catch-all rule in front", func(s *server) {
-		s.lines("link add vpn0 type bridge\nlink set vpn0 up\nroute add default dev vpn0 table 51820\nrule add priority 300 table 51820")
+		s.lines("link add vpn0 type bridge\nlink set vpn0 up\n" +
+			"route add default dev vpn0 table 51820\nrule add priority 300 table 51820")
 	}, func(s *server) { s.lines("rule del priority 300\nlink del vpn0") }},
 }
 
-var faultKinds = map[string]int{"RTM_GETLINK": unix.RTM_GETLINK, "RTM_GETADDR": unix.RTM_GETADDR, "RTM_GETNEXTHOP": unix.RTM_GETNEXTHOP,
-	"RTM_GETROUTE": unix.RTM_GETROUTE, "RTM_GETRULE": unix.RTM_GETRULE, "RTM_GETNEIGH": unix.RTM_GETNEIGH, "RTM_NEWROUTE": unix.RTM_NEWROUTE,
+var faultKinds = map[string]int{"RTM_GETLINK": unix.RTM_GETLINK, "RTM_GETADDR": unix.RTM_GETADDR,
+	"RTM_GETNEXTHOP": unix.RTM_GETNEXTHOP,
+	"RTM_GETROUTE":   unix.RTM_GETROUTE, "RTM_GETRULE": unix.RTM_GETRULE, "RTM_GETNEIGH": unix.RTM_GETNEIGH, "RTM_NEWROUTE": unix.RTM_NEWROUTE,
 	"RTM_DELROUTE": unix.RTM_DELROUTE, "RTM_NEWRULE": unix.RTM_NEWRULE, "RTM_DELRULE": unix.RTM_DELRULE, "RTM_SETLINK": unix.RTM_SETLINK}
 
-var faultErrors = []error{unix.EINTR, unix.ENOBUFS, unix.ENODEV, unix.ENETUNREACH, unix.EPERM, netlink.ErrDumpInterrupted, net.ErrClosed}
+var faultErrors = []error{unix.EINTR, unix.ENOBUFS, unix.ENODEV, unix.ENETUNREACH, unix.EPERM,
+	netlink.ErrDumpInterrupted, net.ErrClosed}
 
 // fault is one request that fails; the zero value is none.
 type fault struct {
@@ -43,8 +47,10 @@ type fault struct {
 	always bool
 }
 
-// TestRunFaults: whichever request to the kernel fails, once or until further notice: what is ours and stays wanted stays, no rule is
-// without its table, nothing foreign changes, one line is logged, and one sync afterwards puts all right.
+// TestRunFaults: whichever request to the kernel fails, once or until further
+// notice: what is ours and stays wanted stays, no rule is without its table,
+// nothing foreign changes, one line is logged, and one sync afterwards puts all
+// right.
 func TestRunFaults(t *testing.T) {
 	t.Parallel()
 	for n, change := range faultChanges {
@@ -57,12 +63,17 @@ func TestRunFaults(t *testing.T) {
 			for i, kind := range slices.Sorted(keys(faultKinds)) {
 				for j, err := range faultErrors {
 					if n > 0 && j != (i+n)%len(faultErrors) {
-						continue // the first change meets all errors, the others each kind of request with one of them
+						// the first change meets all
+						// errors, the others each kind
+						// of request with one of them
+						continue
 					}
 					for _, always := range []bool{false, true} {
 						f := fault{faultKinds[kind], err, always}
-						s.faulty(fmt.Sprintf("%s: %v, always %t", kind, err, always), f, change.there)
-						s.faulty(fmt.Sprintf("%s: %v, always %t, and back", kind, err, always), f, change.and)
+						s.faulty(fmt.Sprintf("%s: %v, always %t", kind, err,
+							always), f, change.there)
+						s.faulty(fmt.Sprintf("%s: %v, always %t, and back",
+							kind, err, always), f, change.and)
 						tried += 2
 					}
 				}
@@ -89,7 +100,8 @@ func (s *server) loop(f func()) {
 	<-done
 }
 
-// faulty makes a change while requests fail, and looks at what is left of what is ours; then nothing fails any more, and one sync must do.
+// faulty makes a change while requests fail, and looks at what is left of what
+// is ours; then nothing fails any more, and one sync must do.
 func (s *server) faulty(what string, f fault, change func(*server)) {
 	s.t.Helper()
 	before := s.state()
@@ -106,7 +118,8 @@ func (s *server) faulty(what string, f fault, change func(*server)) {
 	want := s.freshState()
 	held := s.state()
 	if lost := lost(before, want, held); f.err != nil && len(lost) > 0 {
-		s.t.Errorf("%s: lost, though it was there and is wanted:\n%s", what, strings.Join(lost, "\n"))
+		s.t.Errorf("%s: lost, though it was there and is wanted:\n%s", what,
+			strings.Join(lost, "\n"))
 	}
 	s.wantTables(what)
 	if d := cmp.Diff(foreign, s.foreign()); d != "" {
@@ -141,7 +154,8 @@ func (f fault) function() func(int) error {
 // freshState is what a first start would install.
 func (s *server) freshState() routing.State {
 	s.t.Helper()
-	v := &view{policy: s.d.settings.policy, host: routing.Without(s.host(), routing.DefaultNumbers)}
+	v := &view{policy: s.d.settings.policy,
+		host: routing.Without(s.host(), routing.DefaultNumbers)}
 	if err := v.load(source{conf: s.path("nginx.conf")}); err != nil {
 		s.t.Fatal(err)
 	}
@@ -152,7 +166,8 @@ func (s *server) freshState() routing.State {
 	return v.plan.State
 }
 
-// lost returns what was there and is wanted, and is there no more. A default whose gateway changes is there as long as one is.
+// lost returns what was there and is wanted, and is there no more. A default
+// whose gateway changes is there as long as one is.
 func lost(before, want, now routing.State) (out []string) {
 	gone := routing.Compare(now, before)
 	for _, r := range gone.AddRules {

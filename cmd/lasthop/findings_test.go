@@ -14,19 +14,22 @@ import (
 	"github.com/google/go-cmp/cmp"
 )
 
-// TestFindingsPage holds docs/findings.md and the program together: a section for each code that is anywhere in the sources and for no
-// other, with the severities that it is found with.
+// TestFindingsPage holds docs/findings.md and the program together: a section
+// for each code that is anywhere in the sources and for no other, with the
+// severities that it is found with.
 func TestFindingsPage(t *testing.T) {
 	inCode, inDocs := codesOfSources(t), codesOfPage(t)
 	if len(inCode) < 40 {
-		t.Fatalf("only %d codes found in the sources: the test does not read them right", len(inCode))
+		t.Fatalf("only %d codes found in the sources: the test does not read them right",
+			len(inCode))
 	}
 	if diff := cmp.Diff(inCode, inDocs); diff != "" {
 		t.Errorf("-in the sources +in docs/findings.md\n%s", diff)
 	}
 }
 
-// codesOfPage returns the severities that each section names: "error or warning"; "none" for a reason without finding.
+// codesOfPage returns the severities that each section names: "error or
+// warning"; "none" for a reason without finding.
 func codesOfPage(t *testing.T) map[string][]string {
 	t.Helper()
 	page, err := os.ReadFile("../../docs/findings.md")
@@ -53,11 +56,13 @@ func sorted(words []string) []string {
 	return slices.Compact(words)
 }
 
-// codesOfSources returns all codes of findings, warnings and reasons with the severities that they may have.
+// codesOfSources returns all codes of findings, warnings and reasons with the
+// severities that they may have.
 func codesOfSources(t *testing.T) map[string][]string {
 	t.Helper()
 	codes := map[string][]string{}
-	for _, dir := range []string{".", "../../nginxconf", "../../routing", "../../routing/host", "../../report", "../../watcher", "../../bigip"} {
+	for _, dir := range []string{".", "../../nginxconf", "../../routing", "../../routing/host",
+		"../../report", "../../watcher", "../../bigip"} {
 		files, err := filepath.Glob(dir + "/*.go")
 		if err != nil || len(files) == 0 {
 			t.Fatalf("%s: %d files, %v", dir, len(files), err)
@@ -66,7 +71,8 @@ func codesOfSources(t *testing.T) map[string][]string {
 			if strings.HasSuffix(name, "_test.go") {
 				continue
 			}
-			file, err := parser.ParseFile(token.NewFileSet(), name, nil, parser.SkipObjectResolution)
+			file, err := parser.ParseFile(token.NewFileSet(), name, nil,
+				parser.SkipObjectResolution)
 			if err != nil {
 				t.Fatal(err)
 			}
@@ -83,8 +89,9 @@ func codesOfSources(t *testing.T) map[string][]string {
 	return codes
 }
 
-// codesOfFunc adds what a function finds. If it changes the severity or the code of a finding after making it, each of its codes may
-// have each of its severities, but for the first that stands beside the first.
+// codesOfFunc adds what a function finds. If it changes the severity or the
+// code of a finding after making it, each of its codes may have each of its
+// severities, but for the first that stands beside the first.
 func codesOfFunc(f *ast.FuncDecl, codes map[string][]string) {
 	add := func(e ast.Expr, severities ...string) {
 		if code := literal(e); code != "" {
@@ -124,8 +131,10 @@ func codesOfFunc(f *ast.FuncDecl, codes map[string][]string) {
 	})
 }
 
-// assigned takes in `r.Status, r.Reason = Off, "vrf"`, `f.Severity = Error` and `f.Code, f.Severity = "not-armed", Warning`.
-func assigned(n *ast.AssignStmt, made []string, codes map[string][]string, add func(ast.Expr, ...string)) {
+// assigned takes in `r.Status, r.Reason = Off, "vrf"`, `f.Severity = Error` and
+// `f.Code, f.Severity = "not-armed", Warning`.
+func assigned(n *ast.AssignStmt, made []string, codes map[string][]string,
+	add func(ast.Expr, ...string)) {
 	values := map[string]ast.Expr{}
 	for i, left := range n.Lhs {
 		if s, ok := left.(*ast.SelectorExpr); ok && i < len(n.Rhs) {
@@ -159,7 +168,8 @@ func severityOf(e ast.Expr) string {
 	if s, ok := e.(*ast.SelectorExpr); ok {
 		e = s.Sel
 	}
-	if i, ok := e.(*ast.Ident); ok && slices.Contains([]string{"Error", "Warning", "Info"}, i.Name) {
+	if i, ok := e.(*ast.Ident); ok &&
+		slices.Contains([]string{"Error", "Warning", "Info"}, i.Name) {
 		return strings.ToLower(i.Name)
 	}
 	return ""

@@ -19,24 +19,36 @@ type flags struct {
 	confs, listens                                   []string
 	gateways, returns, addresses, direct, failClosed []string
 	netns, output, host, runDir, config              string
-	given                                            func(name string) bool // whether a flag was on the command line
-	captured                                         host.Capture           // the one of --host
+	// whether a flag was on the command line
+	given    func(name string) bool
+	captured host.Capture // the one of --host
 }
 
-// common declares them on the root command, so that each command has them all and says itself which it refuses.
+// common declares them on the root command, so that each command has them all
+// and says itself which it refuses.
 func (f *flags) common(root *cobra.Command) {
 	s := root.PersistentFlags()
-	s.StringArrayVarP(&f.confs, "nginx-conf", "c", nil, "NGINX's main `FILE` (repeatable; default: that of every NGINX that runs\nhere, else /etc/nginx/nginx.conf)")
-	s.StringArrayVar(&f.listens, "listen", nil, "a further listener, `ADDR:PORT[/udp]` (repeatable)")
-	s.StringArrayVar(&f.gateways, "gateway", nil, "the gateway of an interface, `IF=ADDR|none|static` (repeatable)")
-	s.StringArrayVar(&f.returns, "return", nil, "how replies go back, `IF|ADDR=strict|main-first|off` (repeatable)")
-	s.StringArrayVar(&f.addresses, "address", nil, "the interface of an address, `ADDR=IF[,GATEWAY]` (repeatable)")
-	s.StringArrayVar(&f.direct, "direct", nil, "destinations that keep main's way, `PREFIX` (repeatable)")
-	s.StringArrayVar(&f.failClosed, "fail-closed", nil, "drop replies rather than let them leave another way when `IF`'s\ngateway is gone; * is every interface (repeatable)")
+	s.StringArrayVarP(&f.confs, "nginx-conf", "c", nil, "NGINX's main `FILE` (repeatable; "+
+		"default: that of every NGINX that runs\nhere, else /etc/nginx/nginx.conf)")
+	s.StringArrayVar(&f.listens, "listen", nil,
+		"a further listener, `ADDR:PORT[/udp]` (repeatable)")
+	s.StringArrayVar(&f.gateways, "gateway", nil,
+		"the gateway of an interface, `IF=ADDR|none|static` (repeatable)")
+	s.StringArrayVar(&f.returns, "return", nil,
+		"how replies go back, `IF|ADDR=strict|main-first|off` (repeatable)")
+	s.StringArrayVar(&f.addresses, "address", nil,
+		"the interface of an address, `ADDR=IF[,GATEWAY]` (repeatable)")
+	s.StringArrayVar(&f.direct, "direct", nil,
+		"destinations that keep main's way, `PREFIX` (repeatable)")
+	s.StringArrayVar(&f.failClosed, "fail-closed", nil, "drop replies rather than let them "+
+		"leave another way when `IF`'s\ngateway is gone; * is every interface (repeatable)")
 	s.StringVar(&f.netns, "netns", "", "work in another network namespace, `NAME|PATH|PID`")
-	s.StringVarP(&f.output, "output", "o", "text", "`FORMAT` of the result: text, json; of plan and migrate also html,\nmarkdown, csv; of plan iproute2, networkd")
-	s.StringVar(&f.host, "host", "", "take the host from a `FILE` that capture wrote; for plan, check,\nexplain and migrate")
-	s.StringVar(&f.config, "config", defaultConfig, "settings, a `FILE` in YAML; flags win over it; '' is none")
+	s.StringVarP(&f.output, "output", "o", "text", "`FORMAT` of the result: text, json; of "+
+		"plan and migrate also html,\nmarkdown, csv; of plan iproute2, networkd")
+	s.StringVar(&f.host, "host", "", "take the host from a `FILE` that capture wrote; for "+
+		"plan, check,\nexplain and migrate")
+	s.StringVar(&f.config, "config", defaultConfig,
+		"settings, a `FILE` in YAML; flags win over it; '' is none")
 	s.StringVar(&f.runDir, "run-dir", "/run/lasthop", "`DIR` of locks and undo scripts")
 	f.given = s.Changed
 	_ = s.MarkHidden("run-dir") // fails only for a flag that does not exist
@@ -45,7 +57,8 @@ func (f *flags) common(root *cobra.Command) {
 // formats refuses an output format that the command does not have.
 func (f *flags) formats(have ...string) error {
 	if !slices.Contains(have, f.output) {
-		return hint(fmt.Errorf("output format %q: not one of this command", f.output), "there are: "+strings.Join(have, ", "))
+		return hint(fmt.Errorf("output format %q: not one of this command", f.output),
+			"there are: "+strings.Join(have, ", "))
 	}
 	return nil
 }
@@ -53,20 +66,24 @@ func (f *flags) formats(have ...string) error {
 // live refuses --host for commands that change the machine.
 func (f *flags) live(command string) error {
 	if f.host != "" {
-		return hint(fmt.Errorf("%s works on this machine's kernel, not on a captured host", command),
+		return hint(fmt.Errorf("%s works on this machine's kernel, not on a captured host",
+			command),
 			"plan it for that host: lasthop plan --host "+f.host+" -o iproute2")
 	}
 	return nil
 }
 
-// decisions are the flags that say what is to be done, by name, in the order of help.
+// decisions are the flags that say what is to be done, by name, in the order of
+// help.
 func (f *flags) decisions() []decision {
 	config := decision{name: "config"}
 	if f.given != nil && f.given("config") {
 		config.values = []string{f.config}
 	}
-	return []decision{{"nginx-conf", f.confs}, {"listen", f.listens}, {"gateway", f.gateways}, {"return", f.returns},
-		{"address", f.addresses}, {"direct", f.direct}, {"fail-closed", f.failClosed}, config}
+	return []decision{{"nginx-conf", f.confs}, {"listen", f.listens}, {"gateway", f.gateways},
+		{"return", f.returns},
+		{"address", f.addresses}, {"direct", f.direct},
+		{"fail-closed", f.failClosed}, config}
 }
 
 type decision struct {
@@ -74,13 +91,15 @@ type decision struct {
 	values []string
 }
 
-// decides says whether flags say what is to be done, and not only how and where.
+// decides says whether flags say what is to be done, and not only how and
+// where.
 func (f *flags) decides() bool {
 	some := func(d decision) bool { return len(d.values) > 0 }
 	return slices.ContainsFunc(f.decisions(), some)
 }
 
-// policy reads what the user decided. All mistakes are reported, not the first alone.
+// policy reads what the user decided. All mistakes are reported, not the first
+// alone.
 func (f *flags) policy() (routing.Policy, error) {
 	p := routing.Policy{Numbers: routing.DefaultNumbers, FailClosed: f.failClosed}
 	var errs []error
@@ -91,10 +110,18 @@ func (f *flags) policy() (routing.Policy, error) {
 			}
 		}
 	}
-	parse("gateway", f.gateways, func(v string) error { return appendParsed(&p.Gateways, v, parseGateway) })
-	parse("return", f.returns, func(v string) error { return appendParsed(&p.Returns, v, parseReturn) })
-	parse("address", f.addresses, func(v string) error { return appendParsed(&p.Addresses, v, parseAddress) })
-	parse("direct", f.direct, func(v string) error { return appendParsed(&p.Direct, v, parsePrefix) })
+	parse("gateway", f.gateways, func(v string) error {
+		return appendParsed(&p.Gateways, v, parseGateway)
+	})
+	parse("return", f.returns, func(v string) error {
+		return appendParsed(&p.Returns, v, parseReturn)
+	})
+	parse("address", f.addresses, func(v string) error {
+		return appendParsed(&p.Addresses, v, parseAddress)
+	})
+	parse("direct", f.direct, func(v string) error {
+		return appendParsed(&p.Direct, v, parsePrefix)
+	})
 	return p, errors.Join(errs...)
 }
 
@@ -137,7 +164,8 @@ func parseReturn(s string) (routing.ReturnPin, error) {
 	}
 	mode := routing.Return(value)
 	if mode != routing.Strict && mode != routing.MainFirst && mode != routing.NoReturn {
-		return routing.ReturnPin{}, hint(fmt.Errorf("unknown mode %q", value), "the modes are strict, main-first and off")
+		return routing.ReturnPin{}, hint(fmt.Errorf("unknown mode %q", value),
+			"the modes are strict, main-first and off")
 	}
 	if addr, err := netip.ParseAddr(subject); err == nil {
 		return routing.ReturnPin{Addr: addr.Unmap(), Mode: mode}, nil
@@ -165,7 +193,8 @@ func parseAddress(s string) (routing.AddressPin, error) {
 func parseAddr(s string) (netip.Addr, error) {
 	addr, err := netip.ParseAddr(s)
 	if err != nil || addr.Zone() != "" {
-		return netip.Addr{}, hint(fmt.Errorf("%q is no IP address", s), "write it as 10.0.1.1 or 2001:db8::1")
+		return netip.Addr{}, hint(fmt.Errorf("%q is no IP address", s),
+			"write it as 10.0.1.1 or 2001:db8::1")
 	}
 	return addr.Unmap(), nil
 }
@@ -181,10 +210,13 @@ func parsePrefix(s string) (netip.Prefix, error) {
 	return p.Masked(), nil
 }
 
-// parseListen reads ADDR:PORT[-PORT][/udp]; * is the IPv4 wildcard, [::] the IPv6 one.
+// parseListen reads ADDR:PORT[-PORT][/udp]; * is the IPv4 wildcard, [::] the
+// IPv6 one.
 func parseListen(s string) (routing.Listener, error) {
-	l := routing.Listener{Transport: routing.TCP, Context: "flag", Listen: s, Origins: []string{"--listen " + s}}
-	bad := hint(fmt.Errorf("--listen %s: not an address and port", s), "write it as 10.0.1.100:443, [2001:db8::1]:443 or *:53/udp")
+	l := routing.Listener{Transport: routing.TCP, Context: "flag", Listen: s,
+		Origins: []string{"--listen " + s}}
+	bad := hint(fmt.Errorf("--listen %s: not an address and port", s),
+		"write it as 10.0.1.100:443, [2001:db8::1]:443 or *:53/udp")
 	text, transport, with := strings.Cut(s, "/")
 	if with {
 		l.Transport = routing.Transport(transport)

@@ -10,10 +10,13 @@ import (
 	"lasthop/watcher"
 )
 
-// What NGINX does: the masters that run, what they have loaded, and what is on disk.
+// What NGINX does: the masters that run, what they have loaded, and what is on
+// disk.
 
-// findMasters finds the masters anew and follows them. A master that was not there before has loaded what is on disk; one that has
-// ended leaves its configuration behind as the plan, for when it comes back. It says whether what is loaded has changed.
+// findMasters finds the masters anew and follows them. A master that was not
+// there before has loaded what is on disk; one that has ended leaves its
+// configuration behind as the plan, for when it comes back. It says whether
+// what is loaded has changed.
 func (d *daemon) findMasters() bool {
 	masters, strangers, err := d.app.masters()
 	if err != nil {
@@ -22,7 +25,8 @@ func (d *daemon) findMasters() bool {
 	}
 	d.fine("masters")
 	if len(d.settings.confs) > 0 {
-		masters = append(masters, strangers...) // a configuration that was named counts, whoever runs it
+		// a configuration that was named counts, whoever runs it
+		masters = append(masters, strangers...)
 	} else {
 		d.sayStrangers(strangers)
 	}
@@ -41,17 +45,20 @@ func (d *daemon) findMasters() bool {
 	return changed
 }
 
-// edited says whether what is on disk is newer than what a master has loaded: an edit that waits for its reload while the daemon starts.
+// edited says whether what is on disk is newer than what a master has loaded:
+// an edit that waits for its reload while the daemon starts.
 func (i *instance) edited(master int) bool {
 	_, modified := i.disk.Modified()
 	at, ok := watcher.LoadedAt("/proc", master)
 	return ok && modified.After(at.Add(exactness))
 }
 
-// exactness is that of a comparison of files with processes: start times are in ticks of 10 ms, and the clock is read twice.
+// exactness is that of a comparison of files with processes: start times are in
+// ticks of 10 ms, and the clock is read twice.
 const exactness = 100 * time.Millisecond
 
-// unsure says whether NGINX may have loaded something else than what is taken for it.
+// unsure says whether NGINX may have loaded something else than what is taken
+// for it.
 func (d *daemon) unsure() bool {
 	return slices.ContainsFunc(d.instances, func(i *instance) bool { return i.unsure })
 }
@@ -68,13 +75,15 @@ func (d *daemon) sayStrangers(strangers []nginxconf.Master) {
 	d.strangers = said
 }
 
-// followMasters follows the masters of all instances, and waits for those that do not run.
+// followMasters follows the masters of all instances, and waits for those that
+// do not run.
 func (d *daemon) followMasters() {
 	var follow []watcher.Master
 	var awaited []string
 	for _, i := range d.instances {
 		for _, m := range i.masters {
-			follow = append(follow, watcher.Master{Process: processOf(m), PIDFile: i.pidFile(m)})
+			follow = append(follow,
+				watcher.Master{Process: processOf(m), PIDFile: i.pidFile(m)})
 		}
 		awaited = append(awaited, i.awaited()...)
 	}
@@ -85,8 +94,9 @@ func processOf(m nginxconf.Master) watcher.Process {
 	return watcher.Process{PID: m.PID, Started: m.Started}
 }
 
-// arrange gives each master to the instance of its configuration. Named configurations are the only ones; else each master brings
-// its own, and without any it is the default one.
+// arrange gives each master to the instance of its configuration. Named
+// configurations are the only ones; else each master brings its own, and
+// without any it is the default one.
 func (d *daemon) arrange(masters []nginxconf.Master) {
 	for _, i := range d.instances {
 		old := i.masters
@@ -94,7 +104,9 @@ func (d *daemon) arrange(masters []nginxconf.Master) {
 		for _, m := range masters {
 			if i.runs(m) {
 				i.masters, i.ran = append(i.masters, m), true
-				if !slices.ContainsFunc(old, func(o nginxconf.Master) bool { return processOf(o) == processOf(m) }) {
+				if !slices.ContainsFunc(old, func(o nginxconf.Master) bool {
+					return processOf(o) == processOf(m)
+				}) {
 					i.fresh = m.PID
 				}
 			}
@@ -105,7 +117,9 @@ func (d *daemon) arrange(masters []nginxconf.Master) {
 	}
 	for _, m := range masters {
 		if !slices.ContainsFunc(d.instances, func(i *instance) bool { return i.runs(m) }) {
-			d.instances = append(d.instances, &instance{source: source{m.Conf, m.Root, m.UID}, masters: []nginxconf.Master{m}, fresh: m.PID, ran: true})
+			d.instances = append(d.instances,
+				&instance{source: source{m.Conf, m.Root, m.UID},
+					masters: []nginxconf.Master{m}, fresh: m.PID, ran: true})
 		}
 	}
 	d.dropStale()
@@ -119,11 +133,14 @@ func exists(path string) bool {
 	return err == nil
 }
 
-// dropStale forgets what is there no more: the default configuration where NGINX turns out to run with another one, and a
-// container's once the same file runs in a new one.
+// dropStale forgets what is there no more: the default configuration where
+// NGINX turns out to run with another one, and a container's once the same file
+// runs in a new one.
 func (d *daemon) dropStale() {
 	running := func(f func(*instance) bool) bool {
-		return slices.ContainsFunc(d.instances, func(i *instance) bool { return len(i.masters) > 0 && f(i) })
+		return slices.ContainsFunc(d.instances, func(i *instance) bool {
+			return len(i.masters) > 0 && f(i)
+		})
 	}
 	d.instances = slices.DeleteFunc(d.instances, func(i *instance) bool {
 		switch {
@@ -132,14 +149,17 @@ func (d *daemon) dropStale() {
 		case !i.ran:
 			return running(func(*instance) bool { return true })
 		case i.root != "":
-			return running(func(o *instance) bool { return o.conf == i.conf && o.root != "" })
+			return running(func(o *instance) bool {
+				return o.conf == i.conf && o.root != ""
+			})
 		}
 		return false
 	})
 }
 
-// loadedBy takes in that an instance has loaded its configuration; master is the one that did, 0 for the administrator. It says
-// whether the listeners may be others now.
+// loadedBy takes in that an instance has loaded its configuration; master is
+// the one that did, 0 for the administrator. It says whether the listeners may
+// be others now.
 func (d *daemon) loadedBy(i *instance, master int, now time.Time) bool {
 	i.refresh()
 	d.sayBroken(i)
@@ -148,16 +168,19 @@ func (d *daemon) loadedBy(i *instance, master int, now time.Time) bool {
 	}
 	i.adopt(d.earlierWorkers(i, master), now)
 	if len(i.masters) == 0 {
-		d.log.Info("configuration read, NGINX does not run", "conf", i.conf, "listens", len(i.loaded.Listens))
+		d.log.Info("configuration read, NGINX does not run", "conf", i.conf,
+			"listens", len(i.loaded.Listens))
 		return true
 	}
-	d.log.Info("NGINX has loaded its configuration", "conf", i.conf, "pid", master, "generation", i.generation, "listens", len(i.loaded.Listens))
+	d.log.Info("NGINX has loaded its configuration", "conf", i.conf, "pid", master,
+		"generation", i.generation, "listens", len(i.loaded.Listens))
 	d.counts.Reloads++
 	return true
 }
 
-// earlierWorkers are the workers that may run with an earlier configuration of the instance: the old ones of the master that has
-// loaded, and all of the others.
+// earlierWorkers are the workers that may run with an earlier configuration of
+// the instance: the old ones of the master that has loaded, and all of the
+// others.
 func (d *daemon) earlierWorkers(i *instance, master int) []watcher.Process {
 	all := d.watcher.Workers()
 	var out []watcher.Process
@@ -171,7 +194,8 @@ func (d *daemon) earlierWorkers(i *instance, master int) []watcher.Process {
 	return out
 }
 
-// watchFiles watches the directories of all configurations, and the pid files that they name.
+// watchFiles watches the directories of all configurations, and the pid files
+// that they name.
 func (d *daemon) watchFiles() {
 	d.followMasters()
 	var dirs []string
@@ -187,8 +211,9 @@ func (d *daemon) watchFiles() {
 	d.watcher.Watch(dirs)
 }
 
-// filesChanged reads what has changed on disk. Where NGINX runs nothing is done with it until NGINX loads it, but the plan is made
-// ready; where none runs, the disk is what counts. It says whether the listeners may be others now.
+// filesChanged reads what has changed on disk. Where NGINX runs nothing is done
+// with it until NGINX loads it, but the plan is made ready; where none runs,
+// the disk is what counts. It says whether the listeners may be others now.
 func (d *daemon) filesChanged(now time.Time) bool {
 	changed, news := false, false
 	for _, i := range d.instances {
@@ -211,7 +236,8 @@ func (d *daemon) filesChanged(now time.Time) bool {
 	return changed
 }
 
-// sayBroken says once that a configuration cannot be loaded, and once that it can again.
+// sayBroken says once that a configuration cannot be loaded, and once that it
+// can again.
 func (d *daemon) sayBroken(i *instance) {
 	if f, ok := i.finding(); ok {
 		d.trouble("configuration "+i.conf, hint(i.broken, f.Hint))
@@ -228,7 +254,9 @@ func (d *daemon) drained(now time.Time) bool {
 			workers = append(workers, l.workers...)
 		}
 	}
-	slices.SortFunc(workers, func(a, b watcher.Process) int { return cmp.Compare(a.PID, b.PID) })
+	slices.SortFunc(workers, func(a, b watcher.Process) int {
+		return cmp.Compare(a.PID, b.PID)
+	})
 	alive := d.watcher.Alive(slices.Compact(workers))
 	gone := false
 	for _, i := range d.instances {
@@ -239,12 +267,15 @@ func (d *daemon) drained(now time.Time) bool {
 
 // leaving says whether a listener is on its way out.
 func (d *daemon) leaving() bool {
-	return slices.ContainsFunc(d.instances, func(i *instance) bool { return len(i.leaving) > 0 })
+	return slices.ContainsFunc(d.instances, func(i *instance) bool {
+		return len(i.leaving) > 0
+	})
 }
 
 func (d *daemon) instanceOf(pid int) *instance {
 	for _, i := range d.instances {
-		if slices.ContainsFunc(i.masters, func(m nginxconf.Master) bool { return m.PID == pid }) {
+		if slices.ContainsFunc(i.masters,
+			func(m nginxconf.Master) bool { return m.PID == pid }) {
 			return i
 		}
 	}

@@ -17,7 +17,8 @@ import (
 	"lasthop/watcher"
 )
 
-// TestRunDraining: a listener that was removed keeps its way while an old worker serves a connection of it, and not longer.
+// TestRunDraining: a listener that was removed keeps its way while an old
+// worker serves a connection of it, and not longer.
 func TestRunDraining(t *testing.T) {
 	t.Parallel()
 	eachDetector(t, func(t *testing.T, detector func(*app)) {
@@ -32,7 +33,8 @@ func TestRunDraining(t *testing.T) {
 			t.Fatal(err)
 		}
 		defer c.Close()
-		if _, err := io.WriteString(c, "GET / HTTP/1.1\r\n"); err != nil { // half of a request: its worker stays
+		// half of a request: its worker stays
+		if _, err := io.WriteString(c, "GET / HTTP/1.1\r\n"); err != nil {
 			t.Fatal(err)
 		}
 		s.conf("listen 10.0.1.100:80;")
@@ -48,15 +50,19 @@ func TestRunDraining(t *testing.T) {
 		if _, err := io.WriteString(c, "Host: x\r\nConnection: close\r\n\r\n"); err != nil {
 			t.Fatal(err)
 		}
-		if answer, err := io.ReadAll(c); err != nil || !strings.HasPrefix(string(answer), "HTTP/1.1 200") {
+		if answer, err := io.ReadAll(c); err != nil ||
+			!strings.HasPrefix(string(answer), "HTTP/1.1 200") {
 			t.Errorf("the old worker answers %.30q, %v", answer, err)
 		}
-		s.until("the way to go with the last connection", func() bool { return !has(s.owned(), "from 10.0.2.") })
+		s.until("the way to go with the last connection", func() bool {
+			return !has(s.owned(), "from 10.0.2.")
+		})
 	})
 }
 
-// TestRunUnloadedEdits: where the disk is newer than the workers of the NGINX that a daemon finds, nothing that an earlier daemon has
-// installed goes before the next load, or before somebody asks for it.
+// TestRunUnloadedEdits: where the disk is newer than the workers of the NGINX
+// that a daemon finds, nothing that an earlier daemon has installed goes before
+// the next load, or before somebody asks for it.
 func TestRunUnloadedEdits(t *testing.T) {
 	t.Parallel()
 	for _, way := range []string{"reload", "lasthop apply"} {
@@ -66,7 +72,10 @@ func TestRunUnloadedEdits(t *testing.T) {
 			s.startNginx()
 			s.start()
 			waiting := func() bool {
-				return slices.ContainsFunc(s.d.status().Plan.Findings, func(f routing.Finding) bool { return f.Code == "not-loaded" })
+				return slices.ContainsFunc(s.d.status().Plan.Findings,
+					func(f routing.Finding) bool {
+						return f.Code == "not-loaded"
+					})
 			}
 			if s.quiet(); waiting() {
 				t.Error("what NGINX has just loaded is said to be newer than NGINX")
@@ -74,7 +83,9 @@ func TestRunUnloadedEdits(t *testing.T) {
 			if err := s.end(); err != nil {
 				t.Fatal(err)
 			}
-			for end := time.Now().Add(200 * time.Millisecond); time.Now().Before(end); time.Sleep(10 * time.Millisecond) { // an edit at leisure
+			// an edit at leisure
+			for end := time.Now().Add(200 * time.Millisecond); time.Now().Before(
+				end); time.Sleep(10 * time.Millisecond) {
 			}
 			s.conf("listen 10.0.1.100:80; listen 10.0.1.101:80;")
 			s.start()
@@ -83,25 +94,30 @@ func TestRunUnloadedEdits(t *testing.T) {
 				t.Errorf("removed what NGINX listens on: %q", o)
 			}
 			if !waiting() || !st.InSync {
-				t.Errorf("not-loaded %t, in sync %t, %q", waiting(), st.InSync, st.Wrong)
+				t.Errorf("not-loaded %t, in sync %t, %q", waiting(),
+					st.InSync, st.Wrong)
 			}
 			if way == "reload" {
 				s.reload()
 			} else if _, err := s.d.request(t.Context(), syncRequest{}); err != nil {
 				t.Fatal(err)
 			}
-			s.until("the removed listener's way to go", func() bool { return !has(s.owned(), "from 10.0.2.") && !waiting() })
+			s.until("the removed listener's way to go", func() bool {
+				return !has(s.owned(), "from 10.0.2.") && !waiting()
+			})
 		})
 	}
 }
 
-// TestDrainBound: what leaves, leaves after a day at the latest, and stays as long as one worker lives.
+// TestDrainBound: what leaves, leaves after a day at the latest, and stays as
+// long as one worker lives.
 func TestDrainBound(t *testing.T) {
 	t.Parallel()
 	now := time.Unix(1000, 0)
 	a, b := watcher.Process{PID: 1, Started: 1}, watcher.Process{PID: 2, Started: 2}
 	one, two := nginxconf.Listen{Text: "one", First: 1}, nginxconf.Listen{Text: "two", First: 2}
-	i := &instance{loaded: nginxconf.Config{Listens: []nginxconf.Listen{one, two}}, known: true, disk: nginxconf.Config{Listens: []nginxconf.Listen{one}}}
+	i := &instance{loaded: nginxconf.Config{Listens: []nginxconf.Listen{one, two}}, known: true,
+		disk: nginxconf.Config{Listens: []nginxconf.Listen{one}}}
 	i.adopt([]watcher.Process{a, b}, now)
 	if len(i.leaving) != 1 || i.leaving[0].listener.Text != "two" {
 		t.Fatalf("leaving: %+v", i.leaving)
@@ -110,9 +126,12 @@ func TestDrainBound(t *testing.T) {
 		alive map[watcher.Process]bool
 		after time.Duration
 		gone  bool
-	}{{map[watcher.Process]bool{a: true, b: true}, 0, false}, {map[watcher.Process]bool{b: true}, maxLeaving - 1, false}, {map[watcher.Process]bool{b: true}, maxLeaving, true}} {
+	}{{map[watcher.Process]bool{a: true, b: true}, 0, false},
+		{map[watcher.Process]bool{b: true}, maxLeaving - 1, false},
+		{map[watcher.Process]bool{b: true}, maxLeaving, true}} {
 		if gone := i.drain(step.alive, now.Add(step.after)); gone != step.gone {
-			t.Errorf("after %v with %v: gone %t, want %t", step.after, step.alive, gone, step.gone)
+			t.Errorf("after %v with %v: gone %t, want %t", step.after, step.alive,
+				gone, step.gone)
 		}
 	}
 	i.loaded.Listens = []nginxconf.Listen{two}
@@ -122,7 +141,8 @@ func TestDrainBound(t *testing.T) {
 	}
 }
 
-// TestRunFailedReloads: thirty reloads that fail, of each kind of failure, make no write.
+// TestRunFailedReloads: thirty reloads that fail, of each kind of failure, make
+// no write.
 func TestRunFailedReloads(t *testing.T) {
 	t.Parallel()
 	eachDetector(t, func(t *testing.T, detector func(*app)) {
@@ -133,7 +153,8 @@ func TestRunFailedReloads(t *testing.T) {
 			for i := range 30 {
 				switch i % 3 {
 				case 0:
-					s.replace(s.head() + "events {} http { server { listen 10.0.2.100:80; bogus; } }")
+					s.replace(s.head() + "events {} http { server { listen " +
+						"10.0.2.100:80; bogus; } }")
 				case 1:
 					s.conf("listen 10.0.2.199:80;") // no address of this host
 				case 2:
@@ -141,7 +162,9 @@ func TestRunFailedReloads(t *testing.T) {
 				}
 				log := s.errorLines()
 				s.reload()
-				s.until("NGINX to refuse", func() bool { return s.errorLines() > log })
+				s.until("NGINX to refuse", func() bool {
+					return s.errorLines() > log
+				})
 			}
 		})
 		if n := s.d.status().Counts.Reloads; n != 1 {
@@ -156,7 +179,8 @@ func (s *server) errorLines() int {
 	return strings.Count(string(data), "[emerg]")
 }
 
-// TestRunSeveral: two NGINX with a configuration each; each is followed, and neither's reload touches what the other loaded.
+// TestRunSeveral: two NGINX with a configuration each; each is followed, and
+// neither's reload touches what the other loaded.
 func TestRunSeveral(t *testing.T) {
 	t.Parallel()
 	s := newServer(t)
@@ -168,15 +192,18 @@ func TestRunSeveral(t *testing.T) {
 	other.conf("listen 10.0.2.100:80;")
 	other.startNginx()
 	s.start(func(a *app) { a.flags.confs = nil }) // every NGINX that runs here
-	if m := s.d.status().Masters; len(m) != 2 || !has(s.owned(), "from 10.0.1.") || !has(s.owned(), "from 10.0.2.") {
+	if m := s.d.status().Masters; len(m) != 2 || !has(s.owned(), "from 10.0.1.") ||
+		!has(s.owned(), "from 10.0.2.") {
 		t.Fatalf("masters %+v, installed %q", m, s.owned())
 	}
-	s.replace(s.head() + "events {} http { server { listen 10.0.2.101:80; bogus; } }") // the one is broken on disk
+	// the one is broken on disk
+	s.replace(s.head() + "events {} http { server { listen 10.0.2.101:80; bogus; } }")
 	s.quiet()
 	other.conf("listen 10.0.2.10:80;")
 	other.reload()
 	s.until("the other's new listener", func() bool {
-		return slices.ContainsFunc(s.d.status().Plan.Outcomes, func(o routing.Outcome) bool { return o.Addr.String() == "10.0.2.10" })
+		return slices.ContainsFunc(s.d.status().Plan.Outcomes,
+			func(o routing.Outcome) bool { return o.Addr.String() == "10.0.2.10" })
 	})
 	s.until("its old one to go", func() bool { return len(s.d.status().Plan.Outcomes) == 2 })
 	if !has(s.owned(), "from 10.0.1.") {
@@ -184,14 +211,17 @@ func TestRunSeveral(t *testing.T) {
 	}
 	other.stopNginx()
 	s.until("the end of the other", func() bool {
-		return slices.ContainsFunc(s.d.status().Masters, func(m report.Master) bool { return m.PID == 0 && strings.Contains(m.Conf, "other") })
+		return slices.ContainsFunc(s.d.status().Masters, func(m report.Master) bool {
+			return m.PID == 0 && strings.Contains(m.Conf, "other")
+		})
 	})
 	if !has(s.owned(), "from 10.0.2.") {
 		t.Errorf("what stopped is not ready for its start: %q", s.owned())
 	}
 }
 
-// TestRunSettings: SIGHUP reads lasthop.yaml again; a broken one changes nothing and is said.
+// TestRunSettings: SIGHUP reads lasthop.yaml again; a broken one changes
+// nothing and is said.
 func TestRunSettings(t *testing.T) {
 	t.Parallel()
 	s := newServer(t)
@@ -211,21 +241,28 @@ func TestRunSettings(t *testing.T) {
 	write("interfaces: {eth1: {gateways: [10.0.1.8]}}\n")
 	s.same("a file that was written", func() {})
 	hup <- syscall.SIGHUP
-	s.until("the new gateway", func() bool { return has(s.owned(), "default via 10.0.1.8 dev eth1") })
+	s.until("the new gateway", func() bool {
+		return has(s.owned(), "default via 10.0.1.8 dev eth1")
+	})
 	write("interfaces: {eth1: {gateway: [10.0.1.9]}}\n")
 	s.same("a broken file", func() { hup <- syscall.SIGHUP })
-	if st := s.d.status(); st.InSync || !has(st.Wrong, `lasthop.yaml:1: interfaces.eth1: unknown key "gateway"`) {
+	if st := s.d.status(); st.InSync ||
+		!has(st.Wrong, `lasthop.yaml:1: interfaces.eth1: unknown key "gateway"`) {
 		t.Errorf("in sync %t, wrong %q", st.InSync, st.Wrong)
 	}
 	write("interfaces: {eth1: {gateways: [10.0.1.9]}}\n")
 	hup <- syscall.SIGHUP
-	s.until("the mended file", func() bool { return has(s.owned(), "default via 10.0.1.9 dev eth1") && s.d.status().InSync })
+	s.until("the mended file", func() bool {
+		return has(s.owned(), "default via 10.0.1.9 dev eth1") && s.d.status().InSync
+	})
 }
 
-// TestRunNotifies: systemd hears that the daemon is ready, how it is, that it lives, that it reads its settings, and that it ends.
+// TestRunNotifies: systemd hears that the daemon is ready, how it is, that it
+// lives, that it reads its settings, and that it ends.
 func TestRunNotifies(t *testing.T) {
 	s := newServer(t)
-	l, err := net.ListenUnixgram("unixgram", &net.UnixAddr{Name: s.path("notify"), Net: "unixgram"})
+	l, err := net.ListenUnixgram("unixgram",
+		&net.UnixAddr{Name: s.path("notify"), Net: "unixgram"})
 	if err != nil {
 		t.Fatal(err)
 	}

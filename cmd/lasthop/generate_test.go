@@ -8,13 +8,16 @@ import (
 )
 
 // The features that at least a fifth of the random hosts have, each.
-var allFeatures = []string{"several uplinks", "shared subnets", "overlapping subnets", "several gateways per link", "bridges", "unnumbered links",
-	"tunnels", "static routes", "multipath", "bans", "foreign rules with selectors", "foreign rules without selectors",
-	"/32 VIPs", "wildcards", "binds", "both families", "gateways in other tables", "absent VIPs", "link groups", "policy",
-	"rules by oif", "rules by iif", "rules by mask", "inverted rules", "goto chains", "gotos to nowhere", "rules that do nothing",
+var allFeatures = []string{"several uplinks", "shared subnets", "overlapping subnets",
+	"several gateways per link", "bridges", "unnumbered links", "tunnels", "static routes",
+	"multipath", "bans", "foreign rules with selectors", "foreign rules without selectors",
+	"/32 VIPs", "wildcards", "binds", "both families", "gateways in other tables",
+	"absent VIPs", "link groups", "policy", "rules by oif", "rules by iif", "rules by mask",
+	"inverted rules", "goto chains", "gotos to nowhere", "rules that do nothing",
 	"rules with suppress_ifgroup", "rules with suppress_prefixlength", "rules that reject", "tables of several rules", "reject routes in own tables", "several metrics", "defaults of one metric"}
 
-// generator makes the lines of one random host. Its links are eth0 to eth7, docker0, cali0 and tun0.
+// generator makes the lines of one random host. Its links are eth0 to eth7,
+// docker0, cali0 and tun0.
 type generator struct {
 	*rand.Rand
 	seed     uint64
@@ -26,7 +29,8 @@ type generator struct {
 	vips     []netip.Addr
 }
 
-// uplink is a link with its subnet in both families. Addresses in it are numbered.
+// uplink is a link with its subnet in both families. Addresses in it are
+// numbered.
 type uplink struct {
 	name string
 	four netip.Prefix
@@ -34,7 +38,8 @@ type uplink struct {
 }
 
 func generate(seed uint64) *generator {
-	g := &generator{Rand: rand.New(rand.NewPCG(seed, 0)), seed: seed, features: map[string]bool{}, owned: map[netip.Addr]bool{}}
+	g := &generator{Rand: rand.New(rand.NewPCG(seed, 0)), seed: seed,
+		features: map[string]bool{}, owned: map[netip.Addr]bool{}}
 	g.sixes = g.chance(0.8)
 	g.feature("both families", g.sixes)
 	g.makeUplinks()
@@ -90,14 +95,16 @@ func (g *generator) makeUplinks() {
 	g.feature("several uplinks", n > 1)
 	for i := range n {
 		u := uplink{name: fmt.Sprint("eth", i),
-			four: netip.MustParsePrefix(fmt.Sprintf("10.%d.0.0/24", i)), six: netip.MustParsePrefix(fmt.Sprintf("2001:db8:%d::/64", i))}
+			four: netip.MustParsePrefix(fmt.Sprintf("10.%d.0.0/24", i)),
+			six:  netip.MustParsePrefix(fmt.Sprintf("2001:db8:%d::/64", i))}
 		own := 10 + i
 		switch {
 		case i > 0 && g.chance(0.15):
 			u.four, u.six = g.one().four, g.one().six
 			g.features["shared subnets"] = true
 		case i > 0 && g.chance(0.15):
-			u.four, u.six = netip.PrefixFrom(g.one().four.Addr(), 16), netip.PrefixFrom(g.one().six.Addr(), 60)
+			u.four, u.six = netip.PrefixFrom(g.one().four.Addr(), 16),
+				netip.PrefixFrom(g.one().six.Addr(), 60)
 			g.features["overlapping subnets"] = true
 		}
 		g.uplinks = append(g.uplinks, u)
@@ -127,7 +134,8 @@ func (g *generator) address(u uplink, a netip.Addr, bits int) {
 	g.add("addr add %s/%d dev %s", a, bits, u.name)
 }
 
-// makeOtherLinks adds what is no uplink: a bridge, an unnumbered link, a tunnel.
+// makeOtherLinks adds what is no uplink: a bridge, an unnumbered link, a
+// tunnel.
 func (g *generator) makeOtherLinks() {
 	if g.chance(0.4) {
 		g.features["bridges"] = true
@@ -179,7 +187,8 @@ func (g *generator) makeDefaults() {
 		g.features["multipath"] = true
 		four, six := "", ""
 		for _, u := range g.uplinks[:2] {
-			four += fmt.Sprintf(" nexthop via %s dev %s weight %d", host4(u.four, 1), u.name, 1+g.IntN(3))
+			four += fmt.Sprintf(" nexthop via %s dev %s weight %d", host4(u.four, 1),
+				u.name, 1+g.IntN(3))
 			six += fmt.Sprintf(" nexthop via %s dev %s", host4(u.six, 1), u.name)
 		}
 		g.add("route add default metric 5%s", four)
@@ -204,8 +213,10 @@ func (g *generator) makeDefaults() {
 			g.add6("-6 route add default via %s dev %s table %d", via6, u.name, 100+i)
 		case 4:
 			g.features["several gateways per link"] = true
-			g.add("route add default metric %d nexthop via %s dev %s nexthop via %s dev %s weight 2", metric, via, u.name, host4(u.four, 2), u.name)
-			g.add6("-6 route add default metric %d nexthop via %s dev %s nexthop via %s dev %s", metric, via6, u.name, host4(u.six, 2), u.name)
+			g.add("route add default metric %d nexthop via %s dev %s nexthop via %s "+
+				"dev %s weight 2", metric, via, u.name, host4(u.four, 2), u.name)
+			g.add6("-6 route add default metric %d nexthop via %s dev %s nexthop via "+
+				"%s dev %s", metric, via6, u.name, host4(u.six, 2), u.name)
 		case 5:
 			g.features["several gateways per link"] = true
 			g.secondSubnet(i, u)
@@ -224,21 +235,25 @@ func (g *generator) makeDefaults() {
 	}
 }
 
-// appendDefault adds a default route beside others of its metric, as systemd-networkd does, and perhaps its gateway's neighbour entry.
+// appendDefault adds a default route beside others of its metric, as
+// systemd-networkd does, and perhaps its gateway's neighbour entry.
 func (g *generator) appendDefault(u uplink, metric int) {
-	route := fmt.Sprintf("route append default via %s dev %s metric %d", host4(u.four, 1), u.name, metric)
+	route := fmt.Sprintf("route append default via %s dev %s metric %d", host4(u.four, 1),
+		u.name, metric)
 	if slices.Contains(g.lines, route) {
 		return
 	}
 	g.add("%s", route)
-	if neigh := fmt.Sprintf("neigh add %s dev %s", host4(u.four, 1), u.name); g.chance(0.5) && !slices.Contains(g.lines, neigh) {
+	if neigh := fmt.Sprintf("neigh add %s dev %s", host4(u.four, 1), u.name); g.chance(0.5) &&
+		!slices.Contains(g.lines, neigh) {
 		g.add("%s", neigh)
 	}
 }
 
 // secondSubnet gives an uplink a further subnet with a router of its own.
 func (g *generator) secondSubnet(i int, u uplink) {
-	second := uplink{u.name, netip.MustParsePrefix(fmt.Sprintf("10.%d.0.0/24", 100+i)), netip.MustParsePrefix(fmt.Sprintf("2001:db8:%d::/64", 100+i))}
+	second := uplink{u.name, netip.MustParsePrefix(fmt.Sprintf("10.%d.0.0/24", 100+i)),
+		netip.MustParsePrefix(fmt.Sprintf("2001:db8:%d::/64", 100+i))}
 	g.address(second, host4(second.four, 10), 24)
 	g.add("--gateway %s=%s", u.name, host4(u.four, 1))
 	g.add("--gateway %s=%s", u.name, host4(second.four, 1))
@@ -257,14 +272,22 @@ func (g *generator) makeStatics() {
 		switch {
 		case g.chance(0.3) && u.name != v.name:
 			g.features["multipath"] = true
-			g.add("route add 10.%d.0.0/16 nexthop via %s dev %s nexthop via %s dev %s weight 3", 200+i, host4(u.four, 7), u.name, host4(v.four, 8), v.name)
-			g.add6("-6 route add 2001:db8:2%02d::/48 nexthop via %s dev %s nexthop via %s dev %s", i, host4(u.six, 7), u.name, host4(v.six, 8), v.name)
+			g.add("route add 10.%d.0.0/16 nexthop via %s dev %s "+
+				"nexthop via %s dev %s weight 3", 200+i, host4(u.four, 7), u.name,
+				host4(v.four, 8), v.name)
+			g.add6("-6 route add 2001:db8:2%02d::/48 nexthop via %s dev "+
+				"%s nexthop via %s dev %s", i, host4(u.six, 7), u.name,
+				host4(v.six, 8), v.name)
 		case g.chance(0.3):
-			g.add("route add 10.%d.0.0/16 via %s dev %s metric %d mtu 1400", 200+i, host4(u.four, 7), u.name, g.IntN(3))
-			g.add6("-6 route add 2001:db8:2%02d::/48 via fe80::7 dev %s metric %d mtu 1400", i, u.name, 1+g.IntN(3))
+			g.add("route add 10.%d.0.0/16 via %s dev %s metric %d mtu 1400", 200+i,
+				host4(u.four, 7), u.name, g.IntN(3))
+			g.add6("-6 route add 2001:db8:2%02d::/48 via fe80::7 "+
+				"dev %s metric %d mtu 1400", i, u.name, 1+g.IntN(3))
 		default:
-			g.add("route add 10.%d.0.0/16 via %s dev %s", 200+i, host4(u.four, 7), u.name)
-			g.add6("-6 route add 2001:db8:2%02d::/48 via %s dev %s", i, host4(u.six, 7), u.name)
+			g.add("route add 10.%d.0.0/16 via %s dev %s", 200+i,
+				host4(u.four, 7), u.name)
+			g.add6("-6 route add 2001:db8:2%02d::/48 via %s dev %s", i,
+				host4(u.six, 7), u.name)
 		}
 	}
 }
@@ -290,13 +313,15 @@ func (g *generator) makeRules() {
 		u := g.one()
 		switch g.IntN(5) {
 		case 0:
-			g.add("route add default via %s dev %s table 7120", host4(u.four, 9), u.name)
+			g.add("route add default via %s dev %s table 7120",
+				host4(u.four, 9), u.name)
 			g.add("rule add pref 105 lookup main suppress_prefixlength 0")
 			g.add("rule add pref 110 lookup 7120")
 		case 1:
 			g.add("rule add pref 300 lookup 7121") // an empty table
 		case 2:
-			g.add("route add default via %s dev %s table 7122", host4(u.four, 9), u.name)
+			g.add("route add default via %s dev %s table 7122",
+				host4(u.four, 9), u.name)
 			g.add("rule add pref %d lookup 7122", 1+g.IntN(6))
 		case 3:
 			g.add("rule add pref 32000 unreachable")
@@ -310,11 +335,13 @@ func (g *generator) makeRules() {
 
 func (g *generator) selectorRule(i int) {
 	u := g.one()
-	priority := []string{"", fmt.Sprintf("pref %d ", 900+i), fmt.Sprintf("pref %d ", 6000+i)}[g.IntN(3)]
+	priority := []string{"", fmt.Sprintf("pref %d ", 900+i),
+		fmt.Sprintf("pref %d ", 6000+i)}[g.IntN(3)]
 	table := 300 + i
 	if g.chance(0.7) {
 		g.add("route add default via %s dev %s table %d", host4(u.four, 9), u.name, table)
-		g.add6("-6 route add default via %s dev %s table %d", host4(u.six, 9), u.name, table)
+		g.add6("-6 route add default via %s dev %s table %d", host4(u.six, 9),
+			u.name, table)
 	}
 	v := g.one()
 	switch g.IntN(8) {
@@ -337,19 +364,22 @@ func (g *generator) selectorRule(i int) {
 		g.add("rule add pref %d from %s goto 32766", 800+i, v.four)
 		g.add6("-6 rule add pref %d from %s goto 32766", 800+i, v.six)
 	case 7:
-		g.add("rule add %sfrom %s iif lo lookup %d suppress_prefixlength 3", priority, v.four, table)
+		g.add("rule add %sfrom %s iif lo lookup %d suppress_prefixlength 3", priority,
+			v.four, table)
 		g.add("rule add %sto 10.0.0.0/8 nop", priority)
 	}
 }
 
-// makeTables fills tables for makeMoreRules. Routes come before rules: the kernel asks the rules for a gateway.
+// makeTables fills tables for makeMoreRules. Routes come before rules: the
+// kernel asks the rules for a gateway.
 func (g *generator) makeTables() {
 	for table := 400; table < 403; table++ {
 		g.fillTable(table)
 	}
 }
 
-// makeMoreRules adds rules of every kind that look into a few tables which they share.
+// makeMoreRules adds rules of every kind that look into a few tables which they
+// share.
 func (g *generator) makeMoreRules() {
 	used := map[int]int{}
 	for i := range 3 + g.IntN(7) {
@@ -362,24 +392,30 @@ func (g *generator) makeMoreRules() {
 	}
 }
 
-// fillTable gives a table routes of several metrics, and some that reject or throw.
+// fillTable gives a table routes of several metrics, and some that reject or
+// throw.
 func (g *generator) fillTable(table int) {
 	u, v := g.one(), g.one()
 	if g.chance(0.6) {
 		g.add("route add default via %s dev %s table %d", host4(u.four, 9), u.name, table)
-		g.add6("-6 route add default via %s dev %s table %d", host4(u.six, 9), u.name, table)
+		g.add6("-6 route add default via %s dev %s table %d", host4(u.six, 9),
+			u.name, table)
 	}
 	if g.chance(0.5) {
 		g.features["several metrics"] = true
 		for _, metric := range []int{30, 20} {
-			g.add("route add 10.200.0.0/16 via %s dev %s table %d metric %d mtu 1300", host4(v.four, metric), v.name, table, metric)
-			g.add6("-6 route add 2001:db8:200::/48 via %s dev %s table %d metric %d mtu 1300", host4(v.six, metric), v.name, table, metric)
+			g.add("route add 10.200.0.0/16 via %s dev %s table %d metric %d mtu 1300",
+				host4(v.four, metric), v.name, table, metric)
+			g.add6("-6 route add 2001:db8:200::/48 via %s dev %s table %d metric %d "+
+				"mtu 1300", host4(v.six, metric), v.name, table, metric)
 		}
 	}
 	if g.chance(0.3) && u.name != v.name {
 		g.features["multipath"] = true
-		g.add("route add 45.0.0.0/8 table %d nexthop via %s dev %s nexthop via %s dev %s weight 2", table, host4(u.four, 7), u.name, host4(v.four, 8), v.name)
-		g.add6("-6 route add 3fff::/20 table %d nexthop via %s dev %s nexthop via %s dev %s", table, host4(u.six, 7), u.name, host4(v.six, 8), v.name)
+		g.add("route add 45.0.0.0/8 table %d nexthop via %s dev %s nexthop via %s dev %s "+
+			"weight 2", table, host4(u.four, 7), u.name, host4(v.four, 8), v.name)
+		g.add6("-6 route add 3fff::/20 table %d nexthop via %s dev %s nexthop via %s dev "+
+			"%s", table, host4(u.six, 7), u.name, host4(v.six, 8), v.name)
 	}
 	if g.chance(0.6) {
 		g.features["reject routes in own tables"] = true
@@ -401,13 +437,16 @@ func (g *generator) anyRule(priority, table int) {
 	switch g.IntN(12) {
 	case 0:
 		g.features["rules by oif"] = true
-		g.both("pref %d %soif %s %s", priority, []string{"", "", "not "}[g.IntN(3)], u.name, lookup)
+		g.both("pref %d %soif %s %s", priority, []string{"", "", "not "}[g.IntN(3)],
+			u.name, lookup)
 	case 1:
 		g.features["rules by iif"] = true
-		g.bothOf(v, "pref %d from %s iif %s %s", priority, []string{"lo", u.name}[g.IntN(2)], lookup)
+		g.bothOf(v, "pref %d from %s iif %s %s", priority,
+			[]string{"lo", u.name}[g.IntN(2)], lookup)
 	case 2:
 		g.features["rules by mask"] = true
-		g.both("pref %d fwmark %s %s", priority, []string{"0x10/0xff", "0x1/0x1", "0x20", "0x0/0x8000"}[g.IntN(4)], lookup)
+		g.both("pref %d fwmark %s %s", priority,
+			[]string{"0x10/0xff", "0x1/0x1", "0x20", "0x0/0x8000"}[g.IntN(4)], lookup)
 	case 3:
 		g.features["inverted rules"] = true
 		g.invertedRule(priority, v, lookup)
@@ -426,21 +465,28 @@ func (g *generator) anyRule(priority, table int) {
 	case 7:
 		g.features["rules with suppress_ifgroup"], g.features["link groups"] = true, true
 		g.add("link set %s group 5", u.name)
-		g.bothOf(v, "pref %d from %s %s suppress_ifgroup %d", priority, lookup, []int{5, 5, 5, 0}[g.IntN(4)])
+		g.bothOf(v, "pref %d from %s %s suppress_ifgroup %d", priority, lookup,
+			[]int{5, 5, 5, 0}[g.IntN(4)])
 	case 8:
 		g.features["rules with suppress_ifgroup"], g.features["link groups"] = true, true
 		g.add("link set %s group 5", u.name)
-		g.both("pref %d lookup main suppress_prefixlength %d suppress_ifgroup 5", priority, g.IntN(20))
+		g.both("pref %d lookup main suppress_prefixlength %d suppress_ifgroup 5",
+			priority, g.IntN(20))
 	case 9:
 		g.features["rules with suppress_prefixlength"] = true
-		g.both("pref %d %s suppress_prefixlength %d", priority, lookup, []int{0, 0, 16, 48}[g.IntN(4)])
+		g.both("pref %d %s suppress_prefixlength %d", priority, lookup,
+			[]int{0, 0, 16, 48}[g.IntN(4)])
 	case 10:
 		g.features["rules that reject"] = true
-		g.bothOf(v, "pref %d from %s fwmark %s %s", priority, []string{"0x1/0x1", "0x110"}[g.IntN(2)], []string{"blackhole", "unreachable", "prohibit"}[g.IntN(3)])
+		g.bothOf(v, "pref %d from %s fwmark %s %s", priority,
+			[]string{"0x1/0x1", "0x110"}[g.IntN(2)],
+			[]string{"blackhole", "unreachable", "prohibit"}[g.IntN(3)])
 	case 11:
 		g.features["rules that reject"] = true
-		g.add("rule add pref %d to 203.0.113.0/24 %s", priority, []string{"blackhole", "unreachable", "prohibit"}[g.IntN(3)])
-		g.add6("-6 rule add pref %d to 2001:db8:fff0::/48 %s", priority, []string{"blackhole", "unreachable", "prohibit"}[g.IntN(3)])
+		g.add("rule add pref %d to 203.0.113.0/24 %s", priority,
+			[]string{"blackhole", "unreachable", "prohibit"}[g.IntN(3)])
+		g.add6("-6 rule add pref %d to 2001:db8:fff0::/48 %s", priority,
+			[]string{"blackhole", "unreachable", "prohibit"}[g.IntN(3)])
 	}
 }
 
@@ -542,8 +588,9 @@ func (g *generator) makePolicy() {
 
 // makeClients adds one destination of every class.
 func (g *generator) makeClients() {
-	for _, c := range []string{"198.51.100.2", "45.1.2.3", "203.0.113.9", "172.17.0.5", "10.244.0.7", "10.8.0.9", "10.50.0.9",
-		"10.200.0.9", "10.201.0.9", "10.202.0.9", "198.51.200.9", "198.51.201.9", "198.51.202.9"} {
+	for _, c := range []string{"198.51.100.2", "45.1.2.3", "203.0.113.9", "172.17.0.5",
+		"10.244.0.7", "10.8.0.9", "10.50.0.9", "10.200.0.9", "10.201.0.9", "10.202.0.9",
+		"198.51.200.9", "198.51.201.9", "198.51.202.9"} {
 		g.add("client %s", c)
 	}
 	for _, u := range g.uplinks {
@@ -551,7 +598,8 @@ func (g *generator) makeClients() {
 		g.add6("client %s", host4(u.six, 50))
 	}
 	g.add("client %s", host4(g.uplinks[0].four, 10)) // the host itself
-	for _, c := range []string{"2001:db8:ffff::2", "3fff::1", "2001:db8:fff0::9", "2001:db8:d0::5", "2001:db8:244::7", "2001:db8:8::9", "2001:db8:50::9",
+	for _, c := range []string{"2001:db8:ffff::2", "3fff::1", "2001:db8:fff0::9",
+		"2001:db8:d0::5", "2001:db8:244::7", "2001:db8:8::9", "2001:db8:50::9",
 		"2001:db8:200::9", "2001:db8:201::9", "2001:db8:202::9", "2001:db8:ba0::9", "2001:db8:ba1::9", "2001:db8:ba2::9"} {
 		g.add6("client %s", c)
 	}

@@ -7,12 +7,15 @@ import (
 	"lasthop/routing"
 )
 
-// Somebody else deletes or changes what is ours. It goes back at once. Whoever does it again and again is backed off from: two
-// programs that undo each other's work hurt more than either of them being wrong.
+// Somebody else deletes or changes what is ours. It goes back at once. Whoever
+// does it again and again is backed off from: two programs that undo each
+// other's work hurt more than either of them being wrong.
 
 const (
-	patience    = 5               // heals of one object in a row before it is a fight
-	calm        = time.Second     // an object that stays this long, or twice the last wait, is not fought over
+	patience = 5 // heals of one object in a row before it is a fight
+	// an object that stays this long, or twice the last wait, is not fought
+	// over
+	calm        = time.Second
 	longestWait = 5 * time.Minute // between heals in a fight
 )
 
@@ -34,7 +37,8 @@ type step struct {
 	fresh bool // a longer wait has just begun
 }
 
-// admit says whether an object may be put back now, and if not, until when it waits.
+// admit says whether an object may be put back now, and if not, until when it
+// waits.
 func (f *fights) admit(op routing.Op, now time.Time) (step, bool) {
 	if f.objects == nil {
 		f.objects = map[string]*fight{}
@@ -61,7 +65,8 @@ func (f *fights) admit(op routing.Op, now time.Time) (step, bool) {
 	return step{op: op, until: o.until, wait: o.wait, fresh: true}, false
 }
 
-// forget drops objects that have been left in peace, so that the memory does not grow.
+// forget drops objects that have been left in peace, so that the memory does
+// not grow.
 func (f *fights) forget(now time.Time) {
 	for key, o := range f.objects {
 		if now.Sub(o.restored) > max(time.Minute, 3*o.wait) && now.After(o.until) {
@@ -70,7 +75,8 @@ func (f *fights) forget(now time.Time) {
 	}
 }
 
-// heals returns the writes of a diff that put back what was there after the last sync and is wanted as it was then.
+// heals returns the writes of a diff that put back what was there after the
+// last sync and is wanted as it was then.
 func heals(d routing.Diff, had routing.State) []routing.Op {
 	rules := map[routing.Rule]bool{}
 	for _, r := range had.Rules {
@@ -84,14 +90,17 @@ func heals(d routing.Diff, had routing.State) []routing.Op {
 	for _, op := range d.Ops() {
 		switch {
 		case op.Delete:
-		case op.Rule != nil && rules[*op.Rule], op.Route != nil && routes[op.Route.String()], op.Group != nil && slices.Contains(had.Groups, *op.Group):
+		case op.Rule != nil && rules[*op.Rule], op.Route != nil &&
+			routes[op.Route.String()],
+			op.Group != nil && slices.Contains(had.Groups, *op.Group):
 			out = append(out, op)
 		}
 	}
 	return out
 }
 
-// withhold returns a diff without some writes, and without deletes, since what replaces them may be missing.
+// withhold returns a diff without some writes, and without deletes, since what
+// replaces them may be missing.
 func withhold(d routing.Diff, steps []step) routing.Diff {
 	if len(steps) == 0 {
 		return d
@@ -101,8 +110,13 @@ func withhold(d routing.Diff, steps []step) routing.Diff {
 		held[s.op.String()] = true
 	}
 	out := withoutDeletes(d)
-	out.SetRoutes = slices.DeleteFunc(slices.Clone(d.SetRoutes), func(r routing.Route) bool { return held[routing.Op{Route: &r}.String()] })
-	out.SetGroups = slices.DeleteFunc(slices.Clone(d.SetGroups), func(g routing.LinkGroup) bool { return held[routing.Op{Group: &g}.String()] })
-	out.AddRules = slices.DeleteFunc(slices.Clone(d.AddRules), func(r routing.Rule) bool { return held[routing.Op{Rule: &r}.String()] })
+	out.SetRoutes = slices.DeleteFunc(slices.Clone(d.SetRoutes), func(r routing.Route) bool {
+		return held[routing.Op{Route: &r}.String()]
+	})
+	out.SetGroups = slices.DeleteFunc(slices.Clone(d.SetGroups),
+		func(g routing.LinkGroup) bool { return held[routing.Op{Group: &g}.String()] })
+	out.AddRules = slices.DeleteFunc(slices.Clone(d.AddRules), func(r routing.Rule) bool {
+		return held[routing.Op{Rule: &r}.String()]
+	})
 	return out
 }

@@ -7,8 +7,8 @@ import (
 	"testing"
 )
 
-// The arrows of the design point one way. Each package may import what is listed, the standard library, and nothing else of ours
-// or of others.
+// The arrows of the design point one way. Each package may import what is
+// listed, the standard library, and nothing else of ours or of others.
 var mayImport = map[string][]string{
 	"lasthop/nginxconf":           {"github.com/nginxinc/nginx-go-crossplane", "golang.org/x/sys/unix"},
 	"lasthop/routing":             {"go4.org/netipx"},
@@ -26,11 +26,14 @@ var mayImport = map[string][]string{
 }
 
 // impure are packages of the standard library that routing decides without.
-var impure = []string{"os", "net", "time", "log", "log/slog", "context", "sync", "io", "bufio", "os/exec", "syscall"}
+var impure = []string{"os", "net", "time", "log", "log/slog", "context", "sync", "io", "bufio",
+	"os/exec", "syscall"}
 
 func TestImports(t *testing.T) {
-	// By directory: a pattern of module paths would want the whole module graph, and these tests may have no network.
-	out, err := exec.Command("go", "list", "-f", `{{.ImportPath}} {{join .Imports " "}}`, "../../...").Output()
+	// By directory: a pattern of module paths would want the whole module
+	// graph, and these tests may have no network.
+	out, err := exec.Command("go", "list", "-f", `{{.ImportPath}} {{join .Imports " "}}`,
+		"../../...").Output()
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -39,14 +42,18 @@ func TestImports(t *testing.T) {
 		words := strings.Fields(line)
 		allowed, ok := mayImport[words[0]]
 		if !ok {
-			t.Errorf("%s is not in the list of packages: say what it may import", words[0])
+			t.Errorf("%s is not in the list of packages: say what it may import",
+				words[0])
 			continue
 		}
 		seen++
 		for _, imported := range words[1:] {
-			standard := !strings.Contains(strings.Split(imported, "/")[0], ".") && !strings.HasPrefix(imported, "lasthop")
-			if standard && words[0] == "lasthop/routing" && slices.Contains(impure, imported) {
-				t.Errorf("routing imports %s: it takes values and gives values", imported)
+			standard := !strings.Contains(strings.Split(imported, "/")[0], ".") &&
+				!strings.HasPrefix(imported, "lasthop")
+			if standard && words[0] == "lasthop/routing" &&
+				slices.Contains(impure, imported) {
+				t.Errorf("routing imports %s: it takes values and gives values",
+					imported)
 			}
 			if !standard && !slices.Contains(allowed, imported) {
 				t.Errorf("%s imports %s, against the design", words[0], imported)

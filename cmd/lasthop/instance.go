@@ -13,8 +13,8 @@ import (
 	"lasthop/watcher"
 )
 
-// instance is one configuration that is followed, and the masters that run with it: none before the start, two during an upgrade
-// of the binary.
+// instance is one configuration that is followed, and the masters that run with
+// it: none before the start, two during an upgrade of the binary.
 type instance struct {
 	source
 	masters    []nginxconf.Master
@@ -27,21 +27,26 @@ type instance struct {
 	leaving    []leaving
 	fresh      int  // a master that was found and had not been there before
 	ran        bool // NGINX was seen with it
-	unsure     bool // what is on disk is newer than the workers: they may run with something else
+	// what is on disk is newer than the workers: they may run with
+	// something else
+	unsure bool
 }
 
-// leaving is a listener that left the configuration while old workers still serve its connections: replies keep their way until
-// the last of them has ended, or until the time is up.
+// leaving is a listener that left the configuration while old workers still
+// serve its connections: replies keep their way until the last of them has
+// ended, or until the time is up.
 type leaving struct {
 	listener nginxconf.Listen
 	workers  []watcher.Process
 	until    time.Time
 }
 
-// maxLeaving bounds leaving. NGINX itself has no bound unless worker_shutdown_timeout is set; what stays costs nothing but a rule.
+// maxLeaving bounds leaving. NGINX itself has no bound unless
+// worker_shutdown_timeout is set; what stays costs nothing but a rule.
 const maxLeaving = 24 * time.Hour
 
-// refresh reads the configuration from the disk where it is not what was read last. It says whether there is another good one.
+// refresh reads the configuration from the disk where it is not what was read
+// last. It says whether there is another good one.
 func (i *instance) refresh() (changed bool) {
 	if i.broken == nil && i.disk.Unchanged() {
 		return false
@@ -56,7 +61,8 @@ func (i *instance) refresh() (changed bool) {
 	return true
 }
 
-// adopt makes what was read from the disk the loaded configuration. workers are those that still run with earlier ones.
+// adopt makes what was read from the disk the loaded configuration. workers are
+// those that still run with earlier ones.
 func (i *instance) adopt(workers []watcher.Process, now time.Time) {
 	if i.known && len(workers) > 0 {
 		i.leaving = append(i.leaving, i.left(workers, now.Add(maxLeaving))...)
@@ -65,13 +71,16 @@ func (i *instance) adopt(workers []watcher.Process, now time.Time) {
 	i.generation++
 }
 
-// left returns the listeners that the disk's configuration does not have any more.
+// left returns the listeners that the disk's configuration does not have any
+// more.
 func (i *instance) left(workers []watcher.Process, until time.Time) []leaving {
 	type key struct {
 		addr, transport string
 		first, last     uint16
 	}
-	keyOf := func(l nginxconf.Listen) key { return key{l.Addr.String(), l.Transport, l.First, l.Last} }
+	keyOf := func(l nginxconf.Listen) key {
+		return key{l.Addr.String(), l.Transport, l.First, l.Last}
+	}
 	stays := make(map[key]bool, len(i.disk.Listens))
 	for _, l := range i.disk.Listens {
 		stays[keyOf(l)] = true
@@ -85,16 +94,19 @@ func (i *instance) left(workers []watcher.Process, until time.Time) []leaving {
 	return out
 }
 
-// drain forgets the leaving listeners whose workers have ended, and says whether there were any.
+// drain forgets the leaving listeners whose workers have ended, and says
+// whether there were any.
 func (i *instance) drain(alive map[watcher.Process]bool, now time.Time) bool {
 	before := len(i.leaving)
 	i.leaving = slices.DeleteFunc(i.leaving, func(l leaving) bool {
-		return !now.Before(l.until) || !slices.ContainsFunc(l.workers, func(p watcher.Process) bool { return alive[p] })
+		return !now.Before(l.until) || !slices.ContainsFunc(l.workers,
+			func(p watcher.Process) bool { return alive[p] })
 	})
 	return len(i.leaving) < before
 }
 
-// add puts what NGINX listens on into a view: the loaded configuration, or the disk's as if it were loaded, and what is leaving.
+// add puts what NGINX listens on into a view: the loaded configuration, or the
+// disk's as if it were loaded, and what is leaving.
 func (i *instance) add(v *view, asIfLoaded bool) {
 	c, gone := i.loaded, i.leaving
 	if asIfLoaded {
@@ -137,7 +149,8 @@ func (i *instance) awaited() []string {
 	return defaultPIDFiles // and where the directive is relative, the check every minute
 }
 
-// dirs are the directories where a change may make another configuration. Files that are symbolic links are watched at both ends.
+// dirs are the directories where a change may make another configuration. Files
+// that are symbolic links are watched at both ends.
 func (i *instance) dirs() []string {
 	var out []string
 	add := func(dir string) {
@@ -188,8 +201,10 @@ func (i *instance) finding() (routing.Finding, bool) {
 	if i.broken == nil {
 		return routing.Finding{}, false
 	}
-	f := routing.Finding{Code: "config-broken", Severity: routing.Error, Subject: i.conf, Message: fmt.Sprintf("the configuration on disk cannot be loaded: %v", i.broken),
-		Hint: "mend it; until then the routes stay as they were for what was loaded last"}
+	f := routing.Finding{Code: "config-broken", Severity: routing.Error, Subject: i.conf,
+		Message: fmt.Sprintf("the configuration on disk cannot be loaded: %v", i.broken),
+		Hint: "mend it; until then the routes stay as they were " +
+			"for what was loaded last"}
 	if !i.known {
 		f.Hint = "mend it; until then nothing is known of its listeners"
 	}

@@ -21,8 +21,9 @@ import (
 	"lasthop/routing/host/nstest"
 )
 
-// vipPair is two NGINX hosts that share a VIP by keepalived, the router of their two segments, and a client behind it. The router is
-// strict: a reply that comes by the other segment is dropped.
+// vipPair is two NGINX hosts that share a VIP by keepalived, the router of
+// their two segments, and a client behind it. The router is strict: a reply
+// that comes by the other segment is dropped.
 type vipPair struct {
 	t              testing.TB
 	router, client *nstest.NS
@@ -80,16 +81,20 @@ func newVIPPair(t testing.TB, vipLine string) *vipPair {
 	t.Helper()
 	needCommand(t, "keepalived")
 	needCommand(t, "nft")
-	p := &vipPair{t: t, router: nstest.New(t), client: nstest.New(t), keepalived: map[string]*exec.Cmd{},
-		hosts: map[string]*server{"a": bareServer(t), "b": bareServer(t)}}
-	p.router.Batch(strings.NewReplacer("netns A", "netns "+p.hosts["a"].Path, "netns B", "netns "+p.hosts["b"].Path,
+	p := &vipPair{t: t, router: nstest.New(t), client: nstest.New(t),
+		keepalived: map[string]*exec.Cmd{},
+		hosts:      map[string]*server{"a": bareServer(t), "b": bareServer(t)}}
+	p.router.Batch(strings.NewReplacer("netns A", "netns "+p.hosts["a"].Path,
+		"netns B", "netns "+p.hosts["b"].Path,
 		"netns CLIENT", "netns "+p.client.Path).Replace(pairRouter))
 	p.router.Sysctl("net.ipv4.ip_forward=1")
 	for _, link := range []string{"br0", "br1"} {
 		p.router.Sysctl("net.ipv4.conf." + link + ".rp_filter=1")
-		p.router.Sysctl("net.ipv4.neigh." + link + ".locktime=0") // a gratuitous ARP counts at once
+		// a gratuitous ARP counts at once
+		p.router.Sysctl("net.ipv4.neigh." + link + ".locktime=0")
 	}
-	p.client.Batch("addr add 192.0.2.10/24 dev eth0\nlink set eth0 up\nroute add default via 192.0.2.1\n")
+	p.client.Batch("addr add 192.0.2.10/24 dev eth0\nlink set eth0 up\n" +
+		"route add default via 192.0.2.1\n")
 	for n, name := range []string{"a", "b"} {
 		s := p.hosts[name]
 		s.lines(fmt.Sprintf(pairHost, 11+n))
@@ -120,11 +125,13 @@ func (s *server) answer(name string) {
 	if _, err := os.Stat(module); err == nil {
 		load = "load_module " + module + ";\n"
 	}
-	s.replace(fmt.Sprintf("%suser root;\n%sevents { worker_connections 64; }\nstream {\n\tserver {\n\t\tlisten %s:%d;\n\t\tlisten %[3]s:%[4]d udp;\n\t\treturn %[5]s;\n\t}\n}\n",
-		load, s.head(), vip, pairPort, name))
+	s.replace(fmt.Sprintf("%suser root;\n%sevents { worker_connections 64; }\nstream {\n"+
+		"\tserver {\n\t\tlisten %s:%d;\n\t\tlisten %[3]s:%[4]d udp;\n"+
+		"\t\treturn %[5]s;\n\t}\n}\n", load, s.head(), vip, pairPort, name))
 }
 
-// writeKeepalived gives keepalived a rule and routes of its own beside the VIP, as nginx-ha-keepalived's users do.
+// writeKeepalived gives keepalived a rule and routes of its own beside the VIP,
+// as nginx-ha-keepalived's users do.
 func (p *vipPair) writeKeepalived(name string, priority int, vipLine string) {
 	p.t.Helper()
 	conf := fmt.Sprintf(`global_defs {
@@ -149,21 +156,25 @@ vrrp_instance web {
 	}
 }
 `, name, priority, vipLine, vip)
-	if err := os.WriteFile(p.hosts[name].path("keepalived.conf"), []byte(conf), 0o644); err != nil {
+	if err := os.WriteFile(p.hosts[name].path("keepalived.conf"), []byte(conf),
+		0o644); err != nil {
 		p.t.Fatal(err)
 	}
 }
 
-// startKeepalived starts keepalived on a host; it ends with the test, or with stopKeepalived.
+// startKeepalived starts keepalived on a host; it ends with the test, or with
+// stopKeepalived.
 func (p *vipPair) startKeepalived(name string) {
 	p.t.Helper()
 	s := p.hosts[name]
-	log, err := os.OpenFile(s.path("keepalived.log"), os.O_CREATE|os.O_APPEND|os.O_WRONLY, 0o644)
+	log, err := os.OpenFile(s.path("keepalived.log"),
+		os.O_CREATE|os.O_APPEND|os.O_WRONLY, 0o644)
 	if err != nil {
 		p.t.Fatal(err)
 	}
 	defer log.Close()
-	c := s.Command("keepalived", "-n", "-l", "-P", "-f", s.path("keepalived.conf"), "-p", s.path("keepalived.pid"), "-r", s.path("vrrp.pid"))
+	c := s.Command("keepalived", "-n", "-l", "-P", "-f", s.path("keepalived.conf"),
+		"-p", s.path("keepalived.pid"), "-r", s.path("vrrp.pid"))
 	c.Stdout, c.Stderr = log, log
 	if err := c.Start(); err != nil {
 		p.t.Fatal(err)
@@ -182,7 +193,8 @@ func (p *vipPair) stopKeepalived(name string) {
 	p.keepalived[name] = nil
 	_ = c.Process.Signal(syscall.SIGTERM)
 	err := c.Wait()
-	if data, _ := os.ReadFile(p.hosts[name].path("keepalived.log")); err != nil || p.t.Failed() {
+	if data, _ := os.ReadFile(p.hosts[name].path("keepalived.log")); err != nil ||
+		p.t.Failed() {
 		p.t.Logf("keepalived of %s: %v\n%s", name, err, data)
 	}
 }
@@ -208,7 +220,8 @@ func (p *vipPair) left(name, link string) int {
 			}
 		}
 	}
-	if err := json.Unmarshal([]byte(p.hosts[name].Run("nft", "-j", "list", "set", "inet", "count", "left4")), &doc); err != nil {
+	if err := json.Unmarshal([]byte(p.hosts[name].Run("nft", "-j", "list", "set", "inet",
+		"count", "left4")), &doc); err != nil {
 		p.t.Fatal(err)
 	}
 	n := 0
@@ -231,19 +244,23 @@ func (p *vipPair) theirs(name string) string {
 			out.WriteString(strings.TrimSpace(line) + "\n")
 		}
 	}
-	return out.String() + p.hosts[name].Run("ip", "-d", "-N", "route", "show", "table", "all", "proto", "18")
+	return out.String() + p.hosts[name].Run("ip", "-d", "-N", "route", "show", "table", "all",
+		"proto", "18")
 }
 
-// hasVIP says whether a host holds the VIP, with all that keepalived makes beside it.
+// hasVIP says whether a host holds the VIP, with all that keepalived makes
+// beside it.
 func (p *vipPair) hasVIP(name string) bool {
 	p.t.Helper()
 	held := strings.Contains(p.hosts[name].IP("-o -4 addr show dev eth1"), " "+vip+"/")
 	return held && strings.Count(p.theirs(name), "\n") >= 3
 }
 
-// exchange asks at the VIP once, in the namespace of the thread, and returns who answered: "a", "b" or "".
+// exchange asks at the VIP once, in the namespace of the thread, and returns
+// who answered: "a", "b" or "".
 func exchange(network string) string {
-	c, err := net.DialTimeout(network, fmt.Sprintf("%s:%d", vip, pairPort), 300*time.Millisecond)
+	c, err := net.DialTimeout(network, fmt.Sprintf("%s:%d", vip, pairPort),
+		300*time.Millisecond)
 	if err != nil {
 		return ""
 	}
@@ -267,7 +284,8 @@ type vipLoad struct {
 
 // ask starts the load. It ends with the test, or with end.
 func (p *vipPair) ask() (l *vipLoad, end func()) {
-	l = &vipLoad{answers: map[string]int{}, stop: make(chan struct{}), stopped: make(chan struct{})}
+	l = &vipLoad{answers: map[string]int{}, stop: make(chan struct{}),
+		stopped: make(chan struct{})}
 	go func() {
 		defer close(l.stopped)
 		p.client.Do(l.run)
@@ -305,10 +323,13 @@ func (l *vipLoad) count(what string) int {
 func (p *vipPair) waitAnswers(l *vipLoad, name string) {
 	p.t.Helper()
 	tcp, udp := l.count("tcp "+name), l.count("udp "+name)
-	p.hosts[name].until("answers of host "+name, func() bool { return l.count("tcp "+name) >= tcp+30 && l.count("udp "+name) >= udp+30 })
+	p.hosts[name].until("answers of host "+name, func() bool {
+		return l.count("tcp "+name) >= tcp+30 && l.count("udp "+name) >= udp+30
+	})
 }
 
-// wantStatus wants the VIP's listeners, TCP and UDP, to have a status on a host.
+// wantStatus wants the VIP's listeners, TCP and UDP, to have a status on a
+// host.
 func (p *vipPair) wantStatus(name string, want routing.Status) {
 	p.t.Helper()
 	var got []routing.Status
@@ -321,18 +342,22 @@ func (p *vipPair) wantStatus(name string, want routing.Status) {
 		}
 		return got
 	}
-	p.hosts[name].until(fmt.Sprintf("the listeners of host %s to be %s", name, want), func() bool { return slices.Equal(statuses(), []routing.Status{want, want}) })
+	p.hosts[name].until(fmt.Sprintf("the listeners of host %s to be %s", name, want),
+		func() bool { return slices.Equal(statuses(), []routing.Status{want, want}) })
 }
 
 // master waits until the one host holds the VIP and the other does not.
 func (p *vipPair) master(name string) {
 	p.t.Helper()
 	other := map[string]string{"a": "b", "b": "a"}[name]
-	p.hosts[name].until("the VIP on host "+name, func() bool { return p.hasVIP(name) && !p.hasVIP(other) })
+	p.hosts[name].until("the VIP on host "+name, func() bool {
+		return p.hasVIP(name) && !p.hasVIP(other)
+	})
 }
 
-// alone is what keepalived makes on each host as master, where no lasthop runs. It also shows that the test can fail: without lasthop
-// replies leave by the wrong link.
+// alone is what keepalived makes on each host as master, where no lasthop runs.
+// It also shows that the test can fail: without lasthop replies leave by the
+// wrong link.
 func (p *vipPair) alone() map[string]string {
 	p.t.Helper()
 	made := map[string]string{}
@@ -345,13 +370,16 @@ func (p *vipPair) alone() map[string]string {
 	who := ""
 	p.client.Do(func() { who = exchange("udp") })
 	if n := p.left("a", "eth0"); n == 0 || who != "" {
-		p.t.Fatalf("without lasthop %d replies left by eth0, and the client was answered by %q: nothing to see here", n, who)
+		p.t.Fatalf("without lasthop %d replies left by eth0, and the client was answered "+
+			"by %q: nothing to see here", n, who)
 	}
 	return made
 }
 
-// TestLabKeepalived: two hosts with real keepalived and NGINX. The VIP moves between them under load; on both hosts no packet from the VIP ever
-// leaves by the wrong link, neither daemon writes anything, and what is keepalived's is as keepalived alone makes it.
+// TestLabKeepalived: two hosts with real keepalived and NGINX. The VIP moves
+// between them under load; on both hosts no packet from the VIP ever leaves by
+// the wrong link, neither daemon writes anything, and what is keepalived's is
+// as keepalived alone makes it.
 func TestLabKeepalived(t *testing.T) {
 	for _, vipLine := range []string{vip + "/24", vip + "/32"} {
 		t.Run(vipLine, func(t *testing.T) {
@@ -387,14 +415,18 @@ func failovers(t *testing.T, p *vipPair) {
 		p.waitAnswers(load, step.master)
 		p.wantStatus(step.master, routing.Ready)
 		p.wantStatus(step.standby, routing.Armed)
-		t.Logf("%s: %d requests unanswered on the way to host %s", step.what, load.count("tcp ")+load.count("udp ")-lost, step.master)
+		t.Logf("%s: %d requests unanswered on the way to host %s", step.what,
+			load.count("tcp ")+load.count("udp ")-lost, step.master)
 		for name, s := range p.hosts {
 			if st := s.quiet(); st.Counts.Changes != changes[name] || !st.InSync {
-				t.Errorf("%s: host %s made %d writes, want none; in sync %t, last %v", step.what, name, st.Counts.Changes-changes[name], st.InSync, st.Last)
+				t.Errorf("%s: host %s made %d writes, want "+
+					"none; in sync %t, last %v", step.what, name,
+					st.Counts.Changes-changes[name], st.InSync, st.Last)
 			}
 		}
 		if d := cmp.Diff(alone[step.master], p.theirs(step.master)); d != "" {
-			t.Errorf("%s: keepalived's own objects: -alone +beside lasthop\n%s", step.what, d)
+			t.Errorf("%s: keepalived's own objects: -alone +beside lasthop\n%s",
+				step.what, d)
 		}
 		if got := p.theirs(step.standby); got != "" {
 			t.Errorf("%s: keepalived's objects on standby: %s", step.what, got)
@@ -402,8 +434,10 @@ func failovers(t *testing.T, p *vipPair) {
 	}
 	end()
 	for name := range p.hosts {
-		if wrong, right := p.left(name, "eth0"), p.left(name, "eth1"); wrong != 0 || right == 0 {
-			t.Errorf("host %s: %d packets from the VIP left by eth0, want 0, and %d by eth1", name, wrong, right)
+		if wrong, right := p.left(name, "eth0"), p.left(name, "eth1"); wrong != 0 ||
+			right == 0 {
+			t.Errorf("host %s: %d packets from the VIP left by "+
+				"eth0, want 0, and %d by eth1", name, wrong, right)
 		} else {
 			t.Logf("host %s: all %d packets from the VIP left by eth1", name, right)
 		}

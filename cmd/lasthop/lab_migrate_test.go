@@ -22,17 +22,20 @@ type migration struct {
 	}
 }
 
-// TestLabMigrate takes the place of a BIG-IP as docs/migrating-from-big-ip.md says. The host lacks addresses, gateways and a listener;
-// the test does what migrate says, line by line, and adds only what migrate asks a person for.
+// TestLabMigrate takes the place of a BIG-IP as docs/migrating-from-big-ip.md
+// says. The host lacks addresses, gateways and a listener; the test does what
+// migrate says, line by line, and adds only what migrate asks a person for.
 func TestLabMigrate(t *testing.T) {
 	t.Parallel()
 	l := newLab(t)
 	m := l.migrating(t)
 	first := m.ask(2)
-	if first.Summary["virtuals"] != 19 || first.Summary["ready"] == 0 || first.Summary["needs-input"] == 0 || first.Summary["not-applicable"] != 1 {
+	if first.Summary["virtuals"] != 19 || first.Summary["ready"] == 0 ||
+		first.Summary["needs-input"] == 0 || first.Summary["not-applicable"] != 1 {
 		t.Errorf("summary: %v", first.Summary)
 	}
-	for _, want := range []string{"no-gateway VLAN /Common/net2, eth2, IPv6", "gateway-from-big-ip VLAN /Common/net2, eth2, IPv4",
+	for _, want := range []string{"no-gateway VLAN /Common/net2, eth2, IPv6",
+		"gateway-from-big-ip VLAN /Common/net2, eth2, IPv4",
 		"gateway-from-big-ip VLAN /Common/net1, eth1, IPv4", "no-listener nginx.conf", "address-missing 10.0.1.100, 2001:db8:2::100"} {
 		if !first.finds(want) {
 			t.Errorf("does not say %q: %v", want, first.Findings)
@@ -43,7 +46,8 @@ func TestLabMigrate(t *testing.T) {
 	m.follow(first, "prepare")
 	second := m.ask(0)
 	if second.Summary["ready"] != 18 || len(second.Flags) > 0 {
-		t.Errorf("after the preparation: %v, still asks for %v", second.Summary, second.Flags)
+		t.Errorf("after the preparation: %v, still asks for %v", second.Summary,
+			second.Flags)
 	}
 	m.follow(second, "cut-over")
 	if out := m.sh("lasthop apply"); !strings.Contains(out, "nothing to do") {
@@ -60,7 +64,8 @@ func TestLabMigrate(t *testing.T) {
 	m.follow(second, "roll-back")
 	t.Run("rolled back", func(t *testing.T) {
 		for _, addr := range []string{"10.0.1.100", "2001:db8:2::100"} {
-			if out := l.host("ip -o address show to " + addr); strings.Contains(out, addr) {
+			if out := l.host("ip -o address show to " + addr); strings.Contains(out,
+				addr) {
 				t.Errorf("%s is still here: %s", addr, out)
 			}
 		}
@@ -76,7 +81,8 @@ func (m migration) finds(want string) bool {
 	return false
 }
 
-// migrating is the host that takes the BIG-IP's place: commands are found in bin first.
+// migrating is the host that takes the BIG-IP's place: commands are found in
+// bin first.
 type migrating struct {
 	*lab
 	t        *testing.T
@@ -89,15 +95,18 @@ func (l *lab) migrating(t *testing.T) migrating {
 	m := migrating{l, t, t.TempDir(), filepath.Join(t.TempDir(), "lb1.ucs")}
 	writeUCS(t, m.ucs)
 	m.script("lasthop", "exec "+l.lasthop+` --config "$CONFIG" "$@"`)
-	m.script("tmsh", `echo "$@" >>`+m.bin+"/said") // there is no BIG-IP in the lab; its addresses are free already
+	// there is no BIG-IP in the lab; its addresses are free already
+	m.script("tmsh", `echo "$@" >>`+m.bin+"/said")
 	m.script("nginx", `modules=$(/usr/sbin/nginx -V 2>&1 | tr ' ' '\n' | sed -n 's/^--modules-path=//p')/ngx_stream_module.so
 set="daemon off; user root;"
 [ ! -e "$modules" ] || set="load_module $modules; $set"
 exec /usr/sbin/nginx -p /run/lab/nginx/ -c nginx.conf -g "$set" "$@"`)
 	m.edit("listen 10.0.1.100:9000 udp;", "")
 	m.sh("nginx -t; nginx -s reload")
-	m.sh("until ! ss -Hlun src 10.0.1.100 | grep -q .; do sleep 0.05; done") // the old socket is closed
-	for _, command := range []string{"address del 10.0.1.100/24 dev eth1", "-6 address del 2001:db8:2::100/64 dev eth2",
+	// the old socket is closed
+	m.sh("until ! ss -Hlun src 10.0.1.100 | grep -q .; do sleep 0.05; done")
+	for _, command := range []string{"address del 10.0.1.100/24 dev eth1",
+		"-6 address del 2001:db8:2::100/64 dev eth2",
 		"route del default dev eth1", "route del default dev eth2", "-6 route del default dev eth2"} {
 		l.host("ip " + command)
 	}
@@ -106,7 +115,8 @@ exec /usr/sbin/nginx -p /run/lab/nginx/ -c nginx.conf -g "$set" "$@"`)
 
 func (m migrating) script(name, body string) {
 	m.t.Helper()
-	if err := os.WriteFile(filepath.Join(m.bin, name), []byte("#!/bin/sh\n"+body+"\n"), 0o755); err != nil {
+	if err := os.WriteFile(filepath.Join(m.bin, name), []byte("#!/bin/sh\n"+body+"\n"),
+		0o755); err != nil {
 		m.t.Fatal(err)
 	}
 }
@@ -123,20 +133,24 @@ func (m migrating) config() string {
 // sh runs command lines on the host.
 func (m migrating) sh(lines string) string {
 	m.t.Helper()
-	return m.do("at", "host", "env", "CONFIG="+m.config(), "PATH="+m.bin+":"+os.Getenv("PATH")+":/usr/sbin:/sbin", "sh", "-euc", lines)
+	return m.do("at", "host", "env", "CONFIG="+m.config(),
+		"PATH="+m.bin+":"+os.Getenv("PATH")+":/usr/sbin:/sbin", "sh", "-euc", lines)
 }
 
 // edit replaces text in nginx.conf, which only the lab's mount namespace has.
 func (m migrating) edit(old, new string) {
 	m.t.Helper()
-	m.sh(fmt.Sprintf("grep -qF '%s' /run/lab/nginx/nginx.conf; sed -i 's|%s|%s|' /run/lab/nginx/nginx.conf", old, old, new))
+	m.sh(fmt.Sprintf("grep -qF '%s' /run/lab/nginx/nginx.conf; sed -i 's|%s|%s|' "+
+		"/run/lab/nginx/nginx.conf", old, old, new))
 }
 
-// ask runs migrate and wants its exit status. The text must hold each line of the JSON.
+// ask runs migrate and wants its exit status. The text must hold each line of
+// the JSON.
 func (m migrating) ask(exit int) migration {
 	m.t.Helper()
 	var got migration
-	text := m.sh(fmt.Sprintf("lasthop migrate %s || [ $? = %d ]; [ %[2]d = 0 ] || ! lasthop migrate %[1]s >/dev/null", m.ucs, exit))
+	text := m.sh(fmt.Sprintf("lasthop migrate %s || [ $? = %d ]; [ %[2]d = 0 ] || ! lasthop "+
+		"migrate %[1]s >/dev/null", m.ucs, exit))
 	out := m.sh("lasthop migrate -o json " + m.ucs + " || [ $? = 2 ]")
 	if err := json.Unmarshal([]byte(out), &got); err != nil {
 		m.t.Fatal(err)
@@ -152,7 +166,8 @@ func (m migrating) ask(exit int) migration {
 }
 
 // known is what the network team answers.
-var known = map[string]string{"gateways: [10.0.2.1]  # add the router for IPv6, which nobody can see": `gateways: [10.0.2.1, "2001:db8:2::1"]`}
+var known = map[string]string{"gateways: [10.0.2.1]  # add the router for " +
+	"IPv6, which nobody can see": `gateways: [10.0.2.1, "2001:db8:2::1"]`}
 
 // follow does what the steps of a phase say.
 func (m migrating) follow(what migration, phase string) {
@@ -163,15 +178,18 @@ func (m migrating) follow(what migration, phase string) {
 		}
 		switch lines := strings.Join(s.Lines, "\n"); s.Where {
 		case "nginx.conf":
-			m.edit(`return "pong";`, strings.ReplaceAll(lines, "\n", " ")+` return "pong";`)
+			m.edit(`return "pong";`,
+				strings.ReplaceAll(lines, "\n", " ")+` return "pong";`)
 		case "lasthop.yaml":
 			for asked, answer := range known {
 				if !strings.Contains(lines, asked) {
-					m.t.Errorf("lasthop.yaml does not ask %q:\n%s", asked, lines)
+					m.t.Errorf("lasthop.yaml does not ask %q:\n%s",
+						asked, lines)
 				}
 				lines = strings.Replace(lines, asked, answer, 1)
 			}
-			if err := os.WriteFile(filepath.Join(m.bin, "lasthop.yaml"), []byte(lines+"\n"), 0o644); err != nil {
+			if err := os.WriteFile(filepath.Join(m.bin, "lasthop.yaml"),
+				[]byte(lines+"\n"), 0o644); err != nil {
 				m.t.Fatal(err)
 			}
 		case "host", "big-ip":
@@ -206,7 +224,8 @@ func writeUCS(t *testing.T, path string) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		if err := w.WriteHeader(&tar.Header{Name: "config/" + filepath.Base(name), Mode: 0o644, Size: int64(len(data))}); err != nil {
+		if err := w.WriteHeader(&tar.Header{Name: "config/" + filepath.Base(name),
+			Mode: 0o644, Size: int64(len(data))}); err != nil {
 			t.Fatal(err)
 		}
 		if _, err := w.Write(data); err != nil {

@@ -17,7 +17,8 @@ import (
 	"github.com/google/go-cmp/cmp"
 )
 
-// The VIPs of the lab in the order of its reports, and the interface that each one is on.
+// The VIPs of the lab in the order of its reports, and the interface that each
+// one is on.
 var labVIPs = []struct{ addr, link string }{
 	{"10.0.0.100", "eth0"}, {"10.0.1.100", "eth1"}, {"10.0.2.100", "eth2"},
 	{"2001:db8:1::100", "eth1"}, {"2001:db8:2::100", "eth2"}, {"2001:db8::100", "eth0"},
@@ -31,8 +32,10 @@ const (
 
 // lab is testdata/lab with the real nginx in it, up while the test runs.
 type lab struct {
-	t       *testing.T
-	enter   []string // nsenter, into the mount namespace where the lab's network namespaces have their names
+	t *testing.T
+	// nsenter, into the mount namespace where the lab's network namespaces
+	// have their names
+	enter   []string
 	script  string
 	lasthop string
 }
@@ -51,17 +54,20 @@ func newLab(t *testing.T) *lab {
 		t.Skipf("the lab needs root or user namespaces: %s", out)
 	}
 	l := &lab{t: t, script: script, lasthop: filepath.Join(t.TempDir(), "lasthop")}
-	if out, err := exec.Command("go", "build", "-o", l.lasthop, ".").CombinedOutput(); err != nil {
+	if out, err := exec.Command("go", "build", "-o", l.lasthop,
+		".").CombinedOutput(); err != nil {
 		t.Fatalf("go build: %v\n%s", err, out)
 	}
-	l.enter = []string{"nsenter", "--target", l.hold(), "--mount", "--net", "--root"} // root: of a chroot, too
+	// root: of a chroot, too
+	l.enter = []string{"nsenter", "--target", l.hold(), "--mount", "--net", "--root"}
 	if os.Geteuid() != 0 {
 		l.enter = append(l.enter, "--user", "--preserve-credentials")
 	}
 	return l
 }
 
-// hold starts the process that the lab lives with, and returns its id once the lab is up.
+// hold starts the process that the lab lives with, and returns its id once the
+// lab is up.
 func (l *lab) hold() string {
 	l.t.Helper()
 	c := exec.Command(l.script, "run", "sh", "-c", "echo $$; read _")
@@ -87,7 +93,8 @@ func (l *lab) hold() string {
 }
 
 func (l *lab) command(args ...string) *exec.Cmd {
-	return exec.Command(l.enter[0], append(slices.Concat(l.enter[1:], []string{"--", l.script}), args...)...)
+	return exec.Command(l.enter[0],
+		append(slices.Concat(l.enter[1:], []string{"--", l.script}), args...)...)
 }
 
 // do runs a command of lab.sh and returns what it printed.
@@ -119,18 +126,21 @@ func (l *lab) run(args string) string {
 func (l *lab) wantExit(t *testing.T, want int, args ...string) {
 	t.Helper()
 	got := 0
-	out, err := l.command(append([]string{"at", "host", l.lasthop}, args...)...).CombinedOutput()
+	out, err :=
+		l.command(append([]string{"at", "host", l.lasthop}, args...)...).CombinedOutput()
 	if exit := new(exec.ExitError); errors.As(err, &exit) {
 		got = exit.ExitCode()
 	} else if err != nil {
 		t.Fatal(err)
 	}
 	if got != want {
-		t.Errorf("lasthop %s: exit status %d, want %d\n%s", strings.Join(args, " "), got, want, out)
+		t.Errorf("lasthop %s: exit status %d, want %d\n%s", strings.Join(args, " "),
+			got, want, out)
 	}
 }
 
-// answers asks every VIP from a namespace of the lab: address -> "http ok, ping ok, tcp lost, udp ok".
+// answers asks every VIP from a namespace of the lab: address -> "http ok, ping
+// ok, tcp lost, udp ok".
 func (l *lab) answers(from ...string) map[string]string {
 	l.t.Helper()
 	got := make(map[string]string)
@@ -144,7 +154,8 @@ func (l *lab) answers(from ...string) map[string]string {
 	return got
 }
 
-// wantAnswers has a subtest for each VIP. An answer that is wanted gets three tries on a busy machine, a loss only one.
+// wantAnswers has a subtest for each VIP. An answer that is wanted gets three
+// tries on a busy machine, a loss only one.
 func (l *lab) wantAnswers(t *testing.T, want func(link string) string, from ...string) {
 	t.Helper()
 	wants := make(map[string]string)
@@ -160,7 +171,8 @@ func (l *lab) wantAnswers(t *testing.T, want func(link string) string, from ...s
 	for _, vip := range labVIPs {
 		t.Run(vip.link+" "+vip.addr, func(t *testing.T) {
 			if got[vip.addr] != wants[vip.addr] {
-				t.Errorf("from %v: got %s, want %s", from, got[vip.addr], wants[vip.addr])
+				t.Errorf("from %v: got %s, want %s", from, got[vip.addr],
+					wants[vip.addr])
 			}
 			t.Log(got[vip.addr])
 		})
@@ -185,7 +197,8 @@ func onlyEth0(link string) string {
 	return allLost
 }
 
-// wantLeft compares the interfaces that the replies to a namespace left by since the last `forget`.
+// wantLeft compares the interfaces that the replies to a namespace left by
+// since the last `forget`.
 func (l *lab) wantLeft(t *testing.T, want func(link string) string, to string) {
 	t.Helper()
 	got, wants := make(map[string][]string), make(map[string][]string)
@@ -222,7 +235,8 @@ func (l *lab) drops(t *testing.T, reason string) int {
 	return 0
 }
 
-// TestLabFirewallLosesReplies shows that what fails before `apply` fails because of the firewall, and counts it there.
+// TestLabFirewallLosesReplies shows that what fails before `apply` fails
+// because of the firewall, and counts it there.
 func TestLabFirewallLosesReplies(t *testing.T) {
 	t.Parallel()
 	l := newLab(t)
@@ -251,12 +265,14 @@ func TestLabFirewallLosesReplies(t *testing.T) {
 	}
 }
 
-// TestLabApply is the product in one test: lost before, answered after, by the right interface, for each kind of client.
+// TestLabApply is the product in one test: lost before, answered after, by the
+// right interface, for each kind of client.
 func TestLabApply(t *testing.T) {
 	t.Parallel()
 	l := newLab(t)
 	t.Run("before/client", func(t *testing.T) { l.wantAnswers(t, onlyEth0, "client") })
-	t.Run("before/LAN of eth0", func(t *testing.T) { // TCP dies at the firewall; the rest reaches the client around it
+	// TCP dies at the firewall; the rest reaches the client around it
+	t.Run("before/LAN of eth0", func(t *testing.T) {
 		l.wantAnswers(t, func(link string) string {
 			if link == "eth0" {
 				return allOK
@@ -284,11 +300,13 @@ func TestLabApply(t *testing.T) {
 	}
 }
 
-// wantProof has user nobody prove the plan, who may read the program and the configuration; where the tests run without root, their user.
+// wantProof has user nobody prove the plan, who may read the program and the
+// configuration; where the tests run without root, their user.
 func (l *lab) wantProof(t *testing.T) {
 	dir := filepath.Dir(l.lasthop)
 	conf, err := os.ReadFile("../../testdata/lab/nginx.conf")
-	if err := errors.Join(err, os.WriteFile(dir+"/nginx.conf", conf, 0o644), os.Chmod(filepath.Dir(dir), 0o755)); err != nil {
+	if err := errors.Join(err, os.WriteFile(dir+"/nginx.conf", conf, 0o644),
+		os.Chmod(filepath.Dir(dir), 0o755)); err != nil {
 		t.Fatal(err)
 	}
 	command := l.lasthop + " plan --prove -c " + dir + "/nginx.conf"
@@ -296,7 +314,8 @@ func (l *lab) wantProof(t *testing.T) {
 		command = "setpriv --reuid 65534 --regid 65534 --clear-groups " + command
 	}
 	snapshot := l.do("snapshot")
-	if out := l.host(command); !strings.Contains(out, ", all as planned\n") || strings.Contains(out, "could not be rebuilt") {
+	if out := l.host(command); !strings.Contains(out, ", all as planned\n") ||
+		strings.Contains(out, "could not be rebuilt") {
 		t.Errorf("not proved:\n%s", out)
 	}
 	if d := cmp.Diff(snapshot, l.do("snapshot")); d != "" {
@@ -316,7 +335,8 @@ func TestLabStrictHost(t *testing.T) {
 	}
 }
 
-// TestLabPinnedGateways takes the other gateways out of main, as on the host of a hand-made recipe.
+// TestLabPinnedGateways takes the other gateways out of main, as on the host of
+// a hand-made recipe.
 func TestLabPinnedGateways(t *testing.T) {
 	t.Parallel()
 	l := newLab(t)
@@ -324,7 +344,8 @@ func TestLabPinnedGateways(t *testing.T) {
 	for n := 1; n <= 2; n++ {
 		l.host(fmt.Sprintf("ip route del default dev eth%d", n))
 		l.host(fmt.Sprintf("ip -6 route del default dev eth%d", n))
-		pins += fmt.Sprintf(" --gateway eth%[1]d=10.0.%[1]d.1 --gateway eth%[1]d=2001:db8:%[1]d::1", n)
+		pins += fmt.Sprintf(" --gateway eth%[1]d=10.0.%[1]d.1 --gateway "+
+			"eth%[1]d=2001:db8:%[1]d::1", n)
 	}
 	t.Run("before", func(t *testing.T) { l.wantAnswers(t, onlyEth0, "client") })
 	l.run("apply" + pins)
@@ -342,7 +363,8 @@ func (l *lab) ban() {
 	l.host("ip -6 route add blackhole 2001:db8:c::66")
 }
 
-// TestLabBan holds that a blackhole in main answers nobody after `apply`, and nobody else is meant.
+// TestLabBan holds that a blackhole in main answers nobody after `apply`, and
+// nobody else is meant.
 func TestLabBan(t *testing.T) {
 	t.Parallel()
 	l := newLab(t)
@@ -353,14 +375,17 @@ func TestLabBan(t *testing.T) {
 	t.Run("not banned", func(t *testing.T) { l.wantAnswers(t, everyVIP, "client") })
 }
 
-// TestLabByHand pins what README says of the usual recipe: it helps the client, and loses the container and the ban.
+// TestLabByHand pins what README says of the usual recipe: it helps the client,
+// and loses the container and the ban.
 func TestLabByHand(t *testing.T) {
 	t.Parallel()
 	l := newLab(t)
 	for n := range 3 {
-		l.host(fmt.Sprintf("ip route add default via 10.0.%[1]d.1 dev eth%[1]d table 10%[1]d", n))
+		l.host(fmt.Sprintf("ip route add default via 10.0.%[1]d.1 "+
+			"dev eth%[1]d table 10%[1]d", n))
 		l.host(fmt.Sprintf("ip rule add from 10.0.%[1]d.0/24 table 10%[1]d", n))
-		l.host(fmt.Sprintf("ip -6 route add default via 2001:db8:%[1]d::1 dev eth%[1]d table 10%[1]d", n))
+		l.host(fmt.Sprintf("ip -6 route add default via 2001:db8:%[1]d::1 "+
+			"dev eth%[1]d table 10%[1]d", n))
 		l.host(fmt.Sprintf("ip -6 rule add from 2001:db8:%[1]d::/64 table 10%[1]d", n))
 	}
 	t.Run("client answered", func(t *testing.T) { l.wantAnswers(t, everyVIP, "client") })
@@ -369,7 +394,8 @@ func TestLabByHand(t *testing.T) {
 	t.Run("ban without effect", func(t *testing.T) { l.wantAnswers(t, everyVIP, banned...) })
 }
 
-// monitor counts what rtnetlink tells of changes of rules, routes and links on the host.
+// monitor counts what rtnetlink tells of changes of rules, routes and links on
+// the host.
 type monitor struct {
 	l     *lab
 	lines *bufio.Scanner
@@ -389,7 +415,8 @@ func (l *lab) monitor(t *testing.T) *monitor {
 	m := &monitor{l: l, lines: bufio.NewScanner(out)}
 	seen := make(chan bool)
 	go func() { m.until("4001:"); close(seen) }()
-	for end := time.Now().Add(10 * time.Second); time.Now().Before(end); { // it says nothing when it is ready: knock
+	// it says nothing when it is ready: knock
+	for end := time.Now().Add(10 * time.Second); time.Now().Before(end); {
 		l.host("ip rule add pref 4001 lookup 4001")
 		l.host("ip rule del pref 4001")
 		select {
@@ -414,7 +441,8 @@ func (m *monitor) until(text string) (lines []string) {
 	return append(lines, "ip monitor ended")
 }
 
-// since returns what happened since the last call; pref is of a rule that marks the place, new in each call.
+// since returns what happened since the last call; pref is of a rule that marks
+// the place, new in each call.
 func (m *monitor) since(pref int) []string {
 	m.l.t.Helper()
 	m.l.host(fmt.Sprintf("ip rule add pref %d lookup %d", pref, pref))
@@ -431,12 +459,14 @@ func TestLabSecondApply(t *testing.T) {
 	m := l.monitor(t)
 	l.run("apply")
 	if first := m.since(4003); len(first) < 8 {
-		t.Errorf("the first apply changed %d things: the count misses some:\n%s", len(first), strings.Join(first, "\n"))
+		t.Errorf("the first apply changed %d things: the count misses some:\n%s",
+			len(first), strings.Join(first, "\n"))
 	} else {
 		t.Logf("first apply: %d messages", len(first))
 	}
 	var second struct{ Done []any }
-	if err := json.Unmarshal([]byte(l.run("apply -o json")), &second); err != nil || len(second.Done) > 0 {
+	if err := json.Unmarshal([]byte(l.run("apply -o json")), &second); err != nil ||
+		len(second.Done) > 0 {
 		t.Errorf("the second apply says that it did %v (%v)", second.Done, err)
 	}
 	if second := m.since(4004); len(second) > 0 {
@@ -446,7 +476,8 @@ func TestLabSecondApply(t *testing.T) {
 	}
 }
 
-// Things of others: near ours by number, by protocol, by table, and of every kind that has been lost somewhere before.
+// Things of others: near ours by number, by protocol, by table, and of every
+// kind that has been lost somewhere before.
 const foreign = `
 ip rule add pref 5102 from 10.9.0.0/16 lookup 500
 ip rule add pref 5103 from 10.8.0.0/16 iif lo lookup 501 protocol 76
@@ -483,11 +514,12 @@ func TestLabClear(t *testing.T) {
 	l.run("clear")
 	t.Run("as before", func(t *testing.T) {
 		after := l.do("snapshot")
-		if diff := cmp.Diff(strings.Split(before, "\n"), strings.Split(after, "\n")); diff != "" {
+		if diff := cmp.Diff(strings.Split(before, "\n"),
+			strings.Split(after, "\n")); diff != "" {
 			t.Errorf("clear leaves (-before +after):\n%s", diff)
 		}
-		t.Logf("%d lines of ip -d rule, ip route show table all and ip -d link, both families, are as before",
-			strings.Count(before, "\n"))
+		t.Logf("%d lines of ip -d rule, ip route show table all and ip -d link, both "+
+			"families, are as before", strings.Count(before, "\n"))
 	})
 	t.Run("lost again", func(t *testing.T) { l.wantAnswers(t, onlyEth0, "client") })
 }

@@ -9,7 +9,8 @@ import (
 	"lasthop/routing/host"
 )
 
-// beside is what a plan speaks of beside the host and the listeners; nothing of it decides. What we may not look at is nil.
+// beside is what a plan speaks of beside the host and the listeners; nothing of
+// it decides. What we may not look at is nil.
 type beside struct {
 	dnats        []host.DNAT
 	sessions     []host.SessionGroup
@@ -28,8 +29,8 @@ func (v *view) lookBeside(k *host.Kernel) {
 	}
 }
 
-// addLive adds the findings that come from beside the host: translated listeners, and sessions that move. k is nil where a capture has
-// told of them.
+// addLive adds the findings that come from beside the host: translated
+// listeners, and sessions that move. k is nil where a capture has told of them.
 func (v *view) addLive(k *host.Kernel) {
 	if k != nil {
 		v.lookBeside(k)
@@ -38,7 +39,8 @@ func (v *view) addLive(k *host.Kernel) {
 	v.plan.Findings = append(v.plan.Findings, translated(v.plan.Outcomes, v.beside.dnats)...)
 }
 
-// translated finds listeners whose packets nftables sends elsewhere: their replies are routed by the translated address.
+// translated finds listeners whose packets nftables sends elsewhere: their
+// replies are routed by the translated address.
 func translated(outcomes []routing.Outcome, dnats []host.DNAT) []routing.Finding {
 	var out []routing.Finding
 	for _, o := range outcomes {
@@ -50,9 +52,13 @@ func translated(outcomes []routing.Outcome, dnats []host.DNAT) []routing.Finding
 			if d.To.IsValid() {
 				to = d.To.String()
 			}
-			f := routing.Finding{Code: "dnat", Severity: routing.Warning, Subject: o.Addr.String(), Origin: d.Origin,
-				Message: fmt.Sprintf("packets to %s port %d go to %s: their replies take the way of that address", o.Addr, o.Ports.First, to),
-				Hint:    "let NGINX listen on the address that packets are sent to, or drop the translation"}
+			f := routing.Finding{Code: "dnat", Severity: routing.Warning,
+				Subject: o.Addr.String(), Origin: d.Origin,
+				Message: fmt.Sprintf("packets to %s port %d go to %s: their "+
+					"replies take the way of that address", o.Addr,
+					o.Ports.First, to),
+				Hint: "let NGINX listen on the address that packets are sent to, " +
+					"or drop the translation"}
 			if !slices.Contains(out, f) {
 				out = append(out, f)
 			}
@@ -62,7 +68,8 @@ func translated(outcomes []routing.Outcome, dnats []host.DNAT) []routing.Finding
 }
 
 func hits(d host.DNAT, o routing.Outcome) bool {
-	if d.Transport != "" && d.Transport != string(o.Transport) || d.First != 0 && (o.Ports.Last < d.First || d.Last < o.Ports.First) {
+	if d.Transport != "" && d.Transport != string(o.Transport) || d.First != 0 &&
+		(o.Ports.Last < d.First || d.Last < o.Ports.First) {
 		return false
 	}
 	return slices.ContainsFunc(d.Addrs, func(p netip.Prefix) bool { return p.Contains(o.Addr) })

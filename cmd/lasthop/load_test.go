@@ -17,12 +17,14 @@ import (
 
 var resyncs = flag.Int("resyncs", 60, "changes made under load by TestRunUnderLoad")
 
-// outside is what lies around a server: two routers on eth1's subnet, and a client behind both.
+// outside is what lies around a server: two routers on eth1's subnet, and a
+// client behind both.
 //
-//	client 192.0.2.9 ── 192.0.2.1 router one 10.0.1.1 ──┬── eth1 10.0.1.0/24
-//	              └──── 192.0.2.2 router two 10.0.1.2 ──┘
+//	client 192.0.2.9 ─ 192.0.2.1 router one 10.0.1.1 ─┬─ eth1 10.0.1.0/24
+//	              └─── 192.0.2.2 router two 10.0.1.2 ─┘
 //
-// Neither router keeps state. Behind eth0 and eth2 nobody answers: a reply that leaves there is lost.
+// Neither router keeps state. Behind eth0 and eth2 nobody answers: a reply that
+// leaves there is lost.
 type outside struct{ client *nstest.NS }
 
 func newOutside(s *server) outside {
@@ -30,21 +32,25 @@ func newOutside(s *server) outside {
 	one, two, client := nstest.New(s.t), nstest.New(s.t), nstest.New(s.t)
 	s.IP("link add br1 type bridge")
 	s.lines("link set br1 up\nlink set peer1 master br1")
-	client.Batch("link add br2 type bridge\nlink set br2 up\naddr add 192.0.2.9/24 dev br2\nroute add 10.0.1.0/24 via 192.0.2.1")
+	client.Batch("link add br2 type bridge\nlink set br2 up\naddr add 192.0.2.9/24 dev br2\n" +
+		"route add 10.0.1.0/24 via 192.0.2.1")
 	for i, r := range []*nstest.NS{one, two} {
 		join(s.t, s.NS, r, fmt.Sprintf("r%d", i), "inner", "br1")
 		join(s.t, client, r, fmt.Sprintf("r%d", i), "outer", "br2")
 		r.Sysctl("net.ipv4.ip_forward=1")
 		r.Sysctl("net.ipv4.conf.all.send_redirects=0")
-		r.Batch(fmt.Sprintf("addr add 10.0.1.%[1]d/24 dev inner\naddr add 192.0.2.%[1]d/24 dev outer", i+1))
+		r.Batch(fmt.Sprintf("addr add 10.0.1.%[1]d/24 dev inner\n"+
+			"addr add 192.0.2.%[1]d/24 dev outer", i+1))
 	}
 	return outside{client}
 }
 
-// join puts a cable between a bridge of one namespace and an interface of another.
+// join puts a cable between a bridge of one namespace and an interface of
+// another.
 func join(t testing.TB, a, b *nstest.NS, nameA, nameB, bridge string) {
 	t.Helper()
-	b.Batch(fmt.Sprintf("link add %s type veth peer name %s\nlink set %s up", nameB, nameA, nameB))
+	b.Batch(fmt.Sprintf("link add %s type veth peer name %s\nlink set %s up", nameB,
+		nameA, nameB))
 	b.IP(fmt.Sprintf("link set %s netns %s", nameA, a.Path))
 	a.Batch(fmt.Sprintf("link set %s master %s\nlink set %s up", nameA, bridge, nameA))
 }
@@ -59,7 +65,8 @@ func (r *requests) count(err error) {
 	}
 }
 
-// patienceOf is less than a first SYN's retransmission takes, so that a lost reply counts as lost.
+// patienceOf is less than a first SYN's retransmission takes, so that a lost
+// reply counts as lost.
 const patienceOf = 900 * time.Millisecond
 
 // askTCP makes a request on a connection of its own.
@@ -157,7 +164,8 @@ func (s *server) echo() {
 	}()
 }
 
-// TestRunUnderLoad: under constant load, changes of every kind lose no reply of a listener that stays.
+// TestRunUnderLoad: under constant load, changes of every kind lose no reply of
+// a listener that stays.
 func TestRunUnderLoad(t *testing.T) {
 	s := newServer(t)
 	o := newOutside(s)
@@ -178,12 +186,14 @@ func TestRunUnderLoad(t *testing.T) {
 	made := s.d.status().Counts.Changes - changes
 	cancel()
 	wg.Wait()
-	t.Logf("%d changes of the host and of NGINX, %d writes: lost %d of %d TCP requests, %d of %d UDP requests", *resyncs, made,
+	t.Logf("%d changes of the host and of NGINX, %d writes: lost %d of %d TCP "+
+		"requests, %d of %d UDP requests", *resyncs, made,
 		tcp.lost.Load(), tcp.asked.Load(), udp.lost.Load(), udp.asked.Load())
 	if tcp.lost.Load() > 0 || udp.lost.Load() > 0 {
 		t.Error("requests were lost")
 	}
-	if made < *resyncs || tcp.asked.Load() < int64(*resyncs) || udp.asked.Load() < int64(*resyncs) {
+	if made < *resyncs || tcp.asked.Load() < int64(*resyncs) ||
+		udp.asked.Load() < int64(*resyncs) {
 		t.Error("too little was done to prove anything")
 	}
 }
@@ -214,10 +224,13 @@ func (s *server) change(i int) {
 	case 1:
 		gateway := map[bool]string{true: "10.0.1.2", false: "10.0.1.1"}[on]
 		s.lines("route replace default via " + gateway + " dev eth1 metric 100")
-		s.until("the other router", func() bool { return has(s.owned(), "default via "+gateway+" dev eth1") })
+		s.until("the other router", func() bool {
+			return has(s.owned(), "default via "+gateway+" dev eth1")
+		})
 		return
 	case 2:
-		s.lines("addr " + map[bool]string{true: "add", false: "del"}[on] + " 10.0.1.97/24 dev eth1")
+		s.lines("addr " + map[bool]string{true: "add", false: "del"}[on] +
+			" 10.0.1.97/24 dev eth1")
 		part = "from 10.0.1.100/30"
 	}
 	s.until(part, func() bool { return has(s.ownedRules(), part) == on })

@@ -14,21 +14,27 @@ import (
 // errLocked means that another process writes.
 var errLocked = errors.New("another lasthop is at work in this network namespace")
 
-// lock makes this process the only writer of the network namespace until it ends, or unlocks. The file stays: removing it would let two
-// processes hold locks on two files of the same name. It returns errLocked if another process has it.
+// lock makes this process the only writer of the network namespace until it
+// ends, or unlocks. The file stays: removing it would let two processes hold
+// locks on two files of the same name. It returns errLocked if another process
+// has it.
 func (a *app) lock(k *host.Kernel) (unlock func(), err error) {
 	if err := os.MkdirAll(a.flags.runDir, 0o755); err != nil {
-		return nil, hint(fmt.Errorf("make the directory of the lock: %w", err), "run as root")
+		return nil, hint(fmt.Errorf("make the directory of the lock: %w", err),
+			"run as root")
 	}
 	path := filepath.Join(a.flags.runDir, fmt.Sprintf("netns-%d.lock", k.Inode()))
-	// Reading is enough for a lock: root's file must not keep the daemon out, which runs as a user of its own.
+	// Reading is enough for a lock: root's file must not keep the daemon
+	// out, which runs as a user of its own.
 	fd, err := unix.Open(path, unix.O_CREAT|unix.O_RDONLY|unix.O_CLOEXEC|unix.O_NOFOLLOW, 0o600)
 	if err != nil {
 		return nil, hint(fmt.Errorf("open the lock %s: %w", path, err), "run as root")
 	}
 	if err = unix.Flock(fd, unix.LOCK_EX|unix.LOCK_NB); err == nil {
 		return func() {
-			_ = unix.Flock(fd, unix.LOCK_UN) // a child that is being started may have a copy of fd, which would keep the lock for a moment
+			// a child that is being started may have a copy of fd,
+			// which would keep the lock for a moment
+			_ = unix.Flock(fd, unix.LOCK_UN)
 			_ = unix.Close(fd)
 		}, nil
 	}

@@ -1,4 +1,5 @@
-// Command lasthop makes a host's replies leave the way their requests came in, for every address that NGINX listens on.
+// Command lasthop makes a host's replies leave the way their requests came in,
+// for every address that NGINX listens on.
 package main
 
 import (
@@ -48,15 +49,19 @@ Exit codes: 0 done; 1 failed, bad usage too; 2 worked, but not as wanted.`,
 		SilenceUsage:               true,
 		Version:                    buildVersion().Lasthop,
 		Args:                       none,
-		RunE:                       func(c *cobra.Command, _ []string) error { return c.Help() },
-		CompletionOptions:          cobra.CompletionOptions{HiddenDefaultCmd: true},
+		RunE: func(c *cobra.Command, _ []string) error {
+			return c.Help()
+		},
+		CompletionOptions: cobra.CompletionOptions{HiddenDefaultCmd: true},
 	}
 	root.SetVersionTemplate("lasthop {{.Version}}\n")
 	root.SetFlagErrorFunc(func(c *cobra.Command, err error) error {
 		return hint(err, "see: "+c.CommandPath()+" --help")
 	})
 	a.flags.common(root)
-	root.AddCommand(a.planCommand(), a.applyCommand(), a.runCommand(), a.statusCommand(), a.checkCommand(), a.explainCommand(), a.migrateCommand(), a.clearCommand(), a.captureCommand(), a.versionCommand(), a.proveHereCommand())
+	root.AddCommand(a.planCommand(), a.applyCommand(), a.runCommand(), a.statusCommand(),
+		a.checkCommand(), a.explainCommand(), a.migrateCommand(), a.clearCommand(),
+		a.captureCommand(), a.versionCommand(), a.proveHereCommand())
 	return root
 }
 
@@ -66,7 +71,8 @@ func none(c *cobra.Command, args []string) error {
 	case len(args) == 0:
 		return nil
 	case c.HasParent():
-		return hint(fmt.Errorf("%s takes no argument, not %q", c.CommandPath(), args[0]), "see: "+c.CommandPath()+" --help")
+		return hint(fmt.Errorf("%s takes no argument, not %q", c.CommandPath(), args[0]),
+			"see: "+c.CommandPath()+" --help")
 	}
 	remedy := "see: lasthop --help"
 	if near := c.SuggestionsFor(args[0]); len(near) > 0 {

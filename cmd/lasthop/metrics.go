@@ -14,7 +14,8 @@ import (
 	"github.com/prometheus/client_golang/prometheus/promhttp"
 )
 
-// metrics turns the published status into Prometheus metrics at each scrape, so that both always say the same.
+// metrics turns the published status into Prometheus metrics at each scrape, so
+// that both always say the same.
 type metrics struct {
 	status  func() report.Status
 	version string
@@ -22,21 +23,30 @@ type metrics struct {
 
 // The metrics. Names and labels are promised as the JSON documents' keys are.
 var (
-	metricListeners  = describe("listeners", "Listeners by what becomes of their replies.", "status")
-	metricPaths      = describe("paths", "Ways back: interface, family and gateway.")
-	metricRoutes     = describe("routes", "Our routes, as the plan wants them and as the kernel holds them.", "state")
-	metricRules      = describe("rules", "Our rules, as the plan wants them and as the kernel holds them.", "state")
-	metricInSync     = describe("in_sync", "1 if the kernel holds what the plan wants and nothing is wrong.")
-	metricSyncs      = describe("syncs_total", "Comparisons of the kernel with the plan.")
-	metricChanges    = describe("changes_total", "Writes to the kernel.")
-	metricHeals      = describe("heals_total", "Objects put back that someone else had deleted or changed.")
-	metricFights     = describe("fights_total", "Times that somebody who deletes again and again was backed off from.")
-	metricErrors     = describe("errors_total", "Syncs that failed in whole or in part.")
-	metricReloads    = describe("reloads_total", "Loads of a configuration by NGINX that were followed.")
-	metricGeneration = describe("nginx_generation", "Loads seen of this configuration, the one at the start included.", "conf")
-	metricLoaded     = describe("nginx_loaded_timestamp_seconds", "When the last load was seen.", "conf")
-	metricFindings   = describe("findings", "Findings of the plan.", "code", "severity")
-	metricBuild      = describe("build_info", "Always 1.", "version")
+	metricListeners = describe("listeners", "Listeners by what becomes of their replies.",
+		"status")
+	metricPaths  = describe("paths", "Ways back: interface, family and gateway.")
+	metricRoutes = describe("routes",
+		"Our routes, as the plan wants them and as the kernel holds them.", "state")
+	metricRules = describe("rules",
+		"Our rules, as the plan wants them and as the kernel holds them.", "state")
+	metricInSync = describe("in_sync",
+		"1 if the kernel holds what the plan wants and nothing is wrong.")
+	metricSyncs   = describe("syncs_total", "Comparisons of the kernel with the plan.")
+	metricChanges = describe("changes_total", "Writes to the kernel.")
+	metricHeals   = describe("heals_total",
+		"Objects put back that someone else had deleted or changed.")
+	metricFights = describe("fights_total",
+		"Times that somebody who deletes again and again was backed off from.")
+	metricErrors  = describe("errors_total", "Syncs that failed in whole or in part.")
+	metricReloads = describe("reloads_total",
+		"Loads of a configuration by NGINX that were followed.")
+	metricGeneration = describe("nginx_generation",
+		"Loads seen of this configuration, the one at the start included.", "conf")
+	metricLoaded = describe("nginx_loaded_timestamp_seconds",
+		"When the last load was seen.", "conf")
+	metricFindings = describe("findings", "Findings of the plan.", "code", "severity")
+	metricBuild    = describe("build_info", "Always 1.", "version")
 )
 
 func describe(name, help string, labels ...string) *prometheus.Desc {
@@ -45,8 +55,10 @@ func describe(name, help string, labels ...string) *prometheus.Desc {
 
 // Describe is for prometheus.Collector.
 func (m metrics) Describe(c chan<- *prometheus.Desc) {
-	for _, d := range []*prometheus.Desc{metricListeners, metricPaths, metricRoutes, metricRules, metricInSync, metricSyncs, metricChanges, metricHeals,
-		metricFights, metricErrors, metricReloads, metricGeneration, metricLoaded, metricFindings, metricBuild} {
+	for _, d := range []*prometheus.Desc{metricListeners, metricPaths, metricRoutes,
+		metricRules, metricInSync, metricSyncs, metricChanges, metricHeals,
+		metricFights, metricErrors, metricReloads, metricGeneration, metricLoaded,
+		metricFindings, metricBuild} {
 		c <- d
 	}
 }
@@ -64,7 +76,8 @@ func (m metrics) Collect(c chan<- prometheus.Metric) {
 	for _, o := range s.Plan.Outcomes {
 		listeners[o.Status]++
 	}
-	for _, status := range []routing.Status{routing.Ready, routing.Armed, routing.Unchanged, routing.LocalOnly, routing.Off, routing.Unresolved} {
+	for _, status := range []routing.Status{routing.Ready, routing.Armed, routing.Unchanged,
+		routing.LocalOnly, routing.Off, routing.Unresolved} {
 		gauge(metricListeners, float64(listeners[status]), string(status))
 	}
 	gauge(metricPaths, float64(len(s.Plan.Paths)))
@@ -77,8 +90,10 @@ func (m metrics) Collect(c chan<- prometheus.Metric) {
 		inSync = 1
 	}
 	gauge(metricInSync, inSync)
-	for d, n := range map[*prometheus.Desc]int{metricSyncs: s.Counts.Syncs, metricChanges: s.Counts.Changes, metricHeals: s.Counts.Heals,
-		metricFights: s.Counts.Fights, metricErrors: s.Counts.Errors, metricReloads: s.Counts.Reloads} {
+	for d, n := range map[*prometheus.Desc]int{metricSyncs: s.Counts.Syncs,
+		metricChanges: s.Counts.Changes, metricHeals: s.Counts.Heals,
+		metricFights: s.Counts.Fights, metricErrors: s.Counts.Errors,
+		metricReloads: s.Counts.Reloads} {
 		counter(d, n)
 	}
 	m.collectNginx(s, gauge)
@@ -100,7 +115,8 @@ func (m metrics) collectNginx(s report.Status, gauge func(*prometheus.Desc, floa
 	}
 }
 
-func (m metrics) collectFindings(s report.Status, gauge func(*prometheus.Desc, float64, ...string)) {
+func (m metrics) collectFindings(s report.Status,
+	gauge func(*prometheus.Desc, float64, ...string)) {
 	findings := map[[2]string]int{}
 	for _, f := range s.Plan.Findings {
 		findings[[2]string{string(f.Code), string(f.Severity)}]++
@@ -110,20 +126,29 @@ func (m metrics) collectFindings(s report.Status, gauge func(*prometheus.Desc, f
 	}
 }
 
-// newReloadTimes is the histogram of the time from NGINX's fork to a kernel that holds the plan.
+// newReloadTimes is the histogram of the time from NGINX's fork to a kernel
+// that holds the plan.
 func newReloadTimes() prometheus.Histogram {
-	return prometheus.NewHistogram(prometheus.HistogramOpts{Name: "lasthop_reload_to_in_sync_seconds",
-		Help:    "Time from the fork of NGINX's first new worker to a kernel that holds the plan.",
-		Buckets: []float64{.0005, .001, .0025, .005, .01, .025, .05, .1, .25, .5, 1, 2.5, 10, 30}})
+	return prometheus.NewHistogram(prometheus.HistogramOpts{
+		Name: "lasthop_reload_to_in_sync_seconds",
+		Help: "Time from the fork of NGINX's first new worker to a " +
+			"kernel that holds the plan.",
+		Buckets: []float64{.0005, .001, .0025, .005, .01, .025, .05, .1, .25, .5, 1,
+			2.5, 10, 30}})
 }
 
 // metricsHandler answers /metrics and /healthz.
 func metricsHandler(s served, times prometheus.Collector) http.Handler {
 	registry := prometheus.NewRegistry()
-	registry.MustRegister(metrics{s.status, buildVersion().Lasthop}, times, collectors.NewGoCollector(), collectors.NewProcessCollector(collectors.ProcessCollectorOpts{}))
+	registry.MustRegister(metrics{s.status, buildVersion().Lasthop}, times,
+		collectors.NewGoCollector(),
+		collectors.NewProcessCollector(collectors.ProcessCollectorOpts{}))
 	mux := http.NewServeMux()
-	mux.Handle("GET /metrics", promhttp.HandlerFor(registry, promhttp.HandlerOpts{Timeout: 10 * time.Second}))
-	mux.HandleFunc("GET "+pathHealth, func(w http.ResponseWriter, _ *http.Request) { health(w, s.status()) })
+	mux.Handle("GET /metrics",
+		promhttp.HandlerFor(registry, promhttp.HandlerOpts{Timeout: 10 * time.Second}))
+	mux.HandleFunc("GET "+pathHealth, func(w http.ResponseWriter, _ *http.Request) {
+		health(w, s.status())
+	})
 	return mux
 }
 
@@ -131,7 +156,8 @@ func metricsHandler(s served, times prometheus.Collector) http.Handler {
 func listenMetrics(addr string) (net.Listener, error) {
 	l, err := net.Listen("tcp", addr)
 	if err != nil {
-		return nil, hint(fmt.Errorf("listen for metrics on %s: %w", addr, err), "choose a free address in metrics.listen of lasthop.yaml")
+		return nil, hint(fmt.Errorf("listen for metrics on %s: %w", addr, err),
+			"choose a free address in metrics.listen of lasthop.yaml")
 	}
 	return l, nil
 }

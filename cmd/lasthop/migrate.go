@@ -35,13 +35,18 @@ table to filter.
 It exits with 2 if a virtual server needs input or is manual.`,
 		Args: func(c *cobra.Command, args []string) error {
 			if len(args) == 0 {
-				return hint(errors.New("no file of a BIG-IP is named"), "name a UCS, or bigip.conf and bigip_base.conf: lasthop migrate FILE...")
+				return hint(errors.New("no file of a BIG-IP is named"),
+					"name a UCS, or bigip.conf and bigip_base.conf: "+
+						"lasthop migrate FILE...")
 			}
 			return nil
 		},
-		RunE: func(_ *cobra.Command, args []string) error { return a.migrate(args, global) },
+		RunE: func(_ *cobra.Command, args []string) error {
+			return a.migrate(args, global)
+		},
 	}
-	c.Flags().StringVar(&global, "autolasthop", "", "what connection.autolasthop is on the BIG-IP, `enable|disable`, whatever\nthe files say")
+	c.Flags().StringVar(&global, "autolasthop", "", "what connection.autolasthop is on the "+
+		"BIG-IP, `enable|disable`, whatever\nthe files say")
 	return c
 }
 
@@ -72,30 +77,40 @@ func (a *app) migrate(paths []string, global string) error {
 	return nil
 }
 
-// loadBIGIP reads the files. What the user says of Auto-Last-Hop wins over them.
+// loadBIGIP reads the files. What the user says of Auto-Last-Hop wins over
+// them.
 func loadBIGIP(paths []string, global string) (bigip.Config, error) {
 	setting, ok := bigip.ParseAutoLastHop(global)
 	if global != "" && (!ok || setting == bigip.Default) {
-		return bigip.Config{}, hint(fmt.Errorf("--autolasthop %s: neither enable nor disable", global), "`tmsh list sys db connection.autolasthop` on the BIG-IP shows it")
+		return bigip.Config{},
+			hint(fmt.Errorf("--autolasthop %s: neither enable nor disable", global),
+				"`tmsh list sys db connection.autolasthop` on the BIG-IP shows it")
 	}
 	c, err := bigip.Load(paths...)
 	if global != "" {
 		c.Global = bigip.Setting{Value: setting, Origin: "--autolasthop"}
 	}
 	if err == nil && len(c.Virtuals) == 0 {
-		err = hint(errors.New("no virtual server is in the files"), "they are in bigip.conf; give it too, or the UCS")
+		err = hint(errors.New("no virtual server is in the files"),
+			"they are in bigip.conf; give it too, or the UCS")
 	}
 	return c, err
 }
 
 // migration joins the BIG-IP with the view.
 func (v *view) migration(c bigip.Config) report.Migration {
-	plan := routing.Build(v.host, slices.Concat(bigip.Wanted(c), v.listeners), v.binds, v.policy)
-	joined := bigip.Join(c, bigip.Here{Host: v.host, Listeners: v.listeners, Plan: plan, Policy: v.policy})
-	m := report.Migration{Head: v.head(), BIGIP: report.BIGIP{Hostname: c.Hostname, Version: c.Version, Global: string(cmp.Or(c.Global.Value, bigip.Enabled)),
-		GlobalFrom: cmp.Or(c.Global.Origin, "F5's default"), Stanzas: c.Stanzas.Found, Named: c.Stanzas.Named},
-		Plan: plan, Findings: joined.Findings, Flags: joined.Flags, Settings: joined.Settings}
-	m.Plan.Outcomes = slices.DeleteFunc(slices.Clone(plan.Outcomes), func(o routing.Outcome) bool { return o.Context != bigip.Context })
+	plan := routing.Build(v.host, slices.Concat(bigip.Wanted(c), v.listeners),
+		v.binds, v.policy)
+	joined := bigip.Join(c, bigip.Here{Host: v.host, Listeners: v.listeners, Plan: plan,
+		Policy: v.policy})
+	m := report.Migration{Head: v.head(), BIGIP: report.BIGIP{Hostname: c.Hostname,
+		Version: c.Version, Global: string(cmp.Or(c.Global.Value, bigip.Enabled)),
+		GlobalFrom: cmp.Or(c.Global.Origin, "F5's default"), Stanzas: c.Stanzas.Found,
+		Named: c.Stanzas.Named},
+		Plan: plan, Findings: joined.Findings, Flags: joined.Flags,
+		Settings: joined.Settings}
+	m.Plan.Outcomes = slices.DeleteFunc(slices.Clone(plan.Outcomes),
+		func(o routing.Outcome) bool { return o.Context != bigip.Context })
 	for _, r := range joined.Rows {
 		m.Virtuals = append(m.Virtuals, report.VirtualRow(r))
 	}

@@ -14,8 +14,9 @@ import (
 	"lasthop/routing"
 )
 
-// networkd is a real systemd-networkd beside a server: in its network namespace, with a mount namespace and a bus of its own, so that
-// networkctl works too.
+// networkd is a real systemd-networkd beside a server: in its network
+// namespace, with a mount namespace and a bus of its own, so that networkctl
+// works too.
 type networkd struct {
 	*server
 	exe   string
@@ -30,11 +31,13 @@ link set peer0 up
 link set peer1 up
 `
 
-const networkd0 = "[Match]\nName=eth0\n[Network]\nLinkLocalAddressing=no\nIPv6AcceptRA=no\nAddress=10.0.0.10/24\nGateway=10.0.0.1\n"
+const networkd0 = "[Match]\nName=eth0\n[Network]\nLinkLocalAddressing=no\nIPv6AcceptRA=no\n" +
+	"Address=10.0.0.10/24\nGateway=10.0.0.1\n"
 
 // networkd1 is eth1's file, with more lines.
 func networkd1(more string) string {
-	return "[Match]\nName=eth1\n[Network]\nLinkLocalAddressing=no\nIPv6AcceptRA=no\nAddress=10.0.1.10/24\n" + more
+	return "[Match]\nName=eth1\n[Network]\nLinkLocalAddressing=no\nIPv6AcceptRA=no\n" +
+		"Address=10.0.1.10/24\n" + more
 }
 
 const (
@@ -61,11 +64,13 @@ func bareNetworkd(t *testing.T) *networkd {
 	if err := os.Mkdir(n.path("network"), 0o755); err != nil {
 		t.Fatal(err)
 	}
-	n.enter = []string{"nsenter", "--net=" + n.Path, fmt.Sprintf("--mount=/proc/%d/ns/mnt", n.bus()), "--"}
+	n.enter = []string{"nsenter", "--net=" + n.Path,
+		fmt.Sprintf("--mount=/proc/%d/ns/mnt", n.bus()), "--"}
 	return n
 }
 
-// bus starts the bus and returns its process, in whose mount namespace networkd will run.
+// bus starts the bus and returns its process, in whose mount namespace networkd
+// will run.
 func (n *networkd) bus() int {
 	n.t.Helper()
 	script, err := filepath.Abs("../../testdata/lab/networkd.sh")
@@ -100,7 +105,8 @@ func (n *networkd) version() string {
 	return line
 }
 
-// startNetworkd starts systemd-networkd; it ends with the test, or with stopNetworkd.
+// startNetworkd starts systemd-networkd; it ends with the test, or with
+// stopNetworkd.
 func (n *networkd) startNetworkd() {
 	n.t.Helper()
 	log, err := os.OpenFile(n.path("networkd.log"), os.O_CREATE|os.O_APPEND|os.O_WRONLY, 0o644)
@@ -114,7 +120,8 @@ func (n *networkd) startNetworkd() {
 		n.t.Fatal(err)
 	}
 	n.t.Cleanup(n.stopNetworkd)
-	ping := []string{"busctl", "call", "org.freedesktop.network1", "/org/freedesktop/network1", "org.freedesktop.DBus.Peer", "Ping"}
+	ping := []string{"busctl", "call", "org.freedesktop.network1", "/org/freedesktop/network1",
+		"org.freedesktop.DBus.Peer", "Ping"}
 	n.until("networkd on the bus", func() bool { return n.command(ping...).Run() == nil })
 }
 
@@ -133,7 +140,8 @@ func (n *networkd) stopNetworkd() {
 // file writes a *.network file.
 func (n *networkd) file(link, text string) {
 	n.t.Helper()
-	if err := os.WriteFile(n.path("network/"+link+".network"), []byte(text), 0o644); err != nil {
+	if err := os.WriteFile(n.path("network/"+link+".network"), []byte(text),
+		0o644); err != nil {
 		n.t.Fatal(err)
 	}
 }
@@ -141,7 +149,8 @@ func (n *networkd) file(link, text string) {
 // ctl calls networkctl.
 func (n *networkd) ctl(args ...string) {
 	n.t.Helper()
-	if out, err := n.command(append([]string{"networkctl"}, args...)...).CombinedOutput(); err != nil {
+	if out, err := n.command(append([]string{"networkctl"},
+		args...)...).CombinedOutput(); err != nil {
 		n.t.Fatalf("networkctl %v: %v\n%s", args, err, out)
 	}
 }
@@ -160,10 +169,12 @@ func (n *networkd) configured() {
 // has says whether eth1 has an address, and main a default route by it.
 func (n *networkd) has() (vip, gateway bool) {
 	n.t.Helper()
-	return strings.Contains(n.IP("-o addr show dev eth1"), " 10.0.1.100/"), strings.Contains(n.IP("route show default"), "dev eth1")
+	return strings.Contains(n.IP("-o addr show dev eth1"), " 10.0.1.100/"),
+		strings.Contains(n.IP("route show default"), "dev eth1")
 }
 
-// removes installs what is ours, stops the daemon, lets networkd do its thing, and returns what is gone for good.
+// removes installs what is ours, stops the daemon, lets networkd do its thing,
+// and returns what is gone for good.
 func (n *networkd) removes() []string {
 	n.t.Helper()
 	n.start()
@@ -182,17 +193,24 @@ func (n *networkd) removes() []string {
 	n.ctl("reload")
 	n.waitFor(true, true)
 	after := n.owned()
-	return slices.DeleteFunc(before, func(line string) bool { return slices.Contains(after, line) })
+	return slices.DeleteFunc(before, func(line string) bool {
+		return slices.Contains(after, line)
+	})
 }
 
-// waitFor waits until networkd is done with what it was told, and eth1 has the VIP and its gateway, or has them no more.
+// waitFor waits until networkd is done with what it was told, and eth1 has the
+// VIP and its gateway, or has them no more.
 func (n *networkd) waitFor(vip, gateway bool) {
 	n.t.Helper()
-	n.until(fmt.Sprintf("VIP %t, gateway %t", vip, gateway), func() bool { v, g := n.has(); return v == vip && g == gateway })
+	n.until(fmt.Sprintf("VIP %t, gateway %t", vip, gateway), func() bool {
+		v, g := n.has()
+		return v == vip && g == gateway
+	})
 	n.configured()
 }
 
-// TestNetworkd: a real systemd-networkd is reconfigured, stopped and started beside the daemon. What it removes of ours is back after each step.
+// TestNetworkd: a real systemd-networkd is reconfigured, stopped and started
+// beside the daemon. What it removes of ours is back after each step.
 func TestNetworkd(t *testing.T) {
 	t.Parallel()
 	n := newNetworkd(t)
@@ -202,7 +220,8 @@ func TestNetworkd(t *testing.T) {
 	n.startNetworkd()
 	n.configured()
 	gone := n.removes()
-	t.Logf("%s, told of another address and back, removes %d objects of ours:\n%s", n.version(), len(gone), strings.Join(gone, "\n"))
+	t.Logf("%s, told of another address and back, removes %d objects of ours:\n%s", n.version(),
+		len(gone), strings.Join(gone, "\n"))
 	n.start()
 	n.wantFresh("the start beside networkd")
 	for _, step := range []struct {
@@ -230,7 +249,8 @@ func TestNetworkd(t *testing.T) {
 		n.log.take()
 		step.do()
 		n.waitFor(step.vip, step.gateway)
-		if n.quiet(); step.gateway { // without, what is held is more than a fresh start would know
+		// without, what is held is more than a fresh start would know
+		if n.quiet(); step.gateway {
 			n.wantFresh(step.what)
 		}
 		t.Logf("%s: %d lines in the log", step.what, strings.Count(n.log.take(), "\n"))
@@ -238,7 +258,8 @@ func TestNetworkd(t *testing.T) {
 	n.namesNetworkd(t)
 }
 
-// namesNetworkd deletes what is ours as networkd would, while it runs: the log says that it may have been, and the finding how to stop it.
+// namesNetworkd deletes what is ours as networkd would, while it runs: the log
+// says that it may have been, and the finding how to stop it.
 func (n *networkd) namesNetworkd(t *testing.T) {
 	t.Helper()
 	want := n.owned()
@@ -258,7 +279,9 @@ func (n *networkd) namesNetworkd(t *testing.T) {
 	if said == 0 {
 		t.Error("the log says nothing of what was deleted")
 	}
-	found := slices.ContainsFunc(st.Plan.Findings, func(f routing.Finding) bool { return f.Code == "networkd-deletes-rules" })
+	found := slices.ContainsFunc(st.Plan.Findings, func(f routing.Finding) bool {
+		return f.Code == "networkd-deletes-rules"
+	})
 	if found == networkdSpares("/") {
 		t.Errorf("finding networkd-deletes-rules is %t", found)
 	}

@@ -32,7 +32,8 @@ func newNamespace(t *testing.T) *namespace {
 	return &namespace{ns, k}
 }
 
-// build makes the host and waits until the kernel is done with it: IPv6 inserts routes of addresses from a work queue.
+// build makes the host and waits until the kernel is done with it: IPv6 inserts
+// routes of addresses from a work queue.
 func (n *namespace) build(t *testing.T, s *sim.Sim) {
 	t.Helper()
 	for key, value := range s.Host.Sysctls {
@@ -48,7 +49,8 @@ func (n *namespace) build(t *testing.T, s *sim.Sim) {
 			n.Sysctl("net." + key + "=" + value)
 		}
 	}
-	for end := time.Now().Add(2 * time.Second); time.Now().Before(end); time.Sleep(2 * time.Millisecond) {
+	for end := time.Now().Add(2 * time.Second); time.Now().Before(end); time.Sleep(
+		2 * time.Millisecond) {
 		if compareHosts(s.Host, n.read(t, s)) == "" {
 			return
 		}
@@ -67,7 +69,8 @@ func (n *namespace) batch(t *testing.T, lines string, options ...string) {
 	}
 }
 
-// read reads the host as every command does, takes out what a simulated one does not have, and adds its leases.
+// read reads the host as every command does, takes out what a simulated one
+// does not have, and adds its leases.
 func (n *namespace) read(t *testing.T, s *sim.Sim) routing.Host {
 	t.Helper()
 	h, err := n.kernel.Read()
@@ -79,7 +82,8 @@ func (n *namespace) read(t *testing.T, s *sim.Sim) routing.Host {
 	return h
 }
 
-// compareHosts compares what the simulation is about: not indexes, host name and the like.
+// compareHosts compares what the simulation is about: not indexes, host name
+// and the like.
 func compareHosts(want, got routing.Host) string {
 	return cmp.Diff(hostLines(want, want.Sysctls), hostLines(got, want.Sysctls))
 }
@@ -87,15 +91,19 @@ func compareHosts(want, got routing.Host) string {
 func hostLines(h routing.Host, sysctls map[string]string) []string {
 	var lines []string
 	for _, l := range h.Links {
-		lines = append(lines, fmt.Sprintf("link %s kind %q loopback %t up %t carrier %t master %q group %d mtu %d point-to-point %t",
-			l.Name, l.Kind, l.Loopback, l.Up, l.Carrier, l.Master, l.Group, l.MTU, l.PointToPoint))
+		lines = append(lines, fmt.Sprintf("link %s kind %q loopback %t up %t carrier %t "+
+			"master %q group %d mtu %d point-to-point %t",
+			l.Name, l.Kind, l.Loopback, l.Up, l.Carrier, l.Master, l.Group, l.MTU,
+			l.PointToPoint))
 	}
 	for _, a := range h.Addrs {
-		lines = append(lines, fmt.Sprintf("addr %s %s peer %s scope %d temporary %t noprefix %t tentative %t",
+		lines = append(lines, fmt.Sprintf("addr %s %s peer %s scope %d temporary %t "+
+			"noprefix %t tentative %t",
 			a.Link, a.Prefix, a.Peer, a.Scope, a.Temporary, a.NoPrefix, a.Tentative))
 	}
 	for _, r := range h.Neighs {
-		lines = append(lines, fmt.Sprintf("neigh %s %s %s %t %s", r.Link, r.Addr, r.MAC, r.Router, r.State))
+		lines = append(lines, fmt.Sprintf("neigh %s %s %s %t %s", r.Link, r.Addr, r.MAC,
+			r.Router, r.State))
 	}
 	for key := range sysctls {
 		lines = append(lines, "sysctl "+key+"="+h.Sysctls[key])
@@ -104,7 +112,8 @@ func hostLines(h routing.Host, sysctls map[string]string) []string {
 	return append(lines, slices.Concat(routeLines(h.Routes), ruleLines(h.Rules))...)
 }
 
-// routeLines prints routes sorted, those of one key in the kernel's order, with their volatile flags.
+// routeLines prints routes sorted, those of one key in the kernel's order, with
+// their volatile flags.
 func routeLines(routes []routing.Route) []string {
 	s := routing.State{Routes: slices.Clone(routes)}
 	s.Sort()
@@ -113,7 +122,8 @@ func routeLines(routes []routing.Route) []string {
 		line := fmt.Sprintf("route %s: %s", r.Family(), r)
 		for _, h := range r.Hops {
 			if h.Dead || h.LinkDown {
-				line += fmt.Sprintf(" [%s dead %t linkdown %t]", h.Link, h.Dead, h.LinkDown)
+				line += fmt.Sprintf(" [%s dead %t linkdown %t]", h.Link,
+					h.Dead, h.LinkDown)
 			}
 		}
 		lines = append(lines, line)

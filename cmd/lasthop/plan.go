@@ -32,12 +32,15 @@ with 2 if the kernel differs, and with 1 if it cannot be asked.`,
 		RunE: func(*cobra.Command, []string) error { return a.plan(exitCode, prove) },
 	}
 	c.Flags().BoolVar(&exitCode, "exit-code", false, "exit with 2 if there is something to do")
-	c.Flags().BoolVar(&prove, "prove", false, "let the kernel prove the plan on a rebuilt host; nothing of this one is\ntouched, and it needs no root where user namespaces are allowed")
+	c.Flags().BoolVar(&prove, "prove", false, "let the kernel prove the plan on a rebuilt "+
+		"host; nothing of this one is\ntouched, and it needs no root where user "+
+		"namespaces are allowed")
 	return c
 }
 
 func (a *app) plan(exitCode, proving bool) error {
-	if err := a.flags.formats("text", "json", "html", "markdown", "csv", "iproute2", "networkd"); err != nil {
+	if err := a.flags.formats("text", "json", "html", "markdown", "csv", "iproute2",
+		"networkd"); err != nil {
 		return err
 	}
 	k, err := a.open()
@@ -53,7 +56,8 @@ func (a *app) plan(exitCode, proving bool) error {
 		return err
 	}
 	v.addLive(k)
-	p := report.Plan{Head: v.head(), Plan: v.plan, Diff: v.diff, Back: routing.Compare(v.plan.State, v.owned), Digest: v.plan.Digest(v.diff)}
+	p := report.Plan{Head: v.head(), Plan: v.plan, Diff: v.diff,
+		Back: routing.Compare(v.plan.State, v.owned), Digest: v.plan.Digest(v.diff)}
 	if !v.diff.Empty() {
 		p.Next = a.applyLine(p.Digest)
 	}

@@ -21,8 +21,10 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// A plan is proved by a process of its own in a network namespace of its own, which both end with the answer. The kernel lets any user
-// have that below a user namespace, where the system does not forbid it; where it does, root needs none.
+// A plan is proved by a process of its own in a network namespace of its own,
+// which both end with the answer. The kernel lets any user have that below a
+// user namespace, where the system does not forbid it; where it does, root
+// needs none.
 
 const (
 	proveCommand = "prove-in-fresh-namespace"
@@ -39,16 +41,19 @@ type proved struct {
 // errRefused means that the system does not let us have a namespace to work in.
 var errRefused = errors.New("no throw-away network namespace is to be had here")
 
-// prove lets the kernel prove the plan. Where it cannot be asked the proof says so, and so does the error.
+// prove lets the kernel prove the plan. Where it cannot be asked the proof says
+// so, and so does the error.
 func (v *view) prove() (*report.Proof, error) {
 	p, err := prove(routing.Claim{Host: v.host, Plan: v.plan, Numbers: v.policy.Numbers})
 	if err != nil {
-		return &report.Proof{Unproved: err.Error()}, fmt.Errorf("the plan could not be proved: %w", err)
+		return &report.Proof{Unproved: err.Error()},
+			fmt.Errorf("the plan could not be proved: %w", err)
 	}
 	return &report.Proof{Proof: p}, nil
 }
 
-// prove lets the kernel prove a claim. It changes nothing of the host and leaves nothing.
+// prove lets the kernel prove a claim. It changes nothing of the host and
+// leaves nothing.
 func prove(c routing.Claim) (routing.Proof, error) {
 	var first error
 	for _, flags := range []uintptr{unix.CLONE_NEWUSER | unix.CLONE_NEWNET, unix.CLONE_NEWNET} {
@@ -76,8 +81,10 @@ func proveIn(flags uintptr, c routing.Claim) (routing.Proof, error) {
 	cmd.Stdin, cmd.Stdout, cmd.Stderr = &stdin, &stdout, &stderr
 	cmd.SysProcAttr = &syscall.SysProcAttr{Cloneflags: flags, Pdeathsig: syscall.SIGKILL}
 	if flags&unix.CLONE_NEWUSER != 0 {
-		cmd.SysProcAttr.UidMappings = []syscall.SysProcIDMap{{ContainerID: 0, HostID: os.Geteuid(), Size: 1}}
-		cmd.SysProcAttr.GidMappings = []syscall.SysProcIDMap{{ContainerID: 0, HostID: os.Getegid(), Size: 1}}
+		cmd.SysProcAttr.UidMappings = []syscall.SysProcIDMap{{ContainerID: 0,
+			HostID: os.Geteuid(), Size: 1}}
+		cmd.SysProcAttr.GidMappings = []syscall.SysProcIDMap{{ContainerID: 0,
+			HostID: os.Getegid(), Size: 1}}
 	}
 	runtime.LockOSThread() // the signal comes when the thread ends
 	defer runtime.UnlockOSThread()
@@ -89,7 +96,8 @@ func proveIn(flags uintptr, c routing.Claim) (routing.Proof, error) {
 	case ctx.Err() != nil:
 		return routing.Proof{}, fmt.Errorf("it took longer than %s", proveTimeout)
 	case err != nil:
-		return routing.Proof{}, fmt.Errorf("%w: %s", err, strings.TrimSpace(stderr.String()))
+		return routing.Proof{},
+			fmt.Errorf("%w: %s", err, strings.TrimSpace(stderr.String()))
 	}
 	if err := gob.NewDecoder(&stdout).Decode(&answer); err != nil {
 		return routing.Proof{}, fmt.Errorf("decode the proof: %w", err)
@@ -113,24 +121,30 @@ func remedy(sysctls string) string {
 	} {
 		data, err := os.ReadFile(sysctls + "/" + s.path)
 		if err == nil && strings.TrimSpace(string(data)) == s.forbids {
-			return fmt.Sprintf("run it as root, or allow it: sysctl %s=%s", strings.ReplaceAll(s.path, "/", "."), s.allows)
+			return fmt.Sprintf("run it as root, or allow it: sysctl %s=%s",
+				strings.ReplaceAll(s.path, "/", "."), s.allows)
 		}
 	}
-	return "run it as root; a container needs CAP_SYS_ADMIN, or a runtime that lets it make user namespaces"
+	return "run it as root; a container needs CAP_SYS_ADMIN, or a runtime that lets " +
+		"it make user namespaces"
 }
 
-// proveHereCommand is what the process runs. It refuses a namespace that is in use.
+// proveHereCommand is what the process runs. It refuses a namespace that is in
+// use.
 func (a *app) proveHereCommand() *cobra.Command {
-	return &cobra.Command{Use: proveCommand, Hidden: true, Args: none, RunE: func(*cobra.Command, []string) error {
-		var c routing.Claim
-		if err := gob.NewDecoder(a.ui.stdin).Decode(&c); err != nil {
-			return fmt.Errorf("decode the claim: %w", err)
-		}
-		var answer proved
-		var err error
-		if answer.Proof, err = host.Prove(c); err != nil {
-			answer.Error, answer.Refused = err.Error(), errors.Is(err, unix.EPERM) || errors.Is(err, unix.EACCES)
-		}
-		return gob.NewEncoder(a.ui.stdout).Encode(answer)
-	}}
+	return &cobra.Command{Use: proveCommand, Hidden: true, Args: none,
+		RunE: func(*cobra.Command, []string) error {
+			var c routing.Claim
+			if err := gob.NewDecoder(a.ui.stdin).Decode(&c); err != nil {
+				return fmt.Errorf("decode the claim: %w", err)
+			}
+			var answer proved
+			var err error
+			if answer.Proof, err = host.Prove(c); err != nil {
+				answer.Error, answer.Refused = err.Error(),
+					errors.Is(err, unix.EPERM) ||
+						errors.Is(err, unix.EACCES)
+			}
+			return gob.NewEncoder(a.ui.stdout).Encode(answer)
+		}}
 }

@@ -17,12 +17,14 @@ import (
 	"github.com/google/go-cmp/cmp"
 )
 
-// notRebuilt is what of the scenarios' hosts this kernel cannot make: that of 6.18 without VRF.
+// notRebuilt is what of the scenarios' hosts this kernel cannot make: that of
+// 6.18 without VRF.
 var notRebuilt = map[string][]string{
 	"vrf": {"VRF blue: operation not supported: Unknown device type", "ip -6 route replace local fe80::ff:3 dev eth1 table 10 proto kernel metric 0", "ip rule add pref 1000 from all l3mdev protocol kernel", "ip -6 rule add pref 1000 from all l3mdev protocol kernel"},
 }
 
-// TestProveScenarios: `plan --prove` finds no difference on any host of the corpus, and rebuilds all of each but what is listed.
+// TestProveScenarios: `plan --prove` finds no difference on any host of the
+// corpus, and rebuilds all of each but what is listed.
 func TestProveScenarios(t *testing.T) {
 	t.Parallel()
 	asked := 0
@@ -30,7 +32,8 @@ func TestProveScenarios(t *testing.T) {
 		flags, _ := s.section("flags")
 		p := s.prove(t, strings.Split(flags, "\n"))
 		asked += p.Asked
-		if d := cmp.Diff(notRebuilt[strings.TrimSuffix(filepath.Base(s.path), ".txtar")], p.NotRebuilt); d != "" && len(p.NotRebuilt) > 0 {
+		if d := cmp.Diff(notRebuilt[strings.TrimSuffix(filepath.Base(s.path), ".txtar")],
+			p.NotRebuilt); d != "" && len(p.NotRebuilt) > 0 {
 			t.Errorf("not rebuilt: -want +got\n%s", d)
 		}
 	})
@@ -52,11 +55,13 @@ func TestProveRandomHosts(t *testing.T) {
 			p := w.prove(t, g.lines)
 			asked += p.Asked
 			if len(p.NotRebuilt) > 0 {
-				t.Errorf("not rebuilt: %q\nof\n%s", p.NotRebuilt, strings.Join(g.lines, "\n"))
+				t.Errorf("not rebuilt: %q\nof\n%s", p.NotRebuilt,
+					strings.Join(g.lines, "\n"))
 			}
 		})
 	}
-	t.Logf("%d hosts, %d answers of the kernel, all as planned; %s a host", n, asked, time.Since(start)/time.Duration(n))
+	t.Logf("%d hosts, %d answers of the kernel, all as planned; %s a host", n, asked,
+		time.Since(start)/time.Duration(n))
 }
 
 type proof struct {
@@ -67,13 +72,15 @@ type proof struct {
 	NotRebuilt  []string `json:"not_rebuilt"`
 }
 
-// prove runs plan --prove on the scenario's host, captured, with those of the lines that are flags.
+// prove runs plan --prove on the scenario's host, captured, with those of the
+// lines that are flags.
 func (s *scenario) prove(t *testing.T, lines []string) proof {
 	t.Helper()
 	if err := nstest.Available(); err != nil && os.Getenv("CI") != "true" {
 		t.Skip(err)
 	}
-	data, err := host.EncodeCapture(host.Capture{Time: time.Now(), Host: s.sim.Host, Listens: s.listeners, Binds: s.binds})
+	data, err := host.EncodeCapture(host.Capture{Time: time.Now(), Host: s.sim.Host,
+		Listens: s.listeners, Binds: s.binds})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -82,7 +89,8 @@ func (s *scenario) prove(t *testing.T, lines []string) proof {
 		t.Fatal(err)
 	}
 	c := exec.Command("/proc/self/exe")
-	c.Args = append([]string{"lasthop", "plan", "--config", "", "--host", file, "--prove", "-o", "json"}, flagsOf(lines)...)
+	c.Args = append([]string{"lasthop", "plan", "--config", "", "--host", file,
+		"--prove", "-o", "json"}, flagsOf(lines)...)
 	var stdout, stderr bytes.Buffer
 	c.Stdout, c.Stderr = &stdout, &stderr
 	err = c.Run()

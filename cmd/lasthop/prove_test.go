@@ -33,7 +33,8 @@ route add default via 10.0.1.1 dev eth1 metric 100
 -6 route add default via 2001:db8:1::1 dev eth1 metric 2000
 `
 
-// claim makes a plan of provedHost with n more routes, by each uplink in turn, and what listens there.
+// claim makes a plan of provedHost with n more routes, by each uplink in turn,
+// and what listens there.
 func claim(t testing.TB, n int, listen ...string) routing.Claim {
 	t.Helper()
 	if err := nstest.Available(); err != nil && os.Getenv("CI") != "true" {
@@ -45,7 +46,9 @@ func claim(t testing.TB, n int, listen ...string) routing.Claim {
 	}
 	v := &view{policy: routing.Policy{Numbers: routing.DefaultNumbers}, host: s.Host}
 	for i := range n {
-		r, err := routing.ParseRoute(routing.IPv4, fmt.Sprintf("%d.%d.%d.0/24 via 10.0.%d.1 dev eth%[4]d", 20+i>>16, i>>8&255, i&255, i&1))
+		r, err := routing.ParseRoute(routing.IPv4,
+			fmt.Sprintf("%d.%d.%d.0/24 via 10.0.%d.1 dev eth%[4]d", 20+i>>16, i>>8&255,
+				i&255, i&1))
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -72,7 +75,10 @@ func TestProveLies(t *testing.T) {
 		{"a rule to another table", func(p *routing.Plan) { p.State.Rules[1].Table = routing.TableMain },
 			"after 10.0.1.100 to 198.51.100.1: eth0 via 10.0.0.1, table main"},
 		{"a table without its default", func(p *routing.Plan) {
-			p.State.Routes = slices.DeleteFunc(p.State.Routes, func(r routing.Route) bool { return r.IsDefault() && r.Family() == routing.IPv4 })
+			p.State.Routes = slices.DeleteFunc(p.State.Routes,
+				func(r routing.Route) bool {
+					return r.IsDefault() && r.Family() == routing.IPv4
+				})
 		}, "after 10.0.1.100 to 198.51.100.1: eth0 via 10.0.0.1, table main"},
 		{"a promise", func(p *routing.Plan) { p.Outcomes[0].After.Via = netip.MustParseAddr("10.0.1.2") },
 			"after 10.0.1.100 to 198.51.100.1: eth1 via 10.0.1.1, table 20431"},
@@ -83,8 +89,10 @@ func TestProveLies(t *testing.T) {
 			p.State.Routes = append(p.State.Routes, r)
 		}, "apply ip route replace 10.0.1.0/24 dev eth1 proto kernel scope link src 10.0.1.100: gone"},
 		{"a route that the kernel refuses", func(p *routing.Plan) {
-			i := slices.IndexFunc(p.State.Routes, func(r routing.Route) bool { return r.IsDefault() })
-			p.State.Routes[i].Hops = []routing.Hop{{Link: "eth1", Via: netip.MustParseAddr("192.0.2.1"), Weight: 1}}
+			i := slices.IndexFunc(p.State.Routes,
+				func(r routing.Route) bool { return r.IsDefault() })
+			p.State.Routes[i].Hops = []routing.Hop{{Link: "eth1",
+				Via: netip.MustParseAddr("192.0.2.1"), Weight: 1}}
 		}, "apply changes: ip route replace default via 192.0.2.1 dev eth1 table 20431 proto 76: network is unreachable: Nexthop has invalid gateway"},
 	} {
 		t.Run(tt.name, func(t *testing.T) {
@@ -96,10 +104,15 @@ func TestProveLies(t *testing.T) {
 			}
 			var got []string
 			for _, d := range p.Differences {
-				got = append(got, fmt.Sprintf("%s %s: %s", d.When, d.Subject, d.Got))
+				got = append(got,
+					fmt.Sprintf("%s %s: %s", d.When, d.Subject, d.Got))
 			}
-			if tt.want == "" && len(got) > 0 || tt.want != "" && !slices.Contains(got, tt.want) || p.Asked != 10 || len(p.NotRebuilt) > 0 {
-				t.Errorf("the kernel says\n%s\nwant\n%s\n%d answers, not rebuilt: %q", strings.Join(got, "\n"), tt.want, p.Asked, p.NotRebuilt)
+			if tt.want == "" && len(got) > 0 || tt.want != "" &&
+				!slices.Contains(got, tt.want) || p.Asked != 10 ||
+				len(p.NotRebuilt) > 0 {
+				t.Errorf("the kernel says\n%s\nwant\n%s\n"+
+					"%d answers, not rebuilt: %q", strings.Join(got, "\n"),
+					tt.want, p.Asked, p.NotRebuilt)
 			}
 		})
 	}
@@ -125,23 +138,29 @@ func captured(t testing.TB, c routing.Claim) string {
 	return file
 }
 
-// lasthopPlan is `lasthop plan --prove` of a captured host, as a process of its own.
+// lasthopPlan is `lasthop plan --prove` of a captured host, as a process of its
+// own.
 func lasthopPlan(file string, more ...string) *exec.Cmd {
 	c := exec.Command("/proc/self/exe")
-	c.Args = append([]string{"lasthop", "plan", "--prove", "--config", "", "--host", file}, more...)
+	c.Args = append([]string{"lasthop", "plan", "--prove", "--config", "", "--host", file},
+		more...)
 	c.Dir = "/"
 	return c
 }
 
-// TestProveUnprivileged: user nobody can do it. Where the tests run without root they are in a user namespace of an unprivileged
-// user, which is the case itself.
+// TestProveUnprivileged: user nobody can do it. Where the tests run without
+// root they are in a user namespace of an unprivileged user, which is the case
+// itself.
 func TestProveUnprivileged(t *testing.T) {
 	t.Parallel()
 	file := captured(t, claim(t, 0, "10.0.1.100:80"))
-	c := lasthopPlan(file, "--listen", "10.0.1.100:80", "--listen", "10.0.1.101:80", "--listen", "[2001:db8:1::100]:443")
+	c := lasthopPlan(file, "--listen", "10.0.1.100:80", "--listen", "10.0.1.101:80",
+		"--listen", "[2001:db8:1::100]:443")
 	const nobody = 65534
-	if ids, _ := os.ReadFile("/proc/self/uid_map"); strings.Join(strings.Fields(string(ids)), " ") == "0 0 4294967295" && os.Geteuid() == 0 {
-		c.SysProcAttr = &syscall.SysProcAttr{Credential: &syscall.Credential{Uid: nobody, Gid: nobody}}
+	if ids, _ := os.ReadFile("/proc/self/uid_map"); strings.Join(strings.Fields(string(ids)),
+		" ") == "0 0 4294967295" && os.Geteuid() == 0 {
+		c.SysProcAttr = &syscall.SysProcAttr{Credential: &syscall.Credential{Uid: nobody,
+			Gid: nobody}}
 	}
 	out, err := c.CombinedOutput()
 	if err != nil || !strings.Contains(string(out), ", all as planned\n") {
@@ -203,7 +222,8 @@ func TestProveRemedy(t *testing.T) {
 		dir := t.TempDir()
 		if tt.file != "" {
 			path := filepath.Join(dir, tt.file)
-			if err := errors.Join(os.MkdirAll(filepath.Dir(path), 0o755), os.WriteFile(path, []byte(tt.value), 0o644)); err != nil {
+			if err := errors.Join(os.MkdirAll(filepath.Dir(path), 0o755),
+				os.WriteFile(path, []byte(tt.value), 0o644)); err != nil {
 				t.Fatal(err)
 			}
 		}

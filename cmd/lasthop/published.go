@@ -49,7 +49,8 @@ func (d *daemon) request(ctx context.Context, r syncRequest) (report.Apply, erro
 
 // publish makes what is known now visible.
 func (d *daemon) publish() {
-	s := report.Status{Started: d.status().Started, Detector: d.watcher.Detector(), Last: d.lastWrite, Counts: d.counts}
+	s := report.Status{Started: d.status().Started, Detector: d.watcher.Detector(),
+		Last: d.lastWrite, Counts: d.counts}
 	s.Masters = d.masters()
 	for _, t := range d.troubles {
 		s.Wrong = append(s.Wrong, t.message)
@@ -58,7 +59,8 @@ func (d *daemon) publish() {
 		s.Wrong = append(s.Wrong, d.backsOff)
 	}
 	if v := d.last; v != nil {
-		s.Head, s.Plan, s.Diff, s.Installed, s.Synced = v.head(), v.plan, v.diff, v.owned, v.taken
+		s.Head, s.Plan, s.Diff, s.Installed, s.Synced = v.head(), v.plan, v.diff,
+			v.owned, v.taken
 		s.Digest = v.plan.Digest(v.diff)
 		s.Plan.Findings = slices.Concat(s.Plan.Findings, d.findings())
 		s.InSync = v.diff.Empty() && len(s.Wrong) == 0
@@ -80,7 +82,8 @@ func statusLine(s report.Status) string {
 			ready++
 		}
 	}
-	return fmt.Sprintf("in sync: %d listeners, %d with a way of their own, %d paths", len(s.Plan.Outcomes), ready, len(s.Plan.Paths))
+	return fmt.Sprintf("in sync: %d listeners, %d with a way of their own, %d paths",
+		len(s.Plan.Outcomes), ready, len(s.Plan.Paths))
 }
 
 // findings are those that only the daemon can have.
@@ -90,12 +93,18 @@ func (d *daemon) findings() []routing.Finding {
 		if f, ok := i.finding(); ok {
 			out = append(out, f)
 		} else if i.unsure {
-			out = append(out, routing.Finding{Code: "not-loaded", Severity: routing.Warning, Subject: i.conf,
-				Message: "the configuration on disk is newer than NGINX's workers, which may run with another one: nothing of ours is removed until the next reload",
-				Hint:    "nginx -t && nginx -s reload"})
+			out = append(out, routing.Finding{Code: "not-loaded",
+				Severity: routing.Warning, Subject: i.conf,
+				Message: "the configuration on disk is newer than NGINX's " +
+					"workers, which may run with another one: nothing of " +
+					"ours is removed until the next reload",
+				Hint: "nginx -t && nginx -s reload"})
 		} else if len(i.masters) > 0 && !slices.Equal(i.disk.Sums, i.loaded.Sums) {
-			out = append(out, routing.Finding{Code: "not-loaded", Severity: routing.Info, Subject: i.conf,
-				Message: "the configuration on disk is not the one that NGINX has loaded", Hint: "nginx -t && nginx -s reload"})
+			out = append(out, routing.Finding{Code: "not-loaded",
+				Severity: routing.Info, Subject: i.conf,
+				Message: "the configuration on disk is not the " +
+					"one that NGINX has loaded",
+				Hint: "nginx -t && nginx -s reload"})
 		}
 	}
 	if f, ok := networkdFinding("/", d.who); ok {
@@ -109,17 +118,21 @@ func (d *daemon) masters() []report.Master {
 	workers := d.watcher.Workers()
 	for _, i := range d.instances {
 		if len(i.masters) == 0 {
-			out = append(out, report.Master{Conf: i.conf, Generation: i.generation, Loaded: i.loadedAt})
+			out = append(out, report.Master{Conf: i.conf, Generation: i.generation,
+				Loaded: i.loadedAt})
 		}
 		for _, m := range i.masters {
 			w := workers[m.PID]
-			out = append(out, report.Master{PID: m.PID, Conf: i.conf, Generation: i.generation, Loaded: i.loadedAt, Workers: len(w.Current), Draining: len(w.Old)})
+			out = append(out, report.Master{PID: m.PID, Conf: i.conf,
+				Generation: i.generation, Loaded: i.loadedAt,
+				Workers: len(w.Current), Draining: len(w.Old)})
 		}
 	}
 	return out
 }
 
-// requested is `lasthop apply`, asked of the daemon: what is on disk counts as loaded from now on.
+// requested is `lasthop apply`, asked of the daemon: what is on disk counts as
+// loaded from now on.
 func (d *daemon) requested(r syncRequest) (report.Apply, error) {
 	now := time.Now()
 	d.findMasters()
@@ -139,7 +152,8 @@ func (d *daemon) requested(r syncRequest) (report.Apply, error) {
 		return report.Apply{}, err
 	}
 	v.addLive(d.kernel)
-	result := report.Apply{Plan: report.Plan{Head: v.head(), Plan: v.plan, Diff: v.diff, Digest: v.plan.Digest(v.diff)}}
+	result := report.Apply{Plan: report.Plan{Head: v.head(), Plan: v.plan, Diff: v.diff,
+		Digest: v.plan.Digest(v.diff)}}
 	if r.NoDelete {
 		result.Diff = withoutDeletes(v.diff)
 	}

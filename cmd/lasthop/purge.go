@@ -14,9 +14,11 @@ import (
 	"lasthop/routing"
 )
 
-// Programs that delete what is not theirs, and the settings that make them stop.
+// Programs that delete what is not theirs, and the settings that make them
+// stop.
 
-// suspects are such programs, by the name of their process (cut to 15 characters by the kernel).
+// suspects are such programs, by the name of their process (cut to 15
+// characters by the kernel).
 var suspects = map[string]string{
 	"systemd-network": "systemd-networkd", // unless ManageForeignRoutingPolicyRules=no
 	"NetworkManager":  "NetworkManager",
@@ -27,8 +29,9 @@ var suspects = map[string]string{
 	"nm-cloud-setup":  "nm-cloud-setup",
 }
 
-// suspect names the programs that run in a network namespace and are known to delete what is not their own: "systemd-networkd?", or "" if
-// none does. netns is the path of the namespace, "" for our own.
+// suspect names the programs that run in a network namespace and are known to
+// delete what is not their own: "systemd-networkd?", or "" if none does. netns
+// is the path of the namespace, "" for our own.
 func suspect(proc, netns string) string {
 	here, err := os.Stat(cmp.Or(netns, proc+"/thread-self/ns/net"))
 	if err != nil {
@@ -43,7 +46,9 @@ func suspect(proc, netns string) string {
 			continue
 		}
 		ns, err := os.Stat(filepath.Join(filepath.Dir(name), "ns/net"))
-		if err == nil && os.SameFile(ns, here) || netns == "" && errors.Is(err, fs.ErrPermission) { // not root: likely enough
+		// not root: likely enough
+		if err == nil && os.SameFile(ns, here) || netns == "" &&
+			errors.Is(err, fs.ErrPermission) {
 			found = append(found, s+"?")
 		}
 	}
@@ -51,21 +56,30 @@ func suspect(proc, netns string) string {
 	return strings.Join(found, " ")
 }
 
-// networkdFinding says how to make systemd-networkd leave what is not its own alone, where it runs and was not told to.
+// networkdFinding says how to make systemd-networkd leave what is not its own
+// alone, where it runs and was not told to.
 func networkdFinding(root, who string) (routing.Finding, bool) {
 	if !strings.Contains(who, "systemd-networkd") || networkdSpares(root) {
 		return routing.Finding{}, false
 	}
-	return routing.Finding{Code: "networkd-deletes-rules", Severity: routing.Warning, Subject: "systemd-networkd",
-		Message: "systemd-networkd runs and may delete rules and routes that are not its own, at a restart or when a link is reconfigured; `lasthop run` puts them back at once",
-		Hint:    "set ManageForeignRoutingPolicyRules=no and ManageForeignRoutes=no in /etc/systemd/networkd.conf.d/lasthop.conf"}, true
+	return routing.Finding{Code: "networkd-deletes-rules", Severity: routing.Warning,
+		Subject: "systemd-networkd",
+		Message: "systemd-networkd runs and may delete rules and routes that are not its " +
+			"own, at a restart or when a link is reconfigured; `lasthop " +
+			"run` puts them back at once",
+		Hint: "set ManageForeignRoutingPolicyRules=no and ManageForeignRoutes=no in " +
+			"/etc/systemd/networkd.conf.d/lasthop.conf"}, true
 }
 
-// networkdSpares says whether networkd was told to leave others' rules and routes alone. The last word counts.
+// networkdSpares says whether networkd was told to leave others' rules and
+// routes alone. The last word counts.
 func networkdSpares(root string) bool {
 	rules, routes := false, false
-	for _, s := range settingsOf(root, []string{"usr/lib/systemd", "run/systemd", "etc/systemd"}, "networkd.conf", "networkd.conf.d/*.conf") {
-		no := slices.Contains([]string{"no", "false", "off", "0", "n", "f"}, strings.ToLower(s.value))
+	for _, s := range settingsOf(root,
+		[]string{"usr/lib/systemd", "run/systemd", "etc/systemd"}, "networkd.conf",
+		"networkd.conf.d/*.conf") {
+		no := slices.Contains([]string{"no", "false", "off", "0", "n", "f"},
+			strings.ToLower(s.value))
 		switch s.key {
 		case "ManageForeignRoutingPolicyRules":
 			rules = no
@@ -76,26 +90,34 @@ func networkdSpares(root string) bool {
 	return rules && routes
 }
 
-// networkManagerFindings name the profiles, and the defaults for all, that give a connection a table of routes. With one NetworkManager
-// deletes from every table what it did not put there; without it looks after main alone.
+// networkManagerFindings name the profiles, and the defaults for all, that give
+// a connection a table of routes. With one NetworkManager deletes from every
+// table what it did not put there; without it looks after main alone.
 func networkManagerFindings(root, who string) (out []routing.Finding, unseen error) {
 	if !strings.Contains(who, "NetworkManager") {
 		return nil, nil
 	}
 	dirs := []string{"usr/lib/NetworkManager", "run/NetworkManager", "etc/NetworkManager"}
-	for _, s := range settingsOf(root, dirs, "NetworkManager.conf", "conf.d/*.conf", "system-connections/*") {
+	for _, s := range settingsOf(root, dirs, "NetworkManager.conf", "conf.d/*.conf",
+		"system-connections/*") {
 		if s.err != nil {
 			unseen = s.err
 		}
 		section, _, _ := strings.Cut(s.section, "-")
 		profile := (section == "ipv4" || section == "ipv6") && s.key == "route-table"
-		general := section == "connection" && (s.key == "ipv4.route-table" || s.key == "ipv6.route-table")
-		if n, err := strconv.ParseUint(s.value, 0, 32); err != nil || n == 0 || !profile && !general {
+		general := section == "connection" &&
+			(s.key == "ipv4.route-table" || s.key == "ipv6.route-table")
+		if n, err := strconv.ParseUint(s.value, 0, 32); err != nil || n == 0 ||
+			!profile && !general {
 			continue
 		}
-		out = append(out, routing.Finding{Code: "networkmanager-deletes-routes", Severity: routing.Warning, Subject: "NetworkManager", Origin: s.origin,
-			Message: fmt.Sprintf("with %s=%s NetworkManager deletes routes that are not its own from every table when the connection is activated; `lasthop run` puts them back at once", s.key, s.value),
-			Hint:    "take the setting out, or make it 0: lasthop needs no table of NetworkManager's"})
+		out = append(out, routing.Finding{Code: "networkmanager-deletes-routes",
+			Severity: routing.Warning, Subject: "NetworkManager", Origin: s.origin,
+			Message: fmt.Sprintf("with %s=%s NetworkManager deletes routes that are "+
+				"not its own from every table when the connection is activated; "+
+				"`lasthop run` puts them back at once", s.key, s.value),
+			Hint: "take the setting out, or make it 0: lasthop needs no " +
+				"table of NetworkManager's"})
 	}
 	return out, unseen
 }
@@ -106,13 +128,15 @@ type setting struct {
 	err                         error
 }
 
-// settingsOf reads the files with the given names in each of the directories below root, in the order in which they count.
+// settingsOf reads the files with the given names in each of the directories
+// below root, in the order in which they count.
 func settingsOf(root string, dirs []string, patterns ...string) []setting {
 	var out []setting
 	for _, dir := range dirs {
 		for _, p := range patterns {
 			path := filepath.Join(root, dir, p)
-			if _, err := os.ReadDir(filepath.Dir(path)); errors.Is(err, fs.ErrPermission) {
+			if _, err := os.ReadDir(filepath.Dir(path)); errors.Is(err,
+				fs.ErrPermission) {
 				out = append(out, setting{err: err})
 			}
 			names, _ := filepath.Glob(path)
@@ -138,9 +162,12 @@ func settingsIn(root, name string) []setting {
 			section = strings.TrimSuffix(inner, "]")
 			continue
 		}
-		if key, value, ok := strings.Cut(line, "="); ok && line[0] != '#' && line[0] != ';' {
+		if key, value, ok := strings.Cut(line, "="); ok && line[0] != '#' &&
+			line[0] != ';' {
 			shown := filepath.Join("/", strings.TrimPrefix(name, filepath.Clean(root)))
-			out = append(out, setting{section: section, key: strings.TrimSpace(key), value: strings.TrimSpace(value), origin: fmt.Sprintf("%s:%d", shown, number)})
+			out = append(out, setting{section: section, key: strings.TrimSpace(key),
+				value:  strings.TrimSpace(value),
+				origin: fmt.Sprintf("%s:%d", shown, number)})
 		}
 	}
 	return out

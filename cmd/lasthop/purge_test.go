@@ -17,7 +17,8 @@ func system(t *testing.T, files map[string]string) string {
 	root := t.TempDir()
 	for name, text := range files {
 		path := filepath.Join(root, name)
-		if err := errors.Join(os.MkdirAll(filepath.Dir(path), 0o755), os.WriteFile(path, []byte(text), 0o644)); err != nil {
+		if err := errors.Join(os.MkdirAll(filepath.Dir(path), 0o755),
+			os.WriteFile(path, []byte(text), 0o644)); err != nil {
 			t.Fatal(err)
 		}
 	}
@@ -60,7 +61,8 @@ func TestNetworkManagerFindings(t *testing.T) {
 	for _, f := range found {
 		got = append(got, f.Origin)
 	}
-	want := []string{"/etc/NetworkManager/conf.d/10-tables.conf:5", "/etc/NetworkManager/system-connections/eth0.nmconnection:5"}
+	want := []string{"/etc/NetworkManager/conf.d/10-tables.conf:5",
+		"/etc/NetworkManager/system-connections/eth0.nmconnection:5"}
 	if diff := cmp.Diff(want, got); diff != "" || unseen != nil {
 		t.Errorf("unseen %v; -want +got\n%s", unseen, diff)
 	}

@@ -18,12 +18,15 @@ import (
 )
 
 var (
-	randomSeed  = flag.Uint64("seed", 1, "seed of the first random host; the next has the next seed")
+	randomSeed = flag.Uint64("seed", 1,
+		"seed of the first random host; the next has the next seed")
 	randomHosts = flag.Int("hosts", 300, "number of random hosts")
 )
 
-// TestRandomHosts compares what `lasthop explain` says with the kernel on random hosts, before and after apply, for every listener and
-// class of client, and for packets with a mark and of sockets bound to a device. `-seed N -hosts 1` replays one.
+// TestRandomHosts compares what `lasthop explain` says with the kernel on
+// random hosts, before and after apply, for every listener and class of client,
+// and for packets with a mark and of sockets bound to a device. `-seed N -hosts
+// 1` replays one.
 func TestRandomHosts(t *testing.T) {
 	t.Parallel()
 	t.Logf("seeds %d to %d", *randomSeed, *randomSeed+uint64(*randomHosts)-1)
@@ -40,18 +43,24 @@ func TestRandomHosts(t *testing.T) {
 			if err != nil {
 				lines := shrink(t, g.lines, err)
 				_, again := checkLines(t, lines)
-				t.Errorf("go test -run TestRandomHosts ./cmd/lasthop -args -seed %d -hosts 1\n%v\nsmallest host:\n%s\n%v", g.seed, err, strings.Join(lines, "\n"), again)
+				t.Errorf("go test -run TestRandomHosts ./cmd/lasthop -args -seed "+
+					"%d -hosts 1\n%v\nsmallest host:\n%s\n%v", g.seed, err,
+					strings.Join(lines, "\n"), again)
 			}
 		})
 	}
-	t.Logf("%d hosts, %d listeners, %d paths, %d lookups compared, %d IPv4 ones skipped for an absent source, %d IPv6 ones for source and device",
-		*randomHosts, total.listeners, total.paths, total.compared, total.skipped, total.bound)
-	t.Log("not compared, since a namespace here or the question cannot hold it: vrf and l3mdev, uidrange, tos, dscp, ipproto, sport, dport, tun_id, " +
+	t.Logf("%d hosts, %d listeners, %d paths, %d lookups compared, %d IPv4 ones skipped for "+
+		"an absent source, %d IPv6 ones for source and device",
+		*randomHosts, total.listeners, total.paths, total.compared, total.skipped,
+		total.bound)
+	t.Log("not compared, since a namespace here or the question cannot hold it: vrf and " +
+		"l3mdev, uidrange, tos, dscp, ipproto, sport, dport, tun_id, " +
 		"realms, encap, PMTU exceptions, states of neighbours")
 	for _, f := range allFeatures {
 		t.Logf("%5d hosts with %s", seen[f], f)
 		if *randomHosts >= 100 && seen[f]*5 < *randomHosts {
-			t.Errorf("only %d of %d hosts have %s, want a fifth", seen[f], *randomHosts, f)
+			t.Errorf("only %d of %d hosts have %s, want a fifth", seen[f],
+				*randomHosts, f)
 		}
 	}
 	for _, s := range allSteps {
@@ -62,11 +71,14 @@ func TestRandomHosts(t *testing.T) {
 	}
 }
 
-// allSteps are what the compared lookups met: each selector, alone or with others, in rules that match and that do not, and each effect.
-var allSteps = []string{"from matched", "from not-matched", "to matched", "to not-matched", "iif matched", "iif not-matched",
-	"oif matched", "oif not-matched", "fwmark matched", "fwmark not-matched", "not matched", "not not-matched",
-	"no-route", "throw", "answered", "rejected", "goto", "no-target", "nop", "suppressed by suppress_prefixlength", "suppressed by suppress_ifgroup",
-	"rejected by a route", "rejected by a rule", "multipath", "another default of the metric"}
+// allSteps are what the compared lookups met: each selector, alone or with
+// others, in rules that match and that do not, and each effect.
+var allSteps = []string{"from matched", "from not-matched", "to matched", "to not-matched",
+	"iif matched", "iif not-matched", "oif matched", "oif not-matched", "fwmark matched",
+	"fwmark not-matched", "not matched", "not not-matched", "no-route", "throw", "answered",
+	"rejected", "goto", "no-target", "nop", "suppressed by suppress_prefixlength",
+	"suppressed by suppress_ifgroup", "rejected by a route", "rejected by a rule", "multipath",
+	"another default of the metric"}
 
 // tally counts what a check did.
 type tally struct {
@@ -97,7 +109,9 @@ func (a *tally) count(trace routing.Trace) {
 		if !s.Matched() {
 			matched = " not-matched"
 		}
-		for name, has := range map[string]bool{"from": r.From.Bits() > 0, "to": r.To.Bits() > 0, "iif": r.IIF != "", "oif": r.OIF != "", "fwmark": r.Mask != 0, "not": r.Not} {
+		for name, has := range map[string]bool{"from": r.From.Bits() > 0,
+			"to": r.To.Bits() > 0, "iif": r.IIF != "", "oif": r.OIF != "",
+			"fwmark": r.Mask != 0, "not": r.Not} {
 			if has {
 				a.steps[name+matched]++
 			}
@@ -117,8 +131,8 @@ func (a *tally) count(trace routing.Trace) {
 	}
 }
 
-// world is what the lines of a random host mean: lines of package sim, flags, `listen ADDR`, `bind ADDR [transparent]
-// UPSTREAM…` and `client ADDR`.
+// world is what the lines of a random host mean: lines of package sim, flags,
+// `listen ADDR`, `bind ADDR [transparent] UPSTREAM…` and `client ADDR`.
 type world struct {
 	scenario
 	clients []netip.Addr
@@ -135,9 +149,12 @@ func parseWorld(lines []string) (*world, error) {
 			err = w.flag(line)
 		case words[0] == "listen":
 			a := netip.MustParseAddr(words[1])
-			w.listeners = append(w.listeners, routing.Listener{Addr: a, Ports: routing.PortRange{First: 80, Last: 80}, Transport: routing.TCP, Listen: words[1]})
+			w.listeners = append(w.listeners, routing.Listener{Addr: a,
+				Ports:     routing.PortRange{First: 80, Last: 80},
+				Transport: routing.TCP, Listen: words[1]})
 		case words[0] == "bind":
-			b := routing.Bind{Addr: netip.MustParseAddr(words[1]), Transparent: slices.Contains(words, "transparent")}
+			b := routing.Bind{Addr: netip.MustParseAddr(words[1]),
+				Transparent: slices.Contains(words, "transparent")}
 			for _, u := range words[2:] {
 				if a, err := netip.ParseAddr(u); err == nil {
 					b.Upstreams = append(b.Upstreams, a)
@@ -160,7 +177,8 @@ func parseWorld(lines []string) (*world, error) {
 	return w, w.policy.Validate(w.sim.Host)
 }
 
-// errWorld marks lines that make no host at all: the generator's fault, or a step of shrinking that went too far.
+// errWorld marks lines that make no host at all: the generator's fault, or a
+// step of shrinking that went too far.
 var errWorld = errors.New("the lines make no host")
 
 // checkLines makes the host in a namespace and says what is wrong with it.
@@ -173,12 +191,14 @@ func checkLines(t *testing.T, lines []string) (tally, error) {
 	if err := ns.tryBuild(w.sim); err != nil {
 		return tally{}, fmt.Errorf("%w: %w", errWorld, err)
 	}
-	c := &checker{world: w, ns: ns, did: tally{listeners: len(w.listeners), steps: map[string]int{}}}
+	c := &checker{world: w, ns: ns,
+		did: tally{listeners: len(w.listeners), steps: map[string]int{}}}
 	err = c.recovered(t)
 	return c.did, err
 }
 
-// recovered makes an error of a panic of the planner, so that its host is shrunk like any other.
+// recovered makes an error of a panic of the planner, so that its host is
+// shrunk like any other.
 func (c *checker) recovered(t *testing.T) (err error) {
 	defer func() {
 		if p := recover(); p != nil {
@@ -208,18 +228,21 @@ func (c *checker) check(t *testing.T) error {
 	if err := c.compareLookups(before, plan, now); err != nil {
 		return fmt.Errorf("before: %w", err)
 	}
-	if _, err := routing.Execute(routing.Compare(routing.Owned(before, n), plan.State), c.ns.kernel.Do); err != nil {
+	if _, err := routing.Execute(routing.Compare(routing.Owned(before, n), plan.State),
+		c.ns.kernel.Do); err != nil {
 		return fmt.Errorf("apply: %w", err)
 	}
 	after := c.ns.read(t, c.sim)
-	if err := sameText("read back", plan.State.String(), routing.Owned(after, n).String()); err != nil {
+	if err := sameText("read back", plan.State.String(),
+		routing.Owned(after, n).String()); err != nil {
 		return err
 	}
 	again := routing.Build(after, c.listeners, c.binds, c.policy)
 	if err := sameText("second sync", plan.State.String(), again.State.String()); err != nil {
 		return err
 	}
-	if err := sameText("apply changed what is not ours", foreign, foreignState(after, n)); err != nil {
+	if err := sameText("apply changed what is not ours", foreign,
+		foreignState(after, n)); err != nil {
 		return err
 	}
 	then := func(q routing.Query) routing.Trace { return foretold.Explain(q).After }
@@ -229,7 +252,8 @@ func (c *checker) check(t *testing.T) error {
 	if err := c.leavesByOwnLink(plan); err != nil {
 		return err
 	}
-	if _, err := routing.Execute(routing.Compare(routing.Owned(after, n), routing.State{}), c.ns.kernel.Do); err != nil {
+	if _, err := routing.Execute(routing.Compare(routing.Owned(after, n), routing.State{}),
+		c.ns.kernel.Do); err != nil {
 		return fmt.Errorf("clear: %w", err)
 	}
 	cleared := c.ns.read(t, c.sim)
@@ -244,9 +268,11 @@ func sameText(what, want, got string) error {
 	return nil
 }
 
-// compareLookups asks the kernel and explain what becomes of every listener's replies to every client, and of packets whose
-// source is not chosen yet; each also with a mark, or from a socket that is bound to a device.
-func (c *checker) compareLookups(h routing.Host, plan routing.Plan, explain func(routing.Query) routing.Trace) error {
+// compareLookups asks the kernel and explain what becomes of every listener's
+// replies to every client, and of packets whose source is not chosen yet; each
+// also with a mark, or from a socket that is bound to a device.
+func (c *checker) compareLookups(h routing.Host, plan routing.Plan,
+	explain func(routing.Query) routing.Trace) error {
 	sources := []netip.Addr{{}}
 	for _, o := range plan.Outcomes {
 		sources = append(sources, o.Addr)
@@ -263,7 +289,8 @@ func (c *checker) compareLookups(h routing.Host, plan routing.Plan, explain func
 			}
 			n++
 			q := routing.Query{Src: src, Dst: dst}
-			if err := errors.Join(c.compareLookup(q, explain), c.compareLookup(c.variant(h, q, n), explain)); err != nil {
+			if err := errors.Join(c.compareLookup(q, explain),
+				c.compareLookup(c.variant(h, q, n), explain)); err != nil {
 				return err
 			}
 		}
@@ -294,13 +321,17 @@ func (c *checker) compareLookup(q routing.Query, explain func(routing.Query) rou
 	c.did.count(trace)
 	way, err := c.ns.kernel.RouteGet(q)
 	if err != nil {
-		return fmt.Errorf("%s: the kernel says %w, explain says %s", asked(q), err, trace.Way)
+		return fmt.Errorf("%s: the kernel says %w, explain says %s", asked(q),
+			err, trace.Way)
 	}
-	if q.Dst.Is4() && trace.Route != nil && len(trace.Route.Hops) == 1 && way.Via != trace.Way.Via {
+	if q.Dst.Is4() && trace.Route != nil && len(trace.Route.Hops) == 1 &&
+		way.Via != trace.Way.Via {
 		c.did.steps["another default of the metric"]++
 	}
 	if !trace.Agrees(way) {
-		return fmt.Errorf("%s: the kernel says %s (table %d), explain says %s (table %d)\n%s", asked(q), way, way.Table, trace.Way, trace.Way.Table, steps(trace))
+		return fmt.Errorf("%s: the kernel says %s (table %d), "+
+			"explain says %s (table %d)\n%s", asked(q), way, way.Table, trace.Way,
+			trace.Way.Table, steps(trace))
 	}
 	return nil
 }
@@ -320,21 +351,26 @@ func asked(q routing.Query) string {
 	return text
 }
 
-// leavesByOwnLink holds the plan to its word: with no shadow reported, off-link replies of a listener leave by its own link.
+// leavesByOwnLink holds the plan to its word: with no shadow reported, off-link
+// replies of a listener leave by its own link.
 func (c *checker) leavesByOwnLink(plan routing.Plan) error {
-	if slices.ContainsFunc(plan.Findings, func(f routing.Finding) bool { return f.Code == "shadowed" }) {
+	if slices.ContainsFunc(plan.Findings,
+		func(f routing.Finding) bool { return f.Code == "shadowed" }) {
 		return nil
 	}
 	for _, o := range plan.Outcomes {
-		promised := o.Status == routing.Ready || o.Status == routing.Armed || o.Status == routing.Unchanged
+		promised := o.Status == routing.Ready || o.Status == routing.Armed ||
+			o.Status == routing.Unchanged
 		if promised && (o.After.Type != routing.Unicast || o.After.Link != o.Link) {
-			return fmt.Errorf("%s is %s on %s, but its replies go: %s", o.Addr, o.Status, o.Link, o.After)
+			return fmt.Errorf("%s is %s on %s, but its replies go: %s", o.Addr,
+				o.Status, o.Link, o.After)
 		}
 	}
 	return nil
 }
 
-// tryBuild makes the simulated host and waits for the kernel to be done with it.
+// tryBuild makes the simulated host and waits for the kernel to be done with
+// it.
 func (n *namespace) tryBuild(s *sim.Sim) error {
 	all, six := s.Batch()
 	for _, b := range []struct{ option, lines string }{{"-4", all}, {"-6", six}} {
@@ -351,7 +387,8 @@ func (n *namespace) tryBuild(s *sim.Sim) error {
 			return fmt.Errorf("ip -batch: %w\n%s", err, out)
 		}
 	}
-	for end := time.Now().Add(time.Second); time.Now().Before(end); time.Sleep(time.Millisecond) {
+	for end := time.Now().Add(time.Second); time.Now().Before(end); time.Sleep(
+		time.Millisecond) {
 		h, err := n.kernel.Read()
 		if err != nil {
 			return err
@@ -366,7 +403,8 @@ func (n *namespace) tryBuild(s *sim.Sim) error {
 // shrink leaves lines out as long as something goes wrong in the same way.
 func shrink(t *testing.T, lines []string, failure error) []string {
 	kind := failureKind(failure)
-	for end, i := time.Now().Add(20*time.Second), len(lines)-1; i >= 0 && time.Now().Before(end); i-- {
+	for end, i := time.Now().Add(20*time.Second),
+		len(lines)-1; i >= 0 && time.Now().Before(end); i-- {
 		less := slices.Delete(slices.Clone(lines), i, i+1)
 		if _, err := checkLines(t, less); err != nil && failureKind(err) == kind {
 			lines = less

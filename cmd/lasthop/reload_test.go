@@ -16,7 +16,8 @@ func has(lines []string, part string) bool {
 	return slices.ContainsFunc(lines, func(l string) bool { return strings.Contains(l, part) })
 }
 
-// TestRunReload: a load is followed, and nothing else of what NGINX does makes a write.
+// TestRunReload: a load is followed, and nothing else of what NGINX does makes
+// a write.
 func TestRunReload(t *testing.T) {
 	t.Parallel()
 	eachDetector(t, func(t *testing.T, detector func(*app)) {
@@ -33,15 +34,21 @@ func TestRunReload(t *testing.T) {
 			t.Fatal("installed what NGINX has not loaded")
 		}
 		s.reload()
-		s.until("the new listener's path", func() bool { return has(s.owned(), "from 10.0.2.") })
+		s.until("the new listener's path", func() bool {
+			return has(s.owned(), "from 10.0.2.")
+		})
 		s.quiet()
 		s.same("a reload that changes nothing", func() { s.reload() })
 		s.conf("listen 10.0.1.100:80;")
 		s.reload()
-		s.until("the removed listener's path to go", func() bool { return !has(s.owned(), "from 10.0.2.") })
+		s.until("the removed listener's path to go", func() bool {
+			return !has(s.owned(), "from 10.0.2.")
+		})
 
 		s.replace(s.head() + "events {} http { server { listen 10.0.2.100:80; bogus; } }")
-		s.same("nginx -t of what is broken", func() { _ = s.Command("nginx", "-t", "-p", s.dir, "-c", s.path("nginx.conf")).Run() })
+		s.same("nginx -t of what is broken", func() {
+			_ = s.Command("nginx", "-t", "-p", s.dir, "-c", s.path("nginx.conf")).Run()
+		})
 		s.same("a failed reload", func() { s.reload() })
 		s.conf("listen 10.0.1.100:80; listen 10.0.2.100:80;")
 		s.same("nginx -t", func() { s.nginx("-t") })
@@ -52,7 +59,10 @@ func TestRunReload(t *testing.T) {
 			if err := syscall.Kill(victim, syscall.SIGKILL); err != nil {
 				t.Fatal(err)
 			}
-			s.until("its successor", func() bool { now := s.workers(); return len(now) == 2 && !slices.Contains(now, victim) })
+			s.until("its successor", func() bool {
+				now := s.workers()
+				return len(now) == 2 && !slices.Contains(now, victim)
+			})
 		})
 		if d := cmp.Diff(foreign, s.foreign()); d != "" {
 			t.Errorf("foreign objects have changed: -before +after\n%s", d)
@@ -74,7 +84,8 @@ func (s *server) same(what string, f func()) {
 	f()
 	after := s.quiet()
 	if after.Counts.Changes != before.Counts.Changes || cmp.Diff(writes, s.owned()) != "" {
-		s.t.Errorf("%s: %d writes\n%s", what, after.Counts.Changes-before.Counts.Changes, cmp.Diff(writes, s.owned()))
+		s.t.Errorf("%s: %d writes\n%s", what, after.Counts.Changes-before.Counts.Changes,
+			cmp.Diff(writes, s.owned()))
 	}
 }
 
@@ -89,7 +100,8 @@ func (s *server) workers() []int {
 	return out
 }
 
-// TestRunStartStop: without NGINX the disk is the plan; start, stop and the upgrade of the binary are followed.
+// TestRunStartStop: without NGINX the disk is the plan; start, stop and the
+// upgrade of the binary are followed.
 func TestRunStartStop(t *testing.T) {
 	t.Parallel()
 	eachDetector(t, func(t *testing.T, detector func(*app)) {
@@ -99,25 +111,37 @@ func TestRunStartStop(t *testing.T) {
 			t.Fatalf("before NGINX starts: %q", o)
 		}
 		s.conf("listen 10.0.2.100:80;")
-		s.until("the disk's plan", func() bool { return has(s.owned(), "from 10.0.2.") && !has(s.owned(), "from 10.0.1.") })
+		s.until("the disk's plan", func() bool {
+			return has(s.owned(), "from 10.0.2.") && !has(s.owned(), "from 10.0.1.")
+		})
 		old := s.startNginx()
-		s.until("the master", func() bool { return len(s.d.status().Masters) == 1 && s.d.status().Masters[0].PID == old })
+		s.until("the master", func() bool {
+			return len(s.d.status().Masters) == 1 && s.d.status().Masters[0].PID == old
+		})
 		s.conf("listen 10.0.1.100:80;")
 		if err := syscall.Kill(old, syscall.SIGUSR2); err != nil {
 			t.Fatal(err)
 		}
 		s.until("the new master's listeners, and those of the old one", func() bool {
-			return len(s.d.status().Masters) == 2 && has(s.owned(), "from 10.0.1.") && has(s.owned(), "from 10.0.2.")
+			return len(s.d.status().Masters) == 2 && has(s.owned(), "from 10.0.1.") &&
+				has(s.owned(), "from 10.0.2.")
 		})
 		if err := syscall.Kill(old, syscall.SIGQUIT); err != nil {
 			t.Fatal(err)
 		}
-		s.until("the old listeners to go with the old master", func() bool { return !has(s.owned(), "from 10.0.2.") })
+		s.until("the old listeners to go with the old master", func() bool {
+			return !has(s.owned(), "from 10.0.2.")
+		})
 		s.conf("listen 10.0.2.100:80;")
 		s.reload()
-		s.until("a reload of the new master", func() bool { return has(s.owned(), "from 10.0.2.") && !has(s.owned(), "from 10.0.1.") })
+		s.until("a reload of the new master", func() bool {
+			return has(s.owned(), "from 10.0.2.") && !has(s.owned(), "from 10.0.1.")
+		})
 		s.stopNginx()
-		s.until("the end of NGINX", func() bool { m := s.d.status().Masters; return len(m) == 1 && m[0].PID == 0 })
+		s.until("the end of NGINX", func() bool {
+			m := s.d.status().Masters
+			return len(m) == 1 && m[0].PID == 0
+		})
 		if o := s.owned(); !has(o, "from 10.0.2.") {
 			t.Errorf("after the end of NGINX: %q", o)
 		}
@@ -125,8 +149,9 @@ func TestRunStartStop(t *testing.T) {
 	})
 }
 
-// TestRunOnePlan: each load is followed once, whatever it forks; what is written is what the plans differ by; and where nothing happens
-// nothing is done: no write, no sync, and beside the connector no look in between.
+// TestRunOnePlan: each load is followed once, whatever it forks; what is
+// written is what the plans differ by; and where nothing happens nothing is
+// done: no write, no sync, and beside the connector no look in between.
 func TestRunOnePlan(t *testing.T) {
 	t.Parallel()
 	eachDetector(t, func(t *testing.T, detector func(*app)) {
@@ -137,11 +162,16 @@ func TestRunOnePlan(t *testing.T) {
 		changes, loads := 0, 0
 		for i := range 6 {
 			state := s.state()
-			s.conf([]string{"listen 10.0.2.100:80; listen 10.0.1.100:80;", "listen 10.0.1.100:80;"}[i%2])
+			s.conf([]string{"listen 10.0.2.100:80; listen 10.0.1.100:80;",
+				"listen 10.0.1.100:80;"}[i%2])
 			s.reload()
 			loads++
-			s.until("the load", func() bool { return s.d.status().Counts.Reloads == before.Counts.Reloads+loads })
-			s.until("the routes", func() bool { return has(s.owned(), "from 10.0.2.") == (i%2 == 0) })
+			s.until("the load", func() bool {
+				return s.d.status().Counts.Reloads == before.Counts.Reloads+loads
+			})
+			s.until("the routes", func() bool {
+				return has(s.owned(), "from 10.0.2.") == (i%2 == 0)
+			})
 			s.quiet()
 			changes += len(routing.Compare(state, s.state()).Ops())
 		}
@@ -149,11 +179,14 @@ func TestRunOnePlan(t *testing.T) {
 		if got := after.Counts.Reloads - before.Counts.Reloads; got != loads {
 			t.Errorf("%d loads followed, want %d", got, loads)
 		}
-		if made := after.Counts.Changes - before.Counts.Changes; made != changes || s.writes()-writes != changes {
-			t.Errorf("%d changes said, %d messages sent, want %d", made, s.writes()-writes, changes)
+		if made := after.Counts.Changes - before.Counts.Changes; made != changes ||
+			s.writes()-writes != changes {
+			t.Errorf("%d changes said, %d messages sent, want %d", made,
+				s.writes()-writes, changes)
 		}
 		if syncs := after.Counts.Syncs - before.Counts.Syncs; syncs > 2*loads+1 {
-			t.Errorf("%d syncs for %d loads: one for the load, one for the end of old workers", syncs, loads)
+			t.Errorf("%d syncs for %d loads: one for the load, one "+
+				"for the end of old workers", syncs, loads)
 		}
 		idle := s.quiet()
 		if idle.Counts != after.Counts || s.writes()-writes != changes {

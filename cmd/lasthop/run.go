@@ -34,14 +34,16 @@ listener while old workers still serve its connections, and leaves all routes in
 when it ends: only ` + "`lasthop clear`" + ` removes them. SIGHUP reads its settings again.`,
 		Args: none,
 		RunE: func(c *cobra.Command, _ []string) error {
-			ctx, stop := signal.NotifyContext(c.Context(), syscall.SIGINT, syscall.SIGTERM)
+			ctx, stop := signal.NotifyContext(c.Context(), syscall.SIGINT,
+				syscall.SIGTERM)
 			defer stop()
 			return a.run(ctx)
 		},
 	}
 }
 
-// run is the daemon's life: take the lock, listen, look, say that it is ready, follow, and leave everything in place.
+// run is the daemon's life: take the lock, listen, look, say that it is ready,
+// follow, and leave everything in place.
 func (a *app) run(ctx context.Context) error {
 	if err := errors.Join(a.flags.formats("text"), a.flags.live("run")); err != nil {
 		return err
@@ -102,14 +104,17 @@ func (a *app) newDaemon(k *host.Kernel) (*daemon, error) {
 	if err != nil {
 		return nil, err
 	}
-	d := &daemon{app: a, kernel: k, watcher: w, settings: s, agenda: agenda{}, deleted: map[string]bool{}, requests: make(chan request), calls: make(chan func()),
+	d := &daemon{app: a, kernel: k, watcher: w, settings: s, agenda: agenda{},
+		deleted: map[string]bool{}, requests: make(chan request), calls: make(chan func()),
 		times: newReloadTimes(), notify: notify, followed: func(bool, time.Duration) {},
-		log: slog.New(slog.NewTextHandler(a.ui.stderr, &slog.HandlerOptions{ReplaceAttr: plainTime}))}
+		log: slog.New(slog.NewTextHandler(a.ui.stderr,
+			&slog.HandlerOptions{ReplaceAttr: plainTime}))}
 	d.readSettingsText()
 	for _, c := range s.confs {
 		d.instances = append(d.instances, &instance{source: source{conf: c}})
 	}
-	d.public = report.Status{Started: time.Now(), Wrong: []string{"the first look is not done yet"}}
+	d.public = report.Status{Started: time.Now(),
+		Wrong: []string{"the first look is not done yet"}}
 	return d, nil
 }
 
@@ -129,7 +134,8 @@ func (d *daemon) live(ctx context.Context, hostC <-chan host.Event) error {
 	d.findMasters()
 	d.sync()
 	d.prepare()
-	d.log.Info("following NGINX and the host", "detector", d.watcher.Detector(), "configurations", len(d.instances), "listeners", len(d.public.Plan.Outcomes))
+	d.log.Info("following NGINX and the host", "detector", d.watcher.Detector(),
+		"configurations", len(d.instances), "listeners", len(d.public.Plan.Outcomes))
 	d.notify(sd.SdNotifyReady)
 	d.alive(now)
 	d.agenda.by(doAudit, now.Add(jitter(auditEvery)))
@@ -189,7 +195,8 @@ func (d *daemon) readSettingsText() {
 
 func (d *daemon) settingsDir() string { return filepath.Dir(d.settings.file) }
 
-// follow makes the named configurations those that are followed; none named is whatever runs.
+// follow makes the named configurations those that are followed; none named is
+// whatever runs.
 func (d *daemon) follow(confs []string) {
 	var keep []*instance
 	for _, c := range confs {

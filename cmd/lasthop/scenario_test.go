@@ -22,19 +22,24 @@ import (
 	"lasthop/routing/sim"
 )
 
-// The scenarios of testdata/scenario run twice: against the planner with a simulated host, and against a real network
-// namespace made by the same lines. A scenario has the sections
+// The scenarios of testdata/scenario run twice: against the planner with a
+// simulated host, and against a real network namespace made by the same lines.
+// A scenario has the sections
 //
 //	nginx.conf   what NGINX listens on
 //	host         the host, as `ip` commands (package sim)
-//	flags        one command line flag a line; `pure` keeps the scenario away from the kernel, for what it cannot make
-//	get          what replies do before and after, one query a line; written by hand, never by -update
+//	flags        one command line flag a line; `pure` keeps the scenario
+//	             away from the kernel, for what it cannot make
+//	get          what replies do before and after, one query a line;
+//	             written by hand, never by -update
 //	want.state   the state wanted, as commands
 //	want.diff    the changes, where something of ours is there from before
 //	want.report  one line per listener and finding
 //
-// A line of get is `before|after SRC -> DST [oif LINK] [mark MARK] = ANSWER [| ANSWER]`. SRC may be - for none. An ANSWER is
-// `dev LINK [via ADDR] [table N]`, local, unreachable, prohibit, blackhole or none. Several are the next hops of a multipath route.
+// A line of get is `before|after SRC -> DST [oif LINK] [mark MARK] = ANSWER [|
+// ANSWER]`. SRC may be - for none. An ANSWER is `dev LINK [via ADDR] [table
+// N]`, local, unreachable, prohibit, blackhole or none. Several are the next
+// hops of a multipath route.
 type scenario struct {
 	path      string
 	archive   *txtar.Archive
@@ -54,7 +59,8 @@ type get struct {
 	want  []routing.Way // more than one for a multipath route; Table 0 is any
 }
 
-// update is shared with the other tests of this directory, whichever defines it first.
+// update is shared with the other tests of this directory, whichever defines it
+// first.
 var update = func() *flag.Flag {
 	if flag.Lookup("update") == nil {
 		flag.Bool("update", false, "rewrite what the tests of testdata want")
@@ -80,7 +86,8 @@ func eachScenario(t *testing.T, f func(*testing.T, *scenario)) int {
 		t.Fatalf("%d scenarios, %v, want at least 40", len(paths), err)
 	}
 	for _, path := range paths {
-		t.Run(strings.TrimSuffix(filepath.Base(path), ".txtar"), func(t *testing.T) { f(t, readScenario(t, path)) })
+		t.Run(strings.TrimSuffix(filepath.Base(path), ".txtar"),
+			func(t *testing.T) { f(t, readScenario(t, path)) })
 	}
 	return len(paths)
 }
@@ -100,7 +107,8 @@ func readScenario(t *testing.T, path string) *scenario {
 	if err != nil {
 		t.Fatal(err)
 	}
-	s := &scenario{path: path, archive: archive, policy: routing.Policy{Numbers: routing.DefaultNumbers}}
+	s := &scenario{path: path, archive: archive,
+		policy: routing.Policy{Numbers: routing.DefaultNumbers}}
 	if len(strings.TrimSpace(string(archive.Comment))) == 0 {
 		t.Fatal("the comment must name the rule or fact that the scenario pins")
 	}
@@ -130,7 +138,8 @@ func readScenario(t *testing.T, path string) *scenario {
 	return s
 }
 
-// loadConf writes the configuration to a file and reads it as every command does.
+// loadConf writes the configuration to a file and reads it as every command
+// does.
 func loadConf(t *testing.T, conf string) ([]routing.Listener, []routing.Bind) {
 	t.Helper()
 	path := filepath.Join(t.TempDir(), "nginx.conf")
@@ -143,9 +152,12 @@ func loadConf(t *testing.T, conf string) ([]routing.Listener, []routing.Bind) {
 	}
 	var listeners []routing.Listener
 	for _, l := range c.Listens {
-		r := routing.Listener{Addr: l.Addr, Ports: routing.PortRange{First: l.First, Last: l.Last},
-			Transport: routing.Transport(l.Transport), Context: l.Context, Listen: l.Text, Origins: []string{l.Origin}, Servers: l.Servers}
-		if l.Addr == netip.IPv6Unspecified() && !l.IPv6Only { // one socket for both families
+		r := routing.Listener{Addr: l.Addr,
+			Ports:     routing.PortRange{First: l.First, Last: l.Last},
+			Transport: routing.Transport(l.Transport), Context: l.Context,
+			Listen: l.Text, Origins: []string{l.Origin}, Servers: l.Servers}
+		// one socket for both families
+		if l.Addr == netip.IPv6Unspecified() && !l.IPv6Only {
 			four := r
 			four.Addr = netip.IPv4Unspecified()
 			listeners = append(listeners, four)
@@ -154,7 +166,8 @@ func loadConf(t *testing.T, conf string) ([]routing.Listener, []routing.Bind) {
 	}
 	var binds []routing.Bind
 	for _, b := range c.Binds {
-		binds = append(binds, routing.Bind{Addr: b.Addr, Transparent: b.Transparent, Upstreams: b.Upstreams, Origin: b.Origin})
+		binds = append(binds, routing.Bind{Addr: b.Addr, Transparent: b.Transparent,
+			Upstreams: b.Upstreams, Origin: b.Origin})
 	}
 	return listeners, binds
 }
@@ -213,7 +226,8 @@ func parseGet(line string) (get, error) {
 	g := get{line: line}
 	question, answer, ok := strings.Cut(line, " = ")
 	words := strings.Fields(question)
-	if !ok || len(words) < 4 || words[2] != "->" || words[0] != "before" && words[0] != "after" {
+	if !ok || len(words) < 4 || words[2] != "->" || words[0] != "before" &&
+		words[0] != "after" {
 		return g, errors.New("want `before|after SRC -> DST = ANSWER`")
 	}
 	g.after = words[0] == "after"
@@ -247,8 +261,9 @@ func parseGet(line string) (get, error) {
 }
 
 // endings are the answers that are one word.
-var endings = map[string]routing.RouteType{"local": routing.Local, "unreachable": routing.Unreachable,
-	"prohibit": routing.Prohibit, "blackhole": routing.Blackhole, "none": 0}
+var endings = map[string]routing.RouteType{"local": routing.Local,
+	"unreachable": routing.Unreachable,
+	"prohibit":    routing.Prohibit, "blackhole": routing.Blackhole, "none": 0}
 
 func parseWay(words []string) (routing.Way, error) {
 	if len(words) == 1 {
@@ -283,7 +298,8 @@ func sameWay(want, got routing.Way) bool {
 	if want.Type != routing.Unicast {
 		return want.Type == got.Type
 	}
-	return got.Type == routing.Unicast && want.Link == got.Link && want.Via == got.Via && (want.Table == 0 || want.Table == got.Table)
+	return got.Type == routing.Unicast && want.Link == got.Link && want.Via == got.Via &&
+		(want.Table == 0 || want.Table == got.Table)
 }
 
 // checkTrace compares all ends of a pure lookup.
@@ -308,7 +324,8 @@ func steps(trace routing.Trace) string {
 	return b.String()
 }
 
-// testPure plans on the simulated host, looks the get lines up, and compares the wants.
+// testPure plans on the simulated host, looks the get lines up, and compares
+// the wants.
 func (s *scenario) testPure(t *testing.T) {
 	h := s.sim.Host
 	plan := s.build(t, h)
@@ -322,9 +339,11 @@ func (s *scenario) testPure(t *testing.T) {
 		}
 	}
 	if again := s.build(t, after); again.State.String() != plan.State.String() {
-		t.Errorf("the second sync wants something else: -first +second\n%s", cmp.Diff(plan.State.String(), again.State.String()))
+		t.Errorf("the second sync wants something else: -first +second\n%s",
+			cmp.Diff(plan.State.String(), again.State.String()))
 	}
-	wants := map[string]string{"want.state": plan.State.String(), "want.report": reportLines(plan)}
+	wants := map[string]string{"want.state": plan.State.String(),
+		"want.report": reportLines(plan)}
 	if len(have.Rules)+len(have.Routes)+len(have.Groups) > 0 {
 		var diff strings.Builder
 		for _, op := range routing.Compare(have, plan.State).Ops() {
@@ -351,7 +370,8 @@ func reportLines(p routing.Plan) string {
 		if o.Ports.Last != o.Ports.First {
 			ports += fmt.Sprint("-", o.Ports.Last)
 		}
-		fmt.Fprintf(&b, "%s %s/%s %s %s", o.Addr, ports, o.Transport, orDash(o.Link), o.Status)
+		fmt.Fprintf(&b, "%s %s/%s %s %s", o.Addr, ports, o.Transport,
+			orDash(o.Link), o.Status)
 		if o.Reason != "" {
 			fmt.Fprintf(&b, " (%s)", o.Reason)
 		}
@@ -370,13 +390,18 @@ func orDash(s string) string {
 	return s
 }
 
-// compare compares the want sections, or with -update rewrites them and nothing else.
+// compare compares the want sections, or with -update rewrites them and nothing
+// else.
 func (s *scenario) compare(t *testing.T, wants map[string]string) {
 	t.Helper()
-	if update.Value.String() == "true" && !t.Failed() { // what fails the get lines is not written down
-		s.archive.Files = slices.DeleteFunc(s.archive.Files, func(f txtar.File) bool { return strings.HasPrefix(f.Name, "want.") })
+	// what fails the get lines is not written down
+	if update.Value.String() == "true" && !t.Failed() {
+		s.archive.Files = slices.DeleteFunc(s.archive.Files, func(f txtar.File) bool {
+			return strings.HasPrefix(f.Name, "want.")
+		})
 		for _, name := range slices.Sorted(maps.Keys(wants)) {
-			s.archive.Files = append(s.archive.Files, txtar.File{Name: name, Data: []byte(wants[name])})
+			s.archive.Files = append(s.archive.Files,
+				txtar.File{Name: name, Data: []byte(wants[name])})
 		}
 		if err := os.WriteFile(s.path, txtar.Format(s.archive), 0o644); err != nil {
 			t.Fatal(err)
@@ -398,8 +423,8 @@ func (s *scenario) compare(t *testing.T, wants map[string]string) {
 	}
 }
 
-// testKernel makes the host in a namespace, checks that it is the simulated one, applies the plan, asks the kernel, and
-// clears again.
+// testKernel makes the host in a namespace, checks that it is the simulated
+// one, applies the plan, asks the kernel, and clears again.
 func (s *scenario) testKernel(t *testing.T) {
 	ns := newNamespace(t)
 	ns.build(t, s.sim)
@@ -412,7 +437,8 @@ func (s *scenario) testKernel(t *testing.T) {
 	foreign := foreignState(before, numbers)
 	plan := s.build(t, before)
 	if want, _ := s.section("want.state"); plan.State.String() != want {
-		t.Errorf("on the kernel's host the plan differs: -want +got\n%s", cmp.Diff(want, plan.State.String()))
+		t.Errorf("on the kernel's host the plan differs: -want +got\n%s",
+			cmp.Diff(want, plan.State.String()))
 	}
 	s.askKernel(t, k, before, false)
 	execute(t, k, routing.Compare(routing.Owned(before, numbers), plan.State))
@@ -420,7 +446,8 @@ func (s *scenario) testKernel(t *testing.T) {
 	if got := routing.Owned(after, numbers); got.String() != plan.State.String() {
 		t.Errorf("read back: -want +got\n%s", cmp.Diff(plan.State.String(), got.String()))
 	}
-	if d := routing.Compare(routing.Owned(after, numbers), s.build(t, after).State); !d.Empty() {
+	if d := routing.Compare(routing.Owned(after, numbers),
+		s.build(t, after).State); !d.Empty() {
 		t.Errorf("a second sync is not empty: %v", d.Ops())
 	}
 	if d := cmp.Diff(foreign, foreignState(after, numbers)); d != "" {
@@ -444,7 +471,8 @@ func execute(t *testing.T, k *host.Kernel, d routing.Diff) {
 	}
 }
 
-// askKernel compares the get lines with the kernel's own answers. IPv4 refuses sources that are not here (routing.md 16).
+// askKernel compares the get lines with the kernel's own answers. IPv4 refuses
+// sources that are not here (routing.md 16).
 func (s *scenario) askKernel(t *testing.T, k *host.Kernel, h routing.Host, after bool) {
 	t.Helper()
 	for _, g := range s.gets {
@@ -457,11 +485,13 @@ func (s *scenario) askKernel(t *testing.T, k *host.Kernel, h routing.Host, after
 		way, err := kernelWay(k, g.query)
 		if absent(h, g.query.Src) {
 			if way != (routing.Way{}) || err != nil {
-				t.Errorf("%s\nthe kernel says %v, %v for a source that is not here", g.line, way, err)
+				t.Errorf("%s\nthe kernel says %v, %v for a source that is not here",
+					g.line, way, err)
 			}
 			continue
 		}
-		if err != nil || !slices.ContainsFunc(g.want, func(w routing.Way) bool { return sameWay(w, way) }) {
+		if err != nil || !slices.ContainsFunc(g.want,
+			func(w routing.Way) bool { return sameWay(w, way) }) {
 			t.Errorf("%s\nthe kernel says %v, %v", g.line, way, err)
 		}
 	}
@@ -470,18 +500,23 @@ func (s *scenario) askKernel(t *testing.T, k *host.Kernel, h routing.Host, after
 // absent says whether IPv4 refuses to look the source up.
 func absent(h routing.Host, src netip.Addr) bool {
 	return src.Is4() && !src.IsLoopback() &&
-		!slices.ContainsFunc(h.Addrs, func(a routing.Addr) bool { return a.Prefix.Addr() == src })
+		!slices.ContainsFunc(h.Addrs, func(a routing.Addr) bool {
+			return a.Prefix.Addr() == src
+		})
 }
 
-// boundIPv6 says whether the kernel cannot be asked: for IPv6 with a source, `route get` takes oif for a preference, where a
-// socket bound to the device takes it for a must (RT6_LOOKUP_F_IFACE in ip6_route_output_flags_noref).
+// boundIPv6 says whether the kernel cannot be asked: for IPv6 with a source,
+// `route get` takes oif for a preference, where a socket bound to the device
+// takes it for a must (RT6_LOOKUP_F_IFACE in ip6_route_output_flags_noref).
 func boundIPv6(q routing.Query) bool { return q.OIF != "" && q.Dst.Is6() && q.Src.IsValid() }
 
-// kernelWay asks the kernel. Its errors that are answers become Ways (fib_props in net/ipv4/fib_semantics.c).
+// kernelWay asks the kernel. Its errors that are answers become Ways (fib_props
+// in net/ipv4/fib_semantics.c).
 func kernelWay(k *host.Kernel, q routing.Query) (routing.Way, error) {
 	way, err := k.RouteGet(q)
-	for errno, t := range map[syscall.Errno]routing.RouteType{syscall.EINVAL: routing.Blackhole, syscall.EHOSTUNREACH: routing.Unreachable,
-		syscall.EACCES: routing.Prohibit, syscall.ENETUNREACH: 0} {
+	for errno, t := range map[syscall.Errno]routing.RouteType{syscall.EINVAL: routing.Blackhole,
+		syscall.EHOSTUNREACH: routing.Unreachable,
+		syscall.EACCES:       routing.Prohibit, syscall.ENETUNREACH: 0} {
 		if errors.Is(err, errno) {
 			return routing.Way{Type: t}, nil
 		}

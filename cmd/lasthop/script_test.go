@@ -17,8 +17,9 @@ import (
 	"github.com/santhosh-tekuri/jsonschema/v6"
 )
 
-// The scripts of testdata/script say what the commands print and how they end. Those whose name begins with ns- get a network
-// namespace: $NETNS is its path, and `host FILE` builds in it what the file says in the words of package sim.
+// The scripts of testdata/script say what the commands print and how they end.
+// Those whose name begins with ns- get a network namespace: $NETNS is its path,
+// and `host FILE` builds in it what the file says in the words of package sim.
 
 func TestMain(m *testing.M) {
 	testscript.Main(inNamespace{m}, map[string]func(){"lasthop": main, "lasthop-dying": dying})
@@ -41,8 +42,11 @@ func TestScripts(t *testing.T) {
 			if strings.HasPrefix(name, "ns-") {
 				s.ns = nstest.New(t)
 			}
-			testscript.Run(t, testscript.Params{Files: []string{file}, RequireExplicitExec: true, Setup: s.setup,
-				Cmds: map[string]func(*testscript.TestScript, bool, []string){"host": s.host, "exits": exits, "field": field, "valid": valid, "within": s.within}})
+			testscript.Run(t, testscript.Params{Files: []string{file},
+				RequireExplicitExec: true, Setup: s.setup,
+				Cmds: map[string]func(*testscript.TestScript, bool, []string){
+					"host": s.host, "exits": exits, "field": field,
+					"valid": valid, "within": s.within}})
 		})
 	}
 }
@@ -88,7 +92,8 @@ func exits(ts *testscript.TestScript, _ bool, args []string) {
 	}
 }
 
-// field puts a top-level key of the JSON that was printed into a variable: field DIGEST digest.
+// field puts a top-level key of the JSON that was printed into a variable:
+// field DIGEST digest.
 func field(ts *testscript.TestScript, _ bool, args []string) {
 	var doc map[string]any
 	ts.Check(json.Unmarshal([]byte(ts.ReadFile("stdout")), &doc))
@@ -102,7 +107,8 @@ func field(ts *testscript.TestScript, _ bool, args []string) {
 // valid holds the JSON that was printed against docs/schema: valid plan.
 func valid(ts *testscript.TestScript, _ bool, args []string) {
 	_, file, _, _ := runtime.Caller(0)
-	schema, err := jsonschema.NewCompiler().Compile(filepath.Join(filepath.Dir(file), "../../docs/schema", args[0]+".json"))
+	schema, err := jsonschema.NewCompiler().Compile(filepath.Join(filepath.Dir(file),
+		"../../docs/schema", args[0]+".json"))
 	ts.Check(err)
 	doc, err := jsonschema.UnmarshalJSON(strings.NewReader(ts.ReadFile("stdout")))
 	ts.Check(err)

@@ -19,7 +19,8 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// served is what may be asked of the daemon. Both methods are safe for concurrent use.
+// served is what may be asked of the daemon. Both methods are safe for
+// concurrent use.
 type served interface {
 	status() report.Status                                            // a copy
 	request(ctx context.Context, r syncRequest) (report.Apply, error) // a sync now
@@ -52,8 +53,9 @@ func (a *app) socketPath(k *host.Kernel) string {
 	return filepath.Join(a.flags.runDir, fmt.Sprintf("netns-%d.sock", k.Inode()))
 }
 
-// listenLocal opens the daemon's socket. Everybody may ask how it is; who may ask for more is seen by the peer's credentials. The lock is
-// held, so that a socket that is there is a dead daemon's.
+// listenLocal opens the daemon's socket. Everybody may ask how it is; who may
+// ask for more is seen by the peer's credentials. The lock is held, so that a
+// socket that is there is a dead daemon's.
 func (a *app) listenLocal(k *host.Kernel) (net.Listener, error) {
 	path := a.socketPath(k)
 	if err := os.Remove(path); err != nil && !errors.Is(err, os.ErrNotExist) {
@@ -61,7 +63,9 @@ func (a *app) listenLocal(k *host.Kernel) (net.Listener, error) {
 	}
 	l, err := net.Listen("unix", path)
 	if err != nil {
-		return nil, hint(fmt.Errorf("open the socket for `lasthop status`: %w", err), "a path for a socket has at most 107 characters; choose a shorter --run-dir")
+		return nil, hint(fmt.Errorf("open the socket for `lasthop status`: %w", err),
+			"a path for a socket has at most 107 characters; "+
+				"choose a shorter --run-dir")
 	}
 	if err := os.Chmod(path, 0o666); err != nil {
 		l.Close()
@@ -72,7 +76,8 @@ func (a *app) listenLocal(k *host.Kernel) (net.Listener, error) {
 
 // serve answers until ctx ends, and then finishes what is being answered.
 func serve(ctx context.Context, l net.Listener, h http.Handler) error {
-	s := &http.Server{Handler: h, ReadHeaderTimeout: 5 * time.Second, ReadTimeout: 10 * time.Second, WriteTimeout: syncTimeout + 10*time.Second,
+	s := &http.Server{Handler: h, ReadHeaderTimeout: 5 * time.Second,
+		ReadTimeout: 10 * time.Second, WriteTimeout: syncTimeout + 10*time.Second,
 		IdleTimeout: time.Minute, MaxHeaderBytes: 16 << 10, ConnContext: withPeer}
 	stopped := make(chan error, 1)
 	stop := context.AfterFunc(ctx, func() {
@@ -103,7 +108,9 @@ func withPeer(ctx context.Context, c net.Conn) context.Context {
 		return ctx
 	}
 	var cred *unix.Ucred
-	controlErr := raw.Control(func(fd uintptr) { cred, err = unix.GetsockoptUcred(int(fd), unix.SOL_SOCKET, unix.SO_PEERCRED) })
+	controlErr := raw.Control(func(fd uintptr) {
+		cred, err = unix.GetsockoptUcred(int(fd), unix.SOL_SOCKET, unix.SO_PEERCRED)
+	})
 	if controlErr != nil || err != nil {
 		return ctx
 	}
@@ -113,7 +120,9 @@ func withPeer(ctx context.Context, c net.Conn) context.Context {
 // localHandler answers on the socket.
 func localHandler(s served, lasthop string) http.Handler {
 	mux := http.NewServeMux()
-	mux.HandleFunc("GET "+pathHealth, func(w http.ResponseWriter, r *http.Request) { health(w, s.status()) })
+	mux.HandleFunc("GET "+pathHealth, func(w http.ResponseWriter, r *http.Request) {
+		health(w, s.status())
+	})
 	mux.HandleFunc("GET "+pathStatus, func(w http.ResponseWriter, r *http.Request) {
 		st := s.status()
 		st.Lasthop = lasthop
@@ -124,7 +133,9 @@ func localHandler(s served, lasthop string) http.Handler {
 		w.Header().Set("Content-Type", "application/json")
 		_ = st.JSON(w)
 	})
-	mux.HandleFunc("POST "+pathSync, func(w http.ResponseWriter, r *http.Request) { askSync(w, r, s) })
+	mux.HandleFunc("POST "+pathSync, func(w http.ResponseWriter, r *http.Request) {
+		askSync(w, r, s)
+	})
 	return mux
 }
 
@@ -142,7 +153,9 @@ func health(w http.ResponseWriter, s report.Status) {
 func askSync(w http.ResponseWriter, r *http.Request, s served) {
 	uid, known := r.Context().Value(peer{}).(int)
 	if !known || uid != 0 && uid != os.Geteuid() {
-		refuse(w, http.StatusForbidden, hint(errors.New("only root may ask lasthop run for a sync"), "run it with sudo"))
+		refuse(w, http.StatusForbidden,
+			hint(errors.New("only root may ask lasthop run for a sync"),
+				"run it with sudo"))
 		return
 	}
 	var req syncRequest

@@ -18,19 +18,24 @@ import (
 	"github.com/santhosh-tekuri/jsonschema/v6"
 )
 
-// lasthop runs a command line against the server's namespace and returns its output and exit code.
+// lasthop runs a command line against the server's namespace and returns its
+// output and exit code.
 func (s *server) lasthop(args ...string) (stdout, stderr string, code int) {
 	s.t.Helper()
 	var out, errs bytes.Buffer
-	code = run(append(args, "--netns", s.Path, "--run-dir", s.path("run")), strings.NewReader(""), &out, &errs)
+	code = run(append(args, "--netns", s.Path, "--run-dir", s.path("run")),
+		strings.NewReader(""), &out, &errs)
 	return out.String(), errs.String(), code
 }
 
-// TestStatus: the command says what the daemon does, and how it ends says whether all is well.
+// TestStatus: the command says what the daemon does, and how it ends says
+// whether all is well.
 func TestStatus(t *testing.T) {
 	t.Parallel()
 	s := newServer(t)
-	if _, errs, code := s.lasthop("status"); code != exitFailed || !strings.Contains(errs, "no lasthop runs in this network namespace") || !strings.Contains(errs, "hint: start it") {
+	if _, errs, code := s.lasthop("status"); code != exitFailed ||
+		!strings.Contains(errs, "no lasthop runs in this network namespace") ||
+		!strings.Contains(errs, "hint: start it") {
 		t.Errorf("without a daemon: exit code %d, %s", code, errs)
 	}
 	s.startNginx()
@@ -39,7 +44,9 @@ func TestStatus(t *testing.T) {
 	if code != exitDone || errs != "" {
 		t.Errorf("exit code %d, %s", code, errs)
 	}
-	for _, part := range []string{"lasthop: in sync", "NGINX (1)", "load 1", "2 workers", "Listeners (1): 1 ready", "10.0.1.1, from main's default", "Last change", ", start", "lookup 20431", "0 heals"} {
+	for _, part := range []string{"lasthop: in sync", "NGINX (1)", "load 1", "2 workers",
+		"Listeners (1): 1 ready", "10.0.1.1, from main's default", "Last change", ", start",
+		"lookup 20431", "0 heals"} {
 		if !strings.Contains(out, part) {
 			t.Errorf("it does not say %q:\n%s", part, out)
 		}
@@ -49,7 +56,9 @@ func TestStatus(t *testing.T) {
 	s.replace("events {")
 	s.until("trouble", func() bool { return !s.d.status().InSync })
 	out, _, code = s.lasthop("status")
-	if code != exitNotWanted || !strings.Contains(out, "NOT in sync") || !strings.Contains(out, "nginx.conf:1: unexpected end of file") && !strings.Contains(out, "nginx.conf") {
+	if code != exitNotWanted || !strings.Contains(out, "NOT in sync") ||
+		!strings.Contains(out, "nginx.conf:1: unexpected end of file") &&
+			!strings.Contains(out, "nginx.conf") {
 		t.Errorf("with a broken configuration: exit code %d\n%s", code, out)
 	}
 	s.valid("status", s.json("status"))
@@ -66,7 +75,8 @@ func (s *server) json(args ...string) string {
 
 func (s *server) valid(schema, doc string) {
 	s.t.Helper()
-	c, err := jsonschema.NewCompiler().Compile(filepath.Join("../../docs/schema", schema+".json"))
+	c, err := jsonschema.NewCompiler().Compile(filepath.Join("../../docs/schema",
+		schema+".json"))
 	if err != nil {
 		s.t.Fatal(err)
 	}
@@ -79,7 +89,8 @@ func (s *server) valid(schema, doc string) {
 	}
 }
 
-// TestOneWriter: while the daemon runs, apply asks it, and what would work against it is refused.
+// TestOneWriter: while the daemon runs, apply asks it, and what would work
+// against it is refused.
 func TestOneWriter(t *testing.T) {
 	t.Parallel()
 	s := newServer(t)
@@ -87,28 +98,36 @@ func TestOneWriter(t *testing.T) {
 	s.start()
 	s.conf("listen 10.0.2.100:80;")
 	out, errs, code := s.lasthop("apply", "--expect", "sha256:0")
-	if code != exitFailed || !strings.Contains(errs, "another plan than the one expected") || !strings.Contains(errs, "hint: the host or the configuration has changed") || out != "" {
+	if code != exitFailed || !strings.Contains(errs, "another plan than the one expected") ||
+		!strings.Contains(errs, "hint: the host or the configuration has changed") ||
+		out != "" {
 		t.Errorf("another digest: exit code %d, %s%s", code, out, errs)
 	}
 	before := s.owned()
 	doc := s.json("apply")
 	s.valid("apply", doc)
 	var applied struct{ Done, Checks []any }
-	if err := json.Unmarshal([]byte(doc), &applied); err != nil || len(applied.Done) != 4 || len(applied.Checks) != 2 {
-		t.Errorf("%d changes and %d checks, want 4 and 2, %v", len(applied.Done), len(applied.Checks), err)
+	if err := json.Unmarshal([]byte(doc), &applied); err != nil || len(applied.Done) != 4 ||
+		len(applied.Checks) != 2 {
+		t.Errorf("%d changes and %d checks, want 4 and 2, %v", len(applied.Done),
+			len(applied.Checks), err)
 	}
 	if o := s.owned(); !has(o, "from 10.0.2.") || !has(o, "from 10.0.1.") {
 		t.Errorf("what NGINX has loaded and what is on disk are to be served both: %q", o)
 	}
 	s.reload()
 	s.until("the old listener to go", func() bool { return !has(s.owned(), "from 10.0.1.") })
-	if out, _, code := s.lasthop("apply"); code != exitDone || !strings.Contains(out, "nothing to do") {
+	if out, _, code := s.lasthop("apply"); code != exitDone ||
+		!strings.Contains(out, "nothing to do") {
 		t.Errorf("a second time: exit code %d, %s", code, out)
 	}
 	installed := s.owned()
-	for _, args := range [][]string{{"apply", "--gateway", "eth1=10.0.1.9"}, {"apply", "-c", s.path("nginx.conf")}, {"apply", "--confirm", "5s"}, {"clear"}, {"run", "-c", s.path("nginx.conf")}} {
+	for _, args := range [][]string{{"apply", "--gateway", "eth1=10.0.1.9"},
+		{"apply", "-c", s.path("nginx.conf")}, {"apply", "--confirm", "5s"}, {"clear"},
+		{"run", "-c", s.path("nginx.conf")}} {
 		out, errs, code := s.lasthop(args...)
-		if code != exitFailed || out != "" || args[0] != "run" && !strings.Contains(errs, "hint: systemctl stop lasthop (the routes stay)") {
+		if code != exitFailed || out != "" || args[0] != "run" &&
+			!strings.Contains(errs, "hint: systemctl stop lasthop (the routes stay)") {
 			t.Errorf("%q: exit code %d, %s%s", args, code, out, errs)
 		}
 	}
@@ -121,8 +140,10 @@ func TestOneWriter(t *testing.T) {
 	if err := s.end(); err != nil {
 		t.Fatal(err)
 	}
-	if _, errs, code := s.lasthop("clear"); code != exitDone || len(s.owned()) != 0 || len(before) == 0 {
-		t.Errorf("after the daemon's end: exit code %d, %s, left: %q", code, errs, s.owned())
+	if _, errs, code := s.lasthop("clear"); code != exitDone || len(s.owned()) != 0 ||
+		len(before) == 0 {
+		t.Errorf("after the daemon's end: exit code %d, %s, left: %q", code,
+			errs, s.owned())
 	}
 }
 
@@ -165,7 +186,8 @@ func TestLocalHandler(t *testing.T) {
 	for _, tt := range tests {
 		t.Run(tt.name, func(t *testing.T) {
 			var got syncRequest
-			h := localHandler(asked{Status: report.Status{InSync: true}, err: tt.err, got: &got}, "v0")
+			h := localHandler(asked{Status: report.Status{InSync: true}, err: tt.err,
+				got: &got}, "v0")
 			r := httptest.NewRequest(tt.method, tt.path, strings.NewReader(tt.body))
 			r = r.WithContext(context.WithValue(r.Context(), peer{}, tt.uid))
 			w := httptest.NewRecorder()
@@ -173,20 +195,27 @@ func TestLocalHandler(t *testing.T) {
 			if w.Code != tt.code || !strings.Contains(w.Body.String(), tt.want) {
 				t.Errorf("got %d %q, want %d %q", w.Code, w.Body, tt.code, tt.want)
 			}
-			if want := (syncRequest{"x", true}); tt.code == 200 && tt.method == "POST" && got != want {
+			if want := (syncRequest{"x", true}); tt.code == 200 &&
+				tt.method == "POST" && got != want {
 				t.Errorf("asked for %+v, want %+v", got, want)
 			}
 		})
 	}
 }
 
-// TestMetrics: the endpoint shows what the status says, and goes unhealthy with it.
+// TestMetrics: the endpoint shows what the status says, and goes unhealthy with
+// it.
 func TestMetrics(t *testing.T) {
 	t.Parallel()
-	st := report.Status{Masters: []report.Master{{PID: 7, Conf: "/a.conf", Generation: 3}, {PID: 8, Conf: "/a.conf", Generation: 3}},
-		Counts: report.Counts{Syncs: 9, Changes: 8, Heals: 7, Fights: 6, Errors: 5, Reloads: 4}, Wrong: []string{"something"}}
-	st.Plan.Outcomes = []routing.Outcome{{Status: routing.Ready}, {Status: routing.Ready}, {Status: routing.Unresolved}}
-	st.Plan.Findings = []routing.Finding{{Code: "no-owner", Severity: routing.Error}, {Code: "no-owner", Severity: routing.Error}}
+	st := report.Status{Masters: []report.Master{{PID: 7, Conf: "/a.conf", Generation: 3},
+		{PID: 8, Conf: "/a.conf", Generation: 3}},
+		Counts: report.Counts{Syncs: 9, Changes: 8, Heals: 7, Fights: 6, Errors: 5,
+			Reloads: 4},
+		Wrong: []string{"something"}}
+	st.Plan.Outcomes = []routing.Outcome{{Status: routing.Ready}, {Status: routing.Ready},
+		{Status: routing.Unresolved}}
+	st.Plan.Findings = []routing.Finding{{Code: "no-owner", Severity: routing.Error},
+		{Code: "no-owner", Severity: routing.Error}}
 	st.Plan.State.Rules = make([]routing.Rule, 4)
 	st.Installed.Rules = make([]routing.Rule, 3)
 	times := newReloadTimes()
@@ -198,7 +227,8 @@ func TestMetrics(t *testing.T) {
 		return w.Code, w.Body.String()
 	}
 	code, text := get("/metrics")
-	for _, line := range []string{`lasthop_listeners{status="ready"} 2`, `lasthop_listeners{status="unresolved"} 1`, `lasthop_listeners{status="armed"} 0`,
+	for _, line := range []string{`lasthop_listeners{status="ready"} 2`,
+		`lasthop_listeners{status="unresolved"} 1`, `lasthop_listeners{status="armed"} 0`,
 		`lasthop_rules{state="wanted"} 4`, `lasthop_rules{state="present"} 3`, `lasthop_in_sync 0`, `lasthop_syncs_total 9`, `lasthop_changes_total 8`,
 		`lasthop_heals_total 7`, `lasthop_fights_total 6`, `lasthop_errors_total 5`, `lasthop_reloads_total 4`, `lasthop_nginx_generation{conf="/a.conf"} 3`,
 		`lasthop_findings{code="no-owner",severity="error"} 2`, `lasthop_reload_to_in_sync_seconds_bucket{le="0.005"} 1`, `lasthop_reload_to_in_sync_seconds_bucket{le="0.0025"} 0`,
@@ -207,7 +237,8 @@ func TestMetrics(t *testing.T) {
 			t.Errorf("no %s (code %d) in\n%s", line, code, text)
 		}
 	}
-	if code, text := get("/healthz"); code != http.StatusServiceUnavailable || text != "not in sync\nsomething\n" {
+	if code, text := get("/healthz"); code != http.StatusServiceUnavailable ||
+		text != "not in sync\nsomething\n" {
 		t.Errorf("/healthz: %d %q", code, text)
 	}
 }

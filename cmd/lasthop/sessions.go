@@ -12,8 +12,9 @@ import (
 	"lasthop/routing/host"
 )
 
-// addEstablished adds the finding `moves-established`: how many TCP sessions the changes put on another way with their next
-// packet, and whether the user's own is one. A host that does not let us list sessions gets no such finding.
+// addEstablished adds the finding `moves-established`: how many TCP sessions
+// the changes put on another way with their next packet, and whether the user's
+// own is one. A host that does not let us list sessions gets no such finding.
 func (v *view) addEstablished() {
 	if v.diff.Empty() {
 		return
@@ -34,8 +35,10 @@ func (v *view) addEstablished() {
 	if moved == 0 {
 		return
 	}
-	f := routing.Finding{Code: "moves-established", Severity: routing.Info, Subject: "TCP sessions",
-		Message: fmt.Sprintf("%d of %d established TCP sessions take another way from their next packet on", moved, all)}
+	f := routing.Finding{Code: "moves-established", Severity: routing.Info,
+		Subject: "TCP sessions",
+		Message: fmt.Sprintf("%d of %d established TCP sessions take another way "+
+			"from their next packet on", moved, all)}
 	if mine {
 		f.Severity = routing.Warning
 		f.Message += "; your own SSH session is one of them"
@@ -44,9 +47,12 @@ func (v *view) addEstablished() {
 	v.plan.Findings = append(v.plan.Findings, f)
 }
 
-// grouped puts sessions together that are routed alike, whatever is planned: with one local address, and with remote addresses that
-// are in the same prefixes of the host's routes and rules and of --direct. So a capture names one client for each way, and not all.
-func grouped(h routing.Host, direct []netip.Prefix, sessions []host.Session, own host.Session) []host.SessionGroup {
+// grouped puts sessions together that are routed alike, whatever is planned:
+// with one local address, and with remote addresses that are in the same
+// prefixes of the host's routes and rules and of --direct. So a capture names
+// one client for each way, and not all.
+func grouped(h routing.Host, direct []netip.Prefix, sessions []host.Session,
+	own host.Session) []host.SessionGroup {
 	known := prefixesOf(h, direct)
 	type key struct {
 		local  netip.Addr
@@ -54,7 +60,8 @@ func grouped(h routing.Host, direct []netip.Prefix, sessions []host.Session, own
 	}
 	index, out := map[key]int{}, []host.SessionGroup{}
 	for _, s := range sessions {
-		g := host.SessionGroup{Local: s.Local.Addr(), Remote: s.Remote.Addr(), Count: 1, Own: s == own}
+		g := host.SessionGroup{Local: s.Local.Addr(), Remote: s.Remote.Addr(), Count: 1,
+			Own: s == own}
 		k := key{g.Local, longest(known, g.Remote)}
 		i, ok := index[k]
 		if !ok {
@@ -68,7 +75,9 @@ func grouped(h routing.Host, direct []netip.Prefix, sessions []host.Session, own
 		out[i].Count++
 		out[i].Own = out[i].Own || g.Own
 	}
-	slices.SortFunc(out, func(a, b host.SessionGroup) int { return cmp.Or(a.Local.Compare(b.Local), a.Remote.Compare(b.Remote)) })
+	slices.SortFunc(out, func(a, b host.SessionGroup) int {
+		return cmp.Or(a.Local.Compare(b.Local), a.Remote.Compare(b.Remote))
+	})
 	return out
 }
 
@@ -87,7 +96,8 @@ func prefixesOf(h routing.Host, direct []netip.Prefix) map[netip.Prefix]bool {
 	return known
 }
 
-// longest returns the longest of the prefixes that holds the address: two addresses with the same one are in the same prefixes.
+// longest returns the longest of the prefixes that holds the address: two
+// addresses with the same one are in the same prefixes.
 func longest(known map[netip.Prefix]bool, a netip.Addr) netip.Prefix {
 	for bits := a.BitLen(); bits >= 0; bits-- {
 		if p, err := a.Prefix(bits); err == nil && known[p] {
@@ -97,7 +107,8 @@ func longest(known map[netip.Prefix]bool, a netip.Addr) netip.Prefix {
 	return netip.Prefix{}
 }
 
-// ownSession is the user's SSH session, from $SSH_CONNECTION: client address, port, server address, port.
+// ownSession is the user's SSH session, from $SSH_CONNECTION: client address,
+// port, server address, port.
 func ownSession() host.Session {
 	w := strings.Fields(os.Getenv("SSH_CONNECTION"))
 	if len(w) != 4 {

@@ -6,8 +6,9 @@ import (
 	"lasthop/routing/sim"
 )
 
-// everything has each kind of line that package sim knows, in every order that matters: addresses before and after up, secondary
-// ones, peers, one prefix on two links, siblings, rules without priority.
+// everything has each kind of line that package sim knows, in every order that
+// matters: addresses before and after up, secondary ones, peers, one prefix on
+// two links, siblings, rules without priority.
 const everything = `
 link add eth0 type veth
 link set eth0 up
@@ -68,7 +69,8 @@ neigh add fe80::1 dev eth1 router
 link set eth1 group 5
 `
 
-// TestSimulation holds package sim to what the kernel does. Every scenario is compared as well, before it is used.
+// TestSimulation holds package sim to what the kernel does. Every scenario is
+// compared as well, before it is used.
 func TestSimulation(t *testing.T) {
 	for _, tt := range []struct{ name, more string }{
 		{"up", ""},

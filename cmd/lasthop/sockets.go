@@ -15,7 +15,8 @@ import (
 	"lasthop/routing/host"
 )
 
-// What NGINX is to listen on against the sockets that are open, and whose they are.
+// What NGINX is to listen on against the sockets that are open, and whose they
+// are.
 
 // openSockets are those that wait for clients, by transport and port.
 type openSockets map[openPort][]host.Socket
@@ -25,7 +26,8 @@ type openPort struct {
 	port      uint16
 }
 
-// sockets compares. serving are the configurations that a master runs with, pending those that it has not loaded.
+// sockets compares. serving are the configurations that a master runs with,
+// pending those that it has not loaded.
 func (d *doctor) sockets(serving, pending []configured, masters []nginxconf.Master) error {
 	list, err := d.kernel.Sockets()
 	if err != nil {
@@ -59,9 +61,13 @@ func (d *doctor) closed(l nginxconf.Listen, ports []string) {
 	if n := len(ports) - 3; n > 0 {
 		some += fmt.Sprintf(" and %d more", n)
 	}
-	d.find(routing.Finding{Code: "listen-not-open", Severity: routing.Error, Subject: l.Text, Origin: l.Origin,
-		Message: fmt.Sprintf("NGINX runs with this listen, but no socket is open for %s %s port %s: requests are refused", l.Transport, l.Addr, some),
-		Hint:    "nginx -t && nginx -s reload, which loses nothing if it fails; if it stays closed, see NGINX's error log and who has the port (ss -lnptu) before you restart NGINX"})
+	d.find(routing.Finding{Code: "listen-not-open", Severity: routing.Error, Subject: l.Text,
+		Origin: l.Origin,
+		Message: fmt.Sprintf("NGINX runs with this listen, but no socket is open for %s "+
+			"%s port %s: requests are refused", l.Transport, l.Addr, some),
+		Hint: "nginx -t && nginx -s reload, which loses nothing if it fails; if it " +
+			"stays closed, see NGINX's error log and who has the port (ss -lnptu) " +
+			"before you restart NGINX"})
 }
 
 // lacks returns the ports of a listen that no socket is open for.
@@ -74,8 +80,9 @@ func (o openSockets) lacks(l nginxconf.Listen) (ports []string) {
 	return ports
 }
 
-// at returns the sockets that requests to a port of a listener come to: those of just its address, else those of a wildcard. Where NGINX
-// listens on a wildcard it opens no other socket for the port.
+// at returns the sockets that requests to a port of a listener come to: those
+// of just its address, else those of a wildcard. Where NGINX listens on a
+// wildcard it opens no other socket for the port.
 func (o openSockets) at(l nginxconf.Listen, port uint16) []host.Socket {
 	var exact, wild []host.Socket
 	for _, s := range o[openPort{l.Transport, port}] {
@@ -92,9 +99,11 @@ func (o openSockets) at(l nginxconf.Listen, port uint16) []host.Socket {
 	return wild
 }
 
-// claiming returns the sockets that may get requests to a port of a listener: those at it, and of a wildcard's all of the port where none is
-// at the wildcard itself. NGINX could not open its own beside them. Where it could (UDP, with SO_REUSEADDR on both) the others are for
-// their own addresses: resolvers listen on 127.0.0.53 and on bridges beside a DNS server.
+// claiming returns the sockets that may get requests to a port of a listener:
+// those at it, and of a wildcard's all of the port where none is at the
+// wildcard itself. NGINX could not open its own beside them. Where it could
+// (UDP, with SO_REUSEADDR on both) the others are for their own addresses:
+// resolvers listen on 127.0.0.53 and on bridges beside a DNS server.
 func (o openSockets) claiming(l nginxconf.Listen, port uint16) []host.Socket {
 	all := o[openPort{l.Transport, port}]
 	here := func(s host.Socket) bool { return s.Local.Addr() == l.Addr }
@@ -104,14 +113,16 @@ func (o openSockets) claiming(l nginxconf.Listen, port uint16) []host.Socket {
 	var out []host.Socket
 	for _, s := range all {
 		switch at := s.Local.Addr(); {
-		case at.Is4() == l.Addr.Is4(), at.Is4() && !l.IPv6Only, at.Is6() && at.IsUnspecified() && !s.IPv6Only:
+		case at.Is4() == l.Addr.Is4(), at.Is4() && !l.IPv6Only,
+			at.Is6() && at.IsUnspecified() && !s.IPv6Only:
 			out = append(out, s)
 		}
 	}
 	return out
 }
 
-// of returns the sockets that may get requests to any of the configured listeners, by inode.
+// of returns the sockets that may get requests to any of the configured
+// listeners, by inode.
 func (o openSockets) of(configs []configured) map[uint32]nginxconf.Listen {
 	out := map[uint32]nginxconf.Listen{}
 	for _, c := range configs {
@@ -126,8 +137,9 @@ func (o openSockets) of(configs []configured) map[uint32]nginxconf.Listen {
 	return out
 }
 
-// strangers finds sockets of other programs where requests to listeners of NGINX come to. Most are in the masters' hands, so that the
-// many processes of a host are looked at for the rest alone.
+// strangers finds sockets of other programs where requests to listeners of
+// NGINX come to. Most are in the masters' hands, so that the many processes of
+// a host are looked at for the rest alone.
 func (d *doctor) strangers(sockets map[uint32]nginxconf.Listen, masters []nginxconf.Master) {
 	var pids []int
 	for _, m := range masters {
@@ -154,15 +166,21 @@ func (d *doctor) strangers(sockets map[uint32]nginxconf.Listen, masters []nginxc
 	}
 }
 
-// stranger says what it means that a process has a socket that a listener of NGINX is to have.
+// stranger says what it means that a process has a socket that a listener of
+// NGINX is to have.
 func (d *doctor) stranger(l nginxconf.Listen, pid int) {
 	name, isNGINX := processName(pid)
-	f := routing.Finding{Code: "port-taken", Severity: routing.Error, Subject: l.Text, Origin: l.Origin,
-		Message: fmt.Sprintf("%s (process %d) waits for requests to %s %s, where NGINX is to listen: they come to it, or some of them", name, pid, l.Transport, l.Addr),
-		Hint:    "let one of the two listen elsewhere"}
+	f := routing.Finding{Code: "port-taken", Severity: routing.Error, Subject: l.Text,
+		Origin: l.Origin,
+		Message: fmt.Sprintf("%s (process %d) waits for requests to %s %s, where NGINX "+
+			"is to listen: they come to it, or some of them", name, pid,
+			l.Transport, l.Addr),
+		Hint: "let one of the two listen elsewhere"}
 	if name == "docker-proxy" {
 		f.Code = "docker-proxy"
-		f.Message = fmt.Sprintf("Docker publishes a container's port on %s %s (docker-proxy, process %d), where NGINX is to listen: requests come to the container", l.Transport, l.Addr, pid)
+		f.Message = fmt.Sprintf("Docker publishes a container's port on %s %s "+
+			"(docker-proxy, process %d), where NGINX is to listen: "+
+			"requests come to the container", l.Transport, l.Addr, pid)
 		f.Hint = "publish it on another address or port: docker run -p 127.0.0.1:PORT:PORT"
 	}
 	if !isNGINX {
@@ -189,7 +207,8 @@ func processes() (pids []int) {
 	return pids
 }
 
-// holders visits the open sockets of processes, all of those that may be looked at. The error is about one that may not be.
+// holders visits the open sockets of processes, all of those that may be looked
+// at. The error is about one that may not be.
 func holders(pids []int, visit func(inode uint32, pid int)) (err error) {
 	for _, pid := range pids {
 		dir := fmt.Sprintf("/proc/%d/fd", pid)
@@ -200,7 +219,8 @@ func holders(pids []int, visit func(inode uint32, pid int)) (err error) {
 		for _, e := range list {
 			link, _ := os.Readlink(filepath.Join(dir, e.Name()))
 			number, isSocket := strings.CutPrefix(link, "socket:[")
-			if inode, bad := strconv.ParseUint(strings.TrimSuffix(number, "]"), 10, 32); isSocket && bad == nil {
+			if inode, bad := strconv.ParseUint(strings.TrimSuffix(number, "]"), 10,
+				32); isSocket && bad == nil {
 				visit(uint32(inode), pid)
 			}
 		}

@@ -33,7 +33,8 @@ func (a *app) status() error {
 	var s report.Status
 	err = a.ask(k, http.MethodGet, pathStatus, nil, &s)
 	if errors.Is(err, errNoDaemon) {
-		return hint(err, "start it: systemctl start lasthop. Without it, see: lasthop check")
+		return hint(err,
+			"start it: systemctl start lasthop. Without it, see: lasthop check")
 	}
 	if err != nil {
 		return err

@@ -18,7 +18,8 @@ import (
 // defaultConf is read where no NGINX runs and none is named.
 const defaultConf = "/etc/nginx/nginx.conf"
 
-// view is one look at everything: the host, what NGINX listens on, and what follows from both.
+// view is one look at everything: the host, what NGINX listens on, and what
+// follows from both.
 type view struct {
 	host      routing.Host
 	offline   bool
@@ -37,7 +38,8 @@ type view struct {
 	diff      routing.Diff
 }
 
-// look is the loop body that plan, check and apply share: read, decide, compare. k is nil with --host.
+// look is the loop body that plan, check and apply share: read, decide,
+// compare. k is nil with --host.
 func (a *app) look(k *host.Kernel) (*view, error) {
 	v, err := a.lookAtHost(k)
 	if err != nil {
@@ -66,7 +68,8 @@ func (a *app) lookAtHost(k *host.Kernel) (*view, error) {
 	return v, nil
 }
 
-// listening is an error if nothing is: such a plan would take everything away, and that is for `clear` alone.
+// listening is an error if nothing is: such a plan would take everything away,
+// and that is for `clear` alone.
 func (v *view) listening() error {
 	if len(v.listeners) > 0 {
 		return nil
@@ -88,7 +91,8 @@ func (v *view) decide() error {
 }
 
 func (v *view) head() report.Head {
-	return report.Head{Lasthop: buildVersion().Lasthop, Host: v.host.Name, Kernel: v.host.Kernel, Time: v.taken, Inputs: v.inputs}
+	return report.Head{Lasthop: buildVersion().Lasthop, Host: v.host.Name,
+		Kernel: v.host.Kernel, Time: v.taken, Inputs: v.inputs}
 }
 
 // open opens the kernel, or nothing with --host.
@@ -98,7 +102,8 @@ func (a *app) open() (*host.Kernel, error) {
 	}
 	k, err := host.Open(a.flags.netns)
 	if err != nil {
-		return nil, hint(err, "name it as `ip netns` lists it, or by the PID of one of its processes")
+		return nil, hint(err,
+			"name it as `ip netns` lists it, or by the PID of one of its processes")
 	}
 	return k, nil
 }
@@ -111,42 +116,55 @@ func (a *app) readHost(k *host.Kernel, v *view) error {
 	}
 	data, err := os.ReadFile(a.flags.host)
 	if err != nil {
-		return hint(fmt.Errorf("read captured host: %w", err), "make one on that host: lasthop capture > host.json")
+		return hint(fmt.Errorf("read captured host: %w", err),
+			"make one on that host: lasthop capture > host.json")
 	}
 	c, err := host.DecodeCapture(a.flags.host, data)
 	if err != nil {
 		return err
 	}
 	if lacksIPv6Rules(c.Host) {
-		return hint(fmt.Errorf("%s: rules: none is of IPv6, but addresses are", a.flags.host),
+		return hint(fmt.Errorf("%s: rules: none is of IPv6, but addresses are",
+			a.flags.host),
 			`add what ip -6 -N -j -d rule prints, each with "family":"inet6", or make the capture with: lasthop capture > host.json`)
 	}
 	a.flags.captured = c
-	v.host, v.taken, v.listeners, v.binds, v.warnings = c.Host, c.Time, c.Listens, c.Binds, c.Warnings
+	v.host, v.taken, v.listeners, v.binds, v.warnings = c.Host, c.Time, c.Listens,
+		c.Binds, c.Warnings
 	v.beside = beside{c.DNATs, c.Sessions, c.NetworkFiles}
 	v.inputs = mapped(c.Inputs, func(i host.Input) report.Input { return report.Input(i) })
-	if c.Inputs == nil || len(a.flags.confs) > 0 { // else the plan is the one of that machine, made of its files
-		v.inputs = []report.Input{{File: a.flags.host, SHA256: fmt.Sprintf("%x", sha256.Sum256(data)), Main: true}}
+	// else the plan is the one of that machine, made of its files
+	if c.Inputs == nil || len(a.flags.confs) > 0 {
+		v.inputs = []report.Input{{File: a.flags.host,
+			SHA256: fmt.Sprintf("%x", sha256.Sum256(data)), Main: true}}
 	}
 	return nil
 }
 
-// lacksIPv6Rules finds the mistake that is easily made with a capture by `ip`, which lists one family at a time and does not say which.
-// Without rules no reply would have a way; a kernel without any is not to be had where there are addresses.
+// lacksIPv6Rules finds the mistake that is easily made with a capture by `ip`,
+// which lists one family at a time and does not say which. Without rules no
+// reply would have a way; a kernel without any is not to be had where there are
+// addresses.
 func lacksIPv6Rules(h routing.Host) bool {
-	six := func(a routing.Addr) bool { return a.Prefix.Addr().Is6() && a.Scope == routing.ScopeGlobal }
+	six := func(a routing.Addr) bool {
+		return a.Prefix.Addr().Is6() && a.Scope == routing.ScopeGlobal
+	}
 	return len(h.Rules) > 0 && slices.ContainsFunc(h.Addrs, six) &&
-		!slices.ContainsFunc(h.Rules, func(r routing.Rule) bool { return r.Family == routing.IPv6 })
+		!slices.ContainsFunc(h.Rules, func(r routing.Rule) bool {
+			return r.Family == routing.IPv6
+		})
 }
 
-// source is one main file of NGINX, the root below which it lies, and the user that starts NGINX.
+// source is one main file of NGINX, the root below which it lies, and the user
+// that starts NGINX.
 type source struct {
 	conf, root string
 	uid        int
 }
 
-// readListeners loads the configurations: the named ones; or those of the NGINX that run in the namespace; or, with --host, what the
-// capture holds; or the default one.
+// readListeners loads the configurations: the named ones; or those of the NGINX
+// that run in the namespace; or, with --host, what the capture holds; or the
+// default one.
 func (a *app) readListeners(k *host.Kernel, v *view, settings settings) error {
 	sources, err := a.sources(k, v, settings)
 	if err != nil {
@@ -160,7 +178,8 @@ func (a *app) readListeners(k *host.Kernel, v *view, settings settings) error {
 	return v.addListens(settings.listens)
 }
 
-// addListens adds the listeners of --listen to those of the configurations, and ends the list.
+// addListens adds the listeners of --listen to those of the configurations, and
+// ends the list.
 func (v *view) addListens(listens []string) error {
 	for _, s := range listens {
 		l, err := parseListen(s)
@@ -179,12 +198,16 @@ func (a *app) sources(k *host.Kernel, v *view, settings settings) ([]source, err
 		out = append(out, source{conf: c})
 	}
 	if len(out) > 0 {
-		v.listeners, v.binds, v.warnings = nil, nil, nil // they replace what a capture holds
+		// they replace what a capture holds
+		v.listeners, v.binds, v.warnings = nil, nil, nil
 		return out, nil
 	}
 	if k == nil {
 		if len(v.listeners) == 0 && len(settings.listens) == 0 {
-			return nil, hint(fmt.Errorf("%s: the capture holds no listeners", a.flags.host), "name the configuration with --nginx-conf, or listeners with --listen")
+			return nil,
+				hint(fmt.Errorf("%s: the capture holds no listeners", a.flags.host),
+					"name the configuration with --nginx-conf, or "+
+						"listeners with --listen")
 		}
 		return nil, nil
 	}
@@ -196,12 +219,14 @@ func (a *app) sources(k *host.Kernel, v *view, settings settings) ([]source, err
 		if len(settings.listens) > 0 {
 			return nil, nil
 		}
-		return nil, hint(fmt.Errorf("no NGINX runs here, and there is no %s", defaultConf), "name its main file with --nginx-conf")
+		return nil, hint(fmt.Errorf("no NGINX runs here, and there is no %s", defaultConf),
+			"name its main file with --nginx-conf")
 	}
 	return []source{{conf: defaultConf}}, nil
 }
 
-// running returns the main files of the NGINX masters that run in the network namespace, each once.
+// running returns the main files of the NGINX masters that run in the network
+// namespace, each once.
 func (a *app) running() ([]source, error) {
 	masters, strangers, err := a.masters()
 	if err != nil {
@@ -222,9 +247,10 @@ func (a *app) running() ([]source, error) {
 	return out, nil
 }
 
-// masters returns the masters that count. Any user can give a process the title of a master and a configuration of his own, which must
-// not decide how this host routes: those of others than root and ourselves are strangers. In a namespace that was named they
-// count, since it may be a rootless container's.
+// masters returns the masters that count. Any user can give a process the title
+// of a master and a configuration of his own, which must not decide how this
+// host routes: those of others than root and ourselves are strangers. In a
+// namespace that was named they count, since it may be a rootless container's.
 func (a *app) masters() (masters, strangers []nginxconf.Master, err error) {
 	all, err := nginxconf.Masters(nginxconf.MastersOptions{NetNS: a.netnsPath()})
 	for _, m := range all {
@@ -238,7 +264,8 @@ func (a *app) masters() (masters, strangers []nginxconf.Master, err error) {
 }
 
 func stranger(m nginxconf.Master) string {
-	return fmt.Sprintf("NGINX %d is left out: it runs as user %d, not as root; if it is meant, name its configuration with --nginx-conf %s", m.PID, m.Owner, m.Conf)
+	return fmt.Sprintf("NGINX %d is left out: it runs as user %d, not as root; if it is "+
+		"meant, name its configuration with --nginx-conf %s", m.PID, m.Owner, m.Conf)
 }
 
 func (a *app) netnsPath() string { return host.NamespacePath(a.flags.netns) }
@@ -269,20 +296,26 @@ func (v *view) add(c nginxconf.Config) {
 		v.listeners = append(v.listeners, listenersOf(l)...)
 	}
 	for _, b := range c.Binds {
-		v.binds = append(v.binds, routing.Bind{Addr: b.Addr, Transparent: b.Transparent, Upstreams: b.Upstreams, Origin: b.Origin})
+		v.binds = append(v.binds, routing.Bind{Addr: b.Addr, Transparent: b.Transparent,
+			Upstreams: b.Upstreams, Origin: b.Origin})
 	}
 	for i, f := range c.Files {
 		v.inputs = append(v.inputs, report.Input{File: f, SHA256: c.Sums[i], Main: i == 0})
 	}
 	for _, w := range c.Warnings {
-		v.warnings = append(v.warnings, host.NginxWarning(w.Code, w.Message, w.Hint, w.Origin))
+		v.warnings = append(v.warnings,
+			host.NginxWarning(w.Code, w.Message, w.Hint, w.Origin))
 	}
 }
 
-// listenersOf turns a listen into listeners: an IPv6 wildcard that takes IPv4 too is two.
+// listenersOf turns a listen into listeners: an IPv6 wildcard that takes IPv4
+// too is two.
 func listenersOf(l nginxconf.Listen) []routing.Listener {
-	one := routing.Listener{Addr: l.Addr, Ports: routing.PortRange{First: l.First, Last: l.Last}, Transport: routing.Transport(l.Transport),
-		Context: l.Context, Listen: l.Text, Origins: []string{l.Origin}, Servers: l.Servers}
+	one := routing.Listener{Addr: l.Addr,
+		Ports:     routing.PortRange{First: l.First, Last: l.Last},
+		Transport: routing.Transport(l.Transport),
+		Context:   l.Context, Listen: l.Text, Origins: []string{l.Origin},
+		Servers: l.Servers}
 	if l.Addr.Is6() && l.Addr.IsUnspecified() && !l.IPv6Only {
 		four := one
 		four.Addr = routing.IPv4.All().Addr()
@@ -291,7 +324,8 @@ func listenersOf(l nginxconf.Listen) []routing.Listener {
 	return []routing.Listener{one}
 }
 
-// merge makes one listener of those that share address, ports, transport and context: virtual servers of one socket.
+// merge makes one listener of those that share address, ports, transport and
+// context: virtual servers of one socket.
 func merge(list []routing.Listener) []routing.Listener {
 	type key struct {
 		addr      string

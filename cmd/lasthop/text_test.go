@@ -8,8 +8,9 @@ import (
 	"lasthop/routing"
 )
 
-// TestTextIsWhatIPTakes gives the texts of rules and routes to `ip`, reads them back from what it shows and from the kernel, and
-// deletes them by the same texts.
+// TestTextIsWhatIPTakes gives the texts of rules and routes to `ip`, reads them
+// back from what it shows and from the kernel, and deletes them by the same
+// texts.
 func TestTextIsWhatIPTakes(t *testing.T) {
 	ns := newNamespace(t)
 	ns.batch(t, `link add eth1 type veth peer name p-eth1
@@ -70,7 +71,8 @@ addr add 2001:db8:1::10/64 dev eth1 nodad
 }
 
 func familyOfLine(line string) (routing.Family, string) {
-	if strings.Contains(strings.ReplaceAll(line, ":\t", ""), ":") && !strings.Contains(line, "inet6") {
+	if strings.Contains(strings.ReplaceAll(line, ":\t", ""), ":") &&
+		!strings.Contains(line, "inet6") {
 		return routing.IPv6, "-6"
 	}
 	return routing.IPv4, "-4"
@@ -112,7 +114,8 @@ func (n *namespace) roundTripRoute(t *testing.T, line string) {
 	n.IP(option + " route add " + want.String())
 	var shown []string
 	// Next hops come on lines of their own that begin with a tab.
-	for text := range strings.Lines(strings.ReplaceAll(n.IP(option+" -N -d route show table all"), "\n\t", " ")) {
+	for text := range strings.Lines(
+		strings.ReplaceAll(n.IP(option+" -N -d route show table all"), "\n\t", " ")) {
 		r, err := routing.ParseRoute(f, text)
 		if err != nil {
 			t.Error(err)
@@ -123,8 +126,10 @@ func (n *namespace) roundTripRoute(t *testing.T, line string) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if !slices.Contains(shown, line) || !slices.ContainsFunc(h.Routes, func(r routing.Route) bool { return r.String() == line && r.Family() == f }) {
-		t.Errorf("%s: ip shows\n%s\nthe kernel has\n%s", line, strings.Join(shown, "\n"), strings.Join(routeLines(h.Routes), "\n"))
+	if !slices.Contains(shown, line) || !slices.ContainsFunc(h.Routes,
+		func(r routing.Route) bool { return r.String() == line && r.Family() == f }) {
+		t.Errorf("%s: ip shows\n%s\nthe kernel has\n%s", line, strings.Join(shown, "\n"),
+			strings.Join(routeLines(h.Routes), "\n"))
 	}
 	n.IP(option + " route del " + want.String())
 }

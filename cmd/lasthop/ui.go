@@ -10,8 +10,9 @@ import (
 	"lasthop/report"
 )
 
-// The result goes to standard output and everything else to standard error, each line beginning with "lasthop: error:",
-// "lasthop: warning:" or "lasthop: hint:". Colour is for terminals only, and for those who did not set NO_COLOR.
+// The result goes to standard output and everything else to standard error,
+// each line beginning with "lasthop: error:", "lasthop: warning:" or "lasthop:
+// hint:". Colour is for terminals only, and for those who did not set NO_COLOR.
 
 // ui is where a command talks.
 type ui struct {
@@ -28,7 +29,8 @@ const (
 	exitNotWanted = 2 // worked, but what was found is not as wanted
 )
 
-// errNotWanted ends a command that worked with exitNotWanted. It is not printed.
+// errNotWanted ends a command that worked with exitNotWanted. It is not
+// printed.
 var errNotWanted = errors.New("not as wanted")
 
 // hinted is an error with a remedy.
@@ -42,7 +44,8 @@ func (e hinted) Unwrap() error { return e.error }
 
 func hint(err error, remedy string) error { return hinted{err, remedy} }
 
-// exit prints an error, each of several on a line of its own, with the hint nearest to it, and returns the exit code.
+// exit prints an error, each of several on a line of its own, with the hint
+// nearest to it, and returns the exit code.
 func (u *ui) exit(err error) int {
 	switch {
 	case err == nil:
@@ -54,7 +57,8 @@ func (u *ui) exit(err error) int {
 	return exitFailed
 }
 
-// error prints an error; one that joins several is printed line by line, with a hint for all of them at the end.
+// error prints an error; one that joins several is printed line by line, with a
+// hint for all of them at the end.
 func (u *ui) error(err error) {
 	if h, ok := err.(hinted); ok {
 		u.error(h.error)
@@ -99,4 +103,6 @@ func (u *ui) print(r report.Result, output string) error {
 }
 
 // line makes a message one line that is safe for a terminal.
-func line(message string) string { return strings.ReplaceAll(report.EscapeText(message), "\n", " ") }
+func line(message string) string {
+	return strings.ReplaceAll(report.EscapeText(message), "\n", " ")
+}

@@ -11,7 +11,8 @@ import (
 
 // buildVersion says what was built, from what Go's linker put into the program.
 func buildVersion() report.Version {
-	v := report.Version{Lasthop: "devel", Go: runtime.Version(), Platform: runtime.GOOS + "/" + runtime.GOARCH}
+	v := report.Version{Lasthop: "devel", Go: runtime.Version(),
+		Platform: runtime.GOOS + "/" + runtime.GOARCH}
 	info, ok := debug.ReadBuildInfo()
 	if !ok {
 		return v
@@ -33,10 +34,11 @@ func buildVersion() report.Version {
 }
 
 func (a *app) versionCommand() *cobra.Command {
-	return &cobra.Command{Use: "version", Short: "print the version", Args: none, RunE: func(*cobra.Command, []string) error {
-		if err := a.flags.formats("text", "json"); err != nil {
-			return err
-		}
-		return a.ui.print(buildVersion(), a.flags.output)
-	}}
+	return &cobra.Command{Use: "version", Short: "print the version", Args: none,
+		RunE: func(*cobra.Command, []string) error {
+			if err := a.flags.formats("text", "json"); err != nil {
+				return err
+			}
+			return a.ui.print(buildVersion(), a.flags.output)
+		}}
 }

@@ -20,8 +20,8 @@ type in6RTMsg struct {
 	index             int32
 }
 
-// addAdvertised adds an IPv6 route to main as a router's advertisement would. Netlink has no word for it; the ioctl that was there
-// before has.
+// addAdvertised adds an IPv6 route to main as a router's advertisement would.
+// Netlink has no word for it; the ioctl that was there before has.
 func addAdvertised(r routing.Route, index int) error {
 	s, err := unix.Socket(unix.AF_INET6, unix.SOCK_DGRAM|unix.SOCK_CLOEXEC, 0)
 	if err != nil {
@@ -29,9 +29,13 @@ func addAdvertised(r routing.Route, index int) error {
 	}
 	defer unix.Close(s)
 	const preference = 27 // RTF_PREF(pref): ICMPV6_ROUTER_PREF_*, 1 high, 3 low
-	m := in6RTMsg{dst: r.Dst.Addr().As16(), gateway: r.Hops[0].Via.As16(), kind: uint32(r.Type), dstLen: uint16(r.Dst.Bits()), metric: r.Metric,
-		flags: unix.RTF_UP | unix.RTF_GATEWAY | unix.RTF_ADDRCONF | uint32(uint8(r.Pref)&3)<<preference, index: int32(index)}
-	if _, _, errno := unix.Syscall(unix.SYS_IOCTL, uintptr(s), unix.SIOCADDRT, uintptr(unsafe.Pointer(&m))); errno != 0 {
+	m := in6RTMsg{dst: r.Dst.Addr().As16(), gateway: r.Hops[0].Via.As16(), kind: uint32(r.Type),
+		dstLen: uint16(r.Dst.Bits()), metric: r.Metric,
+		flags: unix.RTF_UP | unix.RTF_GATEWAY | unix.RTF_ADDRCONF |
+			uint32(uint8(r.Pref)&3)<<preference,
+		index: int32(index)}
+	if _, _, errno := unix.Syscall(unix.SYS_IOCTL, uintptr(s), unix.SIOCADDRT,
+		uintptr(unsafe.Pointer(&m))); errno != 0 {
 		return errno
 	}
 	return nil

@@ -17,7 +17,8 @@ type attr struct {
 	value []byte
 }
 
-// attrs splits a sequence of attributes (struct rtattr, each padded to 4 bytes).
+// attrs splits a sequence of attributes (struct rtattr, each padded to 4
+// bytes).
 func attrs(b []byte) ([]attr, error) {
 	var out []attr
 	for len(b) >= 4 {

@@ -9,31 +9,43 @@ import (
 	"lasthop/routing"
 )
 
-// CaptureVersion is the version of the document; it goes up only when a key goes or changes meaning.
+// CaptureVersion is the version of the document; it goes up only when a key
+// goes or changes meaning.
 const CaptureVersion = 1
 
-// Capture is a host as one document, to plan for it elsewhere. Links, addresses, routes, rules and neighbours have the shape that
-// `ip -N -j -d` prints, so that a shell can make one (IPv6 rules get a family, which `ip` leaves out):
+// Capture is a host as one document, to plan for it elsewhere. Links,
+// addresses, routes, rules and neighbours have the shape that `ip -N -j -d`
+// prints, so that a shell can make one (IPv6 rules get a family, which `ip`
+// leaves out):
 //
 //	rules() { ip -N -j -d "$@" rule | sed 's/^\[//; s/\]$//'; }
-//	printf '{"version":1,"host":"%s","time":"%s","kernel":"%s","links":%s,"addrs":%s,"routes":%s,"neighs":%s,"rules":[%s,%s]}\n' \
-//	  "$(hostname)" "$(date -u +%FT%TZ)" "$(uname -r)" "$(ip -N -j -d link)" "$(ip -N -j -d addr)" \
-//	  "$(ip -N -j -d route show table all)" "$(ip -N -j -d neigh)" \
-//	  "$(rules)" "$(rules -6 | sed 's/{"priority"/{"family":"inet6","priority"/g')"
+//	printf '{"version":1,"host":"%s","time":"%s","kernel":"%s",' \
+//	  "$(hostname)" "$(date -u +%FT%TZ)" "$(uname -r)"
+//	printf '"links":%s,"addrs":%s,"routes":%s,"neighs":%s,' \
+//	  "$(ip -N -j -d link)" "$(ip -N -j -d addr)" \
+//	  "$(ip -N -j -d route show table all)" "$(ip -N -j -d neigh)"
+//	printf '"rules":[%s,%s]}\n' "$(rules)" "$(rules -6 |
+//	  sed 's/{"priority"/{"family":"inet6","priority"/g')"
 //
-// It holds no configuration text and no secrets: of NGINX where it listens and binds, and which files say so, by their sums.
-// Whatever a plan says of the machine beside its routing is in it too, so that the plan is the same elsewhere.
+// It holds no configuration text and no secrets: of NGINX where it listens and
+// binds, and which files say so, by their sums. Whatever a plan says of the
+// machine beside its routing is in it too, so that the plan is the same
+// elsewhere.
 type Capture struct {
-	Version      int
-	Time         time.Time
-	Host         routing.Host
-	Listens      []routing.Listener  // nil if the document says nothing of them, empty if there are none
-	Binds        []routing.Bind      // the same
-	Inputs       []Input             // the files that say so; nil if the document says nothing of them
-	Warnings     []routing.Finding   // what was noticed when they were read
-	Flags        map[string][]string // that the host was looked at with: of captureFlags
-	Settings     map[string][]string // what the host's user decided, flags and lasthop.yaml together, as flags
-	Numbers      routing.Numbers     // zero if they are not said: the default ones
+	Version int
+	Time    time.Time
+	Host    routing.Host
+	// nil if the document says nothing of them, empty if there are none
+	Listens []routing.Listener
+	Binds   []routing.Bind // the same
+	// the files that say so; nil if the document says nothing of them
+	Inputs   []Input
+	Warnings []routing.Finding   // what was noticed when they were read
+	Flags    map[string][]string // that the host was looked at with: of captureFlags
+	// what the host's user decided, flags and lasthop.yaml together, as
+	// flags
+	Settings     map[string][]string
+	Numbers      routing.Numbers // zero if they are not said: the default ones
 	DNATs        []DNAT
 	Sessions     []SessionGroup
 	NetworkFiles map[string]string // see NetworkFiles
@@ -43,13 +55,16 @@ type Capture struct {
 type Input struct {
 	File   string `json:"file"`
 	SHA256 string `json:"sha256"`
-	Main   bool   `json:"main,omitempty"` // named by the user or by NGINX, not included by another
+	// named by the user or by NGINX, not included by another
+	Main bool `json:"main,omitempty"`
 }
 
-// captureFlags and captureSettings are the flags that may have been given, and those that settings can be written as.
+// captureFlags and captureSettings are the flags that may have been given, and
+// those that settings can be written as.
 var (
 	captureSettings = []string{"address", "direct", "fail-closed", "gateway", "return"}
-	captureFlags    = append([]string{"config", "listen", "netns", "nginx-conf"}, captureSettings...)
+	captureFlags    = append([]string{"config", "listen", "netns", "nginx-conf"},
+		captureSettings...)
 )
 
 // CaptureError says which part of a capture is wrong.
@@ -63,7 +78,9 @@ func (e *CaptureError) Error() string { return fmt.Sprintf("%s: %s: %v", e.File,
 func (e *CaptureError) Unwrap() error { return e.Err }
 
 // Hint says how to get a good one.
-func (e *CaptureError) Hint() string { return "make it anew on that host: lasthop capture > host.json" }
+func (e *CaptureError) Hint() string {
+	return "make it anew on that host: lasthop capture > host.json"
+}
 
 type captureDoc struct {
 	Version  int                 `json:"version"`
@@ -89,9 +106,11 @@ type captureDoc struct {
 	Networkd map[string]string   `json:"networkd,omitempty"`
 }
 
-// DecodeCapture reads a capture; name is the file's, for errors, which are of type *CaptureError. It depends on its arguments alone.
-// Unknown top-level keys and missing ones are errors. Within iproute2's objects unknown keys are passed over, but for rules: there
-// they are kept as Opaque, since an unknown selector changes what a rule means.
+// DecodeCapture reads a capture; name is the file's, for errors, which are of
+// type *CaptureError. It depends on its arguments alone. Unknown top-level keys
+// and missing ones are errors. Within iproute2's objects unknown keys are
+// passed over, but for rules: there they are kept as Opaque, since an unknown
+// selector changes what a rule means.
 func DecodeCapture(name string, data []byte) (Capture, error) {
 	r := newReader(data)
 	c := r.capture()
@@ -115,9 +134,14 @@ func sortedKeys[T any](m map[string]T) []string {
 func EncodeCapture(c Capture) ([]byte, error) {
 	h := c.Host
 	doc := captureDoc{Version: CaptureVersion, Host: h.Name, Time: c.Time, Kernel: h.Kernel,
-		Links: present(mapped(h.Links, linkDocOf)), Addrs: addrDocsOf(h), Routes: present(mapped(h.Routes, routeDocOf)), Rules: present(mapped(h.Rules, ruleDocOf)),
-		Neighs: mapped(h.Neighs, neighDocOf), Leases: mapped(h.Leases, leaseDocOf), Sysctls: h.Sysctls, Listens: mapped(c.Listens, listenDocOf),
-		Binds: mapped(c.Binds, bindDocOf), Inputs: c.Inputs, Warnings: mapped(c.Warnings, warningDocOf), Flags: c.Flags, Settings: c.Settings, Numbers: numbersDocOf(c.Numbers), DNATs: mapped(c.DNATs, dnatDocOf),
+		Links: present(mapped(h.Links, linkDocOf)), Addrs: addrDocsOf(h),
+		Routes: present(mapped(h.Routes, routeDocOf)),
+		Rules:  present(mapped(h.Rules, ruleDocOf)),
+		Neighs: mapped(h.Neighs, neighDocOf), Leases: mapped(h.Leases, leaseDocOf),
+		Sysctls: h.Sysctls, Listens: mapped(c.Listens, listenDocOf),
+		Binds: mapped(c.Binds, bindDocOf), Inputs: c.Inputs,
+		Warnings: mapped(c.Warnings, warningDocOf), Flags: c.Flags, Settings: c.Settings,
+		Numbers: numbersDocOf(c.Numbers), DNATs: mapped(c.DNATs, dnatDocOf),
 		Sessions: c.Sessions, Networkd: c.NetworkFiles}
 	data, err := json.MarshalIndent(doc, "", " ")
 	if err != nil {

@@ -13,7 +13,8 @@ import (
 	"github.com/google/go-cmp/cmp/cmpopts"
 )
 
-// FuzzCaptureRoundTrip encodes hosts made from a seed: what is decoded is what was encoded.
+// FuzzCaptureRoundTrip encodes hosts made from a seed: what is decoded is what
+// was encoded.
 func FuzzCaptureRoundTrip(f *testing.F) {
 	for seed := range uint64(200) {
 		f.Add(seed)
@@ -24,7 +25,8 @@ func FuzzCaptureRoundTrip(f *testing.F) {
 	})
 }
 
-// FuzzDecodeCapture: no input panics, and what is accepted survives being written and read again.
+// FuzzDecodeCapture: no input panics, and what is accepted survives being
+// written and read again.
 func FuzzDecodeCapture(f *testing.F) {
 	for seed := range uint64(5) {
 		g := generator{rand.New(rand.NewPCG(seed, 1))}
@@ -43,7 +45,8 @@ func FuzzDecodeCapture(f *testing.F) {
 	})
 }
 
-// TestCaptureMapped: the kernel takes IPv4-mapped IPv6 addresses for what they are written as, and so does a capture.
+// TestCaptureMapped: the kernel takes IPv4-mapped IPv6 addresses for what they
+// are written as, and so does a capture.
 func TestCaptureMapped(t *testing.T) {
 	mapped := netip.MustParseAddr("::ffff:10.0.1.77")
 	c := generator{rand.New(rand.NewPCG(1, 0))}.capture()
@@ -62,13 +65,17 @@ func roundTrip(t *testing.T, want Capture) {
 	if err != nil {
 		t.Fatalf("%v\n%s", err, data)
 	}
-	if (want.Listens == nil) != (got.Listens == nil) || (want.Binds == nil) != (got.Binds == nil) {
+	if (want.Listens == nil) != (got.Listens == nil) ||
+		(want.Binds == nil) != (got.Binds == nil) {
 		t.Errorf("listens or binds: none and not said are mixed up\n%s", data)
 	}
-	if diff := cmp.Diff(want, got, compareNetip, comparePrefix, cmpopts.EquateEmpty()); diff != "" {
+	if diff := cmp.Diff(want, got, compareNetip, comparePrefix,
+		cmpopts.EquateEmpty()); diff != "" {
 		t.Errorf("-want +got\n%s\n%s", diff, data)
 	}
-	routing.Build(got.Host, got.Listens, got.Binds, routing.Policy{Numbers: routing.DefaultNumbers, FailClosed: []string{"*"}}) // does not panic
+	// does not panic
+	routing.Build(got.Host, got.Listens, got.Binds,
+		routing.Policy{Numbers: routing.DefaultNumbers, FailClosed: []string{"*"}})
 }
 
 // generator makes hosts of all shapes that Read can return.
@@ -90,22 +97,35 @@ func pick[T any](g generator, values ...T) T { return values[g.IntN(len(values))
 func (g generator) flip() bool { return g.IntN(2) == 0 }
 
 func (g generator) capture() Capture {
-	c := Capture{Version: CaptureVersion, Time: time.Unix(g.Int64N(4e9), 0).UTC(), Host: g.host(), Listens: some(g, g.listener), Binds: some(g, g.bind),
-		Inputs:   some(g, func() Input { return Input{pick(g, "/etc/nginx/nginx.conf", "a b"), "00", g.flip()} }),
-		Warnings: some(g, func() routing.Finding { return NginxWarning("no-port", "a\nb", pick(g, "", "h"), pick(g, "", "f:3")) }),
-		DNATs:    some(g, g.dnat), Sessions: some(g, func() SessionGroup { return SessionGroup{g.ip(routing.IPv4), g.ip(routing.IPv6), g.IntN(9), g.flip()} })}
+	c := Capture{Version: CaptureVersion, Time: time.Unix(g.Int64N(4e9), 0).UTC(),
+		Host: g.host(), Listens: some(g, g.listener), Binds: some(g, g.bind),
+		Inputs: some(g, func() Input {
+			return Input{pick(g, "/etc/nginx/nginx.conf", "a b"), "00", g.flip()}
+		}),
+		Warnings: some(g, func() routing.Finding {
+			return NginxWarning("no-port", "a\nb", pick(g, "", "h"), pick(g, "", "f:3"))
+		}),
+		DNATs: some(g, g.dnat), Sessions: some(g, func() SessionGroup {
+			return SessionGroup{g.ip(routing.IPv4), g.ip(routing.IPv6),
+				g.IntN(9), g.flip()}
+		})}
 	if g.flip() {
-		c.Flags, c.Settings = map[string][]string{"netns": {"a"}}, map[string][]string{"gateway": {"eth1=10.0.1.1", "eth2=none"}}
+		c.Flags, c.Settings = map[string][]string{"netns": {"a"}},
+			map[string][]string{"gateway": {"eth1=10.0.1.1", "eth2=none"}}
 		c.Numbers = routing.DefaultNumbers
-		c.NetworkFiles = map[string]string{g.name(): "/run/systemd/network/10-netplan-eth0.network"}
+		c.NetworkFiles = map[string]string{
+			g.name(): "/run/systemd/network/10-netplan-eth0.network"}
 	}
 	return c
 }
 
 func (g generator) dnat() DNAT {
 	p := g.ports()
-	d := DNAT{Transport: pick(g, "", "tcp"), First: p.First, Last: p.Last, Origin: "nft: ip nat prerouting handle 4"}
-	d.Addrs = some(g, func() netip.Prefix { return netip.PrefixFrom(g.ip(routing.IPv4), g.IntN(33)) })
+	d := DNAT{Transport: pick(g, "", "tcp"), First: p.First, Last: p.Last,
+		Origin: "nft: ip nat prerouting handle 4"}
+	d.Addrs = some(g, func() netip.Prefix {
+		return netip.PrefixFrom(g.ip(routing.IPv4), g.IntN(33))
+	})
 	if g.flip() {
 		d.To = g.ip(routing.IPv6)
 	}
@@ -118,9 +138,11 @@ func (g generator) ports() routing.PortRange {
 }
 
 func (g generator) host() routing.Host {
-	return routing.Host{Name: pick(g, "web1", "", `a "b"`), Kernel: "6.18", Links: some(g, g.link), Addrs: some(g, g.addr), Routes: some(g, g.route),
+	return routing.Host{Name: pick(g, "web1", "", `a "b"`), Kernel: "6.18",
+		Links: some(g, g.link), Addrs: some(g, g.addr), Routes: some(g, g.route),
 		Rules: some(g, g.rule), Neighs: some(g, g.neigh), Leases: some(g, g.lease),
-		Sysctls: map[string]string{"ipv4.ip_forward": pick(g, "0", "1"), "ipv4.conf." + g.name() + ".rp_filter": "2"}}
+		Sysctls: map[string]string{"ipv4.ip_forward": pick(g, "0", "1"),
+			"ipv4.conf." + g.name() + ".rp_filter": "2"}}
 }
 
 func (g generator) name() string {
@@ -128,8 +150,10 @@ func (g generator) name() string {
 }
 
 func (g generator) link() routing.Link {
-	l := routing.Link{Index: g.IntN(100), Name: g.name(), Kind: pick(g, "", "veth", "vrf", "wireguard"), Loopback: g.flip(), Up: g.flip(),
-		Carrier: g.flip(), Master: pick(g, "", g.name()), Group: pick(g, 0, 76), MTU: g.IntN(65536), PointToPoint: g.flip()}
+	l := routing.Link{Index: g.IntN(100), Name: g.name(),
+		Kind: pick(g, "", "veth", "vrf", "wireguard"), Loopback: g.flip(), Up: g.flip(),
+		Carrier: g.flip(), Master: pick(g, "", g.name()), Group: pick(g, 0, 76),
+		MTU: g.IntN(65536), PointToPoint: g.flip()}
 	if l.Kind == "vrf" {
 		l.Table = g.Uint32()
 	}
@@ -138,27 +162,34 @@ func (g generator) link() routing.Link {
 
 func (g generator) ip(f routing.Family) netip.Addr {
 	if f == routing.IPv4 {
-		return netip.AddrFrom4([4]byte{10, byte(g.Uint32()), byte(g.Uint32()), byte(g.Uint32())})
+		return netip.AddrFrom4([4]byte{10, byte(g.Uint32()), byte(g.Uint32()),
+			byte(g.Uint32())})
 	}
-	return netip.MustParseAddr(fmt.Sprintf("2001:db8:%x::%x", g.Uint32()&0xffff, g.Uint32()&0xffff))
+	return netip.MustParseAddr(fmt.Sprintf("2001:db8:%x::%x", g.Uint32()&0xffff,
+		g.Uint32()&0xffff))
 }
 
 func (g generator) family() routing.Family { return pick(g, routing.IPv4, routing.IPv6) }
 
 func (g generator) addr() routing.Addr {
 	f := g.family()
-	a := routing.Addr{Link: g.name(), Prefix: netip.PrefixFrom(g.ip(f), g.IntN(f.Bits()+1)), Scope: pick[uint8](g, 0, 200, 253, 254),
+	a := routing.Addr{Link: g.name(), Prefix: netip.PrefixFrom(g.ip(f), g.IntN(f.Bits()+1)),
+		Scope:     pick[uint8](g, 0, 200, 253, 254),
 		Temporary: g.flip(), NoPrefix: g.flip(), Tentative: g.flip()}
 	if g.flip() {
-		a.Prefix, a.Peer = netip.PrefixFrom(a.Prefix.Addr(), f.Bits()), netip.PrefixFrom(g.ip(f), g.IntN(f.Bits()+1))
+		a.Prefix, a.Peer = netip.PrefixFrom(a.Prefix.Addr(), f.Bits()),
+			netip.PrefixFrom(g.ip(f), g.IntN(f.Bits()+1))
 	}
 	return a
 }
 
 func (g generator) route() routing.Route {
 	f := g.family()
-	r := routing.Route{RouteKey: routing.RouteKey{Table: g.Uint32(), Dst: netip.PrefixFrom(g.ip(f), g.IntN(f.Bits()+1)).Masked(), Metric: 1 + g.Uint32N(9)},
-		Type: routing.RouteType(1 + g.IntN(9)), Protocol: uint8(g.Uint32()), MTU: pick[uint32](g, 0, 1400), AdvMSS: pick[uint32](g, 0, 1300),
+	r := routing.Route{RouteKey: routing.RouteKey{Table: g.Uint32(),
+		Dst:    netip.PrefixFrom(g.ip(f), g.IntN(f.Bits()+1)).Masked(),
+		Metric: 1 + g.Uint32N(9)},
+		Type: routing.RouteType(1 + g.IntN(9)), Protocol: uint8(g.Uint32()),
+		MTU: pick[uint32](g, 0, 1400), AdvMSS: pick[uint32](g, 0, 1300),
 		Opaque: pick(g, "", "tos 0x10", "mtu lock 1400 realm 7", "attr 99 0a0b")}
 	if g.flip() {
 		r.Src = g.ip(f)
@@ -173,7 +204,8 @@ func (g generator) route() routing.Route {
 		return r
 	}
 	for n := range 1 + g.IntN(3) {
-		h := routing.Hop{Link: g.name(), Weight: 1 + g.IntN(256), OnLink: g.flip(), Dead: g.flip(), LinkDown: g.flip()}
+		h := routing.Hop{Link: g.name(), Weight: 1 + g.IntN(256), OnLink: g.flip(),
+			Dead: g.flip(), LinkDown: g.flip()}
 		if g.flip() {
 			h.Via = g.ip(pick(g, f, routing.IPv6))
 		}
@@ -197,12 +229,15 @@ func (g generator) rule() routing.Rule {
 	}
 	r.From, r.To, r.Not, r.Protocol = prefix(), prefix(), g.flip(), uint8(g.Uint32())
 	r.IIF, r.OIF = pick(g, "", g.name()), pick(g, "", g.name())
-	r.SuppressPrefix, r.SuppressGroup = pick(g, routing.None, 0, 7), pick(g, routing.None, 0, 76)
+	r.SuppressPrefix, r.SuppressGroup = pick(g, routing.None, 0, 7),
+		pick(g, routing.None, 0, 76)
 	if g.flip() {
 		r.Mark, r.Mask = g.Uint32(), pick[uint32](g, 0xffffffff, 0xff)
 	}
-	r.Opaque = pick(g, "", "", "ipproto tcp dport 80", "uidrange 0-99", "tun_id 5 attr 99 0a0b l3mdev", "l3mdev")
-	switch r.Action = pick(g, routing.ToTable, routing.Goto, routing.Nop, routing.RejectBlackhole, routing.RejectProhibit, routing.RejectUnreachable); {
+	r.Opaque = pick(g, "", "", "ipproto tcp dport 80", "uidrange 0-99",
+		"tun_id 5 attr 99 0a0b l3mdev", "l3mdev")
+	switch r.Action = pick(g, routing.ToTable, routing.Goto, routing.Nop,
+		routing.RejectBlackhole, routing.RejectProhibit, routing.RejectUnreachable); {
 	case r.Action == routing.Goto:
 		r.Goto = g.IntN(1 << 31)
 		r.Table = 0
@@ -213,17 +248,21 @@ func (g generator) rule() routing.Rule {
 }
 
 func (g generator) neigh() routing.Neigh {
-	return routing.Neigh{Link: g.name(), Addr: g.ip(g.family()), Router: g.flip(), MAC: pick(g, "", "02:00:00:00:00:01"), State: pick(g, "STALE", "FAILED")}
+	return routing.Neigh{Link: g.name(), Addr: g.ip(g.family()), Router: g.flip(),
+		MAC: pick(g, "", "02:00:00:00:00:01"), State: pick(g, "STALE", "FAILED")}
 }
 
 func (g generator) lease() routing.Lease {
-	return routing.Lease{Link: g.name(), Gateway: g.ip(routing.IPv4), Client: pick(g, "dhcpcd", "dhclient")}
+	return routing.Lease{Link: g.name(), Gateway: g.ip(routing.IPv4),
+		Client: pick(g, "dhcpcd", "dhclient")}
 }
 
 func (g generator) listener() routing.Listener {
 	return routing.Listener{Addr: g.ip(g.family()), Ports: g.ports(),
-		Transport: pick(g, routing.TCP, routing.UDP), Context: pick(g, "http", ""), Listen: pick(g, "*:80", ""),
-		Origins: pick(g, nil, []string{"nginx.conf:3", "a b:7"}), Servers: pick(g, nil, []string{"a.example"})}
+		Transport: pick(g, routing.TCP, routing.UDP), Context: pick(g, "http", ""),
+		Listen:  pick(g, "*:80", ""),
+		Origins: pick(g, nil, []string{"nginx.conf:3", "a b:7"}),
+		Servers: pick(g, nil, []string{"a.example"})}
 }
 
 func (g generator) bind() routing.Bind {

@@ -11,7 +11,8 @@ import (
 	"lasthop/routing"
 )
 
-// This file has the objects of a capture, both ways; those of iproute2 in its own shapes.
+// This file has the objects of a capture, both ways; those of iproute2 in its
+// own shapes.
 
 type linkDoc struct {
 	Index  int       `json:"ifindex"`
@@ -35,9 +36,12 @@ type linkData struct {
 func (n *node) link() routing.Link {
 	flags, info := n.field("flags").strings(), n.field("linkinfo")
 	has := func(flag string) bool { return slices.Contains(flags, flag) }
-	l := routing.Link{Index: int(n.field("ifindex").number(1<<31 - 1)), Name: n.field("ifname").must().name(), MTU: int(n.field("mtu").number(1<<32 - 1)),
-		Master: n.field("master").name(), Loopback: has("LOOPBACK"), Up: has("UP"), Carrier: has("LOWER_UP"), PointToPoint: has("POINTOPOINT"),
-		Group: int(n.field("group").numeral("default", 31)), Kind: info.field("info_kind").string()}
+	l := routing.Link{Index: int(n.field("ifindex").number(1<<31 - 1)),
+		Name: n.field("ifname").must().name(), MTU: int(n.field("mtu").number(1<<32 - 1)),
+		Master: n.field("master").name(), Loopback: has("LOOPBACK"), Up: has("UP"),
+		Carrier: has("LOWER_UP"), PointToPoint: has("POINTOPOINT"),
+		Group: int(n.field("group").numeral("default", 31)),
+		Kind:  info.field("info_kind").string()}
 	if l.Kind == "vrf" {
 		l.Table = uint32(info.field("info_data").field("table").numeral("", 32))
 	}
@@ -45,11 +49,13 @@ func (n *node) link() routing.Link {
 }
 
 func linkDocOf(l routing.Link) linkDoc {
-	d := linkDoc{Index: l.Index, Name: l.Name, MTU: l.MTU, Master: l.Master, Group: text(strconv.Itoa(l.Group)), Flags: []string{}}
+	d := linkDoc{Index: l.Index, Name: l.Name, MTU: l.MTU, Master: l.Master,
+		Group: text(strconv.Itoa(l.Group)), Flags: []string{}}
 	for _, f := range []struct {
 		on   bool
 		name string
-	}{{l.Loopback, "LOOPBACK"}, {l.PointToPoint, "POINTOPOINT"}, {l.Up, "UP"}, {l.Carrier, "LOWER_UP"}} {
+	}{{l.Loopback, "LOOPBACK"}, {l.PointToPoint, "POINTOPOINT"}, {l.Up, "UP"},
+		{l.Carrier, "LOWER_UP"}} {
 		if f.on {
 			d.Flags = append(d.Flags, f.name)
 		}
@@ -83,15 +89,20 @@ type addrInfoDoc struct {
 func (n *node) addrs() (out []routing.Addr) {
 	link := n.field("ifname").must().name()
 	for _, x := range n.field("addr_info").list() {
-		family, ok := map[string]routing.Family{"inet": routing.IPv4, "inet6": routing.IPv6}[x.field("family").must().string()]
+		family, ok := map[string]routing.Family{"inet": routing.IPv4,
+			"inet6": routing.IPv6}[x.field("family").must().string()]
 		if !ok {
 			continue
 		}
-		local, bits := x.familyAddr("local", family), int(x.field("prefixlen").must().number(int64(family.Bits())))
-		a := routing.Addr{Link: link, Prefix: netip.PrefixFrom(local, bits), Scope: x.field("scope").scope(), Temporary: x.field("temporary").flag(),
-			NoPrefix: x.field("noprefixroute").flag(), Tentative: x.field("tentative").flag() || x.field("dadfailed").flag()}
+		local, bits := x.familyAddr("local", family),
+			int(x.field("prefixlen").must().number(int64(family.Bits())))
+		a := routing.Addr{Link: link, Prefix: netip.PrefixFrom(local, bits),
+			Scope: x.field("scope").scope(), Temporary: x.field("temporary").flag(),
+			NoPrefix:  x.field("noprefixroute").flag(),
+			Tentative: x.field("tentative").flag() || x.field("dadfailed").flag()}
 		if x.has("address") {
-			a.Prefix, a.Peer = netip.PrefixFrom(local, family.Bits()), netip.PrefixFrom(x.familyAddr("address", family), bits)
+			a.Prefix, a.Peer = netip.PrefixFrom(local, family.Bits()),
+				netip.PrefixFrom(x.familyAddr("address", family), bits)
 		}
 		out = append(out, a)
 	}
@@ -108,7 +119,8 @@ func (n *node) familyAddr(key string, f routing.Family) netip.Addr {
 }
 
 func (n *node) scope() uint8 {
-	named := map[string]uint8{"global": 0, "universe": 0, "site": 200, "link": 253, "host": 254, "nowhere": 255}
+	named := map[string]uint8{"global": 0, "universe": 0, "site": 200, "link": 253, "host": 254,
+		"nowhere": 255}
 	if scope, ok := named[n.text()]; ok {
 		return scope
 	}
@@ -118,8 +130,11 @@ func (n *node) scope() uint8 {
 func addrDocsOf(h routing.Host) []addrDoc {
 	out := []addrDoc{}
 	for _, a := range h.Addrs {
-		x := addrInfoDoc{Family: familyWord(a.Prefix.Addr()), Local: a.Prefix.Addr().String(), Bits: a.Prefix.Bits(), Scope: text(strconv.Itoa(int(a.Scope))),
-			Temporary: flag(a.Temporary), NoPrefix: flag(a.NoPrefix), Tentative: flag(a.Tentative)}
+		x := addrInfoDoc{Family: familyWord(a.Prefix.Addr()),
+			Local: a.Prefix.Addr().String(), Bits: a.Prefix.Bits(),
+			Scope:     text(strconv.Itoa(int(a.Scope))),
+			Temporary: flag(a.Temporary), NoPrefix: flag(a.NoPrefix),
+			Tentative: flag(a.Tentative)}
 		if a.Peer.IsValid() {
 			x.Peer, x.Bits = a.Peer.Addr().String(), a.Peer.Bits()
 		}
@@ -148,12 +163,15 @@ type neighDoc struct {
 }
 
 func (n *node) neigh() routing.Neigh {
-	return routing.Neigh{Link: n.field("dev").must().name(), Addr: n.field("dst").must().addr(), MAC: n.field("lladdr").string(),
-		Router: n.field("router").flag(), State: strings.Join(n.field("state").strings(), ",")}
+	return routing.Neigh{Link: n.field("dev").must().name(), Addr: n.field("dst").must().addr(),
+		MAC:    n.field("lladdr").string(),
+		Router: n.field("router").flag(),
+		State:  strings.Join(n.field("state").strings(), ",")}
 }
 
 func neighDocOf(n routing.Neigh) neighDoc {
-	return neighDoc{Dst: n.Addr.String(), Dev: n.Link, MAC: n.MAC, Router: flag(n.Router), State: []string{n.State}}
+	return neighDoc{Dst: n.Addr.String(), Dev: n.Link, MAC: n.MAC, Router: flag(n.Router),
+		State: []string{n.State}}
 }
 
 type leaseDoc struct {
@@ -163,7 +181,8 @@ type leaseDoc struct {
 }
 
 func (n *node) lease() routing.Lease {
-	return routing.Lease{Link: n.field("dev").must().name(), Gateway: n.field("gateway").must().addr(), Client: n.field("client").string()}
+	return routing.Lease{Link: n.field("dev").must().name(),
+		Gateway: n.field("gateway").must().addr(), Client: n.field("client").string()}
 }
 
 func leaseDocOf(l routing.Lease) leaseDoc { return leaseDoc{l.Link, l.Gateway.String(), l.Client} }
@@ -180,8 +199,10 @@ type listenDoc struct {
 }
 
 func (n *node) listener() routing.Listener {
-	l := routing.Listener{Addr: n.field("address").must().addr().Unmap(), Ports: n.ports(), Transport: routing.Transport(n.field("transport").must().string()),
-		Context: n.field("context").string(), Listen: n.field("listen").string(), Origins: n.field("origins").strings(), Servers: n.field("servers").strings()}
+	l := routing.Listener{Addr: n.field("address").must().addr().Unmap(), Ports: n.ports(),
+		Transport: routing.Transport(n.field("transport").must().string()),
+		Context:   n.field("context").string(), Listen: n.field("listen").string(),
+		Origins: n.field("origins").strings(), Servers: n.field("servers").strings()}
 	if l.Transport != routing.TCP && l.Transport != routing.UDP {
 		n.field("transport").want("tcp or udp")
 	}
@@ -198,7 +219,8 @@ func (n *node) ports() routing.PortRange {
 }
 
 func listenDocOf(l routing.Listener) listenDoc {
-	return listenDoc{l.Addr.String(), l.Ports.First, l.Ports.Last, string(l.Transport), l.Context, l.Listen, l.Origins, l.Servers}
+	return listenDoc{l.Addr.String(), l.Ports.First, l.Ports.Last, string(l.Transport),
+		l.Context, l.Listen, l.Origins, l.Servers}
 }
 
 type bindDoc struct {
@@ -209,7 +231,8 @@ type bindDoc struct {
 }
 
 func (n *node) bind() routing.Bind {
-	return routing.Bind{Addr: n.field("address").addr().Unmap(), Transparent: n.field("transparent").flag(), Origin: n.field("origin").string(),
+	return routing.Bind{Addr: n.field("address").addr().Unmap(),
+		Transparent: n.field("transparent").flag(), Origin: n.field("origin").string(),
 		Upstreams: mapped(n.field("upstreams").list(), (*node).addr)}
 }
 
@@ -225,7 +248,8 @@ func bindDocOf(b routing.Bind) bindDoc {
 }
 
 func (n *node) input() Input {
-	return Input{File: n.field("file").must().string(), SHA256: n.field("sha256").must().string(), Main: n.field("main").flag()}
+	return Input{File: n.field("file").must().string(),
+		SHA256: n.field("sha256").must().string(), Main: n.field("main").flag()}
 }
 
 type warningDoc struct {
@@ -237,12 +261,14 @@ type warningDoc struct {
 
 // warning is a finding about the configuration.
 func (n *node) warning() routing.Finding {
-	return NginxWarning(n.field("code").must().string(), n.field("message").must().string(), n.field("hint").string(), n.field("origin").string())
+	return NginxWarning(n.field("code").must().string(), n.field("message").must().string(),
+		n.field("hint").string(), n.field("origin").string())
 }
 
 // NginxWarning makes a finding of what was noticed in NGINX's configuration.
 func NginxWarning(code, message, hint, origin string) routing.Finding {
-	return routing.Finding{Code: routing.Code(code), Severity: routing.Warning, Subject: "nginx.conf", Message: message, Hint: hint, Origin: origin}
+	return routing.Finding{Code: routing.Code(code), Severity: routing.Warning,
+		Subject: "nginx.conf", Message: message, Hint: hint, Origin: origin}
 }
 
 func warningDocOf(f routing.Finding) warningDoc {
@@ -260,7 +286,8 @@ type dnatDoc struct {
 
 func (n *node) dnat() DNAT {
 	p := n.ports()
-	return DNAT{Addrs: mapped(n.field("addresses").list(), (*node).prefix), Transport: n.field("transport").string(), First: p.First, Last: p.Last,
+	return DNAT{Addrs: mapped(n.field("addresses").list(), (*node).prefix),
+		Transport: n.field("transport").string(), First: p.First, Last: p.Last,
 		To: n.field("to").addr(), Origin: n.field("origin").string()}
 }
 
@@ -275,11 +302,14 @@ func (n *node) prefix() netip.Prefix {
 }
 
 func (n *node) sessions() SessionGroup {
-	return SessionGroup{Local: n.field("local").must().addr(), Remote: n.field("remote").must().addr(), Count: int(n.field("count").must().number(1 << 31)),
-		Own: n.field("own").flag()}
+	return SessionGroup{Local: n.field("local").must().addr(),
+		Remote: n.field("remote").must().addr(),
+		Count:  int(n.field("count").must().number(1 << 31)),
+		Own:    n.field("own").flag()}
 }
 
-// texts reads an object of texts: of sysctls, for example, where a shell may have written numbers.
+// texts reads an object of texts: of sysctls, for example, where a shell may
+// have written numbers.
 func (n *node) texts() map[string]string {
 	out := map[string]string{}
 	object, ok := n.value.(fields)
@@ -317,10 +347,14 @@ type numbersDoc struct {
 }
 
 func (n *node) numbers() routing.Numbers {
-	get := func(key string, least, most int64) int64 { return n.field(key).must().between(least, most) }
+	get := func(key string, least, most int64) int64 {
+		return n.field(key).must().between(least, most)
+	}
 	first := get("table_first", 256, 1<<32-16)
-	return routing.Numbers{Protocol: uint8(get("protocol", 5, 255)), Group: int(get("group", 1, 1<<31-1)), TableFirst: uint32(first),
-		TableLast: uint32(get("table_last", first+15, 1<<32-1)), Base: int(get("priority", 1, 32000)), Block: routing.DefaultNumbers.Block}
+	return routing.Numbers{Protocol: uint8(get("protocol", 5, 255)),
+		Group: int(get("group", 1, 1<<31-1)), TableFirst: uint32(first),
+		TableLast: uint32(get("table_last", first+15, 1<<32-1)),
+		Base:      int(get("priority", 1, 32000)), Block: routing.DefaultNumbers.Block}
 }
 
 func numbersDocOf(n routing.Numbers) *numbersDoc {

@@ -15,10 +15,13 @@ import (
 	"lasthop/routing"
 )
 
-// This file reads JSON in such a way that every error names its place: "routes[3].nexthops[0].weight". encoding/json alone does
-// not: it has no index of a list's element, takes the last of equal keys, and makes a mark of bytes that are no UTF-8.
+// This file reads JSON in such a way that every error names its place:
+// "routes[3].nexthops[0].weight". encoding/json alone does not: it has no index
+// of a list's element, takes the last of equal keys, and makes a mark of bytes
+// that are no UTF-8.
 
-// Limits of a document. `ip` nests six deep, and no name, directive or message comes near the length.
+// Limits of a document. `ip` nests six deep, and no name, directive or message
+// comes near the length.
 const (
 	maxDepth  = 12
 	maxString = 64 << 10
@@ -26,10 +29,12 @@ const (
 
 // node is one value of the document.
 type node struct {
-	in    *node         // the object or list that holds it; nil for the document itself
-	key   string        // its key in an object
-	index int           // its place in a list; -1 in an object
-	value any           // nil for null, bool, json.Number, string, []*node for a list, fields for an object, absent
+	in    *node  // the object or list that holds it; nil for the document itself
+	key   string // its key in an object
+	index int    // its place in a list; -1 in an object
+	// nil for null, bool, json.Number, string, []*node for a list, fields
+	// for an object, absent
+	value any
 	err   *CaptureError // of the document itself: the first thing wrong in it
 }
 
@@ -48,7 +53,8 @@ func (n *node) place() string {
 	switch {
 	case n.index >= 0:
 		return fmt.Sprintf("%s[%d]", before, n.index)
-	case strings.ContainsFunc(n.key, func(r rune) bool { return r <= ' ' || r == '"' || r >= 0x7f }) || n.key == "":
+	case strings.ContainsFunc(n.key,
+		func(r rune) bool { return r <= ' ' || r == '"' || r >= 0x7f }) || n.key == "":
 		before += "." + strconv.Quote(n.key)
 	default:
 		before += "." + n.key
@@ -63,7 +69,8 @@ func (n *node) top() *node {
 	return n
 }
 
-// fail notes what is wrong with the value. The first failure of a document counts.
+// fail notes what is wrong with the value. The first failure of a document
+// counts.
 func (n *node) fail(format string, args ...any) {
 	if top := n.top(); top.err == nil {
 		top.err = &CaptureError{Key: n.place(), Err: fmt.Errorf(format, args...)}
@@ -105,8 +112,10 @@ func (n *node) must() *node {
 	return n
 }
 
-// field returns the value of a key, or one that is absent. `ip` prints what a tunnel (encap) needs beside the route's own keys, so
-// that there are two dst, the first of which is the route's; elsewhere nobody could say which of two is meant.
+// field returns the value of a key, or one that is absent. `ip` prints what a
+// tunnel (encap) needs beside the route's own keys, so that there are two dst,
+// the first of which is the route's; elsewhere nobody could say which of two is
+// meant.
 func (n *node) field(key string) *node {
 	var found *node
 	object, ok := n.value.(fields)
@@ -152,7 +161,8 @@ func (n *node) strings() []string {
 	return mapped(n.list(), (*node).string)
 }
 
-// text is a string, or a number that is kept as its digits: `ip -N` prints numbers both ways.
+// text is a string, or a number that is kept as its digits: `ip -N` prints
+// numbers both ways.
 func (n *node) text() string {
 	if v, ok := n.value.(json.Number); ok {
 		return string(v)
@@ -173,13 +183,15 @@ func (n *node) word() string {
 	return s
 }
 
-// name is a link's name, as the kernel judges it (dev_valid_name), but as long as alternative names may be (ALTIFNAMSIZ).
+// name is a link's name, as the kernel judges it (dev_valid_name), but as long
+// as alternative names may be (ALTIFNAMSIZ).
 func (n *node) name() string {
 	s := n.string()
 	if n.absent() {
 		return ""
 	}
-	if s == "" || len(s) > 127 || s == "." || s == ".." || strings.ContainsAny(s, "/: \t\n\v\f\r\x00") {
+	if s == "" || len(s) > 127 || s == "." || s == ".." ||
+		strings.ContainsAny(s, "/: \t\n\v\f\r\x00") {
 		n.want("the name of an interface")
 	}
 	return s
@@ -196,7 +208,8 @@ func (n *node) between(least, most int64) int64 {
 	return i
 }
 
-// numeral is a number as a text; the word stands for 0. Other words are names in a file of the captured machine.
+// numeral is a number as a text; the word stands for 0. Other words are names
+// in a file of the captured machine.
 func (n *node) numeral(word string, bits int) uint64 {
 	s := n.text()
 	if s == word || n.absent() {
@@ -233,8 +246,8 @@ type part struct {
 	words []string
 }
 
-// parse reads a line made of parts. Where it is refused, the part with which it is refused first is to blame; the parts before least
-// are known to be good.
+// parse reads a line made of parts. Where it is refused, the part with which it
+// is refused first is to blame; the parts before least are known to be good.
 func parse[T any](least int, parts []part, read func(line string) (T, error)) T {
 	line := func(parts []part) string {
 		var w []string
@@ -271,7 +284,8 @@ func newReader(data []byte) *reader {
 
 func (r *reader) failed() bool { return r.top.err != nil }
 
-// token returns the next token, which belongs to a value or is one of its keys; nil after a failure (and for null).
+// token returns the next token, which belongs to a value or is one of its keys;
+// nil after a failure (and for null).
 func (r *reader) token(of *node) json.Token {
 	before := r.dec.InputOffset()
 	t, err := r.dec.Token()
@@ -286,7 +300,8 @@ func (r *reader) token(of *node) json.Token {
 	switch {
 	case !ok:
 	case len(s) > maxString:
-		of.fail("%s: a string of %d bytes, want %d at most", r.position(before), len(s), maxString)
+		of.fail("%s: a string of %d bytes, want %d at most", r.position(before),
+			len(s), maxString)
 	case !utf8.Valid(r.data[before:r.dec.InputOffset()]):
 		of.fail("%s: a string that is no UTF-8", r.position(before))
 	}
@@ -356,7 +371,8 @@ func (r *reader) end(n *node) {
 	}
 }
 
-// opened reads the first token of an object or list, and says whether it is one.
+// opened reads the first token of an object or list, and says whether it is
+// one.
 func (r *reader) opened(n *node, delim json.Delim, what string) bool {
 	n.value = r.token(n)
 	if got, ok := n.value.(json.Delim); ok {
@@ -372,11 +388,13 @@ func (r *reader) opened(n *node, delim json.Delim, what string) bool {
 // captureKey is a top-level key of a capture.
 type captureKey struct {
 	required bool
-	begin    func(*Capture)        // of a list: makes it empty, which is not the same as not said
-	read     func(*Capture, *node) // reads the value, or each of a list's
+	// of a list: makes it empty, which is not the same as not said
+	begin func(*Capture)
+	read  func(*Capture, *node) // reads the value, or each of a list's
 }
 
-// ipLists are the lists in which `ip -j` prints an empty object for what its filter leaves out.
+// ipLists are the lists in which `ip -j` prints an empty object for what its
+// filter leaves out.
 var ipLists = []string{"links", "addrs", "routes", "rules", "neighs"}
 
 var captureKeys = map[string]captureKey{
@@ -385,33 +403,48 @@ var captureKeys = map[string]captureKey{
 			n.fail("want %d, not %s", CaptureVersion, n)
 		}
 	}},
-	"host":     {true, nil, func(c *Capture, n *node) { c.Host.Name = n.string() }},
-	"time":     {true, nil, func(c *Capture, n *node) { c.Time = n.time() }},
-	"kernel":   {true, nil, func(c *Capture, n *node) { c.Host.Kernel = n.string() }},
-	"links":    elements(true, func(c *Capture) *[]routing.Link { return &c.Host.Links }, (*node).link),
-	"addrs":    {true, func(*Capture) {}, func(c *Capture, n *node) { c.Host.Addrs = append(c.Host.Addrs, n.addrs()...) }},
-	"routes":   elements(true, func(c *Capture) *[]routing.Route { return &c.Host.Routes }, (*node).route),
-	"rules":    elements(true, func(c *Capture) *[]routing.Rule { return &c.Host.Rules }, (*node).rule),
-	"neighs":   elements(false, func(c *Capture) *[]routing.Neigh { return &c.Host.Neighs }, (*node).neigh),
-	"leases":   elements(false, func(c *Capture) *[]routing.Lease { return &c.Host.Leases }, (*node).lease),
-	"sysctls":  {false, nil, func(c *Capture, n *node) { c.Host.Sysctls = n.texts() }},
-	"listens":  elements(false, func(c *Capture) *[]routing.Listener { return &c.Listens }, (*node).listener),
-	"binds":    elements(false, func(c *Capture) *[]routing.Bind { return &c.Binds }, (*node).bind),
-	"inputs":   elements(false, func(c *Capture) *[]Input { return &c.Inputs }, (*node).input),
-	"warnings": elements(false, func(c *Capture) *[]routing.Finding { return &c.Warnings }, (*node).warning),
-	"flags":    {false, nil, func(c *Capture, n *node) { c.Flags = n.flags(captureFlags) }},
-	"settings": {false, nil, func(c *Capture, n *node) { c.Settings = n.flags(captureSettings) }},
-	"numbers":  {false, nil, func(c *Capture, n *node) { c.Numbers = n.numbers() }},
-	"dnats":    elements(false, func(c *Capture) *[]DNAT { return &c.DNATs }, (*node).dnat),
-	"sessions": elements(false, func(c *Capture) *[]SessionGroup { return &c.Sessions }, (*node).sessions),
+	"host":   {true, nil, func(c *Capture, n *node) { c.Host.Name = n.string() }},
+	"time":   {true, nil, func(c *Capture, n *node) { c.Time = n.time() }},
+	"kernel": {true, nil, func(c *Capture, n *node) { c.Host.Kernel = n.string() }},
+	"links": elements(true, func(c *Capture) *[]routing.Link { return &c.Host.Links },
+		(*node).link),
+	"addrs": {true, func(*Capture) {}, func(c *Capture, n *node) {
+		c.Host.Addrs = append(c.Host.Addrs, n.addrs()...)
+	}},
+	"routes": elements(true, func(c *Capture) *[]routing.Route { return &c.Host.Routes },
+		(*node).route),
+	"rules": elements(true, func(c *Capture) *[]routing.Rule { return &c.Host.Rules },
+		(*node).rule),
+	"neighs": elements(false, func(c *Capture) *[]routing.Neigh { return &c.Host.Neighs },
+		(*node).neigh),
+	"leases": elements(false, func(c *Capture) *[]routing.Lease { return &c.Host.Leases },
+		(*node).lease),
+	"sysctls": {false, nil, func(c *Capture, n *node) { c.Host.Sysctls = n.texts() }},
+	"listens": elements(false, func(c *Capture) *[]routing.Listener { return &c.Listens },
+		(*node).listener),
+	"binds": elements(false, func(c *Capture) *[]routing.Bind { return &c.Binds },
+		(*node).bind),
+	"inputs": elements(false, func(c *Capture) *[]Input { return &c.Inputs }, (*node).input),
+	"warnings": elements(false, func(c *Capture) *[]routing.Finding { return &c.Warnings },
+		(*node).warning),
+	"flags": {false, nil, func(c *Capture, n *node) { c.Flags = n.flags(captureFlags) }},
+	"settings": {false, nil, func(c *Capture, n *node) {
+		c.Settings = n.flags(captureSettings)
+	}},
+	"numbers": {false, nil, func(c *Capture, n *node) { c.Numbers = n.numbers() }},
+	"dnats":   elements(false, func(c *Capture) *[]DNAT { return &c.DNATs }, (*node).dnat),
+	"sessions": elements(false, func(c *Capture) *[]SessionGroup { return &c.Sessions },
+		(*node).sessions),
 	"networkd": {false, nil, func(c *Capture, n *node) { c.NetworkFiles = n.texts() }},
 }
 
 func elements[T any](required bool, of func(*Capture) *[]T, read func(*node) T) captureKey {
-	return captureKey{required, func(c *Capture) { *of(c) = []T{} }, func(c *Capture, n *node) { *of(c) = append(*of(c), read(n)) }}
+	return captureKey{required, func(c *Capture) { *of(c) = []T{} },
+		func(c *Capture, n *node) { *of(c) = append(*of(c), read(n)) }}
 }
 
-// capture reads the document, key by key and element by element: a host may have very many routes.
+// capture reads the document, key by key and element by element: a host may
+// have very many routes.
 func (r *reader) capture() (c Capture) {
 	seen := map[string]bool{}
 	for r.opened(r.top, '{', "an object"); !r.failed() && r.dec.More(); {
@@ -431,7 +464,8 @@ func (r *reader) capture() (c Capture) {
 			known.begin(&c)
 			r.each(n, func(x *node) {
 				r.tree(x, 2)
-				if f, ok := x.value.(fields); !r.failed() && !(ok && len(f) == 0 && slices.Contains(ipLists, key)) {
+				if f, ok := x.value.(fields); !r.failed() &&
+					!(ok && len(f) == 0 && slices.Contains(ipLists, key)) {
 					known.read(&c, x)
 				}
 			})

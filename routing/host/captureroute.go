@@ -37,7 +37,8 @@ type routeDoc struct {
 	hopDoc
 }
 
-// route lets the parser of lines read what `ip route` has words for, which is all but metric and next hops.
+// route lets the parser of lines read what `ip route` has words for, which is
+// all but metric and next hops.
 func (n *node) route() routing.Route {
 	kind, dst := n.field("type").word(), n.field("dst").must().word()
 	family := n.routeFamily(dst)
@@ -66,7 +67,9 @@ func (n *node) route() routing.Route {
 	if family == routing.IPv6 {
 		add("pref", n.field("pref"))
 	}
-	r := parse(1, parts, func(line string) (routing.Route, error) { return routing.ParseRoute(family, line) })
+	r := parse(1, parts, func(line string) (routing.Route, error) {
+		return routing.ParseRoute(family, line)
+	})
 	r.Metric = uint32(n.field("metric").number(1<<32 - 1))
 	if family == routing.IPv6 && r.Metric == 0 && r.Type == routing.Unicast {
 		r.Metric = 1024
@@ -80,10 +83,12 @@ func (n *node) route() routing.Route {
 }
 
 func rejectWord(kind string) bool {
-	return slices.Contains([]string{"blackhole", "unreachable", "prohibit", "throw"}, typeWord(kind))
+	return slices.Contains([]string{"blackhole", "unreachable", "prohibit", "throw"},
+		typeWord(kind))
 }
 
-// routeFamily tells IPv6 by a colon in the destination, or by the router preference, which `ip` prints for every IPv6 route.
+// routeFamily tells IPv6 by a colon in the destination, or by the router
+// preference, which `ip` prints for every IPv6 route.
 func (n *node) routeFamily(dst string) routing.Family {
 	if n.has("pref") || strings.Contains(dst, ":") {
 		return routing.IPv6
@@ -92,7 +97,8 @@ func (n *node) routeFamily(dst string) routing.Family {
 }
 
 // typeWords are the types of routes, by number.
-var typeWords = []string{"", "unicast", "local", "broadcast", "anycast", "multicast", "blackhole", "unreachable", "prohibit", "throw"}
+var typeWords = []string{"", "unicast", "local", "broadcast", "anycast", "multicast", "blackhole",
+	"unreachable", "prohibit", "throw"}
 
 func typeWord(s string) string {
 	n, err := strconv.ParseUint(s, 10, 8)
@@ -110,8 +116,11 @@ func (n *node) hops() []routing.Hop {
 	var hops []routing.Hop
 	for _, x := range docs {
 		flags := x.field("flags").strings()
-		h := routing.Hop{Link: x.field("dev").name(), Weight: 1, OnLink: slices.Contains(flags, "onlink"), Dead: slices.Contains(flags, "dead"),
-			LinkDown: slices.Contains(flags, "linkdown"), Via: x.field("gateway").addr()}
+		h := routing.Hop{Link: x.field("dev").name(), Weight: 1,
+			OnLink:   slices.Contains(flags, "onlink"),
+			Dead:     slices.Contains(flags, "dead"),
+			LinkDown: slices.Contains(flags, "linkdown"),
+			Via:      x.field("gateway").addr()}
 		if via := x.field("via"); !via.absent() {
 			h.Via = via.field("host").must().addr()
 		}
@@ -123,7 +132,8 @@ func (n *node) hops() []routing.Hop {
 	return hops
 }
 
-// routeOpaque is what decodeRoute says of the same route. A locked mtu looks like any other here: `ip -j` does not print the lock.
+// routeOpaque is what decodeRoute says of the same route. A locked mtu looks
+// like any other here: `ip -j` does not print the lock.
 func (n *node) routeOpaque(unresolved bool) string {
 	var w, flows []string
 	if from := n.field("from"); !from.absent() {
@@ -161,7 +171,8 @@ func (n *node) realms() string {
 	return "realm " + to
 }
 
-// metricWords prints the metrics that routing.Route does not model, in the kernel's order. What has no value is null.
+// metricWords prints the metrics that routing.Route does not model, in the
+// kernel's order. What has no value is null.
 func (n *node) metricWords() (w []string) {
 	for kind := range metricCongCtl + 2 {
 		name, key := metricNames[kind], metricNames[kind]
@@ -189,7 +200,9 @@ func (n *node) metricWords() (w []string) {
 }
 
 func routeDocOf(r routing.Route) routeDoc {
-	d := routeDoc{Type: number(r.Type), Dst: "default", Table: number(r.Table), Protocol: number(r.Protocol), Scope: number(r.Scope), Metric: r.Metric, Opaque: r.Opaque}
+	d := routeDoc{Type: number(r.Type), Dst: "default", Table: number(r.Table),
+		Protocol: number(r.Protocol), Scope: number(r.Scope), Metric: r.Metric,
+		Opaque: r.Opaque}
 	if r.Dst.Bits() > 0 {
 		d.Dst = r.Dst.String()
 	}
@@ -215,7 +228,9 @@ func routeDocOf(r routing.Route) routeDoc {
 		d.Weight = 0
 	}
 	if len(r.Hops) > 1 {
-		d.NextHops = mapped(r.Hops, func(h routing.Hop) hopDoc { return hopDocOf(h, r.Family()) })
+		d.NextHops = mapped(r.Hops, func(h routing.Hop) hopDoc {
+			return hopDocOf(h, r.Family())
+		})
 	}
 	return d
 }

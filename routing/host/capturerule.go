@@ -10,7 +10,8 @@ import (
 	"lasthop/routing"
 )
 
-// rule builds the line that `ip rule` would print and lets the parser of lines read it.
+// rule builds the line that `ip rule` would print and lets the parser of lines
+// read it.
 func (n *node) rule() routing.Rule {
 	family := routing.IPv4
 	if f := n.field("family"); f.string() == "inet6" {
@@ -31,8 +32,10 @@ func (n *node) rule() routing.Rule {
 	if n.has("fwmark") {
 		add(n.field("fwmark"), "fwmark", n.mark())
 	}
-	for _, k := range [][2]string{{"iif", "iif"}, {"oif", "oif"}, {"table", "lookup"}, {"suppress_prefixlen", "suppress_prefixlength"},
-		{"suppress_ifgroup", "suppress_ifgroup"}, {"goto", "goto"}, {"protocol", "protocol"}} {
+	for _, k := range [][2]string{{"iif", "iif"}, {"oif", "oif"}, {"table", "lookup"},
+		{"suppress_prefixlen", "suppress_prefixlength"},
+		{"suppress_ifgroup", "suppress_ifgroup"}, {"goto", "goto"},
+		{"protocol", "protocol"}} {
 		if x := n.field(k[0]); !x.absent() {
 			add(x, k[1], x.word())
 		}
@@ -45,7 +48,9 @@ func (n *node) rule() routing.Rule {
 	if x := n.field("action"); !x.absent() {
 		add(x, typeWord(x.word()))
 	}
-	r := parse(1, parts, func(line string) (routing.Rule, error) { return routing.ParseRule(family, line) })
+	r := parse(1, parts, func(line string) (routing.Rule, error) {
+		return routing.ParseRule(family, line)
+	})
 	r.Opaque = n.ruleOpaque()
 	if r.Opaque == "l3mdev" || strings.HasSuffix(r.Opaque, " l3mdev") {
 		r.Table = 0
@@ -71,12 +76,16 @@ func (n *node) mark() string {
 }
 
 // ruleDocKeys are what rule reads; all else is a selector that is not modelled.
-var ruleDocKeys = []string{"family", "priority", "not", "src", "srclen", "dst", "dstlen", "fwmark", "fwmask", "iif", "oif", "table",
-	"suppress_prefixlen", "suppress_ifgroup", "goto", "protocol", "nop", "action", "opaque", "l3mdev", "iif_detached", "oif_detached", "unresolved"}
+var ruleDocKeys = []string{"family", "priority", "not", "src", "srclen", "dst", "dstlen", "fwmark",
+	"fwmask", "iif", "oif", "table", "suppress_prefixlen", "suppress_ifgroup", "goto",
+	"protocol", "nop", "action", "opaque", "l3mdev", "iif_detached", "oif_detached",
+	"unresolved"}
 
 func (n *node) ruleOpaque() string {
 	var w []string
-	span := func(first, last string) string { return n.field(first).word() + "-" + n.field(last).must().word() }
+	span := func(first, last string) string {
+		return n.field(first).word() + "-" + n.field(last).must().word()
+	}
 	if n.has("tos") {
 		w = append(w, "tos "+n.field("tos").word())
 	}
@@ -85,7 +94,8 @@ func (n *node) ruleOpaque() string {
 	}
 	if n.has("ipproto") {
 		proto := strings.TrimPrefix(n.field("ipproto").word(), "ipproto-")
-		for name, number := range map[string]string{"icmp": "1", "tcp": "6", "udp": "17", "ipv6-icmp": "58"} {
+		for name, number := range map[string]string{"icmp": "1", "tcp": "6", "udp": "17",
+			"ipv6-icmp": "58"} {
 			if proto == number {
 				proto = name
 			}
@@ -101,7 +111,8 @@ func (n *node) ruleOpaque() string {
 	}
 	w = append(w, n.unknownSelectors()...)
 	if n.has("flow_from") {
-		w = append(w, "realms "+n.field("flow_from").word()+"/"+n.field("flow_to").must().word())
+		w = append(w, "realms "+n.field("flow_from").word()+"/"+
+			n.field("flow_to").must().word())
 	} else if n.has("flow_to") {
 		w = append(w, "realms "+n.field("flow_to").word())
 	}
@@ -114,10 +125,12 @@ func (n *node) ruleOpaque() string {
 	return strings.Join(w, " ")
 }
 
-// unknownSelectors are the keys that are not known here, in the order of the alphabet.
+// unknownSelectors are the keys that are not known here, in the order of the
+// alphabet.
 func (n *node) unknownSelectors() (w []string) {
-	done := slices.Concat(ruleDocKeys, []string{"tos", "uid_start", "uid_end", "ipproto", "sport", "sport_start", "sport_end", "dport",
-		"dport_start", "dport_end", "flow_from", "flow_to"})
+	done := slices.Concat(ruleDocKeys, []string{"tos", "uid_start", "uid_end", "ipproto",
+		"sport", "sport_start", "sport_end", "dport", "dport_start", "dport_end",
+		"flow_from", "flow_to"})
 	object, _ := n.value.(fields)
 	for _, f := range object {
 		if !slices.Contains(done, f.key) {

@@ -9,8 +9,9 @@ import (
 	"time"
 )
 
-// DNAT is a rule of nftables that sends packets for an address elsewhere. Replies to them are routed before the source is
-// translated back: by the address To.
+// DNAT is a rule of nftables that sends packets for an address elsewhere.
+// Replies to them are routed before the source is translated back: by the
+// address To.
 type DNAT struct {
 	Addrs     []netip.Prefix // none: any
 	Transport string         // "tcp", "udp"; "": any
@@ -20,8 +21,9 @@ type DNAT struct {
 	Origin    string     // "ip nat prerouting handle 4"
 }
 
-// DNATs lists the destination translations of the namespace, as `nft -j list ruleset` tells them. It needs root. Rules of
-// iptables-legacy, and matches of iptables that nft cannot spell out, are not seen.
+// DNATs lists the destination translations of the namespace, as `nft -j list
+// ruleset` tells them. It needs root. Rules of iptables-legacy, and matches of
+// iptables that nft cannot spell out, are not seen.
 func (k *Kernel) DNATs() ([]DNAT, error) {
 	var out []byte
 	err := k.inside(func() error {
@@ -82,7 +84,8 @@ func decodeDNATs(data []byte) ([]DNAT, error) {
 	return out, nil
 }
 
-// dnat reads a rule. A match that is not understood leaves the rule as wide as without it.
+// dnat reads a rule. A match that is not understood leaves the rule as wide as
+// without it.
 func (r nftRule) dnat() (d DNAT, ok bool) {
 	d.Origin = fmt.Sprintf("nft: %s %s %s handle %d", r.Family, r.Table, r.Chain, r.Handle)
 	for _, e := range r.Expr {

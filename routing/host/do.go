@@ -12,8 +12,9 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// Do makes one write; it is meant for routing.Execute. What is there already when it is added, and what is gone already when it is
-// deleted, is success. Errors wrap the kernel's errno and carry its own words.
+// Do makes one write; it is meant for routing.Execute. What is there already
+// when it is added, and what is gone already when it is deleted, is success.
+// Errors wrap the kernel's errno and carry its own words.
 func (k *Kernel) Do(op routing.Op) error {
 	if opaque := opaqueOf(op); opaque != "" {
 		return fmt.Errorf("write %q: %w", opaque, errors.ErrUnsupported)
@@ -26,7 +27,8 @@ func (k *Kernel) Do(op routing.Op) error {
 	case op.Rule != nil && op.Delete:
 		return gone(k.write(unix.RTM_DELRULE, 0, encodeRule(*op.Rule)), unix.ENOENT)
 	case op.Rule != nil:
-		err := k.write(unix.RTM_NEWRULE, unix.NLM_F_CREATE|unix.NLM_F_EXCL, encodeRule(*op.Rule))
+		err := k.write(unix.RTM_NEWRULE, unix.NLM_F_CREATE|unix.NLM_F_EXCL,
+			encodeRule(*op.Rule))
 		if errors.Is(err, unix.EEXIST) {
 			return nil
 		}
@@ -39,7 +41,8 @@ func (k *Kernel) Do(op routing.Op) error {
 	return errors.New("empty operation")
 }
 
-// opaqueOf returns what a message could not say. Without it a rule would match more, and a delete would hit a stranger's.
+// opaqueOf returns what a message could not say. Without it a rule would match
+// more, and a delete would hit a stranger's.
 func opaqueOf(op routing.Op) string {
 	switch {
 	case op.Rule != nil:
@@ -50,8 +53,9 @@ func opaqueOf(op routing.Op) string {
 	return ""
 }
 
-// gone takes the kernel's word that what is to be deleted is not there: ENOENT of a rule, ESRCH of a route, ENODEV of a link. Any other error
-// is one: a rule that is taken to be gone, and is not, would lose its table next.
+// gone takes the kernel's word that what is to be deleted is not there: ENOENT
+// of a rule, ESRCH of a route, ENODEV of a link. Any other error is one: a rule
+// that is taken to be gone, and is not, would lose its table next.
 func gone(err, word error) error {
 	if errors.Is(err, word) {
 		return nil
@@ -78,8 +82,10 @@ func (k *Kernel) setRoute(r routing.Route) error {
 	return k.write(unix.RTM_NEWROUTE, unix.NLM_F_CREATE|unix.NLM_F_REPLACE, payload)
 }
 
-// delRoute deletes a route that is there. It looks first, since the message says less than a route is: IPv4 takes metric 0 for any
-// metric and IPv6 any type for the one that is asked for, so that another route would go in place of one that has gone.
+// delRoute deletes a route that is there. It looks first, since the message
+// says less than a route is: IPv4 takes metric 0 for any metric and IPv6 any
+// type for the one that is asked for, so that another route would go in place
+// of one that has gone.
 func (k *Kernel) delRoute(r routing.Route) error {
 	n, err := k.readLinks(&routing.Host{})
 	if err != nil {
@@ -98,11 +104,14 @@ func (k *Kernel) delRoute(r routing.Route) error {
 	return gone(k.write(unix.RTM_DELROUTE, 0, encodeRouteKey(r)), unix.ESRCH)
 }
 
-// indexes looks the links up at the moment of writing: a link that was recreated has another number.
+// indexes looks the links up at the moment of writing: a link that was
+// recreated has another number.
 func (k *Kernel) indexes(hops []routing.Hop) (map[string]int, error) {
 	index := map[string]int{}
 	for _, h := range hops {
-		l, err := k.findLink(func() (netlink.Link, error) { return k.handle.LinkByName(h.Link) })
+		l, err := k.findLink(func() (netlink.Link, error) {
+			return k.handle.LinkByName(h.Link)
+		})
 		if err != nil {
 			return nil, fmt.Errorf("find link %s: %w", h.Link, err)
 		}
@@ -122,8 +131,9 @@ func (k *Kernel) findLink(find func() (netlink.Link, error)) (netlink.Link, erro
 	return l, err
 }
 
-// setGroup names the link and gives no index. RTM_SETLINK, since RTM_NEWLINK with a group and an unknown name would change every
-// link of that group (rtnl_group_changelink).
+// setGroup names the link and gives no index. RTM_SETLINK, since RTM_NEWLINK
+// with a group and an unknown name would change every link of that group
+// (rtnl_group_changelink).
 func (k *Kernel) setGroup(link string, group int) error {
 	m := message{make([]byte, unix.SizeofIfInfomsg)}
 	m.putString(unix.IFLA_IFNAME, link)
@@ -136,17 +146,22 @@ func (k *Kernel) setGroup(link string, group int) error {
 	return err
 }
 
-// RouteGet asks the kernel which way a packet of its own takes. A reject route is a Way with its type where the kernel tells it: for
-// IPv4 it tells EHOSTUNREACH (unreachable), EACCES (prohibit) and EINVAL (blackhole, or a source that cannot be); ENETUNREACH is
-// the zero Way, for no route, an `unreachable` rule, and an IPv4 source that is not assigned here alike.
+// RouteGet asks the kernel which way a packet of its own takes. A reject route
+// is a Way with its type where the kernel tells it: for IPv4 it tells
+// EHOSTUNREACH (unreachable), EACCES (prohibit) and EINVAL (blackhole, or a
+// source that cannot be); ENETUNREACH is the zero Way, for no route, an
+// `unreachable` rule, and an IPv4 source that is not assigned here alike.
 func (k *Kernel) RouteGet(q routing.Query) (routing.Way, error) { return k.routeGet(q, k.linkName) }
 
 // routeGet is RouteGet for those who know the links' names already.
-func (k *Kernel) routeGet(q routing.Query, name func(index uint32) (string, error)) (routing.Way, error) {
+func (k *Kernel) routeGet(q routing.Query,
+	name func(index uint32) (string, error)) (routing.Way, error) {
 	family := routing.FamilyOf(q.Dst)
 	m := message{make([]byte, routeHeader)}
 	m.data[0], m.data[1] = afOf(family), byte(family.Bits())
-	if family == routing.IPv4 { // IPv6 always tells the table, and refuses the flag when it checks strictly
+	// IPv6 always tells the table, and refuses the flag when it checks
+	// strictly
+	if family == routing.IPv4 {
 		native.PutUint32(m.data[8:], lookupTable)
 	}
 	m.putAddr(unix.RTA_DST, q.Dst)
@@ -175,7 +190,9 @@ func (k *Kernel) routeGet(q routing.Query, name func(index uint32) (string, erro
 }
 
 func refused(err error) (routing.Way, error) {
-	for errno, t := range map[error]routing.RouteType{unix.EHOSTUNREACH: routing.Unreachable, unix.EACCES: routing.Prohibit, unix.EINVAL: routing.Blackhole, unix.ENETUNREACH: 0} {
+	for errno, t := range map[error]routing.RouteType{unix.EHOSTUNREACH: routing.Unreachable,
+		unix.EACCES: routing.Prohibit, unix.EINVAL: routing.Blackhole,
+		unix.ENETUNREACH: 0} {
 		if errors.Is(err, errno) {
 			return routing.Way{Type: t}, nil
 		}
@@ -183,7 +200,8 @@ func refused(err error) (routing.Way, error) {
 	return routing.Way{}, fmt.Errorf("ask for a route: %w", err)
 }
 
-// answer reads the reply to RTM_GETROUTE: a route with one next hop, flagged as cloned.
+// answer reads the reply to RTM_GETROUTE: a route with one next hop, flagged as
+// cloned.
 func answer(b []byte, name func(index uint32) (string, error)) (routing.Way, error) {
 	if len(b) < routeHeader {
 		return routing.Way{}, fmt.Errorf("ask for a route: %w", errShort)
@@ -217,7 +235,9 @@ func answer(b []byte, name func(index uint32) (string, error)) (routing.Way, err
 }
 
 func (k *Kernel) linkName(index uint32) (string, error) {
-	l, err := k.findLink(func() (netlink.Link, error) { return k.handle.LinkByIndex(int(index)) })
+	l, err := k.findLink(func() (netlink.Link, error) {
+		return k.handle.LinkByIndex(int(index))
+	})
 	if err != nil {
 		return "", fmt.Errorf("find link %d: %w", index, err)
 	}

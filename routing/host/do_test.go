@@ -11,7 +11,8 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// route and rule parse an `ip` line; the family of a route is told by its destination.
+// route and rule parse an `ip` line; the family of a route is told by its
+// destination.
 func route(t *testing.T, line string) *routing.Route {
 	t.Helper()
 	f := routing.IPv4
@@ -68,10 +69,12 @@ func TestDoRoute(t *testing.T) {
 			_, k := open(t, uplinks)
 			before, want := read(t, k), route(t, line)
 			do(t, k, routing.Op{Route: want}, routing.Op{Route: want})
-			if diff := cmp.Diff(want.String()+"\n", routes(read(t, k), want.Table)); diff != "" {
+			if diff := cmp.Diff(want.String()+"\n",
+				routes(read(t, k), want.Table)); diff != "" {
 				t.Errorf("after set: -want +got\n%s", diff)
 			}
-			do(t, k, routing.Op{Delete: true, Route: want}, routing.Op{Delete: true, Route: want})
+			do(t, k, routing.Op{Delete: true, Route: want},
+				routing.Op{Delete: true, Route: want})
 			if diff := diffHost(before, read(t, k)); diff != "" {
 				t.Errorf("after delete: -before +after\n%s", diff)
 			}
@@ -79,16 +82,27 @@ func TestDoRoute(t *testing.T) {
 	}
 }
 
-// Replacing keeps one route per key; a route of another metric and one of another owner stay.
+// Replacing keeps one route per key; a route of another metric and one of
+// another owner stay.
 func TestDoReplace(t *testing.T) {
-	ns, k := open(t, uplinks, "route add default via 10.0.0.1 table 1000 metric 5", "route add default via 2001:db8::1 table 1000 metric 5")
-	do(t, k, routing.Op{Route: route(t, "default via 10.0.1.1 dev eth1 table 1000 proto 76 onlink")},
-		routing.Op{Route: route(t, "default via 10.0.1.2 dev eth1 table 1000 proto 76 mtu 1400 onlink")},
-		routing.Op{Route: route(t, "::/0 via 2001:db8:1::1 dev eth1 table 1000 proto 76 onlink")},
-		routing.Op{Route: route(t, "::/0 table 1000 proto 76 nexthop via 2001:db8:1::2 dev eth1 nexthop via 2001:db8::2 dev eth0")},
-		routing.Op{Route: route(t, "::/0 via 2001:db8:1::3 dev eth1 table 1000 proto 76 onlink")},
-		routing.Op{Delete: true, Route: route(t, "default via 10.0.0.1 dev eth0 table 1000 proto 76 metric 5")},
-		routing.Op{Delete: true, Route: route(t, "::/0 via 2001:db8::1 dev eth0 table 1000 proto 76 metric 5")})
+	ns, k := open(t, uplinks, "route add default via 10.0.0.1 table 1000 metric 5",
+		"route add default via 2001:db8::1 table 1000 metric 5")
+	do(t, k, routing.Op{
+		Route: route(t, "default via 10.0.1.1 dev eth1 table 1000 proto 76 onlink")},
+		routing.Op{Route: route(t,
+			"default via 10.0.1.2 dev eth1 table 1000 proto 76 mtu 1400 onlink")},
+		routing.Op{Route: route(t,
+			"::/0 via 2001:db8:1::1 dev eth1 table 1000 proto 76 onlink")},
+		routing.Op{Route: route(t, "::/0 table 1000 proto 76 nexthop via 2001:db8:1::2 "+
+			"dev eth1 nexthop via 2001:db8::2 dev eth0")},
+		routing.Op{Route: route(t,
+			"::/0 via 2001:db8:1::3 dev eth1 table 1000 proto 76 onlink")},
+		routing.Op{Delete: true,
+			Route: route(t,
+				"default via 10.0.0.1 dev eth0 table 1000 proto 76 metric 5")},
+		routing.Op{Delete: true,
+			Route: route(t,
+				"::/0 via 2001:db8::1 dev eth0 table 1000 proto 76 metric 5")})
 	want := "default via 10.0.1.2 dev eth1 table 1000 proto 76 mtu 1400 onlink\n" +
 		"default via 10.0.0.1 dev eth0 table 1000 metric 5\n" +
 		"default via 2001:db8::1 dev eth0 table 1000 metric 5\n" +
@@ -98,7 +112,8 @@ func TestDoReplace(t *testing.T) {
 	}
 }
 
-// netlink v1.3.1 would lose suppress_* of tables from 256 on, take `iif lo` for nothing, and delete another owner's rule.
+// netlink v1.3.1 would lose suppress_* of tables from 256 on, take `iif lo` for
+// nothing, and delete another owner's rule.
 func TestDoRule(t *testing.T) {
 	for _, line := range []string{
 		"pref 100 from 10.0.1.0/24 iif lo lookup 20001 proto 76",
@@ -118,10 +133,12 @@ func TestDoRule(t *testing.T) {
 			do(t, k, routing.Op{Rule: &other})
 			before := read(t, k)
 			do(t, k, routing.Op{Rule: mine}, routing.Op{Rule: mine})
-			if diff := cmp.Diff(other.String()+"\n"+mine.String()+"\n", added(read(t, k), mine.Family)); diff != "" {
+			if diff := cmp.Diff(other.String()+"\n"+mine.String()+"\n",
+				added(read(t, k), mine.Family)); diff != "" {
 				t.Errorf("after add: -want +got\n%s", diff)
 			}
-			do(t, k, routing.Op{Delete: true, Rule: mine}, routing.Op{Delete: true, Rule: mine})
+			do(t, k, routing.Op{Delete: true, Rule: mine},
+				routing.Op{Delete: true, Rule: mine})
 			if diff := diffHost(before, read(t, k)); diff != "" {
 				t.Errorf("after delete: -before +after\n%s", diff)
 			}
@@ -140,11 +157,13 @@ func TestDoGroup(t *testing.T) {
 		}
 		return out
 	}
-	do(t, k, routing.Op{Group: &routing.LinkGroup{Link: "eth0", Group: 76}}, routing.Op{Group: &routing.LinkGroup{Link: "eth1", Group: 76}})
+	do(t, k, routing.Op{Group: &routing.LinkGroup{Link: "eth0", Group: 76}},
+		routing.Op{Group: &routing.LinkGroup{Link: "eth1", Group: 76}})
 	if diff := cmp.Diff(map[string]int{"eth0": 76, "eth1": 76}, groups()); diff != "" {
 		t.Error(diff)
 	}
-	do(t, k, routing.Op{Delete: true, Group: &routing.LinkGroup{Link: "eth0", Group: 76}}, routing.Op{Delete: true, Group: &routing.LinkGroup{Link: "gone", Group: 76}})
+	do(t, k, routing.Op{Delete: true, Group: &routing.LinkGroup{Link: "eth0", Group: 76}},
+		routing.Op{Delete: true, Group: &routing.LinkGroup{Link: "gone", Group: 76}})
 	if diff := cmp.Diff(map[string]int{"eth1": 76}, groups()); diff != "" {
 		t.Error(diff)
 	}
@@ -175,11 +194,13 @@ func TestDoErrors(t *testing.T) {
 		}
 	}
 	if got := k.Writes(); got > 3 {
-		t.Errorf("%d messages were sent, want at most 3: what is not modelled must not be written", got)
+		t.Errorf("%d messages were sent, want at most 3: what is not "+
+			"modelled must not be written", got)
 	}
 }
 
-// The kernel takes metric 0 of a delete for any metric: a route that has gone must not take its neighbour along.
+// The kernel takes metric 0 of a delete for any metric: a route that has gone
+// must not take its neighbour along.
 func TestDoDeleteAbsent(t *testing.T) {
 	for _, tt := range []struct{ keep, del string }{
 		{"default via 10.0.1.1 dev eth1 table 1000 proto 76 metric 7 onlink", "default via 10.0.1.1 dev eth1 table 1000 proto 76 onlink"},
@@ -193,8 +214,10 @@ func TestDoDeleteAbsent(t *testing.T) {
 	} {
 		t.Run(tt.del, func(t *testing.T) {
 			_, k := open(t, uplinks)
-			do(t, k, routing.Op{Route: route(t, tt.keep)}, routing.Op{Delete: true, Route: route(t, tt.del)})
-			if diff := cmp.Diff(route(t, tt.keep).String()+"\n", routes(read(t, k), 1000)); diff != "" {
+			do(t, k, routing.Op{Route: route(t, tt.keep)},
+				routing.Op{Delete: true, Route: route(t, tt.del)})
+			if diff := cmp.Diff(route(t, tt.keep).String()+"\n",
+				routes(read(t, k), 1000)); diff != "" {
 				t.Errorf("-want +got\n%s", diff)
 			}
 		})

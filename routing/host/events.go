@@ -16,36 +16,47 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// Event is one change of the namespace that somebody else made, or the kernel itself.
+// Event is one change of the namespace that somebody else made, or the kernel
+// itself.
 //
-// Events say when to look again, not what is there: the kernel flushes IPv4 routes with their link or address and tells of the link or
-// the address alone.
+// Events say when to look again, not what is there: the kernel flushes IPv4
+// routes with their link or address and tells of the link or the address alone.
 type Event struct {
-	Kind  string         // "link", "address", "route" or "rule"; "lost" where events were lost: anything may have changed
-	Text  string         // in `ip` syntax with a verb: "rule deleted: 5102: from 10.0.1.0/24 iif lo lookup 20337 proto 76", "link eth1 down"
+	// "link", "address", "route" or "rule"; "lost" where events were lost:
+	// anything may have changed
+	Kind string
+	// in `ip` syntax with a verb: "rule deleted: 5102: from 10.0.1.0/24 iif
+	// lo lookup 20337 proto 76", "link eth1 down"
+	Text  string
 	Rule  *routing.Rule  // the deleted rule, if it was ours
 	Route *routing.Route // the deleted route, if it was ours
 }
 
 const (
-	eventBuffer  = 4 << 20 // bytes, which the kernel doubles: storms wait here while events are decoded
-	eventQueue   = 1024    // events that may wait for the reader
+	// bytes, which the kernel doubles: storms wait here while events are
+	// decoded
+	eventBuffer  = 4 << 20
+	eventQueue   = 1024 // events that may wait for the reader
 	backoffFirst = 100 * time.Millisecond
 	backoffMost  = 5 * time.Second
 	groupsMost   = 256 // writes of link groups that may wait for their echo
 	skipStats    = 8   // RTEXT_FILTER_SKIP_STATS: no counters in a dump of links
 )
 
-// eventGroups are the multicast groups of the routing socket that are listened to (RTNLGRP_*). Neighbours are not: they come and go
-// with traffic.
-var eventGroups = []uint{unix.RTNLGRP_LINK, unix.RTNLGRP_IPV4_IFADDR, unix.RTNLGRP_IPV6_IFADDR, unix.RTNLGRP_IPV4_ROUTE,
+// eventGroups are the multicast groups of the routing socket that are listened
+// to (RTNLGRP_*). Neighbours are not: they come and go with traffic.
+var eventGroups = []uint{unix.RTNLGRP_LINK, unix.RTNLGRP_IPV4_IFADDR, unix.RTNLGRP_IPV6_IFADDR,
+	unix.RTNLGRP_IPV4_ROUTE,
 	unix.RTNLGRP_IPV6_ROUTE, unix.RTNLGRP_IPV4_RULE, unix.RTNLGRP_IPV6_RULE}
 
-// Subscribe reports changes from now on, until ctx ends; then the channel is closed. It must be called before the first Read, so that
-// nothing falls in between. What this Kernel writes and owns by numbers is not reported. Whoever reads too slowly gets one "lost" for
-// all that waited. A socket that breaks is opened anew inside, which gives a "lost" as well.
+// Subscribe reports changes from now on, until ctx ends; then the channel is
+// closed. It must be called before the first Read, so that nothing falls in
+// between. What this Kernel writes and owns by numbers is not reported. Whoever
+// reads too slowly gets one "lost" for all that waited. A socket that breaks is
+// opened anew inside, which gives a "lost" as well.
 //
-// There is to be one subscription at a time. It runs beside the Kernel's other calls and outlives Close.
+// There is to be one subscription at a time. It runs beside the Kernel's other
+// calls and outlives Close.
 func (k *Kernel) Subscribe(ctx context.Context, n routing.Numbers) (<-chan Event, error) {
 	s, err := k.subscription(n)
 	if err != nil {
@@ -71,7 +82,8 @@ type subscription struct {
 }
 
 func (k *Kernel) subscription(n routing.Numbers) (*subscription, error) {
-	s := &subscription{numbers: n, echoes: &k.echoes, ns: netns.None(), buffer: k.buffer, out: make(chan Event, eventQueue)}
+	s := &subscription{numbers: n, echoes: &k.echoes, ns: netns.None(), buffer: k.buffer,
+		out: make(chan Event, eventQueue)}
 	if s.buffer == 0 {
 		s.buffer = eventBuffer
 	}
@@ -89,13 +101,15 @@ func (k *Kernel) subscription(n routing.Numbers) (*subscription, error) {
 	return s, nil
 }
 
-// connect opens the socket and asks for the links on it, so that later messages can be told from what is known.
+// connect opens the socket and asks for the links on it, so that later messages
+// can be told from what is known.
 func (s *subscription) connect() error {
 	socket, err := nl.SubscribeAt(s.ns, netns.None(), unix.NETLINK_ROUTE, eventGroups...)
 	if err != nil {
 		return err
 	}
-	if socket.SetReceiveBufferSize(s.buffer, true) != nil { // beyond net.core.rmem_max needs CAP_NET_ADMIN
+	// beyond net.core.rmem_max needs CAP_NET_ADMIN
+	if socket.SetReceiveBufferSize(s.buffer, true) != nil {
 		err = socket.SetReceiveBufferSize(s.buffer, false)
 	}
 	s.socket, s.dumping, s.again = socket, false, false
@@ -134,7 +148,8 @@ func (s *subscription) run(ctx context.Context) {
 	}
 }
 
-// follow reads until the socket breaks or ctx ends, which closes it. It always returns an error.
+// follow reads until the socket breaks or ctx ends, which closes it. It always
+// returns an error.
 func (s *subscription) follow(ctx context.Context) error {
 	defer s.socket.Close()
 	defer context.AfterFunc(ctx, s.socket.Close)()
@@ -179,7 +194,8 @@ func (s *subscription) read(messages []syscall.NetlinkMessage) error {
 	return nil
 }
 
-// put queues an event. Where the reader is too slow, all that waits becomes one "lost"; the socket must not fill up instead.
+// put queues an event. Where the reader is too slow, all that waits becomes one
+// "lost"; the socket must not fill up instead.
 func (s *subscription) put(e Event) {
 	select {
 	case s.out <- e:
@@ -192,12 +208,14 @@ func (s *subscription) put(e Event) {
 		default: // the reader was faster
 		}
 	}
-	s.out <- Event{Kind: "lost", Text: fmt.Sprintf("events lost: more than %d waited", cap(s.out))}
+	s.out <- Event{Kind: "lost",
+		Text: fmt.Sprintf("events lost: more than %d waited", cap(s.out))}
 }
 
 func (s *subscription) lost(text string) { s.put(Event{Kind: "lost", Text: text}) }
 
-// askLinks asks for all links; the answer comes between events. The kernel refuses a second dump during the first.
+// askLinks asks for all links; the answer comes between events. The kernel
+// refuses a second dump during the first.
 func (s *subscription) askLinks() error {
 	if s.again = s.dumping; s.again {
 		return nil
@@ -210,15 +228,17 @@ func (s *subscription) askLinks() error {
 	return s.socket.Send(req)
 }
 
-// echoes is what a Kernel sent, so that a subscription knows it again. The notice of a rule or route names the port of the socket that
-// asked for it; that of a link names nobody.
+// echoes is what a Kernel sent, so that a subscription knows it again. The
+// notice of a rule or route names the port of the socket that asked for it;
+// that of a link names nobody.
 type echoes struct {
 	mu     sync.Mutex
 	ports  []uint32
 	groups []routing.LinkGroup
 }
 
-// sender notes the port of a new socket. The port of the one before it stays: its last messages may not have been read.
+// sender notes the port of a new socket. The port of the one before it stays:
+// its last messages may not have been read.
 func (e *echoes) sender(port uint32) {
 	e.mu.Lock()
 	defer e.mu.Unlock()
@@ -231,14 +251,17 @@ func (e *echoes) sent(port uint32) bool {
 	return slices.Contains(e.ports, port)
 }
 
-// expectGroup notes a group that is about to be written. Without a subscription nobody forgets them, so the oldest go.
+// expectGroup notes a group that is about to be written. Without a subscription
+// nobody forgets them, so the oldest go.
 func (e *echoes) expectGroup(link string, group int) {
 	e.mu.Lock()
 	defer e.mu.Unlock()
-	e.groups = append(e.groups[max(0, len(e.groups)-groupsMost):], routing.LinkGroup{Link: link, Group: group})
+	e.groups = append(e.groups[max(0, len(e.groups)-groupsMost):],
+		routing.LinkGroup{Link: link, Group: group})
 }
 
-// cameGroup says whether the group was expected. It forgets it, and what was expected of the link before it: echoes keep their order.
+// cameGroup says whether the group was expected. It forgets it, and what was
+// expected of the link before it: echoes keep their order.
 func (e *echoes) cameGroup(link string, group int) bool {
 	e.mu.Lock()
 	defer e.mu.Unlock()
@@ -246,7 +269,9 @@ func (e *echoes) cameGroup(link string, group int) bool {
 	if i < 0 {
 		return false
 	}
-	earlier := slices.DeleteFunc(slices.Clone(e.groups[:i]), func(g routing.LinkGroup) bool { return g.Link == link })
+	earlier := slices.DeleteFunc(slices.Clone(e.groups[:i]), func(g routing.LinkGroup) bool {
+		return g.Link == link
+	})
 	e.groups = append(earlier, e.groups[i+1:]...)
 	return true
 }

@@ -42,7 +42,8 @@ func next(t *testing.T, c <-chan Event) Event {
 	return Event{}
 }
 
-// fence is an event of its own that is made last, so that whatever was to come before it has come.
+// fence is an event of its own that is made last, so that whatever was to come
+// before it has come.
 const fence = "rule added: 30000: from all fwmark 0xfe lookup 999"
 
 // until makes the fence and returns the events before it.
@@ -60,7 +61,8 @@ func until(t *testing.T, ns *nstest.NS, c <-chan Event) (events []Event) {
 	}
 }
 
-// texts are the events, one a line, sorted: the kernel tells of carriers in its own time.
+// texts are the events, one a line, sorted: the kernel tells of carriers in its
+// own time.
 func texts(events []Event) string {
 	var lines []string
 	for _, e := range events {
@@ -70,7 +72,8 @@ func texts(events []Event) string {
 	return strings.Join(lines, "")
 }
 
-// Every kind of change is told, in words that name it; what changes nothing is not.
+// Every kind of change is told, in words that name it; what changes nothing is
+// not.
 func TestEvents(t *testing.T) {
 	for _, tt := range []struct{ name, before, batch, want string }{
 		{"admin down flushes IPv4 routes and tells of the link alone", "route add default via 10.0.1.1 table 1000", "link set eth1 down",
@@ -157,7 +160,8 @@ func undo(ops []routing.Op) (out []routing.Op) {
 	return out
 }
 
-// What the Kernel itself writes is not told, also where the write has no effect, and after its sockets were opened anew.
+// What the Kernel itself writes is not told, also where the write has no
+// effect, and after its sockets were opened anew.
 func TestEventsOfOwnWrites(t *testing.T) {
 	ns, k := open(t, uplinks)
 	c := watch(t, k)
@@ -177,22 +181,26 @@ func TestEventsOfOwnWrites(t *testing.T) {
 	}
 	foreign := route(t, "default via 10.0.1.1 dev eth1 table 1000 proto 18")
 	do(t, k, routing.Op{Route: foreign})
-	if diff := cmp.Diff("route: route added: default via 10.0.1.1 dev eth1 table 1000 proto 18\n", texts(until(t, ns, c))); diff != "" {
+	if diff := cmp.Diff("route: route added: default via 10.0.1.1 dev "+
+		"eth1 table 1000 proto 18\n", texts(until(t, ns, c))); diff != "" {
 		t.Errorf("own write of what is not ours: -want +got\n%s", diff)
 	}
 }
 
-// What somebody else deletes of ours comes with the object, so that it can go back at once.
+// What somebody else deletes of ours comes with the object, so that it can go
+// back at once.
 func TestEventsOfForeignDeletes(t *testing.T) {
 	ns, k := open(t, uplinks)
 	c := watch(t, k)
 	ops := plan(t)
 	do(t, k, ops...)
 	until(t, ns, c)
-	ns.Batch("rule del pref 5102\nroute flush table 20337\nlink set eth1 group 0\nrule add pref 5103 lookup 20337\nrule del pref 5103\n")
+	ns.Batch("rule del pref 5102\nroute flush table 20337\nlink set eth1 group 0\n" +
+		"rule add pref 5103 lookup 20337\nrule del pref 5103\n")
 	ns.IP("-6 rule del pref 5102")
 	ns.IP("-6 route flush table 20337")
-	ns.IP("-6 route del unreachable default table 20337 metric 4294967295") // which flush passes over
+	// which flush passes over
+	ns.IP("-6 route del unreachable default table 20337 metric 4294967295")
 	var got routing.State
 	groups := 0
 	for _, e := range until(t, ns, c) {
@@ -221,25 +229,30 @@ func TestEventsOfForeignDeletes(t *testing.T) {
 	}
 }
 
-// Where the kernel has no room for what comes, "lost" says so, and what comes later is told as before.
+// Where the kernel has no room for what comes, "lost" says so, and what comes
+// later is told as before.
 func TestEventsOverrun(t *testing.T) {
 	ns, k := open(t, uplinks)
 	k.buffer = 1 // the kernel makes it its least, some 2 kB
 	c := watch(t, k)
 	var churn strings.Builder
 	for i := range 500 {
-		fmt.Fprintf(&churn, "route add 172.16.%d.%d via 10.0.0.1\nroute del 172.16.%d.%d\n", i/256, i%256, i/256, i%256)
+		fmt.Fprintf(&churn, "route add 172.16.%d.%d via 10.0.0.1\nroute del 172.16.%d.%d\n",
+			i/256, i%256, i/256, i%256)
 	}
 	for deadline := time.Now().Add(20 * time.Second); ; {
 		ns.Batch(churn.String())
-		if slices.ContainsFunc(drain(c), func(e Event) bool { return e.Kind == "lost" && strings.Contains(e.Text, "no room") }) {
+		if slices.ContainsFunc(drain(c), func(e Event) bool {
+			return e.Kind == "lost" && strings.Contains(e.Text, "no room")
+		}) {
 			break
 		}
 		if time.Now().After(deadline) {
 			t.Fatal("nothing was lost")
 		}
 	}
-	// The links are known still: a change is told as one, and nothing as new.
+	// The links are known still: a change is told as one, and nothing as
+	// new.
 	ns.IP("link set eth1 mtu 1400")
 	for e := next(t, c); e.Text != "link eth1 mtu 1400"; e = next(t, c) {
 		if e.Kind == "link" {
@@ -260,19 +273,22 @@ func drain(c <-chan Event) (events []Event) {
 	}
 }
 
-// A reader that does not read gets one "lost" for what it could not hold, then goes on.
+// A reader that does not read gets one "lost" for what it could not hold, then
+// goes on.
 func TestEventsSlowReader(t *testing.T) {
 	s := &subscription{out: make(chan Event, 3)}
 	for i := range 5 {
 		s.put(Event{Kind: "link", Text: fmt.Sprint(i)})
 	}
-	want := []Event{{Kind: "lost", Text: "events lost: more than 3 waited"}, {Kind: "link", Text: "4"}}
+	want := []Event{{Kind: "lost", Text: "events lost: more than 3 waited"},
+		{Kind: "link", Text: "4"}}
 	if diff := cmp.Diff(want, drain(s.out)); diff != "" {
 		t.Errorf("-want +got\n%s", diff)
 	}
 }
 
-// A socket that breaks is opened anew in the same namespace, also after the Kernel is closed, and "lost" says so.
+// A socket that breaks is opened anew in the same namespace, also after the
+// Kernel is closed, and "lost" says so.
 func TestEventsOfBrokenSocket(t *testing.T) {
 	ns, k := open(t, uplinks)
 	s, err := k.subscription(routing.DefaultNumbers)
@@ -294,18 +310,22 @@ func TestEventsOfBrokenSocket(t *testing.T) {
 	}
 }
 
-// The end of the context closes the channel, the socket and the namespace, at work, in a storm nobody reads, and before it begins.
+// The end of the context closes the channel, the socket and the namespace, at
+// work, in a storm nobody reads, and before it begins.
 func TestEventsEnd(t *testing.T) {
 	ns, k := open(t, uplinks)
 	before := openFiles(t)
-	for name, storm := range map[string]string{"idle": "", "storm": strings.Repeat("route add 192.0.2.1 via 10.0.0.1\nroute del 192.0.2.1\n", eventQueue)} {
+	for name, storm := range map[string]string{"idle": "",
+		"storm": strings.Repeat("route add 192.0.2.1 via 10.0.0.1\nroute del 192.0.2.1\n",
+			eventQueue)} {
 		ctx, cancel := context.WithCancel(context.Background())
 		c, err := k.Subscribe(ctx, routing.DefaultNumbers)
 		if err != nil {
 			t.Fatal(err)
 		}
 		if got := openFiles(t); got != before+2 {
-			t.Errorf("%s: %d files are open, want %d: socket and namespace", name, got, before+2)
+			t.Errorf("%s: %d files are open, want %d: socket and namespace", name,
+				got, before+2)
 		}
 		ns.Batch(storm)
 		cancel()
@@ -318,7 +338,8 @@ func TestEventsEnd(t *testing.T) {
 		t.Fatal(err)
 	}
 	ended(t, c)
-	for deadline := time.Now().Add(5 * time.Second); openFiles(t) != before; time.Sleep(time.Millisecond) {
+	for deadline := time.Now().Add(5 * time.Second); openFiles(t) != before; time.Sleep(
+		time.Millisecond) {
 		if time.Now().After(deadline) {
 			t.Fatalf("%d files are open, want %d as before", openFiles(t), before)
 		}

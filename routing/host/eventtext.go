@@ -13,7 +13,8 @@ import (
 
 const addrHeader = 8 // struct ifaddrmsg
 
-// event is what one message says; ok is false where it says nothing that counts here.
+// event is what one message says; ok is false where it says nothing that counts
+// here.
 func (s *subscription) event(m syscall.NetlinkMessage) (e Event, ok bool) {
 	switch m.Header.Type {
 	case unix.RTM_NEWLINK, unix.RTM_DELLINK:
@@ -28,7 +29,8 @@ func (s *subscription) event(m syscall.NetlinkMessage) (e Event, ok bool) {
 	return e, false
 }
 
-// verb says what became of an object. A message that says "new" may also replace or refresh it.
+// verb says what became of an object. A message that says "new" may also
+// replace or refresh it.
 func verb(m syscall.NetlinkMessage) string {
 	switch m.Header.Type {
 	case unix.RTM_DELADDR, unix.RTM_DELROUTE, unix.RTM_DELRULE:
@@ -59,16 +61,19 @@ func (s *subscription) ruleEvent(m syscall.NetlinkMessage) (Event, bool) {
 	if ours && s.echoes.sent(m.Header.Pid) {
 		return Event{}, false
 	}
-	e := Event{Kind: "rule", Text: version(r.Family) + "rule " + verb(m) + ": " + strings.ReplaceAll(r.String(), "\t", " ")}
+	e := Event{Kind: "rule", Text: version(r.Family) + "rule " + verb(m) + ": " +
+		strings.ReplaceAll(r.String(), "\t", " ")}
 	if ours && m.Header.Type == unix.RTM_DELRULE {
 		e.Rule = &r
 	}
 	return e, true
 }
 
-// routeEvent leaves out cached routes, and those of table local: the event of the address comes beside them.
+// routeEvent leaves out cached routes, and those of table local: the event of
+// the address comes beside them.
 func (s *subscription) routeEvent(m syscall.NetlinkMessage) (Event, bool) {
-	if len(m.Data) >= routeHeader && (uint32(m.Data[4]) == routing.TableLocal || native.Uint32(m.Data[8:])&cloned != 0) {
+	if len(m.Data) >= routeHeader &&
+		(uint32(m.Data[4]) == routing.TableLocal || native.Uint32(m.Data[8:])&cloned != 0) {
 		return Event{}, false
 	}
 	r, ok, err := decodeRoute(m.Data, names{links: s.names})
@@ -76,13 +81,15 @@ func (s *subscription) routeEvent(m syscall.NetlinkMessage) (Event, bool) {
 		return Event{Kind: "route", Text: fmt.Sprintf("route %s: %v", verb(m), err)}, true
 	}
 	if !ok {
-		return Event{Kind: "route", Text: "route " + verb(m) + " of a link that is not known"}, true
+		return Event{Kind: "route",
+			Text: "route " + verb(m) + " of a link that is not known"}, true
 	}
 	ours := s.numbers.OwnsRoute(r)
 	if ours && s.echoes.sent(m.Header.Pid) {
 		return Event{}, false
 	}
-	e := Event{Kind: "route", Text: version(r.Family()) + "route " + verb(m) + ": " + r.String()}
+	e := Event{Kind: "route",
+		Text: version(r.Family()) + "route " + verb(m) + ": " + r.String()}
 	if ours && m.Header.Type == unix.RTM_DELROUTE {
 		e.Route = &r
 	}
@@ -97,7 +104,8 @@ func (s *subscription) addrEvent(m syscall.NetlinkMessage) Event {
 	return Event{Kind: "address", Text: "address " + verb(m) + ": " + text}
 }
 
-// addrText reads struct ifaddrmsg and attributes: "10.0.1.10/24 dev eth1", "10.9.0.1 peer 10.9.0.2/32 dev tun0".
+// addrText reads struct ifaddrmsg and attributes: "10.0.1.10/24 dev eth1",
+// "10.9.0.1 peer 10.9.0.2/32 dev tun0".
 func (s *subscription) addrText(b []byte) (string, error) {
 	if len(b) < addrHeader {
 		return "", fmt.Errorf("decode address: %w", errShort)
@@ -133,7 +141,8 @@ func (s *subscription) linkName(index int) string {
 	return fmt.Sprintf("if%d", index)
 }
 
-// linkState is what counts of a link. Its messages also come for counters, for wireless signals and for much else.
+// linkState is what counts of a link. Its messages also come for counters, for
+// wireless signals and for much else.
 type linkState struct {
 	name          string
 	flags         uint32 // those of linkFlags
@@ -143,8 +152,9 @@ type linkState struct {
 
 const linkFlags = unix.IFF_UP | unix.IFF_LOWER_UP | unix.IFF_POINTOPOINT
 
-// decodeLink reads struct ifinfomsg and attributes. ok is false for a message of another family: that of a bridge speaks of the port,
-// whose "deleted" means that it left the bridge.
+// decodeLink reads struct ifinfomsg and attributes. ok is false for a message
+// of another family: that of a bridge speaks of the port, whose "deleted" means
+// that it left the bridge.
 func decodeLink(b []byte) (index int, l linkState, ok bool) {
 	if len(b) < unix.SizeofIfInfomsg || b[0] != unix.AF_UNSPEC {
 		return 0, l, false
@@ -210,7 +220,8 @@ func (s *subscription) linkChange(was, is linkState) string {
 		w = append(w, choose(is.flags&unix.IFF_LOWER_UP != 0, "carrier", "no carrier"))
 	}
 	if changed&unix.IFF_POINTOPOINT != 0 {
-		w = append(w, choose(is.flags&unix.IFF_POINTOPOINT != 0, "point-to-point", "not point-to-point"))
+		w = append(w, choose(is.flags&unix.IFF_POINTOPOINT != 0, "point-to-point",
+			"not point-to-point"))
 	}
 	if was.master != is.master {
 		w = append(w, choose(is.master != 0, "master "+s.linkName(is.master), "nomaster"))

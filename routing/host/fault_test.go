@@ -16,14 +16,18 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// requests are the calls of a Kernel, each with all message types that it sends.
+// requests are the calls of a Kernel, each with all message types that it
+// sends.
 func requests(t *testing.T) []struct {
 	name  string
 	call  func(*Kernel) error
 	kinds []int
 } {
-	r, ru := route(t, "default via 10.0.1.1 dev eth1 table 20337 proto 76 onlink"), rule(t, oursRule)
-	call := func(op routing.Op) func(*Kernel) error { return func(k *Kernel) error { return k.Do(op) } }
+	r, ru := route(t, "default via 10.0.1.1 dev eth1 table 20337 proto 76 onlink"),
+		rule(t, oursRule)
+	call := func(op routing.Op) func(*Kernel) error {
+		return func(k *Kernel) error { return k.Do(op) }
+	}
 	return []struct {
 		name  string
 		call  func(*Kernel) error
@@ -46,13 +50,16 @@ func requests(t *testing.T) []struct {
 	}
 }
 
-// Every request can fail: the error tells its number, what is there stays, and the next call works. No request goes past Fault.
+// Every request can fail: the error tells its number, what is there stays, and
+// the next call works. No request goes past Fault.
 func TestFaultEveryRequest(t *testing.T) {
 	_, k := open(t, uplinks)
-	do(t, k, routing.Op{Rule: rule(t, "5101: from 10.0.1.9 iif lo lookup 20337 proto 76")}) // gives ReadOwned a table
+	// gives ReadOwned a table
+	do(t, k, routing.Op{Rule: rule(t, "5101: from 10.0.1.9 iif lo lookup 20337 proto 76")})
 	for _, tt := range requests(t) {
 		for _, kind := range tt.kinds {
-			for _, errno := range []unix.Errno{unix.EPERM, unix.ENOBUFS, unix.EINTR, unix.EIO} {
+			for _, errno := range []unix.Errno{unix.EPERM, unix.ENOBUFS,
+				unix.EINTR, unix.EIO} {
 				before := read(t, k)
 				times := 0
 				k.Fault = func(got int) error {
@@ -63,11 +70,13 @@ func TestFaultEveryRequest(t *testing.T) {
 					return fmt.Errorf("fault: %w", errno)
 				}
 				if err := tt.call(k); !errors.Is(err, errno) || times != 1 {
-					t.Errorf("%s: request %d failed %d times with %v: error %v", tt.name, kind, times, errno, err)
+					t.Errorf("%s: request %d failed %d times with %v: error %v",
+						tt.name, kind, times, errno, err)
 				}
 				k.Fault = nil
 				if diff := diffHost(before, read(t, k)); diff != "" {
-					t.Errorf("%s: request %d failed: -before +after\n%s", tt.name, kind, diff)
+					t.Errorf("%s: request %d failed: -before +after\n%s",
+						tt.name, kind, diff)
 				}
 			}
 		}
@@ -88,7 +97,8 @@ func TestFaultEveryRequest(t *testing.T) {
 	}
 }
 
-// A dump that is interrupted is taken again, and given up after a bounded number of times.
+// A dump that is interrupted is taken again, and given up after a bounded
+// number of times.
 func TestFaultInterruptedDump(t *testing.T) {
 	_, k := open(t, uplinks)
 	want := read(t, k)
@@ -106,17 +116,22 @@ func TestFaultInterruptedDump(t *testing.T) {
 				return fmt.Errorf("fault: %w", netlink.ErrDumpInterrupted)
 			}
 			got, err := k.Read()
-			if tt.ok && (err != nil || times != tt.interrupted || diffHost(want, got) != "") {
-				t.Errorf("request %d interrupted %d of %d times: error %v\n%s", kind, times, tt.interrupted, err, diffHost(want, got))
+			if tt.ok && (err != nil || times != tt.interrupted ||
+				diffHost(want, got) != "") {
+				t.Errorf("request %d interrupted %d of %d times: error %v\n%s",
+					kind, times, tt.interrupted, err, diffHost(want, got))
 			}
-			if !tt.ok && (!errors.Is(err, netlink.ErrDumpInterrupted) || times != dumpTries) {
-				t.Errorf("request %d interrupted %d times: error %v", kind, times, err)
+			if !tt.ok && (!errors.Is(err, netlink.ErrDumpInterrupted) ||
+				times != dumpTries) {
+				t.Errorf("request %d interrupted %d times: error %v",
+					kind, times, err)
 			}
 		}
 	}
 }
 
-// A socket that is closed gives errors until Reopen, which stays in the namespace.
+// A socket that is closed gives errors until Reopen, which stays in the
+// namespace.
 func TestReopen(t *testing.T) {
 	ns, k := open(t, uplinks)
 	do(t, k, plan(t)...)
@@ -159,16 +174,21 @@ func TestReopen(t *testing.T) {
 		t.Errorf("%d files are open after Reopen, want %d", got, before)
 	}
 	ns.IP("link set eth1 mtu 1400")
-	if h := read(t, k); !slices.ContainsFunc(h.Links, func(l routing.Link) bool { return l.Name == "eth1" && l.MTU == 1400 }) {
+	if h := read(t, k); !slices.ContainsFunc(h.Links,
+		func(l routing.Link) bool { return l.Name == "eth1" && l.MTU == 1400 }) {
 		t.Errorf("another namespace is read: %+v", h.Links)
 	}
 }
 
-// A dump of a table that never was is empty, in spite of the kernel's error; so is deleting from it.
+// A dump of a table that never was is empty, in spite of the kernel's error; so
+// is deleting from it.
 func TestTableThatNeverWas(t *testing.T) {
 	_, k := open(t, uplinks)
-	do(t, k, routing.Op{Delete: true, Route: route(t, "default via 10.0.1.1 dev eth1 table 20337 proto 76 onlink")},
-		routing.Op{Delete: true, Route: route(t, "::/0 via 2001:db8:1::1 dev eth1 table 20337 proto 76 onlink")})
+	do(t, k, routing.Op{Delete: true,
+		Route: route(t, "default via 10.0.1.1 dev eth1 table 20337 proto 76 onlink")},
+		routing.Op{Delete: true,
+			Route: route(t,
+				"::/0 via 2001:db8:1::1 dev eth1 table 20337 proto 76 onlink")})
 }
 
 // What ReadOwned reads is what is ours in all that Read reads.
@@ -207,19 +227,23 @@ func TestReadOwned(t *testing.T) {
 				if err != nil {
 					t.Fatal(err)
 				}
-				if diff := cmp.Diff(want, got, compareNetip, comparePrefix); diff != "" {
+				if diff := cmp.Diff(want, got, compareNetip,
+					comparePrefix); diff != "" {
 					t.Errorf("-Owned(Read) +ReadOwned\n%s", diff)
 				}
 			}
-			// Without a Read before, the tables that our rules name and that were written are read.
+			// Without a Read before, the tables that our rules name
+			// and that were written are read.
 			k.tables = map[uint32]bool{}
 			do(t, k, tt.ops...)
 			want, err := k.ReadOwned(routing.DefaultNumbers)
 			if err != nil {
 				t.Fatal(err)
 			}
-			if got := routing.Owned(read(t, k), routing.DefaultNumbers); tt.batch == "" {
-				if diff := cmp.Diff(got, want, compareNetip, comparePrefix); diff != "" {
+			if got := routing.Owned(read(t, k),
+				routing.DefaultNumbers); tt.batch == "" {
+				if diff := cmp.Diff(got, want, compareNetip,
+					comparePrefix); diff != "" {
 					t.Errorf("without Read: -Owned(Read) +ReadOwned\n%s", diff)
 				}
 			}
@@ -246,11 +270,13 @@ func manyAddresses(b *testing.B) *Kernel {
 		fmt.Fprintf(&addrs, "addr add 172.16.%d.%d/16 dev eth1\n", 1+i/250, 1+i%250)
 	}
 	ns.Batch(addrs.String())
-	ns.Batch("route add default via 172.16.0.1 dev eth1 table 20337 proto 76 onlink\nrule add pref 5100 from 172.16.0.0/16 iif lo lookup 20337 protocol 76")
+	ns.Batch("route add default via 172.16.0.1 dev eth1 table 20337 proto 76 onlink\n" +
+		"rule add pref 5100 from 172.16.0.0/16 iif lo lookup 20337 protocol 76")
 	return k
 }
 
-// BenchmarkReadManyAddresses and BenchmarkReadOwned read a host with 10,000 addresses.
+// BenchmarkReadManyAddresses and BenchmarkReadOwned read a host with 10,000
+// addresses.
 func BenchmarkReadManyAddresses(b *testing.B) {
 	k := manyAddresses(b)
 	for b.Loop() {

@@ -14,7 +14,8 @@ import (
 	"github.com/google/go-cmp/cmp"
 )
 
-// fixture has a route, rule or address of every shape that Read must tell apart.
+// fixture has a route, rule or address of every shape that Read must tell
+// apart.
 const fixture = `
 link add eth1 type veth peer name p1
 link add eth2 type veth peer name p2
@@ -110,21 +111,27 @@ func TestReadLinksAddrsNeighsSysctls(t *testing.T) {
 		{Link: "eth1", Prefix: netip.MustParsePrefix("2001:db8:1::10/64")},
 		{Link: "eth4", Prefix: netip.MustParsePrefix("2001:db8:7::1/64"), Tentative: true}, // the link is down
 	}
-	addrs := slices.DeleteFunc(slices.Clone(h.Addrs), func(a routing.Addr) bool { return a.Link == "lo" || a.Prefix.Addr().IsLinkLocalUnicast() })
+	addrs := slices.DeleteFunc(slices.Clone(h.Addrs), func(a routing.Addr) bool {
+		return a.Link == "lo" || a.Prefix.Addr().IsLinkLocalUnicast()
+	})
 	if diff := cmp.Diff(wantAddrs, addrs, compareNetip, comparePrefix); diff != "" {
 		t.Error(diff)
 	}
-	wantNeighs := []routing.Neigh{{Link: "eth1", Addr: netip.MustParseAddr("2001:db8:1::1"), Router: true, MAC: "02:00:00:00:00:01", State: "PERMANENT"}}
+	wantNeighs := []routing.Neigh{{Link: "eth1", Addr: netip.MustParseAddr("2001:db8:1::1"),
+		Router: true, MAC: "02:00:00:00:00:01", State: "PERMANENT"}}
 	if diff := cmp.Diff(wantNeighs, h.Neighs, compareNetip); diff != "" {
 		t.Error(diff)
 	}
-	for key, want := range map[string]string{"ipv4.ip_forward": "1", "ipv4.conf.eth1.rp_filter": "0", "ipv4.conf.eth3.7.rp_filter": "0", "ipv6.conf.all.forwarding": "0"} {
+	for key, want := range map[string]string{"ipv4.ip_forward": "1",
+		"ipv4.conf.eth1.rp_filter": "0", "ipv4.conf.eth3.7.rp_filter": "0",
+		"ipv6.conf.all.forwarding": "0"} {
 		if got := h.Sysctls[key]; got != want {
 			t.Errorf("%s is %q, want %q", key, got, want)
 		}
 	}
 	if len(h.Leases) != 0 {
-		t.Errorf("leases of another namespace were read from this one's files: %v", h.Leases)
+		t.Errorf("leases of another namespace were read from this one's files: %v",
+			h.Leases)
 	}
 }
 
@@ -159,18 +166,23 @@ func TestCaptureByShell(t *testing.T) {
 	ns, k := openFixture(t)
 	got, want := captureByShell(t, ns), read(t, k)
 	want.Sysctls = nil
-	if diff := cmp.Diff(sortedHost(want), sortedHost(got), compareNetip, comparePrefix); diff != "" {
+	if diff := cmp.Diff(sortedHost(want), sortedHost(got), compareNetip,
+		comparePrefix); diff != "" {
 		t.Error(diff)
 	}
 }
 
 // sortedHost brings lists into one order: `ip` shows them in its own.
 func sortedHost(h routing.Host) routing.Host {
-	slices.SortFunc(h.Routes, func(a, b routing.Route) int { return strings.Compare(a.String(), b.String()) })
+	slices.SortFunc(h.Routes, func(a, b routing.Route) int {
+		return strings.Compare(a.String(), b.String())
+	})
 	slices.SortStableFunc(h.Addrs, func(a, b routing.Addr) int {
 		return strings.Compare(a.Link+a.Prefix.String(), b.Link+b.Prefix.String())
 	})
-	slices.SortStableFunc(h.Rules, func(a, b routing.Rule) int { return int(a.Family) - int(b.Family) })
+	slices.SortStableFunc(h.Rules, func(a, b routing.Rule) int {
+		return int(a.Family) - int(b.Family)
+	})
 	return h
 }
 
@@ -200,13 +212,15 @@ func TestBadCaptures(t *testing.T) {
 		data := strings.Replace(good, c.old, c.new, 1)
 		_, err := DecodeCapture("x.json", []byte(data))
 		var captureErr *CaptureError
-		if !errors.As(err, &captureErr) || !strings.HasPrefix(err.Error(), c.want) || captureErr.Hint() == "" {
+		if !errors.As(err, &captureErr) || !strings.HasPrefix(err.Error(), c.want) ||
+			captureErr.Hint() == "" {
 			t.Errorf("%s: got %v, want %s", c.new, err, c.want)
 		}
 	}
 }
 
-// Every write is read back as it was meant, a repetition changes nothing, and the deletes take away just that.
+// Every write is read back as it was meant, a repetition changes nothing, and
+// the deletes take away just that.
 func TestDo(t *testing.T) {
 	_, k := openFixture(t)
 	before := read(t, k)
@@ -218,7 +232,8 @@ func TestDo(t *testing.T) {
 		}
 		return r
 	}
-	want := routing.State{Groups: []routing.LinkGroup{{Link: "eth1", Group: 76}, {Link: "eth2", Group: 76}}}
+	want := routing.State{Groups: []routing.LinkGroup{{Link: "eth1", Group: 76},
+		{Link: "eth2", Group: 76}}}
 	for _, s := range []string{
 		"default via 10.0.1.1 dev eth1 table 20001 proto 76 mtu 1400 advmss 1000 onlink", "10.0.1.0/24 dev eth1 table 20001 proto 76 scope link",
 		"unreachable default table 20001 proto 76 metric 4294967295", "blackhole 9.9.9.9 table 20001 proto 76",
@@ -226,13 +241,17 @@ func TestDo(t *testing.T) {
 		"10.8.0.0/16 via inet6 fe80::5 dev eth1 table 20001 proto 76 onlink"} {
 		want.Routes = append(want.Routes, parse(routing.IPv4, s))
 	}
-	for _, s := range []string{"default via 2001:db8:1::1 dev eth1 table 20001 proto 76 onlink", "unreachable default table 20001 proto 76 metric 4294967295",
+	for _, s := range []string{"default via 2001:db8:1::1 dev eth1 table 20001 proto 76 onlink",
+		"unreachable default table 20001 proto 76 metric 4294967295",
 		"default table 20002 proto 76 nexthop via 2001:db8:1::1 dev eth1 weight 1 onlink nexthop via 2001:db8:1::2 dev eth1 weight 3 onlink"} {
 		want.Routes = append(want.Routes, parse(routing.IPv6, s))
 	}
 	for _, f := range routing.Families {
-		prefix := map[routing.Family]string{routing.IPv4: "10.0.1.0/24", routing.IPv6: "2001:db8:1::/64"}[f]
-		for _, s := range []string{" iif lo lookup main suppress_prefixlength 7 suppress_ifgroup 76", " iif lo lookup 20001", " iif lo oif eth2 lookup main"} {
+		prefix := map[routing.Family]string{routing.IPv4: "10.0.1.0/24",
+			routing.IPv6: "2001:db8:1::/64"}[f]
+		for _, s := range []string{" iif lo lookup main " +
+			"suppress_prefixlength 7 suppress_ifgroup 76", " iif lo lookup 20001",
+			" iif lo oif eth2 lookup main"} {
 			r, err := routing.ParseRule(f, "pref 5100 from "+prefix+s+" protocol 76")
 			if err != nil {
 				t.Fatal(err)
@@ -262,7 +281,8 @@ func TestDo(t *testing.T) {
 }
 
 func TestRouteGetEveryAnswer(t *testing.T) {
-	_, k := open(t, fixture, "rule add pref 90 from 10.5.0.1 lookup 5000\nroute add prohibit 9.9.9.6\nroute add default dev eth2 table 5000\n")
+	_, k := open(t, fixture, "rule add pref 90 from 10.5.0.1 lookup 5000\n"+
+		"route add prohibit 9.9.9.6\nroute add default dev eth2 table 5000\n")
 	addr := netip.MustParseAddr
 	for _, c := range []struct {
 		q    routing.Query

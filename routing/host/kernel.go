@@ -1,14 +1,19 @@
-// Package host reads and writes the machine: links, addresses, routes, rules, neighbours, sysctls and DHCP leases of one
-// network namespace as a routing.Host, and the writes that routing.Execute asks for.
+// Package host reads and writes the machine: links, addresses, routes, rules,
+// neighbours, sysctls and DHCP leases of one network namespace as a
+// routing.Host, and the writes that routing.Execute asks for.
 //
-// It speaks rtnetlink through vishvananda/netlink, and goes around what v1.3.1 of it loses: rules are dumped and written
-// here (RuleList knows no action, no l3mdev and no selector it was not taught, RuleAdd drops suppress_* for tables from
-// 256 on), and so are routes (router preference, next hops by id, every table in one dump). Decoding is pure: bytes in, values
-// out. Several sockets are used: the strict check that makes the kernel filter route dumps makes it refuse the library's requests.
+// It speaks rtnetlink through vishvananda/netlink, and goes around what v1.3.1
+// of it loses: rules are dumped and written here (RuleList knows no action, no
+// l3mdev and no selector it was not taught, RuleAdd drops suppress_* for tables
+// from 256 on), and so are routes (router preference, next hops by id, every
+// table in one dump). Decoding is pure: bytes in, values out. Several sockets
+// are used: the strict check that makes the kernel filter route dumps makes it
+// refuse the library's requests.
 //
-// The kernel's habits are evened out here and nowhere else: links by name, IPv6 metric 0 as 1024, no hops for reject
-// routes, multipath with weights from 1. Whatever is not modelled ends in a field named Opaque, so that nothing that is
-// unknown is taken to be absent.
+// The kernel's habits are evened out here and nowhere else: links by name, IPv6
+// metric 0 as 1024, no hops for reject routes, multipath with weights from 1.
+// Whatever is not modelled ends in a field named Opaque, so that nothing that
+// is unknown is taken to be absent.
 package host
 
 import (
@@ -25,11 +30,12 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// Kernel is the routing of one network namespace. It is not safe for concurrent use. Its sockets stay in the namespace, so
-// no thread need be pinned.
+// Kernel is the routing of one network namespace. It is not safe for concurrent
+// use. Its sockets stay in the namespace, so no thread need be pinned.
 type Kernel struct {
-	// Fault is for tests: it is called before each request with its message type (RTM_*), and an error it returns is returned in the
-	// request's place.
+	// Fault is for tests: it is called before each request with its message
+	// type (RTM_*), and an error it returns is returned in the request's
+	// place.
 	Fault func(kind int) error
 
 	ns     netns.NsHandle // kept open: a process's number may become another's
@@ -37,14 +43,17 @@ type Kernel struct {
 	own    bool
 	handle *netlink.Handle  // links, addresses, neighbours
 	raw    *nl.SocketHandle // the rest, with the kernel's words on errors
-	dumps  *nl.SocketHandle // dumps of the rest, without: the library panics on the words of a dump that fails
+	// dumps of the rest, without: the library panics on the words of a dump
+	// that fails
+	dumps  *nl.SocketHandle
 	writes int
 	tables map[uint32]bool // that were read or written, for ReadOwned
 	echoes echoes
 	buffer int // bytes for events, 0 for eventBuffer
 }
 
-// Open opens a network namespace: "" is our own, else a NAME below /run/netns, a PID, or a PATH (with a slash).
+// Open opens a network namespace: "" is our own, else a NAME below /run/netns,
+// a PID, or a PATH (with a slash).
 func Open(name string) (*Kernel, error) {
 	path := cmp.Or(NamespacePath(name), ours)
 	ns, err := netns.GetFromPath(path)
@@ -59,7 +68,8 @@ func Open(name string) (*Kernel, error) {
 	return k, nil
 }
 
-// ours is the namespace of the calling thread, which is the process's unless a caller pins threads.
+// ours is the namespace of the calling thread, which is the process's unless a
+// caller pins threads.
 const ours = "/proc/thread-self/ns/net"
 
 // NamespacePath is the file of a namespace as Open names it; "" stays "".
@@ -88,7 +98,8 @@ func (k *Kernel) open() error {
 	return k.Reopen()
 }
 
-// Reopen opens the sockets anew, in the same namespace. After an error the old ones are still there.
+// Reopen opens the sockets anew, in the same namespace. After an error the old
+// ones are still there.
 func (k *Kernel) Reopen() error {
 	handle, err := netlink.NewHandleAt(k.enter(), unix.NETLINK_ROUTE)
 	if err != nil {
@@ -106,7 +117,8 @@ func (k *Kernel) Reopen() error {
 		return err
 	}
 	port, err := raw.Socket.GetPid()
-	if err := errors.Join(err, handle.SetSocketTimeout(timeout), raw.Socket.SetExtAck(true)); err != nil {
+	if err := errors.Join(err, handle.SetSocketTimeout(timeout),
+		raw.Socket.SetExtAck(true)); err != nil {
 		handle.Close()
 		raw.Close()
 		dumps.Close()
@@ -127,7 +139,8 @@ func (k *Kernel) socket() (*nl.SocketHandle, error) {
 	if err != nil {
 		return nil, err
 	}
-	// A kernel before 4.20 lacks it, and then sends more than it is asked for.
+	// A kernel before 4.20 lacks it, and then sends more than it is asked
+	// for.
 	_ = unix.SetsockoptInt(s.GetFd(), unix.SOL_NETLINK, unix.NETLINK_GET_STRICT_CHK, 1)
 	wait := unix.NsecToTimeval(int64(timeout))
 	if err := errors.Join(s.SetSendTimeout(&wait), s.SetReceiveTimeout(&wait)); err != nil {
@@ -137,7 +150,8 @@ func (k *Kernel) socket() (*nl.SocketHandle, error) {
 	return &nl.SocketHandle{Socket: s}, nil
 }
 
-// enter is the namespace to enter for a socket. Entering one needs CAP_SYS_ADMIN, even one's own; reading needs nothing.
+// enter is the namespace to enter for a socket. Entering one needs
+// CAP_SYS_ADMIN, even one's own; reading needs nothing.
 func (k *Kernel) enter() netns.NsHandle {
 	if k.own {
 		return netns.None()
@@ -148,13 +162,15 @@ func (k *Kernel) enter() netns.NsHandle {
 // Inode identifies the network namespace on this machine: it names the lock.
 func (k *Kernel) Inode() uint64 { return k.inode }
 
-// Own says whether the namespace is the process's own, however it was named, so that files such as DHCP leases speak of it.
+// Own says whether the namespace is the process's own, however it was named, so
+// that files such as DHCP leases speak of it.
 func (k *Kernel) Own() bool { return k.own }
 
 // Writes returns how many messages that change something were sent so far.
 func (k *Kernel) Writes() int { return k.writes }
 
-// Close releases the sockets and the namespace. Subscriptions go on until their context ends.
+// Close releases the sockets and the namespace. Subscriptions go on until their
+// context ends.
 func (k *Kernel) Close() {
 	k.ns.Close()
 	k.closeSockets()
@@ -176,10 +192,13 @@ const dumpTries = 20
 
 // dump asks for all objects of a kind and returns the messages.
 func (k *Kernel) dump(kind, reply int, header []byte) ([][]byte, error) {
-	return untorn(func() ([][]byte, error) { return k.request(kind, unix.NLM_F_DUMP, reply, header) })
+	return untorn(func() ([][]byte, error) {
+		return k.request(kind, unix.NLM_F_DUMP, reply, header)
+	})
 }
 
-// untorn repeats a dump that a change interrupted: its result may lack objects or hold them twice.
+// untorn repeats a dump that a change interrupted: its result may lack objects
+// or hold them twice.
 func untorn[T any](dump func() ([]T, error)) ([]T, error) {
 	for try := 1; ; try++ {
 		out, err := dump()

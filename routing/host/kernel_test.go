@@ -16,7 +16,8 @@ import (
 
 func TestMain(m *testing.M) { os.Exit(nstest.Main(m)) }
 
-// uplinks makes two uplinks with one address of each family, and peers that keep their carrier.
+// uplinks makes two uplinks with one address of each family, and peers that
+// keep their carrier.
 const uplinks = `
 link add eth0 type veth peer name p0
 link add eth1 type veth peer name p1
@@ -40,7 +41,8 @@ func open(t testing.TB, batch ...string) (*nstest.NS, *Kernel) {
 		t.Fatal(err)
 	}
 	t.Cleanup(k.Close)
-	for deadline := time.Now().Add(5 * time.Second); !settled(read(t, k)); time.Sleep(time.Millisecond) {
+	for deadline := time.Now().Add(5 * time.Second); !settled(read(t, k)); time.Sleep(
+		time.Millisecond) {
 		if time.Now().After(deadline) {
 			t.Fatal("IPv6 does not settle")
 		}
@@ -48,11 +50,13 @@ func open(t testing.TB, batch ...string) (*nstest.NS, *Kernel) {
 	return ns, k
 }
 
-// settled says whether the kernel has added what follows a link's carrier and a new IPv6 address. It does that a moment later.
+// settled says whether the kernel has added what follows a link's carrier and a
+// new IPv6 address. It does that a moment later.
 func settled(h routing.Host) bool {
 	has := func(link, dst string) bool {
 		return slices.ContainsFunc(h.Routes, func(r routing.Route) bool {
-			return r.Table == routing.TableLocal && r.Dst == netip.MustParsePrefix(dst) && r.Hops[0].Link == link
+			return r.Table == routing.TableLocal &&
+				r.Dst == netip.MustParsePrefix(dst) && r.Hops[0].Link == link
 		})
 	}
 	for _, l := range h.Links {
@@ -61,10 +65,13 @@ func settled(h routing.Host) bool {
 		}
 	}
 	up := func(name string) bool {
-		return slices.ContainsFunc(h.Links, func(l routing.Link) bool { return l.Name == name && l.Up })
+		return slices.ContainsFunc(h.Links, func(l routing.Link) bool {
+			return l.Name == name && l.Up
+		})
 	}
 	for _, a := range h.Addrs {
-		if ip := a.Prefix.Addr(); ip.Is6() && up(a.Link) && (a.Tentative || !has(a.Link, netip.PrefixFrom(ip, 128).String())) {
+		if ip := a.Prefix.Addr(); ip.Is6() && up(a.Link) &&
+			(a.Tentative || !has(a.Link, netip.PrefixFrom(ip, 128).String())) {
 			return false
 		}
 	}
@@ -133,9 +140,11 @@ func TestReadRoutes(t *testing.T) {
 		t.Run(tt.name, func(t *testing.T) {
 			ns, k := open(t, uplinks, tt.batch)
 			if diff := cmp.Diff(tt.want, routes(read(t, k), 1000)); diff != "" {
-				t.Errorf("-want +got\n%s%s", diff, ns.IP("-N -d route show table 1000"))
+				t.Errorf("-want +got\n%s%s", diff,
+					ns.IP("-N -d route show table 1000"))
 			}
-			// With nexthop_compat_mode=0 the kernel names next hop objects and does not spell them out.
+			// With nexthop_compat_mode=0 the kernel names next hop
+			// objects and does not spell them out.
 			ns.Sysctl("net.ipv4.nexthop_compat_mode=0")
 			if diff := cmp.Diff(tt.want, routes(read(t, k), 1000)); diff != "" {
 				t.Errorf("nexthop_compat_mode=0: -want +got\n%s", diff)
@@ -144,7 +153,8 @@ func TestReadRoutes(t *testing.T) {
 	}
 }
 
-// diffHost compares two readings, but for neighbours, which change by themselves.
+// diffHost compares two readings, but for neighbours, which change by
+// themselves.
 func diffHost(a, b routing.Host) string {
 	a.Neighs, b.Neighs = nil, nil
 	return cmp.Diff(a, b, compareNetip, comparePrefix)

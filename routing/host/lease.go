@@ -24,14 +24,19 @@ type grant struct {
 	client   string
 }
 
-// Leases collects the default gateways that the DHCP clients of this machine were given, from the files that they keep below
-// root ("/"; another directory in tests): systemd-networkd, NetworkManager, dhclient, dhcpcd. A lease counts while it has not
-// expired and its address is on its link; of several the one that lasts longest. A file that cannot be read or
-// understood says nothing: leases help, and are never required.
-func Leases(root string, links []routing.Link, addrs []routing.Addr, now time.Time) []routing.Lease {
+// Leases collects the default gateways that the DHCP clients of this machine
+// were given, from the files that they keep below root ("/"; another directory
+// in tests): systemd-networkd, NetworkManager, dhclient, dhcpcd. A lease counts
+// while it has not expired and its address is on its link; of several the one
+// that lasts longest. A file that cannot be read or understood says nothing:
+// leases help, and are never required.
+func Leases(root string, links []routing.Link, addrs []routing.Addr,
+	now time.Time) []routing.Lease {
 	best := map[string]grant{}
 	for _, g := range grants(root, links) {
-		here := slices.ContainsFunc(addrs, func(a routing.Addr) bool { return a.Link == g.link && a.Prefix.Addr() == g.addr })
+		here := slices.ContainsFunc(addrs, func(a routing.Addr) bool {
+			return a.Link == g.link && a.Prefix.Addr() == g.addr
+		})
 		if !here || len(g.gateways) == 0 || !g.expires.IsZero() && !now.Before(g.expires) {
 			continue
 		}
@@ -42,13 +47,15 @@ func Leases(root string, links []routing.Link, addrs []routing.Addr, now time.Ti
 	var out []routing.Lease
 	for _, link := range sortedKeys(best) {
 		for _, gateway := range best[link].gateways {
-			out = append(out, routing.Lease{Link: link, Gateway: gateway, Client: best[link].client})
+			out = append(out, routing.Lease{Link: link, Gateway: gateway,
+				Client: best[link].client})
 		}
 	}
 	return out
 }
 
-// lasts says whether a lease outlasts another. Those without an end are the files of clients that delete them in time.
+// lasts says whether a lease outlasts another. Those without an end are the
+// files of clients that delete them in time.
 func lasts(a, b grant) bool {
 	if a.expires.IsZero() || b.expires.IsZero() {
 		return a.expires.IsZero() && !b.expires.IsZero()
@@ -56,7 +63,8 @@ func lasts(a, b grant) bool {
 	return a.expires.After(b.expires)
 }
 
-// grants reads every lease file. How a file is named says its link: by index, or by name after the last part of a pattern.
+// grants reads every lease file. How a file is named says its link: by index,
+// or by name after the last part of a pattern.
 func grants(root string, links []routing.Link) []grant {
 	byIndex, byName := map[string]string{}, map[string]string{}
 	for _, l := range links {
@@ -72,11 +80,15 @@ func grants(root string, links []routing.Link) []grant {
 	eachFile(root, "run/systemd/netif/leases/*", func(name string, data []byte, _ time.Time) {
 		add("systemd-networkd", byIndex[name], networkdLease(data))
 	})
-	eachFile(root, "var/lib/NetworkManager/internal-*.lease", func(name string, data []byte, _ time.Time) {
-		add("NetworkManager", linkOfFile(name, links), networkdLease(data))
-	})
-	for _, pattern := range []string{"var/lib/dhcp/dhclient*.lease*", "var/lib/dhclient/*.lease*", "var/lib/NetworkManager/dhclient*.lease"} {
-		eachFile(root, pattern, func(_ string, data []byte, _ time.Time) { add("dhclient", "", dhclientLeases(data)...) })
+	eachFile(root, "var/lib/NetworkManager/internal-*.lease",
+		func(name string, data []byte, _ time.Time) {
+			add("NetworkManager", linkOfFile(name, links), networkdLease(data))
+		})
+	for _, pattern := range []string{"var/lib/dhcp/dhclient*.lease*",
+		"var/lib/dhclient/*.lease*", "var/lib/NetworkManager/dhclient*.lease"} {
+		eachFile(root, pattern, func(_ string, data []byte, _ time.Time) {
+			add("dhclient", "", dhclientLeases(data)...)
+		})
 	}
 	eachFile(root, "var/lib/dhcpcd/*.lease", func(name string, data []byte, written time.Time) {
 		add("dhcpcd", linkOfFile(name, links), dhcpcdLease(data, written))
@@ -97,12 +109,14 @@ func eachFile(root, pattern string, f func(name string, data []byte, written tim
 	}
 }
 
-// linkOfFile finds the link in internal-UUID-LINK.lease, LINK.lease or LINK-SSID.lease. Link names and SSIDs may have
-// hyphens: of the links that fit, the longest name is meant.
+// linkOfFile finds the link in internal-UUID-LINK.lease, LINK.lease or
+// LINK-SSID.lease. Link names and SSIDs may have hyphens: of the links that
+// fit, the longest name is meant.
 func linkOfFile(name string, links []routing.Link) (link string) {
 	name = strings.TrimSuffix(name, ".lease")
 	for _, l := range links {
-		fits := name == l.Name || strings.HasPrefix(name, l.Name+"-") || strings.HasSuffix(name, "-"+l.Name)
+		fits := name == l.Name || strings.HasPrefix(name, l.Name+"-") ||
+			strings.HasSuffix(name, "-"+l.Name)
 		if fits && len(l.Name) > len(link) {
 			link = l.Name
 		}
@@ -110,9 +124,11 @@ func linkOfFile(name string, links []routing.Link) (link string) {
 	return link
 }
 
-// networkdLease reads KEY=value lines as systemd's DHCP client saves them (dhcp_lease_save), which older NetworkManagers use too;
-// newer ones save the address alone, and the gateway is then in their routes only. Classless routes are CLASSLESS_ROUTES,
-// ROUTES before v250, of the form 0.0.0.0/0,10.0.1.1. networkd deletes the file when the lease ends.
+// networkdLease reads KEY=value lines as systemd's DHCP client saves them
+// (dhcp_lease_save), which older NetworkManagers use too; newer ones save the
+// address alone, and the gateway is then in their routes only. Classless routes
+// are CLASSLESS_ROUTES, ROUTES before v250, of the form 0.0.0.0/0,10.0.1.1.
+// networkd deletes the file when the lease ends.
 func networkdLease(data []byte) grant {
 	values := map[string]string{}
 	for line := range strings.Lines(string(data)) {
@@ -129,7 +145,8 @@ func networkdLease(data []byte) grant {
 		}
 	}
 	if classless == "" { // else the routers are to be ignored: RFC 3442
-		first, _, _ := strings.Cut(values["ROUTER"], " ") // they come in order of preference: RFC 2132, 3.5
+		// they come in order of preference: RFC 2132, 3.5
+		first, _, _ := strings.Cut(values["ROUTER"], " ")
 		g.gateways = appendGateway(nil, first)
 	}
 	return g
@@ -148,11 +165,14 @@ var (
 	leaseLink    = regexp.MustCompile(`(?m)^\s*interface\s+"([^"]+)"`)
 	leaseAddr    = regexp.MustCompile(`(?m)^\s*fixed-address\s+([0-9.]+)`)
 	leaseRouters = regexp.MustCompile(`(?m)^\s*option routers\s+([0-9.]+)`)
-	leaseRoutes  = regexp.MustCompile(`(?m)^\s*option (?:rfc3442-|ms-)?classless-static-routes\s+([^;]+);`)
-	leaseExpire  = regexp.MustCompile(`(?m)^\s*expire\s+(?:epoch\s+(\d+)|\d\s+(\d+/\d+/\d+ \d+:\d+:\d+))`)
+	leaseRoutes  = regexp.MustCompile(
+		`(?m)^\s*option (?:rfc3442-|ms-)?classless-static-routes\s+([^;]+);`)
+	leaseExpire = regexp.MustCompile(
+		`(?m)^\s*expire\s+(?:epoch\s+(\d+)|\d\s+(\d+/\d+/\d+ \d+:\d+:\d+))`)
 )
 
-// dhclientLeases reads dhclient.leases(5). dhclient appends: the last block of a link is its newest.
+// dhclientLeases reads dhclient.leases(5). dhclient appends: the last block of
+// a link is its newest.
 func dhclientLeases(data []byte) []grant {
 	var out []grant
 	for _, m := range leaseBlock.FindAllSubmatch(data, -1) {
@@ -177,7 +197,8 @@ func submatch(re *regexp.Regexp, b []byte) string {
 	return ""
 }
 
-// dhclientExpiry reads `expire 4 2026/11/26 10:00:00;` (UTC) or `expire epoch 1795687200;`; anything else, `never` too, has no end.
+// dhclientExpiry reads `expire 4 2026/11/26 10:00:00;` (UTC) or `expire epoch
+// 1795687200;`; anything else, `never` too, has no end.
 func dhclientExpiry(block []byte) time.Time {
 	m := leaseExpire.FindSubmatch(block)
 	if m == nil {
@@ -190,11 +211,13 @@ func dhclientExpiry(block []byte) time.Time {
 	return t
 }
 
-// octets reads the forms in which dhclient prints option 121, as the distribution declares it: "0,10,0,1,1" (Debian) and
-// "0 10.0.1.1" (Red Hat). What holds anything else gives nothing.
+// octets reads the forms in which dhclient prints option 121, as the
+// distribution declares it: "0,10,0,1,1" (Debian) and "0 10.0.1.1" (Red Hat).
+// What holds anything else gives nothing.
 func octets(s string) []byte {
 	var out []byte
-	for _, word := range strings.FieldsFunc(s, func(r rune) bool { return strings.ContainsRune(", .\t\n", r) }) {
+	for _, word := range strings.FieldsFunc(s,
+		func(r rune) bool { return strings.ContainsRune(", .\t\n", r) }) {
 		n, err := strconv.ParseUint(word, 10, 8)
 		if err != nil {
 			return nil
@@ -204,8 +227,8 @@ func octets(s string) []byte {
 	return out
 }
 
-// classlessDefaults reads option 121 (RFC 3442), a sequence of prefix length, significant octets and router, and returns the
-// routers of default routes.
+// classlessDefaults reads option 121 (RFC 3442), a sequence of prefix length,
+// significant octets and router, and returns the routers of default routes.
 func classlessDefaults(b []byte) (gateways []netip.Addr) {
 	for len(b) > 0 {
 		size := 1 + (int(b[0])+7)/8
@@ -213,7 +236,8 @@ func classlessDefaults(b []byte) (gateways []netip.Addr) {
 			return gateways
 		}
 		if b[0] == 0 {
-			gateways = appendGateway(gateways, netip.AddrFrom4([4]byte(b[size:])).String())
+			gateways = appendGateway(gateways,
+				netip.AddrFrom4([4]byte(b[size:])).String())
 		}
 		b = b[size+4:]
 	}
@@ -229,8 +253,9 @@ const (
 	optionEnd       = 255
 )
 
-// dhcpcdLease reads a DHCP packet as dhcpcd stores it: 236 bytes (RFC 2131, 2), the magic cookie, options. The time that the file
-// was written at is when the lease began.
+// dhcpcdLease reads a DHCP packet as dhcpcd stores it: 236 bytes (RFC 2131, 2),
+// the magic cookie, options. The time that the file was written at is when the
+// lease began.
 func dhcpcdLease(b []byte, written time.Time) grant {
 	const fixed, yourAddr = 236, 16
 	if len(b) < fixed+4 || !bytes.Equal(b[fixed:fixed+4], []byte{99, 130, 83, 99}) {
@@ -238,7 +263,8 @@ func dhcpcdLease(b []byte, written time.Time) grant {
 	}
 	g := grant{addr: netip.AddrFrom4([4]byte(b[yourAddr:]))}
 	o := options(b[fixed+4:])
-	if t := o[optionLeaseTime]; len(t) == 4 && !bytes.Equal(t, []byte{255, 255, 255, 255}) { // all ones: for ever
+	// all ones: for ever
+	if t := o[optionLeaseTime]; len(t) == 4 && !bytes.Equal(t, []byte{255, 255, 255, 255}) {
 		seconds := int64(t[0])<<24 | int64(t[1])<<16 | int64(t[2])<<8 | int64(t[3])
 		g.expires = written.Add(time.Duration(seconds) * time.Second)
 	}
@@ -250,7 +276,8 @@ func dhcpcdLease(b []byte, written time.Time) grant {
 	return g
 }
 
-// options splits DHCP options. An option that comes in parts is joined (RFC 3396).
+// options splits DHCP options. An option that comes in parts is joined (RFC
+// 3396).
 func options(b []byte) map[byte][]byte {
 	out := map[byte][]byte{}
 	for len(b) > 0 && b[0] != optionEnd {

@@ -26,12 +26,14 @@ func packet(options ...byte) string {
 
 // debian is a block of dhclient.leases with further statements.
 func debian(link, statements string) string {
-	return "lease {\n  interface \"" + link + "\";\n  fixed-address 10.0.1.10;\n  option subnet-mask 255.255.255.0;\n" +
+	return "lease {\n  interface \"" + link + "\";\n  fixed-address 10.0.1.10;\n" +
+		"  option subnet-mask 255.255.255.0;\n" +
 		statements + "  renew 1 2026/06/01 13:00:00;\n}\n"
 }
 
 func TestLeases(t *testing.T) {
-	const networkd = "# This is private data. Do not parse.\nADDRESS=10.0.1.10\nNETMASK=255.255.255.0\n"
+	const networkd = "# This is private data. Do not parse.\nADDRESS=10.0.1.10\n" +
+		"NETMASK=255.255.255.0\n"
 	for _, tt := range []struct {
 		name  string
 		files map[string]string
@@ -79,8 +81,11 @@ func TestLeases(t *testing.T) {
 			for name, text := range tt.files {
 				write(t, filepath.Join(root, name), text)
 			}
-			links := []routing.Link{{Index: 1, Name: "lo"}, {Index: 3, Name: "eth1"}, {Index: 4, Name: "br-lan"}, {Index: 5, Name: "lan"}}
-			addrs := []routing.Addr{{Link: "eth1", Prefix: netip.MustParsePrefix("10.0.1.10/24")}, {Link: "br-lan", Prefix: netip.MustParsePrefix("10.0.2.10/24")}}
+			links := []routing.Link{{Index: 1, Name: "lo"}, {Index: 3, Name: "eth1"},
+				{Index: 4, Name: "br-lan"}, {Index: 5, Name: "lan"}}
+			addrs := []routing.Addr{
+				{Link: "eth1", Prefix: netip.MustParsePrefix("10.0.1.10/24")},
+				{Link: "br-lan", Prefix: netip.MustParsePrefix("10.0.2.10/24")}}
 			var got []string
 			for _, l := range Leases(root, links, addrs, noon) {
 				got = append(got, l.Link+" "+l.Gateway.String()+" "+l.Client)

@@ -20,13 +20,18 @@ const (
 	metricCongCtl  = 16
 )
 
-// metricNames are iproute2's words for the metrics that routing.Route does not model, by number.
-var metricNames = map[int]string{metricMTU: "mtu", 3: "window", metricRTT: "rtt", metricRTTVar: "rttvar", 6: "ssthresh", 7: "cwnd",
-	metricAdvMSS: "advmss", 9: "reordering", metricHopLimit: "hoplimit", 11: "initcwnd", metricFeatures: "features",
-	metricRTOMin: "rto_min", 14: "initrwnd", 15: "quickack", metricCongCtl: "congctl", 17: "fastopen_no_cookie"}
+// metricNames are iproute2's words for the metrics that routing.Route does not
+// model, by number.
+var metricNames = map[int]string{metricMTU: "mtu", 3: "window", metricRTT: "rtt",
+	metricRTTVar: "rttvar", 6: "ssthresh", 7: "cwnd",
+	metricAdvMSS: "advmss", 9: "reordering", metricHopLimit: "hoplimit", 11: "initcwnd",
+	metricFeatures: "features",
+	metricRTOMin:   "rto_min", 14: "initrwnd", 15: "quickack", metricCongCtl: "congctl",
+	17: "fastopen_no_cookie"}
 
-// decodeMetrics sets the metrics that Route models and returns the others in `ip` syntax, in the kernel's order. A locked mtu
-// is one of the others: a copy without the lock would mean something else.
+// decodeMetrics sets the metrics that Route models and returns the others in
+// `ip` syntax, in the kernel's order. A locked mtu is one of the others: a copy
+// without the lock would mean something else.
 func decodeMetrics(r *routing.Route, b []byte) (opaque []string, err error) {
 	list, err := attrs(b)
 	if err != nil {
@@ -64,7 +69,8 @@ func printMetric(a attr, lock bool) string {
 	return strings.Join(append(words, metricValue(a)), " ")
 }
 
-// metricValue scales times as iproute2 does: the kernel keeps rtt in eighths and rttvar in quarters of a millisecond.
+// metricValue scales times as iproute2 does: the kernel keeps rtt in eighths
+// and rttvar in quarters of a millisecond.
 func metricValue(a attr) string {
 	v := a.uint()
 	switch a.kind {
@@ -92,5 +98,6 @@ func milliseconds(v uint32) string {
 	return fmt.Sprintf("%dms", v)
 }
 
-// printUnknown keeps an attribute that iproute2 6.1 has no word for, so that what it changes is not taken to be absent.
+// printUnknown keeps an attribute that iproute2 6.1 has no word for, so that
+// what it changes is not taken to be absent.
 func printUnknown(a attr) string { return fmt.Sprintf("attr %d %x", a.kind, a.value) }

@@ -24,7 +24,8 @@ const byHand = `{"version":1,"host":"h","time":"2026-01-02T03:04:05Z","kernel":"
 	`"dscp":"7","table":"254","suppress_prefixlen":7,"suppress_ifgroup":"76","protocol":"76"},{"family":"inet6","priority":8,"src":"all","goto":9,"iif_detached":null}` +
 	`,{"priority":9,"src":"all","action":"7"},{"priority":9,"src":"all","nop":null},{"priority":9,"src":"all","l3mdev":null}],"sysctls":{"ipv4.ip_forward":1}}`
 
-// write writes the document with a raw text in place of one of its values; "" leaves the value out, with its key.
+// write writes the document with a raw text in place of one of its values; ""
+// leaves the value out, with its key.
 func (n *node) write(b *strings.Builder, at *node, raw string) {
 	if n == at {
 		b.WriteString(raw)
@@ -62,18 +63,22 @@ func (n *node) walk(do func(*node)) {
 	}
 }
 
-var wrongs = []string{"", "null", "true", "false", `"x"`, `""`, `"a b"`, "7", "-1", "1.5", "1e999", "18446744073709551616", "[]", "[7]", `["x"]`, "[[]]", "{}", `{"a":1}`,
+var wrongs = []string{"", "null", "true", "false", `"x"`, `""`, `"a b"`, "7", "-1", "1.5", "1e999",
+	"18446744073709551616", "[]", "[7]", `["x"]`, "[[]]", "{}", `{"a":1}`,
 	"\"\xff\"", "\"a\\nb\"", strings.Repeat("[", 100) + strings.Repeat("]", 100), "tru", `"open`, `7,"version":1`, `7,"version":1,"version":1`, "\x00", "}"}
 
 // large wrongs are put in place of every tenth value alone.
-var large = []string{strings.Repeat(`{"a":`, 20000) + "1" + strings.Repeat("}", 20000), `"` + strings.Repeat("x", maxString+1) + `"`}
+var large = []string{strings.Repeat(`{"a":`, 20000) + "1" + strings.Repeat("}", 20000),
+	`"` + strings.Repeat("x", maxString+1) + `"`}
 
 // namedBy are keys that are read together with others, which may be named.
-var namedBy = map[string][]string{"srclen": {"src"}, "dstlen": {"dst"}, "fwmask": {"fwmark"}, "first_port": {"last_port"}, "family": {"local", "address", "src", "dst"},
+var namedBy = map[string][]string{"srclen": {"src"}, "dstlen": {"dst"}, "fwmask": {"fwmark"},
+	"first_port": {"last_port"}, "family": {"local", "address", "src", "dst"},
 	"pref": {"dst"}, "type": {"dst"}}
 
-// TestMutatedCaptures puts wrong values in place of every value of good captures. Each result is accepted, or refused with an
-// error that names that value, or what is in it, or the object or list that it is in.
+// TestMutatedCaptures puts wrong values in place of every value of good
+// captures. Each result is accepted, or refused with an error that names that
+// value, or what is in it, or the object or list that it is in.
 func TestMutatedCaptures(t *testing.T) {
 	ours, err := EncodeCapture(generator{rand.New(rand.NewPCG(11, 0))}.capture())
 	if err != nil {
@@ -93,7 +98,9 @@ func TestMutatedCaptures(t *testing.T) {
 				try = slices.Concat(wrongs, large)
 			}
 			for i, wrong := range try {
-				if good != byHand && (values+i)%3 > 0 { // the lists of ours are long, and their elements alike
+				// the lists of ours are long, and their
+				// elements alike
+				if good != byHand && (values+i)%3 > 0 {
 					continue
 				}
 				mutations++
@@ -105,8 +112,10 @@ func TestMutatedCaptures(t *testing.T) {
 				}
 				refused++
 				var ce *CaptureError
-				if !errors.As(err, &ce) || !namesPlace(ce.Key, n) || len(err.Error()) > 300 || !utf8.ValidString(err.Error()) {
-					t.Errorf("%s replaced by %.40q: %.300v", n.place(), wrong, err)
+				if !errors.As(err, &ce) || !namesPlace(ce.Key, n) ||
+					len(err.Error()) > 300 || !utf8.ValidString(err.Error()) {
+					t.Errorf("%s replaced by %.40q: %.300v",
+						n.place(), wrong, err)
 				}
 			}
 		})
@@ -117,7 +126,8 @@ func TestMutatedCaptures(t *testing.T) {
 	}
 }
 
-// namesPlace says whether the key of an error is the value's, or on the way to it or from it, or of the next element of its list.
+// namesPlace says whether the key of an error is the value's, or on the way to
+// it or from it, or of the next element of its list.
 func namesPlace(key string, n *node) bool {
 	if n.in == nil {
 		return key != ""
@@ -127,13 +137,18 @@ func namesPlace(key string, n *node) bool {
 		places = append(places, (&node{in: n.in, key: other, index: -1}).place())
 	}
 	if n.index >= 0 {
-		places = append(places, (&node{in: n.in, index: n.index + 1}).place(), (&node{in: n.in, index: n.index + 2}).place())
+		places = append(places, (&node{in: n.in, index: n.index + 1}).place(),
+			(&node{in: n.in, index: n.index + 2}).place())
 	}
-	within := func(a, b string) bool { return a == b || strings.HasPrefix(a, b+".") || strings.HasPrefix(a, b+"[") }
-	return key == "document" && n.in.in == nil || slices.ContainsFunc(places, func(p string) bool { return within(key, p) || within(p, key) })
+	within := func(a, b string) bool {
+		return a == b || strings.HasPrefix(a, b+".") || strings.HasPrefix(a, b+"[")
+	}
+	return key == "document" && n.in.in == nil || slices.ContainsFunc(places,
+		func(p string) bool { return within(key, p) || within(p, key) })
 }
 
-// TestTruncatedCaptures: wherever a document ends too early, the error says where.
+// TestTruncatedCaptures: wherever a document ends too early, the error says
+// where.
 func TestTruncatedCaptures(t *testing.T) {
 	for end := range len(byHand) {
 		_, err := DecodeCapture("x.json", []byte(byHand[:end]))
@@ -141,7 +156,8 @@ func TestTruncatedCaptures(t *testing.T) {
 			t.Errorf("%q: %v", byHand[max(0, end-20):end], err)
 		}
 	}
-	if _, err := DecodeCapture("x.json", []byte(byHand+"\n{}")); err == nil || err.Error() != "x.json: document: line 2, column 1: more after its end" {
+	if _, err := DecodeCapture("x.json", []byte(byHand+"\n{}")); err == nil ||
+		err.Error() != "x.json: document: line 2, column 1: more after its end" {
 		t.Error(err)
 	}
 }
@@ -158,7 +174,9 @@ func manyRoutes(routes int) []byte {
 	return []byte(b.String())
 }
 
-// TestManyRoutes: 100,000 routes are read in a time that grows with them and not with their square: seconds, minutes on a busy machine with the race detector.
+// TestManyRoutes: 100,000 routes are read in a time that grows with them and
+// not with their square: seconds, minutes on a busy machine with the race
+// detector.
 func TestManyRoutes(t *testing.T) {
 	data := manyRoutes(100000)
 	start := time.Now()

@@ -9,19 +9,23 @@ import (
 	"lasthop/routing"
 )
 
-// NetworkFiles returns, by link, the .network file that systemd-networkd applies, as it tells below /run: root is "/", or another
-// directory in tests. Links that networkd does not manage, and hosts where it does not run, have none.
+// NetworkFiles returns, by link, the .network file that systemd-networkd
+// applies, as it tells below /run: root is "/", or another directory in tests.
+// Links that networkd does not manage, and hosts where it does not run, have
+// none.
 func NetworkFiles(root string, links []routing.Link) map[string]string {
 	files := map[string]string{}
 	for _, l := range links {
-		eachFile(root, "run/systemd/netif/links/"+strconv.Itoa(l.Index), func(_ string, data []byte, _ time.Time) {
-			for line := range strings.Lines(string(data)) {
-				file, ok := strings.CutPrefix(strings.TrimSpace(line), "NETWORK_FILE=")
-				if ok && filepath.IsAbs(file) {
-					files[l.Name] = file
+		eachFile(root, "run/systemd/netif/links/"+strconv.Itoa(l.Index),
+			func(_ string, data []byte, _ time.Time) {
+				for line := range strings.Lines(string(data)) {
+					file, ok := strings.CutPrefix(strings.TrimSpace(line),
+						"NETWORK_FILE=")
+					if ok && filepath.IsAbs(file) {
+						files[l.Name] = file
+					}
 				}
-			}
-		})
+			})
 	}
 	return files
 }

@@ -17,7 +17,9 @@ import (
 )
 
 func TestNamespacePath(t *testing.T) {
-	for name, want := range map[string]string{"": "", "blue": "/run/netns/blue", "4711": "/proc/4711/ns/net", "/proc/self/ns/net": "/proc/self/ns/net", "./ns": "./ns"} {
+	for name, want := range map[string]string{"": "", "blue": "/run/netns/blue",
+		"4711": "/proc/4711/ns/net", "/proc/self/ns/net": "/proc/self/ns/net",
+		"./ns": "./ns"} {
 		if got := NamespacePath(name); got != want {
 			t.Errorf("%q is %q, want %q", name, got, want)
 		}
@@ -27,16 +29,19 @@ func TestNamespacePath(t *testing.T) {
 func TestOpenErrors(t *testing.T) {
 	for _, name := range []string{"no-such-name", "/no/such/path", "2147483647"} {
 		_, err := Open(name)
-		if !errors.Is(err, fs.ErrNotExist) || !strings.Contains(err.Error(), NamespacePath(name)) {
+		if !errors.Is(err, fs.ErrNotExist) ||
+			!strings.Contains(err.Error(), NamespacePath(name)) {
 			t.Errorf("%s: error %v", name, err)
 		}
 	}
-	if _, err := Open("/etc/passwd"); err == nil || !strings.Contains(err.Error(), "/etc/passwd") {
+	if _, err := Open("/etc/passwd"); err == nil ||
+		!strings.Contains(err.Error(), "/etc/passwd") {
 		t.Errorf("a file that is no namespace: error %v", err)
 	}
 }
 
-// A namespace opened by a process's number is that process's, also when it has ended, and the caller stays where it was.
+// A namespace opened by a process's number is that process's, also when it has
+// ended, and the caller stays where it was.
 func TestOpenPID(t *testing.T) {
 	ns := nstest.New(t)
 	ns.IP("link add marker type veth peer name other")
@@ -50,8 +55,11 @@ func TestOpenPID(t *testing.T) {
 	}
 	defer here.Close()
 	k := here
-	for deadline := time.Now().Add(5 * time.Second); k.Inode() == here.Inode(); time.Sleep(time.Millisecond) { // until nsenter has entered
-		if k, err = Open(strconv.Itoa(c.Process.Pid)); err != nil || time.Now().After(deadline) {
+	// until nsenter has entered
+	for deadline := time.Now().Add(5 * time.Second); k.Inode() == here.Inode(); time.Sleep(
+		time.Millisecond) {
+		if k, err = Open(strconv.Itoa(c.Process.Pid)); err != nil ||
+			time.Now().After(deadline) {
 			t.Fatalf("the process does not enter its namespace: %v", err)
 		}
 		defer k.Close()
@@ -77,7 +85,8 @@ func TestOpenPID(t *testing.T) {
 	}
 }
 
-// Links that come and go while the host is read neither fail it nor leave names that nobody has.
+// Links that come and go while the host is read neither fail it nor leave names
+// that nobody has.
 func TestReadWhileLinksChange(t *testing.T) {
 	ns, k := open(t, uplinks)
 	done := make(chan struct{})
@@ -85,8 +94,10 @@ func TestReadWhileLinksChange(t *testing.T) {
 		defer close(done)
 		for range 20 {
 			c := ns.Command("ip", "-batch", "-")
-			c.Stdin = strings.NewReader("link add v0 type veth peer name v1\nlink set v0 up\nlink set v1 up\naddr add 10.7.0.1/24 dev v0\n" +
-				"route add 10.8.0.0/16 via 10.7.0.2\nneigh add 10.7.0.2 dev v0 lladdr 02:00:00:00:00:01\nlink del v0\n")
+			c.Stdin = strings.NewReader("link add v0 type veth peer name v1\n" +
+				"link set v0 up\nlink set v1 up\naddr add 10.7.0.1/24 dev v0\n" +
+				"route add 10.8.0.0/16 via 10.7.0.2\n" +
+				"neigh add 10.7.0.2 dev v0 lladdr 02:00:00:00:00:01\nlink del v0\n")
 			if out, err := c.CombinedOutput(); err != nil {
 				t.Errorf("%v: %s", err, out)
 			}
@@ -95,7 +106,8 @@ func TestReadWhileLinksChange(t *testing.T) {
 	for reading := true; reading; {
 		h := read(t, k)
 		for _, link := range linksOf(h) {
-			if !slices.ContainsFunc(h.Links, func(l routing.Link) bool { return l.Name == link }) {
+			if !slices.ContainsFunc(h.Links,
+				func(l routing.Link) bool { return l.Name == link }) {
 				t.Errorf("link %q is not listed", link)
 			}
 		}
@@ -123,7 +135,8 @@ func linksOf(h routing.Host) (names []string) {
 	return names
 }
 
-// Reading needs no privilege: a user without any opens the namespace that the process is in.
+// Reading needs no privilege: a user without any opens the namespace that the
+// process is in.
 func TestOpenOwnWithoutPrivilege(t *testing.T) {
 	if os.Getenv("LASTHOP_TEST_PLAIN") != "" {
 		k, err := Open("")
@@ -142,7 +155,8 @@ func TestOpenOwnWithoutPrivilege(t *testing.T) {
 	c := exec.Command("/proc/self/exe", "-test.run=^TestOpenOwnWithoutPrivilege$")
 	c.Env = append(os.Environ(), "LASTHOP_TEST_PLAIN=1", "LASTHOP_TEST_USERNS=1")
 	c.Dir = "/"
-	c.SysProcAttr = &syscall.SysProcAttr{Credential: &syscall.Credential{Uid: 65534, Gid: 65534, NoSetGroups: true}}
+	c.SysProcAttr = &syscall.SysProcAttr{Credential: &syscall.Credential{Uid: 65534, Gid: 65534,
+		NoSetGroups: true}}
 	if out, err := c.CombinedOutput(); err != nil {
 		t.Fatalf("%v\n%s", err, out)
 	}

@@ -11,8 +11,10 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// Prove rebuilds the host of a claim in our own network namespace, which must be a fresh one, carries the plan out there, and asks the
-// kernel before and after. It returns what the kernel says; errors wrap EPERM where we may not make links here.
+// Prove rebuilds the host of a claim in our own network namespace, which must
+// be a fresh one, carries the plan out there, and asks the kernel before and
+// after. It returns what the kernel says; errors wrap EPERM where we may not
+// make links here.
 func Prove(c routing.Claim) (routing.Proof, error) {
 	p := routing.Proof{Kernel: release()}
 	k, err := Open("")
@@ -32,7 +34,8 @@ func Prove(c routing.Claim) (routing.Proof, error) {
 	return p, k.verify(c, &p, routing.AfterApply)
 }
 
-// carryOut puts in what the host has of ours, then makes the changes of the plan, and compares what is there with what is wanted.
+// carryOut puts in what the host has of ours, then makes the changes of the
+// plan, and compares what is there with what is wanted.
 func (k *Kernel) carryOut(c routing.Claim, p *routing.Proof) error {
 	foreign, _, err := k.readRouting()
 	if err != nil {
@@ -44,7 +47,8 @@ func (k *Kernel) carryOut(c routing.Claim, p *routing.Proof) error {
 		p.NotRebuilt = append(p.NotRebuilt, err.Error())
 	}
 	differ := func(subject, want, got string) {
-		p.Differences = append(p.Differences, routing.Difference{When: routing.WhileApply, Subject: subject, Want: want, Got: got})
+		p.Differences = append(p.Differences, routing.Difference{When: routing.WhileApply,
+			Subject: subject, Want: want, Got: got})
 	}
 	_, err = routing.Execute(routing.Compare(owned, c.Plan.State), k.Do)
 	for _, err := range joined(err) {
@@ -107,8 +111,9 @@ func (k *Kernel) verify(c routing.Claim, p *routing.Proof, when routing.When) er
 	return nil
 }
 
-// loan makes sources that are not on the host present while they are asked for, one at a time: IPv4 refuses others. A route of table
-// local does it, and stands in the way of nothing but packets to that address.
+// loan makes sources that are not on the host present while they are asked for,
+// one at a time: IPv4 refuses others. A route of table local does it, and
+// stands in the way of nothing but packets to that address.
 type loan struct {
 	k     *Kernel
 	host  routing.Host
@@ -117,7 +122,8 @@ type loan struct {
 	count int
 }
 
-// to goes on to a source, or with the zero Addr to none, and takes back the one before.
+// to goes on to a source, or with the zero Addr to none, and takes back the one
+// before.
 func (l *loan) to(a netip.Addr) error {
 	if a == l.addr {
 		return nil
@@ -127,9 +133,11 @@ func (l *loan) to(a netip.Addr) error {
 			return err
 		}
 	}
-	l.addr, l.lent = a, a.Is4() && !slices.ContainsFunc(l.host.Routes, func(r routing.Route) bool {
-		return r.Table == routing.TableLocal && r.Type == routing.Local && r.Dst.Contains(a)
-	})
+	l.addr, l.lent = a,
+		a.Is4() && !slices.ContainsFunc(l.host.Routes, func(r routing.Route) bool {
+			return r.Table == routing.TableLocal && r.Type == routing.Local &&
+				r.Dst.Contains(a)
+		})
 	if !l.lent {
 		return nil
 	}
@@ -138,8 +146,11 @@ func (l *loan) to(a netip.Addr) error {
 }
 
 func (l *loan) write(kind, flags int) error {
-	r := routing.Route{RouteKey: routing.RouteKey{Table: routing.TableLocal, Dst: netip.PrefixFrom(l.addr, 32)}, Type: routing.Local,
-		Scope: routing.ScopeHost, Protocol: unix.RTPROT_BOOT, Hops: []routing.Hop{{Link: "lo"}}}
+	r := routing.Route{RouteKey: routing.RouteKey{Table: routing.TableLocal,
+		Dst: netip.PrefixFrom(l.addr, 32)},
+		Type:  routing.Local,
+		Scope: routing.ScopeHost, Protocol: unix.RTPROT_BOOT,
+		Hops: []routing.Hop{{Link: "lo"}}}
 	payload, err := encodeRoute(r, map[string]int{"lo": 1}) // in every namespace
 	if err != nil {
 		return err

@@ -17,9 +17,12 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// Read reads the namespace. Its parts are dumped one after the other, links first, so a change in between can give a picture that
-// never was; who acts on it reads back afterwards. Every link that is named is listed. Leases are read in the process's own namespace only: elsewhere the files would speak
-// of another host. Errors name the part; a part that cannot be read fails the whole.
+// Read reads the namespace. Its parts are dumped one after the other, links
+// first, so a change in between can give a picture that never was; who acts on
+// it reads back afterwards. Every link that is named is listed. Leases are read
+// in the process's own namespace only: elsewhere the files would speak of
+// another host. Errors name the part; a part that cannot be read fails the
+// whole.
 func (k *Kernel) Read() (routing.Host, error) {
 	h, n, err := k.readRouting()
 	if err != nil {
@@ -40,7 +43,8 @@ func (k *Kernel) Read() (routing.Host, error) {
 	return h, nil
 }
 
-// readRouting reads what decides where packets go: links, addresses, routes and rules.
+// readRouting reads what decides where packets go: links, addresses, routes and
+// rules.
 func (k *Kernel) readRouting() (h routing.Host, n names, err error) {
 	if n, err = k.readLinks(&h); err != nil {
 		return h, n, err
@@ -48,7 +52,8 @@ func (k *Kernel) readRouting() (h routing.Host, n names, err error) {
 	for _, part := range []struct {
 		name string
 		read func(*routing.Host, names) error
-	}{{"addresses", k.readAddrs}, {"next hops", k.readNextHops}, {"routes", k.readRoutes}, {"rules", k.readRules}} {
+	}{{"addresses", k.readAddrs}, {"next hops", k.readNextHops}, {"routes", k.readRoutes},
+		{"rules", k.readRules}} {
 		if err := part.read(&h, n); err != nil {
 			return h, n, fmt.Errorf("read %s: %w", part.name, err)
 		}
@@ -56,8 +61,10 @@ func (k *Kernel) readRouting() (h routing.Host, n names, err error) {
 	return h, n, nil
 }
 
-// ReadOwned reads what is ours, without the rest of the host: routing.Owned of what Read would return. It asks for the routes of
-// those tables alone that our rules name or that this Kernel has seen or written before; a program that starts calls Read first.
+// ReadOwned reads what is ours, without the rest of the host: routing.Owned of
+// what Read would return. It asks for the routes of those tables alone that our
+// rules name or that this Kernel has seen or written before; a program that
+// starts calls Read first.
 func (k *Kernel) ReadOwned(numbers routing.Numbers) (routing.State, error) {
 	var h routing.Host
 	n, err := k.readLinks(&h)
@@ -79,7 +86,8 @@ func (k *Kernel) ReadOwned(numbers routing.Numbers) (routing.State, error) {
 		}
 		for _, f := range routing.Families {
 			if err := k.dumpRoutes(&h, n, f, table); err != nil {
-				return routing.State{}, fmt.Errorf("read routes of table %d: %w", table, err)
+				return routing.State{},
+					fmt.Errorf("read routes of table %d: %w", table, err)
 			}
 		}
 	}
@@ -112,9 +120,12 @@ func (k *Kernel) readLinks(h *routing.Host) (names, error) {
 
 func linkOf(l netlink.Link, n names) routing.Link {
 	a := l.Attrs()
-	out := routing.Link{Index: a.Index, Name: a.Name, Kind: l.Type(), Group: int(a.Group), MTU: a.MTU,
-		Loopback: a.Flags&net.FlagLoopback != 0, PointToPoint: a.Flags&net.FlagPointToPoint != 0,
-		Up: a.RawFlags&unix.IFF_UP != 0, Carrier: a.RawFlags&unix.IFF_LOWER_UP != 0}
+	out := routing.Link{Index: a.Index, Name: a.Name, Kind: l.Type(),
+		Group: int(a.Group), MTU: a.MTU,
+		Loopback:     a.Flags&net.FlagLoopback != 0,
+		PointToPoint: a.Flags&net.FlagPointToPoint != 0,
+		Up:           a.RawFlags&unix.IFF_UP != 0,
+		Carrier:      a.RawFlags&unix.IFF_LOWER_UP != 0}
 	if out.Kind == "device" {
 		out.Kind = "" // the library's word for a link without a kind
 	}
@@ -131,7 +142,9 @@ func linkOf(l netlink.Link, n names) routing.Link {
 }
 
 func (k *Kernel) readAddrs(h *routing.Host, n names) error {
-	addrs, err := list(k, unix.RTM_GETADDR, func() ([]netlink.Addr, error) { return k.handle.AddrList(nil, netlink.FAMILY_ALL) })
+	addrs, err := list(k, unix.RTM_GETADDR, func() ([]netlink.Addr, error) {
+		return k.handle.AddrList(nil, netlink.FAMILY_ALL)
+	})
 	if err != nil {
 		return err
 	}
@@ -143,7 +156,8 @@ func (k *Kernel) readAddrs(h *routing.Host, n names) error {
 			continue
 		}
 		out := routing.Addr{Link: link, Prefix: p, Scope: uint8(a.Scope),
-			Temporary: p.Addr().Is6() && a.Flags&unix.IFA_F_TEMPORARY != 0, // the same bit means secondary in IPv4
+			// the same bit means secondary in IPv4
+			Temporary: p.Addr().Is6() && a.Flags&unix.IFA_F_TEMPORARY != 0,
 			NoPrefix:  a.Flags&unix.IFA_F_NOPREFIXROUTE != 0,
 			Tentative: a.Flags&(unix.IFA_F_TENTATIVE|unix.IFA_F_DADFAILED) != 0}
 		if peer, ok := prefixOf(a.Peer); ok && peer.Addr() != p.Addr() {
@@ -193,7 +207,8 @@ func (k *Kernel) readNextHops(_ *routing.Host, n names) error {
 	return nil
 }
 
-// group returns the hops of a next hop group, or none if one of them is not known.
+// group returns the hops of a next hop group, or none if one of them is not
+// known.
 func (n names) group(members []member) (hops []routing.Hop) {
 	for _, m := range members {
 		if len(n.hops[m.id]) != 1 {
@@ -215,7 +230,8 @@ func (k *Kernel) readRoutes(h *routing.Host, n names) error {
 	return nil
 }
 
-// dumpRoutes adds the routes of a table, 0 for all. The kernel filters by table; kernels before 4.20 send all.
+// dumpRoutes adds the routes of a table, 0 for all. The kernel filters by
+// table; kernels before 4.20 send all.
 func (k *Kernel) dumpRoutes(h *routing.Host, n names, f routing.Family, table uint32) error {
 	m := message{make([]byte, routeHeader)}
 	m.data[0] = afOf(f)
@@ -263,22 +279,29 @@ func (k *Kernel) readRules(h *routing.Host, _ names) error {
 }
 
 // stateNames are the words of `ip neigh` for NUD_*.
-var stateNames = map[int]string{1: "INCOMPLETE", 2: "REACHABLE", 4: "STALE", 8: "DELAY", 16: "PROBE", 32: "FAILED", 64: "NOARP", 128: "PERMANENT"}
+var stateNames = map[int]string{1: "INCOMPLETE", 2: "REACHABLE", 4: "STALE", 8: "DELAY",
+	16: "PROBE", 32: "FAILED", 64: "NOARP", 128: "PERMANENT"}
 
 func (k *Kernel) readNeighs(h *routing.Host, n names) error {
-	neighs, err := list(k, unix.RTM_GETNEIGH, func() ([]netlink.Neigh, error) { return k.handle.NeighListExecute(netlink.Ndmsg{}) })
+	neighs, err := list(k, unix.RTM_GETNEIGH, func() ([]netlink.Neigh, error) {
+		return k.handle.NeighListExecute(netlink.Ndmsg{})
+	})
 	if err != nil {
 		return err
 	}
 	for _, x := range neighs {
 		addr, ok := netip.AddrFromSlice(x.IP)
 		link, err := n.link(uint32(x.LinkIndex))
-		if err != nil || !ok || x.Family != unix.AF_INET && x.Family != unix.AF_INET6 || x.State == 64 {
+		if err != nil || !ok || x.Family != unix.AF_INET && x.Family != unix.AF_INET6 ||
+			x.State == 64 {
 			continue
 		}
-		h.Neighs = append(h.Neighs, routing.Neigh{Link: link, Addr: addr.Unmap(), MAC: x.HardwareAddr.String(),
+		h.Neighs = append(h.Neighs, routing.Neigh{Link: link, Addr: addr.Unmap(),
+			MAC:    x.HardwareAddr.String(),
 			Router: x.Flags&netlink.NTF_ROUTER != 0, State: stateNames[x.State]})
 	}
-	sort.SliceStable(h.Neighs, func(i, j int) bool { return strings.Compare(h.Neighs[i].Link, h.Neighs[j].Link) < 0 })
+	sort.SliceStable(h.Neighs, func(i, j int) bool {
+		return strings.Compare(h.Neighs[i].Link, h.Neighs[j].Link) < 0
+	})
 	return nil
 }

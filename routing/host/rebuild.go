@@ -13,18 +13,22 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// errInUse says that a namespace is not as it was born, so that nothing may be made in it.
+// errInUse says that a namespace is not as it was born, so that nothing may be
+// made in it.
 var errInUse = errors.New("the network namespace is in use")
 
-// Rebuild makes a host anew in this network namespace, which must be a fresh one: what decides where packets go, and nothing else. Its links
-// become veth with the same names, each with a peer in the same namespace that gives it carrier. It returns what of the host could
-// not be made again, a line each; an error is one that leaves nothing to be asked.
+// Rebuild makes a host anew in this network namespace, which must be a fresh
+// one: what decides where packets go, and nothing else. Its links become veth
+// with the same names, each with a peer in the same namespace that gives it
+// carrier. It returns what of the host could not be made again, a line each; an
+// error is one that leaves nothing to be asked.
 func (k *Kernel) Rebuild(h routing.Host) ([]string, error) {
 	if err := k.fresh(); err != nil {
 		return nil, err
 	}
 	want, lost := routing.Rebuildable(h)
-	b := &rebuilding{k: k, want: want, lost: lost, peers: map[string]string{}, index: map[string]int{}, why: map[string]error{}, twins: map[routing.RouteKey]int{}}
+	b := &rebuilding{k: k, want: want, lost: lost, peers: map[string]string{},
+		index: map[string]int{}, why: map[string]error{}, twins: map[routing.RouteKey]int{}}
 	b.even()
 	if err := b.links(); err != nil {
 		return nil, err
@@ -42,7 +46,8 @@ func (k *Kernel) Rebuild(h routing.Host) ([]string, error) {
 	return b.lost, err
 }
 
-// fresh returns an error unless the namespace is as it was born: lo, and what tunnel drivers put into every one, all of it down.
+// fresh returns an error unless the namespace is as it was born: lo, and what
+// tunnel drivers put into every one, all of it down.
 func (k *Kernel) fresh() error {
 	h, _, err := k.readRouting()
 	if err != nil {
@@ -66,15 +71,18 @@ type rebuilding struct {
 	twins map[routing.RouteKey]int // how many IPv6 routes by a gateway have the key
 }
 
-// twin says whether others share the key of an IPv6 route by a gateway. Those that a router's advertisement makes are not joined to one
-// multipath route (rt6_qualify_for_ecmp).
+// twin says whether others share the key of an IPv6 route by a gateway. Those
+// that a router's advertisement makes are not joined to one multipath route
+// (rt6_qualify_for_ecmp).
 func (b *rebuilding) twin(r routing.Route) bool { return b.twins[r.RouteKey] > 1 && mayBeTwin(r) }
 
 func mayBeTwin(r routing.Route) bool {
-	return r.Family() == routing.IPv6 && r.Table == routing.TableMain && len(r.Hops) == 1 && r.Hops[0].Via.IsValid()
+	return r.Family() == routing.IPv6 && r.Table == routing.TableMain && len(r.Hops) == 1 &&
+		r.Hops[0].Via.IsValid()
 }
 
-// even fits the host to what it is made of: a veth has at most 65535 bytes, and the way to make twins has no word for a protocol.
+// even fits the host to what it is made of: a veth has at most 65535 bytes, and
+// the way to make twins has no word for a protocol.
 func (b *rebuilding) even() {
 	b.want.Links = slices.Clone(b.want.Links)
 	for i := range b.want.Links {
@@ -94,8 +102,8 @@ func (b *rebuilding) even() {
 	}
 }
 
-// links makes all links and sets them up: what is to be down goes down later, since routes need a link that is up. Links get no IPv6
-// address by themselves.
+// links makes all links and sets them up: what is to be down goes down later,
+// since routes need a link that is up. Links get no IPv6 address by themselves.
 func (b *rebuilding) links() error {
 	if err := b.reindex(); err != nil {
 		return err
@@ -129,10 +137,12 @@ func (b *rebuilding) links() error {
 	return nil
 }
 
-// peerPrefix begins the names of the other ends; no link of the host begins with it.
+// peerPrefix begins the names of the other ends; no link of the host begins
+// with it.
 func (b *rebuilding) peerPrefix() string {
 	prefix := "lhp"
-	for slices.ContainsFunc(b.want.Links, func(l routing.Link) bool { return strings.HasPrefix(l.Name, prefix) }) {
+	for slices.ContainsFunc(b.want.Links,
+		func(l routing.Link) bool { return strings.HasPrefix(l.Name, prefix) }) {
 		prefix += "p"
 	}
 	return prefix
@@ -150,7 +160,8 @@ func (b *rebuilding) add(l routing.Link, peer string) error {
 		if err == nil {
 			return nil
 		}
-		b.lost = append(b.lost, fmt.Sprintf("VRF %s: %v", l.Name, err)) // a veth in its place can still be a route's device
+		// a veth in its place can still be a route's device
+		b.lost = append(b.lost, fmt.Sprintf("VRF %s: %v", l.Name, err))
 	}
 	b.peers[l.Name] = peer
 	err := b.k.addLink(l, peer)
@@ -160,9 +171,12 @@ func (b *rebuilding) add(l routing.Link, peer string) error {
 	return err
 }
 
-// enslave puts a member of a VRF that could be made into it. Other masters decide nothing of IP.
+// enslave puts a member of a VRF that could be made into it. Other masters
+// decide nothing of IP.
 func (b *rebuilding) enslave(l routing.Link) error {
-	i := slices.IndexFunc(b.want.Links, func(m routing.Link) bool { return m.Name == l.Master && m.Kind == "vrf" })
+	i := slices.IndexFunc(b.want.Links, func(m routing.Link) bool {
+		return m.Name == l.Master && m.Kind == "vrf"
+	})
 	if i < 0 || b.peers[l.Master] != "" {
 		return nil
 	}
@@ -196,7 +210,8 @@ func linkMessage(name string) message {
 	return m
 }
 
-// addLink makes a veth and its peer, or a VRF, and keeps the kernel from giving them link-local addresses.
+// addLink makes a veth and its peer, or a VRF, and keeps the kernel from giving
+// them link-local addresses.
 func (k *Kernel) addLink(l routing.Link, peer string) error {
 	m := linkMessage(l.Name)
 	m.putUint32(unix.IFLA_MTU, uint32(l.MTU))
@@ -251,9 +266,12 @@ func (k *Kernel) setFlags(link string, flags, mask uint32) error {
 	return k.write(unix.RTM_SETLINK, 0, m.data)
 }
 
-// sysctls sets those that differ: of all links before the link's own, which follow them.
+// sysctls sets those that differ: of all links before the link's own, which
+// follow them.
 func (b *rebuilding) sysctls() error {
-	made := slices.DeleteFunc(slices.Clone(b.want.Links), func(l routing.Link) bool { return b.index[l.Name] == 0 })
+	made := slices.DeleteFunc(slices.Clone(b.want.Links), func(l routing.Link) bool {
+		return b.index[l.Name] == 0
+	})
 	for _, key := range sysctlKeys(made) {
 		want, ok := b.want.Sysctls[key.name]
 		path := filepath.Join("/proc/sys/net", key.path)
@@ -265,7 +283,8 @@ func (b *rebuilding) sysctls() error {
 			err = os.WriteFile(path, []byte(want), 0)
 		}
 		if err != nil {
-			b.lost = append(b.lost, fmt.Sprintf("sysctl net.%s=%s: %v", key.name, want, errors.Unwrap(err)))
+			b.lost = append(b.lost, fmt.Sprintf("sysctl net.%s=%s: %v", key.name, want,
+				errors.Unwrap(err)))
 		}
 	}
 	return nil
@@ -282,7 +301,8 @@ func (b *rebuilding) change(kind int, addrs []routing.Addr) {
 	}
 }
 
-// encodeAddr writes the payload of RTM_NEWADDR and RTM_DELADDR: struct ifaddrmsg and attributes.
+// encodeAddr writes the payload of RTM_NEWADDR and RTM_DELADDR: struct
+// ifaddrmsg and attributes.
 func encodeAddr(a routing.Addr, index int) []byte {
 	addr, other, bits := a.Prefix.Addr(), a.Prefix.Addr(), a.Prefix.Bits()
 	if a.Peer.IsValid() {
@@ -303,13 +323,16 @@ func encodeAddr(a routing.Addr, index int) []byte {
 	return m.data
 }
 
-// routes adds routes in their order, again and again what needs others for its gateway. What is left came about when its gateway was
-// on-link, and gets it said.
+// routes adds routes in their order, again and again what needs others for its
+// gateway. What is left came about when its gateway was on-link, and gets it
+// said.
 func (b *rebuilding) routes(list []routing.Route) {
 	list = slices.DeleteFunc(slices.Clone(list), kernelsOwn)
 	for before := len(list) + 1; len(list) < before; {
 		before = len(list)
-		list = slices.DeleteFunc(list, func(r routing.Route) bool { return b.route(r) == nil })
+		list = slices.DeleteFunc(list, func(r routing.Route) bool {
+			return b.route(r) == nil
+		})
 	}
 	for _, r := range list {
 		onlink := r
@@ -321,7 +344,8 @@ func (b *rebuilding) routes(list []routing.Route) {
 	}
 }
 
-// kernelsOwn says whether only the kernel makes such a route: to IPv6 a metric of 0 is none, but for addresses.
+// kernelsOwn says whether only the kernel makes such a route: to IPv6 a metric
+// of 0 is none, but for addresses.
 func kernelsOwn(r routing.Route) bool { return r.Family() == routing.IPv6 && r.Metric == 0 }
 
 // route adds one route behind those of its key.
@@ -340,7 +364,8 @@ func (b *rebuilding) route(r routing.Route) error {
 	return err
 }
 
-// delete takes routes away that the kernel has made by itself. The link must be said: IPv6 has one of a key for each.
+// delete takes routes away that the kernel has made by itself. The link must be
+// said: IPv6 has one of a key for each.
 func (b *rebuilding) delete(list []routing.Route) {
 	for _, r := range list {
 		payload, err := encodeRoute(r, b.index)
@@ -364,7 +389,8 @@ func (b *rebuilding) states() {
 	}
 }
 
-// rules puts the host's rules in the place of those that the namespace was born with.
+// rules puts the host's rules in the place of those that the namespace was born
+// with.
 func (b *rebuilding) rules() error {
 	var got routing.Host
 	if err := b.k.readRules(&got, names{}); err != nil {
@@ -380,7 +406,8 @@ func (b *rebuilding) rules() error {
 	}
 	for _, r := range b.want.Rules {
 		if r.Opaque == "" {
-			b.note(ruleLine(r), b.k.write(unix.RTM_NEWRULE, unix.NLM_F_CREATE, encodeRule(r)))
+			b.note(ruleLine(r),
+				b.k.write(unix.RTM_NEWRULE, unix.NLM_F_CREATE, encodeRule(r)))
 		}
 	}
 	return nil

@@ -25,7 +25,8 @@ func advertise(t *testing.T, ns *nstest.NS, h routing.Host) {
 	t.Helper()
 	i := slices.IndexFunc(h.Links, func(l routing.Link) bool { return l.Name == "eth1" })
 	ns.Do(func() {
-		for _, line := range []string{"::/0 via fe80::2 dev eth1 pref high", "::/0 via fe80::3 dev eth1"} {
+		for _, line := range []string{"::/0 via fe80::2 dev eth1 pref high",
+			"::/0 via fe80::3 dev eth1"} {
 			if err := addAdvertised(*route(t, line), h.Links[i].Index); err != nil {
 				t.Error(err)
 			}
@@ -33,11 +34,13 @@ func advertise(t *testing.T, ns *nstest.NS, h routing.Host) {
 	})
 }
 
-// flagged says whether the kernel has told all routes that a link has no carrier.
+// flagged says whether the kernel has told all routes that a link has no
+// carrier.
 func flagged(h routing.Host) bool {
 	for _, l := range h.Links {
 		if l.Up && !l.Carrier && slices.ContainsFunc(h.Routes, func(r routing.Route) bool {
-			return r.Type == routing.Unicast && slices.ContainsFunc(r.Hops, func(h routing.Hop) bool { return h.Link == l.Name && !h.LinkDown })
+			return r.Type == routing.Unicast && slices.ContainsFunc(r.Hops,
+				func(h routing.Hop) bool { return h.Link == l.Name && !h.LinkDown })
 		}) {
 			return false
 		}
@@ -84,9 +87,12 @@ ip rule add pref 62 from all l3mdev protocol 77
 			} else {
 				ns.Batch(second)
 			}
-			for end := time.Now().Add(5 * time.Second); !flagged(read(t, k)) && time.Now().Before(end); time.Sleep(time.Millisecond) {
+			for end := time.Now().Add(5 * time.Second); !flagged(read(t, k)) &&
+				time.Now().Before(end); time.Sleep(time.Millisecond) {
 			}
-			for _, s := range []string{"net.ipv4.ip_forward=1", "net.ipv6.conf.lo.forwarding=1", "net.ipv4.conf.all.rp_filter=2", "net.ipv6.conf.lo.accept_ra=2"} {
+			for _, s := range []string{"net.ipv4.ip_forward=1",
+				"net.ipv6.conf.lo.forwarding=1", "net.ipv4.conf.all.rp_filter=2",
+				"net.ipv6.conf.lo.accept_ra=2"} {
 				ns.Sysctl(s)
 			}
 			want := read(t, k)
@@ -95,10 +101,12 @@ ip rule add pref 62 from all l3mdev protocol 77
 			if err != nil {
 				t.Fatal(err)
 			}
-			if d := cmp.Diff(strings.TrimSuffix(tt.lost, "\n"), strings.Join(lost, "\n")); d != "" {
+			if d := cmp.Diff(strings.TrimSuffix(tt.lost, "\n"),
+				strings.Join(lost, "\n")); d != "" {
 				t.Errorf("not rebuilt: -want +got\n%s", d)
 			}
-			if d := cmp.Diff(essence(want, want.Links, lost), essence(read(t, fresh), want.Links, lost)); d != "" {
+			if d := cmp.Diff(essence(want, want.Links, lost),
+				essence(read(t, fresh), want.Links, lost)); d != "" {
 				t.Errorf("-captured +rebuilt\n%s", d)
 			}
 			if _, err := fresh.Rebuild(want); !errors.Is(err, errInUse) {
@@ -118,20 +126,25 @@ func openAt(t *testing.T, path string) *Kernel {
 	return k
 }
 
-// essence prints what is to be rebuilt of some links, all but what is lost: the kernel's order counts.
+// essence prints what is to be rebuilt of some links, all but what is lost: the
+// kernel's order counts.
 func essence(h routing.Host, links []routing.Link, lost []string) (lines []string) {
 	known := func(link string) bool {
-		return slices.ContainsFunc(links, func(l routing.Link) bool { return l.Name == link })
+		return slices.ContainsFunc(links, func(l routing.Link) bool {
+			return l.Name == link
+		})
 	}
 	for _, l := range h.Links {
 		if known(l.Name) {
-			lines = append(lines, fmt.Sprintf("%s up %t carrier %t mtu %d group %d", l.Name, l.Up, l.Carrier, l.MTU, l.Group))
+			lines = append(lines, fmt.Sprintf("%s up %t carrier %t mtu %d group %d",
+				l.Name, l.Up, l.Carrier, l.MTU, l.Group))
 		}
 	}
 	var addrs []string
 	for _, a := range h.Addrs {
 		if known(a.Link) {
-			addrs = append(addrs, fmt.Sprintf("%s %s peer %s scope %d noprefix %t", a.Link, a.Prefix, a.Peer, a.Scope, a.NoPrefix))
+			addrs = append(addrs, fmt.Sprintf("%s %s peer %s scope %d noprefix %t",
+				a.Link, a.Prefix, a.Peer, a.Scope, a.NoPrefix))
 		}
 	}
 	slices.Sort(addrs) // IPv6 lists the newest first

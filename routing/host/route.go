@@ -34,7 +34,8 @@ const (
 )
 
 // encapNames are iproute2's words for LWTUNNEL_ENCAP_*.
-var encapNames = map[uint32]string{1: "mpls", 2: "ip", 3: "ila", 4: "ip6", 5: "seg6", 6: "bpf", 7: "seg6local", 8: "rpl", 9: "ioam6", 10: "xfrm"}
+var encapNames = map[uint32]string{1: "mpls", 2: "ip", 3: "ila", 4: "ip6", 5: "seg6", 6: "bpf",
+	7: "seg6local", 8: "rpl", 9: "ioam6", 10: "xfrm"}
 
 // names gives links their names, and next hops by id their hops.
 type names struct {
@@ -42,8 +43,10 @@ type names struct {
 	hops  map[uint32][]routing.Hop
 }
 
-// errNewLink says that something belongs to a link that is not listed: links are read first, so it came since. What belongs to it is
-// left out, as if the host had been read a moment earlier; the event of its coming makes the daemon look again.
+// errNewLink says that something belongs to a link that is not listed: links
+// are read first, so it came since. What belongs to it is left out, as if the
+// host had been read a moment earlier; the event of its coming makes the daemon
+// look again.
 var errNewLink = errors.New("link is not listed")
 
 func (n names) link(index uint32) (string, error) {
@@ -54,8 +57,9 @@ func (n names) link(index uint32) (string, error) {
 	return name, nil
 }
 
-// decodeRoute reads the payload of an RTM_NEWROUTE message: struct rtmsg and attributes. ok is false for an entry that is no
-// route of a table: a cached one, one of another family, or one of a link that is not listed.
+// decodeRoute reads the payload of an RTM_NEWROUTE message: struct rtmsg and
+// attributes. ok is false for an entry that is no route of a table: a cached
+// one, one of another family, or one of a link that is not listed.
 func decodeRoute(b []byte, n names) (r routing.Route, ok bool, err error) {
 	if len(b) < routeHeader {
 		return r, false, fmt.Errorf("decode route: %w", errShort)
@@ -127,10 +131,12 @@ func (d *routeDecoder) attr(a attr) (err error) {
 	return err
 }
 
-// more keeps an attribute of the route or of one of its hops that is not modelled.
+// more keeps an attribute of the route or of one of its hops that is not
+// modelled.
 func (d *routeDecoder) more(a attr) {
 	switch a.kind {
-	case unix.RTA_CACHEINFO, rtaExpires, rtaPad, rtaUID, rtaEncap: // volatile, padding, or said by rtaEncapT
+	case unix.RTA_CACHEINFO, rtaExpires, rtaPad, rtaUID, rtaEncap:
+		// volatile, padding, or said by rtaEncapT
 	case rtaEncapT:
 		name := encapNames[a.uint()]
 		if name == "" {
@@ -140,7 +146,8 @@ func (d *routeDecoder) more(a attr) {
 	case unix.RTA_FLOW:
 		d.other = append(d.other, printRealms("realm", a.uint()))
 	case rtaTTL:
-		d.other = append(d.other, "ttl-propagate "+map[bool]string{true: "enabled", false: "disabled"}[a.uint() != 0])
+		d.other = append(d.other, "ttl-propagate "+
+			map[bool]string{true: "enabled", false: "disabled"}[a.uint() != 0])
 	default:
 		d.other = append(d.other, printUnknown(a))
 	}
@@ -154,7 +161,8 @@ func printRealms(one string, v uint32) string {
 	return fmt.Sprintf("%s %d", one, v&0xffff)
 }
 
-// opaque puts what is not modelled in iproute2's order, the selectors first. Each is said once: all hops of a route may have it.
+// opaque puts what is not modelled in iproute2's order, the selectors first.
+// Each is said once: all hops of a route may have it.
 func (d *routeDecoder) opaque() string {
 	var w []string
 	if d.from.IsValid() {
@@ -230,7 +238,8 @@ func (d *routeDecoder) finish() routing.Route {
 		r.Hops = []routing.Hop{d.hop}
 	}
 	if len(r.Hops) == 0 && d.nextHop != 0 {
-		// With nexthop_compat_mode=0 the kernel names the next hop and does not spell it out.
+		// With nexthop_compat_mode=0 the kernel names the next hop and
+		// does not spell it out.
 		r.Hops = slices.Clone(d.hops[d.nextHop])
 	}
 	if d.family == routing.IPv6 {
@@ -247,7 +256,8 @@ func (d *routeDecoder) finish() routing.Route {
 	return r
 }
 
-// nextHop is a next hop object: a hop, or the members of a group in the kernel's order.
+// nextHop is a next hop object: a hop, or the members of a group in the
+// kernel's order.
 type nextHop struct {
 	id      uint32
 	hop     routing.Hop
@@ -259,7 +269,8 @@ type member struct {
 	weight int
 }
 
-// decodeNextHop reads the payload of an RTM_NEWNEXTHOP message: struct nhmsg and attributes.
+// decodeNextHop reads the payload of an RTM_NEWNEXTHOP message: struct nhmsg
+// and attributes.
 func decodeNextHop(b []byte, n names) (nextHop, error) {
 	var h nextHop
 	if len(b) < nextHopHeader {
@@ -283,14 +294,16 @@ func decodeNextHop(b []byte, n names) (nextHop, error) {
 			}
 		case unix.NHA_GROUP: // a sequence of struct nexthop_grp
 			for v := a.value; len(v) >= 8; v = v[8:] {
-				h.members = append(h.members, member{native.Uint32(v), int(v[4]) + 1})
+				h.members = append(h.members,
+					member{native.Uint32(v), int(v[4]) + 1})
 			}
 		}
 	}
 	return h, nil
 }
 
-// encodeRoute writes the payload of RTM_NEWROUTE. index gives links their numbers.
+// encodeRoute writes the payload of RTM_NEWROUTE. index gives links their
+// numbers.
 func encodeRoute(r routing.Route, index map[string]int) ([]byte, error) {
 	m := routeMessage(r)
 	m.data[6] = r.Scope
@@ -333,7 +346,8 @@ func encodeRoute(r routing.Route, index map[string]int) ([]byte, error) {
 // routeMessage writes what identifies a route.
 func routeMessage(r routing.Route) message {
 	m := message{make([]byte, routeHeader)}
-	m.data[0], m.data[1], m.data[5], m.data[7] = afOf(r.Family()), byte(r.Dst.Bits()), r.Protocol, byte(r.Type)
+	m.data[0], m.data[1], m.data[5], m.data[7] = afOf(r.Family()), byte(r.Dst.Bits()),
+		r.Protocol, byte(r.Type)
 	if r.Table < 256 {
 		m.data[4] = byte(r.Table)
 	}
@@ -347,8 +361,9 @@ func routeMessage(r routing.Route) message {
 	return m
 }
 
-// encodeRouteKey writes the payload of RTM_DELROUTE: key, type and protocol, no next hops, any scope. So the kernel deletes the
-// route of that key, and only one of ours.
+// encodeRouteKey writes the payload of RTM_DELROUTE: key, type and protocol, no
+// next hops, any scope. So the kernel deletes the route of that key, and only
+// one of ours.
 func encodeRouteKey(r routing.Route) []byte {
 	m := routeMessage(r)
 	m.data[6] = unix.RT_SCOPE_NOWHERE
@@ -361,7 +376,8 @@ func (m *message) putGateway(f routing.Family, via netip.Addr) {
 	case routing.FamilyOf(via) == f:
 		m.putAddr(unix.RTA_GATEWAY, via)
 	default: // an IPv4 route by an IPv6 router (RFC 5549)
-		m.put(rtaVia, append(native.AppendUint16(nil, uint16(afOf(routing.FamilyOf(via)))), via.AsSlice()...))
+		m.put(rtaVia, append(native.AppendUint16(nil, uint16(afOf(routing.FamilyOf(via)))),
+			via.AsSlice()...))
 	}
 }
 

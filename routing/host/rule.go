@@ -13,7 +13,8 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// Attributes of rules (include/uapi/linux/fib_rules.h). x/sys knows a part of them.
+// Attributes of rules (include/uapi/linux/fib_rules.h). x/sys knows a part of
+// them.
 const (
 	fraDst                   = 1
 	fraSrc                   = 2
@@ -43,7 +44,8 @@ const (
 	ruleInvert        uint32 = 2 // FIB_RULE_INVERT
 )
 
-// decodeRule reads the payload of an RTM_NEWRULE message: struct fib_rule_hdr and attributes.
+// decodeRule reads the payload of an RTM_NEWRULE message: struct fib_rule_hdr
+// and attributes.
 func decodeRule(b []byte) (routing.Rule, error) {
 	if len(b) < ruleHeader {
 		return routing.Rule{}, fmt.Errorf("decode rule: %w", errShort)
@@ -63,7 +65,8 @@ func decodeRule(b []byte) (routing.Rule, error) {
 	for _, a := range list {
 		known, err := ruleField(&r, a, int(b[1]), int(b[2]))
 		if err != nil {
-			return routing.Rule{}, fmt.Errorf("decode rule: attribute %d: %w", a.kind, err)
+			return routing.Rule{},
+				fmt.Errorf("decode rule: attribute %d: %w", a.kind, err)
 		}
 		if !known {
 			more = append(more, a)
@@ -73,7 +76,8 @@ func decodeRule(b []byte) (routing.Rule, error) {
 	return r, nil
 }
 
-// selectorOrder is iproute2's order of the selectors that are not modelled; others stand between these and the last two.
+// selectorOrder is iproute2's order of the selectors that are not modelled;
+// others stand between these and the last two.
 var selectorOrder = []int{fraUIDRange, fraIPProto, fraSportRange, fraDportRange, fraTunID, fraDSCP}
 
 func opaqueSelectors(tos byte, list []attr) string {
@@ -131,14 +135,18 @@ func ruleField(r *routing.Rule, a attr, dstLen, srcLen int) (bool, error) {
 	return true, err
 }
 
-// protocolNames are what `ip rule` calls protocols on every machine (/etc/protocols has more, where it exists).
-var protocolNames = map[uint32]string{unix.IPPROTO_ICMP: "icmp", unix.IPPROTO_TCP: "tcp", unix.IPPROTO_UDP: "udp", unix.IPPROTO_ICMPV6: "ipv6-icmp"}
+// protocolNames are what `ip rule` calls protocols on every machine
+// (/etc/protocols has more, where it exists).
+var protocolNames = map[uint32]string{unix.IPPROTO_ICMP: "icmp", unix.IPPROTO_TCP: "tcp",
+	unix.IPPROTO_UDP: "udp", unix.IPPROTO_ICMPV6: "ipv6-icmp"}
 
-// ruleOpaque prints a selector that is not modelled, as `ip rule` does where it knows it, or "" if it says nothing: since 6.15
-// the kernel sends masks that select the whole value.
+// ruleOpaque prints a selector that is not modelled, as `ip rule` does where it
+// knows it, or "" if it says nothing: since 6.15 the kernel sends masks that
+// select the whole value.
 func ruleOpaque(a attr) string {
 	switch v := a.uint(); {
-	case a.kind == fraL3mdev && v == 0, a.kind == fraSportMask && v == 0xffff, a.kind == fraDportMask && v == 0xffff,
+	case a.kind == fraL3mdev && v == 0, a.kind == fraSportMask && v == 0xffff,
+		a.kind == fraDportMask && v == 0xffff,
 		a.kind == fraDSCPMask && v == 0x3f:
 		return ""
 	case a.kind == fraL3mdev:
@@ -152,7 +160,8 @@ func ruleOpaque(a attr) string {
 	case a.kind == fraDportRange && len(a.value) == 4:
 		return "dport " + span(native.Uint16(a.value), native.Uint16(a.value[2:]))
 	case a.kind == fraUIDRange && len(a.value) == 8:
-		return fmt.Sprintf("uidrange %d-%d", native.Uint32(a.value), native.Uint32(a.value[4:]))
+		return fmt.Sprintf("uidrange %d-%d", native.Uint32(a.value),
+			native.Uint32(a.value[4:]))
 	case a.kind == fraDSCP:
 		return fmt.Sprintf("dscp %d", v)
 	case a.kind == fraTunID && len(a.value) == 8:
@@ -170,8 +179,9 @@ func span(first, last uint16) string {
 	return fmt.Sprintf("%d-%d", first, last)
 }
 
-// encodeRule writes the payload of RTM_NEWRULE and RTM_DELRULE. Every field goes in: the kernel deletes the first rule that
-// agrees in what is sent, whoever owns it.
+// encodeRule writes the payload of RTM_NEWRULE and RTM_DELRULE. Every field
+// goes in: the kernel deletes the first rule that agrees in what is sent,
+// whoever owns it.
 func encodeRule(r routing.Rule) []byte {
 	m := message{make([]byte, ruleHeader)}
 	m.data[0], m.data[7] = afOf(r.Family), byte(r.Action)

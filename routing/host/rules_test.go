@@ -10,7 +10,8 @@ import (
 	"github.com/google/go-cmp/cmp"
 )
 
-// added prints the rules of the family that a namespace does not have by itself.
+// added prints the rules of the family that a namespace does not have by
+// itself.
 func added(h routing.Host, f routing.Family) string {
 	var b strings.Builder
 	for _, r := range h.Rules {
@@ -46,10 +47,12 @@ func TestReadRules(t *testing.T) {
 	} {
 		t.Run(tt.name, func(t *testing.T) {
 			ns, k := open(t)
-			if out, err := ns.Command(strings.Fields("ip rule add " + tt.add)...).CombinedOutput(); err != nil {
+			if out, err := ns.Command(strings.Fields("ip rule add " + tt.add)...).
+				CombinedOutput(); err != nil {
 				t.Skipf("this kernel has no such rule: %s", out)
 			}
-			if diff := cmp.Diff(tt.want+"\n", added(read(t, k), routing.IPv4)); diff != "" {
+			if diff := cmp.Diff(tt.want+"\n",
+				added(read(t, k), routing.IPv4)); diff != "" {
 				t.Errorf("-want +got\n%s%s", diff, ns.IP("-N -d rule"))
 			}
 		})
@@ -58,14 +61,16 @@ func TestReadRules(t *testing.T) {
 
 func TestReadRulesIPv6(t *testing.T) {
 	ns, k := open(t)
-	ns.IP("-6 rule add pref 100 from 2001:db8:1::/64 iif lo lookup 1000 suppress_prefixlength 15 proto 76")
+	ns.IP("-6 rule add pref 100 from 2001:db8:1::/64 iif lo lookup 1000 " +
+		"suppress_prefixlength 15 proto 76")
 	want := "100:\tfrom 2001:db8:1::/64 iif lo lookup 1000 suppress_prefixlength 15 proto 76\n"
 	if diff := cmp.Diff(want, added(read(t, k), routing.IPv6)); diff != "" {
 		t.Error(diff)
 	}
 }
 
-// An attribute of a newer kernel is kept: a rule that looked as if it matched everything would be taken for a catch-all.
+// An attribute of a newer kernel is kept: a rule that looked as if it matched
+// everything would be taken for a catch-all.
 func TestDecodeRuleUnknown(t *testing.T) {
 	m := message{make([]byte, ruleHeader)}
 	m.data[0], m.data[4], m.data[7] = 2, 100, 1
@@ -82,11 +87,15 @@ func TestDecodeRuleUnknown(t *testing.T) {
 	}
 }
 
-// Messages that end early are errors, not panics and not shorter rules or routes.
+// Messages that end early are errors, not panics and not shorter rules or
+// routes.
 func TestDecodeShort(t *testing.T) {
 	rule := encodeRule(routing.NewRule(routing.IPv4, 100, 1000))
-	route, err := encodeRoute(routing.Route{RouteKey: routing.RouteKey{Table: 1000, Dst: routing.IPv6.All()}, Type: routing.Unicast,
-		Hops: []routing.Hop{{Link: "a", Weight: 1}, {Link: "b", Weight: 2}}}, map[string]int{"a": 1, "b": 2})
+	route, err := encodeRoute(
+		routing.Route{RouteKey: routing.RouteKey{Table: 1000, Dst: routing.IPv6.All()},
+			Type: routing.Unicast,
+			Hops: []routing.Hop{{Link: "a", Weight: 1}, {Link: "b", Weight: 2}}},
+		map[string]int{"a": 1, "b": 2})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -103,13 +112,15 @@ func TestDecodeShort(t *testing.T) {
 		}
 	}
 	for n := range len(route) {
-		if _, _, err := decodeRoute(route[:n], two); (err == nil) != ends(route, routeHeader)[n] {
+		if _, _, err := decodeRoute(route[:n], two); (err == nil) != ends(route,
+			routeHeader)[n] {
 			t.Errorf("route of %d bytes: error %v", n, err)
 		}
 	}
 }
 
-// ends are the lengths at which a message is whole: after its header and after each attribute, with or without padding.
+// ends are the lengths at which a message is whole: after its header and after
+// each attribute, with or without padding.
 func ends(b []byte, header int) map[int]bool {
 	at := map[int]bool{header: true}
 	for i := header; i < len(b); {

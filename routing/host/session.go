@@ -12,8 +12,9 @@ import (
 // Session is one established TCP session of the host.
 type Session struct{ Local, Remote netip.AddrPort }
 
-// SessionGroup is a number of sessions that are routed alike: those of one local address with remote addresses that no route and no
-// rule tells apart, of which Remote is one.
+// SessionGroup is a number of sessions that are routed alike: those of one
+// local address with remote addresses that no route and no rule tells apart, of
+// which Remote is one.
 type SessionGroup struct {
 	Local  netip.Addr `json:"local"`
 	Remote netip.Addr `json:"remote"`
@@ -21,7 +22,8 @@ type SessionGroup struct {
 	Own    bool       `json:"own,omitempty"` // the user's own is one of them
 }
 
-// Sessions lists the established TCP sessions of the namespace. IPv4 sessions of IPv6 sockets have IPv4 addresses.
+// Sessions lists the established TCP sessions of the namespace. IPv4 sessions
+// of IPv6 sockets have IPv4 addresses.
 func (k *Kernel) Sessions() ([]Session, error) {
 	var out []Session
 	err := k.inside(func() error {
@@ -40,7 +42,8 @@ func (k *Kernel) Sessions() ([]Session, error) {
 	return out, err
 }
 
-// Sizes and offsets of struct inet_diag_req_v2 and struct inet_diag_msg, and the states by their TCP_* numbers.
+// Sizes and offsets of struct inet_diag_req_v2 and struct inet_diag_msg, and
+// the states by their TCP_* numbers.
 const (
 	diagRequest     = 56
 	diagMessage     = 72
@@ -51,8 +54,8 @@ const (
 	diagListen      = 1 << 10
 )
 
-// diagnose visits the sockets of a family and protocol that are in one of the states. The kernel filters: on a busy proxy most sockets are
-// in others.
+// diagnose visits the sockets of a family and protocol that are in one of the
+// states. The kernel filters: on a busy proxy most sockets are in others.
 func diagnose(af, protocol byte, states uint32, each func(msg []byte)) error {
 	body := make([]byte, diagRequest)
 	body[0], body[1] = af, protocol
@@ -79,5 +82,6 @@ func decodeSession(b []byte) (Session, bool) {
 		a, _ := netip.AddrFromSlice(id[i : i+size])
 		return a.Unmap()
 	}
-	return Session{netip.AddrPortFrom(addr(4), port(0)), netip.AddrPortFrom(addr(20), port(2))}, true
+	return Session{netip.AddrPortFrom(addr(4), port(0)), netip.AddrPortFrom(addr(20), port(2))},
+		true
 }

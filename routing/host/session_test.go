@@ -9,8 +9,9 @@ import (
 	"github.com/google/go-cmp/cmp"
 )
 
-// Both ends of each connection are in the namespace. An IPv6 socket that serves IPv4 has IPv4 addresses; listening sockets and
-// those of other namespaces are not there.
+// Both ends of each connection are in the namespace. An IPv6 socket that serves
+// IPv4 has IPv4 addresses; listening sockets and those of other namespaces are
+// not there.
 func TestSessions(t *testing.T) {
 	ns, k := open(t)
 	var want []Session
@@ -22,13 +23,15 @@ func TestSessions(t *testing.T) {
 		}
 		t.Cleanup(func() { l.Close() })
 		port := l.Addr().(*net.TCPAddr).AddrPort().Port()
-		c, err := net.Dial("tcp", netip.AddrPortFrom(netip.MustParseAddr(dial), port).String())
+		c, err := net.Dial("tcp",
+			netip.AddrPortFrom(netip.MustParseAddr(dial), port).String())
 		if err != nil {
 			t.Error(err)
 			return
 		}
 		t.Cleanup(func() { c.Close() })
-		here, there := c.LocalAddr().(*net.TCPAddr).AddrPort(), c.RemoteAddr().(*net.TCPAddr).AddrPort()
+		here, there := c.LocalAddr().(*net.TCPAddr).AddrPort(),
+			c.RemoteAddr().(*net.TCPAddr).AddrPort()
 		want = append(want, Session{here, there}, Session{there, here})
 	}
 	ns.Do(func() {
@@ -43,7 +46,8 @@ func TestSessions(t *testing.T) {
 	byLocal := func(a, b Session) int { return a.Local.Compare(b.Local) }
 	slices.SortFunc(got, byLocal)
 	slices.SortFunc(want, byLocal)
-	if diff := cmp.Diff(want, got, cmp.Comparer(func(a, b netip.AddrPort) bool { return a == b })); diff != "" {
+	if diff := cmp.Diff(want, got,
+		cmp.Comparer(func(a, b netip.AddrPort) bool { return a == b })); diff != "" {
 		t.Errorf("-want +got\n%s", diff)
 	}
 }

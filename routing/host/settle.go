@@ -11,12 +11,15 @@ import (
 )
 
 const (
-	settleTime = 5 * time.Second        // the longest wait for a host that still changes
-	settleIdle = 500 * time.Millisecond // without any change it is done: the kernel's work queues take a few milliseconds
+	settleTime = 5 * time.Second // the longest wait for a host that still changes
+	// without any change it is done: the kernel's work queues take a few
+	// milliseconds
+	settleIdle = 500 * time.Millisecond
 )
 
-// settle waits until the kernel is done, which does a part of the work later from work queues, takes away what it has added by itself
-// and the host lacks, and lists what stays different.
+// settle waits until the kernel is done, which does a part of the work later
+// from work queues, takes away what it has added by itself and the host lacks,
+// and lists what stays different.
 func (b *rebuilding) settle() error {
 	var last []string
 	changed, end := time.Now(), time.Now().Add(settleTime)
@@ -27,7 +30,8 @@ func (b *rebuilding) settle() error {
 		}
 		missing, extra := b.compare(got)
 		right, wrong := misordered(b.want.Routes, deciding(got.Routes))
-		rest := slices.Concat(b.lines("", missing), b.lines("too much: ", extra), mapped(right, orderLine))
+		rest := slices.Concat(b.lines("", missing), b.lines("too much: ", extra),
+			mapped(right, orderLine))
 		if !slices.Equal(rest, last) {
 			changed, last = time.Now(), rest
 		}
@@ -43,9 +47,11 @@ func (b *rebuilding) settle() error {
 	}
 }
 
-// lines prints parts, with the reasons why they could not be made or taken away.
+// lines prints parts, with the reasons why they could not be made or taken
+// away.
 func (b *rebuilding) lines(prefix string, p parts) []string {
-	lines := slices.Concat(mapped(p.links, linkLine), mapped(p.addrs, addrLine), mapped(p.routes, routeLine), mapped(p.rules, ruleLine))
+	lines := slices.Concat(mapped(p.links, linkLine), mapped(p.addrs, addrLine),
+		mapped(p.routes, routeLine), mapped(p.rules, ruleLine))
 	for i, line := range lines {
 		lines[i] = prefix + line
 		if err := b.why[line]; err != nil {
@@ -63,7 +69,8 @@ type parts struct {
 	rules  []routing.Rule
 }
 
-// compare returns what is wanted and not there, and what is there and not wanted. Further links do not count: drivers and we made them.
+// compare returns what is wanted and not there, and what is there and not
+// wanted. Further links do not count: drivers and we made them.
 func (b *rebuilding) compare(got routing.Host) (missing, extra parts) {
 	missing.links, _ = lacking(b.want.Links, got.Links, linkLine)
 	missing.addrs, extra.addrs = lacking(b.want.Addrs, got.Addrs, addrLine)
@@ -72,9 +79,12 @@ func (b *rebuilding) compare(got routing.Host) (missing, extra parts) {
 	return missing, extra
 }
 
-// deciding leaves out multicast and anycast routes: the kernel's own affair, and all that the other ends of the links have.
+// deciding leaves out multicast and anycast routes: the kernel's own affair,
+// and all that the other ends of the links have.
 func deciding(routes []routing.Route) []routing.Route {
-	return slices.DeleteFunc(slices.Clone(routes), func(r routing.Route) bool { return r.Type == routing.Multicast || r.Type == routing.Anycast })
+	return slices.DeleteFunc(slices.Clone(routes), func(r routing.Route) bool {
+		return r.Type == routing.Multicast || r.Type == routing.Anycast
+	})
 }
 
 // lacking returns what only one of two lists has, by its line.
@@ -99,14 +109,16 @@ func lacking[T any](want, got []T, line func(T) string) (missing, extra []T) {
 	return missing, extra
 }
 
-// misordered returns the routes of one key that are all there, but in another order: of several that could answer the first does.
+// misordered returns the routes of one key that are all there, but in another
+// order: of several that could answer the first does.
 func misordered(want, got []routing.Route) (right, wrong []routing.Route) {
 	wanted, have := sharers(want), sharers(got)
 	for _, r := range want {
 		a, b := wanted[r.RouteKey], have[r.RouteKey]
 		delete(wanted, r.RouteKey)
 		missing, extra := lacking(a, b, routeLine)
-		if len(missing)+len(extra) == 0 && !slices.Equal(mapped(a, routeLine), mapped(b, routeLine)) {
+		if len(missing)+len(extra) == 0 &&
+			!slices.Equal(mapped(a, routeLine), mapped(b, routeLine)) {
 			right, wrong = append(right, a...), append(wrong, b...)
 		}
 	}
@@ -145,10 +157,12 @@ func addrLine(a routing.Addr) string {
 	if a.NoPrefix {
 		line += " noprefixroute"
 	}
-	return line + map[uint8]string{routing.ScopeLink: " scope link", routing.ScopeHost: " scope host"}[a.Scope]
+	return line + map[uint8]string{routing.ScopeLink: " scope link",
+		routing.ScopeHost: " scope host"}[a.Scope]
 }
 
-// routeLine says of a route what decides, and not whether its gateway is said to be on-link.
+// routeLine says of a route what decides, and not whether its gateway is said
+// to be on-link.
 func routeLine(r routing.Route) string {
 	r.Hops = slices.Clone(r.Hops)
 	flags := ""

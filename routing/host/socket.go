@@ -9,7 +9,8 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// Socket is one that waits for clients: a TCP socket that listens, or a UDP socket that is not connected.
+// Socket is one that waits for clients: a TCP socket that listens, or a UDP
+// socket that is not connected.
 type Socket struct {
 	Local     netip.AddrPort // 0.0.0.0 and :: are the wildcards
 	Transport routing.Transport
@@ -26,7 +27,8 @@ func (k *Kernel) Sockets() ([]Socket, error) {
 				protocol  byte
 				states    uint32
 				transport routing.Transport
-			}{{unix.IPPROTO_TCP, diagListen, routing.TCP}, {unix.IPPROTO_UDP, diagClose, routing.UDP}} {
+			}{{unix.IPPROTO_TCP, diagListen, routing.TCP},
+				{unix.IPPROTO_UDP, diagClose, routing.UDP}} {
 				err := diagnose(af, kind.protocol, kind.states, func(msg []byte) {
 					if s, ok := decodeSocket(msg); ok {
 						s.Transport = kind.transport
@@ -34,7 +36,8 @@ func (k *Kernel) Sockets() ([]Socket, error) {
 					}
 				})
 				if err != nil {
-					return fmt.Errorf("list %s sockets: %w", kind.transport, err)
+					return fmt.Errorf("list %s sockets: %w",
+						kind.transport, err)
 				}
 			}
 		}
@@ -43,7 +46,8 @@ func (k *Kernel) Sockets() ([]Socket, error) {
 	return out, err
 }
 
-// diagSKV6Only is the number of INET_DIAG_SKV6ONLY, which comes with every IPv6 socket that listens or is not connected.
+// diagSKV6Only is the number of INET_DIAG_SKV6ONLY, which comes with every IPv6
+// socket that listens or is not connected.
 const diagSKV6Only = 11
 
 func decodeSocket(b []byte) (Socket, bool) {

@@ -13,7 +13,8 @@ import (
 	"lasthop/routing"
 )
 
-// What waits for clients is listed, with the inode that its owner's descriptors show; what talks to one, or is another namespace's, is not.
+// What waits for clients is listed, with the inode that its owner's descriptors
+// show; what talks to one, or is another namespace's, is not.
 func TestSockets(t *testing.T) {
 	ns, k := open(t)
 	var want []Socket
@@ -33,13 +34,16 @@ func TestSockets(t *testing.T) {
 			t.Error(err)
 			return
 		}
-		want = append(want, Socket{netip.MustParseAddrPort(at.String()), transport, v6only, uint32(info.Sys().(*syscall.Stat_t).Ino)})
+		want = append(want, Socket{netip.MustParseAddrPort(at.String()), transport, v6only,
+			uint32(info.Sys().(*syscall.Stat_t).Ino)})
 	}
 	ns.Do(func() {
 		for _, tt := range []struct {
 			network, addr string
 			v6only        bool
-		}{{"tcp4", "127.0.0.1:80", false}, {"tcp4", "0.0.0.0:81", false}, {"tcp6", "[::1]:80", true}, {"tcp6", "[::]:82", true}, {"tcp", "[::]:83", false}} {
+		}{{"tcp4", "127.0.0.1:80", false}, {"tcp4", "0.0.0.0:81", false},
+			{"tcp6", "[::1]:80", true}, {"tcp6", "[::]:82", true},
+			{"tcp", "[::]:83", false}} {
 			l, err := net.Listen(tt.network, tt.addr)
 			if err != nil {
 				t.Error(err)
@@ -72,7 +76,8 @@ func TestSockets(t *testing.T) {
 	byLocal := func(a, b Socket) int { return a.Local.Compare(b.Local) }
 	slices.SortFunc(got, byLocal)
 	slices.SortFunc(want, byLocal)
-	if diff := cmp.Diff(want, got, cmp.Comparer(func(a, b netip.AddrPort) bool { return a == b })); diff != "" {
+	if diff := cmp.Diff(want, got,
+		cmp.Comparer(func(a, b netip.AddrPort) bool { return a == b })); diff != "" {
 		t.Errorf("-want +got\n%s", diff)
 	}
 }

@@ -14,22 +14,27 @@ import (
 	"github.com/vishvananda/netns"
 )
 
-// hostSysctls are the settings of a namespace that change what is planned or what check says; linkSysctls those of each link.
+// hostSysctls are the settings of a namespace that change what is planned or
+// what check says; linkSysctls those of each link.
 var (
-	hostSysctls = []string{"ipv4.ip_forward", "ipv4.ip_nonlocal_bind", "ipv4.fwmark_reflect", "ipv4.tcp_fwmark_accept",
-		"ipv4.tcp_l3mdev_accept", "ipv4.nexthop_compat_mode", "ipv6.ip_nonlocal_bind", "ipv6.fwmark_reflect"}
-	linkSysctls = []string{"ipv4.conf.*.rp_filter", "ipv4.conf.*.arp_ignore", "ipv4.conf.*.arp_announce", "ipv4.conf.*.arp_filter",
-		"ipv4.conf.*.src_valid_mark", "ipv4.conf.*.ignore_routes_with_linkdown", "ipv6.conf.*.forwarding", "ipv6.conf.*.accept_ra",
+	hostSysctls = []string{"ipv4.ip_forward", "ipv4.ip_nonlocal_bind", "ipv4.fwmark_reflect",
+		"ipv4.tcp_fwmark_accept", "ipv4.tcp_l3mdev_accept", "ipv4.nexthop_compat_mode",
+		"ipv6.ip_nonlocal_bind", "ipv6.fwmark_reflect"}
+	linkSysctls = []string{"ipv4.conf.*.rp_filter", "ipv4.conf.*.arp_ignore",
+		"ipv4.conf.*.arp_announce", "ipv4.conf.*.arp_filter",
+		"ipv4.conf.*.src_valid_mark", "ipv4.conf.*.ignore_routes_with_linkdown",
+		"ipv6.conf.*.forwarding", "ipv6.conf.*.accept_ra",
 		"ipv6.conf.*.ignore_routes_with_linkdown", "ipv6.conf.*.keep_addr_on_down"}
 )
 
-// readSysctls reads them from the namespace's own view of /proc/sys/net, which is the reading thread's. A setting that this kernel
-// lacks is left out.
+// readSysctls reads them from the namespace's own view of /proc/sys/net, which
+// is the reading thread's. A setting that this kernel lacks is left out.
 func (k *Kernel) readSysctls(links []routing.Link) (map[string]string, error) {
 	values := map[string]string{}
 	read := func() error {
 		for _, key := range sysctlKeys(links) {
-			// Link names may hold dots: only the dots around them separate.
+			// Link names may hold dots: only the dots around them
+			// separate.
 			data, err := os.ReadFile(filepath.Join("/proc/sys/net", key.path))
 			if errors.Is(err, fs.ErrNotExist) {
 				continue
@@ -59,13 +64,15 @@ func sysctlKeys(links []routing.Link) []sysctlKey {
 	for _, s := range linkSysctls {
 		before, after, _ := strings.Cut(s, "*")
 		for _, name := range names {
-			keys = append(keys, sysctlKey{before + name + after, slashes(before) + name + slashes(after)})
+			keys = append(keys, sysctlKey{before + name + after,
+				slashes(before) + name + slashes(after)})
 		}
 	}
 	return keys
 }
 
-// inside runs f on a thread that is in the namespace. The thread ends with it, so nothing has to be set back.
+// inside runs f on a thread that is in the namespace. The thread ends with it,
+// so nothing has to be set back.
 func (k *Kernel) inside(f func() error) error {
 	if k.Own() {
 		return f()

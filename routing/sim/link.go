@@ -22,7 +22,8 @@ func (s *Sim) linkAdd(args []string) error {
 	l := routing.Link{Index: len(s.Host.Links) + 1, Name: args[0], Kind: o["type"], MTU: 1500}
 	switch l.Kind {
 	case "veth":
-		s.printf("link add %s type veth peer name p-%s\nlink set p-%s addrgenmode none up", l.Name, l.Name, l.Name)
+		s.printf("link add %s type veth peer name p-%s\nlink set p-%s addrgenmode none up",
+			l.Name, l.Name, l.Name)
 	case "bridge":
 		s.printf("link add %s type bridge", l.Name)
 	case "tun":
@@ -57,7 +58,8 @@ func (s *Sim) l3mdevRules() {
 	}
 }
 
-// linkSet reads `NAME up|down|group N|master NAME|mtu N …`; of a peer p-NAME, up and down are the carrier of NAME.
+// linkSet reads `NAME up|down|group N|master NAME|mtu N …`; of a peer p-NAME,
+// up and down are the carrier of NAME.
 func (s *Sim) linkSet(args []string) error {
 	if args[0] == "dev" {
 		args = args[1:]
@@ -114,7 +116,8 @@ func (s *Sim) link(name string) *routing.Link {
 	return &s.Host.Links[i]
 }
 
-// up is NETDEV_UP: the addresses that wait get their routes, and the link gets a link-local address.
+// up is NETDEV_UP: the addresses that wait get their routes, and the link gets
+// a link-local address.
 func (s *Sim) up(l *routing.Link) {
 	l.Up = true
 	l.Carrier = l.Kind != "tun" // no program holds it open
@@ -138,17 +141,23 @@ func (s *Sim) up(l *routing.Link) {
 	}
 }
 
-// down is NETDEV_DOWN: IPv6 forgets the link's addresses, both families the routes through it and the neighbours.
+// down is NETDEV_DOWN: IPv6 forgets the link's addresses, both families the
+// routes through it and the neighbours.
 func (s *Sim) down(l *routing.Link) {
 	l.Up, l.Carrier = false, false
-	s.Host.Neighs = slices.DeleteFunc(s.Host.Neighs, func(n routing.Neigh) bool { return n.Link == l.Name })
+	s.Host.Neighs = slices.DeleteFunc(s.Host.Neighs, func(n routing.Neigh) bool {
+		return n.Link == l.Name
+	})
 	s.Host.Addrs = slices.DeleteFunc(s.Host.Addrs, func(a routing.Addr) bool {
 		return a.Link == l.Name && a.Prefix.Addr().Is6()
 	})
-	s.Host.Routes = slices.DeleteFunc(s.Host.Routes, func(r routing.Route) bool { return dead(r, l.Name) })
+	s.Host.Routes = slices.DeleteFunc(s.Host.Routes, func(r routing.Route) bool {
+		return dead(r, l.Name)
+	})
 }
 
-// dead marks next hops of a link that went down and says whether none is left. IPv4 local routes stay.
+// dead marks next hops of a link that went down and says whether none is left.
+// IPv4 local routes stay.
 func dead(r routing.Route, link string) bool {
 	if len(r.Hops) == 0 || r.Family() == routing.IPv4 && r.Type == routing.Local {
 		return false
@@ -164,18 +173,21 @@ func dead(r routing.Route, link string) bool {
 	return !alive
 }
 
-// markLinkDown flags next hops whose link has no carrier, as the kernel does; local routes have no flag.
+// markLinkDown flags next hops whose link has no carrier, as the kernel does;
+// local routes have no flag.
 func (s *Sim) markLinkDown() {
 	for _, r := range s.Host.Routes {
 		for i := range r.Hops {
-			if l := s.link(r.Hops[i].Link); l != nil && !l.Carrier && r.Type != routing.Local {
+			if l := s.link(r.Hops[i].Link); l != nil && !l.Carrier &&
+				r.Type != routing.Local {
 				r.Hops[i].LinkDown = true
 			}
 		}
 	}
 }
 
-// addrAdd reads `PREFIX dev LINK [peer PREFIX] [scope SCOPE] [noprefixroute] [nodad]`.
+// addrAdd reads `PREFIX dev LINK [peer PREFIX] [scope SCOPE] [noprefixroute]
+// [nodad]`.
 func (s *Sim) addrAdd(args []string) error {
 	o, err := options(args[1:], "noprefixroute", "nodad")
 	if err == nil {
@@ -205,7 +217,8 @@ func (s *Sim) addrAdd(args []string) error {
 		text += " nodad"
 	}
 	if a.Prefix.Addr().Is6() && !l.Up {
-		return fmt.Errorf("set the link up first: IPv6 addresses of links that are down are not simulated")
+		return fmt.Errorf("set the link up first: IPv6 addresses of links that " +
+			"are down are not simulated")
 	}
 	s.printf("addr add %s", text)
 	s.addAddr(a)

@@ -9,12 +9,13 @@ import (
 	"lasthop/routing"
 )
 
-// addAddr adds an address and the routes that come with it: fib_add_ifaddr of net/ipv4/fib_frontend.c and
-// inet6_addr_add of net/ipv6/addrconf.c.
+// addAddr adds an address and the routes that come with it: fib_add_ifaddr of
+// net/ipv4/fib_frontend.c and inet6_addr_add of net/ipv6/addrconf.c.
 func (s *Sim) addAddr(a routing.Addr) {
 	first := s.primary(a)
 	s.Host.Addrs = append(s.Host.Addrs, a)
-	local := s.auto(a.Link, routing.TableLocal, routing.Local, netip.PrefixFrom(a.Prefix.Addr(), a.Prefix.Addr().BitLen()), 0)
+	local := s.auto(a.Link, routing.TableLocal, routing.Local,
+		netip.PrefixFrom(a.Prefix.Addr(), a.Prefix.Addr().BitLen()), 0)
 	if local.Family() == routing.IPv4 {
 		local.Scope, local.Src = routing.ScopeHost, first
 	}
@@ -22,7 +23,8 @@ func (s *Sim) addAddr(a routing.Addr) {
 	s.addConnected(a)
 }
 
-// primary is the first IPv4 address of the link in the same prefix, which may be the address itself.
+// primary is the first IPv4 address of the link in the same prefix, which may
+// be the address itself.
 func (s *Sim) primary(a routing.Addr) netip.Addr {
 	for _, b := range s.Host.Addrs {
 		if b.Link == a.Link && b.Connected() == a.Connected() {
@@ -32,7 +34,8 @@ func (s *Sim) primary(a routing.Addr) netip.Addr {
 	return a.Prefix.Addr()
 }
 
-// addConnected adds an address's routes beside that in table local, if its link is up.
+// addConnected adds an address's routes beside that in table local, if its link
+// is up.
 func (s *Sim) addConnected(a routing.Addr) {
 	switch {
 	case !s.link(a.Link).Up:
@@ -42,9 +45,11 @@ func (s *Sim) addConnected(a routing.Addr) {
 	default:
 		if a.Peer.IsValid() {
 			own := netip.PrefixFrom(a.Prefix.Addr(), 128)
-			s.Host.Routes = append(s.Host.Routes, s.auto(a.Link, routing.TableMain, routing.Unicast, own, 256))
+			s.Host.Routes = append(s.Host.Routes,
+				s.auto(a.Link, routing.TableMain, routing.Unicast, own, 256))
 		}
-		if r := s.auto(a.Link, routing.TableMain, routing.Unicast, a.Connected(), 256); !s.has(r) {
+		if r := s.auto(a.Link, routing.TableMain, routing.Unicast, a.Connected(),
+			256); !s.has(r) {
 			s.Host.Routes = append(s.Host.Routes, r)
 		}
 	}
@@ -59,21 +64,25 @@ func (s *Sim) addConnected4(a routing.Addr) {
 		r := s.auto(a.Link, routing.TableMain, routing.Unicast, dst, 0)
 		r.Scope, r.Src = routing.ScopeLink, src
 		if a.Link == "lo" {
-			r.Type, r.Table, r.Scope = routing.Local, routing.TableLocal, routing.ScopeHost
+			r.Type, r.Table, r.Scope = routing.Local, routing.TableLocal,
+				routing.ScopeHost
 		}
 		s.Host.Routes = append(s.Host.Routes, r)
 	}
 	if dst.Bits() < 31 {
-		r := s.auto(a.Link, routing.TableLocal, routing.Broadcast, netip.PrefixFrom(last(dst), 32), 0)
+		r := s.auto(a.Link, routing.TableLocal, routing.Broadcast,
+			netip.PrefixFrom(last(dst), 32), 0)
 		r.Scope, r.Src = routing.ScopeLink, src
 		s.Host.Routes = append(s.Host.Routes, r)
 	}
 }
 
-// has says whether the link has a connected route already, because of another address.
+// has says whether the link has a connected route already, because of another
+// address.
 func (s *Sim) has(r routing.Route) bool {
 	return slices.ContainsFunc(s.Host.Routes, func(x routing.Route) bool {
-		return x.RouteKey == r.RouteKey && x.Type == r.Type && x.Protocol == kernel && x.Hops[0].Link == r.Hops[0].Link
+		return x.RouteKey == r.RouteKey && x.Type == r.Type && x.Protocol == kernel &&
+			x.Hops[0].Link == r.Hops[0].Link
 	})
 }
 
@@ -86,14 +95,17 @@ func last(p netip.Prefix) netip.Addr {
 	return netip.AddrFrom4(b)
 }
 
-// auto is a route that the kernel adds itself. Those of a link in a VRF are in the VRF's table.
-func (s *Sim) auto(link string, table uint32, t routing.RouteType, dst netip.Prefix, metric uint32) routing.Route {
+// auto is a route that the kernel adds itself. Those of a link in a VRF are in
+// the VRF's table.
+func (s *Sim) auto(link string, table uint32, t routing.RouteType, dst netip.Prefix,
+	metric uint32) routing.Route {
 	if l := s.link(link); l != nil && l.Master != "" {
 		if master := s.link(l.Master); master != nil && master.Kind == "vrf" {
 			table = master.Table
 		}
 	}
-	return routing.Route{RouteKey: routing.RouteKey{Table: table, Dst: dst, Metric: metric}, Type: t, Protocol: kernel,
+	return routing.Route{RouteKey: routing.RouteKey{Table: table, Dst: dst, Metric: metric},
+		Type: t, Protocol: kernel,
 		Hops: []routing.Hop{{Link: link, Weight: 1}}}
 }
 
@@ -108,11 +120,13 @@ func (s *Sim) route(f routing.Family, verb string, args []string) error {
 		}
 	}
 	if f == routing.IPv6 && slices.Contains(args, "default") {
-		args[slices.Index(args, "default")] = "::/0" // says the family, where a batch cannot
+		// says the family, where a batch cannot
+		args[slices.Index(args, "default")] = "::/0"
 	}
 	s.printf("route %s %s", verb, strings.Join(args, " "))
 	i := slices.IndexFunc(s.Host.Routes, func(x routing.Route) bool {
-		return x.RouteKey == r.RouteKey && strings.HasPrefix(x.Opaque, "tos ") == strings.HasPrefix(r.Opaque, "tos ")
+		return x.RouteKey == r.RouteKey &&
+			strings.HasPrefix(x.Opaque, "tos ") == strings.HasPrefix(r.Opaque, "tos ")
 	})
 	switch {
 	case verb == "del" && i < 0:
@@ -126,7 +140,8 @@ func (s *Sim) route(f routing.Family, verb string, args []string) error {
 	case verb == "replace":
 		s.Host.Routes[i] = r
 	case f == routing.IPv6 && r.Hops[0].Via.IsValid() && s.Host.Routes[i].Pref == r.Pref:
-		s.Host.Routes[i].Hops = append(s.Host.Routes[i].Hops, r.Hops...) // siblings are one multipath route
+		// siblings are one multipath route
+		s.Host.Routes[i].Hops = append(s.Host.Routes[i].Hops, r.Hops...)
 	default:
 		s.Host.Routes = append(s.Host.Routes, r)
 	}

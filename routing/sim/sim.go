@@ -1,6 +1,8 @@
-// Package sim makes the routing.Host that the kernel would have after a few `ip` commands, without a kernel.
+// Package sim makes the routing.Host that the kernel would have after a few
+// `ip` commands, without a kernel.
 //
-// A test writes its host as a person would build it, one command a line, without the word ip; # begins a comment:
+// A test writes its host as a person would build it, one command a line,
+// without the word ip; # begins a comment:
 //
 //	link add eth1 type veth
 //	link set eth1 up
@@ -10,13 +12,17 @@
 //	sysctl net.ipv4.conf.eth1.rp_filter=1
 //	lease eth1 10.0.1.1 systemd-networkd
 //
-// What the kernel adds by itself is added: the local, broadcast and connected routes of each address, link-local addresses,
-// the default rules, and a priority where a rule has none. Multicast and anycast routes of table local are left out.
+// What the kernel adds by itself is added: the local, broadcast and connected
+// routes of each address, link-local addresses, the default rules, and a
+// priority where a rule has none. Multicast and anycast routes of table local
+// are left out.
 //
-// Batch returns the same host as scripts for `ip -batch` in a fresh network namespace. A veth gets its peer p-NAME in the
-// same namespace; Drop takes peers out of what was read there. Tests that compare both keep this package honest. sysctl and
-// lease lines are not for ip: the caller sets the former, and leases live in files. Links of kind vrf and wireguard are
-// known here only, for kernels that lack them.
+// Batch returns the same host as scripts for `ip -batch` in a fresh network
+// namespace. A veth gets its peer p-NAME in the same namespace; Drop takes
+// peers out of what was read there. Tests that compare both keep this package
+// honest. sysctl and lease lines are not for ip: the caller sets the former,
+// and leases live in files. Links of kind vrf and wireguard are known here
+// only, for kernels that lack them.
 package sim
 
 import (
@@ -51,24 +57,29 @@ func Parse(lines string) (*Sim, error) {
 			continue
 		}
 		if err := s.do(words); err != nil {
-			return nil, fmt.Errorf("line %d: %s: %w", i+1, strings.Join(words, " "), err)
+			return nil,
+				fmt.Errorf("line %d: %s: %w", i+1, strings.Join(words, " "), err)
 		}
 	}
 	s.markLinkDown()
 	return s, nil
 }
 
-// Batch returns two scripts: one for `ip -batch` and then one, of IPv6 rules, for `ip -6 -batch`, since a line of a batch
-// cannot say -6 and a rule's addresses do not.
+// Batch returns two scripts: one for `ip -batch` and then one, of IPv6 rules,
+// for `ip -6 -batch`, since a line of a batch cannot say -6 and a rule's
+// addresses do not.
 func (s *Sim) Batch() (any, six string) { return s.batch.String(), s.rules.String() }
 
 func (s *Sim) printf(format string, args ...any) { fmt.Fprintf(&s.batch, format+"\n", args...) }
 
 // boot makes a fresh network namespace with lo up.
 func (s *Sim) boot() {
-	s.Host.Links = []routing.Link{{Index: 1, Name: "lo", Loopback: true, Up: true, Carrier: true, MTU: 65536}}
-	s.addAddr(routing.Addr{Link: "lo", Prefix: netip.MustParsePrefix("127.0.0.1/8"), Scope: routing.ScopeHost})
-	s.addAddr(routing.Addr{Link: "lo", Prefix: netip.MustParsePrefix("::1/128"), Scope: routing.ScopeHost, NoPrefix: true})
+	s.Host.Links = []routing.Link{{Index: 1, Name: "lo", Loopback: true, Up: true,
+		Carrier: true, MTU: 65536}}
+	s.addAddr(routing.Addr{Link: "lo", Prefix: netip.MustParsePrefix("127.0.0.1/8"),
+		Scope: routing.ScopeHost})
+	s.addAddr(routing.Addr{Link: "lo", Prefix: netip.MustParsePrefix("::1/128"),
+		Scope: routing.ScopeHost, NoPrefix: true})
 	s.Host.Addrs[1].NoPrefix = false // its route is missing, but it is not flagged
 	for _, f := range routing.Families {
 		s.addRule(rule(f, 0, routing.TableLocal))
@@ -96,7 +107,8 @@ func (s *Sim) do(words []string) error {
 		return fmt.Errorf("unknown command")
 	}
 	args := words[2:]
-	if strings.Contains(strings.Join(args, " "), ":") && f == routing.IPv4 && (words[0] == "route" || words[0] == "rule") {
+	if strings.Contains(strings.Join(args, " "), ":") && f == routing.IPv4 &&
+		(words[0] == "route" || words[0] == "rule") {
 		return fmt.Errorf("an IPv6 route or rule begins with -6 here")
 	}
 	switch words[0] + " " + words[1] {
@@ -138,7 +150,8 @@ func (s *Sim) lease(link, gateway, client string) error {
 	return nil
 }
 
-// options reads KEY VALUE pairs and lone words into a map; a lone word has the value "".
+// options reads KEY VALUE pairs and lone words into a map; a lone word has the
+// value "".
 func options(words []string, lone ...string) (map[string]string, error) {
 	m := map[string]string{}
 	for len(words) > 0 {
@@ -156,7 +169,8 @@ func options(words []string, lone ...string) (map[string]string, error) {
 	return m, nil
 }
 
-// unknown returns an error for the first option that is not among the known ones.
+// unknown returns an error for the first option that is not among the known
+// ones.
 func unknown(m map[string]string, known ...string) error {
 	for key := range m {
 		if !slices.Contains(known, key) {
@@ -180,14 +194,17 @@ func (s *Sim) neighAdd(args []string) error {
 	}
 	_, router := o["router"]
 	mac := cmp.Or(o["lladdr"], "02:00:00:00:00:01")
-	s.Host.Neighs = append(s.Host.Neighs, routing.Neigh{Link: o["dev"], Addr: a, Router: router, MAC: mac, State: "PERMANENT"})
+	s.Host.Neighs = append(s.Host.Neighs, routing.Neigh{Link: o["dev"], Addr: a, Router: router,
+		MAC: mac, State: "PERMANENT"})
 	flag := map[bool]string{true: " router"}[router]
 	s.printf("neigh add %s dev %s lladdr %s nud permanent%s", a, o["dev"], mac, flag)
 	return nil
 }
 
 func (s *Sim) rule(f routing.Family, verb string, args []string) error {
-	priority := slices.ContainsFunc(args, func(w string) bool { return w == "pref" || w == "priority" })
+	priority := slices.ContainsFunc(args, func(w string) bool {
+		return w == "pref" || w == "priority"
+	})
 	if !priority {
 		args = append([]string{"pref", strconv.Itoa(s.freePriority(f))}, args...)
 	}
@@ -197,7 +214,8 @@ func (s *Sim) rule(f routing.Family, verb string, args []string) error {
 	}
 	text := r.Args()
 	if !priority {
-		_, text, _ = strings.Cut(strings.TrimPrefix(text, "pref "), " ") // the kernel chooses as freePriority does
+		// the kernel chooses as freePriority does
+		_, text, _ = strings.Cut(strings.TrimPrefix(text, "pref "), " ")
 	}
 	if f == routing.IPv6 {
 		fmt.Fprintf(&s.rules, "rule %s %s\n", verb, text)
@@ -222,7 +240,8 @@ func (s *Sim) rule(f routing.Family, verb string, args []string) error {
 	return nil
 }
 
-// freePriority is fib_default_rule_pref of net/core/fib_rules.c: in front of the second rule.
+// freePriority is fib_default_rule_pref of net/core/fib_rules.c: in front of
+// the second rule.
 func (s *Sim) freePriority(f routing.Family) int {
 	n := 0
 	for _, r := range s.Host.Rules {
@@ -247,15 +266,23 @@ func (s *Sim) addRule(r routing.Rule) {
 	s.Host.Rules = slices.Insert(s.Host.Rules, i, r)
 }
 
-// Drop takes out of a host that was read from a namespace made by Batch what a simulated one does not have: veth peers, and
-// multicast and anycast routes of table local.
+// Drop takes out of a host that was read from a namespace made by Batch what a
+// simulated one does not have: veth peers, and multicast and anycast routes of
+// table local.
 func Drop(h routing.Host) routing.Host {
 	peer := func(link string) bool { return strings.HasPrefix(link, "p-") }
-	h.Links = slices.DeleteFunc(slices.Clone(h.Links), func(l routing.Link) bool { return peer(l.Name) })
-	h.Addrs = slices.DeleteFunc(slices.Clone(h.Addrs), func(a routing.Addr) bool { return peer(a.Link) })
-	h.Neighs = slices.DeleteFunc(slices.Clone(h.Neighs), func(n routing.Neigh) bool { return peer(n.Link) })
+	h.Links = slices.DeleteFunc(slices.Clone(h.Links), func(l routing.Link) bool {
+		return peer(l.Name)
+	})
+	h.Addrs = slices.DeleteFunc(slices.Clone(h.Addrs), func(a routing.Addr) bool {
+		return peer(a.Link)
+	})
+	h.Neighs = slices.DeleteFunc(slices.Clone(h.Neighs), func(n routing.Neigh) bool {
+		return peer(n.Link)
+	})
 	h.Routes = slices.DeleteFunc(slices.Clone(h.Routes), func(r routing.Route) bool {
-		return r.Type == routing.Multicast || r.Type == routing.Anycast || len(r.Hops) > 0 && peer(r.Hops[0].Link)
+		return r.Type == routing.Multicast || r.Type == routing.Anycast ||
+			len(r.Hops) > 0 && peer(r.Hops[0].Link)
 	})
 	return h
 }

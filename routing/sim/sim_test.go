@@ -9,8 +9,10 @@ import (
 	"lasthop/routing"
 )
 
-// That a simulated host is what the kernel makes of the same commands is tested in cmd/lasthop, beside the package that reads
-// the kernel. Here are the parts that need no kernel: the order of rules, what a link that goes down takes away, errors.
+// That a simulated host is what the kernel makes of the same commands is tested
+// in cmd/lasthop, beside the package that reads the kernel. Here are the parts
+// that need no kernel: the order of rules, what a link that goes down takes
+// away, errors.
 
 func TestRulePriority(t *testing.T) {
 	s := parse(t, `
@@ -92,7 +94,8 @@ func TestParseErrors(t *testing.T) {
 		{"sysctl kernel.hostname=x", "want net.KEY=VALUE"},
 		{"frob", "unknown command"},
 	} {
-		if _, err := Parse(tt.lines); err == nil || !strings.Contains(err.Error(), tt.want) {
+		if _, err := Parse(tt.lines); err == nil ||
+			!strings.Contains(err.Error(), tt.want) {
 			t.Errorf("%q: error %v, want %q", tt.lines, err, tt.want)
 		}
 	}

@@ -1,13 +1,16 @@
 // Package nstest gives a test network namespaces of its own.
 //
-// As root it needs nothing else. An unprivileged user gets a user namespace: TestMain must then hand over to Main, which
-// runs the test binary again inside one:
+// As root it needs nothing else. An unprivileged user gets a user namespace:
+// TestMain must then hand over to Main, which runs the test binary again inside
+// one:
 //
 //	func TestMain(m *testing.M) { os.Exit(nstest.Main(m)) }
 //
-// Where neither is possible New skips the test, but fails it when the environment says CI=true: a test that never runs
-// proves nothing. A namespace has no name and no mount; it is an open file of the test process, so that it vanishes with
-// its last process even when the test crashes. Nothing of the machine's own network is touched.
+// Where neither is possible New skips the test, but fails it when the
+// environment says CI=true: a test that never runs proves nothing. A namespace
+// has no name and no mount; it is an open file of the test process, so that it
+// vanishes with its last process even when the test crashes. Nothing of the
+// machine's own network is touched.
 package nstest
 
 import (
@@ -23,10 +26,12 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// inside is set in the environment of the test binary that runs in a user namespace.
+// inside is set in the environment of the test binary that runs in a user
+// namespace.
 const inside = "LASTHOP_TEST_USERNS"
 
-// Main runs the tests, in a new user namespace where the user is not root. It returns the exit code.
+// Main runs the tests, in a new user namespace where the user is not root. It
+// returns the exit code.
 func Main(m *testing.M) int {
 	if os.Geteuid() == 0 || os.Getenv(inside) != "" || !userns() {
 		return m.Run()
@@ -50,7 +55,8 @@ func rootInside() *syscall.SysProcAttr {
 	}
 }
 
-// userns says whether the system lets this user make a user namespace and work in it.
+// userns says whether the system lets this user make a user namespace and work
+// in it.
 func userns() bool {
 	c := exec.Command("/bin/sh", "-c", "ip link set lo up")
 	c.SysProcAttr = rootInside()
@@ -77,14 +83,17 @@ func Available() error {
 	return n.Close()
 }
 
-// New makes a network namespace with lo up. Links get no IPv6 link-local address by themselves, there is no duplicate
-// address detection, rp_filter is off: what a test sees is what it made. It ends with the test. (An IPv6 address is
-// tentative for a moment all the same unless it is added with nodad.)
+// New makes a network namespace with lo up. Links get no IPv6 link-local
+// address by themselves, there is no duplicate address detection, rp_filter is
+// off: what a test sees is what it made. It ends with the test. (An IPv6
+// address is tentative for a moment all the same unless it is added with
+// nodad.)
 func New(t testing.TB) *NS {
 	t.Helper()
 	n := Fresh(t)
 	for _, s := range []string{
-		"net.ipv6.conf.all.accept_dad=0", "net.ipv6.conf.default.accept_dad=0", "net.ipv6.conf.default.addr_gen_mode=1",
+		"net.ipv6.conf.all.accept_dad=0", "net.ipv6.conf.default.accept_dad=0",
+		"net.ipv6.conf.default.addr_gen_mode=1",
 		"net.ipv4.conf.all.rp_filter=0", "net.ipv4.conf.default.rp_filter=0",
 	} {
 		n.Sysctl(s)
@@ -111,7 +120,8 @@ func Fresh(t testing.TB) *NS {
 	return n
 }
 
-// open makes a namespace on a thread of its own, which ends with the goroutine since it stays locked.
+// open makes a namespace on a thread of its own, which ends with the goroutine
+// since it stays locked.
 func open() (netns.NsHandle, error) {
 	type result struct {
 		file netns.NsHandle
@@ -131,13 +141,15 @@ func open() (netns.NsHandle, error) {
 	return r.file, r.err
 }
 
-// IP runs `ip` in the namespace with the arguments split at white space, and returns what it printed. Failure ends the test.
+// IP runs `ip` in the namespace with the arguments split at white space, and
+// returns what it printed. Failure ends the test.
 func (n *NS) IP(args string) string {
 	n.t.Helper()
 	return n.Run(append([]string{"ip"}, strings.Fields(args)...)...)
 }
 
-// Batch runs several `ip` commands, one a line without the word ip. Empty lines and # comments are skipped.
+// Batch runs several `ip` commands, one a line without the word ip. Empty lines
+// and # comments are skipped.
 func (n *NS) Batch(lines string) {
 	n.t.Helper()
 	c := n.Command("ip", "-batch", "-")
@@ -147,7 +159,8 @@ func (n *NS) Batch(lines string) {
 	}
 }
 
-// Run runs a command in the namespace and returns its standard output. Failure ends the test.
+// Run runs a command in the namespace and returns its standard output. Failure
+// ends the test.
 func (n *NS) Run(command ...string) string {
 	n.t.Helper()
 	c := n.Command(command...)
@@ -177,8 +190,9 @@ func (n *NS) Sysctl(assignment string) {
 	})
 }
 
-// Do calls f on a thread that is in the namespace and waits for it. Sockets that f opens stay there; goroutines that f starts
-// do not. f must not end the test with t.Fatal.
+// Do calls f on a thread that is in the namespace and waits for it. Sockets
+// that f opens stay there; goroutines that f starts do not. f must not end the
+// test with t.Fatal.
 func (n *NS) Do(f func()) {
 	n.t.Helper()
 	c := make(chan error)

@@ -9,7 +9,8 @@ import (
 
 func TestMain(m *testing.M) { os.Exit(Main(m)) }
 
-// A namespace holds lo alone, however many links the machine has, and what is done in one is not seen in another.
+// A namespace holds lo alone, however many links the machine has, and what is
+// done in one is not seen in another.
 func TestNew(t *testing.T) {
 	a, b := New(t), New(t)
 	a.Batch("link add v0 type veth peer name v1\naddr add 10.0.0.1/24 dev v0\nlink set v0 up\n")
@@ -43,7 +44,8 @@ func TestNew(t *testing.T) {
 		if len(names) != len(strings.Fields(tt.links)) {
 			t.Errorf("links %q, want %s", names, tt.links)
 		}
-		if got := strings.TrimSpace(tt.ns.Run("cat", "/proc/sys/net/ipv4/ip_forward")); got != tt.sysctl {
+		if got := strings.TrimSpace(tt.ns.Run("cat",
+			"/proc/sys/net/ipv4/ip_forward")); got != tt.sysctl {
 			t.Errorf("ip_forward is %s, want %s", got, tt.sysctl)
 		}
 	}
