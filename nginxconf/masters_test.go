@@ -7,7 +7,7 @@ import (
 	"testing"
 	"time"
 
-	"lasthop/routing/host/nstest"
+	"lasthop/internal/nstest"
 
 	"github.com/google/go-cmp/cmp"
 )

@@ -17,7 +17,7 @@ import (
 	"github.com/google/go-cmp/cmp"
 	"github.com/rogpeppe/go-internal/txtar"
 
-	"lasthop/routing/host/nstest"
+	"lasthop/internal/nstest"
 )
 
 func TestMain(m *testing.M) { os.Exit(nstest.Main(m)) }

@@ -15,10 +15,10 @@ import (
 	"testing"
 	"time"
 
+	"lasthop/internal/nstest"
 	"lasthop/report"
 	"lasthop/routing"
 	"lasthop/routing/host"
-	"lasthop/routing/host/nstest"
 	"lasthop/watcher"
 )
 

@@ -10,15 +10,15 @@ import (
 // The arrows of the design point one way. Each package may import what is
 // listed, the standard library, and nothing else of ours or of others.
 var mayImport = map[string][]string{
-	"lasthop/nginxconf":           {"github.com/nginxinc/nginx-go-crossplane", "golang.org/x/sys/unix"},
-	"lasthop/routing":             {"go4.org/netipx"},
-	"lasthop/routing/host":        {"lasthop/routing", "github.com/vishvananda/netlink", "github.com/vishvananda/netlink/nl", "github.com/vishvananda/netns", "golang.org/x/sys/unix"},
-	"lasthop/bigip":               {"lasthop/routing", "go4.org/netipx"},
-	"lasthop/report":              {"lasthop/routing"},
-	"lasthop/routing/sim":         {"lasthop/routing"}, // tests
-	"lasthop/deploy":              {},                  // tests
-	"lasthop/routing/host/nstest": {"github.com/vishvananda/netns", "golang.org/x/sys/unix"},
-	"lasthop/watcher":             {"lasthop/nginxconf", "github.com/fsnotify/fsnotify", "golang.org/x/sys/unix"},
+	"lasthop/nginxconf":       {"github.com/nginxinc/nginx-go-crossplane", "golang.org/x/sys/unix"},
+	"lasthop/routing":         {"go4.org/netipx"},
+	"lasthop/routing/host":    {"lasthop/routing", "github.com/vishvananda/netlink", "github.com/vishvananda/netlink/nl", "github.com/vishvananda/netns", "golang.org/x/sys/unix"},
+	"lasthop/bigip":           {"lasthop/routing", "go4.org/netipx"},
+	"lasthop/report":          {"lasthop/routing"},
+	"lasthop/routing/sim":     {"lasthop/routing"}, // tests
+	"lasthop/deploy":          {},                  // tests
+	"lasthop/internal/nstest": {"github.com/vishvananda/netns", "golang.org/x/sys/unix"},
+	"lasthop/watcher":         {"lasthop/nginxconf", "github.com/fsnotify/fsnotify", "golang.org/x/sys/unix"},
 	"lasthop/cmd/lasthop": {"lasthop/bigip", "lasthop/nginxconf", "lasthop/report", "lasthop/routing", "lasthop/routing/host", "lasthop/watcher",
 		"github.com/coreos/go-systemd/v22/daemon", "github.com/goccy/go-yaml", "github.com/goccy/go-yaml/ast", "github.com/goccy/go-yaml/parser",
 		"github.com/prometheus/client_golang/prometheus", "github.com/prometheus/client_golang/prometheus/collectors",

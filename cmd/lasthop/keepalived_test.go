@@ -17,8 +17,8 @@ import (
 
 	"github.com/google/go-cmp/cmp"
 
+	"lasthop/internal/nstest"
 	"lasthop/routing"
-	"lasthop/routing/host/nstest"
 )
 
 // vipPair is two NGINX hosts that share a VIP by keepalived, the router of

@@ -12,7 +12,7 @@ import (
 	"testing"
 	"time"
 
-	"lasthop/routing/host/nstest"
+	"lasthop/internal/nstest"
 )
 
 var resyncs = flag.Int("resyncs", 60, "changes made under load by TestRunUnderLoad")

@@ -9,9 +9,9 @@ import (
 
 	"github.com/google/go-cmp/cmp"
 
+	"lasthop/internal/nstest"
 	"lasthop/routing"
 	"lasthop/routing/host"
-	"lasthop/routing/host/nstest"
 	"lasthop/routing/sim"
 )
 

@@ -11,8 +11,8 @@ import (
 	"testing"
 	"time"
 
+	"lasthop/internal/nstest"
 	"lasthop/routing/host"
-	"lasthop/routing/host/nstest"
 
 	"github.com/google/go-cmp/cmp"
 )

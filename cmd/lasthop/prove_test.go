@@ -14,9 +14,9 @@ import (
 	"testing"
 	"time"
 
+	"lasthop/internal/nstest"
 	"lasthop/routing"
 	"lasthop/routing/host"
-	"lasthop/routing/host/nstest"
 	"lasthop/routing/sim"
 )
 

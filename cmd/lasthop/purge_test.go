@@ -8,7 +8,7 @@ import (
 
 	"github.com/google/go-cmp/cmp"
 
-	"lasthop/routing/host/nstest"
+	"lasthop/internal/nstest"
 )
 
 // system is a root directory with files in it.

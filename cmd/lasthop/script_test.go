@@ -10,7 +10,7 @@ import (
 	"strings"
 	"testing"
 
-	"lasthop/routing/host/nstest"
+	"lasthop/internal/nstest"
 	"lasthop/routing/sim"
 
 	"github.com/rogpeppe/go-internal/testscript"

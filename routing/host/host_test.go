@@ -8,8 +8,8 @@ import (
 	"strings"
 	"testing"
 
+	"lasthop/internal/nstest"
 	"lasthop/routing"
-	"lasthop/routing/host/nstest"
 
 	"github.com/google/go-cmp/cmp"
 )

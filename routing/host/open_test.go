@@ -12,8 +12,8 @@ import (
 	"testing"
 	"time"
 
+	"lasthop/internal/nstest"
 	"lasthop/routing"
-	"lasthop/routing/host/nstest"
 )
 
 func TestNamespacePath(t *testing.T) {

@@ -8,8 +8,8 @@ import (
 	"testing"
 	"time"
 
+	"lasthop/internal/nstest"
 	"lasthop/routing"
-	"lasthop/routing/host/nstest"
 
 	"github.com/google/go-cmp/cmp"
 )
