@@ -45,14 +45,20 @@ func origin(file string, line int) string {
 // ioError dresses an error from reading path; at is where the path was asked
 // for, or path itself.
 func ioError(at string, line int, path string, err error) *Error {
-	e := &Error{File: at, Line: line, What: "read " + path, Err: err, Fix: ioHint(path, err)}
+	e := &Error{File: at, Line: line, What: "read " + path, Err: plain(err),
+		Fix: ioHint(path, err)}
 	if at == path && line == 0 {
 		e.What = "read configuration"
 	}
-	if pe, ok := errors.AsType[*fs.PathError](err); ok {
-		e.Err = pe.Err
-	}
 	return e
+}
+
+// plain returns what is wrong without the name of the file.
+func plain(err error) error {
+	if pe, ok := errors.AsType[*fs.PathError](err); ok {
+		return pe.Err
+	}
+	return err
 }
 
 func ioHint(path string, err error) string {

@@ -2,8 +2,10 @@ package nginxconf
 
 import (
 	"bytes"
+	"cmp"
 	"errors"
 	"fmt"
+	"io"
 	"io/fs"
 	"os"
 	"path"
@@ -11,6 +13,8 @@ import (
 	"slices"
 	"strconv"
 	"strings"
+
+	"lasthop/internal/procfs"
 )
 
 // Master is a running NGINX master process.
@@ -39,7 +43,7 @@ type Master struct {
 
 // MastersOptions say where to look.
 type MastersOptions struct {
-	Proc  string // "" is /proc
+	Proc  procfs.Dir
 	NetNS string // path of the network namespace; "" is that of the calling thread
 }
 
@@ -50,84 +54,75 @@ const masterTitle = "nginx: master process "
 // program file, because any user can give a process this title and a program.
 // UID says whose it is. The error is about /proc or the namespace as such.
 func Masters(o MastersOptions) ([]Master, error) {
-	p := procfs{dir: o.Proc}
-	if p.dir == "" {
-		p.dir = "/proc"
-	}
-	if o.NetNS == "" {
-		o.NetNS = p.dir + "/thread-self/ns/net"
-	}
-	ours, err := os.Stat(o.NetNS)
+	ours, err := o.Proc.NetNSAt(o.NetNS)
 	if err != nil {
-		return nil, &Error{File: o.NetNS, What: "look at network namespace",
-			Err: plain(err),
-			Fix: "name a namespace of `ip netns`, a path or a process id"}
+		return nil, procError("look at network namespace", err,
+			"name a namespace of `ip netns`, a path or a process id")
 	}
-	entries, err := os.ReadDir(p.dir)
+	pids, err := o.Proc.Processes()
 	if err != nil {
-		return nil, &Error{File: p.dir, What: "list processes", Err: plain(err),
-			Fix: "mount proc, or name the main file with --nginx-conf"}
+		return nil, procError("list processes", err,
+			"mount proc, or name the main file with --nginx-conf")
 	}
+	p := finder{o.Proc, ours}
 	var masters []Master
-	for _, e := range entries {
-		pid, err := strconv.Atoi(e.Name())
-		if err != nil {
-			continue
-		}
-		if m, ok := p.master(pid, ours); ok {
+	for _, pid := range pids {
+		if m, ok := p.master(pid); ok {
 			masters = append(masters, m)
 		}
 	}
 	return slices.DeleteFunc(masters, func(m Master) bool { return p.newborn(m, masters) }), nil
 }
 
-// newborn says whether a process is a worker that was forked a moment ago and
-// still has its master's title. A new master that the old one has started, to
-// replace itself, is its child too, but has workers.
-func (p procfs) newborn(m Master, masters []Master) bool {
-	parent := p.parent(m.PID)
-	if !slices.ContainsFunc(masters, func(o Master) bool { return o.PID == parent }) {
+func procError(what string, err error, fix string) *Error {
+	e := &Error{What: what, Err: plain(err), Fix: fix}
+	if pe, ok := errors.AsType[*fs.PathError](err); ok {
+		e.File = pe.Path
+	}
+	return e
+}
+
+// finder looks at processes; netns is the network namespace that it looks in.
+type finder struct {
+	procfs.Dir
+	netns procfs.NS
+}
+
+// newborn reports whether a process is a worker that was forked a moment ago
+// and still has its master's title. A new master that the old one has started,
+// to replace itself, is its child too, but has workers.
+func (p finder) newborn(m Master, masters []Master) bool {
+	stat, err := p.Stat(m.PID)
+	if err != nil ||
+		!slices.ContainsFunc(masters, func(o Master) bool { return o.PID == stat.Parent }) {
 		return false
 	}
-	children, err := os.ReadFile(p.path(m.PID, fmt.Sprintf("task/%d/children", m.PID)))
+	children, err := p.Read(m.PID, fmt.Sprintf("task/%d/children", m.PID))
 	return err == nil && len(bytes.TrimSpace(children)) == 0
-}
-
-func plain(err error) error {
-	if pe, ok := errors.AsType[*fs.PathError](err); ok {
-		return pe.Err
-	}
-	return err
-}
-
-// procfs reads /proc.
-type procfs struct{ dir string }
-
-func (p procfs) path(pid int, name string) string {
-	return fmt.Sprintf("%s/%d/%s", p.dir, pid, name)
 }
 
 // master looks at one process; ok is false where it is no master, lives in
 // another network namespace, or just ended.
-func (p procfs) master(pid int, netns os.FileInfo) (m Master, ok bool) {
-	cmdline, err := os.ReadFile(p.path(pid, "cmdline"))
-	title, isMaster := strings.CutPrefix(string(bytes.TrimRight(cmdline, "\x00 ")), masterTitle)
+func (p finder) master(pid int) (m Master, ok bool) {
+	cmdline, err := p.Cmdline(pid)
+	title, isMaster := strings.CutPrefix(strings.TrimRight(cmdline, "\x00 "), masterTitle)
 	if err != nil || !isMaster {
 		return Master{}, false
 	}
-	m = Master{PID: pid}
-	if m.Started, ok = p.started(pid); !ok {
+	stat, err := p.Stat(pid)
+	if err != nil {
 		return Master{}, false
 	}
+	m = Master{PID: pid, Started: stat.Started}
 	m.Owner, m.UID = p.uids(pid)
-	ns, err := os.Stat(p.path(pid, "ns/net"))
+	netns, err := p.NetNS(pid)
 	switch {
 	case errors.Is(err, fs.ErrPermission):
-		m.Unverified = &Error{File: p.path(pid, ""),
+		m.Unverified = &Error{File: p.Path(pid, "") + "/",
 			What: "look at NGINX master " + strconv.Itoa(pid), Err: plain(err),
 			Fix: "run as root or with CAP_SYS_PTRACE, or name the " +
 				"main file with --nginx-conf"}
-	case err != nil || !os.SameFile(ns, netns):
+	case err != nil || netns != p.netns:
 		return Master{}, false
 	}
 	p.paths(&m, parseArgs(title))
@@ -139,8 +134,8 @@ func (p procfs) master(pid int, netns os.FileInfo) (m Master, ok bool) {
 
 // paths fills in the paths by NGINX's rules: -p relative to its working
 // directory, everything else relative to the prefix.
-func (p procfs) paths(m *Master, a args) {
-	program := p.path(m.PID, "exe")
+func (p finder) paths(m *Master, a args) {
+	program := p.Path(m.PID, "exe")
 	m.Exe, _ = os.Readlink(program)
 	m.Exe = strings.TrimSuffix(m.Exe, " (deleted)")
 	if m.Unverified != nil {
@@ -149,12 +144,12 @@ func (p procfs) paths(m *Master, a args) {
 	b := builtin(program)
 	m.Prefix = b.prefix
 	if a.prefix != "" {
-		cwd, _ := os.Readlink(p.path(m.PID, "cwd"))
+		cwd, _ := os.Readlink(p.Path(m.PID, "cwd"))
 		m.Prefix = below(cwd, a.prefix)
 	}
 	m.Prefix = strings.TrimSuffix(m.Prefix, "/") + "/"
-	m.Conf = below(m.Prefix, first(a.conf, b.conf))
-	m.PIDFile = below(m.Prefix, first(a.pid, b.pid))
+	m.Conf = below(m.Prefix, cmp.Or(a.conf, b.conf))
+	m.PIDFile = below(m.Prefix, cmp.Or(a.pid, b.pid))
 }
 
 func below(dir, name string) string {
@@ -164,63 +159,30 @@ func below(dir, name string) string {
 	return tidy(dir + "/" + name)
 }
 
-func first(a, b string) string {
-	if a != "" {
-		return a
-	}
-	return b
-}
-
 // root is "" where a process has our files, or else its root. A service in a
 // sandbox of systemd has a mount namespace of its own, but the same files in
 // it.
-func (p procfs) root(pid int, conf string) string {
+func (p finder) root(pid int, conf string) string {
 	same := func(a, b string) bool {
 		x, err1 := os.Stat(a)
 		y, err2 := os.Stat(b)
 		return err1 == nil && err2 == nil && os.SameFile(x, y)
 	}
-	if same(p.path(pid, "root/"), "/") && (same(p.path(pid, "ns/mnt"), p.dir+"/self/ns/mnt") ||
-		same(p.path(pid, "root"+conf), conf)) {
+	root := p.Path(pid, "root")
+	if same(root, "/") &&
+		(same(p.Path(pid, "ns/mnt"), p.Self("ns/mnt")) || same(root+conf, conf)) {
 		return ""
 	}
-	return p.path(pid, "root")
-}
-
-// stat returns the fields of stat from the third on; the name in the second may
-// hold spaces and parentheses.
-func (p procfs) stat(pid int) []string {
-	data, _ := os.ReadFile(p.path(pid, "stat"))
-	return strings.Fields(string(data[bytes.LastIndexByte(data, ')')+1:]))
-}
-
-// started reads field 22.
-func (p procfs) started(pid int) (uint64, bool) {
-	fields := p.stat(pid)
-	if len(fields) < 20 {
-		return 0, false
-	}
-	n, err := strconv.ParseUint(fields[19], 10, 64)
-	return n, err == nil
-}
-
-// parent reads field 4; 0 if the process has ended.
-func (p procfs) parent(pid int) int {
-	fields := p.stat(pid)
-	if len(fields) < 2 {
-		return 0
-	}
-	n, _ := strconv.Atoi(fields[1])
-	return n
+	return root
 }
 
 // uids returns the real user as we see it, and what getuid(2) says inside of
 // the process's user namespace: a rootless container's NGINX is root there.
-func (p procfs) uids(pid int) (outside, inside int) {
-	status, _ := os.ReadFile(p.path(pid, "status"))
+func (p finder) uids(pid int) (outside, inside int) {
+	status, _ := p.Read(pid, "status")
 	_, after, _ := strings.Cut(string(status), "\nUid:\t")
 	outside, _ = strconv.Atoi(strings.SplitN(after, "\t", 2)[0])
-	maps, _ := os.ReadFile(p.path(pid, "uid_map"))
+	maps, _ := p.Read(pid, "uid_map")
 	for line := range strings.Lines(string(maps)) {
 		var in, out, n int
 		if _, err := fmt.Sscan(line, &in, &out, &n); err == nil && out <= outside &&
@@ -288,12 +250,15 @@ const configureMark = "configure arguments:"
 // does not say is configure's default.
 func builtin(program string) built {
 	b := built{prefix: "/usr/local/nginx", conf: "conf/nginx.conf", pid: "logs/nginx.pid"}
-	data, err := tree{root: -1}.read(program)
+	f, err := tree{root: -1}.open(program)
 	if err != nil {
 		return b
 	}
-	_, line, _ := bytes.Cut(data, []byte(configureMark))
-	line, _, _ = bytes.Cut(line, []byte{0})
+	defer f.Close()
+	if st, err := f.Stat(); err != nil || !st.Mode().IsRegular() {
+		return b
+	}
+	line := configureLine(io.LimitReader(f, maxFile))
 	for _, m := range configureOption.FindAllSubmatch(line, -1) {
 		value := strings.Trim(string(m[2]), "'")
 		switch string(m[1]) {
@@ -306,6 +271,22 @@ func builtin(program string) built {
 		}
 	}
 	return b
+}
+
+// configureLine returns what follows configureMark in a program. It holds only
+// a part of the program at a time: any user can run one of any size.
+func configureLine(program io.Reader) []byte {
+	buf, kept := make([]byte, 256<<10), 0
+	for {
+		n, err := io.ReadFull(program, buf[kept:])
+		text := buf[:kept+n]
+		_, line, _ := bytes.Cut(text, []byte(configureMark))
+		line, _, whole := bytes.Cut(line, []byte{0})
+		if whole || err != nil {
+			return line
+		}
+		kept = copy(buf, text[len(text)/2:])
+	}
 }
 
 var configureOption = regexp.MustCompile(`\s--(prefix|conf-path|pid-path)=('[^']*'|\S+)`)

@@ -1,8 +1,10 @@
 package nginxconf
 
 import (
+	"errors"
 	"os"
 	"path/filepath"
+	"runtime"
 	"syscall"
 	"testing"
 	"time"
@@ -32,10 +34,46 @@ func TestParseArgs(t *testing.T) {
 	}
 }
 
+// TestBuiltin: the arguments of configure are found wherever they stand in the
+// program, and little of it is held in memory.
 func TestBuiltin(t *testing.T) {
-	got := builtin("/nonexistent")
-	if want := (built{"/usr/local/nginx", "conf/nginx.conf", "logs/nginx.pid"}); got != want {
-		t.Errorf("got %+v, want %+v", got, want)
+	defaults := built{"/usr/local/nginx", "conf/nginx.conf", "logs/nginx.pid"}
+	if got := builtin("/nonexistent"); got != defaults {
+		t.Errorf("got %+v, want %+v", got, defaults)
+	}
+	const arguments = "configure arguments: --prefix=/p --conf-path=/c --pid-path='/x y'\x00"
+	program := filepath.Join(t.TempDir(), "nginx")
+	for _, at := range []int64{0, 128<<10 - 30, 256<<10 - 30, 384<<10 - 50, 512<<10 - 30,
+		200 << 20} {
+		f, err := os.Create(program)
+		if err != nil {
+			t.Fatal(err)
+		}
+		_, err1 := f.WriteAt([]byte(arguments), at)
+		if err := errors.Join(err1, f.Truncate(201<<20), f.Close()); err != nil {
+			t.Fatal(err)
+		}
+		var before, after runtime.MemStats
+		runtime.ReadMemStats(&before)
+		got := builtin(program)
+		runtime.ReadMemStats(&after)
+		if want := (built{"/p", "/c", "/x y"}); got != want {
+			t.Errorf("at %d: got %+v, want %+v", at, got, want)
+		}
+		if used := after.TotalAlloc - before.TotalAlloc; used > 1<<20 {
+			t.Errorf("at %d: %d bytes of memory for a program of 201 MiB", at, used)
+		}
+	}
+	if err := errors.Join(os.Remove(program), mkfifo(program)); err != nil {
+		t.Fatal(err)
+	}
+	writer, err := os.OpenFile(program, os.O_RDWR, 0) // a reader would wait for it
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer writer.Close()
+	if got := builtin(program); got != defaults {
+		t.Errorf("a pipe: got %+v, want %+v", got, defaults)
 	}
 }
 

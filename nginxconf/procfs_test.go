@@ -9,6 +9,8 @@ import (
 	"strings"
 	"testing"
 
+	"lasthop/internal/procfs"
+
 	"github.com/google/go-cmp/cmp"
 	"golang.org/x/sys/unix"
 )
@@ -18,7 +20,7 @@ import (
 func fakeProcess(t *testing.T, proc string, files, links map[string]string) {
 	t.Helper()
 	all := map[string]string{
-		"thread-self/ns/net": "", "self/ns/mnt": "", "other": "",
+		"thread-self/ns/net": "", "thread-self/ns/mnt": "", "other": "",
 		"100/stat":      "100 (nginx: (x) y) S 1 1 1 0 -1 0 0 0 0 0 0 0 0 0 20 0 1 0 4711 0 0",
 		"100/status":    "Name:\tnginx\nUid:\t100000\t100000\t100000\t100000\n",
 		"100/uid_map":   "         0     100000      65536\n",
@@ -38,7 +40,7 @@ func fakeProcess(t *testing.T, proc string, files, links map[string]string) {
 		}
 	}
 	to := map[string]string{"ns/net": proc + "/thread-self/ns/net", "ns/mnt": proc +
-		"/self/ns/mnt",
+		"/thread-self/ns/mnt",
 		"root": "/", "cwd": "/srv/www", "exe": proc + "/bin/nginx"}
 	for name, target := range links {
 		to[name] = strings.ReplaceAll(target, "PROC", proc)
@@ -76,7 +78,7 @@ func TestMastersPaths(t *testing.T) {
 			proc := t.TempDir()
 			fakeProcess(t, proc, map[string]string{"100/cmdline": c.title + "\x00\x00"},
 				c.links)
-			found, err := Masters(MastersOptions{Proc: proc})
+			found, err := Masters(MastersOptions{Proc: procfs.Dir(proc)})
 			if err != nil {
 				t.Fatal(err)
 			}
@@ -113,7 +115,9 @@ func TestMastersUnprivileged(t *testing.T) {
 	t.Cleanup(func() { _ = os.Chmod(filepath.Join(proc, "closed"), 0o755) })
 	var found []Master
 	var err error
-	withoutCapabilities(t, func() { found, err = Masters(MastersOptions{Proc: proc}) })
+	withoutCapabilities(t, func() {
+		found, err = Masters(MastersOptions{Proc: procfs.Dir(proc)})
+	})
 	if err != nil || len(found) != 1 {
 		t.Fatalf("got %+v, %v, want one master", found, err)
 	}
@@ -152,7 +156,7 @@ func withoutCapabilities(t *testing.T, f func()) {
 func TestMastersErrors(t *testing.T) {
 	for name, o := range map[string]MastersOptions{
 		"proc":      {Proc: "/nonexistent", NetNS: "/"},
-		"namespace": {Proc: t.TempDir(), NetNS: "/nonexistent"},
+		"namespace": {Proc: procfs.Dir(t.TempDir()), NetNS: "/nonexistent"},
 	} {
 		_, err := Masters(o)
 		if e, ok := errors.AsType[*Error](err); !ok || e.Hint() == "" ||

@@ -31,6 +31,9 @@ func (d Dir) Path(pid int, name string) string {
 	return filepath.Join(d.dir(), strconv.Itoa(pid), name)
 }
 
+// Self returns the path of a file of the calling thread, "ns/mnt".
+func (d Dir) Self(name string) string { return filepath.Join(d.dir(), "thread-self", name) }
+
 func (d Dir) dir() string { return cmp.Or(string(d), "/proc") }
 
 // maxRead bounds what is read of one file. The kernel's own answers are shorter
@@ -114,7 +117,7 @@ func (d Dir) NetNS(pid int) (NS, error) { return d.NetNSAt(d.Path(pid, "ns/net")
 // does; "" is that of the calling thread.
 func (d Dir) NetNSAt(path string) (NS, error) {
 	var st unix.Stat_t
-	path = cmp.Or(path, d.dir()+"/thread-self/ns/net")
+	path = cmp.Or(path, d.Self("ns/net"))
 	if err := unix.Stat(path, &st); err != nil {
 		return NS{}, &os.PathError{Op: "stat", Path: path, Err: err}
 	}
