@@ -43,9 +43,12 @@ type Config struct {
 	// there is none
 	PIDFile  string
 	Warnings []Warning
+	// Names are the host names of all listens and the addresses that each
+	// had when Load asked: sorted, each once; none if it did not resolve.
+	Names map[string][]netip.Addr
 
-	root   string  // Options.Root
-	stamps []stamp // of Files and Dirs
+	options Options
+	stamps  []stamp // of Files and Dirs
 }
 
 // Listen is one address of one listen directive.

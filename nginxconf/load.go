@@ -2,7 +2,6 @@ package nginxconf
 
 import (
 	"crypto/sha256"
-	"errors"
 	"fmt"
 	"io/fs"
 	"maps"
@@ -41,15 +40,14 @@ func Load(path string, o Options) (Config, error) {
 	var stamps []stamp
 	t.seen = &stamps
 	l := loader{tree: t, options: o, base: name[:strings.LastIndex(name, "/")+1],
-		parsed:  map[string]source{},
-		content: map[string][]byte{}, dirs: map[string]bool{},
-		hosts: map[string][]netip.Addr{}, upstreams: map[upstreamKey][]string{}}
+		parsed: map[string]source{}, content: map[string][]byte{},
+		dirs: map[string]bool{}, upstreams: map[upstreamKey][]string{}}
 	err = l.load(name)
 	l.config.Dirs = slices.Sorted(maps.Keys(l.dirs))
 	if err != nil {
 		return Config{Files: l.config.Files, Sums: l.config.Sums, Dirs: l.config.Dirs}, err
 	}
-	l.config.root, l.config.stamps = o.Root, stamps
+	l.config.options, l.config.stamps = o, stamps
 	return l.config, nil
 }
 
@@ -105,7 +103,6 @@ type loader struct {
 	content   map[string][]byte
 	parsed    map[string]source // by context and file
 	dirs      map[string]bool
-	hosts     map[string][]netip.Addr
 	upstreams map[upstreamKey][]string
 	binds     []*bind
 }
@@ -247,21 +244,15 @@ func readError(name string, from *directive, err error) error {
 
 // resolved returns the addresses of a host name. NGINX asks once per load too.
 func (l *loader) resolved(host string) ([]netip.Addr, error) {
-	if addrs, ok := l.hosts[host]; ok {
+	if addrs := l.config.Names[host]; len(addrs) > 0 {
 		return addrs, nil
 	}
-	addrs, err := l.options.Resolve(host)
-	if err == nil && len(addrs) == 0 {
-		err = errors.New("no address")
+	addrs, err := l.options.ask(host)
+	if l.config.Names == nil {
+		l.config.Names = map[string][]netip.Addr{}
 	}
-	if err != nil {
-		return nil, fmt.Errorf("resolve %s: %w", host, err)
-	}
-	for i, a := range addrs {
-		addrs[i] = a.Unmap().WithZone("")
-	}
-	l.hosts[host] = addrs
-	return addrs, nil
+	l.config.Names[host] = addrs
+	return addrs, err
 }
 
 // shareIPv6Only gives ipv6only=off of one listen to the others of the same

@@ -3,6 +3,7 @@ package nginxconf
 import (
 	"context"
 	"errors"
+	"fmt"
 	"net"
 	"net/netip"
 	"slices"
@@ -161,6 +162,24 @@ func transport(module string, params []string) string {
 		return "udp"
 	}
 	return "tcp"
+}
+
+// ask returns the addresses of a host name: sorted, each once, at least one
+// unless there is an error.
+func (o Options) ask(host string) ([]netip.Addr, error) {
+	answer, err := o.Resolve(host)
+	if err == nil && len(answer) == 0 {
+		err = errors.New("no address")
+	}
+	if err != nil {
+		return nil, fmt.Errorf("resolve %s: %w", host, err)
+	}
+	var addrs []netip.Addr
+	for _, a := range answer {
+		addrs = append(addrs, a.Unmap().WithZone(""))
+	}
+	slices.SortFunc(addrs, netip.Addr.Compare)
+	return slices.Compact(addrs), nil
 }
 
 // resolveTimeout bounds one look-up: NGINX itself waits as long as the resolver

@@ -36,12 +36,17 @@ func stampOf(name string, fd int) stamp {
 	return stamp{name, st.Dev, st.Ino, st.Size, st.Ctim.Sec, st.Ctim.Nsec}
 }
 
-// Unchanged says whether every file that Load read, and every directory that it
-// listed, is still what it was then. It costs a few microseconds for each of
-// them. Names that are resolved by DNS are not asked for again.
+// Unchanged reports whether Load would read the same now: every file that it
+// read and every directory that it listed is still what it was, and every host
+// name still has the same addresses. A file costs a few microseconds. The names
+// are asked for again, one after the other, if no file has changed.
 func (c Config) Unchanged() bool {
-	t, err := openTree(c.root)
-	if err != nil || len(c.stamps) == 0 {
+	return len(c.stamps) > 0 && c.sameFiles() && c.sameNames()
+}
+
+func (c Config) sameFiles() bool {
+	t, err := openTree(c.options.Root)
+	if err != nil {
 		return false
 	}
 	defer t.close()
@@ -53,6 +58,17 @@ func (c Config) Unchanged() bool {
 		defer unix.Close(fd)
 		return stampOf(old.name, fd) != old
 	})
+}
+
+// sameNames counts a name that does not resolve now as unchanged: NGINX refuses
+// to load a configuration with such a name, and keeps the one that it has.
+func (c Config) sameNames() bool {
+	for host, addrs := range c.Names {
+		if now, err := c.options.ask(host); err == nil && !slices.Equal(now, addrs) {
+			return false
+		}
+	}
+	return true
 }
 
 // Modified returns which of the files and listed directories that Load read was
