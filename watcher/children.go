@@ -11,12 +11,14 @@ import (
 	"time"
 
 	"golang.org/x/sys/unix"
+
+	"lasthop/internal/procfs"
 )
 
 // children reads the children of one master; the file is kept open, since that
 // makes a look cost 2 us.
 type children struct {
-	proc string
+	proc procfs.Dir
 	pid  int
 	file *os.File
 	buf  []byte
@@ -26,16 +28,22 @@ type children struct {
 	dead map[int]bool
 }
 
-func openChildren(proc string, pid int) (*children, error) {
-	f, err := os.Open(fmt.Sprintf("%s/%d/task/%d/children", proc, pid, pid))
+// openChildren returns the children of a master as they are now, too.
+func openChildren(proc procfs.Dir, pid int) (*children, []Process, error) {
+	f, err := os.Open(proc.Path(pid, fmt.Sprintf("task/%d/children", pid)))
 	if err != nil {
-		return nil, fmt.Errorf("look at the children of NGINX %d: %w", pid, err)
+		return nil, nil, fmt.Errorf("look at the children of NGINX %d: %w", pid, err)
 	}
-	return &children{proc: proc, pid: pid, file: f, buf: make([]byte, 64<<10),
-		seen: map[int]uint64{}, dead: map[int]bool{}}, nil
+	c := &children{proc: proc, pid: pid, file: f, buf: make([]byte, 64<<10),
+		seen: map[int]uint64{}, dead: map[int]bool{}}
+	list, err := c.list()
+	if err != nil {
+		c.close()
+	}
+	return c, list, err
 }
 
-// list returns the children. The error means that the
+// list returns the children, of very many the first. The error means that the
 // master has ended.
 func (c *children) list() ([]Process, error) {
 	n, err := unix.Pread(int(c.file.Fd()), c.buf, 0)
@@ -44,7 +52,8 @@ func (c *children) list() ([]Process, error) {
 	}
 	var out []Process
 	seen, dead := make(map[int]uint64, len(c.seen)), map[int]bool{}
-	for _, word := range bytes.Fields(c.buf[:n]) {
+	words := c.buf[:bytes.LastIndexByte(c.buf[:n], ' ')+1] // a full buffer may cut the last one
+	for _, word := range bytes.Fields(words) {
 		pid, err := strconv.Atoi(string(word))
 		if err != nil {
 			return nil, fmt.Errorf("read the children of NGINX: %w", err)
@@ -55,9 +64,11 @@ func (c *children) list() ([]Process, error) {
 		}
 		started, ok := c.seen[pid]
 		if !ok {
-			if started, ok = startTime(c.proc, pid); !ok {
+			stat, err := c.proc.Stat(pid)
+			if err != nil {
 				continue // it has ended since
 			}
+			started = stat.Started
 		}
 		seen[pid] = started
 		out = append(out, Process{pid, started})
@@ -75,8 +86,8 @@ func (c *children) missed(seen map[int]uint64) (out []Process) {
 		if _, ok := seen[pid]; ok || c.dead[pid] {
 			continue
 		}
-		if parent, started, ok := stat(c.proc, pid); ok && parent == c.pid &&
-			started == old {
+		if stat, err := c.proc.Stat(pid); err == nil &&
+			stat == (procfs.Stat{Parent: c.pid, Started: old}) {
 			seen[pid] = old
 			out = append(out, Process{pid, old})
 		}
@@ -86,61 +97,36 @@ func (c *children) missed(seen map[int]uint64) (out []Process) {
 
 func (c *children) close() { c.file.Close() }
 
-// startTime reads field 22 of stat.
-func startTime(proc string, pid int) (uint64, bool) {
-	_, started, ok := stat(proc, pid)
-	return started, ok
-}
-
-// stat reads the parent (field 4) and the start time (field 22) of a process;
-// the name in field 2 may hold spaces and parentheses.
-func stat(proc string, pid int) (parent int, started uint64, ok bool) {
-	data, err := os.ReadFile(fmt.Sprintf("%s/%d/stat", proc, pid))
-	fields := strings.Fields(string(data[bytes.LastIndexByte(data, ')')+1:]))
-	if err != nil || len(fields) < 20 {
-		return 0, 0, false
-	}
-	parent, err1 := strconv.Atoi(fields[1])
-	started, err2 := strconv.ParseUint(fields[19], 10, 64)
-	return parent, started, err1 == nil && err2 == nil
-}
-
-// LoadedAt says when a master loaded the configuration that its workers run
+// LoadedAt returns when a master loaded the configuration that its workers run
 // with, from what can be seen now: when the first of the workers was forked
 // that serve. It is as exact as start times are, to 10 ms. proc is where proc
 // is mounted; ok is false where there is no such worker.
-func LoadedAt(proc string, master int) (at time.Time, ok bool) {
-	c, err := openChildren(proc, master)
+func LoadedAt(proc procfs.Dir, master int) (at time.Time, ok bool) {
+	c, list, err := openChildren(proc, master)
 	if err != nil {
 		return at, false
 	}
-	defer c.close()
-	processes, err := c.list()
-	if err != nil {
+	c.close()
+	list = slices.DeleteFunc(list, func(p Process) bool {
+		serves, _ := isWorker(proc, p)
+		return !serves
+	})
+	if len(list) == 0 {
 		return at, false
 	}
-	processes = slices.DeleteFunc(processes, func(p Process) bool { return !serves(proc, p) })
-	if len(processes) == 0 {
-		return at, false
-	}
-	first := slices.MinFunc(processes, func(a, b Process) int {
+	first := slices.MinFunc(list, func(a, b Process) int {
 		return cmp.Compare(a.Started, b.Started)
 	})
 	return first.Time(), true
 }
 
-// serves says whether a child is a worker that takes connections.
-func serves(proc string, p Process) bool {
-	title, err := os.ReadFile(fmt.Sprintf("%s/%d/cmdline", proc, p.PID))
-	return err == nil && bytes.HasPrefix(title, []byte("nginx: worker process")) &&
-		!bytes.Contains(title, []byte("is shutting down"))
-}
-
-// shuttingDown says whether a worker's title is that of one that only ends its
-// connections.
-func shuttingDown(proc string, p Process) bool {
-	title, err := os.ReadFile(fmt.Sprintf("%s/%d/cmdline", proc, p.PID))
-	return err == nil && bytes.Contains(title, []byte("worker process is shutting down"))
+// isWorker reports whether a child is a worker that takes connections, or one
+// that only ends those that it has.
+func isWorker(proc procfs.Dir, p Process) (serves, ending bool) {
+	title, _ := proc.Cmdline(p.PID)
+	is := strings.HasPrefix(title, "nginx: worker process")
+	shuts := strings.Contains(title, "is shutting down")
+	return is && !shuts, is && shuts
 }
 
 // ticks is the time since boot in the unit of start times.

@@ -4,6 +4,7 @@ import (
 	"errors"
 	"fmt"
 	"io/fs"
+	"maps"
 	"os"
 	"path/filepath"
 	"slices"
@@ -11,70 +12,71 @@ import (
 	"time"
 
 	"github.com/fsnotify/fsnotify"
+	"golang.org/x/sys/unix"
+
+	"lasthop/internal/hint"
 )
 
-// reminders are when to look for masters after a pid file has changed: NGINX
-// writes it before it has its title and its workers.
-var reminders = []time.Duration{0, 10 * time.Millisecond, 100 * time.Millisecond, time.Second}
-
-// mastersChanged says Masters now and again a little later.
-func (w *Watcher) mastersChanged(now time.Time) {
-	w.again = nil
-	for _, d := range reminders {
-		w.again = append(w.again, now.Add(d))
-	}
-	w.remind(time.Now())
+// files watches the directories of configurations and of pid files. It looks at
+// the pid files every second too: a directory where logs are written is not
+// watched, since each request of NGINX would wake us.
+type files struct {
+	queue   *queue
+	notify  *fsnotify.Watcher // nil while the kernel gives none
+	eventC  <-chan fsnotify.Event
+	errorC  <-chan error
+	confs   []string          // directories of configurations
+	pids    map[string]string // pid files: what each was like
+	watched map[string]bool   // directories
+	changes Debounce          // of configurations
+	looked  time.Time         // when the pid files were looked at last
 }
 
-// due is ready when remind has something to do.
-func (w *Watcher) due() <-chan time.Time {
-	var next time.Time
-	if len(w.again) > 0 {
-		next = w.again[0]
-	}
-	if w.files.Waiting() && (next.IsZero() || w.files.Due().Before(next)) {
-		next = w.files.Due()
-	}
-	if next.IsZero() {
+// open asks the kernel for inotify if that is still to be done.
+func (f *files) open() (err error) {
+	if f.notify != nil {
 		return nil
 	}
-	return time.After(time.Until(next))
+	if f.notify, err = fsnotify.NewWatcher(); err != nil {
+		f.notify = nil
+		return fmt.Errorf("watch files with inotify: %w", err)
+	}
+	f.eventC, f.errorC, f.watched = f.notify.Events, f.notify.Errors, map[string]bool{}
+	return nil
 }
 
-func (w *Watcher) remind(now time.Time) {
-	for len(w.again) > 0 && !w.again[0].After(now) {
-		w.again = w.again[1:]
-		w.say(Event{Kind: Masters, At: now})
+func (f *files) close() {
+	if f.notify != nil {
+		f.notify.Close()
 	}
-	if w.files.Waiting() && !w.files.Due().After(now) {
-		w.files.Take()
-		w.say(Event{Kind: Files, At: now})
-	}
+	f.notify, f.eventC, f.errorC = nil, nil, nil
 }
 
-// awaitPIDFiles replaces the pid files that are watched. A directory where logs
-// are written is not: each request of NGINX would wake us. There the check
-// finds the file.
-func (w *Watcher) awaitPIDFiles(paths []string) {
-	old := w.pidFiles
-	w.pidFiles = map[string]string{}
+// awaitPIDFiles replaces the pid files that are watched.
+func (f *files) awaitPIDFiles(paths []string) {
+	old := f.pids
+	f.pids = map[string]string{}
 	for _, p := range paths {
 		if p == "" {
 			continue
 		}
-		for _, name := range []string{p, p + ".oldbin"} {
+		for _, name := range []string{p, p + oldbin} {
 			state, known := old[name]
 			if !known {
 				state = stateOf(name)
 			}
-			w.pidFiles[name] = state
+			f.pids[name] = state
 		}
 	}
-	w.arrange()
+	f.arrange()
 }
 
+// oldbin is what NGINX adds to the name of its pid file while a new binary
+// replaces it.
+const oldbin = ".oldbin"
+
 // stateOf says what a file is like: another state means that it was written or
-// replaced.
+// replaced. It is "" if there is none.
 func stateOf(path string) string {
 	info, err := os.Stat(path)
 	if err != nil {
@@ -83,55 +85,97 @@ func stateOf(path string) string {
 	return fmt.Sprint(info.Size(), info.ModTime().UnixNano())
 }
 
-func (w *Watcher) checkPIDFiles(now time.Time) {
+func exists(path string) bool { return stateOf(path) != "" }
+
+// checkPIDFiles looks at the pid files, but not more often than every second.
+func (f *files) checkPIDFiles(now time.Time) {
+	if now.Sub(f.looked) <= 900*time.Millisecond {
+		return
+	}
+	f.looked = now
 	changed := false
-	for path, old := range w.pidFiles {
+	for path, old := range f.pids {
 		if state := stateOf(path); state != old {
-			w.pidFiles[path] = state
+			f.pids[path] = state
 			changed = true
 		}
 	}
 	if changed {
-		w.mastersChanged(now)
+		f.queue.mastersChanged(now)
 	}
 }
 
 // watch replaces the directories of configurations.
-func (w *Watcher) watch(dirs []string) {
-	w.wanted = slices.Clone(dirs)
-	w.arrange()
+func (f *files) watch(dirs []string) {
+	f.confs = slices.Clone(dirs)
+	f.arrange()
 }
 
-// arrange makes fsnotify watch what is wanted and nothing else.
-func (w *Watcher) arrange() {
+// arrange makes inotify watch what is wanted and nothing else. What the kernel
+// refuses is one trouble, until arrange is called again and gets it.
+func (f *files) arrange() {
+	failed := f.open()
+	if failed == nil {
+		want := f.wanted()
+		for dir := range f.watched {
+			if !want[dir] {
+				f.unwatch(dir)
+			}
+		}
+		for _, dir := range slices.Sorted(maps.Keys(want)) {
+			if err := f.add(dir); failed == nil {
+				failed = err
+			}
+		}
+	}
+	if failed == nil && f.queue.troubles[aboutFiles] != "" {
+		f.changes.Note(time.Now()) // what was not watched may have changed
+	}
+	f.queue.trouble(aboutFiles, remedied(failed))
+}
+
+// wanted returns the directories that are to be watched, of those that exist.
+func (f *files) wanted() map[string]bool {
 	want := map[string]bool{}
-	for _, dir := range w.wanted {
+	for _, dir := range f.confs {
 		want[nearest(dir)] = true
 	}
-	for path := range w.pidFiles {
-		if dir := filepath.Dir(path); !hasLogs(dir) && exists(dir) {
+	for path := range f.pids {
+		if dir := filepath.Dir(path); quiet(dir) {
 			want[dir] = true
 		}
 	}
-	for dir := range w.dirs {
-		if !want[dir] {
-			_ = w.notify.Remove(dir) // it may be gone
-			delete(w.dirs, dir)
-		}
+	return want
+}
+
+func (f *files) add(dir string) error {
+	if f.watched[dir] {
+		return nil
 	}
-	for dir := range want {
-		if w.dirs[dir] {
-			continue
-		}
-		if err := w.notify.Add(dir); err != nil {
-			if !errors.Is(err, fs.ErrNotExist) {
-				w.say(Event{Kind: Trouble, At: time.Now(),
-					Err: fmt.Errorf("watch %s: %w", dir, err)})
-			}
-			continue
-		}
-		w.dirs[dir] = true
+	switch err := f.notify.Add(dir); {
+	case err == nil:
+		f.watched[dir] = true
+	case !errors.Is(err, fs.ErrNotExist):
+		return fmt.Errorf("watch %s with inotify: %w", dir, err)
 	}
+	return nil
+}
+
+func (f *files) unwatch(dir string) {
+	_ = f.notify.Remove(dir) // it may be gone
+	delete(f.watched, dir)
+}
+
+// remedied adds to an error which limit of inotify is reached, if one is.
+func remedied(err error) error {
+	switch {
+	case errors.Is(err, unix.ENOSPC):
+		return hint.New(err, "raise the sysctl fs.inotify.max_user_watches")
+	case errors.Is(err, unix.EMFILE):
+		return hint.New(err, "raise the sysctl fs.inotify.max_user_instances, "+
+			"or LimitNOFILE= of the service")
+	}
+	return err
 }
 
 // nearest is the directory itself, or the one above it that is there.
@@ -142,42 +186,63 @@ func nearest(dir string) string {
 	return dir
 }
 
-func hasLogs(dir string) bool {
-	logs, _ := filepath.Glob(filepath.Join(dir, "*.log"))
-	return len(logs) > 0
+// manyNames is how many names of a directory are read to find logs among them.
+const manyNames = 10000
+
+// quiet reports whether a directory can be read, holds no log, and is not so
+// large that looking for one takes long.
+func quiet(dir string) bool {
+	f, err := os.OpenFile(dir, unix.O_DIRECTORY|unix.O_NONBLOCK, 0)
+	if err != nil {
+		return false
+	}
+	defer f.Close()
+	names, _ := f.Readdirnames(manyNames)
+	return len(names) < manyNames && !slices.ContainsFunc(names, func(name string) bool {
+		return strings.HasSuffix(name, ".log")
+	})
 }
 
 // changed sorts an event of fsnotify: a pid file, or a configuration.
-func (w *Watcher) changed(e fsnotify.Event, now time.Time) {
-	if w.dirs[e.Name] && (e.Has(fsnotify.Remove) || e.Has(fsnotify.Rename)) {
-		_ = w.notify.Remove(e.Name) // one of that name that comes back is another
-		delete(w.dirs, e.Name)
-		w.arrange()
+func (f *files) changed(e fsnotify.Event, now time.Time) {
+	if f.watched[e.Name] && (e.Has(fsnotify.Remove) || e.Has(fsnotify.Rename)) {
+		f.unwatch(e.Name) // one of that name that comes back is another
+		f.arrange()
 	}
-	if _, ok := w.pidFiles[e.Name]; ok {
-		w.pidFiles[e.Name] = stateOf(e.Name)
-		w.mastersChanged(now)
+	if _, ok := f.pids[e.Name]; ok {
+		f.pids[e.Name] = stateOf(e.Name)
+		f.queue.mastersChanged(now)
 		return
 	}
-	if w.concerns(e.Name) {
-		w.files.Note(now)
+	if f.concerns(e.Name) {
+		f.changes.Note(now)
 	}
 }
 
-// concerns says whether a path lies in, is, or lies above a directory of a
+// concerns reports whether a path lies in, is, or lies above a directory of a
 // configuration.
-func (w *Watcher) concerns(path string) bool {
-	return slices.ContainsFunc(w.wanted, func(dir string) bool {
+func (f *files) concerns(path string) bool {
+	return slices.ContainsFunc(f.confs, func(dir string) bool {
 		return filepath.Dir(path) == dir || path == dir || strings.HasPrefix(dir, path+"/")
 	})
 }
 
-// lostFiles takes an error of fsnotify: events were lost, so anything may have
-// changed.
-func (w *Watcher) lostFiles(err error) {
+// lost takes an error of fsnotify: events were lost, so anything may have
+// changed. If inotify itself has failed, the next call of arrange opens it
+// again.
+func (f *files) lost(err error) {
 	if !errors.Is(err, fsnotify.ErrEventOverflow) {
-		w.say(Event{Kind: Trouble, At: time.Now(), Err: fmt.Errorf("watch files: %w", err)})
+		f.close()
+		f.queue.trouble(aboutFiles, fmt.Errorf("watch files with inotify: %w", err))
 	}
-	w.files.Note(time.Now())
-	w.mastersChanged(time.Now())
+	f.changes.Note(time.Now())
+	f.queue.mastersChanged(time.Now())
+}
+
+// remind says Files once the changes are due.
+func (f *files) remind(now time.Time) {
+	if f.changes.Waiting() && !f.changes.Due().After(now) {
+		f.changes.Take()
+		f.queue.say(Event{Kind: Files, At: now})
+	}
 }

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"os"
+	"syscall"
 	"time"
 
 	"golang.org/x/sys/unix"
@@ -40,9 +41,7 @@ const probeTime = 200 * time.Millisecond
 // one of the masters.
 type forks struct {
 	file *os.File
-	conn interface {
-		Read(func(fd uintptr) bool) error
-	}
+	conn syscall.RawConn
 }
 
 // fork is a master whose children have changed.
@@ -60,17 +59,24 @@ func openForks() (*forks, error) {
 	if err != nil {
 		return nil, fmt.Errorf("open the proc connector: %w", err)
 	}
-	file := os.NewFile(uintptr(fd), "proc connector")
-	f := &forks{file: file}
-	if err := f.listen(fd); err != nil {
-		file.Close()
+	f, err := forksOf(os.NewFile(uintptr(fd), "proc connector"))
+	if err != nil {
 		return nil, err
 	}
-	if f.conn, err = file.SyscallConn(); err != nil {
+	if err := f.listen(fd); err != nil {
+		f.file.Close()
+		return nil, err
+	}
+	return f, nil
+}
+
+func forksOf(file *os.File) (*forks, error) {
+	conn, err := file.SyscallConn()
+	if err != nil {
 		file.Close()
 		return nil, fmt.Errorf("open the proc connector: %w", err)
 	}
-	return f, nil
+	return &forks{file, conn}, nil
 }
 
 func (f *forks) listen(fd int) error {
@@ -137,12 +143,8 @@ const maxFiltered = 100
 // that a busy machine's other forks cost us nothing.
 func (f *forks) filter(masters []int) error {
 	prog := program(masters)
-	conn, err := f.file.SyscallConn()
-	if err != nil {
-		return err
-	}
 	var set error
-	err = conn.Control(func(fd uintptr) {
+	err := f.conn.Control(func(fd uintptr) {
 		set = unix.SetsockoptSockFprog(int(fd), unix.SOL_SOCKET, unix.SO_ATTACH_FILTER,
 			&unix.SockFprog{Len: uint16(len(prog)), Filter: &prog[0]})
 	})
@@ -243,8 +245,6 @@ func stamped(b []byte) time.Time {
 // close ends the subscription: the kernel counts its listeners, and old ones
 // forget to take back what a closed socket asked for.
 func (f *forks) close() {
-	if conn, err := f.file.SyscallConn(); err == nil {
-		_ = conn.Control(func(fd uintptr) { _ = control(int(fd), mcIgnore) })
-	}
+	_ = f.conn.Control(func(fd uintptr) { _ = control(int(fd), mcIgnore) })
 	f.file.Close()
 }

@@ -12,6 +12,8 @@ import (
 	"syscall"
 	"testing"
 	"time"
+
+	"lasthop/internal/procfs"
 )
 
 // nginx is a real NGINX that listens on a unix socket, so that it needs no
@@ -102,12 +104,12 @@ func (n *nginx) pid(name string) int {
 func (n *nginx) master() Master {
 	n.t.Helper()
 	pid := n.pid("nginx.pid")
-	started, ok := startTime("/proc", pid)
-	if !ok {
+	stat, err := procfs.Dir("").Stat(pid)
+	if err != nil {
 		n.t.Fatalf("no master with the id %d runs", pid)
 	}
 	waitFor(n.t, "two workers", func() bool { return len(workersOf(pid)) == 2 })
-	return Master{Process{pid, started}, filepath.Join(n.dir, "run/nginx.pid")}
+	return Master{Process{pid, stat.Started}, filepath.Join(n.dir, "run/nginx.pid")}
 }
 
 // workersOf are the children that call themselves workers.
@@ -148,12 +150,8 @@ type running struct {
 	said []Event
 }
 
-func run(t *testing.T, o Options) *running {
+func run(t *testing.T, w *Watcher) *running {
 	t.Helper()
-	w, err := Open(o)
-	if err != nil {
-		t.Fatal(err)
-	}
 	ctx, cancel := context.WithCancel(context.Background())
 	ended := make(chan error)
 	go func() { ended <- w.Run(ctx) }()
@@ -233,38 +231,20 @@ func TestReloads(t *testing.T) {
 	detectors(t, func(t *testing.T, o Options) {
 		n := newNginx(t)
 		m := n.start()
-		w := run(t, o)
+		w := run(t, Open(o))
 		w.Follow([]Master{m}, nil)
-		reload := func() {
-			t.Helper()
-			n.signal(m.PID, syscall.SIGHUP)
-			if e := w.until(Reloaded); e.PID != m.PID {
-				t.Errorf("reload of %d, want %d", e.PID, m.PID)
-			}
-			waitFor(t, "two new workers", func() bool {
-				return len(workersOf(m.PID)) == 2 &&
-					len(w.Workers()[m.PID].Old) == 0
-			})
-		}
 		w.settled(Reloaded)
 		for range 5 {
-			reload()
+			w.reload(n, m)
 		}
 		if extra := w.settled(Reloaded) - 5; extra != 0 {
 			t.Errorf("5 loads: %+d said", extra)
 		}
-		quiet := func(name string, f func()) {
-			t.Helper()
-			f()
-			if got := w.settled(Reloaded); got != 0 {
-				t.Errorf("%s: %d loads said", name, got)
-			}
-		}
-		quiet("nginx -t", func() { n.run("-t", "-p", n.dir, "-c", n.conf) })
-		quiet("nginx -T", func() { n.run("-T", "-p", n.dir, "-c", n.conf) })
-		quiet("log rotation", func() { n.signal(m.PID, syscall.SIGUSR1) })
+		w.quiet("nginx -t", func() { n.run("-t", "-p", n.dir, "-c", n.conf) })
+		w.quiet("nginx -T", func() { n.run("-T", "-p", n.dir, "-c", n.conf) })
+		w.quiet("log rotation", func() { n.signal(m.PID, syscall.SIGUSR1) })
 		for range 5 {
-			quiet("a crash", func() {
+			w.quiet("a crash", func() {
 				victim := workersOf(m.PID)[0]
 				n.signal(victim, syscall.SIGKILL)
 				waitFor(t, "a successor", func() bool {
@@ -273,7 +253,7 @@ func TestReloads(t *testing.T) {
 				})
 			})
 		}
-		quiet("a failed reload", func() {
+		w.quiet("a failed reload", func() {
 			n.write("conf.d/bad.conf", "bogus;")
 			n.signal(m.PID, syscall.SIGHUP)
 			waitFor(t, "the failure", func() bool {
@@ -284,8 +264,30 @@ func TestReloads(t *testing.T) {
 		if err := os.Remove(filepath.Join(n.dir, "conf.d/bad.conf")); err != nil {
 			t.Fatal(err)
 		}
-		reload()
+		w.reload(n, m)
 	})
+}
+
+// reload reloads NGINX and waits until that is said and the old workers have
+// ended.
+func (r *running) reload(n *nginx, m Master) {
+	r.t.Helper()
+	n.signal(m.PID, syscall.SIGHUP)
+	if e := r.until(Reloaded); e.PID != m.PID {
+		r.t.Errorf("reload of %d, want %d", e.PID, m.PID)
+	}
+	waitFor(r.t, "two new workers", func() bool {
+		return len(workersOf(m.PID)) == 2 && len(r.Workers()[m.PID].Old) == 0
+	})
+}
+
+// quiet does something that must not be taken for a load.
+func (r *running) quiet(name string, do func()) {
+	r.t.Helper()
+	do()
+	if got := r.settled(Reloaded); got != 0 {
+		r.t.Errorf("%s: %d loads said", name, got)
+	}
 }
 
 // TestUpgrade: a new binary, its way back, stop and start.
@@ -293,7 +295,7 @@ func TestUpgrade(t *testing.T) {
 	detectors(t, func(t *testing.T, o Options) {
 		n := newNginx(t)
 		m := n.start()
-		w := run(t, o)
+		w := run(t, Open(o))
 		w.Follow([]Master{m}, nil)
 		w.settled(Masters)
 		n.signal(m.PID, syscall.SIGUSR2)

@@ -20,17 +20,14 @@
 package watcher
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
-	"os"
-	"path/filepath"
-	"slices"
 	"sync"
 	"time"
 
-	"github.com/fsnotify/fsnotify"
-	"golang.org/x/sys/unix"
+	"lasthop/internal/procfs"
 )
 
 // Kind is what has happened.
@@ -39,11 +36,13 @@ type Kind string
 const (
 	// the master has loaded its configuration and forked workers for it
 	Reloaded Kind = "reloaded"
-	Drained  Kind = "drained" // old workers of the master have ended
-	Masters  Kind = "masters" // a master has started or ended, or may have: find them again
-	Files    Kind = "files"   // files of a configuration have changed, or may have
-	// something cannot be watched any more: Err says what; the slower ways
-	// go on
+	// old workers of the master have ended
+	Drained Kind = "drained"
+	// a master has started or ended, or may have: find them again
+	Masters Kind = "masters"
+	// files of a configuration have changed, or may have
+	Files Kind = "files"
+	// something cannot be watched any more, or can again: see Event.About
 	Trouble Kind = "trouble"
 )
 
@@ -51,11 +50,26 @@ const (
 type Event struct {
 	Kind Kind
 	PID  int // the master of Reloaded and Drained
+	// what Trouble is about: "files", "proc connector" or "processes"
+	About string
 	// when it happened; for Reloaded the fork as the kernel stamped it,
 	// where the connector is heard
-	At  time.Time
-	Err error // of Trouble
+	At time.Time
+	// of Trouble, with a Hint if there is a remedy; nil when it is over. An
+	// error is said once, and again only when its text changes
+	Err error
 }
+
+// What Trouble is about. Each is tried again after Options.Retry, the first and
+// the last also when Watch or Follow is called.
+const (
+	// inotify: loads are noticed all the same, pid files within a second
+	aboutFiles = "files"
+	// loads are noticed by looking at the children of the masters
+	aboutConnector = "proc connector"
+	// a master cannot be looked at
+	aboutProcesses = "processes"
+)
 
 // Master is a running NGINX to follow.
 type Master struct {
@@ -69,79 +83,65 @@ type Workers struct{ Current, Old []Process }
 
 // Options say how to watch. The zero value is for a host.
 type Options struct {
-	Proc        string        // "" is /proc
+	Proc        procfs.Dir
 	NoConnector bool          // do without the proc connector
 	Every       time.Duration // between looks beside the connector; 0 is 1 s
 	Alone       time.Duration // between looks without it; 0 is 20 ms
+	Retry       time.Duration // between attempts after a Trouble; 0 is 1 min
 }
 
 // Watcher watches. Make it with Open, run it with Run; the other methods may be
 // called from any goroutine while it runs.
 type Watcher struct {
-	options  Options
-	forks    *forks
-	why      error // why there are no forks
-	notify   *fsnotify.Watcher
-	events   chan Event
-	calls    chan func()
-	ended    chan struct{}
+	options Options
+	events  chan Event
+	calls   chan func()
+	ended   chan struct{}
+	readers sync.WaitGroup // goroutines that Run waits for
+
+	// Written by Run under the lock, which every other reader needs.
+	mu    sync.Mutex
+	forks *forks // nil if the connector is not to be had
+	why   error  // why it is not
+
+	// Owned by Run.
+	open     func() (*forks, error)
 	noticedC chan fork // of the connector's reader
-	exitC    chan int  // masters that have ended
-	readers  sync.WaitGroup
-
-	// What follows belongs to Run.
-	queue    []Event
-	masters  map[int]*followed
-	pidFiles map[string]string // path -> what it was like
-	pidsSeen time.Time         // when they were looked at last
-	wanted   []string          // directories of configurations
-	dirs     map[string]bool   // that are watched
-	files    Debounce
-	again    []time.Time // when to say Masters again
+	tick     *time.Ticker
+	retried  time.Time
+	queue    queue
+	masters  masters
+	files    files
 }
 
-// followed is one master.
-type followed struct {
-	Master
-	children *children
-	workers  generation
-	pidfd    *os.File
-	gone     bool
-}
-
-// Open prepares a watcher. That the connector is not to be had is no error:
-// Detector says so.
-func Open(o Options) (*Watcher, error) {
-	if o.Proc == "" {
-		o.Proc = "/proc"
-	}
-	if o.Every == 0 {
-		o.Every = time.Second
-	}
-	if o.Alone == 0 {
-		o.Alone = 20 * time.Millisecond
-	}
+// Open prepares a watcher. That the kernel gives no connector or no inotify is
+// no error: Detector says the one, an event of Trouble the other.
+func Open(o Options) *Watcher {
+	o.Every = cmp.Or(o.Every, time.Second)
+	o.Alone = cmp.Or(o.Alone, 20*time.Millisecond)
+	o.Retry = cmp.Or(o.Retry, time.Minute)
 	w := &Watcher{options: o, events: make(chan Event), calls: make(chan func()),
-		ended: make(chan struct{}), noticedC: make(chan fork, 64),
-		exitC: make(chan int, 16), masters: map[int]*followed{},
-		pidFiles: map[string]string{}, dirs: map[string]bool{},
-		files: Debounce{Quiet: 2 * time.Millisecond, Max: 50 * time.Millisecond}}
-	var err error
-	if w.notify, err = fsnotify.NewWatcher(); err != nil {
-		return nil, fmt.Errorf("watch files: %w", err)
-	}
+		ended: make(chan struct{}), noticedC: make(chan fork, 64), open: openForks,
+		queue: queue{troubles: map[string]string{}}}
+	w.masters = masters{proc: o.Proc, queue: &w.queue, exitC: make(chan int, 16),
+		ended: w.ended, readers: &w.readers}
+	w.files = files{queue: &w.queue,
+		changes: Debounce{Quiet: 2 * time.Millisecond, Max: 50 * time.Millisecond}}
+	w.files.arrange()
 	if o.NoConnector {
 		w.why = errors.New("it is switched off")
 	} else {
-		w.forks, w.why = openForks()
+		w.forks, w.why = w.open()
 	}
-	return w, nil
+	return w
 }
 
 // Detector says in words what notices reloads.
 func (w *Watcher) Detector() string {
+	w.mu.Lock()
+	defer w.mu.Unlock()
 	if w.forks != nil {
-		return "proc connector"
+		return aboutConnector
 	}
 	return fmt.Sprintf("children check every %v (%v)", w.options.Alone, w.why)
 }
@@ -158,21 +158,15 @@ func (w *Watcher) Follow(masters []Master, awaited []string) {
 
 // Watch replaces the directories whose files are watched. Of one that is not
 // there, the nearest one above is.
-func (w *Watcher) Watch(dirs []string) { w.call(func() { w.watch(dirs) }) }
+func (w *Watcher) Watch(dirs []string) { w.call(func() { w.files.watch(dirs) }) }
 
 // Workers looks at the children of each master now. During an upgrade the new
 // master is a child of the old one, but no worker.
 func (w *Watcher) Workers() map[int]Workers {
 	out := map[int]Workers{}
 	w.call(func() {
-		workers := func(list []Process) []Process {
-			return slices.DeleteFunc(slices.Clone(list), func(p Process) bool {
-				return w.masters[p.PID] != nil
-			})
-		}
-		for pid, m := range w.masters {
-			w.look(m, time.Now())
-			out[pid] = Workers{workers(m.workers.workers), workers(m.workers.old)}
+		for pid, m := range w.masters.all {
+			out[pid] = w.masters.workers(m, time.Now())
 		}
 	})
 	return out
@@ -185,11 +179,7 @@ func (w *Watcher) Alive(processes []Process) map[Process]bool {
 	out := make(map[Process]bool, len(processes))
 	w.call(func() {
 		for _, p := range processes {
-			parent, started, ok := stat(w.options.Proc, p.PID)
-			m := w.masters[parent]
-			out[p] = ok && started == p.Started &&
-				(m == nil || m.gone || slices.Contains(m.workers.workers, p) ||
-					slices.Contains(m.workers.old, p))
+			out[p] = w.masters.alive(p)
 		}
 	})
 	return out
@@ -208,16 +198,14 @@ func (w *Watcher) call(f func()) {
 // Run watches until ctx ends.
 func (w *Watcher) Run(ctx context.Context) error {
 	defer w.close()
-	if w.forks != nil {
-		w.readers.Go(func() { w.readForks(w.forks) })
-	}
-	tick := time.NewTicker(w.every())
-	defer tick.Stop()
+	w.hear()
+	w.tick = time.NewTicker(w.every())
+	defer w.tick.Stop()
 	for {
 		var events chan Event // nil while there is nothing to say
 		var first Event
-		if len(w.queue) > 0 {
-			events, first = w.events, w.queue[0]
+		if len(w.queue.events) > 0 {
+			events, first = w.events, w.queue.events[0]
 		}
 		select {
 		case <-ctx.Done():
@@ -225,21 +213,37 @@ func (w *Watcher) Run(ctx context.Context) error {
 		case f := <-w.calls:
 			f()
 		case events <- first:
-			w.queue = w.queue[1:]
+			w.queue.events = w.queue.events[1:]
 		case f := <-w.noticedC:
-			w.noticed(f, tick)
-		case pid := <-w.exitC:
-			w.exited(pid)
-		case e := <-w.notify.Events:
-			w.changed(e, time.Now())
-		case err := <-w.notify.Errors:
-			w.lostFiles(err)
+			w.noticed(f)
+		case pid := <-w.masters.exitC:
+			w.masters.exited(pid)
+		case e := <-w.files.eventC:
+			w.files.changed(e, time.Now())
+		case err := <-w.files.errorC:
+			w.files.lost(err)
 		case <-w.due():
-			w.remind(time.Now())
-		case now := <-tick.C:
+			w.queue.remind(time.Now())
+			w.files.remind(time.Now())
+		case now := <-w.tick.C:
 			w.check(now)
 		}
 	}
+}
+
+// due is ready when there is something to remind of.
+func (w *Watcher) due() <-chan time.Time {
+	var next time.Time
+	if later := w.queue.later; len(later) > 0 {
+		next = later[0]
+	}
+	if c := w.files.changes; c.Waiting() && (next.IsZero() || c.Due().Before(next)) {
+		next = c.Due()
+	}
+	if next.IsZero() {
+		return nil
+	}
+	return time.After(time.Until(next))
 }
 
 func (w *Watcher) every() time.Duration {
@@ -254,198 +258,94 @@ func (w *Watcher) close() {
 	if w.forks != nil {
 		w.forks.close()
 	}
-	for _, m := range w.masters {
-		m.close()
-	}
-	w.notify.Close()
+	w.masters.close()
+	w.files.close()
 	w.readers.Wait()
 	close(w.events)
 }
 
-// say queues an event. What would be said twice without anybody having heard it
-// is said once; a load is never left out.
-func (w *Watcher) say(e Event) {
-	if e.Kind != Trouble && slices.ContainsFunc(w.queue,
-		func(q Event) bool { return q.Kind == e.Kind && q.PID == e.PID }) {
+// hear hands the connector's events over until it is closed. The last one after
+// a failure has the master -1.
+func (w *Watcher) hear() {
+	f := w.forks
+	if f == nil {
 		return
 	}
-	w.queue = append(w.queue, e)
-}
-
-// readForks hands the connector's events over until it is closed.
-func (w *Watcher) readForks(f *forks) {
-	for {
-		e, err := f.next()
-		if err != nil {
-			e = fork{master: -1}
+	w.readers.Go(func() {
+		for {
+			e, err := f.next()
+			if err != nil {
+				e = fork{master: -1}
+			}
+			select {
+			case w.noticedC <- e:
+			case <-w.ended:
+				return
+			}
+			if err != nil {
+				return
+			}
 		}
-		select {
-		case w.noticedC <- e:
-		case <-w.ended:
-			return
-		}
-		if err != nil {
-			return
-		}
-	}
-}
-
-// noticed looks at the children of a master that has new ones. The connector
-// has failed if master is -1.
-func (w *Watcher) noticed(f fork, tick *time.Ticker) {
-	switch {
-	case f.master == -1:
-		w.forks.close()
-		w.forks, w.why = nil, errors.New("the proc connector has failed")
-		w.say(Event{Kind: Trouble, At: time.Now(), Err: w.why})
-		tick.Reset(w.every())
-	case f.master == 0:
-		w.check(f.at)
-	case w.masters[f.master] != nil:
-		m := w.masters[f.master]
-		if f.ended != 0 && m.children != nil {
-			m.children.dead[f.ended] = true
-		}
-		w.look(m, f.at)
-	}
-}
-
-// look looks at the children of a master. at is when they changed.
-func (w *Watcher) look(m *followed, at time.Time) {
-	if m.gone {
-		return
-	}
-	list, err := m.children.list()
-	if err != nil {
-		w.exited(m.PID)
-		return
-	}
-	v := m.workers.observe(ticks(), list, func() bool {
-		return m.PIDFile != "" && exists(m.PIDFile+".oldbin")
 	})
-	if v.loads > 0 {
-		w.say(Event{Kind: Reloaded, PID: m.PID, At: at})
-	}
-	if v.drained {
-		w.say(Event{Kind: Drained, PID: m.PID, At: at})
-	}
-	if v.held {
-		w.mastersChanged(at) // the child may be the new master
+}
+
+// noticed takes an event of the connector.
+func (w *Watcher) noticed(f fork) {
+	switch f.master {
+	case -1:
+		w.forks.close()
+		w.connected(nil, errors.New("the proc connector has failed"))
+		w.queue.trouble(aboutConnector, w.why)
+	case 0:
+		w.check(f.at)
+	default:
+		w.masters.noticed(f)
 	}
 }
 
-func exists(path string) bool {
-	_, err := os.Lstat(path)
-	return err == nil
+func (w *Watcher) connected(f *forks, why error) {
+	w.mu.Lock()
+	w.forks, w.why = f, why
+	w.mu.Unlock()
+	w.tick.Reset(w.every())
 }
 
 // check looks at everything that can be looked at cheaply.
 func (w *Watcher) check(now time.Time) {
-	for _, m := range w.masters {
-		w.look(m, now)
+	for _, m := range w.masters.all {
+		w.masters.look(m, now)
 	}
-	if now.Sub(w.pidsSeen) > 900*time.Millisecond {
-		w.pidsSeen = now
-		w.checkPIDFiles(now)
-	}
-}
-
-// exited says once that a master has ended.
-func (w *Watcher) exited(pid int) {
-	if m := w.masters[pid]; m != nil && !m.gone {
-		m.gone = true
-		w.say(Event{Kind: Masters, At: time.Now()})
+	w.files.checkPIDFiles(now)
+	if len(w.queue.troubles) > 0 && now.Sub(w.retried) > w.options.Retry {
+		w.retried = now
+		w.retry()
 	}
 }
 
-func (w *Watcher) follow(masters []Master, awaited []string) {
-	keep := map[int]bool{}
-	for _, m := range masters {
-		if old := w.masters[m.PID]; old != nil && old.Process == m.Process && !old.gone {
-			old.PIDFile = m.PIDFile
-			keep[m.PID] = true
-		}
+// retry tries again what has failed.
+func (w *Watcher) retry() {
+	w.files.arrange()
+	w.masters.begin()
+	if w.forks == nil && w.queue.troubles[aboutConnector] != "" {
+		w.connected(w.open())
+		w.hear()
 	}
-	for pid, m := range w.masters {
-		if !keep[pid] {
-			m.close()
-			delete(w.masters, pid)
-		}
-	}
-	var pids []int
-	for _, m := range masters {
-		if w.masters[m.PID] == nil {
-			w.start(m)
-		}
-		pids, awaited = append(pids, m.PID), append(awaited, m.PIDFile)
-	}
-	w.awaitPIDFiles(awaited)
+	w.filter()
+}
+
+// filter tells the connector which masters are followed.
+func (w *Watcher) filter() {
 	if w.forks != nil {
-		if err := w.forks.filter(pids); err != nil {
-			w.say(Event{Kind: Trouble, At: time.Now(), Err: err})
-		}
-		w.check(time.Now()) // what was born before the filter let it pass
+		w.queue.trouble(aboutConnector, w.forks.filter(w.masters.pids()))
 	}
 }
 
-// start begins to follow a master. One that has ended meanwhile gives an event.
-func (w *Watcher) start(m Master) {
-	f := &followed{Master: m}
-	w.masters[m.PID] = f
-	var err error
-	if f.children, err = openChildren(w.options.Proc, m.PID); err == nil {
-		f.pidfd, err = w.awaitExit(m.PID)
+func (w *Watcher) follow(list []Master, awaited []string) {
+	w.masters.follow(list)
+	for _, m := range list {
+		awaited = append(awaited, m.PIDFile)
 	}
-	if err == nil {
-		var list []Process
-		list, err = f.children.list()
-		f.workers.begin(list, slices.DeleteFunc(slices.Clone(list),
-			func(p Process) bool { return !shuttingDown(w.options.Proc, p) }))
-	}
-	if errors.Is(err, os.ErrNotExist) || errors.Is(err, unix.ESRCH) {
-		w.exited(m.PID)
-	} else if err != nil {
-		w.say(Event{Kind: Trouble, At: time.Now(), Err: err})
-		f.gone = f.children == nil
-	}
-}
-
-func (m *followed) close() {
-	if m.children != nil {
-		m.children.close()
-	}
-	if m.pidfd != nil {
-		m.pidfd.Close()
-	}
-}
-
-// awaitExit tells exitC when the process ends. Closing the file ends the wait.
-func (w *Watcher) awaitExit(pid int) (*os.File, error) {
-	fd, err := unix.PidfdOpen(pid, unix.PIDFD_NONBLOCK)
-	if errors.Is(err, unix.ENOSYS) || errors.Is(err, unix.EINVAL) {
-		return nil, nil // before Linux 5.10; the look at the children finds out too
-	}
-	if err != nil {
-		return nil, fmt.Errorf("watch process %d: %w", pid, err)
-	}
-	file := os.NewFile(uintptr(fd), filepath.Join("pidfd", fmt.Sprint(pid)))
-	conn, err := file.SyscallConn()
-	if err != nil {
-		file.Close()
-		return nil, fmt.Errorf("watch process %d: %w", pid, err)
-	}
-	w.readers.Go(func() {
-		err := conn.Read(func(fd uintptr) bool {
-			n, err := unix.Poll([]unix.PollFd{{Fd: int32(fd), Events: unix.POLLIN}}, 0)
-			return n > 0 || err != nil && !errors.Is(err, unix.EINTR)
-		})
-		if err != nil {
-			return // closed
-		}
-		select {
-		case w.exitC <- pid:
-		case <-w.ended:
-		}
-	})
-	return file, nil
+	w.files.awaitPIDFiles(awaited)
+	w.filter()
+	w.check(time.Now()) // what was born before the filter let it pass
 }

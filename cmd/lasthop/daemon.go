@@ -203,7 +203,12 @@ func (d *daemon) nginxEvent(e watcher.Event) {
 		}
 		d.publish()
 	case watcher.Trouble:
-		d.log.Warn("cannot watch everything", "error", e.Err)
+		if e.Err == nil {
+			d.fine(e.About)
+		} else {
+			d.trouble(e.About, e.Err)
+		}
+		d.publish()
 	}
 }
 

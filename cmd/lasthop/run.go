@@ -100,10 +100,7 @@ func (a *app) newDaemon(k *host.Kernel) (*daemon, error) {
 	if err != nil {
 		return nil, err
 	}
-	w, err := watcher.Open(a.watch)
-	if err != nil {
-		return nil, err
-	}
+	w := watcher.Open(a.watch)
 	d := &daemon{app: a, kernel: k, watcher: w, settings: s, agenda: agenda{},
 		deleted: map[string]bool{}, requests: make(chan request), calls: make(chan func()),
 		times: newReloadTimes(), notify: notify, followed: func(bool, time.Duration) {},
