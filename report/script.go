@@ -90,15 +90,15 @@ func shellCommand(op routing.Op) string {
 	// not Fields: Unicode's spaces may be part of a name
 	words := strings.Split(op.String(), " ")
 	for i, word := range words {
-		words[i] = shellWord(word)
+		words[i] = ShellWord(word)
 	}
 	return strings.Join(words, " ")
 }
 
-// shellWord quotes a word for sh. One that a terminal or an editor might not
+// ShellWord quotes a word for sh. One that a terminal or an editor might not
 // show as it is goes through printf, so that the script can be read before it
 // is run.
-func shellWord(s string) string {
+func ShellWord(s string) string {
 	switch {
 	case s != "" && strings.IndexFunc(s, special) < 0:
 		return s
@@ -110,7 +110,7 @@ func shellWord(s string) string {
 
 func special(r rune) bool {
 	return !(r >= 'a' && r <= 'z' || r >= 'A' && r <= 'Z' || r >= '0' && r <= '9' ||
-		strings.ContainsRune("._:/-@%+,", r))
+		strings.ContainsRune("._:/-@%+,=", r))
 }
 
 // octal writes the bytes of a name for printf(1); what is plain stays readable.

@@ -199,6 +199,7 @@ func (b *builder) plan(l layout) Plan {
 		plan.Paths = append(plan.Paths, out)
 	}
 	for _, r := range b.rows {
+		r.Path = 1 + slices.Index(b.paths, r.path)
 		plan.Outcomes = append(plan.Outcomes, r.Outcome)
 	}
 	plan.Findings = uniqueFindings(plan.Findings)

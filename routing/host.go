@@ -276,6 +276,11 @@ type Diff struct {
 	UnsetGroups []LinkGroup
 }
 
+// Additions returns what adds and replaces, and leaves out what deletes.
+func (d Diff) Additions() Diff {
+	return Diff{SetRoutes: d.SetRoutes, SetGroups: d.SetGroups, AddRules: d.AddRules}
+}
+
 // Empty says whether there is nothing to do.
 func (d Diff) Empty() bool {
 	return len(d.SetRoutes)+len(d.SetGroups)+len(d.AddRules)+len(d.DelRules)+len(d.DelRoutes)+

@@ -276,13 +276,12 @@ func (b *builder) wildcards() {
 		b.find(Finding{Code: "wildcard-covers", Severity: Info, Subject: listen,
 			Origin: origins[listen],
 			Message: fmt.Sprintf("a wildcard: replies of everything that listens on "+
-				"%s move, not of NGINX alone", someOf(moved[listen]))})
+				"%s move, not of NGINX alone", Some(moved[listen], 8))})
 	}
 }
 
-// someOf joins the first few of a list.
-func someOf(list []string) string {
-	const most = 8
+// Some joins a list, of a long one the first few: "a, b and 3 more".
+func Some(list []string, most int) string {
 	if len(list) > most {
 		return fmt.Sprintf("%s and %d more", strings.Join(list[:most], ", "),
 			len(list)-most)

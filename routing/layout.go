@@ -420,9 +420,8 @@ func (b *builder) highestRule(f Family, first, last int) int {
 // SortFindings puts the gravest first; the rest of the order is only there to
 // be always the same.
 func SortFindings(fs []Finding) {
-	rank := map[Severity]int{Error: 0, Warning: 1, Info: 2}
 	slices.SortStableFunc(fs, func(a, b Finding) int {
-		return cmp.Or(cmp.Compare(rank[a.Severity], rank[b.Severity]),
+		return cmp.Or(cmp.Compare(a.Severity.Rank(), b.Severity.Rank()),
 			cmp.Compare(a.Code, b.Code), cmp.Compare(a.Subject, b.Subject),
 			cmp.Compare(a.Message, b.Message), cmp.Compare(a.Origin, b.Origin))
 	})

@@ -150,6 +150,32 @@ func (f *FIB) Lookup(q Query) Trace { return f.walk(q, true) }
 // Way answers one query without saying why.
 func (f *FIB) Way(q Query) Way { return f.walk(q, false).Way }
 
+// Classes groups source addresses that every rule matches alike, whatever the
+// destination: it returns for each the first one of its class. The prefixes of
+// `from` that hold an address are nested, so the longest one tells the class.
+func (f *FIB) Classes(sources []netip.Addr) map[netip.Addr]netip.Addr {
+	known := map[netip.Prefix]bool{}
+	for _, rules := range f.rules {
+		for _, r := range rules {
+			known[r.From.Masked()] = true
+		}
+	}
+	type class struct {
+		family Family
+		from   netip.Prefix
+	}
+	first := map[class]netip.Addr{}
+	out := make(map[netip.Addr]netip.Addr, len(sources))
+	for _, a := range sources {
+		c := class{FamilyOf(a), longest(known, a)}
+		if _, ok := first[c]; !ok {
+			first[c] = a
+		}
+		out[a] = first[c]
+	}
+	return out
+}
+
 func (f *FIB) walk(q Query, explain bool) Trace {
 	t := Trace{Query: q}
 	rules := f.rules[FamilyOf(q.Dst)]

@@ -1,6 +1,9 @@
 package routing
 
-import "net/netip"
+import (
+	"net/netip"
+	"slices"
+)
 
 // Transport is "tcp" or "udp" (QUIC is udp).
 type Transport string
@@ -94,6 +97,7 @@ type Outcome struct {
 	Link   string
 	Status Status
 	Reason Code
+	Path   int // 1 + the index of its path in Plan.Paths, 0 for none: see PathOf
 	// towards an off-link client: with everything of ours taken out, and
 	// with Plan.State put in
 	Before, After Way
@@ -107,6 +111,9 @@ const (
 	Warning Severity = "warning"
 	Info    Severity = "info"
 )
+
+// Rank orders severities, the gravest first: 0 error, 1 warning, 2 info.
+func (s Severity) Rank() int { return slices.Index([]Severity{Error, Warning, Info}, s) }
 
 // Finding is something that an operator must know and that stops nothing.
 type Finding struct {

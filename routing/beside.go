@@ -1,0 +1,167 @@
+package routing
+
+import (
+	"cmp"
+	"fmt"
+	"net/netip"
+	"slices"
+)
+
+// This file holds what a plan speaks of beside routes and rules: translated
+// listeners, established sessions, warnings about NGINX's configuration. None of
+// it decides anything.
+
+// DNAT is a rule of nftables that sends packets for an address elsewhere.
+// Replies to them are routed before the source is translated back: by the
+// address To.
+type DNAT struct {
+	Addrs     []netip.Prefix // none: any
+	Transport string         // "tcp", "udp"; "": any
+	First     uint16         // ports, 0 and 0: any
+	Last      uint16
+	To        netip.Addr // the zero Addr if it is not literal
+	Origin    string     // "ip nat prerouting handle 4"
+}
+
+// Session is one established TCP session of the host.
+type Session struct{ Local, Remote netip.AddrPort }
+
+// SessionGroup is a number of sessions that are routed alike: those of one
+// local address with remote addresses that no route and no rule tells apart, of
+// which Remote is one.
+type SessionGroup struct {
+	Local  netip.Addr `json:"local"`
+	Remote netip.Addr `json:"remote"`
+	Count  int        `json:"count"`
+	Own    bool       `json:"own,omitempty"` // the user's own is one of them
+}
+
+// NginxWarning returns a finding about NGINX's configuration.
+func NginxWarning(code, message, hint, origin string) Finding {
+	return Finding{Code: Code(code), Severity: Warning, Subject: "nginx.conf",
+		Message: message, Hint: hint, Origin: origin}
+}
+
+// Translated finds listeners whose packets nftables sends elsewhere: their
+// replies are routed by the translated address.
+func Translated(outcomes []Outcome, dnats []DNAT) []Finding {
+	var out []Finding
+	for _, o := range outcomes {
+		for _, d := range dnats {
+			if !d.hits(o) {
+				continue
+			}
+			to := "another address"
+			if d.To.IsValid() {
+				to = d.To.String()
+			}
+			out = appendOnce(out, Finding{Code: "dnat", Severity: Warning,
+				Subject: o.Addr.String(), Origin: d.Origin,
+				Message: fmt.Sprintf("packets to %s port %d go to %s: their "+
+					"replies take the way of that address", o.Addr,
+					o.Ports.First, to),
+				Hint: "let NGINX listen on the address that packets are sent to, " +
+					"or drop the translation"})
+		}
+	}
+	return out
+}
+
+func (d DNAT) hits(o Outcome) bool {
+	if d.Transport != "" && d.Transport != string(o.Transport) ||
+		d.First != 0 && (o.Ports.Last < d.First || d.Last < o.Ports.First) {
+		return false
+	}
+	return slices.ContainsFunc(d.Addrs, func(p netip.Prefix) bool { return p.Contains(o.Addr) })
+}
+
+// MovesEstablished returns the finding `moves-established`: how many TCP
+// sessions the changes put on another way with their next packet, and whether
+// the user's own is one. It returns nothing where none moves.
+func MovesEstablished(in Inputs, d Decision, groups []SessionGroup) []Finding {
+	if d.Diff.Empty() {
+		return nil
+	}
+	without := Without(in.Host, in.Policy.Numbers)
+	now, then := NewFIB(in.Host), NewFIB(With(without, d.Plan.State))
+	moved, all, mine := 0, 0, false
+	for _, s := range groups {
+		all += s.Count
+		q := Query{Src: s.Local, Dst: s.Remote}
+		if !sameWay(now.Way(q), then.Way(q)) {
+			moved += s.Count
+			mine = mine || s.Own
+		}
+	}
+	if moved == 0 {
+		return nil
+	}
+	f := Finding{Code: "moves-established", Severity: Info, Subject: "TCP sessions",
+		Message: fmt.Sprintf("%d of %d established TCP sessions take another way "+
+			"from their next packet on", moved, all)}
+	if mine {
+		f.Severity = Warning
+		f.Message += "; your own SSH session is one of them"
+		f.Hint = "go back by itself if the session breaks: lasthop apply --confirm 90s"
+	}
+	return []Finding{f}
+}
+
+// GroupSessions puts sessions together that are routed alike, whatever is
+// planned: with one local address, and with remote addresses that are in the
+// same prefixes of the host's routes and rules and of --direct. So a capture
+// names one client for each way, and not all. own is the user's own session.
+func GroupSessions(h Host, direct []netip.Prefix, sessions []Session, own Session) []SessionGroup {
+	known := prefixesOf(h, direct)
+	type key struct {
+		local  netip.Addr
+		inside netip.Prefix
+	}
+	index, out := map[key]int{}, []SessionGroup{}
+	for _, s := range sessions {
+		g := SessionGroup{Local: s.Local.Addr(), Remote: s.Remote.Addr(), Count: 1,
+			Own: s == own}
+		k := key{g.Local, longest(known, g.Remote)}
+		i, ok := index[k]
+		if !ok {
+			index[k] = len(out)
+			out = append(out, g)
+			continue
+		}
+		if g.Remote.Less(out[i].Remote) {
+			out[i].Remote = g.Remote
+		}
+		out[i].Count++
+		out[i].Own = out[i].Own || g.Own
+	}
+	slices.SortFunc(out, func(a, b SessionGroup) int {
+		return cmp.Or(a.Local.Compare(b.Local), a.Remote.Compare(b.Remote))
+	})
+	return out
+}
+
+// prefixesOf are all prefixes by which a lookup could tell destinations apart.
+func prefixesOf(h Host, direct []netip.Prefix) map[netip.Prefix]bool {
+	known := map[netip.Prefix]bool{}
+	for _, r := range h.Routes {
+		known[r.Dst] = true
+	}
+	for _, r := range h.Rules {
+		known[r.To.Masked()] = true
+	}
+	for _, p := range direct {
+		known[p.Masked()] = true
+	}
+	return known
+}
+
+// longest returns the longest of the prefixes that holds the address: two
+// addresses with the same one are in the same prefixes.
+func longest(known map[netip.Prefix]bool, a netip.Addr) netip.Prefix {
+	for bits := a.BitLen(); bits >= 0; bits-- {
+		if p, err := a.Prefix(bits); err == nil && known[p] {
+			return p
+		}
+	}
+	return netip.Prefix{}
+}

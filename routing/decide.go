@@ -1,0 +1,79 @@
+package routing
+
+import "reflect"
+
+// Inputs is everything that a decision depends on.
+type Inputs struct {
+	Host      Host
+	Listeners []Listener
+	Binds     []Bind
+	Policy    Policy
+	Warnings  []Finding // about the configurations; the plan repeats them
+}
+
+// Decision is what Inputs lead to.
+type Decision struct {
+	Plan  Plan
+	Owned State // what is ours on the host now
+	Diff  Diff  // the way from Owned to Plan.State
+
+	inputs  Inputs
+	foreign Host // the host of inputs without Owned
+}
+
+// Decide makes the decision. It depends on its argument alone: the same inputs
+// give the same decision. An error is of type *PolicyError: the policy
+// contradicts itself or the host.
+func Decide(in Inputs) (Decision, error) {
+	if err := in.Policy.Validate(in.Host); err != nil {
+		return Decision{}, err
+	}
+	n := in.Policy.Numbers
+	d := Decision{Plan: Build(in.Host, in.Listeners, in.Binds, in.Policy),
+		Owned: Owned(in.Host, n), inputs: in, foreign: Without(in.Host, n)}
+	d.Plan.Findings = append(d.Plan.Findings, in.Warnings...)
+	d.Diff = Compare(d.Owned, d.Plan.State)
+	return d, nil
+}
+
+// Holds reports whether the plan is also that of in: whether the same listeners
+// meet the same host with the same policy. What is ours on the host may be as it
+// was, or as the plan wants it.
+func (d Decision) Holds(in Inputs) bool {
+	n := in.Policy.Numbers
+	return d.inputs.Policy.Numbers == n && d.ownedAsKnown(Owned(in.Host, n)) &&
+		reflect.DeepEqual(d.inputs.Policy, in.Policy) &&
+		reflect.DeepEqual(d.inputs.Listeners, in.Listeners) &&
+		reflect.DeepEqual(d.inputs.Binds, in.Binds) &&
+		reflect.DeepEqual(d.inputs.Warnings, in.Warnings) &&
+		reflect.DeepEqual(d.foreign, Without(in.Host, n))
+}
+
+func (d Decision) ownedAsKnown(owned State) bool {
+	return reflect.DeepEqual(d.Owned, owned) || Compare(owned, d.Plan.State).Empty()
+}
+
+// Renew returns the decision for in: the plan of d compared with what is ours
+// now where it Holds, else a new one.
+func (d Decision) Renew(in Inputs) (Decision, error) {
+	if !d.Holds(in) {
+		return Decide(in)
+	}
+	d.Owned = Owned(in.Host, in.Policy.Numbers)
+	d.Diff = Compare(d.Owned, d.Plan.State)
+	d.inputs = in
+	return d, nil
+}
+
+// Digest identifies a plan and the changes it means on this host: equal digests
+// are equal wanted states, reached by the same writes. It is "sha256:" and 64
+// hexadecimal digits.
+func (d Decision) Digest() string { return d.Plan.Digest(d.Diff) }
+
+// PathOf returns the path of an outcome, nil if it has none.
+func (p Plan) PathOf(o Outcome) *Path {
+	if o.Path == 0 {
+		return nil
+	}
+	return &p.Paths[o.Path-1]
+}

@@ -1,0 +1,194 @@
+package routing
+
+import (
+	"net/netip"
+	"slices"
+	"testing"
+
+	"github.com/google/go-cmp/cmp"
+)
+
+// decided is a host with two uplinks, one listener on the second, and what was
+// decided for it.
+func decided(t *testing.T) (Inputs, Decision) {
+	t.Helper()
+	link := func(name string) Link { return Link{Name: name, Up: true, Carrier: true} }
+	route := func(dst, via, dev string) Route {
+		r := Route{RouteKey: RouteKey{Table: TableMain, Dst: netip.MustParsePrefix(dst)},
+			Type: Unicast, Protocol: protocolBoot, Hops: []Hop{{Link: dev, Weight: 1}}}
+		if via != "" {
+			r.Hops[0].Via = netip.MustParseAddr(via)
+		} else {
+			r.Scope, r.Protocol = ScopeLink, protocolKernel
+		}
+		return r
+	}
+	second := route("0.0.0.0/0", "10.0.1.1", "eth1")
+	second.Metric = 100
+	in := Inputs{Host: Host{Links: []Link{link("eth0"), link("eth1")},
+		Addrs: []Addr{{Link: "eth0", Prefix: netip.MustParsePrefix("10.0.0.10/24")},
+			{Link: "eth1", Prefix: netip.MustParsePrefix("10.0.1.10/24")}},
+		Routes: []Route{route("0.0.0.0/0", "10.0.0.1", "eth0"), second,
+			route("10.0.0.0/24", "", "eth0"), route("10.0.1.0/24", "", "eth1")},
+		Rules: slices.Clone(standardRules)},
+		Listeners: []Listener{{Addr: netip.MustParseAddr("10.0.1.10"), Transport: TCP,
+			Ports: PortRange{80, 80}}},
+		Policy:   Policy{Numbers: DefaultNumbers},
+		Warnings: []Finding{{Code: "no-port", Severity: Warning}}}
+	d, err := Decide(in)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if len(d.Plan.State.Rules) == 0 || !d.Owned.Empty() || d.Diff.Empty() {
+		t.Fatalf("nothing was decided: %+v", d)
+	}
+	return in, d
+}
+
+// TestHolds: a decision is for its inputs. Each of them counts.
+func TestHolds(t *testing.T) {
+	in, d := decided(t)
+	if !d.Holds(in) {
+		t.Error("it does not hold for its own inputs")
+	}
+	for name, change := range map[string]func(*Inputs){
+		"a listener": func(in *Inputs) {
+			in.Listeners = append(slices.Clone(in.Listeners), in.Listeners[0])
+		},
+		"a bind":    func(in *Inputs) { in.Binds = []Bind{{Transparent: true}} },
+		"a warning": func(in *Inputs) { in.Warnings = nil },
+		"a pin": func(in *Inputs) {
+			in.Policy.Gateways = []GatewayPin{{Link: "eth1", None: true}}
+		},
+		"the numbers":     func(in *Inputs) { in.Policy.Numbers.Protocol++ },
+		"a link":          func(in *Inputs) { in.Host.Links[1].Up = false },
+		"a foreign route": func(in *Inputs) { in.Host.Routes[1].Metric = 7 },
+		"a foreign rule": func(in *Inputs) {
+			in.Host.Rules = append(in.Host.Rules, NewRule(IPv4, 7, 7))
+		},
+		"a sysctl": func(in *Inputs) { in.Host.Sysctls = map[string]string{"a": "b"} },
+		"a part of what is ours": func(in *Inputs) {
+			in.Host.Rules = append(in.Host.Rules, d.Plan.State.Rules[0])
+		},
+	} {
+		other, _ := decided(t)
+		change(&other)
+		if d.Holds(other) {
+			t.Errorf("%s has changed, and it still holds", name)
+		}
+	}
+	installed := in
+	installed.Host = With(in.Host, d.Plan.State)
+	if !d.Holds(installed) {
+		t.Error("it does not hold for the host that it made")
+	}
+}
+
+// TestRenew: what still holds is compared with the host anew, all else is decided
+// anew.
+func TestRenew(t *testing.T) {
+	in, d := decided(t)
+	in.Host = With(in.Host, d.Plan.State)
+	again, err := d.Renew(in)
+	if err != nil || !again.Diff.Empty() || again.Owned.Empty() || !again.Holds(in) {
+		t.Errorf("of the host that it made: %v, %+v", err, again.Diff)
+	}
+	in.Listeners = nil
+	if again, err = d.Renew(in); err != nil || len(again.Diff.DelRules) == 0 {
+		t.Errorf("without listeners: %v, %+v", err, again.Diff)
+	}
+	in.Policy.Gateways = []GatewayPin{{Link: "eth1", None: true},
+		{Link: "eth1", Addr: netip.MustParseAddr("10.0.1.1")}}
+	if _, err = d.Renew(in); err == nil {
+		t.Error("a contradiction is no error")
+	}
+}
+
+// TestPathOf: an outcome knows its path, and one without says so.
+func TestPathOf(t *testing.T) {
+	_, d := decided(t)
+	p := d.Plan.PathOf(d.Plan.Outcomes[0])
+	if p == nil || p.Link != "eth1" || p.Hops[0].Via != netip.MustParseAddr("10.0.1.1") {
+		t.Errorf("got %+v", p)
+	}
+	if p := d.Plan.PathOf(Outcome{}); p != nil {
+		t.Errorf("of no outcome: %+v", p)
+	}
+}
+
+func TestUnionAndServing(t *testing.T) {
+	parse := func(lines ...string) (s State) {
+		for _, l := range lines {
+			if r, err := ParseRoute(IPv4, l); err == nil {
+				s.Routes = append(s.Routes, r)
+				continue
+			}
+			r, err := ParseRule(IPv4, l)
+			if err != nil {
+				t.Fatal(err)
+			}
+			s.Rules = append(s.Rules, r)
+		}
+		s.Sort()
+		return s
+	}
+	one := []string{"default via 10.0.1.1 dev eth1 table 20001 proto 76 onlink",
+		"10.0.1.0/24 dev eth1 table 20001 proto 76 scope link",
+		"5102: from 10.0.1.0/24 iif lo lookup main suppress_prefixlength 7 proto 76",
+		"5103: from 10.0.1.0/24 iif lo lookup 20001 proto 76"}
+	two := []string{"default via 10.0.2.1 dev eth2 table 20002 proto 76 onlink",
+		"5103: from 10.0.2.0/24 iif lo lookup 20002 proto 76"}
+	a, b := parse(one...), parse(two...)
+	both := parse(slices.Concat(one, two)...)
+	for _, tt := range []struct {
+		name      string
+		got, want State
+	}{
+		{"union", a.Union(b), both},
+		{"union with itself", a.Union(a), a},
+		{"union with nothing", a.Union(State{}), a},
+		{"serving eth1", both.Serving("eth1", IPv4), a},
+		{"serving eth2", both.Serving("eth2", IPv4), b},
+		{"serving another family", both.Serving("eth1", IPv6), State{}},
+		{"serving no link", both.Serving("eth3", IPv4), State{}},
+	} {
+		if d := cmp.Diff(tt.want.String(), tt.got.String()); d != "" {
+			t.Errorf("%s: -want +got\n%s", tt.name, d)
+		}
+	}
+	other := parse("default via 10.0.1.9 dev eth1 table 20001 proto 76 onlink")
+	if got := a.Union(other); got.String() != a.String() {
+		t.Errorf("a route of the same key: %s", got)
+	}
+	if (State{}).Empty() != true || a.Empty() {
+		t.Error("Empty is wrong")
+	}
+}
+
+// TestClasses: sources of one class get the same answer to any question, and
+// those that a rule tells apart are of different classes.
+func TestClasses(t *testing.T) {
+	var h Host
+	for _, from := range []string{"10.0.0.0/8", "10.0.1.0/24", "10.0.1.64/26", "10.0.2.7/32"} {
+		r := NewRule(IPv4, 100, 7)
+		r.From = netip.MustParsePrefix(from)
+		h.Rules = append(h.Rules, r)
+	}
+	var sources []netip.Addr
+	for _, s := range []string{"10.0.1.1", "10.0.1.2", "10.0.1.65", "10.0.2.7", "10.0.2.8",
+		"10.9.9.9", "192.0.2.1", "2001:db8::1", "10.0.1.127"} {
+		sources = append(sources, netip.MustParseAddr(s))
+	}
+	classes := NewFIB(h).Classes(sources)
+	for _, a := range sources {
+		for _, b := range sources {
+			alike := a.Is4() == b.Is4()
+			for _, r := range h.Rules {
+				alike = alike && r.From.Contains(a) == r.From.Contains(b)
+			}
+			if same := classes[a] == classes[b]; same != alike {
+				t.Errorf("%s and %s: of one class %t, want %t", a, b, same, alike)
+			}
+		}
+	}
+}
