@@ -10,7 +10,8 @@ import (
 // The arrows of the design point one way. Each package may import what is
 // listed, the standard library, and nothing else of ours or of others.
 var mayImport = map[string][]string{
-	"lasthop/nginxconf":       {"github.com/nginxinc/nginx-go-crossplane", "golang.org/x/sys/unix"},
+	"lasthop/internal/procfs": {"golang.org/x/sys/unix"},
+	"lasthop/nginxconf":       {"lasthop/internal/procfs", "github.com/nginxinc/nginx-go-crossplane", "golang.org/x/sys/unix"},
 	"lasthop/routing":         {"go4.org/netipx"},
 	"lasthop/routing/host":    {"lasthop/routing", "github.com/vishvananda/netlink", "github.com/vishvananda/netlink/nl", "github.com/vishvananda/netns", "golang.org/x/sys/unix"},
 	"lasthop/bigip":           {"lasthop/routing", "go4.org/netipx"},
@@ -18,8 +19,10 @@ var mayImport = map[string][]string{
 	"lasthop/routing/sim":     {"lasthop/routing"}, // tests
 	"lasthop/deploy":          {},                  // tests
 	"lasthop/internal/nstest": {"github.com/vishvananda/netns", "golang.org/x/sys/unix"},
-	"lasthop/watcher":         {"lasthop/nginxconf", "github.com/fsnotify/fsnotify", "golang.org/x/sys/unix"},
-	"lasthop/cmd/lasthop": {"lasthop/bigip", "lasthop/nginxconf", "lasthop/report", "lasthop/routing", "lasthop/routing/host", "lasthop/watcher",
+	"lasthop/watcher":         {"lasthop/nginxconf", "lasthop/internal/hint", "lasthop/internal/procfs", "github.com/fsnotify/fsnotify", "golang.org/x/sys/unix"},
+	"lasthop/internal/hint":   {},
+	"lasthop/internal/writer": {"lasthop/internal/hint", "lasthop/report", "lasthop/routing", "golang.org/x/sys/unix"},
+	"lasthop/cmd/lasthop": {"lasthop/internal/writer", "lasthop/bigip", "lasthop/nginxconf", "lasthop/report", "lasthop/routing", "lasthop/routing/host", "lasthop/watcher",
 		"github.com/coreos/go-systemd/v22/daemon", "github.com/goccy/go-yaml", "github.com/goccy/go-yaml/ast", "github.com/goccy/go-yaml/parser",
 		"github.com/prometheus/client_golang/prometheus", "github.com/prometheus/client_golang/prometheus/collectors",
 		"github.com/prometheus/client_golang/prometheus/promhttp", "github.com/spf13/cobra", "golang.org/x/sync/errgroup", "golang.org/x/sys/unix"},

@@ -1,0 +1,196 @@
+// Package writer is the only way to the kernel. apply, clear, going back, the
+// daemon's syncs and what is asked of the daemon all make their changes with
+// one Writer, so that all of them do the same things in the same order: hold
+// the lock of the network namespace, arm the rollback (Trial), write, log,
+// audit, count, remember.
+//
+// A write waits for nothing but the kernel. The system's log gets its lines
+// from a task with a queue; the file with the names of tables is written by a
+// goroutine that the caller waits for only so long; the report and the question
+// of a trial are printed while the trial already watches the clock. If one of
+// these is stuck, its own lines are lost, and the writes go on.
+//
+// A Writer and its Trial belong to one goroutine.
+package writer
+
+import (
+	"cmp"
+	"fmt"
+	"log/slog"
+	"time"
+
+	"lasthop/internal/hint"
+	"lasthop/report"
+	"lasthop/routing"
+)
+
+// Machine is what a writer changes: the kernel of one network namespace, or a
+// simulated one. Write makes the writes of a diff in an order in which every
+// state between is safe, and returns those that it made.
+type Machine interface {
+	Read() (routing.Host, error)
+	Write(routing.Diff) (done []routing.Op, err error)
+}
+
+// Options say where a writer works. All paths are of this machine.
+type Options struct {
+	RunDir string       // of the lock; the undo scripts are kept in RunDir-undo
+	Inode  uint64       // of the network namespace
+	Names  string       // the directory of names of tables (NamesDir); "" writes none
+	Log    *slog.Logger // nil logs nothing
+	Syslog []string     // sockets of the system's log; nil is the usual ones
+}
+
+// Change is what one call of Write does, and for whom.
+type Change struct {
+	Command string // "apply", "clear", "run"
+	Cause   string // what led to it: "reload of NGINX 4711"; "" if the command says it all
+	By      Person // who asked for it; "" is lasthop itself
+
+	Numbers routing.Numbers
+	Before  routing.State // what lasthop owns before the change
+	After   routing.State // what it owns once all is done
+	Diff    routing.Diff  // the writes
+	AddOnly bool          // the diff leaves the deletions between Before and After for later
+	Digest  string        // of the plan
+
+	// Heals are the writes, by their text, that put back what another
+	// program deleted or changed; true if the kernel told of the deletion.
+	Heals map[string]bool
+	// Suspect names the programs that may have done it; it is asked after
+	// the write. nil names none.
+	Suspect func() string
+}
+
+// Memory is what a writer remembers of its writes.
+type Memory struct {
+	Installed routing.State // what the last change without an error was to leave in the kernel
+	Last      report.Change // the last change that had something to write
+	Changes   int           // writes made
+	Heals     int           // those of them that put something back
+}
+
+// Writer makes changes in one network namespace while it holds its lock.
+type Writer struct {
+	machine Machine
+	options Options
+	log     *slog.Logger
+	unlock  func()
+	audit   *audit
+	naming  chan struct{} // full while the names of tables are being written
+	memory  Memory
+}
+
+// Open takes the lock of the network namespace. It returns ErrLocked if another
+// process has it.
+func Open(m Machine, o Options) (*Writer, error) {
+	unlock, err := lock(o.RunDir, o.Inode)
+	if err != nil {
+		return nil, err
+	}
+	log := o.Log
+	if log == nil {
+		log = slog.New(slog.DiscardHandler)
+	}
+	return &Writer{machine: m, options: o, log: log, unlock: unlock,
+		audit: newAudit(o.Syslog, log), naming: make(chan struct{}, 1)}, nil
+}
+
+// Close gives the system's log a moment to take what is queued, and releases
+// the lock. The error says how many audit lines are lost.
+func (w *Writer) Close() error {
+	lost := w.audit.close()
+	w.unlock()
+	if lost > 0 {
+		return hint.New(fmt.Errorf("%d audit lines lost: the "+
+			"system's log does not take them", lost),
+			"is the log daemon stuck? see: systemctl status systemd-journald rsyslog")
+	}
+	return nil
+}
+
+// Memory returns what the writer remembers.
+func (w *Writer) Memory() Memory { return w.memory }
+
+// Write makes a change, logs and audits each write with its cause and the
+// person who asked, and returns the writes made, all errors joined. A change
+// without writes is remembered as installed, and nothing else.
+func (w *Writer) Write(c Change) ([]routing.Op, error) {
+	var done []routing.Op
+	var err error
+	if !c.Diff.Empty() {
+		done, err = w.machine.Write(c.Diff)
+		w.memory.Last = report.Change{Time: time.Now(), Cause: c.cause(), Done: done}
+		if err != nil {
+			w.memory.Last.Error = err.Error()
+		}
+		w.audit.record(c.auditLines(done, err))
+		w.tell(c, done)
+	}
+	if err == nil {
+		w.memory.Installed = c.After
+	}
+	return done, err
+}
+
+// ReadBack reads the host after a write, and makes sure that the kernel holds
+// what was to be there.
+func (w *Writer) ReadBack(c Change) (routing.Host, error) {
+	h, err := w.machine.Read()
+	if err != nil {
+		return h, fmt.Errorf("read back: %w", err)
+	}
+	left := routing.Compare(routing.Owned(h, c.Numbers), c.After)
+	if c.AddOnly {
+		left.DelRules, left.DelRoutes, left.UnsetGroups = nil, nil, nil
+	}
+	if left.Empty() {
+		return h, nil
+	}
+	err = fmt.Errorf("the kernel does not hold what was written: %s", left.Ops()[0])
+	return h, hint.New(err, "somebody else may be writing too; run apply again")
+}
+
+// cause is what led to a change, in words.
+func (c Change) cause() string { return cmp.Or(c.Cause, "lasthop "+c.Command) }
+
+// tell counts and logs the writes that were made.
+func (w *Writer) tell(c Change, done []routing.Op) {
+	const most = 50
+	attrs := []any{"cause", c.cause()}
+	if c.By != "" {
+		attrs = append(attrs, "by", string(c.By))
+	}
+	var suspect []any
+	for n, op := range done {
+		deleted, heal := c.Heals[op.String()]
+		if heal {
+			if w.memory.Heals++; suspect == nil {
+				suspect = c.suspect()
+			}
+		}
+		what := []any{"op", op.String()}
+		switch {
+		case n > most:
+		case n == most:
+			w.log.Info("changed", append([]any{"more", len(done) - most}, attrs...)...)
+		case deleted:
+			w.log.Warn("deleted by someone else, restored", append(what, suspect...)...)
+		case heal:
+			w.log.Info("gone or changed, restored", append(what, attrs...)...)
+		default:
+			w.log.Info("changed", append(what, attrs...)...)
+		}
+	}
+	w.memory.Changes += len(done)
+}
+
+// suspect is never nil.
+func (c Change) suspect() []any {
+	if c.Suspect != nil {
+		if who := c.Suspect(); who != "" {
+			return []any{"suspect", who}
+		}
+	}
+	return []any{}
+}
