@@ -3,12 +3,11 @@ package main
 import (
 	"errors"
 	"fmt"
-	"os"
-	"os/signal"
-	"path/filepath"
+	"log/slog"
 	"strings"
 	"time"
 
+	"lasthop/internal/writer"
 	"lasthop/report"
 	"lasthop/routing"
 	"lasthop/routing/host"
@@ -22,7 +21,6 @@ type applying struct {
 	expect   string
 	confirm  time.Duration
 	noDelete bool
-	daemon   bool // asked of the daemon, which would heal an undo
 }
 
 func (a *app) applyCommand() *cobra.Command {
@@ -60,14 +58,14 @@ func (a *app) apply(f applying) error {
 		return err
 	}
 	defer k.Close()
-	unlock, err := a.lock(k)
-	if errors.Is(err, errLocked) && a.daemonRuns(k) {
+	w, err := a.writer(k, nil)
+	if errors.Is(err, writer.ErrLocked) && a.daemonRuns(k) {
 		return a.askApply(k, f)
 	}
 	if err != nil {
 		return err
 	}
-	defer unlock()
+	defer a.close(w)
 	v, err := a.look(k)
 	if err != nil {
 		return err
@@ -81,40 +79,105 @@ func (a *app) apply(f applying) error {
 		}
 	}
 	v.addLive(k)
-	result := report.Apply{Plan: report.Plan{Head: v.head(), Plan: v.plan, Diff: v.diff,
-		Digest: v.plan.Digest(v.diff)}}
-	if f.noDelete {
-		result.Diff = withoutDeletes(v.diff)
-	}
-	var interrupted <-chan os.Signal
-	if f.confirm > 0 {
-		c := make(chan os.Signal, 1)
-		// before the first write: from then on nothing may end us
-		// without going back
-		signal.Notify(c, ending...)
-		defer signal.Stop(c)
-		interrupted = c
-	}
-	return a.carryOut(k, v, f, &result, interrupted)
+	return a.carryOut(k, w, v, f)
 }
 
-// carryOut writes and reports. With --confirm it goes back if anything is
-// wrong, and if nobody confirms.
-func (a *app) carryOut(k *host.Kernel, v *view, f applying, result *report.Apply,
-	interrupted <-chan os.Signal) error {
-	err := a.write(k, v, f, result)
+// carryOut makes the changes and reports them. With --confirm they are a trial
+// from before the first write.
+func (a *app) carryOut(k *host.Kernel, w *writer.Writer, v *view, f applying) error {
+	c := v.change("apply", f.noDelete)
+	result := v.applied(c)
+	undo, err := a.prepareUndo(w, v, c)
+	if err != nil {
+		return err
+	}
+	if f.confirm > 0 {
+		a.ui.stderr = &hasty{Writer: a.ui.stderr}
+	}
+	trial := w.Try(f.confirm)
+	result.Done, err = trial.Write(c)
+	if len(result.Done) > 0 {
+		result.Undo = undo
+	}
+	if len(result.Done) > 0 && err == nil {
+		result.Checks, err = a.verify(k, w, v, c)
+	}
 	result.Writes = k.Writes()
-	if err != nil && len(result.Done) == 0 {
+	err = trial.End(needsRoot(result.Done, err), writer.Talk{
+		Show: func() error { return a.ui.print(result, a.flags.output) },
+		Ask: func() {
+			fmt.Fprintf(a.ui.stderr, "lasthop: press Enter within %s to keep this, "+
+				"else it is taken back\n", f.confirm)
+		},
+		Answers: a.ui.stdin})
+	if len(result.Done) == 0 || f.confirm > 0 && err != nil {
 		return err
 	}
-	err = errors.Join(err, a.ui.print(*result, a.flags.output))
-	switch {
-	case f.confirm == 0 || len(result.Done) == 0:
-		return err
-	case err != nil:
-		return errors.Join(err, a.goBack(k, v, "that did not work"))
+	if f.confirm > 0 {
+		fmt.Fprintln(a.ui.stderr, "lasthop: kept")
 	}
-	return a.confirmed(k, v, f.confirm, interrupted)
+	return errors.Join(err, w.NameTables(v.named()))
+}
+
+// writer opens the only way to the kernel. Tables get names if they are those
+// of this machine's own namespace.
+func (a *app) writer(k *host.Kernel, log *slog.Logger) (*writer.Writer, error) {
+	o := writer.Options{RunDir: a.flags.runDir, Inode: k.Inode(), Log: log}
+	if a.flags.netns == "" {
+		o.Names = writer.NamesDir
+	}
+	return writer.Open(machine{k}, o)
+}
+
+func (a *app) close(w *writer.Writer) {
+	if err := w.Close(); err != nil {
+		a.ui.warn("%v", err)
+	}
+}
+
+// machine makes the writes of a diff with the kernel.
+type machine struct{ *host.Kernel }
+
+func (m machine) Write(d routing.Diff) ([]routing.Op, error) { return routing.Execute(d, m.Do) }
+
+// change is what carries out the plan, or only what it adds and replaces.
+func (v *view) change(command string, addOnly bool) writer.Change {
+	c := writer.Change{Command: command, By: writer.Self(), Numbers: v.policy.Numbers,
+		Before: v.owned, After: v.plan.State, Diff: v.diff,
+		Digest: v.plan.Digest(v.diff), AddOnly: addOnly}
+	if addOnly {
+		c.Diff = withoutDeletes(v.diff)
+	}
+	return c
+}
+
+// applied is the result of a change before it is made.
+func (v *view) applied(c writer.Change) report.Apply {
+	return report.Apply{Plan: report.Plan{Head: v.head(), Plan: v.plan, Diff: c.Diff,
+		Digest: c.Digest}}
+}
+
+// verify reads back what was written, and asks the kernel for the way of each
+// listener's replies.
+func (a *app) verify(k *host.Kernel, w *writer.Writer, v *view, c writer.Change) (
+	[]report.Checked, error) {
+	h, err := w.ReadBack(c)
+	if err != nil {
+		return nil, err
+	}
+	checks, err := (&view{policy: v.policy, plan: v.plan, host: h}).ask(k)
+	if err != nil {
+		return nil, err
+	}
+	return checks, a.asymmetric(checks)
+}
+
+// named are the paths whose tables are to have names.
+func (v *view) named() []routing.Path {
+	if !v.settings.tableNames {
+		return nil // they may have been wanted before
+	}
+	return v.plan.Paths
 }
 
 // fit says whether the plan may be carried out: it has listeners, and is the
@@ -162,72 +225,23 @@ func withoutDeletes(d routing.Diff) routing.Diff {
 	return routing.Diff{SetRoutes: d.SetRoutes, SetGroups: d.SetGroups, AddRules: d.AddRules}
 }
 
-// write carries the diff out, and makes sure that it worked.
-func (a *app) write(k *host.Kernel, v *view, f applying, result *report.Apply) error {
-	if result.Diff.Empty() {
-		return nil
-	}
-	undo := ""
-	if !f.daemon {
-		var err error
-		if undo, err = a.prepareUndo(v); err != nil {
-			return err
-		}
-	}
-	done, err := routing.Execute(result.Diff, k.Do)
-	audit("apply", result.Digest, done, err)
-	result.Done = done
-	if len(done) > 0 {
-		result.Undo = undo
-	}
-	if err != nil {
-		return needsRoot(done, err)
-	}
-	now := &view{policy: v.policy, plan: v.plan}
-	if now.host, err = k.Read(); err != nil {
-		return fmt.Errorf("read back: %w", err)
-	}
-	left := routing.Compare(routing.Owned(now.host, v.policy.Numbers), v.plan.State)
-	if f.noDelete {
-		left = withoutDeletes(left)
-	}
-	if !left.Empty() {
-		return hint(fmt.Errorf("the kernel does not hold what was written: %s",
-			left.Ops()[0]), "somebody else may be writing too; run apply again")
-	}
-	if result.Checks, err = now.ask(k); err != nil {
-		return err
-	}
-	return errors.Join(a.asymmetric(result.Checks), a.nameTables(v.settings, v.plan.Paths))
-}
-
-// prepareUndo returns the command that goes back to what is ours now: clear, or
-// a script that is kept for it.
-func (a *app) prepareUndo(v *view) (string, error) {
-	if len(v.owned.Routes)+len(v.owned.Rules)+len(v.owned.Groups) == 0 {
+// prepareUndo returns the command that goes back to what lasthop owns now:
+// clear, or a script that is kept for it.
+func (a *app) prepareUndo(w *writer.Writer, v *view, c writer.Change) (string, error) {
+	if c.Diff.Empty() || v.owned.String() == "" {
 		return a.commandLine("clear"), nil
 	}
-	var script strings.Builder
-	back := routing.Compare(v.plan.State, v.owned)
-	p := report.Plan{Head: v.head(), Plan: v.plan, Diff: v.diff, Digest: v.plan.Digest(v.diff)}
-	if err := report.Script(&script, p, back); err != nil {
+	p := v.applied(c).Plan
+	p.Diff = v.diff
+	path, err := w.KeepUndo(p, routing.Compare(v.plan.State, v.owned))
+	if err != nil {
 		return "", err
 	}
-	// not in the directory of the daemon's user: root will run it
-	dir := a.flags.runDir + "-undo"
-	if err := os.MkdirAll(dir, 0o755); err != nil {
-		return "", fmt.Errorf("keep the undo script: %w", err)
-	}
-	path := filepath.Join(dir,
-		fmt.Sprintf("undo-%s.sh", strings.TrimPrefix(p.Digest, "sha256:")[:12]))
-	if err := os.WriteFile(path, []byte(script.String()), 0o700); err != nil {
-		return "", fmt.Errorf("keep the undo script: %w", err)
-	}
+	line := "sh " + shellWord(path) + " undo"
 	if a.flags.netns != "" {
-		return "nsenter --net=" + shellWord(a.netnsPath()) + " sh " + shellWord(path) +
-			" undo", nil
+		line = "nsenter --net=" + shellWord(a.netnsPath()) + " " + line
 	}
-	return "sh " + shellWord(path) + " undo", nil
+	return line, nil
 }
 
 // commandLine is a command of ours with the flags that say where to work.
@@ -282,8 +296,8 @@ func shellWord(s string) string {
 	return "'" + strings.ReplaceAll(s, "'", `'\''`) + "'"
 }
 
-// needsRoot makes one error, with its remedy, of a kernel's refusal to let us
-// write at all.
+// needsRoot makes one error, with its remedy, if the kernel lets this user write
+// nothing at all.
 func needsRoot(done []routing.Op, err error) error {
 	if len(done) > 0 || !errors.Is(err, unix.EPERM) {
 		return err

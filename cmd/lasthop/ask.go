@@ -12,6 +12,7 @@ import (
 	"net/http"
 	"time"
 
+	"lasthop/internal/writer"
 	"lasthop/report"
 	"lasthop/routing/host"
 
@@ -91,7 +92,8 @@ func (a *app) askApply(k *host.Kernel, f applying) error {
 	}
 	var result report.Apply
 	err := a.ask(k, http.MethodPost, pathSync,
-		syncRequest{Expect: f.expect, NoDelete: f.noDelete}, &result)
+		syncRequest{Expect: f.expect, NoDelete: f.noDelete,
+			Sudoer: writer.Sudoer()}, &result)
 	if err != nil && len(result.Done) == 0 {
 		return err
 	}

@@ -3,6 +3,7 @@ package main
 import (
 	"errors"
 
+	"lasthop/internal/writer"
 	"lasthop/report"
 	"lasthop/routing"
 
@@ -33,15 +34,16 @@ func (a *app) clear(dryRun bool) error {
 		return err
 	}
 	defer k.Close()
+	var w *writer.Writer
 	if !dryRun {
-		unlock, err := a.lock(k)
-		if errors.Is(err, errLocked) && a.daemonRuns(k) {
+		w, err = a.writer(k, nil)
+		if errors.Is(err, writer.ErrLocked) && a.daemonRuns(k) {
 			return a.refuseBeside("clear")
 		}
 		if err != nil {
 			return err
 		}
-		defer unlock()
+		defer a.close(w)
 	}
 	s, err := a.flags.fileSettings()
 	if err != nil {
@@ -51,18 +53,15 @@ func (a *app) clear(dryRun bool) error {
 	if err := a.readHost(k, v); err != nil {
 		return err
 	}
-	d := routing.Compare(routing.Owned(v.host, v.policy.Numbers), routing.State{})
-	c := report.Clear{Head: v.head(), Diff: d, DryRun: dryRun}
-	var execErr error
-	if !dryRun {
-		c.Done, execErr = routing.Execute(d, k.Do)
-		audit("clear", routing.Plan{}.Digest(d), c.Done, execErr)
+	v.owned = routing.Owned(v.host, v.policy.Numbers)
+	v.diff = routing.Compare(v.owned, routing.State{})
+	c := report.Clear{Head: v.head(), Diff: v.diff, DryRun: dryRun}
+	if dryRun {
+		return a.ui.print(c, a.flags.output)
 	}
-	if execErr != nil && len(c.Done) == 0 {
-		return needsRoot(c.Done, execErr)
+	c.Done, err = w.Write(v.change("clear", false))
+	if err != nil && len(c.Done) == 0 {
+		return needsRoot(c.Done, err)
 	}
-	if !dryRun {
-		execErr = errors.Join(execErr, a.nameTables(s, nil))
-	}
-	return errors.Join(a.ui.print(c, a.flags.output), execErr)
+	return errors.Join(a.ui.print(c, a.flags.output), err, w.NameTables(nil))
 }

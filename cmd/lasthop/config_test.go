@@ -186,38 +186,3 @@ func FuzzConfig(f *testing.F) {
 		}
 	})
 }
-
-func TestTableNames(t *testing.T) {
-	dir := filepath.Join(t.TempDir(), "rt_tables.d")
-	write := func(paths ...routing.Path) string {
-		t.Helper()
-		if err := writeTableNames(dir, paths); err != nil {
-			t.Fatal(err)
-		}
-		data, _ := os.ReadFile(filepath.Join(dir, "lasthop.conf"))
-		return string(data)
-	}
-	got := write(routing.Path{Link: "eth1", Table: 20001},
-		routing.Path{Link: "eth1", Table: 20001, Family: routing.IPv6},
-		routing.Path{Link: "eth1", Table: 20002},
-		routing.Path{Link: "eth2"}, routing.Path{Link: "bad name#", Table: 20003})
-	if want := "20001 lasthop-eth1\n20002 lasthop-eth1-20002\n"; got != want {
-		t.Errorf("got %q, want %q", got, want)
-	}
-	info, err := os.Stat(filepath.Join(dir, "lasthop.conf"))
-	if err != nil {
-		t.Fatal(err)
-	}
-	write(routing.Path{Link: "eth1", Table: 20001}, routing.Path{Link: "eth1", Table: 20002})
-	if again, err := os.Stat(filepath.Join(dir, "lasthop.conf")); err != nil ||
-		!os.SameFile(info, again) {
-		t.Errorf("the same names were written again: %v", err)
-	}
-	if got := write(); got != "" {
-		t.Errorf("without tables: %q", got)
-	}
-	entries, err := os.ReadDir(dir)
-	if err != nil || len(entries) != 0 {
-		t.Errorf("left behind: %v, %v", entries, err)
-	}
-}

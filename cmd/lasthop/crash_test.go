@@ -41,15 +41,11 @@ func (a *app) dieAt(when, write string) error {
 	}
 	defer k.Close()
 	k.Fault = fatal(when, n)
-	unlock, err := a.lock(k)
-	if err != nil {
-		return err
-	}
-	defer unlock()
 	d, err := a.newDaemon(k)
 	if err != nil {
 		return err
 	}
+	defer d.writer.Close()
 	ctx, cancel := context.WithCancel(context.Background())
 	watched := make(chan error)
 	go func() { watched <- d.watcher.Run(ctx) }()

@@ -13,8 +13,8 @@ import (
 	"sync"
 	"time"
 
+	"lasthop/internal/writer"
 	"lasthop/report"
-	"lasthop/routing"
 	"lasthop/routing/host"
 	"lasthop/watcher"
 
@@ -29,6 +29,7 @@ import (
 type daemon struct {
 	app          *app
 	kernel       *host.Kernel
+	writer       *writer.Writer
 	watcher      *watcher.Watcher
 	log          *slog.Logger
 	settings     settings
@@ -42,7 +43,6 @@ type daemon struct {
 	causes     []string         // of the next sync, in words
 	deleted    map[string]bool  // what others have deleted of ours since the last sync
 	last       *view            // of the last sync
-	installed  routing.State    // what the last sync left in the kernel
 	ready      *view            // a plan for what is on disk, as if NGINX had loaded it, or nil
 	unmoved    bool             // no event of the host has come since the last sync
 	fights     fights
@@ -52,7 +52,6 @@ type daemon struct {
 	troubles   []trouble
 	failures   int // syncs in a row that failed
 	counts     report.Counts
-	lastWrite  report.Change
 	wholeAudit time.Time // when to look at everything again
 	requests   chan request
 	calls      chan func()                             // of tests: run in the loop

@@ -233,16 +233,12 @@ func (s *server) start(change ...func(*app)) {
 	if err != nil {
 		s.t.Fatal(err)
 	}
-	unlock, err := a.lock(k)
-	if err != nil {
-		s.t.Fatal(err)
-	}
 	if s.d, err = a.newDaemon(k); err != nil {
 		s.t.Fatal(err)
 	}
 	ctx, cancel := context.WithCancel(context.Background())
 	ended := make(chan error, 1)
-	go func() { err := s.d.run(ctx); unlock(); k.Close(); ended <- err }()
+	go func() { err := s.d.run(ctx); a.close(s.d.writer); k.Close(); ended <- err }()
 	s.end = sync.OnceValue(func() error { cancel(); return <-ended })
 	s.t.Cleanup(func() {
 		if err := s.end(); err != nil {

@@ -7,8 +7,8 @@ import (
 	"slices"
 	"time"
 
+	"lasthop/internal/writer"
 	"lasthop/nginxconf"
-	"lasthop/report"
 	"lasthop/routing"
 )
 
@@ -19,7 +19,7 @@ import (
 // last sync the host is taken to be as it was then: the plan is only made
 // ready, and must be so before NGINX is.
 func (d *daemon) view(asIfLoaded bool) (*view, error) {
-	v := &view{taken: time.Now(), policy: d.settings.policy}
+	v := &view{taken: time.Now(), policy: d.settings.policy, settings: d.settings}
 	var err error
 	if asIfLoaded && d.unmoved {
 		v.host = d.last.host
@@ -84,7 +84,7 @@ func (d *daemon) audit(now time.Time) {
 	d.agenda.by(doAudit, now.Add(jitter(auditEvery)))
 	if now.Before(d.wholeAudit) && len(d.troubles) == 0 {
 		if owned, err := d.kernel.ReadOwned(d.settings.policy.Numbers); err == nil &&
-			routing.Compare(owned, d.installed).Empty() {
+			routing.Compare(owned, d.installed()).Empty() {
 			d.counts.Syncs++
 			return
 		}
@@ -145,8 +145,11 @@ func (d *daemon) settle(v *view, now time.Time) (bool, error) {
 	diff := d.admit(v.diff, now)
 	d.last = v
 	if diff.Empty() {
-		d.installed = v.plan.State // also what is held back: it will be a heal then too
-		if err := d.app.nameTables(d.settings, v.plan.Paths); err != nil {
+		// Also what is held back: it will be a heal then, too.
+		if _, err := d.writer.Write(writer.Change{After: v.plan.State}); err != nil {
+			return false, err
+		}
+		if err := d.writer.NameTables(v.named()); err != nil {
 			d.trouble("names of tables", err)
 		} else {
 			d.fine("names of tables")
@@ -159,63 +162,31 @@ func (d *daemon) settle(v *view, now time.Time) (bool, error) {
 
 // write makes changes, and tells of each.
 func (d *daemon) write(v *view, diff routing.Diff) error {
-	healed := heals(diff, d.installed)
-	done, err := routing.Execute(diff, d.kernel.Do)
-	d.counts.Changes += len(done)
-	d.lastWrite = report.Change{Time: time.Now(), Cause: d.cause(), Done: done}
-	if err != nil {
-		d.lastWrite.Error = err.Error()
+	c := v.change("run", false)
+	c.Diff, c.By, c.Cause = diff, "", d.cause()
+	c.Heals, c.Suspect = map[string]bool{}, d.suspect
+	for _, op := range heals(diff, d.installed()) {
+		c.Heals[op.String()] = op.Rule != nil && d.deleted[op.Rule.String()] ||
+			op.Route != nil && d.deleted[op.Route.String()]
 	}
-	d.tell(done, healed)
-	audit("run ("+d.cause()+")", v.plan.Digest(v.diff), done, err)
-	if err == nil {
-		d.installed = v.plan.State
-	}
+	_, err := d.writer.Write(c)
 	return err
 }
 
-// tell logs each write, heals with a word about who may have been at it.
-func (d *daemon) tell(done, healed []routing.Op) {
-	const most = 50
-	who := ""
-	if len(healed) > 0 {
-		who = suspect("/proc", d.app.netnsPath())
-		d.who = who
-	}
-	for n, op := range done {
-		if n == most {
-			d.log.Info("changed", "more", len(done)-most, "cause", d.cause())
-			break
-		}
-		if slices.ContainsFunc(healed,
-			func(h routing.Op) bool { return h.String() == op.String() }) {
-			d.tellHeal(op, who)
-			continue
-		}
-		d.log.Info("changed", "op", op.String(), "cause", d.cause())
-	}
-	d.counts.Heals += len(healed)
-}
+// installed is what the last sync left in the kernel.
+func (d *daemon) installed() routing.State { return d.writer.Memory().Installed }
 
-func (d *daemon) tellHeal(op routing.Op, who string) {
-	args := []any{"op", op.String()}
-	switch {
-	case op.Rule != nil && d.deleted[op.Rule.String()],
-		op.Route != nil && d.deleted[op.Route.String()]:
-		if who != "" {
-			args = append(args, "suspect", who)
-		}
-		d.log.Warn("deleted by someone else, restored", args...)
-	default:
-		d.log.Info("gone or changed, restored", append(args, "cause", d.cause())...)
-	}
+// suspect names the programs that may delete what is ours.
+func (d *daemon) suspect() string {
+	d.who = suspect("/proc", d.app.netnsPath())
+	return d.who
 }
 
 // admit takes out of a diff what is not to be put back yet.
 func (d *daemon) admit(diff routing.Diff, now time.Time) routing.Diff {
 	var held []step
 	delete(d.agenda, doHeal)
-	for _, op := range heals(diff, d.installed) {
+	for _, op := range heals(diff, d.installed()) {
 		s, ok := d.fights.admit(op, now)
 		if ok {
 			continue
@@ -233,10 +204,9 @@ func (d *daemon) tellFight(held []step) {
 	i := slices.IndexFunc(held, func(s step) bool { return s.fresh })
 	if i >= 0 {
 		d.counts.Fights++
-		d.who = suspect("/proc", d.app.netnsPath())
 		d.log.Warn("deleted again and again by someone else, backing off",
 			"op", held[i].op.String(), "objects", len(held), "wait", held[i].wait,
-			"suspect", d.who)
+			"suspect", d.suspect())
 	}
 	if len(held) == 0 {
 		d.backsOff = ""

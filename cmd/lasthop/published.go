@@ -49,8 +49,10 @@ func (d *daemon) request(ctx context.Context, r syncRequest) (report.Apply, erro
 
 // publish makes what is known now visible.
 func (d *daemon) publish() {
+	made := d.writer.Memory()
 	s := report.Status{Started: d.status().Started, Detector: d.watcher.Detector(),
-		Last: d.lastWrite, Counts: d.counts}
+		Last: made.Last, Counts: d.counts}
+	s.Counts.Changes, s.Counts.Heals = made.Changes, made.Heals
 	s.Masters = d.masters()
 	for _, t := range d.troubles {
 		s.Wrong = append(s.Wrong, t.message)
@@ -152,11 +154,9 @@ func (d *daemon) requested(r syncRequest) (report.Apply, error) {
 		return report.Apply{}, err
 	}
 	v.addLive(d.kernel)
-	result := report.Apply{Plan: report.Plan{Head: v.head(), Plan: v.plan, Diff: v.diff,
-		Digest: v.plan.Digest(v.diff)}}
-	if r.NoDelete {
-		result.Diff = withoutDeletes(v.diff)
-	}
+	c := v.change("apply", r.NoDelete)
+	c.By = r.by
+	result := v.applied(c)
 	d.because("lasthop apply")
 	before := d.kernel.Writes()
 	for _, i := range d.instances {
@@ -165,13 +165,11 @@ func (d *daemon) requested(r syncRequest) (report.Apply, error) {
 		}
 		i.unsure = false
 	}
-	err = d.app.write(d.kernel, v, applying{noDelete: r.NoDelete, daemon: true}, &result)
-	result.Writes = d.kernel.Writes() - before
-	d.counts.Changes += len(result.Done)
-	d.lastWrite = report.Change{Time: now, Cause: d.cause(), Done: result.Done}
-	if err == nil {
-		d.installed = v.plan.State
+	result.Done, err = d.writer.Write(c)
+	if len(result.Done) > 0 && err == nil {
+		result.Checks, err = d.app.verify(d.kernel, d.writer, v, c)
 	}
+	result.Writes = d.kernel.Writes() - before
 	d.sync()
 	return result, err
 }

@@ -53,15 +53,11 @@ func (a *app) run(ctx context.Context) error {
 		return err
 	}
 	defer k.Close()
-	unlock, err := a.lock(k)
-	if err != nil {
-		return err
-	}
-	defer unlock()
 	d, err := a.newDaemon(k)
 	if err != nil {
 		return err
 	}
+	defer a.close(d.writer)
 	debug.SetGCPercent(50) // memory is scarcer beside NGINX than the processor that collects it
 	hup := make(chan os.Signal, 1)
 	signal.Notify(hup, syscall.SIGHUP)
@@ -106,6 +102,9 @@ func (a *app) newDaemon(k *host.Kernel) (*daemon, error) {
 		times: newReloadTimes(), notify: notify, followed: func(bool, time.Duration) {},
 		log: slog.New(slog.NewTextHandler(a.ui.stderr,
 			&slog.HandlerOptions{ReplaceAttr: plainTime}))}
+	if d.writer, err = a.writer(k, d.log); err != nil {
+		return nil, err
+	}
 	d.readSettingsText()
 	for _, c := range s.confs {
 		d.instances = append(d.instances, &instance{source: source{conf: c}})

@@ -13,6 +13,7 @@ import (
 	"strings"
 	"time"
 
+	"lasthop/internal/writer"
 	"lasthop/report"
 	"lasthop/routing/host"
 
@@ -30,6 +31,9 @@ type served interface {
 type syncRequest struct {
 	Expect   string `json:"expect,omitempty"`
 	NoDelete bool   `json:"no_delete,omitempty"`
+	Sudoer   string `json:"sudoer,omitempty"` // who used sudo, as the client says
+
+	by writer.Person // as the kernel and the client say
 }
 
 // refusal is an error on its way to a client.
@@ -165,6 +169,7 @@ func askSync(w http.ResponseWriter, r *http.Request, s served) {
 		refuse(w, http.StatusBadRequest, fmt.Errorf("read the request: %w", err))
 		return
 	}
+	req.by = writer.Asker(uid, req.Sudoer)
 	ctx, cancel := context.WithTimeout(r.Context(), syncTimeout)
 	defer cancel()
 	result, err := s.request(ctx, req)

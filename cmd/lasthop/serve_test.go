@@ -173,10 +173,10 @@ func TestLocalHandler(t *testing.T) {
 	}{
 		{"healthy", "GET", "/healthz", "", 1000, nil, 200, "ok\n"},
 		{"status for anybody", "GET", "/status", "", 1000, nil, 200, `"kind": "status"`},
-		{"sync for root", "POST", "/sync", `{"expect":"x","no_delete":true}`, 0, nil, 200, ""},
+		{"sync for root", "POST", "/sync", `{"expect":"x","no_delete":true,"sudoer":"bob"}`, 0, nil, 200, ""},
 		{"sync for others", "POST", "/sync", `{}`, 1000, nil, 403, `{"error":"only root may ask lasthop run for a sync","hint":"run it with sudo"}`},
 		{"sync from the network", "POST", "/sync", `{}`, nil, nil, 403, "only root"},
-		{"sync that is refused", "POST", "/sync", `{"expect":"x","no_delete":true}`, 0, refused, 409, `{"error":"no","hint":"do that"}`},
+		{"sync that is refused", "POST", "/sync", `{"expect":"x","no_delete":true,"sudoer":"bob"}`, 0, refused, 409, `{"error":"no","hint":"do that"}`},
 		{"an unknown wish", "POST", "/sync", `{"gateway":"eth1"}`, 0, nil, 400, "unknown field"},
 		{"no JSON", "POST", "/sync", "gibberish", 0, nil, 400, "read the request"},
 		{"much too much", "POST", "/sync", `{"expect":"` + strings.Repeat("x", 5000) + `"}`, 0, nil, 400, "too large"},
@@ -195,8 +195,8 @@ func TestLocalHandler(t *testing.T) {
 			if w.Code != tt.code || !strings.Contains(w.Body.String(), tt.want) {
 				t.Errorf("got %d %q, want %d %q", w.Code, w.Body, tt.code, tt.want)
 			}
-			if want := (syncRequest{"x", true}); tt.code == 200 &&
-				tt.method == "POST" && got != want {
+			want := syncRequest{Expect: "x", NoDelete: true, Sudoer: "bob", by: "bob"}
+			if tt.code == 200 && tt.method == "POST" && got != want {
 				t.Errorf("asked for %+v, want %+v", got, want)
 			}
 		})
@@ -240,5 +240,31 @@ func TestMetrics(t *testing.T) {
 	if code, text := get("/healthz"); code != http.StatusServiceUnavailable ||
 		text != "not in sync\nsomething\n" {
 		t.Errorf("/healthz: %d %q", code, text)
+	}
+}
+
+// TestRequestedBy: what is asked of the daemon is logged with the person who
+// asked. The sync that follows finds nothing to do, and nothing to restore.
+func TestRequestedBy(t *testing.T) {
+	t.Parallel()
+	s := newServer(t)
+	s.start()
+	s.quiet()
+	s.log.take()
+	before := s.d.status().Counts
+	s.loop(func() {
+		s.conf("listen 10.0.1.100:80; listen 10.0.2.100:443;")
+		if r, err := s.d.requested(syncRequest{by: "bob"}); err != nil || len(r.Done) == 0 {
+			t.Errorf("%d writes, %v", len(r.Done), err)
+		}
+		s.d.sync()
+	})
+	log, after := s.log.take(), s.d.status()
+	if n := strings.Count(log, `cause="lasthop apply" by=bob`); n != len(after.Last.Done) ||
+		strings.Contains(log, "restored") {
+		t.Errorf("%d lines name the person, want %d:\n%s", n, len(after.Last.Done), log)
+	}
+	if n := after.Counts.Changes - before.Changes; n != len(after.Last.Done) {
+		t.Errorf("%d changes, want those of one write, %d", n, len(after.Last.Done))
 	}
 }
