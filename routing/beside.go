@@ -154,14 +154,3 @@ func prefixesOf(h Host, direct []netip.Prefix) map[netip.Prefix]bool {
 	}
 	return known
 }
-
-// longest returns the longest of the prefixes that holds the address: two
-// addresses with the same one are in the same prefixes.
-func longest(known map[netip.Prefix]bool, a netip.Addr) netip.Prefix {
-	for bits := a.BitLen(); bits >= 0; bits-- {
-		if p, err := a.Prefix(bits); err == nil && known[p] {
-			return p
-		}
-	}
-	return netip.Prefix{}
-}

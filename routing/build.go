@@ -144,35 +144,6 @@ func newBuilder(h Host, p Policy) *builder {
 	return b
 }
 
-// Without returns the host as it would be without anything of ours.
-func Without(h Host, n Numbers) Host {
-	h.Routes = slices.DeleteFunc(slices.Clone(h.Routes), n.OwnsRoute)
-	h.Rules = slices.DeleteFunc(slices.Clone(h.Rules), n.OwnsRule)
-	h.Links = slices.Clone(h.Links)
-	for i := range h.Links {
-		if h.Links[i].Group == n.Group {
-			h.Links[i].Group = 0
-		}
-	}
-	return h
-}
-
-// With returns the host with a state put in. What the state holds must not be
-// there yet; use it after Without.
-func With(h Host, s State) Host {
-	h.Routes = slices.Concat(h.Routes, s.Routes)
-	h.Rules = slices.Concat(h.Rules, s.Rules)
-	h.Links = slices.Clone(h.Links)
-	for i := range h.Links {
-		for _, g := range s.Groups {
-			if g.Link == h.Links[i].Name {
-				h.Links[i].Group = g.Group
-			}
-		}
-	}
-	return h
-}
-
 func (b *builder) find(f Finding) { b.findings = append(b.findings, f) }
 
 func (b *builder) sortedLinks() []Link {

@@ -5,7 +5,6 @@ import (
 	"fmt"
 	"net/netip"
 	"slices"
-	"strings"
 )
 
 // offLink are addresses of the documentation and benchmark ranges that stand
@@ -167,30 +166,6 @@ func (b *builder) client(addr netip.Addr, link string, r Route) Client {
 	return c
 }
 
-// brief is the route as a person would say it, without what rarely matters:
-// "10.0.2.0/24 dev eth2", "blackhole 192.0.2.0/24", "default via 10.0.0.1 dev
-// eth0 metric 100".
-func (r Route) brief() string {
-	var w []string
-	if r.Type != Unicast {
-		w = append(w, typeNames.print(r.Type))
-	}
-	w = append(w, destination(r.Dst))
-	for _, h := range r.Hops {
-		if len(r.Hops) > 1 {
-			w = append(w, "nexthop")
-		}
-		w = append(w, r.hop(h)...)
-	}
-	if r.Metric != metricOf(r.Family()) {
-		w = append(w, fmt.Sprint("metric ", r.Metric))
-	}
-	if r.MTU != 0 {
-		w = append(w, fmt.Sprint("mtu ", r.MTU))
-	}
-	return strings.Join(w, " ")
-}
-
 // inside returns an address in a prefix that is not the host's own and, where
 // it is easy, in no narrower prefix.
 func (b *builder) inside(p netip.Prefix) netip.Addr {
@@ -204,4 +179,20 @@ func (b *builder) inside(p netip.Prefix) netip.Addr {
 		}
 	}
 	return first
+}
+
+// Clients returns addresses that stand for every group of clients of a family:
+// first one behind the gateways (OffLink), then one in the destination of each
+// narrower route and rule of the host.
+func Clients(h Host, f Family) []netip.Addr {
+	b := &builder{host: h, assigned: map[netip.Addr][]Addr{}}
+	for _, a := range h.Addrs {
+		b.assigned[a.Prefix.Addr()] = append(b.assigned[a.Prefix.Addr()], a)
+	}
+	b.host.Routes = slices.DeleteFunc(slices.Clone(h.Routes), func(r Route) bool {
+		return r.IsDefault()
+	})
+	return slices.DeleteFunc(b.clients(f), func(a netip.Addr) bool {
+		return !a.IsGlobalUnicast() || a.Is4() && a.As4()[0] == 0
+	})
 }

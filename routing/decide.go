@@ -69,11 +69,3 @@ func (d Decision) Renew(in Inputs) (Decision, error) {
 // are equal wanted states, reached by the same writes. It is "sha256:" and 64
 // hexadecimal digits.
 func (d Decision) Digest() string { return d.Plan.Digest(d.Diff) }
-
-// PathOf returns the path of an outcome, nil if it has none.
-func (p Plan) PathOf(o Outcome) *Path {
-	if o.Path == 0 {
-		return nil
-	}
-	return &p.Paths[o.Path-1]
-}

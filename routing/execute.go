@@ -1,9 +1,67 @@
 package routing
 
 import (
+	"errors"
 	"fmt"
 	"net/netip"
 )
+
+// Op is one write to the kernel, or its taking back. Exactly one of Route, Rule
+// and Group is set.
+//
+// Setting a route is RTM_NEWROUTE with CREATE|REPLACE, adding a rule is
+// RTM_NEWRULE, setting a group is RTM_NEWLINK with IFLA_GROUP; Delete turns
+// them into RTM_DELROUTE, RTM_DELRULE and group 0.
+type Op struct {
+	Delete bool
+	Route  *Route
+	Rule   *Rule
+	Group  *LinkGroup
+}
+
+// Ops lists the writes of the diff in the order in which Execute makes them.
+func (d Diff) Ops() []Op {
+	var ops []Op
+	for _, step := range d.steps() {
+		ops = append(ops, step...)
+	}
+	return ops
+}
+
+// steps returns the six groups of writes: make, then break.
+func (d Diff) steps() [6][]Op {
+	return [6][]Op{
+		opsOf(d.SetRoutes, func(r *Route) Op { return Op{Route: r} }),
+		opsOf(d.SetGroups, func(g *LinkGroup) Op { return Op{Group: g} }),
+		opsOf(d.AddRules, func(r *Rule) Op { return Op{Rule: r} }),
+		opsOf(d.DelRules, func(r *Rule) Op { return Op{Rule: r, Delete: true} }),
+		opsOf(d.DelRoutes, func(r *Route) Op { return Op{Route: r, Delete: true} }),
+		opsOf(d.UnsetGroups, func(g *LinkGroup) Op { return Op{Group: g, Delete: true} }),
+	}
+}
+
+func opsOf[T any](xs []T, op func(*T) Op) []Op {
+	ops := make([]Op, len(xs))
+	for i := range xs {
+		ops[i] = op(&xs[i])
+	}
+	return ops
+}
+
+// Execute makes the writes of a diff by calling do for each, in an order in
+// which every state between is safe: routes come before the rules that use them
+// and go after them. It goes on after a failure, but makes no write that the
+// failure makes unsafe, and returns the writes made and all errors joined; each
+// error of do is wrapped once, with the write's text.
+func Execute(d Diff, do func(Op) error) (done []Op, err error) {
+	e := executor{do: do, failed: map[uint32]bool{}, bare: map[netip.Prefix]bool{}}
+	for i, step := range d.steps() {
+		for _, op := range step {
+			e.try(i, op)
+		}
+	}
+	return e.done, errors.Join(e.errs...)
+}
 
 // executor carries out a diff and remembers what failed, so that nothing is
 // done that needs it.

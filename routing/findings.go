@@ -3,7 +3,6 @@ package routing
 import (
 	"fmt"
 	"net/netip"
-	"slices"
 )
 
 // lateFindings are those that need the final state.
@@ -205,37 +204,4 @@ func (b *builder) outsideRange() {
 			add(r.String())
 		}
 	}
-}
-
-// uniqueFindings sorts findings and drops repetitions: listeners on one address
-// say the same of it.
-func uniqueFindings(fs []Finding) []Finding {
-	SortFindings(fs)
-	return slices.CompactFunc(fs, func(a, b Finding) bool {
-		return a.Code == b.Code && a.Subject == b.Subject && a.Message == b.Message &&
-			(a.Origin == b.Origin || isAddress(a.Subject))
-	})
-}
-
-func isAddress(s string) bool {
-	_, err := netip.ParseAddr(s)
-	return err == nil
-}
-
-// String tells the way in a few words: "eth1 via 10.0.1.1", "eth0, on-link",
-// "unreachable", "no route".
-func (w Way) String() string {
-	switch {
-	case w.Type == 0:
-		return "no route"
-	case w.Type == Local:
-		return "this host"
-	case w.Type != Unicast:
-		return typeNames.print(w.Type)
-	case w.More != "":
-		return Hop{Link: w.Link, Via: w.Via}.String() + ", " + w.More
-	case w.Via.IsValid():
-		return Hop{Link: w.Link, Via: w.Via}.String()
-	}
-	return w.Link + ", on-link"
 }

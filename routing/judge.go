@@ -4,7 +4,6 @@ import (
 	"fmt"
 	"net/netip"
 	"slices"
-	"strings"
 )
 
 // judge decides which paths are needed: those for which some reply to some
@@ -36,11 +35,6 @@ func (b *builder) judge(l layout) {
 		b.conclude(v)
 	}
 }
-
-// standardRules are those that every network namespace is born with.
-var standardRules = []Rule{NewRule(IPv4, 0, TableLocal), NewRule(IPv4, 32766, TableMain),
-	NewRule(IPv4, 32767, TableDefault),
-	NewRule(IPv6, 0, TableLocal), NewRule(IPv6, 32766, TableMain)}
 
 // classes returns one member of the path for each set of rules whose `from`
 // holds it: the others are routed alike.
@@ -194,43 +188,6 @@ func culprit(t Trace) *Rule {
 	return nil
 }
 
-// standard says whether the rule is `from all lookup` local, main or default.
-func standard(r Rule) bool {
-	r.Priority, r.Protocol = 0, 0
-	return r == NewRule(r.Family, 0, r.Table) && TableDefault <= r.Table &&
-		r.Table <= TableLocal
-}
-
-// deliberate says whether somebody wrote the rule for these sources or
-// destinations.
-func deliberate(r Rule) bool {
-	return r.From.Bits() > 0 || r.To.Bits() > 0 || r.Mark != 0 && !r.Not
-}
-
-// sameAnswer compares where two lookups lead: types and next hops, whichever
-// tables they come from.
-func sameAnswer(a, b Trace) bool { return leadsTo(a, b.Ends) && leadsTo(b, a.Ends) }
-
-// leadsTo says whether a lookup may end in each of the ways.
-func leadsTo(t Trace, ways []Way) bool {
-	return !slices.ContainsFunc(ways, func(w Way) bool {
-		return !slices.ContainsFunc(t.Ends, func(end Way) bool { return sameWay(w, end) })
-	})
-}
-
-// sameWay compares all but the table.
-func sameWay(a, b Way) bool {
-	a.Table = b.Table
-	return a == b
-}
-
-func appendOnce[T comparable](s []T, x T) []T {
-	if slices.Contains(s, x) {
-		return s
-	}
-	return append(s, x)
-}
-
 // describe sets before and after of every outcome, marks those that a rule of
 // others keeps from their path, and says what wildcards take along.
 func (b *builder) describe(l layout) {
@@ -278,13 +235,4 @@ func (b *builder) wildcards() {
 			Message: fmt.Sprintf("a wildcard: replies of everything that listens on "+
 				"%s move, not of NGINX alone", Some(moved[listen], 8))})
 	}
-}
-
-// Some joins a list, of a long one the first few: "a, b and 3 more".
-func Some(list []string, most int) string {
-	if len(list) > most {
-		return fmt.Sprintf("%s and %d more", strings.Join(list[:most], ", "),
-			len(list)-most)
-	}
-	return strings.Join(list, ", ")
 }

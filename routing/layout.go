@@ -1,7 +1,6 @@
 package routing
 
 import (
-	"cmp"
 	"fmt"
 	"net/netip"
 	"slices"
@@ -366,12 +365,6 @@ func (b *builder) room(f Family) room {
 	return r
 }
 
-// goesFirst says whether rules of ours must stand behind this one: `lookup
-// local`, or that of VRFs.
-func (r Rule) goesFirst() bool {
-	return r.Opaque == l3mdev || r.Action == ToTable && r.Table == TableLocal
-}
-
 // leapt returns the priority of the goto that leaps over a part of the range,
 // or -1.
 func (r room) leapt(first, last int) int {
@@ -382,15 +375,6 @@ func (r room) leapt(first, last int) int {
 		}
 	}
 	return in
-}
-
-// catchesAll says whether a rule without selectors matches every reply.
-func catchesAll(r Rule) bool {
-	if r.From.Bits() > 0 || r.To.Bits() > 0 {
-		return false
-	}
-	some := r.Family.All().Addr().Next()
-	return matches(r, Query{Src: some, Dst: some})
 }
 
 // answers says whether a rule that matches would answer, or end, the lookup of
@@ -415,14 +399,4 @@ func (b *builder) highestRule(f Family, first, last int) int {
 		}
 	}
 	return highest
-}
-
-// SortFindings puts the gravest first; the rest of the order is only there to
-// be always the same.
-func SortFindings(fs []Finding) {
-	slices.SortStableFunc(fs, func(a, b Finding) int {
-		return cmp.Or(cmp.Compare(a.Severity.Rank(), b.Severity.Rank()),
-			cmp.Compare(a.Code, b.Code), cmp.Compare(a.Subject, b.Subject),
-			cmp.Compare(a.Message, b.Message), cmp.Compare(a.Origin, b.Origin))
-	})
 }

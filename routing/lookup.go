@@ -14,6 +14,44 @@ type Query struct {
 	Mark uint32
 }
 
+// Way is where the kernel sends a packet: the end of a Trace. The zero Way
+// means that no route was found.
+type Way struct {
+	Type  RouteType // Unicast, Local, or the reject type that ended the lookup; 0: no route
+	Table uint32
+	Link  string
+	Via   netip.Addr // zero: on-link
+	// further next hops of a multipath route, "eth2 via 10.0.2.1, …"; the
+	// kernel chooses by hash
+	More string
+}
+
+// String tells the way in a few words: "eth1 via 10.0.1.1", "eth0, on-link",
+// "unreachable", "no route".
+func (w Way) String() string {
+	switch {
+	case w.Type == 0:
+		return "no route"
+	case w.Type == Local:
+		return "this host"
+	case w.Type != Unicast:
+		return typeNames.print(w.Type)
+	case w.More != "":
+		return Hop{Link: w.Link, Via: w.Via}.String() + ", " + w.More
+	case w.Via.IsValid():
+		return Hop{Link: w.Link, Via: w.Via}.String()
+	}
+	return w.Link + ", on-link"
+}
+
+// brief is String without the word on-link.
+func (w Way) brief() string {
+	if w.Type == Unicast {
+		return Hop{Link: w.Link, Via: w.Via}.String()
+	}
+	return w.String()
+}
+
 // Step is one rule that Lookup tried.
 type Step struct {
 	Rule   Rule
@@ -377,40 +415,30 @@ func (t Trace) finish() Trace {
 	return t
 }
 
-// brief is String without the word on-link.
-func (w Way) brief() string {
-	if w.Type == Unicast {
-		return Hop{Link: w.Link, Via: w.Via}.String()
-	}
-	return w.String()
+// sameAnswer compares where two lookups lead: types and next hops, whichever
+// tables they come from.
+func sameAnswer(a, b Trace) bool { return leadsTo(a, b.Ends) && leadsTo(b, a.Ends) }
+
+// leadsTo says whether a lookup may end in each of the ways.
+func leadsTo(t Trace, ways []Way) bool {
+	return !slices.ContainsFunc(ways, func(w Way) bool {
+		return !slices.ContainsFunc(t.Ends, func(end Way) bool { return sameWay(w, end) })
+	})
 }
 
-// matches says whether the rule's selectors match.
-func matches(r Rule, q Query) bool { return r.Opaque == "" && (mismatch(r, q) == "") != r.Not }
-
-// mismatch names the first selector that does not match; it is empty if all do.
-// Inversion is the caller's.
-func mismatch(r Rule, q Query) string {
-	switch {
-	case r.Opaque != "":
-		return "opaque"
-	case r.IIF != "" && r.IIF != "lo":
-		return "iif"
-	case r.OIF != "" && r.OIF != q.OIF:
-		return "oif"
-	case (r.Mark^q.Mark)&r.Mask != 0:
-		return "fwmark"
-	case r.From.IsValid() && r.From.Bits() > 0 && !r.From.Contains(q.Src):
-		return "from"
-	case r.To.IsValid() && !r.To.Contains(q.Dst):
-		return "to"
-	}
-	return ""
+// sameWay compares all but the table.
+func sameWay(a, b Way) bool {
+	a.Table = b.Table
+	return a == b
 }
 
-func (h Hop) String() string {
-	if !h.Via.IsValid() {
-		return h.Link
+// longest returns the longest of the prefixes that holds the address: two
+// addresses with the same one are in the same prefixes.
+func longest(known map[netip.Prefix]bool, a netip.Addr) netip.Prefix {
+	for bits := a.BitLen(); bits >= 0; bits-- {
+		if p, err := a.Prefix(bits); err == nil && known[p] {
+			return p
+		}
 	}
-	return h.Link + " via " + h.Via.String()
+	return netip.Prefix{}
 }

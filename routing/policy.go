@@ -6,6 +6,72 @@ import (
 	"slices"
 )
 
+// Return is how replies of an interface or address are routed.
+type Return string
+
+const (
+	Strict    Return = "strict"     // main answers, but never through an uplink; else the path
+	MainFirst Return = "main-first" // main's specific routes win, also through other uplinks
+	NoReturn  Return = "off"        // not at all
+)
+
+// GatewayPin is one --gateway: a gateway (Addr), or None (the link is no
+// uplink), or Static (the only next hop of its static routes).
+type GatewayPin struct {
+	Link         string
+	Addr         netip.Addr
+	None, Static bool
+}
+
+// ReturnPin is one --return. Addr is zero for a whole link.
+type ReturnPin struct {
+	Link string
+	Addr netip.Addr
+	Mode Return
+}
+
+// AddressPin is one --address: the link, and perhaps the gateway, of an address
+// where nothing can be seen.
+type AddressPin struct {
+	Addr    netip.Addr
+	Link    string
+	Gateway netip.Addr // zero: the link's
+}
+
+// Policy is what the user decided, and our numbers.
+type Policy struct {
+	Numbers    Numbers
+	Gateways   []GatewayPin
+	Returns    []ReturnPin
+	Addresses  []AddressPin
+	Direct     []netip.Prefix
+	FailClosed []string // links; "*" is all
+}
+
+// Numbers are the kernel's numbers that are ours.
+type Numbers struct {
+	Protocol   uint8  // of every route and rule
+	Group      int    // of every uplink
+	TableFirst uint32 // range of tables
+	TableLast  uint32
+	Base       int // highest priority the block of rules may start at
+	Block      int // priorities in the block
+}
+
+// DefaultNumbers keeps clear of the numbers of twenty other systems.
+var DefaultNumbers = Numbers{
+	Protocol: 76, // free between GCP's 66 and Calico's 80
+	Group:    76, // link groups are hardly used; the same number is easy to remember
+	// above FRR (10000-11000) and ec2-net-utils (10000+), below SUSE
+	// (30000+) and wg-quick (51820)
+	TableFirst: 20000,
+	TableLast:  20999,
+	// in front of Tailscale (5200+), OVN-Kubernetes (5999) and
+	// ec2-net-utils (10000+); behind mwan3's wiped 1000-3999
+	Base:  5100,
+	Block: 100,
+}
+
 // PolicyError is a contradiction within a Policy, or between it and the host.
 type PolicyError struct{ Message, Remedy string }
 

@@ -137,22 +137,6 @@ func inTable(w Way) string {
 	return fmt.Sprintf("%s, table %s", w, tableNames.print(w.Table))
 }
 
-// Clients returns addresses that stand for every group of clients of a family:
-// first one behind the gateways (OffLink), then one in the destination of each
-// narrower route and rule of the host.
-func Clients(h Host, f Family) []netip.Addr {
-	b := &builder{host: h, assigned: map[netip.Addr][]Addr{}}
-	for _, a := range h.Addrs {
-		b.assigned[a.Prefix.Addr()] = append(b.assigned[a.Prefix.Addr()], a)
-	}
-	b.host.Routes = slices.DeleteFunc(slices.Clone(h.Routes), func(r Route) bool {
-		return r.IsDefault()
-	})
-	return slices.DeleteFunc(b.clients(f), func(a netip.Addr) bool {
-		return !a.IsGlobalUnicast() || a.Is4() && a.As4()[0] == 0
-	})
-}
-
 // Rebuildable returns the host as it can be made again from what is modelled of
 // it, and what that leaves out, a line each. Multicast and anycast routes are
 // the kernel's own affair. What merely tunes a transport (hoplimit, initcwnd)

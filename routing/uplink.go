@@ -175,11 +175,6 @@ func hopsOn(hops []Hop, l Link) []Hop {
 	return out
 }
 
-func compareHop(a, b Hop) int {
-	return cmp.Or(cmp.Compare(a.Link, b.Link), a.Via.Compare(b.Via),
-		cmp.Compare(a.Weight, b.Weight))
-}
-
 func (b *builder) fromLease(l Link, f Family) (gateway, bool) {
 	for _, lease := range b.host.Leases {
 		if lease.Link == l.Name && FamilyOf(lease.Gateway) == f {

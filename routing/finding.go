@@ -1,0 +1,75 @@
+package routing
+
+import (
+	"cmp"
+	"fmt"
+	"net/netip"
+	"slices"
+	"strings"
+)
+
+// Code is the stable name of a reason or a finding: "no-gateway".
+type Code string
+
+// Severity orders findings.
+type Severity string
+
+const (
+	Error   Severity = "error"
+	Warning Severity = "warning"
+	Info    Severity = "info"
+)
+
+// Rank orders severities, the gravest first: 0 error, 1 warning, 2 info.
+func (s Severity) Rank() int { return slices.Index([]Severity{Error, Warning, Info}, s) }
+
+// Finding is something that an operator must know and that stops nothing.
+type Finding struct {
+	Code     Code
+	Severity Severity
+	Subject  string // what it is about: an address, link or rule
+	Message  string
+	Hint     string // what to do, a command or flag where there is one
+	Origin   string // file:line or an `ip` line
+}
+
+// SortFindings puts the gravest first; the rest of the order is only there to
+// be always the same.
+func SortFindings(fs []Finding) {
+	slices.SortStableFunc(fs, func(a, b Finding) int {
+		return cmp.Or(cmp.Compare(a.Severity.Rank(), b.Severity.Rank()),
+			cmp.Compare(a.Code, b.Code), cmp.Compare(a.Subject, b.Subject),
+			cmp.Compare(a.Message, b.Message), cmp.Compare(a.Origin, b.Origin))
+	})
+}
+
+// uniqueFindings sorts findings and drops repetitions: listeners on one address
+// say the same of it.
+func uniqueFindings(fs []Finding) []Finding {
+	SortFindings(fs)
+	return slices.CompactFunc(fs, func(a, b Finding) bool {
+		return a.Code == b.Code && a.Subject == b.Subject && a.Message == b.Message &&
+			(a.Origin == b.Origin || isAddress(a.Subject))
+	})
+}
+
+func isAddress(s string) bool {
+	_, err := netip.ParseAddr(s)
+	return err == nil
+}
+
+// Some joins a list, of a long one the first few: "a, b and 3 more".
+func Some(list []string, most int) string {
+	if len(list) > most {
+		return fmt.Sprintf("%s and %d more", strings.Join(list[:most], ", "),
+			len(list)-most)
+	}
+	return strings.Join(list, ", ")
+}
+
+func appendOnce[T comparable](s []T, x T) []T {
+	if slices.Contains(s, x) {
+		return s
+	}
+	return append(s, x)
+}

@@ -1,0 +1,150 @@
+package routing
+
+import (
+	"cmp"
+	"fmt"
+	"net/netip"
+	"slices"
+	"strings"
+)
+
+// RouteType is the kernel's rtm_type (RTN_*).
+type RouteType uint8
+
+const (
+	Unicast     RouteType = 1
+	Local       RouteType = 2
+	Broadcast   RouteType = 3
+	Anycast     RouteType = 4
+	Multicast   RouteType = 5
+	Blackhole   RouteType = 6
+	Unreachable RouteType = 7
+	Prohibit    RouteType = 8
+	Throw       RouteType = 9
+)
+
+// Rejects says whether a lookup that finds such a route ends with an error.
+func (t RouteType) Rejects() bool { return t == Blackhole || t == Unreachable || t == Prohibit }
+
+// Scopes and tables by the kernel's numbers.
+const (
+	ScopeGlobal uint8 = 0
+	ScopeLink   uint8 = 253
+	ScopeHost   uint8 = 254
+
+	protocolKernel uint8 = 2
+
+	TableDefault uint32 = 253
+	TableMain    uint32 = 254
+	TableLocal   uint32 = 255
+)
+
+// RouteKey is what the kernel's REPLACE matches a route by. Dst is masked and
+// always valid (a default route has 0.0.0.0/0 or ::/0) and gives the family. An
+// IPv6 metric is never 0: the kernel makes it 1024.
+type RouteKey struct {
+	Table  uint32
+	Dst    netip.Prefix
+	Metric uint32
+}
+
+// Hop is one next hop. A Hop without Via is on-link. Dead and LinkDown are
+// volatile and never written.
+type Hop struct {
+	Link     string
+	Via      netip.Addr
+	Weight   int // 1 for a single next hop, as `ip` prints it for several
+	OnLink   bool
+	Dead     bool
+	LinkDown bool
+}
+
+func (h Hop) String() string {
+	if !h.Via.IsValid() {
+		return h.Link
+	}
+	return h.Link + " via " + h.Via.String()
+}
+
+// Route is one route. Reject routes have no hops (the kernel's `dev lo` of IPv6
+// ones is dropped when they are read).
+type Route struct {
+	RouteKey
+	Type     RouteType
+	Scope    uint8 // IPv4 only; IPv6 routes have 0
+	Protocol uint8
+	Src      netip.Addr // prefsrc
+	Hops     []Hop
+	MTU      uint32
+	AdvMSS   uint32
+	Pref     int8 // IPv6 router preference: -1 low, 0 medium, 1 high
+	// what is not modelled, in `ip` syntax: "tos 0x10", "from
+	// 2001:db8::/64", "encap …"; such a route is never copied
+	Opaque string
+}
+
+// Family returns the family of the destination.
+func (r Route) Family() Family { return FamilyOf(r.Dst.Addr()) }
+
+// IsDefault says whether the route is a default route of its table.
+func (r Route) IsDefault() bool { return r.Dst.Bits() == 0 }
+
+// opaqueHas says whether one of the keys is among what is not modelled of the
+// route.
+func (r Route) opaqueHas(keys ...string) bool {
+	return r.Opaque != "" && slices.ContainsFunc(strings.Fields(r.Opaque),
+		func(w string) bool { return slices.Contains(keys, w) })
+}
+
+// steers says whether what is not modelled decides where packets go, or what
+// becomes of them: such a route is never copied. All else (hoplimit, initcwnd
+// and other metrics) only tunes a transport.
+func (r Route) steers() bool { return r.opaqueHas("tos", "from", "encap", "nhid", "attr") }
+
+// brief is the route as a person would say it, without what rarely matters:
+// "10.0.2.0/24 dev eth2", "blackhole 192.0.2.0/24", "default via 10.0.0.1 dev
+// eth0 metric 100".
+func (r Route) brief() string {
+	var w []string
+	if r.Type != Unicast {
+		w = append(w, typeNames.print(r.Type))
+	}
+	w = append(w, destination(r.Dst))
+	for _, h := range r.Hops {
+		if len(r.Hops) > 1 {
+			w = append(w, "nexthop")
+		}
+		w = append(w, r.hop(h)...)
+	}
+	if r.Metric != metricOf(r.Family()) {
+		w = append(w, fmt.Sprint("metric ", r.Metric))
+	}
+	if r.MTU != 0 {
+		w = append(w, fmt.Sprint("mtu ", r.MTU))
+	}
+	return strings.Join(w, " ")
+}
+
+// sameRoute compares what we write of a route: volatile flags of next hops do
+// not count.
+func sameRoute(a, b Route) bool {
+	return a.RouteKey == b.RouteKey && a.Type == b.Type && a.Scope == b.Scope &&
+		a.Protocol == b.Protocol && a.Src == b.Src &&
+		a.MTU == b.MTU && a.AdvMSS == b.AdvMSS && a.Pref == b.Pref &&
+		a.Opaque == b.Opaque && slices.EqualFunc(a.Hops, b.Hops, sameHop)
+}
+
+func sameHop(a, b Hop) bool {
+	a.Dead, a.LinkDown, b.Dead, b.LinkDown = false, false, false, false
+	return a == b
+}
+
+func compareRoute(a, b Route) int {
+	return cmp.Or(cmp.Compare(a.Table, b.Table), cmp.Compare(a.Family(), b.Family()),
+		comparePrefix(a.Dst, b.Dst), cmp.Compare(a.Metric, b.Metric))
+}
+
+func compareHop(a, b Hop) int {
+	return cmp.Or(cmp.Compare(a.Link, b.Link), a.Via.Compare(b.Via),
+		cmp.Compare(a.Weight, b.Weight))
+}

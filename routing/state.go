@@ -1,0 +1,256 @@
+package routing
+
+import (
+	"cmp"
+	"slices"
+)
+
+// LinkGroup says that a link is in a group.
+type LinkGroup struct {
+	Link  string
+	Group int
+}
+
+// State is what lasthop owns, or wants to own, in the kernel. Sorted by Sort it
+// is canonical.
+type State struct {
+	Routes []Route
+	Rules  []Rule
+	Groups []LinkGroup
+}
+
+// Empty reports whether the state holds nothing.
+func (s State) Empty() bool { return len(s.Routes)+len(s.Rules)+len(s.Groups) == 0 }
+
+// Sort puts a State into its canonical order: routes by table, destination and
+// metric, rules by family and priority.
+func (s State) Sort() {
+	slices.SortStableFunc(s.Routes, compareRoute)
+	slices.SortStableFunc(s.Rules, compareRule)
+	slices.SortFunc(s.Groups, compareGroup)
+}
+
+func compareGroup(a, b LinkGroup) int { return cmp.Compare(a.Link, b.Link) }
+
+// Union returns the state with what it lacks of more. Of routes with one key and
+// of groups of one link, those of s stay.
+func (s State) Union(more State) State {
+	keys := map[RouteKey]bool{}
+	for _, r := range s.Routes {
+		keys[r.RouteKey] = true
+	}
+	out := State{slices.Clone(s.Routes), slices.Clone(s.Rules), slices.Clone(s.Groups)}
+	for _, r := range more.Routes {
+		if !keys[r.RouteKey] {
+			out.Routes = append(out.Routes, r)
+		}
+	}
+	for _, r := range more.Rules {
+		if !slices.Contains(s.Rules, r) {
+			out.Rules = append(out.Rules, r)
+		}
+	}
+	for _, g := range more.Groups {
+		if !slices.ContainsFunc(s.Groups, func(x LinkGroup) bool { return x.Link == g.Link }) {
+			out.Groups = append(out.Groups, g)
+		}
+	}
+	out.Sort()
+	return out
+}
+
+// Serving returns what of the state serves the paths of a link and family: the
+// tables whose default leaves by the link, and the rules whose prefixes lead to
+// them, those in front included. It holds no groups.
+func (s State) Serving(link string, f Family) State {
+	var out State
+	tables, from := map[uint32]bool{}, map[string]bool{}
+	for _, r := range s.Routes {
+		if r.Family() == f && r.IsDefault() && len(r.Hops) > 0 && r.Hops[0].Link == link {
+			tables[r.Table] = true
+		}
+	}
+	for _, r := range s.Routes {
+		if r.Family() == f && tables[r.Table] {
+			out.Routes = append(out.Routes, r)
+		}
+	}
+	for _, r := range s.Rules {
+		if r.Family == f && tables[r.Table] {
+			from[r.From.String()] = true
+		}
+	}
+	for _, r := range s.Rules {
+		if r.Family == f && from[r.From.String()] {
+			out.Rules = append(out.Rules, r)
+		}
+	}
+	return out
+}
+
+// Owned returns what is ours on the host: what agrees in protocol and in range,
+// and the links in our group. It is sorted.
+func Owned(h Host, n Numbers) State {
+	var s State
+	for _, r := range h.Routes {
+		if n.OwnsRoute(r) {
+			s.Routes = append(s.Routes, r)
+		}
+	}
+	for _, r := range h.Rules {
+		if n.OwnsRule(r) {
+			s.Rules = append(s.Rules, r)
+		}
+	}
+	for _, l := range h.Links {
+		if l.Group == n.Group {
+			s.Groups = append(s.Groups, LinkGroup{l.Name, l.Group})
+		}
+	}
+	s.Sort()
+	return s
+}
+
+// OwnsTable says whether the number is in our range of tables.
+func (n Numbers) OwnsTable(table uint32) bool {
+	return n.TableFirst <= table && table <= n.TableLast
+}
+
+// OwnsRoute says whether protocol and table are ours.
+func (n Numbers) OwnsRoute(r Route) bool { return r.Protocol == n.Protocol && n.OwnsTable(r.Table) }
+
+// OwnsRule says whether protocol, priority and table are ours. The block of
+// rules may have stood anywhere up to Base.
+func (n Numbers) OwnsRule(r Rule) bool {
+	return r.Protocol == n.Protocol && 0 < r.Priority && r.Priority < n.Base+n.Block &&
+		r.Action == ToTable && (r.Table == TableMain || n.OwnsTable(r.Table))
+}
+
+// Without returns the host as it would be without anything of ours.
+func Without(h Host, n Numbers) Host {
+	h.Routes = slices.DeleteFunc(slices.Clone(h.Routes), n.OwnsRoute)
+	h.Rules = slices.DeleteFunc(slices.Clone(h.Rules), n.OwnsRule)
+	h.Links = slices.Clone(h.Links)
+	for i := range h.Links {
+		if h.Links[i].Group == n.Group {
+			h.Links[i].Group = 0
+		}
+	}
+	return h
+}
+
+// With returns the host with a state put in. What the state holds must not be
+// there yet; use it after Without.
+func With(h Host, s State) Host {
+	h.Routes = slices.Concat(h.Routes, s.Routes)
+	h.Rules = slices.Concat(h.Rules, s.Rules)
+	h.Links = slices.Clone(h.Links)
+	for i := range h.Links {
+		for _, g := range s.Groups {
+			if g.Link == h.Links[i].Name {
+				h.Links[i].Group = g.Group
+			}
+		}
+	}
+	return h
+}
+
+// Diff is the way from one State to another. The order of its fields is the
+// order in which it is carried out.
+type Diff struct {
+	SetRoutes   []Route
+	SetGroups   []LinkGroup
+	AddRules    []Rule
+	DelRules    []Rule
+	DelRoutes   []Route
+	UnsetGroups []LinkGroup
+}
+
+// Additions returns what adds and replaces, and leaves out what deletes.
+func (d Diff) Additions() Diff {
+	return Diff{SetRoutes: d.SetRoutes, SetGroups: d.SetGroups, AddRules: d.AddRules}
+}
+
+// Empty says whether there is nothing to do.
+func (d Diff) Empty() bool {
+	return len(d.SetRoutes)+len(d.SetGroups)+len(d.AddRules)+len(d.DelRules)+len(d.DelRoutes)+
+		len(d.UnsetGroups) == 0
+}
+
+// Compare returns what turns have into want. Both are what we own, and nothing
+// else; the result is empty if they are equal.
+//
+// A route whose key stays is replaced and never deleted: the kernel finds the
+// route to delete by key alone, so deleting the old one after a replace would
+// remove the new one.
+func Compare(have, want State) Diff {
+	var d Diff
+	haveRoutes, wantRoutes := routesByKey(have.Routes), routesByKey(want.Routes)
+	for _, r := range want.Routes {
+		if old, ok := haveRoutes[r.RouteKey]; !ok || !sameRoute(old, r) {
+			d.SetRoutes = append(d.SetRoutes, r)
+		}
+	}
+	for _, r := range have.Routes {
+		if _, ok := wantRoutes[r.RouteKey]; !ok {
+			d.DelRoutes = append(d.DelRoutes, r)
+		}
+	}
+	d.AddRules, d.DelRules = missing(want.Rules, have.Rules), missing(have.Rules, want.Rules)
+	d.SetGroups = missing(want.Groups, have.Groups)
+	for _, g := range have.Groups {
+		if !slices.ContainsFunc(want.Groups,
+			func(w LinkGroup) bool { return w.Link == g.Link }) {
+			d.UnsetGroups = append(d.UnsetGroups, g)
+		}
+	}
+	d.sort()
+	return d
+}
+
+func routesByKey(routes []Route) map[RouteKey]Route {
+	m := make(map[RouteKey]Route, len(routes))
+	for _, r := range routes {
+		if _, ok := m[r.RouteKey]; !ok {
+			m[r.RouteKey] = r
+		}
+	}
+	return m
+}
+
+// missing returns the elements of a that b lacks; a further copy of an element
+// counts as one that b lacks.
+func missing[T comparable](a, b []T) []T {
+	left := make(map[T]int, len(b))
+	for _, x := range b {
+		left[x]++
+	}
+	var out []T
+	for _, x := range a {
+		if left[x]--; left[x] < 0 {
+			out = append(out, x)
+		}
+	}
+	return out
+}
+
+// sort orders the writes. On-link routes come before those by a gateway, which
+// the kernel may look up in the same table. Rules are deleted from the last to
+// the first: exceptions come before the rule that they are exceptions from, and
+// go after it.
+func (d Diff) sort() {
+	State{d.SetRoutes, d.AddRules, d.SetGroups}.Sort()
+	slices.SortStableFunc(d.SetRoutes, func(a, b Route) int {
+		return cmp.Or(cmp.Compare(a.Table, b.Table),
+			cmp.Compare(byGateway(a), byGateway(b)))
+	})
+	State{d.DelRoutes, d.DelRules, d.UnsetGroups}.Sort()
+	slices.Reverse(d.DelRules)
+}
+
+func byGateway(r Route) int {
+	if len(r.Hops) > 0 && r.Hops[0].Via.IsValid() {
+		return 1
+	}
+	return 0
+}
