@@ -7,6 +7,7 @@ require (
 	github.com/chromedp/chromedp v0.23.0 // tests: a real browser reads the HTML report
 	github.com/coreos/go-systemd/v22 v22.7.0 // sd_notify, the watchdog
 	github.com/fsnotify/fsnotify v1.9.0 // changes of configuration and pid files
+	github.com/go-json-experiment/json v0.0.0-20260213210345-44df1a37e875 // captures: JSON with the place of each error
 	github.com/goccy/go-yaml v1.19.2 // lasthop.yaml, strictly, with line numbers in errors
 	github.com/google/go-cmp v0.7.0 // tests: readable differences
 	github.com/nginxinc/nginx-go-crossplane v0.4.89 // parses nginx.conf
@@ -24,7 +25,6 @@ require (
 require (
 	github.com/beorn7/perks v1.0.1 // indirect
 	github.com/cespare/xxhash/v2 v2.3.0 // indirect
-	github.com/go-json-experiment/json v0.0.0-20260213210345-44df1a37e875 // indirect
 	github.com/inconshreveable/mousetrap v1.1.0 // indirect
 	github.com/jstemmer/go-junit-report v1.0.0 // indirect
 	github.com/kr/text v0.2.0 // indirect

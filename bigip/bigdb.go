@@ -17,9 +17,9 @@ func isBigDB(text []byte) bool {
 	return false
 }
 
-// bigDB reads the two settings of BigDB.dat. A section without `value=` has its
+// bigDB sets the two settings of BigDB.dat. A section without `value=` has its
 // default.
-func (b *builder) bigDB(file string, text []byte) {
+func bigDB(file string, text []byte, set func(variable, value, origin string)) {
 	section, line := "", 0
 	values, lines := map[string]string{}, map[string]int{}
 	for raw := range bytes.Lines(text) {
@@ -29,7 +29,7 @@ func (b *builder) bigDB(file string, text []byte) {
 			section = strings.ToLower(strings.Trim(s, "[]"))
 			continue
 		}
-		if section != lastHopVariable && section != managementVariable {
+		if section != LastHopVariable && section != managementVariable {
 			continue
 		}
 		key, value, _ := strings.Cut(s, "=")
@@ -38,13 +38,13 @@ func (b *builder) bigDB(file string, text []byte) {
 			values[key], lines[key] = strings.TrimSpace(value), line
 		}
 	}
-	for _, variable := range []string{lastHopVariable, managementVariable} {
+	for _, variable := range []string{LastHopVariable, managementVariable} {
 		key := variable + " value"
 		if _, ok := values[key]; !ok {
 			key = variable + " default"
 		}
 		if value, ok := values[key]; ok {
-			b.setting(variable, value, origin(file, lines[key]))
+			set(variable, value, origin(file, lines[key]))
 		}
 	}
 }

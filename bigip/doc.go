@@ -28,12 +28,8 @@
 // bigip.conf nor an SCF; where the input does not have it, F5's default holds
 // and the result says so.
 //
-// Join puts that beside the host that takes the BIG-IP's place: NGINX's
-// listeners, and a plan in which the virtual servers' addresses count as
-// listeners (Wanted), so that the host's own rules say which way each has. A
-// row for each destination and VLAN says what happened there, what happens
-// here, and what is missing for the same; steps lead through the cut-over and
-// back.
+// Package bigip/migrate joins that with a decision about the host that replaces
+// the BIG-IP.
 //
 // Nothing else is kept. These files hold private keys and password hashes: no
 // body of a stanza is in a Config, a warning or an error.
@@ -50,8 +46,11 @@ import (
 // Config is what one BIG-IP's files say. Names are full paths. Every Origin is
 // file:line, in an archive archive:member:line.
 type Config struct {
-	Virtuals      []Virtual // in the order of the files, as all else
-	Addresses     []VirtualAddress
+	// What clients connect to, in the order of the files, as all else.
+	Virtuals  []Virtual
+	Addresses []VirtualAddress
+
+	// How packets go.
 	Selfs         []Self
 	VLANs         []VLAN
 	Routes        []Route
@@ -60,15 +59,18 @@ type Config struct {
 	SNATs         []SNAT
 	NATs          []NAT
 	TrafficGroups []TrafficGroup
-	Global        Setting // connection.autolasthop; a caller that knows better overwrites it
-	// the same for the management port, which carries no virtual server's
-	// traffic
-	Management Setting
-	Hostname   string
-	Version    string // of TMOS, "15.1.8.2"
-	Files      []File
-	Stanzas    Count
-	Warnings   []Warning
+
+	// Global is connection.autolasthop; a caller that knows better
+	// overwrites it. Management is the same for the management port, which
+	// carries no virtual server's traffic.
+	Global, Management Setting
+
+	// What was read.
+	Hostname string
+	Version  string // of TMOS, "15.1.8.2"
+	Files    []File
+	Stanzas  Count
+	Warnings []Warning
 }
 
 // File is one input.

@@ -1,6 +1,7 @@
 package bigip
 
 import (
+	"net/netip"
 	"slices"
 	"strings"
 )
@@ -95,6 +96,26 @@ func (c Config) only(v Virtual) []Ingress {
 		list = append(list, c.ingress(v, vlan, i >= 0))
 	}
 	return list
+}
+
+// Gateways returns the gateways of a route: its own, or the members of its pool
+// that are switched on.
+func (c Config) Gateways(r Route) []netip.Addr {
+	if r.Gateway.IsValid() {
+		return []netip.Addr{r.Gateway}
+	}
+	var out []netip.Addr
+	for _, pool := range c.Pools {
+		if r.Pool == "" || pool.Name != r.Pool {
+			continue
+		}
+		for _, m := range pool.Members {
+			if m.Addr.IsValid() && !m.Disabled {
+				out = append(out, m.Addr)
+			}
+		}
+	}
+	return out
 }
 
 // in says whether a virtual server is in a route domain. One whose destination

@@ -87,27 +87,7 @@ func dump(c Config) string {
 		line("global %s [%s], management %s [%s]", c.Global.Value, c.Global.Origin,
 			c.Management.Value, c.Management.Origin)
 	}
-	for _, v := range c.VLANs {
-		line("%s %s tag %d domain %d mtu %d auto-lasthop %s source-checking %v proxy %v "+
-			"members %+v [%s]", v.Kind, v.Name, v.Tag, v.Domain, v.MTU, v.AutoLastHop,
-			v.SourceChecking, v.Proxy, v.Members, v.Origin)
-	}
-	for _, s := range c.Selfs {
-		line("self %s %v domain %d vlan %s group %s floating %v [%s]", s.Name, s.Prefix,
-			s.Domain, s.VLAN, s.TrafficGroup, s.Floating, s.Origin)
-	}
-	for _, r := range c.Routes {
-		line("route %s %v domain %d gateway %v pool %q interface %q "+
-			"blackhole %v mtu %d [%s]", r.Name, r.Network, r.Domain, r.Gateway, r.Pool,
-			r.Interface, r.Blackhole, r.MTU, r.Origin)
-	}
-	for _, d := range c.Domains {
-		line("route-domain %s id %d parent %q strict %v vlans %v [%s]", d.Name, d.ID,
-			d.Parent, d.Strict, d.VLANs, d.Origin)
-	}
-	for _, p := range c.Pools {
-		line("pool %s %s [%s]", p.Name, membersText(p.Members), p.Origin)
-	}
+	dumpNetwork(line, c)
 	for _, a := range c.Addresses {
 		line("virtual-address %s %s domain %d disabled %v no-arp %v group %s [%s]", a.Name,
 			rangeText(a.Addrs), a.Domain, a.Disabled, a.NoARP, a.TrafficGroup, a.Origin)
@@ -130,6 +110,30 @@ func dump(c Config) string {
 		line("warning %s: %s: %s (%s) [%s]", w.Code, w.Subject, w.Message, w.Hint, w.Origin)
 	}
 	return b.String()
+}
+
+func dumpNetwork(line func(string, ...any), c Config) {
+	for _, v := range c.VLANs {
+		line("%s %s tag %d domain %d mtu %d auto-lasthop %s source-checking %v proxy %v "+
+			"members %+v [%s]", v.Kind, v.Name, v.Tag, v.Domain, v.MTU, v.AutoLastHop,
+			v.SourceChecking, v.Proxy, v.Members, v.Origin)
+	}
+	for _, s := range c.Selfs {
+		line("self %s %v domain %d vlan %s group %s floating %v [%s]", s.Name, s.Prefix,
+			s.Domain, s.VLAN, s.TrafficGroup, s.Floating, s.Origin)
+	}
+	for _, r := range c.Routes {
+		line("route %s %v domain %d gateway %v pool %q interface %q "+
+			"blackhole %v mtu %d [%s]", r.Name, r.Network, r.Domain, r.Gateway, r.Pool,
+			r.Interface, r.Blackhole, r.MTU, r.Origin)
+	}
+	for _, d := range c.Domains {
+		line("route-domain %s id %d parent %q strict %v vlans %v [%s]", d.Name, d.ID,
+			d.Parent, d.Strict, d.VLANs, d.Origin)
+	}
+	for _, p := range c.Pools {
+		line("pool %s %s [%s]", p.Name, membersText(p.Members), p.Origin)
+	}
 }
 
 func dumpVirtual(line func(string, ...any), c Config, v Virtual) {

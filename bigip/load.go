@@ -255,7 +255,7 @@ func (l *loader) keep(name string, r io.Reader) ([]byte, error) {
 func (l *loader) text(name string, data []byte) error {
 	data = clean(data)
 	if isBigDB(data) {
-		l.bigDB(name, data)
+		bigDB(name, data, l.setting)
 		return nil
 	}
 	s := scan{file: name, data: string(data), words: l.limits.words - l.words}
@@ -268,13 +268,13 @@ func (l *loader) text(name string, data []byte) error {
 		return err
 	}
 	if s.strays > 0 {
-		l.config.Warnings = append(l.config.Warnings, Warning{Code: "stray",
+		l.warnings = append(l.warnings, Warning{Code: "stray",
 			Origin:  origin(name, s.stray),
 			Hint:    "look whether a stanza lost its header",
 			Message: strays(s.strays) + " outside of every stanza"})
 	}
 	if s.imish > 0 {
-		l.config.Warnings = append(l.config.Warnings, Warning{Code: "imish",
+		l.warnings = append(l.warnings, Warning{Code: "imish",
 			Origin:  origin(name, s.imish),
 			Hint:    "gateways that it learns are not in this report",
 			Message: "routing configuration of imish is not read"})

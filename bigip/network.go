@@ -10,16 +10,12 @@ import (
 )
 
 func (b *builder) routeDomain(o *object) {
-	d := RouteDomain{Name: o.full, ID: o.number("id"), Strict: o.get("strict") != "disabled",
-		Origin: o.origin()}
-	if o.get("id") == "" {
-		id, err := strconv.ParseUint(path.Base(o.full), 10, 16)
-		if err != nil {
-			b.warn(o, "no-id", "has no id",
-				"its VLANs count as those of route domain 0")
-		}
-		d.ID = int(id)
+	id, ok := o.domainID()
+	if !ok {
+		b.warn(o, "no-id", "has no id", "its VLANs count as those of route domain 0")
 	}
+	d := RouteDomain{Name: o.full, ID: id, Strict: o.get("strict") != "disabled",
+		Origin: o.origin()}
 	if parent := o.get("parent"); parent != "" {
 		d.Parent, _ = b.resolve(o, parent, "net route-domain")
 	}
@@ -28,8 +24,16 @@ func (b *builder) routeDomain(o *object) {
 		d.VLANs = append(d.VLANs, name)
 		b.domains[name] = d.ID
 	}
-	b.numbers[o.full] = d.ID
 	b.config.Domains = append(b.config.Domains, d)
+}
+
+// domainID returns the number of a route domain: its id, else its name.
+func (o *object) domainID() (int, bool) {
+	if o.get("id") != "" {
+		return o.number("id"), true
+	}
+	id, err := strconv.ParseUint(path.Base(o.full), 10, 16)
+	return int(id), err == nil
 }
 
 func (b *builder) vlan(o *object) {
@@ -67,7 +71,7 @@ func (b *builder) self(o *object) {
 			"look at its address in the file")
 		return
 	}
-	s := Self{Name: o.full, Prefix: p, Domain: b.domain(o, id), Origin: o.origin()}
+	s := Self{Name: o.full, Prefix: p, Domain: b.domain(o.partition, id), Origin: o.origin()}
 	if name := o.get("vlan"); name != "" {
 		s.VLAN, _ = b.resolve(o, name, "net vlan")
 	}
@@ -94,7 +98,7 @@ func (b *builder) route(o *object) {
 	if id == noDomain && ok {
 		id = gatewayID
 	}
-	r.Domain = b.domain(o, id)
+	r.Domain = b.domain(o.partition, id)
 	if name := o.get("pool"); name != "" {
 		r.Pool, _ = b.resolve(o, name, "ltm pool")
 	}
@@ -145,7 +149,7 @@ func (b *builder) member(o *object, name string, block tokens) Member {
 		}
 	}
 	if ok && !a.IsUnspecified() { // F5 writes any6 for a host name
-		m.Addr, m.Domain = a, b.domain(o, id)
+		m.Addr, m.Domain = a, b.domain(o.partition, id)
 	}
 	return m
 }
@@ -163,7 +167,8 @@ func (b *builder) virtualAddress(o *object) {
 			"look at its address and mask in the file")
 		return
 	}
-	a.Addrs, a.Domain = netipx.RangeOfPrefix(netip.PrefixFrom(addr, bits)), b.domain(o, id)
+	a.Addrs, a.Domain = netipx.RangeOfPrefix(netip.PrefixFrom(addr, bits)),
+		b.domain(o.partition, id)
 	if name := o.get("traffic-group"); name != "" {
 		a.TrafficGroup, _ = b.resolve(o, name, "cm traffic-group")
 	}

@@ -43,14 +43,12 @@ func (s *scan) structured(st *stanza) bool {
 		case c == '#':
 			s.pos += len(s.peek())
 			continue
-		case c == '{':
-			t.text, t.brace = "{", true
+		case c == '{' || c == '}':
+			t.text, t.brace = string(c), true
 			s.pos++
-			depth++
-		case c == '}':
-			t.text, t.brace = "}", true
-			s.pos++
-			depth--
+			if depth++; c == '}' {
+				depth -= 2
+			}
 		case c == '"':
 			text, ok := s.quoted()
 			if !ok {

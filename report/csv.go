@@ -6,6 +6,8 @@ import (
 	"io"
 	"slices"
 	"strings"
+
+	"lasthop/routing"
 )
 
 // csvColumns are the names of the JSON document's keys, those of before and
@@ -15,22 +17,25 @@ var csvColumns = []string{"address", "port", "last_port", "transport", "context"
 	"before_gateway", "before_table", "before_more", "after_type", "after_interface",
 	"after_gateway", "after_table", "after_more"}
 
-// CSV writes a line of names and one for each listener. Lines end with a
-// newline alone; what is absent is empty; of several names each but the last is
-// followed by a space. No cell is a formula to a spreadsheet.
+// CSV writes a line of names and one for each listener.
 func (p Plan) CSV(w io.Writer) error {
-	c := csv.NewWriter(w)
-	_ = c.Write(csvColumns) // Error tells
-	for _, o := range p.Plan.Outcomes {
+	return writeCSV(w, csvColumns, p.Plan.Outcomes, func(o routing.Outcome) []string {
 		d := listenerDocOf(o)
-		record := slices.Concat([]string{d.Address, fmt.Sprint(d.Port),
+		return slices.Concat([]string{d.Address, fmt.Sprint(d.Port),
 			numeral(uint32(d.LastPort)), d.Transport, d.Context, d.Listen,
 			strings.Join(d.Servers, " "), strings.Join(d.Origins, " "), d.Interface,
 			d.Status, d.Reason}, wayCells(d.Before), wayCells(d.After))
-		for i := range record {
-			record[i] = cell(record[i])
-		}
-		_ = c.Write(record)
+	})
+}
+
+// writeCSV writes a line of names and one for each row. Lines end with a
+// newline alone; what is absent is empty; of several names each but the last is
+// followed by a space. No cell is a formula to a spreadsheet.
+func writeCSV[T any](w io.Writer, columns []string, rows []T, cells func(T) []string) error {
+	c := csv.NewWriter(w)
+	_ = c.Write(columns) // Error tells
+	for _, row := range rows {
+		_ = c.Write(mapped(cells(row), cell))
 	}
 	c.Flush()
 	return c.Error()

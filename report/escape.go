@@ -57,3 +57,6 @@ func escaped(r rune) string {
 	}
 	return fmt.Sprintf(`\U%08x`, r)
 }
+
+// Line makes a message one line that is safe for a terminal.
+func Line(message string) string { return strings.ReplaceAll(EscapeText(message), "\n", " ") }

@@ -21,10 +21,14 @@ func explain(t *testing.T, host, addr string) Explain {
 	}
 	p := routing.Policy{Numbers: routing.DefaultNumbers}
 	a := netip.MustParseAddr(addr)
-	plan := routing.Build(s.Host, []routing.Listener{listener(addr, 80)}, nil, p)
-	r := routing.NewExplainer(s.Host, p, plan.State)
+	d, err := routing.Decide(routing.Inputs{Host: s.Host, Policy: p,
+		Listeners: []routing.Listener{listener(addr, 80)}})
+	if err != nil {
+		t.Fatal(err)
+	}
+	r := routing.NewExplainer(s.Host, p, d.Plan.State)
 	e := Explain{Head: Head{Host: "web1", Kernel: "6.1.0"}, Addr: a, Link: r.Link(a),
-		Here: true, Listeners: plan.Outcomes}
+		Here: true, Listeners: d.Plan.Outcomes}
 	for _, x := range r.ToAll(a) {
 		e.Explained = append(e.Explained, Explained{Explanation: x,
 			NowNeighs: r.Neighs(x.Now), AfterNeighs: r.Neighs(x.After)})

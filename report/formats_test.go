@@ -15,6 +15,7 @@ import (
 	"github.com/google/go-cmp/cmp"
 
 	"lasthop/routing"
+	"lasthop/routing/sim"
 )
 
 func smallPlan(t testing.TB) Plan {
@@ -25,9 +26,8 @@ func smallPlan(t testing.TB) Plan {
 	return makePlan(t, a, b, c)
 }
 
-// bigPlan has more than 3,000 listeners of every status on eight paths of both
-// families, and findings of every severity but error.
-func bigPlan(t testing.TB) Plan {
+// bigHost are the links and routes of bigPlan.
+func bigHost() *strings.Builder {
 	var host strings.Builder
 	for i := range 5 {
 		fmt.Fprintf(&host, "link add eth%d type veth\nlink set eth%d up\n"+
@@ -46,39 +46,50 @@ func bigPlan(t testing.TB) Plan {
 		"route add 10.0.12.0/22 dev eth3 table 100\n" +
 		"route add 10.0.16.0/22 dev eth4 table 100\n" +
 		"route add 10.99.0.0/24 dev wg0 table 100\n")
-	var list []routing.Listener
-	add := func(addr string, port uint16) *routing.Listener {
-		l := listener(addr, port)
-		l.Servers = []string{fmt.Sprintf("shop-%04d.example.org", len(list))}
-		l.Origins = []string{fmt.Sprintf("/etc/nginx/conf.d/shop-%04d.conf:%d",
-			len(list)/10, 3+len(list)%10*12)}
-		list = append(list, l)
-		return &list[len(list)-1]
-	}
+	return &host
+}
+
+// bigList collects the listeners of bigPlan, ten to a file.
+type bigList []routing.Listener
+
+func (list *bigList) add(addr string, port uint16) *routing.Listener {
+	l, n := listener(addr, port), len(*list)
+	l.Servers = []string{fmt.Sprintf("shop-%04d.example.org", n)}
+	l.Origins = []string{fmt.Sprintf("/etc/nginx/conf.d/shop-%04d.conf:%d", n/10, 3+n%10*12)}
+	*list = append(*list, l)
+	return &(*list)[n]
+}
+
+// bigPlan has more than 3,000 listeners of every status on eight paths of both
+// families, and findings of every severity but error.
+func bigPlan(t testing.TB) Plan {
+	host := bigHost()
+	var list bigList
 	for i := range 4 {
 		for j := range 350 {
 			addr := netip.AddrFrom4([4]byte{10, 0, byte(4*i + j/250),
 				byte(j%250 + 2)}).String()
-			fmt.Fprintf(&host, "addr add %s/22 dev eth%d\n", addr, i)
-			add(addr, 80)
-			add(addr, 443)
+			fmt.Fprintf(host, "addr add %s/22 dev eth%d\n", addr, i)
+			list.add(addr, 80)
+			list.add(addr, 443)
 			if i == 1 && j < 50 {
-				fmt.Fprintf(&host, "addr add 2001:db8:%d::%x/64 dev eth%d\n",
+				fmt.Fprintf(host, "addr add 2001:db8:%d::%x/64 dev eth%d\n",
 					i, 0x100+j, i)
-				add(fmt.Sprintf("2001:db8:%d::%x", i, 0x100+j), 443)
+				list.add(fmt.Sprintf("2001:db8:%d::%x", i, 0x100+j), 443)
 			}
 		}
 	}
 	for i := range 60 {
-		add(fmt.Sprintf("10.0.2.%d", i+100), 443)       // armed: in eth0's prefix, not here
-		add(fmt.Sprintf("2001:db8:2::a:%x", i+16), 443) // the same
-		add(fmt.Sprintf("203.0.113.%d", i+1), 443)      // nobody's
+		// armed: in eth0's prefix, not here
+		list.add(fmt.Sprintf("10.0.2.%d", i+100), 443)
+		list.add(fmt.Sprintf("2001:db8:2::a:%x", i+16), 443)
+		list.add(fmt.Sprintf("203.0.113.%d", i+1), 443) // nobody's
 	}
-	add("10.0.16.5", 443) // eth4 has no gateway
-	add("127.0.0.1", 8080)
-	add("10.99.0.1", 8443)
-	add("10.0.5.30", 8000).Ports.Last = 8005
-	add("10.0.5.30", 53).Transport = routing.UDP
+	list.add("10.0.16.5", 443) // eth4 has no gateway
+	list.add("127.0.0.1", 8080)
+	list.add("10.99.0.1", 8443)
+	list.add("10.0.5.30", 8000).Ports.Last = 8005
+	list.add("10.0.5.30", 53).Transport = routing.UDP
 	for i := range 40 {
 		list[0].Servers = append(list[0].Servers, fmt.Sprintf("www%d.example.com", i))
 	}
@@ -423,37 +434,71 @@ func TestTakes(t *testing.T) {
 	}
 }
 
-func TestPathOf(t *testing.T) {
-	hop := func(via string) []routing.Hop {
-		return []routing.Hop{{Link: "eth1", Via: netip.MustParseAddr(via)}}
+// bundleLines names the listeners of each path.
+func bundleLines(p routing.Plan) string {
+	lines := "\n"
+	for _, b := range bundles(p) {
+		gateway := "not known"
+		if b.path != nil {
+			gateway = gatewayName(*b.path)
+		}
+		lines += b.link + " via " + gateway + ": " +
+			strings.Join(mapped(b.listeners, func(o routing.Outcome) string {
+				return o.Addr.String() + " " + string(o.Status)
+			}), ", ") + "\n"
 	}
-	one := routing.Path{Link: "eth1", Family: routing.IPv4, Hops: hop("10.0.1.1"),
-		Prefixes: []netip.Prefix{netip.MustParsePrefix("10.0.1.0/24")}}
-	two := routing.Path{Link: "eth1", Family: routing.IPv4, Hops: hop("10.0.2.1")} // not needed
-	six := routing.Path{Link: "eth1", Family: routing.IPv6, Hops: hop("2001:db8::1")}
-	by := func(via string) routing.Way {
-		return routing.Way{Type: routing.Unicast, Link: "eth1",
-			Via: netip.MustParseAddr(via)}
-	}
-	for _, tt := range []struct {
-		name, addr, after string
-		status            routing.Status
-		reason            routing.Code
-		paths             []routing.Path
-		want              int
-	}{
-		{"in the prefix", "10.0.1.100", "10.0.1.1", routing.Ready, "", []routing.Path{two, one}, 1},
-		{"in the prefix, but shadowed", "10.0.1.100", "10.0.2.1", routing.Unresolved, "shadowed", []routing.Path{two, one}, 1},
-		{"by its way", "10.0.2.100", "10.0.2.1", routing.Unchanged, "", []routing.Path{one, two}, 1},
-		{"the only one", "10.0.2.100", "10.0.9.9", routing.Unresolved, "shadowed", []routing.Path{six, two}, 1},
-		{"one of two", "10.0.2.100", "10.0.9.9", routing.Unresolved, "shadowed", []routing.Path{one, two}, -1},
-		{"way in not known", "10.0.2.100", "10.0.2.1", routing.Unresolved, "no-gateway", []routing.Path{two}, -1},
-		{"other family", "2001:db8::100", "10.0.1.1", routing.Ready, "", []routing.Path{one, six}, 1},
+	return lines
+}
+
+// TestBundles: each listener is at its own path, also where no path is
+// installed and its replies take that of another.
+func TestBundles(t *testing.T) {
+	const host = twoUplinks + `
+addr add 10.0.2.100/24 dev eth1
+addr add 10.0.2.101/24 dev eth1
+link add eth2 type veth
+link set eth2 up
+addr add 10.0.3.100/24 dev eth2
+`
+	for _, tt := range []struct{ name, host, want string }{
+		{"installed", host, `
+eth0 via 10.0.0.1: 10.0.0.10 ready
+eth1 via 10.0.1.1: 10.0.1.100 ready
+eth1 via 10.0.2.1: 10.0.2.100 ready, 10.0.2.101 ready
+eth1 via 2001:db8:1::1: 2001:db8:1::100 ready
+ via not known: 192.0.2.9 unresolved
+eth2 via not known: 10.0.3.100 unresolved
+`},
+		{"shadowed", host + "rule add pref 1 lookup 100\n" +
+			"route add default via 10.0.0.1 dev eth0 table 100\n", `
+eth0 via 10.0.0.1: 10.0.0.10 unresolved
+eth1 via 10.0.1.1: 10.0.1.100 unresolved
+eth1 via 10.0.2.1: 10.0.2.100 unresolved, 10.0.2.101 unresolved
+eth1 via 2001:db8:1::1: 2001:db8:1::100 ready
+ via not known: 192.0.2.9 unresolved
+eth2 via not known: 10.0.3.100 unresolved
+`},
 	} {
-		o := routing.Outcome{Listener: listener(tt.addr, 80), Link: "eth1",
-			Status: tt.status, Reason: tt.reason, After: by(tt.after)}
-		if got := pathOf(tt.paths, o); got != tt.want {
-			t.Errorf("%s: path %d, want %d", tt.name, got, tt.want)
+		var list []routing.Listener
+		for _, addr := range []string{"10.0.2.100", "10.0.1.100", "2001:db8:1::100",
+			"192.0.2.9", "10.0.3.100", "10.0.0.10", "10.0.2.101", "127.0.0.1"} {
+			list = append(list, listener(addr, 80))
+		}
+		s, err := sim.Parse(tt.host)
+		if err != nil {
+			t.Fatal(err)
+		}
+		pin := func(addr string) routing.GatewayPin {
+			return routing.GatewayPin{Link: "eth1", Addr: netip.MustParseAddr(addr)}
+		}
+		made, err := routing.Decide(routing.Inputs{Host: s.Host, Listeners: list,
+			Policy: routing.Policy{Numbers: routing.DefaultNumbers,
+				Gateways: []routing.GatewayPin{pin("10.0.1.1"), pin("10.0.2.1")}}})
+		if err != nil {
+			t.Fatal(err)
+		}
+		if d := cmp.Diff(tt.want, bundleLines(made.Plan)); d != "" {
+			t.Errorf("%s: -want +got\n%s", tt.name, d)
 		}
 	}
 }

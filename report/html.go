@@ -113,32 +113,21 @@ func (p Plan) HTML(w io.Writer) error {
 func (p Plan) frame() frame {
 	f := newFrame("Return routes for NGINX on "+Escape(cmp.Or(p.Host, "this host")), p.Head)
 	f.Verdict, f.Tone = p.verdict(), "good"
-	bySeverity := map[routing.Severity]int{}
-	for _, x := range p.Plan.Findings {
-		bySeverity[x.Severity]++
-	}
-	unresolved := slices.ContainsFunc(p.Plan.Outcomes, func(o routing.Outcome) bool {
-		return o.Status == routing.Unresolved
-	})
+	n := bySeverity(p.Plan.Findings)
 	switch {
-	case bySeverity[routing.Error] > 0:
+	case n[routing.Error] > 0 || p.Proof.Differs():
 		f.Tone = "bad"
-	case bySeverity[routing.Warning] > 0 || unresolved:
+	case n[routing.Warning] > 0 || byStatus(p.Plan.Outcomes)[routing.Unresolved] > 0:
 		f.Tone = "warn"
-	}
-	if p.Proof.Differs() {
-		f.Tone = "bad"
 	}
 	f.Facts = append(f.Facts, fact{"Digest of the plan", p.Digest})
 	f.Tiles = append([]tile{{number(len(p.Plan.Outcomes)), "listeners", ""}},
 		statusTiles(p.Plan.Outcomes)...)
 	f.Tiles = append(f.Tiles, tile{number(len(p.Plan.Paths)), "paths", ""},
 		tile{number(len(p.Diff.Ops())), "changes", ""},
-		tile{number(bySeverity[routing.Error]), "errors",
-			toneIf(bySeverity[routing.Error], "bad")},
-		tile{number(bySeverity[routing.Warning]), "warnings",
-			toneIf(bySeverity[routing.Warning], "warn")},
-		tile{number(bySeverity[routing.Info]), "notes", ""})
+		tile{number(n[routing.Error]), "errors", toneIf(n[routing.Error], "bad")},
+		tile{number(n[routing.Warning]), "warnings", toneIf(n[routing.Warning], "warn")},
+		tile{number(n[routing.Info]), "notes", ""})
 	f.Sections = []section{{"drawing", "Drawing"}, {"listeners", "Listeners"},
 		{"paths", "Paths"}, {"findings", "Findings"}, {"commands", "Commands"},
 		{"provenance", "Provenance"}}
@@ -160,7 +149,7 @@ func toneIf(n int, tone string) string {
 func newFrame(title string, h Head) frame {
 	f := frame{Title: title, Facts: []fact{{"Host", Escape(cmp.Or(h.Host, "-"))},
 		{"Kernel", "Linux " + Escape(h.Kernel)},
-		{"Time", h.Time.UTC().Format("2006-01-02 15:04:05 UTC")},
+		{"Time", utc(h.Time)},
 		{"lasthop", Escape(h.Lasthop)}}}
 	for _, in := range h.Inputs {
 		f.Inputs = append(f.Inputs, Input{Escape(in.File), in.SHA256, in.Main})
@@ -195,10 +184,7 @@ func (frame) write(w io.Writer, file string, data any) error {
 // statusTiles counts the statuses that there are, and the unresolved ones in
 // any case.
 func statusTiles(outcomes []routing.Outcome) []tile {
-	n := map[routing.Status]int{}
-	for _, o := range outcomes {
-		n[o.Status]++
-	}
+	n := byStatus(outcomes)
 	tone := map[routing.Status]string{routing.Ready: "good", routing.Armed: "good",
 		routing.Unresolved: toneIf(n[routing.Unresolved], "bad")}
 	var out []tile
@@ -213,16 +199,12 @@ func statusTiles(outcomes []routing.Outcome) []tile {
 
 // undrawn says what the drawing leaves out.
 func undrawn(outcomes []routing.Outcome) string {
-	n := 0
-	for _, o := range outcomes {
-		if o.Status == routing.LocalOnly || o.Status == routing.Off {
-			n++
-		}
-	}
-	if n == 0 {
+	n := byStatus(outcomes)
+	left := n[routing.LocalOnly] + n[routing.Off]
+	if left == 0 {
 		return ""
 	}
-	return "Not drawn: " + count(n, "listener") + " without a gateway, or switched off."
+	return "Not drawn: " + count(left, "listener") + " without a gateway, or switched off."
 }
 
 // listenerRows are sorted by address and port.
@@ -269,7 +251,7 @@ func ways(o routing.Outcome) (before, after string) {
 	switch {
 	case o.Status == routing.LocalOnly, o.Status == routing.Off:
 		return "-", fate(o)
-	case sameWay(o.Before, o.After) && (o.Status == routing.Ready || o.Status == routing.Armed):
+	case routed(o) && sameWay(o.Before, o.After):
 		return o.Before.String(), "same, for every client"
 	case sameWay(o.Before, o.After):
 		return o.Before.String(), "as before"
@@ -286,7 +268,7 @@ func pathRows(all []bundle) []pathRow {
 		if b.path != nil {
 			r.Gateway, r.Source, r.Table = gatewayName(*b.path),
 				Escape(gatewaySource(*b.path)), b.path.Table
-			r.Prefixes = dash(some(prefixes(b.path.Prefixes), 8))
+			r.Prefixes = dash(some(prefixes(*b.path), 8))
 		}
 		rows = append(rows, r)
 	}
@@ -321,10 +303,8 @@ func severityGroups(list []routing.Finding) []severityGroup {
 	groups := []severityGroup{{"error", "Errors", nil}, {"warning", "Warnings", nil},
 		{"info", "Notes", nil}}
 	for _, f := range list {
-		i := slices.IndexFunc(groups, func(g severityGroup) bool {
-			return g.Severity == string(f.Severity)
-		})
-		groups[max(i, 0)].Findings = append(groups[max(i, 0)].Findings, routing.Finding{
+		g := &groups[max(f.Severity.Rank(), 0)]
+		g.Findings = append(g.Findings, routing.Finding{
 			Code: routing.Code(Escape(string(f.Code))), Severity: f.Severity,
 			Subject: Escape(f.Subject), Message: Escape(f.Message),
 			Hint: Escape(f.Hint), Origin: Escape(origin(f))})

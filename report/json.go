@@ -263,16 +263,8 @@ func wayDocOf(w routing.Way) *wayDoc {
 }
 
 func pathDocOf(p routing.Path) pathDoc {
-	d := pathDoc{p.Link, p.Family.String(), []string{}, string(p.Source), p.Table, []string{}}
-	for _, h := range p.Hops {
-		if h.Via.IsValid() {
-			d.Gateways = append(d.Gateways, h.Via.String())
-		}
-	}
-	for _, x := range p.Prefixes {
-		d.Prefixes = append(d.Prefixes, x.String())
-	}
-	return d
+	return pathDoc{p.Link, p.Family.String(), gateways(p), string(p.Source), p.Table,
+		prefixes(p)}
 }
 
 func routeDocOf(r routing.Route) routeDoc {

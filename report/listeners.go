@@ -106,10 +106,15 @@ func statusColor(o routing.Outcome) string {
 	switch {
 	case o.Status == routing.Unresolved:
 		return red
-	case o.Status == routing.Ready, o.Status == routing.Armed:
+	case routed(o):
 		return green
 	}
 	return ""
+}
+
+// routed reports whether a path of ours is for the replies, installed or not.
+func routed(o routing.Outcome) bool {
+	return o.Status == routing.Ready || o.Status == routing.Armed
 }
 
 // fate tells the way of the replies, before and after.
@@ -123,7 +128,7 @@ func fate(o routing.Outcome) string {
 		return fmt.Sprintf("%s (%s)", o.Before, o.Reason)
 	case o.Status == routing.Unresolved:
 		return fmt.Sprintf("%s -> %s (%s)", o.Before, o.After, o.Reason)
-	case sameWay(o.Before, o.After) && (o.Status == routing.Ready || o.Status == routing.Armed):
+	case routed(o) && sameWay(o.Before, o.After):
 		// it changes for those that main knows another way to
 		return o.After.String() + ", for every client"
 	case sameWay(o.Before, o.After):

@@ -1,7 +1,6 @@
 package report
 
 import (
-	"fmt"
 	"io"
 	"regexp"
 	"strings"
@@ -11,7 +10,7 @@ import (
 
 // markdown collects a document in GitHub's Markdown.
 type markdown struct {
-	strings.Builder
+	output
 	plain *regexp.Regexp
 }
 
@@ -27,7 +26,7 @@ func (p Plan) Markdown(w io.Writer) error {
 	m.printf("# Return routes for NGINX on %s\n\n%s\n", m.code(p.Host), m.prose(p.verdict()))
 	m.table("", "")
 	m.row("Host", m.code(p.Host)+", Linux "+m.code(p.Kernel))
-	m.row("Time", p.Time.UTC().Format("2006-01-02 15:04:05 UTC"))
+	m.row("Time", utc(p.Time))
 	m.row("lasthop", m.code(p.Lasthop))
 	m.row("Digest", m.code(p.Digest))
 	m.row("Findings", severities(p.Plan.Findings))
@@ -41,11 +40,8 @@ func (p Plan) Markdown(w io.Writer) error {
 		m.printf("\n## To do exactly this\n\n```sh\n%s\n```\n", oneLine(p.Next))
 	}
 	m.inputs(p.Inputs)
-	_, err := io.WriteString(w, m.String())
-	return err
+	return m.writeTo(w)
 }
-
-func (m *markdown) printf(format string, args ...any) { fmt.Fprintf(m, format, args...) }
 
 // code puts a name into a code span, where only backticks and, in a row, pipes
 // mean something.
@@ -108,27 +104,12 @@ func (m *markdown) paths(all []bundle) {
 		if b.path != nil {
 			gatewayCell, table, sources = m.prose(gateway(*b.path)),
 				dash(numeral(b.path.Table)),
-				dash(some(prefixes(b.path.Prefixes), 3))
+				dash(some(prefixes(*b.path), 3))
 		}
 		m.row(m.code(b.link), b.family.String(), gatewayCell, table, sources, b.fate(),
 			m.prose(sentence(b.before)), m.prose(sentence(b.after)))
 	}
 	m.rest("\n… and %d more; all of them with `-o html` or `-o json`.\n", len(all))
-}
-
-// listed is how many of n things are listed one by one.
-func listed(n int) int {
-	if n > maxRows+1 {
-		return maxRows
-	}
-	return n
-}
-
-// rest says how many of n things are not listed, and where they are.
-func (m *markdown) rest(format string, n int) {
-	if left := n - listed(n); left > 0 {
-		m.printf(format, left)
-	}
 }
 
 func (m *markdown) proof(p *Proof) {

@@ -2,25 +2,19 @@ package report
 
 import (
 	"cmp"
-	"encoding/csv"
 	"fmt"
 	"io"
 	"slices"
 	"strings"
 
-	"lasthop/routing"
+	"lasthop/bigip/migrate"
 )
 
-// Migration is the result of `lasthop migrate`.
+// Migration is the result of `lasthop migrate`. The drawing shows its Plan.
 type Migration struct {
 	Head
-	BIGIP    BIGIP
-	Plan     routing.Plan // for the drawing: of the virtual servers' addresses
-	Virtuals []VirtualRow // of each virtual server those of its destinations and VLANs
-	Findings []routing.Finding
-	Flags    []string // for lasthop; ADDR stands where only a person knows the address
-	Settings string   // the same as lasthop.yaml
-	Steps    []Step
+	BIGIP BIGIP
+	migrate.Result
 }
 
 // BIGIP is where the virtual servers were.
@@ -37,55 +31,22 @@ type BIGIP struct {
 	Named int `json:"named"`
 }
 
-// VirtualRow is one destination of a virtual server and one VLAN that its
-// clients came in by.
-type VirtualRow struct {
-	Virtual       string   `json:"virtual"`
-	Origin        string   `json:"origin"`
-	Destination   string   `json:"destination,omitempty"`
-	Address       string   `json:"address,omitempty"`
-	Port          string   `json:"port"`
-	Protocol      string   `json:"protocol"`
-	VLAN          string   `json:"vlan,omitempty"`
-	Return        string   `json:"last_hop,omitempty"`
-	Level         string   `json:"decided_by,omitempty"`
-	Value         string   `json:"decided_value,omitempty"`
-	LevelOrigin   string   `json:"decided_at,omitempty"`
-	Match         string   `json:"listener,omitempty"`
-	Listen        string   `json:"listen,omitempty"`
-	ListenOrigin  string   `json:"listen_origin,omitempty"`
-	Interface     string   `json:"interface,omitempty"`
-	Gateway       string   `json:"gateway,omitempty"`
-	GatewaySource string   `json:"gateway_source,omitempty"`
-	Present       bool     `json:"present"`
-	Status        string   `json:"status"`
-	Reason        string   `json:"reason,omitempty"`
-	Remedy        string   `json:"remedy,omitempty"`
-	Also          []string `json:"also"`
-	Before        string   `json:"before,omitempty"`
-	After         string   `json:"after,omitempty"`
-}
+// migrationStatus is a status of rows, with what it is called, its color on a
+// terminal and its tone on a page.
+type migrationStatus struct{ status, name, what, color, tone string }
 
-// Step is one step of the cut-over.
-type Step struct {
-	Phase string   `json:"phase"`
-	Where string   `json:"where,omitempty"`
-	Title string   `json:"title"`
-	Lines []string `json:"lines"`
-	Notes []string `json:"notes"`
-}
-
-// The statuses of a VirtualRow, the gravest first, with what they are called.
-var migrationStatuses = []struct{ status, name, what string }{
-	{"manual", "manual", "somebody must read and decide"},
-	{"needs-input", "need input", "the findings say what is missing"},
-	{"ready", "ready", "replies will leave the way their requests come in"},
-	{"not-applicable", "not applicable", "nothing here replies to their clients"},
+// migrationStatuses begins with the gravest.
+var migrationStatuses = []migrationStatus{
+	{migrate.Manual, "manual", "somebody must read and decide", red, "bad"},
+	{migrate.NeedsInput, "need input", "the findings say what is missing", yellow, "warn"},
+	{migrate.Ready, "ready", "replies will leave the way their requests come in",
+		green, "good"},
+	{migrate.NotApplicable, "not applicable", "nothing here replies to their clients", "", ""},
 }
 
 func statusRank(status string) int {
 	return slices.IndexFunc(migrationStatuses,
-		func(s struct{ status, name, what string }) bool { return s.status == status })
+		func(s migrationStatus) bool { return s.status == status })
 }
 
 // tally counts virtual servers, each by the gravest status of its rows; one
@@ -93,7 +54,7 @@ func statusRank(status string) int {
 func (m Migration) tally() (byStatus map[string]int, total, lastHop int) {
 	type virtual struct{ name, origin string }
 	status, relies := map[virtual]int{}, map[virtual]bool{}
-	for _, r := range m.Virtuals {
+	for _, r := range m.Rows {
 		v := virtual{r.Virtual, r.Origin}
 		if rank, ok := status[v]; !ok || statusRank(r.Status) < rank {
 			status[v] = statusRank(r.Status)
@@ -108,13 +69,6 @@ func (m Migration) tally() (byStatus map[string]int, total, lastHop int) {
 		}
 	}
 	return byStatus, len(status), lastHop
-}
-
-// Blocked says whether some virtual server needs input or is manual.
-func (m Migration) Blocked() bool {
-	return slices.ContainsFunc(m.Virtuals, func(r VirtualRow) bool {
-		return r.Status == "needs-input" || r.Status == "manual"
-	})
 }
 
 // verdict says in a few sentences what the migration comes to.
@@ -138,9 +92,8 @@ func (m Migration) verdict() string {
 func (m Migration) blocks() []string {
 	type key struct{ virtual, origin, reason string }
 	seen, n := map[key]bool{}, map[string]int{}
-	for _, r := range m.Virtuals {
-		if k := (key{r.Virtual, r.Origin, r.Reason}); (r.Status == "manual" ||
-			r.Status == "needs-input") && !seen[k] {
+	for _, r := range m.Rows {
+		if k := (key{r.Virtual, r.Origin, r.Reason}); r.Blocked() && !seen[k] {
 			seen[k] = true
 			n[r.Reason]++
 		}
@@ -159,9 +112,9 @@ func (m Migration) blocks() []string {
 }
 
 // gravestFirst sorts rows by status and keeps their order otherwise.
-func (m Migration) gravestFirst() []VirtualRow {
-	rows := slices.Clone(m.Virtuals)
-	slices.SortStableFunc(rows, func(a, b VirtualRow) int {
+func (m Migration) gravestFirst() []migrate.Row {
+	rows := slices.Clone(m.Rows)
+	slices.SortStableFunc(rows, func(a, b migrate.Row) int {
 		return statusRank(a.Status) - statusRank(b.Status)
 	})
 	return rows
@@ -169,27 +122,27 @@ func (m Migration) gravestFirst() []VirtualRow {
 
 type migrationDoc struct {
 	headDoc
-	BIGIP    BIGIP        `json:"bigip"`
-	Virtuals []VirtualRow `json:"virtuals"`
-	Findings []findingDoc `json:"findings"`
-	Flags    []string     `json:"flags"`
-	Settings string       `json:"settings"`
-	Steps    []Step       `json:"steps"`
+	BIGIP    BIGIP          `json:"bigip"`
+	Virtuals []migrate.Row  `json:"virtuals"`
+	Findings []findingDoc   `json:"findings"`
+	Flags    []string       `json:"flags"`
+	Settings string         `json:"settings"`
+	Steps    []migrate.Step `json:"steps"`
 }
 
 // JSON writes the result as one document of kind "migrate".
 func (m Migration) JSON(w io.Writer) error {
 	byStatus, total, lastHop := m.tally()
-	summary := map[string]int{"virtuals": total, "rows": len(m.Virtuals),
+	summary := map[string]int{"virtuals": total, "rows": len(m.Rows),
 		"relied_on_last_hop": lastHop, "findings": len(m.Findings)}
 	for status, n := range byStatus {
 		summary[status] = n
 	}
-	rows := mapped(m.Virtuals, func(r VirtualRow) VirtualRow {
+	rows := mapped(m.Rows, func(r migrate.Row) migrate.Row {
 		r.Also = list(r.Also)
 		return r
 	})
-	steps := mapped(m.Steps, func(s Step) Step {
+	steps := mapped(m.Steps, func(s migrate.Step) migrate.Step {
 		s.Lines, s.Notes = list(s.Lines), list(s.Notes)
 		return s
 	})
@@ -203,23 +156,15 @@ var migrationColumns = []string{"virtual", "destination", "address", "port", "pr
 	"also", "remedy", "before", "after", "origin"}
 
 // CSV writes a line of names and one for each virtual server, destination and
-// VLAN, as Plan.CSV does.
+// VLAN.
 func (m Migration) CSV(w io.Writer) error {
-	c := csv.NewWriter(w)
-	_ = c.Write(migrationColumns) // Error tells
-	for _, r := range m.Virtuals {
-		record := []string{r.Virtual, r.Destination, r.Address, r.Port, r.Protocol, r.VLAN,
+	return writeCSV(w, migrationColumns, m.Rows, func(r migrate.Row) []string {
+		return []string{r.Virtual, r.Destination, r.Address, r.Port, r.Protocol, r.VLAN,
 			r.Return, r.Level, r.Value, r.LevelOrigin,
 			r.Match, r.Listen, r.ListenOrigin, r.Interface, r.Gateway, r.GatewaySource,
 			fmt.Sprint(r.Present), r.Status, r.Reason,
 			strings.Join(r.Also, " "), r.Remedy, r.Before, r.After, r.Origin}
-		for i := range record {
-			record[i] = cell(record[i])
-		}
-		_ = c.Write(record)
-	}
-	c.Flush()
-	return c.Error()
+	})
 }
 
 // Text writes what becomes of each virtual server, what is missing, and the
@@ -252,9 +197,9 @@ func (m Migration) source() string {
 }
 
 // virtuals are listed by status, the gravest first.
-func (t *page) virtuals(rows []VirtualRow) {
+func (t *page) virtuals(rows []migrate.Row) {
 	for _, s := range migrationStatuses {
-		var list []VirtualRow
+		var list []migrate.Row
 		for _, r := range rows {
 			if r.Status == s.status {
 				list = append(list, r)
@@ -265,13 +210,11 @@ func (t *page) virtuals(rows []VirtualRow) {
 		}
 		t.heading("%s (%s): %s", strings.ToUpper(s.name[:1])+s.name[1:],
 			number(len(list)), s.what)
-		color := map[string]string{"manual": red, "needs-input": yellow,
-			"ready": green}[s.status]
 		var table []row
 		for _, r := range list[:listed(len(list))] {
 			table = append(table,
-				row{[]string{short(r.Virtual), r.endpoint(), r.by(), r.fate()},
-					color})
+				row{[]string{short(r.Virtual), endpoint(r), ingress(r), rowFate(r)},
+					s.color})
 		}
 		t.table(table)
 		if left := len(list) - listed(len(list)); left > 0 {
@@ -285,7 +228,7 @@ func (t *page) virtuals(rows []VirtualRow) {
 func short(name string) string { return Escape(strings.TrimPrefix(name, "/Common/")) }
 
 // endpoint is where clients connected to: "10.0.1.100:443/tcp".
-func (r VirtualRow) endpoint() string {
+func endpoint(r migrate.Row) string {
 	host := cmp.Or(r.Address, r.Destination, "?")
 	if strings.Contains(host, ":") {
 		host = "[" + host + "]"
@@ -293,8 +236,8 @@ func (r VirtualRow) endpoint() string {
 	return Escape(fmt.Sprintf("%s:%s/%s", host, cmp.Or(r.Port, "?"), r.Protocol))
 }
 
-// by is the VLAN there and its interface here: "external = eth1".
-func (r VirtualRow) by() string {
+// ingress is the VLAN there and its interface here: "external = eth1".
+func ingress(r migrate.Row) string {
 	switch {
 	case r.VLAN == "":
 		return "-"
@@ -304,25 +247,25 @@ func (r VirtualRow) by() string {
 	return short(r.VLAN) + " = " + Escape(r.Interface)
 }
 
-// fate says what becomes of replies, or why nobody can say.
-func (r VirtualRow) fate() string {
+// rowFate says what becomes of replies, or what is missing to say it.
+func rowFate(r migrate.Row) string {
 	switch r.Status {
-	case "ready":
+	case migrate.Ready:
 		return Escape(r.After)
-	case "not-applicable":
+	case migrate.NotApplicable:
 		return Escape(r.Before)
 	}
 	return strings.Join(append([]string{r.Reason}, r.Also...), ", ")
 }
 
-func (t *page) steps(steps []Step) {
+func (t *page) steps(steps []migrate.Step) {
 	phase := ""
 	for i, s := range steps {
 		if s.Phase != phase {
 			phase = s.Phase
 			t.heading("%s", phaseTitle(phase))
 		}
-		t.wrap(fmt.Sprintf("  %d. ", i+1), s.name())
+		t.wrap(fmt.Sprintf("  %d. ", i+1), stepName(s))
 		for _, line := range s.Lines[:listed(len(s.Lines))] {
 			t.printf("       %s\n", oneLine(line))
 		}
@@ -340,8 +283,8 @@ func phaseTitle(phase string) string {
 		"roll-back": "Roll-back"}[phase]
 }
 
-// name is a step's title, with where it is to be done.
-func (s Step) name() string {
+// stepName is a step's title, with where it is to be done.
+func stepName(s migrate.Step) string {
 	where := map[string]string{"nginx.conf": "In nginx.conf",
 		"lasthop.yaml": "In /etc/lasthop/lasthop.yaml", "host": "On this host",
 		"big-ip": "On the BIG-IP"}[s.Where]

@@ -11,34 +11,41 @@ import (
 
 	"github.com/chromedp/chromedp"
 
+	"lasthop/bigip/migrate"
 	"lasthop/routing"
 )
 
 // smallMigration has a row of each status, names that mean something to each
 // format, and a step of each kind.
 func smallMigration() Migration {
-	m := Migration{
+	return Migration{
 		Head: Head{Lasthop: "1.2.3", Host: "nginx1", Kernel: "6.12.0",
 			Time: time.Date(2026, 1, 2, 3, 4, 5, 0, time.UTC),
 			Inputs: []Input{{File: "lb1.ucs", SHA256: strings.Repeat("a", 64),
 				Main: true}}},
 		BIGIP: BIGIP{Hostname: "lb1.example.com", Version: "15.1.8", Global: "enabled",
 			GlobalFrom: "F5's default", Stanzas: 42, Named: 1},
-		Findings: []routing.Finding{
-			{Code: "irule", Severity: routing.Error, Subject: "/Common/admin", Message: "an iRule sets the way", Hint: "read it", Origin: "bigip.conf:3"},
-			{Code: "no-gateway", Severity: routing.Warning, Subject: "VLAN /Common/dmz, eth2, IPv4", Message: "nobody names the router", Hint: "--gateway eth2=ADDR", Origin: "bigip_base.conf:9"},
-			{Code: "snat", Severity: routing.Info, Subject: loaded, Message: "translated"},
-		},
-		Flags:    []string{"--gateway eth2=ADDR"},
-		Settings: "interfaces:\n  eth2:\n    gateways: []\n",
-		Steps: []Step{
-			{Phase: "prepare", Title: "find out the routers", Notes: []string{"IPv4 of eth2"}},
-			{Phase: "prepare", Where: "nginx.conf", Title: "listen", Lines: []string{"listen 10.0.1.53:53 udp;"}},
-			{Phase: "cut-over", Where: "host", Title: "take over", Lines: []string{"ip address add 10.0.1.100/32 dev eth1", "ip address add 10.0.1.101/32 dev '" + loaded + "'"}},
-			{Phase: "roll-back", Where: "big-ip", Title: "serve again", Lines: []string{"tmsh modify ltm virtual-address /Common/10.0.1.100 arp enabled enabled yes"}},
+		Result: migrate.Result{Rows: smallRows(),
+			Findings: []routing.Finding{
+				{Code: "irule", Severity: routing.Error, Subject: "/Common/admin", Message: "an iRule sets the way", Hint: "read it", Origin: "bigip.conf:3"},
+				{Code: "no-gateway", Severity: routing.Warning, Subject: "VLAN /Common/dmz, eth2, IPv4", Message: "nobody names the router", Hint: "--gateway eth2=ADDR", Origin: "bigip_base.conf:9"},
+				{Code: "snat", Severity: routing.Info, Subject: loaded, Message: "translated"},
+			},
+			Flags:    []string{"--gateway eth2=ADDR"},
+			Settings: "interfaces:\n  eth2:\n    gateways: []\n",
+			Steps: []migrate.Step{
+				{Phase: "prepare", Title: "find out the routers", Notes: []string{"IPv4 of eth2"}},
+				{Phase: "prepare", Where: "nginx.conf", Title: "listen", Lines: []string{"listen 10.0.1.53:53 udp;"}},
+				{Phase: "cut-over", Where: "host", Title: "take over", Lines: []string{"ip address add 10.0.1.100/32 dev eth1", "ip address add 10.0.1.101/32 dev '" + loaded + "'"}},
+				{Phase: "roll-back", Where: "big-ip", Title: "serve again", Lines: []string{"tmsh modify ltm virtual-address /Common/10.0.1.100 arp enabled enabled yes"}},
+			},
 		},
 	}
-	row := VirtualRow{Virtual: "/Common/web", Origin: "bigip.conf:9",
+}
+
+// smallRows has a row of each status.
+func smallRows() (rows []migrate.Row) {
+	row := migrate.Row{Virtual: "/Common/web", Origin: "bigip.conf:9",
 		Destination: "/Common/10.0.1.100:443", Address: "10.0.1.100", Port: "443",
 		Protocol: "tcp", VLAN: "/Common/external",
 		Return: "last-hop", Level: "global", Value: "enabled", Match: "exact",
@@ -47,30 +54,30 @@ func smallMigration() Migration {
 		GatewaySource: "default route in main", Status: "ready",
 		Before: "back to the router that asked, on /Common/external",
 		After:  "eth1 via 10.0.1.1"}
-	add := func(change func(*VirtualRow)) {
+	add := func(change func(*migrate.Row)) {
 		r := row
 		change(&r)
-		m.Virtuals = append(m.Virtuals, r)
+		rows = append(rows, r)
 	}
-	add(func(*VirtualRow) {})
-	add(func(r *VirtualRow) { // the same virtual server, on another VLAN
+	add(func(*migrate.Row) {})
+	add(func(r *migrate.Row) { // the same virtual server, on another VLAN
 		r.VLAN, r.Status, r.Reason, r.Remedy = "/Common/dmz", "needs-input", "other-vlan",
 			"--return eth1=strict"
 	})
-	add(func(r *VirtualRow) {
+	add(func(r *migrate.Row) {
 		r.Virtual, r.Status, r.Reason, r.Return, r.Remedy = "/Common/admin", "manual",
 			"irule", "irule", "read it"
 	})
-	add(func(r *VirtualRow) {
+	add(func(r *migrate.Row) {
 		r.Virtual, r.Status, r.Reason, r.Also, r.After = "/Common/"+loaded, "needs-input",
 			"no-gateway", []string{"no-listener"}, "not known"
 	})
-	add(func(r *VirtualRow) {
-		*r = VirtualRow{Virtual: "/Common/old", Origin: "bigip.conf:99", Port: "any",
+	add(func(r *migrate.Row) {
+		*r = migrate.Row{Virtual: "/Common/old", Origin: "bigip.conf:99", Port: "any",
 			Protocol: "any", Status: "not-applicable", Reason: "disabled",
 			Before: "disabled by ltm virtual /Common/old"}
 	})
-	return m
+	return rows
 }
 
 // loaded is a name that means something to terminals, HTML, spreadsheets,
@@ -124,8 +131,8 @@ func TestMigrationCSV(t *testing.T) {
 		t.Fatal(err)
 	}
 	records, err := csv.NewReader(&b).ReadAll()
-	if err != nil || len(records) != len(m.Virtuals)+1 {
-		t.Fatalf("%d records, %v, want %d", len(records), err, len(m.Virtuals)+1)
+	if err != nil || len(records) != len(m.Rows)+1 {
+		t.Fatalf("%d records, %v, want %d", len(records), err, len(m.Rows)+1)
 	}
 	for _, record := range records {
 		for _, cell := range record {
@@ -161,7 +168,7 @@ func TestPageOfMigration(t *testing.T) {
 	m := smallMigration()
 	m.Plan = smallPlan(t).Plan
 	tab := open(t, browser(t), m)
-	tab.equal("rows", len(m.Virtuals), len(tab.column(0)))
+	tab.equal("rows", len(m.Rows), len(tab.column(0)))
 	tab.equal("drawings", 1,
 		eval[int](tab, `document.querySelectorAll("svg.drawing g.path path.before").length && document.querySelectorAll("svg.drawing").length`))
 	tab.equal("gravest first", "/Common/admin", tab.column(0)[0])
@@ -179,7 +186,7 @@ func TestPageOfMigration(t *testing.T) {
 	tab.equal("without needs-input", 3, len(tab.column(0)))
 	tab.click("[type=reset]")
 	tab.click("#virtuals th button")
-	tab.equal("sorted by name", "/Common/web", tab.column(0)[len(m.Virtuals)-1])
+	tab.equal("sorted by name", "/Common/web", tab.column(0)[len(m.Rows)-1])
 	tab.contrast("light")
 	tab.headings()
 	tab.picture("migrate-light")
@@ -195,11 +202,11 @@ func TestPageOfMigration(t *testing.T) {
 
 func BenchmarkMigrationHTML(b *testing.B) {
 	m := smallMigration()
-	one := m.Virtuals[0]
-	m.Virtuals = nil
+	one := m.Rows[0]
+	m.Rows = nil
 	for i := range 5000 {
 		one.Virtual = fmt.Sprintf("/Common/virtual_%d", i)
-		m.Virtuals = append(m.Virtuals, one)
+		m.Rows = append(m.Rows, one)
 	}
 	var buf bytes.Buffer
 	for b.Loop() {

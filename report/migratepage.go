@@ -5,6 +5,8 @@ import (
 	"io"
 	"regexp"
 	"strings"
+
+	"lasthop/bigip/migrate"
 )
 
 // title names both ends.
@@ -21,7 +23,7 @@ func (m Migration) Markdown(w io.Writer) error {
 	d.table("", "")
 	d.row("From", d.prose(m.source()))
 	d.row("Host", d.code(m.Host)+", Linux "+d.code(m.Kernel))
-	d.row("Time", m.Time.UTC().Format("2006-01-02 15:04:05 UTC"))
+	d.row("Time", utc(m.Time))
 	d.row("lasthop", d.code(m.Lasthop))
 	d.row("Findings", severities(m.Findings))
 	d.virtuals(m.gravestFirst())
@@ -32,7 +34,7 @@ func (m Migration) Markdown(w io.Writer) error {
 	return err
 }
 
-func (m *markdown) virtuals(rows []VirtualRow) {
+func (m *markdown) virtuals(rows []migrate.Row) {
 	if len(rows) == 0 {
 		return
 	}
@@ -40,20 +42,20 @@ func (m *markdown) virtuals(rows []VirtualRow) {
 	m.table("Status", "Virtual server", "Destination", "VLAN = interface", "Replies there",
 		"Replies here")
 	for _, r := range rows[:listed(len(rows))] {
-		m.row(r.Status, m.code(r.Virtual), m.code(r.endpoint()), m.code(r.by()),
-			m.prose(cmp.Or(r.Before, "-")), m.prose(r.fate()))
+		m.row(r.Status, m.code(r.Virtual), m.code(endpoint(r)), m.code(ingress(r)),
+			m.prose(cmp.Or(r.Before, "-")), m.prose(rowFate(r)))
 	}
 	m.rest("\n… and %d more; all of them with `-o html`, `-o csv` or `-o json`.\n", len(rows))
 }
 
-func (m *markdown) steps(steps []Step) {
+func (m *markdown) steps(steps []migrate.Step) {
 	phase := ""
 	for i, s := range steps {
 		if s.Phase != phase {
 			phase = s.Phase
 			m.printf("\n## %s\n", phaseTitle(phase))
 		}
-		m.printf("\n%d. %s\n", i+1, m.prose(s.name()))
+		m.printf("\n%d. %s\n", i+1, m.prose(stepName(s)))
 		if len(s.Lines) > 0 {
 			m.printf("\n   ```%s\n",
 				map[string]string{"nginx.conf": "nginx",
@@ -110,7 +112,7 @@ func (m Migration) HTML(w io.Writer) error {
 		Statuses: m.tiles(), Phases: m.phases(), Flags: oneLine(strings.Join(m.Flags, " ")),
 		Findings: severityGroups(m.Findings)}
 	for _, r := range m.gravestFirst() {
-		page.Virtuals = append(page.Virtuals, r.cells())
+		page.Virtuals = append(page.Virtuals, cellsOf(r))
 	}
 	return page.write(w, "migrate.html", page)
 }
@@ -118,21 +120,16 @@ func (m Migration) HTML(w io.Writer) error {
 func (m Migration) frame() frame {
 	from, to := m.title()
 	f := newFrame("Migration of "+Escape(from)+" to "+Escape(to), m.Head)
-	f.Verdict, f.Tone = m.verdict(), "good"
+	f.Verdict = m.verdict()
 	byStatus, total, lastHop := m.tally()
-	switch {
-	case byStatus["manual"] > 0:
-		f.Tone = "bad"
-	case byStatus["needs-input"] > 0:
-		f.Tone = "warn"
-	}
 	f.Facts = append(f.Facts, fact{"From", m.source()})
 	f.Tiles = []tile{{number(total), "virtual servers", ""}}
-	tone := map[string]string{"manual": "bad", "needs-input": "warn", "ready": "good"}
 	for _, s := range migrationStatuses {
-		f.Tiles = append(f.Tiles, tile{number(byStatus[s.status]), s.name,
-			toneIf(byStatus[s.status], tone[s.status])})
+		tone := toneIf(byStatus[s.status], s.tone)
+		f.Tiles = append(f.Tiles, tile{number(byStatus[s.status]), s.name, tone})
+		f.Tone = cmp.Or(f.Tone, tone)
 	}
+	f.Tone = cmp.Or(f.Tone, "good")
 	f.Tiles = append(f.Tiles, tile{number(lastHop), "relied on the last hop", ""})
 	f.Sections = []section{{"drawing", "Drawing"}, {"virtuals", "Virtual servers"},
 		{"findings", "Findings"}, {"steps", "Steps"}, {"provenance", "Provenance"}}
@@ -142,7 +139,7 @@ func (m Migration) frame() frame {
 // tiles counts rows, for the filter.
 func (m Migration) tiles() []tile {
 	n := map[string]int{}
-	for _, r := range m.Virtuals {
+	for _, r := range m.Rows {
 		n[r.Status]++
 	}
 	var out []tile
@@ -152,9 +149,9 @@ func (m Migration) tiles() []tile {
 	return out
 }
 
-func (r VirtualRow) cells() virtualCells {
+func cellsOf(r migrate.Row) virtualCells {
 	c := virtualCells{Virtual: Escape(r.Virtual), Origin: Escape(r.Origin),
-		Endpoint: r.endpoint(), VLAN: dash(short(r.VLAN)),
+		Endpoint: endpoint(r), VLAN: dash(short(r.VLAN)),
 		Interface: dash(Escape(r.Interface)),
 		Decided:   "-", Listen: "-", Gateway: dash(Escape(r.Gateway)), Class: r.Status,
 		Status: r.Status, Reason: r.Reason, Remedy: oneLine(r.Remedy),
@@ -168,7 +165,7 @@ func (r VirtualRow) cells() virtualCells {
 	if r.GatewaySource != "" {
 		c.Gateway += ", " + Escape(r.GatewaySource)
 	}
-	if !r.Present && r.Address != "" && r.Status != "not-applicable" {
+	if !r.Present && r.Address != "" && r.Status != migrate.NotApplicable {
 		c.Endpoint += ", not here yet"
 	}
 	return c
@@ -180,7 +177,7 @@ func (m Migration) phases() []phasePart {
 		if title := phaseTitle(s.Phase); len(out) == 0 || out[len(out)-1].Title != title {
 			out = append(out, phasePart{Title: title})
 		}
-		part := stepPart{Number: i + 1, Name: s.name()}
+		part := stepPart{Number: i + 1, Name: stepName(s)}
 		for _, line := range s.Lines {
 			part.Lines += oneLine(line) + "\n"
 		}

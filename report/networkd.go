@@ -55,7 +55,7 @@ func Networkd(w io.Writer, p Plan, files map[string]string) error {
 	}
 	var b strings.Builder
 	fmt.Fprintf(&b, networkdHead, Escape(p.Host), Escape(p.Lasthop),
-		p.Time.UTC().Format("2006-01-02 15:04:05 UTC"), p.Digest)
+		utc(p.Time), p.Digest)
 	if p.Proof != nil {
 		fmt.Fprintf(&b, "#\n# %s\n", Escape(p.Proof.line()))
 	}

@@ -66,12 +66,10 @@ func (t *page) proof(p *Proof) {
 	t.lines("", p.NotRebuilt)
 }
 
-func (p *Proof) differences() (out []string) {
-	for _, d := range p.Differences {
-		out = append(out,
-			fmt.Sprintf("%s, %s: %s, not %s", d.When, d.Subject, d.Got, d.Want))
-	}
-	return out
+func (p *Proof) differences() []string {
+	return mapped(p.Differences, func(d routing.Difference) string {
+		return fmt.Sprintf("%s, %s: %s, not %s", d.When, d.Subject, d.Got, d.Want)
+	})
 }
 
 // notRebuilt is the heading of that list.
@@ -80,16 +78,4 @@ func (p *Proof) notRebuilt() string {
 		return "What of the host could not be rebuilt, and may be the reason"
 	}
 	return "What of the host could not be rebuilt"
-}
-
-// lines lists what the kernel or a file has named, as far as it is not too
-// much.
-func (t *page) lines(color string, list []string) {
-	for i, s := range list {
-		if i == maxRows && len(list) > maxRows+1 {
-			t.printf("  … and %d more; all of them with -o json\n", len(list)-i)
-			return
-		}
-		t.printf("  %s\n", t.paint(color, Escape(s)))
-	}
 }

@@ -9,34 +9,35 @@ import (
 	"github.com/google/go-cmp/cmp"
 )
 
+func proofWith(change func(*routing.Proof)) *Proof {
+	p := routing.Proof{Kernel: "6.18.0", Addresses: 1, Clients: 3, Asked: 6}
+	change(&p)
+	return &Proof{Proof: p}
+}
+
+var oneDifference = routing.Difference{When: routing.AfterApply,
+	Subject: "10.0.1.100 to 198.51.100.1", Want: "eth1 via 10.0.1.1, table 20431",
+	Got: "eth0 via 10.0.0.1, table main"}
+
 func TestProofText(t *testing.T) {
-	proof := routing.Proof{Kernel: "6.18.0", Addresses: 1, Clients: 3, Asked: 6}
-	difference := routing.Difference{When: routing.AfterApply,
-		Subject: "10.0.1.100 to 198.51.100.1", Want: "eth1 via 10.0.1.1, table 20431",
-		Got: "eth0 via 10.0.0.1, table main"}
-	with := func(change func(*routing.Proof)) *Proof {
-		p := proof
-		change(&p)
-		return &Proof{Proof: p}
-	}
 	for _, tt := range []struct {
 		name  string
 		proof *Proof
 		want  string
 	}{
 		{"not asked for", nil, ""},
-		{"proved", &Proof{Proof: proof}, `
+		{"proved", proofWith(func(*routing.Proof) {}), `
 Proved by the kernel (Linux 6.18.0): 1 address, 3 client groups, before and
 after: 6 answers, all as planned
 `},
-		{"not all is rebuilt", with(func(p *routing.Proof) { p.NotRebuilt = []string{"address 2001:db8::1/64 of \x1b[31m: tentative"} }), `
+		{"not all is rebuilt", proofWith(func(p *routing.Proof) { p.NotRebuilt = []string{"address 2001:db8::1/64 of \x1b[31m: tentative"} }), `
 Proved by the kernel (Linux 6.18.0): 1 address, 3 client groups, before and
 after: 6 answers, all as planned
 What of the host could not be rebuilt:
   address 2001:db8::1/64 of \x1b[31m: tentative
 `},
-		{"differs", with(func(p *routing.Proof) {
-			p.Differences, p.NotRebuilt = []routing.Difference{difference},
+		{"differs", proofWith(func(p *routing.Proof) {
+			p.Differences, p.NotRebuilt = []routing.Difference{oneDifference},
 				[]string{"link eth1 up mtu 1500 group 0: invalid argument"}
 		}), `
 Not as planned, says the kernel (Linux 6.18.0): 1 address, 3 client groups,
@@ -53,9 +54,12 @@ What of the host could not be rebuilt, and may be the reason:
 			t.Errorf("%s: -want +got\n%s", tt.name, d)
 		}
 	}
-	many := with(func(p *routing.Proof) {
+}
+
+func TestProofTextOfMany(t *testing.T) {
+	many := proofWith(func(p *routing.Proof) {
 		for range 100 {
-			p.Differences, p.NotRebuilt = append(p.Differences, difference),
+			p.Differences, p.NotRebuilt = append(p.Differences, oneDifference),
 				append(p.NotRebuilt, "address")
 		}
 	})

@@ -48,13 +48,15 @@ func makePlanFor(t testing.TB, host string, listeners ...routing.Listener) Plan 
 	if err != nil {
 		t.Fatal(err)
 	}
+	d, err := routing.Decide(routing.Inputs{Host: s.Host, Listeners: listeners,
+		Policy: routing.Policy{Numbers: routing.DefaultNumbers}})
+	if err != nil {
+		t.Fatal(err)
+	}
 	p := Plan{Head: Head{"v1", "web1", "6.1.0", time.Unix(1700000000, 0),
 		[]Input{{"/etc/nginx/nginx.conf", "00", true}, {"/etc/nginx/a.conf", "01", false}}},
-		Plan: routing.Build(s.Host, listeners, nil,
-			routing.Policy{Numbers: routing.DefaultNumbers})}
-	p.Diff, p.Back = routing.Compare(routing.State{}, p.Plan.State),
-		routing.Compare(p.Plan.State, routing.State{})
-	p.Digest = p.Plan.Digest(p.Diff)
+		Plan: d.Plan, Diff: d.Diff, Back: routing.Compare(d.Plan.State, d.Owned),
+		Digest: d.Digest()}
 	p.Next = "lasthop apply --expect " + p.Digest[:15]
 	return p
 }

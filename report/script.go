@@ -48,29 +48,28 @@ esac
 // routes are replaced. Every word is quoted, for a link may have any name
 // without white space and slash.
 func Script(w io.Writer, p Plan, undo routing.Diff) error {
-	var b strings.Builder
-	fmt.Fprintf(&b, `#!/bin/sh
+	var b output
+	b.printf(`#!/bin/sh
 # Return routes for NGINX on %s, as lasthop %s planned them at %s.
 # Plan: %s
 # Usage: sh lasthop.sh apply|undo, as root. They hold for this host as it was: plan again after any change of it.
-`, Escape(p.Host), Escape(p.Lasthop), p.Time.UTC().Format("2006-01-02 15:04:05 UTC"), p.Digest)
+`, Escape(p.Host), Escape(p.Lasthop), utc(p.Time), p.Digest)
 	if p.Proof != nil {
-		fmt.Fprintf(&b, "# %s\n", Escape(p.Proof.line()))
+		b.printf("# %s\n", Escape(p.Proof.line()))
 	}
 	b.WriteString(scriptHead)
-	function(&b, "apply", p.Diff)
-	function(&b, "undo", undo)
+	b.function("apply", p.Diff)
+	b.function("undo", undo)
 	b.WriteString(scriptTail)
-	_, err := io.WriteString(w, b.String())
-	return err
+	return b.writeTo(w)
 }
 
-func function(b *strings.Builder, name string, d routing.Diff) {
-	fmt.Fprintf(b, "\n%s() {\n\t:\n", name)
+func (o *output) function(name string, d routing.Diff) {
+	o.printf("\n%s() {\n\t:\n", name)
 	for _, op := range d.Ops() {
-		fmt.Fprintf(b, "\t%s\n", scriptLine(op))
+		o.printf("\t%s\n", scriptLine(op))
 	}
-	b.WriteString("}\n")
+	o.WriteString("}\n")
 }
 
 // scriptLine is one write. Only adding a rule is not repeatable as such; only

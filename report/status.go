@@ -28,6 +28,7 @@ type Status struct {
 type Master struct {
 	PID        int // 0: configured, but not running
 	Conf       string
+	Root       string    // of its files: "/proc/PID/root" in a container, "" on this host
 	Generation int       // successful loads seen, the one at the start included
 	Loaded     time.Time // when the last of them was seen
 	Workers    int       // of the current generation

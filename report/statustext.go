@@ -3,7 +3,6 @@ package report
 import (
 	"fmt"
 	"io"
-	"slices"
 	"strings"
 	"time"
 
@@ -30,9 +29,7 @@ func (s Status) Text(w io.Writer, style Style) error {
 	t.paths(s.Plan.Paths)
 	t.changes("Missing in the kernel", s.Diff.Ops())
 	t.lastChange(s.Last)
-	t.findings(slices.DeleteFunc(slices.Clone(s.Plan.Findings), func(f routing.Finding) bool {
-		return f.Severity == routing.Info
-	}))
+	t.findings(noNotes(s.Plan.Findings))
 	c := s.Counts
 	t.printf("\n%s, %s, %s, %s, %s, %s\n", count(c.Syncs, "sync"), count(c.Changes, "change"),
 		count(c.Heals, "heal"), count(c.Fights, "fight"),
@@ -43,6 +40,9 @@ func (s Status) Text(w io.Writer, style Style) error {
 	}
 	return t.writeTo(w)
 }
+
+// utc is the time of a report that is read elsewhere.
+func utc(at time.Time) string { return at.UTC().Format("2006-01-02 15:04:05 UTC") }
 
 func stamp(at time.Time) string {
 	if at.IsZero() {
@@ -72,12 +72,17 @@ func (t *page) masters(s Status) {
 	t.table(rows)
 }
 
-// statuses counts outcomes: "3 ready", "1 unresolved".
-func statuses(outcomes []routing.Outcome) []string {
+func byStatus(outcomes []routing.Outcome) map[routing.Status]int {
 	n := map[routing.Status]int{}
 	for _, o := range outcomes {
 		n[o.Status]++
 	}
+	return n
+}
+
+// statuses counts outcomes: "3 ready", "1 unresolved".
+func statuses(outcomes []routing.Outcome) []string {
+	n := byStatus(outcomes)
 	var parts []string
 	for _, s := range []routing.Status{routing.Ready, routing.Armed, routing.Unresolved,
 		routing.Unchanged, routing.LocalOnly, routing.Off} {

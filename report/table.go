@@ -6,6 +6,8 @@ import (
 	"io"
 	"strings"
 	"unicode/utf8"
+
+	"lasthop/routing"
 )
 
 const (
@@ -15,14 +17,40 @@ const (
 	yellow = "33"
 )
 
-// page collects text; it is written in one piece, so that a closed pipe is one
-// error.
-type page struct {
-	strings.Builder
-	style Style
+// maxRows is how many addresses, changes and the like are listed one by one.
+const maxRows = 40
+
+// output collects a document; it is written in one piece, so that a closed pipe
+// is one error.
+type output struct{ strings.Builder }
+
+func (o *output) printf(format string, args ...any) { fmt.Fprintf(o, format, args...) }
+
+func (o *output) writeTo(w io.Writer) error {
+	_, err := io.WriteString(w, o.String())
+	return err
 }
 
-func (p *page) printf(format string, args ...any) { fmt.Fprintf(p, format, args...) }
+// listed is how many of n things are listed one by one.
+func listed(n int) int {
+	if n > maxRows+1 {
+		return maxRows
+	}
+	return n
+}
+
+// rest says how many of n things are not listed, and where they are.
+func (o *output) rest(format string, n int) {
+	if left := n - listed(n); left > 0 {
+		o.printf(format, left)
+	}
+}
+
+// page collects text for people.
+type page struct {
+	output
+	style Style
+}
 
 func (p *page) paint(code, text string) string {
 	if !p.style.Color || code == "" {
@@ -34,11 +62,6 @@ func (p *page) paint(code, text string) string {
 // heading begins a part of the report.
 func (p *page) heading(format string, args ...any) {
 	p.printf("\n%s\n", p.paint(bold, fmt.Sprintf(format, args...)))
-}
-
-func (p *page) writeTo(w io.Writer) error {
-	_, err := io.WriteString(w, p.String())
-	return err
 }
 
 // row is one line of a table.
@@ -150,10 +173,10 @@ func fold(first, sentence string, limit int) string {
 
 // some lists up to n things, else the first few and how many more there are.
 func some(list []string, n int) string {
-	if len(list) <= n {
-		return strings.Join(list, ", ")
+	if len(list) > n {
+		n-- // for "and 2 more": one is never left out alone
 	}
-	return fmt.Sprintf("%s and %d more", strings.Join(list[:n-1], ", "), len(list)-n+1)
+	return routing.Some(list, n)
 }
 
 // count writes a number with its noun: "1 change", "2 changes".

@@ -11,9 +11,6 @@ import (
 	"lasthop/routing"
 )
 
-// maxRows is how many addresses or changes are listed one by one.
-const maxRows = 40
-
 // Text writes the plan for people: what becomes of each listener, the paths,
 // the changes, what to know, what to do next.
 func (p Plan) Text(w io.Writer, s Style) error {
@@ -44,8 +41,7 @@ func (t *page) planEnd(p Plan) {
 }
 
 func nothingNeeded(outcomes []routing.Outcome) string {
-	if slices.ContainsFunc(outcomes,
-		func(o routing.Outcome) bool { return o.Status == routing.Unresolved }) {
+	if byStatus(outcomes)[routing.Unresolved] > 0 {
 		return "Nothing can be done for the unresolved listeners; the " +
 			"findings say what is missing."
 	}
@@ -62,8 +58,7 @@ func (a Apply) Text(w io.Writer, s Style) error {
 	t.head("apply", a.Head)
 	t.changes("Done", a.Done)
 	t.checks(a.Checks)
-	t.findings(slices.DeleteFunc(slices.Clone(a.Plan.Plan.Findings),
-		func(f routing.Finding) bool { return f.Severity == routing.Info }))
+	t.findings(noNotes(a.Plan.Plan.Findings))
 	if a.Undo != "" {
 		t.printf("\nTo take this back:\n  %s\n", t.paint(bold, Escape(a.Undo)))
 	}
@@ -180,7 +175,7 @@ func (t *page) paths(paths []routing.Path) {
 		does := "nothing needed"
 		if p.Table != 0 {
 			does = fmt.Sprintf("table %d for %s", p.Table,
-				some(prefixes(p.Prefixes), 3))
+				some(prefixes(p), 3))
 		}
 		rows = append(rows, row{cells: []string{Escape(p.Link), p.Family.String(),
 			Escape(gateway(p)), does}})
@@ -193,13 +188,7 @@ func (t *page) paths(paths []routing.Path) {
 func gateway(p routing.Path) string { return gatewayName(p) + ", " + gatewaySource(p) }
 
 func gatewayName(p routing.Path) string {
-	var vias []string
-	for _, h := range p.Hops {
-		if h.Via.IsValid() {
-			vias = append(vias, h.Via.String())
-		}
-	}
-	return cmp.Or(some(vias, 3), "no gateway (point to point)")
+	return cmp.Or(some(gateways(p), 3), "no gateway (point to point)")
 }
 
 func gatewaySource(p routing.Path) string {
@@ -215,11 +204,17 @@ func gatewaySource(p routing.Path) string {
 	return source
 }
 
-func prefixes(list []netip.Prefix) (out []string) {
-	for _, p := range list {
-		out = append(out, p.String())
+func prefixes(p routing.Path) []string { return mapped(p.Prefixes, netip.Prefix.String) }
+
+// gateways are the addresses of a path's gateways; none point to point.
+func gateways(p routing.Path) []string {
+	vias := []string{}
+	for _, h := range p.Hops {
+		if h.Via.IsValid() {
+			vias = append(vias, h.Via.String())
+		}
 	}
-	return out
+	return vias
 }
 
 func (t *page) changes(title string, ops []routing.Op) {
@@ -227,14 +222,19 @@ func (t *page) changes(title string, ops []routing.Op) {
 		return
 	}
 	t.heading("%s (%d)", title, len(ops))
-	for i, op := range ops {
-		if i == maxRows && len(ops) > maxRows+1 {
-			t.printf("  … and %d more; all of them with -o json\n", len(ops)-i)
-			return
-		}
-		t.printf("  %s\n", Escape(op.String()))
-	}
+	t.lines("", mapped(ops, routing.Op.String))
 }
+
+// lines lists what the kernel or a file has named, as far as it is not too
+// much.
+func (t *page) lines(color string, list []string) {
+	for _, s := range list[:listed(len(list))] {
+		t.printf("  %s\n", t.paint(color, Escape(s)))
+	}
+	t.rest(textRest, len(list))
+}
+
+const textRest = "  … and %d more; all of them with -o json\n"
 
 // findings are written with the gravest first.
 func (t *page) findings(list []routing.Finding) {
@@ -242,40 +242,45 @@ func (t *page) findings(list []routing.Finding) {
 		return
 	}
 	t.heading("Findings (%d)", len(list))
-	for i, f := range gravest(list) {
-		if i == maxRows && len(list) > maxRows+1 {
-			t.printf("  … and %d more; all of them with -o json\n", len(list)-i)
-			return
-		}
+	for _, f := range gravest(list)[:listed(len(list))] {
 		t.finding(f)
 	}
+	t.rest(textRest, len(list))
+}
+
+// noNotes are the findings of which something may have to be done.
+func noNotes(list []routing.Finding) []routing.Finding {
+	return slices.DeleteFunc(slices.Clone(list),
+		func(f routing.Finding) bool { return f.Severity == routing.Info })
 }
 
 // gravest sorts findings by severity, the gravest first.
 func gravest(list []routing.Finding) []routing.Finding {
 	list = slices.Clone(list)
-	rank := map[routing.Severity]int{routing.Error: 0, routing.Warning: 1, routing.Info: 2}
 	slices.SortStableFunc(list, func(a, b routing.Finding) int {
-		return rank[a.Severity] - rank[b.Severity]
+		return a.Severity.Rank() - b.Severity.Rank()
 	})
 	return list
 }
 
+func bySeverity(list []routing.Finding) map[routing.Severity]int {
+	n := map[routing.Severity]int{}
+	for _, f := range list {
+		n[f.Severity]++
+	}
+	return n
+}
+
 // severities counts findings: "2 errors, 1 warning".
 func severities(list []routing.Finding) string {
+	n := bySeverity(list)
 	var parts []string
 	for _, s := range []struct {
 		severity routing.Severity
 		noun     string
 	}{{routing.Error, "error"}, {routing.Warning, "warning"}, {routing.Info, "note"}} {
-		n := 0
-		for _, f := range list {
-			if f.Severity == s.severity {
-				n++
-			}
-		}
-		if n > 0 {
-			parts = append(parts, count(n, s.noun))
+		if n[s.severity] > 0 {
+			parts = append(parts, count(n[s.severity], s.noun))
 		}
 	}
 	return cmp.Or(strings.Join(parts, ", "), "none")

@@ -30,28 +30,24 @@ type flow struct {
 // bundles sorts the listeners whose replies leave through a gateway by path.
 // Paths of one link follow each other; the unresolved listeners come last.
 func bundles(p routing.Plan) []bundle {
-	paths := slices.Clone(p.Paths)
-	slices.SortStableFunc(paths, func(a, b routing.Path) int {
-		return cmp.Compare(a.Link, b.Link)
-	})
-	all := make([]bundle, len(paths))
-	for i := range paths {
-		all[i] = bundle{path: &paths[i], link: paths[i].Link, family: paths[i].Family}
+	var all []bundle
+	for i := range p.Paths {
+		path := &p.Paths[i]
+		all = append(all, bundle{path: path, link: path.Link, family: path.Family})
 	}
+	slices.SortStableFunc(all, func(a, b bundle) int { return cmp.Compare(a.link, b.link) })
 	for _, o := range p.Outcomes {
 		if o.Status == routing.LocalOnly || o.Status == routing.Off {
 			continue
 		}
-		i := pathOf(paths, o)
-		if i < 0 {
-			i = slices.IndexFunc(all, func(b bundle) bool {
-				return b.path == nil && b.link == o.Link &&
-					b.family == routing.FamilyOf(o.Addr)
-			})
-		}
+		one := bundle{path: p.PathOf(o), link: o.Link, family: routing.FamilyOf(o.Addr)}
+		i := slices.IndexFunc(all, func(b bundle) bool {
+			return b.path == one.path &&
+				(b.path != nil || b.link == one.link && b.family == one.family)
+		})
 		if i < 0 {
 			i = len(all)
-			all = append(all, bundle{link: o.Link, family: routing.FamilyOf(o.Addr)})
+			all = append(all, one)
 		}
 		all[i].listeners = append(all[i].listeners, o)
 	}
@@ -64,32 +60,6 @@ func bundles(p routing.Plan) []bundle {
 		})
 	}
 	return all
-}
-
-// pathOf returns the index of the listener's path: of those of its link the one
-// whose prefixes hold it, else the one that its replies take, else the only
-// one. It is -1 for a listener of which nobody knows the way in.
-func pathOf(paths []routing.Path, o routing.Outcome) int {
-	taken, last, candidates := -1, -1, 0
-	for i, p := range paths {
-		if p.Link != o.Link || p.Family != routing.FamilyOf(o.Addr) ||
-			o.Status == routing.Unresolved && o.Reason != "shadowed" {
-			continue
-		}
-		if slices.ContainsFunc(p.Prefixes,
-			func(x netip.Prefix) bool { return x.Contains(o.Addr) }) {
-			return i
-		}
-		if takes(p, o.After) {
-			taken = i
-		}
-		last = i
-		candidates++
-	}
-	if taken < 0 && candidates == 1 {
-		return last
-	}
-	return taken
 }
 
 // takes says whether a way is that of the path: by its gateways, and by no
@@ -188,18 +158,13 @@ func (p Plan) verdict() string {
 	case changes == 0:
 		return "Nothing to do: everything is in place."
 	}
-	mended, wrong, unresolved := 0, 0, 0
+	n, wrong := byStatus(p.Plan.Outcomes), 0
 	for _, o := range p.Plan.Outcomes {
-		switch {
-		case o.Status == routing.Unresolved:
-			unresolved++
-		case o.Status == routing.Ready, o.Status == routing.Armed:
-			mended++
-			if !sameWay(o.Before, o.After) {
-				wrong++
-			}
+		if routed(o) && !sameWay(o.Before, o.After) {
+			wrong++
 		}
 	}
+	mended, unresolved := n[routing.Ready]+n[routing.Armed], n[routing.Unresolved]
 	verdict := count(changes, "change") + " to take away what is no longer needed."
 	if mended > 0 {
 		verdict = fmt.Sprintf("%s to make %s of %s reply the way their requests come "+

@@ -7,9 +7,8 @@ import (
 	"slices"
 )
 
-// This file holds what a plan speaks of beside routes and rules: translated
-// listeners, established sessions, warnings about NGINX's configuration. None of
-// it decides anything.
+// This file holds what else a plan speaks of: translated listeners, established
+// sessions, warnings about NGINX's configuration. None of it decides anything.
 
 // DNAT is a rule of nftables that sends packets for an address elsewhere.
 // Replies to them are routed before the source is translated back: by the
@@ -77,7 +76,7 @@ func (d DNAT) hits(o Outcome) bool {
 
 // MovesEstablished returns the finding `moves-established`: how many TCP
 // sessions the changes put on another way with their next packet, and whether
-// the user's own is one. It returns nothing where none moves.
+// the user's own is one. It returns nothing if none moves.
 func MovesEstablished(in Inputs, d Decision, groups []SessionGroup) []Finding {
 	if d.Diff.Empty() {
 		return nil
@@ -121,7 +120,7 @@ func GroupSessions(h Host, direct []netip.Prefix, sessions []Session, own Sessio
 	for _, s := range sessions {
 		g := SessionGroup{Local: s.Local.Addr(), Remote: s.Remote.Addr(), Count: 1,
 			Own: s == own}
-		k := key{g.Local, longest(known, g.Remote)}
+		k := key{g.Local, known.longest(g.Remote)}
 		i, ok := index[k]
 		if !ok {
 			index[k] = len(out)
@@ -140,17 +139,18 @@ func GroupSessions(h Host, direct []netip.Prefix, sessions []Session, own Sessio
 	return out
 }
 
-// prefixesOf are all prefixes by which a lookup could tell destinations apart.
-func prefixesOf(h Host, direct []netip.Prefix) map[netip.Prefix]bool {
-	known := map[netip.Prefix]bool{}
+// prefixesOf returns all prefixes by which a lookup could tell destinations
+// apart.
+func prefixesOf(h Host, direct []netip.Prefix) *prefixSet {
+	var known prefixSet
 	for _, r := range h.Routes {
-		known[r.Dst] = true
+		known.add(r.Dst)
 	}
 	for _, r := range h.Rules {
-		known[r.To.Masked()] = true
+		known.add(r.To)
 	}
 	for _, p := range direct {
-		known[p.Masked()] = true
+		known.add(p)
 	}
-	return known
+	return &known
 }

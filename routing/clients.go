@@ -61,7 +61,7 @@ type Client struct {
 	Addr  netip.Addr
 	Class Class
 	// the route or rule that makes the class, in short `ip` syntax; "" for
-	// a client that is off-link for want of any
+	// a client that is off-link because nothing names it
 	Of string
 }
 
@@ -69,17 +69,18 @@ type Client struct {
 // a host with a full BGP table can be planned.
 const classSize = 16
 
-// clients returns addresses that stand for every class of client of a family:
-// off-link ones, and one in the destination of each route and each rule. Of
-// many routes of one table with the same next hops a few stand for all.
-func (b *builder) clients(f Family) []netip.Addr {
-	out := []netip.Addr{OffLink(b.host, f)}
-	for _, r := range b.classRoutes(f) {
-		out = append(out, b.inside(r.Dst))
+// clientAddrs returns addresses that stand for every class of client of a
+// family: off-link ones, and one in the destination of each route and each
+// rule. Of many routes of one table with the same next hops a few stand for
+// all.
+func clientAddrs(h Host, f Family, own map[netip.Addr][]Addr) []netip.Addr {
+	out := []netip.Addr{OffLink(h, f)}
+	for _, r := range classRoutes(h, f) {
+		out = append(out, inside(r.Dst, own))
 	}
-	for _, r := range b.host.Rules {
+	for _, r := range h.Rules {
 		if r.Family == f && r.To.Bits() > 0 {
-			out = append(out, b.inside(r.To))
+			out = append(out, inside(r.To, own))
 		}
 	}
 	slices.SortFunc(out[1:], netip.Addr.Compare)
@@ -88,8 +89,8 @@ func (b *builder) clients(f Family) []netip.Addr {
 
 // classRoutes returns the routes whose destinations stand for classes of
 // clients.
-func (b *builder) classRoutes(f Family) []Route {
-	routes := slices.DeleteFunc(slices.Clone(b.host.Routes), func(r Route) bool {
+func classRoutes(h Host, f Family) []Route {
+	routes := slices.DeleteFunc(slices.Clone(h.Routes), func(r Route) bool {
 		return r.Family() != f || r.Table == TableLocal || r.Type == Multicast ||
 			r.Type == Anycast || r.Dst.Addr().IsLinkLocalUnicast()
 	})
@@ -106,17 +107,17 @@ func (b *builder) classRoutes(f Family) []Route {
 
 // clientsOf returns the clients of an address that belongs to a link, by class;
 // of several with one address the first class counts.
-func (b *builder) clientsOf(addr netip.Addr, link string) []Client {
+func (t *topology) clientsOf(addr netip.Addr, link string) []Client {
 	f := FamilyOf(addr)
-	out := []Client{{Addr: OffLink(b.host, f), Class: ClassOffLink}}
-	for _, r := range b.classRoutes(f) {
+	out := []Client{{Addr: OffLink(t.host, f), Class: ClassOffLink}}
+	for _, r := range classRoutes(t.host, f) {
 		if !r.IsDefault() {
-			out = append(out, b.client(b.inside(r.Dst), link, r))
+			out = append(out, t.client(inside(r.Dst, t.assigned), link, r))
 		}
 	}
-	for _, r := range b.host.Rules {
+	for _, r := range t.host.Rules {
 		if r.Family == f && r.To.Bits() > 0 {
-			out = append(out, Client{b.inside(r.To), ClassRule,
+			out = append(out, Client{inside(r.To, t.assigned), ClassRule,
 				"to " + destination(r.To)})
 		}
 	}
@@ -133,19 +134,19 @@ func (b *builder) clientsOf(addr netip.Addr, link string) []Client {
 
 // named returns the client that the user names, with the class that main gives
 // it.
-func (b *builder) named(client netip.Addr, link string) Client {
-	if len(b.assigned[client]) > 0 || client.IsLoopback() {
+func (t *topology) named(client netip.Addr, link string) Client {
+	if len(t.assigned[client]) > 0 || client.IsLoopback() {
 		return Client{Addr: client, Class: ClassSelf}
 	}
-	route, _ := b.fib.search(TableMain, Query{Dst: client})
+	route, _ := t.fib.search(TableMain, Query{Dst: client})
 	if route == nil || route.IsDefault() {
 		return Client{Addr: client, Class: ClassOffLink}
 	}
-	return b.client(client, link, *route)
+	return t.client(client, link, *route)
 }
 
 // client is an address in the destination of a route.
-func (b *builder) client(addr netip.Addr, link string, r Route) Client {
+func (t *topology) client(addr netip.Addr, link string, r Route) Client {
 	c := Client{addr, ClassStatic, r.brief()}
 	if r.Table != TableMain {
 		c.Of += " table " + tableNames.print(r.Table)
@@ -158,7 +159,7 @@ func (b *builder) client(addr netip.Addr, link string, r Route) Client {
 	case len(r.Hops) == 0 || r.Hops[0].Via.IsValid():
 	case r.Hops[0].Link == link:
 		c.Class = ClassOnLink
-	case b.isUplink(r.Hops[0].Link):
+	case t.isUplink(r.Hops[0].Link):
 		c.Class = ClassOtherLAN
 	default:
 		c.Class = ClassHostLocal
@@ -168,13 +169,13 @@ func (b *builder) client(addr netip.Addr, link string, r Route) Client {
 
 // inside returns an address in a prefix that is not the host's own and, where
 // it is easy, in no narrower prefix.
-func (b *builder) inside(p netip.Prefix) netip.Addr {
+func inside(p netip.Prefix, own map[netip.Addr][]Addr) netip.Addr {
 	first := p.Addr()
 	if p.IsSingleIP() {
 		return first
 	}
 	for a, i := first.Next(), 0; i < 8 && p.Contains(a); a, i = a.Next(), i+1 {
-		if len(b.assigned[a]) == 0 {
+		if len(own[a]) == 0 {
 			return a
 		}
 	}
@@ -185,14 +186,8 @@ func (b *builder) inside(p netip.Prefix) netip.Addr {
 // first one behind the gateways (OffLink), then one in the destination of each
 // narrower route and rule of the host.
 func Clients(h Host, f Family) []netip.Addr {
-	b := &builder{host: h, assigned: map[netip.Addr][]Addr{}}
-	for _, a := range h.Addrs {
-		b.assigned[a.Prefix.Addr()] = append(b.assigned[a.Prefix.Addr()], a)
-	}
-	b.host.Routes = slices.DeleteFunc(slices.Clone(h.Routes), func(r Route) bool {
-		return r.IsDefault()
-	})
-	return slices.DeleteFunc(b.clients(f), func(a netip.Addr) bool {
+	h.Routes = slices.DeleteFunc(slices.Clone(h.Routes), Route.IsDefault)
+	return slices.DeleteFunc(clientAddrs(h, f, assigned(h)), func(a netip.Addr) bool {
 		return !a.IsGlobalUnicast() || a.Is4() && a.As4()[0] == 0
 	})
 }

@@ -2,6 +2,7 @@ package routing
 
 import (
 	"cmp"
+	"fmt"
 	"net/netip"
 	"slices"
 
@@ -9,26 +10,39 @@ import (
 )
 
 // coverPaths gives each path its covers: the prefixes whose replies take it.
-func (b *builder) coverPaths(binds []Bind) {
-	slices.SortFunc(b.paths, func(x, y *path) int {
+func (d *draft) coverPaths(binds []Bind) {
+	slices.SortFunc(d.paths, func(x, y *path) int {
 		return cmp.Or(cmp.Compare(x.link, y.link), cmp.Compare(x.family, y.family),
 			comparePrefix(x.prefix, y.prefix), compareHop(x.hops[0], y.hops[0]))
 	})
-	members := b.members()
-	for _, p := range b.paths {
+	members, known := d.members(), d.knownAddrs()
+	for _, p := range d.paths {
 		exact := transparent(binds, p.family)
 		for _, mode := range []Return{Strict, MainFirst} {
 			if addrs := members[coverKey{p, mode}]; len(addrs) > 0 {
 				c := cover{mode: mode, members: addrs}
-				c.prefixes = b.cover(p, c, exact)
+				c.prefixes = d.cover(p, c, known, exact)
 				p.covers = append(p.covers, c)
 			}
 		}
 	}
-	b.paths = slices.DeleteFunc(b.paths, func(p *path) bool { return len(p.covers) == 0 })
-	for _, p := range b.paths {
-		b.tellHeld(p)
+	d.paths = slices.DeleteFunc(d.paths, func(p *path) bool { return len(p.covers) == 0 })
+	for _, p := range d.paths {
+		d.tellHeld(p)
 	}
+}
+
+// tellHeld says that a path's gateway is known from our own table alone.
+func (d *draft) tellHeld(p *path) {
+	if p.source != FromHeld {
+		return
+	}
+	via := Way{Type: Unicast, Link: p.link, Via: p.hops[0].Via}
+	d.find(Finding{Code: "held-gateway", Severity: Warning, Subject: p.link,
+		Message: fmt.Sprintf("no %s gateway is to be seen on %s any more: %s is kept "+
+			"from our own table %s", p.family, p.link, via, p.detail),
+		Hint: fmt.Sprintf("if it is gone for good: --gateway %s=none; if not, "+
+			"pin it: --gateway %s=%s", p.link, p.link, p.hops[0].Via)})
 }
 
 type coverKey struct {
@@ -36,9 +50,9 @@ type coverKey struct {
 	mode Return
 }
 
-func (b *builder) members() map[coverKey][]netip.Addr {
+func (d *draft) members() map[coverKey][]netip.Addr {
 	m := map[coverKey][]netip.Addr{}
-	for _, r := range b.rows {
+	for _, r := range d.rows {
 		if r.path != nil {
 			k := coverKey{r.path, r.mode}
 			m[k] = append(m[k], r.Addr)
@@ -51,9 +65,9 @@ func (b *builder) members() map[coverKey][]netip.Addr {
 	return m
 }
 
-// transparent says whether NGINX sends packets of the family with sources that
-// are not local. Then a wide cover would catch such packets, so covers hold the
-// listeners' own addresses alone.
+// transparent reports whether NGINX sends packets of the family with sources
+// that are not local. Then a wide cover would catch such packets, so covers
+// hold the listeners' own addresses alone.
 func transparent(binds []Bind, f Family) bool {
 	return slices.ContainsFunc(binds, func(x Bind) bool {
 		return x.Transparent && (!x.Addr.IsValid() || FamilyOf(x.Addr) == f)
@@ -61,16 +75,16 @@ func transparent(binds []Bind, f Family) bool {
 }
 
 // cover returns the maximal prefixes within the link's connected prefixes that
-// hold members and nobody else's address. Two covers never overlap: of two
+// hold members and no other known address. Two covers never overlap: of two
 // nested ones the outer would hold the inner one's member.
-func (b *builder) cover(p *path, c cover, exact bool) []netip.Prefix {
+func (d *draft) cover(p *path, c cover, known []netip.Addr, exact bool) []netip.Prefix {
 	var set netipx.IPSetBuilder
-	for _, outer := range b.connected(linkFamily{p.link, p.family}) {
+	for _, outer := range d.connected[linkFamily{p.link, p.family}] {
 		if exact || !holds(outer, c.members) {
 			continue
 		}
 		set.AddPrefix(outer)
-		for _, addr := range b.knownIn(outer) {
+		for _, addr := range within(outer, known) {
 			set.Remove(addr)
 		}
 	}
@@ -83,33 +97,32 @@ func (b *builder) cover(p *path, c cover, exact bool) []netip.Prefix {
 	})
 }
 
-// holds says whether one of the sorted addresses is in the prefix.
-func holds(p netip.Prefix, sorted []netip.Addr) bool {
-	i, _ := slices.BinarySearchFunc(sorted, p.Addr(), netip.Addr.Compare)
-	return i < len(sorted) && p.Contains(sorted[i])
-}
+// holds reports whether one of the sorted addresses is in the prefix.
+func holds(p netip.Prefix, sorted []netip.Addr) bool { return len(within(p, sorted)) > 0 }
 
-// knownIn returns the addresses in a prefix that somebody has: the host and the
-// listeners, sorted. IPv6 temporary addresses do not count: excluding them
-// would change the rules daily.
-func (b *builder) knownIn(p netip.Prefix) []netip.Addr {
-	if b.known == nil {
-		b.known = make([]netip.Addr, 0, len(b.host.Addrs)+len(b.rows))
-		for _, a := range b.host.Addrs {
-			if !a.Temporary {
-				b.known = append(b.known, a.Prefix.Addr())
-			}
-		}
-		for _, r := range b.rows {
-			b.known = append(b.known, r.Addr)
-		}
-		slices.SortFunc(b.known, netip.Addr.Compare)
-		b.known = slices.Compact(b.known)
-	}
-	first, _ := slices.BinarySearchFunc(b.known, p.Addr(), netip.Addr.Compare)
+// within returns those of the sorted addresses that are in the prefix.
+func within(p netip.Prefix, sorted []netip.Addr) []netip.Addr {
+	first, _ := slices.BinarySearchFunc(sorted, p.Addr(), netip.Addr.Compare)
 	last := first
-	for last < len(b.known) && p.Contains(b.known[last]) {
+	for last < len(sorted) && p.Contains(sorted[last]) {
 		last++
 	}
-	return b.known[first:last]
+	return sorted[first:last]
+}
+
+// knownAddrs returns the addresses of the host and of the listeners, sorted.
+// IPv6 temporary addresses do not count: excluding them would change the rules
+// daily.
+func (d *draft) knownAddrs() []netip.Addr {
+	known := make([]netip.Addr, 0, len(d.host.Addrs)+len(d.rows))
+	for _, a := range d.host.Addrs {
+		if !a.Temporary {
+			known = append(known, a.Prefix.Addr())
+		}
+	}
+	for _, r := range d.rows {
+		known = append(known, r.Addr)
+	}
+	slices.SortFunc(known, netip.Addr.Compare)
+	return slices.Compact(known)
 }

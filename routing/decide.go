@@ -1,6 +1,11 @@
 package routing
 
-import "reflect"
+import (
+	"crypto/sha256"
+	"fmt"
+	"reflect"
+	"strings"
+)
 
 // Inputs is everything that a decision depends on.
 type Inputs struct {
@@ -21,25 +26,35 @@ type Decision struct {
 	foreign Host // the host of inputs without Owned
 }
 
-// Decide makes the decision. It depends on its argument alone: the same inputs
-// give the same decision. An error is of type *PolicyError: the policy
-// contradicts itself or the host.
+// Decide makes the decision: which path each listener's replies take, and the
+// whole state that makes them take it. It depends on its argument alone; what
+// is ours on the host is used only to keep table numbers and held gateways. An
+// error is of type *PolicyError: the policy contradicts itself or the host.
 func Decide(in Inputs) (Decision, error) {
 	if err := in.Policy.Validate(in.Host); err != nil {
 		return Decision{}, err
 	}
-	n := in.Policy.Numbers
-	d := Decision{Plan: Build(in.Host, in.Listeners, in.Binds, in.Policy),
-		Owned: Owned(in.Host, n), inputs: in, foreign: Without(in.Host, n)}
-	d.Plan.Findings = append(d.Plan.Findings, in.Warnings...)
-	d.Diff = Compare(d.Owned, d.Plan.State)
-	return d, nil
+	t := newTopology(in.Host, in.Policy)
+	d := resolveAll(t, in.Listeners)
+	d.coverPaths(in.Binds)
+	d.assignTables()
+	all := layOut(d.topology, d.paths)
+	ideal := d.judge(all)
+	needed := layOut(d.topology, d.needed())
+	d.describe(needed, ideal, in.Binds)
+	plan := d.plan(needed.state)
+	plan.Findings = append(plan.Findings, in.Warnings...)
+	return Decision{Plan: plan, Owned: t.own, Diff: Compare(t.own, plan.State),
+		inputs: in, foreign: t.host}, nil
 }
 
 // Holds reports whether the plan is also that of in: whether the same listeners
-// meet the same host with the same policy. What is ours on the host may be as it
-// was, or as the plan wants it.
+// meet the same host with the same policy. What is ours on the host may be as
+// it was, or as the plan wants it.
 func (d Decision) Holds(in Inputs) bool {
+	if reflect.DeepEqual(d.inputs, in) { // at once if they share their slices
+		return true
+	}
 	n := in.Policy.Numbers
 	return d.inputs.Policy.Numbers == n && d.ownedAsKnown(Owned(in.Host, n)) &&
 		reflect.DeepEqual(d.inputs.Policy, in.Policy) &&
@@ -68,4 +83,11 @@ func (d Decision) Renew(in Inputs) (Decision, error) {
 // Digest identifies a plan and the changes it means on this host: equal digests
 // are equal wanted states, reached by the same writes. It is "sha256:" and 64
 // hexadecimal digits.
-func (d Decision) Digest() string { return d.Plan.Digest(d.Diff) }
+func (d Decision) Digest() string {
+	var b strings.Builder
+	b.WriteString(d.Plan.State.String())
+	for _, op := range d.Diff.Ops() {
+		fmt.Fprintln(&b, op)
+	}
+	return fmt.Sprintf("sha256:%x", sha256.Sum256([]byte(b.String())))
+}

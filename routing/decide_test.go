@@ -4,8 +4,6 @@ import (
 	"net/netip"
 	"slices"
 	"testing"
-
-	"github.com/google/go-cmp/cmp"
 )
 
 // decided is a host with two uplinks, one listener on the second, and what was
@@ -84,8 +82,8 @@ func TestHolds(t *testing.T) {
 	}
 }
 
-// TestRenew: what still holds is compared with the host anew, all else is decided
-// anew.
+// TestRenew: what still holds is compared with the host anew, all else is
+// decided anew.
 func TestRenew(t *testing.T) {
 	in, d := decided(t)
 	in.Host = With(in.Host, d.Plan.State)
@@ -113,82 +111,5 @@ func TestPathOf(t *testing.T) {
 	}
 	if p := d.Plan.PathOf(Outcome{}); p != nil {
 		t.Errorf("of no outcome: %+v", p)
-	}
-}
-
-func TestUnionAndServing(t *testing.T) {
-	parse := func(lines ...string) (s State) {
-		for _, l := range lines {
-			if r, err := ParseRoute(IPv4, l); err == nil {
-				s.Routes = append(s.Routes, r)
-				continue
-			}
-			r, err := ParseRule(IPv4, l)
-			if err != nil {
-				t.Fatal(err)
-			}
-			s.Rules = append(s.Rules, r)
-		}
-		s.Sort()
-		return s
-	}
-	one := []string{"default via 10.0.1.1 dev eth1 table 20001 proto 76 onlink",
-		"10.0.1.0/24 dev eth1 table 20001 proto 76 scope link",
-		"5102: from 10.0.1.0/24 iif lo lookup main suppress_prefixlength 7 proto 76",
-		"5103: from 10.0.1.0/24 iif lo lookup 20001 proto 76"}
-	two := []string{"default via 10.0.2.1 dev eth2 table 20002 proto 76 onlink",
-		"5103: from 10.0.2.0/24 iif lo lookup 20002 proto 76"}
-	a, b := parse(one...), parse(two...)
-	both := parse(slices.Concat(one, two)...)
-	for _, tt := range []struct {
-		name      string
-		got, want State
-	}{
-		{"union", a.Union(b), both},
-		{"union with itself", a.Union(a), a},
-		{"union with nothing", a.Union(State{}), a},
-		{"serving eth1", both.Serving("eth1", IPv4), a},
-		{"serving eth2", both.Serving("eth2", IPv4), b},
-		{"serving another family", both.Serving("eth1", IPv6), State{}},
-		{"serving no link", both.Serving("eth3", IPv4), State{}},
-	} {
-		if d := cmp.Diff(tt.want.String(), tt.got.String()); d != "" {
-			t.Errorf("%s: -want +got\n%s", tt.name, d)
-		}
-	}
-	other := parse("default via 10.0.1.9 dev eth1 table 20001 proto 76 onlink")
-	if got := a.Union(other); got.String() != a.String() {
-		t.Errorf("a route of the same key: %s", got)
-	}
-	if (State{}).Empty() != true || a.Empty() {
-		t.Error("Empty is wrong")
-	}
-}
-
-// TestClasses: sources of one class get the same answer to any question, and
-// those that a rule tells apart are of different classes.
-func TestClasses(t *testing.T) {
-	var h Host
-	for _, from := range []string{"10.0.0.0/8", "10.0.1.0/24", "10.0.1.64/26", "10.0.2.7/32"} {
-		r := NewRule(IPv4, 100, 7)
-		r.From = netip.MustParsePrefix(from)
-		h.Rules = append(h.Rules, r)
-	}
-	var sources []netip.Addr
-	for _, s := range []string{"10.0.1.1", "10.0.1.2", "10.0.1.65", "10.0.2.7", "10.0.2.8",
-		"10.9.9.9", "192.0.2.1", "2001:db8::1", "10.0.1.127"} {
-		sources = append(sources, netip.MustParseAddr(s))
-	}
-	classes := NewFIB(h).Classes(sources)
-	for _, a := range sources {
-		for _, b := range sources {
-			alike := a.Is4() == b.Is4()
-			for _, r := range h.Rules {
-				alike = alike && r.From.Contains(a) == r.From.Contains(b)
-			}
-			if same := classes[a] == classes[b]; same != alike {
-				t.Errorf("%s and %s: of one class %t, want %t", a, b, same, alike)
-			}
-		}
 	}
 }

@@ -16,10 +16,17 @@
 // `iif lo` keeps the rules off forwarded packets; all uplinks are in link
 // group 76.
 //
-// Build makes a Plan of a Host, its listeners and a Policy. Compare turns what
-// is there into what is wanted; Execute carries that out in a safe order.
-// Lookup is the kernel's own walk over rules and tables, used to say what
-// becomes of a reply before and after; a Claim has a kernel say whether that is
-// true. Examine finds what is wrong with a host as it is. Owned names what is
-// ours: what agrees in protocol and range, and nothing else.
+// Decide makes a Decision from Inputs in eight steps: it derives the topology
+// of the host, finds the path of each listener, covers listeners by prefixes,
+// gives paths their tables, lays out the state in which every path works,
+// judges which paths are needed, lays out the state with those alone, and
+// describes what that state does. The decision depends on its Inputs alone, and
+// is used only for inputs that it Holds for.
+//
+// Compare turns the state that is there into the one that is wanted; Execute
+// carries that out in a safe order. Owned names what is ours: what agrees in
+// protocol and range, and nothing else. Lookup is the kernel's own walk over
+// rules and tables; it says what becomes of a reply before and after. A Claim
+// lets a kernel say whether that is true. Examine finds what is wrong with a
+// host as it is.
 package routing

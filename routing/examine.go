@@ -39,17 +39,15 @@ func Examine(h Host, p Plan, binds []Bind, policy Policy) []Finding {
 
 // examiner holds what Examine works on. host is as it is, with what is ours.
 type examiner struct {
-	host     Host
-	plan     Plan
-	policy   Policy
-	own      State
-	findings []Finding
+	host   Host
+	plan   Plan
+	policy Policy
+	own    State
+	findings
 }
 
-func (e *examiner) find(f Finding) { e.findings = append(e.findings, f) }
-
-// explains says whether a finding of the plan follows from this one, which says
-// more.
+// explains reports whether a finding of the plan follows from this one, which
+// says more.
 func (f Finding) explains(p Finding) bool {
 	switch f.Code {
 	case "keepalived-rules":
@@ -60,14 +58,14 @@ func (f Finding) explains(p Finding) bool {
 	return false
 }
 
-// ahead says whether a rule of ours stands in front of a priority.
+// ahead reports whether a rule of ours stands in front of a priority.
 func (e *examiner) ahead(f Family, priority int) bool {
 	return slices.ContainsFunc(e.own.Rules, func(r Rule) bool {
 		return r.Family == f && r.Priority < priority
 	})
 }
 
-// tooFar says whether the plan found no place for our rules because a rule,
+// tooFar reports whether the plan found no place for our rules because a rule,
 // `local` or that of VRFs, stands where it does.
 func (e *examiner) tooFar(r Rule) bool {
 	return slices.ContainsFunc(e.plan.Findings, func(p Finding) bool {
@@ -187,9 +185,8 @@ func (e *examiner) sharedSubnets() {
 	for _, a := range e.host.Addrs {
 		i := slices.IndexFunc(e.host.Links, func(l Link) bool { return l.Name == a.Link })
 		p := a.Connected()
-		if i >= 0 && asksByARP(e.host.Links[i]) && p.Addr().Is4() && !p.IsSingleIP() &&
-			!slices.Contains(all, attached{a.Link, p}) {
-			all = append(all, attached{a.Link, p})
+		if i >= 0 && asksByARP(e.host.Links[i]) && p.Addr().Is4() && !p.IsSingleIP() {
+			all = appendOnce(all, attached{a.Link, p})
 		}
 	}
 	slices.SortFunc(all, func(a, b attached) int {
@@ -205,7 +202,7 @@ func (e *examiner) sharedSubnets() {
 	}
 }
 
-// asksByARP says whether others can find the link's addresses by ARP.
+// asksByARP reports whether others can find the link's addresses by ARP.
 func asksByARP(l Link) bool {
 	return l.Up && !l.Loopback && !l.PointToPoint && (!l.hostLocal() || l.Kind == "bridge")
 }
@@ -223,12 +220,12 @@ func (e *examiner) listensIn(p netip.Prefix) bool {
 func (e *examiner) flux(a, b string, p netip.Prefix, borrowed *Addr) {
 	var loose []string
 	for _, link := range []string{a, b} {
-		ignore, known := e.sysctl(link, "arp_ignore")
-		filter, _ := e.sysctl(link, "arp_filter")
+		ignore, known := e.host.conf(link, "arp_ignore")
+		filter, _ := e.host.conf(link, "arp_filter")
 		if known && (ignore < 1 || ignore > 2) && ignore != 8 && filter == 0 {
 			loose = appendOnce(loose, "net.ipv4.conf.all.arp_ignore=1")
 		}
-		if announce, known := e.sysctl(link, "arp_announce"); known && announce != 2 {
+		if announce, known := e.host.conf(link, "arp_announce"); known && announce != 2 {
 			loose = appendOnce(loose, "net.ipv4.conf.all.arp_announce=2")
 		}
 	}
@@ -247,17 +244,6 @@ func (e *examiner) flux(a, b string, p netip.Prefix, borrowed *Addr) {
 			"apart: requests may come in by the link that their "+
 			"reply does not leave by", a, b, p),
 		Hint: remedy})
-}
-
-// sysctl is what holds of ipv4.conf on a link: the larger of its own value and
-// that of all. known is false where it was not read.
-func (e *examiner) sysctl(link, name string) (value int, known bool) {
-	for _, l := range []string{"all", link} {
-		if n, err := strconv.Atoi(e.host.Sysctls["ipv4.conf."+l+"."+name]); err == nil {
-			value, known = max(value, n), true
-		}
-	}
-	return value, known
 }
 
 // udpBug names the kernels in which a port of a UDP flow between two ends of
@@ -340,8 +326,8 @@ func (e *examiner) takenNumbers() {
 	}
 }
 
-// strange says whether a link is in our group without being an uplink, or one
-// of a moment ago.
+// strange reports whether a link is in our group without being an uplink, or
+// one of a moment ago.
 func (e *examiner) strange(l Link) bool {
 	on := func(h Hop) bool { return h.Link == l.Name }
 	return l.Up && len(e.plan.State.Groups) > 0 &&
@@ -433,7 +419,7 @@ func (e *examiner) bound(b Bind) {
 		Hint: "bind to an address that stays on this host and is no listener's"})
 }
 
-// takesIn says whether a rule leads marked packets to a table in which every
+// takesIn reports whether a rule leads marked packets to a table in which every
 // address is local.
 func (e *examiner) takesIn(f Family) bool {
 	return slices.ContainsFunc(e.host.Rules, func(r Rule) bool {

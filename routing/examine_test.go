@@ -27,14 +27,14 @@ var vips = []routing.Listener{
 // fault came.
 func examined(t *testing.T, kernel, fault string, binds ...routing.Bind) []string {
 	t.Helper()
-	before := routing.Build(parseHost(t, twoUplinks+loose), vips, nil, plain)
+	before := planOf(t, parseHost(t, twoUplinks+loose), vips, nil, plain)
 	if len(before.State.Rules) == 0 {
 		t.Fatal("nothing is needed: the faults meet no rule of ours")
 	}
 	h := routing.With(parseHost(t, twoUplinks+loose+fault), before.State)
 	h.Kernel = kernel
 	var got []string
-	for _, f := range routing.Examine(h, routing.Build(h, vips, binds, plain), binds, plain) {
+	for _, f := range routing.Examine(h, planOf(t, h, vips, binds, plain), binds, plain) {
 		got = append(got, fmt.Sprintf("%s %s %s", f.Severity, f.Code, f.Subject))
 		if f.Message == "" || f.Hint == "" {
 			t.Errorf("%s says %q and %q: want both what is wrong and what to do",
@@ -44,59 +44,66 @@ func examined(t *testing.T, kernel, fault string, binds ...routing.Bind) []strin
 	return got
 }
 
-func TestExamine(t *testing.T) {
-	transparent := routing.Bind{Transparent: true,
+var (
+	transparent = routing.Bind{Transparent: true,
 		Upstreams: []netip.Addr{netip.MustParseAddr("10.0.0.50")}, Origin: "nginx.conf:7"}
-	anyUpstream := routing.Bind{Transparent: true, Origin: "nginx.conf:7"}
-	const takesIn = "rule add fwmark 1 lookup 100\n route add local 0.0.0.0/0 dev lo table 100"
-	for _, tt := range []struct {
-		name, fault string
-		binds       []routing.Bind
-		want        []string
-	}{
-		{name: "healthy"},
-		{name: "local behind", fault: "rule add pref 100 lookup local\n rule del pref 0 lookup local", want: []string{"info local-order IPv4"}},
-		{name: "local of IPv6", fault: "-6 rule add pref 100 lookup local\n -6 rule del pref 0 lookup local", want: []string{"info local-order IPv6"}},
-		{name: "local behind ours", fault: "rule add pref 32765 lookup local\n rule del pref 0 lookup local", want: []string{"error local-order IPv4"}},
-		{name: "local behind ours, VRFs in front", fault: "rule add pref 32765 lookup local\n rule del pref 0 lookup local\n rule add pref 1000 l3mdev",
-			want: []string{"error local-order IPv4", "info l3mdev IPv4"}},
-		{name: "no local", fault: "rule del pref 0 lookup local", want: []string{"error local-order IPv4"}},
-		{name: "local twice", fault: "rule add pref 100 lookup local"},
-		{name: "VRFs", fault: "rule add pref 1000 l3mdev", want: []string{"info l3mdev IPv4"}},
-		{name: "VRFs behind ours", fault: "rule add pref 9000 l3mdev", want: []string{"error l3mdev IPv4"}},
-		{name: "one subnet", fault: "link add eth2 type veth\n link set eth2 up\n addr add 10.0.1.11/24 dev eth2", want: []string{"warning arp-flux eth1 eth2"}},
-		{name: "one subnet, one within the other", fault: "link add eth2 type veth\n link set eth2 up\n addr add 10.0.1.11/20 dev eth2", want: []string{"warning arp-flux eth1 eth2"}},
-		{name: "one subnet, asked and answered by link", fault: "link add eth2 type veth\n link set eth2 up\n addr add 10.0.1.11/24 dev eth2\n" +
-			"sysctl net.ipv4.conf.all.arp_ignore=1\n sysctl net.ipv4.conf.all.arp_announce=2"},
-		{name: "one subnet, answered by link", fault: "link add eth2 type veth\n link set eth2 up\n addr add 10.0.1.11/24 dev eth2\n" +
-			"sysctl net.ipv4.conf.all.arp_ignore=1", want: []string{"warning arp-flux eth1 eth2"}},
-		{name: "one subnet, asked by link", fault: "link add eth2 type veth\n link set eth2 up\n addr add 10.0.1.11/24 dev eth2\n" +
-			"sysctl net.ipv4.conf.all.arp_announce=2", want: []string{"warning arp-flux eth1 eth2"}},
-		{name: "one subnet without listener", fault: "link add eth2 type veth\n link set eth2 up\n addr add 10.0.0.11/24 dev eth2"},
-		{name: "one subnet, one down", fault: "link add eth2 type veth\n addr add 10.0.1.11/24 dev eth2"},
-		{name: "foreign route in our range", fault: "route add 192.0.2.0/24 via 10.0.1.7 dev eth1 table 20500 proto static", want: []string{"warning numbers-taken table 20500"}},
-		{name: "foreign route in a table that we use", fault: "route add 192.0.2.0/24 via 10.0.1.7 dev eth1 table 20431 proto static", want: []string{"warning numbers-taken table 20431"}},
-		{name: "foreign rule in our range", fault: "rule add pref 5150 from 10.9.0.0/16 lookup 500", want: []string{"warning numbers-taken priority 5150"}},
-		{name: "foreign rule where the kernel puts one without priority", fault: "rule add pref 5101 from 10.9.0.0/16 lookup 500"},
-		{name: "rule with our protocol elsewhere", fault: "rule add pref 9000 from 10.9.0.0/16 lookup 500 protocol 76", want: []string{"warning outside-range protocol 76"}},
-		{name: "our group on a bridge", fault: "link set docker0 group 76", want: []string{"warning numbers-taken docker0"}},
-		{name: "another group on a bridge", fault: "link set docker0 group 7"},
-		{name: "keepalived behind", fault: "rule add pref 20000 from 10.0.1.10 lookup 300 protocol 18", want: []string{"warning keepalived-rules 10.0.1.10"}},
-		{name: "keepalived in front", fault: "rule add pref 4000 from 10.0.1.10 lookup 300 protocol 18\n route add default via 10.0.0.1 dev eth0 table 300",
-			want: []string{"warning keepalived-rules 10.0.1.10"}},
-		{name: "keepalived for others", fault: "rule add pref 4000 from 10.0.1.99 lookup 300 protocol 18"},
-		{name: "shadowed by another", fault: "rule add pref 4000 from 10.0.1.10 lookup 300\n route add default via 10.0.0.1 dev eth0 table 300",
-			want: []string{"warning shadowed eth1 via 10.0.1.1"}},
-		{name: "transparent", binds: []routing.Bind{transparent}, want: []string{"warning bind-transparent IPv4"}},
-		{name: "transparent to anybody", binds: []routing.Bind{anyUpstream}, want: []string{"warning bind-transparent IPv4 and IPv6"}},
-		{name: "transparent and taken in", binds: []routing.Bind{transparent, anyUpstream}, fault: takesIn},
-		{name: "bind to a VIP", binds: []routing.Bind{{Addr: netip.MustParseAddr("10.0.1.10"), Upstreams: []netip.Addr{netip.MustParseAddr("10.0.1.60")}}},
-			want: []string{"info bind-to-vip 10.0.1.10"}},
-		{name: "bind to a VIP, and another way for it", binds: []routing.Bind{{Addr: netip.MustParseAddr("10.0.1.10"), Upstreams: []netip.Addr{netip.MustParseAddr("10.0.0.50")}}},
-			want: []string{"warning bind-moves 10.0.1.10"}},
-		{name: "bind to an address of no listener", binds: []routing.Bind{{Addr: netip.MustParseAddr("10.0.0.10"), Upstreams: []netip.Addr{netip.MustParseAddr("10.0.0.50")}}}},
-		{name: "forwarding is no fault", fault: "sysctl net.ipv4.ip_forward=1"},
-	} {
+	anyUpstream = routing.Bind{Transparent: true, Origin: "nginx.conf:7"}
+)
+
+const takesIn = "rule add fwmark 1 lookup 100\n route add local 0.0.0.0/0 dev lo table 100"
+
+// faults are what comes to a healthy host, and what Examine finds then.
+var faults = []struct {
+	name, fault string
+	binds       []routing.Bind
+	want        []string
+}{
+	{name: "healthy"},
+	{name: "local behind", fault: "rule add pref 100 lookup local\n rule del pref 0 lookup local", want: []string{"info local-order IPv4"}},
+	{name: "local of IPv6", fault: "-6 rule add pref 100 lookup local\n -6 rule del pref 0 lookup local", want: []string{"info local-order IPv6"}},
+	{name: "local behind ours", fault: "rule add pref 32765 lookup local\n rule del pref 0 lookup local", want: []string{"error local-order IPv4"}},
+	{name: "local behind ours, VRFs in front", fault: "rule add pref 32765 lookup local\n rule del pref 0 lookup local\n rule add pref 1000 l3mdev",
+		want: []string{"error local-order IPv4", "info l3mdev IPv4"}},
+	{name: "no local", fault: "rule del pref 0 lookup local", want: []string{"error local-order IPv4"}},
+	{name: "local twice", fault: "rule add pref 100 lookup local"},
+	{name: "VRFs", fault: "rule add pref 1000 l3mdev", want: []string{"info l3mdev IPv4"}},
+	{name: "VRFs behind ours", fault: "rule add pref 9000 l3mdev", want: []string{"error l3mdev IPv4"}},
+	{name: "one subnet", fault: "link add eth2 type veth\n link set eth2 up\n addr add 10.0.1.11/24 dev eth2", want: []string{"warning arp-flux eth1 eth2"}},
+	{name: "one subnet, one within the other", fault: "link add eth2 type veth\n link set eth2 up\n addr add 10.0.1.11/20 dev eth2", want: []string{"warning arp-flux eth1 eth2"}},
+	{name: "one subnet, asked and answered by link", fault: "link add eth2 type veth\n link set eth2 up\n addr add 10.0.1.11/24 dev eth2\n" +
+		"sysctl net.ipv4.conf.all.arp_ignore=1\n sysctl net.ipv4.conf.all.arp_announce=2"},
+	{name: "one subnet, answered by link", fault: "link add eth2 type veth\n link set eth2 up\n addr add 10.0.1.11/24 dev eth2\n" +
+		"sysctl net.ipv4.conf.all.arp_ignore=1", want: []string{"warning arp-flux eth1 eth2"}},
+	{name: "one subnet, asked by link", fault: "link add eth2 type veth\n link set eth2 up\n addr add 10.0.1.11/24 dev eth2\n" +
+		"sysctl net.ipv4.conf.all.arp_announce=2", want: []string{"warning arp-flux eth1 eth2"}},
+	{name: "one subnet without listener", fault: "link add eth2 type veth\n link set eth2 up\n addr add 10.0.0.11/24 dev eth2"},
+	{name: "one subnet, one down", fault: "link add eth2 type veth\n addr add 10.0.1.11/24 dev eth2"},
+	{name: "foreign route in our range", fault: "route add 192.0.2.0/24 via 10.0.1.7 dev eth1 table 20500 proto static", want: []string{"warning numbers-taken table 20500"}},
+	{name: "foreign route in a table that we use", fault: "route add 192.0.2.0/24 via 10.0.1.7 dev eth1 table 20431 proto static", want: []string{"warning numbers-taken table 20431"}},
+	{name: "foreign rule in our range", fault: "rule add pref 5150 from 10.9.0.0/16 lookup 500", want: []string{"warning numbers-taken priority 5150"}},
+	{name: "foreign rule where the kernel puts one without priority", fault: "rule add pref 5101 from 10.9.0.0/16 lookup 500"},
+	{name: "rule with our protocol elsewhere", fault: "rule add pref 9000 from 10.9.0.0/16 lookup 500 protocol 76", want: []string{"warning outside-range protocol 76"}},
+	{name: "our group on a bridge", fault: "link set docker0 group 76", want: []string{"warning numbers-taken docker0"}},
+	{name: "another group on a bridge", fault: "link set docker0 group 7"},
+	{name: "keepalived behind", fault: "rule add pref 20000 from 10.0.1.10 lookup 300 protocol 18", want: []string{"warning keepalived-rules 10.0.1.10"}},
+	{name: "keepalived in front", fault: "rule add pref 4000 from 10.0.1.10 lookup 300 protocol 18\n route add default via 10.0.0.1 dev eth0 table 300",
+		want: []string{"warning keepalived-rules 10.0.1.10"}},
+	{name: "keepalived for others", fault: "rule add pref 4000 from 10.0.1.99 lookup 300 protocol 18"},
+	{name: "shadowed by another", fault: "rule add pref 4000 from 10.0.1.10 lookup 300\n route add default via 10.0.0.1 dev eth0 table 300",
+		want: []string{"warning shadowed eth1 via 10.0.1.1"}},
+	{name: "transparent", binds: []routing.Bind{transparent}, want: []string{"warning bind-transparent IPv4"}},
+	{name: "transparent to anybody", binds: []routing.Bind{anyUpstream}, want: []string{"warning bind-transparent IPv4 and IPv6"}},
+	{name: "transparent and taken in", binds: []routing.Bind{transparent, anyUpstream}, fault: takesIn},
+	{name: "bind to a VIP", binds: []routing.Bind{{Addr: netip.MustParseAddr("10.0.1.10"), Upstreams: []netip.Addr{netip.MustParseAddr("10.0.1.60")}}},
+		want: []string{"info bind-to-vip 10.0.1.10"}},
+	{name: "bind to a VIP, and another way for it", binds: []routing.Bind{{Addr: netip.MustParseAddr("10.0.1.10"), Upstreams: []netip.Addr{netip.MustParseAddr("10.0.0.50")}}},
+		want: []string{"warning bind-moves 10.0.1.10"}},
+	{name: "bind to an address of no listener", binds: []routing.Bind{{Addr: netip.MustParseAddr("10.0.0.10"), Upstreams: []netip.Addr{netip.MustParseAddr("10.0.0.50")}}}},
+	{name: "forwarding is no fault", fault: "sysctl net.ipv4.ip_forward=1"},
+}
+
+func TestExamine(t *testing.T) {
+	for _, tt := range faults {
 		t.Run(tt.name, func(t *testing.T) {
 			if diff := cmp.Diff(tt.want,
 				examined(t, "6.18.0", tt.fault, tt.binds...)); diff != "" {
@@ -111,7 +118,7 @@ func TestExamineWithoutSysctls(t *testing.T) {
 	h := parseHost(t, twoUplinks+"link add eth2 type veth\n link set eth2 up\n"+
 		" addr add 10.0.1.11/24 dev eth2")
 	h.Sysctls = nil
-	for _, f := range routing.Examine(h, routing.Build(h, vips, nil, plain), nil, plain) {
+	for _, f := range routing.Examine(h, planOf(t, h, vips, nil, plain), nil, plain) {
 		t.Errorf("%s: %s", f.Code, f.Message)
 	}
 }
@@ -146,7 +153,7 @@ func TestARPRemedy(t *testing.T) {
 		shared + "addr add 10.0.0.99/32 dev eth1":                                       "take one of them out of the subnet; not arp_ignore: nobody would answer for 10.0.0.99, which is on eth1",
 	} {
 		h := parseHost(t, twoUplinks+loose+fault)
-		found := routing.Examine(h, routing.Build(h, vips, nil, plain), nil, plain)
+		found := routing.Examine(h, planOf(t, h, vips, nil, plain), nil, plain)
 		i := slices.IndexFunc(found, func(f routing.Finding) bool {
 			return f.Code == "arp-flux"
 		})

@@ -97,7 +97,7 @@ func (e *executor) try(step int, op Op) {
 	e.done = append(e.done, op)
 }
 
-// allowed says whether the failures so far let a write be made. No rule may
+// allowed reports whether the failures so far let a write be made. No rule may
 // point to a table that lacks a route, or stand there without the exceptions in
 // front of it; nothing old is taken away while its replacement is not in place.
 func (e *executor) allowed(step int, op Op) bool {

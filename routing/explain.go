@@ -9,7 +9,7 @@ import (
 // Explainer says how replies leave, rule by rule: now, with whatever of ours is
 // there, and after apply.
 type Explainer struct {
-	b          *builder
+	*topology
 	neighs     []Neigh
 	now, after *FIB
 }
@@ -17,9 +17,8 @@ type Explainer struct {
 // NewExplainer takes the host as it was read, and the state that apply would
 // make.
 func NewExplainer(h Host, p Policy, want State) *Explainer {
-	b := newBuilder(h, p)
-	b.findUplinks()
-	return &Explainer{b: b, neighs: h.Neighs, now: NewFIB(h), after: NewFIB(With(b.host, want))}
+	t := newTopology(h, p)
+	return &Explainer{t, h.Neighs, NewFIB(h), NewFIB(With(t.host, want))}
 }
 
 // Explanation is how replies of one address to some clients leave, which take
@@ -29,7 +28,8 @@ type Explanation struct {
 	Now, After Trace // towards the first client
 }
 
-// Same says whether apply changes nothing: no rule that matches, and no answer.
+// Same reports whether apply changes nothing: no rule that matches, and no
+// answer.
 func (e Explanation) Same() bool { return alike(e.Now, e.After) }
 
 // Explain answers one query.
@@ -40,15 +40,15 @@ func (e *Explainer) Explain(q Query) Explanation {
 // Link is the link that an address belongs to, whether it is a listener's or
 // not; "" if nothing says so.
 func (e *Explainer) Link(addr netip.Addr) string {
-	return e.b.resolveAddr(Listener{Addr: addr}).Link
+	return newResolver(e.topology).resolveAddr(Listener{Addr: addr}).Link
 }
 
 // VRF is the VRF that an address is in; "" for none. A socket there asks the
 // VRF's table first, which Lookup does not.
 func (e *Explainer) VRF(addr netip.Addr) string {
-	for _, a := range e.b.assigned[addr] {
-		if l := e.b.links[a.Link]; e.b.inVRF(l) {
-			return l.Master
+	for _, a := range e.assigned[addr] {
+		if vrf := e.vrf(e.links[a.Link]); vrf != "" {
+			return vrf
 		}
 	}
 	return ""
@@ -56,12 +56,12 @@ func (e *Explainer) VRF(addr netip.Addr) string {
 
 // ToAll explains the replies of an address to every class of client.
 func (e *Explainer) ToAll(addr netip.Addr) []Explanation {
-	return e.fold(addr, e.b.clientsOf(addr, e.Link(addr)))
+	return e.fold(addr, e.clientsOf(addr, e.Link(addr)))
 }
 
 // To explains the replies of an address to one client.
 func (e *Explainer) To(addr, client netip.Addr) []Explanation {
-	return e.fold(addr, []Client{e.b.named(client, e.Link(addr))})
+	return e.fold(addr, []Client{e.named(client, e.Link(addr))})
 }
 
 // fold explains the replies to each client, and puts those together that are
@@ -81,8 +81,8 @@ func (e *Explainer) fold(addr netip.Addr, clients []Client) []Explanation {
 	return out
 }
 
-// alike says whether the same rules matched with the same effect, and the same
-// next hops were found, for whichever destination.
+// alike reports whether the same rules matched with the same effect, and the
+// same next hops were found, for whichever destination.
 func alike(a, b Trace) bool {
 	matched := func(t Trace) []Step {
 		return slices.DeleteFunc(slices.Clone(t.Steps), func(s Step) bool {
@@ -104,7 +104,7 @@ func alike(a, b Trace) bool {
 func (e *Explainer) Neighs(t Trace) []Neigh {
 	var out []Neigh
 	for _, end := range t.Ends {
-		if l := e.b.links[end.Link]; end.Type != Unicast || l.Loopback || l.PointToPoint {
+		if l := e.links[end.Link]; end.Type != Unicast || l.Loopback || l.PointToPoint {
 			continue
 		}
 		n := Neigh{Link: end.Link, Addr: end.Via}

@@ -25,7 +25,7 @@ const manyKinds = twoUplinks + `
 // that those whose replies leave alike stand together.
 func TestExplainClients(t *testing.T) {
 	h := parseHost(t, manyKinds)
-	plan := routing.Build(h, listenOn("10.0.1.100"), nil, plain)
+	plan := planOf(t, h, listenOn("10.0.1.100"), nil, plain)
 	e := routing.NewExplainer(h, plain, plan.State)
 	var got []string
 	for _, x := range e.ToAll(netip.MustParseAddr("10.0.1.100")) {
@@ -65,7 +65,7 @@ func TestExplainClients(t *testing.T) {
 // already.
 func TestExplainInPlace(t *testing.T) {
 	h := parseHost(t, manyKinds)
-	plan := routing.Build(h, listenOn("10.0.1.100"), nil, plain)
+	plan := planOf(t, h, listenOn("10.0.1.100"), nil, plain)
 	addr := netip.MustParseAddr("10.0.1.100")
 	for _, x := range routing.NewExplainer(routing.With(h, plan.State), plain,
 		plan.State).ToAll(addr) {

@@ -3,6 +3,7 @@ package routing
 import (
 	"cmp"
 	"net/netip"
+	"strconv"
 )
 
 // Family is an address family. Its value is the number in its name.
@@ -62,6 +63,17 @@ type Host struct {
 	Neighs  []Neigh
 	Leases  []Lease
 	Sysctls map[string]string // below net/, with dots: "ipv4.conf.all.rp_filter"
+}
+
+// conf returns what holds of ipv4.conf on a link: the larger of its own value
+// and that of all. known is false if neither was read.
+func (h Host) conf(link, name string) (value int, known bool) {
+	for _, l := range []string{"all", link} {
+		if n, err := strconv.Atoi(h.Sysctls["ipv4.conf."+l+"."+name]); err == nil {
+			value, known = max(value, n), true
+		}
+	}
+	return value, known
 }
 
 // Link is one network interface.
@@ -124,4 +136,36 @@ func comparePrefix(a, b netip.Prefix) int {
 		return c
 	}
 	return cmp.Compare(a.Bits(), b.Bits())
+}
+
+// prefixSet is a set of prefixes. Its zero value is empty.
+type prefixSet struct {
+	prefixes map[netip.Prefix]bool
+	lengths  [129]bool // that occur
+}
+
+// add adds a prefix, without its host bits. The zero Prefix is none.
+func (s *prefixSet) add(p netip.Prefix) {
+	if !p.IsValid() {
+		return
+	}
+	if s.prefixes == nil {
+		s.prefixes = map[netip.Prefix]bool{}
+	}
+	s.prefixes[p.Masked()], s.lengths[p.Bits()] = true, true
+}
+
+// longest returns the longest of the prefixes that holds the address, the zero
+// Prefix if none does. Two addresses with the same one are in the same
+// prefixes.
+func (s *prefixSet) longest(a netip.Addr) netip.Prefix {
+	for bits := a.BitLen(); bits >= 0; bits-- {
+		if !s.lengths[bits] {
+			continue
+		}
+		if p, _ := a.Prefix(bits); s.prefixes[p] {
+			return p
+		}
+	}
+	return netip.Prefix{}
 }

@@ -77,7 +77,7 @@ const (
 	Idle       Effect = "nop"
 )
 
-// Matched says whether the rule's selectors matched.
+// Matched reports whether the rule's selectors matched.
 func (s Step) Matched() bool { return s.Effect != NotMatched }
 
 // Trace is a lookup, step by step, and its end.
@@ -106,6 +106,7 @@ func Lookup(h Host, q Query) Trace { return NewFIB(h).Lookup(q) }
 type FIB struct {
 	rules   map[Family][]Rule
 	tables  map[tableID]*table
+	froms   prefixSet // that rules and routes tell sources apart by
 	groups  map[string]int
 	ignored map[string]bool // links whose routes do not count without carrier, "family link"
 }
@@ -128,6 +129,7 @@ func NewFIB(h Host) *FIB {
 		groups: map[string]int{}, ignored: map[string]bool{}}
 	for _, r := range h.Rules {
 		f.rules[r.Family] = append(f.rules[r.Family], r)
+		f.froms.add(r.From)
 	}
 	for _, rules := range f.rules {
 		slices.SortStableFunc(rules, func(a, b Rule) int { return a.Priority - b.Priority })
@@ -151,6 +153,7 @@ func NewFIB(h Host) *FIB {
 
 func (f *FIB) addRoute(r Route) {
 	if r.opaqueHas("tos", "from") {
+		f.froms.add(r.source())
 		return // answers other packets than ours
 	}
 	id := tableID{r.Family(), r.Table}
@@ -188,16 +191,11 @@ func (f *FIB) Lookup(q Query) Trace { return f.walk(q, true) }
 // Way answers one query without saying why.
 func (f *FIB) Way(q Query) Way { return f.walk(q, false).Way }
 
-// Classes groups source addresses that every rule matches alike, whatever the
-// destination: it returns for each the first one of its class. The prefixes of
-// `from` that hold an address are nested, so the longest one tells the class.
+// Classes groups source addresses that every rule matches alike, and every
+// source-specific route, whatever the destination: it returns for each address
+// the first one of its class. The prefixes that hold an address are nested, so
+// the longest one tells the class.
 func (f *FIB) Classes(sources []netip.Addr) map[netip.Addr]netip.Addr {
-	known := map[netip.Prefix]bool{}
-	for _, rules := range f.rules {
-		for _, r := range rules {
-			known[r.From.Masked()] = true
-		}
-	}
 	type class struct {
 		family Family
 		from   netip.Prefix
@@ -205,7 +203,7 @@ func (f *FIB) Classes(sources []netip.Addr) map[netip.Addr]netip.Addr {
 	first := map[class]netip.Addr{}
 	out := make(map[netip.Addr]netip.Addr, len(sources))
 	for _, a := range sources {
-		c := class{FamilyOf(a), longest(known, a)}
+		c := class{FamilyOf(a), f.froms.longest(a)}
 		if _, ok := first[c]; !ok {
 			first[c] = a
 		}
@@ -253,7 +251,7 @@ func target(rules []Rule, i int) (int, Effect) {
 	return to - 1, Jumped
 }
 
-// act carries out a matching rule and says whether the lookup is over.
+// act carries out a matching rule and reports whether the lookup is over.
 func (f *FIB) act(t *Trace, step *Step, q Query) bool {
 	switch step.Rule.Action {
 	case RejectBlackhole, RejectUnreachable, RejectProhibit:
@@ -387,9 +385,7 @@ func (t *Trace) answer(r *Route, hops []Hop) {
 		if r.Type == Local {
 			end.Link, end.Via = "lo", netip.Addr{}
 		}
-		if !slices.Contains(t.Ends, end) {
-			t.Ends = append(t.Ends, end)
-		}
+		t.Ends = appendOnce(t.Ends, end)
 	}
 }
 
@@ -419,7 +415,7 @@ func (t Trace) finish() Trace {
 // tables they come from.
 func sameAnswer(a, b Trace) bool { return leadsTo(a, b.Ends) && leadsTo(b, a.Ends) }
 
-// leadsTo says whether a lookup may end in each of the ways.
+// leadsTo reports whether a lookup may end in each of the ways.
 func leadsTo(t Trace, ways []Way) bool {
 	return !slices.ContainsFunc(ways, func(w Way) bool {
 		return !slices.ContainsFunc(t.Ends, func(end Way) bool { return sameWay(w, end) })
@@ -430,15 +426,4 @@ func leadsTo(t Trace, ways []Way) bool {
 func sameWay(a, b Way) bool {
 	a.Table = b.Table
 	return a == b
-}
-
-// longest returns the longest of the prefixes that holds the address: two
-// addresses with the same one are in the same prefixes.
-func longest(known map[netip.Prefix]bool, a netip.Addr) netip.Prefix {
-	for bits := a.BitLen(); bits >= 0; bits-- {
-		if p, err := a.Prefix(bits); err == nil && known[p] {
-			return p
-		}
-	}
-	return netip.Prefix{}
 }

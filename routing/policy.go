@@ -80,8 +80,9 @@ func (e *PolicyError) Error() string { return e.Message }
 // Hint says how to mend it.
 func (e *PolicyError) Hint() string { return e.Remedy }
 
-// Validate says whether the policy contradicts itself on this host. A link that
-// is not there is no error: links come late. Errors are of type *PolicyError.
+// Validate reports whether the policy contradicts itself on this host. A link
+// that is not there is no error: links come late. Errors are of type
+// *PolicyError.
 func (p Policy) Validate(h Host) error {
 	for i, a := range p.Gateways {
 		if err := p.validateGateway(h, a, p.Gateways[:i]); err != nil {

@@ -42,8 +42,8 @@ const (
 	AfterApply  When = "after"
 )
 
-// Agrees says whether a kernel's answer is one that the trace leads to. A rule
-// `unreachable` says ENETUNREACH, like no route at all, where a route says
+// Agrees reports whether a kernel's answer is one that the trace leads to. A
+// rule `unreachable` says ENETUNREACH, like no route at all, where a route says
 // EHOSTUNREACH (fib4_rule_action); of what is rejected and of what is the
 // host's own only the type is told.
 func (t Trace) Agrees(w Way) bool {

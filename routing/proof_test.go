@@ -51,7 +51,7 @@ func TestVerify(t *testing.T) {
 	h := parseHost(t, manyWays)
 	listeners := listenOn("10.0.1.200", "10.0.1.100", "10.0.1.100", "127.0.0.1", "fe80::1",
 		"2001:db8:1::100")
-	plan := routing.Build(h, listeners, nil, plain)
+	plan := planOf(t, h, listeners, nil, plain)
 	c := routing.Claim{Host: h, Plan: plan, Numbers: routing.DefaultNumbers}
 	fib := map[routing.When]*routing.FIB{routing.BeforeApply: routing.NewFIB(h),
 		routing.AfterApply: routing.NewFIB(routing.With(h, plan.State))}

@@ -8,54 +8,97 @@ import (
 	"strings"
 )
 
-// resolve finds the link and path of a listener, by the rules of DESIGN 3. A
-// wildcard gives a row for each global address.
-func (b *builder) resolve(l Listener) []row {
+// resolver finds the link and the path of each listener.
+type resolver struct {
+	*draft
+	byKey map[pathKey]*path
+}
+
+type pathKey struct {
+	link   string
+	family Family
+	hops   string
+}
+
+func newResolver(t *topology) *resolver {
+	return &resolver{&draft{topology: t}, map[pathKey]*path{}}
+}
+
+// resolveAll finds the path of every listener. A held gateway that no listener
+// answers through is dropped: its table is about to be deleted, and without it
+// the next sync would not see an uplink there.
+func resolveAll(t *topology, listeners []Listener) *draft {
+	s := newResolver(t)
+	for _, l := range listeners {
+		s.rows = append(s.rows, s.resolve(l)...)
+	}
+	if unused := s.unusedHeld(); len(unused) > 0 {
+		return resolveAll(t.withoutUplinks(unused), listeners)
+	}
+	s.tellUnknownLinks()
+	return s.draft
+}
+
+// unusedHeld returns the links whose gateway is held and that no listener
+// answers through.
+func (s *resolver) unusedHeld() map[linkFamily]bool {
+	unused := map[linkFamily]bool{}
+	for key, gateways := range s.uplinks {
+		if gateways[0].source == FromHeld {
+			unused[key] = true
+		}
+	}
+	for _, r := range s.rows {
+		if r.path != nil {
+			delete(unused, linkFamily{r.path.link, r.path.family})
+		}
+	}
+	return unused
+}
+
+func (s *resolver) tellUnknownLinks() {
+	for _, pin := range s.policy.Gateways {
+		if _, ok := s.links[pin.Link]; !ok {
+			s.find(Finding{Code: "unknown-link", Severity: Warning, Subject: pin.Link,
+				Message: fmt.Sprintf("gateway %s is for the "+
+					"link %s, which is not here", pin, pin.Link),
+				Hint: "check the name with: ip link"})
+		}
+	}
+}
+
+// resolve returns the row of a listener; of a wildcard one for each global
+// address.
+func (s *resolver) resolve(l Listener) []row {
 	if !l.Addr.IsUnspecified() {
-		return []row{b.resolveAddr(l)}
+		return []row{s.resolveAddr(l)}
 	}
 	var rows []row
-	for _, addr := range b.globalAddrs(FamilyOf(l.Addr)) {
+	for _, addr := range s.globalAddrs(FamilyOf(l.Addr)) {
 		one := l
 		one.Addr = addr
-		r := b.resolveAddr(one)
+		r := s.resolveAddr(one)
 		r.wild = true
 		rows = append(rows, r)
 	}
 	return rows
 }
 
-// globalAddrs returns the host's global addresses of a family, sorted,
-// temporary ones aside: those come and go, and are for the host's own
-// connections.
-func (b *builder) globalAddrs(f Family) []netip.Addr {
-	var out []netip.Addr
-	for _, a := range b.host.Addrs {
-		addr := a.Prefix.Addr()
-		if FamilyOf(addr) == f && a.Scope < ScopeLink && !a.Temporary &&
-			!addr.IsLoopback() && !addr.IsLinkLocalUnicast() {
-			out = append(out, addr)
-		}
-	}
-	slices.SortFunc(out, netip.Addr.Compare)
-	return slices.Compact(out)
-}
-
-func (b *builder) resolveAddr(l Listener) row {
+func (s *resolver) resolveAddr(l Listener) row {
 	r := row{Outcome: Outcome{Listener: l}}
 	if l.Addr.IsLoopback() || l.Addr.IsLinkLocalUnicast() {
 		r.Status = LocalOnly
 		return r
 	}
-	b.findOwner(&r)
+	s.findOwner(&r)
 	if r.path == nil {
 		return r
 	}
-	r.mode = b.policy.mode(l.Addr, r.Link)
+	r.mode = s.policy.mode(l.Addr, r.Link)
 	switch {
 	case r.mode == NoReturn:
 		r.Status, r.Reason, r.path = Off, "return-off", nil
-	case len(b.assigned[l.Addr]) == 0:
+	case len(s.assigned[l.Addr]) == 0:
 		r.Status = Armed
 	default:
 		r.Status = Ready
@@ -64,71 +107,71 @@ func (b *builder) resolveAddr(l Listener) row {
 }
 
 // findOwner sets link and path, or status and reason.
-func (b *builder) findOwner(r *row) {
+func (s *resolver) findOwner(r *row) {
 	addr := r.Addr
-	if pin := slices.IndexFunc(b.policy.Addresses,
+	if pin := slices.IndexFunc(s.policy.Addresses,
 		func(p AddressPin) bool { return p.Addr == addr }); pin >= 0 {
-		b.ownByPin(r, b.policy.Addresses[pin])
+		s.ownByPin(r, s.policy.Addresses[pin])
 		return
 	}
-	owners := b.assigned[addr]
+	owners := s.assigned[addr]
 	if len(owners) == 0 {
-		b.ownByPrefix(r)
+		s.ownByPrefix(r)
 		return
 	}
 	for _, a := range owners {
-		if b.inVRF(b.links[a.Link]) {
+		if vrf := s.vrf(s.links[a.Link]); vrf != "" {
 			r.Link, r.Status, r.Reason = a.Link, Off, "vrf"
-			b.find(Finding{Code: "vrf", Severity: Info, Subject: addr.String(),
+			s.find(Finding{Code: "vrf", Severity: Info, Subject: addr.String(),
 				Origin: origin(r),
 				Message: fmt.Sprintf("%s is on %s in the VRF %s, which keeps its "+
-					"replies to itself", addr, a.Link, b.links[a.Link].Master)})
+					"replies to itself", addr, a.Link, vrf)})
 			return
 		}
 	}
-	b.ownByAssignment(r, owners)
+	s.ownByAssignment(r, owners)
 }
 
-func (b *builder) ownByPin(r *row, pin AddressPin) {
+func (s *resolver) ownByPin(r *row, pin AddressPin) {
 	r.Link = pin.Link
-	switch link, ok := b.links[pin.Link]; {
+	switch link, ok := s.links[pin.Link]; {
 	case !ok || !link.Up:
-		b.unresolved(r, "link-down",
+		s.unresolved(r, "link-down",
 			"bring the link up, or correct --address "+r.Addr.String()+"="+pin.Link)
 	case pin.Gateway.IsValid():
-		r.path = b.pathOf(gateway{link: pin.Link, family: FamilyOf(r.Addr),
+		r.path = s.pathOf(gateway{link: pin.Link, family: FamilyOf(r.Addr),
 			prefix: netip.PrefixFrom(r.Addr, r.Addr.BitLen()),
 			hops:   []Hop{onlink(pin.Link, pin.Gateway)}, source: FromPin,
 			detail: "for " + r.Addr.String()})
 	default:
-		b.takePath(r)
+		s.takePath(r)
 	}
 }
 
 // ownByAssignment takes the uplink that has the address: of several the one
 // with the longest prefix, then the lowest main metric, then the first name.
-func (b *builder) ownByAssignment(r *row, owners []Addr) {
+func (s *resolver) ownByAssignment(r *row, owners []Addr) {
 	f := FamilyOf(r.Addr)
 	var ups []Addr
 	for _, a := range owners {
-		if len(b.uplinks[linkFamily{a.Link, f}]) > 0 {
+		if len(s.uplinks[linkFamily{a.Link, f}]) > 0 {
 			ups = append(ups, a)
 		}
 	}
 	if len(ups) == 0 {
-		b.ownWithoutGateway(r, owners)
+		s.ownWithoutGateway(r, owners)
 		return
 	}
 	slices.SortFunc(ups, func(x, y Addr) int {
 		return cmp.Or(cmp.Compare(y.Prefix.Bits(), x.Prefix.Bits()),
-			cmp.Compare(b.mainMetric(x.Link, f), b.mainMetric(y.Link, f)),
+			cmp.Compare(s.mainMetric(x.Link, f), s.mainMetric(y.Link, f)),
 			cmp.Compare(x.Link, y.Link))
 	})
 	r.Link = ups[0].Link
 	if names := linkNames(ups); len(names) > 1 {
-		b.ambiguous(r, names, "it is taken to belong to "+r.Link)
+		s.ambiguous(r, names, "it is taken to belong to "+r.Link)
 	}
-	b.takePath(r)
+	s.takePath(r)
 }
 
 func linkNames(addrs []Addr) []string {
@@ -140,32 +183,15 @@ func linkNames(addrs []Addr) []string {
 	return slices.Compact(names)
 }
 
-func (b *builder) mainMetric(link string, f Family) uint32 {
-	best := ^uint32(0)
-	for _, r := range b.host.Routes {
-		if r.Table == TableMain && r.IsDefault() && r.Family() == f &&
-			len(hopsOn(r.Hops, b.links[link])) > 0 {
-			best = min(best, r.Metric)
-		}
-	}
-	return best
-}
-
 // ownWithoutGateway handles an address of links none of which is an uplink.
-func (b *builder) ownWithoutGateway(r *row, owners []Addr) {
-	link := b.links[owners[0].Link]
+func (s *resolver) ownWithoutGateway(r *row, owners []Addr) {
+	link := s.links[owners[0].Link]
 	r.Link = link.Name
 	if link.Loopback {
-		if ups := b.uplinksAround(r.Addr); len(ups) == 1 {
-			r.Link = ups[0]
-			b.takePath(r)
-			return
-		} else if len(ups) > 1 {
-			b.ambiguous(r, ups, "nothing is done for it")
-			r.Status, r.Reason = Unresolved, "ambiguous"
+		if s.ownByUplink(r) {
 			return
 		}
-		b.find(Finding{Code: "address-on-lo", Severity: Warning, Subject: r.Addr.String(),
+		s.find(Finding{Code: "address-on-lo", Severity: Warning, Subject: r.Addr.String(),
 			Origin: origin(r),
 			Message: fmt.Sprintf("%s is on lo and in no uplink's prefix: nothing "+
 				"says which way its clients come", r.Addr),
@@ -175,97 +201,54 @@ func (b *builder) ownWithoutGateway(r *row, owners []Addr) {
 	case link.hostLocal():
 		r.Status = LocalOnly
 	case !link.Up:
-		b.unresolved(r, "link-down", "bring it up: ip link set "+link.Name+" up")
+		s.unresolved(r, "link-down", "bring it up: ip link set "+link.Name+" up")
 	default:
-		b.noGateway(r)
+		s.noGateway(r)
 	}
+}
+
+// ownByUplink takes the uplink with a connected prefix that holds the address.
+// It reports whether there is any; several are ambiguous.
+func (s *resolver) ownByUplink(r *row) bool {
+	ups := s.uplinksAround(r.Addr)
+	switch len(ups) {
+	case 0:
+		return false
+	case 1:
+		r.Link = ups[0]
+		s.takePath(r)
+	default:
+		s.ambiguous(r, ups, "nothing is done for it")
+		r.Status, r.Reason = Unresolved, "ambiguous"
+	}
+	return true
 }
 
 // ownByPrefix arms an address that is not here but lies in a connected prefix
 // of exactly one uplink.
-func (b *builder) ownByPrefix(r *row) {
-	switch ups := b.uplinksAround(r.Addr); {
-	case len(ups) == 1:
-		r.Link = ups[0]
-		b.takePath(r)
-		return
-	case len(ups) > 1:
-		b.ambiguous(r, ups, "nothing is done for it")
-		r.Status, r.Reason = Unresolved, "ambiguous"
+func (s *resolver) ownByPrefix(r *row) {
+	if s.ownByUplink(r) {
 		return
 	}
-	for _, a := range b.host.Addrs {
-		if a.Connected().Contains(r.Addr) && !b.links[a.Link].Loopback {
+	for _, a := range s.host.Addrs {
+		if a.Connected().Contains(r.Addr) && !s.links[a.Link].Loopback {
 			r.Link = a.Link
-			if b.links[a.Link].hostLocal() {
+			if s.links[a.Link].hostLocal() {
 				r.Status = LocalOnly
 				return
 			}
-			b.noGateway(r)
+			s.noGateway(r)
 			return
 		}
 	}
-	b.unresolved(r, "no-owner", fmt.Sprintf("name the interface: --address %s=IF", r.Addr))
+	s.unresolved(r, "no-owner", fmt.Sprintf("name the interface: --address %s=IF", r.Addr))
 }
-
-// uplinksAround returns the uplinks with a connected prefix that holds the
-// address.
-func (b *builder) uplinksAround(addr netip.Addr) []string {
-	var ups []string
-	for key := range b.uplinks {
-		if key.family != FamilyOf(addr) {
-			continue
-		}
-		for _, p := range b.connected(key) {
-			if p.Contains(addr) {
-				ups = append(ups, key.link)
-				break
-			}
-		}
-	}
-	slices.Sort(ups)
-	return ups
-}
-
-// connected returns the connected prefixes of a link: those of its addresses,
-// and those that the kernel, router advertisements or DHCP made on-link. Host
-// prefixes (/32, /128) and link-local ones are none.
-func (b *builder) connected(key linkFamily) []netip.Prefix {
-	if p, ok := b.connectedCache[key]; ok {
-		return p
-	}
-	var out []netip.Prefix
-	add := func(p netip.Prefix) {
-		if FamilyOf(p.Addr()) == key.family && !p.IsSingleIP() &&
-			!p.Addr().IsLinkLocalUnicast() && !p.Addr().IsMulticast() && p.Bits() > 0 {
-			out = append(out, p)
-		}
-	}
-	for _, a := range b.host.Addrs {
-		if a.Link == key.link {
-			add(a.Connected())
-		}
-	}
-	for _, r := range b.host.Routes {
-		if r.Table == TableMain && r.Type == Unicast && onLinkProtocol[r.Protocol] &&
-			len(r.Hops) == 1 && r.Hops[0].Link == key.link && !r.Hops[0].Via.IsValid() {
-			add(r.Dst)
-		}
-	}
-	slices.SortFunc(out, comparePrefix)
-	out = slices.Compact(out)
-	b.connectedCache[key] = out
-	return out
-}
-
-// onLinkProtocol are the protocols of routes that make a prefix connected:
-// kernel, ra, dhcp.
-var onLinkProtocol = map[uint8]bool{2: true, 9: true, 16: true}
 
 // takePath gives the row the path of its link that serves its address: the
 // narrowest prefix that holds it, else the only path that there is.
-func (b *builder) takePath(r *row) {
-	gateways := b.uplinks[linkFamily{r.Link, FamilyOf(r.Addr)}]
+func (s *resolver) takePath(r *row) {
+	key := linkFamily{r.Link, FamilyOf(r.Addr)}
+	gateways := s.uplinks[key]
 	best := -1
 	for i, g := range gateways {
 		if g.prefix.Contains(r.Addr) &&
@@ -273,48 +256,42 @@ func (b *builder) takePath(r *row) {
 			best = i
 		}
 	}
-	if best < 0 && len(gateways) == 1 && b.outsidePrefixes(r) {
+	// a /32 outside the link's subnets
+	if best < 0 && len(gateways) == 1 && !s.connects(key, r.Addr) {
 		best = 0
 	}
 	if best < 0 {
-		b.noGateway(r)
+		s.noGateway(r)
 		return
 	}
-	r.path = b.pathOf(gateways[best])
+	r.path = s.pathOf(gateways[best])
 }
 
-// outsidePrefixes says whether the address is in no connected prefix of its
-// link: a /32 beside the link's subnets.
-func (b *builder) outsidePrefixes(r *row) bool {
-	return !slices.ContainsFunc(b.connected(linkFamily{r.Link, FamilyOf(r.Addr)}),
-		func(p netip.Prefix) bool { return p.Contains(r.Addr) })
-}
-
-func (b *builder) pathOf(g gateway) *path {
+func (s *resolver) pathOf(g gateway) *path {
 	key := pathKey{g.link, g.family, ""}
 	for _, h := range g.hops {
 		key.hops += h.String() + " "
 	}
-	if b.byKey[key] == nil {
-		b.byKey[key] = &path{gateway: g}
-		b.paths = append(b.paths, b.byKey[key])
+	if s.byKey[key] == nil {
+		s.byKey[key] = &path{gateway: g}
+		s.paths = append(s.paths, s.byKey[key])
 	}
-	return b.byKey[key]
+	return s.byKey[key]
 }
 
 // noGateway handles an address of a link without gateway. If the user says that
 // there is none, its clients are on-link.
-func (b *builder) noGateway(r *row) {
-	if slices.ContainsFunc(b.policy.pins(r.Link), func(p GatewayPin) bool { return p.None }) {
+func (s *resolver) noGateway(r *row) {
+	if slices.ContainsFunc(s.policy.pins(r.Link), func(p GatewayPin) bool { return p.None }) {
 		r.Status, r.Reason = LocalOnly, "gateway-none"
 		return
 	}
-	b.unresolved(r, "no-gateway", fmt.Sprintf("name the router: --gateway %s=ADDR, or "+
+	s.unresolved(r, "no-gateway", fmt.Sprintf("name the router: --gateway %s=ADDR, or "+
 		"--gateway %s=none if there is none", r.Link, r.Link))
 }
 
-func (b *builder) unresolved(r *row, reason Code, hint string) {
-	if b.policy.mode(r.Addr, r.Link) == NoReturn {
+func (s *resolver) unresolved(r *row, reason Code, hint string) {
+	if s.policy.mode(r.Addr, r.Link) == NoReturn {
 		r.Status, r.Reason = Off, "return-off"
 		return
 	}
@@ -325,12 +302,12 @@ func (b *builder) unresolved(r *row, reason Code, hint string) {
 		"no-owner":  fmt.Sprintf("%s is on no interface and in no uplink's prefix", r.Addr),
 		"link-down": fmt.Sprintf("%s belongs to %s, which is down", r.Addr, r.Link),
 	}[reason]
-	b.find(Finding{Code: reason, Severity: Warning, Subject: r.Addr.String(), Message: message,
+	s.find(Finding{Code: reason, Severity: Warning, Subject: r.Addr.String(), Message: message,
 		Hint: hint, Origin: origin(r)})
 }
 
-func (b *builder) ambiguous(r *row, links []string, what string) {
-	b.find(Finding{Code: "ambiguous", Severity: Warning, Subject: r.Addr.String(),
+func (s *resolver) ambiguous(r *row, links []string, what string) {
+	s.find(Finding{Code: "ambiguous", Severity: Warning, Subject: r.Addr.String(),
 		Origin: origin(r),
 		Message: fmt.Sprintf("%s may belong to %s: %s", r.Addr,
 			strings.Join(links, " or "), what),

@@ -56,6 +56,18 @@ func listenOn(addrs ...string) []routing.Listener {
 	return out
 }
 
+// planOf returns what is decided for listeners on a host.
+func planOf(t *testing.T, h routing.Host, listeners []routing.Listener, binds []routing.Bind,
+	p routing.Policy) routing.Plan {
+	t.Helper()
+	d, err := routing.Decide(routing.Inputs{Host: h, Listeners: listeners, Binds: binds,
+		Policy: p})
+	if err != nil {
+		t.Fatal(err)
+	}
+	return d.Plan
+}
+
 // carryOut goes from a state to another on a host. look sees the host after
 // each write; a write that fail names fails.
 func carryOut(h routing.Host, have, want routing.State, fail func(routing.Op) bool,
@@ -112,8 +124,8 @@ func TestExceptionsOutliveTheirRule(t *testing.T) {
 	direct.Direct = []netip.Prefix{netip.MustParsePrefix("203.0.113.0/24")}
 	listeners := listenOn("10.0.1.10")
 	away, near := parseHost(t, twoUplinks+wgQuick), parseHost(t, twoUplinks)
-	high, low := routing.Build(near, listeners, nil, direct).State,
-		routing.Build(away, listeners, nil, direct).State
+	high, low := planOf(t, near, listeners, nil, direct).State,
+		planOf(t, away, listeners, nil, direct).State
 	if high.Rules[0].Priority <= low.Rules[0].Priority {
 		t.Fatalf("the block does not move: %v, %v", high.Rules[0], low.Rules[0])
 	}
@@ -141,7 +153,7 @@ func TestExceptionsOutliveTheirRule(t *testing.T) {
 // from is not written.
 func TestNoRuleWithoutItsExceptions(t *testing.T) {
 	h := parseHost(t, twoUplinks)
-	want := routing.Build(h, listenOn("10.0.1.10"), nil, plain).State
+	want := planOf(t, h, listenOn("10.0.1.10"), nil, plain).State
 	failMain := func(op routing.Op) bool {
 		return op.Rule != nil && op.Rule.Table == routing.TableMain
 	}
@@ -174,14 +186,14 @@ func TestHeldGatewayGoesWithItsListeners(t *testing.T) {
 	pinned := plain
 	pinned.Gateways = []routing.GatewayPin{{Link: "eth2",
 		Addr: netip.MustParseAddr("10.0.1.2")}}
-	h = install(h, routing.Build(h, listenOn("203.0.113.7"), nil, pinned))
+	h = install(h, planOf(t, h, listenOn("203.0.113.7"), nil, pinned))
 
-	kept := routing.Build(h, listenOn("203.0.113.7"), nil, plain)
+	kept := planOf(t, h, listenOn("203.0.113.7"), nil, plain)
 	if kept.Outcomes[0].Status != routing.Ready || kept.Paths[0].Source != routing.FromHeld {
 		t.Errorf("with its listener the gateway is not held: %+v", kept.Outcomes)
 	}
-	first := routing.Build(h, listenOn("10.0.1.100"), nil, plain)
-	second := routing.Build(install(h, first), listenOn("10.0.1.100"), nil, plain)
+	first := planOf(t, h, listenOn("10.0.1.100"), nil, plain)
+	second := planOf(t, install(h, first), listenOn("10.0.1.100"), nil, plain)
 	if o := first.Outcomes[0]; o.Status != routing.Armed || o.Link != "eth1" {
 		t.Errorf("10.0.1.100: %s %s on %q, want armed on eth1", o.Status, o.Reason, o.Link)
 	}
@@ -205,13 +217,13 @@ func TestFurtherGatewayLeavesTablesAlone(t *testing.T) {
 	pinned := plain
 	pinned.Gateways = []routing.GatewayPin{{Link: "eth1",
 		Addr: netip.MustParseAddr("2001:db8:2::1")}}
-	old := routing.Build(h, listeners[:1:1], nil, pinned)
-	old = routing.Build(install(h, old), slices.Concat(listeners[:1], listeners[2:]),
+	old := planOf(t, h, listeners[:1:1], nil, pinned)
+	old = planOf(t, install(h, old), slices.Concat(listeners[:1], listeners[2:]),
 		nil, pinned)
 	more := pinned
 	more.Gateways = append(slices.Clone(pinned.Gateways),
 		routing.GatewayPin{Link: "eth1", Addr: netip.MustParseAddr("2001:db8:1::1")})
-	now := routing.Build(install(h, old), listeners, nil, more)
+	now := planOf(t, install(h, old), listeners, nil, more)
 	carryOut(h, old.State, now.State, never, func(h routing.Host, op routing.Op) {
 		if w := way(h, "2001:db8:2::10", "2001:db8:ffff::2"); w !=
 			"eth1 via 2001:db8:2::1" {
@@ -222,7 +234,7 @@ func TestFurtherGatewayLeavesTablesAlone(t *testing.T) {
 		"eth1 via 2001:db8:1::1" {
 		t.Errorf("the further gateway's own listener: %s", w)
 	}
-	if again := routing.Build(install(h, now), listeners, nil, more); again.State.String() !=
+	if again := planOf(t, install(h, now), listeners, nil, more); again.State.String() !=
 		now.State.String() {
 		t.Errorf("the second sync wants something else\nfirst:\n%s\nsecond:\n%s", now.State,
 			again.State)

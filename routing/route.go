@@ -23,7 +23,7 @@ const (
 	Throw       RouteType = 9
 )
 
-// Rejects says whether a lookup that finds such a route ends with an error.
+// Rejects reports whether a lookup that finds such a route ends with an error.
 func (t RouteType) Rejects() bool { return t == Blackhole || t == Unreachable || t == Prohibit }
 
 // Scopes and tables by the kernel's numbers.
@@ -86,20 +86,32 @@ type Route struct {
 // Family returns the family of the destination.
 func (r Route) Family() Family { return FamilyOf(r.Dst.Addr()) }
 
-// IsDefault says whether the route is a default route of its table.
+// IsDefault reports whether the route is a default route of its table.
 func (r Route) IsDefault() bool { return r.Dst.Bits() == 0 }
 
-// opaqueHas says whether one of the keys is among what is not modelled of the
-// route.
+// opaqueHas reports whether one of the keys is among what is not modelled of
+// the route.
 func (r Route) opaqueHas(keys ...string) bool {
 	return r.Opaque != "" && slices.ContainsFunc(strings.Fields(r.Opaque),
 		func(w string) bool { return slices.Contains(keys, w) })
 }
 
-// steers says whether what is not modelled decides where packets go, or what
+// steers reports whether what is not modelled decides where packets go, or what
 // becomes of them: such a route is never copied. All else (hoplimit, initcwnd
 // and other metrics) only tunes a transport.
 func (r Route) steers() bool { return r.opaqueHas("tos", "from", "encap", "nhid", "attr") }
+
+// source returns the prefix of a source-specific route; the zero Prefix for any
+// other route.
+func (r Route) source() netip.Prefix {
+	words := strings.Fields(r.Opaque)
+	i := slices.Index(words, "from")
+	if i < 0 || i+1 == len(words) {
+		return netip.Prefix{}
+	}
+	p, _ := parsePrefix(r.Family(), words[i+1])
+	return p.Masked()
+}
 
 // brief is the route as a person would say it, without what rarely matters:
 // "10.0.2.0/24 dev eth2", "blackhole 192.0.2.0/24", "default via 10.0.0.1 dev

@@ -54,26 +54,27 @@ var standardRules = []Rule{NewRule(IPv4, 0, TableLocal), NewRule(IPv4, 32766, Ta
 	NewRule(IPv4, 32767, TableDefault),
 	NewRule(IPv6, 0, TableLocal), NewRule(IPv6, 32766, TableMain)}
 
-// standard says whether the rule is `from all lookup` local, main or default.
+// standard reports whether the rule is `from all lookup` local, main or
+// default.
 func standard(r Rule) bool {
 	r.Priority, r.Protocol = 0, 0
 	return r == NewRule(r.Family, 0, r.Table) && TableDefault <= r.Table &&
 		r.Table <= TableLocal
 }
 
-// deliberate says whether somebody wrote the rule for these sources or
+// deliberate reports whether the rule was written for these sources or
 // destinations.
 func deliberate(r Rule) bool {
 	return r.From.Bits() > 0 || r.To.Bits() > 0 || r.Mark != 0 && !r.Not
 }
 
-// goesFirst says whether rules of ours must stand behind this one: `lookup
+// goesFirst reports whether rules of ours must stand behind this one: `lookup
 // local`, or that of VRFs.
 func (r Rule) goesFirst() bool {
 	return r.Opaque == l3mdev || r.Action == ToTable && r.Table == TableLocal
 }
 
-// catchesAll says whether a rule without selectors matches every reply.
+// catchesAll reports whether a rule without selectors matches every reply.
 func catchesAll(r Rule) bool {
 	if r.From.Bits() > 0 || r.To.Bits() > 0 {
 		return false
@@ -82,7 +83,7 @@ func catchesAll(r Rule) bool {
 	return matches(r, Query{Src: some, Dst: some})
 }
 
-// matches says whether the rule's selectors match.
+// matches reports whether the rule's selectors match.
 func matches(r Rule, q Query) bool { return r.Opaque == "" && (mismatch(r, q) == "") != r.Not }
 
 // mismatch names the first selector that does not match; it is empty if all do.

@@ -2,6 +2,7 @@ package routing
 
 import (
 	"cmp"
+	"net/netip"
 	"slices"
 )
 
@@ -32,29 +33,13 @@ func (s State) Sort() {
 
 func compareGroup(a, b LinkGroup) int { return cmp.Compare(a.Link, b.Link) }
 
-// Union returns the state with what it lacks of more. Of routes with one key and
-// of groups of one link, those of s stay.
+// Union returns the state with what it lacks of more. Of routes with one key
+// and of groups of one link, those of s stay.
 func (s State) Union(more State) State {
-	keys := map[RouteKey]bool{}
-	for _, r := range s.Routes {
-		keys[r.RouteKey] = true
-	}
-	out := State{slices.Clone(s.Routes), slices.Clone(s.Rules), slices.Clone(s.Groups)}
-	for _, r := range more.Routes {
-		if !keys[r.RouteKey] {
-			out.Routes = append(out.Routes, r)
-		}
-	}
-	for _, r := range more.Rules {
-		if !slices.Contains(s.Rules, r) {
-			out.Rules = append(out.Rules, r)
-		}
-	}
-	for _, g := range more.Groups {
-		if !slices.ContainsFunc(s.Groups, func(x LinkGroup) bool { return x.Link == g.Link }) {
-			out.Groups = append(out.Groups, g)
-		}
-	}
+	lacks := Compare(more, s) // it deletes what s does not have
+	out := State{slices.Concat(s.Routes, lacks.DelRoutes),
+		slices.Concat(s.Rules, lacks.DelRules),
+		slices.Concat(s.Groups, lacks.UnsetGroups)}
 	out.Sort()
 	return out
 }
@@ -64,7 +49,7 @@ func (s State) Union(more State) State {
 // them, those in front included. It holds no groups.
 func (s State) Serving(link string, f Family) State {
 	var out State
-	tables, from := map[uint32]bool{}, map[string]bool{}
+	tables, from := map[uint32]bool{}, map[netip.Prefix]bool{}
 	for _, r := range s.Routes {
 		if r.Family() == f && r.IsDefault() && len(r.Hops) > 0 && r.Hops[0].Link == link {
 			tables[r.Table] = true
@@ -77,11 +62,11 @@ func (s State) Serving(link string, f Family) State {
 	}
 	for _, r := range s.Rules {
 		if r.Family == f && tables[r.Table] {
-			from[r.From.String()] = true
+			from[r.From] = true
 		}
 	}
 	for _, r := range s.Rules {
-		if r.Family == f && from[r.From.String()] {
+		if r.Family == f && from[r.From] {
 			out.Rules = append(out.Rules, r)
 		}
 	}
@@ -111,15 +96,15 @@ func Owned(h Host, n Numbers) State {
 	return s
 }
 
-// OwnsTable says whether the number is in our range of tables.
+// OwnsTable reports whether the number is in our range of tables.
 func (n Numbers) OwnsTable(table uint32) bool {
 	return n.TableFirst <= table && table <= n.TableLast
 }
 
-// OwnsRoute says whether protocol and table are ours.
+// OwnsRoute reports whether protocol and table are ours.
 func (n Numbers) OwnsRoute(r Route) bool { return r.Protocol == n.Protocol && n.OwnsTable(r.Table) }
 
-// OwnsRule says whether protocol, priority and table are ours. The block of
+// OwnsRule reports whether protocol, priority and table are ours. The block of
 // rules may have stood anywhere up to Base.
 func (n Numbers) OwnsRule(r Rule) bool {
 	return r.Protocol == n.Protocol && 0 < r.Priority && r.Priority < n.Base+n.Block &&
@@ -171,7 +156,7 @@ func (d Diff) Additions() Diff {
 	return Diff{SetRoutes: d.SetRoutes, SetGroups: d.SetGroups, AddRules: d.AddRules}
 }
 
-// Empty says whether there is nothing to do.
+// Empty reports whether there is nothing to do.
 func (d Diff) Empty() bool {
 	return len(d.SetRoutes)+len(d.SetGroups)+len(d.AddRules)+len(d.DelRules)+len(d.DelRoutes)+
 		len(d.UnsetGroups) == 0

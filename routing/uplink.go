@@ -29,46 +29,43 @@ var hostLocal = map[string]bool{"bridge": true, "tun": true, "wireguard": true, 
 
 func (l Link) hostLocal() bool { return l.Loopback || hostLocal[l.Kind] }
 
-// findUplinks finds the gateways of every link, by DESIGN's ladder.
-func (b *builder) findUplinks() {
-	for _, l := range b.sortedLinks() {
-		if l.Loopback || l.Kind == "vrf" || b.inVRF(l) || !l.Up {
+// ladder finds the gateways of links on a topology that has no uplinks yet:
+// of the places that may name a gateway, the first that does so counts.
+type ladder struct{ *topology }
+
+// findUplinks returns the gateways of every link that has one.
+func (u ladder) findUplinks() map[linkFamily][]gateway {
+	ups := map[linkFamily][]gateway{}
+	for _, l := range u.sorted {
+		if l.Loopback || l.Kind == "vrf" || u.vrf(l) != "" || !l.Up {
 			continue
 		}
 		for _, f := range Families {
-			for _, g := range b.gateways(l, f) {
-				key := linkFamily{l.Name, f}
-				b.uplinks[key] = append(b.uplinks[key], g)
+			if g := u.gateways(l, f); len(g) > 0 {
+				ups[linkFamily{l.Name, f}] = g
 			}
 		}
 	}
-	for _, pin := range b.policy.Gateways {
-		if _, ok := b.links[pin.Link]; !ok {
-			b.find(Finding{Code: "unknown-link", Severity: Warning, Subject: pin.Link,
-				Message: fmt.Sprintf("gateway %s is for the "+
-					"link %s, which is not here", pin, pin.Link),
-				Hint: "check the name with: ip link"})
-		}
-	}
+	return ups
 }
 
 // gateways returns a link's gateways of one family: the pinned ones for their
 // prefixes, and one for everything else.
-func (b *builder) gateways(l Link, f Family) []gateway {
+func (u ladder) gateways(l Link, f Family) []gateway {
 	var out []gateway
 	static := false
-	for _, pin := range b.policy.pins(l.Name) {
+	for _, pin := range u.policy.pins(l.Name) {
 		if pin.None {
 			return nil
 		}
 		static = static || pin.Static
 		if pin.Addr.IsValid() && FamilyOf(pin.Addr) == f {
-			out = append(out, gateway{prefix: pinPrefix(b.host, pin),
+			out = append(out, gateway{prefix: pinPrefix(u.host, pin),
 				hops: []Hop{onlink(l.Name, pin.Addr)}, source: FromPin})
 		}
 	}
 	if !slices.ContainsFunc(out, func(g gateway) bool { return g.prefix == f.All() }) {
-		if g, ok := b.ladder(l, f, static, len(out) == 0); ok {
+		if g, ok := u.climb(l, f, static, len(out) == 0); ok {
 			out = addWhole(out, g, f)
 		}
 	}
@@ -97,16 +94,16 @@ func onlink(link string, via netip.Addr) Hop {
 	return Hop{Link: link, Via: via, Weight: 1, OnLink: via.IsValid()}
 }
 
-// ladder finds the gateway that serves whatever no pin serves. Where there are
+// climb finds the gateway that serves whatever no pin serves. Where there are
 // pins nothing is held: what our table has may come from an earlier pin.
-func (b *builder) ladder(l Link, f Family, static, hold bool) (gateway, bool) {
-	steps := []func(Link, Family) (gateway, bool){b.fromMain, b.fromTable, b.fromLease,
-		b.fromRouter}
+func (u ladder) climb(l Link, f Family, static, hold bool) (gateway, bool) {
+	steps := []func(Link, Family) (gateway, bool){u.fromMain, u.fromTable, u.fromLease,
+		u.fromRouter}
 	if static {
-		steps = append(steps, b.fromStatic)
+		steps = append(steps, u.fromStatic)
 	}
 	if hold {
-		steps = append(steps, b.fromHeld)
+		steps = append(steps, u.fromHeld)
 	}
 	for _, step := range steps {
 		if g, ok := step(l, f); ok {
@@ -116,26 +113,26 @@ func (b *builder) ladder(l Link, f Family, static, hold bool) (gateway, bool) {
 	return gateway{}, false
 }
 
-func (b *builder) fromMain(l Link, f Family) (gateway, bool) {
-	return b.bestDefault(l, f, func(t uint32) bool { return t == TableMain }, FromMain)
+func (u ladder) fromMain(l Link, f Family) (gateway, bool) {
+	return u.bestDefault(l, f, func(t uint32) bool { return t == TableMain }, FromMain)
 }
 
-func (b *builder) fromTable(l Link, f Family) (gateway, bool) {
-	g, ok := b.bestDefault(l, f, func(t uint32) bool {
-		return t != TableMain && t != TableLocal && !b.policy.Numbers.OwnsTable(t) &&
-			!b.isolated[t]
+func (u ladder) fromTable(l Link, f Family) (gateway, bool) {
+	g, ok := u.bestDefault(l, f, func(t uint32) bool {
+		return t != TableMain && t != TableLocal && !u.policy.Numbers.OwnsTable(t) &&
+			!u.isolated[t]
 	}, FromTable)
 	return g, ok && g.hops[0].Via.IsValid()
 }
 
 // bestDefault takes the default route with the lowest metric, of IPv6 ones that
 // with the highest router preference.
-func (b *builder) bestDefault(l Link, f Family, in func(uint32) bool,
+func (u ladder) bestDefault(l Link, f Family, in func(uint32) bool,
 	source GatewaySource) (gateway, bool) {
 	var best *Route
 	var bestHops []Hop
-	for i := range b.host.Routes {
-		r := &b.host.Routes[i]
+	for i := range u.host.Routes {
+		r := &u.host.Routes[i]
 		if !r.IsDefault() || r.Type != Unicast || r.Family() != f || r.steers() ||
 			!in(r.Table) {
 			continue
@@ -175,8 +172,8 @@ func hopsOn(hops []Hop, l Link) []Hop {
 	return out
 }
 
-func (b *builder) fromLease(l Link, f Family) (gateway, bool) {
-	for _, lease := range b.host.Leases {
+func (u ladder) fromLease(l Link, f Family) (gateway, bool) {
+	for _, lease := range u.host.Leases {
 		if lease.Link == l.Name && FamilyOf(lease.Gateway) == f {
 			return gateway{hops: []Hop{onlink(l.Name, lease.Gateway)},
 				source: FromLease, detail: "of " + lease.Client}, true
@@ -187,9 +184,9 @@ func (b *builder) fromLease(l Link, f Family) (gateway, bool) {
 
 // fromRouter takes the neighbour that announced itself as an IPv6 router; of
 // several the lowest address, so that the choice does not follow the weather.
-func (b *builder) fromRouter(l Link, f Family) (gateway, bool) {
+func (u ladder) fromRouter(l Link, f Family) (gateway, bool) {
 	var best netip.Addr
-	for _, n := range b.host.Neighs {
+	for _, n := range u.host.Neighs {
 		if f == IPv6 && n.Link == l.Name && n.Router && n.State != "FAILED" &&
 			FamilyOf(n.Addr) == f && (!best.IsValid() || n.Addr.Less(best)) {
 			best = n.Addr
@@ -200,9 +197,9 @@ func (b *builder) fromRouter(l Link, f Family) (gateway, bool) {
 
 // fromStatic takes the next hop of the static routes through the link, if they
 // all use the same one.
-func (b *builder) fromStatic(l Link, f Family) (gateway, bool) {
+func (u ladder) fromStatic(l Link, f Family) (gateway, bool) {
 	var via netip.Addr
-	for _, r := range b.host.Routes {
+	for _, r := range u.host.Routes {
 		if r.Table != TableMain || r.Family() != f || r.Type != Unicast || r.IsDefault() {
 			continue
 		}
@@ -221,16 +218,13 @@ func (b *builder) fromStatic(l Link, f Family) (gateway, bool) {
 
 // fromHeld takes the default that our own table for the link still has. Pinned
 // gateways do not count: they come with their pin.
-func (b *builder) fromHeld(l Link, f Family) (gateway, bool) {
-	if b.forgotten[linkFamily{l.Name, f}] {
-		return gateway{}, false
-	}
-	for _, r := range b.own.Routes {
+func (u ladder) fromHeld(l Link, f Family) (gateway, bool) {
+	for _, r := range u.own.Routes {
 		if !r.IsDefault() || r.Family() != f || r.Type != Unicast {
 			continue
 		}
 		hops := hopsOn(r.Hops, l)
-		if len(hops) == 0 || b.pinned(l.Name, hops[0].Via) {
+		if len(hops) == 0 || u.pinned(l.Name, hops[0].Via) {
 			continue
 		}
 		return gateway{hops: hops, source: FromHeld, detail: fmt.Sprintf("%d", r.Table),
@@ -239,10 +233,10 @@ func (b *builder) fromHeld(l Link, f Family) (gateway, bool) {
 	return gateway{}, false
 }
 
-func (b *builder) pinned(link string, via netip.Addr) bool {
-	return slices.ContainsFunc(b.policy.pins(link),
+func (u ladder) pinned(link string, via netip.Addr) bool {
+	return slices.ContainsFunc(u.policy.pins(link),
 		func(p GatewayPin) bool { return p.Addr == via }) ||
-		slices.ContainsFunc(b.policy.Addresses, func(p AddressPin) bool {
+		slices.ContainsFunc(u.policy.Addresses, func(p AddressPin) bool {
 			return p.Link == link && p.Gateway == via
 		})
 }

@@ -3,10 +3,12 @@ package main
 import (
 	"errors"
 	"fmt"
-	"log/slog"
-	"strings"
 	"time"
 
+	"lasthop/internal/daemon"
+	"lasthop/internal/doctor"
+	"lasthop/internal/hint"
+	"lasthop/internal/survey"
 	"lasthop/internal/writer"
 	"lasthop/report"
 	"lasthop/routing"
@@ -53,41 +55,42 @@ func (a *app) apply(f applying) error {
 	if err := errors.Join(a.flags.formats("text", "json"), a.flags.live("apply")); err != nil {
 		return err
 	}
-	k, err := a.open()
+	scene, err := a.open()
 	if err != nil {
 		return err
 	}
-	defer k.Close()
-	w, err := a.writer(k, nil)
-	if errors.Is(err, writer.ErrLocked) && a.daemonRuns(k) {
-		return a.askApply(k, f)
+	defer scene.close()
+	w, err := scene.writer()
+	if errors.Is(err, writer.ErrLocked) && scene.daemon().Runs() {
+		return a.askApply(scene, f)
 	}
 	if err != nil {
 		return err
 	}
-	defer a.close(w)
-	v, err := a.look(k)
+	defer a.ui.closeWriter(w)
+	s, err := scene.Look(a.flags.decide)
 	if err != nil {
 		return err
 	}
-	if err := v.fit(f.expect); err != nil {
+	if err := s.Fits(f.expect); err != nil {
 		return err
 	}
 	if !f.noDelete {
-		if err := a.loaded(k, v); err != nil {
+		if err := scene.loaded(s); err != nil {
 			return err
 		}
 	}
-	v.addLive(k)
-	return a.carryOut(k, w, v, f)
+	s.AddBeside()
+	return a.carryOut(scene, w, s, f)
 }
 
 // carryOut makes the changes and reports them. With --confirm they are a trial
 // from before the first write.
-func (a *app) carryOut(k *host.Kernel, w *writer.Writer, v *view, f applying) error {
-	c := v.change("apply", f.noDelete)
-	result := v.applied(c)
-	undo, err := a.prepareUndo(w, v, c)
+func (a *app) carryOut(scene scene, w *writer.Writer, s *survey.Survey, f applying) error {
+	c := writer.Plan(s.Decision, s.Inputs.Policy.Numbers, f.noDelete)
+	result := report.Apply{Plan: s.Plan()}
+	result.Diff = c.Diff
+	undo, err := scene.prepareUndo(w, s, c)
 	if err != nil {
 		return err
 	}
@@ -100,9 +103,9 @@ func (a *app) carryOut(k *host.Kernel, w *writer.Writer, v *view, f applying) er
 		result.Undo = undo
 	}
 	if len(result.Done) > 0 && err == nil {
-		result.Checks, err = a.verify(k, w, v, c)
+		result.Checks, err = verify(scene, w, *s, c)
 	}
-	result.Writes = k.Writes()
+	result.Writes = scene.kernel.Writes()
 	err = trial.End(needsRoot(result.Done, err), writer.Talk{
 		Show: func() error { return a.ui.print(result, a.flags.output) },
 		Ask: func() {
@@ -116,83 +119,44 @@ func (a *app) carryOut(k *host.Kernel, w *writer.Writer, v *view, f applying) er
 	if f.confirm > 0 {
 		fmt.Fprintln(a.ui.stderr, "lasthop: kept")
 	}
-	return errors.Join(err, w.NameTables(v.named()))
+	return errors.Join(err, w.NameTables(s.NamedPaths()))
 }
 
 // writer opens the only way to the kernel. Tables get names if they are those
 // of this machine's own namespace.
-func (a *app) writer(k *host.Kernel, log *slog.Logger) (*writer.Writer, error) {
-	o := writer.Options{RunDir: a.flags.runDir, Inode: k.Inode(), Log: log}
-	if a.flags.netns == "" {
+func (s scene) writer() (*writer.Writer, error) {
+	o := writer.Options{RunDir: s.runDir, Inode: s.kernel.Inode()}
+	if s.line.NetNS == "" {
 		o.Names = writer.NamesDir
 	}
-	return writer.Open(machine{k}, o)
+	return writer.Open(s.Place, o)
 }
 
-func (a *app) close(w *writer.Writer) {
+func (u ui) closeWriter(w *writer.Writer) {
 	if err := w.Close(); err != nil {
-		a.ui.warn("%v", err)
+		u.warn("%v", err)
 	}
-}
-
-// machine makes the writes of a diff with the kernel.
-type machine struct{ *host.Kernel }
-
-func (m machine) Write(d routing.Diff) ([]routing.Op, error) { return routing.Execute(d, m.Do) }
-
-// change is what carries out the plan, or only what it adds and replaces.
-func (v *view) change(command string, addOnly bool) writer.Change {
-	c := writer.Change{Command: command, By: writer.Self(), Numbers: v.policy.Numbers,
-		Before: v.owned, After: v.plan.State, Diff: v.diff,
-		Digest: v.plan.Digest(v.diff), AddOnly: addOnly}
-	if addOnly {
-		c.Diff = withoutDeletes(v.diff)
-	}
-	return c
-}
-
-// applied is the result of a change before it is made.
-func (v *view) applied(c writer.Change) report.Apply {
-	return report.Apply{Plan: report.Plan{Head: v.head(), Plan: v.plan, Diff: c.Diff,
-		Digest: c.Digest}}
 }
 
 // verify reads back what was written, and asks the kernel for the way of each
 // listener's replies.
-func (a *app) verify(k *host.Kernel, w *writer.Writer, v *view, c writer.Change) (
-	[]report.Checked, error) {
-	h, err := w.ReadBack(c)
-	if err != nil {
+func verify(scene scene, w *writer.Writer, s survey.Survey, c writer.Change) (
+	checks []report.Checked, err error) {
+	if s.Inputs.Host, err = w.ReadBack(c); err != nil {
 		return nil, err
 	}
-	checks, err := (&view{policy: v.policy, plan: v.plan, host: h}).ask(k)
-	if err != nil {
+	if checks, err = s.Check(); err != nil {
 		return nil, err
 	}
-	return checks, a.asymmetric(checks)
-}
-
-// named are the paths whose tables are to have names.
-func (v *view) named() []routing.Path {
-	if !v.settings.tableNames {
-		return nil // they may have been wanted before
+	for _, c := range checks {
+		if c.Status == routing.Ready && c.Verdict == report.Asymmetric {
+			return checks, hint.New(
+				fmt.Errorf("the kernel sends replies of %s to %s, not to %s",
+					c.Addr,
+					c.Now, c.Want), "see why: "+scene.line.Explain(c.Question))
+		}
 	}
-	return v.plan.Paths
-}
-
-// fit says whether the plan may be carried out: it has listeners, and is the
-// one that was approved.
-func (v *view) fit(expect string) error {
-	if err := v.listening(); err != nil {
-		return err
-	}
-	if digest := v.plan.Digest(v.diff); expect != "" && expect != digest {
-		return hint(fmt.Errorf("this is another plan than the one expected: its digest "+
-			"is %s: nothing is changed", digest),
-			"the host or the configuration has changed since; "+
-				"read `lasthop plan` again")
-	}
-	return nil
+	return checks, nil
 }
 
 // loadTime is how long a reload that is under way may take: `nginx -s reload`
@@ -201,107 +165,75 @@ const loadTime = 5 * time.Second
 
 // loaded refuses a plan that takes something away while NGINX has yet to load
 // what is on disk: it listens on what it has loaded.
-func (a *app) loaded(k *host.Kernel, v *view) error {
-	for end := time.Now().Add(loadTime); len(v.diff.DelRules) > 0; time.Sleep(
-		50 * time.Millisecond) {
-		d := doctor{app: a, kernel: k, view: v}
-		switch _, _, pending, err := d.loads(); {
-		case err != nil:
+func (scene scene) loaded(s *survey.Survey) error {
+	end := time.Now().Add(loadTime)
+	for len(s.Decision.Diff.DelRules) > 0 {
+		l, err := doctor.Loads(s, scene.line.NetNS, scene.status)
+		if err != nil || len(l.Pending) == 0 {
 			return err
-		case len(pending) == 0:
-			return nil
-		case time.Now().After(end):
-			f := d.findings[0]
-			return hint(fmt.Errorf("%s, and may listen on what this plan takes the "+
+		}
+		if time.Now().After(end) {
+			f := l.Findings[0]
+			return hint.New(fmt.Errorf("%s, and may listen on "+
+				"what this plan takes the "+
 				"way of: nothing is changed", f.Message),
 				f.Hint+", and then again; or --no-delete, to add only")
 		}
+		time.Sleep(50 * time.Millisecond)
 	}
 	return nil
 }
 
-// withoutDeletes keeps what adds and replaces.
-func withoutDeletes(d routing.Diff) routing.Diff {
-	return routing.Diff{SetRoutes: d.SetRoutes, SetGroups: d.SetGroups, AddRules: d.AddRules}
-}
-
 // prepareUndo returns the command that goes back to what lasthop owns now:
 // clear, or a script that is kept for it.
-func (a *app) prepareUndo(w *writer.Writer, v *view, c writer.Change) (string, error) {
-	if c.Diff.Empty() || v.owned.String() == "" {
-		return a.commandLine("clear"), nil
+func (scene scene) prepareUndo(w *writer.Writer, s *survey.Survey,
+	c writer.Change) (string, error) {
+	if c.Diff.Empty() || c.Before.Empty() {
+		return scene.line.Command("clear"), nil
 	}
-	p := v.applied(c).Plan
-	p.Diff = v.diff
-	path, err := w.KeepUndo(p, routing.Compare(v.plan.State, v.owned))
+	path, err := w.KeepUndo(s.Plan(), routing.Compare(c.After, c.Before))
 	if err != nil {
 		return "", err
 	}
-	line := "sh " + shellWord(path) + " undo"
-	if a.flags.netns != "" {
-		line = "nsenter --net=" + shellWord(a.netnsPath()) + " " + line
+	line := "sh " + report.ShellWord(path) + " undo"
+	if netns := host.NamespacePath(scene.line.NetNS); netns != "" {
+		line = "nsenter --net=" + report.ShellWord(netns) + " " + line
 	}
 	return line, nil
 }
 
-// commandLine is a command of ours with the flags that say where to work.
-func (a *app) commandLine(command string) string {
-	for _, netns := range append(a.flags.captured.Flags["netns"], a.flags.netns) {
-		if netns != "" {
-			return "lasthop " + command + " --netns " + shellWord(netns)
-		}
+// askApply lets the daemon do what apply is to do, since it is the one writer.
+// What the daemon cannot know is refused.
+func (a *app) askApply(s scene, f applying) error {
+	switch {
+	case f.confirm > 0:
+		return hint.New(errors.New("lasthop run is at work in this network namespace: "+
+			"--confirm cannot take back what it keeps"), stopFirst)
+	case a.flags.decide.Any():
+		return refuseBeside("apply with settings of its own")
 	}
-	return "lasthop " + command
+	result, err := s.daemon().Sync(daemon.Request{Expect: f.expect,
+		NoDelete: f.noDelete, Sudoer: writer.Sudoer()})
+	if err != nil && len(result.Done) == 0 {
+		return err
+	}
+	return errors.Join(err, a.ui.print(result, a.flags.output))
 }
 
-// applyLine is the command that carries out just the plan at hand: the same
-// flags, and its digest.
-func (a *app) applyLine(digest string) string { return a.likewise("apply") + " --expect " + digest }
+const stopFirst = "systemctl stop lasthop (the routes stay), then again"
 
-// likewise is another command of ours with the flags of this one that decide.
-func (a *app) likewise(command string) string {
-	line := a.commandLine(command)
-	for _, f := range a.flags.decisions() {
-		// that the host of --host was looked at with
-		captured := a.flags.captured.Flags[f.name]
-		if replaces := f.name == "nginx-conf" || f.name == "config"; !replaces ||
-			len(f.values) == 0 {
-			f.values = appendNew(captured, f.values)
-		}
-		for _, v := range f.values {
-			line += " --" + f.name + " " + shellWord(v)
-		}
-	}
-	return line
+// refuseBeside refuses a command that would work against the daemon.
+func refuseBeside(what string) error {
+	return hint.New(fmt.Errorf("lasthop run is at work in this network namespace: "+
+		"%s would work against it", what), stopFirst)
 }
 
-// explainLine is the command that shows why the replies of a question leave as
-// they do.
-func (a *app) explainLine(q routing.Query) string {
-	command := fmt.Sprintf("explain %s --from %s", q.Src, q.Dst)
-	if a.flags.host != "" {
-		return "lasthop " + command + " --host " + shellWord(a.flags.host)
-	}
-	return a.likewise(command)
-}
-
-// shellWord quotes what a shell would read otherwise.
-func shellWord(s string) string {
-	if s != "" && strings.IndexFunc(s, func(r rune) bool {
-		return !(r >= 'a' && r <= 'z' || r >= 'A' && r <= 'Z' || r >= '0' && r <= '9' ||
-			strings.ContainsRune("._:/-=,@", r))
-	}) < 0 {
-		return s
-	}
-	return "'" + strings.ReplaceAll(s, "'", `'\''`) + "'"
-}
-
-// needsRoot makes one error, with its remedy, if the kernel lets this user write
-// nothing at all.
+// needsRoot makes one error, with its remedy, if the kernel lets this user
+// write nothing at all.
 func needsRoot(done []routing.Op, err error) error {
 	if len(done) > 0 || !errors.Is(err, unix.EPERM) {
 		return err
 	}
-	return hint(fmt.Errorf("change routes: %w: nothing is changed", unix.EPERM),
+	return hint.New(fmt.Errorf("change routes: %w: nothing is changed", unix.EPERM),
 		"run as root, or with CAP_NET_ADMIN")
 }

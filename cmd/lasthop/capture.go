@@ -3,8 +3,8 @@ package main
 import (
 	"errors"
 
-	"lasthop/report"
-	"lasthop/routing/host"
+	"lasthop/internal/settings"
+	"lasthop/routing/capture"
 
 	"github.com/spf13/cobra"
 )
@@ -32,43 +32,29 @@ func (a *app) capture() error {
 	if err := errors.Join(a.flags.formats("json"), a.flags.live("capture")); err != nil {
 		return err
 	}
-	k, err := a.open()
+	scene, err := a.open()
 	if err != nil {
 		return err
 	}
-	defer k.Close()
-	v, err := a.look(k)
+	defer scene.close()
+	s, err := scene.Look(a.flags.decide)
 	if err != nil {
 		return err
 	}
-	v.lookBeside(k)
-	data, err := host.EncodeCapture(host.Capture{Time: v.taken.UTC(), Host: v.host,
-		Listens: v.listeners, Binds: v.binds,
-		Inputs: mapped(v.inputs, func(i report.Input) host.Input {
-			return host.Input(i)
-		}),
-		Warnings: v.warnings, Flags: a.captureFlags(),
-		Settings: captureSettings(v.policy), Numbers: v.policy.Numbers,
-		DNATs: v.beside.dnats, Sessions: v.beside.sessions,
-		NetworkFiles: v.beside.networkFiles})
+	s.LookBeside()
+	c := capture.Capture{Time: s.Taken.UTC(), Host: s.Inputs.Host, Listens: s.Inputs.Listeners,
+		Binds: s.Inputs.Binds, Warnings: s.Inputs.Warnings, Flags: scene.line.Words(),
+		Settings: settings.Words(s.Inputs.Policy), Numbers: s.Inputs.Policy.Numbers,
+		DNATs: s.Beside.DNATs, Sessions: s.Beside.Sessions,
+		NetworkFiles: s.Beside.NetworkFiles,
+		Inputs:       []capture.Input{}}
+	for _, f := range s.NGINX.Files {
+		c.Inputs = append(c.Inputs, capture.Input(f))
+	}
+	data, err := capture.Encode(c)
 	if err != nil {
 		return err
 	}
 	_, err = a.ui.stdout.Write(data)
 	return err
-}
-
-// captureFlags are the flags that the host was looked at with, for the line
-// that plan ends with.
-func (a *app) captureFlags() map[string][]string {
-	out := map[string][]string{}
-	for _, d := range a.flags.decisions() {
-		if len(d.values) > 0 {
-			out[d.name] = d.values
-		}
-	}
-	if a.flags.netns != "" {
-		out["netns"] = []string{a.flags.netns}
-	}
-	return out
 }

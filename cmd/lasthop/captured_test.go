@@ -22,8 +22,9 @@ import (
 	"github.com/santhosh-tekuri/jsonschema/v6"
 
 	lasthop "lasthop/cmd/lasthop"
+	"lasthop/internal/nstest"
 	"lasthop/routing"
-	"lasthop/routing/host"
+	"lasthop/routing/capture"
 	"lasthop/routing/sim"
 )
 
@@ -63,6 +64,15 @@ func runLasthop(args ...string) string {
 		return fmt.Sprintf("exit %d: %s", code, &stderr)
 	}
 	return stdout.String()
+}
+
+// runAt runs a command on a server, and returns its output and exit code.
+func runAt(s *nstest.Server, args ...string) (stdout, stderr string, code int) {
+	s.T.Helper()
+	var out, errs bytes.Buffer
+	code = lasthop.Run(&out, &errs,
+		append(args, "--netns", s.Path, "--run-dir", s.File("run"))...)
+	return out.String(), errs.String(), code
 }
 
 var (
@@ -296,13 +306,13 @@ func hostileCapture(t *testing.T, link string) string {
 	if err != nil {
 		t.Fatal(err)
 	}
-	c := host.Capture{Version: host.CaptureVersion, Time: time.Unix(0, 0).UTC(), Host: s.Host,
-		Inputs:   []host.Input{{File: hostile, SHA256: hostile, Main: true}},
-		Warnings: []routing.Finding{host.NginxWarning(hostile, hostile, hostile, hostile)},
+	c := capture.Capture{Version: capture.Version, Time: time.Unix(0, 0).UTC(), Host: s.Host,
+		Inputs:   []capture.Input{{File: hostile, SHA256: hostile, Main: true}},
+		Warnings: []routing.Finding{routing.NginxWarning(hostile, hostile, hostile, hostile)},
 		Flags:    map[string][]string{"nginx-conf": {hostile}, "netns": {hostile}},
 		NetworkFiles: map[string]string{"eth0": "/run/" + hostile + ".network",
 			"eth1": "/run/a\n.network"},
-		DNATs: []host.DNAT{{Origin: hostile, Transport: "tcp",
+		DNATs: []routing.DNAT{{Origin: hostile, Transport: "tcp",
 			Addrs: []netip.Prefix{netip.MustParsePrefix("10.0.1.100/32")}}}}
 	c.Host.Name, c.Host.Kernel, c.Host.Rules[2].Opaque = hostile, hostile, hostile
 	c.Host.Leases = []routing.Lease{{Link: "eth1", Gateway: netip.MustParseAddr("10.0.1.1"),
@@ -311,7 +321,7 @@ func hostileCapture(t *testing.T, link string) string {
 		Ports: routing.PortRange{First: 80, Last: 80}, Transport: routing.TCP,
 		Context: hostile,
 		Listen:  hostile, Origins: []string{hostile}, Servers: []string{hostile}}}
-	data, err := host.EncodeCapture(c)
+	data, err := capture.Encode(c)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -392,7 +402,7 @@ func FuzzPlanOfCapture(f *testing.F) {
 	}
 	file := filepath.Join(f.TempDir(), "host.json")
 	f.Fuzz(func(t *testing.T, data []byte) {
-		if _, err := host.DecodeCapture("x.json", data); err != nil {
+		if _, err := capture.Decode("x.json", data); err != nil {
 			return
 		}
 		if err := os.WriteFile(file, data, 0o600); err != nil {
@@ -418,12 +428,12 @@ func scenarioCapture(f *testing.F, path string) []byte {
 	if err != nil {
 		f.Fatal(err)
 	}
-	c := host.Capture{Version: host.CaptureVersion, Time: time.Unix(0, 0).UTC(), Host: s.Host}
+	c := capture.Capture{Version: capture.Version, Time: time.Unix(0, 0).UTC(), Host: s.Host}
 	for _, a := range s.Host.Addrs {
 		c.Listens = append(c.Listens, routing.Listener{Addr: a.Prefix.Addr(),
 			Ports: routing.PortRange{First: 80, Last: 80}, Transport: routing.TCP})
 	}
-	data, err := host.EncodeCapture(c)
+	data, err := capture.Encode(c)
 	if err != nil {
 		f.Fatal(err)
 	}

@@ -16,14 +16,14 @@ import (
 func TestCapturedNginx(t *testing.T) {
 	t.Parallel()
 	s := newServer(t)
-	s.conf("listen 10.0.1.100:80; listen *:8080; server_name a.example; " +
+	s.Conf("listen 10.0.1.100:80; listen *:8080; server_name a.example; " +
 		"include locations.conf;")
-	if err := os.WriteFile(s.path("locations.conf"),
+	if err := os.WriteFile(s.File("locations.conf"),
 		[]byte("location /up { proxy_bind 10.0.1.101; proxy_pass http://10.0.0.7; }\n"),
 		0o644); err != nil {
 		t.Fatal(err)
 	}
-	s.startNginx()
+	s.StartNginx()
 	formats := []string{"text", "json", "html", "markdown", "csv", "iproute2", "networkd"}
 	var live []string
 	for _, format := range formats {
@@ -37,19 +37,19 @@ func TestCapturedNginx(t *testing.T) {
 	if code != 0 || strings.Contains(doc, "locations.conf;") {
 		t.Fatalf("exit %d: %s", code, errs)
 	}
-	if err := os.WriteFile(s.path("host.json"), []byte(doc), 0o644); err != nil {
+	if err := os.WriteFile(s.File("host.json"), []byte(doc), 0o644); err != nil {
 		t.Fatal(err)
 	}
-	s.stopNginx()
+	s.StopNginx()
 	for _, name := range []string{"nginx.conf", "locations.conf"} {
-		if err := os.Remove(s.path(name)); err != nil {
+		if err := os.Remove(s.File(name)); err != nil {
 			t.Fatal(err)
 		}
 	}
 	stamps := regexp.MustCompile(`\d{4}-\d\d-\d\d[T ]\d\d:\d\d:\d\d`)
 	for i, format := range formats {
 		var there, errs bytes.Buffer
-		run([]string{"plan", "-o", format, "--host", s.path("host.json")}, nil,
+		run([]string{"plan", "-o", format, "--host", s.File("host.json")}, nil,
 			&there, &errs)
 		if d := cmp.Diff(stamps.ReplaceAllString(live[i], ""),
 			stamps.ReplaceAllString(there.String(), "")); d != "" {

@@ -1,26 +1,18 @@
 package main
 
 import (
-	"fmt"
-	"net/netip"
+	"os"
 	"slices"
 	"strings"
 
+	"lasthop/internal/doctor"
 	"lasthop/report"
-	"lasthop/routing"
-	"lasthop/routing/host"
 
 	"github.com/spf13/cobra"
 )
 
-// checking are the flags of check.
-type checking struct {
-	quiet bool
-	root  string // for tests
-}
-
 func (a *app) checkCommand() *cobra.Command {
-	var f checking
+	quiet, root := false, ""
 	c := &cobra.Command{
 		Use:   "check",
 		Short: "ask the kernel now: does every listener reply the way it was reached?",
@@ -33,41 +25,48 @@ needs no root, but sees more as root.
 
 It exits with 2 if a listener is asymmetric or unresolved.`,
 		Args: none,
-		RunE: func(*cobra.Command, []string) error { return a.check(f) },
+		RunE: func(*cobra.Command, []string) error { return a.check(quiet, root) },
 	}
-	c.Flags().BoolVarP(&f.quiet, "quiet", "q", false, "print one line")
-	c.Flags().StringVar(&f.root, "root", "/",
+	c.Flags().BoolVarP(&quiet, "quiet", "q", false, "print one line")
+	c.Flags().StringVar(&root, "root", "/",
 		"`DIR` below which the settings of other programs are")
-	_ = c.Flags().MarkHidden("root") // fails only for a flag that does not exist
+	_ = c.Flags().MarkHidden("root") // for tests; fails only for a flag that does not exist
 	return c
 }
 
-func (a *app) check(f checking) error {
+func (a *app) check(quiet bool, root string) error {
 	if err := a.flags.formats("text", "json"); err != nil {
 		return err
 	}
-	k, err := a.open()
+	scene, err := a.open()
 	if err != nil {
 		return err
 	}
-	defer closeKernel(k)
-	v, err := a.look(k)
+	defer scene.close()
+	s, err := scene.Look(a.flags.decide)
 	if err != nil {
 		return err
 	}
-	if err := v.listening(); err != nil {
+	if err := s.Listening(); err != nil {
 		return err
 	}
-	checks, err := v.ask(k)
+	checks, err := s.Check()
 	if err != nil {
 		return err
 	}
-	if !f.quiet || a.flags.output == "json" {
-		v.plan.Findings = a.examine(k, v, checks, f.root)
+	plan := &s.Decision.Plan
+	if !quiet || a.flags.output == "json" {
+		var unseen []string
+		plan.Findings, unseen = doctor.Examine(s, checks,
+			doctor.Options{Kernel: scene.kernel, Line: scene.line, Root: root,
+				Status: scene.status})
+		a.ui.tellUnseen(unseen)
 	}
-	c := report.Check{Head: v.head(), Plan: v.plan, Diff: v.diff, Digest: v.plan.Digest(v.diff),
-		Checks: checks, Mend: a.mend(v, v.plan.Findings), Offline: v.offline,
-		Quiet: f.quiet}
+	p := s.Plan()
+	c := report.Check{Head: p.Head, Plan: p.Plan, Diff: p.Diff, Digest: p.Digest,
+		Checks:  checks,
+		Mend:    doctor.Remedy(scene.line, p.Diff, plan.Findings),
+		Offline: s.Place.Offline, Quiet: quiet}
 	if err := a.ui.print(c, a.flags.output); err != nil {
 		return err
 	}
@@ -77,100 +76,13 @@ func (a *app) check(f checking) error {
 	return nil
 }
 
-// ask finds out, for each outcome, which way its replies take now. The kernel
-// is asked for addresses that are here; for others, and with --host, Lookup
-// answers: `ip route get` refuses an IPv4 source that is not assigned.
-func (v *view) ask(k *host.Kernel) ([]report.Checked, error) {
-	fib := routing.NewFIB(v.host)
-	known := map[netip.Addr]routing.Way{}
-	var out []report.Checked
-	for _, o := range v.plan.Outcomes {
-		c := report.Checked{Outcome: o, Question: routing.Query{Src: o.Addr,
-			Dst: routing.OffLink(v.host, routing.FamilyOf(o.Addr))}}
-		now, ok := known[o.Addr]
-		switch {
-		case ok || o.Status == routing.LocalOnly || o.Status == routing.Off:
-		case k == nil || !v.here(o.Addr):
-			now = fib.Way(c.Question)
-		default:
-			var err error
-			if now, err = k.RouteGet(c.Question); err != nil {
-				return nil, err
-			}
-		}
-		known[o.Addr] = now
-		c.Now = now
-		c.Want, c.Verdict = v.verdict(o, now)
-		out = append(out, c)
+// tellUnseen says what could not be looked at.
+func (u ui) tellUnseen(unseen []string) {
+	if len(unseen) == 0 {
+		return
 	}
-	return out, nil
-}
-
-func (v *view) here(addr netip.Addr) bool {
-	return slices.ContainsFunc(v.host.Addrs, func(a routing.Addr) bool {
-		return a.Prefix.Addr() == addr
-	})
-}
-
-// verdict compares the way that replies take with the gateways of the
-// listener's own path.
-func (v *view) verdict(o routing.Outcome, now routing.Way) (want string, _ report.Verdict) {
-	switch o.Status {
-	case routing.LocalOnly:
-		return "", report.NoGateway
-	case routing.Off:
-		return "", report.NotAsked
+	u.warn("not looked at: %s", strings.Join(unseen, ", "))
+	if os.Geteuid() != 0 {
+		u.hint("as root check sees more")
 	}
-	var ways []string
-	right := false
-	for _, h := range v.hops(o) {
-		ways = append(ways, h.String())
-		right = right || now.Type == routing.Unicast && now.Link == h.Link &&
-			now.Via == h.Via
-	}
-	want = strings.Join(ways, " or ")
-	switch {
-	case len(ways) == 0 || right && o.Status == routing.Unresolved:
-		// right off-link, but not for every client
-		return want, report.NotKnown
-	case right && o.Status == routing.Armed:
-		return want, report.NotHere
-	case right:
-		return want, report.Symmetric
-	case o.Status == routing.Armed:
-		return want, report.NotHereWrong
-	}
-	return want, report.Asymmetric
-}
-
-// hops returns the next hops of the listener's path: the one whose prefixes
-// hold it, or all of its link where none does.
-func (v *view) hops(o routing.Outcome) []routing.Hop {
-	var holding, all []routing.Hop
-	for _, p := range v.plan.Paths {
-		if p.Link != o.Link || p.Family != routing.FamilyOf(o.Addr) {
-			continue
-		}
-		all = append(all, p.Hops...)
-		if slices.ContainsFunc(p.Prefixes,
-			func(x netip.Prefix) bool { return x.Contains(o.Addr) }) {
-			holding = append(holding, p.Hops...)
-		}
-	}
-	if len(holding) > 0 {
-		return holding
-	}
-	return all
-}
-
-// asymmetric returns an error for the first path with a present address whose
-// replies do not take it, after an apply.
-func (a *app) asymmetric(checks []report.Checked) error {
-	for _, c := range checks {
-		if c.Status == routing.Ready && c.Verdict == report.Asymmetric {
-			return hint(fmt.Errorf("the kernel sends replies of %s to %s, not to %s",
-				c.Addr, c.Now, c.Want), "see why: "+a.explainLine(c.Question))
-		}
-	}
-	return nil
 }

@@ -5,7 +5,6 @@ import (
 
 	"lasthop/internal/writer"
 	"lasthop/report"
-	"lasthop/routing"
 
 	"github.com/spf13/cobra"
 )
@@ -29,37 +28,33 @@ func (a *app) clear(dryRun bool) error {
 	if err := errors.Join(a.flags.formats("text", "json"), a.flags.live("clear")); err != nil {
 		return err
 	}
-	k, err := a.open()
+	scene, err := a.open()
 	if err != nil {
 		return err
 	}
-	defer k.Close()
+	defer scene.close()
 	var w *writer.Writer
 	if !dryRun {
-		w, err = a.writer(k, nil)
-		if errors.Is(err, writer.ErrLocked) && a.daemonRuns(k) {
-			return a.refuseBeside("clear")
+		w, err = scene.writer()
+		if errors.Is(err, writer.ErrLocked) && scene.daemon().Runs() {
+			return refuseBeside("clear")
 		}
 		if err != nil {
 			return err
 		}
-		defer a.close(w)
+		defer a.ui.closeWriter(w)
 	}
-	s, err := a.flags.fileSettings()
+	s, err := scene.Owned(a.flags.decide)
 	if err != nil {
 		return err
 	}
-	v := &view{policy: s.policy}
-	if err := a.readHost(k, v); err != nil {
-		return err
-	}
-	v.owned = routing.Owned(v.host, v.policy.Numbers)
-	v.diff = routing.Compare(v.owned, routing.State{})
-	c := report.Clear{Head: v.head(), Diff: v.diff, DryRun: dryRun}
+	change := writer.Plan(s.Decision, s.Inputs.Policy.Numbers, false)
+	change.Command = "clear"
+	c := report.Clear{Head: s.Head(), Diff: change.Diff, DryRun: dryRun}
 	if dryRun {
 		return a.ui.print(c, a.flags.output)
 	}
-	c.Done, err = w.Write(v.change("clear", false))
+	c.Done, err = w.Write(change)
 	if err != nil && len(c.Done) == 0 {
 		return needsRoot(c.Done, err)
 	}

@@ -13,6 +13,7 @@ import (
 	"github.com/google/go-cmp/cmp"
 	"github.com/rogpeppe/go-internal/txtar"
 
+	"lasthop/internal/nstest"
 	"lasthop/routing"
 	"lasthop/routing/sim"
 )
@@ -30,24 +31,26 @@ func TestNetworkdDropIns(t *testing.T) {
 		objects                   int // of the state, at least: groups, routes, rules
 	}{
 		{"two uplinks, IPv4 and IPv6", "Address=2001:db8::10/64\nGateway=2001:db8::1\n",
-			withVIP + "Address=2001:db8:1::100/64\n" + withGateway + "[Route]\nGateway=2001:db8:1::1\nMetric=2000\n",
+			nstest.WithVIP + "Address=2001:db8:1::100/64\n" + nstest.WithGateway + "[Route]\nGateway=2001:db8:1::1\nMetric=2000\n",
 			"listen 10.0.1.100:80; listen [2001:db8:1::100]:80;", nil, 10},
 		{"several gateways, fail_closed, direct", "",
-			withVIP + "[Route]\nDestination=0.0.0.0/0\nMultiPathRoute=10.0.1.1@eth1 1\nMultiPathRoute=10.0.1.2@eth1 3\nMetric=100\n[Route]\nDestination=10.7.0.0/16\nGateway=10.0.1.7\nMTUBytes=1400\n",
+			nstest.WithVIP + "[Route]\nDestination=0.0.0.0/0\nMultiPathRoute=10.0.1.1@eth1 1\nMultiPathRoute=10.0.1.2@eth1 3\nMetric=100\n[Route]\nDestination=10.7.0.0/16\nGateway=10.0.1.7\nMTUBytes=1400\n",
 			"listen 10.0.1.100:80; listen 10.0.0.10:80;", []string{"--fail-closed", "*", "--direct", "10.9.0.0/16"}, 15},
 		{"several IPv6 gateways, a gateway outside, main-first, exact cover", "Address=2001:db8::10/64\nGateway=2001:db8::1\n",
-			withVIP + "Address=2001:db8:1::100/64\n[Route]\nDestination=::/0\nMultiPathRoute=2001:db8:1::1@eth1 1\nMultiPathRoute=2001:db8:1::2@eth1 1\nMetric=2000\n",
+			nstest.WithVIP + "Address=2001:db8:1::100/64\n[Route]\nDestination=::/0\nMultiPathRoute=2001:db8:1::1@eth1 1\nMultiPathRoute=2001:db8:1::2@eth1 1\nMetric=2000\n",
 			"listen 10.0.1.100:80; listen [2001:db8:1::100]:80; location / { proxy_bind $remote_addr transparent; proxy_pass http://10.0.1.50; }",
 			[]string{"--gateway", "eth1=192.0.2.1", "--return", "eth1=main-first"}, 8},
 	} {
 		t.Run(tt.name, func(t *testing.T) {
-			n := newNetworkd(t)
-			n.file("10-netplan-eth0",
-				strings.Replace(networkd0, "Gateway=10", tt.eth0+"Gateway=10", 1))
-			n.file("10-netplan-eth1", networkd1(tt.eth1))
-			n.conf(tt.listens)
-			n.startNetworkd()
-			n.configured()
+			n := bareNetworkd(t)
+			n.Lines(nstest.TwoVeths)
+			n.Network("10-netplan-eth0",
+				strings.Replace(nstest.Networkd0, "Gateway=10",
+					tt.eth0+"Gateway=10", 1))
+			n.Network("10-netplan-eth1", nstest.Networkd1(tt.eth1))
+			n.Conf(tt.listens)
+			n.Start()
+			n.Configured()
 			n.dropIns(t, tt.flags, tt.objects)
 		})
 	}
@@ -85,6 +88,18 @@ func TestNetworkdScenarios(t *testing.T) {
 	}
 }
 
+// networkd is a real systemd-networkd beside a server.
+type networkd struct {
+	*server
+	*nstest.Networkd
+}
+
+func bareNetworkd(t *testing.T) *networkd {
+	t.Helper()
+	s := bareServer(t)
+	return &networkd{s, nstest.NewNetworkd(s.Server)}
+}
+
 // newScenarioNetworkd makes the host of a scenario, and starts a networkd that
 // changes nothing of it.
 func newScenarioNetworkd(t *testing.T, sections map[string]string) *networkd {
@@ -94,30 +109,30 @@ func newScenarioNetworkd(t *testing.T, sections map[string]string) *networkd {
 		t.Fatal(err)
 	}
 	n := bareNetworkd(t)
-	n.replace(sections["nginx.conf"])
+	n.Replace(sections["nginx.conf"])
 	all, six := s.Batch()
 	n.Batch(all)
 	if six != "" {
-		n.lines("-6 " + strings.ReplaceAll(strings.TrimSpace(six), "\n", "\n-6 ") + "\n")
+		n.Lines("-6 " + strings.ReplaceAll(strings.TrimSpace(six), "\n", "\n-6 ") + "\n")
 	}
-	n.until("the kernel to be done", func() bool {
+	n.Until("the kernel to be done", func() bool {
 		return len(sim.Drop(n.host()).Routes) == len(s.Host.Routes)
 	})
 	for _, l := range s.Host.Links {
-		n.file(l.Name, "[Match]\nName="+l.Name+"\n[Link]\nActivationPolicy=manual\n"+
+		n.Network(l.Name, "[Match]\nName="+l.Name+"\n[Link]\nActivationPolicy=manual\n"+
 			"[Network]\nLinkLocalAddressing=no\nIPv6AcceptRA=no\n"+
 			"KeepConfiguration=yes\nConfigureWithoutCarrier=yes\n")
 	}
 	n.inside("sh", "-c", "printf '[Network]\\nManageForeignRoutes=no\\n"+
 		"ManageForeignRoutingPolicyRules=no\\n' >/etc/systemd/networkd.conf")
-	n.startNetworkd()
+	n.Start()
 	return n
 }
 
 // scenario compares, where a plan needs anything.
 func (n *networkd) scenario(t *testing.T, flags []string) {
 	t.Helper()
-	flags = append(flags, "-c", n.path("nginx.conf"))
+	flags = append(flags, "-c", n.File("nginx.conf"))
 	doc, _, _ := n.lasthop(append([]string{"plan", "-o", "networkd"}, flags...)...)
 	n.ours("apply", flags...)
 	want := routing.Owned(n.host(), routing.DefaultNumbers)
@@ -127,13 +142,13 @@ func (n *networkd) scenario(t *testing.T, flags []string) {
 	}
 	before := n.host()
 	n.write(doc)
-	n.ctl("reload")
+	n.Ctl("reload")
 	n.compare(t, before, want, doc)
 }
 
 func (n *networkd) dropIns(t *testing.T, flags []string, objects int) {
 	t.Helper()
-	flags = append(flags, "-c", n.path("nginx.conf"))
+	flags = append(flags, "-c", n.File("nginx.conf"))
 	before := n.host()
 	n.ours("apply", flags...)
 	want := routing.Owned(n.host(), routing.DefaultNumbers)
@@ -147,7 +162,7 @@ func (n *networkd) dropIns(t *testing.T, flags []string, objects int) {
 	doc := n.inside("lasthop", append([]string{"plan", "-o", "networkd"}, flags...)...)
 	n.write(doc)
 	n.inside("test", "-s", "/etc/systemd/network/10-netplan-eth1.network.d/lasthop.conf")
-	n.ctl("reload")
+	n.Ctl("reload")
 	n.compare(t, before, want, doc)
 	n.onTop(t, flags, before)
 }
@@ -156,7 +171,7 @@ func (n *networkd) dropIns(t *testing.T, flags []string, objects int) {
 func (n *networkd) compare(t *testing.T, before routing.Host, want routing.State, doc string) {
 	t.Helper()
 	var got routing.State
-	n.until("networkd to load the files", func() bool {
+	n.Until("networkd to load the files", func() bool {
 		got = n.exported(before)
 		return len(got.Groups) == len(want.Groups) && len(got.Routes) == len(want.Routes) &&
 			len(got.Rules) == len(want.Rules)
@@ -174,7 +189,7 @@ func (n *networkd) compare(t *testing.T, before routing.Host, want routing.State
 	if d := cmp.Diff(want.String(), got.String()); d != "" {
 		t.Errorf("-apply +networkd\n%s\n%s", d, doc)
 	}
-	t.Logf("%s: %d groups, %d routes, %d rules as apply makes them", n.version(),
+	t.Logf("%s: %d groups, %d routes, %d rules as apply makes them", n.Version(),
 		len(got.Groups), len(got.Routes), len(got.Rules))
 }
 
@@ -187,13 +202,13 @@ func (n *networkd) onTop(t *testing.T, flags []string, before routing.Host) {
 	n.ours("check", flags...)
 	t.Logf("apply on top of them adds\n%s", strings.Join(n.owned(), "\n"))
 	n.inside("sh", "-c", "rm /etc/systemd/network/*.network.d/lasthop.conf")
-	n.ctl("reload")
-	n.until("networkd to take its rules away", func() bool {
+	n.Ctl("reload")
+	n.Until("networkd to take its rules away", func() bool {
 		return !slices.ContainsFunc(n.host().Rules, func(r routing.Rule) bool {
 			return r.Protocol == 4
 		})
 	})
-	n.configured()
+	n.Configured()
 	n.ours("apply", flags...)
 	n.ours("check", flags...)
 	n.ours("clear")
@@ -220,7 +235,7 @@ func (n *networkd) write(doc string) {
 	if program == nil {
 		n.t.Fatalf("no command in\n%s", doc)
 	}
-	c := n.command("sh", "-c", program[1])
+	c := n.Inside("sh", "-c", program[1])
 	c.Stdin = strings.NewReader(doc)
 	if out, err := c.CombinedOutput(); err != nil {
 		n.t.Fatalf("%s: %v\n%s", program[1], err, out)
@@ -230,7 +245,7 @@ func (n *networkd) write(doc string) {
 // inside runs a command that sees networkd's world.
 func (n *networkd) inside(name string, args ...string) string {
 	n.t.Helper()
-	c := n.command(append([]string{name}, args...)...)
+	c := n.Inside(append([]string{name}, args...)...)
 	var stdout, stderr bytes.Buffer
 	c.Stdout, c.Stderr = &stdout, &stderr
 	if err := c.Run(); err != nil {

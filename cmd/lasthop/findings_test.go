@@ -61,9 +61,8 @@ func sorted(words []string) []string {
 func codesOfSources(t *testing.T) map[string][]string {
 	t.Helper()
 	codes := map[string][]string{}
-	for _, dir := range []string{".", "../../nginxconf", "../../routing", "../../routing/host",
-		"../../report", "../../watcher", "../../bigip"} {
-		files, err := filepath.Glob(dir + "/*.go")
+	for dir := range mayImport { // all packages
+		files, err := filepath.Glob("../../" + dir + "/*.go")
 		if err != nil || len(files) == 0 {
 			t.Fatalf("%s: %d files, %v", dir, len(files), err)
 		}
@@ -102,33 +101,52 @@ func codesOfFunc(f *ast.FuncDecl, codes map[string][]string) {
 	ast.Inspect(f, func(n ast.Node) bool {
 		switch n := n.(type) {
 		case *ast.CompositeLit:
-			fields := map[string]ast.Expr{}
-			for _, e := range n.Elts {
-				if kv, ok := e.(*ast.KeyValueExpr); ok {
-					if key, ok := kv.Key.(*ast.Ident); ok {
-						fields[key.Name] = kv.Value
-					}
-				}
-			}
-			if code, ok := fields["Code"]; ok && fields["Message"] != nil {
-				severity := severityOf(fields["Severity"])
-				if severity == "" {
-					severity = "warning" // nginxconf.Warning
-				}
-				if add(code, severity); literal(code) != "" {
-					made = append(made, literal(code))
-				}
+			code, severity := finding(n)
+			if add(code, severity); literal(code) != "" {
+				made = append(made, literal(code))
 			}
 		case *ast.AssignStmt:
 			assigned(n, made, codes, add)
+		case *ast.ReturnStmt:
+			if f.Name.Name == "unserved" && len(n.Results) > 1 {
+				add(n.Results[0]) // why nothing is to be done
+			}
 		case *ast.CallExpr:
-			name := called(n)
-			if len(n.Args) > 2 && (name == "unresolved" || name == "warn") {
+			switch name := called(n); {
+			case len(n.Args) < 3:
+			case name == "unresolved" || name == "warn":
 				add(n.Args[1], "warning") // of a resolved listener, of a directive
+			case name == "needs":
+				add(n.Args[0], "warning") // of a virtual server
+			case name == "manual":
+				add(n.Args[0], "error")
 			}
 		}
 		return true
 	})
+}
+
+// finding returns code and severity of a literal that is a finding. Without a
+// severity it is a nginxconf.Warning, or a routing.Finding that is only told.
+func finding(n *ast.CompositeLit) (code ast.Expr, severity string) {
+	fields := map[string]ast.Expr{}
+	for _, e := range n.Elts {
+		if kv, ok := e.(*ast.KeyValueExpr); ok {
+			if key, ok := kv.Key.(*ast.Ident); ok {
+				fields[key.Name] = kv.Value
+			}
+		}
+	}
+	if fields["Code"] == nil || fields["Message"] == nil {
+		return nil, ""
+	}
+	if severity = severityOf(fields["Severity"]); severity == "" {
+		severity = "warning"
+		if t, ok := n.Type.(*ast.SelectorExpr); ok && t.Sel.Name == "Finding" {
+			severity = "info"
+		}
+	}
+	return fields["Code"], severity
 }
 
 // assigned takes in `r.Status, r.Reason = Off, "vrf"`, `f.Severity = Error` and

@@ -434,7 +434,7 @@ func (g *generator) fillTable(table int) {
 func (g *generator) anyRule(priority, table int) {
 	u, v := g.one(), g.one()
 	lookup := fmt.Sprint("lookup ", table)
-	switch g.IntN(12) {
+	switch kind := g.IntN(12); kind {
 	case 0:
 		g.features["rules by oif"] = true
 		g.both("pref %d %soif %s %s", priority, []string{"", "", "not "}[g.IntN(3)],
@@ -462,6 +462,15 @@ func (g *generator) anyRule(priority, table int) {
 	case 6:
 		g.features["rules that do nothing"] = true
 		g.bothOf(v, "pref %d from %s nop", priority)
+	default:
+		g.refusingRule(kind, priority, u, v, lookup)
+	}
+}
+
+// refusingRule adds a rule that does not take every route it finds, or takes
+// none.
+func (g *generator) refusingRule(kind, priority int, u, v uplink, lookup string) {
+	switch kind {
 	case 7:
 		g.features["rules with suppress_ifgroup"], g.features["link groups"] = true, true
 		g.add("link set %s group 5", u.name)

@@ -1,5 +1,8 @@
 // Command lasthop makes a host's replies leave the way their requests came in,
 // for every address that NGINX listens on.
+//
+// Each command is a file of its own: its flags, one call into the packages
+// below internal, and the exit code.
 package main
 
 import (
@@ -8,7 +11,8 @@ import (
 	"os"
 	"strings"
 
-	"lasthop/watcher"
+	"lasthop/internal/hint"
+	"lasthop/report"
 
 	"github.com/spf13/cobra"
 )
@@ -17,20 +21,20 @@ func main() { os.Exit(run(os.Args[1:], os.Stdin, os.Stdout, os.Stderr)) }
 
 // run is the whole program; it returns the exit code.
 func run(args []string, stdin io.Reader, stdout, stderr io.Writer) int {
-	a := &app{ui: newUI(stdin, stdout, stderr)}
+	a := &app{ui: ui{stdin, stdout, stderr}}
 	root := a.command()
 	root.SetArgs(args)
 	root.SetIn(stdin)
 	root.SetOut(stdout)
 	root.SetErr(stderr)
-	return a.ui.exit(root.Execute())
+	err := root.Execute()
+	return a.ui.exit(err) // a command may have changed the ui
 }
 
 // app is what the commands share: the user interface and the flags.
 type app struct {
-	ui    *ui
+	ui    ui
 	flags flags
-	watch watcher.Options // zero but in tests
 }
 
 func (a *app) command() *cobra.Command {
@@ -47,7 +51,7 @@ Exit codes: 0 done; 1 failed, bad usage too; 2 worked, but not as wanted.`,
 		SilenceErrors:              true,
 		SuggestionsMinimumDistance: 2,
 		SilenceUsage:               true,
-		Version:                    buildVersion().Lasthop,
+		Version:                    report.BuildVersion().Lasthop,
 		Args:                       none,
 		RunE: func(c *cobra.Command, _ []string) error {
 			return c.Help()
@@ -56,7 +60,7 @@ Exit codes: 0 done; 1 failed, bad usage too; 2 worked, but not as wanted.`,
 	}
 	root.SetVersionTemplate("lasthop {{.Version}}\n")
 	root.SetFlagErrorFunc(func(c *cobra.Command, err error) error {
-		return hint(err, "see: "+c.CommandPath()+" --help")
+		return hint.New(err, "see: "+c.CommandPath()+" --help")
 	})
 	a.flags.common(root)
 	root.AddCommand(a.planCommand(), a.applyCommand(), a.runCommand(), a.statusCommand(),
@@ -71,12 +75,13 @@ func none(c *cobra.Command, args []string) error {
 	case len(args) == 0:
 		return nil
 	case c.HasParent():
-		return hint(fmt.Errorf("%s takes no argument, not %q", c.CommandPath(), args[0]),
+		return hint.New(fmt.Errorf("%s takes no argument, not %q",
+			c.CommandPath(), args[0]),
 			"see: "+c.CommandPath()+" --help")
 	}
 	remedy := "see: lasthop --help"
 	if near := c.SuggestionsFor(args[0]); len(near) > 0 {
 		remedy = "did you mean: lasthop " + strings.Join(near, ", ")
 	}
-	return hint(fmt.Errorf("unknown command %q", args[0]), remedy)
+	return hint.New(fmt.Errorf("unknown command %q", args[0]), remedy)
 }

@@ -7,8 +7,10 @@ import (
 	"slices"
 
 	"lasthop/bigip"
+	"lasthop/bigip/migrate"
+	"lasthop/internal/hint"
+	"lasthop/internal/survey"
 	"lasthop/report"
-	"lasthop/routing"
 
 	"github.com/spf13/cobra"
 )
@@ -35,7 +37,7 @@ table to filter.
 It exits with 2 if a virtual server needs input or is manual.`,
 		Args: func(c *cobra.Command, args []string) error {
 			if len(args) == 0 {
-				return hint(errors.New("no file of a BIG-IP is named"),
+				return hint.New(errors.New("no file of a BIG-IP is named"),
 					"name a UCS, or bigip.conf and bigip_base.conf: "+
 						"lasthop migrate FILE...")
 			}
@@ -58,16 +60,19 @@ func (a *app) migrate(paths []string, global string) error {
 	if err != nil {
 		return err
 	}
-	k, err := a.open()
+	scene, err := a.open()
 	if err != nil {
 		return err
 	}
-	defer closeKernel(k)
-	v, err := a.look(k)
+	defer scene.close()
+	s, err := scene.Look(a.flags.decide)
 	if err != nil {
 		return err
 	}
-	m := v.migration(c)
+	m, err := migration(s, c)
+	if err != nil {
+		return err
+	}
 	if err := a.printMigration(m); err != nil {
 		return err
 	}
@@ -83,7 +88,7 @@ func loadBIGIP(paths []string, global string) (bigip.Config, error) {
 	setting, ok := bigip.ParseAutoLastHop(global)
 	if global != "" && (!ok || setting == bigip.Default) {
 		return bigip.Config{},
-			hint(fmt.Errorf("--autolasthop %s: neither enable nor disable", global),
+			hint.New(fmt.Errorf("--autolasthop %s: neither enable nor disable", global),
 				"`tmsh list sys db connection.autolasthop` on the BIG-IP shows it")
 	}
 	c, err := bigip.Load(paths...)
@@ -91,38 +96,27 @@ func loadBIGIP(paths []string, global string) (bigip.Config, error) {
 		c.Global = bigip.Setting{Value: setting, Origin: "--autolasthop"}
 	}
 	if err == nil && len(c.Virtuals) == 0 {
-		err = hint(errors.New("no virtual server is in the files"),
+		err = hint.New(errors.New("no virtual server is in the files"),
 			"they are in bigip.conf; give it too, or the UCS")
 	}
 	return c, err
 }
 
-// migration joins the BIG-IP with the view.
-func (v *view) migration(c bigip.Config) report.Migration {
-	plan := routing.Build(v.host, slices.Concat(bigip.Wanted(c), v.listeners),
-		v.binds, v.policy)
-	joined := bigip.Join(c, bigip.Here{Host: v.host, Listeners: v.listeners, Plan: plan,
-		Policy: v.policy})
-	m := report.Migration{Head: v.head(), BIGIP: report.BIGIP{Hostname: c.Hostname,
+// migration joins the BIG-IP with this host.
+func migration(s *survey.Survey, c bigip.Config) (report.Migration, error) {
+	in := s.Inputs
+	in.Warnings = nil // they are about NGINX alone
+	r, err := migrate.Join(c, in)
+	m := report.Migration{Head: s.Head(), BIGIP: report.BIGIP{Hostname: c.Hostname,
 		Version: c.Version, Global: string(cmp.Or(c.Global.Value, bigip.Enabled)),
-		GlobalFrom: cmp.Or(c.Global.Origin, "F5's default"), Stanzas: c.Stanzas.Found,
-		Named: c.Stanzas.Named},
-		Plan: plan, Findings: joined.Findings, Flags: joined.Flags,
-		Settings: joined.Settings}
-	m.Plan.Outcomes = slices.DeleteFunc(slices.Clone(plan.Outcomes),
-		func(o routing.Outcome) bool { return o.Context != bigip.Context })
-	for _, r := range joined.Rows {
-		m.Virtuals = append(m.Virtuals, report.VirtualRow(r))
-	}
-	for _, s := range joined.Steps {
-		m.Steps = append(m.Steps, report.Step(s))
-	}
+		GlobalFrom: cmp.Or(c.Global.Origin, "F5's default"),
+		Stanzas:    c.Stanzas.Found, Named: c.Stanzas.Named}, Result: r}
 	var files []report.Input
 	for _, f := range c.Files {
 		files = append(files, report.Input{File: f.Name, SHA256: f.SHA256, Main: true})
 	}
 	m.Inputs = slices.Concat(files, m.Inputs)
-	return m
+	return m, err
 }
 
 // printMigration writes the result in the format asked for.

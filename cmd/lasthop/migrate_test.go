@@ -5,10 +5,15 @@ import (
 	"testing"
 
 	"lasthop/bigip"
+	"lasthop/bigip/migrate"
+	"lasthop/internal/settings"
 	"lasthop/routing"
 
 	"github.com/google/go-cmp/cmp"
+	"github.com/google/go-cmp/cmp/cmpopts"
 )
+
+var compareAddrs = cmpopts.EquateComparable(netip.Addr{}, netip.Prefix{})
 
 // TestMigrateSettings reads the lasthop.yaml of migrate as the daemon does: it
 // says all that was decided, of links with any name.
@@ -28,12 +33,16 @@ func TestMigrateSettings(t *testing.T) {
 			netip.MustParsePrefix("fd00:9::/32")},
 		FailClosed: []string{"*", "eth1"},
 	}
-	text := bigip.Join(bigip.Config{}, bigip.Here{Policy: decided}).Settings
-	got, err := parseConfig("f.yaml", []byte(text))
+	r, err := migrate.Join(bigip.Config{}, routing.Inputs{Policy: decided})
+	if err != nil {
+		t.Fatal(err)
+	}
+	text := r.Settings
+	got, err := settings.Parse("f.yaml", []byte(text))
 	if err != nil {
 		t.Fatalf("%v\n%s", err, text)
 	}
-	if d := cmp.Diff(decided, got.policy, compareSettings); d != "" {
+	if d := cmp.Diff(decided, got.Policy, compareAddrs); d != "" {
 		t.Errorf("-decided +read\n%s\n%s", d, text)
 	}
 }
@@ -57,16 +66,18 @@ func TestMigrateProposes(t *testing.T) {
 			routing.Addr{Link: link.name, Prefix: netip.MustParsePrefix(link.six)})
 	}
 	policy := routing.Policy{Numbers: routing.DefaultNumbers}
-	m := bigip.Join(c, bigip.Here{Host: h, Plan: routing.Build(h, bigip.Wanted(c), nil, policy),
-		Policy: policy})
-	got, err := parseConfig("f.yaml", []byte(m.Settings))
+	m, err := migrate.Join(c, routing.Inputs{Host: h, Policy: policy})
+	if err != nil {
+		t.Fatal(err)
+	}
+	got, err := settings.Parse("f.yaml", []byte(m.Settings))
 	if err != nil {
 		t.Fatalf("%v\n%s", err, m.Settings)
 	}
 	want := []routing.GatewayPin{{Link: "eth0", Addr: netip.MustParseAddr("10.0.0.1")},
 		{Link: "eth1", Addr: netip.MustParseAddr("10.0.1.1")},
 		{Link: "eth2", Addr: netip.MustParseAddr("10.0.2.1")}}
-	if d := cmp.Diff(want, got.policy.Gateways, compareSettings); d != "" {
+	if d := cmp.Diff(want, got.Policy.Gateways, compareAddrs); d != "" {
 		t.Errorf("-want +got\n%s\n%s", d, m.Settings)
 	}
 	if d := cmp.Diff([]string{"--gateway eth0=10.0.0.1", "--gateway eth0=ADDR",

@@ -3,9 +3,9 @@ package main
 import (
 	"errors"
 
+	"lasthop/internal/survey"
 	"lasthop/report"
 	"lasthop/routing"
-	"lasthop/routing/host"
 
 	"github.com/spf13/cobra"
 )
@@ -32,9 +32,9 @@ with 2 if the kernel differs, and with 1 if it cannot be asked.`,
 		RunE: func(*cobra.Command, []string) error { return a.plan(exitCode, prove) },
 	}
 	c.Flags().BoolVar(&exitCode, "exit-code", false, "exit with 2 if there is something to do")
-	c.Flags().BoolVar(&prove, "prove", false, "let the kernel prove the plan on a rebuilt "+
-		"host; nothing of this one is\ntouched, and it needs no root where user "+
-		"namespaces are allowed")
+	c.Flags().BoolVar(&prove, "prove", false,
+		"let the kernel prove the plan on a rebuilt host; nothing of this one is\n"+
+			"touched, and it needs no root where user namespaces are allowed")
 	return c
 }
 
@@ -43,35 +43,35 @@ func (a *app) plan(exitCode, proving bool) error {
 		"networkd"); err != nil {
 		return err
 	}
-	k, err := a.open()
+	scene, err := a.open()
 	if err != nil {
 		return err
 	}
-	defer closeKernel(k)
-	v, err := a.look(k)
+	defer scene.close()
+	s, err := scene.Look(a.flags.decide)
 	if err != nil {
 		return err
 	}
-	if err := v.listening(); err != nil {
+	if err := s.Listening(); err != nil {
 		return err
 	}
-	v.addLive(k)
-	p := report.Plan{Head: v.head(), Plan: v.plan, Diff: v.diff,
-		Back: routing.Compare(v.plan.State, v.owned), Digest: v.plan.Digest(v.diff)}
-	if !v.diff.Empty() {
-		p.Next = a.applyLine(p.Digest)
+	s.AddBeside()
+	p := s.Plan()
+	p.Back = routing.Compare(p.Plan.State, s.Decision.Owned)
+	if !p.Diff.Empty() {
+		p.Next = scene.line.Apply(p.Digest)
 	}
 	var unproved error
 	if proving {
-		if p.Proof, unproved = v.prove(); p.Proof.Differs() {
+		if p.Proof, unproved = s.Prove(); p.Proof.Differs() {
 			p.Next = ""
 		}
 	}
-	err = a.printPlan(p, v.beside.networkFiles)
+	err = a.printPlan(p, s.Beside.NetworkFiles)
 	switch {
 	case err != nil || unproved != nil:
 		return errors.Join(err, unproved)
-	case p.Proof.Differs() || exitCode && !v.diff.Empty():
+	case p.Proof.Differs() || exitCode && !p.Diff.Empty():
 		return errNotWanted
 	}
 	return nil
@@ -94,8 +94,10 @@ func (a *app) printPlan(p report.Plan, networkFiles map[string]string) error {
 	return a.ui.print(p, a.flags.output)
 }
 
-func closeKernel(k *host.Kernel) {
-	if k != nil {
-		k.Close()
-	}
+// proveHereCommand is what --prove runs in a fresh network namespace.
+func (a *app) proveHereCommand() *cobra.Command {
+	return &cobra.Command{Use: survey.ProveCommand, Hidden: true, Args: none,
+		RunE: func(*cobra.Command, []string) error {
+			return survey.ProveHere(a.ui.stdin, a.ui.stdout)
+		}}
 }

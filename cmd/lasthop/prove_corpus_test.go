@@ -12,7 +12,7 @@ import (
 	"time"
 
 	"lasthop/internal/nstest"
-	"lasthop/routing/host"
+	"lasthop/routing/capture"
 
 	"github.com/google/go-cmp/cmp"
 )
@@ -79,8 +79,8 @@ func (s *scenario) prove(t *testing.T, lines []string) proof {
 	if err := nstest.Available(); err != nil && os.Getenv("CI") != "true" {
 		t.Skip(err)
 	}
-	data, err := host.EncodeCapture(host.Capture{Time: time.Now(), Host: s.sim.Host,
-		Listens: s.listeners, Binds: s.binds})
+	data, err := capture.Encode(capture.Capture{Time: time.Now(), Host: s.sim.Host,
+		Listens: s.inputs.Listeners, Binds: s.inputs.Binds})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -105,7 +105,7 @@ func (s *scenario) prove(t *testing.T, lines []string) proof {
 	for _, d := range p.Differences {
 		t.Errorf("%s, %s: %s, not %s", d.When, d.Subject, d.Got, d.Want)
 	}
-	if p.Asked == 0 && len(s.listeners) > 0 {
+	if p.Asked == 0 && len(s.inputs.Listeners) > 0 {
 		t.Error("nothing was asked")
 	}
 	return p

@@ -13,6 +13,7 @@ import (
 
 	"github.com/google/go-cmp/cmp"
 
+	"lasthop/internal/settings"
 	"lasthop/routing"
 	"lasthop/routing/sim"
 )
@@ -139,17 +140,18 @@ type world struct {
 }
 
 func parseWorld(lines []string) (*world, error) {
-	w := &world{scenario: scenario{policy: routing.Policy{Numbers: routing.DefaultNumbers}}}
+	w := &world{}
+	var decided settings.Flags
 	var hostLines []string
 	for _, line := range lines {
 		words := strings.Fields(line)
 		var err error
 		switch {
 		case strings.HasPrefix(line, "--"):
-			err = w.flag(line)
+			err = addFlag(&decided, line)
 		case words[0] == "listen":
 			a := netip.MustParseAddr(words[1])
-			w.listeners = append(w.listeners, routing.Listener{Addr: a,
+			w.inputs.Listeners = append(w.inputs.Listeners, routing.Listener{Addr: a,
 				Ports:     routing.PortRange{First: 80, Last: 80},
 				Transport: routing.TCP, Listen: words[1]})
 		case words[0] == "bind":
@@ -160,7 +162,7 @@ func parseWorld(lines []string) (*world, error) {
 					b.Upstreams = append(b.Upstreams, a)
 				}
 			}
-			w.binds = append(w.binds, b)
+			w.inputs.Binds = append(w.inputs.Binds, b)
 		case words[0] == "client":
 			w.clients = append(w.clients, netip.MustParseAddr(words[1]))
 		default:
@@ -170,11 +172,15 @@ func parseWorld(lines []string) (*world, error) {
 			return nil, fmt.Errorf("%s: %w", line, err)
 		}
 	}
-	var err error
+	set, err := settings.Load(decided)
+	if err != nil {
+		return nil, err
+	}
+	w.inputs.Policy = set.Policy
 	if w.sim, err = sim.Parse(strings.Join(hostLines, "\n")); err != nil {
 		return nil, err
 	}
-	return w, w.policy.Validate(w.sim.Host)
+	return w, set.Policy.Validate(w.sim.Host)
 }
 
 // errWorld marks lines that make no host at all: the generator's fault, or a
@@ -192,7 +198,7 @@ func checkLines(t *testing.T, lines []string) (tally, error) {
 		return tally{}, fmt.Errorf("%w: %w", errWorld, err)
 	}
 	c := &checker{world: w, ns: ns,
-		did: tally{listeners: len(w.listeners), steps: map[string]int{}}}
+		did: tally{listeners: len(w.inputs.Listeners), steps: map[string]int{}}}
 	err = c.recovered(t)
 	return c.did, err
 }
@@ -219,17 +225,20 @@ func (c *checker) check(t *testing.T) error {
 	if d := compareHosts(c.sim.Host, before); d != "" {
 		return fmt.Errorf("the simulation is not what the kernel has: -sim +kernel\n%s", d)
 	}
-	n := c.policy.Numbers
+	n := c.inputs.Policy.Numbers
 	foreign := foreignState(before, n)
-	plan := routing.Build(before, c.listeners, c.binds, c.policy)
+	d, err := routing.Decide(c.on(before))
+	if err != nil {
+		return fmt.Errorf("decide: %w", err)
+	}
+	plan := d.Plan
 	c.did.paths = len(plan.Paths)
-	foretold := routing.NewExplainer(before, c.policy, plan.State)
+	foretold := routing.NewExplainer(before, c.inputs.Policy, plan.State)
 	now := func(q routing.Query) routing.Trace { return foretold.Explain(q).Now }
 	if err := c.compareLookups(before, plan, now); err != nil {
 		return fmt.Errorf("before: %w", err)
 	}
-	if _, err := routing.Execute(routing.Compare(routing.Owned(before, n), plan.State),
-		c.ns.kernel.Do); err != nil {
+	if _, err := c.ns.kernel.Write(d.Diff); err != nil {
 		return fmt.Errorf("apply: %w", err)
 	}
 	after := c.ns.read(t, c.sim)
@@ -237,8 +246,12 @@ func (c *checker) check(t *testing.T) error {
 		routing.Owned(after, n).String()); err != nil {
 		return err
 	}
-	again := routing.Build(after, c.listeners, c.binds, c.policy)
-	if err := sameText("second sync", plan.State.String(), again.State.String()); err != nil {
+	again, err := routing.Decide(c.on(after))
+	if err != nil {
+		return fmt.Errorf("second sync: %w", err)
+	}
+	if err := sameText("second sync", plan.State.String(),
+		again.Plan.State.String()); err != nil {
 		return err
 	}
 	if err := sameText("apply changed what is not ours", foreign,
@@ -252,8 +265,8 @@ func (c *checker) check(t *testing.T) error {
 	if err := c.leavesByOwnLink(plan); err != nil {
 		return err
 	}
-	if _, err := routing.Execute(routing.Compare(routing.Owned(after, n), routing.State{}),
-		c.ns.kernel.Do); err != nil {
+	if _, err := c.ns.kernel.Write(
+		routing.Compare(routing.Owned(after, n), routing.State{})); err != nil {
 		return fmt.Errorf("clear: %w", err)
 	}
 	cleared := c.ns.read(t, c.sim)
@@ -319,7 +332,7 @@ func (c *checker) compareLookup(q routing.Query, explain func(routing.Query) rou
 	}
 	trace := explain(q)
 	c.did.count(trace)
-	way, err := c.ns.kernel.RouteGet(q)
+	way, err := kernelWay(c.ns.kernel, q)
 	if err != nil {
 		return fmt.Errorf("%s: the kernel says %w, explain says %s", asked(q),
 			err, trace.Way)

@@ -10,13 +10,13 @@ import (
 	"path/filepath"
 	"slices"
 	"strings"
-	"syscall"
 	"testing"
 
 	"github.com/google/go-cmp/cmp"
 	"github.com/rogpeppe/go-internal/txtar"
 
-	"lasthop/nginxconf"
+	"lasthop/internal/settings"
+	"lasthop/internal/survey"
 	"lasthop/routing"
 	"lasthop/routing/host"
 	"lasthop/routing/sim"
@@ -41,14 +41,12 @@ import (
 // N]`, local, unreachable, prohibit, blackhole or none. Several are the next
 // hops of a multipath route.
 type scenario struct {
-	path      string
-	archive   *txtar.Archive
-	sim       *sim.Sim
-	listeners []routing.Listener
-	binds     []routing.Bind
-	policy    routing.Policy
-	pure      bool
-	gets      []get
+	path    string
+	archive *txtar.Archive
+	sim     *sim.Sim
+	inputs  routing.Inputs // but for the host
+	pure    bool
+	gets    []get
 }
 
 // get is one line of the section get.
@@ -107,23 +105,29 @@ func readScenario(t *testing.T, path string) *scenario {
 	if err != nil {
 		t.Fatal(err)
 	}
-	s := &scenario{path: path, archive: archive,
-		policy: routing.Policy{Numbers: routing.DefaultNumbers}}
+	s := &scenario{path: path, archive: archive}
 	if len(strings.TrimSpace(string(archive.Comment))) == 0 {
 		t.Fatal("the comment must name the rule or fact that the scenario pins")
 	}
-	conf, _ := s.section("nginx.conf")
-	s.listeners, s.binds = loadConf(t, conf)
 	lines, _ := s.section("host")
 	if s.sim, err = sim.Parse(lines); err != nil {
 		t.Fatal(err)
 	}
 	flags, _ := s.section("flags")
+	var decided settings.Flags
 	for line := range strings.Lines(flags) {
-		if err := s.flag(strings.TrimSpace(line)); err != nil {
-			t.Fatalf("flags: %s: %v", strings.TrimSpace(line), err)
+		if line = strings.TrimSpace(line); line == "pure" {
+			s.pure = true
+		} else if err := addFlag(&decided, line); err != nil {
+			t.Fatalf("flags: %s: %v", line, err)
 		}
 	}
+	set, err := settings.Load(decided)
+	if err != nil {
+		t.Fatal(err)
+	}
+	conf, _ := s.section("nginx.conf")
+	s.inputs = loadConf(t, conf).Inputs(routing.Host{}, set)
 	gets, _ := s.section("get")
 	for line := range strings.Lines(gets) {
 		g, err := parseGet(strings.TrimSpace(line))
@@ -138,87 +142,32 @@ func readScenario(t *testing.T, path string) *scenario {
 	return s
 }
 
-// loadConf writes the configuration to a file and reads it as every command
+// loadConf writes the configuration to a file and joins it as every command
 // does.
-func loadConf(t *testing.T, conf string) ([]routing.Listener, []routing.Bind) {
+func loadConf(t *testing.T, conf string) survey.NGINX {
 	t.Helper()
 	path := filepath.Join(t.TempDir(), "nginx.conf")
 	if err := os.WriteFile(path, []byte(conf), 0o600); err != nil {
 		t.Fatal(err)
 	}
-	c, err := nginxconf.Load(path, nginxconf.Options{})
+	c, err := survey.Source{Conf: path}.Load()
 	if err != nil {
 		t.Fatal(err)
 	}
-	var listeners []routing.Listener
-	for _, l := range c.Listens {
-		r := routing.Listener{Addr: l.Addr,
-			Ports:     routing.PortRange{First: l.First, Last: l.Last},
-			Transport: routing.Transport(l.Transport), Context: l.Context,
-			Listen: l.Text, Origins: []string{l.Origin}, Servers: l.Servers}
-		// one socket for both families
-		if l.Addr == netip.IPv6Unspecified() && !l.IPv6Only {
-			four := r
-			four.Addr = netip.IPv4Unspecified()
-			listeners = append(listeners, four)
-		}
-		listeners = append(listeners, r)
-	}
-	var binds []routing.Bind
-	for _, b := range c.Binds {
-		binds = append(binds, routing.Bind{Addr: b.Addr, Transparent: b.Transparent,
-			Upstreams: b.Upstreams, Origin: b.Origin})
-	}
-	return listeners, binds
+	var n survey.NGINX
+	n.Add(c)
+	return n
 }
 
-// flag reads one line of the section flags.
-func (s *scenario) flag(line string) error {
+// addFlag takes in one line that is a flag.
+func addFlag(f *settings.Flags, line string) error {
 	name, value, _ := strings.Cut(line, " ")
-	key, word, _ := strings.Cut(value, "=")
-	p := &s.policy
-	switch name {
-	case "pure":
-		s.pure = true
-	case "--gateway":
-		pin := routing.GatewayPin{Link: key, None: word == "none", Static: word == "static"}
-		if !pin.None && !pin.Static {
-			addr, err := netip.ParseAddr(word)
-			if err != nil {
-				return err
-			}
-			pin.Addr = addr
-		}
-		p.Gateways = append(p.Gateways, pin)
-	case "--return":
-		pin := routing.ReturnPin{Mode: routing.Return(word)}
-		if addr, err := netip.ParseAddr(key); err == nil {
-			pin.Addr = addr
-		} else {
-			pin.Link = key
-		}
-		p.Returns = append(p.Returns, pin)
-	case "--address":
-		addr, err := netip.ParseAddr(key)
-		if err != nil {
-			return err
-		}
-		link, gateway, _ := strings.Cut(word, ",")
-		pin := routing.AddressPin{Addr: addr, Link: link}
-		if gateway != "" {
-			pin.Gateway, err = netip.ParseAddr(gateway)
-		}
-		p.Addresses = append(p.Addresses, pin)
-		return err
-	case "--direct":
-		prefix, err := netip.ParsePrefix(value)
-		p.Direct = append(p.Direct, prefix)
-		return err
-	case "--fail-closed":
-		p.FailClosed = append(p.FailClosed, value)
-	default:
+	list := map[string]*[]string{"--gateway": &f.Gateways, "--return": &f.Returns,
+		"--address": &f.Addresses, "--direct": &f.Direct, "--fail-closed": &f.FailClosed}[name]
+	if list == nil {
 		return errors.New("unknown flag")
 	}
+	*list = append(*list, value)
 	return nil
 }
 
@@ -327,10 +276,10 @@ func steps(trace routing.Trace) string {
 // testPure plans on the simulated host, looks the get lines up, and compares
 // the wants.
 func (s *scenario) testPure(t *testing.T) {
-	h := s.sim.Host
-	plan := s.build(t, h)
-	have := routing.Owned(h, s.policy.Numbers)
-	after := routing.With(routing.Without(h, s.policy.Numbers), plan.State)
+	h, numbers := s.sim.Host, s.inputs.Policy.Numbers
+	d := s.decide(t, h)
+	plan := d.Plan
+	after := routing.With(routing.Without(h, numbers), plan.State)
 	for _, g := range s.gets {
 		if g.after {
 			g.checkTrace(t, routing.Lookup(after, g.query))
@@ -338,15 +287,15 @@ func (s *scenario) testPure(t *testing.T) {
 			g.checkTrace(t, routing.Lookup(h, g.query))
 		}
 	}
-	if again := s.build(t, after); again.State.String() != plan.State.String() {
-		t.Errorf("the second sync wants something else: -first +second\n%s",
-			cmp.Diff(plan.State.String(), again.State.String()))
+	again := s.decide(t, after).Plan.State
+	if d := cmp.Diff(plan.State.String(), again.String()); d != "" {
+		t.Errorf("the second sync wants something else: -first +second\n%s", d)
 	}
 	wants := map[string]string{"want.state": plan.State.String(),
 		"want.report": reportLines(plan)}
-	if len(have.Rules)+len(have.Routes)+len(have.Groups) > 0 {
+	if !d.Owned.Empty() {
 		var diff strings.Builder
-		for _, op := range routing.Compare(have, plan.State).Ops() {
+		for _, op := range d.Diff.Ops() {
 			fmt.Fprintln(&diff, op)
 		}
 		wants["want.diff"] = diff.String()
@@ -354,12 +303,20 @@ func (s *scenario) testPure(t *testing.T) {
 	s.compare(t, wants)
 }
 
-func (s *scenario) build(t *testing.T, h routing.Host) routing.Plan {
+func (s *scenario) decide(t *testing.T, h routing.Host) routing.Decision {
 	t.Helper()
-	if err := s.policy.Validate(h); err != nil {
+	d, err := routing.Decide(s.on(h))
+	if err != nil {
 		t.Fatal(err)
 	}
-	return routing.Build(h, s.listeners, s.binds, s.policy)
+	return d
+}
+
+// on is what a decision about the host depends on.
+func (s *scenario) on(h routing.Host) routing.Inputs {
+	in := s.inputs
+	in.Host = h
+	return in
 }
 
 // reportLines prints a plan's outcomes and findings, a line each.
@@ -433,28 +390,28 @@ func (s *scenario) testKernel(t *testing.T) {
 	if d := compareHosts(s.sim.Host, before); d != "" {
 		t.Fatalf("the simulation is not what the kernel has: -sim +kernel\n%s", d)
 	}
-	numbers := s.policy.Numbers
+	numbers := s.inputs.Policy.Numbers
 	foreign := foreignState(before, numbers)
-	plan := s.build(t, before)
+	d := s.decide(t, before)
+	plan := d.Plan
 	if want, _ := s.section("want.state"); plan.State.String() != want {
 		t.Errorf("on the kernel's host the plan differs: -want +got\n%s",
 			cmp.Diff(want, plan.State.String()))
 	}
 	s.askKernel(t, k, before, false)
-	execute(t, k, routing.Compare(routing.Owned(before, numbers), plan.State))
+	write(t, k, d.Diff)
 	after := ns.read(t, s.sim)
 	if got := routing.Owned(after, numbers); got.String() != plan.State.String() {
 		t.Errorf("read back: -want +got\n%s", cmp.Diff(plan.State.String(), got.String()))
 	}
-	if d := routing.Compare(routing.Owned(after, numbers),
-		s.build(t, after).State); !d.Empty() {
+	if d := s.decide(t, after).Diff; !d.Empty() {
 		t.Errorf("a second sync is not empty: %v", d.Ops())
 	}
 	if d := cmp.Diff(foreign, foreignState(after, numbers)); d != "" {
 		t.Errorf("apply changed what is not ours: -before +after\n%s", d)
 	}
 	s.askKernel(t, k, after, true)
-	execute(t, k, routing.Compare(routing.Owned(after, numbers), routing.State{}))
+	write(t, k, routing.Compare(routing.Owned(after, numbers), routing.State{}))
 	cleared := ns.read(t, s.sim)
 	if left := routing.Owned(cleared, numbers).String(); left != "" {
 		t.Errorf("clear left\n%s", left)
@@ -464,9 +421,9 @@ func (s *scenario) testKernel(t *testing.T) {
 	}
 }
 
-func execute(t *testing.T, k *host.Kernel, d routing.Diff) {
+func write(t *testing.T, k *host.Kernel, d routing.Diff) {
 	t.Helper()
-	if _, err := routing.Execute(d, k.Do); err != nil {
+	if _, err := k.Write(d); err != nil {
 		t.Fatal(err)
 	}
 }
@@ -510,18 +467,12 @@ func absent(h routing.Host, src netip.Addr) bool {
 // takes it for a must (RT6_LOOKUP_F_IFACE in ip6_route_output_flags_noref).
 func boundIPv6(q routing.Query) bool { return q.OIF != "" && q.Dst.Is6() && q.Src.IsValid() }
 
-// kernelWay asks the kernel. Its errors that are answers become Ways (fib_props
-// in net/ipv4/fib_semantics.c).
 func kernelWay(k *host.Kernel, q routing.Query) (routing.Way, error) {
-	way, err := k.RouteGet(q)
-	for errno, t := range map[syscall.Errno]routing.RouteType{syscall.EINVAL: routing.Blackhole,
-		syscall.EHOSTUNREACH: routing.Unreachable,
-		syscall.EACCES:       routing.Prohibit, syscall.ENETUNREACH: 0} {
-		if errors.Is(err, errno) {
-			return routing.Way{Type: t}, nil
-		}
+	ways, err := k.Ask([]routing.Query{q})
+	if err != nil {
+		return routing.Way{}, err
 	}
-	return way, err
+	return ways[0], nil
 }
 
 // foreignState prints all that is not ours, volatile flags aside.

@@ -22,7 +22,7 @@ import (
 // and `host FILE` builds in it what the file says in the words of package sim.
 
 func TestMain(m *testing.M) {
-	testscript.Main(inNamespace{m}, map[string]func(){"lasthop": main, "lasthop-dying": dying})
+	testscript.Main(inNamespace{m}, map[string]func(){"lasthop": main})
 }
 
 // inNamespace runs the tests where network namespaces can be made.

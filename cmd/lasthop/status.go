@@ -2,8 +2,9 @@ package main
 
 import (
 	"errors"
-	"net/http"
 
+	"lasthop/internal/daemon"
+	"lasthop/internal/hint"
 	"lasthop/report"
 
 	"github.com/spf13/cobra"
@@ -25,15 +26,14 @@ func (a *app) status() error {
 	if err := errors.Join(a.flags.formats("text", "json"), a.flags.live("status")); err != nil {
 		return err
 	}
-	k, err := a.open()
+	scene, err := a.open()
 	if err != nil {
 		return err
 	}
-	defer k.Close()
-	var s report.Status
-	err = a.ask(k, http.MethodGet, pathStatus, nil, &s)
-	if errors.Is(err, errNoDaemon) {
-		return hint(err,
+	defer scene.close()
+	s, err := scene.status()
+	if errors.Is(err, daemon.ErrNone) {
+		return hint.New(err,
 			"start it: systemctl start lasthop. Without it, see: lasthop check")
 	}
 	if err != nil {
@@ -47,3 +47,12 @@ func (a *app) status() error {
 	}
 	return nil
 }
+
+// daemon is the way to the daemon of the scene's namespace, whether one runs or
+// not.
+func (s scene) daemon() daemon.Client {
+	return daemon.Client{Socket: daemon.SocketPath(s.runDir, s.kernel.Inode())}
+}
+
+// status asks the daemon.
+func (s scene) status() (report.Status, error) { return s.daemon().Status() }

@@ -5,8 +5,8 @@ import (
 	"fmt"
 	"io"
 	"os"
-	"strings"
 
+	"lasthop/internal/hint"
 	"lasthop/report"
 )
 
@@ -20,8 +20,6 @@ type ui struct {
 	stdout, stderr io.Writer
 }
 
-func newUI(stdin io.Reader, stdout, stderr io.Writer) *ui { return &ui{stdin, stdout, stderr} }
-
 // Exit codes.
 const (
 	exitDone      = 0
@@ -33,20 +31,9 @@ const (
 // printed.
 var errNotWanted = errors.New("not as wanted")
 
-// hinted is an error with a remedy.
-type hinted struct {
-	error
-	remedy string
-}
-
-func (e hinted) Hint() string  { return e.remedy }
-func (e hinted) Unwrap() error { return e.error }
-
-func hint(err error, remedy string) error { return hinted{err, remedy} }
-
 // exit prints an error, each of several on a line of its own, with the hint
 // nearest to it, and returns the exit code.
-func (u *ui) exit(err error) int {
+func (u ui) exit(err error) int {
 	switch {
 	case err == nil:
 		return exitDone
@@ -59,10 +46,10 @@ func (u *ui) exit(err error) int {
 
 // error prints an error; one that joins several is printed line by line, with a
 // hint for all of them at the end.
-func (u *ui) error(err error) {
-	if h, ok := err.(hinted); ok {
-		u.error(h.error)
-		u.hint(h.remedy)
+func (u ui) error(err error) {
+	if below, remedy := hint.Cut(err); remedy != "" {
+		u.error(below)
+		u.hint(remedy)
 		return
 	}
 	if many, ok := err.(interface{ Unwrap() []error }); ok {
@@ -71,21 +58,20 @@ func (u *ui) error(err error) {
 		}
 		return
 	}
-	fmt.Fprintf(u.stderr, "lasthop: error: %s\n", line(err.Error()))
-	var h interface{ Hint() string }
-	if errors.As(err, &h) && h.Hint() != "" {
-		u.hint(h.Hint())
+	fmt.Fprintf(u.stderr, "lasthop: error: %s\n", report.Line(err.Error()))
+	if remedy := hint.Of(err); remedy != "" {
+		u.hint(remedy)
 	}
 }
 
-func (u *ui) warn(format string, args ...any) {
-	fmt.Fprintf(u.stderr, "lasthop: warning: %s\n", line(fmt.Sprintf(format, args...)))
+func (u ui) warn(format string, args ...any) {
+	fmt.Fprintf(u.stderr, "lasthop: warning: %s\n", report.Line(fmt.Sprintf(format, args...)))
 }
 
-func (u *ui) hint(text string) { fmt.Fprintf(u.stderr, "lasthop: hint: %s\n", line(text)) }
+func (u ui) hint(text string) { fmt.Fprintf(u.stderr, "lasthop: hint: %s\n", report.Line(text)) }
 
 // style says how text on standard output looks.
-func (u *ui) style() report.Style {
+func (u ui) style() report.Style {
 	f, ok := u.stdout.(*os.File)
 	if !ok || os.Getenv("NO_COLOR") != "" || os.Getenv("TERM") == "dumb" {
 		return report.Style{}
@@ -95,14 +81,9 @@ func (u *ui) style() report.Style {
 }
 
 // print writes a result in the format asked for.
-func (u *ui) print(r report.Result, output string) error {
+func (u ui) print(r report.Result, output string) error {
 	if output == "json" {
 		return r.JSON(u.stdout)
 	}
 	return r.Text(u.stdout, u.style())
-}
-
-// line makes a message one line that is safe for a terminal.
-func line(message string) string {
-	return strings.ReplaceAll(report.EscapeText(message), "\n", " ")
 }

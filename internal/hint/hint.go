@@ -1,6 +1,6 @@
 // Package hint is the one error with a remedy: what went wrong, and what the
-// user can do about it. Packages that import nothing of ours give their errors a
-// method Hint of their own; Of finds either kind.
+// user can do about it. Packages that import nothing of ours give their errors
+// a method Hint of their own; Of finds either kind.
 package hint
 
 import "errors"
@@ -20,6 +20,15 @@ func New(err error, remedy string) error {
 		return nil
 	}
 	return hinted{err, remedy}
+}
+
+// Cut takes off the remedy that New has put on err: it returns the error below
+// and the remedy, or err itself and "".
+func Cut(err error) (below error, remedy string) {
+	if h, ok := err.(hinted); ok {
+		return h.error, h.remedy
+	}
+	return err, ""
 }
 
 // Of returns the remedy nearest to the outside of err, "" if it has none.

@@ -62,6 +62,17 @@ type Change struct {
 	Suspect func() string
 }
 
+// Plan is the change that `apply` makes of a decision, asked for by the person
+// who started this process. With addOnly nothing is deleted.
+func Plan(d routing.Decision, n routing.Numbers, addOnly bool) Change {
+	c := Change{Command: "apply", By: Self(), Numbers: n, Before: d.Owned, After: d.Plan.State,
+		Diff: d.Diff, Digest: d.Digest(), AddOnly: addOnly}
+	if addOnly {
+		c.Diff = d.Diff.Additions()
+	}
+	return c
+}
+
 // Memory is what a writer remembers of its writes.
 type Memory struct {
 	Installed routing.State // what the last change without an error was to leave in the kernel
@@ -108,6 +119,10 @@ func (w *Writer) Close() error {
 	}
 	return nil
 }
+
+// Unaudited returns how many audit lines the system's log has not taken since
+// it took one last.
+func (w *Writer) Unaudited() int { return int(w.audit.lost.Load()) }
 
 // Memory returns what the writer remembers.
 func (w *Writer) Memory() Memory { return w.memory }

@@ -4,6 +4,10 @@ import (
 	"encoding/binary"
 	"errors"
 	"net/netip"
+	"slices"
+	"unsafe"
+
+	"golang.org/x/sys/unix"
 )
 
 // errShort says that a message ended before its parts did.
@@ -76,8 +80,40 @@ func (a attr) prefix(bits int) (netip.Prefix, error) {
 	return addr.Prefix(bits)
 }
 
+// header is a structure that a netlink message, or a part of one, begins with.
+type header interface {
+	unix.IfInfomsg | unix.IfAddrmsg | unix.RtMsg | unix.RtNexthop | unix.Nhmsg |
+		unix.NexthopGrp |
+		ruleHeader | diagRequest | diagMessage
+}
+
+// bytesOf returns the memory of a header: the kernel's own form of it.
+func bytesOf[H header](h *H) []byte {
+	return unsafe.Slice((*byte)(unsafe.Pointer(h)), unsafe.Sizeof(*h))
+}
+
+// split reads a header from the start of b and returns the rest.
+func split[H header](b []byte) (h H, rest []byte, err error) {
+	into := bytesOf(&h)
+	if len(b) < len(into) {
+		return h, nil, errShort
+	}
+	return h, b[copy(into, b):], nil
+}
+
+// decode splits a message into its header and its attributes.
+func decode[H header](b []byte) (h H, list []attr, err error) {
+	h, rest, err := split[H](b)
+	if err == nil {
+		list, err = attrs(rest)
+	}
+	return h, list, err
+}
+
 // message builds a netlink payload: a header, then attributes.
 type message struct{ data []byte }
+
+func newMessage[H header](h H) message { return message{slices.Clone(bytesOf(&h))} }
 
 func (m *message) put(kind int, value []byte) {
 	m.data = native.AppendUint16(m.data, uint16(4+len(value)))

@@ -7,24 +7,14 @@ import (
 	"net/netip"
 	"os/exec"
 	"time"
-)
 
-// DNAT is a rule of nftables that sends packets for an address elsewhere.
-// Replies to them are routed before the source is translated back: by the
-// address To.
-type DNAT struct {
-	Addrs     []netip.Prefix // none: any
-	Transport string         // "tcp", "udp"; "": any
-	First     uint16         // ports, 0 and 0: any
-	Last      uint16
-	To        netip.Addr // the zero Addr if it is not literal
-	Origin    string     // "ip nat prerouting handle 4"
-}
+	"lasthop/routing"
+)
 
 // DNATs lists the destination translations of the namespace, as `nft -j list
 // ruleset` tells them. It needs root. Rules of iptables-legacy, and matches of
 // iptables that nft cannot spell out, are not seen.
-func (k *Kernel) DNATs() ([]DNAT, error) {
+func (k *Kernel) DNATs() ([]routing.DNAT, error) {
 	var out []byte
 	err := k.inside(func() error {
 		ctx, cancel := context.WithTimeout(context.Background(), 5*time.Second)
@@ -63,7 +53,7 @@ type nftMatch struct {
 	Right any `json:"right"`
 }
 
-func decodeDNATs(data []byte) ([]DNAT, error) {
+func decodeDNATs(data []byte) ([]routing.DNAT, error) {
 	var doc struct {
 		Objects []struct {
 			Rule *nftRule `json:"rule"`
@@ -72,7 +62,7 @@ func decodeDNATs(data []byte) ([]DNAT, error) {
 	if err := json.Unmarshal(data, &doc); err != nil {
 		return nil, fmt.Errorf("read nftables' JSON: %w", err)
 	}
-	var out []DNAT
+	var out []routing.DNAT
 	for _, o := range doc.Objects {
 		if o.Rule == nil {
 			continue
@@ -86,7 +76,7 @@ func decodeDNATs(data []byte) ([]DNAT, error) {
 
 // dnat reads a rule. A match that is not understood leaves the rule as wide as
 // without it.
-func (r nftRule) dnat() (d DNAT, ok bool) {
+func (r nftRule) dnat() (d routing.DNAT, ok bool) {
 	d.Origin = fmt.Sprintf("nft: %s %s %s handle %d", r.Family, r.Table, r.Chain, r.Handle)
 	for _, e := range r.Expr {
 		if e.DNAT != nil {

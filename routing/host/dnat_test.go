@@ -5,6 +5,8 @@ import (
 	"os/exec"
 	"testing"
 
+	"lasthop/routing"
+
 	"github.com/google/go-cmp/cmp"
 )
 
@@ -32,7 +34,7 @@ func TestDNATs(t *testing.T) {
 		got[i].Origin = ""
 	}
 	prefix, addr := netip.MustParsePrefix, netip.MustParseAddr
-	want := []DNAT{
+	want := []routing.DNAT{
 		{Addrs: []netip.Prefix{prefix("10.0.1.100/32")}, Transport: "tcp", First: 8080, Last: 8080, To: addr("10.0.0.10")},
 		{Addrs: []netip.Prefix{prefix("10.0.2.100/32"), prefix("10.0.3.0/24")}, Transport: "udp", First: 53, Last: 6000, To: addr("10.0.0.11")},
 		{Addrs: []netip.Prefix{prefix("2001:db8:1::100/128")}, To: addr("2001:db8::10")},

@@ -220,7 +220,7 @@ func (s *subscription) askLinks() error {
 	if s.again = s.dumping; s.again {
 		return nil
 	}
-	m := message{make([]byte, unix.SizeofIfInfomsg)}
+	m := newMessage(unix.IfInfomsg{})
 	m.putUint32(unix.IFLA_EXT_MASK, skipStats)
 	req := nl.NewNetlinkRequest(unix.RTM_GETLINK, unix.NLM_F_DUMP)
 	req.AddRawData(m.data)

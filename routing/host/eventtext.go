@@ -11,8 +11,6 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-const addrHeader = 8 // struct ifaddrmsg
-
 // event is what one message says; ok is false where it says nothing that counts
 // here.
 func (s *subscription) event(m syscall.NetlinkMessage) (e Event, ok bool) {
@@ -72,8 +70,8 @@ func (s *subscription) ruleEvent(m syscall.NetlinkMessage) (Event, bool) {
 // routeEvent leaves out cached routes, and those of table local: the event of
 // the address comes beside them.
 func (s *subscription) routeEvent(m syscall.NetlinkMessage) (Event, bool) {
-	if len(m.Data) >= routeHeader &&
-		(uint32(m.Data[4]) == routing.TableLocal || native.Uint32(m.Data[8:])&cloned != 0) {
+	h, _, _ := split[unix.RtMsg](m.Data)
+	if uint32(h.Table) == routing.TableLocal || h.Flags&unix.RTM_F_CLONED != 0 {
 		return Event{}, false
 	}
 	r, ok, err := decodeRoute(m.Data, names{links: s.names})
@@ -107,10 +105,7 @@ func (s *subscription) addrEvent(m syscall.NetlinkMessage) Event {
 // addrText reads struct ifaddrmsg and attributes: "10.0.1.10/24 dev eth1",
 // "10.9.0.1 peer 10.9.0.2/32 dev tun0".
 func (s *subscription) addrText(b []byte) (string, error) {
-	if len(b) < addrHeader {
-		return "", fmt.Errorf("decode address: %w", errShort)
-	}
-	list, err := attrs(b[addrHeader:])
+	h, list, err := decode[unix.IfAddrmsg](b)
 	if err != nil {
 		return "", fmt.Errorf("decode address: %w", err)
 	}
@@ -126,11 +121,11 @@ func (s *subscription) addrText(b []byte) (string, error) {
 			return "", fmt.Errorf("decode address: %w", err)
 		}
 	}
-	text := netip.PrefixFrom(addr, int(b[1])).String()
+	text := netip.PrefixFrom(addr, int(h.Prefixlen)).String()
 	if local.IsValid() && local != addr {
 		text = local.String() + " peer " + text
 	}
-	return text + " dev " + s.linkName(int(native.Uint32(b[4:]))), nil
+	return text + " dev " + s.linkName(int(h.Index)), nil
 }
 
 // linkName gives a link that is not known the name that `ip` gives it.
@@ -156,14 +151,11 @@ const linkFlags = unix.IFF_UP | unix.IFF_LOWER_UP | unix.IFF_POINTOPOINT
 // of another family: that of a bridge speaks of the port, whose "deleted" means
 // that it left the bridge.
 func decodeLink(b []byte) (index int, l linkState, ok bool) {
-	if len(b) < unix.SizeofIfInfomsg || b[0] != unix.AF_UNSPEC {
+	h, list, err := decode[unix.IfInfomsg](b)
+	if err != nil || h.Family != unix.AF_UNSPEC {
 		return 0, l, false
 	}
-	list, err := attrs(b[unix.SizeofIfInfomsg:])
-	if err != nil {
-		return 0, l, false
-	}
-	l.flags = native.Uint32(b[8:]) & linkFlags
+	l.flags = h.Flags & linkFlags
 	for _, a := range list {
 		switch a.kind {
 		case unix.IFLA_IFNAME:
@@ -176,7 +168,7 @@ func decodeLink(b []byte) (index int, l linkState, ok bool) {
 			l.group = int(a.uint())
 		}
 	}
-	return int(native.Uint32(b[4:])), l, true
+	return int(h.Index), l, true
 }
 
 // learn keeps a link as it is, and says how it was.

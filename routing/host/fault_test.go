@@ -26,7 +26,7 @@ func requests(t *testing.T) []struct {
 	r, ru := route(t, "default via 10.0.1.1 dev eth1 table 20337 proto 76 onlink"),
 		rule(t, oursRule)
 	call := func(op routing.Op) func(*Kernel) error {
-		return func(k *Kernel) error { return k.Do(op) }
+		return func(k *Kernel) error { return k.writing().do(op) }
 	}
 	return []struct {
 		name  string
@@ -41,7 +41,7 @@ func requests(t *testing.T) []struct {
 		{"add rule", call(routing.Op{Rule: ru}), []int{unix.RTM_NEWRULE}},
 		{"set group", call(routing.Op{Group: &routing.LinkGroup{Link: "eth1", Group: 76}}), []int{unix.RTM_SETLINK}},
 		{"ask for a way", func(k *Kernel) error {
-			_, err := k.RouteGet(routing.Query{Dst: netip.MustParseAddr("10.0.1.2")})
+			_, err := k.Ask([]routing.Query{{Dst: netip.MustParseAddr("10.0.1.2")}})
 			return err
 		},
 			[]int{unix.RTM_GETLINK, unix.RTM_GETROUTE}},
@@ -141,9 +141,9 @@ func TestReopen(t *testing.T) {
 		socket func() *nl.SocketHandle
 		call   func() error
 	}{
-		{"raw, write", func() *nl.SocketHandle { return k.raw }, func() error { return k.Do(routing.Op{Rule: rule(t, oursRule)}) }},
+		{"raw, write", func() *nl.SocketHandle { return k.raw }, func() error { return k.writing().do(routing.Op{Rule: rule(t, oursRule)}) }},
 		{"raw, ask", func() *nl.SocketHandle { return k.raw }, func() error {
-			_, err := k.RouteGet(routing.Query{Dst: netip.MustParseAddr("10.0.1.2")})
+			_, err := k.Ask([]routing.Query{{Dst: netip.MustParseAddr("10.0.1.2")}})
 			return err
 		}},
 		{"dumps", func() *nl.SocketHandle { return k.dumps }, func() error { _, err := k.Read(); return err }},
@@ -191,17 +191,19 @@ func TestTableThatNeverWas(t *testing.T) {
 				"::/0 via 2001:db8:1::1 dev eth1 table 20337 proto 76 onlink")})
 }
 
+// foreign is what is almost ours.
+var foreign = strings.Join([]string{
+	"route add default via 10.0.0.1 table 20001 proto 18",     // in our range, not ours
+	"route add default via 10.0.0.1 table 1000 proto 76",      // our protocol, outside the range
+	"rule add pref 5100 from 10.0.0.7 lookup 20001 proto 18",  // names a table of our range
+	"rule add pref 30000 from 10.0.0.8 lookup 20002 proto 76", // outside the block
+	"route add default via 10.0.0.1 table 20002 proto 76",     // ours, named by no rule of ours
+	"route add default via 10.0.0.1 table 20003 proto 76",     // ours, named by no rule
+	"link set eth0 group 76",
+}, "\n")
+
 // What ReadOwned reads is what is ours in all that Read reads.
 func TestReadOwned(t *testing.T) {
-	foreign := strings.Join([]string{
-		"route add default via 10.0.0.1 table 20001 proto 18",     // in our range, not ours
-		"route add default via 10.0.0.1 table 1000 proto 76",      // our protocol, outside the range
-		"rule add pref 5100 from 10.0.0.7 lookup 20001 proto 18",  // names a table of our range
-		"rule add pref 30000 from 10.0.0.8 lookup 20002 proto 76", // outside the block
-		"route add default via 10.0.0.1 table 20002 proto 76",     // ours, named by no rule of ours
-		"route add default via 10.0.0.1 table 20003 proto 76",     // ours, named by no rule
-		"link set eth0 group 76",
-	}, "\n")
 	for _, tt := range []struct {
 		name, batch string
 		ops         []routing.Op

@@ -10,8 +10,10 @@ import (
 
 	"lasthop/internal/nstest"
 	"lasthop/routing"
+	"lasthop/routing/capture"
 
 	"github.com/google/go-cmp/cmp"
+	"golang.org/x/sys/unix"
 )
 
 // fixture has a route, rule or address of every shape that Read must tell
@@ -78,6 +80,20 @@ func openFixture(t *testing.T) (*nstest.NS, *Kernel) {
 var compareNetip = cmp.Comparer(func(a, b netip.Addr) bool { return a == b })
 var comparePrefix = cmp.Comparer(func(a, b netip.Prefix) bool { return a == b })
 
+// fixtureLinks are the links of the fixture by name, without their numbers.
+var fixtureLinks = map[string]routing.Link{
+	"lo":     {Name: "lo", Loopback: true, Up: true, Carrier: true, MTU: 65536},
+	"eth1":   {Name: "eth1", Kind: "veth", Up: true, Carrier: true, MTU: 1500, Group: 76},
+	"p1":     {Name: "p1", Kind: "veth", Up: true, Carrier: true, MTU: 1500, Master: "br0"},
+	"eth2":   {Name: "eth2", Kind: "veth", Up: true, Carrier: true, MTU: 1500},
+	"p2":     {Name: "p2", Kind: "veth", Up: true, Carrier: true, MTU: 1500},
+	"eth3.7": {Name: "eth3.7", Kind: "veth", MTU: 1500},
+	"eth4":   {Name: "eth4", Kind: "veth", MTU: 1500},
+	"p4":     {Name: "p4", Kind: "veth", MTU: 1500},
+	"p3":     {Name: "p3", Kind: "veth", MTU: 1500},
+	"br0":    {Name: "br0", Kind: "bridge", Up: true, Carrier: true, MTU: 1500},
+}
+
 func TestReadLinksAddrsNeighsSysctls(t *testing.T) {
 	ns, k := openFixture(t)
 	ns.Sysctl("net.ipv4.ip_forward=1")
@@ -87,19 +103,7 @@ func TestReadLinksAddrsNeighsSysctls(t *testing.T) {
 		l.Index = 0
 		links[l.Name] = l
 	}
-	wantLinks := map[string]routing.Link{
-		"lo":     {Name: "lo", Loopback: true, Up: true, Carrier: true, MTU: 65536},
-		"eth1":   {Name: "eth1", Kind: "veth", Up: true, Carrier: true, MTU: 1500, Group: 76},
-		"p1":     {Name: "p1", Kind: "veth", Up: true, Carrier: true, MTU: 1500, Master: "br0"},
-		"eth2":   {Name: "eth2", Kind: "veth", Up: true, Carrier: true, MTU: 1500},
-		"p2":     {Name: "p2", Kind: "veth", Up: true, Carrier: true, MTU: 1500},
-		"eth3.7": {Name: "eth3.7", Kind: "veth", MTU: 1500},
-		"eth4":   {Name: "eth4", Kind: "veth", MTU: 1500},
-		"p4":     {Name: "p4", Kind: "veth", MTU: 1500},
-		"p3":     {Name: "p3", Kind: "veth", MTU: 1500},
-		"br0":    {Name: "br0", Kind: "bridge", Up: true, Carrier: true, MTU: 1500},
-	}
-	if diff := cmp.Diff(wantLinks, links); diff != "" {
+	if diff := cmp.Diff(fixtureLinks, links); diff != "" {
 		t.Error(diff)
 	}
 	wantAddrs := []routing.Addr{
@@ -135,10 +139,10 @@ func TestReadLinksAddrsNeighsSysctls(t *testing.T) {
 	}
 }
 
-// recipe returns the shell commands of Capture's comment.
+// recipe returns the shell commands of the comment of capture.Capture.
 func recipe(t *testing.T) string {
 	t.Helper()
-	source, err := os.ReadFile("capture.go")
+	source, err := os.ReadFile("../capture/capture.go")
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -154,7 +158,7 @@ func recipe(t *testing.T) string {
 // captureByShell makes a capture of the namespace without lasthop.
 func captureByShell(t *testing.T, ns *nstest.NS) routing.Host {
 	t.Helper()
-	c, err := DecodeCapture("shell.json", []byte(ns.Run("sh", "-c", recipe(t))))
+	c, err := capture.Decode("shell.json", []byte(ns.Run("sh", "-c", recipe(t))))
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -186,45 +190,9 @@ func sortedHost(h routing.Host) routing.Host {
 	return h
 }
 
-func TestBadCaptures(t *testing.T) {
-	good := `{"version":1,"host":"h","time":"2026-01-02T03:04:05Z","kernel":"6.1","links":[],"addrs":[],"routes":[],"rules":[]}`
-	if _, err := DecodeCapture("good.json", []byte(good)); err != nil {
-		t.Fatal(err)
-	}
-	for _, c := range []struct{ old, new, want string }{
-		{`"rules":[]`, `"rules":[],"colour":1`, "x.json: colour: unknown key"},
-		{`,"rules":[]`, ``, "x.json: rules: missing key"},
-		{`"version":1`, `"version":2`, "x.json: version: want 1, not 2"},
-		{`"links":[]`, `"links":7`, "x.json: links: "},
-		{`"links":[]`, `"links":null`, "x.json: links: want a list, not null"},
-		{`"routes":[]`, `"routes":[{"dst":"10.0.0.0/8","dev":"e","table":"main","protocol":"3","scope":"0"},{"dst":"10.0.0.300","table":"1"}]`, "x.json: routes[1].dst: "},
-		{`"routes":[]`, `"routes":[{"dst":17}]`, "x.json: routes[0].dst: "},
-		{`"rules":[]`, `"rules":[{"src":"all","table":"main"}]`, "x.json: rules[0].priority: missing key"},
-		{`"routes":[]`, `"routes":[{"dst":"10.0.0.0/8","dev":"e","metric":"7"}]`, "x.json: routes[0].metric: want a number from 0 to 4294967295, not \"7\""},
-		{`"routes":[]`, `"routes":[7]`, "x.json: routes[0]: want an object, not 7"},
-		{`"links":[]`, `"links":[{"ifindex":1}]`, "x.json: links[0].ifname: missing key"},
-		{`"links":[]`, `"links":[{"ifname":"lo"},{"ifname":"e","group":"uplinks"}]`, "x.json: links[1].group: \"uplinks\" is no number"},
-		{`"addrs":[]`, `"addrs":[{"ifname":"e","addr_info":[{"family":"inet","local":"10.0.0.1","prefixlen":8,"scope":"far"}]}]`, "x.json: addrs[0].addr_info[0].scope: "},
-		{`"addrs":[]`, `"addrs":[{"ifname":"e","addr_info":[{"family":"inet6","local":"::1","prefixlen":8,"tentative":7}]}]`, "x.json: addrs[0].addr_info[0].tentative: want true, false or null, not 7"},
-		{`"addrs":[]`, `"addrs":[{"ifname":"e","addr_info":[{"family":"inet","local":"10.0.0.1","prefixlen":99}]}]`, "x.json: addrs[0].addr_info[0].prefixlen: want a number from 0 to 32, not 99"},
-		{`"host":"h",`, "\n\"host\":\"h\"\n", "x.json: document: line 3, column 1: "},
-	} {
-		data := strings.Replace(good, c.old, c.new, 1)
-		_, err := DecodeCapture("x.json", []byte(data))
-		var captureErr *CaptureError
-		if !errors.As(err, &captureErr) || !strings.HasPrefix(err.Error(), c.want) ||
-			captureErr.Hint() == "" {
-			t.Errorf("%s: got %v, want %s", c.new, err, c.want)
-		}
-	}
-}
-
-// Every write is read back as it was meant, a repetition changes nothing, and
-// the deletes take away just that.
-func TestDo(t *testing.T) {
-	_, k := openFixture(t)
-	before := read(t, k)
-	n := routing.DefaultNumbers
+// writable is a state with a route and a rule of every shape that is written.
+func writable(t *testing.T) (want routing.State) {
+	t.Helper()
 	parse := func(f routing.Family, s string) routing.Route {
 		r, err := routing.ParseRoute(f, s)
 		if err != nil {
@@ -232,7 +200,7 @@ func TestDo(t *testing.T) {
 		}
 		return r
 	}
-	want := routing.State{Groups: []routing.LinkGroup{{Link: "eth1", Group: 76},
+	want = routing.State{Groups: []routing.LinkGroup{{Link: "eth1", Group: 76},
 		{Link: "eth2", Group: 76}}}
 	for _, s := range []string{
 		"default via 10.0.1.1 dev eth1 table 20001 proto 76 mtu 1400 advmss 1000 onlink", "10.0.1.0/24 dev eth1 table 20001 proto 76 scope link",
@@ -260,9 +228,19 @@ func TestDo(t *testing.T) {
 		}
 	}
 	want.Sort()
+	return want
+}
+
+// Every write is read back as it was meant, a repetition changes nothing, and
+// the deletes take away just that.
+func TestDo(t *testing.T) {
+	_, k := openFixture(t)
+	before := read(t, k)
+	n := routing.DefaultNumbers
+	want := writable(t)
 	d := routing.Compare(routing.Owned(before, n), want)
 	for range 2 { // a repetition is no error
-		if _, err := routing.Execute(d, k.Do); err != nil {
+		if _, err := k.Write(d); err != nil {
 			t.Fatal(err)
 		}
 	}
@@ -271,7 +249,7 @@ func TestDo(t *testing.T) {
 	}
 	undo := routing.Compare(routing.Owned(read(t, k), n), routing.Owned(before, n))
 	for range 2 {
-		if _, err := routing.Execute(undo, k.Do); err != nil {
+		if _, err := k.Write(undo); err != nil {
 			t.Fatal(err)
 		}
 	}
@@ -280,11 +258,11 @@ func TestDo(t *testing.T) {
 	}
 }
 
-func TestRouteGetEveryAnswer(t *testing.T) {
+func TestAskEveryAnswer(t *testing.T) {
 	_, k := open(t, fixture, "rule add pref 90 from 10.5.0.1 lookup 5000\n"+
 		"route add prohibit 9.9.9.6\nroute add default dev eth2 table 5000\n")
 	addr := netip.MustParseAddr
-	for _, c := range []struct {
+	tests := []struct {
 		q    routing.Query
 		want string
 	}{
@@ -300,10 +278,30 @@ func TestRouteGetEveryAnswer(t *testing.T) {
 		{routing.Query{Dst: addr("2001:db8:9::1")}, "unreachable"},
 		{routing.Query{Dst: addr("2001:db8:1::10")}, "this host"},
 		{routing.Query{Dst: addr("10.0.1.9"), OIF: "eth2"}, "eth2, on-link"},
-	} {
-		got, err := k.RouteGet(c.q)
-		if err != nil || got.String() != c.want {
-			t.Errorf("%v: got %s (%v), want %s", c.q, got, err, c.want)
+	}
+	var queries []routing.Query
+	for _, tt := range tests {
+		queries = append(queries, tt.q)
+	}
+	links := 0
+	k.Fault = func(kind int) error {
+		if kind == unix.RTM_GETLINK {
+			links++
 		}
+		return nil
+	}
+	ways, err := k.Ask(queries)
+	if err != nil || links != 1 {
+		t.Fatalf("the links were read %d times, want once (%v)", links, err)
+	}
+	for i, tt := range tests {
+		if got := ways[i].String(); got != tt.want {
+			t.Errorf("%v: got %s, want %s", tt.q, got, tt.want)
+		}
+	}
+	gone := append(queries, routing.Query{Dst: addr("10.0.1.9"), OIF: "gone"})
+	if _, err := k.Ask(gone); !errors.Is(err, unix.ENODEV) ||
+		!strings.Contains(err.Error(), "gone") {
+		t.Errorf("a link that is not there: error %v", err)
 	}
 }

@@ -18,38 +18,24 @@ package host
 
 import (
 	"cmp"
-	"errors"
 	"fmt"
+	"os"
 	"strconv"
 	"strings"
 	"time"
 
-	"github.com/vishvananda/netlink"
-	"github.com/vishvananda/netlink/nl"
+	"lasthop/routing"
+
 	"github.com/vishvananda/netns"
 	"golang.org/x/sys/unix"
 )
 
 // Kernel is the routing of one network namespace. It is not safe for concurrent
-// use. Its sockets stay in the namespace, so no thread need be pinned.
+// use.
 type Kernel struct {
-	// Fault is for tests: it is called before each request with its message
-	// type (RTM_*), and an error it returns is returned in the request's
-	// place.
-	Fault func(kind int) error
-
-	ns     netns.NsHandle // kept open: a process's number may become another's
-	inode  uint64
-	own    bool
-	handle *netlink.Handle  // links, addresses, neighbours
-	raw    *nl.SocketHandle // the rest, with the kernel's words on errors
-	// dumps of the rest, without: the library panics on the words of a dump
-	// that fails
-	dumps  *nl.SocketHandle
-	writes int
+	conn
 	tables map[uint32]bool // that were read or written, for ReadOwned
-	echoes echoes
-	buffer int // bytes for events, 0 for eventBuffer
+	buffer int             // bytes for events, 0 for eventBuffer
 }
 
 // Open opens a network namespace: "" is our own, else a NAME below /run/netns,
@@ -60,17 +46,13 @@ func Open(name string) (*Kernel, error) {
 	if err != nil {
 		return nil, fmt.Errorf("open network namespace %s: %w", path, err)
 	}
-	k := &Kernel{ns: ns, tables: map[uint32]bool{}}
+	k := &Kernel{conn: conn{ns: ns}, tables: map[uint32]bool{}}
 	if err := k.open(); err != nil {
 		k.Close()
 		return nil, fmt.Errorf("open rtnetlink in %s: %w", path, err)
 	}
 	return k, nil
 }
-
-// ours is the namespace of the calling thread, which is the process's unless a
-// caller pins threads.
-const ours = "/proc/thread-self/ns/net"
 
 // NamespacePath is the file of a namespace as Open names it; "" stays "".
 func NamespacePath(name string) string {
@@ -83,157 +65,72 @@ func NamespacePath(name string) string {
 	return "/run/netns/" + name
 }
 
-func (k *Kernel) open() error {
-	own, err := netns.GetFromPath(ours)
+// Read reads the namespace. Its parts are dumped one after the other, links
+// first, so a change in between can give a picture that never was; who acts on
+// it reads back afterwards. Every link that is named is listed. Leases are read
+// in the process's own namespace only: elsewhere the files would speak of
+// another host. Errors name the part; a part that cannot be read fails the
+// whole.
+func (k *Kernel) Read() (routing.Host, error) {
+	r, err := readRouting(&k.conn)
 	if err != nil {
-		return err
+		return r.host, err
 	}
-	defer own.Close()
-	k.own = k.ns.Equal(own)
-	var stat unix.Stat_t
-	if err := unix.Fstat(int(k.ns), &stat); err != nil {
-		return err
+	h := &r.host
+	for _, route := range h.Routes {
+		k.tables[route.Table] = true
 	}
-	k.inode = stat.Ino
-	return k.Reopen()
-}
-
-// Reopen opens the sockets anew, in the same namespace. After an error the old
-// ones are still there.
-func (k *Kernel) Reopen() error {
-	handle, err := netlink.NewHandleAt(k.enter(), unix.NETLINK_ROUTE)
+	h.Name, _ = os.Hostname()
+	h.Kernel = release()
+	if err := r.readNeighs(); err != nil {
+		return *h, fmt.Errorf("read neighbours: %w", err)
+	}
+	err = k.inside(func() error { return readSysctls(h) })
 	if err != nil {
-		return err
+		return *h, fmt.Errorf("read sysctls: %w", err)
 	}
-	raw, err := k.socket()
-	if err != nil {
-		handle.Close()
-		return err
-	}
-	dumps, err := k.socket()
-	if err != nil {
-		handle.Close()
-		raw.Close()
-		return err
-	}
-	port, err := raw.Socket.GetPid()
-	if err := errors.Join(err, handle.SetSocketTimeout(timeout),
-		raw.Socket.SetExtAck(true)); err != nil {
-		handle.Close()
-		raw.Close()
-		dumps.Close()
-		return err
-	}
-	k.echoes.sender(port)
-	k.closeSockets()
-	k.handle, k.raw, k.dumps = handle, raw, dumps
-	return nil
-}
-
-// timeout bounds the wait for an answer of the kernel.
-const timeout = 10 * time.Second
-
-// socket opens a socket whose dumps the kernel filters.
-func (k *Kernel) socket() (*nl.SocketHandle, error) {
-	s, err := nl.GetNetlinkSocketAt(k.enter(), netns.None(), unix.NETLINK_ROUTE)
-	if err != nil {
-		return nil, err
-	}
-	// A kernel before 4.20 lacks it, and then sends more than it is asked
-	// for.
-	_ = unix.SetsockoptInt(s.GetFd(), unix.SOL_NETLINK, unix.NETLINK_GET_STRICT_CHK, 1)
-	wait := unix.NsecToTimeval(int64(timeout))
-	if err := errors.Join(s.SetSendTimeout(&wait), s.SetReceiveTimeout(&wait)); err != nil {
-		s.Close()
-		return nil, err
-	}
-	return &nl.SocketHandle{Socket: s}, nil
-}
-
-// enter is the namespace to enter for a socket. Entering one needs
-// CAP_SYS_ADMIN, even one's own; reading needs nothing.
-func (k *Kernel) enter() netns.NsHandle {
 	if k.own {
-		return netns.None()
+		h.Leases = Leases("/", h.Links, h.Addrs, time.Now())
 	}
-	return k.ns
+	return *h, nil
 }
 
-// Inode identifies the network namespace on this machine: it names the lock.
-func (k *Kernel) Inode() uint64 { return k.inode }
-
-// Own says whether the namespace is the process's own, however it was named, so
-// that files such as DHCP leases speak of it.
-func (k *Kernel) Own() bool { return k.own }
-
-// Writes returns how many messages that change something were sent so far.
-func (k *Kernel) Writes() int { return k.writes }
-
-// Close releases the sockets and the namespace. Subscriptions go on until their
-// context ends.
-func (k *Kernel) Close() {
-	k.ns.Close()
-	k.closeSockets()
-}
-
-func (k *Kernel) closeSockets() {
-	if k.handle != nil {
-		k.handle.Close()
+// ReadOwned reads what is ours, without the rest of the host: routing.Owned of
+// what Read would return. It asks for the routes of those tables alone that our
+// rules name or that this Kernel has seen or written before; a program that
+// starts calls Read first.
+func (k *Kernel) ReadOwned(numbers routing.Numbers) (routing.State, error) {
+	r := &reading{conn: &k.conn}
+	if err := r.readLinks(); err != nil {
+		return routing.State{}, err
 	}
-	for _, s := range []*nl.SocketHandle{k.raw, k.dumps} {
-		if s != nil {
-			s.Close()
+	if err := r.readNextHops(); err != nil {
+		return routing.State{}, fmt.Errorf("read next hops: %w", err)
+	}
+	if err := r.readRules(); err != nil {
+		return routing.State{}, fmt.Errorf("read rules: %w", err)
+	}
+	for _, rule := range r.host.Rules {
+		k.tables[rule.Table] = true
+	}
+	for table := range k.tables {
+		if !numbers.OwnsTable(table) {
+			continue
+		}
+		for _, f := range routing.Families {
+			if err := r.dumpRoutes(f, table); err != nil {
+				return routing.State{},
+					fmt.Errorf("read routes of table %d: %w", table, err)
+			}
 		}
 	}
+	return routing.Owned(r.host, numbers), nil
 }
 
-// dumpTries bounds how often a dump that changes interrupted is taken anew.
-const dumpTries = 20
-
-// dump asks for all objects of a kind and returns the messages.
-func (k *Kernel) dump(kind, reply int, header []byte) ([][]byte, error) {
-	return untorn(func() ([][]byte, error) {
-		return k.request(kind, unix.NLM_F_DUMP, reply, header)
-	})
-}
-
-// untorn repeats a dump that a change interrupted: its result may lack objects
-// or hold them twice.
-func untorn[T any](dump func() ([]T, error)) ([]T, error) {
-	for try := 1; ; try++ {
-		out, err := dump()
-		if !errors.Is(err, netlink.ErrDumpInterrupted) || try == dumpTries {
-			return out, err
-		}
+func release() string {
+	var u unix.Utsname
+	if err := unix.Uname(&u); err != nil {
+		return ""
 	}
-}
-
-func (k *Kernel) request(kind, flags, reply int, payload []byte) ([][]byte, error) {
-	if err := k.fault(kind); err != nil {
-		return nil, err
-	}
-	req := nl.NewNetlinkRequest(kind, flags)
-	req.Sockets = map[int]*nl.SocketHandle{unix.NETLINK_ROUTE: k.raw}
-	if flags == unix.NLM_F_DUMP {
-		req.Sockets[unix.NETLINK_ROUTE] = k.dumps
-	}
-	req.AddRawData(payload)
-	return req.Execute(unix.NETLINK_ROUTE, uint16(reply))
-}
-
-func (k *Kernel) fault(kind int) error {
-	if k.Fault == nil {
-		return nil
-	}
-	return k.Fault(kind)
-}
-
-// list is a dump by the library.
-func list[T any](k *Kernel, kind int, dump func() ([]T, error)) ([]T, error) {
-	return untorn(func() ([]T, error) {
-		if err := k.fault(kind); err != nil {
-			return nil, err
-		}
-		return dump()
-	})
+	return unix.ByteSliceToString(u.Release[:])
 }

@@ -3,9 +3,8 @@ package host
 import (
 	"bytes"
 	"cmp"
+	"maps"
 	"net/netip"
-	"os"
-	"path/filepath"
 	"regexp"
 	"slices"
 	"strconv"
@@ -45,7 +44,7 @@ func Leases(root string, links []routing.Link, addrs []routing.Addr,
 		}
 	}
 	var out []routing.Lease
-	for _, link := range sortedKeys(best) {
+	for _, link := range slices.Sorted(maps.Keys(best)) {
 		for _, gateway := range best[link].gateways {
 			out = append(out, routing.Lease{Link: link, Gateway: gateway,
 				Client: best[link].client})
@@ -94,19 +93,6 @@ func grants(root string, links []routing.Link) []grant {
 		add("dhcpcd", linkOfFile(name, links), dhcpcdLease(data, written))
 	})
 	return out
-}
-
-func eachFile(root, pattern string, f func(name string, data []byte, written time.Time)) {
-	files, _ := filepath.Glob(filepath.Join(root, pattern)) // only a bad pattern is an error
-	for _, file := range files {
-		info, err := os.Stat(file)
-		if err != nil || !info.Mode().IsRegular() {
-			continue
-		}
-		if data, err := os.ReadFile(file); err == nil {
-			f(filepath.Base(file), data, info.ModTime())
-		}
-	}
 }
 
 // linkOfFile finds the link in internal-UUID-LINK.lease, LINK.lease or

@@ -5,29 +5,22 @@ import (
 	"strings"
 
 	"lasthop/routing"
-)
 
-// Metrics of a route (RTAX_* of include/uapi/linux/rtnetlink.h).
-const (
-	metricLock     = 1
-	metricMTU      = 2
-	metricRTT      = 4
-	metricRTTVar   = 5
-	metricAdvMSS   = 8
-	metricHopLimit = 10
-	metricFeatures = 12
-	metricRTOMin   = 13
-	metricCongCtl  = 16
+	"golang.org/x/sys/unix"
 )
 
 // metricNames are iproute2's words for the metrics that routing.Route does not
-// model, by number.
-var metricNames = map[int]string{metricMTU: "mtu", 3: "window", metricRTT: "rtt",
-	metricRTTVar: "rttvar", 6: "ssthresh", 7: "cwnd",
-	metricAdvMSS: "advmss", 9: "reordering", metricHopLimit: "hoplimit", 11: "initcwnd",
-	metricFeatures: "features",
-	metricRTOMin:   "rto_min", 14: "initrwnd", 15: "quickack", metricCongCtl: "congctl",
-	17: "fastopen_no_cookie"}
+// model, by
+// number (RTAX_*).
+var metricNames = map[int]string{
+	unix.RTAX_MTU: "mtu", unix.RTAX_WINDOW: "window", unix.RTAX_RTT: "rtt",
+	unix.RTAX_RTTVAR: "rttvar", unix.RTAX_SSTHRESH: "ssthresh", unix.RTAX_CWND: "cwnd",
+	unix.RTAX_ADVMSS: "advmss", unix.RTAX_REORDERING: "reordering",
+	unix.RTAX_HOPLIMIT: "hoplimit", unix.RTAX_INITCWND: "initcwnd",
+	unix.RTAX_FEATURES: "features", unix.RTAX_RTO_MIN: "rto_min",
+	unix.RTAX_INITRWND: "initrwnd", unix.RTAX_QUICKACK: "quickack",
+	unix.RTAX_CC_ALGO: "congctl", unix.RTAX_FASTOPEN_NO_COOKIE: "fastopen_no_cookie",
+}
 
 // decodeMetrics sets the metrics that Route models and returns the others in
 // `ip` syntax, in the kernel's order. A locked mtu is one of the others: a copy
@@ -39,17 +32,17 @@ func decodeMetrics(r *routing.Route, b []byte) (opaque []string, err error) {
 	}
 	var locked uint32
 	for _, a := range list {
-		if a.kind == metricLock {
+		if a.kind == unix.RTAX_LOCK {
 			locked = a.uint()
 		}
 	}
 	for _, a := range list {
 		lock := locked&(1<<(a.kind&31)) != 0
 		switch {
-		case a.kind == metricLock:
-		case a.kind == metricMTU && !lock:
+		case a.kind == unix.RTAX_LOCK:
+		case a.kind == unix.RTAX_MTU && !lock:
 			r.MTU = a.uint()
-		case a.kind == metricAdvMSS && !lock:
+		case a.kind == unix.RTAX_ADVMSS && !lock:
 			r.AdvMSS = a.uint()
 		default:
 			opaque = append(opaque, printMetric(a, lock))
@@ -74,18 +67,18 @@ func printMetric(a attr, lock bool) string {
 func metricValue(a attr) string {
 	v := a.uint()
 	switch a.kind {
-	case metricCongCtl:
+	case unix.RTAX_CC_ALGO:
 		return a.string()
-	case metricFeatures:
+	case unix.RTAX_FEATURES:
 		if v == 1 {
 			return "ecn"
 		}
 		return fmt.Sprintf("%#x", v)
-	case metricRTT:
+	case unix.RTAX_RTT:
 		return milliseconds(v / 8)
-	case metricRTTVar:
+	case unix.RTAX_RTTVAR:
 		return milliseconds(v / 4)
-	case metricRTOMin:
+	case unix.RTAX_RTO_MIN:
 		return milliseconds(v)
 	}
 	return fmt.Sprint(v)

@@ -25,24 +25,24 @@ func Prove(c routing.Claim) (routing.Proof, error) {
 	if p.NotRebuilt, err = k.Rebuild(routing.Without(c.Host, c.Numbers)); err != nil {
 		return p, fmt.Errorf("rebuild the host: %w", err)
 	}
-	if err := k.verify(c, &p, routing.BeforeApply); err != nil {
+	if err := verify(&k.conn, c, &p, routing.BeforeApply); err != nil {
 		return p, err
 	}
-	if err := k.carryOut(c, &p); err != nil {
+	if err := carryOut(k, c, &p); err != nil {
 		return p, err
 	}
-	return p, k.verify(c, &p, routing.AfterApply)
+	return p, verify(&k.conn, c, &p, routing.AfterApply)
 }
 
 // carryOut puts in what the host has of ours, then makes the changes of the
 // plan, and compares what is there with what is wanted.
-func (k *Kernel) carryOut(c routing.Claim, p *routing.Proof) error {
-	foreign, _, err := k.readRouting()
+func carryOut(k *Kernel, c routing.Claim, p *routing.Proof) error {
+	foreign, err := readRouting(&k.conn)
 	if err != nil {
 		return err
 	}
 	owned := routing.Owned(c.Host, c.Numbers)
-	_, err = routing.Execute(routing.Compare(routing.State{}, owned), k.Do)
+	_, err = k.Write(routing.Compare(routing.State{}, owned))
 	for _, err := range joined(err) {
 		p.NotRebuilt = append(p.NotRebuilt, err.Error())
 	}
@@ -50,20 +50,20 @@ func (k *Kernel) carryOut(c routing.Claim, p *routing.Proof) error {
 		p.Differences = append(p.Differences, routing.Difference{When: routing.WhileApply,
 			Subject: subject, Want: want, Got: got})
 	}
-	_, err = routing.Execute(routing.Compare(owned, c.Plan.State), k.Do)
+	_, err = k.Write(routing.Compare(owned, c.Plan.State))
 	for _, err := range joined(err) {
 		differ("changes", "done", err.Error())
 	}
-	got, _, err := k.readRouting()
+	got, err := readRouting(&k.conn)
 	if err != nil {
 		return err
 	}
-	for _, op := range routing.Compare(routing.Owned(got, c.Numbers), c.Plan.State).Ops() {
+	for _, op := range routing.Compare(routing.Owned(got.host, c.Numbers), c.Plan.State).Ops() {
 		differ(op.String(), "in place", "still to do")
 	}
-	rest := routing.Without(got, c.Numbers)
-	gone, come := lacking(deciding(foreign.Routes), deciding(rest.Routes), routeLine)
-	goneRules, comeRules := lacking(foreign.Rules, rest.Rules, ruleLine)
+	rest := routing.Without(got.host, c.Numbers)
+	gone, come := lacking(deciding(foreign.host.Routes), deciding(rest.Routes), routeLine)
+	goneRules, comeRules := lacking(foreign.host.Rules, rest.Rules, ruleLine)
 	for _, line := range slices.Concat(mapped(gone, routeLine), mapped(goneRules, ruleLine)) {
 		differ(line, "not touched", "gone")
 	}
@@ -85,26 +85,26 @@ func joined(err error) []error {
 }
 
 // verify asks the kernel, and holds that the host is the same afterwards.
-func (k *Kernel) verify(c routing.Claim, p *routing.Proof, when routing.When) error {
-	h, n, err := k.readRouting()
+func verify(k *conn, c routing.Claim, p *routing.Proof, when routing.When) error {
+	before, err := readRouting(k)
 	if err != nil {
 		return err
 	}
-	l := &loan{k: k, host: h}
+	l := &loan{conn: k, host: before.host}
 	err = c.Verify(p, when, func(q routing.Query) (routing.Way, error) {
 		if err := l.to(q.Src); err != nil {
 			return routing.Way{}, fmt.Errorf("lend the address: %w", err)
 		}
-		return k.routeGet(q, n.link)
+		return before.ask(q)
 	})
 	if err := errors.Join(err, l.to(netip.Addr{})); err != nil || l.count == 0 {
 		return err
 	}
-	now, _, err := k.readRouting()
+	now, err := readRouting(k)
 	if err != nil {
 		return err
 	}
-	gone, come := lacking(deciding(h.Routes), deciding(now.Routes), routeLine)
+	gone, come := lacking(deciding(before.host.Routes), deciding(now.host.Routes), routeLine)
 	if changed := slices.Concat(gone, come); len(changed) > 0 {
 		return fmt.Errorf("the rebuilt host has changed while it was asked: %s", changed)
 	}
@@ -115,7 +115,7 @@ func (k *Kernel) verify(c routing.Claim, p *routing.Proof, when routing.When) er
 // one at a time: IPv4 refuses others. A route of table local does it, and
 // stands in the way of nothing but packets to that address.
 type loan struct {
-	k     *Kernel
+	*conn
 	host  routing.Host
 	addr  netip.Addr // the last that was asked for
 	lent  bool
@@ -155,5 +155,5 @@ func (l *loan) write(kind, flags int) error {
 	if err != nil {
 		return err
 	}
-	return l.k.write(kind, flags, payload)
+	return l.conn.write(kind, flags, payload)
 }

@@ -5,11 +5,8 @@ import (
 	"fmt"
 	"net"
 	"net/netip"
-	"os"
 	"slices"
-	"sort"
 	"strings"
-	"time"
 
 	"lasthop/routing"
 
@@ -17,105 +14,57 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// Read reads the namespace. Its parts are dumped one after the other, links
-// first, so a change in between can give a picture that never was; who acts on
-// it reads back afterwards. Every link that is named is listed. Leases are read
-// in the process's own namespace only: elsewhere the files would speak of
-// another host. Errors name the part; a part that cannot be read fails the
-// whole.
-func (k *Kernel) Read() (routing.Host, error) {
-	h, n, err := k.readRouting()
-	if err != nil {
-		return h, err
-	}
-	h.Name, _ = os.Hostname()
-	h.Kernel = release()
-	if err := k.readNeighs(&h, n); err != nil {
-		return h, fmt.Errorf("read neighbours: %w", err)
-	}
-	h.Sysctls, err = k.readSysctls(h.Links)
-	if err != nil {
-		return h, fmt.Errorf("read sysctls: %w", err)
-	}
-	if k.Own() {
-		h.Leases = Leases("/", h.Links, h.Addrs, time.Now())
-	}
-	return h, nil
+// reading is a picture of the host in the making. Links are read first: the
+// other parts name them.
+type reading struct {
+	*conn
+	names
+	host routing.Host
 }
 
 // readRouting reads what decides where packets go: links, addresses, routes and
-// rules.
-func (k *Kernel) readRouting() (h routing.Host, n names, err error) {
-	if n, err = k.readLinks(&h); err != nil {
-		return h, n, err
+// rules. What was read before an error is returned with it.
+func readRouting(c *conn) (*reading, error) {
+	r := &reading{conn: c}
+	if err := r.readLinks(); err != nil {
+		return r, err
 	}
 	for _, part := range []struct {
 		name string
-		read func(*routing.Host, names) error
-	}{{"addresses", k.readAddrs}, {"next hops", k.readNextHops}, {"routes", k.readRoutes},
-		{"rules", k.readRules}} {
-		if err := part.read(&h, n); err != nil {
-			return h, n, fmt.Errorf("read %s: %w", part.name, err)
+		read func() error
+	}{{"addresses", r.readAddrs}, {"next hops", r.readNextHops},
+		{"routes", r.readRoutes}, {"rules", r.readRules}} {
+		if err := part.read(); err != nil {
+			return r, fmt.Errorf("read %s: %w", part.name, err)
 		}
 	}
-	return h, n, nil
+	return r, nil
 }
 
-// ReadOwned reads what is ours, without the rest of the host: routing.Owned of
-// what Read would return. It asks for the routes of those tables alone that our
-// rules name or that this Kernel has seen or written before; a program that
-// starts calls Read first.
-func (k *Kernel) ReadOwned(numbers routing.Numbers) (routing.State, error) {
-	var h routing.Host
-	n, err := k.readLinks(&h)
+func (r *reading) readLinks() error {
+	links, err := list(r.conn, unix.RTM_GETLINK, r.handle.LinkList)
 	if err != nil {
-		return routing.State{}, err
+		return fmt.Errorf("read links: %w", err)
 	}
-	if err := k.readNextHops(&h, n); err != nil {
-		return routing.State{}, fmt.Errorf("read next hops: %w", err)
+	r.names = names{map[int]string{}, map[string]int{}, map[uint32][]routing.Hop{}}
+	for _, l := range links {
+		r.links[l.Attrs().Index] = l.Attrs().Name
+		r.index[l.Attrs().Name] = l.Attrs().Index
 	}
-	if err := k.readRules(&h, n); err != nil {
-		return routing.State{}, fmt.Errorf("read rules: %w", err)
+	r.host.Links = nil
+	for _, l := range links {
+		r.host.Links = append(r.host.Links, linkOf(l, r.names))
 	}
-	for _, r := range h.Rules {
-		k.tables[r.Table] = true
-	}
-	for table := range k.tables {
-		if !numbers.OwnsTable(table) {
-			continue
-		}
-		for _, f := range routing.Families {
-			if err := k.dumpRoutes(&h, n, f, table); err != nil {
-				return routing.State{},
-					fmt.Errorf("read routes of table %d: %w", table, err)
-			}
-		}
-	}
-	return routing.Owned(h, numbers), nil
+	slices.SortFunc(r.host.Links, func(a, b routing.Link) int { return a.Index - b.Index })
+	return nil
 }
 
-func release() string {
-	var u unix.Utsname
-	if err := unix.Uname(&u); err != nil {
-		return ""
+// needLinks reads the links unless they were read.
+func (r *reading) needLinks() error {
+	if r.index != nil {
+		return nil
 	}
-	return unix.ByteSliceToString(u.Release[:])
-}
-
-func (k *Kernel) readLinks(h *routing.Host) (names, error) {
-	links, err := list(k, unix.RTM_GETLINK, k.handle.LinkList)
-	if err != nil {
-		return names{}, fmt.Errorf("read links: %w", err)
-	}
-	n := names{links: map[int]string{}, hops: map[uint32][]routing.Hop{}}
-	for _, l := range links {
-		n.links[l.Attrs().Index] = l.Attrs().Name
-	}
-	for _, l := range links {
-		h.Links = append(h.Links, linkOf(l, n))
-	}
-	sort.Slice(h.Links, func(i, j int) bool { return h.Links[i].Index < h.Links[j].Index })
-	return n, nil
+	return r.readLinks()
 }
 
 func linkOf(l netlink.Link, n names) routing.Link {
@@ -141,17 +90,17 @@ func linkOf(l netlink.Link, n names) routing.Link {
 	return out
 }
 
-func (k *Kernel) readAddrs(h *routing.Host, n names) error {
-	addrs, err := list(k, unix.RTM_GETADDR, func() ([]netlink.Addr, error) {
-		return k.handle.AddrList(nil, netlink.FAMILY_ALL)
+func (r *reading) readAddrs() error {
+	addrs, err := list(r.conn, unix.RTM_GETADDR, func() ([]netlink.Addr, error) {
+		return r.handle.AddrList(nil, netlink.FAMILY_ALL)
 	})
 	if err != nil {
 		return err
 	}
-	h.Addrs = slices.Grow(h.Addrs, len(addrs))
+	r.host.Addrs = slices.Grow(r.host.Addrs, len(addrs))
 	for _, a := range addrs {
 		p, ok := prefixOf(a.IPNet)
-		link, err := n.link(uint32(a.LinkIndex))
+		link, err := r.link(uint32(a.LinkIndex))
 		if !ok || err != nil {
 			continue
 		}
@@ -163,7 +112,7 @@ func (k *Kernel) readAddrs(h *routing.Host, n names) error {
 		if peer, ok := prefixOf(a.Peer); ok && peer.Addr() != p.Addr() {
 			out.Peer = peer
 		}
-		h.Addrs = append(h.Addrs, out)
+		r.host.Addrs = append(r.host.Addrs, out)
 	}
 	return nil
 }
@@ -181,8 +130,8 @@ func prefixOf(n *net.IPNet) (netip.Prefix, bool) {
 }
 
 // readNextHops resolves next hop objects. A kernel before 5.3 knows none.
-func (k *Kernel) readNextHops(_ *routing.Host, n names) error {
-	msgs, err := k.dump(unix.RTM_GETNEXTHOP, unix.RTM_NEWNEXTHOP, make([]byte, 8))
+func (r *reading) readNextHops() error {
+	msgs, err := r.dump(unix.RTM_GETNEXTHOP, unix.RTM_NEWNEXTHOP, newMessage(unix.Nhmsg{}))
 	if errors.Is(err, unix.EOPNOTSUPP) || errors.Is(err, unix.EINVAL) {
 		return nil
 	}
@@ -191,18 +140,18 @@ func (k *Kernel) readNextHops(_ *routing.Host, n names) error {
 	}
 	var groups []nextHop
 	for _, m := range msgs {
-		h, err := decodeNextHop(m, n)
+		h, err := decodeNextHop(m, r.names)
 		if err != nil {
 			return err
 		}
 		if h.members != nil {
 			groups = append(groups, h)
 		} else if h.hop.Link != "" {
-			n.hops[h.id] = []routing.Hop{h.hop}
+			r.hops[h.id] = []routing.Hop{h.hop}
 		}
 	}
 	for _, g := range groups {
-		n.hops[g.id] = n.group(g.members)
+		r.hops[g.id] = r.group(g.members)
 	}
 	return nil
 }
@@ -221,9 +170,9 @@ func (n names) group(members []member) (hops []routing.Hop) {
 	return hops
 }
 
-func (k *Kernel) readRoutes(h *routing.Host, n names) error {
+func (r *reading) readRoutes() error {
 	for _, f := range routing.Families {
-		if err := k.dumpRoutes(h, n, f, 0); err != nil {
+		if err := r.dumpRoutes(f, 0); err != nil {
 			return err
 		}
 	}
@@ -232,47 +181,44 @@ func (k *Kernel) readRoutes(h *routing.Host, n names) error {
 
 // dumpRoutes adds the routes of a table, 0 for all. The kernel filters by
 // table; kernels before 4.20 send all.
-func (k *Kernel) dumpRoutes(h *routing.Host, n names, f routing.Family, table uint32) error {
-	m := message{make([]byte, routeHeader)}
-	m.data[0] = afOf(f)
+func (r *reading) dumpRoutes(f routing.Family, table uint32) error {
+	m := newMessage(unix.RtMsg{Family: afOf(f)})
 	if table != 0 {
 		m.putUint32(unix.RTA_TABLE, table)
 	}
-	msgs, err := k.dump(unix.RTM_GETROUTE, unix.RTM_NEWROUTE, m.data)
+	msgs, err := r.dump(unix.RTM_GETROUTE, unix.RTM_NEWROUTE, m)
 	if table != 0 && errors.Is(err, unix.ENOENT) {
 		return nil // no such table
 	}
 	if err != nil {
 		return err
 	}
-	h.Routes = slices.Grow(h.Routes, len(msgs))
+	r.host.Routes = slices.Grow(r.host.Routes, len(msgs))
 	for _, msg := range msgs {
-		r, ok, err := decodeRoute(msg, n)
+		route, ok, err := decodeRoute(msg, r.names)
 		if err != nil {
 			return err
 		}
-		if ok && (table == 0 || r.Table == table) {
-			h.Routes = append(h.Routes, r)
-			k.tables[r.Table] = true
+		if ok && (table == 0 || route.Table == table) {
+			r.host.Routes = append(r.host.Routes, route)
 		}
 	}
 	return nil
 }
 
-func (k *Kernel) readRules(h *routing.Host, _ names) error {
+func (r *reading) readRules() error {
 	for _, f := range routing.Families {
-		header := make([]byte, ruleHeader)
-		header[0] = afOf(f)
-		msgs, err := k.dump(unix.RTM_GETRULE, unix.RTM_NEWRULE, header)
+		m := newMessage(ruleHeader{family: afOf(f)})
+		msgs, err := r.dump(unix.RTM_GETRULE, unix.RTM_NEWRULE, m)
 		if err != nil {
 			return err
 		}
 		for _, m := range msgs {
-			r, err := decodeRule(m)
+			rule, err := decodeRule(m)
 			if err != nil {
 				return err
 			}
-			h.Rules = append(h.Rules, r)
+			r.host.Rules = append(r.host.Rules, rule)
 		}
 	}
 	return nil
@@ -282,26 +228,26 @@ func (k *Kernel) readRules(h *routing.Host, _ names) error {
 var stateNames = map[int]string{1: "INCOMPLETE", 2: "REACHABLE", 4: "STALE", 8: "DELAY",
 	16: "PROBE", 32: "FAILED", 64: "NOARP", 128: "PERMANENT"}
 
-func (k *Kernel) readNeighs(h *routing.Host, n names) error {
-	neighs, err := list(k, unix.RTM_GETNEIGH, func() ([]netlink.Neigh, error) {
-		return k.handle.NeighListExecute(netlink.Ndmsg{})
+func (r *reading) readNeighs() error {
+	neighs, err := list(r.conn, unix.RTM_GETNEIGH, func() ([]netlink.Neigh, error) {
+		return r.handle.NeighListExecute(netlink.Ndmsg{})
 	})
 	if err != nil {
 		return err
 	}
 	for _, x := range neighs {
 		addr, ok := netip.AddrFromSlice(x.IP)
-		link, err := n.link(uint32(x.LinkIndex))
+		link, err := r.link(uint32(x.LinkIndex))
 		if err != nil || !ok || x.Family != unix.AF_INET && x.Family != unix.AF_INET6 ||
 			x.State == 64 {
 			continue
 		}
-		h.Neighs = append(h.Neighs, routing.Neigh{Link: link, Addr: addr.Unmap(),
+		r.host.Neighs = append(r.host.Neighs, routing.Neigh{Link: link, Addr: addr.Unmap(),
 			MAC:    x.HardwareAddr.String(),
 			Router: x.Flags&netlink.NTF_ROUTER != 0, State: stateNames[x.State]})
 	}
-	sort.SliceStable(h.Neighs, func(i, j int) bool {
-		return strings.Compare(h.Neighs[i].Link, h.Neighs[j].Link) < 0
+	slices.SortStableFunc(r.host.Neighs, func(a, b routing.Neigh) int {
+		return strings.Compare(a.Link, b.Link)
 	})
 	return nil
 }

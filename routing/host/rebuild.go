@@ -23,12 +23,12 @@ var errInUse = errors.New("the network namespace is in use")
 // carrier. It returns what of the host could not be made again, a line each; an
 // error is one that leaves nothing to be asked.
 func (k *Kernel) Rebuild(h routing.Host) ([]string, error) {
-	if err := k.fresh(); err != nil {
+	if err := fresh(&k.conn); err != nil {
 		return nil, err
 	}
 	want, lost := routing.Rebuildable(h)
-	b := &rebuilding{k: k, want: want, lost: lost, peers: map[string]string{},
-		index: map[string]int{}, why: map[string]error{}, twins: map[routing.RouteKey]int{}}
+	b := &rebuilding{conn: &k.conn, want: want, lost: lost, peers: map[string]string{},
+		why: map[string]error{}, twins: map[routing.RouteKey]int{}}
 	b.even()
 	if err := b.links(); err != nil {
 		return nil, err
@@ -48,11 +48,12 @@ func (k *Kernel) Rebuild(h routing.Host) ([]string, error) {
 
 // fresh returns an error unless the namespace is as it was born: lo, and what
 // tunnel drivers put into every one, all of it down.
-func (k *Kernel) fresh() error {
-	h, _, err := k.readRouting()
+func fresh(c *conn) error {
+	r, err := readRouting(c)
 	if err != nil {
 		return err
 	}
+	h := r.host
 	up := slices.ContainsFunc(h.Links, func(l routing.Link) bool { return l.Up })
 	if up || len(h.Addrs)+len(h.Routes) > 0 {
 		return errInUse
@@ -62,7 +63,7 @@ func (k *Kernel) fresh() error {
 
 // rebuilding is a host in the making.
 type rebuilding struct {
-	k     *Kernel
+	*conn
 	want  routing.Host
 	lost  []string
 	peers map[string]string        // the other end, by the link's name
@@ -121,14 +122,14 @@ func (b *rebuilding) links() error {
 	}
 	for _, l := range b.want.Links {
 		if peer := b.peers[l.Name]; peer != "" {
-			b.note(linkLine(l), b.k.setFlags(peer, unix.IFF_UP, unix.IFF_UP))
+			b.note(linkLine(l), b.setFlags(peer, unix.IFF_UP, unix.IFF_UP))
 		}
 		b.note(linkLine(l), b.enslave(l))
 		flags := uint32(unix.IFF_UP)
 		if l.PointToPoint {
 			flags |= unix.IFF_NOARP
 		}
-		err := b.k.setFlags(l.Name, flags, flags)
+		err := b.setFlags(l.Name, flags, flags)
 		if errors.Is(err, unix.EPERM) {
 			return fmt.Errorf("set link %s up: %w", l.Name, err)
 		}
@@ -153,10 +154,10 @@ func (b *rebuilding) add(l routing.Link, peer string) error {
 		m := linkMessage(l.Name)
 		m.putUint32(unix.IFLA_MTU, uint32(l.MTU))
 		m.putUint32(unix.IFLA_GROUP, uint32(l.Group))
-		return b.k.write(unix.RTM_SETLINK, 0, m.data)
+		return b.write(unix.RTM_SETLINK, 0, m.data)
 	}
 	if l.Kind == "vrf" {
-		err := b.k.addLink(l, "")
+		err := b.addLink(l, "")
 		if err == nil {
 			return nil
 		}
@@ -164,7 +165,7 @@ func (b *rebuilding) add(l routing.Link, peer string) error {
 		b.lost = append(b.lost, fmt.Sprintf("VRF %s: %v", l.Name, err))
 	}
 	b.peers[l.Name] = peer
-	err := b.k.addLink(l, peer)
+	err := b.addLink(l, peer)
 	if err != nil {
 		delete(b.peers, l.Name)
 	}
@@ -182,18 +183,14 @@ func (b *rebuilding) enslave(l routing.Link) error {
 	}
 	m := linkMessage(l.Name)
 	m.putUint32(unix.IFLA_MASTER, uint32(b.index[l.Master]))
-	return b.k.write(unix.RTM_SETLINK, 0, m.data)
+	return b.write(unix.RTM_SETLINK, 0, m.data)
 }
 
 func (b *rebuilding) reindex() error {
-	var h routing.Host
-	if _, err := b.k.readLinks(&h); err != nil {
-		return err
-	}
-	for _, l := range h.Links {
-		b.index[l.Name] = l.Index
-	}
-	return nil
+	r := &reading{conn: b.conn}
+	err := r.readLinks()
+	b.index = r.index
+	return err
 }
 
 // note keeps the first reason why a line could not be made.
@@ -205,21 +202,21 @@ func (b *rebuilding) note(line string, err error) {
 
 // linkMessage begins a message about a link: struct ifinfomsg and the name.
 func linkMessage(name string) message {
-	m := message{make([]byte, unix.SizeofIfInfomsg)}
+	m := newMessage(unix.IfInfomsg{})
 	m.putString(unix.IFLA_IFNAME, name)
 	return m
 }
 
 // addLink makes a veth and its peer, or a VRF, and keeps the kernel from giving
 // them link-local addresses.
-func (k *Kernel) addLink(l routing.Link, peer string) error {
+func (b *rebuilding) addLink(l routing.Link, peer string) error {
 	m := linkMessage(l.Name)
 	m.putUint32(unix.IFLA_MTU, uint32(l.MTU))
 	m.putUint32(unix.IFLA_GROUP, uint32(l.Group))
 	var info, data message
 	if peer == "" {
 		info.putString(unix.IFLA_INFO_KIND, "vrf")
-		data.putUint32(vrfTable, l.Table)
+		data.putUint32(unix.IFLA_VRF_TABLE, l.Table)
 	} else {
 		other := linkMessage(peer)
 		other.putUint32(unix.IFLA_MTU, uint32(l.MTU))
@@ -228,42 +225,39 @@ func (k *Kernel) addLink(l routing.Link, peer string) error {
 	}
 	info.put(unix.IFLA_INFO_DATA, data.data)
 	m.put(unix.IFLA_LINKINFO, info.data)
-	if err := k.write(unix.RTM_NEWLINK, unix.NLM_F_CREATE|unix.NLM_F_EXCL, m.data); err != nil {
+	if err := b.write(unix.RTM_NEWLINK, unix.NLM_F_CREATE|unix.NLM_F_EXCL, m.data); err != nil {
 		return err
 	}
-	err := k.noLinkLocal(l.Name)
+	err := b.noLinkLocal(l.Name)
 	if peer != "" {
-		err = errors.Join(err, k.noLinkLocal(peer))
+		err = errors.Join(err, b.noLinkLocal(peer))
 	}
 	return err
 }
 
 const (
 	vethPeer = 1 // VETH_INFO_PEER
-	vrfTable = 1 // IFLA_VRF_TABLE
 
-	addrGenMode     = 8 // IFLA_INET6_ADDR_GEN_MODE
 	addrGenModeNone = 1 // IN6_ADDR_GEN_MODE_NONE
 )
 
-func (k *Kernel) noLinkLocal(link string) error {
+func (b *rebuilding) noLinkLocal(link string) error {
 	m := linkMessage(link)
 	var six, spec message
-	six.put(addrGenMode, []byte{addrGenModeNone})
+	six.put(unix.IFLA_INET6_ADDR_GEN_MODE, []byte{addrGenModeNone})
 	spec.put(unix.AF_INET6, six.data)
 	m.put(unix.IFLA_AF_SPEC, spec.data)
-	err := k.write(unix.RTM_SETLINK, 0, m.data)
+	err := b.write(unix.RTM_SETLINK, 0, m.data)
 	if errors.Is(err, unix.EAFNOSUPPORT) {
 		return nil // no IPv6
 	}
 	return err
 }
 
-func (k *Kernel) setFlags(link string, flags, mask uint32) error {
-	m := linkMessage(link)
-	native.PutUint32(m.data[8:], flags) // ifi_flags, ifi_change
-	native.PutUint32(m.data[12:], mask)
-	return k.write(unix.RTM_SETLINK, 0, m.data)
+func (b *rebuilding) setFlags(link string, flags, mask uint32) error {
+	m := newMessage(unix.IfInfomsg{Flags: flags, Change: mask})
+	m.putString(unix.IFLA_IFNAME, link)
+	return b.write(unix.RTM_SETLINK, 0, m.data)
 }
 
 // sysctls sets those that differ: of all links before the link's own, which
@@ -297,7 +291,7 @@ func (b *rebuilding) change(kind int, addrs []routing.Addr) {
 		if kind == unix.RTM_DELADDR {
 			flags = 0
 		}
-		b.note(addrLine(a), b.k.write(kind, flags, encodeAddr(a, b.index[a.Link])))
+		b.note(addrLine(a), b.write(kind, flags, encodeAddr(a, b.index[a.Link])))
 	}
 }
 
@@ -308,8 +302,8 @@ func encodeAddr(a routing.Addr, index int) []byte {
 	if a.Peer.IsValid() {
 		other, bits = a.Peer.Addr(), a.Peer.Bits()
 	}
-	m := message{[]byte{afOf(routing.FamilyOf(addr)), byte(bits), 0, a.Scope}}
-	m.data = native.AppendUint32(m.data, uint32(index))
+	m := newMessage(unix.IfAddrmsg{Family: afOf(routing.FamilyOf(addr)), Prefixlen: uint8(bits),
+		Scope: a.Scope, Index: uint32(index)})
 	m.putAddr(unix.IFA_LOCAL, addr)
 	m.putAddr(unix.IFA_ADDRESS, other)
 	var flags uint32
@@ -351,13 +345,13 @@ func kernelsOwn(r routing.Route) bool { return r.Family() == routing.IPv6 && r.M
 // route adds one route behind those of its key.
 func (b *rebuilding) route(r routing.Route) error {
 	if b.twin(r) {
-		return b.k.inside(func() error { return addAdvertised(r, b.index[r.Hops[0].Link]) })
+		return b.inside(func() error { return addAdvertised(r, b.index[r.Hops[0].Link]) })
 	}
 	payload, err := encodeRoute(r, b.index)
 	if err != nil {
 		return err
 	}
-	err = b.k.write(unix.RTM_NEWROUTE, unix.NLM_F_CREATE|unix.NLM_F_APPEND, payload)
+	err = b.write(unix.RTM_NEWROUTE, unix.NLM_F_CREATE|unix.NLM_F_APPEND, payload)
 	if errors.Is(err, unix.EEXIST) {
 		return nil
 	}
@@ -370,7 +364,7 @@ func (b *rebuilding) delete(list []routing.Route) {
 	for _, r := range list {
 		payload, err := encodeRoute(r, b.index)
 		if err == nil {
-			err = b.k.write(unix.RTM_DELROUTE, 0, payload)
+			err = b.write(unix.RTM_DELROUTE, 0, payload)
 		}
 		b.note(routeLine(r), err)
 	}
@@ -382,9 +376,9 @@ func (b *rebuilding) states() {
 		switch peer := b.peers[l.Name]; {
 		case b.index[l.Name] == 0:
 		case !l.Up:
-			b.note(linkLine(l), b.k.setFlags(l.Name, 0, unix.IFF_UP))
+			b.note(linkLine(l), b.setFlags(l.Name, 0, unix.IFF_UP))
 		case !l.Carrier && peer != "":
-			b.note(linkLine(l), b.k.setFlags(peer, 0, unix.IFF_UP))
+			b.note(linkLine(l), b.setFlags(peer, 0, unix.IFF_UP))
 		}
 	}
 }
@@ -392,22 +386,23 @@ func (b *rebuilding) states() {
 // rules puts the host's rules in the place of those that the namespace was born
 // with.
 func (b *rebuilding) rules() error {
-	var got routing.Host
-	if err := b.k.readRules(&got, names{}); err != nil {
+	r := &reading{conn: b.conn}
+	if err := r.readRules(); err != nil {
 		return err
 	}
+	got := r.host
 	if slices.Equal(got.Rules, b.want.Rules) {
 		return nil
 	}
 	for _, r := range got.Rules {
 		if r.Opaque == "" {
-			b.note(ruleLine(r), b.k.write(unix.RTM_DELRULE, 0, encodeRule(r)))
+			b.note(ruleLine(r), b.write(unix.RTM_DELRULE, 0, encodeRule(r)))
 		}
 	}
 	for _, r := range b.want.Rules {
 		if r.Opaque == "" {
 			b.note(ruleLine(r),
-				b.k.write(unix.RTM_NEWRULE, unix.NLM_F_CREATE, encodeRule(r)))
+				b.write(unix.RTM_NEWRULE, unix.NLM_F_CREATE, encodeRule(r)))
 		}
 	}
 	return nil

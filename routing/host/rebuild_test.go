@@ -48,14 +48,12 @@ func flagged(h routing.Host) bool {
 	return true
 }
 
-// TestRebuild reads a host, rebuilds it in a fresh namespace and reads that.
-func TestRebuild(t *testing.T) {
-	for _, tt := range []struct {
-		name, batch string
-		lost        string // what is not rebuilt
-	}{
-		{"uplinks", uplinks, ""},
-		{"every shape", fixture, `ip route replace 10.7.0.0/16 via 10.0.1.1 dev eth1 tos 0x10
+var rebuildTests = []struct {
+	name, batch string
+	lost        string // what is not rebuilt
+}{
+	{"uplinks", uplinks, ""},
+	{"every shape", fixture, `ip route replace 10.7.0.0/16 via 10.0.1.1 dev eth1 tos 0x10
 ip route replace 10.70.0.0/16 via 10.0.1.1 dev eth1: without encap ip
 ip -6 route replace 2001:db8:8::/64 via 2001:db8:1::1 dev eth1 from 2001:db8:1::/64
 ip rule add pref 60 from all uidrange 0-0 ipproto tcp dport 80-90 goto 32766
@@ -65,20 +63,24 @@ ip rule add pref 67 from all realms 3/7 lookup 53
 ip rule add pref 68 from all ipproto 132 tun_id 5 lookup 53
 ip rule add pref 62 from all l3mdev protocol 77
 `},
-		{"a gateway that is not on-link any more", uplinks + "route add 10.0.9.1 dev eth0\nroute add 10.9.0.0/16 via 10.0.9.1\nroute del 10.0.9.1\n", ""},
-		{"a gateway behind a gateway's route", uplinks + "route add 10.9.0.1 dev eth0\nroute add 10.8.0.0/16 via 10.9.0.1\nroute add 9.0.0.0/8 via 10.9.0.1 metric 5\n", ""},
-		{"one prefix on two links, the later link first", uplinks + "addr add 10.7.0.11/24 dev eth1\naddr add 10.7.0.10/24 dev eth0\n" +
-			"addr add 2001:db8:7::11/64 dev eth1 nodad\naddr add 2001:db8:7::10/64 dev eth0 nodad\n", ""},
-		{"one key, several routes", uplinks + "route add 10.9.0.0/16 via 10.0.1.1 dev eth1\nroute append 10.9.0.0/16 dev eth0\nroute append 10.9.0.0/16 via 10.0.0.1 dev eth0\n", ""},
-		{"no carrier", uplinks + "route add 10.9.0.0/16 via 10.0.1.1 dev eth1\n" + then + "link set p1 down\n", ""},
-		{"down", uplinks + "route add 10.9.0.0/16 nexthop via 10.0.1.1 dev eth1 nexthop via 10.0.0.1 dev eth0\n" + then + "link set eth1 down\nlink set eth1 group 7 mtu 1400\n", ""},
-		{"without what lo is born with", "addr del 127.0.0.1/8 dev lo\naddr del ::1/128 dev lo\naddr add 127.0.0.9/8 dev lo\nlink set lo mtu 1500 group 3\n", ""},
-		{"without the prefix routes", uplinks + "route del 10.0.1.0/24 dev eth1\nroute del 2001:db8:1::/64 dev eth1\nroute del local 10.0.1.10 table local\n", ""},
-		{"routers of several preferences", uplinks + "route add default via 2001:db8:1::9 dev eth1 pref low\n" + advertised, ""},
-		{"names of our own kind", "link add lhp0 type veth peer name lhpp1\nlink set lhp0 up\nlink set lhpp1 up\n", ""},
-		{"rules", "rule add pref 100 lookup local\nrule del pref 0\nrule add pref 100 to 10.0.0.0/8 lookup 7\nrule add pref 100 fwmark 7 lookup 8\n" +
-			"rule add pref 100 fwmark 7 lookup 8 protocol 9\nrule del pref 32767\n", ""},
-	} {
+	{"a gateway that is not on-link any more", uplinks + "route add 10.0.9.1 dev eth0\nroute add 10.9.0.0/16 via 10.0.9.1\nroute del 10.0.9.1\n", ""},
+	{"a gateway behind a gateway's route", uplinks + "route add 10.9.0.1 dev eth0\nroute add 10.8.0.0/16 via 10.9.0.1\nroute add 9.0.0.0/8 via 10.9.0.1 metric 5\n", ""},
+	{"one prefix on two links, the later link first", uplinks + "addr add 10.7.0.11/24 dev eth1\naddr add 10.7.0.10/24 dev eth0\n" +
+		"addr add 2001:db8:7::11/64 dev eth1 nodad\naddr add 2001:db8:7::10/64 dev eth0 nodad\n", ""},
+	{"one key, several routes", uplinks + "route add 10.9.0.0/16 via 10.0.1.1 dev eth1\nroute append 10.9.0.0/16 dev eth0\nroute append 10.9.0.0/16 via 10.0.0.1 dev eth0\n", ""},
+	{"no carrier", uplinks + "route add 10.9.0.0/16 via 10.0.1.1 dev eth1\n" + then + "link set p1 down\n", ""},
+	{"down", uplinks + "route add 10.9.0.0/16 nexthop via 10.0.1.1 dev eth1 nexthop via 10.0.0.1 dev eth0\n" + then + "link set eth1 down\nlink set eth1 group 7 mtu 1400\n", ""},
+	{"without what lo is born with", "addr del 127.0.0.1/8 dev lo\naddr del ::1/128 dev lo\naddr add 127.0.0.9/8 dev lo\nlink set lo mtu 1500 group 3\n", ""},
+	{"without the prefix routes", uplinks + "route del 10.0.1.0/24 dev eth1\nroute del 2001:db8:1::/64 dev eth1\nroute del local 10.0.1.10 table local\n", ""},
+	{"routers of several preferences", uplinks + "route add default via 2001:db8:1::9 dev eth1 pref low\n" + advertised, ""},
+	{"names of our own kind", "link add lhp0 type veth peer name lhpp1\nlink set lhp0 up\nlink set lhpp1 up\n", ""},
+	{"rules", "rule add pref 100 lookup local\nrule del pref 0\nrule add pref 100 to 10.0.0.0/8 lookup 7\nrule add pref 100 fwmark 7 lookup 8\n" +
+		"rule add pref 100 fwmark 7 lookup 8 protocol 9\nrule del pref 32767\n", ""},
+}
+
+// TestRebuild reads a host, rebuilds it in a fresh namespace and reads that.
+func TestRebuild(t *testing.T) {
+	for _, tt := range rebuildTests {
 		t.Run(tt.name, func(t *testing.T) {
 			first, second, _ := strings.Cut(tt.batch, then)
 			ns, k := open(t, first)

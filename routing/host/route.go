@@ -12,34 +12,17 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-const (
-	routeHeader   = 12    // struct rtmsg
-	hopHeader     = 8     // struct rtnexthop
-	nextHopHeader = 8     // struct nhmsg
-	cloned        = 0x200 // RTM_F_CLONED
-	lookupTable   = 0x1000
-)
-
-// Attributes that x/sys has no name for.
-const (
-	rtaVia     = 18
-	rtaPref    = 20
-	rtaEncapT  = 21
-	rtaEncap   = 22
-	rtaExpires = 23
-	rtaPad     = 24
-	rtaUID     = 25
-	rtaTTL     = 26
-	rtaNextHop = 30
-)
+const rtaNextHop = 30 // RTA_NH_ID, which x/sys has no name for
 
 // encapNames are iproute2's words for LWTUNNEL_ENCAP_*.
 var encapNames = map[uint32]string{1: "mpls", 2: "ip", 3: "ila", 4: "ip6", 5: "seg6", 6: "bpf",
 	7: "seg6local", 8: "rpl", 9: "ioam6", 10: "xfrm"}
 
-// names gives links their names, and next hops by id their hops.
+// names gives links their names and their numbers, and next hops by id their
+// hops.
 type names struct {
 	links map[int]string
+	index map[string]int
 	hops  map[uint32][]routing.Hop
 }
 
@@ -61,20 +44,22 @@ func (n names) link(index uint32) (string, error) {
 // attributes. ok is false for an entry that is no route of a table: a cached
 // one, one of another family, or one of a link that is not listed.
 func decodeRoute(b []byte, n names) (r routing.Route, ok bool, err error) {
-	if len(b) < routeHeader {
-		return r, false, fmt.Errorf("decode route: %w", errShort)
-	}
-	family, err := familyOf(b[0])
-	if err != nil || native.Uint32(b[8:])&cloned != 0 {
-		return r, false, nil
-	}
-	list, err := attrs(b[routeHeader:])
+	h, rest, err := split[unix.RtMsg](b)
 	if err != nil {
 		return r, false, fmt.Errorf("decode route: %w", err)
 	}
-	d := routeDecoder{names: n, family: family, header: b}
-	d.route = routing.Route{RouteKey: routing.RouteKey{Table: uint32(b[4]), Dst: family.All()},
-		Protocol: b[5], Scope: b[6], Type: routing.RouteType(b[7])}
+	family, err := familyOf(h.Family)
+	if err != nil || h.Flags&unix.RTM_F_CLONED != 0 {
+		return r, false, nil
+	}
+	list, err := attrs(rest)
+	if err != nil {
+		return r, false, fmt.Errorf("decode route: %w", err)
+	}
+	d := routeDecoder{names: n, family: family, header: h}
+	d.route = routing.Route{RouteKey: routing.RouteKey{Table: uint32(h.Table),
+		Dst: family.All()},
+		Protocol: h.Protocol, Scope: h.Scope, Type: routing.RouteType(h.Type)}
 	for _, a := range list {
 		if err := d.attr(a); errors.Is(err, errNewLink) {
 			return r, false, nil
@@ -88,7 +73,7 @@ func decodeRoute(b []byte, n names) (r routing.Route, ok bool, err error) {
 type routeDecoder struct {
 	names
 	family  routing.Family
-	header  []byte
+	header  unix.RtMsg
 	route   routing.Route
 	hop     routing.Hop
 	hasHop  bool
@@ -103,13 +88,13 @@ func (d *routeDecoder) attr(a attr) (err error) {
 	r := &d.route
 	switch a.kind {
 	case unix.RTA_DST:
-		r.Dst, err = a.prefix(int(d.header[1]))
+		r.Dst, err = a.prefix(int(d.header.Dst_len))
 	case unix.RTA_SRC:
-		d.from, err = a.prefix(int(d.header[2]))
+		d.from, err = a.prefix(int(d.header.Src_len))
 	case unix.RTA_OIF:
 		d.hasHop = true
 		d.hop.Link, err = d.link(a.uint())
-	case unix.RTA_GATEWAY, rtaVia:
+	case unix.RTA_GATEWAY, unix.RTA_VIA:
 		d.hop.Via, err = gatewayOf(a)
 	case unix.RTA_PRIORITY:
 		r.Metric = a.uint()
@@ -121,7 +106,7 @@ func (d *routeDecoder) attr(a attr) (err error) {
 		r.Hops, err = d.multipath(a.value)
 	case unix.RTA_TABLE:
 		r.Table = a.uint()
-	case rtaPref:
+	case unix.RTA_PREF:
 		r.Pref = map[uint32]int8{3: -1, 1: 1}[a.uint()]
 	case rtaNextHop:
 		d.nextHop = a.uint()
@@ -135,9 +120,9 @@ func (d *routeDecoder) attr(a attr) (err error) {
 // modelled.
 func (d *routeDecoder) more(a attr) {
 	switch a.kind {
-	case unix.RTA_CACHEINFO, rtaExpires, rtaPad, rtaUID, rtaEncap:
-		// volatile, padding, or said by rtaEncapT
-	case rtaEncapT:
+	case unix.RTA_CACHEINFO, unix.RTA_EXPIRES, unix.RTA_PAD, unix.RTA_UID, unix.RTA_ENCAP:
+		// volatile, padding, or said by RTA_ENCAP_TYPE
+	case unix.RTA_ENCAP_TYPE:
 		name := encapNames[a.uint()]
 		if name == "" {
 			name = fmt.Sprint(a.uint())
@@ -145,7 +130,7 @@ func (d *routeDecoder) more(a attr) {
 		d.encap = append(d.encap, "encap "+name)
 	case unix.RTA_FLOW:
 		d.other = append(d.other, printRealms("realm", a.uint()))
-	case rtaTTL:
+	case unix.RTA_TTL_PROPAGATE:
 		d.other = append(d.other, "ttl-propagate "+
 			map[bool]string{true: "enabled", false: "disabled"}[a.uint() != 0])
 	default:
@@ -168,7 +153,7 @@ func (d *routeDecoder) opaque() string {
 	if d.from.IsValid() {
 		w = append(w, "from "+d.from.String())
 	}
-	if tos := d.header[3]; tos != 0 {
+	if tos := d.header.Tos; tos != 0 {
 		w = append(w, fmt.Sprintf("tos %#x", tos))
 	}
 	if d.nextHop != 0 && len(d.route.Hops) == 0 && !rejects(d.route.Type) {
@@ -187,7 +172,7 @@ func rejects(t routing.RouteType) bool { return t.Rejects() || t == routing.Thro
 
 // gatewayOf reads RTA_GATEWAY, an address, or RTA_VIA, a family and an address.
 func gatewayOf(a attr) (netip.Addr, error) {
-	if a.kind == rtaVia && len(a.value) > 2 {
+	if a.kind == unix.RTA_VIA && len(a.value) > 2 {
 		a.value = a.value[2:]
 	}
 	return a.addr()
@@ -196,23 +181,24 @@ func gatewayOf(a attr) (netip.Addr, error) {
 // multipath reads a sequence of struct rtnexthop with attributes.
 func (d *routeDecoder) multipath(b []byte) ([]routing.Hop, error) {
 	var hops []routing.Hop
-	for len(b) >= hopHeader {
-		size := int(native.Uint16(b))
-		if size < hopHeader || size > len(b) {
+	for len(b) >= unix.SizeofRtNexthop {
+		header, _, _ := split[unix.RtNexthop](b)
+		size := int(header.Len)
+		if size < unix.SizeofRtNexthop || size > len(b) {
 			return nil, errShort
 		}
-		link, err := d.link(native.Uint32(b[4:]))
+		link, err := d.link(uint32(header.Ifindex))
 		if err != nil {
 			return nil, err
 		}
-		h := routing.Hop{Link: link, Weight: int(b[3]) + 1}
-		setFlags(&h, uint32(b[2]))
-		list, err := attrs(b[hopHeader:size])
+		h := routing.Hop{Link: link, Weight: int(header.Hops) + 1}
+		setFlags(&h, uint32(header.Flags))
+		list, err := attrs(b[unix.SizeofRtNexthop:size])
 		if err != nil {
 			return nil, err
 		}
 		for _, a := range list {
-			if a.kind != unix.RTA_GATEWAY && a.kind != rtaVia {
+			if a.kind != unix.RTA_GATEWAY && a.kind != unix.RTA_VIA {
 				d.more(a)
 			} else if h.Via, err = gatewayOf(a); err != nil {
 				return nil, err
@@ -234,7 +220,7 @@ func (d *routeDecoder) finish() routing.Route {
 	r := d.route
 	if len(r.Hops) == 0 && d.hasHop {
 		d.hop.Weight = 1
-		setFlags(&d.hop, native.Uint32(d.header[8:]))
+		setFlags(&d.hop, d.header.Flags)
 		r.Hops = []routing.Hop{d.hop}
 	}
 	if len(r.Hops) == 0 && d.nextHop != 0 {
@@ -273,15 +259,12 @@ type member struct {
 // and attributes.
 func decodeNextHop(b []byte, n names) (nextHop, error) {
 	var h nextHop
-	if len(b) < nextHopHeader {
-		return h, fmt.Errorf("decode next hop: %w", errShort)
-	}
-	list, err := attrs(b[nextHopHeader:])
+	header, list, err := decode[unix.Nhmsg](b)
 	if err != nil {
 		return h, fmt.Errorf("decode next hop: %w", err)
 	}
 	h.hop.Weight = 1
-	setFlags(&h.hop, native.Uint32(b[4:]))
+	setFlags(&h.hop, header.Flags)
 	for _, a := range list {
 		switch a.kind {
 		case unix.NHA_ID:
@@ -293,9 +276,10 @@ func decodeNextHop(b []byte, n names) (nextHop, error) {
 				return h, fmt.Errorf("decode next hop: %w", err)
 			}
 		case unix.NHA_GROUP: // a sequence of struct nexthop_grp
-			for v := a.value; len(v) >= 8; v = v[8:] {
-				h.members = append(h.members,
-					member{native.Uint32(v), int(v[4]) + 1})
+			for v := a.value; len(v) >= unix.SizeofNexthopGrp; v =
+				v[unix.SizeofNexthopGrp:] {
+				g, _, _ := split[unix.NexthopGrp](v)
+				h.members = append(h.members, member{g.Id, int(g.Weight) + 1})
 			}
 		}
 	}
@@ -305,38 +289,38 @@ func decodeNextHop(b []byte, n names) (nextHop, error) {
 // encodeRoute writes the payload of RTM_NEWROUTE. index gives links their
 // numbers.
 func encodeRoute(r routing.Route, index map[string]int) ([]byte, error) {
-	m := routeMessage(r)
-	m.data[6] = r.Scope
+	for _, h := range r.Hops {
+		if index[h.Link] == 0 {
+			return nil, fmt.Errorf("find link %s: %w", h.Link, unix.ENODEV)
+		}
+	}
+	var flags uint32
+	if len(r.Hops) == 1 && r.Hops[0].OnLink {
+		flags = unix.RTNH_F_ONLINK
+	}
+	m := routeMessage(r, r.Scope, flags)
 	if r.Src.IsValid() {
 		m.putAddr(unix.RTA_PREFSRC, r.Src)
 	}
 	if r.MTU != 0 || r.AdvMSS != 0 {
 		var inner message
 		if r.MTU != 0 {
-			inner.putUint32(metricMTU, r.MTU)
+			inner.putUint32(unix.RTAX_MTU, r.MTU)
 		}
 		if r.AdvMSS != 0 {
-			inner.putUint32(metricAdvMSS, r.AdvMSS)
+			inner.putUint32(unix.RTAX_ADVMSS, r.AdvMSS)
 		}
 		m.put(unix.RTA_METRICS, inner.data)
 	}
 	if r.Pref != 0 {
-		m.put(rtaPref, []byte{uint8(r.Pref) & 3}) // ICMPV6_ROUTER_PREF_*: 1 high, 3 low
-	}
-	for _, h := range r.Hops {
-		if index[h.Link] == 0 {
-			return nil, fmt.Errorf("no link %s: %w", h.Link, unix.ENODEV)
-		}
+		// ICMPV6_ROUTER_PREF_*: 1 high, 3 low
+		m.put(unix.RTA_PREF, []byte{uint8(r.Pref) & 3})
 	}
 	switch len(r.Hops) {
 	case 0:
 	case 1:
-		h := r.Hops[0]
-		if h.OnLink {
-			native.PutUint32(m.data[8:], unix.RTNH_F_ONLINK)
-		}
-		m.putGateway(r.Family(), h.Via)
-		m.putUint32(unix.RTA_OIF, uint32(index[h.Link]))
+		m.putGateway(r.Family(), r.Hops[0].Via)
+		m.putUint32(unix.RTA_OIF, uint32(index[r.Hops[0].Link]))
 	default:
 		m.put(unix.RTA_MULTIPATH, encodeHops(r, index))
 	}
@@ -344,13 +328,14 @@ func encodeRoute(r routing.Route, index map[string]int) ([]byte, error) {
 }
 
 // routeMessage writes what identifies a route.
-func routeMessage(r routing.Route) message {
-	m := message{make([]byte, routeHeader)}
-	m.data[0], m.data[1], m.data[5], m.data[7] = afOf(r.Family()), byte(r.Dst.Bits()),
-		r.Protocol, byte(r.Type)
+func routeMessage(r routing.Route, scope uint8, flags uint32) message {
+	h := unix.RtMsg{Family: afOf(r.Family()), Dst_len: uint8(r.Dst.Bits()),
+		Protocol: r.Protocol,
+		Scope:    scope, Type: uint8(r.Type), Flags: flags}
 	if r.Table < 256 {
-		m.data[4] = byte(r.Table)
+		h.Table = uint8(r.Table)
 	}
+	m := newMessage(h)
 	m.putUint32(unix.RTA_TABLE, r.Table)
 	if r.Dst.Bits() > 0 {
 		m.putAddr(unix.RTA_DST, r.Dst.Addr())
@@ -365,9 +350,7 @@ func routeMessage(r routing.Route) message {
 // next hops, any scope. So the kernel deletes the route of that key, and only
 // one of ours.
 func encodeRouteKey(r routing.Route) []byte {
-	m := routeMessage(r)
-	m.data[6] = unix.RT_SCOPE_NOWHERE
-	return m.data
+	return routeMessage(r, unix.RT_SCOPE_NOWHERE, 0).data
 }
 
 func (m *message) putGateway(f routing.Family, via netip.Addr) {
@@ -376,8 +359,9 @@ func (m *message) putGateway(f routing.Family, via netip.Addr) {
 	case routing.FamilyOf(via) == f:
 		m.putAddr(unix.RTA_GATEWAY, via)
 	default: // an IPv4 route by an IPv6 router (RFC 5549)
-		m.put(rtaVia, append(native.AppendUint16(nil, uint16(afOf(routing.FamilyOf(via)))),
-			via.AsSlice()...))
+		m.put(unix.RTA_VIA,
+			append(native.AppendUint16(nil, uint16(afOf(routing.FamilyOf(via)))),
+				via.AsSlice()...))
 	}
 }
 
@@ -386,14 +370,12 @@ func encodeHops(r routing.Route, index map[string]int) []byte {
 	for _, h := range r.Hops {
 		var m message
 		m.putGateway(r.Family(), h.Via)
-		var flags byte
+		header := unix.RtNexthop{Len: uint16(unix.SizeofRtNexthop + len(m.data)),
+			Hops: uint8(max(h.Weight, 1) - 1), Ifindex: int32(index[h.Link])}
 		if h.OnLink {
-			flags = unix.RTNH_F_ONLINK
+			header.Flags = unix.RTNH_F_ONLINK
 		}
-		out = native.AppendUint16(out, uint16(hopHeader+len(m.data)))
-		out = append(out, flags, byte(max(h.Weight, 1)-1))
-		out = native.AppendUint32(out, uint32(index[h.Link]))
-		out = append(out, m.data...)
+		out = append(append(out, bytesOf(&header)...), m.data...)
 	}
 	return out
 }

@@ -4,7 +4,6 @@ import (
 	"cmp"
 	"encoding/binary"
 	"fmt"
-	"net/netip"
 	"slices"
 	"strings"
 
@@ -13,57 +12,39 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// Attributes of rules (include/uapi/linux/fib_rules.h). x/sys knows a part of
-// them.
+// Attributes of rules that x/sys has no name for
+// (include/uapi/linux/fib_rules.h).
 const (
-	fraDst                   = 1
-	fraSrc                   = 2
-	fraIIF                   = 3
-	fraGoto                  = 4
-	fraPriority              = 6
-	fraMark                  = 10
-	fraFlow                  = 11
-	fraTunID                 = 12
-	fraSuppressGroup         = 13
-	fraSuppressPrefix        = 14
-	fraTable                 = 15
-	fraMask                  = 16
-	fraOIF                   = 17
-	fraPad                   = 18
-	fraL3mdev                = 19
-	fraUIDRange              = 20
-	fraProtocol              = 21
-	fraIPProto               = 22
-	fraSportRange            = 23
-	fraDportRange            = 24
-	fraDSCP                  = 25
-	fraSportMask             = 28
-	fraDportMask             = 29
-	fraDSCPMask              = 30
-	ruleHeader               = 12
-	ruleInvert        uint32 = 2 // FIB_RULE_INVERT
+	fraDSCP      = 25
+	fraSportMask = 28
+	fraDportMask = 29
+	fraDSCPMask  = 30
 )
+
+// ruleHeader is struct fib_rule_hdr.
+type ruleHeader struct {
+	family, dstLen, srcLen, tos uint8
+	table, _, _, action         uint8
+	flags                       uint32
+}
 
 // decodeRule reads the payload of an RTM_NEWRULE message: struct fib_rule_hdr
 // and attributes.
 func decodeRule(b []byte) (routing.Rule, error) {
-	if len(b) < ruleHeader {
-		return routing.Rule{}, fmt.Errorf("decode rule: %w", errShort)
-	}
-	family, err := familyOf(b[0])
+	h, list, err := decode[ruleHeader](b)
 	if err != nil {
 		return routing.Rule{}, fmt.Errorf("decode rule: %w", err)
 	}
-	list, err := attrs(b[ruleHeader:])
+	family, err := familyOf(h.family)
 	if err != nil {
 		return routing.Rule{}, fmt.Errorf("decode rule: %w", err)
 	}
-	r := routing.NewRule(family, 0, uint32(b[4]))
-	r.Action = routing.Action(b[7])
-	r.Not = native.Uint32(b[8:])&ruleInvert != 0
+	r := routing.NewRule(family, 0, uint32(h.table))
+	r.Action = routing.Action(h.action)
+	r.Not = h.flags&unix.FIB_RULE_INVERT != 0
 	var more []attr
 	for _, a := range list {
-		known, err := ruleField(&r, a, int(b[1]), int(b[2]))
+		known, err := ruleField(&r, a, int(h.dstLen), int(h.srcLen))
 		if err != nil {
 			return routing.Rule{},
 				fmt.Errorf("decode rule: attribute %d: %w", a.kind, err)
@@ -72,20 +53,22 @@ func decodeRule(b []byte) (routing.Rule, error) {
 			more = append(more, a)
 		}
 	}
-	r.Opaque = opaqueSelectors(b[3], more)
+	r.Opaque = opaqueSelectors(h.tos, more)
 	return r, nil
 }
 
 // selectorOrder is iproute2's order of the selectors that are not modelled;
 // others stand between these and the last two.
-var selectorOrder = []int{fraUIDRange, fraIPProto, fraSportRange, fraDportRange, fraTunID, fraDSCP}
+var selectorOrder = []int{unix.FRA_UID_RANGE, unix.FRA_IP_PROTO, unix.FRA_SPORT_RANGE,
+	unix.FRA_DPORT_RANGE, unix.FRA_TUN_ID, fraDSCP}
 
 func opaqueSelectors(tos byte, list []attr) string {
 	rank := func(a attr) int {
 		if i := slices.Index(selectorOrder, a.kind); i >= 0 {
 			return i
 		}
-		return len(selectorOrder) + slices.Index([]int{0, fraFlow, fraL3mdev}, a.kind) + 1
+		return len(selectorOrder) +
+			slices.Index([]int{0, unix.FRA_FLOW, unix.FRA_L3MDEV}, a.kind) + 1
 	}
 	slices.SortStableFunc(list, func(a, b attr) int { return cmp.Compare(rank(a), rank(b)) })
 	var w []string
@@ -104,31 +87,31 @@ func opaqueSelectors(tos byte, list []attr) string {
 func ruleField(r *routing.Rule, a attr, dstLen, srcLen int) (bool, error) {
 	var err error
 	switch a.kind {
-	case fraDst:
+	case unix.FRA_DST:
 		r.To, err = a.prefix(dstLen)
-	case fraSrc:
+	case unix.FRA_SRC:
 		r.From, err = a.prefix(srcLen)
-	case fraIIF:
+	case unix.FRA_IIFNAME:
 		r.IIF = a.string()
-	case fraOIF:
+	case unix.FRA_OIFNAME:
 		r.OIF = a.string()
-	case fraGoto:
+	case unix.FRA_GOTO:
 		r.Goto = int(a.uint())
-	case fraPriority:
+	case unix.FRA_PRIORITY:
 		r.Priority = int(a.uint())
-	case fraMark:
+	case unix.FRA_FWMARK:
 		r.Mark = a.uint()
-	case fraMask:
+	case unix.FRA_FWMASK:
 		r.Mask = a.uint()
-	case fraSuppressGroup:
+	case unix.FRA_SUPPRESS_IFGROUP:
 		r.SuppressGroup = int(int32(a.uint()))
-	case fraSuppressPrefix:
+	case unix.FRA_SUPPRESS_PREFIXLEN:
 		r.SuppressPrefix = int(int32(a.uint()))
-	case fraTable:
+	case unix.FRA_TABLE:
 		r.Table = a.uint()
-	case fraProtocol:
+	case unix.FRA_PROTOCOL:
 		r.Protocol = uint8(a.uint())
-	case fraPad:
+	case unix.FRA_PAD:
 	default:
 		return false, nil
 	}
@@ -145,28 +128,28 @@ var protocolNames = map[uint32]string{unix.IPPROTO_ICMP: "icmp", unix.IPPROTO_TC
 // select the whole value.
 func ruleOpaque(a attr) string {
 	switch v := a.uint(); {
-	case a.kind == fraL3mdev && v == 0, a.kind == fraSportMask && v == 0xffff,
+	case a.kind == unix.FRA_L3MDEV && v == 0, a.kind == fraSportMask && v == 0xffff,
 		a.kind == fraDportMask && v == 0xffff,
 		a.kind == fraDSCPMask && v == 0x3f:
 		return ""
-	case a.kind == fraL3mdev:
+	case a.kind == unix.FRA_L3MDEV:
 		return "l3mdev"
-	case a.kind == fraIPProto && protocolNames[v] != "":
+	case a.kind == unix.FRA_IP_PROTO && protocolNames[v] != "":
 		return "ipproto " + protocolNames[v]
-	case a.kind == fraIPProto:
+	case a.kind == unix.FRA_IP_PROTO:
 		return fmt.Sprintf("ipproto %d", v)
-	case a.kind == fraSportRange && len(a.value) == 4:
+	case a.kind == unix.FRA_SPORT_RANGE && len(a.value) == 4:
 		return "sport " + span(native.Uint16(a.value), native.Uint16(a.value[2:]))
-	case a.kind == fraDportRange && len(a.value) == 4:
+	case a.kind == unix.FRA_DPORT_RANGE && len(a.value) == 4:
 		return "dport " + span(native.Uint16(a.value), native.Uint16(a.value[2:]))
-	case a.kind == fraUIDRange && len(a.value) == 8:
+	case a.kind == unix.FRA_UID_RANGE && len(a.value) == 8:
 		return fmt.Sprintf("uidrange %d-%d", native.Uint32(a.value),
 			native.Uint32(a.value[4:]))
 	case a.kind == fraDSCP:
 		return fmt.Sprintf("dscp %d", v)
-	case a.kind == fraTunID && len(a.value) == 8:
+	case a.kind == unix.FRA_TUN_ID && len(a.value) == 8:
 		return fmt.Sprintf("tun_id %d", binary.BigEndian.Uint64(a.value))
-	case a.kind == fraFlow:
+	case a.kind == unix.FRA_FLOW:
 		return printRealms("realms", v)
 	}
 	return printUnknown(a)
@@ -183,45 +166,44 @@ func span(first, last uint16) string {
 // goes in: the kernel deletes the first rule that agrees in what is sent,
 // whoever owns it.
 func encodeRule(r routing.Rule) []byte {
-	m := message{make([]byte, ruleHeader)}
-	m.data[0], m.data[7] = afOf(r.Family), byte(r.Action)
+	h := ruleHeader{family: afOf(r.Family), action: uint8(r.Action)}
 	if r.Table < 256 {
-		m.data[4] = byte(r.Table)
+		h.table = uint8(r.Table)
 	}
 	if r.Not {
-		native.PutUint32(m.data[8:], ruleInvert)
+		h.flags = unix.FIB_RULE_INVERT
 	}
-	prefix := func(kind, length int, p netip.Prefix) {
-		if p.IsValid() {
-			m.data[length] = byte(p.Bits())
-			m.putAddr(kind, p.Addr())
-		}
+	h.dstLen, h.srcLen = uint8(max(r.To.Bits(), 0)), uint8(max(r.From.Bits(), 0))
+	m := newMessage(h)
+	if r.To.IsValid() {
+		m.putAddr(unix.FRA_DST, r.To.Addr())
 	}
-	prefix(fraDst, 1, r.To)
-	prefix(fraSrc, 2, r.From)
-	m.putUint32(fraPriority, uint32(r.Priority))
+	if r.From.IsValid() {
+		m.putAddr(unix.FRA_SRC, r.From.Addr())
+	}
+	m.putUint32(unix.FRA_PRIORITY, uint32(r.Priority))
 	if r.Table != 0 {
-		m.putUint32(fraTable, r.Table)
+		m.putUint32(unix.FRA_TABLE, r.Table)
 	}
-	m.put(fraProtocol, []byte{r.Protocol})
+	m.put(unix.FRA_PROTOCOL, []byte{r.Protocol})
 	if r.IIF != "" {
-		m.putString(fraIIF, r.IIF)
+		m.putString(unix.FRA_IIFNAME, r.IIF)
 	}
 	if r.OIF != "" {
-		m.putString(fraOIF, r.OIF)
+		m.putString(unix.FRA_OIFNAME, r.OIF)
 	}
 	if r.Mark != 0 || r.Mask != 0 {
-		m.putUint32(fraMark, r.Mark)
-		m.putUint32(fraMask, r.Mask)
+		m.putUint32(unix.FRA_FWMARK, r.Mark)
+		m.putUint32(unix.FRA_FWMASK, r.Mask)
 	}
 	if r.SuppressPrefix != routing.None {
-		m.putUint32(fraSuppressPrefix, uint32(r.SuppressPrefix))
+		m.putUint32(unix.FRA_SUPPRESS_PREFIXLEN, uint32(r.SuppressPrefix))
 	}
 	if r.SuppressGroup != routing.None {
-		m.putUint32(fraSuppressGroup, uint32(r.SuppressGroup))
+		m.putUint32(unix.FRA_SUPPRESS_IFGROUP, uint32(r.SuppressGroup))
 	}
 	if r.Action == routing.Goto {
-		m.putUint32(fraGoto, uint32(r.Goto))
+		m.putUint32(unix.FRA_GOTO, uint32(r.Goto))
 	}
 	return m.data
 }

@@ -4,10 +4,12 @@ import (
 	"fmt"
 	"strings"
 	"testing"
+	"unsafe"
 
 	"lasthop/routing"
 
 	"github.com/google/go-cmp/cmp"
+	"golang.org/x/sys/unix"
 )
 
 // added prints the rules of the family that a namespace does not have by
@@ -72,11 +74,10 @@ func TestReadRulesIPv6(t *testing.T) {
 // An attribute of a newer kernel is kept: a rule that looked as if it matched
 // everything would be taken for a catch-all.
 func TestDecodeRuleUnknown(t *testing.T) {
-	m := message{make([]byte, ruleHeader)}
-	m.data[0], m.data[4], m.data[7] = 2, 100, 1
-	m.putUint32(fraPriority, 7)
+	m := newMessage(ruleHeader{family: unix.AF_INET, table: 100, action: 1})
+	m.putUint32(unix.FRA_PRIORITY, 7)
 	m.put(99, []byte{0x0a, 0x0b})
-	m.put(fraL3mdev, []byte{1})
+	m.put(unix.FRA_L3MDEV, []byte{1})
 	m.put(fraSportMask, []byte{0xff, 0xff})
 	got, err := decodeRule(m.data)
 	if err != nil {
@@ -107,13 +108,14 @@ func TestDecodeShort(t *testing.T) {
 		t.Errorf("whole route: %v", err)
 	}
 	for n := range len(rule) {
-		if _, err := decodeRule(rule[:n]); (err == nil) != ends(rule, ruleHeader)[n] {
+		if _, err := decodeRule(rule[:n]); (err == nil) != ends(rule,
+			int(unsafe.Sizeof(ruleHeader{})))[n] {
 			t.Errorf("rule of %d bytes: error %v", n, err)
 		}
 	}
 	for n := range len(route) {
 		if _, _, err := decodeRoute(route[:n], two); (err == nil) != ends(route,
-			routeHeader)[n] {
+			unix.SizeofRtMsg)[n] {
 			t.Errorf("route of %d bytes: error %v", n, err)
 		}
 	}

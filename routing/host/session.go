@@ -5,27 +5,16 @@ import (
 	"fmt"
 	"net/netip"
 
+	"lasthop/routing"
+
 	"github.com/vishvananda/netlink/nl"
 	"golang.org/x/sys/unix"
 )
 
-// Session is one established TCP session of the host.
-type Session struct{ Local, Remote netip.AddrPort }
-
-// SessionGroup is a number of sessions that are routed alike: those of one
-// local address with remote addresses that no route and no rule tells apart, of
-// which Remote is one.
-type SessionGroup struct {
-	Local  netip.Addr `json:"local"`
-	Remote netip.Addr `json:"remote"`
-	Count  int        `json:"count"`
-	Own    bool       `json:"own,omitempty"` // the user's own is one of them
-}
-
 // Sessions lists the established TCP sessions of the namespace. IPv4 sessions
 // of IPv6 sockets have IPv4 addresses.
-func (k *Kernel) Sessions() ([]Session, error) {
-	var out []Session
+func (k *Kernel) Sessions() ([]routing.Session, error) {
+	var out []routing.Session
 	err := k.inside(func() error {
 		for _, af := range []byte{unix.AF_INET, unix.AF_INET6} {
 			err := diagnose(af, unix.IPPROTO_TCP, diagEstablished, func(msg []byte) {
@@ -42,46 +31,51 @@ func (k *Kernel) Sessions() ([]Session, error) {
 	return out, err
 }
 
-// Sizes and offsets of struct inet_diag_req_v2 and struct inet_diag_msg, and
-// the states by their TCP_* numbers.
+// States of sockets by their TCP_* numbers, as bits.
 const (
-	diagRequest     = 56
-	diagMessage     = 72
-	diagID          = 4 // of the socket's ports and addresses in the answer
-	diagInode       = 68
 	diagEstablished = 1 << 1
 	diagClose       = 1 << 7 // a UDP socket that is not connected
 	diagListen      = 1 << 10
 )
 
+// diagRequest is struct inet_diag_req_v2; an empty id asks for all sockets.
+type diagRequest struct {
+	family, protocol, _, _ uint8
+	states                 uint32
+	id                     [48]byte
+}
+
+// diagMessage is struct inet_diag_msg.
+type diagMessage struct {
+	family, _, _, _       uint8
+	localPort, remotePort [2]byte
+	local, remote         [16]byte
+	_                     [7]uint32
+	inode                 uint32
+}
+
 // diagnose visits the sockets of a family and protocol that are in one of the
 // states. The kernel filters: on a busy proxy most sockets are in others.
 func diagnose(af, protocol byte, states uint32, each func(msg []byte)) error {
-	body := make([]byte, diagRequest)
-	body[0], body[1] = af, protocol
-	native.PutUint32(body[4:], states)
+	m := newMessage(diagRequest{family: af, protocol: protocol, states: states})
 	req := nl.NewNetlinkRequest(unix.SOCK_DIAG_BY_FAMILY, unix.NLM_F_DUMP)
-	req.AddRawData(body)
+	req.AddRawData(m.data)
 	return req.ExecuteIter(unix.NETLINK_INET_DIAG, 0, func(msg []byte) bool {
 		each(msg)
 		return true
 	})
 }
 
-func decodeSession(b []byte) (Session, bool) {
-	if len(b) < diagMessage {
-		return Session{}, false
+func decodeSession(b []byte) (routing.Session, bool) {
+	h, _, err := split[diagMessage](b)
+	return routing.Session{Local: h.addrPort(h.local, h.localPort),
+		Remote: h.addrPort(h.remote, h.remotePort)}, err == nil
+}
+
+func (h diagMessage) addrPort(ip [16]byte, port [2]byte) netip.AddrPort {
+	addr := netip.AddrFrom16(ip).Unmap()
+	if h.family == unix.AF_INET {
+		addr = netip.AddrFrom4([4]byte(ip[:4]))
 	}
-	size := 16
-	if b[0] == unix.AF_INET {
-		size = 4
-	}
-	id := b[diagID:]
-	port := func(i int) uint16 { return binary.BigEndian.Uint16(id[i:]) }
-	addr := func(i int) netip.Addr {
-		a, _ := netip.AddrFromSlice(id[i : i+size])
-		return a.Unmap()
-	}
-	return Session{netip.AddrPortFrom(addr(4), port(0)), netip.AddrPortFrom(addr(20), port(2))},
-		true
+	return netip.AddrPortFrom(addr, binary.BigEndian.Uint16(port[:]))
 }

@@ -6,6 +6,8 @@ import (
 	"slices"
 	"testing"
 
+	"lasthop/routing"
+
 	"github.com/google/go-cmp/cmp"
 )
 
@@ -14,7 +16,7 @@ import (
 // not there.
 func TestSessions(t *testing.T) {
 	ns, k := open(t)
-	var want []Session
+	var want []routing.Session
 	connect := func(listen, dial string) {
 		l, err := net.Listen("tcp", listen+":0")
 		if err != nil {
@@ -32,7 +34,8 @@ func TestSessions(t *testing.T) {
 		t.Cleanup(func() { c.Close() })
 		here, there := c.LocalAddr().(*net.TCPAddr).AddrPort(),
 			c.RemoteAddr().(*net.TCPAddr).AddrPort()
-		want = append(want, Session{here, there}, Session{there, here})
+		want = append(want, routing.Session{Local: here, Remote: there},
+			routing.Session{Local: there, Remote: here})
 	}
 	ns.Do(func() {
 		connect("127.0.0.1", "127.0.0.1")
@@ -43,7 +46,7 @@ func TestSessions(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	byLocal := func(a, b Session) int { return a.Local.Compare(b.Local) }
+	byLocal := func(a, b routing.Session) int { return a.Local.Compare(b.Local) }
 	slices.SortFunc(got, byLocal)
 	slices.SortFunc(want, byLocal)
 	if diff := cmp.Diff(want, got,

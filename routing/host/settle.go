@@ -24,10 +24,11 @@ func (b *rebuilding) settle() error {
 	var last []string
 	changed, end := time.Now(), time.Now().Add(settleTime)
 	for {
-		got, _, err := b.k.readRouting()
+		r, err := readRouting(b.conn)
 		if err != nil {
 			return err
 		}
+		got := r.host
 		missing, extra := b.compare(got)
 		right, wrong := misordered(b.want.Routes, deciding(got.Routes))
 		rest := slices.Concat(b.lines("", missing), b.lines("too much: ", extra),
@@ -179,3 +180,10 @@ func routeLine(r routing.Route) string {
 func orderLine(r routing.Route) string { return "order of " + routeLine(r) }
 
 func ruleLine(r routing.Rule) string { return routing.Op{Rule: &r}.String() }
+
+func mapped[T any](list []T, line func(T) string) (out []string) {
+	for _, x := range list {
+		out = append(out, line(x))
+	}
+	return out
+}

@@ -51,12 +51,8 @@ func (k *Kernel) Sockets() ([]Socket, error) {
 const diagSKV6Only = 11
 
 func decodeSocket(b []byte) (Socket, bool) {
-	session, ok := decodeSession(b)
-	if !ok {
-		return Socket{}, false
-	}
-	s := Socket{Local: session.Local, Inode: native.Uint32(b[diagInode:])}
-	list, err := attrs(b[diagMessage:])
+	h, list, err := decode[diagMessage](b)
+	s := Socket{Local: h.addrPort(h.local, h.localPort), Inode: h.inode}
 	for _, a := range list {
 		if a.kind == diagSKV6Only {
 			s.IPv6Only = a.uint() != 0

@@ -13,29 +13,38 @@ import (
 	"lasthop/routing"
 )
 
+// opened is a socket of the net package.
+type opened interface {
+	Close() error
+	File() (*os.File, error)
+}
+
+// inodeOf keeps a socket open while the test runs, and returns its inode.
+func inodeOf(t *testing.T, s opened) (uint32, bool) {
+	f, err := s.File()
+	if err != nil {
+		t.Error(err)
+		return 0, false
+	}
+	t.Cleanup(func() { f.Close(); s.Close() })
+	info, err := f.Stat()
+	if err != nil {
+		t.Error(err)
+		return 0, false
+	}
+	return uint32(info.Sys().(*syscall.Stat_t).Ino), true
+}
+
 // What waits for clients is listed, with the inode that its owner's descriptors
 // show; what talks to one, or is another namespace's, is not.
 func TestSockets(t *testing.T) {
 	ns, k := open(t)
 	var want []Socket
-	type opened interface {
-		Close() error
-		File() (*os.File, error)
-	}
 	keep := func(s opened, at net.Addr, transport routing.Transport, v6only bool) {
-		f, err := s.File()
-		if err != nil {
-			t.Error(err)
-			return
+		if inode, ok := inodeOf(t, s); ok {
+			want = append(want, Socket{netip.MustParseAddrPort(at.String()), transport,
+				v6only, inode})
 		}
-		t.Cleanup(func() { f.Close(); s.Close() })
-		info, err := f.Stat()
-		if err != nil {
-			t.Error(err)
-			return
-		}
-		want = append(want, Socket{netip.MustParseAddrPort(at.String()), transport, v6only,
-			uint32(info.Sys().(*syscall.Stat_t).Ino)})
 	}
 	ns.Do(func() {
 		for _, tt := range []struct {

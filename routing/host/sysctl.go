@@ -2,16 +2,12 @@ package host
 
 import (
 	"errors"
-	"fmt"
 	"io/fs"
 	"os"
 	"path/filepath"
-	"runtime"
 	"strings"
 
 	"lasthop/routing"
-
-	"github.com/vishvananda/netns"
 )
 
 // hostSysctls are the settings of a namespace that change what is planned or
@@ -29,24 +25,20 @@ var (
 
 // readSysctls reads them from the namespace's own view of /proc/sys/net, which
 // is the reading thread's. A setting that this kernel lacks is left out.
-func (k *Kernel) readSysctls(links []routing.Link) (map[string]string, error) {
-	values := map[string]string{}
-	read := func() error {
-		for _, key := range sysctlKeys(links) {
-			// Link names may hold dots: only the dots around them
-			// separate.
-			data, err := os.ReadFile(filepath.Join("/proc/sys/net", key.path))
-			if errors.Is(err, fs.ErrNotExist) {
-				continue
-			}
-			if err != nil {
-				return err
-			}
-			values[key.name] = strings.TrimSpace(string(data))
+func readSysctls(h *routing.Host) error {
+	h.Sysctls = map[string]string{}
+	for _, key := range sysctlKeys(h.Links) {
+		// Link names may hold dots: only the dots around them separate.
+		data, err := os.ReadFile(filepath.Join("/proc/sys/net", key.path))
+		if errors.Is(err, fs.ErrNotExist) {
+			continue
 		}
-		return nil
+		if err != nil {
+			return err
+		}
+		h.Sysctls[key.name] = strings.TrimSpace(string(data))
 	}
-	return values, k.inside(read)
+	return nil
 }
 
 type sysctlKey struct{ name, path string }
@@ -69,22 +61,4 @@ func sysctlKeys(links []routing.Link) []sysctlKey {
 		}
 	}
 	return keys
-}
-
-// inside runs f on a thread that is in the namespace. The thread ends with it,
-// so nothing has to be set back.
-func (k *Kernel) inside(f func() error) error {
-	if k.Own() {
-		return f()
-	}
-	done := make(chan error)
-	go func() {
-		runtime.LockOSThread() // and never unlocked: the runtime ends the thread
-		if err := netns.Set(k.ns); err != nil {
-			done <- fmt.Errorf("enter network namespace: %w", err)
-			return
-		}
-		done <- f()
-	}()
-	return <-done
 }

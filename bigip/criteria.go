@@ -1,0 +1,166 @@
+package bigip
+
+import (
+	"fmt"
+	"net/netip"
+
+	"lasthop/routing"
+)
+
+// destinations are what a virtual server, or traffic-matching-criteria, say
+// about the place where clients connect to.
+type destinations struct {
+	list     []Destination
+	protocol string
+	source   netip.Prefix
+	disabled string // the virtual address that is switched off
+}
+
+// criteria resolves traffic-matching-criteria and the lists that they name.
+type criteria struct {
+	*index
+	known   map[string]destinations // by name
+	entries int                     // of lists, so far
+	full    bool                    // more than maxEntries of them
+}
+
+// of resolves the criteria of a virtual server, once for all that share them.
+func (c *criteria) of(v *Virtual, o *object, name string) destinations {
+	name, t := c.resolve(o, name, "ltm traffic-matching-criteria")
+	if t == nil {
+		c.warn(o, "no-destination", "its traffic-matching-criteria are not in the files",
+			"give the file that has them")
+		return destinations{}
+	}
+	d, ok := c.known[name]
+	if !ok {
+		d = c.matching(t)
+		c.known[name] = d
+	}
+	if len(d.list) == 0 {
+		c.warn(o, "no-destination", "its traffic-matching-criteria name no address",
+			"without one nobody can say what it served")
+	}
+	return d
+}
+
+func (c *criteria) matching(t *object) destinations {
+	d := destinations{protocol: t.get("protocol")}
+	if p, _, ok := parsePrefix(t.get("source-address-inline")); ok && p.Bits() > 0 &&
+		t.get("source-address-list") == "" {
+		d.source = p.Masked()
+	}
+	domain := noDomain
+	if name := t.get("route-domain"); name != "" {
+		if _, rd := c.resolve(t, name, "net route-domain"); rd != nil {
+			domain, _ = rd.domainID()
+		}
+	}
+	ports, service := c.destinationPorts(t)
+	entries, missing := c.expand(t, "address")
+	for _, e := range entries {
+		r, id, ok := parseRange(e.text)
+		if !ok {
+			c.warn(e.in, "bad-address",
+				"holds an entry that is no address, network or range",
+				"look at its entries in the file")
+			missing = append(missing, entry{e.in.full, e.in})
+			continue
+		}
+		if id == noDomain {
+			id = domain
+		}
+		d.list = append(d.list, Destination{Text: e.text, Addrs: r,
+			Domain: c.domain(t.partition, id),
+			Ports:  ports, Service: service, Origin: e.in.origin()})
+	}
+	for _, e := range missing {
+		d.list = append(d.list, Destination{Text: e.text,
+			Domain: c.domain(t.partition, domain),
+			Ports:  ports, Service: service, Origin: e.in.origin()})
+	}
+	return d
+}
+
+func (c *criteria) destinationPorts(t *object) (ports []routing.PortRange, service string) {
+	entries, missing := c.expand(t, "port")
+	list := t.get("destination-port-list")
+	switch {
+	case len(entries) == 0 && list == "":
+		return c.ports(t, "")
+	case len(entries) == 0:
+		return nil, list // which is empty, or not in the files
+	case len(missing) > 0:
+		service = missing[0].text
+	}
+	for _, e := range entries {
+		p, s := c.ports(e.in, e.text)
+		ports = append(ports, p...)
+		if s != "" {
+			service = s
+		}
+	}
+	return ports, service
+}
+
+// entry is one entry of a list, and the stanza that it is in.
+type entry struct {
+	text string
+	in   *object
+}
+
+// maxEntries bounds what all lists together are expanded to: lists can hold
+// lists, and many criteria can share them.
+const maxEntries = 1 << 18
+
+// expand returns what criteria name as destination, addresses or ports: a
+// value, or all entries of a list and of the lists inside of it, and the names
+// of lists with something that is not in the files. A list counts before the
+// value, which tmsh writes beside it.
+func (c *criteria) expand(t *object, what string) (entries, missing []entry) {
+	name := t.get("destination-" + what + "-list")
+	if name == "" {
+		if text := t.get("destination-" + what + "-inline"); text != "" {
+			return []entry{{text, t}}, nil
+		}
+		return nil, nil
+	}
+	seen := map[*object]bool{}
+	for todo := []entry{{name, t}}; len(todo) > 0 && c.entries < maxEntries; todo = todo[1:] {
+		c.entries++
+		_, list := c.resolve(todo[0].in, todo[0].text, "net "+what+"-list",
+			"security shared-objects "+what+"-list", "security firewall "+what+"-list")
+		if list == nil {
+			c.warn(todo[0].in, "undefined-list",
+				"refers to a list that is not in the files",
+				"give the file that has it")
+			missing = append(missing, todo[0])
+			continue
+		}
+		if seen[list] {
+			continue
+		}
+		seen[list] = true
+		plural := map[string]string{"address": "addresses", "port": "ports"}[what]
+		for text := range list.list(plural).entries() {
+			c.entries++
+			entries = append(entries, entry{text, list})
+		}
+		for inner := range list.list(what + "-lists").entries() {
+			todo = append(todo, entry{inner, list})
+		}
+		if list.has("fqdns") || list.has("geo") {
+			c.warn(list, "unresolved-list",
+				"holds host names or countries, which are not resolved",
+				"name the addresses")
+			missing = append(missing, entry{list.full, list})
+		}
+	}
+	if c.entries >= maxEntries && !c.full {
+		c.full = true
+		c.warn(t, "too-many-entries",
+			fmt.Sprintf("with it, lists have more than %d entries: the rest is left "+
+				"out", maxEntries), "give the virtual servers in parts")
+	}
+	return entries, missing
+}

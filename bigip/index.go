@@ -1,0 +1,232 @@
+package bigip
+
+import (
+	"fmt"
+	"slices"
+	"strconv"
+	"strings"
+
+	"lasthop/routing"
+)
+
+// object is a stanza with its properties by name.
+type object struct {
+	*stanza
+	partition string
+	full      string
+	props     map[string]tokens
+	replaced  bool // by a later one
+}
+
+// get is the first word of a property; "" if there is none.
+func (o *object) get(key string) string { return o.props[key].first() }
+
+// has reports whether a flag is set.
+func (o *object) has(key string) bool { _, ok := o.props[key]; return ok }
+
+// number is a property that is one; 0 if it is not.
+func (o *object) number(key string) int {
+	n, err := strconv.ParseUint(o.get(key), 10, 31)
+	if err != nil {
+		return 0
+	}
+	return int(n)
+}
+
+// list are the entries of a property's block.
+func (o *object) list(key string) tokens {
+	inside, _ := o.props[key].block()
+	return inside
+}
+
+// index is the stanzas of all files by name, and what is said about them.
+type index struct {
+	stanzas  []*stanza
+	objects  map[string]map[string]*object // by kind and full name
+	ids      map[string]int                // of the default route domain, by partition
+	warnings []Warning
+}
+
+// fill gives every stanza of a modelled kind its full name. Of two of a name
+// the later counts, unless it was not read whole. It returns the objects that
+// count.
+func (x *index) fill() []*object {
+	x.objects, x.ids = map[string]map[string]*object{}, map[string]int{}
+	var list []*object
+	for _, s := range x.stanzas {
+		if !modelled[s.kind] && s.kind != "ltm rule" || s.problem == unknownModule {
+			continue
+		}
+		o := newObject(s)
+		kind := x.objects[family(s.kind)]
+		if kind == nil {
+			kind = map[string]*object{}
+			x.objects[family(s.kind)] = kind
+		}
+		if old := kind[o.full]; old != nil && s.name != "" {
+			if old.problem == "" && s.problem != "" {
+				continue
+			}
+			old.replaced = true
+			if old.problem == "" {
+				old.problem = duplicate
+				x.warn(o, duplicate, "replaces the one of "+old.origin(),
+					"give each file once")
+			}
+		}
+		kind[o.full] = o
+		list = append(list, o)
+	}
+	list = slices.DeleteFunc(list, func(o *object) bool { return o.replaced })
+	for _, o := range list {
+		if o.kind == "auth partition" {
+			x.ids[o.name] = o.number("default-route-domain")
+		}
+	}
+	return list
+}
+
+// family is the kind whose names a kind shares: VLANs, groups and tunnels are
+// told apart by name alone.
+func family(kind string) string {
+	if kind == "net vlan-group" || kind == "net tunnels tunnel" {
+		return "net vlan"
+	}
+	return kind
+}
+
+func newObject(s *stanza) *object {
+	o := &object{stanza: s}
+	if len(s.body) > 0 {
+		o.props = map[string]tokens{}
+	}
+	for key, value := range s.body.properties() {
+		o.props[key.text] = value
+	}
+	o.partition = "Common"
+	if p := o.get("partition"); p != "" {
+		o.partition = p
+	}
+	o.full = full(s.name, o.partition)
+	if path := strings.Split(o.full, "/"); len(path) > 2 {
+		o.partition = path[1]
+	}
+	return o
+}
+
+// full is the full path of a name.
+func full(name, partition string) string {
+	if name == "" || name[0] == '/' {
+		return name
+	}
+	return "/" + partition + "/" + name
+}
+
+// resolve returns the full name of what o refers to by name, of one of the
+// kinds: in o's partition, else in Common.
+func (x *index) resolve(o *object, name string, kinds ...string) (string, *object) {
+	for _, partition := range []string{o.partition, "Common"} {
+		for _, kind := range kinds {
+			if found := x.objects[kind][full(name, partition)]; found != nil {
+				return found.full, found
+			}
+		}
+	}
+	return full(name, o.partition), nil
+}
+
+func (x *index) warn(o *object, code, message, hint string) {
+	x.warnings = append(x.warnings, Warning{Code: code, Subject: o.subject(),
+		Message: message, Hint: hint, Origin: o.origin()})
+}
+
+// count accounts for every stanza. A duplicate has its warning already: that of
+// the stanza that replaces it.
+func (x *index) count() (c Count) {
+	for _, s := range x.stanzas {
+		c.Found++
+		switch s.problem {
+		case "":
+			c.Parsed++
+			continue
+		case duplicate:
+		default:
+			x.warnings = append(x.warnings, s.warning())
+		}
+		c.Named++
+	}
+	return c
+}
+
+// warning says what is wrong with a stanza as such.
+func (s *stanza) warning() Warning {
+	w := Warning{Code: s.problem, Subject: s.subject(), Origin: s.origin()}
+	switch s.problem {
+	case unknownModule:
+		w.Message, w.Hint = "tmsh has no such module",
+			"nothing of this stanza is used; mend its first word if it matters"
+	case unclosed:
+		w.Message = fmt.Sprintf("its closing brace or quote is missing: the next "+
+			"stanza begins in line %d", s.stopped)
+		w.Hint = "settings of it may be missing; mend it, or take the " +
+			"file from the BIG-IP again"
+	default:
+		w.Message, w.Hint = "its end is missing", "take the whole file from the BIG-IP"
+	}
+	return w
+}
+
+// domain returns the route domain of an address in a partition.
+func (x *index) domain(partition string, id int) int {
+	if id != noDomain {
+		return id
+	}
+	return x.ids[partition]
+}
+
+// lastHop reads a property of Auto-Last-Hop.
+func (x *index) lastHop(o *object) AutoLastHop {
+	value := o.get("auto-lasthop")
+	if value == "" {
+		return Default
+	}
+	setting, ok := ParseAutoLastHop(value)
+	if !ok {
+		x.warn(o, "bad-value",
+			"auto-lasthop has none of its values: default, enabled, disabled",
+			"default is taken")
+		return Default
+	}
+	return setting
+}
+
+// scope reads on which VLANs an object serves. Without a flag the list is of
+// those where it does not.
+func (x *index) scope(o *object) Scope {
+	var names []string
+	for _, name := range o.props["vlans"].names() {
+		name, vlan := x.resolve(o, name, "net vlan")
+		if o.problem != "" && vlan == nil {
+			continue // a list that lost its end goes on with words that are no names
+		}
+		names = append(names, name)
+	}
+	switch {
+	case !o.has("vlans-enabled"):
+		return Scope{Except: names}
+	case len(names) == 0:
+		return Scope{Unclear: true}
+	}
+	return Scope{Only: names}
+}
+
+// ports reads a port and warns of a service that is in no table.
+func (x *index) ports(o *object, text string) ([]routing.PortRange, string) {
+	ports, service := parsePort(text)
+	if service != "" {
+		service = label(service)
+		x.warn(o, "unknown-service", "its port is a name that is in no table",
+			"look its number up on the BIG-IP")
+	}
+	return ports, service
+}

@@ -1,0 +1,107 @@
+// Package migrate says what becomes of a BIG-IP's virtual servers on the host
+// that replaces the BIG-IP.
+//
+// Join takes what the BIG-IP's files say (package bigip) and the inputs of a
+// decision about this host (package routing). It adds the addresses of the
+// virtual servers to NGINX's listeners and decides, so that this host's own
+// rules say which way back each address has. It then makes one row for each
+// destination of a virtual server and each VLAN that clients come in by: what
+// the BIG-IP did, what this host does, and what is missing for the same.
+//
+//   - place.go finds the interface of each VLAN, by the subnets of its self
+//     IPs, and the routers that the BIG-IP's files name on it.
+//   - listen.go finds the listener of NGINX that takes a destination's ports.
+//   - way.go compares the way back here with the BIG-IP's way.
+//   - needs.go collects what is missing for lasthop, as flags and as
+//     lasthop.yaml.
+//   - summary.go adds what concerns the BIG-IP as a whole.
+//   - steps.go leads through the cut-over and back.
+//
+// What neither the files nor this host tell is asked for, never guessed.
+package migrate
+
+import (
+	"slices"
+
+	"lasthop/routing"
+)
+
+// Result is what becomes of a BIG-IP's virtual servers on a host.
+type Result struct {
+	// Plan is the plan of the decision. Its Outcomes are those of the
+	// virtual servers' addresses alone.
+	Plan routing.Plan
+	Rows []Row // of each virtual server those of its destinations and VLANs
+	// A warning is something that a row needs, an error something that only
+	// a person can decide; sorted.
+	Findings []routing.Finding
+	Flags    []string // for lasthop; ADDR stands where only a person knows the address
+	Settings string   // the same as lasthop.yaml, with what was decided before
+	Steps    []Step   // the cut-over, in order
+}
+
+// The statuses of a Row.
+const (
+	Ready         = "ready"          // replies will leave the way their requests come in
+	NeedsInput    = "needs-input"    // Remedy says what is missing
+	Manual        = "manual"         // a person must read and decide
+	NotApplicable = "not-applicable" // nothing here replies to its clients
+)
+
+// Row is one destination of a virtual server and one VLAN that its clients come
+// in by. It can be printed as it is; what is absent is "".
+type Row struct {
+	// What the BIG-IP served.
+	Virtual     string `json:"virtual"`
+	Origin      string `json:"origin"`                // file:line
+	Destination string `json:"destination,omitempty"` // as written
+	Address     string `json:"address,omitempty"`     // "10.0.0.1", a network or a range
+	Port        string `json:"port"`                  // "443", "8000-8005", "any"
+	Protocol    string `json:"protocol"`
+	VLAN        string `json:"vlan,omitempty"`
+
+	// The BIG-IP's way of replies, a bigip.Return, and what decided it.
+	Return      string `json:"last_hop,omitempty"`
+	Level       string `json:"decided_by,omitempty"`
+	Value       string `json:"decided_value,omitempty"`
+	LevelOrigin string `json:"decided_at,omitempty"`
+
+	// NGINX's listener. Match is "exact", "wildcard", "other-port",
+	// "other-transport" or "none".
+	Match        string `json:"listener,omitempty"`
+	Listen       string `json:"listen,omitempty"`
+	ListenOrigin string `json:"listen_origin,omitempty"`
+
+	// This host.
+	Interface     string `json:"interface,omitempty"` // that of the VLAN
+	Gateway       string `json:"gateway,omitempty"`
+	GatewaySource string `json:"gateway_source,omitempty"`
+	Present       bool   `json:"present"` // whether the address is on the host
+
+	// What is missing. Also holds the codes of further findings.
+	Status string   `json:"status"`
+	Reason string   `json:"reason,omitempty"`
+	Remedy string   `json:"remedy,omitempty"`
+	Also   []string `json:"also"`
+
+	// The way of replies: the BIG-IP's, and this host's.
+	Before string `json:"before,omitempty"`
+	After  string `json:"after,omitempty"`
+}
+
+// Blocked reports whether the row needs input or is manual.
+func (r Row) Blocked() bool { return r.Status == NeedsInput || r.Status == Manual }
+
+// Blocked reports whether one of the rows is blocked.
+func (r Result) Blocked() bool { return slices.ContainsFunc(r.Rows, Row.Blocked) }
+
+// Step is one step of the cut-over.
+type Step struct {
+	Phase string `json:"phase"` // "prepare", "cut-over", "roll-back"
+	// Where is "nginx.conf", "lasthop.yaml", "host", "big-ip", or "" for
+	// something to find out.
+	Where string   `json:"where,omitempty"`
+	Title string   `json:"title"` // what to do
+	Lines []string `json:"lines"` // exactly this: commands, or lines of the file
+	Notes []string `json:"notes"`
+}

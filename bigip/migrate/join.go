@@ -1,0 +1,442 @@
+package migrate
+
+import (
+	"cmp"
+	"fmt"
+	"iter"
+	"net/netip"
+	"slices"
+	"strings"
+
+	"lasthop/bigip"
+	"lasthop/routing"
+)
+
+// context is that of the listeners that Join adds.
+const context = "big-ip"
+
+// Join says for each virtual server what takes its place on this host, and what
+// is missing for that. in.Listeners are NGINX's. Join decides for them and for
+// the virtual servers' addresses together, so that the plan has an outcome for
+// each of these. The error is that of routing.Decide.
+func Join(c bigip.Config, in routing.Inputs) (Result, error) {
+	nginx := newListening(in.Listeners)
+	in.Listeners = slices.Concat(wanted(c), in.Listeners)
+	d, err := routing.Decide(in)
+	if err != nil {
+		return Result{}, err
+	}
+	j := &joiner{config: c, domains: map[netip.Addr][]int{}, network: newNetwork(c, in.Host),
+		nginx: nginx, here: newHere(in, d.Plan), need: newNeeds(in.Policy),
+		cut: newCutover(c), missing: misses{index: map[routing.Finding]*miss{}}}
+	for addr, d := range served(c) {
+		j.domains[addr] = appendNew(j.domains[addr], d.Domain)
+	}
+	for _, v := range c.Virtuals {
+		j.virtual(v)
+	}
+	d.Plan.Outcomes = slices.DeleteFunc(slices.Clone(d.Plan.Outcomes),
+		func(o routing.Outcome) bool { return o.Context != context })
+	r := Result{Plan: d.Plan, Rows: j.rows,
+		Findings: slices.Concat(j.missing.findings(), j.summary()),
+		Flags:    j.need.flags, Settings: j.need.settings(),
+		Steps: j.cut.steps(j.need, nginx.missing)}
+	routing.SortFindings(r.Findings)
+	return r, nil
+}
+
+// served yields the addresses that virtual servers serve, each with a
+// destination that is this address alone.
+func served(c bigip.Config) iter.Seq2[netip.Addr, bigip.Destination] {
+	return func(yield func(netip.Addr, bigip.Destination) bool) {
+		for _, v := range c.Virtuals {
+			if reason, _ := unserved(v); reason != "" {
+				continue
+			}
+			for _, d := range v.Destinations {
+				if addr, ok := d.Host(); ok && !yield(addr, d) {
+					return
+				}
+			}
+		}
+	}
+}
+
+// wanted returns a listener for each address that virtual servers serve.
+func wanted(c bigip.Config) []routing.Listener {
+	seen := map[netip.Addr]bool{}
+	var out []routing.Listener
+	for addr, d := range served(c) {
+		if seen[addr] || addr.IsUnspecified() {
+			continue
+		}
+		seen[addr] = true
+		out = append(out, routing.Listener{Addr: addr,
+			Ports:     routing.PortRange{First: 1, Last: 65535},
+			Transport: routing.TCP, Context: context, Listen: d.Text,
+			Origins: []string{d.Origin}})
+	}
+	return out
+}
+
+// unserved returns why nothing replies to clients of a virtual server, and what
+// the BIG-IP did; "" if it replied to them.
+func unserved(v bigip.Virtual) (reason, before string) {
+	if v.Disabled != "" {
+		return "disabled", "disabled by " + v.Disabled
+	}
+	switch v.Type {
+	case bigip.IPForward:
+		return "forwarding", "routes packets on"
+	case bigip.L2Forward:
+		return "forwarding", "forwards frames"
+	case bigip.Reject:
+		return "reject", "rejects its clients"
+	case bigip.Internal:
+		return "internal", "serves other virtual servers"
+	case bigip.DHCPRelay:
+		return "dhcp-relay", "relays DHCP"
+	}
+	return "", ""
+}
+
+// joiner is a Result in the making.
+type joiner struct {
+	config  bigip.Config
+	domains map[netip.Addr][]int // the route domains in which an address serves
+	network network
+	nginx   *listening
+	here    *here
+	need    *needs
+	cut     *cutover
+	missing misses
+	rows    []Row
+}
+
+// line is a Row in the making.
+type line struct {
+	Row
+	v        bigip.Virtual
+	d        bigip.Destination
+	port     *routing.PortRange // nil if it is not known
+	in       bigip.Ingress
+	place    place
+	addr     netip.Addr // not valid if the destination is not one address
+	problems []problem
+}
+
+// problem is something that is missing: what the findings say of all rows that
+// miss it, and the remedy for this row if it is not the Hint.
+type problem struct {
+	routing.Finding
+	remedy string
+}
+
+// needs adds something that is missing, and returns it.
+func (l *line) needs(code routing.Code, subject, origin, message, hint string) *problem {
+	l.problems = append(l.problems, problem{Finding: routing.Finding{Code: code,
+		Severity: routing.Warning, Subject: subject, Origin: origin, Message: message,
+		Hint: hint}})
+	return &l.problems[len(l.problems)-1]
+}
+
+// manual adds something that a person must decide.
+func (l *line) manual(code routing.Code, subject, origin, message, hint string) {
+	l.needs(code, subject, origin, message, hint).Severity = routing.Error
+}
+
+// virtual adds the rows of a virtual server.
+func (j *joiner) virtual(v bigip.Virtual) {
+	l := line{Row: Row{Virtual: v.Name, Origin: v.Origin, Protocol: v.Protocol}, v: v}
+	if reason, before := unserved(v); reason != "" {
+		l.Status, l.Reason, l.Before = NotApplicable, reason, before
+		if len(v.Destinations) > 0 {
+			l.d = v.Destinations[0]
+			l.setDestination()
+		}
+		j.rows = append(j.rows, l.Row)
+		return
+	}
+	if len(v.Destinations) == 0 {
+		j.nginx.find(&l)
+		j.end(&l)
+		return
+	}
+	ins := j.config.Ingresses(v)
+	for _, l.d = range v.Destinations {
+		for i := range l.d.Ports {
+			l.port = &l.d.Ports[i]
+			j.destination(l, ins)
+		}
+		if l.port = nil; len(l.d.Ports) == 0 || l.d.Service != "" {
+			j.destination(l, ins)
+		}
+	}
+}
+
+// destination adds a row for each VLAN, or one row if the files name no VLAN.
+func (j *joiner) destination(l line, ins []bigip.Ingress) {
+	l.setDestination()
+	if len(ins) == 0 {
+		if l.v.VLANs.Unclear {
+			l.needs("vlans-unclear", l.v.Name, l.v.Origin,
+				"it is enabled on a list of VLANs, and the list is empty",
+				"look on the BIG-IP where it served clients")
+		} else {
+			l.needs("no-vlan", l.v.Name, l.v.Origin,
+				"the files have no VLAN that its clients could come in by",
+				"give bigip_base.conf, or look on the BIG-IP "+
+					"whether it served anybody")
+		}
+		j.nginx.find(&l)
+		j.end(&l)
+		return
+	}
+	own := j.owner(l.d, ins)
+	for _, in := range ins {
+		l := l
+		l.in, l.place = in, j.network.places[in.VLAN]
+		j.ingress(&l, own)
+		j.end(&l)
+	}
+}
+
+func (l *line) setDestination() {
+	l.Destination, l.Address, l.Port = l.d.Text, addressText(l.d), "any"
+	port := l.port
+	if port == nil && len(l.d.Ports) > 0 && l.d.Service == "" {
+		port = &l.d.Ports[0]
+	}
+	switch {
+	case l.d.AnyPort():
+	case port != nil:
+		l.Port = portText(*port)
+	case l.d.Service != "":
+		l.Port = l.d.Service
+	}
+}
+
+// addressText writes one address, a network, or a range.
+func addressText(d bigip.Destination) string {
+	if addr, ok := d.Host(); ok {
+		return addr.String()
+	}
+	if !d.Addrs.IsValid() {
+		return ""
+	}
+	if p, ok := d.Addrs.Prefix(); ok {
+		return p.String()
+	}
+	return d.Addrs.String()
+}
+
+// ingress fills a row: the BIG-IP's way, the listener, and the way here.
+func (j *joiner) ingress(l *line, own owner) {
+	l.VLAN, l.Return, l.Level = l.in.VLAN, string(l.in.Return), string(l.in.Level)
+	l.Value, l.LevelOrigin = l.in.Value, l.in.Origin
+	l.Before = j.network.before(l)
+	if l.in.Return == bigip.Scripted {
+		l.manual("irule", l.v.Name, l.in.Origin,
+			"an iRule sets the way of its replies by itself: "+l.in.Value,
+			"read the iRule; what it does must be done by hand here")
+	}
+	j.nginx.find(l)
+	if !l.addr.IsValid() {
+		return
+	}
+	if ids := j.domains[l.addr]; len(ids) > 1 {
+		l.manual("overlap", l.addr.String(), l.d.Origin,
+			"this address serves in the route domains "+list(ids)+
+				": one Linux host has it once",
+			"a host, network namespace or VRF for each route domain")
+	}
+	if j.vlan(l, own) {
+		j.way(l, own.link)
+	}
+}
+
+// end turns what is missing into status, reason and remedy, and adds the row.
+func (j *joiner) end(l *line) {
+	if l.v.Damaged {
+		l.needs("damaged", l.v.Name, l.v.Origin,
+			"its stanza was not read whole: settings may be missing",
+			"take the file from the BIG-IP again")
+	}
+	slices.SortStableFunc(l.problems, func(a, b problem) int {
+		return a.Severity.Rank() - b.Severity.Rank()
+	})
+	l.Status, l.Present = Ready, j.here.present[l.addr]
+	for i, p := range l.problems {
+		code := string(p.Code)
+		switch {
+		case i == 0:
+			l.Reason, l.Remedy, l.Status = code, cmp.Or(p.remedy, p.Hint), NeedsInput
+			if p.Severity == routing.Error {
+				l.Status = Manual
+			}
+		case code != l.Reason:
+			l.Also = appendNew(l.Also, code)
+		}
+		j.missing.add(p.Finding, l.v.Name)
+	}
+	j.cut.take(l, j.here.outcomes[l.addr].Link)
+	j.rows = append(j.rows, l.Row)
+}
+
+// misses are what rows miss, each once, with the virtual servers that miss it.
+type misses struct {
+	list  []*miss
+	index map[routing.Finding]*miss // by the finding without its Origin
+}
+
+type miss struct {
+	routing.Finding
+	virtuals []string
+}
+
+func (m *misses) add(f routing.Finding, virtual string) {
+	key := f
+	key.Origin = ""
+	x := m.index[key]
+	if x == nil {
+		x = &miss{Finding: f}
+		m.index[key] = x
+		m.list = append(m.list, x)
+	}
+	// Rows of one virtual server follow each other.
+	if n := len(x.virtuals); n == 0 || x.virtuals[n-1] != virtual {
+		x.virtuals = append(x.virtuals, virtual)
+	}
+}
+
+// findings returns what is missing, with the virtual servers' names.
+func (m *misses) findings() []routing.Finding {
+	const shown = 3
+	var out []routing.Finding
+	for _, x := range m.list {
+		f := x.Finding
+		if n := len(x.virtuals); n > shown {
+			f.Message += "; for " + routing.Some(x.virtuals, shown) + " virtual servers"
+		} else if n > 1 || x.virtuals[0] != f.Subject {
+			f.Message += "; for " + strings.Join(x.virtuals, ", ")
+		}
+		out = append(out, f)
+	}
+	return out
+}
+
+// owner is the link by which replies from an address leave, or the links of
+// which one must be chosen.
+type owner struct {
+	link    string
+	among   []string
+	foreign bool // none of the VLANs is on link; they are on among
+	alone   bool // none of the VLANs is here
+}
+
+// owner finds the link by which replies from an address leave. If the decision
+// does not tell, it is that of the VLAN whose subnet holds the address, or of
+// the VLAN with the BIG-IP's default gateway, or of the only VLAN; "" if
+// nothing decides.
+func (j *joiner) owner(d bigip.Destination, ins []bigip.Ingress) owner {
+	addr, ok := d.Host()
+	if !ok {
+		return owner{}
+	}
+	if o := j.here.outcomes[addr]; o.Link != "" {
+		var all []string
+		for _, in := range ins {
+			for _, link := range j.network.places[in.VLAN].links {
+				all = appendNew(all, link)
+			}
+		}
+		foreign := len(all) > 0 && !slices.Contains(all, o.Link)
+		return owner{o.Link, all, foreign, len(all) == 0}
+	}
+	var with []string
+	for _, holds := range []func(place) bool{
+		func(p place) bool { return p.contains(addr) },
+		func(p place) bool { return p.hasDefault(routing.FamilyOf(addr)) },
+		func(place) bool { return true },
+	} {
+		with = nil
+		for _, in := range ins {
+			if p := j.network.places[in.VLAN]; len(p.links) == 1 && holds(p) {
+				with = appendNew(with, p.links[0])
+			}
+		}
+		if len(with) == 1 {
+			return owner{link: with[0]}
+		}
+	}
+	return owner{among: with}
+}
+
+// subject names the row's VLAN in findings.
+func (l *line) subject() string { return "VLAN " + cmp.Or(l.VLAN, "(none in the files)") }
+
+// vlan finds the interface of the VLAN. It reports whether the address's way
+// can be told.
+func (j *joiner) vlan(l *line, own owner) bool {
+	p := l.place
+	if len(p.links) == 1 {
+		l.Interface = p.links[0]
+	}
+	if slices.Contains(p.links, own.link) {
+		l.Interface = own.link
+	}
+	switch addr := l.addr.String(); {
+	case p.shared != "":
+		l.manual("overlap", l.subject(), p.origin,
+			"its subnet is also that of "+p.shared+" in another route domain",
+			"a host, network namespace or VRF for each route domain")
+	case !l.in.Known:
+		l.needs("vlan-undefined", l.subject(), l.v.Origin,
+			"the files do not have it: nothing says which "+
+				"subnet its clients come in by", "give bigip_base.conf too")
+	case len(p.prefixes) == 0:
+		l.needs("no-self", l.subject(), p.origin,
+			"no self IP is on it: nothing says which subnet it is",
+			"give bigip_base.conf of the same BIG-IP, or all partitions")
+	case own.foreign:
+		j.need.address(l.addr, own.among[0], netip.Addr{})
+		l.needs("other-interface", addr, l.d.Origin,
+			"this host takes it to be on "+own.link+
+				"; its clients come in by "+strings.Join(own.among, " or "),
+			fmt.Sprintf("--address %s=%s, or correct the host's addresses", addr,
+				own.among[0]))
+	case len(p.links) == 0 && (own.link == "" || own.alone || p.contains(l.addr)):
+		l.needs("vlan-not-here", l.subject(), p.origin,
+			"no interface of this host has an address in its subnet "+list(p.prefixes),
+			"give the host an interface with an address in it")
+	case len(p.links) > 1 && l.Interface == "":
+		l.needs("vlan-ambiguous", l.subject(), p.origin,
+			"several interfaces are in its subnet: "+strings.Join(p.links, ", "),
+			fmt.Sprintf("decide: --address %s=%s", addr, p.links[0]))
+	case own.link == "":
+		l.needs("several-vlans", addr, l.d.Origin,
+			"it is in the subnet of none of the VLANs "+
+				"that it serves, and its replies have one way only",
+			fmt.Sprintf("decide: --address %s=%s", addr,
+				strings.Join(own.among, " or =")))
+	default:
+		return true
+	}
+	return false
+}
+
+// list writes values with commas between them.
+func list[T any](values []T) string {
+	var parts []string
+	for _, v := range values {
+		parts = append(parts, fmt.Sprint(v))
+	}
+	return strings.Join(parts, ", ")
+}
+
+func appendNew[T comparable](list []T, x T) []T {
+	if slices.Contains(list, x) {
+		return list
+	}
+	return append(list, x)
+}

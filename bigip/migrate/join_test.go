@@ -1,0 +1,217 @@
+package migrate
+
+import (
+	"flag"
+	"fmt"
+	"net/netip"
+	"os"
+	"path/filepath"
+	"strings"
+	"testing"
+
+	"github.com/google/go-cmp/cmp"
+	"github.com/rogpeppe/go-internal/txtar"
+
+	"lasthop/bigip"
+	"lasthop/routing"
+	"lasthop/routing/sim"
+)
+
+var update = flag.Bool("update", false, "rewrite what the tests of testdata want")
+
+// TestJoin joins the files of each archive of testdata/migrate with its host
+// and listens, under its policy, and compares the result in the words of
+// dump with its last file, want.
+func TestJoin(t *testing.T) {
+	names, err := filepath.Glob("../../testdata/migrate/*.txtar")
+	if err != nil || len(names) < 10 {
+		t.Fatal(len(names), "fixtures:", err)
+	}
+	for _, name := range names {
+		t.Run(strings.TrimSuffix(filepath.Base(name), ".txtar"),
+			func(t *testing.T) { testJoin(t, name) })
+	}
+}
+
+func testJoin(t *testing.T, name string) {
+	archive, err := txtar.ParseFile(name)
+	if err != nil {
+		t.Fatal(err)
+	}
+	in := routing.Inputs{Policy: routing.Policy{Numbers: routing.DefaultNumbers}}
+	dir := t.TempDir()
+	var paths []string
+	for _, f := range archive.Files[:len(archive.Files)-1] {
+		switch f.Name {
+		case "host":
+			s, err := sim.Parse(string(f.Data))
+			if err != nil {
+				t.Fatal(err)
+			}
+			in.Host = s.Host
+		case "listens":
+			in.Listeners = listens(t, string(f.Data))
+		case "policy":
+			readPolicy(t, &in.Policy, string(f.Data))
+		default:
+			paths = append(paths, filepath.Join(dir, f.Name))
+			if err := os.WriteFile(paths[len(paths)-1], f.Data, 0o644); err != nil {
+				t.Fatal(err)
+			}
+		}
+	}
+	c, err := bigip.Load(paths...)
+	if err != nil {
+		t.Fatal(err)
+	}
+	r, err := Join(c, in)
+	if err != nil {
+		t.Fatal(err)
+	}
+	want := &archive.Files[len(archive.Files)-1]
+	got := strings.ReplaceAll(dump(r), dir+"/", "")
+	if *update {
+		want.Data = []byte(got)
+		if err := os.WriteFile(name, txtar.Format(archive), 0o644); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if diff := cmp.Diff(string(want.Data), got); diff != "" || want.Name != "want" {
+		t.Errorf("-want +got\n%s", diff)
+	}
+}
+
+// TestJoinDecides: the plan is for the virtual servers' addresses and for
+// NGINX's listeners, but has the outcomes of the former alone. A policy that
+// contradicts itself is an error.
+func TestJoinDecides(t *testing.T) {
+	s, err := sim.Parse(`link add eth0 type veth
+link set eth0 up
+addr add 10.0.0.10/24 dev eth0
+route add default via 10.0.0.1 dev eth0
+`)
+	if err != nil {
+		t.Fatal(err)
+	}
+	c, err := bigip.Parse("bigip.conf", []byte(`net vlan /Common/v { tag 1 }
+net self /Common/s { address 10.0.0.2/24 vlan /Common/v }
+ltm virtual /Common/a { destination /Common/10.0.0.100:80 ip-protocol tcp }
+ltm virtual /Common/b { destination /Common/10.0.0.100:443 ip-protocol tcp }
+ltm virtual /Common/c { destination /Common/10.0.0.101:80 reject }
+`))
+	if err != nil {
+		t.Fatal(err)
+	}
+	in := routing.Inputs{Host: s.Host, Listeners: listens(t, "*:80\n10.0.0.10:22"),
+		Policy: routing.Policy{Numbers: routing.DefaultNumbers}}
+	r, err := Join(c, in)
+	if err != nil {
+		t.Fatal(err)
+	}
+	var addrs []string
+	for _, o := range r.Plan.Outcomes {
+		addrs = append(addrs, o.Addr.String())
+	}
+	if diff := cmp.Diff([]string{"10.0.0.100"}, addrs); diff != "" {
+		t.Errorf("addresses of the plan: -want +got\n%s", diff)
+	}
+	var statuses []string
+	for _, row := range r.Rows {
+		statuses = append(statuses, row.Status)
+	}
+	if diff := cmp.Diff([]string{Ready, NeedsInput, NotApplicable}, statuses); diff != "" {
+		t.Errorf("-want +got\n%s", diff)
+	}
+	if !r.Blocked() || (Result{Rows: r.Rows[:1]}).Blocked() {
+		t.Error("Blocked does not tell the second row from the first")
+	}
+	in.Policy.Returns = []routing.ReturnPin{{Link: "eth0", Mode: routing.Strict},
+		{Link: "eth0", Mode: routing.NoReturn}}
+	if _, err := Join(c, in); err == nil {
+		t.Error("a policy that contradicts itself is taken")
+	}
+}
+
+// listens reads lines like `10.0.1.100:443 udp` and `*:8000-8005`.
+func listens(t *testing.T, text string) (out []routing.Listener) {
+	for i, line := range strings.Split(strings.TrimSpace(text), "\n") {
+		words := strings.Fields(line)
+		if len(words) == 0 {
+			continue
+		}
+		l := routing.Listener{Transport: routing.TCP, Context: "http", Listen: words[0],
+			Origins: []string{fmt.Sprintf("nginx.conf:%d", i+1)}}
+		if len(words) > 1 {
+			l.Transport = routing.Transport(words[1])
+		}
+		colon := strings.LastIndexByte(words[0], ':')
+		host := strings.Trim(strings.Replace(words[0][:colon], "*", "0.0.0.0", 1), "[]")
+		l.Addr = netip.MustParseAddr(host)
+		if n, _ := fmt.Sscanf(words[0][colon+1:], "%d-%d", &l.Ports.First,
+			&l.Ports.Last); n == 0 {
+			t.Fatal(line)
+		} else if n == 1 {
+			l.Ports.Last = l.Ports.First
+		}
+		out = append(out, l)
+	}
+	return out
+}
+
+// readPolicy reads lines like `gateway eth1 10.0.1.1`, `return eth1 strict` and
+// `address 10.9.9.9 eth1`.
+func readPolicy(t *testing.T, p *routing.Policy, text string) {
+	for line := range strings.Lines(text) {
+		words := strings.Fields(line)
+		switch {
+		case len(words) != 3:
+			t.Fatal(line)
+		case words[0] == "gateway" && words[2] == "none":
+			p.Gateways = append(p.Gateways,
+				routing.GatewayPin{Link: words[1], None: true})
+		case words[0] == "gateway":
+			p.Gateways = append(p.Gateways, routing.GatewayPin{Link: words[1],
+				Addr: netip.MustParseAddr(words[2])})
+		case words[0] == "return":
+			p.Returns = append(p.Returns,
+				routing.ReturnPin{Link: words[1], Mode: routing.Return(words[2])})
+		case words[0] == "address":
+			p.Addresses = append(p.Addresses,
+				routing.AddressPin{Addr: netip.MustParseAddr(words[1]),
+					Link: words[2]})
+		}
+	}
+}
+
+// dump prints all that a Result says but its plan.
+func dump(m Result) string {
+	var b strings.Builder
+	for _, r := range m.Rows {
+		fmt.Fprintf(&b, "%s [%s] %q = %s port %s %s by %q: %s %s %v\n", r.Virtual, r.Origin,
+			r.Destination, r.Address, r.Port, r.Protocol, r.VLAN, r.Status,
+			r.Reason, r.Also)
+		fmt.Fprintf(&b, "  %s by %s %s [%s]: %s -> %s\n", r.Return, r.Level, r.Value,
+			r.LevelOrigin, r.Before, r.After)
+		fmt.Fprintf(&b, "  listen %s %s [%s], on %q, present %v, gateway %q %s\n", r.Match,
+			r.Listen, r.ListenOrigin, r.Interface, r.Present, r.Gateway,
+			r.GatewaySource)
+		if r.Remedy != "" {
+			fmt.Fprintf(&b, "  do %s\n", r.Remedy)
+		}
+	}
+	for _, f := range m.Findings {
+		fmt.Fprintf(&b, "%s %s: %s: %s (%s) [%s]\n", f.Severity, f.Code, f.Subject,
+			f.Message, f.Hint, f.Origin)
+	}
+	fmt.Fprintf(&b, "flags %q\n%s", m.Flags, m.Settings)
+	for _, s := range m.Steps {
+		fmt.Fprintf(&b, "%s %s: %s\n", s.Phase, s.Where, s.Title)
+		for _, l := range s.Lines {
+			fmt.Fprintf(&b, "    %s\n", l)
+		}
+		for _, n := range s.Notes {
+			fmt.Fprintf(&b, "  note %s\n", n)
+		}
+	}
+	return b.String()
+}

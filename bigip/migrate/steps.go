@@ -1,0 +1,279 @@
+package migrate
+
+import (
+	"fmt"
+	"net/netip"
+	"slices"
+	"strings"
+
+	"lasthop/bigip"
+	"lasthop/routing"
+)
+
+// cutover is the move of the addresses from the BIG-IP to this host.
+type cutover struct {
+	moves   []*move
+	index   map[netip.Addr]*move
+	staying map[string]bool     // virtual servers, kind and name, of which a part is not ready
+	names   map[domain][]string // of virtual addresses
+	noARP   map[string]bool     // virtual addresses, by name
+}
+
+// domain is an address in a route domain.
+type domain struct {
+	addr netip.Addr
+	id   int
+}
+
+// move is an address that leaves the BIG-IP for this host.
+type move struct {
+	addr     netip.Addr
+	link     string
+	present  bool
+	blocked  bool     // something is missing, or must be read, for a virtual server on it
+	exact    bool     // a listener names it, or will
+	inSubnet bool     // of the link
+	names    []string // of its virtual addresses on the BIG-IP
+	virtuals []string // for an address without: kind and name
+}
+
+func newCutover(c bigip.Config) *cutover {
+	x := &cutover{index: map[netip.Addr]*move{}, staying: map[string]bool{},
+		names: map[domain][]string{}, noARP: map[string]bool{}}
+	for _, a := range c.Addresses {
+		x.noARP[a.Name] = a.NoARP
+		if a.Addrs.From() == a.Addrs.To() {
+			at := domain{a.Addrs.From(), a.Domain}
+			x.names[at] = append(x.names[at], a.Name)
+		}
+	}
+	return x
+}
+
+// take takes in a row. Replies from its address leave by link, "" if that is
+// not known.
+func (c *cutover) take(l *line, link string) {
+	server := l.v.Kind + " " + shell(l.v.Name)
+	if l.Status != Ready {
+		c.staying[server] = true
+	}
+	if !l.addr.IsValid() {
+		return
+	}
+	m := c.index[l.addr]
+	if m == nil {
+		m = &move{addr: l.addr, link: link, present: l.Present}
+		c.index[l.addr] = m
+		c.moves = append(c.moves, m)
+	}
+	m.blocked = m.blocked || l.Status != Ready
+	m.exact = m.exact || l.Match != matchWildcard
+	m.inSubnet = m.inSubnet || l.place.contains(l.addr)
+	names := c.names[domain{l.addr, l.d.Domain}]
+	if l.d.Address != "" {
+		names = []string{l.d.Address}
+	}
+	for _, name := range names {
+		m.names = appendNew(m.names, name)
+	}
+	if len(names) == 0 {
+		m.virtuals = appendNew(m.virtuals, server)
+	}
+}
+
+// steps returns the steps of the cut-over in order. listens are the lines that
+// nginx.conf needs.
+func (c *cutover) steps(need *needs, listens []string) []Step {
+	c.stay()
+	leave, serve := c.leave()
+	arrive, remove := c.arrive()
+	slices.Reverse(remove)
+	back := Step{Phase: "roll-back", Where: "big-ip", Title: "serve the addresses again",
+		Lines: serve}
+	if len(serve) > 0 {
+		back.Notes = []string{"Routes for them elsewhere, and ARP " +
+			"caches, go back as they came."}
+	}
+	return slices.DeleteFunc([]Step{
+		need.findOut(),
+		{Phase: "prepare", Where: "nginx.conf", Title: "listen where the BIG-IP did",
+			Lines: listens}, need.tell(),
+		c.load(len(need.flags)+len(listens) > 0),
+		leave,
+		arrive,
+		{Phase: "cut-over", Where: "host",
+			Title: "ask the kernel, and then each virtual server " +
+				"from a client behind each router",
+			Lines: []string{"lasthop check"}},
+		{Phase: "roll-back", Where: "host", Title: "take the addresses away",
+			Lines: remove}, back,
+	}, func(s Step) bool { return len(s.Lines)+len(s.Notes) == 0 })
+}
+
+// findOut names the gateways that nothing on this host tells.
+func (n *needs) findOut() Step {
+	s := Step{Phase: "prepare", Title: "find out the routers that nobody can see"}
+	for _, u := range n.unknowns {
+		subnet := ""
+		if len(u.prefixes) > 0 {
+			subnet = " (" + list(u.prefixes) + ")"
+		}
+		s.Notes = append(s.Notes,
+			fmt.Sprintf("%s of %s, VLAN %s%s: who runs the network knows it. "+
+				"On the BIG-IP, tcpdump -nnei VLAN shows the MAC address "+
+				"that requests come from, "+
+				"and tmsh show net arp whose it is.", u.family, u.link,
+				u.vlan, subnet))
+	}
+	return s
+}
+
+// tell has the settings for lasthop.yaml.
+func (n *needs) tell() Step {
+	s := Step{Phase: "prepare", Where: "lasthop.yaml",
+		Title: "tell lasthop what nobody can see"}
+	if len(n.flags) > 0 {
+		s.Lines = strings.Split(strings.TrimSuffix(n.settings(), "\n"), "\n")
+		s.Notes = []string{"Keep other keys that the file has. Or as " +
+			"flags, for migrate, plan and " +
+			"apply alike: " + routing.Some(n.flags, 6)}
+	}
+	return s
+}
+
+// stay blocks the addresses that cannot move alone: those without a way here,
+// and those that can only leave the BIG-IP with a virtual server of which a
+// part stays there.
+func (c *cutover) stay() {
+	for changed := true; changed; {
+		changed = false
+		for _, m := range c.moves {
+			block := m.link == "" || len(m.names) == 0 &&
+				slices.ContainsFunc(m.virtuals,
+					func(v string) bool { return c.staying[v] })
+			if m.blocked = m.blocked || block; !m.blocked || len(m.names) > 0 {
+				continue
+			}
+			for _, v := range m.virtuals {
+				changed = changed || !c.staying[v]
+				c.staying[v] = true
+			}
+		}
+	}
+}
+
+// load makes everything ready before anything moves. edited means that lasthop
+// or NGINX is told something new.
+func (c *cutover) load(edited bool) Step {
+	s := Step{Phase: "prepare", Where: "host",
+		Title: "load it; rules for addresses that are not here yet do no harm"}
+	absent := false
+	bind := map[routing.Family]bool{}
+	for _, m := range c.moves {
+		absent = absent || !m.present
+		if !m.present && m.exact {
+			bind[routing.FamilyOf(m.addr)] = true
+		}
+	}
+	for _, f := range routing.Families {
+		if bind[f] {
+			s.Lines = append(s.Lines, "sysctl -w net."+strings.ToLower(f.String())+
+				".ip_nonlocal_bind=1")
+		}
+	}
+	if len(bind) > 0 {
+		s.Notes = append(s.Notes, "With ip_nonlocal_bind NGINX starts before the "+
+			"addresses are here. Keep it in /etc/sysctl.d if they fail over.")
+	}
+	if edited || absent {
+		s.Lines = append(s.Lines, "nginx -t", "nginx -s reload", "lasthop plan",
+			"lasthop apply")
+		s.Notes = append(s.Notes,
+			"Then run this migrate again, until every virtual server is ready. "+
+				"Where the daemon runs: systemctl reload lasthop instead of apply.")
+	}
+	return s
+}
+
+// leave stops the BIG-IP from serving the addresses that can move; undo serves
+// them again.
+func (c *cutover) leave() (s Step, undo []string) {
+	s = Step{Phase: "cut-over", Where: "big-ip", Title: "stop serving the addresses"}
+	modify := func(what, off, on string) {
+		s.Lines = append(s.Lines, "tmsh modify "+what+off)
+		undo = append(undo, "tmsh modify "+what+on)
+	}
+	var blocked, unnamed []string
+	left := map[string]bool{}
+	for _, m := range c.moves {
+		switch {
+		case m.blocked:
+			blocked = append(blocked, m.addr.String())
+			continue
+		case m.present:
+			continue
+		case len(m.names) == 0:
+			unnamed = append(unnamed, m.addr.String())
+			for _, name := range m.virtuals {
+				if !left[name] {
+					left[name] = true
+					modify(name, " disabled", " enabled")
+				}
+			}
+		}
+		for _, name := range m.names {
+			off, on := " arp disabled enabled no", " arp enabled enabled yes"
+			if c.noARP[name] { // undo must not turn on what was off
+				off, on = " enabled no", " enabled yes"
+			}
+			modify("ltm virtual-address "+shell(name), off, on)
+		}
+	}
+	if len(blocked) > 0 {
+		s.Notes = append(s.Notes,
+			"Not yet, something is missing for them: "+routing.Some(blocked, 6)+".")
+	}
+	if len(unnamed) > 0 {
+		s.Notes = append(s.Notes, "In none of the files is the virtual address of "+
+			routing.Some(unnamed, 6)+
+			", which answers ARP as long as it is enabled. tmsh "+
+			"list ltm virtual-address shows its name; then: tmsh modify ltm "+
+			"virtual-address NAME arp disabled enabled no.")
+	}
+	if len(s.Lines) > 0 {
+		s.Notes = append(s.Notes, "Not saved, so that a restart goes back; when all is "+
+			"well: tmsh save sys config.")
+	}
+	return s, undo
+}
+
+// arrive adds the same addresses here; undo removes them.
+func (c *cutover) arrive() (s Step, undo []string) {
+	s = Step{Phase: "cut-over", Where: "host", Title: "take the addresses over"}
+	var routed []string
+	for _, m := range c.moves {
+		if m.blocked || m.present {
+			continue
+		}
+		what := netip.PrefixFrom(m.addr, m.addr.BitLen()).String() + " dev " + shell(m.link)
+		s.Lines = append(s.Lines, "ip address add "+what)
+		undo = append(undo, "ip address del "+what)
+		if !m.inSubnet {
+			routed = append(routed, m.addr.String())
+		}
+	}
+	if len(s.Lines) == 0 {
+		return s, nil
+	}
+	s.Lines = append(s.Lines, "lasthop apply") // an IPv6 address brings a route of its own
+	s.Notes = append(s.Notes, "ip forgets them at a restart. With keepalived: the same as "+
+		"lines of virtual_ipaddress, ADDRESS dev INTERFACE.",
+		"Neighbours still have the BIG-IP's MAC address: arping -U -c 3 -I INTERFACE "+
+			"ADDRESS tells them; keepalived does it by itself.")
+	if len(routed) > 0 {
+		s.Notes = append(s.Notes, "In no subnet here, so that routers have a route to "+
+			"the BIG-IP for them, which must lead here now: "+
+			routing.Some(routed, 6)+".")
+	}
+	return s, undo
+}

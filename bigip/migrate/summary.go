@@ -1,0 +1,143 @@
+package migrate
+
+import (
+	"cmp"
+	"path"
+	"slices"
+	"strings"
+
+	"lasthop/bigip"
+	"lasthop/routing"
+)
+
+// summary says what concerns the BIG-IP or this host as a whole.
+func (j *joiner) summary() []routing.Finding {
+	var warnings []routing.Finding
+	for _, w := range j.config.Warnings {
+		warnings = append(warnings, routing.Finding{Code: routing.Code(w.Code),
+			Severity: routing.Warning,
+			Subject:  w.Subject, Message: w.Message, Hint: w.Hint, Origin: w.Origin})
+	}
+	return slices.Concat(warnings, j.global(), j.nginx.others(), unreadRules(j.config),
+		translations(j.config), j.sourceChecking(), j.cut.absent())
+}
+
+// about returns the finding with the first names as its subject; nothing if
+// there are no names.
+func about(names []string, most int, f routing.Finding) []routing.Finding {
+	if len(names) == 0 {
+		return nil
+	}
+	f.Severity, f.Subject = routing.Info, routing.Some(names, most)
+	return []routing.Finding{f}
+}
+
+// global says that F5's default of the global setting decided something.
+func (j *joiner) global() []routing.Finding {
+	var names []string
+	if j.config.Global.Value == "" && slices.ContainsFunc(j.rows, func(r Row) bool {
+		return r.Level == string(bigip.ByVariable)
+	}) {
+		names = []string{bigip.LastHopVariable}
+	}
+	return about(names, 1, routing.Finding{Code: "global-unknown",
+		Message: "no file has it, as neither bigip.conf nor an SCF does: F5's " +
+			"default, enable, is taken",
+		Hint: "on the BIG-IP: tmsh list sys db " + bigip.LastHopVariable +
+			"; if it is disable: --autolasthop disable. A UCS has it"})
+}
+
+// others names the listeners of NGINX that stand for no virtual server.
+func (n *listening) others() []routing.Finding {
+	var names []string
+	origin := ""
+	for i, l := range n.listeners {
+		if n.used[i] || l.Addr.IsLoopback() {
+			continue
+		}
+		name := endpoint(l.Addr, l.Ports)
+		if l.Transport == routing.UDP {
+			name += "/udp"
+		}
+		names = appendNew(names, name)
+		if len(l.Origins) > 0 {
+			origin = cmp.Or(origin, l.Origins[0])
+		}
+	}
+	return about(names, 2, routing.Finding{Code: "new-listener", Origin: origin,
+		Message: "NGINX listens there, and no virtual server in the files did"})
+}
+
+// unreadRules names iRules that are in no file. F5's own never are, and set no
+// way.
+func unreadRules(c bigip.Config) []routing.Finding {
+	var names []string
+	origin := ""
+	for _, v := range c.Virtuals {
+		if reason, _ := unserved(v); reason != "" {
+			continue
+		}
+		for _, r := range v.Rules {
+			if r.Origin == "" && !strings.HasPrefix(path.Base(r.Name), "_sys_") {
+				names, origin = appendNew(names, r.Name), cmp.Or(origin, v.Origin)
+			}
+		}
+	}
+	return about(names, 4, routing.Finding{Code: "rule-unknown", Origin: origin,
+		Message: "iRules of virtual servers that are not in the files: they " +
+			"may use lasthop or nexthop",
+		Hint: "give the file that has them"})
+}
+
+// translations names the SNATs and NATs, which NGINX does not replace.
+func translations(c bigip.Config) []routing.Finding {
+	var snats, nats []string
+	snat := routing.Finding{Code: "snat",
+		Message: "the BIG-IP translated the sources of connections " +
+			"that others made through it; an NGINX host forwards nothing",
+		Hint: "give their servers another gateway, or translate on a router"}
+	for _, s := range c.SNATs {
+		snats, snat.Origin = append(snats, s.Name), s.Origin
+	}
+	nat := routing.Finding{Code: "nat",
+		Message: "the BIG-IP translated addresses one to one, " +
+			"in both directions; NGINX does not",
+		Hint: "listen on the translation address, or translate on a router"}
+	for _, n := range c.NATs {
+		nats, nat.Origin = append(nats, n.Name), n.Origin
+	}
+	return append(about(snats, 4, snat), about(nats, 4, nat)...)
+}
+
+// sourceChecking names the VLANs on which a strict reverse path check was in
+// effect.
+func (j *joiner) sourceChecking() []routing.Finding {
+	var names []string
+	origin := ""
+	for _, v := range j.config.VLANs {
+		if v.SourceChecking && slices.ContainsFunc(j.rows, func(r Row) bool {
+			return r.VLAN == v.Name && r.Return == string(bigip.Routed)
+		}) {
+			names, origin = append(names, v.Name), v.Origin
+		}
+	}
+	return about(names, 4, routing.Finding{Code: "source-checking", Origin: origin,
+		Message: "the BIG-IP dropped what came in by these VLANs and would have been " +
+			"answered by another; Linux calls this a strict rp_filter",
+		Hint: "if it is wanted here: sysctl -w net.ipv4.conf.IF.rp_filter=1"})
+}
+
+// absent names the addresses that have yet to move.
+func (c *cutover) absent() []routing.Finding {
+	var names []string
+	for _, m := range c.moves {
+		if !m.present {
+			names = append(names, m.addr.String())
+		}
+	}
+	return about(names, 2, routing.Finding{Code: "address-missing",
+		Message: "not on the host, as long as the BIG-IP has them; " +
+			"their ways back can be " +
+			"ready before they move",
+		Hint: "the steps say when and how to add them"})
+}

@@ -1,0 +1,94 @@
+package daemon
+
+import (
+	"context"
+	"fmt"
+	"strings"
+	"sync"
+	"time"
+
+	"lasthop/internal/writer"
+	"lasthop/report"
+	"lasthop/routing"
+
+	"github.com/prometheus/client_golang/prometheus"
+)
+
+// board is what others see of the daemon, and where they ask for something. Its
+// methods are safe for concurrent use.
+type board struct {
+	started  time.Time
+	requests chan request // to the loop
+	times    prometheus.Histogram
+	loads    func(load) // of benchmarks
+
+	mu     sync.Mutex
+	public report.Status // under mu
+}
+
+// load is how a load of NGINX was followed.
+type load struct {
+	ready           bool          // the decision was prepared
+	written, synced time.Duration // since the fork
+}
+
+func newBoard() *board {
+	b := &board{started: time.Now(), requests: make(chan request), times: newReloadTimes(),
+		loads: func(load) {}}
+	b.public = report.Status{Started: b.started,
+		Wrong: []string{"the first look is not done yet"}}
+	return b
+}
+
+// status returns what is published.
+func (b *board) status() report.Status {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	return b.public
+}
+
+// publish replaces what is published.
+func (b *board) publish(s report.Status) {
+	s.Started = b.started
+	b.mu.Lock()
+	b.public = s
+	b.mu.Unlock()
+	notify("STATUS=" + statusLine(s))
+}
+
+// loaded takes in that a load is installed.
+func (b *board) loaded(l load) {
+	b.times.Observe(l.synced.Seconds())
+	b.loads(l)
+}
+
+// request asks the loop for a sync.
+func (b *board) request(ctx context.Context, r Request, by writer.Person) (report.Apply, error) {
+	c := make(chan reply, 1)
+	select {
+	case b.requests <- request{r, by, c}:
+	case <-ctx.Done():
+		return report.Apply{}, ctx.Err()
+	}
+	select {
+	case r := <-c:
+		return r.apply, r.err
+	case <-ctx.Done():
+		return report.Apply{}, ctx.Err()
+	}
+}
+
+// statusLine is the status in one line, for `systemctl status`.
+func statusLine(s report.Status) string {
+	if len(s.Wrong) > 0 {
+		return strings.ReplaceAll(report.Escape(s.Wrong[0]), "\n", " ")
+	}
+	ready := 0
+	for _, o := range s.Plan.Outcomes {
+		if o.Status == routing.Ready || o.Status == routing.Armed {
+			ready++
+		}
+	}
+	return fmt.Sprintf("in sync: %d listeners, %d with a way of their own, %d paths",
+		len(s.Plan.Outcomes), ready, len(s.Plan.Paths))
+}

@@ -1,0 +1,123 @@
+package daemon
+
+import (
+	"bytes"
+	"context"
+	"encoding/gob"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"net"
+	"net/http"
+	"time"
+
+	"lasthop/internal/hint"
+	"lasthop/report"
+
+	"golang.org/x/sys/unix"
+)
+
+// ErrNone means that no daemon answers in the network namespace.
+var ErrNone = errors.New("no lasthop runs in this network namespace")
+
+// Client asks the daemon behind a socket. The daemon may run as a user with
+// fewer rights than the client, so its answers are bounded in time and size.
+type Client struct{ Socket string }
+
+const (
+	dialTimeout = 5 * time.Second
+	answerMost  = 64 << 20 // bytes; a status with 10,000 listeners has a tenth of it
+	refusalMost = 64 << 10
+)
+
+// Runs reports whether a daemon is there: its socket takes connections.
+func (c Client) Runs() bool {
+	conn, err := net.DialTimeout("unix", c.Socket, dialTimeout)
+	if err == nil {
+		conn.Close()
+	}
+	return err == nil
+}
+
+// Status asks how the daemon is. It returns ErrNone if there is none.
+func (c Client) Status() (report.Status, error) {
+	var s report.Status
+	err := c.ask(http.MethodGet, pathStatus, nil, &s)
+	return s, err
+}
+
+// Sync asks for a sync. With an error the result says what was done all the
+// same. It returns ErrNone if there is no daemon.
+func (c Client) Sync(r Request) (report.Apply, error) {
+	var a report.Apply
+	err := c.ask(http.MethodPost, pathSync, r, &a)
+	return a, err
+}
+
+// ask sends a request and decodes the answer.
+func (c Client) ask(method, path string, body, into any) error {
+	sent, err := json.Marshal(body)
+	if err != nil {
+		return err
+	}
+	client := http.Client{Timeout: syncTimeout + 5*time.Second,
+		Transport: &http.Transport{DisableKeepAlives: true,
+			MaxResponseHeaderBytes: refusalMost,
+			DialContext: func(ctx context.Context, _, _ string) (net.Conn, error) {
+				return (&net.Dialer{Timeout: dialTimeout}).DialContext(ctx,
+					"unix", c.Socket)
+			}}}
+	req, err := http.NewRequest(method, "http://lasthop"+path, bytes.NewReader(sent))
+	if err != nil {
+		return err
+	}
+	req.Header.Set("Accept", gobType)
+	resp, err := client.Do(req)
+	if errors.Is(err, unix.ENOENT) || errors.Is(err, unix.ECONNREFUSED) {
+		return ErrNone
+	}
+	if err != nil {
+		return fmt.Errorf("ask lasthop run: %w", err)
+	}
+	defer resp.Body.Close()
+	if resp.StatusCode != http.StatusOK {
+		return refused(resp)
+	}
+	return read(resp, into)
+}
+
+// read decodes an answer, and the error that came with it.
+func read(resp *http.Response, into any) error {
+	body := &io.LimitedReader{R: resp.Body, N: answerMost}
+	err := gob.NewDecoder(body).Decode(into)
+	switch {
+	case err != nil && body.N <= 0:
+		return fmt.Errorf("read the answer of lasthop run: it is longer than %d bytes",
+			answerMost)
+	case err != nil:
+		return hint.New(fmt.Errorf("read the answer of lasthop run: %w", err),
+			"is it another version? systemctl restart lasthop")
+	}
+	return refusal{resp.Header.Get(headerError), resp.Header.Get(headerHint)}.error()
+}
+
+// refused makes an error of a refusal as if it had come about here.
+func refused(resp *http.Response) error {
+	data, _ := io.ReadAll(io.LimitReader(resp.Body, refusalMost))
+	var r refusal
+	if err := json.Unmarshal(data, &r); err != nil || r.Message == "" {
+		return fmt.Errorf("lasthop run answers %s", resp.Status)
+	}
+	return r.error()
+}
+
+func (r refusal) error() error {
+	switch {
+	case r.Message == "":
+		return nil
+	case r.Remedy == "":
+		return errors.New(r.Message)
+	}
+	return hint.New(errors.New(r.Message), r.Remedy)
+}

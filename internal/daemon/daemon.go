@@ -1,0 +1,188 @@
+// Package daemon is `lasthop run`: it keeps the kernel as the plan wants it,
+// follows every load of NGINX and every change of the host, and tells how it
+// is.
+//
+// One goroutine, the loop, does everything, one thing after the other; it waits
+// for nothing but the kernel. Each part has one job, and the arrows point one
+// way:
+//
+//	daemon      takes events, requests, signals and what is due
+//	fleet       what each NGINX has loaded, and what is on disk
+//	reconciler  read, decide, compare, write, read back
+//	healer      what others delete, who they may be, and fights with them
+//	board       what others see, and what they ask for
+//	agenda      what is to be done when
+//	troubles    what is wrong now
+//
+// Events only say "look again": each sync reads the host and computes the whole
+// wanted state. A decision is prepared whenever files change. The way of a
+// fork: the watcher sees that a master has new workers and sends Reloaded; the
+// fleet says what NGINX listens on with what is on disk (part, listening); if
+// the prepared decision Holds for that and for the host as it was read last,
+// the reconciler writes at once what the decision adds (anticipate): nothing is
+// parsed and nothing is read. The fleet then takes the load in (load), and a
+// sync reads, decides, removes what is left over, and reads back.
+package daemon
+
+import (
+	"context"
+	"errors"
+	"io"
+	"log/slog"
+	"net/netip"
+	"os"
+	"os/signal"
+	"runtime/debug"
+	"syscall"
+	"time"
+
+	"lasthop/internal/hint"
+	"lasthop/internal/settings"
+	"lasthop/internal/writer"
+	"lasthop/routing/host"
+	"lasthop/watcher"
+
+	"golang.org/x/sync/errgroup"
+	"golang.org/x/sys/unix"
+)
+
+// Options say where to run, and with which settings.
+type Options struct {
+	Kernel *host.Kernel // of the network namespace; the caller closes it
+	NetNS  string       // the namespace as the user named it, "" for our own
+	RunDir string       // of the lock and the socket
+	Flags  settings.Flags
+	Log    io.Writer
+
+	// For tests. The zero values are for a host.
+	Watch  watcher.Options
+	Names  string   // the directory of names of tables
+	Syslog []string // the sockets of the system's log
+	Lookup func(ctx context.Context, host string) ([]netip.Addr, error)
+}
+
+// daemon is the loop with its parts.
+type daemon struct {
+	// Set at the start.
+	options Options
+	watcher *watcher.Watcher
+	writer  *writer.Writer
+	log     *slog.Logger
+	started time.Time
+
+	// The parts. They belong to the loop, but for the board.
+	agenda     agenda
+	troubles   *troubles
+	fleet      *fleet
+	reconciler *reconciler
+	board      *board
+
+	// Owned by the loop.
+	hosts      watcher.Debounce // changes of the host
+	causes     causes           // of the next sync
+	wholeAudit time.Time        // when to look at everything again
+
+	// What comes in, besides what watcher, kernel and board send.
+	reloads chan os.Signal // SIGHUP
+	calls   chan func()    // of tests: run in the loop
+}
+
+// Run follows NGINX and the host until ctx ends, and leaves everything in
+// place. It returns writer.ErrLocked if another lasthop writes in the network
+// namespace.
+func Run(ctx context.Context, o Options) error {
+	d, err := open(o)
+	if err != nil {
+		return err
+	}
+	debug.SetGCPercent(50) // memory is scarcer beside NGINX than the processor that collects it
+	signal.Notify(d.reloads, syscall.SIGHUP)
+	defer signal.Stop(d.reloads)
+	defer d.close()
+	return d.run(ctx)
+}
+
+// close releases the lock.
+func (d *daemon) close() {
+	if err := d.writer.Close(); err != nil {
+		d.log.Warn(err.Error())
+	}
+}
+
+// open takes the lock and prepares the parts.
+func open(o Options) (*daemon, error) {
+	s, err := settings.Load(o.Flags)
+	if err != nil {
+		return nil, err
+	}
+	if o.Names == "" && o.NetNS == "" {
+		o.Names = writer.NamesDir // the tables of this machine's own namespace
+	}
+	log := slog.New(slog.NewTextHandler(newEasyLog(o.Log),
+		&slog.HandlerOptions{ReplaceAttr: plainTime}))
+	out, err := writer.Open(o.Kernel, writer.Options{RunDir: o.RunDir,
+		Inode: o.Kernel.Inode(), Names: o.Names, Log: log, Syslog: o.Syslog})
+	if err != nil {
+		return nil, err
+	}
+	w := watcher.Open(o.Watch)
+	d := &daemon{options: o, watcher: w, writer: out, log: log, agenda: agenda{},
+		troubles: &troubles{log: log}, board: newBoard(), reloads: make(chan os.Signal, 1),
+		calls: make(chan func())}
+	d.fleet = &fleet{netns: o.NetNS, watcher: w, log: log, troubles: d.troubles,
+		names: newNames(o.Lookup)}
+	d.fleet.follow(&s)
+	h := &healer{netns: host.NamespacePath(o.NetNS), log: log, troubles: d.troubles,
+		agenda: d.agenda}
+	d.reconciler = &reconciler{kernel: o.Kernel, netns: o.NetNS, writer: out, log: log,
+		troubles: d.troubles, agenda: d.agenda, healer: h}
+	return d, nil
+}
+
+// plainTime leaves the time out where journald has its own.
+func plainTime(groups []string, attr slog.Attr) slog.Attr {
+	if len(groups) == 0 && attr.Key == slog.TimeKey && os.Getenv("JOURNAL_STREAM") != "" {
+		return slog.Attr{}
+	}
+	return attr
+}
+
+// run follows until ctx ends or a task fails.
+func (d *daemon) run(ctx context.Context) error {
+	tasks, ctx := errgroup.WithContext(ctx)
+	numbers := d.fleet.settings.Policy.Numbers
+	hostC, err := d.options.Kernel.Subscribe(ctx, numbers) // before the first read
+	if errors.Is(err, unix.EPERM) {
+		err = hint.New(err, "run as root, or with CAP_NET_ADMIN")
+	}
+	if err != nil {
+		return err
+	}
+	local, err := listenLocal(SocketPath(d.options.RunDir, d.options.Kernel.Inode()))
+	if err != nil {
+		return err
+	}
+	if addr := d.fleet.settings.Metrics; addr != "" {
+		l, err := listenMetrics(addr)
+		if err != nil {
+			local.Close()
+			return err
+		}
+		tasks.Go(func() error {
+			return serve(ctx, l, metricsHandler(d.board, d.board.times))
+		})
+	}
+	tasks.Go(func() error { return serve(ctx, local, localHandler(d.board)) })
+	tasks.Go(func() error { return d.watcher.Run(ctx) })
+	tasks.Go(func() error { return d.live(ctx, hostC) })
+	return tasks.Wait()
+}
+
+// ended is no error where all ends: the sources of events may be gone before
+// the loop has looked at ctx.
+func ended(ctx context.Context, what string) error {
+	if ctx.Err() != nil {
+		return nil
+	}
+	return errors.New(what)
+}

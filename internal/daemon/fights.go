@@ -1,0 +1,122 @@
+package daemon
+
+import (
+	"slices"
+	"time"
+
+	"lasthop/routing"
+)
+
+// Another program deletes or changes what is lasthop's. It goes back at once.
+// If the program does it again and again, lasthop backs off: two programs that
+// undo each other's work hurt more than either of them being wrong.
+
+const (
+	patience = 5 // heals of one object in a row before it is a fight
+	// an object that stays this long, or twice the last wait, is not fought
+	// over
+	calm        = time.Second
+	longestWait = 5 * time.Minute // between heals in a fight
+)
+
+// fights remembers what was put back, by its text. The zero value is ready.
+type fights struct{ objects map[string]*fight }
+
+type fight struct {
+	streak   int           // heals in a row
+	restored time.Time     // when it was put back last
+	wait     time.Duration // 0: no fight
+	until    time.Time     // no heal before
+}
+
+// step is a heal that is not made now.
+type step struct {
+	op    routing.Op
+	until time.Time
+	wait  time.Duration
+	fresh bool // a longer wait has just begun
+}
+
+// admit reports whether an object may be put back now, and if not, until when
+// it waits.
+func (f *fights) admit(op routing.Op, now time.Time) (step, bool) {
+	if f.objects == nil {
+		f.objects = map[string]*fight{}
+	}
+	key := op.String()
+	o := f.objects[key]
+	if o == nil {
+		o = &fight{}
+		f.objects[key] = o
+	}
+	if now.Before(o.until) {
+		return step{op: op, until: o.until, wait: o.wait}, false
+	}
+	if now.Sub(o.restored) > max(calm, 2*o.wait) {
+		*o = fight{}
+	}
+	if o.streak < patience || !o.until.IsZero() && o.restored.Before(o.until) {
+		o.streak++
+		o.restored = now
+		return step{}, true
+	}
+	o.wait = min(max(calm, 2*o.wait), longestWait)
+	o.until = now.Add(o.wait)
+	return step{op: op, until: o.until, wait: o.wait, fresh: true}, false
+}
+
+// forget drops objects that have been left in peace, so that the memory does
+// not grow.
+func (f *fights) forget(now time.Time) {
+	for key, o := range f.objects {
+		if now.Sub(o.restored) > max(time.Minute, 3*o.wait) && now.After(o.until) {
+			delete(f.objects, key)
+		}
+	}
+}
+
+// heals returns the writes of a diff that put back what was there after the
+// last sync and is wanted as it was then.
+func heals(d routing.Diff, had routing.State) []routing.Op {
+	rules := map[routing.Rule]bool{}
+	for _, r := range had.Rules {
+		rules[r] = true
+	}
+	routes := map[string]bool{}
+	for _, r := range had.Routes {
+		routes[r.String()] = true
+	}
+	var out []routing.Op
+	for _, op := range d.Ops() {
+		switch {
+		case op.Delete:
+		case op.Rule != nil && rules[*op.Rule],
+			op.Route != nil && routes[op.Route.String()],
+			op.Group != nil && slices.Contains(had.Groups, *op.Group):
+			out = append(out, op)
+		}
+	}
+	return out
+}
+
+// withhold returns a diff without some writes, and without deletes, since what
+// replaces them may be missing.
+func withhold(d routing.Diff, steps []step) routing.Diff {
+	if len(steps) == 0 {
+		return d
+	}
+	held := map[string]bool{}
+	for _, s := range steps {
+		held[s.op.String()] = true
+	}
+	return routing.Diff{
+		SetRoutes: slices.DeleteFunc(slices.Clone(d.SetRoutes),
+			func(r routing.Route) bool { return held[routing.Op{Route: &r}.String()] }),
+		SetGroups: slices.DeleteFunc(slices.Clone(d.SetGroups),
+			func(g routing.LinkGroup) bool {
+				return held[routing.Op{Group: &g}.String()]
+			}),
+		AddRules: slices.DeleteFunc(slices.Clone(d.AddRules),
+			func(r routing.Rule) bool { return held[routing.Op{Rule: &r}.String()] }),
+	}
+}

@@ -1,0 +1,378 @@
+package daemon
+
+import (
+	"cmp"
+	"log/slog"
+	"os"
+	"path/filepath"
+	"slices"
+	"time"
+
+	"lasthop/internal/hint"
+	"lasthop/internal/settings"
+	"lasthop/internal/survey"
+	"lasthop/nginxconf"
+	"lasthop/report"
+	"lasthop/routing"
+	"lasthop/watcher"
+)
+
+// fleet is the NGINX that are followed: the masters that run, what each has
+// loaded, what is on disk, and the listeners that are leaving. It belongs to
+// the loop.
+type fleet struct {
+	netns    string
+	watcher  *watcher.Watcher
+	log      *slog.Logger
+	troubles *troubles
+	names    *names
+
+	settings  *settings.Settings
+	instances []*instance
+	strangers map[watcher.Process]bool // that were spoken of
+	loads     int                      // of NGINX, that were seen
+	listened  []*listening             // of late, the newest first
+}
+
+// follow takes in the settings. The configurations that they name are the only
+// ones that are followed; none named is whatever runs.
+func (f *fleet) follow(s *settings.Settings) {
+	f.settings = s
+	var named []*instance
+	for _, c := range s.Confs {
+		same := func(i *instance) bool { return i.Conf == c && i.Root == "" }
+		if i := slices.IndexFunc(f.instances, same); i >= 0 {
+			named = append(named, f.instances[i])
+		} else {
+			named = append(named, newInstance(survey.Source{Conf: c}))
+		}
+	}
+	if len(named) > 0 {
+		f.instances = named
+	}
+}
+
+// find finds the masters that run now and follows them. A master that was not
+// there before has loaded what is on disk; one that has ended leaves its
+// configuration behind as the plan, for when it comes back. It reports whether
+// what is loaded has changed.
+func (f *fleet) find() bool {
+	masters, strangers, err := survey.Masters(f.netns)
+	if !f.troubles.note(aboutMasters, err) {
+		return false
+	}
+	if len(f.settings.Confs) > 0 {
+		// a configuration that was named counts, whoever runs it
+		masters = append(masters, strangers...)
+	} else {
+		f.sayStrangers(strangers)
+	}
+	f.arrange(masters)
+	f.followMasters() // from here on every load is heard of, so now is the time to read
+	changed := false
+	for _, i := range f.instances {
+		if i.fresh != 0 || i.loaded == nil {
+			changed = f.load(i, i.fresh, time.Now()) || changed
+			i.unsure = i.fresh != 0 && edited(i)
+			i.fresh = 0
+		}
+		i.unsure = i.unsure && len(i.masters) > 0
+	}
+	f.watchFiles()
+	return changed
+}
+
+// edited reports whether an edit waits for its reload while the daemon starts.
+func edited(i *instance) bool {
+	_, ok := survey.EditedSince(*i.disk, i.fresh)
+	return ok
+}
+
+// sayStrangers says once for each that an NGINX is not followed.
+func (f *fleet) sayStrangers(strangers []nginxconf.Master) {
+	said := map[watcher.Process]bool{}
+	for _, m := range strangers {
+		said[processOf(m)] = true
+		if !f.strangers[processOf(m)] {
+			f.log.Warn(survey.Stranger(m))
+		}
+	}
+	f.strangers = said
+}
+
+// arrange gives each master to the instance of its configuration. Where none is
+// named, each master brings its own, and without any it is the default one.
+func (f *fleet) arrange(masters []nginxconf.Master) {
+	for _, i := range f.instances {
+		old := i.masters
+		i.masters = nil
+		for _, m := range masters {
+			if !i.Runs(m) {
+				continue
+			}
+			i.masters, i.ran = append(i.masters, m), true
+			known := func(o nginxconf.Master) bool {
+				return processOf(o) == processOf(m)
+			}
+			if !slices.ContainsFunc(old, known) {
+				i.fresh = m.PID
+			}
+		}
+	}
+	if len(f.settings.Confs) > 0 {
+		return
+	}
+	for _, m := range masters {
+		if !slices.ContainsFunc(f.instances, func(i *instance) bool { return i.Runs(m) }) {
+			i := newInstance(survey.SourceOf(m))
+			i.masters, i.fresh, i.ran = []nginxconf.Master{m}, m.PID, true
+			f.instances = append(f.instances, i)
+		}
+	}
+	f.dropStale()
+	if _, err := os.Stat(survey.DefaultConf); err == nil && len(f.instances) == 0 {
+		f.instances = append(f.instances,
+			newInstance(survey.Source{Conf: survey.DefaultConf}))
+	}
+}
+
+// dropStale forgets what is there no more: the default configuration where
+// NGINX turns out to run with another one, and a container's once the same file
+// runs in a new one.
+func (f *fleet) dropStale() {
+	running := func(is func(*instance) bool) bool {
+		return slices.ContainsFunc(f.instances,
+			func(i *instance) bool { return len(i.masters) > 0 && is(i) })
+	}
+	f.instances = slices.DeleteFunc(f.instances, func(i *instance) bool {
+		switch {
+		case len(i.masters) > 0:
+			return false
+		case !i.ran:
+			return running(func(*instance) bool { return true })
+		case i.Root != "":
+			return running(func(o *instance) bool {
+				return o.Conf == i.Conf && o.Root != ""
+			})
+		}
+		return false
+	})
+}
+
+// followMasters follows the masters of all instances, and waits for those that
+// do not run.
+func (f *fleet) followMasters() {
+	var follow []watcher.Master
+	var awaited []string
+	for _, i := range f.instances {
+		for _, m := range i.masters {
+			follow = append(follow,
+				watcher.Master{Process: processOf(m), PIDFile: i.pidFile(m)})
+		}
+		awaited = append(awaited, i.awaited()...)
+	}
+	f.watcher.Follow(follow, awaited)
+}
+
+func processOf(m nginxconf.Master) watcher.Process {
+	return watcher.Process{PID: m.PID, Started: m.Started}
+}
+
+// watchFiles watches the directories of all configurations, and the pid files
+// that they name.
+func (f *fleet) watchFiles() {
+	f.followMasters()
+	var dirs []string
+	for _, i := range f.instances {
+		dirs = append(dirs, i.dirs()...)
+	}
+	if len(f.instances) == 0 {
+		dirs = []string{"/etc/nginx"}
+	}
+	if f.settings.File != "" {
+		dirs = append(dirs, filepath.Dir(f.settings.File))
+	}
+	f.watcher.Watch(dirs)
+}
+
+// load takes in that an instance has loaded its configuration; master is the
+// one that did, 0 if none runs. It reports whether the listeners may be others
+// now.
+func (f *fleet) load(i *instance, master int, now time.Time) bool {
+	f.read(i)
+	if i.broken != nil {
+		return false // NGINX has read something else than we can; what is known stays
+	}
+	i.adopt(f.earlierWorkers(i, master), now)
+	i.generation, i.loadedAt = i.generation+1, now
+	if len(i.masters) == 0 {
+		f.log.Info("configuration read, NGINX does not run", "conf", i.Conf,
+			"listens", len(i.loaded.Listens))
+		return true
+	}
+	f.log.Info("NGINX has loaded its configuration", "conf", i.Conf, "pid", master,
+		"generation", i.generation, "listens", len(i.loaded.Listens))
+	f.loads++
+	return true
+}
+
+// refresh reads what has changed on disk of all configurations. It returns the
+// first error of one that cannot be loaded.
+func (f *fleet) refresh() (broken error) {
+	for _, i := range f.instances {
+		if f.read(i); broken == nil {
+			broken = i.broken
+		}
+	}
+	return broken
+}
+
+// adopt makes what is on disk count as loaded, though NGINX has not loaded it:
+// somebody has asked for it.
+func (f *fleet) adopt(now time.Time) {
+	for _, i := range f.instances {
+		if !i.same() {
+			i.adopt(f.earlierWorkers(i, 0), now)
+		}
+		i.unsure = false
+	}
+}
+
+// earlierWorkers are the workers that may run with an earlier configuration of
+// the instance: the old ones of the master that has loaded, and all of the
+// others.
+func (f *fleet) earlierWorkers(i *instance, master int) []watcher.Process {
+	all := f.watcher.Workers()
+	var out []watcher.Process
+	for _, m := range i.masters {
+		w := all[m.PID]
+		out = append(out, w.Old...)
+		if m.PID != master {
+			out = append(out, w.Current...)
+		}
+	}
+	return out
+}
+
+// filesChanged reads what has changed on disk. While NGINX runs nothing is done
+// with it until NGINX loads it; if none runs, the disk is what counts. It
+// reports whether the listeners may be others now.
+func (f *fleet) filesChanged(now time.Time) bool {
+	changed, news := false, false
+	for _, i := range f.instances {
+		if !f.read(i) {
+			continue
+		}
+		news = true
+		if len(i.masters) == 0 || i.loaded == nil {
+			changed = f.load(i, 0, now) || changed
+		}
+	}
+	if len(f.instances) == 0 {
+		return f.find()
+	}
+	if news {
+		f.watchFiles()
+	}
+	return changed
+}
+
+// namesChanged reads the configurations again that rest on host names with
+// another answer now. One that NGINX has loaded, but for the names, counts as
+// loaded. It reports whether the listeners may be others now.
+func (f *fleet) namesChanged(now time.Time) (changed bool) {
+	for _, i := range f.instances {
+		loaded := i.same()
+		if f.read(i) && loaded && i.same() {
+			i.adopt(f.earlierWorkers(i, 0), now)
+			changed = true
+		}
+	}
+	return changed
+}
+
+// read reads the configuration of an instance if it has changed. It says once
+// that it cannot be loaded, and once that it can again, and reports whether
+// there is another good one.
+func (f *fleet) read(i *instance) (changed bool) {
+	changed = i.refresh(f.names.resolve)
+	finding, _ := i.finding()
+	f.troubles.note("configuration "+i.Root+i.Conf, hint.New(i.broken, finding.Hint))
+	return changed
+}
+
+// drained drops the listeners whose last workers have ended, and reports
+// whether there were any.
+func (f *fleet) drained(now time.Time) bool {
+	var workers []watcher.Process
+	for _, i := range f.instances {
+		for _, l := range i.leaving {
+			workers = append(workers, l.workers...)
+		}
+	}
+	slices.SortFunc(workers, func(a, b watcher.Process) int {
+		return cmp.Compare(a.PID, b.PID)
+	})
+	alive := f.watcher.Alive(slices.Compact(workers))
+	gone := false
+	for _, i := range f.instances {
+		gone = i.drain(alive, now) || gone
+	}
+	return gone
+}
+
+// leaving reports whether a listener is on its way out.
+func (f *fleet) leaving() bool {
+	return slices.ContainsFunc(f.instances, func(i *instance) bool {
+		return len(i.leaving) > 0
+	})
+}
+
+// unsure reports whether NGINX may have loaded something else than what is
+// taken for it, or may listen on a host name whose addresses are not known yet.
+func (f *fleet) unsure() bool {
+	return f.names.unheard() ||
+		slices.ContainsFunc(f.instances, func(i *instance) bool { return i.unsure })
+}
+
+// pending reports whether an NGINX may load something else than it has loaded.
+func (f *fleet) pending() bool { return slices.ContainsFunc(f.instances, (*instance).pending) }
+
+// of returns the instance that a master belongs to, or nil.
+func (f *fleet) of(master int) *instance {
+	for _, i := range f.instances {
+		if slices.ContainsFunc(i.masters,
+			func(m nginxconf.Master) bool { return m.PID == master }) {
+			return i
+		}
+	}
+	return nil
+}
+
+// findings are those that only a follower of NGINX can have.
+func (f *fleet) findings() (out []routing.Finding) {
+	for _, i := range f.instances {
+		if finding, ok := i.finding(); ok {
+			out = append(out, finding)
+		}
+	}
+	return out
+}
+
+// masters are the NGINX that are followed, for the status.
+func (f *fleet) masters() (out []report.Master) {
+	workers := f.watcher.Workers()
+	for _, i := range f.instances {
+		one := report.Master{Conf: i.Conf, Root: i.Root, Generation: i.generation,
+			Loaded: i.loadedAt}
+		if len(i.masters) == 0 {
+			out = append(out, one)
+		}
+		for _, m := range i.masters {
+			w := workers[m.PID]
+			one.PID, one.Workers, one.Draining = m.PID, len(w.Current), len(w.Old)
+			out = append(out, one)
+		}
+	}
+	return out
+}

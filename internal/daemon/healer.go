@@ -1,0 +1,97 @@
+package daemon
+
+import (
+	"fmt"
+	"log/slog"
+	"slices"
+	"time"
+
+	"lasthop/internal/doctor"
+	"lasthop/routing"
+	"lasthop/routing/host"
+)
+
+// healer knows which writes put back what another program has deleted or
+// changed, which program that may be, and which writes wait because there is a
+// fight.
+type healer struct {
+	netns    string // path of the namespace, "" for our own
+	log      *slog.Logger
+	troubles *troubles
+	agenda   agenda
+
+	deleted map[string]bool // what others have deleted since the last sync
+	fights  fights
+	steps   int    // in fights
+	suspect string // the programs that may be at it
+}
+
+// note takes in what another program has deleted.
+func (h *healer) note(e host.Event) {
+	if h.deleted == nil {
+		h.deleted = map[string]bool{}
+	}
+	if e.Rule != nil {
+		h.deleted[e.Rule.String()] = true
+	}
+	if e.Route != nil {
+		h.deleted[e.Route.String()] = true
+	}
+}
+
+// heals returns which writes of a diff put back what was installed, and whether
+// the kernel has told of the deletion.
+func (h *healer) heals(diff routing.Diff, installed routing.State) map[string]bool {
+	out := map[string]bool{}
+	for _, op := range heals(diff, installed) {
+		out[op.String()] = op.Rule != nil && h.deleted[op.Rule.String()] ||
+			op.Route != nil && h.deleted[op.Route.String()]
+	}
+	return out
+}
+
+// suspects looks for the programs that may be at it.
+func (h *healer) suspects() string {
+	h.suspect = doctor.Suspects("/proc", h.netns)
+	return h.suspect
+}
+
+// admit takes out of a diff what is not to be put back yet.
+func (h *healer) admit(diff routing.Diff, installed routing.State, now time.Time) routing.Diff {
+	var held []step
+	delete(h.agenda, doHeal)
+	for _, op := range heals(diff, installed) {
+		if s, ok := h.fights.admit(op, now); !ok {
+			held = append(held, s)
+			h.agenda.by(doHeal, s.until)
+		}
+	}
+	h.fights.forget(now)
+	h.tellFight(held)
+	return withhold(diff, held)
+}
+
+// tellFight says once for each step of a fight that lasthop backs off.
+func (h *healer) tellFight(held []step) {
+	if len(held) == 0 {
+		h.troubles.keep(aboutFight, "")
+		return
+	}
+	if i := slices.IndexFunc(held, func(s step) bool { return s.fresh }); i >= 0 {
+		h.steps++
+		h.log.Warn("deleted again and again by someone else, backing off",
+			"op", held[i].op.String(), "objects", len(held), "wait", held[i].wait,
+			"suspect", h.suspects())
+	}
+	h.troubles.keep(aboutFight,
+		fmt.Sprintf("someone else deletes %s again and again: it is put back every %v",
+			held[0].op, held[0].wait))
+}
+
+// findings say how to make a suspect stop.
+func (h *healer) findings() (out []routing.Finding) {
+	if f, ok := doctor.Networkd("/", h.suspect); ok {
+		out = append(out, f)
+	}
+	return out
+}

@@ -1,0 +1,265 @@
+package daemon
+
+import (
+	"fmt"
+	"net/netip"
+	"os"
+	"path/filepath"
+	"slices"
+	"strings"
+	"time"
+
+	"lasthop/internal/survey"
+	"lasthop/nginxconf"
+	"lasthop/routing"
+	"lasthop/watcher"
+)
+
+// instance is one configuration that is followed, and the masters that run with
+// it: none before the start, two during an upgrade of the binary.
+type instance struct {
+	survey.Source
+
+	// Of the files. A Config that was read is never changed, so that its
+	// address stands for its contents.
+	disk   *nginxconf.Config // the last good one of the disk
+	broken error             // why what is on disk cannot be loaded
+	files  []string          // that were read last, the good ones or not
+	listed []string          // and the directories
+
+	// Of the processes.
+	masters []nginxconf.Master
+	fresh   int  // a master whose load is to be taken in: it was not there before
+	ran     bool // NGINX was seen with it
+
+	// Of the loads.
+	// what NGINX has loaded; without NGINX, what it would; nil if not known
+	loaded     *nginxconf.Config
+	unsure     bool // the disk is newer than the workers: they may run with something else
+	generation int
+	loadedAt   time.Time
+	leaving    []leaving
+}
+
+func newInstance(s survey.Source) *instance {
+	return &instance{Source: s, disk: &nginxconf.Config{}}
+}
+
+// leaving is a listener that left the configuration while old workers still
+// serve its connections: replies keep their way until the last of them has
+// ended, or until the time is up.
+type leaving struct {
+	listener *nginxconf.Listen
+	workers  []watcher.Process
+	until    time.Time
+}
+
+// maxLeaving bounds leaving. NGINX itself has no bound unless
+// worker_shutdown_timeout is set; what stays costs nothing but a rule.
+const maxLeaving = 24 * time.Hour
+
+// refresh reads the configuration from the disk unless it is what was read
+// last. It reports whether there is another good one.
+func (i *instance) refresh(resolve func(host string) ([]netip.Addr, error)) (changed bool) {
+	if i.current() {
+		return false
+	}
+	c, err := nginxconf.Load(i.Conf,
+		nginxconf.Options{Root: i.Root, UID: i.UID, Resolve: resolve})
+	i.files, i.listed, i.broken = c.Files, c.Dirs, err
+	if err != nil {
+		return false
+	}
+	i.disk = &c
+	return true
+}
+
+// current reports whether disk is what is on disk now.
+func (i *instance) current() bool { return i.broken == nil && i.disk.Unchanged() }
+
+// adopt makes what was read from the disk the loaded configuration. workers are
+// those that still run with earlier ones.
+func (i *instance) adopt(workers []watcher.Process, now time.Time) {
+	for _, l := range left(i.loaded, i.disk) {
+		if len(workers) > 0 {
+			i.leaving = append(i.leaving, leaving{l, workers, now.Add(maxLeaving)})
+		}
+	}
+	i.loaded = i.disk
+}
+
+// left returns the listens that one configuration has and the next has not.
+func left(was, is *nginxconf.Config) (out []*nginxconf.Listen) {
+	if was == nil || was == is {
+		return nil
+	}
+	type key struct {
+		addr        netip.Addr
+		transport   string
+		first, last uint16
+	}
+	keyOf := func(l *nginxconf.Listen) key { return key{l.Addr, l.Transport, l.First, l.Last} }
+	stays := make(map[key]bool, len(is.Listens))
+	for n := range is.Listens {
+		stays[keyOf(&is.Listens[n])] = true
+	}
+	for n := range was.Listens {
+		if l := &was.Listens[n]; !stays[keyOf(l)] {
+			out = append(out, l)
+		}
+	}
+	return out
+}
+
+// drain forgets the leaving listeners whose workers have ended, and reports
+// whether there were any.
+func (i *instance) drain(alive map[watcher.Process]bool, now time.Time) bool {
+	before := len(i.leaving)
+	i.leaving = slices.DeleteFunc(i.leaving, func(l leaving) bool {
+		return !now.Before(l.until) ||
+			!slices.ContainsFunc(l.workers, func(p watcher.Process) bool {
+				return alive[p]
+			})
+	})
+	return len(i.leaving) < before
+}
+
+// pending reports whether NGINX may load something else than it has loaded.
+func (i *instance) pending() bool {
+	return i.broken == nil && len(i.masters) > 0 && !i.same()
+}
+
+// same reports whether the files say what NGINX has loaded.
+func (i *instance) same() bool {
+	return i.loaded != nil && slices.Equal(i.disk.Sums, i.loaded.Sums)
+}
+
+// part is what an instance adds to what is listened on. Equal parts add the
+// same, since a Config is never changed.
+type part struct {
+	loaded  *nginxconf.Config   // nil if not known
+	before  *nginxconf.Config   // whose listeners stay that loaded has not; or nil
+	leaving []*nginxconf.Listen // that stay besides
+}
+
+// part returns what the instance adds, with asIfLoaded as if NGINX had loaded
+// what is on disk.
+func (i *instance) part(asIfLoaded bool) part {
+	p := part{loaded: i.loaded}
+	if asIfLoaded && i.broken == nil && i.disk != i.loaded {
+		p = part{loaded: i.disk, before: i.loaded}
+	}
+	for _, l := range i.leaving {
+		p.leaving = append(p.leaving, l.listener)
+	}
+	return p
+}
+
+func (p part) equal(q part) bool {
+	return p.loaded == q.loaded && p.before == q.before && slices.Equal(p.leaving, q.leaving)
+}
+
+// addTo puts what the part says into n.
+func (p part) addTo(n *survey.NGINX) {
+	if p.loaded == nil {
+		return
+	}
+	n.Add(*p.loaded)
+	for _, l := range slices.Concat(p.leaving, left(p.before, p.loaded)) {
+		n.Listeners = append(n.Listeners, survey.Listeners(*l)...)
+	}
+}
+
+// pidFile is where NGINX writes its process id, as we can open it.
+func (i *instance) pidFile(m nginxconf.Master) string {
+	name := m.PIDFile
+	if c := i.disk.PIDFile; c != "" {
+		name = c
+		if !strings.HasPrefix(name, "/") {
+			name = m.Prefix + name
+		}
+	}
+	if name == "" || !strings.HasPrefix(name, "/") {
+		return ""
+	}
+	return filepath.Join(m.Root, name)
+}
+
+// defaultPIDFiles are where distributions and NGINX's own packages keep it.
+var defaultPIDFiles = []string{"/run/nginx.pid", "/var/run/nginx.pid"}
+
+// awaited are the pid files of masters that do not run.
+func (i *instance) awaited() []string {
+	if len(i.masters) > 0 {
+		return nil
+	}
+	if strings.HasPrefix(i.disk.PIDFile, "/") {
+		return []string{filepath.Join(i.Root, i.disk.PIDFile)}
+	}
+	return defaultPIDFiles // and where the directive is relative, the check every minute
+}
+
+// dirs are the directories where a change may make another configuration. Files
+// that are symbolic links are watched at both ends.
+func (i *instance) dirs() []string {
+	var out []string
+	add := func(dir string) {
+		if dir = filepath.Join("/", i.Root, dir); !slices.Contains(out, dir) {
+			out = append(out, dir)
+		}
+	}
+	real := func(path string) string {
+		if i.Root != "" {
+			return path // a link there means a file below the root
+		}
+		if p, err := filepath.EvalSymlinks(path); err == nil {
+			return p
+		}
+		return path
+	}
+	seen := map[string]bool{}
+	for _, f := range append(slices.Clone(i.files), i.Absolute()) {
+		if dir := filepath.Dir(f); !seen[dir] {
+			seen[dir] = true
+			add(dir)
+			add(real(dir))
+		}
+		if info, err := os.Lstat(f); err == nil && info.Mode()&os.ModeSymlink != 0 {
+			add(filepath.Dir(real(f)))
+		}
+	}
+	for _, d := range i.listed {
+		add(d)
+	}
+	return out
+}
+
+// finding says what is wrong with the files.
+func (i *instance) finding() (routing.Finding, bool) {
+	switch {
+	case i.broken != nil:
+		f := routing.Finding{Code: "config-broken", Severity: routing.Error,
+			Subject: i.Conf,
+			Message: fmt.Sprintf("the configuration on disk cannot be loaded: %v",
+				i.broken),
+			Hint: "mend it; until then the routes stay as they were " +
+				"for what was loaded last"}
+		if i.loaded == nil {
+			f.Hint = "mend it; until then nothing is known of its listeners"
+		}
+		return f, true
+	case i.unsure:
+		return routing.Finding{Code: "not-loaded", Severity: routing.Warning,
+			Subject: i.Conf,
+			Message: "the configuration on disk is newer than NGINX's " +
+				"workers, which may run " +
+				"with another one: nothing of ours is " +
+				"removed until the next reload",
+			Hint: "nginx -t && nginx -s reload"}, true
+	case i.pending():
+		return routing.Finding{Code: "not-loaded", Severity: routing.Info, Subject: i.Conf,
+			Message: "the configuration on disk is not the one that NGINX has loaded",
+			Hint:    "nginx -t && nginx -s reload"}, true
+	}
+	return routing.Finding{}, false
+}

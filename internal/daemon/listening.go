@@ -1,0 +1,47 @@
+package daemon
+
+import (
+	"slices"
+
+	"lasthop/internal/settings"
+	"lasthop/internal/survey"
+	"lasthop/routing"
+)
+
+// listening is what NGINX listens on, joined with the settings: all that a
+// decision depends on but the host. Ten thousand listeners cost milliseconds to
+// join, so the last ones are kept with what they were made of: Decision.Holds
+// compares one with itself at once.
+type listening struct {
+	settings *settings.Settings
+	parts    []part
+
+	nginx  survey.NGINX
+	inputs routing.Inputs // without a host
+}
+
+// Which instances count as if NGINX had loaded what is on disk.
+func none(*instance) bool { return false }
+func all(*instance) bool  { return true }
+
+// listening returns what is listened on, where asIfLoaded says which instances
+// count with what is on disk.
+func (f *fleet) listening(asIfLoaded func(*instance) bool) *listening {
+	want := &listening{settings: f.settings}
+	for _, i := range f.instances {
+		want.parts = append(want.parts, i.part(asIfLoaded(i)))
+	}
+	same := func(l *listening) bool {
+		return l.settings == want.settings &&
+			slices.EqualFunc(l.parts, want.parts, part.equal)
+	}
+	if n := slices.IndexFunc(f.listened, same); n >= 0 {
+		return f.listened[n]
+	}
+	for _, p := range want.parts {
+		p.addTo(&want.nginx)
+	}
+	want.inputs = want.nginx.Inputs(routing.Host{}, *f.settings)
+	f.listened = append([]*listening{want}, f.listened[:min(1, len(f.listened))]...)
+	return want
+}

@@ -1,0 +1,49 @@
+package daemon
+
+import (
+	"bytes"
+	"fmt"
+	"io"
+	"time"
+)
+
+// easyLog is a stream of lines whose reader may be stuck. A line that is not
+// taken in time is written by a task of its own, and lines that come meanwhile
+// are lost. The caller must not write from two goroutines at once.
+type easyLog struct {
+	w    io.Writer
+	busy chan struct{} // full while a line is being written
+	lost int
+}
+
+// lineTime is how long a line may keep the caller waiting.
+const lineTime = 50 * time.Millisecond
+
+func newEasyLog(w io.Writer) *easyLog { return &easyLog{w: w, busy: make(chan struct{}, 1)} }
+
+func (l *easyLog) Write(line []byte) (int, error) {
+	select {
+	case l.busy <- struct{}{}:
+	default:
+		l.lost++
+		return len(line), nil
+	}
+	text := bytes.Clone(line)
+	if l.lost > 0 {
+		text = fmt.Appendf(text,
+			"level=WARN msg=\"log lines lost: they were not taken in time\" lines=%d\n",
+			l.lost)
+		l.lost = 0
+	}
+	done := make(chan struct{})
+	go func() {
+		_, _ = l.w.Write(text) // there is no other place to say that it fails
+		<-l.busy
+		close(done)
+	}()
+	select {
+	case <-done:
+	case <-time.After(lineTime):
+	}
+	return len(line), nil
+}

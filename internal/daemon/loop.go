@@ -1,0 +1,356 @@
+package daemon
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"runtime/debug"
+	"slices"
+	"time"
+
+	"lasthop/internal/hint"
+	"lasthop/internal/settings"
+	"lasthop/report"
+	"lasthop/routing/host"
+	"lasthop/watcher"
+
+	sd "github.com/coreos/go-systemd/v22/daemon"
+	"golang.org/x/sys/unix"
+)
+
+const (
+	auditEvery      = time.Minute
+	wholeAuditEvery = 5 * time.Minute
+	mastersIn       = time.Minute
+	leaveEvery      = 5 * time.Second
+	trimAfter       = 10 * time.Second
+)
+
+// live looks for the first time, says that all is ready, and follows.
+func (d *daemon) live(ctx context.Context, hostC <-chan host.Event) error {
+	now := time.Now()
+	d.started = now
+	d.causes.add("start")
+	d.fleet.find()
+	d.sync()
+	d.prepare()
+	d.log.Info("following NGINX and the host", "detector", d.watcher.Detector(),
+		"configurations", len(d.fleet.instances),
+		"listeners", len(d.board.status().Plan.Outcomes))
+	notify(sd.SdNotifyReady)
+	d.alive(now)
+	d.agenda.by(doAudit, now.Add(jitter(auditEvery)))
+	d.wholeAudit = now.Add(wholeAuditEvery)
+	d.agenda.by(doMasters, now.Add(d.nextMasters(now)))
+	defer d.fleet.names.close()
+	err := d.loop(ctx, hostC)
+	notify(sd.SdNotifyStopping)
+	d.log.Info("ending; all routes stay in place")
+	return err
+}
+
+// loop is the daemon's life after the first sync.
+func (d *daemon) loop(ctx context.Context, hostC <-chan host.Event) error {
+	timer := time.NewTimer(0)
+	defer timer.Stop()
+	for {
+		if next, ok := d.agenda.next(); ok {
+			timer.Reset(time.Until(next))
+		}
+		select {
+		case <-ctx.Done():
+			return nil
+		case e, ok := <-d.watcher.Events():
+			if !ok {
+				return ended(ctx, "the watcher of NGINX has ended")
+			}
+			d.nginxEvent(e)
+		case e, ok := <-hostC:
+			if !ok {
+				return ended(ctx, "the events of the host have ended")
+			}
+			d.hostEvent(e, time.Now())
+		case a := <-d.fleet.names.answers:
+			d.answered(a, time.Now())
+		case r := <-d.board.requests:
+			a, err := d.requested(r)
+			r.reply <- reply{a, err}
+		case <-d.reloads:
+			d.reloadSettings()
+		case f := <-d.calls:
+			f()
+		case <-timer.C:
+			d.due(time.Now())
+		}
+		d.prepare()
+	}
+}
+
+// nginxEvent takes in what NGINX or its files did.
+func (d *daemon) nginxEvent(e watcher.Event) {
+	switch e.Kind {
+	case watcher.Reloaded:
+		d.reloaded(e)
+	case watcher.Drained:
+		d.drained(e.At, fmt.Sprintf("old workers of NGINX %d have ended", e.PID))
+	case watcher.Masters:
+		d.mastersChanged()
+	case watcher.Files:
+		d.filesChanged(e.At)
+	case watcher.Trouble:
+		d.troubles.note("watch "+e.About, e.Err)
+	}
+	d.publish()
+}
+
+// reloaded installs the configuration that a master has loaded. If the decision
+// about it is prepared, it is carried out first and everything is looked at
+// afterwards.
+func (d *daemon) reloaded(e watcher.Event) {
+	i := d.fleet.of(e.PID)
+	if i == nil {
+		return
+	}
+	d.causes.add(fmt.Sprintf("reload of NGINX %d", e.PID))
+	this := func(o *instance) bool { return o == i }
+	ready := i.current() && d.reconciler.anticipate(d.want(this))
+	written := time.Since(e.At)
+	if !d.fleet.load(i, e.PID, time.Now()) {
+		return
+	}
+	i.unsure = false
+	if d.sync() {
+		if !ready {
+			written = time.Since(e.At)
+		}
+		d.board.loaded(load{ready, written, time.Since(e.At)})
+	}
+}
+
+// mastersChanged takes in that masters have started or ended.
+func (d *daemon) mastersChanged() {
+	started, gone := d.fleet.find(), d.fleet.drained(time.Now())
+	if started {
+		d.causes.add("NGINX has started")
+	}
+	if gone {
+		d.causes.add("old workers of NGINX have ended")
+	}
+	if started || gone {
+		d.sync()
+	}
+}
+
+// drained takes in that workers may have ended.
+func (d *daemon) drained(now time.Time, cause string) {
+	if d.fleet.drained(now) {
+		d.causes.add(cause)
+		d.sync()
+	}
+}
+
+// filesChanged takes in that files may have changed.
+func (d *daemon) filesChanged(now time.Time) {
+	d.agenda.by(doMasters, now.Add(mastersIn))
+	if s := d.fleet.settings; s.Changed() {
+		d.log.Info("the settings on disk have changed; SIGHUP makes them count",
+			"file", s.File)
+	}
+	if d.fleet.filesChanged(now) {
+		d.causes.add("nginx.conf has changed, and NGINX does not run")
+		d.sync()
+	}
+}
+
+// answered takes in what the system says about a host name.
+func (d *daemon) answered(a answerOf, now time.Time) {
+	n := d.fleet.names
+	unheard := n.unheard()
+	changed := n.answered(a) && d.fleet.namesChanged(now)
+	if changed {
+		d.causes.add("a host name has other addresses")
+	}
+	if changed || unheard && !n.unheard() { // what was kept may go now
+		d.sync()
+	}
+	if n.unknown() {
+		d.agenda.by(doNames, now.Add(unknownIn))
+	}
+}
+
+// hostEvent notes what changed on the host. What was deleted of ours goes back
+// at once; for the rest there is time to let a link come up as a whole.
+func (d *daemon) hostEvent(e host.Event, now time.Time) {
+	d.reconciler.hostChanged(e)
+	d.causes.add(e.Text)
+	d.hosts.Quiet, d.hosts.Max = 50*time.Millisecond, time.Second
+	if e.Rule != nil || e.Route != nil {
+		d.hosts.Quiet, d.hosts.Max = 2*time.Millisecond, 20*time.Millisecond
+	}
+	d.hosts.Note(now)
+	d.agenda[doHost] = d.hosts.Due()
+}
+
+// due does what is on the agenda.
+func (d *daemon) due(now time.Time) {
+	for _, name := range d.agenda.take(now) {
+		switch name {
+		case doHost:
+			d.hosts.Take()
+			d.sync()
+		case doAudit:
+			d.audit(now)
+		case doRetry, doHeal, doForget:
+			d.sync()
+		case doLeave:
+			d.drained(now, "old workers of NGINX have ended")
+			d.noteLeaving(now)
+		case doMasters:
+			d.agenda.by(doMasters, now.Add(d.nextMasters(now)))
+			d.mastersChanged()
+		case doNames:
+			d.fleet.namesChanged(now) // asks for them again
+		case doTrim:
+			debug.FreeOSMemory()
+			d.publish()
+		case doAlive:
+			d.alive(now)
+		}
+	}
+}
+
+// nextMasters is when to look for masters again without an event. At the start
+// it is soon: NGINX may have written its pid file already, and not yet have
+// taken its title.
+func (d *daemon) nextMasters(now time.Time) time.Duration {
+	if age := now.Sub(d.started); age < 3*time.Second {
+		return age + 100*time.Millisecond
+	}
+	return jitter(mastersIn)
+}
+
+// noteLeaving looks again soon while listeners are leaving: a worker whose
+// master has crashed gives no event.
+func (d *daemon) noteLeaving(now time.Time) {
+	if d.fleet.leaving() {
+		d.agenda.by(doLeave, now.Add(leaveEvery))
+	}
+}
+
+// audit compares what is ours with the kernel every minute. Every five minutes
+// it looks at everything, or less often where that would take more than a
+// thousandth of a processor.
+func (d *daemon) audit(now time.Time) {
+	d.agenda.by(doAudit, now.Add(jitter(auditEvery)))
+	troubled := d.troubles.any(aboutSync, aboutNetlink, aboutNames)
+	if now.Before(d.wholeAudit) && !troubled && d.reconciler.steady() {
+		return
+	}
+	d.sync()
+	d.wholeAudit = time.Now().Add(max(wholeAuditEvery, 1000*time.Since(now)))
+}
+
+// want is what is to be reached, where asIfLoaded says which instances count
+// with what is on disk. What an earlier daemon has installed may be what NGINX
+// listens on, as long as that is not sure.
+func (d *daemon) want(asIfLoaded func(*instance) bool) want {
+	return want{d.fleet.listening(asIfLoaded), d.fleet.unsure(), d.causes.String()}
+}
+
+// sync makes the kernel as the plan wants it, and reports whether it is.
+func (d *daemon) sync() bool {
+	ok := d.reconciler.sync(d.want(none))
+	d.causes = nil
+	now := time.Now()
+	d.noteLeaving(now)
+	d.agenda[doTrim] = now.Add(trimAfter)
+	d.publish()
+	return ok
+}
+
+// prepare makes the decision for what is on disk, if an NGINX may load it.
+func (d *daemon) prepare() {
+	if d.fleet.pending() {
+		d.reconciler.prepare(d.fleet.listening(all))
+	}
+}
+
+// publish makes what is known now visible.
+func (d *daemon) publish() {
+	d.troubles.note(aboutAudit, unaudited(d.writer.Unaudited()))
+	s := report.Status{Detector: d.watcher.Detector(), Masters: d.fleet.masters(),
+		Wrong: d.troubles.messages()}
+	d.reconciler.report(&s)
+	s.Counts.Reloads = d.fleet.loads
+	s.Plan.Findings = slices.Concat(s.Plan.Findings, d.fleet.findings(),
+		d.reconciler.healer.findings())
+	s.InSync = d.reconciler.last != nil && s.Diff.Empty() && len(s.Wrong) == 0
+	d.board.publish(s)
+}
+
+// unaudited is what is wrong if the system's log does not take audit lines.
+func unaudited(lines int) error {
+	if lines == 0 {
+		return nil
+	}
+	return hint.New(errors.New("audit lines are lost: the system's log does not take them"),
+		"is the log daemon stuck? see: systemctl status systemd-journald rsyslog")
+}
+
+// reloadSettings reads lasthop.yaml again. A broken one changes nothing.
+func (d *daemon) reloadSettings() {
+	var now unix.Timespec
+	_ = unix.ClockGettime(unix.CLOCK_MONOTONIC, &now)
+	notify(fmt.Sprintf("%s\nMONOTONIC_USEC=%d", sd.SdNotifyReloading, now.Nano()/1000))
+	defer notify(sd.SdNotifyReady)
+	s, err := settings.Load(d.options.Flags)
+	if err != nil {
+		err = fmt.Errorf("the settings stay as they were: %w", err)
+	}
+	if !d.troubles.note(aboutSettings, err) {
+		d.publish()
+		return
+	}
+	old := d.fleet.settings
+	if s.Metrics != old.Metrics || s.Policy.Numbers != old.Policy.Numbers {
+		d.log.Warn("numbers and metrics change with a restart: systemctl restart lasthop")
+		s.Metrics, s.Policy.Numbers = old.Metrics, old.Policy.Numbers
+	}
+	d.causes.add("settings read again")
+	d.fleet.follow(&s)
+	d.fleet.find()
+	d.sync()
+}
+
+// alive tells the watchdog that the loop goes round.
+func (d *daemon) alive(now time.Time) {
+	every, err := sd.SdWatchdogEnabled(false)
+	if err != nil || every == 0 {
+		return
+	}
+	notify(sd.SdNotifyWatchdog)
+	d.agenda.by(doAlive, now.Add(every/3))
+}
+
+// notify tells systemd; without it, nobody.
+func notify(state string) { _, _ = sd.SdNotify(false, state) }
+
+// causes are what led to a sync, in words.
+type causes []string
+
+func (c *causes) add(cause string) {
+	if len(*c) < 100 && !slices.Contains(*c, cause) {
+		*c = append(*c, cause)
+	}
+}
+
+func (c causes) String() string {
+	switch n := len(c); n {
+	case 0:
+		return "audit"
+	case 1:
+		return c[0]
+	default:
+		return fmt.Sprintf("%s, and %d more", c[0], n-1)
+	}
+}

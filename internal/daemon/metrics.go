@@ -1,0 +1,161 @@
+package daemon
+
+import (
+	"fmt"
+	"net"
+	"net/http"
+	"slices"
+	"time"
+
+	"lasthop/internal/hint"
+	"lasthop/report"
+	"lasthop/routing"
+
+	"github.com/prometheus/client_golang/prometheus"
+	"github.com/prometheus/client_golang/prometheus/collectors"
+	"github.com/prometheus/client_golang/prometheus/promhttp"
+)
+
+// metrics turns the published status into Prometheus metrics at each scrape, so
+// that both always say the same.
+type metrics struct {
+	status  func() report.Status
+	version string
+}
+
+// Describe is for prometheus.Collector. It says nothing, since what Collect
+// sends differs in its labels.
+func (m metrics) Describe(chan<- *prometheus.Desc) {}
+
+// Collect is for prometheus.Collector. Names and labels are promised as the
+// JSON documents' keys are.
+func (m metrics) Collect(c chan<- prometheus.Metric) {
+	s, out := m.status(), scrape(c)
+	listeners := map[routing.Status]int{}
+	for _, o := range s.Plan.Outcomes {
+		listeners[o.Status]++
+	}
+	for _, status := range []routing.Status{routing.Ready, routing.Armed, routing.Unchanged,
+		routing.LocalOnly, routing.Off, routing.Unresolved} {
+		out.gauge("listeners", "Listeners by what becomes of their replies.",
+			listeners[status], "status", string(status))
+	}
+	out.gauge("paths", "Ways back: interface, family and gateway.", len(s.Plan.Paths))
+	for state, is := range map[string]routing.State{"wanted": s.Plan.State,
+		"present": s.Installed} {
+		out.gauge("routes",
+			"Our routes, as the plan wants them and as the kernel holds them.",
+			len(is.Routes), "state", state)
+		out.gauge("rules",
+			"Our rules, as the plan wants them and as the kernel holds them.",
+			len(is.Rules), "state", state)
+	}
+	inSync := 0
+	if s.InSync {
+		inSync = 1
+	}
+	out.gauge("in_sync", "1 if the kernel holds what the plan wants and nothing is wrong.",
+		inSync)
+	out.counts(s.Counts)
+	out.masters(s.Masters)
+	findings := map[[2]string]int{}
+	for _, f := range s.Plan.Findings {
+		findings[[2]string{string(f.Code), string(f.Severity)}]++
+	}
+	for key, n := range findings {
+		out.gauge("findings", "Findings of the plan.", n, "code", key[0],
+			"severity", key[1])
+	}
+	out.gauge("build_info", "Always 1.", 1, "version", m.version)
+}
+
+// scrape is where the metrics of one scrape go.
+type scrape chan<- prometheus.Metric
+
+// add sends a metric; labels are names and values in turn.
+func (c scrape) add(kind prometheus.ValueType, name, help string, value float64, labels []string) {
+	var names, values []string
+	for pair := range slices.Chunk(labels, 2) {
+		names, values = append(names, pair[0]), append(values, pair[1])
+	}
+	d := prometheus.NewDesc("lasthop_"+name, help, names, nil)
+	c <- prometheus.MustNewConstMetric(d, kind, value, values...)
+}
+
+func (c scrape) gauge(name, help string, value int, labels ...string) {
+	c.add(prometheus.GaugeValue, name, help, float64(value), labels)
+}
+
+func (c scrape) counts(n report.Counts) {
+	counter := func(name, help string, value int) {
+		c.add(prometheus.CounterValue, name+"_total", help, float64(value), nil)
+	}
+	counter("syncs", "Comparisons of the kernel with the plan.", n.Syncs)
+	counter("changes", "Writes to the kernel.", n.Changes)
+	counter("heals", "Objects put back that someone else had deleted or changed.", n.Heals)
+	counter("fights", "Times that somebody who deletes again and again was backed off from.",
+		n.Fights)
+	counter("errors", "Syncs that failed in whole or in part.", n.Errors)
+	counter("reloads", "Loads of a configuration by NGINX that were followed.", n.Reloads)
+}
+
+// masters sends the loads of each configuration. Those of containers have one
+// label more: their configurations may have the same path.
+func (c scrape) masters(list []report.Master) {
+	seen := map[[2]string]bool{}
+	for _, n := range list {
+		key := [2]string{n.Conf, n.Root}
+		if seen[key] {
+			continue // two masters during an upgrade
+		}
+		seen[key] = true
+		labels := []string{"conf", n.Conf}
+		if n.Root != "" {
+			labels = append(labels, "root", n.Root)
+		}
+		c.gauge("nginx_generation",
+			"Loads seen of this configuration, the one at the start included.",
+			n.Generation, labels...)
+		if !n.Loaded.IsZero() {
+			c.add(prometheus.GaugeValue, "nginx_loaded_timestamp_seconds",
+				"When the last load was seen.",
+				float64(n.Loaded.UnixNano())/1e9, labels)
+		}
+	}
+}
+
+// newReloadTimes is the histogram of the time from NGINX's fork to a kernel
+// that holds the plan.
+func newReloadTimes() prometheus.Histogram {
+	return prometheus.NewHistogram(prometheus.HistogramOpts{
+		Name: "lasthop_reload_to_in_sync_seconds",
+		Help: "Time from the fork of NGINX's first new worker to a " +
+			"kernel that holds the plan.",
+		Buckets: []float64{.0005, .001, .0025, .005, .01, .025, .05, .1, .25, .5, 1,
+			2.5, 10, 30}})
+}
+
+// metricsHandler answers /metrics and /healthz.
+func metricsHandler(s served, times prometheus.Collector) http.Handler {
+	registry := prometheus.NewRegistry()
+	registry.MustRegister(metrics{s.status, report.BuildVersion().Lasthop}, times,
+		collectors.NewGoCollector(),
+		collectors.NewProcessCollector(collectors.ProcessCollectorOpts{}))
+	mux := http.NewServeMux()
+	mux.Handle("GET /metrics",
+		promhttp.HandlerFor(registry, promhttp.HandlerOpts{Timeout: 10 * time.Second}))
+	mux.HandleFunc("GET "+pathHealth, func(w http.ResponseWriter, _ *http.Request) {
+		health(w, s.status())
+	})
+	return mux
+}
+
+// listenMetrics opens the endpoint of metrics: "127.0.0.1:9176".
+func listenMetrics(addr string) (net.Listener, error) {
+	l, err := net.Listen("tcp", addr)
+	if err != nil {
+		return nil, hint.New(fmt.Errorf("listen for metrics on %s: %w", addr, err),
+			"choose a free address in metrics.listen of lasthop.yaml")
+	}
+	return l, nil
+}

@@ -1,0 +1,42 @@
+package daemon
+
+import (
+	"time"
+
+	"lasthop/routing"
+)
+
+// needless is a path that main, or a rule of another program, makes needless.
+type needless struct {
+	link   string
+	family routing.Family
+}
+
+// forgetAfter is how long a needless path stays: a default route that flaps
+// must not make rules come and go.
+const forgetAfter = time.Minute
+
+// keepNeedless keeps what serves a path that is needless since less than a
+// minute.
+func (r *reconciler) keepNeedless(d *routing.Decision, now time.Time) {
+	wanted, still := d.Plan.State, map[needless]time.Time{}
+	for _, p := range d.Plan.Paths {
+		part := d.Owned.Serving(p.Link, p.Family)
+		if len(p.Prefixes) > 0 || len(part.Rules) == 0 {
+			continue
+		}
+		key := needless{p.Link, p.Family}
+		since, ok := r.needless[key]
+		if !ok {
+			since = now
+		}
+		still[key] = since
+		if end := since.Add(forgetAfter); now.Before(end) {
+			r.agenda.by(doForget, end)
+			part.Groups = d.Owned.Groups
+			wanted = wanted.Union(part)
+			d.Diff = routing.Compare(d.Owned, wanted)
+		}
+	}
+	r.needless = still
+}

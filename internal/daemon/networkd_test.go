@@ -1,0 +1,141 @@
+package daemon
+
+import (
+	"fmt"
+	"slices"
+	"strings"
+	"testing"
+
+	"lasthop/internal/doctor"
+	"lasthop/internal/nstest"
+	"lasthop/routing"
+)
+
+// networkd is a real systemd-networkd beside a server.
+type networkd struct {
+	*server
+	*nstest.Networkd
+}
+
+// has says whether eth1 has an address, and main a default route by it.
+func (n *networkd) has() (vip, gateway bool) {
+	n.t.Helper()
+	return strings.Contains(n.IP("-o addr show dev eth1"), " 10.0.1.100/"),
+		strings.Contains(n.IP("route show default"), "dev eth1")
+}
+
+// removes installs what is ours, stops the daemon, lets networkd do its thing,
+// and returns what is gone for good.
+func (n *networkd) removes() []string {
+	n.t.Helper()
+	n.start()
+	n.wantFresh("the start")
+	if err := n.end(); err != nil {
+		n.t.Fatal(err)
+	}
+	before := n.owned()
+	if len(before) < 5 {
+		n.t.Fatalf("only %q to lose", before)
+	}
+	n.Network("eth1", nstest.Networkd1(nstest.WithGateway))
+	n.Ctl("reload")
+	n.waitFor(false, true)
+	n.Network("eth1", nstest.Networkd1(nstest.WithVIP+nstest.WithGateway))
+	n.Ctl("reload")
+	n.waitFor(true, true)
+	after := n.owned()
+	return slices.DeleteFunc(before, func(line string) bool {
+		return slices.Contains(after, line)
+	})
+}
+
+// waitFor waits until networkd is done with what it was told, and eth1 has the
+// VIP and its gateway, or has them no more.
+func (n *networkd) waitFor(vip, gateway bool) {
+	n.t.Helper()
+	n.Until(fmt.Sprintf("VIP %t, gateway %t", vip, gateway), func() bool {
+		v, g := n.has()
+		return v == vip && g == gateway
+	})
+	n.Configured()
+}
+
+// TestNetworkd: a real systemd-networkd is reconfigured, stopped and started
+// beside the daemon. What it removes of ours is back after each step.
+func TestNetworkd(t *testing.T) {
+	t.Parallel()
+	s := bareServer(t)
+	n := &networkd{s, nstest.NewNetworkd(s.Server)}
+	n.Lines(nstest.TwoVeths)
+	n.Network("eth0", nstest.Networkd0)
+	n.Network("eth1", nstest.Networkd1(nstest.WithVIP+nstest.WithGateway))
+	n.Conf("listen 10.0.1.100:80;")
+	n.Start()
+	n.Configured()
+	gone := n.removes()
+	t.Logf("%s, told of another address and back, removes %d objects of ours:\n%s", n.Version(),
+		len(gone), strings.Join(gone, "\n"))
+	n.start()
+	n.wantFresh("the start beside networkd")
+	for _, step := range []struct {
+		what         string
+		do           func()
+		vip, gateway bool // are there afterwards
+	}{
+		{"reload of the same", func() { n.Ctl("reload") }, true, true},
+		{"reload without the VIP", func() { n.Network("eth1", nstest.Networkd1(nstest.WithGateway)); n.Ctl("reload") }, false, true},
+		{"reload with it again", func() { n.Network("eth1", nstest.Networkd1(nstest.WithVIP+nstest.WithGateway)); n.Ctl("reload") }, true, true},
+		{"reload without the gateway", func() { n.Network("eth1", nstest.Networkd1(nstest.WithVIP)); n.Ctl("reload") }, true, false},
+		{"reload with it again", func() { n.Network("eth1", nstest.Networkd1(nstest.WithVIP+nstest.WithGateway)); n.Ctl("reload") }, true, true},
+		{"eth1 reconfigured", func() { n.Ctl("reconfigure", "eth1") }, true, true},
+		{"eth0 reconfigured", func() { n.Ctl("reconfigure", "eth0") }, true, true},
+		{"eth1 down and up", func() { n.Ctl("down", "eth1"); n.Ctl("up", "eth1") }, true, true},
+		{"restart", func() { n.Stop(); n.Start() }, true, true},
+		{"restart with another file", func() {
+			n.Stop()
+			n.Network("eth1", nstest.Networkd1(nstest.WithGateway))
+			n.Start()
+			n.Ctl("reconfigure", "eth1") // 252 leaves the address alone until then
+		}, false, true},
+		{"restart with the first again", func() { n.Stop(); n.Network("eth1", nstest.Networkd1(nstest.WithVIP+nstest.WithGateway)); n.Start() }, true, true},
+	} {
+		n.log.Take()
+		step.do()
+		n.waitFor(step.vip, step.gateway)
+		// without, what is held is more than a fresh start would know
+		if n.quiet(); step.gateway {
+			n.wantFresh(step.what)
+		}
+		t.Logf("%s: %d lines in the log", step.what, strings.Count(n.log.Take(), "\n"))
+	}
+	n.namesNetworkd(t)
+}
+
+// namesNetworkd deletes what is ours as networkd would, while it runs: the log
+// says that it may have been, and the finding how to stop it.
+func (n *networkd) namesNetworkd(t *testing.T) {
+	t.Helper()
+	want := n.owned()
+	n.d.pardon(t)
+	n.log.Take()
+	n.deleteOurs()
+	n.Until("all to be back", func() bool { return slices.Equal(n.owned(), want) })
+	st, said := n.quiet(), 0
+	for line := range strings.Lines(n.log.Take()) {
+		if !strings.Contains(line, "deleted by someone else, restored") {
+			continue
+		}
+		if said++; !strings.Contains(line, "systemd-networkd?") {
+			t.Errorf("networkd is not named: %s", line)
+		}
+	}
+	if said == 0 {
+		t.Error("the log says nothing of what was deleted")
+	}
+	found := slices.ContainsFunc(st.Plan.Findings, func(f routing.Finding) bool {
+		return f.Code == "networkd-deletes-rules"
+	})
+	if _, want := doctor.Networkd("/", "systemd-networkd?"); found != want {
+		t.Errorf("finding networkd-deletes-rules is %t", found)
+	}
+}

@@ -1,0 +1,257 @@
+package daemon
+
+import (
+	"errors"
+	"log/slog"
+	"net"
+	"os"
+	"time"
+
+	"lasthop/internal/hint"
+	"lasthop/internal/survey"
+	"lasthop/internal/writer"
+	"lasthop/report"
+	"lasthop/routing"
+	"lasthop/routing/host"
+
+	"golang.org/x/sys/unix"
+)
+
+// reconciler makes the kernel as the decision wants it: read, decide, compare,
+// write, read back. It belongs to the loop.
+type reconciler struct {
+	// Set at the start.
+	kernel   *host.Kernel
+	netns    string // as the user named the namespace
+	writer   *writer.Writer
+	log      *slog.Logger
+	troubles *troubles
+	agenda   agenda
+	healer   *healer
+
+	events   int              // whatever may have changed the host: its events, and writes
+	last     *look            // what is in force; nil before the first sync
+	ready    routing.Decision // for what is on disk, as if NGINX had loaded it
+	needless map[needless]time.Time
+	failures int // syncs in a row that failed
+	syncs    int
+	errors   int
+	idle     bool // it was said that no listener needs a path
+}
+
+// look is what a decision was made from, and the decision.
+type look struct {
+	survey.Survey
+	events int // that had been counted when the host was read
+}
+
+// want is what a sync is to reach.
+type want struct {
+	*listening
+	keep  bool   // nothing is removed
+	cause string // of the sync, in words
+}
+
+const (
+	retryFirst = time.Second
+	retryLast  = time.Minute
+	rounds     = 3 // of a sync; it starts over because another program writes, too
+)
+
+// hostChanged takes in that the host may be another one than was read.
+func (r *reconciler) hostChanged(e host.Event) {
+	r.events++
+	r.healer.note(e)
+}
+
+// sync makes the kernel as the decision wants it, and reports whether it is.
+func (r *reconciler) sync(w want) bool {
+	r.syncs++
+	err := r.reach(w, time.Now())
+	r.healer.deleted = nil
+	if r.troubles.note(aboutSync, err) {
+		r.failures = 0
+		r.troubles.note(aboutNetlink, nil)
+		delete(r.agenda, doRetry)
+		return true
+	}
+	r.errors++
+	r.agenda[doRetry] = time.Now().Add(min(retryFirst<<min(r.failures, 10), retryLast))
+	r.failures++
+	if socketBroken(err) {
+		r.troubles.note(aboutNetlink, r.kernel.Reopen())
+	}
+	return false
+}
+
+func (r *reconciler) reach(w want, now time.Time) error {
+	for range rounds {
+		l, err := r.look(w.listening)
+		if err != nil {
+			return err
+		}
+		r.keepNeedless(&l.Decision, now)
+		if w.keep {
+			l.Decision.Diff = l.Decision.Diff.Additions()
+		}
+		r.last = l
+		if done, err := r.settle(w, now); done || err != nil {
+			return err
+		}
+	}
+	return errors.New("somebody else changes rules or routes all the time: " +
+		"what was written is not what is there")
+}
+
+// look reads the host and decides. What is in force stays so until the caller
+// replaces it.
+func (r *reconciler) look(w *listening) (*look, error) {
+	l := &look{events: r.events, Survey: survey.Survey{Taken: time.Now(),
+		Place:    survey.Live(r.kernel, r.netns, func(string) {}),
+		Settings: *w.settings, NGINX: w.nginx, Inputs: w.inputs}}
+	h, err := r.kernel.Read()
+	if err != nil {
+		return nil, err
+	}
+	l.Inputs.Host = h
+	if r.last != nil {
+		l.Decision = r.last.Decision
+	}
+	l.Decision, err = l.Decision.Renew(l.Inputs)
+	return l, err
+}
+
+// settle carries out what is in force, and reports whether there was nothing to
+// do. What was just written is looked at again by the next round.
+func (r *reconciler) settle(w want, now time.Time) (bool, error) {
+	d := r.last.Decision
+	if len(w.inputs.Listeners) == 0 && len(d.Owned.Rules) > 0 {
+		return true, hint.New(errors.New("no listener is known: what is installed stays"),
+			"if NGINX listens nowhere any more: systemctl stop "+
+				"lasthop, then lasthop clear")
+	}
+	diff := r.healer.admit(d.Diff, r.writer.Memory().Installed, now)
+	err := r.write(diff, w.cause)
+	if err != nil || !diff.Empty() {
+		return false, err
+	}
+	r.troubles.note(aboutNames, r.writer.NameTables(r.last.NamedPaths()))
+	r.sayIdle(d.Plan)
+	return true, nil
+}
+
+// write makes writes of what is in force. Without any, what is in force counts
+// as installed, also what is held back: it will be a heal then too.
+func (r *reconciler) write(diff routing.Diff, cause string) error {
+	c := writer.Plan(r.last.Decision, r.last.Inputs.Policy.Numbers, false)
+	c.Command, c.Cause, c.By, c.Diff = "run", cause, "", diff
+	c.Heals = r.healer.heals(diff, r.writer.Memory().Installed)
+	c.Suspect = r.healer.suspects
+	_, err := r.carryOut(c)
+	return err
+}
+
+// carryOut makes a change. Its writes count as an event: the host is not the
+// one that was read any more.
+func (r *reconciler) carryOut(c writer.Change) ([]routing.Op, error) {
+	if !c.Diff.Empty() {
+		r.events++
+	}
+	return r.writer.Write(c)
+}
+
+// sayIdle says once that nothing is needed.
+func (r *reconciler) sayIdle(p routing.Plan) {
+	idle := len(p.State.Rules) == 0
+	if idle && !r.idle && len(p.Outcomes) > 0 {
+		r.log.Info("nothing to do: no listener needs a way of its own",
+			"listeners", len(p.Outcomes))
+	}
+	r.idle = idle
+}
+
+// inputs joins what is listened on with the host of the moment: the one that
+// was read last, if nothing can have changed it since. Otherwise it returns
+// false.
+func (r *reconciler) inputs(l *listening) (routing.Inputs, bool) {
+	if r.last == nil || r.last.events != r.events {
+		return routing.Inputs{}, false
+	}
+	in := l.inputs
+	in.Host = r.last.Inputs.Host
+	return in, true
+}
+
+// prepare makes the decision for what is on disk, for the moment when NGINX
+// loads it. If the host is not known, the sync that reads it comes first. An
+// error is left to the sync after the load.
+func (r *reconciler) prepare(l *listening) {
+	if in, ok := r.inputs(l); ok && !r.ready.Holds(in) {
+		r.ready, _ = routing.Decide(in)
+	}
+}
+
+// anticipate writes what the prepared decision adds, if it holds for the inputs
+// of the moment, and reports whether it does. The sync that follows does the
+// rest, and says what went wrong.
+func (r *reconciler) anticipate(w want) bool {
+	ready := r.ready
+	r.ready = routing.Decision{} // it is in force from now on, or was made for another load
+	in, ok := r.inputs(w.listening)
+	if !ok || !ready.Holds(in) {
+		return false
+	}
+	d, err := ready.Renew(in)
+	if err != nil {
+		return false
+	}
+	l := *r.last
+	l.Settings, l.NGINX, l.Inputs, l.Decision = *w.settings, w.nginx, in, d
+	r.last = &l
+	if add := d.Diff.Additions(); len(in.Listeners) > 0 && !add.Empty() {
+		_ = r.write(add, w.cause)
+	}
+	return true
+}
+
+// steady reports whether the kernel still holds what was installed. What it
+// drops with a link or an address, no event tells.
+func (r *reconciler) steady() bool {
+	if r.last == nil {
+		return false
+	}
+	owned, err := r.kernel.ReadOwned(r.last.Inputs.Policy.Numbers)
+	steady := err == nil && routing.Compare(owned, r.writer.Memory().Installed).Empty()
+	if steady {
+		r.syncs++
+	}
+	return steady
+}
+
+// report adds to the status what the reconciler knows.
+func (r *reconciler) report(s *report.Status) {
+	m := r.writer.Memory()
+	s.Last = m.Last
+	s.Counts = report.Counts{Syncs: r.syncs, Errors: r.errors, Changes: m.Changes,
+		Heals: m.Heals, Fights: r.healer.steps}
+	if l := r.last; l != nil {
+		d := l.Decision
+		s.Head, s.Synced, s.Plan, s.Diff = l.Head(), l.Taken, d.Plan, d.Diff
+		s.Installed, s.Digest = d.Owned, d.Digest()
+	}
+}
+
+// socketBroken reports whether an error may come from the state of a socket,
+// which a new one does not have. What the kernel refuses, it refuses on any
+// socket.
+func socketBroken(err error) bool {
+	for _, broken := range []error{unix.ENOBUFS, unix.EBADF, unix.ENOTSOCK, unix.ECONNREFUSED,
+		unix.ECONNRESET, unix.ENOTCONN, unix.EPIPE, unix.EAGAIN, unix.ETIMEDOUT,
+		unix.ESHUTDOWN,
+		net.ErrClosed, os.ErrClosed, os.ErrDeadlineExceeded} {
+		if errors.Is(err, broken) {
+			return true
+		}
+	}
+	return false
+}

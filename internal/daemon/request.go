@@ -1,0 +1,81 @@
+package daemon
+
+import (
+	"errors"
+	"time"
+
+	"lasthop/internal/settings"
+	"lasthop/internal/survey"
+	"lasthop/internal/writer"
+	"lasthop/report"
+)
+
+// Request is a sync that `lasthop apply` asks for.
+type Request struct {
+	Expect   string `json:"expect,omitempty"`
+	NoDelete bool   `json:"no_delete,omitempty"`
+	Sudoer   string `json:"sudoer,omitempty"` // who used sudo, by the client's word
+}
+
+// request is a Request on its way to the loop.
+type request struct {
+	Request
+	by    writer.Person
+	reply chan<- reply
+}
+
+type reply struct {
+	apply report.Apply
+	err   error
+}
+
+// requested is `lasthop apply`, asked of the daemon: what is on disk counts as
+// loaded from now on. NGINX has not loaded it for that: it counts as no load.
+func (d *daemon) requested(r request) (report.Apply, error) {
+	d.fleet.find()
+	if err := d.fleet.refresh(); err != nil {
+		return report.Apply{}, err
+	}
+	l, err := d.reconciler.look(d.fleet.listening(all))
+	if err != nil {
+		return report.Apply{}, err
+	}
+	if err := l.Fits(r.Expect); err != nil {
+		return report.Apply{}, err
+	}
+	asked := l.Survey
+	asked.AddBeside()
+	result := report.Apply{Plan: asked.Plan()}
+	d.fleet.adopt(time.Now())
+	err = d.reconciler.apply(l, r, d.line(), &result)
+	d.causes.add("lasthop apply")
+	d.sync()
+	return result, err
+}
+
+// line builds the commands that an answer names.
+func (d *daemon) line() settings.Line {
+	return settings.Line{Flags: d.options.Flags, NetNS: d.options.NetNS}
+}
+
+// apply carries out a decision that a person has asked for, and makes sure that
+// it worked.
+func (r *reconciler) apply(l *look, q request, line settings.Line,
+	result *report.Apply) (err error) {
+	r.last = l
+	c := writer.Plan(l.Decision, l.Inputs.Policy.Numbers, q.NoDelete)
+	c.By = q.by
+	result.Diff = c.Diff
+	writes := r.kernel.Writes()
+	result.Done, err = r.carryOut(c)
+	result.Writes = r.kernel.Writes() - writes
+	if err != nil || c.Diff.Empty() {
+		return err
+	}
+	after := l.Survey
+	if after.Inputs.Host, err = r.writer.ReadBack(c); err != nil {
+		return err
+	}
+	result.Checks, err = after.Check()
+	return errors.Join(err, survey.Asymmetric(result.Checks, line))
+}

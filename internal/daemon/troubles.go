@@ -1,0 +1,83 @@
+package daemon
+
+import (
+	"log/slog"
+	"slices"
+
+	"lasthop/internal/hint"
+	"lasthop/report"
+)
+
+// troubles are what is wrong now. Each is said once in the log when it begins
+// or becomes another one, is kept for the status and the metrics, and is said
+// once more when it ends. It belongs to the loop.
+type troubles struct {
+	log  *slog.Logger
+	list []trouble // the oldest first
+}
+
+// trouble is one thing that is wrong. There is one for each thing that it is
+// about.
+type trouble struct{ about, message string }
+
+// What troubles are about, beside each configuration and what the watcher says.
+const (
+	aboutSync     = "sync"
+	aboutNetlink  = "netlink"
+	aboutMasters  = "masters"
+	aboutSettings = "settings"
+	aboutNames    = "names of tables"
+	aboutAudit    = "audit"
+	aboutFight    = "fight"
+)
+
+// note takes in how something went: an error begins its trouble, and nil ends
+// it. It reports whether there is none.
+func (t *troubles) note(about string, err error) bool {
+	if err == nil {
+		t.keep(about, "")
+		return true
+	}
+	message := report.Line(err.Error())
+	if !t.keep(about, message) {
+		return false
+	}
+	var attrs []any
+	if remedy := hint.Of(err); remedy != "" {
+		attrs = []any{"hint", remedy}
+	}
+	t.log.Error(message, attrs...)
+	return false
+}
+
+// keep replaces the message of a trouble; "" ends it. It reports whether the
+// message is another one than before. The caller says it.
+func (t *troubles) keep(about, message string) bool {
+	i := slices.IndexFunc(t.list, func(t trouble) bool { return t.about == about })
+	switch {
+	case i < 0 && message == "" || i >= 0 && t.list[i].message == message:
+		return false
+	case i < 0:
+		t.list = append(t.list, trouble{about, message})
+	case message == "":
+		t.log.Info("good again", "was", t.list[i].message)
+		t.list = slices.Delete(t.list, i, i+1)
+	default:
+		t.list[i].message = message
+	}
+	return true
+}
+
+// any reports whether one of the things is wrong.
+func (t *troubles) any(about ...string) bool {
+	return slices.ContainsFunc(t.list,
+		func(t trouble) bool { return slices.Contains(about, t.about) })
+}
+
+// messages returns what is wrong, a sentence each.
+func (t *troubles) messages() (out []string) {
+	for _, t := range t.list {
+		out = append(out, t.message)
+	}
+	return out
+}

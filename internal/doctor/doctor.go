@@ -1,0 +1,226 @@
+// Package doctor looks for what else is wrong with a host, for `lasthop check`:
+// in rules and settings as routing.Examine does, and on the machine itself at
+// nftables, other programs' settings, NGINX's processes and the open sockets.
+// It changes nothing, and finds nothing in what it may not look at.
+package doctor
+
+import (
+	"fmt"
+	"net/netip"
+	"slices"
+	"time"
+
+	"lasthop/internal/settings"
+	"lasthop/internal/survey"
+	"lasthop/nginxconf"
+	"lasthop/report"
+	"lasthop/routing"
+	"lasthop/routing/host"
+)
+
+// Options say where to look beside the survey.
+type Options struct {
+	Kernel *host.Kernel                  // nil for a captured host
+	Line   settings.Line                 // of the command at hand
+	Root   string                        // other programs' settings are below it
+	Status func() (report.Status, error) // asks the daemon of the namespace
+}
+
+type doctor struct {
+	Options
+	survey   *survey.Survey
+	findings []routing.Finding
+	unseen   []string        // what may not be looked at
+	awaited  map[string]bool // origins of listens that NGINX has not loaded yet
+}
+
+// Examine returns all findings of check, sorted, and what it was not allowed to
+// look at, each with the reason.
+func Examine(s *survey.Survey, checks []report.Checked, o Options) ([]routing.Finding, []string) {
+	d := doctor{Options: o, survey: s, awaited: map[string]bool{}}
+	plan := s.Decision.Plan
+	d.find(routing.Examine(s.Inputs.Host, plan, s.Inputs.Binds, s.Inputs.Policy)...)
+	if s.Place.Offline {
+		s.LookBeside()
+		d.find(routing.Translated(plan.Outcomes, s.Beside.DNATs)...)
+	} else {
+		d.machine()
+	}
+	d.asymmetries(checks)
+	routing.SortFindings(d.findings)
+	return d.findings, d.unseen
+}
+
+// machine looks at what only the machine itself knows.
+func (d *doctor) machine() {
+	d.translations()
+	d.purges()
+	if err := d.nginx(); err != nil {
+		d.cannotSee("NGINX's processes", err)
+	}
+}
+
+func (d *doctor) find(f ...routing.Finding) { d.findings = append(d.findings, f...) }
+
+func (d *doctor) cannotSee(what string, err error) {
+	d.unseen = append(d.unseen, fmt.Sprintf("%s (%v)", what, err))
+}
+
+// asymmetries turns bad verdicts into findings, one for each address. An
+// unresolved listener has a finding that says why; to one that NGINX has not
+// loaded yet no request comes.
+func (d *doctor) asymmetries(checks []report.Checked) {
+	seen := map[netip.Addr]bool{}
+	loaded := func(origin string) bool { return !d.awaited[origin] }
+	for _, c := range checks {
+		awaited := len(c.Origins) > 0 && !slices.ContainsFunc(c.Origins, loaded)
+		bad := c.Verdict.Bad() && c.Status != routing.Unresolved
+		if !bad || seen[c.Addr] || awaited {
+			continue
+		}
+		seen[c.Addr] = true
+		d.find(d.asymmetry(c))
+	}
+}
+
+func (d *doctor) asymmetry(c report.Checked) routing.Finding {
+	f := routing.Finding{Code: "asymmetric", Severity: routing.Error, Subject: c.Addr.String(),
+		Message: fmt.Sprintf("requests to %s come in by %s, and "+
+			"replies to clients behind it "+
+			"leave by %s", c.Addr, c.Want, c.Now),
+		Hint: "see why: " + d.Line.Explain(c.Question)}
+	if c.Verdict == report.NotHereWrong {
+		f.Code, f.Severity = "not-armed", routing.Warning
+		f.Message = fmt.Sprintf("%s is not here now; once it is, its "+
+			"requests come in by %s, "+
+			"and replies to clients behind it leave by %s", c.Addr, c.Want, c.Now)
+	}
+	if !d.survey.Decision.Diff.Empty() {
+		f.Hint = Remedy(d.Line, d.survey.Decision.Diff, d.findings)
+	}
+	if len(c.Origins) > 0 {
+		f.Origin = c.Origins[0]
+	}
+	return f
+}
+
+// Remedy is the command that carries out the plan. Where that takes something
+// away while NGINX has yet to load what is on disk, the reload comes first:
+// until then NGINX listens on what it has loaded.
+func Remedy(l settings.Line, d routing.Diff, findings []routing.Finding) string {
+	i := slices.IndexFunc(findings,
+		func(f routing.Finding) bool { return f.Code == "not-loaded" })
+	if i >= 0 && len(d.DelRules) > 0 {
+		return findings[i].Hint + " && " + l.Same("apply")
+	}
+	return l.Same("apply")
+}
+
+func (d *doctor) translations() {
+	dnats, err := d.Kernel.DNATs()
+	if err != nil {
+		d.cannotSee("nftables", err)
+		return
+	}
+	d.find(routing.Translated(d.survey.Decision.Plan.Outcomes, dnats)...)
+}
+
+// purges looks for programs that delete what is lasthop's.
+func (d *doctor) purges() {
+	who := Suspects("/proc", host.NamespacePath(d.Line.NetNS))
+	if f, ok := Networkd(d.Root, who); ok {
+		d.find(f)
+	}
+	found, unseen := networkManager(d.Root, who)
+	d.find(found...)
+	if unseen != nil {
+		d.cannotSee("NetworkManager's profiles", unseen)
+	}
+}
+
+// nginx looks at the masters that run: at what they have loaded, and at their
+// sockets.
+func (d *doctor) nginx() error {
+	if len(d.survey.NGINX.Configs) == 0 {
+		return nil
+	}
+	l, err := Loads(d.survey, d.Line.NetNS, d.Status)
+	if err != nil {
+		return err
+	}
+	d.find(l.Findings...)
+	return d.sockets(l)
+}
+
+// Loaded says which configurations NGINX runs with as they are on disk.
+type Loaded struct {
+	Masters  []nginxconf.Master
+	Serving  []survey.Config   // a master runs with it
+	Pending  []survey.Config   // no master has loaded it yet
+	Findings []routing.Finding // not-loaded, one for each that is pending
+}
+
+// Loads finds the masters of a namespace and compares what they have loaded
+// with the files that the survey has read. status asks the daemon, which knows.
+func Loads(s *survey.Survey, netns string, status func() (report.Status, error)) (Loaded, error) {
+	masters, strangers, err := survey.Masters(netns)
+	if err != nil {
+		return Loaded{}, err
+	}
+	l := Loaded{Masters: append(masters, strangers...)}
+	for _, c := range s.NGINX.Configs {
+		runs := slices.DeleteFunc(slices.Clone(l.Masters),
+			func(m nginxconf.Master) bool { return !c.Runs(m) })
+		if f, late := notLoaded(c, runs, status); late {
+			l.Findings = append(l.Findings, f)
+			l.Pending = append(l.Pending, c)
+		} else if len(runs) > 0 {
+			l.Serving = append(l.Serving, c)
+		}
+	}
+	return l, nil
+}
+
+// timeOfDay is exact enough to show what came first.
+const timeOfDay = time.DateTime + ".00"
+
+// notLoaded reports whether the configuration on disk differs from what its
+// masters have loaded. A daemon that follows them knows; without one, what was
+// changed after their workers were started is not loaded.
+func notLoaded(c survey.Config, masters []nginxconf.Master,
+	status func() (report.Status, error)) (f routing.Finding, late bool) {
+	if known, ok := daemonSays(c, status); ok {
+		return known, known.Code != ""
+	}
+	for _, m := range masters {
+		if e, ok := survey.EditedSince(c.Config, m.PID); ok {
+			return routing.Finding{Code: "not-loaded", Severity: routing.Info,
+				Subject: c.Conf, Origin: e.File,
+				Message: fmt.Sprintf("%s was changed at %s, after "+
+					"NGINX %d had loaded its "+
+					"configuration at %s", e.File, e.Changed.Format(timeOfDay),
+					m.PID, e.Loaded.Format(timeOfDay)),
+				Hint: "nginx -t && nginx -s reload"}, true
+		}
+	}
+	return f, false
+}
+
+// daemonSays asks the daemon whether a configuration is loaded: its finding, or
+// none. ok is false where no daemon follows it.
+func daemonSays(c survey.Config,
+	status func() (report.Status, error)) (f routing.Finding, ok bool) {
+	s, err := status()
+	if err != nil {
+		return f, false
+	}
+	follows := slices.ContainsFunc(s.Masters,
+		func(m report.Master) bool { return m.Conf == c.Conf && m.PID != 0 })
+	i := slices.IndexFunc(s.Plan.Findings, func(f routing.Finding) bool {
+		return f.Code == "not-loaded" && f.Subject == c.Conf
+	})
+	if i >= 0 {
+		f = s.Plan.Findings[i]
+	}
+	return f, follows
+}

@@ -1,0 +1,174 @@
+package doctor
+
+import (
+	"cmp"
+	"errors"
+	"fmt"
+	"io/fs"
+	"os"
+	"path/filepath"
+	"slices"
+	"strconv"
+	"strings"
+
+	"lasthop/internal/procfs"
+	"lasthop/routing"
+)
+
+// Programs that delete what is not theirs, and the settings that make them
+// stop.
+
+// suspects are such programs, by the name of their process (cut to 15
+// characters by the kernel).
+var suspects = map[string]string{
+	"systemd-network": "systemd-networkd", // unless ManageForeignRoutingPolicyRules=no
+	"NetworkManager":  "NetworkManager",
+	"mwan3rtmon":      "mwan3", // every rule from 1000 to 3999
+	"netplan":         "netplan",
+	"cloud-init":      "cloud-init",
+	"wicked":          "wicked",
+	"nm-cloud-setup":  "nm-cloud-setup",
+}
+
+// Suspects names the programs that run in a network namespace and are known to
+// delete what is not their own: "systemd-networkd?", or "" if none does. netns
+// is the path of the namespace, "" for our own.
+func Suspects(proc procfs.Dir, netns string) string {
+	here, err := proc.NetNSAt(netns)
+	if err != nil {
+		return ""
+	}
+	pids, _ := proc.Processes()
+	var found []string
+	for _, pid := range pids {
+		comm, err := proc.Comm(pid)
+		s := suspects[comm]
+		if err != nil || s == "" || slices.Contains(found, s+"?") {
+			continue
+		}
+		ns, err := proc.NetNS(pid)
+		// not root: likely enough
+		if err == nil && ns == here || netns == "" && errors.Is(err, fs.ErrPermission) {
+			found = append(found, s+"?")
+		}
+	}
+	slices.SortFunc(found, func(a, b string) int { return -cmp.Compare(a, b) })
+	return strings.Join(found, " ")
+}
+
+// Networkd says how to make systemd-networkd leave what is not its own alone,
+// where it runs and was not told to.
+func Networkd(root, who string) (routing.Finding, bool) {
+	if !strings.Contains(who, "systemd-networkd") || networkdSpares(root) {
+		return routing.Finding{}, false
+	}
+	return routing.Finding{Code: "networkd-deletes-rules", Severity: routing.Warning,
+		Subject: "systemd-networkd",
+		Message: "systemd-networkd runs and may delete rules and routes that are not its " +
+			"own, at a restart or when a link is reconfigured; `lasthop " +
+			"run` puts them back at once",
+		Hint: "set ManageForeignRoutingPolicyRules=no and ManageForeignRoutes=no in " +
+			"/etc/systemd/networkd.conf.d/lasthop.conf"}, true
+}
+
+// networkdSpares says whether networkd was told to leave others' rules and
+// routes alone. The last word counts.
+func networkdSpares(root string) bool {
+	rules, routes := false, false
+	for _, s := range settingsOf(root,
+		[]string{"usr/lib/systemd", "run/systemd", "etc/systemd"}, "networkd.conf",
+		"networkd.conf.d/*.conf") {
+		no := slices.Contains([]string{"no", "false", "off", "0", "n", "f"},
+			strings.ToLower(s.value))
+		switch s.key {
+		case "ManageForeignRoutingPolicyRules":
+			rules = no
+		case "ManageForeignRoutes":
+			routes = no
+		}
+	}
+	return rules && routes
+}
+
+// networkManager name the profiles, and the defaults for all, that give a
+// connection a table of routes. With one NetworkManager deletes from every
+// table what it did not put there; without it looks after main alone.
+func networkManager(root, who string) (out []routing.Finding, unseen error) {
+	if !strings.Contains(who, "NetworkManager") {
+		return nil, nil
+	}
+	dirs := []string{"usr/lib/NetworkManager", "run/NetworkManager", "etc/NetworkManager"}
+	for _, s := range settingsOf(root, dirs, "NetworkManager.conf", "conf.d/*.conf",
+		"system-connections/*") {
+		if s.err != nil {
+			unseen = s.err
+		}
+		section, _, _ := strings.Cut(s.section, "-")
+		profile := (section == "ipv4" || section == "ipv6") && s.key == "route-table"
+		general := section == "connection" &&
+			(s.key == "ipv4.route-table" || s.key == "ipv6.route-table")
+		if n, err := strconv.ParseUint(s.value, 0, 32); err != nil || n == 0 ||
+			!profile && !general {
+			continue
+		}
+		out = append(out, routing.Finding{Code: "networkmanager-deletes-routes",
+			Severity: routing.Warning, Subject: "NetworkManager", Origin: s.origin,
+			Message: fmt.Sprintf("with %s=%s NetworkManager deletes routes that are "+
+				"not its own from every table when the connection is activated; "+
+				"`lasthop run` puts them back at once", s.key, s.value),
+			Hint: "take the setting out, or make it 0: lasthop needs no " +
+				"table of NetworkManager's"})
+	}
+	return out, unseen
+}
+
+// setting is one line of a file with sections, or a file that may not be read.
+type setting struct {
+	section, key, value, origin string
+	err                         error
+}
+
+// settingsOf reads the files with the given names in each of the directories
+// below root, in the order in which they count.
+func settingsOf(root string, dirs []string, patterns ...string) []setting {
+	var out []setting
+	for _, dir := range dirs {
+		for _, p := range patterns {
+			path := filepath.Join(root, dir, p)
+			if _, err := os.ReadDir(filepath.Dir(path)); errors.Is(err,
+				fs.ErrPermission) {
+				out = append(out, setting{err: err})
+			}
+			names, _ := filepath.Glob(path)
+			for _, name := range names {
+				out = append(out, settingsIn(root, name)...)
+			}
+		}
+	}
+	return out
+}
+
+func settingsIn(root, name string) []setting {
+	data, err := os.ReadFile(name)
+	if errors.Is(err, fs.ErrPermission) {
+		return []setting{{err: err}}
+	}
+	var out []setting
+	section, number := "", 0
+	for line := range strings.Lines(string(data)) {
+		line = strings.TrimSpace(line)
+		number++
+		if inner, ok := strings.CutPrefix(line, "["); ok {
+			section = strings.TrimSuffix(inner, "]")
+			continue
+		}
+		if key, value, ok := strings.Cut(line, "="); ok && line[0] != '#' &&
+			line[0] != ';' {
+			shown := filepath.Join("/", strings.TrimPrefix(name, filepath.Clean(root)))
+			out = append(out, setting{section: section, key: strings.TrimSpace(key),
+				value:  strings.TrimSpace(value),
+				origin: fmt.Sprintf("%s:%d", shown, number)})
+		}
+	}
+	return out
+}

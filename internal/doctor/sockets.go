@@ -1,0 +1,203 @@
+package doctor
+
+import (
+	"errors"
+	"fmt"
+	"os"
+	"slices"
+	"strconv"
+	"strings"
+
+	"lasthop/internal/procfs"
+	"lasthop/internal/survey"
+	"lasthop/nginxconf"
+	"lasthop/routing"
+	"lasthop/routing/host"
+)
+
+// What NGINX is to listen on against the sockets that are open, and whose they
+// are.
+
+// openSockets are those that wait for clients, by transport and port.
+type openSockets map[openPort][]host.Socket
+
+type openPort struct {
+	transport string
+	port      uint16
+}
+
+// sockets compares the open sockets with what NGINX runs with.
+func (d *doctor) sockets(l Loaded) error {
+	list, err := d.Kernel.Sockets()
+	if err != nil {
+		return err
+	}
+	open := openSockets{}
+	for _, s := range list {
+		key := openPort{string(s.Transport), s.Local.Port()}
+		open[key] = append(open[key], s)
+	}
+	for _, c := range l.Serving {
+		for _, x := range c.Listens {
+			d.closed(x, open.lacks(x))
+		}
+	}
+	for _, c := range l.Pending {
+		for _, x := range c.Listens {
+			d.awaited[x.Origin] = d.awaited[x.Origin] || len(open.lacks(x)) > 0
+		}
+	}
+	d.strangers(open.of(d.survey.NGINX.Configs), l.Masters)
+	return nil
+}
+
+// closed says that a listen lacks sockets.
+func (d *doctor) closed(l nginxconf.Listen, ports []string) {
+	if len(ports) == 0 {
+		return
+	}
+	d.find(routing.Finding{Code: "listen-not-open", Severity: routing.Error, Subject: l.Text,
+		Origin: l.Origin,
+		Message: fmt.Sprintf("NGINX runs with this listen, but no socket is open for %s "+
+			"%s port %s: requests are refused", l.Transport, l.Addr,
+			routing.Some(ports, 3)),
+		Hint: "nginx -t && nginx -s reload, which loses nothing if it fails; if it " +
+			"stays closed, see NGINX's error log and who has the port (ss -lnptu) " +
+			"before you restart NGINX"})
+}
+
+// lacks returns the ports of a listen that no socket is open for.
+func (o openSockets) lacks(l nginxconf.Listen) (ports []string) {
+	for port := int(l.First); port <= int(l.Last); port++ {
+		if len(o.at(l, uint16(port))) == 0 {
+			ports = append(ports, strconv.Itoa(port))
+		}
+	}
+	return ports
+}
+
+// at returns the sockets that requests to a port of a listener come to: those
+// of just its address, else those of a wildcard. Where NGINX listens on a
+// wildcard it opens no other socket for the port.
+func (o openSockets) at(l nginxconf.Listen, port uint16) []host.Socket {
+	var exact, wild []host.Socket
+	for _, s := range o[openPort{l.Transport, port}] {
+		switch at := s.Local.Addr(); {
+		case at == l.Addr:
+			exact = append(exact, s)
+		case at.IsUnspecified() && (at.Is4() == l.Addr.Is4() || at.Is6() && !s.IPv6Only):
+			wild = append(wild, s)
+		}
+	}
+	if len(exact) > 0 {
+		return exact
+	}
+	return wild
+}
+
+// claiming returns the sockets that may get requests to a port of a listener:
+// those at it, and of a wildcard's all of the port where none is at the
+// wildcard itself. NGINX could not open its own beside them. Where it could
+// (UDP, with SO_REUSEADDR on both) the others are for their own addresses:
+// resolvers listen on 127.0.0.53 and on bridges beside a DNS server.
+func (o openSockets) claiming(l nginxconf.Listen, port uint16) []host.Socket {
+	all := o[openPort{l.Transport, port}]
+	here := func(s host.Socket) bool { return s.Local.Addr() == l.Addr }
+	if !l.Addr.IsUnspecified() || slices.ContainsFunc(all, here) {
+		return o.at(l, port)
+	}
+	var out []host.Socket
+	for _, s := range all {
+		switch at := s.Local.Addr(); {
+		case at.Is4() == l.Addr.Is4(), at.Is4() && !l.IPv6Only,
+			at.Is6() && at.IsUnspecified() && !s.IPv6Only:
+			out = append(out, s)
+		}
+	}
+	return out
+}
+
+// of returns the sockets that may get requests to any of the
+// configured listeners, by inode.
+func (o openSockets) of(configs []survey.Config) map[uint32]nginxconf.Listen {
+	out := map[uint32]nginxconf.Listen{}
+	for _, c := range configs {
+		for _, l := range c.Listens {
+			for port := int(l.First); port <= int(l.Last); port++ {
+				for _, s := range o.claiming(l, uint16(port)) {
+					out[s.Inode] = l
+				}
+			}
+		}
+	}
+	return out
+}
+
+// strangers finds sockets of other programs where requests to listeners of
+// NGINX come to. Most are in the masters' hands, so that the many processes of
+// a host are looked at for the rest alone.
+func (d *doctor) strangers(sockets map[uint32]nginxconf.Listen, masters []nginxconf.Master) {
+	var pids []int
+	for _, m := range masters {
+		pids = append(pids, m.PID)
+	}
+	if err := holders(pids, func(inode uint32, _ int) { delete(sockets, inode) }); err != nil {
+		d.cannotSee("whose the sockets are", err)
+		return
+	}
+	if len(sockets) == 0 {
+		return
+	}
+	pids, _ = procfs.Dir("").Processes()
+	err := holders(pids, func(inode uint32, pid int) {
+		if l, ok := sockets[inode]; ok {
+			delete(sockets, inode)
+			d.stranger(l, pid)
+		}
+	})
+	if len(sockets) > 0 && err == nil {
+		err = errors.New("their processes are not to be seen from here")
+	}
+	if len(sockets) > 0 {
+		d.cannotSee("whose some of the sockets are", err)
+	}
+}
+
+// stranger says what it means that a process has a socket that a listener of
+// NGINX is to have.
+func (d *doctor) stranger(l nginxconf.Listen, pid int) {
+	var proc procfs.Dir
+	name, _ := proc.Comm(pid)
+	title, _ := proc.Cmdline(pid)
+	f := routing.Finding{Code: "port-taken", Severity: routing.Error, Subject: l.Text,
+		Origin: l.Origin,
+		Message: fmt.Sprintf("%s (process %d) waits for requests to %s %s, where NGINX "+
+			"is to listen: they come to it, or some of them", name, pid,
+			l.Transport, l.Addr),
+		Hint: "let one of the two listen elsewhere"}
+	if name == "docker-proxy" {
+		f.Code = "docker-proxy"
+		f.Message = fmt.Sprintf("Docker publishes a container's port on %s %s "+
+			"(docker-proxy, process %d), where NGINX is to listen: "+
+			"requests come to the container", l.Transport, l.Addr, pid)
+		f.Hint = "publish it on another address or port: docker run -p 127.0.0.1:PORT:PORT"
+	}
+	if !strings.HasPrefix(title, "nginx: ") {
+		d.find(f)
+	}
+}
+
+// holders visits the open sockets of processes, all of those that may be looked
+// at. The error is about one that may not be.
+func holders(pids []int, visit func(inode uint32, pid int)) (err error) {
+	for _, pid := range pids {
+		inodes, failed := procfs.Dir("").Sockets(pid)
+		if errors.Is(failed, os.ErrPermission) {
+			err = failed
+		}
+		for _, inode := range inodes {
+			visit(inode, pid)
+		}
+	}
+	return err
+}

@@ -1,0 +1,229 @@
+package nstest
+
+import (
+	"bytes"
+	"fmt"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"strconv"
+	"strings"
+	"sync"
+	"syscall"
+	"testing"
+	"time"
+)
+
+// Server is an NGINX host in a namespace of its own, with a real NGINX whose
+// files are in a directory of the test.
+type Server struct {
+	*NS
+	T       testing.TB
+	Dir     string
+	Explain func() string // says more if Until waits in vain; or nil
+}
+
+// ThreeUplinks are the links of most tests, as Server.Lines takes them.
+const ThreeUplinks = `
+link add eth0 type veth peer name peer0
+link add eth1 type veth peer name peer1
+link add eth2 type veth peer name peer2
+link set peer0 up
+link set peer1 up
+link set peer2 up
+link set eth0 up
+link set eth1 up
+link set eth2 up
+addr add 10.0.0.10/24 dev eth0
+addr add 10.0.1.10/24 dev eth1
+addr add 10.0.2.10/24 dev eth2
+addr add 10.0.1.100/24 dev eth1
+addr add 10.0.1.101/24 dev eth1
+addr add 10.0.2.100/24 dev eth2
+route add default via 10.0.0.1 dev eth0
+route add default via 10.0.1.1 dev eth1 metric 100
+route add default via 10.0.2.1 dev eth2 metric 200
+-6 addr add 2001:db8:1::100/64 dev eth1 nodad
+-6 route add default via 2001:db8:1::1 dev eth1 metric 2000
+-6 addr add 2001:db8:0::10/64 dev eth0 nodad
+-6 route add default via 2001:db8:0::1 dev eth0 metric 1000
+`
+
+// NewServer makes a server without links and without nginx.conf.
+func NewServer(t testing.TB) *Server {
+	t.Helper()
+	s := &Server{NS: New(t), T: t}
+	dir, err := os.MkdirTemp("", "lasthop")
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { os.RemoveAll(dir) })
+	if err := os.Chmod(dir, 0o755); err != nil {
+		t.Fatal(err)
+	}
+	s.Dir = dir
+	return s
+}
+
+// Lines runs `ip` command lines; a family in front of one makes it a call of
+// its own.
+func (s *Server) Lines(lines string) {
+	s.T.Helper()
+	var four, six strings.Builder
+	for line := range strings.Lines(lines) {
+		if rest, ok := strings.CutPrefix(line, "-6 "); ok {
+			six.WriteString(rest)
+		} else {
+			four.WriteString(line)
+		}
+	}
+	s.Batch(four.String())
+	if six.Len() > 0 {
+		c := s.Command("ip", "-6", "-batch", "-")
+		c.Stdin = strings.NewReader(six.String())
+		if out, err := c.CombinedOutput(); err != nil {
+			s.T.Fatalf("ip -6 -batch: %v\n%s", err, out)
+		}
+	}
+}
+
+// File is the path of a file in the directory.
+func (s *Server) File(name string) string { return filepath.Join(s.Dir, name) }
+
+// Conf writes an nginx.conf with the listens by replacing the file, as editors
+// and tools do.
+func (s *Server) Conf(listens string) {
+	s.T.Helper()
+	s.Replace(fmt.Sprintf("%sevents { worker_connections 64; }\nhttp {\n\taccess_log off;\n"+
+		"\tserver {\n\t\t%s\n\t\treturn 200 ok;\n\t}\n}\n", s.Head(), listens))
+}
+
+// Head keeps NGINX's files in the directory.
+func (s *Server) Head() string {
+	return fmt.Sprintf("worker_processes 2;\npid %[1]s/nginx.pid;\n"+
+		"error_log %[1]s/error.log;\n", s.Dir)
+}
+
+// Replace replaces nginx.conf.
+func (s *Server) Replace(text string) {
+	s.T.Helper()
+	if err := os.WriteFile(s.File("new"), []byte(text), 0o644); err != nil {
+		s.T.Fatal(err)
+	}
+	if err := os.Rename(s.File("new"), s.File("nginx.conf")); err != nil {
+		s.T.Fatal(err)
+	}
+}
+
+// Nginx runs NGINX with arguments.
+func (s *Server) Nginx(args ...string) {
+	s.T.Helper()
+	// absolute, since the upgrade of a binary wants argv[0] so
+	exe, err := exec.LookPath("nginx")
+	if err != nil {
+		s.T.Fatal(err)
+	}
+	s.Run(append([]string{exe, "-p", s.Dir, "-c", s.File("nginx.conf")}, args...)...)
+}
+
+// StartNginx starts NGINX; it ends with the test.
+func (s *Server) StartNginx() int {
+	s.T.Helper()
+	Need(s.T, "nginx")
+	s.Nginx()
+	s.T.Cleanup(func() { s.StopNginx() })
+	// it has written its pid file before
+	s.Until("NGINX to take its title and to fork its workers", func() bool {
+		title, _ := os.ReadFile(fmt.Sprintf("/proc/%d/cmdline", s.PID()))
+		workers, _ := os.ReadFile(fmt.Sprintf("/proc/%[1]d/task/%[1]d/children", s.PID()))
+		return strings.HasPrefix(string(title), "nginx: master process") &&
+			len(strings.Fields(string(workers))) == 2
+	})
+	return s.PID()
+}
+
+// Need skips a test that needs a program; on CI it fails.
+func Need(t testing.TB, program string) {
+	t.Helper()
+	if _, err := exec.LookPath(program); err == nil {
+		return
+	} else if os.Getenv("CI") == "true" {
+		t.Fatal(err)
+	} else {
+		t.Skip(err)
+	}
+}
+
+// PID is the master's, 0 if none runs.
+func (s *Server) PID() int {
+	data, _ := os.ReadFile(s.File("nginx.pid"))
+	pid, _ := strconv.Atoi(strings.TrimSpace(string(data)))
+	return pid
+}
+
+// StopNginx stops NGINX, if it runs, and waits for its end.
+func (s *Server) StopNginx() {
+	if pid := s.PID(); pid != 0 {
+		_ = syscall.Kill(pid, syscall.SIGTERM)
+		s.Until("NGINX to end", func() bool { return syscall.Kill(pid, 0) != nil })
+	}
+}
+
+// Reload makes NGINX load its configuration.
+func (s *Server) Reload() {
+	s.T.Helper()
+	s.Signal(syscall.SIGHUP)
+}
+
+// Signal sends a signal to NGINX's master.
+func (s *Server) Signal(sig syscall.Signal) {
+	s.T.Helper()
+	pid := s.PID()
+	if pid == 0 {
+		s.T.Fatal("no NGINX runs")
+	}
+	if err := syscall.Kill(pid, sig); err != nil {
+		s.T.Fatal(err)
+	}
+}
+
+// Until polls, since kernel, NGINX and daemon do what they do in their own
+// time.
+func (s *Server) Until(what string, f func() bool) {
+	s.T.Helper()
+	for end := time.Now().Add(20 * time.Second); !f(); time.Sleep(2 * time.Millisecond) {
+		if time.Now().After(end) {
+			if s.Explain != nil {
+				s.T.Log(s.Explain())
+			}
+			s.T.Fatalf("waited 20 s for %s", what)
+		}
+	}
+}
+
+// Log is a log that is read while it is written.
+type Log struct {
+	mu sync.Mutex
+	b  bytes.Buffer
+}
+
+func (l *Log) Write(p []byte) (int, error) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return l.b.Write(p)
+}
+
+func (l *Log) String() string {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return l.b.String()
+}
+
+// Take returns what was logged since the last Take.
+func (l *Log) Take() string {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	s := l.b.String()
+	l.b.Reset()
+	return s
+}

@@ -1,0 +1,77 @@
+package settings
+
+import (
+	"fmt"
+	"slices"
+
+	"lasthop/report"
+	"lasthop/routing"
+)
+
+// Line builds command lines of lasthop that work where, and decide as, the
+// command at hand does.
+type Line struct {
+	Flags    Flags
+	Captured map[string][]string // the flags that a captured host was looked at with
+	NetNS    string              // --netns
+	Host     string              // --host
+}
+
+// Command is a command with the flags that say where to work.
+func (l Line) Command(command string) string {
+	for _, netns := range append(slices.Clone(l.Captured["netns"]), l.NetNS) {
+		if netns != "" {
+			return "lasthop " + command + " --netns " + report.ShellWord(netns)
+		}
+	}
+	return "lasthop " + command
+}
+
+// Same is a command with the flags that say where to work and those that
+// decide.
+func (l Line) Same(command string) string {
+	line := l.Command(command)
+	for _, f := range l.Flags.List() {
+		values := f.Values
+		if replaces := f.Name == "nginx-conf" || f.Name == "config"; !replaces ||
+			len(values) == 0 {
+			values = slices.Clone(l.Captured[f.Name])
+			for _, v := range f.Values {
+				if !slices.Contains(values, v) {
+					values = append(values, v)
+				}
+			}
+		}
+		for _, v := range values {
+			line += " --" + f.Name + " " + report.ShellWord(v)
+		}
+	}
+	return line
+}
+
+// Apply is the command that carries out just the plan with this digest.
+func (l Line) Apply(digest string) string { return l.Same("apply") + " --expect " + digest }
+
+// Explain is the command that shows why the replies of a question leave as they
+// do.
+func (l Line) Explain(q routing.Query) string {
+	command := fmt.Sprintf("explain %s --from %s", q.Src, q.Dst)
+	if l.Host != "" {
+		return "lasthop " + command + " --host " + report.ShellWord(l.Host)
+	}
+	return l.Same(command)
+}
+
+// Words returns the flags of the command at hand, by name: for a capture.
+func (l Line) Words() map[string][]string {
+	out := map[string][]string{}
+	for _, f := range l.Flags.List() {
+		if len(f.Values) > 0 {
+			out[f.Name] = f.Values
+		}
+	}
+	if l.NetNS != "" {
+		out["netns"] = []string{l.NetNS}
+	}
+	return out
+}

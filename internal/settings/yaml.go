@@ -1,0 +1,362 @@
+package settings
+
+import (
+	"bytes"
+	"cmp"
+	"errors"
+	"fmt"
+	"io"
+	"maps"
+	"net/netip"
+	"os"
+	"slices"
+	"strconv"
+	"strings"
+
+	"lasthop/internal/hint"
+	"lasthop/routing"
+
+	"github.com/goccy/go-yaml"
+	"github.com/goccy/go-yaml/ast"
+	"github.com/goccy/go-yaml/parser"
+	"golang.org/x/sys/unix"
+)
+
+// maxFile is far above any file that a person writes.
+const maxFile = 1 << 20
+
+// readFile never waits for a FIFO.
+func readFile(path string) ([]byte, error) {
+	f, err := os.OpenFile(path, os.O_RDONLY|unix.O_NONBLOCK, 0)
+	if err != nil {
+		return nil, err
+	}
+	defer f.Close()
+	info, err := f.Stat()
+	switch {
+	case err != nil:
+		return nil, err
+	case !info.Mode().IsRegular():
+		return nil, fmt.Errorf("%s: not a file", path)
+	case info.Size() > maxFile:
+		return nil, fmt.Errorf("%s: too large", path)
+	}
+	data, err := io.ReadAll(io.LimitReader(f, maxFile+1))
+	if len(data) > maxFile {
+		return nil, fmt.Errorf("%s: too large", path)
+	}
+	return data, err
+}
+
+// maxNesting is more than any key needs; a parser that calls itself for each
+// bracket would end the daemon.
+const maxNesting = 50
+
+// nested says whether brackets, or indentation, go deeper than anything that
+// makes sense here.
+func nested(data []byte) bool {
+	depth := 0
+	for line := range bytes.Lines(data) {
+		if indent := len(line) - len(bytes.TrimLeft(line, " -")); indent > 4*maxNesting {
+			return true
+		}
+	}
+	for _, b := range data {
+		switch b {
+		case '[', '{':
+			depth++
+		case ']', '}':
+			depth--
+		}
+		if depth > maxNesting {
+			return true
+		}
+	}
+	return false
+}
+
+// Parse reads a lasthop.yaml. Every error names file, line and key.
+func Parse(path string, data []byte) (Settings, error) {
+	c := &reader{file: path,
+		settings: Settings{Policy: routing.Policy{Numbers: routing.DefaultNumbers},
+			File: path, Text: string(data)}}
+	if nested(data) {
+		return Settings{}, hint.New(fmt.Errorf("%s: nested too deeply", path),
+			"the sample lasthop.yaml shows every key")
+	}
+	doc, err := parser.ParseBytes(data, 0)
+	if syntax := yaml.Error(nil); errors.As(err, &syntax) {
+		c.fail(syntax.GetToken().Position.Line, "", errors.New(syntax.GetMessage()))
+		return Settings{}, c.err()
+	}
+	if err != nil {
+		return Settings{}, fmt.Errorf("%s: %w", path, err)
+	}
+	for i, d := range doc.Docs {
+		if d.Body == nil {
+			continue
+		}
+		if i > 0 {
+			c.fail(lineOf(d.Body), "",
+				hint.New(errors.New("a second document"), "keep one, without ---"))
+			break
+		}
+		c.mapping(d.Body, "", map[string]visit{"nginx": c.each(&c.settings.Confs),
+			"listen": c.eachListen, "interfaces": c.interfaces,
+			"addresses": c.addresses, "direct": c.direct, "numbers": c.numbers,
+			"table_names": c.boolean(&c.settings.TableNames), "metrics": c.metrics})
+	}
+	return c.settings, c.err()
+}
+
+// reader walks the file, and goes on after a mistake to find the others.
+type reader struct {
+	file     string
+	settings Settings
+	errs     []error
+}
+
+// visit reads the value of a key; at is the key with those above it.
+type visit func(n ast.Node, at string)
+
+func (c *reader) err() error { return errors.Join(c.errs...) }
+
+func (c *reader) fail(line int, at string, err error) {
+	where := fmt.Sprintf("%s:%d: ", c.file, line)
+	if at != "" {
+		where += at + ": "
+	}
+	remedy := cmp.Or(hint.Of(err), "the sample lasthop.yaml shows every key")
+	c.errs = append(c.errs, hint.New(fmt.Errorf("%s%w", where, err), remedy))
+}
+
+func lineOf(n ast.Node) int { return n.GetToken().Position.Line }
+
+// pairs returns the entries of a map; null is an empty one.
+func (c *reader) pairs(n ast.Node, at string) []*ast.MappingValueNode {
+	switch m := n.(type) {
+	case *ast.MappingNode:
+		return m.Values
+	case *ast.MappingValueNode:
+		return []*ast.MappingValueNode{m}
+	case *ast.NullNode:
+		return nil
+	}
+	c.fail(lineOf(n), at, fmt.Errorf("want keys with values, not %s", kindOf(n)))
+	return nil
+}
+
+// mapping reads a map with known keys.
+func (c *reader) mapping(n ast.Node, at string, keys map[string]visit) {
+	for _, p := range c.pairs(n, at) {
+		key := p.Key.GetToken().Value
+		read, ok := keys[key]
+		if !ok {
+			c.fail(lineOf(p), at, hint.New(fmt.Errorf("unknown key %q", key),
+				"the keys here: "+
+					strings.Join(slices.Sorted(maps.Keys(keys)), ", ")))
+			continue
+		}
+		read(p.Value, strings.TrimPrefix(at+"."+key, "."))
+	}
+}
+
+// kindOf names what stands where something else should.
+func kindOf(n ast.Node) string {
+	switch n.(type) {
+	case *ast.MappingNode, *ast.MappingValueNode:
+		return "a map; an IPv6 address wants quotes"
+	case *ast.SequenceNode:
+		return "a list"
+	case *ast.AnchorNode, *ast.AliasNode, *ast.TagNode, *ast.MergeKeyNode:
+		return "an anchor, alias or tag"
+	case *ast.NullNode:
+		return "nothing"
+	}
+	return strconv.Quote(n.GetToken().Value)
+}
+
+// scalar reads one word.
+func (c *reader) scalar(n ast.Node, at string, use func(string) error) {
+	switch n.(type) {
+	case *ast.StringNode, *ast.IntegerNode, *ast.FloatNode, *ast.BoolNode:
+		if err := use(n.GetToken().Value); err != nil {
+			c.fail(lineOf(n), at, err)
+		}
+	default:
+		c.fail(lineOf(n), at, fmt.Errorf("want a word, not %s", kindOf(n)))
+	}
+}
+
+// list reads a list of words.
+func (c *reader) list(n ast.Node, at string, use func(string) error) {
+	switch l := n.(type) {
+	case *ast.SequenceNode:
+		for _, item := range l.Values {
+			c.scalar(item, at, use)
+		}
+	case *ast.NullNode:
+	default:
+		c.fail(lineOf(n), at, hint.New(fmt.Errorf("want a list, not %s", kindOf(n)),
+			"write it as [one, two]"))
+	}
+}
+
+func (c *reader) each(into *[]string) visit {
+	return func(n ast.Node, at string) {
+		c.list(n, at, func(s string) error { *into = append(*into, s); return nil })
+	}
+}
+
+func (c *reader) boolean(into *bool) visit {
+	return func(n ast.Node, at string) {
+		c.scalar(n, at, func(s string) error {
+			if _, ok := n.(*ast.BoolNode); !ok {
+				return fmt.Errorf("want true or false, not %q", s)
+			}
+			*into = strings.EqualFold(s, "true")
+			return nil
+		})
+	}
+}
+
+func (c *reader) eachListen(n ast.Node, at string) {
+	c.list(n, at, func(s string) error {
+		if err := appendParsed(&c.settings.Listens, s, ParseListen); err != nil {
+			return fmt.Errorf("%q: %w", s, err)
+		}
+		return nil
+	})
+}
+
+// interfaces reads interfaces.NAME.{gateways,return,fail_closed}.
+func (c *reader) interfaces(n ast.Node, at string) {
+	p := &c.settings.Policy
+	for _, e := range c.pairs(n, at) {
+		link := e.Key.GetToken().Value
+		closed := false
+		c.mapping(e.Value, at+"."+link, map[string]visit{
+			"gateways": func(n ast.Node, at string) {
+				c.list(n, at, func(s string) error {
+					return appendParsed(&p.Gateways, link+"="+s, parseGateway)
+				})
+			},
+			"return": func(n ast.Node, at string) {
+				c.scalar(n, at, func(s string) error {
+					return appendParsed(&p.Returns, link+"="+s, parseReturn)
+				})
+			},
+			"fail_closed": c.boolean(&closed),
+		})
+		if closed {
+			p.FailClosed = append(p.FailClosed, link)
+		}
+	}
+}
+
+// addresses reads addresses.ADDR.{interface,gateway,return}.
+func (c *reader) addresses(n ast.Node, at string) {
+	p := &c.settings.Policy
+	for _, e := range c.pairs(n, at) {
+		name := e.Key.GetToken().Value
+		addr, err := ParseAddr(name)
+		if err != nil {
+			c.fail(lineOf(e), at, err)
+			continue
+		}
+		pin := routing.AddressPin{Addr: addr}
+		c.mapping(e.Value, at+"."+name, map[string]visit{
+			"interface": func(n ast.Node, at string) {
+				c.scalar(n, at, func(s string) error { pin.Link = s; return nil })
+			},
+			"gateway": func(n ast.Node, at string) {
+				c.scalar(n, at, func(s string) (err error) {
+					pin.Gateway, err = ParseAddr(s)
+					return err
+				})
+			},
+			"return": func(n ast.Node, at string) {
+				c.scalar(n, at, func(s string) error {
+					return appendParsed(&p.Returns, name+"="+s, parseReturn)
+				})
+			},
+		})
+		switch {
+		case pin.Link != "":
+			p.Addresses = append(p.Addresses, pin)
+		case pin.Gateway.IsValid():
+			c.fail(lineOf(e), at+"."+name,
+				hint.New(errors.New("a gateway without its interface"),
+					"add interface: eth1"))
+		}
+	}
+}
+
+func (c *reader) direct(n ast.Node, at string) {
+	c.list(n, at, func(s string) error {
+		return appendParsed(&c.settings.Policy.Direct, s, parsePrefix)
+	})
+}
+
+func (c *reader) metrics(n ast.Node, at string) {
+	c.mapping(n, at, map[string]visit{"listen": func(n ast.Node, at string) {
+		c.scalar(n, at, func(s string) error {
+			if _, err := netip.ParseAddrPort(s); err != nil {
+				return hint.New(fmt.Errorf("%q is no address and port", s),
+					"write it as 127.0.0.1:9176; to listen "+
+						"everywhere, as 0.0.0.0:9176")
+			}
+			c.settings.Metrics = s
+			return nil
+		})
+	}})
+}
+
+// numbers reads numbers.{protocol,group,tables,priority}.
+func (c *reader) numbers(n ast.Node, at string) {
+	nums := &c.settings.Policy.Numbers
+	number := func(low, high int, why string, set func(int)) visit {
+		return func(n ast.Node, at string) {
+			c.scalar(n, at, func(s string) error {
+				x, err := strconv.Atoi(s)
+				if err != nil || x < low || high < x {
+					return hint.New(
+						fmt.Errorf("want a number from %d to %d, not %q",
+							low, high, s), why)
+				}
+				set(x)
+				return nil
+			})
+		}
+	}
+	c.mapping(n, at, map[string]visit{
+		"protocol": number(5, 255, "0 to 4 are the kernel's and the administrator's",
+			func(x int) { nums.Protocol = uint8(x) }),
+		"group": number(1, 1<<31-1, "0 is the group of all links that are in none",
+			func(x int) { nums.Group = x }),
+		"priority": number(1, 32000, "behind `local` (0) and in front of main (32766) "+
+			"and what has no priority of its own", func(x int) { nums.Base = x }),
+		"tables": func(n ast.Node, at string) {
+			c.scalar(n, at, func(s string) error { return parseTables(nums, s) })
+		},
+	})
+}
+
+// parseTables reads FIRST-LAST.
+func parseTables(n *routing.Numbers, s string) error {
+	a, b, _ := strings.Cut(s, "-")
+	first, err1 := strconv.ParseUint(a, 10, 32)
+	last, err2 := strconv.ParseUint(b, 10, 32)
+	switch {
+	case err1 != nil || err2 != nil || last < first:
+		return hint.New(fmt.Errorf("%q is no range", s), "write it as 20000-20999")
+	case first < 256:
+		return hint.New(fmt.Errorf("%q reaches below 256", s),
+			"253 to 255 are the kernel's, and those below are everybody's")
+	case last-first+1 < 16:
+		return hint.New(fmt.Errorf("%q is too small", s),
+			"each way back takes a table; 16 at least")
+	}
+	n.TableFirst, n.TableLast = uint32(first), uint32(last)
+	return nil
+}

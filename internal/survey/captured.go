@@ -1,0 +1,103 @@
+package survey
+
+import (
+	"crypto/sha256"
+	"errors"
+	"fmt"
+	"os"
+	"slices"
+	"time"
+
+	"lasthop/internal/hint"
+	"lasthop/internal/settings"
+	"lasthop/report"
+	"lasthop/routing"
+	"lasthop/routing/capture"
+)
+
+// Captured is the host of a file that `lasthop capture` wrote. It also returns
+// the capture, for the flags that the host was looked at with.
+func Captured(path string) (Place, capture.Capture, error) {
+	data, err := os.ReadFile(path)
+	if err != nil {
+		return Place{}, capture.Capture{},
+			hint.New(fmt.Errorf("read captured host: %w", err),
+				"make one on that host: lasthop capture > host.json")
+	}
+	c, err := capture.Decode(path, data)
+	if err != nil {
+		return Place{}, c, err
+	}
+	if lacksIPv6Rules(c.Host) {
+		return Place{}, c, hint.New(
+			fmt.Errorf("%s: rules: none is of IPv6, but addresses are", path),
+			`add what ip -6 -N -j -d rule prints, each with "family":"inet6", or make the `+
+				"capture with: lasthop capture > host.json")
+	}
+	itself := report.Input{File: path, SHA256: fmt.Sprintf("%x", sha256.Sum256(data)), Main: true}
+	return Place{Machine: captured{c.Host, routing.NewFIB(c.Host)}, Offline: true,
+		settings: func(f settings.Flags) (settings.Settings, error) {
+			return settings.LoadCaptured(f, path, c.Settings, c.Numbers)
+		},
+		taken:   func() time.Time { return c.Time },
+		files:   func(named bool) []report.Input { return filesOf(c, itself, named) },
+		running: func(listens bool) (NGINX, error) { return nginxOf(path, c, listens) },
+		beside: func(routing.Inputs) Beside {
+			return Beside{c.DNATs, c.Sessions, c.NetworkFiles}
+		}}, c, nil
+}
+
+// filesOf are the files that the plan for a captured host rests on: those of its
+// own machine, or the capture itself where it does not name them, or where files
+// of this machine take their place.
+func filesOf(c capture.Capture, itself report.Input, named bool) (out []report.Input) {
+	if c.Inputs == nil || named {
+		return []report.Input{itself}
+	}
+	for _, i := range c.Inputs {
+		out = append(out, report.Input(i))
+	}
+	return out
+}
+
+// nginxOf is what the capture holds of NGINX.
+func nginxOf(path string, c capture.Capture, listens bool) (NGINX, error) {
+	if len(c.Listens) == 0 && !listens {
+		return NGINX{}, hint.New(fmt.Errorf("%s: the capture holds no listeners", path),
+			"name the configuration with --nginx-conf, or listeners with --listen")
+	}
+	return NGINX{Listeners: c.Listens, Binds: c.Binds, Warnings: c.Warnings}, nil
+}
+
+// lacksIPv6Rules finds the mistake that is easily made with a capture by `ip`,
+// which lists one family at a time and does not say which. Without rules no
+// reply would have a way; a kernel with addresses and no rules does not exist.
+func lacksIPv6Rules(h routing.Host) bool {
+	six := func(a routing.Addr) bool {
+		return a.Prefix.Addr().Is6() && a.Scope == routing.ScopeGlobal
+	}
+	return len(h.Rules) > 0 && slices.ContainsFunc(h.Addrs, six) &&
+		!slices.ContainsFunc(h.Rules, func(r routing.Rule) bool {
+			return r.Family == routing.IPv6
+		})
+}
+
+// captured is a captured host as a Machine. It answers as routing.Lookup does.
+type captured struct {
+	host routing.Host
+	fib  *routing.FIB
+}
+
+func (c captured) Read() (routing.Host, error) { return c.host, nil }
+
+func (c captured) Ask(qs []routing.Query) ([]routing.Way, error) {
+	ways := make([]routing.Way, len(qs))
+	for i, q := range qs {
+		ways[i] = c.fib.Way(q)
+	}
+	return ways, nil
+}
+
+func (c captured) Write(routing.Diff) ([]routing.Op, error) {
+	return nil, fmt.Errorf("write to a captured host: %w", errors.ErrUnsupported)
+}

@@ -1,0 +1,119 @@
+package survey
+
+import (
+	"net/netip"
+	"slices"
+	"strings"
+
+	"lasthop/report"
+	"lasthop/routing"
+)
+
+// Check asks, for each listener, which way its replies to a client behind a
+// router take now, and compares it with the gateways of the listener's own
+// path. The machine is asked once for each class of addresses that are routed
+// alike. For addresses that are not here routing.Lookup answers: the kernel
+// refuses an IPv4 source that is not assigned.
+func (s *Survey) Check() ([]report.Checked, error) {
+	questions := s.questions()
+	ways, err := s.ways(questions)
+	if err != nil {
+		return nil, err
+	}
+	var out []report.Checked
+	for i, o := range s.Decision.Plan.Outcomes {
+		c := report.Checked{Outcome: o, Question: questions[i], Now: ways[o.Addr]}
+		c.Want, c.Verdict = s.verdict(o, c.Now)
+		out = append(out, c)
+	}
+	return out, nil
+}
+
+// questions are the replies of each outcome's address to an off-link client.
+func (s *Survey) questions() []routing.Query {
+	far := map[routing.Family]netip.Addr{}
+	for _, f := range routing.Families {
+		far[f] = routing.OffLink(s.Inputs.Host, f)
+	}
+	var out []routing.Query
+	for _, o := range s.Decision.Plan.Outcomes {
+		out = append(out, routing.Query{Src: o.Addr, Dst: far[routing.FamilyOf(o.Addr)]})
+	}
+	return out
+}
+
+// ways answers the questions of outcomes whose replies leave by a gateway.
+func (s *Survey) ways(questions []routing.Query) (map[netip.Addr]routing.Way, error) {
+	ways := map[netip.Addr]routing.Way{}
+	fib := routing.NewFIB(s.Inputs.Host)
+	here := assigned(s.Inputs.Host)
+	var present []netip.Addr
+	var ask []routing.Query
+	for i, o := range s.Decision.Plan.Outcomes {
+		_, known := ways[o.Addr]
+		switch {
+		case known || o.Status == routing.LocalOnly || o.Status == routing.Off:
+		case here[o.Addr]:
+			ways[o.Addr] = routing.Way{}
+			present = append(present, o.Addr)
+			ask = append(ask, questions[i])
+		default:
+			ways[o.Addr] = fib.Way(questions[i])
+		}
+	}
+	class := fib.Classes(present)
+	ask = slices.DeleteFunc(ask, func(q routing.Query) bool { return class[q.Src] != q.Src })
+	answers, err := s.Place.Ask(ask)
+	if err != nil {
+		return nil, err
+	}
+	for i, q := range ask {
+		ways[q.Src] = answers[i]
+	}
+	for _, addr := range present {
+		ways[addr] = ways[class[addr]]
+	}
+	return ways, nil
+}
+
+// verdict compares the way that replies take with the gateways of the
+// listener's own path.
+func (s *Survey) verdict(o routing.Outcome, now routing.Way) (want string, _ report.Verdict) {
+	switch o.Status {
+	case routing.LocalOnly:
+		return "", report.NoGateway
+	case routing.Off:
+		return "", report.NotAsked
+	}
+	var ways []string
+	right := false
+	if p := s.Decision.Plan.PathOf(o); p != nil {
+		for _, h := range p.Hops {
+			ways = append(ways, h.String())
+			right = right ||
+				now.Type == routing.Unicast && now.Link == h.Link &&
+					now.Via == h.Via
+		}
+	}
+	want = strings.Join(ways, " or ")
+	switch {
+	case len(ways) == 0 || right && o.Status == routing.Unresolved: // right off-link alone
+		return want, report.NotKnown
+	case right && o.Status == routing.Armed:
+		return want, report.NotHere
+	case right:
+		return want, report.Symmetric
+	case o.Status == routing.Armed:
+		return want, report.NotHereWrong
+	}
+	return want, report.Asymmetric
+}
+
+// assigned are the addresses that a host has now.
+func assigned(h routing.Host) map[netip.Addr]bool {
+	out := make(map[netip.Addr]bool, len(h.Addrs))
+	for _, a := range h.Addrs {
+		out[a.Prefix.Addr()] = true
+	}
+	return out
+}

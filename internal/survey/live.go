@@ -1,0 +1,120 @@
+package survey
+
+import (
+	"errors"
+	"fmt"
+	"io/fs"
+	"net"
+	"net/netip"
+	"os"
+	"slices"
+	"strings"
+	"time"
+
+	"lasthop/internal/hint"
+	"lasthop/internal/settings"
+	"lasthop/nginxconf"
+	"lasthop/routing"
+	"lasthop/routing/host"
+)
+
+// DefaultConf is read where no NGINX runs and none is named.
+const DefaultConf = "/etc/nginx/nginx.conf"
+
+// Live is this machine, in the network namespace netns ("" for our own). warn
+// is told of each NGINX that is left out or cannot be verified.
+func Live(k *host.Kernel, netns string, warn func(message string)) Place {
+	return Place{Machine: k, settings: settings.Load, taken: time.Now,
+		running: func(listens bool) (NGINX, error) { return running(netns, listens, warn) },
+		beside:  func(in routing.Inputs) Beside { return besideOf(k, in) }}
+}
+
+func besideOf(k *host.Kernel, in routing.Inputs) (b Beside) {
+	if dnats, err := k.DNATs(); err == nil {
+		b.DNATs = dnats
+	}
+	if sessions, err := k.Sessions(); err == nil {
+		b.Sessions = routing.GroupSessions(in.Host, in.Policy.Direct, sessions,
+			ownSession())
+	}
+	if k.Own() {
+		b.NetworkFiles = host.NetworkFiles("/", in.Host.Links)
+	}
+	return b
+}
+
+// running loads the configurations of the NGINX that run in a network
+// namespace, else the default one. With other listeners it may be missing.
+func running(netns string, listens bool, warn func(string)) (NGINX, error) {
+	masters, strangers, err := Masters(netns)
+	if err != nil {
+		return NGINX{}, err
+	}
+	for _, m := range strangers {
+		warn(Stranger(m))
+	}
+	var sources []Source
+	for _, m := range masters {
+		if m.Unverified != nil {
+			warn(fmt.Sprintf("NGINX %d: %v", m.PID, m.Unverified))
+		}
+		if s := SourceOf(m); !slices.Contains(sources, s) {
+			sources = append(sources, s)
+		}
+	}
+	if len(sources) > 0 {
+		return load(sources)
+	}
+	if _, err := os.Stat(DefaultConf); errors.Is(err, fs.ErrNotExist) {
+		if listens {
+			return NGINX{}, nil
+		}
+		return NGINX{},
+			hint.New(fmt.Errorf("no NGINX runs here, and there is no %s", DefaultConf),
+				"name its main file with --nginx-conf")
+	}
+	return load([]Source{{Conf: DefaultConf}})
+}
+
+// Masters returns the NGINX masters that count in a network namespace, and the
+// strangers, which do not. Any user can give a process the title of a master
+// and a configuration of his own, which must not decide how this host routes:
+// only root's and our own count. In a namespace that was named all count, since
+// it may be a rootless container's.
+func Masters(netns string) (masters, strangers []nginxconf.Master, err error) {
+	all, err := nginxconf.Masters(nginxconf.MastersOptions{NetNS: host.NamespacePath(netns)})
+	for _, m := range all {
+		if netns == "" && m.Owner != 0 && m.Owner != os.Geteuid() {
+			strangers = append(strangers, m)
+		} else {
+			masters = append(masters, m)
+		}
+	}
+	return masters, strangers, err
+}
+
+// Stranger says why a master does not count.
+func Stranger(m nginxconf.Master) string {
+	return fmt.Sprintf("NGINX %d is left out: it runs as user %d, not as root; "+
+		"if it is meant, name its configuration with --nginx-conf %s", m.PID,
+		m.Owner, m.Conf)
+}
+
+// ownSession is the user's SSH session, from $SSH_CONNECTION: client address
+// and port, server address and port. It is zero where there is none.
+func ownSession() routing.Session {
+	w := strings.Fields(os.Getenv("SSH_CONNECTION"))
+	if len(w) != 4 {
+		return routing.Session{}
+	}
+	remote, err1 := parseAddrPort(w[0], w[1])
+	local, err2 := parseAddrPort(w[2], w[3])
+	if err1 != nil || err2 != nil {
+		return routing.Session{}
+	}
+	return routing.Session{Local: local, Remote: remote}
+}
+
+func parseAddrPort(addr, port string) (netip.AddrPort, error) {
+	return netip.ParseAddrPort(net.JoinHostPort(addr, port))
+}

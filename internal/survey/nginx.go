@@ -1,0 +1,167 @@
+package survey
+
+import (
+	"path/filepath"
+	"slices"
+	"time"
+
+	"lasthop/internal/settings"
+	"lasthop/nginxconf"
+	"lasthop/report"
+	"lasthop/routing"
+	"lasthop/watcher"
+)
+
+// NGINX is what configurations of NGINX say. The zero NGINX says nothing.
+type NGINX struct {
+	Listeners []routing.Listener
+	Binds     []routing.Bind
+	Warnings  []routing.Finding
+	Files     []report.Input // that it comes from
+	Configs   []Config       // none of a capture
+}
+
+// Config is a configuration, and where it is from.
+type Config struct {
+	Source
+	nginxconf.Config
+}
+
+// Source is one main file of NGINX, the root below which it lies, and the user
+// that starts NGINX.
+type Source struct {
+	Conf, Root string
+	UID        int
+}
+
+// SourceOf is the source that a master has loaded its configuration from.
+func SourceOf(m nginxconf.Master) Source { return Source{m.Conf, m.Root, m.UID} }
+
+// Load reads and parses the configuration. Errors are of type *nginxconf.Error.
+func (s Source) Load() (nginxconf.Config, error) {
+	return nginxconf.Load(s.Conf, nginxconf.Options{Root: s.Root, UID: s.UID})
+}
+
+// named loads the configurations that the user names.
+func named(confs []string) (NGINX, error) {
+	var sources []Source
+	for _, c := range confs {
+		sources = append(sources, Source{Conf: c})
+	}
+	return load(sources)
+}
+
+func load(sources []Source) (n NGINX, err error) {
+	for _, s := range sources {
+		c, err := s.Load()
+		if err != nil {
+			return NGINX{}, err
+		}
+		n.Configs = append(n.Configs, Config{s, c})
+		n.Add(c)
+	}
+	return n, nil
+}
+
+// Add takes in what a configuration says.
+func (n *NGINX) Add(c nginxconf.Config) {
+	for _, l := range c.Listens {
+		n.Listeners = append(n.Listeners, Listeners(l)...)
+	}
+	for _, b := range c.Binds {
+		n.Binds = append(n.Binds, routing.Bind{Addr: b.Addr, Transparent: b.Transparent,
+			Upstreams: b.Upstreams, Origin: b.Origin})
+	}
+	for i, f := range c.Files {
+		n.Files = append(n.Files, report.Input{File: f, SHA256: c.Sums[i], Main: i == 0})
+	}
+	for _, w := range c.Warnings {
+		n.Warnings = append(n.Warnings,
+			routing.NginxWarning(w.Code, w.Message, w.Hint, w.Origin))
+	}
+}
+
+// Inputs joins what NGINX listens on with a host and the settings.
+func (n NGINX) Inputs(h routing.Host, s settings.Settings) routing.Inputs {
+	return routing.Inputs{Host: h, Listeners: merge(slices.Concat(n.Listeners, s.Listens)),
+		Binds: n.Binds, Policy: s.Policy, Warnings: n.Warnings}
+}
+
+// Listeners turns a listen into listeners: an IPv6 wildcard that takes IPv4 too
+// is two.
+func Listeners(l nginxconf.Listen) []routing.Listener {
+	one := routing.Listener{Addr: l.Addr,
+		Ports:     routing.PortRange{First: l.First, Last: l.Last},
+		Transport: routing.Transport(l.Transport), Context: l.Context, Listen: l.Text,
+		Origins: []string{l.Origin}, Servers: l.Servers}
+	if l.Addr.Is6() && l.Addr.IsUnspecified() && !l.IPv6Only {
+		four := one
+		four.Addr = routing.IPv4.All().Addr()
+		return []routing.Listener{four, one}
+	}
+	return []routing.Listener{one}
+}
+
+// merge makes one listener of those that share address, ports, transport and
+// context: virtual servers of one socket.
+func merge(list []routing.Listener) []routing.Listener {
+	type key struct {
+		addr      string
+		ports     routing.PortRange
+		transport routing.Transport
+		context   string
+	}
+	index := map[key]int{}
+	var out []routing.Listener
+	for _, l := range list {
+		k := key{l.Addr.String(), l.Ports, l.Transport, l.Context}
+		i, ok := index[k]
+		if !ok {
+			index[k] = len(out)
+			out = append(out, l)
+			continue
+		}
+		out[i].Origins = appendNew(out[i].Origins, l.Origins)
+		out[i].Servers = appendNew(out[i].Servers, l.Servers)
+	}
+	return out
+}
+
+func appendNew(list, more []string) []string {
+	list = slices.Clone(list)
+	for _, s := range more {
+		if !slices.Contains(list, s) {
+			list = append(list, s)
+		}
+	}
+	return list
+}
+
+// Absolute is the path of the main file as NGINX shows it.
+func (s Source) Absolute() string {
+	if abs, err := filepath.Abs(s.Conf); err == nil && s.Root == "" {
+		return abs
+	}
+	return s.Conf
+}
+
+// Runs reports whether a master runs with the configuration.
+func (s Source) Runs(m nginxconf.Master) bool { return s.Absolute() == m.Conf && s.Root == m.Root }
+
+// Edit is a change of a configuration that a master has not loaded.
+type Edit struct {
+	File            string
+	Changed, Loaded time.Time
+}
+
+// exactness is that of a comparison of files with processes: start times are in
+// ticks of 10 ms, and the clock is read twice.
+const exactness = 100 * time.Millisecond
+
+// EditedSince reports whether a file of the configuration has changed after the
+// master had loaded its own.
+func EditedSince(c nginxconf.Config, master int) (Edit, bool) {
+	name, changed := c.Modified()
+	loaded, ok := watcher.LoadedAt("/proc", master)
+	return Edit{name, changed, loaded}, ok && changed.After(loaded.Add(exactness))
+}

@@ -1,0 +1,186 @@
+// Package survey takes one look at everything that a decision depends on: the
+// settings, the host, and what NGINX is configured to listen on. Look is what
+// plan, apply, check and migrate share, and what tests of the planner join
+// listeners with; the daemon takes the same steps one by one.
+//
+//	nginx.conf --nginxconf.Load--> NGINX --+
+//	kernel or capture --Machine.Read-------+--> routing.Inputs --Decide--> Survey
+//
+// Check asks the host afterwards whether each listener replies the way it was
+// reached. A survey changes nothing.
+package survey
+
+import (
+	"errors"
+	"fmt"
+	"slices"
+	"time"
+
+	"lasthop/internal/hint"
+	"lasthop/internal/settings"
+	"lasthop/report"
+	"lasthop/routing"
+)
+
+// Machine is a host to look at and to write to: this machine's kernel, a
+// captured host, or a simulated one.
+type Machine interface {
+	Read() (routing.Host, error)
+	// Ask returns the way of each question's packet.
+	Ask([]routing.Query) ([]routing.Way, error)
+	// Write carries out a diff, and returns the writes made.
+	Write(routing.Diff) (done []routing.Op, err error)
+}
+
+// Place is a host, and how to learn what there is beside its routing.
+type Place struct {
+	Machine
+	Offline bool // a capture: programs and sockets are not here to be asked
+
+	settings func(settings.Flags) (settings.Settings, error)
+	taken    func() time.Time
+	running  func(named bool) (NGINX, error) // what is listened on where no file is named
+	beside   func(routing.Inputs) Beside
+	files    func(named bool) []report.Input // what a captured host comes from
+}
+
+// Survey is one look.
+type Survey struct {
+	Taken    time.Time
+	Place    Place
+	Settings settings.Settings
+	NGINX    NGINX
+	Inputs   routing.Inputs
+	Decision routing.Decision
+	Beside   Beside
+}
+
+// Beside is what a plan speaks of beside the host and its listeners; nothing of
+// it decides. What may not be read is nil.
+type Beside struct {
+	DNATs        []routing.DNAT
+	Sessions     []routing.SessionGroup
+	NetworkFiles map[string]string // see host.NetworkFiles
+}
+
+// Look reads settings, host and listeners, and decides.
+func (p Place) Look(f settings.Flags) (*Survey, error) {
+	s, err := p.Host(f)
+	if err != nil {
+		return nil, err
+	}
+	if err := s.Listen(); err != nil {
+		return nil, err
+	}
+	return s, s.Decide()
+}
+
+// Host reads settings and host, but not yet what NGINX listens on.
+func (p Place) Host(f settings.Flags) (*Survey, error) {
+	s := &Survey{Place: p, Taken: p.taken()}
+	var err error
+	if s.Inputs.Host, err = p.Read(); err != nil {
+		return nil, err
+	}
+	s.Settings, err = p.settings(f)
+	s.Inputs.Policy = s.Settings.Policy
+	if p.files != nil {
+		s.NGINX.Files = p.files(len(s.Settings.Confs) > 0)
+	}
+	return s, err
+}
+
+// Listen reads what NGINX listens on: by the named files, else what runs, else
+// the default file; and the listeners of the settings.
+func (s *Survey) Listen() error {
+	var n NGINX
+	var err error
+	if confs := s.Settings.Confs; len(confs) > 0 {
+		n, err = named(confs)
+	} else {
+		n, err = s.Place.running(len(s.Settings.Listens) > 0)
+	}
+	if err != nil {
+		return err
+	}
+	n.Files = append(s.NGINX.Files, n.Files...)
+	s.NGINX, s.Inputs = n, n.Inputs(s.Inputs.Host, s.Settings)
+	return nil
+}
+
+// Decide makes the decision from what was read.
+func (s *Survey) Decide() (err error) {
+	s.Decision, err = routing.Decide(s.Inputs)
+	return err
+}
+
+// Listening returns an error if there is no listener: such a plan would take
+// everything away, and that is for `clear` alone.
+func (s *Survey) Listening() error {
+	if len(s.Inputs.Listeners) > 0 {
+		return nil
+	}
+	return hint.New(errors.New("no listener is configured: nothing is changed"),
+		"if NGINX listens nowhere any more, take everything away with: lasthop clear")
+}
+
+// Owned reads what is ours on the host, and decides that nothing is to be: what
+// `clear` carries out. Of the settings the file alone counts.
+func (p Place) Owned(f settings.Flags) (*Survey, error) {
+	s, err := p.Host(settings.Flags{File: f.File, FileGiven: f.FileGiven})
+	if err != nil {
+		return nil, err
+	}
+	s.Decision.Owned = routing.Owned(s.Inputs.Host, s.Inputs.Policy.Numbers)
+	s.Decision.Diff = routing.Compare(s.Decision.Owned, routing.State{})
+	return s, nil
+}
+
+// Fits returns an error unless the plan may be carried out: it has listeners,
+// and is the one that was approved, if a digest is expected.
+func (s *Survey) Fits(expect string) error {
+	if err := s.Listening(); err != nil {
+		return err
+	}
+	if digest := s.Decision.Digest(); expect != "" && expect != digest {
+		return hint.New(fmt.Errorf("this is another plan than the "+
+			"one expected: its digest "+
+			"is %s: nothing is changed", digest),
+			"the host or the configuration has changed since; "+
+				"read `lasthop plan` again")
+	}
+	return nil
+}
+
+// NamedPaths are the paths whose tables are to have names.
+func (s *Survey) NamedPaths() []routing.Path {
+	if !s.Settings.TableNames {
+		return nil // they may have been wanted before
+	}
+	return s.Decision.Plan.Paths
+}
+
+// LookBeside reads what the plan speaks of beside the routing.
+func (s *Survey) LookBeside() { s.Beside = s.Place.beside(s.Inputs) }
+
+// AddBeside looks beside the routing, and adds the findings that come from
+// there: sessions that move, and listeners whose packets are translated.
+func (s *Survey) AddBeside() {
+	s.LookBeside()
+	p := &s.Decision.Plan
+	p.Findings = slices.Concat(p.Findings, // a copy: others may hold the decision's own
+		routing.MovesEstablished(s.Inputs, s.Decision, s.Beside.Sessions),
+		routing.Translated(p.Outcomes, s.Beside.DNATs))
+}
+
+// Head says what the survey rests on.
+func (s *Survey) Head() report.Head {
+	return report.Head{Lasthop: report.BuildVersion().Lasthop, Host: s.Inputs.Host.Name,
+		Kernel: s.Inputs.Host.Kernel, Time: s.Taken, Inputs: s.NGINX.Files}
+}
+
+// Plan is the report of the decision, without what is to be done next.
+func (s *Survey) Plan() report.Plan {
+	d := s.Decision
+	return report.Plan{Head: s.Head(), Plan: d.Plan, Diff: d.Diff, Digest: d.Digest()}
+}

@@ -1,0 +1,215 @@
+package routing
+
+import (
+	"fmt"
+	"net/netip"
+)
+
+// describer says what a plan means: for each listener, and in findings that
+// need the final state.
+type describer struct {
+	*draft
+	after, ideal *FIB
+}
+
+// describe sets before and after of every outcome, marks those that another
+// rule keeps from their path, and finds what else the layout changes.
+func (d *draft) describe(l *layout, ideal *FIB, binds []Bind) {
+	d.findings = append(d.findings, l.findings...)
+	w := describer{d, NewFIB(With(d.host, l.state)), ideal}
+	w.outcomes()
+	w.wildcards()
+	w.outsideRange()
+	if len(l.state.Rules) == 0 {
+		return
+	}
+	for _, bind := range binds {
+		w.bindMoves(bind)
+	}
+	w.sourceHints()
+	w.forwarder()
+	w.reversePath()
+	for _, f := range Families {
+		if w.mainRejects(f) {
+			w.find(Finding{Code: "reject-default", Severity: Info, Subject: f.String(),
+				Message: fmt.Sprintf("main ends %s lookups with a reject route "+
+					"as wide as a default: its specific routes through other "+
+					"links are copied into the paths' tables", f),
+				Hint: "routes that are added to main later " +
+					"count from the next sync on"})
+		}
+	}
+}
+
+func (w *describer) outcomes() {
+	type ends struct{ before, after, ideal Way }
+	ways := map[netip.Addr]ends{}
+	far := map[Family]netip.Addr{IPv4: OffLink(w.host, IPv4), IPv6: OffLink(w.host, IPv6)}
+	for i := range w.rows {
+		r := &w.rows[i]
+		if r.Addr.IsLoopback() || r.Addr.IsLinkLocalUnicast() {
+			continue
+		}
+		e, ok := ways[r.Addr]
+		if !ok {
+			q := Query{Src: r.Addr, Dst: far[FamilyOf(r.Addr)]}
+			e = ends{w.fib.Way(q), w.after.Way(q), w.ideal.Way(q)}
+			ways[r.Addr] = e
+		}
+		r.Before, r.After = e.before, e.after
+		if (r.Status == Ready || r.Status == Armed) && !sameWay(e.after, e.ideal) {
+			r.Status, r.Reason = Unresolved, "shadowed"
+		}
+	}
+}
+
+// wildcards lists, for each wildcard listener, the addresses that move: rules
+// are by address, so all that listens there moves.
+func (w *describer) wildcards() {
+	moved := map[string][]string{}
+	var order []string
+	origins := map[string]string{}
+	for i := range w.rows {
+		r := &w.rows[i]
+		if r.wild && r.path != nil && r.path.needed {
+			if moved[r.Listen] == nil {
+				order, origins[r.Listen] = append(order, r.Listen), origin(r)
+			}
+			moved[r.Listen] = appendOnce(moved[r.Listen], r.Addr.String())
+		}
+	}
+	for _, listen := range order {
+		w.find(Finding{Code: "wildcard-covers", Severity: Info, Subject: listen,
+			Origin: origins[listen],
+			Message: fmt.Sprintf("a wildcard: replies of everything that listens on "+
+				"%s move, not of NGINX alone", Some(moved[listen], 8))})
+	}
+}
+
+// bindMoves says which upstreams a *_bind reaches another way from now on.
+func (w *describer) bindMoves(bind Bind) {
+	if !bind.Addr.IsValid() || bind.Transparent {
+		return
+	}
+	upstreams := bind.Upstreams
+	if len(upstreams) == 0 {
+		upstreams = []netip.Addr{OffLink(w.host, FamilyOf(bind.Addr))}
+	}
+	for _, u := range upstreams {
+		if FamilyOf(u) != FamilyOf(bind.Addr) {
+			continue
+		}
+		q := Query{Src: bind.Addr, Dst: u}
+		x, y := w.fib.Lookup(q), w.after.Lookup(q)
+		if sameAnswer(x, y) {
+			continue
+		}
+		target := u.String()
+		if len(bind.Upstreams) == 0 {
+			target = "upstreams off-link"
+		}
+		w.find(Finding{Code: "bind-moves", Severity: Warning, Subject: bind.Addr.String(),
+			Origin: bind.Origin,
+			Message: fmt.Sprintf("connections from %s to %s: %s -> %s", bind.Addr,
+				target, x.Way, y.Way),
+			Hint: fmt.Sprintf("keep the present way: --direct %s",
+				netip.PrefixFrom(u, u.BitLen()))})
+	}
+}
+
+// sourceHints finds routes of main that give unbound connections a source
+// within a cover: their next lookup, with that source, takes the path.
+func (w *describer) sourceHints() {
+	for _, r := range w.host.Routes {
+		if r.Table != TableMain || !r.Src.IsValid() || r.Type != Unicast ||
+			r.Protocol == protocolKernel {
+			continue
+		}
+		dst := inside(r.Dst, w.assigned)
+		if r.IsDefault() {
+			dst = OffLink(w.host, r.Family())
+		}
+		q := Query{Src: r.Src, Dst: dst}
+		x, y := w.fib.Lookup(q), w.after.Lookup(q)
+		if sameAnswer(x, y) || x.Route == nil || x.Route.RouteKey != r.RouteKey ||
+			leaveBy(y, r.Hops) {
+			continue
+		}
+		w.find(Finding{Code: "src-hint", Severity: Warning, Subject: r.Src.String(),
+			Origin: r.String(),
+			Message: fmt.Sprintf("the host's own connections by this route take the "+
+				"source %s, whose way changes: %s -> %s", r.Src, x.Way, y.Way),
+			Hint: "give the route another src, or none"})
+	}
+}
+
+// leaveBy reports whether a lookup ends at the only one of the hops.
+func leaveBy(t Trace, hops []Hop) bool {
+	return len(t.Ends) == 1 && len(hops) == 1 && t.Way.Type == Unicast &&
+		t.Way.Link == hops[0].Link && t.Way.Via == hops[0].Via
+}
+
+// forwarder says that forwarded packets keep their way.
+func (w *describer) forwarder() {
+	for _, f := range Families {
+		key := "ipv4.ip_forward"
+		if f == IPv6 {
+			key = "ipv6.conf.all.forwarding"
+		}
+		lans := 0
+		for _, link := range w.host.Links {
+			if len(w.connected[linkFamily{link.Name, f}]) > 0 && !link.Loopback {
+				lans++
+			}
+		}
+		if w.host.Sysctls[key] == "1" && lans > 1 {
+			w.find(Finding{Code: "forwarder", Severity: Info, Subject: f.String(),
+				Message: fmt.Sprintf("the host forwards %s between %d LANs; "+
+					"forwarded packets are not touched", f, lans)})
+		}
+	}
+}
+
+// reversePath finds uplinks where strict rp_filter drops requests, because the
+// replies would leave elsewhere.
+func (w *describer) reversePath() {
+	told := map[string]bool{}
+	for _, r := range w.rows {
+		if r.Link == "" || told[r.Link] || FamilyOf(r.Addr) != IPv4 ||
+			r.After.Link == r.Link || r.Status == LocalOnly || r.Status == Armed {
+			continue
+		}
+		if mode, _ := w.host.conf(r.Link, "rp_filter"); mode != 1 {
+			continue
+		}
+		told[r.Link] = true
+		w.find(Finding{Code: "rp-filter", Severity: Warning, Subject: r.Link,
+			Message: fmt.Sprintf("strict rp_filter on %s drops requests to %s: "+
+				"its replies leave by %s", r.Link, r.Addr, r.After),
+			Hint: fmt.Sprintf("mend the reply's way, or: sysctl "+
+				"net.ipv4.conf.%s.rp_filter=2", r.Link)})
+	}
+}
+
+// outsideRange finds objects with our protocol that are not in our ranges: they
+// are left alone.
+func (w *describer) outsideRange() {
+	add := func(line string) {
+		w.find(Finding{Code: "outside-range", Severity: Warning,
+			Subject: fmt.Sprintf("protocol %d", w.policy.Numbers.Protocol),
+			Origin:  line,
+			Message: "this has our protocol but is outside our ranges of tables and " +
+				"priorities: it is not touched",
+			Hint: "delete it by hand if it is a leftover"})
+	}
+	for _, r := range w.host.Rules {
+		if r.Protocol == w.policy.Numbers.Protocol {
+			add(r.String())
+		}
+	}
+	for _, r := range w.host.Routes {
+		if r.Protocol == w.policy.Numbers.Protocol {
+			add(r.String())
+		}
+	}
+}

@@ -1,0 +1,78 @@
+package routing
+
+import (
+	"net/netip"
+	"slices"
+)
+
+// draft is a plan in the making: what the steps of Decide hand on.
+type draft struct {
+	*topology
+	findings
+	rows  []row
+	paths []*path
+}
+
+// row is one listener at one address on its way to an Outcome.
+type row struct {
+	Outcome
+	path *path
+	mode Return
+	wild bool // it comes from a wildcard
+}
+
+// path is a Path in the making: a gateway that at least one listener answers
+// through.
+type path struct {
+	gateway
+	number int // 1 + its index in Plan.Paths
+	table  uint32
+	needed bool
+	covers []cover
+}
+
+// cover is the part of a path's prefixes with one mode of return.
+type cover struct {
+	mode     Return
+	members  []netip.Addr // sorted, each once
+	prefixes []netip.Prefix
+}
+
+// prefixes returns all that the path covers, sorted.
+func (p *path) prefixes() []netip.Prefix {
+	var all []netip.Prefix
+	for _, c := range p.covers {
+		all = append(all, c.prefixes...)
+	}
+	slices.SortFunc(all, comparePrefix)
+	return all
+}
+
+// name returns the link and the first gateway of a path.
+func (p *path) name() string { return Hop{Link: p.link, Via: p.hops[0].Via}.String() }
+
+// needed returns the paths that are to be installed.
+func (d *draft) needed() []*path {
+	return slices.DeleteFunc(slices.Clone(d.paths), func(p *path) bool { return !p.needed })
+}
+
+// plan puts the results together.
+func (d *draft) plan(s State) Plan {
+	plan := Plan{State: s, Findings: uniqueFindings(d.findings)}
+	for i, p := range d.paths {
+		p.number = i + 1
+		out := Path{Link: p.link, Family: p.family, Hops: p.hops, Source: p.source,
+			Detail: p.detail}
+		if p.needed {
+			out.Table, out.Prefixes = p.table, p.prefixes()
+		}
+		plan.Paths = append(plan.Paths, out)
+	}
+	for _, r := range d.rows {
+		if r.path != nil {
+			r.Path = r.path.number
+		}
+		plan.Outcomes = append(plan.Outcomes, r.Outcome)
+	}
+	return plan
+}

@@ -1,0 +1,159 @@
+package host
+
+import (
+	"errors"
+	"fmt"
+
+	"lasthop/routing"
+
+	"golang.org/x/sys/unix"
+)
+
+// Write makes the writes of a diff, in the order and with the care of
+// routing.Execute. What is there already when it is added, and what is gone
+// already when it is deleted, is success. Errors wrap the kernel's errno and
+// carry its own words.
+func (k *Kernel) Write(d routing.Diff) (done []routing.Op, err error) {
+	return routing.Execute(d, k.writing().do)
+}
+
+// writing is one call of Write. It reads the links once, and once each table
+// that it deletes from: what other programs change meanwhile, the next call
+// sees.
+type writing struct {
+	reading
+	tables map[uint32]bool // those of the Kernel
+	there  map[table]map[identity]int
+}
+
+// table is what one dump of routes returns.
+type table struct {
+	family routing.Family
+	number uint32
+}
+
+// identity is what a request to delete a route says of it.
+type identity struct {
+	routing.RouteKey
+	kind     routing.RouteType
+	protocol uint8
+}
+
+func identityOf(r routing.Route) identity { return identity{r.RouteKey, r.Type, r.Protocol} }
+
+func (k *Kernel) writing() *writing {
+	return &writing{reading{conn: &k.conn}, k.tables, map[table]map[identity]int{}}
+}
+
+// do makes one write.
+func (w *writing) do(op routing.Op) error {
+	if opaque := opaqueOf(op); opaque != "" {
+		return fmt.Errorf("write %q: %w", opaque, errors.ErrUnsupported)
+	}
+	switch {
+	case op.Route != nil && op.Delete:
+		return w.delRoute(*op.Route)
+	case op.Route != nil:
+		return w.setRoute(*op.Route)
+	case op.Rule != nil && op.Delete:
+		return gone(w.write(unix.RTM_DELRULE, 0, encodeRule(*op.Rule)), unix.ENOENT)
+	case op.Rule != nil:
+		flags := unix.NLM_F_CREATE | unix.NLM_F_EXCL
+		return gone(w.write(unix.RTM_NEWRULE, flags, encodeRule(*op.Rule)), unix.EEXIST)
+	case op.Group != nil && op.Delete:
+		return gone(w.setGroup(op.Group.Link, 0), unix.ENODEV)
+	case op.Group != nil:
+		return w.setGroup(op.Group.Link, op.Group.Group)
+	}
+	return errors.New("empty operation")
+}
+
+// opaqueOf returns what a message could not say. Without it a rule would match
+// more, and a delete would hit a stranger's.
+func opaqueOf(op routing.Op) string {
+	switch {
+	case op.Rule != nil:
+		return op.Rule.Opaque
+	case op.Route != nil:
+		return op.Route.Opaque
+	}
+	return ""
+}
+
+// gone takes the kernel's word that nothing is to be done: EEXIST of what is to
+// be added, and of what is to be deleted ENOENT (a rule), ESRCH (a route) or
+// ENODEV (a link). Any other error is one: a rule that is taken to be gone, and
+// is not, would lose its table next.
+func gone(err, word error) error {
+	if errors.Is(err, word) {
+		return nil
+	}
+	return err
+}
+
+func (w *writing) setRoute(r routing.Route) error {
+	if len(r.Hops) > 0 {
+		if err := w.needLinks(); err != nil {
+			return err
+		}
+	}
+	payload, err := encodeRoute(r, w.index)
+	if err != nil {
+		return err
+	}
+	w.tables[r.Table] = true
+	return w.write(unix.RTM_NEWROUTE, unix.NLM_F_CREATE|unix.NLM_F_REPLACE, payload)
+}
+
+// delRoute deletes a route that is there. It looks first, since the message
+// says less than a route is: IPv4 takes metric 0 for any metric and IPv6 any
+// type for the one that is asked for, so that another route would go in place
+// of one that has gone.
+func (w *writing) delRoute(r routing.Route) error {
+	if err := w.needLinks(); err != nil {
+		return err
+	}
+	there, err := w.look(table{r.Family(), r.Table})
+	if err != nil {
+		return fmt.Errorf("look for the route: %w", err)
+	}
+	if there[identityOf(r)] == 0 {
+		return nil
+	}
+	if err := gone(w.write(unix.RTM_DELROUTE, 0, encodeRouteKey(r)), unix.ESRCH); err != nil {
+		return err
+	}
+	there[identityOf(r)]--
+	return nil
+}
+
+// look counts the routes of a table.
+func (w *writing) look(t table) (map[identity]int, error) {
+	if there := w.there[t]; there != nil {
+		return there, nil
+	}
+	w.host.Routes = nil
+	if err := w.dumpRoutes(t.family, t.number); err != nil {
+		return nil, err
+	}
+	there := map[identity]int{}
+	for _, r := range w.host.Routes {
+		there[identityOf(r)]++
+	}
+	w.there[t] = there
+	return there, nil
+}
+
+// setGroup names the link and gives no index. RTM_SETLINK, since RTM_NEWLINK
+// with a group and an unknown name would change every link of that group
+// (rtnl_group_changelink).
+func (w *writing) setGroup(link string, group int) error {
+	m := linkMessage(link)
+	m.putUint32(unix.IFLA_GROUP, uint32(group))
+	w.echoes.expectGroup(link, group)
+	err := w.write(unix.RTM_SETLINK, 0, m.data)
+	if err != nil {
+		w.echoes.cameGroup(link, group)
+	}
+	return err
+}

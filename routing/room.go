@@ -1,0 +1,107 @@
+package routing
+
+import (
+	"fmt"
+	"slices"
+)
+
+// place returns where the block of rules begins: the highest place behind
+// `local` and l3mdev and in front of every other catch-all that would
+// answer a reply. The kernel gives a rule without priority the place before the
+// second rule of the list, so no fixed number is safe.
+func (l *layout) place(f Family) int {
+	r := l.room(f)
+	for _, size := range []int{l.policy.Numbers.Block, tiers} {
+		for base := min(l.policy.Numbers.Base, r.high-size); base >= r.low; base-- {
+			in := max(l.highestRule(f, base, base+size-1), r.leapt(base, base+size-1))
+			if in < 0 {
+				return base
+			}
+			base = in - size + 1 // go on below what is in the way
+		}
+	}
+	finding := Finding{Code: "shadowed", Severity: Error, Subject: f.String(),
+		Message: fmt.Sprintf("%s rules find no place: `local` or l3mdev stands at %d",
+			f, r.low-1),
+		Hint: fmt.Sprintf("give `lookup local` the priority 0, as the kernel does; "+
+			"the block goes to %d at most", l.policy.Numbers.Base)}
+	if r.first.Family != 0 {
+		finding.Origin = r.first.String()
+		finding.Message = fmt.Sprintf("%s rules find no place in front of a rule "+
+			"that answers every reply", f)
+		finding.Hint = fmt.Sprintf("give that rule a priority above %d",
+			l.policy.Numbers.Base+l.policy.Numbers.Block)
+	}
+	l.find(finding)
+	return 0
+}
+
+// room is where the block of rules may stand: at low or higher, below high, and
+// not where a goto leaps over it.
+type room struct {
+	low, high int
+	first     Rule     // the catch-all at high
+	leaps     [][2]int // priorities of a goto and of its target
+}
+
+// room walks the rules as the kernel does for a reply, as far as a catch-all
+// that answers.
+func (l *layout) room(f Family) room {
+	r := room{low: 1, high: l.policy.Numbers.Base + l.policy.Numbers.Block}
+	rules := l.fib.rules[f]
+	for _, x := range rules {
+		if x.goesFirst() {
+			r.low = max(r.low, x.Priority+1)
+		}
+	}
+	for i := 0; i < len(rules) && rules[i].Priority < r.high; i++ {
+		x := rules[i]
+		switch {
+		case x.goesFirst() || !catchesAll(x):
+		case x.Action == Goto:
+			if next, effect := target(rules, i); effect == Jumped {
+				r.leaps = append(r.leaps, [2]int{x.Priority, x.Goto})
+				i = next
+			}
+		case l.answers(x):
+			r.high, r.first = x.Priority, x
+		}
+	}
+	return r
+}
+
+// leapt returns the priority of the goto that leaps over a part of the range,
+// or -1.
+func (r room) leapt(first, last int) int {
+	in := -1
+	for _, leap := range r.leaps {
+		if first < leap[1] && leap[0] <= last {
+			in = max(in, leap[0])
+		}
+	}
+	return in
+}
+
+// answers reports whether a rule that matches would answer, or end, the lookup
+// of some reply.
+func (l *layout) answers(r Rule) bool {
+	if r.Action != ToTable {
+		return r.Action != Nop
+	}
+	return slices.ContainsFunc(l.host.Routes, func(x Route) bool {
+		return x.Table == r.Table && x.Family() == r.Family && x.Type != Throw &&
+			x.Dst.Bits() > r.SuppressPrefix
+	})
+}
+
+// highestRule returns the highest priority of other rules between first and
+// last, or -1.
+func (l *layout) highestRule(f Family, first, last int) int {
+	highest := -1
+	for _, r := range l.host.Rules {
+		if r.Family == f && first <= r.Priority && r.Priority <= last {
+			highest = max(highest, r.Priority)
+		}
+	}
+	return highest
+}

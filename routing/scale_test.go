@@ -1,0 +1,176 @@
+package routing
+
+import (
+	"fmt"
+	"net/netip"
+	"testing"
+)
+
+// manyUplinks is a host with n uplinks, each with a /20 and a /64, own address
+// .0.10 and ::10, router .0.1 and ::1.
+func manyUplinks(n int) Host {
+	h := Host{Rules: standardRules}
+	for i := range n {
+		link := fmt.Sprintf("eth%d", i)
+		h.Links = append(h.Links, Link{Index: i + 2, Name: link, Up: true, Carrier: true})
+		for _, s := range []string{fmt.Sprintf("10.%d.0.10/20", i),
+			fmt.Sprintf("2001:db8:%d::10/64", i)} {
+			p := netip.MustParsePrefix(s)
+			f := FamilyOf(p.Addr())
+			metric := uint32(256)
+			if f == IPv4 {
+				metric = 0
+			}
+			h.Addrs = append(h.Addrs, Addr{Link: link, Prefix: p})
+			h.Routes = append(h.Routes,
+				Route{RouteKey: RouteKey{TableLocal,
+					netip.PrefixFrom(p.Addr(), f.Bits()), 0},
+					Type: Local, Protocol: 2, Scope: ScopeHost,
+					Hops: []Hop{{Link: link, Weight: 1}}},
+				Route{RouteKey: RouteKey{TableMain, p.Masked(), metric},
+					Type: Unicast, Protocol: 2, Scope: ScopeLink, Src: p.Addr(),
+					Hops: []Hop{{Link: link, Weight: 1}}},
+				Route{RouteKey: RouteKey{TableMain, f.All(), uint32(1024 + i)},
+					Type: Unicast, Protocol: 16, Hops: []Hop{{Link: link,
+						Via: p.Masked().Addr().Next(), Weight: 1}}})
+		}
+	}
+	return h
+}
+
+// listenersIn gives n listeners in the subnets of the uplinks, the own
+// addresses among them if own is true.
+func listenersIn(h Host, n int, own bool) []Listener {
+	var out []Listener
+	for i := 0; len(out) < n; i++ {
+		a := h.Addrs[i%len(h.Addrs)]
+		addr := a.Prefix.Addr()
+		if k := i / len(h.Addrs); k > 0 || !own {
+			addr = plus(a.Prefix.Masked().Addr(), 0x100+k)
+		}
+		out = append(out, Listener{Addr: addr, Ports: PortRange{80, 80}, Transport: TCP})
+	}
+	return out
+}
+
+// plus adds to the last 16 bits of an address.
+func plus(a netip.Addr, n int) netip.Addr {
+	b := a.AsSlice()
+	last := int(b[len(b)-2])<<8 + int(b[len(b)-1]) + n
+	b[len(b)-2], b[len(b)-1] = byte(last>>8), byte(last)
+	out, _ := netip.AddrFromSlice(b)
+	return out
+}
+
+// planOf returns what is decided for listeners on a host.
+func planOf(t testing.TB, h Host, listeners []Listener, p Policy) Plan {
+	t.Helper()
+	d, err := Decide(Inputs{Host: h, Listeners: listeners, Policy: p})
+	if err != nil {
+		t.Fatal(err)
+	}
+	return d.Plan
+}
+
+func countRules(p Plan, f Family) int {
+	n := 0
+	for _, r := range p.State.Rules {
+		if r.Family == f {
+			n++
+		}
+	}
+	return n
+}
+
+func countPrefixes(p Plan, f Family) int {
+	n := 0
+	for _, path := range p.Paths {
+		if path.Family == f {
+			n += len(path.Prefixes)
+		}
+	}
+	return n
+}
+
+func TestRulesGrowWithPathsNotWithListeners(t *testing.T) {
+	h, policy := manyUplinks(8), Policy{Numbers: DefaultNumbers}
+	listeners := listenersIn(h, 20000, true) // 10,000 of each family
+	plan := planOf(t, h, listeners, policy)
+	for _, f := range Families {
+		prefixes, rules := countPrefixes(plan, f), countRules(plan, f)
+		t.Logf("%s: %d listeners in 8 subnets: %d cover prefixes, %d rules", f,
+			len(listeners)/2, prefixes, rules)
+		if prefixes != 8 || rules != 16 {
+			t.Errorf("%s: %d cover prefixes and %d rules, want 8 and 16", f,
+				prefixes, rules)
+		}
+	}
+	installed := With(h, plan.State)
+	for _, a := range h.Addrs {
+		further := Listener{Addr: plus(a.Prefix.Masked().Addr(), 0xeee),
+			Ports: PortRange{443, 443}, Transport: TCP}
+		again := planOf(t, installed, append(listeners, further), policy)
+		if d := Compare(Owned(installed, policy.Numbers), again.State); !d.Empty() {
+			t.Errorf("a further VIP %s changes something: %v", further.Addr, d.Ops())
+		}
+	}
+}
+
+func TestExcludedAddressCost(t *testing.T) {
+	h, policy := manyUplinks(8), Policy{Numbers: DefaultNumbers}
+	all := planOf(t, h, listenersIn(h, 20000, true), policy)
+	some := planOf(t, h, listenersIn(h, 20000, false), policy)
+	for _, f := range Families {
+		more := countRules(some, f) - countRules(all, f)
+		t.Logf("%s: 8 own addresses that are no listeners cost %d rules more", f, more)
+		if more <= 0 || more > 8*16 {
+			t.Errorf("%s: %d rules more, want 1 to %d", f, more, 8*16)
+		}
+		for _, r := range some.State.Rules {
+			for _, a := range h.Addrs {
+				if r.From.Contains(a.Prefix.Addr()) {
+					t.Errorf("rule %v covers %s, which is no listener's", r,
+						a.Prefix.Addr())
+				}
+			}
+		}
+	}
+}
+
+func BenchmarkDecide10000Listeners(b *testing.B) {
+	h := manyUplinks(8)
+	listeners := listenersIn(h, 20000, true)
+	for b.Loop() {
+		planOf(b, h, listeners, Policy{Numbers: DefaultNumbers})
+	}
+}
+
+// A path whose only listeners are switched off is none.
+func TestReturnOffLeavesNoPath(t *testing.T) {
+	h := manyUplinks(2)
+	l := Listener{Addr: plus(h.Addrs[2].Prefix.Addr(), 5), Ports: PortRange{80, 80},
+		Transport: TCP}
+	p := planOf(t, h, []Listener{l}, Policy{Numbers: DefaultNumbers,
+		Returns: []ReturnPin{{Link: "eth1", Mode: NoReturn}}})
+	if len(p.Paths) != 0 || len(p.State.Rules) != 0 || p.Outcomes[0].Status != Off {
+		t.Errorf("got %+v", p)
+	}
+}
+
+// A host with a full routing table is planned like any other.
+func BenchmarkDecide100000Routes(b *testing.B) {
+	h := manyUplinks(8)
+	for i := range 100_000 {
+		dst := netip.PrefixFrom(
+			netip.AddrFrom4([4]byte{byte(20 + i>>16), byte(i >> 8), byte(i), 0}), 24)
+		h.Routes = append(h.Routes, Route{RouteKey: RouteKey{TableMain, dst, 0},
+			Type: Unicast, Protocol: 186,
+			Hops: []Hop{{Link: "eth0",
+				Via:    netip.AddrFrom4([4]byte{10, 0, 0, byte(i%4 + 1)}),
+				Weight: 1}}})
+	}
+	listeners := listenersIn(h, 1000, true)
+	for b.Loop() {
+		planOf(b, h, listeners, Policy{Numbers: DefaultNumbers})
+	}
+}

@@ -1,0 +1,190 @@
+package routing
+
+import (
+	"cmp"
+	"maps"
+	"net/netip"
+	"slices"
+)
+
+// topology is a host without anything of ours, and what each step of Decide
+// asks of it, derived once. It never changes: what differs from it is a copy.
+type topology struct {
+	policy Policy
+	host   Host  // without anything of ours
+	own    State // what is ours on it
+	fib    *FIB  // of host
+
+	links     map[string]Link
+	sorted    []Link          // by name
+	isolated  map[uint32]bool // tables of VRFs and VPNs
+	assigned  map[netip.Addr][]Addr
+	connected map[linkFamily][]netip.Prefix
+	uplinks   map[linkFamily][]gateway // a link without an entry is no uplink
+}
+
+type linkFamily struct {
+	link   string
+	family Family
+}
+
+func newTopology(h Host, p Policy) *topology {
+	t := &topology{policy: p, host: Without(h, p.Numbers), own: Owned(h, p.Numbers),
+		links: map[string]Link{}, isolated: map[uint32]bool{}, assigned: assigned(h)}
+	t.fib = NewFIB(t.host)
+	t.sorted = slices.SortedFunc(slices.Values(t.host.Links),
+		func(a, b Link) int { return cmp.Compare(a.Name, b.Name) })
+	for _, l := range t.sorted {
+		t.links[l.Name] = l
+		if l.Table != 0 {
+			t.isolated[l.Table] = true
+		}
+	}
+	for _, r := range t.host.Routes {
+		if r.Table != TableMain && r.IsDefault() && slices.ContainsFunc(r.Hops,
+			func(h Hop) bool { return t.links[h.Link].hostLocal() }) {
+			t.isolated[r.Table] = true
+		}
+	}
+	t.connected = connected(t.host)
+	t.uplinks = ladder{t}.findUplinks()
+	return t
+}
+
+// assigned returns the host's addresses by their value.
+func assigned(h Host) map[netip.Addr][]Addr {
+	m := map[netip.Addr][]Addr{}
+	for _, a := range h.Addrs {
+		m[a.Prefix.Addr()] = append(m[a.Prefix.Addr()], a)
+	}
+	return m
+}
+
+// onLinkProtocol are the protocols of routes that make a prefix connected:
+// kernel, ra, dhcp.
+var onLinkProtocol = map[uint8]bool{2: true, 9: true, 16: true}
+
+// connected returns the connected prefixes of each link, sorted: those of its
+// addresses, and those that the kernel, router advertisements or DHCP made
+// on-link. Host prefixes (/32, /128) and link-local ones are none.
+func connected(h Host) map[linkFamily][]netip.Prefix {
+	m := map[linkFamily][]netip.Prefix{}
+	add := func(link string, p netip.Prefix) {
+		if !p.IsSingleIP() && !p.Addr().IsLinkLocalUnicast() && !p.Addr().IsMulticast() &&
+			p.Bits() > 0 {
+			key := linkFamily{link, FamilyOf(p.Addr())}
+			m[key] = append(m[key], p)
+		}
+	}
+	for _, a := range h.Addrs {
+		add(a.Link, a.Connected())
+	}
+	for _, r := range h.Routes {
+		if r.Table == TableMain && r.Type == Unicast && onLinkProtocol[r.Protocol] &&
+			len(r.Hops) == 1 && !r.Hops[0].Via.IsValid() {
+			add(r.Hops[0].Link, r.Dst)
+		}
+	}
+	for key, prefixes := range m {
+		slices.SortFunc(prefixes, comparePrefix)
+		m[key] = slices.Compact(prefixes)
+	}
+	return m
+}
+
+// withRules returns the topology with other rules.
+func (t *topology) withRules(rules []Rule) *topology {
+	c := *t
+	c.host.Rules = rules
+	c.fib = NewFIB(c.host)
+	return &c
+}
+
+// withoutUplinks returns the topology where the given links are no uplinks.
+func (t *topology) withoutUplinks(none map[linkFamily]bool) *topology {
+	c := *t
+	c.uplinks = maps.Clone(t.uplinks)
+	maps.DeleteFunc(c.uplinks, func(key linkFamily, _ []gateway) bool { return none[key] })
+	return &c
+}
+
+// vrf returns the name of the VRF that a link is in; "" for none.
+func (t *topology) vrf(l Link) string {
+	if t.links[l.Master].Kind == "vrf" {
+		return l.Master
+	}
+	return ""
+}
+
+// isUplink reports whether the link is an uplink of either family.
+func (t *topology) isUplink(link string) bool {
+	return len(t.uplinks[linkFamily{link, IPv4}])+len(t.uplinks[linkFamily{link, IPv6}]) > 0
+}
+
+// uplinksAround returns the uplinks with a connected prefix that holds the
+// address, sorted.
+func (t *topology) uplinksAround(addr netip.Addr) []string {
+	var ups []string
+	for key := range t.uplinks {
+		if key.family == FamilyOf(addr) && t.connects(key, addr) {
+			ups = append(ups, key.link)
+		}
+	}
+	slices.Sort(ups)
+	return ups
+}
+
+// connects reports whether a connected prefix of the link holds the address.
+func (t *topology) connects(key linkFamily, addr netip.Addr) bool {
+	return slices.ContainsFunc(t.connected[key],
+		func(p netip.Prefix) bool { return p.Contains(addr) })
+}
+
+// mainMetric returns the lowest metric of the defaults in main by a link.
+func (t *topology) mainMetric(link string, f Family) uint32 {
+	best := ^uint32(0)
+	for _, r := range t.host.Routes {
+		if r.Table == TableMain && r.IsDefault() && r.Family() == f &&
+			len(hopsOn(r.Hops, t.links[link])) > 0 {
+			best = min(best, r.Metric)
+		}
+	}
+	return best
+}
+
+// mainRejects reports whether a reject route as wide as a default wins in main.
+// A lookup that ends at one is not suppressed (fib_rules_lookup suppresses only
+// success), so a rule `lookup main suppress_prefixlength` would end every reply
+// there.
+func (t *topology) mainRejects(f Family) bool {
+	best := map[netip.Prefix]Route{}
+	for _, r := range t.host.Routes {
+		if r.Table != TableMain || r.Family() != f || r.Dst.Bits() > wide(f) || r.steers() {
+			continue
+		}
+		if old, ok := best[r.Dst]; !ok || r.Metric < old.Metric {
+			best[r.Dst] = r
+		}
+	}
+	for _, r := range best {
+		if r.Type.Rejects() {
+			return true
+		}
+	}
+	return false
+}
+
+// globalAddrs returns the host's global addresses of a family, sorted, without
+// temporary ones: those come and go, and are for the host's own connections.
+func (t *topology) globalAddrs(f Family) []netip.Addr {
+	var out []netip.Addr
+	for _, a := range t.host.Addrs {
+		addr := a.Prefix.Addr()
+		if FamilyOf(addr) == f && a.Scope < ScopeLink && !a.Temporary &&
+			!addr.IsLoopback() && !addr.IsLinkLocalUnicast() {
+			out = append(out, addr)
+		}
+	}
+	slices.SortFunc(out, netip.Addr.Compare)
+	return slices.Compact(out)
+}
