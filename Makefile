@@ -4,8 +4,10 @@
 # make bench   benchmarks                                      make fuzz    each fuzz target for FUZZTIME
 # make soak    1,000 changes under load, 200 deletions, 10,000 syncs, 200 reloads of 10,000 listeners, idle
 # make install to PREFIX below DESTDIR; starts nothing; test keeps screenshots of the HTML report in LASTHOP_ARTIFACTS
+# make fresh   demo, install and test in a fresh root of SUITE: bullseye, bookworm, trixie, jammy, noble
 GO          := go
 HOSTS       := 10000
+SUITE       := bookworm
 FUZZTIME    := 30s
 PREFIX      := /usr
 UNITDIR     := /lib/systemd/system
@@ -28,7 +30,7 @@ ifneq ($(need),$(shell printf '%s\n' $(need) $(have) | sort -V | head -n 1))
 $(error lasthop needs Go $(need) or newer, not $(have:0=none): get it from https://go.dev/dl)
 endif
 
-.PHONY: build demo test lint prove fuzz bench soak install clean
+.PHONY: build demo test lint prove fuzz bench soak install fresh clean
 build:
 	$(GO) build -trimpath -o lasthop ./cmd/lasthop
 demo: build
@@ -62,5 +64,7 @@ soak:
 	$(SOAK) 'Idle$$' -benchtime 1x
 install: build
 	DESTDIR='$(DESTDIR)' PREFIX='$(PREFIX)' UNITDIR='$(UNITDIR)' deploy/install.sh
+fresh:
+	testdata/lab/fresh.sh $(SUITE)
 clean:
 	rm -f lasthop
