@@ -31,8 +31,8 @@ $(error lasthop needs Go $(need) or newer, not $(have:0=none): get it from https
 endif
 
 .PHONY: build demo test lint prove fuzz bench soak install fresh clean
-build:
-	$(GO) build -trimpath -o lasthop ./cmd/lasthop
+build: # without cgo, so that it starts where the C library is older than here
+	CGO_ENABLED=0 $(GO) build -trimpath -o lasthop ./cmd/lasthop
 demo: build
 	@testdata/lab/demo.sh ./lasthop
 test: lint
