@@ -209,7 +209,7 @@ func (p *vipPair) left(name, link string) int {
 		}
 	}
 	if err := json.Unmarshal([]byte(p.hosts[name].Run("nft", "-j", "list", "set", "inet",
-		"count", "left4")), &doc); err != nil {
+		"replies", "left4")), &doc); err != nil {
 		p.t.Fatal(err)
 	}
 	n := 0

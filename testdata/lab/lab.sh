@@ -219,7 +219,7 @@ left() {
 	ctr) to='172\.20\.0\.2|fd00:20::2' ;;
 	*) die "left $1: want client, lan or ctr" ;;
 	esac
-	at host nft list table inet count | tr ',' '\n' |
+	at host nft list table inet replies | tr ',' '\n' |
 		sed -nE "s/.*\"(\S+)\" \. ([0-9a-f.:]+[.:]100) \. ($to) counter packets ([0-9]+).*/\2 \1 \4/p" |
 		awk '{n[$1 " " $2] += $3} END {for (k in n) print k, n[k]}' | sort
 }
