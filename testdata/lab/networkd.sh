@@ -9,6 +9,9 @@ mount -t tmpfs none /etc/systemd
 mkdir -p /run/dbus /run/systemd/netif/links /run/systemd/netif/leases
 ln -s "$dir" /run/systemd/network
 mount -t sysfs -o ro none /sys # read-only tells networkd not to wait for udev
+# Ubuntu's waits all the same, until udev's file of a link says that it is done.
+mkdir -p /run/udev/data
+for index in $(seq 99); do echo I:1 >/run/udev/data/n$index; done
 
 # It gives up being root, which a user namespace with one user in it does not allow: its user is root here.
 grep -v ^systemd-network: /etc/passwd >/run/passwd || :
