@@ -33,6 +33,7 @@ missing() {
 		command -v chromium >/dev/null || echo chromium
 		command -v pdftotext >/dev/null || echo poppler-utils
 	fi
+	[ -x /bin/kill ] || echo procps # the unit's reload
 	[ -x /lib/systemd/systemd-networkd ] || echo systemd
 	[ -e /etc/protocols ] || echo netbase
 	for module in stream mail; do
