@@ -13,6 +13,7 @@ import (
 	"testing"
 	"time"
 
+	"lasthop/internal/nstest"
 	"lasthop/internal/procfs"
 )
 
@@ -136,9 +137,10 @@ func (n *nginx) signal(pid int, s syscall.Signal) {
 // waitFor polls, since the processes it waits for are others'.
 func waitFor(t *testing.T, what string, f func() bool) {
 	t.Helper()
-	for end := time.Now().Add(20 * time.Second); !f(); time.Sleep(2 * time.Millisecond) {
+	limit := nstest.Patience(20 * time.Second)
+	for end := time.Now().Add(limit); !f(); time.Sleep(2 * time.Millisecond) {
 		if time.Now().After(end) {
-			t.Fatalf("waited 20 s for %s", what)
+			t.Fatalf("waited %s for %s", limit, what)
 		}
 	}
 }
@@ -170,7 +172,7 @@ func run(t *testing.T, w *Watcher) *running {
 // said.
 func (r *running) until(k Kind) Event {
 	r.t.Helper()
-	timeout := time.After(20 * time.Second)
+	timeout := time.After(nstest.Patience(20 * time.Second))
 	for {
 		select {
 		case e := <-r.Events():
@@ -179,7 +181,7 @@ func (r *running) until(k Kind) Event {
 				return e
 			}
 		case <-timeout:
-			r.t.Fatalf("no %q in 20 s; said: %v", k, r.said)
+			r.t.Fatalf("no %q in time; said: %v", k, r.said)
 		}
 	}
 }

@@ -18,9 +18,11 @@ import (
 	"os"
 	"os/exec"
 	"runtime"
+	"strconv"
 	"strings"
 	"syscall"
 	"testing"
+	"time"
 
 	"github.com/vishvananda/netns"
 	"golang.org/x/sys/unix"
@@ -61,6 +63,15 @@ func userns() bool {
 	c := exec.Command("/bin/sh", "-c", "ip link set lo up")
 	c.SysProcAttr = rootInside()
 	return c.Run() == nil
+}
+
+// Patience is a time limit times LAB_WAIT, a whole number that a slow machine sets,
+// one that qemu emulates for example.
+func Patience(limit time.Duration) time.Duration {
+	if times, err := strconv.Atoi(os.Getenv("LAB_WAIT")); err == nil {
+		limit *= time.Duration(times)
+	}
+	return limit
 }
 
 // NS is one network namespace.

@@ -191,12 +191,13 @@ func (s *Server) Signal(sig syscall.Signal) {
 // time.
 func (s *Server) Until(what string, f func() bool) {
 	s.T.Helper()
-	for end := time.Now().Add(20 * time.Second); !f(); time.Sleep(2 * time.Millisecond) {
+	limit := Patience(20 * time.Second)
+	for end := time.Now().Add(limit); !f(); time.Sleep(2 * time.Millisecond) {
 		if time.Now().After(end) {
 			if s.Explain != nil {
 				s.T.Log(s.Explain())
 			}
-			s.T.Fatalf("waited 20 s for %s", what)
+			s.T.Fatalf("waited %s for %s", limit, what)
 		}
 	}
 }

@@ -21,10 +21,13 @@
 #        lab.sh firewall strict|stateful|open
 #        lab.sh reverse_path NS 0|1      the strict check of the way back to the source, IPv4 and IPv6
 #        lab.sh snapshot                 the host's rules, routes and links, as `ip` prints them
+#
+# LAB_WAIT, a whole number, multiplies every time limit. Where qemu emulates the processor, use 20.
 set -eu
 export LC_ALL=C
 PATH=$PATH:/usr/sbin:/sbin
 
+patience=${LAB_WAIT:-1} # seconds
 here=$(cd "$(dirname "$0")" && pwd)
 vips=(10.0.0.100 2001:db8::100 10.0.1.100 2001:db8:1::100 10.0.2.100 2001:db8:2::100)
 
@@ -156,7 +159,7 @@ start_nginx() {
 	nsenter --net=/run/netns/host -- setpriv --pdeathsig TERM \
 		nginx -p /run/lab/nginx/ -c nginx.conf -g "$set" 2>/run/lab/nginx/stderr &
 	trap "kill $!; wait" EXIT
-	local tries=50
+	local tries=$((50 * patience))
 	until [ "$(at host ss -Hltun 'sport = 80 or sport = 9000' | wc -l)" -ge 18 ]; do
 		((tries-- > 0)) || { cat /run/lab/nginx/stderr >&2; die "nginx does not listen"; }
 		sleep 0.1
@@ -197,14 +200,14 @@ probe() {
 	} | sort
 }
 
-# answer NS SERVICE VIP HOST BIND FROM: one probe, over in a second.
+# answer NS SERVICE VIP HOST BIND FROM: one probe, over in a second (times LAB_WAIT).
 answer() {
 	local ask said=lost
 	case $2 in
-	http) ask="printf 'GET / HTTP/1.0\r\n\r\n' | timeout 1 socat -t1 - TCP:$4:80$5 | grep -q 'http $3'" ;;
-	tcp) ask="timeout 1 socat -u TCP:$4:9000$5 - | grep -q 'tcp $3'" ;;
-	udp) ask="echo ping | timeout 1 socat -t1 - UDP:$4:9000$5,readbytes=4 | grep -q pong" ;;
-	ping) ask="ping -n -c1 -W1 $6 $3" ;;
+	http) ask="printf 'GET / HTTP/1.0\r\n\r\n' | timeout $patience socat -t$patience - TCP:$4:80$5 | grep -q 'http $3'" ;;
+	tcp) ask="timeout $patience socat -u TCP:$4:9000$5 - | grep -q 'tcp $3'" ;;
+	udp) ask="echo ping | timeout $patience socat -t$patience - UDP:$4:9000$5,readbytes=4 | grep -q pong" ;;
+	ping) ask="ping -n -c1 -W$patience $6 $3" ;;
 	esac
 	at "$1" sh -c "$ask" >/dev/null 2>&1 && said=ok
 	echo "$3 $2 $said"
