@@ -39,7 +39,7 @@ type server struct {
 func newServer(t testing.TB) *server {
 	t.Helper()
 	s := bareServer(t)
-	s.Lines(nstest.ThreeUplinks)
+	s.Uplinks()
 	s.Conf("listen 10.0.1.100:80;")
 	return s
 }

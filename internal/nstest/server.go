@@ -65,6 +65,18 @@ func NewServer(t testing.TB) *Server {
 	return s
 }
 
+// Uplinks makes ThreeUplinks, and waits for the routes of their IPv6 addresses and
+// links, which the kernel adds a moment later.
+func (s *Server) Uplinks() {
+	s.T.Helper()
+	s.Lines(ThreeUplinks)
+	s.Until("IPv6 routes", func() bool {
+		local := s.IP("-6 route show table local")
+		return strings.Count(local, "ff00::/8 ") == 6 &&
+			strings.Count(local, "local 2001:db8:") == 2
+	})
+}
+
 // Lines runs `ip` command lines; a family in front of one makes it a call of
 // its own.
 func (s *Server) Lines(lines string) {
