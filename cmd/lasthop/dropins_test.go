@@ -25,6 +25,7 @@ import (
 // networkd keeps the members of a group in no order.)
 func TestNetworkdDropIns(t *testing.T) {
 	t.Parallel()
+	nstest.NeedDropIns(t)
 	for _, tt := range []struct {
 		name, eth0, eth1, listens string
 		flags                     []string
@@ -66,6 +67,7 @@ func TestNetworkdScenarios(t *testing.T) {
 		t.Skip("-dropins")
 	}
 	t.Parallel()
+	nstest.NeedDropIns(t)
 	paths, err := filepath.Glob("../../testdata/scenario/*.txtar")
 	if err != nil || len(paths) < 40 {
 		t.Fatalf("%d scenarios, %v, want at least 40", len(paths), err)
@@ -189,7 +191,8 @@ func (n *networkd) compare(t *testing.T, before routing.Host, want routing.State
 	if d := cmp.Diff(want.String(), got.String()); d != "" {
 		t.Errorf("-apply +networkd\n%s\n%s", d, doc)
 	}
-	t.Logf("%s: %d groups, %d routes, %d rules as apply makes them", n.Version(),
+	version, _ := nstest.NetworkdVersion(t)
+	t.Logf("%s: %d groups, %d routes, %d rules as apply makes them", version,
 		len(got.Groups), len(got.Routes), len(got.Rules))
 }
 

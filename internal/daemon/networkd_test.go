@@ -73,7 +73,8 @@ func TestNetworkd(t *testing.T) {
 	n.Start()
 	n.Configured()
 	gone := n.removes()
-	t.Logf("%s, told of another address and back, removes %d objects of ours:\n%s", n.Version(),
+	version, _ := nstest.NetworkdVersion(t)
+	t.Logf("%s, told of another address and back, removes %d objects of ours:\n%s", version,
 		len(gone), strings.Join(gone, "\n"))
 	n.start()
 	n.wantFresh("the start beside networkd")

@@ -9,6 +9,7 @@ import (
 	"slices"
 	"strings"
 	"syscall"
+	"testing"
 )
 
 // Networkd is a real systemd-networkd beside a server: in its network
@@ -92,11 +93,30 @@ func (n *Networkd) Inside(args ...string) *exec.Cmd {
 	return exec.Command(n.enter[0], slices.Concat(n.enter[1:], args)...)
 }
 
-// Version is networkd's own words.
-func (n *Networkd) Version() string {
-	out, _ := n.Inside(n.exe, "--version").Output()
-	line, _, _ := strings.Cut(string(out), "\n")
-	return line
+// NetworkdVersion returns "systemd 252 (252.38-1~deb12u1)" and 252. (Not all
+// versions of systemd-networkd itself tell it.)
+func NetworkdVersion(t testing.TB) (line string, number int) {
+	t.Helper()
+	Need(t, "networkctl")
+	out, err := exec.Command("networkctl", "--version").Output()
+	if err != nil {
+		t.Fatal(err)
+	}
+	line, _, _ = strings.Cut(string(out), "\n")
+	if _, err := fmt.Sscanf(line, "systemd %d", &number); err != nil {
+		t.Fatalf("networkctl --version: %q", line)
+	}
+	return line, number
+}
+
+// NeedDropIns skips a test where networkd is older than what `plan -o networkd`
+// writes for: before 250 it has no Group=, no SuppressInterfaceGroup= and no
+// next hops that are GatewayOnLink=.
+func NeedDropIns(t testing.TB) {
+	t.Helper()
+	if line, number := NetworkdVersion(t); number < 250 {
+		t.Skipf("%s: `plan -o networkd` is for 250 or newer", line)
+	}
 }
 
 // Start starts systemd-networkd; it ends with the test, or with
