@@ -4,6 +4,7 @@ import (
 	"fmt"
 	"math/rand/v2"
 	"net/netip"
+	"strings"
 	"testing"
 	"time"
 
@@ -279,4 +280,27 @@ func (g generator) bind() routing.Bind {
 	}
 	b.Upstreams = some(g, func() netip.Addr { return g.ip(g.family()) })
 	return b
+}
+
+// TestCaptureNewerIproute2: `ip` of iproute2 6.15 says the same as that of 6.1 in
+// other words.
+func TestCaptureNewerIproute2(t *testing.T) {
+	newer := strings.NewReplacer(
+		`"encap":"ip","id":7,"src":"1.2.3.4","dst":"5.6.7.8","tos":0,`,
+		`"encap":{"encap_type":"ip","id":7,"src":"1.2.3.4","dst":"5.6.7.8","tos":0},`,
+		`"dport":80,`, `"dport":80,"dport_mask":"0xffff",`).Replace(byHand)
+	want, err := Decode("6.1.json", []byte(byHand))
+	if err != nil {
+		t.Fatal(err)
+	}
+	got, err := Decode("6.15.json", []byte(newer))
+	if err != nil {
+		t.Fatal(err)
+	}
+	if diff := cmp.Diff(want, got, compareNetip, comparePrefix); diff != "" {
+		t.Errorf("-6.1 +6.15\n%s", diff)
+	}
+	if !strings.Contains(newer, "encap_type") || !strings.Contains(newer, "dport_mask") {
+		t.Errorf("not what 6.15 prints:\n%s", newer)
+	}
 }

@@ -19,7 +19,7 @@ const byHand = `{"version":1,"host":"h","time":"2026-01-02T03:04:05Z","kernel":"
 	`"address":"10.0.0.2","prefixlen":32,"scope":"global","dadfailed":true}]}],"routes":[{"type":"unicast","dst":"10.0.0.0/8","from":"10.9.0.0/16","tos":"0x10",` +
 	`"gateway":"10.0.0.3","dev":"eth0","encap":"ip","id":7,"src":"1.2.3.4","dst":"5.6.7.8","tos":0,"table":"254","protocol":"3","scope":"0","nhid":4,` +
 	`"flow":{"from":"3","to":"7"},"metrics":[{"mtu":1400,"advmss":1300,"rtt":9,"ecn":null,"congestion":"bbr"}],"flags":[]},{"dst":"2001:db8::/32",` +
-	`"nexthops":[{"via":{"family":"inet6","host":"fe80::1"},"dev":"eth0","weight":2,"flags":["onlink"],"flow":{"to":"8"}}],"table":"254","protocol":"3",` +
+	`"nexthops":[{"via":{"family":"inet6","host":"fe80::1"},"dev":"eth0","weight":2,"flags":["onlink"],"flow":{"to":"8"},"encap":{"encap_type":"ip6","dst":"::1"}}],"table":"254","protocol":"3",` +
 	`"pref":"high","flags":[]}],"rules":[{"priority":7,"not":null,"src":"10.0.0.0","srclen":8,"dst":"10.1.0.0","dstlen":16,"fwmark":"0x1","fwmask":"0xff",` +
 	`"iif":"lo","oif":"eth0","tos":"0x10","uid_start":1,"uid_end":2,"ipproto":"tcp","sport_start":5,"sport_end":6,"dport":80,"flow_from":"1","flow_to":"2",` +
 	`"dscp":"7","table":"254","suppress_prefixlen":7,"suppress_ifgroup":"76","protocol":"76"},{"family":"inet6","priority":8,"src":"all","goto":9,"iif_detached":null}` +

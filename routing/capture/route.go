@@ -56,8 +56,9 @@ func readHop(r *reader, more map[string]func()) (h hop, o *object) {
 				slices.Contains(flags, "dead")
 			h.LinkDown = slices.Contains(flags, "linkdown")
 		},
-		"via":  func() { via = required(r.object(nil), "host", addr) },
-		"flow": func() { h.flow = realms(r.object(nil)) },
+		"via":   func() { via = required(r.object(nil), "host", addr) },
+		"flow":  func() { h.flow = realms(r.object(nil)) },
+		"encap": func() { h.encap = tunnel(r) },
 	}
 	maps.Copy(read, more)
 	o = r.object(read)
@@ -65,7 +66,6 @@ func readHop(r *reader, more map[string]func()) (h hop, o *object) {
 	if via.IsValid() {
 		h.Via = via
 	}
-	h.encap = field(o, "encap", word)
 	return h, o
 }
 
@@ -73,6 +73,15 @@ func readNextHop(r *reader) (hop, bool) {
 	h, o := readHop(r, nil)
 	h.Weight = max(1, int(field(o, "weight", number(0, 256))))
 	return h, true
+}
+
+// tunnel reads the kind of a tunnel. `ip` of iproute2 6.15 prints an object with
+// its settings; that of 6.1 prints the kind alone, and the settings beside it.
+func tunnel(r *reader) string {
+	if r.dec.PeekKind() == '{' {
+		return required(r.object(nil), "encap_type", word)
+	}
+	return word(r, r.next())
 }
 
 func realms(o *object) string {

@@ -126,12 +126,17 @@ func ruleOpaque(o *object) string {
 	return strings.Join(w, " ")
 }
 
+// wholeMasks select the whole value, so that they say nothing. Since 6.15 the
+// kernel sends them, and `ip` of iproute2 6.15 prints them.
+var wholeMasks = []string{"sport_mask 0xffff", "dport_mask 0xffff", "dscp_mask 0x3f"}
+
 // unknownSelectors are the members that are not known here, in the order of the
 // alphabet.
 func unknownSelectors(o *object) (w []string) {
 	for _, m := range o.members {
-		if !slices.Contains(ruleKeys, m.key) {
-			w = append(w, m.key+" "+strings.Trim(m.value.String(), `"`))
+		text := m.key + " " + strings.Trim(m.value.String(), `"`)
+		if !slices.Contains(ruleKeys, m.key) && !slices.Contains(wholeMasks, text) {
+			w = append(w, text)
 		}
 	}
 	slices.Sort(w)
