@@ -191,7 +191,7 @@ var labFaults = []labFault{
 			"OPEN:/dev/null")
 		return nil
 	}},
-	{name: "translated", seed: "nft 'add table ip away; add chain ip away in { type nat hook prerouting priority -100; }; add rule ip away in ip daddr 10.0.1.100 tcp dport 80 dnat to 10.0.0.10:8080'",
+	{name: "translated", seed: "nft 'add table ip away; add chain ip away arriving { type nat hook prerouting priority -100; }; add rule ip away arriving ip daddr 10.0.1.100 tcp dport 80 dnat to 10.0.0.10:8080'",
 		undo: "nft delete table ip away", want: []string{"dnat 10.0.1.100"}},
 	{name: "a route in our range of tables", seed: "ip route add 192.0.2.0/24 via 10.0.1.7 dev eth1 table 20500 onlink", undo: "ip route flush table 20500",
 		want: []string{"numbers-taken table 20500"}},
