@@ -13,7 +13,7 @@ PREFIX      := /usr
 UNITDIR     := /lib/systemd/system
 STATICCHECK := honnef.co/go/tools/cmd/staticcheck@v0.8.2
 PROVE       := $(GO) test -count=1 -v -timeout 60m
-SOAK        := $(GO) test -run '^$$' -timeout 90m ./cmd/lasthop -bench
+SOAK        := $(GO) test -run '^$$' -timeout 90m ./internal/daemon -bench
 QUIET       := grep -vE '^(=== | +--- PASS)'
 SHELL       := /bin/bash
 .SHELLFLAGS := -o pipefail -c
@@ -54,10 +54,12 @@ fuzz:
 		$(GO) test -run '^$$' -fuzz "^$$f\$$" -fuzztime $(FUZZTIME) $$p || exit 1; done; done
 bench:
 	$(GO) test -run '^$$' -bench . -benchmem -timeout 60m ./bigip/... ./nginxconf/... ./report/... ./routing/... ./watcher/...
-	$(SOAK) 'Reload|Heal|Sync|Prove' -benchtime 20x
+	$(GO) test -run '^$$' -bench Prove -benchtime 20x ./internal/survey
+	$(SOAK) 'Reload|Heal|Sync' -benchtime 20x
+	$(GO) test -run '^$$' -bench Growth -benchtime 1x -timeout 60m ./cmd/lasthop
 soak:
 	testdata/lab/deps.sh
-	$(PROVE) ./cmd/lasthop -run TestRunUnderLoad -resyncs 1000 | $(QUIET)
+	$(PROVE) ./internal/daemon -run TestRunUnderLoad -resyncs 1000 | $(QUIET)
 	$(SOAK) 'Sync$$' -benchtime 10000x
 	$(SOAK) 'Heal$$' -benchtime 200x
 	$(SOAK) 'Reload' -benchtime 200x

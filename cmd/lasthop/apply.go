@@ -67,7 +67,7 @@ func (a *app) apply(f applying) error {
 	if err != nil {
 		return err
 	}
-	defer a.ui.closeWriter(w)
+	defer func() { a.ui.closeWriter(w) }() // by the ui of then
 	s, err := scene.Look(a.flags.decide)
 	if err != nil {
 		return err

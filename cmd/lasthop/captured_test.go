@@ -22,7 +22,6 @@ import (
 	"github.com/santhosh-tekuri/jsonschema/v6"
 
 	lasthop "lasthop/cmd/lasthop"
-	"lasthop/internal/nstest"
 	"lasthop/routing"
 	"lasthop/routing/capture"
 	"lasthop/routing/sim"
@@ -64,15 +63,6 @@ func runLasthop(args ...string) string {
 		return fmt.Sprintf("exit %d: %s", code, &stderr)
 	}
 	return stdout.String()
-}
-
-// runAt runs a command on a server, and returns its output and exit code.
-func runAt(s *nstest.Server, args ...string) (stdout, stderr string, code int) {
-	s.T.Helper()
-	var out, errs bytes.Buffer
-	code = lasthop.Run(&out, &errs,
-		append(args, "--netns", s.Path, "--run-dir", s.File("run"))...)
-	return out.String(), errs.String(), code
 }
 
 var (
@@ -307,9 +297,10 @@ func hostileCapture(t *testing.T, link string) string {
 		t.Fatal(err)
 	}
 	c := capture.Capture{Version: capture.Version, Time: time.Unix(0, 0).UTC(), Host: s.Host,
-		Inputs:   []capture.Input{{File: hostile, SHA256: hostile, Main: true}},
-		Warnings: []routing.Finding{routing.NginxWarning(hostile, hostile, hostile, hostile)},
-		Flags:    map[string][]string{"nginx-conf": {hostile}, "netns": {hostile}},
+		Inputs: []capture.Input{{File: hostile, SHA256: hostile, Main: true}},
+		Warnings: []routing.Finding{routing.NginxWarning(hostile, hostile,
+			hostile, hostile)},
+		Flags: map[string][]string{"nginx-conf": {hostile}, "netns": {hostile}},
 		NetworkFiles: map[string]string{"eth0": "/run/" + hostile + ".network",
 			"eth1": "/run/a\n.network"},
 		DNATs: []routing.DNAT{{Origin: hostile, Transport: "tcp",

@@ -73,7 +73,7 @@ func (a *app) migrate(paths []string, global string) error {
 	if err != nil {
 		return err
 	}
-	if err := a.printMigration(m); err != nil {
+	if err := a.ui.printMigration(m, a.flags.output); err != nil {
 		return err
 	}
 	if m.Blocked() {
@@ -120,14 +120,14 @@ func migration(s *survey.Survey, c bigip.Config) (report.Migration, error) {
 }
 
 // printMigration writes the result in the format asked for.
-func (a *app) printMigration(m report.Migration) error {
-	switch a.flags.output {
+func (u ui) printMigration(m report.Migration, output string) error {
+	switch output {
 	case "html":
-		return m.HTML(a.ui.stdout)
+		return m.HTML(u.stdout)
 	case "markdown":
-		return m.Markdown(a.ui.stdout)
+		return m.Markdown(u.stdout)
 	case "csv":
-		return m.CSV(a.ui.stdout)
+		return m.CSV(u.stdout)
 	}
-	return a.ui.print(m, a.flags.output)
+	return u.print(m, output)
 }

@@ -67,7 +67,7 @@ func (a *app) plan(exitCode, proving bool) error {
 			p.Next = ""
 		}
 	}
-	err = a.printPlan(p, s.Beside.NetworkFiles)
+	err = a.ui.printPlan(p, s.Beside.NetworkFiles, a.flags.output)
 	switch {
 	case err != nil || unproved != nil:
 		return errors.Join(err, unproved)
@@ -78,20 +78,20 @@ func (a *app) plan(exitCode, proving bool) error {
 }
 
 // printPlan writes the plan in the format asked for.
-func (a *app) printPlan(p report.Plan, networkFiles map[string]string) error {
-	switch a.flags.output {
+func (u ui) printPlan(p report.Plan, networkFiles map[string]string, output string) error {
+	switch output {
 	case "html":
-		return p.HTML(a.ui.stdout)
+		return p.HTML(u.stdout)
 	case "markdown":
-		return p.Markdown(a.ui.stdout)
+		return p.Markdown(u.stdout)
 	case "csv":
-		return p.CSV(a.ui.stdout)
+		return p.CSV(u.stdout)
 	case "iproute2":
-		return report.Script(a.ui.stdout, p, p.Back)
+		return report.Script(u.stdout, p, p.Back)
 	case "networkd":
-		return report.Networkd(a.ui.stdout, p, networkFiles)
+		return report.Networkd(u.stdout, p, networkFiles)
 	}
-	return a.ui.print(p, a.flags.output)
+	return u.print(p, output)
 }
 
 // proveHereCommand is what --prove runs in a fresh network namespace.

@@ -47,7 +47,7 @@ func (u ui) exit(err error) int {
 // error prints an error; one that joins several is printed line by line, with a
 // hint for all of them at the end.
 func (u ui) error(err error) {
-	if below, remedy := hint.Cut(err); remedy != "" {
+	if remedy, below := hint.Cut(err); remedy != "" {
 		u.error(below)
 		u.hint(remedy)
 		return

@@ -22,13 +22,13 @@ func New(err error, remedy string) error {
 	return hinted{err, remedy}
 }
 
-// Cut takes off the remedy that New has put on err: it returns the error below
-// and the remedy, or err itself and "".
-func Cut(err error) (below error, remedy string) {
+// Cut takes off the remedy that New has put on err: it returns the remedy and
+// the error below, or "" and err itself.
+func Cut(err error) (remedy string, below error) {
 	if h, ok := err.(hinted); ok {
-		return h.error, h.remedy
+		return h.remedy, h.error
 	}
-	return err, ""
+	return "", err
 }
 
 // Of returns the remedy nearest to the outside of err, "" if it has none.

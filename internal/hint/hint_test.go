@@ -33,3 +33,14 @@ func TestOf(t *testing.T) {
 		t.Errorf("the error is lost: %v", err)
 	}
 }
+
+func TestCut(t *testing.T) {
+	plain := errors.New("broken")
+	if remedy, below := Cut(New(plain, "fix it")); remedy != "fix it" || below != plain {
+		t.Errorf("got %q, %v", remedy, below)
+	}
+	wrapped := fmt.Errorf("read: %w", New(plain, "fix it"))
+	if remedy, below := Cut(wrapped); remedy != "" || below != wrapped {
+		t.Errorf("of an error around it: %q, %v", remedy, below)
+	}
+}

@@ -65,8 +65,8 @@ func userns() bool {
 	return c.Run() == nil
 }
 
-// Patience is a time limit times LAB_WAIT, a whole number that a slow machine sets,
-// one that qemu emulates for example.
+// Patience is a time limit times LAB_WAIT, a whole number that a slow machine
+// sets, one that qemu emulates for example.
 func Patience(limit time.Duration) time.Duration {
 	if times, err := strconv.Atoi(os.Getenv("LAB_WAIT")); err == nil {
 		limit *= time.Duration(times)

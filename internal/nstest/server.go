@@ -65,8 +65,8 @@ func NewServer(t testing.TB) *Server {
 	return s
 }
 
-// Uplinks makes ThreeUplinks, and waits for the routes of their IPv6 addresses and
-// links, which the kernel adds a moment later.
+// Uplinks makes ThreeUplinks, and waits for the routes of their IPv6 addresses
+// and links, which the kernel adds a moment later.
 func (s *Server) Uplinks() {
 	s.T.Helper()
 	s.Lines(ThreeUplinks)

@@ -34,7 +34,8 @@ func Captured(path string) (Place, capture.Capture, error) {
 			`add what ip -6 -N -j -d rule prints, each with "family":"inet6", or make the `+
 				"capture with: lasthop capture > host.json")
 	}
-	itself := report.Input{File: path, SHA256: fmt.Sprintf("%x", sha256.Sum256(data)), Main: true}
+	itself := report.Input{File: path, SHA256: fmt.Sprintf("%x", sha256.Sum256(data)),
+		Main: true}
 	return Place{Machine: captured{c.Host, routing.NewFIB(c.Host)}, Offline: true,
 		settings: func(f settings.Flags) (settings.Settings, error) {
 			return settings.LoadCaptured(f, path, c.Settings, c.Numbers)
@@ -47,9 +48,9 @@ func Captured(path string) (Place, capture.Capture, error) {
 		}}, c, nil
 }
 
-// filesOf are the files that the plan for a captured host rests on: those of its
-// own machine, or the capture itself where it does not name them, or where files
-// of this machine take their place.
+// filesOf are the files that the plan for a captured host rests on: those of
+// its own machine, or the capture itself where it does not name them, or where
+// files of this machine take their place.
 func filesOf(c capture.Capture, itself report.Input, named bool) (out []report.Input) {
 	if c.Inputs == nil || named {
 		return []report.Input{itself}

@@ -282,8 +282,8 @@ func (g generator) bind() routing.Bind {
 	return b
 }
 
-// TestCaptureNewerIproute2: `ip` of iproute2 6.15 says the same as that of 6.1 in
-// other words.
+// TestCaptureNewerIproute2: `ip` of iproute2 6.15 says the same as that of 6.1
+// in other words.
 func TestCaptureNewerIproute2(t *testing.T) {
 	newer := strings.NewReplacer(
 		`"encap":"ip","id":7,"src":"1.2.3.4","dst":"5.6.7.8","tos":0,`,

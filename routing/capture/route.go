@@ -75,8 +75,9 @@ func readNextHop(r *reader) (hop, bool) {
 	return h, true
 }
 
-// tunnel reads the kind of a tunnel. `ip` of iproute2 6.15 prints an object with
-// its settings; that of 6.1 prints the kind alone, and the settings beside it.
+// tunnel reads the kind of a tunnel. `ip` of iproute2 6.15 prints an object
+// with its settings; that of 6.1 prints the kind alone, and the settings beside
+// it.
 func tunnel(r *reader) string {
 	if r.dec.PeekKind() == '{' {
 		return required(r.object(nil), "encap_type", word)

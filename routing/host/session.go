@@ -38,11 +38,11 @@ const (
 	diagListen      = 1 << 10
 )
 
-// diagRequest is struct inet_diag_req_v2; an empty id asks for all sockets.
+// diagRequest is struct inet_diag_req_v2; without an id it asks for all.
 type diagRequest struct {
 	family, protocol, _, _ uint8
 	states                 uint32
-	id                     [48]byte
+	_                      [48]byte // the id of one socket
 }
 
 // diagMessage is struct inet_diag_msg.
