@@ -85,7 +85,7 @@ type Outcome struct {
 	Before, After Way
 }
 
-// Plan is all that Build decides.
+// Plan is all that Decide decides.
 type Plan struct {
 	Paths    []Path
 	State    State
