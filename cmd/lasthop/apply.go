@@ -103,7 +103,10 @@ func (a *app) carryOut(scene scene, w *writer.Writer, s *survey.Survey, f applyi
 		result.Undo = undo
 	}
 	if len(result.Done) > 0 && err == nil {
-		result.Checks, err = verify(scene, w, *s, c)
+		var h routing.Host
+		if h, err = w.ReadBack(c); err == nil {
+			result.Checks, err = s.Verify(h, scene.line)
+		}
 	}
 	result.Writes = scene.kernel.Writes()
 	err = trial.End(needsRoot(result.Done, err), writer.Talk{
@@ -138,27 +141,6 @@ func (u ui) closeWriter(w *writer.Writer) {
 	}
 }
 
-// verify reads back what was written, and asks the kernel for the way of each
-// listener's replies.
-func verify(scene scene, w *writer.Writer, s survey.Survey, c writer.Change) (
-	checks []report.Checked, err error) {
-	if s.Inputs.Host, err = w.ReadBack(c); err != nil {
-		return nil, err
-	}
-	if checks, err = s.Check(); err != nil {
-		return nil, err
-	}
-	for _, c := range checks {
-		if c.Status == routing.Ready && c.Verdict == report.Asymmetric {
-			return checks, hint.New(
-				fmt.Errorf("the kernel sends replies of %s to %s, not to %s",
-					c.Addr,
-					c.Now, c.Want), "see why: "+scene.line.Explain(c.Question))
-		}
-	}
-	return checks, nil
-}
-
 // loadTime is how long a reload that is under way may take: `nginx -s reload`
 // does not wait for it.
 const loadTime = 5 * time.Second
@@ -174,9 +156,8 @@ func (scene scene) loaded(s *survey.Survey) error {
 		}
 		if time.Now().After(end) {
 			f := l.Findings[0]
-			return hint.New(fmt.Errorf("%s, and may listen on "+
-				"what this plan takes the "+
-				"way of: nothing is changed", f.Message),
+			return hint.New(fmt.Errorf("%s, and may listen on what this plan takes "+
+				"the way of: nothing is changed", f.Message),
 				f.Hint+", and then again; or --no-delete, to add only")
 		}
 		time.Sleep(50 * time.Millisecond)

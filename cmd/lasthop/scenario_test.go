@@ -429,7 +429,7 @@ func write(t *testing.T, k *host.Kernel, d routing.Diff) {
 }
 
 // askKernel compares the get lines with the kernel's own answers. IPv4 refuses
-// sources that are not here (routing.md 16).
+// sources that are not here.
 func (s *scenario) askKernel(t *testing.T, k *host.Kernel, h routing.Host, after bool) {
 	t.Helper()
 	for _, g := range s.gets {

@@ -1,11 +1,9 @@
 package daemon
 
 import (
-	"errors"
 	"time"
 
 	"lasthop/internal/settings"
-	"lasthop/internal/survey"
 	"lasthop/internal/writer"
 	"lasthop/report"
 )
@@ -72,10 +70,9 @@ func (r *reconciler) apply(l *look, q request, line settings.Line,
 	if err != nil || c.Diff.Empty() {
 		return err
 	}
-	after := l.Survey
-	if after.Inputs.Host, err = r.writer.ReadBack(c); err != nil {
-		return err
+	h, err := r.writer.ReadBack(c)
+	if err == nil {
+		result.Checks, err = l.Verify(h, line)
 	}
-	result.Checks, err = after.Check()
-	return errors.Join(err, survey.Asymmetric(result.Checks, line))
+	return err
 }

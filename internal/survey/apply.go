@@ -9,15 +9,21 @@ import (
 	"lasthop/routing"
 )
 
-// Asymmetric returns an error for the first listener that is ready and whose
-// replies do not take its path, after an apply.
-func Asymmetric(checks []report.Checked, l settings.Line) error {
+// Verify checks the listeners on the host as it was read back after an apply.
+// The error is about the first one that is ready and whose replies do not take
+// its path; l names the command that shows why.
+func (s Survey) Verify(h routing.Host, l settings.Line) ([]report.Checked, error) {
+	s.Inputs.Host = h
+	checks, err := s.Check()
+	if err != nil {
+		return nil, err
+	}
 	for _, c := range checks {
 		if c.Status == routing.Ready && c.Verdict == report.Asymmetric {
-			return hint.New(
+			return checks, hint.New(
 				fmt.Errorf("the kernel sends replies of %s to %s, not to %s",
 					c.Addr, c.Now, c.Want), "see why: "+l.Explain(c.Question))
 		}
 	}
-	return nil
+	return checks, nil
 }

@@ -31,8 +31,8 @@ func Captured(path string) (Place, capture.Capture, error) {
 	if lacksIPv6Rules(c.Host) {
 		return Place{}, c, hint.New(
 			fmt.Errorf("%s: rules: none is of IPv6, but addresses are", path),
-			`add what ip -6 -N -j -d rule prints, each with "family":"inet6", or make the `+
-				"capture with: lasthop capture > host.json")
+			`add what ip -6 -N -j -d rule prints, each with "family":"inet6", `+
+				"or make the capture with: lasthop capture > host.json")
 	}
 	itself := report.Input{File: path, SHA256: fmt.Sprintf("%x", sha256.Sum256(data)),
 		Main: true}
