@@ -95,6 +95,25 @@ func (s *server) same(what string, f func()) {
 	}
 }
 
+// torn counts the loads that a busy machine has torn: NGINX waited so long
+// before it forked the next worker that the watcher takes it for another load.
+// It is asked when no worker of an earlier load is left.
+func (s *server) torn() (n int) {
+	for _, m := range s.d.watcher.Workers() {
+		var started []uint64
+		for _, p := range slices.Concat(m.Current, m.Old) {
+			started = append(started, p.Started)
+		}
+		slices.Sort(started)
+		for i := 1; i < len(started); i++ {
+			if started[i] >= started[i-1]+9 { // 90 ms: burst of package watcher
+				n++
+			}
+		}
+	}
+	return n
+}
+
 // workers are NGINX's workers that are not shutting down.
 func (s *server) workers() []int {
 	var out []int
@@ -173,12 +192,13 @@ func TestRunOnePlan(t *testing.T) {
 			s.Reload()
 			loads++
 			s.Until("the load", func() bool {
-				return s.status().Counts.Reloads == before.Counts.Reloads+loads
+				return s.status().Counts.Reloads >= before.Counts.Reloads+loads
 			})
 			s.Until("the routes", func() bool {
 				return has(s.owned(), "from 10.0.2.") == (i%2 == 0)
 			})
 			s.quiet()
+			loads += s.torn()
 			changes += len(routing.Compare(state, s.state()).Ops())
 		}
 		after := s.quiet()
