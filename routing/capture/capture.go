@@ -12,7 +12,6 @@ package capture
 import (
 	"encoding/json"
 	"fmt"
-	"io"
 	"slices"
 	"time"
 
@@ -64,10 +63,10 @@ type Capture struct {
 
 // Input is a file that the listeners come from.
 type Input struct {
-	File   string `json:"file"`
-	SHA256 string `json:"sha256"`
+	File   string `json:"file" need:"always"`
+	SHA256 string `json:"sha256" need:"always"`
 	// named by the user or by NGINX, not included by another
-	Main bool `json:"main,omitempty"`
+	Main bool `json:"main,omitempty" is:"yes"`
 }
 
 // flagNames and settingNames are the flags that may have been given, and those
@@ -97,74 +96,14 @@ func (e *Error) Hint() string { return "make it anew on that host: lasthop captu
 // what a rule means.
 func Decode(name string, data []byte) (Capture, error) {
 	r := newReader(data)
-	c := r.capture()
+	var d document
+	r.document(&d)
+	c := d.capture(r)
 	if r.err != nil {
 		r.err.File = name
 		return Capture{}, r.err
 	}
 	return c, nil
-}
-
-// requiredKeys are the top-level keys that a capture must have.
-var requiredKeys = []string{"addrs", "host", "kernel", "links", "routes", "rules",
-	"time", "version"}
-
-func (r *reader) capture() (c Capture) {
-	h := &c.Host
-	top := r.object(map[string]func(){
-		"version": func() { c.Version = version(r, r.next()) },
-		"host":    func() { h.Name = str(r, r.next()) },
-		"time":    func() { c.Time = stamp(r, r.next()) },
-		"kernel":  func() { h.Kernel = str(r, r.next()) },
-		"links":   func() { h.Links = listOf(r, readLink) },
-		"addrs": func() {
-			r.list(func() { h.Addrs = append(h.Addrs, readAddrs(r)...) })
-		},
-		"routes":   func() { h.Routes = listOf(r, readRoute) },
-		"rules":    func() { h.Rules = listOf(r, readRule) },
-		"neighs":   func() { h.Neighs = listOf(r, readNeigh) },
-		"leases":   func() { h.Leases = listOf(r, readLease) },
-		"sysctls":  func() { h.Sysctls = readTexts(r) },
-		"listens":  func() { c.Listens = listOf(r, readListener) },
-		"binds":    func() { c.Binds = listOf(r, readBind) },
-		"inputs":   func() { c.Inputs = listOf(r, readInput) },
-		"warnings": func() { c.Warnings = listOf(r, readWarning) },
-		"flags":    func() { c.Flags = readFlags(r, flagNames) },
-		"settings": func() { c.Settings = readFlags(r, settingNames) },
-		"numbers":  func() { c.Numbers = readNumbers(r) },
-		"dnats":    func() { c.DNATs = listOf(r, readDNAT) },
-		"sessions": func() { c.Sessions = listOf(r, readSessions) },
-		"networkd": func() { c.NetworkFiles = readTexts(r) },
-	})
-	for _, m := range top.members {
-		r.failIn(m.key, "unknown key")
-	}
-	for _, key := range requiredKeys {
-		if !slices.Contains(top.nested, key) {
-			r.failIn(key, "missing key")
-		}
-	}
-	after := r.dec.InputOffset()
-	if _, err := r.dec.ReadToken(); err != io.EOF {
-		r.fail("%s: more after its end", r.position(after))
-	}
-	return c
-}
-
-func version(r *reader, s scalar) int {
-	v := int(number(0, 1<<30)(r, s))
-	if v != Version {
-		r.fail("want %d, not %s", Version, s)
-	}
-	return v
-}
-
-func stamp(r *reader, s scalar) time.Time {
-	t, err := time.Parse(time.RFC3339, str(r, s))
-	if err != nil {
-		r.want("a time like 2026-01-02T03:04:05Z", s)
-	}
-	return t.UTC()
 }
 
 // document is a capture as it is written.
@@ -176,17 +115,17 @@ type document struct {
 }
 
 type hostDoc struct {
-	Version int               `json:"version"`
-	Host    string            `json:"host"`
-	Time    time.Time         `json:"time"`
-	Kernel  string            `json:"kernel"`
-	Links   []linkDoc         `json:"links"`
-	Addrs   []addrDoc         `json:"addrs"`
-	Routes  []routeDoc        `json:"routes"`
-	Rules   []ruleDoc         `json:"rules"`
+	Version scalar            `json:"version" is:"version" need:"always"`
+	Host    string            `json:"host" need:"always"`
+	Time    time.Time         `json:"time" is:"time" need:"always"`
+	Kernel  string            `json:"kernel" need:"always"`
+	Links   []linkDoc         `json:"links" need:"always"`
+	Addrs   []addrDoc         `json:"addrs" need:"always"`
+	Routes  []routeDoc        `json:"routes" need:"always"`
+	Rules   []members         `json:"rules" is:"any" need:"always"`
 	Neighs  []neighDoc        `json:"neighs,omitzero"`
 	Leases  []leaseDoc        `json:"leases,omitzero"`
-	Sysctls map[string]string `json:"sysctls,omitempty"`
+	Sysctls map[string]string `json:"sysctls,omitempty" is:"text"`
 }
 
 type nginxDoc struct {
@@ -199,13 +138,33 @@ type nginxDoc struct {
 type userDoc struct {
 	Flags    map[string][]string `json:"flags,omitempty"`
 	Settings map[string][]string `json:"settings,omitempty"`
-	Numbers  *numbersDoc         `json:"numbers,omitempty"`
+	Numbers  numbersDoc          `json:"numbers,omitzero"`
 }
 
 type besideDoc struct {
-	DNATs    []dnatDoc              `json:"dnats,omitzero"`
-	Sessions []routing.SessionGroup `json:"sessions,omitzero"`
-	Networkd map[string]string      `json:"networkd,omitempty"`
+	DNATs    []dnatDoc         `json:"dnats,omitzero"`
+	Sessions []sessionsDoc     `json:"sessions,omitzero"`
+	Networkd map[string]string `json:"networkd,omitempty" is:"text"`
+}
+
+func (d document) capture(r *reader) Capture {
+	return Capture{Version: Version, Time: d.Time.UTC(),
+		Host: routing.Host{Name: d.Host, Kernel: d.Kernel,
+			Links:  all(r, "links", d.Links, linkDoc.link),
+			Addrs:  slices.Concat(all(r, "addrs", d.Addrs, addrDoc.addrs)...),
+			Routes: all(r, "routes", d.Routes, routeDoc.route),
+			Rules:  all(r, "rules", d.Rules, members.rule),
+			Neighs: all(r, "neighs", d.Neighs, neighDoc.neigh),
+			Leases: mapped(d.Leases, leaseDoc.lease), Sysctls: d.Sysctls},
+		Listens:  all(r, "listens", d.Listens, listenDoc.listener),
+		Binds:    mapped(d.Binds, bindDoc.bind),
+		Inputs:   d.Inputs,
+		Warnings: mapped(d.Warnings, warningDoc.finding),
+		Flags:    r.flags("flags", d.Flags, flagNames),
+		Settings: r.flags("settings", d.Settings, settingNames),
+		DNATs:    all(r, "dnats", d.DNATs, dnatDoc.dnat),
+		Sessions: mapped(d.Sessions, sessionsDoc.group),
+		Numbers:  d.Numbers.numbers(r), NetworkFiles: d.Networkd}
 }
 
 // Encode writes a capture, indented, with a newline at its end.
@@ -213,7 +172,7 @@ func Encode(c Capture) ([]byte, error) {
 	h := c.Host
 	data, err := json.MarshalIndent(document{
 		hostDoc{
-			Version: Version, Host: h.Name, Time: c.Time, Kernel: h.Kernel,
+			Version: number(Version), Host: h.Name, Time: c.Time, Kernel: h.Kernel,
 			Links: present(mapped(h.Links, linkDocOf)), Addrs: addrDocsOf(h.Addrs),
 			Routes: present(mapped(h.Routes, routeDocOf)),
 			Rules:  present(mapped(h.Rules, ruleDocOf)),
@@ -225,7 +184,8 @@ func Encode(c Capture) ([]byte, error) {
 			mapped(c.Warnings, warningDocOf),
 		},
 		userDoc{c.Flags, c.Settings, numbersDocOf(c.Numbers)},
-		besideDoc{mapped(c.DNATs, dnatDocOf), c.Sessions, c.NetworkFiles},
+		besideDoc{mapped(c.DNATs, dnatDocOf), mapped(c.Sessions, sessionsDocOf),
+			c.NetworkFiles},
 	}, "", " ")
 	if err != nil {
 		return nil, fmt.Errorf("encode capture: %w", err)

@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"math/rand/v2"
 	"slices"
+	"strconv"
 	"strings"
 	"testing"
 	"time"
@@ -73,14 +74,19 @@ func parseTree(t *testing.T, document string) *node {
 	return top
 }
 
+func (n *node) pointer() jsontext.Pointer {
+	switch {
+	case n.in == nil:
+		return ""
+	case n.index >= 0:
+		return n.in.pointer().AppendToken(strconv.Itoa(n.index))
+	}
+	return n.in.pointer().AppendToken(n.key)
+}
+
 // place is the way to the value, as errors name it.
 func (n *node) place() string {
-	r := &reader{}
-	for x := n; x.in != nil; x = x.in {
-		r.path = append(r.path, step{x.key, x.index})
-	}
-	slices.Reverse(r.path)
-	return r.place()
+	return place(n.pointer())
 }
 
 // write writes the document with a raw text in place of one of its values; ""

@@ -1,78 +1,60 @@
 package capture
 
 import (
+	"errors"
+	"fmt"
+	"maps"
 	"net/netip"
 	"slices"
 	"strconv"
 	"strings"
 
 	"lasthop/routing"
+
+	"github.com/go-json-experiment/json/jsontext"
 )
 
 // This file has the objects of a capture, both ways; those of iproute2 in its
 // own shapes.
 
 type linkDoc struct {
-	Index  int       `json:"ifindex"`
-	Name   string    `json:"ifname"`
-	Flags  []string  `json:"flags"`
-	MTU    int       `json:"mtu"`
-	Master string    `json:"master,omitempty"`
-	Group  string    `json:"group"`
-	Info   *linkInfo `json:"linkinfo,omitempty"`
+	Index  int      `json:"ifindex" is:"0..2147483647"`
+	Name   string   `json:"ifname" is:"name" need:"if any"`
+	Flags  []string `json:"flags"`
+	MTU    int      `json:"mtu" is:"0..4294967295"`
+	Master string   `json:"master,omitempty" is:"name"`
+	Group  string   `json:"group" is:"word"`
+	Info   linkInfo `json:"linkinfo,omitzero"`
 }
 
 type linkInfo struct {
-	Kind string    `json:"info_kind,omitempty"`
-	Data *linkData `json:"info_data,omitempty"`
+	Kind string   `json:"info_kind,omitempty"`
+	Data linkData `json:"info_data,omitzero"`
 }
 
 type linkData struct {
-	Table string `json:"table,omitempty"` // of a vrf
+	Table string `json:"table,omitempty" is:"word"` // of a vrf
 }
 
-func readLink(r *reader) (routing.Link, bool) {
-	var l routing.Link
-	var table uint64
-	o := r.object(map[string]func(){
-		"flags": func() {
-			flags := scalars(r, str)
-			has := func(flag string) bool { return slices.Contains(flags, flag) }
-			l.Loopback, l.PointToPoint = has("LOOPBACK"), has("POINTOPOINT")
-			l.Up, l.Carrier = has("UP"), has("LOWER_UP")
-		},
-		"linkinfo": func() {
-			info := r.object(map[string]func(){"info_data": func() {
-				table = infoTable(r)
-			}})
-			l.Kind = field(info, "info_kind", str)
-		},
-	})
-	if o.empty() {
-		return l, false
-	}
-	l.Index, l.Name = int(field(o, "ifindex", number(0, 1<<31-1))), required(o, "ifname", name)
-	l.MTU, l.Master = int(field(o, "mtu", number(0, 1<<32-1))), field(o, "master", name)
-	l.Group = int(field(o, "group", numeral("default", 31)))
+func (d linkDoc) link(r *reader) (routing.Link, bool) {
+	has := func(flag string) bool { return slices.Contains(d.Flags, flag) }
+	l := routing.Link{Index: d.Index, Name: d.Name, Kind: d.Info.Kind, MTU: d.MTU,
+		Master: d.Master, Group: int(r.numeral("group", d.Group, "default", 31)),
+		Loopback: has("LOOPBACK"), PointToPoint: has("POINTOPOINT"), Up: has("UP"),
+		Carrier: has("LOWER_UP")}
 	if l.Kind == "vrf" {
-		l.Table = uint32(table)
+		l.Table = uint32(r.numeral("linkinfo/info_data/table", d.Info.Data.Table, "", 32))
 	}
-	return l, true
+	return l, d.Name != ""
 }
-
-// infoTable reads the data of a link's kind: of a VRF the table.
-func infoTable(r *reader) uint64 { return field(r.object(nil), "table", numeral("", 32)) }
 
 func linkDocOf(l routing.Link) linkDoc {
 	d := linkDoc{Index: l.Index, Name: l.Name, MTU: l.MTU, Master: l.Master,
-		Group: strconv.Itoa(l.Group),
+		Group: strconv.Itoa(l.Group), Info: linkInfo{Kind: l.Kind},
 		Flags: set(option{l.Loopback, "LOOPBACK"}, option{l.PointToPoint, "POINTOPOINT"},
 			option{l.Up, "UP"}, option{l.Carrier, "LOWER_UP"})}
-	if l.Kind != "" {
-		d.Info = &linkInfo{Kind: l.Kind}
-	}
 	if l.Kind == "vrf" {
-		d.Info.Data = &linkData{digitsOf(l.Table)}
+		d.Info.Data.Table = digitsOf(l.Table)
 	}
 	return d
 }
@@ -95,89 +77,66 @@ func set(options ...option) []string {
 }
 
 type addrDoc struct {
-	Name  string        `json:"ifname"`
+	Name  string        `json:"ifname" is:"name" need:"if any"`
 	Addrs []addrInfoDoc `json:"addr_info"`
 }
 
 type addrInfoDoc struct {
-	Family    string `json:"family"`
-	Local     string `json:"local"`
-	Peer      string `json:"address,omitempty"`
-	Bits      int    `json:"prefixlen"`
-	Scope     string `json:"scope"`
-	Temporary bool   `json:"temporary,omitempty"`
-	NoPrefix  bool   `json:"noprefixroute,omitempty"`
-	Tentative bool   `json:"tentative,omitempty"`
-	DADFailed bool   `json:"dadfailed,omitempty"`
+	Family    string `json:"family" need:"always"`
+	Local     scalar `json:"local" is:"any" need:"always"`
+	Peer      scalar `json:"address,omitzero" is:"any"`
+	Bits      int    `json:"prefixlen" is:"0..128" need:"always"`
+	Scope     string `json:"scope" is:"word"`
+	Temporary bool   `json:"temporary,omitempty" is:"yes"`
+	NoPrefix  bool   `json:"noprefixroute,omitempty" is:"yes"`
+	Tentative bool   `json:"tentative,omitempty" is:"yes"`
+	DADFailed bool   `json:"dadfailed,omitempty" is:"yes"`
 }
 
-// readAddrs reads the addresses of a link. Those of other families than IPv4
-// and IPv6 are passed over.
-func readAddrs(r *reader) (out []routing.Addr) {
-	o := r.object(map[string]func(){"addr_info": func() { out = listOf(r, readAddr) }})
-	if o.empty() {
-		return nil
+var (
+	families = map[string]routing.Family{"inet": routing.IPv4, "inet6": routing.IPv6}
+	scopes   = map[string]uint8{"global": 0, "universe": 0, "site": 200, "link": 253,
+		"host": 254, "nowhere": 255}
+)
+
+func (d addrDoc) addrs(r *reader) ([]routing.Addr, bool) {
+	list := all(r, "addr_info", d.Addrs, addrInfoDoc.addr)
+	for i := range list {
+		list[i].Link = d.Name
 	}
-	link := required(o, "ifname", name)
-	for i := range out {
-		out[i].Link = link
-	}
-	return out
+	return list, true
 }
 
-func readAddr(r *reader) (a routing.Addr, ok bool) {
-	o := r.object(nil)
-	var family routing.Family
-	switch required(o, "family", str) {
-	case "inet":
-		family = routing.IPv4
-	case "inet6":
-		family = routing.IPv6
-	default:
+// addr passes over addresses of other families than IPv4 and IPv6.
+func (d addrInfoDoc) addr(r *reader) (a routing.Addr, ok bool) {
+	family, ok := families[d.Family]
+	if !ok {
 		return a, false
 	}
-	local := required(o, "local", addrOf(family))
-	bits := int(required(o, "prefixlen", number(0, int64(family.Bits()))))
-	tentative, failed := field(o, "tentative", yes), field(o, "dadfailed", yes)
-	a = routing.Addr{Prefix: netip.PrefixFrom(local, bits), Scope: field(o, "scope", scope),
-		Temporary: field(o, "temporary", yes), NoPrefix: field(o, "noprefixroute", yes),
-		Tentative: tentative || failed}
-	if o.has("address") {
-		a.Prefix = netip.PrefixFrom(local, family.Bits())
-		a.Peer = netip.PrefixFrom(field(o, "address", addrOf(family)), bits)
+	r.check("local", d.Local, d.Family)
+	r.check("prefixlen", number(d.Bits), fmt.Sprintf("0..%d", family.Bits()))
+	a = routing.Addr{Prefix: netip.PrefixFrom(d.Local.addr(), d.Bits), Temporary: d.Temporary,
+		NoPrefix: d.NoPrefix, Tentative: d.Tentative || d.DADFailed}
+	if a.Scope, ok = scopes[d.Scope]; !ok {
+		a.Scope = uint8(r.numeral("scope", d.Scope, "", 8))
+	}
+	if d.Peer.kind != 0 {
+		r.check("address", d.Peer, d.Family)
+		a.Prefix = netip.PrefixFrom(d.Local.addr(), family.Bits())
+		a.Peer = netip.PrefixFrom(d.Peer.addr(), d.Bits)
 	}
 	return a, true
-}
-
-func addrOf(f routing.Family) func(*reader, scalar) netip.Addr {
-	return func(r *reader, s scalar) netip.Addr {
-		a := addr(r, s)
-		if a.IsValid() && routing.FamilyOf(a) != f {
-			r.want("an "+f.String()+" address", s)
-		}
-		return a
-	}
-}
-
-func scope(r *reader, s scalar) uint8 {
-	named := map[string]uint8{"global": 0, "universe": 0, "site": 200, "link": 253, "host": 254,
-		"nowhere": 255}
-	if n, ok := named[s.text]; ok {
-		return n
-	}
-	return uint8(numeral("", 8)(r, s))
 }
 
 func addrDocsOf(addrs []routing.Addr) []addrDoc {
 	out := []addrDoc{}
 	for _, a := range addrs {
 		x := addrInfoDoc{Family: familyWord(a.Prefix.Addr()),
-			Local: a.Prefix.Addr().String(), Bits: a.Prefix.Bits(),
-			Scope:     strconv.Itoa(int(a.Scope)),
-			Temporary: a.Temporary, NoPrefix: a.NoPrefix,
+			Local: quoted(a.Prefix.Addr().String()), Bits: a.Prefix.Bits(),
+			Scope: digitsOf(a.Scope), Temporary: a.Temporary, NoPrefix: a.NoPrefix,
 			Tentative: a.Tentative}
 		if a.Peer.IsValid() {
-			x.Peer, x.Bits = a.Peer.Addr().String(), a.Peer.Bits()
+			x.Peer, x.Bits = quoted(a.Peer.Addr().String()), a.Peer.Bits()
 		}
 		if n := len(out); n > 0 && out[n-1].Name == a.Link {
 			out[n-1].Addrs = append(out[n-1].Addrs, x)
@@ -196,122 +155,90 @@ func familyWord(a netip.Addr) string {
 }
 
 type neighDoc struct {
-	Dst    string   `json:"dst"`
-	Dev    string   `json:"dev"`
-	MAC    string   `json:"lladdr,omitempty"`
-	Router bool     `json:"router,omitempty"`
-	State  []string `json:"state"`
+	Dst    netip.Addr `json:"dst" is:"address" need:"if any"`
+	Dev    string     `json:"dev" is:"name" need:"if any"`
+	MAC    string     `json:"lladdr,omitempty"`
+	Router bool       `json:"router,omitempty" is:"yes"`
+	State  []string   `json:"state"`
 }
 
-func readNeigh(r *reader) (n routing.Neigh, ok bool) {
-	o := r.object(map[string]func(){"state": func() {
-		n.State = strings.Join(scalars(r, str), ",")
-	}})
-	if o.empty() {
-		return n, false
-	}
-	n.Link, n.Addr = required(o, "dev", name), required(o, "dst", addr)
-	n.MAC, n.Router = field(o, "lladdr", str), field(o, "router", yes)
-	return n, true
+func (d neighDoc) neigh(*reader) (routing.Neigh, bool) {
+	return routing.Neigh{Link: d.Dev, Addr: d.Dst, MAC: d.MAC, Router: d.Router,
+		State: strings.Join(d.State, ",")}, d.Dev != ""
 }
 
 func neighDocOf(n routing.Neigh) neighDoc {
-	return neighDoc{Dst: n.Addr.String(), Dev: n.Link, MAC: n.MAC, Router: n.Router,
-		State: []string{n.State}}
+	return neighDoc{n.Addr, n.Link, n.MAC, n.Router, []string{n.State}}
 }
 
 type leaseDoc struct {
-	Link    string     `json:"dev"`
-	Gateway netip.Addr `json:"gateway"`
+	Link    string     `json:"dev" is:"name" need:"always"`
+	Gateway netip.Addr `json:"gateway" is:"address" need:"always"`
 	Client  string     `json:"client"`
 }
 
-func readLease(r *reader) (routing.Lease, bool) {
-	o := r.object(nil)
-	return routing.Lease{Link: required(o, "dev", name), Gateway: required(o, "gateway", addr),
-		Client: field(o, "client", str)}, true
-}
+func (d leaseDoc) lease() routing.Lease { return routing.Lease(d) }
 
 func leaseDocOf(l routing.Lease) leaseDoc { return leaseDoc(l) }
 
+// portsDoc are the ports of a listener, or of those that are translated.
+type portsDoc struct {
+	First uint16 `json:"first_port" is:"0..65535" need:"always"`
+	Last  uint16 `json:"last_port" is:"0..65535" need:"always"`
+}
+
+func (d portsDoc) check(r *reader) {
+	if d.Last < d.First {
+		r.fail("last_port", "want a port from %d on, not %d", d.First, d.Last)
+	}
+}
+
 type listenDoc struct {
-	Address   string   `json:"address"`
-	First     uint16   `json:"first_port"`
-	Last      uint16   `json:"last_port"`
-	Transport string   `json:"transport"`
-	Context   string   `json:"context,omitempty"`
-	Listen    string   `json:"listen,omitempty"`
-	Origins   []string `json:"origins,omitempty"`
-	Servers   []string `json:"servers,omitempty"`
+	Address netip.Addr `json:"address" is:"address" need:"always"`
+	portsDoc
+	Transport routing.Transport `json:"transport" is:"transport" need:"always"`
+	Context   string            `json:"context,omitempty"`
+	Listen    string            `json:"listen,omitempty"`
+	Origins   []string          `json:"origins,omitempty"`
+	Servers   []string          `json:"servers,omitempty"`
 }
 
-func readListener(r *reader) (l routing.Listener, ok bool) {
-	o := r.object(map[string]func(){
-		"origins": func() { l.Origins = scalars(r, str) },
-		"servers": func() { l.Servers = scalars(r, str) },
-	})
-	l.Addr, l.Ports, l.Transport = required(o, "address", addr).Unmap(), ports(o),
-		required(o, "transport", transport)
-	l.Context, l.Listen = field(o, "context", str), field(o, "listen", str)
-	return l, true
-}
-
-func transport(r *reader, s scalar) routing.Transport {
-	t := routing.Transport(str(r, s))
-	if t != routing.TCP && t != routing.UDP {
-		r.want("tcp or udp", s)
-	}
-	return t
-}
-
-func ports(o *object) (p routing.PortRange) {
-	p.First = uint16(required(o, "first_port", number(0, 65535)))
-	p.Last = uint16(required(o, "last_port", number(0, 65535)))
-	if p.Last < p.First {
-		o.r.failIn("last_port", "want a port from %d on, not %d", p.First, p.Last)
-	}
-	return p
+func (d listenDoc) listener(r *reader) (routing.Listener, bool) {
+	d.check(r)
+	return routing.Listener{Addr: d.Address.Unmap(), Ports: routing.PortRange(d.portsDoc),
+		Transport: d.Transport, Context: d.Context, Listen: d.Listen, Origins: d.Origins,
+		Servers: d.Servers}, true
 }
 
 func listenDocOf(l routing.Listener) listenDoc {
-	return listenDoc{l.Addr.String(), l.Ports.First, l.Ports.Last, string(l.Transport),
-		l.Context, l.Listen, l.Origins, l.Servers}
+	return listenDoc{l.Addr, portsDoc(l.Ports), l.Transport, l.Context, l.Listen, l.Origins,
+		l.Servers}
 }
 
 type bindDoc struct {
-	Addr        netip.Addr   `json:"address,omitzero"`
-	Transparent bool         `json:"transparent,omitempty"`
-	Upstreams   []netip.Addr `json:"upstreams,omitempty"`
+	Addr        netip.Addr   `json:"address,omitzero" is:"address"`
+	Transparent bool         `json:"transparent,omitempty" is:"yes"`
+	Upstreams   []netip.Addr `json:"upstreams,omitempty" is:"address"`
 	Origin      string       `json:"origin,omitempty"`
 }
 
-func readBind(r *reader) (b routing.Bind, ok bool) {
-	o := r.object(map[string]func(){"upstreams": func() { b.Upstreams = scalars(r, addr) }})
-	b.Addr, b.Transparent, b.Origin = field(o, "address", addr).Unmap(),
-		field(o, "transparent", yes), field(o, "origin", str)
-	return b, true
+func (d bindDoc) bind() routing.Bind {
+	d.Addr = d.Addr.Unmap()
+	return routing.Bind(d)
 }
 
 func bindDocOf(b routing.Bind) bindDoc { return bindDoc(b) }
 
-func readInput(r *reader) (Input, bool) {
-	o := r.object(nil)
-	return Input{File: required(o, "file", str), SHA256: required(o, "sha256", str),
-		Main: field(o, "main", yes)}, true
-}
-
 type warningDoc struct {
-	Code    string `json:"code"`
-	Message string `json:"message"`
+	Code    string `json:"code" need:"always"`
+	Message string `json:"message" need:"always"`
 	Hint    string `json:"hint,omitempty"`
 	Origin  string `json:"origin,omitempty"`
 }
 
-// readWarning reads a finding about the configuration.
-func readWarning(r *reader) (routing.Finding, bool) {
-	o := r.object(nil)
-	return routing.NginxWarning(required(o, "code", str), required(o, "message", str),
-		field(o, "hint", str), field(o, "origin", str)), true
+// finding is a finding about the configuration.
+func (d warningDoc) finding() routing.Finding {
+	return routing.NginxWarning(d.Code, d.Message, d.Hint, d.Origin)
 }
 
 func warningDocOf(f routing.Finding) warningDoc {
@@ -319,77 +246,65 @@ func warningDocOf(f routing.Finding) warningDoc {
 }
 
 type dnatDoc struct {
-	Addrs     []netip.Prefix `json:"addresses,omitempty"`
+	Addrs     []netip.Prefix `json:"addresses,omitempty" is:"prefix"`
 	Transport string         `json:"transport,omitempty"`
-	First     uint16         `json:"first_port"`
-	Last      uint16         `json:"last_port"`
-	To        netip.Addr     `json:"to,omitzero"`
-	Origin    string         `json:"origin"`
+	portsDoc
+	To     netip.Addr `json:"to,omitzero" is:"address"`
+	Origin string     `json:"origin"`
 }
 
-func readDNAT(r *reader) (d routing.DNAT, ok bool) {
-	o := r.object(map[string]func(){"addresses": func() { d.Addrs = scalars(r, prefix) }})
-	p := ports(o)
-	d.First, d.Last = p.First, p.Last
-	d.Transport, d.To, d.Origin = field(o, "transport", str), field(o, "to", addr),
-		field(o, "origin", str)
-	return d, true
+func (d dnatDoc) dnat(r *reader) (routing.DNAT, bool) {
+	d.check(r)
+	return routing.DNAT{Addrs: d.Addrs, Transport: d.Transport, First: d.First, Last: d.Last,
+		To: d.To, Origin: d.Origin}, true
 }
 
-func dnatDocOf(d routing.DNAT) dnatDoc { return dnatDoc(d) }
-
-func readSessions(r *reader) (s routing.SessionGroup, ok bool) {
-	o := r.object(nil)
-	s.Local, s.Remote = required(o, "local", addr), required(o, "remote", addr)
-	s.Count, s.Own = int(required(o, "count", number(0, 1<<31))), field(o, "own", yes)
-	return s, true
+func dnatDocOf(d routing.DNAT) dnatDoc {
+	return dnatDoc{d.Addrs, d.Transport, portsDoc{d.First, d.Last}, d.To, d.Origin}
 }
 
-// readTexts reads an object of texts: of sysctls, for example, where a shell
-// may have written numbers.
-func readTexts(r *reader) map[string]string {
-	out := map[string]string{}
-	o := r.object(nil)
-	for _, m := range o.members {
-		out[m.key] = field(o, m.key, text)
+type sessionsDoc struct {
+	Local  netip.Addr `json:"local" is:"address" need:"always"`
+	Remote netip.Addr `json:"remote" is:"address" need:"always"`
+	Count  int        `json:"count" is:"0..2147483648" need:"always"`
+	Own    bool       `json:"own,omitempty" is:"yes"`
+}
+
+func (d sessionsDoc) group() routing.SessionGroup { return routing.SessionGroup(d) }
+
+func sessionsDocOf(s routing.SessionGroup) sessionsDoc { return sessionsDoc(s) }
+
+// flags are those that the host was looked at with, or its settings.
+func (r *reader) flags(key string, flags map[string][]string, names []string) map[string][]string {
+	for _, name := range slices.Sorted(maps.Keys(flags)) {
+		if !slices.Contains(names, name) {
+			r.failAt(jsontext.Pointer("/"+key).AppendToken(name),
+				errors.New("unknown key"))
+		}
 	}
-	return out
-}
-
-func readFlags(r *reader, names []string) map[string][]string {
-	out, read := map[string][]string{}, map[string]func(){}
-	for _, n := range names {
-		read[n] = func() { out[n] = scalars(r, str) }
-	}
-	for _, m := range r.object(read).members {
-		r.failIn(m.key, "unknown key")
-	}
-	return out
+	return flags
 }
 
 // numbersDoc is routing.Numbers as lasthop.yaml has them.
 type numbersDoc struct {
-	Protocol   uint8  `json:"protocol"`
-	Group      int    `json:"group"`
-	TableFirst uint32 `json:"table_first"`
-	TableLast  uint32 `json:"table_last"`
-	Base       int    `json:"priority"`
+	Protocol   uint8  `json:"protocol" is:"5..255" need:"always"`
+	Group      int    `json:"group" is:"1..2147483647" need:"always"`
+	TableFirst uint32 `json:"table_first" is:"256..4294967280" need:"always"`
+	TableLast  uint32 `json:"table_last" is:"0..4294967295" need:"always"`
+	Base       int    `json:"priority" is:"1..32000" need:"always"`
 }
 
-func readNumbers(r *reader) routing.Numbers {
-	o := r.object(nil)
-	first := required(o, "table_first", number(256, 1<<32-16))
-	return routing.Numbers{Protocol: uint8(required(o, "protocol", number(5, 255))),
-		Group:      int(required(o, "group", number(1, 1<<31-1))),
-		TableFirst: uint32(first),
-		TableLast:  uint32(required(o, "table_last", number(first+15, 1<<32-1))),
-		Base:       int(required(o, "priority", number(1, 32000))),
-		Block:      routing.DefaultNumbers.Block}
-}
-
-func numbersDocOf(n routing.Numbers) *numbersDoc {
-	if n == (routing.Numbers{}) {
-		return nil
+func (d numbersDoc) numbers(r *reader) routing.Numbers {
+	if d == (numbersDoc{}) {
+		return routing.Numbers{}
 	}
-	return &numbersDoc{n.Protocol, n.Group, n.TableFirst, n.TableLast, n.Base}
+	r.path = "/numbers"
+	r.check("table_last", number(int(d.TableLast)),
+		fmt.Sprintf("%d..%d", int64(d.TableFirst)+15, uint32(1<<32-1)))
+	return routing.Numbers{Protocol: d.Protocol, Group: d.Group, TableFirst: d.TableFirst,
+		TableLast: d.TableLast, Base: d.Base, Block: routing.DefaultNumbers.Block}
+}
+
+func numbersDocOf(n routing.Numbers) numbersDoc {
+	return numbersDoc{n.Protocol, n.Group, n.TableFirst, n.TableLast, n.Base}
 }

@@ -2,10 +2,14 @@ package capture
 
 import (
 	"bytes"
+	"encoding"
+	"encoding/json"
 	"errors"
 	"fmt"
 	"io"
 	"net/netip"
+	"reflect"
+	"regexp"
 	"slices"
 	"strconv"
 	"strings"
@@ -14,76 +18,289 @@ import (
 )
 
 // This file reads JSON so that each error names its place:
-// "routes[3].nexthops[0].weight". jsontext checks the syntax. Each value is
-// then checked against what belongs there.
+// "routes[3].nexthops[0].weight". jsontext checks the syntax; the document
+// types, and their tags, say what belongs where. `need` is "always" for a key
+// that must be there, and "if any" where the object may be empty: `ip -j`
+// prints {} for what its filter leaves out. `is` is one of kinds, or has the
+// bounds of a number: "0..255"; that of a list or a map is about its values.
+// `again` says whose a key is that comes again.
 
 // maxString bounds a string. No name, directive or message comes near it.
 const maxString = 64 << 10
 
+// maxPlace bounds the depth of a place. Nothing that is read is deeper.
+const maxPlace = 8
+
 // reader reads one document from its first byte to its last. It keeps the
-// first error; after it, it reads nothing more and returns zero values.
+// first error; after it, it reads nothing more.
 type reader struct {
 	data []byte
 	dec  *jsontext.Decoder
-	path []step // to the value that is being read
+	path jsontext.Pointer // to the object that is converted
 	err  *Error
+	// the fields of the document types that were met, by key
+	fields map[reflect.Type]map[string]reflect.StructField
 }
 
 func newReader(data []byte) *reader {
 	// An object is refused for a key that comes twice only if the key is
 	// read: `ip` prints what a tunnel needs between a route's own keys.
-	dec := jsontext.NewDecoder(bytes.NewReader(data), jsontext.AllowDuplicateNames(true))
-	return &reader{data: data, dec: dec}
+	dec := jsontext.NewDecoder(bytes.NewBuffer(data), jsontext.AllowDuplicateNames(true))
+	return &reader{data: data, dec: dec,
+		fields: map[reflect.Type]map[string]reflect.StructField{}}
 }
 
-// step leads into a value: by a key of an object, or by an index of a list.
-type step struct {
-	key   string
-	index int // -1 for a key
-}
-
-// place is the way to the value: "rules[0].src".
-func (r *reader) place() string {
+// place is the way to a value as errors name it: "rules[0].src".
+func place(p jsontext.Pointer) string {
 	var b strings.Builder
-	for _, s := range r.path {
-		odd := strings.ContainsFunc(s.key, func(r rune) bool {
+	for i, key := range slices.Collect(p.Tokens()) {
+		if i == maxPlace {
+			break
+		}
+		odd := strings.ContainsFunc(key, func(r rune) bool {
 			return r <= ' ' || r == '"' || r >= 0x7f
 		})
-		switch {
-		case s.index >= 0:
-			fmt.Fprintf(&b, "[%d]", s.index)
-		case odd || s.key == "":
-			b.WriteString("." + strconv.Quote(s.key))
+		switch _, err := strconv.ParseUint(key, 10, 32); {
+		case err == nil:
+			b.WriteString("[" + key + "]")
+		case odd || key == "":
+			b.WriteString("." + strconv.Quote(key))
 		default:
-			b.WriteString("." + s.key)
+			b.WriteString("." + key)
 		}
+	}
+	if b.Len() == 0 {
+		return "document"
 	}
 	return strings.TrimPrefix(b.String(), ".")
 }
 
-// fail notes an error of the current value. The first of a document counts.
-func (r *reader) fail(format string, args ...any) {
-	if r.err != nil {
+// failAt notes an error of a value. The first of a document counts.
+func (r *reader) failAt(p jsontext.Pointer, err error) {
+	if r.err == nil {
+		r.err = &Error{Key: place(p), Err: err}
+	}
+}
+
+// fail notes an error of a part of the object that is converted.
+func (r *reader) fail(key, format string, args ...any) {
+	r.failAt(r.path+jsontext.Pointer("/"+key), fmt.Errorf(format, args...))
+}
+
+// failHere notes an error of the value that was read last.
+func (r *reader) failHere(err error) { r.failAt(r.dec.StackPointer(), err) }
+
+// check notes an error of a member that is not what it has to be.
+func (r *reader) check(key string, s scalar, is string) {
+	if err := s.check(is); err != nil {
+		r.failAt(r.path.AppendToken(key), err)
+	}
+}
+
+// all converts the objects of a list; one reports whether to keep what it
+// returns.
+func all[D, T any](r *reader, key string, docs []D, one func(D, *reader) (T, bool)) []T {
+	if docs == nil {
+		return nil
+	}
+	outer := r.path
+	defer func() { r.path = outer }()
+	out := make([]T, 0, len(docs))
+	for i, d := range docs {
+		r.path = outer.AppendToken(key).AppendToken(strconv.Itoa(i))
+		if x, ok := one(d, r); ok {
+			out = append(out, x)
+		}
+	}
+	return out
+}
+
+// document reads all of the data.
+func (r *reader) document(d *document) {
+	r.fill(reflect.ValueOf(d).Elem(), "")
+	after := r.dec.InputOffset()
+	if _, err := r.dec.ReadToken(); err != io.EOF {
+		r.failAt("", fmt.Errorf("%s: more after its end", r.position(after)))
+	}
+}
+
+// syntax notes an error of jsontext in what begins at an offset.
+func (r *reader) syntax(offset int64, err error) {
+	place := r.dec.StackPointer()
+	if s, ok := errors.AsType[*jsontext.SyntacticError](err); ok {
+		place, err = s.JSONPointer, s.Err // without the offset
+	}
+	if errors.Is(err, io.EOF) || errors.Is(err, io.ErrUnexpectedEOF) {
+		err = errors.New("the document ends too early")
+	}
+	r.failAt(place, fmt.Errorf("%s: %w", r.position(offset), err))
+}
+
+// position returns where the next token after an offset begins.
+func (r *reader) position(offset int64) string {
+	rest := bytes.TrimLeft(r.data[offset:], " \t\r\n,:")
+	head := r.data[:len(r.data)-len(rest)]
+	line := 1 + bytes.Count(head, []byte("\n"))
+	return fmt.Sprintf("line %d, column %d", line, len(head)-bytes.LastIndexByte(head, '\n'))
+}
+
+// token reads a token.
+func (r *reader) token() (s scalar) {
+	before := r.dec.InputOffset()
+	t, err := r.dec.ReadToken()
+	if err != nil {
+		r.syntax(before, err)
+		return s
+	}
+	s = scalar{t.Kind(), t.String()}
+	if n := len(s.text); n > maxString {
+		r.failHere(fmt.Errorf("%s: a string of %d bytes, want %d at most",
+			r.position(before), n, maxString))
+	}
+	return s
+}
+
+// scalar reads a value. It passes over the parts of the value.
+func (r *reader) scalar() scalar {
+	kind, before := r.dec.PeekKind(), r.dec.InputOffset()
+	if kind != '{' && kind != '[' {
+		return r.token()
+	}
+	if err := r.dec.SkipValue(); err != nil {
+		r.syntax(before, err)
+	}
+	return scalar{kind: kind}
+}
+
+// parts reads an object or a list; one reads a part.
+func (r *reader) parts(kind jsontext.Kind, what string, one func(key string)) {
+	if s := r.token(); s.kind != kind {
+		r.failHere(s.wrong(what))
+	}
+	end := kind + 2 // in ASCII
+	for r.err == nil && r.dec.PeekKind() != end {
+		key := ""
+		if kind == '{' {
+			key = r.token().text
+		}
+		one(key)
+	}
+	if r.err == nil {
+		r.token()
+	}
+}
+
+// fill reads a value of a document type.
+func (r *reader) fill(v reflect.Value, is string) {
+	value := func() reflect.Value {
+		x := reflect.New(v.Type().Elem()).Elem()
+		r.fill(x, is)
+		return x
+	}
+	switch x := v.Addr().Interface().(type) {
+	case *tunnel:
+		x.fill(r)
+		return
+	case *scalar, encoding.TextUnmarshaler:
+		r.leaf(v, is)
 		return
 	}
-	r.err = &Error{Key: r.place(), Err: fmt.Errorf(format, args...)}
-	if r.err.Key == "" {
-		r.err.Key = "document"
+	switch v.Kind() {
+	case reflect.Slice:
+		v.Set(reflect.MakeSlice(v.Type(), 0, 0))
+		r.parts('[', "a list", func(string) { v.Set(reflect.Append(v, value())) })
+	case reflect.Map:
+		v.Set(reflect.MakeMap(v.Type()))
+		r.parts('{', "an object", func(name string) {
+			key := reflect.ValueOf(name)
+			if v.MapIndex(key).IsValid() {
+				r.failHere(errTwice)
+			}
+			v.SetMapIndex(key, value())
+		})
+	case reflect.Struct:
+		r.object(v)
+	default:
+		r.leaf(v, is)
 	}
 }
 
-// in calls do with the value of a key as the current one.
-func (r *reader) in(key string, do func()) {
-	r.path = append(r.path, step{key, -1})
-	do()
-	r.path = r.path[:len(r.path)-1]
+var errTwice = errors.New("is there twice")
+
+// object fills a struct.
+func (r *reader) object(v reflect.Value) {
+	fields, seen, empty := r.fieldsOf(v.Type()), map[string]bool{}, true
+	outermost := r.dec.StackDepth() == 0
+	r.parts('{', "an object", func(key string) {
+		empty = false
+		f, known := fields[key]
+		switch again := f.Tag.Get("again") != ""; {
+		case !known && outermost:
+			r.failHere(errors.New("unknown key"))
+		case !known, seen[key] && again:
+			r.scalar()
+		case seen[key]:
+			r.failHere(errTwice)
+		default:
+			seen[key] = true
+			r.fill(v.FieldByIndex(f.Index), f.Tag.Get("is"))
+		}
+	})
+	var missing []string
+	for key, f := range fields {
+		need := f.Tag.Get("need")
+		if !seen[key] && (need == "always" || need == "if any" && !empty) {
+			missing = append(missing, key)
+		}
+	}
+	if missing != nil {
+		r.failAt(r.dec.StackPointer().AppendToken(slices.Min(missing)),
+			errors.New("missing key"))
+	}
 }
 
-func (r *reader) failIn(key, format string, args ...any) {
-	r.in(key, func() { r.fail(format, args...) })
+// fieldsOf returns the fields of a struct by their keys.
+func (r *reader) fieldsOf(t reflect.Type) map[string]reflect.StructField {
+	if fields := r.fields[t]; fields != nil {
+		return fields
+	}
+	fields := map[string]reflect.StructField{}
+	r.fields[t] = fields
+	for _, f := range reflect.VisibleFields(t) {
+		key, _, _ := strings.Cut(f.Tag.Get("json"), ",")
+		fields[key] = f
+	}
+	delete(fields, "") // embedded
+	return fields
 }
 
-// scalar is a value without parts, or the first token of an object or a list.
+// leaf reads a value without parts.
+func (r *reader) leaf(v reflect.Value, is string) {
+	s := r.scalar()
+	if err := s.check(is); err != nil {
+		r.failHere(err)
+		return
+	}
+	switch x := v.Addr().Interface().(type) {
+	case *scalar:
+		*x = s
+	case *bool:
+		*x = s.kind != 'f'
+	case encoding.TextUnmarshaler:
+		if x.UnmarshalText([]byte(s.text)) != nil {
+			r.failHere(s.wrong(kinds[is].want))
+		}
+	default:
+		if v.Kind() == reflect.String {
+			v.SetString(s.text)
+		} else {
+			n, _ := strconv.ParseInt(s.text, 10, 64)
+			v.Set(reflect.ValueOf(n).Convert(v.Type()))
+		}
+	}
+}
+
+// scalar is a value without parts, or the kind of an object or a list.
 type scalar struct {
 	kind jsontext.Kind
 	text string // of a string without its quotes
@@ -104,288 +321,105 @@ func (s scalar) String() string {
 	return fmt.Sprintf("%.40s", s.text)
 }
 
-func (r *reader) want(what string, s scalar) { r.fail("want %s, not %s", what, s) }
-
-// next reads a token.
-func (r *reader) next() scalar {
-	if r.err != nil {
-		return scalar{}
+// MarshalJSON writes the value.
+func (s scalar) MarshalJSON() ([]byte, error) {
+	if s.kind == '"' {
+		return json.Marshal(s.text)
 	}
-	before := r.dec.InputOffset()
-	t, err := r.dec.ReadToken()
-	if err != nil {
-		r.syntax(before, err)
-		return scalar{}
+	return []byte(s.text), nil
+}
+
+// check returns an error if the value is not of a kind, or out of bounds.
+func (s scalar) check(is string) error {
+	kind, ok := kinds[is]
+	fits := ok && kind.fits(s)
+	if !ok {
+		var least, most int64
+		_, _ = fmt.Sscanf(is, "%d..%d", &least, &most)
+		n, err := strconv.ParseInt(s.text, 10, 64)
+		fits = s.kind == '0' && err == nil && least <= n && n <= most
+		kind.want = fmt.Sprintf("a number from %d to %d", least, most)
 	}
-	s := scalar{t.Kind(), t.String()}
-	if len(s.text) > maxString {
-		r.fail("%s: a string of %d bytes, want %d at most", r.position(before),
-			len(s.text), maxString)
+	if !fits {
+		return s.wrong(kind.want)
 	}
-	return s
+	return nil
 }
 
-// any reads a value of any kind. It passes over the parts of the value.
-func (r *reader) any() scalar {
-	kind, before := r.dec.PeekKind(), r.dec.InputOffset()
-	if kind != '{' && kind != '[' {
-		return r.next()
-	}
-	if err := r.dec.SkipValue(); err != nil {
-		r.syntax(before, err)
-	}
-	return scalar{kind: kind}
+func (s scalar) wrong(want string) error { return fmt.Errorf("want %s, not %s", want, s) }
+
+// kinds are what values may have to be, as errors say it.
+var kinds = map[string]struct {
+	want string
+	fits func(scalar) bool
+}{
+	"any":  {"", like(``)},
+	"":     {"a string", like(`^"`)},
+	"text": {"a number or a string", like(`^["0]`)},     // `ip -N` prints numbers both ways
+	"word": {"one word", like(`^["0][^ \t\n\v\f\r]+$`)}, // that can stand in a line of `ip`
+	"name": {"the name of an interface", scalar.isName},
+	// a key whose presence says yes; `ip` gives it null or true
+	"yes":       {"true, false or null", like(`^[ntf]`)},
+	"address":   {"an IP address", func(s scalar) bool { return s.addr().IsValid() }},
+	"inet":      {"an IPv4 address", func(s scalar) bool { return s.addr().Is4() }},
+	"inet6":     {"an IPv6 address", func(s scalar) bool { return s.addr().Is6() }},
+	"prefix":    {"a prefix", like(`^".`)},
+	"time":      {"a time like 2026-01-02T03:04:05Z", like(`^"`)},
+	"family":    {"inet or inet6", like(`^"inet6?$`)},
+	"transport": {"tcp or udp", like(`^"(tcp|udp)$`)},
+	"type": {"a type of routes",
+		like(`^["0](\d|` + strings.Join(typeWords[1:], "|") + `)$`)},
+	"version": {strconv.Itoa(Version), like(`^0` + strconv.Itoa(Version) + `$`)},
 }
 
-// syntax notes an error of jsontext in what begins at an offset.
-func (r *reader) syntax(offset int64, err error) {
-	if errors.Is(err, io.EOF) || errors.Is(err, io.ErrUnexpectedEOF) {
-		err = errors.New("the document ends too early")
-	}
-	if s := new(jsontext.SyntacticError); errors.As(err, &s) {
-		err = s.Err // without the offset
-	}
-	r.fail("%s: %w", r.position(offset), err)
+// like matches the kind of a value and its text.
+func like(pattern string) func(scalar) bool {
+	re := regexp.MustCompile(pattern)
+	return func(s scalar) bool { return re.MatchString(string(rune(s.kind)) + s.text) }
 }
 
-// position returns where the next token after an offset begins.
-func (r *reader) position(offset int64) string {
-	rest := bytes.TrimLeft(r.data[offset:], " \t\r\n,:")
-	head := r.data[:len(r.data)-len(rest)]
-	line := 1 + bytes.Count(head, []byte("\n"))
-	return fmt.Sprintf("line %d, column %d", line, len(head)-bytes.LastIndexByte(head, '\n'))
+// isName judges a link's name as the kernel does (dev_valid_name), but lets it
+// be as long as alternative names may be (ALTIFNAMSIZ).
+func (s scalar) isName() bool {
+	n := s.text
+	return s.kind == '"' && n != "" && len(n) <= 127 && n != "." && n != ".." &&
+		!strings.ContainsAny(n, "/: \t\n\v\f\r\x00")
 }
 
-// opens reads the first token of an object or a list and reports whether it is
-// one.
-func (r *reader) opens(kind jsontext.Kind, what string) bool {
-	s := r.next()
-	if s.kind != kind {
-		r.want(what, s)
-	}
-	return r.err == nil
-}
-
-// more reports whether another member or element follows.
-func (r *reader) more() bool {
-	return r.err == nil && !slices.Contains([]jsontext.Kind{0, ']', '}'}, r.dec.PeekKind())
-}
-
-// list reads a list; each reads one element.
-func (r *reader) list(each func()) {
-	if !r.opens('[', "a list") {
-		return
-	}
-	r.path = append(r.path, step{})
-	for i := 0; r.more(); i++ {
-		r.path[len(r.path)-1].index = i
-		each()
-	}
-	r.path = r.path[:len(r.path)-1]
-	r.next()
-}
-
-// listOf reads a list; one reads an element, and reports whether to keep it.
-// The result is not nil.
-func listOf[T any](r *reader, one func(*reader) (T, bool)) []T {
-	out := []T{}
-	r.list(func() {
-		if x, ok := one(r); ok {
-			out = append(out, x)
-		}
-	})
-	return out
-}
-
-// scalars reads a list of values without parts.
-func scalars[T any](r *reader, convert func(*reader, scalar) T) []T {
-	return listOf(r, func(r *reader) (T, bool) { return convert(r, r.next()), true })
-}
-
-// object is an object that was read.
-type object struct {
-	r       *reader
-	members []member // without those that nested has read
-	nested  []string // the keys of those
-}
-
-type member struct {
-	key   string
-	value scalar
-}
-
-// object reads an object. nested has, by key, the readers of lists and
-// objects in it.
-func (r *reader) object(nested map[string]func()) *object {
-	o := &object{r: r}
-	if !r.opens('{', "an object") {
-		return o
-	}
-	for r.more() {
-		key := r.next().text
-		r.in(key, func() {
-			read := nested[key]
-			switch {
-			case read == nil:
-				o.members = append(o.members, member{key, r.any()})
-			case slices.Contains(o.nested, key):
-				r.fail("is there twice")
-			default:
-				o.nested = append(o.nested, key)
-				read()
-			}
-		})
-	}
-	r.next()
-	return o
-}
-
-// empty reports whether the object has no member. `ip -j` prints {} for what
-// its filter leaves out.
-func (o *object) empty() bool { return len(o.members)+len(o.nested) == 0 }
-
-func (o *object) has(key string) bool {
-	return slices.ContainsFunc(o.members, func(m member) bool { return m.key == key })
-}
-
-// keepFirst drops later members of a key.
-func (o *object) keepFirst(key string) {
-	first := true
-	o.members = slices.DeleteFunc(o.members, func(m member) bool {
-		later := m.key == key && !first
-		first = first && m.key != key
-		return later
-	})
-}
-
-// field converts the value of a key, if the object has it.
-func field[T any](o *object, key string, convert func(*reader, scalar) T) (x T) {
-	found := false
-	for _, m := range o.members {
-		if m.key != key {
-			continue
-		}
-		o.r.in(key, func() {
-			if found {
-				o.r.fail("is there twice")
-			}
-			x = convert(o.r, m.value)
-		})
-		found = true
-	}
-	return x
-}
-
-// required is field for a key that must be there.
-func required[T any](o *object, key string, convert func(*reader, scalar) T) T {
-	if !o.has(key) {
-		o.r.failIn(key, "missing key")
-	}
-	return field(o, key, convert)
-}
-
-// whole is the value as it is.
-func whole(_ *reader, s scalar) scalar { return s }
-
-// str is a string.
-func str(r *reader, s scalar) string {
-	if s.kind != '"' {
-		r.want("a string", s)
-	}
-	return s.text
-}
-
-// text is a string, or a number as its digits: `ip -N` prints numbers both
-// ways.
-func text(r *reader, s scalar) string {
-	if s.kind != '"' && s.kind != '0' {
-		r.want("a number or a string", s)
-	}
-	return s.text
-}
-
-// word is a text that can stand in a line of `ip`.
-func word(r *reader, s scalar) string {
-	if w := text(r, s); w == "" || strings.ContainsAny(w, " \t\n\v\f\r") {
-		r.want("one word", s)
-	}
-	return s.text
-}
-
-// name is a link's name, as the kernel judges it (dev_valid_name), but as long
-// as alternative names may be (ALTIFNAMSIZ).
-func name(r *reader, s scalar) string {
-	n := str(r, s)
-	if n == "" || len(n) > 127 || n == "." || n == ".." ||
-		strings.ContainsAny(n, "/: \t\n\v\f\r\x00") {
-		r.want("the name of an interface", s)
-	}
-	return n
-}
-
-// number is a number within bounds.
-func number(least, most int64) func(*reader, scalar) int64 {
-	return func(r *reader, s scalar) int64 {
-		i, err := strconv.ParseInt(s.text, 10, 64)
-		if s.kind != '0' || err != nil || i < least || i > most {
-			r.want(fmt.Sprintf("a number from %d to %d", least, most), s)
-		}
-		return i
-	}
-}
-
-// numeral is a number as a text; zero is a word for 0. Other words are names in
-// a file of the captured machine.
-func numeral(zero string, bits int) func(*reader, scalar) uint64 {
-	return func(r *reader, s scalar) uint64 {
-		n := text(r, s)
-		if n == zero {
-			return 0
-		}
-		i, err := strconv.ParseUint(n, 10, bits)
-		if err != nil {
-			r.fail("%.40q is no number of %d bits: capture with ip -N", n, bits)
-		}
-		return i
-	}
-}
-
-// yes is a key whose presence says yes; `ip` gives it null or true.
-func yes(r *reader, s scalar) bool {
-	if s.kind != 'n' && s.kind != 't' && s.kind != 'f' {
-		r.want("true, false or null", s)
-	}
-	return s.kind != 'f'
-}
-
-func addr(r *reader, s scalar) netip.Addr {
-	a, err := netip.ParseAddr(str(r, s))
-	if err != nil || a.Zone() != "" {
-		r.want("an IP address", s)
+// addr is an address without a zone, or the zero Addr.
+func (s scalar) addr() netip.Addr {
+	a, err := netip.ParseAddr(s.text)
+	if s.kind != '"' || err != nil || a.Zone() != "" {
+		return netip.Addr{}
 	}
 	return a
 }
 
-func prefix(r *reader, s scalar) netip.Prefix {
-	p, err := netip.ParsePrefix(str(r, s))
-	if err != nil {
-		r.want("a prefix", s)
+// numeral reads a number that is a text; zero is a word for 0. Other words are
+// names in a file of the captured machine.
+func (r *reader) numeral(key, n, zero string, bits int) uint64 {
+	if n == "" || n == zero {
+		return 0
 	}
-	return p
+	i, err := strconv.ParseUint(n, 10, bits)
+	if err != nil {
+		r.fail(key, "%.40q is no number of %d bits: capture with ip -N", n, bits)
+	}
+	return i
 }
 
-// part is some words of an `ip` line, and the key that they come from.
+// part is some words of an `ip` line, and the place that they come from.
 type part struct {
-	key   string
+	place jsontext.Pointer
 	words []string
 }
 
 // part appends a keyword and the value of a key, if the object has it.
-func (o *object) part(parts []part, key, keyword string) []part {
-	if !o.has(key) {
+func (r *reader) part(parts []part, key, keyword, value string) []part {
+	if value == "" {
 		return parts
 	}
-	return append(parts, part{key, []string{keyword, field(o, key, word)}})
+	return append(parts, part{r.path.AppendToken(key), []string{keyword, value}})
 }
 
 // parse reads a line made of parts. If the line is refused, the error is about
@@ -405,9 +439,32 @@ func parse[T any](r *reader, least int, parts []part, read func(line string) (T,
 			if inner := errors.Unwrap(e); inner != nil {
 				e = inner // without the line
 			}
-			r.failIn(parts[i-1].key, "%w", e)
+			r.failAt(parts[i-1].place, e)
 			break
 		}
 	}
 	return x
+}
+
+// members is an object whose keys are not all known, as its members.
+type members map[string]scalar
+
+func (m members) has(key string) bool {
+	_, ok := m[key]
+	return ok
+}
+
+// word is the value of a key, "" if there is none.
+func (m members) word(r *reader, key string) string { return m.get(r, key, "word") }
+
+func (m members) yes(r *reader, key string) bool {
+	return m.get(r, key, "yes") != "false" && m.has(key)
+}
+
+// get is the value of a key as it has to be, "" if there is none.
+func (m members) get(r *reader, key, is string) string {
+	if m.has(key) {
+		r.check(key, m[key], is)
+	}
+	return m[key].text
 }

@@ -2,8 +2,8 @@ package capture
 
 import (
 	"fmt"
-	"maps"
 	"net/netip"
+	"reflect"
 	"slices"
 	"strconv"
 	"strings"
@@ -12,151 +12,139 @@ import (
 )
 
 type hopDoc struct {
-	Gateway string   `json:"gateway,omitempty"`
-	Via     *viaDoc  `json:"via,omitempty"`
-	Dev     string   `json:"dev,omitempty"`
-	Weight  int      `json:"weight,omitempty"`
-	Flags   []string `json:"flags"`
+	Gateway netip.Addr `json:"gateway,omitzero" is:"address"`
+	Via     viaDoc     `json:"via,omitzero"`
+	Dev     string     `json:"dev,omitempty" is:"name"`
+	Weight  int        `json:"weight,omitempty" is:"0..256"`
+	Flags   []string   `json:"flags"`
+	// of what is not modelled, as `ip` prints it
+	Flow  flowDoc `json:"flow,omitzero"`
+	Encap tunnel  `json:"encap,omitempty"`
 }
 
 type viaDoc struct {
-	Family string `json:"family"`
-	Host   string `json:"host"`
+	Family string     `json:"family" is:"any"`
+	Host   netip.Addr `json:"host" is:"address" need:"always"`
+}
+
+type flowDoc struct {
+	From string `json:"from" is:"word"`
+	To   string `json:"to" is:"word" need:"always"`
 }
 
 type routeDoc struct {
-	Type     string              `json:"type,omitempty"`
-	Dst      string              `json:"dst"`
-	Table    string              `json:"table"`
-	Protocol string              `json:"protocol"`
-	Scope    string              `json:"scope"`
-	Src      string              `json:"prefsrc,omitempty"`
-	Metric   uint32              `json:"metric,omitempty"`
-	NextHops []hopDoc            `json:"nexthops,omitempty"`
-	Metrics  []map[string]string `json:"metrics,omitempty"` // one object, in a list
-	Pref     string              `json:"pref,omitempty"`    // of all IPv6 routes
-	Opaque   string              `json:"opaque,omitempty"`
+	Type     string    `json:"type,omitempty" is:"type"`
+	Dst      string    `json:"dst" is:"word" need:"if any" again:"of the tunnel"`
+	Table    string    `json:"table" is:"word"`
+	Protocol string    `json:"protocol" is:"word"`
+	Scope    string    `json:"scope" is:"word"`
+	Src      string    `json:"prefsrc,omitempty" is:"word"`
+	Metric   uint32    `json:"metric,omitempty" is:"0..4294967295"`
+	NextHops []hopDoc  `json:"nexthops,omitempty"`
+	Metrics  []members `json:"metrics,omitempty" is:"any"` // one object, in a list
+	Pref     string    `json:"pref,omitempty" is:"word"`   // of all IPv6 routes
+	Opaque   string    `json:"opaque,omitempty"`
+	// of what is not modelled, as `ip` prints it
+	From    string `json:"from,omitempty" is:"word"`
+	TOS     scalar `json:"tos,omitzero" is:"any" again:"of the tunnel"`
+	NextHop uint32 `json:"nhid,omitempty" is:"0..4294967295"`
 	hopDoc
 }
 
-// hop is a next hop, and what a route does with packets that take it.
-type hop struct {
-	routing.Hop
-	encap, flow string
+// hop is a next hop. A route may be one itself.
+func (d hopDoc) hop() routing.Hop {
+	has := func(flag string) bool { return slices.Contains(d.Flags, flag) }
+	h := routing.Hop{Link: d.Dev, Via: d.Gateway, Weight: 1, OnLink: has("onlink"),
+		Dead: has("dead"), LinkDown: has("linkdown")}
+	if d.Via.Host.IsValid() {
+		h.Via = d.Via.Host
+	}
+	return h
 }
 
-// readHop reads the object of a next hop, or of a route, which may have one
-// itself. more has the readers of further parts.
-func readHop(r *reader, more map[string]func()) (h hop, o *object) {
-	var via netip.Addr
-	read := map[string]func(){
-		"flags": func() {
-			flags := scalars(r, str)
-			h.OnLink, h.Dead = slices.Contains(flags, "onlink"),
-				slices.Contains(flags, "dead")
-			h.LinkDown = slices.Contains(flags, "linkdown")
-		},
-		"via":   func() { via = required(r.object(nil), "host", addr) },
-		"flow":  func() { h.flow = realms(r.object(nil)) },
-		"encap": func() { h.encap = tunnel(r) },
-	}
-	maps.Copy(read, more)
-	o = r.object(read)
-	h.Link, h.Via, h.Weight = field(o, "dev", name), field(o, "gateway", addr), 1
-	if via.IsValid() {
-		h.Via = via
-	}
-	return h, o
-}
-
-func readNextHop(r *reader) (hop, bool) {
-	h, o := readHop(r, nil)
-	h.Weight = max(1, int(field(o, "weight", number(0, 256))))
+func (d hopDoc) nextHop(*reader) (routing.Hop, bool) {
+	h := d.hop()
+	h.Weight = max(1, d.Weight)
 	return h, true
 }
 
-// tunnel reads the kind of a tunnel. `ip` of iproute2 6.15 prints an object
-// with its settings; that of 6.1 prints the kind alone, and the settings beside
-// it.
-func tunnel(r *reader) string {
-	if r.dec.PeekKind() == '{' {
-		return required(r.object(nil), "encap_type", word)
+// tunnel is the kind of a tunnel. `ip` of iproute2 6.15 prints an object with
+// its settings; that of 6.1 prints the kind alone, and the settings beside it.
+type tunnel string
+
+func (t *tunnel) fill(r *reader) {
+	if r.dec.PeekKind() != '{' {
+		r.leaf(reflect.ValueOf(t).Elem(), "word")
+		return
 	}
-	return word(r, r.next())
+	var settings struct {
+		Kind string `json:"encap_type" is:"word" need:"always"`
+	}
+	r.object(reflect.ValueOf(&settings).Elem())
+	*t = tunnel(settings.Kind)
 }
 
-func realms(o *object) string {
-	to := required(o, "to", word)
-	if o.has("from") {
-		return fmt.Sprintf("realms %s/%s", field(o, "from", word), to)
+// realms are what `ip route` prints of the flow.
+func (d flowDoc) realms() string {
+	if d.From != "" {
+		return fmt.Sprintf("realms %s/%s", d.From, d.To)
 	}
-	return "realm " + to
+	return "realm " + d.To
 }
 
-// readRoute lets the parser of lines read what `ip route` has words for, which
-// is all but metric and next hops.
-func readRoute(r *reader) (routing.Route, bool) {
-	var hops []hop
-	var metrics metrics
-	own, o := readHop(r, map[string]func(){
-		"nexthops": func() { hops = listOf(r, readNextHop) },
-		"metrics":  func() { metrics.read(r) },
-	})
-	if o.empty() {
+// route lets the parser of lines read what `ip route` has words for, which is
+// all but metric and next hops.
+func (d routeDoc) route(r *reader) (routing.Route, bool) {
+	if d.Dst == "" {
 		return routing.Route{}, false
 	}
-	// What a tunnel needs follows the route's own keys, and may have these
-	// again.
-	o.keepFirst("dst")
-	o.keepFirst("tos")
-	route, rejects := parseRoute(o, metrics.parts)
-	opaqueHops := append([]hop{own}, hops...)
-	if len(hops) == 0 && o.has("dev") {
-		hops = []hop{own}
+	hops := all(r, "nexthops", d.NextHops, hopDoc.nextHop)
+	tuned := d.metrics(r)
+	route, rejects := d.parse(r, tuned.parts)
+	if len(hops) == 0 && d.Dev != "" {
+		hops = []routing.Hop{d.hop()}
 	}
 	if rejects {
 		hops = nil
 	}
-	route.Hops = mapped(hops, func(h hop) routing.Hop { return h.Hop })
-	route.Opaque = routeOpaque(o, opaqueHops, metrics.words, len(hops) == 0 && !rejects)
+	route.Hops = hops
+	unresolved := len(hops) == 0 && !rejects
+	route.Opaque = d.opaque(tuned.words, unresolved)
 	return route, true
 }
 
-// parseRoute reads all of a route but its next hops and Opaque. It reports
-// whether the route rejects packets.
-func parseRoute(o *object, metrics []part) (route routing.Route, rejects bool) {
-	kind, dst := field(o, "type", routeType), required(o, "dst", word)
-	family := routeFamily(o, dst)
+// parse reads all of a route but its next hops and Opaque. It reports whether
+// the route rejects packets.
+func (d routeDoc) parse(r *reader, metrics []part) (route routing.Route, rejects bool) {
+	kind, family := typeWord(d.Type), d.family()
 	rejects = slices.Contains([]string{"blackhole", "unreachable", "prohibit", "throw"}, kind)
-	parts := []part{{"dst", []string{kind, dst}}}
+	parts := r.part(nil, "dst", kind, d.Dst)
 	if !rejects {
-		parts[0].words = append(parts[0].words, "dev", "lo") // readHop reads the real ones
+		parts[0].words = append(parts[0].words, "dev", "lo") // hop has the real ones
 	}
-	add := func(key, keyword string) { parts = o.part(parts, key, keyword) }
-	add("table", "table")
-	add("protocol", "proto")
+	parts = r.part(parts, "table", "table", d.Table)
+	parts = r.part(parts, "protocol", "proto", d.Protocol)
 	if family == routing.IPv4 {
-		add("scope", "scope")
+		parts = r.part(parts, "scope", "scope", d.Scope)
 	}
-	add("prefsrc", "src")
-	parts = append(parts, metrics...)
+	parts = append(r.part(parts, "prefsrc", "src", d.Src), metrics...)
 	if family == routing.IPv6 {
-		add("pref", "pref")
+		parts = r.part(parts, "pref", "pref", d.Pref)
 	}
-	route = parse(o.r, 1, parts, func(line string) (routing.Route, error) {
+	route = parse(r, 1, parts, func(line string) (routing.Route, error) {
 		return routing.ParseRoute(family, line)
 	})
-	route.Metric = uint32(field(o, "metric", number(0, 1<<32-1)))
+	route.Metric = d.Metric
 	if family == routing.IPv6 && route.Metric == 0 && route.Type == routing.Unicast {
 		route.Metric = 1024
 	}
 	return route, rejects
 }
 
-// routeFamily tells IPv6 by a colon in the destination, or by the router
-// preference, which `ip` prints for every IPv6 route.
-func routeFamily(o *object, dst string) routing.Family {
-	if o.has("pref") || strings.Contains(dst, ":") {
+// family tells IPv6 by a colon in the destination, or by the router preference,
+// which `ip` prints for every IPv6 route.
+func (d routeDoc) family() routing.Family {
+	if d.Pref != "" || strings.Contains(d.Dst, ":") {
 		return routing.IPv6
 	}
 	return routing.IPv4
@@ -166,14 +154,6 @@ func routeFamily(o *object, dst string) routing.Family {
 var typeWords = []string{"", "unicast", "local", "broadcast", "anycast", "multicast", "blackhole",
 	"unreachable", "prohibit", "throw"}
 
-func routeType(r *reader, s scalar) string {
-	kind := typeWord(word(r, s))
-	if !slices.Contains(typeWords, kind) {
-		r.want("a type of routes", s)
-	}
-	return kind
-}
-
 func typeWord(s string) string {
 	n, err := strconv.ParseUint(s, 10, 8)
 	if err != nil || int(n) >= len(typeWords) {
@@ -182,30 +162,30 @@ func typeWord(s string) string {
 	return typeWords[n]
 }
 
-// routeOpaque is what the host package says of the same route. A locked mtu
-// looks like any other here: `ip -j` does not print the lock.
-func routeOpaque(o *object, hops []hop, metrics []string, unresolved bool) string {
+// opaque is what the host package says of the same route. A locked mtu looks
+// like any other here: `ip -j` does not print the lock.
+func (d routeDoc) opaque(metrics []string, unresolved bool) string {
 	var w, flows []string
-	if o.has("from") {
-		w = append(w, "from "+field(o, "from", word))
+	if d.From != "" {
+		w = append(w, "from "+d.From)
 	}
-	if tos := field(o, "tos", whole); tos.kind == '"' { // a number is a tunnel's
-		w = append(w, "tos "+tos.text)
+	if d.TOS.kind == '"' { // a number is a tunnel's
+		w = append(w, "tos "+d.TOS.text)
 	}
-	if id := field(o, "nhid", number(0, 1<<32-1)); id != 0 && unresolved {
-		w = append(w, fmt.Sprintf("nhid %d", id))
+	if d.NextHop != 0 && unresolved {
+		w = append(w, fmt.Sprintf("nhid %d", d.NextHop))
 	}
-	for _, h := range hops {
-		if h.encap != "" {
-			w = append(w, "encap "+h.encap)
+	for _, h := range append([]hopDoc{d.hopDoc}, d.NextHops...) {
+		if h.Encap != "" {
+			w = append(w, "encap "+string(h.Encap))
 		}
-		if h.flow != "" {
-			flows = append(flows, h.flow)
+		if h.Flow.To != "" {
+			flows = append(flows, h.Flow.realms())
 		}
 	}
 	w = slices.Concat(w, metrics, flows)
-	if s := field(o, "opaque", str); s != "" {
-		w = append(w, s)
+	if d.Opaque != "" {
+		w = append(w, d.Opaque)
 	}
 	return strings.Join(slices.Compact(w), " ")
 }
@@ -222,30 +202,28 @@ type metrics struct {
 var metricKeys = strings.Fields("window rtt rttvar ssthresh cwnd reordering hoplimit initcwnd " +
 	"ecn rto_min initrwnd quickack congestion fastopen_no_cookie")
 
-func (m *metrics) read(r *reader) {
-	r.list(func() {
-		at, o := r.path[len(r.path)-1].index, r.object(nil)
+func (d routeDoc) metrics(r *reader) (m metrics) {
+	all(r, "metrics", d.Metrics, func(o members, r *reader) (none struct{}, ok bool) {
 		for _, key := range []string{"mtu", "advmss"} {
-			for _, p := range o.part(nil, key, key) {
-				p.key = fmt.Sprintf("metrics[%d].%s", at, key)
-				m.parts = append(m.parts, p)
-			}
+			m.parts = r.part(m.parts, key, key, o.word(r, key))
 		}
 		for _, key := range metricKeys {
 			if o.has(key) {
-				m.words = append(m.words, metric(o, key))
+				m.words = append(m.words, metric(r, o, key))
 			}
 		}
+		return none, ok
 	})
+	return m
 }
 
 // metric is a metric as `ip route` prints it; its key is often its word. Times
 // are in milliseconds.
-func metric(o *object, key string) string {
+func metric(r *reader, o members, key string) string {
 	if key == "ecn" {
 		return "features ecn" // its value is null
 	}
-	value := field(o, key, word)
+	value := o.word(r, key)
 	switch key {
 	case "congestion":
 		key = "congctl"
@@ -269,15 +247,15 @@ func routeDocOf(r routing.Route) routeDoc {
 	if r.Src.IsValid() {
 		d.Src = r.Src.String()
 	}
-	metrics := map[string]string{}
+	metrics := members{}
 	if r.MTU != 0 {
-		metrics["mtu"] = digitsOf(r.MTU)
+		metrics["mtu"] = quoted(digitsOf(r.MTU))
 	}
 	if r.AdvMSS != 0 {
-		metrics["advmss"] = digitsOf(r.AdvMSS)
+		metrics["advmss"] = quoted(digitsOf(r.AdvMSS))
 	}
 	if len(metrics) > 0 {
-		d.Metrics = []map[string]string{metrics}
+		d.Metrics = []members{metrics}
 	}
 	if r.Family() == routing.IPv6 {
 		d.Pref = map[int8]string{-1: "low", 0: "medium", 1: "high"}[r.Pref]
@@ -304,9 +282,9 @@ func hopDocOf(h routing.Hop, f routing.Family) hopDoc {
 	switch {
 	case !h.Via.IsValid():
 	case routing.FamilyOf(h.Via) == f:
-		d.Gateway = h.Via.String()
+		d.Gateway = h.Via
 	default:
-		d.Via = &viaDoc{familyWord(h.Via), h.Via.String()}
+		d.Via = viaDoc{familyWord(h.Via), h.Via}
 	}
 	return d
 }

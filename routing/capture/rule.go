@@ -11,49 +11,44 @@ import (
 	"lasthop/routing"
 )
 
-// readRule builds the line that `ip rule` would print and lets the parser of
-// lines read it.
-func readRule(r *reader) (routing.Rule, bool) {
-	o := r.object(nil)
-	if o.empty() {
+// rule builds the line that `ip rule` would print and lets the parser of lines
+// read it.
+func (d members) rule(r *reader) (routing.Rule, bool) {
+	if len(d) == 0 {
 		return routing.Rule{}, false
 	}
-	f := cmp.Or(field(o, "family", family), routing.IPv4)
-	rule := parse(r, 1, ruleParts(o), func(line string) (routing.Rule, error) {
-		return routing.ParseRule(f, line)
+	for _, key := range []string{"priority", "src"} {
+		if !d.has(key) {
+			r.fail(key, "missing key")
+		}
+	}
+	family := cmp.Or(families[d.get(r, "family", "family")], routing.IPv4)
+	rule := parse(r, 1, d.parts(r), func(line string) (routing.Rule, error) {
+		return routing.ParseRule(family, line)
 	})
-	rule.Opaque = ruleOpaque(o)
+	rule.Opaque = d.opaque(r)
 	if rule.Opaque == "l3mdev" || strings.HasSuffix(rule.Opaque, " l3mdev") {
 		rule.Table = 0
 	}
 	return rule, true
 }
 
-func family(r *reader, s scalar) routing.Family {
-	switch str(r, s) {
-	case "inet":
-		return routing.IPv4
-	case "inet6":
-		return routing.IPv6
+func (d members) parts(r *reader) (parts []part) {
+	add := func(key string, words ...string) {
+		parts = append(parts, part{r.path.AppendToken(key), words})
 	}
-	r.want("inet or inet6", s)
-	return routing.IPv4
-}
-
-func ruleParts(o *object) (parts []part) {
-	add := func(key string, words ...string) { parts = append(parts, part{key, words}) }
-	add("priority", "pref", required(o, "priority", word))
-	if field(o, "not", yes) {
+	add("priority", "pref", d.word(r, "priority"))
+	if d.yes(r, "not") {
 		add("not", "not")
 	}
-	add("src", "from", required(o, "src", word)+length(o, "srclen"))
-	if o.has("dst") {
-		add("dst", "to", field(o, "dst", word)+length(o, "dstlen"))
+	add("src", "from", d.word(r, "src")+d.length(r, "srclen"))
+	if d.has("dst") {
+		add("dst", "to", d.word(r, "dst")+d.length(r, "dstlen"))
 	}
-	if o.has("fwmark") {
-		mark := field(o, "fwmark", word)
-		if o.has("fwmask") {
-			mark += "/" + field(o, "fwmask", word)
+	if d.has("fwmark") {
+		mark := d.word(r, "fwmark")
+		if d.has("fwmask") {
+			mark += "/" + d.word(r, "fwmask")
 		}
 		add("fwmark", "fwmark", mark)
 	}
@@ -61,66 +56,65 @@ func ruleParts(o *object) (parts []part) {
 		{"suppress_prefixlen", "suppress_prefixlength"},
 		{"suppress_ifgroup", "suppress_ifgroup"}, {"goto", "goto"},
 		{"protocol", "protocol"}} {
-		parts = o.part(parts, k[0], k[1])
+		parts = r.part(parts, k[0], k[1], d.word(r, k[0]))
 	}
-	field(o, "iif", name)
-	field(o, "oif", name)
-	if field(o, "nop", yes) {
+	d.get(r, "iif", "name")
+	d.get(r, "oif", "name")
+	if d.yes(r, "nop") {
 		add("nop", "nop")
 	}
-	if o.has("action") {
-		add("action", typeWord(field(o, "action", word)))
+	if d.has("action") {
+		add("action", typeWord(d.word(r, "action")))
 	}
 	return parts
 }
 
 // length is the length of a prefix, if the rule has it: "/24".
-func length(o *object, key string) string {
-	if !o.has(key) {
+func (d members) length(r *reader, key string) string {
+	if !d.has(key) {
 		return ""
 	}
-	return fmt.Sprintf("/%d", field(o, key, number(0, 128)))
+	return "/" + d.get(r, key, "0..128")
 }
 
-func ruleOpaque(o *object) string {
+func (d members) opaque(r *reader) string {
 	var w []string
-	get := func(key string) string { return field(o, key, word) }
-	span := func(first, last string) string {
-		return get(first) + "-" + required(o, last, word)
+	get := func(key string) string { return d.word(r, key) }
+	need := func(key string) string {
+		if !d.has(key) {
+			r.fail(key, "missing key")
+		}
+		return get(key)
 	}
-	if o.has("tos") {
+	span := func(first, last string) string { return get(first) + "-" + need(last) }
+	if d.has("tos") {
 		w = append(w, "tos "+get("tos"))
 	}
-	if o.has("uid_start") {
+	if d.has("uid_start") {
 		w = append(w, "uidrange "+span("uid_start", "uid_end"))
 	}
-	if o.has("ipproto") {
+	if d.has("ipproto") {
 		proto := strings.TrimPrefix(get("ipproto"), "ipproto-")
-		for name, number := range map[string]string{"icmp": "1", "tcp": "6", "udp": "17",
-			"ipv6-icmp": "58"} {
-			if proto == number {
-				proto = name
-			}
-		}
-		w = append(w, "ipproto "+proto)
+		names := map[string]string{"1": "icmp", "6": "tcp", "17": "udp", "58": "ipv6-icmp"}
+		w = append(w, "ipproto "+cmp.Or(names[proto], proto))
 	}
 	for _, port := range []string{"sport", "dport"} {
-		if o.has(port) {
+		if d.has(port) {
 			w = append(w, port+" "+get(port))
-		} else if o.has(port + "_start") {
+		} else if d.has(port + "_start") {
 			w = append(w, port+" "+span(port+"_start", port+"_end"))
 		}
 	}
-	w = append(w, unknownSelectors(o)...)
-	if o.has("flow_from") {
-		w = append(w, "realms "+get("flow_from")+"/"+required(o, "flow_to", word))
-	} else if o.has("flow_to") {
+	w = append(w, d.unknown()...)
+	if d.has("flow_from") {
+		w = append(w, "realms "+get("flow_from")+"/"+need("flow_to"))
+	} else if d.has("flow_to") {
 		w = append(w, "realms "+get("flow_to"))
 	}
-	if s := field(o, "opaque", str); s != "" {
+	if s := d.get(r, "opaque", ""); s != "" {
 		w = append(w, s)
 	}
-	if field(o, "l3mdev", yes) {
+	if d.yes(r, "l3mdev") {
 		w = append(w, "l3mdev")
 	}
 	return strings.Join(w, " ")
@@ -130,12 +124,12 @@ func ruleOpaque(o *object) string {
 // kernel sends them, and `ip` of iproute2 6.15 prints them.
 var wholeMasks = []string{"sport_mask 0xffff", "dport_mask 0xffff", "dscp_mask 0x3f"}
 
-// unknownSelectors are the members that are not known here, in the order of the
+// unknown are the selectors that are not known here, in the order of the
 // alphabet.
-func unknownSelectors(o *object) (w []string) {
-	for _, m := range o.members {
-		text := m.key + " " + strings.Trim(m.value.String(), `"`)
-		if !slices.Contains(ruleKeys, m.key) && !slices.Contains(wholeMasks, text) {
+func (d members) unknown() (w []string) {
+	for key, value := range d {
+		text := key + " " + strings.Trim(value.String(), `"`)
+		if !slices.Contains(ruleKeys, key) && !slices.Contains(wholeMasks, text) {
 			w = append(w, text)
 		}
 	}
@@ -149,51 +143,57 @@ var ruleKeys = strings.Fields("family priority not src srclen dst dstlen fwmark 
 	"iif_detached oif_detached unresolved tos uid_start uid_end ipproto sport sport_start " +
 	"sport_end dport dport_start dport_end flow_from flow_to")
 
-// ruleDoc is a rule as its keys.
-type ruleDoc map[string]any
-
-func ruleDocOf(r routing.Rule) ruleDoc {
-	d := ruleDoc{"priority": r.Priority, "src": "all", "protocol": digitsOf(r.Protocol)}
+func ruleDocOf(r routing.Rule) members {
+	d := members{"priority": number(r.Priority), "src": quoted("all"),
+		"protocol": quoted(digitsOf(r.Protocol))}
+	text := func(key, value string) {
+		if value != "" {
+			d[key] = quoted(value)
+		}
+	}
 	if r.Family == routing.IPv6 {
-		d["family"] = "inet6"
+		text("family", "inet6")
 	}
 	prefix := func(addr, length string, p netip.Prefix) {
 		if p.IsValid() {
-			d[addr] = p.Addr().String()
-			d[length] = p.Bits()
+			text(addr, p.Addr().String())
+			d[length] = number(p.Bits())
 		}
 	}
 	prefix("src", "srclen", r.From)
 	prefix("dst", "dstlen", r.To)
+	null := scalar{'n', "null"}
 	if r.Not {
-		d["not"] = nil
+		d["not"] = null
 	}
 	if r.Mark != 0 || r.Mask != 0 {
-		d["fwmark"] = fmt.Sprintf("%#x", r.Mark)
-		d["fwmask"] = fmt.Sprintf("%#x", r.Mask)
+		text("fwmark", fmt.Sprintf("%#x", r.Mark))
+		text("fwmask", fmt.Sprintf("%#x", r.Mask))
 	}
-	for key, value := range map[string]string{"iif": r.IIF, "oif": r.OIF, "opaque": r.Opaque} {
-		if value != "" {
-			d[key] = value
-		}
-	}
+	text("iif", r.IIF)
+	text("oif", r.OIF)
+	text("opaque", r.Opaque)
 	if r.SuppressPrefix != routing.None {
-		d["suppress_prefixlen"] = r.SuppressPrefix
+		d["suppress_prefixlen"] = number(r.SuppressPrefix)
 	}
 	if r.SuppressGroup != routing.None {
-		d["suppress_ifgroup"] = strconv.Itoa(r.SuppressGroup)
+		text("suppress_ifgroup", strconv.Itoa(r.SuppressGroup))
 	}
 	if r.Table != 0 {
-		d["table"] = digitsOf(r.Table)
+		d["table"] = quoted(digitsOf(r.Table))
 	}
 	switch r.Action {
 	case routing.ToTable:
 	case routing.Goto:
-		d["goto"] = r.Goto
+		d["goto"] = number(r.Goto)
 	case routing.Nop:
-		d["nop"] = nil
+		d["nop"] = null
 	default:
-		d["action"] = digitsOf(uint8(r.Action))
+		d["action"] = quoted(digitsOf(uint8(r.Action)))
 	}
 	return d
 }
+
+func number(n int) scalar { return scalar{'0', strconv.Itoa(n)} }
+
+func quoted(s string) scalar { return scalar{'"', s} }
