@@ -1,6 +1,11 @@
 package nginxconf
 
-import "strings"
+import (
+	"fmt"
+	"regexp"
+	"strings"
+	"unicode/utf8"
+)
 
 // hasPattern says whether NGINX gives an include to glob(3) at all.
 func hasPattern(s string) bool { return strings.ContainsAny(s, "*?[") }
@@ -43,8 +48,9 @@ func (t tree) globIn(dir, part string, seen func(string)) ([]string, error) {
 	}
 	seen(tidy(dir))
 	var found []string
+	matches := fnmatch(part)
 	for _, name := range names {
-		if (name[0] != '.' || part[0] == '.') && fnmatch(part, name) {
+		if (name[0] != '.' || part[0] == '.') && matches(name) {
 			found = append(found, join(name))
 		}
 	}
@@ -53,116 +59,67 @@ func (t tree) globIn(dir, part string, seen func(string)) ([]string, error) {
 
 // fnmatch is fnmatch(3) in the C locale, which NGINX runs in, without slashes:
 // *, ?, [a-z], [!a], [^a], [[:digit:]] and backslash, byte by byte.
-func fnmatch(pattern, name string) bool {
-	// after the last star: the rest of the pattern, and of the name to try
-	// next
-	star, retry := "", ""
-	for {
-		if pattern == "" && name == "" {
-			return true
-		}
-		if pattern != "" && pattern[0] == '*' {
-			pattern = strings.TrimLeft(pattern, "*")
-			if pattern == "" {
-				return true
-			}
-			star, retry = pattern, name
-			continue
-		}
-		if pattern != "" && name != "" {
-			if ok, rest := matchByte(pattern, name[0]); ok {
-				pattern, name = rest, name[1:]
-				continue
-			}
-		}
-		if retry == "" {
-			return false
-		}
-		retry = retry[1:]
-		pattern, name = star, retry
+func fnmatch(pattern string) func(name string) bool {
+	expr := "(?s)^"
+	for rest := latin1(pattern); rest != ""; {
+		var e string
+		e, rest = translate(rest)
+		expr += e
 	}
+	re, err := regexp.Compile(expr + "$")
+	return func(name string) bool { return err == nil && re.MatchString(latin1(name)) }
 }
 
-// matchByte matches the first element of pattern, which is no star, and returns
-// the rest of the pattern.
-func matchByte(pattern string, c byte) (ok bool, rest string) {
-	switch pattern[0] {
+// latin1 makes a character of each byte.
+func latin1(s string) string { return string(fromLatin1([]byte(s))) }
+
+// translate makes a regular expression of the first element of a pattern, and
+// returns the rest of the pattern.
+func translate(p string) (expr, rest string) {
+	switch p[0] {
+	case '*':
+		return ".*", p[1:]
 	case '?':
-		return true, pattern[1:]
+		return ".", p[1:]
 	case '[':
-		if ok, rest, closed := matchSet(pattern[1:], c); closed {
-			return ok, rest
-		}
-	case '\\':
-		if len(pattern) > 1 {
-			pattern = pattern[1:]
+		if expr, rest, closed := translateSet(p[1:]); closed {
+			return expr, rest
 		}
 	}
-	return pattern[0] == c, pattern[1:]
+	return character(p)
 }
 
-// matchSet matches a bracket expression from behind its bracket; one that is
-// never closed stands for itself.
-func matchSet(p string, c byte) (ok bool, rest string, closed bool) {
-	negated := p != "" && (p[0] == '!' || p[0] == '^')
-	if negated {
-		p = p[1:]
+// translateSet translates a bracket expression from behind its bracket; one
+// that is never closed stands for itself.
+func translateSet(p string) (expr, rest string, closed bool) {
+	expr = "["
+	if p != "" && (p[0] == '!' || p[0] == '^') {
+		expr, p = "[^", p[1:]
 	}
 	for first := true; p != "" && (first || p[0] != ']'); first = false {
-		if class, after, found := cutClass(p); found {
-			ok = ok || inClass(class, c)
-			p = after
-			continue
+		var e string
+		class, after, found := strings.Cut(p, ":]")
+		switch {
+		case found && strings.HasPrefix(class, "[:"):
+			e, p = class+":]", after
+		case !first && p[0] == '-': // of a range
+			e, p = "-", p[1:]
+		default:
+			e, p = character(p)
 		}
-		var lo, hi byte
-		lo, p = setByte(p)
-		hi = lo
-		if len(p) > 1 && p[0] == '-' && p[1] != ']' {
-			hi, p = setByte(p[1:])
-		}
-		ok = ok || lo <= c && c <= hi
+		expr += e
 	}
 	if p == "" {
-		return false, "", false
+		return "", "", false
 	}
-	return ok != negated, p[1:], true
+	return expr + "]", p[1:], true
 }
 
-func setByte(p string) (byte, string) {
+// character translates a character, with a backslash or without one.
+func character(p string) (expr, rest string) {
 	if p[0] == '\\' && len(p) > 1 {
 		p = p[1:]
 	}
-	return p[0], p[1:]
-}
-
-func cutClass(p string) (class, rest string, found bool) {
-	if !strings.HasPrefix(p, "[:") {
-		return "", p, false
-	}
-	return strings.Cut(p[2:], ":]")
-}
-
-func inClass(class string, c byte) bool {
-	lower, upper, digit := 'a' <= c && c <= 'z', 'A' <= c && c <= 'Z', '0' <= c && c <= '9'
-	switch class {
-	case "alpha":
-		return lower || upper
-	case "digit":
-		return digit
-	case "alnum":
-		return lower || upper || digit
-	case "lower":
-		return lower
-	case "upper":
-		return upper
-	case "punct":
-		return '!' <= c && c <= '~' && !lower && !upper && !digit
-	case "space":
-		return c == ' ' || '\t' <= c && c <= '\r'
-	case "blank":
-		return c == ' ' || c == '\t'
-	case "xdigit":
-		return digit || 'a' <= c && c <= 'f' || 'A' <= c && c <= 'F'
-	}
-	return false
+	r, size := utf8.DecodeRuneInString(p)
+	return fmt.Sprintf(`\x{%x}`, r), p[size:]
 }

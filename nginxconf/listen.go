@@ -1,8 +1,8 @@
 package nginxconf
 
 import (
+	"encoding/binary"
 	"errors"
-	"fmt"
 	"net/netip"
 	"strconv"
 	"strings"
@@ -16,28 +16,6 @@ type endpoint struct {
 	first, last uint16 // 0 if no port is written
 }
 
-// String is the canonical way to write the endpoint: it parses to the same
-// endpoint.
-func (e endpoint) String() string {
-	if e.unix {
-		return "unix:"
-	}
-	s := e.host
-	if e.addr.IsValid() {
-		s = e.addr.String()
-	}
-	if e.addr.Is6() {
-		s = "[" + s + "]"
-	}
-	switch {
-	case e.first == 0:
-		return s
-	case e.first == e.last:
-		return fmt.Sprintf("%s:%d", s, e.first)
-	}
-	return fmt.Sprintf("%s:%d-%d", s, e.first, e.last)
-}
-
 var (
 	errNoHost      = errors.New("no host")
 	errInvalidHost = errors.New("invalid host")
@@ -46,81 +24,68 @@ var (
 )
 
 // parseEndpoint reads the address of a listen directive.
-func parseEndpoint(s string) (endpoint, error) {
+func parseEndpoint(s string) (e endpoint, err error) {
 	if len(s) >= 5 && strings.EqualFold(s[:5], "unix:") {
 		return endpoint{unix: true}, nil
 	}
-	if strings.HasPrefix(s, "[") {
-		return parseEndpoint6(s[1:])
+	if inner, ok := strings.CutPrefix(s, "["); ok {
+		return parseEndpoint6(inner)
 	}
 	if strings.ContainsAny(s, "/?") {
-		return endpoint{}, errInvalidHost
+		return e, errInvalidHost
 	}
 	host, port, found := strings.Cut(s, ":")
 	if !found {
-		first, last, err := parsePorts(s)
-		if err == nil {
-			return endpoint{addr: netip.IPv4Unspecified(), first: first, last: last},
-				nil
-		}
-		if s != "" && strings.Trim(s, "0123456789-") == "" {
-			return endpoint{}, err
-		}
+		port = s
 	}
-	var e endpoint
-	if found {
-		first, last, err := parsePorts(port)
-		if err != nil {
-			return endpoint{}, err
-		}
-		e.first, e.last = first, last
+	e.first, e.last, err = parsePorts(port)
+	switch {
+	case !found && err == nil:
+		e.addr = netip.IPv4Unspecified()
+		return e, nil
+	case err != nil && (found || s != "" && strings.Trim(s, "0123456789-") == ""):
+		return endpoint{}, err
 	}
-	var err error
 	e.addr, e.host, err = parseHost(host)
 	return e, err
 }
 
-func parseEndpoint6(s string) (endpoint, error) {
+func parseEndpoint6(s string) (e endpoint, err error) {
 	host, port, found := strings.Cut(s, "]")
 	if !found {
-		return endpoint{}, errInvalidHost
+		return e, errInvalidHost
 	}
-	var e endpoint
 	if port != "" {
-		if port[0] != ':' {
-			return endpoint{}, errInvalidPort
+		number, ok := strings.CutPrefix(port, ":")
+		if !ok {
+			return e, errInvalidPort
 		}
-		first, last, err := parsePorts(port[1:])
-		if err != nil {
-			return endpoint{}, err
+		if e.first, e.last, err = parsePorts(number); err != nil {
+			return e, err
 		}
-		e.first, e.last = first, last
 	}
 	if host == "" {
-		return endpoint{}, errNoHost
+		return e, errNoHost
 	}
-	a, err := netip.ParseAddr(host)
-	if err != nil || !a.Is6() || a.Zone() != "" {
+	if e.addr, err = netip.ParseAddr(host); err != nil || !e.addr.Is6() || e.addr.Zone() != "" {
 		return endpoint{}, errInvalidV6
 	}
-	e.addr = a
 	return e, nil
 }
 
 // parseHost reads what stands before the port: `*`, an IPv4 address, or a host
 // name.
 func parseHost(s string) (netip.Addr, string, error) {
-	if s == "" {
+	switch s {
+	case "":
 		return netip.Addr{}, "", errNoHost
-	}
-	if s == "*" {
+	case "*":
 		return netip.IPv4Unspecified(), "", nil
 	}
-	if a, ok := inetAddr(s); ok {
-		return a, "", nil
-	}
-	if a, ok := inetAton(s); ok {
-		return a, "", nil
+	for _, parse := range []func(string) (netip.Addr, bool){inetAddr, inetAton} {
+		if a, ok := parse(s); ok {
+			return a, "", nil
+		}
 	}
 	return netip.Addr{}, strings.ToLower(s), nil
 }
@@ -172,21 +137,19 @@ func inetAton(s string) (netip.Addr, bool) {
 	if len(parts) > 4 {
 		return netip.Addr{}, false
 	}
-	var addr uint64
+	var addr uint32
 	for i, part := range parts {
+		bits := 8 // the last part fills what is left
+		if i == len(parts)-1 {
+			bits = 32 - 8*i
+		}
 		n, ok := cNumber(part)
-		last := i == len(parts)-1
-		if !ok || !last && n > 255 || last && n >= 1<<(8*(5-len(parts))) {
+		if !ok || n >= 1<<bits {
 			return netip.Addr{}, false
 		}
-		if last {
-			addr |= n
-		} else {
-			addr |= n << (24 - 8*i)
-		}
+		addr = addr<<bits | uint32(n)
 	}
-	return netip.AddrFrom4([4]byte{byte(addr >> 24), byte(addr >> 16), byte(addr >> 8),
-		byte(addr)}), true
+	return netip.AddrFrom4([4]byte(binary.BigEndian.AppendUint32(nil, addr))), true
 }
 
 // cNumber is strtoul(3) with base 0 for a whole string without sign.

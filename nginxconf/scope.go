@@ -65,10 +65,9 @@ func (l *loader) closeServer(module string, d *directive, s *server) {
 		if l.options.UID != 0 {
 			port = 8000
 		}
-		text := endpoint{addr: netip.IPv4Unspecified(), first: port, last: port}.String()
 		s.listens = append(s.listens, Listen{Addr: netip.IPv4Unspecified(), First: port,
 			Last: port, Transport: "tcp",
-			Context: module, Text: strings.Replace(text, "0.0.0.0", "*", 1),
+			Context: module, Text: fmt.Sprintf("*:%d", port),
 			Origin: d.origin()})
 	}
 	if !s.has && module != "http" {

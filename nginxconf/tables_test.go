@@ -1,10 +1,33 @@
 package nginxconf
 
 import (
+	"fmt"
 	"testing"
 
 	"github.com/google/go-cmp/cmp"
 )
+
+// String is the canonical way to write the endpoint: it parses to the same
+// endpoint.
+func (e endpoint) String() string {
+	if e.unix {
+		return "unix:"
+	}
+	s := e.host
+	if e.addr.IsValid() {
+		s = e.addr.String()
+	}
+	if e.addr.Is6() {
+		s = "[" + s + "]"
+	}
+	switch {
+	case e.first == 0:
+		return s
+	case e.first == e.last:
+		return fmt.Sprintf("%s:%d", s, e.first)
+	}
+	return fmt.Sprintf("%s:%d-%d", s, e.first, e.last)
+}
 
 // What parseEndpoint makes of each form of ngx_parse_url, in its canonical
 // writing; "" is an error.
@@ -78,7 +101,7 @@ func TestFnmatch(t *testing.T) {
 	} {
 		var got []string
 		for _, name := range names {
-			if fnmatch(pattern, name) {
+			if fnmatch(pattern)(name) {
 				got = append(got, name)
 			}
 		}
