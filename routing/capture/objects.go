@@ -1,7 +1,6 @@
 package capture
 
 import (
-	"errors"
 	"fmt"
 	"maps"
 	"net/netip"
@@ -83,8 +82,8 @@ type addrDoc struct {
 
 type addrInfoDoc struct {
 	Family    string `json:"family" need:"always"`
-	Local     scalar `json:"local" is:"any" need:"always"`
-	Peer      scalar `json:"address,omitzero" is:"any"`
+	Local     string `json:"local" is:"word" need:"always"`
+	Peer      string `json:"address,omitempty" is:"word"`
 	Bits      int    `json:"prefixlen" is:"0..128" need:"always"`
 	Scope     string `json:"scope" is:"word"`
 	Temporary bool   `json:"temporary,omitempty" is:"yes"`
@@ -113,17 +112,18 @@ func (d addrInfoDoc) addr(r *reader) (a routing.Addr, ok bool) {
 	if !ok {
 		return a, false
 	}
-	r.check("local", d.Local, d.Family)
+	local, peer := quoted(d.Local), quoted(d.Peer)
+	r.check("local", local, d.Family)
 	r.check("prefixlen", number(d.Bits), fmt.Sprintf("0..%d", family.Bits()))
-	a = routing.Addr{Prefix: netip.PrefixFrom(d.Local.addr(), d.Bits), Temporary: d.Temporary,
+	a = routing.Addr{Prefix: netip.PrefixFrom(local.addr(), d.Bits), Temporary: d.Temporary,
 		NoPrefix: d.NoPrefix, Tentative: d.Tentative || d.DADFailed}
 	if a.Scope, ok = scopes[d.Scope]; !ok {
 		a.Scope = uint8(r.numeral("scope", d.Scope, "", 8))
 	}
-	if d.Peer.kind != 0 {
-		r.check("address", d.Peer, d.Family)
-		a.Prefix = netip.PrefixFrom(d.Local.addr(), family.Bits())
-		a.Peer = netip.PrefixFrom(d.Peer.addr(), d.Bits)
+	if d.Peer != "" {
+		r.check("address", peer, d.Family)
+		a.Prefix = netip.PrefixFrom(local.addr(), family.Bits())
+		a.Peer = netip.PrefixFrom(peer.addr(), d.Bits)
 	}
 	return a, true
 }
@@ -132,11 +132,11 @@ func addrDocsOf(addrs []routing.Addr) []addrDoc {
 	out := []addrDoc{}
 	for _, a := range addrs {
 		x := addrInfoDoc{Family: familyWord(a.Prefix.Addr()),
-			Local: quoted(a.Prefix.Addr().String()), Bits: a.Prefix.Bits(),
+			Local: a.Prefix.Addr().String(), Bits: a.Prefix.Bits(),
 			Scope: digitsOf(a.Scope), Temporary: a.Temporary, NoPrefix: a.NoPrefix,
 			Tentative: a.Tentative}
 		if a.Peer.IsValid() {
-			x.Peer, x.Bits = quoted(a.Peer.Addr().String()), a.Peer.Bits()
+			x.Peer, x.Bits = a.Peer.Addr().String(), a.Peer.Bits()
 		}
 		if n := len(out); n > 0 && out[n-1].Name == a.Link {
 			out[n-1].Addrs = append(out[n-1].Addrs, x)
@@ -181,21 +181,17 @@ func (d leaseDoc) lease() routing.Lease { return routing.Lease(d) }
 
 func leaseDocOf(l routing.Lease) leaseDoc { return leaseDoc(l) }
 
-// portsDoc are the ports of a listener, or of those that are translated.
-type portsDoc struct {
-	First uint16 `json:"first_port" is:"0..65535" need:"always"`
-	Last  uint16 `json:"last_port" is:"0..65535" need:"always"`
-}
-
-func (d portsDoc) check(r *reader) {
-	if d.Last < d.First {
-		r.fail("last_port", "want a port from %d on, not %d", d.First, d.Last)
+// ports checks the ports of a listener, or of those that are translated.
+func (r *reader) ports(first, last uint16) {
+	if last < first {
+		r.fail("last_port", "want a port from %d on, not %d", first, last)
 	}
 }
 
 type listenDoc struct {
-	Address netip.Addr `json:"address" is:"address" need:"always"`
-	portsDoc
+	Address   netip.Addr        `json:"address" is:"address" need:"always"`
+	First     uint16            `json:"first_port" is:"0..65535" need:"always"`
+	Last      uint16            `json:"last_port" is:"0..65535" need:"always"`
 	Transport routing.Transport `json:"transport" is:"transport" need:"always"`
 	Context   string            `json:"context,omitempty"`
 	Listen    string            `json:"listen,omitempty"`
@@ -204,15 +200,16 @@ type listenDoc struct {
 }
 
 func (d listenDoc) listener(r *reader) (routing.Listener, bool) {
-	d.check(r)
-	return routing.Listener{Addr: d.Address.Unmap(), Ports: routing.PortRange(d.portsDoc),
-		Transport: d.Transport, Context: d.Context, Listen: d.Listen, Origins: d.Origins,
+	r.ports(d.First, d.Last)
+	return routing.Listener{Addr: d.Address.Unmap(),
+		Ports: routing.PortRange{First: d.First, Last: d.Last}, Transport: d.Transport,
+		Context: d.Context, Listen: d.Listen, Origins: d.Origins,
 		Servers: d.Servers}, true
 }
 
 func listenDocOf(l routing.Listener) listenDoc {
-	return listenDoc{l.Addr, portsDoc(l.Ports), l.Transport, l.Context, l.Listen, l.Origins,
-		l.Servers}
+	return listenDoc{l.Addr, l.Ports.First, l.Ports.Last, l.Transport, l.Context,
+		l.Listen, l.Origins, l.Servers}
 }
 
 type bindDoc struct {
@@ -248,20 +245,18 @@ func warningDocOf(f routing.Finding) warningDoc {
 type dnatDoc struct {
 	Addrs     []netip.Prefix `json:"addresses,omitempty" is:"prefix"`
 	Transport string         `json:"transport,omitempty"`
-	portsDoc
-	To     netip.Addr `json:"to,omitzero" is:"address"`
-	Origin string     `json:"origin"`
+	First     uint16         `json:"first_port" is:"0..65535" need:"always"`
+	Last      uint16         `json:"last_port" is:"0..65535" need:"always"`
+	To        netip.Addr     `json:"to,omitzero" is:"address"`
+	Origin    string         `json:"origin"`
 }
 
 func (d dnatDoc) dnat(r *reader) (routing.DNAT, bool) {
-	d.check(r)
-	return routing.DNAT{Addrs: d.Addrs, Transport: d.Transport, First: d.First, Last: d.Last,
-		To: d.To, Origin: d.Origin}, true
+	r.ports(d.First, d.Last)
+	return routing.DNAT(d), true
 }
 
-func dnatDocOf(d routing.DNAT) dnatDoc {
-	return dnatDoc{d.Addrs, d.Transport, portsDoc{d.First, d.Last}, d.To, d.Origin}
-}
+func dnatDocOf(d routing.DNAT) dnatDoc { return dnatDoc(d) }
 
 type sessionsDoc struct {
 	Local  netip.Addr `json:"local" is:"address" need:"always"`
@@ -279,7 +274,7 @@ func (r *reader) flags(key string, flags map[string][]string, names []string) ma
 	for _, name := range slices.Sorted(maps.Keys(flags)) {
 		if !slices.Contains(names, name) {
 			r.failAt(jsontext.Pointer("/"+key).AppendToken(name),
-				errors.New("unknown key"))
+				errUnknown)
 		}
 	}
 	return flags

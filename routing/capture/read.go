@@ -219,16 +219,20 @@ func (r *reader) fill(v reflect.Value, is string) {
 			v.SetMapIndex(key, value())
 		})
 	case reflect.Struct:
-		r.object(v)
+		r.structure(v)
 	default:
 		r.leaf(v, is)
 	}
 }
 
-var errTwice = errors.New("is there twice")
+var (
+	errTwice   = errors.New("is there twice")
+	errMissing = errors.New("missing key")
+	errUnknown = errors.New("unknown key")
+)
 
-// object fills a struct.
-func (r *reader) object(v reflect.Value) {
+// structure fills a struct.
+func (r *reader) structure(v reflect.Value) {
 	fields, seen, empty := r.fieldsOf(v.Type()), map[string]bool{}, true
 	outermost := r.dec.StackDepth() == 0
 	r.parts('{', "an object", func(key string) {
@@ -236,7 +240,7 @@ func (r *reader) object(v reflect.Value) {
 		f, known := fields[key]
 		switch again := f.Tag.Get("again") != ""; {
 		case !known && outermost:
-			r.failHere(errors.New("unknown key"))
+			r.failHere(errUnknown)
 		case !known, seen[key] && again:
 			r.scalar()
 		case seen[key]:
@@ -254,8 +258,7 @@ func (r *reader) object(v reflect.Value) {
 		}
 	}
 	if missing != nil {
-		r.failAt(r.dec.StackPointer().AppendToken(slices.Min(missing)),
-			errors.New("missing key"))
+		r.failAt(r.dec.StackPointer().AppendToken(slices.Min(missing)), errMissing)
 	}
 }
 
@@ -294,8 +297,7 @@ func (r *reader) leaf(v reflect.Value, is string) {
 		if v.Kind() == reflect.String {
 			v.SetString(s.text)
 		} else {
-			n, _ := strconv.ParseInt(s.text, 10, 64)
-			v.Set(reflect.ValueOf(n).Convert(v.Type()))
+			_, _ = fmt.Sscan(s.text, x) // a number within its bounds
 		}
 	}
 }
@@ -446,25 +448,37 @@ func parse[T any](r *reader, least int, parts []part, read func(line string) (T,
 	return x
 }
 
-// members is an object whose keys are not all known, as its members.
+// members are those of an object whose keys are not all known.
 type members map[string]scalar
 
-func (m members) has(key string) bool {
-	_, ok := m[key]
+// object is such an object while it is converted.
+type object struct {
+	*reader
+	members
+}
+
+func (o object) has(key string) bool {
+	_, ok := o.members[key]
 	return ok
 }
 
-// word is the value of a key, "" if there is none.
-func (m members) word(r *reader, key string) string { return m.get(r, key, "word") }
-
-func (m members) yes(r *reader, key string) bool {
-	return m.get(r, key, "yes") != "false" && m.has(key)
+// get is the value of a key as it has to be, "" if there is none.
+func (o object) get(key, is string) string {
+	s, ok := o.members[key]
+	if ok {
+		o.check(key, s, is)
+	}
+	return s.text
 }
 
-// get is the value of a key as it has to be, "" if there is none.
-func (m members) get(r *reader, key, is string) string {
-	if m.has(key) {
-		r.check(key, m[key], is)
+func (o object) word(key string) string { return o.get(key, "word") }
+
+func (o object) yes(key string) bool { return o.get(key, "yes") != "false" && o.has(key) }
+
+// need is the word of a key that must be there.
+func (o object) need(key string) string {
+	if !o.has(key) {
+		o.failAt(o.path.AppendToken(key), errMissing)
 	}
-	return m[key].text
+	return o.word(key)
 }

@@ -80,7 +80,7 @@ func (t *tunnel) fill(r *reader) {
 	var settings struct {
 		Kind string `json:"encap_type" is:"word" need:"always"`
 	}
-	r.object(reflect.ValueOf(&settings).Elem())
+	r.structure(reflect.ValueOf(&settings).Elem())
 	*t = tunnel(settings.Kind)
 }
 
@@ -203,13 +203,14 @@ var metricKeys = strings.Fields("window rtt rttvar ssthresh cwnd reordering hopl
 	"ecn rto_min initrwnd quickack congestion fastopen_no_cookie")
 
 func (d routeDoc) metrics(r *reader) (m metrics) {
-	all(r, "metrics", d.Metrics, func(o members, r *reader) (none struct{}, ok bool) {
+	all(r, "metrics", d.Metrics, func(d members, r *reader) (none struct{}, ok bool) {
+		o := object{r, d}
 		for _, key := range []string{"mtu", "advmss"} {
-			m.parts = r.part(m.parts, key, key, o.word(r, key))
+			m.parts = r.part(m.parts, key, key, o.word(key))
 		}
 		for _, key := range metricKeys {
 			if o.has(key) {
-				m.words = append(m.words, metric(r, o, key))
+				m.words = append(m.words, metric(o, key))
 			}
 		}
 		return none, ok
@@ -219,11 +220,11 @@ func (d routeDoc) metrics(r *reader) (m metrics) {
 
 // metric is a metric as `ip route` prints it; its key is often its word. Times
 // are in milliseconds.
-func metric(r *reader, o members, key string) string {
+func metric(o object, key string) string {
 	if key == "ecn" {
 		return "features ecn" // its value is null
 	}
-	value := o.word(r, key)
+	value := o.word(key)
 	switch key {
 	case "congestion":
 		key = "congctl"

@@ -17,38 +17,34 @@ func (d members) rule(r *reader) (routing.Rule, bool) {
 	if len(d) == 0 {
 		return routing.Rule{}, false
 	}
-	for _, key := range []string{"priority", "src"} {
-		if !d.has(key) {
-			r.fail(key, "missing key")
-		}
-	}
-	family := cmp.Or(families[d.get(r, "family", "family")], routing.IPv4)
-	rule := parse(r, 1, d.parts(r), func(line string) (routing.Rule, error) {
+	o := object{r, d}
+	family := cmp.Or(families[o.get("family", "family")], routing.IPv4)
+	rule := parse(r, 1, o.parts(), func(line string) (routing.Rule, error) {
 		return routing.ParseRule(family, line)
 	})
-	rule.Opaque = d.opaque(r)
+	rule.Opaque = o.opaque()
 	if rule.Opaque == "l3mdev" || strings.HasSuffix(rule.Opaque, " l3mdev") {
 		rule.Table = 0
 	}
 	return rule, true
 }
 
-func (d members) parts(r *reader) (parts []part) {
+func (o object) parts() (parts []part) {
 	add := func(key string, words ...string) {
-		parts = append(parts, part{r.path.AppendToken(key), words})
+		parts = append(parts, part{o.path.AppendToken(key), words})
 	}
-	add("priority", "pref", d.word(r, "priority"))
-	if d.yes(r, "not") {
+	add("priority", "pref", o.need("priority"))
+	if o.yes("not") {
 		add("not", "not")
 	}
-	add("src", "from", d.word(r, "src")+d.length(r, "srclen"))
-	if d.has("dst") {
-		add("dst", "to", d.word(r, "dst")+d.length(r, "dstlen"))
+	add("src", "from", o.need("src")+o.length("srclen"))
+	if o.has("dst") {
+		add("dst", "to", o.word("dst")+o.length("dstlen"))
 	}
-	if d.has("fwmark") {
-		mark := d.word(r, "fwmark")
-		if d.has("fwmask") {
-			mark += "/" + d.word(r, "fwmask")
+	if o.has("fwmark") {
+		mark := o.word("fwmark")
+		if o.has("fwmask") {
+			mark += "/" + o.word("fwmask")
 		}
 		add("fwmark", "fwmark", mark)
 	}
@@ -56,65 +52,58 @@ func (d members) parts(r *reader) (parts []part) {
 		{"suppress_prefixlen", "suppress_prefixlength"},
 		{"suppress_ifgroup", "suppress_ifgroup"}, {"goto", "goto"},
 		{"protocol", "protocol"}} {
-		parts = r.part(parts, k[0], k[1], d.word(r, k[0]))
+		parts = o.part(parts, k[0], k[1], o.word(k[0]))
 	}
-	d.get(r, "iif", "name")
-	d.get(r, "oif", "name")
-	if d.yes(r, "nop") {
+	o.get("iif", "name")
+	o.get("oif", "name")
+	if o.yes("nop") {
 		add("nop", "nop")
 	}
-	if d.has("action") {
-		add("action", typeWord(d.word(r, "action")))
+	if o.has("action") {
+		add("action", typeWord(o.word("action")))
 	}
 	return parts
 }
 
 // length is the length of a prefix, if the rule has it: "/24".
-func (d members) length(r *reader, key string) string {
-	if !d.has(key) {
+func (o object) length(key string) string {
+	if !o.has(key) {
 		return ""
 	}
-	return "/" + d.get(r, key, "0..128")
+	return "/" + o.get(key, "0..128")
 }
 
-func (d members) opaque(r *reader) string {
+func (o object) opaque() string {
 	var w []string
-	get := func(key string) string { return d.word(r, key) }
-	need := func(key string) string {
-		if !d.has(key) {
-			r.fail(key, "missing key")
-		}
-		return get(key)
+	span := func(first, last string) string { return o.word(first) + "-" + o.need(last) }
+	if o.has("tos") {
+		w = append(w, "tos "+o.word("tos"))
 	}
-	span := func(first, last string) string { return get(first) + "-" + need(last) }
-	if d.has("tos") {
-		w = append(w, "tos "+get("tos"))
-	}
-	if d.has("uid_start") {
+	if o.has("uid_start") {
 		w = append(w, "uidrange "+span("uid_start", "uid_end"))
 	}
-	if d.has("ipproto") {
-		proto := strings.TrimPrefix(get("ipproto"), "ipproto-")
+	if o.has("ipproto") {
+		proto := strings.TrimPrefix(o.word("ipproto"), "ipproto-")
 		names := map[string]string{"1": "icmp", "6": "tcp", "17": "udp", "58": "ipv6-icmp"}
 		w = append(w, "ipproto "+cmp.Or(names[proto], proto))
 	}
 	for _, port := range []string{"sport", "dport"} {
-		if d.has(port) {
-			w = append(w, port+" "+get(port))
-		} else if d.has(port + "_start") {
+		if o.has(port) {
+			w = append(w, port+" "+o.word(port))
+		} else if o.has(port + "_start") {
 			w = append(w, port+" "+span(port+"_start", port+"_end"))
 		}
 	}
-	w = append(w, d.unknown()...)
-	if d.has("flow_from") {
-		w = append(w, "realms "+get("flow_from")+"/"+need("flow_to"))
-	} else if d.has("flow_to") {
-		w = append(w, "realms "+get("flow_to"))
+	w = append(w, o.unknown()...)
+	if o.has("flow_from") {
+		w = append(w, "realms "+o.word("flow_from")+"/"+o.need("flow_to"))
+	} else if o.has("flow_to") {
+		w = append(w, "realms "+o.word("flow_to"))
 	}
-	if s := d.get(r, "opaque", ""); s != "" {
+	if s := o.get("opaque", ""); s != "" {
 		w = append(w, s)
 	}
-	if d.yes(r, "l3mdev") {
+	if o.yes("l3mdev") {
 		w = append(w, "l3mdev")
 	}
 	return strings.Join(w, " ")
@@ -126,8 +115,8 @@ var wholeMasks = []string{"sport_mask 0xffff", "dport_mask 0xffff", "dscp_mask 0
 
 // unknown are the selectors that are not known here, in the order of the
 // alphabet.
-func (d members) unknown() (w []string) {
-	for key, value := range d {
+func (o object) unknown() (w []string) {
+	for key, value := range o.members {
 		text := key + " " + strings.Trim(value.String(), `"`)
 		if !slices.Contains(ruleKeys, key) && !slices.Contains(wholeMasks, text) {
 			w = append(w, text)
