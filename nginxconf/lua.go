@@ -33,11 +33,7 @@ func (lua) Lex(s *crossplane.SubScanner, _ string) <-chan crossplane.NgxToken {
 	if arg != "" {
 		tokens <- crossplane.NgxToken{Value: arg, Line: s.Line()}
 	}
-	if !opened {
-		tokens <- crossplane.NgxToken{Value: ";", Line: s.Line()}
-		return tokens
-	}
-	if line := s.Line(); !luaBody(s) {
+	if line := s.Line(); opened && !luaBody(s) {
 		what := crossplane.ErrPrematureLexEnd.Error()
 		tokens <- crossplane.NgxToken{Error: &crossplane.ParseError{What: what,
 			Line: &line}}
@@ -53,16 +49,13 @@ func (lua) Lex(s *crossplane.SubScanner, _ string) <-chan crossplane.NgxToken {
 func luaArg(s *crossplane.SubScanner) (arg string, opened bool) {
 	var b strings.Builder
 	for s.Scan() {
-		switch c := s.Text(); c {
-		case "{":
-			return strings.TrimSpace(b.String()), true
-		case ";":
-			return strings.TrimSpace(b.String()), false
-		default:
-			b.WriteString(c)
+		c := s.Text()
+		if opened = c == "{"; opened || c == ";" {
+			break
 		}
+		b.WriteString(c)
 	}
-	return strings.TrimSpace(b.String()), false
+	return strings.TrimSpace(b.String()), opened
 }
 
 // luaBody skips to the closing brace of the block.
@@ -117,39 +110,34 @@ func (r *luaReader) skipString(quote string) {
 // skipLong skips `[[ … ]]` or `[==[ … ]==]` from behind its first bracket; a
 // plain `[` skips nothing.
 func (r *luaReader) skipLong() bool {
-	level := 0
-	c := r.next()
-	for ; c == "="; c = r.next() {
-		level++
-	}
-	if c != "[" {
-		r.kept = c
+	level, opened := r.level("[")
+	if !opened {
 		return false
 	}
-	for {
-		switch c = r.next(); c {
-		case "":
-			return true
-		case "]":
-			if r.closes(level) {
-				return true
-			}
+	for c := r.next(); c != ""; c = r.next() {
+		if c != "]" {
+			continue
+		}
+		if n, closed := r.level("]"); closed && n == level {
+			break
+		} else if closed {
+			r.kept = "]" // it may begin the next try
 		}
 	}
+	return true
 }
 
-// closes says whether `=` level times and `]` follow.
-func (r *luaReader) closes(level int) bool {
-	n := 0
+// level skips `=` any number of times and a bracket, and counts the former.
+// What is no such bracket is kept.
+func (r *luaReader) level(bracket string) (n int, ok bool) {
 	c := r.next()
 	for ; c == "="; c = r.next() {
 		n++
 	}
-	if c == "]" && n == level {
-		return true
+	if c != bracket {
+		r.kept = c
 	}
-	r.kept = c
-	return false
+	return n, c == bracket
 }
 
 // skipComment skips `-- …` or `--[[ … ]]` from behind its first dash.
