@@ -69,18 +69,14 @@ func encodeQuery(q routing.Query, index map[string]int) (message, error) {
 	}
 	m := newMessage(h)
 	m.putAddr(unix.RTA_DST, q.Dst)
-	if q.Src.IsValid() {
-		m.putAddr(unix.RTA_SRC, q.Src)
-	}
+	m.putAddr(unix.RTA_SRC, q.Src)
 	if q.OIF != "" {
 		if index[q.OIF] == 0 {
 			return m, fmt.Errorf("find link %s: %w", q.OIF, unix.ENODEV)
 		}
 		m.putUint32(unix.RTA_OIF, uint32(index[q.OIF]))
 	}
-	if q.Mark != 0 {
-		m.putUint32(unix.RTA_MARK, q.Mark)
-	}
+	m.putNumber(unix.RTA_MARK, q.Mark)
 	return m, nil
 }
 

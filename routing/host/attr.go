@@ -39,6 +39,17 @@ func attrs(b []byte) ([]attr, error) {
 	return out, nil
 }
 
+// find returns the last attribute of a kind. If there is none, its number is 0
+// and its string empty.
+func find(list []attr, kind int) (found attr) {
+	for _, a := range list {
+		if a.kind == kind {
+			found = a
+		}
+	}
+	return found
+}
+
 func align(n int) int { return (n + 3) &^ 3 }
 
 // uint reads a number of 1, 2 or 4 bytes; anything else is 0.
@@ -126,6 +137,23 @@ func (m *message) put(kind int, value []byte) {
 
 func (m *message) putUint32(kind int, v uint32) { m.put(kind, native.AppendUint32(nil, v)) }
 
-func (m *message) putString(kind int, s string) { m.put(kind, append([]byte(s), 0)) }
+// putNumber puts a number for which 0 is the same as none.
+func (m *message) putNumber(kind int, v uint32) {
+	if v != 0 {
+		m.putUint32(kind, v)
+	}
+}
 
-func (m *message) putAddr(kind int, a netip.Addr) { m.put(kind, a.AsSlice()) }
+// putString puts a string unless it is empty.
+func (m *message) putString(kind int, s string) {
+	if s != "" {
+		m.put(kind, append([]byte(s), 0))
+	}
+}
+
+// putAddr puts an address unless it is the zero Addr.
+func (m *message) putAddr(kind int, a netip.Addr) {
+	if a.IsValid() {
+		m.put(kind, a.AsSlice())
+	}
+}

@@ -155,20 +155,10 @@ func decodeLink(b []byte) (index int, l linkState, ok bool) {
 	if err != nil || h.Family != unix.AF_UNSPEC {
 		return 0, l, false
 	}
-	l.flags = h.Flags & linkFlags
-	for _, a := range list {
-		switch a.kind {
-		case unix.IFLA_IFNAME:
-			l.name = a.string()
-		case unix.IFLA_MTU:
-			l.mtu = a.uint()
-		case unix.IFLA_MASTER:
-			l.master = int(a.uint())
-		case unix.IFLA_GROUP:
-			l.group = int(a.uint())
-		}
-	}
-	return int(h.Index), l, true
+	return int(h.Index), linkState{name: find(list, unix.IFLA_IFNAME).string(),
+		flags: h.Flags & linkFlags, mtu: find(list, unix.IFLA_MTU).uint(),
+		master: int(find(list, unix.IFLA_MASTER).uint()),
+		group:  int(find(list, unix.IFLA_GROUP).uint())}, true
 }
 
 // learn keeps a link as it is, and says how it was.

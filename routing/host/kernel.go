@@ -101,14 +101,9 @@ func (k *Kernel) Read() (routing.Host, error) {
 // starts calls Read first.
 func (k *Kernel) ReadOwned(numbers routing.Numbers) (routing.State, error) {
 	r := &reading{conn: &k.conn}
-	if err := r.readLinks(); err != nil {
+	err := r.read(part{"next hops", r.readNextHops}, part{"rules", r.readRules})
+	if err != nil {
 		return routing.State{}, err
-	}
-	if err := r.readNextHops(); err != nil {
-		return routing.State{}, fmt.Errorf("read next hops: %w", err)
-	}
-	if err := r.readRules(); err != nil {
-		return routing.State{}, fmt.Errorf("read rules: %w", err)
 	}
 	for _, rule := range r.host.Rules {
 		k.tables[rule.Table] = true

@@ -26,19 +26,27 @@ type reading struct {
 // rules. What was read before an error is returned with it.
 func readRouting(c *conn) (*reading, error) {
 	r := &reading{conn: c}
+	return r, r.read(part{"addresses", r.readAddrs}, part{"next hops", r.readNextHops},
+		part{"routes", r.readRoutes}, part{"rules", r.readRules})
+}
+
+// part is a part of a host, and how it is read.
+type part struct {
+	name string
+	read func() error
+}
+
+// read reads the links, then other parts.
+func (r *reading) read(parts ...part) error {
 	if err := r.readLinks(); err != nil {
-		return r, err
+		return err
 	}
-	for _, part := range []struct {
-		name string
-		read func() error
-	}{{"addresses", r.readAddrs}, {"next hops", r.readNextHops},
-		{"routes", r.readRoutes}, {"rules", r.readRules}} {
-		if err := part.read(); err != nil {
-			return r, fmt.Errorf("read %s: %w", part.name, err)
+	for _, p := range parts {
+		if err := p.read(); err != nil {
+			return fmt.Errorf("read %s: %w", p.name, err)
 		}
 	}
-	return r, nil
+	return nil
 }
 
 func (r *reading) readLinks() error {
@@ -183,9 +191,7 @@ func (r *reading) readRoutes() error {
 // table; kernels before 4.20 send all.
 func (r *reading) dumpRoutes(f routing.Family, table uint32) error {
 	m := newMessage(unix.RtMsg{Family: afOf(f)})
-	if table != 0 {
-		m.putUint32(unix.RTA_TABLE, table)
-	}
+	m.putNumber(unix.RTA_TABLE, table)
 	msgs, err := r.dump(unix.RTM_GETROUTE, unix.RTM_NEWROUTE, m)
 	if table != 0 && errors.Is(err, unix.ENOENT) {
 		return nil // no such table

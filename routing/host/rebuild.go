@@ -151,10 +151,7 @@ func (b *rebuilding) peerPrefix() string {
 
 func (b *rebuilding) add(l routing.Link, peer string) error {
 	if b.index[l.Name] != 0 { // lo, or a driver's
-		m := linkMessage(l.Name)
-		m.putUint32(unix.IFLA_MTU, uint32(l.MTU))
-		m.putUint32(unix.IFLA_GROUP, uint32(l.Group))
-		return b.write(unix.RTM_SETLINK, 0, m.data)
+		return b.write(unix.RTM_SETLINK, 0, settings(l).data)
 	}
 	if l.Kind == "vrf" {
 		err := b.addLink(l, "")
@@ -207,12 +204,18 @@ func linkMessage(name string) message {
 	return m
 }
 
-// addLink makes a veth and its peer, or a VRF, and keeps the kernel from giving
-// them link-local addresses.
-func (b *rebuilding) addLink(l routing.Link, peer string) error {
+// settings is a message about a link with what every link has.
+func settings(l routing.Link) message {
 	m := linkMessage(l.Name)
 	m.putUint32(unix.IFLA_MTU, uint32(l.MTU))
 	m.putUint32(unix.IFLA_GROUP, uint32(l.Group))
+	return m
+}
+
+// addLink makes a veth and its peer, or a VRF, and keeps the kernel from giving
+// them link-local addresses.
+func (b *rebuilding) addLink(l routing.Link, peer string) error {
+	m := settings(l)
 	var info, data message
 	if peer == "" {
 		info.putString(unix.IFLA_INFO_KIND, "vrf")

@@ -44,17 +44,13 @@ func (n names) link(index uint32) (string, error) {
 // attributes. ok is false for an entry that is no route of a table: a cached
 // one, one of another family, or one of a link that is not listed.
 func decodeRoute(b []byte, n names) (r routing.Route, ok bool, err error) {
-	h, rest, err := split[unix.RtMsg](b)
+	h, list, err := decode[unix.RtMsg](b)
 	if err != nil {
 		return r, false, fmt.Errorf("decode route: %w", err)
 	}
 	family, err := familyOf(h.Family)
 	if err != nil || h.Flags&unix.RTM_F_CLONED != 0 {
 		return r, false, nil
-	}
-	list, err := attrs(rest)
-	if err != nil {
-		return r, false, fmt.Errorf("decode route: %w", err)
 	}
 	d := routeDecoder{names: n, family: family, header: h}
 	d.route = routing.Route{RouteKey: routing.RouteKey{Table: uint32(h.Table),
@@ -263,25 +259,21 @@ func decodeNextHop(b []byte, n names) (nextHop, error) {
 	if err != nil {
 		return h, fmt.Errorf("decode next hop: %w", err)
 	}
+	h.id = find(list, unix.NHA_ID).uint()
 	h.hop.Weight = 1
 	setFlags(&h.hop, header.Flags)
-	for _, a := range list {
-		switch a.kind {
-		case unix.NHA_ID:
-			h.id = a.uint()
-		case unix.NHA_OIF:
-			h.hop.Link, _ = n.link(a.uint()) // without a link it resolves nothing
-		case unix.NHA_GATEWAY:
-			if h.hop.Via, err = a.addr(); err != nil {
-				return h, fmt.Errorf("decode next hop: %w", err)
-			}
-		case unix.NHA_GROUP: // a sequence of struct nexthop_grp
-			for v := a.value; len(v) >= unix.SizeofNexthopGrp; v =
-				v[unix.SizeofNexthopGrp:] {
-				g, _, _ := split[unix.NexthopGrp](v)
-				h.members = append(h.members, member{g.Id, int(g.Weight) + 1})
-			}
+	// without a link it resolves nothing
+	h.hop.Link, _ = n.link(find(list, unix.NHA_OIF).uint())
+	if via := find(list, unix.NHA_GATEWAY); via.value != nil {
+		if h.hop.Via, err = via.addr(); err != nil {
+			return h, fmt.Errorf("decode next hop: %w", err)
 		}
+	}
+	group := find(list, unix.NHA_GROUP).value // a sequence of struct nexthop_grp
+	for len(group) >= unix.SizeofNexthopGrp {
+		var g unix.NexthopGrp
+		g, group, _ = split[unix.NexthopGrp](group)
+		h.members = append(h.members, member{g.Id, int(g.Weight) + 1})
 	}
 	return h, nil
 }
@@ -299,18 +291,12 @@ func encodeRoute(r routing.Route, index map[string]int) ([]byte, error) {
 		flags = unix.RTNH_F_ONLINK
 	}
 	m := routeMessage(r, r.Scope, flags)
-	if r.Src.IsValid() {
-		m.putAddr(unix.RTA_PREFSRC, r.Src)
-	}
-	if r.MTU != 0 || r.AdvMSS != 0 {
-		var inner message
-		if r.MTU != 0 {
-			inner.putUint32(unix.RTAX_MTU, r.MTU)
-		}
-		if r.AdvMSS != 0 {
-			inner.putUint32(unix.RTAX_ADVMSS, r.AdvMSS)
-		}
-		m.put(unix.RTA_METRICS, inner.data)
+	m.putAddr(unix.RTA_PREFSRC, r.Src)
+	var metrics message
+	metrics.putNumber(unix.RTAX_MTU, r.MTU)
+	metrics.putNumber(unix.RTAX_ADVMSS, r.AdvMSS)
+	if metrics.data != nil {
+		m.put(unix.RTA_METRICS, metrics.data)
 	}
 	if r.Pref != 0 {
 		// ICMPV6_ROUTER_PREF_*: 1 high, 3 low
@@ -340,9 +326,7 @@ func routeMessage(r routing.Route, scope uint8, flags uint32) message {
 	if r.Dst.Bits() > 0 {
 		m.putAddr(unix.RTA_DST, r.Dst.Addr())
 	}
-	if r.Metric != 0 {
-		m.putUint32(unix.RTA_PRIORITY, r.Metric)
-	}
+	m.putNumber(unix.RTA_PRIORITY, r.Metric)
 	return m
 }
 

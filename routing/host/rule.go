@@ -32,11 +32,8 @@ type ruleHeader struct {
 // and attributes.
 func decodeRule(b []byte) (routing.Rule, error) {
 	h, list, err := decode[ruleHeader](b)
-	if err != nil {
-		return routing.Rule{}, fmt.Errorf("decode rule: %w", err)
-	}
-	family, err := familyOf(h.family)
-	if err != nil {
+	family, familyErr := familyOf(h.family)
+	if err := cmp.Or(err, familyErr); err != nil {
 		return routing.Rule{}, fmt.Errorf("decode rule: %w", err)
 	}
 	r := routing.NewRule(family, 0, uint32(h.table))
@@ -139,9 +136,9 @@ func ruleOpaque(a attr) string {
 	case a.kind == unix.FRA_IP_PROTO:
 		return fmt.Sprintf("ipproto %d", v)
 	case a.kind == unix.FRA_SPORT_RANGE && len(a.value) == 4:
-		return "sport " + span(native.Uint16(a.value), native.Uint16(a.value[2:]))
+		return "sport " + span(a.value)
 	case a.kind == unix.FRA_DPORT_RANGE && len(a.value) == 4:
-		return "dport " + span(native.Uint16(a.value), native.Uint16(a.value[2:]))
+		return "dport " + span(a.value)
 	case a.kind == unix.FRA_UID_RANGE && len(a.value) == 8:
 		return fmt.Sprintf("uidrange %d-%d", native.Uint32(a.value),
 			native.Uint32(a.value[4:]))
@@ -155,7 +152,9 @@ func ruleOpaque(a attr) string {
 	return printUnknown(a)
 }
 
-func span(first, last uint16) string {
+// span reads struct fib_rule_port_range.
+func span(b []byte) string {
+	first, last := native.Uint16(b), native.Uint16(b[2:])
 	if first == last {
 		return fmt.Sprint(first)
 	}
@@ -175,23 +174,13 @@ func encodeRule(r routing.Rule) []byte {
 	}
 	h.dstLen, h.srcLen = uint8(max(r.To.Bits(), 0)), uint8(max(r.From.Bits(), 0))
 	m := newMessage(h)
-	if r.To.IsValid() {
-		m.putAddr(unix.FRA_DST, r.To.Addr())
-	}
-	if r.From.IsValid() {
-		m.putAddr(unix.FRA_SRC, r.From.Addr())
-	}
+	m.putAddr(unix.FRA_DST, r.To.Addr())
+	m.putAddr(unix.FRA_SRC, r.From.Addr())
 	m.putUint32(unix.FRA_PRIORITY, uint32(r.Priority))
-	if r.Table != 0 {
-		m.putUint32(unix.FRA_TABLE, r.Table)
-	}
+	m.putNumber(unix.FRA_TABLE, r.Table)
 	m.put(unix.FRA_PROTOCOL, []byte{r.Protocol})
-	if r.IIF != "" {
-		m.putString(unix.FRA_IIFNAME, r.IIF)
-	}
-	if r.OIF != "" {
-		m.putString(unix.FRA_OIFNAME, r.OIF)
-	}
+	m.putString(unix.FRA_IIFNAME, r.IIF)
+	m.putString(unix.FRA_OIFNAME, r.OIF)
 	if r.Mark != 0 || r.Mask != 0 {
 		m.putUint32(unix.FRA_FWMARK, r.Mark)
 		m.putUint32(unix.FRA_FWMASK, r.Mask)

@@ -52,11 +52,6 @@ const diagSKV6Only = 11
 
 func decodeSocket(b []byte) (Socket, bool) {
 	h, list, err := decode[diagMessage](b)
-	s := Socket{Local: h.addrPort(h.local, h.localPort), Inode: h.inode}
-	for _, a := range list {
-		if a.kind == diagSKV6Only {
-			s.IPv6Only = a.uint() != 0
-		}
-	}
-	return s, err == nil
+	return Socket{Local: h.addrPort(h.local, h.localPort), Inode: h.inode,
+		IPv6Only: find(list, diagSKV6Only).uint() != 0}, err == nil
 }
