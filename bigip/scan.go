@@ -36,15 +36,21 @@ const (
 
 // modules are tmsh's. A line in column 0 that begins with one and opens a brace
 // is a header wherever it stands.
-var modules = map[string]bool{"analytics": true, "api-protection": true, "apm": true, "asm": true,
-	"auth": true, "cli": true, "cm": true, "gtm": true, "ilx": true, "ltm": true, "mgmt": true,
-	"net": true, "pem": true, "saas": true, "security": true, "sys": true, "transaction": true,
-	"util": true, "vcmp": true, "wam": true, "wom": true}
+var modules = set("analytics, api-protection, apm, asm, auth, cli, cm, gtm, ilx, ltm, mgmt, net, " +
+	"pem, saas, security, sys, transaction, util, vcmp, wam, wom")
+
+// set takes a list with commas apart.
+func set(list string) map[string]bool {
+	names := map[string]bool{}
+	for _, name := range strings.Split(list, ", ") {
+		names[name] = true
+	}
+	return names
+}
 
 // scripts are the kinds whose body is a language of its own, mostly Tcl.
-var scripts = map[string]bool{"ltm rule": true, "gtm rule": true, "pem irule": true,
-	"cli script": true, "sys application apl-script": true, "sys application template": true,
-	"sys icall script": true}
+var scripts = set("ltm rule, gtm rule, pem irule, cli script, sys application apl-script, " +
+	"sys application template, sys icall script")
 
 // scan is the state of one walk through a file.
 type scan struct {

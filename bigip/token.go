@@ -143,10 +143,8 @@ func (s *scan) word() string {
 }
 
 // flags are the properties of modelled stanzas that have no value.
-var flags = map[string]bool{"blackhole": true, "dhcp-relay": true, "disabled": true,
-	"enabled": true, "internal": true, "ip-forward": true, "l2-forward": true, "reject": true,
-	"stateless": true, "tagged": true, "untagged": true, "automap": true,
-	"vlans-disabled": true, "vlans-enabled": true}
+var flags = set("blackhole, dhcp-relay, disabled, enabled, internal, ip-forward, l2-forward, " +
+	"reject, stateless, tagged, untagged, automap, vlans-disabled, vlans-enabled")
 
 // entries are the items of a block: each word with the block behind it, if it
 // has one. It is the way to read a list.
