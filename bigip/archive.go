@@ -23,10 +23,7 @@ func (l *loader) gzip(name string, r io.Reader) error {
 	if isTar(head) {
 		return l.tar(name, unpacked)
 	}
-	if err := l.plain(name, unpacked); err != nil {
-		return archiveError(name, err)
-	}
-	return nil
+	return archiveError(name, l.plain(name, unpacked))
 }
 
 // counter counts the bytes that were read.
@@ -53,20 +50,20 @@ type guard struct {
 func (g *guard) Read(p []byte) (int, error) {
 	n, err := g.r.Read(p)
 	g.n += int64(n)
-	const fix = "this is no UCS of a BIG-IP; unpack it where that does no harm, " +
-		"and name the files in it"
 	if g.n > g.limits.total {
-		return 0, &Error{File: g.name,
-			What: fmt.Sprintf("unpacks to more than %d MB", g.limits.total>>20),
-			Fix:  fix}
+		return 0, refuse(g.name, fmt.Sprintf("unpacks to more than %d MB",
+			g.limits.total>>20), noUCS)
 	}
 	if g.n > g.limits.slack && g.n > g.limits.ratio*g.packed.n {
-		return 0, &Error{File: g.name,
-			What: fmt.Sprintf("unpacks to more than %d times its size", g.limits.ratio),
-			Fix:  fix}
+		return 0, refuse(g.name, fmt.Sprintf("unpacks to more than %d times its size",
+			g.limits.ratio), noUCS)
 	}
 	return n, err
 }
+
+// noUCS is the hint for an archive that may do harm.
+const noUCS = "this is no UCS of a BIG-IP; unpack it where that does no harm, " +
+	"and name the files in it"
 
 // tar reads the members of an archive that matter. Nothing is written anywhere,
 // no link is followed, and the rest goes by.
@@ -82,49 +79,38 @@ func (l *loader) tar(name string, r io.Reader) error {
 			return archiveError(name, err)
 		}
 		if !filepath.IsLocal(h.Name) {
-			return &Error{File: name, What: "its member " + label(h.Name) +
-				" is outside of the archive's directory",
-				Fix: "this is no UCS of a BIG-IP; unpack it where that does no " +
-					"harm, and name the files in it"}
+			return refuse(name, "its member "+label(h.Name)+
+				" is outside of the archive's directory", noUCS)
 		}
 		if n > l.limits.members {
-			return &Error{File: name, What: fmt.Sprintf("has more than %d members",
-				l.limits.members),
-				Fix: "check that it is a UCS of a BIG-IP"}
+			return refuse(name,
+				fmt.Sprintf("has more than %d members", l.limits.members),
+				"check that it is a UCS of a BIG-IP")
 		}
 		if h.Typeflag != tar.TypeReg || !wanted(h.Name) {
 			continue
 		}
 		found++
-		if err := l.member(name, h.Name, archive); err != nil {
-			return err
+		if err := l.plain(name+":"+h.Name, archive); err != nil {
+			return archiveError(name, err)
 		}
 	}
 	if found == 0 {
-		return &Error{File: name, What: "no config/bigip.conf, config/bigip_base.conf or " +
-			"config/BigDB.dat is in it",
-			Fix: accepted}
+		return refuse(name,
+			"no config/bigip.conf, config/bigip_base.conf or config/BigDB.dat "+
+				"is in it", accepted)
 	}
 	return nil
 }
 
-func (l *loader) member(archive, name string, r io.Reader) error {
-	data, err := l.keep(archive+":"+name, r)
-	if err != nil {
-		return archiveError(archive, err)
-	}
-	return l.text(archive+":"+name, data)
-}
-
-// archiveError says what is wrong with an archive.
+// archiveError says what is wrong with an archive, if something is.
 func archiveError(name string, err error) error {
 	const fix = "copy it from the BIG-IP again"
 	if errors.Is(err, io.ErrUnexpectedEOF) {
-		return &Error{File: name, What: "ends in the middle: the archive is truncated",
-			Fix: fix}
+		return refuse(name, "ends in the middle: the archive is truncated", fix)
 	}
-	if e, ok := errors.AsType[*Error](err); ok {
-		return e
+	if _, ok := errors.AsType[*Error](err); ok || err == nil {
+		return err
 	}
 	return &Error{File: name, What: "is no archive that can be read", Err: err, Fix: fix}
 }

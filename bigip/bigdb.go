@@ -20,8 +20,11 @@ func isBigDB(text []byte) bool {
 // bigDB sets the two settings of BigDB.dat. A section without `value=` has its
 // default.
 func bigDB(file string, text []byte, set func(variable, value, origin string)) {
-	section, line := "", 0
-	values, lines := map[string]string{}, map[string]int{}
+	type entry struct {
+		value string
+		line  int
+	}
+	section, line, entries := "", 0, map[string]entry{} // by section and key
 	for raw := range bytes.Lines(text) {
 		line++
 		s := strings.TrimSpace(string(raw[:min(len(raw), maxLabel)]))
@@ -33,18 +36,17 @@ func bigDB(file string, text []byte, set func(variable, value, origin string)) {
 			continue
 		}
 		key, value, _ := strings.Cut(s, "=")
-		if key = section + " " + strings.TrimSpace(key); strings.HasSuffix(key,
-			" default") || strings.HasSuffix(key, " value") {
-			values[key], lines[key] = strings.TrimSpace(value), line
+		if key = strings.TrimSpace(key); key == "default" || key == "value" {
+			entries[section+" "+key] = entry{strings.TrimSpace(value), line}
 		}
 	}
 	for _, variable := range []string{LastHopVariable, managementVariable} {
-		key := variable + " value"
-		if _, ok := values[key]; !ok {
-			key = variable + " default"
+		e, ok := entries[variable+" value"]
+		if !ok {
+			e, ok = entries[variable+" default"]
 		}
-		if value, ok := values[key]; ok {
-			set(variable, value, origin(file, lines[key]))
+		if ok {
+			set(variable, e.value, origin(file, e.line))
 		}
 	}
 }

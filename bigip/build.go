@@ -13,18 +13,12 @@ const managementVariable = "mgmt.autolasthop"
 
 // modelled are the kinds of stanzas whose bodies are looked at; of the others
 // nothing is kept.
-var modelled = map[string]bool{
-	"ltm virtual": true, "ltm virtual-address": true, "ltm traffic-matching-criteria": true,
-	"gtm listener": true, "net address-list": true,
-	"security shared-objects address-list": true, "security firewall address-list": true,
-	"net port-list": true, "security shared-objects port-list": true,
-	"security firewall port-list": true, "net vlan": true, "net vlan-group": true,
-	"net tunnels tunnel": true, "net self": true, "net route": true, "net route-domain": true,
-	"ltm pool": true, "ltm node": true, "ltm snat": true, "ltm nat": true,
-	"cm traffic-group": true, "auth partition": true, "sys db": true,
-	"sys global-settings": true, "ltm global-settings connection": true,
-	"ltm global-settings general": true,
-}
+var modelled = set("ltm virtual, ltm virtual-address, ltm traffic-matching-criteria, gtm " +
+	"listener, net address-list, security shared-objects address-list, security firewall " +
+	"address-list, net port-list, security shared-objects port-list, security firewall " +
+	"port-list, net vlan, net vlan-group, net tunnels tunnel, net self, net route, net " +
+	"route-domain, ltm pool, ltm node, ltm snat, ltm nat, cm traffic-group, auth partition, " +
+	"sys db, sys global-settings, ltm global-settings connection, ltm global-settings general")
 
 // builder makes a Config of the stanzas of all files.
 type builder struct {
@@ -94,18 +88,14 @@ func (b *builder) setting(variable, value, origin string) {
 	}
 	v, ok := ParseAutoLastHop(value)
 	if !ok || v == Default {
-		b.warnings = append(b.warnings, Warning{Code: "bad-value",
-			Subject: variable, Origin: origin,
-			Message: "is neither enable nor disable",
-			Hint:    "`tmsh list sys db " + variable + "` shows it"})
+		b.say("bad-value", variable, origin, "is neither enable nor disable",
+			"`tmsh list sys db "+variable+"` shows it")
 		return
 	}
 	if to.Value != "" && to.Value != v {
-		b.warnings = append(b.warnings, Warning{Code: "conflict",
-			Subject: variable, Origin: origin,
-			Message: fmt.Sprintf("%s here, %s in %s: this one counts", v, to.Value,
-				to.Origin),
-			Hint: "give files of one BIG-IP, of one time"})
+		b.say("conflict", variable, origin,
+			fmt.Sprintf("%s here, %s in %s: this one counts", v,
+				to.Value, to.Origin), "give files of one BIG-IP, of one time")
 	}
 	*to = Setting{v, origin}
 }
@@ -126,12 +116,10 @@ func (b *builder) global(o *object) {
 }
 
 func (b *builder) hostname(o *object) {
-	name := o.get("hostname")
-	if old := b.config.Hostname; name != "" && old != "" && name != old {
+	name, old := o.get("hostname"), b.config.Hostname
+	if name != "" && old != "" && name != old {
 		b.warn(o, "conflict", "its hostname is "+label(name)+", that of another file "+
 			label(old), "give files of one BIG-IP: a pair has each its own self IPs")
 	}
-	if name != "" {
-		b.config.Hostname = name
-	}
+	b.config.Hostname = cmp.Or(name, old)
 }

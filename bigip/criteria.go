@@ -4,6 +4,8 @@ import (
 	"fmt"
 	"net/netip"
 
+	"go4.org/netipx"
+
 	"lasthop/routing"
 )
 
@@ -57,6 +59,14 @@ func (c *criteria) matching(t *object) destinations {
 		}
 	}
 	ports, service := c.destinationPorts(t)
+	add := func(e entry, addrs netipx.IPRange, id int) {
+		if id == noDomain {
+			id = domain
+		}
+		d.list = append(d.list, Destination{Text: e.text, Addrs: addrs,
+			Domain: c.domain(t.partition, id),
+			Ports:  ports, Service: service, Origin: e.in.origin()})
+	}
 	entries, missing := c.expand(t, "address")
 	for _, e := range entries {
 		r, id, ok := parseRange(e.text)
@@ -67,17 +77,10 @@ func (c *criteria) matching(t *object) destinations {
 			missing = append(missing, entry{e.in.full, e.in})
 			continue
 		}
-		if id == noDomain {
-			id = domain
-		}
-		d.list = append(d.list, Destination{Text: e.text, Addrs: r,
-			Domain: c.domain(t.partition, id),
-			Ports:  ports, Service: service, Origin: e.in.origin()})
+		add(e, r, id)
 	}
 	for _, e := range missing {
-		d.list = append(d.list, Destination{Text: e.text,
-			Domain: c.domain(t.partition, domain),
-			Ports:  ports, Service: service, Origin: e.in.origin()})
+		add(e, netipx.IPRange{}, noDomain)
 	}
 	return d
 }

@@ -1,6 +1,7 @@
 package bigip
 
 import (
+	"cmp"
 	"net/netip"
 	"slices"
 	"strings"
@@ -137,39 +138,40 @@ func (c Config) ingress(v Virtual, vlan VLAN, known bool) Ingress {
 
 // decide walks the levels, the strongest first.
 func (c Config) decide(v Virtual, vlan VLAN, known bool) Decision {
-	if names, origin := v.scripted(); names != "" {
+	switch names, origin := v.scripted(); {
+	case names != "":
 		return Decision{Return: Scripted, Level: ByRule, Value: names, Origin: origin}
-	}
-	if v.LastHopPool != "" {
+	case v.LastHopPool != "":
 		return Decision{Return: ToLastHopPool, Level: ByPool, Value: v.LastHopPool,
 			Origin: v.Origin, Hops: v.LastHops}
+	case v.AutoLastHop.decides():
+		return v.AutoLastHop.decision(ByVirtual, v.Origin)
+	case known && vlan.AutoLastHop.decides():
+		return vlan.AutoLastHop.decision(Level(vlan.Kind), vlan.Origin)
 	}
-	if v.AutoLastHop == Enabled || v.AutoLastHop == Disabled {
-		return Decision{Return: returnOf(v.AutoLastHop), Level: ByVirtual,
-			Value: string(v.AutoLastHop), Origin: v.Origin}
-	}
-	var d Decision
+	var assumed []Level
 	if !known {
-		d.Assumed = append(d.Assumed, ByVLAN)
-	} else if vlan.AutoLastHop == Enabled || vlan.AutoLastHop == Disabled {
-		return Decision{Return: returnOf(vlan.AutoLastHop), Level: Level(vlan.Kind),
-			Value: string(vlan.AutoLastHop), Origin: vlan.Origin}
+		assumed = append(assumed, ByVLAN)
 	}
 	global := c.Global
-	if global.Value != Enabled && global.Value != Disabled {
+	if !global.Value.decides() {
 		global.Value = Enabled // F5's default
-		d.Assumed = append(d.Assumed, ByVariable)
+		assumed = append(assumed, ByVariable)
 	}
-	d.Return, d.Level, d.Value, d.Origin = returnOf(global.Value), ByVariable,
-		string(global.Value), global.Origin
+	d := global.Value.decision(ByVariable, global.Origin)
+	d.Assumed = assumed
 	return d
 }
 
-func returnOf(setting AutoLastHop) Return {
-	if setting == Disabled {
-		return Routed
+// decides says whether a setting leaves nothing to the next level.
+func (a AutoLastHop) decides() bool { return a == Enabled || a == Disabled }
+
+func (a AutoLastHop) decision(level Level, origin string) Decision {
+	d := Decision{Return: ToLastHop, Level: level, Value: string(a), Origin: origin}
+	if a == Disabled {
+		d.Return = Routed
 	}
-	return ToLastHop
+	return d
 }
 
 // scripted returns the iRules that set the way of packets themselves.
@@ -179,10 +181,7 @@ func (v Virtual) scripted() (names, origin string) {
 		if len(r.Commands) == 0 {
 			continue
 		}
-		all = append(all, r.Name)
-		if origin == "" {
-			origin = r.Origin
-		}
+		all, origin = append(all, r.Name), cmp.Or(origin, r.Origin)
 	}
 	return strings.Join(all, ", "), origin
 }

@@ -24,6 +24,9 @@ func (e *Error) Error() string {
 	return s
 }
 
+// refuse says why an input is not taken, and what the user can do.
+func refuse(file, what, fix string) *Error { return &Error{File: file, What: what, Fix: fix} }
+
 func (e *Error) Unwrap() error { return e.Err }
 
 // Hint says what the user can do about it.

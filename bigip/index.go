@@ -1,6 +1,7 @@
 package bigip
 
 import (
+	"cmp"
 	"fmt"
 	"slices"
 	"strconv"
@@ -42,28 +43,27 @@ func (o *object) list(key string) tokens {
 // index is the stanzas of all files by name, and what is said about them.
 type index struct {
 	stanzas  []*stanza
-	objects  map[string]map[string]*object // by kind and full name
-	ids      map[string]int                // of the default route domain, by partition
+	objects  map[key]*object
+	ids      map[string]int // of the default route domain, by partition
 	warnings []Warning
 }
+
+// key is the kind of a stanza, or its family, and its full name.
+type key struct{ kind, name string }
 
 // fill gives every stanza of a modelled kind its full name. Of two of a name
 // the later counts, unless it was not read whole. It returns the objects that
 // count.
 func (x *index) fill() []*object {
-	x.objects, x.ids = map[string]map[string]*object{}, map[string]int{}
+	x.objects, x.ids = map[key]*object{}, map[string]int{}
 	var list []*object
 	for _, s := range x.stanzas {
 		if !modelled[s.kind] && s.kind != "ltm rule" || s.problem == unknownModule {
 			continue
 		}
 		o := newObject(s)
-		kind := x.objects[family(s.kind)]
-		if kind == nil {
-			kind = map[string]*object{}
-			x.objects[family(s.kind)] = kind
-		}
-		if old := kind[o.full]; old != nil && s.name != "" {
+		at := key{family(s.kind), o.full}
+		if old := x.objects[at]; old != nil && s.name != "" {
 			if old.problem == "" && s.problem != "" {
 				continue
 			}
@@ -74,7 +74,7 @@ func (x *index) fill() []*object {
 					"give each file once")
 			}
 		}
-		kind[o.full] = o
+		x.objects[at] = o
 		list = append(list, o)
 	}
 	list = slices.DeleteFunc(list, func(o *object) bool { return o.replaced })
@@ -103,10 +103,7 @@ func newObject(s *stanza) *object {
 	for key, value := range s.body.properties() {
 		o.props[key.text] = value
 	}
-	o.partition = "Common"
-	if p := o.get("partition"); p != "" {
-		o.partition = p
-	}
+	o.partition = cmp.Or(o.get("partition"), "Common")
 	o.full = full(s.name, o.partition)
 	if path := strings.Split(o.full, "/"); len(path) > 2 {
 		o.partition = path[1]
@@ -127,7 +124,7 @@ func full(name, partition string) string {
 func (x *index) resolve(o *object, name string, kinds ...string) (string, *object) {
 	for _, partition := range []string{o.partition, "Common"} {
 		for _, kind := range kinds {
-			if found := x.objects[kind][full(name, partition)]; found != nil {
+			if found := x.objects[key{kind, full(name, partition)}]; found != nil {
 				return found.full, found
 			}
 		}
@@ -135,9 +132,19 @@ func (x *index) resolve(o *object, name string, kinds ...string) (string, *objec
 	return full(name, o.partition), nil
 }
 
+// reference is the full name of what a property of o refers to; "" if there is
+// none.
+func (x *index) reference(o *object, property, kind string) string {
+	name, _ := x.resolve(o, o.get(property), kind)
+	return name
+}
+
 func (x *index) warn(o *object, code, message, hint string) {
-	x.warnings = append(x.warnings, Warning{Code: code, Subject: o.subject(),
-		Message: message, Hint: hint, Origin: o.origin()})
+	x.say(code, o.subject(), o.origin(), message, hint)
+}
+
+func (x *index) say(code, subject, origin, message, hint string) {
+	x.warnings = append(x.warnings, Warning{code, subject, message, hint, origin})
 }
 
 // count accounts for every stanza. A duplicate has its warning already: that of
@@ -186,11 +193,7 @@ func (x *index) domain(partition string, id int) int {
 
 // lastHop reads a property of Auto-Last-Hop.
 func (x *index) lastHop(o *object) AutoLastHop {
-	value := o.get("auto-lasthop")
-	if value == "" {
-		return Default
-	}
-	setting, ok := ParseAutoLastHop(value)
+	setting, ok := ParseAutoLastHop(cmp.Or(o.get("auto-lasthop"), "default"))
 	if !ok {
 		x.warn(o, "bad-value",
 			"auto-lasthop has none of its values: default, enabled, disabled",

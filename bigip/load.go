@@ -2,6 +2,7 @@ package bigip
 
 import (
 	"bytes"
+	"cmp"
 	"crypto/sha256"
 	"encoding/hex"
 	"errors"
@@ -75,8 +76,7 @@ func (l *loader) finish(names string) (Config, error) {
 	})
 	c := l.build()
 	if !known && c.Global.Value == "" && c.Management.Value == "" {
-		return Config{}, &Error{File: names,
-			What: "has no stanza of a BIG-IP configuration", Fix: accepted}
+		return Config{}, refuse(names, "has no stanza of a BIG-IP configuration", accepted)
 	}
 	return c, nil
 }
@@ -97,7 +97,11 @@ func (l *loader) path(name string) error {
 	return l.input(name, f)
 }
 
+// ioError says what went wrong in reading; an Error stays what it is.
 func ioError(name string, err error) *Error {
+	if e, ok := errors.AsType[*Error](err); ok {
+		return e
+	}
 	e := &Error{File: name, What: "read", Err: err, Fix: accepted}
 	if pe, ok := errors.AsType[*fs.PathError](err); ok {
 		e.Err = pe.Err
@@ -121,10 +125,8 @@ func (l *loader) directory(name string) error {
 			return ioError(path.Join(name, p), err)
 		}
 		if entries > l.limits.members {
-			return &Error{File: name,
-				What: fmt.Sprintf("has more than %d files and directories",
-					l.limits.members),
-				Fix: "name the directory with bigip.conf"}
+			return refuse(name, fmt.Sprintf("has more than %d files and directories",
+				l.limits.members), "name the directory with bigip.conf")
 		}
 		if !d.Type().IsRegular() || !wanted(p) && !wanted(path.Join(top, p)) {
 			return nil
@@ -133,9 +135,8 @@ func (l *loader) directory(name string) error {
 		return l.path(path.Join(name, p))
 	})
 	if err == nil && files == 0 {
-		err = &Error{File: name,
-			What: "no bigip.conf, bigip_base.conf or BigDB.dat is below it",
-			Fix:  accepted}
+		err = refuse(name, "no bigip.conf, bigip_base.conf or BigDB.dat is below it",
+			accepted)
 	}
 	return err
 }
@@ -167,7 +168,7 @@ func (l *loader) input(name string, r io.Reader) error {
 	head = head[:n]
 	r = io.MultiReader(bytes.NewReader(head), r)
 	if what, fix := refused(head); what != "" {
-		return &Error{File: name, What: what, Fix: fix}
+		return refuse(name, what, fix)
 	}
 	switch {
 	case bytes.HasPrefix(head, []byte("\x1f\x8b")):
@@ -236,16 +237,12 @@ func (l *loader) plain(name string, r io.Reader) error {
 func (l *loader) keep(name string, r io.Reader) ([]byte, error) {
 	limit := min(l.limits.file, l.limits.kept-l.kept)
 	data, err := io.ReadAll(io.LimitReader(r, limit+1))
-	if e, ok := errors.AsType[*Error](err); ok {
-		return nil, e
-	}
 	if err != nil {
 		return nil, ioError(name, err)
 	}
 	if int64(len(data)) > limit {
-		return nil, &Error{File: name, What: fmt.Sprintf("is too large: more than %d MB",
-			limit>>20),
-			Fix: "check that it is a BIG-IP configuration"}
+		return nil, refuse(name, fmt.Sprintf("is too large: more than %d MB", limit>>20),
+			"check that it is a BIG-IP configuration")
 	}
 	l.kept += int64(len(data))
 	return data, nil
@@ -268,20 +265,16 @@ func (l *loader) text(name string, data []byte) error {
 		return err
 	}
 	if s.strays > 0 {
-		l.warnings = append(l.warnings, Warning{Code: "stray",
-			Origin:  origin(name, s.stray),
-			Hint:    "look whether a stanza lost its header",
-			Message: strays(s.strays) + " outside of every stanza"})
+		l.say("stray", "", origin(name, s.stray),
+			strays(s.strays)+" outside of every stanza",
+			"look whether a stanza lost its header")
 	}
 	if s.imish > 0 {
-		l.warnings = append(l.warnings, Warning{Code: "imish",
-			Origin:  origin(name, s.imish),
-			Hint:    "gateways that it learns are not in this report",
-			Message: "routing configuration of imish is not read"})
+		l.say("imish", "", origin(name, s.imish),
+			"routing configuration of imish is not read",
+			"gateways that it learns are not in this report")
 	}
-	if l.config.Version == "" {
-		l.config.Version = s.version
-	}
+	l.config.Version = cmp.Or(l.config.Version, s.version)
 	for i := range s.stanzas {
 		l.stanzas = append(l.stanzas, &s.stanzas[i])
 	}
@@ -296,9 +289,8 @@ func strays(n int) string {
 }
 
 // bigpipeWords begin the stanzas of BIG-IP 10 and older.
-var bigpipeWords = []string{"class", "interface", "monitor", "nat", "node", "partition", "pool",
-	"profile", "provision", "route", "rule", "self", "snat", "snatpool", "trunk", "user",
-	"virtual", "vlan", "vlangroup"}
+var bigpipeWords = set("class, interface, monitor, nat, node, partition, pool, profile, " +
+	"provision, route, rule, self, snat, snatpool, trunk, user, virtual, vlan, vlangroup")
 
 // bigpipe refuses a file of BIG-IP 10 and older, whose stanzas have no module.
 func bigpipe(s *scan) error {
@@ -307,7 +299,7 @@ func bigpipe(s *scan) error {
 		if st.problem != unknownModule {
 			return nil
 		}
-		if first == 0 && slices.Contains(bigpipeWords, st.words[0]) {
+		if first == 0 && bigpipeWords[st.words[0]] {
 			first = st.line
 		}
 	}

@@ -1,6 +1,7 @@
 package bigip
 
 import (
+	"cmp"
 	"net/netip"
 	"path"
 	"strconv"
@@ -15,10 +16,7 @@ func (b *builder) routeDomain(o *object) {
 		b.warn(o, "no-id", "has no id", "its VLANs count as those of route domain 0")
 	}
 	d := RouteDomain{Name: o.full, ID: id, Strict: o.get("strict") != "disabled",
-		Origin: o.origin()}
-	if parent := o.get("parent"); parent != "" {
-		d.Parent, _ = b.resolve(o, parent, "net route-domain")
-	}
+		Parent: b.reference(o, "parent", "net route-domain"), Origin: o.origin()}
 	for _, name := range o.props["vlans"].names() {
 		name, _ = b.resolve(o, name, "net vlan")
 		d.VLANs = append(d.VLANs, name)
@@ -71,15 +69,11 @@ func (b *builder) self(o *object) {
 			"look at its address in the file")
 		return
 	}
-	s := Self{Name: o.full, Prefix: p, Domain: b.domain(o.partition, id), Origin: o.origin()}
-	if name := o.get("vlan"); name != "" {
-		s.VLAN, _ = b.resolve(o, name, "net vlan")
-	}
-	if name := o.get("traffic-group"); name != "" {
-		s.TrafficGroup, _ = b.resolve(o, name, "cm traffic-group")
-		s.Floating = path.Base(name) != "traffic-group-local-only"
-	}
-	b.config.Selfs = append(b.config.Selfs, s)
+	group := b.reference(o, "traffic-group", "cm traffic-group")
+	b.config.Selfs = append(b.config.Selfs, Self{Name: o.full, Prefix: p,
+		Domain: b.domain(o.partition, id), VLAN: b.reference(o, "vlan", "net vlan"),
+		TrafficGroup: group, Origin: o.origin(),
+		Floating: group != "" && path.Base(group) != "traffic-group-local-only"})
 }
 
 func (b *builder) route(o *object) {
@@ -90,7 +84,8 @@ func (b *builder) route(o *object) {
 		return
 	}
 	r := Route{Name: o.full, Network: network.Masked(), Blackhole: o.has("blackhole"),
-		MTU: o.number("mtu"), Origin: o.origin()}
+		Pool: b.reference(o, "pool", "ltm pool"), MTU: o.number("mtu"), Origin: o.origin(),
+		Interface: b.reference(o, "interface", "net vlan")}
 	gateway, gatewayID, ok := parseAddr(o.get("gw"))
 	if ok {
 		r.Gateway = gateway
@@ -99,12 +94,6 @@ func (b *builder) route(o *object) {
 		id = gatewayID
 	}
 	r.Domain = b.domain(o.partition, id)
-	if name := o.get("pool"); name != "" {
-		r.Pool, _ = b.resolve(o, name, "ltm pool")
-	}
-	if name := o.get("interface"); name != "" {
-		r.Interface, _ = b.resolve(o, name, "net vlan")
-	}
 	if !ok && r.Pool == "" && r.Interface == "" && !r.Blackhole {
 		b.warn(o, "bad-route", "has no gateway, pool or interface that can be read",
 			"look at its gw in the file")
@@ -155,8 +144,6 @@ func (b *builder) member(o *object, name string, block tokens) Member {
 }
 
 func (b *builder) virtualAddress(o *object) {
-	a := VirtualAddress{Name: o.full, Disabled: o.get("enabled") == "no" || o.has("disabled"),
-		NoARP: o.get("arp") == "disabled", Origin: o.origin()}
 	addr, id, ok := parseAddr(addressOf(o))
 	bits := 0
 	if ok {
@@ -167,21 +154,19 @@ func (b *builder) virtualAddress(o *object) {
 			"look at its address and mask in the file")
 		return
 	}
-	a.Addrs, a.Domain = netipx.RangeOfPrefix(netip.PrefixFrom(addr, bits)),
-		b.domain(o.partition, id)
-	if name := o.get("traffic-group"); name != "" {
-		a.TrafficGroup, _ = b.resolve(o, name, "cm traffic-group")
-	}
-	b.config.Addresses = append(b.config.Addresses, a)
+	b.config.Addresses = append(b.config.Addresses, VirtualAddress{Name: o.full,
+		Addrs:  netipx.RangeOfPrefix(netip.PrefixFrom(addr, bits)),
+		Domain: b.domain(o.partition, id), Disabled: o.off(),
+		NoARP:        o.get("arp") == "disabled",
+		TrafficGroup: b.reference(o, "traffic-group", "cm traffic-group"),
+		Origin:       o.origin()})
 }
 
 // addressOf is the address of a virtual address: a property, else its name.
-func addressOf(o *object) string {
-	if a := o.get("address"); a != "" {
-		return a
-	}
-	return path.Base(o.full)
-}
+func addressOf(o *object) string { return cmp.Or(o.get("address"), path.Base(o.full)) }
+
+// off says whether a virtual address is switched off.
+func (o *object) off() bool { return o.get("enabled") == "no" || o.has("disabled") }
 
 func (b *builder) snat(o *object) {
 	s := SNAT{Name: o.full, VLANs: b.scope(o), AutoLastHop: b.lastHop(o), Origin: o.origin()}
@@ -194,7 +179,7 @@ func (b *builder) snat(o *object) {
 	case o.has("automap"):
 		s.Translation = "automap"
 	case o.get("snatpool") != "":
-		s.Translation, _ = b.resolve(o, o.get("snatpool"), "ltm snatpool")
+		s.Translation = b.reference(o, "snatpool", "ltm snatpool")
 	default:
 		s.Translation = o.get("translation")
 	}

@@ -1,6 +1,7 @@
 package bigip
 
 import (
+	"cmp"
 	"net/netip"
 	"strings"
 
@@ -8,12 +9,9 @@ import (
 )
 
 func (b *builder) virtual(o *object) {
-	v := Virtual{Name: o.full, Kind: o.kind, Type: typeOf(o), Protocol: "any",
-		VLANs: b.scope(o), AutoLastHop: b.lastHop(o),
-		Damaged: o.problem != "", Origin: o.origin()}
-	if protocol := o.get("ip-protocol"); protocol != "" {
-		v.Protocol = protocol
-	}
+	v := Virtual{Name: o.full, Kind: o.kind, Type: typeOf(o),
+		Protocol: cmp.Or(o.get("ip-protocol"), "any"), VLANs: b.scope(o),
+		AutoLastHop: b.lastHop(o), Damaged: o.problem != "", Origin: o.origin()}
 	if source, _, ok := parsePrefix(o.get("source")); ok && source.Bits() > 0 {
 		v.Source = source.Masked()
 	}
@@ -73,16 +71,11 @@ func (b *builder) place(v *Virtual, o *object) {
 	switch {
 	case name != "":
 		d := b.criteria.of(v, o, name)
-		v.Destinations, v.Source = d.list, d.source
-		if d.protocol != "" {
-			v.Protocol = d.protocol
-		}
+		v.Destinations, v.Source, v.Protocol = d.list, d.source,
+			cmp.Or(d.protocol, v.Protocol)
 	case text != "":
 		d := b.destination(o, text)
-		v.Destinations = d.list
-		if v.Disabled == "" {
-			v.Disabled = d.disabled
-		}
+		v.Destinations, v.Disabled = d.list, cmp.Or(v.Disabled, d.disabled)
 	case v.Type != Internal:
 		b.warn(o, "no-destination", "has no destination",
 			"without it nobody can say what it served")
@@ -99,11 +92,7 @@ func (b *builder) destination(o *object, text string) destinations {
 	d := Destination{Text: text, Origin: o.origin()}
 	ways := splitPort(base)
 	if o.kind == "gtm listener" {
-		port := o.get("port")
-		if port == "" {
-			port = "domain" // F5's default
-		}
-		ways = [][2]string{{base, port}}
+		ways = [][2]string{{base, cmp.Or(o.get("port"), "domain")}} // F5's default
 	}
 	for _, way := range ways {
 		if address, ok := b.hostOf(o, &d, dir, way[0]); ok {
@@ -128,10 +117,7 @@ func (b *builder) hostOf(o *object, d *Destination, dir, host string) (disabled 
 		partition = path[1]
 	}
 	if address != nil {
-		text = addressOf(address)
-		if mask == "" {
-			mask = address.get("mask")
-		}
+		text, mask = addressOf(address), cmp.Or(mask, address.get("mask"))
 	}
 	a, id, ok := parseAddr(text)
 	if !ok {
@@ -148,7 +134,7 @@ func (b *builder) hostOf(o *object, d *Destination, dir, host string) (disabled 
 		return "", true
 	}
 	d.Address = name
-	if address.get("enabled") == "no" || address.has("disabled") {
+	if address.off() {
 		disabled = label(address.kind, address.full)
 	}
 	return disabled, true
