@@ -90,9 +90,8 @@ func dropIn(link string, files map[string]string) (name, remark string) {
 				"this directory after it.\n", link, link)
 	case len(others) > 0:
 		return link + ".network", fmt.Sprintf("# The file %s is also that of %s, which "+
-			"must not get the routes of %s.\n"+
-			"# Give %s a copy with [Match] Name=%s, with a name that sorts before "+
-			"it, and rename this directory after that.\n",
+			"must not get the routes of %s.\n# Give %s a copy with [Match] Name=%s, "+
+			"with a name that sorts before it, and rename this directory after that.\n",
 			name, Escape(some(others, 3)), link, link, link)
 	}
 	return name, ""

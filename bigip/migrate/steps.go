@@ -119,10 +119,9 @@ func (n *needs) findOut() Step {
 			subnet = " (" + list(u.prefixes) + ")"
 		}
 		s.Notes = append(s.Notes,
-			fmt.Sprintf("%s of %s, VLAN %s%s: who runs the network knows it. "+
-				"On the BIG-IP, tcpdump -nnei VLAN shows the MAC address "+
-				"that requests come from, "+
-				"and tmsh show net arp whose it is.", u.family, u.link,
+			fmt.Sprintf("%s of %s, VLAN %s%s: who runs the network knows it. On the "+
+				"BIG-IP, tcpdump -nnei VLAN shows the MAC address that requests "+
+				"come from, and tmsh show net arp whose it is.", u.family, u.link,
 				u.vlan, subnet))
 	}
 	return s
@@ -134,9 +133,8 @@ func (n *needs) tell() Step {
 		Title: "tell lasthop what nobody can see"}
 	if len(n.flags) > 0 {
 		s.Lines = strings.Split(strings.TrimSuffix(n.settings(), "\n"), "\n")
-		s.Notes = []string{"Keep other keys that the file has. Or as " +
-			"flags, for migrate, plan and " +
-			"apply alike: " + routing.Some(n.flags, 6)}
+		s.Notes = []string{"Keep other keys that the file has. Or as flags, for migrate, " +
+			"plan and apply alike: " + routing.Some(n.flags, 6)}
 	}
 	return s
 }

@@ -136,8 +136,7 @@ func (c *cutover) absent() []routing.Finding {
 		}
 	}
 	return about(names, 2, routing.Finding{Code: "address-missing",
-		Message: "not on the host, as long as the BIG-IP has them; " +
-			"their ways back can be " +
-			"ready before they move",
+		Message: "not on the host, as long as the BIG-IP has them; their ways back can " +
+			"be ready before they move",
 		Hint: "the steps say when and how to add them"})
 }

@@ -97,9 +97,8 @@ func (j *joiner) way(l *line, link string) {
 		}
 		if l.in.Return == bigip.ToLastHop && o.After.Link != link {
 			l.needs("off", l.subject(), l.place.origin,
-				"the BIG-IP sent replies back the "+
-					"way they came; here return is off, "+
-					"and main's routes decide", "--return "+link+"=strict")
+				"the BIG-IP sent replies back the way they came; here return is "+
+					"off, and main's routes decide", "--return "+link+"=strict")
 		}
 	case o.Status == routing.LocalOnly:
 		if !j.here.closed(link) { // a bridge or tunnel may lead to a router, too
@@ -168,9 +167,8 @@ func (j *joiner) resolved(l *line, link string, path *routing.Path) {
 	case len(elsewhere) > 0 && !decided:
 		j.need.ret(link, routing.Strict)
 		l.needs("routed", l.subject(), elsewhere[0].origin,
-			fmt.Sprintf("the BIG-IP sent replies "+
-				"to clients of this VLAN to %s (%s), which is not on it; "+
-				"here they would leave by %s", list(elsewhere),
+			fmt.Sprintf("the BIG-IP sent replies to clients of this VLAN to %s (%s), "+
+				"which is not on it; here they would leave by %s", list(elsewhere),
 				elsewhere[0].from, link),
 			fmt.Sprintf("--return %[1]s=strict if they shall leave the way they came; "+
 				"--return %[1]s=off if main's routes shall decide", link))
@@ -179,9 +177,8 @@ func (j *joiner) resolved(l *line, link string, path *routing.Path) {
 		via := vias[len(vias)-1]
 		j.need.gateway(link, via)
 		l.needs("gateway-unknown", l.in.Value, l.in.Origin,
-			"the BIG-IP sent replies to this "+
-				"last-hop-pool, of which the files name no gateway; "+
-				"here they would leave by "+l.Gateway,
+			"the BIG-IP sent replies to this last-hop-pool, of which the files name "+
+				"no gateway; here they would leave by "+l.Gateway,
 			fmt.Sprintf("give the file that has it, or say which router "+
 				"is right: --gateway %s=%s", link, via))
 	case len(on) > 1:
@@ -250,9 +247,8 @@ func (j *joiner) gateway(l *line, link string) {
 		l.needs("no-gateway", subject, l.place.origin,
 			"neither this host nor the BIG-IP's files "+
 				"name the router of this VLAN; Auto-Last-Hop needed none",
-			fmt.Sprintf("--gateway "+
-				"%[1]s=ADDR, or --gateway %[1]s=none if all "+
-				"clients are in its subnet", link))
+			fmt.Sprintf("--gateway %[1]s=ADDR, or --gateway %[1]s=none if all clients "+
+				"are in its subnet", link))
 	case 1:
 		l.Gateway, l.GatewaySource = on[0].addr.String(), on[0].from+", "+on[0].origin
 		j.need.gateway(link, on[0].addr)
