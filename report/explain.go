@@ -73,12 +73,8 @@ func (e Explain) Text(w io.Writer, s Style) error {
 	if e.NoPlan != "" {
 		t.wrap("", "What apply would change is not known: "+Escape(e.NoPlan)+".")
 	}
-	if e.Apply != "" {
-		t.printf("To make it so:\n  %s\n", t.paint(bold, Escape(e.Apply)))
-	}
-	if e.Ask != "" {
-		t.printf("To ask the kernel yourself:\n  %s\n", t.paint(bold, Escape(e.Ask)))
-	}
+	t.command("To make it so", Escape(e.Apply))
+	t.command("To ask the kernel yourself", Escape(e.Ask))
 	return t.writeTo(w)
 }
 
@@ -117,7 +113,7 @@ func (t *page) subject(e Explain) {
 			status += " (" + string(o.Reason) + ")"
 		}
 		names := Escape(some(o.Servers, 3))
-		rows = append(rows, row{[]string{"port " + addPort(nil, o)[0], status,
+		rows = append(rows, row{[]string{"port " + portName(o), status,
 			Escape(some(o.Origins, 3)), names}, statusColor(o)})
 	}
 	t.table(rows)
@@ -166,8 +162,7 @@ func classesOf(clients []routing.Client) string {
 			list = append(list, string(c.Class))
 		}
 	}
-	text := strings.Join(list, ", ")
-	return strings.ToUpper(text[:1]) + text[1:]
+	return upperFirst(strings.Join(list, ", "))
 }
 
 func nowAndAfter(x routing.Explanation) string {
@@ -317,11 +312,9 @@ type explainedDoc struct {
 }
 
 type clientDoc struct {
-	Address string  `json:"address"`
-	Class   string  `json:"class"`
-	Of      string  `json:"of,omitempty"`
-	Kernel  *wayDoc `json:"kernel,omitempty"`
-	Agrees  *bool   `json:"agrees,omitempty"`
+	routing.Client
+	Kernel *wayDoc `json:"kernel,omitempty"`
+	Agrees *bool   `json:"agrees,omitempty"`
 }
 
 type traceDoc struct {
@@ -372,7 +365,7 @@ func explainedDocOf(x Explained, planned bool) explainedDoc {
 	d := explainedDoc{Clients: []clientDoc{}, Same: x.Same(),
 		Now: traceDocOf(x.Now, x.NowNeighs)}
 	for i, c := range x.Clients {
-		client := clientDoc{Address: c.Addr.String(), Class: string(c.Class), Of: c.Of}
+		client := clientDoc{Client: c}
 		if i < len(x.Kernel) {
 			agrees := x.Now.Agrees(x.Kernel[i])
 			client.Kernel, client.Agrees = wayDocOf(x.Kernel[i]), &agrees
@@ -387,18 +380,16 @@ func explainedDocOf(x Explained, planned bool) explainedDoc {
 }
 
 func traceDocOf(t routing.Trace, neighs []routing.Neigh) traceDoc {
-	d := traceDoc{Way: wayDocOf(t.Way), Choice: t.Choice(), Uncertain: t.NotModelled() != nil,
-		Steps: []stepDoc{}}
-	for _, s := range t.Steps {
-		step := stepDoc{Priority: s.Rule.Priority, Rule: ruleText(s.Rule),
-			Table: s.Rule.Table, Effect: string(s.Effect), Why: s.Why(t.Query)}
-		if s.Route != nil {
-			step.Route = s.Route.String()
-		}
-		d.Steps = append(d.Steps, step)
-	}
-	d.Neighbours = mapped(neighs, func(n routing.Neigh) neighDoc {
-		return neighDoc{n.Link, n.Addr.String(), n.MAC, n.State}
-	})
-	return d
+	return traceDoc{wayDocOf(t.Way), t.NotModelled() != nil, t.Choice(),
+		mapped(t.Steps, func(s routing.Step) stepDoc {
+			d := stepDoc{s.Rule.Priority, ruleText(s.Rule), s.Rule.Table,
+				string(s.Effect), s.Why(t.Query), ""}
+			if s.Route != nil {
+				d.Route = s.Route.String()
+			}
+			return d
+		}),
+		mapped(neighs, func(n routing.Neigh) neighDoc {
+			return neighDoc{n.Link, n.Addr.String(), n.MAC, n.State}
+		})}
 }

@@ -6,6 +6,7 @@ import (
 	"crypto/sha256"
 	"embed"
 	"encoding/base64"
+	"fmt"
 	"html/template"
 	"io"
 	"slices"
@@ -21,8 +22,17 @@ import (
 //go:embed web
 var web embed.FS
 
-// frame is what every HTML page has: head, title, verdict, numbers. All texts
-// of a page are escaped by Escape already; html/template does the rest.
+// functions are what the templates call. They escape each name with Escape or
+// what stands for it; html/template does the rest.
+var functions = template.FuncMap{
+	"dash": dash, "endpoint": endpoint, "escape": func(v any) string { return Escape(fmt.Sprint(v)) },
+	"legend": legend, "names": namesOf, "next": func(i int) int { return i + 1 },
+	"oneLine": oneLine, "origin": origin, "phase": phaseTitle, "port": portName,
+	"short": short, "some": some, "stepName": stepName, "ways": ways,
+}
+
+// frame is what every HTML page has: head, title, verdict, numbers, the drawing
+// and the findings.
 type frame struct {
 	Title, Verdict string
 	Tone           string // of the verdict: good, warn or bad
@@ -30,6 +40,10 @@ type frame struct {
 	Inputs         []Input
 	Tiles          []tile
 	Sections       []section
+	Drawings       []drawing
+	Undrawn        string // what the drawing leaves out
+	Statuses       []tile // of the rows of the table, for its filter
+	Findings       []severityGroup
 	Style          template.CSS
 	Script         template.JS
 	Policy         string // the content security policy
@@ -45,26 +59,11 @@ type section struct{ ID, Title string }
 
 type planPage struct {
 	frame
-	Drawings    []drawing
-	Legend      []legendEntry
-	Undrawn     string
-	Listeners   []listenerRow
-	Statuses    []tile
+	Listeners   []routing.Outcome // by address and port
 	Paths       []pathRow
 	Proof       *proofPart
-	Findings    []severityGroup
 	Apply, Undo string
 	Next        string
-}
-
-// listenerRow is one row of the table. Cells that need no line of their own are
-// joined, for there may be thousands.
-type listenerRow struct {
-	Addr, Port       string
-	Servers, Origins names
-	Link, Status     string
-	Reason           string
-	Before, After    string
 }
 
 // names are a few names to show, and the rest for those who want them.
@@ -77,9 +76,12 @@ type names struct {
 // Rest says how many names are not shown at once.
 func (n names) Rest() string { return number(len(n.More) + n.Left) }
 
+// pathRow is one row of the table of paths. Source is "" if the gateway is not
+// known.
 type pathRow struct {
-	Link, Family, Gateway, Source, Prefixes, Listeners, Before, After string
-	Table                                                             uint32
+	Link, Family, Gateway, Source, Listeners, Before, After string
+	Table                                                   uint32
+	Prefixes                                                []string
 }
 
 type severityGroup struct {
@@ -91,27 +93,16 @@ type severityGroup struct {
 // from elsewhere, and none is needed to read it.
 func (p Plan) HTML(w io.Writer) error {
 	all := bundles(p.Plan)
-	drawn := drawings(all)
-	page := planPage{
-		frame:     p.frame(),
-		Drawings:  drawn,
-		Legend:    legend(drawn),
-		Undrawn:   undrawn(p.Plan.Outcomes),
-		Listeners: listenerRows(p.Plan.Outcomes),
-		Statuses:  statusTiles(p.Plan.Outcomes),
-		Paths:     pathRows(all),
-		Proof:     p.Proof.part(),
-		Findings:  severityGroups(p.Plan.Findings),
-		Apply:     commands(p.Diff),
-		Undo:      commands(p.Back),
-		Next:      oneLine(p.Next),
-	}
+	page := planPage{p.frame(all), byAddress(p.Plan.Outcomes), pathRows(all), p.Proof.part(),
+		commands(p.Diff), commands(p.Back), p.Next}
 	return page.write(w, "plan.html", page)
 }
 
 // frame fills the frame of a plan.
-func (p Plan) frame() frame {
-	f := newFrame("Return routes for NGINX on "+Escape(cmp.Or(p.Host, "this host")), p.Head)
+func (p Plan) frame(all []bundle) frame {
+	f := newFrame("Return routes for NGINX on "+cmp.Or(p.Host, "this host"), p.Head, all,
+		p.Plan.Findings)
+	f.Undrawn, f.Statuses = undrawn(p.Plan.Outcomes), statusTiles(p.Plan.Outcomes)
 	f.Verdict, f.Tone = p.verdict(), "good"
 	n := bySeverity(p.Plan.Findings)
 	switch {
@@ -121,13 +112,12 @@ func (p Plan) frame() frame {
 		f.Tone = "warn"
 	}
 	f.Facts = append(f.Facts, fact{"Digest of the plan", p.Digest})
-	f.Tiles = append([]tile{{number(len(p.Plan.Outcomes)), "listeners", ""}},
-		statusTiles(p.Plan.Outcomes)...)
-	f.Tiles = append(f.Tiles, tile{number(len(p.Plan.Paths)), "paths", ""},
-		tile{number(len(p.Diff.Ops())), "changes", ""},
-		tile{number(n[routing.Error]), "errors", toneIf(n[routing.Error], "bad")},
-		tile{number(n[routing.Warning]), "warnings", toneIf(n[routing.Warning], "warn")},
-		tile{number(n[routing.Info]), "notes", ""})
+	f.Tiles = slices.Concat([]tile{newTile(len(p.Plan.Outcomes), "listeners", "")}, f.Statuses,
+		[]tile{newTile(len(p.Plan.Paths), "paths", ""),
+			newTile(len(p.Diff.Ops()), "changes", ""),
+			newTile(n[routing.Error], "errors", "bad"),
+			newTile(n[routing.Warning], "warnings", "warn"),
+			newTile(n[routing.Info], "notes", "")})
 	f.Sections = []section{{"drawing", "Drawing"}, {"listeners", "Listeners"},
 		{"paths", "Paths"}, {"findings", "Findings"}, {"commands", "Commands"},
 		{"provenance", "Provenance"}}
@@ -137,23 +127,22 @@ func (p Plan) frame() frame {
 	return f
 }
 
-func toneIf(n int, tone string) string {
+// newTile has the tone if there is something to count.
+func newTile(n int, label, tone string) tile {
 	if n == 0 {
-		return ""
+		tone = ""
 	}
-	return tone
+	return tile{number(n), label, tone}
 }
 
 // newFrame takes style and script from their files; the policy allows these two
 // and nothing else.
-func newFrame(title string, h Head) frame {
-	f := frame{Title: title, Facts: []fact{{"Host", Escape(cmp.Or(h.Host, "-"))},
-		{"Kernel", "Linux " + Escape(h.Kernel)},
-		{"Time", utc(h.Time)},
-		{"lasthop", Escape(h.Lasthop)}}}
-	for _, in := range h.Inputs {
-		f.Inputs = append(f.Inputs, Input{Escape(in.File), in.SHA256, in.Main})
-	}
+func newFrame(title string, h Head, drawn []bundle, findings []routing.Finding) frame {
+	f := frame{Title: title, Inputs: h.Inputs, Drawings: drawings(drawn),
+		Findings: severityGroups(findings),
+		Facts: []fact{{"Host", Escape(cmp.Or(h.Host, "-"))},
+			{"Kernel", "Linux " + Escape(h.Kernel)}, {"Time", utc(h.Time)},
+			{"lasthop", Escape(h.Lasthop)}}}
 	style, _ := web.ReadFile("web/page.css") // fails only for a file that is not embedded
 	script, _ := web.ReadFile("web/page.js")
 	f.Style, f.Script = template.CSS(style), template.JS(script)
@@ -169,7 +158,8 @@ func hash(data []byte) string {
 
 // write fills the frame with the parts that the named file defines.
 func (frame) write(w io.Writer, file string, data any) error {
-	t, err := template.ParseFS(web, "web/frame.html", "web/drawings.html", "web/"+file)
+	t, err := template.New(file).Funcs(functions).ParseFS(web, "web/frame.html",
+		"web/drawings.html", "web/"+file)
 	if err != nil {
 		return err
 	}
@@ -186,12 +176,12 @@ func (frame) write(w io.Writer, file string, data any) error {
 func statusTiles(outcomes []routing.Outcome) []tile {
 	n := byStatus(outcomes)
 	tone := map[routing.Status]string{routing.Ready: "good", routing.Armed: "good",
-		routing.Unresolved: toneIf(n[routing.Unresolved], "bad")}
+		routing.Unresolved: "bad"}
 	var out []tile
 	for _, s := range []routing.Status{routing.Ready, routing.Armed, routing.Unchanged,
 		routing.LocalOnly, routing.Off, routing.Unresolved} {
 		if n[s] > 0 || s == routing.Unresolved {
-			out = append(out, tile{number(n[s]), string(s), tone[s]})
+			out = append(out, newTile(n[s], string(s), tone[s]))
 		}
 	}
 	return out
@@ -207,22 +197,11 @@ func undrawn(outcomes []routing.Outcome) string {
 	return "Not drawn: " + count(left, "listener") + " without a gateway, or switched off."
 }
 
-// listenerRows are sorted by address and port.
-func listenerRows(outcomes []routing.Outcome) []listenerRow {
-	outcomes = slices.Clone(outcomes)
-	slices.SortStableFunc(outcomes, func(a, b routing.Outcome) int {
+func byAddress(outcomes []routing.Outcome) []routing.Outcome {
+	return slices.SortedStableFunc(slices.Values(outcomes), func(a, b routing.Outcome) int {
 		return cmp.Or(a.Addr.Compare(b.Addr), cmp.Compare(a.Ports.First, b.Ports.First),
 			cmp.Compare(a.Transport, b.Transport))
 	})
-	var rows []listenerRow
-	for _, o := range outcomes {
-		before, after := ways(o)
-		rows = append(rows, listenerRow{Addr: o.Addr.String(), Port: portName(o),
-			Servers: namesOf(o.Servers, 3), Origins: namesOf(o.Origins, 1),
-			Link: dash(Escape(o.Link)), Status: string(o.Status),
-			Reason: string(o.Reason), Before: Escape(before), After: Escape(after)})
-	}
-	return rows
 }
 
 // maxNames bounds the names of one row, so that the page does not grow with the
@@ -247,32 +226,28 @@ func namesOf(all []string, shown int) names {
 }
 
 // ways tells the ways before and after of one listener, in the words of fate.
-func ways(o routing.Outcome) (before, after string) {
+func ways(o routing.Outcome) []string {
 	switch {
 	case o.Status == routing.LocalOnly, o.Status == routing.Off:
-		return "-", fate(o)
+		return []string{"-", fate(o)}
 	case routed(o) && sameWay(o.Before, o.After):
-		return o.Before.String(), "same, for every client"
+		return []string{o.Before.String(), "same, for every client"}
 	case sameWay(o.Before, o.After):
-		return o.Before.String(), "as before"
+		return []string{o.Before.String(), "as before"}
 	}
-	return o.Before.String(), o.After.String()
+	return []string{o.Before.String(), o.After.String()}
 }
 
 func pathRows(all []bundle) []pathRow {
-	var rows []pathRow
-	for _, b := range all {
-		r := pathRow{Link: dash(Escape(b.link)), Family: b.family.String(),
-			Gateway: "not known", Prefixes: "-", Listeners: b.fate(),
-			Before: Escape(sentence(b.before)), After: Escape(sentence(b.after))}
+	return mapped(all, func(b bundle) pathRow {
+		r := pathRow{Link: b.link, Family: b.family.String(), Gateway: "not known",
+			Listeners: b.fate(), Before: sentence(b.before), After: sentence(b.after)}
 		if b.path != nil {
-			r.Gateway, r.Source, r.Table = gatewayName(*b.path),
-				Escape(gatewaySource(*b.path)), b.path.Table
-			r.Prefixes = dash(some(prefixes(*b.path), 8))
+			r.Gateway, r.Source = gatewayName(*b.path), gatewaySource(*b.path)
+			r.Table, r.Prefixes = b.path.Table, prefixes(*b.path)
 		}
-		rows = append(rows, r)
-	}
-	return rows
+		return r
+	})
 }
 
 // proofPart is what a kernel says to the plan.
@@ -287,7 +262,7 @@ func (p *Proof) part() *proofPart {
 	if p == nil {
 		return nil
 	}
-	part := &proofPart{Escape(p.line()), "good", namesOf(p.differences(), 0), p.notRebuilt(),
+	part := &proofPart{p.line(), "good", namesOf(p.differences(), 0), p.notRebuilt(),
 		namesOf(p.NotRebuilt, 0)}
 	switch {
 	case p.Differs():
@@ -298,16 +273,13 @@ func (p *Proof) part() *proofPart {
 	return part
 }
 
-// severityGroups sorts findings by gravity and escapes them.
+// severityGroups sorts findings by gravity.
 func severityGroups(list []routing.Finding) []severityGroup {
 	groups := []severityGroup{{"error", "Errors", nil}, {"warning", "Warnings", nil},
 		{"info", "Notes", nil}}
 	for _, f := range list {
 		g := &groups[max(f.Severity.Rank(), 0)]
-		g.Findings = append(g.Findings, routing.Finding{
-			Code: routing.Code(Escape(string(f.Code))), Severity: f.Severity,
-			Subject: Escape(f.Subject), Message: Escape(f.Message),
-			Hint: Escape(f.Hint), Origin: Escape(origin(f))})
+		g.Findings = append(g.Findings, f)
 	}
 	return slices.DeleteFunc(groups, func(g severityGroup) bool { return len(g.Findings) == 0 })
 }

@@ -5,7 +5,6 @@ import (
 	"encoding/json"
 	"fmt"
 	"io"
-	"net/netip"
 	"time"
 	"unicode/utf16"
 	"unicode/utf8"
@@ -36,13 +35,13 @@ func (h Head) doc(kind, digest string, summary any) headDoc {
 
 type planDoc struct {
 	headDoc
-	Listeners []listenerDoc `json:"listeners"`
-	Paths     []pathDoc     `json:"paths"`
-	Routes    []routeDoc    `json:"routes"`
-	Rules     []ruleDoc     `json:"rules"`
-	Changes   []changeDoc   `json:"changes"`
-	Findings  []findingDoc  `json:"findings"`
-	Proof     *proofDoc     `json:"proof,omitempty"` // of plan --prove
+	Listeners []listenerDoc     `json:"listeners"`
+	Paths     []pathDoc         `json:"paths"`
+	Routes    []routeDoc        `json:"routes"`
+	Rules     []ruleDoc         `json:"rules"`
+	Changes   []changeDoc       `json:"changes"`
+	Findings  []routing.Finding `json:"findings"`
+	Proof     *proofDoc         `json:"proof,omitempty"` // of plan --prove
 }
 
 type applyDoc struct {
@@ -55,10 +54,10 @@ type applyDoc struct {
 
 type checkDoc struct {
 	headDoc
-	Offline  bool         `json:"offline,omitempty"`
-	Checks   []checkedDoc `json:"checks"`
-	Changes  []changeDoc  `json:"changes"` // what `apply` would do
-	Findings []findingDoc `json:"findings"`
+	Offline  bool              `json:"offline,omitempty"`
+	Checks   []checkedDoc      `json:"checks"`
+	Changes  []changeDoc       `json:"changes"` // what `apply` would do
+	Findings []routing.Finding `json:"findings"`
 }
 
 type clearDoc struct {
@@ -128,15 +127,6 @@ type changeDoc struct {
 	Text   string `json:"text"`   // the command
 }
 
-type findingDoc struct {
-	Code     string `json:"code"`
-	Severity string `json:"severity"`
-	Subject  string `json:"subject"`
-	Message  string `json:"message"`
-	Hint     string `json:"hint,omitempty"`
-	Origin   string `json:"origin,omitempty"`
-}
-
 // JSON writes the plan as one document of kind "plan".
 func (p Plan) JSON(w io.Writer) error { return encode(w, p.doc("plan", p.summary())) }
 
@@ -151,7 +141,7 @@ func (a Apply) JSON(w io.Writer) error {
 func (c Check) JSON(w io.Writer) error {
 	return encode(w, checkDoc{c.Head.doc("check", c.Digest, c.summary()), c.Offline,
 		mapped(c.Checks, checkedDocOf),
-		mapped(c.Diff.Ops(), changeDocOf), mapped(c.Plan.Findings, findingDocOf)})
+		mapped(c.Diff.Ops(), changeDocOf), list(c.Plan.Findings)})
 }
 
 // JSON writes the result as one document of kind "clear".
@@ -177,8 +167,7 @@ func (p Plan) doc(kind string, summary any) planDoc {
 	return planDoc{p.Head.doc(kind, p.Digest, summary), mapped(p.Plan.Outcomes, listenerDocOf),
 		mapped(p.Plan.Paths, pathDocOf),
 		mapped(p.Plan.State.Routes, routeDocOf), mapped(p.Plan.State.Rules, ruleDocOf),
-		mapped(p.Diff.Ops(), changeDocOf),
-		mapped(p.Plan.Findings, findingDocOf), p.Proof.doc()}
+		mapped(p.Diff.Ops(), changeDocOf), list(p.Plan.Findings), p.Proof.doc()}
 }
 
 func (p Plan) summary() map[string]int {
@@ -290,12 +279,11 @@ func changeDocOf(o routing.Op) changeDoc {
 	return d
 }
 
-func findingDocOf(f routing.Finding) findingDoc {
-	return findingDoc{string(f.Code), string(f.Severity), f.Subject, f.Message,
-		f.Hint, f.Origin}
-}
-
-func text(a netip.Addr) string {
+// text is a valid address or prefix as it is written; "" for none.
+func text(a interface {
+	IsValid() bool
+	String() string
+}) string {
 	if !a.IsValid() {
 		return ""
 	}

@@ -3,43 +3,36 @@ package report
 import (
 	"fmt"
 	"slices"
-	"strings"
 
 	"lasthop/routing"
 )
 
+// endOf is an address with what becomes of its replies.
+type endOf struct{ addr, link, status, way, color string }
+
 // group is a row of the table of listeners: all ports of one address with the
 // same fate.
 type group struct {
-	addr, link, status, way string
-	color                   string
-	ports                   []string
+	endOf
+	ports []string
 }
 
 type groups struct {
 	list  []*group
-	index map[string]*group
+	index map[endOf]*group
 }
 
 // add merges a listener into the row of its address and fate.
-func (g *groups) add(o routing.Outcome, x group) {
-	key := strings.Join([]string{x.addr, x.link, x.status, x.way}, "\x00")
-	if g.index[key] == nil {
-		if g.index == nil {
-			g.index = map[string]*group{}
-		}
-		g.index[key] = &x
-		g.list = append(g.list, &x)
+func (g *groups) add(o routing.Outcome, end endOf) {
+	x := g.index[end]
+	if x == nil {
+		x = &group{endOf: end}
+		g.index[end] = x
+		g.list = append(g.list, x)
 	}
-	g.index[key].ports = addPort(g.index[key].ports, o)
-}
-
-func addPort(ports []string, o routing.Outcome) []string {
-	port := portName(o)
-	if slices.Contains(ports, port) {
-		return ports
+	if port := portName(o); !slices.Contains(x.ports, port) {
+		x.ports = append(x.ports, port)
 	}
-	return append(ports, port)
 }
 
 // portName is "80", "8000-8005" or "53/udp".
@@ -94,10 +87,9 @@ func (t *page) listeners(outcomes []routing.Outcome) {
 }
 
 func outcomeGroups(outcomes []routing.Outcome) groups {
-	var g groups
+	g := groups{index: map[endOf]*group{}}
 	for _, o := range outcomes {
-		g.add(o, group{addr: o.Addr.String(), link: o.Link, status: string(o.Status),
-			way: fate(o), color: statusColor(o)})
+		g.add(o, endOf{o.Addr.String(), o.Link, string(o.Status), fate(o), statusColor(o)})
 	}
 	return g
 }
@@ -149,17 +141,16 @@ func (t *page) checks(checks []Checked) {
 		return
 	}
 	t.heading("Listeners (%d)", len(checks))
-	var g groups
+	g := groups{index: map[endOf]*group{}}
 	for _, c := range checks {
-		x := group{addr: c.Addr.String(), link: c.Link, status: string(c.Verdict),
-			way: now(c)}
+		color := ""
 		switch {
 		case c.Verdict.Bad():
-			x.color = red
+			color = red
 		case c.Verdict == Symmetric:
-			x.color = green
+			color = green
 		}
-		g.add(c.Outcome, x)
+		g.add(c.Outcome, endOf{c.Addr.String(), c.Link, string(c.Verdict), now(c), color})
 	}
 	g.write(t)
 }

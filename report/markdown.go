@@ -80,7 +80,7 @@ func (m *markdown) prose(s string) string {
 
 func (m *markdown) listeners(outcomes []routing.Outcome) {
 	m.printf("\n## Listeners (%s)\n\n%s.\n", number(len(outcomes)),
-		strings.Join(statuses(outcomes), ", "))
+		statuses(outcomes))
 	m.table("Address", "Port", "Interface", "Status", "Replies leave by")
 	rows, left := outcomeGroups(outcomes).shown()
 	for _, x := range rows {
@@ -99,18 +99,20 @@ func (m *markdown) paths(all []bundle) {
 	m.printf("\n## Paths (%s)\n", number(len(all)))
 	m.table("Interface", "Family", "Gateway", "Table", "For sources", "Listeners",
 		"Before", "After")
-	for _, b := range all[:listed(len(all))] {
-		gatewayCell, table, sources := "not known", "-", "-"
-		if b.path != nil {
-			gatewayCell, table, sources = m.prose(gateway(*b.path)),
-				dash(numeral(b.path.Table)),
-				dash(some(prefixes(*b.path), 3))
+	for r := range each(&m.output, pathRows(all), tableRest) {
+		gateway := r.Gateway
+		if r.Source != "" {
+			gateway += ", " + r.Source
 		}
-		m.row(m.code(b.link), b.family.String(), gatewayCell, table, sources, b.fate(),
-			m.prose(sentence(b.before)), m.prose(sentence(b.after)))
+		m.row(m.code(r.Link), r.Family, m.prose(gateway), dash(numeral(r.Table)),
+			dash(some(r.Prefixes, 3)), r.Listeners, m.prose(r.Before), m.prose(r.After))
 	}
-	m.rest("\n… and %d more; all of them with `-o html` or `-o json`.\n", len(all))
 }
+
+const (
+	tableRest = "\n… and %d more; all of them with `-o html` or `-o json`.\n"
+	listRest  = "- … and %d more; all of them with `-o html` or `-o json`\n"
+)
 
 func (m *markdown) proof(p *Proof) {
 	if p == nil {
@@ -126,10 +128,9 @@ func (m *markdown) lines(title string, list []string) {
 		return
 	}
 	m.printf("\n%s:\n\n", title)
-	for _, s := range list[:listed(len(list))] {
+	for s := range each(&m.output, list, "- … and %d more; all of them with `-o json`\n") {
 		m.printf("- %s\n", m.code(s))
 	}
-	m.rest("- … and %d more; all of them with `-o json`\n", len(list))
 }
 
 func (m *markdown) findings(list []routing.Finding) {
@@ -137,7 +138,7 @@ func (m *markdown) findings(list []routing.Finding) {
 		return
 	}
 	m.printf("\n## Findings (%s)\n\n", number(len(list)))
-	for _, f := range gravest(list)[:listed(len(list))] {
+	for f := range each(&m.output, gravest(list), listRest) {
 		m.printf("- **%s** %s %s: %s\n", f.Severity, m.code(string(f.Code)),
 			m.code(f.Subject), m.prose(f.Message))
 		if f.Origin != "" {
@@ -147,7 +148,6 @@ func (m *markdown) findings(list []routing.Finding) {
 			m.printf("  - do %s\n", m.code(f.Hint))
 		}
 	}
-	m.rest("- … and %d more; all of them with `-o html` or `-o json`\n", len(list))
 }
 
 func (m *markdown) commands(title string, d routing.Diff) {
@@ -156,10 +156,10 @@ func (m *markdown) commands(title string, d routing.Diff) {
 		return
 	}
 	m.printf("\n## %s (%s)\n\n```sh\n", title, number(len(ops)))
-	for _, op := range ops[:listed(len(ops))] {
+	const rest = "# … and %d more; all of them with -o html, -o json or -o iproute2\n"
+	for op := range each(&m.output, ops, rest) {
 		m.printf("%s\n", shellCommand(op))
 	}
-	m.rest("# … and %d more; all of them with -o html, -o json or -o iproute2\n", len(ops))
 	m.printf("```\n")
 }
 
@@ -169,8 +169,7 @@ func (m *markdown) inputs(list []Input) {
 	}
 	m.printf("\n## Files that this depends on (%s)\n", number(len(list)))
 	m.table("File", "SHA-256")
-	for _, in := range list[:listed(len(list))] {
+	for in := range each(&m.output, list, tableRest) {
 		m.row(m.code(in.File), m.code(in.SHA256))
 	}
-	m.rest("\n… and %d more; all of them with `-o html` or `-o json`.\n", len(list))
 }

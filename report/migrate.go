@@ -8,6 +8,7 @@ import (
 	"strings"
 
 	"lasthop/bigip/migrate"
+	"lasthop/routing"
 )
 
 // Migration is the result of `lasthop migrate`. The drawing shows its Plan.
@@ -122,12 +123,12 @@ func (m Migration) gravestFirst() []migrate.Row {
 
 type migrationDoc struct {
 	headDoc
-	BIGIP    BIGIP          `json:"bigip"`
-	Virtuals []migrate.Row  `json:"virtuals"`
-	Findings []findingDoc   `json:"findings"`
-	Flags    []string       `json:"flags"`
-	Settings string         `json:"settings"`
-	Steps    []migrate.Step `json:"steps"`
+	BIGIP    BIGIP             `json:"bigip"`
+	Virtuals []migrate.Row     `json:"virtuals"`
+	Findings []routing.Finding `json:"findings"`
+	Flags    []string          `json:"flags"`
+	Settings string            `json:"settings"`
+	Steps    []migrate.Step    `json:"steps"`
 }
 
 // JSON writes the result as one document of kind "migrate".
@@ -147,7 +148,7 @@ func (m Migration) JSON(w io.Writer) error {
 		return s
 	})
 	return encode(w, migrationDoc{m.Head.doc("migrate", "", summary), m.BIGIP, rows,
-		mapped(m.Findings, findingDocOf), list(m.Flags), m.Settings, steps})
+		list(m.Findings), list(m.Flags), m.Settings, steps})
 }
 
 var migrationColumns = []string{"virtual", "destination", "address", "port", "protocol", "vlan",

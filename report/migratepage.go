@@ -30,8 +30,7 @@ func (m Migration) Markdown(w io.Writer) error {
 	d.findings(m.Findings)
 	d.steps(m.Steps)
 	d.inputs(m.Inputs)
-	_, err := io.WriteString(w, d.String())
-	return err
+	return d.writeTo(w)
 }
 
 func (m *markdown) virtuals(rows []migrate.Row) {
@@ -41,11 +40,11 @@ func (m *markdown) virtuals(rows []migrate.Row) {
 	m.printf("\n## Virtual servers (%s with their VLANs)\n", number(len(rows)))
 	m.table("Status", "Virtual server", "Destination", "VLAN = interface", "Replies there",
 		"Replies here")
-	for _, r := range rows[:listed(len(rows))] {
+	const rest = "\n… and %d more; all of them with `-o html`, `-o csv` or `-o json`.\n"
+	for r := range each(&m.output, rows, rest) {
 		m.row(r.Status, m.code(r.Virtual), m.code(endpoint(r)), m.code(ingress(r)),
 			m.prose(cmp.Or(r.Before, "-")), m.prose(rowFate(r)))
 	}
-	m.rest("\n… and %d more; all of them with `-o html`, `-o csv` or `-o json`.\n", len(rows))
 }
 
 func (m *markdown) steps(steps []migrate.Step) {
@@ -60,12 +59,11 @@ func (m *markdown) steps(steps []migrate.Step) {
 			m.printf("\n   ```%s\n",
 				map[string]string{"nginx.conf": "nginx",
 					"lasthop.yaml": "yaml"}[s.Where])
-			for _, line := range s.Lines[:listed(len(s.Lines))] {
+			const rest = "   # … and %d more; all of them with -o html or -o json\n"
+			for line := range each(&m.output, s.Lines, rest) {
 				m.printf("   %s\n",
 					strings.ReplaceAll(oneLine(line), "```", `\x60\x60\x60`))
 			}
-			m.rest("   # … and %d more; all of them with -o html or -o json\n",
-				len(s.Lines))
 			m.printf("   ```\n")
 		}
 		for _, note := range s.Notes {
@@ -76,116 +74,37 @@ func (m *markdown) steps(steps []migrate.Step) {
 
 type migrationPage struct {
 	frame
-	Drawings []drawing
-	Legend   []legendEntry
-	Undrawn  string
-	Virtuals []virtualCells
-	Statuses []tile
-	Phases   []phasePart
+	Virtuals []migrate.Row // the gravest first
 	Flags    string
-	Findings []severityGroup
-}
-
-// virtualCells is one row of the table. Class is the status, for the filter.
-type virtualCells struct {
-	Virtual, Origin, Endpoint, VLAN, Interface, Decided, Listen, Gateway, Class, Status, Reason,
-	Remedy, Before, After string
-}
-
-type phasePart struct {
-	Title string
-	Steps []stepPart
-}
-
-type stepPart struct {
-	Number      int
-	Name, Lines string
-	Notes       []string
+	Steps    []migrate.Step
 }
 
 // HTML writes the result as one self-contained page, in the frame of Plan.HTML.
 func (m Migration) HTML(w io.Writer) error {
-	drawn := drawings(bundles(m.Plan))
-	page := migrationPage{frame: m.frame(), Drawings: drawn, Legend: legend(drawn),
-		Undrawn: strings.TrimSpace("One for each address. Before: this host without " +
-			"lasthop; after: with what is known now. " + undrawn(m.Plan.Outcomes)),
-		Statuses: m.tiles(), Phases: m.phases(), Flags: oneLine(strings.Join(m.Flags, " ")),
-		Findings: severityGroups(m.Findings)}
-	for _, r := range m.gravestFirst() {
-		page.Virtuals = append(page.Virtuals, cellsOf(r))
-	}
+	page := migrationPage{m.frame(), m.gravestFirst(), strings.Join(m.Flags, " "), m.Steps}
 	return page.write(w, "migrate.html", page)
 }
 
 func (m Migration) frame() frame {
 	from, to := m.title()
-	f := newFrame("Migration of "+Escape(from)+" to "+Escape(to), m.Head)
+	f := newFrame("Migration of "+from+" to "+to, m.Head, bundles(m.Plan), m.Findings)
+	f.Undrawn = strings.TrimSpace("One for each address. Before: this host without lasthop; " +
+		"after: with what is known now. " + undrawn(m.Plan.Outcomes))
 	f.Verdict = m.verdict()
 	byStatus, total, lastHop := m.tally()
 	f.Facts = append(f.Facts, fact{"From", m.source()})
-	f.Tiles = []tile{{number(total), "virtual servers", ""}}
+	f.Tiles = []tile{newTile(total, "virtual servers", "")}
 	for _, s := range migrationStatuses {
-		tone := toneIf(byStatus[s.status], s.tone)
-		f.Tiles = append(f.Tiles, tile{number(byStatus[s.status]), s.name, tone})
-		f.Tone = cmp.Or(f.Tone, tone)
+		t := newTile(byStatus[s.status], s.name, s.tone)
+		f.Tiles, f.Tone = append(f.Tiles, t), cmp.Or(f.Tone, t.Tone)
 	}
 	f.Tone = cmp.Or(f.Tone, "good")
-	f.Tiles = append(f.Tiles, tile{number(lastHop), "relied on the last hop", ""})
+	f.Tiles = append(f.Tiles, newTile(lastHop, "relied on the last hop", ""))
 	f.Sections = []section{{"drawing", "Drawing"}, {"virtuals", "Virtual servers"},
 		{"findings", "Findings"}, {"steps", "Steps"}, {"provenance", "Provenance"}}
+	rows := counted(m.Rows, func(r migrate.Row) string { return r.Status })
+	f.Statuses = mapped(migrationStatuses, func(s migrationStatus) tile {
+		return newTile(rows[s.status], s.status, "")
+	})
 	return f
-}
-
-// tiles counts rows, for the filter.
-func (m Migration) tiles() []tile {
-	n := map[string]int{}
-	for _, r := range m.Rows {
-		n[r.Status]++
-	}
-	var out []tile
-	for _, s := range migrationStatuses {
-		out = append(out, tile{number(n[s.status]), s.status, ""})
-	}
-	return out
-}
-
-func cellsOf(r migrate.Row) virtualCells {
-	c := virtualCells{Virtual: Escape(r.Virtual), Origin: Escape(r.Origin),
-		Endpoint: endpoint(r), VLAN: dash(short(r.VLAN)),
-		Interface: dash(Escape(r.Interface)),
-		Decided:   "-", Listen: "-", Gateway: dash(Escape(r.Gateway)), Class: r.Status,
-		Status: r.Status, Reason: r.Reason, Remedy: oneLine(r.Remedy),
-		Before: dash(Escape(r.Before)), After: dash(Escape(r.After))}
-	if r.Level != "" {
-		c.Decided = Escape(r.Level + ": " + r.Value)
-	}
-	if r.Match != "" {
-		c.Listen = strings.TrimSpace(r.Match + " " + Escape(r.Listen))
-	}
-	if r.GatewaySource != "" {
-		c.Gateway += ", " + Escape(r.GatewaySource)
-	}
-	if !r.Present && r.Address != "" && r.Status != migrate.NotApplicable {
-		c.Endpoint += ", not here yet"
-	}
-	return c
-}
-
-func (m Migration) phases() []phasePart {
-	var out []phasePart
-	for i, s := range m.Steps {
-		if title := phaseTitle(s.Phase); len(out) == 0 || out[len(out)-1].Title != title {
-			out = append(out, phasePart{Title: title})
-		}
-		part := stepPart{Number: i + 1, Name: stepName(s)}
-		for _, line := range s.Lines {
-			part.Lines += oneLine(line) + "\n"
-		}
-		for _, note := range s.Notes {
-			part.Notes = append(part.Notes, Escape(note))
-		}
-		last := &out[len(out)-1]
-		last.Steps = append(last.Steps, part)
-	}
-	return out
 }

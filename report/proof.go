@@ -7,36 +7,19 @@ import (
 )
 
 type proofDoc struct {
-	Proved      bool            `json:"proved"`
-	Unproved    string          `json:"unproved,omitempty"`
-	Kernel      string          `json:"kernel,omitempty"`
-	Addresses   int             `json:"addresses"`
-	Clients     int             `json:"clients"`
-	Asked       int             `json:"asked"`
-	Differences []differenceDoc `json:"differences"`
-	NotRebuilt  []string        `json:"not_rebuilt"`
-}
-
-type differenceDoc struct {
-	When    string `json:"when"`
-	Subject string `json:"subject"`
-	Want    string `json:"want"`
-	Got     string `json:"got"`
+	Proved   bool   `json:"proved"`
+	Unproved string `json:"unproved,omitempty"`
+	routing.Proof
 }
 
 func (p *Proof) doc() *proofDoc {
 	if p == nil {
 		return nil
 	}
-	return &proofDoc{p.proved(), p.Unproved, p.Kernel, p.Addresses, p.Clients, p.Asked,
-		mapped(p.Differences, differenceDocOf), list(p.NotRebuilt)}
+	d := proofDoc{p.Unproved == "" && !p.Differs(), p.Unproved, p.Proof}
+	d.Differences, d.NotRebuilt = list(d.Differences), list(d.NotRebuilt)
+	return &d
 }
-
-func differenceDocOf(d routing.Difference) differenceDoc {
-	return differenceDoc{string(d.When), d.Subject, d.Want, d.Got}
-}
-
-func (p *Proof) proved() bool { return p.Unproved == "" && !p.Differs() }
 
 // line says in a sentence what came out.
 func (p *Proof) line() string {

@@ -1,9 +1,9 @@
 package report
 
 import (
+	"cmp"
 	"fmt"
 	"io"
-	"strings"
 	"time"
 
 	"lasthop/routing"
@@ -13,19 +13,18 @@ import (
 // what is wrong, what is followed, what changed last.
 func (s Status) Text(w io.Writer, style Style) error {
 	t := &page{style: style}
+	state := t.paint(red, "NOT in sync")
 	if s.InSync {
-		t.printf("%s: %s\n", t.paint(bold, "lasthop"), t.paint(green, "in sync"))
-	} else {
-		t.printf("%s: %s\n", t.paint(bold, "lasthop"), t.paint(red, "NOT in sync"))
+		state = t.paint(green, "in sync")
 	}
+	t.printf("%s: %s\n", t.paint(bold, "lasthop"), state)
 	for _, sentence := range s.Wrong {
 		t.wrap("  ", t.paint(red, Escape(sentence)))
 	}
 	t.printf("%s, on %s, running since %s, last look %s\n", Escape(s.Lasthop), Escape(s.Host),
 		stamp(s.Started), stamp(s.Synced))
 	t.masters(s)
-	t.printf("\nListeners (%d): %s\n", len(s.Plan.Outcomes),
-		strings.Join(statuses(s.Plan.Outcomes), ", "))
+	t.printf("\nListeners (%d): %s\n", len(s.Plan.Outcomes), statuses(s.Plan.Outcomes))
 	t.paths(s.Plan.Paths)
 	t.changes("Missing in the kernel", s.Diff.Ops())
 	t.lastChange(s.Last)
@@ -35,8 +34,7 @@ func (s Status) Text(w io.Writer, style Style) error {
 		count(c.Heals, "heal"), count(c.Fights, "fight"),
 		count(c.Errors, "error"), count(c.Reloads, "load")+" of NGINX")
 	if !s.InSync {
-		t.printf("To see it from the kernel's side:\n  %s\n",
-			t.paint(bold, "lasthop check"))
+		t.command("To see it from the kernel's side", "lasthop check")
 	}
 	return t.writeTo(w)
 }
@@ -55,17 +53,14 @@ func (t *page) masters(s Status) {
 	t.heading("NGINX (%d), seen by: %s", len(s.Masters), Escape(s.Detector))
 	var rows []row
 	for _, m := range s.Masters {
-		does := "not running: what is on disk counts"
-		if m.PID != 0 {
-			does = fmt.Sprintf("load %d, seen %s, %s", m.Generation, stamp(m.Loaded),
-				count(m.Workers, "worker"))
-			if m.Draining > 0 {
-				does += fmt.Sprintf(" and %d draining", m.Draining)
-			}
-		}
-		pid := "-"
+		pid, does := "-", "not running: what is on disk counts"
 		if m.PID != 0 {
 			pid = fmt.Sprint(m.PID)
+			does = fmt.Sprintf("load %d, seen %s, %s", m.Generation, stamp(m.Loaded),
+				count(m.Workers, "worker"))
+		}
+		if m.PID != 0 && m.Draining > 0 {
+			does += fmt.Sprintf(" and %d draining", m.Draining)
 		}
 		rows = append(rows, row{cells: []string{pid, Escape(m.Conf), does}})
 	}
@@ -73,27 +68,14 @@ func (t *page) masters(s Status) {
 }
 
 func byStatus(outcomes []routing.Outcome) map[routing.Status]int {
-	n := map[routing.Status]int{}
-	for _, o := range outcomes {
-		n[o.Status]++
-	}
-	return n
+	return counted(outcomes, func(o routing.Outcome) routing.Status { return o.Status })
 }
 
-// statuses counts outcomes: "3 ready", "1 unresolved".
-func statuses(outcomes []routing.Outcome) []string {
-	n := byStatus(outcomes)
-	var parts []string
-	for _, s := range []routing.Status{routing.Ready, routing.Armed, routing.Unresolved,
-		routing.Unchanged, routing.LocalOnly, routing.Off} {
-		if n[s] > 0 {
-			parts = append(parts, number(n[s])+" "+string(s))
-		}
-	}
-	if len(parts) == 0 {
-		return []string{"none"}
-	}
-	return parts
+// statuses counts outcomes: "3 ready, 1 unresolved".
+func statuses(outcomes []routing.Outcome) string {
+	say := func(n int, s routing.Status) string { return number(n) + " " + string(s) }
+	return cmp.Or(kinds(byStatus(outcomes), say, routing.Ready, routing.Armed,
+		routing.Unresolved, routing.Unchanged, routing.LocalOnly, routing.Off), "none")
 }
 
 func (t *page) lastChange(c Change) {
@@ -109,19 +91,19 @@ func (t *page) lastChange(c Change) {
 
 type statusDoc struct {
 	headDoc
-	InSync   bool         `json:"in_sync"`
-	Wrong    []string     `json:"wrong"`
-	Started  string       `json:"started"`
-	Synced   string       `json:"synced,omitempty"`
-	Detector string       `json:"detector"`
-	Masters  []masterDoc  `json:"masters"`
-	Paths    []pathDoc    `json:"paths"`
-	Routes   []routeDoc   `json:"routes"` // ours, as the kernel holds them
-	Rules    []ruleDoc    `json:"rules"`
-	Changes  []changeDoc  `json:"changes"` // what the kernel lacks
-	Last     *lastDoc     `json:"last_change,omitempty"`
-	Findings []findingDoc `json:"findings"`
-	Counts   Counts       `json:"counts"`
+	InSync   bool              `json:"in_sync"`
+	Wrong    []string          `json:"wrong"`
+	Started  string            `json:"started"`
+	Synced   string            `json:"synced,omitempty"`
+	Detector string            `json:"detector"`
+	Masters  []masterDoc       `json:"masters"`
+	Paths    []pathDoc         `json:"paths"`
+	Routes   []routeDoc        `json:"routes"` // ours, as the kernel holds them
+	Rules    []ruleDoc         `json:"rules"`
+	Changes  []changeDoc       `json:"changes"` // what the kernel lacks
+	Last     *lastDoc          `json:"last_change,omitempty"`
+	Findings []routing.Finding `json:"findings"`
+	Counts   Counts            `json:"counts"`
 }
 
 type masterDoc struct {
@@ -150,7 +132,7 @@ func (s Status) JSON(w io.Writer) error {
 		Routes:   mapped(s.Installed.Routes, routeDocOf),
 		Rules:    mapped(s.Installed.Rules, ruleDocOf),
 		Changes:  mapped(s.Diff.Ops(), changeDocOf),
-		Findings: mapped(s.Plan.Findings, findingDocOf), Counts: s.Counts}
+		Findings: list(s.Plan.Findings), Counts: s.Counts}
 	if !s.Last.Time.IsZero() {
 		d.Last = &lastDoc{rfc3339(s.Last.Time), s.Last.Cause,
 			mapped(s.Last.Done, changeDocOf), s.Last.Error}

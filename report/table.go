@@ -4,6 +4,7 @@ import (
 	"cmp"
 	"fmt"
 	"io"
+	"iter"
 	"strings"
 	"unicode/utf8"
 
@@ -39,10 +40,19 @@ func listed(n int) int {
 	return n
 }
 
-// rest says how many of n things are not listed, and where they are.
-func (o *output) rest(format string, n int) {
-	if left := n - listed(n); left > 0 {
-		o.printf(format, left)
+// each yields the things of a list that are listed one by one. It then says, in
+// the words of rest, how many are not.
+func each[T any](o *output, list []T, rest string) iter.Seq[T] {
+	return func(yield func(T) bool) {
+		n := listed(len(list))
+		for _, x := range list[:n] {
+			if !yield(x) {
+				return
+			}
+		}
+		if n < len(list) {
+			o.printf(rest, len(list)-n)
+		}
 	}
 }
 
@@ -62,6 +72,13 @@ func (p *page) paint(code, text string) string {
 // heading begins a part of the report.
 func (p *page) heading(format string, args ...any) {
 	p.printf("\n%s\n", p.paint(bold, fmt.Sprintf(format, args...)))
+}
+
+// command names a command line and what it is for, if there is one.
+func (p *page) command(purpose, line string) {
+	if line != "" {
+		p.printf("%s:\n  %s\n", purpose, p.paint(bold, line))
+	}
 }
 
 // row is one line of a table.
@@ -177,6 +194,28 @@ func some(list []string, n int) string {
 		n-- // for "and 2 more": one is never left out alone
 	}
 	return routing.Some(list, n)
+}
+
+func upperFirst(s string) string { return strings.ToUpper(s[:1]) + s[1:] }
+
+// counted counts values by what they have in common.
+func counted[T any, K comparable](list []T, of func(T) K) map[K]int {
+	n := map[K]int{}
+	for _, x := range list {
+		n[of(x)]++
+	}
+	return n
+}
+
+// kinds says in order how many there are of each kind: "3 ready, 1 unresolved".
+func kinds[K comparable](n map[K]int, say func(int, K) string, order ...K) string {
+	var parts []string
+	for _, kind := range order {
+		if n[kind] > 0 {
+			parts = append(parts, say(n[kind], kind))
+		}
+	}
+	return strings.Join(parts, ", ")
 }
 
 // count writes a number with its noun: "1 change", "2 changes".

@@ -33,8 +33,7 @@ func (t *page) planEnd(p Plan) {
 	case p.Diff.Empty():
 		t.printf("Nothing to do: everything is in place.\n")
 	case p.Next != "":
-		t.printf("Nothing was changed. To do exactly this:\n  %s\n",
-			t.paint(bold, oneLine(p.Next)))
+		t.command("Nothing was changed. To do exactly this", oneLine(p.Next))
 	default:
 		t.printf("Digest: %s\n", p.Digest)
 	}
@@ -59,9 +58,7 @@ func (a Apply) Text(w io.Writer, s Style) error {
 	t.changes("Done", a.Done)
 	t.checks(a.Checks)
 	t.findings(noNotes(a.Plan.Plan.Findings))
-	if a.Undo != "" {
-		t.printf("\nTo take this back:\n  %s\n", t.paint(bold, Escape(a.Undo)))
-	}
+	t.command("\nTo take this back", Escape(a.Undo))
 	return t.writeTo(w)
 }
 
@@ -95,23 +92,14 @@ func (c Check) Bad() (bad int) {
 }
 
 func (c Check) oneLine() string {
-	number := map[Verdict]int{}
-	for _, x := range c.Checks {
-		number[x.Verdict]++
-	}
-	var parts []string
-	for _, v := range []Verdict{Symmetric, Asymmetric, NotKnown, NotHere, NotHereWrong,
-		NoGateway, NotAsked} {
-		if number[v] > 0 {
-			parts = append(parts, fmt.Sprintf("%d %s", number[v], v))
-		}
-	}
 	word := "ok"
 	if c.Bad() > 0 {
 		word = "not ok"
 	}
-	return fmt.Sprintf("%s: %s: %s", word, count(len(c.Checks), "listener"),
-		strings.Join(parts, ", "))
+	verdicts := kinds(counted(c.Checks, func(x Checked) Verdict { return x.Verdict }),
+		func(n int, v Verdict) string { return fmt.Sprintf("%d %s", n, v) },
+		Symmetric, Asymmetric, NotKnown, NotHere, NotHereWrong, NoGateway, NotAsked)
+	return fmt.Sprintf("%s: %s: %s", word, count(len(c.Checks), "listener"), verdicts)
 }
 
 // Text writes what was removed, or with DryRun what would be.
@@ -208,13 +196,8 @@ func prefixes(p routing.Path) []string { return mapped(p.Prefixes, netip.Prefix.
 
 // gateways are the addresses of a path's gateways; none point to point.
 func gateways(p routing.Path) []string {
-	vias := []string{}
-	for _, h := range p.Hops {
-		if h.Via.IsValid() {
-			vias = append(vias, h.Via.String())
-		}
-	}
-	return vias
+	vias := mapped(p.Hops, func(h routing.Hop) string { return text(h.Via) })
+	return slices.DeleteFunc(vias, func(via string) bool { return via == "" })
 }
 
 func (t *page) changes(title string, ops []routing.Op) {
@@ -228,10 +211,9 @@ func (t *page) changes(title string, ops []routing.Op) {
 // lines lists what the kernel or a file has named, as far as it is not too
 // much.
 func (t *page) lines(color string, list []string) {
-	for _, s := range list[:listed(len(list))] {
+	for s := range each(&t.output, list, textRest) {
 		t.printf("  %s\n", t.paint(color, Escape(s)))
 	}
-	t.rest(textRest, len(list))
 }
 
 const textRest = "  … and %d more; all of them with -o json\n"
@@ -242,10 +224,9 @@ func (t *page) findings(list []routing.Finding) {
 		return
 	}
 	t.heading("Findings (%d)", len(list))
-	for _, f := range gravest(list)[:listed(len(list))] {
+	for f := range each(&t.output, gravest(list), textRest) {
 		t.finding(f)
 	}
-	t.rest(textRest, len(list))
 }
 
 // noNotes are the findings of which something may have to be done.
@@ -256,34 +237,21 @@ func noNotes(list []routing.Finding) []routing.Finding {
 
 // gravest sorts findings by severity, the gravest first.
 func gravest(list []routing.Finding) []routing.Finding {
-	list = slices.Clone(list)
-	slices.SortStableFunc(list, func(a, b routing.Finding) int {
+	return slices.SortedStableFunc(slices.Values(list), func(a, b routing.Finding) int {
 		return a.Severity.Rank() - b.Severity.Rank()
 	})
-	return list
 }
 
 func bySeverity(list []routing.Finding) map[routing.Severity]int {
-	n := map[routing.Severity]int{}
-	for _, f := range list {
-		n[f.Severity]++
-	}
-	return n
+	return counted(list, func(f routing.Finding) routing.Severity { return f.Severity })
 }
 
 // severities counts findings: "2 errors, 1 warning".
 func severities(list []routing.Finding) string {
-	n := bySeverity(list)
-	var parts []string
-	for _, s := range []struct {
-		severity routing.Severity
-		noun     string
-	}{{routing.Error, "error"}, {routing.Warning, "warning"}, {routing.Info, "note"}} {
-		if n[s.severity] > 0 {
-			parts = append(parts, count(n[s.severity], s.noun))
-		}
-	}
-	return cmp.Or(strings.Join(parts, ", "), "none")
+	nouns := map[routing.Severity]string{routing.Error: "error", routing.Warning: "warning",
+		routing.Info: "note"}
+	say := func(n int, s routing.Severity) string { return count(n, nouns[s]) }
+	return cmp.Or(kinds(bySeverity(list), say, routing.Error, routing.Warning, routing.Info), "none")
 }
 
 // origin is where a finding is from: a place in a file, or a rule, which `ip

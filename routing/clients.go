@@ -58,11 +58,11 @@ var classes = []Class{ClassOffLink, ClassOnLink, ClassOtherLAN, ClassStatic, Cla
 
 // Client is an address that stands for a class of clients.
 type Client struct {
-	Addr  netip.Addr
-	Class Class
+	Addr  netip.Addr `json:"address"`
+	Class Class      `json:"class"`
 	// the route or rule that makes the class, in short `ip` syntax; "" for
 	// a client that is off-link because nothing names it
-	Of string
+	Of string `json:"of,omitempty"`
 }
 
 // classSize limits how many destinations stand for routes of one kind, so that

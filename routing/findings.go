@@ -25,12 +25,12 @@ func (s Severity) Rank() int { return slices.Index([]Severity{Error, Warning, In
 
 // Finding is something that an operator must know and that stops nothing.
 type Finding struct {
-	Code     Code
-	Severity Severity
-	Subject  string // what it is about: an address, link or rule
-	Message  string
-	Hint     string // what to do, a command or flag where there is one
-	Origin   string // file:line or an `ip` line
+	Code     Code     `json:"code"`
+	Severity Severity `json:"severity"`
+	Subject  string   `json:"subject"` // what it is about: an address, link or rule
+	Message  string   `json:"message"`
+	Hint     string   `json:"hint,omitempty"`   // what to do, a command or flag where there is one
+	Origin   string   `json:"origin,omitempty"` // file:line or an `ip` line
 }
 
 // findings collects what the steps find.

@@ -18,19 +18,23 @@ type Claim struct {
 // Proof is what a kernel says to a Claim, asked on a host that was rebuilt for
 // it.
 type Proof struct {
-	Kernel      string // its release
-	Addresses   int    // of listeners
-	Clients     int    // addresses that stand for the groups of clients, of both families
-	Asked       int    // each address with each client of its family, before and after
-	Differences []Difference
-	NotRebuilt  []string // what of the host could not be made again, a line each
+	Kernel    string `json:"kernel,omitempty"` // its release
+	Addresses int    `json:"addresses"`        // of listeners
+	// addresses that stand for the groups of clients, of both families
+	Clients int `json:"clients"`
+	// each address with each client of its family, before and after
+	Asked       int          `json:"asked"`
+	Differences []Difference `json:"differences"`
+	// what of the host could not be made again, a line each
+	NotRebuilt []string `json:"not_rebuilt"`
 }
 
 // Difference is one thing in which the kernel differs from the plan.
 type Difference struct {
-	When      When
-	Subject   string // "10.0.1.100 to 198.51.100.1", or a change as a command
-	Want, Got string // what the plan says, and what the kernel does
+	When    When   `json:"when"`
+	Subject string `json:"subject"` // "10.0.1.100 to 198.51.100.1", or a change as a command
+	Want    string `json:"want"`    // what the plan says
+	Got     string `json:"got"`     // what the kernel does
 }
 
 // When says at which moment of a proof something was seen.
