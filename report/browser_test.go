@@ -320,7 +320,7 @@ func (t tab) holds(p Plan) {
 	}
 	t.equal("tile", number(len(p.Plan.Outcomes)),
 		eval[string](t, `document.querySelector(".tile dd").textContent`))
-	t.equal("commands", strings.Count(commands(p.Diff), "\n"),
+	t.equal("commands", len(p.Diff.Ops()),
 		eval[int](t, `document.querySelector("pre[aria-label='Commands that do it']").textContent.trim().split("\n").length`))
 	t.equal("files", len(p.Inputs),
 		eval[int](t, `document.querySelectorAll("#provenance tbody tr").length`))

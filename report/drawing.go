@@ -1,6 +1,7 @@
 package report
 
 import (
+	"cmp"
 	"fmt"
 	"slices"
 	"strings"
@@ -93,16 +94,13 @@ func legend(all []drawing) []legendEntry {
 			}
 		}
 	}
-	out := []legendEntry{
-		{stroke{"request", "M2 6H58"}, "request"},
-		{stroke{"before", "M58 6H2"}, "reply before"},
-		{stroke{"before wrong", "M58 6H6"}, "reply before, not the way of its request"},
-		{stroke{"before unknown", "M58 6H2"},
-			"reply before, the way of its request is not known"},
-		{stroke{"after", "M58 6H2"}, "reply after"},
-		{stroke{"after wrong", "M58 6H6"}, "reply after, not the way of its request"},
-		{stroke{"after unknown", "M58 6H2"},
-			"reply after, the way of its request is not known"},
+	out := []legendEntry{{stroke{"request", "M2 6H58"}, "request"}}
+	for _, when := range []string{"before", "after"} {
+		out = append(out, legendEntry{stroke{when, "M58 6H2"}, "reply " + when},
+			legendEntry{stroke{when + " wrong", "M58 6H6"},
+				"reply " + when + ", not the way of its request"},
+			legendEntry{stroke{when + " unknown", "M58 6H2"},
+				"reply " + when + ", the way of its request is not known"})
 	}
 	return slices.DeleteFunc(out, func(e legendEntry) bool { return !there[e.Class] })
 }
@@ -193,15 +191,15 @@ func (d *drawing) path(l *lane) drawnPath {
 		p.Lines = append(p.Lines, stroke{"request",
 			fmt.Sprintf("M%d %dH%d", clientColumn.end(), from, addrsColumn.x-2)})
 	}
-	after, before := limited(b.after), limited(b.before)
-	step := (l.height - 24) / max(1, len(after)+len(before))
-	for _, f := range after {
-		from += step
-		p.Lines = append(p.Lines, d.reply("after", b, f, from))
-	}
-	for _, f := range before {
-		from += step
-		p.Lines = append(p.Lines, d.reply("before", b, f, from))
+	after := limited(b.after)
+	replies := slices.Concat(after, limited(b.before))
+	for i, f := range replies {
+		class := "after"
+		if i >= len(after) {
+			class = "before"
+		}
+		from += (l.height - 24) / len(replies)
+		p.Lines = append(p.Lines, d.reply(class, b, f, from))
 	}
 	p.Addrs = newBox(addrsColumn, l.top, l.height, "addrs",
 		label{Class: "name", Text: b.addrs()}, label{Text: b.fate()}, label{Text: b.does()})
@@ -278,9 +276,9 @@ func (l *lane) ends() (link, gateway, source string) {
 
 // fate says how many listeners there are, and what of them needs attention.
 func (b bundle) fate() string {
-	s := count(len(b.listeners), "listener")
+	s, by := count(len(b.listeners), "listener"), byStatus(b.listeners)
 	for _, status := range []routing.Status{routing.Unresolved, routing.Armed} {
-		switch n := b.count(status); n {
+		switch n := by[status]; n {
 		case 0:
 		case len(b.listeners):
 			return fmt.Sprintf("%s, %s", s, status)
@@ -295,7 +293,7 @@ func (b bundle) does() string {
 	switch {
 	case b.path == nil:
 		return "way in not known"
-	case b.path.Table == 0 && b.count(routing.Unresolved) > 0:
+	case b.path.Table == 0 && byStatus(b.listeners)[routing.Unresolved] > 0:
 		return "nothing installed"
 	case b.path.Table == 0:
 		return "nothing needed"
@@ -305,10 +303,7 @@ func (b bundle) does() string {
 
 // describe says in one sentence what is drawn of a bundle.
 func describe(b bundle) string {
-	name := b.link
-	if name == "" {
-		name = "no interface"
-	}
+	name := cmp.Or(b.link, "no interface")
 	if b.path != nil {
 		name += " via " + gatewayName(*b.path)
 	}

@@ -26,9 +26,10 @@ var web embed.FS
 // what stands for it; html/template does the rest.
 var functions = template.FuncMap{
 	"dash": dash, "endpoint": endpoint, "escape": func(v any) string { return Escape(fmt.Sprint(v)) },
-	"legend": legend, "names": namesOf, "next": func(i int) int { return i + 1 },
-	"oneLine": oneLine, "origin": origin, "phase": phaseTitle, "port": portName,
-	"short": short, "some": some, "stepName": stepName, "ways": ways,
+	"differences": (*Proof).differences, "legend": legend, "line": (*Proof).line, "names": namesOf, "next": func(i int) int { return i + 1 },
+	"notRebuilt": (*Proof).notRebuilt,
+	"oneLine":    oneLine, "origin": origin, "phase": phaseTitle, "port": portName,
+	"shell": shellCommand, "short": short, "some": some, "stepName": stepName, "ways": ways,
 }
 
 // frame is what every HTML page has: head, title, verdict, numbers, the drawing
@@ -39,7 +40,6 @@ type frame struct {
 	Facts          []fact // who, where, when, from what
 	Inputs         []Input
 	Tiles          []tile
-	Sections       []section
 	Drawings       []drawing
 	Undrawn        string // what the drawing leaves out
 	Statuses       []tile // of the rows of the table, for its filter
@@ -54,15 +54,12 @@ type fact struct{ Name, Value string }
 // tile is a number that the page begins with.
 type tile struct{ Number, Label, Tone string }
 
-// section is a part of the page that the contents name.
-type section struct{ ID, Title string }
-
 type planPage struct {
 	frame
 	Listeners   []routing.Outcome // by address and port
 	Paths       []pathRow
-	Proof       *proofPart
-	Apply, Undo string
+	Proof       *Proof
+	Apply, Undo []routing.Op
 	Next        string
 }
 
@@ -93,8 +90,8 @@ type severityGroup struct {
 // from elsewhere, and none is needed to read it.
 func (p Plan) HTML(w io.Writer) error {
 	all := bundles(p.Plan)
-	page := planPage{p.frame(all), byAddress(p.Plan.Outcomes), pathRows(all), p.Proof.part(),
-		commands(p.Diff), commands(p.Back), p.Next}
+	page := planPage{p.frame(all), byAddress(p.Plan.Outcomes), pathRows(all), p.Proof,
+		p.Diff.Ops(), p.Back.Ops(), p.Next}
 	return page.write(w, "plan.html", page)
 }
 
@@ -118,12 +115,6 @@ func (p Plan) frame(all []bundle) frame {
 			newTile(n[routing.Error], "errors", "bad"),
 			newTile(n[routing.Warning], "warnings", "warn"),
 			newTile(n[routing.Info], "notes", "")})
-	f.Sections = []section{{"drawing", "Drawing"}, {"listeners", "Listeners"},
-		{"paths", "Paths"}, {"findings", "Findings"}, {"commands", "Commands"},
-		{"provenance", "Provenance"}}
-	if p.Proof != nil {
-		f.Sections = slices.Insert(f.Sections, 3, section{"proof", "Proof"})
-	}
 	return f
 }
 
@@ -209,20 +200,9 @@ func byAddress(outcomes []routing.Outcome) []routing.Outcome {
 const maxNames = 100
 
 func namesOf(all []string, shown int) names {
-	var n names
-	for i, s := range all {
-		switch {
-		case i < shown && i > 0:
-			n.First += ", " + Escape(s)
-		case i < shown:
-			n.First = Escape(s)
-		case i < maxNames:
-			n.More = append(n.More, Escape(s))
-		default:
-			n.Left++
-		}
-	}
-	return n
+	some := mapped(all[:min(len(all), maxNames)], Escape)
+	shown = min(shown, len(some))
+	return names{strings.Join(some[:shown], ", "), some[shown:], len(all) - len(some)}
 }
 
 // ways tells the ways before and after of one listener, in the words of fate.
@@ -250,29 +230,6 @@ func pathRows(all []bundle) []pathRow {
 	})
 }
 
-// proofPart is what a kernel says to the plan.
-type proofPart struct {
-	Line, Tone      string
-	Differences     names
-	NotRebuiltTitle string
-	NotRebuilt      names
-}
-
-func (p *Proof) part() *proofPart {
-	if p == nil {
-		return nil
-	}
-	part := &proofPart{p.line(), "good", namesOf(p.differences(), 0), p.notRebuilt(),
-		namesOf(p.NotRebuilt, 0)}
-	switch {
-	case p.Differs():
-		part.Tone = "bad"
-	case p.Unproved != "":
-		part.Tone = "warn"
-	}
-	return part
-}
-
 // severityGroups sorts findings by gravity.
 func severityGroups(list []routing.Finding) []severityGroup {
 	groups := []severityGroup{{"error", "Errors", nil}, {"warning", "Warnings", nil},
@@ -282,13 +239,4 @@ func severityGroups(list []routing.Finding) []severityGroup {
 		g.Findings = append(g.Findings, f)
 	}
 	return slices.DeleteFunc(groups, func(g severityGroup) bool { return len(g.Findings) == 0 })
-}
-
-// commands are the writes of a diff for a shell, one a line.
-func commands(d routing.Diff) string {
-	var b strings.Builder
-	for _, op := range d.Ops() {
-		b.WriteString(shellCommand(op) + "\n")
-	}
-	return b.String()
 }

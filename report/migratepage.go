@@ -100,8 +100,6 @@ func (m Migration) frame() frame {
 	}
 	f.Tone = cmp.Or(f.Tone, "good")
 	f.Tiles = append(f.Tiles, newTile(lastHop, "relied on the last hop", ""))
-	f.Sections = []section{{"drawing", "Drawing"}, {"virtuals", "Virtual servers"},
-		{"findings", "Findings"}, {"steps", "Steps"}, {"provenance", "Provenance"}}
 	rows := counted(m.Rows, func(r migrate.Row) string { return r.Status })
 	f.Statuses = mapped(migrationStatuses, func(s migrationStatus) tile {
 		return newTile(rows[s.status], s.status, "")

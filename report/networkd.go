@@ -108,7 +108,7 @@ type networkd struct {
 
 func (n *networkd) state(s routing.State) {
 	for _, g := range s.Groups {
-		n.section(g.Link, "Link", setting{"Group", strconv.Itoa(g.Group)})
+		n.section(g.Link, "Link", "Group", strconv.Itoa(g.Group))
 	}
 	n.hops = map[uint32]int{}
 	for _, r := range s.Routes {
@@ -119,10 +119,9 @@ func (n *networkd) state(s routing.State) {
 	}
 }
 
-// setting is one line of a section; an empty one is left out.
-type setting struct{ key, value string }
-
-func (n *networkd) section(link, name string, settings ...setting) {
+// section writes a section of pairs of a key and its value; one without value is
+// left out.
+func (n *networkd) section(link, name string, settings ...string) {
 	n.check(link)
 	b := n.parts[link]
 	if b == nil {
@@ -130,9 +129,9 @@ func (n *networkd) section(link, name string, settings ...setting) {
 		n.parts[link] = b
 	}
 	fmt.Fprintf(b, "[%s]\n", name)
-	for _, s := range settings {
-		if s.value != "" {
-			fmt.Fprintf(b, "%s=%s\n", s.key, s.value)
+	for pair := range slices.Chunk(settings, 2) {
+		if pair[1] != "" {
+			fmt.Fprintf(b, "%s=%s\n", pair[0], pair[1])
 		}
 	}
 }
@@ -149,8 +148,7 @@ func (n *networkd) check(link string) {
 
 func plain(s string) bool {
 	return s != "" && strings.IndexFunc(s, func(r rune) bool {
-		return !(r >= 'a' && r <= 'z' || r >= 'A' && r <= 'Z' || r >= '0' && r <= '9' ||
-			strings.ContainsRune("._-+@", r))
+		return !alphanumeric(r) && !strings.ContainsRune("._-+@", r)
 	}) < 0
 }
 
@@ -160,17 +158,11 @@ func (n *networkd) rule(r routing.Rule) {
 	if r.OIF != "" {
 		n.check(r.OIF)
 	}
-	to := ""
-	if r.To.IsValid() {
-		to = r.To.String()
-	}
 	n.section(n.fromLink[r.From], "RoutingPolicyRule",
-		setting{"Priority", strconv.Itoa(r.Priority)}, setting{"From", r.From.String()},
-		setting{"To", to},
-		setting{"IncomingInterface", r.IIF}, setting{"OutgoingInterface", r.OIF},
-		setting{"Table", positive(r.Table)},
-		setting{"SuppressPrefixLength", orNone(r.SuppressPrefix)},
-		setting{"SuppressInterfaceGroup", orNone(r.SuppressGroup)})
+		"Priority", strconv.Itoa(r.Priority), "From", r.From.String(), "To", text(r.To),
+		"IncomingInterface", r.IIF, "OutgoingInterface", r.OIF, "Table", positive(r.Table),
+		"SuppressPrefixLength", orNone(r.SuppressPrefix),
+		"SuppressInterfaceGroup", orNone(r.SuppressGroup))
 }
 
 func orNone(n int) string {
@@ -211,13 +203,11 @@ func (n *networkd) route(r routing.Route) {
 			routing.ScopeHost: "host"}[r.Scope]
 		scope = cmp.Or(scope, strconv.Itoa(int(r.Scope)))
 	}
-	n.section(link, "Route", setting{"Destination", r.Dst.String()}, setting{"Type", kind},
-		setting{"Gateway", gateway}, setting{"GatewayOnLink", onlink},
-		setting{"NextHop", positive(group)}, setting{"Scope", scope},
-		setting{"Metric", positive(r.Metric)}, setting{"Table", positive(r.Table)},
-		setting{"Protocol", positive(r.Protocol)},
-		setting{"MTUBytes", positive(r.MTU)},
-		setting{"TCPAdvertisedMaximumSegmentSize", positive(r.AdvMSS)})
+	n.section(link, "Route", "Destination", r.Dst.String(), "Type", kind, "Gateway", gateway,
+		"GatewayOnLink", onlink, "NextHop", positive(group), "Scope", scope,
+		"Metric", positive(r.Metric), "Table", positive(r.Table),
+		"Protocol", positive(r.Protocol), "MTUBytes", positive(r.MTU),
+		"TCPAdvertisedMaximumSegmentSize", positive(r.AdvMSS))
 }
 
 // hopSettings says of every gateway whether it is on-link: where a file holds
@@ -252,13 +242,12 @@ func (n *networkd) nextHops(r routing.Route) int {
 		if gateway == "" {
 			family = strings.ToLower(r.Family().String())
 		}
-		n.section(h.Link, "NextHop", setting{"Id", positive(member)},
-			setting{"Gateway", gateway}, setting{"Family", family},
-			setting{"OnLink", onlink})
+		n.section(h.Link, "NextHop", "Id", positive(member), "Gateway", gateway,
+			"Family", family, "OnLink", onlink)
 		members = append(members, fmt.Sprintf("%d:%d", member, h.Weight))
 	}
 	group := id()
-	n.section(r.Hops[0].Link, "NextHop", setting{"Id", positive(group)},
-		setting{"Group", strings.Join(members, " ")})
+	n.section(r.Hops[0].Link, "NextHop", "Id", positive(group), "Group",
+		strings.Join(members, " "))
 	return group
 }

@@ -107,9 +107,10 @@ func ShellWord(s string) string {
 	return "'" + strings.ReplaceAll(s, "'", `'\''`) + "'"
 }
 
-func special(r rune) bool {
-	return !(r >= 'a' && r <= 'z' || r >= 'A' && r <= 'Z' || r >= '0' && r <= '9' ||
-		strings.ContainsRune("._:/-@%+,=", r))
+func special(r rune) bool { return !alphanumeric(r) && !strings.ContainsRune("._:/-@%+,=", r) }
+
+func alphanumeric(r rune) bool {
+	return r >= 'a' && r <= 'z' || r >= 'A' && r <= 'Z' || r >= '0' && r <= '9'
 }
 
 // octal writes the bytes of a name for printf(1); what is plain stays readable.

@@ -65,10 +65,9 @@ func bundles(p routing.Plan) []bundle {
 // takes says whether a way is that of the path: by its gateways, and by no
 // other, whichever the kernel chooses.
 func takes(p routing.Path, w routing.Way) bool {
-	var own []string
-	for _, h := range p.Hops {
-		own = append(own, routing.Hop{Link: h.Link, Via: h.Via}.String())
-	}
+	own := mapped(p.Hops, func(h routing.Hop) string {
+		return routing.Hop{Link: h.Link, Via: h.Via}.String()
+	})
 	hops := []string{routing.Hop{Link: w.Link, Via: w.Via}.String()}
 	if w.More != "" {
 		hops = append(hops, strings.Split(w.More, ", ")...)
@@ -99,23 +98,18 @@ func flows(outcomes []routing.Outcome, way func(routing.Outcome) routing.Way) []
 // sentence tells flows in words: "eth0 via 10.0.0.1", of several "eth0 via
 // 10.0.0.1 (12), wg0, on-link (3)".
 func sentence(flows []flow) string {
-	var parts []string
-	for _, f := range flows {
-		part := f.way.String()
+	parts := mapped(flows, func(f flow) string {
 		if len(flows) > 1 {
-			part += fmt.Sprintf(" (%s)", number(f.listeners))
+			return fmt.Sprintf("%s (%s)", f.way, number(f.listeners))
 		}
-		parts = append(parts, part)
-	}
+		return f.way.String()
+	})
 	return cmp.Or(some(parts, 4), "-")
 }
 
 // addrs names the bundle's addresses: the first, and how many more.
 func (b bundle) addrs() string {
-	var all []netip.Addr
-	for _, o := range b.listeners {
-		all = append(all, o.Addr)
-	}
+	all := mapped(b.listeners, func(o routing.Outcome) netip.Addr { return o.Addr })
 	slices.SortFunc(all, netip.Addr.Compare)
 	all = slices.Compact(all)
 	switch len(all) {
@@ -125,16 +119,6 @@ func (b bundle) addrs() string {
 		return all[0].String()
 	}
 	return fmt.Sprintf("%s and %s more", all[0], number(len(all)-1))
-}
-
-// count returns how many of the bundle's listeners have the status.
-func (b bundle) count(s routing.Status) (n int) {
-	for _, o := range b.listeners {
-		if o.Status == s {
-			n++
-		}
-	}
-	return n
 }
 
 // number writes a number for people: 12,345.
