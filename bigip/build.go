@@ -24,9 +24,9 @@ var modelled = set("ltm virtual, ltm virtual-address, ltm traffic-matching-crite
 type builder struct {
 	index
 	criteria criteria
-	config   Config
-	domains  map[string]int // by VLAN
-	pools    map[string]Pool
+	Config
+	domains map[string]int // by VLAN
+	pools   map[string]Pool
 }
 
 // build makes the Config, when all files were scanned.
@@ -47,9 +47,9 @@ func (b *builder) build() Config {
 			build(b, o)
 		}
 	}
-	b.config.Stanzas = b.count()
-	b.config.Warnings = b.warnings
-	return b.config
+	b.Stanzas = b.count()
+	b.Warnings = b.warnings
+	return b.Config
 }
 
 // builders are the kinds that lead to values of their own. Those that others
@@ -82,9 +82,9 @@ func ParseAutoLastHop(s string) (AutoLastHop, bool) {
 
 // setting takes a global setting.
 func (b *builder) setting(variable, value, origin string) {
-	to := &b.config.Global
+	to := &b.Global
 	if variable == managementVariable {
-		to = &b.config.Management
+		to = &b.Management
 	}
 	v, ok := ParseAutoLastHop(value)
 	if !ok || v == Default {
@@ -116,10 +116,10 @@ func (b *builder) global(o *object) {
 }
 
 func (b *builder) hostname(o *object) {
-	name, old := o.get("hostname"), b.config.Hostname
+	name, old := o.get("hostname"), b.Hostname
 	if name != "" && old != "" && name != old {
 		b.warn(o, "conflict", "its hostname is "+label(name)+", that of another file "+
 			label(old), "give files of one BIG-IP: a pair has each its own self IPs")
 	}
-	b.config.Hostname = cmp.Or(name, old)
+	b.Hostname = cmp.Or(name, old)
 }

@@ -184,7 +184,7 @@ func (l *loader) input(name string, r io.Reader) error {
 	if _, err := io.Copy(io.Discard, r); err != nil { // what stands behind an archive
 		return ioError(name, err)
 	}
-	l.config.Files = append(l.config.Files, File{name, hex.EncodeToString(sum.Sum(nil))})
+	l.Files = append(l.Files, File{name, hex.EncodeToString(sum.Sum(nil))})
 	return nil
 }
 
@@ -274,7 +274,7 @@ func (l *loader) text(name string, data []byte) error {
 			"routing configuration of imish is not read",
 			"gateways that it learns are not in this report")
 	}
-	l.config.Version = cmp.Or(l.config.Version, s.version)
+	l.Version = cmp.Or(l.Version, s.version)
 	for i := range s.stanzas {
 		l.stanzas = append(l.stanzas, &s.stanzas[i])
 	}

@@ -22,7 +22,7 @@ func (b *builder) routeDomain(o *object) {
 		d.VLANs = append(d.VLANs, name)
 		b.domains[name] = d.ID
 	}
-	b.config.Domains = append(b.config.Domains, d)
+	b.Domains = append(b.Domains, d)
 }
 
 // domainID returns the number of a route domain: its id, else its name.
@@ -59,7 +59,7 @@ func (b *builder) vlan(o *object) {
 	if v.Domain, known = b.domains[o.full]; !known {
 		v.Domain = b.ids[o.partition]
 	}
-	b.config.VLANs = append(b.config.VLANs, v)
+	b.VLANs = append(b.VLANs, v)
 }
 
 func (b *builder) self(o *object) {
@@ -70,7 +70,7 @@ func (b *builder) self(o *object) {
 		return
 	}
 	group := b.reference(o, "traffic-group", "cm traffic-group")
-	b.config.Selfs = append(b.config.Selfs, Self{Name: o.full, Prefix: p,
+	b.Selfs = append(b.Selfs, Self{Name: o.full, Prefix: p,
 		Domain: b.domain(o.partition, id), VLAN: b.reference(o, "vlan", "net vlan"),
 		TrafficGroup: group, Origin: o.origin(),
 		Floating: group != "" && path.Base(group) != "traffic-group-local-only"})
@@ -99,7 +99,7 @@ func (b *builder) route(o *object) {
 			"look at its gw in the file")
 		return
 	}
-	b.config.Routes = append(b.config.Routes, r)
+	b.Routes = append(b.Routes, r)
 }
 
 func (b *builder) pool(o *object) {
@@ -108,7 +108,7 @@ func (b *builder) pool(o *object) {
 		p.Members = append(p.Members, b.member(o, name, block))
 	}
 	b.pools[o.full] = p
-	b.config.Pools = append(b.config.Pools, p)
+	b.Pools = append(b.Pools, p)
 }
 
 // member reads a member of a pool. Its address is its own property, else in its
@@ -154,7 +154,7 @@ func (b *builder) virtualAddress(o *object) {
 			"look at its address and mask in the file")
 		return
 	}
-	b.config.Addresses = append(b.config.Addresses, VirtualAddress{Name: o.full,
+	b.Addresses = append(b.Addresses, VirtualAddress{Name: o.full,
 		Addrs:  netipx.RangeOfPrefix(netip.PrefixFrom(addr, bits)),
 		Domain: b.domain(o.partition, id), Disabled: o.off(),
 		NoARP:        o.get("arp") == "disabled",
@@ -183,17 +183,17 @@ func (b *builder) snat(o *object) {
 	default:
 		s.Translation = o.get("translation")
 	}
-	b.config.SNATs = append(b.config.SNATs, s)
+	b.SNATs = append(b.SNATs, s)
 }
 
 func (b *builder) nat(o *object) {
 	n := NAT{Name: o.full, AutoLastHop: b.lastHop(o), Origin: o.origin()}
 	n.Originating, _, _ = parseAddr(o.get("originating-address"))
 	n.Translation, _, _ = parseAddr(o.get("translation-address"))
-	b.config.NATs = append(b.config.NATs, n)
+	b.NATs = append(b.NATs, n)
 }
 
 func (b *builder) trafficGroup(o *object) {
-	b.config.TrafficGroups = append(b.config.TrafficGroups,
+	b.TrafficGroups = append(b.TrafficGroups,
 		TrafficGroup{Name: o.full, MAC: o.get("mac"), Origin: o.origin()})
 }

@@ -32,7 +32,7 @@ func (b *builder) virtual(o *object) {
 		b.warn(o, "vlans-unclear", "is enabled on a list of VLANs, and the list is empty",
 			"look on the BIG-IP where it served clients")
 	}
-	b.config.Virtuals = append(b.config.Virtuals, v)
+	b.Virtuals = append(b.Virtuals, v)
 }
 
 // typeOf finds the flag that makes a virtual server something else than a

@@ -260,18 +260,15 @@ func (d *drawing) boxes() {
 // known from.
 func (l *lane) ends() (link, gateway, source string) {
 	switch {
-	case l.bundle == nil && l.way.More != "":
+	case l.bundle != nil:
+		gateway, source = l.bundle.gateway()
+		return l.bundle.link, gateway, source
+	case l.way.More != "":
 		return "several", l.way.String(), "by hash"
-	case l.bundle == nil && l.way.Type != routing.Unicast:
+	case l.way.Type != routing.Unicast:
 		return l.way.String(), "", ""
-	case l.bundle == nil && !l.way.Via.IsValid():
-		return l.way.Link, "", ""
-	case l.bundle == nil:
-		return l.way.Link, l.way.Via.String(), ""
-	case l.bundle.path == nil:
-		return l.bundle.link, "not known", ""
 	}
-	return l.bundle.link, gatewayName(*l.bundle.path), gatewaySource(*l.bundle.path)
+	return l.way.Link, text(l.way.Via), ""
 }
 
 // fate says how many listeners there are, and what of them needs attention.

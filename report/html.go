@@ -220,10 +220,10 @@ func ways(o routing.Outcome) []string {
 
 func pathRows(all []bundle) []pathRow {
 	return mapped(all, func(b bundle) pathRow {
-		r := pathRow{Link: b.link, Family: b.family.String(), Gateway: "not known",
-			Listeners: b.fate(), Before: sentence(b.before), After: sentence(b.after)}
+		r := pathRow{Link: b.link, Family: b.family.String(), Listeners: b.fate(),
+			Before: sentence(b.before), After: sentence(b.after)}
+		r.Gateway, r.Source = b.gateway()
 		if b.path != nil {
-			r.Gateway, r.Source = gatewayName(*b.path), gatewaySource(*b.path)
 			r.Table, r.Prefixes = b.path.Table, prefixes(*b.path)
 		}
 		return r

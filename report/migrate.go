@@ -4,6 +4,7 @@ import (
 	"cmp"
 	"fmt"
 	"io"
+	"maps"
 	"slices"
 	"strings"
 
@@ -99,26 +100,19 @@ func (m Migration) blocks() []string {
 			n[r.Reason]++
 		}
 	}
-	var reasons []string
-	for reason := range n {
-		reasons = append(reasons, reason)
-	}
-	slices.SortFunc(reasons, func(a, b string) int {
+	reasons := slices.SortedFunc(maps.Keys(n), func(a, b string) int {
 		return cmp.Or(n[b]-n[a], cmp.Compare(a, b))
 	})
-	for i, reason := range reasons {
-		reasons[i] = fmt.Sprintf("%s (%s)", reason, number(n[reason]))
-	}
-	return reasons
+	return mapped(reasons, func(reason string) string {
+		return fmt.Sprintf("%s (%s)", reason, number(n[reason]))
+	})
 }
 
 // gravestFirst sorts rows by status and keeps their order otherwise.
 func (m Migration) gravestFirst() []migrate.Row {
-	rows := slices.Clone(m.Rows)
-	slices.SortStableFunc(rows, func(a, b migrate.Row) int {
+	return slices.SortedStableFunc(slices.Values(m.Rows), func(a, b migrate.Row) int {
 		return statusRank(a.Status) - statusRank(b.Status)
 	})
-	return rows
 }
 
 type migrationDoc struct {
@@ -200,27 +194,22 @@ func (m Migration) source() string {
 // virtuals are listed by status, the gravest first.
 func (t *page) virtuals(rows []migrate.Row) {
 	for _, s := range migrationStatuses {
-		var list []migrate.Row
+		var table []row
 		for _, r := range rows {
 			if r.Status == s.status {
-				list = append(list, r)
+				cells := []string{short(r.Virtual), endpoint(r), ingress(r), rowFate(r)}
+				table = append(table, row{cells, s.color})
 			}
 		}
-		if len(list) == 0 {
+		if len(table) == 0 {
 			continue
 		}
-		t.heading("%s (%s): %s", strings.ToUpper(s.name[:1])+s.name[1:],
-			number(len(list)), s.what)
-		var table []row
-		for _, r := range list[:listed(len(list))] {
-			table = append(table,
-				row{[]string{short(r.Virtual), endpoint(r), ingress(r), rowFate(r)},
-					s.color})
-		}
-		t.table(table)
-		if left := len(list) - listed(len(list)); left > 0 {
+		t.heading("%s (%s): %s", upperFirst(s.name), number(len(table)), s.what)
+		n := listed(len(table))
+		t.table(table[:n])
+		if n < len(table) {
 			t.printf("  … and %s more; all of them with -o csv or -o json\n",
-				number(left))
+				number(len(table)-n))
 		}
 	}
 }
@@ -267,11 +256,13 @@ func (t *page) steps(steps []migrate.Step) {
 			t.heading("%s", phaseTitle(phase))
 		}
 		t.wrap(fmt.Sprintf("  %d. ", i+1), stepName(s))
-		for _, line := range s.Lines[:listed(len(s.Lines))] {
+		n := listed(len(s.Lines))
+		for _, line := range s.Lines[:n] {
 			t.printf("       %s\n", oneLine(line))
 		}
-		if left := len(s.Lines) - listed(len(s.Lines)); left > 0 {
-			t.printf("       … and %s more; all of them with -o json\n", number(left))
+		if n < len(s.Lines) {
+			t.printf("       … and %s more; all of them with -o json\n",
+				number(len(s.Lines)-n))
 		}
 		for _, note := range s.Notes {
 			t.wrap("     ", Escape(note))
@@ -290,7 +281,7 @@ func stepName(s migrate.Step) string {
 		"lasthop.yaml": "In /etc/lasthop/lasthop.yaml", "host": "On this host",
 		"big-ip": "On the BIG-IP"}[s.Where]
 	if where == "" {
-		return strings.ToUpper(s.Title[:1]) + s.Title[1:]
+		return upperFirst(s.Title)
 	}
 	return where + ": " + Escape(s.Title)
 }

@@ -42,7 +42,7 @@ const networkdHead = `# Return routes for NGINX on %s, as lasthop %s planned the
 // would read them as something else.
 func Networkd(w io.Writer, p Plan, files map[string]string) error {
 	n := networkd{linkOf: map[uint32]string{}, fromLink: map[netip.Prefix]string{},
-		parts: map[string]*strings.Builder{}}
+		parts: map[string]*output{}}
 	for _, path := range p.Plan.Paths {
 		n.linkOf[path.Table] = path.Link
 		for _, prefix := range path.Prefixes {
@@ -53,22 +53,20 @@ func Networkd(w io.Writer, p Plan, files map[string]string) error {
 	if len(n.errs) > 0 {
 		return errors.Join(n.errs...)
 	}
-	var b strings.Builder
-	fmt.Fprintf(&b, networkdHead, Escape(p.Host), Escape(p.Lasthop),
-		utc(p.Time), p.Digest)
+	var b output
+	b.printf(networkdHead, Escape(p.Host), Escape(p.Lasthop), utc(p.Time), p.Digest)
 	if p.Proof != nil {
-		fmt.Fprintf(&b, "#\n# %s\n", Escape(p.Proof.line()))
+		b.printf("#\n# %s\n", Escape(p.Proof.line()))
 	}
 	if len(n.parts) == 0 {
 		b.WriteString("#\n# Nothing is needed: there is no file.\n")
 	}
 	for _, link := range slices.Sorted(maps.Keys(n.parts)) {
 		name, remark := dropIn(link, files)
-		fmt.Fprintf(&b, "\n# /etc/systemd/network/%s.d/lasthop.conf\n%s%s", name, remark,
+		b.printf("\n# /etc/systemd/network/%s.d/lasthop.conf\n%s%s", name, remark,
 			n.parts[link])
 	}
-	_, err := io.WriteString(w, b.String())
-	return err
+	return b.writeTo(w)
 }
 
 // dropIn returns the name of a link's .network file, and a remark where it
@@ -101,7 +99,7 @@ func dropIn(link string, files map[string]string) (name, remark string) {
 type networkd struct {
 	linkOf   map[uint32]string // by table
 	fromLink map[netip.Prefix]string
-	parts    map[string]*strings.Builder
+	parts    map[string]*output
 	hops     map[uint32]int // next hops of a table so far
 	errs     []error
 }
@@ -125,13 +123,13 @@ func (n *networkd) section(link, name string, settings ...string) {
 	n.check(link)
 	b := n.parts[link]
 	if b == nil {
-		b = &strings.Builder{}
+		b = &output{}
 		n.parts[link] = b
 	}
-	fmt.Fprintf(b, "[%s]\n", name)
+	b.printf("[%s]\n", name)
 	for pair := range slices.Chunk(settings, 2) {
 		if pair[1] != "" {
-			fmt.Fprintf(b, "%s=%s\n", pair[0], pair[1])
+			b.printf("%s=%s\n", pair[0], pair[1])
 		}
 	}
 }
@@ -215,11 +213,12 @@ func (n *networkd) route(r routing.Route) {
 func hopSettings(h routing.Hop) (gateway, onlink string) {
 	switch {
 	case !h.Via.IsValid():
-		return "", ""
 	case h.OnLink:
-		return h.Via.String(), "yes"
+		onlink = "yes"
+	default:
+		onlink = "no"
 	}
-	return h.Via.String(), "no"
+	return text(h.Via), onlink
 }
 
 // nextHops writes the next hops of a route and their group, and returns its

@@ -62,6 +62,14 @@ func bundles(p routing.Plan) []bundle {
 	return all
 }
 
+// gateway names the gateway of a bundle, and where it is known from.
+func (b bundle) gateway() (name, source string) {
+	if b.path == nil {
+		return "not known", ""
+	}
+	return gatewayName(*b.path), gatewaySource(*b.path)
+}
+
 // takes says whether a way is that of the path: by its gateways, and by no
 // other, whichever the kernel chooses.
 func takes(p routing.Path, w routing.Way) bool {

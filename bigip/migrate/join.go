@@ -399,12 +399,11 @@ func (j *joiner) vlan(l *line, own owner) bool {
 			"no self IP is on it: nothing says which subnet it is",
 			"give bigip_base.conf of the same BIG-IP, or all partitions")
 	case own.foreign:
-		j.need.address(l.addr, own.among[0], netip.Addr{})
 		l.needs("other-interface", addr, l.d.Origin,
 			"this host takes it to be on "+own.link+
 				"; its clients come in by "+strings.Join(own.among, " or "),
-			fmt.Sprintf("--address %s=%s, or correct the host's addresses", addr,
-				own.among[0]))
+			j.need.address(l.addr, own.among[0], netip.Addr{})+
+				", or correct the host's addresses")
 	case len(p.links) == 0 && (own.link == "" || own.alone || p.contains(l.addr)):
 		l.needs("vlan-not-here", l.subject(), p.origin,
 			"no interface of this host has an address in its subnet "+list(p.prefixes),

@@ -31,28 +31,33 @@ func newNeeds(p routing.Policy) *needs {
 	return &needs{policy: p}
 }
 
-// gateway proposes one. Of two for a link and family it proposes the first.
-func (n *needs) gateway(link string, addr netip.Addr) {
-	for _, g := range n.policy.Gateways {
-		if g.Link == link && g.Addr.IsValid() &&
-			routing.FamilyOf(g.Addr) == routing.FamilyOf(addr) {
-			return
-		}
-	}
+// gateway proposes one, and returns its flag for people to read. Of two for a
+// link and family it proposes the first.
+func (n *needs) gateway(link string, addr netip.Addr) string {
 	pin := routing.GatewayPin{Link: link, Addr: addr}
-	n.policy.Gateways = append(n.policy.Gateways, pin)
-	n.flags = append(n.flags, option("gateway", link+"="+pin.String()))
+	value := link + "=" + pin.String()
+	if !slices.ContainsFunc(n.policy.Gateways, func(g routing.GatewayPin) bool {
+		return g.Link == link && g.Addr.IsValid() &&
+			routing.FamilyOf(g.Addr) == routing.FamilyOf(addr)
+	}) {
+		n.policy.Gateways = append(n.policy.Gateways, pin)
+		n.flags = append(n.flags, option("gateway", value))
+	}
+	return "--gateway " + value
 }
 
 // address proposes the link of an address, and its gateway if that is valid.
-// The proposal replaces what was decided.
-func (n *needs) address(addr netip.Addr, link string, gateway netip.Addr) {
+// The proposal replaces what was decided. It returns the flag for people to
+// read.
+func (n *needs) address(addr netip.Addr, link string, gateway netip.Addr) string {
 	pin := routing.AddressPin{Addr: addr, Link: link, Gateway: gateway}
+	value := addr.String() + "=" + pin.String()
 	if !slices.Contains(n.policy.Addresses, pin) {
 		n.policy.Addresses = append(slices.DeleteFunc(n.policy.Addresses,
 			func(p routing.AddressPin) bool { return p.Addr == addr }), pin)
-		n.flags = append(n.flags, option("address", addr.String()+"="+pin.String()))
+		n.flags = append(n.flags, option("address", value))
 	}
+	return "--address " + value
 }
 
 // ret proposes the mode of a link, if none was decided or proposed.

@@ -158,12 +158,8 @@ func (j *joiner) resolved(l *line, link string, path *routing.Path) {
 	differs := len(on) == 1 && !slices.Contains(vias, on[0].addr)
 	switch {
 	case differs && l.in.Return == bigip.ToLastHopPool && !j.here.pinned(l.addr):
-		j.need.address(l.addr, link, on[0].addr)
-		l.needs("gateway-differs", l.addr.String(), on[0].origin,
-			fmt.Sprintf("the BIG-IP sent its replies to %s (%s); this host has %s (%s)",
-				on[0].addr, on[0].from, l.Gateway, l.GatewaySource),
-			fmt.Sprintf("--address %s=%s,%s, or the other one", l.addr, link,
-				on[0].addr))
+		l.differs(on[0], l.addr.String(), "the BIG-IP sent its replies to",
+			j.need.address(l.addr, link, on[0].addr))
 	case len(elsewhere) > 0 && !decided:
 		j.need.ret(link, routing.Strict)
 		l.needs("routed", l.subject(), elsewhere[0].origin,
@@ -174,22 +170,23 @@ func (j *joiner) resolved(l *line, link string, path *routing.Path) {
 				"--return %[1]s=off if main's routes shall decide", link))
 	case path.Source == routing.FromPin:
 	case l.in.Return == bigip.ToLastHopPool && len(on)+len(elsewhere) == 0 && len(vias) > 0:
-		via := vias[len(vias)-1]
-		j.need.gateway(link, via)
 		l.needs("gateway-unknown", l.in.Value, l.in.Origin,
 			"the BIG-IP sent replies to this last-hop-pool, of which the files name "+
 				"no gateway; here they would leave by "+l.Gateway,
-			fmt.Sprintf("give the file that has it, or say which router "+
-				"is right: --gateway %s=%s", link, via))
+			"give the file that has it, or say which router is right: "+
+				j.need.gateway(link, vias[len(vias)-1]))
 	case len(on) > 1:
 		j.twoRouters(l, link, on)
 	case differs && (l.in.Return == bigip.Routed || on[0].isDefault()):
-		j.need.gateway(link, on[0].addr)
-		l.needs("gateway-differs", l.subject(), on[0].origin,
-			fmt.Sprintf("the BIG-IP's router on it is %s (%s); this host has %s (%s)",
-				on[0].addr, on[0].from, l.Gateway, l.GatewaySource),
-			fmt.Sprintf("--gateway %s=%s, or the other one", link, on[0].addr))
+		l.differs(on[0], l.subject(), "the BIG-IP's router on it is",
+			j.need.gateway(link, on[0].addr))
 	}
+}
+
+// differs says that this host has another gateway than the BIG-IP had.
+func (l *line) differs(r router, subject, what, flag string) {
+	l.needs("gateway-differs", subject, r.origin, fmt.Sprintf("%s %s (%s); this host has %s (%s)",
+		what, r, r.from, l.Gateway, l.GatewaySource), flag+", or the other one")
 }
 
 func (j *joiner) twoRouters(l *line, link string, on []router) {
@@ -197,9 +194,8 @@ func (j *joiner) twoRouters(l *line, link string, on []router) {
 		"the BIG-IP knew several routers on it and answered each by itself: "+list(on)+
 			"; here one of them gets all replies (return: "+
 			"last-hop is not available yet)",
-		fmt.Sprintf("--gateway %s=%s, or another of them; best the address that "+
-			"they share (VRRP, HSRP)", link, on[0].addr))
-	j.need.gateway(link, on[0].addr)
+		j.need.gateway(link, on[0].addr)+", or another of them; best the address that they "+
+			"share (VRRP, HSRP)")
 }
 
 // unresolved says what the address wants that nothing on this host tells.
@@ -216,12 +212,11 @@ func (j *joiner) unresolved(l *line, reason routing.Code, link string) {
 		return
 	case "no-gateway":
 	default:
-		j.need.address(l.addr, link, netip.Addr{})
 		l.needs("no-owner", l.subject(), l.d.Origin,
 			"the host cannot tell the interface of an "+
 				"address that is in none of its subnets; the VLAN's is "+link,
 			"--address ADDR="+link+" for each; the steps hold them").
-			remedy = fmt.Sprintf("--address %s=%s", l.addr, link)
+			remedy = j.need.address(l.addr, link, netip.Addr{})
 		known := func(p routing.Path) bool {
 			return p.Link == link && p.Family == routing.FamilyOf(l.addr)
 		}
@@ -251,11 +246,10 @@ func (j *joiner) gateway(l *line, link string) {
 				"are in its subnet", link))
 	case 1:
 		l.Gateway, l.GatewaySource = on[0].addr.String(), on[0].from+", "+on[0].origin
-		j.need.gateway(link, on[0].addr)
 		l.needs("gateway-from-big-ip", subject, on[0].origin,
 			fmt.Sprintf("this host does not know "+
 				"the router of this VLAN; the BIG-IP's is %s (%s)", on[0].addr,
-				on[0].from), fmt.Sprintf("--gateway %s=%s", link, on[0].addr))
+				on[0].from), j.need.gateway(link, on[0].addr))
 	default:
 		j.twoRouters(l, link, on)
 	}
