@@ -53,8 +53,7 @@ func (b *builder) lastHopPool(v *Virtual, o *object) {
 		return
 	}
 	var pool *object
-	v.LastHopPool, pool = b.resolve(o, name, "ltm pool")
-	if pool == nil {
+	if v.LastHopPool, pool = b.resolve(o, name, "ltm pool"); pool == nil {
 		b.warn(o, "undefined-pool", "its last-hop-pool is not in the files",
 			"give the file that has it, or name the gateways")
 	}

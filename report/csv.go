@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"io"
 	"slices"
+	"strconv"
 	"strings"
 
 	"lasthop/routing"
@@ -22,7 +23,7 @@ func (p Plan) CSV(w io.Writer) error {
 	return writeCSV(w, csvColumns, p.Plan.Outcomes, func(o routing.Outcome) []string {
 		d := listenerDocOf(o)
 		return slices.Concat([]string{d.Address, fmt.Sprint(d.Port),
-			numeral(uint32(d.LastPort)), d.Transport, d.Context, d.Listen,
+			numeral(d.LastPort), d.Transport, d.Context, d.Listen,
 			strings.Join(d.Servers, " "), strings.Join(d.Origins, " "), d.Interface,
 			d.Status, d.Reason}, wayCells(d.Before), wayCells(d.After))
 	})
@@ -49,11 +50,11 @@ func wayCells(w *wayDoc) []string {
 }
 
 // numeral is a number, or nothing for 0.
-func numeral(n uint32) string {
+func numeral[T ~int | ~uint8 | ~uint16 | ~uint32](n T) string {
 	if n == 0 {
 		return ""
 	}
-	return fmt.Sprint(n)
+	return strconv.FormatInt(int64(n), 10)
 }
 
 // cell escapes a name and puts an apostrophe before what would begin a formula:

@@ -11,25 +11,25 @@ import (
 // that change the direction of writing, other invisible characters and broken
 // UTF-8 become escapes as Go writes them: \n, \x1b, \u202e. A backslash is
 // doubled, so that no name can pretend to be an escaped one.
-func Escape(s string) string { return escape(s, `\`) }
+func Escape(s string) string { return escape(s, true) }
 
 // EscapeText does the same for a message that may hold escaped or quoted names:
 // backslashes and newlines stay.
-func EscapeText(s string) string { return escape(s, "") }
+func EscapeText(s string) string { return escape(s, false) }
 
 // oneLine does the same for a command, which keeps its backslashes and becomes
 // one line.
 func oneLine(s string) string { return strings.ReplaceAll(EscapeText(s), "\n", `\n`) }
 
-func escape(s, also string) string {
+func escape(s string, name bool) string {
 	var b strings.Builder
 	for i, r := range s {
 		switch {
 		case r == utf8.RuneError && !strings.HasPrefix(s[i:], "\uFFFD"):
 			fmt.Fprintf(&b, `\x%02x`, s[i])
-		case also != "" && strings.ContainsRune(also, r):
-			b.WriteString(`\` + string(r))
-		case also == "" && r == '\n', safe(r):
+		case name && r == '\\':
+			b.WriteString(`\\`)
+		case !name && r == '\n', safe(r):
 			b.WriteRune(r)
 		default:
 			b.WriteString(escaped(r))

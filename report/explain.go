@@ -104,8 +104,8 @@ func (t *page) subject(e Explain) {
 	var rows []row
 	for i, o := range e.Listeners {
 		if i == maxRows && len(e.Listeners) > maxRows+1 {
-			rows = append(rows, row{cells: []string{"… and",
-				fmt.Sprintf("%d more", len(e.Listeners)-i)}})
+			rows = append(rows, newRow("", "… and",
+				fmt.Sprintf("%d more", len(e.Listeners)-i)))
 			break
 		}
 		status := string(o.Status)
@@ -113,8 +113,8 @@ func (t *page) subject(e Explain) {
 			status += " (" + string(o.Reason) + ")"
 		}
 		names := Escape(some(o.Servers, 3))
-		rows = append(rows, row{[]string{"port " + portName(o), status,
-			Escape(some(o.Origins, 3)), names}, statusColor(o)})
+		rows = append(rows, newRow(statusColor(o), "port "+portName(o), status,
+			Escape(some(o.Origins, 3)), names))
 	}
 	t.table(rows)
 }
@@ -232,7 +232,7 @@ func steps(x routing.Trace, seen map[string]bool) []row {
 		i = run + 1
 	}
 	if len(x.Ends) == 0 {
-		rows = append(rows, row{[]string{"", "no rule has answered", "-> no route"}, red})
+		rows = append(rows, newRow(red, "", "no rule has answered", "-> no route"))
 	}
 	return rows
 }
@@ -248,8 +248,8 @@ func unmatched(run []routing.Step, q routing.Query, seen map[string]bool) []row 
 	}
 	var rows []row
 	if again > 1 {
-		rows = append(rows, row{cells: []string{"…", count(again, "rule") + " not matched",
-			"as above"}})
+		rows = append(rows, newRow("", "…", count(again, "rule")+" not matched",
+			"as above"))
 	}
 	left := 0
 	for i, s := range run {
@@ -264,15 +264,15 @@ func unmatched(run []routing.Step, q routing.Query, seen map[string]bool) []row 
 		seen[key] = true
 	}
 	if left > 0 {
-		rows = append(rows, row{cells: []string{"…",
-			count(left, "more rule") + " not matched", "each with -o json"}})
+		rows = append(rows, newRow("", "…",
+			count(left, "more rule")+" not matched", "each with -o json"))
 	}
 	return rows
 }
 
 func stepRow(s routing.Step, q routing.Query) row {
 	rule, _, _ := strings.Cut(ruleText(s.Rule), " proto ")
-	r := row{cells: []string{fmt.Sprint(s.Rule.Priority), Escape(rule), Escape(s.Why(q))}}
+	r := newRow("", fmt.Sprint(s.Rule.Priority), Escape(rule), Escape(s.Why(q)))
 	switch s.Effect {
 	case routing.NotMatched:
 		r.cells[2] = "no: " + r.cells[2]
@@ -351,14 +351,11 @@ func (e Explain) JSON(w io.Writer) error {
 			summary["changed"]++
 		}
 	}
-	return encode(w, explainDoc{headDoc: e.Head.doc("explain", e.Digest, summary),
-		Offline: e.Offline, Address: e.Addr.String(), Port: e.Port,
-		Interface: e.Link, Here: e.Here, VRF: e.VRF,
-		Listeners: mapped(e.Listeners, listenerDocOf),
-		Explained: mapped(e.Explained, func(x Explained) explainedDoc {
+	return encode(w, explainDoc{e.Head.doc("explain", e.Digest, summary), e.Offline,
+		e.Addr.String(), e.Port, e.Link, e.Here, e.VRF, mapped(e.Listeners, listenerDocOf),
+		mapped(e.Explained, func(x Explained) explainedDoc {
 			return explainedDocOf(x, e.NoPlan == "")
-		}),
-		NoPlan: e.NoPlan, NotAsked: e.NotAsked})
+		}), e.NoPlan, e.NotAsked})
 }
 
 func explainedDocOf(x Explained, planned bool) explainedDoc {

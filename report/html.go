@@ -25,8 +25,11 @@ var web embed.FS
 // functions are what the templates call. They escape each name with Escape or
 // what stands for it; html/template does the rest.
 var functions = template.FuncMap{
-	"dash": dash, "endpoint": endpoint, "escape": func(v any) string { return Escape(fmt.Sprint(v)) },
-	"differences": (*Proof).differences, "legend": legend, "line": (*Proof).line, "names": namesOf, "next": func(i int) int { return i + 1 },
+	"dash": dash, "endpoint": endpoint, "escape": func(v any) string {
+		return Escape(fmt.Sprint(v))
+	},
+	"differences": (*Proof).differences, "legend": legend, "line": (*Proof).line,
+	"names": namesOf, "next": func(i int) int { return i + 1 },
 	"notRebuilt": (*Proof).notRebuilt,
 	"oneLine":    oneLine, "origin": origin, "phase": phaseTitle, "port": portName,
 	"shell": shellCommand, "short": short, "some": some, "stepName": stepName, "ways": ways,

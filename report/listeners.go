@@ -62,11 +62,11 @@ func (g groups) shown() (rows []*group, left int) {
 }
 
 func (g groups) write(t *page) {
-	rows := []row{{cells: []string{"ADDRESS", "PORT", "LINK", "STATUS", "REPLIES LEAVE BY"}}}
+	rows := []row{newRow("", "ADDRESS", "PORT", "LINK", "STATUS", "REPLIES LEAVE BY")}
 	shown, left := g.shown()
 	for _, x := range shown {
-		rows = append(rows, row{[]string{x.addr, some(x.ports, 3), dash(Escape(x.link)),
-			x.status, Escape(x.way)}, x.color})
+		rows = append(rows, newRow(x.color, x.addr, some(x.ports, 3), dash(Escape(x.link)),
+			x.status, Escape(x.way)))
 	}
 	t.table(rows)
 	if left > 0 {

@@ -55,22 +55,19 @@ func statusRank(status string) int {
 // with a row that applies is not "not-applicable".
 func (m Migration) tally() (byStatus map[string]int, total, lastHop int) {
 	type virtual struct{ name, origin string }
-	status, relies := map[virtual]int{}, map[virtual]bool{}
-	for _, r := range m.Rows {
+	gravest, relies := map[virtual]string{}, map[virtual]bool{}
+	for _, r := range m.gravestFirst() {
 		v := virtual{r.Virtual, r.Origin}
-		if rank, ok := status[v]; !ok || statusRank(r.Status) < rank {
-			status[v] = statusRank(r.Status)
+		gravest[v] = cmp.Or(gravest[v], r.Status)
+		if r.Return == "last-hop" || r.Return == "last-hop-pool" {
+			relies[v] = true
 		}
-		relies[v] = relies[v] || r.Return == "last-hop" || r.Return == "last-hop-pool"
 	}
 	byStatus = map[string]int{}
-	for v, rank := range status {
-		byStatus[migrationStatuses[rank].status]++
-		if relies[v] {
-			lastHop++
-		}
+	for _, status := range gravest {
+		byStatus[status]++
 	}
-	return byStatus, len(status), lastHop
+	return byStatus, len(gravest), len(relies)
 }
 
 // verdict says in a few sentences what the migration comes to.
@@ -197,8 +194,8 @@ func (t *page) virtuals(rows []migrate.Row) {
 		var table []row
 		for _, r := range rows {
 			if r.Status == s.status {
-				cells := []string{short(r.Virtual), endpoint(r), ingress(r), rowFate(r)}
-				table = append(table, row{cells, s.color})
+				table = append(table, newRow(s.color, short(r.Virtual), endpoint(r),
+					ingress(r), rowFate(r)))
 			}
 		}
 		if len(table) == 0 {

@@ -117,8 +117,9 @@ func (n *networkd) state(s routing.State) {
 	}
 }
 
-// section writes a section of pairs of a key and its value; one without value is
-// left out.
+// section writes a section of pairs of a key and its value; one without value
+// is left out. A number 0 has none: networkd takes a setting for 0 that is not
+// there.
 func (n *networkd) section(link, name string, settings ...string) {
 	n.check(link)
 	b := n.parts[link]
@@ -158,7 +159,7 @@ func (n *networkd) rule(r routing.Rule) {
 	}
 	n.section(n.fromLink[r.From], "RoutingPolicyRule",
 		"Priority", strconv.Itoa(r.Priority), "From", r.From.String(), "To", text(r.To),
-		"IncomingInterface", r.IIF, "OutgoingInterface", r.OIF, "Table", positive(r.Table),
+		"IncomingInterface", r.IIF, "OutgoingInterface", r.OIF, "Table", numeral(r.Table),
 		"SuppressPrefixLength", orNone(r.SuppressPrefix),
 		"SuppressInterfaceGroup", orNone(r.SuppressGroup))
 }
@@ -168,15 +169,6 @@ func orNone(n int) string {
 		return ""
 	}
 	return strconv.Itoa(n)
-}
-
-// positive is empty for 0, which is what networkd takes a setting for that is
-// not there.
-func positive[T ~int | ~uint8 | ~uint32](n T) string {
-	if n == 0 {
-		return ""
-	}
-	return strconv.Itoa(int(n))
 }
 
 // route writes a route into the file of its first next hop's link. Several next
@@ -202,10 +194,10 @@ func (n *networkd) route(r routing.Route) {
 		scope = cmp.Or(scope, strconv.Itoa(int(r.Scope)))
 	}
 	n.section(link, "Route", "Destination", r.Dst.String(), "Type", kind, "Gateway", gateway,
-		"GatewayOnLink", onlink, "NextHop", positive(group), "Scope", scope,
-		"Metric", positive(r.Metric), "Table", positive(r.Table),
-		"Protocol", positive(r.Protocol), "MTUBytes", positive(r.MTU),
-		"TCPAdvertisedMaximumSegmentSize", positive(r.AdvMSS))
+		"GatewayOnLink", onlink, "NextHop", numeral(group), "Scope", scope,
+		"Metric", numeral(r.Metric), "Table", numeral(r.Table),
+		"Protocol", numeral(r.Protocol), "MTUBytes", numeral(r.MTU),
+		"TCPAdvertisedMaximumSegmentSize", numeral(r.AdvMSS))
 }
 
 // hopSettings says of every gateway whether it is on-link: where a file holds
@@ -241,12 +233,12 @@ func (n *networkd) nextHops(r routing.Route) int {
 		if gateway == "" {
 			family = strings.ToLower(r.Family().String())
 		}
-		n.section(h.Link, "NextHop", "Id", positive(member), "Gateway", gateway,
+		n.section(h.Link, "NextHop", "Id", numeral(member), "Gateway", gateway,
 			"Family", family, "OnLink", onlink)
 		members = append(members, fmt.Sprintf("%d:%d", member, h.Weight))
 	}
 	group := id()
-	n.section(r.Hops[0].Link, "NextHop", "Id", positive(group), "Group",
+	n.section(r.Hops[0].Link, "NextHop", "Id", numeral(group), "Group",
 		strings.Join(members, " "))
 	return group
 }

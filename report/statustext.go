@@ -62,7 +62,7 @@ func (t *page) masters(s Status) {
 		if m.PID != 0 && m.Draining > 0 {
 			does += fmt.Sprintf(" and %d draining", m.Draining)
 		}
-		rows = append(rows, row{cells: []string{pid, Escape(m.Conf), does}})
+		rows = append(rows, newRow("", pid, Escape(m.Conf), does))
 	}
 	t.table(rows)
 }
@@ -125,14 +125,11 @@ type lastDoc struct {
 // JSON writes the status as one document of kind "status".
 func (s Status) JSON(w io.Writer) error {
 	summary := Plan{Plan: s.Plan, Diff: s.Diff}.summary()
-	d := statusDoc{headDoc: s.Head.doc("status", s.Digest, summary), InSync: s.InSync,
-		Wrong: list(s.Wrong), Started: rfc3339(s.Started), Synced: rfc3339(s.Synced),
-		Detector: s.Detector, Masters: mapped(s.Masters, masterDocOf),
-		Paths:    mapped(s.Plan.Paths, pathDocOf),
-		Routes:   mapped(s.Installed.Routes, routeDocOf),
-		Rules:    mapped(s.Installed.Rules, ruleDocOf),
-		Changes:  mapped(s.Diff.Ops(), changeDocOf),
-		Findings: list(s.Plan.Findings), Counts: s.Counts}
+	d := statusDoc{s.Head.doc("status", s.Digest, summary), s.InSync, list(s.Wrong),
+		rfc3339(s.Started), rfc3339(s.Synced), s.Detector, mapped(s.Masters, masterDocOf),
+		mapped(s.Plan.Paths, pathDocOf), mapped(s.Installed.Routes, routeDocOf),
+		mapped(s.Installed.Rules, ruleDocOf), mapped(s.Diff.Ops(), changeDocOf), nil,
+		list(s.Plan.Findings), s.Counts}
 	if !s.Last.Time.IsZero() {
 		d.Last = &lastDoc{rfc3339(s.Last.Time), s.Last.Cause,
 			mapped(s.Last.Done, changeDocOf), s.Last.Error}

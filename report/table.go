@@ -87,6 +87,8 @@ type row struct {
 	color string
 }
 
+func newRow(color string, cells ...string) row { return row{cells, color} }
+
 // table writes rows in aligned columns. What does not fit beside the others
 // goes to a line of its own: a last cell, and one that is wider than what fit
 // left of its column.

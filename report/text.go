@@ -165,8 +165,8 @@ func (t *page) paths(paths []routing.Path) {
 			does = fmt.Sprintf("table %d for %s", p.Table,
 				some(prefixes(p), 3))
 		}
-		rows = append(rows, row{cells: []string{Escape(p.Link), p.Family.String(),
-			Escape(gateway(p)), does}})
+		rows = append(rows, newRow("", Escape(p.Link), p.Family.String(),
+			Escape(gateway(p)), does))
 	}
 	t.table(rows)
 }
@@ -251,7 +251,8 @@ func severities(list []routing.Finding) string {
 	nouns := map[routing.Severity]string{routing.Error: "error", routing.Warning: "warning",
 		routing.Info: "note"}
 	say := func(n int, s routing.Severity) string { return count(n, nouns[s]) }
-	return cmp.Or(kinds(bySeverity(list), say, routing.Error, routing.Warning, routing.Info), "none")
+	return cmp.Or(kinds(bySeverity(list), say, routing.Error, routing.Warning, routing.Info),
+		"none")
 }
 
 // origin is where a finding is from: a place in a file, or a rule, which `ip

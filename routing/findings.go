@@ -29,8 +29,9 @@ type Finding struct {
 	Severity Severity `json:"severity"`
 	Subject  string   `json:"subject"` // what it is about: an address, link or rule
 	Message  string   `json:"message"`
-	Hint     string   `json:"hint,omitempty"`   // what to do, a command or flag where there is one
-	Origin   string   `json:"origin,omitempty"` // file:line or an `ip` line
+	// what to do, a command or flag where there is one
+	Hint   string `json:"hint,omitempty"`
+	Origin string `json:"origin,omitempty"` // file:line or an `ip` line
 }
 
 // findings collects what the steps find.

@@ -1,6 +1,7 @@
 package migrate
 
 import (
+	"cmp"
 	"fmt"
 	"net/netip"
 	"slices"
@@ -39,11 +40,10 @@ func newListening(list []routing.Listener) *listening {
 func (n *listening) find(l *line) {
 	addr, host := l.d.Host()
 	switch {
-	case len(l.v.Destinations) == 0:
-		l.destinationUnknown(l.v.Origin)
-		return
 	case !l.d.Addrs.IsValid():
-		l.destinationUnknown(l.d.Origin)
+		l.needs("destination-unknown", l.v.Name, cmp.Or(l.d.Origin, l.v.Origin),
+			"the files do not say where its clients connect to",
+			"give the file that has it: the partition's bigip.conf, or the UCS")
 		return
 	case !host || addr.IsUnspecified():
 		l.manual("network", l.v.Name, l.d.Origin,
@@ -71,12 +71,6 @@ func (n *listening) find(l *line) {
 	default:
 		n.match(l, *l.port, transports)
 	}
-}
-
-func (l *line) destinationUnknown(origin string) {
-	l.needs("destination-unknown", l.v.Name, origin,
-		"the files do not say where its clients connect to",
-		"give the file that has it: the partition's bigip.conf, or the UCS")
 }
 
 // match looks for listeners that take all ports, by each of the transports: a

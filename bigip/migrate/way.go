@@ -185,8 +185,9 @@ func (j *joiner) resolved(l *line, link string, path *routing.Path) {
 
 // differs says that this host has another gateway than the BIG-IP had.
 func (l *line) differs(r router, subject, what, flag string) {
-	l.needs("gateway-differs", subject, r.origin, fmt.Sprintf("%s %s (%s); this host has %s (%s)",
-		what, r, r.from, l.Gateway, l.GatewaySource), flag+", or the other one")
+	l.needs("gateway-differs", subject, r.origin,
+		fmt.Sprintf("%s %s (%s); this host has %s (%s)",
+			what, r, r.from, l.Gateway, l.GatewaySource), flag+", or the other one")
 }
 
 func (j *joiner) twoRouters(l *line, link string, on []router) {
@@ -194,8 +195,8 @@ func (j *joiner) twoRouters(l *line, link string, on []router) {
 		"the BIG-IP knew several routers on it and answered each by itself: "+list(on)+
 			"; here one of them gets all replies (return: "+
 			"last-hop is not available yet)",
-		j.need.gateway(link, on[0].addr)+", or another of them; best the address that they "+
-			"share (VRRP, HSRP)")
+		j.need.gateway(link, on[0].addr)+
+			", or another of them; best the address that they share (VRRP, HSRP)")
 }
 
 // unresolved says what the address wants that nothing on this host tells.
