@@ -22,16 +22,14 @@ import (
 //go:embed web
 var web embed.FS
 
-// functions are what the templates call. They escape each name with Escape or
-// what stands for it; html/template does the rest.
+// functions are what the templates call. A template escapes each name, by
+// escape or by a function that does so itself; html/template does the rest.
 var functions = template.FuncMap{
-	"dash": dash, "endpoint": endpoint, "escape": func(v any) string {
-		return Escape(fmt.Sprint(v))
-	},
-	"differences": (*Proof).differences, "legend": legend, "line": (*Proof).line,
-	"names": namesOf, "next": func(i int) int { return i + 1 },
-	"notRebuilt": (*Proof).notRebuilt,
-	"oneLine":    oneLine, "origin": origin, "phase": phaseTitle, "port": portName,
+	"dash": dash, "differences": (*Proof).differences, "endpoint": endpoint,
+	"escape": func(v any) string { return Escape(fmt.Sprint(v)) },
+	"legend": legend, "line": (*Proof).line, "names": namesOf,
+	"next": func(i int) int { return i + 1 }, "notRebuilt": (*Proof).notRebuilt,
+	"oneLine": oneLine, "origin": origin, "phase": phaseTitle, "port": portName,
 	"shell": shellCommand, "short": short, "some": some, "stepName": stepName, "ways": ways,
 }
 
