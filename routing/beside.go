@@ -2,7 +2,6 @@ package routing
 
 import (
 	"cmp"
-	"fmt"
 	"net/netip"
 	"slices"
 )
@@ -37,8 +36,7 @@ type SessionGroup struct {
 
 // NginxWarning returns a finding about NGINX's configuration.
 func NginxWarning(code, message, hint, origin string) Finding {
-	return Finding{Code: Code(code), Severity: Warning, Subject: "nginx.conf",
-		Message: message, Hint: hint, Origin: origin}
+	return Finding{Code(code), Warning, "nginx.conf", message, hint, origin}
 }
 
 // Translated finds listeners whose packets nftables sends elsewhere: their
@@ -54,13 +52,11 @@ func Translated(outcomes []Outcome, dnats []DNAT) []Finding {
 			if d.To.IsValid() {
 				to = d.To.String()
 			}
-			out = appendOnce(out, Finding{Code: "dnat", Severity: Warning,
-				Subject: o.Addr.String(), Origin: d.Origin,
-				Message: fmt.Sprintf("packets to %s port %d go to %s: their "+
-					"replies take the way of that address", o.Addr,
-					o.Ports.First, to),
-				Hint: "let NGINX listen on the address that packets are sent to, " +
-					"or drop the translation"})
+			out = appendOnce(out, Warning.Finding("dnat", o.Addr.String(),
+				"packets to %s port %d go to %s: their replies take the way of "+
+					"that address", o.Addr, o.Ports.First, to).
+				Advise("let NGINX listen on the address that packets are sent "+
+					"to, or drop the translation").At(d.Origin))
 		}
 	}
 	return out
@@ -95,9 +91,9 @@ func MovesEstablished(in Inputs, d Decision, groups []SessionGroup) []Finding {
 	if moved == 0 {
 		return nil
 	}
-	f := Finding{Code: "moves-established", Severity: Info, Subject: "TCP sessions",
-		Message: fmt.Sprintf("%d of %d established TCP sessions take another way "+
-			"from their next packet on", moved, all)}
+	f := Info.Finding("moves-established", "TCP sessions",
+		"%d of %d established TCP sessions take another way from their next packet on",
+		moved, all)
 	if mine {
 		f.Severity = Warning
 		f.Message += "; your own SSH session is one of them"

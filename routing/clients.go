@@ -90,7 +90,7 @@ func clientAddrs(h Host, f Family, own map[netip.Addr][]Addr) []netip.Addr {
 // classRoutes returns the routes whose destinations stand for classes of
 // clients.
 func classRoutes(h Host, f Family) []Route {
-	routes := slices.DeleteFunc(slices.Clone(h.Routes), func(r Route) bool {
+	routes := without(h.Routes, func(r Route) bool {
 		return r.Family() != f || r.Table == TableLocal || r.Type == Multicast ||
 			r.Type == Anycast || r.Dst.Addr().IsLinkLocalUnicast()
 	})
@@ -186,7 +186,7 @@ func inside(p netip.Prefix, own map[netip.Addr][]Addr) netip.Addr {
 // first one behind the gateways (OffLink), then one in the destination of each
 // narrower route and rule of the host.
 func Clients(h Host, f Family) []netip.Addr {
-	h.Routes = slices.DeleteFunc(slices.Clone(h.Routes), Route.IsDefault)
+	h.Routes = without(h.Routes, Route.IsDefault)
 	return slices.DeleteFunc(clientAddrs(h, f, assigned(h)), func(a netip.Addr) bool {
 		return !a.IsGlobalUnicast() || a.Is4() && a.As4()[0] == 0
 	})

@@ -2,7 +2,6 @@ package routing
 
 import (
 	"cmp"
-	"fmt"
 	"net/netip"
 	"slices"
 
@@ -38,11 +37,10 @@ func (d *draft) tellHeld(p *path) {
 		return
 	}
 	via := Way{Type: Unicast, Link: p.link, Via: p.hops[0].Via}
-	d.find(Finding{Code: "held-gateway", Severity: Warning, Subject: p.link,
-		Message: fmt.Sprintf("no %s gateway is to be seen on %s any more: %s is kept "+
-			"from our own table %s", p.family, p.link, via, p.detail),
-		Hint: fmt.Sprintf("if it is gone for good: --gateway %s=none; if not, "+
-			"pin it: --gateway %s=%s", p.link, p.link, p.hops[0].Via)})
+	d.find(Warning.Finding("held-gateway", p.link, "no %s gateway is to be seen on %s any "+
+		"more: %s is kept from our own table %s", p.family, p.link, via, p.detail).
+		Advise("if it is gone for good: --gateway %s=none; if not, pin it: --gateway "+
+			"%[1]s=%s", p.link, p.hops[0].Via))
 }
 
 type coverKey struct {
@@ -59,8 +57,7 @@ func (d *draft) members() map[coverKey][]netip.Addr {
 		}
 	}
 	for k := range m {
-		slices.SortFunc(m[k], netip.Addr.Compare)
-		m[k] = slices.Compact(m[k])
+		m[k] = sortOnce(m[k], netip.Addr.Compare)
 	}
 	return m
 }
@@ -123,6 +120,5 @@ func (d *draft) knownAddrs() []netip.Addr {
 	for _, r := range d.rows {
 		known = append(known, r.Addr)
 	}
-	slices.SortFunc(known, netip.Addr.Compare)
-	return slices.Compact(known)
+	return sortOnce(known, netip.Addr.Compare)
 }

@@ -31,12 +31,12 @@ func (d *draft) describe(l *layout, ideal *FIB, binds []Bind) {
 	w.reversePath()
 	for _, f := range Families {
 		if w.mainRejects(f) {
-			w.find(Finding{Code: "reject-default", Severity: Info, Subject: f.String(),
-				Message: fmt.Sprintf("main ends %s lookups with a reject route "+
-					"as wide as a default: its specific routes through other "+
-					"links are copied into the paths' tables", f),
-				Hint: "routes that are added to main later " +
-					"count from the next sync on"})
+			w.find(Info.Finding("reject-default", f.String(),
+				"main ends %s lookups with a reject route as wide as a default: "+
+					"its specific routes through other links are copied "+
+					"into the paths' tables", f).
+				Advise("routes that are added to main later count from the next " +
+					"sync on"))
 		}
 	}
 }
@@ -66,23 +66,20 @@ func (w *describer) outcomes() {
 // wildcards lists, for each wildcard listener, the addresses that move: rules
 // are by address, so all that listens there moves.
 func (w *describer) wildcards() {
-	moved := map[string][]string{}
-	var order []string
-	origins := map[string]string{}
+	moved, origins := map[string][]string{}, map[string]string{}
 	for i := range w.rows {
 		r := &w.rows[i]
 		if r.wild && r.path != nil && r.path.needed {
 			if moved[r.Listen] == nil {
-				order, origins[r.Listen] = append(order, r.Listen), origin(r)
+				origins[r.Listen] = origin(r)
 			}
 			moved[r.Listen] = appendOnce(moved[r.Listen], r.Addr.String())
 		}
 	}
-	for _, listen := range order {
-		w.find(Finding{Code: "wildcard-covers", Severity: Info, Subject: listen,
-			Origin: origins[listen],
-			Message: fmt.Sprintf("a wildcard: replies of everything that listens on "+
-				"%s move, not of NGINX alone", Some(moved[listen], 8))})
+	for listen, addrs := range moved {
+		w.find(Info.Finding("wildcard-covers", listen, "a wildcard: replies of "+
+			"everything that listens on %s move, not of NGINX alone", Some(addrs, 8)).
+			At(origins[listen]))
 	}
 }
 
@@ -108,12 +105,10 @@ func (w *describer) bindMoves(bind Bind) {
 		if len(bind.Upstreams) == 0 {
 			target = "upstreams off-link"
 		}
-		w.find(Finding{Code: "bind-moves", Severity: Warning, Subject: bind.Addr.String(),
-			Origin: bind.Origin,
-			Message: fmt.Sprintf("connections from %s to %s: %s -> %s", bind.Addr,
-				target, x.Way, y.Way),
-			Hint: fmt.Sprintf("keep the present way: --direct %s",
-				netip.PrefixFrom(u, u.BitLen()))})
+		w.find(Warning.Finding("bind-moves", bind.Addr.String(),
+			"connections from %s to %s: %s -> %s", bind.Addr, target, x.Way, y.Way).
+			Advise("keep the present way: --direct %s",
+				netip.PrefixFrom(u, u.BitLen())).At(bind.Origin))
 	}
 }
 
@@ -135,11 +130,10 @@ func (w *describer) sourceHints() {
 			leaveBy(y, r.Hops) {
 			continue
 		}
-		w.find(Finding{Code: "src-hint", Severity: Warning, Subject: r.Src.String(),
-			Origin: r.String(),
-			Message: fmt.Sprintf("the host's own connections by this route take the "+
-				"source %s, whose way changes: %s -> %s", r.Src, x.Way, y.Way),
-			Hint: "give the route another src, or none"})
+		w.find(Warning.Finding("src-hint", r.Src.String(), "the host's own connections "+
+			"by this route take the source %s, whose way changes: %s -> %s",
+			r.Src, x.Way,
+			y.Way).Advise("give the route another src, or none").At(r.String()))
 	}
 }
 
@@ -163,9 +157,9 @@ func (w *describer) forwarder() {
 			}
 		}
 		if w.host.Sysctls[key] == "1" && lans > 1 {
-			w.find(Finding{Code: "forwarder", Severity: Info, Subject: f.String(),
-				Message: fmt.Sprintf("the host forwards %s between %d LANs; "+
-					"forwarded packets are not touched", f, lans)})
+			w.find(Info.Finding("forwarder", f.String(),
+				"the host forwards %s between %d LANs; forwarded packets are "+
+					"not touched", f, lans))
 		}
 	}
 }
@@ -183,33 +177,31 @@ func (w *describer) reversePath() {
 			continue
 		}
 		told[r.Link] = true
-		w.find(Finding{Code: "rp-filter", Severity: Warning, Subject: r.Link,
-			Message: fmt.Sprintf("strict rp_filter on %s drops requests to %s: "+
-				"its replies leave by %s", r.Link, r.Addr, r.After),
-			Hint: fmt.Sprintf("mend the reply's way, or: sysctl "+
-				"net.ipv4.conf.%s.rp_filter=2", r.Link)})
+		w.find(Warning.Finding("rp-filter", r.Link,
+			"strict rp_filter on %s drops requests to %s: its replies leave by "+
+				"%s", r.Link, r.Addr, r.After).
+			Advise("mend the reply's way, or: sysctl net.ipv4.conf.%s.rp_filter=2",
+				r.Link))
 	}
 }
 
 // outsideRange finds objects with our protocol that are not in our ranges: they
 // are left alone.
 func (w *describer) outsideRange() {
-	add := func(line string) {
-		w.find(Finding{Code: "outside-range", Severity: Warning,
-			Subject: fmt.Sprintf("protocol %d", w.policy.Numbers.Protocol),
-			Origin:  line,
-			Message: "this has our protocol but is outside our ranges of tables and " +
-				"priorities: it is not touched",
-			Hint: "delete it by hand if it is a leftover"})
+	ours := w.policy.Numbers.Protocol
+	add := func(protocol uint8, object fmt.Stringer) {
+		if protocol != ours {
+			return
+		}
+		w.find(Warning.Finding("outside-range", fmt.Sprintf("protocol %d", ours),
+			"this has our protocol but is outside our ranges of tables and "+
+				"priorities: it is not touched").
+			Advise("delete it by hand if it is a leftover").At(object.String()))
 	}
 	for _, r := range w.host.Rules {
-		if r.Protocol == w.policy.Numbers.Protocol {
-			add(r.String())
-		}
+		add(r.Protocol, r)
 	}
 	for _, r := range w.host.Routes {
-		if r.Protocol == w.policy.Numbers.Protocol {
-			add(r.String())
-		}
+		add(r.Protocol, r)
 	}
 }

@@ -53,7 +53,7 @@ func (p *path) name() string { return Hop{Link: p.link, Via: p.hops[0].Via}.Stri
 
 // needed returns the paths that are to be installed.
 func (d *draft) needed() []*path {
-	return slices.DeleteFunc(slices.Clone(d.paths), func(p *path) bool { return !p.needed })
+	return without(d.paths, func(p *path) bool { return !p.needed })
 }
 
 // plan puts the results together.

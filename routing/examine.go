@@ -85,43 +85,34 @@ func (e *examiner) localOrder(f Family) {
 	})
 	if at < 0 {
 		if slices.ContainsFunc(e.host.Rules, func(r Rule) bool { return r.Family == f }) {
-			e.find(Finding{Code: "local-order", Severity: Error, Subject: f.String(),
-				Message: fmt.Sprintf("no %s rule `lookup local`: the host does "+
-					"not know its own addresses", f),
-				Hint: fmt.Sprintf("put it back: ip%s rule add pref 0 lookup local",
-					option(f))})
+			e.find(Error.Finding("local-order", f.String(), "no %s rule `lookup "+
+				"local`: the host does not know its own addresses", f).
+				Advise("put it back: %s rule add pref 0 lookup local", ip(f)))
 		}
 		return
 	}
 	r := e.host.Rules[at]
-	back := fmt.Sprintf("ip%s rule add pref 0 lookup local, then ip%[1]s rule del %s",
-		option(f), r.Args())
-	finding := Finding{Code: "local-order", Severity: Info, Subject: f.String(),
-		Origin: r.String(), Hint: "if nothing needs it there: " + back,
-		Message: fmt.Sprintf("`lookup local` stands at %d, not at 0: a rule in front of "+
-			"it decides about packets between the host's own addresses, "+
-			"too; ours stand behind it", r.Priority)}
+	what, advice, grave := "", "put it back", true
 	switch {
 	case r.Priority == 0:
 		return
 	case e.ahead(f, r.Priority):
-		finding.Severity, finding.Hint = Error, "put it back: "+back
-		finding.Message = fmt.Sprintf("`lookup local` stands at %d, behind our rules: "+
-			"packets between the host's own addresses leave by an uplink", r.Priority)
+		what = "behind our rules: packets between the host's own addresses leave by an " +
+			"uplink"
 	case e.tooFar(r):
-		finding.Severity, finding.Hint = Error, "put it back: "+back
-		finding.Message = fmt.Sprintf("`lookup local` stands at %d, too far behind for "+
-			"our rules to stand behind it: none is installed", r.Priority)
+		what = "too far behind for our rules to stand behind it: none is installed"
+	default:
+		advice, grave = "if nothing needs it there", false
+		what = "not at 0: a rule in front of it decides about packets between the " +
+			"host's own addresses, too; ours stand behind it"
+	}
+	finding := Error.Finding("local-order", f.String(), "`lookup local` stands at %d, %s",
+		r.Priority, what).Advise("%s: %s rule add pref 0 lookup local, then %[2]s rule "+
+		"del %[3]s", advice, ip(f), r.Args()).At(r.String())
+	if !grave {
+		finding.Severity = Info
 	}
 	e.find(finding)
-}
-
-// option is what `ip` wants for a family.
-func option(f Family) string {
-	if f == IPv6 {
-		return " -6"
-	}
-	return ""
 }
 
 // vrfRules says where the rule of VRFs stands: it must come before any rule of
@@ -134,24 +125,24 @@ func (e *examiner) vrfRules(f Family) {
 		return
 	}
 	r := e.host.Rules[at]
-	finding := Finding{Code: "l3mdev", Severity: Info, Subject: f.String(), Origin: r.String(),
-		Message: fmt.Sprintf("VRFs are in use: the rule at %d answers what their "+
-			"sockets send, before ours do", r.Priority),
-		Hint: "nothing, unless NGINX listens in a VRF: its listeners there are `off`"}
+	var finding Finding
 	switch {
 	case e.ahead(f, r.Priority):
-		finding.Severity = Error
-		finding.Message = fmt.Sprintf("the rule of the VRFs stands at %d, behind our "+
-			"rules: they answer for sockets in a VRF", r.Priority)
-		finding.Hint = "lasthop apply puts ours behind it"
+		finding = Error.Finding("l3mdev", f.String(), "the rule of the VRFs stands at "+
+			"%d, behind our rules: they answer for sockets in a VRF", r.Priority).
+			Advise("lasthop apply puts ours behind it")
 	case e.tooFar(r):
-		finding.Severity = Error
-		finding.Message = fmt.Sprintf("the rule of the VRFs stands at %d, too far behind "+
-			"for our rules to stand behind it: none is installed", r.Priority)
-		finding.Hint = fmt.Sprintf("give it the kernel's priority: ip%s rule add pref "+
-			"1000 l3mdev, then delete the other", option(f))
+		finding = Error.Finding("l3mdev", f.String(), "the rule of the VRFs stands at "+
+			"%d, too far behind for our rules to stand behind it: none is installed",
+			r.Priority).Advise("give it the kernel's priority: %s rule add pref "+
+			"1000 l3mdev, then delete the other", ip(f))
+	default:
+		finding = Info.Finding("l3mdev", f.String(), "VRFs are in use: the rule at %d "+
+			"answers what their sockets send, before ours do", r.Priority).
+			Advise("nothing, unless NGINX listens in a VRF: its listeners there are " +
+				"`off`")
 	}
-	e.find(finding)
+	e.find(finding.At(r.String()))
 }
 
 // attached is an IPv4 subnet that a link is in.
@@ -235,15 +226,13 @@ func (e *examiner) flux(a, b string, p netip.Prefix, borrowed *Addr) {
 	slices.Sort(loose)
 	remedy := "keep them apart: sysctl -w " + strings.Join(loose, " ")
 	if borrowed != nil && strings.Contains(remedy, "arp_ignore") {
-		remedy = fmt.Sprintf("take one of them out of the subnet; not arp_ignore: nobody "+
-			"would answer for %s, which is on %s", borrowed.Prefix.Addr(),
+		remedy = fmt.Sprintf("take one of them out of the subnet; not arp_ignore: "+
+			"nobody would answer for %s, which is on %s", borrowed.Prefix.Addr(),
 			borrowed.Link)
 	}
-	e.find(Finding{Code: "arp-flux", Severity: Warning, Subject: a + " " + b,
-		Message: fmt.Sprintf("%s and %s are both in %s, and ARP does not keep them "+
-			"apart: requests may come in by the link that their "+
-			"reply does not leave by", a, b, p),
-		Hint: remedy})
+	e.find(Warning.Finding("arp-flux", a+" "+b, "%s and %s are both in %s, and ARP does not "+
+		"keep them apart: requests may come in by the link that their reply does not "+
+		"leave by", a, b, p).Advise("%s", remedy))
 }
 
 // udpBug names the kernels in which a port of a UDP flow between two ends of
@@ -256,12 +245,12 @@ func (e *examiner) udpBug() {
 	if !udp || len(e.plan.State.Rules) == 0 || !losesLocalUDP(e.host.Kernel) {
 		return
 	}
-	e.find(Finding{Code: "udp-kernel-bug", Severity: Warning, Subject: "Linux " + e.host.Kernel,
-		Message: "kernels from 6.6.57 to 6.12.33 may lose UDP between two ends of this " +
-			"host where policy routing and conntrack meet; whether a distribution's " +
-			"kernel of this number has the mend is not to be seen from here",
-		Hint: "run 6.6.94, 6.12.34 or later, or ask the distribution for " +
-			"Linux commit 50d9ce9679dd"})
+	e.find(Warning.Finding("udp-kernel-bug", "Linux "+e.host.Kernel,
+		"kernels from 6.6.57 to 6.12.33 may lose UDP between two ends of this host "+
+			"where policy routing and conntrack meet; whether a distribution's "+
+			"kernel of this number has the mend is not to be seen from here").
+		Advise("run 6.6.94, 6.12.34 or later, or ask the distribution for Linux commit " +
+			"50d9ce9679dd"))
 }
 
 // losesLocalUDP compares `uname -r`. The fault came to the 6.6 series with
@@ -288,19 +277,16 @@ func losesLocalUDP(release string) bool {
 // whoever clears "his" numbers clears ours.
 func (e *examiner) takenNumbers() {
 	n := e.policy.Numbers
-	taken := func(subject, origin, message, hint string) {
-		e.find(Finding{Code: "numbers-taken", Severity: Warning, Subject: subject,
-			Message: message, Hint: hint, Origin: origin})
-	}
 	seen := map[uint32]bool{}
 	for _, r := range e.host.Routes {
 		if n.OwnsTable(r.Table) && r.Protocol != n.Protocol && !seen[r.Table] {
 			seen[r.Table] = true
-			taken(fmt.Sprintf("table %d", r.Table), r.String(), "somebody else has a "+
-				"route in a table of our range: the table is not used by us any "+
-				"more, but replies that are led to it take the route",
-				fmt.Sprintf("give the route a table outside %d-%d", n.TableFirst,
-					n.TableLast))
+			e.find(Warning.Finding("numbers-taken", fmt.Sprintf("table %d", r.Table),
+				"somebody else has a route in a table of our range: the table "+
+					"is not used by us any more, but replies that are led "+
+					"to it take the route").
+				Advise("give the route a table outside %d-%d", n.TableFirst,
+					n.TableLast).At(r.String()))
 		}
 	}
 	for _, r := range e.host.Rules {
@@ -308,20 +294,20 @@ func (e *examiner) takenNumbers() {
 		inFront := len(e.own.Rules) > 0 && !e.ahead(r.Family, r.Priority)
 		if n.Base <= r.Priority && r.Priority < n.Base+n.Block &&
 			r.Protocol != n.Protocol && !inFront {
-			taken(fmt.Sprintf("priority %d", r.Priority), r.String(),
-				"somebody else has a rule among our priorities: ours keep out of "+
-					"its way, but who clears the range clears both",
-				fmt.Sprintf("give the rule a priority outside %d-%d", n.Base,
-					n.Base+n.Block-1))
+			e.find(Warning.Finding("numbers-taken", fmt.Sprintf("priority %d",
+				r.Priority), "somebody else has a rule among our priorities: "+
+				"ours keep out of its way, but who clears the range clears both").
+				Advise("give the rule a priority outside %d-%d", n.Base,
+					n.Base+n.Block-1).At(r.String()))
 		}
 	}
 	for _, l := range e.host.Links {
 		if l.Group == n.Group && e.strange(l) {
-			taken(l.Name, fmt.Sprintf("%s group %d", l.Name, l.Group),
-				fmt.Sprintf("%s is in our link group %d but is no uplink: "+
-					"replies to clients behind it leave by an uplink",
-					l.Name, n.Group),
-				fmt.Sprintf("ip link set %s group default", l.Name))
+			e.find(Warning.Finding("numbers-taken", l.Name, "%s is in our link "+
+				"group %d but is no uplink: replies to clients behind it leave "+
+				"by an uplink", l.Name, n.Group).
+				Advise("ip link set %s group default", l.Name).
+				At(LinkGroup{l.Name, l.Group}.String()))
 		}
 	}
 }
@@ -329,12 +315,9 @@ func (e *examiner) takenNumbers() {
 // strange reports whether a link is in our group without being an uplink, or
 // one of a moment ago.
 func (e *examiner) strange(l Link) bool {
-	on := func(h Hop) bool { return h.Link == l.Name }
 	return l.Up && len(e.plan.State.Groups) > 0 &&
 		!slices.Contains(e.plan.State.Groups, LinkGroup{l.Name, l.Group}) &&
-		!slices.ContainsFunc(e.own.Routes, func(r Route) bool {
-			return slices.ContainsFunc(r.Hops, on)
-		})
+		!slices.ContainsFunc(e.own.Routes, func(r Route) bool { return r.uses(l.Name) })
 }
 
 // keepalivedProtocols are those of its routes and rules: RTPROT_KEEPALIVED, and
@@ -361,13 +344,11 @@ func (e *examiner) keepalived() {
 		if !e.ahead(r.Family, r.Priority) {
 			order = "it answers before any rule of ours"
 		}
-		e.find(Finding{Code: "keepalived-rules", Severity: Warning, Subject: addr.String(),
-			Origin: r.String(),
-			Message: fmt.Sprintf("keepalived has a rule for replies of %s, too: two "+
-				"programs decide their way, and %s", addr, order),
-			Hint: fmt.Sprintf("take it out of virtual_rules in keepalived.conf "+
-				"(ip rule del would make keepalived fail "+
-				"over), or: --return %s=off", addr)})
+		e.find(Warning.Finding("keepalived-rules", addr.String(), "keepalived has a "+
+			"rule for replies of %s, too: two programs decide their way, and %s", addr,
+			order).Advise("take it out of virtual_rules in keepalived.conf (ip rule "+
+			"del would make keepalived fail over), or: --return %s=off", addr).
+			At(r.String()))
 	}
 }
 
@@ -391,12 +372,12 @@ func (e *examiner) transparent(b Bind) {
 	if len(missing) == 0 || len(wanted) == 0 && len(missing) < len(Families) {
 		return
 	}
-	e.find(Finding{Code: "bind-transparent", Severity: Warning,
-		Subject: strings.Join(missing, " and "), Origin: b.Origin,
-		Message: "upstreams answer to the client's own address, and no rule takes that " +
-			"in: such connections stay without an answer",
-		Hint: "mark the answers with nftables, then: ip rule add fwmark 1 lookup 100; " +
-			"ip route add local 0.0.0.0/0 dev lo table 100 (ip -6 with ::/0)"})
+	e.find(Warning.Finding("bind-transparent", strings.Join(missing, " and "),
+		"upstreams answer to the client's own address, and no rule takes that in: such "+
+			"connections stay without an answer").
+		Advise("mark the answers with nftables, then: ip rule add fwmark 1 lookup 100; " +
+			"ip route add local 0.0.0.0/0 dev lo table 100 (ip -6 with ::/0)").
+		At(b.Origin))
 }
 
 // bound finds a *_bind to an address that a path is for. Where that changes the
@@ -411,12 +392,11 @@ func (e *examiner) bound(b Bind) {
 	if b.Transparent || !onPath || moves {
 		return
 	}
-	e.find(Finding{Code: "bind-to-vip", Severity: Info, Subject: b.Addr.String(),
-		Origin: b.Origin,
-		Message: fmt.Sprintf("NGINX's own connections come from %s, too: those that "+
-			"leave the host take its path, and on a host that does not "+
-			"have the address they fail", b.Addr),
-		Hint: "bind to an address that stays on this host and is no listener's"})
+	e.find(Info.Finding("bind-to-vip", b.Addr.String(),
+		"NGINX's own connections come from %s, too: those that leave the host take its "+
+			"path, and on a host that does not have the address they fail", b.Addr).
+		Advise("bind to an address that stays on this host and is no listener's").
+		At(b.Origin))
 }
 
 // takesIn reports whether a rule leads marked packets to a table in which every

@@ -31,19 +31,24 @@ func (d Diff) Ops() []Op {
 // steps returns the six groups of writes: make, then break.
 func (d Diff) steps() [6][]Op {
 	return [6][]Op{
-		opsOf(d.SetRoutes, func(r *Route) Op { return Op{Route: r} }),
-		opsOf(d.SetGroups, func(g *LinkGroup) Op { return Op{Group: g} }),
-		opsOf(d.AddRules, func(r *Rule) Op { return Op{Rule: r} }),
-		opsOf(d.DelRules, func(r *Rule) Op { return Op{Rule: r, Delete: true} }),
-		opsOf(d.DelRoutes, func(r *Route) Op { return Op{Route: r, Delete: true} }),
-		opsOf(d.UnsetGroups, func(g *LinkGroup) Op { return Op{Group: g, Delete: true} }),
+		opsOf(d.SetRoutes, false), opsOf(d.SetGroups, false), opsOf(d.AddRules, false),
+		opsOf(d.DelRules, true), opsOf(d.DelRoutes, true), opsOf(d.UnsetGroups, true),
 	}
 }
 
-func opsOf[T any](xs []T, op func(*T) Op) []Op {
-	ops := make([]Op, len(xs))
-	for i := range xs {
-		ops[i] = op(&xs[i])
+// opsOf returns the writes that make objects, or that delete them.
+func opsOf[T Route | Rule | LinkGroup](objects []T, remove bool) []Op {
+	ops := make([]Op, len(objects))
+	for i := range objects {
+		ops[i].Delete = remove
+		switch x := any(&objects[i]).(type) {
+		case *Route:
+			ops[i].Route = x
+		case *Rule:
+			ops[i].Rule = x
+		case *LinkGroup:
+			ops[i].Group = x
+		}
 	}
 	return ops
 }

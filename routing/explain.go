@@ -46,12 +46,8 @@ func (e *Explainer) Link(addr netip.Addr) string {
 // VRF is the VRF that an address is in; "" for none. A socket there asks the
 // VRF's table first, which Lookup does not.
 func (e *Explainer) VRF(addr netip.Addr) string {
-	for _, a := range e.assigned[addr] {
-		if vrf := e.vrf(e.links[a.Link]); vrf != "" {
-			return vrf
-		}
-	}
-	return ""
+	_, vrf := e.vrfOf(addr)
+	return vrf
 }
 
 // ToAll explains the replies of an address to every class of client.
@@ -85,9 +81,7 @@ func (e *Explainer) fold(addr netip.Addr, clients []Client) []Explanation {
 // same next hops were found, for whichever destination.
 func alike(a, b Trace) bool {
 	matched := func(t Trace) []Step {
-		return slices.DeleteFunc(slices.Clone(t.Steps), func(s Step) bool {
-			return !s.Matched()
-		})
+		return filter(t.Steps, Step.Matched)
 	}
 	return slices.EqualFunc(matched(a), matched(b), func(x, y Step) bool {
 		return x.Rule == y.Rule && x.Effect == y.Effect &&

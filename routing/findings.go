@@ -34,6 +34,25 @@ type Finding struct {
 	Origin string `json:"origin,omitempty"` // file:line or an `ip` line
 }
 
+// Finding makes a finding of this severity; the message is a format and its
+// arguments.
+func (s Severity) Finding(code Code, subject, message string, args ...any) Finding {
+	return Finding{Code: code, Severity: s, Subject: subject,
+		Message: fmt.Sprintf(message, args...)}
+}
+
+// At adds where a finding comes from: file:line or an `ip` line.
+func (f Finding) At(origin string) Finding {
+	f.Origin = origin
+	return f
+}
+
+// Advise adds what to do about a finding: a format and its arguments.
+func (f Finding) Advise(hint string, args ...any) Finding {
+	f.Hint = fmt.Sprintf(hint, args...)
+	return f
+}
+
 // findings collects what the steps find.
 type findings []Finding
 
@@ -71,11 +90,4 @@ func Some(list []string, most int) string {
 			len(list)-most)
 	}
 	return strings.Join(list, ", ")
-}
-
-func appendOnce[T comparable](s []T, x T) []T {
-	if slices.Contains(s, x) {
-		return s
-	}
-	return append(s, x)
 }

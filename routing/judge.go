@@ -1,7 +1,6 @@
 package routing
 
 import (
-	"fmt"
 	"net/netip"
 )
 
@@ -100,11 +99,10 @@ func (j *judge) conclude(v verdict) {
 		if j.layout.base[p.family] == 0 {
 			break // the layout says why, once
 		}
-		j.find(Finding{Code: "shadowed", Severity: Warning, Subject: p.name(),
-			Origin: r.String(),
-			Message: fmt.Sprintf("this rule answers in front of ours for replies of "+
-				"%s, and is left alone", p.name()),
-			Hint: "if it is not meant for them, delete it: ip rule del " + r.Args()})
+		j.find(Warning.Finding("shadowed", p.name(), "this rule answers in front of "+
+			"ours for replies of %s, and is left alone", p.name()).
+			Advise("if it is not meant for them, delete it: ip rule del %s", r.Args()).
+			At(r.String()))
 	}
 	p.needed = v.wrong && v.better
 	if !p.needed {
@@ -113,12 +111,10 @@ func (j *judge) conclude(v verdict) {
 	}
 	j.lostClients(p, v.lost)
 	for _, r := range v.replaced {
-		j.find(Finding{Code: "overrides-rule", Severity: Warning, Subject: p.name(),
-			Origin: r.String(),
-			Message: fmt.Sprintf("this rule answered replies of %s until now; ours "+
-				"will stand in front of it", p.name()),
-			Hint: "if it must go on to answer, give it a priority " +
-				"below ours, or --return " + p.link + "=off"})
+		j.find(Warning.Finding("overrides-rule", p.name(), "this rule answered replies "+
+			"of %s until now; ours will stand in front of it", p.name()).
+			Advise("if it must go on to answer, give it a priority below ours, or "+
+				"--return %s=off", p.link).At(r.String()))
 	}
 }
 
@@ -126,28 +122,17 @@ func (j *judge) conclude(v verdict) {
 // will answer from now on: wide ones, which are a VPN's way to the Internet,
 // and specific ones of tables behind our rules.
 func (j *judge) lostClients(p *path, lost []Route) {
-	var wideRoutes, others []string
 	for _, r := range lost {
+		f := Warning.Finding("overlay-moves", p.name(), "clients behind this route got "+
+			"replies of %s through it, and will get them through the path", p.name()).
+			Advise("put a rule for their prefix in front of our rules, or the route " +
+				"into main")
 		if r.Dst.Bits() <= wide(p.family) {
-			wideRoutes = appendOnce(wideRoutes, r.String())
-		} else {
-			others = appendOnce(others, r.String())
+			f = Info.Finding("wide-tunnel-route", p.name(), "replies of %s leave by "+
+				"the path and no longer by this wide route", p.name()).
+				Advise("if clients do come through it: --direct PREFIX")
 		}
-	}
-	for _, s := range wideRoutes {
-		j.find(Finding{Code: "wide-tunnel-route", Severity: Info,
-			Subject: p.name(), Origin: s,
-			Message: fmt.Sprintf("replies of %s leave by the path and no "+
-				"longer by this wide route", p.name()),
-			Hint: "if clients do come through it: --direct PREFIX"})
-	}
-	for _, s := range others {
-		j.find(Finding{Code: "overlay-moves", Severity: Warning,
-			Subject: p.name(), Origin: s,
-			Message: fmt.Sprintf("clients behind this route got replies of %s "+
-				"through it, and will get them through the path", p.name()),
-			Hint: "put a rule for their prefix in front of our " +
-				"rules, or the route into main"})
+		j.find(f.At(r.String()))
 	}
 }
 
@@ -171,10 +156,9 @@ func (j *judge) without(v verdict) {
 		return
 	}
 	for _, r := range v.answered {
-		j.find(Finding{Code: "already-routed", Severity: Info, Subject: v.path.name(),
-			Origin: r.String(),
-			Message: fmt.Sprintf("this rule sends the replies of %s the right way "+
-				"already; nothing is installed for them", v.path.name())})
+		j.find(Info.Finding("already-routed", v.path.name(), "this rule sends the "+
+			"replies of %s the right way already; nothing is installed for them",
+			v.path.name()).At(r.String()))
 	}
 }
 

@@ -1,7 +1,6 @@
 package routing
 
 import (
-	"fmt"
 	"net/netip"
 	"slices"
 )
@@ -49,9 +48,7 @@ func layOut(t *topology, paths []*path) *layout {
 	}
 	l.layGroups()
 	for _, f := range Families {
-		ours := slices.DeleteFunc(slices.Clone(paths), func(p *path) bool {
-			return p.family != f || p.table == 0
-		})
+		ours := filter(paths, func(p *path) bool { return p.family == f && p.table != 0 })
 		if len(ours) == 0 {
 			continue
 		}
@@ -87,13 +84,11 @@ func (l *layout) layGroups() {
 		case link.Group == 0:
 			l.state.Groups = append(l.state.Groups, LinkGroup{link.Name, n.Group})
 		default:
-			l.find(Finding{Code: "link-group-taken",
-				Severity: Warning, Subject: link.Name,
-				Message: fmt.Sprintf("%s is in link group %d already: main's "+
-					"specific routes through it win over the "+
-					"paths, as with main-first", link.Name, link.Group),
-				Hint: fmt.Sprintf("free it, if nothing uses it: ip "+
-					"link set %s group default", link.Name)})
+			l.find(Warning.Finding("link-group-taken", link.Name,
+				"%s is in link group %d already: main's specific routes through "+
+					"it win over the paths, as with main-first", link.Name,
+				link.Group).Advise("free it, if nothing uses it: ip link set %s "+
+				"group default", link.Name))
 		}
 	}
 }
@@ -171,9 +166,7 @@ func (l *layout) elsewhere(h Hop) bool {
 		return false
 	}
 	same := l.fib.tables[tableID{IPv6, TableMain}].routes[route.Dst]
-	return !slices.ContainsFunc(same, func(r Route) bool {
-		return slices.ContainsFunc(r.Hops, func(x Hop) bool { return x.Link == h.Link })
-	})
+	return !slices.ContainsFunc(same, func(r Route) bool { return r.uses(h.Link) })
 }
 
 // hostRoute is the on-link route to a gateway.
@@ -185,36 +178,25 @@ func hostRoute(h Hop) Route {
 
 // ownRoute returns the copy of a route of main that belongs to the path's link.
 func (l *layout) ownRoute(r Route, p *path) (Route, bool) {
-	on := func(h Hop) bool { return h.Link == p.link }
-	if r.Type != Unicast || !slices.ContainsFunc(r.Hops, on) {
+	if r.Type != Unicast || !r.uses(p.link) {
 		return Route{}, false
 	}
 	if r.steers() {
-		l.find(Finding{Code: "opaque-route", Severity: Warning,
-			Subject: p.link, Origin: r.String(),
-			Message: fmt.Sprintf("the route to %s has %s, which is not copied into "+
-				"the table of %s: replies there take the gateway", r.Dst,
-				r.Opaque, p.link),
-			Hint: fmt.Sprintf("keep main's way for it: --direct %s", r.Dst)})
+		l.find(Warning.Finding("opaque-route", p.link, "the route to %s has %s, which "+
+			"is not copied into the table of %s: replies there take the gateway", r.Dst,
+			r.Opaque, p.link).Advise("keep main's way for it: --direct %s", r.Dst).
+			At(r.String()))
 		return Route{}, false
 	}
-	return copyRoute(r,
-		slices.DeleteFunc(slices.Clone(r.Hops), func(h Hop) bool { return !on(h) })), true
+	on := func(h Hop) bool { return h.Link == p.link }
+	return copyRoute(r, filter(r.Hops, on)), true
 }
 
 // copyRoute drops what is volatile or would be wrong in another table: flags,
 // prefsrc, router preference.
 func copyRoute(r Route, hops []Hop) Route {
-	c := Route{RouteKey: r.RouteKey, Type: r.Type, Scope: r.Scope, MTU: r.MTU, AdvMSS: r.AdvMSS}
-	for _, h := range hops {
-		c.Hops = append(c.Hops,
-			Hop{Link: h.Link, Via: h.Via, Weight: h.Weight, OnLink: h.Via.IsValid()})
-	}
-	if len(c.Hops) == 1 {
-		c.Hops[0].Weight = 1
-	}
-	slices.SortFunc(c.Hops, compareHop)
-	return c
+	return Route{RouteKey: r.RouteKey, Type: r.Type, Scope: r.Scope, MTU: r.MTU,
+		AdvMSS: r.AdvMSS, Hops: written(hops)}
 }
 
 // layRules writes the rules of a path.

@@ -1,6 +1,7 @@
 package routing
 
 import (
+	"cmp"
 	"net/netip"
 	"slices"
 	"strings"
@@ -37,14 +38,14 @@ func (w Way) String() string {
 	case w.Type != Unicast:
 		return typeNames.print(w.Type)
 	case w.More != "":
-		return Hop{Link: w.Link, Via: w.Via}.String() + ", " + w.More
+		return w.brief() + ", " + w.More
 	case w.Via.IsValid():
-		return Hop{Link: w.Link, Via: w.Via}.String()
+		return w.brief()
 	}
 	return w.Link + ", on-link"
 }
 
-// brief is String without the word on-link.
+// brief is String without the word on-link and without More.
 func (w Way) brief() string {
 	if w.Type == Unicast {
 		return Hop{Link: w.Link, Via: w.Via}.String()
@@ -108,7 +109,7 @@ type FIB struct {
 	tables  map[tableID]*table
 	froms   prefixSet // that rules and routes tell sources apart by
 	groups  map[string]int
-	ignored map[string]bool // links whose routes do not count without carrier, "family link"
+	ignored map[linkFamily]bool // those whose routes do not count without carrier
 }
 
 type tableID struct {
@@ -126,7 +127,7 @@ type table struct {
 // NewFIB indexes a host.
 func NewFIB(h Host) *FIB {
 	f := &FIB{rules: map[Family][]Rule{}, tables: map[tableID]*table{},
-		groups: map[string]int{}, ignored: map[string]bool{}}
+		groups: map[string]int{}, ignored: map[linkFamily]bool{}}
 	for _, r := range h.Rules {
 		f.rules[r.Family] = append(f.rules[r.Family], r)
 		f.froms.add(r.From)
@@ -145,7 +146,7 @@ func NewFIB(h Host) *FIB {
 		for _, family := range Families {
 			key := strings.ToLower(family.String()) + ".conf." + l.Name +
 				".ignore_routes_with_linkdown"
-			f.ignored[family.String()+" "+l.Name] = h.Sysctls[key] == "1"
+			f.ignored[linkFamily{l.Name, family}] = h.Sysctls[key] == "1"
 		}
 	}
 	return f
@@ -172,10 +173,7 @@ func (t *table) finish() {
 	for dst, routes := range t.routes {
 		seen[dst.Bits()] = true
 		slices.SortStableFunc(routes, func(a, b Route) int {
-			if a.Metric != b.Metric {
-				return int(int64(a.Metric) - int64(b.Metric))
-			}
-			return int(b.Pref) - int(a.Pref)
+			return cmp.Or(cmp.Compare(a.Metric, b.Metric), cmp.Compare(b.Pref, a.Pref))
 		})
 	}
 	for bits := 128; bits >= 0; bits-- {
@@ -324,7 +322,7 @@ func (f *FIB) suppress(r Rule, route *Route, hops []Hop) []Hop {
 	}
 	in := func(h Hop) bool { return f.groups[h.Link] == r.SuppressGroup }
 	if r.Family == IPv6 {
-		return slices.DeleteFunc(slices.Clone(hops), in)
+		return without(hops, in)
 	}
 	if in(route.Hops[0]) {
 		return nil
@@ -365,7 +363,7 @@ func (f *FIB) usable(r *Route, q Query) ([]Hop, bool) {
 	}
 	var hops []Hop
 	for _, h := range r.Hops {
-		down := h.Dead || h.LinkDown && f.ignored[r.Family().String()+" "+h.Link]
+		down := h.Dead || h.LinkDown && f.ignored[linkFamily{h.Link, r.Family()}]
 		if !down && (q.OIF == "" || h.Link == q.OIF) {
 			hops = append(hops, h)
 		}

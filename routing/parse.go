@@ -49,6 +49,23 @@ func (s *scanner) once(name string) error {
 	return nil
 }
 
+// value calls set with the word after a key.
+func (s *scanner) value(key string, set func(string) error) error {
+	if s.peek() == "" {
+		return fmt.Errorf("nothing after %s", key)
+	}
+	return set(s.next())
+}
+
+// valueOnce is value, and an error the second time that it is called with a
+// name.
+func (s *scanner) valueOnce(key, name string, set func(string) error) error {
+	if err := s.once(name); err != nil {
+		return err
+	}
+	return s.value(key, set)
+}
+
 // ParseRule reads a rule of the family in the form of Rule.String or Rule.Args,
 // or as `ip -N -d rule` prints it. Selectors that Rule does not model are kept
 // in Opaque. A rule without priority is an error: the kernel chooses one.
@@ -67,42 +84,42 @@ type ruleParser struct {
 	opaque []string
 }
 
-// ruleKeys sets a field from the word after the key. Aliases share a name, so
-// that both together are refused.
-var ruleKeys = map[string]struct {
-	name string
-	set  func(*Rule, string) error
-}{
-	"pref":       {"priority", func(r *Rule, s string) error { return setInt(&r.Priority, s) }},
-	"priority":   {"priority", func(r *Rule, s string) error { return setInt(&r.Priority, s) }},
-	"preference": {"priority", func(r *Rule, s string) error { return setInt(&r.Priority, s) }},
-	"order":      {"priority", func(r *Rule, s string) error { return setInt(&r.Priority, s) }},
-	"from": {"from", func(r *Rule, s string) error {
-		return setSelector(&r.From, r.Family, s)
-	}},
-	"to":     {"to", func(r *Rule, s string) error { return setSelector(&r.To, r.Family, s) }},
-	"fwmark": {"fwmark", setMark},
-	"iif":    {"iif", func(r *Rule, s string) error { r.IIF = s; return nil }},
-	"dev":    {"iif", func(r *Rule, s string) error { r.IIF = s; return nil }},
-	"oif":    {"oif", func(r *Rule, s string) error { r.OIF = s; return nil }},
-	"lookup": {"table", func(r *Rule, s string) error { return setTable(&r.Table, s) }},
-	"table":  {"table", func(r *Rule, s string) error { return setTable(&r.Table, s) }},
-	"suppress_prefixlength": {"suppress_prefixlength", func(r *Rule, s string) error {
-		return setInt(&r.SuppressPrefix, s)
-	}},
-	"suppress_ifgroup": {"suppress_ifgroup", func(r *Rule, s string) error {
-		return setGroup(&r.SuppressGroup, s)
-	}},
-	"goto": {"action", func(r *Rule, s string) error {
-		r.Action = Goto
-		return setInt(&r.Goto, s)
-	}},
-	"proto": {"protocol", func(r *Rule, s string) error {
-		return setProtocol(&r.Protocol, s)
-	}},
-	"protocol": {"protocol", func(r *Rule, s string) error {
-		return setProtocol(&r.Protocol, s)
-	}},
+// ruleKeys are the words before a value, and what it sets. Aliases set the
+// same, so that both together are refused.
+var ruleKeys = map[string]string{"pref": "priority", "priority": "priority",
+	"preference": "priority", "order": "priority", "from": "from", "to": "to",
+	"fwmark": "fwmark", "iif": "iif", "dev": "iif", "oif": "oif", "lookup": "table",
+	"table": "table", "suppress_prefixlength": "suppress_prefixlength",
+	"suppress_ifgroup": "suppress_ifgroup", "goto": "action", "proto": "protocol",
+	"protocol": "protocol"}
+
+func (p *ruleParser) set(what, s string) error {
+	switch what {
+	case "priority":
+		return setInt(&p.Priority, s)
+	case "from":
+		return setSelector(&p.From, p.Family, s)
+	case "to":
+		return setSelector(&p.To, p.Family, s)
+	case "fwmark":
+		return setMark(p.Rule, s)
+	case "iif":
+		p.IIF = s
+	case "oif":
+		p.OIF = s
+	case "table":
+		return setTable(&p.Table, s)
+	case "suppress_prefixlength":
+		return setInt(&p.SuppressPrefix, s)
+	case "suppress_ifgroup":
+		return setGroup(&p.SuppressGroup, s)
+	case "action":
+		p.Action = Goto
+		return setInt(&p.Goto, s)
+	case "protocol":
+		return setProtocol(&p.Protocol, s)
+	}
+	return nil
 }
 
 // opaqueSelectors are kept as they are, with the one word after each.
@@ -136,11 +153,8 @@ func (p *ruleParser) word(key string) error {
 		p.next()
 		key = l3mdev
 	}
-	if k, ok := ruleKeys[key]; ok {
-		if err := p.once(k.name); err != nil {
-			return err
-		}
-		return valued(key, p.next(), func(s string) error { return k.set(p.Rule, s) })
+	if what, ok := ruleKeys[key]; ok {
+		return p.valueOnce(key, what, func(s string) error { return p.set(what, s) })
 	}
 	switch key {
 	case "[detached]", "[unresolved]": // the kernel's remarks on iif, oif and goto
@@ -161,10 +175,7 @@ func (p *ruleParser) word(key string) error {
 	if !slices.Contains(opaqueSelectors, key) {
 		return fmt.Errorf("unknown word %q", key)
 	}
-	if err := p.once(key); err != nil {
-		return err
-	}
-	return valued(key, p.next(), func(s string) error {
+	return p.valueOnce(key, key, func(s string) error {
 		if key == "ipproto" {
 			s = ipProtocol(s)
 		}
@@ -205,32 +216,32 @@ type routeParser struct {
 	first, more []string
 }
 
-// routeKeys sets a field from the word after the key.
-var routeKeys = map[string]struct {
-	name string
-	set  func(*routeParser, string) error
-}{
-	"table": {"table", func(p *routeParser, s string) error { return setTable(&p.Table, s) }},
-	"metric": {"metric", func(p *routeParser, s string) error {
+// routeKeys are the words before a value, and what it sets: nothing where it is
+// dropped.
+var routeKeys = map[string]string{"table": "table", "metric": "metric", "proto": "protocol",
+	"protocol": "protocol", "scope": "scope", "src": "src", "mtu": "mtu", "advmss": "advmss",
+	"pref": "pref", "expires": "expires", "error": "error"}
+
+func (p *routeParser) set(what, s string) error {
+	switch what {
+	case "table":
+		return setTable(&p.Table, s)
+	case "metric":
 		return setUint32(&p.Metric, s)
-	}},
-	"proto": {"protocol", func(p *routeParser, s string) error {
+	case "protocol":
 		return setProtocol(&p.Protocol, s)
-	}},
-	"protocol": {"protocol", func(p *routeParser, s string) error {
-		return setProtocol(&p.Protocol, s)
-	}},
-	"scope": {"scope", (*routeParser).setScope},
-	"src": {"src", func(p *routeParser, s string) error {
+	case "scope":
+		return p.setScope(s)
+	case "src":
 		return setAddr(&p.Src, p.family, s)
-	}},
-	"mtu": {"mtu", func(p *routeParser, s string) error { return setUint32(&p.MTU, s) }},
-	"advmss": {"advmss", func(p *routeParser, s string) error {
+	case "mtu":
+		return setUint32(&p.MTU, s)
+	case "advmss":
 		return setUint32(&p.AdvMSS, s)
-	}},
-	"pref":    {"pref", (*routeParser).setPref},
-	"expires": {"expires", func(*routeParser, string) error { return nil }},
-	"error":   {"error", func(*routeParser, string) error { return nil }},
+	case "pref":
+		return p.setPref(s)
+	}
+	return nil
 }
 
 // opaqueAttributes are kept as they are. mtu and advmss are only where they are
@@ -260,11 +271,8 @@ func (p *routeParser) parse() error {
 }
 
 func (p *routeParser) word(key string) error {
-	if k, ok := routeKeys[key]; ok && !p.nexthops && p.peek() != "lock" {
-		if err := p.once(k.name); err != nil {
-			return err
-		}
-		return valued(key, p.next(), func(s string) error { return k.set(p, s) })
+	if what, ok := routeKeys[key]; ok && !p.nexthops && p.peek() != "lock" {
+		return p.valueOnce(key, what, func(s string) error { return p.set(what, s) })
 	}
 	if used, err := p.hopWord(key); used || err != nil {
 		return err
@@ -282,10 +290,7 @@ func (p *routeParser) word(key string) error {
 			p.more = append(p.more, p.next())
 		}
 	case "tos", "dsfield", "from": // before the others: they say which packets the route is for
-		if err := p.once(key); err != nil {
-			return err
-		}
-		return valued(key, p.next(), func(s string) error {
+		return p.valueOnce(key, key, func(s string) error {
 			p.first = append(p.first, key, s)
 			return nil
 		})
@@ -308,7 +313,7 @@ func (p *routeParser) opaque(key string) error {
 	if p.peek() == "lock" {
 		p.more = append(p.more, p.next())
 	}
-	return valued(key, p.next(), func(s string) error {
+	return p.value(key, func(s string) error {
 		p.more = append(p.more, s)
 		return nil
 	})
@@ -350,10 +355,7 @@ func (p *routeParser) hopWord(key string) (used bool, err error) {
 }
 
 func (p *routeParser) hopValue(key string, set func(string) error) error {
-	if err := p.once(fmt.Sprint(key, " of next hop ", len(p.Hops))); err != nil {
-		return err
-	}
-	return valued(key, p.next(), set)
+	return p.valueOnce(key, fmt.Sprint(key, " of next hop ", len(p.Hops)), set)
 }
 
 func (p *routeParser) endHop() error {
@@ -404,14 +406,6 @@ func (p *routeParser) setPref(s string) (err error) {
 		}
 	}
 	return fmt.Errorf("pref %q: want low, medium or high", s)
-}
-
-// valued calls set with the word after a key.
-func valued(key, value string, set func(string) error) error {
-	if value == "" {
-		return fmt.Errorf("nothing after %s", key)
-	}
-	return set(value)
 }
 
 func setInt(v *int, s string) error {

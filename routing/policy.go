@@ -92,8 +92,8 @@ func (p Policy) Validate(h Host) error {
 	for i, a := range p.Returns {
 		for _, b := range p.Returns[:i] {
 			if a.Link == b.Link && a.Addr == b.Addr && a.Mode != b.Mode {
-				return contradiction("return %s=%s and =%s", returnSubject(a),
-					b.Mode, a.Mode)
+				return contradiction("return %s=%s and =%s", a.Subject(), b.Mode,
+					a.Mode)
 			}
 		}
 	}
@@ -110,14 +110,14 @@ func (p Policy) Validate(h Host) error {
 func (p Policy) validateGateway(h Host, a GatewayPin, earlier []GatewayPin) error {
 	if a.Addr.IsValid() {
 		if a.Addr.IsUnspecified() || a.Addr.IsLoopback() || a.Addr.IsMulticast() {
-			return &PolicyError{fmt.Sprintf("gateway %s=%s: not "+
-				"the address of a router", a.Link, a.Addr),
+			return &PolicyError{fmt.Sprintf("gateway %s=%s: not the address of a "+
+				"router", a.Link, a.Addr),
 				"give the router's address in the link's subnet"}
 		}
 		if slices.ContainsFunc(h.Addrs,
 			func(x Addr) bool { return x.Prefix.Addr() == a.Addr }) {
-			return &PolicyError{fmt.Sprintf("gateway %s=%s: this is an "+
-				"address of the host itself", a.Link, a.Addr),
+			return &PolicyError{fmt.Sprintf("gateway %s=%s: this is an address of "+
+				"the host itself", a.Link, a.Addr),
 				"give the address of the router"}
 		}
 	}
@@ -174,7 +174,8 @@ func (p AddressPin) String() string {
 	return p.Link
 }
 
-func returnSubject(p ReturnPin) string {
+// Subject is what the pin is for: the address, else the link.
+func (p ReturnPin) Subject() string {
 	if p.Addr.IsValid() {
 		return p.Addr.String()
 	}
@@ -184,17 +185,16 @@ func returnSubject(p ReturnPin) string {
 // mode returns how replies of an address on a link are routed: the address's
 // word, then the link's, then Strict.
 func (p Policy) mode(addr netip.Addr, link string) Return {
+	mode := Strict
 	for _, r := range p.Returns {
-		if r.Addr.IsValid() && r.Addr == addr {
+		switch {
+		case !r.Addr.IsValid() && r.Link == link:
+			mode = r.Mode // all say the same: see Validate
+		case r.Addr.IsValid() && r.Addr == addr:
 			return r.Mode
 		}
 	}
-	for _, r := range p.Returns {
-		if !r.Addr.IsValid() && r.Link == link {
-			return r.Mode
-		}
-	}
-	return Strict
+	return mode
 }
 
 func (p Policy) failClosed(link string) bool {
@@ -202,11 +202,6 @@ func (p Policy) failClosed(link string) bool {
 }
 
 // pin returns the link's pins.
-func (p Policy) pins(link string) (pins []GatewayPin) {
-	for _, g := range p.Gateways {
-		if g.Link == link {
-			pins = append(pins, g)
-		}
-	}
-	return pins
+func (p Policy) pins(link string) []GatewayPin {
+	return filter(p.Gateways, func(g GatewayPin) bool { return g.Link == link })
 }

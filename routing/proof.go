@@ -119,7 +119,7 @@ func (c Claim) askable() []Outcome {
 	for _, a := range c.Host.Addrs {
 		present[a.Prefix.Addr()] = true
 	}
-	outcomes := slices.DeleteFunc(slices.Clone(c.Plan.Outcomes), func(o Outcome) bool {
+	outcomes := without(c.Plan.Outcomes, func(o Outcome) bool {
 		return !o.Addr.IsGlobalUnicast() || o.Reason == "vrf"
 	})
 	rank := func(o Outcome) int {

@@ -59,10 +59,9 @@ func (s *resolver) unusedHeld() map[linkFamily]bool {
 func (s *resolver) tellUnknownLinks() {
 	for _, pin := range s.policy.Gateways {
 		if _, ok := s.links[pin.Link]; !ok {
-			s.find(Finding{Code: "unknown-link", Severity: Warning, Subject: pin.Link,
-				Message: fmt.Sprintf("gateway %s is for the "+
-					"link %s, which is not here", pin, pin.Link),
-				Hint: "check the name with: ip link"})
+			s.find(Warning.Finding("unknown-link", pin.Link,
+				"gateway %s is for the link %s, which is not here", pin, pin.Link).
+				Advise("check the name with: ip link"))
 		}
 	}
 }
@@ -119,15 +118,11 @@ func (s *resolver) findOwner(r *row) {
 		s.ownByPrefix(r)
 		return
 	}
-	for _, a := range owners {
-		if vrf := s.vrf(s.links[a.Link]); vrf != "" {
-			r.Link, r.Status, r.Reason = a.Link, Off, "vrf"
-			s.find(Finding{Code: "vrf", Severity: Info, Subject: addr.String(),
-				Origin: origin(r),
-				Message: fmt.Sprintf("%s is on %s in the VRF %s, which keeps its "+
-					"replies to itself", addr, a.Link, vrf)})
-			return
-		}
+	if link, vrf := s.vrfOf(addr); vrf != "" {
+		r.Link, r.Status, r.Reason = link, Off, "vrf"
+		s.find(Info.Finding("vrf", addr.String(), "%s is on %s in the VRF %s, which "+
+			"keeps its replies to itself", addr, link, vrf).At(origin(r)))
+		return
 	}
 	s.ownByAssignment(r, owners)
 }
@@ -152,12 +147,9 @@ func (s *resolver) ownByPin(r *row, pin AddressPin) {
 // with the longest prefix, then the lowest main metric, then the first name.
 func (s *resolver) ownByAssignment(r *row, owners []Addr) {
 	f := FamilyOf(r.Addr)
-	var ups []Addr
-	for _, a := range owners {
-		if len(s.uplinks[linkFamily{a.Link, f}]) > 0 {
-			ups = append(ups, a)
-		}
-	}
+	ups := filter(owners, func(a Addr) bool {
+		return len(s.uplinks[linkFamily{a.Link, f}]) > 0
+	})
 	if len(ups) == 0 {
 		s.ownWithoutGateway(r, owners)
 		return
@@ -179,8 +171,7 @@ func linkNames(addrs []Addr) []string {
 	for _, a := range addrs {
 		names = append(names, a.Link)
 	}
-	slices.Sort(names)
-	return slices.Compact(names)
+	return sortOnce(names, strings.Compare)
 }
 
 // ownWithoutGateway handles an address of links none of which is an uplink.
@@ -191,11 +182,9 @@ func (s *resolver) ownWithoutGateway(r *row, owners []Addr) {
 		if s.ownByUplink(r) {
 			return
 		}
-		s.find(Finding{Code: "address-on-lo", Severity: Warning, Subject: r.Addr.String(),
-			Origin: origin(r),
-			Message: fmt.Sprintf("%s is on lo and in no uplink's prefix: nothing "+
-				"says which way its clients come", r.Addr),
-			Hint: fmt.Sprintf("name the uplink: --address %s=IF", r.Addr)})
+		s.find(Warning.Finding("address-on-lo", r.Addr.String(), "%s is on lo and in no "+
+			"uplink's prefix: nothing says which way its clients come", r.Addr).
+			Advise("name the uplink: --address %s=IF", r.Addr).At(origin(r)))
 	}
 	switch {
 	case link.hostLocal():
@@ -302,16 +291,13 @@ func (s *resolver) unresolved(r *row, reason Code, hint string) {
 		"no-owner":  fmt.Sprintf("%s is on no interface and in no uplink's prefix", r.Addr),
 		"link-down": fmt.Sprintf("%s belongs to %s, which is down", r.Addr, r.Link),
 	}[reason]
-	s.find(Finding{Code: reason, Severity: Warning, Subject: r.Addr.String(), Message: message,
-		Hint: hint, Origin: origin(r)})
+	s.find(Finding{reason, Warning, r.Addr.String(), message, hint, origin(r)})
 }
 
 func (s *resolver) ambiguous(r *row, links []string, what string) {
-	s.find(Finding{Code: "ambiguous", Severity: Warning, Subject: r.Addr.String(),
-		Origin: origin(r),
-		Message: fmt.Sprintf("%s may belong to %s: %s", r.Addr,
-			strings.Join(links, " or "), what),
-		Hint: fmt.Sprintf("decide it: --address %s=%s", r.Addr, links[0])})
+	s.find(Warning.Finding("ambiguous", r.Addr.String(), "%s may belong to %s: %s", r.Addr,
+		strings.Join(links, " or "), what).
+		Advise("decide it: --address %s=%s", r.Addr, links[0]).At(origin(r)))
 }
 
 func origin(r *row) string {

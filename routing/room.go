@@ -1,7 +1,6 @@
 package routing
 
 import (
-	"fmt"
 	"slices"
 )
 
@@ -20,19 +19,17 @@ func (l *layout) place(f Family) int {
 			base = in - size + 1 // go on below what is in the way
 		}
 	}
-	finding := Finding{Code: "shadowed", Severity: Error, Subject: f.String(),
-		Message: fmt.Sprintf("%s rules find no place: `local` or l3mdev stands at %d",
-			f, r.low-1),
-		Hint: fmt.Sprintf("give `lookup local` the priority 0, as the kernel does; "+
-			"the block goes to %d at most", l.policy.Numbers.Base)}
+	n := l.policy.Numbers
 	if r.first.Family != 0 {
-		finding.Origin = r.first.String()
-		finding.Message = fmt.Sprintf("%s rules find no place in front of a rule "+
-			"that answers every reply", f)
-		finding.Hint = fmt.Sprintf("give that rule a priority above %d",
-			l.policy.Numbers.Base+l.policy.Numbers.Block)
+		l.find(Error.Finding("shadowed", f.String(), "%s rules find no place in front "+
+			"of a rule that answers every reply", f).
+			Advise("give that rule a priority above %d", n.Base+n.Block).
+			At(r.first.String()))
+	} else {
+		l.find(Error.Finding("shadowed", f.String(), "%s rules find no place: `local` "+
+			"or l3mdev stands at %d", f, r.low-1).Advise("give `lookup local` the "+
+			"priority 0, as the kernel does; the block goes to %d at most", n.Base))
 	}
-	l.find(finding)
 	return 0
 }
 

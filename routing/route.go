@@ -89,6 +89,17 @@ func (r Route) Family() Family { return FamilyOf(r.Dst.Addr()) }
 // IsDefault reports whether the route is a default route of its table.
 func (r Route) IsDefault() bool { return r.Dst.Bits() == 0 }
 
+// isDefaultBy reports whether the route is a default route of the family whose
+// first next hop is on the link.
+func (r Route) isDefaultBy(link string, f Family) bool {
+	return r.Family() == f && r.IsDefault() && len(r.Hops) > 0 && r.Hops[0].Link == link
+}
+
+// uses reports whether a next hop is on the link.
+func (r Route) uses(link string) bool {
+	return slices.ContainsFunc(r.Hops, func(h Hop) bool { return h.Link == link })
+}
+
 // opaqueHas reports whether one of the keys is among what is not modelled of
 // the route.
 func (r Route) opaqueHas(keys ...string) bool {
@@ -117,23 +128,13 @@ func (r Route) source() netip.Prefix {
 // "10.0.2.0/24 dev eth2", "blackhole 192.0.2.0/24", "default via 10.0.0.1 dev
 // eth0 metric 100".
 func (r Route) brief() string {
-	var w []string
-	if r.Type != Unicast {
-		w = append(w, typeNames.print(r.Type))
-	}
-	w = append(w, destination(r.Dst))
+	w := r.goal()
 	for _, h := range r.Hops {
-		if len(r.Hops) > 1 {
-			w = append(w, "nexthop")
-		}
-		w = append(w, r.hop(h)...)
+		w.add(len(r.Hops) > 1, "nexthop")
+		w.hop(r, h)
 	}
-	if r.Metric != metricOf(r.Family()) {
-		w = append(w, fmt.Sprint("metric ", r.Metric))
-	}
-	if r.MTU != 0 {
-		w = append(w, fmt.Sprint("mtu ", r.MTU))
-	}
+	w.add(r.Metric != metricOf(r.Family()), "metric", fmt.Sprint(r.Metric))
+	w.add(r.MTU != 0, "mtu", fmt.Sprint(r.MTU))
 	return strings.Join(w, " ")
 }
 
@@ -154,6 +155,21 @@ func sameHop(a, b Hop) bool {
 func compareRoute(a, b Route) int {
 	return cmp.Or(cmp.Compare(a.Table, b.Table), cmp.Compare(a.Family(), b.Family()),
 		comparePrefix(a.Dst, b.Dst), cmp.Compare(a.Metric, b.Metric))
+}
+
+// written returns next hops as we write them: sorted, without what is volatile.
+// A gateway is always onlink.
+func written(hops []Hop) []Hop {
+	var out []Hop
+	for _, h := range hops {
+		out = append(out,
+			Hop{Link: h.Link, Via: h.Via, Weight: h.Weight, OnLink: h.Via.IsValid()})
+	}
+	if len(out) == 1 {
+		out[0].Weight = 1
+	}
+	slices.SortFunc(out, compareHop)
+	return out
 }
 
 func compareHop(a, b Hop) int {

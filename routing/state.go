@@ -48,16 +48,10 @@ func (s State) Union(more State) State {
 // tables whose default leaves by the link, and the rules whose prefixes lead to
 // them, those in front included. It holds no groups.
 func (s State) Serving(link string, f Family) State {
-	var out State
 	tables, from := map[uint32]bool{}, map[netip.Prefix]bool{}
 	for _, r := range s.Routes {
-		if r.Family() == f && r.IsDefault() && len(r.Hops) > 0 && r.Hops[0].Link == link {
+		if r.isDefaultBy(link, f) {
 			tables[r.Table] = true
-		}
-	}
-	for _, r := range s.Routes {
-		if r.Family() == f && tables[r.Table] {
-			out.Routes = append(out.Routes, r)
 		}
 	}
 	for _, r := range s.Rules {
@@ -65,28 +59,17 @@ func (s State) Serving(link string, f Family) State {
 			from[r.From] = true
 		}
 	}
-	for _, r := range s.Rules {
-		if r.Family == f && from[r.From] {
-			out.Rules = append(out.Rules, r)
-		}
-	}
-	return out
+	return State{
+		Routes: filter(s.Routes, func(r Route) bool {
+			return r.Family() == f && tables[r.Table]
+		}),
+		Rules: filter(s.Rules, func(r Rule) bool { return r.Family == f && from[r.From] })}
 }
 
 // Owned returns what is ours on the host: what agrees in protocol and in range,
 // and the links in our group. It is sorted.
 func Owned(h Host, n Numbers) State {
-	var s State
-	for _, r := range h.Routes {
-		if n.OwnsRoute(r) {
-			s.Routes = append(s.Routes, r)
-		}
-	}
-	for _, r := range h.Rules {
-		if n.OwnsRule(r) {
-			s.Rules = append(s.Rules, r)
-		}
-	}
+	s := State{Routes: filter(h.Routes, n.OwnsRoute), Rules: filter(h.Rules, n.OwnsRule)}
 	for _, l := range h.Links {
 		if l.Group == n.Group {
 			s.Groups = append(s.Groups, LinkGroup{l.Name, l.Group})
@@ -113,8 +96,7 @@ func (n Numbers) OwnsRule(r Rule) bool {
 
 // Without returns the host as it would be without anything of ours.
 func Without(h Host, n Numbers) Host {
-	h.Routes = slices.DeleteFunc(slices.Clone(h.Routes), n.OwnsRoute)
-	h.Rules = slices.DeleteFunc(slices.Clone(h.Rules), n.OwnsRule)
+	h.Routes, h.Rules = without(h.Routes, n.OwnsRoute), without(h.Rules, n.OwnsRule)
 	h.Links = slices.Clone(h.Links)
 	for i := range h.Links {
 		if h.Links[i].Group == n.Group {
@@ -157,10 +139,7 @@ func (d Diff) Additions() Diff {
 }
 
 // Empty reports whether there is nothing to do.
-func (d Diff) Empty() bool {
-	return len(d.SetRoutes)+len(d.SetGroups)+len(d.AddRules)+len(d.DelRules)+len(d.DelRoutes)+
-		len(d.UnsetGroups) == 0
-}
+func (d Diff) Empty() bool { return len(d.Ops()) == 0 }
 
 // Compare returns what turns have into want. Both are what we own, and nothing
 // else; the result is empty if they are equal.
@@ -171,24 +150,21 @@ func (d Diff) Empty() bool {
 func Compare(have, want State) Diff {
 	var d Diff
 	haveRoutes, wantRoutes := routesByKey(have.Routes), routesByKey(want.Routes)
-	for _, r := range want.Routes {
-		if old, ok := haveRoutes[r.RouteKey]; !ok || !sameRoute(old, r) {
-			d.SetRoutes = append(d.SetRoutes, r)
-		}
-	}
-	for _, r := range have.Routes {
-		if _, ok := wantRoutes[r.RouteKey]; !ok {
-			d.DelRoutes = append(d.DelRoutes, r)
-		}
-	}
+	d.SetRoutes = filter(want.Routes, func(r Route) bool {
+		old, ok := haveRoutes[r.RouteKey]
+		return !ok || !sameRoute(old, r)
+	})
+	d.DelRoutes = filter(have.Routes, func(r Route) bool {
+		_, ok := wantRoutes[r.RouteKey]
+		return !ok
+	})
 	d.AddRules, d.DelRules = missing(want.Rules, have.Rules), missing(have.Rules, want.Rules)
 	d.SetGroups = missing(want.Groups, have.Groups)
-	for _, g := range have.Groups {
-		if !slices.ContainsFunc(want.Groups,
-			func(w LinkGroup) bool { return w.Link == g.Link }) {
-			d.UnsetGroups = append(d.UnsetGroups, g)
-		}
-	}
+	d.UnsetGroups = filter(have.Groups, func(g LinkGroup) bool {
+		return !slices.ContainsFunc(want.Groups, func(w LinkGroup) bool {
+			return w.Link == g.Link
+		})
+	})
 	d.sort()
 	return d
 }

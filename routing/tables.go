@@ -54,8 +54,7 @@ func (t *tables) keepAny(p *path) {
 // and fits.
 func (t *tables) keep(p *path, fits func(Route) bool) {
 	for _, r := range t.own.Routes {
-		if !r.IsDefault() || r.Family() != p.family || r.Type != Unicast ||
-			len(r.Hops) == 0 || r.Hops[0].Link != p.link || !fits(r) ||
+		if !r.isDefaultBy(p.link, p.family) || r.Type != Unicast || !fits(r) ||
 			t.foreign(r.Table) || t.usedByPath(p, r.Table) {
 			continue
 		}
@@ -97,9 +96,8 @@ func (t *tables) takeNew(p *path) {
 			return
 		}
 	}
-	t.find(Finding{Code: "no-table", Severity: Error, Subject: p.link,
-		Message: "every table of our range is taken by others",
-		Hint:    "see them with: ip route show table all"})
+	t.find(Error.Finding("no-table", p.link, "every table of our range is taken by others").
+		Advise("see them with: ip route show table all"))
 }
 
 // foreign reports whether another program has a route in the table.

@@ -66,13 +66,21 @@ func (n names[T]) parse(s string) (T, bool) {
 	return T(v), err == nil && uint64(T(v)) == v
 }
 
+// words are those of an `ip` line.
+type words []string
+
+// add adds words if they are to be said.
+func (w *words) add(said bool, more ...string) {
+	if said {
+		*w = append(*w, more...)
+	}
+}
+
 // String returns the rule as `ip rule` prints it: "5102:\tfrom 10.0.1.0/24 iif
 // lo lookup 20123 proto 76".
 func (r Rule) String() string {
 	w := r.words()
-	if r.Protocol != 0 {
-		w = append(w, "proto", protocolNames.print(r.Protocol))
-	}
+	w.add(r.Protocol != 0, "proto", protocolNames.print(r.Protocol))
 	text := strings.Join(w, " ")
 	if rest, ok := strings.CutSuffix(r.Opaque, l3mdev); ok {
 		text = strings.Replace(text, r.Opaque, rest+"lookup [l3mdev-table]", 1)
@@ -83,10 +91,8 @@ func (r Rule) String() string {
 // Args returns the rule as arguments of `ip rule add` and `ip rule del`:
 // "pref 5102 from 10.0.1.0/24 iif lo lookup 20123 protocol 76".
 func (r Rule) Args() string {
-	w := append([]string{"pref", strconv.Itoa(r.Priority)}, r.words()...)
-	if r.Protocol != 0 {
-		w = append(w, "protocol", protocolNames.print(r.Protocol))
-	}
+	w := append(words{"pref", strconv.Itoa(r.Priority)}, r.words()...)
+	w.add(r.Protocol != 0, "protocol", protocolNames.print(r.Protocol))
 	return strings.Join(w, " ")
 }
 
@@ -96,42 +102,23 @@ const l3mdev = "l3mdev"
 
 // words are the rule's selectors and its action, in the order in which `ip
 // rule` prints them.
-func (r Rule) words() []string {
-	var w []string
-	if r.Not {
-		w = append(w, "not")
-	}
-	w = append(w, "from", selector(r.From))
-	if r.To.IsValid() {
-		w = append(w, "to", selector(r.To))
-	}
-	if r.Mark != 0 || r.Mask != 0 {
-		w = append(w, "fwmark", mark(r.Mark, r.Mask))
-	}
-	if r.IIF != "" {
-		w = append(w, "iif", r.IIF)
-	}
-	if r.OIF != "" {
-		w = append(w, "oif", r.OIF)
-	}
-	if r.Opaque != "" {
-		w = append(w, r.Opaque)
-	}
-	if r.Table != 0 {
-		w = append(w, "lookup", tableNames.print(r.Table))
-	}
-	if r.SuppressPrefix != None {
-		w = append(w, "suppress_prefixlength", strconv.Itoa(r.SuppressPrefix))
-	}
-	if r.SuppressGroup != None {
-		w = append(w, "suppress_ifgroup", strconv.Itoa(r.SuppressGroup))
-	}
+func (r Rule) words() (w words) {
+	w.add(r.Not, "not")
+	w.add(true, "from", selector(r.From))
+	w.add(r.To.IsValid(), "to", selector(r.To))
+	w.add(r.Mark != 0 || r.Mask != 0, "fwmark", mark(r.Mark, r.Mask))
+	w.add(r.IIF != "", "iif", r.IIF)
+	w.add(r.OIF != "", "oif", r.OIF)
+	w.add(r.Opaque != "", r.Opaque)
+	w.add(r.Table != 0, "lookup", tableNames.print(r.Table))
+	w.add(r.SuppressPrefix != None, "suppress_prefixlength", strconv.Itoa(r.SuppressPrefix))
+	w.add(r.SuppressGroup != None, "suppress_ifgroup", strconv.Itoa(r.SuppressGroup))
 	switch r.Action {
 	case ToTable:
 	case Goto:
-		w = append(w, "goto", strconv.Itoa(r.Goto))
+		w.add(true, "goto", strconv.Itoa(r.Goto))
 	default:
-		w = append(w, actionNames.print(r.Action))
+		w.add(true, actionNames.print(r.Action))
 	}
 	return w
 }
@@ -165,71 +152,45 @@ func mark(mark, mask uint32) string {
 // dev eth1 table 20123 proto 76 onlink". What `ip route add` supplies by itself
 // is left out, and so are volatile flags.
 func (r Route) String() string {
-	var w []string
-	if r.Type != Unicast {
-		w = append(w, typeNames.print(r.Type))
+	w := r.goal()
+	single := len(r.Hops) == 1
+	if single {
+		w.hop(r, r.Hops[0])
 	}
-	w = append(w, destination(r.Dst))
-	if len(r.Hops) == 1 {
-		w = append(w, r.hop(r.Hops[0])...)
-	}
-	w = append(w, r.attributes()...)
-	if len(r.Hops) == 1 && r.Hops[0].OnLink {
-		w = append(w, "onlink")
-	}
-	if r.Opaque != "" {
-		w = append(w, r.Opaque)
-	}
+	w.add(r.Table != tableOf(r.Type), "table", tableNames.print(r.Table))
+	w.add(r.Protocol != protocolBoot, "proto", protocolNames.print(r.Protocol))
+	w.add(r.Scope != ScopeGlobal || r.Scope != scopeOf(r), "scope", scopeNames.print(r.Scope))
+	w.add(r.Src.IsValid(), "src", r.Src.String())
+	w.add(r.Metric != metricOf(r.Family()), "metric", fmt.Sprint(r.Metric))
+	w.add(r.MTU != 0, "mtu", fmt.Sprint(r.MTU))
+	w.add(r.AdvMSS != 0, "advmss", fmt.Sprint(r.AdvMSS))
+	w.add(r.Pref != 0, "pref", prefNames.print(r.Pref))
+	w.add(single && r.Hops[0].OnLink, "onlink")
+	w.add(r.Opaque != "", r.Opaque)
 	if len(r.Hops) > 1 {
 		for _, h := range r.Hops {
-			w = append(append(w, "nexthop"), r.hop(h)...)
-			w = append(w, "weight", strconv.Itoa(h.Weight))
-			if h.OnLink {
-				w = append(w, "onlink")
-			}
+			w.add(true, "nexthop")
+			w.hop(r, h)
+			w.add(true, "weight", strconv.Itoa(h.Weight))
+			w.add(h.OnLink, "onlink")
 		}
 	}
 	return strings.Join(w, " ")
 }
 
-func (r Route) hop(h Hop) []string {
-	var w []string
-	switch {
-	case h.Via.IsValid() && FamilyOf(h.Via) != r.Family():
-		w = append(w, "via", "inet6", h.Via.String())
-	case h.Via.IsValid():
-		w = append(w, "via", h.Via.String())
-	}
-	return append(w, "dev", h.Link)
+// goal is what an `ip` line of the route begins with: its type and destination.
+func (r Route) goal() (w words) {
+	w.add(r.Type != Unicast, typeNames.print(r.Type))
+	w.add(true, destination(r.Dst))
+	return w
 }
 
-func (r Route) attributes() []string {
-	var w []string
-	if r.Table != tableOf(r.Type) {
-		w = append(w, "table", tableNames.print(r.Table))
-	}
-	if r.Protocol != protocolBoot {
-		w = append(w, "proto", protocolNames.print(r.Protocol))
-	}
-	if r.Scope != ScopeGlobal || r.Scope != scopeOf(r) {
-		w = append(w, "scope", scopeNames.print(r.Scope))
-	}
-	if r.Src.IsValid() {
-		w = append(w, "src", r.Src.String())
-	}
-	if r.Metric != metricOf(r.Family()) {
-		w = append(w, "metric", strconv.FormatUint(uint64(r.Metric), 10))
-	}
-	if r.MTU != 0 {
-		w = append(w, "mtu", strconv.FormatUint(uint64(r.MTU), 10))
-	}
-	if r.AdvMSS != 0 {
-		w = append(w, "advmss", strconv.FormatUint(uint64(r.AdvMSS), 10))
-	}
-	if r.Pref != 0 {
-		w = append(w, "pref", prefNames.print(r.Pref))
-	}
-	return w
+// hop adds where a next hop of a route leads.
+func (w *words) hop(r Route, h Hop) {
+	w.add(h.Via.IsValid(), "via")
+	w.add(h.Via.IsValid() && FamilyOf(h.Via) != r.Family(), "inet6")
+	w.add(h.Via.IsValid(), h.Via.String())
+	w.add(true, "dev", h.Link)
 }
 
 // tableOf, scopeOf and metricOf are what iproute2 and the kernel supply where
@@ -268,15 +229,15 @@ func (g LinkGroup) String() string { return g.Link + " group " + strconv.Itoa(g.
 // String returns the write as a command: "ip rule add …", "ip -6 route replace
 // …", "ip link set dev eth1 group 76".
 func (o Op) String() string {
+	add, replace := " add ", " replace "
+	if o.Delete {
+		add, replace = " del ", " del "
+	}
 	switch {
-	case o.Rule != nil && o.Delete:
-		return command(o.Rule.Family, "rule del", o.Rule.Args())
 	case o.Rule != nil:
-		return command(o.Rule.Family, "rule add", o.Rule.Args())
-	case o.Route != nil && o.Delete:
-		return command(o.Route.Family(), "route del", o.Route.String())
+		return ip(o.Rule.Family) + " rule" + add + o.Rule.Args()
 	case o.Route != nil:
-		return command(o.Route.Family(), "route replace", o.Route.String())
+		return ip(o.Route.Family()) + " route" + replace + o.Route.String()
 	case o.Group != nil && o.Delete:
 		return "ip link set dev " + LinkGroup{Link: o.Group.Link}.String()
 	case o.Group != nil:
@@ -285,11 +246,12 @@ func (o Op) String() string {
 	return "nothing"
 }
 
-func command(f Family, verb, args string) string {
+// ip is the command of a family.
+func ip(f Family) string {
 	if f == IPv6 {
-		return "ip -6 " + verb + " " + args
+		return "ip -6"
 	}
-	return "ip " + verb + " " + args
+	return "ip"
 }
 
 // String returns the commands that make the state, one a line, in its canonical
@@ -298,14 +260,9 @@ func (s State) String() string {
 	s = State{slices.Clone(s.Routes), slices.Clone(s.Rules), slices.Clone(s.Groups)}
 	s.Sort()
 	var b strings.Builder
-	for i := range s.Groups {
-		fmt.Fprintln(&b, Op{Group: &s.Groups[i]})
-	}
-	for i := range s.Routes {
-		fmt.Fprintln(&b, Op{Route: &s.Routes[i]})
-	}
-	for i := range s.Rules {
-		fmt.Fprintln(&b, Op{Rule: &s.Rules[i]})
+	for _, op := range slices.Concat(opsOf(s.Groups, false), opsOf(s.Routes, false),
+		opsOf(s.Rules, false)) {
+		fmt.Fprintln(&b, op)
 	}
 	return b.String()
 }

@@ -86,8 +86,7 @@ func connected(h Host) map[linkFamily][]netip.Prefix {
 		}
 	}
 	for key, prefixes := range m {
-		slices.SortFunc(prefixes, comparePrefix)
-		m[key] = slices.Compact(prefixes)
+		m[key] = sortOnce(prefixes, comparePrefix)
 	}
 	return m
 }
@@ -114,6 +113,16 @@ func (t *topology) vrf(l Link) string {
 		return l.Master
 	}
 	return ""
+}
+
+// vrfOf returns the VRF that an address is in, and its link there; "" for none.
+func (t *topology) vrfOf(addr netip.Addr) (link, vrf string) {
+	for _, a := range t.assigned[addr] {
+		if vrf := t.vrf(t.links[a.Link]); vrf != "" {
+			return a.Link, vrf
+		}
+	}
+	return "", ""
 }
 
 // isUplink reports whether the link is an uplink of either family.
@@ -185,6 +194,5 @@ func (t *topology) globalAddrs(f Family) []netip.Addr {
 			out = append(out, addr)
 		}
 	}
-	slices.SortFunc(out, netip.Addr.Compare)
-	return slices.Compact(out)
+	return sortOnce(out, netip.Addr.Compare)
 }

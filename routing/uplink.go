@@ -157,19 +157,9 @@ func (u ladder) bestDefault(l Link, f Family, in func(uint32) bool,
 // them. A default without gateway makes a point-to-point line an uplink, but no
 // link that is host-local by its kind.
 func hopsOn(hops []Hop, l Link) []Hop {
-	var out []Hop
-	for _, h := range hops {
-		if h.Link != l.Name || h.Dead || !h.Via.IsValid() && l.hostLocal() {
-			continue
-		}
-		out = append(out,
-			Hop{Link: h.Link, Via: h.Via, Weight: h.Weight, OnLink: h.Via.IsValid()})
-	}
-	slices.SortFunc(out, compareHop)
-	if len(out) == 1 {
-		out[0].Weight = 1
-	}
-	return out
+	return written(filter(hops, func(h Hop) bool {
+		return h.Link == l.Name && !h.Dead && (h.Via.IsValid() || !l.hostLocal())
+	}))
 }
 
 func (u ladder) fromLease(l Link, f Family) (gateway, bool) {

@@ -97,7 +97,7 @@ func codesOfFunc(f *ast.FuncDecl, codes map[string][]string) {
 			codes[code] = append(codes[code], severities...)
 		}
 	}
-	var made []string // the codes of literals so far, which later assignments change
+	var made []string // the codes of findings so far, which later assignments change
 	ast.Inspect(f, func(n ast.Node) bool {
 		switch n := n.(type) {
 		case *ast.CompositeLit:
@@ -114,6 +114,9 @@ func codesOfFunc(f *ast.FuncDecl, codes map[string][]string) {
 		case *ast.CallExpr:
 			switch name := called(n); {
 			case len(n.Args) < 3:
+			case name == "Finding": // routing.Error.Finding("port-taken", …)
+				add(n.Args[0], severityOf(n.Fun.(*ast.SelectorExpr).X))
+				made = append(made, literal(n.Args[0]))
 			case name == "unresolved" || name == "warn":
 				add(n.Args[1], "warning") // of a resolved listener, of a directive
 			case name == "needs":
