@@ -100,10 +100,7 @@ func (f Flags) over(s Settings, err error) (Settings, error) {
 	p, q := &s.Policy, own.Policy
 	p.Gateways = override(p.Gateways, q.Gateways,
 		func(g routing.GatewayPin) string { return g.Link })
-	p.Returns = override(p.Returns, q.Returns, func(r routing.ReturnPin) routing.ReturnPin {
-		r.Mode = ""
-		return r
-	})
+	p.Returns = override(p.Returns, q.Returns, routing.ReturnPin.Subject)
 	p.Addresses = override(p.Addresses, q.Addresses,
 		func(a routing.AddressPin) netip.Addr { return a.Addr })
 	p.Direct = append(p.Direct, q.Direct...)

@@ -3,7 +3,6 @@ package settings
 import (
 	"errors"
 	"fmt"
-	"maps"
 	"net/netip"
 	"strconv"
 	"strings"
@@ -53,49 +52,51 @@ func pair(s, usage string) (key, value string, err error) {
 	return key, value, nil
 }
 
-func parseGateway(s string) (routing.GatewayPin, error) {
+func parseGateway(s string) (p routing.GatewayPin, err error) {
 	link, value, err := pair(s, "IF=ADDR, IF=none or IF=static: --gateway eth1=10.0.1.1")
 	if err != nil {
-		return routing.GatewayPin{}, err
+		return p, err
 	}
-	switch value {
+	switch p.Link = link; value {
 	case "none":
-		return routing.GatewayPin{Link: link, None: true}, nil
+		p.None = true
 	case "static":
-		return routing.GatewayPin{Link: link, Static: true}, nil
+		p.Static = true
+	default:
+		p.Addr, err = ParseAddr(value)
 	}
-	addr, err := ParseAddr(value)
-	return routing.GatewayPin{Link: link, Addr: addr}, err
+	return p, err
 }
 
-func parseReturn(s string) (routing.ReturnPin, error) {
+func parseReturn(s string) (p routing.ReturnPin, err error) {
 	subject, value, err := pair(s, "IF=MODE or ADDR=MODE: --return eth1=main-first")
 	if err != nil {
-		return routing.ReturnPin{}, err
+		return p, err
 	}
-	mode := routing.Return(value)
-	if mode != routing.Strict && mode != routing.MainFirst && mode != routing.NoReturn {
-		return routing.ReturnPin{}, hint.New(fmt.Errorf("unknown mode %q", value),
+	switch p.Mode = routing.Return(value); p.Mode {
+	case routing.Strict, routing.MainFirst, routing.NoReturn:
+	default:
+		return p, hint.New(fmt.Errorf("unknown mode %q", value),
 			"the modes are strict, main-first and off")
 	}
 	if addr, err := netip.ParseAddr(subject); err == nil {
-		return routing.ReturnPin{Addr: addr.Unmap(), Mode: mode}, nil
+		p.Addr = addr.Unmap()
+	} else {
+		p.Link = subject
 	}
-	return routing.ReturnPin{Link: subject, Mode: mode}, nil
+	return p, nil
 }
 
-func parseAddress(s string) (routing.AddressPin, error) {
+func parseAddress(s string) (p routing.AddressPin, err error) {
 	subject, value, err := pair(s, "ADDR=IF or ADDR=IF,GATEWAY: --address 192.0.2.7=eth1")
 	if err != nil {
-		return routing.AddressPin{}, err
+		return p, err
 	}
-	p := routing.AddressPin{}
 	if p.Addr, err = ParseAddr(subject); err != nil {
 		return p, err
 	}
 	link, gateway, with := strings.Cut(value, ",")
-	p.Link = link
-	if with {
+	if p.Link = link; with {
 		p.Gateway, err = ParseAddr(gateway)
 	}
 	return p, err
@@ -161,23 +162,22 @@ func ParseListen(s string) (routing.Listener, error) {
 
 // Words writes a policy in the words of the flags, by their names.
 func Words(p routing.Policy) map[string][]string {
-	all := map[string][]string{"fail-closed": p.FailClosed}
+	all := map[string][]string{}
+	add := func(flag, value string) { all[flag] = append(all[flag], value) }
+	for _, link := range p.FailClosed {
+		add("fail-closed", link)
+	}
 	for _, g := range p.Gateways {
-		all["gateway"] = append(all["gateway"], g.Link+"="+g.String())
+		add("gateway", g.Link+"="+g.String())
 	}
 	for _, r := range p.Returns {
-		subject := r.Link
-		if r.Addr.IsValid() {
-			subject = r.Addr.String()
-		}
-		all["return"] = append(all["return"], subject+"="+string(r.Mode))
+		add("return", r.Subject()+"="+string(r.Mode))
 	}
 	for _, a := range p.Addresses {
-		all["address"] = append(all["address"], a.Addr.String()+"="+a.String())
+		add("address", a.Addr.String()+"="+a.String())
 	}
 	for _, d := range p.Direct {
-		all["direct"] = append(all["direct"], d.String())
+		add("direct", d.String())
 	}
-	maps.DeleteFunc(all, func(_ string, values []string) bool { return len(values) == 0 })
 	return all
 }

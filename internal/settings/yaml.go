@@ -41,7 +41,7 @@ func readFile(path string) ([]byte, error) {
 	case info.Size() > maxFile:
 		return nil, fmt.Errorf("%s: too large", path)
 	}
-	data, err := io.ReadAll(io.LimitReader(f, maxFile+1))
+	data, err := io.ReadAll(io.LimitReader(f, maxFile+1)) // it may grow meanwhile
 	if len(data) > maxFile {
 		return nil, fmt.Errorf("%s: too large", path)
 	}
@@ -101,10 +101,16 @@ func Parse(path string, data []byte) (Settings, error) {
 				hint.New(errors.New("a second document"), "keep one, without ---"))
 			break
 		}
-		c.mapping(d.Body, "", map[string]visit{"nginx": c.each(&c.settings.Confs),
-			"listen": c.eachListen, "interfaces": c.interfaces,
-			"addresses": c.addresses, "direct": c.direct, "numbers": c.numbers,
-			"table_names": c.boolean(&c.settings.TableNames), "metrics": c.metrics})
+		s := &c.settings
+		c.mapping(d.Body, "", map[string]visit{
+			"nginx": c.list(func(conf string) error {
+				s.Confs = append(s.Confs, conf)
+				return nil
+			}),
+			"listen": c.list(c.listen), "interfaces": c.interfaces,
+			"addresses": c.addresses, "numbers": c.numbers, "metrics": c.metrics,
+			"direct":      c.list(parsed(&s.Policy.Direct, "", parsePrefix)),
+			"table_names": c.boolean(&s.TableNames)})
 	}
 	return c.settings, c.err()
 }
@@ -188,24 +194,31 @@ func (c *reader) scalar(n ast.Node, at string, use func(string) error) {
 	}
 }
 
-// list reads a list of words.
-func (c *reader) list(n ast.Node, at string, use func(string) error) {
-	switch l := n.(type) {
-	case *ast.SequenceNode:
-		for _, item := range l.Values {
-			c.scalar(item, at, use)
+// word visits one word.
+func (c *reader) word(use func(string) error) visit {
+	return func(n ast.Node, at string) { c.scalar(n, at, use) }
+}
+
+// list visits a list of words.
+func (c *reader) list(use func(string) error) visit {
+	return func(n ast.Node, at string) {
+		switch l := n.(type) {
+		case *ast.SequenceNode:
+			for _, item := range l.Values {
+				c.scalar(item, at, use)
+			}
+		case *ast.NullNode:
+		default:
+			c.fail(lineOf(n), at, hint.New(fmt.Errorf("want a list, not %s", kindOf(n)),
+				"write it as [one, two]"))
 		}
-	case *ast.NullNode:
-	default:
-		c.fail(lineOf(n), at, hint.New(fmt.Errorf("want a list, not %s", kindOf(n)),
-			"write it as [one, two]"))
 	}
 }
 
-func (c *reader) each(into *[]string) visit {
-	return func(n ast.Node, at string) {
-		c.list(n, at, func(s string) error { *into = append(*into, s); return nil })
-	}
+// parsed appends what parse reads from a word, with what belongs in front of
+// it.
+func parsed[T any](into *[]T, front string, parse func(string) (T, error)) func(string) error {
+	return func(s string) error { return appendParsed(into, front+s, parse) }
 }
 
 func (c *reader) boolean(into *bool) visit {
@@ -220,13 +233,12 @@ func (c *reader) boolean(into *bool) visit {
 	}
 }
 
-func (c *reader) eachListen(n ast.Node, at string) {
-	c.list(n, at, func(s string) error {
-		if err := appendParsed(&c.settings.Listens, s, ParseListen); err != nil {
-			return fmt.Errorf("%q: %w", s, err)
-		}
-		return nil
-	})
+// listen reads one of listen.
+func (c *reader) listen(s string) error {
+	if err := appendParsed(&c.settings.Listens, s, ParseListen); err != nil {
+		return fmt.Errorf("%q: %w", s, err)
+	}
+	return nil
 }
 
 // interfaces reads interfaces.NAME.{gateways,return,fail_closed}.
@@ -236,16 +248,8 @@ func (c *reader) interfaces(n ast.Node, at string) {
 		link := e.Key.GetToken().Value
 		closed := false
 		c.mapping(e.Value, at+"."+link, map[string]visit{
-			"gateways": func(n ast.Node, at string) {
-				c.list(n, at, func(s string) error {
-					return appendParsed(&p.Gateways, link+"="+s, parseGateway)
-				})
-			},
-			"return": func(n ast.Node, at string) {
-				c.scalar(n, at, func(s string) error {
-					return appendParsed(&p.Returns, link+"="+s, parseReturn)
-				})
-			},
+			"gateways":    c.list(parsed(&p.Gateways, link+"=", parseGateway)),
+			"return":      c.word(parsed(&p.Returns, link+"=", parseReturn)),
 			"fail_closed": c.boolean(&closed),
 		})
 		if closed {
@@ -266,20 +270,12 @@ func (c *reader) addresses(n ast.Node, at string) {
 		}
 		pin := routing.AddressPin{Addr: addr}
 		c.mapping(e.Value, at+"."+name, map[string]visit{
-			"interface": func(n ast.Node, at string) {
-				c.scalar(n, at, func(s string) error { pin.Link = s; return nil })
-			},
-			"gateway": func(n ast.Node, at string) {
-				c.scalar(n, at, func(s string) (err error) {
-					pin.Gateway, err = ParseAddr(s)
-					return err
-				})
-			},
-			"return": func(n ast.Node, at string) {
-				c.scalar(n, at, func(s string) error {
-					return appendParsed(&p.Returns, name+"="+s, parseReturn)
-				})
-			},
+			"interface": c.word(func(s string) error { pin.Link = s; return nil }),
+			"gateway": c.word(func(s string) (err error) {
+				pin.Gateway, err = ParseAddr(s)
+				return err
+			}),
+			"return": c.word(parsed(&p.Returns, name+"=", parseReturn)),
 		})
 		switch {
 		case pin.Link != "":
@@ -292,42 +288,30 @@ func (c *reader) addresses(n ast.Node, at string) {
 	}
 }
 
-func (c *reader) direct(n ast.Node, at string) {
-	c.list(n, at, func(s string) error {
-		return appendParsed(&c.settings.Policy.Direct, s, parsePrefix)
-	})
-}
-
 func (c *reader) metrics(n ast.Node, at string) {
-	c.mapping(n, at, map[string]visit{"listen": func(n ast.Node, at string) {
-		c.scalar(n, at, func(s string) error {
-			if _, err := netip.ParseAddrPort(s); err != nil {
-				return hint.New(fmt.Errorf("%q is no address and port", s),
-					"write it as 127.0.0.1:9176; to listen "+
-						"everywhere, as 0.0.0.0:9176")
-			}
-			c.settings.Metrics = s
-			return nil
-		})
-	}})
+	c.mapping(n, at, map[string]visit{"listen": c.word(func(s string) error {
+		if _, err := netip.ParseAddrPort(s); err != nil {
+			return hint.New(fmt.Errorf("%q is no address and port", s),
+				"write it as 127.0.0.1:9176; to listen everywhere, as 0.0.0.0:9176")
+		}
+		c.settings.Metrics = s
+		return nil
+	})})
 }
 
 // numbers reads numbers.{protocol,group,tables,priority}.
 func (c *reader) numbers(n ast.Node, at string) {
 	nums := &c.settings.Policy.Numbers
 	number := func(low, high int, why string, set func(int)) visit {
-		return func(n ast.Node, at string) {
-			c.scalar(n, at, func(s string) error {
-				x, err := strconv.Atoi(s)
-				if err != nil || x < low || high < x {
-					return hint.New(
-						fmt.Errorf("want a number from %d to %d, not %q",
-							low, high, s), why)
-				}
-				set(x)
-				return nil
-			})
-		}
+		return c.word(func(s string) error {
+			x, err := strconv.Atoi(s)
+			if err != nil || x < low || high < x {
+				return hint.New(fmt.Errorf("want a number from %d to %d, not %q",
+					low, high, s), why)
+			}
+			set(x)
+			return nil
+		})
 	}
 	c.mapping(n, at, map[string]visit{
 		"protocol": number(5, 255, "0 to 4 are the kernel's and the administrator's",
@@ -336,9 +320,7 @@ func (c *reader) numbers(n ast.Node, at string) {
 			func(x int) { nums.Group = x }),
 		"priority": number(1, 32000, "behind `local` (0) and in front of main (32766) "+
 			"and what has no priority of its own", func(x int) { nums.Base = x }),
-		"tables": func(n ast.Node, at string) {
-			c.scalar(n, at, func(s string) error { return parseTables(nums, s) })
-		},
+		"tables": c.word(func(s string) error { return parseTables(nums, s) }),
 	})
 }
 
