@@ -2,10 +2,13 @@ package main
 
 import (
 	"bytes"
+	"errors"
 	"io"
 	"os"
 	"sync/atomic"
 	"time"
+
+	"lasthop/internal/writer"
 )
 
 // hasty is a stream whose reader may be stuck. It waits for the reader for a
@@ -19,21 +22,14 @@ func (h *hasty) Write(p []byte) (int, error) {
 	if h.stuck.Load() {
 		return 0, os.ErrDeadlineExceeded
 	}
-	type result struct {
-		n   int
-		err error
-	}
-	doneC := make(chan result, 1)
 	p = bytes.Clone(p)
-	go func() {
-		n, err := h.Writer.Write(p)
-		doneC <- result{n, err}
-	}()
-	select {
-	case r := <-doneC:
-		return r.n, r.err
-	case <-time.After(time.Second):
-		h.stuck.Store(true)
-		return 0, os.ErrDeadlineExceeded
+	err := writer.Within(time.Second, func() error {
+		_, err := h.Writer.Write(p)
+		return err
+	})
+	if err != nil {
+		h.stuck.Store(errors.Is(err, os.ErrDeadlineExceeded))
+		return 0, err
 	}
+	return len(p), nil
 }

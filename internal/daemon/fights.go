@@ -87,9 +87,8 @@ func heals(d routing.Diff, had routing.State) []routing.Op {
 		routes[r.String()] = true
 	}
 	var out []routing.Op
-	for _, op := range d.Ops() {
+	for _, op := range d.Additions().Ops() {
 		switch {
-		case op.Delete:
 		case op.Rule != nil && rules[*op.Rule],
 			op.Route != nil && routes[op.Route.String()],
 			op.Group != nil && slices.Contains(had.Groups, *op.Group):
@@ -109,14 +108,17 @@ func withhold(d routing.Diff, steps []step) routing.Diff {
 	for _, s := range steps {
 		held[s.op.String()] = true
 	}
-	return routing.Diff{
-		SetRoutes: slices.DeleteFunc(slices.Clone(d.SetRoutes),
-			func(r routing.Route) bool { return held[routing.Op{Route: &r}.String()] }),
-		SetGroups: slices.DeleteFunc(slices.Clone(d.SetGroups),
-			func(g routing.LinkGroup) bool {
-				return held[routing.Op{Group: &g}.String()]
-			}),
-		AddRules: slices.DeleteFunc(slices.Clone(d.AddRules),
-			func(r routing.Rule) bool { return held[routing.Op{Rule: &r}.String()] }),
+	var out routing.Diff
+	for _, op := range d.Additions().Ops() {
+		switch {
+		case held[op.String()]:
+		case op.Route != nil:
+			out.SetRoutes = append(out.SetRoutes, *op.Route)
+		case op.Group != nil:
+			out.SetGroups = append(out.SetGroups, *op.Group)
+		default:
+			out.AddRules = append(out.AddRules, *op.Rule)
+		}
 	}
+	return out
 }

@@ -20,7 +20,9 @@ type healer struct {
 	troubles *troubles
 	agenda   agenda
 
-	deleted map[string]bool // what others have deleted since the last sync
+	// what others have deleted since the last sync, by the write that makes
+	// it
+	deleted map[string]bool
 	fights  fights
 	steps   int    // in fights
 	suspect string // the programs that may be at it
@@ -31,12 +33,7 @@ func (h *healer) note(e host.Event) {
 	if h.deleted == nil {
 		h.deleted = map[string]bool{}
 	}
-	if e.Rule != nil {
-		h.deleted[e.Rule.String()] = true
-	}
-	if e.Route != nil {
-		h.deleted[e.Route.String()] = true
-	}
+	h.deleted[routing.Op{Rule: e.Rule, Route: e.Route}.String()] = true
 }
 
 // heals returns which writes of a diff put back what was installed, and whether
@@ -44,8 +41,7 @@ func (h *healer) note(e host.Event) {
 func (h *healer) heals(diff routing.Diff, installed routing.State) map[string]bool {
 	out := map[string]bool{}
 	for _, op := range heals(diff, installed) {
-		out[op.String()] = op.Rule != nil && h.deleted[op.Rule.String()] ||
-			op.Route != nil && h.deleted[op.Route.String()]
+		out[op.String()] = h.deleted[op.String()]
 	}
 	return out
 }

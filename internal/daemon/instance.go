@@ -1,7 +1,6 @@
 package daemon
 
 import (
-	"fmt"
 	"net/netip"
 	"os"
 	"path/filepath"
@@ -238,28 +237,22 @@ func (i *instance) dirs() []string {
 func (i *instance) finding() (routing.Finding, bool) {
 	switch {
 	case i.broken != nil:
-		f := routing.Finding{Code: "config-broken", Severity: routing.Error,
-			Subject: i.Conf,
-			Message: fmt.Sprintf("the configuration on disk cannot be loaded: %v",
-				i.broken),
-			Hint: "mend it; until then the routes stay as they were " +
-				"for what was loaded last"}
+		until := "the routes stay as they were for what was loaded last"
 		if i.loaded == nil {
-			f.Hint = "mend it; until then nothing is known of its listeners"
+			until = "nothing is known of its listeners"
 		}
-		return f, true
+		return routing.Error.Finding("config-broken", i.Conf,
+			"the configuration on disk cannot be loaded: %v", i.broken).
+			Advise("mend it; until then %s", until), true
 	case i.unsure:
-		return routing.Finding{Code: "not-loaded", Severity: routing.Warning,
-			Subject: i.Conf,
-			Message: "the configuration on disk is newer than NGINX's " +
-				"workers, which may run " +
-				"with another one: nothing of ours is " +
-				"removed until the next reload",
-			Hint: "nginx -t && nginx -s reload"}, true
+		return routing.Warning.Finding("not-loaded", i.Conf, "the configuration on disk "+
+			"is newer than NGINX's workers, which may run with another one: nothing "+
+			"of ours is removed until the next reload").
+			Advise("nginx -t && nginx -s reload"), true
 	case i.pending():
-		return routing.Finding{Code: "not-loaded", Severity: routing.Info, Subject: i.Conf,
-			Message: "the configuration on disk is not the one that NGINX has loaded",
-			Hint:    "nginx -t && nginx -s reload"}, true
+		return routing.Info.Finding("not-loaded", i.Conf, "the configuration on disk is "+
+			"not the one that NGINX has loaded").
+			Advise("nginx -t && nginx -s reload"), true
 	}
 	return routing.Finding{}, false
 }

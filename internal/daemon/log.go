@@ -5,6 +5,8 @@ import (
 	"fmt"
 	"io"
 	"time"
+
+	"lasthop/internal/writer"
 )
 
 // easyLog is a stream of lines whose reader may be stuck. A line that is not
@@ -35,15 +37,10 @@ func (l *easyLog) Write(line []byte) (int, error) {
 			l.lost)
 		l.lost = 0
 	}
-	done := make(chan struct{})
-	go func() {
-		_, _ = l.w.Write(text) // there is no other place to say that it fails
-		<-l.busy
-		close(done)
-	}()
-	select {
-	case <-done:
-	case <-time.After(lineTime):
-	}
+	_ = writer.Within(lineTime, func() error { // there is no other place to say that it fails
+		defer func() { <-l.busy }()
+		_, err := l.w.Write(text)
+		return err
+	})
 	return len(line), nil
 }

@@ -37,18 +37,14 @@ func (w *Writer) NameTables(paths []routing.Path) error {
 	default:
 		return errNamesStuck
 	}
-	doneC := make(chan error, 1)
-	go func() {
-		err := writeTableNames(w.options.Names, paths)
-		<-w.naming
-		doneC <- err
-	}()
-	select {
-	case err := <-doneC:
-		return err
-	case <-time.After(namesTime):
+	err := Within(namesTime, func() error {
+		defer func() { <-w.naming }()
+		return writeTableNames(w.options.Names, paths)
+	})
+	if errors.Is(err, os.ErrDeadlineExceeded) {
 		return errNamesStuck
 	}
+	return err
 }
 
 func writeTableNames(dir string, paths []routing.Path) error {
