@@ -43,21 +43,14 @@ func Examine(s *survey.Survey, checks []report.Checked, o Options) ([]routing.Fi
 	if s.Place.Offline {
 		s.LookBeside()
 		d.find(routing.Translated(plan.Outcomes, s.Beside.DNATs)...)
-	} else {
-		d.machine()
+	} else { // what only the machine itself knows
+		d.translations()
+		d.purges()
+		d.nginx()
 	}
 	d.asymmetries(checks)
 	routing.SortFindings(d.findings)
 	return d.findings, d.unseen
-}
-
-// machine looks at what only the machine itself knows.
-func (d *doctor) machine() {
-	d.translations()
-	d.purges()
-	if err := d.nginx(); err != nil {
-		d.cannotSee("NGINX's processes", err)
-	}
 }
 
 func (d *doctor) find(f ...routing.Finding) { d.findings = append(d.findings, f...) }
@@ -84,17 +77,14 @@ func (d *doctor) asymmetries(checks []report.Checked) {
 }
 
 func (d *doctor) asymmetry(c report.Checked) routing.Finding {
-	f := routing.Finding{Code: "asymmetric", Severity: routing.Error, Subject: c.Addr.String(),
-		Message: fmt.Sprintf("requests to %s come in by %s, and "+
-			"replies to clients behind it "+
-			"leave by %s", c.Addr, c.Want, c.Now),
-		Hint: "see why: " + d.Line.Explain(c.Question)}
+	f := routing.Error.Finding("asymmetric", c.Addr.String(), "requests to %s come in by "+
+		"%s, and replies to clients behind it leave by %s", c.Addr, c.Want, c.Now)
 	if c.Verdict == report.NotHereWrong {
-		f.Code, f.Severity = "not-armed", routing.Warning
-		f.Message = fmt.Sprintf("%s is not here now; once it is, its "+
-			"requests come in by %s, "+
-			"and replies to clients behind it leave by %s", c.Addr, c.Want, c.Now)
+		f = routing.Warning.Finding("not-armed", c.Addr.String(), "%s is not here now; "+
+			"once it is, its requests come in by %s, and replies to clients behind "+
+			"it leave by %s", c.Addr, c.Want, c.Now)
 	}
+	f.Hint = "see why: " + d.Line.Explain(c.Question)
 	if !d.survey.Decision.Diff.Empty() {
 		f.Hint = Remedy(d.Line, d.survey.Decision.Diff, d.findings)
 	}
@@ -110,10 +100,11 @@ func (d *doctor) asymmetry(c report.Checked) routing.Finding {
 func Remedy(l settings.Line, d routing.Diff, findings []routing.Finding) string {
 	i := slices.IndexFunc(findings,
 		func(f routing.Finding) bool { return f.Code == "not-loaded" })
+	remedy := l.Same("apply")
 	if i >= 0 && len(d.DelRules) > 0 {
-		return findings[i].Hint + " && " + l.Same("apply")
+		remedy = findings[i].Hint + " && " + remedy
 	}
-	return l.Same("apply")
+	return remedy
 }
 
 func (d *doctor) translations() {
@@ -140,16 +131,18 @@ func (d *doctor) purges() {
 
 // nginx looks at the masters that run: at what they have loaded, and at their
 // sockets.
-func (d *doctor) nginx() error {
+func (d *doctor) nginx() {
 	if len(d.survey.NGINX.Configs) == 0 {
-		return nil
+		return
 	}
 	l, err := Loads(d.survey, d.Line.NetNS, d.Status)
-	if err != nil {
-		return err
-	}
 	d.find(l.Findings...)
-	return d.sockets(l)
+	if err == nil {
+		err = d.sockets(l)
+	}
+	if err != nil {
+		d.cannotSee("NGINX's processes", err)
+	}
 }
 
 // Loaded says which configurations NGINX runs with as they are on disk.
@@ -169,12 +162,10 @@ func Loads(s *survey.Survey, netns string, status func() (report.Status, error))
 	}
 	l := Loaded{Masters: append(masters, strangers...)}
 	for _, c := range s.NGINX.Configs {
-		runs := slices.DeleteFunc(slices.Clone(l.Masters),
-			func(m nginxconf.Master) bool { return !c.Runs(m) })
-		if f, late := notLoaded(c, runs, status); late {
+		if f, late := notLoaded(c, l.Masters, status); late {
 			l.Findings = append(l.Findings, f)
 			l.Pending = append(l.Pending, c)
-		} else if len(runs) > 0 {
+		} else if slices.ContainsFunc(l.Masters, c.Runs) {
 			l.Serving = append(l.Serving, c)
 		}
 	}
@@ -184,23 +175,24 @@ func Loads(s *survey.Survey, netns string, status func() (report.Status, error))
 // timeOfDay is exact enough to show what came first.
 const timeOfDay = time.DateTime + ".00"
 
-// notLoaded reports whether the configuration on disk differs from what its
-// masters have loaded. A daemon that follows them knows; without one, what was
-// changed after their workers were started is not loaded.
+// notLoaded reports whether the configuration on disk differs from what those
+// of the masters have loaded that run with it. A daemon that follows them
+// knows; without one, what was changed after their workers were started is not
+// loaded.
 func notLoaded(c survey.Config, masters []nginxconf.Master,
 	status func() (report.Status, error)) (f routing.Finding, late bool) {
 	if known, ok := daemonSays(c, status); ok {
 		return known, known.Code != ""
 	}
 	for _, m := range masters {
+		if !c.Runs(m) {
+			continue
+		}
 		if e, ok := survey.EditedSince(c.Config, m.PID); ok {
-			return routing.Finding{Code: "not-loaded", Severity: routing.Info,
-				Subject: c.Conf, Origin: e.File,
-				Message: fmt.Sprintf("%s was changed at %s, after "+
-					"NGINX %d had loaded its "+
-					"configuration at %s", e.File, e.Changed.Format(timeOfDay),
-					m.PID, e.Loaded.Format(timeOfDay)),
-				Hint: "nginx -t && nginx -s reload"}, true
+			return routing.Info.Finding("not-loaded", c.Conf, "%s was changed at "+
+				"%s, after NGINX %d had loaded its configuration at %s", e.File,
+				e.Changed.Format(timeOfDay), m.PID, e.Loaded.Format(timeOfDay)).
+				Advise("nginx -t && nginx -s reload").At(e.File), true
 		}
 	}
 	return f, false

@@ -62,13 +62,12 @@ func Networkd(root, who string) (routing.Finding, bool) {
 	if !strings.Contains(who, "systemd-networkd") || networkdSpares(root) {
 		return routing.Finding{}, false
 	}
-	return routing.Finding{Code: "networkd-deletes-rules", Severity: routing.Warning,
-		Subject: "systemd-networkd",
-		Message: "systemd-networkd runs and may delete rules and routes that are not its " +
-			"own, at a restart or when a link is reconfigured; `lasthop " +
-			"run` puts them back at once",
-		Hint: "set ManageForeignRoutingPolicyRules=no and ManageForeignRoutes=no in " +
-			"/etc/systemd/networkd.conf.d/lasthop.conf"}, true
+	return routing.Warning.Finding("networkd-deletes-rules", "systemd-networkd",
+		"systemd-networkd runs and may delete rules and routes that are not its own, at "+
+			"a restart or when a link is reconfigured; `lasthop run` puts them back "+
+			"at once").
+		Advise("set ManageForeignRoutingPolicyRules=no and ManageForeignRoutes=no in " +
+			"/etc/systemd/networkd.conf.d/lasthop.conf"), true
 }
 
 // networkdSpares says whether networkd was told to leave others' rules and
@@ -90,6 +89,11 @@ func networkdSpares(root string) bool {
 	return rules && routes
 }
 
+// routeTables are the settings of a table of routes: in profiles, and the
+// defaults for all.
+var routeTables = []string{"ipv4 route-table", "ipv6 route-table",
+	"connection ipv4.route-table", "connection ipv6.route-table"}
+
 // networkManager name the profiles, and the defaults for all, that give a
 // connection a table of routes. With one NetworkManager deletes from every
 // table what it did not put there; without it looks after main alone.
@@ -104,20 +108,16 @@ func networkManager(root, who string) (out []routing.Finding, unseen error) {
 			unseen = s.err
 		}
 		section, _, _ := strings.Cut(s.section, "-")
-		profile := (section == "ipv4" || section == "ipv6") && s.key == "route-table"
-		general := section == "connection" &&
-			(s.key == "ipv4.route-table" || s.key == "ipv6.route-table")
 		if n, err := strconv.ParseUint(s.value, 0, 32); err != nil || n == 0 ||
-			!profile && !general {
+			!slices.Contains(routeTables, section+" "+s.key) {
 			continue
 		}
-		out = append(out, routing.Finding{Code: "networkmanager-deletes-routes",
-			Severity: routing.Warning, Subject: "NetworkManager", Origin: s.origin,
-			Message: fmt.Sprintf("with %s=%s NetworkManager deletes routes that are "+
+		out = append(out, routing.Warning.Finding("networkmanager-deletes-routes",
+			"NetworkManager", "with %s=%s NetworkManager deletes routes that are "+
 				"not its own from every table when the connection is activated; "+
-				"`lasthop run` puts them back at once", s.key, s.value),
-			Hint: "take the setting out, or make it 0: lasthop needs no " +
-				"table of NetworkManager's"})
+				"`lasthop run` puts them back at once", s.key, s.value).
+			Advise("take the setting out, or make it 0: lasthop needs no table of "+
+				"NetworkManager's").At(s.origin))
 	}
 	return out, unseen
 }

@@ -2,7 +2,6 @@ package doctor
 
 import (
 	"errors"
-	"fmt"
 	"os"
 	"slices"
 	"strconv"
@@ -56,14 +55,12 @@ func (d *doctor) closed(l nginxconf.Listen, ports []string) {
 	if len(ports) == 0 {
 		return
 	}
-	d.find(routing.Finding{Code: "listen-not-open", Severity: routing.Error, Subject: l.Text,
-		Origin: l.Origin,
-		Message: fmt.Sprintf("NGINX runs with this listen, but no socket is open for %s "+
-			"%s port %s: requests are refused", l.Transport, l.Addr,
-			routing.Some(ports, 3)),
-		Hint: "nginx -t && nginx -s reload, which loses nothing if it fails; if it " +
+	d.find(routing.Error.Finding("listen-not-open", l.Text, "NGINX runs with this listen, "+
+		"but no socket is open for %s %s port %s: requests are refused",
+		l.Transport, l.Addr, routing.Some(ports, 3)).
+		Advise("nginx -t && nginx -s reload, which loses nothing if it fails; if it " +
 			"stays closed, see NGINX's error log and who has the port (ss -lnptu) " +
-			"before you restart NGINX"})
+			"before you restart NGINX").At(l.Origin))
 }
 
 // lacks returns the ports of a listen that no socket is open for.
@@ -169,21 +166,18 @@ func (d *doctor) stranger(l nginxconf.Listen, pid int) {
 	var proc procfs.Dir
 	name, _ := proc.Comm(pid)
 	title, _ := proc.Cmdline(pid)
-	f := routing.Finding{Code: "port-taken", Severity: routing.Error, Subject: l.Text,
-		Origin: l.Origin,
-		Message: fmt.Sprintf("%s (process %d) waits for requests to %s %s, where NGINX "+
-			"is to listen: they come to it, or some of them", name, pid,
-			l.Transport, l.Addr),
-		Hint: "let one of the two listen elsewhere"}
+	f := routing.Error.Finding("port-taken", l.Text, "%s (process %d) waits for requests to "+
+		"%s %s, where NGINX is to listen: they come to it, or some of them", name, pid,
+		l.Transport, l.Addr).Advise("let one of the two listen elsewhere")
 	if name == "docker-proxy" {
-		f.Code = "docker-proxy"
-		f.Message = fmt.Sprintf("Docker publishes a container's port on %s %s "+
-			"(docker-proxy, process %d), where NGINX is to listen: "+
-			"requests come to the container", l.Transport, l.Addr, pid)
-		f.Hint = "publish it on another address or port: docker run -p 127.0.0.1:PORT:PORT"
+		f = routing.Error.Finding("docker-proxy", l.Text, "Docker publishes a "+
+			"container's port on %s %s (docker-proxy, process %d), where NGINX is "+
+			"to listen: requests come to the container", l.Transport, l.Addr, pid).
+			Advise("publish it on another address or port: docker run -p " +
+				"127.0.0.1:PORT:PORT")
 	}
 	if !strings.HasPrefix(title, "nginx: ") {
-		d.find(f)
+		d.find(f.At(l.Origin))
 	}
 }
 
