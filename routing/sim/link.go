@@ -1,6 +1,8 @@
 package sim
 
 import (
+	"cmp"
+	"errors"
 	"fmt"
 	"net/netip"
 	"slices"
@@ -12,10 +14,7 @@ import (
 
 // linkAdd reads `NAME type KIND [table N]`.
 func (s *Sim) linkAdd(args []string) error {
-	o, err := options(args[1:])
-	if err == nil {
-		err = unknown(o, "type", "table")
-	}
+	o, err := options(args[1:], "type table", "")
 	if err != nil {
 		return err
 	}
@@ -69,10 +68,7 @@ func (s *Sim) linkSet(args []string) error {
 	if l == nil {
 		return fmt.Errorf("no link %s", name)
 	}
-	o, err := options(args[1:], "up", "down")
-	if err == nil {
-		err = unknown(o, "up", "down", "group", "master", "mtu")
-	}
+	o, err := options(args[1:], "group master mtu", "up down")
 	if err != nil {
 		return err
 	}
@@ -83,27 +79,20 @@ func (s *Sim) linkSet(args []string) error {
 		l.Carrier = up
 		return nil
 	}
-	if err := set(l, o); err != nil {
-		return err
-	}
+	l.Master = cmp.Or(o["master"], l.Master)
 	switch {
 	case up && !l.Up:
 		s.up(l)
 	case down && l.Up:
 		s.down(l)
 	}
-	return nil
+	return errors.Join(number(&l.Group, o["group"]), number(&l.MTU, o["mtu"]))
 }
 
-func set(l *routing.Link, o map[string]string) (err error) {
-	if v, ok := o["group"]; ok {
-		l.Group, err = strconv.Atoi(v)
-	}
-	if v, ok := o["mtu"]; ok && err == nil {
-		l.MTU, err = strconv.Atoi(v)
-	}
-	if v, ok := o["master"]; ok {
-		l.Master = v
+// number sets a number that is given.
+func number(v *int, s string) (err error) {
+	if s != "" {
+		*v, err = strconv.Atoi(s)
 	}
 	return err
 }
@@ -162,15 +151,12 @@ func dead(r routing.Route, link string) bool {
 	if len(r.Hops) == 0 || r.Family() == routing.IPv4 && r.Type == routing.Local {
 		return false
 	}
-	alive := false
 	for i := range r.Hops {
-		h := &r.Hops[i]
-		if h.Link == link {
+		if h := &r.Hops[i]; h.Link == link {
 			h.Dead, h.LinkDown = true, true
 		}
-		alive = alive || !h.Dead
 	}
-	return !alive
+	return !slices.ContainsFunc(r.Hops, func(h routing.Hop) bool { return !h.Dead })
 }
 
 // markLinkDown flags next hops whose link has no carrier, as the kernel does;
@@ -189,10 +175,7 @@ func (s *Sim) markLinkDown() {
 // addrAdd reads `PREFIX dev LINK [peer PREFIX] [scope SCOPE] [noprefixroute]
 // [nodad]`.
 func (s *Sim) addrAdd(args []string) error {
-	o, err := options(args[1:], "noprefixroute", "nodad")
-	if err == nil {
-		err = unknown(o, "dev", "peer", "scope", "noprefixroute", "nodad")
-	}
+	o, err := options(args[1:], "dev peer scope", "noprefixroute nodad")
 	if err != nil {
 		return err
 	}
@@ -213,12 +196,14 @@ func (s *Sim) addrAdd(args []string) error {
 		return fmt.Errorf("no link %s", a.Link)
 	}
 	text := strings.Join(args, " ")
-	if _, ok := o["nodad"]; !ok && a.Prefix.Addr().Is6() {
-		text += " nodad"
-	}
-	if a.Prefix.Addr().Is6() && !l.Up {
-		return fmt.Errorf("set the link up first: IPv6 addresses of links that " +
-			"are down are not simulated")
+	if a.Prefix.Addr().Is6() {
+		if _, ok := o["nodad"]; !ok {
+			text += " nodad"
+		}
+		if !l.Up {
+			return fmt.Errorf("set the link up first: IPv6 addresses of links that " +
+				"are down are not simulated")
+		}
 	}
 	s.printf("addr add %s", text)
 	s.addAddr(a)

@@ -9,6 +9,9 @@ import (
 	"lasthop/routing"
 )
 
+// add adds routes at the end of the list.
+func (s *Sim) add(routes ...routing.Route) { s.Host.Routes = append(s.Host.Routes, routes...) }
+
 // addAddr adds an address and the routes that come with it: fib_add_ifaddr of
 // net/ipv4/fib_frontend.c and inet6_addr_add of net/ipv6/addrconf.c.
 func (s *Sim) addAddr(a routing.Addr) {
@@ -19,7 +22,7 @@ func (s *Sim) addAddr(a routing.Addr) {
 	if local.Family() == routing.IPv4 {
 		local.Scope, local.Src = routing.ScopeHost, first
 	}
-	s.Host.Routes = append(s.Host.Routes, local)
+	s.add(local)
 	s.addConnected(a)
 }
 
@@ -43,14 +46,19 @@ func (s *Sim) addConnected(a routing.Addr) {
 		s.addConnected4(a)
 	case a.NoPrefix:
 	default:
-		if a.Peer.IsValid() {
-			own := netip.PrefixFrom(a.Prefix.Addr(), 128)
-			s.Host.Routes = append(s.Host.Routes,
-				s.auto(a.Link, routing.TableMain, routing.Unicast, own, 256))
+		unicast := func(dst netip.Prefix) routing.Route {
+			return s.auto(a.Link, routing.TableMain, routing.Unicast, dst, 256)
 		}
-		if r := s.auto(a.Link, routing.TableMain, routing.Unicast, a.Connected(),
-			256); !s.has(r) {
-			s.Host.Routes = append(s.Host.Routes, r)
+		if a.Peer.IsValid() {
+			s.add(unicast(netip.PrefixFrom(a.Prefix.Addr(), 128)))
+		}
+		r := unicast(a.Connected())
+		had := func(x routing.Route) bool { // because of another address of the link
+			return x.RouteKey == r.RouteKey && x.Type == r.Type &&
+				x.Protocol == kernel && x.Hops[0].Link == a.Link
+		}
+		if !slices.ContainsFunc(s.Host.Routes, had) {
+			s.add(r)
 		}
 	}
 }
@@ -67,23 +75,14 @@ func (s *Sim) addConnected4(a routing.Addr) {
 			r.Type, r.Table, r.Scope = routing.Local, routing.TableLocal,
 				routing.ScopeHost
 		}
-		s.Host.Routes = append(s.Host.Routes, r)
+		s.add(r)
 	}
 	if dst.Bits() < 31 {
 		r := s.auto(a.Link, routing.TableLocal, routing.Broadcast,
 			netip.PrefixFrom(last(dst), 32), 0)
 		r.Scope, r.Src = routing.ScopeLink, src
-		s.Host.Routes = append(s.Host.Routes, r)
+		s.add(r)
 	}
-}
-
-// has says whether the link has a connected route already, because of another
-// address.
-func (s *Sim) has(r routing.Route) bool {
-	return slices.ContainsFunc(s.Host.Routes, func(x routing.Route) bool {
-		return x.RouteKey == r.RouteKey && x.Type == r.Type && x.Protocol == kernel &&
-			x.Hops[0].Link == r.Hops[0].Link
-	})
 }
 
 // last is the broadcast address of an IPv4 prefix.
@@ -134,7 +133,7 @@ func (s *Sim) route(f routing.Family, verb string, args []string) error {
 	case verb == "del":
 		s.Host.Routes = slices.Delete(s.Host.Routes, i, i+1)
 	case i < 0:
-		s.Host.Routes = append(s.Host.Routes, r)
+		s.add(r)
 	case verb == "add":
 		return fmt.Errorf("there is such a route already: %s", s.Host.Routes[i])
 	case verb == "replace":
@@ -143,7 +142,7 @@ func (s *Sim) route(f routing.Family, verb string, args []string) error {
 		// siblings are one multipath route
 		s.Host.Routes[i].Hops = append(s.Host.Routes[i].Hops, r.Hops...)
 	default:
-		s.Host.Routes = append(s.Host.Routes, r)
+		s.add(r)
 	}
 	return nil
 }

@@ -151,40 +151,28 @@ func (s *Sim) lease(link, gateway, client string) error {
 }
 
 // options reads KEY VALUE pairs and lone words into a map; a lone word has the
-// value "".
-func options(words []string, lone ...string) (map[string]string, error) {
+// value "". The known words have a space between them.
+func options(words []string, pairs, lone string) (map[string]string, error) {
 	m := map[string]string{}
 	for len(words) > 0 {
-		key := words[0]
+		key, value := words[0], ""
 		words = words[1:]
-		if slices.Contains(lone, key) {
-			m[key] = ""
-			continue
-		}
-		if len(words) == 0 {
+		switch {
+		case slices.Contains(strings.Fields(lone), key):
+		case !slices.Contains(strings.Fields(pairs), key):
+			return nil, fmt.Errorf("unknown option %s", key)
+		case len(words) == 0:
 			return nil, fmt.Errorf("nothing after %s", key)
+		default:
+			value, words = words[0], words[1:]
 		}
-		m[key], words = words[0], words[1:]
+		m[key] = value
 	}
 	return m, nil
 }
 
-// unknown returns an error for the first option that is not among the known
-// ones.
-func unknown(m map[string]string, known ...string) error {
-	for key := range m {
-		if !slices.Contains(known, key) {
-			return fmt.Errorf("unknown option %s", key)
-		}
-	}
-	return nil
-}
-
 func (s *Sim) neighAdd(args []string) error {
-	o, err := options(args[1:], "router")
-	if err == nil {
-		err = unknown(o, "dev", "lladdr", "router")
-	}
+	o, err := options(args[1:], "dev lladdr", "router")
 	if err != nil {
 		return err
 	}
@@ -196,7 +184,10 @@ func (s *Sim) neighAdd(args []string) error {
 	mac := cmp.Or(o["lladdr"], "02:00:00:00:00:01")
 	s.Host.Neighs = append(s.Host.Neighs, routing.Neigh{Link: o["dev"], Addr: a, Router: router,
 		MAC: mac, State: "PERMANENT"})
-	flag := map[bool]string{true: " router"}[router]
+	flag := ""
+	if router {
+		flag = " router"
+	}
 	s.printf("neigh add %s dev %s lladdr %s nud permanent%s", a, o["dev"], mac, flag)
 	return nil
 }
