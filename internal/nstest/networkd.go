@@ -5,7 +5,6 @@ import (
 	"fmt"
 	"os"
 	"os/exec"
-	"path/filepath"
 	"slices"
 	"strings"
 	"syscall"
@@ -17,10 +16,11 @@ import (
 // works too.
 type Networkd struct {
 	server *Server
-	exe    string
 	enter  []string // nsenter, into both namespaces
 	run    *exec.Cmd
 }
+
+const networkd = "/lib/systemd/systemd-networkd"
 
 // TwoVeths are the links of Networkd0 and Networkd1, as Server.Lines takes
 // them.
@@ -31,18 +31,13 @@ link set peer0 up
 link set peer1 up
 `
 
-// Networkd0 is eth0's file.
-const Networkd0 = "[Match]\nName=eth0\n[Network]\nLinkLocalAddressing=no\nIPv6AcceptRA=no\n" +
-	"Address=10.0.0.10/24\nGateway=10.0.0.1\n"
-
-// Networkd1 is eth1's file, with more lines.
-func Networkd1(more string) string {
-	return "[Match]\nName=eth1\n[Network]\nLinkLocalAddressing=no\nIPv6AcceptRA=no\n" +
-		"Address=10.0.1.10/24\n" + more
-}
-
-// Lines of Networkd1.
+// Networkd0 is eth0's file; Networkd1 is the beginning of eth1's, WithVIP and
+// WithGateway are further lines of it.
 const (
+	Networkd0 = "[Match]\nName=eth0\n[Network]\nLinkLocalAddressing=no\nIPv6AcceptRA=no\n" +
+		"Address=10.0.0.10/24\nGateway=10.0.0.1\n"
+	Networkd1 = "[Match]\nName=eth1\n[Network]\nLinkLocalAddressing=no\nIPv6AcceptRA=no\n" +
+		"Address=10.0.1.10/24\n"
 	WithVIP     = "Address=10.0.1.100/24\n"
 	WithGateway = "[Route]\nGateway=10.0.1.1\nMetric=100\n"
 )
@@ -50,8 +45,8 @@ const (
 // NewNetworkd prepares one. It runs only after Start.
 func NewNetworkd(s *Server) *Networkd {
 	s.T.Helper()
-	n := &Networkd{server: s, exe: "/lib/systemd/systemd-networkd"}
-	for _, name := range []string{"dbus-daemon", "networkctl", "busctl", "unshare", n.exe} {
+	n := &Networkd{server: s}
+	for _, name := range []string{"dbus-daemon", "networkctl", "busctl", "unshare", networkd} {
 		Need(s.T, name)
 	}
 	if err := os.Mkdir(s.File("network"), 0o755); err != nil {
@@ -66,19 +61,15 @@ func NewNetworkd(s *Server) *Networkd {
 // will run.
 func (n *Networkd) bus() int {
 	n.server.T.Helper()
-	script, err := filepath.Abs("../../testdata/lab/networkd.sh")
-	if err != nil {
-		n.server.T.Fatal(err)
-	}
-	c := n.server.Command("unshare", "--mount", "--propagation", "private", script,
-		n.server.File("network"))
+	c := n.server.Command("unshare", "--mount", "--propagation", "private",
+		"../../testdata/lab/networkd.sh", n.server.File("network"))
 	var stderr strings.Builder
 	c.Stderr = &stderr
 	stdout, err := c.StdoutPipe()
-	if err != nil {
-		n.server.T.Fatal(err)
+	if err == nil {
+		err = c.Start()
 	}
-	if err := c.Start(); err != nil {
+	if err != nil {
 		n.server.T.Fatal(err)
 	}
 	n.server.T.Cleanup(func() { _ = c.Process.Kill(); _ = c.Wait() })
@@ -109,16 +100,6 @@ func NetworkdVersion(t testing.TB) (line string, number int) {
 	return line, number
 }
 
-// NeedDropIns skips a test where networkd is older than what `plan -o networkd`
-// writes for: before 250 it has no Group=, no SuppressInterfaceGroup= and no
-// next hops that are GatewayOnLink=.
-func NeedDropIns(t testing.TB) {
-	t.Helper()
-	if line, number := NetworkdVersion(t); number < 250 {
-		t.Skipf("%s: `plan -o networkd` is for 250 or newer", line)
-	}
-}
-
 // Start starts systemd-networkd; it ends with the test, or with
 // Stop.
 func (n *Networkd) Start() {
@@ -129,7 +110,7 @@ func (n *Networkd) Start() {
 		n.server.T.Fatal(err)
 	}
 	defer log.Close()
-	n.run = n.Inside(n.exe)
+	n.run = n.Inside(networkd)
 	n.run.Stdout, n.run.Stderr = log, log
 	if err := n.run.Start(); err != nil {
 		n.server.T.Fatal(err)
@@ -165,8 +146,8 @@ func (n *Networkd) Network(link, text string) {
 // Ctl calls networkctl.
 func (n *Networkd) Ctl(args ...string) {
 	n.server.T.Helper()
-	if out, err := n.Inside(append([]string{"networkctl"},
-		args...)...).CombinedOutput(); err != nil {
+	c := n.Inside(append([]string{"networkctl"}, args...)...)
+	if out, err := c.CombinedOutput(); err != nil {
 		n.server.T.Fatalf("networkctl %v: %v\n%s", args, err, out)
 	}
 }

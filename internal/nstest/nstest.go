@@ -18,6 +18,7 @@ import (
 	"os"
 	"os/exec"
 	"runtime"
+	"slices"
 	"strconv"
 	"strings"
 	"syscall"
@@ -131,25 +132,27 @@ func Fresh(t testing.TB) *NS {
 	return n
 }
 
-// open makes a namespace on a thread of its own, which ends with the goroutine
-// since it stays locked.
-func open() (netns.NsHandle, error) {
-	type result struct {
-		file netns.NsHandle
-		err  error
-	}
-	c := make(chan result)
+// open makes a namespace.
+func open() (file netns.NsHandle, err error) {
+	err = onThread(func() error {
+		if err := unix.Unshare(unix.CLONE_NEWNET); err != nil {
+			return fmt.Errorf("unshare network namespace: %w", err)
+		}
+		file, err = netns.Get()
+		return err
+	})
+	return file, err
+}
+
+// onThread calls f on a thread of its own, which ends with the goroutine since
+// it stays locked, and waits for it.
+func onThread(f func() error) error {
+	c := make(chan error)
 	go func() {
 		runtime.LockOSThread()
-		if err := unix.Unshare(unix.CLONE_NEWNET); err != nil {
-			c <- result{netns.None(), fmt.Errorf("unshare network namespace: %w", err)}
-			return
-		}
-		file, err := netns.Get()
-		c <- result{file, err}
+		c <- f()
 	}()
-	r := <-c
-	return r.file, r.err
+	return <-c
 }
 
 // IP runs `ip` in the namespace with the arguments split at white space, and
@@ -160,13 +163,13 @@ func (n *NS) IP(args string) string {
 }
 
 // Batch runs several `ip` commands, one a line without the word ip. Empty lines
-// and # comments are skipped.
-func (n *NS) Batch(lines string) {
+// and # comments are skipped. options are those of all commands: "-6".
+func (n *NS) Batch(lines string, options ...string) {
 	n.t.Helper()
-	c := n.Command("ip", "-batch", "-")
+	c := n.Command(slices.Concat([]string{"ip"}, options, []string{"-batch", "-"})...)
 	c.Stdin = strings.NewReader(lines)
 	if out, err := c.CombinedOutput(); err != nil {
-		n.t.Fatalf("ip -batch: %v\n%s", err, out)
+		n.t.Fatalf("ip %v -batch: %v\n%s", options, err, out)
 	}
 }
 
@@ -206,17 +209,14 @@ func (n *NS) Sysctl(assignment string) {
 // test with t.Fatal.
 func (n *NS) Do(f func()) {
 	n.t.Helper()
-	c := make(chan error)
-	go func() {
-		runtime.LockOSThread() // and never unlocked: the thread ends with the goroutine
-		if err := netns.Set(n.file); err != nil {
-			c <- err
-			return
+	err := onThread(func() error {
+		err := netns.Set(n.file)
+		if err == nil {
+			f()
 		}
-		f()
-		c <- nil
-	}()
-	if err := <-c; err != nil {
+		return err
+	})
+	if err != nil {
 		n.t.Fatalf("enter network namespace: %v", err)
 	}
 }

@@ -52,17 +52,15 @@ route add default via 10.0.2.1 dev eth2 metric 200
 // NewServer makes a server without links and without nginx.conf.
 func NewServer(t testing.TB) *Server {
 	t.Helper()
-	s := &Server{NS: New(t), T: t}
 	dir, err := os.MkdirTemp("", "lasthop")
+	if err == nil {
+		t.Cleanup(func() { os.RemoveAll(dir) })
+		err = os.Chmod(dir, 0o755)
+	}
 	if err != nil {
 		t.Fatal(err)
 	}
-	t.Cleanup(func() { os.RemoveAll(dir) })
-	if err := os.Chmod(dir, 0o755); err != nil {
-		t.Fatal(err)
-	}
-	s.Dir = dir
-	return s
+	return &Server{NS: New(t), T: t, Dir: dir}
 }
 
 // Uplinks makes ThreeUplinks, and waits for the routes of their IPv6 addresses
@@ -90,13 +88,7 @@ func (s *Server) Lines(lines string) {
 		}
 	}
 	s.Batch(four.String())
-	if six.Len() > 0 {
-		c := s.Command("ip", "-6", "-batch", "-")
-		c.Stdin = strings.NewReader(six.String())
-		if out, err := c.CombinedOutput(); err != nil {
-			s.T.Fatalf("ip -6 -batch: %v\n%s", err, out)
-		}
-	}
+	s.Batch(six.String(), "-6")
 }
 
 // File is the path of a file in the directory.
@@ -119,10 +111,11 @@ func (s *Server) Head() string {
 // Replace replaces nginx.conf.
 func (s *Server) Replace(text string) {
 	s.T.Helper()
-	if err := os.WriteFile(s.File("new"), []byte(text), 0o644); err != nil {
-		s.T.Fatal(err)
+	err := os.WriteFile(s.File("new"), []byte(text), 0o644)
+	if err == nil {
+		err = os.Rename(s.File("new"), s.File("nginx.conf"))
 	}
-	if err := os.Rename(s.File("new"), s.File("nginx.conf")); err != nil {
+	if err != nil {
 		s.T.Fatal(err)
 	}
 }
