@@ -52,7 +52,7 @@ your terminal goes away. Only kill -9 of lasthop itself can prevent that.`,
 }
 
 func (a *app) apply(f applying) error {
-	if err := errors.Join(a.flags.formats("text", "json"), a.flags.live("apply")); err != nil {
+	if err := a.flags.live("apply", "text", "json"); err != nil {
 		return err
 	}
 	scene, err := a.open()
@@ -205,8 +205,8 @@ const stopFirst = "systemctl stop lasthop (the routes stay), then again"
 
 // refuseBeside refuses a command that would work against the daemon.
 func refuseBeside(what string) error {
-	return hint.New(fmt.Errorf("lasthop run is at work in this network namespace: "+
-		"%s would work against it", what), stopFirst)
+	return hint.New(fmt.Errorf("lasthop run is at work in this network namespace: %s would "+
+		"work against it", what), stopFirst)
 }
 
 // needsRoot makes one error, with its remedy, if the kernel lets this user

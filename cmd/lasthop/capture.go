@@ -1,8 +1,6 @@
 package main
 
 import (
-	"errors"
-
 	"lasthop/internal/settings"
 	"lasthop/routing/capture"
 
@@ -29,7 +27,7 @@ func (a *app) capture() error {
 	if a.flags.output == "text" {
 		a.flags.output = "json" // there is no other
 	}
-	if err := errors.Join(a.flags.formats("json"), a.flags.live("capture")); err != nil {
+	if err := a.flags.live("capture", "json"); err != nil {
 		return err
 	}
 	scene, err := a.open()

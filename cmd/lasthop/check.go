@@ -67,13 +67,8 @@ func (a *app) check(quiet bool, root string) error {
 		Checks:  checks,
 		Mend:    doctor.Remedy(scene.line, p.Diff, plan.Findings),
 		Offline: s.Place.Offline, Quiet: quiet}
-	if err := a.ui.print(c, a.flags.output); err != nil {
-		return err
-	}
-	if slices.ContainsFunc(checks, func(c report.Checked) bool { return c.Verdict.Bad() }) {
-		return errNotWanted
-	}
-	return nil
+	bad := func(c report.Checked) bool { return c.Verdict.Bad() }
+	return ended(a.ui.print(c, a.flags.output), !slices.ContainsFunc(checks, bad))
 }
 
 // tellUnseen says what could not be looked at.

@@ -25,7 +25,7 @@ made is not touched, even in the same tables or priorities.`,
 }
 
 func (a *app) clear(dryRun bool) error {
-	if err := errors.Join(a.flags.formats("text", "json"), a.flags.live("clear")); err != nil {
+	if err := a.flags.live("clear", "text", "json"); err != nil {
 		return err
 	}
 	scene, err := a.open()

@@ -1,6 +1,7 @@
 package main
 
 import (
+	"errors"
 	"fmt"
 	"slices"
 	"strings"
@@ -45,8 +46,8 @@ func (f *flags) common(root *cobra.Command) {
 		"`FORMAT` of the result: text, json; of plan and migrate also html,\n"+
 			"markdown, csv; of plan iproute2, networkd")
 	s.StringVar(&f.host, "host", "",
-		"take the host from a `FILE` that capture wrote; for plan, "+
-			"check,\nexplain and migrate")
+		"take the host from a `FILE` that capture wrote; for plan, check,\nexplain and "+
+			"migrate")
 	s.StringVar(&d.File, "config", settings.DefaultFile,
 		"settings, a `FILE` in YAML; flags win over it; '' is none")
 	s.StringVar(&f.runDir, "run-dir", "/run/lasthop", "`DIR` of locks and undo scripts")
@@ -63,15 +64,16 @@ func (f *flags) formats(have ...string) error {
 	return nil
 }
 
-// live refuses --host for commands that change the machine.
-func (f *flags) live(command string) error {
+// live is formats, and refuses --host, for commands that need the machine.
+func (f *flags) live(command string, have ...string) error {
+	err := f.formats(have...)
 	if f.host != "" {
-		return hint.New(
+		err = errors.Join(err, hint.New(
 			fmt.Errorf("%s works on this machine's kernel, not on a captured host",
 				command),
-			"plan it for that host: lasthop plan --host "+f.host+" -o iproute2")
+			"plan it for that host: lasthop plan --host "+f.host+" -o iproute2"))
 	}
-	return nil
+	return err
 }
 
 // scene is where a command works.

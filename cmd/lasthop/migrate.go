@@ -38,8 +38,8 @@ It exits with 2 if a virtual server needs input or is manual.`,
 		Args: func(c *cobra.Command, args []string) error {
 			if len(args) == 0 {
 				return hint.New(errors.New("no file of a BIG-IP is named"),
-					"name a UCS, or bigip.conf and bigip_base.conf: "+
-						"lasthop migrate FILE...")
+					"name a UCS, or bigip.conf and bigip_base.conf: lasthop "+
+						"migrate FILE...")
 			}
 			return nil
 		},
@@ -73,13 +73,7 @@ func (a *app) migrate(paths []string, global string) error {
 	if err != nil {
 		return err
 	}
-	if err := a.ui.printMigration(m, a.flags.output); err != nil {
-		return err
-	}
-	if m.Blocked() {
-		return errNotWanted
-	}
-	return nil
+	return ended(a.ui.printMigration(m, a.flags.output), !m.Blocked())
 }
 
 // loadBIGIP reads the files. What the user says of Auto-Last-Hop wins over

@@ -67,14 +67,8 @@ func (a *app) plan(exitCode, proving bool) error {
 			p.Next = ""
 		}
 	}
-	err = a.ui.printPlan(p, s.Beside.NetworkFiles, a.flags.output)
-	switch {
-	case err != nil || unproved != nil:
-		return errors.Join(err, unproved)
-	case p.Proof.Differs() || exitCode && !p.Diff.Empty():
-		return errNotWanted
-	}
-	return nil
+	err = errors.Join(a.ui.printPlan(p, s.Beside.NetworkFiles, a.flags.output), unproved)
+	return ended(err, !p.Proof.Differs() && !(exitCode && !p.Diff.Empty()))
 }
 
 // printPlan writes the plan in the format asked for.

@@ -2,7 +2,6 @@ package main
 
 import (
 	"context"
-	"errors"
 	"os/signal"
 	"syscall"
 
@@ -32,7 +31,7 @@ when it ends: only ` + "`lasthop clear`" + ` removes them. SIGHUP reads its sett
 }
 
 func (a *app) run(ctx context.Context) error {
-	if err := errors.Join(a.flags.formats("text"), a.flags.live("run")); err != nil {
+	if err := a.flags.live("run", "text"); err != nil {
 		return err
 	}
 	scene, err := a.open()

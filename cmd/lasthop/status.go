@@ -23,7 +23,7 @@ It exits with 2 if not everything is in sync, and with 1 if no lasthop runs.`,
 }
 
 func (a *app) status() error {
-	if err := errors.Join(a.flags.formats("text", "json"), a.flags.live("status")); err != nil {
+	if err := a.flags.live("status", "text", "json"); err != nil {
 		return err
 	}
 	scene, err := a.open()
@@ -39,13 +39,7 @@ func (a *app) status() error {
 	if err != nil {
 		return err
 	}
-	if err := a.ui.print(s, a.flags.output); err != nil {
-		return err
-	}
-	if !s.InSync {
-		return errNotWanted
-	}
-	return nil
+	return ended(a.ui.print(s, a.flags.output), s.InSync)
 }
 
 // daemon is the way to the daemon of the scene's namespace, whether one runs or

@@ -31,6 +31,14 @@ const (
 // printed.
 var errNotWanted = errors.New("not as wanted")
 
+// ended is how a command ends that has printed its result.
+func ended(printed error, wanted bool) error {
+	if printed == nil && !wanted {
+		return errNotWanted
+	}
+	return printed
+}
+
 // exit prints an error, each of several on a line of its own, with the hint
 // nearest to it, and returns the exit code.
 func (u ui) exit(err error) int {

@@ -31,9 +31,8 @@ type fight struct {
 
 // step is a heal that is not made now.
 type step struct {
-	op    routing.Op
-	until time.Time
-	wait  time.Duration
+	op routing.Op
+	fight
 	fresh bool // a longer wait has just begun
 }
 
@@ -50,7 +49,7 @@ func (f *fights) admit(op routing.Op, now time.Time) (step, bool) {
 		f.objects[key] = o
 	}
 	if now.Before(o.until) {
-		return step{op: op, until: o.until, wait: o.wait}, false
+		return step{op, *o, false}, false
 	}
 	if now.Sub(o.restored) > max(calm, 2*o.wait) {
 		*o = fight{}
@@ -62,7 +61,7 @@ func (f *fights) admit(op routing.Op, now time.Time) (step, bool) {
 	}
 	o.wait = min(max(calm, 2*o.wait), longestWait)
 	o.until = now.Add(o.wait)
-	return step{op: op, until: o.until, wait: o.wait, fresh: true}, false
+	return step{op, *o, true}, false
 }
 
 // forget drops objects that have been left in peace, so that the memory does
