@@ -46,7 +46,7 @@ lint:
 prove:
 	testdata/lab/deps.sh
 	$(PROVE) ./cmd/lasthop -run 'Test(Prove|Captured)?RandomHosts' -hosts $(HOSTS) | $(QUIET)
-	$(PROVE) ./cmd/lasthop -run TestNetworkdScenarios -dropins | $(QUIET)
+	$(PROVE) ./internal/daemon -run TestNetworkdScenarios -dropins | $(QUIET)
 	CORPUS=$(abspath $(CORPUS)) $(PROVE) ./nginxconf -run 'TestSockets|TestProveCorpus|TestTrees' | $(QUIET)
 	CORPUS=$(abspath $(CORPUS)) $(PROVE) ./bigip -run Corpus | $(QUIET)
 fuzz:

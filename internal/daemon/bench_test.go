@@ -178,10 +178,9 @@ type process struct {
 // waits until it is in sync. Inside of the namespace it has no proc connector.
 func (s *server) startProcess(inside bool, by ...string) process {
 	s.t.Helper()
-	exe := s.File("lasthop")
-	if out, err := exec.Command("go", "build", "-trimpath", "-o", exe,
-		"../../cmd/lasthop").CombinedOutput(); err != nil {
-		s.t.Fatalf("go build: %v\n%s", err, out)
+	exe, err := program()
+	if err != nil {
+		s.t.Fatal(err)
 	}
 	args := append(by, exe, "run", "--run-dir", s.File("run"), "-c", s.File("nginx.conf"),
 		"--config", "")

@@ -22,17 +22,19 @@ func TestMain(m *testing.M) {
 	if filepath.Base(os.Args[0]) == "lasthop-dying" {
 		dying()
 	}
-	os.Exit(nstest.Main(m))
+	code := nstest.Main(m)
+	os.RemoveAll(programDir)
+	os.Exit(code)
 }
 
 // server is an NGINX host with three uplinks in a namespace of its own, a real
 // NGINX in it, and the daemon in this process.
 type server struct {
-	*nstest.Server
+	*nginxHost
 	t      testing.TB
 	kernel *host.Kernel // the test's own eyes
 	d      *daemon
-	log    *nstest.Log
+	log    *readLog
 	end    func() error
 }
 
@@ -47,7 +49,7 @@ func newServer(t testing.TB) *server {
 // bareServer is a server without links and without nginx.conf.
 func bareServer(t testing.TB) *server {
 	t.Helper()
-	s := &server{Server: nstest.NewServer(t), t: t, log: &nstest.Log{}}
+	s := &server{nginxHost: newNginxHost(t), t: t, log: &readLog{}}
 	var err error
 	if s.kernel, err = host.Open(s.Path); err != nil {
 		t.Fatal(err)

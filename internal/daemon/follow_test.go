@@ -11,7 +11,6 @@ import (
 	"testing"
 	"time"
 
-	"lasthop/internal/nstest"
 	"lasthop/nginxconf"
 	"lasthop/report"
 	"lasthop/routing"
@@ -187,7 +186,7 @@ func TestRunSeveral(t *testing.T) {
 	t.Parallel()
 	s := newServer(t)
 	s.StartNginx()
-	other := &nstest.Server{NS: s.NS, T: t, Dir: s.File("other")}
+	other := &nginxHost{NS: s.NS, T: t, Dir: s.File("other")}
 	if err := os.Mkdir(other.Dir, 0o755); err != nil {
 		t.Fatal(err)
 	}

@@ -67,8 +67,8 @@ route add default via 10.0.1.1 dev eth1 metric 100
 
 func newVIPPair(t testing.TB, vipLine string) *vipPair {
 	t.Helper()
-	nstest.Need(t, "keepalived")
-	nstest.Need(t, "nft")
+	need(t, "keepalived")
+	need(t, "nft")
 	p := &vipPair{t: t, router: nstest.New(t), client: nstest.New(t),
 		keepalived: map[string]*exec.Cmd{},
 		hosts:      map[string]*server{"a": bareServer(t), "b": bareServer(t)}}
@@ -98,7 +98,7 @@ func newVIPPair(t testing.TB, vipLine string) *vipPair {
 // answer makes NGINX say its name to whoever asks at the VIP, by TCP and UDP.
 func (s *server) answer(name string) {
 	s.t.Helper()
-	nstest.Need(s.t, "nginx")
+	need(s.t, "nginx")
 	out, err := exec.Command("nginx", "-V").CombinedOutput()
 	if err != nil {
 		s.t.Fatalf("nginx -V: %v\n%s", err, out)

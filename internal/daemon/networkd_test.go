@@ -7,15 +7,8 @@ import (
 	"testing"
 
 	"lasthop/internal/doctor"
-	"lasthop/internal/nstest"
 	"lasthop/routing"
 )
-
-// networkd is a real systemd-networkd beside a server.
-type networkd struct {
-	*server
-	*nstest.Networkd
-}
 
 // has says whether eth1 has an address, and main a default route by it.
 func (n *networkd) has() (vip, gateway bool) {
@@ -37,10 +30,10 @@ func (n *networkd) removes() []string {
 	if len(before) < 5 {
 		n.t.Fatalf("only %q to lose", before)
 	}
-	n.Network("eth1", nstest.Networkd1+nstest.WithGateway)
+	n.Network("eth1", networkd1+withGateway)
 	n.Ctl("reload")
 	n.waitFor(false, true)
-	n.Network("eth1", nstest.Networkd1+nstest.WithVIP+nstest.WithGateway)
+	n.Network("eth1", networkd1+withVIP+withGateway)
 	n.Ctl("reload")
 	n.waitFor(true, true)
 	after := n.owned()
@@ -64,16 +57,15 @@ func (n *networkd) waitFor(vip, gateway bool) {
 // beside the daemon. What it removes of ours is back after each step.
 func TestNetworkd(t *testing.T) {
 	t.Parallel()
-	s := bareServer(t)
-	n := &networkd{s, nstest.NewNetworkd(s.Server)}
-	n.Lines(nstest.TwoVeths)
-	n.Network("eth0", nstest.Networkd0)
-	n.Network("eth1", nstest.Networkd1+nstest.WithVIP+nstest.WithGateway)
+	n := bareNetworkd(t)
+	n.Lines(twoVeths)
+	n.Network("eth0", networkd0)
+	n.Network("eth1", networkd1+withVIP+withGateway)
 	n.Conf("listen 10.0.1.100:80;")
 	n.Start()
 	n.Configured()
 	gone := n.removes()
-	version, _ := nstest.NetworkdVersion(t)
+	version, _ := networkdVersion(t)
 	t.Logf("%s, told of another address and back, removes %d objects of ours:\n%s", version,
 		len(gone), strings.Join(gone, "\n"))
 	n.start()
@@ -84,21 +76,21 @@ func TestNetworkd(t *testing.T) {
 		vip, gateway bool // are there afterwards
 	}{
 		{"reload of the same", func() { n.Ctl("reload") }, true, true},
-		{"reload without the VIP", func() { n.Network("eth1", nstest.Networkd1+nstest.WithGateway); n.Ctl("reload") }, false, true},
-		{"reload with it again", func() { n.Network("eth1", nstest.Networkd1+nstest.WithVIP+nstest.WithGateway); n.Ctl("reload") }, true, true},
-		{"reload without the gateway", func() { n.Network("eth1", nstest.Networkd1+nstest.WithVIP); n.Ctl("reload") }, true, false},
-		{"reload with it again", func() { n.Network("eth1", nstest.Networkd1+nstest.WithVIP+nstest.WithGateway); n.Ctl("reload") }, true, true},
+		{"reload without the VIP", func() { n.Network("eth1", networkd1+withGateway); n.Ctl("reload") }, false, true},
+		{"reload with it again", func() { n.Network("eth1", networkd1+withVIP+withGateway); n.Ctl("reload") }, true, true},
+		{"reload without the gateway", func() { n.Network("eth1", networkd1+withVIP); n.Ctl("reload") }, true, false},
+		{"reload with it again", func() { n.Network("eth1", networkd1+withVIP+withGateway); n.Ctl("reload") }, true, true},
 		{"eth1 reconfigured", func() { n.Ctl("reconfigure", "eth1") }, true, true},
 		{"eth0 reconfigured", func() { n.Ctl("reconfigure", "eth0") }, true, true},
 		{"eth1 down and up", func() { n.Ctl("down", "eth1"); n.Ctl("up", "eth1") }, true, true},
 		{"restart", func() { n.Stop(); n.Start() }, true, true},
 		{"restart with another file", func() {
 			n.Stop()
-			n.Network("eth1", nstest.Networkd1+nstest.WithGateway)
+			n.Network("eth1", networkd1+withGateway)
 			n.Start()
 			n.Ctl("reconfigure", "eth1") // 252 leaves the address alone until then
 		}, false, true},
-		{"restart with the first again", func() { n.Stop(); n.Network("eth1", nstest.Networkd1+nstest.WithVIP+nstest.WithGateway); n.Start() }, true, true},
+		{"restart with the first again", func() { n.Stop(); n.Network("eth1", networkd1+withVIP+withGateway); n.Start() }, true, true},
 	} {
 		n.log.Take()
 		step.do()

@@ -1,4 +1,4 @@
-package nstest
+package daemon
 
 import (
 	"bytes"
@@ -12,19 +12,21 @@ import (
 	"syscall"
 	"testing"
 	"time"
+
+	"lasthop/internal/nstest"
 )
 
-// Server is an NGINX host in a namespace of its own, with a real NGINX whose
+// nginxHost is an NGINX host in a namespace of its own, with a real NGINX whose
 // files are in a directory of the test.
-type Server struct {
-	*NS
+type nginxHost struct {
+	*nstest.NS
 	T       testing.TB
 	Dir     string
 	Explain func() string // says more if Until waits in vain; or nil
 }
 
-// ThreeUplinks are the links of most tests, as Server.Lines takes them.
-const ThreeUplinks = `
+// threeUplinks are the links of most tests, as nginxHost.Lines takes them.
+const threeUplinks = `
 link add eth0 type veth peer name peer0
 link add eth1 type veth peer name peer1
 link add eth2 type veth peer name peer2
@@ -49,8 +51,8 @@ route add default via 10.0.2.1 dev eth2 metric 200
 -6 route add default via 2001:db8:0::1 dev eth0 metric 1000
 `
 
-// NewServer makes a server without links and without nginx.conf.
-func NewServer(t testing.TB) *Server {
+// newNginxHost makes one without links and without nginx.conf.
+func newNginxHost(t testing.TB) *nginxHost {
 	t.Helper()
 	dir, err := os.MkdirTemp("", "lasthop")
 	if err == nil {
@@ -60,14 +62,14 @@ func NewServer(t testing.TB) *Server {
 	if err != nil {
 		t.Fatal(err)
 	}
-	return &Server{NS: New(t), T: t, Dir: dir}
+	return &nginxHost{NS: nstest.New(t), T: t, Dir: dir}
 }
 
-// Uplinks makes ThreeUplinks, and waits for the routes of their IPv6 addresses
+// Uplinks makes threeUplinks, and waits for the routes of their IPv6 addresses
 // and links, which the kernel adds a moment later.
-func (s *Server) Uplinks() {
+func (s *nginxHost) Uplinks() {
 	s.T.Helper()
-	s.Lines(ThreeUplinks)
+	s.Lines(threeUplinks)
 	s.Until("IPv6 routes", func() bool {
 		local := s.IP("-6 route show table local")
 		return strings.Count(local, "ff00::/8 ") == 6 &&
@@ -77,7 +79,7 @@ func (s *Server) Uplinks() {
 
 // Lines runs `ip` command lines; a family in front of one makes it a call of
 // its own.
-func (s *Server) Lines(lines string) {
+func (s *nginxHost) Lines(lines string) {
 	s.T.Helper()
 	var four, six strings.Builder
 	for line := range strings.Lines(lines) {
@@ -92,24 +94,24 @@ func (s *Server) Lines(lines string) {
 }
 
 // File is the path of a file in the directory.
-func (s *Server) File(name string) string { return filepath.Join(s.Dir, name) }
+func (s *nginxHost) File(name string) string { return filepath.Join(s.Dir, name) }
 
 // Conf writes an nginx.conf with the listens by replacing the file, as editors
 // and tools do.
-func (s *Server) Conf(listens string) {
+func (s *nginxHost) Conf(listens string) {
 	s.T.Helper()
 	s.Replace(fmt.Sprintf("%sevents { worker_connections 64; }\nhttp {\n\taccess_log off;\n"+
 		"\tserver {\n\t\t%s\n\t\treturn 200 ok;\n\t}\n}\n", s.Head(), listens))
 }
 
 // Head keeps NGINX's files in the directory.
-func (s *Server) Head() string {
+func (s *nginxHost) Head() string {
 	return fmt.Sprintf("worker_processes 2;\npid %[1]s/nginx.pid;\n"+
 		"error_log %[1]s/error.log;\n", s.Dir)
 }
 
 // Replace replaces nginx.conf.
-func (s *Server) Replace(text string) {
+func (s *nginxHost) Replace(text string) {
 	s.T.Helper()
 	err := os.WriteFile(s.File("new"), []byte(text), 0o644)
 	if err == nil {
@@ -121,7 +123,7 @@ func (s *Server) Replace(text string) {
 }
 
 // Nginx runs NGINX with arguments.
-func (s *Server) Nginx(args ...string) {
+func (s *nginxHost) Nginx(args ...string) {
 	s.T.Helper()
 	// absolute, since the upgrade of a binary wants argv[0] so
 	exe, err := exec.LookPath("nginx")
@@ -132,9 +134,9 @@ func (s *Server) Nginx(args ...string) {
 }
 
 // StartNginx starts NGINX; it ends with the test.
-func (s *Server) StartNginx() int {
+func (s *nginxHost) StartNginx() int {
 	s.T.Helper()
-	Need(s.T, "nginx")
+	need(s.T, "nginx")
 	s.Nginx()
 	s.T.Cleanup(func() { s.StopNginx() })
 	// it has written its pid file before
@@ -147,8 +149,8 @@ func (s *Server) StartNginx() int {
 	return s.PID()
 }
 
-// Need skips a test that needs a program; on CI it fails.
-func Need(t testing.TB, program string) {
+// need skips a test that needs a program; on CI it fails.
+func need(t testing.TB, program string) {
 	t.Helper()
 	if _, err := exec.LookPath(program); err == nil {
 		return
@@ -160,14 +162,14 @@ func Need(t testing.TB, program string) {
 }
 
 // PID is the master's, 0 if none runs.
-func (s *Server) PID() int {
+func (s *nginxHost) PID() int {
 	data, _ := os.ReadFile(s.File("nginx.pid"))
 	pid, _ := strconv.Atoi(strings.TrimSpace(string(data)))
 	return pid
 }
 
 // StopNginx stops NGINX, if it runs, and waits for its end.
-func (s *Server) StopNginx() {
+func (s *nginxHost) StopNginx() {
 	if pid := s.PID(); pid != 0 {
 		_ = syscall.Kill(pid, syscall.SIGTERM)
 		s.Until("NGINX to end", func() bool { return syscall.Kill(pid, 0) != nil })
@@ -175,13 +177,13 @@ func (s *Server) StopNginx() {
 }
 
 // Reload makes NGINX load its configuration.
-func (s *Server) Reload() {
+func (s *nginxHost) Reload() {
 	s.T.Helper()
 	s.Signal(syscall.SIGHUP)
 }
 
 // Signal sends a signal to NGINX's master.
-func (s *Server) Signal(sig syscall.Signal) {
+func (s *nginxHost) Signal(sig syscall.Signal) {
 	s.T.Helper()
 	pid := s.PID()
 	if pid == 0 {
@@ -194,9 +196,9 @@ func (s *Server) Signal(sig syscall.Signal) {
 
 // Until polls, since kernel, NGINX and daemon do what they do in their own
 // time.
-func (s *Server) Until(what string, f func() bool) {
+func (s *nginxHost) Until(what string, f func() bool) {
 	s.T.Helper()
-	limit := Patience(20 * time.Second)
+	limit := nstest.Patience(20 * time.Second)
 	for end := time.Now().Add(limit); !f(); time.Sleep(2 * time.Millisecond) {
 		if time.Now().After(end) {
 			if s.Explain != nil {
@@ -207,26 +209,26 @@ func (s *Server) Until(what string, f func() bool) {
 	}
 }
 
-// Log is a log that is read while it is written.
-type Log struct {
+// readLog is a log that is read while it is written.
+type readLog struct {
 	mu sync.Mutex
 	b  bytes.Buffer
 }
 
-func (l *Log) Write(p []byte) (int, error) {
+func (l *readLog) Write(p []byte) (int, error) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	return l.b.Write(p)
 }
 
-func (l *Log) String() string {
+func (l *readLog) String() string {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	return l.b.String()
 }
 
 // Take returns what was logged since the last Take.
-func (l *Log) Take() string {
+func (l *readLog) Take() string {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	s := l.b.String()

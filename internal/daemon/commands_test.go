@@ -1,24 +1,67 @@
-package main
+package daemon
 
 import (
-	"bytes"
 	"encoding/json"
+	"fmt"
+	"os"
+	"os/exec"
 	"path/filepath"
 	"strings"
+	"sync"
 	"testing"
 
 	"github.com/google/go-cmp/cmp"
 	"github.com/santhosh-tekuri/jsonschema/v6"
 )
 
-// lasthop runs a command line against the server's namespace and returns its
-// output and exit code.
+// The commands beside a real NGINX, and beside a daemon: of the program that
+// people run.
+
+// Exit codes of lasthop.
+const (
+	exitDone      = 0
+	exitFailed    = 1
+	exitNotWanted = 2
+)
+
+// programDir is where program is built; TestMain removes it.
+var programDir string
+
+// program builds lasthop once, and returns its path.
+var program = sync.OnceValues(func() (string, error) {
+	var err error
+	if programDir, err = os.MkdirTemp("", "lasthop-program"); err != nil {
+		return "", err
+	}
+	exe := filepath.Join(programDir, "lasthop")
+	out, err := exec.Command("go", "build", "-trimpath", "-o", exe,
+		"../../cmd/lasthop").CombinedOutput()
+	if err != nil {
+		err = fmt.Errorf("go build: %w\n%s", err, out)
+	}
+	return exe, err
+})
+
+// lasthop runs a command line and returns its output and exit code.
+func lasthop(t testing.TB, args ...string) (stdout, stderr string, code int) {
+	t.Helper()
+	exe, err := program()
+	if err != nil {
+		t.Fatal(err)
+	}
+	c := exec.Command(exe, args...)
+	var out, errs strings.Builder
+	c.Stdout, c.Stderr = &out, &errs
+	if err := c.Run(); c.ProcessState == nil {
+		t.Fatal(err)
+	}
+	return out.String(), errs.String(), c.ProcessState.ExitCode()
+}
+
+// lasthop runs a command line against the server's namespace.
 func (s *server) lasthop(args ...string) (stdout, stderr string, code int) {
 	s.t.Helper()
-	var out, errs bytes.Buffer
-	code = run(append(args, "--netns", s.Path, "--run-dir", s.File("run")),
-		strings.NewReader(""), &out, &errs)
-	return out.String(), errs.String(), code
+	return lasthop(s.t, append(args, "--netns", s.Path, "--run-dir", s.File("run"))...)
 }
 
 // TestStatus: the command says what the daemon does, and how it ends says

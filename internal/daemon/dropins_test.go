@@ -1,4 +1,4 @@
-package main
+package daemon
 
 import (
 	"bytes"
@@ -13,7 +13,6 @@ import (
 	"github.com/google/go-cmp/cmp"
 	"github.com/rogpeppe/go-internal/txtar"
 
-	"lasthop/internal/nstest"
 	"lasthop/routing"
 	"lasthop/routing/sim"
 )
@@ -32,23 +31,23 @@ func TestNetworkdDropIns(t *testing.T) {
 		objects                   int // of the state, at least: groups, routes, rules
 	}{
 		{"two uplinks, IPv4 and IPv6", "Address=2001:db8::10/64\nGateway=2001:db8::1\n",
-			nstest.WithVIP + "Address=2001:db8:1::100/64\n" + nstest.WithGateway + "[Route]\nGateway=2001:db8:1::1\nMetric=2000\n",
+			withVIP + "Address=2001:db8:1::100/64\n" + withGateway + "[Route]\nGateway=2001:db8:1::1\nMetric=2000\n",
 			"listen 10.0.1.100:80; listen [2001:db8:1::100]:80;", nil, 10},
 		{"several gateways, fail_closed, direct", "",
-			nstest.WithVIP + "[Route]\nDestination=0.0.0.0/0\nMultiPathRoute=10.0.1.1@eth1 1\nMultiPathRoute=10.0.1.2@eth1 3\nMetric=100\n[Route]\nDestination=10.7.0.0/16\nGateway=10.0.1.7\nMTUBytes=1400\n",
+			withVIP + "[Route]\nDestination=0.0.0.0/0\nMultiPathRoute=10.0.1.1@eth1 1\nMultiPathRoute=10.0.1.2@eth1 3\nMetric=100\n[Route]\nDestination=10.7.0.0/16\nGateway=10.0.1.7\nMTUBytes=1400\n",
 			"listen 10.0.1.100:80; listen 10.0.0.10:80;", []string{"--fail-closed", "*", "--direct", "10.9.0.0/16"}, 15},
 		{"several IPv6 gateways, a gateway outside, main-first, exact cover", "Address=2001:db8::10/64\nGateway=2001:db8::1\n",
-			nstest.WithVIP + "Address=2001:db8:1::100/64\n[Route]\nDestination=::/0\nMultiPathRoute=2001:db8:1::1@eth1 1\nMultiPathRoute=2001:db8:1::2@eth1 1\nMetric=2000\n",
+			withVIP + "Address=2001:db8:1::100/64\n[Route]\nDestination=::/0\nMultiPathRoute=2001:db8:1::1@eth1 1\nMultiPathRoute=2001:db8:1::2@eth1 1\nMetric=2000\n",
 			"listen 10.0.1.100:80; listen [2001:db8:1::100]:80; location / { proxy_bind $remote_addr transparent; proxy_pass http://10.0.1.50; }",
 			[]string{"--gateway", "eth1=192.0.2.1", "--return", "eth1=main-first"}, 8},
 	} {
 		t.Run(tt.name, func(t *testing.T) {
 			n := bareNetworkd(t)
-			n.Lines(nstest.TwoVeths)
+			n.Lines(twoVeths)
 			n.Network("10-netplan-eth0",
-				strings.Replace(nstest.Networkd0, "Gateway=10",
+				strings.Replace(networkd0, "Gateway=10",
 					tt.eth0+"Gateway=10", 1))
-			n.Network("10-netplan-eth1", nstest.Networkd1+tt.eth1)
+			n.Network("10-netplan-eth1", networkd1+tt.eth1)
 			n.Conf(tt.listens)
 			n.Start()
 			n.Configured()
@@ -95,21 +94,9 @@ func TestNetworkdScenarios(t *testing.T) {
 // next hops that are GatewayOnLink=.
 func needDropIns(t *testing.T) {
 	t.Helper()
-	if line, number := nstest.NetworkdVersion(t); number < 250 {
+	if line, number := networkdVersion(t); number < 250 {
 		t.Skipf("%s: `plan -o networkd` is for 250 or newer", line)
 	}
-}
-
-// networkd is a real systemd-networkd beside a server.
-type networkd struct {
-	*server
-	*nstest.Networkd
-}
-
-func bareNetworkd(t *testing.T) *networkd {
-	t.Helper()
-	s := bareServer(t)
-	return &networkd{s, nstest.NewNetworkd(s.Server)}
 }
 
 // newScenarioNetworkd makes the host of a scenario, and starts a networkd that
@@ -171,7 +158,11 @@ func (n *networkd) dropIns(t *testing.T, flags []string, objects int) {
 	if d := cmp.Diff(lines(before), lines(n.host())); d != "" {
 		t.Fatalf("clear: -before +after\n%s", d)
 	}
-	doc := n.inside("lasthop", append([]string{"plan", "-o", "networkd"}, flags...)...)
+	exe, err := program()
+	if err != nil {
+		t.Fatal(err)
+	}
+	doc := n.inside(exe, append([]string{"plan", "-o", "networkd"}, flags...)...)
 	n.write(doc)
 	n.inside("test", "-s", "/etc/systemd/network/10-netplan-eth1.network.d/lasthop.conf")
 	n.Ctl("reload")
@@ -201,7 +192,7 @@ func (n *networkd) compare(t *testing.T, before routing.Host, want routing.State
 	if d := cmp.Diff(want.String(), got.String()); d != "" {
 		t.Errorf("-apply +networkd\n%s\n%s", d, doc)
 	}
-	version, _ := nstest.NetworkdVersion(t)
+	version, _ := networkdVersion(t)
 	t.Logf("%s: %d groups, %d routes, %d rules as apply makes them", version,
 		len(got.Groups), len(got.Routes), len(got.Rules))
 }

@@ -1,7 +1,6 @@
-package main
+package daemon
 
 import (
-	"bytes"
 	"os"
 	"regexp"
 	"strings"
@@ -48,12 +47,10 @@ func TestCapturedNginx(t *testing.T) {
 	}
 	stamps := regexp.MustCompile(`\d{4}-\d\d-\d\d[T ]\d\d:\d\d:\d\d`)
 	for i, format := range formats {
-		var there, errs bytes.Buffer
-		run([]string{"plan", "-o", format, "--host", s.File("host.json")}, nil,
-			&there, &errs)
+		there, errs, _ := lasthop(t, "plan", "-o", format, "--host", s.File("host.json"))
 		if d := cmp.Diff(stamps.ReplaceAllString(live[i], ""),
-			stamps.ReplaceAllString(there.String(), "")); d != "" {
-			t.Errorf("-o %s: -here +elsewhere\n%s%s", format, d, &errs)
+			stamps.ReplaceAllString(there, "")); d != "" {
+			t.Errorf("-o %s: -here +elsewhere\n%s%s", format, d, errs)
 		}
 	}
 	if !strings.Contains(live[0], "and 1 included file") ||
