@@ -187,7 +187,7 @@ func inside(p netip.Prefix, own map[netip.Addr][]Addr) netip.Addr {
 // narrower route and rule of the host.
 func Clients(h Host, f Family) []netip.Addr {
 	h.Routes = without(h.Routes, Route.IsDefault)
-	return slices.DeleteFunc(clientAddrs(h, f, assigned(h)), func(a netip.Addr) bool {
+	return slices.DeleteFunc(clientAddrs(h, f, Assigned(h)), func(a netip.Addr) bool {
 		return !a.IsGlobalUnicast() || a.Is4() && a.As4()[0] == 0
 	})
 }

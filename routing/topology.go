@@ -30,7 +30,7 @@ type linkFamily struct {
 
 func newTopology(h Host, p Policy) *topology {
 	t := &topology{policy: p, host: Without(h, p.Numbers), own: Owned(h, p.Numbers),
-		links: map[string]Link{}, isolated: map[uint32]bool{}, assigned: assigned(h)}
+		links: map[string]Link{}, isolated: map[uint32]bool{}, assigned: Assigned(h)}
 	t.fib = NewFIB(t.host)
 	t.sorted = slices.SortedFunc(slices.Values(t.host.Links),
 		func(a, b Link) int { return cmp.Compare(a.Name, b.Name) })
@@ -51,8 +51,8 @@ func newTopology(h Host, p Policy) *topology {
 	return t
 }
 
-// assigned returns the host's addresses by their value.
-func assigned(h Host) map[netip.Addr][]Addr {
+// Assigned returns the host's addresses by their value.
+func Assigned(h Host) map[netip.Addr][]Addr {
 	m := map[netip.Addr][]Addr{}
 	for _, a := range h.Addrs {
 		m[a.Prefix.Addr()] = append(m[a.Prefix.Addr()], a)

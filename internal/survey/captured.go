@@ -17,19 +17,17 @@ import (
 
 // Captured is the host of a file that `lasthop capture` wrote. It also returns
 // the capture, for the flags that the host was looked at with.
-func Captured(path string) (Place, capture.Capture, error) {
+func Captured(path string) (none Place, c capture.Capture, err error) {
 	data, err := os.ReadFile(path)
 	if err != nil {
-		return Place{}, capture.Capture{},
-			hint.New(fmt.Errorf("read captured host: %w", err),
-				"make one on that host: lasthop capture > host.json")
+		return none, c, hint.New(fmt.Errorf("read captured host: %w", err),
+			"make one on that host: lasthop capture > host.json")
 	}
-	c, err := capture.Decode(path, data)
-	if err != nil {
-		return Place{}, c, err
+	if c, err = capture.Decode(path, data); err != nil {
+		return none, c, err
 	}
 	if lacksIPv6Rules(c.Host) {
-		return Place{}, c, hint.New(
+		return none, c, hint.New(
 			fmt.Errorf("%s: rules: none is of IPv6, but addresses are", path),
 			`add what ip -6 -N -j -d rule prints, each with "family":"inet6", `+
 				"or make the capture with: lasthop capture > host.json")

@@ -46,14 +46,14 @@ func (s *Survey) questions() []routing.Query {
 func (s *Survey) ways(questions []routing.Query) (map[netip.Addr]routing.Way, error) {
 	ways := map[netip.Addr]routing.Way{}
 	fib := routing.NewFIB(s.Inputs.Host)
-	here := assigned(s.Inputs.Host)
+	here := routing.Assigned(s.Inputs.Host)
 	var present []netip.Addr
 	var ask []routing.Query
 	for i, o := range s.Decision.Plan.Outcomes {
 		_, known := ways[o.Addr]
 		switch {
 		case known || o.Status == routing.LocalOnly || o.Status == routing.Off:
-		case here[o.Addr]:
+		case len(here[o.Addr]) > 0:
 			ways[o.Addr] = routing.Way{}
 			present = append(present, o.Addr)
 			ask = append(ask, questions[i])
@@ -107,13 +107,4 @@ func (s *Survey) verdict(o routing.Outcome, now routing.Way) (want string, _ rep
 		return want, report.NotHereWrong
 	}
 	return want, report.Asymmetric
-}
-
-// assigned are the addresses that a host has now.
-func assigned(h routing.Host) map[netip.Addr]bool {
-	out := make(map[netip.Addr]bool, len(h.Addrs))
-	for _, a := range h.Addrs {
-		out[a.Prefix.Addr()] = true
-	}
-	return out
 }

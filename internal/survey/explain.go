@@ -53,21 +53,24 @@ func ParseTarget(target, from string) (Target, error) {
 // routable returns an error for an address whose replies are not a matter of
 // rules and tables.
 func routable(addr netip.Addr) error {
+	var what string
 	switch {
 	case addr.IsUnspecified():
-		return fmt.Errorf("%s stands for every address", addr)
+		what = "stands for every address"
 	case addr == netip.AddrFrom4([4]byte{255, 255, 255, 255}):
-		return fmt.Errorf("%s is the broadcast address", addr)
+		what = "is the broadcast address"
 	case addr.IsMulticast():
-		return fmt.Errorf("%s is a multicast address", addr)
+		what = "is a multicast address"
 	case addr.IsLoopback():
-		return fmt.Errorf("%s never leaves this host", addr)
+		what = "never leaves this host"
 	case addr.Is6() && addr.IsLinkLocalUnicast():
-		return fmt.Errorf("%s never leaves its link", addr)
+		what = "never leaves its link"
 	case addr.Zone() != "":
-		return fmt.Errorf("%s has a zone, which only link-local addresses have", addr)
+		what = "has a zone, which only link-local addresses have"
+	default:
+		return nil
 	}
-	return nil
+	return fmt.Errorf("%s %s", addr, what)
 }
 
 // Explain says how replies of the target leave now and after apply, and what
@@ -84,7 +87,7 @@ func (p Place) Explain(f settings.Flags, t Target) (report.Explain, error) {
 	if e.NoPlan == "" {
 		e.Digest = s.Decision.Digest()
 	}
-	e.Head, e.Here = s.Head(), assigned(s.Inputs.Host)[t.Addr]
+	e.Head, e.Here = s.Head(), len(routing.Assigned(s.Inputs.Host)[t.Addr]) > 0
 	e.Listeners, e.Others = s.listenersOn(t)
 	s.explain(&e, t)
 	return e, s.askEach(&e)
@@ -152,8 +155,8 @@ func (s *Survey) askEach(e *report.Explain) error {
 		e.NotAsked = "this host comes from a capture"
 		return nil
 	case !e.Here && e.Addr.Is4():
-		e.NotAsked = e.Addr.String() + " is not here, and IPv4 looks " +
-			"up no source that is not"
+		e.NotAsked = e.Addr.String() + " is not here, and IPv4 looks up no source that " +
+			"is not"
 		return nil
 	}
 	for i := range e.Explained {

@@ -71,7 +71,7 @@ func prove(c routing.Claim) (routing.Proof, error) {
 	return routing.Proof{}, hint.New(first, remedy("/proc/sys"))
 }
 
-func proveIn(flags uintptr, c routing.Claim) (routing.Proof, error) {
+func proveIn(flags uintptr, c routing.Claim) (none routing.Proof, _ error) {
 	ctx, cancel := context.WithTimeout(context.Background(), proveTimeout)
 	defer cancel()
 	cmd := exec.CommandContext(ctx, "/proc/self/exe")
@@ -79,7 +79,7 @@ func proveIn(flags uintptr, c routing.Claim) (routing.Proof, error) {
 	cmd.Dir = "/"
 	var stdin, stdout, stderr bytes.Buffer
 	if err := gob.NewEncoder(&stdin).Encode(c); err != nil {
-		return routing.Proof{}, fmt.Errorf("encode the claim: %w", err)
+		return none, fmt.Errorf("encode the claim: %w", err)
 	}
 	cmd.Stdin, cmd.Stdout, cmd.Stderr = &stdin, &stdout, &stderr
 	cmd.SysProcAttr = &syscall.SysProcAttr{Cloneflags: flags, Pdeathsig: syscall.SIGKILL}
@@ -95,21 +95,20 @@ func proveIn(flags uintptr, c routing.Claim) (routing.Proof, error) {
 	var answer proved
 	switch {
 	case cmd.Process == nil:
-		return routing.Proof{}, fmt.Errorf("%w: %w", errRefused, err)
+		return none, fmt.Errorf("%w: %w", errRefused, err)
 	case ctx.Err() != nil:
-		return routing.Proof{}, fmt.Errorf("it took longer than %s", proveTimeout)
+		return none, fmt.Errorf("it took longer than %s", proveTimeout)
 	case err != nil:
-		return routing.Proof{},
-			fmt.Errorf("%w: %s", err, strings.TrimSpace(stderr.String()))
+		return none, fmt.Errorf("%w: %s", err, strings.TrimSpace(stderr.String()))
 	}
 	if err := gob.NewDecoder(&stdout).Decode(&answer); err != nil {
-		return routing.Proof{}, fmt.Errorf("decode the proof: %w", err)
+		return none, fmt.Errorf("decode the proof: %w", err)
 	}
 	switch {
 	case answer.Refused:
-		return routing.Proof{}, fmt.Errorf("%w: %s", errRefused, answer.Error)
+		return none, fmt.Errorf("%w: %s", errRefused, answer.Error)
 	case answer.Error != "":
-		return routing.Proof{}, errors.New(answer.Error)
+		return none, errors.New(answer.Error)
 	}
 	return answer.Proof, nil
 }
@@ -128,8 +127,8 @@ func remedy(sysctls string) string {
 				strings.ReplaceAll(s.path, "/", "."), s.allows)
 		}
 	}
-	return "run it as root; a container needs CAP_SYS_ADMIN, or a runtime that lets " +
-		"it make user namespaces"
+	return "run it as root; a container needs CAP_SYS_ADMIN, or a runtime that lets it make " +
+		"user namespaces"
 }
 
 // ProveHere is what the process runs: it reads a claim, proves it in the
