@@ -134,10 +134,10 @@ func (s *resolver) ownByPin(r *row, pin AddressPin) {
 		s.unresolved(r, "link-down",
 			"bring the link up, or correct --address "+r.Addr.String()+"="+pin.Link)
 	case pin.Gateway.IsValid():
-		r.path = s.pathOf(gateway{link: pin.Link, family: FamilyOf(r.Addr),
-			prefix: netip.PrefixFrom(r.Addr, r.Addr.BitLen()),
-			hops:   []Hop{onlink(pin.Link, pin.Gateway)}, source: FromPin,
-			detail: "for " + r.Addr.String()})
+		g := by(pin.Link, pin.Gateway, FromPin)
+		g.family, g.prefix = FamilyOf(r.Addr), netip.PrefixFrom(r.Addr, r.Addr.BitLen())
+		g.detail = "for " + r.Addr.String()
+		r.path = s.pathOf(g)
 	default:
 		s.takePath(r)
 	}

@@ -60,8 +60,9 @@ func (u ladder) gateways(l Link, f Family) []gateway {
 		}
 		static = static || pin.Static
 		if pin.Addr.IsValid() && FamilyOf(pin.Addr) == f {
-			out = append(out, gateway{prefix: pinPrefix(u.host, pin),
-				hops: []Hop{onlink(l.Name, pin.Addr)}, source: FromPin})
+			g := by(l.Name, pin.Addr, FromPin)
+			g.prefix = pinPrefix(u.host, pin)
+			out = append(out, g)
 		}
 	}
 	if !slices.ContainsFunc(out, func(g gateway) bool { return g.prefix == f.All() }) {
@@ -90,8 +91,10 @@ func addWhole(pinned []gateway, g gateway, f Family) []gateway {
 	return append(pinned, g)
 }
 
-func onlink(link string, via netip.Addr) Hop {
-	return Hop{Link: link, Via: via, Weight: 1, OnLink: via.IsValid()}
+// by is the way out by one router on a link.
+func by(link string, router netip.Addr, source GatewaySource) gateway {
+	return gateway{link: link, source: source,
+		hops: []Hop{{Link: link, Via: router, Weight: 1, OnLink: router.IsValid()}}}
 }
 
 // climb finds the gateway that serves whatever no pin serves. Where there are
@@ -165,8 +168,9 @@ func hopsOn(hops []Hop, l Link) []Hop {
 func (u ladder) fromLease(l Link, f Family) (gateway, bool) {
 	for _, lease := range u.host.Leases {
 		if lease.Link == l.Name && FamilyOf(lease.Gateway) == f {
-			return gateway{hops: []Hop{onlink(l.Name, lease.Gateway)},
-				source: FromLease, detail: "of " + lease.Client}, true
+			g := by(l.Name, lease.Gateway, FromLease)
+			g.detail = "of " + lease.Client
+			return g, true
 		}
 	}
 	return gateway{}, false
@@ -182,7 +186,7 @@ func (u ladder) fromRouter(l Link, f Family) (gateway, bool) {
 			best = n.Addr
 		}
 	}
-	return gateway{hops: []Hop{onlink(l.Name, best)}, source: FromRouter}, best.IsValid()
+	return by(l.Name, best, FromRouter), best.IsValid()
 }
 
 // fromStatic takes the next hop of the static routes through the link, if they
@@ -203,7 +207,7 @@ func (u ladder) fromStatic(l Link, f Family) (gateway, bool) {
 			via = h.Via
 		}
 	}
-	return gateway{hops: []Hop{onlink(l.Name, via)}, source: FromStatic}, via.IsValid()
+	return by(l.Name, via, FromStatic), via.IsValid()
 }
 
 // fromHeld takes the default that our own table for the link still has. Pinned
