@@ -106,15 +106,19 @@ func (f *forks) listen(fd int) error {
 
 // control sends a subscription message.
 func control(fd int, op uint32) error {
-	b := binary.NativeEndian.AppendUint32(nil, 16+20+4)
-	b = binary.NativeEndian.AppendUint16(b, unix.NLMSG_DONE)
-	b = append(b, make([]byte, 10)...) // flags, seq, pid
-	b = binary.NativeEndian.AppendUint32(b, cnProc)
-	b = binary.NativeEndian.AppendUint32(b, cnProc)
-	b = append(b, make([]byte, 8)...) // seq, ack
-	b = binary.NativeEndian.AppendUint16(b, 4)
-	b = binary.NativeEndian.AppendUint16(b, 0)
-	b = binary.NativeEndian.AppendUint32(b, op)
+	b, err := binary.Append(nil, binary.NativeEndian, struct {
+		Size        uint32 // of the message
+		Type, Flags uint16
+		Seq, PID    uint32
+
+		Index, Value, CnSeq, Ack uint32
+		Len, CnFlags             uint16 // Len of what follows
+
+		Op uint32
+	}{Size: 16 + 20 + 4, Type: unix.NLMSG_DONE, Index: cnProc, Value: cnProc, Len: 4, Op: op})
+	if err != nil {
+		return err
+	}
 	return unix.Sendto(fd, b, 0, &unix.SockaddrNetlink{Family: unix.AF_NETLINK})
 }
 
