@@ -3,6 +3,8 @@ package bigip
 import (
 	"bytes"
 	"strings"
+
+	"lasthop/internal/hint"
 )
 
 // isBigDB says whether a file has the shape of BigDB.dat: sections of
@@ -46,7 +48,7 @@ func bigDB(file string, text []byte, set func(variable, value, origin string)) {
 			e, ok = entries[variable+" default"]
 		}
 		if ok {
-			set(variable, e.value, origin(file, e.line))
+			set(variable, e.value, hint.Origin(file, e.line))
 		}
 	}
 }

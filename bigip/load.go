@@ -13,6 +13,8 @@ import (
 	"path"
 	"slices"
 	"strings"
+
+	"lasthop/internal/hint"
 )
 
 // limits hold for inputs that are no accident. Numbers in bytes count what is
@@ -265,12 +267,12 @@ func (l *loader) text(name string, data []byte) error {
 		return err
 	}
 	if s.strays > 0 {
-		l.say("stray", "", origin(name, s.stray),
+		l.say("stray", "", hint.Origin(name, s.stray),
 			strays(s.strays)+" outside of every stanza",
 			"look whether a stanza lost its header")
 	}
 	if s.imish > 0 {
-		l.say("imish", "", origin(name, s.imish),
+		l.say("imish", "", hint.Origin(name, s.imish),
 			"routing configuration of imish is not read",
 			"gateways that it learns are not in this report")
 	}

@@ -1,6 +1,10 @@
 package bigip
 
-import "strings"
+import (
+	"strings"
+
+	"lasthop/internal/hint"
+)
 
 // stanza is one `header { … }` of a file.
 type stanza struct {
@@ -15,7 +19,7 @@ type stanza struct {
 	stopped  int      // the line of the header that ended it, where it is unclosed
 }
 
-func (s *stanza) origin() string { return origin(s.file, s.line) }
+func (s *stanza) origin() string { return hint.Origin(s.file, s.line) }
 
 // subject is what a message may say of a stanza: its type and name. Of an
 // unknown module only plain words are known to be such.

@@ -2,45 +2,20 @@ package nginxconf
 
 import (
 	"errors"
-	"fmt"
 	"io/fs"
 	"syscall"
+
+	"lasthop/internal/hint"
 )
 
 // Error is a reason why a configuration cannot be read as a whole.
-type Error struct {
-	File string
-	Line int // 0 where the file as such is meant
-	What string
-	Fix  string // what the user can do; may be ""
-	Err  error  // may be nil
-}
-
-func (e *Error) Error() string {
-	s := origin(e.File, e.Line) + ": " + e.What
-	if e.Err != nil {
-		s += ": " + e.Err.Error()
-	}
-	return s
-}
-
-func (e *Error) Unwrap() error { return e.Err }
-
-// Hint says what the user can do about it.
-func (e *Error) Hint() string { return e.Fix }
+type Error = hint.FileError
 
 var (
 	errDirectory  = errors.New("is a directory")
 	errNotRegular = errors.New("is not a regular file")
 	errTooLarge   = errors.New("is too large for a configuration")
 )
-
-func origin(file string, line int) string {
-	if line == 0 {
-		return file
-	}
-	return fmt.Sprintf("%s:%d", file, line)
-}
 
 // ioError dresses an error from reading path; at is where the path was asked
 // for, or path itself.

@@ -10,6 +10,8 @@ import (
 	"slices"
 	"strings"
 
+	"lasthop/internal/hint"
+
 	"github.com/nginxinc/nginx-go-crossplane"
 )
 
@@ -137,7 +139,7 @@ type directive struct {
 	file string
 }
 
-func (d *directive) origin() string { return origin(d.file, d.Line) }
+func (d *directive) origin() string { return hint.Origin(d.file, d.Line) }
 
 // block visits the directives of a block, those of included files in their
 // places.

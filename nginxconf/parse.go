@@ -9,6 +9,8 @@ import (
 	"strings"
 	"unicode/utf8"
 
+	"lasthop/internal/hint"
+
 	"github.com/nginxinc/nginx-go-crossplane"
 )
 
@@ -124,7 +126,7 @@ func judge(name string, errs []crossplane.PayloadError) ([]Warning, error) {
 			warnings = append(warnings, Warning{Code: "parser",
 				Message: "the parser does not know this line: " + what,
 				Hint:    "harmless if `nginx -t` accepts it",
-				Origin:  origin(name, line)})
+				Origin:  hint.Origin(name, line)})
 			continue
 		}
 		return nil, &Error{File: name, Line: line, What: what, Fix: syntaxHint(what)}

@@ -1,10 +1,10 @@
 package report
 
 import (
-	"fmt"
 	"io"
 	"strings"
 
+	"lasthop/internal/hint"
 	"lasthop/routing"
 )
 
@@ -89,39 +89,11 @@ func shellCommand(op routing.Op) string {
 	// not Fields: Unicode's spaces may be part of a name
 	words := strings.Split(op.String(), " ")
 	for i, word := range words {
-		words[i] = ShellWord(word)
+		words[i] = hint.ShellWord(word)
 	}
 	return strings.Join(words, " ")
 }
 
-// ShellWord quotes a word for sh. One that a terminal or an editor might not
-// show as it is goes through printf, so that the script can be read before it
-// is run.
-func ShellWord(s string) string {
-	switch {
-	case s != "" && strings.IndexFunc(s, special) < 0:
-		return s
-	case EscapeText(s) != s:
-		return `"$(printf '` + octal(s) + `')"`
-	}
-	return "'" + strings.ReplaceAll(s, "'", `'\''`) + "'"
-}
-
-func special(r rune) bool { return !alphanumeric(r) && !strings.ContainsRune("._:/-@%+,=", r) }
-
 func alphanumeric(r rune) bool {
 	return r >= 'a' && r <= 'z' || r >= 'A' && r <= 'Z' || r >= '0' && r <= '9'
-}
-
-// octal writes the bytes of a name for printf(1); what is plain stays readable.
-func octal(s string) string {
-	var b strings.Builder
-	for i := range len(s) {
-		if r := rune(s[i]); r < 0x80 && r != '%' && !special(r) {
-			b.WriteByte(s[i])
-			continue
-		}
-		fmt.Fprintf(&b, `\%03o`, s[i])
-	}
-	return b.String()
 }

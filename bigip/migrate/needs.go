@@ -8,6 +8,7 @@ import (
 	"strconv"
 	"strings"
 
+	"lasthop/internal/hint"
 	"lasthop/routing"
 )
 
@@ -86,19 +87,7 @@ func (n *needs) unknown(link, vlan string, f routing.Family, p place) {
 	n.flags = append(n.flags, option("gateway", link+"=ADDR"))
 }
 
-func option(name, value string) string { return "--" + name + " " + shell(value) }
-
-// shell quotes a word for sh.
-func shell(s string) string {
-	special := func(r rune) bool {
-		return (r < '0' || '9' < r) && (r|0x20 < 'a' || 'z' < r|0x20) &&
-			!strings.ContainsRune("._/:%=+,@-", r)
-	}
-	if s != "" && strings.IndexFunc(s, special) < 0 {
-		return s
-	}
-	return "'" + strings.ReplaceAll(s, "'", `'\''`) + "'"
-}
+func option(name, value string) string { return "--" + name + " " + hint.ShellWord(value) }
 
 // settings writes what was decided and is proposed as lasthop.yaml. What is not
 // known is a comment.

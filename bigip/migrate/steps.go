@@ -7,6 +7,7 @@ import (
 	"strings"
 
 	"lasthop/bigip"
+	"lasthop/internal/hint"
 	"lasthop/routing"
 )
 
@@ -53,7 +54,7 @@ func newCutover(c bigip.Config) *cutover {
 // take takes in a row. Replies from its address leave by link, "" if that is
 // not known.
 func (c *cutover) take(l *line, link string) {
-	server := l.v.Kind + " " + shell(l.v.Name)
+	server := l.v.Kind + " " + hint.ShellWord(l.v.Name)
 	if l.Status != Ready {
 		c.staying[server] = true
 	}
@@ -224,7 +225,7 @@ func (c *cutover) leave() (s Step, undo []string) {
 			if c.noARP[name] { // undo must not turn on what was off
 				off, on = " enabled no", " enabled yes"
 			}
-			modify("ltm virtual-address "+shell(name), off, on)
+			modify("ltm virtual-address "+hint.ShellWord(name), off, on)
 		}
 	}
 	if len(blocked) > 0 {
@@ -253,7 +254,8 @@ func (c *cutover) arrive() (s Step, undo []string) {
 		if m.blocked || m.present {
 			continue
 		}
-		what := netip.PrefixFrom(m.addr, m.addr.BitLen()).String() + " dev " + shell(m.link)
+		what := netip.PrefixFrom(m.addr, m.addr.BitLen()).String() + " dev " +
+			hint.ShellWord(m.link)
 		s.Lines = append(s.Lines, "ip address add "+what)
 		undo = append(undo, "ip address del "+what)
 		if !m.inSubnet {

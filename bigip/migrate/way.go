@@ -7,6 +7,7 @@ import (
 	"slices"
 
 	"lasthop/bigip"
+	"lasthop/internal/hint"
 	"lasthop/routing"
 )
 
@@ -209,7 +210,7 @@ func (j *joiner) unresolved(l *line, reason routing.Code, link string) {
 		return
 	case "link-down":
 		l.needs("link-down", link, "", "the interface is down",
-			"ip link set "+shell(link)+" up")
+			"ip link set "+hint.ShellWord(link)+" up")
 		return
 	case "no-gateway":
 	default:

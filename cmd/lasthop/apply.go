@@ -176,9 +176,9 @@ func (scene scene) prepareUndo(w *writer.Writer, s *survey.Survey,
 	if err != nil {
 		return "", err
 	}
-	line := "sh " + report.ShellWord(path) + " undo"
+	line := "sh " + hint.ShellWord(path) + " undo"
 	if netns := host.NamespacePath(scene.line.NetNS); netns != "" {
-		line = "nsenter --net=" + report.ShellWord(netns) + " " + line
+		line = "nsenter --net=" + hint.ShellWord(netns) + " " + line
 	}
 	return line, nil
 }

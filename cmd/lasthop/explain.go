@@ -88,7 +88,7 @@ func (s scene) next(e *report.Explain) {
 		e.Ask = fmt.Sprintf("ip route get %s from %s",
 			e.Explained[0].Clients[0].Addr, e.Addr)
 		if netns := host.NamespacePath(s.line.NetNS); netns != "" {
-			e.Ask = "nsenter --net=" + report.ShellWord(netns) + " " + e.Ask
+			e.Ask = "nsenter --net=" + hint.ShellWord(netns) + " " + e.Ask
 		}
 	}
 	for _, x := range e.Explained {

@@ -21,11 +21,11 @@ import (
 // The arrows of the design point one way: each package of this module, and the
 // others that it may import. Tests may import what they like.
 var mayImport = map[string]string{
-	"bigip":           "routing",
-	"bigip/migrate":   "bigip routing",
+	"bigip":           "internal/hint routing",
+	"bigip/migrate":   "bigip internal/hint routing",
 	"deploy":          "",
 	"nginxconf":       "internal/hint internal/procfs",
-	"report":          "bigip/migrate routing",
+	"report":          "bigip/migrate internal/hint routing",
 	"routing":         "",
 	"routing/capture": "internal/hint routing",
 	"routing/host":    "internal/hint internal/procfs routing",
@@ -35,7 +35,7 @@ var mayImport = map[string]string{
 	"internal/hint":     "",
 	"internal/nstest":   "",
 	"internal/procfs":   "",
-	"internal/settings": "internal/hint report routing",
+	"internal/settings": "internal/hint routing",
 	"internal/writer":   "internal/hint internal/settings report routing",
 	"internal/survey": "internal/hint internal/procfs internal/settings nginxconf report " +
 		"routing routing/capture routing/host watcher",

@@ -1,0 +1,33 @@
+package hint
+
+import "fmt"
+
+// FileError is a reason why an input cannot be read.
+type FileError struct {
+	File string
+	Line int // 0 where the file as such is meant
+	What string
+	Fix  string // what the user can do; may be ""
+	Err  error  // may be nil
+}
+
+func (e *FileError) Error() string {
+	s := Origin(e.File, e.Line) + ": " + e.What
+	if e.Err != nil {
+		s += ": " + e.Err.Error()
+	}
+	return s
+}
+
+func (e *FileError) Unwrap() error { return e.Err }
+
+// Hint says what the user can do about it.
+func (e *FileError) Hint() string { return e.Fix }
+
+// Origin is file:line, or the file alone for line 0.
+func Origin(file string, line int) string {
+	if line == 0 {
+		return file
+	}
+	return fmt.Sprintf("%s:%d", file, line)
+}
