@@ -119,6 +119,8 @@ func codesOfFunc(f *ast.FuncDecl, codes map[string][]string) {
 				made = append(made, literal(n.Args[0]))
 			case name == "unresolved" || name == "warn":
 				add(n.Args[1], "warning") // of a resolved listener, of a directive
+			case name == "say":
+				add(n.Args[0], "warning") // of a BIG-IP's configuration
 			case name == "needs":
 				add(n.Args[0], "warning") // of a virtual server
 			case name == "manual":
