@@ -161,8 +161,16 @@ func (p *vipPair) startKeepalived(name string) {
 		p.t.Fatal(err)
 	}
 	defer log.Close()
-	c := s.Command("keepalived", "-n", "-l", "-P", "-f", s.File("keepalived.conf"),
-		"-p", s.File("keepalived.pid"), "-r", s.File("vrrp.pid"))
+	args := []string{"keepalived", "-n", "-l", "-P", "-f", s.File("keepalived.conf"),
+		"-p", s.File("keepalived.pid"), "-r", s.File("vrrp.pid")}
+	// 2.3 does not start while another's file is locked, used or not
+	usage, _ := exec.Command("keepalived", "--help").CombinedOutput()
+	for _, other := range []string{"--checkers_pid", "--bfd_pid"} {
+		if strings.Contains(string(usage), other) {
+			args = append(args, other+"="+s.File(other[2:]))
+		}
+	}
+	c := s.Command(args...)
 	c.Stdout, c.Stderr = log, log
 	if err := c.Start(); err != nil {
 		p.t.Fatal(err)
