@@ -25,6 +25,10 @@ cache=${LASTHOP_ROOTS:-/var/cache/lasthop-roots}
 # bootstrap: Debian has no keys for Ubuntu's archive. That is good enough for a
 # test, and inside the root apt has them.
 bootstrap() {
+	command -v debootstrap >/dev/null || {
+		echo "fresh.sh needs debootstrap: apt-get install debootstrap" >&2
+		exit 1
+	}
 	set -- --variant=minbase --include=git,make,ca-certificates
 	case $suite in
 	jammy | noble)
