@@ -240,8 +240,8 @@ func TestReloads(t *testing.T) {
 		for range 5 {
 			torn += w.reload(n, m)
 		}
-		if extra := w.settled(Reloaded) - 5 - torn; extra != 0 {
-			t.Errorf("5 loads: %+d said", extra)
+		if said := w.settled(Reloaded); said < 5 || said > 5+torn {
+			t.Errorf("5 loads, %d of them torn: %d said", torn, said)
 		}
 		w.quiet("nginx -t", func() { n.run("-t", "-p", n.dir, "-c", n.conf) })
 		w.quiet("nginx -T", func() { n.run("-T", "-p", n.dir, "-c", n.conf) })
@@ -273,7 +273,7 @@ func TestReloads(t *testing.T) {
 
 // reload reloads NGINX and waits until that is said and the old workers have
 // ended. It returns how often a busy machine has torn the load: NGINX waited so
-// long before it forked the next worker that this looks like another load.
+// long before it forked the next worker that this may look like another load.
 func (r *running) reload(n *nginx, m Master) (torn int) {
 	r.t.Helper()
 	before := r.Workers()[m.PID]

@@ -96,7 +96,8 @@ func (s *server) same(what string, f func()) {
 }
 
 // torn counts the loads that a busy machine has torn: NGINX waited so long
-// before it forked the next worker that the watcher takes it for another load.
+// before it forked the next worker that the watcher may take it for another
+// load.
 // It is asked when no worker of an earlier load is left.
 func (s *server) torn() (n int) {
 	for _, m := range s.d.watcher.Workers() {
@@ -198,8 +199,12 @@ func TestRunOnePlan(t *testing.T) {
 			s.Until("the routes", func() bool {
 				return has(s.owned(), "from 10.0.2.") == (i%2 == 0)
 			})
-			s.quiet()
-			loads += s.torn()
+			seen := s.quiet().Counts.Reloads - before.Counts.Reloads
+			if torn := s.torn(); seen < loads || seen > loads+torn {
+				t.Errorf("%d loads followed, want %d and at most %d more", seen,
+					loads, torn)
+			}
+			loads = seen
 			changes += len(routing.Compare(state, s.state()).Ops())
 		}
 		after := s.quiet()
