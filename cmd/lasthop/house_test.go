@@ -33,6 +33,7 @@ var mayImport = map[string]string{
 	"watcher":         "internal/hint internal/procfs nginxconf",
 
 	"internal/hint":     "",
+	"internal/netlab":   "",
 	"internal/nstest":   "",
 	"internal/procfs":   "",
 	"internal/settings": "internal/hint routing",

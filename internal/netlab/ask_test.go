@@ -1,0 +1,308 @@
+package netlab
+
+import (
+	"context"
+	"fmt"
+	"io"
+	"net"
+	"net/netip"
+	"os"
+	"syscall"
+	"time"
+
+	"golang.org/x/sys/unix"
+
+	"lasthop/internal/nstest"
+)
+
+const (
+	portTCP = 80
+	portUDP = 53
+)
+
+// serve answers on all listeners of the host until stop is called: what comes
+// is sent back.
+func (b *built) serve() (stop func(), err error) {
+	var open []io.Closer
+	stop = func() {
+		for _, c := range open {
+			c.Close()
+		}
+	}
+	free := net.ListenConfig{Control: func(_, _ string, c syscall.RawConn) (err error) {
+		e := c.Control(func(fd uintptr) {
+			err = unix.SetsockoptInt(int(fd), unix.IPPROTO_IP, unix.IP_FREEBIND, 1)
+		})
+		if e != nil {
+			return e
+		}
+		return err
+	}}
+	b.spaces[host].Do(func() {
+		for _, l := range b.Listeners {
+			var tcp net.Listener
+			var udp net.PacketConn
+			ctx := context.Background()
+			if tcp, err = free.Listen(ctx, "tcp",
+				netip.AddrPortFrom(l.Addr, portTCP).String()); err != nil {
+				return
+			}
+			open = append(open, tcp)
+			if udp, err = free.ListenPacket(ctx, "udp",
+				netip.AddrPortFrom(l.Addr, portUDP).String()); err != nil {
+				return
+			}
+			open = append(open, udp)
+			go echoTCP(tcp)
+			go echoUDP(udp)
+		}
+	})
+	if err != nil {
+		stop()
+	}
+	return stop, err
+}
+
+// echoTCP ends when the listener is closed.
+func echoTCP(l net.Listener) {
+	for {
+		c, err := l.Accept()
+		if err != nil {
+			return
+		}
+		go func() {
+			defer c.Close()
+			c.SetDeadline(time.Now().Add(nstest.Patience(5 * time.Second)))
+			io.Copy(c, io.LimitReader(c, int64(len(question))))
+		}()
+	}
+}
+
+// echoUDP ends when the socket is closed.
+func echoUDP(c net.PacketConn) {
+	b := make([]byte, 64)
+	for {
+		n, from, err := c.ReadFrom(b)
+		if err != nil {
+			return
+		}
+		c.WriteTo(b[:n], from)
+	}
+}
+
+const question = "who is there?"
+
+// protocol is how a request is made.
+type protocol string
+
+const (
+	tcp  protocol = "tcp"
+	udp  protocol = "udp"
+	ping protocol = "ping"
+)
+
+var protocols = []protocol{tcp, udp, ping}
+
+// answers says by request which protocols were answered.
+type answers []map[protocol]bool
+
+func (a answers) all(i int) bool { return a[i][tcp] && a[i][udp] && a[i][ping] }
+
+// dark are the protocols that were not answered.
+func (a answers) dark(i int) (list []protocol) {
+	for _, p := range protocols {
+		if !a[i][p] {
+			list = append(list, p)
+		}
+	}
+	return list
+}
+
+// probe is one socket that waits for an answer.
+type probe struct {
+	request int
+	how     protocol
+	fd      int
+	sent    bool
+}
+
+// ask makes the requests of the list, all at once, and asks again, with more
+// time, what got no answer.
+func (b *built) ask(list []Request) (answers, error) {
+	got := make(answers, len(list))
+	for i := range got {
+		got[i] = map[protocol]bool{}
+	}
+	for _, limit := range []time.Duration{firstWait, secondWait} {
+		if err := b.round(list, got, nstest.Patience(limit)); err != nil {
+			return nil, err
+		}
+	}
+	return got, nil
+}
+
+const (
+	firstWait  = 200 * time.Millisecond
+	secondWait = 400 * time.Millisecond
+)
+
+// round asks what has no answer yet.
+func (b *built) round(list []Request, got answers, limit time.Duration) (err error) {
+	var probes []*probe
+	defer func() {
+		for _, p := range probes {
+			unix.Close(p.fd)
+		}
+	}()
+	byStation := map[string][]*probe{}
+	for i, q := range list {
+		for _, how := range got.dark(i) {
+			p := &probe{request: i, how: how, fd: -1}
+			byStation[q.Client.Station] = append(byStation[q.Client.Station], p)
+		}
+	}
+	for station, ps := range byStation {
+		b.spaces[station].Do(func() {
+			for _, p := range ps {
+				if e := p.open(list[p.request]); e != nil {
+					err = fmt.Errorf("ask %s: %w", list[p.request], e)
+					return
+				}
+				probes = append(probes, p)
+			}
+		})
+		if err != nil {
+			return err
+		}
+	}
+	return wait(probes, got, time.Now().Add(limit))
+}
+
+// open opens the socket and sends what can be sent.
+func (p *probe) open(q Request) (err error) {
+	family := unix.AF_INET
+	if !q.Client.Addr.Is4() {
+		family = unix.AF_INET6
+	}
+	kind, proto, port := unix.SOCK_STREAM, 0, portTCP
+	switch p.how {
+	case udp:
+		kind, port = unix.SOCK_DGRAM, portUDP
+	case ping:
+		kind, proto, port = unix.SOCK_DGRAM, unix.IPPROTO_ICMP, 0
+		if family == unix.AF_INET6 {
+			proto = unix.IPPROTO_ICMPV6
+		}
+	}
+	p.fd, err = unix.Socket(family, kind|unix.SOCK_NONBLOCK|unix.SOCK_CLOEXEC, proto)
+	if err != nil {
+		return err
+	}
+	if err = unix.Bind(p.fd, socket(q.Client.Addr, 0)); err == nil {
+		err = unix.Connect(p.fd, socket(q.Listener.Addr, port))
+	}
+	if p.how != tcp && err == nil {
+		p.send()
+	}
+	if err == unix.EINPROGRESS || unreachable(err) {
+		err = nil
+	}
+	if err != nil {
+		unix.Close(p.fd)
+		return os.NewSyscallError("open socket", err)
+	}
+	return nil
+}
+
+// unreachable reports whether an error is the network's word, not ours.
+func unreachable(err error) bool {
+	switch err {
+	case unix.EHOSTUNREACH, unix.ENETUNREACH, unix.EACCES, unix.ECONNREFUSED, unix.EINVAL:
+		return true
+	}
+	return false
+}
+
+func socket(a netip.Addr, port int) unix.Sockaddr {
+	if a.Is4() {
+		return &unix.SockaddrInet4{Addr: a.As4(), Port: port}
+	}
+	return &unix.SockaddrInet6{Addr: a.As16(), Port: port}
+}
+
+// send sends the question. The answer, or its absence, says whether it arrived.
+func (p *probe) send() {
+	p.sent = true
+	m := []byte(question)
+	if p.how == ping {
+		const echo4, echo6 = 8, 128
+		m = append([]byte{echo4, 0, 0, 0, 0, 0, 0, 1}, m...)
+		if sa, err := unix.Getsockname(p.fd); err == nil {
+			if _, six := sa.(*unix.SockaddrInet6); six {
+				m[0] = echo6
+			}
+		}
+	}
+	unix.Write(p.fd, m)
+}
+
+// wait takes answers until all are there or the time is over.
+func wait(probes []*probe, got answers, end time.Time) error {
+	for {
+		var fds []unix.PollFd
+		var open []*probe
+		for _, p := range probes {
+			if !got[p.request][p.how] {
+				events := int16(unix.POLLIN)
+				if !p.sent {
+					events = unix.POLLOUT
+				}
+				fds = append(fds, unix.PollFd{Fd: int32(p.fd), Events: events})
+				open = append(open, p)
+			}
+		}
+		left := time.Until(end)
+		if len(open) == 0 || left <= 0 {
+			return nil
+		}
+		_, err := unix.Poll(fds, int(left.Milliseconds())+1)
+		if err != nil && err != unix.EINTR {
+			return os.NewSyscallError("poll", err)
+		}
+		for i, p := range open {
+			p.step(fds[i].Revents, got)
+		}
+		probes = alive(open)
+	}
+}
+
+// alive leaves out the probes that have failed for good.
+func alive(list []*probe) (out []*probe) {
+	for _, p := range list {
+		if p.fd >= 0 {
+			out = append(out, p)
+		}
+	}
+	return out
+}
+
+// step does what a socket is ready for. A socket that failed has no descriptor
+// any more.
+func (p *probe) step(ready int16, got answers) {
+	if ready == 0 {
+		return
+	}
+	code, _ := unix.GetsockoptInt(p.fd, unix.SOL_SOCKET, unix.SO_ERROR)
+	switch {
+	case code != 0 && p.how == tcp:
+		unix.Close(p.fd)
+		p.fd = -1
+	case code == 0 && !p.sent:
+		p.send()
+	case code == 0:
+		var b [128]byte
+		if n, err := unix.Read(p.fd, b[:]); err == nil && n > 0 {
+			got[p.request][p.how] = true
+		}
+	}
+}

@@ -1,0 +1,226 @@
+package netlab
+
+import (
+	"encoding/json"
+	"fmt"
+	"net/netip"
+	"regexp"
+	"slices"
+	"strings"
+)
+
+// The kinds of faults.
+const (
+	readyButDark    = "ready-but-dark"           // a row says all is well, a client gets nothing
+	lost            = "lost"                     // answered before, not after, and not named
+	movedAndLost    = "moved-and-lost"           // the same, but the plan names the class
+	evidenceIgnored = "evidence-ignored"         // evidence planted, and not used
+	unresolved      = "unresolved-with-evidence" // evidence planted, and not found
+	flagFails       = "flag-fails"               // the flag that the plan prints does not help
+	checkContent    = "check-content"            // a listener is dark, check is content
+	notRestored     = "not-restored"             // clear leaves something, or takes too much
+	applyFails      = "apply-fails"
+	secondWrites    = "second-apply-writes"
+	banLifted       = "ban-lifted"
+	unsound         = "unsound" // the network itself does not answer: the oracle is wrong
+)
+
+// Fault is one thing that is wrong.
+type Fault struct {
+	Kind   string `json:"kind"`
+	Detail string `json:"detail"`
+}
+
+// plan is what this oracle reads of lasthop's JSON, of any version.
+type plan struct {
+	Listeners []row            `json:"listeners"`
+	Findings  []finding        `json:"findings"`
+	Moves     []map[string]any `json:"moves"`
+	Writes    int              `json:"writes"`
+}
+
+type row struct {
+	Address   string `json:"address"`
+	Status    string `json:"status"`
+	Reason    string `json:"reason"`
+	Interface string `json:"interface"`
+}
+
+type finding struct {
+	Code    string `json:"code"`
+	Subject string `json:"subject"`
+	Message string `json:"message"`
+	Hint    string `json:"hint"`
+}
+
+func parsePlan(text []byte) (p plan, err error) {
+	if err = json.Unmarshal(text, &p); err != nil {
+		err = fmt.Errorf("parse JSON: %w", err)
+	}
+	return p, err
+}
+
+func (p plan) row(a netip.Addr) row {
+	for _, r := range p.Listeners {
+		if r.Address == a.String() {
+			return r
+		}
+	}
+	return row{}
+}
+
+// asks reports whether the plan asks the administrator for the way of a
+// listener, and so promises nothing.
+func (p plan) asks(l *Listener) bool {
+	r := p.row(l.Addr)
+	return r.Status == "unresolved" || r.Status == "" || r.Status == "off" ||
+		r.Status == "local" && slices.ContainsFunc(p.Findings, func(f finding) bool {
+			return f.Code == "beyond-tunnel" && f.names(l)
+		})
+}
+
+// names reports whether a finding is about a listener or its link.
+func (f finding) names(l *Listener) bool {
+	text := " " + f.Subject + " " + f.Message + " " + f.Hint + " "
+	for _, name := range []string{l.Addr.String(), l.Link} {
+		if regexp.MustCompile(`[^\w.:]` + regexp.QuoteMeta(name) + `([^\w.:]|[.:][^\w])`).
+			MatchString(text) {
+			return true
+		}
+	}
+	return false
+}
+
+// moved reports whether the plan names a request's class as one whose way
+// changes.
+func (p plan) moved(q Request) bool {
+	return slices.ContainsFunc(p.Moves, func(m map[string]any) bool {
+		return mentions(m, q.Listener.Addr, "addr", "listen") &&
+			(mentions(m, q.Client.Addr, "client", "class") ||
+				strings.Contains(fmt.Sprint(m), q.Class))
+	})
+}
+
+// mentions reports whether a member, whose name has one of the words in it,
+// holds an address or a prefix around it.
+func mentions(m map[string]any, a netip.Addr, words ...string) bool {
+	for name, value := range m {
+		if !slices.ContainsFunc(words,
+			func(w string) bool { return strings.Contains(strings.ToLower(name), w) }) {
+			continue
+		}
+		for _, word := range strings.FieldsFunc(fmt.Sprint(value),
+			func(r rune) bool { return strings.ContainsRune(" ,[]()", r) }) {
+			if b, err := netip.ParseAddr(word); err == nil && a == b {
+				return true
+			}
+			if b, err := netip.ParsePrefix(word); err == nil && b.Contains(a) {
+				return true
+			}
+		}
+	}
+	return false
+}
+
+var flagWords = regexp.MustCompile(`--(gateway|address|return|direct)[ =]([^\s,;()]+(,[^\s;()]+)?)`)
+
+// flag is the flag that the plan prints for a listener, with what only a person
+// knows filled in: the interface and the gateway.
+func (p plan) flag(l *Listener, via netip.Addr) []string {
+	for _, f := range p.Findings {
+		if !f.names(l) {
+			continue
+		}
+		for _, m := range flagWords.FindAllStringSubmatch(f.Hint+" "+f.Message, -1) {
+			name, value, ok := strings.Cut(m[2], "=")
+			if !ok {
+				continue
+			}
+			value = strings.Trim(value, "`'\".")
+			switch {
+			case m[1] == "gateway" && name == l.Link:
+				return []string{"--gateway", name + "=" + via.String()}
+			case m[1] == "address" && name == l.Addr.String():
+				return []string{"--address", name + "=" + l.Link + gateway(value, via)}
+			}
+		}
+	}
+	return nil
+}
+
+// gateway is the second part of --address where the plan asks for it.
+func gateway(value string, via netip.Addr) string {
+	if strings.Contains(value, ",") {
+		return "," + via.String()
+	}
+	return ""
+}
+
+// judge finds what is wrong by what was answered before and after.
+func (t *trial) judge() {
+	t.judgeRequests()
+	for _, l := range t.Listeners {
+		if l.Rung > 0 {
+			t.judgeEvidence(l)
+		}
+	}
+}
+
+// judgeRequests holds each request to what the plan says of its listener.
+func (t *trial) judgeRequests() {
+	for i, q := range t.Requests {
+		dark := t.after.dark(i)
+		status := t.plan.row(q.Listener.Addr).Status
+		if q.Class == banned {
+			if !t.before.any(i) && t.after.any(i) {
+				t.fault(banLifted, i, q, "%s", q)
+			}
+			continue
+		}
+		if len(dark) == 0 {
+			continue
+		}
+		worse := slices.ContainsFunc(dark, func(p protocol) bool { return t.before[i][p] })
+		switch {
+		case worse && t.plan.moved(q):
+			t.fault(movedAndLost, i, q, "%s %v", q, dark)
+		case worse:
+			t.fault(lost, i, q, "%s %v", q, dark)
+		}
+		if !t.plan.asks(q.Listener) {
+			t.fault(readyButDark, i, q, "%s %v, %s by %s", q, dark, status, q.Way)
+		}
+		if t.checkCode == 0 {
+			t.fault(checkContent, i, q, "%s %v, %s", q, dark, status)
+		}
+	}
+}
+
+// judgeEvidence asks whether the evidence for a listener's gateway was found:
+// its clients behind the router are answered.
+func (t *trial) judgeEvidence(l *Listener) {
+	t.rungs[l.Rung][1]++
+	answered := true
+	for i, q := range t.Requests {
+		if q.Listener == l && q.Class == offLink && len(t.after.dark(i)) > 0 {
+			kind := evidenceIgnored
+			if t.plan.asks(l) {
+				kind = unresolved
+			}
+			t.fault(kind, i, q, "%s rung %d, %s", q, l.Rung, t.plan.row(l.Addr).Status)
+			answered = false
+		}
+	}
+	if answered {
+		t.rungs[l.Rung][0]++
+	}
+}
+
+// any reports whether any protocol was answered.
+func (a answers) any(i int) bool { return len(a.dark(i)) < len(protocols) }
+
+// fault notes what is wrong with a request. It counts only once the network has
+// proved that a reply by the expected way is answered.
+func (t *trial) fault(kind string, i int, q Request, format string, args ...any) {
+	t.suspects = append(t.suspects, suspect{i, Fault{kind, fmt.Sprintf(format, args...)}})
+}

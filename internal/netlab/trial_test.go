@@ -1,0 +1,337 @@
+package netlab
+
+import (
+	"fmt"
+	"net/netip"
+	"os"
+	"os/exec"
+	"regexp"
+	"slices"
+	"strconv"
+	"testing"
+)
+
+// Result is what a network showed.
+type Result struct {
+	Seed        uint64         `json:"seed"`
+	Ingredients []string       `json:"ingredients"`
+	Faults      []Fault        `json:"faults"`
+	Requests    int            `json:"requests"`
+	Rungs       map[int][2]int `json:"rungs"` // evidence: answered, planted
+	Error       string         `json:"error,omitempty"`
+}
+
+// kinds are the kinds of its faults.
+func (r Result) kinds() []string {
+	m := map[string]bool{}
+	for _, f := range r.Faults {
+		m[f.Kind] = true
+	}
+	return sorted(m)
+}
+
+// suspect is a fault of a request that the network has not proved yet.
+type suspect struct {
+	request int
+	Fault
+}
+
+// trial is lasthop on the host of one network.
+type trial struct {
+	*built
+	bin, dir      string
+	plan          plan
+	checkCode     int
+	before, after answers
+	rungs         map[int]*[2]int
+	suspects      []suspect
+	faults        []Fault
+	tamper        func(*trial) // plants a fault after apply, in a test of the oracle
+}
+
+// try builds a network and tells its faults.
+func try(t testing.TB, n *Network, bin string, tamper func(*trial)) Result {
+	r := Result{Seed: n.Seed, Ingredients: sorted(n.Ingredients), Requests: len(n.Requests),
+		Rungs: map[int][2]int{}}
+	x := &trial{bin: bin, dir: t.TempDir(), tamper: tamper, rungs: map[int]*[2]int{}}
+	for i := range 6 {
+		x.rungs[i] = &[2]int{}
+	}
+	var err error
+	if x.built, err = build(t, n); err == nil {
+		err = x.run()
+	}
+	if err != nil {
+		r.Error = err.Error()
+	}
+	r.Faults = x.faults
+	for i, c := range x.rungs {
+		if c[1] > 0 {
+			r.Rungs[i] = *c
+		}
+	}
+	return r
+}
+
+// run goes from the host as it was over apply and clear to the host as it was.
+func (t *trial) run() error {
+	if err := t.files(t.dir); err != nil {
+		return err
+	}
+	stop, err := t.serve()
+	if err != nil {
+		return err
+	}
+	defer stop()
+	state, err := t.snapshot()
+	if err != nil {
+		return err
+	}
+	if t.before, err = t.ask(t.Requests); err != nil {
+		return err
+	}
+	if err := t.applied(); err != nil {
+		return err
+	}
+	if t.after, err = t.ask(t.Requests); err != nil {
+		return err
+	}
+	t.judge()
+	if err := t.again(); err != nil {
+		return err
+	}
+	if err := t.withFlags(); err != nil {
+		return err
+	}
+	if err := t.cleared(state); err != nil {
+		return err
+	}
+	return t.prove()
+}
+
+// command runs lasthop with the host's nginx.conf.
+func (t *trial) command(args ...string) ([]byte, int, error) {
+	return t.lasthop(t.bin, t.dir, append(args, "-c", t.dir+"/nginx.conf")...)
+}
+
+// applied plans, applies and checks.
+func (t *trial) applied() error {
+	out, code, err := t.command("plan", "-o", "json")
+	if code != 0 || err != nil {
+		return fmt.Errorf("plan: %w", err)
+	}
+	if t.plan, err = parsePlan(out); err != nil {
+		return err
+	}
+	if _, code, err := t.command("apply", "-o", "json"); code != 0 {
+		t.faults = append(t.faults, Fault{applyFails, err.Error()})
+	} else if err != nil {
+		return err
+	}
+	if t.tamper != nil {
+		t.tamper(t)
+	}
+	_, code, err = t.command("check", "--quiet")
+	if code == 1 || code == 0 && err != nil {
+		return fmt.Errorf("check: %w", err)
+	}
+	t.checkCode = code
+	return nil
+}
+
+// again applies a second time, which must write nothing.
+func (t *trial) again() error {
+	out, code, err := t.command("apply", "-o", "json")
+	if code != 0 {
+		return nil // said of the first time
+	}
+	if err != nil {
+		return err
+	}
+	p, err := parsePlan(out)
+	if p.Writes > 0 {
+		t.faults = append(t.faults, Fault{secondWrites, fmt.Sprintf("%d writes", p.Writes)})
+	}
+	return err
+}
+
+// withFlags applies with the flags that the plan prints for listeners whose way
+// it does not know, and asks their requests again.
+func (t *trial) withFlags() error {
+	var flags []string
+	var list []Request
+	var index []int
+	for i, q := range t.Requests {
+		switch q.Class {
+		case offLink, onLink, theRouter:
+		default:
+			continue
+		}
+		if !t.plan.asks(q.Listener) || !t.wanting(q.Listener) {
+			continue
+		}
+		f := t.plan.flag(q.Listener, t.router(q.Listener))
+		if f == nil && q.Class == offLink && len(t.after.dark(i)) > 0 {
+			t.fault(flagFails, i, q, "%s: no flag, %s", q, t.plan.row(q.Listener.Addr).Reason)
+		}
+		if f != nil {
+			list, index = append(list, q), append(index, i)
+			flags = appendFlag(flags, f)
+		}
+	}
+	if len(list) == 0 {
+		return nil
+	}
+	if _, code, err := t.command(append([]string{"apply", "-o", "json"}, flags...)...); code != 0 {
+		t.faults = append(t.faults, Fault{flagFails, fmt.Sprintf("apply %v: %v", flags, err)})
+		return nil
+	}
+	got, err := t.ask(list)
+	for k, q := range list {
+		if dark := got.dark(k); err == nil && len(dark) > 0 {
+			t.fault(flagFails, index[k], q, "%s %v with %v", q, dark, flags)
+		}
+	}
+	return err
+}
+
+// appendFlag adds a flag that is not there yet.
+func appendFlag(flags, f []string) []string {
+	for i := 0; i < len(flags); i += 2 {
+		if slices.Equal(flags[i:i+2], f) {
+			return flags
+		}
+	}
+	return append(flags, f...)
+}
+
+// wanting reports whether a client behind the listener's router got no answer.
+func (t *trial) wanting(l *Listener) bool {
+	for i, q := range t.Requests {
+		if q.Listener == l && q.Class == offLink && len(t.after.dark(i)) > 0 {
+			return true
+		}
+	}
+	return false
+}
+
+// router is the address of the router by which a listener's clients come.
+func (t *trial) router(l *Listener) (a netip.Addr) {
+	for _, q := range t.Requests {
+		if q.Listener == l && q.Class == offLink {
+			return q.Way.Via
+		}
+	}
+	return a
+}
+
+// cleared clears, and compares the host with what it was.
+func (t *trial) cleared(state string) error {
+	if _, code, err := t.lasthop(t.bin, t.dir, "clear"); code != 0 || err != nil {
+		return fmt.Errorf("clear: %w", err)
+	}
+	now, err := t.snapshot()
+	if err == nil && now != state {
+		t.faults = append(t.faults, Fault{notRestored, difference(state, now)})
+	}
+	return err
+}
+
+var volatile = regexp.MustCompile(` expires \d+sec`)
+
+// snapshot is what the host's kernel holds.
+func (t *trial) snapshot() (string, error) {
+	text := ""
+	for _, args := range [][]string{{"-4", "rule"}, {"-6", "rule"},
+		{"-4", "route", "show", "table", "all"}, {"-6", "route", "show", "table", "all"},
+		{"link"}} {
+		out, err := t.output(host, exec.Command("ip", append([]string{"-N"}, args...)...))
+		if err != nil {
+			return "", fmt.Errorf("ip %v: %w", args, err)
+		}
+		text += string(out)
+	}
+	return volatile.ReplaceAllString(text, ""), nil
+}
+
+// prove writes the expected way of each suspected request into the host by hand.
+// If a request is answered then, the network is sound, and its fault stands.
+func (t *trial) prove() error {
+	var list []Request
+	index := map[int]int{}
+	for _, s := range t.suspects {
+		if _, ok := index[s.request]; !ok && t.Requests[s.request].Class != banned {
+			index[s.request] = len(list)
+			list = append(list, t.Requests[s.request])
+		}
+	}
+	var lines, lines6 []string
+	for i, q := range list {
+		if q.Listener.Addr.Is4() {
+			lines = append(lines, ideal(i, q)...)
+		} else {
+			lines6 = append(lines6, ideal(i, q)...)
+		}
+	}
+	if err := t.batch(host, "-4", lines); err != nil {
+		return err
+	}
+	if err := t.batch(host, "-6", lines6); err != nil {
+		return err
+	}
+	got, err := t.ask(list)
+	if err != nil {
+		return err
+	}
+	blamed := map[int]bool{}
+	for _, s := range t.suspects {
+		k, asked := index[s.request]
+		switch {
+		case !asked || len(got.dark(k)) == 0:
+			t.faults = append(t.faults, s.Fault)
+		case !blamed[k]:
+			blamed[k] = true
+			t.faults = append(t.faults, Fault{unsound, fmt.Sprintf("%s %v, %s", list[k],
+				got.dark(k), list[k].Way)})
+		}
+	}
+	return nil
+}
+
+// ideal are the lines that send one reply, and the ARP of its router, the
+// expected way.
+func ideal(i int, q Request) []string {
+	t := strconv.Itoa(9000 + i)
+	rule := func(to netip.Addr) string {
+		return fmt.Sprintf("rule add pref 1 from %s to %s lookup %s", q.Listener.Addr, to, t)
+	}
+	route := func(to netip.Addr) string {
+		return fmt.Sprintf("route add %s dev %s table %s", to, q.Way.Link, t)
+	}
+	if !q.Way.Via.IsValid() {
+		return []string{rule(q.Client.Addr), route(q.Client.Addr)}
+	}
+	onlink := ""
+	if q.Client.Addr.Is4() {
+		onlink = " onlink"
+	}
+	lines := []string{rule(q.Client.Addr), fmt.Sprintf("route add %s via %s dev %s table %s%s",
+		q.Client.Addr, q.Way.Via, q.Way.Link, t, onlink)}
+	if !q.Way.Via.IsLinkLocalUnicast() {
+		lines = append([]string{rule(q.Way.Via), route(q.Way.Via)}, lines...)
+	}
+	return lines
+}
+
+// difference is the lines that only one of two texts has.
+func difference(a, b string) string {
+	dir, err := os.MkdirTemp("", "netlab")
+	if err != nil {
+		return err.Error()
+	}
+	defer os.RemoveAll(dir)
+	os.WriteFile(dir+"/a", []byte(a), 0o644)
+	os.WriteFile(dir+"/b", []byte(b), 0o644)
+	out, _ := exec.Command("diff", dir+"/a", dir+"/b").Output()
+	return string(out)
+}
