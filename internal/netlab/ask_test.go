@@ -2,6 +2,7 @@ package netlab
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"io"
 	"net"
@@ -20,8 +21,8 @@ const (
 	portUDP = 53
 )
 
-// serve answers on all listeners of the host until stop is called: what comes
-// is sent back.
+// serve answers on all listeners of the host, and in the world, until stop is
+// called: what comes is sent back.
 func (b *built) serve() (stop func(), err error) {
 	var open []io.Closer
 	stop = func() {
@@ -38,23 +39,31 @@ func (b *built) serve() (stop func(), err error) {
 		}
 		return err
 	}}
+	serve := func(a netip.Addr) {
+		tcp, e := free.Listen(context.Background(), "tcp",
+			netip.AddrPortFrom(a, portTCP).String())
+		if e == nil {
+			open = append(open, tcp)
+			go echoTCP(tcp)
+		}
+		udp, e2 := free.ListenPacket(context.Background(), "udp",
+			netip.AddrPortFrom(a, portUDP).String())
+		if e2 == nil {
+			open = append(open, udp)
+			go echoUDP(udp)
+		}
+		err = errors.Join(err, e, e2)
+	}
 	b.spaces[host].Do(func() {
 		for _, l := range b.Listeners {
-			var tcp net.Listener
-			var udp net.PacketConn
-			ctx := context.Background()
-			if tcp, err = free.Listen(ctx, "tcp",
-				netip.AddrPortFrom(l.Addr, portTCP).String()); err != nil {
-				return
+			serve(l.Addr)
+		}
+	})
+	b.spaces[world].Do(func() {
+		for _, c := range b.Clients {
+			if c.Station == world {
+				serve(c.Addr)
 			}
-			open = append(open, tcp)
-			if udp, err = free.ListenPacket(ctx, "udp",
-				netip.AddrPortFrom(l.Addr, portUDP).String()); err != nil {
-				return
-			}
-			open = append(open, udp)
-			go echoTCP(tcp)
-			go echoUDP(udp)
 		}
 	})
 	if err != nil {
@@ -133,21 +142,24 @@ func (b *built) ask(list []Request) (answers, error) {
 	for i := range got {
 		got[i] = map[protocol]bool{}
 	}
-	for _, limit := range []time.Duration{firstWait, secondWait} {
-		if err := b.round(list, got, nstest.Patience(limit)); err != nil {
+	for _, quiet := range []time.Duration{firstQuiet, secondQuiet} {
+		if err := b.round(list, got, nstest.Patience(quiet)); err != nil {
 			return nil, err
 		}
 	}
 	return got, nil
 }
 
+// A round of requests ends once no answer has come for so long: on a busy
+// machine answers come late, but they come.
 const (
-	firstWait  = 200 * time.Millisecond
-	secondWait = 400 * time.Millisecond
+	firstQuiet  = 150 * time.Millisecond
+	secondQuiet = 300 * time.Millisecond
+	longest     = 10 // times that, for a round
 )
 
 // round asks what has no answer yet.
-func (b *built) round(list []Request, got answers, limit time.Duration) (err error) {
+func (b *built) round(list []Request, got answers, quiet time.Duration) (err error) {
 	var probes []*probe
 	defer func() {
 		for _, p := range probes {
@@ -156,9 +168,12 @@ func (b *built) round(list []Request, got answers, limit time.Duration) (err err
 	}()
 	byStation := map[string][]*probe{}
 	for i, q := range list {
+		if q.Client == nil {
+			continue
+		}
 		for _, how := range got.dark(i) {
 			p := &probe{request: i, how: how, fd: -1}
-			byStation[q.Client.Station] = append(byStation[q.Client.Station], p)
+			byStation[q.asker()] = append(byStation[q.asker()], p)
 		}
 	}
 	for station, ps := range byStation {
@@ -175,7 +190,7 @@ func (b *built) round(list []Request, got answers, limit time.Duration) (err err
 			return err
 		}
 	}
-	return wait(probes, got, time.Now().Add(limit))
+	return wait(probes, got, quiet)
 }
 
 // open opens the socket and sends what can be sent.
@@ -198,9 +213,7 @@ func (p *probe) open(q Request) (err error) {
 	if err != nil {
 		return err
 	}
-	if err = unix.Bind(p.fd, socket(q.Client.Addr, 0)); err == nil {
-		err = unix.Connect(p.fd, socket(q.Listener.Addr, port))
-	}
+	err = q.connect(p.fd, port)
 	if p.how != tcp && err == nil {
 		p.send()
 	}
@@ -212,6 +225,22 @@ func (p *probe) open(q Request) (err error) {
 		return os.NewSyscallError("open socket", err)
 	}
 	return nil
+}
+
+// connect binds a socket to the client's address and connects it.
+func (r Request) connect(fd, port int) error {
+	if r.Listener == nil {
+		err := unix.SetsockoptInt(fd, unix.SOL_SOCKET, unix.SO_MARK, r.Mark)
+		if err == nil {
+			err = unix.Connect(fd, socket(r.Client.Addr, port))
+		}
+		return err
+	}
+	err := unix.Bind(fd, socket(r.Client.Addr, 0))
+	if err == nil {
+		err = unix.Connect(fd, socket(r.Listener.Addr, port))
+	}
+	return err
 }
 
 // unreachable reports whether an error is the network's word, not ours.
@@ -246,9 +275,10 @@ func (p *probe) send() {
 	unix.Write(p.fd, m)
 }
 
-// wait takes answers until all are there or the time is over.
-func wait(probes []*probe, got answers, end time.Time) error {
-	for {
+// wait takes answers until all are there, or it has been quiet.
+func wait(probes []*probe, got answers, quiet time.Duration) error {
+	end := time.Now().Add(quiet)
+	for last := time.Now().Add(longest * quiet); time.Now().Before(last); {
 		var fds []unix.PollFd
 		var open []*probe
 		for _, p := range probes {
@@ -270,10 +300,13 @@ func wait(probes []*probe, got answers, end time.Time) error {
 			return os.NewSyscallError("poll", err)
 		}
 		for i, p := range open {
-			p.step(fds[i].Revents, got)
+			if p.step(fds[i].Revents, got) {
+				end = time.Now().Add(quiet)
+			}
 		}
 		probes = alive(open)
 	}
+	return nil
 }
 
 // alive leaves out the probes that have failed for good.
@@ -286,11 +319,11 @@ func alive(list []*probe) (out []*probe) {
 	return out
 }
 
-// step does what a socket is ready for. A socket that failed has no descriptor
-// any more.
-func (p *probe) step(ready int16, got answers) {
+// step does what a socket is ready for, and reports whether the network has
+// answered. A socket that failed has no descriptor any more.
+func (p *probe) step(ready int16, got answers) bool {
 	if ready == 0 {
-		return
+		return false
 	}
 	code, _ := unix.GetsockoptInt(p.fd, unix.SOL_SOCKET, unix.SO_ERROR)
 	switch {
@@ -299,10 +332,13 @@ func (p *probe) step(ready int16, got answers) {
 		p.fd = -1
 	case code == 0 && !p.sent:
 		p.send()
+		return true
 	case code == 0:
 		var b [128]byte
 		if n, err := unix.Read(p.fd, b[:]); err == nil && n > 0 {
 			got[p.request][p.how] = true
+			return true
 		}
 	}
+	return false
 }

@@ -3,6 +3,7 @@ package netlab
 import (
 	"fmt"
 	"net/netip"
+	"slices"
 )
 
 // drawClients draws who asks, and by which way each request comes in.
@@ -27,12 +28,27 @@ func (d *drawer) drawClients() {
 		}
 	}
 	for i, s := range d.subnets() {
-		if !s.pair() && s.Style != styleOnlink &&
+		if !s.pair() && !s.Bare && s.Style != styleOnlink &&
 			d.rand(fmt.Sprint("neighbour", i)).IntN(100) < 65 {
 			d.neighbour(fmt.Sprintf("m%d", i), s)
 		}
 	}
 	d.ownClients()
+	d.hostAsks()
+}
+
+// hostAsks has the host connect to some stations of the world, as an
+// application does that chooses no source, and one that marks its packets.
+func (d *drawer) hostAsks() {
+	for _, c := range slices.Clone(d.Clients) {
+		if c.Station != world || slices.Contains(bannedClients, c.Addr) {
+			continue
+		}
+		d.Requests = append(d.Requests, Request{Client: c, Class: own})
+		if d.Ingredients["table for marks"] && c.Addr.Is4() {
+			d.Requests = append(d.Requests, Request{Client: c, Class: own, Mark: 0x500})
+		}
+	}
 }
 
 func (d *drawer) client(station string, a netip.Addr) *Client {
@@ -54,7 +70,8 @@ func (d *drawer) request(c *Client, l *Listener, class string, r *Router) {
 	if r == nil || c.Addr.Is4() != l.Addr.Is4() {
 		return
 	}
-	d.Requests = append(d.Requests, Request{c, l, class, d.by(r, l), r})
+	d.Requests = append(d.Requests, Request{Client: c, Listener: l, Class: class,
+		Way: d.by(r, l), Router: r})
 }
 
 // by is the way of requests that a router sends to a listener.
@@ -142,7 +159,8 @@ func (d *drawer) itself(r *Router) {
 // asks adds a request of a station other than the world.
 func (d *drawer) asks(c *Client, l *Listener, class string, w Way) {
 	if c.Addr.Is4() == l.Addr.Is4() {
-		d.Requests = append(d.Requests, Request{c, l, class, w, nil})
+		d.Requests = append(d.Requests, Request{Client: c, Listener: l, Class: class,
+			Way: w})
 	}
 }
 

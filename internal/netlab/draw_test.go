@@ -25,8 +25,8 @@ func draw(seed uint64, dropped ...string) *Network {
 		d.dropped[name] = true
 	}
 	d.drawSegments()
-	d.drawRouters()
 	d.drawStyles()
+	d.drawRouters()
 	d.drawListeners()
 	d.writeHost()
 	d.drawExtras()
@@ -92,15 +92,18 @@ func (d *drawer) drawSegments() {
 		case i > 0 && d.has("two subnets on a link", i, 12):
 			d.subnet(s, fmt.Sprintf("10.8.%d.0/24", i))
 		}
-		if d.has("ipv6", i, 55) {
+		if d.has("ipv6", i, 60) {
 			d.subnet(s, fmt.Sprintf("2001:db8:%d::/64", i))
 		}
-		if i > 0 && d.has("bridge with a nic", i, 8) {
+		if i > 0 && d.has("bridge with a nic", i, 12) {
 			s.Link = fmt.Sprintf("br%d", i)
 		}
 	}
 	if d.has("management link", "", 30) {
 		d.segment("172.16.9.0/24")
+	}
+	if d.has("link without address", "", 14) {
+		d.segment("192.0.2.0/24").Subnets[0].Bare = true
 	}
 }
 
@@ -131,7 +134,8 @@ func (d *drawer) management(segment int) bool {
 }
 
 // drawRouters gives each subnet its router: one firewall with a leg in each
-// segment, or one router for each. The second subnet of a link has its own.
+// segment, or one router for each. The second subnet of a link has its own if
+// the host knows a gateway for it.
 func (d *drawer) drawRouters() {
 	one := d.has("one firewall", "", 45)
 	for i, s := range d.Segments {
@@ -143,7 +147,7 @@ func (d *drawer) drawRouters() {
 		}
 		for k, n := range s.Subnets {
 			n.Router = r
-			if k > 0 && n.is4() {
+			if k > 0 && n.is4() && n.Style != styleNone {
 				n.Router = d.router(i, numRouter)
 			}
 		}
@@ -164,6 +168,10 @@ func (d *drawer) router(segment, num int) int {
 // drawListeners gives each subnet its own address and a VIP or two.
 func (d *drawer) drawListeners() {
 	for i, s := range d.subnets() {
+		if s.Bare {
+			d.listener(s, s.at(numVIP), placeLo)
+			continue
+		}
 		if !d.management(s.Segment) || d.rand(fmt.Sprint("mgmt listens", i)).IntN(3) == 0 {
 			d.listener(s, s.at(numHost), placeOwn)
 		}
@@ -180,9 +188,9 @@ func (d *drawer) drawListeners() {
 
 // place draws how the host has a VIP. A place that is dropped is a plain one.
 func (d *drawer) place(key string, s *Subnet) string {
-	place := choose(d, "place"+key, []choice[string]{{20, placeOwn}, {20, placeVIP},
-		{12, placeVIP32}, {8, placeVMAC}, {7, placeLo}, {4, placeBridge}, {6, placeLocal},
-		{5, placeRouted}})
+	place := choose(d, "place"+key, []choice[string]{{18, placeOwn}, {16, placeVIP},
+		{10, placeVIP32}, {8, placeVMAC}, {7, placeLo}, {5, placeBridge}, {6, placeLocal},
+		{7, placeStandby}, {5, placeRouted}})
 	if place == placeOwn {
 		return place
 	}
@@ -210,7 +218,15 @@ func (d *drawer) listener(s *Subnet, a netip.Addr, place string) *Listener {
 // conf is an nginx.conf with all listeners.
 func (d *drawer) conf() string {
 	tcp, udp := "", ""
+	wildcard := d.has("wildcard", "", 16)
+	if wildcard {
+		tcp = "    listen 80;\n    listen [::]:80;\n"
+		udp = "    listen 53 udp;\n    listen [::]:53 udp;\n"
+	}
 	for _, l := range d.Listeners {
+		if wildcard && l.Place != placeStandby {
+			continue
+		}
 		a := netip.AddrPortFrom(l.Addr, portTCP)
 		tcp += fmt.Sprintf("    listen %s;\n", a)
 		udp += fmt.Sprintf("    listen %s udp;\n", netip.AddrPortFrom(l.Addr, portUDP))

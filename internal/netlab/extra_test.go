@@ -18,15 +18,15 @@ func (d *drawer) drawExtras() {
 	if d.has("forwarding", "", 18) {
 		d.Host.Forward = true
 	}
-	if d.has("bypass rule", "", 12) {
+	if d.has("bypass rule", "", 14) {
 		d.ip("rule add pref 4000 to 10.0.0.0/8 lookup main")
 	}
-	if d.has("reject default", "", 14) {
+	if d.has("reject default", "", 16) {
 		d.ip("route add unreachable default metric 4294967295")
 		d.ip6("route add unreachable default metric 4294967294")
 	}
 	if d.has("strict host", "", 16) {
-		for _, i := range append([]string{"all"}, d.links()...) {
+		for _, i := range d.links() {
 			d.late("net.ipv4.conf.%s.rp_filter=1", i)
 		}
 	}
@@ -35,7 +35,9 @@ func (d *drawer) drawExtras() {
 // links are the host's links that hold addresses of its subnets.
 func (d *drawer) links() (list []string) {
 	for _, s := range d.Segments {
-		list = append(list, s.Link)
+		if !s.Subnets[0].Bare {
+			list = append(list, s.Link)
+		}
 	}
 	return list
 }
@@ -46,10 +48,13 @@ func (d *drawer) links() (list []string) {
 func (d *drawer) drawStatics() {
 	for i, s := range d.subnets() {
 		percent := 14
-		if d.management(s.Segment) {
+		switch {
+		case d.management(s.Segment):
 			percent = 75
+		case s.Style == styleNM, s.Style == styleNetworkd:
+			percent = 45
 		}
-		if s.pair() || s.Style == styleOnlink || !d.has("static next hop", i, percent) {
+		if s.pair() || s.Bare || s.Style == styleOnlink || !d.has("static next hop", i, percent) {
 			continue
 		}
 		r := d.Routers[d.router(s.Segment, numStatic)]
@@ -82,7 +87,7 @@ func (d *drawer) drawStatics() {
 // path the administrator has written by hand.
 func (d *drawer) drawOwnRouters() {
 	for i, s := range d.subnets() {
-		if s.pair() || d.management(s.Segment) || s.Style == styleOnlink ||
+		if s.pair() || s.Bare || d.management(s.Segment) || s.Style == styleOnlink ||
 			s.Style == styleRA || !d.has("router of a vip", i, 9) {
 			continue
 		}
@@ -118,11 +123,11 @@ func (d *drawer) drawContainers() {
 	c.add("addr add fd17::2/64 dev eth0 nodad")
 	c.add("route add default via 172.17.0.1")
 	c.add("route add default via fd17::1")
-	if d.has("listener for containers", "", 40) {
+	if d.has("listener for containers", "", 50) {
 		d.Listeners = append(d.Listeners, &Listener{Place: placeInside, Router: -1,
 			Addr: netip.MustParseAddr("172.17.0.1"), Link: "docker0"})
 	}
-	if d.has("router flag", "", 40) {
+	if d.has("router flag", "", 50) {
 		d.ip6("neigh add fe80::77 lladdr 02:00:00:00:00:77 dev docker0 router nud stale")
 	}
 }
@@ -131,7 +136,7 @@ func (d *drawer) drawContainers() {
 // an address of the node.
 func (d *drawer) drawOverlay() {
 	s := d.Segments[0].Subnets[0]
-	if s.Style == styleOnlink || !d.has("overlay", "", 16) {
+	if s.Style == styleOnlink || !d.has("overlay", "", 18) {
 		return
 	}
 	d.Host.Forward = true
@@ -153,7 +158,7 @@ func (d *drawer) drawOverlay() {
 // drawTunnel has a server elsewhere send its clients here through a tunnel.
 func (d *drawer) drawTunnel() {
 	s := d.Segments[0].Subnets[0]
-	if s.Style == styleOnlink || !d.has("tunnel", "", 14) {
+	if s.Style == styleOnlink || !d.has("tunnel", "", 26) {
 		return
 	}
 	const vxlan = "link add wg0 type vxlan id 7 local %s remote %s dstport 4789"
@@ -170,7 +175,7 @@ func (d *drawer) drawTunnel() {
 	l := &Listener{Addr: netip.MustParseAddr("10.66.66.2"), Place: placeTunnel, Link: "wg0",
 		Router: r}
 	d.Listeners = append(d.Listeners, l)
-	if d.has("tunnel by hand", "", 50) {
+	if d.has("tunnel by hand", "", 60) {
 		l.Rung = 2
 		d.ip("route add default via 10.66.66.1 dev wg0 table 820")
 		d.ip("rule add from 10.66.66.2 lookup 820")
@@ -215,20 +220,27 @@ func (d *drawer) drawVPN() {
 func (d *drawer) drawMarks() {
 	s := d.Segments[1].Subnets[0]
 	link := d.Segments[1].Link
-	if !s.pair() && s.Style != styleOnlink && d.has("table for marks", "", 18) {
+	if !s.pair() && !s.Bare && s.Style != styleOnlink && d.has("table for marks", "", 24) {
 		d.ip("route add default via %s dev %s onlink table 90", s.at(numSecond+1), link)
 		d.ip("rule add fwmark 0x500 lookup 90")
 	}
-	if s.Style == styleOnlink || !d.has("connmark", "", 14) {
+	if s.Style == styleOnlink || s.Bare || !d.has("connmark", "", 26) {
 		return
 	}
 	nft := ""
 	for i, s := range d.Segments {
 		n := s.Subnets[0]
-		if d.management(i) || n.Style == styleOnlink {
+		if d.management(i) || n.Bare || n.Style == styleOnlink {
 			continue
 		}
 		d.ip("route add default via %s dev %s onlink table %d", n.at(numRouter), s.Link, 301+i)
+		d.ip("route add %s dev %s table %d", n.Prefix, s.Link, 301+i)
+		for _, r := range d.Routers {
+			if r.Behind.IsValid() && r.Only == n {
+				d.ip("route add %s via %s dev %s onlink table %d", r.Behind,
+					n.at(numStatic), s.Link, 301+i)
+			}
+		}
 		d.ip("rule add fwmark %d lookup %d", i+1, 301+i)
 		nft += fmt.Sprintf("  iifname %s ct state new ct mark set %d\n", s.Link, i+1)
 	}

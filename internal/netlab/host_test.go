@@ -32,12 +32,12 @@ const (
 
 // styles4 and styles6 are the styles of links but the first.
 var (
-	styles4 = []choice[Style]{{20, styleMain}, {10, styleNetworkd}, {11, styleNM},
-		{10, styleCloud}, {9, styleNetplan}, {10, styleHand}, {8, stylePartly}, {8, styleIIF},
-		{8, styleLease}, {8, styleNone}, {8, styleOnlink}}
-	styles6 = []choice[Style]{{24, styleRA}, {12, styleMain}, {12, styleSource},
-		{8, styleNetworkd}, {8, styleNM}, {8, styleCloud}, {8, styleNetplan}, {8, styleHand},
-		{5, styleIIF}, {7, styleNone}}
+	styles4 = []choice[Style]{{16, styleMain}, {9, styleNetworkd}, {9, styleNM},
+		{9, styleCloud}, {9, styleNetplan}, {9, styleHand}, {11, stylePartly}, {9, styleIIF},
+		{13, styleLease}, {6, styleNone}, {13, styleOnlink}}
+	styles6 = []choice[Style]{{34, styleRA}, {9, styleMain}, {16, styleSource},
+		{7, styleNetworkd}, {7, styleNM}, {7, styleCloud}, {7, styleNetplan}, {7, styleHand},
+		{6, styleIIF}, {6, styleNone}}
 )
 
 // drawStyles draws who wrote each subnet. The first link has main's default in
@@ -52,13 +52,13 @@ func (d *drawer) drawStyles() {
 		s.Style = choose(d, fmt.Sprint("style", i), list)
 		first := s.Segment == 0 && d.rand(fmt.Sprint("first", i)).IntN(100) < 88
 		switch {
-		case d.management(s.Segment):
+		case d.management(s.Segment), s.Bare:
 			s.Style = styleNone
 		case s.Style == styleRA && (s.Segment > 0 || !first):
 		case first, s.Style == styleOnlink && s.Prefix.Bits() != 24:
 			s.Style = styleMain
 		}
-		if s.Style != styleMain && !d.management(s.Segment) &&
+		if s.Style != styleMain && !d.management(s.Segment) && !s.Bare &&
 			!d.has("written by "+string(s.Style), i, 100) {
 			s.Style = styleMain
 		}
@@ -109,6 +109,7 @@ func (d *drawer) writeHost() {
 				l.Rung = u.rung(l)
 			}
 		}
+		d.inherit(s)
 	}
 }
 
@@ -146,9 +147,11 @@ func (u *up) addresses() {
 	if !u.is4() {
 		flags += " nodad"
 	}
-	if u.Style == styleOnlink {
+	switch {
+	case u.Bare:
+	case u.Style == styleOnlink:
 		u.ip("addr add %s/32 dev %s", u.at(numHost), u.link)
-	} else {
+	default:
 		u.ip("addr add %s dev %s%s", u.host(), u.link, flags)
 	}
 	for _, l := range u.Listeners {
@@ -176,6 +179,8 @@ func (u *up) vip(l *Listener, flags string) {
 		u.ip("addr add %s/%d dev %s%s", l.Addr, bits, u.link, nodad)
 	case placeVMAC:
 		u.vmac(l, nodad)
+	case placeStandby:
+		u.standby(l, nodad)
 	case placeLo, placeRouted:
 		u.ip("addr add %s/%d dev lo%s", l.Addr, bits, nodad)
 	case placeBridge:
@@ -192,14 +197,31 @@ func (u *up) vip(l *Listener, flags string) {
 	}
 }
 
+// standby writes what keepalived does at a failover: on the link, or on a
+// macvlan that is there before.
+func (u *up) standby(l *Listener, nodad string) {
+	dev := u.link
+	if u.rand("failover "+l.Addr.String()).IntN(2) == 0 {
+		dev = fmt.Sprintf("vrrp.%d", len(u.Host.Lines))
+		u.macvlan(dev, l)
+	}
+	u.Host.Later = append(u.Host.Later, fmt.Sprintf("addr add %s/%d dev %s%s", l.Addr,
+		l.Addr.BitLen(), dev, nodad))
+}
+
 // vmac writes a VIP as keepalived does with use_vmac.
 func (u *up) vmac(l *Listener, nodad string) {
 	name := fmt.Sprintf("vrrp.%d", len(u.Host.Lines))
+	u.macvlan(name, l)
+	u.ip("addr add %s/%d dev %s%s", l.Addr, l.Addr.BitLen(), name, nodad)
+}
+
+// macvlan makes the link of a VIP.
+func (u *up) macvlan(name string, l *Listener) {
 	last := l.Addr.AsSlice()[len(l.Addr.AsSlice())-1]
 	u.drawer.ip("link add link %s name %s address 00:00:5e:00:%02x:%02x type macvlan "+
 		"mode private", u.link, name, u.Segment+1, last)
 	u.drawer.ip("link set %s up", name)
-	u.ip("addr add %s/%d dev %s%s", l.Addr, l.Addr.BitLen(), name, nodad)
 	u.late("net.ipv4.conf.%s.rp_filter=0", name)
 	u.late("net.ipv4.conf.%s.accept_local=1", name)
 	u.late("net.ipv4.conf.%s.arp_ignore=1", name)
@@ -255,7 +277,7 @@ func (u *up) table() {
 			u.ip("rule add from %s lookup %d pref %d proto static", a, t, t)
 		}
 	case styleNM:
-		u.ip("rule add from %s lookup %d pref %d proto static", u.Prefix, t, t-95)
+		u.ip("rule add from %s lookup %d pref %d proto static", u.Prefix, t, 1000+t)
 	case styleNetplan:
 		u.ip("rule add from %s lookup %d pref %d proto static", u.Prefix, t, t)
 	case styleHand:
@@ -287,7 +309,7 @@ func (u *up) advertised() {
 	link := legLink(u.Segment)
 	first := Advert{Link: link, From: linkLocal(r.Number)}
 	key := u.Prefix.String()
-	if u.has("second router by ra", key, 50) {
+	if u.has("second router by ra", key, 70) {
 		second := u.router(u.Segment, numSecond)
 		u.Routers[second].Only = u.Subnet
 		s := u.station(u.Routers[second].Name)
@@ -332,4 +354,24 @@ func (u *up) rung(l *Listener) int {
 		return lease
 	}
 	return 0
+}
+
+// inherit gives the second subnet of a link, for which the host has no gateway,
+// the evidence that the first one's gateway is the link's.
+func (d *drawer) inherit(s *Subnet) {
+	first := d.Segments[s.Segment].Subnets[0]
+	if s == first || !s.is4() || s.Style != styleNone {
+		return
+	}
+	rungs := map[Style]int{styleMain: 3, styleOnlink: 3, styleLease: 5, styleNone: 0}
+	rung, ok := rungs[first.Style]
+	if !ok {
+		rung = 4
+	}
+	for _, l := range d.Listeners {
+		if l.Subnet == s && l.Place != placeRouted {
+			l.Rung = rung
+		}
+	}
+	s.Known = first.Known
 }

@@ -1,6 +1,7 @@
 package netlab
 
 import (
+	"cmp"
 	"encoding/json"
 	"fmt"
 	"net/netip"
@@ -22,7 +23,8 @@ const (
 	applyFails      = "apply-fails"
 	secondWrites    = "second-apply-writes"
 	banLifted       = "ban-lifted"
-	unsound         = "unsound" // the network itself does not answer: the oracle is wrong
+	ownLost         = "own-lost" // a connection of the host's own
+	unsound         = "unsound"  // the network itself does not answer: the oracle is wrong
 )
 
 // Fault is one thing that is wrong.
@@ -75,14 +77,14 @@ func (p plan) asks(l *Listener) bool {
 	r := p.row(l.Addr)
 	return r.Status == "unresolved" || r.Status == "" || r.Status == "off" ||
 		r.Status == "local" && slices.ContainsFunc(p.Findings, func(f finding) bool {
-			return f.Code == "beyond-tunnel" && f.names(l)
+			return f.Code == "beyond-tunnel" && f.names(l, l.Link)
 		})
 }
 
-// names reports whether a finding is about a listener or its link.
-func (f finding) names(l *Listener) bool {
+// names reports whether a finding is about a listener, or a link that it is on.
+func (f finding) names(l *Listener, at string) bool {
 	text := " " + f.Subject + " " + f.Message + " " + f.Hint + " "
-	for _, name := range []string{l.Addr.String(), l.Link} {
+	for _, name := range []string{l.Addr.String(), l.Link, at} {
 		if regexp.MustCompile(`[^\w.:]` + regexp.QuoteMeta(name) + `([^\w.:]|[.:][^\w])`).
 			MatchString(text) {
 			return true
@@ -127,8 +129,9 @@ var flagWords = regexp.MustCompile(`--(gateway|address|return|direct)[ =]([^\s,;
 // flag is the flag that the plan prints for a listener, with what only a person
 // knows filled in: the interface and the gateway.
 func (p plan) flag(l *Listener, via netip.Addr) []string {
+	at := cmp.Or(p.row(l.Addr).Interface, l.Link)
 	for _, f := range p.Findings {
-		if !f.names(l) {
+		if !f.names(l, at) {
 			continue
 		}
 		for _, m := range flagWords.FindAllStringSubmatch(f.Hint+" "+f.Message, -1) {
@@ -138,7 +141,7 @@ func (p plan) flag(l *Listener, via netip.Addr) []string {
 			}
 			value = strings.Trim(value, "`'\".")
 			switch {
-			case m[1] == "gateway" && name == l.Link:
+			case m[1] == "gateway" && (name == l.Link || name == at):
 				return []string{"--gateway", name + "=" + via.String()}
 			case m[1] == "address" && name == l.Addr.String():
 				return []string{"--address", name + "=" + l.Link + gateway(value, via)}
@@ -170,6 +173,12 @@ func (t *trial) judge() {
 func (t *trial) judgeRequests() {
 	for i, q := range t.Requests {
 		dark := t.after.dark(i)
+		if q.Class == own {
+			if t.before.all(i) && len(dark) > 0 {
+				t.fault(ownLost, i, q, "%s %v", q, dark)
+			}
+			continue
+		}
 		status := t.plan.row(q.Listener.Addr).Status
 		if q.Class == banned {
 			if !t.before.any(i) && t.after.any(i) {
@@ -180,7 +189,7 @@ func (t *trial) judgeRequests() {
 		if len(dark) == 0 {
 			continue
 		}
-		worse := slices.ContainsFunc(dark, func(p protocol) bool { return t.before[i][p] })
+		worse := q.Listener.Place != placeStandby && slices.ContainsFunc(dark, func(p protocol) bool { return t.before[i][p] })
 		switch {
 		case worse && t.plan.moved(q):
 			t.fault(movedAndLost, i, q, "%s %v", q, dark)

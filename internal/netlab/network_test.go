@@ -36,6 +36,7 @@ type Subnet struct {
 	Router  int   // that its hosts use, and that requests come in by; -1: none
 	Style   Style // how the host's manager wrote it
 	Table   int   // of that style
+	Bare    bool  // the host's link there is up, without an address
 	// Known says whether the host has a default route by the subnet's router
 	// anywhere, so that its LAN is one with a default gateway.
 	Known bool
@@ -118,6 +119,7 @@ const (
 	container = "container"
 	overlay   = "overlay"
 	banned    = "banned"
+	own       = "own" // the host itself asks somebody elsewhere
 )
 
 // Client is a station that asks, and its address.
@@ -143,6 +145,7 @@ const (
 	placeVIP     = "vip"     // a further one, with the subnet's length
 	placeVIP32   = "vip32"   // a host prefix on the link, as keepalived sets it
 	placeVMAC    = "vmac"    // a host prefix on a macvlan, keepalived's use_vmac
+	placeStandby = "standby" // of another host until after apply; then like vip32 or vmac
 	placeLo      = "lo"      // on lo
 	placeBridge  = "bridge"  // on a bridge without ports, for a dummy link
 	placeLocal   = "local"   // a route of table local
@@ -165,16 +168,29 @@ func (w Way) String() string {
 	return "dev " + w.Link
 }
 
-// Request says that a client asks a listener.
+// Request says that a client asks a listener. A request of the host's own goes
+// the other way: Listener is nil, and the source is left to the kernel.
 type Request struct {
 	Client   *Client
 	Listener *Listener
 	Class    string
 	Way      Way
 	Router   *Router // that a request of the world comes in by; nil: of no router
+	Mark     int     // of a request of the host's own
+}
+
+// asker is the station that asks.
+func (r Request) asker() string {
+	if r.Listener == nil {
+		return host
+	}
+	return r.Client.Station
 }
 
 func (r Request) String() string {
+	if r.Listener == nil {
+		return fmt.Sprintf("%s mark %#x -> %s", r.Class, r.Mark, r.Client.Addr)
+	}
 	return fmt.Sprintf("%s %s (%s) -> %s", r.Class, r.Client.Addr, r.Client.Station,
 		r.Listener.Addr)
 }
@@ -185,6 +201,7 @@ type Host struct {
 	Lines6  []string // of ip -6
 	Sysctls []string
 	Nft     string
+	Later   []string          // of ip, once lasthop has applied: a failover to this host
 	Leases  map[string]string // text of networkd's lease by link
 	Forward bool
 	Conf    string // nginx.conf
@@ -276,6 +293,9 @@ func (h Host) String() string {
 	}
 	for _, l := range h.Lines6 {
 		fmt.Fprintf(&b, "  ip -6 %s\n", l)
+	}
+	for _, l := range h.Later {
+		fmt.Fprintf(&b, "  later: ip %s\n", l)
 	}
 	if h.Nft != "" {
 		fmt.Fprintf(&b, "  nft %s\n", h.Nft)

@@ -8,6 +8,7 @@ import (
 	"regexp"
 	"slices"
 	"strconv"
+	"strings"
 	"testing"
 )
 
@@ -83,11 +84,11 @@ func (t *trial) run() error {
 		return err
 	}
 	defer stop()
-	state, err := t.snapshot()
-	if err != nil {
+	if t.before, err = t.ask(t.present()); err != nil {
 		return err
 	}
-	if t.before, err = t.ask(t.Requests); err != nil {
+	state, err := t.snapshot() // not earlier: IPv6 addresses take their time
+	if err != nil {
 		return err
 	}
 	if err := t.applied(); err != nil {
@@ -97,9 +98,6 @@ func (t *trial) run() error {
 		return err
 	}
 	t.judge()
-	if err := t.again(); err != nil {
-		return err
-	}
 	if err := t.withFlags(); err != nil {
 		return err
 	}
@@ -109,12 +107,24 @@ func (t *trial) run() error {
 	return t.prove()
 }
 
+// present are the requests before a failover: what asks for an address that
+// nobody has is left out, its place stays.
+func (t *trial) present() []Request {
+	list := slices.Clone(t.Requests)
+	for i, q := range list {
+		if q.Listener != nil && q.Listener.Place == placeStandby {
+			list[i].Client = nil
+		}
+	}
+	return list
+}
+
 // command runs lasthop with the host's nginx.conf.
 func (t *trial) command(args ...string) ([]byte, int, error) {
 	return t.lasthop(t.bin, t.dir, append(args, "-c", t.dir+"/nginx.conf")...)
 }
 
-// applied plans, applies and checks.
+// applied plans, applies and, after a failover, checks.
 func (t *trial) applied() error {
 	out, code, err := t.command("plan", "-o", "json")
 	if code != 0 || err != nil {
@@ -128,8 +138,14 @@ func (t *trial) applied() error {
 	} else if err != nil {
 		return err
 	}
+	if err := t.again(); err != nil {
+		return err
+	}
 	if t.tamper != nil {
 		t.tamper(t)
+	}
+	if err := t.batch(host, "", t.Host.Later); err != nil {
+		return err
 	}
 	_, code, err = t.command("check", "--quiet")
 	if code == 1 || code == 0 && err != nil {
@@ -227,10 +243,20 @@ func (t *trial) router(l *Listener) (a netip.Addr) {
 
 // cleared clears, and compares the host with what it was.
 func (t *trial) cleared(state string) error {
+	var gone []string
+	for _, line := range t.Host.Later {
+		gone = append(gone, strings.Replace(strings.TrimSuffix(line, " nodad"), "addr add", "addr del", 1))
+	}
+	if err := t.batch(host, "", gone); err != nil {
+		return err
+	}
 	if _, code, err := t.lasthop(t.bin, t.dir, "clear"); code != 0 || err != nil {
 		return fmt.Errorf("clear: %w", err)
 	}
 	now, err := t.snapshot()
+	if e := t.batch(host, "", t.Host.Later); e != nil { // the network is to be proved
+		return e
+	}
 	if err == nil && now != state {
 		t.faults = append(t.faults, Fault{notRestored, difference(state, now)})
 	}
@@ -260,7 +286,7 @@ func (t *trial) prove() error {
 	var list []Request
 	index := map[int]int{}
 	for _, s := range t.suspects {
-		if _, ok := index[s.request]; !ok && t.Requests[s.request].Class != banned {
+		if _, ok := index[s.request]; !ok && t.Requests[s.request].provable() {
 			index[s.request] = len(list)
 			list = append(list, t.Requests[s.request])
 		}
@@ -297,6 +323,9 @@ func (t *trial) prove() error {
 	}
 	return nil
 }
+
+// provable reports whether the network says the way of the request's reply.
+func (r Request) provable() bool { return r.Class != banned && r.Class != own }
 
 // ideal are the lines that send one reply, and the ARP of its router, the
 // expected way.

@@ -50,7 +50,7 @@ func (d *drawer) wire() {
 		}
 	}
 	for _, q := range d.Requests {
-		if t := tables[q.Client]; t > 0 {
+		if t := tables[q.Client]; t > 0 && q.Listener != nil {
 			w.add("route replace %s via %s table %d", q.Listener.Addr,
 				outer(q.Router, q.Listener.Addr, 1), t)
 		}
@@ -59,6 +59,12 @@ func (d *drawer) wire() {
 		if l.Subnet != nil {
 			w.add("route replace %s via %s", l.Addr, outer(d.Routers[l.Router], l.Addr, 1))
 		}
+	}
+	for _, s := range d.subnets() {
+		if s.Bare {
+			continue
+		}
+		w.add("route replace %s via %s", s.at(numHost), outer(d.Routers[s.Router], s.at(0), 1))
 	}
 	for _, lines := range [][]string{w.Lines, w.Lines6} { // routes need the addresses
 		slices.SortStableFunc(lines, func(a, b string) int {
