@@ -1,5 +1,5 @@
 # make demo    see it, in a lab of network namespaces          make test    every check, under ten minutes
-# make build   ./lasthop                                       make prove   HOSTS random hosts; CORPUS=DIR of configurations,
+# make build   ./lasthop                                       make prove   HOSTS random hosts; NETWORKS; CORPUS=DIR of configurations,
 #                                                                           or with nginx/ and bigip/ below it
 # make bench   benchmarks                                      make fuzz    each fuzz target for FUZZTIME
 # make soak    1,000 changes under load, 200 deletions, 10,000 syncs, 200 reloads of 10,000 listeners, idle
@@ -7,6 +7,7 @@
 # make fresh   demo, install and test in a fresh root of SUITE: bullseye, bookworm, trixie, jammy, noble
 GO          := go
 HOSTS       := 10000
+NETWORKS    := 1000
 SUITE       := bookworm
 FUZZTIME    := 30s
 PREFIX      := /usr
@@ -46,6 +47,7 @@ lint:
 prove:
 	testdata/lab/deps.sh
 	$(PROVE) ./cmd/lasthop -run 'Test(Prove|Captured)?RandomHosts' -hosts $(HOSTS) | $(QUIET)
+	$(PROVE) ./internal/netlab -run TestNetworks -networks $(NETWORKS) | $(QUIET)
 	$(PROVE) ./internal/daemon -run TestNetworkdScenarios -dropins | $(QUIET)
 	CORPUS=$(abspath $(CORPUS)) $(PROVE) ./nginxconf -run 'TestSockets|TestProveCorpus|TestTrees' | $(QUIET)
 	CORPUS=$(abspath $(CORPUS)) $(PROVE) ./bigip -run Corpus | $(QUIET)

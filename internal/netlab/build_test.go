@@ -63,9 +63,7 @@ func (b *built) sysctl(station string, list []string) (err error) {
 	b.spaces[station].Do(func() {
 		for _, s := range list {
 			key, value, _ := strings.Cut(s, "=")
-			for _, link := range vmacs.FindAllString(key, -1) {
-				key = strings.Replace(key, link, strings.Replace(link, ".", "/", 1), 1)
-			}
+			key = vmacs.ReplaceAllString(key, "vrrp/$1") // the dot of a name stays
 			key = strings.NewReplacer(".", "/", "/", ".").Replace(key)
 			if e := os.WriteFile("/proc/sys/"+key, []byte(value), 0); e != nil {
 				err = errors.Join(err, e)
@@ -76,24 +74,24 @@ func (b *built) sysctl(station string, list []string) (err error) {
 }
 
 // vmacs are names of links with a dot.
-var vmacs = regexp.MustCompile(`vrrp\.\d+`)
+var vmacs = regexp.MustCompile(`vrrp\.(\d+)`)
 
 // wiring are the lines that join all links, in the namespace of the bridges.
 func (b *built) wiring() (lines []string) {
 	for _, s := range b.Segments {
-		lines = append(lines, fmt.Sprintf("link add %s type bridge mcast_snooping 0", s.Name),
-			fmt.Sprintf("link set %s up", s.Name))
+		lines = append(lines, "link add "+s.Name+" type bridge mcast_snooping 0",
+			"link set "+s.Name+" up")
 	}
 	for i, w := range b.Wires {
 		port, end := fmt.Sprintf("p%d", i), ""
 		if w.Segment == "" {
 			port, end = w.Port, " netns "+b.spaces[w.Peer].Path
 		}
-		lines = append(lines, fmt.Sprintf(
-			"link add %s address %s netns %s type veth peer name %s address %s%s", w.Link,
-			mac(w.Station+w.Link), b.spaces[w.Station].Path, port, mac(port), end))
+		lines = append(lines, fmt.Sprintf("link add %s address %s netns %s type veth "+
+			"peer name %s address %s%s", w.Link, mac(w.Station+w.Link),
+			b.spaces[w.Station].Path, port, mac(port), end))
 		if w.Segment != "" {
-			lines = append(lines, fmt.Sprintf("link set %s master %s up", port, w.Segment))
+			lines = append(lines, "link set "+port+" master "+w.Segment+" up")
 		}
 	}
 	return lines
@@ -228,7 +226,8 @@ func (b *built) advertise() error {
 		}
 	}
 	for end := time.Now().Add(nstest.Patience(2 * time.Second)); sent > 0; {
-		out, err := b.output(host, exec.Command("ip", "-6", "-N", "route", "show", "proto", "9"))
+		out, err := b.output(host,
+			exec.Command("ip", "-6", "-N", "route", "show", "proto", "9"))
 		if err != nil {
 			return err
 		}
@@ -236,7 +235,7 @@ func (b *built) advertise() error {
 			break
 		}
 		if time.Now().After(end) {
-			return fmt.Errorf("the host heard less than %d advertisements:\n%s", sent, out)
+			return fmt.Errorf("not all of %d advertisements heard:\n%s", sent, out)
 		}
 		time.Sleep(5 * time.Millisecond)
 	}

@@ -149,7 +149,8 @@ func (d *drawer) itself(r *Router) {
 		}
 		c := d.client(r.Name, r.address(s))
 		for _, l := range d.Listeners {
-			if l.Subnet == s && l.Place != placeTwoWays && (l.resolved() || l.comesBy(r)) {
+			if l.Subnet == s && l.Place != placeTwoWays &&
+				(l.resolved() || l.comesBy(r)) {
 				d.asks(c, l, theRouter, Way{Link: l.Link})
 			}
 		}
@@ -224,12 +225,14 @@ func (d *drawer) ownClients() {
 		}
 	}
 	if d.Ingredients["overlay"] {
+		n := d.station("node")
 		c := d.client("node", netip.MustParseAddr("172.30.1.7"))
+		way := Way{"flannel.1", netip.MustParseAddr("172.30.1.0")}
 		for _, l := range d.Listeners {
 			if l.Addr.Is4() && l.Subnet != nil && l.Subnet.Segment > 0 {
-				d.station("node").add("route add %s via 172.30.0.0 dev flannel.1 onlink src %s",
+				n.add("route add %s via 172.30.0.0 dev flannel.1 onlink src %s",
 					l.Addr, c.Addr)
-				d.asks(c, l, overlay, Way{"flannel.1", netip.MustParseAddr("172.30.1.0")})
+				d.asks(c, l, overlay, way)
 			}
 		}
 	}

@@ -54,7 +54,8 @@ func (d *drawer) drawStatics() {
 		case s.Style == styleNM, s.Style == styleNetworkd:
 			percent = 45
 		}
-		if s.pair() || s.Bare || s.Style == styleOnlink || !d.has("static next hop", i, percent) {
+		if s.pair() || s.Bare || s.Style == styleOnlink ||
+			!d.has("static next hop", i, percent) {
 			continue
 		}
 		r := d.Routers[d.router(s.Segment, numStatic)]
@@ -233,7 +234,8 @@ func (d *drawer) drawMarks() {
 		if d.management(i) || n.Bare || n.Style == styleOnlink {
 			continue
 		}
-		d.ip("route add default via %s dev %s onlink table %d", n.at(numRouter), s.Link, 301+i)
+		d.ip("route add default via %s dev %s onlink table %d", n.at(numRouter),
+			s.Link, 301+i)
 		d.ip("route add %s dev %s table %d", n.Prefix, s.Link, 301+i)
 		for _, r := range d.Routers {
 			if r.Behind.IsValid() && r.Only == n {
@@ -244,8 +246,7 @@ func (d *drawer) drawMarks() {
 		d.ip("rule add fwmark %d lookup %d", i+1, 301+i)
 		nft += fmt.Sprintf("  iifname %s ct state new ct mark set %d\n", s.Link, i+1)
 	}
-	d.Host.Nft = "table ip m {\n chain pre { type filter hook prerouting priority -150;\n" + nft +
-		" }\n chain out { type route hook output priority -150;\n  meta mark set ct mark\n }\n}\n"
+	d.Host.Nft = fmt.Sprintf(connmark, nft)
 	a, b := d.Segments[0].Subnets[0].Router, s.Router
 	if a == b {
 		return
@@ -256,6 +257,16 @@ func (d *drawer) drawMarks() {
 	l.Also = b
 	d.ip("addr add %s/32 dev %s", l.Addr, l.Link)
 }
+
+// connmark is a ruleset that gives a reply the mark of its request.
+const connmark = `table ip m {
+ chain pre { type filter hook prerouting priority -150;
+%s }
+ chain out { type route hook output priority -150;
+  meta mark set ct mark
+ }
+}
+`
 
 // The clients that are banned, one of each family.
 var bannedClients = []netip.Addr{netip.MustParseAddr("198.51.100.66"),
@@ -270,7 +281,7 @@ func (d *drawer) drawBans() {
 		{1, "prohibit"}})
 	for _, a := range bannedClients {
 		u := &up{drawer: d, Subnet: &Subnet{Prefix: netip.PrefixFrom(a, a.BitLen())}}
-		if d.has("ban by a rule", "", 50) {
+		if d.has("ban by a rule", a, 50) {
 			u.ip("rule add to %s type %s", a, kind)
 		} else {
 			u.ip("route add %s %s", kind, a)

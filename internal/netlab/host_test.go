@@ -254,7 +254,7 @@ func (u *up) write() {
 		u.ip("route add %s via %s %s metric %d", u.Prefix, u.gw, dev, u.metric+1)
 		u.ip("route add default via %s %s metric %d", u.gw, dev, u.metric+1)
 	case styleLease:
-		u.Host.Leases[u.link] = fmt.Sprintf("ADDRESS=%s\nNETMASK=255.255.255.0\nROUTER=%s\n",
+		u.Host.Leases[u.link] = fmt.Sprintf("ADDRESS=%s\nROUTER=%s\n",
 			u.at(numHost), u.gw)
 	case styleRA:
 		u.advertised()
@@ -314,7 +314,7 @@ func (u *up) advertised() {
 		u.Routers[second].Only = u.Subnet
 		s := u.station(u.Routers[second].Name)
 		a := Advert{Link: link, From: linkLocal(second), Preference: preferenceLow}
-		if u.has("dead router by ra", key, 50) {
+		if u.has("dead router by ra", key, 55) {
 			a.Preference, a.Silent, s.Dead = 0, true, link
 			u.Routers[second].Dead = true
 		}

@@ -12,7 +12,7 @@ import (
 
 // The kinds of faults.
 const (
-	readyButDark    = "ready-but-dark"           // a row says all is well, a client gets nothing
+	readyButDark    = "ready-but-dark"           // a row says that it works, and it does not
 	lost            = "lost"                     // answered before, not after, and not named
 	movedAndLost    = "moved-and-lost"           // the same, but the plan names the class
 	evidenceIgnored = "evidence-ignored"         // evidence planted, and not used
@@ -29,9 +29,12 @@ const (
 
 // Fault is one thing that is wrong.
 type Fault struct {
-	Kind   string `json:"kind"`
-	Detail string `json:"detail"`
+	Kind    string `json:"kind"`
+	Subject string `json:"subject,omitempty"` // the request
+	Detail  string `json:"detail,omitempty"`
 }
+
+func (f Fault) String() string { return f.Kind + ": " + f.Subject + " " + f.Detail }
 
 // plan is what this oracle reads of lasthop's JSON, of any version.
 type plan struct {
@@ -141,7 +144,7 @@ func (p plan) flag(l *Listener, via netip.Addr) []string {
 			}
 			value = strings.Trim(value, "`'\".")
 			switch {
-			case m[1] == "gateway" && (name == l.Link || name == at):
+			case m[1] == "gateway" && name == at:
 				return []string{"--gateway", name + "=" + via.String()}
 			case m[1] == "address" && name == l.Addr.String():
 				return []string{"--address", name + "=" + l.Link + gateway(value, via)}
@@ -175,32 +178,33 @@ func (t *trial) judgeRequests() {
 		dark := t.after.dark(i)
 		if q.Class == own {
 			if t.before.all(i) && len(dark) > 0 {
-				t.fault(ownLost, i, q, "%s %v", q, dark)
+				t.fault(ownLost, i, "%v", dark)
 			}
 			continue
 		}
 		status := t.plan.row(q.Listener.Addr).Status
 		if q.Class == banned {
 			if !t.before.any(i) && t.after.any(i) {
-				t.fault(banLifted, i, q, "%s", q)
+				t.fault(banLifted, i, "by %s", q.Way)
 			}
 			continue
 		}
 		if len(dark) == 0 {
 			continue
 		}
-		worse := q.Listener.Place != placeStandby && slices.ContainsFunc(dark, func(p protocol) bool { return t.before[i][p] })
+		worse := slices.ContainsFunc(dark,
+			func(p protocol) bool { return t.before[i][p] })
 		switch {
 		case worse && t.plan.moved(q):
-			t.fault(movedAndLost, i, q, "%s %v", q, dark)
+			t.fault(movedAndLost, i, "%v", dark)
 		case worse:
-			t.fault(lost, i, q, "%s %v", q, dark)
+			t.fault(lost, i, "%v", dark)
 		}
 		if !t.plan.asks(q.Listener) {
-			t.fault(readyButDark, i, q, "%s %v, %s by %s", q, dark, status, q.Way)
+			t.fault(readyButDark, i, "%v, %s, expected by %s", dark, status, q.Way)
 		}
 		if t.checkCode == 0 {
-			t.fault(checkContent, i, q, "%s %v, %s", q, dark, status)
+			t.fault(checkContent, i, "%v, %s", dark, status)
 		}
 	}
 }
@@ -216,7 +220,7 @@ func (t *trial) judgeEvidence(l *Listener) {
 			if t.plan.asks(l) {
 				kind = unresolved
 			}
-			t.fault(kind, i, q, "%s rung %d, %s", q, l.Rung, t.plan.row(l.Addr).Status)
+			t.fault(kind, i, "rung %d, %s", l.Rung, t.plan.row(l.Addr).Status)
 			answered = false
 		}
 	}
@@ -230,6 +234,7 @@ func (a answers) any(i int) bool { return len(a.dark(i)) < len(protocols) }
 
 // fault notes what is wrong with a request. It counts only once the network has
 // proved that a reply by the expected way is answered.
-func (t *trial) fault(kind string, i int, q Request, format string, args ...any) {
-	t.suspects = append(t.suspects, suspect{i, Fault{kind, fmt.Sprintf(format, args...)}})
+func (t *trial) fault(kind string, i int, format string, args ...any) {
+	t.suspects = append(t.suspects, suspect{i, Fault{kind, t.Requests[i].String(),
+		fmt.Sprintf(format, args...)}})
 }

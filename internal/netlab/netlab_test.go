@@ -1,7 +1,6 @@
 package netlab
 
 import (
-	"encoding/json"
 	"flag"
 	"fmt"
 	"os"
@@ -14,18 +13,57 @@ import (
 	"lasthop/internal/nstest"
 )
 
+// short is the number of networks of the run in `make test`.
+const short = 10
+
 var (
 	firstSeed = flag.Uint64("seed", 1, "seed of the first network; the next has the next")
-	networks  = flag.Int("networks", 10, "number of networks")
-	program   = flag.String("lasthop", "", "the program to test; default: built from ./cmd/lasthop")
-	save      = flag.String("save", "", "`FILE` for the results")
-	details   = flag.Bool("details", false, "print each network with faults, and each fault")
+	networks  = flag.Int("networks", short, "number of networks")
+	program   = flag.String("lasthop", "", "the `program` to test; default: built from here")
+	saved     = flag.String("save", "", "write the results to a `FILE`")
+	against   = flag.String("against", "", "compare with the results of a `FILE`")
+	attempts  = flag.Int("shrink", 0, "shrink what has faults, in at most `N` attempts each")
+	details   = flag.Bool("details", false, "print each network with faults, and its faults")
+	update    = flag.Bool("update", false, "rewrite "+knownFile)
 )
 
 func TestMain(m *testing.M) { os.Exit(nstest.Main(m)) }
 
 // together is how many networks are asked at a time. They mostly wait.
 const together = 5
+
+// TestNetworks asks on random networks. The run without flags holds what it
+// finds to the faults that are known.
+func TestNetworks(t *testing.T) {
+	bin := lasthopBinary(t)
+	t.Logf("seeds %d to %d", *firstSeed, *firstSeed+uint64(*networks)-1)
+	results := tryAll(t, bin, *firstSeed, *networks)
+	report(t, results)
+	if *saved != "" {
+		if err := keep(*saved, results); err != nil {
+			t.Error(err)
+		}
+	}
+	if *against != "" {
+		compare(t, *against, results)
+	}
+	if *attempts > 0 {
+		shrinkAll(t, results, bin)
+	}
+	if *program == "" && *firstSeed == 1 && *networks == short {
+		known(t, results, *update)
+	}
+}
+
+// shrinkAll prints a smaller network for each that shows a fault.
+func shrinkAll(t *testing.T, results []Result, bin string) {
+	for _, r := range results {
+		if len(r.Faults) > 0 {
+			n, less := shrink(t, r, bin, *attempts)
+			t.Logf("smaller:\n%s%s", n, less)
+		}
+	}
+}
 
 // lasthopBinary is the program under test.
 func lasthopBinary(t testing.TB) string {
@@ -45,23 +83,6 @@ func lasthopBinary(t testing.TB) string {
 	return path
 }
 
-// TestNetworks asks on random networks.
-func TestNetworks(t *testing.T) {
-	bin := lasthopBinary(t)
-	t.Logf("seeds %d to %d", *firstSeed, *firstSeed+uint64(*networks)-1)
-	results := tryAll(t, bin, *firstSeed, *networks)
-	report(t, results)
-	if *save != "" {
-		text, err := json.MarshalIndent(results, "", " ")
-		if err == nil {
-			err = os.WriteFile(*save, text, 0o644)
-		}
-		if err != nil {
-			t.Error(err)
-		}
-	}
-}
-
 // tryAll asks on several networks at a time, and returns the results by seed.
 func tryAll(t *testing.T, bin string, seed uint64, count int) []Result {
 	results := make([]Result, count)
@@ -74,7 +95,7 @@ func tryAll(t *testing.T, bin string, seed uint64, count int) []Result {
 				t.Run(fmt.Sprint("seed=", s), func(t *testing.T) {
 					n := draw(s)
 					results[i] = try(t, n, bin, nil)
-					if *details && (len(results[i].Faults) > 0 || results[i].Error != "") {
+					if *details && results[i].String() != "" {
 						t.Logf("%s%s", n, results[i])
 					}
 				})
@@ -89,53 +110,29 @@ func tryAll(t *testing.T, bin string, seed uint64, count int) []Result {
 	return results
 }
 
-// String is the faults, one a line.
-func (r Result) String() string {
-	var b strings.Builder
-	for _, f := range r.Faults {
-		fmt.Fprintf(&b, "seed %d: %s: %s\n", r.Seed, f.Kind, f.Detail)
+// TestDraw draws a network twice: a seed is a network.
+func TestDraw(t *testing.T) {
+	for seed := range uint64(50) {
+		a, b := draw(seed), draw(seed)
+		if a.String() != b.String() || fmt.Sprint(a.Wires) != fmt.Sprint(b.Wires) {
+			t.Fatalf("seed %d draws two networks:\n%s\n%s", seed, a, b)
+		}
 	}
-	if r.Error != "" {
-		fmt.Fprintf(&b, "seed %d: error: %s\n", r.Seed, r.Error)
-	}
-	return b.String()
 }
 
-// report prints the summary, and fails for what is the oracle's own fault.
-func report(t *testing.T, results []Result) {
-	ingredients, kinds := map[string]int{}, map[string][]uint64{}
-	rungs, requests := map[int][2]int{}, 0
-	for _, r := range results {
-		requests += r.Requests
-		for _, i := range r.Ingredients {
-			ingredients[i]++
-		}
-		for _, k := range r.kinds() {
-			kinds[k] = append(kinds[k], r.Seed)
-		}
-		for k, c := range r.Rungs {
-			rungs[k] = [2]int{rungs[k][0] + c[0], rungs[k][1] + c[1]}
-		}
-		if r.Error != "" {
-			t.Errorf("seed %d: %s", r.Seed, r.Error)
-		}
-		for _, f := range r.Faults {
-			if f.Kind == unsound {
-				t.Errorf("seed %d: the oracle is wrong: %s", r.Seed, f.Detail)
-			}
-		}
+// TestImports holds the oracle to its word: it knows nothing of the planner.
+func TestImports(t *testing.T) {
+	out, err := exec.Command("go", "list", "-deps", "-test", ".").CombinedOutput()
+	if err != nil {
+		t.Fatalf("go list: %v\n%s", err, out)
 	}
-	t.Logf("%d networks, %d requests over TCP, UDP and ping each", len(results), requests)
-	for _, i := range sorted(ingredients) {
-		t.Logf("%5d networks with %s", ingredients[i], i)
-		if len(results) >= 200 && ingredients[i]*10 < len(results) {
-			t.Errorf("less than a tenth of the networks have %s", i)
+	allowed := []string{"lasthop/internal/netlab", "lasthop/internal/nstest"}
+	for _, line := range strings.Fields(string(out)) {
+		for _, a := range allowed {
+			line = strings.TrimPrefix(strings.TrimPrefix(line, "["+a), a)
 		}
-	}
-	for _, k := range sorted(rungs) {
-		t.Logf("evidence of rung %d: %d of %d listeners answered", k, rungs[k][0], rungs[k][1])
-	}
-	for _, k := range sorted(kinds) {
-		t.Logf("%5d networks with %s: seeds %v", len(kinds[k]), k, kinds[k])
+		if strings.HasPrefix(line, "lasthop/") {
+			t.Errorf("the oracle imports %s", line)
+		}
 	}
 }

@@ -12,25 +12,6 @@ import (
 	"testing"
 )
 
-// Result is what a network showed.
-type Result struct {
-	Seed        uint64         `json:"seed"`
-	Ingredients []string       `json:"ingredients"`
-	Faults      []Fault        `json:"faults"`
-	Requests    int            `json:"requests"`
-	Rungs       map[int][2]int `json:"rungs"` // evidence: answered, planted
-	Error       string         `json:"error,omitempty"`
-}
-
-// kinds are the kinds of its faults.
-func (r Result) kinds() []string {
-	m := map[string]bool{}
-	for _, f := range r.Faults {
-		m[f.Kind] = true
-	}
-	return sorted(m)
-}
-
 // suspect is a fault of a request that the network has not proved yet.
 type suspect struct {
 	request int
@@ -134,7 +115,7 @@ func (t *trial) applied() error {
 		return err
 	}
 	if _, code, err := t.command("apply", "-o", "json"); code != 0 {
-		t.faults = append(t.faults, Fault{applyFails, err.Error()})
+		t.faults = append(t.faults, Fault{Kind: applyFails, Detail: err.Error()})
 	} else if err != nil {
 		return err
 	}
@@ -166,7 +147,8 @@ func (t *trial) again() error {
 	}
 	p, err := parsePlan(out)
 	if p.Writes > 0 {
-		t.faults = append(t.faults, Fault{secondWrites, fmt.Sprintf("%d writes", p.Writes)})
+		t.faults = append(t.faults, Fault{Kind: secondWrites,
+			Detail: fmt.Sprintf("%d writes", p.Writes)})
 	}
 	return err
 }
@@ -188,7 +170,7 @@ func (t *trial) withFlags() error {
 		}
 		f := t.plan.flag(q.Listener, t.router(q.Listener))
 		if f == nil && q.Class == offLink && len(t.after.dark(i)) > 0 {
-			t.fault(flagFails, i, q, "%s: no flag, %s", q, t.plan.row(q.Listener.Addr).Reason)
+			t.fault(flagFails, i, "no flag: %s", t.plan.row(q.Listener.Addr).Reason)
 		}
 		if f != nil {
 			list, index = append(list, q), append(index, i)
@@ -199,13 +181,14 @@ func (t *trial) withFlags() error {
 		return nil
 	}
 	if _, code, err := t.command(append([]string{"apply", "-o", "json"}, flags...)...); code != 0 {
-		t.faults = append(t.faults, Fault{flagFails, fmt.Sprintf("apply %v: %v", flags, err)})
+		t.faults = append(t.faults, Fault{Kind: flagFails,
+			Detail: fmt.Sprintf("apply %v: %v", flags, err)})
 		return nil
 	}
 	got, err := t.ask(list)
-	for k, q := range list {
+	for k := range list {
 		if dark := got.dark(k); err == nil && len(dark) > 0 {
-			t.fault(flagFails, index[k], q, "%s %v with %v", q, dark, flags)
+			t.fault(flagFails, index[k], "%v with %v", dark, flags)
 		}
 	}
 	return err
@@ -245,7 +228,8 @@ func (t *trial) router(l *Listener) (a netip.Addr) {
 func (t *trial) cleared(state string) error {
 	var gone []string
 	for _, line := range t.Host.Later {
-		gone = append(gone, strings.Replace(strings.TrimSuffix(line, " nodad"), "addr add", "addr del", 1))
+		line = strings.TrimSuffix(line, " nodad")
+		gone = append(gone, strings.Replace(line, "addr add", "addr del", 1))
 	}
 	if err := t.batch(host, "", gone); err != nil {
 		return err
@@ -258,7 +242,8 @@ func (t *trial) cleared(state string) error {
 		return e
 	}
 	if err == nil && now != state {
-		t.faults = append(t.faults, Fault{notRestored, difference(state, now)})
+		t.faults = append(t.faults, Fault{Kind: notRestored,
+			Detail: difference(state, now)})
 	}
 	return err
 }
@@ -280,8 +265,9 @@ func (t *trial) snapshot() (string, error) {
 	return volatile.ReplaceAllString(text, ""), nil
 }
 
-// prove writes the expected way of each suspected request into the host by hand.
-// If a request is answered then, the network is sound, and its fault stands.
+// prove writes the expected way of each suspected request into the host by
+// hand. If a request is answered then, the network is sound, and its fault
+// stands.
 func (t *trial) prove() error {
 	var list []Request
 	index := map[int]int{}
@@ -317,8 +303,8 @@ func (t *trial) prove() error {
 			t.faults = append(t.faults, s.Fault)
 		case !blamed[k]:
 			blamed[k] = true
-			t.faults = append(t.faults, Fault{unsound, fmt.Sprintf("%s %v, %s", list[k],
-				got.dark(k), list[k].Way)})
+			t.faults = append(t.faults, Fault{unsound, list[k].String(),
+				fmt.Sprintf("%v, %s", got.dark(k), list[k].Way)})
 		}
 	}
 	return nil
@@ -332,7 +318,8 @@ func (r Request) provable() bool { return r.Class != banned && r.Class != own }
 func ideal(i int, q Request) []string {
 	t := strconv.Itoa(9000 + i)
 	rule := func(to netip.Addr) string {
-		return fmt.Sprintf("rule add pref 1 from %s to %s lookup %s", q.Listener.Addr, to, t)
+		return fmt.Sprintf("rule add pref 1 from %s to %s lookup %s", q.Listener.Addr,
+			to, t)
 	}
 	route := func(to netip.Addr) string {
 		return fmt.Sprintf("route add %s dev %s table %s", to, q.Way.Link, t)

@@ -57,14 +57,16 @@ func (d *drawer) wire() {
 	}
 	for _, l := range d.Listeners {
 		if l.Subnet != nil {
-			w.add("route replace %s via %s", l.Addr, outer(d.Routers[l.Router], l.Addr, 1))
+			w.add("route replace %s via %s", l.Addr,
+				outer(d.Routers[l.Router], l.Addr, 1))
 		}
 	}
 	for _, s := range d.subnets() {
 		if s.Bare {
 			continue
 		}
-		w.add("route replace %s via %s", s.at(numHost), outer(d.Routers[s.Router], s.at(0), 1))
+		w.add("route replace %s via %s", s.at(numHost),
+			outer(d.Routers[s.Router], s.at(0), 1))
 	}
 	for _, lines := range [][]string{w.Lines, w.Lines6} { // routes need the addresses
 		slices.SortStableFunc(lines, func(a, b string) int {

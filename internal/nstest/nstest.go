@@ -21,6 +21,7 @@ import (
 	"slices"
 	"strconv"
 	"strings"
+	"sync"
 	"syscall"
 	"testing"
 	"time"
@@ -84,7 +85,10 @@ type NS struct {
 }
 
 // Available says whether New can make a namespace, and why not.
-func Available() error {
+func Available() error { return available() }
+
+// available asks once: a namespace that is made to see is torn down again.
+var available = sync.OnceValue(func() error {
 	if _, err := exec.LookPath("nsenter"); err != nil {
 		return err
 	}
@@ -93,7 +97,7 @@ func Available() error {
 		return fmt.Errorf("no network namespace without root or user namespaces: %w", err)
 	}
 	return n.Close()
-}
+})
 
 // New makes a network namespace with lo up. Links get no IPv6 link-local
 // address by themselves, there is no duplicate address detection, rp_filter is

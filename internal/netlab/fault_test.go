@@ -1,0 +1,120 @@
+package netlab
+
+import (
+	"flag"
+	"fmt"
+	"os"
+	"os/exec"
+	"slices"
+	"testing"
+)
+
+var plantedFault = flag.String("fault", "", "plant only the faults of a `KIND`")
+
+// planted are faults of each kind that the oracle claims to see: in the kernel,
+// after apply, or in the program. wrapper is a script around the program, which
+// is $lasthop there.
+var planted = []struct {
+	kind    string
+	wrapper string
+	tamper  func(*trial)
+}{
+	{readyButDark, "", darken},
+	{lost, "", darken},
+	{evidenceIgnored, "", darken},
+	{movedAndLost, `[ $1 = plan ] || exec $lasthop "$@"
+$lasthop "$@" | sed 's|"findings":|"moves": [{"addresses": ["10.7.0.10"], "clients": "198.51.100.0/24"}], "findings":|'`, darken},
+	{unresolved, `[ $1 = plan ] || exec $lasthop "$@"
+$lasthop "$@" | sed 's|"ready"|"unresolved"|; s|"unchanged"|"unresolved"|'`, darken},
+	{flagFails, `[ $1 = plan ] || exec $lasthop "$@"
+$lasthop "$@" | sed 's|"ready"|"unresolved"|; s|"unchanged"|"unresolved"|'`, darken},
+	{checkContent, `[ $1 = check ] || exec $lasthop "$@"`, darken},
+	{notRestored, `[ $1 = clear ] || exec $lasthop "$@"`, nil},
+	{applyFails, `[ $1 = apply ] || exec $lasthop "$@"; exit 1`, nil},
+	{secondWrites, `$lasthop "$@" | sed 's|"writes": 0|"writes": 3|'`, nil},
+	{banLifted, "", func(t *trial) {
+		plant(t, "route add default via 10.7.0.1 dev eth0 table 9999",
+			"rule add pref 2 to 198.51.100.66 lookup 9999")
+	}},
+	{ownLost, "", func(t *trial) { plant(t, "rule add pref 2 to 198.51.100.10 iif lo blackhole") }},
+	{unsound, "", func(t *trial) {
+		if err := t.batch("r0", "", []string{"link set out down"}); err != nil {
+			t.faults = append(t.faults, Fault{Kind: "not planted", Detail: err.Error()})
+		}
+	}},
+}
+
+// darken sends all replies of one address to nobody.
+func darken(t *trial) {
+	plant(t, "route add default via 10.7.0.99 dev eth0 onlink table 9999",
+		"rule add pref 2 from 10.7.0.10 lookup 9999")
+}
+
+func plant(t *trial, lines ...string) {
+	if err := t.batch(host, "-4", lines); err != nil {
+		t.faults = append(t.faults, Fault{Kind: "not planted", Detail: err.Error()})
+	}
+}
+
+// plain is a network without the ingredients that a seed adds to two links with
+// a default each, and a ban.
+func plain() *Network {
+	seed := uint64(1)
+	for !draw(seed).Ingredients["ban"] {
+		seed++
+	}
+	var drop []string
+	for {
+		n := draw(seed, drop...)
+		extra := slices.DeleteFunc(sorted(n.Ingredients), func(i string) bool {
+			return i == "ban" || i == "strict firewall" || i == "written by main" ||
+				slices.Contains(drop, i)
+		})
+		if len(extra) == 0 {
+			return n
+		}
+		drop = append(drop, extra...)
+	}
+}
+
+// TestFaults plants each fault, and sees it. Nothing is seen where nothing is
+// planted.
+func TestFaults(t *testing.T) {
+	bin := lasthopBinary(t)
+	n := plain()
+	t.Run("none", func(t *testing.T) {
+		if r := try(t, n, bin, nil); r.String() != "" {
+			t.Fatalf("faults on a plain network:\n%s%s", n, r)
+		}
+	})
+	for _, p := range planted {
+		if *plantedFault != "" && p.kind != *plantedFault {
+			continue
+		}
+		t.Run(p.kind, func(t *testing.T) {
+			t.Parallel()
+			program := bin
+			if p.wrapper != "" {
+				program = t.TempDir() + "/wrapper"
+				text := fmt.Sprintf("#!/bin/sh\nlasthop=%s\n%s\n", bin, p.wrapper)
+				if err := os.WriteFile(program, []byte(text), 0o755); err != nil {
+					t.Fatal(err)
+				}
+			}
+			r := try(t, plain(), program, p.tamper)
+			if r.Error != "" || !slices.Contains(r.kinds(), p.kind) {
+				t.Errorf("%s is not seen:\n%s", p.kind, r)
+			}
+		})
+	}
+}
+
+// TestTools names what the networks need, so that it is missed here and not by
+// each seed.
+func TestTools(t *testing.T) {
+	for _, tool := range []string{"ip", "nft", "sh", "mount", "diff"} {
+		if _, err := exec.LookPath(tool); err != nil {
+			t.Error(err)
+		}
+	}
+}

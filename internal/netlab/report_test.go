@@ -1,0 +1,200 @@
+package netlab
+
+import (
+	"bytes"
+	"encoding/json"
+	"fmt"
+	"os"
+	"slices"
+	"strings"
+	"testing"
+)
+
+// Result is what a network showed.
+type Result struct {
+	Seed        uint64         `json:"seed"`
+	Ingredients []string       `json:"ingredients"`
+	Faults      []Fault        `json:"faults"`
+	Requests    int            `json:"requests"`
+	Rungs       map[int][2]int `json:"rungs"` // evidence: answered, planted
+	Error       string         `json:"error,omitempty"`
+}
+
+// kinds are the kinds of its faults.
+func (r Result) kinds() []string {
+	m := map[string]bool{}
+	for _, f := range r.Faults {
+		m[f.Kind] = true
+	}
+	return sorted(m)
+}
+
+// faulty are the faults without their details, to compare.
+func (r Result) faulty() map[string]bool {
+	m := map[string]bool{}
+	for _, f := range r.Faults {
+		m[f.Kind+": "+f.Subject] = true
+	}
+	return m
+}
+
+// String is the faults, one a line.
+func (r Result) String() string {
+	var b strings.Builder
+	for _, f := range r.Faults {
+		fmt.Fprintf(&b, "seed %d: %s\n", r.Seed, f)
+	}
+	if r.Error != "" {
+		fmt.Fprintf(&b, "seed %d: error: %s\n", r.Seed, r.Error)
+	}
+	return b.String()
+}
+
+// summary is what all results say.
+type summary struct {
+	ingredients map[string]int
+	kinds       map[string][]uint64 // seeds
+	rungs       map[int][2]int      // answered, planted
+	requests    int
+}
+
+func sum(results []Result) summary {
+	s := summary{ingredients: map[string]int{}, kinds: map[string][]uint64{},
+		rungs: map[int][2]int{}}
+	for _, r := range results {
+		s.requests += r.Requests
+		for _, i := range r.Ingredients {
+			s.ingredients[i]++
+		}
+		for _, k := range r.kinds() {
+			s.kinds[k] = append(s.kinds[k], r.Seed)
+		}
+		for k, c := range r.Rungs {
+			s.rungs[k] = [2]int{s.rungs[k][0] + c[0], s.rungs[k][1] + c[1]}
+		}
+	}
+	return s
+}
+
+// enough is how many networks must show each ingredient in a tenth of them.
+const enough = 500
+
+// report prints the summary, and fails for what is the oracle's own fault.
+func report(t *testing.T, results []Result) {
+	for _, r := range results {
+		if r.Error != "" {
+			t.Errorf("seed %d: %s", r.Seed, r.Error)
+		}
+		for _, f := range r.Faults {
+			if f.Kind == unsound {
+				t.Errorf("seed %d: the oracle is wrong: %s", r.Seed, f)
+			}
+		}
+	}
+	s := sum(results)
+	t.Logf("%d networks, %d requests over TCP, UDP and ping each", len(results), s.requests)
+	for _, i := range sorted(s.ingredients) {
+		t.Logf("%5d networks with %s", s.ingredients[i], i)
+		if len(results) >= enough && s.ingredients[i]*10 < len(results) {
+			t.Errorf("less than a tenth of the networks have %s", i)
+		}
+	}
+	for _, k := range sorted(s.rungs) {
+		t.Logf("evidence of rung %d: %d of %d listeners answered", k, s.rungs[k][0],
+			s.rungs[k][1])
+	}
+	for _, k := range sorted(s.kinds) {
+		t.Logf("%5d networks with %s: seeds %v", len(s.kinds[k]), k, s.kinds[k])
+	}
+}
+
+// keep writes results to a file.
+func keep(file string, results []Result) error {
+	text, err := json.MarshalIndent(results, "", " ")
+	if err != nil {
+		return err
+	}
+	return os.WriteFile(file, append(text, '\n'), 0o644)
+}
+
+// compare tells for each network whether it is better or worse than in a run
+// that was saved.
+func compare(t *testing.T, file string, results []Result) {
+	text, err := os.ReadFile(file)
+	var saved []Result
+	if err == nil {
+		err = json.Unmarshal(text, &saved)
+	}
+	if err != nil {
+		t.Fatalf("read results of %s: %v", file, err)
+	}
+	old := map[uint64]Result{}
+	for _, r := range saved {
+		old[r.Seed] = r
+	}
+	count := map[string]int{}
+	for _, r := range results {
+		o, ok := old[r.Seed]
+		if !ok {
+			continue
+		}
+		gone, come := apart(o.faulty(), r.faulty()), apart(r.faulty(), o.faulty())
+		verdict := verdicts[[2]bool{len(gone) > 0, len(come) > 0}]
+		count[verdict]++
+		if verdict != "same" {
+			t.Logf("seed %d: %s", r.Seed, verdict)
+		}
+		for _, f := range gone {
+			t.Logf("  - %s", f)
+		}
+		for _, f := range come {
+			t.Logf("  + %s", f)
+		}
+	}
+	t.Logf("networks better %d, worse %d, both %d", count["better"], count["worse"],
+		count["both"])
+}
+
+// verdicts by whether faults are gone, and whether others have come.
+var verdicts = map[[2]bool]string{{true, false}: "better", {false, true}: "worse",
+	{true, true}: "both", {false, false}: "same"}
+
+// apart are the members of a that b has not.
+func apart(a, b map[string]bool) []string {
+	return slices.DeleteFunc(sorted(a), func(k string) bool { return b[k] })
+}
+
+// knownFile has the faults that are known today, of the short run.
+const knownFile = "testdata/known.txt"
+
+// known compares the kinds of faults with those that are known, or writes them.
+func known(t *testing.T, results []Result, update bool) {
+	got := map[string]bool{}
+	for _, r := range results {
+		for _, k := range r.kinds() {
+			got[fmt.Sprintf("%s %d", k, r.Seed)] = true
+		}
+	}
+	if update {
+		text := strings.Join(append(sorted(got), ""), "\n")
+		if err := os.WriteFile(knownFile, []byte(text), 0o644); err != nil {
+			t.Fatal(err)
+		}
+		return
+	}
+	text, err := os.ReadFile(knownFile)
+	if err != nil {
+		t.Fatal(err)
+	}
+	want := map[string]bool{}
+	for line := range bytes.Lines(text) {
+		want[strings.TrimSpace(string(line))] = true
+	}
+	for _, k := range apart(got, want) {
+		t.Errorf("new fault, by kind and seed: %s\nreplay: go test ./internal/netlab "+
+			"-run TestNetworks -v -args -details -networks 1 -seed N", k)
+	}
+	for _, k := range apart(want, got) {
+		t.Errorf("fault is gone: %s\ngood: go test ./internal/netlab -args -update", k)
+	}
+}
