@@ -211,21 +211,18 @@ func (b *built) buildHost() error {
 	return b.advertise()
 }
 
-// advertise sends the router advertisements, and waits until the host has
-// heard them.
+// advertise sends the router advertisements until the host has heard them: a
+// link that has just come up may lose one.
 func (b *built) advertise() error {
 	sent := 0
 	for _, s := range b.Stations {
-		for _, a := range s.Adverts {
-			var err error
-			b.spaces[s.Name].Do(func() { err = a.send(s.Name) })
-			if err != nil {
-				return fmt.Errorf("advertise %s: %w", s.Name, err)
-			}
-			sent++
-		}
+		sent += len(s.Adverts)
 	}
 	for end := time.Now().Add(nstest.Patience(2 * time.Second)); sent > 0; {
+		if err := b.announce(); err != nil {
+			return err
+		}
+		time.Sleep(10 * time.Millisecond)
 		out, err := b.output(host,
 			exec.Command("ip", "-6", "-N", "route", "show", "proto", "9"))
 		if err != nil {
@@ -237,7 +234,6 @@ func (b *built) advertise() error {
 		if time.Now().After(end) {
 			return fmt.Errorf("not all of %d advertisements heard:\n%s", sent, out)
 		}
-		time.Sleep(5 * time.Millisecond)
 	}
 	for _, s := range b.Stations {
 		if s.Dead == "" {
@@ -248,6 +244,20 @@ func (b *built) advertise() error {
 		}
 	}
 	return nil
+}
+
+// announce sends each advertisement once.
+func (b *built) announce() (err error) {
+	for _, s := range b.Stations {
+		for _, a := range s.Adverts {
+			b.spaces[s.Name].Do(func() {
+				if e := a.send(s.Name); e != nil {
+					err = fmt.Errorf("advertise %s: %w", s.Name, e)
+				}
+			})
+		}
+	}
+	return err
 }
 
 // send sends the advertisement (RFC 4861, 4.2) on the calling thread.

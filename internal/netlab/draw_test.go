@@ -11,7 +11,8 @@ import (
 )
 
 // drawer draws a network. Each decision has a source of chance of its own,
-// named after it, so that an ingredient that is dropped leaves the others alone.
+// named after it, so that an ingredient that is dropped leaves the others
+// alone.
 type drawer struct {
 	*Network
 	dropped map[string]bool

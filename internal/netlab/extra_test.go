@@ -119,6 +119,7 @@ func (d *drawer) drawContainers() {
 	d.ip("link set veth0 master docker0")
 	d.ip("addr add 172.17.0.1/16 dev docker0")
 	d.ip6("addr add fd17::1/64 dev docker0 nodad")
+	d.ip6("addr add fe80::d/64 dev docker0 nodad")
 	c := d.station("ctr")
 	c.add("addr add 172.17.0.2/16 dev eth0")
 	c.add("addr add fd17::2/64 dev eth0 nodad")

@@ -37,8 +37,8 @@ type Subnet struct {
 	Style   Style // how the host's manager wrote it
 	Table   int   // of that style
 	Bare    bool  // the host's link there is up, without an address
-	// Known says whether the host has a default by the subnet's router in any
-	// table, or a lease: its LAN is one with a default gateway.
+	// Known says whether the host has a default by the subnet's router in
+	// any table, or a lease: its LAN is one with a default gateway.
 	Known bool
 }
 
@@ -81,8 +81,8 @@ type Router struct {
 	Legs   []Leg
 	Only   *Subnet // it has an address in this one alone; nil: in all that are its own
 	Dead   bool    // it has announced itself, and is gone
-	// Behind is a network behind the router that the host has a route for. It
-	// is zero where the router is for the rest of the world.
+	// Behind is a network behind the router that the host has a route for.
+	// It is zero where the router is for the rest of the world.
 	Behind     netip.Prefix
 	Deliberate bool // that route is in a table of its own, by a rule `to`
 }
