@@ -28,6 +28,8 @@ $lasthop "$@" | sed 's|"findings":|"moves": [{"addresses": ["10.7.0.10"], "clien
 $lasthop "$@" | sed 's|"ready"|"unresolved"|; s|"unchanged"|"unresolved"|'`, darken},
 	{flagFails, `[ $1 = plan ] || exec $lasthop "$@"
 $lasthop "$@" | sed 's|"ready"|"unresolved"|; s|"unchanged"|"unresolved"|'`, darken},
+	{askedInVain, `[ $1 = plan ] || exec $lasthop "$@"
+$lasthop "$@" | sed 's|"ready"|"unresolved"|; s|"unchanged"|"unresolved"|'`, nil},
 	{checkContent, `[ $1 = check ] || exec $lasthop "$@"`, darken},
 	{notRestored, `[ $1 = clear ] || exec $lasthop "$@"`, nil},
 	{applyFails, `[ $1 = apply ] || exec $lasthop "$@"; exit 1`, nil},

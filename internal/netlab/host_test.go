@@ -52,7 +52,7 @@ func (d *drawer) drawStyles() {
 		s.Style = choose(d, fmt.Sprint("style", i), list)
 		first := s.Segment == 0 && d.rand(fmt.Sprint("first", i)).IntN(100) < 88
 		switch {
-		case d.management(s.Segment), s.Bare:
+		case d.management(s.Segment), s.Bare, d.strangeBridge(s):
 			s.Style = styleNone
 		case s.Style == styleRA && (s.Segment > 0 || !first):
 		case first, s.Style == styleOnlink && s.Prefix.Bits() != 24:
@@ -67,6 +67,13 @@ func (d *drawer) drawStyles() {
 		}
 		s.Known = s.Style != styleNone
 	}
+}
+
+// strangeBridge reports whether a subnet is on a bridge with a NIC whose
+// gateway the host does not know: some of them.
+func (d *drawer) strangeBridge(s *Subnet) bool {
+	g := d.Segments[s.Segment]
+	return g.Link != g.NIC && d.rand("strange "+g.Link).IntN(100) < 40
 }
 
 // up is a subnet as its manager sees it.

@@ -17,6 +17,7 @@ const (
 	movedAndLost    = "moved-and-lost"           // the same, but the plan names the class
 	evidenceIgnored = "evidence-ignored"         // evidence planted, and not used
 	unresolved      = "unresolved-with-evidence" // evidence planted, and not found
+	askedInVain     = "asked-in-vain"            // evidence planted, answered, and yet asked
 	flagFails       = "flag-fails"               // the flag that the plan prints does not help
 	checkContent    = "check-content"            // a listener is dark, check is content
 	notRestored     = "not-restored"             // clear leaves something, or takes too much
@@ -226,6 +227,17 @@ func (t *trial) judgeEvidence(l *Listener) {
 	}
 	if answered {
 		t.rungs[l.Rung][0]++
+		t.judgeAnswered(l)
+	}
+}
+
+// judgeAnswered sees a plan that asks for the way of a listener whose clients
+// the host has always answered.
+func (t *trial) judgeAnswered(l *Listener) {
+	for i, q := range t.Requests {
+		if q.Listener == l && q.Class == offLink && t.before.all(i) && t.plan.asks(l) {
+			t.fault(askedInVain, i, "rung %d, %s", l.Rung, t.plan.row(l.Addr).Status)
+		}
 	}
 }
 

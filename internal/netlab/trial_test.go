@@ -35,7 +35,8 @@ type trial struct {
 func try(t testing.TB, n *Network, bin string, tamper func(*trial)) Result {
 	r := Result{Seed: n.Seed, Ingredients: sorted(n.Ingredients), Requests: len(n.Requests),
 		Rungs: map[int][2]int{}}
-	x := &trial{bin: bin, dir: t.TempDir(), tamper: tamper, rungs: map[int]*[2]int{}}
+	x := &trial{faults: []Fault{}, bin: bin, dir: t.TempDir(), tamper: tamper,
+		rungs: map[int]*[2]int{}}
 	for i := range 6 {
 		x.rungs[i] = &[2]int{}
 	}
