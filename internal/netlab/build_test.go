@@ -5,6 +5,7 @@ import (
 	"encoding/binary"
 	"errors"
 	"fmt"
+	"net"
 	"net/netip"
 	"os"
 	"os/exec"
@@ -55,7 +56,51 @@ func build(t testing.TB, n *Network) (*built, error) {
 	if err := b.stations(); err != nil {
 		return nil, err
 	}
-	return b, b.buildHost()
+	if err := b.buildHost(); err != nil {
+		return nil, err
+	}
+	if err := b.running(); err != nil {
+		return nil, err
+	}
+	return b, b.advertise()
+}
+
+// running waits until the kernel has taken notice of each carrier. It does so
+// in its own time, and drops what is sent before.
+func (b *built) running() error {
+	links := map[string][]string{}
+	for i, w := range b.Wires {
+		links[w.Station] = append(links[w.Station], w.Link)
+		if w.Segment == "" {
+			links[w.Peer] = append(links[w.Peer], w.Port)
+		} else {
+			links[switches] = append(links[switches], fmt.Sprintf("p%d", i))
+		}
+	}
+	for end := time.Now().Add(nstest.Patience(5 * time.Second)); time.Now().Before(end); {
+		for station, names := range links {
+			b.spaces[station].Do(func() { names = waiting(names) })
+			if links[station] = names; len(names) == 0 {
+				delete(links, station)
+			}
+		}
+		if len(links) == 0 {
+			return nil
+		}
+		time.Sleep(5 * time.Millisecond)
+	}
+	return fmt.Errorf("links do not run: %v", links)
+}
+
+// waiting are the links that do not run yet, of the namespace of this thread.
+func waiting(names []string) (out []string) {
+	for _, name := range names {
+		l, err := net.InterfaceByName(name)
+		if err != nil || l.Flags&net.FlagRunning == 0 {
+			out = append(out, name)
+		}
+	}
+	return out
 }
 
 // sysctl sets some on a station. A link's name may have a dot.
@@ -208,7 +253,7 @@ func (b *built) buildHost() error {
 			return err
 		}
 	}
-	return b.advertise()
+	return nil
 }
 
 // advertise sends the router advertisements until the host has heard them: a

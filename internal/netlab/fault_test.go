@@ -24,6 +24,8 @@ var planted = []struct {
 	{evidenceIgnored, "", darken},
 	{movedAndLost, `[ $1 = plan ] || exec $lasthop "$@"
 $lasthop "$@" | sed 's|"findings":|"moves": [{"addresses": ["10.7.0.10"], "clients": "198.51.100.0/24"}], "findings":|'`, darken},
+	{namedDark, `[ $1 = plan ] || exec $lasthop "$@"
+$lasthop "$@" | sed 's|"findings": \[|"findings": [{"code": "x", "severity": "warning", "subject": "10.7.0.10", "message": "loses 198.51.100.0/24", "hint": ""}],"rest": [|'`, darken},
 	{unresolved, `[ $1 = plan ] || exec $lasthop "$@"
 $lasthop "$@" | sed 's|"ready"|"unresolved"|; s|"unchanged"|"unresolved"|'`, darken},
 	{flagFails, `[ $1 = plan ] || exec $lasthop "$@"

@@ -13,6 +13,7 @@ import (
 // The kinds of faults.
 const (
 	readyButDark    = "ready-but-dark"           // a row says that it works, and it does not
+	namedDark       = "named-and-dark"           // the same, but a warning names the client
 	lost            = "lost"                     // answered before, not after, and not named
 	movedAndLost    = "moved-and-lost"           // the same, but the plan names the class
 	evidenceIgnored = "evidence-ignored"         // evidence planted, and not used
@@ -54,6 +55,7 @@ type row struct {
 
 type finding struct {
 	Code    string `json:"code"`
+	Level   string `json:"severity"`
 	Subject string `json:"subject"`
 	Message string `json:"message"`
 	Hint    string `json:"hint"`
@@ -126,6 +128,23 @@ func mentions(m map[string]any, a netip.Addr, words ...string) bool {
 		}
 	}
 	return false
+}
+
+// warns reports whether a warning names a listener, or its link, and a prefix
+// around the client.
+func (p plan) warns(q Request) bool {
+	at := cmp.Or(p.row(q.Listener.Addr).Interface, q.Listener.Link)
+	return slices.ContainsFunc(p.Findings, func(f finding) bool {
+		if f.Level == "info" || !f.names(q.Listener, at) {
+			return false
+		}
+		return slices.ContainsFunc(strings.FieldsFunc(f.Message+" "+f.Hint,
+			func(r rune) bool { return strings.ContainsRune(" ,;()'`", r) }),
+			func(word string) bool {
+				p, err := netip.ParsePrefix(word)
+				return err == nil && p.Bits() > 0 && p.Contains(q.Client.Addr)
+			})
+	})
 }
 
 var flagWords = regexp.MustCompile(`--(gateway|address|return|direct)[ =]([^\s,;()]+(,[^\s;()]+)?)`)
@@ -202,7 +221,11 @@ func (t *trial) judgeRequests() {
 			t.fault(lost, i, "%v", dark)
 		}
 		if !t.plan.asks(q.Listener) {
-			t.fault(readyButDark, i, "%v, %s, expected by %s", dark, status, q.Way)
+			kind := readyButDark
+			if t.plan.warns(q) {
+				kind = namedDark
+			}
+			t.fault(kind, i, "%v, %s, expected by %s", dark, status, q.Way)
 		}
 		if t.checkCode == 0 {
 			t.fault(checkContent, i, "%v, %s", dark, status)
