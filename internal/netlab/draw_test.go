@@ -190,8 +190,8 @@ func (d *drawer) drawListeners() {
 // place draws how the host has a VIP. A place that is dropped is a plain one.
 func (d *drawer) place(key string, s *Subnet) string {
 	place := choose(d, "place"+key, []choice[string]{{18, placeOwn}, {16, placeVIP},
-		{10, placeVIP32}, {8, placeVMAC}, {7, placeLo}, {5, placeBridge}, {6, placeLocal},
-		{7, placeStandby}, {5, placeRouted}})
+		{10, placeVIP32}, {5, placeVMAC}, {7, placeLo}, {5, placeBridge}, {6, placeLocal},
+		{6, placeStandby}, {5, placeRouted}})
 	if place == placeOwn {
 		return place
 	}

@@ -68,7 +68,7 @@ func (d *drawer) drawStatics() {
 		u := &up{drawer: d, Subnet: s, link: d.Segments[s.Segment].Link}
 		route := fmt.Sprintf("route add %s %s", behind, u.by(s.at(numStatic)))
 		switch {
-		case s.Style == styleNM || s.Style == styleNetworkd:
+		case s.Moved:
 			d.Ingredients["static next hop in a table"] = true
 			u.ip("%s table %d proto static", route, s.Table)
 		case !d.management(s.Segment) && d.has("rule by destination", i, 35):
@@ -138,7 +138,7 @@ func (d *drawer) drawContainers() {
 // an address of the node.
 func (d *drawer) drawOverlay() {
 	s := d.Segments[0].Subnets[0]
-	if s.Style == styleOnlink || !d.has("overlay", "", 18) {
+	if s.Style != styleMain || !d.has("overlay", "", 20) {
 		return
 	}
 	d.Host.Forward = true
@@ -160,7 +160,7 @@ func (d *drawer) drawOverlay() {
 // drawTunnel has a server elsewhere send its clients here through a tunnel.
 func (d *drawer) drawTunnel() {
 	s := d.Segments[0].Subnets[0]
-	if s.Style == styleOnlink || !d.has("tunnel", "", 26) {
+	if s.Style != styleMain || !d.has("tunnel", "", 28) {
 		return
 	}
 	const vxlan = "link add wg0 type vxlan id 7 local %s remote %s dstport 4789"

@@ -83,7 +83,6 @@ type up struct {
 	link   string
 	gw     netip.Addr
 	metric int
-	moved  bool // connected and static routes are in the style's table
 }
 
 func (u *up) ip(format string, args ...any) {
@@ -105,9 +104,9 @@ func (d *drawer) writeHost() {
 	}
 	metric := 0
 	for i, s := range d.subnets() {
-		u := &up{d, s, d.Segments[s.Segment].Link, d.gateway(s), metric,
-			s.Style == styleNetworkd || s.Style == styleNM ||
-				s.Style == styleIIF && d.rand(fmt.Sprint("moved", i)).IntN(2) == 0}
+		s.Moved = s.Style == styleNetworkd || s.Style == styleNM ||
+			s.Style == styleIIF && d.rand(fmt.Sprint("moved", i)).IntN(2) == 0
+		u := &up{d, s, d.Segments[s.Segment].Link, d.gateway(s), metric}
 		metric += metricStep
 		u.addresses()
 		u.write()
@@ -148,7 +147,7 @@ func (d *drawer) bridge(s *Segment) {
 // addresses writes the host's own address and the VIPs of a subnet.
 func (u *up) addresses() {
 	flags := ""
-	if u.moved {
+	if u.Moved {
 		flags = " noprefixroute"
 	}
 	if !u.is4() {
@@ -274,7 +273,7 @@ func (u *up) write() {
 // table writes a table and the rules that lead to it.
 func (u *up) table() {
 	t := u.Table
-	if u.moved || u.Style == styleCloud || u.Style == styleNetplan {
+	if u.Moved || u.Style == styleCloud || u.Style == styleNetplan {
 		u.ip("route add %s dev %s table %d proto static", u.Prefix, u.link, t)
 	}
 	u.ip("route add default via %s dev %s table %d proto static", u.gw, u.link, t)
@@ -321,7 +320,7 @@ func (u *up) advertised() {
 		u.Routers[second].Only = u.Subnet
 		s := u.station(u.Routers[second].Name)
 		a := Advert{Link: link, From: linkLocal(second), Preference: preferenceLow}
-		if u.has("dead router by ra", key, 55) {
+		if u.has("dead router by ra", key, 70) {
 			a.Preference, a.Silent, s.Dead = 0, true, link
 			u.Routers[second].Dead = true
 		}

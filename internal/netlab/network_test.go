@@ -36,6 +36,7 @@ type Subnet struct {
 	Router  int   // that its hosts use, and that requests come in by; -1: none
 	Style   Style // how the host's manager wrote it
 	Table   int   // of that style
+	Moved   bool  // connected and static routes are in it, and not in main
 	Bare    bool  // the host's link there is up, without an address
 	// Known says whether the host has a default by the subnet's router in
 	// any table, or a lease: its LAN is one with a default gateway.
