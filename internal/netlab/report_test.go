@@ -16,7 +16,9 @@ type Result struct {
 	Ingredients []string       `json:"ingredients"`
 	Faults      []Fault        `json:"faults"`
 	Requests    int            `json:"requests"`
-	Rungs       map[int][2]int `json:"rungs"` // evidence: answered, planted
+	Rungs       map[int][2]int `json:"rungs"`    // evidence: answered, planted
+	Promised    [2]int         `json:"promised"` // listeners: dark for a class, all
+	Moved       [2]int         `json:"moved"`    // requests that the plan names: lost, all
 	Error       string         `json:"error,omitempty"`
 }
 
@@ -56,6 +58,8 @@ type summary struct {
 	kinds       map[string][]uint64 // seeds
 	rungs       map[int][2]int      // answered, planted
 	requests    int
+	promised    [2]int
+	moved       [2]int
 }
 
 func sum(results []Result) summary {
@@ -63,6 +67,8 @@ func sum(results []Result) summary {
 		rungs: map[int][2]int{}}
 	for _, r := range results {
 		s.requests += r.Requests
+		s.promised = plus(s.promised, r.Promised)
+		s.moved = plus(s.moved, r.Moved)
 		for _, i := range r.Ingredients {
 			s.ingredients[i]++
 		}
@@ -70,11 +76,13 @@ func sum(results []Result) summary {
 			s.kinds[k] = append(s.kinds[k], r.Seed)
 		}
 		for k, c := range r.Rungs {
-			s.rungs[k] = [2]int{s.rungs[k][0] + c[0], s.rungs[k][1] + c[1]}
+			s.rungs[k] = plus(s.rungs[k], c)
 		}
 	}
 	return s
 }
+
+func plus(a, b [2]int) [2]int { return [2]int{a[0] + b[0], a[1] + b[1]} }
 
 // enough is how many networks must show each ingredient in a tenth of them.
 const enough = 500
@@ -103,6 +111,9 @@ func report(t *testing.T, results []Result) {
 		t.Logf("evidence of rung %d: %d of %d listeners answered", k, s.rungs[k][0],
 			s.rungs[k][1])
 	}
+	t.Logf("%d of %d listeners that are ready, unchanged or local are dark for a class that "+
+		"the plan does not name", s.promised[0], s.promised[1])
+	t.Logf("%d of %d requests that the plan names as moved are lost", s.moved[0], s.moved[1])
 	for _, k := range sorted(s.kinds) {
 		t.Logf("%5d networks with %s: seeds %v", len(s.kinds[k]), k, s.kinds[k])
 	}

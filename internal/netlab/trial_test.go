@@ -46,14 +46,49 @@ func try(t testing.TB, n *Network, bin string, tamper func(*trial)) Result {
 	}
 	if err != nil {
 		r.Error = err.Error()
+		return r
 	}
-	r.Faults = x.faults
+	r.Faults, r.Promised, r.Moved = x.faults, x.promised(), x.moved()
 	for i, c := range x.rungs {
 		if c[1] > 0 {
 			r.Rungs[i] = *c
 		}
 	}
 	return r
+}
+
+// promised counts the listeners whose rows ask for nothing, and of them those
+// that are dark for a class which the plan does not name.
+func (t *trial) promised() (n [2]int) {
+	for _, l := range t.Listeners {
+		if t.plan.asks(l) {
+			continue
+		}
+		n[1]++
+		to := "-> " + l.Addr.String()
+		if slices.ContainsFunc(t.faults, func(f Fault) bool {
+			return f.Kind == readyButDark && strings.HasSuffix(f.Subject, to)
+		}) {
+			n[0]++
+		}
+	}
+	return n
+}
+
+// moved counts the requests that the plan names as moved, and of them those
+// that are lost.
+func (t *trial) moved() (n [2]int) {
+	for _, q := range t.Requests {
+		if q.provable() && t.plan.moved(q) {
+			n[1]++
+		}
+	}
+	for _, f := range t.faults {
+		if f.Kind == movedAndLost {
+			n[0]++
+		}
+	}
+	return n
 }
 
 // run goes from the host as it was over apply and clear to the host as it was.
