@@ -11,7 +11,9 @@ import (
 // The ground truth (DESIGN 3): an address in a connected subnet is reached
 // through that subnet, unless the client uses the host as its next hop. Who
 // does: containers, tunnel peers, and hosts of a LAN for which the host knows
-// no default gateway, if it forwards. Other hosts of a LAN use its router.
+// no default gateway, if it forwards. Other hosts of a LAN use its router. So
+// do all where the administrator has written a listener's path by hand: that
+// says that he wants everybody there (DESIGN 4).
 func (d *drawer) drawClients() {
 	for _, r := range d.Routers {
 		if !r.Dead {
@@ -125,7 +127,7 @@ func (d *drawer) staticEntry(r *Router, l *Listener) *Router {
 		return r
 	case r.Deliberate || l.Subnet.Segment == r.Only.Segment:
 		return nil
-	case d.Host.Forward && !d.outward(r.Only.Segment):
+	case d.Host.Forward && !d.outward(r.Only.Segment) && l.Rung != byHand:
 		return r
 	}
 	return d.router0(l)
@@ -198,10 +200,10 @@ func (d *drawer) fromLAN(m *Station, c *Client, s *Subnet, l *Listener) {
 	case l.Subnet == s && l.resolved():
 		d.asks(c, l, onLink, Way{Link: mine})
 	case l.Subnet == s && s.Prefix.Contains(l.Addr): // nobody answers for it on-link
-	case !s.Known && l.Subnet != s && d.Host.Forward && !d.outward(s.Segment):
+	case !s.Known && d.Host.Forward && !d.outward(s.Segment) && l.Rung != byHand:
 		m.add("route add %s via %s", l.Addr, s.at(numHost))
 		d.asks(c, l, otherLAN, Way{Link: mine})
-	case !s.Known:
+	case !s.Known && l.Rung != byHand:
 	default:
 		m.add("route add %s via %s", l.Addr, r.address(s))
 		if r.in(l.Subnet) {

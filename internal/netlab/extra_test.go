@@ -95,7 +95,7 @@ func (d *drawer) drawOwnRouters() {
 		r := d.router(s.Segment, numSecond)
 		d.Routers[r].Only = s
 		l := d.listener(s, s.at(numVIP+10*i+5), placeVIP)
-		l.Router, l.Rung = r, 2
+		l.Router, l.Rung = r, byHand
 		u := &up{drawer: d, Subnet: s, link: d.Segments[s.Segment].Link}
 		u.vip(l, map[bool]string{true: "", false: " nodad"}[s.is4()])
 		t := 400 + i
@@ -178,7 +178,7 @@ func (d *drawer) drawTunnel() {
 		Router: r}
 	d.Listeners = append(d.Listeners, l)
 	if d.has("tunnel by hand", "", 60) {
-		l.Rung = 2
+		l.Rung = byHand
 		d.ip("route add default via 10.66.66.1 dev wg0 table 820")
 		d.ip("rule add from 10.66.66.2 lookup 820")
 	}

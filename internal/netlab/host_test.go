@@ -10,24 +10,27 @@ type Style string
 
 // The styles of managers, and what is left in the kernel.
 const (
-	styleMain      Style = "main"     // ifupdown, a DHCP client: a default of main
-	styleNetworkd  Style = "networkd" // RouteTable=, a rule for each address
-	styleNM        Style = "nm"       // route-table and routing-rules of NetworkManager
-	styleCloud     Style = "cloud"    // cloud-init: a rule for the first address
-	styleNetplan   Style = "netplan"  // routing-policy of the subnet
-	styleHand      Style = "hand"     // the usual recipe
-	stylePartly    Style = "partly"   // the recipe, for one address of several
-	styleIIF       Style = "iif"      // rules that match the incoming interface
-	styleLease     Style = "lease"    // a DHCP lease whose routers nobody uses
-	styleNone      Style = "none"     // no default at all
-	styleRA        Style = "ra"       // router advertisements
-	styleSource    Style = "source"   // source-specific IPv6 defaults
-	styleOnlink    Style = "onlink"   // a host prefix and a gateway outside of it
-	firstTable           = 100        // of styles
-	preferenceLow  byte  = 3          // RFC 4191
-	preferenceHigh byte  = 1          // RFC 4191
-	metricStep           = 100        // between main's defaults
-	mark                 = 5          // of a table for marked packets
+	styleMain     Style = "main"     // ifupdown, a DHCP client: a default of main
+	styleNetworkd Style = "networkd" // RouteTable=, a rule for each address
+	styleNM       Style = "nm"       // route-table and routing-rules of NetworkManager
+	styleCloud    Style = "cloud"    // cloud-init: a rule for the first address
+	styleNetplan  Style = "netplan"  // routing-policy of the subnet
+	styleHand     Style = "hand"     // the usual recipe
+	stylePartly   Style = "partly"   // the recipe, for one address of several
+	styleIIF      Style = "iif"      // rules that match the incoming interface
+	styleLease    Style = "lease"    // a DHCP lease whose routers nobody uses
+	styleNone     Style = "none"     // no default at all
+	styleRA       Style = "ra"       // router advertisements
+	styleSource   Style = "source"   // source-specific IPv6 defaults
+	styleOnlink   Style = "onlink"   // a host prefix and a gateway outside of it
+)
+
+const (
+	byHand     = 2   // the rung of a rule from the listener's address
+	firstTable = 100 // of styles
+	metricStep = 100 // between main's defaults
+
+	preferenceLow byte = 3 // RFC 4191
 )
 
 // styles4 and styles6 are the styles of links but the first.
@@ -333,7 +336,7 @@ func (u *up) advertised() {
 // rung is the rung of the gateway ladder on which the host has evidence for the
 // listener's router.
 func (u *up) rung(l *Listener) int {
-	const rule, main, others, lease = 2, 3, 4, 5
+	const main, others, lease = 3, 4, 5
 	if l.Place == placeRouted || l.Place == placeLocal && !u.is4() {
 		return 0
 	}
@@ -346,12 +349,12 @@ func (u *up) rung(l *Listener) int {
 		}
 	case styleNetworkd, styleCloud, stylePartly:
 		if l.Addr == u.at(numHost) || u.Style == styleNetworkd && l.Place == placeVIP {
-			return rule
+			return byHand
 		}
 		return others
 	case styleNM, styleNetplan, styleHand:
 		if u.Prefix.Contains(l.Addr) {
-			return rule
+			return byHand
 		}
 		return others
 	case styleIIF:
