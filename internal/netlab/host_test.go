@@ -313,7 +313,9 @@ func (u *up) own() []netip.Addr {
 // which is less preferred, or has died since.
 func (u *up) advertised() {
 	u.late("net.ipv6.conf.%s.accept_ra=2", u.link)
-	u.late("net.ipv6.neigh.%s.retrans_time_ms=30", u.link) // a dead router is found soon
+	// a dead router is found soon
+	u.late("net.ipv6.neigh.%s.retrans_time_ms=30", u.link)
+	u.late("net.ipv6.neigh.%s.delay_first_probe_time=0", u.link)
 	r := u.Routers[u.Router]
 	link := legLink(u.Segment)
 	first := Advert{Link: link, From: linkLocal(r.Number)}
