@@ -104,9 +104,16 @@ func (f finding) names(l *Listener, at string) bool {
 func (p plan) moved(q Request) bool {
 	return slices.ContainsFunc(p.Moves, func(m map[string]any) bool {
 		return mentions(m, q.Listener.Addr, "addr", "listen") &&
-			(mentions(m, q.Client.Addr, "client", "class") ||
-				strings.Contains(fmt.Sprint(m), q.Class))
+			mentions(m, q.Client.Addr, "client") &&
+			(q.Class == offLink || !everybody(m))
 	})
+}
+
+// everybody reports whether the clients that a move names are all that no other
+// class has: off-link ones.
+func everybody(m map[string]any) bool {
+	return mentions(m, netip.IPv4Unspecified(), "client") ||
+		mentions(m, netip.IPv6Unspecified(), "client")
 }
 
 // mentions reports whether a member, whose name has one of the words in it,
@@ -149,12 +156,15 @@ func (p plan) warns(q Request) bool {
 
 var flagWords = regexp.MustCompile(`--(gateway|address|return|direct)[ =]([^\s,;()]+(,[^\s;()]+)?)`)
 
-// flag is the flag that the plan prints for a listener, with what only a person
-// knows filled in: the interface and the gateway.
-func (p plan) flag(l *Listener, via netip.Addr) []string {
-	at := cmp.Or(p.row(l.Addr).Interface, l.Link)
+// flag is the first flag that the plan prints for a listener and that is not
+// there yet, with what only a person knows filled in: the interface and the
+// gateway.
+func (p plan) flag(l *Listener, via netip.Addr, there []string) []string {
+	row := p.row(l.Addr)
+	at := cmp.Or(row.Interface, l.Link)
 	for _, f := range p.Findings {
-		if !f.names(l, at) {
+		wild := f.Code == "wildcard-only" && row.Reason == f.Code
+		if !wild && !f.names(l, at) {
 			continue
 		}
 		for _, m := range flagWords.FindAllStringSubmatch(f.Hint+" "+f.Message, -1) {
@@ -163,11 +173,17 @@ func (p plan) flag(l *Listener, via netip.Addr) []string {
 				continue
 			}
 			value = strings.Trim(value, "`'\".")
+			var flag []string
 			switch {
 			case m[1] == "gateway" && name == at:
-				return []string{"--gateway", name + "=" + via.String()}
-			case m[1] == "address" && name == l.Addr.String():
-				return []string{"--address", name + "=" + l.Link + gateway(value, via)}
+				flag = []string{"--gateway", name + "=" + via.String()}
+			case m[1] == "address" &&
+				(name == l.Addr.String() || wild && name == "ADDR"):
+				flag = []string{"--address",
+					l.Addr.String() + "=" + l.Link + gateway(value, via)}
+			}
+			if flag != nil && !slices.Contains(there, flag[1]) {
+				return flag
 			}
 		}
 	}

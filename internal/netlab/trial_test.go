@@ -189,51 +189,77 @@ func (t *trial) again() error {
 	return err
 }
 
+// rounds is how often the flags that a plan prints are followed: a link is
+// named first, its gateway then.
+const rounds = 3
+
 // withFlags applies with the flags that the plan prints for listeners whose way
-// it does not know, and asks their requests again.
+// it does not know, and with what it prints then, until it asks for nothing
+// new. It asks their requests again.
 func (t *trial) withFlags() error {
-	var flags []string
 	var list []Request
 	var index []int
 	for i, q := range t.Requests {
 		switch q.Class {
 		case offLink, onLink, theRouter:
-		default:
-			continue
-		}
-		if !t.plan.asks(q.Listener) || !t.wanting(q.Listener) {
-			continue
-		}
-		f := t.plan.flag(q.Listener, t.router(q.Listener))
-		if f == nil && q.Class == offLink && len(t.after.dark(i)) > 0 {
-			t.fault(flagFails, i, "no flag: %s", t.plan.row(q.Listener.Addr).Reason)
-		}
-		if f != nil {
-			list, index = append(list, q), append(index, i)
-			flags = appendFlag(flags, f)
+			if t.plan.asks(q.Listener) && t.wanting(q.Listener) {
+				list, index = append(list, q), append(index, i)
+			}
 		}
 	}
-	if len(list) == 0 {
-		return nil
-	}
-	if _, code, err := t.command(append([]string{"apply", "-o", "json"}, flags...)...); code != 0 {
-		t.faults = append(t.faults, Fault{Kind: flagFails,
-			Detail: fmt.Sprintf("apply %v: %v", flags, err)})
-		return nil
+	flags, err := t.follow(list)
+	if err != nil || len(list) == 0 {
+		return err
 	}
 	got, err := t.ask(list)
-	for k := range list {
+	for k, q := range list {
 		if dark := got.dark(k); err == nil && len(dark) > 0 {
-			t.fault(flagFails, index[k], "%v with %v", dark, flags)
+			t.fault(flagFails, index[k], "%v, %s, with %v", dark,
+				t.plan.row(q.Listener.Addr).Reason, flags)
 		}
 	}
 	return err
 }
 
-// appendFlag adds a flag that is not there yet.
+// follow applies with the flags that plans print for the listeners of a list.
+func (t *trial) follow(list []Request) (flags []string, err error) {
+	p := t.plan
+	for range rounds {
+		more := flags
+		for _, q := range list {
+			if p.asks(q.Listener) {
+				f := p.flag(q.Listener, t.router(q.Listener), more)
+				more = appendFlag(more, f)
+			}
+		}
+		if len(more) == len(flags) {
+			break
+		}
+		flags = more
+		out, code, err := t.command(append([]string{"apply", "-o", "json"}, flags...)...)
+		if code != 0 {
+			t.faults = append(t.faults, Fault{Kind: flagFails,
+				Detail: fmt.Sprintf("apply %v: %v", flags, err)})
+			return flags, nil
+		}
+		if p, err = parsePlan(out); err != nil {
+			return flags, err
+		}
+	}
+	return flags, nil
+}
+
+// appendFlag adds a flag that is not there yet. A link has one gateway of a
+// family: its router has an address in each subnet.
 func appendFlag(flags, f []string) []string {
+	if f == nil {
+		return flags
+	}
+	link, via, _ := strings.Cut(f[1], "=")
 	for i := 0; i < len(flags); i += 2 {
-		if slices.Equal(flags[i:i+2], f) {
+		l, v, _ := strings.Cut(flags[i+1], "=")
+		if f[0] == flags[i] && l == link && (f[0] == "--address" ||
+			strings.Contains(v, ":") == strings.Contains(via, ":")) {
 			return flags
 		}
 	}
