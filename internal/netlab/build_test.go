@@ -9,6 +9,7 @@ import (
 	"net/netip"
 	"os"
 	"os/exec"
+	"path/filepath"
 	"regexp"
 	"strings"
 	"syscall"
@@ -62,6 +63,9 @@ func build(t testing.TB, n *Network) (*built, error) {
 	if err := b.running(); err != nil {
 		return nil, err
 	}
+	if err := b.patient(); err != nil {
+		return nil, err
+	}
 	return b, b.advertise()
 }
 
@@ -90,6 +94,23 @@ func (b *built) running() error {
 		time.Sleep(5 * time.Millisecond)
 	}
 	return fmt.Errorf("links do not run: %v", links)
+}
+
+// patient has the stations around the host ask for their neighbours often and
+// long: on a busy machine a question may be lost, and the next is due in a
+// second, which is longer than a request waits.
+func (b *built) patient() (err error) {
+	for _, s := range b.Stations {
+		b.spaces[s.Name].Do(func() {
+			list, _ := filepath.Glob("/proc/sys/net/ipv?/neigh/*/")
+			for _, dir := range list {
+				err = errors.Join(err,
+					os.WriteFile(dir+"retrans_time_ms", []byte("50"), 0),
+					os.WriteFile(dir+"mcast_solicit", []byte("20"), 0))
+			}
+		})
+	}
+	return err
 }
 
 // waiting are the links that do not run yet, of the namespace of this thread.
