@@ -200,6 +200,8 @@ func (d *drawer) fromLAN(m *Station, c *Client, s *Subnet, l *Listener) {
 	case l.Subnet == s && l.resolved():
 		d.asks(c, l, onLink, Way{Link: mine})
 	case l.Subnet == s && s.Prefix.Contains(l.Addr): // nobody answers for it on-link
+	case l.Subnet.Segment == s.Segment && l.Subnet != s && s.Style == styleNone:
+		// in a subnet without a gateway: on-link, or by a router
 	case !s.Known && d.Host.Forward && !d.outward(s.Segment) && l.Rung != byHand:
 		m.add("route add %s via %s", l.Addr, s.at(numHost))
 		d.asks(c, l, otherLAN, Way{Link: mine})

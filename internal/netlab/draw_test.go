@@ -136,7 +136,8 @@ func (d *drawer) management(segment int) bool {
 
 // drawRouters gives each subnet its router: one firewall with a leg in each
 // segment, or one router for each. The second subnet of a link has its own if
-// the host knows a gateway for it.
+// the host knows a gateway for it, and another for the first: what it knows of
+// a link serves all of its subnets.
 func (d *drawer) drawRouters() {
 	one := d.has("one firewall", "", 45)
 	for i, s := range d.Segments {
@@ -148,7 +149,8 @@ func (d *drawer) drawRouters() {
 		}
 		for k, n := range s.Subnets {
 			n.Router = r
-			if k > 0 && n.is4() && n.Style != styleNone {
+			if k > 0 && n.is4() && n.Style != styleNone &&
+				s.Subnets[0].Style != styleNone {
 				n.Router = d.router(i, numRouter)
 			}
 		}
@@ -192,13 +194,26 @@ func (d *drawer) place(key string, s *Subnet) string {
 	place := choose(d, "place"+key, []choice[string]{{18, placeOwn}, {16, placeVIP},
 		{10, placeVIP32}, {5, placeVMAC}, {7, placeLo}, {5, placeBridge}, {6, placeLocal},
 		{6, placeStandby}, {5, placeRouted}})
-	if place == placeOwn {
+	switch {
+	case place == placeOwn:
 		return place
+	case place == placeLocal && !d.decided(s):
+		return placeVIP
 	}
 	if !d.has("place "+place, key, 100) {
 		return placeVIP
 	}
 	return place
+}
+
+// decided reports whether the host knows by which router an address of a link
+// comes that is in none of its subnets: by the only one, or by the best of
+// main.
+func (d *drawer) decided(s *Subnet) bool {
+	first := d.Segments[s.Segment].Subnets[0]
+	return !s.is4() || s == first && first.Style == styleMain ||
+		!slices.ContainsFunc(d.Segments[s.Segment].Subnets,
+			func(n *Subnet) bool { return n.is4() && n.Router != s.Router })
 }
 
 // routed are addresses in no subnet of the host.

@@ -226,7 +226,7 @@ func (d *drawer) drawMarks() {
 		d.ip("route add default via %s dev %s onlink table 90", s.at(numSecond+1), link)
 		d.ip("rule add fwmark 0x500 lookup 90")
 	}
-	if s.Style == styleOnlink || s.Bare || !d.has("connmark", "", 26) {
+	if s.Style == styleOnlink || s.Bare || !d.has("connmark", "", 29) {
 		return
 	}
 	nft := ""
@@ -234,6 +234,13 @@ func (d *drawer) drawMarks() {
 		n := s.Subnets[0]
 		if d.management(i) || n.Bare || n.Style == styleOnlink {
 			continue
+		}
+		for _, l := range d.Listeners {
+			if l.Addr.Is4() && l.Link == s.Link &&
+				(l.Subnet != n || l.Router != n.Router) {
+				nft += fmt.Sprintf("  iifname %s ip daddr %s accept\n",
+					s.Link, l.Addr)
+			}
 		}
 		d.ip("route add default via %s dev %s onlink table %d", n.at(numRouter),
 			s.Link, 301+i)
@@ -259,7 +266,9 @@ func (d *drawer) drawMarks() {
 	d.ip("addr add %s/32 dev %s", l.Addr, l.Link)
 }
 
-// connmark is a ruleset that gives a reply the mark of its request.
+// connmark is a ruleset that gives a reply the mark of its request, which
+// stands for the first subnet of a link and its router: what comes by another
+// router has none.
 const connmark = `table ip m {
  chain pre { type filter hook prerouting priority -150;
 %s }

@@ -325,7 +325,7 @@ func (u *up) advertised() {
 		u.Routers[second].Only = u.Subnet
 		s := u.station(u.Routers[second].Name)
 		a := Advert{Link: link, From: linkLocal(second), Preference: preferenceLow}
-		if u.has("dead router by ra", key, 70) {
+		if u.has("dead router by ra", key, 80) {
 			a.Preference, a.Silent, s.Dead = 0, true, link
 			u.Routers[second].Dead = true
 		}
@@ -367,22 +367,25 @@ func (u *up) rung(l *Listener) int {
 	return 0
 }
 
-// inherit gives the second subnet of a link, for which the host has no gateway,
-// the evidence that the first one's gateway is the link's.
+// inherit gives a subnet for which the host has no gateway the evidence that
+// the other subnet of its link has: what is known of a link serves all of it.
 func (d *drawer) inherit(s *Subnet) {
-	first := d.Segments[s.Segment].Subnets[0]
-	if s == first || !s.is4() || s.Style != styleNone {
+	from, to := d.Segments[s.Segment].Subnets[0], s
+	if from.Style == styleNone {
+		from, to = to, from
+	}
+	if from == to || !s.is4() || to.Style != styleNone {
 		return
 	}
 	rungs := map[Style]int{styleMain: 3, styleOnlink: 3, styleLease: 5, styleNone: 0}
-	rung, ok := rungs[first.Style]
+	rung, ok := rungs[from.Style]
 	if !ok {
 		rung = 4
 	}
 	for _, l := range d.Listeners {
-		if l.Subnet == s && l.Place != placeRouted {
+		if l.Subnet == to && l.Place != placeRouted {
 			l.Rung = rung
 		}
 	}
-	s.Known = first.Known
+	to.Known = from.Known
 }
