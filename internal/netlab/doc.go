@@ -22,6 +22,7 @@
 //	ask_test.go      requests
 //	trial_test.go    one network, from the build to the comparison after clear
 //	judge_test.go    faults
+//	cause_test.go    which ingredient a fault is of
 //	shrink_test.go   the smallest set of ingredients that shows a fault
 //	netlab_test.go   the tests and their flags, the summary
 package netlab

@@ -33,10 +33,13 @@ const (
 type Fault struct {
 	Kind    string `json:"kind"`
 	Subject string `json:"subject,omitempty"` // the request
+	Cause   string `json:"cause,omitempty"`
 	Detail  string `json:"detail,omitempty"`
 }
 
-func (f Fault) String() string { return f.Kind + ": " + f.Subject + " " + f.Detail }
+func (f Fault) String() string {
+	return fmt.Sprintf("%s: %s %s (%s)", f.Kind, f.Subject, f.Detail, f.Cause)
+}
 
 // plan is what this oracle reads of lasthop's JSON, of any version.
 type plan struct {
@@ -293,6 +296,7 @@ func (a answers) any(i int) bool { return len(a.dark(i)) < len(protocols) }
 // fault notes what is wrong with a request. It counts only once the network has
 // proved that a reply by the expected way is answered.
 func (t *trial) fault(kind string, i int, format string, args ...any) {
-	t.suspects = append(t.suspects, suspect{i, Fault{kind, t.Requests[i].String(),
+	q := t.Requests[i]
+	t.suspects = append(t.suspects, suspect{i, Fault{kind, q.String(), t.cause(q),
 		fmt.Sprintf(format, args...)}})
 }

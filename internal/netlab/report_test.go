@@ -2,6 +2,7 @@ package netlab
 
 import (
 	"bytes"
+	"cmp"
 	"encoding/json"
 	"fmt"
 	"os"
@@ -60,11 +61,20 @@ type summary struct {
 	requests    int
 	promised    [2]int
 	moved       [2]int
+	causes      map[string]map[string]*tally // of faults, by kind and cause
+}
+
+// tally is what the faults of one kind that have one cause are.
+type tally struct {
+	faults int
+	rows   map[string]bool
+	seeds  []uint64
+	first  []Fault // of each seed
 }
 
 func sum(results []Result) summary {
 	s := summary{ingredients: map[string]int{}, kinds: map[string][]uint64{},
-		rungs: map[int][2]int{}}
+		rungs: map[int][2]int{}, causes: map[string]map[string]*tally{}}
 	for _, r := range results {
 		s.requests += r.Requests
 		s.promised = plus(s.promised, r.Promised)
@@ -75,11 +85,31 @@ func sum(results []Result) summary {
 		for _, k := range r.kinds() {
 			s.kinds[k] = append(s.kinds[k], r.Seed)
 		}
+		for _, f := range r.Faults {
+			s.count(r.Seed, f)
+		}
 		for k, c := range r.Rungs {
 			s.rungs[k] = plus(s.rungs[k], c)
 		}
 	}
 	return s
+}
+
+// count counts a fault with those of its kind and cause.
+func (s summary) count(seed uint64, f Fault) {
+	if s.causes[f.Kind] == nil {
+		s.causes[f.Kind] = map[string]*tally{}
+	}
+	c := s.causes[f.Kind][f.Cause]
+	if c == nil {
+		c = &tally{rows: map[string]bool{}}
+		s.causes[f.Kind][f.Cause] = c
+	}
+	_, to, _ := strings.Cut(f.Subject, "->")
+	c.rows[fmt.Sprint(seed, to)] = true
+	if c.faults++; !slices.Contains(c.seeds, seed) {
+		c.seeds, c.first = append(c.seeds, seed), append(c.first, f)
+	}
 }
 
 func plus(a, b [2]int) [2]int { return [2]int{a[0] + b[0], a[1] + b[1]} }
@@ -112,11 +142,33 @@ func report(t *testing.T, results []Result) {
 			s.rungs[k][1])
 	}
 	t.Logf("%d of %d listeners that are ready, unchanged or local are dark for a class that "+
-		"the plan does not name", s.promised[0], s.promised[1])
-	t.Logf("%d of %d requests that the plan names as moved are lost", s.moved[0], s.moved[1])
+		"the plan does not name: %s", s.promised[0], s.promised[1], percent(s.promised))
+	t.Logf("%d of %d requests that the plan names as moved are lost: %s", s.moved[0],
+		s.moved[1], percent(s.moved))
 	for _, k := range sorted(s.kinds) {
 		t.Logf("%5d networks with %s: seeds %v", len(s.kinds[k]), k, s.kinds[k])
+		for _, cause := range sorted(s.causes[k]) {
+			c := s.causes[k][cause]
+			t.Logf("      %s: %d requests of %d listeners in %d networks: seeds %v",
+				cmp.Or(cause, "no request's"), c.faults, len(c.rows), len(c.seeds),
+				c.seeds)
+			for i, f := range c.first {
+				if i == 0 || slices.Contains(listed, k) {
+					t.Logf("          seed %d: %s %s", c.seeds[i], f.Subject,
+						f.Detail)
+				}
+			}
+		}
 	}
+}
+
+// listed are the kinds of which each network is listed once for each cause.
+var listed = []string{readyButDark, movedAndLost, lost, flagFails, unresolved,
+	evidenceIgnored}
+
+// percent is the share of the first in the second.
+func percent(n [2]int) string {
+	return fmt.Sprintf("%.1f %%", 100*float64(n[0])/float64(max(n[1], 1)))
 }
 
 // keep writes results to a file.

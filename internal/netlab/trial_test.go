@@ -366,7 +366,7 @@ func (t *trial) prove() error {
 		case !blamed[k]:
 			blamed[k] = true
 			t.faults = append(t.faults, Fault{unsound, list[k].String(),
-				fmt.Sprintf("%v, %s", got.dark(k), list[k].Way)})
+				t.cause(list[k]), fmt.Sprintf("%v, %s", got.dark(k), list[k].Way)})
 		}
 	}
 	return nil
