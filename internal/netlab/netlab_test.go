@@ -6,6 +6,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"slices"
 	"strings"
 	"sync"
 	"testing"
@@ -23,6 +24,7 @@ var (
 	saved     = flag.String("save", "", "write the results to a `FILE`")
 	against   = flag.String("against", "", "compare with the results of a `FILE`")
 	attempts  = flag.Int("shrink", 0, "shrink what has faults, in at most `N` attempts each")
+	causeOf   = flag.String("cause", "", "shrink only for faults of a `CAUSE`")
 	details   = flag.Bool("details", false, "print each network with faults, and its faults")
 	update    = flag.Bool("update", false, "rewrite "+knownFile)
 )
@@ -55,11 +57,14 @@ func TestNetworks(t *testing.T) {
 	}
 }
 
-// shrinkAll prints a smaller network for each that shows a fault.
+// shrinkAll prints a smaller network for each that shows a fault, or one of the
+// cause that is asked for.
 func shrinkAll(t *testing.T, results []Result, bin string) {
 	for _, r := range results {
-		if len(r.Faults) > 0 {
-			n, less := shrink(t, r, bin, *attempts)
+		i := slices.IndexFunc(r.Faults,
+			func(f Fault) bool { return *causeOf == "" || f.Cause == *causeOf })
+		if i >= 0 {
+			n, less := shrink(t, r, r.Faults[i], bin, *attempts)
 			t.Logf("smaller:\n%s%s", n, less)
 		}
 	}

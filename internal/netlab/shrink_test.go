@@ -5,10 +5,9 @@ import (
 	"testing"
 )
 
-// shrink drops ingredients of a network as long as it shows the first of its
-// faults, at most so many times.
-func shrink(t *testing.T, r Result, bin string, attempts int) (*Network, Result) {
-	want := r.Faults[0].Kind
+// shrink drops ingredients of a network as long as it shows a fault of the same
+// kind and cause, at most so many times.
+func shrink(t *testing.T, r Result, want Fault, bin string, attempts int) (*Network, Result) {
 	var dropped []string
 	for _, ingredient := range r.Ingredients {
 		if attempts--; attempts < 0 {
@@ -21,9 +20,12 @@ func shrink(t *testing.T, r Result, bin string, attempts int) (*Network, Result)
 		}
 		var again Result
 		t.Run("without="+ingredient, func(t *testing.T) { again = try(t, n, bin, nil) })
-		if again.Error == "" && slices.Contains(again.kinds(), want) {
+		if again.Error == "" && slices.ContainsFunc(again.Faults, want.like) {
 			dropped, r = less, again
 		}
 	}
 	return draw(r.Seed, dropped...), r
 }
+
+// like reports whether a fault is of the same kind and cause.
+func (f Fault) like(g Fault) bool { return f.Kind == g.Kind && f.Cause == g.Cause }
