@@ -8,6 +8,7 @@ import (
 	"os"
 	"slices"
 	"strings"
+	"sync"
 	"testing"
 )
 
@@ -230,6 +231,21 @@ func apart(a, b map[string]bool) []string {
 // knownFile has the faults that are known today, of the short run.
 const knownFile = "testdata/known.txt"
 
+// knownFaults are the kinds and seeds of the file.
+var knownFaults = sync.OnceValue(func() map[string]bool {
+	m := map[string]bool{}
+	text, _ := os.ReadFile(knownFile) // without it, nothing is known
+	for line := range bytes.Lines(text) {
+		m[strings.TrimSpace(string(line))] = true
+	}
+	return m
+})
+
+// knows reports whether a kind of fault is known of a seed.
+func knows(kind string, seed uint64) bool {
+	return knownFaults()[fmt.Sprintf("%s %d", kind, seed)]
+}
+
 // known compares the kinds of faults with those that are known, or writes them.
 func known(t *testing.T, results []Result, update bool) {
 	got := map[string]bool{}
@@ -245,14 +261,7 @@ func known(t *testing.T, results []Result, update bool) {
 		}
 		return
 	}
-	text, err := os.ReadFile(knownFile)
-	if err != nil {
-		t.Fatal(err)
-	}
-	want := map[string]bool{}
-	for line := range bytes.Lines(text) {
-		want[strings.TrimSpace(string(line))] = true
-	}
+	want := knownFaults()
 	for _, k := range apart(got, want) {
 		t.Errorf("new fault, by kind and seed: %s\nreplay: go test ./internal/netlab "+
 			"-run TestNetworks -v -args -details -networks 1 -seed N", k)

@@ -39,7 +39,11 @@ func (d *drawer) wire() {
 	}
 	for _, c := range d.Clients {
 		if c.Station == world {
-			w.add("addr add %s dev lo", host32(c.Addr))
+			nodad := ""
+			if !c.Addr.Is4() {
+				nodad = " nodad"
+			}
+			w.add("addr add %s dev lo%s", host32(c.Addr), nodad)
 		}
 	}
 	tables := map[*Client]int{}
