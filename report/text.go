@@ -196,7 +196,7 @@ func prefixes(p routing.Path) []string { return mapped(p.Prefixes, netip.Prefix.
 
 // gateways are the addresses of a path's gateways; none point to point.
 func gateways(p routing.Path) []string {
-	vias := mapped(p.Hops, func(h routing.Hop) string { return text(h.Via) })
+	vias := mapped(p.Gateways(), func(h routing.Hop) string { return text(h.Via) })
 	return slices.DeleteFunc(vias, func(via string) bool { return via == "" })
 }
 

@@ -73,7 +73,7 @@ func (b bundle) gateway() (name, source string) {
 // takes says whether a way is that of the path: by its gateways, and by no
 // other, whichever the kernel chooses.
 func takes(p routing.Path, w routing.Way) bool {
-	own := mapped(p.Hops, func(h routing.Hop) string {
+	own := mapped(p.Gateways(), func(h routing.Hop) string {
 		return routing.Hop{Link: h.Link, Via: h.Via}.String()
 	})
 	hops := []string{routing.Hop{Link: w.Link, Via: w.Via}.String()}

@@ -61,8 +61,8 @@ func (d *draft) plan(s State) Plan {
 	plan := Plan{State: s, Findings: uniqueFindings(d.findings)}
 	for i, p := range d.paths {
 		p.number = i + 1
-		out := Path{Link: p.link, Family: p.family, Hops: p.hops, Source: p.source,
-			Detail: p.detail}
+		out := Path{Link: p.link, Family: p.family, Hops: p.hops, Standby: p.standby,
+			Source: p.source, Detail: p.detail}
 		if p.needed {
 			out.Table, out.Prefixes = p.table, p.prefixes()
 		}

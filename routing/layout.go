@@ -135,6 +135,10 @@ func (l *layout) layTable(p *path, reject bool) {
 		def.Scope = ScopeLink
 	}
 	add(def)
+	for i, h := range p.standby { // one metric would make them one multipath route
+		def.Metric, def.Hops = metricOf(p.family)+uint32(i)+1, []Hop{h}
+		add(def)
+	}
 	if l.policy.failClosed(p.link) {
 		add(Route{RouteKey: RouteKey{Dst: p.family.All(), Metric: failClosedMetric},
 			Type: Unreachable})

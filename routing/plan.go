@@ -1,6 +1,9 @@
 package routing
 
-import "net/netip"
+import (
+	"net/netip"
+	"slices"
+)
 
 // Transport is "tcp" or "udp" (QUIC is udp).
 type Transport string
@@ -40,11 +43,11 @@ type GatewaySource string
 
 const (
 	FromPin    GatewaySource = "pinned"
+	FromStatic GatewaySource = "only next hop of static routes" // pinned, too
+	FromRule   GatewaySource = "rule for its addresses"
 	FromMain   GatewaySource = "default route in main"
 	FromTable  GatewaySource = "default route in another table"
 	FromLease  GatewaySource = "DHCP lease"
-	FromRouter GatewaySource = "IPv6 router neighbour"
-	FromStatic GatewaySource = "only next hop of static routes"
 	FromHeld   GatewaySource = "held from our own table"
 )
 
@@ -54,11 +57,15 @@ type Path struct {
 	Link     string
 	Family   Family
 	Hops     []Hop
+	Standby  []Hop // IPv6: each takes over when those before it are dead, as in main
 	Source   GatewaySource
 	Detail   string // "DHCP lease of systemd-networkd", "table 100"; for people
 	Table    uint32
 	Prefixes []netip.Prefix // the cover; empty where nothing is needed
 }
+
+// Gateways returns all next hops of the path, those that stand by last.
+func (p Path) Gateways() []Hop { return slices.Concat(p.Hops, p.Standby) }
 
 // Status says what becomes of a listener's replies.
 type Status string

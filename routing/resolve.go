@@ -17,7 +17,7 @@ type resolver struct {
 type pathKey struct {
 	link   string
 	family Family
-	hops   string
+	hops   string // gateway.key
 }
 
 func newResolver(t *topology) *resolver {
@@ -33,7 +33,7 @@ func resolveAll(t *topology, listeners []Listener) *draft {
 		s.rows = append(s.rows, s.resolve(l)...)
 	}
 	if unused := s.unusedHeld(); len(unused) > 0 {
-		return resolveAll(t.withoutUplinks(unused), listeners)
+		return resolveAll(t.withoutHeld(unused), listeners)
 	}
 	s.tellUnknownLinks()
 	return s.draft
@@ -44,12 +44,13 @@ func resolveAll(t *topology, listeners []Listener) *draft {
 func (s *resolver) unusedHeld() map[linkFamily]bool {
 	unused := map[linkFamily]bool{}
 	for key, gateways := range s.uplinks {
-		if gateways[0].source == FromHeld {
+		if slices.ContainsFunc(gateways,
+			func(g gateway) bool { return g.source == FromHeld }) {
 			unused[key] = true
 		}
 	}
 	for _, r := range s.rows {
-		if r.path != nil {
+		if r.path != nil && r.path.source == FromHeld {
 			delete(unused, linkFamily{r.path.link, r.path.family})
 		}
 	}
@@ -233,18 +234,13 @@ func (s *resolver) ownByPrefix(r *row) {
 	s.unresolved(r, "no-owner", fmt.Sprintf("name the interface: --address %s=IF", r.Addr))
 }
 
-// takePath gives the row the path of its link that serves its address: the
-// narrowest prefix that holds it, else the only path that there is.
+// takePath gives the row the path of its link that serves its address: by the
+// first gateway whose prefix holds it, else by the only one that there is.
 func (s *resolver) takePath(r *row) {
 	key := linkFamily{r.Link, FamilyOf(r.Addr)}
 	gateways := s.uplinks[key]
-	best := -1
-	for i, g := range gateways {
-		if g.prefix.Contains(r.Addr) &&
-			(best < 0 || g.prefix.Bits() > gateways[best].prefix.Bits()) {
-			best = i
-		}
-	}
+	best := slices.IndexFunc(gateways,
+		func(g gateway) bool { return g.prefix.Contains(r.Addr) })
 	// a /32 outside the link's subnets
 	if best < 0 && len(gateways) == 1 && !s.connects(key, r.Addr) {
 		best = 0
@@ -257,10 +253,7 @@ func (s *resolver) takePath(r *row) {
 }
 
 func (s *resolver) pathOf(g gateway) *path {
-	key := pathKey{g.link, g.family, ""}
-	for _, h := range g.hops {
-		key.hops += h.String() + " "
-	}
+	key := pathKey{g.link, g.family, g.key()}
 	if s.byKey[key] == nil {
 		s.byKey[key] = &path{gateway: g}
 		s.paths = append(s.paths, s.byKey[key])
@@ -275,8 +268,12 @@ func (s *resolver) noGateway(r *row) {
 		r.Status, r.Reason = LocalOnly, "gateway-none"
 		return
 	}
-	s.unresolved(r, "no-gateway", fmt.Sprintf("name the router: --gateway %s=ADDR, or "+
-		"--gateway %s=none if there is none", r.Link, r.Link))
+	hint := fmt.Sprintf("name the router: --gateway %s=ADDR, or --gateway %s=none if there "+
+		"is none", r.Link, r.Link)
+	if clue := (ladder{s.topology}).clue(r.Link, FamilyOf(r.Addr)); clue != "" {
+		hint += " (" + clue + ")"
+	}
+	s.unresolved(r, "no-gateway", hint)
 }
 
 func (s *resolver) unresolved(r *row, reason Code, hint string) {

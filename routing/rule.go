@@ -68,6 +68,18 @@ func deliberate(r Rule) bool {
 	return r.From.Bits() > 0 || r.To.Bits() > 0 || r.Mark != 0 && !r.Not
 }
 
+// byHand reports whether a rule sends the replies of some addresses into a table
+// of their own and asks for nothing else: the recipe that administrators use by
+// hand.
+func (r Rule) byHand() bool {
+	plain := NewRule(r.Family, r.Priority, r.Table)
+	plain.From, plain.Protocol = r.From, r.Protocol
+	if r.IIF == "lo" {
+		plain.IIF = r.IIF
+	}
+	return r == plain && r.From.Bits() > 0 && (r.Table < TableDefault || r.Table > TableLocal)
+}
+
 // goesFirst reports whether rules of ours must stand behind this one: `lookup
 // local`, or that of VRFs.
 func (r Rule) goesFirst() bool {

@@ -16,11 +16,11 @@ type topology struct {
 	fib    *FIB  // of host
 
 	links     map[string]Link
-	sorted    []Link          // by name
-	isolated  map[uint32]bool // tables of VRFs and VPNs
+	sorted    []Link // by name
 	assigned  map[netip.Addr][]Addr
 	connected map[linkFamily][]netip.Prefix
-	uplinks   map[linkFamily][]gateway // a link without an entry is no uplink
+	// in the order in which they serve; a link without an entry is no uplink
+	uplinks map[linkFamily][]gateway
 }
 
 type linkFamily struct {
@@ -30,21 +30,12 @@ type linkFamily struct {
 
 func newTopology(h Host, p Policy) *topology {
 	t := &topology{policy: p, host: Without(h, p.Numbers), own: Owned(h, p.Numbers),
-		links: map[string]Link{}, isolated: map[uint32]bool{}, assigned: Assigned(h)}
+		links: map[string]Link{}, assigned: Assigned(h)}
 	t.fib = NewFIB(t.host)
 	t.sorted = slices.SortedFunc(slices.Values(t.host.Links),
 		func(a, b Link) int { return cmp.Compare(a.Name, b.Name) })
 	for _, l := range t.sorted {
 		t.links[l.Name] = l
-		if l.Table != 0 {
-			t.isolated[l.Table] = true
-		}
-	}
-	for _, r := range t.host.Routes {
-		if r.Table != TableMain && r.IsDefault() && slices.ContainsFunc(r.Hops,
-			func(h Hop) bool { return t.links[h.Link].hostLocal() }) {
-			t.isolated[r.Table] = true
-		}
 	}
 	t.connected = connected(t.host)
 	t.uplinks = ladder{t}.findUplinks()
@@ -99,11 +90,16 @@ func (t *topology) withRules(rules []Rule) *topology {
 	return &c
 }
 
-// withoutUplinks returns the topology where the given links are no uplinks.
-func (t *topology) withoutUplinks(none map[linkFamily]bool) *topology {
+// withoutHeld returns the topology where the given links hold no gateway.
+func (t *topology) withoutHeld(none map[linkFamily]bool) *topology {
 	c := *t
 	c.uplinks = maps.Clone(t.uplinks)
-	maps.DeleteFunc(c.uplinks, func(key linkFamily, _ []gateway) bool { return none[key] })
+	for key := range none {
+		left := without(c.uplinks[key], func(g gateway) bool { return g.source == FromHeld })
+		if c.uplinks[key] = left; len(left) == 0 {
+			delete(c.uplinks, key)
+		}
+	}
 	return &c
 }
 
@@ -154,7 +150,7 @@ func (t *topology) mainMetric(link string, f Family) uint32 {
 	best := ^uint32(0)
 	for _, r := range t.host.Routes {
 		if r.Table == TableMain && r.IsDefault() && r.Family() == f &&
-			len(hopsOn(r.Hops, t.links[link])) > 0 {
+			len(hopsOn(r.Hops, t.links[link], false)) > 0 {
 			best = min(best, r.Metric)
 		}
 	}

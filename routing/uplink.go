@@ -10,15 +10,19 @@ import (
 // gateway is one way out of an uplink: the start of a path. It serves the
 // listeners in prefix.
 type gateway struct {
-	link   string
-	family Family
-	prefix netip.Prefix // what it serves: the prefix that holds a pin, or the whole family
-	hops   []Hop
-	source GatewaySource
-	detail string
-	mtu    uint32
-	advmss uint32
+	link    string
+	family  Family
+	prefix  netip.Prefix // what it serves
+	hops    []Hop
+	standby []Hop // IPv6 routers that take over from hops, in this order
+	source  GatewaySource
+	detail  string
+	mtu     uint32
+	advmss  uint32
 }
+
+// key tells gateways of one link and family apart.
+func (g gateway) key() string { return fmt.Sprint(g.hops, g.standby) }
 
 // hostLocal are the kinds of links that lead to no router of ours: clients
 // behind them are on-link or on the host.
@@ -30,7 +34,7 @@ var hostLocal = map[string]bool{"bridge": true, "tun": true, "wireguard": true, 
 func (l Link) hostLocal() bool { return l.Loopback || hostLocal[l.Kind] }
 
 // ladder finds the gateways of links on a topology that has no uplinks yet:
-// of the places that may name a gateway, the first that does so counts.
+// section 3.8 of docs/architecture.md.
 type ladder struct{ *topology }
 
 // findUplinks returns the gateways of every link that has one.
@@ -49,46 +53,51 @@ func (u ladder) findUplinks() map[linkFamily][]gateway {
 	return ups
 }
 
-// gateways returns a link's gateways of one family: the pinned ones for their
-// prefixes, and one for everything else.
+// gateways returns a link's gateways of one family in the order of the ladder:
+// the first whose prefix holds an address serves it.
 func (u ladder) gateways(l Link, f Family) []gateway {
-	var out []gateway
-	static := false
-	for _, pin := range u.policy.pins(l.Name) {
-		if pin.None {
-			return nil
-		}
-		static = static || pin.Static
-		if pin.Addr.IsValid() && FamilyOf(pin.Addr) == f {
-			g := by(l.Name, pin.Addr, FromPin)
-			g.prefix = pinPrefix(u.host, pin)
+	pins, none := u.fromPins(l, f)
+	if none {
+		return nil
+	}
+	out := slices.Concat(pins, u.fromRules(l, f), u.fromMain(l, f))
+	for _, rung := range []func(Link, Family) (gateway, bool){u.fromTable, u.fromLease} {
+		if g, ok := rung(l, f); ok && !serveAll(out, f) {
+			g.prefix = f.All()
 			out = append(out, g)
 		}
 	}
-	if !slices.ContainsFunc(out, func(g gateway) bool { return g.prefix == f.All() }) {
-		if g, ok := u.climb(l, f, static, len(out) == 0); ok {
-			out = addWhole(out, g, f)
-		}
+	// Beside a pin nothing is held: what our table has may come from an
+	// earlier pin.
+	if g, ok := u.fromHeld(l, f, out); ok && len(pins) == 0 && !serveAll(out, f) {
+		out = append(out, g)
 	}
-	slices.SortFunc(out, func(a, b gateway) int { return comparePrefix(a.prefix, b.prefix) })
-	out = slices.CompactFunc(out, func(a, b gateway) bool { return a.prefix == b.prefix })
 	for i := range out {
 		out[i].link, out[i].family = l.Name, f
 	}
-	return out
+	return unify(out)
 }
 
-// addWhole adds the gateway of everything else. If a pin names the same one, it
-// is one path.
-func addWhole(pinned []gateway, g gateway, f Family) []gateway {
-	for i := range pinned {
-		if slices.Equal(pinned[i].hops, g.hops) {
-			pinned[i].prefix, pinned[i].mtu, pinned[i].advmss = f.All(), g.mtu, g.advmss
-			return pinned
+// serveAll reports whether some gateway serves every address.
+func serveAll(gateways []gateway, f Family) bool {
+	return slices.ContainsFunc(gateways, func(g gateway) bool { return g.prefix == f.All() })
+}
+
+// unify makes gateways with the same next hops the same path: the first source
+// counts, and the first metrics.
+func unify(gateways []gateway) []gateway {
+	for i := range gateways {
+		for j := range gateways[:i] {
+			a, b := &gateways[j], &gateways[i]
+			if a.key() == b.key() {
+				a.mtu, a.advmss = cmp.Or(a.mtu, b.mtu), cmp.Or(a.advmss, b.advmss)
+				b.source, b.detail = a.source, a.detail
+				b.mtu, b.advmss = a.mtu, a.advmss
+				break
+			}
 		}
 	}
-	g.prefix = f.All()
-	return append(pinned, g)
+	return gateways
 }
 
 // by is the way out by one router on a link.
@@ -97,72 +106,213 @@ func by(link string, router netip.Addr, source GatewaySource) gateway {
 		hops: []Hop{{Link: link, Via: router, Weight: 1, OnLink: router.IsValid()}}}
 }
 
-// climb finds the gateway that serves whatever no pin serves. Where there are
-// pins nothing is held: what our table has may come from an earlier pin.
-func (u ladder) climb(l Link, f Family, static, hold bool) (gateway, bool) {
-	steps := []func(Link, Family) (gateway, bool){u.fromMain, u.fromTable, u.fromLease,
-		u.fromRouter}
-	if static {
-		steps = append(steps, u.fromStatic)
+// fromPins returns what the user pinned, the narrowest prefix first; none
+// reports that the link has no gateway by his word.
+func (u ladder) fromPins(l Link, f Family) (out []gateway, none bool) {
+	for _, pin := range u.policy.pins(l.Name) {
+		switch {
+		case pin.None:
+			return nil, true
+		case pin.Static:
+			if via, ok := u.staticRouter(l.Name, f); ok {
+				g := by(l.Name, via, FromStatic)
+				g.prefix = f.All()
+				out = append(out, g)
+			}
+		case FamilyOf(pin.Addr) == f:
+			g := by(l.Name, pin.Addr, FromPin)
+			g.prefix = pinPrefix(u.host, pin)
+			out = append(out, g)
+		}
 	}
-	if hold {
-		steps = append(steps, u.fromHeld)
+	slices.SortFunc(out, func(a, b gateway) int {
+		return cmp.Or(cmp.Compare(b.prefix.Bits(), a.prefix.Bits()),
+			comparePrefix(a.prefix, b.prefix))
+	})
+	return out, false
+}
+
+// staticRouter returns the next hop of main's static routes through a link, if
+// they all use the same one.
+func (u ladder) staticRouter(link string, f Family) (via netip.Addr, ok bool) {
+	for _, r := range u.host.Routes {
+		if r.Table != TableMain || r.Family() != f || r.Type != Unicast || r.IsDefault() {
+			continue
+		}
+		for _, h := range r.Hops {
+			if h.Link != link || !h.Via.IsValid() {
+				continue
+			}
+			if via.IsValid() && via != h.Via {
+				return via, false
+			}
+			via = h.Via
+		}
 	}
-	for _, step := range steps {
-		if g, ok := step(l, f); ok {
-			return g, true
+	return via, via.IsValid()
+}
+
+// fromRules returns the gateways that the administrator's rules name, in the
+// order of the rules: as in the kernel the first rule counts.
+func (u ladder) fromRules(l Link, f Family) []gateway {
+	var out []gateway
+	for _, r := range u.host.Rules {
+		if r.Family != f || !r.byHand() || !u.mayBeOurs(r.From) {
+			continue
+		}
+		if exits := u.exits(r.Table, l, f, true); len(exits) > 0 {
+			out = append(out, serve(r.From, exits[:1], FromRule,
+				fmt.Sprintf("table %d", r.Table)))
+		}
+	}
+	return out
+}
+
+// mayBeOurs reports whether a rule's source can be an address of this host: a
+// single one may be elsewhere now.
+func (t *topology) mayBeOurs(p netip.Prefix) bool {
+	return p.IsSingleIP() || slices.ContainsFunc(t.host.Addrs, func(a Addr) bool {
+		return p.Contains(a.Prefix.Addr())
+	})
+}
+
+// exit is a default route by a link, with those of its next hops that are
+// usable there.
+type exit struct {
+	*Route
+	hops []Hop
+}
+
+// exits returns a table's defaults by a link as the kernel prefers them: by
+// metric, IPv6 ones then by router preference. tunnel says that a tunnel may
+// stand without a gateway.
+func (t *topology) exits(table uint32, l Link, f Family, tunnel bool) []exit {
+	var out []exit
+	for i := range t.host.Routes {
+		r := &t.host.Routes[i]
+		if r.Table != table || !r.IsDefault() || r.Family() != f || r.Type != Unicast ||
+			r.steers() {
+			continue
+		}
+		if hops := hopsOn(r.Hops, l, tunnel); len(hops) > 0 {
+			out = append(out, exit{r, hops})
+		}
+	}
+	slices.SortStableFunc(out, func(a, b exit) int {
+		return cmp.Or(cmp.Compare(a.Metric, b.Metric), cmp.Compare(b.Pref, a.Pref))
+	})
+	return out
+}
+
+// hopsOn returns the hops of a default route that are on the link, as we write
+// them. A default without gateway makes a point-to-point line an uplink, but no
+// link that is host-local by its kind: tunnel says otherwise.
+func hopsOn(hops []Hop, l Link, tunnel bool) []Hop {
+	return written(filter(hops, func(h Hop) bool {
+		return h.Link == l.Name && !h.Dead &&
+			(h.Via.IsValid() || tunnel || !l.hostLocal())
+	}))
+}
+
+// serve makes the gateway of the addresses in a prefix from the default routes
+// that serve them, the best first. IPv6 ones that are equally preferred stand
+// by: main would move on to them when the first router is dead.
+func serve(p netip.Prefix, exits []exit, source GatewaySource, detail string) gateway {
+	best := exits[0]
+	top := best // of its metric
+	g := gateway{prefix: p, hops: best.hops, source: source, detail: detail, mtu: best.MTU,
+		advmss: best.AdvMSS}
+	for _, x := range exits[1:] {
+		if x.Metric != top.Metric {
+			top = x
+		}
+		if x.Family() == IPv4 || x.Pref < top.Pref {
+			continue
+		}
+		for _, h := range x.hops {
+			if !slices.Contains(slices.Concat(g.hops, g.standby), h) {
+				g.standby = append(g.standby, h)
+			}
+		}
+	}
+	return g
+}
+
+// fromMain returns the gateways of main's defaults by a link. Each serves the
+// connected subnet that its gateway is in; one that is link-local, or without a
+// gateway, serves every address. What is in none of these subnets takes the
+// best.
+func (u ladder) fromMain(l Link, f Family) []gateway {
+	exits := u.exits(TableMain, l, f, false)
+	if len(exits) == 0 {
+		return nil
+	}
+	home := map[*Route]netip.Prefix{}
+	var subnets []netip.Prefix
+	for _, x := range exits {
+		if home[x.Route] = u.subnetOf(l.Name, x.hops[0].Via); home[x.Route].IsValid() {
+			subnets = appendOnce(subnets, home[x.Route])
+		}
+	}
+	slices.SortFunc(subnets, func(a, b netip.Prefix) int {
+		return cmp.Or(cmp.Compare(b.Bits(), a.Bits()), comparePrefix(a, b))
+	})
+	serving := func(p netip.Prefix) []exit {
+		return filter(exits, func(x exit) bool {
+			return everywhere(x.hops[0].Via) || p.IsValid() && home[x.Route] == p ||
+				!p.IsValid() && x.Route == exits[0].Route
+		})
+	}
+	var out []gateway
+	for _, p := range subnets {
+		out = append(out, serve(p, serving(p), FromMain, ""))
+	}
+	return append(out, serve(f.All(), serving(home[exits[0].Route]), FromMain, ""))
+}
+
+// everywhere reports whether a gateway serves every address of its link.
+func everywhere(via netip.Addr) bool { return !via.IsValid() || via.IsLinkLocalUnicast() }
+
+// subnetOf returns the longest connected prefix of a link that holds an
+// address; the zero Prefix if none does.
+func (t *topology) subnetOf(link string, addr netip.Addr) netip.Prefix {
+	var best netip.Prefix
+	if !addr.IsValid() {
+		return best
+	}
+	for _, p := range t.connected[linkFamily{link, FamilyOf(addr)}] {
+		if p.Contains(addr) && (!best.IsValid() || p.Bits() > best.Bits()) {
+			best = p
+		}
+	}
+	return best
+}
+
+// fromTable takes the default of a table that a rule of others names for what
+// comes in by the link, or for another address of the link.
+func (u ladder) fromTable(l Link, f Family) (gateway, bool) {
+	for _, r := range u.host.Rules {
+		if r.Family != f || r.Table == TableMain || !u.names(r, l.Name) {
+			continue
+		}
+		if exits := u.exits(r.Table, l, f, false); len(exits) > 0 {
+			return serve(f.All(), exits[:1], FromTable,
+				fmt.Sprintf("table %d", r.Table)), true
 		}
 	}
 	return gateway{}, false
 }
 
-func (u ladder) fromMain(l Link, f Family) (gateway, bool) {
-	return u.bestDefault(l, f, func(t uint32) bool { return t == TableMain }, FromMain)
-}
-
-func (u ladder) fromTable(l Link, f Family) (gateway, bool) {
-	g, ok := u.bestDefault(l, f, func(t uint32) bool {
-		return t != TableMain && t != TableLocal && !u.policy.Numbers.OwnsTable(t) &&
-			!u.isolated[t]
-	}, FromTable)
-	return g, ok && g.hops[0].Via.IsValid()
-}
-
-// bestDefault takes the default route with the lowest metric, of IPv6 ones that
-// with the highest router preference.
-func (u ladder) bestDefault(l Link, f Family, in func(uint32) bool,
-	source GatewaySource) (gateway, bool) {
-	var best *Route
-	var bestHops []Hop
-	for i := range u.host.Routes {
-		r := &u.host.Routes[i]
-		if !r.IsDefault() || r.Type != Unicast || r.Family() != f || r.steers() ||
-			!in(r.Table) {
-			continue
-		}
-		hops := hopsOn(r.Hops, l)
-		if len(hops) > 0 && (best == nil || cmp.Or(cmp.Compare(r.Metric, best.Metric),
-			cmp.Compare(best.Pref, r.Pref), cmp.Compare(r.Table, best.Table)) < 0) {
-			best, bestHops = r, hops
-		}
+// names reports whether a rule is for the link or for an address of it.
+func (t *topology) names(r Rule, link string) bool {
+	if r.Action != ToTable || r.Not || r.Mask != 0 || r.OIF != "" || r.Opaque != "" ||
+		r.To.Bits() > 0 {
+		return false
 	}
-	if best == nil {
-		return gateway{}, false
-	}
-	g := gateway{hops: bestHops, source: source, mtu: best.MTU, advmss: best.AdvMSS}
-	if source == FromTable {
-		g.detail = fmt.Sprintf("table %d", best.Table)
-	}
-	return g, true
-}
-
-// hopsOn returns the hops of a default route that are on the link, as we write
-// them. A default without gateway makes a point-to-point line an uplink, but no
-// link that is host-local by its kind.
-func hopsOn(hops []Hop, l Link) []Hop {
-	return written(filter(hops, func(h Hop) bool {
-		return h.Link == l.Name && !h.Dead && (h.Via.IsValid() || !l.hostLocal())
-	}))
+	return r.IIF == link || (r.IIF == "" || r.IIF == "lo") && r.From.Bits() > 0 &&
+		slices.ContainsFunc(t.host.Addrs, func(a Addr) bool {
+			return a.Link == link && r.From.Contains(a.Prefix.Addr())
+		})
 }
 
 func (u ladder) fromLease(l Link, f Family) (gateway, bool) {
@@ -176,55 +326,30 @@ func (u ladder) fromLease(l Link, f Family) (gateway, bool) {
 	return gateway{}, false
 }
 
-// fromRouter takes the neighbour that announced itself as an IPv6 router; of
-// several the lowest address, so that the choice does not follow the weather.
-func (u ladder) fromRouter(l Link, f Family) (gateway, bool) {
-	var best netip.Addr
-	for _, n := range u.host.Neighs {
-		if f == IPv6 && n.Link == l.Name && n.Router && n.State != "FAILED" &&
-			FamilyOf(n.Addr) == f && (!best.IsValid() || n.Addr.Less(best)) {
-			best = n.Addr
-		}
-	}
-	return by(l.Name, best, FromRouter), best.IsValid()
-}
-
-// fromStatic takes the next hop of the static routes through the link, if they
-// all use the same one.
-func (u ladder) fromStatic(l Link, f Family) (gateway, bool) {
-	var via netip.Addr
-	for _, r := range u.host.Routes {
-		if r.Table != TableMain || r.Family() != f || r.Type != Unicast || r.IsDefault() {
+// fromHeld takes the default that our own table for the link still has, unless
+// it is that of a gateway which is known. Pinned gateways do not count: they
+// come with their pin.
+func (u ladder) fromHeld(l Link, f Family, known []gateway) (gateway, bool) {
+	var held []exit
+	for i := range u.own.Routes {
+		r := &u.own.Routes[i]
+		if !r.isDefaultBy(l.Name, f) || r.Type != Unicast {
 			continue
 		}
-		for _, h := range r.Hops {
-			if h.Link != l.Name || !h.Via.IsValid() {
-				continue
-			}
-			if via.IsValid() && via != h.Via {
-				return gateway{}, false
-			}
-			via = h.Via
-		}
-	}
-	return by(l.Name, via, FromStatic), via.IsValid()
-}
-
-// fromHeld takes the default that our own table for the link still has. Pinned
-// gateways do not count: they come with their pin.
-func (u ladder) fromHeld(l Link, f Family) (gateway, bool) {
-	for _, r := range u.own.Routes {
-		if !r.IsDefault() || r.Family() != f || r.Type != Unicast {
+		hops := hopsOn(r.Hops, l, true)
+		if len(hops) == 0 || u.pinned(l.Name, hops[0].Via) ||
+			len(held) > 0 && r.Table != held[0].Table ||
+			slices.ContainsFunc(known, func(g gateway) bool {
+				return slices.Equal(g.hops, hops)
+			}) {
 			continue
 		}
-		hops := hopsOn(r.Hops, l)
-		if len(hops) == 0 || u.pinned(l.Name, hops[0].Via) {
-			continue
-		}
-		return gateway{hops: hops, source: FromHeld, detail: fmt.Sprintf("%d", r.Table),
-			mtu: r.MTU, advmss: r.AdvMSS}, true
+		held = append(held, exit{r, hops})
 	}
-	return gateway{}, false
+	if len(held) == 0 {
+		return gateway{}, false
+	}
+	return serve(f.All(), held, FromHeld, fmt.Sprintf("%d", held[0].Table)), true
 }
 
 func (u ladder) pinned(link string, via netip.Addr) bool {
@@ -233,4 +358,32 @@ func (u ladder) pinned(link string, via netip.Addr) bool {
 		slices.ContainsFunc(u.policy.Addresses, func(p AddressPin) bool {
 			return p.Link == link && p.Gateway == via
 		})
+}
+
+// clue is weak evidence of a link's gateway: too weak to act on, but worth
+// telling. It is "" if there is none.
+func (u ladder) clue(link string, f Family) string {
+	for _, r := range u.host.Routes {
+		if r.Table == TableMain || !r.isDefaultBy(link, f) || r.Type != Unicast ||
+			!r.Hops[0].Via.IsValid() {
+			continue
+		}
+		return fmt.Sprintf("table %d has a default via %s: --gateway %s=%[2]s", r.Table,
+			r.Hops[0].Via, link)
+	}
+	if via, ok := u.staticRouter(link, f); ok {
+		return fmt.Sprintf("%s is the next hop of static routes: --gateway %s=static", via,
+			link)
+	}
+	var best netip.Addr
+	for _, n := range u.host.Neighs {
+		if f == IPv6 && n.Link == link && n.Router && n.State != "FAILED" &&
+			FamilyOf(n.Addr) == f && (!best.IsValid() || n.Addr.Less(best)) {
+			best = n.Addr
+		}
+	}
+	if best.IsValid() {
+		return fmt.Sprintf("%s calls itself a router: --gateway %s=%[1]s", best, link)
+	}
+	return ""
 }

@@ -148,7 +148,7 @@ func (j *joiner) leavesBy(l *line) bool {
 // resolved compares the path that was found with what the BIG-IP's files say.
 func (j *joiner) resolved(l *line, link string, path *routing.Path) {
 	var vias []netip.Addr
-	for _, h := range path.Hops {
+	for _, h := range path.Gateways() {
 		if h.Via.IsValid() {
 			vias = append(vias, h.Via)
 		}

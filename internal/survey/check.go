@@ -88,7 +88,7 @@ func (s *Survey) verdict(o routing.Outcome, now routing.Way) (want string, _ rep
 	var ways []string
 	right := false
 	if p := s.Decision.Plan.PathOf(o); p != nil {
-		for _, h := range p.Hops {
+		for _, h := range p.Gateways() {
 			ways = append(ways, h.String())
 			right = right ||
 				now.Type == routing.Unicast && now.Link == h.Link &&
