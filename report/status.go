@@ -1,6 +1,7 @@
 package report
 
 import (
+	"slices"
 	"time"
 
 	"lasthop/routing"
@@ -23,6 +24,9 @@ type Status struct {
 	Wrong     []string      // what is wrong now, a sentence each, the oldest first
 	Counts    Counts
 }
+
+// Asks reports whether the way of some listener is for a person to say.
+func (s Status) Asks() bool { return slices.ContainsFunc(s.Plan.Outcomes, routing.Outcome.Asks) }
 
 // Master is one NGINX that is followed.
 type Master struct {

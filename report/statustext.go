@@ -33,7 +33,7 @@ func (s Status) Text(w io.Writer, style Style) error {
 	t.printf("\n%s, %s, %s, %s, %s, %s\n", count(c.Syncs, "sync"), count(c.Changes, "change"),
 		count(c.Heals, "heal"), count(c.Fights, "fight"),
 		count(c.Errors, "error"), count(c.Reloads, "load")+" of NGINX")
-	if !s.InSync {
+	if !s.InSync || s.Asks() {
 		t.command("To see it from the kernel's side", "lasthop check")
 	}
 	return t.writeTo(w)

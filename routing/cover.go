@@ -76,7 +76,8 @@ func transparent(binds []Bind, f Family) bool {
 // nested ones the outer would hold the inner one's member.
 func (d *draft) cover(p *path, c cover, known []netip.Addr, exact bool) []netip.Prefix {
 	var set netipx.IPSetBuilder
-	for _, outer := range d.connected[linkFamily{p.link, p.family}] {
+	for _, outer := range slices.Concat(d.connected[linkFamily{p.link, p.family}],
+		d.madeLocal(c.members)) {
 		if exact || !holds(outer, c.members) {
 			continue
 		}
@@ -92,6 +93,21 @@ func (d *draft) cover(p *path, c cover, known []netip.Addr, exact bool) []netip.
 	return slices.DeleteFunc(ips.Prefixes(), func(x netip.Prefix) bool {
 		return !holds(x, c.members)
 	})
+}
+
+// madeLocal returns the prefixes that others have made local as a whole and
+// that hold members.
+func (d *draft) madeLocal(members []netip.Addr) []netip.Prefix {
+	var out []netip.Prefix
+	for _, addr := range members {
+		if len(d.assigned[addr]) > 0 {
+			continue
+		}
+		if r := d.localRoute(addr); r != nil && !r.Dst.IsSingleIP() {
+			out = appendOnce(out, r.Dst)
+		}
+	}
+	return out
 }
 
 // holds reports whether one of the sorted addresses is in the prefix.

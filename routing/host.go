@@ -87,10 +87,17 @@ type Link struct {
 	Up           bool   // administratively up (IFF_UP)
 	Carrier      bool   // IFF_LOWER_UP
 	Master       string // bridge, bond or VRF that the link is enslaved to
+	Parent       string // link below a macvlan, ipvlan or VLAN, if it is in this namespace
 	Group        int    // link group; 0 is the default group
 	MTU          int
 	PointToPoint bool
 	Table        uint32 // the table of a VRF (Kind "vrf"); 0 otherwise
+}
+
+// HasParent reports whether links of this kind stand on another one, which
+// Parent names.
+func (l Link) HasParent() bool {
+	return l.Kind == "macvlan" || l.Kind == "ipvlan" || l.Kind == "vlan"
 }
 
 // Addr is one address of one link. Prefix keeps the host bits: 10.0.1.10/24.

@@ -92,6 +92,9 @@ type Outcome struct {
 	Before, After Way
 }
 
+// Asks reports whether only a person can say the way of the listener's replies.
+func (o Outcome) Asks() bool { return o.Status == Unresolved || o.Reason == "beyond-tunnel" }
+
 // Plan is all that Decide decides.
 type Plan struct {
 	Paths    []Path

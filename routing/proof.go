@@ -115,12 +115,12 @@ func (c Claim) Verify(p *Proof, when When, ask func(Query) (Way, error)) error {
 // those on the host first. What a VRF isolates is routed by rules that Lookup
 // does not model, and link-local addresses mean nothing without their link.
 func (c Claim) askable() []Outcome {
-	present := Assigned(c.Host)
+	present := Present(c.Host)
 	outcomes := without(c.Plan.Outcomes, func(o Outcome) bool {
 		return !o.Addr.IsGlobalUnicast() || o.Reason == "vrf"
 	})
 	rank := func(o Outcome) int {
-		if len(present[o.Addr]) > 0 {
+		if present(o.Addr) {
 			return 0
 		}
 		return 1

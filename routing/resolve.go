@@ -1,11 +1,7 @@
 package routing
 
 import (
-	"cmp"
-	"fmt"
-	"net/netip"
 	"slices"
-	"strings"
 )
 
 // resolver finds the link and the path of each listener.
@@ -68,20 +64,46 @@ func (s *resolver) tellUnknownLinks() {
 }
 
 // resolve returns the row of a listener; of a wildcard one for each global
-// address.
+// address. What only a wildcard meets, and nobody can say the way of, is
+// counted in one finding.
 func (s *resolver) resolve(l Listener) []row {
 	if !l.Addr.IsUnspecified() {
 		return []row{s.resolveAddr(l)}
 	}
 	var rows []row
+	var alone []string
 	for _, addr := range s.globalAddrs(FamilyOf(l.Addr)) {
-		one := l
+		one, told := l, len(s.findings)
 		one.Addr = addr
 		r := s.resolveAddr(one)
 		r.wild = true
+		if s.byWildcardAlone(r) {
+			s.findings = s.findings[:told]
+			alone = append(alone, addr.String()+" on "+r.Link)
+			r.Status, r.Reason = Off, "wildcard-only"
+		}
 		rows = append(rows, r)
 	}
+	if len(alone) > 0 {
+		s.find(Info.Finding("wildcard-only", l.Listen, "a wildcard meets addresses of "+
+			"which nothing says how clients come to them; nothing is done for %s",
+			Some(alone, 4)).
+			Advise("if clients use one: --address ADDR=IF, or name it in a listen").
+			At(origin(&rows[0])))
+	}
 	return rows
+}
+
+// byWildcardAlone reports whether a row would not be there but for a wildcard:
+// a host prefix, a tunnel, a link without a network behind it. What has a
+// subnet on a NIC has clients there.
+func (s *resolver) byWildcardAlone(r row) bool {
+	if r.Reason == "beyond-tunnel" {
+		return true
+	}
+	return r.Status == Unresolved && (!s.outside(s.links[r.Link]) ||
+		!slices.ContainsFunc(s.assigned[r.Addr],
+			func(a Addr) bool { return !a.Connected().IsSingleIP() }))
 }
 
 func (s *resolver) resolveAddr(l Listener) row {
@@ -98,140 +120,12 @@ func (s *resolver) resolveAddr(l Listener) row {
 	switch {
 	case r.mode == NoReturn:
 		r.Status, r.Reason, r.path = Off, "return-off", nil
-	case len(s.assigned[l.Addr]) == 0:
+	case !s.present(l.Addr):
 		r.Status = Armed
 	default:
 		r.Status = Ready
 	}
 	return r
-}
-
-// findOwner sets link and path, or status and reason.
-func (s *resolver) findOwner(r *row) {
-	addr := r.Addr
-	if pin := slices.IndexFunc(s.policy.Addresses,
-		func(p AddressPin) bool { return p.Addr == addr }); pin >= 0 {
-		s.ownByPin(r, s.policy.Addresses[pin])
-		return
-	}
-	owners := s.assigned[addr]
-	if len(owners) == 0 {
-		s.ownByPrefix(r)
-		return
-	}
-	if link, vrf := s.vrfOf(addr); vrf != "" {
-		r.Link, r.Status, r.Reason = link, Off, "vrf"
-		s.find(Info.Finding("vrf", addr.String(), "%s is on %s in the VRF %s, which "+
-			"keeps its replies to itself", addr, link, vrf).At(origin(r)))
-		return
-	}
-	s.ownByAssignment(r, owners)
-}
-
-func (s *resolver) ownByPin(r *row, pin AddressPin) {
-	r.Link = pin.Link
-	switch link, ok := s.links[pin.Link]; {
-	case !ok || !link.Up:
-		s.unresolved(r, "link-down",
-			"bring the link up, or correct --address "+r.Addr.String()+"="+pin.Link)
-	case pin.Gateway.IsValid():
-		g := by(pin.Link, pin.Gateway, FromPin)
-		g.family, g.prefix = FamilyOf(r.Addr), netip.PrefixFrom(r.Addr, r.Addr.BitLen())
-		g.detail = "for " + r.Addr.String()
-		r.path = s.pathOf(g)
-	default:
-		s.takePath(r)
-	}
-}
-
-// ownByAssignment takes the uplink that has the address: of several the one
-// with the longest prefix, then the lowest main metric, then the first name.
-func (s *resolver) ownByAssignment(r *row, owners []Addr) {
-	f := FamilyOf(r.Addr)
-	ups := filter(owners, func(a Addr) bool {
-		return len(s.uplinks[linkFamily{a.Link, f}]) > 0
-	})
-	if len(ups) == 0 {
-		s.ownWithoutGateway(r, owners)
-		return
-	}
-	slices.SortFunc(ups, func(x, y Addr) int {
-		return cmp.Or(cmp.Compare(y.Prefix.Bits(), x.Prefix.Bits()),
-			cmp.Compare(s.mainMetric(x.Link, f), s.mainMetric(y.Link, f)),
-			cmp.Compare(x.Link, y.Link))
-	})
-	r.Link = ups[0].Link
-	if names := linkNames(ups); len(names) > 1 {
-		s.ambiguous(r, names, "it is taken to belong to "+r.Link)
-	}
-	s.takePath(r)
-}
-
-func linkNames(addrs []Addr) []string {
-	var names []string
-	for _, a := range addrs {
-		names = append(names, a.Link)
-	}
-	return sortOnce(names, strings.Compare)
-}
-
-// ownWithoutGateway handles an address of links none of which is an uplink.
-func (s *resolver) ownWithoutGateway(r *row, owners []Addr) {
-	link := s.links[owners[0].Link]
-	r.Link = link.Name
-	if link.Loopback {
-		if s.ownByUplink(r) {
-			return
-		}
-		s.find(Warning.Finding("address-on-lo", r.Addr.String(), "%s is on lo and in no "+
-			"uplink's prefix: nothing says which way its clients come", r.Addr).
-			Advise("name the uplink: --address %s=IF", r.Addr).At(origin(r)))
-	}
-	switch {
-	case link.hostLocal():
-		r.Status = LocalOnly
-	case !link.Up:
-		s.unresolved(r, "link-down", "bring it up: ip link set "+link.Name+" up")
-	default:
-		s.noGateway(r)
-	}
-}
-
-// ownByUplink takes the uplink with a connected prefix that holds the address.
-// It reports whether there is any; several are ambiguous.
-func (s *resolver) ownByUplink(r *row) bool {
-	ups := s.uplinksAround(r.Addr)
-	switch len(ups) {
-	case 0:
-		return false
-	case 1:
-		r.Link = ups[0]
-		s.takePath(r)
-	default:
-		s.ambiguous(r, ups, "nothing is done for it")
-		r.Status, r.Reason = Unresolved, "ambiguous"
-	}
-	return true
-}
-
-// ownByPrefix arms an address that is not here but lies in a connected prefix
-// of exactly one uplink.
-func (s *resolver) ownByPrefix(r *row) {
-	if s.ownByUplink(r) {
-		return
-	}
-	for _, a := range s.host.Addrs {
-		if a.Connected().Contains(r.Addr) && !s.links[a.Link].Loopback {
-			r.Link = a.Link
-			if s.links[a.Link].hostLocal() {
-				r.Status = LocalOnly
-				return
-			}
-			s.noGateway(r)
-			return
-		}
-	}
-	s.unresolved(r, "no-owner", fmt.Sprintf("name the interface: --address %s=IF", r.Addr))
 }
 
 // takePath gives the row the path of its link that serves its address: by the
@@ -259,42 +153,6 @@ func (s *resolver) pathOf(g gateway) *path {
 		s.paths = append(s.paths, s.byKey[key])
 	}
 	return s.byKey[key]
-}
-
-// noGateway handles an address of a link without gateway. If the user says that
-// there is none, its clients are on-link.
-func (s *resolver) noGateway(r *row) {
-	if slices.ContainsFunc(s.policy.pins(r.Link), func(p GatewayPin) bool { return p.None }) {
-		r.Status, r.Reason = LocalOnly, "gateway-none"
-		return
-	}
-	hint := fmt.Sprintf("name the router: --gateway %s=ADDR, or --gateway %s=none if there "+
-		"is none", r.Link, r.Link)
-	if clue := (ladder{s.topology}).clue(r.Link, FamilyOf(r.Addr)); clue != "" {
-		hint += " (" + clue + ")"
-	}
-	s.unresolved(r, "no-gateway", hint)
-}
-
-func (s *resolver) unresolved(r *row, reason Code, hint string) {
-	if s.policy.mode(r.Addr, r.Link) == NoReturn {
-		r.Status, r.Reason = Off, "return-off"
-		return
-	}
-	r.Status, r.Reason = Unresolved, reason
-	message := map[Code]string{
-		"no-gateway": fmt.Sprintf("%s is on %s, which has no %s gateway", r.Addr, r.Link,
-			FamilyOf(r.Addr)),
-		"no-owner":  fmt.Sprintf("%s is on no interface and in no uplink's prefix", r.Addr),
-		"link-down": fmt.Sprintf("%s belongs to %s, which is down", r.Addr, r.Link),
-	}[reason]
-	s.find(Finding{reason, Warning, r.Addr.String(), message, hint, origin(r)})
-}
-
-func (s *resolver) ambiguous(r *row, links []string, what string) {
-	s.find(Warning.Finding("ambiguous", r.Addr.String(), "%s may belong to %s: %s", r.Addr,
-		strings.Join(links, " or "), what).
-		Advise("decide it: --address %s=%s", r.Addr, links[0]).At(origin(r)))
 }
 
 func origin(r *row) string {

@@ -68,9 +68,9 @@ func deliberate(r Rule) bool {
 	return r.From.Bits() > 0 || r.To.Bits() > 0 || r.Mark != 0 && !r.Not
 }
 
-// byHand reports whether a rule sends the replies of some addresses into a table
-// of their own and asks for nothing else: the recipe that administrators use by
-// hand.
+// byHand reports whether a rule sends the replies of some addresses into a
+// table of their own and asks for nothing else: the recipe that administrators
+// use by hand.
 func (r Rule) byHand() bool {
 	plain := NewRule(r.Family, r.Priority, r.Table)
 	plain.From, plain.Protocol = r.From, r.Protocol

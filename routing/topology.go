@@ -18,8 +18,10 @@ type topology struct {
 	links     map[string]Link
 	sorted    []Link // by name
 	assigned  map[netip.Addr][]Addr
+	present   func(netip.Addr) bool
 	connected map[linkFamily][]netip.Prefix
-	// in the order in which they serve; a link without an entry is no uplink
+	// in the order in which they serve; a link without an entry is no
+	// uplink
 	uplinks map[linkFamily][]gateway
 }
 
@@ -30,7 +32,7 @@ type linkFamily struct {
 
 func newTopology(h Host, p Policy) *topology {
 	t := &topology{policy: p, host: Without(h, p.Numbers), own: Owned(h, p.Numbers),
-		links: map[string]Link{}, assigned: Assigned(h)}
+		links: map[string]Link{}, assigned: Assigned(h), present: Present(h)}
 	t.fib = NewFIB(t.host)
 	t.sorted = slices.SortedFunc(slices.Values(t.host.Links),
 		func(a, b Link) int { return cmp.Compare(a.Name, b.Name) })
@@ -49,6 +51,22 @@ func Assigned(h Host) map[netip.Addr][]Addr {
 		m[a.Prefix.Addr()] = append(m[a.Prefix.Addr()], a)
 	}
 	return m
+}
+
+// Present returns what tells whether the host takes an address for its own: it
+// is assigned, or a route of table local says so (`local 203.0.113.5 dev
+// eth1`).
+func Present(h Host) func(netip.Addr) bool {
+	var local prefixSet
+	for _, a := range h.Addrs {
+		local.add(netip.PrefixFrom(a.Prefix.Addr(), a.Prefix.Addr().BitLen()))
+	}
+	for _, r := range h.Routes {
+		if r.Table == TableLocal && r.Type == Local {
+			local.add(r.Dst)
+		}
+	}
+	return func(a netip.Addr) bool { return local.longest(a).IsValid() }
 }
 
 // onLinkProtocol are the protocols of routes that make a prefix connected:
@@ -95,7 +113,8 @@ func (t *topology) withoutHeld(none map[linkFamily]bool) *topology {
 	c := *t
 	c.uplinks = maps.Clone(t.uplinks)
 	for key := range none {
-		left := without(c.uplinks[key], func(g gateway) bool { return g.source == FromHeld })
+		left := without(c.uplinks[key],
+			func(g gateway) bool { return g.source == FromHeld })
 		if c.uplinks[key] = left; len(left) == 0 {
 			delete(c.uplinks, key)
 		}
@@ -124,19 +143,6 @@ func (t *topology) vrfOf(addr netip.Addr) (link, vrf string) {
 // isUplink reports whether the link is an uplink of either family.
 func (t *topology) isUplink(link string) bool {
 	return len(t.uplinks[linkFamily{link, IPv4}])+len(t.uplinks[linkFamily{link, IPv6}]) > 0
-}
-
-// uplinksAround returns the uplinks with a connected prefix that holds the
-// address, sorted.
-func (t *topology) uplinksAround(addr netip.Addr) []string {
-	var ups []string
-	for key := range t.uplinks {
-		if key.family == FamilyOf(addr) && t.connects(key, addr) {
-			ups = append(ups, key.link)
-		}
-	}
-	slices.Sort(ups)
-	return ups
 }
 
 // connects reports whether a connected prefix of the link holds the address.
@@ -180,9 +186,16 @@ func (t *topology) mainRejects(f Family) bool {
 }
 
 // globalAddrs returns the host's global addresses of a family, sorted, without
-// temporary ones: those come and go, and are for the host's own connections.
+// temporary ones: those come and go, and are for the host's own connections. Of
+// a prefix that others have made local it is one address.
 func (t *topology) globalAddrs(f Family) []netip.Addr {
 	var out []netip.Addr
+	for _, r := range t.host.Routes {
+		if r.Table == TableLocal && r.Type == Local && r.Protocol != protocolKernel &&
+			r.Family() == f {
+			out = append(out, inside(r.Dst, t.assigned))
+		}
+	}
 	for _, a := range t.host.Addrs {
 		addr := a.Prefix.Addr()
 		if FamilyOf(addr) == f && a.Scope < ScopeLink && !a.Temporary &&

@@ -456,10 +456,7 @@ func (s *scenario) askKernel(t *testing.T, k *host.Kernel, h routing.Host, after
 
 // absent says whether IPv4 refuses to look the source up.
 func absent(h routing.Host, src netip.Addr) bool {
-	return src.Is4() && !src.IsLoopback() &&
-		!slices.ContainsFunc(h.Addrs, func(a routing.Addr) bool {
-			return a.Prefix.Addr() == src
-		})
+	return src.Is4() && !routing.Present(h)(src)
 }
 
 // boundIPv6 says whether the kernel cannot be asked: for IPv6 with a source,

@@ -16,7 +16,8 @@ func (a *app) statusCommand() *cobra.Command {
 		Short: "what the daemon last did, and what is wrong now",
 		Long: `status asks the lasthop that runs in this network namespace. It needs no root.
 
-It exits with 2 if not everything is in sync, and with 1 if no lasthop runs.`,
+It exits with 2 if not everything is in sync or a listener is unresolved, and
+with 1 if no lasthop runs.`,
 		Args: none,
 		RunE: func(*cobra.Command, []string) error { return a.status() },
 	}
@@ -39,7 +40,7 @@ func (a *app) status() error {
 	if err != nil {
 		return err
 	}
-	return ended(a.ui.print(s, a.flags.output), s.InSync)
+	return ended(a.ui.print(s, a.flags.output), s.InSync && !s.Asks())
 }
 
 // daemon is the way to the daemon of the scene's namespace, whether one runs or

@@ -67,7 +67,8 @@ func (d *doctor) asymmetries(checks []report.Checked) {
 	loaded := func(origin string) bool { return !d.awaited[origin] }
 	for _, c := range checks {
 		awaited := len(c.Origins) > 0 && !slices.ContainsFunc(c.Origins, loaded)
-		bad := c.Verdict.Bad() && c.Status != routing.Unresolved
+		bad := c.Verdict.Bad() && c.Verdict != report.NotKnown &&
+			c.Status != routing.Unresolved
 		if !bad || seen[c.Addr] || awaited {
 			continue
 		}

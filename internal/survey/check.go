@@ -46,14 +46,14 @@ func (s *Survey) questions() []routing.Query {
 func (s *Survey) ways(questions []routing.Query) (map[netip.Addr]routing.Way, error) {
 	ways := map[netip.Addr]routing.Way{}
 	fib := routing.NewFIB(s.Inputs.Host)
-	here := routing.Assigned(s.Inputs.Host)
+	here := routing.Present(s.Inputs.Host)
 	var present []netip.Addr
 	var ask []routing.Query
 	for i, o := range s.Decision.Plan.Outcomes {
 		_, known := ways[o.Addr]
 		switch {
 		case known || o.Status == routing.LocalOnly || o.Status == routing.Off:
-		case len(here[o.Addr]) > 0:
+		case here(o.Addr):
 			ways[o.Addr] = routing.Way{}
 			present = append(present, o.Addr)
 			ask = append(ask, questions[i])
@@ -79,10 +79,12 @@ func (s *Survey) ways(questions []routing.Query) (map[netip.Addr]routing.Way, er
 // verdict compares the way that replies take with the gateways of the
 // listener's own path.
 func (s *Survey) verdict(o routing.Outcome, now routing.Way) (want string, _ report.Verdict) {
-	switch o.Status {
-	case routing.LocalOnly:
+	switch {
+	case o.Status == routing.LocalOnly && o.Asks():
+		return "", report.NotKnown
+	case o.Status == routing.LocalOnly:
 		return "", report.NoGateway
-	case routing.Off:
+	case o.Status == routing.Off:
 		return "", report.NotAsked
 	}
 	var ways []string

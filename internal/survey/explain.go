@@ -87,7 +87,7 @@ func (p Place) Explain(f settings.Flags, t Target) (report.Explain, error) {
 	if e.NoPlan == "" {
 		e.Digest = s.Decision.Digest()
 	}
-	e.Head, e.Here = s.Head(), len(routing.Assigned(s.Inputs.Host)[t.Addr]) > 0
+	e.Head, e.Here = s.Head(), routing.Present(s.Inputs.Host)(t.Addr)
 	e.Listeners, e.Others = s.listenersOn(t)
 	s.explain(&e, t)
 	return e, s.askEach(&e)

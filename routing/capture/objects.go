@@ -22,6 +22,7 @@ type linkDoc struct {
 	Flags  []string `json:"flags"`
 	MTU    int      `json:"mtu" is:"0..4294967295"`
 	Master string   `json:"master,omitempty" is:"name"`
+	Parent string   `json:"link,omitempty" is:"name"`
 	Group  string   `json:"group" is:"word"`
 	Info   linkInfo `json:"linkinfo,omitzero"`
 }
@@ -41,6 +42,9 @@ func (d linkDoc) link(r *reader) (routing.Link, bool) {
 		Master: d.Master, Group: int(r.numeral("group", d.Group, "default", 31)),
 		Loopback: has("LOOPBACK"), PointToPoint: has("POINTOPOINT"), Up: has("UP"),
 		Carrier: has("LOWER_UP")}
+	if l.HasParent() { // of others, a veth's peer
+		l.Parent = d.Parent
+	}
 	if l.Kind == "vrf" {
 		l.Table = uint32(r.numeral("linkinfo/info_data/table", d.Info.Data.Table, "", 32))
 	}
@@ -48,7 +52,7 @@ func (d linkDoc) link(r *reader) (routing.Link, bool) {
 }
 
 func linkDocOf(l routing.Link) linkDoc {
-	d := linkDoc{Index: l.Index, Name: l.Name, MTU: l.MTU, Master: l.Master,
+	d := linkDoc{Index: l.Index, Name: l.Name, MTU: l.MTU, Master: l.Master, Parent: l.Parent,
 		Group: strconv.Itoa(l.Group), Info: linkInfo{Kind: l.Kind},
 		Flags: set(option{l.Loopback, "LOOPBACK"}, option{l.PointToPoint, "POINTOPOINT"},
 			option{l.Up, "UP"}, option{l.Carrier, "LOWER_UP"})}

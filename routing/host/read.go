@@ -92,6 +92,9 @@ func linkOf(l netlink.Link, n names) routing.Link {
 	if a.MasterIndex != 0 {
 		out.Master, _ = n.link(uint32(a.MasterIndex))
 	}
+	if out.HasParent() && a.NetNsID < 0 { // otherwise the index is of another namespace
+		out.Parent, _ = n.link(uint32(a.ParentIndex))
+	}
 	if vrf, ok := l.(*netlink.Vrf); ok {
 		out.Table = vrf.Table
 	}

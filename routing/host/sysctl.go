@@ -16,8 +16,8 @@ var (
 	hostSysctls = []string{"ipv4.ip_forward", "ipv4.ip_nonlocal_bind", "ipv4.fwmark_reflect",
 		"ipv4.tcp_fwmark_accept", "ipv4.tcp_l3mdev_accept", "ipv4.nexthop_compat_mode",
 		"ipv6.ip_nonlocal_bind", "ipv6.fwmark_reflect"}
-	linkSysctls = []string{"ipv4.conf.*.rp_filter", "ipv4.conf.*.arp_ignore",
-		"ipv4.conf.*.arp_announce", "ipv4.conf.*.arp_filter",
+	linkSysctls = []string{"ipv4.conf.*.forwarding", "ipv4.conf.*.rp_filter",
+		"ipv4.conf.*.arp_ignore", "ipv4.conf.*.arp_announce", "ipv4.conf.*.arp_filter",
 		"ipv4.conf.*.src_valid_mark", "ipv4.conf.*.ignore_routes_with_linkdown",
 		"ipv6.conf.*.forwarding", "ipv6.conf.*.accept_ra",
 		"ipv6.conf.*.ignore_routes_with_linkdown", "ipv6.conf.*.keep_addr_on_down"}

@@ -12,9 +12,9 @@ import (
 	"lasthop/routing"
 )
 
-// linkAdd reads `NAME type KIND [table N]`.
+// linkAdd reads `NAME [link PARENT] type KIND [table N]`.
 func (s *Sim) linkAdd(args []string) error {
-	o, err := options(args[1:], "type table", "")
+	o, err := options(args[1:], "type table link", "")
 	if err != nil {
 		return err
 	}
@@ -23,6 +23,9 @@ func (s *Sim) linkAdd(args []string) error {
 	case "veth":
 		s.printf("link add %s type veth peer name p-%s\nlink set p-%s addrgenmode none up",
 			l.Name, l.Name, l.Name)
+	case "macvlan":
+		l.Parent = o["link"]
+		s.printf("link add link %s name %s type macvlan mode bridge", l.Parent, l.Name)
 	case "bridge":
 		s.printf("link add %s type bridge", l.Name)
 	case "tun":

@@ -1,0 +1,345 @@
+package routing
+
+import (
+	"cmp"
+	"fmt"
+	"net/netip"
+	"slices"
+	"strings"
+)
+
+// This file finds the link that an address belongs to: section 3 of
+// docs/architecture.md. Nothing here depends on the order of links, addresses
+// or routes.
+
+// tunnels are the kinds of links that lead to peers elsewhere: what lies behind
+// those is not to be seen from here.
+var tunnels = map[string]bool{"tun": true, "wireguard": true, "vxlan": true, "geneve": true,
+	"ipip": true, "sit": true, "ip6tnl": true, "gre": true, "gretap": true, "ip6gre": true,
+	"ip6gretap": true, "vti": true, "vti6": true, "xfrm": true}
+
+// tunnel reports whether the link leads to peers elsewhere. A tap is a cable to
+// a virtual machine here.
+func (l Link) tunnel() bool { return tunnels[l.Kind] && (l.Kind != "tun" || l.PointToPoint) }
+
+// inside reports whether only containers and virtual machines of this host are
+// behind a link: a bridge whose ports are all veth or tap, or a tap.
+func (t *topology) inside(l Link) bool {
+	if l.Kind == "tun" {
+		return !l.PointToPoint
+	}
+	return l.Kind == "bridge" && !slices.ContainsFunc(t.sorted, func(port Link) bool {
+		return port.Master == l.Name && port.Kind != "veth" && port.Kind != "tun"
+	})
+}
+
+// hasPorts reports whether somebody is behind a link for which inside holds.
+func (t *topology) hasPorts(l Link) bool {
+	return l.Kind != "bridge" || slices.ContainsFunc(t.sorted,
+		func(port Link) bool { return port.Master == l.Name })
+}
+
+// outside reports whether a network may be behind a link: a NIC, a bond, a
+// VLAN, a bridge with such a port.
+func (t *topology) outside(l Link) bool {
+	if l.Kind == "bridge" {
+		return !t.inside(l)
+	}
+	return !l.hostLocal()
+}
+
+// findOwner sets link and path, or status and reason.
+func (s *resolver) findOwner(r *row) {
+	addr := r.Addr
+	if pin := slices.IndexFunc(s.policy.Addresses,
+		func(p AddressPin) bool { return p.Addr == addr }); pin >= 0 {
+		s.ownByPin(r, s.policy.Addresses[pin])
+		return
+	}
+	if link, vrf := s.vrfOf(addr); vrf != "" {
+		r.Link, r.Status, r.Reason = link, Off, "vrf"
+		s.find(Info.Finding("vrf", addr.String(), "%s is on %s in the VRF %s, which "+
+			"keeps its replies to itself", addr, link, vrf).At(origin(r)))
+		return
+	}
+	owners := s.owners(addr)
+	if s.ownByAssignment(r, owners) || s.ownByEvidence(r) {
+		return
+	}
+	for _, a := range owners { // an address with a subnet of its own stays there
+		if !a.Connected().IsSingleIP() && !s.links[a.Link].Loopback {
+			r.Link = a.Link
+			s.ownWithoutGateway(r)
+			return
+		}
+	}
+	s.ownBySubnet(r, owners)
+}
+
+func (s *resolver) ownByPin(r *row, pin AddressPin) {
+	r.Link = pin.Link
+	switch link, ok := s.links[pin.Link]; {
+	case !ok || !link.Up:
+		s.unresolved(r, "link-down",
+			"bring the link up, or correct --address "+r.Addr.String()+"="+pin.Link)
+	case pin.Gateway.IsValid():
+		g := by(pin.Link, pin.Gateway, FromPin)
+		g.family, g.prefix = FamilyOf(r.Addr), netip.PrefixFrom(r.Addr, r.Addr.BitLen())
+		g.detail = "for " + r.Addr.String()
+		r.path = s.pathOf(g)
+	default:
+		s.takePath(r)
+	}
+}
+
+// owners returns where an address is assigned, by the names of the links. A
+// macvlan or ipvlan counts as its parent where their prefixes agree: keepalived
+// puts its VIPs there.
+func (s *resolver) owners(addr netip.Addr) []Addr {
+	owners := slices.Clone(s.assigned[addr])
+	for i, a := range owners {
+		owners[i].Link = s.station(a)
+	}
+	slices.SortFunc(owners, func(a, b Addr) int {
+		return cmp.Or(cmp.Compare(b.Prefix.Bits(), a.Prefix.Bits()),
+			cmp.Compare(a.Link, b.Link))
+	})
+	return owners
+}
+
+// station returns the link that stands for an address's: its parent, or itself.
+func (t *topology) station(a Addr) string {
+	l, f := t.links[a.Link], FamilyOf(a.Prefix.Addr())
+	if l.Kind != "macvlan" && l.Kind != "ipvlan" || l.Parent == "" ||
+		len(t.uplinks[linkFamily{l.Name, f}]) > 0 {
+		return a.Link
+	}
+	p := a.Connected()
+	if slices.ContainsFunc(t.connected[linkFamily{l.Parent, f}], func(q netip.Prefix) bool {
+		return p == q || p.IsSingleIP() && q.Contains(p.Addr())
+	}) {
+		return l.Parent
+	}
+	return a.Link
+}
+
+// ownByAssignment takes the uplink that has the address: of several the one
+// with the longest prefix, then the lowest main metric, then the first name. It
+// reports whether there is one.
+func (s *resolver) ownByAssignment(r *row, owners []Addr) bool {
+	f := FamilyOf(r.Addr)
+	ups := filter(owners, func(a Addr) bool {
+		return len(s.uplinks[linkFamily{a.Link, f}]) > 0
+	})
+	if len(ups) == 0 {
+		return false
+	}
+	slices.SortFunc(ups, func(x, y Addr) int {
+		return cmp.Or(cmp.Compare(y.Prefix.Bits(), x.Prefix.Bits()),
+			cmp.Compare(s.mainMetric(x.Link, f), s.mainMetric(y.Link, f)),
+			cmp.Compare(x.Link, y.Link))
+	})
+	r.Link = ups[0].Link
+	if names := linkNames(ups); len(names) > 1 {
+		s.ambiguous(r, names, "it is taken to belong to "+r.Link)
+	}
+	s.takePath(r)
+	return true
+}
+
+func linkNames(addrs []Addr) []string {
+	var names []string
+	for _, a := range addrs {
+		names = append(names, a.Link)
+	}
+	return sortOnce(names, strings.Compare)
+}
+
+// ownByEvidence takes the uplink that a local route of others names as the
+// device of the address, or that a rule of others sends its replies to. It
+// reports whether there is one.
+func (s *resolver) ownByEvidence(r *row) bool {
+	f := FamilyOf(r.Addr)
+	is := func(link string) bool { return len(s.uplinks[linkFamily{link, f}]) > 0 }
+	if route := s.localRoute(r.Addr); route != nil && is(route.Hops[0].Link) {
+		r.Link = route.Hops[0].Link
+		s.takePath(r)
+		return true
+	}
+	for _, rule := range s.host.Rules {
+		if rule.Family != f || !rule.byHand() || !rule.From.Contains(r.Addr) {
+			continue
+		}
+		for _, l := range s.sorted {
+			if is(l.Name) && len(s.exits(rule.Table, l, f, true)) > 0 {
+				r.Link = l.Name
+				s.takePath(r)
+				return true
+			}
+		}
+	}
+	return false
+}
+
+// localRoute returns the narrowest route by which the host takes an address for
+// its own; nil if there is none.
+func (t *topology) localRoute(addr netip.Addr) *Route {
+	route, _ := t.fib.search(TableLocal, Query{Dst: addr})
+	if route == nil || route.Type != Local || len(route.Hops) == 0 {
+		return nil
+	}
+	return route
+}
+
+// ownBySubnet takes the link with the longest connected prefix around an
+// address that has no subnet of its own: a host prefix on another link, or an
+// address that is not here. So the owner is the same before and after a
+// failover. Of several alike an uplink counts; several uplinks are ambiguous.
+func (s *resolver) ownBySubnet(r *row, owners []Addr) {
+	links := s.around(r.Addr)
+	if ups := filter(links, func(link string) bool {
+		return len(s.uplinks[linkFamily{link, FamilyOf(r.Addr)}]) > 0
+	}); len(ups) > 0 {
+		links = ups
+	}
+	switch {
+	case len(links) == 1:
+		if r.Link = links[0]; len(s.uplinks[linkFamily{r.Link, FamilyOf(r.Addr)}]) > 0 {
+			s.takePath(r)
+			return
+		}
+		s.ownWithoutGateway(r)
+	case len(links) > 1:
+		s.ambiguous(r, links, "nothing is done for it")
+		r.Status, r.Reason = Unresolved, "ambiguous"
+	case len(owners) > 0:
+		r.Link = owners[0].Link
+		s.ownAlone(r)
+	default:
+		s.unresolved(r, "no-owner",
+			fmt.Sprintf("name the interface: --address %s=IF", r.Addr))
+	}
+}
+
+// around returns the links with the longest connected prefix that holds an
+// address, sorted.
+func (t *topology) around(addr netip.Addr) []string {
+	var links []string
+	best := 0
+	for key, prefixes := range t.connected {
+		if key.family != FamilyOf(addr) || t.links[key.link].Loopback {
+			continue
+		}
+		for _, p := range prefixes {
+			link := t.station(Addr{Link: key.link, Prefix: p})
+			switch {
+			case !p.Contains(addr) || p.Bits() < best:
+			case p.Bits() > best:
+				best, links = p.Bits(), []string{link}
+			default:
+				links = append(links, link)
+			}
+		}
+	}
+	return sortOnce(links, strings.Compare)
+}
+
+// ownAlone handles a host prefix in nobody's subnet: somebody routed it to us,
+// and nothing says who.
+func (s *resolver) ownAlone(r *row) {
+	link := s.links[r.Link]
+	switch {
+	case link.tunnel():
+		s.beyondTunnel(r)
+	case s.inside(link) && s.hasPorts(link):
+		r.Status = LocalOnly
+	case link.Loopback:
+		s.unresolved(r, "address-on-lo",
+			fmt.Sprintf("name the uplink: --address %s=IF", r.Addr))
+	case !link.Up:
+		s.unresolved(r, "link-down", "bring it up: ip link set "+link.Name+" up")
+	case s.outside(link):
+		s.noGateway(r)
+	default:
+		s.unresolved(r, "no-owner",
+			fmt.Sprintf("name the interface: --address %s=IF", r.Addr))
+	}
+}
+
+// ownWithoutGateway handles an address in a subnet of a link that is no uplink.
+func (s *resolver) ownWithoutGateway(r *row) {
+	switch link := s.links[r.Link]; {
+	case link.tunnel():
+		s.beyondTunnel(r)
+	case s.inside(link):
+		r.Status = LocalOnly
+	case !link.Up:
+		s.unresolved(r, "link-down", "bring it up: ip link set "+link.Name+" up")
+	case s.outside(link):
+		s.noGateway(r)
+	default: // nobody can be on a dummy's subnet
+		s.unresolved(r, "no-owner",
+			fmt.Sprintf("name the interface: --address %s=IF", r.Addr))
+	}
+}
+
+// beyondTunnel handles an address of a tunnel: its peers are on-link, and
+// whether others come through it only a person knows.
+func (s *resolver) beyondTunnel(r *row) {
+	r.Status = LocalOnly
+	if s.pinnedNone(r.Link) {
+		r.Reason = "gateway-none"
+		return
+	}
+	r.Reason = "beyond-tunnel"
+	s.find(Warning.Finding("beyond-tunnel", r.Addr.String(), "%s is on the tunnel %s, and "+
+		"nothing says whether clients behind its peers come through it", r.Addr, r.Link).
+		Advise("say so: --gateway %s=ADDR of the peer that they come by, or --gateway "+
+			"%[1]s=none if none do", r.Link).At(origin(r)))
+}
+
+func (s *resolver) pinnedNone(link string) bool {
+	return slices.ContainsFunc(s.policy.pins(link), func(p GatewayPin) bool { return p.None })
+}
+
+// noGateway handles an address of a link without gateway. If the user says that
+// there is none, its clients are on-link.
+func (s *resolver) noGateway(r *row) {
+	if s.pinnedNone(r.Link) {
+		r.Status, r.Reason = LocalOnly, "gateway-none"
+		return
+	}
+	hint := fmt.Sprintf("name the router: --gateway %s=ADDR, or --gateway %s=none if there "+
+		"is none", r.Link, r.Link)
+	if clue := (ladder{s.topology}).clue(r.Link, FamilyOf(r.Addr)); clue != "" {
+		hint += " (" + clue + ")"
+	}
+	s.unresolved(r, "no-gateway", hint)
+}
+
+func (s *resolver) unresolved(r *row, reason Code, hint string) {
+	if s.policy.mode(r.Addr, r.Link) == NoReturn {
+		r.Status, r.Reason = Off, "return-off"
+		return
+	}
+	r.Status, r.Reason = Unresolved, reason
+	message := map[Code]string{
+		"no-gateway": fmt.Sprintf("%s is on %s, which has no %s gateway", r.Addr, r.Link,
+			FamilyOf(r.Addr)),
+		"no-owner": fmt.Sprintf("%s is on no interface and in no uplink's prefix", r.Addr),
+		"address-on-lo": fmt.Sprintf("%s is on lo and in no uplink's prefix: nothing says "+
+			"which way its clients come", r.Addr),
+		"link-down": fmt.Sprintf("%s belongs to %s, which is down", r.Addr, r.Link),
+	}[reason]
+	if reason == "no-owner" && r.Link != "" {
+		message = fmt.Sprintf("%s is on %s, where no client can be, and in no uplink's "+
+			"prefix: nothing says which way its clients come", r.Addr, r.Link)
+	}
+	s.find(Finding{reason, Warning, r.Addr.String(), message, hint, origin(r)})
+}
+
+func (s *resolver) ambiguous(r *row, links []string, what string) {
+	s.find(Warning.Finding("ambiguous", r.Addr.String(), "%s may belong to %s: %s", r.Addr,
+		strings.Join(links, " or "), what).
+		Advise("decide it: --address %s=%s", r.Addr, links[0]).At(origin(r)))
+}
