@@ -95,9 +95,9 @@ type Trace struct {
 // Lookup walks the host's rules and tables as the kernel does for a packet of
 // its own (fib_rules_lookup in net/core/fib_rules.c, fib_table_lookup in
 // net/ipv4/fib_trie.c, ip6_pol_route in net/ipv6/route.c). For many queries of
-// one host use NewFIB. It knows no neighbours, exceptions (PMTU, redirects),
-// VRFs and source-specific IPv6 routes, and a rule with selectors that are not
-// modelled (Rule.Opaque) is taken not to match. An IPv4 source that is not
+// one host use NewFIB. It knows no neighbours, exceptions (PMTU, redirects)
+// and VRFs, and a rule with selectors that are not modelled (Rule.Opaque) is
+// taken not to match. An IPv4 source that is not
 // assigned to the host is looked up like any other, where the kernel's `ip
 // route get` refuses it.
 func Lookup(h Host, q Query) Trace { return NewFIB(h).Lookup(q) }
@@ -153,10 +153,10 @@ func NewFIB(h Host) *FIB {
 }
 
 func (f *FIB) addRoute(r Route) {
-	if r.opaqueHas("tos", "from") {
-		f.froms.add(r.source())
+	if r.opaqueHas("tos") {
 		return // answers other packets than ours
 	}
+	f.froms.add(r.Source())
 	id := tableID{r.Family(), r.Table}
 	t := f.tables[id]
 	if t == nil {
@@ -166,14 +166,16 @@ func (f *FIB) addRoute(r Route) {
 	t.routes[r.Dst] = append(t.routes[r.Dst], r)
 }
 
-// finish sorts routes of one destination as the kernel tries them: by metric,
-// IPv6 then by router preference.
+// finish sorts routes of one destination as the kernel tries them: those for
+// some sources first, the narrowest in front, then by metric, IPv6 ones by
+// router preference.
 func (t *table) finish() {
 	seen := [129]bool{}
 	for dst, routes := range t.routes {
 		seen[dst.Bits()] = true
 		slices.SortStableFunc(routes, func(a, b Route) int {
-			return cmp.Or(cmp.Compare(a.Metric, b.Metric), cmp.Compare(b.Pref, a.Pref))
+			return cmp.Or(cmp.Compare(b.Source().Bits(), a.Source().Bits()),
+				cmp.Compare(a.Metric, b.Metric), cmp.Compare(b.Pref, a.Pref))
 		})
 	}
 	for bits := 128; bits >= 0; bits-- {
@@ -353,6 +355,9 @@ func (f *FIB) search(number uint32, q Query) (*Route, []Hop) {
 }
 
 func (f *FIB) usable(r *Route, q Query) ([]Hop, bool) {
+	if from := r.Source(); from.IsValid() && !from.Contains(q.Src) {
+		return nil, false
+	}
 	if len(r.Hops) == 0 {
 		// IPv6 keeps reject routes on lo, so a socket bound to another
 		// device does not find them.

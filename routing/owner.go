@@ -171,7 +171,7 @@ func (s *resolver) ownByEvidence(r *row) bool {
 			continue
 		}
 		for _, l := range s.sorted {
-			if is(l.Name) && len(s.exits(rule.Table, l, f, true)) > 0 {
+			if is(l.Name) && len(s.exits(defaults{table: rule.Table, tunnel: true}, l, f)) > 0 {
 				r.Link = l.Name
 				s.takePath(r)
 				return true

@@ -160,15 +160,18 @@ func Rebuildable(h Host) (Host, []string) {
 		switch full := (Op{Route: &r}).String(); {
 		case r.Type == Multicast || r.Type == Anycast:
 			continue
-		case r.opaqueHas("tos", "from", "nhid"):
+		case r.opaqueHas("tos", "nhid"):
 			lose("%s", full)
 			continue
-		case r.steers():
+		case r.opaqueHas("encap", "attr"):
 			plain := r
 			plain.Opaque = ""
 			lose("%s: without %s", Op{Route: &plain}, r.Opaque)
 		}
-		r.Opaque = ""
+		from := r.Source()
+		if r.Opaque = ""; from.IsValid() {
+			r.Opaque = "from " + from.String()
+		}
 		out.Routes = append(out.Routes, r)
 	}
 	for _, r := range h.Rules {

@@ -110,11 +110,19 @@ func (r Route) opaqueHas(keys ...string) bool {
 // steers reports whether what is not modelled decides where packets go, or what
 // becomes of them: such a route is never copied. All else (hoplimit, initcwnd
 // and other metrics) only tunes a transport.
-func (r Route) steers() bool { return r.opaqueHas("tos", "from", "encap", "nhid", "attr") }
+func (r Route) steers() bool {
+	return r.Source().IsValid() || r.odd()
+}
 
-// source returns the prefix of a source-specific route; the zero Prefix for any
-// other route.
-func (r Route) source() netip.Prefix {
+// odd is steers, but for source-specific routes, which Lookup knows.
+func (r Route) odd() bool { return r.opaqueHas("tos", "encap", "nhid", "attr") }
+
+// Source returns the prefix whose packets a source-specific IPv6 route is for
+// (`default from 2001:db8::/64`); the zero Prefix for any other route.
+func (r Route) Source() netip.Prefix {
+	if !strings.Contains(r.Opaque, "from") {
+		return netip.Prefix{}
+	}
 	words := strings.Fields(r.Opaque)
 	i := slices.Index(words, "from")
 	if i < 0 || i+1 == len(words) {

@@ -125,10 +125,7 @@ func (u ladder) fromPins(l Link, f Family) (out []gateway, none bool) {
 			out = append(out, g)
 		}
 	}
-	slices.SortFunc(out, func(a, b gateway) int {
-		return cmp.Or(cmp.Compare(b.prefix.Bits(), a.prefix.Bits()),
-			comparePrefix(a.prefix, b.prefix))
-	})
+	slices.SortFunc(out, func(a, b gateway) int { return narrowest(a.prefix, b.prefix) })
 	return out, false
 }
 
@@ -160,7 +157,7 @@ func (u ladder) fromRules(l Link, f Family) []gateway {
 		if r.Family != f || !r.byHand() || !u.mayBeOurs(r.From) {
 			continue
 		}
-		if exits := u.exits(r.Table, l, f, true); len(exits) > 0 {
+		if exits := u.exits(defaults{table: r.Table, tunnel: true}, l, f); len(exits) > 0 {
 			out = append(out, serve(r.From, exits[:1], FromRule,
 				fmt.Sprintf("table %d", r.Table)))
 		}
@@ -183,18 +180,25 @@ type exit struct {
 	hops []Hop
 }
 
-// exits returns a table's defaults by a link as the kernel prefers them: by
-// metric, IPv6 ones then by router preference. tunnel says that a tunnel may
-// stand without a gateway.
-func (t *topology) exits(table uint32, l Link, f Family, tunnel bool) []exit {
+// defaults are the default routes of a table for some sources; the zero Prefix
+// is all. tunnel says that a tunnel may stand without a gateway.
+type defaults struct {
+	table  uint32
+	source netip.Prefix
+	tunnel bool
+}
+
+// exits returns those of the defaults that leave by a link, as the kernel
+// prefers them: by metric, IPv6 ones then by router preference.
+func (t *topology) exits(d defaults, l Link, f Family) []exit {
 	var out []exit
 	for i := range t.host.Routes {
 		r := &t.host.Routes[i]
-		if r.Table != table || !r.IsDefault() || r.Family() != f || r.Type != Unicast ||
-			r.steers() {
+		if r.Table != d.table || !r.IsDefault() || r.Family() != f || r.Type != Unicast ||
+			r.odd() || r.Source() != d.source {
 			continue
 		}
-		if hops := hopsOn(r.Hops, l, tunnel); len(hops) > 0 {
+		if hops := hopsOn(r.Hops, l, d.tunnel); len(hops) > 0 {
 			out = append(out, exit{r, hops})
 		}
 	}
@@ -238,12 +242,40 @@ func serve(p netip.Prefix, exits []exit, source GatewaySource, detail string) ga
 	return g
 }
 
-// fromMain returns the gateways of main's defaults by a link. Each serves the
+// fromMain returns the gateways of main's defaults by a link: first those for
+// some sources alone, the narrowest in front. Each other one serves the
 // connected subnet that its gateway is in; one that is link-local, or without a
 // gateway, serves every address. What is in none of these subnets takes the
 // best.
 func (u ladder) fromMain(l Link, f Family) []gateway {
-	exits := u.exits(TableMain, l, f, false)
+	var out []gateway
+	for _, p := range u.sources(l.Name, f) {
+		d := defaults{table: TableMain, source: p}
+		if exits := u.exits(d, l, f); len(exits) > 0 {
+			out = append(out, serve(p, exits, FromMain, "from "+p.String()))
+		}
+	}
+	return append(out, u.fromSubnets(u.exits(defaults{table: TableMain}, l, f), l, f)...)
+}
+
+// sources returns the prefixes that main's source-specific defaults by a link are
+// for, the narrowest first.
+func (u ladder) sources(link string, f Family) []netip.Prefix {
+	var out []netip.Prefix
+	for _, r := range u.host.Routes {
+		if p := r.Source(); p.IsValid() && r.Table == TableMain && r.isDefaultBy(link, f) {
+			out = append(out, p)
+		}
+	}
+	return sortOnce(out, narrowest)
+}
+
+func narrowest(a, b netip.Prefix) int {
+	return cmp.Or(cmp.Compare(b.Bits(), a.Bits()), comparePrefix(a, b))
+}
+
+// fromSubnets gives each of main's defaults by a link what it serves.
+func (u ladder) fromSubnets(exits []exit, l Link, f Family) []gateway {
 	if len(exits) == 0 {
 		return nil
 	}
@@ -254,9 +286,7 @@ func (u ladder) fromMain(l Link, f Family) []gateway {
 			subnets = appendOnce(subnets, home[x.Route])
 		}
 	}
-	slices.SortFunc(subnets, func(a, b netip.Prefix) int {
-		return cmp.Or(cmp.Compare(b.Bits(), a.Bits()), comparePrefix(a, b))
-	})
+	slices.SortFunc(subnets, narrowest)
 	serving := func(p netip.Prefix) []exit {
 		return filter(exits, func(x exit) bool {
 			return everywhere(x.hops[0].Via) || p.IsValid() && home[x.Route] == p ||
@@ -295,7 +325,7 @@ func (u ladder) fromTable(l Link, f Family) (gateway, bool) {
 		if r.Family != f || r.Table == TableMain || !u.names(r, l.Name) {
 			continue
 		}
-		if exits := u.exits(r.Table, l, f, false); len(exits) > 0 {
+		if exits := u.exits(defaults{table: r.Table}, l, f); len(exits) > 0 {
 			return serve(f.All(), exits[:1], FromTable,
 				fmt.Sprintf("table %d", r.Table)), true
 		}

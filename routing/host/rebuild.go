@@ -79,7 +79,7 @@ func (b *rebuilding) twin(r routing.Route) bool { return b.twins[r.RouteKey] > 1
 
 func mayBeTwin(r routing.Route) bool {
 	return r.Family() == routing.IPv6 && r.Table == routing.TableMain && len(r.Hops) == 1 &&
-		r.Hops[0].Via.IsValid()
+		r.Hops[0].Via.IsValid() && !r.Source().IsValid()
 }
 
 // even fits the host to what it is made of: a veth has at most 65535 bytes, and

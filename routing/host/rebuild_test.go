@@ -55,7 +55,6 @@ var rebuildTests = []struct {
 	{"uplinks", uplinks, ""},
 	{"every shape", fixture, `ip route replace 10.7.0.0/16 via 10.0.1.1 dev eth1 tos 0x10
 ip route replace 10.70.0.0/16 via 10.0.1.1 dev eth1: without encap ip
-ip -6 route replace 2001:db8:8::/64 via 2001:db8:1::1 dev eth1 from 2001:db8:1::/64
 ip rule add pref 60 from all uidrange 0-0 ipproto tcp dport 80-90 goto 32766
 ip rule add pref 65 from all tos 0x10 lookup 5
 ip rule add pref 66 from all ipproto udp sport 53 lookup 53

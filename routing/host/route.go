@@ -321,8 +321,13 @@ func routeMessage(r routing.Route, scope uint8, flags uint32) message {
 	if r.Table < 256 {
 		h.Table = uint8(r.Table)
 	}
+	from := r.Source()
+	if from.IsValid() {
+		h.Src_len = uint8(from.Bits())
+	}
 	m := newMessage(h)
 	m.putUint32(unix.RTA_TABLE, r.Table)
+	m.putAddr(unix.RTA_SRC, from.Addr())
 	if r.Dst.Bits() > 0 {
 		m.putAddr(unix.RTA_DST, r.Dst.Addr())
 	}

@@ -124,7 +124,7 @@ func (s *Sim) route(f routing.Family, verb string, args []string) error {
 	}
 	s.printf("route %s %s", verb, strings.Join(args, " "))
 	i := slices.IndexFunc(s.Host.Routes, func(x routing.Route) bool {
-		return x.RouteKey == r.RouteKey &&
+		return x.RouteKey == r.RouteKey && x.Source() == r.Source() &&
 			strings.HasPrefix(x.Opaque, "tos ") == strings.HasPrefix(r.Opaque, "tos ")
 	})
 	switch {
