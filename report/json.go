@@ -5,6 +5,7 @@ import (
 	"encoding/json"
 	"fmt"
 	"io"
+	"net/netip"
 	"time"
 	"unicode/utf16"
 	"unicode/utf8"
@@ -37,6 +38,7 @@ type planDoc struct {
 	headDoc
 	Listeners []listenerDoc     `json:"listeners"`
 	Paths     []pathDoc         `json:"paths"`
+	Moves     []moveDoc         `json:"moves"`
 	Routes    []routeDoc        `json:"routes"`
 	Rules     []ruleDoc         `json:"rules"`
 	Changes   []changeDoc       `json:"changes"`
@@ -108,6 +110,16 @@ type pathDoc struct {
 	Prefixes  []string `json:"prefixes"`
 }
 
+// moveDoc is a class of clients whose replies leave another way.
+type moveDoc struct {
+	Listeners []string `json:"listeners"` // prefixes
+	Interface string   `json:"interface"`
+	Class     string   `json:"class"`
+	Clients   []string `json:"clients"` // prefixes
+	Before    *wayDoc  `json:"before"`
+	After     *wayDoc  `json:"after"`
+}
+
 type routeDoc struct {
 	Family      string `json:"family"`
 	Table       uint32 `json:"table"`
@@ -165,7 +177,7 @@ type versionDoc Version
 
 func (p Plan) doc(kind string, summary any) planDoc {
 	return planDoc{p.Head.doc(kind, p.Digest, summary), mapped(p.Plan.Outcomes, listenerDocOf),
-		mapped(p.Plan.Paths, pathDocOf),
+		mapped(p.Plan.Paths, pathDocOf), mapped(p.Plan.Moves, moveDocOf),
 		mapped(p.Plan.State.Routes, routeDocOf), mapped(p.Plan.State.Rules, ruleDocOf),
 		mapped(p.Diff.Ops(), changeDocOf), list(p.Plan.Findings), p.Proof.doc()}
 }
@@ -254,6 +266,11 @@ func wayDocOf(w routing.Way) *wayDoc {
 func pathDocOf(p routing.Path) pathDoc {
 	return pathDoc{p.Link, p.Family.String(), gateways(p), string(p.Source), p.Table,
 		prefixes(p)}
+}
+
+func moveDocOf(m routing.Move) moveDoc {
+	return moveDoc{mapped(m.Listeners, netip.Prefix.String), m.Link, string(m.Class),
+		mapped(m.Clients, netip.Prefix.String), wayDocOf(m.Before), wayDocOf(m.After)}
 }
 
 func routeDocOf(r routing.Route) routeDoc {

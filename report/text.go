@@ -18,6 +18,7 @@ func (p Plan) Text(w io.Writer, s Style) error {
 	t.head("plan", p.Head)
 	t.listeners(p.Plan.Outcomes)
 	t.paths(p.Plan.Paths)
+	t.moves(p.Plan.Moves)
 	t.changes("Changes", p.Diff.Ops())
 	t.findings(p.Plan.Findings)
 	t.proof(p.Proof)
@@ -40,7 +41,7 @@ func (t *page) planEnd(p Plan) {
 }
 
 func nothingNeeded(outcomes []routing.Outcome) string {
-	if byStatus(outcomes)[routing.Unresolved] > 0 {
+	if slices.ContainsFunc(outcomes, routing.Outcome.Asks) {
 		return "Nothing can be done for the unresolved listeners; the " +
 			"findings say what is missing."
 	}
@@ -168,6 +169,25 @@ func (t *page) paths(paths []routing.Path) {
 		rows = append(rows, newRow("", Escape(p.Link), p.Family.String(),
 			Escape(gateway(p)), does))
 	}
+	t.table(rows)
+}
+
+// moves lists the clients whose replies leave another way, but for those behind
+// the gateways, of whom the listeners tell.
+func (t *page) moves(moves []routing.Move) {
+	var rows []row
+	for _, m := range moves {
+		if m.Class == routing.ClassOffLink {
+			continue
+		}
+		rows = append(rows, newRow("", Escape(m.Link), string(m.Class),
+			some(mapped(m.Clients, netip.Prefix.String), 3),
+			Escape(m.Before.String())+" -> "+Escape(m.After.String())))
+	}
+	if len(rows) == 0 {
+		return
+	}
+	t.heading("Clients nearby whose replies move (%d)", len(rows))
 	t.table(rows)
 }
 

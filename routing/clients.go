@@ -69,22 +69,57 @@ type Client struct {
 // a host with a full BGP table can be planned.
 const classSize = 16
 
-// clientAddrs returns addresses that stand for every class of client of a
-// family: off-link ones, and one in the destination of each route and each
+// standIn is an address that stands for a class of clients, and what makes the
+// class: a route, a rule, or nothing for clients behind the gateways.
+type standIn struct {
+	addr  netip.Addr
+	route *Route
+	rule  *Rule
+}
+
+// to is the prefix that the class is in.
+func (s standIn) to() netip.Prefix {
+	switch {
+	case s.route != nil:
+		return s.route.Dst
+	case s.rule != nil:
+		return s.rule.To
+	}
+	return FamilyOf(s.addr).All()
+}
+
+// standIns returns addresses that stand for every class of client of a family:
+// first an off-link one, then one in the destination of each route and each
 // rule. Of many routes of one table with the same next hops a few stand for
 // all.
-func clientAddrs(h Host, f Family, own map[netip.Addr][]Addr) []netip.Addr {
-	out := []netip.Addr{OffLink(h, f)}
-	for _, r := range classRoutes(h, f) {
-		out = append(out, inside(r.Dst, own))
+func standIns(h Host, f Family, own map[netip.Addr][]Addr) []standIn {
+	out := []standIn{{addr: OffLink(h, f)}}
+	routes := classRoutes(h, f)
+	for i := range routes {
+		out = append(out, standIn{addr: inside(routes[i].Dst, own), route: &routes[i]})
 	}
-	for _, r := range h.Rules {
-		if r.Family == f && r.To.Bits() > 0 {
-			out = append(out, inside(r.To, own))
+	for i := range h.Rules {
+		if r := &h.Rules[i]; r.Family == f && r.To.Bits() > 0 {
+			out = append(out, standIn{addr: inside(r.To, own), rule: r})
 		}
 	}
-	slices.SortFunc(out[1:], netip.Addr.Compare)
-	return slices.Compact(out)
+	return out
+}
+
+// eachOnce returns the stand-ins with each address once, sorted after the
+// first: of several the narrowest, main's route before those of other tables.
+func eachOnce(all []standIn) []standIn {
+	other := func(s standIn) int {
+		if s.route != nil && s.route.Table == TableMain {
+			return 0
+		}
+		return 1
+	}
+	slices.SortStableFunc(all[1:], func(a, b standIn) int {
+		return cmp.Or(a.addr.Compare(b.addr), cmp.Compare(b.to().Bits(), a.to().Bits()),
+			cmp.Compare(other(a), other(b)))
+	})
+	return slices.CompactFunc(all, func(a, b standIn) bool { return a.addr == b.addr })
 }
 
 // classRoutes returns the routes whose destinations stand for classes of
@@ -108,17 +143,10 @@ func classRoutes(h Host, f Family) []Route {
 // clientsOf returns the clients of an address that belongs to a link, by class;
 // of several with one address the first class counts.
 func (t *topology) clientsOf(addr netip.Addr, link string) []Client {
-	f := FamilyOf(addr)
-	out := []Client{{Addr: OffLink(t.host, f), Class: ClassOffLink}}
-	for _, r := range classRoutes(t.host, f) {
-		if !r.IsDefault() {
-			out = append(out, t.client(inside(r.Dst, t.assigned), link, r))
-		}
-	}
-	for _, r := range t.host.Rules {
-		if r.Family == f && r.To.Bits() > 0 {
-			out = append(out, Client{inside(r.To, t.assigned), ClassRule,
-				"to " + destination(r.To)})
+	var out []Client
+	for _, s := range standIns(t.host, FamilyOf(addr), t.assigned) {
+		if s.route == nil || !s.route.IsDefault() {
+			out = append(out, t.classify(s, link))
 		}
 	}
 	slices.SortStableFunc(out, func(x, y Client) int {
@@ -130,6 +158,18 @@ func (t *topology) clientsOf(addr netip.Addr, link string) []Client {
 		seen[c.Addr] = true
 		return again
 	})
+}
+
+// classify says which class of client an address stands for, of a listener that
+// belongs to a link.
+func (t *topology) classify(s standIn, link string) Client {
+	switch {
+	case s.route != nil:
+		return t.client(s.addr, link, *s.route)
+	case s.rule != nil:
+		return Client{s.addr, ClassRule, "to " + destination(s.rule.To)}
+	}
+	return Client{Addr: s.addr, Class: ClassOffLink}
 }
 
 // named returns the client that the user names, with the class that main gives
@@ -187,7 +227,11 @@ func inside(p netip.Prefix, own map[netip.Addr][]Addr) netip.Addr {
 // narrower route and rule of the host.
 func Clients(h Host, f Family) []netip.Addr {
 	h.Routes = without(h.Routes, Route.IsDefault)
-	return slices.DeleteFunc(clientAddrs(h, f, Assigned(h)), func(a netip.Addr) bool {
-		return !a.IsGlobalUnicast() || a.Is4() && a.As4()[0] == 0
-	})
+	var out []netip.Addr
+	for _, s := range eachOnce(standIns(h, f, Assigned(h))) {
+		if a := s.addr; a.IsGlobalUnicast() && (a.Is6() || a.As4()[0] != 0) {
+			out = append(out, a)
+		}
+	}
+	return out
 }

@@ -11,6 +11,7 @@ type draft struct {
 	findings
 	rows  []row
 	paths []*path
+	moves []Move
 }
 
 // row is one listener at one address on its way to an Outcome.
@@ -58,7 +59,7 @@ func (d *draft) needed() []*path {
 
 // plan puts the results together.
 func (d *draft) plan(s State) Plan {
-	plan := Plan{State: s, Findings: uniqueFindings(d.findings)}
+	plan := Plan{State: s, Moves: d.moves, Findings: uniqueFindings(d.findings)}
 	for i, p := range d.paths {
 		p.number = i + 1
 		out := Path{Link: p.link, Family: p.family, Hops: p.hops, Standby: p.standby,

@@ -19,9 +19,9 @@ func (d *draft) judge(l *layout) (ideal *FIB) {
 	clean := d.withRules(standardRules)
 	j := judge{d, l, NewFIB(With(d.host, l.state)),
 		NewFIB(With(clean.host, layOut(clean, d.paths).state))}
-	clients := map[Family][]netip.Addr{}
+	clients := map[Family][]standIn{}
 	for _, f := range Families {
-		clients[f] = clientAddrs(d.host, f, d.assigned)
+		clients[f] = eachOnce(standIns(d.host, f, d.assigned))
 	}
 	for _, f := range l.findings {
 		if f.Code == "shadowed" {
@@ -31,9 +31,13 @@ func (d *draft) judge(l *layout) (ideal *FIB) {
 	for _, p := range d.paths {
 		v := verdict{path: p, isUplink: d.isUplink}
 		for _, src := range j.classes(p) {
-			for _, dst := range clients[p.family] {
-				q := Query{Src: src, Dst: dst}
-				v.add(d.fib.Lookup(q), j.after.Lookup(q), j.ideal.Lookup(q))
+			for _, c := range clients[p.family] {
+				q := Query{Src: src, Dst: c.addr}
+				before, after := d.fib.Lookup(q), j.after.Lookup(q)
+				v.add(before, after, j.ideal.Lookup(q))
+				if !sameAnswer(before, after) {
+					v.moved = append(v.moved, moved{c, before, after.Way})
+				}
 			}
 		}
 		j.conclude(v)
@@ -69,7 +73,8 @@ type verdict struct {
 	replaced []Rule
 	// routes through links that are no uplinks, whose clients the path will
 	// answer
-	lost []Route
+	lost  []Route
+	moved []moved // replies whose way the layout changes
 }
 
 func (v *verdict) add(before, after, ideal Trace) {
@@ -110,6 +115,7 @@ func (j *judge) conclude(v verdict) {
 		return
 	}
 	j.lostClients(p, v.lost)
+	j.move(p, v.moved)
 	for _, r := range v.replaced {
 		j.find(Warning.Finding("overrides-rule", p.name(), "this rule answered replies "+
 			"of %s until now; ours will stand in front of it", p.name()).

@@ -170,8 +170,9 @@ func (s *resolver) ownByEvidence(r *row) bool {
 		if rule.Family != f || !rule.byHand() || !rule.From.Contains(r.Addr) {
 			continue
 		}
+		d := defaults{table: rule.Table, tunnel: true}
 		for _, l := range s.sorted {
-			if is(l.Name) && len(s.exits(defaults{table: rule.Table, tunnel: true}, l, f)) > 0 {
+			if is(l.Name) && len(s.exits(d, l, f)) > 0 {
 				r.Link = l.Name
 				s.takePath(r)
 				return true

@@ -100,6 +100,7 @@ type Plan struct {
 	Paths    []Path
 	State    State
 	Outcomes []Outcome
+	Moves    []Move
 	Findings []Finding
 }
 

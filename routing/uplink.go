@@ -258,8 +258,8 @@ func (u ladder) fromMain(l Link, f Family) []gateway {
 	return append(out, u.fromSubnets(u.exits(defaults{table: TableMain}, l, f), l, f)...)
 }
 
-// sources returns the prefixes that main's source-specific defaults by a link are
-// for, the narrowest first.
+// sources returns the prefixes that main's source-specific defaults by a link
+// are for, the narrowest first.
 func (u ladder) sources(link string, f Family) []netip.Prefix {
 	var out []netip.Prefix
 	for _, r := range u.host.Routes {

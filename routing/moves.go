@@ -1,0 +1,78 @@
+package routing
+
+import (
+	"cmp"
+	"net/netip"
+	"slices"
+)
+
+// Move is a class of clients whose replies leave another way with the plan than
+// without it.
+type Move struct {
+	Listeners []netip.Prefix // the cover of the path that the replies take
+	Link      string         // of the path
+	Class     Class
+	Clients   []netip.Prefix // where the class is; the whole family behind the gateways
+	// towards one client of the class
+	Before, After Way
+}
+
+// moved is a client whose replies leave another way.
+type moved struct {
+	standIn
+	before Trace
+	after  Way
+}
+
+// class is the class of the client. Whoever got replies by a route as wide as a
+// default is behind the gateways, whatever tables that nothing asked know.
+func (j *judge) class(m moved, link string) Class {
+	f := FamilyOf(m.addr)
+	if r := m.before.Route; m.rule == nil && r != nil && r.Dst.Bits() <= wide(f) {
+		return ClassOffLink
+	}
+	return j.classify(m.standIn, link).Class
+}
+
+// move notes the classes of clients whose replies a path moves.
+func (j *judge) move(p *path, all []moved) {
+	first := len(j.moves)
+	for _, m := range all {
+		class, before := j.class(m, p.link), m.before.Way
+		at := slices.IndexFunc(j.moves[first:], func(x Move) bool {
+			return x.Class == class && sameWay(x.Before, before) &&
+				sameWay(x.After, m.after)
+		})
+		if at < 0 {
+			at = len(j.moves) - first
+			j.moves = append(j.moves, Move{Listeners: p.prefixes(), Link: p.link,
+				Class: class, Before: before, After: m.after})
+		}
+		x := &j.moves[first+at]
+		x.Clients = appendOnce(x.Clients, m.to())
+	}
+	for i := range j.moves[first:] {
+		slices.SortFunc(j.moves[first+i].Clients, comparePrefix)
+	}
+	slices.SortStableFunc(j.moves[first:], func(a, b Move) int {
+		return cmp.Compare(slices.Index(classes, a.Class), slices.Index(classes, b.Class))
+	})
+	j.tellMoves(p, j.moves[first:])
+}
+
+// tellMoves names the classes that may lose: clients behind the gateways, and
+// on the LANs of other uplinks, are what the path is for.
+func (j *judge) tellMoves(p *path, moves []Move) {
+	var near []string
+	for _, m := range moves {
+		if m.Class != ClassOffLink && m.Class != ClassOtherLAN && m.Before.Type == Unicast {
+			near = append(near, string(m.Class))
+		}
+	}
+	if len(near) == 0 {
+		return
+	}
+	j.find(Info.Finding("class-moves", p.name(), "replies of %s to these clients leave "+
+		"another way, too: %s", p.name(), Some(sortOnce(near, cmp.Compare[string]), 8)).
+		Advise("the plan lists them; keep the present way of some: --direct PREFIX"))
+}
