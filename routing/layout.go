@@ -52,7 +52,7 @@ func layOut(t *topology, paths []*path) *layout {
 		if len(ours) == 0 {
 			continue
 		}
-		l.base[f] = l.place(f)
+		l.base[f] = l.place(f, ours)
 		if l.base[f] == 0 {
 			continue
 		}

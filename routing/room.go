@@ -6,18 +6,20 @@ import (
 
 // place returns where the block of rules begins: the highest place behind
 // `local` and l3mdev and in front of every other catch-all that would
-// answer a reply. The kernel gives a rule without priority the place before the
-// second rule of the list, so no fixed number is safe.
-func (l *layout) place(f Family) int {
+// answer a reply, and of the rules by hand that the paths replace. The kernel
+// gives a rule without priority the place before the second rule of the list,
+// so no fixed number is safe.
+func (l *layout) place(f Family, paths []*path) int {
 	r := l.room(f)
-	for _, size := range []int{l.policy.Numbers.Block, tiers} {
-		for base := min(l.policy.Numbers.Base, r.high-size); base >= r.low; base-- {
-			in := max(l.highestRule(f, base, base+size-1), r.leapt(base, base+size-1))
-			if in < 0 {
-				return base
-			}
-			base = in - size + 1 // go on below what is in the way
+	if high := l.firstByHand(f, paths); high < r.high {
+		inFront := r
+		inFront.high = high
+		if base := l.fit(f, inFront); base != 0 {
+			return base
 		}
+	}
+	if base := l.fit(f, r); base != 0 {
+		return base
 	}
 	n := l.policy.Numbers
 	if r.first.Family != 0 {
@@ -31,6 +33,52 @@ func (l *layout) place(f Family) int {
 			"priority 0, as the kernel does; the block goes to %d at most", n.Base))
 	}
 	return 0
+}
+
+// fit returns the highest base for the block in a room, 0 for none.
+func (l *layout) fit(f Family, r room) int {
+	for _, size := range []int{l.policy.Numbers.Block, tiers} {
+		for base := min(l.policy.Numbers.Base, r.high-size); base >= r.low; base-- {
+			in := max(l.highestRule(f, base, base+size-1), r.leapt(base, base+size-1))
+			if in < 0 {
+				return base
+			}
+			base = in - size + 1 // go on below what is in the way
+		}
+	}
+	return 0
+}
+
+// firstByHand returns the priority of the first rule that sends replies of the
+// paths by their links already. They are needed all the same, because some
+// class is answered wrong. Where a rule that asks for more than a source stands
+// behind it, the block stays behind, too, so as not to come before that one.
+func (l *layout) firstByHand(f Family, paths []*path) int {
+	first := l.policy.Numbers.Base + l.policy.Numbers.Block
+	for _, r := range slices.Backward(l.fib.rules[f]) {
+		switch {
+		case r.Priority >= l.policy.Numbers.Base+l.policy.Numbers.Block || r.goesFirst() ||
+			catchesAll(r) || r.IIF != "" && r.IIF != "lo" || passesBy(r, paths):
+		case r.byHand() && slices.ContainsFunc(paths, func(p *path) bool {
+			d := defaults{table: r.Table, tunnel: true}
+			return len(l.exits(d, l.links[p.link], f)) > 0 &&
+				slices.ContainsFunc(p.covers, func(c cover) bool {
+					return holds(r.From, c.members)
+				})
+		}):
+			first = r.Priority
+		default:
+			return first
+		}
+	}
+	return first
+}
+
+// passesBy reports whether a rule is for other sources than those of the paths.
+func passesBy(r Rule, paths []*path) bool {
+	return r.From.Bits() > 0 && !r.Not && !slices.ContainsFunc(paths, func(p *path) bool {
+		return slices.ContainsFunc(p.prefixes(), r.From.Overlaps)
+	})
 }
 
 // room is where the block of rules may stand: at low or higher, below high, and
