@@ -122,6 +122,40 @@ func eachOnce(all []standIn) []standIn {
 	return slices.CompactFunc(all, func(a, b standIn) bool { return a.addr == b.addr })
 }
 
+// audience are the clients of a family that a plan is judged by: of the LANs of
+// many uplinks a few stand for all, so that judging does not grow with their
+// square.
+type audience struct {
+	lans map[string][]standIn // of each uplink, on-link there
+	few  []standIn            // of the LANs
+	rest []standIn
+}
+
+func (t *topology) audience(f Family) audience {
+	a := audience{lans: map[string][]standIn{}}
+	for _, s := range eachOnce(standIns(t.host, f, t.assigned)) {
+		r := s.route
+		if r == nil || r.Type != Unicast || len(r.Hops) != 1 || r.Hops[0].Via.IsValid() ||
+			!t.isUplink(r.Hops[0].Link) {
+			a.rest = append(a.rest, s)
+			continue
+		}
+		link := r.Hops[0].Link
+		a.lans[link] = append(a.lans[link], s)
+		if len(a.few) < classSize {
+			a.few = append(a.few, s)
+		}
+	}
+	return a
+}
+
+// of returns those who the path of a link is judged by.
+func (a audience) of(link string) []standIn {
+	return slices.Concat(a.rest, a.lans[link], without(a.few, func(s standIn) bool {
+		return s.route.Hops[0].Link == link
+	}))
+}
+
 // classRoutes returns the routes whose destinations stand for classes of
 // clients.
 func classRoutes(h Host, f Family) []Route {

@@ -19,9 +19,9 @@ func (d *draft) judge(l *layout) (ideal *FIB) {
 	clean := d.withRules(standardRules)
 	j := judge{d, l, NewFIB(With(d.host, l.state)),
 		NewFIB(With(clean.host, layOut(clean, d.paths).state))}
-	clients := map[Family][]standIn{}
+	clients := map[Family]audience{}
 	for _, f := range Families {
-		clients[f] = eachOnce(standIns(d.host, f, d.assigned))
+		clients[f] = d.audience(f)
 	}
 	for _, f := range l.findings {
 		if f.Code == "shadowed" {
@@ -31,10 +31,10 @@ func (d *draft) judge(l *layout) (ideal *FIB) {
 	for _, p := range d.paths {
 		v := verdict{path: p, isUplink: d.isUplink}
 		for _, src := range j.classes(p) {
-			for _, c := range clients[p.family] {
+			for _, c := range clients[p.family].of(p.link) {
 				q := Query{Src: src, Dst: c.addr}
-				before, after := d.fib.Lookup(q), j.after.Lookup(q)
-				v.add(before, after, j.ideal.Lookup(q))
+				before, after := d.fib.answer(q), j.after.answer(q)
+				v.add(before, after, j.ideal.answer(q))
 				if !sameAnswer(before, after) {
 					v.moved = append(v.moved, moved{c, before, after.Way})
 				}
@@ -78,14 +78,15 @@ type verdict struct {
 }
 
 func (v *verdict) add(before, after, ideal Trace) {
-	if rule := answering(before); !sameAnswer(before, ideal) {
+	rule := before.ended
+	if !sameAnswer(before, ideal) {
 		v.wrong = true
 	} else if rule != nil && !standard(*rule) {
 		v.answered = appendOnce(v.answered, *rule)
 	}
 	if !sameAnswer(before, after) {
 		v.better = true
-		if rule := answering(before); rule != nil && deliberate(*rule) {
+		if rule != nil && deliberate(*rule) {
 			v.replaced = appendOnce(v.replaced, *rule)
 		}
 		if before.Way.Type == Unicast && !v.isUplink(before.Way.Link) &&
@@ -168,24 +169,11 @@ func (j *judge) without(v verdict) {
 	}
 }
 
-// answering returns the rule that ended a lookup.
-func answering(t Trace) *Rule {
-	if t.Way.Type == 0 || len(t.Steps) == 0 {
-		return nil
-	}
-	return &t.Steps[len(t.Steps)-1].Rule
-}
-
 // culprit returns the rule that kept a lookup from our block: one
 // that answered, or a goto that leapt over it.
 func culprit(t Trace) *Rule {
-	if rule := answering(t); rule != nil && !standard(*rule) {
-		return rule
+	if t.ended != nil && !standard(*t.ended) {
+		return t.ended
 	}
-	for i := range t.Steps {
-		if t.Steps[i].Effect == Jumped {
-			return &t.Steps[i].Rule
-		}
-	}
-	return nil
+	return t.jumped
 }

@@ -90,6 +90,9 @@ type Trace struct {
 	// where it may end, without More: several for a multipath route, and
 	// for IPv4 default routes of one metric
 	Ends []Way
+
+	ended  *Rule // the rule that ended it; nil if none did
+	jumped *Rule // the first goto on the way; nil if there was none
 }
 
 // Lookup walks the host's rules and tables as the kernel does for a packet of
@@ -105,11 +108,54 @@ func Lookup(h Host, q Query) Trace { return NewFIB(h).Lookup(q) }
 // FIB is a host's rules and routes, indexed for Lookup. It is safe for
 // concurrent use.
 type FIB struct {
-	rules   map[Family][]Rule
+	rules   map[Family]*rules
 	tables  map[tableID]*table
 	froms   prefixSet // that rules and routes tell sources apart by
 	groups  map[string]int
 	ignored map[linkFamily]bool // those whose routes do not count without carrier
+}
+
+// rules are those of one family in the kernel's order, and which of them may
+// match a source, by index.
+type rules struct {
+	list []Rule
+	any  []int                  // that ask for no source, or invert
+	from map[netip.Prefix][]int // that ask for this one
+}
+
+func newRules(list []Rule) *rules {
+	r := &rules{list: list, from: map[netip.Prefix][]int{}}
+	for i, x := range list {
+		if x.From.Bits() <= 0 || x.Not {
+			r.any = append(r.any, i)
+		} else {
+			r.from[x.From.Masked()] = append(r.from[x.From.Masked()], i)
+		}
+	}
+	return r
+}
+
+// of returns lists of the rules that may match a source; longest is the longest
+// prefix around it that any rule or route asks for.
+func (r *rules) of(longest netip.Prefix) [][]int {
+	lists := [][]int{r.any}
+	for bits := longest.Bits(); bits >= 0; bits-- {
+		p, _ := longest.Addr().Prefix(bits)
+		if list := r.from[p]; len(list) > 0 {
+			lists = append(lists, list)
+		}
+	}
+	return lists
+}
+
+// first returns the lowest index in sorted lists that is not below i, or end.
+func first(lists [][]int, i, end int) int {
+	for _, list := range lists {
+		if n, _ := slices.BinarySearch(list, i); n < len(list) {
+			end = min(end, list[n])
+		}
+	}
+	return end
 }
 
 type tableID struct {
@@ -126,14 +172,17 @@ type table struct {
 
 // NewFIB indexes a host.
 func NewFIB(h Host) *FIB {
-	f := &FIB{rules: map[Family][]Rule{}, tables: map[tableID]*table{},
+	f := &FIB{rules: map[Family]*rules{}, tables: map[tableID]*table{},
 		groups: map[string]int{}, ignored: map[linkFamily]bool{}}
+	lists := map[Family][]Rule{}
 	for _, r := range h.Rules {
-		f.rules[r.Family] = append(f.rules[r.Family], r)
+		lists[r.Family] = append(lists[r.Family], r)
 		f.froms.add(r.From)
 	}
-	for _, rules := range f.rules {
-		slices.SortStableFunc(rules, func(a, b Rule) int { return a.Priority - b.Priority })
+	for _, family := range Families {
+		list := lists[family]
+		slices.SortStableFunc(list, func(a, b Rule) int { return a.Priority - b.Priority })
+		f.rules[family] = newRules(list)
 	}
 	for _, r := range h.Routes {
 		f.addRoute(r)
@@ -212,33 +261,56 @@ func (f *FIB) Classes(sources []netip.Addr) map[netip.Addr]netip.Addr {
 	return out
 }
 
+// answer is Lookup without the steps.
+func (f *FIB) answer(q Query) Trace { return f.walk(q, false) }
+
+// walk tries the rules one after the other; where nobody asks for an
+// explanation, only those that may match the source.
 func (f *FIB) walk(q Query, explain bool) Trace {
 	t := Trace{Query: q}
-	rules := f.rules[FamilyOf(q.Dst)]
-	for i := 0; i < len(rules); i++ {
-		step := Step{Rule: rules[i], Effect: NotMatched}
-		next, done := i, false
-		switch matched := matches(rules[i], q); {
-		case !matched && !explain:
-			continue
-		case !matched:
-		case rules[i].Action == Goto:
-			next, step.Effect = target(rules, i)
-		default:
-			done = f.act(&t, &step, q)
+	all := f.rules[FamilyOf(q.Dst)]
+	var some [][]int
+	if !explain {
+		some = all.of(f.froms.longest(q.Src))
+	}
+	for i := 0; ; i++ {
+		if !explain {
+			i = first(some, i, len(all.list))
 		}
-		if explain {
-			t.Steps = append(t.Steps, step)
+		if i >= len(all.list) {
+			break
 		}
-		if done {
+		var over bool
+		if i, over = f.try(&t, all.list, i, explain); over {
 			return t.finish()
 		}
-		i = next
 	}
 	if len(t.Ends) > 0 {
 		t.Ends = append(t.Ends, Way{}) // the flows that every route was suppressed for
 	}
 	return t.finish()
+}
+
+// try tries a rule. It returns the index before that of the rule to go on with,
+// and whether the lookup is over.
+func (f *FIB) try(t *Trace, rules []Rule, i int, explain bool) (before int, over bool) {
+	step := Step{Rule: rules[i], Effect: NotMatched}
+	switch {
+	case !matches(rules[i], t.Query):
+	case rules[i].Action == Goto:
+		at := i
+		if i, step.Effect = target(rules, i); step.Effect == Jumped && t.jumped == nil {
+			t.jumped = &rules[at]
+		}
+	default:
+		if over = f.act(t, &step, t.Query); over {
+			t.ended = &rules[i]
+		}
+	}
+	if explain {
+		t.Steps = append(t.Steps, step)
+	}
+	return i, over
 }
 
 // target returns the index before that of the rule that a goto leads to;

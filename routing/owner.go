@@ -166,8 +166,8 @@ func (s *resolver) ownByEvidence(r *row) bool {
 		s.takePath(r)
 		return true
 	}
-	for _, rule := range s.host.Rules {
-		if rule.Family != f || !rule.byHand() || !rule.From.Contains(r.Addr) {
+	for _, rule := range s.byHand {
+		if rule.Family != f || !rule.From.Contains(r.Addr) {
 			continue
 		}
 		d := defaults{table: rule.Table, tunnel: true}

@@ -55,7 +55,7 @@ func (l *layout) fit(f Family, r room) int {
 // behind it, the block stays behind, too, so as not to come before that one.
 func (l *layout) firstByHand(f Family, paths []*path) int {
 	first := l.policy.Numbers.Base + l.policy.Numbers.Block
-	for _, r := range slices.Backward(l.fib.rules[f]) {
+	for _, r := range slices.Backward(l.fib.rules[f].list) {
 		switch {
 		case r.Priority >= l.policy.Numbers.Base+l.policy.Numbers.Block || r.goesFirst() ||
 			catchesAll(r) || r.IIF != "" && r.IIF != "lo" || passesBy(r, paths):
@@ -93,7 +93,7 @@ type room struct {
 // that answers.
 func (l *layout) room(f Family) room {
 	r := room{low: 1, high: l.policy.Numbers.Base + l.policy.Numbers.Block}
-	rules := l.fib.rules[f]
+	rules := l.fib.rules[f].list
 	for _, x := range rules {
 		if x.goesFirst() {
 			r.low = max(r.low, x.Priority+1)

@@ -2,7 +2,9 @@ package routing
 
 import (
 	"fmt"
+	"maps"
 	"net/netip"
+	"slices"
 	"testing"
 )
 
@@ -173,4 +175,75 @@ func BenchmarkDecide100000Routes(b *testing.B) {
 	for b.Loop() {
 		planOf(b, h, listeners, Policy{Numbers: DefaultNumbers})
 	}
+}
+
+// What is decided grows with uplinks about as fast as they do.
+func BenchmarkDecideUplinks(b *testing.B) {
+	for _, n := range []int{50, 100, 200} {
+		b.Run(fmt.Sprint(n), func(b *testing.B) {
+			h := manyUplinks(n)
+			listeners := listenersIn(h, 2*n, true)
+			for b.Loop() {
+				planOf(b, h, listeners, Policy{Numbers: DefaultNumbers})
+			}
+		})
+	}
+}
+
+// What is decided grows with the rest of the host as with uplinks.
+func BenchmarkDecideCrowd(b *testing.B) {
+	crowds := map[string]func(h *Host, i int) []Listener{
+		"pods": func(h *Host, i int) []Listener {
+			name := fmt.Sprintf("cali%d", i)
+			h.Links = append(h.Links, Link{Index: i + 100, Name: name, Kind: "veth", Up: true,
+				Carrier: true})
+			h.Routes = append(h.Routes, Route{RouteKey: RouteKey{TableMain, nth(i), 0},
+				Type: Unicast, Scope: ScopeLink, Hops: []Hop{{Link: name, Weight: 1}}})
+			return nil
+		},
+		"rules": func(h *Host, i int) []Listener {
+			r := NewRule(IPv4, 20000+i, uint32(100+i%50))
+			r.From = nth(i)
+			h.Rules = append(h.Rules, r)
+			if i < 50 {
+				h.Routes = append(h.Routes, Route{
+					RouteKey: RouteKey{r.Table, IPv4.All(), 0}, Type: Unicast,
+					Hops: []Hop{{Link: "eth1", Via: h.Addrs[2].Prefix.Addr().Prev(),
+						Weight: 1}}})
+			}
+			return nil
+		},
+		"scattered": func(h *Host, i int) []Listener {
+			p := netip.PrefixFrom(nth(2*i).Addr(), 32)
+			h.Addrs = append(h.Addrs, Addr{Link: "eth1", Prefix: p})
+			return []Listener{{Addr: p.Addr(), Ports: PortRange{80, 80}, Transport: TCP}}
+		},
+		"bridges": func(h *Host, i int) []Listener {
+			name := fmt.Sprintf("br%d", i)
+			h.Links = append(h.Links, Link{Index: i + 100, Name: name, Kind: "bridge", Up: true})
+			p := netip.PrefixFrom(nth(16*i).Addr().Next(), 28)
+			h.Addrs = append(h.Addrs, Addr{Link: name, Prefix: p})
+			return []Listener{{Addr: p.Addr(), Ports: PortRange{80, 80}, Transport: TCP}}
+		},
+	}
+	for _, name := range slices.Sorted(maps.Keys(crowds)) {
+		for _, n := range []int{1000, 2000, 4000} {
+			b.Run(fmt.Sprint(name, n), func(b *testing.B) {
+				h := manyUplinks(2)
+				listeners := listenersIn(h, 4, true)
+				for i := range n {
+					listeners = append(listeners, crowds[name](&h, i)...)
+				}
+				for b.Loop() {
+					planOf(b, h, listeners, Policy{Numbers: DefaultNumbers})
+				}
+			})
+		}
+	}
+}
+
+// nth is the n-th address of 172.16.0.0/12.
+func nth(n int) netip.Prefix {
+	return netip.PrefixFrom(netip.AddrFrom4([4]byte{172, byte(16 + n>>16), byte(n >> 8), byte(n)}),
+		32)
 }

@@ -19,6 +19,9 @@ type topology struct {
 	sorted    []Link // by name
 	assigned  map[netip.Addr][]Addr
 	present   func(netip.Addr) bool
+	addrs     map[string][]Addr       // by link
+	defaults  map[linkFamily][]*Route // of every table
+	byHand    []Rule                  // rules by hand for addresses that may be ours
 	connected map[linkFamily][]netip.Prefix
 	// in the order in which they serve; a link without an entry is no
 	// uplink
@@ -39,9 +42,35 @@ func newTopology(h Host, p Policy) *topology {
 	for _, l := range t.sorted {
 		t.links[l.Name] = l
 	}
+	t.index()
 	t.connected = connected(t.host)
 	t.uplinks = ladder{t}.findUplinks()
 	return t
+}
+
+// index derives what the ladder asks for each link.
+func (t *topology) index() {
+	t.addrs, t.defaults = map[string][]Addr{}, map[linkFamily][]*Route{}
+	var ours []netip.Addr
+	for _, a := range t.host.Addrs {
+		t.addrs[a.Link] = append(t.addrs[a.Link], a)
+		ours = append(ours, a.Prefix.Addr())
+	}
+	ours = sortOnce(ours, netip.Addr.Compare)
+	for i := range t.host.Routes {
+		r := &t.host.Routes[i]
+		if !r.IsDefault() || r.Type != Unicast {
+			continue
+		}
+		for _, link := range r.links() {
+			key := linkFamily{link, r.Family()}
+			t.defaults[key] = append(t.defaults[key], r)
+		}
+	}
+	t.byHand = filter(t.host.Rules, func(r Rule) bool {
+		// a single address may be elsewhere now
+		return r.byHand() && (r.From.IsSingleIP() || holds(r.From, ours))
+	})
 }
 
 // Assigned returns the host's addresses by their value.

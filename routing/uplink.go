@@ -153,8 +153,8 @@ func (u ladder) staticRouter(link string, f Family) (via netip.Addr, ok bool) {
 // order of the rules: as in the kernel the first rule counts.
 func (u ladder) fromRules(l Link, f Family) []gateway {
 	var out []gateway
-	for _, r := range u.host.Rules {
-		if r.Family != f || !r.byHand() || !u.mayBeOurs(r.From) {
+	for _, r := range u.byHand {
+		if r.Family != f || len(u.defaults[linkFamily{l.Name, f}]) == 0 {
 			continue
 		}
 		if exits := u.exits(defaults{table: r.Table, tunnel: true}, l, f); len(exits) > 0 {
@@ -163,14 +163,6 @@ func (u ladder) fromRules(l Link, f Family) []gateway {
 		}
 	}
 	return out
-}
-
-// mayBeOurs reports whether a rule's source can be an address of this host: a
-// single one may be elsewhere now.
-func (t *topology) mayBeOurs(p netip.Prefix) bool {
-	return p.IsSingleIP() || slices.ContainsFunc(t.host.Addrs, func(a Addr) bool {
-		return p.Contains(a.Prefix.Addr())
-	})
 }
 
 // exit is a default route by a link, with those of its next hops that are
@@ -192,10 +184,8 @@ type defaults struct {
 // prefers them: by metric, IPv6 ones then by router preference.
 func (t *topology) exits(d defaults, l Link, f Family) []exit {
 	var out []exit
-	for i := range t.host.Routes {
-		r := &t.host.Routes[i]
-		if r.Table != d.table || !r.IsDefault() || r.Family() != f || r.Type != Unicast ||
-			r.odd() || r.Source() != d.source {
+	for _, r := range t.defaults[linkFamily{l.Name, f}] {
+		if r.Table != d.table || r.odd() || r.Source() != d.source {
 			continue
 		}
 		if hops := hopsOn(r.Hops, l, d.tunnel); len(hops) > 0 {
@@ -262,8 +252,8 @@ func (u ladder) fromMain(l Link, f Family) []gateway {
 // are for, the narrowest first.
 func (u ladder) sources(link string, f Family) []netip.Prefix {
 	var out []netip.Prefix
-	for _, r := range u.host.Routes {
-		if p := r.Source(); p.IsValid() && r.Table == TableMain && r.isDefaultBy(link, f) {
+	for _, r := range u.defaults[linkFamily{link, f}] {
+		if p := r.Source(); p.IsValid() && r.Table == TableMain {
 			out = append(out, p)
 		}
 	}
@@ -321,6 +311,9 @@ func (t *topology) subnetOf(link string, addr netip.Addr) netip.Prefix {
 // fromTable takes the default of a table that a rule of others names for what
 // comes in by the link, or for another address of the link.
 func (u ladder) fromTable(l Link, f Family) (gateway, bool) {
+	if len(u.defaults[linkFamily{l.Name, f}]) == 0 {
+		return gateway{}, false
+	}
 	for _, r := range u.host.Rules {
 		if r.Family != f || r.Table == TableMain || !u.names(r, l.Name) {
 			continue
@@ -340,9 +333,8 @@ func (t *topology) names(r Rule, link string) bool {
 		return false
 	}
 	return r.IIF == link || (r.IIF == "" || r.IIF == "lo") && r.From.Bits() > 0 &&
-		slices.ContainsFunc(t.host.Addrs, func(a Addr) bool {
-			return a.Link == link && r.From.Contains(a.Prefix.Addr())
-		})
+		slices.ContainsFunc(t.addrs[link],
+			func(a Addr) bool { return r.From.Contains(a.Prefix.Addr()) })
 }
 
 func (u ladder) fromLease(l Link, f Family) (gateway, bool) {
@@ -393,9 +385,8 @@ func (u ladder) pinned(link string, via netip.Addr) bool {
 // clue is weak evidence of a link's gateway: too weak to act on, but worth
 // telling. It is "" if there is none.
 func (u ladder) clue(link string, f Family) string {
-	for _, r := range u.host.Routes {
-		if r.Table == TableMain || !r.isDefaultBy(link, f) || r.Type != Unicast ||
-			!r.Hops[0].Via.IsValid() {
+	for _, r := range u.defaults[linkFamily{link, f}] {
+		if r.Table == TableMain || r.Hops[0].Link != link || !r.Hops[0].Via.IsValid() {
 			continue
 		}
 		return fmt.Sprintf("table %d has a default via %s: --gateway %s=%[2]s", r.Table,
