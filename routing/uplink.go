@@ -309,30 +309,36 @@ func (t *topology) subnetOf(link string, addr netip.Addr) netip.Prefix {
 }
 
 // fromTable takes the default of a table that a rule of others names for what
-// comes in by the link, or for another address of the link.
+// comes in by the link, else for another address of the link.
 func (u ladder) fromTable(l Link, f Family) (gateway, bool) {
 	if len(u.defaults[linkFamily{l.Name, f}]) == 0 {
 		return gateway{}, false
 	}
-	for _, r := range u.host.Rules {
-		if r.Family != f || r.Table == TableMain || !u.names(r, l.Name) {
-			continue
-		}
-		if exits := u.exits(defaults{table: r.Table}, l, f); len(exits) > 0 {
-			return serve(f.All(), exits[:1], FromTable,
-				fmt.Sprintf("table %d", r.Table)), true
+	for _, names := range []func(Rule, string) bool{comesBy, u.isFrom} {
+		for _, r := range u.host.Rules {
+			if r.Family != f || r.Table == TableMain || !r.leads() || !names(r, l.Name) {
+				continue
+			}
+			if exits := u.exits(defaults{table: r.Table}, l, f); len(exits) > 0 {
+				return serve(f.All(), exits[:1], FromTable,
+					fmt.Sprintf("table %d", r.Table)), true
+			}
 		}
 	}
 	return gateway{}, false
 }
 
-// names reports whether a rule is for the link or for an address of it.
-func (t *topology) names(r Rule, link string) bool {
-	if r.Action != ToTable || r.Not || r.Mask != 0 || r.OIF != "" || r.Opaque != "" ||
-		r.To.Bits() > 0 {
-		return false
-	}
-	return r.IIF == link || (r.IIF == "" || r.IIF == "lo") && r.From.Bits() > 0 &&
+// leads reports whether a rule leads into a table and asks for a link or a
+// source at most.
+func (r Rule) leads() bool {
+	return r.Action == ToTable && !r.Not && r.Mask == 0 && r.OIF == "" && r.Opaque == "" &&
+		r.To.Bits() <= 0
+}
+
+func comesBy(r Rule, link string) bool { return r.IIF == link }
+
+func (t *topology) isFrom(r Rule, link string) bool {
+	return (r.IIF == "" || r.IIF == "lo") && r.From.Bits() > 0 &&
 		slices.ContainsFunc(t.addrs[link],
 			func(a Addr) bool { return r.From.Contains(a.Prefix.Addr()) })
 }
