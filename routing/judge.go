@@ -29,7 +29,7 @@ func (d *draft) judge(l *layout) (ideal *FIB) {
 		}
 	}
 	for _, p := range d.paths {
-		v := verdict{path: p, isUplink: d.isUplink}
+		v := verdict{path: p, isOutward: d.isOutward}
 		for _, src := range j.classes(p) {
 			for _, c := range clients[p.family].of(p.link) {
 				q := Query{Src: src, Dst: c.addr}
@@ -62,12 +62,12 @@ func (j *judge) classes(p *path) []netip.Addr {
 
 // verdict collects what the lookups for one path said.
 type verdict struct {
-	path     *path
-	isUplink func(link string) bool
-	wrong    bool   // some reply leaves otherwise than the path would have it
-	better   bool   // the layout changes some reply
-	answered []Rule // other rules that give the right answer already
-	shadows  []Rule // other rules that answer in front of ours
+	path      *path
+	isOutward func(link string) bool
+	wrong     bool   // some reply leaves otherwise than the path would have it
+	better    bool   // the layout changes some reply
+	answered  []Rule // other rules that give the right answer already
+	shadows   []Rule // other rules that answer in front of ours
 	// other rules with selectors that answered, and that ours now stand in
 	// front of
 	replaced []Rule
@@ -89,8 +89,8 @@ func (v *verdict) add(before, after, ideal Trace) {
 		if rule != nil && deliberate(*rule) {
 			v.replaced = appendOnce(v.replaced, *rule)
 		}
-		if before.Way.Type == Unicast && !v.isUplink(before.Way.Link) &&
-			v.isUplink(after.Way.Link) {
+		if before.Way.Type == Unicast && !v.isOutward(before.Way.Link) &&
+			v.isOutward(after.Way.Link) {
 			v.lost = append(v.lost, *before.Route)
 		}
 	}

@@ -47,6 +47,7 @@ func layOut(t *topology, paths []*path) *layout {
 		return l
 	}
 	l.layGroups()
+	l.tellElsewhere(paths)
 	for _, f := range Families {
 		ours := filter(paths, func(p *path) bool { return p.family == f && p.table != 0 })
 		if len(ours) == 0 {
@@ -70,8 +71,32 @@ func layOut(t *topology, paths []*path) *layout {
 	return l
 }
 
-// layGroups puts the uplinks into our link group, unless all uplinks and no
-// other link share a group already: then the rules name that one.
+// tellElsewhere names the static routes of links on which this host forwards: it
+// may be the router of what is behind them, or its clients may come in by a path.
+func (l *layout) tellElsewhere(paths []*path) {
+	for _, link := range l.sorted {
+		for _, f := range Families {
+			key := linkFamily{link.Name, f}
+			if !l.leadsElsewhere(key) || l.outwardIn(link.Name, f) ||
+				!slices.ContainsFunc(paths, func(p *path) bool { return p.family == f }) {
+				continue
+			}
+			var to []string
+			for _, r := range l.statics[key] {
+				to = append(to, r.Dst.String())
+			}
+			l.find(Info.Finding("static-elsewhere", link.Name, "replies to %s leave by a "+
+				"next hop on %s, where this host forwards: it may be the router of "+
+				"what is behind", Some(to, 3), link.Name).
+				Advise("if such clients come in by a path: --gateway %s=static; to keep "+
+					"it so whatever else changes: --direct %s", link.Name, to[0]).
+				At(l.statics[key][0].String()))
+		}
+	}
+}
+
+// layGroups puts the outward links into our link group, unless all of them and
+// no other link share a group already: then the rules name that one.
 func (l *layout) layGroups() {
 	n := l.policy.Numbers
 	if l.group = l.sharedGroup(); l.group != 0 {
@@ -80,7 +105,7 @@ func (l *layout) layGroups() {
 	l.group = n.Group
 	for _, link := range l.sorted {
 		switch {
-		case !l.isUplink(link.Name):
+		case !l.isOutward(link.Name):
 		case link.Group == 0:
 			l.state.Groups = append(l.state.Groups, LinkGroup{link.Name, n.Group})
 		default:
@@ -93,68 +118,101 @@ func (l *layout) layGroups() {
 	}
 }
 
-// sharedGroup returns the group that holds all uplinks and no other link; 0 for
+// sharedGroup returns the group that holds all outward links and no other; 0 for
 // none.
 func (l *layout) sharedGroup() int {
 	shared := 0
 	for _, link := range l.sorted {
-		if l.isUplink(link.Name) {
+		if l.isOutward(link.Name) {
 			shared = link.Group
 		}
 	}
 	for _, link := range l.sorted {
-		if (link.Group == shared) != l.isUplink(link.Name) {
+		if (link.Group == shared) != l.isOutward(link.Name) {
 			return 0
 		}
 	}
 	return shared
 }
 
-// layTable writes a path's table: what main knows of the link itself, and the
-// default. With reject also main's specific routes through links that are no
-// uplinks: see mainRejects.
+// layTable writes a path's table: what main knows of the link itself, of the
+// LANs of other outward links, and the default. With reject also main's specific
+// routes through links that are not outward: see mainRejects.
 func (l *layout) layTable(p *path, reject bool) {
-	seen := map[RouteKey]bool{}
-	var add func(r Route)
-	add = func(r Route) {
-		r.Table, r.Protocol, r.Src = p.table, l.policy.Numbers.Protocol, netip.Addr{}
-		for i, h := range r.Hops {
-			if l.elsewhere(h) {
-				r.Hops[i].OnLink = false
-				add(hostRoute(h))
-			}
-		}
-		if !seen[r.RouteKey] {
-			seen[r.RouteKey] = true
-			l.state.Routes = append(l.state.Routes, r)
-		}
-	}
-	def := Route{RouteKey: RouteKey{Dst: p.family.All(), Metric: metricOf(p.family)},
-		Type: Unicast, Hops: slices.Clone(p.hops), MTU: p.mtu, AdvMSS: p.advmss}
-	if !def.Hops[0].Via.IsValid() && p.family == IPv4 {
-		def.Scope = ScopeLink
-	}
-	add(def)
-	for i, h := range p.standby { // one metric would make them one multipath route
-		def.Metric, def.Hops = metricOf(p.family)+uint32(i)+1, []Hop{h}
-		add(def)
-	}
-	if l.policy.failClosed(p.link) {
-		add(Route{RouteKey: RouteKey{Dst: p.family.All(), Metric: failClosedMetric},
-			Type: Unreachable})
-	}
+	t := tableOfPath{layout: l, path: p, seen: map[RouteKey]bool{}}
+	t.defaults()
+	var others []Route
 	for _, r := range l.host.Routes {
 		if r.Table != TableMain || r.Family() != p.family || r.IsDefault() {
 			continue
 		}
 		if c, ok := l.ownRoute(r, p); ok {
-			add(c)
-		} else if reject && r.Dst.Bits() > wide(p.family) && !r.steers() &&
-			!slices.ContainsFunc(r.Hops,
-				func(h Hop) bool { return l.isUplink(h.Link) }) {
-			add(copyRoute(r, r.Hops))
+			t.add(c)
+		} else if l.near(r) || reject && l.specific(r) {
+			others = append(others, copyRoute(r, r.Hops))
 		}
 	}
+	for _, r := range others {
+		t.add(r)
+	}
+}
+
+// specific reports whether a route of main is one that the live rule would take,
+// if there was any.
+func (l *layout) specific(r Route) bool {
+	return r.Dst.Bits() > wide(r.Family()) && !r.steers() &&
+		!slices.ContainsFunc(r.Hops, func(h Hop) bool { return l.isOutward(h.Link) })
+}
+
+// tableOfPath is the table of a path in the making.
+type tableOfPath struct {
+	*layout
+	path *path
+	seen map[RouteKey]bool
+}
+
+// add puts a route into the table, and before it the way to its gateway where
+// the kernel asks for one.
+func (t tableOfPath) add(r Route) {
+	r.Table, r.Protocol, r.Src = t.path.table, t.policy.Numbers.Protocol, netip.Addr{}
+	for i, h := range r.Hops {
+		if t.elsewhere(h) {
+			r.Hops[i].OnLink = false
+			t.add(hostRoute(h))
+		}
+	}
+	if !t.seen[r.RouteKey] {
+		t.seen[r.RouteKey] = true
+		t.state.Routes = append(t.state.Routes, r)
+	}
+}
+
+func (t tableOfPath) defaults() {
+	p := t.path
+	def := Route{RouteKey: RouteKey{Dst: p.family.All(), Metric: metricOf(p.family)},
+		Type: Unicast, Hops: slices.Clone(p.hops), MTU: p.mtu, AdvMSS: p.advmss}
+	if !def.Hops[0].Via.IsValid() && p.family == IPv4 {
+		def.Scope = ScopeLink
+	}
+	t.add(def)
+	for i, h := range p.standby { // one metric would make them one multipath route
+		def.Metric, def.Hops = metricOf(p.family)+uint32(i)+1, []Hop{h}
+		t.add(def)
+	}
+	if t.policy.failClosed(p.link) {
+		t.add(Route{RouteKey: RouteKey{Dst: p.family.All(), Metric: failClosedMetric},
+			Type: Unreachable})
+	}
+}
+
+// near reports whether a route of main leads to a LAN whose hosts are answered
+// there, although its link is outward: by static next hops, or by the other
+// family alone. Then nothing of this family leads elsewhere by it.
+func (l *layout) near(r Route) bool {
+	return r.Type == Unicast && !r.steers() && !r.Dst.Addr().IsLinkLocalUnicast() && !slices.ContainsFunc(r.Hops, func(h Hop) bool {
+		return !l.isOutward(h.Link) || len(l.uplinks[linkFamily{h.Link, r.Family()}]) > 0 ||
+			h.Via.IsValid() && l.outwardIn(h.Link, r.Family())
+	})
 }
 
 // elsewhere reports whether main knows an IPv6 gateway behind another link. The

@@ -21,6 +21,7 @@ type topology struct {
 	present   func(netip.Addr) bool
 	addrs     map[string][]Addr       // by link
 	defaults  map[linkFamily][]*Route // of every table
+	statics   map[linkFamily][]*Route // main\'s by a next hop, but for defaults
 	byHand    []Rule                  // rules by hand for addresses that may be ours
 	connected map[linkFamily][]netip.Prefix
 	// in the order in which they serve; a link without an entry is no
@@ -65,6 +66,19 @@ func (t *topology) index() {
 		for _, link := range r.links() {
 			key := linkFamily{link, r.Family()}
 			t.defaults[key] = append(t.defaults[key], r)
+		}
+	}
+	t.statics = map[linkFamily][]*Route{}
+	for i := range t.host.Routes {
+		r := &t.host.Routes[i]
+		if r.Table != TableMain || r.Type != Unicast || r.IsDefault() {
+			continue
+		}
+		for _, h := range r.Hops {
+			if h.Via.IsValid() {
+				key := linkFamily{h.Link, r.Family()}
+				t.statics[key] = append(t.statics[key], r)
+			}
 		}
 	}
 	t.byHand = filter(t.host.Rules, func(r Rule) bool {
@@ -174,6 +188,39 @@ func (t *topology) isUplink(link string) bool {
 	return len(t.uplinks[linkFamily{link, IPv4}])+len(t.uplinks[linkFamily{link, IPv6}]) > 0
 }
 
+// isOutward reports whether a link is outward in either family: what main knows
+// behind it is elsewhere, and no client of a listener on another link comes in by
+// it. Those are the links of our link group, which has no family.
+func (t *topology) isOutward(link string) bool {
+	return t.outwardIn(link, IPv4) || t.outwardIn(link, IPv6)
+}
+
+// outwardIn reports whether a link is outward in a family: an uplink, or one
+// with static next hops, unless this host forwards there and may itself be the
+// router of what is behind.
+func (t *topology) outwardIn(link string, f Family) bool {
+	key := linkFamily{link, f}
+	return len(t.uplinks[key]) > 0 || t.leadsElsewhere(key) && !t.forwards(key)
+}
+
+// leadsElsewhere reports whether main has static next hops on a link that leads
+// to a network.
+func (t *topology) leadsElsewhere(key linkFamily) bool {
+	l := t.links[key.link]
+	return len(t.statics[key]) > 0 && l.Up && t.outside(l) && t.vrf(l) == "" &&
+		!slices.ContainsFunc(t.policy.pins(l.Name), func(p GatewayPin) bool { return p.None })
+}
+
+// forwards reports whether the host forwards what comes in by a link.
+func (t *topology) forwards(key linkFamily) bool {
+	family, whole := "ipv4", "ipv4.ip_forward"
+	if key.family == IPv6 {
+		family, whole = "ipv6", "ipv6.conf.all.forwarding"
+	}
+	own, known := t.host.Sysctls[family+".conf."+key.link+".forwarding"]
+	return own == "1" || !known && t.host.Sysctls[whole] == "1"
+}
+
 // connects reports whether a connected prefix of the link holds the address.
 func (t *topology) connects(key linkFamily, addr netip.Addr) bool {
 	return slices.ContainsFunc(t.connected[key],
@@ -192,27 +239,20 @@ func (t *topology) mainMetric(link string, f Family) uint32 {
 	return best
 }
 
-// mainRejects reports whether a reject route as wide as a default wins in main.
-// A lookup that ends at one is not suppressed (fib_rules_lookup suppresses only
+// mainRejects reports whether main has a reject route as wide as a default,
+// whatever its metric: it would win as soon as the default beside it is gone. A
+// lookup that ends at one is not suppressed (fib_rules_lookup suppresses only
 // success), so a rule `lookup main suppress_prefixlength` would end every reply
-// there.
+// there. One for all private IPv6 addresses is a ban.
 func (t *topology) mainRejects(f Family) bool {
-	best := map[netip.Prefix]Route{}
-	for _, r := range t.host.Routes {
-		if r.Table != TableMain || r.Family() != f || r.Dst.Bits() > wide(f) || r.steers() {
-			continue
-		}
-		if old, ok := best[r.Dst]; !ok || r.Metric < old.Metric {
-			best[r.Dst] = r
-		}
-	}
-	for _, r := range best {
-		if r.Type.Rejects() {
-			return true
-		}
-	}
-	return false
+	return slices.ContainsFunc(t.host.Routes, func(r Route) bool {
+		return r.Table == TableMain && r.Family() == f && r.Dst.Bits() <= wide(f) &&
+			r.Type.Rejects() && !r.steers() && !private.Contains(r.Dst.Addr())
+	})
 }
+
+// private are IPv6's addresses for sites.
+var private = netip.MustParsePrefix("fc00::/7")
 
 // globalAddrs returns the host's global addresses of a family, sorted, without
 // temporary ones: those come and go, and are for the host's own connections. Of
