@@ -12,7 +12,9 @@ import (
 func (d *draft) coverPaths(binds []Bind) {
 	slices.SortFunc(d.paths, func(x, y *path) int {
 		return cmp.Or(cmp.Compare(x.link, y.link), cmp.Compare(x.family, y.family),
-			comparePrefix(x.prefix, y.prefix), compareHop(x.hops[0], y.hops[0]))
+			cmp.Compare(y.home.Bits(), x.home.Bits()),
+			comparePrefix(x.prefix, y.prefix), compareHop(x.hops[0], y.hops[0]),
+			comparePrefix(x.home, y.home))
 	})
 	members, known := d.members(), d.knownAddrs()
 	for _, p := range d.paths {

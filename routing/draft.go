@@ -26,7 +26,8 @@ type row struct {
 // through.
 type path struct {
 	gateway
-	number int // 1 + its index in Plan.Paths
+	home   netip.Prefix // the router's subnet that the listeners are in; zero: in none
+	number int          // 1 + its index in Plan.Paths
 	table  uint32
 	needed bool
 	covers []cover

@@ -71,8 +71,9 @@ func layOut(t *topology, paths []*path) *layout {
 	return l
 }
 
-// tellElsewhere names the static routes of links on which this host forwards: it
-// may be the router of what is behind them, or its clients may come in by a path.
+// tellElsewhere names the static routes of links on which this host forwards:
+// it may be the router of what is behind them, or its clients may come in by a
+// path.
 func (l *layout) tellElsewhere(paths []*path) {
 	for _, link := range l.sorted {
 		for _, f := range Families {
@@ -118,8 +119,8 @@ func (l *layout) layGroups() {
 	}
 }
 
-// sharedGroup returns the group that holds all outward links and no other; 0 for
-// none.
+// sharedGroup returns the group that holds all outward links and no other; 0
+// for none.
 func (l *layout) sharedGroup() int {
 	shared := 0
 	for _, link := range l.sorted {
@@ -135,30 +136,98 @@ func (l *layout) sharedGroup() int {
 	return shared
 }
 
-// layTable writes a path's table: what main knows of the link itself, of the
-// LANs of other outward links, and the default. With reject also main's specific
-// routes through links that are not outward: see mainRejects.
+// layTable writes a path's table: what main, and the tables that others have
+// moved it to, know of the link itself; the LANs of other outward links; and
+// the default. With reject also main's specific routes through links that are
+// not outward: see mainRejects.
 func (l *layout) layTable(p *path, reject bool) {
 	t := tableOfPath{layout: l, path: p, seen: map[RouteKey]bool{}}
 	t.defaults()
-	var others []Route
+	var moved, others []Route
+	tables := l.movedTo(p)
 	for _, r := range l.host.Routes {
-		if r.Table != TableMain || r.Family() != p.family || r.IsDefault() {
+		if r.Family() != p.family || r.IsDefault() {
 			continue
 		}
-		if c, ok := l.ownRoute(r, p); ok {
+		c, own := Route{}, false
+		if r.Table == TableMain || slices.Contains(tables, r.Table) {
+			c, own = l.ownRoute(r, p)
+		}
+		switch {
+		case own && r.Table == TableMain:
 			t.add(c)
-		} else if l.near(r) || reject && l.specific(r) {
+		case own:
+			moved = append(moved, c)
+		case r.Table == TableMain && (l.near(r) || reject && l.specific(r)):
 			others = append(others, copyRoute(r, r.Hops))
+		case r.Table == TableMain && l.nested(r, p):
+			others = append(others, Route{RouteKey: r.RouteKey, Type: Unicast,
+				Hops: slices.Clone(p.hops)})
 		}
 	}
-	for _, r := range others {
+	for _, r := range slices.Concat(moved, others) {
 		t.add(r)
 	}
 }
 
-// specific reports whether a route of main is one that the live rule would take,
-// if there was any.
+// movedTo returns the tables of others that hold what main would know of a
+// path's link: the one that names its gateway, and those that have a connected
+// route of the link which main lacks. Managers move them (NetworkManager's
+// route-table, networkd's RouteTable), and the link's static routes with them.
+// What only marked packets are led to, and a VRF's table, is not meant for
+// replies.
+func (l *layout) movedTo(p *path) []uint32 {
+	var tables []uint32
+	if p.named != 0 {
+		tables = append(tables, p.named)
+	}
+	missing := map[netip.Prefix]bool{}
+	for _, prefix := range l.connected[linkFamily{p.link, p.family}] {
+		missing[prefix] = true
+	}
+	for _, r := range l.host.Routes {
+		if r.Table == TableMain && r.connects(p.link) {
+			delete(missing, r.Dst)
+		}
+	}
+	for _, r := range l.host.Routes {
+		if len(missing) > 0 && r.Table != TableMain && r.connects(p.link) &&
+			missing[r.Dst] && !l.apart(r.Table) {
+			tables = appendOnce(tables, r.Table)
+		}
+	}
+	return tables
+}
+
+// connects reports whether a route makes its destination on-link on a link
+// alone.
+func (r Route) connects(link string) bool {
+	return r.Type == Unicast && len(r.Hops) == 1 && r.Hops[0].Link == link &&
+		!r.Hops[0].Via.IsValid()
+}
+
+// apart reports whether a table is for marked packets or a VRF.
+func (t *topology) apart(table uint32) bool {
+	return slices.ContainsFunc(t.host.Rules, func(r Rule) bool {
+		return r.Table == table && r.Mask != 0 && !r.Not
+	}) || slices.ContainsFunc(t.sorted, func(l Link) bool { return l.Table == table })
+}
+
+// nested reports whether a route of main leads to a part of the path's own
+// subnet by another outward link: its hosts are not on-link here, and come in
+// by the gateway.
+func (l *layout) nested(r Route, p *path) bool {
+	return r.Type == Unicast && !r.steers() && p.hops[0].Via.IsValid() &&
+		r.Dst != netip.PrefixFrom(p.hops[0].Via, p.family.Bits()) &&
+		slices.ContainsFunc(l.connected[linkFamily{p.link, p.family}],
+			func(c netip.Prefix) bool {
+				return c.Bits() < r.Dst.Bits() && c.Contains(r.Dst.Addr())
+			}) &&
+		!slices.ContainsFunc(r.Hops, func(h Hop) bool { return !l.isOutward(h.Link) })
+}
+
+// specific reports whether a route of main is one that the live rule would
+// take, if there was any.
 func (l *layout) specific(r Route) bool {
 	return r.Dst.Bits() > wide(r.Family()) && !r.steers() &&
 		!slices.ContainsFunc(r.Hops, func(h Hop) bool { return l.isOutward(h.Link) })
@@ -249,6 +318,10 @@ func (l *layout) ownRoute(r Route, p *path) (Route, bool) {
 			r.Opaque, p.link).Advise("keep main's way for it: --direct %s", r.Dst).
 			At(r.String()))
 		return Route{}, false
+	}
+	if r.connects(p.link) && r.Dst != p.home &&
+		slices.Contains(l.routed[linkFamily{p.link, p.family}], r.Dst) {
+		return Route{}, false // its hosts come in by their router
 	}
 	on := func(h Hop) bool { return h.Link == p.link }
 	return copyRoute(r, filter(r.Hops, on)), true

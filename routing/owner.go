@@ -86,15 +86,15 @@ func (s *resolver) ownByPin(r *row, pin AddressPin) {
 		g := by(pin.Link, pin.Gateway, FromPin)
 		g.family, g.prefix = FamilyOf(r.Addr), netip.PrefixFrom(r.Addr, r.Addr.BitLen())
 		g.detail = "for " + r.Addr.String()
-		r.path = s.pathOf(g)
+		r.path = s.pathOf(g, r.Addr)
 	default:
 		s.takePath(r)
 	}
 }
 
 // owners returns where an address is assigned, by the names of the links. A
-// macvlan or ipvlan counts as its parent where their prefixes agree: keepalived
-// puts its VIPs there.
+// macvlan or ipvlan counts as its parent where their prefixes agree, or neither
+// has a subnet: keepalived puts its VIPs there.
 func (s *resolver) owners(addr netip.Addr) []Addr {
 	owners := slices.Clone(s.assigned[addr])
 	for i, a := range owners {
@@ -114,10 +114,11 @@ func (t *topology) station(a Addr) string {
 		len(t.uplinks[linkFamily{l.Name, f}]) > 0 {
 		return a.Link
 	}
-	p := a.Connected()
-	if slices.ContainsFunc(t.connected[linkFamily{l.Parent, f}], func(q netip.Prefix) bool {
-		return p == q || p.IsSingleIP() && q.Contains(p.Addr())
-	}) {
+	p, subnets := a.Connected(), t.connected[linkFamily{l.Parent, f}]
+	if len(subnets) == 0 && len(t.uplinks[linkFamily{l.Parent, f}]) > 0 && p.IsSingleIP() ||
+		slices.ContainsFunc(subnets, func(q netip.Prefix) bool {
+			return p == q || p.IsSingleIP() && q.Contains(p.Addr())
+		}) {
 		return l.Parent
 	}
 	return a.Link

@@ -1,6 +1,7 @@
 package routing
 
 import (
+	"net/netip"
 	"slices"
 )
 
@@ -14,6 +15,7 @@ type pathKey struct {
 	link   string
 	family Family
 	hops   string // gateway.key
+	home   netip.Prefix
 }
 
 func newResolver(t *topology) *resolver {
@@ -143,13 +145,21 @@ func (s *resolver) takePath(r *row) {
 		s.noGateway(r)
 		return
 	}
-	r.path = s.pathOf(gateways[best])
+	r.path = s.pathOf(gateways[best], r.Addr)
 }
 
-func (s *resolver) pathOf(g gateway) *path {
-	key := pathKey{g.link, g.family, g.key()}
+// pathOf returns the path by a gateway for an address. Addresses in a router's
+// subnet and those outside of it have paths of their own: hosts of that subnet
+// reach the former on-link and the latter by the router.
+func (s *resolver) pathOf(g gateway, addr netip.Addr) *path {
+	key := pathKey{g.link, g.family, g.key(), netip.Prefix{}}
+	for _, p := range s.routed[linkFamily{g.link, g.family}] {
+		if p.Contains(addr) && p.Bits() > key.home.Bits() {
+			key.home = p
+		}
+	}
 	if s.byKey[key] == nil {
-		s.byKey[key] = &path{gateway: g}
+		s.byKey[key] = &path{gateway: g, home: key.home}
 		s.paths = append(s.paths, s.byKey[key])
 	}
 	return s.byKey[key]

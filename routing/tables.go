@@ -26,13 +26,26 @@ func (d *draft) assignTables() {
 			first[k] = true
 		}
 	}
-	for _, assign := range []func(*path){t.keepSame, t.keepAny, t.takeNew} {
+	for _, assign := range []func(*path){t.keepOwn, t.keepSame, t.keepAny, t.takeNew} {
 		for _, p := range d.paths {
 			if p.table == 0 {
 				assign(p)
 			}
 		}
 	}
+}
+
+// keepOwn takes the table whose default has the same gateways and that our
+// rules lead the path's own replies to.
+func (t *tables) keepOwn(p *path) {
+	prefixes := p.prefixes()
+	t.keep(p, func(r Route) bool {
+		return slices.EqualFunc(r.Hops, p.hops, sameHop) &&
+			slices.ContainsFunc(t.own.Rules, func(x Rule) bool {
+				return x.Table == r.Table && x.Family == p.family &&
+					slices.ContainsFunc(prefixes, x.From.Overlaps)
+			})
+	})
 }
 
 // keepSame takes the table whose default has the same gateways, whatever the

@@ -27,6 +27,7 @@ type topology struct {
 	// in the order in which they serve; a link without an entry is no
 	// uplink
 	uplinks map[linkFamily][]gateway
+	routed  map[linkFamily][]netip.Prefix // subnets that a gateway of the link is in
 }
 
 type linkFamily struct {
@@ -46,6 +47,14 @@ func newTopology(h Host, p Policy) *topology {
 	t.index()
 	t.connected = connected(t.host)
 	t.uplinks = ladder{t}.findUplinks()
+	t.routed = map[linkFamily][]netip.Prefix{}
+	for key, gateways := range t.uplinks {
+		for _, g := range gateways {
+			if p := t.subnetOf(key.link, g.hops[0].Via); p.IsValid() {
+				t.routed[key] = appendOnce(t.routed[key], p)
+			}
+		}
+	}
 	return t
 }
 
@@ -189,8 +198,8 @@ func (t *topology) isUplink(link string) bool {
 }
 
 // isOutward reports whether a link is outward in either family: what main knows
-// behind it is elsewhere, and no client of a listener on another link comes in by
-// it. Those are the links of our link group, which has no family.
+// behind it is elsewhere, and no client of a listener on another link comes in
+// by it. Those are the links of our link group, which has no family.
 func (t *topology) isOutward(link string) bool {
 	return t.outwardIn(link, IPv4) || t.outwardIn(link, IPv6)
 }

@@ -14,7 +14,8 @@ type gateway struct {
 	family  Family
 	prefix  netip.Prefix // what it serves
 	hops    []Hop
-	standby []Hop // IPv6 routers that take over from hops, in this order
+	standby []Hop  // IPv6 routers that take over from hops, in this order
+	named   uint32 // table of others that names it; 0 for none
 	source  GatewaySource
 	detail  string
 	mtu     uint32
@@ -91,7 +92,8 @@ func unify(gateways []gateway) []gateway {
 			a, b := &gateways[j], &gateways[i]
 			if a.key() == b.key() {
 				a.mtu, a.advmss = cmp.Or(a.mtu, b.mtu), cmp.Or(a.advmss, b.advmss)
-				b.source, b.detail = a.source, a.detail
+				a.named = cmp.Or(a.named, b.named)
+				b.source, b.detail, b.named = a.source, a.detail, a.named
 				b.mtu, b.advmss = a.mtu, a.advmss
 				break
 			}
@@ -160,6 +162,7 @@ func (u ladder) fromRules(l Link, f Family) []gateway {
 		if exits := u.exits(defaults{table: r.Table, tunnel: true}, l, f); len(exits) > 0 {
 			out = append(out, serve(r.From, exits[:1], FromRule,
 				fmt.Sprintf("table %d", r.Table)))
+			out[len(out)-1].named = r.Table
 		}
 	}
 	return out
@@ -320,8 +323,10 @@ func (u ladder) fromTable(l Link, f Family) (gateway, bool) {
 				continue
 			}
 			if exits := u.exits(defaults{table: r.Table}, l, f); len(exits) > 0 {
-				return serve(f.All(), exits[:1], FromTable,
-					fmt.Sprintf("table %d", r.Table)), true
+				g := serve(f.All(), exits[:1], FromTable,
+					fmt.Sprintf("table %d", r.Table))
+				g.named = r.Table
+				return g, true
 			}
 		}
 	}
