@@ -165,9 +165,29 @@ func (l *layout) layTable(p *path, reject bool) {
 				Hops: slices.Clone(p.hops)})
 		}
 	}
-	for _, r := range slices.Concat(moved, others) {
+	for _, r := range slices.Concat(moved, others, l.subnetsWithin(p)) {
 		t.add(r)
 	}
+}
+
+// subnetsWithin returns the ways to the subnets of other links that are nested in
+// the path's own; main need not have them.
+func (l *layout) subnetsWithin(p *path) []Route {
+	var out []Route
+	for _, link := range l.sorted {
+		for _, c := range l.connected[linkFamily{link.Name, p.family}] {
+			r := Route{RouteKey: RouteKey{Dst: c}, Type: Unicast,
+				Hops: []Hop{{Link: link.Name, Weight: 1}}}
+			if p.family == IPv6 {
+				r.Metric = 256 // as the kernel gives connected routes
+			}
+			if l.nested(r, p) {
+				r.Hops = slices.Clone(p.hops)
+				out = append(out, r)
+			}
+		}
+	}
+	return out
 }
 
 // movedTo returns the tables of others that hold what main would know of a
@@ -217,7 +237,7 @@ func (t *topology) apart(table uint32) bool {
 // subnet by another outward link: its hosts are not on-link here, and come in
 // by the gateway.
 func (l *layout) nested(r Route, p *path) bool {
-	return r.Type == Unicast && !r.steers() && p.hops[0].Via.IsValid() &&
+	return !r.uses(p.link) && r.Type == Unicast && !r.steers() && p.hops[0].Via.IsValid() &&
 		r.Dst != netip.PrefixFrom(p.hops[0].Via, p.family.Bits()) &&
 		slices.ContainsFunc(l.connected[linkFamily{p.link, p.family}],
 			func(c netip.Prefix) bool {

@@ -228,12 +228,13 @@ func (s *resolver) ownBySubnet(r *row, owners []Addr) {
 func (t *topology) around(addr netip.Addr) []string {
 	var links []string
 	best := 0
-	for key, prefixes := range t.connected {
-		if key.family != FamilyOf(addr) || t.links[key.link].Loopback {
+	for _, l := range t.sorted {
+		key := linkFamily{l.Name, FamilyOf(addr)}
+		if l.Loopback {
 			continue
 		}
-		for _, p := range prefixes {
-			link := t.station(Addr{Link: key.link, Prefix: p})
+		for _, p := range slices.Concat(t.connected[key], t.pointed(key)) {
+			link := t.station(Addr{Link: l.Name, Prefix: p})
 			switch {
 			case !p.Contains(addr) || p.Bits() < best:
 			case p.Bits() > best:
@@ -244,6 +245,22 @@ func (t *topology) around(addr netip.Addr) []string {
 		}
 	}
 	return sortOnce(links, strings.Compare)
+}
+
+// pointed returns the subnets of a link whose addresses are host prefixes: a
+// manager then writes the subnet as a route by the gateway (DHCP on Google Cloud:
+// `10.7.1.0/24 via 10.7.1.1`).
+func (t *topology) pointed(key linkFamily) []netip.Prefix {
+	var out []netip.Prefix
+	for _, r := range t.statics[key] {
+		if r.Dst.Bits() > wide(key.family) && slices.ContainsFunc(t.addrs[key.link],
+			func(a Addr) bool {
+				return a.Connected().IsSingleIP() && r.Dst.Contains(a.Prefix.Addr())
+			}) {
+			out = append(out, r.Dst)
+		}
+	}
+	return out
 }
 
 // ownAlone handles a host prefix in nobody's subnet: somebody routed it to us,

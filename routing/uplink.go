@@ -61,12 +61,21 @@ func (u ladder) gateways(l Link, f Family) []gateway {
 	if none {
 		return nil
 	}
-	out := slices.Concat(pins, u.fromRules(l, f), u.fromMain(l, f))
-	for _, rung := range []func(Link, Family) (gateway, bool){u.fromTable, u.fromLease} {
-		if g, ok := rung(l, f); ok && !serveAll(out, f) {
-			g.prefix = f.All()
-			out = append(out, g)
+	out := slices.Concat(pins, u.fromRules(l, f), u.fromSources(l, f))
+	var rest []gateway // of what is in no gateway's own subnet
+	for _, rung := range []func(Link, Family) []gateway{u.fromMain, u.fromTable, u.fromLease} {
+		for _, g := range rung(l, f) {
+			switch {
+			case serveAll(out, f):
+			case g.prefix == f.All() && !everywhere(g.hops[0].Via):
+				rest = append(rest, g)
+			default:
+				out = append(out, g)
+			}
 		}
+	}
+	if len(rest) > 0 && !serveAll(out, f) {
+		out = append(out, rest[0])
 	}
 	// Beside a pin nothing is held: what our table has may come from an
 	// earlier pin.
@@ -196,9 +205,28 @@ func (t *topology) exits(d defaults, l Link, f Family) []exit {
 		}
 	}
 	slices.SortStableFunc(out, func(a, b exit) int {
-		return cmp.Or(cmp.Compare(a.Metric, b.Metric), cmp.Compare(b.Pref, a.Pref))
+		return cmp.Or(cmp.Compare(a.Metric, b.Metric), cmp.Compare(b.Pref, a.Pref),
+			cmp.Compare(t.standing(a), t.standing(b)))
 	})
 	return out
+}
+
+// standing orders routers that main prefers alike: it would leave one that is
+// dead, and our table shall not change from one that lives.
+func (t *topology) standing(x exit) int {
+	via := x.hops[0].Via
+	switch {
+	case slices.ContainsFunc(t.host.Neighs, func(n Neigh) bool {
+		return n.Addr == via && n.Link == x.hops[0].Link && n.State == "FAILED"
+	}):
+		return 2
+	case slices.ContainsFunc(t.own.Routes, func(r Route) bool {
+		return r.isDefaultBy(x.hops[0].Link, x.Family()) && r.Hops[0].Via == via &&
+			r.Metric == metricOf(x.Family())
+	}):
+		return 0
+	}
+	return 1
 }
 
 // hopsOn returns the hops of a default route that are on the link, as we write
@@ -235,12 +263,9 @@ func serve(p netip.Prefix, exits []exit, source GatewaySource, detail string) ga
 	return g
 }
 
-// fromMain returns the gateways of main's defaults by a link: first those for
-// some sources alone, the narrowest in front. Each other one serves the
-// connected subnet that its gateway is in; one that is link-local, or without a
-// gateway, serves every address. What is in none of these subnets takes the
-// best.
-func (u ladder) fromMain(l Link, f Family) []gateway {
+// fromSources returns the gateways of main's defaults by a link for some sources
+// alone, the narrowest first.
+func (u ladder) fromSources(l Link, f Family) []gateway {
 	var out []gateway
 	for _, p := range u.sources(l.Name, f) {
 		d := defaults{table: TableMain, source: p}
@@ -248,7 +273,7 @@ func (u ladder) fromMain(l Link, f Family) []gateway {
 			out = append(out, serve(p, exits, FromMain, "from "+p.String()))
 		}
 	}
-	return append(out, u.fromSubnets(u.exits(defaults{table: TableMain}, l, f), l, f)...)
+	return out
 }
 
 // sources returns the prefixes that main's source-specific defaults by a link
@@ -267,8 +292,12 @@ func narrowest(a, b netip.Prefix) int {
 	return cmp.Or(cmp.Compare(b.Bits(), a.Bits()), comparePrefix(a, b))
 }
 
-// fromSubnets gives each of main's defaults by a link what it serves.
-func (u ladder) fromSubnets(exits []exit, l Link, f Family) []gateway {
+// fromMain returns the gateways of main's defaults by a link. Each serves the
+// connected subnet that its gateway is in; one that is link-local, or without a
+// gateway, serves every address. What is in none of these subnets takes the
+// best.
+func (u ladder) fromMain(l Link, f Family) []gateway {
+	exits := u.exits(defaults{table: TableMain}, l, f)
 	if len(exits) == 0 {
 		return nil
 	}
@@ -311,26 +340,45 @@ func (t *topology) subnetOf(link string, addr netip.Addr) netip.Prefix {
 	return best
 }
 
-// fromTable takes the default of a table that a rule of others names for what
-// comes in by the link, else for another address of the link.
-func (u ladder) fromTable(l Link, f Family) (gateway, bool) {
+// fromTable returns the defaults of tables that a rule of others names for what
+// comes in by the link, then for another address of the link, the primary ones
+// first.
+func (u ladder) fromTable(l Link, f Family) []gateway {
 	if len(u.defaults[linkFamily{l.Name, f}]) == 0 {
-		return gateway{}, false
+		return nil
 	}
-	for _, names := range []func(Rule, string) bool{comesBy, u.isFrom} {
+	var out []gateway
+	add := func(names func(Rule) bool) {
 		for _, r := range u.host.Rules {
-			if r.Family != f || r.Table == TableMain || !r.leads() || !names(r, l.Name) {
+			if r.Family != f || r.Table == TableMain || !r.leads() || !names(r) {
 				continue
 			}
 			if exits := u.exits(defaults{table: r.Table}, l, f); len(exits) > 0 {
 				g := serve(f.All(), exits[:1], FromTable,
 					fmt.Sprintf("table %d", r.Table))
 				g.named = r.Table
-				return g, true
+				out = append(out, u.spread(l.Name, g)...)
 			}
 		}
 	}
-	return gateway{}, false
+	add(func(r Rule) bool { return r.IIF == l.Name })
+	for _, a := range u.addrs[l.Name] {
+		add(func(r Rule) bool {
+			return (r.IIF == "" || r.IIF == "lo") && r.From.Bits() > 0 &&
+				r.From.Contains(a.Prefix.Addr())
+		})
+	}
+	return out
+}
+
+// spread returns a gateway for the connected subnet that it is in, and for every
+// address.
+func (u ladder) spread(link string, g gateway) []gateway {
+	own := g
+	if own.prefix = u.subnetOf(link, g.hops[0].Via); own.prefix.IsValid() {
+		return []gateway{own, g}
+	}
+	return []gateway{g}
 }
 
 // leads reports whether a rule leads into a table and asks for a link or a
@@ -340,23 +388,15 @@ func (r Rule) leads() bool {
 		r.To.Bits() <= 0
 }
 
-func comesBy(r Rule, link string) bool { return r.IIF == link }
-
-func (t *topology) isFrom(r Rule, link string) bool {
-	return (r.IIF == "" || r.IIF == "lo") && r.From.Bits() > 0 &&
-		slices.ContainsFunc(t.addrs[link],
-			func(a Addr) bool { return r.From.Contains(a.Prefix.Addr()) })
-}
-
-func (u ladder) fromLease(l Link, f Family) (gateway, bool) {
+func (u ladder) fromLease(l Link, f Family) []gateway {
 	for _, lease := range u.host.Leases {
 		if lease.Link == l.Name && FamilyOf(lease.Gateway) == f {
 			g := by(l.Name, lease.Gateway, FromLease)
-			g.detail = "of " + lease.Client
-			return g, true
+			g.prefix, g.detail = f.All(), "of "+lease.Client
+			return u.spread(l.Name, g)
 		}
 	}
-	return gateway{}, false
+	return nil
 }
 
 // fromHeld takes the default that our own table for the link still has, unless
