@@ -131,12 +131,12 @@ type audience struct {
 	rest []standIn
 }
 
-func (t *topology) audience(f Family) audience {
+func (d *draft) audience(f Family) audience {
 	a := audience{lans: map[string][]standIn{}}
-	for _, s := range eachOnce(standIns(t.host, f, t.assigned)) {
+	for _, s := range eachOnce(standIns(d.host, f, d.assigned)) {
 		r := s.route
 		if r == nil || r.Type != Unicast || len(r.Hops) != 1 || r.Hops[0].Via.IsValid() ||
-			!t.isUplink(r.Hops[0].Link) {
+			!d.isUplink(r.Hops[0].Link) {
 			a.rest = append(a.rest, s)
 			continue
 		}

@@ -1,7 +1,6 @@
 package routing
 
 import (
-	"net/netip"
 	"slices"
 )
 
@@ -11,6 +10,7 @@ const (
 	tierDirect = iota // from P to D lookup main
 	// from P oif X lookup main: sockets bound to another uplink, with
 	// fail_closed
+	// from P to D lookup TABLE: what a rule by hand sends by the path today
 	tierBound
 	tierMain  // from P lookup main, but not through an uplink
 	tierTable // from P lookup TABLE
@@ -47,12 +47,12 @@ func layOut(t *topology, paths []*path) *layout {
 		return l
 	}
 	l.layGroups()
-	l.tellElsewhere(paths)
 	for _, f := range Families {
 		ours := filter(paths, func(p *path) bool { return p.family == f && p.table != 0 })
 		if len(ours) == 0 {
 			continue
 		}
+		l.tellElsewhere(f)
 		l.base[f] = l.place(f, ours)
 		if l.base[f] == 0 {
 			continue
@@ -74,25 +74,22 @@ func layOut(t *topology, paths []*path) *layout {
 // tellElsewhere names the static routes of links on which this host forwards:
 // it may be the router of what is behind them, or its clients may come in by a
 // path.
-func (l *layout) tellElsewhere(paths []*path) {
+func (l *layout) tellElsewhere(f Family) {
 	for _, link := range l.sorted {
-		for _, f := range Families {
-			key := linkFamily{link.Name, f}
-			if !l.leadsElsewhere(key) || l.outwardIn(link.Name, f) ||
-				!slices.ContainsFunc(paths, func(p *path) bool { return p.family == f }) {
-				continue
-			}
-			var to []string
-			for _, r := range l.statics[key] {
-				to = append(to, r.Dst.String())
-			}
-			l.find(Info.Finding("static-elsewhere", link.Name, "replies to %s leave by a "+
-				"next hop on %s, where this host forwards: it may be the router of "+
-				"what is behind", Some(to, 3), link.Name).
-				Advise("if such clients come in by a path: --gateway %s=static; to keep "+
-					"it so whatever else changes: --direct %s", link.Name, to[0]).
-				At(l.statics[key][0].String()))
+		key := linkFamily{link.Name, f}
+		if !l.leadsElsewhere(key) || l.outwardIn(link.Name, f) {
+			continue
 		}
+		var to []string
+		for _, r := range l.statics[key] {
+			to = append(to, r.Dst.String())
+		}
+		l.find(Warning.Finding("static-elsewhere", link.Name, "replies to %s leave by a "+
+			"next hop on %s, where this host forwards: it may be the router of what "+
+			"is behind", Some(to, 3), link.Name).
+			Advise("if such clients come in by a path: --gateway %s=static; to keep "+
+				"it so: --direct %s", link.Name, to[0]).
+			At(l.statics[key][0].String()))
 	}
 }
 
@@ -136,224 +133,6 @@ func (l *layout) sharedGroup() int {
 	return shared
 }
 
-// layTable writes a path's table: what main, and the tables that others have
-// moved it to, know of the link itself; the LANs of other outward links; and
-// the default. With reject also main's specific routes through links that are
-// not outward: see mainRejects.
-func (l *layout) layTable(p *path, reject bool) {
-	t := tableOfPath{layout: l, path: p, seen: map[RouteKey]bool{}}
-	t.defaults()
-	var moved, others []Route
-	tables := l.movedTo(p)
-	for _, r := range l.host.Routes {
-		if r.Family() != p.family || r.IsDefault() {
-			continue
-		}
-		c, own := Route{}, false
-		if r.Table == TableMain || slices.Contains(tables, r.Table) {
-			c, own = l.ownRoute(r, p)
-		}
-		switch {
-		case own && r.Table == TableMain:
-			t.add(c)
-		case own:
-			moved = append(moved, c)
-		case r.Table == TableMain && (l.near(r) || reject && l.specific(r)):
-			others = append(others, copyRoute(r, r.Hops))
-		case r.Table == TableMain && l.nested(r, p):
-			others = append(others, Route{RouteKey: r.RouteKey, Type: Unicast,
-				Hops: slices.Clone(p.hops)})
-		}
-	}
-	for _, r := range slices.Concat(moved, others, l.subnetsWithin(p)) {
-		t.add(r)
-	}
-}
-
-// subnetsWithin returns the ways to the subnets of other links that are nested in
-// the path's own; main need not have them.
-func (l *layout) subnetsWithin(p *path) []Route {
-	var out []Route
-	for _, link := range l.sorted {
-		for _, c := range l.connected[linkFamily{link.Name, p.family}] {
-			r := Route{RouteKey: RouteKey{Dst: c}, Type: Unicast,
-				Hops: []Hop{{Link: link.Name, Weight: 1}}}
-			if p.family == IPv6 {
-				r.Metric = 256 // as the kernel gives connected routes
-			}
-			if l.nested(r, p) {
-				r.Hops = slices.Clone(p.hops)
-				out = append(out, r)
-			}
-		}
-	}
-	return out
-}
-
-// movedTo returns the tables of others that hold what main would know of a
-// path's link: the one that names its gateway, and those that have a connected
-// route of the link which main lacks. Managers move them (NetworkManager's
-// route-table, networkd's RouteTable), and the link's static routes with them.
-// What only marked packets are led to, and a VRF's table, is not meant for
-// replies.
-func (l *layout) movedTo(p *path) []uint32 {
-	var tables []uint32
-	if p.named != 0 {
-		tables = append(tables, p.named)
-	}
-	missing := map[netip.Prefix]bool{}
-	for _, prefix := range l.connected[linkFamily{p.link, p.family}] {
-		missing[prefix] = true
-	}
-	for _, r := range l.host.Routes {
-		if r.Table == TableMain && r.connects(p.link) {
-			delete(missing, r.Dst)
-		}
-	}
-	for _, r := range l.host.Routes {
-		if len(missing) > 0 && r.Table != TableMain && r.connects(p.link) &&
-			missing[r.Dst] && !l.apart(r.Table) {
-			tables = appendOnce(tables, r.Table)
-		}
-	}
-	return tables
-}
-
-// connects reports whether a route makes its destination on-link on a link
-// alone.
-func (r Route) connects(link string) bool {
-	return r.Type == Unicast && len(r.Hops) == 1 && r.Hops[0].Link == link &&
-		!r.Hops[0].Via.IsValid()
-}
-
-// apart reports whether a table is for marked packets or a VRF.
-func (t *topology) apart(table uint32) bool {
-	return slices.ContainsFunc(t.host.Rules, func(r Rule) bool {
-		return r.Table == table && r.Mask != 0 && !r.Not
-	}) || slices.ContainsFunc(t.sorted, func(l Link) bool { return l.Table == table })
-}
-
-// nested reports whether a route of main leads to a part of the path's own
-// subnet by another outward link: its hosts are not on-link here, and come in
-// by the gateway.
-func (l *layout) nested(r Route, p *path) bool {
-	return !r.uses(p.link) && r.Type == Unicast && !r.steers() && p.hops[0].Via.IsValid() &&
-		r.Dst != netip.PrefixFrom(p.hops[0].Via, p.family.Bits()) &&
-		slices.ContainsFunc(l.connected[linkFamily{p.link, p.family}],
-			func(c netip.Prefix) bool {
-				return c.Bits() < r.Dst.Bits() && c.Contains(r.Dst.Addr())
-			}) &&
-		!slices.ContainsFunc(r.Hops, func(h Hop) bool { return !l.isOutward(h.Link) })
-}
-
-// specific reports whether a route of main is one that the live rule would
-// take, if there was any.
-func (l *layout) specific(r Route) bool {
-	return r.Dst.Bits() > wide(r.Family()) && !r.steers() &&
-		!slices.ContainsFunc(r.Hops, func(h Hop) bool { return l.isOutward(h.Link) })
-}
-
-// tableOfPath is the table of a path in the making.
-type tableOfPath struct {
-	*layout
-	path *path
-	seen map[RouteKey]bool
-}
-
-// add puts a route into the table, and before it the way to its gateway where
-// the kernel asks for one.
-func (t tableOfPath) add(r Route) {
-	r.Table, r.Protocol, r.Src = t.path.table, t.policy.Numbers.Protocol, netip.Addr{}
-	for i, h := range r.Hops {
-		if t.elsewhere(h) {
-			r.Hops[i].OnLink = false
-			t.add(hostRoute(h))
-		}
-	}
-	if !t.seen[r.RouteKey] {
-		t.seen[r.RouteKey] = true
-		t.state.Routes = append(t.state.Routes, r)
-	}
-}
-
-func (t tableOfPath) defaults() {
-	p := t.path
-	def := Route{RouteKey: RouteKey{Dst: p.family.All(), Metric: metricOf(p.family)},
-		Type: Unicast, Hops: slices.Clone(p.hops), MTU: p.mtu, AdvMSS: p.advmss}
-	if !def.Hops[0].Via.IsValid() && p.family == IPv4 {
-		def.Scope = ScopeLink
-	}
-	t.add(def)
-	for i, h := range p.standby { // one metric would make them one multipath route
-		def.Metric, def.Hops = metricOf(p.family)+uint32(i)+1, []Hop{h}
-		t.add(def)
-	}
-	if t.policy.failClosed(p.link) {
-		t.add(Route{RouteKey: RouteKey{Dst: p.family.All(), Metric: failClosedMetric},
-			Type: Unreachable})
-	}
-}
-
-// near reports whether a route of main leads to a LAN whose hosts are answered
-// there, although its link is outward: by static next hops, or by the other
-// family alone. Then nothing of this family leads elsewhere by it.
-func (l *layout) near(r Route) bool {
-	return r.Type == Unicast && !r.steers() && !r.Dst.Addr().IsLinkLocalUnicast() && !slices.ContainsFunc(r.Hops, func(h Hop) bool {
-		return !l.isOutward(h.Link) || len(l.uplinks[linkFamily{h.Link, r.Family()}]) > 0 ||
-			h.Via.IsValid() && l.outwardIn(h.Link, r.Family())
-	})
-}
-
-// elsewhere reports whether main knows an IPv6 gateway behind another link. The
-// kernel then refuses it with `onlink` (it looks into main alone,
-// ip6_route_check_nh_onlink), but takes it without, if the table itself holds
-// an on-link route to it.
-func (l *layout) elsewhere(h Hop) bool {
-	if !h.Via.Is6() || h.Via.IsLinkLocalUnicast() {
-		return false
-	}
-	route, _ := l.fib.search(TableMain, Query{Dst: h.Via})
-	if route == nil || route.IsDefault() || route.Type.Rejects() {
-		return false
-	}
-	same := l.fib.tables[tableID{IPv6, TableMain}].routes[route.Dst]
-	return !slices.ContainsFunc(same, func(r Route) bool { return r.uses(h.Link) })
-}
-
-// hostRoute is the on-link route to a gateway.
-func hostRoute(h Hop) Route {
-	return Route{RouteKey: RouteKey{Dst: netip.PrefixFrom(h.Via, h.Via.BitLen()),
-		Metric: metricOf(FamilyOf(h.Via))},
-		Type: Unicast, Hops: []Hop{{Link: h.Link, Weight: 1}}}
-}
-
-// ownRoute returns the copy of a route of main that belongs to the path's link.
-func (l *layout) ownRoute(r Route, p *path) (Route, bool) {
-	if r.Type != Unicast || !r.uses(p.link) {
-		return Route{}, false
-	}
-	if r.steers() {
-		l.find(Warning.Finding("opaque-route", p.link, "the route to %s has %s, which "+
-			"is not copied into the table of %s: replies there take the gateway", r.Dst,
-			r.Opaque, p.link).Advise("keep main's way for it: --direct %s", r.Dst).
-			At(r.String()))
-		return Route{}, false
-	}
-	if r.connects(p.link) && r.Dst != p.home &&
-		slices.Contains(l.routed[linkFamily{p.link, p.family}], r.Dst) {
-		return Route{}, false // its hosts come in by their router
-	}
-	on := func(h Hop) bool { return h.Link == p.link }
-	return copyRoute(r, filter(r.Hops, on)), true
-}
-
-// copyRoute drops what is volatile or would be wrong in another table: flags,
-// prefsrc, router preference.
-func copyRoute(r Route, hops []Hop) Route {
-	return Route{RouteKey: r.RouteKey, Type: r.Type, Scope: r.Scope, MTU: r.MTU,
-		AdvMSS: r.AdvMSS, Hops: written(hops)}
-}
-
 // layRules writes the rules of a path.
 func (l *layout) layRules(p *path, reject bool) {
 	for _, c := range p.covers {
@@ -363,7 +142,7 @@ func (l *layout) layRules(p *path, reject bool) {
 				r.From, r.IIF, r.Protocol = prefix, "lo", l.policy.Numbers.Protocol
 				return r
 			}
-			rules := l.exceptions(p, rule)
+			rules := slices.Concat(l.exceptions(p, rule), l.kept(p, prefix, rule))
 			if !reject {
 				main := rule(tierMain, TableMain)
 				main.SuppressPrefix = wide(p.family)

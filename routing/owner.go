@@ -108,14 +108,14 @@ func (s *resolver) owners(addr netip.Addr) []Addr {
 }
 
 // station returns the link that stands for an address's: its parent, or itself.
-func (t *topology) station(a Addr) string {
-	l, f := t.links[a.Link], FamilyOf(a.Prefix.Addr())
+func (s *resolver) station(a Addr) string {
+	l, f := s.links[a.Link], FamilyOf(a.Prefix.Addr())
 	if l.Kind != "macvlan" && l.Kind != "ipvlan" || l.Parent == "" ||
-		len(t.uplinks[linkFamily{l.Name, f}]) > 0 {
+		len(s.uplinks[linkFamily{l.Name, f}]) > 0 {
 		return a.Link
 	}
-	p, subnets := a.Connected(), t.connected[linkFamily{l.Parent, f}]
-	if len(subnets) == 0 && len(t.uplinks[linkFamily{l.Parent, f}]) > 0 && p.IsSingleIP() ||
+	p, subnets := a.Connected(), s.connected[linkFamily{l.Parent, f}]
+	if len(subnets) == 0 && len(s.uplinks[linkFamily{l.Parent, f}]) > 0 && p.IsSingleIP() ||
 		slices.ContainsFunc(subnets, func(q netip.Prefix) bool {
 			return p == q || p.IsSingleIP() && q.Contains(p.Addr())
 		}) {
@@ -225,16 +225,16 @@ func (s *resolver) ownBySubnet(r *row, owners []Addr) {
 
 // around returns the links with the longest connected prefix that holds an
 // address, sorted.
-func (t *topology) around(addr netip.Addr) []string {
+func (s *resolver) around(addr netip.Addr) []string {
 	var links []string
 	best := 0
-	for _, l := range t.sorted {
+	for _, l := range s.sorted {
 		key := linkFamily{l.Name, FamilyOf(addr)}
 		if l.Loopback {
 			continue
 		}
-		for _, p := range slices.Concat(t.connected[key], t.pointed(key)) {
-			link := t.station(Addr{Link: l.Name, Prefix: p})
+		for _, p := range slices.Concat(s.connected[key], s.pointed(key)) {
+			link := s.station(Addr{Link: l.Name, Prefix: p})
 			switch {
 			case !p.Contains(addr) || p.Bits() < best:
 			case p.Bits() > best:
@@ -248,12 +248,12 @@ func (t *topology) around(addr netip.Addr) []string {
 }
 
 // pointed returns the subnets of a link whose addresses are host prefixes: a
-// manager then writes the subnet as a route by the gateway (DHCP on Google Cloud:
-// `10.7.1.0/24 via 10.7.1.1`).
-func (t *topology) pointed(key linkFamily) []netip.Prefix {
+// manager then writes the subnet as a route by the gateway (DHCP on Google
+// Cloud: `10.7.1.0/24 via 10.7.1.1`).
+func (s *resolver) pointed(key linkFamily) []netip.Prefix {
 	var out []netip.Prefix
-	for _, r := range t.statics[key] {
-		if r.Dst.Bits() > wide(key.family) && slices.ContainsFunc(t.addrs[key.link],
+	for _, r := range s.statics[key] {
+		if r.Dst.Bits() > wide(key.family) && slices.ContainsFunc(s.addrs[key.link],
 			func(a Addr) bool {
 				return a.Connected().IsSingleIP() && r.Dst.Contains(a.Prefix.Addr())
 			}) {
@@ -306,7 +306,7 @@ func (s *resolver) ownWithoutGateway(r *row) {
 // whether others come through it only a person knows.
 func (s *resolver) beyondTunnel(r *row) {
 	r.Status = LocalOnly
-	if s.pinnedNone(r.Link) {
+	if s.policy.none(r.Link) {
 		r.Reason = "gateway-none"
 		return
 	}
@@ -317,14 +317,10 @@ func (s *resolver) beyondTunnel(r *row) {
 			"%[1]s=none if none do", r.Link).At(origin(r)))
 }
 
-func (s *resolver) pinnedNone(link string) bool {
-	return slices.ContainsFunc(s.policy.pins(link), func(p GatewayPin) bool { return p.None })
-}
-
 // noGateway handles an address of a link without gateway. If the user says that
 // there is none, its clients are on-link.
 func (s *resolver) noGateway(r *row) {
-	if s.pinnedNone(r.Link) {
+	if s.policy.none(r.Link) {
 		r.Status, r.Reason = LocalOnly, "gateway-none"
 		return
 	}

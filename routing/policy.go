@@ -197,6 +197,11 @@ func (p Policy) mode(addr netip.Addr, link string) Return {
 	return mode
 }
 
+// none reports whether the link has no gateway by the user's word.
+func (p Policy) none(link string) bool {
+	return slices.ContainsFunc(p.pins(link), func(g GatewayPin) bool { return g.None })
+}
+
 func (p Policy) failClosed(link string) bool {
 	return slices.Contains(p.FailClosed, link) || slices.Contains(p.FailClosed, "*")
 }

@@ -16,6 +16,7 @@ type pathKey struct {
 	family Family
 	hops   string // gateway.key
 	home   netip.Prefix
+	byHand bool
 }
 
 func newResolver(t *topology) *resolver {
@@ -152,7 +153,7 @@ func (s *resolver) takePath(r *row) {
 // subnet and those outside of it have paths of their own: hosts of that subnet
 // reach the former on-link and the latter by the router.
 func (s *resolver) pathOf(g gateway, addr netip.Addr) *path {
-	key := pathKey{g.link, g.family, g.key(), netip.Prefix{}}
+	key := pathKey{g.link, g.family, g.key(), netip.Prefix{}, g.source == FromRule}
 	for _, p := range s.routed[linkFamily{g.link, g.family}] {
 		if p.Contains(addr) && p.Bits() > key.home.Bits() {
 			key.home = p

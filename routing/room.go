@@ -49,38 +49,6 @@ func (l *layout) fit(f Family, r room) int {
 	return 0
 }
 
-// firstByHand returns the priority of the first rule that sends replies of the
-// paths by their links already. They are needed all the same, because some
-// class is answered wrong. Where a rule that asks for more than a source stands
-// behind it, the block stays behind, too, so as not to come before that one.
-func (l *layout) firstByHand(f Family, paths []*path) int {
-	first := l.policy.Numbers.Base + l.policy.Numbers.Block
-	for _, r := range slices.Backward(l.fib.rules[f].list) {
-		switch {
-		case r.Priority >= l.policy.Numbers.Base+l.policy.Numbers.Block || r.goesFirst() ||
-			catchesAll(r) || r.IIF != "" && r.IIF != "lo" || passesBy(r, paths):
-		case r.byHand() && slices.ContainsFunc(paths, func(p *path) bool {
-			d := defaults{table: r.Table, tunnel: true}
-			return len(l.exits(d, l.links[p.link], f)) > 0 &&
-				slices.ContainsFunc(p.covers, func(c cover) bool {
-					return holds(r.From, c.members)
-				})
-		}):
-			first = r.Priority
-		default:
-			return first
-		}
-	}
-	return first
-}
-
-// passesBy reports whether a rule is for other sources than those of the paths.
-func passesBy(r Rule, paths []*path) bool {
-	return r.From.Bits() > 0 && !r.Not && !slices.ContainsFunc(paths, func(p *path) bool {
-		return slices.ContainsFunc(p.prefixes(), r.From.Overlaps)
-	})
-}
-
 // room is where the block of rules may stand: at low or higher, below high, and
 // not where a goto leaps over it.
 type room struct {

@@ -217,7 +217,7 @@ func (t *topology) outwardIn(link string, f Family) bool {
 func (t *topology) leadsElsewhere(key linkFamily) bool {
 	l := t.links[key.link]
 	return len(t.statics[key]) > 0 && l.Up && t.outside(l) && t.vrf(l) == "" &&
-		!slices.ContainsFunc(t.policy.pins(l.Name), func(p GatewayPin) bool { return p.None })
+		!t.policy.none(l.Name)
 }
 
 // forwards reports whether the host forwards what comes in by a link.

@@ -94,12 +94,13 @@ func serveAll(gateways []gateway, f Family) bool {
 }
 
 // unify makes gateways with the same next hops the same path: the first source
-// counts, and the first metrics.
+// counts, and the first metrics. What a rule by hand names is a path of its
+// own, since it keeps what the rule does.
 func unify(gateways []gateway) []gateway {
 	for i := range gateways {
 		for j := range gateways[:i] {
 			a, b := &gateways[j], &gateways[i]
-			if a.key() == b.key() {
+			if a.key() == b.key() && (a.source == FromRule) == (b.source == FromRule) {
 				a.mtu, a.advmss = cmp.Or(a.mtu, b.mtu), cmp.Or(a.advmss, b.advmss)
 				a.named = cmp.Or(a.named, b.named)
 				b.source, b.detail, b.named = a.source, a.detail, a.named
@@ -211,20 +212,28 @@ func (t *topology) exits(d defaults, l Link, f Family) []exit {
 	return out
 }
 
-// standing orders routers that main prefers alike: it would leave one that is
-// dead, and our table shall not change from one that lives.
+// standing orders routers that main prefers alike: our table shall not change
+// from one that lives; else main would take one that is known to live, and
+// leave one that is dead.
 func (t *topology) standing(x exit) int {
-	via := x.hops[0].Via
-	switch {
-	case slices.ContainsFunc(t.host.Neighs, func(n Neigh) bool {
-		return n.Addr == via && n.Link == x.hops[0].Link && n.State == "FAILED"
-	}):
-		return 2
-	case slices.ContainsFunc(t.own.Routes, func(r Route) bool {
-		return r.isDefaultBy(x.hops[0].Link, x.Family()) && r.Hops[0].Via == via &&
+	via, link := x.hops[0].Via, x.hops[0].Link
+	state := ""
+	for _, n := range t.host.Neighs {
+		if n.Addr == via && n.Link == link {
+			state = n.State
+		}
+	}
+	current := slices.ContainsFunc(t.own.Routes, func(r Route) bool {
+		return r.isDefaultBy(link, x.Family()) && r.Hops[0].Via == via &&
 			r.Metric == metricOf(x.Family())
-	}):
+	})
+	switch {
+	case state == "FAILED":
+		return 3
+	case current:
 		return 0
+	case state == "" || state == "INCOMPLETE":
+		return 2
 	}
 	return 1
 }
@@ -263,8 +272,8 @@ func serve(p netip.Prefix, exits []exit, source GatewaySource, detail string) ga
 	return g
 }
 
-// fromSources returns the gateways of main's defaults by a link for some sources
-// alone, the narrowest first.
+// fromSources returns the gateways of main's defaults by a link for some
+// sources alone, the narrowest first.
 func (u ladder) fromSources(l Link, f Family) []gateway {
 	var out []gateway
 	for _, p := range u.sources(l.Name, f) {
@@ -371,8 +380,8 @@ func (u ladder) fromTable(l Link, f Family) []gateway {
 	return out
 }
 
-// spread returns a gateway for the connected subnet that it is in, and for every
-// address.
+// spread returns a gateway for the connected subnet that it is in, and for
+// every address.
 func (u ladder) spread(link string, g gateway) []gateway {
 	own := g
 	if own.prefix = u.subnetOf(link, g.hops[0].Via); own.prefix.IsValid() {
