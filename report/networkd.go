@@ -152,16 +152,40 @@ func plain(s string) bool {
 }
 
 // rule writes a rule into the file of its path's link. The family is that of
-// From.
+// From. A mark 0 of some bits is an error: networkd would take it for any.
 func (n *networkd) rule(r routing.Rule) {
 	if r.OIF != "" {
 		n.check(r.OIF)
 	}
-	n.section(n.fromLink[r.From], "RoutingPolicyRule",
+	mark, action := "", ""
+	if r.Mask != 0 {
+		mark = fmt.Sprintf("%d/%d", r.Mark, r.Mask)
+	}
+	if r.Mask != 0 && r.Mark == 0 {
+		n.errs = append(n.errs, fmt.Errorf("write for systemd-networkd: it has no word "+
+			"for the mark 0 of the rule: %s", r.Args()))
+	}
+	if r.Action != routing.ToTable {
+		action = routing.Way{Type: routing.RouteType(r.Action)}.String()
+	}
+	n.section(n.linkFrom(r.From), "RoutingPolicyRule",
 		"Priority", strconv.Itoa(r.Priority), "From", r.From.String(), "To", text(r.To),
-		"IncomingInterface", r.IIF, "OutgoingInterface", r.OIF, "Table", numeral(r.Table),
+		"FirewallMark", mark, "IncomingInterface", r.IIF, "OutgoingInterface", r.OIF,
+		"Type", action, "Table", numeral(r.Table),
 		"SuppressPrefixLength", orNone(r.SuppressPrefix),
 		"SuppressInterfaceGroup", orNone(r.SuppressGroup))
+}
+
+// linkFrom returns the link of the path whose prefixes hold a rule's source: an
+// exception may be for a part of one.
+func (n *networkd) linkFrom(from netip.Prefix) string {
+	for bits := from.Bits(); bits >= 0; bits-- {
+		p, _ := from.Addr().Prefix(bits)
+		if link := n.fromLink[p]; link != "" {
+			return link
+		}
+	}
+	return ""
 }
 
 func orNone(n int) string {

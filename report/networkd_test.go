@@ -47,14 +47,14 @@ Scope=link
 Table=20431
 Protocol=76
 [RoutingPolicyRule]
-Priority=5102
+Priority=5198
 From=10.0.1.0/24
 IncomingInterface=lo
 Table=254
 SuppressPrefixLength=7
 SuppressInterfaceGroup=76
 [RoutingPolicyRule]
-Priority=5103
+Priority=5199
 From=10.0.1.0/24
 IncomingInterface=lo
 Table=20431

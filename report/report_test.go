@@ -90,7 +90,7 @@ Paths (2)
 	if !strings.HasPrefix(got, want) {
 		t.Errorf("begins\n%s\nwant\n%s", got, want)
 	}
-	for _, part := range []string{"  ip rule add pref 5103 from 10.0.1.0/24 iif lo " +
+	for _, part := range []string{"  ip rule add pref 5199 from 10.0.1.0/24 iif lo " +
 		"lookup 20431 protocol 76\n",
 		"Nothing was changed. To do exactly this:\n  lasthop apply --expect sha256:", "do: "} {
 		if !strings.Contains(got, part) {

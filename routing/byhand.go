@@ -1,6 +1,7 @@
 package routing
 
 import (
+	"cmp"
 	"net/netip"
 	"slices"
 )
@@ -8,35 +9,15 @@ import (
 // This file is about what administrators have set up by hand: section 4.0 of
 // docs/architecture.md.
 
-// kept returns the rules that leave to the path what rules by hand send by it
-// today, although main knows it behind another link.
-func (l *layout) kept(p *path, prefix netip.Prefix, rule func(tier int, table uint32) Rule) []Rule {
-	var rules []Rule
-	for _, hand := range l.byHand {
-		if hand.Family != p.family || hand.Table != p.named || !hand.From.Overlaps(prefix) {
-			continue
-		}
-		for _, d := range l.keptByHand(p) {
-			r := rule(tierBound, p.table)
-			r.To = d
-			if hand.From.Bits() > prefix.Bits() {
-				r.From = hand.From
-			}
-			rules = appendOnce(rules, r)
-		}
-	}
-	return rules
-}
-
 // keptByHand returns the destinations of main's routes by other links that the
-// administrator's table for a path sends by the path's link. Containers,
-// virtual machines and peers of tunnels are answered where they are, and LANs
-// of uplinks by the path's gateway anyway.
-func (l *layout) keptByHand(p *path) []netip.Prefix {
+// administrator's table for a path sends by the path's link. Those replies
+// arrive today. Containers, virtual machines and peers of tunnels are answered
+// where they are, and LANs of uplinks by the path's gateway anyway.
+func (l *layout) keptByHand(p *path) map[netip.Prefix]bool {
+	out := map[netip.Prefix]bool{}
 	if p.source != FromRule {
-		return nil
+		return out
 	}
-	var out []netip.Prefix
 	for _, r := range l.host.Routes {
 		if r.Table != TableMain || r.Family() != p.family || r.Type != Unicast ||
 			r.Dst.Bits() <= wide(p.family) || r.Dst.Addr().IsLinkLocalUnicast() ||
@@ -49,40 +30,179 @@ func (l *layout) keptByHand(p *path) []netip.Prefix {
 		}
 		if route, _ := l.fib.search(p.named, Query{Dst: r.Dst.Addr()}); route != nil &&
 			route.uses(p.link) {
-			out = appendOnce(out, r.Dst)
+			out[r.Dst] = true
 		}
 	}
 	return out
 }
 
-// firstByHand returns the priority of the first rule that sends replies of the
-// paths by their links already. They are needed all the same, because some
-// class is answered wrong. Where a rule that asks for more than a source stands
-// behind it, the block stays behind, too, so as not to come before that one.
-func (l *layout) firstByHand(f Family, paths []*path) int {
-	first := l.policy.Numbers.Base + l.policy.Numbers.Block
-	for _, r := range slices.Backward(l.fib.rules[f].list) {
-		switch {
-		case r.Priority >= l.policy.Numbers.Base+l.policy.Numbers.Block || r.goesFirst() ||
-			catchesAll(r) || r.IIF != "" && r.IIF != "lo" || passesBy(r, paths):
-		case r.byHand() && slices.ContainsFunc(paths, func(p *path) bool {
-			d := defaults{table: r.Table, tunnel: true}
-			return len(l.exits(d, l.links[p.link], f)) > 0 &&
-				slices.ContainsFunc(p.covers, func(c cover) bool {
-					return holds(r.From, c.members)
-				})
-		}):
-			first = r.Priority
-		default:
-			return first
-		}
-	}
-	return first
+// destined is a table that answers for a destination in front of the live rule.
+type destined struct {
+	to    netip.Prefix
+	table uint32
 }
 
-// passesBy reports whether a rule is for other sources than those of the paths.
-func passesBy(r Rule, paths []*path) bool {
-	return r.From.Bits() > 0 && !r.Not && !slices.ContainsFunc(paths, func(p *path) bool {
-		return slices.ContainsFunc(p.prefixes(), r.From.Overlaps)
+// byTable returns what a rule by hand decides for a path today and goes on to
+// decide, the narrowest first: what it sends by the path although main knows it
+// elsewhere; what its table rejects or sends by another link; and, within the
+// former, what main alone answers.
+func (l *layout) byTable(p *path) []destined {
+	kept := l.keptByHand(p)
+	var out []destined
+	for d := range kept {
+		out = append(out, destined{d, p.table})
+	}
+	var outer prefixSet
+	for d := range kept {
+		outer.add(d)
+	}
+	for _, r := range l.host.Routes {
+		if r.Family() != p.family || r.IsDefault() || p.source != FromRule {
+			continue
+		}
+		switch {
+		case r.Table == p.named && (r.Type.Rejects() || r.Type == Unicast &&
+			!r.uses(p.link) && !slices.ContainsFunc(r.Hops, func(h Hop) bool {
+			return !l.outside(l.links[h.Link]) // main knows it as well
+		})):
+			out = append(out, destined{r.Dst, p.named})
+		case r.Table == TableMain && !kept[r.Dst] && !r.uses(p.link) &&
+			outer.longest(r.Dst.Addr()).IsValid():
+			out = append(out, destined{r.Dst, TableMain})
+		}
+	}
+	return sortOnce(out, func(a, b destined) int {
+		return cmp.Or(narrowest(a.to, b.to), cmp.Compare(a.table, b.table))
+	})
+}
+
+// firstByHand returns the priority of the first rule that sends replies of the
+// paths by their links already. They are needed all the same, because some
+// class is answered wrong.
+func (l *layout) firstByHand(f Family, paths []*path) int {
+	for _, r := range l.fib.rules[f].list {
+		if slices.ContainsFunc(paths, func(p *path) bool { return l.replaces(p, r) }) {
+			return r.Priority
+		}
+	}
+	return l.policy.Numbers.Base + l.policy.Numbers.Block
+}
+
+// replaces reports whether a path takes the place of a rule by hand: the rule
+// sends replies of the path's listeners by the path's link.
+func (l *layout) replaces(p *path, r Rule) bool {
+	d := defaults{table: r.Table, tunnel: true}
+	return r.Family == p.family && r.byHand() && slices.ContainsFunc(p.covers,
+		func(c cover) bool { return holds(r.From, c.members) }) &&
+		len(ladder{l.topology}.exits(d, l.links[p.link], p.family)) > 0
+}
+
+// repeated returns the exceptions from a path's block: the rules of others
+// behind it that were written for some packets, and would answer these replies
+// if the block was not there. The live rule of the block is main, and what
+// takes every packet is what the block is there to evade; so neither is
+// repeated. A rule by hand that the path replaces goes on to decide what
+// byTable says, in its place among the others.
+func (l *layout) repeated(p *path, c cover, prefix netip.Prefix) []Rule {
+	base := l.base[p.family]
+	var out, ended []Rule
+	for _, r := range l.fib.rules[p.family].list {
+		if r.Priority <= base || r.goesFirst() || r.IIF != "" && r.IIF != "lo" ||
+			catchesAll(r) || r.Opaque != "" || r.Not ||
+			r.From.IsValid() && !r.From.Overlaps(prefix) {
+			continue
+		}
+		x := r
+		x.IIF, x.Protocol = "lo", l.policy.Numbers.Protocol
+		if x.From.Bits() < prefix.Bits() {
+			x.From = prefix
+		}
+		dead := slices.ContainsFunc(ended, func(e Rule) bool { return takes(e, x) })
+		if l.ends(r) {
+			ended = append(ended, x)
+		}
+		switch {
+		case dead || r.Action == Goto || r.Action == Nop:
+		case r.Table == p.named && l.replaces(p, r):
+			if c.mode == Strict {
+				out = append(out, forEach(x, p.exempt)...)
+			}
+		case l.decided(p, r) || r.Action == ToTable && r.Table == TableMain:
+		default:
+			out = append(out, x)
+		}
+	}
+	for i := range out {
+		out[i].Priority = base + tierException + i
+	}
+	return out
+}
+
+// forEach returns a rule for each destination.
+func forEach(r Rule, to []destined) []Rule {
+	var out []Rule
+	for _, d := range to {
+		r.To, r.Table = d.to, d.table
+		out = append(out, r)
+	}
+	return out
+}
+
+// decided reports whether a rule's say about a path's replies is over: the path
+// replaces it, or the user has named the path's gateway himself.
+func (l *layout) decided(p *path, r Rule) bool {
+	return l.replaces(p, r) ||
+		r.byHand() && (p.source == FromPin || p.source == FromStatic)
+}
+
+// ends reports whether no lookup that a rule matches goes on behind it.
+func (l *layout) ends(r Rule) bool {
+	if r.Action != ToTable {
+		return r.Action != Nop && r.Action != Goto
+	}
+	return r.SuppressPrefix == None && r.SuppressGroup == None &&
+		slices.ContainsFunc(l.host.Routes, func(x Route) bool {
+			return x.Table == r.Table && x.Family() == r.Family && x.IsDefault() &&
+				x.Type != Throw && !x.steers()
+		})
+}
+
+// takes reports whether a rule matches at least the packets that another
+// matches.
+func takes(r, x Rule) bool {
+	return (r.From.Bits() <= 0 || x.From.Bits() >= r.From.Bits() && r.From.Overlaps(x.From)) &&
+		(r.To.Bits() <= 0 || x.To.Bits() >= r.To.Bits() && r.To.Overlaps(x.To)) &&
+		(r.OIF == "" || r.OIF == x.OIF) &&
+		(r.Mask == 0 || r.Mask&x.Mask == r.Mask && r.Mark == x.Mark&r.Mask)
+}
+
+// mostRepeated returns how many exceptions there are for one prefix at most,
+// wherever the block stands.
+func (l *layout) mostRepeated(paths []*path) int {
+	most := 0
+	for _, p := range paths {
+		for _, c := range p.covers {
+			for _, prefix := range c.prefixes {
+				most = max(most, len(l.repeated(p, c, prefix)))
+			}
+		}
+	}
+	return most
+}
+
+// dropUnfit leaves out the paths for which the rules of others cannot all be
+// repeated: hands off.
+func (l *layout) dropUnfit(paths []*path) []*path {
+	return without(paths, func(p *path) bool {
+		unfit := l.mostRepeated([]*path{p}) > mostExceptions
+		if unfit {
+			l.unfit = append(l.unfit, p)
+			l.find(Warning.Finding("opaque-rule", p.name(), "others have more than %d "+
+				"rules for some of the replies of %s: nothing is installed for it",
+				mostExceptions, p.name()).
+				Advise("let fewer rules say it, or put them in front of ours (at "+
+					"most %d)", l.policy.Numbers.Base))
+		}
+		return unfit
 	})
 }

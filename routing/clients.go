@@ -136,7 +136,7 @@ func (d *draft) audience(f Family) audience {
 	for _, s := range eachOnce(standIns(d.host, f, d.assigned)) {
 		r := s.route
 		if r == nil || r.Type != Unicast || len(r.Hops) != 1 || r.Hops[0].Via.IsValid() ||
-			!d.isUplink(r.Hops[0].Link) {
+			!d.isOutward(r.Hops[0].Link) {
 			a.rest = append(a.rest, s)
 			continue
 		}
@@ -233,7 +233,7 @@ func (t *topology) client(addr netip.Addr, link string, r Route) Client {
 	case len(r.Hops) == 0 || r.Hops[0].Via.IsValid():
 	case r.Hops[0].Link == link:
 		c.Class = ClassOnLink
-	case t.isUplink(r.Hops[0].Link):
+	case t.isOutward(r.Hops[0].Link):
 		c.Class = ClassOtherLAN
 	default:
 		c.Class = ClassHostLocal

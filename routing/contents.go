@@ -13,14 +13,16 @@ import (
 // the default. With reject also main's specific routes through links that are
 // not outward: see mainRejects.
 func (l *layout) layTable(p *path, reject bool) {
-	t := tableOfPath{layout: l, path: p, seen: map[RouteKey]bool{}}
+	t := tableOfPath{layout: l, path: p, seen: map[RouteKey]bool{},
+		known: map[netip.Prefix]bool{}}
 	t.defaults()
 	var moved, others []Route
-	tables, kept := l.movedTo(p), l.keptByHand(p)
+	tables, kept := t.movedTo(), l.keptByHand(p)
 	for _, r := range l.host.Routes {
 		if r.Family() != p.family || r.IsDefault() {
 			continue
 		}
+		t.known[r.Dst] = t.known[r.Dst] || r.Table == TableMain
 		c, own := Route{}, false
 		if r.Table == TableMain || slices.Contains(tables, r.Table) {
 			c, own = l.ownRoute(r, p)
@@ -30,32 +32,35 @@ func (l *layout) layTable(p *path, reject bool) {
 			t.add(c)
 		case own:
 			moved = append(moved, c)
-		case slices.Contains(kept, r.Dst):
-		case r.Table == TableMain && (l.near(r) || reject && l.specific(r)):
+		case kept[r.Dst] && r.Table == TableMain:
+		case r.Table == TableMain && (l.near(r) || reject && t.specific(r)):
 			others = append(others, copyRoute(r, r.Hops))
-		case r.Table == TableMain && l.nested(r, p):
+		case r.Table == TableMain && t.nested(r):
 			others = append(others, Route{RouteKey: r.RouteKey, Type: Unicast,
 				Hops: slices.Clone(p.hops)})
 		}
 	}
-	for _, r := range slices.Concat(moved, others, l.subnetsWithin(p)) {
+	for _, r := range slices.Concat(moved, others, t.subnetsWithin()) {
 		t.add(r)
 	}
 }
 
 // subnetsWithin returns the ways to the subnets of other links that are nested
 // in the path's own; main need not have them.
-func (l *layout) subnetsWithin(p *path) []Route {
+func (t tableOfPath) subnetsWithin() []Route {
 	var out []Route
-	for _, link := range l.sorted {
-		for _, c := range l.connected[linkFamily{link.Name, p.family}] {
+	for _, link := range t.sorted {
+		for _, c := range t.connected[linkFamily{link.Name, t.path.family}] {
+			if t.known[c] {
+				continue
+			}
 			r := Route{RouteKey: RouteKey{Dst: c}, Type: Unicast,
 				Hops: []Hop{{Link: link.Name, Weight: 1}}}
-			if p.family == IPv6 {
+			if t.path.family == IPv6 {
 				r.Metric = 256 // as the kernel gives connected routes
 			}
-			if l.nested(r, p) {
-				r.Hops = slices.Clone(p.hops)
+			if t.nested(r) {
+				r.Hops = slices.Clone(t.path.hops)
 				out = append(out, r)
 			}
 		}
@@ -69,23 +74,23 @@ func (l *layout) subnetsWithin(p *path) []Route {
 // route-table, networkd's RouteTable), and the link's static routes with them.
 // What only marked packets are led to, and a VRF's table, is not meant for
 // replies.
-func (l *layout) movedTo(p *path) []uint32 {
+func (t tableOfPath) movedTo() []uint32 {
 	var tables []uint32
-	if p.named != 0 {
-		tables = append(tables, p.named)
+	if t.path.named != 0 {
+		tables = append(tables, t.path.named)
 	}
 	missing := map[netip.Prefix]bool{}
-	for _, prefix := range l.connected[linkFamily{p.link, p.family}] {
+	for _, prefix := range t.connected[linkFamily{t.path.link, t.path.family}] {
 		missing[prefix] = true
 	}
-	for _, r := range l.host.Routes {
-		if r.Table == TableMain && r.connects(p.link) {
+	for _, r := range t.host.Routes {
+		if r.Table == TableMain && r.connects(t.path.link) {
 			delete(missing, r.Dst)
 		}
 	}
-	for _, r := range l.host.Routes {
-		if len(missing) > 0 && r.Table != TableMain && r.connects(p.link) &&
-			missing[r.Dst] && !l.apart(r.Table) {
+	for _, r := range t.host.Routes {
+		if len(missing) > 0 && r.Table != TableMain && r.connects(t.path.link) &&
+			missing[r.Dst] && !t.apart(r.Table) {
 			tables = appendOnce(tables, r.Table)
 		}
 	}
@@ -100,37 +105,39 @@ func (r Route) connects(link string) bool {
 }
 
 // apart reports whether a table is for marked packets or a VRF.
-func (l *layout) apart(table uint32) bool {
-	return slices.ContainsFunc(l.host.Rules, func(r Rule) bool {
+func (t tableOfPath) apart(table uint32) bool {
+	return slices.ContainsFunc(t.host.Rules, func(r Rule) bool {
 		return r.Table == table && r.Mask != 0 && !r.Not
-	}) || slices.ContainsFunc(l.sorted, func(x Link) bool { return x.Table == table })
+	}) || slices.ContainsFunc(t.sorted, func(x Link) bool { return x.Table == table })
 }
 
 // nested reports whether a route of main leads to a part of the path's own
 // subnet by another outward link: its hosts are not on-link here, and come in
 // by the gateway.
-func (l *layout) nested(r Route, p *path) bool {
-	return !r.uses(p.link) && r.Type == Unicast && !r.steers() && p.hops[0].Via.IsValid() &&
-		r.Dst != netip.PrefixFrom(p.hops[0].Via, p.family.Bits()) &&
-		slices.ContainsFunc(l.connected[linkFamily{p.link, p.family}],
+func (t tableOfPath) nested(r Route) bool {
+	via := t.path.hops[0].Via
+	return !r.uses(t.path.link) && r.Type == Unicast && !r.steers() && via.IsValid() &&
+		r.Dst != netip.PrefixFrom(via, via.BitLen()) &&
+		slices.ContainsFunc(t.connected[linkFamily{t.path.link, t.path.family}],
 			func(c netip.Prefix) bool {
 				return c.Bits() < r.Dst.Bits() && c.Contains(r.Dst.Addr())
 			}) &&
-		!slices.ContainsFunc(r.Hops, func(h Hop) bool { return !l.isOutward(h.Link) })
+		!slices.ContainsFunc(r.Hops, func(h Hop) bool { return !t.isOutward(h.Link) })
 }
 
 // specific reports whether a route of main is one that the live rule would
 // take, if there was any.
-func (l *layout) specific(r Route) bool {
+func (t tableOfPath) specific(r Route) bool {
 	return r.Dst.Bits() > wide(r.Family()) && !r.steers() &&
-		!slices.ContainsFunc(r.Hops, func(h Hop) bool { return l.isOutward(h.Link) })
+		!slices.ContainsFunc(r.Hops, func(h Hop) bool { return t.isOutward(h.Link) })
 }
 
 // tableOfPath is the table of a path in the making.
 type tableOfPath struct {
 	*layout
-	path *path
-	seen map[RouteKey]bool
+	path  *path
+	seen  map[RouteKey]bool
+	known map[netip.Prefix]bool // destinations of main
 }
 
 // add puts a route into the table, and before it the way to its gateway where
@@ -217,7 +224,8 @@ func (l *layout) ownRoute(r Route, p *path) (Route, bool) {
 	}
 	if r.connects(p.link) && r.Dst != p.home &&
 		slices.Contains(l.routed[linkFamily{p.link, p.family}], r.Dst) {
-		return Route{}, false // its hosts come in by their router
+		return Route{RouteKey: r.RouteKey, Type: Unicast, // its hosts use their router
+			Hops: slices.Clone(p.hops)}, true
 	}
 	on := func(h Hop) bool { return h.Link == p.link }
 	return copyRoute(r, filter(r.Hops, on)), true

@@ -60,7 +60,26 @@ func (w *describer) outcomes() {
 		if (r.Status == Ready || r.Status == Armed) && !sameWay(e.after, e.ideal) {
 			r.Status, r.Reason = Unresolved, "shadowed"
 		}
+		w.stands(r)
 	}
+}
+
+// stands marks a listener whose replies another rule sends elsewhere, where an
+// administrator wrote it for them: it is left to stand.
+func (w *describer) stands(r *row) {
+	if r.path == nil || r.Status == Unresolved || r.After.Link == r.path.link {
+		return
+	}
+	far := OffLink(w.host, FamilyOf(r.Addr))
+	rule := w.fib.answer(Query{Src: r.Addr, Dst: far}).ended
+	if rule == nil || standard(*rule) {
+		return
+	}
+	r.Status, r.Reason = Unresolved, "shadowed"
+	w.find(Warning.Finding("shadowed", r.Addr.String(), "this rule sends replies of %s by %s, "+
+		"and not by %s, which its requests come in by; it was written for them, and is "+
+		"left alone", r.Addr, r.After, r.path.name()).
+		Advise("if it is wrong, delete it: ip rule del %s", rule.Args()).At(rule.String()))
 }
 
 // wildcards lists, for each wildcard listener, the addresses that move: rules

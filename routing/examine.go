@@ -65,6 +65,16 @@ func (e *examiner) ahead(f Family, priority int) bool {
 	})
 }
 
+// first returns the lowest priority of a rule of ours, 0 if there is none.
+func (e *examiner) first(f Family) int {
+	for _, r := range e.own.Rules { // sorted
+		if r.Family == f {
+			return r.Priority
+		}
+	}
+	return 0
+}
+
 // tooFar reports whether the plan found no place for our rules because a rule,
 // `local` or that of VRFs, stands where it does.
 func (e *examiner) tooFar(r Rule) bool {
@@ -291,7 +301,7 @@ func (e *examiner) takenNumbers() {
 	}
 	for _, r := range e.host.Rules {
 		// where the kernel puts a rule without priority
-		inFront := len(e.own.Rules) > 0 && !e.ahead(r.Family, r.Priority)
+		inFront := r.Priority+1 == e.first(r.Family)
 		if n.Base <= r.Priority && r.Priority < n.Base+n.Block &&
 			r.Protocol != n.Protocol && !inFront {
 			e.find(Warning.Finding("numbers-taken", fmt.Sprintf("priority %d",

@@ -81,7 +81,7 @@ var faults = []struct {
 	{name: "foreign route in our range", fault: "route add 192.0.2.0/24 via 10.0.1.7 dev eth1 table 20500 proto static", want: []string{"warning numbers-taken table 20500"}},
 	{name: "foreign route in a table that we use", fault: "route add 192.0.2.0/24 via 10.0.1.7 dev eth1 table 20431 proto static", want: []string{"warning numbers-taken table 20431"}},
 	{name: "foreign rule in our range", fault: "rule add pref 5150 from 10.9.0.0/16 lookup 500", want: []string{"warning numbers-taken priority 5150"}},
-	{name: "foreign rule where the kernel puts one without priority", fault: "rule add pref 5101 from 10.9.0.0/16 lookup 500"},
+	{name: "foreign rule where the kernel puts one without priority", fault: "rule add pref 5197 from 10.9.0.0/16 lookup 500"},
 	{name: "rule with our protocol elsewhere", fault: "rule add pref 9000 from 10.9.0.0/16 lookup 500 protocol 76", want: []string{"warning outside-range protocol 76"}},
 	{name: "our group on a bridge", fault: "link set docker0 group 76", want: []string{"warning numbers-taken docker0"}},
 	{name: "another group on a bridge", fault: "link set docker0 group 7"},

@@ -2,6 +2,7 @@ package routing
 
 import (
 	"net/netip"
+	"slices"
 )
 
 // judge compares three lookups: as it is now, as it will be with the layout,
@@ -17,14 +18,17 @@ type judge struct {
 // class of client would leave otherwise without them. It returns the ideal.
 func (d *draft) judge(l *layout) (ideal *FIB) {
 	clean := d.withRules(standardRules)
-	j := judge{d, l, NewFIB(With(d.host, l.state)),
-		NewFIB(With(clean.host, layOut(clean, d.paths).state))}
+	wanted := l.state
+	if !l.complete(d.paths) {
+		wanted = layOut(clean, d.paths).state
+	}
+	j := judge{d, l, NewFIB(With(d.host, l.state)), NewFIB(With(clean.host, wanted))}
 	clients := map[Family]audience{}
 	for _, f := range Families {
 		clients[f] = d.audience(f)
 	}
 	for _, f := range l.findings {
-		if f.Code == "shadowed" {
+		if f.Code == "shadowed" || f.Code == "opaque-rule" {
 			j.find(f)
 		}
 	}
@@ -81,7 +85,7 @@ func (v *verdict) add(before, after, ideal Trace) {
 	rule := before.ended
 	if !sameAnswer(before, ideal) {
 		v.wrong = true
-	} else if rule != nil && !standard(*rule) {
+	} else if rule != nil && !standard(*rule) && before.Way.Link == v.path.link {
 		v.answered = appendOnce(v.answered, *rule)
 	}
 	if !sameAnswer(before, after) {
@@ -102,7 +106,7 @@ func (v *verdict) add(before, after, ideal Trace) {
 func (j *judge) conclude(v verdict) {
 	p := v.path
 	for _, r := range v.shadows {
-		if j.layout.base[p.family] == 0 {
+		if j.layout.base[p.family] == 0 || slices.Contains(j.layout.unfit, p) {
 			break // the layout says why, once
 		}
 		j.find(Warning.Finding("shadowed", p.name(), "this rule answers in front of "+
@@ -151,6 +155,8 @@ func (j *judge) without(v verdict) {
 		}
 		r := &j.rows[i]
 		switch {
+		case slices.Contains(j.layout.unfit, v.path):
+			r.Status, r.Reason = Unresolved, "opaque-rule"
 		case v.wrong:
 			r.Status, r.Reason = Unresolved, "shadowed"
 		case len(v.answered) > 0:

@@ -5,16 +5,19 @@ import (
 )
 
 // Tiers of the block of rules, as offsets from its base. Rules of one tier
-// never overlap, so their order does not matter.
+// never overlap, so their order does not matter; but for exceptions, which keep
+// the order of the rules that they repeat.
 const (
 	tierDirect = iota // from P to D lookup main
 	// from P oif X lookup main: sockets bound to another uplink, with
 	// fail_closed
-	// from P to D lookup TABLE: what a rule by hand sends by the path today
 	tierBound
-	tierMain  // from P lookup main, but not through an uplink
-	tierTable // from P lookup TABLE
-	tiers
+	tierException // from P SELECTORS ACTION: what others say, behind the block
+	// how many exceptions there may be for one P; the numbers up to that of
+	// main are kept free
+	mostExceptions = 80
+	tierMain       = 98           // from P lookup main, but not through an outward link
+	tierTable      = tierMain + 1 // from P lookup TABLE
 )
 
 // wide is the length of the longest prefixes in main that do not count as
@@ -37,18 +40,24 @@ type layout struct {
 	findings
 	state State
 	base  map[Family]int // where the block of rules begins; 0: it fits nowhere
+	main  map[Family]int // offset of tierMain there: less where room is scarce
 	group int            // that the rules name
+	unfit []*path        // others have too many rules for their replies
 }
 
 // layOut returns the state in which the given paths work.
 func layOut(t *topology, paths []*path) *layout {
-	l := &layout{topology: t, base: map[Family]int{}}
+	l := &layout{topology: t, base: map[Family]int{}, main: map[Family]int{}}
 	if len(paths) == 0 {
 		return l
 	}
 	l.layGroups()
 	for _, f := range Families {
 		ours := filter(paths, func(p *path) bool { return p.family == f && p.table != 0 })
+		for _, p := range ours {
+			p.exempt = l.byTable(p)
+		}
+		ours = l.dropUnfit(ours)
 		if len(ours) == 0 {
 			continue
 		}
@@ -91,6 +100,15 @@ func (l *layout) tellElsewhere(f Family) {
 				"it so: --direct %s", link.Name, to[0]).
 			At(l.statics[key][0].String()))
 	}
+}
+
+// complete reports whether the rules of all paths have found a place.
+func (l *layout) complete(paths []*path) bool {
+	return !slices.ContainsFunc(paths,
+		func(p *path) bool {
+			return p.table != 0 &&
+				(l.base[p.family] == 0 || slices.Contains(l.unfit, p))
+		})
 }
 
 // layGroups puts the outward links into our link group, unless all of them and
@@ -138,11 +156,14 @@ func (l *layout) layRules(p *path, reject bool) {
 	for _, c := range p.covers {
 		for _, prefix := range c.prefixes {
 			rule := func(tier int, table uint32) Rule {
+				if tier >= tierMain {
+					tier += l.main[p.family] - tierMain
+				}
 				r := NewRule(p.family, l.base[p.family]+tier, table)
 				r.From, r.IIF, r.Protocol = prefix, "lo", l.policy.Numbers.Protocol
 				return r
 			}
-			rules := slices.Concat(l.exceptions(p, rule), l.kept(p, prefix, rule))
+			rules := slices.Concat(l.exceptions(p, rule), l.repeated(p, c, prefix))
 			if !reject {
 				main := rule(tierMain, TableMain)
 				main.SuppressPrefix = wide(p.family)

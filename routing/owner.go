@@ -171,13 +171,10 @@ func (s *resolver) ownByEvidence(r *row) bool {
 		if rule.Family != f || !rule.From.Contains(r.Addr) {
 			continue
 		}
-		d := defaults{table: rule.Table, tunnel: true}
-		for _, l := range s.sorted {
-			if is(l.Name) && len(s.exits(d, l, f)) > 0 {
-				r.Link = l.Name
-				s.takePath(r)
-				return true
-			}
+		if link := (ladder{s.topology}).wayOut(rule.Table, f); is(link) {
+			r.Link = link
+			s.takePath(r)
+			return true
 		}
 	}
 	return false
@@ -223,44 +220,31 @@ func (s *resolver) ownBySubnet(r *row, owners []Addr) {
 	}
 }
 
-// around returns the links with the longest connected prefix that holds an
-// address, sorted.
+// around returns the links with the longest subnet that holds an address,
+// sorted.
 func (s *resolver) around(addr netip.Addr) []string {
-	var links []string
-	best := 0
+	if s.subnets == nil {
+		s.findSubnets()
+	}
+	return s.subnets[s.narrowest.longest(addr)]
+}
+
+// findSubnets finds the links of every subnet.
+func (s *resolver) findSubnets() {
+	s.subnets = map[netip.Prefix][]string{}
 	for _, l := range s.sorted {
-		key := linkFamily{l.Name, FamilyOf(addr)}
-		if l.Loopback {
-			continue
-		}
-		for _, p := range slices.Concat(s.connected[key], s.pointed(key)) {
-			link := s.station(Addr{Link: l.Name, Prefix: p})
-			switch {
-			case !p.Contains(addr) || p.Bits() < best:
-			case p.Bits() > best:
-				best, links = p.Bits(), []string{link}
-			default:
-				links = append(links, link)
+		for _, f := range Families {
+			key := linkFamily{l.Name, f}
+			if l.Loopback {
+				continue
+			}
+			for _, p := range slices.Concat(s.connected[key], s.pointed(key)) {
+				link := s.station(Addr{Link: l.Name, Prefix: p})
+				s.narrowest.add(p)
+				s.subnets[p] = sortOnce(append(s.subnets[p], link), strings.Compare)
 			}
 		}
 	}
-	return sortOnce(links, strings.Compare)
-}
-
-// pointed returns the subnets of a link whose addresses are host prefixes: a
-// manager then writes the subnet as a route by the gateway (DHCP on Google
-// Cloud: `10.7.1.0/24 via 10.7.1.1`).
-func (s *resolver) pointed(key linkFamily) []netip.Prefix {
-	var out []netip.Prefix
-	for _, r := range s.statics[key] {
-		if r.Dst.Bits() > wide(key.family) && slices.ContainsFunc(s.addrs[key.link],
-			func(a Addr) bool {
-				return a.Connected().IsSingleIP() && r.Dst.Contains(a.Prefix.Addr())
-			}) {
-			out = append(out, r.Dst)
-		}
-	}
-	return out
 }
 
 // ownAlone handles a host prefix in nobody's subnet: somebody routed it to us,

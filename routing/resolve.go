@@ -9,6 +9,11 @@ import (
 type resolver struct {
 	*draft
 	byKey map[pathKey]*path
+
+	// where an address without a subnet of its own belongs: the links of
+	// each subnet
+	subnets   map[netip.Prefix][]string
+	narrowest prefixSet
 }
 
 type pathKey struct {
@@ -16,11 +21,10 @@ type pathKey struct {
 	family Family
 	hops   string // gateway.key
 	home   netip.Prefix
-	byHand bool
 }
 
 func newResolver(t *topology) *resolver {
-	return &resolver{&draft{topology: t}, map[pathKey]*path{}}
+	return &resolver{draft: &draft{topology: t}, byKey: map[pathKey]*path{}}
 }
 
 // resolveAll finds the path of every listener. A held gateway that no listener
@@ -101,6 +105,10 @@ func (s *resolver) resolve(l Listener) []row {
 // a host prefix, a tunnel, a link without a network behind it. What has a
 // subnet on a NIC has clients there.
 func (s *resolver) byWildcardAlone(r row) bool {
+	if slices.ContainsFunc(s.policy.Addresses,
+		func(p AddressPin) bool { return p.Addr == r.Addr }) {
+		return false
+	}
 	if r.Reason == "beyond-tunnel" {
 		return true
 	}
@@ -153,7 +161,7 @@ func (s *resolver) takePath(r *row) {
 // subnet and those outside of it have paths of their own: hosts of that subnet
 // reach the former on-link and the latter by the router.
 func (s *resolver) pathOf(g gateway, addr netip.Addr) *path {
-	key := pathKey{g.link, g.family, g.key(), netip.Prefix{}, g.source == FromRule}
+	key := pathKey{g.link, g.family, g.key(), netip.Prefix{}}
 	for _, p := range s.routed[linkFamily{g.link, g.family}] {
 		if p.Contains(addr) && p.Bits() > key.home.Bits() {
 			key.home = p

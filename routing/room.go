@@ -11,14 +11,16 @@ import (
 // so no fixed number is safe.
 func (l *layout) place(f Family, paths []*path) int {
 	r := l.room(f)
+	exceptions := l.mostRepeated(paths)
 	if high := l.firstByHand(f, paths); high < r.high {
 		inFront := r
 		inFront.high = high
-		if base := l.fit(f, inFront); base != 0 {
+		inFront.low = max(r.low, l.lastBefore(f, high, paths)+1)
+		if base := l.fit(f, inFront, exceptions); base != 0 {
 			return base
 		}
 	}
-	if base := l.fit(f, r); base != 0 {
+	if base := l.fit(f, r, exceptions); base != 0 {
 		return base
 	}
 	n := l.policy.Numbers
@@ -35,9 +37,35 @@ func (l *layout) place(f Family, paths []*path) int {
 	return 0
 }
 
-// fit returns the highest base for the block in a room, 0 for none.
-func (l *layout) fit(f Family, r room) int {
-	for _, size := range []int{l.policy.Numbers.Block, tiers} {
+// lastBefore returns the priority of the last rule in front of another that may
+// decide about replies of the paths and that the block does not repeat; 0 if
+// there is none. The block must not leap over it.
+func (l *layout) lastBefore(f Family, priority int, paths []*path) int {
+	last := 0
+	for _, r := range l.fib.rules[f].list {
+		once := r.Opaque != "" || r.Not || r.Action == Goto ||
+			r.Action == ToTable && r.Table == TableMain && r.SuppressPrefix == None
+		if once && r.Priority < priority && !r.goesFirst() && !catchesAll(r) &&
+			(r.IIF == "" || r.IIF == "lo") && !passesBy(r, paths) {
+			last = max(last, r.Priority)
+		}
+	}
+	return last
+}
+
+// passesBy reports whether a rule is for other sources than those of the paths.
+func passesBy(r Rule, paths []*path) bool {
+	return r.From.Bits() > 0 && !r.Not && !slices.ContainsFunc(paths, func(p *path) bool {
+		return slices.ContainsFunc(p.prefixes(), r.From.Overlaps)
+	})
+}
+
+// fit returns the highest base for the block in a room, 0 for none. Where the
+// whole block does not fit, its free numbers are left out.
+func (l *layout) fit(f Family, r room, exceptions int) int {
+	for _, main := range []int{tierMain, tierException + exceptions} {
+		size := min(main+tierTable-tierMain+1, l.policy.Numbers.Block)
+		l.main[f] = main
 		for base := min(l.policy.Numbers.Base, r.high-size); base >= r.low; base-- {
 			in := max(l.highestRule(f, base, base+size-1), r.leapt(base, base+size-1))
 			if in < 0 {

@@ -90,8 +90,7 @@ func (n Numbers) OwnsRoute(r Route) bool { return r.Protocol == n.Protocol && n.
 // OwnsRule reports whether protocol, priority and table are ours. The block of
 // rules may have stood anywhere up to Base.
 func (n Numbers) OwnsRule(r Rule) bool {
-	return r.Protocol == n.Protocol && 0 < r.Priority && r.Priority < n.Base+n.Block &&
-		r.Action == ToTable && (r.Table == TableMain || n.OwnsTable(r.Table))
+	return r.Protocol == n.Protocol && 0 < r.Priority && r.Priority < n.Base+n.Block
 }
 
 // Without returns the host as it would be without anything of ours.

@@ -192,11 +192,6 @@ func (t *topology) vrfOf(addr netip.Addr) (link, vrf string) {
 	return "", ""
 }
 
-// isUplink reports whether the link is an uplink of either family.
-func (t *topology) isUplink(link string) bool {
-	return len(t.uplinks[linkFamily{link, IPv4}])+len(t.uplinks[linkFamily{link, IPv6}]) > 0
-}
-
 // isOutward reports whether a link is outward in either family: what main knows
 // behind it is elsewhere, and no client of a listener on another link comes in
 // by it. Those are the links of our link group, which has no family.
@@ -209,7 +204,14 @@ func (t *topology) isOutward(link string) bool {
 // router of what is behind.
 func (t *topology) outwardIn(link string, f Family) bool {
 	key := linkFamily{link, f}
-	return len(t.uplinks[key]) > 0 || t.leadsElsewhere(key) && !t.forwards(key)
+	if t.outside(t.links[link]) {
+		return len(t.uplinks[key]) > 0 || t.leadsElsewhere(key) && !t.forwards(key)
+	}
+	// Peers of a tunnel and containers use this host as their next hop. A
+	// rule for an address there says nothing of them.
+	return slices.ContainsFunc(t.uplinks[key], func(g gateway) bool {
+		return g.source != FromRule && g.source != FromTable
+	})
 }
 
 // leadsElsewhere reports whether main has static next hops on a link that leads
@@ -228,6 +230,27 @@ func (t *topology) forwards(key linkFamily) bool {
 	}
 	own, known := t.host.Sysctls[family+".conf."+key.link+".forwarding"]
 	return own == "1" || !known && t.host.Sysctls[whole] == "1"
+}
+
+// pointed returns the subnets of a link whose addresses are host prefixes: a
+// manager then writes the subnet as a route by the gateway, which is in it
+// (DHCP on Google Cloud: `10.7.1.0/24 via 10.7.1.1`).
+func (t *topology) pointed(key linkFamily) []netip.Prefix {
+	var own []netip.Addr
+	for _, a := range t.addrs[key.link] {
+		if a.Connected().IsSingleIP() {
+			own = append(own, a.Prefix.Addr())
+		}
+	}
+	own = sortOnce(own, netip.Addr.Compare)
+	var out []netip.Prefix
+	for _, r := range t.statics[key] {
+		if r.Dst.Bits() > 2*wide(key.family) && r.Dst.Contains(r.Hops[0].Via) &&
+			holds(r.Dst, own) {
+			out = append(out, r.Dst)
+		}
+	}
+	return out
 }
 
 // connects reports whether a connected prefix of the link holds the address.

@@ -23,7 +23,12 @@ type gateway struct {
 }
 
 // key tells gateways of one link and family apart.
-func (g gateway) key() string { return fmt.Sprint(g.hops, g.standby) }
+func (g gateway) key() string {
+	if g.source == FromRule { // keeps what its table says
+		return fmt.Sprint(g.hops, g.standby, g.named)
+	}
+	return fmt.Sprint(g.hops, g.standby)
+}
 
 // hostLocal are the kinds of links that lead to no router of ours: clients
 // behind them are on-link or on the host.
@@ -79,8 +84,8 @@ func (u ladder) gateways(l Link, f Family) []gateway {
 	}
 	// Beside a pin nothing is held: what our table has may come from an
 	// earlier pin.
-	if g, ok := u.fromHeld(l, f, out); ok && len(pins) == 0 && !serveAll(out, f) {
-		out = append(out, g)
+	if len(pins) == 0 && !serveAll(out, f) {
+		out = append(out, u.fromHeld(l, f, out)...)
 	}
 	for i := range out {
 		out[i].link, out[i].family = l.Name, f
@@ -100,7 +105,7 @@ func unify(gateways []gateway) []gateway {
 	for i := range gateways {
 		for j := range gateways[:i] {
 			a, b := &gateways[j], &gateways[i]
-			if a.key() == b.key() && (a.source == FromRule) == (b.source == FromRule) {
+			if a.key() == b.key() {
 				a.mtu, a.advmss = cmp.Or(a.mtu, b.mtu), cmp.Or(a.advmss, b.advmss)
 				a.named = cmp.Or(a.named, b.named)
 				b.source, b.detail, b.named = a.source, a.detail, a.named
@@ -166,7 +171,8 @@ func (u ladder) staticRouter(link string, f Family) (via netip.Addr, ok bool) {
 func (u ladder) fromRules(l Link, f Family) []gateway {
 	var out []gateway
 	for _, r := range u.byHand {
-		if r.Family != f || len(u.defaults[linkFamily{l.Name, f}]) == 0 {
+		if r.Family != f || u.wayOut(r.Table, f) != l.Name ||
+			!u.outside(l) && !u.isFrom(r, l.Name) {
 			continue
 		}
 		if exits := u.exits(defaults{table: r.Table, tunnel: true}, l, f); len(exits) > 0 {
@@ -176,6 +182,21 @@ func (u ladder) fromRules(l Link, f Family) []gateway {
 		}
 	}
 	return out
+}
+
+// wayOut returns the link of a table's best default; "" if it has none.
+func (u ladder) wayOut(table uint32, f Family) string {
+	route, hops := u.fib.search(table, Query{Dst: f.All().Addr()})
+	if route == nil || !route.IsDefault() || len(hops) == 0 {
+		return ""
+	}
+	return hops[0].Link
+}
+
+// isFrom reports whether a rule is for an address of the link.
+func (u ladder) isFrom(r Rule, link string) bool {
+	return r.From.Bits() > 0 && slices.ContainsFunc(u.addrs[link],
+		func(a Addr) bool { return r.From.Contains(a.Prefix.Addr()) })
 }
 
 // exit is a default route by a link, with those of its next hops that are
@@ -195,9 +216,9 @@ type defaults struct {
 
 // exits returns those of the defaults that leave by a link, as the kernel
 // prefers them: by metric, IPv6 ones then by router preference.
-func (t *topology) exits(d defaults, l Link, f Family) []exit {
+func (u ladder) exits(d defaults, l Link, f Family) []exit {
 	var out []exit
-	for _, r := range t.defaults[linkFamily{l.Name, f}] {
+	for _, r := range u.defaults[linkFamily{l.Name, f}] {
 		if r.Table != d.table || r.odd() || r.Source() != d.source {
 			continue
 		}
@@ -207,7 +228,8 @@ func (t *topology) exits(d defaults, l Link, f Family) []exit {
 	}
 	slices.SortStableFunc(out, func(a, b exit) int {
 		return cmp.Or(cmp.Compare(a.Metric, b.Metric), cmp.Compare(b.Pref, a.Pref),
-			cmp.Compare(t.standing(a), t.standing(b)))
+			cmp.Compare(u.standing(a), u.standing(b)),
+			a.hops[0].Via.Compare(b.hops[0].Via))
 	})
 	return out
 }
@@ -215,15 +237,15 @@ func (t *topology) exits(d defaults, l Link, f Family) []exit {
 // standing orders routers that main prefers alike: our table shall not change
 // from one that lives; else main would take one that is known to live, and
 // leave one that is dead.
-func (t *topology) standing(x exit) int {
+func (u ladder) standing(x exit) int {
 	via, link := x.hops[0].Via, x.hops[0].Link
 	state := ""
-	for _, n := range t.host.Neighs {
+	for _, n := range u.host.Neighs {
 		if n.Addr == via && n.Link == link {
 			state = n.State
 		}
 	}
-	current := slices.ContainsFunc(t.own.Routes, func(r Route) bool {
+	current := everywhere(via) && slices.ContainsFunc(u.own.Routes, func(r Route) bool {
 		return r.isDefaultBy(link, x.Family()) && r.Hops[0].Via == via &&
 			r.Metric == metricOf(x.Family())
 	})
@@ -334,14 +356,15 @@ func (u ladder) fromMain(l Link, f Family) []gateway {
 // everywhere reports whether a gateway serves every address of its link.
 func everywhere(via netip.Addr) bool { return !via.IsValid() || via.IsLinkLocalUnicast() }
 
-// subnetOf returns the longest connected prefix of a link that holds an
-// address; the zero Prefix if none does.
+// subnetOf returns the longest subnet of a link that holds an address; the zero
+// Prefix if none does.
 func (t *topology) subnetOf(link string, addr netip.Addr) netip.Prefix {
 	var best netip.Prefix
 	if !addr.IsValid() {
 		return best
 	}
-	for _, p := range t.connected[linkFamily{link, FamilyOf(addr)}] {
+	key := linkFamily{link, FamilyOf(addr)}
+	for _, p := range slices.Concat(t.connected[key], t.pointed(key)) {
 		if p.Contains(addr) && (!best.IsValid() || p.Bits() > best.Bits()) {
 			best = p
 		}
@@ -350,8 +373,7 @@ func (t *topology) subnetOf(link string, addr netip.Addr) netip.Prefix {
 }
 
 // fromTable returns the defaults of tables that a rule of others names for what
-// comes in by the link, then for another address of the link, the primary ones
-// first.
+// comes in by the link, then for another address of the link, the lowest first.
 func (u ladder) fromTable(l Link, f Family) []gateway {
 	if len(u.defaults[linkFamily{l.Name, f}]) == 0 {
 		return nil
@@ -371,7 +393,10 @@ func (u ladder) fromTable(l Link, f Family) []gateway {
 		}
 	}
 	add(func(r Rule) bool { return r.IIF == l.Name })
-	for _, a := range u.addrs[l.Name] {
+	own := slices.SortedFunc(slices.Values(u.addrs[l.Name]), func(a, b Addr) int {
+		return a.Prefix.Addr().Compare(b.Prefix.Addr())
+	})
+	for _, a := range own {
 		add(func(r Rule) bool {
 			return (r.IIF == "" || r.IIF == "lo") && r.From.Bits() > 0 &&
 				r.From.Contains(a.Prefix.Addr())
@@ -408,30 +433,40 @@ func (u ladder) fromLease(l Link, f Family) []gateway {
 	return nil
 }
 
-// fromHeld takes the default that our own table for the link still has, unless
-// it is that of a gateway which is known. Pinned gateways do not count: they
-// come with their pin.
-func (u ladder) fromHeld(l Link, f Family, known []gateway) (gateway, bool) {
-	var held []exit
-	for i := range u.own.Routes {
+// fromHeld returns the gateways that our own tables for the link still have,
+// each for the prefixes that our rules lead to it, and the first for whatever
+// is left. Not those that are known, and not pinned ones: they come with their
+// pin.
+func (u ladder) fromHeld(l Link, f Family, known []gateway) []gateway {
+	tables := map[uint32][]exit{}
+	var order []uint32
+	for i := range u.own.Routes { // sorted
 		r := &u.own.Routes[i]
 		if !r.isDefaultBy(l.Name, f) || r.Type != Unicast {
 			continue
 		}
 		hops := hopsOn(r.Hops, l, true)
 		if len(hops) == 0 || u.pinned(l.Name, hops[0].Via) ||
-			len(held) > 0 && r.Table != held[0].Table ||
 			slices.ContainsFunc(known, func(g gateway) bool {
 				return slices.Equal(g.hops, hops)
 			}) {
 			continue
 		}
-		held = append(held, exit{r, hops})
+		tables[r.Table] = append(tables[r.Table], exit{r, hops})
+		order = appendOnce(order, r.Table)
 	}
-	if len(held) == 0 {
-		return gateway{}, false
+	var out, rest []gateway
+	for _, table := range order {
+		g := serve(f.All(), tables[table], FromHeld, fmt.Sprintf("%d", table))
+		rest = append(rest, g)
+		for _, r := range u.own.Rules {
+			if r.Table == table && r.Family == f && r.To.Bits() <= 0 {
+				g.prefix = r.From
+				out = append(out, g)
+			}
+		}
 	}
-	return serve(f.All(), held, FromHeld, fmt.Sprintf("%d", held[0].Table)), true
+	return append(out, rest[:min(1, len(rest))]...)
 }
 
 func (u ladder) pinned(link string, via netip.Addr) bool {

@@ -480,10 +480,10 @@ func TestLabSecondApply(t *testing.T) {
 // kind that has been lost somewhere before.
 const foreign = `
 ip rule add pref 5102 from 10.9.0.0/16 lookup 500
-ip rule add pref 5103 from 10.8.0.0/16 iif lo lookup 501 protocol 76
+ip rule add pref 5203 from 10.8.0.0/16 iif lo lookup 501 protocol 76
 ip rule add from 10.7.0.0/16 fwmark 0x80/0x80 lookup 500
 ip -6 rule add pref 5102 from 2001:db8:9::/48 lookup 500
-ip -6 rule add pref 5103 from 2001:db8:8::/48 lookup 501 protocol 76
+ip -6 rule add pref 5203 from 2001:db8:8::/48 lookup 501 protocol 76
 ip route add 192.0.2.0/24 via 10.0.1.1 table 500 proto static
 ip route add default via 10.0.2.1 dev eth2 table 501 proto 76
 ip route add 192.0.2.0/24 via 10.0.1.7 dev eth1 table 20500 proto static onlink

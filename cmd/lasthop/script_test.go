@@ -3,6 +3,7 @@ package main
 import (
 	"encoding/json"
 	"errors"
+	"flag"
 	"fmt"
 	"os/exec"
 	"path/filepath"
@@ -44,6 +45,7 @@ func TestScripts(t *testing.T) {
 			}
 			testscript.Run(t, testscript.Params{Files: []string{file},
 				RequireExplicitExec: true, Setup: s.setup,
+				UpdateScripts: flag.Lookup("update").Value.String() == "true",
 				Cmds: map[string]func(*testscript.TestScript, bool, []string){
 					"host": s.host, "exits": exits, "field": field,
 					"valid": valid, "within": s.within}})

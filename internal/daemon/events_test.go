@@ -143,7 +143,7 @@ func TestRunHeals(t *testing.T) {
 			"deleted by someone else, restored") {
 			t.Errorf("round %d: nothing was said:\n%s", n, log)
 		}
-		s.Lines("rule del priority 5102") // one alone
+		s.Lines("rule del priority 5198") // one alone
 		s.Until("it to be back", func() bool { return cmp.Diff(want, s.owned()) == "" })
 		s.d.pardon(t)
 	}
@@ -178,7 +178,7 @@ func TestRunFight(t *testing.T) {
 				return
 			default:
 				_ = exec.Command("nsenter", "--net="+s.Path, "ip", "rule", "del",
-					"priority", "5103").Run()
+					"priority", "5199").Run()
 			}
 		}
 	}()

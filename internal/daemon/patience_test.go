@@ -50,7 +50,7 @@ func TestRunDeafSyslog(t *testing.T) {
 	s.start(func(o *Options) { o.Syslog = []string{s.File("log")} })
 	want := s.owned()
 	for range 40 { // lines: more than the socket takes
-		s.Lines("rule del priority 5102")
+		s.Lines("rule del priority 5198")
 		s.Until("the rule to be back", func() bool {
 			return cmp.Diff(want, s.owned()) == ""
 		})

@@ -121,7 +121,7 @@ keep_it_so() {
 	local daemon=$!
 	claim "the daemon finds everything in place" within in_sync
 	echo "Somebody deletes our rules:"
-	"$lab" at host sh -c 'for i in 1 2 3; do ip rule del priority 5103; ip -6 rule del priority 5103; done' 2>/dev/null || :
+	"$lab" at host sh -c 'for i in 1 2 3; do ip rule del priority 5199; ip -6 rule del priority 5199; done' 2>/dev/null || :
 	claim "they are back" within restored
 	sed -n 's/.*msg="\(deleted by someone else, restored\)" op="\(.*\)".*/    \1: \2/p' /run/lab/log | head -n 2
 	kill "$daemon"
