@@ -122,7 +122,8 @@ func (l *layout) repeated(p *path, c cover, prefix netip.Prefix) []Rule {
 			ended = append(ended, x)
 		}
 		switch {
-		case dead || r.Action == Goto || r.Action == Nop:
+		case dead || r.Action == Goto || r.Action == Nop ||
+			delivers(r, l.host.Routes):
 		case r.Table == p.named && l.replaces(p, r):
 			if c.mode == Strict {
 				out = append(out, forEach(x, p.exempt)...)
@@ -136,6 +137,18 @@ func (l *layout) repeated(p *path, c cover, prefix netip.Prefix) []Rule {
 		out[i].Priority = base + tierException + i
 	}
 	return out
+}
+
+// delivers reports whether a rule leads to local routes alone: the recipe for
+// transparent proxies, which is for what comes in.
+func delivers(r Rule, routes []Route) bool {
+	local, other := false, false
+	for _, x := range routes {
+		if r.Action == ToTable && x.Table == r.Table && x.Family() == r.Family {
+			local, other = local || x.Type == Local, other || x.Type != Local
+		}
+	}
+	return local && !other
 }
 
 // forEach returns a rule for each destination.
