@@ -117,24 +117,49 @@ func (l *layout) repeated(p *path, c cover, prefix netip.Prefix) []Rule {
 		if x.From.Bits() < prefix.Bits() {
 			x.From = prefix
 		}
-		dead := slices.ContainsFunc(ended, func(e Rule) bool { return takes(e, x) })
+		live := reached(x, within(prefix, c.members), ended)
 		if l.ends(r) {
 			ended = append(ended, x)
 		}
 		switch {
-		case dead || r.Action == Goto || r.Action == Nop ||
-			delivers(r, l.host.Routes):
+		case r.Action == Goto || r.Action == Nop || delivers(r, l.host.Routes):
 		case r.Table == p.named && l.replaces(p, r):
-			if c.mode == Strict {
-				out = append(out, forEach(x, p.exempt)...)
+			for i := range live {
+				if c.mode == Strict {
+					out = append(out, forEach(live[i], p.exempt)...)
+				}
 			}
 		case l.decided(p, r) || r.Action == ToTable && r.Table == TableMain:
 		default:
-			out = append(out, x)
+			out = append(out, live...)
 		}
 	}
 	for i := range out {
 		out[i].Priority = base + tierException + i
+	}
+	return out
+}
+
+// reached returns a rule for those of the listeners whose replies get as far as
+// it: not past the rules in front of it that end their lookups. That is the
+// rule itself where all do.
+func reached(r Rule, listeners []netip.Addr, ended []Rule) []Rule {
+	var out []Rule
+	all := true
+	for _, a := range listeners {
+		if !r.From.Contains(a) {
+			continue
+		}
+		one := r
+		one.From = netip.PrefixFrom(a, a.BitLen())
+		if slices.ContainsFunc(ended, func(e Rule) bool { return takes(e, one) }) {
+			all = false
+			continue
+		}
+		out = append(out, one)
+	}
+	if all && len(out) > 0 {
+		return []Rule{r}
 	}
 	return out
 }
