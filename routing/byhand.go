@@ -15,9 +15,6 @@ import (
 // where they are, and LANs of uplinks by the path's gateway anyway.
 func (l *layout) keptByHand(p *path) map[netip.Prefix]bool {
 	out := map[netip.Prefix]bool{}
-	if p.source != FromRule {
-		return out
-	}
 	for _, r := range l.host.Routes {
 		if r.Table != TableMain || r.Family() != p.family || r.Type != Unicast ||
 			r.Dst.Bits() <= wide(p.family) || r.Dst.Addr().IsLinkLocalUnicast() ||
@@ -47,17 +44,18 @@ type destined struct {
 // elsewhere; what its table rejects or sends by another link; and, within the
 // former, what main alone answers.
 func (l *layout) byTable(p *path) []destined {
+	if p.source != FromRule {
+		return nil
+	}
 	kept := l.keptByHand(p)
 	var out []destined
-	for d := range kept {
-		out = append(out, destined{d, p.table})
-	}
 	var outer prefixSet
 	for d := range kept {
+		out = append(out, destined{d, p.table})
 		outer.add(d)
 	}
 	for _, r := range l.host.Routes {
-		if r.Family() != p.family || r.IsDefault() || p.source != FromRule {
+		if r.Family() != p.family || r.IsDefault() {
 			continue
 		}
 		switch {
@@ -118,15 +116,15 @@ func (l *layout) repeated(p *path, c cover, prefix netip.Prefix) []Rule {
 			x.From = prefix
 		}
 		live := reached(x, within(prefix, c.members), ended)
-		if l.ends(r) {
+		if l.fib.ends(r) {
 			ended = append(ended, x)
 		}
 		switch {
-		case r.Action == Goto || r.Action == Nop || delivers(r, l.host.Routes):
+		case r.Action == Goto || r.Action == Nop || l.fib.delivers(r):
 		case r.Table == p.named && l.replaces(p, r):
 			for i := range live {
 				if c.mode == Strict {
-					out = append(out, forEach(live[i], p.exempt)...)
+					out = append(out, forEach(live[i], l.exempt[p])...)
 				}
 			}
 		case l.decided(p, r) || r.Action == ToTable && r.Table == TableMain:
@@ -166,14 +164,14 @@ func reached(r Rule, listeners []netip.Addr, ended []Rule) []Rule {
 
 // delivers reports whether a rule leads to local routes alone: the recipe for
 // transparent proxies, which is for what comes in.
-func delivers(r Rule, routes []Route) bool {
-	local, other := false, false
-	for _, x := range routes {
-		if r.Action == ToTable && x.Table == r.Table && x.Family() == r.Family {
-			local, other = local || x.Type == Local, other || x.Type != Local
+func (f *FIB) delivers(r Rule) bool {
+	routes := f.routes(r)
+	for _, same := range routes {
+		if slices.ContainsFunc(same, func(x Route) bool { return x.Type != Local }) {
+			return false
 		}
 	}
-	return local && !other
+	return len(routes) > 0
 }
 
 // forEach returns a rule for each destination.
@@ -194,15 +192,13 @@ func (l *layout) decided(p *path, r Rule) bool {
 }
 
 // ends reports whether no lookup that a rule matches goes on behind it.
-func (l *layout) ends(r Rule) bool {
+func (f *FIB) ends(r Rule) bool {
 	if r.Action != ToTable {
 		return r.Action != Nop && r.Action != Goto
 	}
 	return r.SuppressPrefix == None && r.SuppressGroup == None &&
-		slices.ContainsFunc(l.host.Routes, func(x Route) bool {
-			return x.Table == r.Table && x.Family() == r.Family && x.IsDefault() &&
-				x.Type != Throw && !x.steers()
-		})
+		slices.ContainsFunc(f.routes(r)[r.Family.All()],
+			func(x Route) bool { return x.Type != Throw && !x.steers() })
 }
 
 // takes reports whether a rule matches at least the packets that another
@@ -214,33 +210,33 @@ func takes(r, x Rule) bool {
 		(r.Mask == 0 || r.Mask&x.Mask == r.Mask && r.Mark == x.Mark&r.Mask)
 }
 
-// mostRepeated returns how many exceptions there are for one prefix at most,
-// wherever the block stands.
-func (l *layout) mostRepeated(paths []*path) int {
+// mostRepeated returns how many exceptions there are for one prefix of a path
+// at most, wherever the block stands.
+func (l *layout) mostRepeated(p *path) int {
 	most := 0
-	for _, p := range paths {
-		for _, c := range p.covers {
-			for _, prefix := range c.prefixes {
-				most = max(most, len(l.repeated(p, c, prefix)))
-			}
+	for _, c := range p.covers {
+		for _, prefix := range c.prefixes {
+			most = max(most, len(l.repeated(p, c, prefix)))
 		}
 	}
 	return most
 }
 
-// dropUnfit leaves out the paths for which the rules of others cannot all be
-// repeated: hands off.
-func (l *layout) dropUnfit(paths []*path) []*path {
-	return without(paths, func(p *path) bool {
-		unfit := l.mostRepeated([]*path{p}) > mostExceptions
-		if unfit {
-			l.unfit = append(l.unfit, p)
-			l.find(Warning.Finding("opaque-rule", p.name(), "others have more than %d "+
-				"rules for some of the replies of %s: nothing is installed for it",
-				mostExceptions, p.name()).
-				Advise("let fewer rules say it, or put them in front of ours (at "+
-					"most %d)", l.policy.Numbers.Base))
+// fitting leaves out the paths for which the rules of others cannot all be
+// repeated: hands off. It returns how many are for one prefix of the others.
+func (l *layout) fitting(paths []*path) (fit []*path, exceptions int) {
+	for _, p := range paths {
+		most := l.mostRepeated(p)
+		if most <= mostExceptions {
+			fit, exceptions = append(fit, p), max(exceptions, most)
+			continue
 		}
-		return unfit
-	})
+		l.unfit = append(l.unfit, p)
+		l.find(Warning.Finding("opaque-rule", p.name(), "others have more than %d "+
+			"rules for some of the replies of %s: nothing is installed for it",
+			mostExceptions, p.name()).
+			Advise("let fewer rules say it, or put them in front of ours (at most "+
+				"%d)", l.policy.Numbers.Base))
+	}
+	return fit, exceptions
 }

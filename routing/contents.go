@@ -17,7 +17,7 @@ func (l *layout) layTable(p *path, reject bool) {
 		known: map[netip.Prefix]bool{}}
 	t.defaults()
 	var moved, others []Route
-	tables, kept := t.movedTo(), l.keptByHand(p)
+	tables := t.movedTo()
 	for _, r := range l.host.Routes {
 		if r.Family() != p.family || r.IsDefault() {
 			continue
@@ -32,7 +32,8 @@ func (l *layout) layTable(p *path, reject bool) {
 			t.add(c)
 		case own:
 			moved = append(moved, c)
-		case kept[r.Dst] && r.Table == TableMain:
+		case slices.Contains(l.exempt[p], destined{r.Dst, p.table}) &&
+			r.Table == TableMain:
 		case r.Table == TableMain && (l.near(r) || reject && t.specific(r)):
 			others = append(others, copyRoute(r, r.Hops))
 		case r.Table == TableMain && t.nested(r):
@@ -182,7 +183,7 @@ func (l *layout) near(r Route) bool {
 		return false
 	}
 	return !slices.ContainsFunc(r.Hops, func(h Hop) bool {
-		return !l.isOutward(h.Link) || len(l.uplinks[linkFamily{h.Link, r.Family()}]) > 0 ||
+		return !l.isOutward(h.Link) || l.isUplink(h.Link, r.Family()) ||
 			h.Via.IsValid() && l.outwardIn(h.Link, r.Family())
 	})
 }

@@ -30,7 +30,6 @@ type path struct {
 	number int          // 1 + its index in Plan.Paths
 	table  uint32
 	needed bool
-	exempt []destined // what a rule by hand goes on to decide
 	covers []cover
 }
 

@@ -43,11 +43,14 @@ type layout struct {
 	main  map[Family]int // offset of tierMain there: less where room is scarce
 	group int            // that the rules name
 	unfit []*path        // others have too many rules for their replies
+	// what a rule by hand goes on to decide for a path: byTable
+	exempt map[*path][]destined
 }
 
 // layOut returns the state in which the given paths work.
 func layOut(t *topology, paths []*path) *layout {
-	l := &layout{topology: t, base: map[Family]int{}, main: map[Family]int{}}
+	l := &layout{topology: t, base: map[Family]int{}, main: map[Family]int{},
+		exempt: map[*path][]destined{}}
 	if len(paths) == 0 {
 		return l
 	}
@@ -55,14 +58,14 @@ func layOut(t *topology, paths []*path) *layout {
 	for _, f := range Families {
 		ours := filter(paths, func(p *path) bool { return p.family == f && p.table != 0 })
 		for _, p := range ours {
-			p.exempt = l.byTable(p)
+			l.exempt[p] = l.byTable(p)
 		}
-		ours = l.dropUnfit(ours)
+		ours, exceptions := l.fitting(ours)
 		if len(ours) == 0 {
 			continue
 		}
 		l.tellElsewhere(f)
-		l.base[f] = l.place(f, ours)
+		l.base[f] = l.place(f, ours, exceptions)
 		if l.base[f] == 0 {
 			continue
 		}
@@ -192,7 +195,7 @@ func (l *layout) exceptions(p *path, rule func(tier int, table uint32) Rule) []R
 	}
 	for _, link := range l.sorted {
 		if l.policy.failClosed(p.link) && link.Name != p.link &&
-			len(l.uplinks[linkFamily{link.Name, p.family}]) > 0 {
+			l.isUplink(link.Name, p.family) {
 			r := rule(tierBound, TableMain)
 			r.OIF = link.Name
 			rules = append(rules, r)

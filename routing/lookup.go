@@ -215,6 +215,14 @@ func (f *FIB) addRoute(r Route) {
 	t.routes[r.Dst] = append(t.routes[r.Dst], r)
 }
 
+// routes returns the routes of a rule's table by destination.
+func (f *FIB) routes(r Rule) map[netip.Prefix][]Route {
+	if t := f.tables[tableID{r.Family, r.Table}]; t != nil && r.Action == ToTable {
+		return t.routes
+	}
+	return nil
+}
+
 // finish sorts routes of one destination as the kernel tries them: those for
 // some sources first, the narrowest in front, then by metric, IPv6 ones by
 // router preference.

@@ -28,15 +28,13 @@ func (t *topology) inside(l Link) bool {
 	if l.Kind == "tun" {
 		return !l.PointToPoint
 	}
-	return l.Kind == "bridge" && !slices.ContainsFunc(t.sorted, func(port Link) bool {
-		return port.Master == l.Name && port.Kind != "veth" && port.Kind != "tun"
-	})
+	return l.Kind == "bridge" && !slices.ContainsFunc(t.ports[l.Name],
+		func(port Link) bool { return port.Kind != "veth" && port.Kind != "tun" })
 }
 
 // hasPorts reports whether somebody is behind a link for which inside holds.
 func (t *topology) hasPorts(l Link) bool {
-	return l.Kind != "bridge" || slices.ContainsFunc(t.sorted,
-		func(port Link) bool { return port.Master == l.Name })
+	return l.Kind != "bridge" || len(t.ports[l.Name]) > 0
 }
 
 // outside reports whether a network may be behind a link: a NIC, a bond, a
@@ -51,9 +49,8 @@ func (t *topology) outside(l Link) bool {
 // findOwner sets link and path, or status and reason.
 func (s *resolver) findOwner(r *row) {
 	addr := r.Addr
-	if pin := slices.IndexFunc(s.policy.Addresses,
-		func(p AddressPin) bool { return p.Addr == addr }); pin >= 0 {
-		s.ownByPin(r, s.policy.Addresses[pin])
+	if pin, ok := s.policy.address(addr); ok {
+		s.ownByPin(r, pin)
 		return
 	}
 	if link, vrf := s.vrfOf(addr); vrf != "" {
@@ -69,7 +66,7 @@ func (s *resolver) findOwner(r *row) {
 	for _, a := range owners { // an address with a subnet of its own stays there
 		if !a.Connected().IsSingleIP() && !s.links[a.Link].Loopback {
 			r.Link = a.Link
-			s.ownWithoutGateway(r)
+			s.ownWithoutGateway(r, true)
 			return
 		}
 	}
@@ -111,11 +108,11 @@ func (s *resolver) owners(addr netip.Addr) []Addr {
 func (s *resolver) station(a Addr) string {
 	l, f := s.links[a.Link], FamilyOf(a.Prefix.Addr())
 	if l.Kind != "macvlan" && l.Kind != "ipvlan" || l.Parent == "" ||
-		len(s.uplinks[linkFamily{l.Name, f}]) > 0 {
+		s.isUplink(l.Name, f) {
 		return a.Link
 	}
 	p, subnets := a.Connected(), s.connected[linkFamily{l.Parent, f}]
-	if len(subnets) == 0 && len(s.uplinks[linkFamily{l.Parent, f}]) > 0 && p.IsSingleIP() ||
+	if len(subnets) == 0 && s.isUplink(l.Parent, f) && p.IsSingleIP() ||
 		slices.ContainsFunc(subnets, func(q netip.Prefix) bool {
 			return p == q || p.IsSingleIP() && q.Contains(p.Addr())
 		}) {
@@ -129,9 +126,7 @@ func (s *resolver) station(a Addr) string {
 // reports whether there is one.
 func (s *resolver) ownByAssignment(r *row, owners []Addr) bool {
 	f := FamilyOf(r.Addr)
-	ups := filter(owners, func(a Addr) bool {
-		return len(s.uplinks[linkFamily{a.Link, f}]) > 0
-	})
+	ups := filter(owners, func(a Addr) bool { return s.isUplink(a.Link, f) })
 	if len(ups) == 0 {
 		return false
 	}
@@ -161,8 +156,7 @@ func linkNames(addrs []Addr) []string {
 // reports whether there is one.
 func (s *resolver) ownByEvidence(r *row) bool {
 	f := FamilyOf(r.Addr)
-	is := func(link string) bool { return len(s.uplinks[linkFamily{link, f}]) > 0 }
-	if route := s.localRoute(r.Addr); route != nil && is(route.Hops[0].Link) {
+	if route := s.localRoute(r.Addr); route != nil && s.isUplink(route.Hops[0].Link, f) {
 		r.Link = route.Hops[0].Link
 		s.takePath(r)
 		return true
@@ -171,7 +165,7 @@ func (s *resolver) ownByEvidence(r *row) bool {
 		if rule.Family != f || !rule.From.Contains(r.Addr) {
 			continue
 		}
-		if link := (ladder{s.topology}).wayOut(rule.Table, f); is(link) {
+		if link := (ladder{s.topology}).wayOut(rule.Table, f); s.isUplink(link, f) {
 			r.Link = link
 			s.takePath(r)
 			return true
@@ -196,27 +190,25 @@ func (t *topology) localRoute(addr netip.Addr) *Route {
 // failover. Of several alike an uplink counts; several uplinks are ambiguous.
 func (s *resolver) ownBySubnet(r *row, owners []Addr) {
 	links := s.around(r.Addr)
-	if ups := filter(links, func(link string) bool {
-		return len(s.uplinks[linkFamily{link, FamilyOf(r.Addr)}]) > 0
-	}); len(ups) > 0 {
+	ups := filter(links, func(link string) bool { return s.isUplink(link, FamilyOf(r.Addr)) })
+	if len(ups) > 0 {
 		links = ups
 	}
 	switch {
+	case len(ups) == 1:
+		r.Link = ups[0]
+		s.takePath(r)
 	case len(links) == 1:
-		if r.Link = links[0]; len(s.uplinks[linkFamily{r.Link, FamilyOf(r.Addr)}]) > 0 {
-			s.takePath(r)
-			return
-		}
-		s.ownWithoutGateway(r)
+		r.Link = links[0]
+		s.ownWithoutGateway(r, true)
 	case len(links) > 1:
 		s.ambiguous(r, links, "nothing is done for it")
 		r.Status, r.Reason = Unresolved, "ambiguous"
 	case len(owners) > 0:
 		r.Link = owners[0].Link
-		s.ownAlone(r)
+		s.ownWithoutGateway(r, false)
 	default:
-		s.unresolved(r, "no-owner",
-			fmt.Sprintf("name the interface: --address %s=IF", r.Addr))
+		s.noOwner(r)
 	}
 }
 
@@ -247,14 +239,14 @@ func (s *resolver) findSubnets() {
 	}
 }
 
-// ownAlone handles a host prefix in nobody's subnet: somebody routed it to us,
-// and nothing says who.
-func (s *resolver) ownAlone(r *row) {
-	link := s.links[r.Link]
-	switch {
+// ownWithoutGateway handles an address of a link that is no uplink: in a subnet
+// of the link, or a host prefix in nobody's subnet, which somebody routed to
+// us.
+func (s *resolver) ownWithoutGateway(r *row, inSubnet bool) {
+	switch link := s.links[r.Link]; {
 	case link.tunnel():
 		s.beyondTunnel(r)
-	case s.inside(link) && s.hasPorts(link):
+	case s.inside(link) && (inSubnet || s.hasPorts(link)):
 		r.Status = LocalOnly
 	case link.Loopback:
 		s.unresolved(r, "address-on-lo",
@@ -263,27 +255,13 @@ func (s *resolver) ownAlone(r *row) {
 		s.unresolved(r, "link-down", "bring it up: ip link set "+link.Name+" up")
 	case s.outside(link):
 		s.noGateway(r)
-	default:
-		s.unresolved(r, "no-owner",
-			fmt.Sprintf("name the interface: --address %s=IF", r.Addr))
+	default: // nobody can be behind a dummy
+		s.noOwner(r)
 	}
 }
 
-// ownWithoutGateway handles an address in a subnet of a link that is no uplink.
-func (s *resolver) ownWithoutGateway(r *row) {
-	switch link := s.links[r.Link]; {
-	case link.tunnel():
-		s.beyondTunnel(r)
-	case s.inside(link):
-		r.Status = LocalOnly
-	case !link.Up:
-		s.unresolved(r, "link-down", "bring it up: ip link set "+link.Name+" up")
-	case s.outside(link):
-		s.noGateway(r)
-	default: // nobody can be on a dummy's subnet
-		s.unresolved(r, "no-owner",
-			fmt.Sprintf("name the interface: --address %s=IF", r.Addr))
-	}
+func (s *resolver) noOwner(r *row) {
+	s.unresolved(r, "no-owner", fmt.Sprintf("name the interface: --address %s=IF", r.Addr))
 }
 
 // beyondTunnel handles an address of a tunnel: its peers are on-link, and

@@ -197,6 +197,15 @@ func (p Policy) mode(addr netip.Addr, link string) Return {
 	return mode
 }
 
+// address returns the pin of an address.
+func (p Policy) address(addr netip.Addr) (pin AddressPin, ok bool) {
+	i := slices.IndexFunc(p.Addresses, func(a AddressPin) bool { return a.Addr == addr })
+	if i < 0 {
+		return pin, false
+	}
+	return p.Addresses[i], true
+}
+
 // none reports whether the link has no gateway by the user's word.
 func (p Policy) none(link string) bool {
 	return slices.ContainsFunc(p.pins(link), func(g GatewayPin) bool { return g.None })

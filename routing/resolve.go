@@ -105,16 +105,13 @@ func (s *resolver) resolve(l Listener) []row {
 // a host prefix, a tunnel, a link without a network behind it. What has a
 // subnet on a NIC has clients there.
 func (s *resolver) byWildcardAlone(r row) bool {
-	if slices.ContainsFunc(s.policy.Addresses,
-		func(p AddressPin) bool { return p.Addr == r.Addr }) {
+	if _, pinned := s.policy.address(r.Addr); pinned {
 		return false
 	}
-	if r.Reason == "beyond-tunnel" {
-		return true
-	}
-	return r.Status == Unresolved && (!s.outside(s.links[r.Link]) ||
-		!slices.ContainsFunc(s.assigned[r.Addr],
-			func(a Addr) bool { return !a.Connected().IsSingleIP() }))
+	return r.Reason == "beyond-tunnel" ||
+		r.Status == Unresolved && (!s.outside(s.links[r.Link]) ||
+			!slices.ContainsFunc(s.assigned[r.Addr],
+				func(a Addr) bool { return !a.Connected().IsSingleIP() }))
 }
 
 func (s *resolver) resolveAddr(l Listener) row {
@@ -131,7 +128,7 @@ func (s *resolver) resolveAddr(l Listener) row {
 	switch {
 	case r.mode == NoReturn:
 		r.Status, r.Reason, r.path = Off, "return-off", nil
-	case !s.present(l.Addr):
+	case len(s.assigned[l.Addr]) == 0 && s.localRoute(l.Addr) == nil:
 		r.Status = Armed
 	default:
 		r.Status = Ready

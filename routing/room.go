@@ -9,9 +9,8 @@ import (
 // answer a reply, and of the rules by hand that the paths replace. The kernel
 // gives a rule without priority the place before the second rule of the list,
 // so no fixed number is safe.
-func (l *layout) place(f Family, paths []*path) int {
+func (l *layout) place(f Family, paths []*path, exceptions int) int {
 	r := l.room(f)
-	exceptions := l.mostRepeated(paths)
 	if high := l.firstByHand(f, paths); high < r.high {
 		inFront := r
 		inFront.high = high

@@ -95,15 +95,6 @@ func (r Route) isDefaultBy(link string, f Family) bool {
 	return r.Family() == f && r.IsDefault() && len(r.Hops) > 0 && r.Hops[0].Link == link
 }
 
-// links returns the links of the next hops, each once.
-func (r Route) links() []string {
-	var out []string
-	for _, h := range r.Hops {
-		out = appendOnce(out, h.Link)
-	}
-	return out
-}
-
 // uses reports whether a next hop is on the link.
 func (r Route) uses(link string) bool {
 	return slices.ContainsFunc(r.Hops, func(h Hop) bool { return h.Link == link })

@@ -18,10 +18,10 @@ type topology struct {
 	links     map[string]Link
 	sorted    []Link // by name
 	assigned  map[netip.Addr][]Addr
-	present   func(netip.Addr) bool
+	ports     map[string][]Link       // by master
 	addrs     map[string][]Addr       // by link
 	defaults  map[linkFamily][]*Route // of every table
-	statics   map[linkFamily][]*Route // main\'s by a next hop, but for defaults
+	statics   map[linkFamily][]*Route // main's by a next hop, but for defaults
 	byHand    []Rule                  // rules by hand for addresses that may be ours
 	connected map[linkFamily][]netip.Prefix
 	// in the order in which they serve; a link without an entry is no
@@ -37,12 +37,15 @@ type linkFamily struct {
 
 func newTopology(h Host, p Policy) *topology {
 	t := &topology{policy: p, host: Without(h, p.Numbers), own: Owned(h, p.Numbers),
-		links: map[string]Link{}, assigned: Assigned(h), present: Present(h)}
+		links: map[string]Link{}, ports: map[string][]Link{}, assigned: Assigned(h)}
 	t.fib = NewFIB(t.host)
 	t.sorted = slices.SortedFunc(slices.Values(t.host.Links),
 		func(a, b Link) int { return cmp.Compare(a.Name, b.Name) })
 	for _, l := range t.sorted {
 		t.links[l.Name] = l
+		if l.Master != "" {
+			t.ports[l.Master] = append(t.ports[l.Master], l)
+		}
 	}
 	t.index()
 	t.connected = connected(t.host)
@@ -60,32 +63,21 @@ func newTopology(h Host, p Policy) *topology {
 
 // index derives what the ladder asks for each link.
 func (t *topology) index() {
-	t.addrs, t.defaults = map[string][]Addr{}, map[linkFamily][]*Route{}
-	var ours []netip.Addr
+	t.addrs = map[string][]Addr{}
+	t.defaults, t.statics = map[linkFamily][]*Route{}, map[linkFamily][]*Route{}
 	for _, a := range t.host.Addrs {
 		t.addrs[a.Link] = append(t.addrs[a.Link], a)
-		ours = append(ours, a.Prefix.Addr())
 	}
-	ours = sortOnce(ours, netip.Addr.Compare)
+	ours := sortOnce(addrsOf(t.host.Addrs), netip.Addr.Compare)
 	for i := range t.host.Routes {
 		r := &t.host.Routes[i]
-		if !r.IsDefault() || r.Type != Unicast {
-			continue
-		}
-		for _, link := range r.links() {
-			key := linkFamily{link, r.Family()}
-			t.defaults[key] = append(t.defaults[key], r)
-		}
-	}
-	t.statics = map[linkFamily][]*Route{}
-	for i := range t.host.Routes {
-		r := &t.host.Routes[i]
-		if r.Table != TableMain || r.Type != Unicast || r.IsDefault() {
-			continue
-		}
 		for _, h := range r.Hops {
-			if h.Via.IsValid() {
-				key := linkFamily{h.Link, r.Family()}
+			key := linkFamily{h.Link, r.Family()}
+			switch {
+			case r.Type != Unicast:
+			case r.IsDefault():
+				t.defaults[key] = appendOnce(t.defaults[key], r)
+			case r.Table == TableMain && h.Via.IsValid():
 				t.statics[key] = append(t.statics[key], r)
 			}
 		}
@@ -192,6 +184,11 @@ func (t *topology) vrfOf(addr netip.Addr) (link, vrf string) {
 	return "", ""
 }
 
+// isUplink reports whether a link is an uplink of a family.
+func (t *topology) isUplink(link string, f Family) bool {
+	return len(t.uplinks[linkFamily{link, f}]) > 0
+}
+
 // isOutward reports whether a link is outward in either family: what main knows
 // behind it is elsewhere, and no client of a listener on another link comes in
 // by it. Those are the links of our link group, which has no family.
@@ -205,7 +202,7 @@ func (t *topology) isOutward(link string) bool {
 func (t *topology) outwardIn(link string, f Family) bool {
 	key := linkFamily{link, f}
 	if t.outside(t.links[link]) {
-		return len(t.uplinks[key]) > 0 || t.leadsElsewhere(key) && !t.forwards(key)
+		return t.isUplink(link, f) || t.leadsElsewhere(key) && !t.forwards(key)
 	}
 	// Peers of a tunnel and containers use this host as their next hop. A
 	// rule for an address there says nothing of them.

@@ -149,10 +149,7 @@ func (u ladder) fromPins(l Link, f Family) (out []gateway, none bool) {
 // staticRouter returns the next hop of main's static routes through a link, if
 // they all use the same one.
 func (u ladder) staticRouter(link string, f Family) (via netip.Addr, ok bool) {
-	for _, r := range u.host.Routes {
-		if r.Table != TableMain || r.Family() != f || r.Type != Unicast || r.IsDefault() {
-			continue
-		}
+	for _, r := range u.statics[linkFamily{link, f}] {
 		for _, h := range r.Hops {
 			if h.Link != link || !h.Via.IsValid() {
 				continue
@@ -378,29 +375,42 @@ func (u ladder) fromTable(l Link, f Family) []gateway {
 	if len(u.defaults[linkFamily{l.Name, f}]) == 0 {
 		return nil
 	}
-	var out []gateway
-	add := func(names func(Rule) bool) {
-		for _, r := range u.host.Rules {
-			if r.Family != f || r.Table == TableMain || !r.leads() || !names(r) {
-				continue
-			}
-			if exits := u.exits(defaults{table: r.Table}, l, f); len(exits) > 0 {
-				g := serve(f.All(), exits[:1], FromTable,
-					fmt.Sprintf("table %d", r.Table))
-				g.named = r.Table
-				out = append(out, u.spread(l.Name, g)...)
-			}
+	own := sortOnce(addrsOf(u.addrs[l.Name]), netip.Addr.Compare)
+	var named []namedTable
+	for _, r := range u.host.Rules {
+		if r.Family != f || r.Table == TableMain || !r.leads() {
+			continue
+		}
+		if r.IIF == l.Name {
+			named = append(named, namedTable{table: r.Table})
+		} else if (r.IIF == "" || r.IIF == "lo") && r.From.Bits() > 0 &&
+			holds(r.From, own) {
+			named = append(named, namedTable{r.Table, within(r.From, own)[0]})
 		}
 	}
-	add(func(r Rule) bool { return r.IIF == l.Name })
-	own := slices.SortedFunc(slices.Values(u.addrs[l.Name]), func(a, b Addr) int {
-		return a.Prefix.Addr().Compare(b.Prefix.Addr())
-	})
-	for _, a := range own {
-		add(func(r Rule) bool {
-			return (r.IIF == "" || r.IIF == "lo") && r.From.Bits() > 0 &&
-				r.From.Contains(a.Prefix.Addr())
-		})
+	slices.SortStableFunc(named, func(a, b namedTable) int { return a.by.Compare(b.by) })
+	var out []gateway
+	for _, n := range named {
+		if exits := u.exits(defaults{table: n.table}, l, f); len(exits) > 0 {
+			g := serve(f.All(), exits[:1], FromTable, fmt.Sprintf("table %d", n.table))
+			g.named = n.table
+			out = append(out, u.spread(l.Name, g)...)
+		}
+	}
+	return out
+}
+
+// namedTable is a table that a rule names for a link: by the lowest address of
+// the link that the rule is for, or for what comes in by it.
+type namedTable struct {
+	table uint32
+	by    netip.Addr // zero: what comes in
+}
+
+func addrsOf(addrs []Addr) []netip.Addr {
+	var out []netip.Addr
+	for _, a := range addrs {
+		out = append(out, a.Prefix.Addr())
 	}
 	return out
 }
