@@ -49,16 +49,20 @@ func newTopology(h Host, p Policy) *topology {
 	}
 	t.index()
 	t.connected = connected(t.host)
-	t.uplinks = ladder{t}.findUplinks()
-	t.routed = map[linkFamily][]netip.Prefix{}
-	for key, gateways := range t.uplinks {
+	t.setUplinks(ladder{t}.findUplinks())
+	return t
+}
+
+// setUplinks sets the uplinks, and the subnets that their gateways are in.
+func (t *topology) setUplinks(ups map[linkFamily][]gateway) {
+	t.uplinks, t.routed = ups, map[linkFamily][]netip.Prefix{}
+	for key, gateways := range ups {
 		for _, g := range gateways {
 			if p := t.subnetOf(key.link, g.hops[0].Via); p.IsValid() {
 				t.routed[key] = appendOnce(t.routed[key], p)
 			}
 		}
 	}
-	return t
 }
 
 // index derives what the ladder asks for each link.
@@ -154,15 +158,14 @@ func (t *topology) withRules(rules []Rule) *topology {
 
 // withoutHeld returns the topology where the given links hold no gateway.
 func (t *topology) withoutHeld(none map[linkFamily]bool) *topology {
-	c := *t
-	c.uplinks = maps.Clone(t.uplinks)
+	c, ups := *t, maps.Clone(t.uplinks)
 	for key := range none {
-		left := without(c.uplinks[key],
-			func(g gateway) bool { return g.source == FromHeld })
-		if c.uplinks[key] = left; len(left) == 0 {
-			delete(c.uplinks, key)
+		left := without(ups[key], func(g gateway) bool { return g.source == FromHeld })
+		if ups[key] = left; len(left) == 0 {
+			delete(ups, key)
 		}
 	}
+	c.setUplinks(ups)
 	return &c
 }
 

@@ -231,18 +231,22 @@ func (u ladder) exits(d defaults, l Link, f Family) []exit {
 	return out
 }
 
-// standing orders routers that main prefers alike: our table shall not change
-// from one that lives; else main would take one that is known to live, and
-// leave one that is dead.
+// standing orders routers that announced themselves and that main prefers
+// alike: our table shall not change from one that lives; else main would take
+// one that is known to live, and leave one that is dead. Other gateways do not
+// follow what is known of them as neighbours, which changes all the time.
 func (u ladder) standing(x exit) int {
 	via, link := x.hops[0].Via, x.hops[0].Link
+	if !everywhere(via) {
+		return 0
+	}
 	state := ""
 	for _, n := range u.host.Neighs {
 		if n.Addr == via && n.Link == link {
 			state = n.State
 		}
 	}
-	current := everywhere(via) && slices.ContainsFunc(u.own.Routes, func(r Route) bool {
+	current := slices.ContainsFunc(u.own.Routes, func(r Route) bool {
 		return r.isDefaultBy(link, x.Family()) && r.Hops[0].Via == via &&
 			r.Metric == metricOf(x.Family())
 	})
