@@ -175,20 +175,21 @@ func (t *page) paths(paths []routing.Path) {
 // moves lists the clients whose replies leave another way, but for those behind
 // the gateways, of whom the listeners tell.
 func (t *page) moves(moves []routing.Move) {
+	near := slices.DeleteFunc(slices.Clone(moves),
+		func(m routing.Move) bool { return m.Class == routing.ClassOffLink })
+	if len(near) == 0 {
+		return
+	}
+	t.heading("Clients nearby whose replies move (%d)", len(near))
 	var rows []row
-	for _, m := range moves {
-		if m.Class == routing.ClassOffLink {
-			continue
-		}
+	var rest output
+	for m := range each(&rest, near, textRest) {
 		rows = append(rows, newRow("", Escape(m.Link), string(m.Class),
 			some(mapped(m.Clients, netip.Prefix.String), 3),
 			Escape(m.Before.String())+" -> "+Escape(m.After.String())))
 	}
-	if len(rows) == 0 {
-		return
-	}
-	t.heading("Clients nearby whose replies move (%d)", len(rows))
 	t.table(rows)
+	t.printf("%s", rest.String())
 }
 
 // gateway names the gateways of a path and where they are known from:
