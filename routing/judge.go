@@ -34,8 +34,10 @@ func (d *draft) judge(l *layout) (ideal *FIB) {
 	}
 	for _, p := range d.paths {
 		v := verdict{path: p, isOutward: d.isOutward}
-		for _, src := range j.classes(p) {
-			for _, c := range clients[p.family].of(p.link) {
+		sources, seen := j.classes(p), clients[p.family].of(p.link)
+		j.tellMarked(p, sources, seen)
+		for _, src := range sources {
+			for _, c := range seen {
 				q := Query{Src: src, Dst: c.addr}
 				before, after := d.fib.answer(q), j.after.answer(q)
 				v.add(before, after, j.ideal.answer(q))

@@ -1,0 +1,52 @@
+package routing
+
+import (
+	"fmt"
+	"net/netip"
+	"slices"
+)
+
+// marked are the rules by which others lead marked replies of a path by its own
+// router: a connmark that keeps replies on the link of their request.
+func (j *judge) marked(p *path) []Rule {
+	u := ladder{j.topology}
+	return filter(j.host.Rules, func(r Rule) bool {
+		return r.Family == p.family && r.Mask != 0 && !r.Not && r.Opaque == "" &&
+			r.Action == ToTable && r.Table != TableMain &&
+			slices.ContainsFunc(u.exits(defaults{table: r.Table, tunnel: true},
+				j.links[p.link], p.family), func(x exit) bool {
+				return slices.Equal(x.hops, p.hops)
+			})
+	})
+}
+
+// tellMarked names the clients whose replies leave another way with the mark of
+// a rule than by the path: the rule is left to stand, and the path cannot help
+// them. Whoever does not come in by the path has another mark, or none.
+func (j *judge) tellMarked(p *path, sources []netip.Addr, clients []standIn) {
+	for _, r := range j.marked(p) {
+		var ways []string
+		for _, src := range sources {
+			for _, c := range clients {
+				q := Query{Src: src, Dst: c.addr}
+				plain := j.ideal.answer(q)
+				q.Mark = r.Mark
+				with := j.after.answer(q)
+				if plain.Way.Link == p.link && with.ended != nil &&
+					with.ended.Table == r.Table && !sameAnswer(plain, with) {
+					ways = appendOnce(ways,
+						fmt.Sprintf("to %s by %s, not by %s",
+							destination(c.to()), with.Way, plain.Way))
+				}
+			}
+		}
+		if len(ways) == 0 {
+			continue
+		}
+		j.find(Warning.Finding("marked-replies", p.name(), "this rule, which is left "+
+			"alone, sends marked replies of %s another way than its requests come "+
+			"in: %s", p.name(), Some(ways, 8)).
+			Advise("if replies have the mark, give table %d the same routes, or "+
+				"let the path answer: do not mark them", r.Table).At(r.String()))
+	}
+}
