@@ -210,6 +210,9 @@ func gatewaySource(p routing.Path) string {
 	if p.Detail != "" && p.Detail != string(p.Source) {
 		source += " (" + strings.TrimPrefix(p.Detail, string(p.Source)+" ") + ")"
 	}
+	if p.Source.Assumed() {
+		source += ", assumed"
+	}
 	return source
 }
 

@@ -74,16 +74,29 @@ func (l *layout) byTable(p *path) []destined {
 	})
 }
 
-// firstByHand returns the priority of the first rule that sends replies of the
-// paths by their links already. They are needed all the same, because some
-// class is answered wrong.
+// firstByHand returns the priority of the first rule by hand that the block is
+// to stand in front of: one that a path replaces, or from an address whose link
+// the user has named.
 func (l *layout) firstByHand(f Family, paths []*path) int {
 	for _, r := range l.fib.rules[f].list {
-		if slices.ContainsFunc(paths, func(p *path) bool { return l.replaces(p, r) }) {
+		inFront := func(p *path) bool {
+			return l.replaces(p, r) || slices.ContainsFunc(p.covers,
+				func(c cover) bool {
+					return slices.ContainsFunc(within(r.From, c.members),
+						l.pinned)
+				})
+		}
+		if r.byHand() && slices.ContainsFunc(paths, inFront) {
 			return r.Priority
 		}
 	}
 	return l.policy.Numbers.Base + l.policy.Numbers.Block
+}
+
+// pinned reports whether the user has named the link of an address.
+func (l *layout) pinned(a netip.Addr) bool {
+	_, ok := l.policy.address(a)
+	return ok
 }
 
 // replaces reports whether a path takes the place of a rule by hand: the rule
@@ -93,6 +106,14 @@ func (l *layout) replaces(p *path, r Rule) bool {
 	return r.Family == p.family && r.byHand() && slices.ContainsFunc(p.covers,
 		func(c cover) bool { return holds(r.From, c.members) }) &&
 		len(ladder{l.topology}.exits(d, l.links[p.link], p.family)) > 0
+}
+
+// decided reports whether the say of a rule by hand about replies of an address
+// is over: the path replaces the rule, or the user has named the address's
+// link, or the path's gateway, himself.
+func (l *layout) decided(p *path, r Rule, a netip.Addr) bool {
+	return r.byHand() && (l.pinned(a) || p.source == FromPin || p.source == FromStatic ||
+		l.replaces(p, r))
 }
 
 // repeated returns the exceptions from a path's block: the rules of others
@@ -115,19 +136,23 @@ func (l *layout) repeated(p *path, c cover, prefix netip.Prefix) []Rule {
 		if x.From.Bits() < prefix.Bits() {
 			x.From = prefix
 		}
-		live := reached(x, within(prefix, c.members), ended)
+		named := r.Table == p.named && l.replaces(p, r)
+		live := reached(x, within(prefix, c.members), func(a netip.Addr, one Rule) bool {
+			return !named && l.decided(p, r, a) || slices.ContainsFunc(ended,
+				func(e Rule) bool { return takes(e, one) })
+		})
 		if l.fib.ends(r) {
 			ended = append(ended, x)
 		}
 		switch {
 		case r.Action == Goto || r.Action == Nop || l.fib.delivers(r):
-		case r.Table == p.named && l.replaces(p, r):
+		case named:
 			for i := range live {
 				if c.mode == Strict {
 					out = append(out, forEach(live[i], l.exempt[p])...)
 				}
 			}
-		case l.decided(p, r) || r.Action == ToTable && r.Table == TableMain:
+		case r.Action == ToTable && r.Table == TableMain:
 		default:
 			out = append(out, live...)
 		}
@@ -139,9 +164,9 @@ func (l *layout) repeated(p *path, c cover, prefix netip.Prefix) []Rule {
 }
 
 // reached returns a rule for those of the listeners whose replies get as far as
-// it: not past the rules in front of it that end their lookups. That is the
+// it, which over denies of an address and the rule for it alone. That is the
 // rule itself where all do.
-func reached(r Rule, listeners []netip.Addr, ended []Rule) []Rule {
+func reached(r Rule, listeners []netip.Addr, over func(netip.Addr, Rule) bool) []Rule {
 	var out []Rule
 	all := true
 	for _, a := range listeners {
@@ -150,7 +175,7 @@ func reached(r Rule, listeners []netip.Addr, ended []Rule) []Rule {
 		}
 		one := r
 		one.From = netip.PrefixFrom(a, a.BitLen())
-		if slices.ContainsFunc(ended, func(e Rule) bool { return takes(e, one) }) {
+		if over(a, one) {
 			all = false
 			continue
 		}
@@ -182,13 +207,6 @@ func forEach(r Rule, to []destined) []Rule {
 		out = append(out, r)
 	}
 	return out
-}
-
-// decided reports whether a rule's say about a path's replies is over: the path
-// replaces it, or the user has named the path's gateway himself.
-func (l *layout) decided(p *path, r Rule) bool {
-	return l.replaces(p, r) ||
-		r.byHand() && (p.source == FromPin || p.source == FromStatic)
 }
 
 // ends reports whether no lookup that a rule matches goes on behind it.

@@ -41,6 +41,7 @@ func Decide(in Inputs) (Decision, error) {
 	all := layOut(d.topology, d.paths)
 	ideal := d.judge(all)
 	needed := layOut(d.topology, d.needed())
+	d.tellAssumed()
 	d.describe(needed, ideal, in.Binds)
 	plan := d.plan(needed.state)
 	plan.Findings = append(plan.Findings, in.Warnings...)

@@ -79,7 +79,8 @@ func (w *describer) stands(r *row) {
 	w.find(Warning.Finding("shadowed", r.Addr.String(), "this rule sends replies of %s by %s, "+
 		"and not by %s, which its requests come in by; it was written for them, and is "+
 		"left alone", r.Addr, r.After, r.path.name()).
-		Advise("if it is wrong, delete it: ip rule del %s", rule.Args()).At(rule.String()))
+		Advise("if it is wrong, delete it: ip rule del %s; or decide the link: --address "+
+			"%s=%s", rule.Args(), r.Addr, r.path.link).At(rule.String()))
 }
 
 // wildcards lists, for each wildcard listener, the addresses that move: rules

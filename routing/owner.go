@@ -249,8 +249,8 @@ func (s *resolver) ownWithoutGateway(r *row, inSubnet bool) {
 	case s.inside(link) && (inSubnet || s.hasPorts(link)):
 		r.Status = LocalOnly
 	case link.Loopback:
-		s.unresolved(r, "address-on-lo",
-			fmt.Sprintf("name the uplink: --address %s=IF", r.Addr))
+		s.unresolved(r, "address-on-lo", "name the uplink"+s.addressFlag(r.Addr.String(),
+			"IF", FamilyOf(r.Addr)))
 	case !link.Up:
 		s.unresolved(r, "link-down", "bring it up: ip link set "+link.Name+" up")
 	case s.outside(link):
@@ -261,7 +261,24 @@ func (s *resolver) ownWithoutGateway(r *row, inSubnet bool) {
 }
 
 func (s *resolver) noOwner(r *row) {
-	s.unresolved(r, "no-owner", fmt.Sprintf("name the interface: --address %s=IF", r.Addr))
+	s.unresolved(r, "no-owner", "name the interface"+s.addressFlag(r.Addr.String(), "IF",
+		FamilyOf(r.Addr)))
+}
+
+// addressFlag is the end of a hint: the flag that decides an address, with its
+// router where naming the link may not be enough: an uplink has several, or one
+// that is assumed.
+func (s *resolver) addressFlag(addr, link string, f Family) string {
+	for _, l := range s.sorted {
+		all := s.uplinks[linkFamily{l.Name, f}]
+		unsure := slices.ContainsFunc(all, func(g gateway) bool {
+			return g.source.Assumed() || !slices.Equal(g.hops, all[0].hops)
+		})
+		if unsure && (link == "IF" || link == l.Name) {
+			return fmt.Sprintf(" and its router: --address %s=%s,GATEWAY", addr, link)
+		}
+	}
+	return fmt.Sprintf(": --address %s=%s", addr, link)
 }
 
 // beyondTunnel handles an address of a tunnel: its peers are on-link, and
@@ -288,8 +305,8 @@ func (s *resolver) noGateway(r *row) {
 	}
 	hint := fmt.Sprintf("name the router: --gateway %s=ADDR, or --gateway %s=none if there "+
 		"is none", r.Link, r.Link)
-	if clue := (ladder{s.topology}).clue(r.Link, FamilyOf(r.Addr)); clue != "" {
-		hint += " (" + clue + ")"
+	if more := (ladder{s.topology}).hint(r.Link, FamilyOf(r.Addr)); more != "" {
+		hint += " (" + more + ")"
 	}
 	s.unresolved(r, "no-gateway", hint)
 }
@@ -318,5 +335,6 @@ func (s *resolver) unresolved(r *row, reason Code, hint string) {
 func (s *resolver) ambiguous(r *row, links []string, what string) {
 	s.find(Warning.Finding("ambiguous", r.Addr.String(), "%s may belong to %s: %s", r.Addr,
 		strings.Join(links, " or "), what).
-		Advise("decide it: --address %s=%s", r.Addr, links[0]).At(origin(r)))
+		Advise("decide the link%s", s.addressFlag(r.Addr.String(), links[0],
+			FamilyOf(r.Addr))).At(origin(r)))
 }

@@ -51,6 +51,10 @@ const (
 	FromHeld   GatewaySource = "held from our own table"
 )
 
+// Assumed reports whether what names the gateway was set up for something else:
+// another address, DHCP, an earlier plan.
+func (s GatewaySource) Assumed() bool { return s == FromTable || s == FromLease || s == FromHeld }
+
 // Path is one way back: a link, a family and its gateway or gateways. It has
 // one table.
 type Path struct {

@@ -95,7 +95,8 @@ func (s *resolver) resolve(l Listener) []row {
 		s.find(Info.Finding("wildcard-only", l.Listen, "a wildcard meets addresses of "+
 			"which nothing says how clients come to them; nothing is done for %s",
 			Some(alone, 4)).
-			Advise("if clients use one: --address ADDR=IF, or name it in a listen").
+			Advise("if clients use one, name it in a listen, or its link%s",
+				s.addressFlag("ADDR", "IF", FamilyOf(rows[0].Addr))).
 			At(origin(&rows[0])))
 	}
 	return rows

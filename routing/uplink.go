@@ -68,7 +68,8 @@ func (u ladder) gateways(l Link, f Family) []gateway {
 	}
 	out := slices.Concat(pins, u.fromRules(l, f), u.fromSources(l, f))
 	var rest []gateway // of what is in no gateway's own subnet
-	for _, rung := range []func(Link, Family) []gateway{u.fromMain, u.fromTable, u.fromLease} {
+	for _, rung := range []func(Link, Family) []gateway{u.fromMain, u.fromTable, u.fromLease,
+		u.fromVIP} {
 		for _, g := range rung(l, f) {
 			switch {
 			case serveAll(out, f):
@@ -131,8 +132,8 @@ func (u ladder) fromPins(l Link, f Family) (out []gateway, none bool) {
 		case pin.None:
 			return nil, true
 		case pin.Static:
-			if via, ok := u.staticRouter(l.Name, f); ok {
-				g := by(l.Name, via, FromStatic)
+			if routers := u.staticRouters(l.Name, f); len(routers) == 1 {
+				g := by(l.Name, routers[0], FromStatic)
 				g.prefix = f.All()
 				out = append(out, g)
 			}
@@ -144,23 +145,6 @@ func (u ladder) fromPins(l Link, f Family) (out []gateway, none bool) {
 	}
 	slices.SortFunc(out, func(a, b gateway) int { return narrowest(a.prefix, b.prefix) })
 	return out, false
-}
-
-// staticRouter returns the next hop of main's static routes through a link, if
-// they all use the same one.
-func (u ladder) staticRouter(link string, f Family) (via netip.Addr, ok bool) {
-	for _, r := range u.statics[linkFamily{link, f}] {
-		for _, h := range r.Hops {
-			if h.Link != link || !h.Via.IsValid() {
-				continue
-			}
-			if via.IsValid() && via != h.Via {
-				return via, false
-			}
-			via = h.Via
-		}
-	}
-	return via, via.IsValid()
 }
 
 // fromRules returns the gateways that the administrator's rules name, in the
@@ -373,28 +357,29 @@ func (t *topology) subnetOf(link string, addr netip.Addr) netip.Prefix {
 	return best
 }
 
-// fromTable returns the defaults of tables that a rule of others names for what
-// comes in by the link, then for another address of the link, the lowest first.
+// fromTable returns the defaults of tables that rules of others name for the
+// link: for what comes in by it, then for its addresses.
 func (u ladder) fromTable(l Link, f Family) []gateway {
-	if len(u.defaults[linkFamily{l.Name, f}]) == 0 {
+	return u.ofTables(filter(u.naming(l, f), naming.strong), l, f)
+}
+
+// fromVIP returns the default of the table that rules of others name for one
+// address of the link, which is not its first: that may be a VIP with a router
+// of its own. Tables that do not agree say nothing.
+func (u ladder) fromVIP(l Link, f Family) []gateway {
+	out := u.ofTables(without(u.naming(l, f), naming.strong), l, f)
+	if slices.ContainsFunc(out, func(g gateway) bool {
+		return !slices.Equal(g.hops, out[0].hops)
+	}) {
 		return nil
 	}
-	own := sortOnce(addrsOf(u.addrs[l.Name]), netip.Addr.Compare)
-	var named []namedTable
-	for _, r := range u.host.Rules {
-		if r.Family != f || r.Table == TableMain || !r.leads() {
-			continue
-		}
-		if r.IIF == l.Name {
-			named = append(named, namedTable{table: r.Table})
-		} else if (r.IIF == "" || r.IIF == "lo") && r.From.Bits() > 0 &&
-			holds(r.From, own) {
-			named = append(named, namedTable{r.Table, within(r.From, own)[0]})
-		}
-	}
-	slices.SortStableFunc(named, func(a, b namedTable) int { return a.by.Compare(b.by) })
+	return out
+}
+
+// ofTables returns the best way out by a link of each table.
+func (u ladder) ofTables(tables []naming, l Link, f Family) []gateway {
 	var out []gateway
-	for _, n := range named {
+	for _, n := range tables {
 		if exits := u.exits(defaults{table: n.table}, l, f); len(exits) > 0 {
 			g := serve(f.All(), exits[:1], FromTable, fmt.Sprintf("table %d", n.table))
 			g.named = n.table
@@ -404,11 +389,51 @@ func (u ladder) fromTable(l Link, f Family) []gateway {
 	return out
 }
 
-// namedTable is a table that a rule names for a link: by the lowest address of
-// the link that the rule is for, or for what comes in by it.
-type namedTable struct {
-	table uint32
-	by    netip.Addr // zero: what comes in
+// naming is how rules of others lead to a table for a link.
+type naming struct {
+	table   uint32
+	incomes bool         // for what comes in by it
+	by      []netip.Addr // for these addresses of it, sorted
+	first   bool         // the lowest of all is among them
+}
+
+func (n naming) strong() bool { return n.incomes || n.first || len(n.by) > 1 }
+
+// lowest is the lowest of the addresses, below all of them for what comes in.
+func (n naming) lowest() (a netip.Addr) {
+	if !n.incomes {
+		a = n.by[0]
+	}
+	return a
+}
+
+// naming returns the tables that unmarked rules of others name for a link:
+// those for what comes in first, then by the lowest address.
+func (u ladder) naming(l Link, f Family) []naming {
+	if len(u.defaults[linkFamily{l.Name, f}]) == 0 {
+		return nil
+	}
+	own := filter(sortOnce(addrsOf(u.addrs[l.Name]), netip.Addr.Compare),
+		func(a netip.Addr) bool { return FamilyOf(a) == f })
+	index, out := map[uint32]int{}, []naming(nil)
+	for _, r := range u.host.Rules {
+		from := r.From.Bits() > 0 && (r.IIF == "" || r.IIF == "lo") && holds(r.From, own)
+		if r.Family != f || r.Table == TableMain || !r.leads() || !from && r.IIF != l.Name {
+			continue
+		}
+		i, known := index[r.Table]
+		if !known {
+			i, index[r.Table] = len(out), len(out)
+			out = append(out, naming{table: r.Table})
+		}
+		n := &out[i]
+		if n.incomes = n.incomes || r.IIF == l.Name; from {
+			n.by = sortOnce(append(n.by, within(r.From, own)...), netip.Addr.Compare)
+			n.first = n.by[0] == own[0]
+		}
+	}
+	slices.SortStableFunc(out, func(a, b naming) int { return a.lowest().Compare(b.lowest()) })
+	return out
 }
 
 func addrsOf(addrs []Addr) []netip.Addr {
@@ -489,31 +514,4 @@ func (u ladder) pinned(link string, via netip.Addr) bool {
 		slices.ContainsFunc(u.policy.Addresses, func(p AddressPin) bool {
 			return p.Link == link && p.Gateway == via
 		})
-}
-
-// clue is weak evidence of a link's gateway: too weak to act on, but worth
-// telling. It is "" if there is none.
-func (u ladder) clue(link string, f Family) string {
-	for _, r := range u.defaults[linkFamily{link, f}] {
-		if r.Table == TableMain || r.Hops[0].Link != link || !r.Hops[0].Via.IsValid() {
-			continue
-		}
-		return fmt.Sprintf("table %d has a default via %s: --gateway %s=%[2]s", r.Table,
-			r.Hops[0].Via, link)
-	}
-	if via, ok := u.staticRouter(link, f); ok {
-		return fmt.Sprintf("%s is the next hop of static routes: --gateway %s=static", via,
-			link)
-	}
-	var best netip.Addr
-	for _, n := range u.host.Neighs {
-		if f == IPv6 && n.Link == link && n.Router && n.State != "FAILED" &&
-			FamilyOf(n.Addr) == f && (!best.IsValid() || n.Addr.Less(best)) {
-			best = n.Addr
-		}
-	}
-	if best.IsValid() {
-		return fmt.Sprintf("%s calls itself a router: --gateway %s=%[1]s", best, link)
-	}
-	return ""
 }

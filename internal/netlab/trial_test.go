@@ -249,17 +249,16 @@ func (t *trial) follow(list []Request) (flags []string, err error) {
 	return flags, nil
 }
 
-// appendFlag adds a flag that is not there yet. A link has one gateway of a
-// family: its router has an address in each subnet.
+// appendFlag adds a flag that is not there yet. An address is decided once; a
+// link may have a router in each subnet.
 func appendFlag(flags, f []string) []string {
 	if f == nil {
 		return flags
 	}
-	link, via, _ := strings.Cut(f[1], "=")
+	name, _, _ := strings.Cut(f[1], "=")
 	for i := 0; i < len(flags); i += 2 {
-		l, v, _ := strings.Cut(flags[i+1], "=")
-		if f[0] == flags[i] && l == link && (f[0] == "--address" ||
-			strings.Contains(v, ":") == strings.Contains(via, ":")) {
+		if flags[i] == f[0] && (flags[i+1] == f[1] || f[0] == "--address" &&
+			strings.HasPrefix(flags[i+1], name+"=")) {
 			return flags
 		}
 	}
