@@ -280,6 +280,26 @@ func TestMarkdown(t *testing.T) {
 	}
 }
 
+// TestMoves: what people read names the clients nearby whose replies move, and
+// nothing of the kind where none do.
+func TestMoves(t *testing.T) {
+	p := makePlan(t, listener("10.0.1.100", 80))
+	for format, want := range map[string]string{
+		"text": "  eth1  other LAN  10.0.0.0/24  eth0, on-link -> eth1 via 10.0.1.1\n",
+		"html": `<tr><th scope="row">eth1</th><td>other LAN</td><td>10.0.0.0/24</td>` +
+			`<td>eth0, on-link</td><td>eth1 via 10.0.1.1</td></tr>`,
+		"markdown": "| `eth1` | other LAN | 10.0.0.0/24 | eth0, on-link | eth1 via 10.0.1.1 |\n",
+	} {
+		if out := written(t, format, p); !strings.Contains(out, want) {
+			t.Errorf("%s lacks %q:\n%s", format, want, out)
+		}
+		if out := written(t, format, makePlan(t, listener("192.0.2.9", 80))); strings.
+			Contains(out, "nearby") {
+			t.Errorf("%s speaks of clients whose replies do not move", format)
+		}
+	}
+}
+
 // TestProofFormats: the page and the ticket say what a kernel says to the plan,
 // and nothing of it where none was asked.
 func TestProofFormats(t *testing.T) {

@@ -25,7 +25,7 @@ var web embed.FS
 // functions are what the templates call. A template escapes each name, by
 // escape or by a function that does so itself; html/template does the rest.
 var functions = template.FuncMap{
-	"dash": dash, "differences": (*Proof).differences, "endpoint": endpoint,
+	"clients": clients, "dash": dash, "differences": (*Proof).differences, "endpoint": endpoint,
 	"escape": func(v any) string { return Escape(fmt.Sprint(v)) },
 	"legend": legend, "line": (*Proof).line, "names": namesOf,
 	"next": func(i int) int { return i + 1 }, "notRebuilt": (*Proof).notRebuilt,
@@ -59,6 +59,7 @@ type planPage struct {
 	frame
 	Listeners   []routing.Outcome // by address and port
 	Paths       []pathRow
+	Moves       []routing.Move // of clients nearby
 	Proof       *Proof
 	Apply, Undo []routing.Op
 	Next        string
@@ -91,8 +92,8 @@ type severityGroup struct {
 // from elsewhere, and none is needed to read it.
 func (p Plan) HTML(w io.Writer) error {
 	all := bundles(p.Plan)
-	page := planPage{p.frame(all), byAddress(p.Plan.Outcomes), pathRows(all), p.Proof,
-		p.Diff.Ops(), p.Back.Ops(), p.Next}
+	page := planPage{p.frame(all), byAddress(p.Plan.Outcomes), pathRows(all),
+		nearby(p.Plan.Moves), p.Proof, p.Diff.Ops(), p.Back.Ops(), p.Next}
 	return page.write(w, "plan.html", page)
 }
 

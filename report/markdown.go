@@ -32,6 +32,7 @@ func (p Plan) Markdown(w io.Writer) error {
 	m.row("Findings", severities(p.Plan.Findings))
 	m.listeners(p.Plan.Outcomes)
 	m.paths(bundles(p.Plan))
+	m.moves(nearby(p.Plan.Moves))
 	m.proof(p.Proof)
 	m.findings(p.Plan.Findings)
 	m.commands("Changes", p.Diff)
@@ -106,6 +107,18 @@ func (m *markdown) paths(all []bundle) {
 		}
 		m.row(m.code(r.Link), r.Family, m.prose(gateway), dash(numeral(r.Table)),
 			dash(some(r.Prefixes, 3)), r.Listeners, m.prose(r.Before), m.prose(r.After))
+	}
+}
+
+func (m *markdown) moves(near []routing.Move) {
+	if len(near) == 0 {
+		return
+	}
+	m.printf("\n## "+nearbyTitle+" (%s)\n", number(len(near)))
+	m.table("Interface", "Class", "Clients", "Before", "After")
+	for x := range each(&m.output, near, tableRest) {
+		m.row(m.code(x.Link), string(x.Class), some(clients(x), 3),
+			m.prose(x.Before.String()), m.prose(x.After.String()))
 	}
 }
 

@@ -172,20 +172,29 @@ func (t *page) paths(paths []routing.Path) {
 	t.table(rows)
 }
 
-// moves lists the clients whose replies leave another way, but for those behind
-// the gateways, of whom the listeners tell.
-func (t *page) moves(moves []routing.Move) {
-	near := slices.DeleteFunc(slices.Clone(moves),
+const nearbyTitle = "Clients nearby whose replies move"
+
+// nearby are the moves but for those of clients behind the gateways, of whom
+// the listeners tell.
+func nearby(moves []routing.Move) []routing.Move {
+	return slices.DeleteFunc(slices.Clone(moves),
 		func(m routing.Move) bool { return m.Class == routing.ClassOffLink })
+}
+
+func clients(m routing.Move) []string { return mapped(m.Clients, netip.Prefix.String) }
+
+// moves lists the clients nearby whose replies leave another way.
+func (t *page) moves(moves []routing.Move) {
+	near := nearby(moves)
 	if len(near) == 0 {
 		return
 	}
-	t.heading("Clients nearby whose replies move (%d)", len(near))
+	t.heading(nearbyTitle+" (%d)", len(near))
 	var rows []row
 	var rest output
 	for m := range each(&rest, near, textRest) {
 		rows = append(rows, newRow("", Escape(m.Link), string(m.Class),
-			some(mapped(m.Clients, netip.Prefix.String), 3),
+			some(clients(m), 3),
 			Escape(m.Before.String())+" -> "+Escape(m.After.String())))
 	}
 	t.table(rows)

@@ -35,11 +35,11 @@ func Decide(in Inputs) (Decision, error) {
 		return Decision{}, err
 	}
 	t := newTopology(in.Host, in.Policy)
-	d := resolveAll(t, in.Listeners)
-	d.coverPaths(in.Binds)
-	d.assignTables()
-	all := layOut(d.topology, d.paths)
-	ideal := d.judge(all)
+	d, ideal := judged(t, in)
+	for unused := d.needlessHeld(); len(unused) > 0; unused = d.needlessHeld() {
+		t = t.withoutHeld(unused)
+		d, ideal = judged(t, in)
+	}
 	needed := layOut(d.topology, d.needed())
 	d.tellAssumed()
 	d.describe(needed, ideal, in.Binds)
@@ -47,6 +47,15 @@ func Decide(in Inputs) (Decision, error) {
 	plan.Findings = append(plan.Findings, in.Warnings...)
 	return Decision{Plan: plan, Owned: t.own, Diff: Compare(t.own, plan.State),
 		inputs: in, foreign: t.host}, nil
+}
+
+// judged returns the draft with the paths of all listeners, and which of them
+// are needed.
+func judged(t *topology, in Inputs) (d *draft, ideal *FIB) {
+	d = resolveAll(t, in.Listeners)
+	d.coverPaths(in.Binds)
+	d.assignTables()
+	return d, d.judge(layOut(d.topology, d.paths))
 }
 
 // Holds reports whether the plan is also that of in: whether the same listeners

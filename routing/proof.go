@@ -27,6 +27,8 @@ type Proof struct {
 	Differences []Difference `json:"differences"`
 	// what of the host could not be made again, a line each
 	NotRebuilt []string `json:"not_rebuilt"`
+
+	before map[Query]Way // what the kernel has confirmed
 }
 
 // Difference is one thing in which the kernel differs from the plan.
@@ -69,7 +71,8 @@ func (t Trace) Agrees(w Way) bool {
 // address to every group of clients, before the plan is carried out (with
 // nothing of ours there) or after. It adds to the proof how much was asked, and
 // what differs from the plan. Addresses that are not on the host come last, all
-// questions of one address in a row. An error of ask ends it.
+// questions of one address in a row. An answer after that is not the one before
+// must be a move that the plan names. An error of ask ends it.
 func (c Claim) Verify(p *Proof, when When, ask func(Query) (Way, error)) error {
 	h := Without(c.Host, c.Numbers)
 	clients := map[Family][]netip.Addr{IPv4: Clients(h, IPv4), IPv6: Clients(h, IPv6)}
@@ -78,6 +81,9 @@ func (c Claim) Verify(p *Proof, when When, ask func(Query) (Way, error)) error {
 	}
 	fib, families := NewFIB(h), map[Family]bool{}
 	outcomes := c.askable()
+	if when == BeforeApply {
+		p.before = map[Query]Way{}
+	}
 	for _, o := range outcomes {
 		f := FamilyOf(o.Addr)
 		families[f] = true
@@ -101,6 +107,12 @@ func (c Claim) Verify(p *Proof, when When, ask func(Query) (Way, error)) error {
 				p.Differences = append(p.Differences, Difference{when,
 					fmt.Sprintf("%s to %s", q.Src, q.Dst), inTable(want),
 					inTable(got)})
+			} else if was, ok := p.before[q]; when == BeforeApply {
+				p.before[q] = trace.Way
+			} else if ok && !sameWay(was, trace.Way) && !c.names(q, was, trace.Way) {
+				p.Differences = append(p.Differences, Difference{when,
+					fmt.Sprintf("%s to %s", q.Src, q.Dst),
+					"as before: " + inTable(was), inTable(got)})
 			}
 		}
 	}
@@ -109,6 +121,20 @@ func (c Claim) Verify(p *Proof, when When, ask func(Query) (Way, error)) error {
 		p.Clients += len(clients[f])
 	}
 	return nil
+}
+
+// names reports whether the plan says that replies move from one way to
+// another. Of the LANs of many uplinks it names a few for all.
+func (c Claim) names(q Query, before, after Way) bool {
+	return slices.ContainsFunc(c.Plan.Moves, func(m Move) bool {
+		in := func(a netip.Addr, list []netip.Prefix) bool {
+			return slices.ContainsFunc(list,
+				func(p netip.Prefix) bool { return p.Contains(a) })
+		}
+		return in(q.Src, m.Listeners) && sameWay(m.After, after) &&
+			(m.Class == ClassOtherLAN ||
+				sameWay(m.Before, before) && in(q.Dst, m.Clients))
+	})
 }
 
 // askable returns an outcome for each address that a kernel can be asked about,

@@ -10,6 +10,7 @@ import (
 	"lasthop/routing"
 
 	"github.com/google/go-cmp/cmp"
+	"github.com/google/go-cmp/cmp/cmpopts"
 )
 
 const manyWays = `
@@ -57,7 +58,8 @@ func TestVerify(t *testing.T) {
 		routing.AfterApply: routing.NewFIB(routing.With(h, plan.State))}
 	var p routing.Proof
 	var sources []netip.Addr
-	for when, f := range fib {
+	for _, when := range []routing.When{routing.BeforeApply, routing.AfterApply} {
+		f := fib[when]
 		err := c.Verify(&p, when, func(q routing.Query) (routing.Way, error) {
 			sources = append(sources, q.Src)
 			way := f.Way(q)
@@ -71,7 +73,7 @@ func TestVerify(t *testing.T) {
 		}
 	}
 	want := routing.Proof{Addresses: 3, Clients: 9, Asked: 2 * (7 + 7 + 2)}
-	if d := cmp.Diff(want, p); d != "" {
+	if d := cmp.Diff(want, p, cmpopts.IgnoreUnexported(p)); d != "" {
 		t.Errorf("-want +got\n%s", d)
 	}
 	if last := sources[len(sources)-1]; last != netip.MustParseAddr("10.0.1.200") {
@@ -88,6 +90,35 @@ func TestVerify(t *testing.T) {
 		Got: "eth0 via 10.0.0.1, table main"}
 	if len(p.Differences) == 0 || p.Differences[0] != differs {
 		t.Errorf("differences %v, want %v first", p.Differences, differs)
+	}
+}
+
+// TestVerifyMoves: whatever changes must be named, and so a plan that says
+// nothing of a class is no proof.
+func TestVerifyMoves(t *testing.T) {
+	h := parseHost(t, manyWays)
+	c := routing.Claim{Host: h, Plan: planOf(t, h, listenOn("10.0.1.100"), nil, plain),
+		Numbers: routing.DefaultNumbers}
+	lan := slices.IndexFunc(c.Plan.Moves,
+		func(m routing.Move) bool { return m.Class == routing.ClassOtherLAN })
+	c.Plan.Moves = slices.Delete(c.Plan.Moves, lan, lan+1)
+	var p routing.Proof
+	for _, when := range []routing.When{routing.BeforeApply, routing.AfterApply} {
+		f := routing.NewFIB(h)
+		if when == routing.AfterApply {
+			f = routing.NewFIB(routing.With(h, c.Plan.State))
+		}
+		if err := c.Verify(&p, when, func(q routing.Query) (routing.Way, error) {
+			return f.Lookup(q).Ends[0], nil
+		}); err != nil {
+			t.Fatal(err)
+		}
+	}
+	want := []routing.Difference{{When: routing.AfterApply,
+		Subject: "10.0.1.100 to 10.0.0.1", Want: "as before: eth0, on-link, table main",
+		Got: "eth1 via 10.0.1.1, table 20431"}}
+	if d := cmp.Diff(want, p.Differences); d != "" {
+		t.Errorf("-want +got\n%s", d)
 	}
 }
 

@@ -27,37 +27,14 @@ func newResolver(t *topology) *resolver {
 	return &resolver{draft: &draft{topology: t}, byKey: map[pathKey]*path{}}
 }
 
-// resolveAll finds the path of every listener. A held gateway that no listener
-// answers through is dropped: its table is about to be deleted, and without it
-// the next sync would not see an uplink there.
+// resolveAll finds the path of every listener.
 func resolveAll(t *topology, listeners []Listener) *draft {
 	s := newResolver(t)
 	for _, l := range listeners {
 		s.rows = append(s.rows, s.resolve(l)...)
 	}
-	if unused := s.unusedHeld(); len(unused) > 0 {
-		return resolveAll(t.withoutHeld(unused), listeners)
-	}
 	s.tellUnknownLinks()
 	return s.draft
-}
-
-// unusedHeld returns the links whose gateway is held and that no listener
-// answers through.
-func (s *resolver) unusedHeld() map[linkFamily]bool {
-	unused := map[linkFamily]bool{}
-	for key, gateways := range s.uplinks {
-		if slices.ContainsFunc(gateways,
-			func(g gateway) bool { return g.source == FromHeld }) {
-			unused[key] = true
-		}
-	}
-	for _, r := range s.rows {
-		if r.path != nil && r.path.source == FromHeld {
-			delete(unused, linkFamily{r.path.link, r.path.family})
-		}
-	}
-	return unused
 }
 
 func (s *resolver) tellUnknownLinks() {
@@ -121,7 +98,11 @@ func (s *resolver) resolveAddr(l Listener) row {
 		r.Status = LocalOnly
 		return r
 	}
+	told := len(s.findings)
 	s.findOwner(&r)
+	if r.Status == Unresolved && s.hold(&r) {
+		s.findings = append(s.findings[:told], s.findings[len(s.findings)-1])
+	}
 	if r.path == nil {
 		return r
 	}

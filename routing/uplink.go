@@ -472,42 +472,6 @@ func (u ladder) fromLease(l Link, f Family) []gateway {
 	return nil
 }
 
-// fromHeld returns the gateways that our own tables for the link still have,
-// each for the prefixes that our rules lead to it, and the first for whatever
-// is left. Not those that are known, and not pinned ones: they come with their
-// pin.
-func (u ladder) fromHeld(l Link, f Family, known []gateway) []gateway {
-	tables := map[uint32][]exit{}
-	var order []uint32
-	for i := range u.own.Routes { // sorted
-		r := &u.own.Routes[i]
-		if !r.isDefaultBy(l.Name, f) || r.Type != Unicast {
-			continue
-		}
-		hops := hopsOn(r.Hops, l, true)
-		if len(hops) == 0 || u.pinned(l.Name, hops[0].Via) ||
-			slices.ContainsFunc(known, func(g gateway) bool {
-				return slices.Equal(g.hops, hops)
-			}) {
-			continue
-		}
-		tables[r.Table] = append(tables[r.Table], exit{r, hops})
-		order = appendOnce(order, r.Table)
-	}
-	var out, rest []gateway
-	for _, table := range order {
-		g := serve(f.All(), tables[table], FromHeld, fmt.Sprintf("%d", table))
-		rest = append(rest, g)
-		for _, r := range u.own.Rules {
-			if r.Table == table && r.Family == f && r.To.Bits() <= 0 {
-				g.prefix = r.From
-				out = append(out, g)
-			}
-		}
-	}
-	return append(out, rest[:min(1, len(rest))]...)
-}
-
 func (u ladder) pinned(link string, via netip.Addr) bool {
 	return slices.ContainsFunc(u.policy.pins(link),
 		func(p GatewayPin) bool { return p.Addr == via }) ||
