@@ -217,11 +217,37 @@ func (n *networkd) route(r routing.Route) {
 			routing.ScopeHost: "host"}[r.Scope]
 		scope = cmp.Or(scope, strconv.Itoa(int(r.Scope)))
 	}
-	n.section(link, "Route", "Destination", r.Dst.String(), "Type", kind, "Gateway", gateway,
-		"GatewayOnLink", onlink, "NextHop", numeral(group), "Scope", scope,
-		"Metric", numeral(r.Metric), "Table", numeral(r.Table),
-		"Protocol", numeral(r.Protocol), "MTUBytes", numeral(r.MTU),
-		"TCPAdvertisedMaximumSegmentSize", numeral(r.AdvMSS))
+	n.section(link, "Route", slices.Concat([]string{"Destination", r.Dst.String(),
+		"Type", kind, "Gateway", gateway, "GatewayOnLink", onlink,
+		"NextHop", numeral(group), "Scope", scope, "Metric", numeral(r.Metric),
+		"Table", numeral(r.Table), "Protocol", numeral(r.Protocol),
+		"MTUBytes", numeral(r.MTU),
+		"TCPAdvertisedMaximumSegmentSize", numeral(r.AdvMSS)}, n.metrics(r))...)
+}
+
+// metricSettings are networkd's words for the metrics of `ip route`. HopLimit=
+// and TCPRetransmissionTimeoutSec= are new in 255.
+var metricSettings = map[string]string{"hoplimit": "HopLimit",
+	"initcwnd": "InitialCongestionWindow", "initrwnd": "InitialAdvertisedReceiveWindow",
+	"quickack": "QuickAck", "fastopen_no_cookie": "FastOpenNoCookie",
+	"congctl": "TCPCongestionControlAlgorithm", "rto_min": "TCPRetransmissionTimeoutSec"}
+
+// metrics are the settings for metrics that are not modelled. One that networkd
+// has no word for is an error, and so is a lock, but for that of rto_min, which
+// it sets itself.
+func (n *networkd) metrics(r routing.Route) (settings []string) {
+	all, _ := routing.SplitMetrics(r.Opaque)
+	for _, metric := range all {
+		words := strings.Fields(metric)
+		key := metricSettings[words[0]]
+		if key == "" || words[1] == "lock" && words[0] != "rto_min" {
+			n.errs = append(n.errs, fmt.Errorf("write for systemd-networkd: it has no "+
+				"word for the metric %q of the route to %s", metric, r.Dst))
+			continue
+		}
+		settings = append(settings, key, words[len(words)-1])
+	}
+	return settings
 }
 
 // hopSettings says of every gateway whether it is on-link: where a file holds

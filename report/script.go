@@ -1,7 +1,9 @@
 package report
 
 import (
+	"fmt"
 	"io"
+	"slices"
 	"strings"
 
 	"lasthop/internal/hint"
@@ -47,8 +49,15 @@ esac
 // Both can be repeated: what is there is not added, what is gone is not missed,
 // routes are replaced. Every word is quoted, for a link may have any name
 // without white space and slash.
+// A metric that `ip` has no word for is an error.
 func Script(w io.Writer, p Plan, undo routing.Diff) error {
 	var b output
+	for _, op := range slices.Concat(p.Diff.Ops(), undo.Ops()) {
+		if r := op.Route; r != nil && !op.Delete && strings.Contains(r.Opaque, "rtax ") {
+			return fmt.Errorf("write for iproute2: it has no word for a metric of the "+
+				"route to %s: %s", r.Dst, r.Opaque)
+		}
+	}
 	b.printf(`#!/bin/sh
 # Return routes for NGINX on %s, as lasthop %s planned them at %s.
 # Plan: %s

@@ -37,8 +37,7 @@ func (l *layout) layTable(p *path, reject bool) {
 		case r.Table == TableMain && (l.near(r) || reject && t.specific(r)):
 			others = append(others, copyRoute(r, r.Hops))
 		case r.Table == TableMain && t.nested(r):
-			others = append(others, Route{RouteKey: r.RouteKey, Type: Unicast,
-				Hops: slices.Clone(p.hops)})
+			others = append(others, p.byGateway(r.RouteKey))
 		}
 	}
 	for _, r := range slices.Concat(moved, others, t.subnetsWithin()) {
@@ -61,8 +60,7 @@ func (t tableOfPath) subnetsWithin() []Route {
 				r.Metric = 256 // as the kernel gives connected routes
 			}
 			if t.nested(r) {
-				r.Hops = slices.Clone(t.path.hops)
-				out = append(out, r)
+				out = append(out, t.path.byGateway(r.RouteKey))
 			}
 		}
 	}
@@ -159,8 +157,7 @@ func (t tableOfPath) add(r Route) {
 
 func (t tableOfPath) defaults() {
 	p := t.path
-	def := Route{RouteKey: RouteKey{Dst: p.family.All(), Metric: metricOf(p.family)},
-		Type: Unicast, Hops: slices.Clone(p.hops), MTU: p.mtu, AdvMSS: p.advmss}
+	def := p.byGateway(RouteKey{Dst: p.family.All(), Metric: metricOf(p.family)})
 	if !def.Hops[0].Via.IsValid() && p.family == IPv4 {
 		def.Scope = ScopeLink
 	}
@@ -225,8 +222,12 @@ func (l *layout) ownRoute(r Route, p *path) (Route, bool) {
 	}
 	if r.connects(p.link) && r.Dst != p.home &&
 		slices.Contains(l.routed[linkFamily{p.link, p.family}], r.Dst) {
-		return Route{RouteKey: r.RouteKey, Type: Unicast, // its hosts use their router
-			Hops: slices.Clone(p.hops)}, true
+		return p.byGateway(r.RouteKey), true // its hosts use their router
+	}
+	if _, rest := SplitMetrics(r.Opaque); rest != "" {
+		l.find(Warning.Finding("opaque-route", p.link, "the route to %s is copied into "+
+			"the table of %s without %s", r.Dst, p.link, rest).
+			Advise("keep main's way for it: --direct %s", r.Dst).At(r.String()))
 	}
 	on := func(h Hop) bool { return h.Link == p.link }
 	return copyRoute(r, filter(r.Hops, on)), true
@@ -235,6 +236,11 @@ func (l *layout) ownRoute(r Route, p *path) (Route, bool) {
 // copyRoute drops what is volatile or would be wrong in another table: flags,
 // prefsrc, router preference.
 func copyRoute(r Route, hops []Hop) Route {
-	return Route{RouteKey: r.RouteKey, Type: r.Type, Scope: r.Scope, MTU: r.MTU,
-		AdvMSS: r.AdvMSS, Hops: written(hops)}
+	return Route{RouteKey: r.RouteKey, Type: r.Type, Scope: r.Scope,
+		Hops: written(hops)}.with(r.metrics())
+}
+
+// byGateway returns a route by the path's gateway.
+func (p *path) byGateway(k RouteKey) Route {
+	return Route{RouteKey: k, Type: Unicast, Hops: slices.Clone(p.hops)}.with(p.metrics)
 }

@@ -166,7 +166,8 @@ func (r Route) String() string {
 	w.add(r.AdvMSS != 0, "advmss", fmt.Sprint(r.AdvMSS))
 	w.add(r.Pref != 0, "pref", prefNames.print(r.Pref))
 	w.add(single && r.Hops[0].OnLink, "onlink")
-	w.add(r.Opaque != "", r.Opaque)
+	// `ip route add` locks rto_min by itself, and knows no word for it
+	w.add(r.Opaque != "", strings.Replace(r.Opaque, "rto_min lock", "rto_min", 1))
 	if len(r.Hops) > 1 {
 		for _, h := range r.Hops {
 			w.add(true, "nexthop")

@@ -18,8 +18,7 @@ type gateway struct {
 	named   uint32 // table of others that names it; 0 for none
 	source  GatewaySource
 	detail  string
-	mtu     uint32
-	advmss  uint32
+	metrics metrics
 }
 
 // key tells gateways of one link and family apart.
@@ -107,10 +106,10 @@ func unify(gateways []gateway) []gateway {
 		for j := range gateways[:i] {
 			a, b := &gateways[j], &gateways[i]
 			if a.key() == b.key() {
-				a.mtu, a.advmss = cmp.Or(a.mtu, b.mtu), cmp.Or(a.advmss, b.advmss)
+				a.metrics = cmp.Or(a.metrics, b.metrics)
 				a.named = cmp.Or(a.named, b.named)
 				b.source, b.detail, b.named = a.source, a.detail, a.named
-				b.mtu, b.advmss = a.mtu, a.advmss
+				b.metrics = a.metrics
 				break
 			}
 		}
@@ -261,8 +260,8 @@ func hopsOn(hops []Hop, l Link, tunnel bool) []Hop {
 func serve(p netip.Prefix, exits []exit, source GatewaySource, detail string) gateway {
 	best := exits[0]
 	top := best // of its metric
-	g := gateway{prefix: p, hops: best.hops, source: source, detail: detail, mtu: best.MTU,
-		advmss: best.AdvMSS}
+	g := gateway{prefix: p, hops: best.hops, source: source, detail: detail,
+		metrics: best.metrics()}
 	for _, x := range exits[1:] {
 		if x.Metric != top.Metric {
 			top = x
@@ -364,8 +363,8 @@ func (u ladder) fromTable(l Link, f Family) []gateway {
 }
 
 // fromVIP returns the default of the table that rules of others name for one
-// address of the link, which is not its first: that may be a VIP with a router
-// of its own. Tables that do not agree say nothing.
+// address of the link, which is not the first of its subnet: that may be a VIP
+// with a router of its own. Tables that do not agree say nothing.
 func (u ladder) fromVIP(l Link, f Family) []gateway {
 	out := u.ofTables(without(u.naming(l, f), naming.strong), l, f)
 	if slices.ContainsFunc(out, func(g gateway) bool {
@@ -394,7 +393,16 @@ type naming struct {
 	table   uint32
 	incomes bool         // for what comes in by it
 	by      []netip.Addr // for these addresses of it, sorted
-	first   bool         // the lowest of all is among them
+	first   bool         // the lowest of a subnet of it is among them
+}
+
+// lowest reports whether an address is the lowest of those of a link in its
+// subnet, which its manager most likely gave the link first.
+func (u ladder) lowest(link string, a netip.Addr, own []netip.Addr) bool {
+	if p := u.subnetOf(link, a); p.IsValid() {
+		own = within(p, own)
+	}
+	return own[0] == a
 }
 
 func (n naming) strong() bool { return n.incomes || n.first || len(n.by) > 1 }
@@ -428,8 +436,9 @@ func (u ladder) naming(l Link, f Family) []naming {
 		}
 		n := &out[i]
 		if n.incomes = n.incomes || r.IIF == l.Name; from {
+			lowest := within(r.From, own)[0]
 			n.by = sortOnce(append(n.by, within(r.From, own)...), netip.Addr.Compare)
-			n.first = n.by[0] == own[0]
+			n.first = n.first || u.lowest(l.Name, lowest, own)
 		}
 	}
 	slices.SortStableFunc(out, func(a, b naming) int { return a.lowest().Compare(b.lowest()) })

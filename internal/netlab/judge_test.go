@@ -183,9 +183,11 @@ func (p plan) flag(l *Listener, via netip.Addr, there []string) []string {
 				continue
 			}
 			value = strings.Trim(value, "`'\".")
+			printed, err := netip.ParseAddr(value)
+			other := err == nil && printed.Is4() != l.Addr.Is4() // for the other family
 			var flag []string
 			switch {
-			case m[1] == "gateway" && name == at:
+			case m[1] == "gateway" && name == at && !other:
 				flag = []string{"--gateway", name + "=" + via.String()}
 			case m[1] == "address" &&
 				(name == l.Addr.String() || wild && name == "ADDR"):

@@ -1,8 +1,12 @@
 package host
 
 import (
+	"encoding/binary"
+	"encoding/hex"
 	"fmt"
+	"strconv"
 	"strings"
+	"time"
 
 	"lasthop/routing"
 
@@ -54,7 +58,7 @@ func decodeMetrics(r *routing.Route, b []byte) (opaque []string, err error) {
 func printMetric(a attr, lock bool) string {
 	words := []string{metricNames[a.kind]}
 	if words[0] == "" {
-		return printUnknown(a)
+		return fmt.Sprintf("rtax %d %x", a.kind, a.value)
 	}
 	if lock {
 		words = append(words, "lock")
@@ -89,6 +93,64 @@ func milliseconds(v uint32) string {
 		return fmt.Sprintf("%gs", float64(v)/1000)
 	}
 	return fmt.Sprintf("%dms", v)
+}
+
+// encodeMetrics is the inverse of decodeMetrics. An error is one of a word that
+// decodeMetrics does not print.
+func encodeMetrics(r routing.Route) (m message, err error) {
+	m.putNumber(unix.RTAX_MTU, r.MTU)
+	m.putNumber(unix.RTAX_ADVMSS, r.AdvMSS)
+	words, _ := routing.SplitMetrics(r.Opaque)
+	var locked uint32
+	for _, metric := range words {
+		w := strings.Fields(metric)
+		kind, value := metricNumber(w[0]), w[len(w)-1]
+		if w[0] == "rtax" {
+			if kind, err = strconv.Atoi(w[1]); err != nil {
+				return m, fmt.Errorf("encode metric %q: %w", metric, err)
+			}
+		}
+		if w[1] == "lock" {
+			locked |= 1 << (kind & 31)
+		}
+		b, err := metricBytes(w[0], value)
+		if err != nil {
+			return m, fmt.Errorf("encode metric %q: %w", metric, err)
+		}
+		m.put(kind, b)
+	}
+	if locked != 0 {
+		m.putUint32(unix.RTAX_LOCK, locked)
+	}
+	return m, nil
+}
+
+func metricNumber(name string) int {
+	for kind, n := range metricNames {
+		if n == name {
+			return kind
+		}
+	}
+	return 0
+}
+
+// metricBytes is the inverse of metricValue.
+func metricBytes(name, value string) ([]byte, error) {
+	scale := map[string]uint32{"rtt": 8, "rttvar": 4, "rto_min": 1}[name]
+	switch {
+	case name == "rtax":
+		return hex.DecodeString(value)
+	case name == "congctl":
+		return append([]byte(value), 0), nil
+	case value == "ecn":
+		value = "1"
+	case scale != 0:
+		d, err := time.ParseDuration(value)
+		return binary.NativeEndian.AppendUint32(nil,
+			uint32(d.Milliseconds())*scale), err
+	}
+	n, err := strconv.ParseUint(value, 0, 32)
+	return binary.NativeEndian.AppendUint32(nil, uint32(n)), err
 }
 
 // printUnknown keeps an attribute that iproute2 6.1 has no word for, so that

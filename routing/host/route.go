@@ -292,9 +292,10 @@ func encodeRoute(r routing.Route, index map[string]int) ([]byte, error) {
 	}
 	m := routeMessage(r, r.Scope, flags)
 	m.putAddr(unix.RTA_PREFSRC, r.Src)
-	var metrics message
-	metrics.putNumber(unix.RTAX_MTU, r.MTU)
-	metrics.putNumber(unix.RTAX_ADVMSS, r.AdvMSS)
+	metrics, err := encodeMetrics(r)
+	if err != nil {
+		return nil, err
+	}
 	if metrics.data != nil {
 		m.put(unix.RTA_METRICS, metrics.data)
 	}

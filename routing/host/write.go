@@ -75,7 +75,8 @@ func opaqueOf(op routing.Op) string {
 	case op.Rule != nil:
 		return op.Rule.Opaque
 	case op.Route != nil:
-		return op.Route.Opaque
+		_, rest := routing.SplitMetrics(op.Route.Opaque)
+		return rest
 	}
 	return ""
 }

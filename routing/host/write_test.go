@@ -56,6 +56,9 @@ func TestDoRoute(t *testing.T) {
 		"10.0.1.0/24 dev eth1 table 1000 proto 76 scope link src 10.0.1.10 metric 100 mtu 1400 advmss 1300",
 		"default table 1000 proto 76 nexthop via 10.0.0.1 dev eth0 weight 3 onlink nexthop via 10.0.1.1 dev eth1 weight 1 onlink",
 		"unreachable default table 1000 proto 76 metric 4294967295",
+		"default via 10.0.1.1 dev eth1 table 1000 proto 76 onlink mtu lock 1400 window 500 rtt 12ms rttvar lock 8ms hoplimit 40 initcwnd 20 features ecn rto_min lock 1.2s quickack 1 congctl reno fastopen_no_cookie 1",
+		"default table 1000 proto 76 initcwnd lock 20 initrwnd 30 nexthop via 10.0.0.1 dev eth0 weight 3 onlink nexthop via 10.0.1.1 dev eth1 weight 1 onlink",
+		"2001:db8:9::/48 via fe80::1 dev eth1 table 1000 proto 76 metric 1024 mtu lock 1400 advmss lock 1300 hoplimit 64",
 		"blackhole 192.0.2.0/24 table 100 proto 76",
 		"default via inet6 fe80::1 dev eth1 table 1000 proto 76 onlink",
 		"::/0 via 2001:db8:1::1 dev eth1 table 1000 proto 76 onlink",
@@ -186,7 +189,7 @@ func TestDoErrors(t *testing.T) {
 		{routing.Op{Group: &routing.LinkGroup{Link: "gone", Group: 76}}, unix.ENODEV, ""},
 		{routing.Op{Rule: opaque}, errors.ErrUnsupported, "ipproto tcp dport 80"},
 		{routing.Op{Delete: true, Rule: opaque}, errors.ErrUnsupported, "ipproto tcp dport 80"},
-		{routing.Op{Route: route(t, "192.0.2.0/24 via 10.0.0.1 dev eth0 table 1000 initcwnd 10")}, errors.ErrUnsupported, "initcwnd 10"},
+		{routing.Op{Route: route(t, "192.0.2.0/24 via 10.0.0.1 dev eth0 table 1000 realm 7")}, errors.ErrUnsupported, "realm 7"},
 	} {
 		err := k.writing().do(tt.op)
 		if !errors.Is(err, tt.errno) || !strings.Contains(err.Error(), tt.text) {
