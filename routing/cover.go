@@ -2,6 +2,7 @@ package routing
 
 import (
 	"cmp"
+	"math/bits"
 	"net/netip"
 	"slices"
 
@@ -92,9 +93,104 @@ func (d *draft) cover(p *path, c cover, known []netip.Addr, exact bool) []netip.
 		set.Add(addr)
 	}
 	ips, _ := set.IPSet() // errors come from invalid addresses alone, and there are none
-	return slices.DeleteFunc(ips.Prefixes(), func(x netip.Prefix) bool {
+	found := slices.DeleteFunc(ips.Prefixes(), func(x netip.Prefix) bool {
 		return !holds(x, c.members)
 	})
+	if exact {
+		return found
+	}
+	wider := d.joined(p, c.members, known)
+	in := func(list []netip.Prefix) func(netip.Prefix) bool {
+		var set prefixSet
+		for _, x := range list {
+			set.add(x)
+		}
+		return func(x netip.Prefix) bool {
+			around := set.longest(x.Addr())
+			return around.IsValid() && around.Bits() <= x.Bits()
+		}
+	}
+	found = slices.DeleteFunc(found, in(wider))
+	return slices.Concat(found, slices.DeleteFunc(wider, in(found)))
+}
+
+// widest are the lengths of the widest prefixes that scattered host prefixes
+// are joined into.
+func widest(f Family) int {
+	if f == IPv4 {
+		return 16
+	}
+	return 48
+}
+
+// joined returns prefixes around several members of a path that are in none of
+// its link's subnets: hundreds of scattered addresses that somebody routes to
+// us shall not be hundreds of rules. Nothing else may be in between: no other
+// known address, no route of main by another link, no subnet of one.
+func (d *draft) joined(p *path, members, known []netip.Addr) []netip.Prefix {
+	subnets := d.connected[linkFamily{p.link, p.family}]
+	scattered := without(members, func(a netip.Addr) bool {
+		return slices.ContainsFunc(subnets,
+			func(s netip.Prefix) bool { return s.Contains(a) })
+	})
+	if len(scattered) < 2 {
+		return nil
+	}
+	var others []netip.Addr // where something else is
+	mine := prefixSet{}
+	for _, a := range members {
+		mine.add(netip.PrefixFrom(a, a.BitLen()))
+	}
+	for _, a := range known {
+		if FamilyOf(a) == p.family && !mine.longest(a).IsValid() {
+			others = append(others, a)
+		}
+	}
+	var around prefixSet // subnets of other links
+	for key, list := range d.connected {
+		for _, c := range list {
+			if key.family == p.family && key.link != p.link {
+				others = append(others, c.Addr())
+				around.add(c)
+			}
+		}
+	}
+	for _, r := range d.host.Routes {
+		if r.Table == TableMain && r.Family() == p.family && len(r.Hops) > 0 &&
+			r.Dst.Bits() > wide(p.family) && !r.uses(p.link) {
+			others = append(others, r.Dst.Addr())
+		}
+	}
+	others = sortOnce(others, netip.Addr.Compare)
+	return joinAll(scattered, p.family, func(q netip.Prefix) bool {
+		return !holds(q, others) && !around.longest(q.Addr()).IsValid()
+	})
+}
+
+// joinAll joins sorted addresses into the narrowest prefixes that hold as many
+// of them as fit allows, two at least.
+func joinAll(addrs []netip.Addr, f Family, fit func(netip.Prefix) bool) []netip.Prefix {
+	if len(addrs) < 2 {
+		return nil
+	}
+	length := common(addrs[0], addrs[len(addrs)-1])
+	if p, _ := addrs[0].Prefix(length); length >= widest(f) && fit(p) {
+		return []netip.Prefix{p}
+	}
+	half, _ := addrs[len(addrs)-1].Prefix(length + 1)
+	at, _ := slices.BinarySearchFunc(addrs, half.Addr(), netip.Addr.Compare)
+	return slices.Concat(joinAll(addrs[:at], f, fit), joinAll(addrs[at:], f, fit))
+}
+
+// common is the length of the longest prefix that holds two addresses.
+func common(a, b netip.Addr) int {
+	x, y := a.AsSlice(), b.AsSlice()
+	for i := range x {
+		if d := x[i] ^ y[i]; d != 0 {
+			return 8*i + bits.LeadingZeros8(d)
+		}
+	}
+	return a.BitLen()
 }
 
 // madeLocal returns the prefixes that others have made local as a whole and

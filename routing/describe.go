@@ -132,29 +132,61 @@ func (w *describer) bindMoves(bind Bind) {
 	}
 }
 
-// sourceHints finds routes of main that give unbound connections a source
-// within a cover: their next lookup, with that source, takes the path.
+// sourceHints finds routes of main by which the host's own connections get a
+// source within a cover, said by the route or borrowed where its link has no
+// address: their next lookup, with that source, takes the path.
 func (w *describer) sourceHints() {
 	for _, r := range w.host.Routes {
-		if r.Table != TableMain || !r.Src.IsValid() || r.Type != Unicast ||
-			r.Protocol == protocolKernel {
+		if r.Table != TableMain || r.Type != Unicast || r.Protocol == protocolKernel {
 			continue
+		}
+		src, why := r.Src, ""
+		if !src.IsValid() {
+			src, why = w.borrowed(r), ", which is borrowed, since its link has none"
 		}
 		dst := inside(r.Dst, w.assigned)
 		if r.IsDefault() {
 			dst = OffLink(w.host, r.Family())
 		}
-		q := Query{Src: r.Src, Dst: dst}
+		q := Query{Src: src, Dst: dst}
 		x, y := w.fib.Lookup(q), w.after.Lookup(q)
-		if sameAnswer(x, y) || x.Route == nil || x.Route.RouteKey != r.RouteKey ||
-			leaveBy(y, r.Hops) {
+		if !src.IsValid() || sameAnswer(x, y) || x.Route == nil ||
+			x.Route.RouteKey != r.RouteKey || leaveBy(y, r.Hops) {
 			continue
 		}
-		w.find(Warning.Finding("src-hint", r.Src.String(), "the host's own connections "+
-			"by this route take the source %s, whose way changes: %s -> %s",
-			r.Src, x.Way,
-			y.Way).Advise("give the route another src, or none").At(r.String()))
+		advice := "give the route another src, or none"
+		if why != "" {
+			advice = "give the route a src that is no listener's, or keep its way: " +
+				"--direct " + r.Dst.String()
+		}
+		w.find(Warning.Finding("src-hint", src.String(), "the host's own connections "+
+			"by this route take the source %s%s; the way of that changes: %s -> %s",
+			src, why, x.Way, y.Way).Advise("%s", advice).At(r.String()))
 	}
+}
+
+// borrowed returns the address that the kernel takes as the source by a route
+// whose link has none of the family (inet_select_addr): the first global one of
+// the other links, in the order of their numbers. The zero Addr if the link has
+// one, or no link has.
+func (w *describer) borrowed(r Route) (src netip.Addr) {
+	if len(r.Hops) != 1 {
+		return src
+	}
+	at := 0
+	for _, a := range w.host.Addrs {
+		addr, l := a.Prefix.Addr(), w.links[a.Link]
+		if FamilyOf(addr) != r.Family() || a.Scope >= ScopeLink || addr.IsLoopback() {
+			continue
+		}
+		if l.Name == r.Hops[0].Link {
+			return netip.Addr{}
+		}
+		if !src.IsValid() || l.Index < at {
+			src, at = addr, l.Index
+		}
+	}
+	return src
 }
 
 // leaveBy reports whether a lookup ends at the only one of the hops.
@@ -163,7 +195,9 @@ func leaveBy(t Trace, hops []Hop) bool {
 		t.Way.Link == hops[0].Link && t.Way.Via == hops[0].Via
 }
 
-// forwarder says that forwarded packets keep their way.
+// forwarder says that forwarded packets keep their way, and that hosts on the
+// LAN of an uplink that use this host as their router would be answered by a
+// path.
 func (w *describer) forwarder() {
 	for _, f := range Families {
 		key := "ipv4.ip_forward"
@@ -176,12 +210,35 @@ func (w *describer) forwarder() {
 				lans++
 			}
 		}
-		if w.host.Sysctls[key] == "1" && lans > 1 {
-			w.find(Info.Finding("forwarder", f.String(),
-				"the host forwards %s between %d LANs; forwarded packets are "+
-					"not touched", f, lans))
+		if w.host.Sysctls[key] != "1" || lans <= 1 {
+			continue
+		}
+		note := Info.Finding("forwarder", f.String(), "the host forwards %s between %d "+
+			"LANs; forwarded packets are not touched", f, lans)
+		if near := w.servedLANs(f); len(near) > 0 {
+			note.Message += fmt.Sprintf("; but if hosts of %s use this host as "+
+				"their router, they will get replies by another LAN's gateway",
+				Some(near, 4))
+			note = note.Advise("if they do: --direct %s, or --return IF=main-first "+
+				"for the link of the listeners", near[0])
+		}
+		w.find(note)
+	}
+}
+
+// servedLANs returns the LANs whose hosts are answered by the path of another
+// link from now on.
+func (w *describer) servedLANs(f Family) []string {
+	var out []string
+	for _, m := range w.moves {
+		for _, p := range m.Clients {
+			if m.Class == ClassOtherLAN && FamilyOf(p.Addr()) == f &&
+				m.Before.Type == Unicast && !m.Before.Via.IsValid() {
+				out = appendOnce(out, p.String())
+			}
 		}
 	}
+	return out
 }
 
 // reversePath finds uplinks where strict rp_filter drops requests, because the

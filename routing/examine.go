@@ -22,6 +22,7 @@ func Examine(h Host, p Plan, binds []Bind, policy Policy) []Finding {
 	e.sharedSubnets()
 	e.udpBug()
 	e.takenNumbers()
+	e.staleTables()
 	e.keepalived()
 	for _, b := range binds {
 		e.transparent(b)

@@ -42,7 +42,7 @@ func (d *draft) judge(l *layout) (ideal *FIB) {
 				before, after := d.fib.answer(q), j.after.answer(q)
 				v.add(before, after, j.ideal.answer(q))
 				if !sameAnswer(before, after) {
-					v.moved = append(v.moved, moved{c, before, after.Way})
+					v.moved = append(v.moved, moved{c, before, after})
 				}
 			}
 		}

@@ -20,15 +20,15 @@ type Move struct {
 // moved is a client whose replies leave another way.
 type moved struct {
 	standIn
-	before Trace
-	after  Way
+	before, after Trace
 }
 
-// class is the class of the client. Whoever got replies by a route as wide as a
-// default is behind the gateways, whatever tables that nothing asked know.
+// class is the class of the client. Whoever gets replies by a route as wide as
+// a default, before and after, is behind the gateways, whatever tables that
+// nothing asked know.
 func (j *judge) class(m moved, link string) Class {
-	f := FamilyOf(m.addr)
-	if r := m.before.Route; m.rule == nil && r != nil && r.Dst.Bits() <= wide(f) {
+	byWide := func(r *Route) bool { return r != nil && r.Dst.Bits() <= wide(FamilyOf(m.addr)) }
+	if m.rule == nil && byWide(m.before.Route) && byWide(m.after.Route) {
 		return ClassOffLink
 	}
 	return j.classify(m.standIn, link).Class
@@ -38,15 +38,15 @@ func (j *judge) class(m moved, link string) Class {
 func (j *judge) move(p *path, all []moved) {
 	first := len(j.moves)
 	for _, m := range all {
-		class, before := j.class(m, p.link), m.before.Way
+		class, before, after := j.class(m, p.link), m.before.Way, m.after.Way
 		at := slices.IndexFunc(j.moves[first:], func(x Move) bool {
 			return x.Class == class && sameWay(x.Before, before) &&
-				sameWay(x.After, m.after)
+				sameWay(x.After, after)
 		})
 		if at < 0 {
 			at = len(j.moves) - first
 			j.moves = append(j.moves, Move{Listeners: p.prefixes(), Link: p.link,
-				Class: class, Before: before, After: m.after})
+				Class: class, Before: before, After: after})
 		}
 		x := &j.moves[first+at]
 		x.Clients = appendOnce(x.Clients, m.to())

@@ -68,6 +68,9 @@ type Path struct {
 	Prefixes []netip.Prefix // the cover; empty where nothing is needed
 }
 
+// name returns the link and the first gateway.
+func (p Path) name() string { return Hop{Link: p.Link, Via: p.Hops[0].Via}.String() }
+
 // Gateways returns all next hops of the path, those that stand by last.
 func (p Path) Gateways() []Hop { return slices.Concat(p.Hops, p.Standby) }
 

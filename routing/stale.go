@@ -1,0 +1,47 @@
+package routing
+
+import "slices"
+
+// staleTables finds tables of ours that are no copy of main any more: routes by
+// a path's own link come and go, and after a one-shot apply nobody follows.
+func (e *examiner) staleTables() {
+	want, have := byTable(e.plan.State.Routes), byTable(e.own.Routes)
+	for _, p := range e.plan.Paths {
+		key := tableID{p.Family, p.Table}
+		if p.Table == 0 || len(have[key]) == 0 {
+			continue // it is not installed, which is more than a route
+		}
+		var news []string
+		for k, r := range want[key] {
+			if was, ok := have[key][k]; !ok || !sameRoute(was, r) {
+				news = append(news, "to "+destination(k.Dst))
+			}
+		}
+		for k := range have[key] {
+			if _, ok := want[key][k]; !ok {
+				news = append(news, "no more to "+destination(k.Dst))
+			}
+		}
+		if len(news) == 0 {
+			continue
+		}
+		slices.Sort(news)
+		e.find(Warning.Finding("stale-table", p.name(), "the routes that table %d is "+
+			"copied from have changed since the last apply (%s): what is sent from "+
+			"the path's addresses takes the old way", p.Table, Some(news, 4)).
+			Advise("lasthop apply; lasthop run follows by itself"))
+	}
+}
+
+// byTable returns routes by what REPLACE knows them by, for each table.
+func byTable(routes []Route) map[tableID]map[RouteKey]Route {
+	out := map[tableID]map[RouteKey]Route{}
+	for _, r := range routes {
+		key := tableID{r.Family(), r.Table}
+		if out[key] == nil {
+			out[key] = map[RouteKey]Route{}
+		}
+		out[key][r.RouteKey] = r
+	}
+	return out
+}
