@@ -161,8 +161,11 @@ func (s *resolver) ownByEvidence(r *row) bool {
 		s.takePath(r)
 		return true
 	}
+	around := s.subnetAround(r.Addr)
 	for _, rule := range s.byHand {
-		if rule.Family != f || !rule.From.Contains(r.Addr) {
+		// one for a wider prefix was written for what else is in it
+		if rule.Family != f || !rule.From.Contains(r.Addr) ||
+			rule.From.Bits() < around.Bits() {
 			continue
 		}
 		if link := (ladder{s.topology}).wayOut(rule.Table, f); s.isUplink(link, f) {
@@ -214,11 +217,15 @@ func (s *resolver) ownBySubnet(r *row, owners []Addr) {
 
 // around returns the links with the longest subnet that holds an address,
 // sorted.
-func (s *resolver) around(addr netip.Addr) []string {
+func (s *resolver) around(addr netip.Addr) []string { return s.subnets[s.subnetAround(addr)] }
+
+// subnetAround returns the longest subnet that holds an address, the zero
+// Prefix if none does.
+func (s *resolver) subnetAround(addr netip.Addr) netip.Prefix {
 	if s.subnets == nil {
 		s.findSubnets()
 	}
-	return s.subnets[s.narrowest.longest(addr)]
+	return s.narrowest.longest(addr)
 }
 
 // findSubnets finds the links of every subnet.

@@ -8,8 +8,9 @@ func (e *examiner) staleTables() {
 	want, have := byTable(e.plan.State.Routes), byTable(e.own.Routes)
 	for _, p := range e.plan.Paths {
 		key := tableID{p.Family, p.Table}
-		if p.Table == 0 || len(have[key]) == 0 {
-			continue // it is not installed, which is more than a route
+		_, there := have[key][RouteKey{p.Table, p.Family.All(), metricOf(p.Family)}]
+		if p.Table == 0 || !there {
+			continue // its replies are lost, which is more than a route
 		}
 		var news []string
 		for k, r := range want[key] {
