@@ -67,9 +67,8 @@ func (u ladder) gateways(l Link, f Family) []gateway {
 	}
 	out := slices.Concat(pins, u.fromRules(l, f), u.fromSources(l, f))
 	var rest []gateway // of what is in no gateway's own subnet
-	for _, rung := range []func(Link, Family) []gateway{u.fromMain, u.fromTable, u.fromLease,
-		u.fromVIP} {
-		for _, g := range rung(l, f) {
+	add := func(gateways []gateway) {
+		for _, g := range gateways {
 			switch {
 			case serveAll(out, f):
 			case g.prefix == f.All() && !everywhere(g.hops[0].Via):
@@ -78,6 +77,12 @@ func (u ladder) gateways(l Link, f Family) []gateway {
 				out = append(out, g)
 			}
 		}
+	}
+	add(u.fromMain(l, f))
+	add(u.fromTable(l, f))
+	add(u.fromLease(l, f))
+	if len(rest) == 0 {
+		add(u.fromVIP(l, f))
 	}
 	if len(rest) > 0 && !serveAll(out, f) {
 		out = append(out, rest[0])
