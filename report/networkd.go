@@ -165,16 +165,33 @@ func (n *networkd) rule(r routing.Rule) {
 		n.errs = append(n.errs, fmt.Errorf("write for systemd-networkd: it has no word "+
 			"for the mark 0 of the rule: %s", r.Args()))
 	}
+	if r.Action == routing.Goto {
+		n.errs = append(n.errs, fmt.Errorf("write for systemd-networkd: it has no word "+
+			"for the goto of the rule: %s", r.Args()))
+	}
 	if r.Action != routing.ToTable {
 		action = routing.Way{Type: routing.RouteType(r.Action)}.String()
 	}
-	n.section(n.linkFrom(r.From), "RoutingPolicyRule",
-		"Priority", strconv.Itoa(r.Priority), "From", r.From.String(), "To", text(r.To),
-		"FirewallMark", mark, "IncomingInterface", r.IIF, "OutgoingInterface", r.OIF,
-		"Type", action, "Table", numeral(r.Table),
+	settings := []string{"Priority", strconv.Itoa(r.Priority), "From", r.From.String(),
+		"To", text(r.To), "FirewallMark", mark, "IncomingInterface", r.IIF,
+		"OutgoingInterface", r.OIF, "Type", action, "Table", numeral(r.Table),
 		"SuppressPrefixLength", orNone(r.SuppressPrefix),
-		"SuppressInterfaceGroup", orNone(r.SuppressGroup))
+		"SuppressInterfaceGroup", orNone(r.SuppressGroup)}
+	known, _ := r.Selectors()
+	for _, s := range known {
+		if selectorSettings[s[0]] == "" {
+			n.errs = append(n.errs, fmt.Errorf("write for systemd-networkd: it has no "+
+				"word for the %s of the rule: %s", s[0], r.Args()))
+		}
+		settings = append(settings, selectorSettings[s[0]], s[1])
+	}
+	n.section(n.linkFrom(r.From), "RoutingPolicyRule", settings...)
 }
+
+// selectorSettings are networkd's words for the selectors of `ip rule` that are
+// not modelled.
+var selectorSettings = map[string]string{"tos": "TypeOfService", "uidrange": "User",
+	"ipproto": "IPProtocol", "sport": "SourcePort", "dport": "DestinationPort"}
 
 // linkFrom returns the link of the path whose prefixes hold a rule's source: an
 // exception may be for a part of one.

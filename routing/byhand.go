@@ -13,7 +13,7 @@ import (
 // administrator's table for a path sends by the path's link. Those replies
 // arrive today. Containers, virtual machines and peers of tunnels are answered
 // where they are, and LANs of uplinks by the path's gateway anyway.
-func (l *layout) keptByHand(p *path) map[netip.Prefix]bool {
+func (l others) keptByHand(p *path) map[netip.Prefix]bool {
 	out := map[netip.Prefix]bool{}
 	for _, r := range l.host.Routes {
 		if r.Table != TableMain || r.Family() != p.family || r.Type != Unicast ||
@@ -43,7 +43,7 @@ type destined struct {
 // decide, the narrowest first: what it sends by the path although main knows it
 // elsewhere; what its table rejects or sends by another link; and, within the
 // former, what main alone answers.
-func (l *layout) byTable(p *path) []destined {
+func (l others) byTable(p *path) []destined {
 	if p.source != FromRule {
 		return nil
 	}
@@ -111,7 +111,7 @@ func (l *layout) replaces(p *path, r Rule) bool {
 // decided reports whether the say of a rule by hand about replies of an address
 // is over: the path replaces the rule, or the user has named the address's
 // link, or the path's gateway, himself.
-func (l *layout) decided(p *path, r Rule, a netip.Addr) bool {
+func (l others) decided(p *path, r Rule, a netip.Addr) bool {
 	return r.byHand() && (l.pinned(a) || p.source == FromPin || p.source == FromStatic ||
 		l.replaces(p, r))
 }
@@ -122,13 +122,12 @@ func (l *layout) decided(p *path, r Rule, a netip.Addr) bool {
 // takes every packet is what the block is there to evade; so neither is
 // repeated. A rule by hand that the path replaces goes on to decide what
 // byTable says, in its place among the others.
-func (l *layout) repeated(p *path, c cover, prefix netip.Prefix) []Rule {
+func (l others) repeated(p *path, c cover, prefix netip.Prefix) []Rule {
 	base := l.base[p.family]
 	var out, ended []Rule
 	for _, r := range l.fib.rules[p.family].list {
-		if r.Priority <= base || r.goesFirst() || r.IIF != "" && r.IIF != "lo" ||
-			catchesAll(r) || r.Opaque != "" || r.Not ||
-			r.From.IsValid() && !r.From.Overlaps(prefix) {
+		if r.Priority <= base || r.goesFirst() || !r.forReplies() || catchesAll(r) ||
+			!r.repeatable() || r.From.IsValid() && !r.From.Overlaps(prefix) {
 			continue
 		}
 		x := r
@@ -145,15 +144,13 @@ func (l *layout) repeated(p *path, c cover, prefix netip.Prefix) []Rule {
 			ended = append(ended, x)
 		}
 		switch {
-		case r.Action == Goto || r.Action == Nop || l.fib.delivers(r):
 		case named:
 			for i := range live {
 				if c.mode == Strict {
 					out = append(out, forEach(live[i], l.exempt[p])...)
 				}
 			}
-		case r.Action == ToTable && r.Table == TableMain:
-		default:
+		case l.decides(r):
 			out = append(out, live...)
 		}
 	}
@@ -224,13 +221,13 @@ func (f *FIB) ends(r Rule) bool {
 func takes(r, x Rule) bool {
 	return (r.From.Bits() <= 0 || x.From.Bits() >= r.From.Bits() && r.From.Overlaps(x.From)) &&
 		(r.To.Bits() <= 0 || x.To.Bits() >= r.To.Bits() && r.To.Overlaps(x.To)) &&
-		(r.OIF == "" || r.OIF == x.OIF) &&
+		(r.OIF == "" || r.OIF == x.OIF) && (r.Opaque == "" || r.Opaque == x.Opaque) &&
 		(r.Mask == 0 || r.Mask&x.Mask == r.Mask && r.Mark == x.Mark&r.Mask)
 }
 
 // mostRepeated returns how many exceptions there are for one prefix of a path
 // at most, wherever the block stands.
-func (l *layout) mostRepeated(p *path) int {
+func (l others) mostRepeated(p *path) int {
 	most := 0
 	for _, c := range p.covers {
 		for _, prefix := range c.prefixes {
@@ -244,14 +241,13 @@ func (l *layout) mostRepeated(p *path) int {
 // repeated: hands off. It returns how many are for one prefix of the others.
 func (l *layout) fitting(paths []*path) (fit []*path, exceptions int) {
 	for _, p := range paths {
-		most := l.mostRepeated(p)
+		most := others{l}.mostRepeated(p)
 		if most <= mostExceptions {
 			fit, exceptions = append(fit, p), max(exceptions, most)
 			continue
 		}
-		l.unfit = append(l.unfit, p)
-		l.find(Warning.Finding("opaque-rule", p.name(), "others have more than %d "+
-			"rules for some of the replies of %s: nothing is installed for it",
+		l.keep(p, Warning.Finding("opaque-rule", p.name(), "others have more than %d "+
+			"rules for some of the replies of %s: nothing new is installed for it",
 			mostExceptions, p.name()).
 			Advise("let fewer rules say it, or put them in front of ours (at most "+
 				"%d)", l.policy.Numbers.Base))

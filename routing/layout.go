@@ -58,7 +58,7 @@ func layOut(t *topology, paths []*path) *layout {
 	for _, f := range Families {
 		ours := filter(paths, func(p *path) bool { return p.family == f && p.table != 0 })
 		for _, p := range ours {
-			l.exempt[p] = l.byTable(p)
+			l.exempt[p] = others{l}.byTable(p)
 		}
 		ours, exceptions := l.fitting(ours)
 		if len(ours) == 0 {
@@ -69,6 +69,7 @@ func layOut(t *topology, paths []*path) *layout {
 		if l.base[f] == 0 {
 			continue
 		}
+		ours = l.handsOff(ours)
 		reject := l.mainRejects(f)
 		for _, p := range ours {
 			l.layTable(p, reject)
@@ -166,7 +167,8 @@ func (l *layout) layRules(p *path, reject bool) {
 				r.From, r.IIF, r.Protocol = prefix, "lo", l.policy.Numbers.Protocol
 				return r
 			}
-			rules := slices.Concat(l.exceptions(p, rule), l.repeated(p, c, prefix))
+			rules := slices.Concat(l.exceptions(p, rule),
+				others{l}.repeated(p, c, prefix))
 			if !reject {
 				main := rule(tierMain, TableMain)
 				main.SuppressPrefix = wide(p.family)

@@ -164,6 +164,15 @@ func inTable(w Way) string {
 	return fmt.Sprintf("%s, table %s", w, tableNames.print(w.Table))
 }
 
+// Rebuildable reports whether a rule can be made again elsewhere: a throw-away
+// namespace knows no users of the host, and nobody can write what he does not
+// know. The rule of VRFs comes with the first of them.
+func (r Rule) Rebuildable() bool {
+	known, rest := r.Selectors()
+	return r.Opaque == l3mdev || rest == "" && !slices.ContainsFunc(known,
+		func(s [2]string) bool { return s[0] == "uidrange" })
+}
+
 // Rebuildable returns the host as it can be made again from what is modelled of
 // it, and what that leaves out, a line each. Multicast and anycast routes are
 // the kernel's own affair. What merely tunes a transport (hoplimit, initcwnd)
@@ -201,7 +210,7 @@ func Rebuildable(h Host) (Host, []string) {
 		out.Routes = append(out.Routes, r)
 	}
 	for _, r := range h.Rules {
-		if r.Opaque != "" && r.Opaque != l3mdev { // the kernel adds that with the first VRF
+		if !r.Rebuildable() {
 			lose("%s", Op{Rule: &r})
 		} else {
 			out.Rules = append(out.Rules, r)

@@ -124,13 +124,14 @@ func TestVerifyMoves(t *testing.T) {
 
 func TestRebuildable(t *testing.T) {
 	h := parseHost(t, manyWays+"-6 route add 2001:db8:9::/48 via fe80::1 dev eth1 hoplimit "+
-		"64\nroute add 10.88.0.0/16 dev eth0 encap\n")
+		"64\nroute add 10.88.0.0/16 dev eth0 encap\nrule add pref 9002 dscp 10 lookup 7\n")
 	h.Addrs = append(h.Addrs, routing.Addr{Link: "eth1",
 		Prefix: netip.MustParsePrefix("2001:db8:1::7/64"), Tentative: true})
 	got, lost := routing.Rebuildable(h)
 	want := []string{"address 2001:db8:1::7/64 of eth1: tentative",
 		"ip route replace 10.66.0.6 via 10.0.0.3 dev eth0 tos 0x10",
-		"ip route replace 10.88.0.0/16 dev eth0 scope link: without encap", "ip rule add pref 9001 from all ipproto tcp dport 25 lookup 7"}
+		"ip route replace 10.88.0.0/16 dev eth0 scope link: without encap",
+		"ip rule add pref 9002 from all dscp 10 lookup 7"}
 	if d := cmp.Diff(want, lost); d != "" {
 		t.Errorf("-want +got\n%s", d)
 	}

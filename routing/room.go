@@ -42,10 +42,10 @@ func (l *layout) place(f Family, paths []*path, exceptions int) int {
 func (l *layout) lastBefore(f Family, priority int, paths []*path) int {
 	last := 0
 	for _, r := range l.fib.rules[f].list {
-		once := r.Opaque != "" || r.Not || r.Action == Goto ||
+		once := !r.repeatable() ||
 			r.Action == ToTable && r.Table == TableMain && r.SuppressPrefix == None
 		if once && r.Priority < priority && !r.goesFirst() && !catchesAll(r) &&
-			(r.IIF == "" || r.IIF == "lo") && !passesBy(r, paths) {
+			r.forReplies() && !passesBy(r, paths) {
 			last = max(last, r.Priority)
 		}
 	}

@@ -28,6 +28,7 @@ func Prove(c routing.Claim) (routing.Proof, error) {
 	if err := verify(&k.conn, c, &p, routing.BeforeApply); err != nil {
 		return p, err
 	}
+	c.Plan.State = rebuildable(c.Plan.State, &p)
 	if err := carryOut(k, c, &p); err != nil {
 		return p, err
 	}
@@ -41,7 +42,7 @@ func carryOut(k *Kernel, c routing.Claim, p *routing.Proof) error {
 	if err != nil {
 		return err
 	}
-	owned := routing.Owned(c.Host, c.Numbers)
+	owned := rebuildable(routing.Owned(c.Host, c.Numbers), p)
 	_, err = k.Write(routing.Compare(routing.State{}, owned))
 	for _, err := range joined(err) {
 		p.NotRebuilt = append(p.NotRebuilt, err.Error())
@@ -71,6 +72,20 @@ func carryOut(k *Kernel, c routing.Claim, p *routing.Proof) error {
 		differ(line, "not touched", "new")
 	}
 	return nil
+}
+
+// rebuildable is what of a state can be made here; the rest it tells.
+func rebuildable(s routing.State, p *routing.Proof) routing.State {
+	rules := s.Rules
+	s.Rules = nil
+	for _, r := range rules {
+		if r.Rebuildable() {
+			s.Rules = append(s.Rules, r)
+		} else if line := ruleLine(r); !slices.Contains(p.NotRebuilt, line) {
+			p.NotRebuilt = append(p.NotRebuilt, line)
+		}
+	}
+	return s
 }
 
 // joined returns the errors that errors.Join put together.

@@ -56,9 +56,6 @@ var rebuildTests = []struct {
 	{"every shape", fixture, `ip route replace 10.7.0.0/16 via 10.0.1.1 dev eth1 tos 0x10
 ip route replace 10.70.0.0/16 via 10.0.1.1 dev eth1: without encap ip
 ip rule add pref 60 from all uidrange 0-0 ipproto tcp dport 80-90 goto 32766
-ip rule add pref 65 from all tos 0x10 lookup 5
-ip rule add pref 66 from all ipproto udp sport 53 lookup 53
-ip rule add pref 67 from all realms 3/7 lookup 53
 ip rule add pref 68 from all ipproto 132 tun_id 5 lookup 53
 ip rule add pref 62 from all l3mdev protocol 77
 `},

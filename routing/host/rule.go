@@ -5,6 +5,7 @@ import (
 	"encoding/binary"
 	"fmt"
 	"slices"
+	"strconv"
 	"strings"
 
 	"lasthop/routing"
@@ -173,6 +174,13 @@ func encodeRule(r routing.Rule) []byte {
 		h.flags = unix.FIB_RULE_INVERT
 	}
 	h.dstLen, h.srcLen = uint8(max(r.To.Bits(), 0)), uint8(max(r.From.Bits(), 0))
+	known, _ := r.Selectors()
+	for _, s := range known {
+		if s[0] == "tos" {
+			tos, _ := strconv.ParseUint(s[1], 0, 8)
+			h.tos = uint8(tos)
+		}
+	}
 	m := newMessage(h)
 	m.putAddr(unix.FRA_DST, r.To.Addr())
 	m.putAddr(unix.FRA_SRC, r.From.Addr())
@@ -194,7 +202,45 @@ func encodeRule(r routing.Rule) []byte {
 	if r.Action == routing.Goto {
 		m.putUint32(unix.FRA_GOTO, uint32(r.Goto))
 	}
+	for _, s := range known {
+		m.putSelector(s[0], s[1])
+	}
 	return m.data
+}
+
+// putSelector is the inverse of ruleOpaque for what routing.Rule.Selectors
+// knows.
+func (m *message) putSelector(key, value string) {
+	first, last, _ := strings.Cut(value, "-")
+	a, _ := strconv.ParseUint(first, 10, 32)
+	b, err := strconv.ParseUint(last, 10, 32)
+	if err != nil { // one alone
+		b = a
+	}
+	switch key {
+	case "ipproto":
+		for number, name := range protocolNames {
+			if name == value {
+				a = uint64(number)
+			}
+		}
+		m.put(unix.FRA_IP_PROTO, []byte{uint8(a)})
+	case "sport", "dport":
+		kind := map[string]int{"sport": unix.FRA_SPORT_RANGE,
+			"dport": unix.FRA_DPORT_RANGE}[key]
+		m.put(kind, native.AppendUint16(native.AppendUint16(nil, uint16(a)), uint16(b)))
+	case "realms":
+		from, to, both := strings.Cut(value, "/")
+		if !both {
+			from, to = "0", from
+		}
+		x, _ := strconv.ParseUint(from, 10, 16)
+		y, _ := strconv.ParseUint(to, 10, 16)
+		m.putUint32(unix.FRA_FLOW, uint32(x<<16|y))
+	case "uidrange":
+		m.put(unix.FRA_UID_RANGE,
+			native.AppendUint32(native.AppendUint32(nil, uint32(a)), uint32(b)))
+	}
 }
 
 func familyOf(af byte) (routing.Family, error) {

@@ -73,7 +73,8 @@ func (w *writing) do(op routing.Op) error {
 func opaqueOf(op routing.Op) string {
 	switch {
 	case op.Rule != nil:
-		return op.Rule.Opaque
+		_, rest := op.Rule.Selectors()
+		return rest
 	case op.Route != nil:
 		_, rest := routing.SplitMetrics(op.Route.Opaque)
 		return rest

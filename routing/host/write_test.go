@@ -125,6 +125,9 @@ func TestDoRule(t *testing.T) {
 		"pref 100 not from 10.0.1.0/24 to 192.0.2.1 iif lo oif eth0 fwmark 0x10/0xf0 lookup 20001 proto 76",
 		"pref 100 from 10.0.1.10 goto 32766 proto 76",
 		"pref 100 from 10.0.1.10 unreachable proto 76",
+		"pref 100 from 10.0.1.10 iif lo tos 0x10 ipproto tcp sport 443 dport 1024-65534 lookup 20001 proto 76",
+		"pref 100 from 10.0.1.10 iif lo uidrange 0-33 ipproto 47 realms 3/7 prohibit proto 76",
+		"pref 100 from 2001:db8:1::100 iif lo ipproto ipv6-icmp lookup 20001 proto 76",
 		"pref 100 from 2001:db8:1::/64 iif lo lookup main suppress_prefixlength 15 suppress_ifgroup 76 proto 76",
 		"pref 100 from 2001:db8:1::100 iif lo lookup 20001 proto 76",
 	} {
@@ -178,7 +181,7 @@ func TestDoGroup(t *testing.T) {
 // Errors carry the kernel's number and its words.
 func TestDoErrors(t *testing.T) {
 	_, k := open(t, uplinks)
-	opaque := rule(t, "pref 100 ipproto tcp dport 80 lookup 1000")
+	opaque := rule(t, "pref 100 dscp 10 lookup 1000")
 	for _, tt := range []struct {
 		op    routing.Op
 		errno error
@@ -187,8 +190,8 @@ func TestDoErrors(t *testing.T) {
 		{routing.Op{Route: route(t, "default via 192.0.2.1 dev eth1 table 1000 proto 76")}, unix.ENETUNREACH, "Nexthop has invalid gateway"},
 		{routing.Op{Route: route(t, "default via 192.0.2.1 dev gone table 1000 proto 76")}, unix.ENODEV, "gone"},
 		{routing.Op{Group: &routing.LinkGroup{Link: "gone", Group: 76}}, unix.ENODEV, ""},
-		{routing.Op{Rule: opaque}, errors.ErrUnsupported, "ipproto tcp dport 80"},
-		{routing.Op{Delete: true, Rule: opaque}, errors.ErrUnsupported, "ipproto tcp dport 80"},
+		{routing.Op{Rule: opaque}, errors.ErrUnsupported, "dscp 10"},
+		{routing.Op{Delete: true, Rule: opaque}, errors.ErrUnsupported, "dscp 10"},
 		{routing.Op{Route: route(t, "192.0.2.0/24 via 10.0.0.1 dev eth0 table 1000 realm 7")}, errors.ErrUnsupported, "realm 7"},
 	} {
 		err := k.writing().do(tt.op)
