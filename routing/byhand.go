@@ -17,7 +17,7 @@ func (l others) keptByHand(p *path) map[netip.Prefix]bool {
 	out := map[netip.Prefix]bool{}
 	for _, r := range l.host.Routes {
 		if r.Table != TableMain || r.Family() != p.family || r.Type != Unicast ||
-			r.Dst.Bits() <= wide(p.family) || r.Dst.Addr().IsLinkLocalUnicast() ||
+			isWide(r.Dst) || r.Dst.Addr().IsLinkLocalUnicast() ||
 			!l.near(r) && slices.ContainsFunc(r.Hops, func(h Hop) bool {
 				return h.Link == p.link || l.isOutward(h.Link) ||
 					!l.outside(l.links[h.Link]) ||
@@ -120,12 +120,12 @@ func (l others) decided(p *path, r Rule, a netip.Addr) bool {
 // behind it that were written for some packets, and would answer these replies
 // if the block was not there. The live rule of the block is main, and what
 // takes every packet is what the block is there to evade; so neither is
-// repeated. A rule by hand that the path replaces goes on to decide what
-// byTable says, in its place among the others.
+// repeated, nor what a goto leaps over. A rule by hand that the path replaces
+// goes on to decide what byTable says, in its place among the others.
 func (l others) repeated(p *path, c cover, prefix netip.Prefix) []Rule {
 	base := l.base[p.family]
 	var out, ended []Rule
-	for _, r := range l.fib.rules[p.family].list {
+	for i, r := range l.fib.rules[p.family].list {
 		if r.Priority <= base || r.goesFirst() || !r.forReplies() || catchesAll(r) ||
 			!r.repeatable() || r.From.IsValid() && !r.From.Overlaps(prefix) {
 			continue
@@ -138,9 +138,12 @@ func (l others) repeated(p *path, c cover, prefix netip.Prefix) []Rule {
 		named := r.Table == p.named && l.replaces(p, r)
 		live := reached(x, within(prefix, c.members), func(a netip.Addr, one Rule) bool {
 			return !named && l.decided(p, r, a) || slices.ContainsFunc(ended,
-				func(e Rule) bool { return takes(e, one) })
+				func(e Rule) bool {
+					return takes(e, one) &&
+						(e.Action != Goto || r.Priority < e.Goto)
+				})
 		})
-		if l.fib.ends(r) {
+		if l.fib.ends(r) || l.leaps(p.family, i) {
 			ended = append(ended, x)
 		}
 		switch {
@@ -158,6 +161,16 @@ func (l others) repeated(p *path, c cover, prefix netip.Prefix) []Rule {
 		out[i].Priority = base + tierException + i
 	}
 	return out
+}
+
+// leaps reports whether the rule at an index is a goto with a target.
+func (l others) leaps(f Family, i int) bool {
+	list := l.fib.rules[f].list
+	if list[i].Action != Goto {
+		return false
+	}
+	_, effect := target(list, i)
+	return effect == Jumped
 }
 
 // reached returns a rule for those of the listeners whose replies get as far as
@@ -239,9 +252,9 @@ func (l others) mostRepeated(p *path) int {
 
 // fitting leaves out the paths for which the rules of others cannot all be
 // repeated: hands off. It returns how many are for one prefix of the others.
-func (l *layout) fitting(paths []*path) (fit []*path, exceptions int) {
+func (l others) fitting(paths []*path) (fit []*path, exceptions int) {
 	for _, p := range paths {
-		most := others{l}.mostRepeated(p)
+		most := l.mostRepeated(p)
 		if most <= mostExceptions {
 			fit, exceptions = append(fit, p), max(exceptions, most)
 			continue

@@ -22,7 +22,7 @@ var offLink = map[Family][]string{
 func OffLink(h Host, f Family) netip.Addr {
 	known := func(a netip.Addr) bool {
 		return slices.ContainsFunc(h.Routes, func(r Route) bool {
-			return r.Dst.Bits() > wide(f) && r.Dst.Contains(a)
+			return !isWide(r.Dst) && r.Dst.Contains(a)
 		}) ||
 			slices.ContainsFunc(h.Rules, func(r Rule) bool {
 				return r.To.Bits() > 0 && r.To.Contains(a)
@@ -168,7 +168,7 @@ func classRoutes(h Host, f Family) []Route {
 	})
 	count := map[string]int{}
 	return slices.DeleteFunc(routes, func(r Route) bool {
-		class := fmt.Sprint(r.Table, r.Type, r.Hops, r.Dst.Bits() > wide(f))
+		class := fmt.Sprint(r.Table, r.Type, r.Hops, isWide(r.Dst))
 		count[class]++
 		return count[class] > classSize
 	})
@@ -228,7 +228,7 @@ func (t *topology) client(addr netip.Addr, link string, r Route) Client {
 	switch {
 	case r.Type.Rejects():
 		c.Class = ClassBanned
-	case r.Dst.Bits() <= wide(r.Family()):
+	case isWide(r.Dst):
 		c.Class = ClassOffLink
 	case len(r.Hops) == 0 || r.Hops[0].Via.IsValid():
 	case r.Hops[0].Link == link:

@@ -11,7 +11,7 @@ import (
 // layTable writes a path's table: what main, and the tables that others have
 // moved it to, know of the link itself; the LANs of other outward links; and
 // the default. With reject also main's specific routes through links that are
-// not outward: see mainRejects.
+// not outward: see rejects.
 func (l *layout) layTable(p *path, reject bool) {
 	t := tableOfPath{layout: l, path: p, seen: map[RouteKey]bool{},
 		known: map[netip.Prefix]bool{}}
@@ -127,7 +127,7 @@ func (t tableOfPath) nested(r Route) bool {
 // specific reports whether a route of main is one that the live rule would
 // take, if there was any.
 func (t tableOfPath) specific(r Route) bool {
-	return r.Dst.Bits() > wide(r.Family()) && !r.steers() &&
+	return !isWide(r.Dst) && !r.steers() &&
 		!slices.ContainsFunc(r.Hops, func(h Hop) bool { return t.isOutward(h.Link) })
 }
 

@@ -157,7 +157,7 @@ func (d *draft) joined(p *path, members, known []netip.Addr) []netip.Prefix {
 	}
 	for _, r := range d.host.Routes {
 		if r.Table == TableMain && r.Family() == p.family && len(r.Hops) > 0 &&
-			r.Dst.Bits() > wide(p.family) && !r.uses(p.link) {
+			!isWide(r.Dst) && !r.uses(p.link) {
 			others = append(others, r.Dst.Addr())
 		}
 	}

@@ -30,7 +30,7 @@ func (d *draft) describe(l *layout, ideal *FIB, binds []Bind) {
 	w.forwarder()
 	w.reversePath()
 	for _, f := range Families {
-		if w.mainRejects(f) {
+		if w.host.rejects(f, TableMain) {
 			w.find(Info.Finding("reject-default", f.String(),
 				"main ends %s lookups with a reject route as wide as a default: "+
 					"its specific routes through other links are copied "+

@@ -140,7 +140,7 @@ func (j *judge) lostClients(p *path, lost []Route) {
 			"replies of %s through it, and will get them through the path", p.name()).
 			Advise("put a rule for their prefix in front of our rules, or the route " +
 				"into main")
-		if r.Dst.Bits() <= wide(p.family) {
+		if isWide(r.Dst) || r.Dst == private {
 			f = Info.Finding("wide-tunnel-route", p.name(), "replies of %s leave by "+
 				"the path and no longer by this wide route", p.name()).
 				Advise("if clients do come through it: --direct PREFIX")

@@ -1,6 +1,7 @@
 package routing
 
 import (
+	"net/netip"
 	"slices"
 )
 
@@ -16,8 +17,13 @@ const (
 	// how many exceptions there may be for one P; the numbers up to that of
 	// main are kept free
 	mostExceptions = 80
-	tierMain       = 98           // from P lookup main, but not through an outward link
-	tierTable      = tierMain + 1 // from P lookup TABLE
+	// from P lookup N, for each catch-all that the block evades, but not
+	// through an outward link
+	tierEvaded  = tierException + mostExceptions
+	mostEvaded  = 15
+	tierPrivate = tierEvaded + mostEvaded // IPv6: from P to fc00::/7 lookup main, likewise
+	tierMain    = tierPrivate + 1         // from P lookup main, likewise
+	tierTable   = tierMain + 1            // from P lookup TABLE
 )
 
 // wide is the length of the longest prefixes in main that do not count as
@@ -30,6 +36,16 @@ func wide(f Family) int {
 	return 15
 }
 
+// private are IPv6's addresses for sites, as 10.0.0.0/8 is IPv4's: no route
+// within is a way to the Internet.
+var private = netip.MustParsePrefix("fc00::/7")
+
+// isWide reports whether a route to a prefix may be a way to the Internet.
+func isWide(p netip.Prefix) bool {
+	return p.Bits() <= wide(FamilyOf(p.Addr())) &&
+		(p.Bits() < private.Bits() || !private.Contains(p.Addr()))
+}
+
 // failClosedMetric is that of `unreachable default`: the last resort of a
 // table.
 const failClosedMetric = 4294967295
@@ -40,16 +56,21 @@ type layout struct {
 	findings
 	state State
 	base  map[Family]int // where the block of rules begins; 0: it fits nowhere
-	main  map[Family]int // offset of tierMain there: less where room is scarce
-	group int            // that the rules name
-	unfit []*path        // others have too many rules for their replies
+	// offset of the first live rule where room is scarce, so that no number
+	// is left out; else 0
+	packed map[Family]int
+	live   map[Family][]live
+	last   map[Family]int // offset of the rule for the path's own table
+	group  int            // that the rules name
+	unfit  []*path        // others have too many rules for their replies
 	// what a rule by hand goes on to decide for a path: byTable
 	exempt map[*path][]destined
 }
 
 // layOut returns the state in which the given paths work.
 func layOut(t *topology, paths []*path) *layout {
-	l := &layout{topology: t, base: map[Family]int{}, main: map[Family]int{},
+	l := &layout{topology: t, base: map[Family]int{}, packed: map[Family]int{},
+		live: map[Family][]live{}, last: map[Family]int{},
 		exempt: map[*path][]destined{}}
 	if len(paths) == 0 {
 		return l
@@ -60,7 +81,7 @@ func layOut(t *topology, paths []*path) *layout {
 		for _, p := range ours {
 			l.exempt[p] = others{l}.byTable(p)
 		}
-		ours, exceptions := l.fitting(ours)
+		ours, exceptions := others{l}.fitting(ours)
 		if len(ours) == 0 {
 			continue
 		}
@@ -69,11 +90,12 @@ func layOut(t *topology, paths []*path) *layout {
 		if l.base[f] == 0 {
 			continue
 		}
-		ours = l.handsOff(ours)
-		reject := l.mainRejects(f)
+		ours = others{l}.handsOff(ours)
+		l.layLive(f)
+		reject := l.host.rejects(f, TableMain)
 		for _, p := range ours {
 			l.layTable(p, reject)
-			l.layRules(p, reject)
+			l.layRules(p)
 		}
 	}
 	if !slices.ContainsFunc(l.state.Rules,
@@ -156,29 +178,26 @@ func (l *layout) sharedGroup() int {
 }
 
 // layRules writes the rules of a path.
-func (l *layout) layRules(p *path, reject bool) {
+func (l *layout) layRules(p *path) {
 	for _, c := range p.covers {
 		for _, prefix := range c.prefixes {
 			rule := func(tier int, table uint32) Rule {
-				if tier >= tierMain {
-					tier += l.main[p.family] - tierMain
-				}
 				r := NewRule(p.family, l.base[p.family]+tier, table)
 				r.From, r.IIF, r.Protocol = prefix, "lo", l.policy.Numbers.Protocol
 				return r
 			}
 			rules := slices.Concat(l.exceptions(p, rule),
 				others{l}.repeated(p, c, prefix))
-			if !reject {
-				main := rule(tierMain, TableMain)
-				main.SuppressPrefix = wide(p.family)
+			for _, x := range l.live[p.family] {
+				r := rule(x.offset, x.table)
+				r.To, r.SuppressPrefix = x.to, x.suppress
 				if c.mode == Strict {
-					main.SuppressGroup = l.group
+					r.SuppressGroup = l.group
 				}
-				rules = append(rules, main)
+				rules = append(rules, r)
 			}
 			l.state.Rules = append(append(l.state.Rules, rules...),
-				rule(tierTable, p.table))
+				rule(l.last[p.family], p.table))
 		}
 	}
 }

@@ -27,7 +27,7 @@ type moved struct {
 // a default, before and after, is behind the gateways, whatever tables that
 // nothing asked know.
 func (j *judge) class(m moved, link string) Class {
-	byWide := func(r *Route) bool { return r != nil && r.Dst.Bits() <= wide(FamilyOf(m.addr)) }
+	byWide := func(r *Route) bool { return r != nil && isWide(r.Dst) }
 	if m.rule == nil && byWide(m.before.Route) && byWide(m.after.Route) {
 		return ClassOffLink
 	}

@@ -62,9 +62,10 @@ func passesBy(r Rule, paths []*path) bool {
 // fit returns the highest base for the block in a room, 0 for none. Where the
 // whole block does not fit, its free numbers are left out.
 func (l *layout) fit(f Family, r room, exceptions int) int {
-	for _, main := range []int{tierMain, tierException + exceptions} {
-		size := min(main+tierTable-tierMain+1, l.policy.Numbers.Block)
-		l.main[f] = main
+	first := tierException + exceptions
+	sizes := []int{tierTable + 1, min(first+len(l.asked(f, 0))+1, tierTable+1)}
+	for i, size := range sizes {
+		l.packed[f] = []int{0, first}[i]
 		for base := min(l.policy.Numbers.Base, r.high-size); base >= r.low; base-- {
 			in := max(l.highestRule(f, base, base+size-1), r.leapt(base, base+size-1))
 			if in < 0 {

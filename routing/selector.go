@@ -47,8 +47,8 @@ func (r Rule) repeatable() bool {
 // decides reports whether a rule does anything about replies that the live rule
 // of a block does not do: it asks another table than main, or rejects them.
 func (l others) decides(r Rule) bool {
-	return r.Action != Nop && !(r.Action == ToTable && r.Table == TableMain) &&
-		!l.fib.delivers(r)
+	return r.Action != Nop && r.Action != Goto &&
+		!(r.Action == ToTable && r.Table == TableMain) && !l.fib.delivers(r)
 }
 
 // inTheWay returns the first rule behind the block that may decide about
@@ -82,9 +82,9 @@ func (r Rule) mayMatch(a netip.Addr) bool {
 
 // handsOff leaves out the paths that a rule of others is in the way of: nothing
 // new is installed for them, and what is installed stays.
-func (l *layout) handsOff(paths []*path) (fit []*path) {
+func (l others) handsOff(paths []*path) (fit []*path) {
 	for _, p := range paths {
-		r := others{l}.inTheWay(p)
+		r := l.inTheWay(p)
 		if r == nil {
 			fit = append(fit, p)
 			continue
@@ -100,7 +100,7 @@ func (l *layout) handsOff(paths []*path) (fit []*path) {
 }
 
 // keep leaves a path as it is on the host, and says why.
-func (l *layout) keep(p *path, why Finding) {
+func (l others) keep(p *path, why Finding) {
 	l.unfit = append(l.unfit, p)
 	l.find(why)
 	tables := map[uint32]bool{}

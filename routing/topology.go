@@ -271,21 +271,6 @@ func (t *topology) mainMetric(link string, f Family) uint32 {
 	return best
 }
 
-// mainRejects reports whether main has a reject route as wide as a default,
-// whatever its metric: it would win as soon as the default beside it is gone. A
-// lookup that ends at one is not suppressed (fib_rules_lookup suppresses only
-// success), so a rule `lookup main suppress_prefixlength` would end every reply
-// there. One for all private IPv6 addresses is a ban.
-func (t *topology) mainRejects(f Family) bool {
-	return slices.ContainsFunc(t.host.Routes, func(r Route) bool {
-		return r.Table == TableMain && r.Family() == f && r.Dst.Bits() <= wide(f) &&
-			r.Type.Rejects() && !r.steers() && !private.Contains(r.Dst.Addr())
-	})
-}
-
-// private are IPv6's addresses for sites.
-var private = netip.MustParsePrefix("fc00::/7")
-
 // globalAddrs returns the host's global addresses of a family, sorted, without
 // temporary ones: those come and go, and are for the host's own connections. Of
 // a prefix that others have made local it is one address.
