@@ -36,7 +36,8 @@ func (d *draft) coverPaths(binds []Bind) {
 
 // tellHeld says that a path's gateway is known from our own table alone.
 func (d *draft) tellHeld(p *path) {
-	if p.source != FromHeld {
+	if p.source != FromHeld || !slices.ContainsFunc(d.uplinks[linkFamily{p.link, p.family}],
+		func(g gateway) bool { return slices.Equal(g.hops, p.hops) }) {
 		return
 	}
 	via := Way{Type: Unicast, Link: p.link, Via: p.hops[0].Via}
@@ -156,9 +157,16 @@ func (d *draft) joined(p *path, members, known []netip.Addr) []netip.Prefix {
 		}
 	}
 	for _, r := range d.host.Routes {
-		if r.Table == TableMain && r.Family() == p.family && len(r.Hops) > 0 &&
-			!isWide(r.Dst) && !r.uses(p.link) {
+		switch {
+		case r.Family() != p.family:
+		case r.Table == TableMain && len(r.Hops) > 0 && !isWide(r.Dst) && !r.uses(p.link):
 			others = append(others, r.Dst.Addr())
+		case r.Table == TableLocal && r.Type == Local &&
+			!mine.longest(r.Dst.Addr()).IsValid():
+			others = append(others, r.Dst.Addr())
+			if !r.Dst.IsSingleIP() {
+				around.add(r.Dst)
+			}
 		}
 	}
 	others = sortOnce(others, netip.Addr.Compare)
@@ -229,6 +237,12 @@ func (d *draft) knownAddrs() []netip.Addr {
 	for _, a := range d.host.Addrs {
 		if !a.Temporary {
 			known = append(known, a.Prefix.Addr())
+		}
+	}
+	for _, r := range d.host.Routes {
+		if r.Table == TableLocal && r.Type == Local && r.Protocol != protocolKernel &&
+			r.Dst.IsSingleIP() {
+			known = append(known, r.Dst.Addr())
 		}
 	}
 	for _, r := range d.rows {

@@ -155,7 +155,11 @@ func (w *describer) sourceHints() {
 			continue
 		}
 		advice := "give the route another src, or none"
-		if why != "" {
+		switch {
+		case why == "":
+		case isWide(r.Dst):
+			advice = "give the route a src that is no listener's"
+		default:
 			advice = "give the route a src that is no listener's, or keep its way: " +
 				"--direct " + r.Dst.String()
 		}

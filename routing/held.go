@@ -57,14 +57,17 @@ func (s *resolver) hold(r *row) bool {
 	if !ok || s.policy.none(g.link) {
 		return false
 	}
-	reason := r.Reason
+	reason, flag := r.Reason, fmt.Sprintf("--address %s=%s", r.Addr, g.link)
+	if g.source == FromHeld { // the link itself has another, or none
+		flag += fmt.Sprintf(",%s", g.hops[0].Via)
+	}
 	r.Link, r.Status, r.Reason = g.link, "", ""
 	r.path = s.pathOf(g, r.Addr)
 	s.find(Warning.Finding("held-path", r.Addr.String(), "nothing says any more which way "+
 		"the clients of %s come (%s): its path by %s is kept", r.Addr, reason,
 		r.path.name()).
-		Advise("if it is right, say so: --address %s=%s; if not: --return %[1]s=off",
-			r.Addr, g.link).At(origin(r)))
+		Advise("if it is right, say so: %s; if not: --return %s=off", flag, r.Addr).
+		At(origin(r)))
 	return true
 }
 

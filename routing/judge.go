@@ -38,6 +38,9 @@ func (d *draft) judge(l *layout) (ideal *FIB) {
 		j.tellMarked(p, sources, seen)
 		for _, src := range sources {
 			for _, c := range seen {
+				if c.rule != nil && !c.rule.mayMatch(src) {
+					continue // no other rule or route tells it apart
+				}
 				q := Query{Src: src, Dst: c.addr}
 				before, after := d.fib.answer(q), j.after.answer(q)
 				v.add(before, after, j.ideal.answer(q))

@@ -56,21 +56,16 @@ type layout struct {
 	findings
 	state State
 	base  map[Family]int // where the block of rules begins; 0: it fits nowhere
-	// offset of the first live rule where room is scarce, so that no number
-	// is left out; else 0
-	packed map[Family]int
-	live   map[Family][]live
-	last   map[Family]int // offset of the rule for the path's own table
-	group  int            // that the rules name
-	unfit  []*path        // others have too many rules for their replies
+	at    map[Family]numbering
+	group int     // that the rules name
+	unfit []*path // others have too many rules for their replies
 	// what a rule by hand goes on to decide for a path: byTable
 	exempt map[*path][]destined
 }
 
 // layOut returns the state in which the given paths work.
 func layOut(t *topology, paths []*path) *layout {
-	l := &layout{topology: t, base: map[Family]int{}, packed: map[Family]int{},
-		live: map[Family][]live{}, last: map[Family]int{},
+	l := &layout{topology: t, base: map[Family]int{}, at: map[Family]numbering{},
 		exempt: map[*path][]destined{}}
 	if len(paths) == 0 {
 		return l
@@ -81,17 +76,15 @@ func layOut(t *topology, paths []*path) *layout {
 		for _, p := range ours {
 			l.exempt[p] = others{l}.byTable(p)
 		}
-		ours, exceptions := others{l}.fitting(ours)
-		if len(ours) == 0 {
+		if ours = (others{l}).fitting(ours); len(ours) == 0 {
 			continue
 		}
 		l.tellElsewhere(f)
-		l.base[f] = l.place(f, ours, exceptions)
-		if l.base[f] == 0 {
+		if l.base[f] = l.place(f, ours); l.base[f] == 0 {
+			others{l}.keepInPlace(f, ours)
 			continue
 		}
 		ours = others{l}.handsOff(ours)
-		l.layLive(f)
 		reject := l.host.rejects(f, TableMain)
 		for _, p := range ours {
 			l.layTable(p, reject)
@@ -179,48 +172,57 @@ func (l *layout) sharedGroup() int {
 
 // layRules writes the rules of a path.
 func (l *layout) layRules(p *path) {
+	at := l.at[p.family]
 	for _, c := range p.covers {
 		for _, prefix := range c.prefixes {
-			rule := func(tier int, table uint32) Rule {
-				r := NewRule(p.family, l.base[p.family]+tier, table)
-				r.From, r.IIF, r.Protocol = prefix, "lo", l.policy.Numbers.Protocol
+			put := func(offset int, rules ...Rule) {
+				for i, r := range rules {
+					r.Priority = l.base[p.family] + offset + i
+					r.IIF, r.Protocol = "lo", l.policy.Numbers.Protocol
+					l.state.Rules = append(l.state.Rules, r)
+				}
+			}
+			from := func(table uint32) Rule {
+				r := NewRule(p.family, 0, table)
+				r.From = prefix
 				return r
 			}
-			rules := slices.Concat(l.exceptions(p, rule),
-				others{l}.repeated(p, c, prefix))
-			for _, x := range l.live[p.family] {
-				r := rule(x.offset, x.table)
-				r.To, r.SuppressPrefix = x.to, x.suppress
-				if c.mode == Strict {
-					r.SuppressGroup = l.group
-				}
-				rules = append(rules, r)
+			l.layFront(p, from, put)
+			b := others{l}.behind(p, c, prefix)
+			put(at.exception, b.exceptions...)
+			if len(b.evaded) <= at.main-at.evaded && len(b.evaded) <= mostEvaded {
+				put(at.evaded, b.evaded...)
 			}
-			l.state.Rules = append(append(l.state.Rules, rules...),
-				rule(l.last[p.family], p.table))
+			if !l.host.rejects(p.family, TableMain) {
+				w := behindBlock{others: others{l}, path: p, cover: c}
+				put(at.main, w.asking(from(TableMain))...)
+			}
+			put(at.table, from(p.table))
 		}
 	}
 }
 
-// exceptions returns the rules in front: for what the user wants to go main's
-// way, and with fail_closed for sockets that are bound to another uplink, which
-// main alone can serve.
-func (l *layout) exceptions(p *path, rule func(tier int, table uint32) Rule) []Rule {
-	var rules []Rule
+// layFront writes the rules in front of all others of a block: for what the
+// user wants to go main's way, and with fail_closed for sockets that are bound
+// to another uplink, which main alone can serve.
+func (l *layout) layFront(p *path, from func(uint32) Rule, put func(int, ...Rule)) {
+	var direct []netip.Prefix
 	for _, d := range l.policy.Direct {
 		if FamilyOf(d.Addr()) == p.family {
-			r := rule(tierDirect, TableMain)
-			r.To = d.Masked()
-			rules = appendOnce(rules, r)
+			direct = appendOnce(direct, d.Masked())
 		}
+	}
+	for _, d := range direct {
+		r := from(TableMain)
+		r.To = d
+		put(tierDirect, r)
 	}
 	for _, link := range l.sorted {
 		if l.policy.failClosed(p.link) && link.Name != p.link &&
 			l.isUplink(link.Name, p.family) {
-			r := rule(tierBound, TableMain)
+			r := from(TableMain)
 			r.OIF = link.Name
-			rules = append(rules, r)
+			put(l.at[p.family].bound, r)
 		}
 	}
-	return rules
 }

@@ -9,17 +9,17 @@ import (
 // answer a reply, and of the rules by hand that the paths replace. The kernel
 // gives a rule without priority the place before the second rule of the list,
 // so no fixed number is safe.
-func (l *layout) place(f Family, paths []*path, exceptions int) int {
-	r := l.room(f)
+func (l *layout) place(f Family, paths []*path) int {
+	r, ways := l.room(f), l.numberings(f, paths)
 	if high := l.firstByHand(f, paths); high < r.high {
 		inFront := r
 		inFront.high = high
 		inFront.low = max(r.low, l.lastBefore(f, high, paths)+1)
-		if base := l.fit(f, inFront, exceptions); base != 0 {
+		if base := l.fit(f, inFront, ways); base != 0 {
 			return base
 		}
 	}
-	if base := l.fit(f, r, exceptions); base != 0 {
+	if base := l.fit(f, r, ways); base != 0 {
 		return base
 	}
 	n := l.policy.Numbers
@@ -59,13 +59,12 @@ func passesBy(r Rule, paths []*path) bool {
 	})
 }
 
-// fit returns the highest base for the block in a room, 0 for none. Where the
-// whole block does not fit, its free numbers are left out.
-func (l *layout) fit(f Family, r room, exceptions int) int {
-	first := tierException + exceptions
-	sizes := []int{tierTable + 1, min(first+len(l.asked(f, 0))+1, tierTable+1)}
-	for i, size := range sizes {
-		l.packed[f] = []int{0, first}[i]
+// fit returns the highest base for the block in a room, 0 for none, numbered in
+// the first way that fits.
+func (l *layout) fit(f Family, r room, ways []numbering) int {
+	for _, way := range ways {
+		size := way.table + 1
+		l.at[f] = way
 		for base := min(l.policy.Numbers.Base, r.high-size); base >= r.low; base-- {
 			in := max(l.highestRule(f, base, base+size-1), r.leapt(base, base+size-1))
 			if in < 0 {

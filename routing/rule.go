@@ -3,6 +3,7 @@ package routing
 import (
 	"cmp"
 	"net/netip"
+	"slices"
 )
 
 // Action is what a matching rule does: the kernel's FR_ACT_*.
@@ -96,13 +97,23 @@ func catchesAll(r Rule) bool {
 }
 
 // matches reports whether the rule's selectors match.
-func matches(r Rule, q Query) bool { return r.Opaque == "" && (mismatch(r, q) == "") != r.Not }
+func matches(r Rule, q Query) bool {
+	return r.modelled() && (mismatch(r, q) == "") != r.Not
+}
+
+// modelled reports whether all selectors of a rule are known. Realms are none:
+// they are for tc.
+func (r Rule) modelled() bool {
+	known, rest := r.Selectors()
+	return rest == "" && !slices.ContainsFunc(known,
+		func(s [2]string) bool { return s[0] != "realms" })
+}
 
 // mismatch names the first selector that does not match; it is empty if all do.
 // Inversion is the caller's.
 func mismatch(r Rule, q Query) string {
 	switch {
-	case r.Opaque != "":
+	case !r.modelled():
 		return "opaque"
 	case r.IIF != "" && r.IIF != "lo":
 		return "iif"

@@ -102,9 +102,9 @@ func TestRulesGrowWithPathsNotWithListeners(t *testing.T) {
 		prefixes, rules := countPrefixes(plan, f), countRules(plan, f)
 		t.Logf("%s: %d listeners in 8 subnets: %d cover prefixes, %d rules", f,
 			len(listeners)/2, prefixes, rules)
-		if prefixes != 8 || rules != 16 {
-			t.Errorf("%s: %d cover prefixes and %d rules, want 8 and 16", f,
-				prefixes, rules)
+		if want := map[Family]int{IPv4: 16, IPv6: 24}[f]; prefixes != 8 || rules != want {
+			t.Errorf("%s: %d cover prefixes and %d rules, want 8 and %d", f,
+				prefixes, rules, want)
 		}
 	}
 	installed := With(h, plan.State)
@@ -190,42 +190,52 @@ func BenchmarkDecideUplinks(b *testing.B) {
 	}
 }
 
+// crowds add one more of a kind to a host, and return its listeners.
+var crowds = map[string]func(h *Host, i int) []Listener{
+	// of others for the path's own sources, behind the block
+	"bans": func(h *Host, i int) []Listener {
+		r := NewRule(IPv4, 20000+i, 0)
+		r.Action, r.To = RejectBlackhole, nth(i)
+		r.From = netip.PrefixFrom(plus(h.Addrs[2].Prefix.Masked().Addr(), 0x100+i), 32)
+		h.Rules = append(h.Rules, r)
+		return []Listener{{Addr: r.From.Addr(), Ports: PortRange{80, 80}, Transport: TCP}}
+	},
+	"pods": func(h *Host, i int) []Listener {
+		name := fmt.Sprintf("cali%d", i)
+		h.Links = append(h.Links, Link{Index: i + 100, Name: name, Kind: "veth", Up: true,
+			Carrier: true})
+		h.Routes = append(h.Routes, Route{RouteKey: RouteKey{TableMain, nth(i), 0},
+			Type: Unicast, Scope: ScopeLink, Hops: []Hop{{Link: name, Weight: 1}}})
+		return nil
+	},
+	"rules": func(h *Host, i int) []Listener {
+		r := NewRule(IPv4, 20000+i, uint32(100+i%50))
+		r.From = nth(i)
+		h.Rules = append(h.Rules, r)
+		if i < 50 {
+			h.Routes = append(h.Routes, Route{
+				RouteKey: RouteKey{r.Table, IPv4.All(), 0}, Type: Unicast,
+				Hops: []Hop{{Link: "eth1", Via: h.Addrs[2].Prefix.Addr().Prev(),
+					Weight: 1}}})
+		}
+		return nil
+	},
+	"scattered": func(h *Host, i int) []Listener {
+		p := netip.PrefixFrom(nth(2*i).Addr(), 32)
+		h.Addrs = append(h.Addrs, Addr{Link: "eth1", Prefix: p})
+		return []Listener{{Addr: p.Addr(), Ports: PortRange{80, 80}, Transport: TCP}}
+	},
+	"bridges": func(h *Host, i int) []Listener {
+		name := fmt.Sprintf("br%d", i)
+		h.Links = append(h.Links, Link{Index: i + 100, Name: name, Kind: "bridge", Up: true})
+		p := netip.PrefixFrom(nth(16*i).Addr().Next(), 28)
+		h.Addrs = append(h.Addrs, Addr{Link: name, Prefix: p})
+		return []Listener{{Addr: p.Addr(), Ports: PortRange{80, 80}, Transport: TCP}}
+	},
+}
+
 // What is decided grows with the rest of the host as with uplinks.
 func BenchmarkDecideCrowd(b *testing.B) {
-	crowds := map[string]func(h *Host, i int) []Listener{
-		"pods": func(h *Host, i int) []Listener {
-			name := fmt.Sprintf("cali%d", i)
-			h.Links = append(h.Links, Link{Index: i + 100, Name: name, Kind: "veth", Up: true,
-				Carrier: true})
-			h.Routes = append(h.Routes, Route{RouteKey: RouteKey{TableMain, nth(i), 0},
-				Type: Unicast, Scope: ScopeLink, Hops: []Hop{{Link: name, Weight: 1}}})
-			return nil
-		},
-		"rules": func(h *Host, i int) []Listener {
-			r := NewRule(IPv4, 20000+i, uint32(100+i%50))
-			r.From = nth(i)
-			h.Rules = append(h.Rules, r)
-			if i < 50 {
-				h.Routes = append(h.Routes, Route{
-					RouteKey: RouteKey{r.Table, IPv4.All(), 0}, Type: Unicast,
-					Hops: []Hop{{Link: "eth1", Via: h.Addrs[2].Prefix.Addr().Prev(),
-						Weight: 1}}})
-			}
-			return nil
-		},
-		"scattered": func(h *Host, i int) []Listener {
-			p := netip.PrefixFrom(nth(2*i).Addr(), 32)
-			h.Addrs = append(h.Addrs, Addr{Link: "eth1", Prefix: p})
-			return []Listener{{Addr: p.Addr(), Ports: PortRange{80, 80}, Transport: TCP}}
-		},
-		"bridges": func(h *Host, i int) []Listener {
-			name := fmt.Sprintf("br%d", i)
-			h.Links = append(h.Links, Link{Index: i + 100, Name: name, Kind: "bridge", Up: true})
-			p := netip.PrefixFrom(nth(16*i).Addr().Next(), 28)
-			h.Addrs = append(h.Addrs, Addr{Link: name, Prefix: p})
-			return []Listener{{Addr: p.Addr(), Ports: PortRange{80, 80}, Transport: TCP}}
-		},
-	}
 	for _, name := range slices.Sorted(maps.Keys(crowds)) {
 		for _, n := range []int{1000, 2000, 4000} {
 			b.Run(fmt.Sprint(name, n), func(b *testing.B) {

@@ -18,6 +18,9 @@ type others struct{ *layout }
 // of ours may have, too, each a key and its value ("dport", "80-90"), and the
 // rest.
 func (r Rule) Selectors() (known [][2]string, rest string) {
+	if r.Opaque == "" {
+		return nil, "" // most of them
+	}
 	words := strings.Fields(r.Opaque)
 	var others []string
 	for len(words) > 0 {
@@ -55,18 +58,32 @@ func (l others) decides(r Rule) bool {
 // replies of a path and cannot be repeated in front of it.
 func (l others) inTheWay(p *path) *Rule {
 	list := l.fib.rules[p.family].list
-	i := slices.IndexFunc(list, func(r Rule) bool {
-		return r.Priority > l.base[p.family] && !r.goesFirst() && r.forReplies() &&
-			!catchesAll(r) && !r.repeatable() && l.decides(r) &&
-			slices.ContainsFunc(p.covers, func(c cover) bool {
-				return slices.ContainsFunc(c.members,
-					func(a netip.Addr) bool { return r.mayMatch(a) })
-			})
-	})
-	if i < 0 {
-		return nil
+	for i, r := range list {
+		if r.Priority <= l.base[p.family] || r.goesFirst() || !r.forReplies() ||
+			catchesAll(r) ||
+			!l.leapsOver(list, i) && (r.repeatable() || !l.decides(r)) {
+			continue
+		}
+		if slices.ContainsFunc(p.covers, func(c cover) bool {
+			return slices.ContainsFunc(c.members, r.mayMatch)
+		}) {
+			return &list[i]
+		}
 	}
-	return &list[i]
+	return nil
+}
+
+// leapsOver reports whether a rule is a goto over some that decide about
+// replies: those would come alive by being repeated for the packets that it
+// matches.
+func (l others) leapsOver(list []Rule, i int) bool {
+	if list[i].Action != Goto {
+		return false
+	}
+	last, effect := target(list, i)
+	return effect == Jumped && slices.ContainsFunc(list[i+1:last+1], func(r Rule) bool {
+		return !catchesAll(r) && r.forReplies() && l.decides(r)
+	})
 }
 
 // mayMatch reports whether a rule's `from` lets replies of an address pass.
@@ -99,10 +116,29 @@ func (l others) handsOff(paths []*path) (fit []*path) {
 	return fit
 }
 
+// keepInPlace leaves paths as they are on the host where the block has no place
+// any more, as long as their rules are where they work.
+func (l others) keepInPlace(f Family, paths []*path) {
+	r := l.room(f)
+	if !slices.ContainsFunc(l.own.Rules, func(x Rule) bool {
+		return x.Family == f && (x.Priority < r.low || x.Priority >= r.high ||
+			r.leapt(x.Priority, x.Priority) >= 0)
+	}) {
+		for _, p := range paths {
+			l.keepInstalled(p)
+		}
+	}
+}
+
 // keep leaves a path as it is on the host, and says why.
 func (l others) keep(p *path, why Finding) {
 	l.unfit = append(l.unfit, p)
 	l.find(why)
+	l.keepInstalled(p)
+}
+
+// keepInstalled puts what is installed for a path into the state.
+func (l others) keepInstalled(p *path) {
 	tables := map[uint32]bool{}
 	for _, r := range l.own.Rules {
 		if r.Family == p.family && slices.ContainsFunc(p.prefixes(), r.From.Overlaps) {

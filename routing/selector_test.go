@@ -29,7 +29,8 @@ var opaqueRules = []struct{ rule, want string }{
 	{"not from 10.0.1.0/24 lookup 7", ""},
 	{"not from 10.0.9.0/24 lookup 7", "hands off"},
 	{"not from 10.0.1.0/24 dport 53 lookup 7", "hands off"},
-	{"not iif eth0 lookup 7", ""}, // a catch-all
+	{"not iif eth0 lookup 7", // a catch-all
+		"from 10.0.1.0/24 iif lo lookup 7 suppress_prefixlength 7 suppress_ifgroup 76"},
 }
 
 func TestOpaqueRules(t *testing.T) {
@@ -57,31 +58,81 @@ func TestOpaqueRules(t *testing.T) {
 	}
 }
 
-// TestLeaptOver: what a goto leaps over does not come alive by being repeated,
-// for the packets that the goto matches.
-func TestLeaptOver(t *testing.T) {
-	for target, want := range map[string]string{
-		"20000": "from 10.0.1.0/24 to 203.0.113.0/24 iif lo prohibit " +
-			"from 10.0.1.0/24 to 192.0.2.0/24 iif lo unreachable",
-		"20001": "from 10.0.1.0/24 to 192.0.2.0/24 iif lo blackhole " + // no such rule
-			"from 10.0.1.0/24 to 203.0.113.0/24 iif lo prohibit " +
-			"from 10.0.1.0/24 to 192.0.2.0/24 iif lo unreachable",
-	} {
-		p := planOf(t, parseHost(t, twoUplinks+`
-			rule add pref 10000 to 192.0.2.0/24 goto `+target+`
-			rule add pref 10001 to 192.0.2.0/24 blackhole
-			rule add pref 10002 to 203.0.113.0/24 prohibit
-			rule add pref 20000 to 192.0.2.0/24 unreachable
-		`), listenOn("10.0.1.10"), nil, plain)
-		var got []string
-		for _, r := range p.State.Rules {
-			if r.Priority < 5198 {
-				got = append(got, strings.TrimSuffix(strings.SplitN(r.Args(), " ",
-					3)[2], " protocol 76"))
-			}
+// repeatedAs returns the exceptions in front of the live rules, a line each.
+func repeatedAs(p routing.Plan) string {
+	var lines []string
+	for _, r := range p.State.Rules {
+		if r.Priority < 5198 {
+			line := strings.SplitN(r.Args(), " ", 3)[2]
+			lines = append(lines, strings.TrimSuffix(line, " protocol 76"))
 		}
-		if s := strings.Join(got, " "); s != want {
-			t.Errorf("goto %s: %q, want %q", target, s, want)
+	}
+	return strings.Join(lines, "\n")
+}
+
+// live is how the tables of others are asked.
+const live = " suppress_prefixlength 7 suppress_ifgroup 76"
+
+// orders are rules of others, and what stands in front of our live rules.
+var orders = []struct{ name, rules, want string }{
+	{"no rule behind", "20000 to 172.16.0.0/12 lookup main", ""},
+	{"by destination", "20000 to 172.16.0.0/12 lookup main; 20001 uidrange 33-33 lookup 7",
+		"from 10.0.1.0/24 to 172.16.0.0/12 iif lo lookup main" + live + "\n" +
+			"from 10.0.1.0/24 to 172.16.0.0/12 iif lo lookup 20431\n" +
+			"from 10.0.1.0/24 iif lo uidrange 33-33 lookup 7"},
+	{"main but for its default", "20000 lookup main suppress_prefixlength 0; 20001 fwmark 1 lookup 7",
+		"from 10.0.1.0/24 iif lo lookup main" + live + "\n" +
+			"from 10.0.1.0/24 iif lo lookup 20431 suppress_prefixlength 7\n" +
+			"from 10.0.1.0/24 fwmark 0x1 iif lo lookup 7"},
+	{"an own suppressor", "3000 lookup 8 suppress_prefixlength 16",
+		"from 10.0.1.0/24 iif lo lookup 8 suppress_prefixlength 16 suppress_ifgroup 76"},
+	{"an own group", "3000 lookup 8 suppress_ifgroup 5", ""},
+	{"a VPN behind main", "3000 lookup main suppress_prefixlength 0; 3001 lookup 8",
+		"from 10.0.1.0/24 iif lo lookup main" + live + "\n" +
+			"from 10.0.1.0/24 iif lo lookup 20431 suppress_prefixlength 7\n" +
+			"from 10.0.1.0/24 iif lo lookup 8" + live},
+	{"a VPN behind main, with its default alone",
+		"3000 lookup main suppress_prefixlength 0; 3001 lookup 7", ""},
+	{"a VPN that passes its own packets by", "3000 not fwmark 0x9 lookup 8",
+		"from 10.0.1.0/24 fwmark 0x9 iif lo lookup main" + live + "\n" +
+			"from 10.0.1.0/24 fwmark 0x9 iif lo lookup 20431\n" +
+			"from 10.0.1.0/24 iif lo lookup 8" + live},
+	{"a VPN with realms", "3000 lookup 8 realms 3",
+		"from 10.0.1.0/24 iif lo realms 3 lookup 8" + live},
+	{"a rule behind a VPN", "3000 lookup 8; 3001 to 192.0.2.0/24 lookup 7",
+		"from 10.0.1.0/24 iif lo lookup 8" + live + "\n" +
+			"from 10.0.1.0/24 to 192.0.2.0/24 iif lo lookup 7"},
+	{"a goto over a rule", "20000 to 192.0.2.0/24 goto 32766; 20001 to 192.0.2.0/25 blackhole",
+		"hands off"},
+	{"a goto over nothing", "20000 to 192.0.2.0/24 goto 32766; 20001 to 192.0.2.0/25 nop", ""},
+	{"a goto to nowhere", "20000 to 192.0.2.0/24 goto 32765; 20001 to 192.0.2.0/25 blackhole",
+		"from 10.0.1.0/24 to 192.0.2.0/25 iif lo blackhole"},
+}
+
+// TestOrderKept: what stands in front of a rule of others stays in front of it
+// when that is repeated. For main that is what it knows elsewhere, then the
+// path's table in its place; packets for which it knew all get no further.
+func TestOrderKept(t *testing.T) {
+	for _, c := range orders {
+		h := parseHost(t, twoUplinks+`
+			link add wg0 type wireguard
+			link set wg0 up
+			route add default dev wg0 table 7
+			route add default dev wg0 table 8
+			route add 10.99.0.0/16 dev wg0 table 8
+			route add 10.98.1.0/24 dev wg0 table 8
+			`+"rule add pref "+strings.ReplaceAll(c.rules, "; ", "\nrule add pref ")+"\n")
+		p := planOf(t, h, listenOn("10.0.1.10"), nil, plain)
+		got := repeatedAs(p)
+		if p.Outcomes[0].Reason == "opaque-rule" {
+			got = "hands off"
+		}
+		if c.rules[0] == '3' { // the block stands in front of it
+			lines := strings.Split(got, "\n")
+			got = strings.Join(lines[:max(len(lines)-2, 0)], "\n")
+		}
+		if got != c.want {
+			t.Errorf("%s:\n%s\nwant\n%s", c.name, got, c.want)
 		}
 	}
 }

@@ -176,7 +176,8 @@ func (s *server) converge(conf string) {
 	}
 }
 
-// wantTables wants each of our rules to find a default route in a table of ours.
+// wantTables wants each of our rules to find a default route in a table of
+// ours.
 func (s *server) wantTables(what string) {
 	s.t.Helper()
 	o := routing.Owned(s.host(), routing.DefaultNumbers)

@@ -1,0 +1,239 @@
+package routing
+
+import (
+	"net/netip"
+	"slices"
+)
+
+// behind is what a block says, for one prefix of a path, of the rules of others
+// that stand behind it, in their order. Each would answer these replies if the
+// block was not there.
+type behind struct {
+	exceptions []Rule // up to the last that was written for some packets
+	evaded     []Rule // what catch-alls say after that, but for their defaults
+}
+
+// behindBlock walks the rules of others behind the block.
+type behindBlock struct {
+	others
+	path   *path
+	cover  cover
+	prefix netip.Prefix
+	over   endedRules
+	out    []Rule
+	weight []weight // of each
+}
+
+// weight says what a repeated rule is worth.
+type weight int
+
+const (
+	// main's: the live rules behind say the same, so it matters in front of
+	// others alone
+	asMain weight = iota
+	asEvaded
+	asException
+)
+
+// behind returns what the block says for one prefix of a path.
+func (l others) behind(p *path, c cover, prefix netip.Prefix) behind {
+	w := behindBlock{others: l, path: p, cover: c, prefix: prefix}
+	list := l.fib.rules[p.family].list
+	dead := false // behind a catch-all that knows every destination
+	for i := 0; i < len(list); i++ {
+		r := list[i]
+		switch {
+		case r.Priority <= l.base[p.family] || r.goesFirst() || !r.forReplies():
+		case !catchesAll(r):
+			w.selective(r)
+		case r.Action == Goto:
+			i, _ = target(list, i)
+		case !dead:
+			w.catchAll(r)
+			dead = l.fib.ends(r) || r.Action != ToTable && r.Action != Nop
+		}
+	}
+	return w.parts()
+}
+
+// add adds a rule for the packets that a rule of others matches.
+func (w *behindBlock) add(r Rule, of weight) {
+	r.IIF, r.Protocol, r.Not = "lo", w.policy.Numbers.Protocol, false
+	if r.From.Bits() < w.prefix.Bits() {
+		r.From = w.prefix
+	}
+	w.out, w.weight = append(w.out, r), append(w.weight, of)
+}
+
+// selective repeats a rule that was written for some packets. One by hand that
+// the path replaces goes on to decide what byTable says, in its place among the
+// others.
+func (w *behindBlock) selective(r Rule) {
+	if !r.repeatable() || r.From.IsValid() && !r.From.Overlaps(w.prefix) {
+		return
+	}
+	p, x := w.path, r
+	if x.From.Bits() < w.prefix.Bits() {
+		x.From = w.prefix
+	}
+	live := w.over.reached(x, within(w.prefix, w.cover.members))
+	if w.fib.ends(r) {
+		w.over.add(live)
+	}
+	replaced := r.byHand() && w.replaces(p, r)
+	switch {
+	case replaced && r.Table == p.named && w.cover.mode == Strict:
+		for _, one := range live {
+			for _, d := range w.exempt[p] {
+				one.To, one.Table = d.to, d.table
+				w.add(one, asException)
+			}
+		}
+		return
+	case replaced || r.byHand() && (p.source == FromPin || p.source == FromStatic):
+		return // its say is over: the path does it, or the user decides
+	case r.byHand() && len(w.policy.Addresses) > 0:
+		live = reached(live, w.cover.members, w.pinned)
+	}
+	for _, one := range live {
+		switch {
+		case one.Action == ToTable && one.Table == TableMain:
+			w.main(one, w.fib.ends(r))
+		case w.decides(one):
+			w.add(one, asException)
+		}
+	}
+}
+
+// main says what a rule for main does, without main's ways out of this host:
+// what it knows elsewhere, then what the path's table knows in its place. ends
+// says that the packets get no further.
+func (w *behindBlock) main(r Rule, ends bool) {
+	for _, x := range w.asking(r) {
+		w.add(x, asMain)
+	}
+	r.Table, r.SuppressPrefix, r.SuppressGroup = w.path.table, None, None
+	if !ends {
+		r.SuppressPrefix = wide(r.Family)
+	}
+	w.add(r, asMain)
+}
+
+// asking returns the rules that ask a table of others as it is, but for its
+// ways out of this host. IPv6's private addresses have one of their own, since
+// the widest of their routes are as wide as those that are ways to the
+// Internet; but not where a VPN takes all of both.
+func (w *behindBlock) asking(r Rule) []Rule {
+	var out []Rule
+	ask := func(bits int) {
+		x := r
+		x.SuppressPrefix = max(r.SuppressPrefix, bits)
+		if w.cover.mode == Strict {
+			x.SuppressGroup = w.group
+		}
+		out = append(out, x)
+	}
+	inside := r.To.Bits() >= private.Bits() && private.Contains(r.To.Addr())
+	if r.Family == IPv6 && !w.host.takesAll(r.Table) && (inside || r.To.Bits() <= 0) {
+		all := r.To
+		if !inside {
+			r.To = private
+		}
+		ask(private.Bits() - 1)
+		r.To = all
+	}
+	if !inside {
+		ask(wide(r.Family))
+	}
+	return out
+}
+
+// catchAll says what a rule that takes every packet does, but for its default.
+func (w *behindBlock) catchAll(r Rule) {
+	table := r.Action == ToTable
+	switch {
+	case !table, r.SuppressGroup != None:
+	case r.Table == TableMain:
+		if !w.fib.ends(r) {
+			w.main(r, false)
+		}
+	case standard(r), w.fib.delivers(r), w.host.rejects(r.Family, r.Table):
+	// nothing to say in vain, where it takes more than one rule
+	case (r.Mask != 0 || slices.Contains(w.weight, asMain)) && !w.knowsMore(r):
+	default:
+		if first := len(w.out); r.Not && r.Mask != 0 { // the mark passes it by
+			marked := r
+			marked.Table, marked.SuppressPrefix = TableMain, None
+			w.main(marked, true)
+			for i := first; i < len(w.out); i++ {
+				w.weight[i] = asEvaded
+			}
+		}
+		r.Mark, r.Mask = 0, 0
+		for _, x := range w.asking(r) {
+			w.add(x, asEvaded)
+		}
+	}
+}
+
+// knowsMore reports whether a table knows anything but ways out of this host.
+func (w *behindBlock) knowsMore(r Rule) bool {
+	for dst, same := range w.fib.routes(r) {
+		if !isWide(dst) && dst.Bits() > r.SuppressPrefix &&
+			slices.ContainsFunc(same, func(x Route) bool {
+				return x.Type != Throw && !slices.ContainsFunc(x.Hops,
+					func(h Hop) bool { return w.isOutward(h.Link) })
+			}) {
+			return true
+		}
+	}
+	return false
+}
+
+// parts divides the rules: what was written for some packets, with all that
+// stands in front of it, and what catch-alls say behind that.
+func (w *behindBlock) parts() behind {
+	cut := func(least weight) int {
+		n := len(w.out)
+		for n > 0 && w.weight[n-1] < least {
+			n--
+		}
+		return n
+	}
+	n, all := cut(asException), cut(asEvaded)
+	return behind{w.out[:n:n], w.out[n:max(n, all)]}
+}
+
+// most returns how many rules there are at most for one prefix of the paths,
+// wherever the block stands.
+func (l others) most(paths []*path) (exceptions, evaded int) {
+	for _, p := range paths {
+		for _, c := range p.covers {
+			for _, prefix := range c.prefixes {
+				b := l.behind(p, c, prefix)
+				exceptions = max(exceptions, len(b.exceptions))
+				if len(b.evaded) <= mostEvaded {
+					evaded = max(evaded, len(b.evaded))
+				}
+			}
+		}
+	}
+	return exceptions, evaded
+}
+
+// fitting leaves out the paths for which the rules of others cannot all be
+// repeated: hands off.
+func (l others) fitting(paths []*path) (fit []*path) {
+	for _, p := range paths {
+		if exceptions, _ := l.most([]*path{p}); exceptions <= mostExceptions {
+			fit = append(fit, p)
+			continue
+		}
+		l.keep(p, Warning.Finding("opaque-rule", p.name(), "others have more than %d "+
+			"rules for some of the replies of %s: nothing new is installed for it",
+			mostExceptions, p.name()).
+			Advise("let fewer rules say it, or put them in front of ours (at most "+
+				"%d)", l.policy.Numbers.Base))
+	}
+	return fit
+}
