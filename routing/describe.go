@@ -43,35 +43,33 @@ func (d *draft) describe(l *layout, ideal *FIB, binds []Bind) {
 
 func (w *describer) outcomes() {
 	type ends struct{ before, after, ideal Way }
-	ways := map[netip.Addr]ends{}
-	far := map[Family]netip.Addr{IPv4: OffLink(w.host, IPv4), IPv6: OffLink(w.host, IPv6)}
+	ways, replies := map[Query]ends{}, RepliesOn(w.host)
 	for i := range w.rows {
 		r := &w.rows[i]
 		if r.Addr.IsLoopback() || r.Addr.IsLinkLocalUnicast() {
 			continue
 		}
-		e, ok := ways[r.Addr]
+		q := replies.Far(r.Listener)
+		e, ok := ways[q]
 		if !ok {
-			q := Query{Src: r.Addr, Dst: far[FamilyOf(r.Addr)]}
 			e = ends{w.fib.Way(q), w.after.Way(q), w.ideal.Way(q)}
-			ways[r.Addr] = e
+			ways[q] = e
 		}
 		r.Before, r.After = e.before, e.after
 		if (r.Status == Ready || r.Status == Armed) && !sameWay(e.after, e.ideal) {
 			r.Status, r.Reason = Unresolved, "shadowed"
 		}
-		w.stands(r)
+		w.stands(r, q)
 	}
 }
 
 // stands marks a listener whose replies another rule sends elsewhere, where an
 // administrator wrote it for them: it is left to stand.
-func (w *describer) stands(r *row) {
+func (w *describer) stands(r *row, q Query) {
 	if r.path == nil || r.Status == Unresolved || r.After.Link == r.path.link {
 		return
 	}
-	far := OffLink(w.host, FamilyOf(r.Addr))
-	rule := w.fib.answer(Query{Src: r.Addr, Dst: far}).ended
+	rule := w.fib.answer(q).ended
 	if rule == nil || standard(*rule) {
 		return
 	}

@@ -187,6 +187,9 @@ func (r Rule) whyNot(q Query) string {
 			return "it is in no VRF"
 		}
 		return "not modelled"
+	case "ports":
+		return fmt.Sprintf("it is of protocol %d, from port %d to %d", q.Proto, q.Sport,
+			q.Dport)
 	case "iif":
 		return "it is iif lo"
 	case "oif":

@@ -105,18 +105,24 @@ func layOut(t *topology, paths []*path) *layout {
 func (l *layout) tellElsewhere(f Family) {
 	for _, link := range l.sorted {
 		key := linkFamily{link.Name, f}
-		if !l.leadsElsewhere(key) || l.outwardIn(link.Name, f) {
+		if !l.leadsElsewhere(key) || !l.forwards(key) || l.isUplink(link.Name, f) {
 			continue
 		}
 		var to []string
 		for _, r := range l.statics[key] {
 			to = append(to, r.Dst.String())
 		}
-		l.find(Warning.Finding("static-elsewhere", link.Name, "replies to %s leave by a "+
+		say := Warning.Finding("static-elsewhere", link.Name, "replies to %s leave by a "+
 			"next hop on %s, where this host forwards: it may be the router of what "+
-			"is behind", Some(to, 3), link.Name).
-			Advise("if such clients come in by a path: --gateway %s=static; to keep "+
-				"it so: --direct %s", link.Name, to[0]).
+			"is behind", Some(to, 3), link.Name)
+		if l.outwardIn(link.Name, f) {
+			say = Warning.Finding("static-elsewhere", link.Name, "this host forwards "+
+				"on %s by now, and may be the router of what is behind (%s): "+
+				"clients there are answered by the paths as before", link.Name,
+				Some(to, 3))
+		}
+		l.find(say.Advise("if such clients come in by a path: --gateway %s=static; to "+
+			"keep main's way for them: --direct %s", link.Name, to[0]).
 			At(l.statics[key][0].String()))
 	}
 }

@@ -13,6 +13,10 @@ type Query struct {
 	Dst  netip.Addr
 	OIF  string // the device that the socket is bound to
 	Mark uint32
+	// IPPROTO_* and ports; 0: not said, and then no rule that asks for them
+	// matches
+	Proto        uint8
+	Sport, Dport uint16
 }
 
 // Way is where the kernel sends a packet: the end of a Trace. The zero Way

@@ -79,7 +79,7 @@ func (c Claim) Verify(p *Proof, when When, ask func(Query) (Way, error)) error {
 	if when == AfterApply {
 		h = With(h, c.Plan.State)
 	}
-	fib, families := NewFIB(h), map[Family]bool{}
+	fib, families, replies := NewFIB(h), map[Family]bool{}, RepliesOn(c.Host)
 	outcomes := c.askable()
 	if when == BeforeApply {
 		p.before = map[Query]Way{}
@@ -88,7 +88,7 @@ func (c Claim) Verify(p *Proof, when When, ask func(Query) (Way, error)) error {
 		f := FamilyOf(o.Addr)
 		families[f] = true
 		for i, dst := range clients[f] {
-			q := Query{Src: o.Addr, Dst: dst}
+			q := replies.To(o.Listener, dst)
 			if q.Src == q.Dst {
 				continue
 			}

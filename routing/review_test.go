@@ -203,6 +203,39 @@ func TestHeldGatewayGoesWithItsListeners(t *testing.T) {
 	}
 }
 
+// Forwarding that begins while paths are in place (dockerd starts) takes no
+// link out of the group: clients behind its next hops, who come in by a path,
+// are answered as before, and a finding says what may be wrong about it.
+func TestForwardingBegins(t *testing.T) {
+	const hostLines = twoUplinks + `
+		link add mgmt type veth
+		link set mgmt up
+		addr add 172.16.0.10/24 dev mgmt
+		route add 10.50.0.0/16 via 172.16.0.1 dev mgmt
+	`
+	const forwarding = "sysctl net.ipv4.ip_forward=1\n"
+	before := planOf(t, parseHost(t, hostLines), listenOn("10.0.1.10"), nil, plain)
+	h := routing.With(parseHost(t, hostLines+forwarding), before.State)
+	after := planOf(t, h, listenOn("10.0.1.10"), nil, plain)
+	if after.State.String() != before.State.String() {
+		t.Errorf("before\n%s\nafter\n%s", before.State, after.State)
+	}
+	if w := way(install(h, after), "10.0.1.10", "10.50.0.9"); w != "eth1 via 10.0.1.1" {
+		t.Errorf("a client behind mgmt: %s", w)
+	}
+	fresh := planOf(t, parseHost(t, hostLines+forwarding), listenOn("10.0.1.10"), nil, plain)
+	if w := way(install(h, fresh), "10.0.1.10", "10.50.0.9"); w != "mgmt via 172.16.0.1" {
+		t.Errorf("a client behind mgmt, where this host forwarded before: %s", w)
+	}
+	for _, p := range []routing.Plan{after, fresh} {
+		if !slices.ContainsFunc(p.Findings, func(f routing.Finding) bool {
+			return f.Code == "static-elsewhere"
+		}) {
+			t.Errorf("no static-elsewhere: %v", p.Findings)
+		}
+	}
+}
+
 // A further gateway of a link takes no table away from a path that is there:
 // the replies of that path never leave by the new gateway, not even between two
 // writes.

@@ -98,23 +98,26 @@ func catchesAll(r Rule) bool {
 
 // matches reports whether the rule's selectors match.
 func matches(r Rule, q Query) bool {
-	return r.modelled() && (mismatch(r, q) == "") != r.Not
+	return r.answerable(q) && (mismatch(r, q) == "") != r.Not
 }
 
-// modelled reports whether all selectors of a rule are known. Realms are none:
-// they are for tc.
-func (r Rule) modelled() bool {
+// answerable reports whether it is known if a rule matches. Realms are no
+// selector: they are for tc.
+func (r Rule) answerable(q Query) bool {
 	known, rest := r.Selectors()
-	return rest == "" && !slices.ContainsFunc(known,
-		func(s [2]string) bool { return s[0] != "realms" })
+	return rest == "" && !slices.ContainsFunc(known, func(s [2]string) bool {
+		return s[0] != "realms" && (q.Proto == 0 || !slices.Contains(portSelectors, s[0]))
+	})
 }
 
 // mismatch names the first selector that does not match; it is empty if all do.
 // Inversion is the caller's.
 func mismatch(r Rule, q Query) string {
 	switch {
-	case !r.modelled():
+	case !r.answerable(q):
 		return "opaque"
+	case !r.allows(q):
+		return "ports"
 	case r.IIF != "" && r.IIF != "lo":
 		return "iif"
 	case r.OIF != "" && r.OIF != q.OIF:

@@ -3,6 +3,7 @@ package routing
 import (
 	"net/netip"
 	"slices"
+	"strconv"
 	"strings"
 )
 
@@ -10,6 +11,81 @@ import (
 // ours may have as the rule that it repeats has them.
 var repeatedSelectors = []string{"tos", "uidrange", "ipproto", "sport", "dport",
 	"realms"}
+
+// portSelectors are those of them that a Query may answer.
+var portSelectors = []string{"ipproto", "sport", "dport"}
+
+// Replies makes the queries for replies of listeners.
+type Replies struct {
+	far   map[Family]netip.Addr
+	ports map[Family]bool // some rule tells packets apart by protocol or port
+}
+
+// RepliesOn returns what makes the queries on a host.
+func RepliesOn(h Host) Replies {
+	r := Replies{map[Family]netip.Addr{}, map[Family]bool{}}
+	for _, f := range Families {
+		r.far[f] = OffLink(h, f)
+	}
+	for _, rule := range h.Rules {
+		known, _ := rule.Selectors()
+		r.ports[rule.Family] = r.ports[rule.Family] || slices.ContainsFunc(known,
+			func(s [2]string) bool { return slices.Contains(portSelectors, s[0]) })
+	}
+	return r
+}
+
+// ephemeral is a port that a client may have.
+const ephemeral = 40000
+
+// To is the query for a listener's reply to a client, with protocol and ports
+// where rules tell them apart.
+func (r Replies) To(l Listener, client netip.Addr) Query {
+	q := Query{Src: l.Addr, Dst: client}
+	if r.ports[FamilyOf(l.Addr)] {
+		q.Proto, q.Sport, q.Dport = protocolOf(string(l.Transport)), l.Ports.First,
+			ephemeral
+	}
+	return q
+}
+
+// Far is To for an off-link client.
+func (r Replies) Far(l Listener) Query { return r.To(l, r.far[FamilyOf(l.Addr)]) }
+
+// allows reports whether a rule's protocol and ports are those of a query.
+func (r Rule) allows(q Query) bool {
+	known, _ := r.Selectors()
+	for _, s := range known {
+		switch s[0] {
+		case "ipproto":
+			if protocolOf(s[1]) != q.Proto {
+				return false
+			}
+		case "sport", "dport":
+			first, last, span := strings.Cut(s[1], "-")
+			if !span {
+				last = first
+			}
+			low, _ := strconv.Atoi(first)
+			high, _ := strconv.Atoi(last)
+			port := map[string]uint16{"sport": q.Sport, "dport": q.Dport}[s[0]]
+			if int(port) < low || high < int(port) {
+				return false
+			}
+		}
+	}
+	return true
+}
+
+// protocolOf is the number of a protocol that `ip rule` names.
+func protocolOf(s string) uint8 {
+	if n, ok := map[string]uint8{"icmp": 1, "tcp": 6, "udp": 17, "ipv6-icmp": 58,
+		"sctp": 132}[s]; ok {
+		return n
+	}
+	n, _ := strconv.ParseUint(s, 10, 8)
+	return uint8(n)
+}
 
 // others are the rules of others, as a layout meets them.
 type others struct{ *layout }

@@ -152,3 +152,21 @@ func TestHandsOffKeeps(t *testing.T) {
 		t.Errorf("%s is %s (%s), want ready: its path is there", o.Addr, o.Status, o.Reason)
 	}
 }
+
+// TestPorts: a rule for a port decides about the listener there alone, and the
+// plan says so of that one.
+func TestPorts(t *testing.T) {
+	h := parseHost(t, twoUplinks+`
+		route add default via 10.0.0.9 dev eth0 table 7
+		rule add pref 20000 ipproto udp lookup 7
+		rule add pref 20001 ipproto tcp sport 443-444 lookup 7
+	`)
+	listeners := append(listenOn("10.0.1.10"), listenOn("10.0.1.10")...)
+	listeners[1].Ports = routing.PortRange{First: 443, Last: 443}
+	p := planOf(t, h, listeners, nil, plain)
+	got := fmt.Sprint(p.Outcomes[0].Status, ": ", p.Outcomes[0].After, "; ",
+		p.Outcomes[1].Status, ": ", p.Outcomes[1].After)
+	if want := "ready: eth1 via 10.0.1.1; unresolved: eth0 via 10.0.0.9"; got != want {
+		t.Errorf("%s, want %s", got, want)
+	}
+}

@@ -205,13 +205,30 @@ func (t *topology) isOutward(link string) bool {
 func (t *topology) outwardIn(link string, f Family) bool {
 	key := linkFamily{link, f}
 	if t.outside(t.links[link]) {
-		return t.isUplink(link, f) || t.leadsElsewhere(key) && !t.forwards(key)
+		return t.isUplink(link, f) || t.leadsElsewhere(key) &&
+			(!t.forwards(key) || t.wasOutward(link, f))
 	}
 	// Peers of a tunnel and containers use this host as their next hop. A
 	// rule for an address there says nothing of them.
 	return slices.ContainsFunc(t.uplinks[key], func(g gateway) bool {
 		return g.source != FromRule && g.source != FromTable
 	})
+}
+
+// wasOutward reports whether our rules take a link for outward already, because
+// of this family: a link group has none. It stays so: forwarding may begin at
+// any time, when the first container starts, and says nothing of clients that
+// are answered.
+func (t *topology) wasOutward(link string, f Family) bool {
+	other := linkFamily{link, IPv4 + IPv6 - f}
+	return !t.isUplink(link, other.family) &&
+		(!t.leadsElsewhere(other) || t.forwards(other)) &&
+		slices.ContainsFunc(t.own.Groups, func(g LinkGroup) bool {
+			return g.Link == link
+		}) &&
+		slices.ContainsFunc(t.own.Rules, func(r Rule) bool {
+			return r.Family == f && r.SuppressGroup == t.policy.Numbers.Group
+		})
 }
 
 // leadsElsewhere reports whether main has static next hops on a link that leads

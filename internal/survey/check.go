@@ -2,7 +2,6 @@ package survey
 
 import (
 	"net/netip"
-	"slices"
 	"strings"
 
 	"lasthop/report"
@@ -22,7 +21,7 @@ func (s *Survey) Check() ([]report.Checked, error) {
 	}
 	var out []report.Checked
 	for i, o := range s.Decision.Plan.Outcomes {
-		c := report.Checked{Outcome: o, Question: questions[i], Now: ways[o.Addr]}
+		c := report.Checked{Outcome: o, Question: questions[i], Now: ways[questions[i]]}
 		c.Want, c.Verdict = s.verdict(o, c.Now)
 		out = append(out, c)
 	}
@@ -31,47 +30,51 @@ func (s *Survey) Check() ([]report.Checked, error) {
 
 // questions are the replies of each outcome's address to an off-link client.
 func (s *Survey) questions() []routing.Query {
-	far := map[routing.Family]netip.Addr{}
-	for _, f := range routing.Families {
-		far[f] = routing.OffLink(s.Inputs.Host, f)
-	}
+	replies := routing.RepliesOn(s.Inputs.Host)
 	var out []routing.Query
 	for _, o := range s.Decision.Plan.Outcomes {
-		out = append(out, routing.Query{Src: o.Addr, Dst: far[routing.FamilyOf(o.Addr)]})
+		out = append(out, replies.Far(o.Listener))
 	}
 	return out
 }
 
 // ways answers the questions of outcomes whose replies leave by a gateway.
-func (s *Survey) ways(questions []routing.Query) (map[netip.Addr]routing.Way, error) {
-	ways := map[netip.Addr]routing.Way{}
+func (s *Survey) ways(questions []routing.Query) (map[routing.Query]routing.Way, error) {
+	ways := map[routing.Query]routing.Way{}
 	fib := routing.NewFIB(s.Inputs.Host)
 	here := routing.Present(s.Inputs.Host)
 	var present []netip.Addr
-	var ask []routing.Query
+	var asked []routing.Query
 	for i, o := range s.Decision.Plan.Outcomes {
-		_, known := ways[o.Addr]
+		q := questions[i]
+		_, known := ways[q]
 		switch {
 		case known || o.Status == routing.LocalOnly || o.Status == routing.Off:
 		case here(o.Addr):
-			ways[o.Addr] = routing.Way{}
-			present = append(present, o.Addr)
-			ask = append(ask, questions[i])
+			ways[q] = routing.Way{}
+			present, asked = append(present, o.Addr), append(asked, q)
 		default:
-			ways[o.Addr] = fib.Way(questions[i])
+			ways[q] = fib.Way(q)
 		}
 	}
 	class := fib.Classes(present)
-	ask = slices.DeleteFunc(ask, func(q routing.Query) bool { return class[q.Src] != q.Src })
+	like := func(q routing.Query) routing.Query {
+		q.Src = class[q.Src]
+		return q
+	}
+	var ask []routing.Query
+	index := map[routing.Query]int{}
+	for _, q := range asked {
+		if _, known := index[like(q)]; !known {
+			index[like(q)], ask = len(ask), append(ask, like(q))
+		}
+	}
 	answers, err := s.Place.Ask(ask)
 	if err != nil {
 		return nil, err
 	}
-	for i, q := range ask {
-		ways[q.Src] = answers[i]
-	}
-	for _, addr := range present {
-		ways[addr] = ways[class[addr]]
+	for _, q := range asked {
+		ways[q] = answers[index[like(q)]]
 	}
 	return ways, nil
 }

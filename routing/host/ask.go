@@ -1,6 +1,7 @@
 package host
 
 import (
+	"encoding/binary"
 	"errors"
 	"fmt"
 	"net/netip"
@@ -77,6 +78,11 @@ func encodeQuery(q routing.Query, index map[string]int) (message, error) {
 		m.putUint32(unix.RTA_OIF, uint32(index[q.OIF]))
 	}
 	m.putNumber(unix.RTA_MARK, q.Mark)
+	if q.Proto != 0 { // else the kernel takes it for UDP
+		m.put(unix.RTA_IP_PROTO, []byte{q.Proto})
+		m.put(unix.RTA_SPORT, binary.BigEndian.AppendUint16(nil, q.Sport))
+		m.put(unix.RTA_DPORT, binary.BigEndian.AppendUint16(nil, q.Dport))
+	}
 	return m, nil
 }
 
