@@ -292,6 +292,8 @@ func changeDocOf(o routing.Op) changeDoc {
 		d.Op = "unset"
 	case o.Delete:
 		d.Op = "delete"
+	case o.Append:
+		d.Op = "append"
 	}
 	return d
 }

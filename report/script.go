@@ -87,7 +87,7 @@ func scriptLine(op routing.Op) string {
 	switch {
 	case op.Delete:
 		return "gone " + shellCommand(op)
-	case op.Rule != nil:
+	case op.Rule != nil, op.Append:
 		return "add " + shellCommand(op)
 	}
 	return shellCommand(op)

@@ -22,6 +22,9 @@ type behindBlock struct {
 	over   endedRules
 	out    []Rule
 	weight []weight // of each
+	// the rules of a catch-all that packets with a mark pass by: first and
+	// behind the last
+	passed [2]int
 }
 
 // weight says what a repeated rule is worth.
@@ -39,18 +42,22 @@ const (
 func (l others) behind(p *path, c cover, prefix netip.Prefix) behind {
 	w := behindBlock{others: l, path: p, cover: c, prefix: prefix}
 	list := l.fib.rules[p.family].list
-	dead := false // behind a catch-all that knows every destination
-	for i := 0; i < len(list); i++ {
+	dead, unmarked := false, false // behind a catch-all that ends lookups, or unmarked ones
+	for i := 0; i < len(list) && !dead; i++ {
 		r := list[i]
 		switch {
-		case r.Priority <= l.base[p.family] || r.goesFirst() || !r.forReplies():
+		case r.Priority <= l.base[p.family] || r.goesFirst() || !r.forReplies() ||
+			unmarked && r.Mask == 0 && !standard(r):
 		case !catchesAll(r):
 			w.selective(r)
 		case r.Action == Goto:
 			i, _ = target(list, i)
-		case !dead:
-			w.catchAll(r)
-			dead = l.fib.ends(r) || r.Action != ToTable && r.Action != Nop
+		default:
+			if !unmarked {
+				w.catchAll(r)
+			}
+			ends := l.fib.ends(r) || r.Action != ToTable && r.Action != Nop
+			dead, unmarked = ends && r.Mask == 0, unmarked || ends
 		}
 	}
 	return w.parts()
@@ -109,14 +116,45 @@ func (w *behindBlock) selective(r Rule) {
 // what it knows elsewhere, then what the path's table knows in its place. ends
 // says that the packets get no further.
 func (w *behindBlock) main(r Rule, ends bool) {
-	for _, x := range w.asking(r) {
-		w.add(x, asMain)
+	if r.SuppressGroup != None {
+		return // ours would take its place
 	}
-	r.Table, r.SuppressPrefix, r.SuppressGroup = w.path.table, None, None
+	if !w.host.rejects(r.Family, TableMain) { // else the path's table has it all
+		for _, x := range w.asking(r) {
+			w.add(x, asMain)
+		}
+	}
+	table := r
+	table.Table, table.SuppressPrefix = w.path.table, None
 	if !ends {
-		r.SuppressPrefix = wide(r.Family)
+		table.SuppressPrefix = max(r.SuppressPrefix, wide(r.Family))
+		for _, to := range w.elsewhere(r) { // what our group suppresses, the path takes
+			x := table
+			x.To, x.SuppressPrefix = to, None
+			w.add(x, asMain)
+		}
 	}
-	w.add(r, asMain)
+	w.add(table, asMain)
+}
+
+// elsewhere returns the destinations that main sends by outward links but the
+// path's own, as far as a rule for main asks for them: a few, since each is a
+// rule.
+func (w *behindBlock) elsewhere(r Rule) []netip.Prefix {
+	var out []netip.Prefix
+	for _, x := range w.host.Routes {
+		if x.Table == TableMain && x.Family() == r.Family && x.Type == Unicast &&
+			!isWide(x.Dst) && x.Dst.Bits() > r.SuppressPrefix &&
+			!x.Dst.Addr().IsLinkLocalUnicast() && !x.uses(w.path.link) &&
+			(r.To.Bits() <= 0 || r.To.Overlaps(x.Dst)) &&
+			slices.ContainsFunc(x.Hops, func(h Hop) bool {
+				return w.isOutward(h.Link)
+			}) {
+			out = appendOnce(out, x.Dst)
+		}
+	}
+	slices.SortFunc(out, narrowest)
+	return out[:min(len(out), classSize)]
 }
 
 // asking returns the rules that ask a table of others as it is, but for its
@@ -133,18 +171,21 @@ func (w *behindBlock) asking(r Rule) []Rule {
 		}
 		out = append(out, x)
 	}
-	inside := r.To.Bits() >= private.Bits() && private.Contains(r.To.Addr())
-	if r.Family == IPv6 && !w.host.takesAll(r.Table) && (inside || r.To.Bits() <= 0) {
-		all := r.To
-		if !inside {
-			r.To = private
+	switch all := w.host.takesAll(r.Table); {
+	case r.To.Bits() >= private.Bits() && private.Contains(r.To.Addr()):
+		if all {
+			ask(private.Bits())
+		} else {
+			ask(private.Bits() - 1)
 		}
+		return out
+	case r.Family == IPv6 && !all && r.To.Bits() <= 0:
+		to := r.To
+		r.To = private
 		ask(private.Bits() - 1)
-		r.To = all
+		r.To = to
 	}
-	if !inside {
-		ask(wide(r.Family))
-	}
+	ask(wide(r.Family))
 	return out
 }
 
@@ -152,7 +193,7 @@ func (w *behindBlock) asking(r Rule) []Rule {
 func (w *behindBlock) catchAll(r Rule) {
 	table := r.Action == ToTable
 	switch {
-	case !table, r.SuppressGroup != None:
+	case !table, r.SuppressGroup != None, r.Mask != 0 && !r.Not: // ours could not say it
 	case r.Table == TableMain:
 		if !w.fib.ends(r) {
 			w.main(r, false)
@@ -161,17 +202,21 @@ func (w *behindBlock) catchAll(r Rule) {
 	// nothing to say in vain, where it takes more than one rule
 	case (r.Mask != 0 || slices.Contains(w.weight, asMain)) && !w.knowsMore(r):
 	default:
-		if first := len(w.out); r.Not && r.Mask != 0 { // the mark passes it by
+		first := len(w.out)
+		if r.Not && r.Mask != 0 { // the mark passes it by
 			marked := r
 			marked.Table, marked.SuppressPrefix = TableMain, None
 			w.main(marked, true)
 			for i := first; i < len(w.out); i++ {
 				w.weight[i] = asEvaded
 			}
+			r.Mark, r.Mask = 0, 0
 		}
-		r.Mark, r.Mask = 0, 0
 		for _, x := range w.asking(r) {
 			w.add(x, asEvaded)
+		}
+		if r.Not {
+			w.passed = [2]int{first, len(w.out)}
 		}
 	}
 }
@@ -193,6 +238,13 @@ func (w *behindBlock) knowsMore(r Rule) bool {
 // parts divides the rules: what was written for some packets, with all that
 // stands in front of it, and what catch-alls say behind that.
 func (w *behindBlock) parts() behind {
+	// what stands behind a catch-all that some packets pass by would be
+	// behind its end for them: then nothing of it is said
+	if first, last := w.passed[0], w.passed[1]; slices.ContainsFunc(w.weight[last:],
+		func(of weight) bool { return of != asMain }) {
+		w.out, w.weight = slices.Delete(w.out, first, last),
+			slices.Delete(w.weight, first, last)
+	}
 	cut := func(least weight) int {
 		n := len(w.out)
 		for n > 0 && w.weight[n-1] < least {

@@ -60,9 +60,7 @@ func (l others) byTable(p *path) []destined {
 		}
 		switch {
 		case r.Table == p.named && (r.Type.Rejects() || r.Type == Unicast &&
-			!r.uses(p.link) && !slices.ContainsFunc(r.Hops, func(h Hop) bool {
-			return !l.outside(l.links[h.Link]) // main knows it as well
-		})):
+			!r.uses(p.link) && !l.inMain(r)):
 			out = append(out, destined{r.Dst, p.named})
 		case r.Table == TableMain && !kept[r.Dst] && !r.uses(p.link) &&
 			outer.longest(r.Dst.Addr()).IsValid():
@@ -71,6 +69,15 @@ func (l others) byTable(p *path) []destined {
 	}
 	return sortOnce(out, func(a, b destined) int {
 		return cmp.Or(narrowest(a.to, b.to), cmp.Compare(a.table, b.table))
+	})
+}
+
+// inMain reports whether main, too, sends a destination by a route's link,
+// which is none that a network is behind.
+func (l *layout) inMain(r Route) bool {
+	main, _ := l.fib.search(TableMain, Query{Dst: r.Dst.Addr()})
+	return main != nil && !isWide(main.Dst) && slices.ContainsFunc(r.Hops, func(h Hop) bool {
+		return !l.outside(l.links[h.Link]) && main.uses(h.Link)
 	})
 }
 

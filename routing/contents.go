@@ -13,7 +13,7 @@ import (
 // the default. With reject also main's specific routes through links that are
 // not outward: see rejects.
 func (l *layout) layTable(p *path, reject bool) {
-	t := tableOfPath{layout: l, path: p, seen: map[RouteKey]bool{},
+	t := tableOfPath{layout: l, path: p, seen: map[routeID]bool{},
 		known: map[netip.Prefix]bool{}}
 	t.defaults()
 	var moved, others []Route
@@ -135,7 +135,7 @@ func (t tableOfPath) specific(r Route) bool {
 type tableOfPath struct {
 	*layout
 	path  *path
-	seen  map[RouteKey]bool
+	seen  map[routeID]bool
 	known map[netip.Prefix]bool // destinations of main
 }
 
@@ -149,8 +149,8 @@ func (t tableOfPath) add(r Route) {
 			t.add(hostRoute(h))
 		}
 	}
-	if !t.seen[r.RouteKey] {
-		t.seen[r.RouteKey] = true
+	if id := r.id(); !t.seen[id] {
+		t.seen[id] = true
 		t.state.Routes = append(t.state.Routes, r)
 	}
 }
@@ -162,8 +162,13 @@ func (t tableOfPath) defaults() {
 		def.Scope = ScopeLink
 	}
 	t.add(def)
-	for i, h := range p.standby { // one metric would make them one multipath route
-		def.Metric, def.Hops = metricOf(p.family)+uint32(i)+1, []Hop{h}
+	for i, h := range p.standby {
+		def.Hops = []Hop{h}
+		// IPv4 leaves a dead router for one of the same metric alone,
+		// which would make IPv6 ones one multipath route
+		if p.family == IPv6 {
+			def.Metric = metricOf(p.family) + uint32(i) + 1
+		}
 		t.add(def)
 	}
 	if t.policy.failClosed(p.link) {

@@ -9,11 +9,13 @@ import (
 // Op is one write to the kernel, or its taking back. Exactly one of Route, Rule
 // and Group is set.
 //
-// Setting a route is RTM_NEWROUTE with CREATE|REPLACE, adding a rule is
+// Setting a route is RTM_NEWROUTE with CREATE|REPLACE, or with CREATE|APPEND,
+// adding a rule is
 // RTM_NEWRULE, setting a group is RTM_NEWLINK with IFLA_GROUP; Delete turns
 // them into RTM_DELROUTE, RTM_DELRULE and group 0.
 type Op struct {
 	Delete bool
+	Append bool // behind the routes with the same key
 	Route  *Route
 	Rule   *Rule
 	Group  *LinkGroup
@@ -28,10 +30,15 @@ func (d Diff) Ops() []Op {
 	return ops
 }
 
-// steps returns the six groups of writes: make, then break.
-func (d Diff) steps() [6][]Op {
-	return [6][]Op{
-		opsOf(d.SetRoutes, false), opsOf(d.SetGroups, false), opsOf(d.AddRules, false),
+// steps returns the seven groups of writes: make, then break.
+func (d Diff) steps() [7][]Op {
+	appended := opsOf(d.AppendRoutes, false)
+	for i := range appended {
+		appended[i].Append = true
+	}
+	return [7][]Op{
+		opsOf(d.SetRoutes, false), appended, opsOf(d.SetGroups, false),
+		opsOf(d.AddRules, false),
 		opsOf(d.DelRules, true), opsOf(d.DelRoutes, true), opsOf(d.UnsetGroups, true),
 	}
 }
@@ -83,6 +90,7 @@ type executor struct {
 // The steps of Diff.steps.
 const (
 	setRoutes = iota
+	appendRoutes
 	setGroups
 	addRules
 	delRules
@@ -117,7 +125,7 @@ func (e *executor) allowed(step int, op Op) bool {
 
 func (e *executor) note(step int, op Op) {
 	switch step {
-	case setRoutes:
+	case setRoutes, appendRoutes:
 		e.failed[op.Route.Table] = true
 	case setGroups:
 		e.noAdd = true

@@ -61,7 +61,7 @@ type Path struct {
 	Link     string
 	Family   Family
 	Hops     []Hop
-	Standby  []Hop // IPv6: each takes over when those before it are dead, as in main
+	Standby  []Hop // each takes over when those before it are dead, as in main
 	Source   GatewaySource
 	Detail   string // "DHCP lease of systemd-networkd", "table 100"; for people
 	Table    uint32

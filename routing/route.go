@@ -48,6 +48,21 @@ type RouteKey struct {
 	Metric uint32
 }
 
+// routeID tells routes of a table apart: of IPv4 defaults with one key by the
+// next hop.
+type routeID struct {
+	RouteKey
+	hop Hop
+}
+
+func (r Route) id() routeID {
+	id := routeID{RouteKey: r.RouteKey}
+	if r.IsDefault() && r.Family() == IPv4 && len(r.Hops) == 1 {
+		id.hop = Hop{Link: r.Hops[0].Link, Via: r.Hops[0].Via}
+	}
+	return id
+}
+
 // Hop is one next hop. A Hop without Via is on-link. Dead and LinkDown are
 // volatile and never written.
 type Hop struct {

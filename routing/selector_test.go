@@ -82,6 +82,7 @@ var orders = []struct{ name, rules, want string }{
 			"from 10.0.1.0/24 iif lo uidrange 33-33 lookup 7"},
 	{"main but for its default", "20000 lookup main suppress_prefixlength 0; 20001 fwmark 1 lookup 7",
 		"from 10.0.1.0/24 iif lo lookup main" + live + "\n" +
+			"from 10.0.1.0/24 to 10.0.0.0/24 iif lo lookup 20431\n" +
 			"from 10.0.1.0/24 iif lo lookup 20431 suppress_prefixlength 7\n" +
 			"from 10.0.1.0/24 fwmark 0x1 iif lo lookup 7"},
 	{"an own suppressor", "3000 lookup 8 suppress_prefixlength 16",
@@ -89,6 +90,7 @@ var orders = []struct{ name, rules, want string }{
 	{"an own group", "3000 lookup 8 suppress_ifgroup 5", ""},
 	{"a VPN behind main", "3000 lookup main suppress_prefixlength 0; 3001 lookup 8",
 		"from 10.0.1.0/24 iif lo lookup main" + live + "\n" +
+			"from 10.0.1.0/24 to 10.0.0.0/24 iif lo lookup 20431\n" +
 			"from 10.0.1.0/24 iif lo lookup 20431 suppress_prefixlength 7\n" +
 			"from 10.0.1.0/24 iif lo lookup 8" + live},
 	{"a VPN behind main, with its default alone",
@@ -99,9 +101,18 @@ var orders = []struct{ name, rules, want string }{
 			"from 10.0.1.0/24 iif lo lookup 8" + live},
 	{"a VPN with realms", "3000 lookup 8 realms 3",
 		"from 10.0.1.0/24 iif lo realms 3 lookup 8" + live},
-	{"a rule behind a VPN", "3000 lookup 8; 3001 to 192.0.2.0/24 lookup 7",
-		"from 10.0.1.0/24 iif lo lookup 8" + live + "\n" +
-			"from 10.0.1.0/24 to 192.0.2.0/24 iif lo lookup 7"},
+	{"a dead rule behind a VPN", "3000 lookup 8; 3001 to 192.0.2.0/24 lookup 7",
+		"from 10.0.1.0/24 iif lo lookup 8" + live},
+	{"a dead rule behind main", "40000 from 10.0.1.10 blackhole", ""},
+	{"a rule for what passes a VPN by",
+		"3000 not fwmark 0x9 lookup 8; 3001 fwmark 0x9 lookup 7; 3002 oif eth0 lookup 7",
+		"from 10.0.1.0/24 fwmark 0x9 iif lo lookup 7"},
+	{"main with a suppressor of its own",
+		"20000 lookup main suppress_prefixlength 16; 20001 fwmark 1 lookup 7",
+		"from 10.0.1.0/24 iif lo lookup main suppress_prefixlength 16 suppress_ifgroup 76\n" +
+			"from 10.0.1.0/24 to 10.0.0.0/24 iif lo lookup 20431\n" +
+			"from 10.0.1.0/24 iif lo lookup 20431 suppress_prefixlength 16\n" +
+			"from 10.0.1.0/24 fwmark 0x1 iif lo lookup 7"},
 	{"a goto over a rule", "20000 to 192.0.2.0/24 goto 32766; 20001 to 192.0.2.0/25 blackhole",
 		"hands off"},
 	{"a goto over nothing", "20000 to 192.0.2.0/24 goto 32766; 20001 to 192.0.2.0/25 nop", ""},

@@ -8,7 +8,9 @@ func (e *examiner) staleTables() {
 	want, have := byTable(e.plan.State.Routes), byTable(e.own.Routes)
 	for _, p := range e.plan.Paths {
 		key := tableID{p.Family, p.Table}
-		_, there := have[key][RouteKey{p.Table, p.Family.All(), metricOf(p.Family)}]
+		def := Route{RouteKey: RouteKey{p.Table, p.Family.All(), metricOf(p.Family)},
+			Hops: p.Hops}
+		_, there := have[key][def.id()]
 		if p.Table == 0 || !there {
 			continue // its replies are lost, which is more than a route
 		}
@@ -34,15 +36,15 @@ func (e *examiner) staleTables() {
 	}
 }
 
-// byTable returns routes by what REPLACE knows them by, for each table.
-func byTable(routes []Route) map[tableID]map[RouteKey]Route {
-	out := map[tableID]map[RouteKey]Route{}
+// byTable returns the routes of each table.
+func byTable(routes []Route) map[tableID]map[routeID]Route {
+	out := map[tableID]map[routeID]Route{}
 	for _, r := range routes {
 		key := tableID{r.Family(), r.Table}
 		if out[key] == nil {
-			out[key] = map[RouteKey]Route{}
+			out[key] = map[routeID]Route{}
 		}
-		out[key][r.RouteKey] = r
+		out[key][r.id()] = r
 	}
 	return out
 }

@@ -124,17 +124,21 @@ func With(h Host, s State) Host {
 // Diff is the way from one State to another. The order of its fields is the
 // order in which it is carried out.
 type Diff struct {
-	SetRoutes   []Route
-	SetGroups   []LinkGroup
-	AddRules    []Rule
-	DelRules    []Rule
-	DelRoutes   []Route
-	UnsetGroups []LinkGroup
+	SetRoutes []Route
+	// IPv4 defaults that stand beside others with the same key, in the
+	// order in which the kernel is to prefer them
+	AppendRoutes []Route
+	SetGroups    []LinkGroup
+	AddRules     []Rule
+	DelRules     []Rule
+	DelRoutes    []Route
+	UnsetGroups  []LinkGroup
 }
 
 // Additions returns what adds and replaces, and leaves out what deletes.
 func (d Diff) Additions() Diff {
-	return Diff{SetRoutes: d.SetRoutes, SetGroups: d.SetGroups, AddRules: d.AddRules}
+	return Diff{SetRoutes: d.SetRoutes, AppendRoutes: d.AppendRoutes, SetGroups: d.SetGroups,
+		AddRules: d.AddRules}
 }
 
 // Empty reports whether there is nothing to do.
@@ -145,17 +149,30 @@ func (d Diff) Empty() bool { return len(d.Ops()) == 0 }
 //
 // A route whose key stays is replaced and never deleted: the kernel finds the
 // route to delete by key alone, so deleting the old one after a replace would
-// remove the new one.
+// remove the new one. But where several have a key, before or after, a replace
+// would hit the first of them, whichever that is: such routes are appended, and
+// deleted with their next hop.
 func Compare(have, want State) Diff {
 	var d Diff
 	haveRoutes, wantRoutes := routesByKey(have.Routes), routesByKey(want.Routes)
-	d.SetRoutes = filter(want.Routes, func(r Route) bool {
-		old, ok := haveRoutes[r.RouteKey]
-		return !ok || !sameRoute(old, r)
-	})
+	alone := func(k RouteKey) bool { return len(haveRoutes[k]) < 2 && len(wantRoutes[k]) < 2 }
+	among := func(r Route, list []Route) bool {
+		return slices.ContainsFunc(list, func(x Route) bool { return sameRoute(x, r) })
+	}
+	for _, r := range want.Routes {
+		switch {
+		case among(r, haveRoutes[r.RouteKey]):
+		case alone(r.RouteKey):
+			d.SetRoutes = append(d.SetRoutes, r)
+		default:
+			d.AppendRoutes = append(d.AppendRoutes, r)
+		}
+	}
 	d.DelRoutes = filter(have.Routes, func(r Route) bool {
-		_, ok := wantRoutes[r.RouteKey]
-		return !ok
+		if alone(r.RouteKey) {
+			return len(wantRoutes[r.RouteKey]) == 0
+		}
+		return !among(r, wantRoutes[r.RouteKey])
 	})
 	d.AddRules, d.DelRules = missing(want.Rules, have.Rules), missing(have.Rules, want.Rules)
 	d.SetGroups = missing(want.Groups, have.Groups)
@@ -168,12 +185,10 @@ func Compare(have, want State) Diff {
 	return d
 }
 
-func routesByKey(routes []Route) map[RouteKey]Route {
-	m := make(map[RouteKey]Route, len(routes))
+func routesByKey(routes []Route) map[RouteKey][]Route {
+	m := make(map[RouteKey][]Route, len(routes))
 	for _, r := range routes {
-		if _, ok := m[r.RouteKey]; !ok {
-			m[r.RouteKey] = r
-		}
+		m[r.RouteKey] = append(m[r.RouteKey], r)
 	}
 	return m
 }

@@ -231,8 +231,11 @@ func (g LinkGroup) String() string { return g.Link + " group " + strconv.Itoa(g.
 // …", "ip link set dev eth1 group 76".
 func (o Op) String() string {
 	add, replace := " add ", " replace "
-	if o.Delete {
+	switch {
+	case o.Delete:
 		add, replace = " del ", " del "
+	case o.Append:
+		replace = " append "
 	}
 	switch {
 	case o.Rule != nil:
@@ -261,8 +264,12 @@ func (s State) String() string {
 	s = State{slices.Clone(s.Routes), slices.Clone(s.Rules), slices.Clone(s.Groups)}
 	s.Sort()
 	var b strings.Builder
-	for _, op := range slices.Concat(opsOf(s.Groups, false), opsOf(s.Routes, false),
-		opsOf(s.Rules, false)) {
+	routes := opsOf(s.Routes, false)
+	for i := range routes {
+		routes[i].Append = i > 0 && s.Routes[i].RouteKey == s.Routes[i-1].RouteKey &&
+			s.Routes[i].IsDefault() && s.Routes[i].Family() == IPv4
+	}
+	for _, op := range slices.Concat(opsOf(s.Groups, false), routes, opsOf(s.Rules, false)) {
 		fmt.Fprintln(&b, op)
 	}
 	return b.String()

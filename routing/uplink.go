@@ -14,7 +14,7 @@ type gateway struct {
 	family  Family
 	prefix  netip.Prefix // what it serves
 	hops    []Hop
-	standby []Hop  // IPv6 routers that take over from hops, in this order
+	standby []Hop  // routers that take over from hops, in this order
 	named   uint32 // table of others that names it; 0 for none
 	source  GatewaySource
 	detail  string
@@ -260,8 +260,9 @@ func hopsOn(hops []Hop, l Link, tunnel bool) []Hop {
 }
 
 // serve makes the gateway of the addresses in a prefix from the default routes
-// that serve them, the best first. IPv6 ones that are equally preferred stand
-// by: main would move on to them when the first router is dead.
+// that serve them, the best first. IPv6 ones that are equally preferred, and
+// IPv4 ones of one metric, stand by: main would move on to them when the first
+// router is dead.
 func serve(p netip.Prefix, exits []exit, source GatewaySource, detail string) gateway {
 	best := exits[0]
 	top := best // of its metric
@@ -271,7 +272,7 @@ func serve(p netip.Prefix, exits []exit, source GatewaySource, detail string) ga
 		if x.Metric != top.Metric {
 			top = x
 		}
-		if x.Family() == IPv4 || x.Pref < top.Pref {
+		if x.Pref < top.Pref || x.Family() == IPv4 && x.Metric != best.Metric {
 			continue
 		}
 		for _, h := range x.hops {

@@ -111,6 +111,8 @@ func withhold(d routing.Diff, steps []step) routing.Diff {
 	for _, op := range d.Additions().Ops() {
 		switch {
 		case held[op.String()]:
+		case op.Append:
+			out.AppendRoutes = append(out.AppendRoutes, *op.Route)
 		case op.Route != nil:
 			out.SetRoutes = append(out.SetRoutes, *op.Route)
 		case op.Group != nil:

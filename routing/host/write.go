@@ -53,8 +53,11 @@ func (w *writing) do(op routing.Op) error {
 	switch {
 	case op.Route != nil && op.Delete:
 		return w.delRoute(*op.Route)
+	case op.Route != nil && op.Append:
+		flags := unix.NLM_F_CREATE | unix.NLM_F_APPEND
+		return gone(w.setRoute(*op.Route, flags), unix.EEXIST)
 	case op.Route != nil:
-		return w.setRoute(*op.Route)
+		return w.setRoute(*op.Route, unix.NLM_F_CREATE|unix.NLM_F_REPLACE)
 	case op.Rule != nil && op.Delete:
 		return gone(w.write(unix.RTM_DELRULE, 0, encodeRule(*op.Rule)), unix.ENOENT)
 	case op.Rule != nil:
@@ -93,7 +96,7 @@ func gone(err, word error) error {
 	return err
 }
 
-func (w *writing) setRoute(r routing.Route) error {
+func (w *writing) setRoute(r routing.Route, flags int) error {
 	if len(r.Hops) > 0 {
 		if err := w.needLinks(); err != nil {
 			return err
@@ -104,7 +107,7 @@ func (w *writing) setRoute(r routing.Route) error {
 		return err
 	}
 	w.tables[r.Table] = true
-	return w.write(unix.RTM_NEWROUTE, unix.NLM_F_CREATE|unix.NLM_F_REPLACE, payload)
+	return w.write(unix.RTM_NEWROUTE, flags, payload)
 }
 
 // delRoute deletes a route that is there. It looks first, since the message
@@ -122,7 +125,14 @@ func (w *writing) delRoute(r routing.Route) error {
 	if there[identityOf(r)] == 0 {
 		return nil
 	}
-	if err := gone(w.write(unix.RTM_DELROUTE, 0, encodeRouteKey(r)), unix.ESRCH); err != nil {
+	payload := encodeRouteKey(r)
+	if there[identityOf(r)] > 1 { // the key alone would take the first of them
+		r.Scope = unix.RT_SCOPE_NOWHERE
+		if payload, err = encodeRoute(r, w.index); err != nil {
+			return err
+		}
+	}
+	if err := gone(w.write(unix.RTM_DELROUTE, 0, payload), unix.ESRCH); err != nil {
 		return err
 	}
 	there[identityOf(r)]--

@@ -115,6 +115,34 @@ func TestDoReplace(t *testing.T) {
 	}
 }
 
+// Of IPv4 defaults of one metric each is added behind the others and deleted
+// alone, by its next hop, and by its metrics where only those differ.
+func TestDoAppend(t *testing.T) {
+	_, k := open(t, uplinks)
+	a := route(t, "default via 10.0.1.1 dev eth1 table 1000 proto 76 onlink")
+	b := route(t, "default via 10.0.1.2 dev eth1 table 1000 proto 76 onlink")
+	c := route(t, "default via 10.0.1.2 dev eth1 table 1000 proto 76 mtu 1400 onlink")
+	want := func(what string, list ...*routing.Route) {
+		t.Helper()
+		text := ""
+		for _, r := range list {
+			text += r.String() + "\n"
+		}
+		if diff := cmp.Diff(text, routes(read(t, k), 1000)); diff != "" {
+			t.Errorf("%s: -want +got\n%s", what, diff)
+		}
+	}
+	do(t, k, routing.Op{Route: a}, routing.Op{Append: true, Route: b},
+		routing.Op{Append: true, Route: b})
+	want("append twice", a, b)
+	do(t, k, routing.Op{Append: true, Route: c}, routing.Op{Delete: true, Route: b})
+	want("change the metrics of the second", a, c)
+	do(t, k, routing.Op{Delete: true, Route: a})
+	want("delete the first", c)
+	do(t, k, routing.Op{Delete: true, Route: c}, routing.Op{Delete: true, Route: c})
+	want("delete the last")
+}
+
 // netlink v1.3.1 would lose suppress_* of tables from 256 on, take `iif lo` for
 // nothing, and delete another owner's rule.
 func TestDoRule(t *testing.T) {
