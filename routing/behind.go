@@ -48,10 +48,10 @@ func (l others) behind(p *path, c cover, prefix netip.Prefix) behind {
 		switch {
 		case r.Priority <= l.base[p.family] || r.goesFirst() || !r.forReplies() ||
 			unmarked && r.Mask == 0 && !standard(r):
+		case r.Action == Goto && (catchesAll(r) || w.all(r)):
+			i, _ = target(list, i)
 		case !catchesAll(r):
 			w.selective(r)
-		case r.Action == Goto:
-			i, _ = target(list, i)
 		default:
 			if !unmarked {
 				w.catchAll(r)
@@ -61,6 +61,12 @@ func (l others) behind(p *path, c cover, prefix netip.Prefix) behind {
 		}
 	}
 	return w.parts()
+}
+
+// all reports whether a rule takes all replies of the prefix.
+func (w *behindBlock) all(r Rule) bool {
+	return r.From.Bits() <= w.prefix.Bits() && r.From.Overlaps(w.prefix) && !r.To.IsValid() &&
+		r.OIF == "" && r.Mask == 0 && r.Opaque == "" && !r.Not
 }
 
 // add adds a rule for the packets that a rule of others matches.
