@@ -318,7 +318,7 @@ func TestEventsOfBrokenSocket(t *testing.T) {
 		t.Errorf("got %+v, want lost", e)
 	}
 	ns.IP("link set eth1 mtu 1400")
-	// one that comes before the links are known again cannot say what is new
+	// one that comes before the links are known again says less
 	if e := next(t, s.out); e.Text != "link eth1 mtu 1400" && e.Text != "link eth1 added" {
 		t.Errorf("got %q", e.Text)
 	}
