@@ -42,22 +42,24 @@ const (
 func (l others) behind(p *path, c cover, prefix netip.Prefix) behind {
 	w := behindBlock{others: l, path: p, cover: c, prefix: prefix}
 	list := l.fib.rules[p.family].list
-	dead, unmarked := false, false // behind a catch-all that ends lookups, or unmarked ones
+	// Behind main, where it knows every destination, no reply gets; behind
+	// such a table that the block evades all do but those that another
+	// catch-all would take.
+	dead, taken := false, false
 	for i := 0; i < len(list) && !dead; i++ {
 		r := list[i]
 		switch {
-		case r.Priority <= l.base[p.family] || r.goesFirst() || !r.forReplies() ||
-			unmarked && r.Mask == 0 && !standard(r):
+		case r.Priority <= l.base[p.family] || r.goesFirst() || !r.forReplies():
 		case r.Action == Goto && (catchesAll(r) || w.all(r)):
 			i, _ = target(list, i)
 		case !catchesAll(r):
 			w.selective(r)
 		default:
-			if !unmarked {
+			if !taken {
 				w.catchAll(r)
 			}
-			ends := l.fib.ends(r) || r.Action != ToTable && r.Action != Nop
-			dead, unmarked = ends && r.Mask == 0, unmarked || ends
+			taken = taken || l.fib.ends(r)
+			dead = l.fib.ends(r) && (r.Action != ToTable || r.Table == TableMain)
 		}
 	}
 	return w.parts()
