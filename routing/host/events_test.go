@@ -344,6 +344,7 @@ func TestEventsEnd(t *testing.T) {
 		ns.Batch(storm)
 		cancel()
 		ended(t, c)
+		wantFiles(t, before)
 	}
 	ctx, cancel := context.WithCancel(context.Background())
 	cancel()
@@ -352,12 +353,7 @@ func TestEventsEnd(t *testing.T) {
 		t.Fatal(err)
 	}
 	ended(t, c)
-	for deadline := time.Now().Add(5 * time.Second); openFiles(t) != before; time.Sleep(
-		time.Millisecond) {
-		if time.Now().After(deadline) {
-			t.Fatalf("%d files are open, want %d as before", openFiles(t), before)
-		}
-	}
+	wantFiles(t, before)
 }
 
 // ended waits for the channel to be closed.
@@ -377,6 +373,17 @@ func ended(t *testing.T, c <-chan Event) {
 }
 
 // openFiles counts the open files of the process.
+// wantFiles waits until as many files are open as before.
+func wantFiles(t *testing.T, before int) {
+	t.Helper()
+	for deadline := time.Now().Add(5 * time.Second); openFiles(t) != before; time.Sleep(
+		time.Millisecond) {
+		if time.Now().After(deadline) {
+			t.Fatalf("%d files are open, want %d as before", openFiles(t), before)
+		}
+	}
+}
+
 func openFiles(t *testing.T) int {
 	t.Helper()
 	files, err := os.ReadDir("/proc/self/fd")
