@@ -372,7 +372,6 @@ func ended(t *testing.T, c <-chan Event) {
 	}
 }
 
-// openFiles counts the open files of the process.
 // wantFiles waits until as many files are open as before.
 func wantFiles(t *testing.T, before int) {
 	t.Helper()
@@ -384,6 +383,7 @@ func wantFiles(t *testing.T, before int) {
 	}
 }
 
+// openFiles counts the open files of the process.
 func openFiles(t *testing.T) int {
 	t.Helper()
 	files, err := os.ReadDir("/proc/self/fd")
