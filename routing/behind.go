@@ -71,12 +71,18 @@ func (w *behindBlock) all(r Rule) bool {
 		r.OIF == "" && r.Mask == 0 && r.Opaque == "" && !r.Not
 }
 
-// add adds a rule for the packets that a rule of others matches.
-func (w *behindBlock) add(r Rule, of weight) {
-	r.IIF, r.Protocol, r.Not = "lo", w.policy.Numbers.Protocol, false
+// narrowed returns a rule for the sources that it and the block have in common.
+func (w *behindBlock) narrowed(r Rule) Rule {
 	if r.From.Bits() < w.prefix.Bits() {
 		r.From = w.prefix
 	}
+	return r
+}
+
+// add adds a rule for the packets that a rule of others matches.
+func (w *behindBlock) add(r Rule, of weight) {
+	r = w.narrowed(r)
+	r.IIF, r.Protocol, r.Not = "lo", w.policy.Numbers.Protocol, false
 	w.out, w.weight = append(w.out, r), append(w.weight, of)
 }
 
@@ -87,11 +93,7 @@ func (w *behindBlock) selective(r Rule) {
 	if !r.repeatable() || r.From.IsValid() && !r.From.Overlaps(w.prefix) {
 		return
 	}
-	p, x := w.path, r
-	if x.From.Bits() < w.prefix.Bits() {
-		x.From = w.prefix
-	}
-	live := w.over.reached(x, within(w.prefix, w.cover.members))
+	p, live := w.path, w.over.reached(w.narrowed(r), within(w.prefix, w.cover.members))
 	if w.fib.ends(r) {
 		w.over.add(live)
 	}
@@ -127,7 +129,7 @@ func (w *behindBlock) main(r Rule, ends bool) {
 	if r.SuppressGroup != None {
 		return // ours would take its place
 	}
-	if !w.host.rejects(r.Family, TableMain) { // else the path's table has it all
+	if !w.rejected[r.Family] { // else the path's table has it all
 		for _, x := range w.asking(r) {
 			w.add(x, asMain)
 		}
@@ -179,7 +181,7 @@ func (w *behindBlock) asking(r Rule) []Rule {
 		}
 		out = append(out, x)
 	}
-	switch all := w.host.takesAll(r.Table); {
+	switch all := w.fib.takesAll(r); {
 	case r.To.Bits() >= private.Bits() && private.Contains(r.To.Addr()):
 		if all {
 			ask(private.Bits())
@@ -206,7 +208,7 @@ func (w *behindBlock) catchAll(r Rule) {
 		if !w.fib.ends(r) {
 			w.main(r, false)
 		}
-	case standard(r), w.fib.delivers(r), w.host.rejects(r.Family, r.Table):
+	case standard(r), w.fib.delivers(r), w.fib.rejects(r.Family, r.Table):
 	// nothing to say in vain, where it takes more than one rule
 	case (r.Mask != 0 || slices.Contains(w.weight, asMain)) && !w.knowsMore(r):
 	default:
@@ -264,36 +266,11 @@ func (w *behindBlock) parts() behind {
 	return behind{w.out[:n:n], w.out[n:max(n, all)]}
 }
 
-// most returns how many rules there are at most for one prefix of the paths,
-// wherever the block stands.
-func (l others) most(paths []*path) (exceptions, evaded int) {
-	for _, p := range paths {
-		for _, c := range p.covers {
-			for _, prefix := range c.prefixes {
-				b := l.behind(p, c, prefix)
-				exceptions = max(exceptions, len(b.exceptions))
-				if len(b.evaded) <= mostEvaded {
-					evaded = max(evaded, len(b.evaded))
-				}
-			}
-		}
+// asksMain returns the live rules for main, without their sources.
+func (l *layout) asksMain(f Family) []Rule {
+	if l.rejected[f] {
+		return nil
 	}
-	return exceptions, evaded
-}
-
-// fitting leaves out the paths for which the rules of others cannot all be
-// repeated: hands off.
-func (l others) fitting(paths []*path) (fit []*path) {
-	for _, p := range paths {
-		if exceptions, _ := l.most([]*path{p}); exceptions <= mostExceptions {
-			fit = append(fit, p)
-			continue
-		}
-		l.keep(p, Warning.Finding("opaque-rule", p.name(), "others have more than %d "+
-			"rules for some of the replies of %s: nothing new is installed for it",
-			mostExceptions, p.name()).
-			Advise("let fewer rules say it, or put them in front of ours (at most "+
-				"%d)", l.policy.Numbers.Base))
-	}
-	return fit
+	w := behindBlock{others: others{l}, cover: cover{mode: Strict}}
+	return w.asking(NewRule(f, 0, TableMain))
 }

@@ -114,25 +114,3 @@ func (l *layout) replaces(p *path, r Rule) bool {
 		func(c cover) bool { return holds(r.From, c.members) }) &&
 		len(ladder{l.topology}.exits(d, l.links[p.link], p.family)) > 0
 }
-
-// delivers reports whether a rule leads to local routes alone: the recipe for
-// transparent proxies, which is for what comes in.
-func (f *FIB) delivers(r Rule) bool {
-	routes := f.routes(r)
-	for _, same := range routes {
-		if slices.ContainsFunc(same, func(x Route) bool { return x.Type != Local }) {
-			return false
-		}
-	}
-	return len(routes) > 0
-}
-
-// ends reports whether no lookup that a rule matches goes on behind it.
-func (f *FIB) ends(r Rule) bool {
-	if r.Action != ToTable {
-		return r.Action != Nop && r.Action != Goto
-	}
-	return r.SuppressPrefix == None && r.SuppressGroup == None &&
-		slices.ContainsFunc(f.routes(r)[r.Family.All()],
-			func(x Route) bool { return x.Type != Throw && !x.steers() })
-}

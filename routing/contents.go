@@ -12,7 +12,7 @@ import (
 // moved it to, know of the link itself; the LANs of other outward links; and
 // the default. With reject also main's specific routes through links that are
 // not outward: see rejects.
-func (l *layout) layTable(p *path, reject bool) {
+func (l *layout) layTable(p *path) {
 	t := tableOfPath{layout: l, path: p, seen: map[routeID]bool{},
 		known: map[netip.Prefix]bool{}}
 	t.defaults()
@@ -34,7 +34,7 @@ func (l *layout) layTable(p *path, reject bool) {
 			moved = append(moved, c)
 		case slices.Contains(l.exempt[p], destined{r.Dst, p.table}) &&
 			r.Table == TableMain:
-		case r.Table == TableMain && (l.near(r) || reject && t.specific(r)):
+		case r.Table == TableMain && (l.near(r) || l.rejected[p.family] && t.specific(r)):
 			others = append(others, copyRoute(r, r.Hops))
 		case r.Table == TableMain && t.nested(r):
 			others = append(others, p.byGateway(r.RouteKey))

@@ -30,7 +30,7 @@ func (d *draft) describe(l *layout, ideal *FIB, binds []Bind) {
 	w.forwarder()
 	w.reversePath()
 	for _, f := range Families {
-		if w.host.rejects(f, TableMain) {
+		if w.fib.rejects(f, TableMain) {
 			w.find(Info.Finding("reject-default", f.String(),
 				"main ends %s lookups with a reject route as wide as a default: "+
 					"its specific routes through other links are copied "+
@@ -142,13 +142,16 @@ func (w *describer) sourceHints() {
 		if !src.IsValid() {
 			src, why = w.borrowed(r), ", which is borrowed, since its link has none"
 		}
+		if !src.IsValid() {
+			continue
+		}
 		dst := inside(r.Dst, w.assigned)
 		if r.IsDefault() {
 			dst = OffLink(w.host, r.Family())
 		}
 		q := Query{Src: src, Dst: dst}
-		x, y := w.fib.Lookup(q), w.after.Lookup(q)
-		if !src.IsValid() || sameAnswer(x, y) || x.Route == nil ||
+		x, y := w.fib.answer(q), w.after.answer(q)
+		if sameAnswer(x, y) || x.Route == nil ||
 			x.Route.RouteKey != r.RouteKey || leaveBy(y, r.Hops) {
 			continue
 		}

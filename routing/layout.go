@@ -59,6 +59,8 @@ type layout struct {
 	at    map[Family]numbering
 	group int     // that the rules name
 	unfit []*path // others have too many rules for their replies
+	// main has a reject route as wide as a default: FIB.rejects
+	rejected map[Family]bool
 	// what a rule by hand goes on to decide for a path: byTable
 	exempt map[*path][]destined
 }
@@ -66,7 +68,7 @@ type layout struct {
 // layOut returns the state in which the given paths work.
 func layOut(t *topology, paths []*path) *layout {
 	l := &layout{topology: t, base: map[Family]int{}, at: map[Family]numbering{},
-		exempt: map[*path][]destined{}}
+		rejected: map[Family]bool{}, exempt: map[*path][]destined{}}
 	if len(paths) == 0 {
 		return l
 	}
@@ -76,18 +78,19 @@ func layOut(t *topology, paths []*path) *layout {
 		for _, p := range ours {
 			l.exempt[p] = others{l}.byTable(p)
 		}
-		if ours = (others{l}).fitting(ours); len(ours) == 0 {
+		l.rejected[f] = l.fib.rejects(f, TableMain)
+		ours, needed := others{l}.fitting(ours)
+		if len(ours) == 0 {
 			continue
 		}
 		l.tellElsewhere(f)
-		if l.base[f] = l.place(f, ours); l.base[f] == 0 {
+		if l.base[f] = l.place(f, ours, needed); l.base[f] == 0 {
 			others{l}.keepInPlace(f, ours)
 			continue
 		}
 		ours = others{l}.handsOff(ours)
-		reject := l.host.rejects(f, TableMain)
 		for _, p := range ours {
-			l.layTable(p, reject)
+			l.layTable(p)
 			l.layRules(p)
 		}
 	}
@@ -199,7 +202,7 @@ func (l *layout) layRules(p *path) {
 			if len(b.evaded) <= at.main-at.evaded && len(b.evaded) <= mostEvaded {
 				put(at.evaded, b.evaded...)
 			}
-			if !l.host.rejects(p.family, TableMain) {
+			if !l.rejected[p.family] {
 				w := behindBlock{others: others{l}, path: p, cover: c}
 				put(at.main, w.asking(from(TableMain))...)
 			}

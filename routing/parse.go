@@ -1,6 +1,7 @@
 package routing
 
 import (
+	"cmp"
 	"errors"
 	"fmt"
 	"net/netip"
@@ -188,12 +189,11 @@ func (p *ruleParser) word(key string) error {
 // that everything else says.
 func ipProtocol(s string) string {
 	s = strings.TrimPrefix(s, "ipproto-")
-	if name, ok := map[string]string{"1": "icmp", "6": "tcp", "17": "udp", "58": "ipv6-icmp",
-		"132": "sctp"}[s]; ok {
-		return name
-	}
-	return s
+	return cmp.Or(ipProtocols[ProtocolNumber(s)], s)
 }
+
+// ipProtocols are the words for IPPROTO_*.
+var ipProtocols = map[uint8]string{1: "icmp", 6: "tcp", 17: "udp", 58: "ipv6-icmp", 132: "sctp"}
 
 // ParseRoute reads a route of the family in the form of Route.String or as `ip
 // -N -d route show table all` prints it. What is not said is what `ip route

@@ -1,16 +1,42 @@
 package routing
 
 import (
+	"net/netip"
 	"slices"
 )
+
+// numbering says where the tiers of a block are, as offsets from its base.
+type numbering struct{ bound, exception, evaded, main, table int }
+
+// numberings are the ways to number the blocks of a family, the best first: by
+// tiers; where room is scarce, without numbers that nothing has; and at last
+// without what catch-alls say, so that none of it is kept.
+func (l *layout) numberings(f Family, paths []*path, needed needs) []numbering {
+	main := len(l.asksMain(f))
+	direct := slices.ContainsFunc(l.policy.Direct,
+		func(p netip.Prefix) bool { return FamilyOf(p.Addr()) == f })
+	bound := slices.ContainsFunc(paths,
+		func(p *path) bool { return l.policy.failClosed(p.link) })
+	count := map[bool]int{true: 1}
+	packed := func(evaded int) (n numbering) {
+		n.bound = count[direct]
+		n.exception = n.bound + count[bound]
+		n.evaded = n.exception + needed.exceptions
+		n.main = n.evaded + evaded
+		n.table = n.main + main
+		return n
+	}
+	return []numbering{{tierBound, tierException, tierEvaded, tierTable - main, tierTable},
+		packed(needed.evaded), packed(0)}
+}
 
 // place returns where the block of rules begins: the highest place behind
 // `local` and l3mdev and in front of every other catch-all that would
 // answer a reply, and of the rules by hand that the paths replace. The kernel
 // gives a rule without priority the place before the second rule of the list,
 // so no fixed number is safe.
-func (l *layout) place(f Family, paths []*path) int {
-	r, ways := l.room(f), l.numberings(f, paths)
+func (l *layout) place(f Family, paths []*path, needed needs) int {
+	r, ways := l.room(f), l.numberings(f, paths, needed)
 	if high := l.firstByHand(f, paths); high < r.high {
 		inFront := r
 		inFront.high = high

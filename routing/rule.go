@@ -98,7 +98,8 @@ func catchesAll(r Rule) bool {
 
 // matches reports whether the rule's selectors match.
 func matches(r Rule, q Query) bool {
-	return r.answerable(q) && (mismatch(r, q) == "") != r.Not
+	what := mismatch(r, q)
+	return what != "opaque" && (what == "") != r.Not
 }
 
 // answerable reports whether it is known if a rule matches. Realms are no

@@ -167,6 +167,31 @@ func TestHandsOffKeeps(t *testing.T) {
 	}
 }
 
+// TestHandsOffKeepsEqualDefaults: what is kept is all that is installed, both
+// IPv4 defaults of one metric, too.
+func TestHandsOffKeepsEqualDefaults(t *testing.T) {
+	const both = twoUplinks + "route append default via 10.0.1.2 dev eth1 metric 200\n"
+	before := planOf(t, parseHost(t, both), listenOn("10.0.1.10"), nil, plain)
+	if n := strings.Count(before.State.String(), "default via 10.0.1."); n != 2 {
+		t.Fatalf("%d defaults, want 2:\n%s", n, before.State)
+	}
+	h := routing.With(parseHost(t, both+"rule add pref 10000 dscp 10 lookup 7\n"+
+		"route add default via 10.0.0.9 dev eth0 table 7\n"), before.State)
+	after := planOf(t, h, listenOn("10.0.1.10"), nil, plain)
+	if after.State.String() != before.State.String() {
+		t.Errorf("before\n%s\nafter\n%s", before.State, after.State)
+	}
+}
+
+func TestProtocolNumber(t *testing.T) {
+	for word, want := range map[string]uint8{"tcp": 6, "ipv6-icmp": 58, "sctp": 132, "47": 47,
+		"nothing": 0, "": 0} {
+		if got := routing.ProtocolNumber(word); got != want {
+			t.Errorf("%q is %d, want %d", word, got, want)
+		}
+	}
+}
+
 // TestPorts: a rule for a port decides about the listener there alone, and the
 // plan says so of that one.
 func TestPorts(t *testing.T) {

@@ -386,12 +386,6 @@ func (b *rebuilding) states() {
 	}
 }
 
-// canSay reports whether a message can say all of a rule.
-func canSay(r routing.Rule) bool {
-	_, rest := r.Selectors()
-	return rest == ""
-}
-
 // rules puts the host's rules in the place of those that the namespace was born
 // with.
 func (b *rebuilding) rules() error {
@@ -404,12 +398,12 @@ func (b *rebuilding) rules() error {
 		return nil
 	}
 	for _, r := range got.Rules {
-		if canSay(r) {
+		if opaqueOf(routing.Op{Rule: &r}) == "" {
 			b.note(ruleLine(r), b.write(unix.RTM_DELRULE, 0, encodeRule(r)))
 		}
 	}
 	for _, r := range b.want.Rules {
-		if canSay(r) {
+		if opaqueOf(routing.Op{Rule: &r}) == "" {
 			b.note(ruleLine(r),
 				b.write(unix.RTM_NEWRULE, unix.NLM_F_CREATE, encodeRule(r)))
 		}

@@ -211,24 +211,15 @@ func encodeRule(r routing.Rule) []byte {
 // putSelector is the inverse of ruleOpaque for what routing.Rule.Selectors
 // knows.
 func (m *message) putSelector(key, value string) {
-	first, last, _ := strings.Cut(value, "-")
-	a, _ := strconv.ParseUint(first, 10, 32)
-	b, err := strconv.ParseUint(last, 10, 32)
-	if err != nil { // one alone
-		b = a
-	}
+	first, last := routing.Span(value)
 	switch key {
 	case "ipproto":
-		for number, name := range protocolNames {
-			if name == value {
-				a = uint64(number)
-			}
-		}
-		m.put(unix.FRA_IP_PROTO, []byte{uint8(a)})
+		m.put(unix.FRA_IP_PROTO, []byte{routing.ProtocolNumber(value)})
 	case "sport", "dport":
 		kind := map[string]int{"sport": unix.FRA_SPORT_RANGE,
 			"dport": unix.FRA_DPORT_RANGE}[key]
-		m.put(kind, native.AppendUint16(native.AppendUint16(nil, uint16(a)), uint16(b)))
+		m.put(kind, native.AppendUint16(native.AppendUint16(nil, uint16(first)),
+			uint16(last)))
 	case "realms":
 		from, to, both := strings.Cut(value, "/")
 		if !both {
@@ -239,7 +230,7 @@ func (m *message) putSelector(key, value string) {
 		m.putUint32(unix.FRA_FLOW, uint32(x<<16|y))
 	case "uidrange":
 		m.put(unix.FRA_UID_RANGE,
-			native.AppendUint32(native.AppendUint32(nil, uint32(a)), uint32(b)))
+			native.AppendUint32(native.AppendUint32(nil, first), last))
 	}
 }
 

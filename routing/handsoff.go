@@ -1,0 +1,144 @@
+package routing
+
+import (
+	"slices"
+)
+
+// others are the rules of others, as a layout meets them.
+type others struct{ *layout }
+
+// decides reports whether a rule does anything about replies that the live rule
+// of a block does not do: it asks another table than main, or rejects them.
+func (l others) decides(r Rule) bool {
+	return r.Action != Nop && r.Action != Goto &&
+		!(r.Action == ToTable && r.Table == TableMain) && !l.fib.delivers(r)
+}
+
+// needs are how many numbers a block needs for the rules of others, at most for
+// one prefix.
+type needs struct{ exceptions, evaded int }
+
+// needs returns what a path needs, wherever the block stands.
+func (l others) needs(p *path) (n needs) {
+	for _, c := range p.covers {
+		for _, prefix := range c.prefixes {
+			b := l.behind(p, c, prefix)
+			n.exceptions = max(n.exceptions, len(b.exceptions))
+			if len(b.evaded) <= mostEvaded {
+				n.evaded = max(n.evaded, len(b.evaded))
+			}
+		}
+	}
+	return n
+}
+
+// fitting leaves out the paths for which the rules of others cannot all be
+// repeated: hands off. It returns what the others need.
+func (l others) fitting(paths []*path) (fit []*path, all needs) {
+	for _, p := range paths {
+		if n := l.needs(p); n.exceptions <= mostExceptions {
+			fit = append(fit, p)
+			all.exceptions = max(all.exceptions, n.exceptions)
+			all.evaded = max(all.evaded, n.evaded)
+			continue
+		}
+		l.keep(p, Warning.Finding("opaque-rule", p.name(), "others have more than %d "+
+			"rules for some of the replies of %s: nothing new is installed for it",
+			mostExceptions, p.name()).
+			Advise("let fewer rules say it, or put them in front of ours (at most "+
+				"%d)", l.policy.Numbers.Base))
+	}
+	return fit, all
+}
+
+// inTheWay returns the first rule behind the block that may decide about
+// replies of a path and cannot be repeated in front of it.
+func (l others) inTheWay(p *path) *Rule {
+	list := l.fib.rules[p.family].list
+	for i, r := range list {
+		if r.Priority <= l.base[p.family] || r.goesFirst() || !r.forReplies() ||
+			catchesAll(r) ||
+			!l.leapsOver(list, i) && (r.repeatable() || !l.decides(r)) {
+			continue
+		}
+		if slices.ContainsFunc(p.covers, func(c cover) bool {
+			return slices.ContainsFunc(c.members, r.mayMatch)
+		}) {
+			return &list[i]
+		}
+	}
+	return nil
+}
+
+// leapsOver reports whether a rule is a goto over some that decide about
+// replies: those would come alive by being repeated for the packets that it
+// matches.
+func (l others) leapsOver(list []Rule, i int) bool {
+	if list[i].Action != Goto {
+		return false
+	}
+	last, effect := target(list, i)
+	return effect == Jumped && slices.ContainsFunc(list[i+1:last+1], func(r Rule) bool {
+		return !catchesAll(r) && r.forReplies() && l.decides(r)
+	})
+}
+
+// handsOff leaves out the paths that a rule of others is in the way of: nothing
+// new is installed for them, and what is installed stays.
+func (l others) handsOff(paths []*path) (fit []*path) {
+	for _, p := range paths {
+		r := l.inTheWay(p)
+		if r == nil {
+			fit = append(fit, p)
+			continue
+		}
+		l.keep(p, Warning.Finding("opaque-rule", p.name(), "this rule may be meant for "+
+			"some of the replies of %s, and ours cannot do the same in front of it: "+
+			"nothing new is installed for it", p.name()).
+			Advise("put the rule in front of ours (at most %d), or write it without "+
+				"`not` and with selectors that are known", l.policy.Numbers.Base).
+			At(r.String()))
+	}
+	return fit
+}
+
+// keepInPlace leaves paths as they are on the host where the block has no place
+// any more, as long as their rules are where they work.
+func (l others) keepInPlace(f Family, paths []*path) {
+	r := l.room(f)
+	if !slices.ContainsFunc(l.own.Rules, func(x Rule) bool {
+		return x.Family == f && (x.Priority < r.low || x.Priority >= r.high ||
+			r.leapt(x.Priority, x.Priority) >= 0)
+	}) {
+		for _, p := range paths {
+			l.keepInstalled(p)
+		}
+	}
+}
+
+// keep leaves a path as it is on the host, and says why.
+func (l others) keep(p *path, why Finding) {
+	l.unfit = append(l.unfit, p)
+	l.find(why)
+	l.keepInstalled(p)
+}
+
+// keepInstalled puts what is installed for a path into the state.
+func (l others) keepInstalled(p *path) {
+	tables, prefixes := map[uint32]bool{}, p.prefixes()
+	for _, r := range l.own.Rules {
+		if r.Family == p.family && slices.ContainsFunc(prefixes, r.From.Overlaps) {
+			l.state.Rules = appendOnce(l.state.Rules, r)
+			tables[r.Table] = true
+		}
+	}
+	there := map[routeID]bool{}
+	for _, r := range l.state.Routes {
+		there[r.id()] = true
+	}
+	for _, r := range l.own.Routes {
+		if r.Family() == p.family && tables[r.Table] && !there[r.id()] {
+			l.state.Routes = append(l.state.Routes, r)
+		}
+	}
+}
