@@ -80,6 +80,9 @@ func (t *Trial) End(failed error, talk Talk) error {
 		return errors.Join(failed, talk.Show())
 	}
 	shownC, answerC, over := make(chan error, 1), make(chan string, 1), make(chan struct{})
+	if failed != nil { // before anything is shown, or it might still ask
+		close(over)
+	}
 	go talk.hold(shownC, answerC, over)
 	why := "that did not work"
 	if failed == nil {
@@ -87,8 +90,8 @@ func (t *Trial) End(failed error, talk Talk) error {
 			t.disarm()
 			return nil
 		}
+		close(over)
 	}
-	close(over)
 	err := errors.Join(failed, t.goBack(why))
 	select {
 	case shown := <-shownC:
