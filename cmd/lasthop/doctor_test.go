@@ -301,18 +301,23 @@ func (l *lab) testUnprivileged(t *testing.T) {
 	l.called(t, "NetworkManager", idle...)
 	root := files(t,
 		map[string]string{
+			"nginx.conf": "events {}\nhttp { server { listen 10.0.2.100:80; } }\n",
 			"etc/NetworkManager/system-connections/eth1.nmconnection": "[ipv4]\n" +
 				"route-table=101\n"})
 	// it has begun
 	l.wantFindings(t, []string{"networkmanager-deletes-routes NetworkManager"}, "--root", root)
 	// the tests' own are closed to others
-	for _, dir := range []string{filepath.Dir(filepath.Dir(l.lasthop)), filepath.Dir(root)} {
-		if err := os.Chmod(dir, 0o755); err != nil {
+	conf := filepath.Join(root, "nginx.conf")
+	for _, path := range []string{filepath.Dir(filepath.Dir(l.lasthop)), filepath.Dir(root),
+		conf} {
+		if err := os.Chmod(path, 0o755); err != nil {
 			t.Fatal(err)
 		}
 	}
 	c := l.command("at", "host", "setpriv", "--reuid", "65534", "--regid", "65534",
-		"--clear-groups", l.lasthop, "check", "--root", root)
+		"--clear-groups", l.lasthop, "check", "--root", root,
+		// whose NGINX is whose cannot be told: not those of other tests
+		"--nginx-conf", conf)
 	var stderr strings.Builder
 	c.Stderr = &stderr
 	out, err := c.Output()
