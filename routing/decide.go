@@ -74,6 +74,9 @@ func (d Decision) Holds(in Inputs) bool {
 		reflect.DeepEqual(d.foreign, Without(in.Host, n))
 }
 
+// Grouped returns the links that were in our group before us: see Grouped.
+func (d Decision) Grouped() []LinkGroup { return Grouped(d.foreign, d.inputs.Policy.Numbers) }
+
 func (d Decision) ownedAsKnown(owned State) bool {
 	return reflect.DeepEqual(d.Owned, owned) || Compare(owned, d.Plan.State).Empty()
 }

@@ -326,8 +326,9 @@ func (e *examiner) takenNumbers() {
 // strange reports whether a link is in our group without being an uplink, or
 // one of a moment ago.
 func (e *examiner) strange(l Link) bool {
-	return l.Up && len(e.plan.State.Groups) > 0 &&
-		!slices.Contains(e.plan.State.Groups, LinkGroup{l.Name, l.Group}) &&
+	g := LinkGroup{l.Name, l.Group}
+	return l.Up && len(e.plan.State.Groups) > 0 && slices.Contains(e.own.Groups, g) &&
+		!slices.Contains(e.plan.State.Groups, g) &&
 		!slices.ContainsFunc(e.own.Routes, func(r Route) bool { return r.uses(l.Name) })
 }
 

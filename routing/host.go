@@ -63,6 +63,9 @@ type Host struct {
 	Neighs  []Neigh
 	Leases  []Lease
 	Sysctls map[string]string // below net/, with dots: "ipv4.conf.all.rp_filter"
+	// links and their groups from before our first write, as the run
+	// directory keeps them; nil if it does not say
+	Grouped []LinkGroup
 }
 
 // conf returns what holds of ipv4.conf on a link: the larger of its own value

@@ -138,7 +138,14 @@ func (j *judge) conclude(v verdict) {
 // will answer from now on: wide ones, which are a VPN's way to the Internet,
 // and specific ones of tables behind our rules.
 func (j *judge) lostClients(p *path, lost []Route) {
+	taken := map[string]bool{} // named by link-group-taken
+	for _, g := range Grouped(j.host, j.policy.Numbers) {
+		taken[g.Link] = true
+	}
 	for _, r := range lost {
+		if r.Table == TableMain && len(r.Hops) > 0 && taken[r.Hops[0].Link] {
+			continue
+		}
 		f := Warning.Finding("overlay-moves", p.name(), "clients behind this route got "+
 			"replies of %s through it, and will get them through the path", p.name()).
 			Advise("put a rule for their prefix in front of our rules, or the route " +

@@ -150,6 +150,14 @@ func (l *layout) layGroups() {
 	for _, link := range l.sorted {
 		switch {
 		case !l.isOutward(link.Name):
+			if link.Group == n.Group {
+				l.find(Warning.Finding("link-group-taken", link.Name,
+					"another program has put %s into link group %d, which is "+
+						"ours: the paths answer clients behind it",
+					link.Name, link.Group).Advise("if nothing uses the "+
+					"group: ip link set %s group default", link.Name))
+			}
+		case link.Group == n.Group: // by another program, and as we want it
 		case link.Group == 0:
 			l.state.Groups = append(l.state.Groups, LinkGroup{link.Name, n.Group})
 		default:

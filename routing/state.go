@@ -70,13 +70,33 @@ func (s State) Serving(link string, f Family) State {
 // and the links in our group. It is sorted.
 func Owned(h Host, n Numbers) State {
 	s := State{Routes: filter(h.Routes, n.OwnsRoute), Rules: filter(h.Rules, n.OwnsRule)}
+	theirs := Grouped(h, n)
 	for _, l := range h.Links {
-		if l.Group == n.Group {
-			s.Groups = append(s.Groups, LinkGroup{l.Name, l.Group})
+		g := LinkGroup{l.Name, l.Group}
+		if l.Group == n.Group && !slices.Contains(theirs, g) {
+			s.Groups = append(s.Groups, g)
 		}
 	}
 	s.Sort()
 	return s
+}
+
+// Grouped returns the links that are in our group and were in it before our
+// first write: those that the host's record names. Without a record it is none,
+// or all if nothing else of ours is on the host.
+func Grouped(h Host, n Numbers) []LinkGroup {
+	theirs := []LinkGroup{}
+	if h.Grouped == nil && (slices.ContainsFunc(h.Routes, n.OwnsRoute) ||
+		slices.ContainsFunc(h.Rules, n.OwnsRule)) {
+		return theirs
+	}
+	for _, l := range h.Links {
+		g := LinkGroup{l.Name, l.Group}
+		if l.Group == n.Group && (h.Grouped == nil || slices.Contains(h.Grouped, g)) {
+			theirs = append(theirs, g)
+		}
+	}
+	return theirs
 }
 
 // OwnsTable reports whether the number is in our range of tables.
@@ -95,13 +115,15 @@ func (n Numbers) OwnsRule(r Rule) bool {
 
 // Without returns the host as it would be without anything of ours.
 func Without(h Host, n Numbers) Host {
+	theirs := Grouped(h, n)
 	h.Routes, h.Rules = without(h.Routes, n.OwnsRoute), without(h.Rules, n.OwnsRule)
 	h.Links = slices.Clone(h.Links)
-	for i := range h.Links {
-		if h.Links[i].Group == n.Group {
+	for i, l := range h.Links {
+		if l.Group == n.Group && !slices.Contains(theirs, LinkGroup{l.Name, l.Group}) {
 			h.Links[i].Group = 0
 		}
 	}
+	h.Grouped = theirs
 	return h
 }
 

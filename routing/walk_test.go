@@ -56,7 +56,7 @@ func (k *fakeKernel) do(op Op) error {
 }
 
 func (k *fakeKernel) host() Host {
-	var h Host
+	h := Host{Grouped: []LinkGroup{{"eth8", DefaultNumbers.Group}}}
 	for _, link := range slices.Sorted(maps.Keys(k.groups)) {
 		h.Links = append(h.Links,
 			Link{Name: link, Group: k.groups[link], Up: true, Carrier: true})
@@ -207,8 +207,8 @@ func (w walker) foreign(k *fakeKernel) State {
 	for _, r := range s.Routes {
 		k.routes[r.RouteKey] = r
 	}
-	k.groups["eth9"] = 5
-	s.Groups = append(s.Groups, LinkGroup{"eth9", 5})
+	k.groups["eth8"], k.groups["eth9"] = w.n.Group, 5
+	s.Groups = append(s.Groups, LinkGroup{"eth8", w.n.Group}, LinkGroup{"eth9", 5})
 	return s
 }
 

@@ -9,6 +9,7 @@ import (
 	"lasthop/internal/hint"
 	"lasthop/internal/settings"
 	"lasthop/internal/survey"
+	"lasthop/internal/writer"
 	"lasthop/routing/host"
 
 	"github.com/spf13/cobra"
@@ -99,7 +100,7 @@ func (a *app) open() (scene, error) {
 		return s, hint.New(err,
 			"name it as `ip netns` lists it, or by the PID of one of its processes")
 	}
-	s.kernel = k
+	s.kernel, k.GroupsFile = k, writer.GroupsFile(f.runDir, k.Inode())
 	s.Place = survey.Live(k, f.netns, func(message string) { a.ui.warn("%s", message) })
 	return s, nil
 }

@@ -399,6 +399,14 @@ func (s *scenario) testKernel(t *testing.T) {
 			cmp.Diff(want, plan.State.String()))
 	}
 	s.askKernel(t, k, before, false)
+	k.GroupsFile = filepath.Join(t.TempDir(), "groups")
+	var groups []byte
+	for _, g := range d.Grouped() {
+		groups = fmt.Appendln(groups, g)
+	}
+	if err := os.WriteFile(k.GroupsFile, groups, 0o600); err != nil {
+		t.Fatal(err)
+	}
 	write(t, k, d.Diff)
 	after := ns.read(t, s.sim)
 	if got := routing.Owned(after, numbers); got.String() != plan.State.String() {

@@ -15,8 +15,12 @@ package writer
 
 import (
 	"cmp"
+	"errors"
 	"fmt"
 	"log/slog"
+	"os"
+	"path/filepath"
+	"strings"
 	"time"
 
 	"lasthop/internal/hint"
@@ -53,6 +57,9 @@ type Change struct {
 	Diff    routing.Diff  // the writes
 	AddOnly bool          // the diff leaves the deletions between Before and After for later
 	Digest  string        // of the plan
+	// links that were in our group before us: kept for `clear` by the first
+	// write
+	Grouped []routing.LinkGroup
 
 	// Heals are the writes, by their text, that put back what another
 	// program deleted or changed; true if the kernel told of the deletion.
@@ -66,7 +73,7 @@ type Change struct {
 // who started this process. With addOnly nothing is deleted.
 func Plan(d routing.Decision, n routing.Numbers, addOnly bool) Change {
 	c := Change{Command: "apply", By: Self(), Numbers: n, Before: d.Owned, After: d.Plan.State,
-		Diff: d.Diff, Digest: d.Digest(), AddOnly: addOnly}
+		Grouped: d.Grouped(), Diff: d.Diff, Digest: d.Digest(), AddOnly: addOnly}
 	if addOnly {
 		c.Diff = d.Diff.Additions()
 	}
@@ -134,6 +141,9 @@ func (w *Writer) Write(c Change) ([]routing.Op, error) {
 	var done []routing.Op
 	var err error
 	if !c.Diff.Empty() {
+		if c.Before.Empty() {
+			w.recordGroups(c.Grouped)
+		}
 		done, err = w.machine.Write(c.Diff)
 		w.memory.Last = report.Change{Time: time.Now(), Cause: c.cause(), Done: done}
 		if err != nil {
@@ -144,8 +154,32 @@ func (w *Writer) Write(c Change) ([]routing.Op, error) {
 	}
 	if err == nil {
 		w.memory.Installed = c.After
+		if c.After.Empty() {
+			_ = os.Remove(GroupsFile(w.options.RunDir, w.options.Inode))
+		}
 	}
 	return done, err
+}
+
+// recordGroups keeps which links were in our group before our first write, or
+// else `clear` would take them out of it.
+func (w *Writer) recordGroups(groups []routing.LinkGroup) {
+	var text strings.Builder
+	for _, g := range groups {
+		fmt.Fprintln(&text, g)
+	}
+	path := GroupsFile(w.options.RunDir, w.options.Inode)
+	// renamed, since the file may be another user's
+	err := os.WriteFile(path+".new", []byte(text.String()), 0o644)
+	if err = errors.Join(err, os.Rename(path+".new", path)); err != nil {
+		w.log.Warn("cannot record link groups, `clear` will reset them all", "error", err)
+	}
+}
+
+// GroupsFile returns the path of the record of link groups of a network
+// namespace, for routing.Host.Grouped.
+func GroupsFile(runDir string, inode uint64) string {
+	return filepath.Join(runDir, fmt.Sprintf("netns-%d.groups", inode))
 }
 
 // ReadBack reads the host after a write, and makes sure that the kernel holds

@@ -149,6 +149,7 @@ func (g generator) host() routing.Host {
 	return routing.Host{Name: pick(g, "web1", "", `a "b"`), Kernel: "6.18",
 		Links: some(g, g.link), Addrs: some(g, g.addr), Routes: some(g, g.route),
 		Rules: some(g, g.rule), Neighs: some(g, g.neigh), Leases: some(g, g.lease),
+		Grouped: some(g, g.linkGroup),
 		Sysctls: map[string]string{"ipv4.ip_forward": pick(g, "0", "1"),
 			"ipv4.conf." + g.name() + ".rp_filter": "2"}}
 }
@@ -263,6 +264,10 @@ func (g generator) neigh() routing.Neigh {
 func (g generator) lease() routing.Lease {
 	return routing.Lease{Link: g.name(), Gateway: g.ip(routing.IPv4),
 		Client: pick(g, "dhcpcd", "dhclient")}
+}
+
+func (g generator) linkGroup() routing.LinkGroup {
+	return routing.LinkGroup{Link: g.name(), Group: pick(g, 0, 76)}
 }
 
 func (g generator) listener() routing.Listener {

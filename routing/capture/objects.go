@@ -185,6 +185,15 @@ func (d leaseDoc) lease() routing.Lease { return routing.Lease(d) }
 
 func leaseDocOf(l routing.Lease) leaseDoc { return leaseDoc(l) }
 
+type groupDoc struct {
+	Link  string `json:"dev" is:"name" need:"always"`
+	Group int    `json:"group" is:"0..2147483647" need:"always"`
+}
+
+func (d groupDoc) group() routing.LinkGroup { return routing.LinkGroup(d) }
+
+func groupDocOf(g routing.LinkGroup) groupDoc { return groupDoc(g) }
+
 // ports checks the ports of a listener, or of those that are translated.
 func (r *reader) ports(first, last uint16) {
 	if last < first {

@@ -4,6 +4,7 @@ import (
 	"errors"
 	"net/netip"
 	"os"
+	"path/filepath"
 	"slices"
 	"strings"
 	"testing"
@@ -235,6 +236,10 @@ func writable(t *testing.T) (want routing.State) {
 // the deletes take away just that.
 func TestDo(t *testing.T) {
 	_, k := openFixture(t)
+	k.GroupsFile = filepath.Join(t.TempDir(), "groups")
+	if err := os.WriteFile(k.GroupsFile, nil, 0o644); err != nil { // no link of another's
+		t.Fatal(err)
+	}
 	before := read(t, k)
 	n := routing.DefaultNumbers
 	want := writable(t)

@@ -34,6 +34,9 @@ import (
 // use.
 type Kernel struct {
 	conn
+	// the record of routing.Host.Grouped, in the run directory; "" for none
+	GroupsFile string
+
 	tables map[uint32]bool // that were read or written, for ReadOwned
 	buffer int             // bytes for events, 0 for eventBuffer
 }
@@ -80,6 +83,7 @@ func (k *Kernel) Read() (routing.Host, error) {
 	for _, route := range h.Routes {
 		k.tables[route.Table] = true
 	}
+	h.Grouped = k.grouped()
 	h.Name, _ = os.Hostname()
 	h.Kernel = release()
 	if err := r.readNeighs(); err != nil {
@@ -119,7 +123,25 @@ func (k *Kernel) ReadOwned(numbers routing.Numbers) (routing.State, error) {
 			}
 		}
 	}
+	r.host.Grouped = k.grouped()
 	return routing.Owned(r.host, numbers), nil
+}
+
+// grouped reads GroupsFile: a line for each link, in the words of
+// routing.LinkGroup.
+func (k *Kernel) grouped() []routing.LinkGroup {
+	data, err := os.ReadFile(k.GroupsFile)
+	if err != nil {
+		return nil
+	}
+	list := []routing.LinkGroup{}
+	for line := range strings.Lines(string(data)) {
+		var g routing.LinkGroup
+		if n, _ := fmt.Sscanf(line, "%s group %d", &g.Link, &g.Group); n == 2 {
+			list = append(list, g)
+		}
+	}
+	return list
 }
 
 func release() string {

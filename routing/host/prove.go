@@ -59,6 +59,7 @@ func carryOut(k *Kernel, c routing.Claim, p *routing.Proof) error {
 	if err != nil {
 		return err
 	}
+	got.host.Grouped = routing.Grouped(c.Host, c.Numbers)
 	for _, op := range routing.Compare(routing.Owned(got.host, c.Numbers), c.Plan.State).Ops() {
 		differ(op.String(), "in place", "still to do")
 	}
