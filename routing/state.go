@@ -83,11 +83,12 @@ func Owned(h Host, n Numbers) State {
 
 // Grouped returns the links that are in our group and were in it before our
 // first write: those that the host's record names. Without a record it is none,
-// or all if nothing else of ours is on the host.
+// or all if no rule is ours and our tables are empty: systemd-networkd fills
+// them, and the group, from what `plan -o networkd` writes.
 func Grouped(h Host, n Numbers) []LinkGroup {
 	theirs := []LinkGroup{}
-	if h.Grouped == nil && (slices.ContainsFunc(h.Routes, n.OwnsRoute) ||
-		slices.ContainsFunc(h.Rules, n.OwnsRule)) {
+	if h.Grouped == nil && (slices.ContainsFunc(h.Rules, n.OwnsRule) ||
+		slices.ContainsFunc(h.Routes, func(r Route) bool { return n.OwnsTable(r.Table) })) {
 		return theirs
 	}
 	for _, l := range h.Links {

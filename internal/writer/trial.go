@@ -151,7 +151,7 @@ func (t *Trial) wait(shownC <-chan error, answerC <-chan string) (why string, er
 func (t *Trial) goBack(why string) error {
 	c := t.change
 	back := Change{Command: c.Command + " went back", By: c.By, Digest: c.Digest,
-		Numbers: c.Numbers, After: c.Before}
+		Numbers: c.Numbers, After: c.Before, Grouped: c.Grouped}
 	var failed error
 	for range 3 {
 		h, err := t.writer.machine.Read()
@@ -159,7 +159,8 @@ func (t *Trial) goBack(why string) error {
 			failed = fmt.Errorf("%s, and going back failed: %w", why, err)
 			continue
 		}
-		back.Diff = routing.Compare(routing.Owned(h, c.Numbers), c.Before)
+		back.Before = routing.Owned(h, c.Numbers)
+		back.Diff = routing.Compare(back.Before, c.Before)
 		if back.Diff.Empty() {
 			return hint.New(fmt.Errorf("%s: taken back, all is as it was", why),
 				"run it again and press Enter to keep it")

@@ -141,9 +141,7 @@ func (w *Writer) Write(c Change) ([]routing.Op, error) {
 	var done []routing.Op
 	var err error
 	if !c.Diff.Empty() {
-		if c.Before.Empty() {
-			w.recordGroups(c.Grouped)
-		}
+		w.recordGroups(c)
 		done, err = w.machine.Write(c.Diff)
 		w.memory.Last = report.Change{Time: time.Now(), Cause: c.cause(), Done: done}
 		if err != nil {
@@ -163,12 +161,15 @@ func (w *Writer) Write(c Change) ([]routing.Op, error) {
 
 // recordGroups keeps which links were in our group before our first write, or
 // else `clear` would take them out of it.
-func (w *Writer) recordGroups(groups []routing.LinkGroup) {
+func (w *Writer) recordGroups(c Change) {
+	path := GroupsFile(w.options.RunDir, w.options.Inode)
+	if _, err := os.Stat(path); err == nil && !c.Before.Empty() {
+		return
+	}
 	var text strings.Builder
-	for _, g := range groups {
+	for _, g := range c.Grouped {
 		fmt.Fprintln(&text, g)
 	}
-	path := GroupsFile(w.options.RunDir, w.options.Inode)
 	// renamed, since the file may be another user's
 	err := os.WriteFile(path+".new", []byte(text.String()), 0o644)
 	if err = errors.Join(err, os.Rename(path+".new", path)); err != nil {
