@@ -190,6 +190,29 @@ func BenchmarkDecideUplinks(b *testing.B) {
 	}
 }
 
+// Each of 100 uplinks has a path of both families, and behind all of them stand
+// deliberate rules: each path repeats those that its replies can meet.
+func BenchmarkDecideForeignRules(b *testing.B) {
+	for _, n := range []int{100, 200, 400} {
+		b.Run(fmt.Sprint(n), func(b *testing.B) {
+			h := manyUplinks(100)
+			for i := range n { // for 70 of them the source is open
+				r := NewRule(IPv4, 20000+i, 0)
+				r.Action, r.To = RejectBlackhole, nth(i)
+				if i >= 70 {
+					r.From = netip.PrefixFrom(
+						plus(h.Addrs[i/4*2].Prefix.Masked().Addr(), 0x100+i), 32)
+				}
+				h.Rules = append(h.Rules, r)
+			}
+			listeners := listenersIn(h, 400, true)
+			for b.Loop() {
+				planOf(b, h, listeners, Policy{Numbers: DefaultNumbers})
+			}
+		})
+	}
+}
+
 // crowds add one more of a kind to a host, and return its listeners.
 var crowds = map[string]func(h *Host, i int) []Listener{
 	// of others for the path's own sources, behind the block
