@@ -200,8 +200,8 @@ func BenchmarkDecideForeignRules(b *testing.B) {
 				r := NewRule(IPv4, 20000+i, 0)
 				r.Action, r.To = RejectBlackhole, nth(i)
 				if i >= 70 {
-					r.From = netip.PrefixFrom(
-						plus(h.Addrs[i/4*2].Prefix.Masked().Addr(), 0x100+i), 32)
+					subnet := h.Addrs[i/4*2].Prefix.Masked().Addr()
+					r.From = netip.PrefixFrom(plus(subnet, 0x100+i), 32)
 				}
 				h.Rules = append(h.Rules, r)
 			}
