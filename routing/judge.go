@@ -36,6 +36,7 @@ func (d *draft) judge(l *layout) (ideal *FIB) {
 		v := verdict{path: p, isOutward: d.isOutward}
 		sources, seen := j.classes(p), clients[p.family].of(p.link)
 		j.tellMarked(p, sources, seen)
+		j.tellRouters(p, sources, seen)
 		for _, src := range sources {
 			for _, c := range seen {
 				if c.rule != nil && !c.rule.mayMatch(src) {

@@ -1,0 +1,88 @@
+package routing
+
+import (
+	"maps"
+	"net/netip"
+	"slices"
+)
+
+// tellRouters names the clients whose replies a path leads to its gateway while
+// the host knows another router for them on the same link: their own, by a
+// route, or the link's, where the path's is that of a narrower prefix. Requests
+// that come by the other router are answered through the wrong one: a table
+// cannot tell them apart.
+func (j *judge) tellRouters(p *path, sources []netip.Addr, clients []standIn) {
+	if p.source == FromPin {
+		return
+	}
+	wider, general := j.wider(p), j.general(p.family)
+	to := map[netip.Addr][]string{}
+	for _, c := range clients {
+		if c.to().Bits() == 0 || c.route != nil && isWide(c.route.Dst) {
+			continue
+		}
+		other := wider
+		if via := c.router(p.link); via.IsValid() && general[c.route.Table] {
+			other = via
+		}
+		if !other.IsValid() || p.has(other) {
+			continue
+		}
+		for _, src := range sources {
+			way := j.after.answer(Query{Src: src, Dst: c.addr}).Way
+			if way.Link == p.link && p.has(way.Via) {
+				to[other] = appendOnce(to[other], destination(c.to()))
+			}
+		}
+	}
+	for _, other := range slices.SortedFunc(maps.Keys(to), netip.Addr.Compare) {
+		j.find(Warning.Finding("two-routers", p.name(), "replies of %s to %s leave "+
+			"through it, and %s has another router that their requests may "+
+				"come by: %s",
+			p.name(), Some(to[other], 8), p.link, other).
+			Advise("if they do, a rule of your own leads their replies there (ip rule "+
+				"add pref 1000 from ADDR to PREFIX lookup TABLE); if they do not: "+
+				"--address ADDR=%s,%s", p.link, p.hops[0].Via))
+	}
+}
+
+// general are main and the tables that a rule leads to whatever the source and
+// the mark of a packet.
+func (j *judge) general(f Family) map[uint32]bool {
+	tables := map[uint32]bool{TableMain: true}
+	for _, r := range j.fib.rules[f].list {
+		if r.Action == ToTable && !r.Not && r.From.Bits() <= 0 && r.Mask == 0 &&
+			r.forReplies() {
+			tables[r.Table] = true
+		}
+	}
+	return tables
+}
+
+// wider returns the router of a path's link that serves more than the path's
+// own gateway does, in the same subnet; the zero Addr if there is none.
+func (j *judge) wider(p *path) netip.Addr {
+	home := j.subnetOf(p.link, p.hops[0].Via)
+	for _, g := range j.uplinks[linkFamily{p.link, p.family}] {
+		if via := g.hops[0].Via; g.prefix.Bits() < p.prefix.Bits() && !p.has(via) &&
+			(everywhere(via) || j.subnetOf(p.link, via) == home) {
+			return via
+		}
+	}
+	return netip.Addr{}
+}
+
+// has reports whether a router is one of the path's.
+func (p *path) has(via netip.Addr) bool {
+	return slices.ContainsFunc(slices.Concat(p.hops, p.standby),
+		func(h Hop) bool { return h.Via == via })
+}
+
+// router returns the next hop on a link of the route that the class comes from.
+func (s standIn) router(link string) netip.Addr {
+	if s.route == nil || s.route.Type != Unicast || len(s.route.Hops) != 1 ||
+		s.route.Hops[0].Link != link {
+		return netip.Addr{}
+	}
+	return s.route.Hops[0].Via
+}
