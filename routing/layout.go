@@ -83,7 +83,7 @@ func layOut(t *topology, paths []*path) *layout {
 		if len(ours) == 0 {
 			continue
 		}
-		l.tellElsewhere(f)
+		l.tellElsewhere(f, ours)
 		if l.base[f] = l.place(f, ours, needed); l.base[f] == 0 {
 			others{l}.keepInPlace(f, ours)
 			continue
@@ -105,7 +105,7 @@ func layOut(t *topology, paths []*path) *layout {
 // tellElsewhere names the static routes of links on which this host forwards:
 // it may be the router of what is behind them, or its clients may come in by a
 // path.
-func (l *layout) tellElsewhere(f Family) {
+func (l *layout) tellElsewhere(f Family, paths []*path) {
 	for _, link := range l.sorted {
 		key := linkFamily{link.Name, f}
 		if !l.leadsElsewhere(key) || !l.forwards(key) || l.isUplink(link.Name, f) {
@@ -115,9 +115,15 @@ func (l *layout) tellElsewhere(f Family) {
 		for _, r := range l.statics[key] {
 			to = append(to, r.Dst.String())
 		}
-		say := Warning.Finding("static-elsewhere", link.Name, "replies to %s leave by a "+
-			"next hop on %s, where this host forwards: it may be the router of what "+
-			"is behind", Some(to, 3), link.Name)
+		var of []string
+		for _, p := range paths {
+			if p.link != link.Name {
+				of = append(of, p.name())
+			}
+		}
+		say := Warning.Finding("static-elsewhere", link.Name, "replies of %s to %s leave "+
+			"by a next hop on %s, where this host forwards: it may be the router of "+
+			"what is behind", Some(of, 4), Some(to, 3), link.Name)
 		if l.outwardIn(link.Name, f) {
 			say = Warning.Finding("static-elsewhere", link.Name, "this host forwards "+
 				"on %s by now, and may be the router of what is behind (%s): "+
