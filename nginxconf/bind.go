@@ -33,7 +33,8 @@ type upstreamKey struct{ module, name string }
 // a block.
 func (s *scope) bind(module string, d *directive) {
 	value := d.args[0]
-	b := bind{off: value == "off", server: s.server, Bind: Bind{Directive: d.Directive.Directive, Context: module,
+	b := bind{off: value == "off", server: s.server, Bind: Bind{
+		Directive: d.Directive.Directive, Context: module,
 		Text:        value,
 		Transparent: slices.Contains(d.args[1:], "transparent"), Origin: d.origin()}}
 	if e, err := parseEndpoint(bracketed(value)); err == nil && !strings.Contains(value, "$") {

@@ -73,8 +73,8 @@ type Listen struct {
 type Bind struct {
 	Directive string // "proxy_bind"
 	Context   string // "http" or "stream"
-	// $server_addr gives a Bind for each address that the server listens on;
-	// the zero Addr where it is known only at run time ($remote_addr)
+	// $server_addr gives a Bind for each address that the server listens
+	// on; the zero Addr where it is known only at run time ($remote_addr)
 	Addr        netip.Addr
 	Text        string // the value as written
 	Transparent bool

@@ -92,14 +92,20 @@ func (c Check) Bad() (bad int) {
 	return bad
 }
 
+// Missing counts what is ours and is not there, or has been changed.
+func (c Check) Missing() int { return len(c.Diff.Additions().Ops()) }
+
 func (c Check) oneLine() string {
 	word := "ok"
-	if c.Bad() > 0 {
+	if c.Bad() > 0 || c.Missing() > 0 {
 		word = "not ok"
 	}
 	verdicts := kinds(counted(c.Checks, func(x Checked) Verdict { return x.Verdict }),
 		func(n int, v Verdict) string { return fmt.Sprintf("%d %s", n, v) },
 		Symmetric, Asymmetric, NotKnown, NotHere, NotHereWrong, NoGateway, NotAsked)
+	if n := c.Missing(); n > 0 && c.Bad() == 0 {
+		verdicts += fmt.Sprintf("; %s wanted", count(n, "change"))
+	}
 	return fmt.Sprintf("%s: %s: %s", word, count(len(c.Checks), "listener"), verdicts)
 }
 

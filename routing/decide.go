@@ -31,8 +31,14 @@ type Decision struct {
 // is ours on the host is used only to keep table numbers and held gateways. An
 // error is of type *PolicyError: the policy contradicts itself or the host.
 func Decide(in Inputs) (Decision, error) {
+	d, _, err := Consider(in)
+	return d, err
+}
+
+// Consider is Decide, and returns what the decision rests on, too.
+func Consider(in Inputs) (Decision, *Judgement, error) {
 	if err := in.Policy.Validate(in.Host); err != nil {
-		return Decision{}, err
+		return Decision{}, nil, err
 	}
 	t := newTopology(in.Host, in.Policy)
 	d, ideal := judged(t, in)
@@ -42,11 +48,12 @@ func Decide(in Inputs) (Decision, error) {
 	}
 	needed := layOut(d.topology, d.needed())
 	d.tellAssumed()
-	d.describe(needed, ideal, in.Binds)
+	after := NewFIB(With(d.host, needed.state))
+	d.describe(needed, after, ideal, in.Binds)
 	plan := d.plan(needed.state)
 	plan.Findings = append(plan.Findings, in.Warnings...)
 	return Decision{Plan: plan, Owned: t.own, Diff: Compare(t.own, plan.State),
-		inputs: in, foreign: t.host}, nil
+		inputs: in, foreign: t.host}, &Judgement{d, after, ideal}, nil
 }
 
 // judged returns the draft with the paths of all listeners, and which of them

@@ -14,9 +14,9 @@ type describer struct {
 
 // describe sets before and after of every outcome, marks those that another
 // rule keeps from their path, and finds what else the layout changes.
-func (d *draft) describe(l *layout, ideal *FIB, binds []Bind) {
+func (d *draft) describe(l *layout, after, ideal *FIB, binds []Bind) {
 	d.findings = append(d.findings, l.findings...)
-	w := describer{d, NewFIB(With(d.host, l.state)), ideal}
+	w := describer{d, after, ideal}
 	w.outcomes()
 	w.wildcards()
 	w.outsideRange()

@@ -5,6 +5,7 @@
 package doctor
 
 import (
+	"cmp"
 	"fmt"
 	"net/netip"
 	"slices"
@@ -49,6 +50,7 @@ func Examine(s *survey.Survey, checks []report.Checked, o Options) ([]routing.Fi
 		d.nginx()
 	}
 	d.asymmetries(checks)
+	d.missing()
 	routing.SortFindings(d.findings)
 	return d.findings, d.unseen
 }
@@ -80,12 +82,15 @@ func (d *doctor) asymmetries(checks []report.Checked) {
 func (d *doctor) asymmetry(c report.Checked) routing.Finding {
 	f := routing.Error.Finding("asymmetric", c.Addr.String(), "requests to %s come in by "+
 		"%s, and replies to clients behind it leave by %s", c.Addr, c.Want, c.Now)
+	if len(c.Wrong) > 0 {
+		f = d.wrongClasses(c)
+	}
 	if c.Verdict == report.NotHereWrong {
 		f = routing.Warning.Finding("not-armed", c.Addr.String(), "%s is not here now; "+
 			"once it is, its requests come in by %s, and replies to clients behind "+
 			"it leave by %s", c.Addr, c.Want, c.Now)
 	}
-	f.Hint = "see why: " + d.Line.Explain(c.Question)
+	f.Hint = cmp.Or(f.Hint, "see why: "+d.Line.Explain(c.Question))
 	if !d.survey.Decision.Diff.Empty() {
 		f.Hint = Remedy(d.Line, d.survey.Decision.Diff, d.findings)
 	}
@@ -93,6 +98,37 @@ func (d *doctor) asymmetry(c report.Checked) routing.Finding {
 		f.Origin = c.Origins[0]
 	}
 	return f
+}
+
+// wrongClasses names the clients that are answered another way than they are to
+// be, while those behind the gateways are answered right.
+func (d *doctor) wrongClasses(c report.Checked) routing.Finding {
+	var clients []string
+	for _, w := range c.Wrong {
+		clients = append(clients, fmt.Sprintf("to %s (%s) by %s, not by %s", w.Addr,
+			w.Class, w.Now, w.Want))
+	}
+	q := c.Question
+	q.Dst = c.Wrong[0].Addr
+	return routing.Error.Finding("asymmetric", c.Addr.String(), "replies of %s leave another "+
+		"way than they are to: %s", c.Addr, routing.Some(clients, 4)).
+		Advise("see why: %s", d.Line.Explain(q))
+}
+
+// missing says what is lasthop's and is not there, or was changed.
+func (d *doctor) missing() {
+	ops := d.survey.Decision.Diff.Additions().Ops()
+	if len(ops) == 0 || d.survey.Decision.Owned.Empty() || len(d.awaited) > 0 {
+		return // or nothing was ever installed, or NGINX has yet to load it
+	}
+	var lines []string
+	for _, op := range ops {
+		lines = append(lines, op.String())
+	}
+	d.find(routing.Warning.Finding("not-installed", "lasthop", "the host has changed since "+
+		"the last apply, or another program has deleted what lasthop installed; "+
+		"missing: %s", routing.Some(lines, 3)).
+		Advise("%s", Remedy(d.Line, d.survey.Decision.Diff, d.findings)))
 }
 
 // Remedy is the command that carries out the plan. Where that takes something

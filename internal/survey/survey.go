@@ -52,6 +52,7 @@ type Survey struct {
 	NGINX    NGINX
 	Inputs   routing.Inputs
 	Decision routing.Decision
+	Judged   *routing.Judgement // what Decision rests on; nil before Decide
 	Beside   Beside
 }
 
@@ -110,7 +111,7 @@ func (s *Survey) Listen() error {
 
 // Decide makes the decision from what was read.
 func (s *Survey) Decide() (err error) {
-	s.Decision, err = routing.Decide(s.Inputs)
+	s.Decision, s.Judged, err = routing.Consider(s.Inputs)
 	return err
 }
 
