@@ -126,6 +126,8 @@ type hostDoc struct {
 	Neighs  []neighDoc        `json:"neighs,omitzero"`
 	Leases  []leaseDoc        `json:"leases,omitzero"`
 	Sysctls map[string]string `json:"sysctls,omitempty" is:"text"`
+	// of the families that the host forwards
+	Rulesets []rulesetDoc `json:"rulesets,omitzero"`
 }
 
 type nginxDoc struct {
@@ -155,7 +157,8 @@ func (d document) capture(r *reader) Capture {
 			Routes: all(r, "routes", d.Routes, routeDoc.route),
 			Rules:  all(r, "rules", d.Rules, members.rule),
 			Neighs: all(r, "neighs", d.Neighs, neighDoc.neigh),
-			Leases: mapped(d.Leases, leaseDoc.lease), Sysctls: d.Sysctls},
+			Leases: mapped(d.Leases, leaseDoc.lease), Sysctls: d.Sysctls,
+			Rulesets: mapped(d.Rulesets, rulesetDoc.ruleset)},
 		Listens:  all(r, "listens", d.Listens, listenDoc.listener),
 		Binds:    mapped(d.Binds, bindDoc.bind),
 		Inputs:   d.Inputs,
@@ -177,7 +180,7 @@ func Encode(c Capture) ([]byte, error) {
 			Routes: present(mapped(h.Routes, routeDocOf)),
 			Rules:  present(mapped(h.Rules, ruleDocOf)),
 			Neighs: mapped(h.Neighs, neighDocOf), Leases: mapped(h.Leases, leaseDocOf),
-			Sysctls: h.Sysctls,
+			Sysctls: h.Sysctls, Rulesets: mapped(h.Rulesets, rulesetDocOf),
 		},
 		nginxDoc{
 			mapped(c.Listens, listenDocOf), mapped(c.Binds, bindDocOf), c.Inputs,

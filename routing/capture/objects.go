@@ -185,6 +185,26 @@ func (d leaseDoc) lease() routing.Lease { return routing.Lease(d) }
 
 func leaseDocOf(l routing.Lease) leaseDoc { return leaseDoc(l) }
 
+// rulesetDoc is what the packet filter does with forwarded packets of a family:
+// the first rule that looks them up with iif lo, or why that is not known.
+type rulesetDoc struct {
+	Family string `json:"family" is:"family" need:"always"`
+	Lookup string `json:"lookup,omitempty"`
+	Unread string `json:"unread,omitempty"`
+}
+
+func (d rulesetDoc) ruleset() routing.Ruleset {
+	return routing.Ruleset{Family: families[d.Family], Lookup: d.Lookup, Unread: d.Unread}
+}
+
+func rulesetDocOf(s routing.Ruleset) rulesetDoc {
+	family := "inet"
+	if s.Family == routing.IPv6 {
+		family = "inet6"
+	}
+	return rulesetDoc{family, s.Lookup, s.Unread}
+}
+
 // ports checks the ports of a listener, or of those that are translated.
 func (r *reader) ports(first, last uint16) {
 	if last < first {
