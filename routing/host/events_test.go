@@ -337,9 +337,9 @@ func TestEventsEnd(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		if got := openFiles(t); got != before+2 {
-			t.Errorf("%s: %d files are open, want %d: socket and namespace", name,
-				got, before+2)
+		if got := openFiles(t); got != before+3 {
+			t.Errorf("%s: %d files are open, want %d: two sockets and namespace", name,
+				got, before+3)
 		}
 		ns.Batch(storm)
 		cancel()

@@ -2,13 +2,12 @@ package host
 
 import (
 	"bytes"
+	"context"
 	"encoding/binary"
 	"errors"
 	"fmt"
-	"io/fs"
-	"os"
 	"slices"
-	"strings"
+	"syscall"
 
 	"lasthop/routing"
 
@@ -35,7 +34,7 @@ func (k *Kernel) Rulesets(h routing.Host) ([]routing.Ruleset, error) {
 	}
 	err := k.readTables(sets)
 	if err == nil {
-		err = k.inside(func() error { return readLegacy(sets) })
+		err = k.inside(func() error { return readXTables(sets) })
 	}
 	if errors.Is(err, unix.EPERM) || errors.Is(err, unix.EACCES) {
 		for i, s := range sets {
@@ -254,11 +253,6 @@ func decodeNFTRule(msg []byte) (r nftLookup, err error) {
 	return r, err
 }
 
-const (
-	resetIPv4 = 7 // IPT_TCP_RESET of xt's REJECT
-	resetIPv6 = 6 // IP6T_TCP_RESET
-)
-
 // lookup names what an expression has the kernel look up with iif lo and an
 // address that need not be local, or returns "". The type of an address is not
 // among it: IPv4 asks table local alone (inet_dev_addr_type), and what IPv6
@@ -273,24 +267,15 @@ func lookup(name string, data []attr, family uint8) string {
 			return "fib daddr"
 		}
 		return "fib saddr"
-	case "match": // rpfilter_mt
-		if find(data, unix.NFTA_MATCH_NAME).string() == "rpfilter" {
-			return "rpfilter"
-		}
+	case "match":
+		return xtLookup(find(data, unix.NFTA_MATCH_NAME).string(), nil, family)
+	case "target":
+		return xtLookup(find(data, unix.NFTA_TARGET_NAME).string(),
+			find(data, unix.NFTA_TARGET_INFO).value, family)
 	case "reject": // nf_send_reset: its source is the other end's
 		if find(data, unix.NFTA_REJECT_TYPE).big() == unix.NFT_REJECT_TCP_RST &&
 			family != unix.NFPROTO_NETDEV {
 			return "reject with tcp reset"
-		}
-	case "target":
-		with := find(data, unix.NFTA_TARGET_INFO).value
-		switch target := find(data, unix.NFTA_TARGET_NAME).string(); {
-		case target == "SYNPROXY":
-			return "SYNPROXY"
-		case target == "REJECT" && len(with) >= 4 &&
-			(family == unix.NFPROTO_IPV4 && native.Uint32(with) == resetIPv4 ||
-				family == unix.NFPROTO_IPV6 && native.Uint32(with) == resetIPv6):
-			return "REJECT with tcp-reset"
 		}
 	case "synproxy": // synproxy_send_tcp: it answers for the other end
 		return "synproxy"
@@ -298,30 +283,76 @@ func lookup(name string, data []attr, family uint8) string {
 	return ""
 }
 
-// legacyTables are those of iptables-legacy in which rpfilter, REJECT and
-// SYNPROXY may stand.
-var legacyTables = []string{"filter", "mangle", "raw"}
+// xtLookup is lookup of a match or target of iptables, by its name and what is
+// in it.
+func xtLookup(name string, info []byte, family uint8) string {
+	reset := uint32(7) // IPT_TCP_RESET
+	if family == unix.NFPROTO_IPV6 {
+		reset = 6 // IP6T_TCP_RESET
+	}
+	switch {
+	case name == "rpfilter", name == "SYNPROXY": // rpfilter_mt, synproxy_send_tcp
+		return name
+	case name == "REJECT" && len(info) >= 4 && native.Uint32(info) == reset:
+		return "REJECT with tcp-reset"
+	}
+	return ""
+}
 
-// readLegacy takes in the tables of iptables-legacy that the thread's namespace
-// has. What stands in them is not read, so it may be anything.
-func readLegacy(sets []routing.Ruleset) error {
-	for i, s := range sets {
-		file := "/proc/thread-self/net/ip_tables_names"
-		if s.Family == routing.IPv6 {
-			file = "/proc/thread-self/net/ip6_tables_names"
+// groupRules is NFNLGRP_NFTABLES.
+const groupRules = 7
+
+// listenToRules opens the socket that tells of changes of nf_tables. Without
+// one (a kernel without nf_tables, a user who may not) they count when the host
+// is read for another reason.
+func (s *subscription) listenToRules() {
+	socket, err := nl.SubscribeAt(s.ns, netns.None(), unix.NETLINK_NETFILTER, groupRules)
+	if err != nil {
+		return
+	}
+	if socket.SetReceiveBufferSize(s.buffer, true) != nil {
+		_ = socket.SetReceiveBufferSize(s.buffer, false)
+	}
+	s.rules = socket
+}
+
+// followRules reports new rules that may look up forwarded packets until ctx
+// ends; all others, and elements of sets, which container hosts change all the
+// time, are passed over. A rule that goes lets covers be wider, which can wait.
+// The function that it returns waits for the end.
+func (s *subscription) followRules(ctx context.Context) (wait func()) {
+	ended := make(chan struct{})
+	go func() {
+		defer close(ended)
+		if s.rules != nil {
+			s.readRules(ctx)
 		}
-		data, err := os.ReadFile(file)
-		if err != nil && !errors.Is(err, fs.ErrNotExist) {
-			return err
+	}()
+	return func() { <-ended }
+}
+
+func (s *subscription) readRules(ctx context.Context) {
+	defer s.rules.Close()
+	defer context.AfterFunc(ctx, s.rules.Close)()
+	for ctx.Err() == nil {
+		messages, _, err := s.rules.Receive()
+		if errors.Is(err, unix.ENOBUFS) {
+			s.lost("events of nf_tables lost: the kernel had no room to queue them")
+		} else if err != nil && !errors.Is(err, unix.EINTR) {
+			return
 		}
-		there := strings.Fields(string(data))
-		tables := slices.DeleteFunc(slices.Clone(legacyTables), func(table string) bool {
-			return !slices.Contains(there, table)
-		})
-		if s.Lookup == "" && len(tables) > 0 {
-			sets[i].Lookup = "iptables-legacy: rules of " +
-				strings.Join(tables, ", ") + ", which are not read"
+		for _, m := range messages {
+			s.ruleset(m)
 		}
 	}
-	return nil
+}
+
+func (s *subscription) ruleset(m syscall.NetlinkMessage) {
+	const added = unix.NFNL_SUBSYS_NFTABLES<<8 | unix.NFT_MSG_NEWRULE
+	if m.Header.Type != added || !mayLookUp(m.Data) {
+		return
+	}
+	if r, err := decodeNFTRule(m.Data); err != nil || r.lookup != "" {
+		s.put(Event{Kind: "ruleset", Text: "ruleset changed: " + r.String()})
+	}
 }

@@ -76,7 +76,20 @@ var rulesets = []struct{ line, ipv4, ipv6 string }{
 	{"iptables-nft -A FORWARD -p tcp -j SYNPROXY", "ip filter FORWARD handle 2: SYNPROXY", ""},
 	{"iptables-nft -t nat -A PREROUTING -m addrtype --dst-type LOCAL -j ACCEPT", "", ""},
 	{"iptables-legacy -t nat -A PREROUTING -m addrtype --dst-type LOCAL -j ACCEPT", "", ""},
-	{"iptables-legacy -t filter -S", "iptables-legacy: rules of filter, which are not read", ""},
+	{"iptables-legacy -t raw -A PREROUTING -m rpfilter --invert -j DROP",
+		"iptables-legacy raw: rpfilter", ""},
+	{"ip6tables-legacy -t mangle -A PREROUTING -p tcp -m rpfilter --invert -j DROP",
+		"", "iptables-legacy mangle: rpfilter"},
+	{"iptables-legacy -A FORWARD -p tcp -m tcp --dport 81 -j REJECT --reject-with tcp-reset",
+		"iptables-legacy filter: REJECT with tcp-reset", ""},
+	{"ip6tables-legacy -A FORWARD -p tcp -j REJECT --reject-with tcp-reset",
+		"", "iptables-legacy filter: REJECT with tcp-reset"},
+	{"iptables-legacy -A FORWARD -p tcp -j SYNPROXY", "iptables-legacy filter: SYNPROXY", ""},
+	{"iptables-legacy -A INPUT -p tcp -j REJECT --reject-with tcp-reset", "", ""},
+	{"iptables-legacy -A OUTPUT -p tcp -j REJECT --reject-with tcp-reset", "", ""},
+	{"iptables-legacy -A FORWARD -j REJECT", "", ""},
+	{"ip6tables-legacy -A FORWARD -j REJECT --reject-with icmp6-policy-fail", "", ""},
+	{"iptables-legacy -t raw -A PREROUTING -m addrtype --dst-type LOCAL -j ACCEPT", "", ""},
 }
 
 // TestRulesets has the kernel hold each rule and reads it back.
@@ -128,6 +141,26 @@ func TestRulesetsUnread(t *testing.T) {
 	}
 }
 
+// TestRulesetEvents: of all that becomes of nf_tables, an event tells of new
+// rules that look up forwarded packets alone.
+func TestRulesetEvents(t *testing.T) {
+	ns, k := forwarding(t)
+	c := watch(t, k)
+	ns.Run("nft", filtering+"add set inet fw banned { type ipv4_addr; }\n"+
+		"add element inet fw banned { 10.0.1.7, 10.0.1.8 }\n"+
+		"add rule inet fw forward ip saddr @banned drop\n"+
+		"add rule inet fw forward reject\n"+
+		"add rule inet fw prerouting fib saddr . iif oif missing drop\n")
+	want := "ruleset: ruleset changed: inet fw prerouting handle 9: fib saddr\n"
+	if diff := cmp.Diff(want, texts([]Event{next(t, c)})); diff != "" {
+		t.Errorf("-want +got\n%s", diff)
+	}
+	ns.Run("nft", "flush ruleset")
+	if rest := until(t, ns, c); len(rest) > 0 {
+		t.Errorf("more events:\n%s", texts(rest))
+	}
+}
+
 // BenchmarkRulesets reads the rules of hosts with containers, after a change
 // and without one.
 func BenchmarkRulesets(b *testing.B) {
@@ -169,4 +202,16 @@ func manyRules(b *testing.B, n int) *Kernel {
 		b.Fatalf("%v\n%s", err, out)
 	}
 	return k
+}
+
+// Whatever a table may hold, nothing panics, and only what is there is read.
+func FuzzXTables(f *testing.F) {
+	f.Add(make([]byte, 300), true)
+	f.Fuzz(func(_ *testing.T, entries []byte, six bool) {
+		x := xtablesOf[routing.IPv4]
+		if six {
+			x = xtablesOf[routing.IPv6]
+		}
+		_, _ = x.find(xtInfo{}, entries)
+	})
 }
