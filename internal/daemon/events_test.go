@@ -76,8 +76,9 @@ func TestRunHostChanges(t *testing.T) {
 }
 
 // TestRunRuleset: on a host that forwards, a rule of the packet filter that
-// looks up forwarded packets makes the covers exact at once; without it they
-// are wide again from the next look on.
+// looks up forwarded packets makes the covers exact at once, and so does
+// forwarding that begins; without the rule they are wide again from the next
+// look on.
 func TestRunRuleset(t *testing.T) {
 	t.Parallel()
 	s := newServer(t)
@@ -96,6 +97,11 @@ func TestRunRuleset(t *testing.T) {
 		"raw; fib saddr . iif oif missing drop; }; }")
 	s.Until("the covers are exact", exact)
 	s.wantFresh("a ruleset that looks up")
+	for _, setting := range []string{"net.ipv4.ip_forward=0", "net.ipv4.ip_forward=1"} {
+		s.Sysctl(setting)
+		s.Until(setting, func() bool { return exact() == strings.HasSuffix(setting, "1") })
+		s.wantFresh(setting)
+	}
 	s.Run("nft", "flush ruleset")
 	s.Lines("link set eth2 mtu 1400")
 	s.Until("the covers are wide", func() bool { return !exact() })

@@ -22,8 +22,8 @@ import (
 // Events say when to look again, not what is there: the kernel flushes IPv4
 // routes with their link or address and tells of the link or the address alone.
 type Event struct {
-	// "link", "address", "route", "rule" or "ruleset"; "lost" where events
-	// were lost: anything may have changed
+	// "link", "address", "route", "rule", "forwarding" or "ruleset"; "lost"
+	// where events were lost: anything may have changed
 	Kind string
 	// in `ip` syntax with a verb: "rule deleted: 5102: from 10.0.1.0/24 iif
 	// lo lookup 20337 proto 76", "link eth1 down"
@@ -47,7 +47,8 @@ const (
 // to (RTNLGRP_*). Neighbours are not: they come and go with traffic.
 var eventGroups = []uint{unix.RTNLGRP_LINK, unix.RTNLGRP_IPV4_IFADDR, unix.RTNLGRP_IPV6_IFADDR,
 	unix.RTNLGRP_IPV4_ROUTE,
-	unix.RTNLGRP_IPV6_ROUTE, unix.RTNLGRP_IPV4_RULE, unix.RTNLGRP_IPV6_RULE}
+	unix.RTNLGRP_IPV6_ROUTE, unix.RTNLGRP_IPV4_RULE, unix.RTNLGRP_IPV6_RULE,
+	unix.RTNLGRP_IPV4_NETCONF, unix.RTNLGRP_IPV6_NETCONF}
 
 // Subscribe reports changes from now on, until ctx ends; then the channel is
 // closed. It must be called before the first Read, so that nothing falls in
