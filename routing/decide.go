@@ -4,6 +4,7 @@ import (
 	"crypto/sha256"
 	"fmt"
 	"reflect"
+	"slices"
 	"strings"
 )
 
@@ -98,6 +99,13 @@ func (d Decision) Renew(in Inputs) (Decision, error) {
 	d.Diff = Compare(d.Owned, d.Plan.State)
 	d.inputs = in
 	return d, nil
+}
+
+// Unread reports whether rules of the packet filter that may change the plan
+// were not read: its digest may not be that of a user who can read them.
+func (d Decision) Unread() bool {
+	return slices.ContainsFunc(d.Plan.Findings,
+		func(f Finding) bool { return f.Code == "rulesets-unread" })
 }
 
 // Digest identifies a plan and the changes it means on this host: equal digests

@@ -65,6 +65,9 @@ func TestHolds(t *testing.T) {
 			in.Host.Rules = append(in.Host.Rules, NewRule(IPv4, 7, 7))
 		},
 		"a sysctl": func(in *Inputs) { in.Host.Sysctls = map[string]string{"a": "b"} },
+		"a ruleset": func(in *Inputs) {
+			in.Host.Rulesets = []Ruleset{{Family: IPv4, Lookup: "a"}}
+		},
 		"a part of what is ours": func(in *Inputs) {
 			in.Host.Rules = append(in.Host.Rules, d.Plan.State.Rules[0])
 		},

@@ -3,6 +3,7 @@ package routing
 import (
 	"fmt"
 	"net/netip"
+	"slices"
 )
 
 // describer says what a plan means: for each listener, and in findings that
@@ -28,6 +29,7 @@ func (d *draft) describe(l *layout, after, ideal *FIB, binds []Bind) {
 	}
 	w.sourceHints()
 	w.forwarder()
+	w.rulesets(l.state.Rules)
 	w.reversePath()
 	for _, f := range Families {
 		if w.fib.rejects(f, TableMain) {
@@ -228,6 +230,28 @@ func (w *describer) forwarder() {
 				"for the link of the listeners", near[0])
 		}
 		w.find(note)
+	}
+}
+
+// rulesets says what the packet filter means for the covers.
+func (w *describer) rulesets(rules []Rule) {
+	for _, f := range Families {
+		r := w.host.ruleset(f)
+		if !slices.ContainsFunc(rules, func(x Rule) bool { return x.Family == f }) {
+			continue
+		}
+		if r.Lookup != "" {
+			w.find(Info.Finding("exact-cover", f.String(), "the host forwards %s, and "+
+				"its packet filter looks up routes for forwarded packets as for "+
+				"its own (%s): lasthop's rules are for the listeners' addresses "+
+				"alone", f, r.Lookup))
+		}
+		if r.Unread != "" {
+			w.find(Info.Finding("rulesets-unread", f.String(), "the host forwards %s, "+
+				"and the rules of its packet filter were not read (%s): the plan "+
+				"may be another one where they are", f, r.Unread).
+				Advise("plan, or capture, as root"))
+		}
 	}
 }
 

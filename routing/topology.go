@@ -241,12 +241,7 @@ func (t *topology) leadsElsewhere(key linkFamily) bool {
 
 // forwards reports whether the host forwards what comes in by a link.
 func (t *topology) forwards(key linkFamily) bool {
-	family, whole := "ipv4", "ipv4.ip_forward"
-	if key.family == IPv6 {
-		family, whole = "ipv6", "ipv6.conf.all.forwarding"
-	}
-	own, known := t.host.Sysctls[family+".conf."+key.link+".forwarding"]
-	return own == "1" || !known && t.host.Sysctls[whole] == "1"
+	return t.host.forwards(key.link, key.family)
 }
 
 // pointed returns the subnets of a link whose addresses are host prefixes: a

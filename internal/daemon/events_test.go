@@ -75,6 +75,39 @@ func TestRunHostChanges(t *testing.T) {
 	}
 }
 
+// TestRunRuleset: on a host that forwards, a rule of the packet filter that
+// looks up forwarded packets makes the covers exact at once, and so does
+// forwarding that begins; without the rule they are wide again from the next
+// look on.
+func TestRunRuleset(t *testing.T) {
+	t.Parallel()
+	s := newServer(t)
+	s.Conf("listen 10.0.1.10:80; listen 10.0.1.100:80; listen 10.0.1.101:80;")
+	s.Sysctl("net.ipv4.ip_forward=1")
+	s.start()
+	exact := func() bool {
+		return slices.ContainsFunc(s.owned(), func(op string) bool {
+			return strings.Contains(op, "from 10.0.1.10 iif lo")
+		})
+	}
+	if exact() {
+		t.Errorf("exact without a reason: %q", s.owned())
+	}
+	s.Run("nft", "table inet fw { chain prerouting { type filter hook prerouting priority "+
+		"raw; fib saddr . iif oif missing drop; }; }")
+	s.Until("the covers are exact", exact)
+	s.wantFresh("a ruleset that looks up")
+	for _, setting := range []string{"net.ipv4.ip_forward=0", "net.ipv4.ip_forward=1"} {
+		s.Sysctl(setting)
+		s.Until(setting, func() bool { return exact() == strings.HasSuffix(setting, "1") })
+		s.wantFresh(setting)
+	}
+	s.Run("nft", "flush ruleset")
+	s.Lines("link set eth2 mtu 1400")
+	s.Until("the covers are wide", func() bool { return !exact() })
+	s.wantFresh("an empty ruleset")
+}
+
 // TestRunHeldGateway: a default route that vanishes for a while, as a lease's
 // or a router's does, takes no path with it.
 func TestRunHeldGateway(t *testing.T) {
