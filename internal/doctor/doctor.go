@@ -118,6 +118,10 @@ func (d *doctor) wrongClasses(c report.Checked) routing.Finding {
 // missing says what is lasthop's and is not there, or was changed.
 func (d *doctor) missing() {
 	ops := d.survey.Decision.Diff.Additions().Ops()
+	if slices.ContainsFunc(d.findings,
+		func(f routing.Finding) bool { return f.Code == "stale-table" }) {
+		ops = slices.DeleteFunc(ops, func(o routing.Op) bool { return o.Route != nil })
+	}
 	if len(ops) == 0 || d.survey.Decision.Owned.Empty() || len(d.awaited) > 0 {
 		return // or nothing was ever installed, or NGINX has yet to load it
 	}
