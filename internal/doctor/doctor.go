@@ -9,6 +9,7 @@ import (
 	"fmt"
 	"net/netip"
 	"slices"
+	"strings"
 	"time"
 
 	"lasthop/internal/settings"
@@ -142,7 +143,7 @@ func Remedy(l settings.Line, d routing.Diff, findings []routing.Finding) string 
 	i := slices.IndexFunc(findings,
 		func(f routing.Finding) bool { return f.Code == "not-loaded" })
 	remedy := l.Same("apply")
-	if i >= 0 && len(d.DelRules) > 0 {
+	if i >= 0 && len(d.DelRules) > 0 && strings.HasPrefix(findings[i].Hint, "nginx ") {
 		remedy = findings[i].Hint + " && " + remedy
 	}
 	return remedy

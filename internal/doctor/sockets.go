@@ -45,9 +45,32 @@ func (d *doctor) sockets(l Loaded) error {
 		for _, x := range c.Listens {
 			d.awaited[x.Origin] = d.awaited[x.Origin] || len(open.lacks(x)) > 0
 		}
+		d.restart(c, open)
 	}
 	d.strangers(open.of(d.survey.NGINX.Configs), l.Masters)
 	return nil
+}
+
+// restart says what to do where a reload cannot load a configuration: see
+// nginxconf.Config.Restart. The daemon, which knows what is loaded, has said so.
+func (d *doctor) restart(c survey.Config, open openSockets) {
+	var loaded nginxconf.Config
+	for at, sockets := range open {
+		for _, s := range sockets {
+			loaded.Listens = append(loaded.Listens, nginxconf.Listen{
+				Addr: s.Local.Addr(), First: at.port, Last: at.port,
+				Transport: at.transport, IPv6Only: s.IPv6Only,
+				Text: s.Local.String()})
+		}
+	}
+	is, was, needed := c.Config.Restart(loaded)
+	i := slices.IndexFunc(d.findings, func(f routing.Finding) bool {
+		return f.Code == "not-loaded" && f.Subject == c.Conf
+	})
+	if needed && i >= 0 {
+		d.findings[i] = d.findings[i].Advise("restart NGINX: a reload cannot open `listen "+
+			"%s` while %s is open", is.Text, was.Text)
+	}
 }
 
 // closed says that a listen lacks sockets.
