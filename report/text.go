@@ -40,8 +40,8 @@ func (t *page) planEnd(p Plan) {
 	}
 }
 
-// nothingNeeded says why there is nothing to do. It promises no more than what is
-// known: of other listeners it says what they rest on.
+// nothingNeeded says why there is nothing to do. It promises no more than what
+// is known: of other listeners it says what they rest on.
 func nothingNeeded(p routing.Plan) string {
 	if slices.ContainsFunc(p.Outcomes, routing.Outcome.Asks) {
 		return "Nothing can be done for the unresolved listeners; the " +

@@ -255,8 +255,9 @@ func (i *instance) finding() (routing.Finding, bool) {
 			Advise("nginx -t && nginx -s reload")
 		if i.loaded != nil {
 			if is, was, needed := i.disk.Restart(*i.loaded); needed {
-				f = f.Advise("restart NGINX: a reload cannot open `listen %s` while "+
-					"`listen %s` is open", is.Text, was.Text).At(is.Origin)
+				f = f.Advise("restart NGINX: a reload cannot open `listen %s` "+
+					"while `listen %s` is open", is.Text, was.Text).
+					At(is.Origin)
 			}
 		}
 		return f, true

@@ -52,7 +52,8 @@ func (d *doctor) sockets(l Loaded) error {
 }
 
 // restart says what to do where a reload cannot load a configuration: see
-// nginxconf.Config.Restart. The daemon, which knows what is loaded, has said so.
+// nginxconf.Config.Restart. The daemon, which knows what is loaded, has said
+// so.
 func (d *doctor) restart(c survey.Config, open openSockets) {
 	var loaded nginxconf.Config
 	for at, sockets := range open {

@@ -82,8 +82,8 @@ func running(netns string, listens bool, warn func(string)) (NGINX, error) {
 	return n, err
 }
 
-// elsewhere says how to reach the NGINX in other network namespaces; "" if there
-// is none.
+// elsewhere says how to reach the NGINX in other network namespaces; "" if
+// there is none.
 func elsewhere(netns string) string {
 	pids := nginxconf.Elsewhere(nginxconf.MastersOptions{NetNS: host.NamespacePath(netns)})
 	var list []string
