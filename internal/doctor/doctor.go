@@ -49,6 +49,7 @@ func Examine(s *survey.Survey, checks []report.Checked, o Options) ([]routing.Fi
 		d.translations()
 		d.purges()
 		d.nginx()
+		d.halfOpen()
 	}
 	d.asymmetries(checks)
 	d.missing()
@@ -156,6 +157,41 @@ func (d *doctor) translations() {
 		return
 	}
 	d.find(routing.Translated(d.survey.Decision.Plan.Outcomes, dnats)...)
+}
+
+// halfOpen names the addresses at which clients wait whose SYN-ACK was sent
+// again: it may have been lost on its way, or nobody is there.
+func (d *doctor) halfOpen() {
+	type key struct {
+		addr netip.Addr
+		port uint16
+	}
+	clients := map[key][]string{}
+	for _, h := range d.survey.Place.HalfOpen() {
+		k := key{h.Local.Addr(), h.Local.Port()}
+		if h.Repeats > 0 {
+			clients[k] = append(clients[k], h.Remote.Addr().String())
+		}
+	}
+	for _, o := range d.survey.Decision.Plan.Outcomes {
+		for port := int(o.Ports.First); port <= int(o.Ports.Last); port++ {
+			k := key{o.Addr, uint16(port)}
+			list := clients[k]
+			if len(list) < 3 || o.Transport != routing.TCP {
+				continue
+			}
+			delete(clients, k) // said once
+			d.find(d.waiting(netip.AddrPortFrom(o.Addr, k.port), list))
+		}
+	}
+}
+
+func (d *doctor) waiting(at netip.AddrPort, clients []string) routing.Finding {
+	q := routing.Query{Src: at.Addr(), Dst: netip.MustParseAddr(clients[0])}
+	return routing.Warning.Finding("half-open", at.String(), "%d clients of %s have not "+
+		"answered the SYN-ACK, which was sent again: %s: it does not arrive, or their "+
+		"addresses are forged", len(clients), at, routing.Some(clients, 3)).
+		Advise("see which way it takes: %s", d.Line.Explain(q))
 }
 
 // purges looks for programs that delete what is lasthop's.

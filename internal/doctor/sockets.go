@@ -2,6 +2,9 @@ package doctor
 
 import (
 	"errors"
+	"fmt"
+	"maps"
+	"net/netip"
 	"os"
 	"slices"
 	"strconv"
@@ -47,8 +50,63 @@ func (d *doctor) sockets(l Loaded) error {
 		}
 		d.restart(c, open)
 	}
-	d.strangers(open.of(d.survey.NGINX.Configs), l.Masters)
+	claimed := open.of(d.survey.NGINX.Configs)
+	if len(l.Pending) == 0 {
+		d.unexplained(list, maps.Clone(claimed), l.Masters)
+	}
+	d.strangers(claimed, l.Masters)
 	return nil
+}
+
+// unexplained names the sockets on which NGINX waits for clients and that no
+// listen of its configuration explains: a module that is not known opened them.
+func (d *doctor) unexplained(list []host.Socket, claimed map[uint32]nginxconf.Listen,
+	masters []nginxconf.Master) {
+	waits := map[uint32]host.Socket{}
+	for _, s := range list {
+		if _, ok := claimed[s.Inode]; !ok && !s.Local.Addr().IsLoopback() &&
+			!d.named(s) {
+			waits[s.Inode] = s
+		}
+	}
+	var pids []int
+	for _, m := range masters {
+		if slices.ContainsFunc(d.survey.NGINX.Configs,
+			func(c survey.Config) bool { return c.Runs(m) }) {
+			pids = append(pids, m.PID)
+		}
+	}
+	_ = holders(pids, func(inode uint32, pid int) { // strangers tells of an error
+		s, ok := waits[inode]
+		if !ok {
+			return
+		}
+		delete(waits, inode)
+		d.find(routing.Warning.Finding("socket-unexplained", s.Local.String(), "NGINX "+
+			"(process %d) waits for clients on %s %s, and no listen of its "+
+			"configuration says so: nothing is done for its replies", pid,
+			s.Transport, s.Local).Advise("name it: --listen %s", flagFor(s)))
+	})
+}
+
+// flagFor is what --listen takes for a socket.
+func flagFor(s host.Socket) string {
+	text := s.Local.String()
+	if s.Local.Addr() == netip.IPv4Unspecified() {
+		text = fmt.Sprintf("*:%d", s.Local.Port())
+	}
+	if s.Transport == routing.UDP {
+		text += "/udp"
+	}
+	return text
+}
+
+// named reports whether the user has named the listener of a socket.
+func (d *doctor) named(s host.Socket) bool {
+	return slices.ContainsFunc(d.survey.Inputs.Listeners, func(l routing.Listener) bool {
+		return l.Addr == s.Local.Addr() && l.Transport == s.Transport &&
+			l.Ports.First <= s.Local.Port() && s.Local.Port() <= l.Ports.Last
+	})
 }
 
 // restart says what to do where a reload cannot load a configuration: see

@@ -27,7 +27,11 @@ const DefaultConf = "/etc/nginx/nginx.conf"
 func Live(k *host.Kernel, netns string, warn func(message string)) Place {
 	return Place{Machine: k, settings: settings.Load, taken: time.Now,
 		running: func(listens bool) (NGINX, error) { return running(netns, listens, warn) },
-		beside:  func(in routing.Inputs) Beside { return besideOf(k, in) }}
+		beside:  func(in routing.Inputs) Beside { return besideOf(k, in) },
+		halfOpen: func() []routing.HalfOpen {
+			list, _ := k.HalfOpen()
+			return list
+		}}
 }
 
 func besideOf(k *host.Kernel, in routing.Inputs) (b Beside) {
