@@ -505,8 +505,18 @@ func sameAnswer(a, b Trace) bool { return leadsTo(a, b.Ends) && leadsTo(b, a.End
 // leadsTo reports whether a lookup may end in each of the ways.
 func leadsTo(t Trace, ways []Way) bool {
 	return !slices.ContainsFunc(ways, func(w Way) bool {
-		return !slices.ContainsFunc(t.Ends, func(end Way) bool { return sameWay(w, end) })
+		return !slices.ContainsFunc(t.Ends, func(end Way) bool {
+			return sameWay(w.toward(t.Query.Dst), end.toward(t.Query.Dst))
+		})
 	})
+}
+
+// toward returns the way to an address: through itself is on-link.
+func (w Way) toward(dst netip.Addr) Way {
+	if w.Via == dst {
+		w.Via = netip.Addr{}
+	}
+	return w
 }
 
 // sameWay compares all but the table.
