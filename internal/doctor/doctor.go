@@ -43,9 +43,13 @@ func Examine(s *survey.Survey, checks []report.Checked, o Options) ([]routing.Fi
 	d.find(routing.Examine(s.Inputs.Host, plan, s.Inputs.Binds, s.Inputs.Policy)...)
 	if s.Place.Offline {
 		s.LookBeside()
-		d.find(routing.Translated(plan.Outcomes, s.Beside.DNATs)...)
+		d.translations(s.Beside.DNATs)
 	} else { // what only the machine itself knows
-		d.translations()
+		dnats, unseen := survey.DNATs(d.Kernel)
+		d.translations(dnats)
+		for _, u := range unseen {
+			d.cannotSee(u.What, u.Err)
+		}
 		d.purges()
 		d.nginx()
 	}
@@ -144,13 +148,9 @@ func Remedy(l settings.Line, d routing.Diff, findings []routing.Finding) string 
 	return remedy
 }
 
-func (d *doctor) translations() {
-	dnats, err := d.Kernel.DNATs()
-	if err != nil {
-		d.cannotSee("nftables", err)
-		return
-	}
-	d.find(routing.Translated(d.survey.Decision.Plan.Outcomes, dnats)...)
+func (d *doctor) translations(dnats []routing.DNAT) {
+	s := d.survey
+	d.find(routing.Translated(s.Inputs, s.Decision.Plan, dnats)...)
 }
 
 // purges looks for programs that delete what is lasthop's.

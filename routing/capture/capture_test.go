@@ -136,6 +136,8 @@ func (g generator) dnat() routing.DNAT {
 	})
 	if g.flip() {
 		d.To = g.ip(routing.IPv6)
+	} else {
+		d.Redirect = g.flip()
 	}
 	return d
 }

@@ -281,6 +281,7 @@ type dnatDoc struct {
 	First     uint16         `json:"first_port" is:"0..65535" need:"always"`
 	Last      uint16         `json:"last_port" is:"0..65535" need:"always"`
 	To        netip.Addr     `json:"to,omitzero" is:"address"`
+	Redirect  bool           `json:"redirect,omitempty" is:"yes"`
 	Origin    string         `json:"origin"`
 }
 

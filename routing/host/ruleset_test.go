@@ -213,5 +213,6 @@ func FuzzXTables(f *testing.F) {
 			x = xtablesOf[routing.IPv6]
 		}
 		_, _ = x.find(xtInfo{}, entries)
+		_, _ = x.chains(xtInfo{}, entries)
 	})
 }
