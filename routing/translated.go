@@ -12,6 +12,7 @@ import (
 // elsewhere. Replies to them are routed before the source is translated back:
 // by the address To.
 type DNAT struct {
+	In        string         // the link that they come in by, or "eth*"; "": any
 	Addrs     []netip.Prefix // none: any
 	Transport string         // "tcp", "udp"; "": any
 	First     uint16         // ports, 0 and 0: any
@@ -94,7 +95,19 @@ func (t *translated) near(d DNAT) (out []Outcome) {
 	return out
 }
 
+// ComeBy reports whether the rule sees all packets that come in by a link, or
+// by links of a beginning ("eth*").
+func (d DNAT) ComeBy(link string) bool {
+	begin, some := strings.CutSuffix(d.In, "*")
+	return d.In == "" || d.In == link || some && strings.HasPrefix(link, begin)
+}
+
+// hits reports whether packets for a listener that come in by its link meet the
+// rule. If the link is not known, they may.
 func (d DNAT) hits(o Outcome) bool {
+	if o.Link != "" && !d.ComeBy(o.Link) {
+		return false
+	}
 	if d.Transport != "" && d.Transport != string(o.Transport) ||
 		d.First != 0 && (o.Ports.Last < d.First || d.Last < o.Ports.First) {
 		return false

@@ -38,6 +38,9 @@ func TestTranslated(t *testing.T) {
 		{"an address that no path is for", toPort(80, "10.0.1.10", "10.0.1.100/32"), "10.0.1.100 port 80 go to 10.0.1.10"},
 		{"a map", toPort(80, "", "10.0.1.0/24"), "10.0.1.100 port 80 go to another address"},
 		{"redirected", routing.DNAT{First: 80, Last: 80, Redirect: true}, "10.0.1.100 port 80 go to 10.0.1.10"},
+		{"by the link of one", routing.DNAT{In: "eth0"}, "10.0.0.100 port 80 go to another address"},
+		{"by some links", routing.DNAT{In: "eth*", Addrs: toPort(1, "", "0.0.0.0/0").Addrs}, both + " go to another address"},
+		{"by a bridge", routing.DNAT{In: "br0"}, ""},
 		{"UDP", routing.DNAT{Transport: "udp", Redirect: true}, ""},
 	} {
 		var got []string

@@ -276,6 +276,7 @@ func warningDocOf(f routing.Finding) warningDoc {
 }
 
 type dnatDoc struct {
+	In        string         `json:"in,omitempty"`
 	Addrs     []netip.Prefix `json:"addresses,omitempty" is:"prefix"`
 	Transport string         `json:"transport,omitempty"`
 	First     uint16         `json:"first_port" is:"0..65535" need:"always"`

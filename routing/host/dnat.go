@@ -1,6 +1,7 @@
 package host
 
 import (
+	"bytes"
 	"cmp"
 	"errors"
 	"fmt"
@@ -15,7 +16,7 @@ import (
 // DNATs lists the destination translations of the namespace that a packet from
 // outside may meet: those in a chain of nf_tables or iptables-legacy at
 // prerouting, or in one that such a chain leads to. It needs root. A match that
-// is not understood (an interface, a mark, a type of address) counts as if it
+// is not understood (a mark, a source, a type of address) counts as if it
 // were not there.
 func (k *Kernel) DNATs() ([]routing.DNAT, error) {
 	w, err := k.natChains()
@@ -103,6 +104,13 @@ func narrow(a, b routing.DNAT) (routing.DNAT, bool) {
 	some := a.Transport == "" || b.Transport == "" || a.Transport == b.Transport
 	b.Transport = cmp.Or(b.Transport, a.Transport)
 	switch {
+	case a.ComeBy(b.In):
+	case b.ComeBy(a.In):
+		b.In = a.In
+	default:
+		some = false
+	}
+	switch {
 	case b.First == 0:
 		b.First, b.Last = a.First, a.Last
 	case a.First != 0:
@@ -117,6 +125,16 @@ func narrow(a, b routing.DNAT) (routing.DNAT, bool) {
 		some = some && len(b.Addrs) > 0
 	}
 	return b, some
+}
+
+// linkNamed is a condition by the bytes of a name, of which the 0 at its end
+// may be missing where others follow it.
+func linkNamed(b []byte) routing.DNAT {
+	name, _, whole := bytes.Cut(b, []byte{0})
+	if !whole && len(b) < unix.IFNAMSIZ {
+		return routing.DNAT{In: string(name) + "*"}
+	}
+	return routing.DNAT{In: string(name)}
 }
 
 // common returns what is in prefixes of both lists.
@@ -158,12 +176,12 @@ func (r *natReader) only(conditions ...routing.DNAT) {
 // merged joins translations that differ in their addresses alone.
 func merged(list []routing.DNAT) []routing.DNAT {
 	type rest struct {
-		transport   string
-		first, last uint16
+		in, transport string
+		first, last   uint16
 	}
 	index, out := map[rest]int{}, list[:0]
 	for _, d := range list {
-		k := rest{d.Transport, d.First, d.Last}
+		k := rest{d.In, d.Transport, d.First, d.Last}
 		if i, ok := index[k]; ok {
 			out[i].Addrs = append(out[i].Addrs, d.Addrs...)
 			continue

@@ -14,9 +14,12 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// dnatText is "ADDRESSES TRANSPORT PORTS -> TO", without what is any.
+// dnatText is "LINK ADDRESSES TRANSPORT PORTS -> TO", without what is any.
 func dnatText(d routing.DNAT) string {
 	var words []string
+	if d.In != "" {
+		words = append(words, d.In)
+	}
 	for _, p := range d.Addrs {
 		words = append(words, p.String())
 	}
@@ -73,6 +76,10 @@ const nftNAT = `table inet n {
 		ip daddr 10.8.0.0/16 udp sport 53 udp dport 53 jump one
 		meta nfproto ipv6 tcp dport 100 redirect
 		ip protocol icmp dnat ip to 10.9.9.11
+		iifname "eth0" tcp dport 70 dnat ip to 10.9.9.12
+		iifname { "eth1", "br0" } tcp dport 71 dnat ip to 10.9.9.12
+		iifname "eth*" iifname vmap { "eth2" : jump one, "br2" : jump one }
+		meta l4proto . iifname vmap { tcp . "eth3" : jump two, udp . "eth4" : jump two }
 	}
 }
 table ip more { chain pre { type nat hook prerouting priority -99; tcp dport 7 dnat to :8080; }; }
@@ -98,7 +105,12 @@ const nftDNATs = `10.0.1.100/32 tcp 8080-8080 -> 10.0.0.10
 2001:db8:2::/48 udp 53-53 -> 2001:db8::10
 10.8.0.0/16 udp -> 10.9.9.1
 ::/0 tcp 100-100 -> here
-0.0.0.0/0 protocol 1 -> 10.9.9.11`
+0.0.0.0/0 protocol 1 -> 10.9.9.11
+eth0 0.0.0.0/0 tcp 70-70 -> 10.9.9.12
+br0 0.0.0.0/0 tcp 71-71 -> 10.9.9.12
+eth1 0.0.0.0/0 tcp 71-71 -> 10.9.9.12
+eth2 0.0.0.0/0 -> 10.9.9.1
+eth4 0.0.0.0/0 udp -> 10.9.9.2`
 
 func TestDNATs(t *testing.T) {
 	ns, k := open(t)
@@ -138,6 +150,9 @@ const iptablesNAT = `-N DOCKER
 -A PREROUTING -d 10.1.0.1 -j DNAT --to-destination 10.3.0.1-10.3.0.9
 -A PREROUTING -p icmp -j DNAT --to-destination 10.9.9.7
 -A OUTPUT -d 127.0.0.11/32 -p udp --dport 53 -j DNAT --to-destination 127.0.0.11:4053
+-A PREROUTING -i eth0 -d 10.4.0.0/16 -j DNAT --to-destination 10.9.9.6
+-A PREROUTING -i eth+ -p udp --dport 5 -j DNAT --to-destination 10.9.9.6
+6 -A PREROUTING -i eth12345678901+ -p tcp --dport 81 -j REDIRECT
 6 -A PREROUTING -d 2001:db8:1::/48 -p tcp --dport 80 -j DNAT --to-destination [2001:db8::2]:81
 6 -A PREROUTING -p udp --dport 443 -j REDIRECT`
 
@@ -151,6 +166,9 @@ const iptablesDNATs = `0.0.0.0/0 tcp 80-80 -> 172.17.0.2
 10.2.0.0/16 -> ?
 10.1.0.1/32 -> ?
 0.0.0.0/0 protocol 1 -> 10.9.9.7
+eth0 10.4.0.0/16 -> 10.9.9.6
+eth* 0.0.0.0/0 udp 5-5 -> 10.9.9.6
+eth12345678901* ::/0 tcp 81-81 -> here
 2001:db8:1::/48 tcp 80-80 -> 2001:db8::2
 ::/0 udp 443-443 -> here`
 
@@ -162,7 +180,7 @@ func TestDNATsOfIptables(t *testing.T) {
 	}{
 		{"nft", "nft: ip nat DOCKER handle ", "nft: ip6 nat PREROUTING handle ",
 			(*Kernel).DNATs, (*Kernel).LegacyDNATs},
-		{"legacy", "iptables-legacy: DOCKER rule 2", "ip6tables-legacy: PREROUTING rule 2",
+		{"legacy", "iptables-legacy: DOCKER rule 2", "ip6tables-legacy: PREROUTING rule 3",
 			(*Kernel).LegacyDNATs, (*Kernel).DNATs},
 	} {
 		t.Run(tt.kind, func(t *testing.T) {

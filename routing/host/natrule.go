@@ -17,7 +17,7 @@ import (
 
 // register is what a rule has loaded into a register.
 type register struct {
-	field string // "daddr", "dport", "l4proto" or "nfproto"; "" for a constant
+	field string // "daddr", "dport", "l4proto", "nfproto", "iifname"; "" for a constant
 	value []byte // the constant
 	size  int    // of the loaded bytes
 	bits  int    // of an address, those that the rule looks at
@@ -158,6 +158,8 @@ func (r *nftReader) meta(data []attr) {
 		what = &register{field: "l4proto", size: 1}
 	case unix.NFT_META_NFPROTO:
 		what = &register{field: "nfproto", size: 1}
+	case unix.NFT_META_IIFNAME:
+		what = &register{field: "iifname", size: unix.IFNAMSIZ}
 	}
 	r.load(find(data, unix.NFTA_META_DREG), what)
 }
@@ -230,6 +232,10 @@ func (r *nftReader) inRange(data []attr) {
 // false where that says nothing. A range of addresses becomes the longest
 // prefix around it.
 func (g register) between(from, to []byte) (d routing.DNAT, known bool) {
+	if g.field == "iifname" { // compared as far as there is a value
+		from, to = from[:min(len(from), g.size)], to[:min(len(to), g.size)]
+		return linkNamed(from), len(from) > 0 && bytes.Equal(from, to)
+	}
 	if g.size <= 0 || len(from) < g.size || len(to) < g.size {
 		return d, false
 	}

@@ -23,16 +23,16 @@ type xtables struct {
 	domain, level int    // of a socket, and of its options
 	proto         uint8  // NFPROTO_*
 	// where in an entry there are
-	dst, mask, protocol, inverted int // what a packet must have
-	offsets                       int // those of its target and of the next entry
-	matches                       int // its matches
+	dst, mask, in, protocol, inverted int // what a packet must have
+	offsets                           int // those of its target and of the next entry
+	matches                           int // its matches
 }
 
 var xtablesOf = map[routing.Family]xtables{
 	routing.IPv4: {"ip_tables_names", unix.AF_INET, unix.IPPROTO_IP, unix.NFPROTO_IPV4,
-		4, 12, 80, 83, 88, 112},
+		4, 12, 16, 80, 83, 88, 112},
 	routing.IPv6: {"ip6_tables_names", unix.AF_INET6, unix.IPPROTO_IPV6, unix.NFPROTO_IPV6,
-		16, 48, 128, 132, 140, 168},
+		16, 48, 64, 128, 132, 140, 168},
 }
 
 const (
@@ -280,13 +280,19 @@ func (x xtables) chains(info xtInfo, entries []byte) (map[string][]natRule, erro
 
 // packets is the condition in the entry itself (struct ipt_ip, ip6t_ip6).
 func (x xtables) packets(entry []byte) routing.DNAT {
-	const invertedDst, invertedProtocol = 0x10, 0x40        // IPT_INV_DSTIP, IPT_INV_PROTO
+	// IPT_INV_VIA_IN, IPT_INV_DSTIP, IPT_INV_PROTO
+	const invertedIn, invertedDst, invertedProtocol = 1, 0x10, 0x40
 	d, size := routing.DNAT{Addrs: wholeOf[x.proto]}, x.dst // the source is in front
 	inverted := entry[x.inverted]
 	if ones, rest := leadingOnes(entry[x.mask : x.mask+size]); !rest &&
 		inverted&invertedDst == 0 {
 		addr, _ := netip.AddrFromSlice(entry[x.dst : x.dst+size])
 		d.Addrs = []netip.Prefix{netip.PrefixFrom(addr, ones)}
+	}
+	// the masks of both links are behind the names of both
+	mask := entry[x.in+2*unix.IFNAMSIZ:][:unix.IFNAMSIZ]
+	if ones, rest := leadingOnes(mask); ones > 0 && !rest && inverted&invertedIn == 0 {
+		d.In = linkNamed(entry[x.in : x.in+ones/8]).In
 	}
 	if n := native.Uint16(entry[x.protocol:]); n != 0 && n < 256 &&
 		inverted&invertedProtocol == 0 {
