@@ -2,6 +2,7 @@ package host
 
 import (
 	"bytes"
+	"errors"
 	"fmt"
 	"math/bits"
 	"net/netip"
@@ -387,12 +388,15 @@ type nftElement struct {
 	closes   bool // it is no element: key is the first behind one
 }
 
-// elements reads a set.
+// elements reads a set. One that is gone was in a rule that is gone.
 func (c *conn) elements(set nftChain) ([]nftElement, error) {
 	m := nfMessage(set.family)
 	m.putString(unix.NFTA_SET_ELEM_LIST_TABLE, set.table)
 	m.putString(unix.NFTA_SET_ELEM_LIST_SET, set.name)
 	messages, err := c.listNFT(unix.NFT_MSG_GETSETELEM, unix.NFT_MSG_NEWSETELEM, m)
+	if errors.Is(err, unix.ENOENT) {
+		return nil, nil
+	}
 	if err != nil {
 		return nil, err
 	}
