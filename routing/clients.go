@@ -51,11 +51,12 @@ const (
 	ClassBanned    Class = "banned" // a blackhole, unreachable or prohibit route is for it
 	ClassRule      Class = "rule"   // a rule is for it
 	ClassSelf      Class = "this host"
-	ClassRouter    Class = "router" // a gateway of the path itself: ARP, ICMP errors
+	ClassRouter    Class = "router"    // a gateway of the path itself: ARP, ICMP errors
+	ClassHalfOpen  Class = "half-open" // it waits for an answer now
 )
 
 var classes = []Class{ClassOffLink, ClassOnLink, ClassOtherLAN, ClassStatic, ClassHostLocal,
-	ClassBanned, ClassRule, ClassSelf, ClassRouter}
+	ClassBanned, ClassRule, ClassSelf, ClassRouter, ClassHalfOpen}
 
 // Client is an address that stands for a class of clients.
 type Client struct {

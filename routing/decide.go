@@ -3,6 +3,7 @@ package routing
 import (
 	"crypto/sha256"
 	"fmt"
+	"net/netip"
 	"reflect"
 	"slices"
 	"strings"
@@ -25,6 +26,7 @@ type Decision struct {
 
 	inputs  Inputs
 	foreign Host // the host of inputs without Owned
+	whole   State
 }
 
 // Decide makes the decision: which path each listener's replies take, and the
@@ -42,10 +44,10 @@ func Consider(in Inputs) (Decision, *Judgement, error) {
 		return Decision{}, nil, err
 	}
 	t := newTopology(in.Host, in.Policy)
-	d, ideal := judged(t, in)
+	d, whole, ideal := judged(t, in)
 	for unused := d.needlessHeld(); len(unused) > 0; unused = d.needlessHeld() {
 		t = t.withoutHeld(unused)
-		d, ideal = judged(t, in)
+		d, whole, ideal = judged(t, in)
 	}
 	needed := layOut(d.topology, d.needed())
 	d.tellAssumed()
@@ -54,16 +56,39 @@ func Consider(in Inputs) (Decision, *Judgement, error) {
 	plan := d.plan(needed.state)
 	plan.Findings = append(plan.Findings, in.Warnings...)
 	return Decision{Plan: plan, Owned: t.own, Diff: Compare(t.own, plan.State),
-		inputs: in, foreign: t.host}, &Judgement{d, after, ideal}, nil
+		inputs: in, foreign: t.host, whole: whole}, &Judgement{d, after, ideal}, nil
 }
 
 // judged returns the draft with the paths of all listeners, and which of them
-// are needed.
-func judged(t *topology, in Inputs) (d *draft, ideal *FIB) {
+// are needed. The whole state is that of all paths.
+func judged(t *topology, in Inputs) (d *draft, whole State, ideal *FIB) {
 	d = resolveAll(t, in.Listeners)
 	d.coverPaths(in.Binds)
 	d.assignTables()
-	return d, d.judge(layOut(d.topology, d.paths))
+	l := layOut(d.topology, d.paths)
+	return d, l.state, d.judge(l)
+}
+
+// Spare returns what the paths of a link and family would have that are
+// installed and that nothing needs now. It is made from the inputs as the plan
+// is: what is installed of such a path may lack a new gateway, or a ban.
+func (d Decision) Spare(link string, f Family) State {
+	installed, needed := map[netip.Prefix]bool{}, map[netip.Prefix]bool{}
+	for _, r := range d.Owned.Rules {
+		installed[r.From] = true
+	}
+	for _, r := range d.Plan.State.Rules {
+		needed[r.From] = true
+	}
+	s := d.whole.Serving(link, f)
+	s.Rules = filter(s.Rules, func(r Rule) bool { return installed[r.From] && !needed[r.From] })
+	s.Routes = filter(s.Routes, func(r Route) bool {
+		return slices.ContainsFunc(s.Rules, func(x Rule) bool { return x.Table == r.Table })
+	})
+	if len(s.Rules) > 0 {
+		s.Groups = d.whole.Groups
+	}
+	return s
 }
 
 // Holds reports whether the plan is also that of in: whether the same listeners

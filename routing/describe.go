@@ -20,6 +20,7 @@ func (d *draft) describe(l *layout, after, ideal *FIB, binds []Bind) {
 	w := describer{d, after, ideal}
 	w.outcomes()
 	w.wildcards()
+	w.arpSources()
 	w.outsideRange()
 	if len(l.state.Rules) == 0 {
 		return
@@ -62,6 +63,30 @@ func (w *describer) outcomes() {
 			r.Status, r.Reason = Unresolved, "shadowed"
 		}
 		w.stands(r, q)
+	}
+}
+
+// arpSources names listeners whose replies leave by another link than the
+// address is on, where the kernel asks for the next hop there with that address
+// as the sender (arp_announce 0): a router that checks sources does not answer,
+// and nothing leaves at all.
+func (w *describer) arpSources() {
+	told := map[[2]string]bool{}
+	for _, r := range w.rows {
+		by := r.After.Link
+		if !r.Addr.Is4() || r.Link == "" || by == "" || by == r.Link ||
+			r.Status == LocalOnly || r.After.Type != Unicast ||
+			!asksByARP(w.links[by]) || told[[2]string{r.Link, by}] {
+			continue
+		}
+		if n, known := w.host.conf(by, "arp_announce"); !known || n > 0 {
+			continue
+		}
+		told[[2]string{r.Link, by}] = true
+		w.find(Warning.Finding("arp-source", r.Addr.String(), "replies of %s leave by %s, "+
+			"where the kernel asks for the next hop with this address as the sender: "+
+			"a router that checks sources does not answer, and no reply leaves", r.Addr,
+			by).Advise("sysctl -w net.ipv4.conf.%s.arp_announce=2", by))
 	}
 }
 

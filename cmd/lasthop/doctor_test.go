@@ -133,7 +133,7 @@ var labFaults = []labFault{
 	{name: "a default route of ours is gone", seed: "ip route del default table 20431", undo: "$LASTHOP apply",
 		want: []string{"asymmetric 10.0.1.100", "not-installed lasthop"}},
 	{name: "strict rp_filter where replies leave elsewhere", seed: "$LASTHOP apply --return eth1=off; echo 1 > /proc/sys/net/ipv4/conf/eth1/rp_filter",
-		undo: "echo 0 > /proc/sys/net/ipv4/conf/eth1/rp_filter; $LASTHOP apply", args: []string{"--return", "eth1=off"}, want: []string{"rp-filter eth1"}},
+		undo: "echo 0 > /proc/sys/net/ipv4/conf/eth1/rp_filter; $LASTHOP apply", args: []string{"--return", "eth1=off"}, want: []string{"arp-source 10.0.1.100", "rp-filter eth1"}},
 	{name: "strict rp_filter where it does not bite", seed: "echo 1 > /proc/sys/net/ipv4/conf/eth1/rp_filter", undo: "echo 0 > /proc/sys/net/ipv4/conf/eth1/rp_filter"},
 	{name: "two links in one subnet", seed: "ip link add eth3 type veth peer name p3; ip link set eth3 up; ip addr add 10.0.1.11/24 dev eth3", undo: "ip link del eth3",
 		want: []string{"arp-flux eth1 eth3"}},
@@ -143,7 +143,7 @@ var labFaults = []labFault{
 	{name: "local at 100", seed: "ip rule add pref 100 lookup local; ip rule del pref 0", undo: "ip rule add pref 0 lookup local; ip rule del pref 100",
 		want: []string{"local-order IPv4"}},
 	{name: "local behind ours", seed: "ip rule add pref 32765 lookup local; ip rule del pref 0", undo: "ip rule add pref 0 lookup local; ip rule del pref 32765",
-		want: []string{"local-order IPv4"}},
+		want: []string{"arp-source 10.0.1.100", "arp-source 10.0.2.100", "local-order IPv4"}},
 	{name: "systemd-networkd", start: func(t *testing.T, l *lab) []string {
 		l.called(t, "systemd-networkd", idle...)
 		return []string{"--root", files(t, nil)}
@@ -208,7 +208,7 @@ var labFaults = []labFault{
 	{name: "a rule of keepalived behind ours", seed: "ip rule add pref 20000 from 10.0.1.100 lookup 300 protocol 18", undo: "ip rule del pref 20000",
 		want: []string{"keepalived-rules 10.0.1.100", "not-installed lasthop"}},
 	{name: "a rule of keepalived in front of ours", seed: "ip route add default via 10.0.2.1 dev eth2 table 300; ip rule add pref 4000 from 10.0.1.100 lookup 300 protocol 18",
-		undo: "ip rule del pref 4000; ip route flush table 300", want: []string{"keepalived-rules 10.0.1.100"}},
+		undo: "ip rule del pref 4000; ip route flush table 300", want: []string{"arp-source 10.0.1.100", "keepalived-rules 10.0.1.100"}},
 	{name: "proxy_bind to a VIP", start: func(t *testing.T, l *lab) []string {
 		return []string{
 			"-c", l.conf(t, "proxy_bind 10.0.1.100; proxy_pass http://10.0.0.50:8080;")}

@@ -132,6 +132,33 @@ func TestRunHeldGateway(t *testing.T) {
 	s.wantFresh("the gateway is back")
 }
 
+// TestRunNeedlessFollows: a path that nothing needs any more stays for a
+// minute, and follows the host as long.
+func TestRunNeedlessFollows(t *testing.T) {
+	t.Parallel()
+	s := bareServer(t)
+	s.Lines("link add eth0 type veth peer name peer0\nlink set peer0 up\n" +
+		"link set eth0 up\naddr add 10.0.0.10/24 dev eth0\n" +
+		"route add default via 10.0.0.1 dev eth0\nlink add wg0 type bridge\n" +
+		"link set wg0 up\nroute add default dev wg0 table 51820\n")
+	s.Conf("listen 10.0.0.10:80;")
+	s.start()
+	s.Lines("rule add not fwmark 51820 table 51820")
+	s.Until("a path", func() bool { return has(s.owned(), "default via 10.0.0.1 dev eth0") })
+	s.Lines("rule del not fwmark 51820 table 51820")
+	s.quiet()
+	if d := s.owned(); !has(d, "default via 10.0.0.1 dev eth0") {
+		t.Fatalf("the path is gone at once: %v", d)
+	}
+	s.Lines("route replace default via 10.0.0.5 dev eth0\n" +
+		"rule add pref 30000 to 198.51.100.66 blackhole\n")
+	s.Until("the new gateway and the ban", func() bool {
+		o := s.owned()
+		return has(o, "default via 10.0.0.5 dev eth0") && !has(o, "via 10.0.0.1 ") &&
+			has(o, "from 10.0.0.0/24 to 198.51.100.66 iif lo blackhole")
+	})
+}
+
 // deleteOurs deletes everything of ours as another program would, with one call
 // of ip.
 func (s *server) deleteOurs() {

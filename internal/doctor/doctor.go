@@ -9,6 +9,7 @@ import (
 	"fmt"
 	"net/netip"
 	"slices"
+	"strings"
 	"time"
 
 	"lasthop/internal/settings"
@@ -52,6 +53,7 @@ func Examine(s *survey.Survey, checks []report.Checked, o Options) ([]routing.Fi
 		}
 		d.purges()
 		d.nginx()
+		d.halfOpen()
 	}
 	d.asymmetries(checks)
 	d.missing()
@@ -122,6 +124,10 @@ func (d *doctor) wrongClasses(c report.Checked) routing.Finding {
 // missing says what is lasthop's and is not there, or was changed.
 func (d *doctor) missing() {
 	ops := d.survey.Decision.Diff.Additions().Ops()
+	if slices.ContainsFunc(d.findings,
+		func(f routing.Finding) bool { return f.Code == "stale-table" }) {
+		ops = slices.DeleteFunc(ops, func(o routing.Op) bool { return o.Route != nil })
+	}
 	if len(ops) == 0 || d.survey.Decision.Owned.Empty() || len(d.awaited) > 0 {
 		return // or nothing was ever installed, or NGINX has yet to load it
 	}
@@ -142,7 +148,7 @@ func Remedy(l settings.Line, d routing.Diff, findings []routing.Finding) string 
 	i := slices.IndexFunc(findings,
 		func(f routing.Finding) bool { return f.Code == "not-loaded" })
 	remedy := l.Same("apply")
-	if i >= 0 && len(d.DelRules) > 0 {
+	if i >= 0 && len(d.DelRules) > 0 && strings.HasPrefix(findings[i].Hint, "nginx ") {
 		remedy = findings[i].Hint + " && " + remedy
 	}
 	return remedy
@@ -151,6 +157,41 @@ func Remedy(l settings.Line, d routing.Diff, findings []routing.Finding) string 
 func (d *doctor) translations(dnats []routing.DNAT) {
 	s := d.survey
 	d.find(routing.Translated(s.Inputs, s.Decision.Plan, dnats)...)
+}
+
+// halfOpen names the addresses at which clients wait whose SYN-ACK was sent
+// again: it may have been lost on its way, or nobody is there.
+func (d *doctor) halfOpen() {
+	type key struct {
+		addr netip.Addr
+		port uint16
+	}
+	clients := map[key][]string{}
+	for _, h := range d.survey.Place.HalfOpen() {
+		k := key{h.Local.Addr(), h.Local.Port()}
+		if h.Repeats > 0 {
+			clients[k] = append(clients[k], h.Remote.Addr().String())
+		}
+	}
+	for _, o := range d.survey.Decision.Plan.Outcomes {
+		for port := int(o.Ports.First); port <= int(o.Ports.Last); port++ {
+			k := key{o.Addr, uint16(port)}
+			list := clients[k]
+			if len(list) < 3 || o.Transport != routing.TCP {
+				continue
+			}
+			delete(clients, k) // said once
+			d.find(d.waiting(netip.AddrPortFrom(o.Addr, k.port), list))
+		}
+	}
+}
+
+func (d *doctor) waiting(at netip.AddrPort, clients []string) routing.Finding {
+	q := routing.Query{Src: at.Addr(), Dst: netip.MustParseAddr(clients[0])}
+	return routing.Warning.Finding("half-open", at.String(), "%d clients of %s have not "+
+		"answered the SYN-ACK, which was sent again: %s: it does not arrive, or their "+
+		"addresses are forged", len(clients), at, routing.Some(clients, 3)).
+		Advise("see which way it takes: %s", d.Line.Explain(q))
 }
 
 // purges looks for programs that delete what is lasthop's.

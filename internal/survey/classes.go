@@ -75,7 +75,7 @@ func (s *Survey) classes(checks []report.Checked) classes {
 			present = append(present, x.Addr)
 		}
 	}
-	class := c.fib.Classes(present)
+	class, waiting := c.fib.Classes(present), s.waiting()
 	type key struct {
 		src  netip.Addr
 		path int
@@ -94,9 +94,30 @@ func (s *Survey) classes(checks []report.Checked) classes {
 					reply{client, replies.To(first, client.Addr)})
 			}
 		}
-		c.of[i] = known[k]
+		c.of[i] = slices.Clip(known[k])
+		for _, client := range waiting[x.Addr] {
+			c.of[i] = append(c.of[i], reply{routing.Client{Addr: client,
+				Class: routing.ClassHalfOpen}, replies.To(x.Listener, client)})
+		}
 	}
 	return c
+}
+
+// mostWaiting is how many half-open sessions of an address are asked about:
+// they may be a flood's.
+const mostWaiting = 8
+
+// waiting returns clients that wait for an answer now, by the address that they
+// ask.
+func (s *Survey) waiting() map[netip.Addr][]netip.Addr {
+	out := map[netip.Addr][]netip.Addr{}
+	for _, h := range s.Place.HalfOpen() {
+		at, client := h.Local.Addr(), h.Remote.Addr().WithZone("")
+		if len(out[at]) < mostWaiting && !slices.Contains(out[at], client) {
+			out[at] = append(out[at], client)
+		}
+	}
+	return out
 }
 
 // ask returns the ways that the replies take now.

@@ -41,6 +41,7 @@ type Place struct {
 	taken    func() time.Time
 	running  func(named bool) (NGINX, error) // what is listened on where no file is named
 	beside   func(routing.Inputs) Beside
+	halfOpen func() []routing.HalfOpen       // nil for a capture
 	files    func(named bool) []report.Input // what a captured host comes from
 }
 
@@ -159,6 +160,15 @@ func (s *Survey) NamedPaths() []routing.Path {
 		return nil // they may have been wanted before
 	}
 	return s.Decision.Plan.Paths
+}
+
+// HalfOpen lists the TCP sessions that wait for their client now; what may not
+// be read, and what is in no capture, is none.
+func (p Place) HalfOpen() []routing.HalfOpen {
+	if p.halfOpen == nil {
+		return nil
+	}
+	return p.halfOpen()
 }
 
 // LookBeside reads what the plan speaks of beside the routing.
