@@ -193,6 +193,9 @@ var labFaults = []labFault{
 	}},
 	{name: "translated", seed: "nft 'add table ip away; add chain ip away arriving { type nat hook prerouting priority -100; }; add rule ip away arriving ip daddr 10.0.1.100 tcp dport 80 dnat to 10.0.0.10:8080'",
 		undo: "nft delete table ip away", want: []string{"dnat 10.0.1.100"}},
+	{name: "translated by a rule without addresses", seed: "nft 'add table ip away; add chain ip away arriving { type nat hook prerouting priority -100; }; add chain ip away docker; " +
+		"add rule ip away arriving fib daddr type local jump docker; add rule ip away docker iifname != docker0 tcp dport 80 dnat to 172.17.0.2:80'",
+		undo: "nft delete table ip away", want: []string{"dnat 10.0.0.100, 10.0.1.100, 10.0.2.100"}},
 	{name: "a route in our range of tables", seed: "ip route add 192.0.2.0/24 via 10.0.1.7 dev eth1 table 20500 onlink", undo: "ip route flush table 20500",
 		want: []string{"numbers-taken table 20500"}},
 	{name: "a rule among our priorities", seed: "ip rule add pref 5150 from 10.9.0.0/16 lookup 500", undo: "ip rule del pref 5150", want: []string{"not-installed lasthop", "numbers-taken priority 5150"}},
