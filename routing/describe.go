@@ -76,7 +76,8 @@ func (w *describer) arpSources() {
 		by := r.After.Link
 		if !r.Addr.Is4() || r.Link == "" || by == "" || by == r.Link ||
 			r.Status == LocalOnly || r.Status == Unresolved ||
-			r.After.Type != Unicast || !asksByARP(w.links[by]) || told[[2]string{r.Link, by}] {
+			r.After.Type != Unicast || !asksByARP(w.links[by]) ||
+			told[[2]string{r.Link, by}] {
 			continue
 		}
 		if n, known := w.host.conf(by, "arp_announce"); !known || n > 0 {
