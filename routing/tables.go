@@ -40,7 +40,7 @@ func (d *draft) assignTables() {
 func (t *tables) keepOwn(p *path) {
 	prefixes := p.prefixes()
 	t.keep(p, func(r Route) bool {
-		return slices.EqualFunc(r.Hops, p.hops, sameHop) &&
+		return sameGateways(r.Hops, p.hops) &&
 			slices.ContainsFunc(t.own.Rules, func(x Rule) bool {
 				return x.Table == r.Table && x.Family == p.family &&
 					slices.ContainsFunc(prefixes, x.From.Overlaps)
@@ -52,7 +52,15 @@ func (t *tables) keepOwn(p *path) {
 // path's key is now: if another path took the table, that would replace a
 // default that rules still lead replies to.
 func (t *tables) keepSame(p *path) {
-	t.keep(p, func(r Route) bool { return slices.EqualFunc(r.Hops, p.hops, sameHop) })
+	t.keep(p, func(r Route) bool { return sameGateways(r.Hops, p.hops) })
+}
+
+// sameGateways compares next hops, however they are written: an IPv6 gateway
+// that main knows elsewhere is not `onlink` (layout.elsewhere).
+func sameGateways(a, b []Hop) bool {
+	return slices.EqualFunc(a, b, func(x, y Hop) bool {
+		return x.Link == y.Link && x.Via == y.Via
+	})
 }
 
 // keepAny takes a table that our routes use for the path's link.
