@@ -147,9 +147,16 @@ func (l *layout) layGroups() {
 		return
 	}
 	l.group = n.Group
+	zero := slices.IndexFunc(l.host.Rules, func(r Rule) bool { return r.SuppressGroup == 0 })
 	for _, link := range l.sorted {
 		switch {
 		case !l.isOutward(link.Name):
+		case link.Group == 0 && zero >= 0:
+			l.find(Warning.Finding("link-group-taken", link.Name, "this rule asks for "+
+				"link group 0, so %s stays in it: main's specific routes through "+
+				"it win over the paths, as with main-first", link.Name).
+				Advise("let the rule ask for a group other than 0").
+				At(l.host.Rules[zero].String()))
 		case link.Group == 0:
 			l.state.Groups = append(l.state.Groups, LinkGroup{link.Name, n.Group})
 		default:
