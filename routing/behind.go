@@ -328,6 +328,9 @@ func (w *behindBlock) parts() behind {
 		return n
 	}
 	n, all := cut(asException), cut(asEvaded)
+	if all-n > mostEvaded {
+		n = all // they need the numbers of exceptions
+	}
 	return behind{w.out[:n:n], w.out[n:max(n, all)]}
 }
 

@@ -206,7 +206,7 @@ func (l *layout) layRules(p *path) {
 			l.layFront(p, from, put)
 			b := others{l}.behind(p, c, prefix)
 			put(at.exception, b.exceptions...)
-			if len(b.evaded) <= at.main-at.evaded && len(b.evaded) <= mostEvaded {
+			if len(b.evaded) <= at.main-at.evaded {
 				put(at.evaded, b.evaded...)
 			}
 			if !l.rejected[p.family] {
