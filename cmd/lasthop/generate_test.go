@@ -267,8 +267,8 @@ func (g *generator) appendDefault(u uplink, metric int) {
 		return
 	}
 	g.add("%s", route)
-	if g.chance(0.4) { // one multipath route
-		g.add6("-6 route append default via %s dev %s metric %d", host4(u.six, 1), u.name,
+	if g.sixes && g.chance(0.4) { // one multipath route
+		g.once("-6 route append default via %s dev %s metric %d", host4(u.six, 1), u.name,
 			metric)
 	}
 	if neigh := fmt.Sprintf("neigh add %s dev %s", host4(u.four, 1), u.name); g.chance(0.5) &&

@@ -370,7 +370,8 @@ func (c *checker) keepsBans(qs []routing.Query, foretold *routing.Explainer) err
 			func(p netip.Prefix) bool { return p.Contains(q.Dst) }) ||
 			slices.ContainsFunc(x.Now.Steps, func(s routing.Step) bool {
 				return s.Effect == routing.Thrown ||
-					q.Mark != 0 && !s.Matched() && s.Rule.Not
+					q.Mark != 0 && !s.Matched() && (s.Rule.Not ||
+						s.Rule.Mask != 0 && s.Rule.Mark == 0)
 			}) {
 			continue
 		}
