@@ -267,7 +267,7 @@ func (g *generator) appendDefault(u uplink, metric int) {
 		return
 	}
 	g.add("%s", route)
-	if g.sixes && g.chance(0.4) { // one multipath route
+	if g.sixes && metric != 5 && g.chance(0.4) { // one multipath route
 		g.once("-6 route append default via %s dev %s metric %d", host4(u.six, 1), u.name,
 			metric)
 	}
