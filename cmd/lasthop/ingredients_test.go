@@ -306,7 +306,8 @@ func (g *generator) deliberate(i int) {
 		"unreachable", "prohibit", "blackhole", "goto 32766")
 	priority := g.priority(i)
 	if priority == "" && strings.HasPrefix(action, "goto") {
-		priority = "pref 3090 "
+		// of its own: the kernel takes `from all` for a twin of any other
+		priority = fmt.Sprintf("pref %d ", 3090+i)
 	}
 	for _, s := range g.sides() {
 		rule := []string{"from all", fmt.Sprint("from ", s.net(v)),
