@@ -245,12 +245,12 @@ func (g *generator) makeDefaults() {
 
 // makeEqualDefaults adds defaults of one metric.
 func (g *generator) makeEqualDefaults() {
-	if !g.chance(0.3) {
+	if !g.chance(0.5) {
 		return
 	}
 	g.features["defaults of one metric"] = true
 	metric := 3 // no default has it yet, but for the multipath one
-	if g.chance(0.5) {
+	if g.chance(0.3) {
 		metric += 2 * g.IntN(10)
 	}
 	for range 2 + g.IntN(2) {

@@ -56,7 +56,7 @@ func (g *generator) priority(i int) string {
 	if g.chance(0.2) {
 		return ""
 	}
-	return fmt.Sprintf("pref %d ", []int{650, 3000, 5110, 5190, 7000, 32100}[g.IntN(6)]+i)
+	return fmt.Sprintf("pref %d ", []int{500, 3000, 5110, 5190, 7000, 32100}[g.IntN(6)]+i)
 }
 
 // allMetrics are what iproute2 can say of the transports that use a route, in
@@ -306,7 +306,7 @@ func (g *generator) deliberate(i int) {
 		"unreachable", "prohibit", "blackhole", "goto 32766")
 	priority := g.priority(i)
 	if priority == "" && strings.HasPrefix(action, "goto") {
-		// of its own: the kernel takes `from all` for a twin of any other
+		// the kernel takes `from all` for a twin of any other
 		priority = fmt.Sprintf("pref %d ", 3090+i)
 	}
 	for _, s := range g.sides() {
