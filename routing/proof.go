@@ -206,7 +206,7 @@ func Rebuildable(h Host) (Host, []string) {
 		}
 		from := r.Source()
 		if r.Opaque = ""; from.IsValid() {
-			r.Opaque = "from " + from.String()
+			r.Opaque = "from " + destination(from)
 		}
 		out.Routes = append(out.Routes, r)
 	}
