@@ -182,6 +182,7 @@ func (w *behindBlock) elsewhere(r Rule) []netip.Prefix {
 		if x.Table == TableMain && x.Family() == r.Family && x.Type == Unicast &&
 			!isWide(x.Dst) && x.Dst.Bits() > r.SuppressPrefix &&
 			!x.Dst.Addr().IsLinkLocalUnicast() && !x.uses(w.path.link) &&
+			!w.isHost(x.Dst) &&
 			(r.To.Bits() <= 0 || r.To.Overlaps(x.Dst)) &&
 			slices.ContainsFunc(x.Hops, func(h Hop) bool {
 				return w.isOutward(h.Link)

@@ -19,8 +19,7 @@ func (l *layout) layTable(p *path) {
 	var moved, others []Route
 	tables := t.movedTo()
 	for _, r := range l.host.Routes {
-		itself := r.Dst.IsSingleIP() && len(l.assigned[r.Dst.Addr()]) > 0
-		if r.Family() != p.family || r.IsDefault() || itself {
+		if r.Family() != p.family || r.IsDefault() || l.isHost(r.Dst) {
 			continue // to the host itself: the local table answers
 		}
 		t.known[r.Dst] = t.known[r.Dst] || r.Table == TableMain
@@ -44,6 +43,11 @@ func (l *layout) layTable(p *path) {
 	for _, r := range slices.Concat(moved, others, t.subnetsWithin()) {
 		t.add(r)
 	}
+}
+
+// isHost reports whether a prefix is one address of this host.
+func (l *layout) isHost(p netip.Prefix) bool {
+	return p.IsSingleIP() && len(l.assigned[p.Addr()]) > 0
 }
 
 // subnetsWithin returns the ways to the subnets of other links that are nested

@@ -42,9 +42,10 @@ func (j *Judgement) Clients(o Outcome) []Client {
 // would not have: it leaves another way than with the plan, or another rule
 // takes it from its path in front of what the plan installs. A rule to a table
 // of its own that stands there decides, an administrator wrote it so. A rule
-// for main does not: it is for what this host sends by itself. want is the way
-// that it is to leave.
-func (j *Judgement) Wrong(q Query, now Way) (want Way, wrong bool) {
+// for main does not: it is for what this host sends by itself. Nor is a reply
+// wrong that is right with the mark by which others keep replies on the path's
+// link (connmark): it may have it. want is the way that it is to leave.
+func (j *Judgement) Wrong(o Outcome, q Query, now Way) (want Way, wrong bool) {
 	ideal := j.ideal.answer(q)
 	if ideal.agrees(now) {
 		return ideal.Way, false
@@ -53,7 +54,16 @@ func (j *Judgement) Wrong(q Query, now Way) (want Way, wrong bool) {
 	rule := culprit(after)
 	stands := rule != nil && !j.draft.policy.Numbers.OwnsRule(*rule) &&
 		(rule.Action != ToTable || rule.Table != TableMain)
-	return ideal.Way, !stands || !after.agrees(now)
+	if stands && after.agrees(now) {
+		return ideal.Way, false
+	}
+	for _, r := range j.draft.marked(j.draft.paths[o.Path-1]) {
+		q.Mark = r.Mark
+		if sameAnswer(j.after.answer(q), ideal) {
+			return ideal.Way, false
+		}
+	}
+	return ideal.Way, true
 }
 
 // agrees is Agrees whatever tables the answers come from.

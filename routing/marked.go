@@ -8,13 +8,13 @@ import (
 
 // marked are the rules by which others lead marked replies of a path by its own
 // router: a connmark that keeps replies on the link of their request.
-func (j *judge) marked(p *path) []Rule {
-	u := ladder{j.topology}
-	return filter(j.host.Rules, func(r Rule) bool {
+func (d *draft) marked(p *path) []Rule {
+	u := ladder{d.topology}
+	return filter(d.host.Rules, func(r Rule) bool {
 		return r.Family == p.family && r.Mask != 0 && !r.Not && r.Opaque == "" &&
 			r.Action == ToTable && r.Table != TableMain &&
 			slices.ContainsFunc(u.exits(defaults{table: r.Table, tunnel: true},
-				j.links[p.link], p.family), func(x exit) bool {
+				d.links[p.link], p.family), func(x exit) bool {
 				return slices.Equal(x.hops, p.hops)
 			})
 	})

@@ -73,7 +73,7 @@ func (s scripting) host(ts *testscript.TestScript, _ bool, args []string) {
 	if six != "" {
 		ts.Fatalf("host: no IPv6 rules here")
 	}
-	// the kernel adds the routes of IPv6 addresses by itself, a moment later
+	// the kernel adds the routes of IPv6 addresses a moment later
 	for end := time.Now().Add(10 * time.Second); time.Now().Before(end); {
 		out, err := s.ns.Command("ip", "-6", "addr", "show", "tentative").Output()
 		ts.Check(err)

@@ -31,7 +31,8 @@ func (s *Survey) CheckClasses() ([]report.Checked, error) {
 		for _, r := range c.of[i] {
 			w, known := wrong[r.Query]
 			if !known {
-				want, bad := s.Judged.Wrong(r.Query, ways[r.Query])
+				want, bad := s.Judged.Wrong(checks[i].Outcome, r.Query,
+					ways[r.Query])
 				if bad {
 					w = &report.WrongClient{Client: r.Client, Want: want,
 						Now: ways[r.Query]}
