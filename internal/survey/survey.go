@@ -42,6 +42,7 @@ type Place struct {
 	running  func(named bool) (NGINX, error) // what is listened on where no file is named
 	beside   func(routing.Inputs) Beside
 	files    func(named bool) []report.Input // what a captured host comes from
+	inside   func(func() error) error        // calls in the network namespace
 }
 
 // Survey is one look.

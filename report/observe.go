@@ -1,0 +1,175 @@
+package report
+
+import (
+	"fmt"
+	"io"
+	"slices"
+	"strconv"
+	"time"
+
+	"lasthop/routing"
+)
+
+// Observe is the result of `lasthop observe`: what packets showed.
+type Observe struct {
+	Head
+	routing.Seen
+}
+
+// observeWidth is how wide the table of ways may be: each is one line.
+const observeWidth = 132
+
+// Text writes what was seen, a line for each way, and what to do about it.
+func (o Observe) Text(w io.Writer, s Style) error {
+	t := &page{style: s}
+	t.printf("%s\n", o.sentence())
+	t.seen(o.Listeners)
+	t.silent(o.Silent)
+	for f := range each(&t.output, gravest(o.Findings), textRest) {
+		t.seenFinding(f)
+	}
+	return t.writeTo(w)
+}
+
+// sentence says how much was seen.
+func (o Observe) sentence() string {
+	connections := 0
+	for _, l := range o.Listeners {
+		for _, way := range l.Ways {
+			connections += way.Count.Seen
+		}
+	}
+	looked := "all looked at"
+	if n := o.Sampling.Handshakes; n > 1 {
+		looked = fmt.Sprintf("1 in %d looked at", n)
+	}
+	lost := "no packet lost"
+	if n := o.Sampling.Dropped; n > 0 {
+		lost = count(n, "packet") + " lost"
+	}
+	return fmt.Sprintf("Seen in %s: %s of %s (%s, %s)",
+		time.Duration(o.Window.Seconds*float64(time.Second)).Round(100*time.Millisecond),
+		count(connections, "connection"), count(o.Clients, "client"), looked, lost)
+}
+
+// seen writes a line for each way.
+func (t *page) seen(listeners []routing.SeenListener) {
+	if len(listeners) == 0 {
+		return
+	}
+	rows := []row{newRow(bold, "", "LISTENER", "CLIENTS", "CAME BY", "REPLIES LEFT BY", "SEEN",
+		"VERDICT")}
+	var rest output
+	for l := range each(&rest, listeners, textRest) {
+		for _, w := range l.Ways {
+			rows = append(rows, seenRow(l, w))
+		}
+	}
+	narrow := t.style.Width
+	t.style.Width = max(narrow, observeWidth)
+	t.table(rows)
+	t.style.Width = narrow
+	t.printf("%s", rest.String())
+}
+
+func seenRow(l routing.SeenListener, w routing.SeenWay) row {
+	color, words := verdictWords(w)
+	return newRow(color, "", l.String(), string(w.Class), Escape(w.In.Name()), Escape(leftBy(w)),
+		strconv.Itoa(w.Count.Seen), words)
+}
+
+// leftBy says where replies left.
+func leftBy(w routing.SeenWay) string {
+	switch {
+	case w.Out.Asked.IsValid():
+		return fmt.Sprintf("none: %s on %s does not answer", w.Out.Asked, w.Out.Link)
+	case w.Out.Wire == "" && w.Verdict == routing.WayUnanswered:
+		return "none"
+	case w.Out.Wire == "":
+		return "none yet"
+	case w.Verdict == routing.WaySymmetric:
+		return "the same"
+	}
+	return w.Out.Name()
+}
+
+// verdictWords are the verdict and outcome of a way, as loud as they are grave.
+func verdictWords(w routing.SeenWay) (color, words string) {
+	words = map[routing.WayVerdict]string{routing.WaySymmetric: "symmetric",
+		routing.WaySameLink: "same link", routing.WayOther: "other router",
+		routing.WayAsymmetric: "ASYMMETRIC", routing.WayUnanswered: "unanswered",
+		routing.WayUnknown: "unknown"}[w.Verdict]
+	switch {
+	case w.Outcome == routing.WayDark:
+		color = red
+		if w.Verdict == routing.WayUnanswered {
+			return color, "DARK"
+		}
+		return color, words + ", DARK"
+	case w.Verdict == routing.WayAsymmetric:
+		color = yellow
+	}
+	if w.Outcome == routing.WayRefused ||
+		w.Outcome == routing.WayWorks && w.Verdict != routing.WaySymmetric {
+		words += ", " + string(w.Outcome)
+	}
+	return color, words
+}
+
+// silent names the listeners that nothing is known of.
+func (t *page) silent(list []routing.Silent) {
+	if len(list) == 0 {
+		return
+	}
+	first, more := silentName(list[0]), ""
+	if n := len(list) - 1; n > 0 {
+		more = fmt.Sprintf(" and %s more", number(n))
+	}
+	them := "them"
+	if len(list) == 1 {
+		them = "it"
+	}
+	t.printf("  no packets: %s%s (nothing is known of %s)\n", first, more, them)
+}
+
+func silentName(s routing.Silent) string {
+	name := routing.SeenListener{Addr: s.Addr, Port: s.Port, Transport: s.Transport}.String()
+	if s.LastPort != 0 {
+		name += " to " + strconv.Itoa(int(s.LastPort))
+	}
+	return name
+}
+
+// seenFinding writes a finding in one line, and its hint.
+func (t *page) seenFinding(f routing.Finding) {
+	color := map[routing.Severity]string{routing.Error: red, routing.Warning: yellow}[f.Severity]
+	t.printf("%s %s: %s: %s\n", t.paint(color, string(f.Severity)+":"), Escape(string(f.Code)),
+		Escape(f.Subject), Escape(f.Message))
+	if f.Hint != "" {
+		t.wrap("  do: ", Escape(f.Hint))
+	}
+}
+
+type observeDoc struct {
+	headDoc
+	Window   routing.Window         `json:"window"`
+	Sampling routing.Sampling       `json:"sampling"`
+	Seen     []routing.SeenListener `json:"seen"`
+	Silent   []routing.Silent       `json:"silent"`
+	Gateways []routing.SeenGateway  `json:"gateways"`
+	Findings []routing.Finding      `json:"findings"`
+}
+
+// JSON writes what was seen as one document of kind "observe".
+func (o Observe) JSON(w io.Writer) error {
+	summary := map[string]int{"listeners": len(o.Listeners), "silent": len(o.Silent),
+		"connections": 0, "clients": o.Clients, "findings": len(o.Findings)}
+	for _, l := range o.Listeners {
+		summary[string(l.Outcome)]++
+		for _, way := range l.Ways {
+			summary["connections"] += way.Count.Seen
+		}
+	}
+	return encode(w, observeDoc{o.Head.doc("observe", "", summary), o.Window, o.Sampling,
+		list(slices.Clone(o.Listeners)), list(o.Silent), list(o.Gateways), list(o.Findings)})
+}
