@@ -3,9 +3,8 @@ package report
 import (
 	"fmt"
 	"io"
-	"slices"
+	"math"
 	"strconv"
-	"time"
 
 	"lasthop/routing"
 )
@@ -23,10 +22,10 @@ const observeWidth = 132
 func (o Observe) Text(w io.Writer, s Style) error {
 	t := &page{style: s}
 	t.printf("%s\n", o.sentence())
-	t.seen(o.Listeners)
-	t.silent(o.Silent)
+	writeSeen(t, o.Listeners)
+	writeSilent(t, o.Silent)
 	for f := range each(&t.output, gravest(o.Findings), textRest) {
-		t.seenFinding(f)
+		writeSeenFinding(t, f)
 	}
 	return t.writeTo(w)
 }
@@ -47,22 +46,32 @@ func (o Observe) sentence() string {
 	if n := o.Sampling.Dropped; n > 0 {
 		lost = count(n, "packet") + " lost"
 	}
-	return fmt.Sprintf("Seen in %s: %s of %s (%s, %s)",
-		time.Duration(o.Window.Seconds*float64(time.Second)).Round(100*time.Millisecond),
+	return fmt.Sprintf("Seen in %s s: %s of %s (%s, %s)", seconds(o.Window.Seconds),
 		count(connections, "connection"), count(o.Clients, "client"), looked, lost)
 }
 
-// seen writes a line for each way.
-func (t *page) seen(listeners []routing.SeenListener) {
+// seconds is a time for people: 30, 0.3.
+func seconds(s float64) string {
+	return strconv.FormatFloat(math.Round(s*10)/10, 'f', -1, 64)
+}
+
+// writeSeen writes a line for each way.
+func writeSeen(t *page, listeners []routing.SeenListener) {
 	if len(listeners) == 0 {
 		return
 	}
-	rows := []row{newRow(bold, "", "LISTENER", "CLIENTS", "CAME BY", "REPLIES LEFT BY", "SEEN",
+	rows := []row{newRow(bold, "LISTENER", "CLIENTS", "CAME BY", "REPLIES LEFT BY", "SEEN",
 		"VERDICT")}
+	width := len("SEEN")
+	for _, l := range listeners {
+		for _, w := range l.Ways {
+			width = max(width, len(strconv.Itoa(w.Count.Seen)))
+		}
+	}
 	var rest output
 	for l := range each(&rest, listeners, textRest) {
 		for _, w := range l.Ways {
-			rows = append(rows, seenRow(l, w))
+			rows = append(rows, seenRow(l, w, width))
 		}
 	}
 	narrow := t.style.Width
@@ -72,10 +81,10 @@ func (t *page) seen(listeners []routing.SeenListener) {
 	t.printf("%s", rest.String())
 }
 
-func seenRow(l routing.SeenListener, w routing.SeenWay) row {
+func seenRow(l routing.SeenListener, w routing.SeenWay, width int) row {
 	color, words := verdictWords(w)
-	return newRow(color, "", l.String(), string(w.Class), Escape(w.In.Name()), Escape(leftBy(w)),
-		strconv.Itoa(w.Count.Seen), words)
+	return newRow(color, l.String(), string(w.Class), Escape(w.In.Name()),
+		Escape(leftBy(w)), fmt.Sprintf("%*d", width, w.Count.Seen), words)
 }
 
 // leftBy says where replies left.
@@ -116,8 +125,8 @@ func verdictWords(w routing.SeenWay) (color, words string) {
 	return color, words
 }
 
-// silent names the listeners that nothing is known of.
-func (t *page) silent(list []routing.Silent) {
+// writeSilent names the listeners that nothing is known of.
+func writeSilent(t *page, list []routing.Silent) {
 	if len(list) == 0 {
 		return
 	}
@@ -140,11 +149,12 @@ func silentName(s routing.Silent) string {
 	return name
 }
 
-// seenFinding writes a finding in one line, and its hint.
-func (t *page) seenFinding(f routing.Finding) {
-	color := map[routing.Severity]string{routing.Error: red, routing.Warning: yellow}[f.Severity]
-	t.printf("%s %s: %s: %s\n", t.paint(color, string(f.Severity)+":"), Escape(string(f.Code)),
-		Escape(f.Subject), Escape(f.Message))
+// writeSeenFinding writes a finding in one line, and its hint.
+func writeSeenFinding(t *page, f routing.Finding) {
+	color := map[routing.Severity]string{routing.Error: red,
+		routing.Warning: yellow}[f.Severity]
+	t.printf("%s %s: %s: %s\n", t.paint(color, string(f.Severity)+":"),
+		Escape(string(f.Code)), Escape(f.Subject), Escape(f.Message))
 	if f.Hint != "" {
 		t.wrap("  do: ", Escape(f.Hint))
 	}
@@ -171,5 +181,5 @@ func (o Observe) JSON(w io.Writer) error {
 		}
 	}
 	return encode(w, observeDoc{o.Head.doc("observe", "", summary), o.Window, o.Sampling,
-		list(slices.Clone(o.Listeners)), list(o.Silent), list(o.Gateways), list(o.Findings)})
+		list(o.Listeners), list(o.Silent), list(o.Gateways), list(o.Findings)})
 }

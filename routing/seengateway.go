@@ -44,7 +44,8 @@ func NeighbourNames(h Host) (out []MACName) {
 	}
 	for _, n := range h.Neighs {
 		var mac MAC
-		if mac.UnmarshalText([]byte(n.MAC)) == nil && mac != (MAC{}) && n.State != "FAILED" {
+		if mac.UnmarshalText([]byte(n.MAC)) == nil && mac != (MAC{}) &&
+			n.State != "FAILED" {
 			out = append(out, MACName{WireOf(links[n.Link], links), mac, n.Addr,
 				"neighbour"})
 		}
@@ -128,7 +129,8 @@ func (j *witness) gateways(listeners []SeenListener) []SeenGateway {
 	}
 	slices.SortFunc(out, func(a, b SeenGateway) int {
 		return cmp.Or(cmp.Compare(a.Link, b.Link), cmp.Compare(a.Family, b.Family),
-			cmp.Compare(b.Connections, a.Connections), slices.Compare(a.MAC[:], b.MAC[:]))
+			cmp.Compare(b.Connections, a.Connections),
+			slices.Compare(a.MAC[:], b.MAC[:]))
 	})
 	return out
 }

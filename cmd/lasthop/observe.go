@@ -26,7 +26,7 @@ func (a *app) observeCommand() *cobra.Command {
 	window, probe := observing, false
 	c := &cobra.Command{
 		Use:   "observe",
-		Short: "look at packets: which way do requests come in, which way do replies leave?",
+		Short: "look at packets: do replies leave the way their requests came in?",
 		Long: `observe looks at the packets of the listeners for a while and compares, for each
 connection, the link and router that it came by with those that its replies leave
 by. It sees what no question to the kernel shows: a router that sends requests by
@@ -43,7 +43,7 @@ NIC forwards by itself. For NGINX in another network namespace use --netns.
 Interrupt it (Ctrl-C) to end early. It exits with 2 if it finds an error or a
 warning.`,
 		Args: none,
-		RunE: func(*cobra.Command, []string) error { return a.observe(window, probe) },
+		RunE: func(*cobra.Command, []string) error { return observe(a, window, probe) },
 	}
 	c.Flags().DurationVar(&window, "for", observing, "how long to look, a `TIME`")
 	c.Flags().BoolVar(&probe, "probe", false,
@@ -52,7 +52,7 @@ warning.`,
 	return c
 }
 
-func (a *app) observe(window time.Duration, probe bool) error {
+func observe(a *app, window time.Duration, probe bool) error {
 	if err := a.flags.live("observe", "text", "json"); err != nil {
 		return err
 	}
@@ -72,7 +72,7 @@ func (a *app) observe(window time.Duration, probe bool) error {
 	if err := s.Listening(); err != nil {
 		return err
 	}
-	seen, err := a.watch(s, window, probe)
+	seen, err := a.ui.watch(s, window, probe)
 	if err != nil {
 		return err
 	}
@@ -85,10 +85,10 @@ func wrong(f routing.Finding) bool { return f.Severity != routing.Info }
 
 // watch looks at packets, and says on a terminal how far it is. An interrupt
 // ends the look, not the program.
-func (a *app) watch(s *survey.Survey, d time.Duration, probe bool) (routing.Seen, error) {
+func (u ui) watch(s *survey.Survey, d time.Duration, probe bool) (routing.Seen, error) {
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
 	defer stop()
-	line := a.ui.progress()
+	line := u.progress()
 	seen, err := s.Observe(ctx, d, probe, func(p flow.Progress) bool {
 		line(fmt.Sprintf("looking: %.0f of %.0f s, %d packets, %d connections",
 			p.Elapsed.Seconds(), d.Seconds(), p.Packets, p.Flows))

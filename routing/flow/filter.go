@@ -46,7 +46,9 @@ func portsOf(listeners []routing.Listener) portSet {
 	for _, l := range listeners {
 		all = append(all, l.Ports)
 	}
-	slices.SortFunc(all, func(a, b routing.PortRange) int { return int(a.First) - int(b.First) })
+	slices.SortFunc(all, func(a, b routing.PortRange) int {
+		return int(a.First) - int(b.First)
+	})
 	var out portSet
 	for _, r := range all {
 		if n := len(out); n > 0 && int(r.First) <= int(out[n-1].Last)+1 {
@@ -76,8 +78,8 @@ const (
 	scratchWords
 )
 
-// Offsets of the kernel's (linux/filter.h): from the network header, whatever
-// link header there is.
+// Offsets from the network header (linux/filter.h), whatever link header there
+// is.
 const skfNet = 0xfff00000 // SKF_NET_OFF
 
 // Numbers of the kernel (linux/if_arp.h, if_packet.h, if_ether.h) and of IANA.
@@ -104,8 +106,8 @@ const (
 	tcpBytes   = 14 // ports, numbers, length, flags
 	udpBytes   = 8  // as of ICMP and VRRP
 	ndBytes    = 24 // to the target
-	// of an error that answers a probe: the header, and of the packet that it
-	// quotes the IP header and 8 bytes
+	// of an error that answers a probe: the header, and of the packet that
+	// it quotes the IP header and 8 bytes
 	errorBytes = 8 + 40 + 8
 )
 
@@ -124,7 +126,7 @@ func (s filterSpec) assemble() ([]bpf.RawInstruction, error) {
 
 // program writes the program.
 func (s filterSpec) program(ports portSet) *code {
-	c := &code{labels: map[string]int{}, targets: map[int]string{}}
+	c := &code{assembler{labels: map[string]int{}, targets: map[int]string{}}}
 	c.begin()
 	c.v4()
 	c.v6(s)
@@ -135,58 +137,61 @@ func (s filterSpec) program(ports portSet) *code {
 	return c
 }
 
-// code collects a program. Jumps go forward to labels.
-type code struct {
+// code writes the parts of the filter.
+type code struct{ assembler }
+
+// assembler collects a program. Jumps go forward to labels.
+type assembler struct {
 	ins     []bpf.Instruction
 	labels  map[string]int
 	targets map[int]string // of jumps, by their index
 }
 
-func (c *code) op(ins ...bpf.Instruction) { c.ins = append(c.ins, ins...) }
+func (c *assembler) op(ins ...bpf.Instruction) { c.ins = append(c.ins, ins...) }
 
-func (c *code) mark(label string) { c.labels[label] = len(c.ins) }
+func (c *assembler) mark(label string) { c.labels[label] = len(c.ins) }
 
-func (c *code) jump(label string) {
+func (c *assembler) jump(label string) {
 	c.targets[len(c.ins)] = label
 	c.op(bpf.Jump{})
 }
 
 // when jumps to the label if A compares so with the value.
-func (c *code) when(cond bpf.JumpTest, value uint32, label string) {
+func (c *assembler) when(cond bpf.JumpTest, value uint32, label string) {
 	c.targets[len(c.ins)] = label
 	c.op(bpf.JumpIf{Cond: cond, Val: value})
 }
 
 // dropIf drops the packet if A compares so with the value.
-func (c *code) dropIf(cond bpf.JumpTest, value uint32) {
+func (c *assembler) dropIf(cond bpf.JumpTest, value uint32) {
 	c.op(bpf.JumpIf{Cond: cond, Val: value, SkipFalse: 1}, bpf.RetConstant{})
 }
 
 // load loads n bytes of the network header and what follows it.
-func (c *code) load(at, n int) { c.op(bpf.LoadAbsolute{Off: skfNet + uint32(at), Size: n}) }
+func (c *assembler) load(at, n int) { c.op(bpf.LoadAbsolute{Off: skfNet + uint32(at), Size: n}) }
 
 // loadAt loads n bytes from X of the network header on.
-func (c *code) loadAt(at, n int) { c.op(bpf.LoadIndirect{Off: skfNet + uint32(at), Size: n}) }
+func (c *assembler) loadAt(at, n int) { c.op(bpf.LoadIndirect{Off: skfNet + uint32(at), Size: n}) }
 
 // get loads a word of scratch memory into A, put stores A there.
-func (c *code) get(word int)  { c.op(bpf.LoadScratch{Dst: bpf.RegA, N: word}) }
-func (c *code) put(word int)  { c.op(bpf.StoreScratch{Src: bpf.RegA, N: word}) }
-func (c *code) getX(word int) { c.op(bpf.LoadScratch{Dst: bpf.RegX, N: word}) }
+func (c *assembler) get(word int)  { c.op(bpf.LoadScratch{Dst: bpf.RegA, N: word}) }
+func (c *assembler) put(word int)  { c.op(bpf.StoreScratch{Src: bpf.RegA, N: word}) }
+func (c *assembler) getX(word int) { c.op(bpf.LoadScratch{Dst: bpf.RegX, N: word}) }
 
 // with makes A = A op value, withX A = A op X.
-func (c *code) with(op bpf.ALUOp, value uint32) {
+func (c *assembler) with(op bpf.ALUOp, value uint32) {
 	c.op(bpf.ALUOpConstant{Op: op, Val: value})
 }
-func (c *code) withX(op bpf.ALUOp) { c.op(bpf.ALUOpX{Op: op}) }
+func (c *assembler) withX(op bpf.ALUOp) { c.op(bpf.ALUOpX{Op: op}) }
 
 // set stores a constant.
-func (c *code) set(word int, value uint32) {
+func (c *assembler) set(word int, value uint32) {
 	c.op(bpf.LoadConstant{Dst: bpf.RegA, Val: value})
 	c.put(word)
 }
 
 // link resolves the labels.
-func (c *code) link() ([]bpf.RawInstruction, error) {
+func (c *assembler) link() ([]bpf.RawInstruction, error) {
 	for at, label := range c.targets {
 		to, ok := c.labels[label]
 		skip := to - at - 1
@@ -200,7 +205,8 @@ func (c *code) link() ([]bpf.RawInstruction, error) {
 			ok = ok && skip <= 255
 		}
 		if !ok || skip < 0 {
-			return nil, fmt.Errorf("assemble filter: jump to %s is %d long", label, skip)
+			return nil, fmt.Errorf("assemble filter: jump to %s is %d long", label,
+				skip)
 		}
 	}
 	return bpf.Assemble(c.ins)

@@ -71,7 +71,8 @@ func TestFilterAttaches(t *testing.T) {
 	whole := 0 // the largest number of ports that the filter holds
 	for n := 0; n <= 5000; n += 1 + n/20 {
 		for _, probe := range []bool{false, true} {
-			spec := filterSpec{ports: scattered(n), masks: coarse, salt: 1, probe: probe}
+			spec := filterSpec{ports: scattered(n), masks: coarse, salt: 1,
+				probe: probe}
 			program, err := spec.assemble()
 			if err == nil {
 				err = r.filter(program)
@@ -237,7 +238,8 @@ func compareSightings(t *testing.T, want, got map[sighting]int) {
 	}
 	for s := range got {
 		if _, ok := want[s]; !ok {
-			t.Errorf("frame %d on link %d: passed, Parse does not want it", s.id, s.link)
+			t.Errorf("frame %d on link %d: passed, Parse does not want it", s.id,
+				s.link)
 		}
 	}
 }

@@ -129,7 +129,9 @@ func (b frameBuilder) v6() (packet []byte, plain int) {
 
 // transport makes what stands above IP, and says how much of it is no payload.
 func (b frameBuilder) transport(proto uint8) (data []byte, plain int) {
-	port := func() uint16 { return pick[uint16](b.rnd, 80, 443, 447, 450, 451, 81, 5000, 65535) }
+	port := func() uint16 {
+		return pick[uint16](b.rnd, 80, 443, 447, 450, 451, 81, 5000, 65535)
+	}
 	data = make([]byte, 8, 1200)
 	binary.BigEndian.PutUint16(data, port())
 	binary.BigEndian.PutUint16(data[2:], port())

@@ -12,6 +12,7 @@ import (
 type network struct {
 	links    map[int]string // by index
 	wires    map[int]string
+	inner    map[string]int            // which of the links of a wire is nearest to sockets
 	onLink   map[string][]netip.Prefix // connected prefixes, by wire
 	gateways map[netip.Addr]bool       // next hops of the host's routes
 	tcp, udp map[netip.Addr]portSet
@@ -19,6 +20,7 @@ type network struct {
 
 func newNetwork(h routing.Host, listeners []routing.Listener) *network {
 	n := &network{links: map[int]string{}, wires: map[int]string{},
+		inner:  map[string]int{},
 		onLink: map[string][]netip.Prefix{}, gateways: map[netip.Addr]bool{},
 		tcp: map[netip.Addr]portSet{}, udp: map[netip.Addr]portSet{}}
 	byName := map[string]routing.Link{}
@@ -27,6 +29,14 @@ func newNetwork(h routing.Host, listeners []routing.Listener) *network {
 	}
 	for _, l := range h.Links {
 		n.links[l.Index], n.wires[l.Index] = l.Name, routing.WireOf(l, byName)
+	}
+	for _, l := range h.Links {
+		switch wire := n.wires[l.Index]; {
+		case l.Kind == "macvlan" || l.Kind == "ipvlan":
+			n.inner[l.Name] = 2
+		case wire == l.Name:
+			n.inner[l.Name] = 1
+		}
 	}
 	for link, prefixes := range routing.ConnectedPrefixes(h) {
 		wire := routing.WireOf(byName[link], byName)
@@ -75,6 +85,14 @@ func (s portSet) holds(port uint16) bool {
 		return int(r.First) - int(p)
 	})
 	return found || i > 0 && port <= s[i-1].Last
+}
+
+// rename names a crossing by a link if that is nearer to the sockets: packets
+// cross several links of a wire, and the sampling may show one alone.
+func (n *network) rename(c *routing.Crossing, link int) {
+	if name := n.links[link]; n.inner[name] > n.inner[c.Link] {
+		c.Link = name
+	}
 }
 
 // class is the class of a client that came by a wire.

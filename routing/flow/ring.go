@@ -34,7 +34,8 @@ type ring struct {
 // socket only after the filter is attached: nothing unfiltered ever arrives.
 // Without CAP_NET_RAW the error is unix.EPERM.
 func openRing(filter []bpf.RawInstruction) (*ring, error) {
-	fd, err := unix.Socket(unix.AF_PACKET, unix.SOCK_RAW|unix.SOCK_CLOEXEC|unix.SOCK_NONBLOCK, 0)
+	fd, err := unix.Socket(unix.AF_PACKET,
+		unix.SOCK_RAW|unix.SOCK_CLOEXEC|unix.SOCK_NONBLOCK, 0)
 	if err != nil {
 		return nil, fmt.Errorf("open packet socket: %w", err)
 	}

@@ -65,9 +65,12 @@ func (t *tally) add(k key, f *flow, s state) {
 		t.net.class(in.wire, client), in, out}
 	c := t.ways[w]
 	if c == nil {
-		c = &counted{clients: map[netip.Addr]traits{}, in: t.named(f.in), out: t.named(f.out)}
+		c = &counted{clients: map[netip.Addr]traits{}, in: t.named(f.in),
+			out: t.named(f.out)}
 		t.ways[w] = c
 	}
+	t.net.rename(&c.in, f.in.link)
+	t.net.rename(&c.out, f.out.link)
 	c.count.Seen++
 	var shown traits
 	switch s {
@@ -118,29 +121,52 @@ func (t *tally) ask(names *nameTable, now time.Duration) {
 // not repeated means nothing.
 func (t *tally) list(cookies bool) []routing.SeenWay {
 	out := []routing.SeenWay{}
+	answered := t.answered()
 	for k, c := range t.ways {
-		w := routing.SeenWay{Addr: k.addr, Port: k.port, Transport: k.transport,
-			Class: k.class, In: c.in, Out: c.out, Count: c.count,
-			Clients: len(c.clients)}
+		if k.out.wire == "" && c.count.Unanswered == 0 && answered[k.withoutOut()] {
+			continue // too early, or the sampling took one direction alone
+		}
+		w := c.way(k)
 		if cookies {
 			w.Count.Inferred = 0
 		}
-		var all []netip.Addr
-		for client, shown := range c.clients {
-			all = append(all, client)
-			switch {
-			case shown&acknowledged != 0:
-				w.Reached++
-			case shown&answersAgain != 0:
-				w.Lost++
-			}
-		}
-		slices.SortFunc(all, netip.Addr.Compare)
-		w.Examples = slices.Clone(all[:min(len(all), routing.MaxExamples)])
 		out = append(out, w)
 	}
 	slices.SortFunc(out, compareWays)
 	return out
+}
+
+// way is what was counted, with two of the clients.
+func (c *counted) way(k wayKey) routing.SeenWay {
+	w := routing.SeenWay{Addr: k.addr, Port: k.port, Transport: k.transport, Class: k.class,
+		In: c.in, Out: c.out, Count: c.count, Clients: len(c.clients)}
+	all := slices.SortedFunc(maps.Keys(c.clients), netip.Addr.Compare)
+	w.Examples = slices.Clone(all[:min(len(all), routing.MaxExamples)])
+	for _, shown := range c.clients {
+		switch {
+		case shown&acknowledged != 0:
+			w.Reached++
+		case shown&answersAgain != 0:
+			w.Lost++
+		}
+	}
+	return w
+}
+
+func (k wayKey) withoutOut() wayKey {
+	k.out = crossing{}
+	return k
+}
+
+// answered are the ways in by which something left.
+func (t *tally) answered() map[wayKey]bool {
+	in := map[wayKey]bool{}
+	for k := range t.ways {
+		if k.out.wire != "" {
+			in[k.withoutOut()] = true
+		}
+	}
+	return in
 }
 
 // distinct is how many clients all ways have.
