@@ -69,7 +69,9 @@ type SeenWay struct {
 	Out      Crossing     `json:"out"` // without a wire nothing was seen to leave
 	Count    Connections  `json:"connections"`
 	Reached  int          `json:"-"` // clients of confirmed connections
-	Lost     int          `json:"-"` // clients of unconfirmed and unanswered ones
+	// clients of whom no connection is confirmed, and some is unconfirmed
+	// or unanswered
+	Lost []netip.Addr `json:"-"`
 
 	// Set by Judge.
 	Verdict WayVerdict `json:"verdict"`
@@ -101,16 +103,6 @@ type Connections struct {
 	Unconfirmed int `json:"unconfirmed"` // the answer was repeated, and not acknowledged
 	Unanswered  int `json:"unanswered"`  // the request was repeated, and nothing left
 	Refused     int `json:"refused"`     // answered by a reset
-}
-
-// add adds the numbers of b.
-func (c *Connections) add(b Connections) {
-	c.Seen += b.Seen
-	c.Confirmed += b.Confirmed
-	c.Inferred += b.Inferred
-	c.Unconfirmed += b.Unconfirmed
-	c.Unanswered += b.Unanswered
-	c.Refused += b.Refused
 }
 
 // MACName is an address that the owner of a MAC on a wire has, and what said

@@ -83,6 +83,16 @@ func (r routers) name(wire string, mac MAC, f Family) (best MACName, known bool)
 	return best, known
 }
 
+// rename names the routers of a way.
+func (r routers) rename(w *SeenWay) {
+	for _, c := range []*Crossing{&w.In, &w.Out} {
+		if n, known := r.name(c.Wire, c.MAC, FamilyOf(w.Addr)); known &&
+			(c != &w.In || w.Class == OffLinkClient) {
+			c.Router, c.Source = n.Addr, n.Source
+		}
+	}
+}
+
 // Named returns what tells whether the host knows an address of a MAC.
 func Named(h Host) func(wire string, mac MAC) bool {
 	r := newRouters(h, nil)

@@ -138,12 +138,7 @@ type witness struct {
 
 // way names the routers of a way and judges it.
 func (j *witness) way(w SeenWay) SeenWay {
-	for _, c := range []*Crossing{&w.In, &w.Out} {
-		if n, known := j.routers.name(c.Wire, c.MAC, FamilyOf(w.Addr)); known &&
-			(c != &w.In || w.Class == OffLinkClient) {
-			c.Router, c.Source = n.Addr, n.Source
-		}
-	}
+	j.routers.rename(&w)
 	if w.Verdict != "" {
 		return w
 	}

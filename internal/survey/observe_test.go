@@ -2,6 +2,8 @@ package survey
 
 import (
 	"testing"
+
+	"lasthop/internal/nstest"
 )
 
 // TestObserveUplinks: two uplinks, before and after `apply`.
@@ -9,10 +11,10 @@ func TestObserveUplinks(t *testing.T) {
 	t.Parallel()
 	s := newStreet(t)
 	for _, l := range s.listens {
-		s.serve(l)
+		s.Serve(s.Host, l)
 	}
-	traffic := []func(){knock(s.client, "10.7.0.10:80", 4), knock(s.client, "10.7.1.100:80", 4),
-		knock(s.client, "[2001:db8:1::10]:80", 4)}
+	traffic := []func(){nstest.Knock(s.Client, "10.7.0.10:80", 4), nstest.Knock(s.Client, "10.7.1.100:80", 4),
+		nstest.Knock(s.Client, "[2001:db8:1::10]:80", 4)}
 	before := s.observe(`
 10.7.0.10:80 off-link by eth0 10.7.0.1 -> eth0 10.7.0.1: symmetric works
 10.7.1.100:80 off-link by eth1 10.7.1.1 -> eth0 10.7.0.1: asymmetric works
@@ -41,12 +43,12 @@ func TestObserveUplinks(t *testing.T) {
 func TestObserveUnansweredARP(t *testing.T) {
 	t.Parallel()
 	s := newStreet(t)
-	s.serve("10.7.1.100:80")
-	s.router.Sysctl("net.ipv4.conf.all.rp_filter=1")
-	s.router.Sysctl("net.ipv4.conf.r0.rp_filter=1")
+	s.Serve(s.Host, "10.7.1.100:80")
+	s.Router.Sysctl("net.ipv4.conf.all.rp_filter=1")
+	s.Router.Sysctl("net.ipv4.conf.r0.rp_filter=1")
 	seen := s.observe(`
 10.7.1.100:80 off-link by eth1 10.7.1.1 -> asked for 10.7.0.1 on eth0: unanswered dark`,
-		knock(s.client, "10.7.1.100:80", 4, "198.51.100.2", "198.51.100.3"))
+		nstest.Knock(s.Client, "10.7.1.100:80", 4, "198.51.100.2", "198.51.100.3"))
 	want(t, "error dark, warning seen-gateway", codes(seen))
 }
 
@@ -56,7 +58,7 @@ func TestObserveRefused(t *testing.T) {
 	s := newStreet(t)
 	seen := s.observe(`
 10.7.0.10:80 off-link by eth0 10.7.0.1 -> eth0 10.7.0.1: symmetric refused`,
-		knock(s.client, "10.7.0.10:80", 4))
+		nstest.Knock(s.Client, "10.7.0.10:80", 4))
 	want(t, "", codes(seen))
 }
 

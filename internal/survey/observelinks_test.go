@@ -23,47 +23,47 @@ type linkCase struct {
 
 var linkCases = []linkCase{
 	{"VIP on lo, by the link of the replies", "10.7.9.9:80 off-link by eth0 10.7.0.1 -> eth0 10.7.0.1: symmetric works", "", "10.7.9.9:80", func(s *street) {
-		s.batch(s.host, "addr add 10.7.9.9/32 dev lo")
-		s.router.IP("route add 10.7.9.9 via 10.7.0.10")
+		s.Lines(s.Host, "addr add 10.7.9.9/32 dev lo")
+		s.Router.IP("route add 10.7.9.9 via 10.7.0.10")
 	}},
 	{"VIP on lo, by the other link", "10.7.9.9:80 off-link by eth1 10.7.1.1 -> eth0 10.7.0.1: asymmetric works", "warning asymmetric", "10.7.9.9:80", func(s *street) {
-		s.batch(s.host, "addr add 10.7.9.9/32 dev lo")
-		s.router.IP("route add 10.7.9.9 via 10.7.1.10")
+		s.Lines(s.Host, "addr add 10.7.9.9/32 dev lo")
+		s.Router.IP("route add 10.7.9.9 via 10.7.1.10")
 	}},
 	{"bridge over a NIC", "10.7.0.10:80 off-link by br0 10.7.0.1 -> br0 10.7.0.1: symmetric works", "", "10.7.0.10:80", func(s *street) {
-		s.batch(s.host, "link add br0 type bridge", "link set eth0 master br0",
+		s.Lines(s.Host, "link add br0 type bridge", "link set eth0 master br0",
 			"link set br0 up", "addr flush dev eth0", "addr add 10.7.0.10/24 dev br0",
 			"route add default via 10.7.0.1")
 	}},
 	{"VIP on a macvlan", "10.7.1.200:80 off-link by vrrp 10.7.1.1 -> eth1 10.7.1.1: symmetric works", "", "10.7.1.200:80", func(s *street) {
-		s.batch(s.host, "link add vrrp link eth1 address 00:00:5e:00:01:33 type macvlan mode private",
+		s.Lines(s.Host, "link add vrrp link eth1 address 00:00:5e:00:01:33 type macvlan mode private",
 			"link set vrrp up", "addr add 10.7.1.200/32 dev vrrp",
 			"route replace default via 10.7.1.1 dev eth1")
-		s.host.Sysctl("net.ipv4.conf.all.arp_ignore=1")
-		s.host.Sysctl("net.ipv4.conf.all.arp_announce=2")
+		s.Host.Sysctl("net.ipv4.conf.all.arp_ignore=1")
+		s.Host.Sysctl("net.ipv4.conf.all.arp_announce=2")
 	}},
 	{"tunnel", "10.9.0.2:80 off-link by tun0 -> tun0: symmetric works", "", "10.9.0.2:80", (*street).tunnel},
 	{"one subnet on two NICs", "10.7.0.11:80 off-link by eth2 10.7.0.1 -> eth0 10.7.0.1: asymmetric works", "warning asymmetric", "10.7.0.11:80", func(s *street) {
 		s.lan()
-		s.cable(s.router, "r2", s.host, "eth2")
-		s.router.IP("link set r2 master lan")
-		s.batch(s.host, "addr add 10.7.0.11/24 dev eth2")
-		s.host.Sysctl("net.ipv4.conf.all.arp_ignore=1")
-		s.host.Sysctl("net.ipv4.conf.all.arp_announce=2")
+		s.Cable(s.Router, "r2", s.Host, "eth2")
+		s.Router.IP("link set r2 master lan")
+		s.Lines(s.Host, "addr add 10.7.0.11/24 dev eth2")
+		s.Host.Sysctl("net.ipv4.conf.all.arp_ignore=1")
+		s.Host.Sysctl("net.ipv4.conf.all.arp_announce=2")
 	}},
 	{"strict rp_filter of its own", "10.7.1.100:80 off-link by eth1 10.7.1.1 -> : unanswered dark", "error dark, warning seen-gateway", "10.7.1.100:80", func(s *street) {
-		s.host.Sysctl("net.ipv4.conf.eth1.rp_filter=1")
+		s.Host.Sysctl("net.ipv4.conf.eth1.rp_filter=1")
 	}},
 	{"output chain of its own", "10.7.0.10:80 off-link by eth0 10.7.0.1 -> : unanswered dark", "error dark", "10.7.0.10:80", func(s *street) {
-		s.nft(s.host, "table ip t { chain c { type filter hook output priority 0; tcp sport 80 drop; }; }")
+		s.nft(s.Host, "table ip t { chain c { type filter hook output priority 0; tcp sport 80 drop; }; }")
 	}},
 	{"replies lost behind the router", "10.7.0.10:80 off-link by eth0 10.7.0.1 -> eth0 10.7.0.1: symmetric dark", "error dark", "10.7.0.10:80", func(s *street) {
-		s.nft(s.router, "table ip t { chain c { type filter hook forward priority 0; tcp sport 80 drop; }; }")
+		s.nft(s.Router, "table ip t { chain c { type filter hook forward priority 0; tcp sport 80 drop; }; }")
 	}},
 	{"DNAT to a container", "10.7.0.10:80 off-link by eth0 10.7.0.1 -> eth0 10.7.0.1: symmetric works", "", "10.7.0.10:80", (*street).container},
 	{"LVS with direct routing", "10.7.0.77:80 off-link by eth0 10.7.0.5 -> eth0 10.7.0.1: other-router works", "info other-router", "10.7.0.77:80", func(s *street) {
 		s.director()
-		s.batch(s.host, "addr add 10.7.0.77/32 dev lo")
+		s.Lines(s.Host, "addr add 10.7.0.77/32 dev lo")
 	}},
 }
 
@@ -78,10 +78,10 @@ func TestObserveLinks(t *testing.T) {
 			s.listens = []string{tt.listen}
 			tt.build(s)
 			if !strings.HasPrefix(tt.name, "DNAT") {
-				s.serve(tt.listen)
+				s.Serve(s.Host, tt.listen)
 			}
-			seen := s.observe(tt.want, knock(s.client, tt.listen, 4, "198.51.100.2",
-				"198.51.100.3"))
+			seen := s.observe(tt.want, nstest.Knock(s.Client, tt.listen, 4,
+				"198.51.100.2", "198.51.100.3"))
 			want(t, tt.codes, codes(seen))
 		})
 	}
@@ -89,7 +89,7 @@ func TestObserveLinks(t *testing.T) {
 
 // lan makes the router's link to eth0 a bridge, for further stations.
 func (s *street) lan() {
-	s.batch(s.router, "link add lan type bridge", "link set lan up", "addr flush dev r0",
+	s.Lines(s.Router, "link add lan type bridge", "link set lan up", "addr flush dev r0",
 		"link set r0 master lan", "addr add 10.7.0.1/24 dev lan")
 }
 
@@ -98,39 +98,36 @@ func (s *street) lan() {
 func (s *street) director() {
 	s.lan()
 	d := nstest.New(s.t)
-	s.cable(s.router, "r2", d, "d0")
-	s.router.IP("link set r2 master lan")
+	s.Cable(s.Router, "r2", d, "d0")
+	s.Router.IP("link set r2 master lan")
 	d.Sysctl("net.ipv4.ip_forward=1")
 	d.Sysctl("net.ipv4.conf.all.send_redirects=0")
-	s.batch(d, "addr add 10.7.0.5/24 dev d0", "route add default via 10.7.0.1",
+	s.Lines(d, "addr add 10.7.0.5/24 dev d0", "route add default via 10.7.0.1",
 		"route add 10.7.0.77 via 10.7.0.10")
-	s.router.IP("route add 10.7.0.77 via 10.7.0.5")
+	s.Router.IP("route add 10.7.0.77 via 10.7.0.5")
 }
 
 // container puts a server behind a bridge of the host, and leads port 80 there.
 func (s *street) container() {
 	c := nstest.New(s.t)
-	s.cable(s.host, "veth0", c, "eth0")
-	s.batch(s.host, "link add docker0 type bridge", "link set docker0 up",
+	s.Cable(s.Host, "veth0", c, "eth0")
+	s.Lines(s.Host, "link add docker0 type bridge", "link set docker0 up",
 		"addr add 172.17.0.1/24 dev docker0", "link set veth0 master docker0")
-	s.batch(c, "addr add 172.17.0.2/24 dev eth0", "route add default via 172.17.0.1")
-	s.host.Sysctl("net.ipv4.ip_forward=1")
-	s.nft(s.host, "table ip t { chain c { type nat hook prerouting priority -100; "+
+	s.Lines(c, "addr add 172.17.0.2/24 dev eth0", "route add default via 172.17.0.1")
+	s.Host.Sysctl("net.ipv4.ip_forward=1")
+	s.nft(s.Host, "table ip t { chain c { type nat hook prerouting priority -100; "+
 		"ip daddr 10.7.0.10 tcp dport 80 dnat to 172.17.0.2:80; }; }")
-	host := s.host
-	s.host = c // serve there
-	s.serve("172.17.0.2:80")
-	s.host = host
+	s.Serve(c, "172.17.0.2:80")
 }
 
 // tunnel joins router and host by a tunnel without link headers, and answers
 // the client through it.
 func (s *street) tunnel() {
-	a, b := s.tun(s.router), s.tun(s.host)
+	a, b := s.tun(s.Router), s.tun(s.Host)
 	go pump(a, b)
 	go pump(b, a)
-	s.router.IP("addr add 10.9.0.1/30 dev tun0")
-	s.batch(s.host, "addr add 10.9.0.2/30 dev tun0", "route add 198.51.100.0/24 dev tun0")
+	s.Router.IP("addr add 10.9.0.1/30 dev tun0")
+	s.Lines(s.Host, "addr add 10.9.0.2/30 dev tun0", "route add 198.51.100.0/24 dev tun0")
 }
 
 // tun makes a tunnel in a namespace, and returns its other end.
@@ -181,10 +178,10 @@ func (s *street) nft(n *nstest.NS, rules string) {
 func TestObserveLongLived(t *testing.T) {
 	t.Parallel()
 	s := newStreet(t)
-	s.serve("10.7.1.100:80")
+	s.Serve(s.Host, "10.7.1.100:80")
 	var c net.Conn
 	var err error
-	s.client.Do(func() { c, err = net.Dial("tcp", "10.7.1.100:80") })
+	s.Client.Do(func() { c, err = net.Dial("tcp", "10.7.1.100:80") })
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -216,7 +213,7 @@ func TestObserveDatagrams(t *testing.T) {
 	s.more.Listens = nil
 	var c net.PacketConn
 	var err error
-	s.host.Do(func() { c, err = net.ListenPacket("udp", "10.7.1.100:443") })
+	s.Host.Do(func() { c, err = net.ListenPacket("udp", "10.7.1.100:443") })
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -232,11 +229,11 @@ func TestObserveDatagrams(t *testing.T) {
 		}
 	}()
 	ping := func() {
-		_ = s.client.Command("ping", "-c", "4", "-i", "0.2", "10.7.1.100").Run()
+		_ = s.Client.Command("ping", "-c", "4", "-i", "0.2", "10.7.1.100").Run()
 	}
 	datagrams := func() {
 		for range 60 { // the sampling is coarse at first
-			ask(s.client, "udp", "", "10.7.1.100:443", time.Second)
+			nstest.Ask(s.Client, "udp", "", "10.7.1.100:443", time.Second)
 		}
 	}
 	s.observe(`
@@ -251,17 +248,17 @@ func TestObserveVRRP(t *testing.T) {
 	t.Parallel()
 	s := newStreet(t)
 	s.listens = []string{"10.7.1.10:80"}
-	s.serve("10.7.1.10:80")
-	s.batch(s.router, "link add v link r1 address 00:00:5e:00:01:33 type macvlan mode private",
+	s.Serve(s.Host, "10.7.1.10:80")
+	s.Lines(s.Router, "link add v link r1 address 00:00:5e:00:01:33 type macvlan mode private",
 		"link set v up", "addr add 10.7.1.254/32 dev v")
-	s.router.Sysctl("net.ipv4.conf.all.arp_ignore=1")
-	s.host.IP("route replace default via 10.7.1.254 dev eth1")
-	traffic := knock(s.client, "10.7.1.10:80", 4)
+	s.Router.Sysctl("net.ipv4.conf.all.arp_ignore=1")
+	s.Host.IP("route replace default via 10.7.1.254 dev eth1")
+	traffic := nstest.Knock(s.Client, "10.7.1.10:80", 4)
 	seen := s.observe(`10.7.1.10:80 off-link by eth1 10.7.1.1 -> eth1 10.7.1.254: same-link works`,
 		traffic)
 	want(t, "info same-link", codes(seen))
 	announce := func() {
-		s.send(s.router, "v", "01005e000012"+"00005e000133"+"0800"+
+		s.send(s.Router, "v", "01005e000012"+"00005e000133"+"0800"+
 			"45c0001c00000000ff700000"+"0a070101"+"e0000012"+"2133640100010000")
 	}
 	seen = s.observe(`10.7.1.10:80 off-link by eth1 10.7.1.1 -> eth1 10.7.1.254: symmetric works`,

@@ -3,7 +3,6 @@ package survey
 import (
 	"context"
 	"fmt"
-	"net"
 	"os"
 	"path/filepath"
 	"slices"
@@ -19,136 +18,18 @@ import (
 	"lasthop/routing/host"
 )
 
-// street is a host, a router, and a client behind the router, each in a
-// namespace of its own:
-//
-//	client 198.51.100.2 --- router 10.7.0.1 --- eth0 10.7.0.10  host
-//	                               10.7.1.1 --- eth1 10.7.1.10, 10.7.1.100
-//
-// and the same in IPv6: 2001:db8:c::2, 2001:db8:0::1, 2001:db8:1::1. The host's
-// default is by eth0.
+// street is a host to survey, with a router and a client.
 type street struct {
-	t                    *testing.T
-	host, router, client *nstest.NS
-	listens              []string
-	more                 settings.Flags
+	*nstest.Street
+	t       *testing.T
+	listens []string
+	more    settings.Flags
 }
 
 func newStreet(t *testing.T) *street {
 	t.Helper()
-	s := &street{t: t, host: nstest.New(t), router: nstest.New(t), client: nstest.New(t)}
-	s.cable(s.router, "r0", s.host, "eth0")
-	s.cable(s.router, "r1", s.host, "eth1")
-	s.cable(s.router, "rc", s.client, "c0")
-	s.router.Sysctl("net.ipv4.ip_forward=1")
-	s.router.Sysctl("net.ipv6.conf.all.forwarding=1")
-	s.batch(s.router, "addr add 10.7.0.1/24 dev r0", "addr add 10.7.1.1/24 dev r1",
-		"addr add 198.51.100.1/24 dev rc", "addr add 2001:db8:0::1/64 dev r0 nodad",
-		"addr add 2001:db8:1::1/64 dev r1 nodad", "addr add 2001:db8:c::1/64 dev rc nodad")
-	s.batch(s.client, "addr add 198.51.100.2/24 dev c0", "addr add 198.51.100.3/24 dev c0",
-		"addr add 2001:db8:c::2/64 dev c0 nodad", "route add default via 198.51.100.1",
-		"-6 route add default via 2001:db8:c::1")
-	s.batch(s.host, "addr add 10.7.0.10/24 dev eth0", "addr add 10.7.1.10/24 dev eth1",
-		"addr add 10.7.1.100/24 dev eth1", "addr add 2001:db8:0::10/64 dev eth0 nodad",
-		"addr add 2001:db8:1::10/64 dev eth1 nodad", "route add default via 10.7.0.1",
-		"-6 route add default via 2001:db8:0::1")
-	for i, link := range []string{"r0", "r1", "rc"} { // forwarding asks neighbours from fe80::
-		s.router.IP(fmt.Sprintf("addr add fe80::1:%d/64 dev %s nodad", i, link))
-	}
-	s.batch(s.host, "addr add fe80::10/64 dev eth0 nodad",
-		"addr add fe80::10/64 dev eth1 nodad")
-	s.listens = []string{"10.7.0.10:80", "10.7.1.100:80", "[2001:db8:1::10]:80"}
-	return s
-}
-
-// cable joins two namespaces.
-func (s *street) cable(a *nstest.NS, nameA string, b *nstest.NS, nameB string) {
-	s.t.Helper()
-	a.IP(fmt.Sprintf("link add %s type veth peer name %s netns %s", nameA, nameB, b.Path))
-	a.IP("link set " + nameA + " up")
-	b.IP("link set " + nameB + " up")
-}
-
-func (s *street) batch(n *nstest.NS, lines ...string) {
-	s.t.Helper()
-	for _, line := range lines {
-		n.IP(line)
-	}
-}
-
-// serve accepts TCP connections on an address of the host, and answers each
-// with a line once it was asked.
-func (s *street) serve(addr string) {
-	s.t.Helper()
-	var l net.Listener
-	var err error
-	s.host.Do(func() { l, err = net.Listen("tcp", addr) })
-	if err != nil {
-		s.t.Fatal(err)
-	}
-	s.t.Cleanup(func() { l.Close() })
-	go func() {
-		for {
-			c, err := l.Accept()
-			if err != nil {
-				return
-			}
-			go answer(c)
-		}
-	}()
-}
-
-func answer(c net.Conn) {
-	defer c.Close()
-	b := make([]byte, 64)
-	for {
-		if _, err := c.Read(b); err != nil {
-			return
-		}
-		if _, err := c.Write([]byte("hello\n")); err != nil {
-			return
-		}
-	}
-}
-
-// ask opens a connection from a namespace, asks once, and closes it. Whether it
-// is answered is for the packets to say.
-func ask(n *nstest.NS, network, from, to string, patience time.Duration) {
-	n.Do(func() {
-		d := net.Dialer{Timeout: patience}
-		if from != "" {
-			ip := net.ParseIP(from)
-			d.LocalAddr = &net.TCPAddr{IP: ip}
-			if network == "udp" {
-				d.LocalAddr = &net.UDPAddr{IP: ip}
-			}
-		}
-		c, err := d.Dial(network, to)
-		if err != nil {
-			return
-		}
-		defer c.Close()
-		_ = c.SetDeadline(time.Now().Add(patience))
-		_, _ = c.Write([]byte("GET\n"))
-		_, _ = c.Read(make([]byte, 64))
-	})
-}
-
-// knock asks several times at once, from several addresses.
-func knock(n *nstest.NS, to string, times int, from ...string) func() {
-	return func() {
-		var all sync.WaitGroup
-		for i := range times {
-			all.Go(func() {
-				source := ""
-				if len(from) > 0 {
-					source = from[i%len(from)]
-				}
-				ask(n, "tcp", source, to, 3*time.Second)
-			})
-		}
-		all.Wait()
-	}
+	return &street{Street: nstest.NewStreet(t), t: t,
+		listens: []string{"10.7.0.10:80", "10.7.1.100:80", "[2001:db8:1::10]:80"}}
 }
 
 // observe looks at the host while the traffic runs, until the ways are as
@@ -185,7 +66,7 @@ func (s *street) observe(want string, traffic ...func()) routing.Seen {
 // look surveys the host.
 func (s *street) look() *Survey {
 	s.t.Helper()
-	k, err := host.Open(s.host.Path)
+	k, err := host.Open(s.Host.Path)
 	if err != nil {
 		s.t.Fatal(err)
 	}
@@ -200,7 +81,7 @@ func (s *street) look() *Survey {
 	}
 	f := s.more
 	f.Confs = []string{conf}
-	survey, err := Live(k, s.host.Path, func(string) {}).Look(f)
+	survey, err := Live(k, s.Host.Path, func(string) {}).Look(f)
 	if err != nil {
 		s.t.Fatal(err)
 	}

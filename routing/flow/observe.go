@@ -159,6 +159,16 @@ func (o *Observer) Window(ctx context.Context, d time.Duration,
 	return e, nil
 }
 
+// Forget forgets what was seen until now, undecided connections too, and begins
+// a window: what was sent before a change says nothing of what comes after.
+func (o *Observer) Forget() {
+	for o.ring.block(func(Meta, []byte) {}) {
+	}
+	o.table.turn(o.now())
+	clear(o.table.flows)
+	o.begin()
+}
+
 // look is the evidence until now; the window goes on.
 func (o *Observer) look() routing.Evidence { return o.evidence(o.table.peek(o.now())) }
 

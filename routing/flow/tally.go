@@ -142,12 +142,12 @@ func (c *counted) way(k wayKey) routing.SeenWay {
 		In: c.in, Out: c.out, Count: c.count, Clients: len(c.clients)}
 	all := slices.SortedFunc(maps.Keys(c.clients), netip.Addr.Compare)
 	w.Examples = slices.Clone(all[:min(len(all), routing.MaxExamples)])
-	for _, shown := range c.clients {
-		switch {
+	for _, client := range all {
+		switch shown := c.clients[client]; {
 		case shown&acknowledged != 0:
 			w.Reached++
 		case shown&answersAgain != 0:
-			w.Lost++
+			w.Lost = append(w.Lost, client)
 		}
 	}
 	return w
