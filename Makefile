@@ -2,7 +2,8 @@
 # make build   ./lasthop                                       make prove   HOSTS random hosts; NETWORKS; CORPUS=DIR of configurations,
 #                                                                           or with nginx/ and bigip/ below it
 # make bench   benchmarks                                      make fuzz    each fuzz target for FUZZTIME
-# make soak    1,000 changes under load, 200 deletions, 10,000 syncs, 200 reloads of 10,000 listeners, idle
+# make soak    1,000 changes under load, 200 deletions, 10,000 syncs, 200 reloads of 10,000 listeners, idle;
+#              random networks that the daemon guards for EVENTS (10m) while VIPs, routers, leases and rules change
 # make install to PREFIX below DESTDIR; starts nothing; test keeps screenshots of the HTML report in LASTHOP_ARTIFACTS
 # make fresh   demo, install and test in a fresh root of SUITE: bullseye, bookworm, trixie, jammy, noble
 GO          := go
@@ -10,6 +11,7 @@ HOSTS       := 10000
 NETWORKS    := 1000
 SUITE       := bookworm
 FUZZTIME    := 30s
+EVENTS      := 10m
 PREFIX      := /usr
 UNITDIR     := /lib/systemd/system
 STATICCHECK := honnef.co/go/tools/cmd/staticcheck@v0.8.2
@@ -66,6 +68,7 @@ soak:
 	$(SOAK) 'Heal$$' -benchtime 200x
 	$(SOAK) 'Reload' -benchtime 200x
 	$(SOAK) 'Idle$$' -benchtime 1x
+	$(PROVE) ./internal/netlab -run TestEvents -events-for $(EVENTS) | $(QUIET)
 install: build
 	DESTDIR='$(DESTDIR)' PREFIX='$(PREFIX)' UNITDIR='$(UNITDIR)' deploy/install.sh
 fresh:

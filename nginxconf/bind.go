@@ -1,7 +1,9 @@
 package nginxconf
 
 import (
+	"maps"
 	"net/netip"
+	"regexp"
 	"slices"
 	"strings"
 )
@@ -9,14 +11,18 @@ import (
 // bind is a *_bind directive while its upstreams are being collected.
 type bind struct {
 	Bind
-	off     bool
-	targets []upstreamKey
+	off bool
+	// $server_addr: the addresses that the server of each pass listens on
+	listens bool
+	server  *server // that it stands in; nil outside
+	passes  []pass
 }
 
 // pass is a *_pass directive: what the module of the same prefix connects to.
 type pass struct {
 	prefix string // "proxy" of proxy_pass
 	target upstreamKey
+	server *server // nil outside
 }
 
 // upstreamKey names an upstream block, or holds the address that a *_pass names
@@ -27,14 +33,19 @@ type upstreamKey struct{ module, name string }
 // a block.
 func (s *scope) bind(module string, d *directive) {
 	value := d.args[0]
-	b := bind{off: value == "off", Bind: Bind{Directive: d.Directive.Directive, Context: module,
+	b := bind{off: value == "off", server: s.server, Bind: Bind{
+		Directive: d.Directive.Directive, Context: module,
 		Text:        value,
 		Transparent: slices.Contains(d.args[1:], "transparent"), Origin: d.origin()}}
 	if e, err := parseEndpoint(bracketed(value)); err == nil && !strings.Contains(value, "$") {
 		b.Addr = e.addr
 	}
+	b.listens = serverAddr.MatchString(value)
 	s.binds = append(s.binds, &b)
 }
+
+// serverAddr finds $server_addr, alone or with a port.
+var serverAddr = regexp.MustCompile(`^\[?\$(server_addr|\{server_addr\})\]?(:|$)`)
 
 // bracketed makes what *_bind and upstream servers may have, a plain IPv6
 // address, what listen has.
@@ -53,7 +64,7 @@ func (l *loader) settle(s scope) []pass {
 		var rest []pass
 		for _, p := range open {
 			if p.prefix+"_bind" == b.Directive {
-				b.targets = append(b.targets, p.target)
+				b.passes = append(b.passes, p)
 			} else {
 				rest = append(rest, p)
 			}
@@ -69,13 +80,54 @@ func (l *loader) settle(s scope) []pass {
 // finishBinds resolves the targets, now that all upstream blocks are known.
 func (l *loader) finishBinds() {
 	for _, b := range l.binds {
-		for _, t := range b.targets {
-			b.Upstreams = append(b.Upstreams, l.literals(t)...)
+		if !b.listens {
+			l.finishBind(b, b.Addr, b.passes)
+			continue
 		}
-		slices.SortFunc(b.Upstreams, netip.Addr.Compare)
-		b.Upstreams = slices.Compact(b.Upstreams)
-		l.config.Binds = append(l.config.Binds, b.Bind)
+		from := map[netip.Addr][]pass{}
+		if b.server != nil {
+			for _, addr := range b.server.addrs() {
+				from[addr] = nil
+			}
+		}
+		for _, p := range b.passes {
+			for _, addr := range p.server.addrs() {
+				from[addr] = append(from[addr], p)
+			}
+		}
+		for _, addr := range slices.SortedFunc(maps.Keys(from), netip.Addr.Compare) {
+			l.finishBind(b, addr, from[addr])
+		}
 	}
+}
+
+// finishBind adds a bind to one address.
+func (l *loader) finishBind(b *bind, addr netip.Addr, passes []pass) {
+	out := b.Bind
+	out.Addr = addr
+	for _, p := range passes {
+		out.Upstreams = append(out.Upstreams, l.literals(p.target)...)
+	}
+	slices.SortFunc(out.Upstreams, netip.Addr.Compare)
+	out.Upstreams = slices.Compact(out.Upstreams)
+	l.config.Binds = append(l.config.Binds, out)
+}
+
+// addrs returns what $server_addr may be in a server: the addresses that it
+// listens on, the zero Addr for a wildcard.
+func (s *server) addrs() (list []netip.Addr) {
+	if s == nil {
+		return nil
+	}
+	for _, x := range s.listens {
+		addr := x.Addr
+		if addr.IsUnspecified() {
+			addr = netip.Addr{}
+		}
+		list = append(list, addr)
+	}
+	slices.SortFunc(list, netip.Addr.Compare)
+	return slices.Compact(list)
 }
 
 // literals returns the addresses that a *_pass reaches as far as they are

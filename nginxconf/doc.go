@@ -9,7 +9,8 @@
 // loaded.
 //
 // Load reads the main file and all that it includes, and returns every `listen`
-// of http, stream and mail, every *_bind directive (the source addresses of
+// of every server block (of http, stream, mail, or of a module of others such
+// as rtmp), every *_bind directive (the source addresses of
 // NGINX's own connections) and the names of all files and directories that were
 // read, so that a watcher can watch them.
 //
@@ -56,7 +57,7 @@ type Listen struct {
 	Addr        netip.Addr // 0.0.0.0 and :: are the wildcards
 	First, Last uint16     // ports; equal unless a range was written. Never 0
 	Transport   string     // "tcp" or "udp"; QUIC is udp
-	Context     string     // "http", "stream" or "mail"
+	Context     string     // "http", "stream", "mail", or the block of another module: "rtmp"
 	// the address as written, "*:80"; the implied default where a http
 	// server has no listen
 	Text     string
@@ -70,10 +71,12 @@ type Listen struct {
 // Bind is one *_bind directive: a source address of NGINX's connections to
 // upstreams.
 type Bind struct {
-	Directive   string     // "proxy_bind"
-	Context     string     // "http" or "stream"
-	Addr        netip.Addr // the zero Addr where it is known only at run time ($remote_addr)
-	Text        string     // the value as written
+	Directive string // "proxy_bind"
+	Context   string // "http" or "stream"
+	// $server_addr gives a Bind for each address that the server listens
+	// on; the zero Addr where it is known only at run time ($remote_addr)
+	Addr        netip.Addr
+	Text        string // the value as written
 	Transparent bool
 	// the literal addresses that are reached from it: sorted, each once
 	Upstreams []netip.Addr

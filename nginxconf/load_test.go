@@ -89,6 +89,19 @@ server { listen 80; location / { proxy_pass http://app; } location /b { proxy_bi
 stream { server { listen 81; proxy_bind 10.0.0.2; proxy_pass 10.0.0.7:9; } }`,
 			"http 0.0.0.0 80/tcp  nginx.conf:3\nstream 0.0.0.0 81/tcp  nginx.conf:4\n" +
 				"proxy_bind runtime true [10.0.0.6] nginx.conf:3\nproxy_bind 10.0.0.1 false [10.0.0.5] nginx.conf:2\nproxy_bind 10.0.0.2 false [10.0.0.7] nginx.conf:4\n"},
+		{"servers of a module of others", `events {}
+rtmp { server { listen 10.0.0.1:1935; application live { live on; } } server { application a { } } }`,
+			"rtmp 10.0.0.1 1935/tcp  nginx.conf:2\n"},
+		{"a bind to $server_addr is one for each address of the server", `events {}
+http { server { listen 10.0.0.1:80; listen 10.0.0.2:80; listen 10.0.0.1:81; location / { proxy_bind $server_addr:$remote_port; proxy_pass http://10.0.0.5; } }
+server { listen 82; proxy_bind ${server_addr}; } }`,
+			"http 10.0.0.1 80/tcp  nginx.conf:2\nhttp 10.0.0.2 80/tcp  nginx.conf:2\nhttp 10.0.0.1 81/tcp  nginx.conf:2\nhttp 0.0.0.0 82/tcp  nginx.conf:3\n" +
+				"proxy_bind 10.0.0.1 false [10.0.0.5] nginx.conf:2\nproxy_bind 10.0.0.2 false [10.0.0.5] nginx.conf:2\nproxy_bind runtime false [] nginx.conf:3\n"},
+		{"inherited by several servers", `events {}
+http { proxy_bind $server_addr; server { listen 10.0.0.1:80; location / { proxy_pass http://10.0.0.5; } }
+server { listen [2001:db8::2]:80; location / { proxy_pass http://10.0.0.6; } location /o { proxy_bind off; proxy_pass http://10.0.0.7; } } }`,
+			"http 10.0.0.1 80/tcp  nginx.conf:2\nhttp 2001:db8::2 80/tcp  nginx.conf:3\n" +
+				"proxy_bind 10.0.0.1 false [10.0.0.5] nginx.conf:2\nproxy_bind 2001:db8::2 false [10.0.0.6] nginx.conf:2\n"},
 	} {
 		t.Run(c.name, func(t *testing.T) {
 			dir := write(t, "-- nginx.conf --\n"+c.conf+"\n")

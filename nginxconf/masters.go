@@ -74,6 +74,28 @@ func Masters(o MastersOptions) ([]Master, error) {
 	return slices.DeleteFunc(masters, func(m Master) bool { return p.newborn(m, masters) }), nil
 }
 
+// Elsewhere returns the process ids of NGINX masters in other network
+// namespaces than o's, one for each, in their order. What may not be looked at
+// is left out.
+func Elsewhere(o MastersOptions) (list []int) {
+	seen := map[procfs.NS]bool{}
+	if ours, err := o.Proc.NetNSAt(o.NetNS); err == nil {
+		seen[ours] = true
+	}
+	pids, _ := o.Proc.Processes()
+	for _, pid := range pids {
+		cmdline, err := o.Proc.Cmdline(pid)
+		if err != nil || !strings.HasPrefix(cmdline, masterTitle) {
+			continue
+		}
+		if ns, err := o.Proc.NetNS(pid); err == nil && !seen[ns] {
+			seen[ns] = true
+			list = append(list, pid)
+		}
+	}
+	return list
+}
+
 func procError(what string, err error, fix string) *Error {
 	e := &Error{What: what, Err: plain(err), Fix: fix}
 	if pe, ok := errors.AsType[*fs.PathError](err); ok {

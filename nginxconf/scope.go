@@ -21,7 +21,7 @@ type scope struct {
 	passes []pass
 }
 
-// server is one server block of http, stream or mail.
+// server is one server block of http, stream, mail or a module of others.
 type server struct {
 	names   []string
 	listens []Listen
@@ -54,9 +54,9 @@ func (l *loader) enter(b block, d *directive, outer *scope) error {
 	return nil
 }
 
-func listening(module string) bool {
-	return module == "http" || module == "stream" || module == "mail"
-}
+// listening reports whether a module may have servers: all may but that of no
+// block. Modules of others (rtmp) listen as NGINX's own do.
+func listening(module string) bool { return module != "" && module != "events" }
 
 // closeServer adds the listens of a server block when its names are known.
 func (l *loader) closeServer(module string, d *directive, s *server) {
@@ -70,7 +70,7 @@ func (l *loader) closeServer(module string, d *directive, s *server) {
 			Context: module, Text: fmt.Sprintf("*:%d", port),
 			Origin: d.origin()})
 	}
-	if !s.has && module != "http" {
+	if !s.has && (module == "stream" || module == "mail") {
 		l.warn(d, "no-listen", "this "+module+" server has no listen",
 			"NGINX refuses such a server")
 	}
@@ -103,7 +103,7 @@ func (l *loader) simple(b block, d *directive, s *scope) {
 		s.bind(b.module(), d)
 	case strings.HasSuffix(name, "_pass"):
 		s.passes = append(s.passes, pass{strings.TrimSuffix(name, "_pass"),
-			upstreamKey{b.module(), d.args[0]}})
+			upstreamKey{b.module(), d.args[0]}, s.server})
 	}
 }
 
@@ -153,11 +153,14 @@ func (l *loader) listen(module string, d *directive) []Listen {
 	return listens
 }
 
-// transport knows the parameters that make a listen UDP: `udp` in stream and
-// `quic` in http.
+// transport knows the parameters that make a listen UDP: `quic` in http, `udp`
+// elsewhere.
 func transport(module string, params []string) string {
-	if module == "stream" && slices.Contains(params, "udp") || module == "http" &&
-		slices.Contains(params, "quic") {
+	udp := "udp"
+	if module == "http" {
+		udp = "quic"
+	}
+	if slices.Contains(params, udp) {
 		return "udp"
 	}
 	return "tcp"

@@ -86,6 +86,16 @@ type Checked struct {
 	Want     string // the way wanted, in words; "" where none is known
 	Verdict  Verdict
 	Question routing.Query
+	// where clients behind the gateways are answered right: others whose
+	// replies leave another way than they are to
+	Wrong []WrongClient
+}
+
+// WrongClient stands for a class of clients whose replies do not leave as they
+// are to.
+type WrongClient struct {
+	routing.Client
+	Now, Want routing.Way
 }
 
 // Verdict is what Check says of one listener.

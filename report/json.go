@@ -91,6 +91,14 @@ type checkedDoc struct {
 	Client  string  `json:"client,omitempty"`
 	Now     *wayDoc `json:"now,omitempty"`
 	Want    string  `json:"want,omitempty"`
+	// clients of other classes, answered another way than they are to be
+	Wrong []wrongDoc `json:"wrong,omitempty"`
+}
+
+type wrongDoc struct {
+	routing.Client
+	Now  *wayDoc `json:"now"`
+	Want *wayDoc `json:"want"`
 }
 
 type wayDoc struct {
@@ -248,7 +256,10 @@ func listenerDocOf(o routing.Outcome) listenerDoc {
 }
 
 func checkedDocOf(c Checked) checkedDoc {
-	d := checkedDoc{listenerDocOf(c.Outcome), string(c.Verdict), "", nil, c.Want}
+	d := checkedDoc{listenerDoc: listenerDocOf(c.Outcome), Verdict: string(c.Verdict),
+		Want: c.Want, Wrong: mapped(c.Wrong, func(w WrongClient) wrongDoc {
+			return wrongDoc{w.Client, wayDocOf(w.Now), wayDocOf(w.Want)}
+		})}
 	if c.Question.Dst.IsValid() {
 		d.Client, d.Now = c.Question.Dst.String(), wayDocOf(c.Now)
 	}

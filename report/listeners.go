@@ -159,6 +159,13 @@ func now(c Checked) string {
 	switch {
 	case c.Verdict == NoGateway || c.Verdict == NotAsked:
 		return fate(c.Outcome)
+	case len(c.Wrong) > 0:
+		w := c.Wrong[0]
+		text := fmt.Sprintf("to %s by %s, not %s", w.Addr, w.Now, w.Want)
+		if n := len(c.Wrong) - 1; n > 0 {
+			text += fmt.Sprintf("; %s more", count(n, "class"))
+		}
+		return text
 	case c.Verdict == Asymmetric || c.Verdict == NotHereWrong:
 		return c.Now.String() + ", not " + c.Want
 	case c.Verdict == NotKnown:

@@ -4,6 +4,7 @@ import (
 	"cmp"
 	"fmt"
 	"io"
+	"slices"
 	"time"
 
 	"lasthop/routing"
@@ -28,7 +29,9 @@ func (s Status) Text(w io.Writer, style Style) error {
 	t.paths(s.Plan.Paths)
 	t.changes("Missing in the kernel", s.Diff.Ops())
 	t.lastChange(s.Last)
-	t.findings(noNotes(s.Plan.Findings))
+	t.findings(slices.DeleteFunc(slices.Clone(s.Plan.Findings), func(f routing.Finding) bool {
+		return f.Severity == routing.Info && f.Code != "not-loaded"
+	}))
 	c := s.Counts
 	t.printf("\n%s, %s, %s, %s, %s, %s\n", count(c.Syncs, "sync"), count(c.Changes, "change"),
 		count(c.Heals, "heal"), count(c.Fights, "fight"),

@@ -30,7 +30,7 @@ func (t *page) planEnd(p Plan) {
 	t.printf("\n")
 	switch {
 	case p.Diff.Empty() && len(p.Plan.State.Rules) == 0:
-		t.printf("%s\n", nothingNeeded(p.Plan.Outcomes))
+		t.wrap("", nothingNeeded(p.Plan))
 	case p.Diff.Empty():
 		t.printf("Nothing to do: everything is in place.\n")
 	case p.Next != "":
@@ -40,12 +40,50 @@ func (t *page) planEnd(p Plan) {
 	}
 }
 
-func nothingNeeded(outcomes []routing.Outcome) string {
-	if slices.ContainsFunc(outcomes, routing.Outcome.Asks) {
+// nothingNeeded says why there is nothing to do. It promises no more than what
+// is known: of other listeners it says what they rest on.
+func nothingNeeded(p routing.Plan) string {
+	if slices.ContainsFunc(p.Outcomes, routing.Outcome.Asks) {
 		return "Nothing can be done for the unresolved listeners; the " +
 			"findings say what is missing."
 	}
-	return "Nothing to do: every reply leaves the way its request came in."
+	n := counted(p.Outcomes, func(o routing.Outcome) string { return restsOn(p, o) })
+	warned := slices.ContainsFunc(p.Findings,
+		func(f routing.Finding) bool { return f.Severity != routing.Info })
+	if n[known] == len(p.Outcomes) && !warned {
+		return "Nothing to do: every reply leaves the way its request came in."
+	}
+	text := "Nothing to do. Listeners: " + kinds(n,
+		func(n int, what string) string { return number(n) + " " + what },
+		known, assumed, decided, hostLocal, switchedOff) + "."
+	if warned {
+		text += " The findings say what else may be."
+	}
+	return text
+}
+
+// What the way of a listener rests on.
+const (
+	known       = "by a known gateway"
+	assumed     = "by an assumed gateway"
+	decided     = "by the gateway that a person named"
+	hostLocal   = "host-local"
+	switchedOff = "switched off"
+)
+
+func restsOn(p routing.Plan, o routing.Outcome) string {
+	path := p.PathOf(o)
+	switch {
+	case o.Status == routing.Off:
+		return switchedOff
+	case path == nil:
+		return hostLocal
+	case path.Source.Assumed():
+		return assumed
+	case path.Source == routing.FromPin || path.Source == routing.FromStatic:
+		return decided
+	}
+	return known
 }
 
 // Text writes what was done and how to take it back.
@@ -92,14 +130,20 @@ func (c Check) Bad() (bad int) {
 	return bad
 }
 
+// Missing counts what is ours and is not there, or has been changed.
+func (c Check) Missing() int { return len(c.Diff.Additions().Ops()) }
+
 func (c Check) oneLine() string {
 	word := "ok"
-	if c.Bad() > 0 {
+	if c.Bad() > 0 || c.Missing() > 0 {
 		word = "not ok"
 	}
 	verdicts := kinds(counted(c.Checks, func(x Checked) Verdict { return x.Verdict }),
 		func(n int, v Verdict) string { return fmt.Sprintf("%d %s", n, v) },
 		Symmetric, Asymmetric, NotKnown, NotHere, NotHereWrong, NoGateway, NotAsked)
+	if n := c.Missing(); n > 0 && c.Bad() == 0 {
+		verdicts += fmt.Sprintf("; %s wanted", count(n, "change"))
+	}
 	return fmt.Sprintf("%s: %s: %s", word, count(len(c.Checks), "listener"), verdicts)
 }
 

@@ -146,7 +146,7 @@ func (p Plan) verdict() string {
 		return "Not as planned, says the kernel: do not apply this before the " +
 			"differences are explained."
 	case changes == 0 && len(p.Plan.State.Rules) == 0:
-		return nothingNeeded(p.Plan.Outcomes)
+		return nothingNeeded(p.Plan)
 	case changes == 0:
 		return "Nothing to do: everything is in place."
 	}

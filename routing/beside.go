@@ -24,6 +24,13 @@ type DNAT struct {
 // Session is one established TCP session of the host.
 type Session struct{ Local, Remote netip.AddrPort }
 
+// HalfOpen is a TCP session whose SYN-ACK the client has not answered, and how
+// often it was sent again.
+type HalfOpen struct {
+	Session
+	Repeats int
+}
+
 // SessionGroup is a number of sessions that are routed alike: those of one
 // local address with remote addresses that no route and no rule tells apart, of
 // which Remote is one.

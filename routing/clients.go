@@ -51,10 +51,12 @@ const (
 	ClassBanned    Class = "banned" // a blackhole, unreachable or prohibit route is for it
 	ClassRule      Class = "rule"   // a rule is for it
 	ClassSelf      Class = "this host"
+	ClassRouter    Class = "router"    // a gateway of the path itself: ARP, ICMP errors
+	ClassHalfOpen  Class = "half-open" // it waits for an answer now
 )
 
 var classes = []Class{ClassOffLink, ClassOnLink, ClassOtherLAN, ClassStatic, ClassHostLocal,
-	ClassBanned, ClassRule, ClassSelf}
+	ClassBanned, ClassRule, ClassSelf, ClassRouter, ClassHalfOpen}
 
 // Client is an address that stands for a class of clients.
 type Client struct {
@@ -131,7 +133,17 @@ type audience struct {
 	rest []standIn
 }
 
-func (d *draft) audience(f Family) audience {
+// audienceOf returns the clients of a family, found once.
+func (d *draft) audienceOf(f Family) audience {
+	a, ok := d.audience[f]
+	if !ok {
+		a = d.newAudience(f)
+		d.audience[f] = a
+	}
+	return a
+}
+
+func (d *draft) newAudience(f Family) audience {
 	a := audience{lans: map[string][]standIn{}}
 	for _, s := range eachOnce(standIns(d.host, f, d.assigned)) {
 		r := s.route

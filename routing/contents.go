@@ -19,8 +19,9 @@ func (l *layout) layTable(p *path) {
 	var moved, others []Route
 	tables := t.movedTo()
 	for _, r := range l.host.Routes {
-		if r.Family() != p.family || r.IsDefault() {
-			continue
+		itself := r.Dst.IsSingleIP() && len(l.assigned[r.Dst.Addr()]) > 0
+		if r.Family() != p.family || r.IsDefault() || itself {
+			continue // to the host itself: the local table answers
 		}
 		t.known[r.Dst] = t.known[r.Dst] || r.Table == TableMain
 		c, own := Route{}, false

@@ -19,7 +19,7 @@ func (d *draft) coverPaths(binds []Bind) {
 	})
 	members, known := d.members(), d.knownAddrs()
 	for _, p := range d.paths {
-		exact := transparent(binds, p.family)
+		exact := transparent(binds, p.family) || d.lookedUp(p.family, known)
 		for _, mode := range []Return{Strict, MainFirst} {
 			if addrs := members[coverKey{p, mode}]; len(addrs) > 0 {
 				c := cover{mode: mode, members: addrs}
@@ -73,6 +73,20 @@ func transparent(binds []Bind, f Family) bool {
 	return slices.ContainsFunc(binds, func(x Bind) bool {
 		return x.Transparent && (!x.Addr.IsValid() || FamilyOf(x.Addr) == f)
 	})
+}
+
+// lookedUp reports whether rules of the packet filter look up forwarded packets
+// with `iif lo`, where a wide cover would catch what lies behind this host
+// within it. If they could not be read, they may; but covers that are wide
+// already were chosen by a user who could read them.
+func (d *draft) lookedUp(f Family, known []netip.Addr) bool {
+	r := d.host.ruleset(f)
+	return r.Lookup != "" || r.Unread != "" &&
+		!slices.ContainsFunc(d.own.Rules, func(r Rule) bool {
+			host := f.Bits() - r.From.Bits()
+			return r.Family == f && r.From.IsValid() &&
+				(host > 16 || len(within(r.From, known)) < 1<<host)
+		})
 }
 
 // cover returns the maximal prefixes within the link's connected prefixes that

@@ -3,7 +3,9 @@ package routing
 import (
 	"crypto/sha256"
 	"fmt"
+	"net/netip"
 	"reflect"
+	"slices"
 	"strings"
 )
 
@@ -24,6 +26,7 @@ type Decision struct {
 
 	inputs  Inputs
 	foreign Host // the host of inputs without Owned
+	whole   State
 }
 
 // Decide makes the decision: which path each listener's replies take, and the
@@ -31,31 +34,61 @@ type Decision struct {
 // is ours on the host is used only to keep table numbers and held gateways. An
 // error is of type *PolicyError: the policy contradicts itself or the host.
 func Decide(in Inputs) (Decision, error) {
+	d, _, err := Consider(in)
+	return d, err
+}
+
+// Consider is Decide, and returns what the decision rests on, too.
+func Consider(in Inputs) (Decision, *Judgement, error) {
 	if err := in.Policy.Validate(in.Host); err != nil {
-		return Decision{}, err
+		return Decision{}, nil, err
 	}
 	t := newTopology(in.Host, in.Policy)
-	d, ideal := judged(t, in)
+	d, whole, ideal := judged(t, in)
 	for unused := d.needlessHeld(); len(unused) > 0; unused = d.needlessHeld() {
 		t = t.withoutHeld(unused)
-		d, ideal = judged(t, in)
+		d, whole, ideal = judged(t, in)
 	}
 	needed := layOut(d.topology, d.needed())
 	d.tellAssumed()
-	d.describe(needed, ideal, in.Binds)
+	after := NewFIB(With(d.host, needed.state))
+	d.describe(needed, after, ideal, in.Binds)
 	plan := d.plan(needed.state)
 	plan.Findings = append(plan.Findings, in.Warnings...)
 	return Decision{Plan: plan, Owned: t.own, Diff: Compare(t.own, plan.State),
-		inputs: in, foreign: t.host}, nil
+		inputs: in, foreign: t.host, whole: whole}, &Judgement{d, after, ideal}, nil
 }
 
 // judged returns the draft with the paths of all listeners, and which of them
-// are needed.
-func judged(t *topology, in Inputs) (d *draft, ideal *FIB) {
+// are needed. The whole state is that of all paths.
+func judged(t *topology, in Inputs) (d *draft, whole State, ideal *FIB) {
 	d = resolveAll(t, in.Listeners)
 	d.coverPaths(in.Binds)
 	d.assignTables()
-	return d, d.judge(layOut(d.topology, d.paths))
+	l := layOut(d.topology, d.paths)
+	return d, l.state, d.judge(l)
+}
+
+// Spare returns what the paths of a link and family would have that are
+// installed and that nothing needs now. It is made from the inputs as the plan
+// is: what is installed of such a path may lack a new gateway, or a ban.
+func (d Decision) Spare(link string, f Family) State {
+	installed, needed := map[netip.Prefix]bool{}, map[netip.Prefix]bool{}
+	for _, r := range d.Owned.Rules {
+		installed[r.From] = true
+	}
+	for _, r := range d.Plan.State.Rules {
+		needed[r.From] = true
+	}
+	s := d.whole.Serving(link, f)
+	s.Rules = filter(s.Rules, func(r Rule) bool { return installed[r.From] && !needed[r.From] })
+	s.Routes = filter(s.Routes, func(r Route) bool {
+		return slices.ContainsFunc(s.Rules, func(x Rule) bool { return x.Table == r.Table })
+	})
+	if len(s.Rules) > 0 {
+		s.Groups = d.whole.Groups
+	}
+	return s
 }
 
 // Holds reports whether the plan is also that of in: whether the same listeners
@@ -91,6 +124,13 @@ func (d Decision) Renew(in Inputs) (Decision, error) {
 	d.Diff = Compare(d.Owned, d.Plan.State)
 	d.inputs = in
 	return d, nil
+}
+
+// Unread reports whether rules of the packet filter that may change the plan
+// were not read: its digest may not be that of a user who can read them.
+func (d Decision) Unread() bool {
+	return slices.ContainsFunc(d.Plan.Findings,
+		func(f Finding) bool { return f.Code == "rulesets-unread" })
 }
 
 // Digest identifies a plan and the changes it means on this host: equal digests

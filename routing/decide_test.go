@@ -1,8 +1,11 @@
 package routing
 
 import (
+	"fmt"
+	"maps"
 	"net/netip"
 	"slices"
+	"strings"
 	"testing"
 )
 
@@ -65,6 +68,9 @@ func TestHolds(t *testing.T) {
 			in.Host.Rules = append(in.Host.Rules, NewRule(IPv4, 7, 7))
 		},
 		"a sysctl": func(in *Inputs) { in.Host.Sysctls = map[string]string{"a": "b"} },
+		"a ruleset": func(in *Inputs) {
+			in.Host.Rulesets = []Ruleset{{Family: IPv4, Lookup: "a"}}
+		},
 		"a part of what is ours": func(in *Inputs) {
 			in.Host.Rules = append(in.Host.Rules, d.Plan.State.Rules[0])
 		},
@@ -111,5 +117,103 @@ func TestPathOf(t *testing.T) {
 	}
 	if p := d.Plan.PathOf(Outcome{}); p != nil {
 		t.Errorf("of no outcome: %+v", p)
+	}
+}
+
+// tablesOf are the tables that rules lead the replies of prefixes to.
+func tablesOf(s State) map[netip.Prefix]uint32 {
+	out := map[netip.Prefix]uint32{}
+	for _, r := range s.Rules {
+		if DefaultNumbers.OwnsTable(r.Table) {
+			out[r.From] = r.Table
+		}
+	}
+	return out
+}
+
+// renewed are routes where main's default by eth0 has another gateway.
+func renewed(routes []Route) []Route {
+	routes = slices.Clone(routes)
+	for i, r := range routes {
+		if r.Table == TableMain && r.isDefaultBy("eth0", IPv4) {
+			routes[i].Hops = []Hop{{Link: "eth0", Weight: 1,
+				Via: netip.MustParseAddr("10.0.0.5")}}
+		}
+	}
+	return routes
+}
+
+// TestTablesStay: the gateway of a link with two paths changes, and each keeps
+// its table. In the other's its replies would take the other's routes, as long
+// as the old rules are there.
+func TestTablesStay(t *testing.T) {
+	in, _ := decided(t)
+	vip := netip.MustParseAddr("203.0.113.200")
+	in.Host.Addrs = append(in.Host.Addrs, Addr{Link: "eth0", Prefix: netip.PrefixFrom(vip, 32)})
+	for _, a := range []netip.Addr{vip, netip.MustParseAddr("10.0.0.10")} {
+		in.Listeners = append(slices.Clone(in.Listeners), Listener{Addr: a, Transport: TCP,
+			Ports: PortRange{80, 80}})
+	}
+	before, err := Decide(in)
+	if err != nil {
+		t.Fatal(err)
+	}
+	in.Host = With(in.Host, before.Plan.State)
+	in.Host.Routes = renewed(in.Host.Routes)
+	after, err := Decide(in)
+	if err != nil {
+		t.Fatal(err)
+	}
+	want := tablesOf(before.Plan.State)
+	if got := tablesOf(after.Plan.State); len(want) != 3 || !maps.Equal(got, want) {
+		t.Errorf("tables %v, then %v", want, got)
+	}
+}
+
+// TestSpare: a path that nothing needs any more follows the host while it is
+// kept: its gateway, and the bans of others.
+func TestSpare(t *testing.T) {
+	in, _ := decided(t)
+	in.Listeners[0].Addr = netip.MustParseAddr("10.0.0.10")
+	plain := in.Host // eth1 is no uplink here, else its LAN alone makes the path needed
+	plain.Routes = slices.DeleteFunc(slices.Clone(plain.Routes),
+		func(r Route) bool { return r.isDefaultBy("eth1", IPv4) })
+	vpn, err := ParseRule(IPv4, "30000: from all lookup 51820")
+	if err != nil {
+		t.Fatal(err)
+	}
+	away := plain.Routes[0]
+	away.Table, away.Hops = 51820, []Hop{{Link: "eth1", Weight: 1}}
+	in.Host.Rules = append(slices.Clone(plain.Rules), vpn)
+	in.Host.Routes = append(slices.Clone(plain.Routes), away)
+	busy, err := Decide(in)
+	if err != nil {
+		t.Fatal(err)
+	}
+	ban, err := ParseRule(IPv4, "30001: from all to 198.51.100.66 blackhole")
+	if err != nil {
+		t.Fatal(err)
+	}
+	in.Host = With(plain, busy.Plan.State)
+	in.Host.Rules = append(slices.Clone(in.Host.Rules), ban)
+	in.Host.Routes = renewed(in.Host.Routes)
+	idle, err := Decide(in)
+	if err != nil {
+		t.Fatal(err)
+	}
+	lan := netip.MustParsePrefix("10.0.0.0/24")
+	table := tablesOf(busy.Plan.State)[lan]
+	if _, needed := tablesOf(idle.Plan.State)[lan]; table == 0 || needed {
+		t.Fatalf("table %d with a VPN, needed without: %t", table, needed)
+	}
+	spare := idle.Spare("eth0", IPv4)
+	for _, want := range []string{fmt.Sprintf("default via 10.0.0.5 dev eth0 table %d", table),
+		"from 10.0.0.0/24 to 198.51.100.66 iif lo blackhole"} {
+		if !strings.Contains(spare.String(), want) {
+			t.Errorf("no %q in\n%s", want, spare)
+		}
+	}
+	if got := busy.Spare("eth0", IPv4); len(got.Rules) > 0 {
+		t.Errorf("a needed path is spare:\n%s", got)
 	}
 }

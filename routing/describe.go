@@ -3,6 +3,7 @@ package routing
 import (
 	"fmt"
 	"net/netip"
+	"slices"
 )
 
 // describer says what a plan means: for each listener, and in findings that
@@ -14,11 +15,12 @@ type describer struct {
 
 // describe sets before and after of every outcome, marks those that another
 // rule keeps from their path, and finds what else the layout changes.
-func (d *draft) describe(l *layout, ideal *FIB, binds []Bind) {
+func (d *draft) describe(l *layout, after, ideal *FIB, binds []Bind) {
 	d.findings = append(d.findings, l.findings...)
-	w := describer{d, NewFIB(With(d.host, l.state)), ideal}
+	w := describer{d, after, ideal}
 	w.outcomes()
 	w.wildcards()
+	w.arpSources()
 	w.outsideRange()
 	if len(l.state.Rules) == 0 {
 		return
@@ -28,6 +30,7 @@ func (d *draft) describe(l *layout, ideal *FIB, binds []Bind) {
 	}
 	w.sourceHints()
 	w.forwarder()
+	w.rulesets(l.state.Rules)
 	w.reversePath()
 	for _, f := range Families {
 		if w.fib.rejects(f, TableMain) {
@@ -60,6 +63,30 @@ func (w *describer) outcomes() {
 			r.Status, r.Reason = Unresolved, "shadowed"
 		}
 		w.stands(r, q)
+	}
+}
+
+// arpSources names listeners whose replies leave by another link than the
+// address is on, where the kernel asks for the next hop there with that address
+// as the sender (arp_announce 0): a router that checks sources does not answer,
+// and nothing leaves at all.
+func (w *describer) arpSources() {
+	told := map[[2]string]bool{}
+	for _, r := range w.rows {
+		by := r.After.Link
+		if !r.Addr.Is4() || r.Link == "" || by == "" || by == r.Link ||
+			r.Status == LocalOnly || r.After.Type != Unicast ||
+			!asksByARP(w.links[by]) || told[[2]string{r.Link, by}] {
+			continue
+		}
+		if n, known := w.host.conf(by, "arp_announce"); !known || n > 0 {
+			continue
+		}
+		told[[2]string{r.Link, by}] = true
+		w.find(Warning.Finding("arp-source", r.Addr.String(), "replies of %s leave by %s, "+
+			"where the kernel asks for the next hop with this address as the sender: "+
+			"a router that checks sources does not answer, and no reply leaves", r.Addr,
+			by).Advise("sysctl -w net.ipv4.conf.%s.arp_announce=2", by))
 	}
 }
 
@@ -228,6 +255,28 @@ func (w *describer) forwarder() {
 				"for the link of the listeners", near[0])
 		}
 		w.find(note)
+	}
+}
+
+// rulesets says what the packet filter means for the covers.
+func (w *describer) rulesets(rules []Rule) {
+	for _, f := range Families {
+		r := w.host.ruleset(f)
+		if !slices.ContainsFunc(rules, func(x Rule) bool { return x.Family == f }) {
+			continue
+		}
+		if r.Lookup != "" {
+			w.find(Info.Finding("exact-cover", f.String(), "the host forwards %s, and "+
+				"its packet filter looks up routes for forwarded packets as for "+
+				"its own (%s): lasthop's rules are for the listeners' addresses "+
+				"alone", f, r.Lookup))
+		}
+		if r.Unread != "" {
+			w.find(Info.Finding("rulesets-unread", f.String(), "the host forwards %s, "+
+				"and the rules of its packet filter were not read (%s): the plan "+
+				"may be another one where they are", f, r.Unread).
+				Advise("plan, or capture, as root"))
+		}
 	}
 }
 

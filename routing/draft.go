@@ -12,6 +12,8 @@ type draft struct {
 	rows  []row
 	paths []*path
 	moves []Move
+	// by family, found once: audienceOf
+	audience map[Family]audience
 }
 
 // row is one listener at one address on its way to an Outcome.

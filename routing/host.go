@@ -3,6 +3,7 @@ package routing
 import (
 	"cmp"
 	"net/netip"
+	"slices"
 	"strconv"
 )
 
@@ -66,6 +67,49 @@ type Host struct {
 	// links and their groups from before our first write, as the run
 	// directory keeps them; nil if it does not say
 	Grouped []LinkGroup
+	// of the families that the host forwards; of others they are not read
+	Rulesets []Ruleset
+}
+
+// Ruleset is what the packet filter (nftables and iptables) does in one family
+// with packets that the host forwards.
+type Ruleset struct {
+	Family Family
+	// the first rule that has the kernel look up a route with an address of
+	// such packets as the source and `iif lo`, as for what the host sends
+	// itself: "inet fw prerouting handle 4: fib saddr"; "" if there is none
+	Lookup string
+	Unread string // why that is not known: "operation not permitted"; else ""
+}
+
+// Forwards reports whether the host forwards packets of a family.
+func (h Host) Forwards(f Family) bool {
+	return slices.ContainsFunc(h.Links, func(l Link) bool {
+		return !l.Loopback && h.forwards(l.Name, f)
+	})
+}
+
+// ruleset returns what is known of the packet filter of a family. A capture
+// that says nothing of it leaves it open.
+func (h Host) ruleset(f Family) Ruleset {
+	i := slices.IndexFunc(h.Rulesets, func(r Ruleset) bool { return r.Family == f })
+	switch {
+	case i >= 0:
+		return h.Rulesets[i]
+	case h.Forwards(f):
+		return Ruleset{Family: f, Unread: "the capture does not say"}
+	}
+	return Ruleset{Family: f}
+}
+
+// forwards reports whether the host forwards what comes in by a link.
+func (h Host) forwards(link string, f Family) bool {
+	family, whole := "ipv4", "ipv4.ip_forward"
+	if f == IPv6 {
+		family, whole = "ipv6", "ipv6.conf.all.forwarding"
+	}
+	own, known := h.Sysctls[family+".conf."+link+".forwarding"]
+	return own == "1" || !known && h.Sysctls[whole] == "1"
 }
 
 // conf returns what holds of ipv4.conf on a link: the larger of its own value

@@ -23,10 +23,6 @@ func (d *draft) judge(l *layout) (ideal *FIB) {
 		wanted = layOut(clean, d.paths).state
 	}
 	j := judge{d, l, NewFIB(With(d.host, l.state)), NewFIB(With(clean.host, wanted))}
-	clients := map[Family]audience{}
-	for _, f := range Families {
-		clients[f] = d.audience(f)
-	}
 	for _, f := range l.findings {
 		if f.Code == "shadowed" || f.Code == "opaque-rule" {
 			j.find(f)
@@ -34,7 +30,7 @@ func (d *draft) judge(l *layout) (ideal *FIB) {
 	}
 	for _, p := range d.paths {
 		v := verdict{path: p, isOutward: d.isOutward}
-		sources, seen := j.classes(p), clients[p.family].of(p.link)
+		sources, seen := j.classes(p), d.audienceOf(p.family).of(p.link)
 		j.tellMarked(p, sources, seen)
 		j.tellRouters(p, sources, seen)
 		for _, src := range sources {

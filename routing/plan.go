@@ -22,7 +22,7 @@ type Listener struct {
 	Addr      netip.Addr
 	Ports     PortRange
 	Transport Transport
-	Context   string   // "http", "stream", "mail"; "flag" for --listen
+	Context   string   // "http", "stream", "mail", "rtmp"; "flag" for --listen
 	Listen    string   // the listen argument as written: "*:80", "10.0.0.1:8000-8005"
 	Origins   []string // file:line of each listen directive
 	Servers   []string // server names

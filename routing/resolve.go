@@ -24,7 +24,8 @@ type pathKey struct {
 }
 
 func newResolver(t *topology) *resolver {
-	return &resolver{draft: &draft{topology: t}, byKey: map[pathKey]*path{}}
+	return &resolver{draft: &draft{topology: t,
+		audience: map[Family]audience{}}, byKey: map[pathKey]*path{}}
 }
 
 // resolveAll finds the path of every listener.

@@ -220,6 +220,13 @@ func TestForwardingBegins(t *testing.T) {
 	if after.State.String() != before.State.String() {
 		t.Errorf("before\n%s\nafter\n%s", before.State, after.State)
 	}
+	flushed := before.State // another program has deleted rules and routes
+	flushed.Rules, flushed.Routes = nil, nil
+	again := planOf(t, routing.With(parseHost(t, hostLines+forwarding), flushed),
+		listenOn("10.0.1.10"), nil, plain)
+	if again.State.String() != before.State.String() {
+		t.Errorf("before\n%s\nafter a flush\n%s", before.State, again.State)
+	}
 	if w := way(install(h, after), "10.0.1.10", "10.50.0.9"); w != "eth1 via 10.0.1.1" {
 		t.Errorf("a client behind mgmt: %s", w)
 	}

@@ -26,7 +26,8 @@ func (d *draft) assignTables() {
 			first[k] = true
 		}
 	}
-	for _, assign := range []func(*path){t.keepOwn, t.keepSame, t.keepAny, t.takeNew} {
+	for _, assign := range []func(*path){t.keepOwn, t.keepSame, t.keepLed, t.keepAny,
+		t.takeNew} {
 		for _, p := range d.paths {
 			if p.table == 0 {
 				assign(p)
@@ -38,13 +39,17 @@ func (d *draft) assignTables() {
 // keepOwn takes the table whose default has the same gateways and that our
 // rules lead the path's own replies to.
 func (t *tables) keepOwn(p *path) {
-	prefixes := p.prefixes()
 	t.keep(p, func(r Route) bool {
-		return slices.EqualFunc(r.Hops, p.hops, sameHop) &&
-			slices.ContainsFunc(t.own.Rules, func(x Rule) bool {
-				return x.Table == r.Table && x.Family == p.family &&
-					slices.ContainsFunc(prefixes, x.From.Overlaps)
-			})
+		return slices.EqualFunc(r.Hops, p.hops, sameHop) && t.leads(p, r.Table)
+	})
+}
+
+// leads reports whether our rules lead the path's own replies to a table.
+func (t *tables) leads(p *path, table uint32) bool {
+	prefixes := p.prefixes()
+	return slices.ContainsFunc(t.own.Rules, func(x Rule) bool {
+		return x.Table == table && x.Family == p.family &&
+			slices.ContainsFunc(prefixes, x.From.Overlaps)
 	})
 }
 
@@ -53,6 +58,13 @@ func (t *tables) keepOwn(p *path) {
 // default that rules still lead replies to.
 func (t *tables) keepSame(p *path) {
 	t.keep(p, func(r Route) bool { return slices.EqualFunc(r.Hops, p.hops, sameHop) })
+}
+
+// keepLed takes the table that our rules lead the path's own replies to, where
+// all paths of a link have a new gateway: they would else change tables, and
+// the rules of one lead to the routes of another meanwhile.
+func (t *tables) keepLed(p *path) {
+	t.keep(p, func(r Route) bool { return t.leads(p, r.Table) })
 }
 
 // keepAny takes a table that our routes use for the path's link.

@@ -218,17 +218,21 @@ func (t *topology) outwardIn(link string, f Family) bool {
 // wasOutward reports whether our rules take a link for outward already, because
 // of this family: a link group has none. It stays so: forwarding may begin at
 // any time, when the first container starts, and says nothing of clients that
-// are answered.
+// are answered. If another program has deleted the rules, the group alone says
+// it.
 func (t *topology) wasOutward(link string, f Family) bool {
 	other := linkFamily{link, IPv4 + IPv6 - f}
-	return !t.isUplink(link, other.family) &&
-		(!t.leadsElsewhere(other) || t.forwards(other)) &&
+	named := func(f Family) bool {
+		return slices.ContainsFunc(t.own.Rules, func(r Rule) bool {
+			return r.Family == f && r.SuppressGroup == t.policy.Numbers.Group
+		})
+	}
+	both := t.leadsElsewhere(other)
+	return !t.isUplink(link, other.family) && (!both || t.forwards(other)) &&
 		slices.ContainsFunc(t.own.Groups, func(g LinkGroup) bool {
 			return g.Link == link
 		}) &&
-		slices.ContainsFunc(t.own.Rules, func(r Rule) bool {
-			return r.Family == f && r.SuppressGroup == t.policy.Numbers.Group
-		})
+		(named(f) || !both || !named(other.family))
 }
 
 // leadsElsewhere reports whether main has static next hops on a link that leads
@@ -241,12 +245,7 @@ func (t *topology) leadsElsewhere(key linkFamily) bool {
 
 // forwards reports whether the host forwards what comes in by a link.
 func (t *topology) forwards(key linkFamily) bool {
-	family, whole := "ipv4", "ipv4.ip_forward"
-	if key.family == IPv6 {
-		family, whole = "ipv6", "ipv6.conf.all.forwarding"
-	}
-	own, known := t.host.Sysctls[family+".conf."+key.link+".forwarding"]
-	return own == "1" || !known && t.host.Sysctls[whole] == "1"
+	return t.host.forwards(key.link, key.family)
 }
 
 // pointed returns the subnets of a link whose addresses are host prefixes: a

@@ -2,7 +2,6 @@ package main
 
 import (
 	"os"
-	"slices"
 	"strings"
 
 	"lasthop/internal/doctor"
@@ -50,7 +49,7 @@ func (a *app) check(quiet bool, root string) error {
 	if err := s.Listening(); err != nil {
 		return err
 	}
-	checks, err := s.Check()
+	checks, err := s.CheckClasses()
 	if err != nil {
 		return err
 	}
@@ -67,8 +66,7 @@ func (a *app) check(quiet bool, root string) error {
 		Checks:  checks,
 		Mend:    doctor.Remedy(scene.line, p.Diff, plan.Findings),
 		Offline: s.Place.Offline, Quiet: quiet}
-	bad := func(c report.Checked) bool { return c.Verdict.Bad() }
-	return ended(a.ui.print(c, a.flags.output), !slices.ContainsFunc(checks, bad))
+	return ended(a.ui.print(c, a.flags.output), c.Bad() == 0 && c.Missing() == 0)
 }
 
 // tellUnseen says what could not be looked at.

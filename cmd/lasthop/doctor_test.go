@@ -131,9 +131,9 @@ type labFault struct {
 
 var labFaults = []labFault{
 	{name: "a default route of ours is gone", seed: "ip route del default table 20431", undo: "$LASTHOP apply",
-		want: []string{"asymmetric 10.0.1.100"}},
+		want: []string{"asymmetric 10.0.1.100", "not-installed lasthop"}},
 	{name: "strict rp_filter where replies leave elsewhere", seed: "$LASTHOP apply --return eth1=off; echo 1 > /proc/sys/net/ipv4/conf/eth1/rp_filter",
-		undo: "echo 0 > /proc/sys/net/ipv4/conf/eth1/rp_filter; $LASTHOP apply", args: []string{"--return", "eth1=off"}, want: []string{"rp-filter eth1"}},
+		undo: "echo 0 > /proc/sys/net/ipv4/conf/eth1/rp_filter; $LASTHOP apply", args: []string{"--return", "eth1=off"}, want: []string{"arp-source 10.0.1.100", "rp-filter eth1"}},
 	{name: "strict rp_filter where it does not bite", seed: "echo 1 > /proc/sys/net/ipv4/conf/eth1/rp_filter", undo: "echo 0 > /proc/sys/net/ipv4/conf/eth1/rp_filter"},
 	{name: "two links in one subnet", seed: "ip link add eth3 type veth peer name p3; ip link set eth3 up; ip addr add 10.0.1.11/24 dev eth3", undo: "ip link del eth3",
 		want: []string{"arp-flux eth1 eth3"}},
@@ -143,7 +143,7 @@ var labFaults = []labFault{
 	{name: "local at 100", seed: "ip rule add pref 100 lookup local; ip rule del pref 0", undo: "ip rule add pref 0 lookup local; ip rule del pref 100",
 		want: []string{"local-order IPv4"}},
 	{name: "local behind ours", seed: "ip rule add pref 32765 lookup local; ip rule del pref 0", undo: "ip rule add pref 0 lookup local; ip rule del pref 32765",
-		want: []string{"local-order IPv4"}},
+		want: []string{"arp-source 10.0.1.100", "arp-source 10.0.2.100", "local-order IPv4"}},
 	{name: "systemd-networkd", start: func(t *testing.T, l *lab) []string {
 		l.called(t, "systemd-networkd", idle...)
 		return []string{"--root", files(t, nil)}
@@ -195,16 +195,17 @@ var labFaults = []labFault{
 		undo: "nft delete table ip away", want: []string{"dnat 10.0.1.100"}},
 	{name: "a route in our range of tables", seed: "ip route add 192.0.2.0/24 via 10.0.1.7 dev eth1 table 20500 onlink", undo: "ip route flush table 20500",
 		want: []string{"numbers-taken table 20500"}},
-	{name: "a rule among our priorities", seed: "ip rule add pref 5150 from 10.9.0.0/16 lookup 500", undo: "ip rule del pref 5150", want: []string{"numbers-taken priority 5150"}},
-	{name: "our link group", seed: "ip link set br0 group 76", undo: "ip link set br0 group default", want: []string{"numbers-taken br0"}},
+	{name: "a rule among our priorities", seed: "ip rule add pref 5150 from 10.9.0.0/16 lookup 500", undo: "ip rule del pref 5150", want: []string{"not-installed lasthop", "numbers-taken priority 5150"}},
+	{name: "our link group", seed: "ip link set br0 group 76", undo: "ip link set br0 group default", want: []string{"asymmetric 10.0.0.100", "asymmetric 10.0.1.100", "asymmetric 10.0.2.100",
+		"asymmetric 2001:db8:1::100", "asymmetric 2001:db8:2::100", "asymmetric 2001:db8::100", "numbers-taken br0"}},
 	{name: "our protocol", seed: "ip rule add pref 9000 from 10.9.0.0/16 lookup 500 protocol 76", undo: "ip rule del pref 9000", want: []string{"outside-range protocol 76"}},
-	{name: "a rule without priority", seed: "ip rule add from 10.9.0.0/16 lookup 500", undo: "ip rule del from 10.9.0.0/16 lookup 500"},
+	{name: "a rule without priority", seed: "ip rule add from 10.9.0.0/16 lookup 500", undo: "ip rule del from 10.9.0.0/16 lookup 500", want: []string{"not-installed lasthop"}},
 	{name: "a rule of keepalived without priority", seed: "ip rule add from 10.0.1.100 lookup 300 protocol 18", undo: "ip rule del from 10.0.1.100 lookup 300",
-		want: []string{"keepalived-rules 10.0.1.100"}},
+		want: []string{"keepalived-rules 10.0.1.100", "not-installed lasthop"}},
 	{name: "a rule of keepalived behind ours", seed: "ip rule add pref 20000 from 10.0.1.100 lookup 300 protocol 18", undo: "ip rule del pref 20000",
-		want: []string{"keepalived-rules 10.0.1.100"}},
+		want: []string{"keepalived-rules 10.0.1.100", "not-installed lasthop"}},
 	{name: "a rule of keepalived in front of ours", seed: "ip route add default via 10.0.2.1 dev eth2 table 300; ip rule add pref 4000 from 10.0.1.100 lookup 300 protocol 18",
-		undo: "ip rule del pref 4000; ip route flush table 300", want: []string{"keepalived-rules 10.0.1.100"}},
+		undo: "ip rule del pref 4000; ip route flush table 300", want: []string{"arp-source 10.0.1.100", "keepalived-rules 10.0.1.100"}},
 	{name: "proxy_bind to a VIP", start: func(t *testing.T, l *lab) []string {
 		return []string{
 			"-c", l.conf(t, "proxy_bind 10.0.1.100; proxy_pass http://10.0.0.50:8080;")}
@@ -220,12 +221,12 @@ var labFaults = []labFault{
 	{name: "transparent proxy_bind", start: func(t *testing.T, l *lab) []string {
 		return []string{"-c", l.conf(t,
 			"proxy_bind $remote_addr transparent; proxy_pass http://10.0.0.50:8080;")}
-	}, want: []string{"bind-transparent IPv4"}},
+	}, want: []string{"bind-transparent IPv4", "not-installed lasthop"}},
 	{name: "transparent proxy_bind that is taken in", seed: "ip rule add pref 50 fwmark 1 lookup 100; ip route add local 0.0.0.0/0 dev lo table 100",
 		undo: "ip rule del pref 50; ip route flush table 100", start: func(t *testing.T, l *lab) []string {
 			return []string{"-c", l.conf(t, "proxy_bind $remote_addr transparent; "+
 				"proxy_pass http://10.0.0.50:8080;")}
-		}},
+		}, want: []string{"not-installed lasthop"}}, // its covers are exact
 	{name: "an edit that NGINX has not loaded", seed: "sleep 0.3; sed -i 's/listen 10.0.1.100:80;/& listen 10.0.1.100:8081;/' /run/lab/nginx/nginx.conf",
 		undo: "kill -HUP $(cat /run/lab/nginx/nginx.pid)", want: []string{"not-loaded /run/lab/nginx/nginx.conf"}},
 	{name: "an edit with another address", seed: "sleep 0.3; sed -i 's/listen 10.0.1.100:80;/& listen 10.0.1.10:8081;/' /run/lab/nginx/nginx.conf",

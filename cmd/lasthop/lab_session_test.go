@@ -165,3 +165,22 @@ func TestLabSessions(t *testing.T) {
 	l.run("clear")
 	alive("clear")
 }
+
+// TestLabHalfOpen: check names an address whose clients do not get the SYN-ACK.
+func TestLabHalfOpen(t *testing.T) {
+	t.Parallel()
+	l := newLab(t)
+	l.run("apply")
+	l.wantFindings(t, nil)
+	for _, line := range []string{"add table ip deaf",
+		"add chain ip deaf in { type filter hook input priority 0 ; }",
+		"add rule ip deaf in ip saddr 10.0.1.100 drop"} {
+		l.do(append([]string{"at", "client", "nft"}, strings.Fields(line)...)...)
+	}
+	for range 3 {
+		l.background(t, "client", "socat", "-u", "TCP:10.0.1.100:80", "-")
+	}
+	soon(t, "the finding", func() bool {
+		return slices.Equal(l.findings(t), []string{"half-open 10.0.1.100:80"})
+	})
+}

@@ -44,6 +44,9 @@ func (n *namespace) build(t *testing.T, s *sim.Sim) {
 	all, six := s.Batch()
 	n.batch(t, all)
 	n.batch(t, six, "-6")
+	if s.Filter != "" {
+		n.Run("nft", s.Filter)
+	}
 	for key, value := range s.Host.Sysctls {
 		if strings.Contains(key, ".conf.eth") { // exists since the batch
 			n.Sysctl("net." + key + "=" + value)
@@ -104,6 +107,11 @@ func hostLines(h routing.Host, sysctls map[string]string) []string {
 	for _, r := range h.Neighs {
 		lines = append(lines, fmt.Sprintf("neigh %s %s %s %t %s", r.Link, r.Addr, r.MAC,
 			r.Router, r.State))
+	}
+	for _, r := range h.Rulesets {
+		if r.Lookup != "" {
+			lines = append(lines, fmt.Sprintf("ruleset %s %s", r.Family, r.Lookup))
+		}
 	}
 	for key := range sysctls {
 		lines = append(lines, "sysctl "+key+"="+h.Sysctls[key])

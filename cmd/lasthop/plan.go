@@ -58,7 +58,7 @@ func (a *app) plan(exitCode, proving bool) error {
 	s.AddBeside()
 	p := s.Plan()
 	p.Back = routing.Compare(p.Plan.State, s.Decision.Owned)
-	if !p.Diff.Empty() {
+	if !p.Diff.Empty() && !s.Decision.Unread() {
 		p.Next = scene.line.Apply(p.Digest)
 	}
 	var unproved error

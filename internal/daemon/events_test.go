@@ -75,6 +75,39 @@ func TestRunHostChanges(t *testing.T) {
 	}
 }
 
+// TestRunRuleset: on a host that forwards, a rule of the packet filter that
+// looks up forwarded packets makes the covers exact at once, and so does
+// forwarding that begins; without the rule they are wide again from the next
+// look on.
+func TestRunRuleset(t *testing.T) {
+	t.Parallel()
+	s := newServer(t)
+	s.Conf("listen 10.0.1.10:80; listen 10.0.1.100:80; listen 10.0.1.101:80;")
+	s.Sysctl("net.ipv4.ip_forward=1")
+	s.start()
+	exact := func() bool {
+		return slices.ContainsFunc(s.owned(), func(op string) bool {
+			return strings.Contains(op, "from 10.0.1.10 iif lo")
+		})
+	}
+	if exact() {
+		t.Errorf("exact without a reason: %q", s.owned())
+	}
+	s.Run("nft", "table inet fw { chain prerouting { type filter hook prerouting priority "+
+		"raw; fib saddr . iif oif missing drop; }; }")
+	s.Until("the covers are exact", exact)
+	s.wantFresh("a ruleset that looks up")
+	for _, setting := range []string{"net.ipv4.ip_forward=0", "net.ipv4.ip_forward=1"} {
+		s.Sysctl(setting)
+		s.Until(setting, func() bool { return exact() == strings.HasSuffix(setting, "1") })
+		s.wantFresh(setting)
+	}
+	s.Run("nft", "flush ruleset")
+	s.Lines("link set eth2 mtu 1400")
+	s.Until("the covers are wide", func() bool { return !exact() })
+	s.wantFresh("an empty ruleset")
+}
+
 // TestRunHeldGateway: a default route that vanishes for a while, as a lease's
 // or a router's does, takes no path with it.
 func TestRunHeldGateway(t *testing.T) {
@@ -97,6 +130,33 @@ func TestRunHeldGateway(t *testing.T) {
 			func(f routing.Finding) bool { return f.Code == "held-gateway" })
 	})
 	s.wantFresh("the gateway is back")
+}
+
+// TestRunNeedlessFollows: a path that nothing needs any more stays for a
+// minute, and follows the host as long.
+func TestRunNeedlessFollows(t *testing.T) {
+	t.Parallel()
+	s := bareServer(t)
+	s.Lines("link add eth0 type veth peer name peer0\nlink set peer0 up\n" +
+		"link set eth0 up\naddr add 10.0.0.10/24 dev eth0\n" +
+		"route add default via 10.0.0.1 dev eth0\nlink add wg0 type bridge\n" +
+		"link set wg0 up\nroute add default dev wg0 table 51820\n")
+	s.Conf("listen 10.0.0.10:80;")
+	s.start()
+	s.Lines("rule add not fwmark 51820 table 51820")
+	s.Until("a path", func() bool { return has(s.owned(), "default via 10.0.0.1 dev eth0") })
+	s.Lines("rule del not fwmark 51820 table 51820")
+	s.quiet()
+	if d := s.owned(); !has(d, "default via 10.0.0.1 dev eth0") {
+		t.Fatalf("the path is gone at once: %v", d)
+	}
+	s.Lines("route replace default via 10.0.0.5 dev eth0\n" +
+		"rule add pref 30000 to 198.51.100.66 blackhole\n")
+	s.Until("the new gateway and the ban", func() bool {
+		o := s.owned()
+		return has(o, "default via 10.0.0.5 dev eth0") && !has(o, "via 10.0.0.1 ") &&
+			has(o, "from 10.0.0.0/24 to 198.51.100.66 iif lo blackhole")
+	})
 }
 
 // deleteOurs deletes everything of ours as another program would, with one call

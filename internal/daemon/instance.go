@@ -250,9 +250,17 @@ func (i *instance) finding() (routing.Finding, bool) {
 			"of ours is removed until the next reload").
 			Advise("nginx -t && nginx -s reload"), true
 	case i.pending():
-		return routing.Info.Finding("not-loaded", i.Conf, "the configuration on disk is "+
+		f := routing.Info.Finding("not-loaded", i.Conf, "the configuration on disk is "+
 			"not the one that NGINX has loaded").
-			Advise("nginx -t && nginx -s reload"), true
+			Advise("nginx -t && nginx -s reload")
+		if i.loaded != nil {
+			if is, was, needed := i.disk.Restart(*i.loaded); needed {
+				f = f.Advise("restart NGINX: a reload cannot open `listen %s` "+
+					"while `listen %s` is open", is.Text, was.Text).
+					At(is.Origin)
+			}
+		}
+		return f, true
 	}
 	return routing.Finding{}, false
 }

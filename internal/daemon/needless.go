@@ -16,12 +16,12 @@ type needless struct {
 // must not make rules come and go.
 const forgetAfter = time.Minute
 
-// keepNeedless keeps what serves a path that is needless since less than a
-// minute.
+// keepNeedless keeps a path that is needless since less than a minute. What it
+// holds follows the host as if it were needed.
 func (r *reconciler) keepNeedless(d *routing.Decision, now time.Time) {
 	wanted, still := d.Plan.State, map[needless]time.Time{}
 	for _, p := range d.Plan.Paths {
-		part := d.Owned.Serving(p.Link, p.Family)
+		part := d.Spare(p.Link, p.Family)
 		if len(p.Prefixes) > 0 || len(part.Rules) == 0 {
 			continue
 		}
@@ -33,7 +33,6 @@ func (r *reconciler) keepNeedless(d *routing.Decision, now time.Time) {
 		still[key] = since
 		if end := since.Add(forgetAfter); now.Before(end) {
 			r.agenda.by(doForget, end)
-			part.Groups = d.Owned.Groups
 			wanted = wanted.Union(part)
 			d.Diff = routing.Compare(d.Owned, wanted)
 		}

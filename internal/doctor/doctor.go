@@ -5,9 +5,11 @@
 package doctor
 
 import (
+	"cmp"
 	"fmt"
 	"net/netip"
 	"slices"
+	"strings"
 	"time"
 
 	"lasthop/internal/settings"
@@ -47,8 +49,10 @@ func Examine(s *survey.Survey, checks []report.Checked, o Options) ([]routing.Fi
 		d.translations()
 		d.purges()
 		d.nginx()
+		d.halfOpen()
 	}
 	d.asymmetries(checks)
+	d.missing()
 	routing.SortFindings(d.findings)
 	return d.findings, d.unseen
 }
@@ -80,12 +84,15 @@ func (d *doctor) asymmetries(checks []report.Checked) {
 func (d *doctor) asymmetry(c report.Checked) routing.Finding {
 	f := routing.Error.Finding("asymmetric", c.Addr.String(), "requests to %s come in by "+
 		"%s, and replies to clients behind it leave by %s", c.Addr, c.Want, c.Now)
+	if len(c.Wrong) > 0 {
+		f = d.wrongClasses(c)
+	}
 	if c.Verdict == report.NotHereWrong {
 		f = routing.Warning.Finding("not-armed", c.Addr.String(), "%s is not here now; "+
 			"once it is, its requests come in by %s, and replies to clients behind "+
 			"it leave by %s", c.Addr, c.Want, c.Now)
 	}
-	f.Hint = "see why: " + d.Line.Explain(c.Question)
+	f.Hint = cmp.Or(f.Hint, "see why: "+d.Line.Explain(c.Question))
 	if !d.survey.Decision.Diff.Empty() {
 		f.Hint = Remedy(d.Line, d.survey.Decision.Diff, d.findings)
 	}
@@ -95,6 +102,41 @@ func (d *doctor) asymmetry(c report.Checked) routing.Finding {
 	return f
 }
 
+// wrongClasses names the clients that are answered another way than they are to
+// be, while those behind the gateways are answered right.
+func (d *doctor) wrongClasses(c report.Checked) routing.Finding {
+	var clients []string
+	for _, w := range c.Wrong {
+		clients = append(clients, fmt.Sprintf("to %s (%s) by %s, not by %s", w.Addr,
+			w.Class, w.Now, w.Want))
+	}
+	q := c.Question
+	q.Dst = c.Wrong[0].Addr
+	return routing.Error.Finding("asymmetric", c.Addr.String(), "replies of %s leave another "+
+		"way than they are to: %s", c.Addr, routing.Some(clients, 4)).
+		Advise("see why: %s", d.Line.Explain(q))
+}
+
+// missing says what is lasthop's and is not there, or was changed.
+func (d *doctor) missing() {
+	ops := d.survey.Decision.Diff.Additions().Ops()
+	if slices.ContainsFunc(d.findings,
+		func(f routing.Finding) bool { return f.Code == "stale-table" }) {
+		ops = slices.DeleteFunc(ops, func(o routing.Op) bool { return o.Route != nil })
+	}
+	if len(ops) == 0 || d.survey.Decision.Owned.Empty() || len(d.awaited) > 0 {
+		return // or nothing was ever installed, or NGINX has yet to load it
+	}
+	var lines []string
+	for _, op := range ops {
+		lines = append(lines, op.String())
+	}
+	d.find(routing.Warning.Finding("not-installed", "lasthop", "the host has changed since "+
+		"the last apply, or another program has deleted what lasthop installed; "+
+		"missing: %s", routing.Some(lines, 3)).
+		Advise("%s", Remedy(d.Line, d.survey.Decision.Diff, d.findings)))
+}
+
 // Remedy is the command that carries out the plan. Where that takes something
 // away while NGINX has yet to load what is on disk, the reload comes first:
 // until then NGINX listens on what it has loaded.
@@ -102,7 +144,7 @@ func Remedy(l settings.Line, d routing.Diff, findings []routing.Finding) string 
 	i := slices.IndexFunc(findings,
 		func(f routing.Finding) bool { return f.Code == "not-loaded" })
 	remedy := l.Same("apply")
-	if i >= 0 && len(d.DelRules) > 0 {
+	if i >= 0 && len(d.DelRules) > 0 && strings.HasPrefix(findings[i].Hint, "nginx ") {
 		remedy = findings[i].Hint + " && " + remedy
 	}
 	return remedy
@@ -115,6 +157,41 @@ func (d *doctor) translations() {
 		return
 	}
 	d.find(routing.Translated(d.survey.Decision.Plan.Outcomes, dnats)...)
+}
+
+// halfOpen names the addresses at which clients wait whose SYN-ACK was sent
+// again: it may have been lost on its way, or nobody is there.
+func (d *doctor) halfOpen() {
+	type key struct {
+		addr netip.Addr
+		port uint16
+	}
+	clients := map[key][]string{}
+	for _, h := range d.survey.Place.HalfOpen() {
+		k := key{h.Local.Addr(), h.Local.Port()}
+		if h.Repeats > 0 {
+			clients[k] = append(clients[k], h.Remote.Addr().String())
+		}
+	}
+	for _, o := range d.survey.Decision.Plan.Outcomes {
+		for port := int(o.Ports.First); port <= int(o.Ports.Last); port++ {
+			k := key{o.Addr, uint16(port)}
+			list := clients[k]
+			if len(list) < 3 || o.Transport != routing.TCP {
+				continue
+			}
+			delete(clients, k) // said once
+			d.find(d.waiting(netip.AddrPortFrom(o.Addr, k.port), list))
+		}
+	}
+}
+
+func (d *doctor) waiting(at netip.AddrPort, clients []string) routing.Finding {
+	q := routing.Query{Src: at.Addr(), Dst: netip.MustParseAddr(clients[0])}
+	return routing.Warning.Finding("half-open", at.String(), "%d clients of %s have not "+
+		"answered the SYN-ACK, which was sent again: %s: it does not arrive, or their "+
+		"addresses are forged", len(clients), at, routing.Some(clients, 3)).
+		Advise("see which way it takes: %s", d.Line.Explain(q))
 }
 
 // purges looks for programs that delete what is lasthop's.

@@ -2,12 +2,15 @@ package doctor
 
 import (
 	"maps"
+	"net"
 	"net/netip"
+	"os"
 	"slices"
 	"testing"
 
 	"github.com/google/go-cmp/cmp"
 
+	"lasthop/internal/procfs"
 	"lasthop/internal/settings"
 	"lasthop/internal/survey"
 	"lasthop/nginxconf"
@@ -138,6 +141,41 @@ func TestRemedy(t *testing.T) {
 		{removes, late, "nginx -s reload && lasthop apply"}} {
 		if got := Remedy(settings.Line{}, tt.diff, tt.findings); got != tt.want {
 			t.Errorf("got %q, want %q", got, tt.want)
+		}
+	}
+}
+
+// TestUnexplained: sockets of NGINX that no listen is for are named, others'
+// and those that the user names are not. The test itself is the NGINX.
+func TestUnexplained(t *testing.T) {
+	listener, err := net.Listen("tcp4", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer listener.Close()
+	inodes, err := procfs.Dir("").Sockets(os.Getpid())
+	if err != nil || len(inodes) == 0 {
+		t.Fatal(inodes, err)
+	}
+	at := netip.MustParseAddrPort("10.0.1.100:1935")
+	list := []host.Socket{{Local: at, Transport: routing.TCP, Inode: inodes[0]},
+		{Local: netip.MustParseAddrPort("10.0.1.100:22"), Transport: routing.TCP, Inode: 1}}
+	master := nginxconf.Master{PID: os.Getpid(), Conf: "/etc/nginx/nginx.conf"}
+	for _, tt := range []struct {
+		claimed map[uint32]nginxconf.Listen
+		named   []routing.Listener
+		want    int
+	}{
+		{want: 1},
+		{claimed: map[uint32]nginxconf.Listen{inodes[0]: {}}},
+		{named: []routing.Listener{{Addr: at.Addr(), Transport: routing.TCP,
+			Ports: routing.PortRange{First: 1930, Last: 1940}}}},
+	} {
+		d := doctor{survey: &survey.Survey{Inputs: routing.Inputs{Listeners: tt.named},
+			NGINX: survey.NGINX{Configs: []survey.Config{{Source: survey.SourceOf(master)}}}}}
+		d.unexplained(list, tt.claimed, []nginxconf.Master{master})
+		if len(d.findings) != tt.want {
+			t.Errorf("got %v, want %d findings", d.findings, tt.want)
 		}
 	}
 }

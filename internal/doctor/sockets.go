@@ -2,6 +2,9 @@ package doctor
 
 import (
 	"errors"
+	"fmt"
+	"maps"
+	"net/netip"
 	"os"
 	"slices"
 	"strconv"
@@ -45,9 +48,88 @@ func (d *doctor) sockets(l Loaded) error {
 		for _, x := range c.Listens {
 			d.awaited[x.Origin] = d.awaited[x.Origin] || len(open.lacks(x)) > 0
 		}
+		d.restart(c, open)
 	}
-	d.strangers(open.of(d.survey.NGINX.Configs), l.Masters)
+	claimed := open.of(d.survey.NGINX.Configs)
+	if len(l.Pending) == 0 {
+		d.unexplained(list, maps.Clone(claimed), l.Masters)
+	}
+	d.strangers(claimed, l.Masters)
 	return nil
+}
+
+// unexplained names the sockets on which NGINX waits for clients and that no
+// listen of its configuration explains: a module that is not known opened them.
+func (d *doctor) unexplained(list []host.Socket, claimed map[uint32]nginxconf.Listen,
+	masters []nginxconf.Master) {
+	waits := map[uint32]host.Socket{}
+	for _, s := range list {
+		if _, ok := claimed[s.Inode]; !ok && !s.Local.Addr().IsLoopback() &&
+			!d.named(s) {
+			waits[s.Inode] = s
+		}
+	}
+	var pids []int
+	for _, m := range masters {
+		if slices.ContainsFunc(d.survey.NGINX.Configs,
+			func(c survey.Config) bool { return c.Runs(m) }) {
+			pids = append(pids, m.PID)
+		}
+	}
+	_ = holders(pids, func(inode uint32, pid int) { // strangers tells of an error
+		s, ok := waits[inode]
+		if !ok {
+			return
+		}
+		delete(waits, inode)
+		d.find(routing.Warning.Finding("socket-unexplained", s.Local.String(), "NGINX "+
+			"(process %d) waits for clients on %s %s, and no listen of its "+
+			"configuration says so: nothing is done for its replies", pid,
+			s.Transport, s.Local).Advise("name it: --listen %s", flagFor(s)))
+	})
+}
+
+// flagFor is what --listen takes for a socket.
+func flagFor(s host.Socket) string {
+	text := s.Local.String()
+	if s.Local.Addr() == netip.IPv4Unspecified() {
+		text = fmt.Sprintf("*:%d", s.Local.Port())
+	}
+	if s.Transport == routing.UDP {
+		text += "/udp"
+	}
+	return text
+}
+
+// named reports whether the user has named the listener of a socket.
+func (d *doctor) named(s host.Socket) bool {
+	return slices.ContainsFunc(d.survey.Inputs.Listeners, func(l routing.Listener) bool {
+		return l.Addr == s.Local.Addr() && l.Transport == s.Transport &&
+			l.Ports.First <= s.Local.Port() && s.Local.Port() <= l.Ports.Last
+	})
+}
+
+// restart says what to do where a reload cannot load a configuration: see
+// nginxconf.Config.Restart. The daemon, which knows what is loaded, has said
+// so.
+func (d *doctor) restart(c survey.Config, open openSockets) {
+	var loaded nginxconf.Config
+	for at, sockets := range open {
+		for _, s := range sockets {
+			loaded.Listens = append(loaded.Listens, nginxconf.Listen{
+				Addr: s.Local.Addr(), First: at.port, Last: at.port,
+				Transport: at.transport, IPv6Only: s.IPv6Only,
+				Text: s.Local.String()})
+		}
+	}
+	is, was, needed := c.Config.Restart(loaded)
+	i := slices.IndexFunc(d.findings, func(f routing.Finding) bool {
+		return f.Code == "not-loaded" && f.Subject == c.Conf
+	})
+	if needed && i >= 0 {
+		d.findings[i] = d.findings[i].Advise("restart NGINX: a reload cannot open `listen "+
+			"%s` while %s is open", is.Text, was.Text)
+	}
 }
 
 // closed says that a listen lacks sockets.

@@ -79,11 +79,23 @@ func echoTCP(l net.Listener) {
 		if err != nil {
 			return
 		}
-		go func() {
-			defer c.Close()
-			c.SetDeadline(time.Now().Add(nstest.Patience(5 * time.Second)))
-			io.Copy(c, io.LimitReader(c, int64(len(question))))
-		}()
+		go echo(c)
+	}
+}
+
+// echo sends back what comes, until nothing comes for a while.
+func echo(c net.Conn) {
+	defer c.Close()
+	b := make([]byte, 64)
+	for {
+		c.SetDeadline(time.Now().Add(nstest.Patience(5 * time.Second)))
+		n, err := c.Read(b)
+		if err == nil {
+			_, err = c.Write(b[:n])
+		}
+		if err != nil {
+			return
+		}
 	}
 }
 

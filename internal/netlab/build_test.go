@@ -317,7 +317,7 @@ func (b *built) announce() (err error) {
 	for _, s := range b.Stations {
 		for _, a := range s.Adverts {
 			b.spaces[s.Name].Do(func() {
-				if e := a.send(s.Name); e != nil {
+				if e := a.send(); e != nil {
 					err = fmt.Errorf("advertise %s: %w", s.Name, e)
 				}
 			})
@@ -327,7 +327,7 @@ func (b *built) announce() (err error) {
 }
 
 // send sends the advertisement (RFC 4861, 4.2) on the calling thread.
-func (a Advert) send(station string) error {
+func (a Advert) send() error {
 	fd, err := unix.Socket(unix.AF_INET6, unix.SOCK_RAW|unix.SOCK_CLOEXEC, unix.IPPROTO_ICMPV6)
 	if err != nil {
 		return err
@@ -347,21 +347,22 @@ func (a Advert) send(station string) error {
 	if err := unix.Bind(fd, from); err != nil {
 		return err
 	}
-	const lifetime = 1800
-	m := []byte{134, 0, 0, 0, 64, a.Preference << 3, lifetime >> 8, lifetime & 255,
+	lifetime := 1800
+	if a.Gone {
+		lifetime = 0
+	}
+	m := []byte{134, 0, 0, 0, 64, a.Preference << 3, byte(lifetime >> 8), byte(lifetime),
 		0, 0, 0, 0, 0, 0, 0, 0}
 	if !a.Silent {
 		m = append(m, 1, 1)
-		m = append(m, macBytes(station+a.Link)...)
+		l, err := net.InterfaceByName(a.Link)
+		if err != nil {
+			return err
+		}
+		m = append(m, l.HardwareAddr...)
 	}
 	all := netip.MustParseAddr("ff02::1").As16()
 	return unix.Sendto(fd, m, 0, &unix.SockaddrInet6{Addr: all, ZoneId: uint32(index)})
-}
-
-func macBytes(name string) []byte {
-	var m [6]byte
-	fmt.Sscanf(mac(name), "%x:%x:%x:%x:%x:%x", &m[0], &m[1], &m[2], &m[3], &m[4], &m[5])
-	return m[:]
 }
 
 func interfaceIndex(fd int, link string) (int, error) {
@@ -375,14 +376,20 @@ func interfaceIndex(fd int, link string) (int, error) {
 	return int(r.Uint32()), nil
 }
 
-// lasthop runs the program on the host, with the host's leases and a run
-// directory of its own: /run and /proc are private.
-func (b *built) lasthop(bin, dir string, args ...string) (stdout []byte, code int, err error) {
+// program is lasthop on the host, with the host's leases and a run directory of
+// its own: /run and /proc are private.
+func (b *built) program(bin, dir string, args ...string) *exec.Cmd {
 	const script = `mount --make-rprivate / && mount -t proc proc /proc && mount -t tmpfs none /run &&
 mkdir -p /run/systemd/netif && ln -s "$0/leases" /run/systemd/netif/leases && exec "$@"`
 	all := append([]string{"-c", script, dir, bin}, args...)
 	c := exec.Command("/bin/sh", append(all, "--config=", "--run-dir="+dir+"/run")...)
 	c.SysProcAttr = &syscall.SysProcAttr{Cloneflags: syscall.CLONE_NEWNS | syscall.CLONE_NEWPID}
+	return c
+}
+
+// lasthop runs the program until it ends.
+func (b *built) lasthop(bin, dir string, args ...string) (stdout []byte, code int, err error) {
+	c := b.program(bin, dir, args...)
 	var out, diag bytes.Buffer
 	c.Stdout, c.Stderr = &out, &diag
 	_, err = b.output(host, c)
@@ -395,10 +402,17 @@ mkdir -p /run/systemd/netif && ln -s "$0/leases" /run/systemd/netif/leases && ex
 // files writes what lasthop reads besides the kernel to a directory.
 func (b *built) files(dir string) error {
 	err := os.Mkdir(dir+"/leases", 0o755)
-	for link, lease := range b.Host.Leases {
-		out, e := b.output(host, exec.Command("ip", "-o", "link", "show", link))
-		index, _, _ := strings.Cut(string(out), ":")
-		err = errors.Join(err, e, os.WriteFile(dir+"/leases/"+index, []byte(lease), 0o644))
+	for link, text := range b.Host.Leases {
+		err = errors.Join(err, b.lease(dir, link, text))
 	}
 	return errors.Join(err, os.WriteFile(dir+"/nginx.conf", []byte(b.Host.Conf), 0o644))
+}
+
+// lease writes networkd's lease of a link.
+func (b *built) lease(dir, link, text string) error {
+	out, err := b.output(host, exec.Command("ip", "-o", "link", "show", link))
+	index, _, _ := strings.Cut(string(out), ":")
+	name := dir + "/leases/" + index
+	return errors.Join(err, os.WriteFile(name+".new", []byte(text), 0o644),
+		os.Rename(name+".new", name))
 }

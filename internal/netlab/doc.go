@@ -11,6 +11,15 @@
 // takes part in it, and a test holds that. So whatever lasthop believes about a
 // host, a client that gets no answer says otherwise.
 //
+// The same networks are then guarded by `lasthop run`. Events happen on the
+// host and around it, drawn from the seed as well: a VIP moves, a router fails,
+// a lease names another gateway, routers announce themselves, rules and VPNs
+// come and go, managers write a link again or delete what they do not know, the
+// first container starts. No reply may be lost after an event, nor during one
+// that is not about the request: connections stay open, and datagrams go on.
+// The daemon takes its listeners from nginx.conf; the oracle answers in the
+// place of NGINX.
+//
 // All of the package is in its tests:
 //
 //	network_test.go  what a network is
@@ -25,4 +34,14 @@
 //	cause_test.go    which ingredient a fault is of
 //	shrink_test.go   the smallest set of ingredients that shows a fault
 //	netlab_test.go   the tests and their flags, the summary
+//
+// Of the daemon:
+//
+//	event_test.go    what an event is, and a seed draws a course of them
+//	gateways_test.go VIPs, routers and leases
+//	managers_test.go what programs do on the host
+//	pulse_test.go    requests that go on while events happen
+//	guard_test.go    one network, from the start of the daemon to a fault
+//	events_test.go   the test and its flags, the summary
+//	sabotage_test.go faults that must be seen
 package netlab

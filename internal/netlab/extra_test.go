@@ -184,12 +184,17 @@ func (d *drawer) drawTunnel() {
 	}
 }
 
-// drawVPN makes a tunnel that takes what is not for elsewhere. Nothing lies
-// behind it here: what it takes is lost.
+// drawVPN makes a tunnel that takes what is not for elsewhere.
 func (d *drawer) drawVPN() {
-	if !d.has("vpn", "", 18) {
-		return
+	if d.has("vpn", "", 18) {
+		d.vpnOf(choose(d, "vpn", []choice[string]{{1, "wg-quick"}, {1, "tailscale"},
+			{1, "netbird"}}))
 	}
+}
+
+// vpnOf writes the tunnel as a program does. Nothing lies behind it here: what
+// it takes is lost.
+func (d *drawer) vpnOf(program string) {
 	d.ip("tuntap add tun0 mode tun")
 	d.ip("link set tun0 up")
 	d.ip("addr add 10.99.0.2/32 dev tun0")
@@ -197,8 +202,7 @@ func (d *drawer) drawVPN() {
 		d.ip6(format, args...)
 		d.ip(format, args...)
 	}
-	switch choose(d, "vpn", []choice[string]{{1, "wg-quick"}, {1, "tailscale"},
-		{1, "netbird"}}) {
+	switch program {
 	case "wg-quick":
 		both("route add default dev tun0 table 51820")
 		both("rule add not fwmark 51820 table 51820")

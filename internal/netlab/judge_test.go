@@ -21,6 +21,7 @@ const (
 	askedInVain     = "asked-in-vain"            // evidence planted, answered, and yet asked
 	flagFails       = "flag-fails"               // the flag that the plan prints does not help
 	checkContent    = "check-content"            // a listener is dark, check is content
+	falseAlarm      = "false-alarm"              // check is not content, and all is well
 	notRestored     = "not-restored"             // clear leaves something, or takes too much
 	applyFails      = "apply-fails"
 	secondWrites    = "second-apply-writes"
@@ -213,11 +214,27 @@ func gateway(value string, via netip.Addr) string {
 // judge finds what is wrong by what was answered before and after.
 func (t *trial) judge() {
 	t.judgeRequests()
+	t.judgeCheck()
 	for _, l := range t.Listeners {
 		if l.Rung > 0 {
 			t.judgeEvidence(l)
 		}
 	}
+}
+
+// judgeCheck sees a check that asks for attention where every listener has its
+// way and every request is answered.
+func (t *trial) judgeCheck() {
+	if t.checkCode != 2 {
+		return
+	}
+	for i, q := range t.Requests {
+		if q.Class != own && q.Class != banned &&
+			(len(t.after.dark(i)) > 0 || t.plan.asks(q.Listener)) {
+			return
+		}
+	}
+	t.faults = append(t.faults, Fault{Kind: falseAlarm, Detail: t.checkSaid})
 }
 
 // judgeRequests holds each request to what the plan says of its listener.

@@ -235,6 +235,7 @@ type Advert struct {
 	From       netip.Addr
 	Preference byte // RFC 4191: 0 medium, 1 high, 3 low
 	Silent     bool // without the router's link-layer address
+	Gone       bool // with a lifetime of 0: it is a router no more
 }
 
 // Wire joins a station's link with a segment, or with another station's link.

@@ -24,6 +24,7 @@ type trial struct {
 	bin, dir      string
 	plan          plan
 	checkCode     int
+	checkSaid     string
 	before, after answers
 	rungs         map[int]*[2]int
 	suspects      []suspect
@@ -164,11 +165,11 @@ func (t *trial) applied() error {
 	if err := t.batch(host, "", t.Host.Later); err != nil {
 		return err
 	}
-	_, code, err = t.command("check", "--quiet")
+	out, code, err = t.command("check", "--quiet")
 	if code == 1 || code == 0 && err != nil {
 		return fmt.Errorf("check: %w", err)
 	}
-	t.checkCode = code
+	t.checkCode, t.checkSaid = code, strings.TrimSpace(string(out))
 	return nil
 }
 

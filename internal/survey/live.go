@@ -1,6 +1,7 @@
 package survey
 
 import (
+	"cmp"
 	"errors"
 	"fmt"
 	"io/fs"
@@ -26,7 +27,11 @@ const DefaultConf = "/etc/nginx/nginx.conf"
 func Live(k *host.Kernel, netns string, warn func(message string)) Place {
 	return Place{Machine: k, settings: settings.Load, taken: time.Now, inside: k.Inside,
 		running: func(listens bool) (NGINX, error) { return running(netns, listens, warn) },
-		beside:  func(in routing.Inputs) Beside { return besideOf(k, in) }}
+		beside:  func(in routing.Inputs) Beside { return besideOf(k, in) },
+		halfOpen: func() []routing.HalfOpen {
+			list, _ := k.HalfOpen()
+			return list
+		}}
 }
 
 func besideOf(k *host.Kernel, in routing.Inputs) (b Beside) {
@@ -71,9 +76,28 @@ func running(netns string, listens bool, warn func(string)) (NGINX, error) {
 		}
 		return NGINX{},
 			hint.New(fmt.Errorf("no NGINX runs here, and there is no %s", DefaultConf),
-				"name its main file with --nginx-conf")
+				cmp.Or(elsewhere(netns), "name its main file with --nginx-conf"))
 	}
-	return load([]Source{{Conf: DefaultConf}})
+	n, err := load([]Source{{Conf: DefaultConf}})
+	n.Warnings = append(n.Warnings, routing.Warning.Finding("no-nginx", DefaultConf,
+		"no NGINX runs here (in this network namespace): what one would listen on is read "+
+			"from disk").Advise("%s", cmp.Or(elsewhere(netns), "start NGINX, or name "+
+		"what it is to listen on with --nginx-conf or --listen")))
+	return n, err
+}
+
+// elsewhere says how to reach the NGINX in other network namespaces; "" if
+// there is none.
+func elsewhere(netns string) string {
+	pids := nginxconf.Elsewhere(nginxconf.MastersOptions{NetNS: host.NamespacePath(netns)})
+	var list []string
+	for _, pid := range pids {
+		list = append(list, fmt.Sprintf("--netns %d", pid))
+	}
+	if len(list) == 0 {
+		return ""
+	}
+	return "NGINX runs in another network namespace: " + routing.Some(list, 3)
 }
 
 // Masters returns the NGINX masters that count in a network namespace, and the

@@ -41,6 +41,7 @@ type Place struct {
 	taken    func() time.Time
 	running  func(named bool) (NGINX, error) // what is listened on where no file is named
 	beside   func(routing.Inputs) Beside
+	halfOpen func() []routing.HalfOpen       // nil for a capture
 	files    func(named bool) []report.Input // what a captured host comes from
 	inside   func(func() error) error        // calls in the network namespace
 }
@@ -53,6 +54,7 @@ type Survey struct {
 	NGINX    NGINX
 	Inputs   routing.Inputs
 	Decision routing.Decision
+	Judged   *routing.Judgement // what Decision rests on; nil before Decide
 	Beside   Beside
 }
 
@@ -111,7 +113,7 @@ func (s *Survey) Listen() error {
 
 // Decide makes the decision from what was read.
 func (s *Survey) Decide() (err error) {
-	s.Decision, err = routing.Decide(s.Inputs)
+	s.Decision, s.Judged, err = routing.Consider(s.Inputs)
 	return err
 }
 
@@ -159,6 +161,15 @@ func (s *Survey) NamedPaths() []routing.Path {
 		return nil // they may have been wanted before
 	}
 	return s.Decision.Plan.Paths
+}
+
+// HalfOpen lists the TCP sessions that wait for their client now; what may not
+// be read, and what is in no capture, is none.
+func (p Place) HalfOpen() []routing.HalfOpen {
+	if p.halfOpen == nil {
+		return nil
+	}
+	return p.halfOpen()
 }
 
 // LookBeside reads what the plan speaks of beside the routing.

@@ -127,6 +127,8 @@ type hostDoc struct {
 	Leases  []leaseDoc        `json:"leases,omitzero"`
 	Sysctls map[string]string `json:"sysctls,omitempty" is:"text"`
 	Grouped []groupDoc        `json:"grouped,omitzero"`
+	// of the families that the host forwards
+	Rulesets []rulesetDoc `json:"rulesets,omitzero"`
 }
 
 type nginxDoc struct {
@@ -157,7 +159,8 @@ func (d document) capture(r *reader) Capture {
 			Rules:  all(r, "rules", d.Rules, members.rule),
 			Neighs: all(r, "neighs", d.Neighs, neighDoc.neigh),
 			Leases: mapped(d.Leases, leaseDoc.lease), Sysctls: d.Sysctls,
-			Grouped: mapped(d.Grouped, groupDoc.group)},
+			Grouped:  mapped(d.Grouped, groupDoc.group),
+			Rulesets: mapped(d.Rulesets, rulesetDoc.ruleset)},
 		Listens:  all(r, "listens", d.Listens, listenDoc.listener),
 		Binds:    mapped(d.Binds, bindDoc.bind),
 		Inputs:   d.Inputs,
@@ -180,6 +183,7 @@ func Encode(c Capture) ([]byte, error) {
 			Rules:  present(mapped(h.Rules, ruleDocOf)),
 			Neighs: mapped(h.Neighs, neighDocOf), Leases: mapped(h.Leases, leaseDocOf),
 			Sysctls: h.Sysctls, Grouped: mapped(h.Grouped, groupDocOf),
+			Rulesets: mapped(h.Rulesets, rulesetDocOf),
 		},
 		nginxDoc{
 			mapped(c.Listens, listenDocOf), mapped(c.Binds, bindDocOf), c.Inputs,

@@ -151,7 +151,13 @@ func (g generator) host() routing.Host {
 		Rules: some(g, g.rule), Neighs: some(g, g.neigh), Leases: some(g, g.lease),
 		Grouped: some(g, g.linkGroup),
 		Sysctls: map[string]string{"ipv4.ip_forward": pick(g, "0", "1"),
-			"ipv4.conf." + g.name() + ".rp_filter": "2"}}
+			"ipv4.conf." + g.name() + ".rp_filter": "2"},
+		Rulesets: some(g, g.ruleset)}
+}
+
+func (g generator) ruleset() routing.Ruleset {
+	return routing.Ruleset{Family: pick(g, routing.Families[:]...),
+		Lookup: pick(g, "", `ip "a b" c handle 1: fib saddr`), Unread: pick(g, "", "why")}
 }
 
 func (g generator) name() string {

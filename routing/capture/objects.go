@@ -194,6 +194,26 @@ func (d groupDoc) group() routing.LinkGroup { return routing.LinkGroup(d) }
 
 func groupDocOf(g routing.LinkGroup) groupDoc { return groupDoc(g) }
 
+// rulesetDoc is what the packet filter does with forwarded packets of a family:
+// the first rule that looks them up with iif lo, or why that is not known.
+type rulesetDoc struct {
+	Family string `json:"family" is:"family" need:"always"`
+	Lookup string `json:"lookup,omitempty"`
+	Unread string `json:"unread,omitempty"`
+}
+
+func (d rulesetDoc) ruleset() routing.Ruleset {
+	return routing.Ruleset{Family: families[d.Family], Lookup: d.Lookup, Unread: d.Unread}
+}
+
+func rulesetDocOf(s routing.Ruleset) rulesetDoc {
+	family := "inet"
+	if s.Family == routing.IPv6 {
+		family = "inet6"
+	}
+	return rulesetDoc{family, s.Lookup, s.Unread}
+}
+
 // ports checks the ports of a listener, or of those that are translated.
 func (r *reader) ports(first, last uint16) {
 	if last < first {

@@ -65,6 +65,14 @@ func (a attr) uint() uint32 {
 	return 0
 }
 
+// big reads a number of 4 bytes in network order, as netfilter sends them.
+func (a attr) big() uint32 {
+	if len(a.value) != 4 {
+		return 0
+	}
+	return binary.BigEndian.Uint32(a.value)
+}
+
 // string reads a zero-terminated string.
 func (a attr) string() string {
 	for i, c := range a.value {
@@ -95,7 +103,7 @@ func (a attr) prefix(bits int) (netip.Prefix, error) {
 type header interface {
 	unix.IfInfomsg | unix.IfAddrmsg | unix.RtMsg | unix.RtNexthop | unix.Nhmsg |
 		unix.NexthopGrp |
-		ruleHeader | diagRequest | diagMessage
+		ruleHeader | diagRequest | diagMessage | unix.Nfgenmsg | netconf
 }
 
 // bytesOf returns the memory of a header: the kernel's own form of it.

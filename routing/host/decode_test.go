@@ -28,6 +28,7 @@ func FuzzDecode(f *testing.F) {
 	f.Fuzz(func(t *testing.T, b []byte) {
 		decodeNextHop(b, n)
 		decodeSession(b)
+		decodeNFTRule(b)
 		decodeRoute(b, n)
 		r, err := decodeRule(b)
 		if err != nil || r.Opaque != "" || strings.ContainsRune(r.IIF+r.OIF, 0) {

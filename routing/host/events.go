@@ -22,8 +22,8 @@ import (
 // Events say when to look again, not what is there: the kernel flushes IPv4
 // routes with their link or address and tells of the link or the address alone.
 type Event struct {
-	// "link", "address", "route" or "rule"; "lost" where events were lost:
-	// anything may have changed
+	// "link", "address", "route", "rule", "forwarding" or "ruleset"; "lost"
+	// where events were lost: anything may have changed
 	Kind string
 	// in `ip` syntax with a verb: "rule deleted: 5102: from 10.0.1.0/24 iif
 	// lo lookup 20337 proto 76", "link eth1 down"
@@ -47,7 +47,8 @@ const (
 // to (RTNLGRP_*). Neighbours are not: they come and go with traffic.
 var eventGroups = []uint{unix.RTNLGRP_LINK, unix.RTNLGRP_IPV4_IFADDR, unix.RTNLGRP_IPV6_IFADDR,
 	unix.RTNLGRP_IPV4_ROUTE,
-	unix.RTNLGRP_IPV6_ROUTE, unix.RTNLGRP_IPV4_RULE, unix.RTNLGRP_IPV6_RULE}
+	unix.RTNLGRP_IPV6_ROUTE, unix.RTNLGRP_IPV4_RULE, unix.RTNLGRP_IPV6_RULE,
+	unix.RTNLGRP_IPV4_NETCONF, unix.RTNLGRP_IPV6_NETCONF}
 
 // Subscribe reports changes from now on, until ctx ends; then the channel is
 // closed. It must be called before the first Read, so that nothing falls in
@@ -73,6 +74,8 @@ type subscription struct {
 	ns      netns.NsHandle // a copy of our own, or none where the namespace need not be entered
 	buffer  int
 	out     chan Event
+	putting sync.Mutex
+	rules   *nl.NetlinkSocket // of nf_tables; nil if it cannot be listened to
 	socket  *nl.NetlinkSocket
 	port    uint32
 	links   map[int]linkState
@@ -98,6 +101,7 @@ func (k *Kernel) subscription(n routing.Numbers) (*subscription, error) {
 		s.close()
 		return nil, fmt.Errorf("subscribe to events: %w", err)
 	}
+	s.listenToRules()
 	return s, nil
 }
 
@@ -132,6 +136,7 @@ func (s *subscription) close() {
 func (s *subscription) run(ctx context.Context) {
 	defer s.close()
 	defer close(s.out)
+	defer s.followRules(ctx)()
 	for {
 		err := s.follow(ctx)
 		for delay := backoffFirst; err != nil; delay = min(2*delay, backoffMost) {
@@ -197,6 +202,8 @@ func (s *subscription) read(messages []syscall.NetlinkMessage) error {
 // put queues an event. Where the reader is too slow, all that waits becomes one
 // "lost"; the socket must not fill up instead.
 func (s *subscription) put(e Event) {
+	s.putting.Lock()
+	defer s.putting.Unlock()
 	select {
 	case s.out <- e:
 		return

@@ -142,6 +142,27 @@ func TestEvents(t *testing.T) {
 	}
 }
 
+// Forwarding that begins or ends is told of each link.
+func TestEventsOfForwarding(t *testing.T) {
+	ns, k := open(t, uplinks)
+	c := watch(t, k)
+	until(t, ns, c)
+	ns.Sysctl("net.ipv4.ip_forward=0")
+	until(t, ns, c)
+	for _, tt := range []struct{ setting, want string }{
+		{"net.ipv4.ip_forward=1", "forwarding: IPv4 forwarding of eth1 set to 1\n"},
+		{"net.ipv4.conf.eth1.forwarding=0", "forwarding: IPv4 forwarding of eth1 set to 0\n"},
+		{"net.ipv6.conf.all.forwarding=1", "forwarding: IPv6 forwarding of eth1 set to 1\n"},
+		{"net.ipv4.conf.eth1.rp_filter=2", ""},
+	} {
+		ns.Sysctl(tt.setting)
+		got := texts(until(t, ns, c))
+		if !strings.Contains(got, tt.want) || tt.want == "" && got != "" {
+			t.Errorf("%s: got\n%s", tt.setting, got)
+		}
+	}
+}
+
 // Rules of ours.
 const (
 	oursRule  = "5102: from 10.0.1.0/24 iif lo lookup 20337 proto 76"
@@ -337,9 +358,9 @@ func TestEventsEnd(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		if got := openFiles(t); got != before+2 {
-			t.Errorf("%s: %d files are open, want %d: socket and namespace", name,
-				got, before+2)
+		if got := openFiles(t); got != before+3 {
+			t.Errorf("%s: %d files are open, want %d: two sockets and namespace", name,
+				got, before+3)
 		}
 		ns.Batch(storm)
 		cancel()

@@ -23,6 +23,8 @@ func (s *subscription) event(m syscall.NetlinkMessage) (e Event, ok bool) {
 		return s.routeEvent(m)
 	case unix.RTM_NEWRULE, unix.RTM_DELRULE:
 		return s.ruleEvent(m)
+	case unix.RTM_NEWNETCONF:
+		return s.forwardingEvent(m)
 	}
 	return e, false
 }
@@ -65,6 +67,34 @@ func (s *subscription) ruleEvent(m syscall.NetlinkMessage) (Event, bool) {
 		e.Rule = &r
 	}
 	return e, true
+}
+
+// netconf is struct netconfmsg, as aligned.
+type netconf struct {
+	family uint8
+	_      [3]byte
+}
+
+const (
+	netconfIndex      = 1 // NETCONFA_IFINDEX; negative for all and default
+	netconfForwarding = 2 // NETCONFA_FORWARDING
+)
+
+// forwardingEvent tells of links on which forwarding begins or ends. Of a new
+// link the kernel sends every setting at once; it has an event of its own.
+func (s *subscription) forwardingEvent(m syscall.NetlinkMessage) (Event, bool) {
+	h, list, err := decode[netconf](m.Data)
+	link := s.names[int(find(list, netconfIndex).uint())]
+	if err != nil || len(list) != 2 || len(find(list, netconfForwarding).value) == 0 ||
+		link == "" {
+		return Event{}, false
+	}
+	family := routing.IPv4
+	if h.family == unix.AF_INET6 {
+		family = routing.IPv6
+	}
+	return Event{Kind: "forwarding", Text: fmt.Sprintf("%s forwarding of %s set to %d", family,
+		link, find(list, netconfForwarding).uint())}, true
 }
 
 // routeEvent leaves out cached routes, and those of table local: the event of

@@ -37,8 +37,9 @@ type Kernel struct {
 	// the record of routing.Host.Grouped, in the run directory; "" for none
 	GroupsFile string
 
-	tables map[uint32]bool // that were read or written, for ReadOwned
-	buffer int             // bytes for events, 0 for eventBuffer
+	tables   map[uint32]bool // that were read or written, for ReadOwned
+	nftables nftables        // as they were read last
+	buffer   int             // bytes for events, 0 for eventBuffer
 }
 
 // Open opens a network namespace: "" is our own, else a NAME below /run/netns,
@@ -92,6 +93,9 @@ func (k *Kernel) Read() (routing.Host, error) {
 	err = k.inside(func() error { return readSysctls(h) })
 	if err != nil {
 		return *h, fmt.Errorf("read sysctls: %w", err)
+	}
+	if h.Rulesets, err = k.Rulesets(*h); err != nil {
+		return *h, fmt.Errorf("read rulesets: %w", err)
 	}
 	if k.own {
 		h.Leases = Leases("/", h.Links, h.Addrs, time.Now())

@@ -34,6 +34,7 @@ func (k *Kernel) Sessions() ([]routing.Session, error) {
 // States of sockets by their TCP_* numbers, as bits.
 const (
 	diagEstablished = 1 << 1
+	diagSynReceived = 1 << 3
 	diagClose       = 1 << 7 // a UDP socket that is not connected
 	diagListen      = 1 << 10
 )
@@ -47,11 +48,32 @@ type diagRequest struct {
 
 // diagMessage is struct inet_diag_msg.
 type diagMessage struct {
-	family, _, _, _       uint8
+	family, _, _, repeats uint8
 	localPort, remotePort [2]byte
 	local, remote         [16]byte
 	_                     [7]uint32
 	inode                 uint32
+}
+
+// HalfOpen lists the TCP sessions whose client has not answered the SYN-ACK
+// yet. Whoever can send a packet here can make some, from any address.
+func (k *Kernel) HalfOpen() ([]routing.HalfOpen, error) {
+	var out []routing.HalfOpen
+	err := k.inside(func() error {
+		for _, af := range []byte{unix.AF_INET, unix.AF_INET6} {
+			err := diagnose(af, unix.IPPROTO_TCP, diagSynReceived, func(msg []byte) {
+				if h, _, err := split[diagMessage](msg); err == nil {
+					out = append(out, routing.HalfOpen{Session: h.session(),
+						Repeats: int(h.repeats)})
+				}
+			})
+			if err != nil {
+				return fmt.Errorf("list half-open TCP sessions: %w", err)
+			}
+		}
+		return nil
+	})
+	return out, err
 }
 
 // diagnose visits the sockets of a family and protocol that are in one of the
@@ -68,8 +90,12 @@ func diagnose(af, protocol byte, states uint32, each func(msg []byte)) error {
 
 func decodeSession(b []byte) (routing.Session, bool) {
 	h, _, err := split[diagMessage](b)
+	return h.session(), err == nil
+}
+
+func (h diagMessage) session() routing.Session {
 	return routing.Session{Local: h.addrPort(h.local, h.localPort),
-		Remote: h.addrPort(h.remote, h.remotePort)}, err == nil
+		Remote: h.addrPort(h.remote, h.remotePort)}
 }
 
 func (h diagMessage) addrPort(ip [16]byte, port [2]byte) netip.AddrPort {

@@ -11,6 +11,8 @@
 //	rule add from 10.0.1.0/24 lookup 100
 //	sysctl net.ipv4.conf.eth1.rp_filter=1
 //	lease eth1 10.0.1.1 systemd-networkd
+//	nft add table inet fw
+//	ruleset IPv4 inet fw prerouting handle 2: fib saddr
 //
 // What the kernel adds by itself is added: the local, broadcast and connected
 // routes of each address, link-local addresses, the default rules, and a
@@ -20,9 +22,11 @@
 // Batch returns the same host as scripts for `ip -batch` in a fresh network
 // namespace. A veth gets its peer p-NAME in the same namespace; Drop takes
 // peers out of what was read there. Tests that compare both keep this package
-// honest. sysctl and lease lines are not for ip: the caller sets the former,
-// and leases live in files. Links of kind vrf and wireguard are known here
-// only, for kernels that lack them.
+// honest. sysctl, lease and nft lines are not for ip: the caller sets the
+// first, and has nft read Filter; leases live in files. ruleset lines say what
+// is read of the packet filter, or `unread` and why it is not; without them it
+// looks nothing up. Links of kind vrf and wireguard are known here only, for
+// kernels that lack them.
 package sim
 
 import (
@@ -38,9 +42,10 @@ import (
 
 // Sim is a simulated host and the script that makes the real one.
 type Sim struct {
-	Host  routing.Host
-	batch strings.Builder
-	rules strings.Builder // of IPv6
+	Host   routing.Host
+	Filter string // commands for nft, a line each
+	batch  strings.Builder
+	rules  strings.Builder // of IPv6
 }
 
 // kernel is the protocol of what the kernel adds itself (RTPROT_KERNEL).
@@ -62,6 +67,12 @@ func Parse(lines string) (*Sim, error) {
 		}
 	}
 	s.markLinkDown()
+	for _, f := range routing.Families {
+		if s.Host.Forwards(f) && !slices.ContainsFunc(s.Host.Rulesets,
+			func(r routing.Ruleset) bool { return r.Family == f }) {
+			s.Host.Rulesets = append(s.Host.Rulesets, routing.Ruleset{Family: f})
+		}
+	}
 	return s, nil
 }
 
@@ -106,6 +117,15 @@ func (s *Sim) do(words []string) error {
 	if len(words) < 3 {
 		return fmt.Errorf("unknown command")
 	}
+	switch words[0] {
+	case "nft":
+		s.Filter += strings.Join(words[1:], " ") + "\n"
+		return nil
+	case "ruleset":
+		r, err := ruleset(words[1], words[2:])
+		s.Host.Rulesets = append(s.Host.Rulesets, r)
+		return err
+	}
 	args := words[2:]
 	if strings.Contains(strings.Join(args, " "), ":") && f == routing.IPv4 &&
 		(words[0] == "route" || words[0] == "rule") {
@@ -148,6 +168,19 @@ func (s *Sim) lease(link, gateway, client string) error {
 	}
 	s.Host.Leases = append(s.Host.Leases, routing.Lease{Link: link, Gateway: a, Client: client})
 	return nil
+}
+
+func ruleset(family string, said []string) (r routing.Ruleset, err error) {
+	i := slices.IndexFunc(routing.Families[:],
+		func(f routing.Family) bool { return f.String() == family })
+	if i < 0 {
+		return r, fmt.Errorf("want IPv4 or IPv6")
+	}
+	r = routing.Ruleset{Family: routing.Families[i], Lookup: strings.Join(said, " ")}
+	if said[0] == "unread" {
+		r.Lookup, r.Unread = "", strings.Join(said[1:], " ")
+	}
+	return r, nil
 }
 
 // options reads KEY VALUE pairs and lone words into a map; a lone word has the

@@ -1,0 +1,115 @@
+package netlab
+
+import (
+	"flag"
+	"fmt"
+	"slices"
+	"strings"
+	"sync"
+	"testing"
+	"time"
+)
+
+var (
+	duration = flag.Duration("events-for", 0, "have a daemon guard networks for so long")
+	guardedN = flag.Int("guarded", 3, "or a number of networks")
+	eventsN  = flag.Int("events", 0, "number of events of each; default: 5, with "+
+		"-events-for 20")
+)
+
+// TestEvents has a daemon guard random networks while events happen.
+func TestEvents(t *testing.T) {
+	bin := lasthopBinary(t)
+	events, end := *eventsN, time.Now().Add(*duration)
+	if events == 0 {
+		events = 5
+		if *duration > 0 {
+			events = 20
+		}
+	}
+	t.Logf("seeds from %d, %d events each", *firstSeed, events)
+	var mu sync.Mutex
+	var results []Result
+	var tally Tally
+	next := *firstSeed
+	seed := func() (uint64, bool) {
+		mu.Lock()
+		defer mu.Unlock()
+		s := next
+		next++
+		if *duration > 0 {
+			return s, time.Now().Before(end)
+		}
+		return s, s < *firstSeed+uint64(*guardedN)
+	}
+	var workers sync.WaitGroup
+	for range 3 {
+		workers.Go(func() {
+			for s, ok := seed(); ok; s, ok = seed() {
+				t.Run(fmt.Sprint("seed=", s), func(t *testing.T) {
+					r, seen := guardedTwice(t, s, bin, events)
+					mu.Lock()
+					defer mu.Unlock()
+					results, tally = append(results, r), tally.plus(seen)
+				})
+			}
+		})
+	}
+	workers.Wait()
+	reportEvents(t, results, tally)
+}
+
+// guardedTwice guards a network, and again where there is a fault: it counts if
+// it is there again.
+func guardedTwice(t *testing.T, seed uint64, bin string, events int) (Result, Tally) {
+	r, seen := guarded(t, draw(seed), bin, events, sabotage{})
+	if r.String() == "" {
+		return r, seen
+	}
+	t.Logf("again:\n%s", r)
+	again, more := guarded(t, draw(seed), bin, events, sabotage{})
+	first := r
+	again.Faults = slices.DeleteFunc(again.Faults, func(f Fault) bool {
+		return !slices.ContainsFunc(first.Faults, func(g Fault) bool {
+			return f.Kind == g.Kind && f.Subject == g.Subject && f.Cause == g.Cause
+		})
+	})
+	return again, seen.plus(more)
+}
+
+// plus adds what was seen elsewhere.
+func (a Tally) plus(b Tally) Tally {
+	sum := Tally{a.Events + b.Events, a.Asked + b.Asked, a.Sent + b.Sent,
+		a.Unsettled + b.Unsettled, a.Named + b.Named, map[string]time.Duration{}}
+	for _, t := range []Tally{a, b} {
+		for k, d := range t.Gaps {
+			sum.Gaps[k] = max(sum.Gaps[k], d)
+		}
+	}
+	return sum
+}
+
+// reportEvents prints what was seen, and fails for faults.
+func reportEvents(t *testing.T, results []Result, seen Tally) {
+	t.Logf("%d networks, %d events; %d requests after them, over TCP, UDP and ping each; %d "+
+		"messages during events that are not about them", len(results), seen.Events,
+		seen.Asked, seen.Sent)
+	t.Logf("not in sync after %s: %d events; lost, and named by the plan: %d requests",
+		settleIn, seen.Unsettled, seen.Named)
+	for _, k := range sorted(seen.Gaps) {
+		if !strings.Contains(k, "with it") {
+			t.Logf("%6s at most until what it is about is answered again: %s",
+				seen.Gaps[k].Round(beat), k)
+		}
+	}
+	slices.SortFunc(results, func(a, b Result) int { return int(a.Seed) - int(b.Seed) })
+	lost := 0
+	for _, r := range results {
+		lost += len(r.Faults)
+		if text := r.String(); text != "" {
+			t.Errorf("%sreplay: go test ./internal/netlab -run TestEvents -v -args "+
+				"-details -guarded 1 -seed %d -events N", text, r.Seed)
+		}
+	}
+	t.Logf("replies lost of rows that stay ready: %d", lost)
+}

@@ -1,0 +1,90 @@
+package netlab
+
+import (
+	"math/rand/v2"
+	"slices"
+	"testing"
+	"time"
+)
+
+// sabotages are faults of a daemon that the oracle claims to see.
+var sabotages = map[string]struct {
+	kind string
+	sabotage
+}{
+	"killed before a VPN comes": {lostAfter, sabotage{
+		func(c *course, _ *rand.Rand) (Event, bool) { return c.vpnBy("wg-quick"), true },
+		kill, nil}},
+	"killed before its rules are deleted": {lostAfter, sabotage{(*course).cleanup, kill, nil}},
+	"killed":                              {daemonEnded, sabotage{(*course).rule, kill, nil}},
+	"lost while a rule comes": {lostDuring, sabotage{(*course).rule, nil,
+		func(g *guard) {
+			g.ruleset(silence)
+			time.Sleep(4 * beat)
+			g.ruleset("delete table ip silence")
+		}}},
+	"a connection is closed while a rule comes": {lostDuring,
+		sabotage{(*course).rule, nil, (*guard).hangUp}},
+}
+
+// kill kills the daemon. What it has written stays.
+func kill(g *guard) { g.daemon.Process.Kill() }
+
+// silence is a ruleset that drops the replies of one address.
+const silence = `table ip silence {
+ chain out { type filter hook output priority 0; ip saddr 10.7.0.10 drop; }
+}`
+
+// ruleset loads rules of nft on the host.
+func (g *guard) ruleset(text string) {
+	if err := g.built.run(host, text, "nft", "-f", "-"); err != nil {
+		g.faults = append(g.faults, Fault{Kind: "not planted", Detail: err.Error()})
+	}
+}
+
+// hangUp closes a connection that is open.
+func (g *guard) hangUp() {
+	g.pulse.mu.Lock()
+	defer g.pulse.mu.Unlock()
+	for _, l := range g.pulse.lines {
+		if l.how == tcp && l.fd >= 0 {
+			l.close()
+			return
+		}
+	}
+}
+
+// TestSabotage plants each fault, and sees it. Nothing is seen where nothing is
+// planted.
+func TestSabotage(t *testing.T) {
+	bin := lasthopBinary(t)
+	t.Run("none", func(t *testing.T) {
+		if r, _ := guarded(t, plain(), bin, 3, sabotage{}); r.String() != "" {
+			t.Fatalf("faults on a plain network:\n%s", r)
+		}
+	})
+	for name, p := range sabotages {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			r, _ := guarded(t, plain(), bin, 1, p.sabotage)
+			if r.Error != "" || !slices.Contains(r.kinds(), p.kind) {
+				t.Errorf("%s is not seen:\n%s", p.kind, r)
+			}
+		})
+	}
+}
+
+// TestCourse draws the events of a network twice: a seed is a course.
+func TestCourse(t *testing.T) {
+	for seed := range uint64(30) {
+		a, b := newCourse(draw(seed)), newCourse(draw(seed))
+		for range 30 {
+			e, f := a.next(), b.next()
+			if e.String() != f.String() {
+				t.Fatalf("seed %d draws two courses:\n%s\n%s", seed, e, f)
+			}
+			e.done()
+			f.done()
+		}
+	}
+}

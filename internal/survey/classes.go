@@ -1,0 +1,150 @@
+package survey
+
+import (
+	"cmp"
+	"net/netip"
+	"slices"
+
+	"lasthop/report"
+	"lasthop/routing"
+)
+
+// mostAsked is how many replies the kernel is asked about; the others are
+// looked up in what was read of it.
+const mostAsked = 10000
+
+// CheckClasses is Check, and asks for every other class of client of each
+// listener that Check finds symmetric: those behind the gateways may be
+// answered right where a LAN, a container or the router itself is not.
+func (s *Survey) CheckClasses() ([]report.Checked, error) {
+	checks, err := s.Check()
+	if err != nil || s.Judged == nil {
+		return checks, err
+	}
+	c := s.classes(checks)
+	ways, err := c.ask(s.Place.Machine)
+	if err != nil {
+		return nil, err
+	}
+	wrong := map[routing.Query]*report.WrongClient{}
+	for i := range checks {
+		for _, r := range c.of[i] {
+			w, known := wrong[r.Query]
+			if !known {
+				want, bad := s.Judged.Wrong(r.Query, ways[r.Query])
+				if bad {
+					w = &report.WrongClient{Client: r.Client, Want: want,
+						Now: ways[r.Query]}
+				}
+				wrong[r.Query] = w
+			}
+			if w != nil {
+				checks[i].Wrong = append(checks[i].Wrong, *w)
+			}
+		}
+		if len(checks[i].Wrong) > 0 {
+			checks[i].Verdict = report.Asymmetric
+		}
+	}
+	return checks, nil
+}
+
+// reply is a reply to a class of clients.
+type reply struct {
+	routing.Client
+	routing.Query
+}
+
+// classes are the replies to ask about.
+type classes struct {
+	fib *routing.FIB
+	of  map[int][]reply // by index of the check
+}
+
+// classes finds the replies of all listeners. Of addresses that all rules match
+// alike the first stands for all.
+func (s *Survey) classes(checks []report.Checked) classes {
+	c := classes{routing.NewFIB(s.Inputs.Host), map[int][]reply{}}
+	here, replies := routing.Present(s.Inputs.Host), routing.RepliesOn(s.Inputs.Host)
+	asked := func(x report.Checked) bool {
+		return here(x.Addr) && x.Verdict == report.Symmetric
+	}
+	var present []netip.Addr
+	for _, x := range checks {
+		if asked(x) {
+			present = append(present, x.Addr)
+		}
+	}
+	class, waiting := c.fib.Classes(present), s.waiting()
+	type key struct {
+		src  netip.Addr
+		path int
+	}
+	known := map[key][]reply{}
+	for i, x := range checks {
+		if !asked(x) {
+			continue
+		}
+		k := key{class[x.Addr], x.Path}
+		if _, ok := known[k]; !ok {
+			first := x.Listener
+			first.Addr = k.src
+			for _, client := range s.Judged.Clients(x.Outcome) {
+				known[k] = append(known[k],
+					reply{client, replies.To(first, client.Addr)})
+			}
+		}
+		c.of[i] = slices.Clip(known[k])
+		for _, client := range waiting[x.Addr] {
+			c.of[i] = append(c.of[i], reply{routing.Client{Addr: client,
+				Class: routing.ClassHalfOpen}, replies.To(x.Listener, client)})
+		}
+	}
+	return c
+}
+
+// mostWaiting is how many half-open sessions of an address are asked about:
+// they may be a flood's.
+const mostWaiting = 8
+
+// waiting returns clients that wait for an answer now, by the address that they
+// ask.
+func (s *Survey) waiting() map[netip.Addr][]netip.Addr {
+	out := map[netip.Addr][]netip.Addr{}
+	for _, h := range s.Place.HalfOpen() {
+		at, client := h.Local.Addr(), h.Remote.Addr().WithZone("")
+		if len(out[at]) < mostWaiting && !slices.Contains(out[at], client) {
+			out[at] = append(out[at], client)
+		}
+	}
+	return out
+}
+
+// ask returns the ways that the replies take now.
+func (c classes) ask(m Machine) (map[routing.Query]routing.Way, error) {
+	ways := map[routing.Query]routing.Way{}
+	for _, list := range c.of {
+		for _, r := range list {
+			ways[r.Query] = routing.Way{}
+		}
+	}
+	queries := make([]routing.Query, 0, len(ways))
+	for q := range ways {
+		queries = append(queries, q)
+	}
+	slices.SortFunc(queries, func(a, b routing.Query) int {
+		return cmp.Or(a.Src.Compare(b.Src), a.Dst.Compare(b.Dst))
+	})
+	most := min(len(queries), mostAsked)
+	answers, err := m.Ask(queries[:most])
+	if err != nil {
+		return nil, err
+	}
+	for i, w := range answers {
+		ways[queries[i]] = w
+	}
+	for _, q := range queries[most:] {
+		ways[q] = c.fib.Way(q)
+	}
+	return ways, nil
+}

@@ -1,0 +1,64 @@
+package routing
+
+import (
+	"slices"
+)
+
+// Judgement is what a decision rests on, for a program that asks the kernel: it
+// says which clients a listener has, and how replies to each are to leave.
+type Judgement struct {
+	draft        *draft
+	after, ideal *FIB // with what the plan installs; with nothing else in front
+}
+
+// Clients returns a client for each class that an outcome is judged by, but for
+// those behind the gateways; the gateways themselves are the last. It returns
+// none for an outcome without a path. Of the LANs of many uplinks a few stand
+// for all.
+func (j *Judgement) Clients(o Outcome) []Client {
+	if o.Path == 0 {
+		return nil
+	}
+	p := j.draft.paths[o.Path-1]
+	var out []Client
+	for _, s := range j.draft.audienceOf(p.family).of(p.link) {
+		if a := s.addr; a == o.Addr || !a.IsGlobalUnicast() || a.Is4() && a.As4()[0] == 0 ||
+			s.rule != nil && !s.rule.mayMatch(o.Addr) {
+			continue
+		}
+		if c := j.draft.classify(s, p.link); c.Class != ClassOffLink {
+			out = append(out, c)
+		}
+	}
+	for _, h := range slices.Concat(p.hops, p.standby) {
+		if h.Link == p.link && j.draft.connects(linkFamily{p.link, p.family}, h.Via) {
+			out = append(out, Client{h.Via, ClassRouter, "gateway on " + p.link})
+		}
+	}
+	return out
+}
+
+// Wrong reports whether a reply that leaves this way now is one that the plan
+// would not have: it leaves another way than with the plan, or another rule
+// takes it from its path in front of what the plan installs. A rule to a table
+// of its own that stands there decides, an administrator wrote it so. A rule
+// for main does not: it is for what this host sends by itself. want is the way
+// that it is to leave.
+func (j *Judgement) Wrong(q Query, now Way) (want Way, wrong bool) {
+	ideal := j.ideal.answer(q)
+	if ideal.agrees(now) {
+		return ideal.Way, false
+	}
+	after := j.after.answer(q)
+	rule := culprit(after)
+	stands := rule != nil && !j.draft.policy.Numbers.OwnsRule(*rule) &&
+		(rule.Action != ToTable || rule.Table != TableMain)
+	return ideal.Way, !stands || !after.agrees(now)
+}
+
+// agrees is Agrees whatever tables the answers come from.
+func (t Trace) agrees(w Way) bool {
+	return t.Agrees(w) || slices.ContainsFunc(t.Ends, func(end Way) bool {
+		return end.Type == Unicast && sameWay(end, w)
+	})
+}
