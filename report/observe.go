@@ -82,7 +82,7 @@ func writeSeen(t *page, listeners []routing.SeenListener) {
 }
 
 func seenRow(l routing.SeenListener, w routing.SeenWay, width int) row {
-	color, words := verdictWords(w)
+	color, words := verdictWords(w.Verdict, w.Outcome)
 	return newRow(color, l.String(), string(w.Class), Escape(w.In.Name()),
 		Escape(leftBy(w)), fmt.Sprintf("%*d", width, w.Count.Seen), words)
 }
@@ -102,25 +102,41 @@ func leftBy(w routing.SeenWay) string {
 	return w.Out.Name()
 }
 
-// verdictWords are the verdict and outcome of a way, as loud as they are grave.
-func verdictWords(w routing.SeenWay) (color, words string) {
+// sightings returns what tells in words what packets showed of a listener: ""
+// if nobody looked, "no packets" if there were none.
+func sightings(s *routing.Seen) func(routing.Outcome) string {
+	find := s.Finder()
+	return func(o routing.Outcome) string {
+		if s == nil {
+			return ""
+		}
+		l, found := find(o.Listener)
+		if !found {
+			return "no packets"
+		}
+		_, words := verdictWords(l.Verdict, l.Outcome)
+		return words
+	}
+}
+
+// verdictWords are a verdict and an outcome, as loud as they are grave.
+func verdictWords(v routing.WayVerdict, o routing.WayOutcome) (color, words string) {
 	words = map[routing.WayVerdict]string{routing.WaySymmetric: "symmetric",
 		routing.WaySameLink: "same link", routing.WayOther: "other router",
 		routing.WayAsymmetric: "ASYMMETRIC", routing.WayUnanswered: "unanswered",
-		routing.WayUnknown: "unknown"}[w.Verdict]
+		routing.WayUnknown: "unknown"}[v]
 	switch {
-	case w.Outcome == routing.WayDark:
+	case o == routing.WayDark:
 		color = red
-		if w.Verdict == routing.WayUnanswered {
+		if v == routing.WayUnanswered {
 			return color, "DARK"
 		}
 		return color, words + ", DARK"
-	case w.Verdict == routing.WayAsymmetric:
+	case v == routing.WayAsymmetric:
 		color = yellow
 	}
-	if w.Outcome == routing.WayRefused ||
-		w.Outcome == routing.WayWorks && w.Verdict != routing.WaySymmetric {
-		words += ", " + string(w.Outcome)
+	if o == routing.WayRefused || o == routing.WayWorks && v != routing.WaySymmetric {
+		words += ", " + string(o)
 	}
 	return color, words
 }
@@ -182,4 +198,20 @@ func (o Observe) JSON(w io.Writer) error {
 	}
 	return encode(w, observeDoc{o.Head.doc("observe", "", summary), o.Window, o.Sampling,
 		list(o.Listeners), list(o.Silent), list(o.Gateways), list(o.Findings)})
+}
+
+// writeWays writes ways that packets took, for explain.
+func writeWays(t *page, ways []routing.SeenWay) {
+	if len(ways) == 0 {
+		return
+	}
+	t.heading("Packets (%s)", count(len(ways), "way"))
+	for w := range each(&t.output, ways, textRest) {
+		color, words := verdictWords(w.Verdict, w.Outcome)
+		l := routing.SeenListener{Addr: w.Addr, Port: w.Port, Transport: w.Transport}
+		text := fmt.Sprintf("%s, %s clients: requests came by %s, replies left by %s: "+
+			"%s (%s)", l, w.Class, w.In.Name(), leftBy(w), words,
+			count(w.Count.Seen, "connection"))
+		t.wrap("  ", t.paint(color, Escape(text)))
+	}
 }

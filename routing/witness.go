@@ -101,6 +101,29 @@ func (f *Family) UnmarshalText(text []byte) error {
 	return fmt.Errorf("%q is no address family", text)
 }
 
+// Finder returns what finds the gravest of what packets showed of a listener's
+// ports. s may be nil: then nothing was seen.
+func (s *Seen) Finder() func(Listener) (SeenListener, bool) {
+	index := map[Silent]SeenListener{}
+	if s != nil {
+		for _, l := range s.Listeners {
+			index[Silent{Addr: l.Addr, Port: l.Port, Transport: l.Transport}] = l
+		}
+	}
+	return func(l Listener) (worst SeenListener, found bool) {
+		last := int(l.Ports.Last)
+		for port := int(l.Ports.First); port <= last && len(index) > 0; port++ {
+			x, ok := index[Silent{Addr: l.Addr, Port: uint16(port),
+				Transport: l.Transport}]
+			if ok && (!found || gravity(x.Verdict, x.Outcome) >
+				gravity(worst.Verdict, worst.Outcome)) {
+				worst, found = x, true
+			}
+		}
+		return worst, found
+	}
+}
+
 // Judge says what packets mean for a decision. It proposes and contradicts: no
 // decision depends on it. Ways that have a verdict already, those of a file,
 // keep it.
@@ -187,11 +210,11 @@ func judgedWay(w SeenWay, ofClass int) bool {
 }
 
 // gravity orders verdicts and outcomes of a listener's ways.
-func gravity(w SeenWay) int {
-	outcome := slices.Index([]WayOutcome{WayNotSure, WayWorks, WayRefused, WayDark}, w.Outcome)
+func gravity(v WayVerdict, o WayOutcome) int {
+	outcome := slices.Index([]WayOutcome{WayNotSure, WayWorks, WayRefused, WayDark}, o)
 	verdict := slices.Index([]WayVerdict{WayUnknown, WaySymmetric, WaySameLink, WayOther,
-		WayAsymmetric, WayUnanswered}, w.Verdict)
-	if w.Outcome == WayDark {
+		WayAsymmetric, WayUnanswered}, v)
+	if o == WayDark {
 		return 100 + verdict
 	}
 	return 10*verdict + outcome
@@ -209,7 +232,7 @@ func (j *witness) listener(l *SeenListener) {
 		if !judgedWay(w, ofClass[w.Class]) {
 			continue
 		}
-		if g := gravity(w); g > worst {
+		if g := gravity(w.Verdict, w.Outcome); g > worst {
 			worst, l.Verdict, l.Outcome = g, w.Verdict, w.Outcome
 		}
 		j.tellWay(l.String(), w)

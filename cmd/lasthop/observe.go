@@ -83,6 +83,19 @@ func observe(a *app, window time.Duration, probe bool) error {
 // wrong reports whether something has to be done about a finding.
 func wrong(f routing.Finding) bool { return f.Severity != routing.Info }
 
+// witness looks at packets for check; nil if it is not to.
+func (u ui) witness(s *survey.Survey, d time.Duration) (*routing.Seen, error) {
+	switch {
+	case d == 0:
+		return nil, nil
+	case d < 0 || s.Place.Offline:
+		return nil, hint.New(errors.New("--observe: no packets to look at"),
+			"give a time to look, on the machine itself: --observe 10s")
+	}
+	seen, err := u.watch(s, d, false)
+	return &seen, err
+}
+
 // watch looks at packets, and says on a terminal how far it is. An interrupt
 // ends the look, not the program.
 func (u ui) watch(s *survey.Survey, d time.Duration, probe bool) (routing.Seen, error) {

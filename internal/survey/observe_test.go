@@ -1,9 +1,12 @@
 package survey
 
 import (
+	"slices"
+	"strings"
 	"testing"
 
 	"lasthop/internal/nstest"
+	"lasthop/routing"
 )
 
 // TestObserveUplinks: two uplinks, before and after `apply`.
@@ -50,6 +53,54 @@ func TestObserveUnansweredARP(t *testing.T) {
 10.7.1.100:80 off-link by eth1 10.7.1.1 -> asked for 10.7.0.1 on eth0: unanswered dark`,
 		nstest.Knock(s.Client, "10.7.1.100:80", 4, "198.51.100.2", "198.51.100.3"))
 	want(t, "error dark, warning seen-gateway", codes(seen))
+	s.t.Run("check", func(t *testing.T) { want(t, "dark, seen-gateway", s.checked(seen)) })
+}
+
+// TestObserveContradicts: the host's routes call a way right that packets do
+// not take, and wrong one that they do.
+func TestObserveContradicts(t *testing.T) {
+	t.Parallel()
+	s := newStreet(t)
+	s.listens = []string{"10.7.0.10:80", "10.7.1.100:80"}
+	s.astray()
+	for _, l := range s.listens {
+		s.Serve(s.Host, l)
+	}
+	seen := s.observe(`
+10.7.0.10:80 off-link by eth1 10.7.1.1 -> eth0 10.7.0.1: asymmetric works
+10.7.1.100:80 off-link by eth0 10.7.0.1 -> eth0 10.7.0.1: symmetric works`,
+		nstest.Knock(s.Client, "10.7.0.10:80", 4), nstest.Knock(s.Client, "10.7.1.100:80", 4))
+	want(t, "asymmetric, seen-otherwise 10.7.0.10:80, seen-otherwise 10.7.1.100:80",
+		s.checked(seen))
+}
+
+// astray makes the router send requests by other links than the addresses are
+// on.
+func (s *street) astray() {
+	s.more.Gateways = []string{"eth1=10.7.1.1"}
+	s.Router.IP("route add 10.7.0.10/32 via 10.7.1.10")
+	s.Router.IP("route add 10.7.1.100/32 via 10.7.0.10")
+}
+
+// checked are the codes that packets add to a check, contradictions with their
+// listener.
+func (s *street) checked(seen routing.Seen) string {
+	s.t.Helper()
+	survey := s.look()
+	checks, err := survey.Check()
+	if err != nil {
+		s.t.Fatal(err)
+	}
+	var out []string
+	for _, f := range Contradictions(checks, &seen) {
+		code := string(f.Code)
+		if code == "seen-otherwise" {
+			code += " " + f.Subject
+		}
+		out = append(out, code)
+	}
+	slices.Sort(out)
+	return strings.Join(out, ", ")
 }
 
 // TestObserveRefused: a closed port answers with a reset, which tells the way.
