@@ -37,7 +37,7 @@ func seenExample() Observe {
 		Seen: routing.Seen{Clients: 3411,
 			Window: routing.Window{From: from, To: from.Add(30 * time.Second),
 				Seconds: 30},
-			Sampling: routing.Sampling{Handshakes: 4, Payload: 1, Segments: 8,
+			Sampling: routing.Sampling{Handshakes: 4, Payload: 1, Requests: 1, Segments: 8,
 				Packets: 54321},
 			Listeners: []routing.SeenListener{
 				listener("10.7.0.10", 443, 8840, r0, r0, routing.WaySymmetric,
@@ -91,7 +91,7 @@ func TestObserveJSON(t *testing.T) {
 		t.Fatal(err)
 	}
 	empty := Observe{Head: seenExample().Head}
-	empty.Sampling = routing.Sampling{Handshakes: 1, Payload: 1, Segments: 1}
+	empty.Sampling = routing.Sampling{Handshakes: 1, Payload: 1, Requests: 1, Segments: 1}
 	for _, o := range []Observe{seenExample(), empty} {
 		var b bytes.Buffer
 		if err := o.JSON(&b); err != nil {

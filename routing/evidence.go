@@ -31,6 +31,7 @@ type Window struct {
 type Sampling struct {
 	Handshakes int  `json:"handshakes"` // of flows, by a hash: both directions or neither
 	Payload    int  `json:"payload"`    // of flows, of segments that leave with payload
+	Requests   int  `json:"requests"`   // of flows, of segments that come in with payload
 	Segments   int  `json:"segments"`   // of the rest, at random
 	Packets    int  `json:"packets"`    // that were taken
 	Dropped    int  `json:"dropped"`    // that were wanted, and came too fast

@@ -69,7 +69,8 @@ func TestObserveContradicts(t *testing.T) {
 	seen := s.observe(`
 10.7.0.10:80 off-link by eth1 10.7.1.1 -> eth0 10.7.0.1: asymmetric works
 10.7.1.100:80 off-link by eth0 10.7.0.1 -> eth0 10.7.0.1: symmetric works`,
-		nstest.Knock(s.Client, "10.7.0.10:80", 4), nstest.Knock(s.Client, "10.7.1.100:80", 4))
+		nstest.Knock(s.Client, "10.7.0.10:80", 4),
+		nstest.Knock(s.Client, "10.7.1.100:80", 4))
 	want(t, "asymmetric, seen-otherwise 10.7.0.10:80, seen-otherwise 10.7.1.100:80",
 		s.checked(seen))
 }

@@ -291,3 +291,57 @@ func (s *street) send(n *nstest.NS, link, frame string) {
 		}
 	})
 }
+
+// TestObserveTwoRouters: a second router of the LAN sends requests, and the
+// replies go to the first. It works while that one delivers them, and is dark
+// where it does not. A probe names the second router.
+func TestObserveTwoRouters(t *testing.T) {
+	t.Parallel()
+	s := newStreet(t)
+	s.listens = []string{"10.7.0.10:80"}
+	s.Serve(s.Host, "10.7.0.10:80")
+	second := nstest.New(t)
+	s.lan()
+	s.Cable(s.Router, "r2", second, "lan0")
+	s.Router.IP("link set r2 master lan")
+	s.Cable(second, "rc", s.Client, "c1")
+	second.Sysctl("net.ipv4.ip_forward=1")
+	s.Lines(second, "addr add 10.7.0.2/24 dev lan0", "addr add 192.0.2.1/24 dev rc")
+	s.Lines(s.Client, "addr add 192.0.2.2/24 dev c1", "addr add 192.0.2.3/24 dev c1",
+		"rule add from 192.0.2.0/24 lookup 9", "route add default via 192.0.2.1 table 9")
+	s.Router.IP("route add 192.0.2.0/24 via 198.51.100.2")
+	// The host knows the second router by no address.
+	s.Lines(second, "neigh replace 10.7.0.10 dev lan0 lladdr "+s.mac("eth0"))
+	traffic := nstest.Knock(s.Client, "10.7.0.10:80", 4, "192.0.2.2", "192.0.2.3")
+	s.probe = true
+	seen := s.observe(`10.7.0.10:80 off-link by eth0 10.7.0.2 -> eth0 10.7.0.1: other-router works`,
+		traffic, chatter(s.Client, "192.0.2.2"))
+	want(t, "info other-router", codes(seen))
+	if w := seen.Listeners[0].Ways[0]; w.In.Source != "probe" {
+		t.Errorf("the router is named by %s, want by a probe", w.In.Source)
+	}
+
+	s.Router.IP("route replace blackhole 192.0.2.0/24")
+	seen = s.observe(`10.7.0.10:80 off-link by eth0 10.7.0.2 -> eth0 10.7.0.1: other-router dark`,
+		traffic)
+	want(t, "error dark, warning seen-gateway", codes(seen))
+}
+
+// chatter asks for a second more, so that a probe falls into the window.
+func chatter(n *nstest.NS, from string) func() {
+	return func() {
+		for range 5 {
+			nstest.Ask(n, "tcp", from, "10.7.0.10:81", 200*time.Millisecond)
+		}
+	}
+}
+
+// mac is the Ethernet address of a link of the host.
+func (s *street) mac(link string) (mac string) {
+	s.Host.Do(func() {
+		if i, err := net.InterfaceByName(link); err == nil {
+			mac = i.HardwareAddr.String()
+		}
+	})
+	return mac
+}

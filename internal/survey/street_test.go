@@ -24,6 +24,7 @@ type street struct {
 	t       *testing.T
 	listens []string
 	more    settings.Flags
+	probe   bool
 }
 
 func newStreet(t *testing.T) *street {
@@ -43,7 +44,7 @@ func (s *street) observe(want string, traffic ...func()) routing.Seen {
 	defer all.Wait()
 	begun := false
 	var last string
-	seen, err := survey.Observe(ctx, time.Hour, false, func(p flow.Progress) bool {
+	seen, err := survey.Observe(ctx, time.Hour, s.probe, func(p flow.Progress) bool {
 		if !begun { // now the socket is open
 			begun = true
 			for _, f := range traffic {

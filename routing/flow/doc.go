@@ -17,8 +17,9 @@
 // connection are seen or neither; that alone lets "nothing left" mean anything.
 // Payload that leaves is a class of its own: nobody outside can make this host
 // send it without a handshake, so a flood of spoofed packets cannot hide
-// genuine connections. Everything else is taken at random. Each class has a
-// budget, and the sampling follows the traffic four times a second.
+// genuine connections. Payload that comes in is another, since blind
+// acknowledgements would drown it. Everything else is taken at random. Each
+// class has a budget, and the sampling follows the traffic four times a second.
 //
 // The package sends nothing, writes nothing, and sets no link promiscuous.
 // Prober, which the user asks for, sends one echo to a router that has no name.

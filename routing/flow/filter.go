@@ -20,6 +20,7 @@ type class uint8
 const (
 	handshake  class = iota // SYN in, SYN-ACK and RST out, RST in: by flow
 	payload                 // segments that leave with payload: by flow
+	requests                // segments that come in with payload: by flow
 	segments                // the rest, UDP and echoes: at random
 	neighbours              // ARP, ND, VRRP: at random
 	classes
@@ -130,8 +131,8 @@ func (s filterSpec) program(ports portSet) *code {
 	c.begin()
 	c.v4()
 	c.v6(s)
-	c.tcp()
 	c.udp()
+	c.tcp()
 	c.sampled(s)
 	c.ports(ports)
 	return c
@@ -401,12 +402,18 @@ func (c *code) tcp() {
 	c.with(bpf.ALUOpAnd, flagSYN|flagACK)
 	c.when(bpf.JumpEqual, flagSYN, "handshake")
 	c.dropIf(bpf.JumpBitsSet, flagSYN)
-	c.jump("segments")
+	c.withPayload("requests")
 	c.mark("tcp leaves")
 	c.get(mFlags)
 	c.with(bpf.ALUOpAnd, flagSYN|flagACK)
 	c.when(bpf.JumpEqual, flagSYN|flagACK, "handshake")
 	c.dropIf(bpf.JumpBitsSet, flagSYN)
+	c.withPayload("payload")
+}
+
+// withPayload goes on with segments that carry payload as one class, and with
+// others as segments. X is where the transport header begins.
+func (c *code) withPayload(label string) {
 	c.loadAt(12, 1)
 	c.with(bpf.ALUOpShiftRight, 4)
 	c.with(bpf.ALUOpShiftLeft, 2)
@@ -415,7 +422,7 @@ func (c *code) tcp() {
 	c.get(mEnd)
 	c.withX(bpf.ALUOpSub)
 	c.when(bpf.JumpEqual, 0, "segments")
-	c.jump("payload")
+	c.jump(label)
 }
 
 // twoPorts reads the ports; X is where the transport header begins.
@@ -437,20 +444,19 @@ func (c *code) udp() {
 // sampled drops what the masks do not take. What remains goes on to the ports,
 // or is taken.
 func (c *code) sampled(s filterSpec) {
-	c.mark("handshake")
-	c.hash(s.salt)
-	c.with(bpf.ALUOpAnd, s.masks[handshake])
-	c.dropIf(bpf.JumpNotEqual, 0)
-	c.jump("ports")
-	c.mark("payload")
-	c.hash(s.salt)
-	c.with(bpf.ALUOpAnd, s.masks[payload])
-	c.dropIf(bpf.JumpNotEqual, 0)
-	c.jump("ports")
-	for _, x := range []struct {
+	type sample struct {
 		label string
 		class class
-	}{{"neighbours", neighbours}, {"echo", segments}} {
+	}
+	for _, x := range []sample{{"handshake", handshake}, {"payload", payload},
+		{"requests", requests}} {
+		c.mark(x.label)
+		c.hash(s.salt)
+		c.with(bpf.ALUOpAnd, s.masks[x.class])
+		c.dropIf(bpf.JumpNotEqual, 0)
+		c.jump("ports")
+	}
+	for _, x := range []sample{{"neighbours", neighbours}, {"echo", segments}} {
 		c.mark(x.label)
 		c.random(s.masks[x.class])
 		c.get(mKeep)

@@ -265,7 +265,7 @@ func (o *Observer) evidence(t tally) routing.Evidence {
 		used[c] = max(used[c], o.spec.masks[c])
 	}
 	s.Handshakes, s.Payload = oneIn(used[handshake]), oneIn(used[payload])
-	s.Segments = oneIn(used[segments])
+	s.Requests, s.Segments = oneIn(used[requests]), oneIn(used[segments])
 	return routing.Evidence{Sampling: s, Ways: t.list(cookies), Clients: t.distinct(),
 		Names: o.table.names.list(), Window: routing.Window{From: o.used.from.UTC(),
 			To:      to.UTC(),

@@ -215,6 +215,8 @@ func (p *Packet) tcpClass() class {
 		return unwanted
 	case p.Leaves() && p.Payload != 0:
 		return payload
+	case p.Payload != 0:
+		return requests
 	}
 	return segments
 }

@@ -17,7 +17,8 @@ const (
 )
 
 // coarse is where a window begins: the traffic is not known yet.
-var coarse = masks{handshake: 1<<4 - 1, payload: 1<<4 - 1, segments: 1<<8 - 1}
+var coarse = masks{handshake: 1<<4 - 1, payload: 1<<4 - 1,
+	requests: 1<<4 - 1, segments: 1<<8 - 1}
 
 // steer returns the masks for the time to come after taken packets of each
 // class in a time.

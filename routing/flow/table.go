@@ -254,6 +254,10 @@ func (f *flow) state(now time.Duration) state {
 		return refused
 	case f.has(answersAgain), f.has(answered) && f.has(asksAgain):
 		return unconfirmed
+	case f.sent != (bytes{}):
+		// The handshake was before the window, or not in the sampling.
+		// It was: nobody can make this host send payload without.
+		return confirmed
 	case f.has(requested) && f.has(asksAgain) && f.out.link == 0 && whole:
 		return unanswered
 	case f.has(requested) && f.has(answered) && whole && now-f.answer.at > quiet:
@@ -309,15 +313,18 @@ func (t *table) evict() {
 // fold counts a flow.
 func (t *table) fold(k key, f *flow) { t.tally.add(k, f, f.state(t.now)) }
 
-// turn ends the window at a time: it counts all flows, and keeps those that are
-// undecided and young for the next window. now must not be before a packet.
+// turn ends the window at a time: it counts all flows. It keeps for the next
+// window those that are undecided and young, and those whose payload is not
+// acknowledged, which is to be known again when it is repeated. now must not be
+// before a packet.
 func (t *table) turn(now time.Duration) tally {
 	t.now = max(t.now, now)
 	done := t.tally
 	for k, f := range t.flows {
 		s := f.state(t.now)
 		done.add(k, f, s)
-		if s != undecided || !f.has(requested) || t.now-f.first > young {
+		waits := s == undecided && f.has(requested) && t.now-f.first < young
+		if !waits && (f.sent == (bytes{}) || f.has(acknowledged)) {
 			delete(t.flows, k)
 		}
 	}
