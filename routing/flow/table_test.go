@@ -218,7 +218,7 @@ func TestTableFlood(t *testing.T) {
 		}
 	}
 	for i := range 3 * maxFlows {
-		p := Packet{Meta: Meta{At: time.Second + time.Duration(i)*time.Microsecond, Link: 3},
+		p := Packet{Meta: Meta{Link: 3, At: time.Second + time.Duration(i)*time.Microsecond},
 			Src:   netip.AddrFrom4([4]byte{203, 0, byte(i >> 8), byte(i)}),
 			Sport: uint16(i >> 16), Dst: netip.MustParseAddr("10.7.1.100"), Dport: 80,
 			Proto: protoTCP, Flags: flagSYN}
@@ -228,7 +228,8 @@ func TestTableFlood(t *testing.T) {
 		t.Errorf("%d flows, want at most %d", len(tab.flows), maxFlows)
 	}
 	done := tab.turn(2 * time.Second)
-	if got := seenText(done.list(false)); !strings.Contains(got, "-> eth0 seen 40 confirmed 40") {
+	got := seenText(done.list(false))
+	if !strings.Contains(got, "-> eth0 seen 40 confirmed 40") {
 		t.Errorf("got %q", got)
 	}
 	if tab.forgotten < maxFlows {
