@@ -66,14 +66,13 @@ func portsOf(listeners []routing.Listener) portSet {
 // first.
 const (
 	mLeaving   = iota // 1 for a packet that leaves
+	mSix              // 1 for IPv6
 	mLink             // length of the link header
 	mNext             // protocol
 	mTransport        // where the transport header begins, from the network header
-	mEnd              // where the packet ends, from the network header
+	mMask             // of the packet's class
 	mSum              // of the words of both addresses
 	mMixed            // exclusive or of their last words
-	mSport
-	mDport
 	mFlags
 	mKeep // how many bytes are kept
 	scratchWords
@@ -125,16 +124,16 @@ func (s filterSpec) assemble() ([]bpf.RawInstruction, error) {
 	return c.link()
 }
 
-// program writes the program.
+// program writes the program. What most packets fail at comes first: loads
+// behind the network header are calls in the kernel.
 func (s filterSpec) program(ports portSet) *code {
 	c := &code{assembler{labels: map[string]int{}, targets: map[int]string{}}}
 	c.begin()
 	c.v4()
 	c.v6(s)
-	c.udp()
+	c.ports(ports)
 	c.tcp()
 	c.sampled(s)
-	c.ports(ports)
 	return c
 }
 
@@ -262,20 +261,10 @@ func (c *code) v4() {
 	c.dropIf(bpf.JumpBitsSet, 0x1fff)
 	c.op(bpf.LoadMemShift{Off: skfNet}, bpf.TXA{})
 	c.put(mTransport)
-	c.load(2, 2)
-	c.put(mEnd)
-	c.load(12, 4)
-	c.op(bpf.TAX{})
-	c.load(16, 4)
-	c.withX(bpf.ALUOpAdd)
-	c.put(mSum)
-	c.load(16, 4)
-	c.withX(bpf.ALUOpXor)
-	c.put(mMixed)
 	c.load(9, 1)
 	c.put(mNext)
-	c.when(bpf.JumpEqual, protoTCP, "tcp")
-	c.when(bpf.JumpEqual, protoUDP, "udp")
+	c.when(bpf.JumpEqual, protoTCP, "ports")
+	c.when(bpf.JumpEqual, protoUDP, "ports")
 	c.when(bpf.JumpEqual, protoVRRP, "vrrp")
 	c.dropIf(bpf.JumpNotEqual, protoICMP)
 	c.echo(8, 0)
@@ -293,12 +282,12 @@ func (c *code) echo(request, reply uint32) {
 	c.op(bpf.TXA{})
 	c.when(bpf.JumpNotEqual, request, other)
 	c.keepTo(udpBytes)
-	c.jump("echo")
+	c.jump("segments")
 	c.mark("leaves" + other)
 	c.op(bpf.TXA{})
 	c.when(bpf.JumpNotEqual, reply, other)
 	c.keepTo(udpBytes)
-	c.jump("echo")
+	c.jump("segments")
 	c.mark(other)
 	if request == 8 {
 		c.when(bpf.JumpEqual, 11, "error")
@@ -309,20 +298,7 @@ func (c *code) echo(request, reply uint32) {
 // v6 reads the header of IPv6 and steps over extension headers.
 func (c *code) v6(s filterSpec) {
 	c.mark("v6")
-	c.load(4, 2)
-	c.with(bpf.ALUOpAdd, 40)
-	c.put(mEnd)
-	for word := range 8 {
-		c.load(8+4*word, 4)
-		c.getX(mSum)
-		c.withX(bpf.ALUOpAdd)
-		c.put(mSum)
-	}
-	c.load(20, 4)
-	c.op(bpf.TAX{})
-	c.load(36, 4)
-	c.withX(bpf.ALUOpXor)
-	c.put(mMixed)
+	c.set(mSix, 1)
 	c.set(mTransport, 40)
 	c.load(6, 1)
 	c.put(mNext)
@@ -331,8 +307,8 @@ func (c *code) v6(s filterSpec) {
 	}
 	c.mark("no extension")
 	c.get(mNext)
-	c.when(bpf.JumpEqual, protoTCP, "tcp")
-	c.when(bpf.JumpEqual, protoUDP, "udp")
+	c.when(bpf.JumpEqual, protoTCP, "ports")
+	c.when(bpf.JumpEqual, protoUDP, "ports")
 	c.when(bpf.JumpEqual, protoVRRP, "vrrp")
 	c.dropIf(bpf.JumpNotEqual, protoICMP6)
 	c.echo(128, 129)
@@ -387,12 +363,30 @@ func (c *code) extension(i int) {
 	c.mark("next" + options)
 }
 
+// ports goes on if the listener's side has one of the ports.
+func (c *code) ports(ports portSet) {
+	c.mark("ports")
+	if len(ports) == 0 {
+		return
+	}
+	c.getX(mTransport)
+	c.get(mLeaving)
+	c.when(bpf.JumpEqual, 1, "leaves from a port")
+	c.loadAt(2, 2)
+	c.jump("which port")
+	c.mark("leaves from a port")
+	c.loadAt(0, 2)
+	c.mark("which port")
+	c.op(portTree(ports)...)
+}
+
 // tcp tells handshakes by their direction, which keeps out connections that
-// this host opens.
+// this host opens. UDP it leaves alone.
 func (c *code) tcp() {
-	c.mark("tcp")
+	c.get(mNext)
+	c.when(bpf.JumpEqual, protoUDP, "udp")
 	c.keepTo(tcpBytes)
-	c.twoPorts()
+	c.getX(mTransport)
 	c.loadAt(13, 1)
 	c.put(mFlags)
 	c.when(bpf.JumpBitsSet, flagRST, "handshake")
@@ -417,60 +411,56 @@ func (c *code) withPayload(label string) {
 	c.loadAt(12, 1)
 	c.with(bpf.ALUOpShiftRight, 4)
 	c.with(bpf.ALUOpShiftLeft, 2)
-	c.withX(bpf.ALUOpAdd) // where the payload begins
-	c.op(bpf.TAX{})
-	c.get(mEnd)
+	c.withX(bpf.ALUOpAdd)
+	c.op(bpf.TAX{}) // where the payload begins
+	c.get(mSix)
+	c.when(bpf.JumpEqual, 1, "six"+label)
+	c.load(2, 2)
+	c.jump("end" + label)
+	c.mark("six" + label)
+	c.load(4, 2)
+	c.with(bpf.ALUOpAdd, 40)
+	c.mark("end" + label)
 	c.withX(bpf.ALUOpSub)
-	c.when(bpf.JumpEqual, 0, "segments")
+	c.when(bpf.JumpEqual, 0, "segments of tcp")
 	c.jump(label)
 }
 
-// twoPorts reads the ports; X is where the transport header begins.
-func (c *code) twoPorts() {
-	c.getX(mTransport)
-	c.loadAt(0, 2)
-	c.put(mSport)
-	c.loadAt(2, 2)
-	c.put(mDport)
-}
-
-func (c *code) udp() {
-	c.mark("udp")
-	c.keepTo(udpBytes)
-	c.twoPorts()
-	c.jump("segments")
-}
-
-// sampled drops what the masks do not take. What remains goes on to the ports,
-// or is taken.
+// sampled takes what the masks take.
 func (c *code) sampled(s filterSpec) {
-	type sample struct {
+	for _, x := range []struct {
 		label string
 		class class
-	}
-	for _, x := range []sample{{"handshake", handshake}, {"payload", payload},
-		{"requests", requests}} {
+	}{{"handshake", handshake}, {"payload", payload}, {"requests", requests}} {
 		c.mark(x.label)
-		c.hash(s.salt)
-		c.with(bpf.ALUOpAnd, s.masks[x.class])
-		c.dropIf(bpf.JumpNotEqual, 0)
-		c.jump("ports")
+		c.set(mMask, s.masks[x.class])
+		c.jump("hashed")
 	}
-	for _, x := range []sample{{"neighbours", neighbours}, {"echo", segments}} {
-		c.mark(x.label)
-		c.random(s.masks[x.class])
-		c.get(mKeep)
-		c.op(bpf.RetA{})
-	}
+	c.mark("udp")
+	c.keepTo(udpBytes)
+	c.mark("segments of tcp")
 	c.mark("segments")
 	c.random(s.masks[segments])
-	c.mark("ports")
+	c.mark("neighbours")
+	c.random(s.masks[neighbours])
+	c.mark("hashed")
+	c.hash(s.salt)
+	c.getX(mMask)
+	c.withX(bpf.ALUOpAnd)
+	c.dropIf(bpf.JumpNotEqual, 0)
+	c.get(mKeep)
+	c.op(bpf.RetA{})
 }
 
+// random takes the packet by a random number.
 func (c *code) random(mask uint32) {
-	c.op(bpf.LoadExtension{Num: bpf.ExtRand})
-	c.with(bpf.ALUOpAnd, mask)
-	c.dropIf(bpf.JumpNotEqual, 0)
+	if mask != 0 {
+		c.op(bpf.LoadExtension{Num: bpf.ExtRand})
+		c.with(bpf.ALUOpAnd, mask)
+		c.dropIf(bpf.JumpNotEqual, 0)
+	}
+	c.get(mKeep)
+	c.op(bpf.RetA{})
 }
 
 // Odd numbers with about as many ones as zeros.
@@ -482,11 +472,15 @@ const (
 
 // hash computes what flowHash does.
 func (c *code) hash(salt uint32) {
-	c.get(mSport)
-	c.getX(mDport)
+	c.addresses()
+	c.getX(mTransport)
+	c.loadAt(0, 2)
+	c.put(mFlags) // not needed any more
+	c.loadAt(2, 2)
+	c.getX(mFlags)
 	c.withX(bpf.ALUOpAdd)
 	c.with(bpf.ALUOpMul, factor2)
-	c.put(mFlags) // not needed any more
+	c.put(mFlags)
 	c.get(mSum)
 	c.with(bpf.ALUOpXor, salt)
 	c.with(bpf.ALUOpMul, factor1)
@@ -498,6 +492,38 @@ func (c *code) hash(salt uint32) {
 	c.with(bpf.ALUOpShiftRight, 12)
 }
 
+// addresses sums the words of both addresses, and mixes their last ones.
+func (c *code) addresses() {
+	c.get(mSix)
+	c.when(bpf.JumpEqual, 1, "addresses of v6")
+	c.load(12, 4)
+	c.put(mSum)
+	c.load(16, 4)
+	c.op(bpf.TAX{})
+	c.get(mSum)
+	c.withX(bpf.ALUOpXor)
+	c.put(mMixed)
+	c.get(mSum)
+	c.withX(bpf.ALUOpAdd)
+	c.put(mSum)
+	c.jump("summed")
+	c.mark("addresses of v6")
+	for word := range 8 {
+		c.load(8+4*word, 4)
+		if word%4 == 3 {
+			c.put(mFlags)
+			c.getX(mMixed)
+			c.withX(bpf.ALUOpXor)
+			c.put(mMixed)
+			c.get(mFlags)
+		}
+		c.getX(mSum)
+		c.withX(bpf.ALUOpAdd)
+		c.put(mSum)
+	}
+	c.mark("summed")
+}
+
 // flowHash is the same for both directions of a flow. Without the salt nobody
 // can tell which flows a mask takes.
 func flowHash(salt, sum, mixed uint32, sport, dport uint16) uint32 {
@@ -505,35 +531,32 @@ func flowHash(salt, sum, mixed uint32, sport, dport uint16) uint32 {
 	return (((sum^salt)*factor1 + mixed) ^ ports) * factor3 >> 12
 }
 
-// ports takes the packet if the listener's side has one of the ports: a tree of
-// comparisons.
-func (c *code) ports(ports portSet) {
-	if len(ports) == 0 {
-		c.get(mKeep)
-		c.op(bpf.RetA{})
-		return
-	}
-	c.get(mLeaving)
-	c.when(bpf.JumpEqual, 1, "from a port")
-	c.get(mDport)
-	c.jump("which port")
-	c.mark("from a port")
-	c.get(mSport)
-	c.mark("which port")
-	c.op(portTree(ports)...)
-}
-
 // leafRanges is how many ranges the leaves of the tree compare one by one.
 const leafRanges = 8
 
-// portTree returns the comparisons of A with ranges: half on each side, and at
-// the leaves one by one.
+// portTree returns the comparisons of A with ranges. What matches goes on
+// behind them, all else is dropped.
 func portTree(ports portSet) []bpf.Instruction {
+	tree := portBranch(ports)
+	for i, ins := range tree {
+		if ins == found {
+			tree[i] = bpf.Jump{Skip: uint32(len(tree) - i - 1)}
+		}
+	}
+	return tree
+}
+
+// found stands for a jump behind the tree.
+var found bpf.Instruction = bpf.Jump{Skip: 1<<32 - 1}
+
+// portBranch compares with half of the ranges on each side, and at the leaves
+// with one by one.
+func portBranch(ports portSet) []bpf.Instruction {
 	if len(ports) <= leafRanges {
 		return portLeaf(ports)
 	}
 	half := len(ports) / 2
-	left, right := portTree(ports[:half]), portTree(ports[half:])
+	left, right := portBranch(ports[:half]), portBranch(ports[half:])
 	first := uint32(ports[half].First)
 	if len(left) <= 255 {
 		head := bpf.JumpIf{Cond: bpf.JumpGreaterOrEqual, Val: first,
@@ -546,7 +569,7 @@ func portTree(ports portSet) []bpf.Instruction {
 	return slices.Concat(head, left, right)
 }
 
-// portLeaf compares A with a few ranges, and ends the program.
+// portLeaf compares A with a few ranges.
 func portLeaf(ports portSet) []bpf.Instruction {
 	var size int // of the comparisons
 	for _, r := range ports {
@@ -565,7 +588,7 @@ func portLeaf(ports portSet) []bpf.Instruction {
 		out = append(out, bpf.JumpIf{Cond: bpf.JumpLessOrEqual, Val: uint32(r.Last),
 			SkipTrue: uint8(size - len(out))})
 	}
-	return append(out, bpf.RetConstant{}, bpf.LoadScratch{Dst: bpf.RegA, N: mKeep}, bpf.RetA{})
+	return append(out, bpf.RetConstant{}, found)
 }
 
 func comparisons(r routing.PortRange) int {

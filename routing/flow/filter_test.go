@@ -43,9 +43,8 @@ func TestPortTree(t *testing.T) {
 
 func checkTree(t *testing.T, ports portSet) {
 	t.Helper()
-	program := append([]bpf.Instruction{bpf.LoadConstant{Dst: bpf.RegA, Val: 77},
-		bpf.StoreScratch{Src: bpf.RegA, N: mKeep}, bpf.LoadAbsolute{Size: 2}},
-		portTree(ports)...)
+	program := append([]bpf.Instruction{bpf.LoadAbsolute{Size: 2}}, portTree(ports)...)
+	program = append(program, bpf.RetConstant{Val: 77})
 	vm, err := bpf.NewVM(program)
 	if err != nil {
 		t.Fatalf("%d ranges: %v", len(ports), err)
