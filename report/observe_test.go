@@ -37,8 +37,8 @@ func seenExample() Observe {
 		Seen: routing.Seen{Clients: 3411,
 			Window: routing.Window{From: from, To: from.Add(30 * time.Second),
 				Seconds: 30},
-			Sampling: routing.Sampling{Handshakes: 4, Payload: 1, Requests: 1, Segments: 8,
-				Packets: 54321},
+			Sampling: routing.Sampling{Handshakes: 4, Payload: 1, Requests: 1,
+				Segments: 8, Packets: 54321},
 			Listeners: []routing.SeenListener{
 				listener("10.7.0.10", 443, 8840, r0, r0, routing.WaySymmetric,
 					routing.WayWorks),

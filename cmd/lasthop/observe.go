@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"os"
 	"os/signal"
+	"runtime/debug"
 	"slices"
 	"syscall"
 	"time"
@@ -83,6 +84,10 @@ func observe(a *app, window time.Duration, probe bool) error {
 // wrong reports whether something has to be done about a finding.
 func wrong(f routing.Finding) bool { return f.Severity != routing.Info }
 
+// lookMemory is what Go's memory should stay below while packets are looked at:
+// a full table takes half of it.
+const lookMemory = 12 << 20
+
 // witness looks at packets for check; nil if it is not to.
 func (u ui) witness(s *survey.Survey, d time.Duration) (*routing.Seen, error) {
 	switch {
@@ -101,6 +106,7 @@ func (u ui) witness(s *survey.Survey, d time.Duration) (*routing.Seen, error) {
 func (u ui) watch(s *survey.Survey, d time.Duration, probe bool) (routing.Seen, error) {
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
 	defer stop()
+	defer debug.SetMemoryLimit(debug.SetMemoryLimit(lookMemory))
 	line := u.progress()
 	seen, err := s.Observe(ctx, d, probe, func(p flow.Progress) bool {
 		line(fmt.Sprintf("looking: %.0f of %.0f s, %d packets, %d connections",

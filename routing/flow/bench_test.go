@@ -184,7 +184,8 @@ func (s *benchStreet) connect(d time.Duration, clients int) {
 		all.Go(func() {
 			s.Client.Do(func() {
 				for time.Now().Before(end) {
-					c, err := net.DialTimeout("tcp", "10.7.0.10:80", time.Second)
+					c, err := net.DialTimeout("tcp", "10.7.0.10:80",
+						time.Second)
 					if err != nil {
 						continue
 					}

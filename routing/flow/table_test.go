@@ -53,8 +53,9 @@ func moment(t *testing.T, n *network, line string) Packet {
 		t.Fatalf("%q: %v", line, err)
 	}
 	p := Packet{Meta: Meta{At: time.Duration(ms) * time.Millisecond, Proto: etherIPv4},
-		Proto: protoTCP, Src: client.Addr(), Dst: local.Addr(), Sport: client.Port(), Dport: 80,
-		Seq: uint32(seq), From: routing.MAC{2, 0, 0, 0, 0, 1}, hash: uint32(client.Port())}
+		Proto: protoTCP, Src: client.Addr(), Dst: local.Addr(), Sport: client.Port(),
+		Dport: 80, Seq: uint32(seq),
+		From: routing.MAC{2, 0, 0, 0, 0, 1}, hash: uint32(client.Port())}
 	for index, name := range n.links {
 		if name == link {
 			p.Link = index
@@ -77,7 +78,8 @@ func moment(t *testing.T, n *network, line string) Packet {
 		t.Fatalf("%q: unknown", line)
 	}
 	if way == "out" {
-		p.Type, p.Src, p.Dst, p.Sport, p.Dport = typeOutgoing, p.Dst, p.Src, p.Dport, p.Sport
+		p.Type, p.Src, p.Dst = typeOutgoing, p.Dst, p.Src
+		p.Sport, p.Dport = p.Dport, p.Sport
 		p.From, p.To = routing.MAC{}, p.From
 	}
 	return p
@@ -197,7 +199,8 @@ func TestTableNextWindow(t *testing.T) {
 	p = moment(t, tab.net, "3900 in eth1 syn 5")
 	tab.add(&p)
 	done := tab.turn(5 * time.Second)
-	if got, want := seenText(done.list(false)), "off-link eth1 ->  seen 1 unanswered 1"; got != want {
+	want := "off-link eth1 ->  seen 1 unanswered 1"
+	if got := seenText(done.list(false)); got != want {
 		t.Errorf("got %q, want %q", got, want)
 	}
 	if len(tab.flows) > 0 {
@@ -218,7 +221,8 @@ func TestTableFlood(t *testing.T) {
 		}
 	}
 	for i := range 3 * maxFlows {
-		p := Packet{Meta: Meta{Link: 3, At: time.Second + time.Duration(i)*time.Microsecond},
+		at := time.Second + time.Duration(i)*time.Microsecond
+		p := Packet{Meta: Meta{Link: 3, At: at},
 			Src:   netip.AddrFrom4([4]byte{203, 0, byte(i >> 8), byte(i)}),
 			Sport: uint16(i >> 16), Dst: netip.MustParseAddr("10.7.1.100"), Dport: 80,
 			Proto: protoTCP, Flags: flagSYN}
