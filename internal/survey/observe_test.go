@@ -4,6 +4,7 @@ import (
 	"slices"
 	"strings"
 	"testing"
+	"time"
 
 	"lasthop/internal/nstest"
 	"lasthop/routing"
@@ -53,6 +54,9 @@ func TestObserveUnansweredARP(t *testing.T) {
 10.7.1.100:80 off-link by eth1 10.7.1.1 -> asked for 10.7.0.1 on eth0: unanswered dark`,
 		nstest.Knock(s.Client, "10.7.1.100:80", 4, "198.51.100.2", "198.51.100.3"))
 	want(t, "error dark, warning seen-gateway", codes(seen))
+	if limit := nstest.Patience(3 * time.Second); s.took > limit {
+		t.Errorf("dark was said after %s, want at most %s", s.took, limit)
+	}
 	s.t.Run("check", func(t *testing.T) { want(t, "dark, seen-gateway", s.checked(seen)) })
 }
 

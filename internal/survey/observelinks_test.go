@@ -232,7 +232,10 @@ func TestObserveDatagrams(t *testing.T) {
 		_ = s.Client.Command("ping", "-c", "4", "-i", "0.2", "10.7.1.100").Run()
 	}
 	datagrams := func() {
-		for range 60 { // the sampling is coarse at first
+		tick := time.NewTicker(20 * time.Millisecond)
+		defer tick.Stop()
+		for range 100 { // the sampling is coarse at first
+			<-tick.C
 			nstest.Ask(s.Client, "udp", "", "10.7.1.100:443", time.Second)
 		}
 	}

@@ -25,6 +25,7 @@ type street struct {
 	listens []string
 	more    settings.Flags
 	probe   bool
+	took    time.Duration // from the first traffic until the ways were as wanted
 }
 
 func newStreet(t *testing.T) *street {
@@ -42,11 +43,11 @@ func (s *street) observe(want string, traffic ...func()) routing.Seen {
 	defer cancel()
 	var all sync.WaitGroup
 	defer all.Wait()
-	begun := false
+	begun, start := false, time.Now()
 	var last string
 	seen, err := survey.Observe(ctx, time.Hour, s.probe, func(p flow.Progress) bool {
 		if !begun { // now the socket is open
-			begun = true
+			begun, start = true, time.Now()
 			for _, f := range traffic {
 				all.Go(f)
 			}
@@ -57,6 +58,7 @@ func (s *street) observe(want string, traffic ...func()) routing.Seen {
 	if err != nil {
 		s.t.Fatal(err)
 	}
+	s.took = time.Since(start)
 	if got := ways(seen); got != strings.TrimSpace(want) {
 		s.t.Errorf("got\n%s\n-- want\n%s\n-- findings %v", got, strings.TrimSpace(want),
 			seen.Findings)
