@@ -120,7 +120,7 @@ func (t *page) subject(e Explain) {
 			status += " (" + string(o.Reason) + ")"
 		}
 		names := Escape(some(o.Servers, 3))
-		rows = append(rows, newRow(statusColor(o), "port "+portName(o), status,
+		rows = append(rows, newRow(statusColor(o), "port "+o.PortName(), status,
 			Escape(some(o.Origins, 3)), names))
 	}
 	t.table(rows)

@@ -29,7 +29,7 @@ var functions = template.FuncMap{
 	"escape": func(v any) string { return Escape(fmt.Sprint(v)) },
 	"legend": legend, "line": (*Proof).line, "names": namesOf,
 	"next": func(i int) int { return i + 1 }, "notRebuilt": (*Proof).notRebuilt,
-	"oneLine": oneLine, "origin": origin, "phase": phaseTitle, "port": portName,
+	"oneLine": oneLine, "origin": origin, "phase": phaseTitle, "port": routing.Outcome.PortName,
 	"shell": shellCommand, "short": short, "some": some, "stepName": stepName, "ways": ways,
 }
 

@@ -30,21 +30,9 @@ func (g *groups) add(o routing.Outcome, end endOf) {
 		g.index[end] = x
 		g.list = append(g.list, x)
 	}
-	if port := portName(o); !slices.Contains(x.ports, port) {
+	if port := o.PortName(); !slices.Contains(x.ports, port) {
 		x.ports = append(x.ports, port)
 	}
-}
-
-// portName is "80", "8000-8005" or "53/udp".
-func portName(o routing.Outcome) string {
-	port := fmt.Sprint(o.Ports.First)
-	if o.Ports.Last != o.Ports.First {
-		port += fmt.Sprintf("-%d", o.Ports.Last)
-	}
-	if o.Transport != routing.TCP {
-		port += "/" + string(o.Transport)
-	}
-	return port
 }
 
 // shown returns the rows; of very many, the first ones and those that need

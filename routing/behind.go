@@ -23,8 +23,9 @@ type behindBlock struct {
 	out    []Rule
 	weight []weight // of each
 	// the rules of a catch-all that packets with a mark pass by: first and
-	// behind the last
-	passed [2]int
+	// behind the last, and itself
+	passed  [2]int
+	catcher Rule
 }
 
 // weight says what a repeated rule is worth.
@@ -46,9 +47,11 @@ func (l others) behind(p *path, c cover, prefix netip.Prefix) behind {
 	// such a table that the block evades all do but those that another
 	// catch-all would take.
 	dead, taken := false, false
+	var only Rule // what only packets with its mark get behind
 	for i := 0; i < len(list) && !dead; i++ {
-		r := list[i]
+		r, reached := list[i].withMark(only)
 		switch {
+		case !reached:
 		case r.Priority <= l.base[p.family] || r.goesFirst() || !r.forReplies():
 		case r.Action == Goto && (catchesAll(r) || w.all(r)):
 			i, _ = target(list, i)
@@ -60,9 +63,23 @@ func (l others) behind(p *path, c cover, prefix netip.Prefix) behind {
 			}
 			taken = taken || l.fib.ends(r)
 			dead = l.fib.ends(r) && (r.Action != ToTable || r.Table == TableMain)
+			if dead && r.Not && r.Mask != 0 {
+				dead, only = false, r
+			}
 		}
 	}
 	return w.parts()
+}
+
+// withMark returns a rule for those of its packets that have the mark of
+// another, if any can. An inverted one cannot say it.
+func (r Rule) withMark(only Rule) (Rule, bool) {
+	if only.Mask == 0 {
+		return r, true
+	}
+	can := !r.Not && (r.Mark^only.Mark)&r.Mask&only.Mask == 0
+	r.Mark, r.Mask = r.Mark&r.Mask|only.Mark&only.Mask, r.Mask|only.Mask
+	return r, can
 }
 
 // all reports whether a rule takes all replies of the prefix.
@@ -108,8 +125,16 @@ func (w *behindBlock) selective(r Rule) {
 		}
 		return
 	case replaced || r.byHand() && (p.source == FromPin || p.source == FromStatic):
-		return // its say is over: the path does it, or the user decides
+		// its say is over: the path does it, or the user decides
+		for _, one := range live {
+			w.bans(one)
+		}
+		return
 	case r.byHand() && len(w.policy.Addresses) > 0:
+		for _, one := range reached(live, w.cover.members,
+			func(a netip.Addr) bool { return !w.pinned(a) }) {
+			w.bans(one)
+		}
 		live = reached(live, w.cover.members, w.pinned)
 	}
 	for _, one := range live {
@@ -127,6 +152,7 @@ func (w *behindBlock) selective(r Rule) {
 // says that the packets get no further.
 func (w *behindBlock) main(r Rule, ends bool) {
 	if r.SuppressGroup != None {
+		w.bans(r)
 		return // ours would take its place
 	}
 	if !w.rejected[r.Family] { // else the path's table has it all
@@ -201,19 +227,28 @@ func (w *behindBlock) asking(r Rule) []Rule {
 
 // catchAll says what a rule that takes every packet does, but for its default.
 func (w *behindBlock) catchAll(r Rule) {
-	table := r.Action == ToTable
+	if r.Not {
+		r.OIF = "" // a reply has none
+	}
+	// ours could not say it
+	bare := r.SuppressGroup != None || r.Mask != 0 && !r.Not
 	switch {
-	case !table, r.SuppressGroup != None, r.Mask != 0 && !r.Not: // ours could not say it
-	case r.Table == TableMain:
+	case r.Action != ToTable:
+	case r.Table == TableMain && !bare:
+		if r.Not {
+			r.Mark, r.Mask = 0, 0
+		}
 		if !w.fib.ends(r) {
 			w.main(r, false)
 		}
-	case standard(r), w.fib.delivers(r), w.fib.rejects(r.Family, r.Table):
+	case bare, standard(r), w.fib.delivers(r), w.fib.rejects(r.Family, r.Table):
+		w.bans(r)
 	// nothing to say in vain, where it takes more than one rule
 	case (r.Mask != 0 || slices.Contains(w.weight, asMain)) && !w.knowsMore(r):
 	default:
 		first := len(w.out)
-		if r.Not && r.Mask != 0 { // the mark passes it by
+		passed := r.Not && r.Mask != 0
+		if passed {
 			marked := r
 			marked.Table, marked.SuppressPrefix = TableMain, None
 			w.main(marked, true)
@@ -225,18 +260,46 @@ func (w *behindBlock) catchAll(r Rule) {
 		for _, x := range w.asking(r) {
 			w.add(x, asEvaded)
 		}
-		if r.Not {
-			w.passed = [2]int{first, len(w.out)}
+		if passed {
+			w.passed, w.catcher = [2]int{first, len(w.out)}, r
 		}
+	}
+}
+
+// bans says of a rule that cannot be repeated what its table rejects, a rule
+// each, but for what is as wide as a default. Main's matter in front of others
+// alone. What a mark would pass by is banned too.
+func (w *behindBlock) bans(r Rule) {
+	of := asException
+	if r.Table == TableMain {
+		of = asMain
+	}
+	if r.Not {
+		r.Mark, r.Mask = 0, 0
+	}
+	var to []netip.Prefix
+	for dst, same := range w.fib.routes(r) {
+		if !isWide(dst) && (r.To.Bits() <= 0 || r.To.Overlaps(dst)) &&
+			slices.ContainsFunc(same, func(x Route) bool { return x.Type.Rejects() }) {
+			if dst.Bits() < r.To.Bits() {
+				dst = r.To
+			}
+			to = append(to, dst)
+		}
+	}
+	for _, r.To = range sortOnce(to, narrowest) {
+		w.add(r, of)
 	}
 }
 
 // knowsMore reports whether a table knows anything but ways out of this host.
 func (w *behindBlock) knowsMore(r Rule) bool {
 	for dst, same := range w.fib.routes(r) {
-		if !isWide(dst) && dst.Bits() > r.SuppressPrefix &&
+		if !isWide(dst) &&
 			slices.ContainsFunc(same, func(x Route) bool {
-				return x.Type != Throw && !slices.ContainsFunc(x.Hops,
+				// what rejects is never suppressed
+				known := dst.Bits() > r.SuppressPrefix || x.Type.Rejects()
+				return known && x.Type != Throw && !slices.ContainsFunc(x.Hops,
 					func(h Hop) bool { return w.isOutward(h.Link) })
 			}) {
 			return true
@@ -249,11 +312,13 @@ func (w *behindBlock) knowsMore(r Rule) bool {
 // stands in front of it, and what catch-alls say behind that.
 func (w *behindBlock) parts() behind {
 	// what stands behind a catch-all that some packets pass by would be
-	// behind its end for them: then nothing of it is said
+	// behind its end for them: then nothing of it is said but bans
 	if first, last := w.passed[0], w.passed[1]; slices.ContainsFunc(w.weight[last:],
 		func(of weight) bool { return of != asMain }) {
-		w.out, w.weight = slices.Delete(w.out, first, last),
-			slices.Delete(w.weight, first, last)
+		n := len(w.out)
+		w.bans(w.catcher)
+		w.out = slices.Concat(w.out[:first], w.out[n:], w.out[last:n])
+		w.weight = slices.Concat(w.weight[:first], w.weight[n:], w.weight[last:n])
 	}
 	cut := func(least weight) int {
 		n := len(w.out)
@@ -263,6 +328,9 @@ func (w *behindBlock) parts() behind {
 		return n
 	}
 	n, all := cut(asException), cut(asEvaded)
+	if all-n > mostEvaded {
+		n = all // they need the numbers of exceptions
+	}
 	return behind{w.out[:n:n], w.out[n:max(n, all)]}
 }
 

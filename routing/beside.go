@@ -6,20 +6,8 @@ import (
 	"slices"
 )
 
-// This file holds what else a plan speaks of: translated listeners, established
-// sessions, warnings about NGINX's configuration. None of it decides anything.
-
-// DNAT is a rule of nftables that sends packets for an address elsewhere.
-// Replies to them are routed before the source is translated back: by the
-// address To.
-type DNAT struct {
-	Addrs     []netip.Prefix // none: any
-	Transport string         // "tcp", "udp"; "": any
-	First     uint16         // ports, 0 and 0: any
-	Last      uint16
-	To        netip.Addr // the zero Addr if it is not literal
-	Origin    string     // "ip nat prerouting handle 4"
-}
+// This file holds what else a plan speaks of: established sessions, warnings
+// about NGINX's configuration. None of it decides anything.
 
 // Session is one established TCP session of the host.
 type Session struct{ Local, Remote netip.AddrPort }
@@ -44,37 +32,6 @@ type SessionGroup struct {
 // NginxWarning returns a finding about NGINX's configuration.
 func NginxWarning(code, message, hint, origin string) Finding {
 	return Finding{Code(code), Warning, "nginx.conf", message, hint, origin}
-}
-
-// Translated finds listeners whose packets nftables sends elsewhere: their
-// replies are routed by the translated address.
-func Translated(outcomes []Outcome, dnats []DNAT) []Finding {
-	var out []Finding
-	for _, o := range outcomes {
-		for _, d := range dnats {
-			if !d.hits(o) {
-				continue
-			}
-			to := "another address"
-			if d.To.IsValid() {
-				to = d.To.String()
-			}
-			out = appendOnce(out, Warning.Finding("dnat", o.Addr.String(),
-				"packets to %s port %d go to %s: their replies take the way of "+
-					"that address", o.Addr, o.Ports.First, to).
-				Advise("let NGINX listen on the address that packets are sent "+
-					"to, or drop the translation").At(d.Origin))
-		}
-	}
-	return out
-}
-
-func (d DNAT) hits(o Outcome) bool {
-	if d.Transport != "" && d.Transport != string(o.Transport) ||
-		d.First != 0 && (o.Ports.Last < d.First || d.Last < o.Ports.First) {
-		return false
-	}
-	return slices.ContainsFunc(d.Addrs, func(p netip.Prefix) bool { return p.Contains(o.Addr) })
 }
 
 // MovesEstablished returns the finding `moves-established`: how many TCP

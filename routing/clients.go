@@ -98,14 +98,29 @@ func standIns(h Host, f Family, own map[netip.Addr][]Addr) []standIn {
 	out := []standIn{{addr: OffLink(h, f)}}
 	routes := classRoutes(h, f)
 	for i := range routes {
-		out = append(out, standIn{addr: inside(routes[i].Dst, own), route: &routes[i]})
+		addr := inside(routes[i].Dst, somewhere(routes[i].Dst), own)
+		out = append(out, standIn{addr: addr, route: &routes[i]})
 	}
 	for i := range h.Rules {
 		if r := &h.Rules[i]; r.Family == f && r.To.Bits() > 0 {
-			out = append(out, standIn{addr: inside(r.To, own), rule: r})
+			addr := inside(r.To, somewhere(r.To), own)
+			out = append(out, standIn{addr: addr, rule: r})
 		}
 	}
 	return out
+}
+
+// somewhere is an address in a prefix at which no router is likely: those have
+// the first addresses, or the last. The prefix's own gateway would not do for a
+// client: what goes through it is on-link to it.
+func somewhere(p netip.Prefix) netip.Addr {
+	a := p.Addr().AsSlice()
+	if 8*len(a)-p.Bits() < 8 {
+		return p.Addr().Next()
+	}
+	a[len(a)-1] = 50
+	addr, _ := netip.AddrFromSlice(a)
+	return addr
 }
 
 // eachOnce returns the stand-ins with each address once, sorted after the
@@ -253,19 +268,18 @@ func (t *topology) client(addr netip.Addr, link string, r Route) Client {
 	return c
 }
 
-// inside returns an address in a prefix that is not the host's own and, where
-// it is easy, in no narrower prefix.
-func inside(p netip.Prefix, own map[netip.Addr][]Addr) netip.Addr {
-	first := p.Addr()
+// inside returns the first address of a prefix, from one on, that is not the
+// host's own, if there is one near.
+func inside(p netip.Prefix, from netip.Addr, own map[netip.Addr][]Addr) netip.Addr {
 	if p.IsSingleIP() {
-		return first
+		return p.Addr()
 	}
-	for a, i := first.Next(), 0; i < 8 && p.Contains(a); a, i = a.Next(), i+1 {
+	for a, i := from, 0; i < 8 && p.Contains(a); a, i = a.Next(), i+1 {
 		if len(own[a]) == 0 {
 			return a
 		}
 	}
-	return first
+	return p.Addr()
 }
 
 // Clients returns addresses that stand for every group of clients of a family:

@@ -204,7 +204,9 @@ func (l *layout) elsewhere(h Hop) bool {
 		return false
 	}
 	same := l.fib.tables[tableID{IPv6, TableMain}].routes[route.Dst]
-	return !slices.ContainsFunc(same, func(r Route) bool { return r.uses(h.Link) })
+	return !slices.ContainsFunc(same, func(r Route) bool {
+		return r.Metric == route.Metric && r.uses(h.Link)
+	})
 }
 
 // hostRoute is the on-link route to a gateway.

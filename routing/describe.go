@@ -75,8 +75,9 @@ func (w *describer) arpSources() {
 	for _, r := range w.rows {
 		by := r.After.Link
 		if !r.Addr.Is4() || r.Link == "" || by == "" || by == r.Link ||
-			r.Status == LocalOnly || r.After.Type != Unicast ||
-			!asksByARP(w.links[by]) || told[[2]string{r.Link, by}] {
+			r.Status == LocalOnly || r.Status == Unresolved ||
+			r.After.Type != Unicast || !asksByARP(w.links[by]) ||
+			told[[2]string{r.Link, by}] {
 			continue
 		}
 		if n, known := w.host.conf(by, "arp_announce"); !known || n > 0 {
@@ -172,7 +173,7 @@ func (w *describer) sourceHints() {
 		if !src.IsValid() {
 			continue
 		}
-		dst := inside(r.Dst, w.assigned)
+		dst := inside(r.Dst, r.Dst.Addr().Next(), w.assigned)
 		if r.IsDefault() {
 			dst = OffLink(w.host, r.Family())
 		}

@@ -37,13 +37,13 @@ func TestExplainClients(t *testing.T) {
 			x.Now.Way, x.After.Way))
 	}
 	want := []string{
-		"off-link 198.51.100.1 (), off-link 128.0.0.1 (128.0.0.0/1 via 10.0.0.2 dev eth0): eth0 via 10.0.0.2 -> eth1 via 10.0.1.1",
-		"on-link 10.0.1.1 (10.0.1.0/24 dev eth1): eth1, on-link -> eth1, on-link",
-		"other LAN 10.0.0.1 (10.0.0.0/24 dev eth0): eth0, on-link -> eth1 via 10.0.1.1",
-		"static route 10.50.0.1 (10.50.0.0/16 via 10.0.0.7 dev eth0), static route 10.51.0.1 (10.51.0.0/16 via 10.0.0.7 dev eth0): eth0 via 10.0.0.7 -> eth1 via 10.0.1.1",
-		"host-local 172.17.0.2 (172.17.0.0/16 dev docker0): docker0, on-link -> docker0, on-link",
+		"off-link 198.51.100.1 (), off-link 128.0.0.50 (128.0.0.0/1 via 10.0.0.2 dev eth0): eth0 via 10.0.0.2 -> eth1 via 10.0.1.1",
+		"on-link 10.0.1.50 (10.0.1.0/24 dev eth1): eth1, on-link -> eth1, on-link",
+		"other LAN 10.0.0.50 (10.0.0.0/24 dev eth0): eth0, on-link -> eth1 via 10.0.1.1",
+		"static route 10.50.0.50 (10.50.0.0/16 via 10.0.0.7 dev eth0), static route 10.51.0.50 (10.51.0.0/16 via 10.0.0.7 dev eth0): eth0 via 10.0.0.7 -> eth1 via 10.0.1.1",
+		"host-local 172.17.0.50 (172.17.0.0/16 dev docker0): docker0, on-link -> docker0, on-link",
 		"banned 198.51.100.65 (prohibit 198.51.100.64/26): prohibit -> prohibit",
-		"rule 203.0.113.1 (to 203.0.113.0/24): eth0 via 10.0.0.2 -> eth1 via 10.0.1.1",
+		"rule 203.0.113.50 (to 203.0.113.0/24): eth0 via 10.0.0.2 -> eth1 via 10.0.1.1",
 	}
 	if d := cmp.Diff(want, got); d != "" {
 		t.Errorf("-want +got\n%s", d)

@@ -24,9 +24,7 @@ func (l others) needs(p *path) (n needs) {
 		for _, prefix := range c.prefixes {
 			b := l.behind(p, c, prefix)
 			n.exceptions = max(n.exceptions, len(b.exceptions))
-			if len(b.evaded) <= mostEvaded {
-				n.evaded = max(n.evaded, len(b.evaded))
-			}
+			n.evaded = max(n.evaded, len(b.evaded))
 		}
 	}
 	return n

@@ -153,6 +153,7 @@ func (l *layout) layGroups() {
 		return
 	}
 	l.group = n.Group
+	zero := slices.IndexFunc(l.host.Rules, func(r Rule) bool { return r.SuppressGroup == 0 })
 	for _, link := range l.sorted {
 		switch {
 		case !l.isOutward(link.Name):
@@ -164,6 +165,12 @@ func (l *layout) layGroups() {
 					"group: ip link set %s group default", link.Name))
 			}
 		case link.Group == n.Group: // by another program, and as we want it
+		case link.Group == 0 && zero >= 0:
+			l.find(Warning.Finding("link-group-taken", link.Name, "this rule asks for "+
+				"link group 0, so %s stays in it: main's specific routes through "+
+				"it win over the paths, as with main-first", link.Name).
+				Advise("let the rule ask for a group other than 0").
+				At(l.host.Rules[zero].String()))
 		case link.Group == 0:
 			l.state.Groups = append(l.state.Groups, LinkGroup{link.Name, n.Group})
 		default:
@@ -213,7 +220,7 @@ func (l *layout) layRules(p *path) {
 			l.layFront(p, from, put)
 			b := others{l}.behind(p, c, prefix)
 			put(at.exception, b.exceptions...)
-			if len(b.evaded) <= at.main-at.evaded && len(b.evaded) <= mostEvaded {
+			if len(b.evaded) <= at.main-at.evaded {
 				put(at.evaded, b.evaded...)
 			}
 			if !l.rejected[p.family] {

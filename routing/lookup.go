@@ -423,13 +423,18 @@ func (f *FIB) search(number uint32, q Query) (*Route, []Hop) {
 	if t == nil {
 		return nil, nil
 	}
+	met := false // a route for the source, though with no usable next hop
 	for _, bits := range t.lengths {
 		dst, err := q.Dst.Prefix(bits)
 		if err != nil {
 			continue
 		}
 		routes := t.routes[dst]
+		if !met && hides(routes, q.Src) {
+			continue
+		}
 		for i := range routes {
+			met = met || routes[i].forSource(q.Src)
 			if hops, ok := f.usable(&routes[i], q); ok {
 				return &routes[i], hops
 			}
@@ -438,8 +443,25 @@ func (f *FIB) search(number uint32, q Query) (*Route, []Hop) {
 	return nil, nil
 }
 
+// hides reports whether IPv6 passes by routes of one destination, which are
+// sorted: one for some sources alone, unless it is a default, hides those for
+// every source from all others (fib6_node_lookup_1 goes back to a shorter
+// prefix).
+func hides(routes []Route, src netip.Addr) bool {
+	return len(routes) > 0 && routes[0].Source().IsValid() && !routes[0].IsDefault() &&
+		!slices.ContainsFunc(routes, func(r Route) bool {
+			return r.Source().IsValid() && r.forSource(src)
+		})
+}
+
+// forSource reports whether a route is for packets of a source.
+func (r Route) forSource(src netip.Addr) bool {
+	from := r.Source()
+	return !from.IsValid() || from.Contains(src)
+}
+
 func (f *FIB) usable(r *Route, q Query) ([]Hop, bool) {
-	if from := r.Source(); from.IsValid() && !from.Contains(q.Src) {
+	if !r.forSource(q.Src) {
 		return nil, false
 	}
 	if len(r.Hops) == 0 {
@@ -505,8 +527,18 @@ func sameAnswer(a, b Trace) bool { return leadsTo(a, b.Ends) && leadsTo(b, a.End
 // leadsTo reports whether a lookup may end in each of the ways.
 func leadsTo(t Trace, ways []Way) bool {
 	return !slices.ContainsFunc(ways, func(w Way) bool {
-		return !slices.ContainsFunc(t.Ends, func(end Way) bool { return sameWay(w, end) })
+		return !slices.ContainsFunc(t.Ends, func(end Way) bool {
+			return sameWay(w.toward(t.Query.Dst), end.toward(t.Query.Dst))
+		})
 	})
+}
+
+// toward returns the way to an address: through itself is on-link.
+func (w Way) toward(dst netip.Addr) Way {
+	if w.Via == dst {
+		w.Via = netip.Addr{}
+	}
+	return w
 }
 
 // sameWay compares all but the table.

@@ -1,6 +1,7 @@
 package routing
 
 import (
+	"fmt"
 	"net/netip"
 	"slices"
 )
@@ -26,6 +27,18 @@ type Listener struct {
 	Listen    string   // the listen argument as written: "*:80", "10.0.0.1:8000-8005"
 	Origins   []string // file:line of each listen directive
 	Servers   []string // server names
+}
+
+// PortName is "80", "8000-8005" or "53/udp".
+func (l Listener) PortName() string {
+	port := fmt.Sprint(l.Ports.First)
+	if l.Ports.Last != l.Ports.First {
+		port += fmt.Sprintf("-%d", l.Ports.Last)
+	}
+	if l.Transport != TCP {
+		port += "/" + string(l.Transport)
+	}
+	return port
 }
 
 // Bind is one *_bind directive of NGINX: the source address of its own

@@ -109,7 +109,8 @@ func (c Claim) Verify(p *Proof, when When, ask func(Query) (Way, error)) error {
 					inTable(got)})
 			} else if was, ok := p.before[q]; when == BeforeApply {
 				p.before[q] = trace.Way
-			} else if ok && !sameWay(was, trace.Way) && !c.names(q, was, trace.Way) {
+			} else if ok && !sameWay(was.toward(dst), trace.Way.toward(dst)) &&
+				!c.names(q, was, trace.Way) {
 				p.Differences = append(p.Differences, Difference{when,
 					fmt.Sprintf("%s to %s", q.Src, q.Dst),
 					"as before: " + inTable(was), inTable(got)})
@@ -205,7 +206,7 @@ func Rebuildable(h Host) (Host, []string) {
 		}
 		from := r.Source()
 		if r.Opaque = ""; from.IsValid() {
-			r.Opaque = "from " + from.String()
+			r.Opaque = "from " + destination(from)
 		}
 		out.Routes = append(out.Routes, r)
 	}

@@ -156,7 +156,7 @@ func (l *layout) answers(r Rule) bool {
 	}
 	return slices.ContainsFunc(l.host.Routes, func(x Route) bool {
 		return x.Table == r.Table && x.Family() == r.Family && x.Type != Throw &&
-			x.Dst.Bits() > r.SuppressPrefix
+			(x.Dst.Bits() > r.SuppressPrefix || x.Type.Rejects() && isWide(x.Dst))
 	})
 }
 

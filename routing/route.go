@@ -177,7 +177,8 @@ func sameHop(a, b Hop) bool {
 
 func compareRoute(a, b Route) int {
 	return cmp.Or(cmp.Compare(a.Table, b.Table), cmp.Compare(a.Family(), b.Family()),
-		comparePrefix(a.Dst, b.Dst), cmp.Compare(a.Metric, b.Metric))
+		comparePrefix(a.Dst, b.Dst), cmp.Compare(a.Metric, b.Metric),
+		comparePrefix(a.Source(), b.Source()))
 }
 
 // written returns next hops as we write them: sorted, without what is volatile.

@@ -139,6 +139,25 @@ func TestExcludedAddressCost(t *testing.T) {
 	}
 }
 
+// Addresses that somebody routes here, scattered with nothing else between them
+// (400 failover addresses of a hoster), are joined into a few covers.
+func TestScatteredCost(t *testing.T) {
+	h := manyUplinks(2)
+	var listeners []Listener
+	for i := range 400 {
+		p := netip.PrefixFrom(nth(i*i%7919*2).Addr(), 32)
+		h.Addrs = append(h.Addrs, Addr{Link: "eth1", Prefix: p})
+		listeners = append(listeners,
+			Listener{Addr: p.Addr(), Ports: PortRange{80, 80}, Transport: TCP})
+	}
+	plan := planOf(t, h, listeners, Policy{Numbers: DefaultNumbers})
+	n := countRules(plan, IPv4)
+	t.Logf("400 scattered addresses: %d rules", n)
+	if n == 0 || n > 40 {
+		t.Errorf("%d rules, want 1 to 40", n)
+	}
+}
+
 func BenchmarkDecide10000Listeners(b *testing.B) {
 	h := manyUplinks(8)
 	listeners := listenersIn(h, 20000, true)

@@ -55,9 +55,15 @@ func (r Rule) Selectors() (known [][2]string, rest string) {
 }
 
 // forReplies reports whether a rule may match a reply of the host's own: not
-// what comes in by a link, nor what a tunnel has unwrapped.
+// what comes in by a link, nor what a tunnel has unwrapped. An inverted one
+// with `iif lo` matches what fails another of its selectors.
 func (r Rule) forReplies() bool {
-	return (r.IIF == "" || (r.IIF == "lo") != r.Not) && !strings.Contains(r.Opaque, "tun_id")
+	lo := r.IIF == "" || r.IIF == "lo"
+	if r.Not {
+		lo = r.IIF != "lo" || r.From.Bits() > 0 || r.To.Bits() > 0 || r.OIF != "" ||
+			r.Mask != 0 || r.Opaque != ""
+	}
+	return lo && !strings.Contains(r.Opaque, "tun_id")
 }
 
 // repeatable reports whether a rule of ours can do the same for a narrower

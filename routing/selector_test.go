@@ -21,7 +21,9 @@ var opaqueRules = []struct{ rule, want string }{
 	{"dscp 10 lookup main", ""}, // the live rule asks main
 	{"dscp 10 nop", ""},
 	{"iif eth0 dscp 10 lookup 7", ""},
-	{"not iif lo dscp 10 lookup 7", ""},
+	{"not iif lo lookup 7", ""},
+	{"not iif lo dscp 10 lookup 7", "hands off"}, // for every other dscp
+	{"not from 10.0.9.0/24 fwmark 1 iif lo lookup 7", "hands off"},
 	{"tun_id 5 lookup 7", ""},
 	{"dscp 10 lookup 7", "hands off"},
 	{"sport 80 flowlabel 5 lookup 7", "hands off"},

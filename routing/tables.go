@@ -40,7 +40,7 @@ func (d *draft) assignTables() {
 // rules lead the path's own replies to.
 func (t *tables) keepOwn(p *path) {
 	t.keep(p, func(r Route) bool {
-		return slices.EqualFunc(r.Hops, p.hops, sameHop) && t.leads(p, r.Table)
+		return sameGateways(r.Hops, p.hops) && t.leads(p, r.Table)
 	})
 }
 
@@ -57,7 +57,15 @@ func (t *tables) leads(p *path, table uint32) bool {
 // path's key is now: if another path took the table, that would replace a
 // default that rules still lead replies to.
 func (t *tables) keepSame(p *path) {
-	t.keep(p, func(r Route) bool { return slices.EqualFunc(r.Hops, p.hops, sameHop) })
+	t.keep(p, func(r Route) bool { return sameGateways(r.Hops, p.hops) })
+}
+
+// sameGateways compares next hops, however they are written: an IPv6 gateway
+// that main knows elsewhere is not `onlink` (layout.elsewhere).
+func sameGateways(a, b []Hop) bool {
+	return slices.EqualFunc(a, b, func(x, y Hop) bool {
+		return x.Link == y.Link && x.Via == y.Via
+	})
 }
 
 // keepLed takes the table that our rules lead the path's own replies to, where

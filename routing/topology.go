@@ -295,7 +295,7 @@ func (t *topology) globalAddrs(f Family) []netip.Addr {
 	for _, r := range t.host.Routes {
 		if r.Table == TableLocal && r.Type == Local && r.Protocol != protocolKernel &&
 			r.Family() == f {
-			out = append(out, inside(r.Dst, t.assigned))
+			out = append(out, inside(r.Dst, r.Dst.Addr().Next(), t.assigned))
 		}
 	}
 	for _, a := range t.host.Addrs {

@@ -143,7 +143,7 @@ var labFaults = []labFault{
 	{name: "local at 100", seed: "ip rule add pref 100 lookup local; ip rule del pref 0", undo: "ip rule add pref 0 lookup local; ip rule del pref 100",
 		want: []string{"local-order IPv4"}},
 	{name: "local behind ours", seed: "ip rule add pref 32765 lookup local; ip rule del pref 0", undo: "ip rule add pref 0 lookup local; ip rule del pref 32765",
-		want: []string{"arp-source 10.0.1.100", "arp-source 10.0.2.100", "local-order IPv4"}},
+		want: []string{"local-order IPv4"}},
 	{name: "systemd-networkd", start: func(t *testing.T, l *lab) []string {
 		l.called(t, "systemd-networkd", idle...)
 		return []string{"--root", files(t, nil)}
@@ -193,6 +193,9 @@ var labFaults = []labFault{
 	}},
 	{name: "translated", seed: "nft 'add table ip away; add chain ip away arriving { type nat hook prerouting priority -100; }; add rule ip away arriving ip daddr 10.0.1.100 tcp dport 80 dnat to 10.0.0.10:8080'",
 		undo: "nft delete table ip away", want: []string{"dnat 10.0.1.100"}},
+	{name: "translated by a rule without addresses", seed: "nft 'add table ip away; add chain ip away arriving { type nat hook prerouting priority -100; }; add chain ip away docker; " +
+		"add rule ip away arriving fib daddr type local jump docker; add rule ip away docker iifname != docker0 tcp dport 80 dnat to 172.17.0.2:80'",
+		undo: "nft delete table ip away", want: []string{"dnat 10.0.0.100, 10.0.1.100, 10.0.2.100"}},
 	{name: "a route in our range of tables", seed: "ip route add 192.0.2.0/24 via 10.0.1.7 dev eth1 table 20500 onlink", undo: "ip route flush table 20500",
 		want: []string{"numbers-taken table 20500"}},
 	{name: "a rule among our priorities", seed: "ip rule add pref 5150 from 10.9.0.0/16 lookup 500", undo: "ip rule del pref 5150", want: []string{"not-installed lasthop", "numbers-taken priority 5150"}},
@@ -205,7 +208,7 @@ var labFaults = []labFault{
 	{name: "a rule of keepalived behind ours", seed: "ip rule add pref 20000 from 10.0.1.100 lookup 300 protocol 18", undo: "ip rule del pref 20000",
 		want: []string{"keepalived-rules 10.0.1.100", "not-installed lasthop"}},
 	{name: "a rule of keepalived in front of ours", seed: "ip route add default via 10.0.2.1 dev eth2 table 300; ip rule add pref 4000 from 10.0.1.100 lookup 300 protocol 18",
-		undo: "ip rule del pref 4000; ip route flush table 300", want: []string{"arp-source 10.0.1.100", "keepalived-rules 10.0.1.100"}},
+		undo: "ip rule del pref 4000; ip route flush table 300", want: []string{"keepalived-rules 10.0.1.100"}},
 	{name: "proxy_bind to a VIP", start: func(t *testing.T, l *lab) []string {
 		return []string{
 			"-c", l.conf(t, "proxy_bind 10.0.1.100; proxy_pass http://10.0.0.50:8080;")}

@@ -14,7 +14,10 @@ var allFeatures = []string{"several uplinks", "shared subnets", "overlapping sub
 	"/32 VIPs", "wildcards", "binds", "both families", "gateways in other tables",
 	"absent VIPs", "link groups", "policy", "rules by oif", "rules by iif", "rules by mask",
 	"inverted rules", "goto chains", "gotos to nowhere", "rules that do nothing",
-	"rules with suppress_ifgroup", "rules with suppress_prefixlength", "rules that reject", "tables of several rules", "reject routes in own tables", "several metrics", "defaults of one metric"}
+	"rules with suppress_ifgroup", "rules with suppress_prefixlength", "rules that reject", "tables of several rules", "reject routes in own tables", "several metrics", "defaults of one metric",
+	"marks", "source-specific routes", "metrics of transports", "deliberate rules",
+	"rules with ports, users, tos", "catch-all tables with more than a default",
+	"private IPv6 routes", "nested subnets of one link", "connected routes of managers"}
 
 // generator makes the lines of one random host. Its links are eth0 to eth7,
 // docker0, cali0 and tun0.
@@ -27,6 +30,9 @@ type generator struct {
 	sixes    bool
 	owned    map[netip.Addr]bool
 	vips     []netip.Addr
+	managed  []managed // whose connected routes move in the end
+	// what makes tables first and rules later
+	marking, catching bool
 }
 
 // uplink is a link with its subnet in both families. Addresses in it are
@@ -47,6 +53,11 @@ func generate(seed uint64) *generator {
 	g.makeDefaults()
 	g.makeStatics()
 	g.makeBans()
+	g.makeWide()
+	g.makeSourceSpecific()
+	g.makeManagedTables()
+	g.makeMarkTables()
+	g.makeCatchTables()
 	more := g.chance(0.75)
 	if more {
 		g.makeTables()
@@ -55,7 +66,11 @@ func generate(seed uint64) *generator {
 	if more {
 		g.makeMoreRules()
 	}
+	g.makeMarks()
+	g.makeDeliberate()
+	g.makeCatchAlls()
 	g.makeVIPs()
+	g.moveConnected()
 	g.makePolicy()
 	g.makeClients()
 	return g
@@ -97,7 +112,6 @@ func (g *generator) makeUplinks() {
 		u := uplink{name: fmt.Sprint("eth", i),
 			four: netip.MustParsePrefix(fmt.Sprintf("10.%d.0.0/24", i)),
 			six:  netip.MustParsePrefix(fmt.Sprintf("2001:db8:%d::/64", i))}
-		own := 10 + i
 		switch {
 		case i > 0 && g.chance(0.15):
 			u.four, u.six = g.one().four, g.one().six
@@ -110,11 +124,9 @@ func (g *generator) makeUplinks() {
 		g.uplinks = append(g.uplinks, u)
 		g.add("link add %s type veth", u.name)
 		g.add("link set %s up", u.name)
-		g.address(u, host4(u.four, own), u.four.Bits())
-		if g.sixes {
-			g.address(u, host4(u.six, own), u.six.Bits())
-		}
+		g.connected(i, u)
 	}
+	g.nestedSubnets()
 	if g.chance(0.35) {
 		g.features["link groups"] = true
 		all, group := g.chance(0.5), 5+g.IntN(3)
@@ -202,8 +214,10 @@ func (g *generator) makeDefaults() {
 		}
 		switch g.IntN(6) {
 		case 0, 1:
-			g.add("route add default via %s dev %s metric %d", via, u.name, metric)
-			g.add6("-6 route add default via %s dev %s metric %d", via6, u.name, metric)
+			g.add("route add default via %s dev %s metric %d%s", via, u.name, metric,
+				g.tuned())
+			g.add6("-6 route add default via %s dev %s metric %d%s", via6, u.name,
+				metric, g.tuned())
 		case 2:
 			g.add("--gateway %s=%s", u.name, via)
 			g.add6("--gateway %s=%s", u.name, host4(u.six, 1))
@@ -222,16 +236,25 @@ func (g *generator) makeDefaults() {
 			g.secondSubnet(i, u)
 		}
 	}
-	if g.chance(0.3) {
-		g.features["defaults of one metric"] = true
-		metric := 3 + 2*g.IntN(10) // no default has it yet, but for the multipath one
-		for range 2 + g.IntN(2) {
-			g.appendDefault(g.one(), metric)
-		}
-	}
+	g.makeEqualDefaults()
 	if g.chance(0.1) {
 		g.add("route add unreachable default metric 4294967295")
 		g.add6("-6 route add unreachable default metric 4294967295")
+	}
+}
+
+// makeEqualDefaults adds defaults of one metric.
+func (g *generator) makeEqualDefaults() {
+	if !g.chance(0.5) {
+		return
+	}
+	g.features["defaults of one metric"] = true
+	metric := 3 // no default has it yet, but for the multipath one
+	if g.chance(0.3) {
+		metric += 2 * g.IntN(10)
+	}
+	for range 2 + g.IntN(2) {
+		g.appendDefault(g.one(), metric)
 	}
 }
 
@@ -244,6 +267,10 @@ func (g *generator) appendDefault(u uplink, metric int) {
 		return
 	}
 	g.add("%s", route)
+	if g.sixes && metric != 5 && g.chance(0.4) { // one multipath route
+		g.once("-6 route append default via %s dev %s metric %d", host4(u.six, 1), u.name,
+			metric)
+	}
 	if neigh := fmt.Sprintf("neigh add %s dev %s", host4(u.four, 1), u.name); g.chance(0.5) &&
 		!slices.Contains(g.lines, neigh) {
 		g.add("%s", neigh)
@@ -284,10 +311,10 @@ func (g *generator) makeStatics() {
 			g.add6("-6 route add 2001:db8:2%02d::/48 via fe80::7 "+
 				"dev %s metric %d mtu 1400", i, u.name, 1+g.IntN(3))
 		default:
-			g.add("route add 10.%d.0.0/16 via %s dev %s", 200+i,
-				host4(u.four, 7), u.name)
-			g.add6("-6 route add 2001:db8:2%02d::/48 via %s dev %s", i,
-				host4(u.six, 7), u.name)
+			g.add("route add 10.%d.0.0/16 via %s dev %s%s", 200+i,
+				host4(u.four, 7), u.name, g.tuned())
+			g.add6("-6 route add 2001:db8:2%02d::/48 via %s dev %s%s", i,
+				host4(u.six, 7), u.name, g.tuned())
 		}
 	}
 }
@@ -599,7 +626,8 @@ func (g *generator) makePolicy() {
 func (g *generator) makeClients() {
 	for _, c := range []string{"198.51.100.2", "45.1.2.3", "203.0.113.9", "172.17.0.5",
 		"10.244.0.7", "10.8.0.9", "10.50.0.9", "10.200.0.9", "10.201.0.9", "10.202.0.9",
-		"198.51.200.9", "198.51.201.9", "198.51.202.9"} {
+		"198.51.200.9", "198.51.201.9", "198.51.202.9", "198.51.203.9",
+		"198.51.204.9", "100.100.0.9", "192.0.3.9"} {
 		g.add("client %s", c)
 	}
 	for _, u := range g.uplinks {
@@ -609,7 +637,9 @@ func (g *generator) makeClients() {
 	g.add("client %s", host4(g.uplinks[0].four, 10)) // the host itself
 	for _, c := range []string{"2001:db8:ffff::2", "3fff::1", "2001:db8:fff0::9",
 		"2001:db8:d0::5", "2001:db8:244::7", "2001:db8:8::9", "2001:db8:50::9",
-		"2001:db8:200::9", "2001:db8:201::9", "2001:db8:202::9", "2001:db8:ba0::9", "2001:db8:ba1::9", "2001:db8:ba2::9"} {
+		"2001:db8:200::9", "2001:db8:201::9", "2001:db8:202::9", "2001:db8:ba0::9", "2001:db8:ba1::9", "2001:db8:ba2::9",
+		"2001:db8:203::9", "2001:db8:204::9", "fd00:7::9", "fd00:8::9", "fc00::9",
+		"2001:db8:3::9"} {
 		g.add6("client %s", c)
 	}
 	g.add6("client %s", host4(g.uplinks[0].six, 10))

@@ -44,9 +44,13 @@ func Examine(s *survey.Survey, checks []report.Checked, o Options) ([]routing.Fi
 	d.find(routing.Examine(s.Inputs.Host, plan, s.Inputs.Binds, s.Inputs.Policy)...)
 	if s.Place.Offline {
 		s.LookBeside()
-		d.find(routing.Translated(plan.Outcomes, s.Beside.DNATs)...)
+		d.translations(s.Beside.DNATs)
 	} else { // what only the machine itself knows
-		d.translations()
+		dnats, unseen := survey.DNATs(d.Kernel)
+		d.translations(dnats)
+		for _, u := range unseen {
+			d.cannotSee(u.What, u.Err)
+		}
 		d.purges()
 		d.nginx()
 		d.halfOpen()
@@ -150,13 +154,9 @@ func Remedy(l settings.Line, d routing.Diff, findings []routing.Finding) string 
 	return remedy
 }
 
-func (d *doctor) translations() {
-	dnats, err := d.Kernel.DNATs()
-	if err != nil {
-		d.cannotSee("nftables", err)
-		return
-	}
-	d.find(routing.Translated(d.survey.Decision.Plan.Outcomes, dnats)...)
+func (d *doctor) translations(dnats []routing.DNAT) {
+	s := d.survey
+	d.find(routing.Translated(s.Inputs, s.Decision.Plan, dnats)...)
 }
 
 // halfOpen names the addresses at which clients wait whose SYN-ACK was sent

@@ -35,9 +35,7 @@ func Live(k *host.Kernel, netns string, warn func(message string)) Place {
 }
 
 func besideOf(k *host.Kernel, in routing.Inputs) (b Beside) {
-	if dnats, err := k.DNATs(); err == nil {
-		b.DNATs = dnats
-	}
+	b.DNATs, _ = DNATs(k)
 	if sessions, err := k.Sessions(); err == nil {
 		b.Sessions = routing.GroupSessions(in.Host, in.Policy.Direct, sessions,
 			ownSession())
@@ -46,6 +44,27 @@ func besideOf(k *host.Kernel, in routing.Inputs) (b Beside) {
 		b.NetworkFiles = host.NetworkFiles("/", in.Host.Links)
 	}
 	return b
+}
+
+// Unseen is what may not be looked at, and why.
+type Unseen struct {
+	What string
+	Err  error
+}
+
+// DNATs returns all destination translations that may be read.
+func DNATs(k *host.Kernel) (dnats []routing.DNAT, unseen []Unseen) {
+	for _, from := range []struct {
+		what string
+		read func() ([]routing.DNAT, error)
+	}{{"nftables", k.DNATs}, {"iptables-legacy", k.LegacyDNATs}} {
+		list, err := from.read()
+		dnats = append(dnats, list...)
+		if err != nil {
+			unseen = append(unseen, Unseen{from.what, err})
+		}
+	}
+	return dnats, unseen
 }
 
 // running loads the configurations of the NGINX that run in a network

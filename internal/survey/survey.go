@@ -182,7 +182,7 @@ func (s *Survey) AddBeside() {
 	p := &s.Decision.Plan
 	p.Findings = slices.Concat(p.Findings, // a copy: others may hold the decision's own
 		routing.MovesEstablished(s.Inputs, s.Decision, s.Beside.Sessions),
-		routing.Translated(p.Outcomes, s.Beside.DNATs))
+		routing.Translated(s.Inputs, *p, s.Beside.DNATs))
 }
 
 // Head says what the survey rests on.

@@ -129,13 +129,16 @@ func (g generator) capture() Capture {
 
 func (g generator) dnat() routing.DNAT {
 	p := g.ports()
-	d := routing.DNAT{Transport: pick(g, "", "tcp"), First: p.First, Last: p.Last,
+	d := routing.DNAT{In: pick(g, "", "eth*"), Transport: pick(g, "", "tcp"),
+		First: p.First, Last: p.Last,
 		Origin: "nft: ip nat prerouting handle 4"}
 	d.Addrs = some(g, func() netip.Prefix {
 		return netip.PrefixFrom(g.ip(routing.IPv4), g.IntN(33))
 	})
 	if g.flip() {
 		d.To = g.ip(routing.IPv6)
+	} else {
+		d.Redirect = g.flip()
 	}
 	return d
 }

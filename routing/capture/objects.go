@@ -276,11 +276,13 @@ func warningDocOf(f routing.Finding) warningDoc {
 }
 
 type dnatDoc struct {
+	In        string         `json:"in,omitempty"`
 	Addrs     []netip.Prefix `json:"addresses,omitempty" is:"prefix"`
 	Transport string         `json:"transport,omitempty"`
 	First     uint16         `json:"first_port" is:"0..65535" need:"always"`
 	Last      uint16         `json:"last_port" is:"0..65535" need:"always"`
 	To        netip.Addr     `json:"to,omitzero" is:"address"`
+	Redirect  bool           `json:"redirect,omitempty" is:"yes"`
 	Origin    string         `json:"origin"`
 }
 

@@ -1,147 +1,357 @@
 package host
 
 import (
-	"context"
-	"encoding/json"
+	"bytes"
+	"cmp"
+	"errors"
 	"fmt"
 	"net/netip"
-	"os/exec"
-	"time"
+	"slices"
 
 	"lasthop/routing"
+
+	"golang.org/x/sys/unix"
 )
 
-// DNATs lists the destination translations of the namespace, as `nft -j list
-// ruleset` tells them. It needs root. Rules of iptables-legacy, and matches of
-// iptables that nft cannot spell out, are not seen.
+// DNATs lists the destination translations of the namespace that a packet from
+// outside may meet: those in a chain of nf_tables or iptables-legacy at
+// prerouting, or in one that such a chain leads to. It needs root. A match that
+// is not understood (a mark, a source, a type of address) counts as if it
+// were not there.
 func (k *Kernel) DNATs() ([]routing.DNAT, error) {
-	var out []byte
-	err := k.inside(func() error {
-		ctx, cancel := context.WithTimeout(context.Background(), 5*time.Second)
-		defer cancel()
-		var err error
-		out, err = exec.CommandContext(ctx, "nft", "-j", "list", "ruleset").Output()
-		return err
-	})
+	w, err := k.natChains()
 	if err != nil {
-		return nil, fmt.Errorf("list nftables: %w", err)
+		return nil, err
 	}
-	return decodeDNATs(out)
+	return w.walk()
 }
 
-type nftRule struct {
-	Family string `json:"family"`
-	Table  string `json:"table"`
-	Chain  string `json:"chain"`
-	Handle int    `json:"handle"`
-	Expr   []struct {
-		Match *nftMatch `json:"match"`
-		DNAT  *struct {
-			Addr any `json:"addr"`
-		} `json:"dnat"`
-	} `json:"expr"`
-}
-
-type nftMatch struct {
-	Op   string `json:"op"`
-	Left struct {
-		Payload struct {
-			Protocol string `json:"protocol"`
-			Field    string `json:"field"`
-		} `json:"payload"`
-	} `json:"left"`
-	Right any `json:"right"`
-}
-
-func decodeDNATs(data []byte) ([]routing.DNAT, error) {
-	var doc struct {
-		Objects []struct {
-			Rule *nftRule `json:"rule"`
-		} `json:"nftables"`
-	}
-	if err := json.Unmarshal(data, &doc); err != nil {
-		return nil, fmt.Errorf("read nftables' JSON: %w", err)
-	}
-	var out []routing.DNAT
-	for _, o := range doc.Objects {
-		if o.Rule == nil {
-			continue
-		}
-		if d, ok := o.Rule.dnat(); ok {
-			out = append(out, d)
-		}
-	}
-	return out, nil
-}
-
-// dnat reads a rule. A match that is not understood leaves the rule as wide as
-// without it.
-func (r nftRule) dnat() (d routing.DNAT, ok bool) {
-	d.Origin = fmt.Sprintf("nft: %s %s %s handle %d", r.Family, r.Table, r.Chain, r.Handle)
-	for _, e := range r.Expr {
-		if e.DNAT != nil {
-			ok = true
-			if s, literal := e.DNAT.Addr.(string); literal {
-				d.To, _ = netip.ParseAddr(s)
+// LegacyDNATs is DNATs of iptables-legacy.
+func (k *Kernel) LegacyDNATs() (out []routing.DNAT, err error) {
+	err = k.inside(func() error {
+		for _, f := range routing.Families {
+			w, err := xtablesOf[f].natChains()
+			if err != nil {
+				return err
+			}
+			list, err := w.walk()
+			out = append(out, list...)
+			if err != nil {
+				return err
 			}
 		}
-		if e.Match == nil || e.Match.Op != "==" {
-			continue
-		}
-		switch p := e.Match.Left.Payload; p.Field {
-		case "daddr":
-			d.Addrs = nftPrefixes(e.Match.Right)
-		case "dport":
-			d.Transport = p.Protocol
-			d.First, d.Last = nftPorts(e.Match.Right)
-		}
-	}
-	return d, ok
+		return nil
+	})
+	return out, err
 }
 
-// nftPrefixes reads an address, a prefix, or a set of both.
-func nftPrefixes(v any) []netip.Prefix {
-	switch v := v.(type) {
-	case string:
-		if a, err := netip.ParseAddr(v); err == nil {
-			return []netip.Prefix{netip.PrefixFrom(a, a.BitLen())}
+// natRule is one thing that a rule does: it sends packets elsewhere, or lets
+// another chain look at them.
+type natRule struct {
+	routing.DNAT        // which packets
+	jump         string // the other chain
+}
+
+// natWalk follows packets through chains from prerouting on.
+type natWalk struct {
+	base  []string // the chains at prerouting
+	rules func(chain string) ([]natRule, error)
+	seen  int
+	out   []routing.DNAT
+}
+
+const (
+	maxJumps = 16        // NFT_JUMP_STACK_SIZE; no chain leads to itself
+	maxSteps = 2_000_000 // rules seen; those of 10,000 services are 100,000
+)
+
+func (w *natWalk) walk() ([]routing.DNAT, error) {
+	for _, chain := range w.base {
+		if err := w.chain(chain, routing.DNAT{}, 0); err != nil {
+			return w.out, err
 		}
-	case map[string]any:
-		if p, ok := v["prefix"].(map[string]any); ok {
-			bits, _ := p["len"].(float64)
-			addr, _ := p["addr"].(string)
-			if a, err := netip.ParseAddr(addr); err == nil {
-				return []netip.Prefix{netip.PrefixFrom(a, int(bits))}
+	}
+	return w.out, nil
+}
+
+// chain follows the packets that come to a chain.
+func (w *natWalk) chain(name string, come routing.DNAT, jumps int) error {
+	rules, err := w.rules(name)
+	if err != nil || jumps > maxJumps {
+		return err
+	}
+	for _, r := range rules {
+		if w.seen++; w.seen > maxSteps {
+			return errors.New("too many ways through the rules")
+		}
+		d, some := narrow(come, r.DNAT)
+		switch {
+		case !some:
+		case r.jump == "":
+			w.out = append(w.out, d)
+		default:
+			if err := w.chain(r.jump, d, jumps+1); err != nil {
+				return err
 			}
 		}
-		var out []netip.Prefix
-		if set, ok := v["set"].([]any); ok {
-			for _, x := range set {
-				out = append(out, nftPrefixes(x)...)
-			}
-		}
-		return out
 	}
 	return nil
 }
 
-// nftPorts reads a port or a range; of a set the smallest range that holds it.
-func nftPorts(v any) (first, last uint16) {
-	switch v := v.(type) {
-	case float64:
-		return uint16(v), uint16(v)
-	case map[string]any:
-		list, ok := v["range"].([]any)
-		if !ok {
-			list, _ = v["set"].([]any)
-		}
-		for _, x := range list {
-			a, z := nftPorts(x)
-			if first == 0 || a < first {
-				first = a
+// narrow returns the second translation for the packets alone that are those of
+// the first, too. It reports whether there may be any.
+func narrow(a, b routing.DNAT) (routing.DNAT, bool) {
+	some := a.Transport == "" || b.Transport == "" || a.Transport == b.Transport
+	b.Transport = cmp.Or(b.Transport, a.Transport)
+	switch {
+	case a.ComeBy(b.In):
+	case b.ComeBy(a.In):
+		b.In = a.In
+	default:
+		some = false
+	}
+	switch {
+	case b.First == 0:
+		b.First, b.Last = a.First, a.Last
+	case a.First != 0:
+		b.First, b.Last = max(a.First, b.First), min(a.Last, b.Last)
+		some = some && b.First <= b.Last
+	}
+	switch {
+	case len(b.Addrs) == 0:
+		b.Addrs = a.Addrs
+	case len(a.Addrs) > 0:
+		b.Addrs = common(a.Addrs, b.Addrs)
+		some = some && len(b.Addrs) > 0
+	}
+	return b, some
+}
+
+// linkNamed is a condition by the bytes of a name, of which the 0 at its end
+// may be missing where others follow it.
+func linkNamed(b []byte) routing.DNAT {
+	name, _, whole := bytes.Cut(b, []byte{0})
+	if !whole && len(b) < unix.IFNAMSIZ {
+		return routing.DNAT{In: string(name) + "*"}
+	}
+	return routing.DNAT{In: string(name)}
+}
+
+// common returns what is in prefixes of both lists.
+func common(a, b []netip.Prefix) (out []netip.Prefix) {
+	for _, p := range a {
+		for _, q := range b {
+			switch {
+			case !p.Overlaps(q):
+			case p.Bits() > q.Bits():
+				out = append(out, p)
+			default:
+				out = append(out, q)
 			}
-			last = max(last, z)
 		}
 	}
-	return first, last
+	return out
+}
+
+// natReader takes in the parts of a rule in their order.
+type natReader struct {
+	origin string
+	come   []routing.DNAT // the packets that come to the next part
+	rules  []natRule
+}
+
+// only says that the next part sees packets of the conditions alone.
+func (r *natReader) only(conditions ...routing.DNAT) {
+	var out []routing.DNAT
+	for _, a := range r.come {
+		for _, b := range conditions {
+			if d, some := narrow(a, b); some {
+				out = append(out, d)
+			}
+		}
+	}
+	r.come = merged(out)
+}
+
+// merged joins translations that differ in their addresses alone.
+func merged(list []routing.DNAT) []routing.DNAT {
+	type rest struct {
+		in, transport string
+		first, last   uint16
+	}
+	index, out := map[rest]int{}, list[:0]
+	for _, d := range list {
+		k := rest{d.In, d.Transport, d.First, d.Last}
+		if i, ok := index[k]; ok {
+			out[i].Addrs = append(out[i].Addrs, d.Addrs...)
+			continue
+		}
+		index[k], d.Addrs = len(out), slices.Clone(d.Addrs)
+		out = append(out, d)
+	}
+	return out
+}
+
+// jump says that packets of a condition go through another chain.
+func (r *natReader) jump(chain string, condition routing.DNAT) {
+	for _, a := range r.come {
+		if d, some := narrow(a, condition); some && chain != "" {
+			r.rules = append(r.rules, natRule{d, chain})
+		}
+	}
+}
+
+// send says where packets are sent.
+func (r *natReader) send(to routing.DNAT) {
+	for _, a := range r.come {
+		if d, some := narrow(a, to); some {
+			d.Origin = r.origin
+			r.rules = append(r.rules, natRule{DNAT: d})
+		}
+	}
+}
+
+// whole is every address of a family.
+func whole(f routing.Family) netip.Prefix {
+	if f == routing.IPv4 {
+		return netip.PrefixFrom(netip.IPv4Unspecified(), 0)
+	}
+	return netip.PrefixFrom(netip.IPv6Unspecified(), 0)
+}
+
+// wholeOf is every address of the families that a table of nf_tables sees.
+var wholeOf = map[uint8][]netip.Prefix{
+	unix.NFPROTO_IPV4: {whole(routing.IPv4)},
+	unix.NFPROTO_IPV6: {whole(routing.IPv6)},
+	unix.NFPROTO_INET: {whole(routing.IPv4), whole(routing.IPv6)},
+}
+
+// toPorts is a condition. NGINX listens on no port 0, which stands for all.
+func toPorts(first, last uint16) routing.DNAT {
+	if first == 0 && last == 65535 || last < first {
+		return routing.DNAT{}
+	}
+	return routing.DNAT{First: max(first, 1), Last: max(last, 1)}
+}
+
+// toProtocol is a condition by a number of IPPROTO_*.
+func toProtocol(n uint8) routing.DNAT {
+	switch n {
+	case unix.IPPROTO_TCP:
+		return routing.DNAT{Transport: "tcp"}
+	case unix.IPPROTO_UDP:
+		return routing.DNAT{Transport: "udp"}
+	}
+	return routing.DNAT{Transport: fmt.Sprintf("protocol %d", n)}
+}
+
+// xtMatch reads a match of iptables, of either kind; ok is false for one that
+// is not understood (struct xt_tcp, xt_udp, xt_multiport_v1).
+func xtMatch(name string, revision uint8, info []byte) (out []routing.DNAT, ok bool) {
+	port := func(at int) uint16 { return native.Uint16(info[at:]) }
+	const inverted = 2 // XT_TCP_INV_DSTPT, XT_UDP_INV_DSTPT
+	switch {
+	case name == "tcp" && len(info) >= 12 && info[11]&inverted == 0,
+		name == "udp" && len(info) >= 9 && info[8]&inverted == 0:
+		d := toPorts(port(4), port(6))
+		d.Transport = name
+		return []routing.DNAT{d}, true
+	case name == "multiport" && revision == 1 && len(info) >= 48 && info[47] == 0 &&
+		info[0] == 1: // XT_MULTIPORT_DESTINATION
+		for i := 0; i < min(int(info[1]), 15); i++ {
+			first := port(2 + 2*i)
+			last := first
+			if info[32+i] != 0 && i < 14 { // it begins a range
+				i++
+				last = port(2 + 2*i)
+			}
+			out = append(out, toPorts(first, last))
+		}
+		return out, true
+	}
+	return nil, false
+}
+
+// xtTarget reads a target of iptables, of either kind; ok is false for one that
+// leaves the address as it is.
+func xtTarget(name string, revision uint8, info []byte, six bool) (to routing.DNAT, ok bool) {
+	switch name {
+	case "REDIRECT":
+		return routing.DNAT{Redirect: true}, true
+	case "NETMAP":
+		return to, true
+	case "DNAT":
+		const addresses = 1          // NF_NAT_RANGE_MAP_IPS
+		flags, low, high := 0, 4, 20 // struct nf_nat_range, nf_nat_range2
+		if revision == 0 {
+			flags, low, high = 4, 8, 12 // nf_nat_ipv4_multi_range_compat
+		}
+		size := 4
+		if six {
+			size = 16
+		}
+		if len(info) < high+size {
+			return to, true
+		}
+		if from := info[low : low+size]; string(from) == string(info[high:high+size]) {
+			to.To, _ = netip.AddrFromSlice(from)
+		}
+		return to, native.Uint32(info[flags:])&addresses != 0
+	}
+	return to, false
+}
+
+// natChains reads what nf_tables has at prerouting. The rules of a chain are
+// read when a packet may come there: other tables and their sets are not.
+func (c *conn) natChains() (*natWalk, error) {
+	chains, err := c.listNFT(unix.NFT_MSG_GETCHAIN, unix.NFT_MSG_NEWCHAIN, nfMessage(0))
+	if err != nil {
+		return nil, err
+	}
+	w := &natWalk{}
+	for _, msg := range chains {
+		h, list, err1 := decode[unix.Nfgenmsg](msg)
+		hook, err2 := attrs(find(list, unix.NFTA_CHAIN_HOOK).value)
+		if err := errors.Join(err1, err2); err != nil {
+			return nil, err
+		}
+		number := find(hook, unix.NFTA_HOOK_HOOKNUM)
+		if wholeOf[h.Nfgen_family] != nil && len(number.value) == 4 &&
+			number.big() == unix.NF_INET_PRE_ROUTING &&
+			find(list, unix.NFTA_CHAIN_TYPE).string() == "nat" {
+			w.base = append(w.base, nftChain{h.Nfgen_family,
+				find(list, unix.NFTA_CHAIN_TABLE).string(),
+				find(list, unix.NFTA_CHAIN_NAME).string()}.String())
+		}
+	}
+	if len(w.base) == 0 {
+		return w, nil
+	}
+	messages, err := c.listNFT(unix.NFT_MSG_GETRULE, unix.NFT_MSG_NEWRULE, nfMessage(0))
+	unread := map[string][][]byte{}
+	for _, msg := range messages {
+		r, err := decodeRuleHead(msg)
+		if err != nil {
+			return nil, err
+		}
+		unread[r.String()] = append(unread[r.String()], msg)
+	}
+	w.rules = c.readOnce(unread)
+	return w, err
+}
+
+// readOnce reads the rules of a chain when they are first asked for.
+func (c *conn) readOnce(unread map[string][][]byte) func(chain string) ([]natRule, error) {
+	known := map[string][]natRule{}
+	return func(chain string) ([]natRule, error) {
+		for _, msg := range unread[chain] {
+			rules, err := natRules(msg, c.elements)
+			if err != nil {
+				return nil, err
+			}
+			known[chain] = append(known[chain], rules...)
+		}
+		delete(unread, chain)
+		return known[chain], nil
+	}
 }

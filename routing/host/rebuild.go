@@ -3,6 +3,7 @@ package host
 import (
 	"errors"
 	"fmt"
+	"net/netip"
 	"os"
 	"path/filepath"
 	"slices"
@@ -321,8 +322,8 @@ func encodeAddr(a routing.Addr, index int) []byte {
 }
 
 // routes adds routes in their order, again and again what needs others for its
-// gateway. What is left came about when its gateway was on-link, and gets it
-// said.
+// gateway. What is left came about when its gateway was on-link, and finds it
+// there for a moment.
 func (b *rebuilding) routes(list []routing.Route) {
 	list = slices.DeleteFunc(slices.Clone(list), kernelsOwn)
 	for before := len(list) + 1; len(list) < before; {
@@ -332,12 +333,23 @@ func (b *rebuilding) routes(list []routing.Route) {
 		})
 	}
 	for _, r := range list {
-		onlink := r
-		onlink.Hops = slices.Clone(r.Hops)
-		for i := range onlink.Hops {
-			onlink.Hops[i].OnLink = onlink.Hops[i].Via.IsValid()
+		var made []routing.Route
+		for _, h := range r.Hops {
+			onlink := routing.Route{RouteKey: routing.RouteKey{Table: routing.TableMain,
+				Metric: 1}, Type: routing.Unicast, Scope: routing.ScopeLink,
+				Hops: []routing.Hop{{Link: h.Link, Weight: 1}}}
+			if !h.Via.IsValid() {
+				continue
+			}
+			onlink.Dst = netip.PrefixFrom(h.Via, h.Via.BitLen())
+			payload, err := encodeRoute(onlink, b.index)
+			if err == nil && b.write(unix.RTM_NEWROUTE,
+				unix.NLM_F_CREATE|unix.NLM_F_EXCL, payload) == nil {
+				made = append(made, onlink)
+			}
 		}
-		b.note(routeLine(r), b.route(onlink))
+		b.note(routeLine(r), b.route(r))
+		b.delete(made)
 	}
 }
 

@@ -146,8 +146,8 @@ func printRealms(one string, v uint32) string {
 // Each is said once: all hops of a route may have it.
 func (d *routeDecoder) opaque() string {
 	var w []string
-	if d.from.IsValid() {
-		w = append(w, "from "+d.from.String())
+	if from := d.from.String(); d.from.IsValid() { // a host prefix as `ip` shows it
+		w = append(w, "from "+strings.TrimSuffix(from, "/128"))
 	}
 	if tos := d.header.Tos; tos != 0 {
 		w = append(w, fmt.Sprintf("tos %#x", tos))

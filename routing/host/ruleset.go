@@ -72,11 +72,12 @@ func (k *Kernel) readTables(sets []routing.Ruleset) error {
 
 // generation returns a number that every change of nf_tables changes.
 func (c *conn) generation() (n uint32, err error) {
-	err = c.askNFT(unix.NFT_MSG_GETGEN, unix.NFT_MSG_NEWGEN, 0, func(msg []byte) error {
-		_, list, err := decode[unix.Nfgenmsg](msg)
-		n = find(list, unix.NFTA_GEN_ID).big()
-		return err
-	})
+	err = c.askNFT(unix.NFT_MSG_GETGEN, unix.NFT_MSG_NEWGEN, 0, nfMessage(0),
+		func(msg []byte) error {
+			_, list, err := decode[unix.Nfgenmsg](msg)
+			n = find(list, unix.NFTA_GEN_ID).big()
+			return err
+		})
 	return n, err
 }
 
@@ -132,7 +133,7 @@ func (c *conn) localChains() (map[nftChain]bool, error) {
 func (c *conn) dumpNFT(get, reply int, each func(msg []byte) error) error {
 	var err error
 	for range dumpTries {
-		err = c.askNFT(get, reply, unix.NLM_F_DUMP, each)
+		err = c.askNFT(get, reply, unix.NLM_F_DUMP, nfMessage(0), each)
 		if !errors.Is(err, netlink.ErrDumpInterrupted) {
 			return err
 		}
@@ -140,9 +141,29 @@ func (c *conn) dumpNFT(get, reply int, each func(msg []byte) error) error {
 	return nil
 }
 
+// listNFT is dumpNFT of what a request asks for, and returns the messages.
+func (c *conn) listNFT(get, reply int, request message) ([][]byte, error) {
+	list, err := untorn(func() (list [][]byte, err error) {
+		err = c.askNFT(get, reply, unix.NLM_F_DUMP, request, func(msg []byte) error {
+			list = append(list, bytes.Clone(msg))
+			return nil
+		})
+		return list, err
+	})
+	if errors.Is(err, netlink.ErrDumpInterrupted) {
+		err = nil
+	}
+	return list, err
+}
+
+// nfMessage begins a request about a family (NFPROTO_*), 0 for all.
+func nfMessage(family uint8) message {
+	return newMessage(unix.Nfgenmsg{Nfgen_family: family})
+}
+
 // askNFT makes a request of nf_tables and visits the answers; a kernel without
 // it gives none.
-func (c *conn) askNFT(get, reply, flags int, each func(msg []byte) error) error {
+func (c *conn) askNFT(get, reply, flags int, m message, each func(msg []byte) error) error {
 	const subsystem = unix.NFNL_SUBSYS_NFTABLES << 8
 	if err := c.fault(subsystem | get); err != nil {
 		return err
@@ -161,7 +182,7 @@ func (c *conn) askNFT(get, reply, flags int, each func(msg []byte) error) error 
 	}
 	req := nl.NewNetlinkRequest(subsystem|get, flags)
 	req.Sockets = map[int]*nl.SocketHandle{unix.NETLINK_NETFILTER: {Socket: socket}}
-	req.AddRawData(newMessage(unix.Nfgenmsg{}).data)
+	req.AddRawData(m.data)
 	var bad error
 	err = req.ExecuteIter(unix.NETLINK_NETFILTER, uint16(subsystem|reply),
 		func(msg []byte) bool {
@@ -179,22 +200,32 @@ type nftChain struct {
 	table, name string
 }
 
+var nftFamilies = map[uint8]string{unix.NFPROTO_INET: "inet", unix.NFPROTO_IPV4: "ip",
+	unix.NFPROTO_IPV6: "ip6", unix.NFPROTO_NETDEV: "netdev"}
+
+// String names a chain as nft does: "inet fw prerouting".
+func (c nftChain) String() string {
+	return fmt.Sprintf("%s %s %s", nftFamilies[c.family], c.table, c.name)
+}
+
+// nftRule is a rule of nf_tables.
+type nftRule struct {
+	nftChain
+	handle      uint64
+	expressions []attr
+}
+
 // nftLookup is a rule of nf_tables, and what it looks up for packets that may
 // be forwarded ones; lookup is empty for all other rules.
 type nftLookup struct {
-	nftChain
-	handle uint64
+	nftRule
 	lookup string
 	only   uint8 // NFPROTO_* that the rule has asked for; 0 for any
 }
 
-var nftFamilies = map[uint8]string{unix.NFPROTO_INET: "inet", unix.NFPROTO_IPV4: "ip",
-	unix.NFPROTO_IPV6: "ip6", unix.NFPROTO_NETDEV: "netdev"}
-
 // String names the rule as nft does: "inet fw prerouting handle 4: fib saddr".
 func (r nftLookup) String() string {
-	return fmt.Sprintf("%s %s %s handle %d: %s", nftFamilies[r.family], r.table, r.name,
-		r.handle, r.lookup)
+	return fmt.Sprintf("%s handle %d: %s", r.nftChain, r.handle, r.lookup)
 }
 
 // sees reports whether the rule sees packets of a family.
@@ -221,9 +252,10 @@ func mayLookUp(msg []byte) bool {
 	})
 }
 
-func decodeNFTRule(msg []byte) (r nftLookup, err error) {
+// decodeRuleHead reads all of a rule but what is in its expressions.
+func decodeRuleHead(msg []byte) (r nftRule, err error) {
 	h, list, err := decode[unix.Nfgenmsg](msg)
-	if _, ok := nftFamilies[h.Nfgen_family]; err != nil || !ok { // bridges ask for no route
+	if err != nil {
 		return r, err
 	}
 	r.nftChain = nftChain{h.Nfgen_family, find(list, unix.NFTA_RULE_TABLE).string(),
@@ -231,15 +263,28 @@ func decodeNFTRule(msg []byte) (r nftLookup, err error) {
 	if n := find(list, unix.NFTA_RULE_HANDLE).value; len(n) == 8 {
 		r.handle = binary.BigEndian.Uint64(n)
 	}
-	exprs, err := attrs(find(list, unix.NFTA_RULE_EXPRESSIONS).value)
+	r.expressions, err = attrs(find(list, unix.NFTA_RULE_EXPRESSIONS).value)
+	return r, err
+}
+
+// expression splits an expression into its name and its data.
+func expression(e attr) (name string, data []attr, err error) {
+	expr, err1 := attrs(e.value)
+	data, err2 := attrs(find(expr, unix.NFTA_EXPR_DATA).value)
+	return find(expr, unix.NFTA_EXPR_NAME).string(), data, errors.Join(err1, err2)
+}
+
+func decodeNFTRule(msg []byte) (r nftLookup, err error) {
+	r.nftRule, err = decodeRuleHead(msg)
+	if nftFamilies[r.family] == "" { // bridges ask for no route
+		return r, nil
+	}
 	asked := false // for the family, by the expression before
-	for _, e := range exprs {
-		expr, err1 := attrs(e.value)
-		data, err2 := attrs(find(expr, unix.NFTA_EXPR_DATA).value)
-		if err := errors.Join(err1, err2); err != nil {
+	for _, e := range r.expressions {
+		name, data, err := expression(e)
+		if err != nil {
 			return r, err
 		}
-		name := find(expr, unix.NFTA_EXPR_NAME).string()
 		if value := find(data, unix.NFTA_CMP_DATA).value; name == "cmp" && asked &&
 			find(data, unix.NFTA_CMP_OP).big() == unix.NFT_CMP_EQ && len(value) > 4 {
 			r.only = value[4] // behind the header of NFTA_DATA_VALUE

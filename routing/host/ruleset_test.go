@@ -2,6 +2,7 @@ package host
 
 import (
 	"fmt"
+	"os/exec"
 	"strings"
 	"testing"
 
@@ -207,11 +208,26 @@ func manyRules(b *testing.B, n int) *Kernel {
 // Whatever a table may hold, nothing panics, and only what is there is read.
 func FuzzXTables(f *testing.F) {
 	f.Add(make([]byte, 300), true)
+	if _, err := exec.LookPath("iptables-legacy"); err == nil {
+		ns, k := open(f)
+		iptables(ns, "legacy")
+		for _, family := range routing.Families {
+			err := k.inside(func() error {
+				_, entries, err := xtablesOf[family].read("nat")
+				f.Add(entries, family == routing.IPv6)
+				return err
+			})
+			if err != nil {
+				f.Fatal(err)
+			}
+		}
+	}
 	f.Fuzz(func(_ *testing.T, entries []byte, six bool) {
 		x := xtablesOf[routing.IPv4]
 		if six {
 			x = xtablesOf[routing.IPv6]
 		}
 		_, _ = x.find(xtInfo{}, entries)
+		_, _ = x.chains(xtInfo{}, entries)
 	})
 }

@@ -2,6 +2,8 @@ package host
 
 import (
 	"fmt"
+	"maps"
+	"net/netip"
 	"slices"
 	"time"
 
@@ -115,8 +117,9 @@ func lacking[T any](want, got []T, line func(T) string) (missing, extra []T) {
 func misordered(want, got []routing.Route) (right, wrong []routing.Route) {
 	wanted, have := sharers(want), sharers(got)
 	for _, r := range want {
-		a, b := wanted[r.RouteKey], have[r.RouteKey]
-		delete(wanted, r.RouteKey)
+		key := shared{r.RouteKey, r.Source()}
+		a, b := wanted[key], have[key]
+		delete(wanted, key)
 		missing, extra := lacking(a, b, routeLine)
 		if len(missing)+len(extra) == 0 &&
 			!slices.Equal(mapped(a, routeLine), mapped(b, routeLine)) {
@@ -126,19 +129,26 @@ func misordered(want, got []routing.Route) (right, wrong []routing.Route) {
 	return right, wrong
 }
 
+// shared is what routes that the kernel tries one after the other have in
+// common.
+type shared struct {
+	routing.RouteKey
+	from netip.Prefix
+}
+
 // sharers returns the routes that are not alone with their key.
-func sharers(routes []routing.Route) map[routing.RouteKey][]routing.Route {
-	count, out := map[routing.RouteKey]int{}, map[routing.RouteKey][]routing.Route{}
+func sharers(routes []routing.Route) map[shared][]routing.Route {
+	out := map[shared][]routing.Route{}
 	for _, r := range routes {
-		count[r.RouteKey]++
-	}
-	for _, r := range routes {
-		if count[r.RouteKey] > 1 && !kernelsOwn(r) {
-			out[r.RouteKey] = append(out[r.RouteKey], r)
+		if !kernelsOwn(r) {
+			key := shared{r.RouteKey, r.Source()}
+			out[key] = append(out[key], r)
 		}
 	}
+	maps.DeleteFunc(out, func(_ shared, same []routing.Route) bool { return len(same) < 2 })
 	return out
 }
+
 func linkLine(l routing.Link) string {
 	state := "down"
 	switch {

@@ -3,6 +3,7 @@ package host
 import (
 	"errors"
 	"fmt"
+	"slices"
 
 	"lasthop/routing"
 
@@ -61,8 +62,7 @@ func (w *writing) do(op routing.Op) error {
 	case op.Rule != nil && op.Delete:
 		return gone(w.write(unix.RTM_DELRULE, 0, encodeRule(*op.Rule)), unix.ENOENT)
 	case op.Rule != nil:
-		flags := unix.NLM_F_CREATE | unix.NLM_F_EXCL
-		return gone(w.write(unix.RTM_NEWRULE, flags, encodeRule(*op.Rule)), unix.EEXIST)
+		return w.addRule(*op.Rule)
 	case op.Group != nil && op.Delete:
 		return gone(w.setGroup(op.Group.Link, 0), unix.ENODEV)
 	case op.Group != nil:
@@ -94,6 +94,21 @@ func gone(err, word error) error {
 		return nil
 	}
 	return err
+}
+
+// addRule adds a rule unless it is there. NLM_F_EXCL alone is not enough: the
+// kernel takes a rule for a twin that has a source or a destination which the
+// new one does not ask for (rule_exists in net/core/fib_rules.c).
+func (w *writing) addRule(r routing.Rule) error {
+	err := w.write(unix.RTM_NEWRULE, unix.NLM_F_CREATE|unix.NLM_F_EXCL, encodeRule(r))
+	if !errors.Is(err, unix.EEXIST) {
+		return err
+	}
+	now := reading{conn: w.conn}
+	if err := now.readRules(); err != nil || slices.Contains(now.host.Rules, r) {
+		return err
+	}
+	return w.write(unix.RTM_NEWRULE, unix.NLM_F_CREATE, encodeRule(r))
 }
 
 func (w *writing) setRoute(r routing.Route, flags int) error {

@@ -257,3 +257,26 @@ func TestDoDeleteAbsent(t *testing.T) {
 		})
 	}
 }
+
+// A rule that the kernel takes for a twin of another is added all the same, and
+// takes its place.
+func TestRuleTwins(t *testing.T) {
+	for _, lines := range [][2]string{
+		{"pref 5103 from 10.0.1.0/24 to 10.9.0.0/16 iif lo lookup 50 protocol 76",
+			"pref 5103 from 10.0.1.0/24 iif lo lookup 50 protocol 76"},
+		{"pref 5198 from 10.0.1.0/24 iif lo lookup main suppress_ifgroup 76 protocol 76",
+			"pref 5198 from 10.0.1.0/24 iif lo lookup main suppress_ifgroup 10 protocol 76"},
+		{"pref 5198 from 2001:db8::/64 to fc00::/7 iif lo lookup main protocol 76",
+			"pref 5198 from 2001:db8::/64 iif lo lookup main protocol 76"},
+	} {
+		_, k := open(t, uplinks)
+		old, next := rule(t, lines[0]), rule(t, lines[1])
+		do(t, k, routing.Op{Rule: old}, routing.Op{Rule: next}, routing.Op{Rule: next},
+			routing.Op{Rule: old, Delete: true})
+		got := routing.Owned(read(t, k), routing.DefaultNumbers).Rules
+		if d := cmp.Diff([]routing.Rule{*next}, got, compareNetip,
+			comparePrefix); d != "" {
+			t.Errorf("-want +got\n%s", d)
+		}
+	}
+}

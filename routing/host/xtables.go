@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"io/fs"
+	"net/netip"
 	"os"
 	"slices"
 	"strings"
@@ -21,15 +22,17 @@ type xtables struct {
 	names         string // the file that lists the tables of a namespace
 	domain, level int    // of a socket, and of its options
 	proto         uint8  // NFPROTO_*
-	offsets       int    // in an entry, those of its target and of the next entry
-	matches       int    // in an entry, its matches
+	// where in an entry there are
+	dst, mask, in, protocol, inverted int // what a packet must have
+	offsets                           int // those of its target and of the next entry
+	matches                           int // its matches
 }
 
 var xtablesOf = map[routing.Family]xtables{
 	routing.IPv4: {"ip_tables_names", unix.AF_INET, unix.IPPROTO_IP, unix.NFPROTO_IPV4,
-		88, 112},
+		4, 12, 16, 80, 83, 88, 112},
 	routing.IPv6: {"ip6_tables_names", unix.AF_INET6, unix.IPPROTO_IPV6, unix.NFPROTO_IPV6,
-		140, 168},
+		16, 48, 64, 128, 132, 140, 168},
 }
 
 const (
@@ -54,11 +57,10 @@ type xtInfo struct {
 func readXTables(sets []routing.Ruleset) error {
 	for i, s := range sets {
 		x := xtablesOf[s.Family]
-		data, err := os.ReadFile("/proc/thread-self/net/" + x.names)
-		if err != nil && !errors.Is(err, fs.ErrNotExist) {
+		there, err := x.tables()
+		if err != nil {
 			return err
 		}
-		there := strings.Fields(string(data))
 		for _, table := range []string{"raw", "mangle", "filter"} {
 			if sets[i].Lookup != "" || !slices.Contains(there, table) {
 				continue
@@ -78,31 +80,49 @@ func readXTables(sets []routing.Ruleset) error {
 	return nil
 }
 
+// tables returns the names of the tables that the thread's namespace has.
+func (x xtables) tables() ([]string, error) {
+	data, err := os.ReadFile("/proc/thread-self/net/" + x.names)
+	if errors.Is(err, fs.ErrNotExist) {
+		err = nil
+	}
+	return strings.Fields(string(data)), err
+}
+
 // lookup returns what the first rule of a table does that looks something up,
 // but for rules at input and output alone.
 func (x xtables) lookup(table string) (string, error) {
-	fd, err := unix.Socket(x.domain, unix.SOCK_DGRAM|unix.SOCK_CLOEXEC, 0)
+	info, entries, err := x.read(table)
 	if err != nil {
 		return "", err
 	}
+	return x.find(info, entries)
+}
+
+// read returns the entries of a table.
+func (x xtables) read(table string) (info xtInfo, entries []byte, err error) {
+	fd, err := unix.Socket(x.domain, unix.SOCK_DGRAM|unix.SOCK_CLOEXEC, 0)
+	if err != nil {
+		return info, nil, err
+	}
 	defer unix.Close(fd)
 	for try := 1; ; try++ {
-		var info xtInfo
+		info = xtInfo{}
 		copy(info.name[:], table)
 		err := x.option(fd, xtGetInfo, unsafe.Slice((*byte)(unsafe.Pointer(&info)),
 			unsafe.Sizeof(info)))
 		if err != nil {
-			return "", err
+			return info, nil, err
 		}
 		entries := make([]byte, xtHeader+int(info.size))
 		copy(entries, info.name[:])
 		native.PutUint32(entries[len(info.name):], info.size)
 		err = x.option(fd, xtGetEntries, entries)
 		if err == nil {
-			return x.find(info, entries[xtHeader:])
+			return info, entries[xtHeader:], nil
 		}
 		if !errors.Is(err, unix.EAGAIN) || try == xtTries {
-			return "", err
+			return info, nil, err
 		}
 	}
 }
@@ -118,41 +138,65 @@ func (x xtables) option(fd, name int, b []byte) error {
 	return nil
 }
 
-func (x xtables) find(info xtInfo, entries []byte) (string, error) {
+func (x xtables) find(info xtInfo, entries []byte) (what string, err error) {
+	err = x.each(entries, func(at int, entry []byte, target int) error {
+		if what != "" || info.local(at) {
+			return nil
+		}
+		return x.parts(entry, func(p xtPart) {
+			if what == "" {
+				what = xtLookup(p.name, p.info, x.proto)
+			}
+		})
+	})
+	return what, err
+}
+
+// each visits the entries of a table, each with where its target begins.
+func (x xtables) each(entries []byte, visit func(at int, entry []byte, target int) error) error {
 	for at := 0; at < len(entries); {
 		rule := entries[at:]
 		if len(rule) < x.matches {
-			return "", errShort
+			return errShort
 		}
 		target := int(native.Uint16(rule[x.offsets:]))
 		next := int(native.Uint16(rule[x.offsets+2:]))
 		if target < x.matches || next <= target || next > len(rule) {
-			return "", errShort
+			return errShort
 		}
-		for part := x.matches; part < next && !info.local(at); {
-			what, size, err := x.part(rule[part:next])
-			if what != "" || err != nil {
-				return what, err
-			}
-			part += size
+		if err := visit(at, rule[:next], target); err != nil {
+			return err
 		}
 		at += next
 	}
-	return "", nil
+	return nil
 }
 
-// part reads a match or a target (struct xt_entry_match, xt_entry_target).
-func (x xtables) part(b []byte) (what string, size int, err error) {
+// xtPart is a match or a target (struct xt_entry_match, xt_entry_target).
+type xtPart struct {
+	at       int // in its entry
+	name     string
+	revision uint8
+	info     []byte
+}
+
+// parts visits the matches of an entry, then its target.
+func (x xtables) parts(entry []byte, visit func(xtPart)) error {
 	const header = 32
-	if len(b) < header {
-		return "", 0, errShort
+	for at := x.matches; at < len(entry); {
+		b := entry[at:]
+		if len(b) < header {
+			return errShort
+		}
+		size := int(native.Uint16(b))
+		if size < header || size > len(b) {
+			return errShort
+		}
+		name, _, _ := bytes.Cut(b[2:header-1], []byte{0})
+		visit(xtPart{at, string(name), b[header-1], b[header:size]})
+		at += size
 	}
-	size = int(native.Uint16(b))
-	if size < header || size > len(b) {
-		return "", 0, errShort
-	}
-	name, _, _ := bytes.Cut(b[2:header-1], []byte{0})
-	return xtLookup(string(name), b[header:size], x.proto), size, nil
+	return nil
 }
 
 // local reports whether the rule at an offset stands at input or output.
@@ -162,4 +206,97 @@ func (i xtInfo) local(at int) bool {
 			return i.hooks&(1<<hook) != 0 && int(i.entry[hook]) <= at &&
 				at <= int(i.underflow[hook])
 		})
+}
+
+// natChains reads what iptables-legacy has at prerouting in the thread's
+// namespace. A chain is named by where it begins, as rules name it.
+func (x xtables) natChains() (*natWalk, error) {
+	there, err := x.tables()
+	if err != nil || !slices.Contains(there, "nat") {
+		return &natWalk{}, err
+	}
+	info, entries, err := x.read("nat")
+	if err != nil {
+		return nil, err
+	}
+	chains, err := x.chains(info, entries)
+	return &natWalk{base: []string{fmt.Sprint(info.entry[unix.NF_INET_PRE_ROUTING])},
+		rules: func(chain string) ([]natRule, error) { return chains[chain], nil }}, err
+}
+
+// command is the name of the family's iptables.
+func (x xtables) command() string {
+	if x.proto == unix.NFPROTO_IPV6 {
+		return "ip6tables"
+	}
+	return "iptables"
+}
+
+// hookNames are iptables' names of the chains of table nat, by hook.
+var hookNames = map[int]string{unix.NF_INET_PRE_ROUTING: "PREROUTING",
+	unix.NF_INET_LOCAL_IN: "INPUT", unix.NF_INET_LOCAL_OUT: "OUTPUT",
+	unix.NF_INET_POST_ROUTING: "POSTROUTING"}
+
+// chains reads table nat. A chain of the administrator's begins behind an entry
+// with the target ERROR, which names it.
+func (x xtables) chains(info xtInfo, entries []byte) (map[string][]natRule, error) {
+	chains := map[string][]natRule{}
+	begins, name, number := 0, "", 0
+	err := x.each(entries, func(at int, entry []byte, target int) error {
+		for hook, builtin := range hookNames {
+			if info.hooks&(1<<hook) != 0 && int(info.entry[hook]) == at {
+				begins, name, number = at, builtin, 0
+			}
+		}
+		number++
+		r := natReader{come: []routing.DNAT{x.packets(entry)},
+			origin: fmt.Sprintf("%s-legacy: %s rule %d", x.command(), name, number)}
+		err := x.parts(entry, func(p xtPart) {
+			switch {
+			case p.at < target:
+				if list, ok := xtMatch(p.name, p.revision, p.info); ok {
+					r.only(list...)
+				}
+			case p.name == "ERROR":
+				chain, _, _ := bytes.Cut(p.info, []byte{0})
+				begins, name, number = at+len(entry), string(chain), 0
+			case p.name == "" && len(p.info) >= 4:
+				r.jump(fmt.Sprint(native.Uint32(p.info)), routing.DNAT{})
+			default:
+				to, ok := xtTarget(p.name, p.revision, p.info,
+					x.proto == unix.NFPROTO_IPV6)
+				if ok {
+					r.send(to)
+				}
+			}
+		})
+		if key := fmt.Sprint(begins); number > 0 {
+			chains[key] = append(chains[key], r.rules...)
+		}
+		return err
+	})
+	return chains, err
+}
+
+// packets is the condition in the entry itself (struct ipt_ip, ip6t_ip6).
+func (x xtables) packets(entry []byte) routing.DNAT {
+	// IPT_INV_VIA_IN, IPT_INV_DSTIP, IPT_INV_PROTO
+	const invertedIn, invertedDst, invertedProtocol = 1, 0x10, 0x40
+	d, size := routing.DNAT{Addrs: wholeOf[x.proto]}, x.dst // the source is in front
+	inverted := entry[x.inverted]
+	if ones, rest := leadingOnes(entry[x.mask : x.mask+size]); !rest &&
+		inverted&invertedDst == 0 {
+		addr, _ := netip.AddrFromSlice(entry[x.dst : x.dst+size])
+		d.Addrs = []netip.Prefix{netip.PrefixFrom(addr, ones)}
+	}
+	// the masks of both links are behind the names of both
+	mask := entry[x.in+2*unix.IFNAMSIZ:][:unix.IFNAMSIZ]
+	if ones, rest := leadingOnes(mask); ones > 0 && !rest && inverted&invertedIn == 0 {
+		d.In = linkNamed(entry[x.in : x.in+ones/8]).In
+	}
+	if n := native.Uint16(entry[x.protocol:]); n != 0 && n < 256 &&
+		inverted&invertedProtocol == 0 {
+		d.Transport = toProtocol(uint8(n)).Transport
+	}
+	return d
 }

@@ -122,7 +122,9 @@ func (s *Sim) route(f routing.Family, verb string, args []string) error {
 		// says the family, where a batch cannot
 		args[slices.Index(args, "default")] = "::/0"
 	}
-	s.printf("route %s %s", verb, strings.Join(args, " "))
+	// `ip route add` locks rto_min by itself, and knows no word for it
+	s.printf("route %s %s", verb,
+		strings.Replace(strings.Join(args, " "), "rto_min lock", "rto_min", 1))
 	i := slices.IndexFunc(s.Host.Routes, func(x routing.Route) bool {
 		return x.RouteKey == r.RouteKey && x.Source() == r.Source() &&
 			strings.HasPrefix(x.Opaque, "tos ") == strings.HasPrefix(r.Opaque, "tos ")
