@@ -189,7 +189,7 @@ func (s *benchStreet) connect(d time.Duration, clients int) {
 					if err != nil {
 						continue
 					}
-					_, _ = c.Write([]byte("GET\n"))
+					_, _ = c.Write([]byte("GET / HTTP/1.0\r\n\r\n"))
 					_, _ = c.Read(make([]byte, 64))
 					_ = c.(*net.TCPConn).SetLinger(0) // no TIME-WAIT
 					c.Close()
