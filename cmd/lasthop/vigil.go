@@ -31,7 +31,9 @@ func (u ui) vigil(s *survey.Survey) *vigil {
 	o, err := s.Watch(false)
 	if err != nil {
 		u.warn("packets will not be looked at: %v", err)
-		u.hint(hint.Of(err))
+		if remedy := hint.Of(err); remedy != "" {
+			u.hint(remedy)
+		}
 		return nil
 	}
 	fmt.Fprintf(u.stderr, "lasthop: looking at packets for %s before the change\n", vigilWindow)

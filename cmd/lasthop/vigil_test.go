@@ -24,10 +24,10 @@ type vigilCase struct {
 }
 
 var vigilCases = []vigilCase{
-	{"a firewall drops the new way", dropNewWay, steadily("198.51.100.2", "198.51.100.3"),
+	{"a firewall drops the new way", dropNewWay, steadily(20, 2*time.Second, "198.51.100.2", "198.51.100.3"),
 		"10.7.1.100:80 answered 2 clients (off-link) before the change, and of 2 clients " +
 			"none since: replies left by eth1 10.7.1.1", 5 * time.Second},
-	{"the change is right", nil, steadily("198.51.100.2", "198.51.100.3"), "", 0},
+	{"the change is right", nil, steadily(20, 2*time.Second, "198.51.100.2", "198.51.100.3"), "", 0},
 	{"no traffic", dropNewWay, nil, "", 0},
 	{"spoofed requests alone", dropNewWay, spoofed, "", 0},
 }
@@ -39,19 +39,20 @@ func dropNewWay(s *nstest.Street) {
 		"iifname r1 ip saddr 10.7.1.100 drop; }; }")
 }
 
-// steadily asks from each address 20 times a second.
-func steadily(from ...string) func(context.Context, *nstest.Street) {
+// steadily asks so many times a second, from each address in turn.
+func steadily(rate, patience time.Duration,
+	from ...string) func(context.Context, *nstest.Street) {
 	return func(ctx context.Context, s *nstest.Street) {
 		var all sync.WaitGroup
 		defer all.Wait()
-		tick := time.NewTicker(50 * time.Millisecond)
+		tick := time.NewTicker(time.Second / rate)
 		defer tick.Stop()
 		for i := 0; ctx.Err() == nil; i++ {
 			select {
 			case <-tick.C:
 				all.Go(func() {
 					nstest.Ask(s.Client, "tcp", from[i%len(from)],
-						"10.7.1.100:80", 2*time.Second)
+						"10.7.1.100:80", patience)
 				})
 			case <-ctx.Done():
 			}
@@ -59,7 +60,7 @@ func steadily(from ...string) func(context.Context, *nstest.Street) {
 	}
 }
 
-// spoofed sends SYNs whose senders never answer.
+// spoofed sends 1,000 SYNs whose senders never answer.
 func spoofed(ctx context.Context, s *nstest.Street) {
 	s.Client.IP("route add blackhole 203.0.113.0/24")
 	s.Router.IP("route add 203.0.113.0/24 via 198.51.100.2")
@@ -72,7 +73,7 @@ func spoofed(ctx context.Context, s *nstest.Street) {
 	}
 	s.Client.Run("nft", "table ip t { chain c { type filter hook input priority 0; "+
 		"ip daddr 203.0.113.0/24 drop; }; }")
-	steadily(addrs...)(ctx, s)
+	steadily(100, 100*time.Millisecond, addrs...)(ctx, s)
 }
 
 // TestVigil: apply --confirm goes back by itself once the packets show that
