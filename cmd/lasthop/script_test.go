@@ -10,6 +10,7 @@ import (
 	"runtime"
 	"strings"
 	"testing"
+	"time"
 
 	"lasthop/internal/nstest"
 	"lasthop/routing/sim"
@@ -72,6 +73,15 @@ func (s scripting) host(ts *testscript.TestScript, _ bool, args []string) {
 	if six != "" {
 		ts.Fatalf("host: no IPv6 rules here")
 	}
+	// the kernel adds the routes of IPv6 addresses by itself, a moment later
+	for end := time.Now().Add(10 * time.Second); time.Now().Before(end); {
+		out, err := s.ns.Command("ip", "-6", "addr", "show", "tentative").Output()
+		ts.Check(err)
+		if len(out) == 0 {
+			return
+		}
+	}
+	ts.Fatalf("host: IPv6 addresses stay tentative")
 }
 
 // within runs a command in the namespace.
