@@ -22,7 +22,7 @@ type Options struct {
 	// Inside calls f on a thread in the network namespace; nil is the
 	// process's own.
 	Inside func(f func() error) error
-	Probe  bool // take the answers of routers to a Prober
+	Probe  bool // ask routers that have no name: see probeNameless
 }
 
 // Listeners are those of outcomes: a wildcard is one for each address.
