@@ -8,6 +8,7 @@ import (
 	"net/netip"
 	"runtime"
 	"sync"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -21,7 +22,7 @@ import (
 // flood is what a window under a flood of spoofed packets has shown.
 type flood struct {
 	evidence routing.Evidence
-	sent     int
+	sent     atomic.Int64
 	seconds  float64
 	cpu      time.Duration // of the observer's thread
 	genuine  int           // connections that were answered
@@ -113,7 +114,7 @@ func (f *flood) run(t testing.TB, d time.Duration, syns, acks int) {
 		flags byte
 	}{{syns, flagSYN}, {acks, flagACK}} {
 		if x.rate > 0 {
-			all.Go(func() { f.sent += spoof(ctx, t, s, x.rate, x.flags) })
+			all.Go(func() { f.sent.Add(int64(spoof(ctx, t, s, x.rate, x.flags))) })
 		}
 	}
 	all.Go(func() { f.ask(ctx, s, d) })
@@ -175,7 +176,7 @@ func TestFlood(t *testing.T) {
 	var f flood
 	f.run(t, 3*time.Second, 30_000, 20_000)
 	genuine, spoofed, inferred := f.confirmed()
-	t.Logf("%d sent in %.1f s, %+v, %d of %d confirmed, own CPU %s", f.sent, f.seconds,
+	t.Logf("%d sent in %.1f s, %+v, %d of %d confirmed, own CPU %s", f.sent.Load(), f.seconds,
 		f.evidence.Sampling, genuine, f.genuine, f.cpu)
 	if genuine < f.genuine*3/4 || genuine > f.genuine || spoofed > 0 {
 		t.Errorf("%d connections are confirmed, of %d genuine ones; %d of spoofed", genuine,
@@ -201,7 +202,7 @@ func BenchmarkFlood(b *testing.B) {
 				var f flood
 				f.run(b, 5*time.Second, 150_000, acks)
 				genuine, spoofed, _ := f.confirmed()
-				b.ReportMetric(float64(f.sent)/f.seconds, "sent/s")
+				b.ReportMetric(float64(f.sent.Load())/f.seconds, "sent/s")
 				b.ReportMetric(float64(f.evidence.Sampling.Dropped), "drops")
 				b.ReportMetric(float64(genuine), "confirmed")
 				b.ReportMetric(float64(spoofed), "spoofed")
