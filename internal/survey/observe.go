@@ -19,8 +19,7 @@ func (s *Survey) Watch(probe bool) (*flow.Observer, error) {
 		Listeners: flow.Listeners(s.Decision.Plan.Outcomes), Inside: s.Place.inside})
 	if flow.NotAllowed(err) {
 		return nil, hint.New(fmt.Errorf("look at packets: %w", err),
-			"run as root, or with CAP_NET_RAW: "+
-				"setpriv --ambient-caps +net_raw --inh-caps +net_raw lasthop …")
+			"run as root, or with CAP_NET_RAW")
 	}
 	if err != nil {
 		return nil, fmt.Errorf("look at packets: %w", err)

@@ -348,3 +348,39 @@ func (s *street) mac(link string) (mac string) {
 	})
 	return mac
 }
+
+// TestObserveRouterAdvertisements: two routers announce themselves, and the one
+// that replies do not go to sends the requests. Its announcement names it.
+func TestObserveRouterAdvertisements(t *testing.T) {
+	t.Parallel()
+	s := newStreet(t)
+	s.listens = []string{"[2001:db8:0::10]:80"}
+	s.Serve(s.Host, "[2001:db8:0::10]:80")
+	second := nstest.New(t)
+	s.lan()
+	s.Lines(s.Router, "addr add 2001:db8:0::1/64 dev lan nodad",
+		"addr add fe80::1/64 dev lan nodad")
+	s.Cable(s.Router, "r2", second, "lan0")
+	s.Router.IP("link set r2 master lan")
+	s.Cable(second, "rc", s.Client, "c1")
+	second.Sysctl("net.ipv6.conf.all.forwarding=1")
+	s.Lines(second, "link set lan0 address 02:00:00:00:00:02",
+		"addr add 2001:db8:0::2/64 dev lan0 nodad",
+		"addr add 2001:db8:d::1/64 dev rc nodad",
+		"neigh replace 2001:db8:0::10 dev lan0 lladdr "+s.mac("eth0"))
+	s.Lines(s.Client, "addr add 2001:db8:d::2/64 dev c1 nodad",
+		"-6 rule add from 2001:db8:d::/64 lookup 9",
+		"-6 route add default via 2001:db8:d::1 table 9")
+	s.Router.IP("-6 route add 2001:db8:d::/64 via 2001:db8:c::2")
+	announce := func() { // hop limit 255, from fe80::2 to all nodes
+		s.send(second, "lan0", "333300000001"+"020000000002"+"86dd"+"6000000000103aff"+
+			"fe800000000000000000000000000002"+"ff020000000000000000000000000001"+
+			"86000000400007080000000000000000")
+	}
+	seen := s.observe(`[2001:db8::10]:80 off-link by eth0 fe80::2 -> eth0 2001:db8::1: other-router works`,
+		announce, nstest.Knock(s.Client, "[2001:db8:0::10]:80", 4, "2001:db8:d::2"))
+	if w := seen.Listeners[0].Ways[0]; w.In.Source != "RA" {
+		t.Errorf("the router is named by %s, want by its announcement", w.In.Source)
+	}
+	want(t, "info other-router", codes(seen))
+}
