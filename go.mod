@@ -18,6 +18,7 @@ require (
 	github.com/vishvananda/netlink v1.3.1 // rtnetlink
 	github.com/vishvananda/netns v0.0.5 // --netns
 	go4.org/netipx v0.0.0-20260823151212-3075585bcbeb // sets of addresses as maximal prefixes
+	golang.org/x/net v0.62.0 // bpf alone: assembles the filter of the observer
 	golang.org/x/sync v0.24.0 // errgroup: the daemon's tasks
 	golang.org/x/sys v0.49.0 // flock, openat2
 )
@@ -34,8 +35,8 @@ require (
 	github.com/prometheus/procfs v0.16.1 // indirect
 	github.com/spf13/pflag v1.0.9 // indirect
 	go.yaml.in/yaml/v2 v2.4.2 // indirect
-	golang.org/x/mod v0.26.0 // indirect
-	golang.org/x/text v0.28.0 // indirect
-	golang.org/x/tools v0.35.0 // indirect
+	golang.org/x/mod v0.41.0 // indirect
+	golang.org/x/text v0.43.0 // indirect
+	golang.org/x/tools v0.51.0 // indirect
 	google.golang.org/protobuf v1.36.8 // indirect
 )

@@ -19,6 +19,7 @@ package report
 
 import (
 	"io"
+	"slices"
 	"time"
 
 	"lasthop/routing"
@@ -45,8 +46,9 @@ type Plan struct {
 	Diff   routing.Diff
 	Back   routing.Diff // what takes Diff back
 	Digest string
-	Next   string // the command line that applies this plan; "" where there is none
-	Proof  *Proof // what a kernel says to it; nil if none was asked
+	Next   string        // the command line that applies this plan; "" where there is none
+	Proof  *Proof        // what a kernel says to it; nil if none was asked
+	Seen   *routing.Seen // what packets showed; nil if nobody looked
 }
 
 // Proof is what a kernel says to a plan.
@@ -74,9 +76,18 @@ type Check struct {
 	Diff    routing.Diff // what is missing for the plan
 	Digest  string
 	Checks  []Checked
-	Mend    string // the command line that makes it so
-	Offline bool   // answered from a capture, not by a kernel
-	Quiet   bool   // one line
+	Mend    string        // the command line that makes it so
+	Offline bool          // answered from a capture, not by a kernel
+	Quiet   bool          // one line
+	Seen    *routing.Seen // what packets showed; nil if nobody looked
+}
+
+// Contradicted reports whether packets show something that has to be seen to.
+func (c Check) Contradicted() bool {
+	return c.Seen != nil && slices.ContainsFunc(c.Plan.Findings, func(f routing.Finding) bool {
+		return f.Severity != routing.Info &&
+			(f.Code == "seen-otherwise" || slices.Contains(c.Seen.Findings, f))
+	})
 }
 
 // Checked is one outcome with the way that its replies take now.

@@ -26,10 +26,16 @@ type Explain struct {
 	Listeners []routing.Outcome // on the address, and on the port if one was named
 	Others    int               // listeners on its other ports
 	Explained []Explained
-	NoPlan    string // why what apply would do is not known; "" if it is
-	NotAsked  string // why the kernel was not asked; "" if it was
-	Apply     string // the command line that makes it so; "" where nothing changes
-	Ask       string // the command line that asks the kernel
+	NoPlan    string            // why what apply would do is not known; "" if it is
+	NotAsked  string            // why the kernel was not asked; "" if it was
+	Seen      []routing.SeenWay // that packets took, as evidence says
+	Commands
+}
+
+// Commands are command lines that go on from an explanation.
+type Commands struct {
+	Apply string // makes it so; "" where nothing changes
+	Ask   string // asks the kernel
 }
 
 // Explained is one explanation with what else is known of it.
@@ -63,6 +69,7 @@ func (e Explain) Text(w io.Writer, s Style) error {
 	for _, x := range e.Explained {
 		t.explained(x, e.NoPlan != "", seen)
 	}
+	writeWays(t, e.Seen)
 	t.printf("\n")
 	switch {
 	case e.NotAsked != "":
@@ -292,16 +299,17 @@ func ruleText(r routing.Rule) string {
 
 type explainDoc struct {
 	headDoc
-	Offline   bool           `json:"offline,omitempty"`
-	Address   string         `json:"address"`
-	Port      uint16         `json:"port,omitempty"`
-	Interface string         `json:"interface,omitempty"`
-	Here      bool           `json:"here"`
-	VRF       string         `json:"vrf,omitempty"`
-	Listeners []listenerDoc  `json:"listeners"`
-	Explained []explainedDoc `json:"explanations"`
-	NoPlan    string         `json:"no_plan,omitempty"`
-	NotAsked  string         `json:"not_asked,omitempty"`
+	Offline   bool              `json:"offline,omitempty"`
+	Address   string            `json:"address"`
+	Port      uint16            `json:"port,omitempty"`
+	Interface string            `json:"interface,omitempty"`
+	Here      bool              `json:"here"`
+	VRF       string            `json:"vrf,omitempty"`
+	Listeners []listenerDoc     `json:"listeners"`
+	Explained []explainedDoc    `json:"explanations"`
+	NoPlan    string            `json:"no_plan,omitempty"`
+	NotAsked  string            `json:"not_asked,omitempty"`
+	Seen      []routing.SeenWay `json:"seen,omitempty"`
 }
 
 type explainedDoc struct {
@@ -355,7 +363,7 @@ func (e Explain) JSON(w io.Writer) error {
 		e.Addr.String(), e.Port, e.Link, e.Here, e.VRF, mapped(e.Listeners, listenerDocOf),
 		mapped(e.Explained, func(x Explained) explainedDoc {
 			return explainedDocOf(x, e.NoPlan == "")
-		}), e.NoPlan, e.NotAsked})
+		}), e.NoPlan, e.NotAsked, e.Seen})
 }
 
 func explainedDocOf(x Explained, planned bool) explainedDoc {

@@ -83,6 +83,13 @@ type listenerDoc struct {
 	Reason    string   `json:"reason,omitempty"`
 	Before    *wayDoc  `json:"before,omitempty"`
 	After     *wayDoc  `json:"after,omitempty"`
+	Seen      *seenDoc `json:"seen,omitempty"` // what packets showed
+}
+
+// seenDoc is the verdict and outcome of packets.
+type seenDoc struct {
+	Verdict routing.WayVerdict `json:"verdict"`
+	Outcome routing.WayOutcome `json:"outcome"`
 }
 
 type checkedDoc struct {
@@ -160,7 +167,7 @@ func (a Apply) JSON(w io.Writer) error {
 // JSON writes the result as one document of kind "check".
 func (c Check) JSON(w io.Writer) error {
 	return encode(w, checkDoc{c.Head.doc("check", c.Digest, c.summary()), c.Offline,
-		mapped(c.Checks, checkedDocOf),
+		mapped(c.Checks, checkedWith(c.Seen)),
 		mapped(c.Diff.Ops(), changeDocOf), list(c.Plan.Findings)})
 }
 
@@ -184,7 +191,8 @@ func (v Version) JSON(w io.Writer) error {
 type versionDoc Version
 
 func (p Plan) doc(kind string, summary any) planDoc {
-	return planDoc{p.Head.doc(kind, p.Digest, summary), mapped(p.Plan.Outcomes, listenerDocOf),
+	return planDoc{p.Head.doc(kind, p.Digest, summary),
+		mapped(p.Plan.Outcomes, plannedWith(p.Seen)),
 		mapped(p.Plan.Paths, pathDocOf), mapped(p.Plan.Moves, moveDocOf),
 		mapped(p.Plan.State.Routes, routeDocOf), mapped(p.Plan.State.Rules, ruleDocOf),
 		mapped(p.Diff.Ops(), changeDocOf), list(p.Plan.Findings), p.Proof.doc()}
@@ -245,7 +253,8 @@ func visible(doc []byte) []byte {
 func listenerDocOf(o routing.Outcome) listenerDoc {
 	d := listenerDoc{o.Addr.String(), o.Ports.First, 0, string(o.Transport), o.Context,
 		o.Listen, list(o.Origins), list(o.Servers),
-		o.Link, string(o.Status), string(o.Reason), wayDocOf(o.Before), wayDocOf(o.After)}
+		o.Link, string(o.Status), string(o.Reason), wayDocOf(o.Before),
+		wayDocOf(o.After), nil}
 	if o.Ports.Last != o.Ports.First {
 		d.LastPort = o.Ports.Last
 	}
@@ -253,6 +262,27 @@ func listenerDocOf(o routing.Outcome) listenerDoc {
 		d.Before, d.After = nil, nil
 	}
 	return d
+}
+
+// plannedWith and checkedWith add what packets showed of a listener.
+func plannedWith(s *routing.Seen) func(routing.Outcome) listenerDoc {
+	find := s.Finder()
+	return func(o routing.Outcome) listenerDoc {
+		d := listenerDocOf(o)
+		if l, found := find(o.Listener); found {
+			d.Seen = &seenDoc{l.Verdict, l.Outcome}
+		}
+		return d
+	}
+}
+
+func checkedWith(s *routing.Seen) func(Checked) checkedDoc {
+	add := plannedWith(s)
+	return func(c Checked) checkedDoc {
+		d := checkedDocOf(c)
+		d.Seen = add(c.Outcome).Seen
+		return d
+	}
 }
 
 func checkedDocOf(c Checked) checkedDoc {

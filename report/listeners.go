@@ -8,7 +8,7 @@ import (
 )
 
 // endOf is an address with what becomes of its replies.
-type endOf struct{ addr, link, status, way, color string }
+type endOf struct{ addr, link, status, way, color, seen string }
 
 // group is a row of the table of listeners: all ports of one address with the
 // same fate.
@@ -50,11 +50,20 @@ func (g groups) shown() (rows []*group, left int) {
 }
 
 func (g groups) write(t *page) {
-	rows := []row{newRow("", "ADDRESS", "PORT", "LINK", "STATUS", "REPLIES LEAVE BY")}
+	head := newRow("", "ADDRESS", "PORT", "LINK", "STATUS", "REPLIES LEAVE BY")
 	shown, left := g.shown()
+	seen := slices.ContainsFunc(shown, func(x *group) bool { return x.seen != "" })
+	if seen {
+		head.cells = slices.Insert(head.cells, 4, "SEEN")
+	}
+	rows := []row{head}
 	for _, x := range shown {
-		rows = append(rows, newRow(x.color, x.addr, some(x.ports, 3), dash(Escape(x.link)),
-			x.status, Escape(x.way)))
+		r := newRow(x.color, x.addr, some(x.ports, 3), dash(Escape(x.link)), x.status,
+			Escape(x.way))
+		if seen {
+			r.cells = slices.Insert(r.cells, 4, dash(x.seen))
+		}
+		rows = append(rows, r)
 	}
 	t.table(rows)
 	if left > 0 {
@@ -69,15 +78,16 @@ func dash(s string) string {
 	return s
 }
 
-func (t *page) listeners(outcomes []routing.Outcome) {
+func (t *page) listeners(outcomes []routing.Outcome, seen *routing.Seen) {
 	t.heading("Listeners (%d)", len(outcomes))
-	outcomeGroups(outcomes).write(t)
+	outcomeGroups(outcomes, seen).write(t)
 }
 
-func outcomeGroups(outcomes []routing.Outcome) groups {
-	g := groups{index: map[endOf]*group{}}
+func outcomeGroups(outcomes []routing.Outcome, seen *routing.Seen) groups {
+	g, words := groups{index: map[endOf]*group{}}, sightings(seen)
 	for _, o := range outcomes {
-		g.add(o, endOf{o.Addr.String(), o.Link, string(o.Status), fate(o), statusColor(o)})
+		g.add(o, endOf{o.Addr.String(), o.Link, string(o.Status), fate(o), statusColor(o),
+			words(o)})
 	}
 	return g
 }
@@ -124,12 +134,12 @@ func sameWay(a, b routing.Way) bool {
 	return a == b
 }
 
-func (t *page) checks(checks []Checked) {
+func (t *page) checks(checks []Checked, seen *routing.Seen) {
 	if len(checks) == 0 {
 		return
 	}
 	t.heading("Listeners (%d)", len(checks))
-	g := groups{index: map[endOf]*group{}}
+	g, words := groups{index: map[endOf]*group{}}, sightings(seen)
 	for _, c := range checks {
 		color := ""
 		switch {
@@ -138,7 +148,8 @@ func (t *page) checks(checks []Checked) {
 		case c.Verdict == Symmetric:
 			color = green
 		}
-		g.add(c.Outcome, endOf{c.Addr.String(), c.Link, string(c.Verdict), now(c), color})
+		g.add(c.Outcome, endOf{c.Addr.String(), c.Link, string(c.Verdict), now(c), color,
+			words(c.Outcome)})
 	}
 	g.write(t)
 }

@@ -83,7 +83,7 @@ func (m *markdown) listeners(outcomes []routing.Outcome) {
 	m.printf("\n## Listeners (%s)\n\n%s.\n", number(len(outcomes)),
 		statuses(outcomes))
 	m.table("Address", "Port", "Interface", "Status", "Replies leave by")
-	rows, left := outcomeGroups(outcomes).shown()
+	rows, left := outcomeGroups(outcomes, nil).shown()
 	for _, x := range rows {
 		m.row(m.code(x.addr), some(x.ports, 3), m.code(x.link), x.status, m.prose(x.way))
 	}

@@ -16,7 +16,7 @@ import (
 func (p Plan) Text(w io.Writer, s Style) error {
 	t := &page{style: s}
 	t.head("plan", p.Head)
-	t.listeners(p.Plan.Outcomes)
+	t.listeners(p.Plan.Outcomes, p.Seen)
 	t.paths(p.Plan.Paths)
 	t.moves(p.Plan.Moves)
 	t.changes("Changes", p.Diff.Ops())
@@ -95,7 +95,7 @@ func (a Apply) Text(w io.Writer, s Style) error {
 	}
 	t.head("apply", a.Head)
 	t.changes("Done", a.Done)
-	t.checks(a.Checks)
+	t.checks(a.Checks, nil)
 	t.findings(noNotes(a.Plan.Plan.Findings))
 	t.command("\nTo take this back", Escape(a.Undo))
 	return t.writeTo(w)
@@ -109,7 +109,7 @@ func (c Check) Text(w io.Writer, s Style) error {
 		return t.writeTo(w)
 	}
 	t.head("check", c.Head)
-	t.checks(c.Checks)
+	t.checks(c.Checks, c.Seen)
 	t.changes("Not as planned", c.Diff.Ops())
 	t.findings(c.Plan.Findings)
 	t.printf("\n%s\n", c.oneLine())

@@ -307,3 +307,12 @@ func (t *topology) globalAddrs(f Family) []netip.Addr {
 	}
 	return sortOnce(out, netip.Addr.Compare)
 }
+
+// ConnectedPrefixes returns the connected prefixes of each link: see connected.
+func ConnectedPrefixes(h Host) map[string][]netip.Prefix {
+	m := map[string][]netip.Prefix{}
+	for key, prefixes := range connected(h) {
+		m[key.link] = append(m[key.link], prefixes...)
+	}
+	return m
+}

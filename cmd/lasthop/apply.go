@@ -39,7 +39,10 @@ reload.
 While ` + "`lasthop run`" + ` is at work here, it is the one that makes them: apply asks it to.
 
 With --confirm it goes back by itself unless you press Enter in time, and also when
-your terminal goes away. Only kill -9 of lasthop itself can prevent that.`,
+your terminal goes away. Only kill -9 of lasthop itself can prevent that. With
+CAP_NET_RAW it also looks at packets, for 3 seconds before the change and from then
+on, and goes back at once if a listener that answered its clients answers none any
+more. Silence says nothing.`,
 		Args: none,
 		RunE: func(*cobra.Command, []string) error { return a.apply(f) },
 	}
@@ -80,13 +83,26 @@ func (a *app) apply(f applying) error {
 			return err
 		}
 	}
+	var v *vigil
+	if f.confirm > 0 && !s.Decision.Diff.Empty() {
+		a.ui.stderr = &hasty{Writer: a.ui.stderr}
+		v = a.ui.vigil(s)
+		defer v.close()
+		if s, err = scene.Look(a.flags.decide); err != nil { // as it is now
+			return err
+		}
+		if err := s.Fits(f.expect); err != nil {
+			return err
+		}
+	}
 	s.AddBeside()
-	return a.carryOut(scene, w, s, f)
+	return a.carryOut(scene, w, s, f, v)
 }
 
 // carryOut makes the changes and reports them. With --confirm they are a trial
 // from before the first write.
-func (a *app) carryOut(scene scene, w *writer.Writer, s *survey.Survey, f applying) error {
+func (a *app) carryOut(scene scene, w *writer.Writer, s *survey.Survey, f applying,
+	v *vigil) error {
 	c := writer.Plan(s.Decision, s.Inputs.Policy.Numbers, f.noDelete)
 	result := report.Apply{Plan: s.Plan()}
 	result.Diff = c.Diff
@@ -94,13 +110,11 @@ func (a *app) carryOut(scene scene, w *writer.Writer, s *survey.Survey, f applyi
 	if err != nil {
 		return err
 	}
-	if f.confirm > 0 {
-		a.ui.stderr = &hasty{Writer: a.ui.stderr}
-	}
 	trial := w.Try(f.confirm)
 	result.Done, err = trial.Write(c)
 	if len(result.Done) > 0 {
 		result.Undo = undo
+		v.begin()
 	}
 	if len(result.Done) > 0 && err == nil {
 		var h routing.Host
@@ -115,7 +129,7 @@ func (a *app) carryOut(scene scene, w *writer.Writer, s *survey.Survey, f applyi
 			fmt.Fprintf(a.ui.stderr, "lasthop: press Enter within %s to keep this, "+
 				"else it is taken back\n", f.confirm)
 		},
-		Answers: a.ui.stdin})
+		Answers: a.ui.stdin, Undo: v.undo()})
 	if len(result.Done) == 0 || f.confirm > 0 && err != nil {
 		return err
 	}

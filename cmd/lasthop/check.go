@@ -3,15 +3,18 @@ package main
 import (
 	"os"
 	"strings"
+	"time"
 
 	"lasthop/internal/doctor"
+	"lasthop/internal/survey"
 	"lasthop/report"
+	"lasthop/routing"
 
 	"github.com/spf13/cobra"
 )
 
 func (a *app) checkCommand() *cobra.Command {
-	quiet, root := false, ""
+	quiet, root, look := false, "", time.Duration(0)
 	c := &cobra.Command{
 		Use:   "check",
 		Short: "ask the kernel now: does every listener reply the way it was reached?",
@@ -24,16 +27,18 @@ needs no root, but sees more as root.
 
 It exits with 2 if a listener is asymmetric or unresolved.`,
 		Args: none,
-		RunE: func(*cobra.Command, []string) error { return a.check(quiet, root) },
+		RunE: func(*cobra.Command, []string) error { return a.check(quiet, root, look) },
 	}
 	c.Flags().BoolVarP(&quiet, "quiet", "q", false, "print one line")
+	c.Flags().DurationVar(&look, "observe", 0,
+		"look at packets too, for this `TIME` (10s); needs CAP_NET_RAW")
 	c.Flags().StringVar(&root, "root", "/",
 		"`DIR` below which the settings of other programs are")
 	_ = c.Flags().MarkHidden("root") // for tests; fails only for a flag that does not exist
 	return c
 }
 
-func (a *app) check(quiet bool, root string) error {
+func (a *app) check(quiet bool, root string, look time.Duration) error {
 	if err := a.flags.formats("text", "json"); err != nil {
 		return err
 	}
@@ -49,6 +54,10 @@ func (a *app) check(quiet bool, root string) error {
 	if err := s.Listening(); err != nil {
 		return err
 	}
+	seen, err := a.ui.witness(s, look)
+	if err != nil {
+		return err
+	}
 	checks, err := s.CheckClasses()
 	if err != nil {
 		return err
@@ -61,12 +70,15 @@ func (a *app) check(quiet bool, root string) error {
 				Status: scene.status})
 		a.ui.tellUnseen(unseen)
 	}
+	plan.Findings = append(plan.Findings, survey.Contradictions(checks, seen)...)
+	routing.SortFindings(plan.Findings)
 	p := s.Plan()
 	c := report.Check{Head: p.Head, Plan: p.Plan, Diff: p.Diff, Digest: p.Digest,
 		Checks:  checks,
 		Mend:    doctor.Remedy(scene.line, p.Diff, plan.Findings),
-		Offline: s.Place.Offline, Quiet: quiet}
-	return ended(a.ui.print(c, a.flags.output), c.Bad() == 0 && c.Missing() == 0)
+		Offline: s.Place.Offline, Quiet: quiet, Seen: seen}
+	wanted := c.Bad() == 0 && c.Missing() == 0 && !c.Contradicted()
+	return ended(a.ui.print(c, a.flags.output), wanted)
 }
 
 // tellUnseen says what could not be looked at.

@@ -12,7 +12,7 @@ import (
 )
 
 func (a *app) explainCommand() *cobra.Command {
-	from := ""
+	from, evidence := "", ""
 	c := &cobra.Command{
 		Use:   "explain ADDR[:PORT]",
 		Short: "show the way of an address's replies, rule by rule, now and after apply",
@@ -40,15 +40,17 @@ answers otherwise. It changes nothing and needs no root.`,
 				"write it as: lasthop explain 10.0.1.100")
 		},
 		RunE: func(_ *cobra.Command, args []string) error {
-			return a.explain(args[0], from)
+			return a.explain(args[0], from, evidence)
 		},
 	}
+	c.Flags().StringVar(&evidence, "evidence", "",
+		"add the ways that packets took, from a `FILE` that observe -o json wrote")
 	c.Flags().StringVar(&from, "from", "",
 		"the `CLIENT` that is answered (default: one of each kind)")
 	return c
 }
 
-func (a *app) explain(target, from string) error {
+func (a *app) explain(target, from, evidence string) error {
 	if err := a.flags.formats("text", "json"); err != nil {
 		return err
 	}
@@ -66,6 +68,9 @@ func (a *app) explain(target, from string) error {
 		e, err = scene.Explain(a.flags.decide, t) // the host may have changed in between
 	}
 	if err != nil {
+		return err
+	}
+	if e.Seen, err = survey.SeenOf(evidence, t); err != nil {
 		return err
 	}
 	scene.next(&e)

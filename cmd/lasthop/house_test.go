@@ -28,6 +28,7 @@ var mayImport = map[string]string{
 	"report":          "bigip/migrate internal/hint routing",
 	"routing":         "",
 	"routing/capture": "internal/hint routing",
+	"routing/flow":    "routing",
 	"routing/host":    "internal/hint internal/procfs routing",
 	"routing/sim":     "routing",
 	"watcher":         "internal/hint internal/procfs nginxconf",
@@ -39,14 +40,14 @@ var mayImport = map[string]string{
 	"internal/settings": "internal/hint routing",
 	"internal/writer":   "internal/hint internal/settings report routing",
 	"internal/survey": "internal/hint internal/procfs internal/settings nginxconf report " +
-		"routing routing/capture routing/host watcher",
+		"routing routing/capture routing/flow routing/host watcher",
 	"internal/doctor": "internal/hint internal/procfs internal/settings internal/survey " +
 		"nginxconf report routing routing/host",
 	"internal/daemon": "internal/doctor internal/hint internal/procfs internal/settings " +
 		"internal/survey internal/writer nginxconf report routing routing/host watcher",
 	"cmd/lasthop": "bigip bigip/migrate internal/daemon internal/doctor internal/hint " +
 		"internal/settings internal/survey internal/writer nginxconf report routing " +
-		"routing/capture routing/host watcher",
+		"routing/capture routing/flow routing/host watcher",
 }
 
 // ownedBy says which packages may import what others wrote. A dependency that
@@ -62,9 +63,11 @@ var ownedBy = map[string]string{
 	"github.com/vishvananda/netlink":          "routing/host",
 	"github.com/vishvananda/netns":            "internal/nstest routing/host",
 	"go4.org/netipx":                          "bigip bigip/migrate routing",
+	"golang.org/x/net":                        "routing/flow",
 	"golang.org/x/sync":                       "internal/daemon",
 	"golang.org/x/sys": "cmd/lasthop internal/daemon internal/nstest internal/procfs " +
-		"internal/settings internal/survey internal/writer nginxconf routing/host watcher",
+		"internal/settings internal/survey internal/writer nginxconf routing/flow " +
+		"routing/host watcher",
 }
 
 // pure are the packages that take values and give values. They import nothing

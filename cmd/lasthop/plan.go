@@ -2,6 +2,7 @@ package main
 
 import (
 	"errors"
+	"slices"
 
 	"lasthop/internal/survey"
 	"lasthop/report"
@@ -11,7 +12,7 @@ import (
 )
 
 func (a *app) planCommand() *cobra.Command {
-	exitCode, prove := false, false
+	exitCode, prove, evidence := false, false, ""
 	c := &cobra.Command{
 		Use:   "plan",
 		Short: "say what would be done, and what becomes of every listener's replies",
@@ -29,16 +30,20 @@ namespace, the plan is carried out there, and the kernel is asked for the way of
 every listener's replies to every group of clients, before and after. It exits
 with 2 if the kernel differs, and with 1 if it cannot be asked.`,
 		Args: none,
-		RunE: func(*cobra.Command, []string) error { return a.plan(exitCode, prove) },
+		RunE: func(*cobra.Command, []string) error {
+			return a.plan(exitCode, prove, evidence)
+		},
 	}
 	c.Flags().BoolVar(&exitCode, "exit-code", false, "exit with 2 if there is something to do")
 	c.Flags().BoolVar(&prove, "prove", false,
 		"let the kernel prove the plan on a rebuilt host; nothing of this one is\n"+
 			"touched, and it needs no root where user namespaces are allowed")
+	c.Flags().StringVar(&evidence, "evidence", "",
+		"add what packets showed, from a `FILE` that observe -o json wrote")
 	return c
 }
 
-func (a *app) plan(exitCode, proving bool) error {
+func (a *app) plan(exitCode, proving bool, evidence string) error {
 	if err := a.flags.formats("text", "json", "html", "markdown", "csv", "iproute2",
 		"networkd"); err != nil {
 		return err
@@ -56,7 +61,14 @@ func (a *app) plan(exitCode, proving bool) error {
 		return err
 	}
 	s.AddBeside()
+	seen, err := s.Evidence(evidence)
+	if err != nil {
+		return err
+	}
 	p := s.Plan()
+	if p.Seen = seen; seen != nil {
+		p.Plan.Findings = slices.Concat(p.Plan.Findings, seen.Findings)
+	}
 	p.Back = routing.Compare(p.Plan.State, s.Decision.Owned)
 	if !p.Diff.Empty() && !s.Decision.Unread() {
 		p.Next = scene.line.Apply(p.Digest)

@@ -25,7 +25,7 @@ const DefaultConf = "/etc/nginx/nginx.conf"
 // Live is this machine, in the network namespace netns ("" for our own). warn
 // is told of each NGINX that is left out or cannot be verified.
 func Live(k *host.Kernel, netns string, warn func(message string)) Place {
-	return Place{Machine: k, settings: settings.Load, taken: time.Now,
+	return Place{Machine: k, settings: settings.Load, taken: time.Now, inside: k.Inside,
 		running: func(listens bool) (NGINX, error) { return running(netns, listens, warn) },
 		beside:  func(in routing.Inputs) Beside { return besideOf(k, in) },
 		halfOpen: func() []routing.HalfOpen {

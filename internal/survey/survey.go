@@ -43,6 +43,7 @@ type Place struct {
 	beside   func(routing.Inputs) Beside
 	halfOpen func() []routing.HalfOpen       // nil for a capture
 	files    func(named bool) []report.Input // what a captured host comes from
+	inside   func(func() error) error        // calls in the network namespace
 }
 
 // Survey is one look.

@@ -44,6 +44,7 @@ type Talk struct {
 	Show    func() error // prints the report
 	Ask     func()       // prints the question that a line answers
 	Answers io.Reader
+	Undo    <-chan string // why to go back at once; nil for nothing that says so
 }
 
 // Try begins a trial. From now on no signal ends this process, but SIGKILL, and
@@ -68,8 +69,9 @@ func (t *Trial) Write(c Change) (done []routing.Op, err error) {
 
 // End shows what was done. If something was written, it waits until a person
 // confirms it, and returns nil. It goes back and returns an error if something
-// has failed, if the answer is another one or comes too late, or if a signal
-// would have ended the process. The end of input answers nothing.
+// has failed, if the answer is another one or comes too late, if talk.Undo says
+// so, or if a signal would have ended the process. The end of input answers
+// nothing.
 func (t *Trial) End(failed error, talk Talk) error {
 	switch {
 	case failed != nil && len(t.done) == 0:
@@ -86,7 +88,7 @@ func (t *Trial) End(failed error, talk Talk) error {
 	go talk.hold(shownC, answerC, over)
 	why := "that did not work"
 	if failed == nil {
-		if why, failed = t.wait(shownC, answerC); why == "" {
+		if why, failed = t.wait(shownC, answerC, talk.Undo); why == "" {
 			t.disarm()
 			return nil
 		}
@@ -124,7 +126,7 @@ func (t Talk) hold(shownC chan<- error, answerC chan<- string, over <-chan struc
 }
 
 // wait returns why the change must be taken back, "" if it is kept.
-func (t *Trial) wait(shownC <-chan error, answerC <-chan string) (why string, err error) {
+func (t *Trial) wait(shownC <-chan error, answerC, undoC <-chan string) (why string, err error) {
 	for {
 		select {
 		case err := <-shownC:
@@ -138,6 +140,8 @@ func (t *Trial) wait(shownC <-chan error, answerC <-chan string) (why string, er
 				return "", nil
 			}
 			return "not confirmed", nil
+		case why := <-undoC:
+			return why, nil
 		case s := <-t.signalC:
 			return "interrupted by " + s.String(), nil
 		case <-t.timer.C:

@@ -161,6 +161,10 @@ func (c *conn) inside(f func() error) error {
 	return <-done
 }
 
+// Inside runs f on a thread that is in the namespace, and waits for it. Sockets
+// and files of /proc that f opens stay there.
+func (c *conn) Inside(f func() error) error { return c.inside(f) }
+
 // dump asks for all objects of a kind and returns the messages.
 func (c *conn) dump(kind, reply int, m message) ([][]byte, error) {
 	return untorn(func() ([][]byte, error) {

@@ -1,0 +1,135 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"os"
+	"os/signal"
+	"runtime/debug"
+	"slices"
+	"syscall"
+	"time"
+
+	"lasthop/internal/hint"
+	"lasthop/internal/survey"
+	"lasthop/report"
+	"lasthop/routing"
+	"lasthop/routing/flow"
+
+	"github.com/spf13/cobra"
+)
+
+// observing is how long to look unless told otherwise.
+const observing = 30 * time.Second
+
+func (a *app) observeCommand() *cobra.Command {
+	window, probe := observing, false
+	c := &cobra.Command{
+		Use:   "observe",
+		Short: "look at packets: do replies leave the way their requests came in?",
+		Long: `observe looks at the packets of the listeners for a while and compares, for each
+connection, the link and router that it came by with those that its replies leave
+by. It sees what no question to the kernel shows: a router that sends requests by
+another link than the routes say, a next hop that does not answer, replies that
+nobody acknowledges. What no packet came to is listed too: nothing is known of it.
+
+It needs CAP_NET_RAW. It copies headers alone and never payload, sends nothing
+(but with --probe), changes nothing, and sets no interface promiscuous. Of much
+traffic it looks at a part, and says at how much.
+
+Not seen are paths past the kernel's tap: XDP redirects, AF_XDP, DPDK, and what a
+NIC forwards by itself. For NGINX in another network namespace use --netns.
+
+Interrupt it (Ctrl-C) to end early. It exits with 2 if it finds an error or a
+warning.`,
+		Args: none,
+		RunE: func(*cobra.Command, []string) error { return observe(a, window, probe) },
+	}
+	c.Flags().DurationVar(&window, "for", observing, "how long to look, a `TIME`")
+	c.Flags().BoolVar(&probe, "probe", false,
+		"ask routers that no address is known of: send each one echo that it\n"+
+			"answers as expired, to 16 at most")
+	return c
+}
+
+func observe(a *app, window time.Duration, probe bool) error {
+	if err := a.flags.live("observe", "text", "json"); err != nil {
+		return err
+	}
+	if window <= 0 {
+		return hint.New(fmt.Errorf("--for %s: not a time to look", window),
+			"write it as: --for 30s")
+	}
+	scene, err := a.open()
+	if err != nil {
+		return err
+	}
+	defer scene.close()
+	s, err := scene.Look(a.flags.decide)
+	if err != nil {
+		return err
+	}
+	if err := s.Listening(); err != nil {
+		return err
+	}
+	seen, err := a.ui.watch(s, window, probe)
+	if err != nil {
+		return err
+	}
+	err = a.ui.print(report.Observe{Head: s.Head(), Seen: seen}, a.flags.output)
+	return ended(err, !slices.ContainsFunc(seen.Findings, wrong))
+}
+
+// wrong reports whether something has to be done about a finding.
+func wrong(f routing.Finding) bool { return f.Severity != routing.Info }
+
+// lookMemory is what Go's memory should stay below while packets are looked at:
+// a full table takes half of it.
+const lookMemory = 12 << 20
+
+// witness looks at packets for check; nil if it is not to.
+func (u ui) witness(s *survey.Survey, d time.Duration) (*routing.Seen, error) {
+	switch {
+	case d == 0:
+		return nil, nil
+	case d < 0 || s.Place.Offline:
+		return nil, hint.New(errors.New("--observe: no packets to look at"),
+			"give a time to look, on the machine itself: --observe 10s")
+	}
+	seen, err := u.watch(s, d, false)
+	return &seen, err
+}
+
+// watch looks at packets, and says on a terminal how far it is. An interrupt
+// ends the look, not the program.
+func (u ui) watch(s *survey.Survey, d time.Duration, probe bool) (routing.Seen, error) {
+	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
+	defer stop()
+	defer debug.SetMemoryLimit(debug.SetMemoryLimit(lookMemory))
+	line := u.progress()
+	seen, err := s.Observe(ctx, d, probe, func(p flow.Progress) bool {
+		line(fmt.Sprintf("looking: %.0f of %.0f s, %d packets, %d connections",
+			p.Elapsed.Seconds(), d.Seconds(), p.Packets, p.Flows))
+		return false
+	})
+	line("")
+	if errors.Is(err, context.Canceled) {
+		err = nil
+	}
+	return seen, err
+}
+
+// progress returns what replaces the last line of a terminal; elsewhere it does
+// nothing.
+func (u ui) progress() func(string) {
+	f, ok := u.stderr.(*os.File)
+	if !ok || os.Getenv("TERM") == "dumb" {
+		return func(string) {}
+	}
+	info, err := f.Stat()
+	if err != nil || info.Mode()&os.ModeCharDevice == 0 {
+		return func(string) {}
+	}
+	return func(text string) { fmt.Fprintf(f, "\r\x1b[K%s", text) }
+}

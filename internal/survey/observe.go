@@ -1,0 +1,101 @@
+package survey
+
+import (
+	"context"
+	"fmt"
+	"slices"
+	"time"
+
+	"lasthop/internal/hint"
+	"lasthop/report"
+	"lasthop/routing"
+	"lasthop/routing/flow"
+)
+
+// Watch opens an observer of the packets of the survey's listeners. The caller
+// closes it.
+func (s *Survey) Watch(probe bool) (*flow.Observer, error) {
+	o, err := flow.Open(flow.Options{Host: s.Inputs.Host, Probe: probe,
+		Listeners: flow.Listeners(s.Decision.Plan.Outcomes), Inside: s.Place.inside})
+	if flow.NotAllowed(err) {
+		return nil, hint.New(fmt.Errorf("look at packets: %w", err),
+			"run as root, or with CAP_NET_RAW")
+	}
+	if err != nil {
+		return nil, fmt.Errorf("look at packets: %w", err)
+	}
+	return o, nil
+}
+
+// Observe looks at packets for a time, or until ctx is done, and says what they
+// mean. Four times a second it calls progress, which may be nil.
+func (s *Survey) Observe(ctx context.Context, d time.Duration, probe bool,
+	progress func(flow.Progress) bool) (routing.Seen, error) {
+	o, err := s.Watch(probe)
+	if err != nil {
+		return routing.Seen{}, err
+	}
+	defer o.Close()
+	e, err := o.Window(ctx, d, progress)
+	if err != nil {
+		return routing.Seen{}, err
+	}
+	// Neighbours may have become known since the host was read.
+	if h, err := s.Place.Read(); err == nil {
+		e.Names = append(e.Names, routing.NeighbourNames(h)...)
+	}
+	return routing.Judge(s.Decision, e), nil
+}
+
+// Contradictions are what packets say to a check: their own findings, and where
+// they differ from what the kernel answers. seen may be nil.
+func Contradictions(checks []report.Checked, seen *routing.Seen) []routing.Finding {
+	if seen == nil {
+		return nil
+	}
+	out := slices.Clone(seen.Findings)
+	find, told := seen.Finder(), map[string]bool{}
+	for _, c := range checks {
+		l, found := find(c.Listener)
+		if !found || told[l.String()] {
+			continue
+		}
+		if f, ok := contradiction(c, l); ok {
+			told[l.String()] = true
+			out = append(out, f)
+		}
+	}
+	return out
+}
+
+// contradiction compares the kernel's answer for clients behind a router with
+// the ways that packets of such clients took.
+func contradiction(c report.Checked, l routing.SeenListener) (f routing.Finding, found bool) {
+	for _, w := range l.Ways {
+		if w.Class != routing.OffLinkClient || w.Count.Seen < routing.DarkFrom {
+			continue
+		}
+		switch {
+		case c.Verdict == report.Symmetric && w.Outcome == routing.WayDark:
+			f = routing.Error.Finding("seen-otherwise", l.String(), "the kernel says "+
+				"that replies leave by %s, as they should, and packets that "+
+				"no client gets an answer: requests came by %s", c.Now,
+				w.In.Name())
+		case c.Verdict == report.Symmetric && w.Verdict == routing.WayAsymmetric:
+			f = routing.Error.Finding("seen-otherwise", l.String(), "the kernel says "+
+				"that replies leave by %s, as they should, and packets that "+
+				"requests come by %s, and replies leave by %s", c.Now,
+				w.In.Name(), w.Out.Name())
+		case c.Verdict == report.Asymmetric && w.Verdict == routing.WaySymmetric &&
+			w.Outcome == routing.WayWorks:
+			f = routing.Error.Finding("seen-otherwise", l.String(), "replies are to "+
+				"leave by %s, and packets say that requests come by %s, "+
+				"where replies leave", c.Want, w.In.Name())
+		default:
+			continue
+		}
+		return f.Advise("the way of the requests is not what the plan takes it for: "+
+			"--address %s=%s, or look at the routers", l.Addr, w.In.Link), true
+	}
+	return f, false
+}
