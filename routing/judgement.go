@@ -69,7 +69,6 @@ func (j *Judgement) Wrong(o Outcome, q Query, now Way) (want Way, wrong bool) {
 // agrees is Agrees whatever tables the answers come from.
 func (t Trace) agrees(w Way) bool {
 	return t.Agrees(w) || slices.ContainsFunc(t.Ends, func(end Way) bool {
-		return end.Type == Unicast &&
-			sameWay(end.toward(t.Query.Dst), w.toward(t.Query.Dst))
+		return end.Type == Unicast && t.alike(end, w)
 	})
 }

@@ -95,8 +95,9 @@ type Trace struct {
 	// for IPv4 default routes of one metric
 	Ends []Way
 
-	ended  *Rule // the rule that ended it; nil if none did
-	jumped *Rule // the first goto on the way; nil if there was none
+	ended  *Rule           // the rule that ended it; nil if none did
+	jumped *Rule           // the first goto on the way; nil if there was none
+	bare   map[string]bool // FIB.bare
 }
 
 // Lookup walks the host's rules and tables as the kernel does for a packet of
@@ -117,6 +118,7 @@ type FIB struct {
 	froms   prefixSet // that rules and routes tell sources apart by
 	groups  map[string]int
 	ignored map[linkFamily]bool // those whose routes do not count without carrier
+	bare    map[string]bool     // links without neighbours: tunnels
 }
 
 // rules are those of one family in the kernel's order, and which of them may
@@ -177,7 +179,8 @@ type table struct {
 // NewFIB indexes a host.
 func NewFIB(h Host) *FIB {
 	f := &FIB{rules: map[Family]*rules{}, tables: map[tableID]*table{},
-		groups: map[string]int{}, ignored: map[linkFamily]bool{}}
+		groups: map[string]int{}, ignored: map[linkFamily]bool{},
+		bare: map[string]bool{}}
 	lists := map[Family][]Rule{}
 	for _, r := range h.Rules {
 		lists[r.Family] = append(lists[r.Family], r)
@@ -195,7 +198,7 @@ func NewFIB(h Host) *FIB {
 		t.finish()
 	}
 	for _, l := range h.Links {
-		f.groups[l.Name] = l.Group
+		f.groups[l.Name], f.bare[l.Name] = l.Group, l.PointToPoint
 		for _, family := range Families {
 			key := strings.ToLower(family.String()) + ".conf." + l.Name +
 				".ignore_routes_with_linkdown"
@@ -279,7 +282,7 @@ func (f *FIB) answer(q Query) Trace { return f.walk(q, false) }
 // walk tries the rules one after the other; where nobody asks for an
 // explanation, only those that may match the source.
 func (f *FIB) walk(q Query, explain bool) Trace {
-	t := Trace{Query: q}
+	t := Trace{Query: q, bare: f.bare}
 	all := f.rules[FamilyOf(q.Dst)]
 	var some [][]int
 	if !explain {
@@ -528,17 +531,21 @@ func sameAnswer(a, b Trace) bool { return leadsTo(a, b.Ends) && leadsTo(b, a.End
 func leadsTo(t Trace, ways []Way) bool {
 	return !slices.ContainsFunc(ways, func(w Way) bool {
 		return !slices.ContainsFunc(t.Ends, func(end Way) bool {
-			return sameWay(w.toward(t.Query.Dst), end.toward(t.Query.Dst))
+			return t.alike(w, end)
 		})
 	})
 }
 
-// toward returns the way to an address: through itself is on-link.
-func (w Way) toward(dst netip.Addr) Way {
-	if w.Via == dst {
-		w.Via = netip.Addr{}
+// alike reports whether two ways are the same for the packet that was looked
+// up: through its destination is on-link, and a link without neighbours has no
+// use for a next hop.
+func (t Trace) alike(a, b Way) bool {
+	for _, w := range []*Way{&a, &b} {
+		if w.Via == t.Query.Dst || t.bare[w.Link] {
+			w.Via = netip.Addr{}
+		}
 	}
-	return w
+	return sameWay(a, b)
 }
 
 // sameWay compares all but the table.

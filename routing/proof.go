@@ -109,7 +109,7 @@ func (c Claim) Verify(p *Proof, when When, ask func(Query) (Way, error)) error {
 					inTable(got)})
 			} else if was, ok := p.before[q]; when == BeforeApply {
 				p.before[q] = trace.Way
-			} else if ok && !sameWay(was.toward(dst), trace.Way.toward(dst)) &&
+			} else if ok && !trace.alike(was, trace.Way) &&
 				!c.names(q, was, trace.Way) {
 				p.Differences = append(p.Differences, Difference{when,
 					fmt.Sprintf("%s to %s", q.Src, q.Dst),
