@@ -107,7 +107,8 @@ func standIns(h Host, f Family, own map[netip.Addr][]Addr) []standIn {
 			out = append(out, standIn{addr: addr, rule: r})
 		}
 	}
-	return out
+	// what is the host's own is no client
+	return slices.DeleteFunc(out, func(s standIn) bool { return len(own[s.addr]) > 0 })
 }
 
 // somewhere is an address in a prefix at which no router is likely: those have

@@ -31,6 +31,7 @@ route add 10.50.0.0/16 nexthop via 10.0.1.1 dev eth1 nexthop via 10.0.0.2 dev et
 route add 224.0.0.0/4 dev eth0
 route add 10.66.0.6 via 10.0.0.3 dev eth0 tos 0x10
 -6 route add default via 2001:db8:1::1 dev eth1 metric 2000
+-6 route add 2001:db8:1::100 dev eth1
 rule add pref 9000 to 10.77.0.0/16 lookup 7
 rule add pref 9001 ipproto tcp dport 25 lookup 7
 `
