@@ -1,17 +1,23 @@
 package nginxconf
 
-import "net/netip"
+import (
+	"net/netip"
+	"slices"
+)
 
 // Restart returns a listen that NGINX cannot begin with by a reload, and the
 // one that is in its way: it opens new sockets while the old ones are still
-// open, and the kernel refuses an address of a port beside the wildcard, and
-// the wildcard beside an address. Of UDP ports it does not.
+// open, and the kernel refuses an address of a port beside the wildcard, the
+// wildcard beside an address, and a second wildcard, unless both sockets have
+// `reuseport`. Of UDP ports it does not.
 func (c Config) Restart(loaded Config) (is, was Listen, needed bool) {
 	before, first := loaded.bound(), boundPort{}
 	for at, x := range c.bound() {
 		o, ok := before[at]
-		if ok && x.Addr.IsUnspecified() != o.Addr.IsUnspecified() &&
-			(!needed || at.port < first.port) {
+		clash := x.Addr != o.Addr && (x.Addr.IsUnspecified() || o.Addr.IsUnspecified()) &&
+			!(slices.Contains(x.Params, "reuseport") &&
+				slices.Contains(o.Params, "reuseport"))
+		if ok && clash && (!needed || at.port < first.port) {
 			is, was, needed, first = x, o, true, at
 		}
 	}

@@ -14,6 +14,9 @@ func TestRestart(t *testing.T) {
 		{"listen 10.0.0.1:80;", "listen [::]:80;", ""},
 		{"listen 10.0.0.1:80;", "listen [::]:80 ipv6only=off;", "[::]:80 beside 10.0.0.1:80"},
 		{"listen [2001:db8::1]:80;", "listen [::]:80;", "[::]:80 beside [2001:db8::1]:80"},
+		{"listen 80 reuseport;", "listen 10.0.0.1:80 reuseport;", ""},
+		{"listen [::]:80 ipv6only=off;", "listen 80; listen [::]:80;", "80 beside [::]:80"},
+		{"listen 80;", "listen [::]:80 ipv6only=off;", "[::]:80 beside 80"},
 		{"listen 443 quic;", "listen 10.0.0.1:443 quic;", ""},
 		{"listen 8000-8010;", "listen 10.0.0.1:8005;", "10.0.0.1:8005 beside 8000-8010"},
 	} {

@@ -96,14 +96,25 @@ func (s standIn) to() netip.Prefix {
 // all.
 func standIns(h Host, f Family, own map[netip.Addr][]Addr) []standIn {
 	out := []standIn{{addr: OffLink(h, f)}}
+	var told prefixSet // that anything is for
+	for _, r := range h.Routes {
+		if r.Family() == f && r.Table != TableLocal {
+			told.add(r.Dst)
+		}
+	}
+	for _, r := range h.Rules {
+		if r.Family == f {
+			told.add(r.To)
+		}
+	}
 	routes := classRoutes(h, f)
 	for i := range routes {
-		addr := inside(routes[i].Dst, somewhere(routes[i].Dst), own)
+		addr := clientIn(routes[i].Dst, told, own)
 		out = append(out, standIn{addr: addr, route: &routes[i]})
 	}
 	for i := range h.Rules {
 		if r := &h.Rules[i]; r.Family == f && r.To.Bits() > 0 {
-			addr := inside(r.To, somewhere(r.To), own)
+			addr := clientIn(r.To, told, own)
 			out = append(out, standIn{addr: addr, rule: r})
 		}
 	}
@@ -111,17 +122,41 @@ func standIns(h Host, f Family, own map[netip.Addr][]Addr) []standIn {
 	return slices.DeleteFunc(out, func(s standIn) bool { return len(own[s.addr]) > 0 })
 }
 
-// somewhere is an address in a prefix at which no router is likely: those have
-// the first addresses, or the last. The prefix's own gateway would not do for a
-// client: what goes through it is on-link to it.
-func somewhere(p netip.Prefix) netip.Addr {
-	a := p.Addr().AsSlice()
-	if 8*len(a)-p.Bits() < 8 {
-		return p.Addr().Next()
+// clientIn returns an address in a prefix that nothing narrower is for: one
+// host that is banned must not stand for its LAN. No router is likely there:
+// those have the first addresses, or the last, and what goes through the
+// gateway is on-link to itself. Several parts of the prefix are tried.
+func clientIn(p netip.Prefix, told prefixSet, own map[netip.Addr][]Addr) netip.Addr {
+	free := func(a netip.Addr) bool {
+		return len(own[a]) == 0 && told.longest(a).Bits() <= p.Bits()
 	}
-	a[len(a)-1] = 50
-	addr, _ := netip.AddrFromSlice(a)
-	return addr
+	const parts = 16
+	host := p.Addr().BitLen() - p.Bits()
+	if host < 8 {
+		for a := p.Addr().Next(); p.Contains(a); a = a.Next() {
+			if free(a) {
+				return a
+			}
+		}
+		return inside(p, p.Addr().Next(), own)
+	}
+	first := p.Addr().AsSlice()
+	first[len(first)-1] = 50
+	for i := range parts {
+		// the part's number stands in the first bits behind the prefix
+		a, bit := slices.Clone(first), p.Bits()
+		for shift := 3; shift >= 0; shift-- {
+			if i>>shift&1 == 1 {
+				a[bit/8] ^= 1 << (7 - bit%8)
+			}
+			bit++
+		}
+		if addr, _ := netip.AddrFromSlice(a); p.Contains(addr) && free(addr) {
+			return addr
+		}
+	}
+	addr, _ := netip.AddrFromSlice(first)
+	return inside(p, addr, own)
 }
 
 // eachOnce returns the stand-ins with each address once, sorted after the
@@ -194,9 +229,15 @@ func classRoutes(h Host, f Family) []Route {
 	slices.SortStableFunc(routes, func(x, y Route) int {
 		return cmp.Or(cmp.Compare(x.Dst.Bits(), y.Dst.Bits()), comparePrefix(x.Dst, y.Dst))
 	})
+	elsewhere := map[netip.Prefix][]uint32{} // what other tables than main tell apart
+	for _, r := range routes {
+		if r.Table != TableMain {
+			elsewhere[r.Dst] = append(elsewhere[r.Dst], r.Table)
+		}
+	}
 	count := map[string]int{}
 	return slices.DeleteFunc(routes, func(r Route) bool {
-		class := fmt.Sprint(r.Table, r.Type, r.Hops, isWide(r.Dst))
+		class := fmt.Sprint(r.Table, r.Type, r.Hops, isWide(r.Dst), elsewhere[r.Dst])
 		count[class]++
 		return count[class] > classSize
 	})

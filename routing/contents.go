@@ -14,7 +14,14 @@ import (
 // not outward: see rejects.
 func (l *layout) layTable(p *path) {
 	t := tableOfPath{layout: l, path: p, seen: map[routeID]bool{},
-		known: map[netip.Prefix]bool{}}
+		known:  map[netip.Prefix]bool{},
+		onLink: slices.Clone(l.connected[linkFamily{p.link, p.family}])}
+	for _, r := range l.host.Routes {
+		if r.Table == TableMain && r.Family() == p.family && r.connects(p.link) &&
+			!r.IsDefault() {
+			t.onLink = append(t.onLink, r.Dst)
+		}
+	}
 	t.defaults()
 	var moved, others []Route
 	tables := t.movedTo()
@@ -122,10 +129,9 @@ func (t tableOfPath) nested(r Route) bool {
 	via := t.path.hops[0].Via
 	return !r.uses(t.path.link) && r.Type == Unicast && !r.steers() && via.IsValid() &&
 		r.Dst != netip.PrefixFrom(via, via.BitLen()) &&
-		slices.ContainsFunc(t.connected[linkFamily{t.path.link, t.path.family}],
-			func(c netip.Prefix) bool {
-				return c.Bits() < r.Dst.Bits() && c.Contains(r.Dst.Addr())
-			}) &&
+		slices.ContainsFunc(t.onLink, func(c netip.Prefix) bool {
+			return c.Bits() < r.Dst.Bits() && c.Contains(r.Dst.Addr())
+		}) &&
 		!slices.ContainsFunc(r.Hops, func(h Hop) bool { return !t.isOutward(h.Link) })
 }
 
@@ -142,6 +148,8 @@ type tableOfPath struct {
 	path  *path
 	seen  map[routeID]bool
 	known map[netip.Prefix]bool // destinations of main
+	// what the table has on-link by the path's own link
+	onLink []netip.Prefix
 }
 
 // add puts a route into the table, and before it the way to its gateway where

@@ -76,6 +76,7 @@ func (w *describer) arpSources() {
 		by := r.After.Link
 		if !r.Addr.Is4() || r.Link == "" || by == "" || by == r.Link ||
 			r.Status == LocalOnly || r.Status == Unresolved ||
+			r.Reason == "wildcard-only" ||
 			r.After.Type != Unicast || !asksByARP(w.links[by]) ||
 			told[[2]string{r.Link, by}] {
 			continue

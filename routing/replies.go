@@ -39,5 +39,9 @@ func (r Replies) To(l Listener, client netip.Addr) Query {
 	return q
 }
 
+// ByPort reports whether rules of a family tell packets apart by protocol or
+// port.
+func (r Replies) ByPort(f Family) bool { return r.ports[f] }
+
 // Far is To for an off-link client.
 func (r Replies) Far(l Listener) Query { return r.To(l, r.far[FamilyOf(l.Addr)]) }

@@ -7,6 +7,7 @@ package doctor
 import (
 	"cmp"
 	"fmt"
+	"maps"
 	"net/netip"
 	"slices"
 	"strings"
@@ -88,10 +89,10 @@ func (d *doctor) asymmetries(checks []report.Checked) {
 func (d *doctor) asymmetry(c report.Checked) routing.Finding {
 	f := routing.Error.Finding("asymmetric", c.Addr.String(), "requests to %s come in by "+
 		"%s, and replies to clients behind it leave by %s", c.Addr, c.Want, c.Now)
-	if len(c.Wrong) > 0 {
+	switch {
+	case len(c.Wrong) > 0:
 		f = d.wrongClasses(c)
-	}
-	if c.Verdict == report.NotHereWrong {
+	case c.Verdict == report.NotHereWrong:
 		f = routing.Warning.Finding("not-armed", c.Addr.String(), "%s is not here now; "+
 			"once it is, its requests come in by %s, and replies to clients behind "+
 			"it leave by %s", c.Addr, c.Want, c.Now)
@@ -110,15 +111,23 @@ func (d *doctor) asymmetry(c report.Checked) routing.Finding {
 // be, while those behind the gateways are answered right.
 func (d *doctor) wrongClasses(c report.Checked) routing.Finding {
 	var clients []string
+	direct := ""
 	for _, w := range c.Wrong {
 		clients = append(clients, fmt.Sprintf("to %s (%s) by %s, not by %s", w.Addr,
 			w.Class, w.Now, w.Want))
+		if to, ok := strings.CutPrefix(w.Of, "to "); ok && w.Class == routing.ClassRule {
+			direct = "; or keep the way of that rule: --direct " + to
+		}
 	}
 	q := c.Question
 	q.Dst = c.Wrong[0].Addr
-	return routing.Error.Finding("asymmetric", c.Addr.String(), "replies of %s leave another "+
+	level, code := routing.Error, "asymmetric"
+	if c.Verdict == report.NotHereWrong {
+		level, code = routing.Warning, "not-armed"
+	}
+	return level.Finding(routing.Code(code), c.Addr.String(), "replies of %s leave another "+
 		"way than they are to: %s", c.Addr, routing.Some(clients, 4)).
-		Advise("see why: %s", d.Line.Explain(q))
+		Advise("see why: %s%s", d.Line.Explain(q), direct)
 }
 
 // missing says what is lasthop's and is not there, or was changed.
@@ -162,36 +171,41 @@ func (d *doctor) translations(dnats []routing.DNAT) {
 // halfOpen names the addresses at which clients wait whose SYN-ACK was sent
 // again: it may have been lost on its way, or nobody is there.
 func (d *doctor) halfOpen() {
-	type key struct {
-		addr netip.Addr
-		port uint16
-	}
-	clients := map[key][]string{}
+	waits := map[netip.AddrPort]map[netip.Addr]int{}
 	for _, h := range d.survey.Place.HalfOpen() {
-		k := key{h.Local.Addr(), h.Local.Port()}
 		if h.Repeats > 0 {
-			clients[k] = append(clients[k], h.Remote.Addr().String())
+			if waits[h.Local] == nil {
+				waits[h.Local] = map[netip.Addr]int{}
+			}
+			waits[h.Local][h.Remote.Addr()]++
 		}
 	}
 	for _, o := range d.survey.Decision.Plan.Outcomes {
 		for port := int(o.Ports.First); port <= int(o.Ports.Last); port++ {
-			k := key{o.Addr, uint16(port)}
-			list := clients[k]
-			if len(list) < 3 || o.Transport != routing.TCP {
-				continue
+			at := netip.AddrPortFrom(o.Addr, uint16(port))
+			if clients := waits[at]; len(clients) > 0 && o.Transport == routing.TCP {
+				delete(waits, at) // said once
+				d.waiting(at, clients)
 			}
-			delete(clients, k) // said once
-			d.find(d.waiting(netip.AddrPortFrom(o.Addr, k.port), list))
 		}
 	}
 }
 
-func (d *doctor) waiting(at netip.AddrPort, clients []string) routing.Finding {
-	q := routing.Query{Src: at.Addr(), Dst: netip.MustParseAddr(clients[0])}
-	return routing.Warning.Finding("half-open", at.String(), "%d clients of %s have not "+
-		"answered the SYN-ACK, which was sent again: %s: it does not arrive, or their "+
-		"addresses are forged", len(clients), at, routing.Some(clients, 3)).
-		Advise("see which way it takes: %s", d.Line.Explain(q))
+// waiting says how many connections of which clients wait.
+func (d *doctor) waiting(at netip.AddrPort, clients map[netip.Addr]int) {
+	var names []string
+	n := 0
+	for _, c := range slices.SortedFunc(maps.Keys(clients), netip.Addr.Compare) {
+		names, n = append(names, c.String()), n+clients[c]
+	}
+	if n < 3 {
+		return
+	}
+	q := routing.Query{Src: at.Addr(), Dst: netip.MustParseAddr(names[0])}
+	d.find(routing.Warning.Finding("half-open", at.String(), "the SYN-ACK of %d connections "+
+		"to %s was sent again, and none is acknowledged (clients: %s): it does not "+
+		"arrive, or their addresses are forged", n, at, routing.Some(names, 3)).
+		Advise("see which way it takes: %s", d.Line.Explain(q)))
 }
 
 // purges looks for programs that delete what is lasthop's.

@@ -14,8 +14,8 @@ import (
 const mostAsked = 10000
 
 // CheckClasses is Check, and asks for every other class of client of each
-// listener that Check finds symmetric: those behind the gateways may be
-// answered right where a LAN, a container or the router itself is not.
+// listener that Check finds right: those behind the gateways may be answered
+// right where a LAN, a container or the router itself is not.
 func (s *Survey) CheckClasses() ([]report.Checked, error) {
 	checks, err := s.Check()
 	if err != nil || s.Judged == nil {
@@ -33,7 +33,10 @@ func (s *Survey) CheckClasses() ([]report.Checked, error) {
 			if !known {
 				want, bad := s.Judged.Wrong(checks[i].Outcome, r.Query,
 					ways[r.Query])
-				if bad {
+				// a redirect of the router's is no fault
+				redirected := r.Class == routing.ClassHalfOpen &&
+					want.Link == ways[r.Query].Link
+				if bad && !redirected {
 					w = &report.WrongClient{Client: r.Client, Want: want,
 						Now: ways[r.Query]}
 				}
@@ -43,7 +46,11 @@ func (s *Survey) CheckClasses() ([]report.Checked, error) {
 				checks[i].Wrong = append(checks[i].Wrong, *w)
 			}
 		}
-		if len(checks[i].Wrong) > 0 {
+		switch {
+		case len(checks[i].Wrong) == 0:
+		case checks[i].Verdict == report.NotHere:
+			checks[i].Verdict = report.NotHereWrong
+		default:
 			checks[i].Verdict = report.Asymmetric
 		}
 	}
@@ -58,17 +65,19 @@ type reply struct {
 
 // classes are the replies to ask about.
 type classes struct {
-	fib *routing.FIB
-	of  map[int][]reply // by index of the check
+	fib  *routing.FIB
+	here func(netip.Addr) bool
+	of   map[int][]reply // by index of the check
 }
 
 // classes finds the replies of all listeners. Of addresses that all rules match
 // alike the first stands for all.
 func (s *Survey) classes(checks []report.Checked) classes {
-	c := classes{routing.NewFIB(s.Inputs.Host), map[int][]reply{}}
-	here, replies := routing.Present(s.Inputs.Host), routing.RepliesOn(s.Inputs.Host)
+	c := classes{routing.NewFIB(s.Inputs.Host), routing.Present(s.Inputs.Host),
+		map[int][]reply{}}
+	replies := routing.RepliesOn(s.Inputs.Host)
 	asked := func(x report.Checked) bool {
-		return here(x.Addr) && x.Verdict == report.Symmetric
+		return x.Verdict == report.Symmetric || x.Verdict == report.NotHere
 	}
 	var present []netip.Addr
 	for _, x := range checks {
@@ -78,15 +87,20 @@ func (s *Survey) classes(checks []report.Checked) classes {
 	}
 	class, waiting := c.fib.Classes(present), s.waiting()
 	type key struct {
-		src  netip.Addr
-		path int
+		src       netip.Addr
+		path      int
+		ports     routing.PortRange // zero where no rule asks for them
+		transport routing.Transport
 	}
 	known := map[key][]reply{}
 	for i, x := range checks {
 		if !asked(x) {
 			continue
 		}
-		k := key{class[x.Addr], x.Path}
+		k := key{src: class[x.Addr], path: x.Path}
+		if replies.ByPort(routing.FamilyOf(x.Addr)) {
+			k.ports, k.transport = x.Ports, x.Transport
+		}
 		if _, ok := known[k]; !ok {
 			first := x.Listener
 			first.Addr = k.src
@@ -131,7 +145,11 @@ func (c classes) ask(m Machine) (map[routing.Query]routing.Way, error) {
 	}
 	queries := make([]routing.Query, 0, len(ways))
 	for q := range ways {
-		queries = append(queries, q)
+		if c.here(q.Src) {
+			queries = append(queries, q)
+		} else {
+			ways[q] = c.fib.Way(q)
+		}
 	}
 	slices.SortFunc(queries, func(a, b routing.Query) int {
 		return cmp.Or(a.Src.Compare(b.Src), a.Dst.Compare(b.Dst))

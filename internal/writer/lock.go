@@ -21,14 +21,14 @@ var ErrLocked = errors.New("another lasthop is at work in this network namespace
 func lock(dir string, inode uint64) (unlock func(), err error) {
 	if err := os.MkdirAll(dir, 0o755); err != nil {
 		return nil, hint.New(fmt.Errorf("make the directory of the lock: %w", err),
-			"run as root")
+			lockHint(err))
 	}
 	path := filepath.Join(dir, fmt.Sprintf("netns-%d.lock", inode))
 	// Reading is enough for a lock: root's file must not keep the daemon
 	// out, which runs as a user of its own.
 	fd, err := unix.Open(path, unix.O_CREAT|unix.O_RDONLY|unix.O_CLOEXEC|unix.O_NOFOLLOW, 0o600)
 	if err != nil {
-		return nil, hint.New(fmt.Errorf("open the lock %s: %w", path, err), "run as root")
+		return nil, hint.New(fmt.Errorf("open the lock %s: %w", path, err), lockHint(err))
 	}
 	if err = unix.Flock(fd, unix.LOCK_EX|unix.LOCK_NB); err == nil {
 		return func() {
@@ -43,4 +43,12 @@ func lock(dir string, inode uint64) (unlock func(), err error) {
 		err = hint.New(ErrLocked, "wait for it; it holds "+path)
 	}
 	return nil, err
+}
+
+// lockHint says what helps where the lock cannot be made.
+func lockHint(err error) string {
+	if errors.Is(err, os.ErrPermission) {
+		return "run as root"
+	}
+	return "name a directory that can be written with --run-dir"
 }
