@@ -144,7 +144,6 @@ func TestTable(t *testing.T) {
 		{"client of another LAN", "0 in eth1 syn 5 by 10.7.0.7:99|1 out eth0 rst 0 by 10.7.0.7:99", "off-link eth1 -> eth0 seen 1 refused 1"},
 		{"a bridge: in at the last device, out at the first", "0 in eth2 syn 5|1 in br0 syn 5|2 out br0 synack 7|3 out eth2 synack 7|4 in eth2 ack 8|5 in br0 ack 8", "off-link br0 -> br0 seen 1 confirmed 1"},
 		{"a bridge over a macvlan", "0 in eth4 syn 5|1 in nic syn 5|2 in br1 syn 5|3 out br1 synack 7|4 out nic synack 7|5 out eth4 synack 7|6 in eth4 ack 8|7 in nic ack 8|8 in br1 ack 8", "off-link br1 -> br1 seen 1 confirmed 1"},
-		{"a macvlan in a VRF", "0 in vip syn 5|1 out eth1 synack 7|2 in vip ack 8", "off-link vip -> eth1 seen 1 confirmed 1"},
 		{"a macvlan answered by its parent", "0 in vrrp syn 5|1 out eth1 synack 7|2 in vrrp ack 8", "off-link vrrp -> eth1 seen 1 confirmed 1"},
 		{"a repeated answer on another device", "0 in eth1 syn 5|1 out eth0 synack 7|900 out eth1 synack 7", "off-link eth1 -> eth1 seen 1 unconfirmed 1"},
 		{"a link that came later", "0 in late syn 5", ""},
