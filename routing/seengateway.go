@@ -55,12 +55,15 @@ func NeighbourNames(h Host) (out []MACName) {
 
 // WireOf names the link that packets of a link are on outside of this host: a
 // macvlan shares its parent's, a port its bridge's or bond's. A VLAN has its
-// own.
+// own. The parent of a macvlan that is a port is on the bridge's wire.
 func WireOf(l Link, links map[string]Link) string {
 	for range links { // no chain is longer
 		up := l.Master
-		if (l.Kind == "macvlan" || l.Kind == "ipvlan") && l.Parent != "" {
+		if l.shares() && (up == "" || links[up].Kind == "vrf") {
 			up = l.Parent
+		}
+		if up == "" {
+			up = bridgedBy(l, links)
 		}
 		above, known := links[up]
 		if !known || above.Kind == "vrf" {
@@ -69,6 +72,25 @@ func WireOf(l Link, links map[string]Link) string {
 		l = above
 	}
 	return l.Name
+}
+
+// shares reports whether a link is on its parent's wire.
+func (l Link) shares() bool { return l.Kind == "macvlan" || l.Kind == "ipvlan" }
+
+// bridgedBy returns the bridge that a macvlan of a link is a port of; "" for
+// none.
+func bridgedBy(l Link, links map[string]Link) string {
+	if l.Kind == "bridge" {
+		return "" // bridges are not bridged
+	}
+	name := ""
+	for _, m := range links {
+		if m.Parent == l.Name && m.shares() && links[m.Master].Kind == "bridge" &&
+			(name == "" || m.Master < name) {
+			name = m.Master
+		}
+	}
+	return name
 }
 
 // name returns an address of a family that a MAC has: a global one if there is

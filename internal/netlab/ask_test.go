@@ -8,6 +8,7 @@ import (
 	"net"
 	"net/netip"
 	"os"
+	"sync"
 	"syscall"
 	"time"
 
@@ -44,7 +45,7 @@ func (b *built) serve() (stop func(), err error) {
 			netip.AddrPortFrom(a, portTCP).String())
 		if e == nil {
 			open = append(open, tcp)
-			go echoTCP(tcp)
+			go b.talks.echoTCP(tcp)
 		}
 		udp, e2 := free.ListenPacket(context.Background(), "udp",
 			netip.AddrPortFrom(a, portUDP).String())
@@ -72,14 +73,47 @@ func (b *built) serve() (stop func(), err error) {
 	return stop, err
 }
 
+// talks are the connections that are open at the listeners.
+type talks struct {
+	mu   sync.Mutex
+	open map[net.Conn]bool
+}
+
+// reset ends them at once: nothing of them is repeated.
+func (t *talks) reset() {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	for c := range t.open {
+		if tcp, ok := c.(*net.TCPConn); ok {
+			tcp.SetLinger(0)
+		}
+		c.Close()
+	}
+}
+
+// note notes whether a connection is open.
+func (t *talks) note(c net.Conn, open bool) {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	if open {
+		t.open[c] = true
+	} else {
+		delete(t.open, c)
+	}
+}
+
 // echoTCP ends when the listener is closed.
-func echoTCP(l net.Listener) {
+func (t *talks) echoTCP(l net.Listener) {
 	for {
 		c, err := l.Accept()
 		if err != nil {
 			return
 		}
-		go echo(c)
+		t.note(c, true)
+		go func() {
+			echo(c)
+			t.note(c, false)
+		}()
 	}
 }
 
@@ -175,7 +209,7 @@ func (b *built) round(list []Request, got answers, quiet time.Duration) (err err
 	var probes []*probe
 	defer func() {
 		for _, p := range probes {
-			unix.Close(p.fd)
+			p.close()
 		}
 	}()
 	byStation := map[string][]*probe{}
@@ -237,6 +271,15 @@ func (p *probe) open(q Request) (err error) {
 		return os.NewSyscallError("open socket", err)
 	}
 	return nil
+}
+
+// close ends a probe at once: nothing of it is repeated later.
+func (p *probe) close() {
+	if p.how == tcp {
+		unix.SetsockoptLinger(p.fd, unix.SOL_SOCKET, unix.SO_LINGER,
+			&unix.Linger{Onoff: 1})
+	}
+	unix.Close(p.fd)
 }
 
 // connect binds a socket to the client's address and connects it.

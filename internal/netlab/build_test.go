@@ -25,6 +25,7 @@ import (
 type built struct {
 	*Network
 	spaces map[string]*nstest.NS // by station
+	talks  *talks
 }
 
 // common are the sysctls of all stations: no station learns from redirects, so
@@ -40,7 +41,7 @@ const switches = "switches"
 
 // build makes the network.
 func build(t testing.TB, n *Network) (*built, error) {
-	b := &built{n, map[string]*nstest.NS{}}
+	b := &built{n, map[string]*nstest.NS{}, &talks{open: map[net.Conn]bool{}}}
 	names := []string{switches, host}
 	for _, s := range n.Stations {
 		names = append(names, s.Name)

@@ -11,6 +11,14 @@
 // takes part in it, and a test holds that. So whatever lasthop believes about a
 // host, a client that gets no answer says otherwise.
 //
+// While it asks the second time `lasthop observe` looks at the host's packets.
+// What it says of a way must not contradict what the network has shown: that a
+// request was answered or not, the link and the MAC that it came by, and that
+// what is answered over TCP through a strict router has left by it. Requests
+// over TCP without an answer are made several times then, until segments are
+// repeated: before that the observer calls nothing dark. What it calls unknown
+// contradicts nothing.
+//
 // The same networks are then guarded by `lasthop run`. Events happen on the
 // host and around it, drawn from the seed as well: a VIP moves, a router fails,
 // a lease names another gateway, routers announce themselves, rules and VPNs
@@ -31,6 +39,7 @@
 //	ask_test.go      requests
 //	trial_test.go    one network, from the build to the comparison after clear
 //	judge_test.go    faults
+//	packets_test.go  what the observer sees, and whether that can be
 //	cause_test.go    which ingredient a fault is of
 //	shrink_test.go   the smallest set of ingredients that shows a fault
 //	netlab_test.go   the tests and their flags, the summary

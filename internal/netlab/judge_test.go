@@ -26,8 +26,9 @@ const (
 	applyFails      = "apply-fails"
 	secondWrites    = "second-apply-writes"
 	banLifted       = "ban-lifted"
-	ownLost         = "own-lost" // a connection of the host's own
-	unsound         = "unsound"  // the network itself does not answer: the oracle is wrong
+	ownLost         = "own-lost"       // a connection of the host's own
+	seenOtherwise   = "seen-otherwise" // the observer contradicts it
+	unsound         = "unsound"        // the network does not answer: the oracle is wrong
 )
 
 // Fault is one thing that is wrong.
@@ -215,6 +216,7 @@ func gateway(value string, via netip.Addr) string {
 func (t *trial) judge() {
 	t.judgeRequests()
 	t.judgeCheck()
+	t.judgePackets()
 	for _, l := range t.Listeners {
 		if l.Rung > 0 {
 			t.judgeEvidence(l)

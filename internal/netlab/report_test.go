@@ -21,6 +21,8 @@ type Result struct {
 	Rungs       map[int][2]int `json:"rungs"`    // evidence: answered, planted
 	Promised    [2]int         `json:"promised"` // listeners: dark for a class, all
 	Moved       [2]int         `json:"moved"`    // requests that the plan names: lost, all
+	Ways        int            `json:"ways"`     // that the observer saw
+	Compared    [2]int         `json:"compared"` // requests by protocol: seen by it, all
 	Error       string         `json:"error,omitempty"`
 }
 
@@ -62,6 +64,8 @@ type summary struct {
 	requests    int
 	promised    [2]int
 	moved       [2]int
+	ways        int
+	compared    [2]int
 	causes      map[string]map[string]*tally // of faults, by kind and cause
 }
 
@@ -80,6 +84,8 @@ func sum(results []Result) summary {
 		s.requests += r.Requests
 		s.promised = plus(s.promised, r.Promised)
 		s.moved = plus(s.moved, r.Moved)
+		s.ways += r.Ways
+		s.compared = plus(s.compared, r.Compared)
 		for _, i := range r.Ingredients {
 			s.ingredients[i]++
 		}
@@ -118,7 +124,8 @@ func plus(a, b [2]int) [2]int { return [2]int{a[0] + b[0], a[1] + b[1]} }
 // enough is how many networks must show each ingredient in a tenth of them.
 const enough = 500
 
-// report prints the summary, and fails for what is the oracle's own fault.
+// report prints the summary, and fails for what is the oracle's own fault, and
+// where the observer contradicts it.
 func report(t *testing.T, results []Result) {
 	for _, r := range results {
 		if r.Error != "" {
@@ -127,6 +134,10 @@ func report(t *testing.T, results []Result) {
 		for _, f := range r.Faults {
 			if f.Kind == unsound {
 				t.Errorf("seed %d: the oracle is wrong: %s", r.Seed, f)
+			}
+			if f.Kind == seenOtherwise {
+				t.Errorf("seed %d: the observer or the oracle is wrong: %s", r.Seed,
+					f)
 			}
 		}
 	}
@@ -146,6 +157,9 @@ func report(t *testing.T, results []Result) {
 		"the plan does not name: %s", s.promised[0], s.promised[1], percent(s.promised))
 	t.Logf("%d of %d requests that the plan names as moved are lost: %s", s.moved[0],
 		s.moved[1], percent(s.moved))
+	t.Logf("%d ways seen by the observer, of %d of %d requests by protocol: %s; %d networks "+
+		"where it contradicts the answers", s.ways, s.compared[0], s.compared[1],
+		percent(s.compared), len(s.kinds[seenOtherwise]))
 	for _, k := range sorted(s.kinds) {
 		t.Logf("%5d networks with %s: seeds %v", len(s.kinds[k]), k, s.kinds[k])
 		for _, cause := range sorted(s.causes[k]) {
@@ -165,7 +179,7 @@ func report(t *testing.T, results []Result) {
 
 // listed are the kinds of which each network is listed once for each cause.
 var listed = []string{readyButDark, movedAndLost, lost, flagFails, unresolved,
-	evidenceIgnored}
+	evidenceIgnored, seenOtherwise}
 
 // percent is the share of the first in the second.
 func percent(n [2]int) string {

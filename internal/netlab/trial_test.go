@@ -26,6 +26,7 @@ type trial struct {
 	checkCode     int
 	checkSaid     string
 	before, after answers
+	seer          *observer
 	rungs         map[int]*[2]int
 	suspects      []suspect
 	faults        []Fault
@@ -50,6 +51,7 @@ func try(t testing.TB, n *Network, bin string, tamper func(*trial)) Result {
 		return r
 	}
 	r.Faults, r.Promised, r.Moved = x.faults, x.promised(), x.moved()
+	r.Ways, r.Compared = x.seer.ways(), x.seer.compared
 	for i, c := range x.rungs {
 		if c[1] > 0 {
 			r.Rungs[i] = *c
@@ -109,10 +111,15 @@ func (t *trial) run() error {
 	if err != nil {
 		return err
 	}
+	t.talks.reset() // they would be seen
+	if err := t.observe(); err != nil {
+		return err
+	}
+	defer t.seer.close()
 	if err := t.applied(); err != nil {
 		return err
 	}
-	if t.after, err = t.ask(t.Requests); err != nil {
+	if err := t.watchedAsk(); err != nil {
 		return err
 	}
 	t.judge()
@@ -151,11 +158,13 @@ func (t *trial) applied() error {
 	if t.plan, err = parsePlan(out); err != nil {
 		return err
 	}
+	t.notice()
 	if _, code, err := t.command("apply", "-o", "json"); code != 0 {
 		t.faults = append(t.faults, Fault{Kind: applyFails, Detail: err.Error()})
 	} else if err != nil {
 		return err
 	}
+	t.notice()
 	if err := t.again(); err != nil {
 		return err
 	}

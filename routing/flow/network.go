@@ -31,8 +31,9 @@ func newNetwork(h routing.Host, listeners []routing.Listener) *network {
 		n.links[l.Index], n.wires[l.Index] = l.Name, routing.WireOf(l, byName)
 	}
 	for _, l := range h.Links {
+		port := l.Master != "" && byName[l.Master].Kind != "vrf"
 		switch wire := n.wires[l.Index]; {
-		case l.Kind == "macvlan" || l.Kind == "ipvlan":
+		case !port && (l.Kind == "macvlan" || l.Kind == "ipvlan"):
 			n.inner[l.Name] = 2
 		case wire == l.Name:
 			n.inner[l.Name] = 1

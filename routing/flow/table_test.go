@@ -11,7 +11,8 @@ import (
 	"lasthop/routing"
 )
 
-// tableHost has two uplinks, a bridge over a NIC, and a macvlan.
+// tableHost has two uplinks, a bridge over a NIC, one over a macvlan of a NIC,
+// and macvlans that hold VIPs.
 func tableHost() routing.Host {
 	prefix := netip.MustParsePrefix
 	return routing.Host{Links: []routing.Link{
@@ -21,7 +22,11 @@ func tableHost() routing.Host {
 		{Index: 5, Name: "br0", Kind: "bridge", Up: true},
 		{Index: 6, Name: "vrrp", Kind: "macvlan", Parent: "eth1", Up: true},
 		{Index: 7, Name: "eth3", Up: true, Master: "red"},
-		{Index: 8, Name: "red", Kind: "vrf", Up: true}},
+		{Index: 8, Name: "red", Kind: "vrf", Up: true},
+		{Index: 9, Name: "eth4", Up: true},
+		{Index: 10, Name: "nic", Kind: "macvlan", Parent: "eth4", Master: "br1", Up: true},
+		{Index: 11, Name: "br1", Kind: "bridge", Up: true},
+		{Index: 12, Name: "vip", Kind: "macvlan", Parent: "eth1", Master: "red", Up: true}},
 		Addrs: []routing.Addr{{Link: "eth0", Prefix: prefix("10.7.0.10/24")},
 			{Link: "eth1", Prefix: prefix("10.7.1.10/24")}},
 		Routes: []routing.Route{{RouteKey: routing.RouteKey{Dst: prefix("0.0.0.0/0")},
@@ -138,6 +143,7 @@ func TestTable(t *testing.T) {
 		{"on-link", "0 in eth1 syn 5 by 10.7.1.7:99|1 out eth1 rst 0 by 10.7.1.7:99", "on-link eth1 -> eth1 seen 1 refused 1"},
 		{"client of another LAN", "0 in eth1 syn 5 by 10.7.0.7:99|1 out eth0 rst 0 by 10.7.0.7:99", "off-link eth1 -> eth0 seen 1 refused 1"},
 		{"a bridge: in at the last device, out at the first", "0 in eth2 syn 5|1 in br0 syn 5|2 out br0 synack 7|3 out eth2 synack 7|4 in eth2 ack 8|5 in br0 ack 8", "off-link br0 -> br0 seen 1 confirmed 1"},
+		{"a bridge over a macvlan", "0 in eth4 syn 5|1 in nic syn 5|2 in br1 syn 5|3 out br1 synack 7|4 out nic synack 7|5 out eth4 synack 7|6 in eth4 ack 8|7 in nic ack 8|8 in br1 ack 8", "off-link br1 -> br1 seen 1 confirmed 1"},
 		{"a macvlan answered by its parent", "0 in vrrp syn 5|1 out eth1 synack 7|2 in vrrp ack 8", "off-link vrrp -> eth1 seen 1 confirmed 1"},
 		{"a repeated answer on another device", "0 in eth1 syn 5|1 out eth0 synack 7|900 out eth1 synack 7", "off-link eth1 -> eth1 seen 1 unconfirmed 1"},
 		{"a link that came later", "0 in late syn 5", ""},
@@ -159,6 +165,19 @@ func TestTable(t *testing.T) {
 		turned := tab.turn(last + 1500*time.Millisecond)
 		if got := seenText(turned.list(false)); got != tt.want {
 			t.Errorf("%s: at the end got %q, want %q", tt.name, got, tt.want)
+		}
+	}
+}
+
+// TestWires: what is one wire outside of the host has one name.
+func TestWires(t *testing.T) {
+	n := newNetwork(tableHost(), nil)
+	want := map[string]string{"lo": "lo", "eth0": "eth0", "eth1": "eth1", "eth2": "br0",
+		"br0": "br0", "vrrp": "eth1", "eth3": "eth3", "red": "red", "eth4": "br1",
+		"nic": "br1", "br1": "br1", "vip": "eth1"}
+	for index, wire := range n.wires {
+		if link := n.links[index]; want[link] != wire {
+			t.Errorf("%s is on the wire %q, want %q", link, wire, want[link])
 		}
 	}
 }
