@@ -5,6 +5,7 @@ import (
 	"math/rand/v2"
 	"net/netip"
 	"slices"
+	"strings"
 )
 
 // The features that at least a fifth of the random hosts have, each.
@@ -186,10 +187,9 @@ func (g *generator) makeTunnel() {
 		g.features["foreign rules without selectors"] = true
 		g.add("route add default dev tun0 table 51820")
 		g.add("rule add not fwmark 0xca6c lookup 51820")
-		g.add("rule add lookup main suppress_prefixlength 0")
 		g.add6("-6 route add default dev tun0 table 51820")
 		g.add6("-6 rule add not fwmark 0xca6c lookup 51820")
-		g.add6("-6 rule add lookup main suppress_prefixlength 0")
+		g.both("lookup main suppress_prefixlength 0")
 	}
 }
 
@@ -545,6 +545,7 @@ func (g *generator) invertedRule(priority int, v uplink, lookup string) {
 // both adds a rule in both families, unless the host has it already.
 func (g *generator) both(format string, args ...any) {
 	rule := "rule add " + fmt.Sprintf(format, args...)
+	rule = strings.Replace(rule, "from all ", "", 1) // the same rule without
 	if !slices.Contains(g.lines, rule) {
 		g.add("%s", rule)
 		g.add6("-6 %s", rule)

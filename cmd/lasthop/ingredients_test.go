@@ -16,7 +16,11 @@ func (g *generator) pick(words ...string) string { return words[g.IntN(len(words
 
 // once adds a line unless the host has it already.
 func (g *generator) once(format string, args ...any) {
-	if line := fmt.Sprintf(format, args...); !slices.Contains(g.lines, line) {
+	line := fmt.Sprintf(format, args...)
+	if strings.Contains(line, "rule add from all lookup") { // the same rule without
+		line = strings.Replace(line, "from all ", "", 1)
+	}
+	if !slices.Contains(g.lines, line) {
 		g.add("%s", line)
 	}
 }
