@@ -90,6 +90,11 @@ func (s standIn) to() netip.Prefix {
 	return FamilyOf(s.addr).All()
 }
 
+// routable reports whether a kernel can be asked for the way to the address.
+func (s standIn) routable() bool {
+	return s.addr.IsGlobalUnicast() && (s.addr.Is6() || s.addr.As4()[0] != 0)
+}
+
 // standIns returns addresses that stand for every class of client of a family:
 // first an off-link one, then one in the destination of each route and each
 // rule. Of many routes of one table with the same next hops a few stand for
@@ -331,8 +336,8 @@ func Clients(h Host, f Family) []netip.Addr {
 	h.Routes = without(h.Routes, Route.IsDefault)
 	var out []netip.Addr
 	for _, s := range eachOnce(standIns(h, f, Assigned(h))) {
-		if a := s.addr; a.IsGlobalUnicast() && (a.Is6() || a.As4()[0] != 0) {
-			out = append(out, a)
+		if s.routable() {
+			out = append(out, s.addr)
 		}
 	}
 	return out

@@ -29,6 +29,19 @@ func (f *FIB) ends(r Rule) bool {
 			func(x Route) bool { return x.Type != Throw && !x.steers() })
 }
 
+// general are main and the tables that a rule leads to whatever the source and
+// the mark of a packet.
+func (f *FIB) general(family Family) map[uint32]bool {
+	tables := map[uint32]bool{TableMain: true}
+	for _, r := range f.rules[family].list {
+		if r.Action == ToTable && !r.Not && r.From.Bits() <= 0 && r.Mask == 0 &&
+			r.forReplies() {
+			tables[r.Table] = true
+		}
+	}
+	return tables
+}
+
 // takesAll reports whether one link takes all private IPv6 addresses of a
 // rule's table and a large part of the Internet: a VPN for everything.
 func (f *FIB) takesAll(r Rule) bool {

@@ -12,6 +12,7 @@ type judge struct {
 	*draft
 	layout       *layout
 	after, ideal *FIB
+	general      map[Family]map[uint32]bool // FIB.general
 }
 
 // judge decides which paths are needed: those for which some reply to some
@@ -22,7 +23,8 @@ func (d *draft) judge(l *layout) (ideal *FIB) {
 	if !l.complete(d.paths) {
 		wanted = layOut(clean, d.paths).state
 	}
-	j := judge{d, l, NewFIB(With(d.host, l.state)), NewFIB(With(clean.host, wanted))}
+	j := judge{d, l, NewFIB(With(d.host, l.state)), NewFIB(With(clean.host, wanted)),
+		map[Family]map[uint32]bool{IPv4: d.fib.general(IPv4), IPv6: d.fib.general(IPv6)}}
 	for _, f := range l.findings {
 		if f.Code == "shadowed" || f.Code == "opaque-rule" {
 			j.find(f)

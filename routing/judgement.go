@@ -1,8 +1,6 @@
 package routing
 
-import (
-	"slices"
-)
+import "slices"
 
 // Judgement is what a decision rests on, for a program that asks the kernel: it
 // says which clients a listener has, and how replies to each are to leave.
@@ -22,8 +20,7 @@ func (j *Judgement) Clients(o Outcome) []Client {
 	p := j.draft.paths[o.Path-1]
 	var out []Client
 	for _, s := range j.draft.audienceOf(p.family).of(p.link) {
-		if a := s.addr; a == o.Addr || !a.IsGlobalUnicast() || a.Is4() && a.As4()[0] == 0 ||
-			s.rule != nil && !s.rule.mayMatch(o.Addr) {
+		if s.addr == o.Addr || !s.routable() || s.rule != nil && !s.rule.mayMatch(o.Addr) {
 			continue
 		}
 		if c := j.draft.classify(s, p.link); c.Class != ClassOffLink {

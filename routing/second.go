@@ -15,7 +15,7 @@ func (j *judge) tellRouters(p *path, sources []netip.Addr, clients []standIn) {
 	if p.source == FromPin {
 		return
 	}
-	wider, general := j.wider(p), j.general(p.family)
+	wider, general := j.wider(p), j.general[p.family]
 	to := map[netip.Addr][]string{}
 	for _, c := range clients {
 		if c.to().Bits() == 0 || c.route != nil && isWide(c.route.Dst) {
@@ -44,19 +44,6 @@ func (j *judge) tellRouters(p *path, sources []netip.Addr, clients []standIn) {
 				"add pref 1000 from ADDR to PREFIX lookup TABLE); if they do not: "+
 				"--address ADDR=%s,%s", p.link, p.hops[0].Via))
 	}
-}
-
-// general are main and the tables that a rule leads to whatever the source and
-// the mark of a packet.
-func (j *judge) general(f Family) map[uint32]bool {
-	tables := map[uint32]bool{TableMain: true}
-	for _, r := range j.fib.rules[f].list {
-		if r.Action == ToTable && !r.Not && r.From.Bits() <= 0 && r.Mask == 0 &&
-			r.forReplies() {
-			tables[r.Table] = true
-		}
-	}
-	return tables
 }
 
 // wider returns the router of a path's link that serves more than the path's

@@ -45,18 +45,11 @@ func (a *app) check(quiet bool, root string, look time.Duration) error {
 	if err := a.flags.formats("text", "json"); err != nil {
 		return err
 	}
-	scene, err := a.open()
+	scene, s, err := lookAtListeners(a)
 	if err != nil {
 		return err
 	}
 	defer scene.close()
-	s, err := scene.Look(a.flags.decide)
-	if err != nil {
-		return err
-	}
-	if err := s.Listening(); err != nil {
-		return err
-	}
 	seen, err := a.ui.witness(s, look)
 	if err != nil {
 		return err

@@ -105,6 +105,32 @@ func (a *app) open() (scene, error) {
 	return s, nil
 }
 
+// look opens the host and surveys it. If there is no error, the caller closes
+// the scene.
+func look(a *app) (scene, *survey.Survey, error) {
+	opened, err := a.open()
+	if err != nil {
+		return opened, nil, err
+	}
+	s, err := opened.Look(a.flags.decide)
+	if err != nil {
+		opened.close()
+	}
+	return opened, s, err
+}
+
+// lookAtListeners is look, and refuses a host without listeners.
+func lookAtListeners(a *app) (scene, *survey.Survey, error) {
+	opened, s, err := look(a)
+	if err != nil {
+		return opened, nil, err
+	}
+	if err = s.Listening(); err != nil {
+		opened.close()
+	}
+	return opened, s, err
+}
+
 func (s scene) close() {
 	if s.kernel != nil {
 		s.kernel.Close()

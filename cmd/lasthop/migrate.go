@@ -60,15 +60,11 @@ func (a *app) migrate(paths []string, global string) error {
 	if err != nil {
 		return err
 	}
-	scene, err := a.open()
+	scene, s, err := look(a)
 	if err != nil {
 		return err
 	}
 	defer scene.close()
-	s, err := scene.Look(a.flags.decide)
-	if err != nil {
-		return err
-	}
 	m, err := migration(s, c)
 	if err != nil {
 		return err

@@ -61,18 +61,11 @@ func observe(a *app, window time.Duration, probe bool) error {
 		return hint.New(fmt.Errorf("--for %s: not a time to look", window),
 			"write it as: --for 30s")
 	}
-	scene, err := a.open()
+	scene, s, err := lookAtListeners(a)
 	if err != nil {
 		return err
 	}
 	defer scene.close()
-	s, err := scene.Look(a.flags.decide)
-	if err != nil {
-		return err
-	}
-	if err := s.Listening(); err != nil {
-		return err
-	}
 	seen, err := a.ui.watch(s, window, probe)
 	if err != nil {
 		return err

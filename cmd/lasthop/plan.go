@@ -48,18 +48,11 @@ func (a *app) plan(exitCode, proving bool, evidence string) error {
 		"networkd"); err != nil {
 		return err
 	}
-	scene, err := a.open()
+	scene, s, err := lookAtListeners(a)
 	if err != nil {
 		return err
 	}
 	defer scene.close()
-	s, err := scene.Look(a.flags.decide)
-	if err != nil {
-		return err
-	}
-	if err := s.Listening(); err != nil {
-		return err
-	}
 	s.AddBeside()
 	seen, err := s.Evidence(evidence)
 	if err != nil {

@@ -34,7 +34,7 @@ type server struct {
 	t      testing.TB
 	kernel *host.Kernel // the test's own eyes
 	d      *daemon
-	log    *readLog
+	log    *nstest.Log
 	end    func() error
 }
 
@@ -49,7 +49,7 @@ func newServer(t testing.TB) *server {
 // bareServer is a server without links and without nginx.conf.
 func bareServer(t testing.TB) *server {
 	t.Helper()
-	s := &server{nginxHost: newNginxHost(t), t: t, log: &readLog{}}
+	s := &server{nginxHost: newNginxHost(t), t: t, log: &nstest.Log{}}
 	var err error
 	if s.kernel, err = host.Open(s.Path); err != nil {
 		t.Fatal(err)

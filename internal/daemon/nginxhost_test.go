@@ -1,14 +1,12 @@
 package daemon
 
 import (
-	"bytes"
 	"fmt"
 	"os"
 	"os/exec"
 	"path/filepath"
 	"strconv"
 	"strings"
-	"sync"
 	"syscall"
 	"testing"
 	"time"
@@ -207,31 +205,4 @@ func (s *nginxHost) Until(what string, f func() bool) {
 			s.T.Fatalf("waited %s for %s", limit, what)
 		}
 	}
-}
-
-// readLog is a log that is read while it is written.
-type readLog struct {
-	mu sync.Mutex
-	b  bytes.Buffer
-}
-
-func (l *readLog) Write(p []byte) (int, error) {
-	l.mu.Lock()
-	defer l.mu.Unlock()
-	return l.b.Write(p)
-}
-
-func (l *readLog) String() string {
-	l.mu.Lock()
-	defer l.mu.Unlock()
-	return l.b.String()
-}
-
-// Take returns what was logged since the last Take.
-func (l *readLog) Take() string {
-	l.mu.Lock()
-	defer l.mu.Unlock()
-	s := l.b.String()
-	l.b.Reset()
-	return s
 }

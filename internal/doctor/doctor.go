@@ -172,7 +172,7 @@ func (d *doctor) translations(dnats []routing.DNAT) {
 // again: it may have been lost on its way, or nobody is there.
 func (d *doctor) halfOpen() {
 	waits := map[netip.AddrPort]map[netip.Addr]int{}
-	for _, h := range d.survey.Place.HalfOpen() {
+	for _, h := range d.survey.HalfOpen {
 		if h.Repeats > 0 {
 			if waits[h.Local] == nil {
 				waits[h.Local] = map[netip.Addr]int{}

@@ -7,7 +7,6 @@ import (
 	"os/exec"
 	"slices"
 	"strings"
-	"sync"
 	"syscall"
 	"testing"
 	"time"
@@ -28,7 +27,7 @@ type guard struct {
 	course *course
 	pulse  *pulse
 	daemon *exec.Cmd
-	log    *safeLog
+	log    *nstest.Log
 	ended  chan error
 	now    plan
 	alive  []bool // by request: answered when it was asked last
@@ -54,24 +53,6 @@ type Tally struct {
 	Gaps      map[string]time.Duration // of what an event is about, by its kind
 }
 
-// safeLog is what a process prints, to read while it prints.
-type safeLog struct {
-	mu sync.Mutex
-	b  bytes.Buffer
-}
-
-func (l *safeLog) Write(p []byte) (int, error) {
-	l.mu.Lock()
-	defer l.mu.Unlock()
-	return l.b.Write(p)
-}
-
-func (l *safeLog) String() string {
-	l.mu.Lock()
-	defer l.mu.Unlock()
-	return l.b.String()
-}
-
 // guarded has a daemon guard a network for a number of events. It ends with the
 // first fault.
 func guarded(t testing.TB, n *Network, bin string, events int,
@@ -80,7 +61,7 @@ func guarded(t testing.TB, n *Network, bin string, events int,
 	n.station(late)
 	g := &guard{trial: &trial{bin: bin, dir: t.TempDir(),
 		rungs: map[int]*[2]int{}}, course: newCourse(n),
-		log: &safeLog{}, ended: make(chan error, 1), sabotage: s,
+		log: &nstest.Log{}, ended: make(chan error, 1), sabotage: s,
 		seen: Tally{Gaps: map[string]time.Duration{}}}
 	g.course.only = s.only
 	var err error

@@ -17,7 +17,7 @@ import (
 // observer is `lasthop observe` on the host while requests are asked.
 type observer struct {
 	process   *exec.Cmd // nil: it has ended
-	out, diag safeLog
+	out, diag nstest.Log
 	late      map[int]bool // requests over TCP that were answered only while it waited
 	since     time.Time    // when it was found to look
 	sight     sight

@@ -14,8 +14,22 @@ import (
 // alike. For addresses that are not here routing.Lookup answers: the kernel
 // refuses an IPv4 source that is not assigned.
 func (s *Survey) Check() ([]report.Checked, error) {
+	return s.check(presentOf(s.Inputs.Host))
+}
+
+// present is the host as it is now, to look things up in.
+type present struct {
+	fib  *routing.FIB
+	here func(netip.Addr) bool
+}
+
+func presentOf(h routing.Host) present {
+	return present{routing.NewFIB(h), routing.Present(h)}
+}
+
+func (s *Survey) check(now present) ([]report.Checked, error) {
 	questions := s.questions()
-	ways, err := s.ways(questions)
+	ways, err := now.ways(s, questions)
 	if err != nil {
 		return nil, err
 	}
@@ -39,25 +53,24 @@ func (s *Survey) questions() []routing.Query {
 }
 
 // ways answers the questions of outcomes whose replies leave by a gateway.
-func (s *Survey) ways(questions []routing.Query) (map[routing.Query]routing.Way, error) {
+func (p present) ways(s *Survey,
+	questions []routing.Query) (map[routing.Query]routing.Way, error) {
 	ways := map[routing.Query]routing.Way{}
-	fib := routing.NewFIB(s.Inputs.Host)
-	here := routing.Present(s.Inputs.Host)
-	var present []netip.Addr
+	var sources []netip.Addr
 	var asked []routing.Query
 	for i, o := range s.Decision.Plan.Outcomes {
 		q := questions[i]
 		_, known := ways[q]
 		switch {
 		case known || o.Status == routing.LocalOnly || o.Status == routing.Off:
-		case here(o.Addr):
+		case p.here(o.Addr):
 			ways[q] = routing.Way{}
-			present, asked = append(present, o.Addr), append(asked, q)
+			sources, asked = append(sources, o.Addr), append(asked, q)
 		default:
-			ways[q] = fib.Way(q)
+			ways[q] = p.fib.Way(q)
 		}
 	}
-	class := fib.Classes(present)
+	class := p.fib.Classes(sources)
 	like := func(q routing.Query) routing.Query {
 		q.Src = class[q.Src]
 		return q

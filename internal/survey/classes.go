@@ -17,11 +17,15 @@ const mostAsked = 10000
 // listener that Check finds right: those behind the gateways may be answered
 // right where a LAN, a container or the router itself is not.
 func (s *Survey) CheckClasses() ([]report.Checked, error) {
-	checks, err := s.Check()
+	now := presentOf(s.Inputs.Host)
+	checks, err := s.check(now)
 	if err != nil || s.Judged == nil {
 		return checks, err
 	}
-	c := s.classes(checks)
+	if s.Place.halfOpen != nil {
+		s.HalfOpen = s.Place.halfOpen()
+	}
+	c := s.classes(checks, now)
 	ways, err := c.ask(s.Place.Machine)
 	if err != nil {
 		return nil, err
@@ -65,27 +69,25 @@ type reply struct {
 
 // classes are the replies to ask about.
 type classes struct {
-	fib  *routing.FIB
-	here func(netip.Addr) bool
-	of   map[int][]reply // by index of the check
+	present
+	of map[int][]reply // by index of the check
 }
 
 // classes finds the replies of all listeners. Of addresses that all rules match
 // alike the first stands for all.
-func (s *Survey) classes(checks []report.Checked) classes {
-	c := classes{routing.NewFIB(s.Inputs.Host), routing.Present(s.Inputs.Host),
-		map[int][]reply{}}
+func (s *Survey) classes(checks []report.Checked, now present) classes {
+	c := classes{now, map[int][]reply{}}
 	replies := routing.RepliesOn(s.Inputs.Host)
 	asked := func(x report.Checked) bool {
 		return x.Verdict == report.Symmetric || x.Verdict == report.NotHere
 	}
-	var present []netip.Addr
+	var sources []netip.Addr
 	for _, x := range checks {
 		if asked(x) {
-			present = append(present, x.Addr)
+			sources = append(sources, x.Addr)
 		}
 	}
-	class, waiting := c.fib.Classes(present), s.waiting()
+	class, waiting := c.fib.Classes(sources), s.waiting()
 	type key struct {
 		src       netip.Addr
 		path      int
@@ -126,7 +128,7 @@ const mostWaiting = 8
 // ask.
 func (s *Survey) waiting() map[netip.Addr][]netip.Addr {
 	out := map[netip.Addr][]netip.Addr{}
-	for _, h := range s.Place.HalfOpen() {
+	for _, h := range s.HalfOpen {
 		at, client := h.Local.Addr(), h.Remote.Addr().WithZone("")
 		if len(out[at]) < mostWaiting && !slices.Contains(out[at], client) {
 			out[at] = append(out[at], client)

@@ -56,6 +56,7 @@ type Survey struct {
 	Decision routing.Decision
 	Judged   *routing.Judgement // what Decision rests on; nil before Decide
 	Beside   Beside
+	HalfOpen []routing.HalfOpen // that wait for their client; read by CheckClasses
 }
 
 // Beside is what a plan speaks of beside the host and its listeners; nothing of
@@ -161,15 +162,6 @@ func (s *Survey) NamedPaths() []routing.Path {
 		return nil // they may have been wanted before
 	}
 	return s.Decision.Plan.Paths
-}
-
-// HalfOpen lists the TCP sessions that wait for their client now; what may not
-// be read, and what is in no capture, is none.
-func (p Place) HalfOpen() []routing.HalfOpen {
-	if p.halfOpen == nil {
-		return nil
-	}
-	return p.halfOpen()
 }
 
 // LookBeside reads what the plan speaks of beside the routing.

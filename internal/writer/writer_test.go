@@ -1,7 +1,6 @@
 package writer
 
 import (
-	"bytes"
 	"errors"
 	"fmt"
 	"log/slog"
@@ -15,6 +14,7 @@ import (
 	"testing"
 
 	"lasthop/internal/hint"
+	"lasthop/internal/nstest"
 	"lasthop/report"
 	"lasthop/routing"
 
@@ -121,22 +121,7 @@ func change(before, after routing.State) Change {
 }
 
 // logs is a log that is read while it is written.
-type logs struct {
-	mu sync.Mutex
-	b  bytes.Buffer
-}
-
-func (l *logs) Write(p []byte) (int, error) {
-	l.mu.Lock()
-	defer l.mu.Unlock()
-	return l.b.Write(p)
-}
-
-func (l *logs) String() string {
-	l.mu.Lock()
-	defer l.mu.Unlock()
-	return l.b.String()
-}
+type logs struct{ nstest.Log }
 
 func (l *logs) logger() *slog.Logger {
 	return slog.New(slog.NewTextHandler(l,
