@@ -31,7 +31,8 @@ func (l *layout) layTable(p *path) {
 		}
 		t.known[r.Dst] = t.known[r.Dst] || r.Table == TableMain
 		c, own := Route{}, false
-		if r.Table == TableMain || slices.Contains(tables, r.Table) {
+		if r.Table == TableMain || slices.Contains(tables, r.Table) &&
+			(r.connects(p.link) || t.atHome(r.Table)) {
 			c, own = l.ownRoute(r, p)
 		}
 		switch {
@@ -106,6 +107,17 @@ func (t tableOfPath) movedTo() []uint32 {
 		}
 	}
 	return tables
+}
+
+// atHome reports whether the static routes of a table that others have moved
+// the link's routes to are for the path's own subnet: those of another subnet
+// are for replies of that one, and ask its routers.
+func (t tableOfPath) atHome(table uint32) bool {
+	p := t.path
+	return table == p.named || !p.home.IsValid() ||
+		slices.ContainsFunc(t.host.Routes, func(r Route) bool {
+			return r.Table == table && r.Dst == p.home && r.connects(p.link)
+		})
 }
 
 // connects reports whether a route makes its destination on-link on a link

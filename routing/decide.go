@@ -44,29 +44,29 @@ func Consider(in Inputs) (Decision, *Judgement, error) {
 		return Decision{}, nil, err
 	}
 	t := newTopology(in.Host, in.Policy)
-	d, whole, ideal := judged(t, in)
+	d, whole, needed, ideal := judged(t, in)
 	for unused := d.needlessHeld(); len(unused) > 0; unused = d.needlessHeld() {
 		t = t.withoutHeld(unused)
-		d, whole, ideal = judged(t, in)
+		d, whole, needed, ideal = judged(t, in)
 	}
-	needed := layOut(d.topology, d.needed())
 	d.tellAssumed()
 	after := NewFIB(With(d.host, needed.state))
 	d.describe(needed, after, ideal, in.Binds)
 	plan := d.plan(needed.state)
 	plan.Findings = append(plan.Findings, in.Warnings...)
 	return Decision{Plan: plan, Owned: t.own, Diff: Compare(t.own, plan.State),
-		inputs: in, foreign: t.host, whole: whole}, &Judgement{d, after, ideal}, nil
+		inputs: in, foreign: t.host, whole: whole.state}, &Judgement{d, after, ideal}, nil
 }
 
-// judged returns the draft with the paths of all listeners, and which of them
-// are needed. The whole state is that of all paths.
-func judged(t *topology, in Inputs) (d *draft, whole State, ideal *FIB) {
+// judged returns the draft with the paths of all listeners, and the layouts of
+// all of them and of those that are needed.
+func judged(t *topology, in Inputs) (d *draft, whole, needed *layout, ideal *FIB) {
 	d = resolveAll(t, in.Listeners)
 	d.coverPaths(in.Binds)
 	d.assignTables()
-	l := layOut(d.topology, d.paths)
-	return d, l.state, d.judge(l)
+	whole = layOut(d.topology, d.paths)
+	needed, ideal = d.judge(whole)
+	return d, whole, needed, ideal
 }
 
 // Spare returns what the paths of a link and family would have that are

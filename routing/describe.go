@@ -22,6 +22,7 @@ func (d *draft) describe(l *layout, after, ideal *FIB, binds []Bind) {
 	w.wildcards()
 	w.arpSources()
 	w.outsideRange()
+	w.elsewhere()
 	if len(l.state.Rules) == 0 {
 		return
 	}

@@ -55,11 +55,6 @@ func (p *path) prefixes() []netip.Prefix {
 // name returns the link and the first gateway of a path.
 func (p *path) name() string { return Hop{Link: p.link, Via: p.hops[0].Via}.String() }
 
-// needed returns the paths that are to be installed.
-func (d *draft) needed() []*path {
-	return without(d.paths, func(p *path) bool { return !p.needed })
-}
-
 // plan puts the results together.
 func (d *draft) plan(s State) Plan {
 	plan := Plan{State: s, Moves: d.moves, Findings: uniqueFindings(d.findings)}

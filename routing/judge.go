@@ -10,47 +10,74 @@ import (
 // another rule shadows the path.
 type judge struct {
 	*draft
-	layout       *layout
+	whole        *layout // of all paths
 	after, ideal *FIB
 	general      map[Family]map[uint32]bool // FIB.general
 }
 
 // judge decides which paths are needed: those for which some reply to some
-// class of client would leave otherwise without them. It returns the ideal.
-func (d *draft) judge(l *layout) (ideal *FIB) {
-	clean := d.withRules(standardRules)
-	wanted := l.state
-	if !l.complete(d.paths) {
-		wanted = layOut(clean, d.paths).state
-	}
-	j := judge{d, l, NewFIB(With(d.host, l.state)), NewFIB(With(clean.host, wanted)),
+// class of client would leave otherwise without them. It returns their layout
+// and the ideal. Without the paths that are not needed the block of the others
+// may find another place, and so meet other rules: then these are judged again.
+func (d *draft) judge(whole *layout) (l *layout, ideal *FIB) {
+	j := judge{d, whole, NewFIB(With(d.host, whole.state)), d.ideal(whole),
 		map[Family]map[uint32]bool{IPv4: d.fib.general(IPv4), IPv6: d.fib.general(IPv6)}}
-	for _, f := range l.findings {
+	for _, f := range whole.findings {
 		if f.Code == "shadowed" || f.Code == "opaque-rule" {
 			j.find(f)
 		}
 	}
+	verdicts := map[*path]verdict{}
 	for _, p := range d.paths {
-		v := verdict{path: p, isOutward: d.isOutward}
-		sources, seen := j.classes(p), d.audienceOf(p.family).of(p.link)
-		j.tellMarked(p, sources, seen)
-		j.tellRouters(p, sources, seen)
-		for _, src := range sources {
-			for _, c := range seen {
-				if c.rule != nil && !c.rule.mayMatch(src) {
-					continue // no other rule or route tells it apart
-				}
-				q := Query{Src: src, Dst: c.addr}
-				before, after := d.fib.answer(q), j.after.answer(q)
-				v.add(before, after, j.ideal.answer(q))
-				if !sameAnswer(before, after) {
-					v.moved = append(v.moved, moved{c, before, after})
-				}
+		verdicts[p] = j.weigh(p)
+	}
+	for l = whole; ; {
+		needed := filter(d.paths, func(p *path) bool { return verdicts[p].needed() })
+		next := layOut(d.topology, needed)
+		j.after = NewFIB(With(d.host, next.state))
+		if next.standsAs(l) {
+			l = next
+			break
+		}
+		for _, p := range needed {
+			verdicts[p] = j.weigh(p)
+		}
+		l = next
+	}
+	for _, p := range d.paths {
+		j.conclude(verdicts[p])
+	}
+	return l, j.ideal
+}
+
+// ideal returns the host with no rules but those of all paths.
+func (d *draft) ideal(whole *layout) *FIB {
+	clean := d.withRules(standardRules)
+	wanted := whole.state
+	if !whole.complete(d.paths) {
+		wanted = layOut(clean, d.paths).state
+	}
+	return NewFIB(With(clean.host, wanted))
+}
+
+// weigh asks for the replies of a path to each class of client.
+func (j *judge) weigh(p *path) verdict {
+	v := verdict{path: p, isOutward: j.isOutward, sources: j.classes(p),
+		clients: j.audienceOf(p.family).of(p.link)}
+	for _, src := range v.sources {
+		for _, c := range v.clients {
+			if c.rule != nil && !c.rule.mayMatch(src) {
+				continue // no other rule or route tells it apart
+			}
+			q := Query{Src: src, Dst: c.addr}
+			before, after := j.fib.answer(q), j.after.answer(q)
+			v.add(before, after, j.ideal.answer(q))
+			if !sameAnswer(before, after) {
+				v.moved = append(v.moved, moved{c, before, after})
 			}
 		}
-		j.conclude(v)
 	}
-	return j.ideal
+	return v
 }
 
 // classes returns one member of the path for each class of sources that all
@@ -71,6 +98,8 @@ func (j *judge) classes(p *path) []netip.Addr {
 // verdict collects what the lookups for one path said.
 type verdict struct {
 	path      *path
+	sources   []netip.Addr
+	clients   []standIn
 	isOutward func(link string) bool
 	wrong     bool   // some reply leaves otherwise than the path would have it
 	better    bool   // the layout changes some reply
@@ -107,10 +136,16 @@ func (v *verdict) add(before, after, ideal Trace) {
 	}
 }
 
+// needed reports whether the path is to be installed: it makes a wrong way
+// better.
+func (v verdict) needed() bool { return v.wrong && v.better }
+
 func (j *judge) conclude(v verdict) {
 	p := v.path
+	j.tellMarked(p, v.sources, v.clients)
+	j.tellRouters(p, v.sources, v.clients)
 	for _, r := range v.shadows {
-		if j.layout.base[p.family] == 0 || slices.Contains(j.layout.unfit, p) {
+		if j.whole.base[p.family] == 0 || slices.Contains(j.whole.unfit, p) {
 			break // the layout says why, once
 		}
 		j.find(Warning.Finding("shadowed", p.name(), "this rule answers in front of "+
@@ -118,8 +153,7 @@ func (j *judge) conclude(v verdict) {
 			Advise("if it is not meant for them, delete it: ip rule del %s", r.Args()).
 			At(r.String()))
 	}
-	p.needed = v.wrong && v.better
-	if !p.needed {
+	if p.needed = v.needed(); !p.needed {
 		j.without(v)
 		return
 	}
@@ -166,7 +200,7 @@ func (j *judge) without(v verdict) {
 		}
 		r := &j.rows[i]
 		switch {
-		case slices.Contains(j.layout.unfit, v.path):
+		case slices.Contains(j.whole.unfit, v.path):
 			r.Status, r.Reason = Unresolved, "opaque-rule"
 		case v.wrong:
 			r.Status, r.Reason = Unresolved, "shadowed"

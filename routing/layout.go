@@ -83,7 +83,6 @@ func layOut(t *topology, paths []*path) *layout {
 		if len(ours) == 0 {
 			continue
 		}
-		l.tellElsewhere(f, ours)
 		if l.base[f] = l.place(f, ours, needed); l.base[f] == 0 {
 			others{l}.keepInPlace(f, ours)
 			continue
@@ -102,38 +101,15 @@ func layOut(t *topology, paths []*path) *layout {
 	return l
 }
 
-// tellElsewhere names the static routes of links on which this host forwards:
-// it may be the router of what is behind them, or its clients may come in by a
-// path.
-func (l *layout) tellElsewhere(f Family, paths []*path) {
-	for _, link := range l.sorted {
-		key := linkFamily{link.Name, f}
-		if !l.leadsElsewhere(key) || !l.forwards(key) || l.isUplink(link.Name, f) {
-			continue
+// standsAs reports whether the blocks of rules have the places that they have
+// in a layout of more paths.
+func (l *layout) standsAs(more *layout) bool {
+	for f, base := range l.base {
+		if base != more.base[f] || l.at[f] != more.at[f] {
+			return false
 		}
-		var to []string
-		for _, r := range l.statics[key] {
-			to = append(to, r.Dst.String())
-		}
-		var of []string
-		for _, p := range paths {
-			if p.link != link.Name {
-				of = append(of, p.name())
-			}
-		}
-		say := Warning.Finding("static-elsewhere", link.Name, "replies of %s to %s leave "+
-			"by a next hop on %s, where this host forwards: it may be the router of "+
-			"what is behind", Some(of, 4), Some(to, 3), link.Name)
-		if l.outwardIn(link.Name, f) {
-			say = Warning.Finding("static-elsewhere", link.Name, "this host forwards "+
-				"on %s by now, and may be the router of what is behind (%s): "+
-				"clients there are answered by the paths as before", link.Name,
-				Some(to, 3))
-		}
-		l.find(say.Advise("if such clients come in by a path: --gateway %s=static; to "+
-			"keep main's way for them: --direct %s", link.Name, to[0]).
-			At(l.statics[key][0].String()))
 	}
+	return l.group == more.group
 }
 
 // complete reports whether the rules of all paths have found a place.

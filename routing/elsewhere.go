@@ -1,0 +1,114 @@
+package routing
+
+import (
+	"fmt"
+	"slices"
+)
+
+// elsewhere names links without a gateway of a family by which main answers
+// what is behind them, though its requests may come in by a path: static routes
+// of a link on which this host forwards, since it may be the router of what is
+// behind; and LANs whose router is asked for anyway, because a listener there
+// waits for it.
+func (w *describer) elsewhere() {
+	for _, f := range Families {
+		for _, link := range w.sorted {
+			key := linkFamily{link.Name, f}
+			if w.isUplink(link.Name, f) || !w.outside(link) {
+				continue
+			}
+			router := w.leadsElsewhere(key) && w.forwards(key)
+			if router && w.outwardIn(link.Name, f) {
+				w.tellForwarding(key)
+			} else if asks := w.waits(key); router || asks {
+				w.tellElsewhere(key, router, asks)
+			}
+		}
+	}
+}
+
+// waits reports whether a listener on a link waits for its gateway.
+func (w *describer) waits(key linkFamily) bool {
+	return slices.ContainsFunc(w.rows, func(r row) bool {
+		return r.Link == key.link && r.Reason == "no-gateway" && r.Status == Unresolved &&
+			FamilyOf(r.Addr) == key.family
+	})
+}
+
+// tellForwarding names a link that stays outward although forwarding has begun
+// there.
+func (w *describer) tellForwarding(key linkFamily) {
+	if !slices.ContainsFunc(w.paths, func(p *path) bool {
+		return p.needed && p.family == key.family
+	}) {
+		return
+	}
+	to := w.statics[key]
+	w.find(Warning.Finding("static-elsewhere", key.link, "this host forwards on %s by now, "+
+		"and may be the router of what is behind (%s): clients there are answered by the "+
+		"paths as before", key.link, destinations(to)).
+		Advise("if such clients come in by a path: --gateway %s=static; to keep main's "+
+			"way for them: --direct %s", key.link, to[0].Dst).At(to[0].String()))
+}
+
+// tellElsewhere names the paths whose replies leave by a link for what is
+// behind it: those that are installed, and all of them where a person is asked
+// anyway.
+func (w *describer) tellElsewhere(key linkFamily, router, asks bool) {
+	var of []string
+	var lans, statics []*Route
+	for _, s := range w.audienceOf(key.family).rest {
+		if s.route == nil || s.route.Table != TableMain || isWide(s.route.Dst) ||
+			!s.route.uses(key.link) || s.route.Dst.Addr().IsLinkLocalUnicast() ||
+			slices.ContainsFunc(w.policy.Direct, s.route.Dst.Overlaps) {
+			continue
+		}
+		left := false
+		for _, p := range w.paths {
+			if p.family != key.family || p.link == key.link || !p.needed && !asks {
+				continue
+			}
+			q := Query{Src: p.covers[0].members[0], Dst: s.addr}
+			if w.after.Way(q).Link == key.link {
+				of, left = appendOnce(of, p.name()), true
+			}
+		}
+		switch {
+		case !left:
+		case s.route.Hops[0].Via.IsValid():
+			statics = append(statics, s.route)
+		default:
+			lans = append(lans, s.route)
+		}
+	}
+	what, all := "", slices.Concat(statics, lans)
+	switch {
+	case len(all) == 0 || !asks && len(statics) == 0:
+		return
+	case len(statics) == 0:
+		what = fmt.Sprintf("to %s leave by %s on-link", destinations(lans), key.link)
+	case len(lans) == 0:
+		what = fmt.Sprintf("to %s leave by a next hop on %s", destinations(statics),
+			key.link)
+	default:
+		what = fmt.Sprintf("to %s leave by a next hop on %s, and to its own hosts (%s) "+
+			"on-link", destinations(statics), key.link, destinations(lans))
+	}
+	why, pin := "nothing says which router its hosts use", "ADDR"
+	if router {
+		why, pin = "this host forwards there, and may be their router", "static"
+	}
+	w.find(Warning.Finding("static-elsewhere", key.link, "replies of %s %s: %s", Some(of, 4),
+		what, why).Advise("if such clients come in by a path: --gateway %s=%s; to keep "+
+		"main's way for them: --direct %s", key.link, pin, all[0].Dst).
+		At(all[0].String()))
+}
+
+// destinations prints what a few of the routes are for.
+func destinations(routes []*Route) string {
+	var out []string
+	for _, r := range routes {
+		out = append(out, r.Dst.String())
+	}
+	return Some(out, 3)
+}
