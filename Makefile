@@ -4,6 +4,7 @@
 # make bench   benchmarks                                      make fuzz    each fuzz target for FUZZTIME
 # make soak    1,000 changes under load, 200 deletions, 10,000 syncs, 200 reloads of 10,000 listeners, idle;
 #              random networks that the daemon guards for EVENTS (10m) while VIPs, routers, leases and rules change
+# make chaos   the same for SECONDS from SEED on, while the daemon is killed, starved, has no room for its files and is lied to
 # make install to PREFIX below DESTDIR; starts nothing; test keeps screenshots of the HTML report in LASTHOP_ARTIFACTS
 # make fresh   demo, install and test in a fresh root of SUITE: bullseye, bookworm, trixie, jammy, noble
 GO          := go
@@ -12,6 +13,8 @@ NETWORKS    := 1000
 SUITE       := bookworm
 FUZZTIME    := 30s
 EVENTS      := 10m
+SEED        := 1
+SECONDS     := 60
 PREFIX      := /usr
 UNITDIR     := /lib/systemd/system
 STATICCHECK := honnef.co/go/tools/cmd/staticcheck@v0.8.2
@@ -33,7 +36,7 @@ ifneq ($(need),$(shell printf '%s\n' $(need) $(have) | sort -V | head -n 1))
 $(error lasthop needs Go $(need) or newer, not $(have:0=none): get it from https://go.dev/dl)
 endif
 
-.PHONY: build demo test lint prove fuzz bench soak install fresh clean
+.PHONY: build demo test lint prove fuzz bench soak chaos install fresh clean
 build: # without cgo, so that it starts where the C library is older than here
 	CGO_ENABLED=0 $(GO) build -trimpath -o lasthop ./cmd/lasthop
 demo: build
@@ -69,6 +72,11 @@ soak:
 	$(SOAK) 'Reload' -benchtime 200x
 	$(SOAK) 'Idle$$' -benchtime 1x
 	$(PROVE) ./internal/netlab -run TestEvents -events-for $(EVENTS) | $(QUIET)
+	$(MAKE) chaos
+chaos: # built to see data races, where there is a C compiler
+	testdata/lab/deps.sh
+	$(PROVE) ./internal/netlab -run TestChaos -seed $(SEED) -events-for $(SECONDS)s \
+		-racy=$(if $(shell command -v gcc),true,false) | $(QUIET)
 install: build
 	DESTDIR='$(DESTDIR)' PREFIX='$(PREFIX)' UNITDIR='$(UNITDIR)' deploy/install.sh
 fresh:

@@ -26,7 +26,8 @@
 // first container starts. No reply may be lost after an event, nor during one
 // that is not about the request: connections stay open, and datagrams go on.
 // The daemon takes its listeners from nginx.conf; the oracle answers in the
-// place of NGINX.
+// place of NGINX. Where chaos is wanted, the daemon itself is not spared: it is
+// killed, starved, has no room for its files, and users lie to it.
 //
 // All of the package is in its tests:
 //
@@ -52,5 +53,6 @@
 //	pulse_test.go    requests that go on while events happen
 //	guard_test.go    one network, from the start of the daemon to a fault
 //	events_test.go   the test and its flags, the summary
+//	chaos_test.go    what is done to the daemon itself meanwhile
 //	sabotage_test.go faults that must be seen
 package netlab

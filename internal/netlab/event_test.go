@@ -17,6 +17,9 @@ type Event struct {
 	touches func(Request) bool
 	// done takes in what has changed for requests, once it has happened.
 	done func()
+	// around happens to lasthop itself, and has the steps happen; nil for
+	// an event of the host alone.
+	around func(g *guard, steps func() error) error
 }
 
 // Step is what happens in the kernel of one station.
@@ -53,9 +56,9 @@ func (e Event) String() string {
 
 // and is two events at once.
 func (e Event) and(f Event) Event {
-	return Event{e.Name + ", with it " + f.Name, slices.Concat(e.Steps, f.Steps),
-		func(q Request) bool { return e.touches(q) || f.touches(q) },
-		func() { e.done(); f.done() }}
+	return Event{Name: e.Name + ", with it " + f.Name, Steps: slices.Concat(e.Steps, f.Steps),
+		touches: func(q Request) bool { return e.touches(q) || f.touches(q) },
+		done:    func() { e.done(); f.done() }}
 }
 
 // course is what happens to a network, one event after the other. What the
@@ -71,6 +74,7 @@ type course struct {
 	undo   map[string][]Step   // what ends what has come: a rule, a VPN
 	inside bool                // a container has started
 	only   kind                // the only kind of event, in a test of the oracle
+	chaos  bool                // lasthop itself is not spared
 }
 
 // kind draws an event, or none where the network has no place for it.
@@ -97,6 +101,9 @@ func (c *course) next() Event {
 		first() // the second is drawn in the network that the first leaves
 		e.done = func() {}
 		e = e.and(c.one(r))
+	}
+	if c.chaos && r.IntN(4) > 0 {
+		e = e.amid(abuses[r.IntN(len(abuses))], r)
 	}
 	return e
 }

@@ -13,12 +13,16 @@ import (
 var (
 	duration = flag.Duration("events-for", 0, "have a daemon guard networks for so long")
 	guardedN = flag.Int("guarded", 3, "or a number of networks")
+	racy     = flag.Bool("racy", false, "build lasthop with the race detector")
 	eventsN  = flag.Int("events", 0, "number of events of each; default: 5, with "+
 		"-events-for 20")
 )
 
 // TestEvents has a daemon guard random networks while events happen.
-func TestEvents(t *testing.T) {
+func TestEvents(t *testing.T) { testEvents(t, *guardedN, sabotage{}) }
+
+// testEvents has a daemon guard a number of networks, or for a time.
+func testEvents(t *testing.T, networks int, s sabotage) {
 	bin := lasthopBinary(t)
 	events, end := *eventsN, time.Now().Add(*duration)
 	if events == 0 {
@@ -35,19 +39,19 @@ func TestEvents(t *testing.T) {
 	seed := func() (uint64, bool) {
 		mu.Lock()
 		defer mu.Unlock()
-		s := next
+		n := next
 		next++
 		if *duration > 0 {
-			return s, time.Now().Before(end)
+			return n, time.Now().Before(end)
 		}
-		return s, s < *firstSeed+uint64(*guardedN)
+		return n, n < *firstSeed+uint64(networks)
 	}
 	var workers sync.WaitGroup
 	for range 3 {
 		workers.Go(func() {
-			for s, ok := seed(); ok; s, ok = seed() {
-				t.Run(fmt.Sprint("seed=", s), func(t *testing.T) {
-					r, seen := guardedTwice(t, s, bin, events)
+			for n, ok := seed(); ok; n, ok = seed() {
+				t.Run(fmt.Sprint("seed=", n), func(t *testing.T) {
+					r, seen := guardedTwice(t, n, bin, events, s)
 					mu.Lock()
 					defer mu.Unlock()
 					results, tally = append(results, r), tally.plus(seen)
@@ -61,13 +65,14 @@ func TestEvents(t *testing.T) {
 
 // guardedTwice guards a network, and again where there is a fault: it counts if
 // it is there again.
-func guardedTwice(t *testing.T, seed uint64, bin string, events int) (Result, Tally) {
-	r, seen := guarded(t, draw(seed), bin, events, sabotage{})
+func guardedTwice(t *testing.T, seed uint64, bin string, events int,
+	s sabotage) (Result, Tally) {
+	r, seen := guarded(t, draw(seed), bin, events, s)
 	if r.String() == "" {
 		return r, seen
 	}
 	t.Logf("again:\n%s", r)
-	again, more := guarded(t, draw(seed), bin, events, sabotage{})
+	again, more := guarded(t, draw(seed), bin, events, s)
 	first := r
 	again.Faults = slices.DeleteFunc(again.Faults, func(f Fault) bool {
 		return !slices.ContainsFunc(first.Faults, func(g Fault) bool {
@@ -107,8 +112,8 @@ func reportEvents(t *testing.T, results []Result, seen Tally) {
 	for _, r := range results {
 		lost += len(r.Faults)
 		if text := r.String(); text != "" {
-			t.Errorf("%sreplay: go test ./internal/netlab -run TestEvents -v -args "+
-				"-details -guarded 1 -seed %d -events N", text, r.Seed)
+			t.Errorf("%sreplay: go test ./internal/netlab -run %s -v -args "+
+				"-details -guarded 1 -seed %d -events N", text, t.Name(), r.Seed)
 		}
 	}
 	t.Logf("replies lost of rows that stay ready: %d", lost)

@@ -59,8 +59,9 @@ func (c *course) successor(r *rand.Rand) (e Event, ok bool) {
 		"net.ipv6.conf." + link + ".ndisc_notify=1"},
 		Lines: []string{"link set " + link + " address " +
 			mac(fmt.Sprint(o.Name, link, c.macs))}}
-	return Event{"another router takes the addresses of " + o.Name + " on " +
-		c.Segments[leg].Name, []Step{s}, c.about(c.Segments[leg].Link), nothing}, true
+	return Event{Name: "another router takes the addresses of " + o.Name + " on " +
+		c.Segments[leg].Name, Steps: []Step{s}, touches: c.about(c.Segments[leg].Link),
+		done: nothing}, true
 }
 
 // leased are the subnets whose gateway a DHCP server may say.

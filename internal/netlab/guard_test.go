@@ -19,6 +19,7 @@ const (
 	lostAfter   = "lost-after-event"  // answered before the event, not after it
 	lostDuring  = "lost-during-event" // the event is not about the request
 	daemonEnded = "daemon-ended"
+	dataRace    = "data-race" // of a daemon that is built to see them
 )
 
 // guard is `lasthop run` on the host of one network.
@@ -40,6 +41,7 @@ type guard struct {
 // sabotage plants a fault, in a test of the oracle.
 type sabotage struct {
 	only             kind         // of events
+	chaos            bool         // lasthop itself is not spared
 	first, meanwhile func(*guard) // before its steps, and after them
 }
 
@@ -63,7 +65,7 @@ func guarded(t testing.TB, n *Network, bin string, events int,
 		rungs: map[int]*[2]int{}}, course: newCourse(n),
 		log: &nstest.Log{}, ended: make(chan error, 1), sabotage: s,
 		seen: Tally{Gaps: map[string]time.Duration{}}}
-	g.course.only = s.only
+	g.course.only, g.course.chaos = s.only, s.chaos
 	var err error
 	if g.built, err = build(t, n); err == nil {
 		err = g.run(events)
@@ -88,7 +90,12 @@ func (g *guard) run(events int) error {
 	if err := g.start(); err != nil {
 		return err
 	}
-	defer g.stop()
+	defer func() {
+		g.stop()
+		if strings.Contains(g.log.String(), "DATA RACE") {
+			g.faults = append(g.faults, Fault{dataRace, "", "", g.log.String()})
+		}
+	}()
 	if err := g.look(); err != nil {
 		return err
 	}
@@ -107,14 +114,9 @@ func (g *guard) run(events int) error {
 
 // start starts the daemon and waits until it is in sync.
 func (g *guard) start() error {
-	g.daemon = g.program(g.bin, g.dir, "run", "-c", g.dir+"/nginx.conf")
-	g.daemon.Stdout, g.daemon.Stderr = g.log, g.log
-	var err error
-	g.spaces[host].Do(func() { err = g.daemon.Start() })
-	if err != nil {
+	if err := g.launch(); err != nil {
 		return err
 	}
-	go func() { g.ended <- g.daemon.Wait() }()
 	for end := time.Now().Add(nstest.Patience(10 * time.Second)); time.Now().Before(end); {
 		if s, err := g.status(); err == nil && s.Synced != "" {
 			return nil
@@ -123,6 +125,18 @@ func (g *guard) start() error {
 	}
 	g.stop()
 	return fmt.Errorf("the daemon does not start:\n%s", g.log)
+}
+
+// launch starts the daemon.
+func (g *guard) launch() (err error) {
+	c := g.program(g.bin, g.dir, "run", "-c", g.dir+"/nginx.conf")
+	c.Stdout, c.Stderr = g.log, g.log
+	g.spaces[host].Do(func() { err = c.Start() })
+	if err == nil {
+		g.daemon = c
+		go func() { g.ended <- c.Wait() }()
+	}
+	return err
 }
 
 // stop ends the daemon. One that has ended already is a fault.
@@ -205,10 +219,8 @@ func (g *guard) event() error {
 		g.first(g)
 	}
 	from := time.Now()
-	for _, s := range e.Steps {
-		if err := g.do(s); err != nil {
-			return err
-		}
+	if err := g.happen(e); err != nil {
+		return err
 	}
 	if g.meanwhile != nil {
 		g.meanwhile(g)
@@ -222,6 +234,22 @@ func (g *guard) event() error {
 	}
 	g.judgeWindows(old, windows)
 	return g.judgeAfter(old)
+}
+
+// happen carries out an event, and what happens to lasthop around it.
+func (g *guard) happen(e Event) error {
+	steps := func() error {
+		for _, s := range e.Steps {
+			if err := g.do(s); err != nil {
+				return err
+			}
+		}
+		return nil
+	}
+	if e.around == nil {
+		return steps()
+	}
+	return e.around(g, steps)
 }
 
 // do carries out one step.

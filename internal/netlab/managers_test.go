@@ -68,7 +68,7 @@ var nobodys = map[string]string{"-4": "203.0.113.77", "-6": "2001:db8:dd::7"}
 func (c *course) rule(r *rand.Rand) (e Event, ok bool) {
 	if steps, ok := c.undo["rule"]; ok && r.IntN(3) > 0 {
 		delete(c.undo, "rule")
-		return Event{"a rule goes", steps, nobody, nothing}, true
+		return Event{Name: "a rule goes", Steps: steps, touches: nobody, done: nothing}, true
 	} else if ok {
 		return e, false
 	}
@@ -99,7 +99,7 @@ func (c *course) vpn(r *rand.Rand) (e Event, ok bool) {
 	}
 	if steps, ok := c.undo["vpn"]; ok {
 		delete(c.undo, "vpn")
-		return Event{"the VPN goes", steps, anybody, nothing}, true
+		return Event{Name: "the VPN goes", Steps: steps, touches: anybody, done: nothing}, true
 	}
 	programs := []string{"wg-quick", "tailscale", "netbird"}
 	return c.vpnBy(programs[r.IntN(len(programs))]), true
@@ -227,5 +227,6 @@ func (c *course) container(r *rand.Rand) (e Event, ok bool) {
 	}
 	in := Step{Station: late, Lines: []string{"addr add 172.17.0.2/16 dev eth0",
 		"link set eth0 up", "route add default via 172.17.0.1"}}
-	return Event{"the first container starts", []Step{s, in}, nobody, nothing}, true
+	return Event{Name: "the first container starts", Steps: []Step{s, in}, touches: nobody,
+		done: nothing}, true
 }

@@ -82,6 +82,9 @@ func lasthopBinary(t testing.TB) string {
 	path := t.TempDir() + "/lasthop"
 	c := exec.Command("go", "build", "-o", path, "lasthop/cmd/lasthop")
 	c.Env = append(os.Environ(), "CGO_ENABLED=0")
+	if *racy {
+		c = exec.Command("go", "build", "-race", "-o", path, "lasthop/cmd/lasthop")
+	}
 	if out, err := c.CombinedOutput(); err != nil {
 		t.Fatalf("go build: %v\n%s", err, out)
 	}

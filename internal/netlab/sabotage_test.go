@@ -13,18 +13,20 @@ var sabotages = map[string]struct {
 	sabotage
 }{
 	"killed before a VPN comes": {lostAfter, sabotage{
-		func(c *course, _ *rand.Rand) (Event, bool) { return c.vpnBy("wg-quick"), true },
-		kill, nil}},
-	"killed before its rules are deleted": {lostAfter, sabotage{(*course).cleanup, kill, nil}},
-	"killed":                              {daemonEnded, sabotage{(*course).rule, kill, nil}},
-	"lost while a rule comes": {lostDuring, sabotage{(*course).rule, nil,
-		func(g *guard) {
+		only: func(c *course, _ *rand.Rand) (Event, bool) {
+			return c.vpnBy("wg-quick"), true
+		}, first: kill}},
+	"killed before its rules are deleted": {lostAfter,
+		sabotage{only: (*course).cleanup, first: kill}},
+	"killed": {daemonEnded, sabotage{only: (*course).rule, first: kill}},
+	"lost while a rule comes": {lostDuring, sabotage{only: (*course).rule,
+		meanwhile: func(g *guard) {
 			g.ruleset(silence)
 			time.Sleep(4 * beat)
 			g.ruleset("delete table ip silence")
 		}}},
 	"a connection is closed while a rule comes": {lostDuring,
-		sabotage{(*course).rule, nil, (*guard).hangUp}},
+		sabotage{only: (*course).rule, meanwhile: (*guard).hangUp}},
 }
 
 // kill kills the daemon. What it has written stays.
