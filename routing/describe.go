@@ -60,7 +60,8 @@ func (w *describer) outcomes() {
 			ways[q] = e
 		}
 		r.Before, r.After = e.before, e.after
-		if (r.Status == Ready || r.Status == Armed) && !sameWay(e.after, e.ideal) {
+		if (r.Status == Ready || r.Status == Armed || r.Status == Unchanged) &&
+			!sameWay(e.after, e.ideal) {
 			r.Status, r.Reason = Unresolved, "shadowed"
 		}
 		w.stands(r, q)

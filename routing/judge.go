@@ -202,11 +202,9 @@ func (j *judge) without(v verdict) {
 		switch {
 		case slices.Contains(j.whole.unfit, v.path):
 			r.Status, r.Reason = Unresolved, "opaque-rule"
-		case v.wrong:
-			r.Status, r.Reason = Unresolved, "shadowed"
-		case len(v.answered) > 0:
+		case !v.wrong && len(v.answered) > 0:
 			r.Status, r.Reason = Unchanged, "already-routed"
-		default:
+		default: // unresolved where it is wrong for clients off-link: outcomes
 			r.Status = Unchanged
 		}
 	}
