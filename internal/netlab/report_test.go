@@ -155,6 +155,14 @@ func report(t *testing.T, results []Result) {
 	}
 	t.Logf("%d of %d listeners that are ready, unchanged or local are dark for a class that "+
 		"the plan does not name: %s", s.promised[0], s.promised[1], percent(s.promised))
+	untold := [2]int{0, s.promised[1]}
+	for cause, c := range s.causes[readyButDark] {
+		if slices.Contains(beyond, cause) {
+			untold[0] += len(c.rows)
+		}
+	}
+	t.Logf("    %d of these on hosts where nothing speaks for the right router: %s", untold[0],
+		percent(untold))
 	t.Logf("%d of %d requests that the plan names as moved are lost: %s", s.moved[0],
 		s.moved[1], percent(s.moved))
 	t.Logf("%d ways seen by the observer, of %d of %d requests by protocol: %s; %d networks "+
@@ -180,6 +188,11 @@ func report(t *testing.T, results []Result) {
 // listed are the kinds of which each network is listed once for each cause.
 var listed = []string{readyButDark, movedAndLost, lost, flagFails, unresolved,
 	evidenceIgnored, seenOtherwise}
+
+// beyond are the causes of faults that no routing table can mend: two uplinks
+// lead to the address, or the only router that the host knows is that of
+// another VIP.
+var beyond = []string{places[placeTwoWays], "router of a vip, taken for others"}
 
 // percent is the share of the first in the second.
 func percent(n [2]int) string {
