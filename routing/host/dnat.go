@@ -195,7 +195,7 @@ func merged(list []routing.DNAT) []routing.DNAT {
 // jump says that packets of a condition go through another chain.
 func (r *natReader) jump(chain string, condition routing.DNAT) {
 	for _, a := range r.come {
-		if d, some := narrow(a, condition); some && chain != "" {
+		if d, some := narrow(a, condition); some {
 			r.rules = append(r.rules, natRule{d, chain})
 		}
 	}
@@ -304,28 +304,16 @@ func xtTarget(name string, revision uint8, info []byte, six bool) (to routing.DN
 // natChains reads what nf_tables has at prerouting. The rules of a chain are
 // read when a packet may come there: other tables and their sets are not.
 func (c *conn) natChains() (*natWalk, error) {
-	chains, err := c.listNFT(unix.NFT_MSG_GETCHAIN, unix.NFT_MSG_NEWCHAIN, nfMessage(0))
-	if err != nil {
-		return nil, err
-	}
+	chains, err := c.hookedChains()
 	w := &natWalk{}
-	for _, msg := range chains {
-		h, list, err1 := decode[unix.Nfgenmsg](msg)
-		hook, err2 := attrs(find(list, unix.NFTA_CHAIN_HOOK).value)
-		if err := errors.Join(err1, err2); err != nil {
-			return nil, err
-		}
-		number := find(hook, unix.NFTA_HOOK_HOOKNUM)
-		if wholeOf[h.Nfgen_family] != nil && len(number.value) == 4 &&
-			number.big() == unix.NF_INET_PRE_ROUTING &&
-			find(list, unix.NFTA_CHAIN_TYPE).string() == "nat" {
-			w.base = append(w.base, nftChain{h.Nfgen_family,
-				find(list, unix.NFTA_CHAIN_TABLE).string(),
-				find(list, unix.NFTA_CHAIN_NAME).string()}.String())
+	for _, h := range chains {
+		if wholeOf[h.family] != nil && h.hook == unix.NF_INET_PRE_ROUTING &&
+			h.kind == "nat" {
+			w.base = append(w.base, h.String())
 		}
 	}
-	if len(w.base) == 0 {
-		return w, nil
+	if err != nil || len(w.base) == 0 {
+		return w, err
 	}
 	messages, err := c.listNFT(unix.NFT_MSG_GETRULE, unix.NFT_MSG_NEWRULE, nfMessage(0))
 	unread := map[string][][]byte{}

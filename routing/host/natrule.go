@@ -45,16 +45,8 @@ func natRules(msg []byte, elements func(set nftChain) ([]nftElement, error)) ([]
 		natReader: natReader{
 			origin: fmt.Sprintf("nft: %s handle %d", rule.nftChain, rule.handle),
 			come:   []routing.DNAT{{Addrs: wholeOf[rule.family]}}}}
-	for _, e := range rule.expressions {
-		name, data, err := expression(e)
-		if err == nil {
-			err = r.expression(name, data)
-		}
-		if err != nil {
-			return nil, err
-		}
-	}
-	return r.rules, nil
+	err = r.rule.each(r.expression)
+	return r.rules, err
 }
 
 func (r *nftReader) expression(name string, data []attr) error {
@@ -277,27 +269,21 @@ func (r *nftReader) immediate(data []attr) error {
 	to := find(data, unix.NFTA_IMMEDIATE_DREG)
 	value := find(data, unix.NFTA_IMMEDIATE_DATA)
 	if to.big() == unix.NFT_REG_VERDICT {
-		chain, err := r.verdict(value)
-		r.jump(chain, routing.DNAT{})
-		return err
+		return r.jumpTo(value, routing.DNAT{})
 	}
 	constant := dataValue(value)
 	r.load(to, &register{value: constant, size: len(constant)})
 	return nil
 }
 
-// verdict returns the chain that nested data leads to, or "".
-func (r *nftReader) verdict(data attr) (string, error) {
-	list, err := attrs(data.value)
-	if err != nil {
-		return "", err
+// jumpTo lets packets of a condition go through the chain that nested data
+// names, if it does.
+func (r *nftReader) jumpTo(data attr, condition routing.DNAT) error {
+	chain, err := r.rule.verdict(data)
+	if chain.name != "" {
+		r.jump(chain.String(), condition)
 	}
-	verdict, err := attrs(find(list, unix.NFTA_DATA_VERDICT).value)
-	name := find(verdict, unix.NFTA_VERDICT_CHAIN).string()
-	if name == "" {
-		return "", err
-	}
-	return nftChain{r.rule.family, r.rule.table, name}.String(), err
+	return err
 }
 
 // nat sends packets to the constant of a register, or to what a map says.
@@ -340,11 +326,9 @@ func (r *nftReader) lookup(data []attr) error {
 				continue
 			}
 			in = append(in, d)
-			chain, err := r.verdict(e.data)
-			if err != nil {
+			if err := r.jumpTo(e.data, d); err != nil {
 				return err
 			}
-			r.jump(chain, d)
 		}
 		r.only(merged(in)...)
 	}
