@@ -5,7 +5,6 @@ import (
 	"errors"
 	"fmt"
 	"io/fs"
-	"net/netip"
 	"os"
 	"slices"
 	"strings"
@@ -288,11 +287,12 @@ func (x xtables) command() string {
 func (x xtables) chains(info xtInfo, entries []byte) (map[string][]natRule, error) {
 	chains := map[string][]natRule{}
 	err := x.each(info, entries, func(e xtEntry) error {
-		r := natReader{come: []routing.DNAT{x.packets(e.entry)},
+		r := natReader{come: x.packets(e.entry),
 			origin: fmt.Sprintf("%s-legacy: %s rule %d", x.command(), e.name, e.number)}
 		err := x.parts(e.entry, func(p xtPart) {
 			if p.at < e.target {
-				if list, ok := xtMatch(p.name, p.revision, p.info); ok {
+				if list, ok := xtMatch(p.name, p.revision, p.info,
+					x.proto == unix.NFPROTO_IPV6); ok {
 					r.only(list...)
 				}
 			} else if to, ok := p.leads(e); ok {
@@ -309,25 +309,37 @@ func (x xtables) chains(info xtInfo, entries []byte) (map[string][]natRule, erro
 	return chains, err
 }
 
-// packets is the condition in the entry itself (struct ipt_ip, ip6t_ip6).
-func (x xtables) packets(entry []byte) routing.DNAT {
+// packets are the conditions in the entry itself (struct ipt_ip, ip6t_ip6).
+func (x xtables) packets(entry []byte) []routing.DNAT {
 	// IPT_INV_VIA_IN, IPT_INV_DSTIP, IPT_INV_PROTO
 	const invertedIn, invertedDst, invertedProtocol = 1, 0x10, 0x40
-	d, size := routing.DNAT{Addrs: wholeOf[x.proto]}, x.dst // the source is in front
-	inverted := entry[x.inverted]
-	if ones, rest := leadingOnes(entry[x.mask : x.mask+size]); !rest &&
-		inverted&invertedDst == 0 {
-		addr, _ := netip.AddrFromSlice(entry[x.dst : x.dst+size])
-		d.Addrs = []netip.Prefix{netip.PrefixFrom(addr, ones)}
+	size, inverted := x.dst, entry[x.inverted] // the source is in front
+	r := natReader{come: []routing.DNAT{{Addrs: wholeOf[x.proto]}}}
+	if ones, rest := leadingOnes(entry[x.mask : x.mask+size]); !rest {
+		to := register{field: "daddr", size: size, bits: ones, six: size == 16}
+		s, _ := to.spread(entry[x.dst:], entry[x.dst:])
+		intervals := []interval{s}
+		if inverted&invertedDst != 0 {
+			intervals = outside(intervals)
+		}
+		list, _ := to.conditions(intervals)
+		r.only(list...)
 	}
 	// the masks of both links are behind the names of both
 	mask := entry[x.in+2*unix.IFNAMSIZ:][:unix.IFNAMSIZ]
-	if ones, rest := leadingOnes(mask); ones > 0 && !rest && inverted&invertedIn == 0 {
-		d.In = linkNamed(entry[x.in : x.in+ones/8]).In
+	if ones, rest := leadingOnes(mask); ones > 0 && !rest {
+		in := linkNamed(entry[x.in : x.in+ones/8])
+		if inverted&invertedIn != 0 {
+			in = "!" + in
+		}
+		r.only(routing.DNAT{In: in})
 	}
-	if n := native.Uint16(entry[x.protocol:]); n != 0 && n < 256 &&
-		inverted&invertedProtocol == 0 {
-		d.Transport = toProtocol(uint8(n)).Transport
+	switch n := native.Uint16(entry[x.protocol:]); {
+	case n == 0 || n > 255:
+	case inverted&invertedProtocol == 0:
+		r.only(toProtocol(uint8(n)))
+	case n == unix.IPPROTO_TCP || n == unix.IPPROTO_UDP:
+		r.only(notProtocols(n == unix.IPPROTO_TCP, n == unix.IPPROTO_UDP)...)
 	}
-	return d
+	return r.come
 }
