@@ -198,6 +198,14 @@ func (p finder) root(pid int, conf string) string {
 	return root
 }
 
+// SeenBy returns the root below which a process sees a file, "" if it is ours,
+// and the user that the process itself takes itself for: Options.Root and UID.
+func SeenBy(pid int, file string) (root string, uid int) {
+	var p finder
+	_, uid = p.uids(pid)
+	return p.root(pid, file), uid
+}
+
 // uids returns the real user as we see it, and what getuid(2) says inside of
 // the process's user namespace: a rootless container's NGINX is root there.
 func (p finder) uids(pid int) (outside, inside int) {

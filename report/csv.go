@@ -1,6 +1,7 @@
 package report
 
 import (
+	"cmp"
 	"encoding/csv"
 	"fmt"
 	"io"
@@ -18,14 +19,24 @@ var csvColumns = []string{"address", "port", "last_port", "transport", "context"
 	"before_gateway", "before_table", "before_more", "after_type", "after_interface",
 	"after_gateway", "after_table", "after_more"}
 
-// CSV writes a line of names and one for each listener.
+// CSV writes a line of names and one for each listener; what packets showed is
+// there only if somebody looked.
 func (p Plan) CSV(w io.Writer) error {
-	return writeCSV(w, csvColumns, p.Plan.Outcomes, func(o routing.Outcome) []string {
-		d := listenerDocOf(o)
-		return slices.Concat([]string{d.Address, fmt.Sprint(d.Port),
+	columns, doc := csvColumns, plannedWith(p.Seen)
+	if p.Seen != nil {
+		columns = append(slices.Clip(columns), "seen_verdict", "seen_outcome")
+	}
+	return writeCSV(w, columns, p.Plan.Outcomes, func(o routing.Outcome) []string {
+		d := doc(o)
+		cells := slices.Concat([]string{d.Address, fmt.Sprint(d.Port),
 			numeral(d.LastPort), d.Transport, d.Context, d.Listen,
 			strings.Join(d.Servers, " "), strings.Join(d.Origins, " "), d.Interface,
 			d.Status, d.Reason}, wayCells(d.Before), wayCells(d.After))
+		if p.Seen == nil {
+			return cells
+		}
+		seen := cmp.Or(d.Seen, &seenDoc{})
+		return append(cells, string(seen.Verdict), string(seen.Outcome))
 	})
 }
 

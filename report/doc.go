@@ -82,12 +82,24 @@ type Check struct {
 	Seen    *routing.Seen // what packets showed; nil if nobody looked
 }
 
-// Contradicted reports whether packets show something that has to be seen to.
-func (c Check) Contradicted() bool {
-	return c.Seen != nil && slices.ContainsFunc(c.Plan.Findings, func(f routing.Finding) bool {
-		return f.Severity != routing.Info &&
-			(f.Code == "seen-otherwise" || slices.Contains(c.Seen.Findings, f))
-	})
+// Contradictions are the findings about packets that something has to be done
+// about.
+func (c Check) Contradictions() (list []routing.Finding) {
+	if c.Seen == nil {
+		return nil
+	}
+	for _, f := range c.Plan.Findings {
+		if f.Severity != routing.Info &&
+			(f.Code == "seen-otherwise" || slices.Contains(c.Seen.Findings, f)) {
+			list = append(list, f)
+		}
+	}
+	return list
+}
+
+// Wanted reports whether everything is as it is wanted.
+func (c Check) Wanted() bool {
+	return c.Bad() == 0 && c.Missing() == 0 && len(c.Contradictions()) == 0
 }
 
 // Checked is one outcome with the way that its replies take now.

@@ -57,12 +57,20 @@ type tile struct{ Number, Label, Tone string }
 
 type planPage struct {
 	frame
-	Listeners   []routing.Outcome // by address and port
+	Listeners   []listenerRow // by address and port
+	Looked      bool          // at packets
 	Paths       []pathRow
 	Moves       []routing.Move // of clients nearby
 	Proof       *Proof
 	Apply, Undo []routing.Op
 	Next        string
+}
+
+// listenerRow is one row of the table of listeners. Tone is that of Seen: bad,
+// warn or none.
+type listenerRow struct {
+	routing.Outcome
+	Seen, Tone string
 }
 
 // names are a few names to show, and the rest for those who want them.
@@ -92,7 +100,12 @@ type severityGroup struct {
 // from elsewhere, and none is needed to read it.
 func (p Plan) HTML(w io.Writer) error {
 	all := bundles(p.Plan)
-	page := planPage{p.frame(all), byAddress(p.Plan.Outcomes), pathRows(all),
+	sight := sightings(p.Seen)
+	rows := mapped(byAddress(p.Plan.Outcomes), func(o routing.Outcome) listenerRow {
+		color, words := sight(o)
+		return listenerRow{o, words, map[string]string{red: "bad", yellow: "warn"}[color]}
+	})
+	page := planPage{p.frame(all), rows, p.Seen != nil, pathRows(all),
 		nearby(p.Plan.Moves), p.Proof, p.Diff.Ops(), p.Back.Ops(), p.Next}
 	return page.write(w, "plan.html", page)
 }
@@ -111,6 +124,9 @@ func (p Plan) frame(all []bundle) frame {
 		f.Tone = "warn"
 	}
 	f.Facts = append(f.Facts, fact{"Digest of the plan", p.Digest})
+	if p.Seen != nil {
+		f.Facts = append(f.Facts, fact{"Packets", looked(p.Seen)})
+	}
 	f.Tiles = slices.Concat([]tile{newTile(len(p.Plan.Outcomes), "listeners", "")}, f.Statuses,
 		[]tile{newTile(len(p.Plan.Paths), "paths", ""),
 			newTile(len(p.Diff.Ops()), "changes", ""),

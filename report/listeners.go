@@ -1,6 +1,7 @@
 package report
 
 import (
+	"cmp"
 	"fmt"
 	"slices"
 
@@ -86,10 +87,19 @@ func (t *page) listeners(outcomes []routing.Outcome, seen *routing.Seen) {
 func outcomeGroups(outcomes []routing.Outcome, seen *routing.Seen) groups {
 	g, words := groups{index: map[endOf]*group{}}, sightings(seen)
 	for _, o := range outcomes {
-		g.add(o, endOf{o.Addr.String(), o.Link, string(o.Status), fate(o), statusColor(o),
-			words(o)})
+		color, seen := words(o)
+		g.add(o, endOf{o.Addr.String(), o.Link, string(o.Status), fate(o),
+			louder(statusColor(o), color), seen})
 	}
 	return g
+}
+
+// louder is the color of a row, of which the way and the packets have one each.
+func louder(way, packets string) string {
+	if way == red {
+		return way
+	}
+	return cmp.Or(packets, way)
 }
 
 func statusColor(o routing.Outcome) string {
@@ -148,8 +158,9 @@ func (t *page) checks(checks []Checked, seen *routing.Seen) {
 		case c.Verdict == Symmetric:
 			color = green
 		}
-		g.add(c.Outcome, endOf{c.Addr.String(), c.Link, string(c.Verdict), now(c), color,
-			words(c.Outcome)})
+		loud, seen := words(c.Outcome)
+		g.add(c.Outcome, endOf{c.Addr.String(), c.Link, string(c.Verdict), now(c),
+			louder(color, loud), seen})
 	}
 	g.write(t)
 }

@@ -30,7 +30,10 @@ func (p Plan) Markdown(w io.Writer) error {
 	m.row("lasthop", m.code(p.Lasthop))
 	m.row("Digest", m.code(p.Digest))
 	m.row("Findings", severities(p.Plan.Findings))
-	m.listeners(p.Plan.Outcomes)
+	if p.Seen != nil {
+		m.row("Packets", looked(p.Seen))
+	}
+	m.listeners(p.Plan.Outcomes, p.Seen)
 	m.paths(bundles(p.Plan))
 	m.moves(nearby(p.Plan.Moves))
 	m.proof(p.Proof)
@@ -79,13 +82,20 @@ func (m *markdown) prose(s string) string {
 	return m.code(s)
 }
 
-func (m *markdown) listeners(outcomes []routing.Outcome) {
+func (m *markdown) listeners(outcomes []routing.Outcome, seen *routing.Seen) {
 	m.printf("\n## Listeners (%s)\n\n%s.\n", number(len(outcomes)),
 		statuses(outcomes))
-	m.table("Address", "Port", "Interface", "Status", "Replies leave by")
-	rows, left := outcomeGroups(outcomes, nil).shown()
+	row := func(addr, ports, link, status, sight, way string) []string {
+		if seen == nil {
+			return []string{addr, ports, link, status, way}
+		}
+		return []string{addr, ports, link, status, sight, way}
+	}
+	m.table(row("Address", "Port", "Interface", "Status", "Seen", "Replies leave by")...)
+	rows, left := outcomeGroups(outcomes, seen).shown()
 	for _, x := range rows {
-		m.row(m.code(x.addr), some(x.ports, 3), m.code(x.link), x.status, m.prose(x.way))
+		m.row(row(m.code(x.addr), some(x.ports, 3), m.code(x.link), x.status,
+			m.prose(x.seen), m.prose(x.way))...)
 	}
 	if left > 0 {
 		m.printf("\n… and %s; all of them with `-o html`, `-o csv` or `-o json`.\n",

@@ -102,21 +102,26 @@ func leftBy(w routing.SeenWay) string {
 	return w.Out.Name()
 }
 
-// sightings returns what tells in words what packets showed of a listener: ""
-// if nobody looked, "no packets" if there were none.
-func sightings(s *routing.Seen) func(routing.Outcome) string {
+// sightings returns what tells in words what packets showed of a listener, as
+// loud as that is grave: "" if nobody looked, "no packets" if there were none.
+func sightings(s *routing.Seen) func(routing.Outcome) (color, words string) {
 	find := s.Finder()
-	return func(o routing.Outcome) string {
+	return func(o routing.Outcome) (color, words string) {
 		if s == nil {
-			return ""
+			return "", ""
 		}
 		l, found := find(o.Listener)
 		if !found {
-			return "no packets"
+			return "", "no packets"
 		}
-		_, words := verdictWords(l.Verdict, l.Outcome)
-		return words
+		return verdictWords(l.Verdict, l.Outcome)
 	}
+}
+
+// looked says when packets were looked at, and how long.
+func looked(s *routing.Seen) string {
+	return fmt.Sprintf("looked at for %s s from %s", seconds(s.Window.Seconds),
+		utc(s.Window.From))
 }
 
 // verdictWords are a verdict and an outcome, as loud as they are grave.

@@ -135,7 +135,7 @@ func (c Check) Missing() int { return len(c.Diff.Additions().Ops()) }
 
 func (c Check) oneLine() string {
 	word := "ok"
-	if c.Bad() > 0 || c.Missing() > 0 {
+	if !c.Wanted() {
 		word = "not ok"
 	}
 	verdicts := kinds(counted(c.Checks, func(x Checked) Verdict { return x.Verdict }),
@@ -143,6 +143,9 @@ func (c Check) oneLine() string {
 		Symmetric, Asymmetric, NotKnown, NotHere, NotHereWrong, NoGateway, NotAsked)
 	if n := c.Missing(); n > 0 && c.Bad() == 0 {
 		verdicts += fmt.Sprintf("; %s wanted", count(n, "change"))
+	}
+	if list := c.Contradictions(); len(list) > 0 {
+		verdicts += "; packets: " + severities(list)
 	}
 	return fmt.Sprintf("%s: %s: %s", word, count(len(c.Checks), "listener"), verdicts)
 }

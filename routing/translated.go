@@ -12,7 +12,7 @@ import (
 // elsewhere. Replies to them are routed before the source is translated back:
 // by the address To.
 type DNAT struct {
-	In        string         // the link that they come in by, or "eth*"; "": any
+	In        string         // the link that they come in by, "eth*", "!eth0"; "": any
 	Addrs     []netip.Prefix // none: any
 	Transport string         // "tcp", "udp"; "": any
 	First     uint16         // ports, 0 and 0: any
@@ -95,11 +95,25 @@ func (t *translated) near(d DNAT) (out []Outcome) {
 	return out
 }
 
-// ComeBy reports whether the rule sees all packets that come in by a link, or
-// by links of a beginning ("eth*").
+// ComeBy reports whether the rule sees all packets that come in by a link, by
+// links of a beginning ("eth*"), or by all links but these ("!eth*").
 func (d DNAT) ComeBy(link string) bool {
-	begin, some := strings.CutSuffix(d.In, "*")
-	return d.In == "" || d.In == link || some && strings.HasPrefix(link, begin)
+	if d.In == "" {
+		return true
+	}
+	within := func(link, these string) bool {
+		begin, some := strings.CutSuffix(these, "*")
+		return link == these || some && strings.HasPrefix(link, begin)
+	}
+	these, others := strings.CutPrefix(d.In, "!")
+	those, all := strings.CutPrefix(link, "!")
+	switch {
+	case !others:
+		return !all && link != "" && within(link, these)
+	case all:
+		return within(these, those)
+	}
+	return link != "" && !within(link, these) && !within(these, link)
 }
 
 // hits reports whether packets for a listener that come in by its link meet the

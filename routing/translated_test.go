@@ -41,6 +41,9 @@ func TestTranslated(t *testing.T) {
 		{"by the link of one", routing.DNAT{In: "eth0"}, "10.0.0.100 port 80 go to another address"},
 		{"by some links", routing.DNAT{In: "eth*", Addrs: toPort(1, "", "0.0.0.0/0").Addrs}, both + " go to another address"},
 		{"by a bridge", routing.DNAT{In: "br0"}, ""},
+		{"by all links but the other", routing.DNAT{In: "!eth1"}, "10.0.0.100 port 80 go to another address"},
+		{"by all links but a bridge", routing.DNAT{In: "!br*", Addrs: toPort(1, "", "0.0.0.0/0").Addrs}, both + " go to another address"},
+		{"by no such link", routing.DNAT{In: "!eth*"}, ""},
 		{"UDP", routing.DNAT{Transport: "udp", Redirect: true}, ""},
 	} {
 		var got []string

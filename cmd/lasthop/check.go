@@ -27,8 +27,9 @@ NGINX's processes and sockets. It prints what, where and what to do about it;
 docs/findings.md tells more of each code. It changes nothing and needs no root,
 but sees more as root.
 
-It exits with 2 if a listener is asymmetric or unresolved, or if routes, rules
-or link groups that the plan wants are missing.`,
+It exits with 2 if a listener is asymmetric or unresolved, if routes, rules or
+link groups that the plan wants are missing, or if with --observe packets show an
+error or a warning.`,
 		Args: none,
 		RunE: func(*cobra.Command, []string) error { return a.check(quiet, root, look) },
 	}
@@ -73,8 +74,7 @@ func (a *app) check(quiet bool, root string, look time.Duration) error {
 		Checks:  checks,
 		Mend:    doctor.Remedy(scene.line, p.Diff, plan.Findings),
 		Offline: s.Place.Offline, Quiet: quiet, Seen: seen}
-	wanted := c.Bad() == 0 && c.Missing() == 0 && !c.Contradicted()
-	return ended(a.ui.print(c, a.flags.output), wanted)
+	return ended(a.ui.print(c, a.flags.output), c.Wanted())
 }
 
 // tellUnseen says what could not be looked at.

@@ -36,16 +36,7 @@ const withLog = `mount --make-rprivate / && mount -t tmpfs none /run && ln -s "$
 // whatever does not read: standard output, standard error, the log daemon.
 func TestConfirmStalled(t *testing.T) {
 	t.Parallel()
-	dir := t.TempDir()
-	lasthop, conf := filepath.Join(dir, "lasthop"), filepath.Join(dir, "nginx.conf")
-	build := exec.Command("go", "build", "-o", lasthop, ".")
-	if out, err := build.CombinedOutput(); err != nil {
-		t.Fatalf("go build: %v\n%s", err, out)
-	}
-	text := "events {}\nhttp { server { listen 10.0.1.100:80; } }\n"
-	if err := os.WriteFile(conf, []byte(text), 0o644); err != nil {
-		t.Fatal(err)
-	}
+	lasthop, conf := built(t, "10.0.1.100:80")
 	for _, tt := range []struct {
 		name                string
 		stdout, stderr, log bool // stalled
@@ -85,6 +76,23 @@ func TestConfirmStalled(t *testing.T) {
 			}
 		})
 	}
+}
+
+// built builds lasthop, and writes the configuration of an NGINX that listens
+// on an address.
+func built(t *testing.T, listen string) (lasthop, conf string) {
+	t.Helper()
+	dir := t.TempDir()
+	lasthop, conf = filepath.Join(dir, "lasthop"), filepath.Join(dir, "nginx.conf")
+	build := exec.Command("go", "build", "-o", lasthop, ".")
+	if out, err := build.CombinedOutput(); err != nil {
+		t.Fatalf("go build: %v\n%s", err, out)
+	}
+	text := "events {}\nhttp { server { listen " + listen + "; } }\n"
+	if err := os.WriteFile(conf, []byte(text), 0o644); err != nil {
+		t.Fatal(err)
+	}
+	return lasthop, conf
 }
 
 // wantFailure runs a command that must end with 1, and soon.

@@ -62,7 +62,7 @@ var ownedBy = map[string]string{
 	"github.com/spf13/cobra":                  "cmd/lasthop",
 	"github.com/vishvananda/netlink":          "routing/host",
 	"github.com/vishvananda/netns":            "internal/nstest routing/host",
-	"go4.org/netipx":                          "bigip bigip/migrate routing",
+	"go4.org/netipx":                          "bigip bigip/migrate routing routing/host",
 	"golang.org/x/net":                        "routing/flow",
 	"golang.org/x/sync":                       "internal/daemon",
 	"golang.org/x/sys": "cmd/lasthop internal/daemon internal/nstest internal/procfs " +

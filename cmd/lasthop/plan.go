@@ -39,7 +39,8 @@ with 2 if the kernel differs, and with 1 if it cannot be asked.`,
 		"let the kernel prove the plan on a rebuilt host; nothing of this one is\n"+
 			"touched, and it needs no root where user namespaces are allowed")
 	c.Flags().StringVar(&evidence, "evidence", "",
-		"add what packets showed, from a `FILE` that observe -o json wrote")
+		"add what packets showed, from a `FILE` that observe -o json wrote: in text,\n"+
+			"json, html, markdown and csv")
 	return c
 }
 

@@ -3,7 +3,6 @@ package main_test
 import (
 	"context"
 	"fmt"
-	"os"
 	"os/exec"
 	"path/filepath"
 	"strings"
@@ -83,16 +82,7 @@ func TestVigil(t *testing.T) {
 	if _, err := exec.LookPath("nft"); err != nil {
 		t.Skip(err)
 	}
-	dir := t.TempDir()
-	lasthop, conf := filepath.Join(dir, "lasthop"), filepath.Join(dir, "nginx.conf")
-	build := exec.Command("go", "build", "-o", lasthop, ".")
-	if out, err := build.CombinedOutput(); err != nil {
-		t.Fatalf("go build: %v\n%s", err, out)
-	}
-	text := "events {}\nhttp { server { listen 10.7.1.100:80; } }\n"
-	if err := os.WriteFile(conf, []byte(text), 0o644); err != nil {
-		t.Fatal(err)
-	}
+	lasthop, conf := built(t, "10.7.1.100:80")
 	for _, tt := range vigilCases {
 		t.Run(tt.name, func(t *testing.T) {
 			t.Parallel()

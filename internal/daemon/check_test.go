@@ -5,15 +5,26 @@ import (
 	"fmt"
 	"net"
 	"os"
+	"slices"
 	"strings"
 	"testing"
 	"time"
 
 	"github.com/google/go-cmp/cmp"
+
+	"lasthop/routing"
 )
 
 // found runs check against the server and returns the codes of its findings.
-func (s *server) found() []string {
+func (s *server) found() (codes []string) {
+	for _, f := range s.checked() {
+		codes = append(codes, string(f.Code))
+	}
+	return codes
+}
+
+// checked are check's findings.
+func (s *server) checked() []routing.Finding {
 	s.T.Helper()
 	out, log, code := s.lasthop("check", "-c", s.File("nginx.conf"), "-o", "json",
 		"--config", "", "--root", s.File("nowhere"))
@@ -23,15 +34,11 @@ func (s *server) found() []string {
 	if log != "" {
 		s.T.Errorf("check says: %s", log)
 	}
-	var doc struct{ Findings []struct{ Code string } }
+	var doc struct{ Findings []routing.Finding }
 	if err := json.Unmarshal([]byte(out), &doc); err != nil {
 		s.T.Fatal(err)
 	}
-	var codes []string
-	for _, f := range doc.Findings {
-		codes = append(codes, f.Code)
-	}
-	return codes
+	return doc.Findings
 }
 
 func (s *server) wantFound(what string, want ...string) {
@@ -87,6 +94,41 @@ func TestCheckNotLoaded(t *testing.T) {
 	s.wantFound("a port of another's", "port-taken", "not-loaded")
 	s.StopNginx()
 	s.wantFound("and no NGINX", "port-taken")
+}
+
+// TestRestartAdvised: where a reload cannot open a port, check says in the same
+// words what to do, whether it asks the daemon or looks itself.
+func TestRestartAdvised(t *testing.T) {
+	t.Parallel()
+	s := newServer(t)
+	s.Conf("listen 10.0.1.100:80;")
+	s.StartNginx()
+	s.start()
+	leisure := time.Now().Add(200 * time.Millisecond)
+	s.Until("an edit at leisure", func() bool { return time.Now().After(leisure) })
+	s.Conf("listen 80;")
+	advised := func(by string) {
+		t.Helper()
+		const want = "restart NGINX: a reload cannot open `listen 80` while " +
+			"`listen 10.0.1.100:80` is open"
+		var all []routing.Finding
+		defer func() {
+			if t.Failed() {
+				t.Logf("%s: %+v", by, all)
+			}
+		}()
+		s.Until(by, func() bool {
+			all = s.checked()
+			return slices.ContainsFunc(all, func(f routing.Finding) bool {
+				return f.Code == "not-loaded" && f.Hint == want
+			})
+		})
+	}
+	advised("beside a daemon")
+	if err := s.end(); err != nil {
+		t.Fatal(err)
+	}
+	advised("without one")
 }
 
 // TestApplyNotLoaded: without a daemon apply takes nothing away that NGINX

@@ -3,7 +3,6 @@ package daemon
 import (
 	"cmp"
 	"log/slog"
-	"os"
 	"path/filepath"
 	"slices"
 	"time"
@@ -101,7 +100,7 @@ func (f *fleet) sayStrangers(strangers []nginxconf.Master) {
 }
 
 // arrange gives each master to the instance of its configuration. Where none is
-// named, each master brings its own, and without any it is the default one.
+// named, each master brings its own, and without any it is what is on disk.
 func (f *fleet) arrange(masters []nginxconf.Master) {
 	for _, i := range f.instances {
 		old := i.masters
@@ -130,9 +129,11 @@ func (f *fleet) arrange(masters []nginxconf.Master) {
 		}
 	}
 	f.dropStale()
-	if _, err := os.Stat(survey.DefaultConf); err == nil && len(f.instances) == 0 {
-		f.instances = append(f.instances,
-			newInstance(survey.Source{Conf: survey.DefaultConf}))
+	if len(f.instances) > 0 {
+		return
+	}
+	if s, _, there := survey.OnDisk(f.netns, len(f.settings.Listens) > 0); there {
+		f.instances = append(f.instances, newInstance(s))
 	}
 }
 

@@ -254,11 +254,7 @@ func (i *instance) finding() (routing.Finding, bool) {
 			"not the one that NGINX has loaded").
 			Advise("nginx -t && nginx -s reload")
 		if i.loaded != nil {
-			if is, was, needed := i.disk.Restart(*i.loaded); needed {
-				f = f.Advise("restart NGINX: a reload cannot open `listen %s` "+
-					"while `listen %s` is open", is.Text, was.Text).
-					At(is.Origin)
-			}
+			f = survey.AdviseRestart(f, *i.disk, *i.loaded)
 		}
 		return f, true
 	}

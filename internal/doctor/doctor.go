@@ -204,7 +204,7 @@ func (d *doctor) waiting(at netip.AddrPort, clients map[netip.Addr]int) {
 	q := routing.Query{Src: at.Addr(), Dst: netip.MustParseAddr(names[0])}
 	d.find(routing.Warning.Finding("half-open", at.String(), "the SYN-ACK of %d connections "+
 		"to %s was sent again, and none is acknowledged (clients: %s): it does not "+
-		"arrive, or their addresses are forged", n, at, routing.Some(names, 3)).
+		"arrive, or their addresses are forged", n, at, routing.Some(names, 2)).
 		Advise("see which way it takes: %s", d.Line.Explain(q)))
 }
 

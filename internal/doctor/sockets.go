@@ -122,13 +122,10 @@ func (d *doctor) restart(c survey.Config, open openSockets) {
 				Text: s.Local.String()})
 		}
 	}
-	is, was, needed := c.Config.Restart(loaded)
-	i := slices.IndexFunc(d.findings, func(f routing.Finding) bool {
-		return f.Code == "not-loaded" && f.Subject == c.Conf
-	})
-	if needed && i >= 0 {
-		d.findings[i] = d.findings[i].Advise("restart NGINX: a reload cannot open `listen "+
-			"%s` while %s is open", is.Text, was.Text)
+	for i, f := range d.findings {
+		if f.Code == "not-loaded" && f.Subject == c.Conf {
+			d.findings[i] = survey.AdviseRestart(f, c.Config, loaded)
+		}
 	}
 }
 

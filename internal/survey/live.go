@@ -9,10 +9,12 @@ import (
 	"net/netip"
 	"os"
 	"slices"
+	"strconv"
 	"strings"
 	"time"
 
 	"lasthop/internal/hint"
+	"lasthop/internal/procfs"
 	"lasthop/internal/settings"
 	"lasthop/nginxconf"
 	"lasthop/routing"
@@ -68,7 +70,7 @@ func DNATs(k *host.Kernel) (dnats []routing.DNAT, unseen []Unseen) {
 }
 
 // running loads the configurations of the NGINX that run in a network
-// namespace, else the default one. With other listeners it may be missing.
+// namespace, else what is on disk. With other listeners it may be missing.
 func running(netns string, listens bool, warn func(string)) (NGINX, error) {
 	masters, strangers, err := Masters(netns)
 	if err != nil {
@@ -89,20 +91,54 @@ func running(netns string, listens bool, warn func(string)) (NGINX, error) {
 	if len(sources) > 0 {
 		return load(sources)
 	}
-	if _, err := os.Stat(DefaultConf); errors.Is(err, fs.ErrNotExist) {
+	source, whose, there := OnDisk(netns, listens)
+	if !there {
 		if listens {
 			return NGINX{}, nil
 		}
-		return NGINX{},
-			hint.New(fmt.Errorf("no NGINX runs here, and there is no %s", DefaultConf),
-				cmp.Or(elsewhere(netns), "name its main file with --nginx-conf"))
+		return NGINX{}, hint.New(fmt.Errorf("no NGINX runs in this network namespace, and "+
+			"%s", whose), cmp.Or(elsewhere(netns), nameIt))
 	}
-	n, err := load([]Source{{Conf: DefaultConf}})
-	n.Warnings = append(n.Warnings, routing.Warning.Finding("no-nginx", DefaultConf,
-		"no NGINX runs here (in this network namespace): what one would listen on is read "+
-			"from disk").Advise("%s", cmp.Or(elsewhere(netns), "start NGINX, or name "+
-		"what it is to listen on with --nginx-conf or --listen")))
+	n, err := load([]Source{source})
+	n.Warnings = append(n.Warnings, routing.Warning.Finding("no-nginx", source.Root+source.Conf,
+		"no NGINX runs in this network namespace: the listeners are read from %s", whose).
+		Advise("%s", cmp.Or(elsewhere(netns), nameIt)))
 	return n, err
+}
+
+// nameIt is what to do where no NGINX runs.
+const nameIt = "start NGINX, or name what it is to listen on with --nginx-conf or --listen"
+
+// OnDisk is the configuration that NGINX would load if it were started in a
+// network namespace, and whose file that is, or why there is none. A process
+// that names the namespace shows the files of its mount namespace: those of its
+// container. In another namespace that is named otherwise, this machine's file
+// counts only if nobody says with --listen what is listened on, and if `ip
+// netns exec` would not put another in its place (ip-netns(8)).
+func OnDisk(netns string, listens bool) (source Source, whose string, there bool) {
+	source, whose = Source{Conf: DefaultConf}, DefaultConf+" on disk"
+	var proc procfs.Dir
+	own, err1 := proc.NetNSAt("")
+	other, err2 := proc.NetNSAt(host.NamespacePath(netns))
+	if err1 != nil || err2 != nil || own != other {
+		instead := "/etc/netns/" + netns + "/nginx"
+		_, err := os.Stat(instead)
+		switch pid, notPID := strconv.Atoi(netns); {
+		case listens:
+			return source, "its files are not known", false
+		case notPID == nil:
+			source.Root, source.UID = nginxconf.SeenBy(pid, DefaultConf)
+			whose = fmt.Sprintf("%s as process %d sees it", DefaultConf, pid)
+		case err == nil:
+			return source, instead + " stands there in the place of /etc/nginx", false
+		default:
+			whose = "this machine's " + DefaultConf
+		}
+	}
+	if _, err := os.Stat(source.Root + source.Conf); errors.Is(err, fs.ErrNotExist) {
+		return source, "there is no " + whose, false
+	}
+	return source, whose, true
 }
 
 // elsewhere says how to reach the NGINX in other network namespaces; "" if

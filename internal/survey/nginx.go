@@ -165,3 +165,14 @@ func EditedSince(c nginxconf.Config, master int) (Edit, bool) {
 	loaded, ok := watcher.LoadedAt("/proc", master)
 	return Edit{name, changed, loaded}, ok && changed.After(loaded.Add(exactness))
 }
+
+// AdviseRestart adds to a finding that NGINX must be restarted, where a reload
+// cannot load what is on disk.
+func AdviseRestart(f routing.Finding, disk, loaded nginxconf.Config) routing.Finding {
+	is, was, needed := disk.Restart(loaded)
+	if !needed {
+		return f
+	}
+	return f.Advise("restart NGINX: a reload cannot open `listen %s` while `listen %s` is open",
+		is.Text, was.Text).At(is.Origin)
+}

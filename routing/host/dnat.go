@@ -3,10 +3,12 @@ package host
 import (
 	"bytes"
 	"cmp"
+	"encoding/binary"
 	"errors"
 	"fmt"
 	"net/netip"
 	"slices"
+	"strings"
 
 	"lasthop/routing"
 
@@ -103,13 +105,8 @@ func (w *natWalk) chain(name string, come routing.DNAT, jumps int) error {
 func narrow(a, b routing.DNAT) (routing.DNAT, bool) {
 	some := a.Transport == "" || b.Transport == "" || a.Transport == b.Transport
 	b.Transport = cmp.Or(b.Transport, a.Transport)
-	switch {
-	case a.ComeBy(b.In):
-	case b.ComeBy(a.In):
-		b.In = a.In
-	default:
-		some = false
-	}
+	in, same := bothLinks(a, b)
+	b.In, some = in, some && same
 	switch {
 	case b.First == 0:
 		b.First, b.Last = a.First, a.Last
@@ -127,14 +124,35 @@ func narrow(a, b routing.DNAT) (routing.DNAT, bool) {
 	return b, some
 }
 
+// bothLinks is the condition of packets that come in by links of both, and
+// reports whether there may be any. Where two conditions are more than one can
+// say, it is one of them.
+func bothLinks(a, b routing.DNAT) (in string, some bool) {
+	notA, otherA := strings.CutPrefix(a.In, "!")
+	notB, otherB := strings.CutPrefix(b.In, "!")
+	switch {
+	case a.ComeBy(b.In):
+		return b.In, true
+	case b.ComeBy(a.In):
+		return a.In, true
+	case otherA && otherB:
+		return b.In, true
+	case otherA:
+		return b.In, !routing.DNAT{In: notA}.ComeBy(b.In)
+	case otherB:
+		return a.In, !routing.DNAT{In: notB}.ComeBy(a.In)
+	}
+	return b.In, false
+}
+
 // linkNamed is a condition by the bytes of a name, of which the 0 at its end
 // may be missing where others follow it.
-func linkNamed(b []byte) routing.DNAT {
+func linkNamed(b []byte) string {
 	name, _, whole := bytes.Cut(b, []byte{0})
 	if !whole && len(b) < unix.IFNAMSIZ {
-		return routing.DNAT{In: string(name) + "*"}
+		return string(name) + "*"
 	}
-	return routing.DNAT{In: string(name)}
+	return string(name)
 }
 
 // common returns what is in prefixes of both lists.
@@ -195,7 +213,7 @@ func merged(list []routing.DNAT) []routing.DNAT {
 // jump says that packets of a condition go through another chain.
 func (r *natReader) jump(chain string, condition routing.DNAT) {
 	for _, a := range r.come {
-		if d, some := narrow(a, condition); some && chain != "" {
+		if d, some := narrow(a, condition); some {
 			r.rules = append(r.rules, natRule{d, chain})
 		}
 	}
@@ -246,30 +264,59 @@ func toProtocol(n uint8) routing.DNAT {
 }
 
 // xtMatch reads a match of iptables, of either kind; ok is false for one that
-// is not understood (struct xt_tcp, xt_udp, xt_multiport_v1).
-func xtMatch(name string, revision uint8, info []byte) (out []routing.DNAT, ok bool) {
-	port := func(at int) uint16 { return native.Uint16(info[at:]) }
-	const inverted = 2 // XT_TCP_INV_DSTPT, XT_UDP_INV_DSTPT
+// is not understood (struct xt_tcp, xt_udp, xt_multiport_v1,
+// xt_iprange_mtinfo).
+func xtMatch(name string, revision uint8, info []byte, six bool) (out []routing.DNAT, ok bool) {
+	at := func(at int) []byte { // a port, which they hold in the host's order
+		return binary.BigEndian.AppendUint16(nil, native.Uint16(info[at:]))
+	}
+	const notPorts = 2            // XT_TCP_INV_DSTPT, XT_UDP_INV_DSTPT
+	const byDst, notDst = 2, 0x20 // IPRANGE_DST, IPRANGE_DST_INV
+	what, inverted := register{field: "dport", size: 2}, false
+	var intervals []interval
 	switch {
-	case name == "tcp" && len(info) >= 12 && info[11]&inverted == 0,
-		name == "udp" && len(info) >= 9 && info[8]&inverted == 0:
-		d := toPorts(port(4), port(6))
-		d.Transport = name
-		return []routing.DNAT{d}, true
-	case name == "multiport" && revision == 1 && len(info) >= 48 && info[47] == 0 &&
+	case name == "tcp" && len(info) >= 12:
+		intervals = []interval{{at(4), at(6)}}
+		inverted = info[11]&notPorts != 0
+	case name == "udp" && len(info) >= 9:
+		intervals = []interval{{at(4), at(6)}}
+		inverted = info[8]&notPorts != 0
+	case name == "multiport" && revision == 1 && len(info) >= 48 &&
 		info[0] == 1: // XT_MULTIPORT_DESTINATION
+		inverted = info[47] != 0
 		for i := 0; i < min(int(info[1]), 15); i++ {
-			first := port(2 + 2*i)
+			first := at(2 + 2*i)
 			last := first
 			if info[32+i] != 0 && i < 14 { // it begins a range
 				i++
-				last = port(2 + 2*i)
+				last = at(2 + 2*i)
 			}
-			out = append(out, toPorts(first, last))
+			intervals = append(intervals, interval{first, last})
 		}
-		return out, true
+	case name == "iprange" && revision == 1 && len(info) >= 65 && info[64]&byDst != 0:
+		size := 4
+		if six {
+			size = 16
+		}
+		what = register{field: "daddr", size: size, bits: 8 * size, six: six}
+		intervals = []interval{{info[32:][:size], info[48:][:size]}}
+		inverted = info[64]&notDst != 0
+	default:
+		return nil, false
 	}
-	return nil, false
+	if inverted && len(intervals) > 0 {
+		slices.SortFunc(intervals, func(a, b interval) int {
+			return bytes.Compare(a.from, b.from)
+		})
+		intervals = outside(intervals)
+	}
+	out, _ = what.conditions(intervals)
+	for i := range out {
+		if name == "tcp" || name == "udp" {
+			out[i].Transport = name
+		}
+	}
+	return out, true
 }
 
 // xtTarget reads a target of iptables, of either kind; ok is false for one that
@@ -304,28 +351,16 @@ func xtTarget(name string, revision uint8, info []byte, six bool) (to routing.DN
 // natChains reads what nf_tables has at prerouting. The rules of a chain are
 // read when a packet may come there: other tables and their sets are not.
 func (c *conn) natChains() (*natWalk, error) {
-	chains, err := c.listNFT(unix.NFT_MSG_GETCHAIN, unix.NFT_MSG_NEWCHAIN, nfMessage(0))
-	if err != nil {
-		return nil, err
-	}
+	chains, err := c.hookedChains()
 	w := &natWalk{}
-	for _, msg := range chains {
-		h, list, err1 := decode[unix.Nfgenmsg](msg)
-		hook, err2 := attrs(find(list, unix.NFTA_CHAIN_HOOK).value)
-		if err := errors.Join(err1, err2); err != nil {
-			return nil, err
-		}
-		number := find(hook, unix.NFTA_HOOK_HOOKNUM)
-		if wholeOf[h.Nfgen_family] != nil && len(number.value) == 4 &&
-			number.big() == unix.NF_INET_PRE_ROUTING &&
-			find(list, unix.NFTA_CHAIN_TYPE).string() == "nat" {
-			w.base = append(w.base, nftChain{h.Nfgen_family,
-				find(list, unix.NFTA_CHAIN_TABLE).string(),
-				find(list, unix.NFTA_CHAIN_NAME).string()}.String())
+	for _, h := range chains {
+		if wholeOf[h.family] != nil && h.hook == unix.NF_INET_PRE_ROUTING &&
+			h.kind == "nat" {
+			w.base = append(w.base, h.String())
 		}
 	}
-	if len(w.base) == 0 {
-		return w, nil
+	if err != nil || len(w.base) == 0 {
+		return w, err
 	}
 	messages, err := c.listNFT(unix.NFT_MSG_GETRULE, unix.NFT_MSG_NEWRULE, nfMessage(0))
 	unread := map[string][][]byte{}
@@ -342,16 +377,25 @@ func (c *conn) natChains() (*natWalk, error) {
 
 // readOnce reads the rules of a chain when they are first asked for.
 func (c *conn) readOnce(unread map[string][][]byte) func(chain string) ([]natRule, error) {
-	known := map[string][]natRule{}
+	rulesOf, names := map[string][]natRule{}, map[int]string{}
+	known := nftKnown{c.elements, func(index int) string {
+		if _, asked := names[index]; !asked {
+			names[index] = ""
+			if l, err := c.handle.LinkByIndex(index); err == nil {
+				names[index] = l.Attrs().Name
+			}
+		}
+		return names[index]
+	}}
 	return func(chain string) ([]natRule, error) {
 		for _, msg := range unread[chain] {
-			rules, err := natRules(msg, c.elements)
+			rules, err := natRules(msg, known)
 			if err != nil {
 				return nil, err
 			}
-			known[chain] = append(known[chain], rules...)
+			rulesOf[chain] = append(rulesOf[chain], rules...)
 		}
 		delete(unread, chain)
-		return known[chain], nil
+		return rulesOf[chain], nil
 	}
 }

@@ -56,6 +56,7 @@ const nftNAT = `table inet n {
 	chain one { dnat ip to 10.9.9.1; }
 	chain two { meta l4proto udp dnat ip to 10.9.9.2:53; }
 	chain unreached { dnat ip to 10.9.9.3; }
+	chain notSeven { iifname != "eth7" redirect; tcp dport 212 redirect; }
 	chain out { type nat hook output priority 0; tcp dport 80 dnat ip to 10.9.9.4; }
 	chain after { type nat hook postrouting priority 0; ip daddr 10.0.0.1 snat ip to 10.9.9.4; }
 	chain pre { type nat hook prerouting priority dstnat
@@ -80,9 +81,28 @@ const nftNAT = `table inet n {
 		iifname { "eth1", "br0" } tcp dport 71 dnat ip to 10.9.9.12
 		iifname "eth*" iifname vmap { "eth2" : jump one, "br2" : jump one }
 		meta l4proto . iifname vmap { tcp . "eth3" : jump two, udp . "eth4" : jump two }
+		ip daddr 10.11.0.5-10.11.0.9 tcp dport 200 redirect
+		ip daddr != 1.0.0.0-255.255.255.255 tcp dport 201 redirect
+		ip daddr > 255.255.255.252 tcp dport 202 redirect
+		ip6 daddr != 8000::/1 tcp dport 203 redirect
+		ip daddr != { 0.0.0.0/1, 128.0.0.0/2, 224.0.0.0-255.255.255.255 } tcp dport 204 redirect
+		tcp dport != 205 ip daddr 10.11.0.1 redirect
+		tcp dport != 100-205 ip daddr 10.11.0.2 redirect
+		tcp dport != { 80, 90-65535 } ip daddr 10.11.0.3 redirect
+		tcp dport < 1024 ip daddr 10.11.0.4 redirect
+		ip protocol != tcp ip daddr 10.11.0.5 redirect
+		meta nfproto != ipv4 tcp dport 206 redirect
+		iif lo tcp dport 207 redirect
+		iif != lo tcp dport 208 redirect
+		iif vmap { lo : jump one }
+		iif . tcp dport { lo . 209 } redirect
+		iifname != "eth*" tcp dport 210 redirect
+		iifname != { "eth5", "eth6" } tcp dport 211 redirect
+		iifname "eth7" goto notSeven
 	}
 }
 table ip more { chain pre { type nat hook prerouting priority -99; tcp dport 7 dnat to :8080; }; }
+table ip asleep { flags dormant; chain pre { type nat hook prerouting priority -98; redirect; }; }
 `
 
 const nftDNATs = `10.0.1.100/32 tcp 8080-8080 -> 10.0.0.10
@@ -94,13 +114,13 @@ const nftDNATs = `10.0.1.100/32 tcp 8080-8080 -> 10.0.0.10
 0.0.0.0/0 ::/0 tcp 80-80 -> here
 0.0.0.0/0 ::/0 tcp 90-95 -> here
 10.5.0.0/24 10.6.0.1/32 tcp 443-443 -> 10.9.9.5
-0.0.0.0/0 tcp 25-25 -> 10.9.9.6
+0.0.0.0/5 8.0.0.0/7 11.0.0.0/8 12.0.0.0/6 16.0.0.0/4 32.0.0.0/3 64.0.0.0/2 128.0.0.0/1 tcp 25-25 -> 10.9.9.6
 ::/0 tcp 81-89 -> 2001:db8::1
 0.0.0.0/0 tcp 8000-8000 -> ?
 0.0.0.0/0 tcp 8001-8001 -> ?
 0.0.0.0/0 tcp 22-22 -> 10.9.9.1
 0.0.0.0/0 tcp 1000-2000 -> 10.9.9.1
-10.7.0.0/20 tcp 1024-65535 -> ?
+!docker0 10.7.0.0/20 tcp 1024-65535 -> ?
 2001:db8:2::/48 tcp 53-53 -> 2001:db8::10
 2001:db8:2::/48 udp 53-53 -> 2001:db8::10
 10.8.0.0/16 udp -> 10.9.9.1
@@ -110,7 +130,28 @@ eth0 0.0.0.0/0 tcp 70-70 -> 10.9.9.12
 br0 0.0.0.0/0 tcp 71-71 -> 10.9.9.12
 eth1 0.0.0.0/0 tcp 71-71 -> 10.9.9.12
 eth2 0.0.0.0/0 -> 10.9.9.1
-eth4 0.0.0.0/0 udp -> 10.9.9.2`
+eth4 0.0.0.0/0 udp -> 10.9.9.2
+10.11.0.5/32 10.11.0.6/31 10.11.0.8/31 tcp 200-200 -> here
+0.0.0.0/8 tcp 201-201 -> here
+255.255.255.253/32 255.255.255.254/31 tcp 202-202 -> here
+::/1 tcp 203-203 -> here
+192.0.0.0/3 tcp 204-204 -> here
+10.11.0.1/32 tcp 1-204 -> here
+10.11.0.1/32 tcp 206-65535 -> here
+10.11.0.2/32 tcp 1-99 -> here
+10.11.0.2/32 tcp 206-65535 -> here
+10.11.0.3/32 tcp 1-79 -> here
+10.11.0.3/32 tcp 81-89 -> here
+10.11.0.4/32 tcp 1-1023 -> here
+10.11.0.5/32 udp -> here
+::/0 tcp 206-206 -> here
+lo 0.0.0.0/0 ::/0 tcp 207-207 -> here
+!lo 0.0.0.0/0 ::/0 tcp 208-208 -> here
+lo 0.0.0.0/0 -> 10.9.9.1
+lo 0.0.0.0/0 ::/0 tcp 209-209 -> here
+!eth* 0.0.0.0/0 ::/0 tcp 210-210 -> here
+!eth6 0.0.0.0/0 ::/0 tcp 211-211 -> here
+eth7 0.0.0.0/0 ::/0 tcp 212-212 -> here`
 
 func TestDNATs(t *testing.T) {
 	ns, k := open(t)
@@ -151,25 +192,41 @@ const iptablesNAT = `-N DOCKER
 -A PREROUTING -p icmp -j DNAT --to-destination 10.9.9.7
 -A OUTPUT -d 127.0.0.11/32 -p udp --dport 53 -j DNAT --to-destination 127.0.0.11:4053
 -A PREROUTING -i eth0 -d 10.4.0.0/16 -j DNAT --to-destination 10.9.9.6
+-A PREROUTING -m iprange --dst-range 10.11.0.5-10.11.0.9 -j REDIRECT
+-A PREROUTING -m iprange ! --dst-range 0.0.0.0-254.255.255.255 -j REDIRECT
+-A PREROUTING -m iprange --src-range 10.11.0.5-10.11.0.9 -d 10.11.0.1 -j REDIRECT
+-A PREROUTING -d 10.11.0.2 ! -p tcp -j REDIRECT
+-A PREROUTING -p udp -m multiport ! --dports 90,1:79 -j REDIRECT
 -A PREROUTING -i eth+ -p udp --dport 5 -j DNAT --to-destination 10.9.9.6
 6 -A PREROUTING -i eth12345678901+ -p tcp --dport 81 -j REDIRECT
 6 -A PREROUTING -d 2001:db8:1::/48 -p tcp --dport 80 -j DNAT --to-destination [2001:db8::2]:81
+6 -A PREROUTING -m iprange --dst-range 2001:db8::4-2001:db8::8 -j REDIRECT
+6 -A PREROUTING ! -d 8000::/1 -p tcp --dport 82 -j REDIRECT
 6 -A PREROUTING -p udp --dport 443 -j REDIRECT`
 
-const iptablesDNATs = `0.0.0.0/0 tcp 80-80 -> 172.17.0.2
+const iptablesDNATs = `!docker0 0.0.0.0/0 tcp 80-80 -> 172.17.0.2
 10.0.1.100/32 udp 53-59 -> 172.17.0.3
 10.96.0.1/32 tcp 443-443 -> 10.0.0.7
 10.96.0.1/32 tcp 443-443 -> 10.0.0.7
 0.0.0.0/0 tcp 443-443 -> here
 0.0.0.0/0 tcp 8000-8010 -> here
-0.0.0.0/0 tcp -> 10.9.9.8
+0.0.0.0/5 8.0.0.0/7 11.0.0.0/8 12.0.0.0/6 16.0.0.0/4 32.0.0.0/3 64.0.0.0/2 128.0.0.0/1 tcp 1-24 -> 10.9.9.8
+0.0.0.0/5 8.0.0.0/7 11.0.0.0/8 12.0.0.0/6 16.0.0.0/4 32.0.0.0/3 64.0.0.0/2 128.0.0.0/1 tcp 26-65535 -> 10.9.9.8
 10.2.0.0/16 -> ?
 10.1.0.1/32 -> ?
 0.0.0.0/0 protocol 1 -> 10.9.9.7
 eth0 10.4.0.0/16 -> 10.9.9.6
+10.11.0.5/32 10.11.0.6/31 10.11.0.8/31 -> here
+255.0.0.0/8 -> here
+10.11.0.1/32 -> here
+10.11.0.2/32 udp -> here
+0.0.0.0/0 udp 80-89 -> here
+0.0.0.0/0 udp 91-65535 -> here
 eth* 0.0.0.0/0 udp 5-5 -> 10.9.9.6
 eth12345678901* ::/0 tcp 81-81 -> here
 2001:db8:1::/48 tcp 80-80 -> 2001:db8::2
+2001:db8::4/126 2001:db8::8/128 -> here
+::/1 tcp 82-82 -> here
 ::/0 udp 443-443 -> here`
 
 // TestDNATsOfIptables has both kinds of iptables make the same rules.
@@ -180,7 +237,7 @@ func TestDNATsOfIptables(t *testing.T) {
 	}{
 		{"nft", "nft: ip nat DOCKER handle ", "nft: ip6 nat PREROUTING handle ",
 			(*Kernel).DNATs, (*Kernel).LegacyDNATs},
-		{"legacy", "iptables-legacy: DOCKER rule 2", "ip6tables-legacy: PREROUTING rule 3",
+		{"legacy", "iptables-legacy: DOCKER rule 2", "ip6tables-legacy: PREROUTING rule 5",
 			(*Kernel).LegacyDNATs, (*Kernel).DNATs},
 	} {
 		t.Run(tt.kind, func(t *testing.T) {
@@ -233,6 +290,30 @@ func TestDNATsUnread(t *testing.T) {
 	}
 }
 
+// TestBothLinks: what two conditions on a link leave, and that what they may
+// leave is never nothing.
+func TestBothLinks(t *testing.T) {
+	for _, tt := range []struct{ a, b, want string }{
+		{"", "eth0", "eth0"}, {"eth0", "", "eth0"}, {"", "!eth0", "!eth0"},
+		{"!eth0", "", "!eth0"}, {"eth*", "eth0", "eth0"}, {"eth0", "eth*", "eth0"},
+		{"eth0", "eth1", "nothing"}, {"eth*", "br*", "nothing"},
+		{"!eth0", "eth0", "nothing"}, {"eth0", "!eth*", "nothing"},
+		{"eth1*", "!eth*", "nothing"}, {"!eth*", "eth1*", "nothing"},
+		{"!eth0", "eth1", "eth1"}, {"eth1", "!eth0", "eth1"}, {"!br*", "eth0", "eth0"},
+		{"eth*", "!eth0", "eth*"}, {"!eth0", "eth*", "eth*"},
+		{"!eth*", "!eth0", "!eth*"}, {"!eth0", "!eth*", "!eth*"},
+		{"!eth0", "!eth1", "!eth1"},
+	} {
+		got, some := bothLinks(routing.DNAT{In: tt.a}, routing.DNAT{In: tt.b})
+		if !some {
+			got = "nothing"
+		}
+		if got != tt.want {
+			t.Errorf("%q and %q leave %q, want %q", tt.a, tt.b, got, tt.want)
+		}
+	}
+}
+
 // Chains that lead to one another in very many ways, or in a circle as a torn
 // dump may have them, end.
 func TestManyJumps(t *testing.T) {
@@ -274,9 +355,9 @@ func FuzzNATRule(f *testing.F) {
 		f.Add(msg, sets[0])
 	}
 	f.Fuzz(func(t *testing.T, rule, set []byte) {
-		got, _ := natRules(rule, func(nftChain) ([]nftElement, error) {
+		got, _ := natRules(rule, nftKnown{func(nftChain) ([]nftElement, error) {
 			return decodeElements([][]byte{set})
-		})
+		}, func(int) string { return "eth0" }})
 		for _, r := range got {
 			if r.Last < r.First {
 				t.Error(r.DNAT)

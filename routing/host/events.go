@@ -75,18 +75,20 @@ type subscription struct {
 	buffer  int
 	out     chan Event
 	putting sync.Mutex
-	rules   *nl.NetlinkSocket // of nf_tables; nil if it cannot be listened to
-	socket  *nl.NetlinkSocket
-	port    uint32
-	links   map[int]linkState
-	names   map[int]string // of links
-	dumping bool           // the answer to askLinks is under way
-	again   bool           // and must be asked for once more
+	// of nf_tables; nil if it cannot be listened to
+	rules    *nl.NetlinkSocket
+	nftables *nftables // as the Kernel or this has read it last
+	socket   *nl.NetlinkSocket
+	port     uint32
+	links    map[int]linkState
+	names    map[int]string // of links
+	dumping  bool           // the answer to askLinks is under way
+	again    bool           // and must be asked for once more
 }
 
 func (k *Kernel) subscription(n routing.Numbers) (*subscription, error) {
-	s := &subscription{numbers: n, echoes: &k.echoes, ns: netns.None(), buffer: k.buffer,
-		out: make(chan Event, eventQueue)}
+	s := &subscription{numbers: n, echoes: &k.echoes, nftables: &k.nftables, ns: netns.None(),
+		buffer: k.buffer, out: make(chan Event, eventQueue)}
 	if s.buffer == 0 {
 		s.buffer = eventBuffer
 	}

@@ -38,7 +38,7 @@ type Kernel struct {
 	GroupsFile string
 
 	tables   map[uint32]bool // that were read or written, for ReadOwned
-	nftables nftables        // as they were read last
+	nftables nftables        // as they were read last; a subscription reads too
 	buffer   int             // bytes for events, 0 for eventBuffer
 }
 

@@ -10,6 +10,7 @@ import (
 
 	"lasthop/routing"
 
+	"go4.org/netipx"
 	"golang.org/x/sys/unix"
 )
 
@@ -18,7 +19,9 @@ import (
 
 // register is what a rule has loaded into a register.
 type register struct {
-	field string // "daddr", "dport", "l4proto", "nfproto", "iifname"; "" for a constant
+	// "daddr", "dport", "l4proto", "nfproto", "iif", "iifname"; "" for a
+	// constant
+	field string
 	value []byte // the constant
 	size  int    // of the loaded bytes
 	bits  int    // of an address, those that the rule looks at
@@ -31,30 +34,28 @@ type nftReader struct {
 	rule nftRule
 	// by number of 4 bytes; what is not understood is not in it
 	registers map[int]register
-	elements  func(set nftChain) ([]nftElement, error)
+	known     nftKnown
 }
 
-// natRules returns the things that a rule of nf_tables does. elements reads a
-// set.
-func natRules(msg []byte, elements func(set nftChain) ([]nftElement, error)) ([]natRule, error) {
+// nftKnown reads what a rule refers to: the elements of a set, and the name of
+// a link by its index, "" if there is none.
+type nftKnown struct {
+	elements func(set nftChain) ([]nftElement, error)
+	link     func(index int) string
+}
+
+// natRules returns the things that a rule of nf_tables does.
+func natRules(msg []byte, known nftKnown) ([]natRule, error) {
 	rule, err := decodeRuleHead(msg)
 	if err != nil {
 		return nil, err
 	}
-	r := nftReader{rule: rule, registers: map[int]register{}, elements: elements,
+	r := nftReader{rule: rule, registers: map[int]register{}, known: known,
 		natReader: natReader{
 			origin: fmt.Sprintf("nft: %s handle %d", rule.nftChain, rule.handle),
 			come:   []routing.DNAT{{Addrs: wholeOf[rule.family]}}}}
-	for _, e := range rule.expressions {
-		name, data, err := expression(e)
-		if err == nil {
-			err = r.expression(name, data)
-		}
-		if err != nil {
-			return nil, err
-		}
-	}
-	return r.rules, nil
+	err = r.rule.each(r.expression)
+	return r.rules, err
 }
 
 func (r *nftReader) expression(name string, data []attr) error {
@@ -76,7 +77,8 @@ func (r *nftReader) expression(name string, data []attr) error {
 	case "match":
 		if list, ok := xtMatch(find(data, unix.NFTA_MATCH_NAME).string(),
 			uint8(find(data, unix.NFTA_MATCH_REV).big()),
-			find(data, unix.NFTA_MATCH_INFO).value); ok {
+			find(data, unix.NFTA_MATCH_INFO).value,
+			r.rule.family == unix.NFPROTO_IPV6); ok {
 			r.only(list...)
 		}
 	case "target":
@@ -159,6 +161,8 @@ func (r *nftReader) meta(data []attr) {
 		what = &register{field: "l4proto", size: 1}
 	case unix.NFT_META_NFPROTO:
 		what = &register{field: "nfproto", size: 1}
+	case unix.NFT_META_IIF:
+		what = &register{field: "iif", size: 4}
 	case unix.NFT_META_IIFNAME:
 		what = &register{field: "iifname", size: unix.IFNAMSIZ}
 	}
@@ -204,100 +208,200 @@ func dataValue(a attr) []byte {
 
 func (r *nftReader) compare(data []attr) {
 	what := r.registers[place(find(data, unix.NFTA_CMP_SREG))]
-	value := dataValue(find(data, unix.NFTA_CMP_DATA))
-	from, to := value, value
-	switch op := find(data, unix.NFTA_CMP_OP).big(); {
-	case op == unix.NFT_CMP_EQ:
-	case op == unix.NFT_CMP_GTE && what.field == "dport":
-		to = []byte{255, 255}
-	case op == unix.NFT_CMP_LTE && what.field == "dport":
-		from = []byte{0, 0}
-	default:
+	value, op := dataValue(find(data, unix.NFTA_CMP_DATA)), find(data, unix.NFTA_CMP_OP).big()
+	if in := r.linkIn(what, value); in != "" {
+		r.byLink(in, op == unix.NFT_CMP_EQ, op == unix.NFT_CMP_NEQ)
 		return
 	}
-	if d, known := what.between(from, to); known {
-		r.only(d)
+	s, ok := what.spread(value, value)
+	if !ok {
+		return
+	}
+	least, most := make([]byte, len(s.from)), mostOf(s)
+	switch op {
+	case unix.NFT_CMP_EQ:
+		r.within(what, s)
+	case unix.NFT_CMP_NEQ:
+		r.within(what, outside([]interval{s})...)
+	case unix.NFT_CMP_LT:
+		r.within(what, outside([]interval{{s.from, most}})...)
+	case unix.NFT_CMP_LTE:
+		r.within(what, interval{least, s.to})
+	case unix.NFT_CMP_GT:
+		r.within(what, outside([]interval{{least, s.to}})...)
+	case unix.NFT_CMP_GTE:
+		r.within(what, interval{s.from, most})
 	}
 }
 
 func (r *nftReader) inRange(data []attr) {
 	what := r.registers[place(find(data, unix.NFTA_RANGE_SREG))]
-	d, known := what.between(dataValue(find(data, unix.NFTA_RANGE_FROM_DATA)),
+	s, ok := what.spread(dataValue(find(data, unix.NFTA_RANGE_FROM_DATA)),
 		dataValue(find(data, unix.NFTA_RANGE_TO_DATA)))
-	if known && find(data, unix.NFTA_RANGE_OP).big() == unix.NFT_RANGE_EQ {
-		r.only(d)
+	switch op := find(data, unix.NFTA_RANGE_OP).big(); {
+	case !ok:
+	case op == unix.NFT_RANGE_EQ:
+		r.within(what, s)
+	case op == unix.NFT_RANGE_NEQ:
+		r.within(what, outside([]interval{s})...)
 	}
 }
 
-// between is the condition that what is in the register is in a range; known is
-// false where that says nothing. A range of addresses becomes the longest
-// prefix around it.
-func (g register) between(from, to []byte) (d routing.DNAT, known bool) {
-	if g.field == "iifname" { // compared as far as there is a value
-		from, to = from[:min(len(from), g.size)], to[:min(len(to), g.size)]
-		return linkNamed(from), len(from) > 0 && bytes.Equal(from, to)
+// linkIn is a condition on the link by what its register is compared with; ""
+// if it is not understood, or no register of links. A name is compared as far
+// as there is a value.
+func (r *nftReader) linkIn(what register, value []byte) string {
+	switch {
+	case what.field == "iifname" && len(value) > 0:
+		return linkNamed(value[:min(len(value), what.size)])
+	case what.field == "iif" && len(value) >= 4:
+		return r.known.link(int(native.Uint32(value)))
 	}
+	return ""
+}
+
+// byLink says that the next part sees what comes in by a link, or by any other.
+func (r *nftReader) byLink(in string, is, isNot bool) {
+	if is {
+		r.only(routing.DNAT{In: in})
+	} else if isNot {
+		r.only(routing.DNAT{In: "!" + in})
+	}
+}
+
+// interval is the values from one to another, of the same number of bytes.
+type interval struct{ from, to []byte }
+
+// outside returns the values that are in none of the intervals, which are
+// sorted and at least one.
+func outside(list []interval) (out []interval) {
+	next, most := make([]byte, len(list[0].from)), mostOf(list[0])
+	for _, s := range list {
+		if bytes.Compare(next, s.from) < 0 {
+			out = append(out, interval{next, before(s.from)})
+		}
+		if bytes.Compare(next, s.to) > 0 {
+			continue
+		}
+		if bytes.Equal(s.to, most) {
+			return out
+		}
+		next = after(s.to)
+	}
+	return append(out, interval{next, most})
+}
+
+// mostOf is the greatest value of an interval's kind.
+func mostOf(s interval) []byte { return bytes.Repeat([]byte{255}, len(s.from)) }
+
+// spread returns what a register was loaded from if it is in a range. Of an
+// address there may be the first bytes or bits alone.
+func (g register) spread(from, to []byte) (s interval, known bool) {
 	if g.size <= 0 || len(from) < g.size || len(to) < g.size {
-		return d, false
+		return s, false
+	}
+	n := g.size
+	if g.field == "daddr" && g.six {
+		n = 16
+	} else if g.field == "daddr" {
+		n = 4
+	}
+	s.from, s.to = make([]byte, n), bytes.Repeat([]byte{255}, n)
+	copy(s.from, from[:g.size])
+	copy(s.to, to[:g.size])
+	for i := g.bits; g.field == "daddr" && i < 8*n; i++ {
+		s.to[i/8] |= 0x80 >> (i % 8)
+	}
+	return s, bytes.Compare(s.from, s.to) <= 0
+}
+
+// within says that the next part sees what is in one of the intervals.
+func (r *nftReader) within(what register, intervals ...interval) {
+	if list, known := what.conditions(intervals); known {
+		r.only(list...)
+	}
+}
+
+// conditions are those of a register that is in one of the intervals, none if
+// it never is; known is false where that says nothing of what NGINX listens on.
+func (g register) conditions(intervals []interval) (out []routing.DNAT, known bool) {
+	has := func(n byte) bool {
+		return slices.ContainsFunc(intervals, func(s interval) bool {
+			return s.from[0] <= n && n <= s.to[0]
+		})
 	}
 	switch g.field {
 	case "daddr":
-		return routing.DNAT{Addrs: []netip.Prefix{g.around(from, to)}}, true
+		var d routing.DNAT
+		for _, s := range intervals {
+			from, _ := netip.AddrFromSlice(s.from)
+			to, _ := netip.AddrFromSlice(s.to)
+			d.Addrs = append(d.Addrs, netipx.IPRangeFrom(from, to).Prefixes()...)
+		}
+		if len(d.Addrs) > 0 {
+			out = append(out, d)
+		}
 	case "dport":
-		return toPorts(port(from), port(to)), true
+		for _, s := range intervals {
+			if last := port(s.to); last > 0 {
+				out = append(out, toPorts(port(s.from), last))
+			}
+		}
 	case "l4proto":
-		return toProtocol(from[0]), from[0] == to[0]
+		if len(intervals) == 1 && intervals[0].from[0] == intervals[0].to[0] {
+			return []routing.DNAT{toProtocol(intervals[0].from[0])}, true
+		}
+		tcp, udp := has(unix.IPPROTO_TCP), has(unix.IPPROTO_UDP)
+		if tcp && udp {
+			return nil, false
+		}
+		return notProtocols(!tcp, !udp), true
 	case "nfproto":
-		d.Addrs = wholeOf[from[0]]
-		return d, d.Addrs != nil && from[0] == to[0]
+		for _, n := range []byte{unix.NFPROTO_IPV4, unix.NFPROTO_IPV6} {
+			if has(n) {
+				out = append(out, routing.DNAT{Addrs: wholeOf[n]})
+			}
+		}
+	default:
+		return nil, false
 	}
-	return d, false
+	return out, true
+}
+
+// notProtocols are the conditions of packets of other protocols: of those that
+// NGINX listens on there are two.
+func notProtocols(tcp, udp bool) (out []routing.DNAT) {
+	if !tcp {
+		out = append(out, toProtocol(unix.IPPROTO_TCP))
+	}
+	if !udp {
+		out = append(out, toProtocol(unix.IPPROTO_UDP))
+	}
+	return out
 }
 
 func port(b []byte) uint16 { return uint16(b[0])<<8 | uint16(b[1]) }
-
-// around returns the longest prefix with both addresses, of which there may be
-// the first bytes alone.
-func (g register) around(from, to []byte) netip.Prefix {
-	n := 0
-	for n < g.bits && (from[n/8]^to[n/8])&(0x80>>(n%8)) == 0 {
-		n++
-	}
-	var addr [16]byte
-	copy(addr[:], from[:g.size])
-	a := netip.AddrFrom16(addr)
-	if !g.six {
-		a = netip.AddrFrom4([4]byte(addr[:4]))
-	}
-	return netip.PrefixFrom(a, n).Masked()
-}
 
 // immediate loads a constant, or ends the rule with a verdict.
 func (r *nftReader) immediate(data []attr) error {
 	to := find(data, unix.NFTA_IMMEDIATE_DREG)
 	value := find(data, unix.NFTA_IMMEDIATE_DATA)
 	if to.big() == unix.NFT_REG_VERDICT {
-		chain, err := r.verdict(value)
-		r.jump(chain, routing.DNAT{})
-		return err
+		return r.jumpTo(value, routing.DNAT{})
 	}
 	constant := dataValue(value)
 	r.load(to, &register{value: constant, size: len(constant)})
 	return nil
 }
 
-// verdict returns the chain that nested data leads to, or "".
-func (r *nftReader) verdict(data attr) (string, error) {
-	list, err := attrs(data.value)
-	if err != nil {
-		return "", err
+// jumpTo lets packets of a condition go through the chain that nested data
+// names, if it does.
+func (r *nftReader) jumpTo(data attr, condition routing.DNAT) error {
+	chain, err := r.rule.verdict(data)
+	if chain.name != "" {
+		r.jump(chain.String(), condition)
 	}
-	verdict, err := attrs(find(list, unix.NFTA_DATA_VERDICT).value)
-	name := find(verdict, unix.NFTA_VERDICT_CHAIN).string()
-	if name == "" {
-		return "", err
-	}
-	return nftChain{r.rule.family, r.rule.table, name}.String(), err
+	return err
 }
 
 // nat sends packets to the constant of a register, or to what a map says.
@@ -321,37 +425,73 @@ func (r *nftReader) nat(data []attr) {
 	r.send(to)
 }
 
-// lookup lets a packet pass that is in a set, or sends it to the chain that a
-// map says. Of a set of something else nothing is asked.
+// lookup lets a packet pass that is in a set, or that is not, or sends it to
+// the chain that a map says. Of a set of something else nothing is asked.
 func (r *nftReader) lookup(data []attr) error {
 	at, to := place(find(data, unix.NFTA_LOOKUP_SREG)), find(data, unix.NFTA_LOOKUP_DREG)
 	verdicts := to.value != nil && to.big() == unix.NFT_REG_VERDICT
-	inverted := find(data, unix.NFTA_LOOKUP_FLAGS).big()&unix.NFT_LOOKUP_F_INV != 0
-	if !inverted && (verdicts || r.knows(at)) {
-		elements, err := r.elements(nftChain{r.rule.family, r.rule.table,
+	if verdicts || r.knows(at) {
+		elements, err := r.known.elements(nftChain{r.rule.family, r.rule.table,
 			find(data, unix.NFTA_LOOKUP_SET).string()})
-		if err != nil {
+		switch {
+		case err != nil:
 			return err
-		}
-		var in []routing.DNAT
-		for _, e := range elements {
-			d, some := r.inElement(e, at)
-			if !some {
-				continue
-			}
-			in = append(in, d)
-			chain, err := r.verdict(e.data)
-			if err != nil {
+		case find(data, unix.NFTA_LOOKUP_FLAGS).big()&unix.NFT_LOOKUP_F_INV != 0:
+			r.inNone(elements, r.registers[at])
+		default:
+			if err := r.inOne(elements, at); err != nil {
 				return err
 			}
-			r.jump(chain, d)
 		}
-		r.only(merged(in)...)
 	}
 	if to.value != nil && !verdicts {
 		r.load(to, nil)
 	}
 	return nil
+}
+
+// inOne lets a packet pass that is in one of the elements.
+func (r *nftReader) inOne(elements []nftElement, at int) error {
+	var in []routing.DNAT
+	for _, e := range elements {
+		d, some := r.inElement(e, at)
+		if !some {
+			continue
+		}
+		in = append(in, d)
+		if err := r.jumpTo(e.data, d); err != nil {
+			return err
+		}
+	}
+	r.only(merged(in)...)
+	return nil
+}
+
+// maxNot is how many elements a packet may be none of. Of more all count as
+// passed: each splits the addresses further.
+const maxNot = 256
+
+// inNone lets a packet pass that is in none of the elements, if a register is
+// all that they are about.
+func (r *nftReader) inNone(elements []nftElement, what register) {
+	var intervals []interval
+	if len(elements) > maxNot {
+		return
+	}
+	for _, e := range elements {
+		if len(e.key) > (what.size+3)/4*4 {
+			return
+		}
+		if in := r.linkIn(what, e.key); in != "" && bytes.Equal(e.key, e.end) {
+			r.byLink(in, false, true)
+		}
+		if s, ok := what.spread(e.key, e.end); ok {
+			intervals = append(intervals, s)
+		}
+	}
+	if len(intervals) > 0 && len(intervals) == len(elements) {
+		r.within(what, outside(intervals)...)
+	}
 }
 
 // knows reports whether something that is understood is in the registers from a
@@ -374,8 +514,20 @@ func (r *nftReader) inElement(e nftElement, at int) (all routing.DNAT, some bool
 		if i < at || offset >= min(len(e.key), len(e.end)) {
 			continue
 		}
-		if d, known := what.between(e.key[offset:], e.end[offset:]); known && some {
-			all, some = narrow(all, d)
+		from, to := e.key[offset:], e.end[offset:]
+		s, ok := what.spread(from, to)
+		if !ok {
+			continue
+		}
+		list, known := what.conditions([]interval{s})
+		if in := r.linkIn(what, from); in != "" && bytes.Equal(s.from, s.to) {
+			list = []routing.DNAT{{In: in}}
+		}
+		switch {
+		case len(list) == 1 && some:
+			all, some = narrow(all, list[0])
+		case known && len(list) == 0:
+			some = false
 		}
 	}
 	return all, some
@@ -465,6 +617,18 @@ func before(n []byte) []byte {
 	for i := len(n) - 1; i >= 0; i-- {
 		n[i]--
 		if n[i] != 255 {
+			break
+		}
+	}
+	return n
+}
+
+// after returns a number plus one.
+func after(n []byte) []byte {
+	n = bytes.Clone(n)
+	for i := len(n) - 1; i >= 0; i-- {
+		n[i]++
+		if n[i] != 0 {
 			break
 		}
 	}

@@ -3,11 +3,12 @@ package host
 import (
 	"bytes"
 	"context"
-	"encoding/binary"
 	"errors"
 	"fmt"
 	"slices"
+	"sync"
 	"syscall"
+	"time"
 
 	"lasthop/routing"
 
@@ -30,6 +31,7 @@ func (k *Kernel) Rulesets(h routing.Host) ([]routing.Ruleset, error) {
 		}
 	}
 	if len(sets) == 0 {
+		k.nftables.forget()
 		return nil, nil
 	}
 	err := k.readTables(sets)
@@ -45,29 +47,69 @@ func (k *Kernel) Rulesets(h routing.Host) ([]routing.Ruleset, error) {
 	return sets, err
 }
 
-// nftables is what was read of a generation of nf_tables.
+// nftables is what was read last of nf_tables. A Kernel and its subscription
+// share it.
 type nftables struct {
+	mu         sync.Mutex
 	generation uint32
 	lookups    map[routing.Family]string // nil where nothing was read
+	fleeting   bool                      // they may go without a new generation
 }
 
 // readTables sets the lookups of nf_tables.
 func (k *Kernel) readTables(sets []routing.Ruleset) error {
-	now, err := k.generation()
-	if err != nil {
-		return err
-	}
-	if k.nftables.lookups == nil || k.nftables.generation != now {
-		lookups, err := k.lookups()
-		if err != nil {
-			return err
-		}
-		k.nftables = nftables{now, lookups}
-	}
+	k.nftables.mu.Lock()
+	defer k.nftables.mu.Unlock()
+	err := k.nftables.read(&k.conn)
 	for i, s := range sets {
 		sets[i].Lookup = k.nftables.lookups[s.Family]
 	}
-	return nil
+	return err
+}
+
+// read reads nf_tables unless its generation is the one that was read last.
+func (n *nftables) read(c *conn) error {
+	now, err := c.generation()
+	if err != nil || n.lookups != nil && n.generation == now && !n.fleeting {
+		return err
+	}
+	lookups, fleeting, err := c.lookups()
+	if err == nil {
+		n.generation, n.lookups, n.fleeting = now, lookups, fleeting
+	}
+	return err
+}
+
+// forget has the next read read everything, and changes before it go untold.
+func (n *nftables) forget() {
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	n.lookups = nil
+}
+
+// changed reads nf_tables and says how it differs from what was read last, ""
+// if it does not. While nobody has read it, nothing differs.
+func (n *nftables) changed(c *conn) string {
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	if n.lookups == nil {
+		return ""
+	}
+	before := n.lookups
+	err := n.read(c)
+	if err != nil {
+		return fmt.Sprintf("it cannot be read: %v", err)
+	}
+	for _, f := range routing.Families {
+		switch now := n.lookups[f]; {
+		case now == before[f]:
+		case now == "":
+			return "deleted or not reached any more: " + before[f]
+		default:
+			return now
+		}
+	}
+	return ""
 }
 
 // generation returns a number that every change of nf_tables changes.
@@ -81,51 +123,39 @@ func (c *conn) generation() (n uint32, err error) {
 	return n, err
 }
 
-// lookups returns the first rule of each family that looks something up.
-func (c *conn) lookups() (map[routing.Family]string, error) {
-	local, err := c.localChains()
-	if err != nil {
-		return nil, err
-	}
-	first := map[routing.Family]string{}
+// lookups returns the first rule of each family that looks something up and
+// that forwarded packets may meet. fleeting says that a table that holds such
+// rules may go with its owner, which is no new generation to the kernel.
+func (c *conn) lookups() (first map[routing.Family]string, fleeting bool, err error) {
+	var found []nftLookup
 	err = c.dumpNFT(unix.NFT_MSG_GETRULE, unix.NFT_MSG_NEWRULE, func(msg []byte) error {
 		if !mayLookUp(msg) {
 			return nil
 		}
 		r, err := decodeNFTRule(msg)
-		if err != nil || r.lookup == "" || local[r.nftChain] {
-			return err
-		}
-		for _, f := range routing.Families {
-			if first[f] == "" && r.sees(f) {
-				first[f] = r.String()
-			}
-		}
-		return nil
-	})
-	return first, err
-}
-
-// localChains returns the base chains that see only what this host sends and
-// what is for it. Of a chain that others jump to nobody knows that.
-func (c *conn) localChains() (map[nftChain]bool, error) {
-	local := map[nftChain]bool{}
-	err := c.dumpNFT(unix.NFT_MSG_GETCHAIN, unix.NFT_MSG_NEWCHAIN, func(msg []byte) error {
-		h, list, err := decode[unix.Nfgenmsg](msg)
-		if err != nil {
-			return err
-		}
-		hook, err := attrs(find(list, unix.NFTA_CHAIN_HOOK).value)
-		// of a chain without a hook it is 0, as of one at prerouting
-		n := find(hook, unix.NFTA_HOOK_HOOKNUM).big()
-		if h.Nfgen_family != unix.NFPROTO_NETDEV &&
-			(n == unix.NF_INET_LOCAL_IN || n == unix.NF_INET_LOCAL_OUT) {
-			local[nftChain{h.Nfgen_family, find(list, unix.NFTA_CHAIN_TABLE).string(),
-				find(list, unix.NFTA_CHAIN_NAME).string()}] = true
+		if r.lookup != "" {
+			found = append(found, r)
 		}
 		return err
 	})
-	return local, err
+	first = map[routing.Family]string{}
+	if err != nil || len(found) == 0 {
+		return first, false, err
+	}
+	chains, err := c.hookedChains()
+	if err != nil {
+		return nil, false, err
+	}
+	fleeting = slices.ContainsFunc(chains, func(h hooked) bool { return h.owned })
+	met, err := forwarded(c, chains, found)
+	for _, r := range found {
+		for _, f := range routing.Families {
+			if first[f] == "" && r.sees(f) && met[familyChain{r.nftChain, f}] {
+				first[f] = r.String()
+			}
+		}
+	}
+	return first, fleeting, err
 }
 
 // dumpNFT visits all objects of a kind. A dump that changes interrupt again and
@@ -195,49 +225,16 @@ func (c *conn) askNFT(get, reply, flags int, m message, each func(msg []byte) er
 	return errors.Join(err, bad)
 }
 
-type nftChain struct {
-	family      uint8 // NFPROTO_*
-	table, name string
-}
-
-var nftFamilies = map[uint8]string{unix.NFPROTO_INET: "inet", unix.NFPROTO_IPV4: "ip",
-	unix.NFPROTO_IPV6: "ip6", unix.NFPROTO_NETDEV: "netdev"}
-
-// String names a chain as nft does: "inet fw prerouting".
-func (c nftChain) String() string {
-	return fmt.Sprintf("%s %s %s", nftFamilies[c.family], c.table, c.name)
-}
-
-// nftRule is a rule of nf_tables.
-type nftRule struct {
-	nftChain
-	handle      uint64
-	expressions []attr
-}
-
 // nftLookup is a rule of nf_tables, and what it looks up for packets that may
 // be forwarded ones; lookup is empty for all other rules.
 type nftLookup struct {
 	nftRule
 	lookup string
-	only   uint8 // NFPROTO_* that the rule has asked for; 0 for any
 }
 
 // String names the rule as nft does: "inet fw prerouting handle 4: fib saddr".
 func (r nftLookup) String() string {
 	return fmt.Sprintf("%s handle %d: %s", r.nftChain, r.handle, r.lookup)
-}
-
-// sees reports whether the rule sees packets of a family.
-func (r nftLookup) sees(f routing.Family) bool {
-	proto := uint8(unix.NFPROTO_IPV4)
-	if f == routing.IPv6 {
-		proto = unix.NFPROTO_IPV6
-	}
-	if r.family == unix.NFPROTO_IPV4 || r.family == unix.NFPROTO_IPV6 {
-		return r.family == proto
-	}
-	return r.only == 0 || r.only == proto
 }
 
 // lookupNames are the words in a rule that looks something up.
@@ -252,49 +249,17 @@ func mayLookUp(msg []byte) bool {
 	})
 }
 
-// decodeRuleHead reads all of a rule but what is in its expressions.
-func decodeRuleHead(msg []byte) (r nftRule, err error) {
-	h, list, err := decode[unix.Nfgenmsg](msg)
-	if err != nil {
-		return r, err
-	}
-	r.nftChain = nftChain{h.Nfgen_family, find(list, unix.NFTA_RULE_TABLE).string(),
-		find(list, unix.NFTA_RULE_CHAIN).string()}
-	if n := find(list, unix.NFTA_RULE_HANDLE).value; len(n) == 8 {
-		r.handle = binary.BigEndian.Uint64(n)
-	}
-	r.expressions, err = attrs(find(list, unix.NFTA_RULE_EXPRESSIONS).value)
-	return r, err
-}
-
-// expression splits an expression into its name and its data.
-func expression(e attr) (name string, data []attr, err error) {
-	expr, err1 := attrs(e.value)
-	data, err2 := attrs(find(expr, unix.NFTA_EXPR_DATA).value)
-	return find(expr, unix.NFTA_EXPR_NAME).string(), data, errors.Join(err1, err2)
-}
-
 func decodeNFTRule(msg []byte) (r nftLookup, err error) {
 	r.nftRule, err = decodeRuleHead(msg)
-	if nftFamilies[r.family] == "" { // bridges ask for no route
-		return r, nil
+	if err != nil || nftFamilies[r.family] == "" { // bridges ask for no route
+		return r, err
 	}
-	asked := false // for the family, by the expression before
-	for _, e := range r.expressions {
-		name, data, err := expression(e)
-		if err != nil {
-			return r, err
+	err = r.each(func(name string, data []attr) error {
+		if r.lookup == "" {
+			r.lookup = lookup(name, data, r.family)
 		}
-		if value := find(data, unix.NFTA_CMP_DATA).value; name == "cmp" && asked &&
-			find(data, unix.NFTA_CMP_OP).big() == unix.NFT_CMP_EQ && len(value) > 4 {
-			r.only = value[4] // behind the header of NFTA_DATA_VALUE
-		}
-		asked = name == "meta" &&
-			find(data, unix.NFTA_META_KEY).big() == unix.NFT_META_NFPROTO
-		if r.lookup = lookup(name, data, r.family); r.lookup != "" {
-			break
-		}
-	}
+		return nil
+	})
 	return r, err
 }
 
@@ -361,10 +326,8 @@ func (s *subscription) listenToRules() {
 	s.rules = socket
 }
 
-// followRules reports new rules that may look up forwarded packets until ctx
-// ends; all others, and elements of sets, which container hosts change all the
-// time, are passed over. A rule that goes lets covers be wider, which can wait.
-// The function that it returns waits for the end.
+// followRules tells of changes of what forwarded packets are looked up for,
+// until ctx ends. The function that it returns waits for the end.
 func (s *subscription) followRules(ctx context.Context) (wait func()) {
 	ended := make(chan struct{})
 	go func() {
@@ -376,28 +339,35 @@ func (s *subscription) followRules(ctx context.Context) (wait func()) {
 	return func() { <-ended }
 }
 
+// rulesShare is how much of the time the rules are read at most, one part in
+// so many: a host of containers changes them again and again.
+const rulesShare = 10
+
+// readRules looks at the rules after each change of nf_tables. A change may be
+// anything: a rule that goes, a jump, an element of a map of verdicts, a table
+// that is dormant; and hardly any matters.
 func (s *subscription) readRules(ctx context.Context) {
 	defer s.rules.Close()
 	defer context.AfterFunc(ctx, s.rules.Close)()
+	const done = unix.NFNL_SUBSYS_NFTABLES<<8 | unix.NFT_MSG_NEWGEN // ends each change
 	for ctx.Err() == nil {
 		messages, _, err := s.rules.Receive()
-		if errors.Is(err, unix.ENOBUFS) {
-			s.lost("events of nf_tables lost: the kernel had no room to queue them")
-		} else if err != nil && !errors.Is(err, unix.EINTR) {
+		lost := errors.Is(err, unix.ENOBUFS)
+		if err != nil && !lost && !errors.Is(err, unix.EINTR) {
 			return
 		}
-		for _, m := range messages {
-			s.ruleset(m)
+		if !lost && !slices.ContainsFunc(messages, func(m syscall.NetlinkMessage) bool {
+			return m.Header.Type == done
+		}) {
+			continue
 		}
-	}
-}
-
-func (s *subscription) ruleset(m syscall.NetlinkMessage) {
-	const added = unix.NFNL_SUBSYS_NFTABLES<<8 | unix.NFT_MSG_NEWRULE
-	if m.Header.Type != added || !mayLookUp(m.Data) {
-		return
-	}
-	if r, err := decodeNFTRule(m.Data); err != nil || r.lookup != "" {
-		s.put(Event{Kind: "ruleset", Text: "ruleset changed: " + r.String()})
+		start := time.Now()
+		if what := s.nftables.changed(&conn{ns: s.ns, own: !s.ns.IsOpen()}); what != "" {
+			s.put(Event{Kind: "ruleset", Text: "ruleset changed: " + what})
+		}
+		select {
+		case <-ctx.Done():
+		case <-time.After((rulesShare - 1) * time.Since(start)):
+		}
 	}
 }

@@ -2,9 +2,12 @@ package host
 
 import (
 	"fmt"
+	"io"
 	"os/exec"
+	"regexp"
 	"strings"
 	"testing"
+	"time"
 
 	"lasthop/internal/nstest"
 	"lasthop/routing"
@@ -34,8 +37,12 @@ table ip6 six { chain prerouting { type filter hook prerouting priority 0; }; }
 table netdev dev { chain ingress { type filter hook ingress device eth1 priority 0; }; }
 `
 
+// resetMore is a rule in the chain that others jump to.
+const resetMore = "add rule inet fw more meta l4proto tcp reject with tcp reset"
+
 // rulesets are lines, each with what is read of both families where it stands
-// alone. A line of nft follows filtering.
+// alone. A line of nft follows filtering; of iptables there may be several
+// commands in it.
 var rulesets = []struct{ line, ipv4, ipv6 string }{
 	{"nft add rule inet fw prerouting fib saddr . iif oif missing drop",
 		"inet fw prerouting handle 6: fib saddr", "inet fw prerouting handle 6: fib saddr"},
@@ -54,8 +61,38 @@ var rulesets = []struct{ line, ipv4, ipv6 string }{
 	{"nft add rule inet fw forward meta l4proto tcp reject with tcp reset",
 		"inet fw forward handle 6: reject with tcp reset",
 		"inet fw forward handle 6: reject with tcp reset"},
-	{"nft add rule inet fw more ip saddr 10.0.1.0/24 meta l4proto tcp reject with tcp reset",
+	{"nft add rule inet fw more ip saddr 10.0.1.0/24 meta l4proto tcp reject with tcp reset", "", ""},
+	{"nft add rule inet fw more ip saddr 10.0.1.0/24 meta l4proto tcp reject with tcp reset; " +
+		"add rule inet fw forward jump more",
 		"inet fw more handle 6: reject with tcp reset", ""},
+	{"nft add rule inet fw input jump more; " + resetMore, "", ""}, // fail2ban's and ufw's
+	{"nft add rule inet fw output goto more; " + resetMore, "", ""},
+	{"nft add rule inet fw input jump more; add rule inet fw forward goto more; " + resetMore,
+		"inet fw more handle 8: reject with tcp reset",
+		"inet fw more handle 8: reject with tcp reset"},
+	{"nft add rule inet fw forward meta nfproto ipv6 jump more; " + resetMore,
+		"", "inet fw more handle 7: reject with tcp reset"},
+	{"nft add chain inet fw last; add rule inet fw more goto last; " +
+		"add rule inet fw forward jump more; " +
+		"add rule inet fw last meta l4proto tcp reject with tcp reset",
+		"inet fw last handle 9: reject with tcp reset",
+		"inet fw last handle 9: reject with tcp reset"},
+	{"nft add rule inet fw forward tcp dport vmap { 22 : accept, 80 : jump more }; " + resetMore,
+		"inet fw more handle 8: reject with tcp reset",
+		"inet fw more handle 8: reject with tcp reset"},
+	{"nft add rule inet fw input tcp dport vmap { 22 : accept, 80 : jump more }; " + resetMore,
+		"", ""},
+	{"nft add map inet fw ways { type ipv4_addr : verdict; }; " +
+		"add rule inet fw forward ip saddr vmap @ways; " + resetMore, "", ""},
+	{"nft add map inet fw ways { type ipv4_addr : verdict; }; " +
+		"add rule inet fw forward ip saddr vmap @ways; " + resetMore +
+		"; add element inet fw ways { 10.0.1.7 : goto more }",
+		"inet fw more handle 8: reject with tcp reset", ""},
+	{"nft add rule inet fw forward jump { meta l4proto tcp reject with tcp reset; }",
+		"inet fw __chainN handle 7: reject with tcp reset",
+		"inet fw __chainN handle 7: reject with tcp reset"},
+	{"nft add rule inet fw forward fib saddr . iif oif missing drop; " +
+		"add table inet fw { flags dormant; }", "", ""},
 	{"nft add rule inet fw forward synproxy", "inet fw forward handle 6: synproxy",
 		"inet fw forward handle 6: synproxy"},
 	{"nft add rule inet fw input fib saddr . iif oif missing drop", "", ""},
@@ -74,6 +111,11 @@ var rulesets = []struct{ line, ipv4, ipv6 string }{
 		"", "ip6 filter FORWARD handle 2: REJECT with tcp-reset"},
 	{"iptables-nft -A INPUT -p tcp -j REJECT --reject-with tcp-reset", "", ""},
 	{"iptables-nft -A FORWARD -j REJECT", "", ""},
+	{"iptables-nft -N f2b; iptables-nft -A INPUT -j f2b; " +
+		"iptables-nft -A f2b -p tcp -j REJECT --reject-with tcp-reset", "", ""},
+	{"iptables-nft -N f2b; iptables-nft -A FORWARD -g f2b; " +
+		"iptables-nft -A f2b -p tcp -j REJECT --reject-with tcp-reset",
+		"ip filter f2b handle 4: REJECT with tcp-reset", ""},
 	{"iptables-nft -A FORWARD -p tcp -j SYNPROXY", "ip filter FORWARD handle 2: SYNPROXY", ""},
 	{"iptables-nft -t nat -A PREROUTING -m addrtype --dst-type LOCAL -j ACCEPT", "", ""},
 	{"iptables-legacy -t nat -A PREROUTING -m addrtype --dst-type LOCAL -j ACCEPT", "", ""},
@@ -89,6 +131,16 @@ var rulesets = []struct{ line, ipv4, ipv6 string }{
 	{"iptables-legacy -A INPUT -p tcp -j REJECT --reject-with tcp-reset", "", ""},
 	{"iptables-legacy -A OUTPUT -p tcp -j REJECT --reject-with tcp-reset", "", ""},
 	{"iptables-legacy -A FORWARD -j REJECT", "", ""},
+	{"iptables-legacy -N f2b; iptables-legacy -A INPUT -p tcp -j f2b; " +
+		"iptables-legacy -A f2b -p tcp -j REJECT --reject-with tcp-reset", "", ""},
+	{"iptables-legacy -N f2b; iptables-legacy -N last; iptables-legacy -A f2b -g last; " +
+		"iptables-legacy -A INPUT -p tcp -j f2b; iptables-legacy -A FORWARD -j f2b; " +
+		"iptables-legacy -A last -p tcp -j REJECT --reject-with tcp-reset",
+		"iptables-legacy filter: REJECT with tcp-reset", ""},
+	{"ip6tables-legacy -N f2b; ip6tables-legacy -A f2b -p tcp -j REJECT --reject-with tcp-reset", "", ""},
+	{"ip6tables-legacy -N f2b; ip6tables-legacy -A FORWARD -p tcp -m tcp --dport 80 -j f2b; " +
+		"ip6tables-legacy -A f2b -p tcp -j REJECT --reject-with tcp-reset", "",
+		"iptables-legacy filter: REJECT with tcp-reset"},
 	{"ip6tables-legacy -A FORWARD -j REJECT --reject-with icmp6-policy-fail", "", ""},
 	{"iptables-legacy -t raw -A PREROUTING -m addrtype --dst-type LOCAL -j ACCEPT", "", ""},
 }
@@ -102,8 +154,19 @@ func TestRulesets(t *testing.T) {
 			ns, k := forwarding(t)
 			ns.Run("nft", filtering)
 			read(t, k) // a change counts
-			ns.Run(strings.Fields(tt.line)...)
-			if diff := cmp.Diff(want, read(t, k).Rulesets); diff != "" {
+			if nft, ok := strings.CutPrefix(tt.line, "nft "); ok {
+				ns.Run("nft", nft)
+			} else {
+				for line := range strings.SplitSeq(tt.line, "; ") {
+					ns.Run(strings.Fields(line)...)
+				}
+			}
+			got := read(t, k).Rulesets
+			for i := range got { // the kernel counts those of all namespaces
+				got[i].Lookup = regexp.MustCompile(`__chain\d+`).
+					ReplaceAllString(got[i].Lookup, "__chainN")
+			}
+			if diff := cmp.Diff(want, got); diff != "" {
 				t.Errorf("-want +got\n%s", diff)
 			}
 		})
@@ -142,24 +205,145 @@ func TestRulesetsUnread(t *testing.T) {
 	}
 }
 
-// TestRulesetEvents: of all that becomes of nf_tables, an event tells of new
-// rules that look up forwarded packets alone.
+const (
+	fibRule  = "add rule inet fw prerouting fib saddr . iif oif missing drop"
+	goneRule = "deleted or not reached any more: "
+)
+
+// rulesetEvents are changes of nf_tables, each with what is told of it.
+var rulesetEvents = []struct{ name, before, change, want string }{
+	{"a rule comes", filtering, fibRule, "inet fw prerouting handle 6: fib saddr"},
+	{"others come", filtering, "add set inet fw banned { type ipv4_addr; }; " +
+		"add element inet fw banned { 10.0.1.7, 10.0.1.8 }; " +
+		"add rule inet fw forward ip saddr @banned drop; " +
+		"add rule inet fw forward reject; " + resetMore, ""},
+	{"a jump comes", filtering + resetMore, "add rule inet fw forward jump more",
+		"inet fw more handle 6: reject with tcp reset"},
+	{"a verdict comes", filtering + resetMore +
+		"\nadd map inet fw ways { type ipv4_addr : verdict; }\n" +
+		"add rule inet fw forward ip saddr vmap @ways",
+		"add element inet fw ways { 10.0.1.7 : jump more }",
+		"inet fw more handle 6: reject with tcp reset"},
+	{"a rule goes", filtering + fibRule, "delete rule inet fw prerouting handle 6",
+		goneRule + "inet fw prerouting handle 6: fib saddr"},
+	{"one of two goes", filtering + fibRule + "\n" + fibRule,
+		"delete rule inet fw prerouting handle 7", ""},
+	{"a jump goes", filtering + resetMore + "\nadd rule inet fw forward jump more",
+		"flush chain inet fw forward",
+		goneRule + "inet fw more handle 6: reject with tcp reset"},
+	{"the chain goes", filtering + fibRule, "delete chain inet fw prerouting",
+		goneRule + "inet fw prerouting handle 6: fib saddr"},
+	{"the table goes", filtering + fibRule, "delete table inet fw",
+		goneRule + "inet fw prerouting handle 6: fib saddr"},
+	{"everything goes", filtering + fibRule, "flush ruleset",
+		goneRule + "inet fw prerouting handle 6: fib saddr"},
+	{"it is loaded anew", filtering + fibRule, "flush ruleset\n" + filtering + resetMore,
+		goneRule + "inet fw prerouting handle 6: fib saddr"},
+	{"the table is dormant", filtering + fibRule, "add table inet fw { flags dormant; }",
+		goneRule + "inet fw prerouting handle 6: fib saddr"},
+	{"it is not any more", filtering + fibRule + "\nadd table inet fw { flags dormant; }",
+		"add table inet fw", "inet fw prerouting handle 6: fib saddr"},
+}
+
+// TestRulesetEvents: of all that becomes of nf_tables, events tell of what
+// changes the rules that look up forwarded packets, whatever changes them.
 func TestRulesetEvents(t *testing.T) {
+	for _, tt := range rulesetEvents {
+		t.Run(tt.name, func(t *testing.T) {
+			ns, k := forwarding(t)
+			ns.Run("nft", tt.before)
+			c := watch(t, k)
+			read(t, k)
+			var got []string
+			ns.Run("nft", tt.change)
+			want := []string{tt.want, "ip last pre handle 2: fib saddr"}
+			if tt.want == "" {
+				want = want[1:]
+			} else {
+				got = append(got, next(t, c).Text)
+			}
+			ns.Run("nft", "flush ruleset\ntable ip last { chain pre { "+
+				"type filter hook prerouting priority 0; "+
+				"fib saddr . iif oif missing drop; }; }")
+			got = append(got, next(t, c).Text)
+			for i := range want {
+				want[i] = "ruleset changed: " + want[i]
+			}
+			if diff := cmp.Diff(want, got); diff != "" {
+				t.Errorf("-want +got\n%s", diff)
+			}
+		})
+	}
+}
+
+// iptables and what restores its rules are heard alike, and on a host that does
+// not forward nothing is.
+func TestRulesetEventsOfIptables(t *testing.T) {
 	ns, k := forwarding(t)
 	c := watch(t, k)
-	ns.Run("nft", filtering+"add set inet fw banned { type ipv4_addr; }\n"+
-		"add element inet fw banned { 10.0.1.7, 10.0.1.8 }\n"+
-		"add rule inet fw forward ip saddr @banned drop\n"+
-		"add rule inet fw forward reject\n"+
-		"add rule inet fw prerouting fib saddr . iif oif missing drop\n")
-	want := "ruleset: ruleset changed: inet fw prerouting handle 9: fib saddr\n"
-	if diff := cmp.Diff(want, texts([]Event{next(t, c)})); diff != "" {
-		t.Errorf("-want +got\n%s", diff)
+	read(t, k)
+	restore := func(rule string) {
+		t.Helper()
+		cmd := ns.Command("iptables-nft-restore")
+		cmd.Stdin = strings.NewReader("*filter\n:FORWARD ACCEPT [0:0]\n" + rule +
+			"COMMIT\n")
+		if out, err := cmd.CombinedOutput(); err != nil {
+			t.Fatalf("%v\n%s", err, out)
+		}
 	}
-	ns.Run("nft", "flush ruleset")
+	const reset = "-A FORWARD -p tcp -j REJECT --reject-with tcp-reset\n"
+	heard := func(want string) {
+		t.Helper()
+		if e := next(t, c); e.Text != "ruleset changed: "+want {
+			t.Errorf("got %q, want %q", e.Text, want)
+		}
+	}
+	restore(reset)
+	first := read(t, k).Rulesets[0].Lookup
+	heard(first)
+	restore("")
+	heard(goneRule + first)
+	restore(reset)
+	heard(read(t, k).Rulesets[0].Lookup)
+	ns.Sysctl("net.ipv4.ip_forward=0")
+	ns.Sysctl("net.ipv6.conf.all.forwarding=0")
+	until(t, ns, c)
+	read(t, k)
+	restore("")
 	if rest := until(t, ns, c); len(rest) > 0 {
-		t.Errorf("more events:\n%s", texts(rest))
+		t.Errorf("events of a host that does not forward:\n%s", texts(rest))
 	}
+}
+
+// A table that belongs to a process goes with it, and the kernel counts that as
+// no change of nf_tables.
+func TestRulesetOwned(t *testing.T) {
+	ns, k := forwarding(t)
+	owner := ns.Command("nft", "-i")
+	in, err := owner.StdinPipe()
+	if err == nil {
+		err = owner.Start()
+	}
+	if err != nil {
+		t.Fatal(err)
+	}
+	_, _ = io.WriteString(in, "table ip own { flags owner; chain pre { type filter hook "+
+		"prerouting priority 0; fib saddr . iif oif missing drop; }; }\n")
+	lookup := func() string { return read(t, k).Rulesets[0].Lookup }
+	until := func(want string) {
+		t.Helper()
+		for range 100 {
+			if lookup() == want {
+				return
+			}
+			time.Sleep(50 * time.Millisecond)
+		}
+		t.Errorf("got %q, want %q", lookup(), want)
+	}
+	until("ip own pre handle 2: fib saddr")
+	in.Close()
+	_ = owner.Wait()
+	until("")
 }
 
 // BenchmarkRulesets reads the rules of hosts with containers, after a change
@@ -172,7 +356,7 @@ func BenchmarkRulesets(b *testing.B) {
 			b.Run(fmt.Sprintf("%d/changed=%t", n, changed), func(b *testing.B) {
 				for b.Loop() {
 					if changed {
-						k.nftables = nftables{}
+						k.nftables.forget()
 					}
 					s, err := k.Rulesets(h)
 					if err != nil || s[0].Lookup != "" {

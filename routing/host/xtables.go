@@ -5,7 +5,6 @@ import (
 	"errors"
 	"fmt"
 	"io/fs"
-	"net/netip"
 	"os"
 	"slices"
 	"strings"
@@ -89,8 +88,8 @@ func (x xtables) tables() ([]string, error) {
 	return strings.Fields(string(data)), err
 }
 
-// lookup returns what the first rule of a table does that looks something up,
-// but for rules at input and output alone.
+// lookup returns what the first rule of a table does that looks something up
+// and that forwarded packets may meet.
 func (x xtables) lookup(table string) (string, error) {
 	info, entries, err := x.read(table)
 	if err != nil {
@@ -138,36 +137,86 @@ func (x xtables) option(fd, name int, b []byte) error {
 	return nil
 }
 
-func (x xtables) find(info xtInfo, entries []byte) (what string, err error) {
-	err = x.each(entries, func(at int, entry []byte, target int) error {
-		if what != "" || info.local(at) {
-			return nil
-		}
-		return x.parts(entry, func(p xtPart) {
-			if what == "" {
-				what = xtLookup(p.name, p.info, x.proto)
+func (x xtables) find(info xtInfo, entries []byte) (string, error) {
+	type found struct {
+		chain int
+		what  string
+	}
+	var all []found
+	leads := map[int][]int{}
+	err := x.each(info, entries, func(e xtEntry) error {
+		return x.parts(e.entry, func(p xtPart) {
+			if what := xtLookup(p.name, p.info, x.proto); what != "" {
+				all = append(all, found{e.chain, what})
+			}
+			if to, ok := p.leads(e); ok {
+				leads[e.chain] = append(leads[e.chain], to)
 			}
 		})
 	})
-	return what, err
+	var from []int
+	for hook := range info.entry {
+		if hook != unix.NF_INET_LOCAL_IN && hook != unix.NF_INET_LOCAL_OUT &&
+			info.hooks&(1<<hook) != 0 {
+			from = append(from, int(info.entry[hook]))
+		}
+	}
+	met := reached(from, func(chain int) []int { return leads[chain] })
+	for _, f := range all {
+		if met[f.chain] {
+			return f.what, err
+		}
+	}
+	return "", err
 }
 
-// each visits the entries of a table, each with where its target begins.
-func (x xtables) each(entries []byte, visit func(at int, entry []byte, target int) error) error {
-	for at := 0; at < len(entries); {
-		rule := entries[at:]
+// xtEntry is an entry with its place.
+type xtEntry struct {
+	at, target int // where it begins, and where in it its target does
+	entry      []byte
+	chain      int    // where its chain begins, by which rules name it
+	name       string // of the chain
+	number     int    // in it, from 1 on; 0 for what is no rule
+}
+
+// hookNames are iptables' names of chains, by hook.
+var hookNames = [...]string{unix.NF_INET_PRE_ROUTING: "PREROUTING",
+	unix.NF_INET_LOCAL_IN: "INPUT", unix.NF_INET_FORWARD: "FORWARD",
+	unix.NF_INET_LOCAL_OUT: "OUTPUT", unix.NF_INET_POST_ROUTING: "POSTROUTING"}
+
+// each visits the entries of a table. A chain of the administrator's begins
+// behind an entry with the target ERROR, which names it.
+func (x xtables) each(info xtInfo, entries []byte, visit func(xtEntry) error) error {
+	e := xtEntry{}
+	for next := 0; e.at < len(entries); e.at += next {
+		rule := entries[e.at:]
 		if len(rule) < x.matches {
 			return errShort
 		}
-		target := int(native.Uint16(rule[x.offsets:]))
-		next := int(native.Uint16(rule[x.offsets+2:]))
-		if target < x.matches || next <= target || next > len(rule) {
+		e.target = int(native.Uint16(rule[x.offsets:]))
+		next = int(native.Uint16(rule[x.offsets+2:]))
+		if e.target < x.matches || next <= e.target || next > len(rule) {
 			return errShort
 		}
-		if err := visit(at, rule[:next], target); err != nil {
+		e.entry = rule[:next]
+		for hook, name := range hookNames {
+			if info.hooks&(1<<hook) != 0 && int(info.entry[hook]) == e.at {
+				e.chain, e.name, e.number = e.at, name, 0
+			}
+		}
+		e.number++
+		err := x.parts(e.entry, func(p xtPart) {
+			if p.at == e.target && p.name == "ERROR" {
+				chain, _, _ := bytes.Cut(p.info, []byte{0})
+				e.chain, e.name, e.number = e.at+next, string(chain), 0
+			}
+		})
+		if err == nil && e.number > 0 {
+			err = visit(e)
+		}
+		if err != nil {
 			return err
 		}
-		at += next
 	}
 	return nil
 }
@@ -199,13 +248,15 @@ func (x xtables) parts(entry []byte, visit func(xtPart)) error {
 	return nil
 }
 
-// local reports whether the rule at an offset stands at input or output.
-func (i xtInfo) local(at int) bool {
-	return slices.ContainsFunc([]int{unix.NF_INET_LOCAL_IN, unix.NF_INET_LOCAL_OUT},
-		func(hook int) bool {
-			return i.hooks&(1<<hook) != 0 && int(i.entry[hook]) <= at &&
-				at <= int(i.underflow[hook])
-		})
+// leads returns the chain that a target leads to, if it is a standard one that
+// does (struct xt_standard_target): verdicts are less than 0, and that of a
+// rule without one is the next entry.
+func (p xtPart) leads(from xtEntry) (chain int, ok bool) {
+	if p.at != from.target || p.name != "" || len(p.info) < 4 {
+		return 0, false
+	}
+	chain = int(int32(native.Uint32(p.info)))
+	return chain, chain >= 0 && chain != from.at+len(from.entry)
 }
 
 // natChains reads what iptables-legacy has at prerouting in the thread's
@@ -232,71 +283,63 @@ func (x xtables) command() string {
 	return "iptables"
 }
 
-// hookNames are iptables' names of the chains of table nat, by hook.
-var hookNames = map[int]string{unix.NF_INET_PRE_ROUTING: "PREROUTING",
-	unix.NF_INET_LOCAL_IN: "INPUT", unix.NF_INET_LOCAL_OUT: "OUTPUT",
-	unix.NF_INET_POST_ROUTING: "POSTROUTING"}
-
-// chains reads table nat. A chain of the administrator's begins behind an entry
-// with the target ERROR, which names it.
+// chains reads table nat.
 func (x xtables) chains(info xtInfo, entries []byte) (map[string][]natRule, error) {
 	chains := map[string][]natRule{}
-	begins, name, number := 0, "", 0
-	err := x.each(entries, func(at int, entry []byte, target int) error {
-		for hook, builtin := range hookNames {
-			if info.hooks&(1<<hook) != 0 && int(info.entry[hook]) == at {
-				begins, name, number = at, builtin, 0
-			}
-		}
-		number++
-		r := natReader{come: []routing.DNAT{x.packets(entry)},
-			origin: fmt.Sprintf("%s-legacy: %s rule %d", x.command(), name, number)}
-		err := x.parts(entry, func(p xtPart) {
-			switch {
-			case p.at < target:
-				if list, ok := xtMatch(p.name, p.revision, p.info); ok {
+	err := x.each(info, entries, func(e xtEntry) error {
+		r := natReader{come: x.packets(e.entry),
+			origin: fmt.Sprintf("%s-legacy: %s rule %d", x.command(), e.name, e.number)}
+		err := x.parts(e.entry, func(p xtPart) {
+			if p.at < e.target {
+				if list, ok := xtMatch(p.name, p.revision, p.info,
+					x.proto == unix.NFPROTO_IPV6); ok {
 					r.only(list...)
 				}
-			case p.name == "ERROR":
-				chain, _, _ := bytes.Cut(p.info, []byte{0})
-				begins, name, number = at+len(entry), string(chain), 0
-			case p.name == "" && len(p.info) >= 4:
-				r.jump(fmt.Sprint(native.Uint32(p.info)), routing.DNAT{})
-			default:
-				to, ok := xtTarget(p.name, p.revision, p.info,
-					x.proto == unix.NFPROTO_IPV6)
-				if ok {
-					r.send(to)
-				}
+			} else if to, ok := p.leads(e); ok {
+				r.jump(fmt.Sprint(to), routing.DNAT{})
+			} else if to, ok := xtTarget(p.name, p.revision, p.info,
+				x.proto == unix.NFPROTO_IPV6); ok {
+				r.send(to)
 			}
 		})
-		if key := fmt.Sprint(begins); number > 0 {
-			chains[key] = append(chains[key], r.rules...)
-		}
+		key := fmt.Sprint(e.chain)
+		chains[key] = append(chains[key], r.rules...)
 		return err
 	})
 	return chains, err
 }
 
-// packets is the condition in the entry itself (struct ipt_ip, ip6t_ip6).
-func (x xtables) packets(entry []byte) routing.DNAT {
+// packets are the conditions in the entry itself (struct ipt_ip, ip6t_ip6).
+func (x xtables) packets(entry []byte) []routing.DNAT {
 	// IPT_INV_VIA_IN, IPT_INV_DSTIP, IPT_INV_PROTO
 	const invertedIn, invertedDst, invertedProtocol = 1, 0x10, 0x40
-	d, size := routing.DNAT{Addrs: wholeOf[x.proto]}, x.dst // the source is in front
-	inverted := entry[x.inverted]
-	if ones, rest := leadingOnes(entry[x.mask : x.mask+size]); !rest &&
-		inverted&invertedDst == 0 {
-		addr, _ := netip.AddrFromSlice(entry[x.dst : x.dst+size])
-		d.Addrs = []netip.Prefix{netip.PrefixFrom(addr, ones)}
+	size, inverted := x.dst, entry[x.inverted] // the source is in front
+	r := natReader{come: []routing.DNAT{{Addrs: wholeOf[x.proto]}}}
+	if ones, rest := leadingOnes(entry[x.mask : x.mask+size]); !rest {
+		to := register{field: "daddr", size: size, bits: ones, six: size == 16}
+		s, _ := to.spread(entry[x.dst:], entry[x.dst:])
+		intervals := []interval{s}
+		if inverted&invertedDst != 0 {
+			intervals = outside(intervals)
+		}
+		list, _ := to.conditions(intervals)
+		r.only(list...)
 	}
 	// the masks of both links are behind the names of both
 	mask := entry[x.in+2*unix.IFNAMSIZ:][:unix.IFNAMSIZ]
-	if ones, rest := leadingOnes(mask); ones > 0 && !rest && inverted&invertedIn == 0 {
-		d.In = linkNamed(entry[x.in : x.in+ones/8]).In
+	if ones, rest := leadingOnes(mask); ones > 0 && !rest {
+		in := linkNamed(entry[x.in : x.in+ones/8])
+		if inverted&invertedIn != 0 {
+			in = "!" + in
+		}
+		r.only(routing.DNAT{In: in})
 	}
-	if n := native.Uint16(entry[x.protocol:]); n != 0 && n < 256 &&
-		inverted&invertedProtocol == 0 {
-		d.Transport = toProtocol(uint8(n)).Transport
+	switch n := native.Uint16(entry[x.protocol:]); {
+	case n == 0 || n > 255:
+	case inverted&invertedProtocol == 0:
+		r.only(toProtocol(uint8(n)))
+	case n == unix.IPPROTO_TCP || n == unix.IPPROTO_UDP:
+		r.only(notProtocols(n == unix.IPPROTO_TCP, n == unix.IPPROTO_UDP)...)
 	}
-	return d
+	return r.come
 }
