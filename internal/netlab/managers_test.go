@@ -68,7 +68,8 @@ var nobodys = map[string]string{"-4": "203.0.113.77", "-6": "2001:db8:dd::7"}
 func (c *course) rule(r *rand.Rand) (e Event, ok bool) {
 	if steps, ok := c.undo["rule"]; ok && r.IntN(3) > 0 {
 		delete(c.undo, "rule")
-		return Event{Name: "a rule goes", Steps: steps, touches: nobody, done: nothing}, true
+		return Event{Name: "a rule goes", Steps: steps, touches: nobody,
+			done: nothing}, true
 	} else if ok {
 		return e, false
 	}
@@ -99,7 +100,8 @@ func (c *course) vpn(r *rand.Rand) (e Event, ok bool) {
 	}
 	if steps, ok := c.undo["vpn"]; ok {
 		delete(c.undo, "vpn")
-		return Event{Name: "the VPN goes", Steps: steps, touches: anybody, done: nothing}, true
+		return Event{Name: "the VPN goes", Steps: steps, touches: anybody,
+			done: nothing}, true
 	}
 	programs := []string{"wg-quick", "tailscale", "netbird"}
 	return c.vpnBy(programs[r.IntN(len(programs))]), true

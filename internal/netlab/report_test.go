@@ -119,6 +119,18 @@ func (s summary) count(seed uint64, f Fault) {
 	}
 }
 
+// untold counts the listeners that are dark by a cause that no routing table
+// can mend.
+func (s summary) untold() [2]int {
+	n := [2]int{0, s.promised[1]}
+	for _, cause := range beyond {
+		if c := s.causes[readyButDark][cause]; c != nil {
+			n[0] += len(c.rows)
+		}
+	}
+	return n
+}
+
 func plus(a, b [2]int) [2]int { return [2]int{a[0] + b[0], a[1] + b[1]} }
 
 // enough is how many networks must show each ingredient in a tenth of them.
@@ -155,14 +167,8 @@ func report(t *testing.T, results []Result) {
 	}
 	t.Logf("%d of %d listeners that are ready, unchanged or local are dark for a class that "+
 		"the plan does not name: %s", s.promised[0], s.promised[1], percent(s.promised))
-	untold := [2]int{0, s.promised[1]}
-	for cause, c := range s.causes[readyButDark] {
-		if slices.Contains(beyond, cause) {
-			untold[0] += len(c.rows)
-		}
-	}
-	t.Logf("    %d of these on hosts where nothing speaks for the right router: %s", untold[0],
-		percent(untold))
+	t.Logf("    of these, where nothing on the host speaks for the right router: %s",
+		percent(s.untold()))
 	t.Logf("%d of %d requests that the plan names as moved are lost: %s", s.moved[0],
 		s.moved[1], percent(s.moved))
 	t.Logf("%d ways seen by the observer, of %d of %d requests by protocol: %s; %d networks "+
