@@ -78,35 +78,52 @@ func (l *loader) settle(s scope) []pass {
 }
 
 // finishBinds resolves the targets, now that all upstream blocks are known.
-func (l *loader) finishBinds() {
+func (l *loader) finishBinds() error {
 	for _, b := range l.binds {
-		if !b.listens {
-			l.finishBind(b, b.Addr, b.passes)
-			continue
-		}
-		from := map[netip.Addr][]pass{}
-		if b.server != nil {
-			for _, addr := range b.server.addrs() {
-				from[addr] = nil
-			}
-		}
-		for _, p := range b.passes {
-			for _, addr := range p.server.addrs() {
-				from[addr] = append(from[addr], p)
-			}
+		from := map[netip.Addr][]pass{b.Addr: b.passes}
+		if b.listens {
+			from = l.senders(b)
 		}
 		for _, addr := range slices.SortedFunc(maps.Keys(from), netip.Addr.Compare) {
-			l.finishBind(b, addr, from[addr])
+			if l.finishBind(b, addr, from[addr]); !l.visiting(1) {
+				return tooMuch(b.Origin, 0)
+			}
 		}
 	}
+	return nil
+}
+
+// senders returns the passes by address, of a bind to what the server of each
+// listens on.
+func (l *loader) senders(b *bind) map[netip.Addr][]pass {
+	from := map[netip.Addr][]pass{}
+	if b.server != nil {
+		for _, addr := range b.server.addrs() {
+			from[addr] = nil
+		}
+	}
+	for _, p := range b.passes {
+		for _, addr := range p.server.addrs() {
+			if !l.visiting(4) {
+				return from
+			}
+			from[addr] = append(from[addr], p)
+		}
+	}
+	return from
 }
 
 // finishBind adds a bind to one address.
 func (l *loader) finishBind(b *bind, addr netip.Addr, passes []pass) {
 	out := b.Bind
 	out.Addr = addr
+	l.results++
 	for _, p := range passes {
-		out.Upstreams = append(out.Upstreams, l.literals(p.target)...)
+		more := l.literals(p.target)
+		if l.results += len(more); !l.visiting(1 + len(more)) {
+			break
+		}
+		out.Upstreams = append(out.Upstreams, more...)
 	}
 	slices.SortFunc(out.Upstreams, netip.Addr.Compare)
 	out.Upstreams = slices.Compact(out.Upstreams)

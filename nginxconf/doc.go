@@ -14,12 +14,19 @@
 // NGINX's own connections) and the names of all files and directories that were
 // read, so that a watcher can watch them.
 //
-// The files are parsed by NGINX's own crossplane, one file at a time and with
-// its directive tables switched off: a table that does not know a module must
-// not cost a listener. Includes are followed here, because crossplane parses an
-// included file once with its first context, keeps all files open, cannot tell
-// a read error from an empty file and expands patterns otherwise than glob(3).
-// Lua blocks get a lexer of ours that knows Lua's strings and comments.
+// A scanner of ours reads each file as NGINX's lexer does (scan.go, lua.go),
+// and leaves out what opens no socket. What is left is parsed by NGINX's own
+// crossplane, one file at a time and with its directive tables switched off: a
+// table that does not know a module must not cost a listener. Alone, crossplane
+// takes gigabytes for a file of nested blocks and minutes for one long word,
+// keeps all that a file says, and takes a brace inside of a word or of a Lua
+// string for the end of a block. Includes are followed here, because crossplane
+// parses an included file once with its first context, keeps all files open,
+// cannot tell a read error from an empty file and expands patterns otherwise
+// than glob(3).
+//
+// A configuration may be anything: files are only read if they are regular, no
+// further than their size, and within the limits of limits.go.
 //
 // What NGINX would refuse to load is an *Error with file, line and a hint where
 // the tree cannot be trusted (missing or truncated files, loops), and a Warning
@@ -86,7 +93,9 @@ type Bind struct {
 // Warning is something in a configuration that stops nothing but that an
 // operator should know.
 type Warning struct {
-	Code    string // stable: "unresolved-host", "no-port", "bad-listen", "no-listen", "parser"
+	// stable: "unresolved-host", "no-port", "bad-listen", "no-listen",
+	// "reads-nothing", "parser"
+	Code    string
 	Message string
 	Hint    string
 	Origin  string // file:line
@@ -103,6 +112,9 @@ type Options struct {
 	// port 80 for 0 and 8000 for others.
 	UID int
 	// Resolve gives the addresses of a host name; nil is the resolver of
-	// the system.
+	// the system, which is asked for all names at the same time.
 	Resolve func(host string) ([]netip.Addr, error)
+	// Hung is shared by all calls of a program that goes on; nil is one of
+	// its own.
+	Hung *Hung
 }

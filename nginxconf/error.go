@@ -2,6 +2,7 @@ package nginxconf
 
 import (
 	"errors"
+	"fmt"
 	"io/fs"
 	"syscall"
 
@@ -15,6 +16,8 @@ var (
 	errDirectory  = errors.New("is a directory")
 	errNotRegular = errors.New("is not a regular file")
 	errTooLarge   = errors.New("is too large for a configuration")
+	errShorter    = errors.New("has become shorter while it was read")
+	errManyNames  = errors.New("the patterns come across too many files")
 )
 
 // ioError dresses an error from reading path; at is where the path was asked
@@ -49,7 +52,13 @@ func ioHint(path string, err error) string {
 	case errors.Is(err, errNotRegular):
 		return "NGINX would wait for ever here; name a regular file"
 	case errors.Is(err, errTooLarge):
-		return "check that " + path + " is a NGINX configuration"
+		return fmt.Sprintf("check that %s is a NGINX configuration; all files together "+
+			"may have %d MB", path, maxBytes>>20)
+	case errors.Is(err, errShorter):
+		return "if it is being written, try again"
+	case errors.Is(err, errManyNames):
+		return "mend the include: name fewer files, and no directories whose symbolic " +
+			"links lead in a circle"
 	case errors.Is(err, syscall.ELOOP):
 		return "mend the symbolic links: they lead in a circle"
 	}

@@ -12,44 +12,50 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// maxFile is well above any real configuration (50,000 servers take 30 MB) and
-// below what hurts.
-const maxFile = 256 << 20
-
-// tree opens files below a root.
+// tree opens files below a root, within limits.
 type tree struct {
-	root int      // O_PATH descriptor, or -1 for our own root
-	seen *[]stamp // if not nil: what files and listed directories were like
+	root        int     // O_PATH descriptor, or -1 for our own root
+	seen        []stamp // what files and listed directories were like
+	dirs        []string
+	listed      map[string]bool // of dirs
+	bytes       int64           // that were read
+	names       int             // that were come across
+	stopped     func() bool
+	readNothing func()
 }
 
-func openTree(root string) (tree, error) {
+func openTree(root string) (*tree, error) {
+	t := &tree{root: -1, listed: map[string]bool{}, stopped: func() bool { return false },
+		readNothing: func() {}}
 	if root == "" {
-		return tree{root: -1}, nil
+		return t, nil
 	}
 	fd, err := unix.Open(root, unix.O_PATH|unix.O_DIRECTORY|unix.O_CLOEXEC, 0)
 	if err != nil {
-		return tree{}, &fs.PathError{Op: "open", Path: root, Err: err}
+		return nil, &fs.PathError{Op: "open", Path: root, Err: err}
 	}
-	return tree{root: fd}, nil
+	t.root = fd
+	return t, nil
 }
 
-func (t tree) close() {
+func (t *tree) close() {
 	if t.root >= 0 {
 		_ = unix.Close(t.root)
 	}
 }
 
-// open never blocks: a FIFO without a writer is opened at once because of
-// O_NONBLOCK.
-func (t tree) open(name string) (*os.File, error) {
-	fd, err := t.openat(name, unix.O_RDONLY|unix.O_NONBLOCK|unix.O_CLOEXEC|unix.O_NOCTTY)
+// open opens what look has found to be a file or a directory: to open a device
+// or a FIFO may have effects.
+func (t *tree) open(name string, flags int) (*os.File, error) {
+	fd, err := t.openat(name,
+		flags|unix.O_RDONLY|unix.O_NONBLOCK|unix.O_CLOEXEC|unix.O_NOCTTY)
 	if err != nil {
 		return nil, &fs.PathError{Op: "open", Path: name, Err: err}
 	}
 	return os.NewFile(uintptr(fd), name), nil
 }
 
-func (t tree) openat(name string, flags int) (fd int, err error) {
+func (t *tree) openat(name string, flags int) (fd int, err error) {
 	for {
 		if t.root < 0 {
 			fd, err = unix.Open(name, flags, 0)
@@ -64,38 +70,83 @@ func (t tree) openat(name string, flags int) (fd int, err error) {
 	}
 }
 
+// look returns what a file is like without opening it, and notes it; proc says
+// that it is one of /proc.
+func (t *tree) look(name string) (st unix.Stat_t, proc bool, err error) {
+	fd, err := t.openat(name, unix.O_PATH|unix.O_CLOEXEC)
+	if err == nil {
+		defer unix.Close(fd)
+		err = unix.Fstat(fd, &st)
+	}
+	if err != nil {
+		t.seen = append(t.seen, stamp{name: name})
+		return st, false, &fs.PathError{Op: "open", Path: name, Err: err}
+	}
+	t.seen = append(t.seen, stampOf(name, fd))
+	var of unix.Statfs_t
+	proc = st.Size == 0 && unix.Fstatfs(fd, &of) == nil && of.Type == unix.PROC_SUPER_MAGIC
+	return st, proc, nil
+}
+
 // read returns the whole of a file, as NGINX would see it: NGINX takes the size
-// from fstat(2), so a device is empty.
-func (t tree) read(name string) ([]byte, error) {
-	f, err := t.open(name)
-	t.note(name, f)
+// from fstat(2) and reads no more, so a device is empty, and so are the files
+// of /proc whose reader would wait for ever.
+func (t *tree) read(name string) ([]byte, error) {
+	st, proc, err := t.look(name)
+	if err != nil {
+		return nil, err
+	}
+	switch st.Mode & unix.S_IFMT {
+	case unix.S_IFDIR:
+		return nil, errDirectory
+	case unix.S_IFCHR, unix.S_IFBLK:
+		if st.Rdev != unix.Mkdev(1, 3) { // /dev/null
+			t.readNothing()
+		}
+		return nil, nil
+	case unix.S_IFREG:
+	default:
+		return nil, errNotRegular
+	}
+	if st.Size == 0 {
+		if proc {
+			t.readNothing()
+		}
+		return nil, nil
+	}
+	return t.readRegular(name)
+}
+
+func (t *tree) readRegular(name string) ([]byte, error) {
+	f, err := t.open(name, 0)
 	if err != nil {
 		return nil, err
 	}
 	defer f.Close()
-	st, err := f.Stat()
-	if err != nil {
+	info, err := f.Stat()
+	switch {
+	case err != nil:
 		return nil, err
-	}
-	switch m := st.Mode(); {
-	case m.IsDir():
-		return nil, errDirectory
-	case m&fs.ModeDevice != 0:
-		return nil, nil
-	case !m.IsRegular():
+	case !info.Mode().IsRegular(): // it has been replaced
 		return nil, errNotRegular
-	case st.Size() > maxFile:
+	case info.Size() > maxBytes-t.bytes:
 		return nil, errTooLarge
 	}
-	return io.ReadAll(io.LimitReader(f, maxFile))
+	t.bytes += info.Size()
+	data := make([]byte, info.Size())
+	_, err = io.ReadFull(f, data)
+	if err == io.EOF || err == io.ErrUnexpectedEOF {
+		err = errShorter
+	}
+	return data, err
 }
 
 // exists is what glob(3) asks for a path without a pattern in it: dangling
 // links count.
-func (t tree) exists(name string) bool {
+func (t *tree) exists(name string) bool {
 	fd, err := t.openat(name, unix.O_PATH|unix.O_NOFOLLOW|unix.O_CLOEXEC)
 	if err != nil {
-		t.note(name, nil)
+		t.seen = append(t.seen, stamp{name: name})
 		return false
 	}
 	_ = unix.Close(fd)
@@ -104,23 +155,40 @@ func (t tree) exists(name string) bool {
 
 // list returns the sorted names in a directory. What is not there, or no
 // directory, has none.
-func (t tree) list(dir string) ([]string, error) {
-	f, err := t.open(dir)
-	t.note(dir, f)
+func (t *tree) list(dir string) ([]string, error) {
+	st, _, err := t.look(dir)
 	if errors.Is(err, fs.ErrNotExist) || errors.Is(err, unix.ENOTDIR) ||
-		errors.Is(err, unix.ENXIO) {
+		err == nil && st.Mode&unix.S_IFMT != unix.S_IFDIR {
 		return nil, nil
 	}
 	if err != nil {
 		return nil, err
 	}
-	defer f.Close()
-	if st, err := f.Stat(); err != nil || !st.IsDir() {
+	f, err := t.open(dir, unix.O_DIRECTORY)
+	if err != nil {
 		return nil, err
 	}
-	names, err := f.Readdirnames(-1)
+	defer f.Close()
+	names, err := f.Readdirnames(maxNames - t.names + 1)
+	if err == io.EOF {
+		err = nil
+	}
+	if err == nil {
+		err = t.count(len(names))
+	}
 	slices.Sort(names)
 	return names, err
+}
+
+// count counts names that were come across.
+func (t *tree) count(n int) error {
+	if t.names += n; t.names > maxNames {
+		return errManyNames
+	}
+	if t.stopped() {
+		return errSlow
+	}
+	return nil
 }
 
 // tidy cleans a path for people, but leaves one with ".." in it to the kernel:

@@ -13,13 +13,14 @@ func hasPattern(s string) bool { return strings.ContainsAny(s, "*?[") }
 // glob expands an absolute pattern as glob(3) without flags does, in byte
 // order: a leading dot must be written, "!" negates, nothing found is no error.
 // Unlike glob(3) it returns an error for a directory that cannot be listed:
-// NGINX may be able to. Every directory that was listed is passed to seen.
-func (t tree) glob(pattern string, seen func(dir string)) ([]string, error) {
+// NGINX may be able to.
+func (t *tree) glob(pattern string) ([]string, error) {
 	found := []string{"/"}
 	for part := range strings.SplitSeq(strings.TrimLeft(pattern, "/"), "/") {
 		var next []string
+		matches := fnmatch(part)
 		for _, dir := range found {
-			more, err := t.globIn(dir, part, seen)
+			more, err := t.globIn(dir, part, matches)
 			if err != nil {
 				return nil, err
 			}
@@ -30,7 +31,7 @@ func (t tree) glob(pattern string, seen func(dir string)) ([]string, error) {
 	return found, nil
 }
 
-func (t tree) globIn(dir, part string, seen func(string)) ([]string, error) {
+func (t *tree) globIn(dir, part string, matches func(string) bool) ([]string, error) {
 	join := func(name string) string { return strings.TrimSuffix(dir, "/") + "/" + name }
 	if part == "" || part == "." {
 		return []string{dir}, nil
@@ -42,14 +43,22 @@ func (t tree) globIn(dir, part string, seen func(string)) ([]string, error) {
 		}
 		return []string{name}, nil
 	}
+	if err := t.count(1); err != nil {
+		return nil, err
+	}
 	names, err := t.list(dir)
 	if err != nil {
 		return nil, err
 	}
-	seen(tidy(dir))
+	if dir := tidy(dir); !t.listed[dir] {
+		t.listed[dir] = true
+		t.dirs = append(t.dirs, dir)
+	}
 	var found []string
-	matches := fnmatch(part)
 	for _, name := range names {
+		if t.stopped() {
+			return nil, errSlow
+		}
 		if (name[0] != '.' || part[0] == '.') && matches(name) {
 			found = append(found, join(name))
 		}

@@ -4,77 +4,103 @@ import (
 	"crypto/sha256"
 	"fmt"
 	"io/fs"
-	"maps"
 	"net/netip"
 	"os"
 	"slices"
 	"strings"
+	"sync/atomic"
 
 	"lasthop/internal/hint"
 
 	"github.com/nginxinc/nginx-go-crossplane"
 )
 
-// Limits for configurations that are no accident. NGINX has none and crashes.
-const (
-	maxDepth      = 100     // includes inside of includes
-	maxDirectives = 1 << 26 // read in all, each time that its file is included
-)
-
 // Load reads the configuration whose main file is path. Includes are relative
-// to the directory of path as written, as for NGINX. It never blocks on a FIFO
-// and follows no loop; every error is an *Error with file, line and hint. With
-// an error the Config holds Files, Sums and Dirs alone: what to watch until
-// somebody mends it.
+// to the directory of path as written, as for NGINX. It follows no loop, waits
+// for no FIFO, gives up where a disk does not answer, and has limits for all
+// that a file can ask of it; every error is an *Error with file, line and hint.
+// With an error the Config holds Files, Sums and Dirs alone: what to watch
+// until somebody mends it.
 func Load(path string, o Options) (Config, error) {
-	if o.Resolve == nil {
-		o.Resolve = resolve
+	l := newLoader(o)
+	l.place.Store(&place{file: path, path: path})
+	c, err := l.run(func() error { return l.read(path) })
+	if err == nil && o.Resolve == nil && len(c.Names) > 0 {
+		l = l.again(resolveAll(c.Names))
+		c, err = l.run(l.visit)
 	}
-	name, err := absolute(path, o.Root)
-	if err != nil {
-		return Config{}, ioError(path, 0, path, err)
+	c.options = o
+	return c, err
+}
+
+// run does a part of Load in the time that it has.
+func (l *loader) run(f func() error) (Config, error) {
+	var err error
+	if slow := within(l.options.Hung, loadTime, func() { err = f() }); slow != nil {
+		l.late.Store(true)
+		p := l.place.Load()
+		return Config{Files: p.files, Sums: p.sums, Dirs: p.dirs}, overdue(p, slow)
 	}
-	t, err := openTree(o.Root)
-	if err != nil {
-		return Config{}, ioError(o.Root, 0, o.Root, err)
-	}
-	defer t.close()
-	var stamps []stamp
-	t.seen = &stamps
-	l := loader{tree: t, options: o, base: name[:strings.LastIndex(name, "/")+1],
-		parsed: map[string]source{}, content: map[string][]byte{},
-		dirs: map[string]bool{}, upstreams: map[upstreamKey][]string{}}
-	err = l.load(name)
-	l.config.Dirs = slices.Sorted(maps.Keys(l.dirs))
 	if err != nil {
 		return Config{Files: l.config.Files, Sums: l.config.Sums, Dirs: l.config.Dirs}, err
 	}
-	l.config.options, l.config.stamps = o, stamps
 	return l.config, nil
 }
 
-func (l *loader) load(name string) error {
-	main, err := l.file(name, nil, &directive{})
+// read reads all files. Only here the disk is waited for.
+func (l *loader) read(path string) error {
+	name, err := absolute(path, l.options.Root)
+	if err != nil {
+		return ioError(path, 0, path, err)
+	}
+	if l.tree, err = openTree(l.options.Root); err != nil {
+		return ioError(l.options.Root, 0, l.options.Root, err)
+	}
+	defer l.tree.close()
+	l.tree.stopped = l.late.Load
+	l.main, l.base = name, name[:strings.LastIndex(name, "/")+1]
+	err = l.visit()
+	l.config.Dirs, l.config.stamps = slices.Sorted(slices.Values(l.tree.dirs)), l.tree.seen
+	return err
+}
+
+// again returns a loader that visits what was read with the answers of the
+// system.
+func (l *loader) again(resolve func(string) ([]netip.Addr, error)) *loader {
+	n := newLoader(l.options)
+	n.options.Resolve = resolve
+	n.tree, n.main, n.base, n.parsed, n.globbed = l.tree, l.main, l.base, l.parsed, l.globbed
+	c := l.config
+	n.config = Config{Files: c.Files, Sums: c.Sums, Dirs: c.Dirs, stamps: c.stamps}
+	n.place.Store(l.place.Load())
+	return n
+}
+
+// visit visits the main file and all that it includes.
+func (l *loader) visit() error {
+	main, err := l.file(l.main, &directive{})
 	if err != nil {
 		return err
 	}
-	if err := l.block(block{src: main, list: main.list, files: &chain{name: name}},
-		&scope{}); err != nil {
+	err = l.block(block{src: main, list: main.list, files: &chain{name: l.main}}, &scope{})
+	if err != nil {
 		return err
 	}
 	if !l.events {
-		return noEvents(name, l.content[name])
+		return noEvents(main)
 	}
-	l.finishBinds()
+	if err := l.finishBinds(); err != nil {
+		return err
+	}
 	l.shareIPv6Only()
 	return nil
 }
 
-func noEvents(name string, data []byte) *Error {
-	e := &Error{File: name, What: `has no "events" section`,
+func noEvents(main source) *Error {
+	e := &Error{File: main.name, What: `has no "events" section`,
 		Fix: "name NGINX's main file, not one that it includes; if it is " +
 			"being written, try again"}
-	if len(strings.TrimSpace(string(data))) == 0 {
+	if main.empty {
 		e.What = "is empty"
 	}
 	return e
@@ -96,17 +122,42 @@ func absolute(path, root string) (string, error) {
 
 // loader is the state of one Load.
 type loader struct {
-	tree      tree
-	options   Options
-	base      string // what relative includes are relative to; ends with a slash
+	// Set at the start.
+	options    Options
+	tree       *tree
+	main, base string // base is what relative includes are relative to; ends with a slash
+
+	// What was read: files by name, and patterns.
+	parsed  map[string]source
+	globbed map[string][]string
+	cost    int // of parsed, see scanner.kept
+
+	// What was visited.
 	config    Config
 	events    bool
-	steps     int
-	content   map[string][]byte
-	parsed    map[string]source // by context and file
-	dirs      map[string]bool
+	visits    int
 	upstreams map[upstreamKey][]string
 	binds     []*bind
+	results   int // addresses, warnings, binds with their upstreams
+
+	// Of the caller's wait.
+	place atomic.Pointer[place]
+	late  atomic.Bool // nobody waits any more
+}
+
+func newLoader(o Options) *loader {
+	return &loader{options: o, parsed: map[string]source{}, globbed: map[string][]string{},
+		upstreams: map[upstreamKey][]string{}}
+}
+
+// at notes what is read next, and where that is named.
+func (l *loader) at(from *directive, path string) {
+	p := &place{file: path, path: path, files: l.config.Files, sums: l.config.Sums,
+		dirs: l.tree.dirs}
+	if from.Directive != nil {
+		p.file, p.line = from.file, from.Line
+	}
+	l.place.Store(p)
 }
 
 // chain is the way of includes to a file.
@@ -145,10 +196,8 @@ func (d *directive) origin() string { return hint.Origin(d.file, d.Line) }
 // places.
 func (l *loader) block(b block, s *scope) error {
 	for _, c := range b.list {
-		l.steps++
-		if l.steps > maxDirectives {
-			return &Error{File: b.src.name, Line: c.Line, What: "too many directives",
-				Fix: "look for files that include each other many times"}
+		if !l.visiting(1 + len(b.context)/8) {
+			return tooMuch(b.src.name, c.Line)
 		}
 		if c.IsMapBlockParameter {
 			continue
@@ -183,8 +232,7 @@ func (l *loader) include(b block, d *directive, s *scope) error {
 	names := []string{tidy(pattern)}
 	if hasPattern(pattern) {
 		var err error
-		names, err = l.tree.glob(tidy(pattern), func(dir string) { l.dirs[dir] = true })
-		if err != nil {
+		if names, err = l.glob(tidy(pattern), d); err != nil {
 			return ioError(d.file, d.Line, pattern, err)
 		}
 	}
@@ -196,15 +244,29 @@ func (l *loader) include(b block, d *directive, s *scope) error {
 	return nil
 }
 
+// glob returns what a pattern finds. The same pattern finds the same.
+func (l *loader) glob(pattern string, from *directive) ([]string, error) {
+	if names, ok := l.globbed[pattern]; ok {
+		return names, nil
+	}
+	l.at(from, pattern)
+	names, err := l.tree.glob(pattern)
+	l.globbed[pattern] = names
+	return names, err
+}
+
 func (l *loader) included(b block, d *directive, name string, s *scope) error {
+	if !l.visiting(b.files.depth) {
+		return tooMuch(d.file, d.Line)
+	}
 	for c := b.files; c != nil; c = c.up {
-		if c.name == name || b.files.depth >= maxDepth {
+		if c.name == name || b.files.depth >= maxIncludes {
 			return &Error{File: d.file, Line: d.Line, What: "include loop: " + name +
 				" is included from itself",
 				Fix: "remove the include"}
 		}
 	}
-	src, err := l.file(name, b.context, d)
+	src, err := l.file(name, d)
 	if err != nil {
 		return err
 	}
@@ -212,27 +274,27 @@ func (l *loader) included(b block, d *directive, name string, s *scope) error {
 	return l.block(block{src: src, list: src.list, context: b.context, files: files}, s)
 }
 
-// file reads and parses a file, once for each context.
-func (l *loader) file(name string, context []string, from *directive) (source, error) {
-	key := strings.Join(context, "{") + "\x00" + name
-	if s, ok := l.parsed[key]; ok {
+// file reads and parses a file, once.
+func (l *loader) file(name string, from *directive) (source, error) {
+	if s, ok := l.parsed[name]; ok {
 		return s, nil
 	}
-	data, ok := l.content[name]
-	if !ok {
-		var err error
-		if data, err = l.tree.read(name); err != nil {
-			return source{}, readError(name, from, err)
-		}
-		l.content[name] = data
-		l.config.Files = append(l.config.Files, name)
-		l.config.Sums = append(l.config.Sums, fmt.Sprintf("%x", sha256.Sum256(data)))
+	l.at(from, name)
+	l.tree.readNothing = func() { l.readsNothing(name, from) }
+	data, err := l.tree.read(name)
+	if err != nil {
+		return source{}, readError(name, from, err)
 	}
-	s, warnings, err := parse(name, data, context)
+	l.config.Files = append(l.config.Files, name)
+	l.config.Sums = append(l.config.Sums, fmt.Sprintf("%x", sha256.Sum256(data)))
+	s, cost, warnings, err := parse(name, data)
 	if err != nil {
 		return source{}, err
 	}
-	l.parsed[key] = s
+	if l.cost += cost; l.cost > maxKept {
+		return source{}, tooMuch(name, 0)
+	}
+	l.parsed[name] = s
 	l.config.Warnings = append(l.config.Warnings, warnings...)
 	return s, nil
 }
@@ -244,12 +306,29 @@ func readError(name string, from *directive, err error) error {
 	return ioError(from.file, from.Line, name, err)
 }
 
+func (l *loader) readsNothing(name string, from *directive) {
+	if from.Directive != nil {
+		l.warn(from, "reads-nothing", "include "+name+": NGINX reads nothing of it",
+			"it is a device, or a file whose size is 0: name another one")
+	}
+}
+
+// visiting reports whether a visit of so many things is within the limits.
+func (l *loader) visiting(things int) bool {
+	l.visits += things
+	return l.visits <= maxVisits && l.results <= maxResults && !l.late.Load()
+}
+
 // resolved returns the addresses of a host name. NGINX asks once per load too.
 func (l *loader) resolved(host string) ([]netip.Addr, error) {
-	if addrs := l.config.Names[host]; len(addrs) > 0 {
+	if addrs, ok := l.config.Names[host]; ok && len(addrs) > 0 {
 		return addrs, nil
 	}
-	addrs, err := l.options.ask(host)
+	var addrs []netip.Addr
+	err := errNotAsked
+	if l.options.Resolve != nil {
+		addrs, err = l.options.ask(host)
+	}
 	if l.config.Names == nil {
 		l.config.Names = map[string][]netip.Addr{}
 	}

@@ -252,8 +252,8 @@ func TestLoadUnreadable(t *testing.T) {
 		"pattern.conf":      "pattern.conf:4: read secret/*.conf: permission denied",
 	} {
 		var err error
-		withoutCapabilities(t, func() {
-			_, err = Load(filepath.Join(dir, name), Options{Resolve: names})
+		withoutCapabilities(t, func() { // of this thread
+			err = newLoader(Options{Resolve: names}).read(filepath.Join(dir, name))
 		})
 		e, ok := errors.AsType[*Error](err)
 		if !ok || strings.ReplaceAll(e.Error(), dir+"/", "") != want ||

@@ -276,11 +276,13 @@ type built struct{ prefix, conf, pid string }
 
 const configureMark = "configure arguments:"
 
+const maxProgram = 256 << 20
+
 // builtin reads what `nginx -V` would print from the program itself. What it
 // does not say is configure's default.
 func builtin(program string) built {
 	b := built{prefix: "/usr/local/nginx", conf: "conf/nginx.conf", pid: "logs/nginx.pid"}
-	f, err := tree{root: -1}.open(program)
+	f, err := (&tree{root: -1}).open(program, 0)
 	if err != nil {
 		return b
 	}
@@ -288,7 +290,7 @@ func builtin(program string) built {
 	if st, err := f.Stat(); err != nil || !st.Mode().IsRegular() {
 		return b
 	}
-	line := configureLine(io.LimitReader(f, maxFile))
+	line := configureLine(io.LimitReader(f, maxProgram))
 	for _, m := range configureOption.FindAllSubmatch(line, -1) {
 		value := strings.Trim(string(m[2]), "'")
 		switch string(m[1]) {

@@ -5,7 +5,6 @@ import (
 	"errors"
 	"fmt"
 	"io"
-	"regexp"
 	"strings"
 	"unicode/utf8"
 
@@ -20,6 +19,7 @@ type source struct {
 	// its bytes are no UTF-8 and were read as Latin-1, so that arg can give
 	// them back
 	latin1 bool
+	empty  bool // there is nothing in it but spaces
 	list   crossplane.Directives
 }
 
@@ -42,44 +42,47 @@ func shapes(directive string) ([]uint, bool) {
 	return []uint{maskBlock | maskAny, maskAny}, true
 }
 
-// gluedBlock finds `content_by_lua_block{`: crossplane calls the lexer of a
-// directive one character too late for that.
-var gluedBlock = regexp.MustCompile(`(_by_lua_block)\{`)
-
-// parse parses a file that stands in the blocks of context, ["http", "server"].
-// Crossplane starts every file at the top level, where it takes `map` and `geo`
-// for what they are but does not check how directives inside of `server` end.
-// Therefore it is given the blocks around the file too, on the line of its
-// first directive.
-func parse(name string, data []byte, context []string) (source, []Warning, error) {
+// parse parses what matters of a file, and returns what that costs. What the
+// scanner lets through is well formed, in whatever block the file stands.
+func parse(name string, data []byte) (s source, cost int, w []Warning, err error) {
 	if err := checkText(name, data); err != nil {
-		return source{}, nil, err
+		return source{}, 0, nil, err
 	}
-	s := source{name: name, latin1: !utf8.Valid(data)}
+	scanned, err := scan(name, data)
+	if err == nil && scanned.kept > maxKept {
+		err = tooMuch(name, 0)
+	}
+	if err != nil {
+		return source{}, 0, nil, err
+	}
+	text := scanned.text
+	s = source{name: name, latin1: !utf8.Valid(text), empty: len(bytes.TrimSpace(data)) == 0}
 	if s.latin1 {
-		data = fromLatin1(data)
+		text = fromLatin1(text)
 	}
-	data = gluedBlock.ReplaceAll(data, []byte("$1 {"))
-	for i := len(context) - 1; i >= 0; i-- {
-		data = fmt.Appendf(nil, "%q (of) {%s\n}", context[i], data)
-	}
-	payload, err := runParser(name, data)
+	payload, err := runParser(name, text)
 	if err != nil {
-		return source{}, nil, err
+		return source{}, 0, nil, err
 	}
-	warnings, err := judge(name, payload.Errors)
-	if err != nil {
-		return source{}, nil, err
-	}
+	w, err = judge(name, scanned.lines, payload.Errors)
 	s.list = payload.Config[0].Parsed
-	for range context {
-		if len(s.list) == 0 {
-			return source{}, nil, &Error{File: name,
-				What: crossplane.ErrPrematureLexEnd.Error(), Fix: nginxT}
-		}
-		s.list = s.list[0].Block
+	setLines(s.list, scanned.lines)
+	return s, scanned.kept, w, err
+}
+
+// setLines gives directives the lines that they have in the file.
+func setLines(list crossplane.Directives, lines []int) {
+	for _, d := range list {
+		d.Line = lineOf(lines, d.Line)
+		setLines(d.Block, lines)
 	}
-	return s, warnings, nil
+}
+
+func lineOf(lines []int, n int) int {
+	if len(lines) == 0 {
+		return 0
+	}
+	return lines[min(max(n, 1), len(lines))-1]
 }
 
 // runParser calls crossplane, which panics on some input that NGINX refuses.
@@ -94,9 +97,6 @@ func runParser(name string, data []byte) (p *crossplane.Payload, err error) {
 		SingleFile:                true,
 		SkipDirectiveContextCheck: true,
 		DirectiveSources:          []crossplane.MatchFunc{shapes},
-		LexOptions: crossplane.LexOptions{
-			Lexers: []crossplane.RegisterLexer{
-				crossplane.LexWithLexer(lua{}, luaBlocks...)}},
 		Open: func(string) (io.ReadCloser, error) {
 			return io.NopCloser(bytes.NewReader(data)), nil
 		},
@@ -110,7 +110,7 @@ func runParser(name string, data []byte) (p *crossplane.Payload, err error) {
 const nginxT = "`nginx -t` says what NGINX thinks of it; what is installed stays as it is"
 
 // judge tells errors after which the tree cannot be trusted from the others.
-func judge(name string, errs []crossplane.PayloadError) ([]Warning, error) {
+func judge(name string, lines []int, errs []crossplane.PayloadError) ([]Warning, error) {
 	var warnings []Warning
 	for _, e := range errs {
 		what, line := e.Error.Error(), 0
@@ -118,7 +118,7 @@ func judge(name string, errs []crossplane.PayloadError) ([]Warning, error) {
 			what = pe.What
 		}
 		if e.Line != nil {
-			line = *e.Line
+			line = lineOf(lines, *e.Line)
 		}
 		// in a map, geo, …: crossplane does not know `geo { volatile;
 		// }`
@@ -140,8 +140,7 @@ func syntaxHint(what string) string {
 		return "the file looks truncated or half-written: a `}`, a `;` " +
 			"or a quote is missing; " + nginxT
 	case strings.Contains(what, `unexpected "}"`):
-		return "remove the brace; if NGINX accepts it inside a word, " +
-			"put that word in quotes"
+		return "remove the brace; " + nginxT
 	case strings.Contains(what, "not terminated"):
 		return "end the directive with `;`"
 	}

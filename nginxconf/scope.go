@@ -8,6 +8,7 @@ import (
 	"net/netip"
 	"slices"
 	"strings"
+	"sync"
 	"time"
 )
 
@@ -44,8 +45,14 @@ func (l *loader) enter(b block, d *directive, outer *scope) error {
 		in.upstream = &upstreamKey{b.module(), strings.ToLower(d.args[0])}
 		l.upstreams[*in.upstream] = nil
 	}
+	if len(inner.context) > maxNesting {
+		return tooDeep(d.file, d.Line)
+	}
 	if err := l.block(inner, &in); err != nil {
 		return err
+	}
+	if !l.visiting(len(in.passes) * (1 + len(in.binds))) {
+		return tooMuch(d.file, d.Line)
 	}
 	if isServer {
 		l.closeServer(b.module(), d, in.server)
@@ -69,6 +76,7 @@ func (l *loader) closeServer(module string, d *directive, s *server) {
 			Last: port, Transport: "tcp",
 			Context: module, Text: fmt.Sprintf("*:%d", port),
 			Origin: d.origin()})
+		l.results++
 	}
 	if !s.has && (module == "stream" || module == "mail") {
 		l.warn(d, "no-listen", "this "+module+" server has no listen",
@@ -81,6 +89,7 @@ func (l *loader) closeServer(module string, d *directive, s *server) {
 }
 
 func (l *loader) warn(d *directive, code, message, hint string) {
+	l.results++
 	l.config.Warnings = append(l.config.Warnings,
 		Warning{Code: code, Message: message, Hint: hint, Origin: d.origin()})
 }
@@ -136,6 +145,7 @@ func (l *loader) listen(module string, d *directive) []Listen {
 			return nil
 		}
 	}
+	l.results += len(addrs)
 	var listens []Listen
 	for _, a := range addrs {
 		if a.Is4In6() {
@@ -184,14 +194,49 @@ func (o Options) ask(host string) ([]netip.Addr, error) {
 	return slices.Compact(addrs), nil
 }
 
-// resolveTimeout bounds one look-up: NGINX itself waits as long as the resolver
-// does.
-const resolveTimeout = 5 * time.Second
+const (
+	// resolveTime bounds one look-up: NGINX itself waits as long as the
+	// resolver does.
+	resolveTime    = 5 * time.Second
+	resolveMost    = 32 // at the same time
+	resolveAllTime = 2 * resolveTime
+)
 
-// resolve asks the system. NGINX asks getaddrinfo(3) for both families and uses
-// every answer.
-func resolve(host string) ([]netip.Addr, error) {
-	ctx, cancel := context.WithTimeout(context.Background(), resolveTimeout)
+// errNotAsked stands for the answer of the system, which is asked for all names
+// together.
+var errNotAsked = errors.New("not asked yet")
+
+// resolveAll asks the system for all names, many at the same time, and returns
+// what it said.
+func resolveAll(names map[string][]netip.Addr) func(host string) ([]netip.Addr, error) {
+	type answer struct {
+		addrs []netip.Addr
+		err   error
+	}
+	ctx, cancel := context.WithTimeout(context.Background(), resolveAllTime)
+	defer cancel()
+	answers := make(map[string]*answer, len(names))
+	var tasks sync.WaitGroup
+	free := make(chan struct{}, resolveMost)
+	for host := range names {
+		a := &answer{}
+		answers[host] = a
+		free <- struct{}{}
+		tasks.Go(func() {
+			a.addrs, a.err = Lookup(ctx, host)
+			<-free
+		})
+	}
+	tasks.Wait()
+	return func(host string) ([]netip.Addr, error) {
+		return answers[host].addrs, answers[host].err
+	}
+}
+
+// Lookup asks the system for the addresses of a host name. NGINX asks
+// getaddrinfo(3) for both families and uses every answer.
+func Lookup(ctx context.Context, host string) ([]netip.Addr, error) {
+	ctx, cancel := context.WithTimeout(ctx, resolveTime)
 	defer cancel()
 	addrs, err := net.DefaultResolver.LookupNetIP(ctx, "ip", host)
 	if dns, ok := errors.AsType[*net.DNSError](err); ok {

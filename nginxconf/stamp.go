@@ -1,7 +1,7 @@
 package nginxconf
 
 import (
-	"os"
+	"net/netip"
 	"slices"
 	"time"
 
@@ -16,18 +16,6 @@ type stamp struct {
 	size, seconds, nanoseconds int64
 }
 
-// note keeps what a file is like that was opened; f is nil if it could not be.
-func (t tree) note(name string, f *os.File) {
-	if t.seen == nil {
-		return
-	}
-	fd := -1
-	if f != nil {
-		fd = int(f.Fd())
-	}
-	*t.seen = append(*t.seen, stampOf(name, fd))
-}
-
 func stampOf(name string, fd int) stamp {
 	var st unix.Stat_t
 	if fd < 0 || unix.Fstat(fd, &st) != nil {
@@ -36,12 +24,13 @@ func stampOf(name string, fd int) stamp {
 	return stamp{name, st.Dev, st.Ino, st.Size, st.Ctim.Sec, st.Ctim.Nsec}
 }
 
-// Unchanged reports whether Load would read the same now: every file that it
-// read and every directory that it listed is still what it was, and every host
-// name still has the same addresses. A file costs a few microseconds. The names
-// are asked for again, one after the other, if no file has changed.
+// Unchanged reports whether Load would read the same files now: every one that
+// it read and every directory that it listed is still what it was. A file costs
+// a few microseconds.
 func (c Config) Unchanged() bool {
-	return len(c.stamps) > 0 && c.sameFiles() && c.sameNames()
+	same := make(chan bool, 1)
+	err := within(c.options.Hung, loadTime, func() { same <- c.sameFiles() })
+	return err == nil && len(c.stamps) > 0 && <-same
 }
 
 func (c Config) sameFiles() bool {
@@ -60,11 +49,14 @@ func (c Config) sameFiles() bool {
 	})
 }
 
-// sameNames counts a name that does not resolve now as unchanged: NGINX refuses
-// to load a configuration with such a name, and keeps the one that it has.
-func (c Config) sameNames() bool {
+// SameNames reports whether every host name still has the addresses that it
+// had, asking resolve. One that does not resolve now counts as unchanged: NGINX
+// refuses to load a configuration with such a name, and keeps the one that it
+// has.
+func (c Config) SameNames(resolve func(host string) ([]netip.Addr, error)) bool {
+	o := Options{Resolve: resolve}
 	for host, addrs := range c.Names {
-		if now, err := c.options.ask(host); err == nil && !slices.Equal(now, addrs) {
+		if now, err := o.ask(host); err == nil && !slices.Equal(now, addrs) {
 			return false
 		}
 	}

@@ -2,6 +2,7 @@ package daemon
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"strings"
 	"sync"
@@ -21,6 +22,7 @@ type board struct {
 	requests chan request // to the loop
 	times    prometheus.Histogram
 	loads    func(load) // of benchmarks
+	parked   []request  // of the loop, until a configuration has been read
 
 	mu     sync.Mutex
 	public report.Status // under mu
@@ -66,7 +68,7 @@ func (b *board) loaded(l load) {
 func (b *board) request(ctx context.Context, r Request, by writer.Person) (report.Apply, error) {
 	c := make(chan reply, 1)
 	select {
-	case b.requests <- request{r, by, c}:
+	case b.requests <- request{Request: r, by: by, reply: c}:
 	case <-ctx.Done():
 		return report.Apply{}, ctx.Err()
 	}
@@ -75,6 +77,26 @@ func (b *board) request(ctx context.Context, r Request, by writer.Person) (repor
 		return r.apply, r.err
 	case <-ctx.Done():
 		return report.Apply{}, ctx.Err()
+	}
+}
+
+// answer does what is asked for, or lets it wait while a configuration is read.
+func (b *board) answer(r request, do func(request) (report.Apply, error)) {
+	a, err := do(r)
+	if errors.Is(err, errReading) {
+		b.parked = append(b.parked, r)
+		return
+	}
+	r.reply <- reply{a, err}
+}
+
+// unpark answers what has waited.
+func (b *board) unpark(do func(request) (report.Apply, error)) {
+	parked := b.parked
+	b.parked = nil
+	for _, r := range parked {
+		r.read = true
+		b.answer(r, do)
 	}
 }
 

@@ -52,6 +52,13 @@ func dieAt(o Options, stdout io.Writer, when, write string) (err error) {
 	watched := make(chan error)
 	go func() { watched <- d.watcher.Run(ctx) }()
 	d.fleet.find()
+	for _, i := range d.fleet.instances { // the machine is busy
+		if i.reading != nil {
+			<-i.reading.done
+			i.reading.ripe = true
+			d.fleet.find()
+		}
+	}
 	d.sync()
 	fmt.Fprintln(stdout, o.Kernel.Writes())
 	cancel()

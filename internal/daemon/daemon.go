@@ -131,6 +131,7 @@ func open(o Options) (*daemon, error) {
 		calls: make(chan func())}
 	d.fleet = &fleet{netns: o.NetNS, watcher: w, log: log, troubles: d.troubles,
 		names: newNames(o.Lookup)}
+	d.fleet.reader = reader{names: d.fleet.names, late: make(chan *instance)}
 	d.fleet.follow(&s)
 	h := &healer{netns: host.NamespacePath(o.NetNS), log: log, troubles: d.troubles,
 		agenda: d.agenda}
@@ -175,7 +176,28 @@ func (d *daemon) run(ctx context.Context) error {
 	tasks.Go(func() error { return serve(ctx, local, localHandler(d.board)) })
 	tasks.Go(func() error { return d.watcher.Run(ctx) })
 	tasks.Go(func() error { return d.live(ctx, hostC) })
-	return tasks.Wait()
+	return waitFor(ctx, tasks.Wait)
+}
+
+// endTime is how long the tasks may take to end.
+const endTime = 2 * time.Second
+
+// waitFor waits for the tasks: when all is to end, no longer than endTime,
+// whatever a task may be stuck in.
+func waitFor(ctx context.Context, wait func() error) error {
+	done := make(chan error, 1)
+	go func() { done <- wait() }()
+	select {
+	case err := <-done:
+		return err
+	case <-ctx.Done():
+	}
+	select {
+	case err := <-done:
+		return err
+	case <-time.After(endTime):
+		return errors.New("a task does not end; all routes stay in place")
+	}
 }
 
 // ended is no error where all ends: the sources of events may be gone before

@@ -25,6 +25,7 @@ type fleet struct {
 	log      *slog.Logger
 	troubles *troubles
 	names    *names
+	reader   reader
 
 	settings  *settings.Settings
 	instances []*instance
@@ -72,6 +73,9 @@ func (f *fleet) find() bool {
 	for _, i := range f.instances {
 		if i.fresh != 0 || i.loaded == nil {
 			changed = f.load(i, i.fresh, time.Now()) || changed
+			if i.reading != nil {
+				continue // until it is done
+			}
 			i.unsure = i.fresh != 0 && edited(i)
 			i.fresh = 0
 		}
@@ -183,9 +187,10 @@ func processOf(m nginxconf.Master) watcher.Process {
 // that they name.
 func (f *fleet) watchFiles() {
 	f.followMasters()
+	f.reader.moved = false
 	var dirs []string
 	for _, i := range f.instances {
-		dirs = append(dirs, i.dirs()...)
+		dirs = append(dirs, i.watched...)
 	}
 	if len(f.instances) == 0 {
 		dirs = []string{"/etc/nginx"}
@@ -200,7 +205,9 @@ func (f *fleet) watchFiles() {
 // one that did, 0 if none runs. It reports whether the listeners may be others
 // now.
 func (f *fleet) load(i *instance, master int, now time.Time) bool {
-	f.read(i)
+	if f.read(i); i.wait(true, master) {
+		return false
+	}
 	if i.broken != nil {
 		return false // NGINX has read something else than we can; what is known stays
 	}
@@ -217,13 +224,18 @@ func (f *fleet) load(i *instance, master int, now time.Time) bool {
 	return true
 }
 
-// refresh reads what has changed on disk of all configurations. It returns the
+// refresh reads what has changed on disk of all configurations, unless that has
+// been done. It returns errReading while one is being read, and otherwise the
 // first error of one that cannot be loaded.
-func (f *fleet) refresh() (broken error) {
+func (f *fleet) refresh(done bool) (broken error) {
 	for _, i := range f.instances {
-		if f.read(i); broken == nil {
-			broken = i.broken
+		if !done {
+			f.read(i)
 		}
+		if i.reading != nil {
+			return errReading
+		}
+		broken = cmp.Or(broken, i.broken)
 	}
 	return broken
 }
@@ -264,7 +276,7 @@ func (f *fleet) filesChanged(now time.Time) bool {
 		if !f.read(i) {
 			continue
 		}
-		news = true
+		news = true // also of its pid file
 		if len(i.masters) == 0 || i.loaded == nil {
 			changed = f.load(i, 0, now) || changed
 		}
@@ -272,7 +284,7 @@ func (f *fleet) filesChanged(now time.Time) bool {
 	if len(f.instances) == 0 {
 		return f.find()
 	}
-	if news {
+	if news || f.reader.moved {
 		f.watchFiles()
 	}
 	return changed
@@ -284,7 +296,11 @@ func (f *fleet) filesChanged(now time.Time) bool {
 func (f *fleet) namesChanged(now time.Time) (changed bool) {
 	for _, i := range f.instances {
 		loaded := i.same()
-		if f.read(i) && loaded && i.same() {
+		switch {
+		case !f.read(i):
+		case len(i.masters) == 0 || i.loaded == nil:
+			changed = f.load(i, 0, now) || changed
+		case loaded && i.same():
 			i.adopt(f.earlierWorkers(i, 0), now)
 			changed = true
 		}
@@ -294,11 +310,17 @@ func (f *fleet) namesChanged(now time.Time) (changed bool) {
 
 // read reads the configuration of an instance if it has changed. It says once
 // that it cannot be loaded, and once that it can again, and reports whether
-// there is another good one.
+// there is another good one. If that takes long, i.reading stays.
 func (f *fleet) read(i *instance) (changed bool) {
-	changed = i.refresh(f.names.resolve)
-	finding, _ := i.finding()
-	f.troubles.note("configuration "+i.Root+i.Conf, hint.New(i.broken, finding.Hint))
+	f.names.forget(func(host string) bool {
+		return slices.ContainsFunc(f.instances,
+			func(i *instance) bool { return i.uses(host) })
+	})
+	changed, taken := f.reader.read(i)
+	if taken {
+		finding, _ := i.finding()
+		f.troubles.note("configuration "+i.Root+i.Conf, hint.New(i.broken, finding.Hint))
+	}
 	return changed
 }
 
@@ -330,10 +352,11 @@ func (f *fleet) leaving() bool {
 }
 
 // unsure reports whether NGINX may have loaded something else than what is
-// taken for it, or may listen on a host name whose addresses are not known yet.
+// taken for it, or something that is not known yet.
 func (f *fleet) unsure() bool {
-	return f.names.unheard() ||
-		slices.ContainsFunc(f.instances, func(i *instance) bool { return i.unsure })
+	return f.names.unheard() || slices.ContainsFunc(f.instances, func(i *instance) bool {
+		return i.unsure || i.reading != nil || i.loaded == nil && len(i.masters) > 0
+	})
 }
 
 // pending reports whether an NGINX may load something else than it has loaded.

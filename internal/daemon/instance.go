@@ -21,10 +21,10 @@ type instance struct {
 
 	// Of the files. A Config that was read is never changed, so that its
 	// address stands for its contents.
-	disk   *nginxconf.Config // the last good one of the disk
-	broken error             // why what is on disk cannot be loaded
-	files  []string          // that were read last, the good ones or not
-	listed []string          // and the directories
+	disk    *nginxconf.Config // the last good one of the disk
+	broken  error             // why what is on disk cannot be loaded
+	watched []string          // directories where a change may make another one
+	reading *reading          // while a task reads it
 
 	// Of the processes.
 	masters []nginxconf.Master
@@ -41,7 +41,8 @@ type instance struct {
 }
 
 func newInstance(s survey.Source) *instance {
-	return &instance{Source: s, disk: &nginxconf.Config{}}
+	return &instance{Source: s, disk: &nginxconf.Config{},
+		watched: []string{filepath.Join("/", s.Root, filepath.Dir(s.Absolute()))}}
 }
 
 // leaving is a listener that left the configuration while old workers still
@@ -56,25 +57,6 @@ type leaving struct {
 // maxLeaving bounds leaving. NGINX itself has no bound unless
 // worker_shutdown_timeout is set; what stays costs nothing but a rule.
 const maxLeaving = 24 * time.Hour
-
-// refresh reads the configuration from the disk unless it is what was read
-// last. It reports whether there is another good one.
-func (i *instance) refresh(resolve func(host string) ([]netip.Addr, error)) (changed bool) {
-	if i.current() {
-		return false
-	}
-	c, err := nginxconf.Load(i.Conf,
-		nginxconf.Options{Root: i.Root, UID: i.UID, Resolve: resolve})
-	i.files, i.listed, i.broken = c.Files, c.Dirs, err
-	if err != nil {
-		return false
-	}
-	i.disk = &c
-	return true
-}
-
-// current reports whether disk is what is on disk now.
-func (i *instance) current() bool { return i.broken == nil && i.disk.Unchanged() }
 
 // adopt makes what was read from the disk the loaded configuration. workers are
 // those that still run with earlier ones.
@@ -198,17 +180,18 @@ func (i *instance) awaited() []string {
 	return defaultPIDFiles // and where the directive is relative, the check every minute
 }
 
-// dirs are the directories where a change may make another configuration. Files
-// that are symbolic links are watched at both ends.
-func (i *instance) dirs() []string {
-	var out []string
+// dirsOf returns the directories where a change may make another configuration.
+// Files that are symbolic links are watched at both ends.
+func dirsOf(s survey.Source, c nginxconf.Config) []string {
+	out, had := []string{}, map[string]bool{}
 	add := func(dir string) {
-		if dir = filepath.Join("/", i.Root, dir); !slices.Contains(out, dir) {
+		if dir = filepath.Join("/", s.Root, dir); !had[dir] {
+			had[dir] = true
 			out = append(out, dir)
 		}
 	}
 	real := func(path string) string {
-		if i.Root != "" {
+		if s.Root != "" {
 			return path // a link there means a file below the root
 		}
 		if p, err := filepath.EvalSymlinks(path); err == nil {
@@ -217,7 +200,7 @@ func (i *instance) dirs() []string {
 		return path
 	}
 	seen := map[string]bool{}
-	for _, f := range append(slices.Clone(i.files), i.Absolute()) {
+	for _, f := range append(slices.Clone(c.Files), s.Absolute()) {
 		if dir := filepath.Dir(f); !seen[dir] {
 			seen[dir] = true
 			add(dir)
@@ -227,7 +210,7 @@ func (i *instance) dirs() []string {
 			add(filepath.Dir(real(f)))
 		}
 	}
-	for _, d := range i.listed {
+	for _, d := range c.Dirs {
 		add(d)
 	}
 	return out

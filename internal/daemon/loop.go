@@ -24,6 +24,7 @@ const (
 	mastersIn       = time.Minute
 	leaveEvery      = 5 * time.Second
 	trimAfter       = 10 * time.Second
+	readyIn         = 10 * time.Second // the first look may take longer, NGINX shall not wait
 )
 
 // live looks for the first time, says that all is ready, and follows.
@@ -31,9 +32,11 @@ func (d *daemon) live(ctx context.Context, hostC <-chan host.Event) error {
 	now := time.Now()
 	d.started = now
 	d.causes.add("start")
+	late := time.AfterFunc(readyIn, func() { notify(sd.SdNotifyReady) })
 	d.fleet.find()
 	d.sync()
 	d.prepare()
+	late.Stop()
 	d.log.Info("following NGINX and the host", "detector", d.watcher.Detector(),
 		"configurations", len(d.fleet.instances),
 		"listeners", len(d.board.status().Plan.Outcomes))
@@ -71,10 +74,13 @@ func (d *daemon) loop(ctx context.Context, hostC <-chan host.Event) error {
 			}
 			d.hostEvent(e, time.Now())
 		case a := <-d.fleet.names.answers:
-			d.answered(a, time.Now())
+			if in := d.fleet.names.answered(a); in > 0 {
+				d.agenda.by(doNames, time.Now().Add(in))
+			}
+		case i := <-d.fleet.reader.late:
+			d.readLate(i, time.Now())
 		case r := <-d.board.requests:
-			a, err := d.requested(r)
-			r.reply <- reply{a, err}
+			d.board.answer(r, d.requested)
 		case <-d.reloads:
 			d.reloadSettings()
 		case f := <-d.calls:
@@ -113,7 +119,8 @@ func (d *daemon) reloaded(e watcher.Event) {
 	}
 	d.causes.add(fmt.Sprintf("reload of NGINX %d", e.PID))
 	this := func(o *instance) bool { return o == i }
-	ready := i.current() && d.reconciler.anticipate(d.want(this))
+	same := !d.fleet.read(i) && i.reading == nil && i.broken == nil
+	ready := same && d.reconciler.anticipate(d.want(this))
 	written := time.Since(e.At)
 	if !d.fleet.load(i, e.PID, time.Now()) {
 		return
@@ -162,15 +169,17 @@ func (d *daemon) filesChanged(now time.Time) {
 	}
 }
 
-// answered takes in what the system says about a host name.
-func (d *daemon) answered(a answerOf, now time.Time) {
+// namesDue takes in what the system has said about host names, and asks again
+// for those that are not known.
+func (d *daemon) namesDue(now time.Time) {
 	n := d.fleet.names
-	unheard := n.unheard()
-	changed := n.answered(a) && d.fleet.namesChanged(now)
+	news := n.news
+	n.news = false
+	changed := d.fleet.namesChanged(now)
 	if changed {
 		d.causes.add("a host name has other addresses")
 	}
-	if changed || unheard && !n.unheard() { // what was kept may go now
+	if changed || news { // what was kept may go now
 		d.sync()
 	}
 	if n.unknown() {
@@ -208,8 +217,11 @@ func (d *daemon) due(now time.Time) {
 		case doMasters:
 			d.agenda.by(doMasters, now.Add(d.nextMasters(now)))
 			d.mastersChanged()
+			if d.fleet.reader.retry(d.fleet.instances) {
+				d.filesChanged(now) // no event may tell that a disk answers again
+			}
 		case doNames:
-			d.fleet.namesChanged(now) // asks for them again
+			d.namesDue(now)
 		case doTrim:
 			debug.FreeOSMemory()
 			d.publish()

@@ -3,16 +3,18 @@ package daemon
 import (
 	"context"
 	"errors"
-	"net"
+	"maps"
 	"net/netip"
 	"slices"
 	"sync"
 	"time"
+
+	"lasthop/nginxconf"
 )
 
 // names answers the host names of `listen`: at once, with the last good answer,
 // since the loop must not wait for a name server. Tasks of its own ask the
-// system, whenever a name is used; what they hear comes to the loop.
+// system, whenever a configuration is read; what they hear comes to the loop.
 type names struct {
 	lookup  func(ctx context.Context, host string) ([]netip.Addr, error)
 	answers chan answerOf // to the loop
@@ -21,7 +23,10 @@ type names struct {
 	tasks   sync.WaitGroup
 
 	// Owned by the loop.
-	known map[string]nameState
+	known   map[string]nameState
+	waiting []string // to be asked, the first first
+	asking  int      // tasks
+	news    bool     // since the loop looked at the answers
 }
 
 // nameState is what is known of a name.
@@ -41,29 +46,21 @@ type answerOf struct {
 
 const (
 	lookupTime = 5 * time.Second
+	lookupMost = 32          // names that are asked for at the same time
 	lookupIn   = time.Second // a name is not asked for more often
 	unknownIn  = 5 * time.Second
+	answersIn  = 20 * time.Millisecond // many answers are taken in together
 )
 
 var errUnknown = errors.New("no answer yet; lasthop asks again until there is one")
 
 func newNames(ask func(ctx context.Context, host string) ([]netip.Addr, error)) *names {
 	if ask == nil {
-		ask = lookup
+		ask = nginxconf.Lookup
 	}
 	n := &names{lookup: ask, answers: make(chan answerOf), known: map[string]nameState{}}
 	n.ctx, n.cancel = context.WithCancel(context.Background())
 	return n
-}
-
-// lookup asks the system. NGINX asks getaddrinfo(3) for both families and uses
-// every answer.
-func lookup(ctx context.Context, host string) ([]netip.Addr, error) {
-	addrs, err := net.DefaultResolver.LookupNetIP(ctx, "ip", host)
-	if dns, ok := errors.AsType[*net.DNSError](err); ok {
-		err = errors.New(dns.Err)
-	}
-	return addrs, err
 }
 
 func (n *names) close() {
@@ -71,43 +68,68 @@ func (n *names) close() {
 	n.tasks.Wait()
 }
 
-// resolve returns the last good answer, and asks for another one.
-func (n *names) resolve(host string) ([]netip.Addr, error) {
-	s := n.known[host]
-	if now := time.Now(); !s.asking && now.Sub(s.asked) > lookupIn {
-		s.asking, s.asked = true, now
-		n.tasks.Go(func() { n.ask(host) })
+// ask asks for the names that are used, but not for one that was asked for just
+// now.
+func (n *names) ask(used map[string][]netip.Addr) {
+	now := time.Now()
+	for host := range used {
+		if s := n.known[host]; !s.asking && now.Sub(s.asked) > lookupIn {
+			s.asking, s.asked = true, now
+			n.known[host] = s
+			n.waiting = append(n.waiting, host)
+		}
 	}
-	n.known[host] = s
-	if !s.known {
-		return nil, errUnknown
-	}
-	return s.addrs, nil
+	n.next()
 }
 
-func (n *names) ask(host string) {
-	ctx, cancel := context.WithTimeout(n.ctx, lookupTime)
-	defer cancel()
-	addrs, err := n.lookup(ctx, host)
-	select {
-	case n.answers <- answerOf{host, addrs, err}:
-	case <-n.ctx.Done():
+// next begins as many tasks as there may be.
+func (n *names) next() {
+	for len(n.waiting) > 0 && n.asking < lookupMost {
+		host := n.waiting[0]
+		n.waiting = n.waiting[1:]
+		n.asking++
+		n.tasks.Go(func() {
+			ctx, cancel := context.WithTimeout(n.ctx, lookupTime)
+			defer cancel()
+			addrs, err := n.lookup(ctx, host)
+			select {
+			case n.answers <- answerOf{host, addrs, err}:
+			case <-n.ctx.Done():
+			}
+		})
 	}
 }
 
-// answered takes an answer in, and reports whether it is another one. A name
-// that was known once keeps its addresses while the system has no answer.
-func (n *names) answered(a answerOf) (changed bool) {
+// forget forgets the names that are not used any more.
+func (n *names) forget(used func(host string) bool) {
+	maps.DeleteFunc(n.known, func(host string, s nameState) bool {
+		return !s.asking && !used(host)
+	})
+}
+
+// answered takes an answer in, and returns in what time to look at the answers,
+// 0 if that is not needed. A name that was known once keeps its addresses while
+// the system has no answer.
+func (n *names) answered(a answerOf) (in time.Duration) {
+	n.asking--
+	n.next()
 	s := n.known[a.host]
+	n.news = n.news || !s.heard
 	s.asking, s.heard = false, true
 	if a.err == nil {
 		// a name server may turn its answers round
 		slices.SortFunc(a.addrs, netip.Addr.Compare)
-		changed = !s.known || !slices.Equal(s.addrs, a.addrs)
+		n.news = n.news || !s.known || !slices.Equal(s.addrs, a.addrs)
 		s.addrs, s.known = a.addrs, true
 	}
 	n.known[a.host] = s
-	return changed
+	switch {
+	case n.news:
+		return answersIn
+	case n.unknown():
+		return unknownIn
+	}
+	return 0
 }
 
 // unknown reports whether a name has no addresses yet.

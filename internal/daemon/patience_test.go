@@ -11,6 +11,7 @@ import (
 	"net/http"
 	"net/netip"
 	"os"
+	"os/exec"
 	"path/filepath"
 	"slices"
 	"strings"
@@ -18,6 +19,7 @@ import (
 	"testing"
 	"time"
 
+	"lasthop/internal/nstest"
 	"lasthop/nginxconf"
 	"lasthop/report"
 	"lasthop/routing"
@@ -256,18 +258,198 @@ func TestRunNames(t *testing.T) {
 	if s.quiet(); !has(s.owned(), "from 10.0.2.") {
 		t.Errorf("known, and gone: %q", s.owned())
 	}
-	s.loop(func() { // as after an edit
+	s.askAgain()
+	answer <- netip.MustParseAddr("10.0.1.101")
+	s.Until("another address", is("10.0.1.101"))
+	s.Until("the old one to go", func() bool {
+		return !is("10.0.2.100")() && !has(s.owned(), "from 10.0.2.")
+	})
+}
+
+// askAgain makes the daemon ask for all names, as after an edit.
+func (s *server) askAgain() {
+	s.t.Helper()
+	s.loop(func() {
 		for n, st := range s.d.fleet.names.known {
 			st.asked = time.Time{}
 			s.d.fleet.names.known[n] = st
 		}
 		s.d.fleet.namesChanged(time.Now())
 	})
-	answer <- netip.MustParseAddr("10.0.1.101")
-	s.Until("another address", is("10.0.1.101"))
-	s.Until("the old one to go", func() bool {
-		return !is("10.0.2.100")() && !has(s.owned(), "from 10.0.2.")
+}
+
+// TestRunManyNames: no more than lookupMost names are asked for at a time; the
+// answers for some do not wait for the others, both families of one count, and
+// a name server that fails changes nothing.
+func TestRunManyNames(t *testing.T) {
+	t.Parallel()
+	s := newServer(t)
+	listens := ""
+	for n := range 100 {
+		listens += fmt.Sprintf("listen h%d.test:%d; ", n, 1000+n)
+	}
+	s.Conf("listen 10.0.1.100:80; " + listens)
+	dns := nameServer{release: make(chan struct{})}
+	s.start(func(o *Options) { o.Lookup = dns.answer })
+	outcomes := func(addr string) (n int) {
+		for _, o := range s.status().Plan.Outcomes {
+			if o.Addr.String() == addr {
+				n++
+			}
+		}
+		return n
+	}
+	s.Until("the names that are answered", func() bool { return outcomes("10.0.1.101") == 99 })
+	close(dns.release)
+	s.Until("the last name", func() bool {
+		return outcomes("10.0.2.100") == 1 && outcomes("2001:db8:2::100") == 1
 	})
+	if n := dns.most.Load(); n < 2 || n > lookupMost {
+		t.Errorf("%d names were asked for at a time, want 2 to %d", n, lookupMost)
+	}
+	before := s.quiet()
+	dns.failing.Store(true)
+	s.askAgain()
+	s.Until("the failures", func() (heard bool) {
+		s.loop(func() { heard = s.d.fleet.names.asking == 0 })
+		return heard
+	})
+	if after := s.quiet(); after.Counts.Changes != before.Counts.Changes ||
+		outcomes("10.0.2.100") != 1 {
+		t.Errorf("a name server that fails led to %d writes",
+			after.Counts.Changes-before.Counts.Changes)
+	}
+	s.Conf("listen 10.0.1.100:80; listen h1.test:80;")
+	s.Until("the others to be forgotten", func() (gone bool) {
+		s.loop(func() {
+			s.d.fleet.namesChanged(time.Now())
+			gone = len(s.d.fleet.names.known) == 1
+		})
+		return gone
+	})
+}
+
+// nameServer knows h*.test. It answers for h13.test when it is told to.
+type nameServer struct {
+	now, most atomic.Int32 // questions at a time
+	failing   atomic.Bool
+	release   chan struct{}
+}
+
+func (d *nameServer) answer(ctx context.Context, host string) (out []netip.Addr, err error) {
+	if n := d.now.Add(1); n > d.most.Load() {
+		d.most.Store(n)
+	}
+	defer d.now.Add(-1)
+	time.Sleep(time.Millisecond)
+	switch {
+	case d.failing.Load():
+		return nil, errors.New("server misbehaving")
+	case host == "h13.test":
+		select {
+		case <-d.release:
+		case <-ctx.Done():
+			return nil, ctx.Err()
+		}
+		return []netip.Addr{netip.MustParseAddr("10.0.2.100"),
+			netip.MustParseAddr("2001:db8:2::100")}, nil
+	}
+	return []netip.Addr{netip.MustParseAddr("10.0.1.101")}, nil
+}
+
+// hanging is the path of a directory whose file system never answers: a FUSE
+// that nobody serves, in a mount namespace of its own.
+func hanging(t *testing.T) string {
+	t.Helper()
+	fuse, err := os.OpenFile("/dev/fuse", os.O_RDWR, 0)
+	if err != nil {
+		t.Skip(err)
+	}
+	t.Cleanup(func() { fuse.Close() }) // which lets all that hang fail
+	c := exec.Command("unshare", "--mount", "sh", "-c", "mount -i -t fuse -o "+
+		"fd=3,rootmode=40000,user_id=0,group_id=0 hanging /mnt && "+
+		"echo mounted && exec sleep 300 3<&-")
+	c.ExtraFiles = []*os.File{fuse}
+	out, err := c.StdoutPipe()
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := c.Start(); err != nil {
+		t.Skip(err)
+	}
+	t.Cleanup(func() { _ = c.Process.Kill(); fuse.Close(); _ = c.Wait() })
+	if line, _ := bufio.NewReader(out).ReadString('\n'); line != "mounted\n" {
+		t.Skip("a FUSE cannot be mounted here")
+	}
+	return fmt.Sprintf("/proc/%d/root/mnt", c.Process.Pid)
+}
+
+// TestRunHangingDisk: a file system that does not answer keeps nobody waiting:
+// heals and requests go on, it is said, and what is there stays. When the
+// configuration is mended, the daemon follows it.
+func TestRunHangingDisk(t *testing.T) {
+	t.Parallel()
+	dir := hanging(t)
+	s := newServer(t)
+	s.StartNginx()
+	s.start()
+	want := s.owned()
+	s.Replace(s.Head() + "events {} http { server { listen 10.0.2.100:80; }\ninclude " +
+		dir + "/*.conf; }")
+	broken := func() bool {
+		return slices.ContainsFunc(s.status().Plan.Findings, func(f routing.Finding) bool {
+			return f.Code == "config-broken" &&
+				strings.Contains(f.Message, "takes longer") &&
+				strings.Contains(f.Message, s.File("nginx.conf:"))
+		})
+	}
+	s.Until("the reading to begin", func() (reading bool) {
+		s.loop(func() { reading = s.d.fleet.instances[0].reading != nil })
+		return reading
+	})
+	for range 5 {
+		start := time.Now()
+		s.deleteOurs()
+		s.Until("all to be back", func() bool { return cmp.Diff(want, s.owned()) == "" })
+		if d := time.Since(start); d > nstest.Patience(2*time.Second) {
+			t.Errorf("it took %v", d)
+		}
+		s.d.pardon(t)
+	}
+	if broken() {
+		t.Error("the reading was over before: this shows nothing")
+	}
+	_, err := s.socket().Sync(Request{})
+	if err == nil || !strings.Contains(err.Error(), "takes longer") {
+		t.Errorf("apply meanwhile: %v", err)
+	}
+	s.Until("the finding", broken)
+	if d := cmp.Diff(want, s.owned()); d != "" {
+		t.Errorf("-before +after\n%s", d)
+	}
+	s.Conf("listen 10.0.1.100:80; listen 10.0.2.100:80;")
+	s.Reload()
+	s.Until("the new listener", func() bool { return has(s.owned(), "from 10.0.2.") })
+	start := time.Now()
+	if err := s.end(); err != nil || time.Since(start) > nstest.Patience(3*time.Second) {
+		t.Errorf("the end took %v: %v", time.Since(start), err)
+	}
+}
+
+// TestRunStuck: the end does not wait for a task that is stuck.
+func TestRunStuck(t *testing.T) {
+	ctx, cancel := context.WithCancel(t.Context())
+	stuck := make(chan error)
+	defer close(stuck)
+	cancel()
+	start := time.Now()
+	if err := waitFor(ctx, func() error { return <-stuck }); err == nil ||
+		time.Since(start) > endTime+time.Second {
+		t.Errorf("%v after %v", err, time.Since(start))
+	}
+	if err := waitFor(ctx, func() error { return nil }); err != nil {
+		t.Error(err)
+	}
 }
 
 // TestTroubles: each trouble is said once, is in the status, and its end is

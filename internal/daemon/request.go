@@ -20,6 +20,7 @@ type request struct {
 	Request
 	by    writer.Person
 	reply chan<- reply
+	read  bool // the configurations have been read for it
 }
 
 type reply struct {
@@ -31,7 +32,7 @@ type reply struct {
 // loaded from now on. NGINX has not loaded it for that: it counts as no load.
 func (d *daemon) requested(r request) (report.Apply, error) {
 	d.fleet.find()
-	if err := d.fleet.refresh(); err != nil {
+	if err := d.fleet.refresh(r.read); err != nil {
 		return report.Apply{}, err
 	}
 	l, err := d.reconciler.look(d.fleet.listening(all))
