@@ -82,6 +82,10 @@ var kindCases = []kindCase{
 		host: []string{"link add link eth1 name ipvl0 type ipvlan mode l2"}},
 	tunnelled("GRE", "gre"),
 	tunnelled("GRE with a key, sums and numbers", "gre key 7 csum seq"),
+	{name: "GRE to many", here: "tunnel0", there: "tunnel0", nameless: true,
+		more:   (*street).neighbours,
+		router: []string{"link add tunnel0 type gre local 10.7.1.1 key 7"},
+		host:   []string{"link add tunnel0 type gre local 10.7.1.10 key 7"}},
 	{name: "GRE over IPv6", here: "tunnel0", there: "tunnel0", nameless: true,
 		router: []string{"link add tunnel0 type ip6gre local 2001:db8:1::1 remote 2001:db8:1::10"},
 		host:   []string{"link add tunnel0 type ip6gre local 2001:db8:1::10 remote 2001:db8:1::1"}},
@@ -146,6 +150,14 @@ func (s *street) ports() {
 		"link set r2 master sw0")
 	s.Lines(s.Host, "addr flush dev eth1", "link set eth1 down", "link set eth2 down",
 		"link set eth1 master bond0", "link set eth2 master bond0", "link set bond0 up")
+}
+
+// neighbours says behind which outer address of a tunnel to many each end is.
+func (s *street) neighbours() {
+	s.Lines(s.Router, "neigh add 10.8.0.100 lladdr 10.7.1.10 dev tunnel0",
+		"neigh add 2001:db8:8::100 lladdr 10.7.1.10 dev tunnel0")
+	s.Lines(s.Host, "neigh add 10.8.0.1 lladdr 10.7.1.1 dev tunnel0",
+		"neigh add 2001:db8:8::1 lladdr 10.7.1.1 dev tunnel0")
 }
 
 // wireguard makes host and router each other's peers.
