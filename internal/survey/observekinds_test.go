@@ -2,19 +2,25 @@ package survey
 
 import (
 	"cmp"
+	"context"
 	"crypto/ecdh"
 	"crypto/rand"
 	"encoding/base64"
+	"encoding/binary"
+	"errors"
 	"fmt"
 	"net"
 	"os"
 	"os/exec"
 	"path/filepath"
 	"strings"
+	"syscall"
 	"testing"
 	"time"
 
 	"lasthop/internal/nstest"
+
+	"golang.org/x/sys/unix"
 )
 
 // kindCase is a link of the host that requests come in by, of a kind that not
@@ -271,4 +277,77 @@ func (s *street) datagrams(addr string) func() {
 			nstest.Ask(s.Client, "udp", "", addr, time.Second)
 		}
 	}
+}
+
+// TestObserveVRF: an address in a VRF is off, nothing is planned for it, and a
+// reply that stays in the VRF is seen to leave by the link that its request
+// came by, also where packets pass the VRF's own device.
+func TestObserveVRF(t *testing.T) {
+	t.Parallel()
+	s := newStreet(t)
+	s.make(s.Host, []string{"link add blue type vrf table 10", "link set blue up",
+		"link set eth1 master blue", "addr add 10.8.0.100/24 dev eth1",
+		"addr add 2001:db8:8::100/64 nodad dev eth1", "addr add fe80::10/64 nodad dev eth1",
+		"route add default via 10.8.0.1 table 10",
+		"-6 route add default via 2001:db8:8::1 table 10"})
+	s.Lines(s.Router, "addr add 10.8.0.1/24 dev r1", "addr add 2001:db8:8::1/64 nodad dev r1")
+	s.listens = []string{"10.8.0.100:80", "[2001:db8:8::100]:80"}
+	var traffic []func()
+	for _, l := range s.listens {
+		s.serveOn("blue", l)
+		traffic = append(traffic, nstest.Knock(s.Client, l, asked))
+	}
+	s.counts = true
+	if d := s.look().Decision; !d.Diff.Empty() {
+		t.Errorf("planned in a VRF: %v", d.Diff)
+	}
+	ways := fmt.Sprintf(`
+10.8.0.100:80 off-link by eth1 10.8.0.1 -> eth1 10.8.0.1: symmetric works (%d)
+[2001:db8:8::100]:80 off-link by eth1 2001:db8:8::1 -> eth1 2001:db8:8::1: symmetric works (%[1]d)`,
+		asked)
+	want(t, "", codes(s.observe(ways, traffic...)))
+	s.Host.Run("tc", "qdisc", "add", "dev", "blue", "root", "fq_codel")
+	s.tap("blue")
+	want(t, "", codes(s.observe(ways, traffic...)))
+}
+
+// serveOn accepts connections of a VRF.
+func (s *street) serveOn(vrf, addr string) {
+	s.t.Helper()
+	bind := net.ListenConfig{Control: func(_, _ string, c syscall.RawConn) (err error) {
+		failed := c.Control(func(fd uintptr) { err = unix.BindToDevice(int(fd), vrf) })
+		return errors.Join(failed, err)
+	}}
+	var l net.Listener
+	var err error
+	s.Host.Do(func() { l, err = bind.Listen(context.Background(), "tcp", addr) })
+	if err != nil {
+		s.t.Fatal(err)
+	}
+	s.t.Cleanup(func() { l.Close() })
+	go nstest.Answer(l)
+}
+
+// tap looks at the packets of a link of the host, as tcpdump does.
+func (s *street) tap(link string) {
+	s.t.Helper()
+	s.Host.Do(func() {
+		i, err := net.InterfaceByName(link)
+		if err != nil {
+			s.t.Error(err)
+			return
+		}
+		all := int(binary.NativeEndian.Uint16([]byte{0, unix.ETH_P_ALL}))
+		fd, err := unix.Socket(unix.AF_PACKET, unix.SOCK_RAW|unix.SOCK_CLOEXEC, all)
+		if err != nil {
+			s.t.Error(err)
+			return
+		}
+		s.t.Cleanup(func() { unix.Close(fd) })
+		err = unix.Bind(fd, &unix.SockaddrLinklayer{Protocol: uint16(all),
+			Ifindex: i.Index})
+		if err != nil {
+			s.t.Error(err)
+		}
+	})
 }

@@ -7,7 +7,7 @@
 # usage: systems.sh SUITE...          bookworm; needs root, the network, no KVM
 #
 # LAB_WAIT     multiplies every time limit (10: the processor is emulated)
-# JOB          is run instead of all jobs: JOB="./internal/survey TestObserveKinds/GRE"
+# JOB          is run instead of all jobs: JOB="./internal/survey TestObserveVRF"
 #
 # The root of a suite is made once and kept in ${XDG_CACHE_HOME:-~/.cache}/lasthop,
 # in a folder for each suite:
@@ -33,7 +33,7 @@ jobs() {
 	[ -z "${JOB:-}" ] || { echo "$JOB"; return; }
 	cat <<-END
 		./routing/flow    TestFilterInKernel
-		./internal/survey TestObserveKinds
+		./internal/survey TestObserve(Kinds|VRF)
 	END
 }
 
