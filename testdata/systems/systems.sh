@@ -34,6 +34,7 @@ jobs() {
 	cat <<-END
 		./routing/flow    TestFilterInKernel
 		./internal/survey TestObserve(Kinds|VRF)
+		./cmd/lasthop     TestKinds
 	END
 }
 
