@@ -7,6 +7,8 @@
 # make chaos   the same for SECONDS from SEED on, while the daemon is killed, starved, has no room for its files and is lied to
 # make install to PREFIX below DESTDIR; starts nothing; test keeps screenshots of the HTML report in LASTHOP_ARTIFACTS
 # make fresh   demo, install and test in a fresh root of SUITE: bullseye, bookworm, trixie, jammy, noble
+# make systems tests that need links which this kernel may lack (VLAN, bond, VRF, GRE, WireGuard), under the kernel of bookworm
+#              in qemu; as root, without KVM; the first time it makes a root, which it keeps in ~/.cache/lasthop
 GO          := go
 HOSTS       := 10000
 NETWORKS    := 1000
@@ -36,7 +38,7 @@ ifneq ($(need),$(shell printf '%s\n' $(need) $(have) | sort -V | head -n 1))
 $(error lasthop needs Go $(need) or newer, not $(have:0=none): get it from https://go.dev/dl)
 endif
 
-.PHONY: build demo test lint prove fuzz bench soak chaos install fresh clean
+.PHONY: build demo test lint prove fuzz bench soak chaos install fresh systems clean
 build: # without cgo, so that it starts where the C library is older than here
 	CGO_ENABLED=0 $(GO) build -trimpath -o lasthop ./cmd/lasthop
 demo: build
@@ -81,5 +83,7 @@ install: build
 	DESTDIR='$(DESTDIR)' PREFIX='$(PREFIX)' UNITDIR='$(UNITDIR)' deploy/install.sh
 fresh:
 	testdata/lab/fresh.sh $(SUITE)
+systems:
+	testdata/systems/systems.sh bookworm
 clean:
 	rm -f lasthop

@@ -76,15 +76,19 @@ func (s *Street) Serve(n *NS, addr string) {
 		s.t.Fatal(err)
 	}
 	s.t.Cleanup(func() { l.Close() })
-	go func() {
-		for {
-			c, err := l.Accept()
-			if err != nil {
-				return
-			}
-			go answer(c)
+	go Answer(l)
+}
+
+// Answer accepts connections and answers each line with one, until the listener
+// is closed.
+func Answer(l net.Listener) {
+	for {
+		c, err := l.Accept()
+		if err != nil {
+			return
 		}
-	}()
+		go answer(c)
+	}
 }
 
 func answer(c net.Conn) {

@@ -211,38 +211,14 @@ func TestObserveDatagrams(t *testing.T) {
 	s := newStreet(t)
 	s.listens = []string{"10.7.1.100:443 quic"}
 	s.more.Listens = nil
-	var c net.PacketConn
-	var err error
-	s.Host.Do(func() { c, err = net.ListenPacket("udp", "10.7.1.100:443") })
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer c.Close()
-	go func() {
-		b := make([]byte, 64)
-		for {
-			n, from, err := c.ReadFrom(b)
-			if err != nil {
-				return
-			}
-			_, _ = c.WriteTo(b[:n], from)
-		}
-	}()
+	s.echo("10.7.1.100:443")
 	ping := func() {
 		_ = s.Client.Command("ping", "-c", "4", "-i", "0.2", "10.7.1.100").Run()
-	}
-	datagrams := func() {
-		tick := time.NewTicker(20 * time.Millisecond)
-		defer tick.Stop()
-		for range 100 { // the sampling is coarse at first
-			<-tick.C
-			nstest.Ask(s.Client, "udp", "", "10.7.1.100:443", time.Second)
-		}
 	}
 	s.observe(`
 10.7.1.100 ping off-link by eth1 10.7.1.1 -> eth0 10.7.0.1: asymmetric unknown
 10.7.1.100:443/udp off-link by eth1 10.7.1.1 -> eth0 10.7.0.1: asymmetric unknown`,
-		ping, datagrams)
+		ping, s.datagrams("10.7.1.100:443"))
 }
 
 // TestObserveVRRP: requests come from the router's own MAC, replies go to the

@@ -25,6 +25,7 @@ type street struct {
 	listens []string
 	more    settings.Flags
 	probe   bool
+	counts  bool          // how many TCP connections a way has is wanted, too
 	took    time.Duration // from the first traffic until the ways were as wanted
 }
 
@@ -52,14 +53,14 @@ func (s *street) observe(want string, traffic ...func()) routing.Seen {
 				all.Go(f)
 			}
 		}
-		last = ways(routing.Judge(survey.Decision, p.Look()))
+		last = s.ways(routing.Judge(survey.Decision, p.Look()))
 		return last == strings.TrimSpace(want)
 	})
 	if err != nil {
 		s.t.Fatal(err)
 	}
 	s.took = time.Since(start)
-	if got := ways(seen); got != strings.TrimSpace(want) {
+	if got := s.ways(seen); got != strings.TrimSpace(want) {
 		s.t.Errorf("got\n%s\n-- want\n%s\n-- findings %v", got, strings.TrimSpace(want),
 			seen.Findings)
 	}
@@ -91,17 +92,21 @@ func (s *street) look() *Survey {
 	return survey
 }
 
-// ways prints what was seen, a line for each way, without numbers.
-func ways(s routing.Seen) string {
+// ways prints what was seen, a line for each way.
+func (s *street) ways(seen routing.Seen) string {
 	var lines []string
-	for _, l := range s.Listeners {
+	for _, l := range seen.Listeners {
 		for _, w := range l.Ways {
 			out := w.Out.Name()
 			if w.Out.Asked.IsValid() {
 				out = fmt.Sprintf("asked for %s on %s", w.Out.Asked, w.Out.Link)
 			}
-			lines = append(lines, fmt.Sprintf("%s %s by %s -> %s: %s %s", l, w.Class,
-				w.In.Name(), out, w.Verdict, w.Outcome))
+			line := fmt.Sprintf("%s %s by %s -> %s: %s %s", l, w.Class, w.In.Name(),
+				out, w.Verdict, w.Outcome)
+			if s.counts && w.Transport == routing.TCP {
+				line += fmt.Sprintf(" (%d)", w.Count.Seen)
+			}
+			lines = append(lines, line)
 		}
 	}
 	slices.Sort(lines)

@@ -67,7 +67,7 @@ func portsOf(listeners []routing.Listener) portSet {
 const (
 	mLeaving   = iota // 1 for a packet that leaves
 	mSix              // 1 for IPv6
-	mLink             // length of the link header
+	mLink             // length of the link header, as far as it is known
 	mNext             // protocol
 	mTransport        // where the transport header begins, from the network header
 	mMask             // of the packet's class
@@ -85,6 +85,8 @@ const skfNet = 0xfff00000 // SKF_NET_OFF
 // Numbers of the kernel (linux/if_arp.h, if_packet.h, if_ether.h) and of IANA.
 const (
 	hatypeEther, hatypeLoopback = 1, 772
+	hatypeInfiniBand            = 32
+	hatypeGRE, hatypeGRE6       = 778, 823
 	typeMulticast               = 2
 	typeOtherHost               = 3
 	typeOutgoing                = 4
@@ -102,10 +104,13 @@ const (
 // What is kept of a packet: no byte of payload.
 const (
 	etherBytes = 14
-	arpBytes   = 28
-	tcpBytes   = 14 // ports, numbers, length, flags
-	udpBytes   = 8  // as of ICMP and VRRP
-	ndBytes    = 24 // to the target
+	// of another link header that a frame may begin with: that of a GRE
+	// tunnel without a peer of its own is the outer packet's
+	linkBytes = 80
+	arpBytes  = 28
+	tcpBytes  = 14 // ports, numbers, length, flags
+	udpBytes  = 8  // as of ICMP and VRRP
+	ndBytes   = 24 // to the target
 	// of an error that answers a probe: the header, and of the packet that
 	// it quotes the IP header and 8 bytes
 	errorBytes = 8 + 40 + 8
@@ -221,9 +226,9 @@ func (c *code) begin() {
 	}
 	c.op(bpf.LoadExtension{Num: bpf.ExtLinkLayerType})
 	c.dropIf(bpf.JumpEqual, hatypeLoopback)
-	c.when(bpf.JumpNotEqual, hatypeEther, "no link header")
+	c.when(bpf.JumpNotEqual, hatypeEther, "not Ethernet")
 	c.set(mLink, etherBytes)
-	c.mark("no link header")
+	c.mark("not Ethernet")
 	c.op(bpf.LoadExtension{Num: bpf.ExtVLANTagPresent})
 	c.when(bpf.JumpEqual, 0, "no tag")
 	c.op(bpf.LoadExtension{Num: bpf.ExtVLANTag})
@@ -254,9 +259,33 @@ func (c *code) keepTo(n uint32) {
 	c.put(mKeep)
 }
 
+// linkHeader finds the length of a link header that is not Ethernet's: what a
+// frame has in front of the packet. Whether there is one depends on the link,
+// and the kernel does not tell. The header of the packet has its length at an
+// offset, without so many bytes.
+func (c *code) linkHeader(family string, at int, without uint32) {
+	known := "link header of " + family
+	c.get(mLink)
+	c.when(bpf.JumpNotEqual, 0, known)
+	c.op(bpf.LoadExtension{Num: bpf.ExtLinkLayerType})
+	for _, kind := range []uint32{hatypeGRE, hatypeGRE6, hatypeInfiniBand} {
+		c.when(bpf.JumpEqual, kind, "find "+known)
+	}
+	c.jump(known)
+	c.mark("find " + known)
+	c.load(at, 2)
+	c.with(bpf.ALUOpAdd, without)
+	c.op(bpf.TAX{}, bpf.LoadExtension{Num: bpf.ExtLen})
+	c.withX(bpf.ALUOpSub)
+	c.when(bpf.JumpGreaterThan, linkBytes, known) // a jumbo packet does not say its length
+	c.put(mLink)
+	c.mark(known)
+}
+
 // v4 reads the header of IPv4. Later fragments have no ports.
 func (c *code) v4() {
 	c.mark("v4")
+	c.linkHeader("v4", 2, 0)
 	c.load(6, 2)
 	c.dropIf(bpf.JumpBitsSet, 0x1fff)
 	c.op(bpf.LoadMemShift{Off: skfNet}, bpf.TXA{})
@@ -300,6 +329,7 @@ func (c *code) v6(s filterSpec) {
 	c.mark("v6")
 	c.set(mSix, 1)
 	c.set(mTransport, 40)
+	c.linkHeader("v6", 4, 40)
 	c.load(6, 1)
 	c.put(mNext)
 	for i := range maxExtensions {

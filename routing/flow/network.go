@@ -8,7 +8,8 @@ import (
 )
 
 // network is what a table asks of the host: the wire of each link, what is
-// on-link there, and what is listened on.
+// on-link there, and what is listened on. A VRF is no wire: packets pass it
+// inside of the host, and may be seen there as if they left.
 type network struct {
 	links    map[int]string // by index
 	wires    map[int]string
@@ -28,7 +29,10 @@ func newNetwork(h routing.Host, listeners []routing.Listener) *network {
 		byName[l.Name] = l
 	}
 	for _, l := range h.Links {
-		n.links[l.Index], n.wires[l.Index] = l.Name, routing.WireOf(l, byName)
+		n.links[l.Index] = l.Name
+		if l.Kind != "vrf" {
+			n.wires[l.Index] = routing.WireOf(l, byName)
+		}
 	}
 	for _, l := range h.Links {
 		port := l.Master != "" && byName[l.Master].Kind != "vrf"

@@ -1,6 +1,6 @@
 #!/bin/sh
 # Installs with apt what the lab and the tests call, and only what is missing. Asks for sudo only then.
-# `deps.sh browser` includes what reads the HTML report.
+# `deps.sh browser` includes what reads the HTML report, `deps.sh systems` is what boots other systems, alone.
 #
 # Installing nginx would start it on port 80 and at each boot, and keepalived too. policy-rc.d is Debian's way for an
 # administrator to say no to the first, with and without systemd; it is put in place for the installation alone, and never
@@ -16,6 +16,12 @@ has_module() {
 }
 
 missing() {
+	if [ "${1:-}" = systems ]; then
+		command -v debootstrap >/dev/null || echo debootstrap
+		command -v qemu-system-x86_64 >/dev/null || echo qemu-system-x86
+		command -v mke2fs >/dev/null || echo e2fsprogs
+		return
+	fi
 	while read -r command package; do
 		command -v "$command" >/dev/null || echo "$package"
 	done <<-END
