@@ -170,7 +170,7 @@ func (o *Observer) Forget() {
 	for o.ring.block(func(Meta, []byte) {}) {
 	}
 	o.table.turn(o.now())
-	clear(o.table.flows)
+	o.table.clear()
 	o.begin()
 }
 
