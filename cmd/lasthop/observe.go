@@ -77,9 +77,9 @@ func observe(a *app, window time.Duration, probe bool) error {
 // wrong reports whether something has to be done about a finding.
 func wrong(f routing.Finding) bool { return f.Severity != routing.Info }
 
-// lookMemory is what Go's memory should stay below while packets are looked at:
-// a full table takes half of it.
-const lookMemory = 12 << 20
+// lookGarbage is how much garbage Go may keep while packets are looked at, in
+// percent of what is in use. They make little, so collecting it costs little.
+const lookGarbage = 20
 
 // witness looks at packets for check; nil if it is not to.
 func (u ui) witness(s *survey.Survey, d time.Duration) (*routing.Seen, error) {
@@ -99,7 +99,8 @@ func (u ui) witness(s *survey.Survey, d time.Duration) (*routing.Seen, error) {
 func (u ui) watch(s *survey.Survey, d time.Duration, probe bool) (routing.Seen, error) {
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
 	defer stop()
-	defer debug.SetMemoryLimit(debug.SetMemoryLimit(lookMemory))
+	defer debug.SetGCPercent(debug.SetGCPercent(lookGarbage))
+	debug.FreeOSMemory() // of what reading the host has left
 	line := u.progress()
 	seen, err := s.Observe(ctx, d, probe, func(p flow.Progress) bool {
 		line(fmt.Sprintf("looking: %.0f of %.0f s, %d packets, %d connections",

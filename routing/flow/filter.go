@@ -36,6 +36,9 @@ type filterSpec struct {
 	masks masks
 	salt  uint32
 	probe bool // take the errors that answer a probe
+	// headless says that a link may call itself Ethernet and have no link
+	// header.
+	headless bool
 }
 
 // portSet is a set of ports as sorted ranges that do not touch.
@@ -74,7 +77,8 @@ const (
 	mSum              // of the words of both addresses
 	mMixed            // exclusive or of their last words
 	mFlags
-	mKeep // how many bytes are kept
+	mKeep  // how many bytes are kept
+	mPlain // version of a plain packet, else 0
 	scratchWords
 )
 
@@ -129,21 +133,75 @@ func (s filterSpec) assemble() ([]bpf.RawInstruction, error) {
 	return c.link()
 }
 
-// program writes the program. What most packets fail at comes first: loads
-// behind the network header are calls in the kernel.
+// program writes the program. What follows the ports stands there once for
+// plain packets of each family, and once for all others.
 func (s filterSpec) program(ports portSet) *code {
-	c := &code{assembler{labels: map[string]int{}, targets: map[int]string{}}}
+	c := &code{assembler: assembler{labels: map[string]int{}, targets: map[int]string{}}}
 	c.begin()
+	if !s.headless {
+		c.plain()
+	}
+	c.protocols()
 	c.v4()
 	c.v6(s)
 	c.ports(ports)
-	c.tcp()
-	c.sampled(s)
+	for _, c.place = range []place{plain4, plain6, elsewhere} {
+		c.tcp()
+		c.sampled(s)
+	}
+	c.mark("neighbours")
+	c.random(s.masks[neighbours])
 	return c
 }
 
 // code writes the parts of the filter.
-type code struct{ assembler }
+type code struct {
+	assembler
+	place
+}
+
+// place is where the headers of a packet are. A plain packet follows an
+// Ethernet header and has no options and no extension headers. Nearly all are
+// plain: the kernel compiles loads at fixed places of a frame, and calls a
+// function for those behind the network header, which takes five times as
+// long.
+type place struct {
+	scope     string // of labels
+	version   uint32 // 0 for not plain
+	transport int    // of a plain packet, from the network header on
+}
+
+var (
+	plain4    = place{"plain 4: ", 4, 20}
+	plain6    = place{"plain 6: ", 6, 40}
+	elsewhere = place{}
+)
+
+// load loads n bytes of the network header and what follows it.
+func (c *code) load(at, n int) {
+	from := uint32(skfNet)
+	if c.version != 0 {
+		from = etherBytes
+	}
+	c.op(bpf.LoadAbsolute{Off: from + uint32(at), Size: n})
+}
+
+// loadAt loads n bytes of the transport header. Unless the packet is plain, X
+// is then where that header begins.
+func (c *code) loadAt(at, n int) {
+	if c.version != 0 {
+		c.load(c.transport+at, n)
+		return
+	}
+	c.getX(mTransport)
+	c.op(bpf.LoadIndirect{Off: skfNet + uint32(at), Size: n})
+}
+
+func (c *code) mark(label string) { c.assembler.mark(c.scope + label) }
+func (c *code) jump(label string) { c.assembler.jump(c.scope + label) }
+func (c *code) when(cond bpf.JumpTest, value uint32, label string) {
+	c.assembler.when(cond, value, c.scope+label)
+}
 
 // assembler collects a program. Jumps go forward to labels.
 type assembler struct {
@@ -171,12 +229,6 @@ func (c *assembler) when(cond bpf.JumpTest, value uint32, label string) {
 func (c *assembler) dropIf(cond bpf.JumpTest, value uint32) {
 	c.op(bpf.JumpIf{Cond: cond, Val: value, SkipFalse: 1}, bpf.RetConstant{})
 }
-
-// load loads n bytes of the network header and what follows it.
-func (c *assembler) load(at, n int) { c.op(bpf.LoadAbsolute{Off: skfNet + uint32(at), Size: n}) }
-
-// loadAt loads n bytes from X of the network header on.
-func (c *assembler) loadAt(at, n int) { c.op(bpf.LoadIndirect{Off: skfNet + uint32(at), Size: n}) }
 
 // get loads a word of scratch memory into A, put stores A there.
 func (c *assembler) get(word int)  { c.op(bpf.LoadScratch{Dst: bpf.RegA, N: word}) }
@@ -217,8 +269,7 @@ func (c *assembler) link() ([]bpf.RawInstruction, error) {
 	return bpf.Assemble(c.ins)
 }
 
-// begin drops loopback, tagged and passing frames, and tells the protocols
-// apart.
+// begin drops loopback, tagged and passing frames.
 func (c *code) begin() {
 	c.op(bpf.LoadConstant{Dst: bpf.RegA})
 	for word := range scratchWords {
@@ -241,6 +292,48 @@ func (c *code) begin() {
 	c.when(bpf.JumpNotEqual, typeOutgoing, "comes in")
 	c.set(mLeaving, 1)
 	c.mark("comes in")
+}
+
+// plain leads plain packets to their port.
+func (c *code) plain() {
+	c.get(mLink)
+	c.when(bpf.JumpEqual, 0, "not plain")
+	c.op(bpf.LoadAbsolute{Off: etherBytes - 2, Size: 4})
+	c.with(bpf.ALUOpShiftRight, 8)
+	c.when(bpf.JumpNotEqual, etherIPv4<<8|0x45, "not plain 4")
+	c.place = plain4
+	c.load(6, 2)
+	c.dropIf(bpf.JumpBitsSet, 0x1fff)
+	c.plainPort(9)
+	c.mark("not plain 4")
+	c.with(bpf.ALUOpShiftRight, 8)
+	c.when(bpf.JumpNotEqual, etherIPv6, "not plain")
+	c.place = plain6
+	c.plainPort(6)
+	c.mark("not plain")
+}
+
+// plainPort loads the port on this host's side of a plain packet; next is where
+// its protocol is.
+func (c *code) plainPort(next int) {
+	c.load(next, 1)
+	c.put(mNext)
+	c.when(bpf.JumpEqual, protoTCP, "has ports")
+	c.assembler.when(bpf.JumpNotEqual, protoUDP, "not plain")
+	c.mark("has ports")
+	c.set(mPlain, c.version)
+	c.get(mLeaving)
+	c.when(bpf.JumpEqual, 1, "leaves")
+	c.loadAt(2, 2)
+	c.assembler.jump("which port")
+	c.mark("leaves")
+	c.loadAt(0, 2)
+	c.assembler.jump("which port")
+	c.place = elsewhere
+}
+
+// protocols tells the protocols apart.
+func (c *code) protocols() {
 	c.op(bpf.LoadExtension{Num: bpf.ExtProto})
 	c.when(bpf.JumpEqual, etherIPv4, "v4")
 	c.when(bpf.JumpEqual, etherIPv6, "v6")
@@ -252,6 +345,10 @@ func (c *code) begin() {
 // keepTo keeps the link header and n bytes from the transport header on, which
 // for ARP is the network header.
 func (c *code) keepTo(n uint32) {
+	if c.version != 0 {
+		c.set(mKeep, etherBytes+uint32(c.transport)+n)
+		return
+	}
 	c.get(mTransport)
 	c.with(bpf.ALUOpAdd, n)
 	c.getX(mLink)
@@ -303,7 +400,6 @@ func (c *code) v4() {
 // to "other", with the type in A.
 func (c *code) echo(request, reply uint32) {
 	other := fmt.Sprintf("other %d", request)
-	c.getX(mTransport)
 	c.loadAt(0, 1)
 	c.op(bpf.TAX{})
 	c.get(mLeaving)
@@ -366,7 +462,6 @@ func (c *code) v6(s filterSpec) {
 // routing, destination options, and that of a first fragment.
 func (c *code) extension(i int) {
 	options, fragment := fmt.Sprintf("options %d", i), fmt.Sprintf("fragment %d", i)
-	c.getX(mTransport)
 	c.get(mNext)
 	c.when(bpf.JumpEqual, 0, options)
 	c.when(bpf.JumpEqual, 43, options)
@@ -396,10 +491,6 @@ func (c *code) extension(i int) {
 // ports goes on if the listener's side has one of the ports.
 func (c *code) ports(ports portSet) {
 	c.mark("ports")
-	if len(ports) == 0 {
-		return
-	}
-	c.getX(mTransport)
 	c.get(mLeaving)
 	c.when(bpf.JumpEqual, 1, "leaves from a port")
 	c.loadAt(2, 2)
@@ -407,16 +498,21 @@ func (c *code) ports(ports portSet) {
 	c.mark("leaves from a port")
 	c.loadAt(0, 2)
 	c.mark("which port")
-	c.op(portTree(ports)...)
+	if len(ports) > 0 {
+		c.op(portTree(ports)...)
+	}
+	c.get(mPlain)
+	c.when(bpf.JumpEqual, plain6.version, plain6.scope+"tcp")
+	c.when(bpf.JumpEqual, elsewhere.version, "tcp")
 }
 
 // tcp tells handshakes by their direction, which keeps out connections that
 // this host opens. UDP it leaves alone.
 func (c *code) tcp() {
+	c.mark("tcp")
 	c.get(mNext)
 	c.when(bpf.JumpEqual, protoUDP, "udp")
 	c.keepTo(tcpBytes)
-	c.getX(mTransport)
 	c.loadAt(13, 1)
 	c.put(mFlags)
 	c.when(bpf.JumpBitsSet, flagRST, "handshake")
@@ -436,24 +532,42 @@ func (c *code) tcp() {
 }
 
 // withPayload goes on with segments that carry payload as one class, and with
-// others as segments. X is where the transport header begins.
+// others as segments.
 func (c *code) withPayload(label string) {
 	c.loadAt(12, 1)
 	c.with(bpf.ALUOpShiftRight, 4)
 	c.with(bpf.ALUOpShiftLeft, 2)
-	c.withX(bpf.ALUOpAdd)
+	if c.version != 0 {
+		c.with(bpf.ALUOpAdd, uint32(c.transport))
+	} else {
+		c.withX(bpf.ALUOpAdd)
+	}
 	c.op(bpf.TAX{}) // where the payload begins
-	c.get(mSix)
-	c.when(bpf.JumpEqual, 1, "six"+label)
-	c.load(2, 2)
-	c.jump("end" + label)
-	c.mark("six" + label)
-	c.load(4, 2)
-	c.with(bpf.ALUOpAdd, 40)
-	c.mark("end" + label)
+	c.byFamily(label, func() { c.load(2, 2) }, func() {
+		c.load(4, 2)
+		c.with(bpf.ALUOpAdd, 40)
+	})
 	c.withX(bpf.ALUOpSub)
 	c.when(bpf.JumpEqual, 0, "segments of tcp")
 	c.jump(label)
+}
+
+// byFamily goes on with what is written for the family of the packet.
+func (c *code) byFamily(label string, four, six func()) {
+	switch c.version {
+	case 4:
+		four()
+	case 6:
+		six()
+	default:
+		c.get(mSix)
+		c.when(bpf.JumpEqual, 1, "six"+label)
+		four()
+		c.jump("end" + label)
+		c.mark("six" + label)
+		six()
+		c.mark("end" + label)
+	}
 }
 
 // sampled takes what the masks take.
@@ -471,8 +585,6 @@ func (c *code) sampled(s filterSpec) {
 	c.mark("segments of tcp")
 	c.mark("segments")
 	c.random(s.masks[segments])
-	c.mark("neighbours")
-	c.random(s.masks[neighbours])
 	c.mark("hashed")
 	c.hash(s.salt)
 	c.getX(mMask)
@@ -502,8 +614,7 @@ const (
 
 // hash computes what flowHash does.
 func (c *code) hash(salt uint32) {
-	c.addresses()
-	c.getX(mTransport)
+	c.byFamily("addresses", c.addresses4, c.addresses6)
 	c.loadAt(0, 2)
 	c.put(mFlags) // not needed any more
 	c.loadAt(2, 2)
@@ -522,10 +633,8 @@ func (c *code) hash(salt uint32) {
 	c.with(bpf.ALUOpShiftRight, 12)
 }
 
-// addresses sums the words of both addresses, and mixes their last ones.
-func (c *code) addresses() {
-	c.get(mSix)
-	c.when(bpf.JumpEqual, 1, "addresses of v6")
+// addresses4 sums both addresses, and mixes them.
+func (c *code) addresses4() {
 	c.load(12, 4)
 	c.put(mSum)
 	c.load(16, 4)
@@ -536,8 +645,10 @@ func (c *code) addresses() {
 	c.get(mSum)
 	c.withX(bpf.ALUOpAdd)
 	c.put(mSum)
-	c.jump("summed")
-	c.mark("addresses of v6")
+}
+
+// addresses6 sums the words of both addresses, and mixes their last ones.
+func (c *code) addresses6() {
 	for word := range 8 {
 		c.load(8+4*word, 4)
 		if word%4 == 3 {
@@ -551,7 +662,6 @@ func (c *code) addresses() {
 		c.withX(bpf.ALUOpAdd)
 		c.put(mSum)
 	}
-	c.mark("summed")
 }
 
 // flowHash is the same for both directions of a flow. Without the salt nobody

@@ -165,8 +165,11 @@ func TestFilterInKernel(t *testing.T) {
 		{ports: ports, salt: 4711, probe: true},
 		{ports: scattered(5000), salt: 1}, // do not fit: all ports pass
 		{ports: ports, salt: rand.Uint32(), masks: masks{handshake: 1, payload: 3}},
+		{ports: ports, salt: rand.Uint32(), masks: masks{handshake: 1, payload: 3},
+			headless: true}, // all by the loads that any link header allows
 	} {
-		t.Run(fmt.Sprintf("%d ranges %v %v", len(spec.ports), spec.masks, spec.probe),
+		t.Run(fmt.Sprintf("%d ranges %v %v %v", len(spec.ports), spec.masks, spec.probe,
+			spec.headless),
 			func(t *testing.T) { filterRound(t, spec) })
 	}
 }

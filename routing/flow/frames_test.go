@@ -154,7 +154,7 @@ func (b frameBuilder) transport(proto uint8) (data []byte, plain int) {
 			plain = ndBytes
 		}
 	}
-	return append(data, make([]byte, b.rnd.IntN(1000))...), plain
+	return append(data, make([]byte, pick(b.rnd, 0, b.rnd.IntN(1000)))...), plain
 }
 
 // quoted is how many bytes of the headers that an error quotes may be kept.

@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"math/rand/v2"
 	"os"
+	"slices"
 	"strconv"
 	"strings"
 	"time"
@@ -71,7 +72,7 @@ type usage struct {
 func Open(o Options) (*Observer, error) {
 	x := &Observer{table: newTable(newNetwork(o.Host, o.Listeners)),
 		spec: filterSpec{ports: portsOf(o.Listeners), masks: coarse, salt: rand.Uint32(),
-			probe: o.Probe}}
+			probe: o.Probe, headless: slices.ContainsFunc(o.Host.Links, headless)}}
 	program, err := x.spec.assemble()
 	if err != nil {
 		return nil, err
@@ -99,6 +100,10 @@ func Open(o Options) (*Observer, error) {
 	x.begin()
 	return x, nil
 }
+
+// headless reports whether a link may have no link header although its type is
+// that of Ethernet (drivers/net/netkit.c, in mode l3).
+func headless(l routing.Link) bool { return l.Kind == "netkit" }
 
 // vrrpGroups are those that routers announce themselves in. A NIC passes
 // neither to a host that did not ask for it.
@@ -165,7 +170,7 @@ func (o *Observer) Forget() {
 	for o.ring.block(func(Meta, []byte) {}) {
 	}
 	o.table.turn(o.now())
-	clear(o.table.flows)
+	o.table.clear()
 	o.begin()
 }
 

@@ -1,6 +1,7 @@
 package flow
 
 import (
+	"iter"
 	"net/netip"
 	"slices"
 	"time"
@@ -9,7 +10,7 @@ import (
 )
 
 const (
-	// maxFlows bounds the table: 16,384 take 4 MB.
+	// maxFlows bounds the table: 16,384 take 4 MB with their keys.
 	maxFlows = 16384
 	// again is how long after the first a segment counts as repeated. A
 	// kernel repeats a SYN and a SYN-ACK after a second, the payload of a
@@ -33,9 +34,11 @@ type key struct {
 	four          bool
 }
 
-func (k key) addr(a [16]byte) netip.Addr {
+func (k key) addr(a [16]byte) netip.Addr { return addrOf(a, k.four) }
+
+func addrOf(a [16]byte, four bool) netip.Addr {
 	addr := netip.AddrFrom16(a)
-	if k.four {
+	if four {
 		return addr.Unmap()
 	}
 	return addr
@@ -43,10 +46,10 @@ func (k key) addr(a [16]byte) netip.Addr {
 
 // side is where packets of a flow last crossed the edge of the host.
 type side struct {
-	link int // 0 for nowhere yet
-	mac  routing.MAC
 	at   time.Duration
 	id   identity
+	link int32 // 0 for nowhere yet
+	mac  routing.MAC
 }
 
 // identity tells packets of one direction apart.
@@ -55,15 +58,15 @@ type identity struct {
 	flags    uint8
 }
 
-// flow is what was seen of one connection.
+// flow is what was seen of one connection, in 128 bytes.
 type flow struct {
 	in, out side
 	first   time.Duration
-	hash    uint32
-	shown   traits
 	syn     mark  // the request
 	answer  mark  // our SYN-ACK
 	sent    bytes // payload that left, of a connection that is older than the window
+	hash    uint32
+	shown   traits
 }
 
 // mark is a segment: its number, and when it was first seen.
@@ -97,7 +100,9 @@ func (f *flow) has(b traits) bool { return f.shown&b != 0 }
 // table is the flows of one window.
 type table struct {
 	net     *network
-	flows   map[key]*flow
+	flows   map[key]uint16 // where each is in places
+	places  []flow
+	free    []uint16 // places of no flow
 	tally   tally
 	names   *nameTable
 	probes  map[prober]probe // how to ask routers for their names
@@ -108,8 +113,8 @@ type table struct {
 }
 
 func newTable(n *network) *table {
-	return &table{net: n, flows: map[key]*flow{}, tally: newTally(n), names: newNameTable(),
-		probes: map[prober]probe{}}
+	return &table{net: n, flows: map[key]uint16{}, tally: newTally(n), names: newNameTable(),
+		places: make([]flow, 0, maxFlows), probes: map[prober]probe{}}
 }
 
 // add takes a packet.
@@ -124,14 +129,11 @@ func (t *table) add(p *Packet) {
 	if !ok || wire == "" {
 		return
 	}
-	f := t.flows[k]
-	if f == nil {
-		if len(t.flows) >= maxFlows {
-			t.evict()
-		}
-		f = &flow{first: p.At, hash: p.hash}
-		t.flows[k] = f
+	at, known := t.flows[k]
+	if !known {
+		at = t.begin(k, flow{first: p.At, hash: p.hash})
 	}
+	f := &t.places[at]
 	if f.cross(p) {
 		return
 	}
@@ -173,9 +175,10 @@ func (f *flow) cross(p *Packet) (twice bool) {
 		s, mac = &f.out, p.To
 	}
 	id := identity{p.Seq, p.Ack, p.Flags}
-	twice = s.link != 0 && s.link != p.Link && s.id == id && p.At-s.at < sameTime
+	link := int32(p.Link)
+	twice = s.link != 0 && s.link != link && s.id == id && p.At-s.at < sameTime
 	if !twice || !p.Leaves() {
-		*s = side{p.Link, mac, p.At, id}
+		*s = side{p.At, id, link, mac}
 	}
 	return twice
 }
@@ -269,44 +272,81 @@ func (f *flow) state(now time.Duration) state {
 // narrow marks the flows that a coarser sampling of handshakes does not show
 // any more.
 func (t *table) narrow(mask uint32) {
-	for _, f := range t.flows {
+	for _, f := range t.all() {
 		if f.hash&mask != 0 {
 			f.shown |= halfInvisible
 		}
 	}
 }
 
-// evict makes room: it forgets a part of the flows, the undecided first and of
-// those the oldest. What is decided is counted before.
+// begin takes a flow into the table, and returns its place.
+func (t *table) begin(k key, f flow) (at uint16) {
+	if len(t.flows) >= maxFlows {
+		t.evict()
+	}
+	if n := len(t.free); n > 0 {
+		at, t.free = t.free[n-1], t.free[:n-1]
+		t.places[at] = f
+	} else {
+		at, t.places = uint16(len(t.places)), append(t.places, f)
+	}
+	t.flows[k] = at
+	return at
+}
+
+// end takes a flow out of the table.
+func (t *table) end(k key) {
+	t.free = append(t.free, t.flows[k])
+	delete(t.flows, k)
+}
+
+// clear takes all flows out of the table.
+func (t *table) clear() {
+	clear(t.flows)
+	t.places, t.free = t.places[:0], t.free[:0]
+}
+
+// all ranges over the flows.
+func (t *table) all() iter.Seq2[key, *flow] {
+	return func(yield func(key, *flow) bool) {
+		for k, at := range t.flows {
+			if !yield(k, &t.places[at]) {
+				return
+			}
+		}
+	}
+}
+
+// rank orders flows by how much is lost with them: the undecided first, and of
+// those the oldest.
+func (f *flow) rank(now time.Duration) time.Duration {
+	if f.state(now) == confirmed {
+		return f.first + 1000*time.Hour
+	}
+	return f.first
+}
+
+// evict makes room: it forgets about one flow in sixteen, those of the smallest
+// ranks. The first flows that a range over the map yields are a sample of all.
+// What is decided is counted before.
 func (t *table) evict() {
-	type entry struct {
-		k     key
-		state state
-		first time.Duration
-	}
-	all := make([]entry, 0, len(t.flows))
-	for k, f := range t.flows {
-		all = append(all, entry{k, f.state(t.now), f.first})
-	}
-	rank := func(e entry) int64 {
-		r := int64(e.first)
-		if e.state == confirmed {
-			r += int64(1000 * time.Hour)
+	sample := make([]time.Duration, 0, 1024)
+	for _, f := range t.all() {
+		if sample = append(sample, f.rank(t.now)); len(sample) == cap(sample) {
+			break
 		}
-		return r
 	}
-	slices.SortFunc(all, func(a, b entry) int {
-		if rank(a) < rank(b) {
-			return -1
+	slices.Sort(sample)
+	last := sample[len(sample)/16]
+	for k, f := range t.all() {
+		if f.rank(t.now) > last {
+			continue
 		}
-		return 1
-	})
-	for _, e := range all[:maxFlows/16] {
-		if e.state == undecided && e.k.proto == protoTCP {
+		if f.state(t.now) == undecided && k.proto == protoTCP {
 			t.evicted++
 		}
-		t.fold(e.k, t.flows[e.k])
-		delete(t.flows, e.k)
+		t.fold(k, f)
+		t.end(k)
 	}
 }
 
@@ -320,12 +360,12 @@ func (t *table) fold(k key, f *flow) { t.tally.add(k, f, f.state(t.now)) }
 func (t *table) turn(now time.Duration) tally {
 	t.now = max(t.now, now)
 	done := t.tally
-	for k, f := range t.flows {
+	for k, f := range t.all() {
 		s := f.state(t.now)
 		done.add(k, f, s)
 		waits := s == undecided && f.has(requested) && t.now-f.first < young
 		if !waits && (f.sent == (bytes{}) || f.has(acknowledged)) {
-			delete(t.flows, k)
+			t.end(k)
 		}
 	}
 	done.ask(t.names, t.now)
@@ -337,7 +377,7 @@ func (t *table) turn(now time.Duration) tally {
 func (t *table) peek(now time.Duration) tally {
 	t.now, t.forgotten = max(t.now, now), t.evicted
 	done := t.tally.clone()
-	for k, f := range t.flows {
+	for k, f := range t.all() {
 		done.add(k, f, f.state(t.now))
 	}
 	done.ask(t.names, t.now)

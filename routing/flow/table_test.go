@@ -240,11 +240,7 @@ func TestTableFlood(t *testing.T) {
 		}
 	}
 	for i := range 3 * maxFlows {
-		at := time.Second + time.Duration(i)*time.Microsecond
-		p := Packet{Meta: Meta{Link: 3, At: at},
-			Src:   netip.AddrFrom4([4]byte{203, 0, byte(i >> 8), byte(i)}),
-			Sport: uint16(i >> 16), Dst: netip.MustParseAddr("10.7.1.100"), Dport: 80,
-			Proto: protoTCP, Flags: flagSYN}
+		p := spoofedSYN(i)
 		tab.add(&p)
 	}
 	if len(tab.flows) > maxFlows {
@@ -257,6 +253,56 @@ func TestTableFlood(t *testing.T) {
 	}
 	if tab.forgotten < maxFlows {
 		t.Errorf("%d forgotten", tab.forgotten)
+	}
+}
+
+// spoofedSYN is one of a flood in which each client asks once.
+func spoofedSYN(i int) Packet {
+	return Packet{Meta: Meta{Link: 3, At: time.Second + time.Duration(i)*time.Microsecond},
+		Src:   netip.AddrFrom4([4]byte{203, byte(i >> 16), byte(i >> 8), byte(i)}),
+		Sport: 1000, Dst: netip.MustParseAddr("10.7.1.100"), Dport: 80,
+		Proto: protoTCP, Flags: flagSYN}
+}
+
+// TestTableGarbage: a flood that fills the table again and again makes no
+// garbage with each flow, which the collector would work on beside NGINX.
+func TestTableGarbage(t *testing.T) {
+	tab, i := newTestTable(), 0
+	ask := func() {
+		p := spoofedSYN(i)
+		tab.add(&p)
+		i++
+	}
+	for range 4 * maxClients {
+		ask()
+	}
+	if n := testing.AllocsPerRun(4*maxFlows, ask); n > 0 {
+		t.Errorf("%.0f allocations for each flow", n)
+	}
+}
+
+// TestTableEvicts: a full table forgets about a sixteenth, whatever the flows
+// are, and the places of those are taken again.
+func TestTableEvicts(t *testing.T) {
+	for _, step := range []int{0, 1} { // 0: all at the same time
+		tab := newTestTable()
+		for i := range 5 * maxFlows {
+			p := spoofedSYN(i)
+			p.At = time.Second + time.Duration(i*step)*time.Microsecond
+			before := len(tab.flows)
+			tab.add(&p)
+			if after := len(tab.flows); step > 0 && after < before-maxFlows/8 {
+				t.Fatalf("%d flows became %d", before, after)
+			}
+		}
+		places := map[uint16]bool{}
+		for _, at := range tab.flows {
+			places[at] = true
+		}
+		if len(places) != len(tab.flows) || len(tab.places) > maxFlows {
+			t.Errorf("%d flows in %d of %d places", len(tab.flows), len(places),
+				len(tab.places))
+		}
 	}
 }
 

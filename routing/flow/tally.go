@@ -37,7 +37,7 @@ type crossing struct {
 type counted struct {
 	in, out routing.Crossing
 	count   routing.Connections
-	clients map[netip.Addr]traits
+	clients map[[16]byte]traits
 }
 
 func newTally(n *network) tally { return tally{net: n, ways: map[wayKey]*counted{}} }
@@ -60,17 +60,16 @@ func (t *tally) add(k key, f *flow, s state) {
 		return
 	}
 	in, out := t.crossing(f.in), t.crossing(f.out)
-	client := k.addr(k.remote)
 	w := wayKey{k.addr(k.local), k.lport, transportOf(k.proto),
-		t.net.class(in.wire, client), in, out}
+		t.net.class(in.wire, k.addr(k.remote)), in, out}
 	c := t.ways[w]
 	if c == nil {
-		c = &counted{clients: map[netip.Addr]traits{}, in: t.named(f.in),
+		c = &counted{clients: map[[16]byte]traits{}, in: t.named(f.in),
 			out: t.named(f.out)}
 		t.ways[w] = c
 	}
-	t.net.rename(&c.in, f.in.link)
-	t.net.rename(&c.out, f.out.link)
+	t.net.rename(&c.in, int(f.in.link))
+	t.net.rename(&c.out, int(f.out.link))
 	c.count.Seen++
 	var shown traits
 	switch s {
@@ -88,20 +87,21 @@ func (t *tally) add(k key, f *flow, s state) {
 	case refused:
 		c.count.Refused++
 	}
-	before, known := c.clients[client]
+	before, known := c.clients[k.remote]
 	if !known && t.clients == maxClients {
 		return
 	}
 	if !known {
 		t.clients++
 	}
-	c.clients[client] = before | shown
+	c.clients[k.remote] = before | shown
 }
 
-func (t *tally) crossing(s side) crossing { return crossing{t.net.wires[s.link], s.mac} }
+func (t *tally) crossing(s side) crossing { return crossing{t.net.wires[int(s.link)], s.mac} }
 
 func (t *tally) named(s side) routing.Crossing {
-	return routing.Crossing{Link: t.net.links[s.link], Wire: t.net.wires[s.link], MAC: s.mac}
+	link := int(s.link)
+	return routing.Crossing{Link: t.net.links[link], Wire: t.net.wires[link], MAC: s.mac}
 }
 
 // ask adds which next hop was asked for in vain to the ways by which nothing
@@ -136,20 +136,25 @@ func (t *tally) list(cookies bool) []routing.SeenWay {
 	return out
 }
 
-// way is what was counted, with two of the clients.
+// way is what was counted, with the first of the clients.
 func (c *counted) way(k wayKey) routing.SeenWay {
 	w := routing.SeenWay{Addr: k.addr, Port: k.port, Transport: k.transport, Class: k.class,
 		In: c.in, Out: c.out, Count: c.count, Clients: len(c.clients)}
-	all := slices.SortedFunc(maps.Keys(c.clients), netip.Addr.Compare)
-	w.Examples = slices.Clone(all[:min(len(all), routing.MaxExamples)])
-	for _, client := range all {
-		switch shown := c.clients[client]; {
+	for a, shown := range c.clients {
+		client := addrOf(a, k.addr.Is4())
+		switch {
 		case shown&acknowledged != 0:
 			w.Reached++
 		case shown&answersAgain != 0:
 			w.Lost = append(w.Lost, client)
 		}
+		at, _ := slices.BinarySearchFunc(w.Examples, client, netip.Addr.Compare)
+		if at < routing.MaxExamples {
+			w.Examples = slices.Insert(w.Examples, at, client)
+			w.Examples = w.Examples[:min(len(w.Examples), routing.MaxExamples)]
+		}
 	}
+	slices.SortFunc(w.Lost, netip.Addr.Compare)
 	return w
 }
 
@@ -171,13 +176,12 @@ func (t *tally) answered() map[wayKey]bool {
 
 // distinct is how many clients all ways have.
 func (t *tally) distinct() int {
-	all := map[netip.Addr]bool{}
+	all := make([][16]byte, 0, t.clients)
 	for _, c := range t.ways {
-		for client := range c.clients {
-			all[client] = true
-		}
+		all = slices.AppendSeq(all, maps.Keys(c.clients))
 	}
-	return len(all)
+	slices.SortFunc(all, func(a, b [16]byte) int { return slices.Compare(a[:], b[:]) })
+	return len(slices.Compact(all))
 }
 
 func compareWays(a, b routing.SeenWay) int {
