@@ -78,6 +78,11 @@ type listenerDoc struct {
 	Listen    string   `json:"listen"`
 	Origins   []string `json:"origins"`
 	Servers   []string `json:"servers"`
+
+	// that the lists leave out
+	MoreOrigins int `json:"more_origins,omitempty"`
+	MoreServers int `json:"more_servers,omitempty"`
+
 	Interface string   `json:"interface,omitempty"`
 	Status    string   `json:"status"`
 	Reason    string   `json:"reason,omitempty"`
@@ -252,7 +257,7 @@ func visible(doc []byte) []byte {
 
 func listenerDocOf(o routing.Outcome) listenerDoc {
 	d := listenerDoc{o.Addr.String(), o.Ports.First, 0, string(o.Transport), o.Context,
-		o.Listen, list(o.Origins), list(o.Servers),
+		o.Listen, list(o.Origins), list(o.Servers), o.MoreOrigins, o.MoreServers,
 		o.Link, string(o.Status), string(o.Reason), wayDocOf(o.Before),
 		wayDocOf(o.After), nil}
 	if o.Ports.Last != o.Ports.First {
