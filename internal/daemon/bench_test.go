@@ -74,18 +74,54 @@ func BenchmarkReload(b *testing.B) {
 			for _, style := range []string{"at-once", "tested"} {
 				b.Run(fmt.Sprintf("listeners=%d/%s/%s", n, detector, style),
 					func(b *testing.B) {
-						benchmarkReload(b, n, detectorsOf[detector],
-							style == "tested")
+						s := newServer(b)
+						listens := s.many(n)
+						benchmarkReload(s, b, func(more string) {
+							s.manyConf(listens + more)
+						}, detectorsOf[detector], style == "tested")
 					})
 			}
 		}
 	}
 }
 
-func benchmarkReload(b *testing.B, n int, detector watcher.Options, test bool) {
-	s := newServer(b)
-	listens := s.many(n)
-	s.manyConf(listens)
+// BenchmarkReloadVhosts is BenchmarkReload for virtual servers that share one
+// listen, 100 of them beside 10,000.
+func BenchmarkReloadVhosts(b *testing.B) {
+	for _, n := range []int{100, 10000} {
+		b.Run(fmt.Sprintf("vhosts=%d", n), func(b *testing.B) {
+			s := newServer(b)
+			servers := vhosts(n)
+			benchmarkReload(s, b, func(more string) {
+				s.vhostsConf(servers, more)
+			}, watcher.Options{}, true)
+		})
+	}
+}
+
+// vhosts makes server blocks for n virtual servers that share one listen.
+func vhosts(n int) string {
+	var out strings.Builder
+	for i := range n {
+		fmt.Fprintf(&out, "\tserver { listen 10.0.1.100:443; "+
+			"server_name h%d.example.com; return 204; }\n", i)
+	}
+	return out.String()
+}
+
+// vhostsConf is conf for virtual servers, and a server with more listens.
+func (s *server) vhostsConf(servers, listens string) {
+	s.t.Helper()
+	s.Replace(fmt.Sprintf("%sevents {}\nhttp {\n\taccess_log off;\n"+
+		"\tserver_names_hash_max_size 524288;\n"+
+		"\tserver { listen 10.0.1.101:80; %s }\n%s}\n", s.Head(), listens, servers))
+}
+
+// benchmarkReload reloads a configuration with and without one more listener.
+func benchmarkReload(s *server, b *testing.B, conf func(more string), detector watcher.Options,
+	test bool) {
+	b.Helper()
+	conf("")
 	s.StartNginx()
 	s.start(func(o *Options) { o.Watch = detector })
 	var mu sync.Mutex
@@ -105,9 +141,9 @@ func benchmarkReload(b *testing.B, n int, detector watcher.Options, test bool) {
 	for i := range b.N {
 		before := s.status().Counts.Reloads
 		if i%2 == 0 {
-			s.manyConf(listens + "listen 10.0.2.100:80;")
+			conf("listen 10.0.2.100:80;")
 		} else {
-			s.manyConf(listens)
+			conf("")
 		}
 		if test {
 			s.Nginx("-t")
