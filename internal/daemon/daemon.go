@@ -78,9 +78,9 @@ type daemon struct {
 	board      *board
 
 	// Owned by the loop.
-	hosts      watcher.Debounce // changes of the host
-	causes     causes           // of the next sync
-	wholeAudit time.Time        // when to look at everything again
+	pace       pace      // of looks after changes of the host
+	causes     causes    // of the next sync
+	wholeAudit time.Time // when to look at everything again
 
 	// What comes in, besides what watcher, kernel and board send.
 	reloads chan os.Signal // SIGHUP
@@ -129,6 +129,7 @@ func open(o Options) (*daemon, error) {
 	d := &daemon{options: o, watcher: w, writer: out, log: log, agenda: agenda{},
 		troubles: &troubles{log: log}, board: newBoard(), reloads: make(chan os.Signal, 1),
 		calls: make(chan func())}
+	d.pace.agenda = d.agenda
 	d.fleet = &fleet{netns: o.NetNS, watcher: w, log: log, troubles: d.troubles,
 		names: newNames(o.Lookup)}
 	d.fleet.follow(&s)

@@ -178,25 +178,32 @@ func (d *daemon) answered(a answerOf, now time.Time) {
 	}
 }
 
-// hostEvent notes what changed on the host. What was deleted of ours goes back
-// at once; for the rest there is time to let a link come up as a whole.
+// hostEvent notes what changed on the host, if it may count.
 func (d *daemon) hostEvent(e host.Event, now time.Time) {
+	urgent := false
+	if l := d.reconciler.last; l != nil {
+		if !l.heed(e) {
+			return
+		}
+		urgent = l.urgent(e)
+	}
 	d.reconciler.hostChanged(e)
 	d.causes.add(e.Text)
-	d.hosts.Quiet, d.hosts.Max = 50*time.Millisecond, time.Second
-	if e.Rule != nil || e.Route != nil {
-		d.hosts.Quiet, d.hosts.Max = 2*time.Millisecond, 20*time.Millisecond
-	}
-	d.hosts.Note(now)
-	d.agenda[doHost] = d.hosts.Due()
+	d.pace.note(urgent, now)
 }
 
 // due does what is on the agenda.
 func (d *daemon) due(now time.Time) {
 	for _, name := range d.agenda.take(now) {
 		switch name {
+		case doUrgent:
+			if d.reconciler.restore(d.causes.String(), now) {
+				d.pace.note(false, now)
+				d.publish()
+				continue
+			}
+			d.sync()
 		case doHost:
-			d.hosts.Take()
 			d.sync()
 		case doAudit:
 			d.audit(now)
@@ -259,9 +266,11 @@ func (d *daemon) want(asIfLoaded func(*instance) bool) want {
 
 // sync makes the kernel as the plan wants it, and reports whether it is.
 func (d *daemon) sync() bool {
+	start := time.Now()
 	ok := d.reconciler.sync(d.want(none))
 	d.causes = nil
 	now := time.Now()
+	d.pace.looked(now.Sub(start))
 	d.noteLeaving(now)
 	d.agenda[doTrim] = now.Add(trimAfter)
 	d.publish()

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"net/netip"
 	"slices"
 	"sync"
 	"syscall"
@@ -30,6 +31,13 @@ type Event struct {
 	Text  string
 	Rule  *routing.Rule  // the deleted rule, if it was ours
 	Route *routing.Route // the deleted route, if it was ours
+
+	// What it is about.
+	Links   []string       // that have changed, or whose master has; of an address the link
+	Came    bool           // a link that is new or came up; a route that is there now
+	Went    bool           // a link that is gone, went down or has another name
+	Prefix  netip.Prefix   // of an address
+	Changed *routing.Route // of a route that can be read: as it is now, or was
 }
 
 const (
