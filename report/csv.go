@@ -24,8 +24,8 @@ func (p Plan) CSV(w io.Writer) error {
 		d := listenerDocOf(o)
 		return slices.Concat([]string{d.Address, fmt.Sprint(d.Port),
 			numeral(d.LastPort), d.Transport, d.Context, d.Listen,
-			joined(d.Servers, d.MoreServers), joined(d.Origins, d.MoreOrigins), d.Interface,
-			d.Status, d.Reason}, wayCells(d.Before), wayCells(d.After))
+			joined(d.Servers, d.MoreServers), joined(d.Origins, d.MoreOrigins),
+			d.Interface, d.Status, d.Reason}, wayCells(d.Before), wayCells(d.After))
 	})
 }
 

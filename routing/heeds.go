@@ -21,7 +21,7 @@ func (d Decision) Heeds() Heeds {
 	h := Heeds{own: d.inputs.Policy.Numbers, links: map[string]bool{},
 		tables: map[uint32]bool{TableMain: true, TableDefault: true, TableLocal: true}}
 	host := d.inputs.Host
-	h.addRules(host, d.inputs.Listeners)
+	h.addRules(d)
 	h.addNamed(d)
 	for _, a := range host.Addrs {
 		if !linkLocal(a.Prefix) {
@@ -44,19 +44,27 @@ func (d Decision) Heeds() Heeds {
 
 // addRules adds the tables that rules may lead a reply to, and the links that
 // rules name.
-func (h Heeds) addRules(host Host, listeners []Listener) {
+func (h Heeds) addRules(d Decision) {
 	var sources []netip.Addr
-	for _, a := range host.Addrs {
+	for _, a := range d.inputs.Host.Addrs {
 		sources = append(sources, a.Prefix.Addr())
 	}
-	for _, l := range listeners {
-		sources = append(sources, l.Addr)
+	for _, o := range d.Plan.Outcomes { // of listeners that are not here, too
+		sources = append(sources, o.Addr)
+	}
+	for _, b := range d.inputs.Binds {
+		sources = append(sources, b.Addr)
+	}
+	var covers []netip.Prefix
+	for _, p := range d.Plan.Paths {
+		covers = append(covers, p.Prefixes...)
 	}
 	sources = sortOnce(sources, netip.Addr.Compare)
-	for _, r := range host.Rules {
+	for _, r := range d.inputs.Host.Rules {
 		h.links[r.IIF], h.links[r.OIF] = true, true
 		passing := r.IIF != "" && r.IIF != "lo" // it is for packets that come in
-		others := r.From.Bits() > 0 && !holds(r.From, sources)
+		others := r.From.Bits() > 0 && !holds(r.From, sources) &&
+			!slices.ContainsFunc(covers, r.From.Overlaps)
 		if r.Not || !passing && !others {
 			h.tables[r.Table] = true
 		}
@@ -142,9 +150,8 @@ func (h Heeds) Addr(link string, p netip.Prefix) bool { return h.links[link] || 
 // Route reports whether it counts that a route comes, goes or changes.
 func (h Heeds) Route(r Route) bool {
 	if linkLocal(r.Dst) {
-		return h.local || r.Type != Unicast || slices.ContainsFunc(r.Hops, func(x Hop) bool {
-			return h.links[x.Link]
-		})
+		return h.local || r.Type != Unicast ||
+			slices.ContainsFunc(r.Hops, func(x Hop) bool { return h.links[x.Link] })
 	}
 	return h.tables[r.Table] || h.own.OwnsTable(r.Table) || r.Protocol == h.own.Protocol ||
 		r.IsDefault() || r.onLink()

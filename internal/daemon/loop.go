@@ -42,6 +42,7 @@ func (d *daemon) live(ctx context.Context, hostC <-chan host.Event) error {
 	d.agenda.by(doAudit, now.Add(jitter(auditEvery)))
 	d.wholeAudit = now.Add(wholeAuditEvery)
 	d.agenda.by(doMasters, now.Add(d.nextMasters(now)))
+	d.tend(now)
 	defer d.fleet.names.close()
 	err := d.loop(ctx, hostC)
 	notify(sd.SdNotifyStopping)
@@ -180,6 +181,14 @@ func (d *daemon) answered(a answerOf, now time.Time) {
 
 // hostEvent notes what changed on the host, if it may count.
 func (d *daemon) hostEvent(e host.Event, now time.Time) {
+	switch e.Kind {
+	case "deaf": // until it is heard again, looks take the place of events
+		d.noted(aboutEvents, errors.New(e.Text))
+		d.agenda.by(doAudit, now.Add(d.pace.deaf()))
+		return
+	case "lost":
+		d.noted(aboutEvents, nil)
+	}
 	urgent := false
 	if l := d.reconciler.last; l != nil {
 		if !l.heed(e) {
@@ -197,6 +206,7 @@ func (d *daemon) due(now time.Time) {
 	for _, name := range d.agenda.take(now) {
 		switch name {
 		case doUrgent:
+			d.pace.urgent.Take()
 			if d.reconciler.restore(d.causes.String(), now) {
 				d.pace.note(false, now)
 				d.publish()
@@ -222,7 +232,29 @@ func (d *daemon) due(now time.Time) {
 			d.publish()
 		case doAlive:
 			d.alive(now)
+		case doTend:
+			d.tend(now)
 		}
+	}
+}
+
+// tend looks whether what the run directory is to hold is there.
+func (d *daemon) tend(now time.Time) {
+	d.agenda.by(doTend, now.Add(tendEvery))
+	d.noted(aboutRunDir, d.writer.Tend())
+	d.noted(aboutMemory, scarceMemory())
+	if d.fleet.scarce() {
+		d.filesChanged(now)
+		d.publish()
+	}
+}
+
+// noted takes in how something went, and publishes what that changes.
+func (d *daemon) noted(about string, err error) {
+	before := d.troubles.messages()
+	d.troubles.note(about, err)
+	if !slices.Equal(before, d.troubles.messages()) {
+		d.publish()
 	}
 }
 
@@ -249,7 +281,10 @@ func (d *daemon) noteLeaving(now time.Time) {
 // thousandth of a processor.
 func (d *daemon) audit(now time.Time) {
 	d.agenda.by(doAudit, now.Add(jitter(auditEvery)))
-	troubled := d.troubles.any(aboutSync, aboutNetlink, aboutNames)
+	if d.troubles.any(aboutEvents) {
+		d.agenda.by(doAudit, now.Add(d.pace.deaf()))
+	}
+	troubled := d.troubles.any(aboutSync, aboutNetlink, aboutNames, aboutEvents)
 	if now.Before(d.wholeAudit) && !troubled && d.reconciler.steady() {
 		return
 	}

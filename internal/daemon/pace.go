@@ -24,9 +24,12 @@ const (
 	calmMost    = time.Second
 	urgentQuiet = 2 * time.Millisecond
 	urgentMost  = 20 * time.Millisecond
-	// looks in a storm take at most a tenth of a processor, urgent ones
-	// half, as long as that keeps none waiting for more than calmMost
+	// looks in a storm take at most a tenth of a processor, as long as that
+	// keeps none waiting for more than calmMost; then a fifth, up to
+	// dearMost; urgent ones half
 	calmShare = 10
+	dearShare = 5
+	dearMost  = 5 * time.Second
 )
 
 // note takes in an event that counts.
@@ -38,7 +41,8 @@ func (p *pace) note(urgent bool, now time.Time) {
 		return
 	}
 	p.calm.Quiet = calmQuiet
-	p.calm.Max = min(max(2*calmQuiet, calmShare*p.cost), calmMost)
+	p.calm.Max = min(max(2*calmQuiet, calmShare*p.cost),
+		max(calmMost, min(dearShare*p.cost, dearMost)))
 	p.calm.Note(now)
 	p.agenda[doHost] = p.calm.Due()
 }
@@ -52,3 +56,6 @@ func (p *pace) looked(cost time.Duration) {
 	delete(p.agenda, doHost)
 	delete(p.agenda, doUrgent)
 }
+
+// deaf is the time between looks while no event can be heard.
+func (p *pace) deaf() time.Duration { return max(time.Second, calmShare*p.cost) }

@@ -28,11 +28,13 @@ func TestPace(t *testing.T) {
 		{"cheap", 5, -1, 100, 0},
 		{"an urgent one", 5, 45, 100, 47},
 		{"dear", 30, -1, 300, 0},
-		{"very dear", 5000, 45, 1000, 47},
+		{"dearer", 150, -1, 1000, 0},
+		{"very dear", 500, 45, 2500, 47},
+		{"dearest", 9000, 45, 5000, 47},
 	} {
 		p := pace{agenda: agenda{}}
 		p.looked(time.Duration(tt.cost) * time.Millisecond)
-		for at := 0; at < 3000; at += 5 {
+		for at := 0; at < 7000; at += 5 {
 			if at%20 == 0 {
 				p.note(false, ms(at))
 			}
@@ -60,7 +62,8 @@ func TestFights(t *testing.T) {
 	now := time.Now()
 	rule := routing.NewRule(routing.IPv4, 5199, 20431)
 	var waits []time.Duration
-	for end := now.Add(10 * time.Minute); now.Before(end); now = now.Add(10 * time.Millisecond) {
+	for range 60000 { // ten minutes
+		now = now.Add(10 * time.Millisecond)
 		if s, ok := f.admit(routing.Op{Rule: &rule}, now); !ok && s.fresh {
 			waits = append(waits, s.wait)
 		} else if !ok && s.wait > longestWait {
@@ -172,8 +175,8 @@ func TestUrgent(t *testing.T) {
 			t.Error(err)
 			return
 		}
-		s.Lines("link add v0 type veth peer name v1\nlink set eth1 down\nlink set eth1 up\n" +
-			"route add default via 10.0.1.1 dev eth1 metric 100\n" +
+		s.Lines("link add v0 type veth peer name v1\nlink set eth1 down\n" +
+			"link set eth1 up\nroute add default via 10.0.1.1 dev eth1 metric 100\n" +
 			"addr add 10.0.1.77/24 dev eth1\nrule del pref 5199")
 		for end := time.After(time.Second); ; {
 			select {

@@ -55,7 +55,7 @@ type want struct {
 
 const (
 	retryFirst = time.Second
-	retryLast  = time.Minute
+	retryLast  = 10 * time.Second
 	rounds     = 3 // of a sync; it starts over because another program writes, too
 )
 
@@ -194,6 +194,7 @@ func (r *reconciler) carryOut(c writer.Change) ([]routing.Op, error) {
 	if !c.Diff.Empty() {
 		r.events++
 	}
+	r.kernel.Remember(c.Grouped)
 	return r.writer.Write(c)
 }
 

@@ -34,8 +34,8 @@ func join(c nginxconf.Config) []routing.Listener {
 	return n.Inputs(routing.Host{}, settings.Settings{}).Listeners
 }
 
-// TestVirtualServers: virtual servers that share a socket are one listener, each
-// of their names is there once, and very many are counted.
+// TestVirtualServers: virtual servers that share a socket are one listener,
+// each of their names is there once, and very many are counted.
 func TestVirtualServers(t *testing.T) {
 	for _, n := range []int{1, 2, mostNamed - 1, mostNamed, mostNamed + 1, 10000} {
 		c := vhosts(n)
@@ -62,8 +62,8 @@ func TestVirtualServers(t *testing.T) {
 	}
 }
 
-// TestVirtualServersCost: ten times the virtual servers of one socket take about
-// ten times the memory, not a hundred times.
+// TestVirtualServersCost: ten times the virtual servers of one socket take
+// about ten times the memory, not a hundred times.
 func TestVirtualServersCost(t *testing.T) {
 	bytes := func(n int) float64 {
 		c := vhosts(n)

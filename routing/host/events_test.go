@@ -142,7 +142,8 @@ func TestEvents(t *testing.T) {
 	}
 }
 
-// An event says what it is about, so that the reader can tell whether it counts.
+// An event says what it is about, so that the reader can tell whether it
+// counts.
 func TestEventsOfSubjects(t *testing.T) {
 	ns, k := open(t, uplinks)
 	ns.Batch("link add br0 type bridge\n")
@@ -169,7 +170,8 @@ func TestEventsOfSubjects(t *testing.T) {
 			case e.Kind == "address" && !e.Prefix.Addr().IsLinkLocalUnicast():
 				got = append(got, fmt.Sprintf("address %v %v\n", e.Links, e.Prefix))
 			case e.Changed != nil:
-				got = append(got, fmt.Sprintf("route %v%s\n", e.Changed, comings(e)))
+				got = append(got,
+					fmt.Sprintf("route %v%s\n", e.Changed, comings(e)))
 			}
 		}
 		slices.Sort(got)

@@ -93,8 +93,9 @@ func (s *subscription) forwardingEvent(m syscall.NetlinkMessage) (Event, bool) {
 	if h.family == unix.AF_INET6 {
 		family = routing.IPv6
 	}
-	return Event{Kind: "forwarding", Links: []string{link}, Text: fmt.Sprintf("%s forwarding of %s set to %d", family,
-		link, find(list, netconfForwarding).uint())}, true
+	return Event{Kind: "forwarding", Links: []string{link},
+		Text: fmt.Sprintf("%s forwarding of %s set to %d", family, link,
+			find(list, netconfForwarding).uint())}, true
 }
 
 // routeEvent leaves out cached routes, and those that the kernel has put into
