@@ -30,14 +30,23 @@ func (p Plan) CSV(w io.Writer) error {
 		d := doc(o)
 		cells := slices.Concat([]string{d.Address, fmt.Sprint(d.Port),
 			numeral(d.LastPort), d.Transport, d.Context, d.Listen,
-			strings.Join(d.Servers, " "), strings.Join(d.Origins, " "), d.Interface,
-			d.Status, d.Reason}, wayCells(d.Before), wayCells(d.After))
+			joined(d.Servers, d.MoreServers), joined(d.Origins, d.MoreOrigins),
+			d.Interface, d.Status, d.Reason}, wayCells(d.Before), wayCells(d.After))
 		if p.Seen == nil {
 			return cells
 		}
 		seen := cmp.Or(d.Seen, &seenDoc{})
 		return append(cells, string(seen.Verdict), string(seen.Outcome))
 	})
+}
+
+// joined puts names into a cell, and how many more there are.
+func joined(names []string, more int) string {
+	text := strings.Join(names, " ")
+	if more > 0 {
+		text += fmt.Sprintf(" and %d more", more)
+	}
+	return text
 }
 
 // writeCSV writes a line of names and one for each row. Lines end with a

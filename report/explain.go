@@ -119,9 +119,9 @@ func (t *page) subject(e Explain) {
 		if o.Reason != "" {
 			status += " (" + string(o.Reason) + ")"
 		}
-		names := Escape(some(o.Servers, 3))
+		names := Escape(someOf(o.Servers, 3, o.MoreServers))
 		rows = append(rows, newRow(statusColor(o), "port "+o.PortName(), status,
-			Escape(some(o.Origins, 3)), names))
+			Escape(someOf(o.Origins, 3, o.MoreOrigins)), names))
 	}
 	t.table(rows)
 }

@@ -78,12 +78,21 @@ type listenerDoc struct {
 	Listen    string   `json:"listen"`
 	Origins   []string `json:"origins"`
 	Servers   []string `json:"servers"`
+
+	leftOutDoc
+
 	Interface string   `json:"interface,omitempty"`
 	Status    string   `json:"status"`
 	Reason    string   `json:"reason,omitempty"`
 	Before    *wayDoc  `json:"before,omitempty"`
 	After     *wayDoc  `json:"after,omitempty"`
 	Seen      *seenDoc `json:"seen,omitempty"` // what packets showed
+}
+
+// leftOutDoc is what the lists of a listener leave out.
+type leftOutDoc struct {
+	MoreOrigins int `json:"more_origins,omitempty"`
+	MoreServers int `json:"more_servers,omitempty"`
 }
 
 // seenDoc is the verdict and outcome of packets.
@@ -253,6 +262,7 @@ func visible(doc []byte) []byte {
 func listenerDocOf(o routing.Outcome) listenerDoc {
 	d := listenerDoc{o.Addr.String(), o.Ports.First, 0, string(o.Transport), o.Context,
 		o.Listen, list(o.Origins), list(o.Servers),
+		leftOutDoc{o.MoreOrigins, o.MoreServers},
 		o.Link, string(o.Status), string(o.Reason), wayDocOf(o.Before),
 		wayDocOf(o.After), nil}
 	if o.Ports.Last != o.Ports.First {

@@ -25,7 +25,7 @@ func (s Status) Text(w io.Writer, style Style) error {
 	t.printf("%s, on %s, running since %s, last look %s\n", Escape(s.Lasthop), Escape(s.Host),
 		stamp(s.Started), stamp(s.Synced))
 	t.masters(s)
-	t.printf("\nListeners (%d): %s\n", len(s.Plan.Outcomes), statuses(s.Plan.Outcomes))
+	t.listening(s.Plan.Outcomes)
 	t.paths(s.Plan.Paths)
 	t.changes("Missing in the kernel", s.Diff.Ops())
 	t.lastChange(s.Last)
@@ -66,6 +66,25 @@ func (t *page) masters(s Status) {
 			does += fmt.Sprintf(" and %d draining", m.Draining)
 		}
 		rows = append(rows, newRow("", pid, Escape(m.Conf), does))
+	}
+	t.table(rows)
+}
+
+// statusRows is how many listeners a status names: it is read in a hurry.
+const statusRows = 10
+
+// listening writes how many listeners there are, and the first of them.
+func (t *page) listening(outcomes []routing.Outcome) {
+	t.printf("\nListeners (%d): %s\n", len(outcomes), statuses(outcomes))
+	var rows []row
+	for i, o := range outcomes {
+		if i == statusRows && len(outcomes) > statusRows+1 {
+			rows = append(rows, newRow("", "… and",
+				fmt.Sprintf("%d more", len(outcomes)-i)))
+			break
+		}
+		rows = append(rows, newRow(statusColor(o), o.Addr.String(), "port "+o.PortName(),
+			string(o.Status), cmp.Or(Escape(o.Link), "-")))
 	}
 	t.table(rows)
 }

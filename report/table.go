@@ -7,8 +7,6 @@ import (
 	"iter"
 	"strings"
 	"unicode/utf8"
-
-	"lasthop/routing"
 )
 
 const (
@@ -191,11 +189,16 @@ func fold(first, sentence string, limit int) string {
 }
 
 // some lists up to n things, else the first few and how many more there are.
-func some(list []string, n int) string {
-	if len(list) > n {
-		n-- // for "and 2 more": one is never left out alone
+func some(list []string, n int) string { return someOf(list, n, 0) }
+
+// someOf is some of a list that leaves out more.
+func someOf(list []string, n, more int) string {
+	if len(list)+more > n {
+		n = min(n-1, len(list)) // for "and 2 more": one is never left out alone
+		return fmt.Sprintf("%s and %d more", strings.Join(list[:n], ", "),
+			len(list)-n+more)
 	}
-	return routing.Some(list, n)
+	return strings.Join(list, ", ")
 }
 
 func upperFirst(s string) string { return strings.ToUpper(s[:1]) + s[1:] }

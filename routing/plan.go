@@ -27,6 +27,9 @@ type Listener struct {
 	Listen    string   // the listen argument as written: "*:80", "10.0.0.1:8000-8005"
 	Origins   []string // file:line of each listen directive
 	Servers   []string // server names
+	// of what the lists leave out, which are long where thousands of
+	// virtual servers share a socket
+	MoreOrigins, MoreServers int
 }
 
 // PortName is "80", "8000-8005" or "53/udp".

@@ -87,7 +87,7 @@ type Options struct {
 	NoConnector bool          // do without the proc connector
 	Every       time.Duration // between looks beside the connector; 0 is 1 s
 	Alone       time.Duration // between looks without it; 0 is 20 ms
-	Retry       time.Duration // between attempts after a Trouble; 0 is 1 min
+	Retry       time.Duration // between attempts after a Trouble; 0 is 5 s
 }
 
 // Watcher watches. Make it with Open, run it with Run; the other methods may be
@@ -119,7 +119,7 @@ type Watcher struct {
 func Open(o Options) *Watcher {
 	o.Every = cmp.Or(o.Every, time.Second)
 	o.Alone = cmp.Or(o.Alone, 20*time.Millisecond)
-	o.Retry = cmp.Or(o.Retry, time.Minute)
+	o.Retry = cmp.Or(o.Retry, 5*time.Second)
 	w := &Watcher{options: o, events: make(chan Event), calls: make(chan func()),
 		ended: make(chan struct{}), noticedC: make(chan fork, 64), open: openForks,
 		queue: queue{troubles: map[string]string{}}}

@@ -33,7 +33,7 @@ func (a *app) status() error {
 	}
 	defer scene.close()
 	s, err := scene.status()
-	if errors.Is(err, daemon.ErrNone) {
+	if errors.Is(err, daemon.ErrNone) && hint.Of(err) == "" {
 		return hint.New(err,
 			"start it: systemctl start lasthop. Without it, see: lasthop check")
 	}

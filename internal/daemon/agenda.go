@@ -21,7 +21,9 @@ const (
 	doAlive   = "alive"   // the watchdog
 	doMasters = "masters" // look for masters
 	doNames   = "names"   // ask for host names that are not known
-	doHost    = "host"    // sync after changes of the host
+	doUrgent  = "urgent"  // put back what was deleted, and sync, after events of the host
+	doTend    = "tend"    // look whether the run directory is there
+	doHost    = "host"    // sync after other changes of the host
 )
 
 // next returns when something is due, and false if nothing is on the agenda.

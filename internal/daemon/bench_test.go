@@ -74,18 +74,54 @@ func BenchmarkReload(b *testing.B) {
 			for _, style := range []string{"at-once", "tested"} {
 				b.Run(fmt.Sprintf("listeners=%d/%s/%s", n, detector, style),
 					func(b *testing.B) {
-						benchmarkReload(b, n, detectorsOf[detector],
-							style == "tested")
+						s := newServer(b)
+						listens := s.many(n)
+						benchmarkReload(s, b, func(more string) {
+							s.manyConf(listens + more)
+						}, detectorsOf[detector], style == "tested")
 					})
 			}
 		}
 	}
 }
 
-func benchmarkReload(b *testing.B, n int, detector watcher.Options, test bool) {
-	s := newServer(b)
-	listens := s.many(n)
-	s.manyConf(listens)
+// BenchmarkReloadVhosts is BenchmarkReload for virtual servers that share one
+// listen, 100 of them beside 10,000.
+func BenchmarkReloadVhosts(b *testing.B) {
+	for _, n := range []int{100, 10000} {
+		b.Run(fmt.Sprintf("vhosts=%d", n), func(b *testing.B) {
+			s := newServer(b)
+			servers := vhosts(n)
+			benchmarkReload(s, b, func(more string) {
+				s.vhostsConf(servers, more)
+			}, watcher.Options{}, true)
+		})
+	}
+}
+
+// vhosts makes server blocks for n virtual servers that share one listen.
+func vhosts(n int) string {
+	var out strings.Builder
+	for i := range n {
+		fmt.Fprintf(&out, "\tserver { listen 10.0.1.100:443; "+
+			"server_name h%d.example.com; return 204; }\n", i)
+	}
+	return out.String()
+}
+
+// vhostsConf is conf for virtual servers, and a server with more listens.
+func (s *server) vhostsConf(servers, listens string) {
+	s.t.Helper()
+	s.Replace(fmt.Sprintf("%sevents {}\nhttp {\n\taccess_log off;\n"+
+		"\tserver_names_hash_max_size 524288;\n"+
+		"\tserver { listen 10.0.1.101:80; %s }\n%s}\n", s.Head(), listens, servers))
+}
+
+// benchmarkReload reloads a configuration with and without one more listener.
+func benchmarkReload(s *server, b *testing.B, conf func(more string), detector watcher.Options,
+	test bool) {
+	b.Helper()
+	conf("")
 	s.StartNginx()
 	s.start(func(o *Options) { o.Watch = detector })
 	var mu sync.Mutex
@@ -105,9 +141,9 @@ func benchmarkReload(b *testing.B, n int, detector watcher.Options, test bool) {
 	for i := range b.N {
 		before := s.status().Counts.Reloads
 		if i%2 == 0 {
-			s.manyConf(listens + "listen 10.0.2.100:80;")
+			conf("listen 10.0.2.100:80;")
 		} else {
-			s.manyConf(listens)
+			conf("")
 		}
 		if test {
 			s.Nginx("-t")
@@ -131,7 +167,7 @@ func benchmarkReload(b *testing.B, n int, detector watcher.Options, test bool) {
 
 // ownedRules are our rules, without the cost of reading the rest.
 func (s *server) ownedRules() []string {
-	o, err := s.kernel.ReadOwned(s.d.fleet.settings.Policy.Numbers)
+	o, err := s.kernel.ReadOwned(routing.DefaultNumbers)
 	if err != nil {
 		s.t.Fatal(err)
 	}
@@ -166,6 +202,53 @@ func BenchmarkHeal(b *testing.B) {
 	}
 	quantiles(b, "delete-to-healed", times)
 	b.Logf("%d objects each time, load %s", len(want), loadAverage())
+}
+
+// BenchmarkRoutes is a host with 100,000 routes. It shows what 20 changes a
+// second cost in a table that no reply is looked up in, and beside it in one
+// that a rule leads to; and how long a deleted rule is away.
+func BenchmarkRoutes(b *testing.B) {
+	for _, read := range []bool{false, true} {
+		b.Run(map[bool]string{false: "unread", true: "read"}[read], func(b *testing.B) {
+			s := newServer(b)
+			s.routes(100000, 500)
+			if read {
+				s.Lines("rule add pref 9000 lookup 500 suppress_prefixlength 0")
+			}
+			p := s.startProcess(false)
+			var away []time.Duration
+			b.ResetTimer()
+			for range b.N {
+				before := p.cpu()
+				for n := range 200 {
+					s.Lines(fmt.Sprintf("route replace 198.18.%d.0/24 "+
+						"via 10.0.0.%d table 500", n%50, 1+n/50))
+					time.Sleep(50 * time.Millisecond)
+				}
+				b.ReportMetric(100*(p.cpu()-before).Seconds()/10, "%-of-a-core")
+				want := s.ownedRules()
+				s.Lines("rule del pref 5199")
+				start := time.Now()
+				s.Until("the rule", func() bool {
+					return slices.Equal(want, s.ownedRules())
+				})
+				away = append(away, time.Since(start))
+			}
+			quantiles(b, "delete-to-healed", away)
+			b.Logf("%d looks, load %s", p.status().Counts.Syncs, loadAverage())
+		})
+	}
+}
+
+// routes adds n routes to a table.
+func (s *server) routes(n, table int) {
+	s.t.Helper()
+	var lines strings.Builder
+	for i := range n {
+		fmt.Fprintf(&lines, "route add 20.%d.%d.%d/32 via 10.0.0.1 table %d\n",
+			i>>16, i>>8&255, i&255, table)
+	}
+	s.Lines(lines.String())
 }
 
 // process is a daemon in a process of its own.

@@ -10,6 +10,7 @@ import (
 	"io"
 	"net"
 	"net/http"
+	"path/filepath"
 	"time"
 
 	"lasthop/internal/hint"
@@ -75,7 +76,7 @@ func (c Client) ask(method, path string, body, into any) error {
 	req.Header.Set("Accept", gobType)
 	resp, err := client.Do(req)
 	if errors.Is(err, unix.ENOENT) || errors.Is(err, unix.ECONNREFUSED) {
-		return ErrNone
+		return c.none()
 	}
 	if err != nil {
 		return fmt.Errorf("ask lasthop run: %w", err)
@@ -85,6 +86,20 @@ func (c Client) ask(method, path string, body, into any) error {
 		return refused(resp)
 	}
 	return read(resp, into)
+}
+
+// none says that nothing answers. A daemon whose socket finds no room runs all
+// the same.
+func (c Client) none() error {
+	var st unix.Statfs_t
+	dir := filepath.Dir(c.Socket)
+	if unix.Statfs(dir, &st) == nil && (st.Bavail == 0 || st.Files > 0 && st.Ffree == 0) {
+		word := hint.ShellWord(dir)
+		return hint.New(fmt.Errorf("%w, or it cannot be asked: no space left in %s "+
+			"for its socket", ErrNone, dir), "make room there: df "+word+"; df -i "+
+			word+"; the daemon's log: journalctl -u lasthop")
+	}
+	return fmt.Errorf("%w: nothing answers on %s", ErrNone, c.Socket)
 }
 
 // read decodes an answer, and the error that came with it.

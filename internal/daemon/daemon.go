@@ -29,6 +29,7 @@ import (
 	"errors"
 	"io"
 	"log/slog"
+	"net"
 	"net/netip"
 	"os"
 	"os/signal"
@@ -78,13 +79,13 @@ type daemon struct {
 	board      *board
 
 	// Owned by the loop.
-	hosts      watcher.Debounce // changes of the host
-	causes     causes           // of the next sync
-	wholeAudit time.Time        // when to look at everything again
+	pace       pace      // of looks after changes of the host
+	causes     causes    // of the next sync
+	wholeAudit time.Time // when to look at everything again
 
 	// What comes in, besides what watcher, kernel and board send.
 	reloads chan os.Signal // SIGHUP
-	calls   chan func()    // of tests: run in the loop
+	calls   chan func()    // of tasks and tests: run in the loop
 }
 
 // Run follows NGINX and the host until ctx ends, and leaves everything in
@@ -96,6 +97,9 @@ func Run(ctx context.Context, o Options) error {
 		return err
 	}
 	debug.SetGCPercent(50) // memory is scarcer beside NGINX than the processor that collects it
+	heedMemory()
+	// a log whose reader has ended, or whose file may not grow, costs lines
+	signal.Ignore(syscall.SIGPIPE, syscall.SIGXFSZ)
 	signal.Notify(d.reloads, syscall.SIGHUP)
 	defer signal.Stop(d.reloads)
 	defer d.close()
@@ -121,7 +125,8 @@ func open(o Options) (*daemon, error) {
 	log := slog.New(slog.NewTextHandler(newEasyLog(o.Log),
 		&slog.HandlerOptions{ReplaceAttr: plainTime}))
 	out, err := writer.Open(o.Kernel, writer.Options{RunDir: o.RunDir,
-		Inode: o.Kernel.Inode(), Names: o.Names, Log: log, Syslog: o.Syslog})
+		Inode: o.Kernel.Inode(), Names: o.Names, Log: log, Syslog: o.Syslog,
+		Patient: true})
 	if err != nil {
 		return nil, err
 	}
@@ -129,6 +134,7 @@ func open(o Options) (*daemon, error) {
 	d := &daemon{options: o, watcher: w, writer: out, log: log, agenda: agenda{},
 		troubles: &troubles{log: log}, board: newBoard(), reloads: make(chan os.Signal, 1),
 		calls: make(chan func())}
+	d.pace.agenda = d.agenda
 	d.fleet = &fleet{netns: o.NetNS, watcher: w, log: log, troubles: d.troubles,
 		names: newNames(o.Lookup)}
 	d.fleet.reader = reader{names: d.fleet.names, late: make(chan *instance)}
@@ -159,21 +165,19 @@ func (d *daemon) run(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	local, err := listenLocal(SocketPath(d.options.RunDir, d.options.Kernel.Inode()))
-	if err != nil {
-		return err
+	tell := func(about string, err error) {
+		select {
+		case d.calls <- func() { d.noted(about, err) }:
+		case <-ctx.Done():
+		}
 	}
-	if addr := d.fleet.settings.Metrics; addr != "" {
-		l, err := listenMetrics(addr)
+	for _, o := range doorsOf(d.options, d.fleet.settings.Metrics, d.board) {
+		l, err := o.openFirst()
 		if err != nil {
-			local.Close()
 			return err
 		}
-		tasks.Go(func() error {
-			return serve(ctx, l, metricsHandler(d.board, d.board.times))
-		})
+		tasks.Go(func() error { return o.keepOpen(ctx, l, tell) })
 	}
-	tasks.Go(func() error { return serve(ctx, local, localHandler(d.board)) })
 	tasks.Go(func() error { return d.watcher.Run(ctx) })
 	tasks.Go(func() error { return d.live(ctx, hostC) })
 	return waitFor(ctx, tasks.Wait)
@@ -198,6 +202,20 @@ func waitFor(ctx context.Context, wait func() error) error {
 	case <-time.After(endTime):
 		return errors.New("a task does not end; all routes stay in place")
 	}
+}
+
+// doorsOf are the sockets on which the daemon answers.
+func doorsOf(o Options, metrics string, b *board) []door {
+	doors := []door{{aboutSocket, func() (net.Listener, error) {
+		_ = os.MkdirAll(o.RunDir, 0o755) // or the next line says why not
+		return listenLocal(SocketPath(o.RunDir, o.Kernel.Inode()))
+	}, localHandler(b)}}
+	if metrics != "" {
+		doors = append(doors, door{aboutMetrics, func() (net.Listener, error) {
+			return listenMetrics(metrics)
+		}, metricsHandler(b, b.times)})
+	}
+	return doors
 }
 
 // ended is no error where all ends: the sources of events may be gone before

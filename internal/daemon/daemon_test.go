@@ -12,6 +12,7 @@ import (
 
 	"lasthop/internal/nstest"
 	"lasthop/internal/settings"
+	"lasthop/internal/writer"
 	"lasthop/report"
 	"lasthop/routing"
 	"lasthop/routing/host"
@@ -76,6 +77,7 @@ func (s *server) start(change ...func(*Options)) {
 	if o.Kernel, err = host.Open(o.NetNS); err != nil {
 		s.t.Fatal(err)
 	}
+	o.Kernel.GroupsFile = writer.GroupsFile(o.RunDir, o.Kernel.Inode())
 	if s.d, err = open(o); err != nil {
 		s.t.Fatal(err)
 	}

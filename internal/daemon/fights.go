@@ -15,14 +15,17 @@ const (
 	patience = 5 // heals of one object in a row before it is a fight
 	// an object that stays this long, or twice the last wait, is not fought
 	// over
-	calm        = time.Second
-	longestWait = 5 * time.Minute // between heals in a fight
+	calm = time.Second
+	// between heals in a fight: while an object is not there replies are
+	// lost, and once in so long hurts nobody
+	longestWait = 10 * time.Second
 )
 
 // fights remembers what was put back, by its text. The zero value is ready.
 type fights struct{ objects map[string]*fight }
 
 type fight struct {
+	op       routing.Op
 	streak   int           // heals in a row
 	restored time.Time     // when it was put back last
 	wait     time.Duration // 0: no fight
@@ -31,7 +34,6 @@ type fight struct {
 
 // step is a heal that is not made now.
 type step struct {
-	op routing.Op
 	fight
 	fresh bool // a longer wait has just begun
 }
@@ -45,23 +47,36 @@ func (f *fights) admit(op routing.Op, now time.Time) (step, bool) {
 	key := op.String()
 	o := f.objects[key]
 	if o == nil {
-		o = &fight{}
+		o = &fight{op: op}
 		f.objects[key] = o
 	}
 	if now.Before(o.until) {
-		return step{op, *o, false}, false
+		return step{*o, false}, false
 	}
 	if now.Sub(o.restored) > max(calm, 2*o.wait) {
-		*o = fight{}
+		*o = fight{op: op}
 	}
 	if o.streak < patience || !o.until.IsZero() && o.restored.Before(o.until) {
 		o.streak++
 		o.restored = now
 		return step{}, true
 	}
-	o.wait = min(max(calm, 2*o.wait), longestWait)
-	o.until = now.Add(o.wait)
-	return step{op, *o, true}, false
+	wait := min(max(calm, 2*o.wait), longestWait)
+	longer := wait > o.wait
+	o.wait, o.until = wait, now.Add(wait)
+	return step{*o, longer}, false
+}
+
+// pardon forgets the routes and groups of links that have changed: the kernel
+// flushes routes with their link, and a link that flaps is no adversary.
+func (f *fights) pardon(links []string) {
+	for key, o := range f.objects {
+		if r := o.op.Route; r != nil && slices.ContainsFunc(r.Hops,
+			func(h routing.Hop) bool { return slices.Contains(links, h.Link) }) ||
+			o.op.Group != nil && slices.Contains(links, o.op.Group.Link) {
+			delete(f.objects, key)
+		}
+	}
 }
 
 // forget drops objects that have been left in peace, so that the memory does

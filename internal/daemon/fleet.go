@@ -10,6 +10,7 @@ import (
 	"lasthop/internal/hint"
 	"lasthop/internal/settings"
 	"lasthop/internal/survey"
+	"lasthop/internal/writer"
 	"lasthop/nginxconf"
 	"lasthop/report"
 	"lasthop/routing"
@@ -322,6 +323,13 @@ func (f *fleet) read(i *instance) (changed bool) {
 		f.troubles.note("configuration "+i.Root+i.Conf, hint.New(i.broken, finding.Hint))
 	}
 	return changed
+}
+
+// scarce reports whether a configuration cannot be read because something is
+// used up: no event tells when that is over.
+func (f *fleet) scarce() bool {
+	return slices.ContainsFunc(f.instances,
+		func(i *instance) bool { return writer.Scarce(i.broken) })
 }
 
 // drained drops the listeners whose last workers have ended, and reports

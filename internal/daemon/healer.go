@@ -23,18 +23,29 @@ type healer struct {
 	// what others have deleted since the last sync, by the write that makes
 	// it
 	deleted map[string]bool
+	missing bool // something was deleted since, or may have been
 	fights  fights
 	steps   int    // in fights
 	suspect string // the programs that may be at it
 }
 
-// note takes in what another program has deleted.
+// note takes in what another program has deleted, and what the kernel has.
 func (h *healer) note(e host.Event) {
+	if e.Kind == "link" {
+		h.fights.pardon(e.Links)
+	}
+	if h.missing = h.missing || e.Kind == "lost"; e.Rule == nil && e.Route == nil {
+		return
+	}
+	h.missing = true
 	if h.deleted == nil {
 		h.deleted = map[string]bool{}
 	}
 	h.deleted[routing.Op{Rule: e.Rule, Route: e.Route}.String()] = true
 }
+
+// looked forgets what was deleted: all that is missing is known.
+func (h *healer) looked() { h.deleted, h.missing = nil, false }
 
 // heals returns which writes of a diff put back what was installed, and whether
 // the kernel has told of the deletion.

@@ -4,18 +4,20 @@ import (
 	"bytes"
 	"fmt"
 	"io"
+	"sync/atomic"
 	"time"
 
 	"lasthop/internal/writer"
 )
 
-// easyLog is a stream of lines whose reader may be stuck. A line that is not
-// taken in time is written by a task of its own, and lines that come meanwhile
-// are lost. The caller must not write from two goroutines at once.
+// easyLog is a stream of lines whose reader may be stuck or gone, and whose
+// disk may be full. A line that is not taken in time is written by a task of
+// its own, and lines that come meanwhile are lost; so is one that cannot be
+// written. The caller must not write from two goroutines at once.
 type easyLog struct {
 	w    io.Writer
 	busy chan struct{} // full while a line is being written
-	lost int
+	lost atomic.Int64
 }
 
 // lineTime is how long a line may keep the caller waiting.
@@ -27,19 +29,21 @@ func (l *easyLog) Write(line []byte) (int, error) {
 	select {
 	case l.busy <- struct{}{}:
 	default:
-		l.lost++
+		l.lost.Add(1)
 		return len(line), nil
 	}
-	text := bytes.Clone(line)
-	if l.lost > 0 {
+	text, lost := bytes.Clone(line), l.lost.Swap(0)
+	if lost > 0 {
 		text = fmt.Appendf(text,
 			"level=WARN msg=\"log lines lost: they were not taken in time\" lines=%d\n",
-			l.lost)
-		l.lost = 0
+			lost)
 	}
 	_ = writer.Within(lineTime, func() error { // there is no other place to say that it fails
 		defer func() { <-l.busy }()
 		_, err := l.w.Write(text)
+		if err != nil {
+			l.lost.Add(lost + 1)
+		}
 		return err
 	})
 	return len(line), nil

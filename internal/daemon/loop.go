@@ -45,6 +45,7 @@ func (d *daemon) live(ctx context.Context, hostC <-chan host.Event) error {
 	d.agenda.by(doAudit, now.Add(jitter(auditEvery)))
 	d.wholeAudit = now.Add(wholeAuditEvery)
 	d.agenda.by(doMasters, now.Add(d.nextMasters(now)))
+	d.tend(now)
 	defer d.fleet.names.close()
 	err := d.loop(ctx, hostC)
 	notify(sd.SdNotifyStopping)
@@ -187,25 +188,41 @@ func (d *daemon) namesDue(now time.Time) {
 	}
 }
 
-// hostEvent notes what changed on the host. What was deleted of ours goes back
-// at once; for the rest there is time to let a link come up as a whole.
+// hostEvent notes what changed on the host, if it may count.
 func (d *daemon) hostEvent(e host.Event, now time.Time) {
+	switch e.Kind {
+	case "deaf": // until it is heard again, looks take the place of events
+		d.noted(aboutEvents, errors.New(e.Text))
+		d.agenda.by(doAudit, now.Add(d.pace.deaf()))
+		return
+	case "lost":
+		d.noted(aboutEvents, nil)
+	}
+	urgent := false
+	if l := d.reconciler.last; l != nil {
+		if !l.heed(e) {
+			return
+		}
+		urgent = l.urgent(e)
+	}
 	d.reconciler.hostChanged(e)
 	d.causes.add(e.Text)
-	d.hosts.Quiet, d.hosts.Max = 50*time.Millisecond, time.Second
-	if e.Rule != nil || e.Route != nil {
-		d.hosts.Quiet, d.hosts.Max = 2*time.Millisecond, 20*time.Millisecond
-	}
-	d.hosts.Note(now)
-	d.agenda[doHost] = d.hosts.Due()
+	d.pace.note(urgent, now)
 }
 
 // due does what is on the agenda.
 func (d *daemon) due(now time.Time) {
 	for _, name := range d.agenda.take(now) {
 		switch name {
+		case doUrgent:
+			d.pace.urgent.Take()
+			if d.reconciler.restore(d.causes.String(), now) {
+				d.pace.note(false, now)
+				d.publish()
+				continue
+			}
+			d.sync()
 		case doHost:
-			d.hosts.Take()
 			d.sync()
 		case doAudit:
 			d.audit(now)
@@ -227,7 +244,29 @@ func (d *daemon) due(now time.Time) {
 			d.publish()
 		case doAlive:
 			d.alive(now)
+		case doTend:
+			d.tend(now)
 		}
+	}
+}
+
+// tend looks whether what the run directory is to hold is there.
+func (d *daemon) tend(now time.Time) {
+	d.agenda.by(doTend, now.Add(tendEvery))
+	d.noted(aboutRunDir, d.writer.Tend())
+	d.noted(aboutMemory, scarceMemory())
+	if d.fleet.scarce() {
+		d.filesChanged(now)
+		d.publish()
+	}
+}
+
+// noted takes in how something went, and publishes what that changes.
+func (d *daemon) noted(about string, err error) {
+	before := d.troubles.messages()
+	d.troubles.note(about, err)
+	if !slices.Equal(before, d.troubles.messages()) {
+		d.publish()
 	}
 }
 
@@ -254,7 +293,10 @@ func (d *daemon) noteLeaving(now time.Time) {
 // thousandth of a processor.
 func (d *daemon) audit(now time.Time) {
 	d.agenda.by(doAudit, now.Add(jitter(auditEvery)))
-	troubled := d.troubles.any(aboutSync, aboutNetlink, aboutNames)
+	if d.troubles.any(aboutEvents) {
+		d.agenda.by(doAudit, now.Add(d.pace.deaf()))
+	}
+	troubled := d.troubles.any(aboutSync, aboutNetlink, aboutNames, aboutEvents)
 	if now.Before(d.wholeAudit) && !troubled && d.reconciler.steady() {
 		return
 	}
@@ -271,9 +313,11 @@ func (d *daemon) want(asIfLoaded func(*instance) bool) want {
 
 // sync makes the kernel as the plan wants it, and reports whether it is.
 func (d *daemon) sync() bool {
+	start := time.Now()
 	ok := d.reconciler.sync(d.want(none))
 	d.causes = nil
 	now := time.Now()
+	d.pace.looked(now.Sub(start))
 	d.noteLeaving(now)
 	d.agenda[doTrim] = now.Add(trimAfter)
 	d.publish()

@@ -43,6 +43,7 @@ type reconciler struct {
 type look struct {
 	survey.Survey
 	events int // that had been counted when the host was read
+	concern
 }
 
 // want is what a sync is to reach.
@@ -54,13 +55,16 @@ type want struct {
 
 const (
 	retryFirst = time.Second
-	retryLast  = time.Minute
+	retryLast  = 10 * time.Second
 	rounds     = 3 // of a sync; it starts over because another program writes, too
 )
 
 // hostChanged takes in that the host may be another one than was read.
 func (r *reconciler) hostChanged(e host.Event) {
 	r.events++
+	if r.last != nil {
+		r.last.note(e)
+	}
 	r.healer.note(e)
 }
 
@@ -68,7 +72,7 @@ func (r *reconciler) hostChanged(e host.Event) {
 func (r *reconciler) sync(w want) bool {
 	r.syncs++
 	err := r.reach(w, time.Now())
-	r.healer.deleted = nil
+	r.healer.looked()
 	if r.troubles.note(aboutSync, err) {
 		r.failures = 0
 		r.troubles.note(aboutNetlink, nil)
@@ -115,9 +119,10 @@ func (r *reconciler) look(w *listening) (*look, error) {
 	}
 	l.Inputs.Host = h
 	if r.last != nil {
-		l.Decision = r.last.Decision
+		l.Decision, l.own = r.last.Decision, r.last.own
 	}
 	l.Decision, err = l.Decision.Renew(l.Inputs)
+	l.concern = concernOf(l.Decision, l.own)
 	return l, err
 }
 
@@ -143,12 +148,44 @@ func (r *reconciler) settle(w want, now time.Time) (bool, error) {
 // write makes writes of what is in force. Without any, what is in force counts
 // as installed, also what is held back: it will be a heal then too.
 func (r *reconciler) write(diff routing.Diff, cause string) error {
+	_, err := r.carryOut(r.change(diff, cause))
+	return err
+}
+
+// change is the writer's change for a diff towards what is in force.
+func (r *reconciler) change(diff routing.Diff, cause string) writer.Change {
 	c := writer.Plan(r.last.Decision, r.last.Inputs.Policy.Numbers, false)
 	c.Command, c.Cause, c.By, c.Diff = "run", cause, "", diff
 	c.Heals = r.healer.heals(diff, r.writer.Memory().Installed)
 	c.Suspect = r.healer.suspects
-	_, err := r.carryOut(c)
-	return err
+	return c
+}
+
+// restore puts back what is missing of what was installed last, from memory: on
+// a host of 100,000 routes a look takes longer than replies can wait. It
+// reports whether the look that is to follow may take its time. Where links
+// have gone since the last one, the routes do not fit any more and are left to
+// the next.
+func (r *reconciler) restore(cause string, now time.Time) (ok bool) {
+	l, memory := r.last, r.writer.Memory().Installed
+	if l == nil || memory.Empty() || !r.healer.missing {
+		return false
+	}
+	owned, err := r.kernel.ReadOwned(l.Inputs.Policy.Numbers)
+	if err != nil {
+		return false
+	}
+	diff := routing.Compare(owned, memory).Additions()
+	if l.moved {
+		diff = routing.Diff{AddRules: diff.AddRules}
+	}
+	if diff = r.healer.admit(diff, memory, now); !diff.Empty() {
+		c := r.change(diff, cause)
+		c.Before, c.After = owned, memory
+		_, err = r.carryOut(c)
+	}
+	r.healer.looked()
+	return err == nil && !l.moved
 }
 
 // carryOut makes a change. Its writes count as an event: the host is not the
@@ -157,6 +194,7 @@ func (r *reconciler) carryOut(c writer.Change) ([]routing.Op, error) {
 	if !c.Diff.Empty() {
 		r.events++
 	}
+	r.kernel.Remember(c.Grouped)
 	return r.writer.Write(c)
 }
 
@@ -207,6 +245,7 @@ func (r *reconciler) anticipate(w want) bool {
 	}
 	l := *r.last
 	l.Settings, l.NGINX, l.Inputs, l.Decision = *w.settings, w.nginx, in, d
+	l.concern = concernOf(d, l.own)
 	r.last = &l
 	if add := d.Diff.Additions(); len(in.Listeners) > 0 && !add.Empty() {
 		_ = r.write(add, w.cause)

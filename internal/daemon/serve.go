@@ -60,9 +60,12 @@ func listenLocal(path string) (net.Listener, error) {
 	}
 	l, err := net.Listen("unix", path)
 	if err != nil {
-		return nil, hint.New(fmt.Errorf("open the socket for `lasthop status`: %w", err),
-			"a path for a socket has at most 107 characters; "+
+		err = fmt.Errorf("open the socket for `lasthop status`: %w", err)
+		if errors.Is(err, unix.EINVAL) {
+			err = hint.New(err, "a path for a socket has at most 107 characters; "+
 				"choose a shorter --run-dir")
+		}
+		return nil, err
 	}
 	if err := os.Chmod(path, 0o666); err != nil {
 		l.Close()

@@ -29,6 +29,11 @@ const (
 	aboutNames    = "names of tables"
 	aboutAudit    = "audit"
 	aboutFight    = "fight"
+	aboutRunDir   = "run directory"
+	aboutSocket   = "socket"
+	aboutMetrics  = "metrics"
+	aboutEvents   = "events"
+	aboutMemory   = "memory"
 )
 
 // note takes in how something went: an error begins its trouble, and nil ends

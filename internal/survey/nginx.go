@@ -1,6 +1,7 @@
 package survey
 
 import (
+	"net/netip"
 	"path/filepath"
 	"slices"
 	"time"
@@ -102,39 +103,66 @@ func Listeners(l nginxconf.Listen) []routing.Listener {
 	return []routing.Listener{one}
 }
 
+// mostNamed is how many virtual servers a listener names, and how many listen
+// directives: a wildcard is a row for each address of the host, and each row
+// names them.
+const mostNamed = 200
+
 // merge makes one listener of those that share address, ports, transport and
 // context: virtual servers of one socket.
 func merge(list []routing.Listener) []routing.Listener {
 	type key struct {
-		addr      string
+		addr      netip.Addr
 		ports     routing.PortRange
 		transport routing.Transport
 		context   string
 	}
 	index := map[key]int{}
 	var out []routing.Listener
+	var joined []namesOf
 	for _, l := range list {
-		k := key{l.Addr.String(), l.Ports, l.Transport, l.Context}
+		k := key{l.Addr, l.Ports, l.Transport, l.Context}
 		i, ok := index[k]
 		if !ok {
-			index[k] = len(out)
-			out = append(out, l)
-			continue
+			i = len(out)
+			index[k] = i
+			out, joined = append(out, l), append(joined, namesOf{})
 		}
-		out[i].Origins = appendNew(out[i].Origins, l.Origins)
-		out[i].Servers = appendNew(out[i].Servers, l.Servers)
+		joined[i].origins.add(l.Origins)
+		joined[i].servers.add(l.Servers)
+	}
+	for i, n := range joined {
+		out[i].Origins, out[i].MoreOrigins = n.origins.most()
+		out[i].Servers, out[i].MoreServers = n.servers.most()
 	}
 	return out
 }
 
-func appendNew(list, more []string) []string {
-	list = slices.Clone(list)
-	for _, s := range more {
-		if !slices.Contains(list, s) {
-			list = append(list, s)
+// namesOf are the names that listens of one socket have together.
+type namesOf struct{ origins, servers once }
+
+// once is a list of texts, each of them once.
+type once struct {
+	list []string
+	seen map[string]bool
+}
+
+func (o *once) add(texts []string) {
+	if o.seen == nil {
+		o.seen = make(map[string]bool, len(texts))
+	}
+	for _, s := range texts {
+		if !o.seen[s] {
+			o.seen[s] = true
+			o.list = append(o.list, s)
 		}
 	}
-	return list
+}
+
+// most returns the first of the texts, and how many there are besides.
+func (o *once) most() (list []string, more int) {
+	n := min(len(o.list), mostNamed)
+	return slices.Clip(slices.Clone(o.list[:n])), len(o.list) - n
 }
 
 // Absolute is the path of the main file as NGINX shows it.

@@ -14,41 +14,86 @@ import (
 // ErrLocked means that another process writes.
 var ErrLocked = errors.New("another lasthop is at work in this network namespace")
 
-// lock makes this process the only writer of a network namespace until it
-// ends, or unlocks. The file stays: removing it would let two processes hold
-// locks on two files of the same name. It returns ErrLocked if another process
-// has it.
-func lock(dir string, inode uint64) (unlock func(), err error) {
-	if err := os.MkdirAll(dir, 0o755); err != nil {
-		return nil, hint.New(fmt.Errorf("make the directory of the lock: %w", err),
-			lockHint(err))
+// Scarce reports whether an error says that the machine has run out of
+// something, or has lost a disk: nothing that was asked for is wrong, and it
+// may pass.
+func Scarce(err error) bool {
+	for _, e := range []error{unix.ENOSPC, unix.EDQUOT, unix.EROFS, unix.EMFILE, unix.ENFILE,
+		unix.ENOMEM, unix.ENOBUFS, unix.EAGAIN, unix.EIO, unix.ESTALE} {
+		if errors.Is(err, e) {
+			return true
+		}
 	}
-	path := filepath.Join(dir, fmt.Sprintf("netns-%d.lock", inode))
+	return false
+}
+
+// lock makes this process the only writer of a network namespace until it ends,
+// or releases it. The file stays: removing it would let two processes hold
+// locks on two files of the same name.
+type lock struct {
+	dir, path string
+	fd        int // -1 while it is not held
+}
+
+func newLock(dir string, inode uint64) *lock {
+	return &lock{dir, filepath.Join(dir, fmt.Sprintf("netns-%d.lock", inode)), -1}
+}
+
+// take takes the lock, if it is not held by way of the file that is there now:
+// somebody may have removed that. It returns ErrLocked if another process has
+// it. What is held stays so after an error.
+func (l *lock) take() error {
+	if l.held() {
+		return nil
+	}
+	if err := os.MkdirAll(l.dir, 0o755); err != nil {
+		return hint.New(fmt.Errorf("make the directory of the lock: %w", err), l.hint(err))
+	}
 	// Reading is enough for a lock: root's file must not keep the daemon
 	// out, which runs as a user of its own.
-	fd, err := unix.Open(path, unix.O_CREAT|unix.O_RDONLY|unix.O_CLOEXEC|unix.O_NOFOLLOW, 0o600)
+	fd, err := unix.Open(l.path, unix.O_CREAT|unix.O_RDONLY|unix.O_CLOEXEC|unix.O_NOFOLLOW,
+		0o600)
 	if err != nil {
-		return nil, hint.New(fmt.Errorf("open the lock %s: %w", path, err), lockHint(err))
+		return hint.New(fmt.Errorf("open the lock %s: %w", l.path, err), l.hint(err))
 	}
 	if err = unix.Flock(fd, unix.LOCK_EX|unix.LOCK_NB); err == nil {
-		return func() {
-			// A child that is being started may have a copy of fd,
-			// which would keep the lock for a moment.
-			_ = unix.Flock(fd, unix.LOCK_UN)
-			_ = unix.Close(fd)
-		}, nil
+		l.release()
+		l.fd = fd
+		return nil
 	}
 	_ = unix.Close(fd)
 	if errors.Is(err, unix.EWOULDBLOCK) {
-		err = hint.New(ErrLocked, "wait for it; it holds "+path)
+		err = hint.New(ErrLocked, "wait for it; it holds "+l.path)
 	}
-	return nil, err
+	return err
 }
 
-// lockHint says what helps where the lock cannot be made.
-func lockHint(err error) string {
-	if errors.Is(err, os.ErrPermission) {
+// held reports whether the file that is there is the one that is locked.
+func (l *lock) held() bool {
+	var have, there unix.Stat_t
+	return l.fd >= 0 && unix.Fstat(l.fd, &have) == nil &&
+		unix.Lstat(l.path, &there) == nil && have.Dev == there.Dev && have.Ino == there.Ino
+}
+
+func (l *lock) release() {
+	if l.fd < 0 {
+		return
+	}
+	// A child that is being started may have a copy of fd, which would keep
+	// the lock for a moment.
+	_ = unix.Flock(l.fd, unix.LOCK_UN)
+	_ = unix.Close(l.fd)
+	l.fd = -1
+}
+
+// hint says what helps where the lock cannot be made.
+func (l *lock) hint(err error) string {
+	switch {
+	case errors.Is(err, os.ErrPermission):
 		return "run as root"
+	case errors.Is(err, unix.ENOSPC), errors.Is(err, unix.EDQUOT):
+		return "make room there: df " + hint.ShellWord(l.dir) + "; df -i " +
+			hint.ShellWord(l.dir) + "; or name another directory with --run-dir"
 	}
 	return "name a directory that can be written with --run-dir"
 }

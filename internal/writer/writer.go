@@ -43,6 +43,9 @@ type Options struct {
 	Names  string       // the directory of names of tables (NamesDir); "" writes none
 	Log    *slog.Logger // nil logs nothing
 	Syslog []string     // sockets of the system's log; nil is the usual ones
+	// without the lock, where its file cannot be made for want of room, go
+	// on; Tend tries again
+	Patient bool
 }
 
 // Change is what one call of Write does, and for whom.
@@ -93,24 +96,28 @@ type Writer struct {
 	machine Machine
 	options Options
 	log     *slog.Logger
-	unlock  func()
+	lock    *lock
 	audit   *audit
 	naming  chan struct{} // full while the names of tables are being written
 	memory  Memory
+	// links that were in our group before us, and whether that is recorded
+	// for `clear`
+	grouped    []routing.LinkGroup
+	unrecorded error
 }
 
 // Open takes the lock of the network namespace. It returns ErrLocked if another
 // process has it.
 func Open(m Machine, o Options) (*Writer, error) {
-	unlock, err := lock(o.RunDir, o.Inode)
-	if err != nil {
+	l := newLock(o.RunDir, o.Inode)
+	if err := l.take(); err != nil && !(o.Patient && Scarce(err)) {
 		return nil, err
 	}
 	log := o.Log
 	if log == nil {
 		log = slog.New(slog.DiscardHandler)
 	}
-	return &Writer{machine: m, options: o, log: log, unlock: unlock,
+	return &Writer{machine: m, options: o, log: log, lock: l,
 		audit: newAudit(o.Syslog, log), naming: make(chan struct{}, 1)}, nil
 }
 
@@ -118,7 +125,7 @@ func Open(m Machine, o Options) (*Writer, error) {
 // the lock. The error says how many audit lines are lost.
 func (w *Writer) Close() error {
 	lost := w.audit.close()
-	w.unlock()
+	w.lock.release()
 	if lost > 0 {
 		return hint.New(fmt.Errorf("%d audit lines lost: the "+
 			"system's log does not take them", lost),
@@ -162,19 +169,56 @@ func (w *Writer) Write(c Change) ([]routing.Op, error) {
 // recordGroups keeps which links were in our group before our first write, or
 // else `clear` would take them out of it.
 func (w *Writer) recordGroups(c Change) {
-	path := GroupsFile(w.options.RunDir, w.options.Inode)
-	if _, err := os.Stat(path); err == nil && !c.Before.Empty() {
+	w.grouped = c.Grouped
+	if w.recorded() && !c.Before.Empty() {
 		return
 	}
+	said := w.unrecorded != nil
+	if w.record(); w.unrecorded != nil && !said {
+		w.log.Warn("cannot record link groups, `clear` will reset them all",
+			"error", w.unrecorded)
+	}
+}
+
+func (w *Writer) recorded() bool {
+	_, err := os.Stat(GroupsFile(w.options.RunDir, w.options.Inode))
+	return err == nil
+}
+
+func (w *Writer) record() {
 	var text strings.Builder
-	for _, g := range c.Grouped {
+	for _, g := range w.grouped {
 		fmt.Fprintln(&text, g)
 	}
+	path := GroupsFile(w.options.RunDir, w.options.Inode)
 	// renamed, since the file may be another user's
 	err := os.WriteFile(path+".new", []byte(text.String()), 0o644)
-	if err = errors.Join(err, os.Rename(path+".new", path)); err != nil {
-		w.log.Warn("cannot record link groups, `clear` will reset them all", "error", err)
+	if err == nil {
+		err = os.Rename(path+".new", path)
 	}
+	if err != nil {
+		_ = os.Remove(path + ".new") // empty where the disk is full
+	}
+	w.unrecorded = err
+}
+
+// Tend makes sure that what the run directory is to hold is there: the lock,
+// and the record of link groups. Somebody may have removed it, or its disk was
+// full. It costs a few microseconds if so. The error says what is missing;
+// writing goes on all the same.
+func (w *Writer) Tend() error {
+	err := w.lock.take()
+	if errors.Is(err, os.ErrPermission) {
+		err = hint.New(err, "systemctl restart lasthop makes the directory again; "+
+			"the routes stay")
+	}
+	if !w.memory.Installed.Empty() && !w.recorded() {
+		w.record()
+		if err == nil && w.unrecorded != nil {
+			err = fmt.Errorf("record link groups for `lasthop clear`: %w", w.unrecorded)
+		}
+	}
+	return err
 }
 
 // GroupsFile returns the path of the record of link groups of a network

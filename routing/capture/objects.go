@@ -230,6 +230,9 @@ type listenDoc struct {
 	Listen    string            `json:"listen,omitempty"`
 	Origins   []string          `json:"origins,omitempty"`
 	Servers   []string          `json:"servers,omitempty"`
+
+	MoreOrigins int `json:"more_origins,omitempty" is:"0..2147483647"`
+	MoreServers int `json:"more_servers,omitempty" is:"0..2147483647"`
 }
 
 func (d listenDoc) listener(r *reader) (routing.Listener, bool) {
@@ -237,12 +240,12 @@ func (d listenDoc) listener(r *reader) (routing.Listener, bool) {
 	return routing.Listener{Addr: d.Address.Unmap(),
 		Ports: routing.PortRange{First: d.First, Last: d.Last}, Transport: d.Transport,
 		Context: d.Context, Listen: d.Listen, Origins: d.Origins,
-		Servers: d.Servers}, true
+		Servers: d.Servers, MoreOrigins: d.MoreOrigins, MoreServers: d.MoreServers}, true
 }
 
 func listenDocOf(l routing.Listener) listenDoc {
 	return listenDoc{l.Addr, l.Ports.First, l.Ports.Last, l.Transport, l.Context,
-		l.Listen, l.Origins, l.Servers}
+		l.Listen, l.Origins, l.Servers, l.MoreOrigins, l.MoreServers}
 }
 
 type bindDoc struct {

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"net/netip"
 	"slices"
 	"sync"
 	"syscall"
@@ -23,13 +24,21 @@ import (
 // routes with their link or address and tells of the link or the address alone.
 type Event struct {
 	// "link", "address", "route", "rule", "forwarding" or "ruleset"; "lost"
-	// where events were lost: anything may have changed
+	// where events were lost: anything may have changed; "deaf" while none
+	// can be heard, until the next "lost"
 	Kind string
 	// in `ip` syntax with a verb: "rule deleted: 5102: from 10.0.1.0/24 iif
 	// lo lookup 20337 proto 76", "link eth1 down"
 	Text  string
 	Rule  *routing.Rule  // the deleted rule, if it was ours
 	Route *routing.Route // the deleted route, if it was ours
+
+	// What it is about.
+	Links   []string       // that have changed, or whose master has; of an address the link
+	Came    bool           // a link that is new or came up; a route that is there now
+	Went    bool           // a link that is gone, went down or has another name
+	Prefix  netip.Prefix   // of an address
+	Changed *routing.Route // of a route that can be read: as it is now, or was
 }
 
 const (
@@ -54,7 +63,8 @@ var eventGroups = []uint{unix.RTNLGRP_LINK, unix.RTNLGRP_IPV4_IFADDR, unix.RTNLG
 // closed. It must be called before the first Read, so that nothing falls in
 // between. What this Kernel writes and owns by numbers is not reported. Whoever
 // reads too slowly gets one "lost" for all that waited. A socket that breaks is
-// opened anew inside, which gives a "lost" as well.
+// opened anew inside, which gives a "lost" as well. So is one that cannot be
+// opened, unless this user may not.
 //
 // There is to be one subscription at a time. It runs beside the Kernel's other
 // calls and outlives Close.
@@ -99,7 +109,7 @@ func (k *Kernel) subscription(n routing.Numbers) (*subscription, error) {
 		}
 		s.ns = netns.NsHandle(fd)
 	}
-	if err := s.connect(); err != nil {
+	if err := s.connect(); errors.Is(err, unix.EPERM) {
 		s.close()
 		return nil, fmt.Errorf("subscribe to events: %w", err)
 	}
@@ -141,15 +151,18 @@ func (s *subscription) run(ctx context.Context) {
 	defer s.followRules(ctx)()
 	for {
 		err := s.follow(ctx)
-		for delay := backoffFirst; err != nil; delay = min(2*delay, backoffMost) {
+		for delay := backoffFirst; ; delay = min(2*delay, backoffMost) {
 			select {
 			case <-ctx.Done():
 				return
 			case <-time.After(delay):
 			}
-			if again := s.connect(); again == nil {
+			again := s.connect()
+			if again == nil {
 				break
 			}
+			s.put(Event{Kind: "deaf",
+				Text: fmt.Sprintf("events of the host cannot be heard: %v", again)})
 		}
 		s.lost(fmt.Sprintf("events lost: socket opened anew after: %v", err))
 	}
@@ -158,6 +171,9 @@ func (s *subscription) run(ctx context.Context) {
 // follow reads until the socket breaks or ctx ends, which closes it. It always
 // returns an error.
 func (s *subscription) follow(ctx context.Context) error {
+	if s.socket == nil {
+		return errors.New("it could not be opened")
+	}
 	defer s.socket.Close()
 	defer context.AfterFunc(ctx, s.socket.Close)()
 	for {

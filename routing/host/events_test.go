@@ -142,6 +142,55 @@ func TestEvents(t *testing.T) {
 	}
 }
 
+// An event says what it is about, so that the reader can tell whether it
+// counts.
+func TestEventsOfSubjects(t *testing.T) {
+	ns, k := open(t, uplinks)
+	ns.Batch("link add br0 type bridge\n")
+	c := watch(t, k)
+	until(t, ns, c)
+	for _, tt := range []struct{ line, want string }{
+		{"link add v0 type veth peer name v1", "link [v0] came\nlink [v1] came\n"},
+		{"link set v0 up", "link [v0 v0] came\n"},
+		{"link set v0 master br0", "link [v0 br0 v0]\n"},
+		{"link set v0 nomaster", "link [v0 v0 br0]\n"},
+		{"link set v0 down", "link [v0 v0] went\n"},
+		{"link set v0 name v7", "link [v7 v0] went\n"},
+		{"link del v7", "link [v1] went\nlink [v7] went\n"},
+		{"addr add 192.0.2.1/32 dev eth1", "address [eth1] 192.0.2.1/32\n"},
+		{"route add 192.0.2.0/24 via 10.0.0.1 table 9", "route 192.0.2.0/24 via 10.0.0.1 dev eth0 table 9 came\n"},
+		{"route del 192.0.2.0/24 table 9", "route 192.0.2.0/24 via 10.0.0.1 dev eth0 table 9\n"},
+		{"route add local 198.51.100.9 dev eth1", "route local 198.51.100.9 dev eth1 scope host came\n"},
+	} {
+		var got []string
+		for _, e := range changes(t, ns, c, tt.line) {
+			switch {
+			case e.Kind == "link" && !strings.Contains(e.Text, "carrier"):
+				got = append(got, fmt.Sprintf("link %v%s\n", e.Links, comings(e)))
+			case e.Kind == "address" && !e.Prefix.Addr().IsLinkLocalUnicast():
+				got = append(got, fmt.Sprintf("address %v %v\n", e.Links, e.Prefix))
+			case e.Changed != nil:
+				got = append(got,
+					fmt.Sprintf("route %v%s\n", e.Changed, comings(e)))
+			}
+		}
+		slices.Sort(got)
+		if diff := cmp.Diff(tt.want, strings.Join(got, "")); diff != "" {
+			t.Errorf("%s: -want +got\n%s", tt.line, diff)
+		}
+	}
+}
+
+func comings(e Event) string {
+	switch {
+	case e.Came:
+		return " came"
+	case e.Went:
+		return " went"
+	}
+	return ""
+}
+
 // Forwarding that begins or ends is told of each link.
 func TestEventsOfForwarding(t *testing.T) {
 	ns, k := open(t, uplinks)
@@ -314,9 +363,8 @@ func TestEventsSlowReader(t *testing.T) {
 	for i := range 5 {
 		s.put(Event{Kind: "link", Text: fmt.Sprint(i)})
 	}
-	want := []Event{{Kind: "lost", Text: "events lost: more than 3 waited"},
-		{Kind: "link", Text: "4"}}
-	if diff := cmp.Diff(want, drain(s.out)); diff != "" {
+	want := "link: 4\nlost: events lost: more than 3 waited\n"
+	if diff := cmp.Diff(want, texts(drain(s.out))); diff != "" {
 		t.Errorf("-want +got\n%s", diff)
 	}
 }

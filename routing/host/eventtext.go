@@ -93,15 +93,17 @@ func (s *subscription) forwardingEvent(m syscall.NetlinkMessage) (Event, bool) {
 	if h.family == unix.AF_INET6 {
 		family = routing.IPv6
 	}
-	return Event{Kind: "forwarding", Text: fmt.Sprintf("%s forwarding of %s set to %d", family,
-		link, find(list, netconfForwarding).uint())}, true
+	return Event{Kind: "forwarding", Links: []string{link},
+		Text: fmt.Sprintf("%s forwarding of %s set to %d", family, link,
+			find(list, netconfForwarding).uint())}, true
 }
 
-// routeEvent leaves out cached routes, and those of table local: the event of
-// the address comes beside them.
+// routeEvent leaves out cached routes, and those that the kernel has put into
+// table local: the event of the address comes beside them.
 func (s *subscription) routeEvent(m syscall.NetlinkMessage) (Event, bool) {
 	h, _, _ := split[unix.RtMsg](m.Data)
-	if uint32(h.Table) == routing.TableLocal || h.Flags&unix.RTM_F_CLONED != 0 {
+	address := uint32(h.Table) == routing.TableLocal && h.Protocol == unix.RTPROT_KERNEL
+	if address || h.Flags&unix.RTM_F_CLONED != 0 {
 		return Event{}, false
 	}
 	r, ok, err := decodeRoute(m.Data, names{links: s.names})
@@ -116,7 +118,7 @@ func (s *subscription) routeEvent(m syscall.NetlinkMessage) (Event, bool) {
 	if ours && s.echoes.sent(m.Header.Pid) {
 		return Event{}, false
 	}
-	e := Event{Kind: "route",
+	e := Event{Kind: "route", Changed: &r, Came: m.Header.Type == unix.RTM_NEWROUTE,
 		Text: version(r.Family()) + "route " + verb(m) + ": " + r.String()}
 	if ours && m.Header.Type == unix.RTM_DELROUTE {
 		e.Route = &r
@@ -125,16 +127,18 @@ func (s *subscription) routeEvent(m syscall.NetlinkMessage) (Event, bool) {
 }
 
 func (s *subscription) addrEvent(m syscall.NetlinkMessage) Event {
-	text, err := s.addrText(m.Data)
+	e := Event{Kind: "address"}
+	text, err := s.readAddr(m.Data, &e)
 	if err != nil {
 		text = err.Error()
 	}
-	return Event{Kind: "address", Text: "address " + verb(m) + ": " + text}
+	e.Text = "address " + verb(m) + ": " + text
+	return e
 }
 
-// addrText reads struct ifaddrmsg and attributes: "10.0.1.10/24 dev eth1",
-// "10.9.0.1 peer 10.9.0.2/32 dev tun0".
-func (s *subscription) addrText(b []byte) (string, error) {
+// readAddr reads struct ifaddrmsg and attributes into an event, and returns
+// them as text: "10.0.1.10/24 dev eth1", "10.9.0.1 peer 10.9.0.2/32 dev tun0".
+func (s *subscription) readAddr(b []byte, e *Event) (string, error) {
 	h, list, err := decode[unix.IfAddrmsg](b)
 	if err != nil {
 		return "", fmt.Errorf("decode address: %w", err)
@@ -151,11 +155,13 @@ func (s *subscription) addrText(b []byte) (string, error) {
 			return "", fmt.Errorf("decode address: %w", err)
 		}
 	}
-	text := netip.PrefixFrom(addr, int(h.Prefixlen)).String()
+	e.Links = []string{s.linkName(int(h.Index))}
+	e.Prefix = netip.PrefixFrom(addr, int(h.Prefixlen))
+	text := e.Prefix.String()
 	if local.IsValid() && local != addr {
 		text = local.String() + " peer " + text
 	}
-	return text + " dev " + s.linkName(int(h.Index)), nil
+	return text + " dev " + e.Links[0], nil
 }
 
 // linkName gives a link that is not known the name that `ip` gives it.
@@ -175,7 +181,10 @@ type linkState struct {
 	mtu           uint32
 }
 
-const linkFlags = unix.IFF_UP | unix.IFF_LOWER_UP | unix.IFF_POINTOPOINT
+const (
+	linkUp    = unix.IFF_UP | unix.IFF_LOWER_UP
+	linkFlags = linkUp | unix.IFF_POINTOPOINT
+)
 
 // decodeLink reads struct ifinfomsg and attributes. ok is false for a message
 // of another family: that of a bridge speaks of the port, whose "deleted" means
@@ -209,13 +218,28 @@ func (s *subscription) linkEvent(m syscall.NetlinkMessage) (Event, bool) {
 	case m.Header.Type == unix.RTM_DELLINK:
 		delete(s.links, index)
 		delete(s.names, index)
-		return Event{Kind: "link", Text: "link " + l.name + " deleted"}, true
+		return Event{Kind: "link", Links: s.related(l), Went: true,
+			Text: "link " + l.name + " deleted"}, true
 	}
 	was, known := s.learn(index, l)
 	if !known {
-		return Event{Kind: "link", Text: "link " + l.name + " added"}, true
+		return Event{Kind: "link", Links: s.related(l), Came: true,
+			Text: "link " + l.name + " added"}, true
 	}
-	return Event{Kind: "link", Text: "link " + l.name + " " + s.linkChange(was, l)}, was != l
+	return Event{Kind: "link", Links: s.related(l, was), Came: l.flags&^was.flags&linkUp != 0,
+		Went: was.flags&^l.flags&linkUp != 0 || was.name != l.name,
+		Text: "link " + l.name + " " + s.linkChange(was, l)}, was != l
+}
+
+// related returns the names of a link, as it is and was, and of its masters.
+func (s *subscription) related(states ...linkState) (names []string) {
+	for _, l := range states {
+		names = append(names, l.name)
+		if l.master != 0 {
+			names = append(names, s.linkName(l.master))
+		}
+	}
+	return names
 }
 
 // linkChange prints what is different: "down", "renamed from eth0, mtu 1400".

@@ -40,6 +40,8 @@ type Kernel struct {
 	tables   map[uint32]bool // that were read or written, for ReadOwned
 	nftables nftables        // as they were read last; a subscription reads too
 	buffer   int             // bytes for events, 0 for eventBuffer
+	// what GroupsFile said last, or was to say
+	known []routing.LinkGroup
 }
 
 // Open opens a network namespace: "" is our own, else a NAME below /run/netns,
@@ -136,7 +138,7 @@ func (k *Kernel) ReadOwned(numbers routing.Numbers) (routing.State, error) {
 func (k *Kernel) grouped() []routing.LinkGroup {
 	data, err := os.ReadFile(k.GroupsFile)
 	if err != nil {
-		return nil
+		return k.known
 	}
 	list := []routing.LinkGroup{}
 	for line := range strings.Lines(string(data)) {
@@ -145,8 +147,13 @@ func (k *Kernel) grouped() []routing.LinkGroup {
 			list = append(list, g)
 		}
 	}
+	k.known = list
 	return list
 }
+
+// Remember keeps what GroupsFile is to say, for as long as it cannot be read:
+// its disk may be full, and somebody may have removed it.
+func (k *Kernel) Remember(groups []routing.LinkGroup) { k.known = groups }
 
 func release() string {
 	var u unix.Utsname

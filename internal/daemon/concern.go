@@ -1,0 +1,67 @@
+package daemon
+
+import (
+	"slices"
+
+	"lasthop/routing"
+	"lasthop/routing/host"
+)
+
+// concern says which events of the host concern a decision. What decides
+// nothing costs nothing: no look follows.
+type concern struct {
+	decision routing.Decision
+	heeds    *routing.Heeds  // of the decision; nil until an event asks
+	own      map[string]bool // the links that paths are or were on
+	moved    bool            // links have gone since the decision
+}
+
+func concernOf(d routing.Decision, own map[string]bool) concern {
+	if own == nil {
+		own = map[string]bool{}
+	}
+	for _, p := range d.Plan.Paths {
+		own[p.Link] = true
+	}
+	return concern{decision: d, own: own}
+}
+
+// note takes in an event.
+func (c *concern) note(e host.Event) {
+	c.moved = c.moved || e.Went
+}
+
+// heed reports whether an event may change the decision.
+func (c *concern) heed(e host.Event) bool {
+	if e.Rule != nil || e.Route != nil {
+		return true
+	}
+	if c.heeds == nil {
+		h := c.decision.Heeds()
+		c.heeds = &h
+	}
+	counts := func(link string) bool { return c.own[link] || c.heeds.Link(link) }
+	switch {
+	case e.Kind == "address" && e.Prefix.IsValid():
+		return c.own[e.Links[0]] || c.heeds.Addr(e.Links[0], e.Prefix)
+	case e.Kind == "route" && e.Changed != nil:
+		return c.heeds.Route(*e.Changed)
+	case e.Kind == "link", e.Kind == "forwarding":
+		return slices.ContainsFunc(e.Links, counts)
+	}
+	return true
+}
+
+// urgent reports whether an event leaves no time for patience: something of
+// ours was deleted, or may have been; a link comes up that paths are or were
+// on; a default route comes, which names a gateway.
+func (c *concern) urgent(e host.Event) bool {
+	switch {
+	case e.Rule != nil, e.Route != nil, e.Kind == "lost":
+		return true
+	case e.Kind == "link":
+		return e.Came && c.own[e.Links[0]]
+	}
+	return e.Kind == "route" && e.Changed != nil && e.Came && e.Changed.IsDefault() &&
+		e.Changed.Table == routing.TableMain
+}
