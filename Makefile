@@ -2,7 +2,7 @@
 # make build   ./lasthop                                       make prove   HOSTS random hosts; NETWORKS; CORPUS=DIR of configurations,
 #                                                                           or with nginx/ and bigip/ below it
 # make bench   benchmarks                                      make fuzz    each fuzz target for FUZZTIME
-# make soak    1,000 changes under load, 200 deletions, 10,000 syncs, 200 reloads of 10,000 listeners, idle;
+# make soak    1,000 changes under load, 200 torn reloads, 200 deletions, 10,000 syncs, 200 reloads of 10,000 listeners, idle;
 #              random networks that the daemon guards for EVENTS (10m) while VIPs, routers, leases and rules change
 # make chaos   the same for SECONDS from SEED on, while the daemon is killed, starved, has no room for its files and is lied to
 # make install to PREFIX below DESTDIR; starts nothing; test keeps screenshots of the HTML report in LASTHOP_ARTIFACTS
@@ -69,6 +69,7 @@ bench:
 soak:
 	testdata/lab/deps.sh
 	$(PROVE) ./internal/daemon -run TestRunUnderLoad -resyncs 1000 | $(QUIET)
+	$(PROVE) ./internal/daemon -run TestRunTorn -torn 200 | $(QUIET)
 	$(SOAK) 'Sync$$' -benchtime 10000x
 	$(SOAK) 'Heal$$' -benchtime 200x
 	$(SOAK) 'Reload' -benchtime 200x

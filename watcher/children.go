@@ -130,12 +130,14 @@ func isWorker(proc procfs.Dir, p Process) (serves, ending bool) {
 }
 
 // ticks is the time since boot in the unit of start times.
-func ticks() uint64 {
+func ticks() uint64 { return uint64(sinceBoot() / tick) }
+
+func sinceBoot() time.Duration {
 	var t unix.Timespec
 	if err := unix.ClockGettime(unix.CLOCK_BOOTTIME, &t); err != nil {
 		return 0
 	}
-	return uint64(t.Nano() / int64(tick))
+	return time.Duration(t.Nano())
 }
 
 // tick is the unit of start times: USER_HZ is 100 on every architecture that

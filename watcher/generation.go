@@ -13,9 +13,10 @@ type Process struct {
 	Started uint64 // clock ticks since boot, of 10 ms: field 22 of /proc/PID/stat
 }
 
-// Time is when the process was started. A clock that was set since moves it.
+// Time is the earliest moment when the process can have been started: it was
+// within the tick that follows. A clock that was set since moves it.
 func (p Process) Time() time.Time {
-	return time.Now().Add(-time.Duration(int64(ticks())-int64(p.Started)) * tick)
+	return time.Now().Add(time.Duration(p.Started)*tick - sinceBoot())
 }
 
 // NGINX forks all processes of a load one after the other, then sleeps 100 ms,
@@ -29,6 +30,10 @@ const burst = 9
 // fills it at once.
 const vacancy = 20
 
+// patience is how many ticks after a birth the old workers have for their end,
+// or to say that they are shutting down. If they serve on, there was no load.
+const patience = 100
+
 // generation tells loads of a configuration from everything else that makes a
 // master fork, by the children that it has. It needs no event to be right, so
 // that one that was lost does no harm.
@@ -37,6 +42,10 @@ type generation struct {
 	old     []Process // of earlier loads, alive
 	last    uint64    // when the last of workers was forked for a load
 	vacant  []uint64  // when workers ended whose places are not filled again
+	// born so long before the look that they may be successors of crashed
+	// workers or of a load; which, the workers before them will show
+	open  []Process
+	taken []Process // of workers: those taken for successors
 }
 
 // verdict says what a look at the children has shown.
@@ -44,6 +53,19 @@ type verdict struct {
 	loads   int  // configurations that were loaded since the last look
 	drained bool // an old worker has ended
 	held    bool // a child was born that is no load, since the master keeps its configuration
+	// a child was born that seems to be no load, or of which that is not
+	// told yet
+	respawned bool
+}
+
+// asked is what a look at the children may have to ask about them.
+type asked struct {
+	// whether the master keeps the configuration that it has (it is being
+	// replaced by a new binary), so that its forks are no loads
+	holds func() bool
+	// whether a worker takes connections, and does not only end those that
+	// it has
+	serves func(Process) bool
 }
 
 // begin takes the children that are there as they are; old are those that are
@@ -59,10 +81,8 @@ func (g *generation) begin(children, old []Process) {
 }
 
 // observe compares the children at the time now, in ticks, with those seen
-// before. holds is asked where there are new ones: whether the master keeps the
-// configuration that it has (it is being replaced by a new binary), so that its
-// forks are no loads.
-func (g *generation) observe(now uint64, children []Process, holds func() bool) verdict {
+// before. It asks only where there are new ones.
+func (g *generation) observe(now uint64, children []Process, ask asked) verdict {
 	var v verdict
 	alive := func(p Process) bool { return slices.Contains(children, p) }
 	for _, p := range g.workers {
@@ -70,17 +90,34 @@ func (g *generation) observe(now uint64, children []Process, holds func() bool) 
 			g.vacant = append(g.vacant, now)
 		}
 	}
-	g.workers = slices.DeleteFunc(g.workers, func(p Process) bool { return !alive(p) })
+	ended := func(p Process) bool { return !alive(p) }
+	g.workers = slices.DeleteFunc(g.workers, ended)
+	g.open, g.taken = slices.DeleteFunc(g.open, ended), slices.DeleteFunc(g.taken, ended)
 	before := len(g.old)
-	g.old = slices.DeleteFunc(g.old, func(p Process) bool { return !alive(p) })
+	g.old = slices.DeleteFunc(g.old, ended)
 	v.drained = len(g.old) < before
 	g.vacant = slices.DeleteFunc(g.vacant, func(t uint64) bool { return now > t+vacancy })
 	born := g.unknown(children)
-	v.held = len(born) > 0 && holds()
+	v.held = len(born) > 0 && ask.holds()
 	for _, p := range born {
-		if g.add(now, p, v.held) {
+		fresh := !slices.Contains(g.open, p)
+		switch g.place(now, p, v.held, ask.serves) {
+		case load:
 			v.loads++
+			g.begun(p)
+		case successor:
+			v.respawned = v.respawned || fresh
+			g.workers, g.taken = append(g.workers, p), append(g.taken, p)
+		case undecided:
+			v.respawned = v.respawned || fresh
+			if fresh {
+				g.open = append(g.open, p)
+			}
+			continue
+		case held, same:
+			g.workers = append(g.workers, p)
 		}
+		g.open = slices.DeleteFunc(g.open, func(o Process) bool { return o == p })
 	}
 	return v
 }
@@ -99,20 +136,52 @@ func (g *generation) unknown(children []Process) []Process {
 	return out
 }
 
-// add takes in a new child and says whether it is the first of a load. A look
-// that comes late cannot tell a successor from a load, and then says load: one
-// look too many does no harm.
-func (g *generation) add(now uint64, p Process, holds bool) (load bool) {
-	switch inTime := now < p.Started+burst; {
+// birth is what a new child is.
+type birth int
+
+const (
+	held      birth = iota // the master keeps its configuration
+	same                   // another one of the load before it
+	successor              // it takes the place of a worker that has ended
+	load                   // the first of a load
+	undecided
+)
+
+// place says what a new child is. A look in time sees the place that a crash
+// has left, and still sees every worker of before a load. A look that comes
+// late, on a busy machine, sees neither: there the workers of before show it,
+// which a load ends within some 100 ms.
+func (g *generation) place(now uint64, p Process, holds bool, serves func(Process) bool) birth {
+	inTime := now < p.Started+burst
+	older := func(o Process) bool { return o.Started+burst <= p.Started && serves(o) }
+	switch {
 	case holds:
+		return held
 	case p.Started < g.last+burst:
 		g.last = max(g.last, p.Started)
+		return same
 	case inTime && len(g.vacant) > 0:
 		g.vacant = g.vacant[1:]
-	default:
-		g.old, g.workers = append(g.old, g.workers...), nil
-		g.last, g.vacant, load = p.Started, nil, true
+		return successor
+	case inTime || !slices.ContainsFunc(g.workers, older):
+		return load
+	case now < p.Started+patience:
+		return undecided
 	}
-	g.workers = append(g.workers, p)
-	return load
+	return successor
+}
+
+// begun takes in the first child of a load. Those that were born with it, and
+// taken for successors, are of the load too.
+func (g *generation) begun(p Process) {
+	now := []Process{p}
+	for _, o := range g.taken {
+		if o.Started+burst > p.Started {
+			now = append(now, o)
+		}
+	}
+	g.workers = slices.DeleteFunc(g.workers,
+		func(o Process) bool { return slices.Contains(now, o) })
+	g.old, g.workers = append(g.old, g.workers...), now
+	g.last, g.vacant, g.taken = p.Started, nil, nil
 }

@@ -1,6 +1,7 @@
 package watcher
 
 import (
+	"slices"
 	"testing"
 
 	"github.com/google/go-cmp/cmp"
@@ -13,6 +14,7 @@ type lookAt struct {
 	now      uint64
 	children []int
 	holds    bool
+	serving  []int // the children that take connections, where that is asked
 	want     verdict
 	current  []int
 	old      []int
@@ -52,15 +54,35 @@ var generations = []struct {
 		{now: 3000, children: []int{21, 22}, want: verdict{drained: true}, current: []int{21, 22}},
 	}},
 	{"a worker crashes", []lookAt{
-		{now: 1000, children: []int{1, 2, 11}, current: []int{1, 2, 11}},
+		{now: 1000, children: []int{1, 2, 11}, want: verdict{respawned: true}, current: []int{1, 2, 11}},
 		{now: 2000, children: []int{1, 2, 11}, current: []int{1, 2, 11}},
 	}},
 	{"a worker crashes, and a look falls between end and birth", []lookAt{
 		{now: 999, children: []int{1, 2}, current: []int{1, 2}},
-		{now: 1001, children: []int{1, 2, 11}, current: []int{1, 2, 11}},
+		{now: 1001, children: []int{1, 2, 11}, want: verdict{respawned: true}, current: []int{1, 2, 11}},
 	}},
-	{"a crash that is seen too late may have been a load", []lookAt{
-		{now: 1100, children: []int{1, 2, 11}, want: verdict{loads: 1}, current: []int{11}, old: []int{1, 2}},
+	{"a crash that is seen late: the others serve on", []lookAt{
+		{now: 1050, children: []int{1, 2, 11}, serving: []int{1, 2, 11}, want: verdict{respawned: true}, current: []int{1, 2}},
+		{now: 1060, children: []int{1, 2, 11}, serving: []int{1, 2, 11}, current: []int{1, 2}},
+		{now: 1100, children: []int{1, 2, 11}, serving: []int{1, 2, 11}, current: []int{1, 2, 11}},
+	}},
+	{"a crash that is seen very late", []lookAt{
+		{now: 4000, children: []int{1, 2, 11}, serving: []int{1, 2, 11}, want: verdict{respawned: true}, current: []int{1, 2, 11}},
+	}},
+	{"a load that is seen late: the old ones are told to end", []lookAt{
+		{now: 1010, children: []int{1, 2, 3, 11, 12}, serving: []int{1, 2, 3, 11, 12}, want: verdict{respawned: true}, current: []int{1, 2, 3}},
+		{now: 1012, children: []int{1, 2, 3, 11, 12}, serving: []int{11, 12}, want: verdict{loads: 1}, current: []int{11, 12}, old: []int{1, 2, 3}},
+	}},
+	{"a load that is seen very late: an old one drains", []lookAt{
+		{now: 4000, children: []int{1, 11, 12}, serving: []int{11, 12}, want: verdict{loads: 1}, current: []int{11, 12}, old: []int{1}},
+	}},
+	{"all workers crash one after the other, seen late", []lookAt{
+		{now: 2500, children: []int{3, 11, 21}, serving: []int{3, 11, 21}, want: verdict{respawned: true}, current: []int{3, 11, 21}},
+	}},
+	{"a worker crashes right before a load", []lookAt{
+		{now: 999, children: []int{1, 2}, current: []int{1, 2}},
+		{now: 1000, children: []int{1, 2, 11}, want: verdict{respawned: true}, current: []int{1, 2, 11}},
+		{now: 1001, children: []int{1, 2, 11, 12}, want: verdict{loads: 1}, current: []int{12, 11}, old: []int{1, 2}},
 	}},
 	{"the cache loader ends, a load much later", []lookAt{
 		{now: 700, children: []int{1, 2}, current: []int{1, 2}},
@@ -92,7 +114,10 @@ func TestGeneration(t *testing.T) {
 			g.begin(processes([]int{1, 2, 3}), nil)
 			for i, l := range tt.looks {
 				got := g.observe(l.now, processes(l.children),
-					func() bool { return l.holds })
+					asked{holds: func() bool { return l.holds },
+						serves: func(p Process) bool {
+							return slices.Contains(l.serving, p.PID)
+						}})
 				if got != l.want {
 					t.Errorf("look %d: got %+v, want %+v", i, got, l.want)
 				}

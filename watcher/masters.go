@@ -148,11 +148,14 @@ func (s *masters) look(m *followed, at time.Time) {
 		s.exited(m.PID)
 		return
 	}
-	v := m.workers.observe(ticks(), list, func() bool {
+	v := m.workers.observe(ticks(), list, asked{holds: func() bool {
 		return m.PIDFile != "" && exists(m.PIDFile+oldbin)
-	})
-	if v.loads > 0 {
+	}, serves: func(p Process) bool { serves, _ := isWorker(s.proc, p); return serves }})
+	switch {
+	case v.loads > 0:
 		s.queue.say(Event{Kind: Reloaded, PID: m.PID, At: at})
+	case v.respawned:
+		s.queue.say(Event{Kind: Respawned, PID: m.PID, At: at})
 	}
 	if v.drained {
 		s.queue.say(Event{Kind: Drained, PID: m.PID, At: at})

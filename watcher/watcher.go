@@ -36,6 +36,9 @@ type Kind string
 const (
 	// the master has loaded its configuration and forked workers for it
 	Reloaded Kind = "reloaded"
+	// the master has a new worker that seems to take the place of one that
+	// has crashed, so that this is no load; or it is too early to say
+	Respawned Kind = "respawned"
 	// old workers of the master have ended
 	Drained Kind = "drained"
 	// a master has started or ended, or may have: find them again
@@ -49,7 +52,7 @@ const (
 // Event is one thing that has happened.
 type Event struct {
 	Kind Kind
-	PID  int // the master of Reloaded and Drained
+	PID  int // the master of Reloaded, Respawned and Drained
 	// what Trouble is about: "files", "proc connector" or "processes"
 	About string
 	// when it happened; for Reloaded the fork as the kernel stamped it,

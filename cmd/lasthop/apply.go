@@ -33,8 +33,8 @@ func (a *app) applyCommand() *cobra.Command {
 		Long: `apply makes the changes that plan prints, reads them back, asks the kernel for the way
 of each listener's replies, and prints the command that takes it all back.
 
-It takes nothing away while NGINX has yet to load what is on disk: that waits for the
-reload.
+It takes nothing away while NGINX has yet to load what is on disk, or listens on
+something else: that waits for the reload.
 
 While ` + "`lasthop run`" + ` is at work here, it is the one that makes them: apply asks it to.
 
@@ -165,18 +165,33 @@ func (scene scene) loaded(s *survey.Survey) error {
 	end := time.Now().Add(loadTime)
 	for len(s.Decision.Diff.DelRules) > 0 {
 		l, err := doctor.Loads(s, scene.line.NetNS, scene.status)
-		if err != nil || len(l.Pending) == 0 {
+		if err != nil {
 			return err
 		}
+		losing := doctor.Losing(s, scene.kernel, l)
+		if len(l.Pending) == 0 && len(losing) == 0 {
+			return nil
+		}
 		if time.Now().After(end) {
-			f := l.Findings[0]
-			return hint.New(fmt.Errorf("%s, and may listen on what this plan takes "+
-				"the way of: nothing is changed", f.Message),
-				f.Hint+", and then again; or --no-delete, to add only")
+			return mayServe(l, losing)
 		}
 		time.Sleep(50 * time.Millisecond)
 	}
 	return nil
+}
+
+// mayServe says what NGINX may listen on, or does, although it is not on disk.
+func mayServe(l doctor.Loaded, losing []string) error {
+	message, remedy := "", "nginx -t && nginx -s reload"
+	if len(losing) > 0 {
+		message = fmt.Sprintf("NGINX listens on %s, which no listen on disk names, and "+
+			"this plan takes its way: nothing is changed", routing.Some(losing, 3))
+	} else {
+		message = l.Findings[0].Message + ", and may listen on what this plan takes " +
+			"the way of: nothing is changed"
+		remedy = l.Findings[0].Hint
+	}
+	return hint.New(errors.New(message), remedy+", and then again; or --no-delete, to add only")
 }
 
 // prepareUndo returns the command that goes back to what lasthop owns now:

@@ -38,13 +38,14 @@ var mayImport = map[string]string{
 	"internal/nstest":   "",
 	"internal/procfs":   "",
 	"internal/settings": "internal/hint routing",
+	"internal/sockets":  "internal/procfs routing routing/host",
 	"internal/writer":   "internal/hint internal/settings report routing",
 	"internal/survey": "internal/hint internal/procfs internal/settings nginxconf report " +
 		"routing routing/capture routing/flow routing/host watcher",
-	"internal/doctor": "internal/hint internal/procfs internal/settings internal/survey " +
-		"nginxconf report routing routing/host",
+	"internal/doctor": "internal/hint internal/procfs internal/settings internal/sockets " +
+		"internal/survey nginxconf report routing routing/host",
 	"internal/daemon": "internal/doctor internal/hint internal/procfs internal/settings " +
-		"internal/survey internal/writer nginxconf report routing routing/host watcher",
+		"internal/sockets internal/survey internal/writer nginxconf report routing routing/host watcher",
 	"cmd/lasthop": "bigip bigip/migrate internal/daemon internal/doctor internal/hint " +
 		"internal/settings internal/survey internal/writer nginxconf report routing " +
 		"routing/capture routing/flow routing/host watcher",
@@ -66,8 +67,8 @@ var ownedBy = map[string]string{
 	"golang.org/x/net":                        "routing/flow",
 	"golang.org/x/sync":                       "internal/daemon",
 	"golang.org/x/sys": "cmd/lasthop internal/daemon internal/nstest internal/procfs " +
-		"internal/settings internal/survey internal/writer nginxconf routing/flow " +
-		"routing/host watcher",
+		"internal/settings internal/sockets internal/survey internal/writer nginxconf " +
+		"routing/flow routing/host watcher",
 }
 
 // pure are the packages that take values and give values. They import nothing

@@ -161,6 +161,14 @@ func TestApplyNotLoaded(t *testing.T) {
 	if d := cmp.Diff(before, s.owned()); d != "" {
 		t.Errorf("the ways of what NGINX listens on: -before +after\n%s", d)
 	}
+	s.Conf("listen 10.0.1.100:80; listen 10.0.2.100:80; listen 127.0.0.1:80;")
+	s.Reload()
+	s.Until("a load", func() bool { return s.serves("127.0.0.1:80") })
+	s.Conf("listen 10.0.1.100:80;") // too soon for the times to tell
+	if errs, code := apply(); code != exitFailed || !has(s.owned(), "from 10.0.2.") ||
+		!strings.Contains(errs, "nothing is changed") {
+		t.Errorf("an edit right after a load: exit code %d, %s", code, errs)
+	}
 	s.Reload()
 	if errs, code := apply(); code != exitDone || has(s.owned(), "from 10.0.2.") {
 		t.Errorf("after the reload: exit code %d, %s\n%q", code, errs, s.owned())

@@ -136,7 +136,7 @@ func open(o Options) (*daemon, error) {
 		calls: make(chan func())}
 	d.pace.agenda = d.agenda
 	d.fleet = &fleet{netns: o.NetNS, watcher: w, log: log, troubles: d.troubles,
-		names: newNames(o.Lookup)}
+		names: newNames(o.Lookup), kernel: o.Kernel}
 	d.fleet.reader = reader{names: d.fleet.names, late: make(chan *instance)}
 	d.fleet.follow(&s)
 	h := &healer{netns: host.NamespacePath(o.NetNS), log: log, troubles: d.troubles,

@@ -5,10 +5,12 @@ import (
 	"log/slog"
 	"path/filepath"
 	"slices"
+	"sync"
 	"time"
 
 	"lasthop/internal/hint"
 	"lasthop/internal/settings"
+	"lasthop/internal/sockets"
 	"lasthop/internal/survey"
 	"lasthop/internal/writer"
 	"lasthop/nginxconf"
@@ -27,6 +29,7 @@ type fleet struct {
 	troubles *troubles
 	names    *names
 	reader   reader
+	kernel   sockets.Lister
 
 	settings  *settings.Settings
 	instances []*instance
@@ -72,24 +75,20 @@ func (f *fleet) find() bool {
 	f.followMasters() // from here on every load is heard of, so now is the time to read
 	changed := false
 	for _, i := range f.instances {
+		if i.handBack(time.Now()) {
+			f.recheck(time.Now())
+			changed = true
+		}
 		if i.fresh != 0 || i.loaded == nil {
 			changed = f.load(i, i.fresh, time.Now()) || changed
 			if i.reading != nil {
 				continue // until it is done
 			}
-			i.unsure = i.fresh != 0 && edited(i)
 			i.fresh = 0
 		}
-		i.unsure = i.unsure && len(i.masters) > 0
 	}
 	f.watchFiles()
 	return changed
-}
-
-// edited reports whether an edit waits for its reload while the daemon starts.
-func edited(i *instance) bool {
-	_, ok := survey.EditedSince(*i.disk, i.fresh)
-	return ok
 }
 
 // sayStrangers says once for each that an NGINX is not followed.
@@ -203,25 +202,31 @@ func (f *fleet) watchFiles() {
 }
 
 // load takes in that an instance has loaded its configuration; master is the
-// one that did, 0 if none runs. It reports whether the listeners may be others
-// now.
+// one that did, 0 if none runs, or if it is not known. It reports whether the
+// listeners may be others now.
 func (f *fleet) load(i *instance, master int, now time.Time) bool {
 	if f.read(i); i.wait(true, master) {
-		return false
+		return i.addServed(f.evidence())
+	}
+	if master != 0 {
+		i.loads(master, f.watcher.Workers()[master].Current)
+		i.generation, i.loadedAt = i.generation+1, now
+		f.loads++
+	}
+	if len(i.masters) > 0 {
+		changed := f.judge(i, now)
+		i.sayLoaded(f.log)
+		return changed
 	}
 	if i.broken != nil {
-		return false // NGINX has read something else than we can; what is known stays
+		return false // what is known stays
 	}
-	i.adopt(f.earlierWorkers(i, master), now)
+	i.adopt(nil, now)
+	i.settled = true
 	i.generation, i.loadedAt = i.generation+1, now
-	if len(i.masters) == 0 {
-		f.log.Info("configuration read, NGINX does not run", "conf", i.Conf,
-			"listens", len(i.loaded.Listens))
-		return true
-	}
-	f.log.Info("NGINX has loaded its configuration", "conf", i.Conf, "pid", master,
-		"generation", i.generation, "listens", len(i.loaded.Listens))
-	f.loads++
+	f.log.Info("configuration read, NGINX does not run", "conf", i.Conf,
+		"listens", len(i.loaded.Listens))
+	f.drained(now)
 	return true
 }
 
@@ -248,8 +253,9 @@ func (f *fleet) adopt(now time.Time) {
 		if !i.same() {
 			i.adopt(f.earlierWorkers(i, 0), now)
 		}
-		i.unsure = false
+		i.doubt, i.settled = "", true
 	}
+	f.drained(now)
 }
 
 // earlierWorkers are the workers that may run with an earlier configuration of
@@ -280,6 +286,8 @@ func (f *fleet) filesChanged(now time.Time) bool {
 		news = true // also of its pid file
 		if len(i.masters) == 0 || i.loaded == nil {
 			changed = f.load(i, 0, now) || changed
+		} else if i.doubt != "" {
+			changed = f.judge(i, now) || changed
 		}
 	}
 	if len(f.instances) == 0 {
@@ -301,11 +309,11 @@ func (f *fleet) namesChanged(now time.Time) (changed bool) {
 		case !f.read(i):
 		case len(i.masters) == 0 || i.loaded == nil:
 			changed = f.load(i, 0, now) || changed
-		case loaded && i.same():
-			i.adopt(f.earlierWorkers(i, 0), now)
-			changed = true
+		case i.doubt != "" || loaded && i.same():
+			changed = f.judge(i, now) || changed
 		}
 	}
+	f.drained(now)
 	return changed
 }
 
@@ -332,8 +340,8 @@ func (f *fleet) scarce() bool {
 		func(i *instance) bool { return writer.Scarce(i.broken) })
 }
 
-// drained drops the listeners whose last workers have ended, and reports
-// whether there were any.
+// drained drops the listeners whose last workers have ended and that NGINX does
+// not listen on any more, and reports whether there were any.
 func (f *fleet) drained(now time.Time) bool {
 	var workers []watcher.Process
 	for _, i := range f.instances {
@@ -345,25 +353,47 @@ func (f *fleet) drained(now time.Time) bool {
 		return cmp.Compare(a.PID, b.PID)
 	})
 	alive := f.watcher.Alive(slices.Compact(workers))
+	// A list of many sockets may lack one that is there, while others
+	// close: what both lack is gone.
+	look, again := sync.OnceValue(f.evidence), sync.OnceValue(f.evidence)
 	gone := false
 	for _, i := range f.instances {
-		gone = i.drain(alive, now) || gone
+		explained := sync.OnceValue(func() map[sockets.Key]*nginxconf.Listen {
+			return index(i.loaded)
+		})
+		if i.drain(alive, func(l *nginxconf.Listen) sockets.Owner {
+			if o := look().owner(i, l, explained()); o >= sockets.Unknown {
+				return o
+			}
+			return again().owner(i, l, explained())
+		}, now) {
+			i.addServed(again()) // by the same way: NGINX may be loading it
+			gone = true
+		}
 	}
 	return gone
 }
 
-// leaving reports whether a listener is on its way out.
-func (f *fleet) leaving() bool {
-	return slices.ContainsFunc(f.instances, func(i *instance) bool {
-		return len(i.leaving) > 0
-	})
+// lookAgain returns in what time the sockets are to be looked at again, 0 if
+// that is not needed.
+func (f *fleet) lookAgain() (in time.Duration) {
+	for _, i := range f.instances {
+		switch {
+		case i.starved():
+			return retryFirst
+		case len(i.leaving) > 0 || i.doubt != "":
+			in = leaveEvery
+		}
+	}
+	return in
 }
 
-// unsure reports whether NGINX may have loaded something else than what is
-// taken for it, or something that is not known yet.
+// unsure reports whether NGINX may serve listeners that only an earlier daemon
+// knew, or may listen on what is not known yet.
 func (f *fleet) unsure() bool {
 	return f.names.unheard() || slices.ContainsFunc(f.instances, func(i *instance) bool {
-		return i.unsure || i.reading != nil || i.loaded == nil && len(i.masters) > 0
+		return i.doubt != "" && !i.settled || i.reading != nil ||
+			i.loaded == nil && len(i.masters) > 0
 	})
 }
 

@@ -11,6 +11,7 @@ import (
 	"testing"
 	"time"
 
+	"lasthop/internal/sockets"
 	"lasthop/nginxconf"
 	"lasthop/report"
 	"lasthop/routing"
@@ -62,7 +63,7 @@ func TestRunDraining(t *testing.T) {
 
 // TestRunUnloadedEdits: where the disk is newer than the workers of the NGINX
 // that a daemon finds, nothing that an earlier daemon has installed goes before
-// the next load, or before somebody asks for it.
+// the next load; and of what NGINX listens on nothing, whoever asks for it.
 func TestRunUnloadedEdits(t *testing.T) {
 	t.Parallel()
 	for _, way := range []string{"reload", "lasthop apply"} {
@@ -102,6 +103,10 @@ func TestRunUnloadedEdits(t *testing.T) {
 			} else if _, err := s.d.board.request(t.Context(), Request{},
 				""); err != nil {
 				t.Fatal(err)
+			} else if s.quiet(); !has(s.owned(), "from 10.0.2.") || !waiting() {
+				t.Errorf("gone, and NGINX listens on it: %q", s.owned())
+			} else {
+				s.Reload()
 			}
 			s.Until("the removed listener's way to go", func() bool {
 				return !has(s.owned(), "from 10.0.2.") && !waiting()
@@ -111,7 +116,7 @@ func TestRunUnloadedEdits(t *testing.T) {
 }
 
 // TestDrainBound: what leaves, leaves after a day at the latest, and stays as
-// long as one worker lives.
+// long as one worker lives, as NGINX may listen on it, and as there is doubt.
 func TestDrainBound(t *testing.T) {
 	t.Parallel()
 	now := time.Unix(1000, 0)
@@ -126,19 +131,27 @@ func TestDrainBound(t *testing.T) {
 	for _, step := range []struct {
 		alive map[watcher.Process]bool
 		after time.Duration
+		owner sockets.Owner
+		doubt string
 		gone  bool
-	}{{map[watcher.Process]bool{a: true, b: true}, 0, false},
-		{map[watcher.Process]bool{b: true}, maxLeaving - 1, false},
-		{map[watcher.Process]bool{b: true}, maxLeaving, true}} {
-		if gone := i.drain(step.alive, now.Add(step.after)); gone != step.gone {
-			t.Errorf("after %v with %v: gone %t, want %t", step.after, step.alive,
-				gone, step.gone)
+	}{{map[watcher.Process]bool{a: true, b: true}, 0, sockets.Another, "", false},
+		{map[watcher.Process]bool{b: true}, maxLeaving - 1, sockets.Another, "", false},
+		{map[watcher.Process]bool{b: true}, maxLeaving, sockets.NGINX, "", false},
+		{nil, maxLeaving, sockets.Unknown, "", false},
+		{nil, maxLeaving, sockets.Nobody, "files have changed", false},
+		{nil, maxLeaving, sockets.Another, "", true}} {
+		i.doubt = step.doubt
+		owner := func(*nginxconf.Listen) sockets.Owner { return step.owner }
+		if gone := i.drain(step.alive, owner, now.Add(step.after)); gone != step.gone {
+			t.Errorf("%+v: gone %t", step, gone)
 		}
 	}
 	i.loaded = &nginxconf.Config{Listens: []nginxconf.Listen{two}}
 	i.adopt(nil, now)
-	if len(i.leaving) != 0 {
-		t.Errorf("without old workers: leaving %+v", i.leaving)
+	i.disk = i.loaded
+	i.loaded = &nginxconf.Config{}
+	if i.adopt(nil, now); len(i.leaving) != 0 {
+		t.Errorf("what is configured again: leaving %+v", i.leaving)
 	}
 }
 

@@ -8,6 +8,7 @@ import (
 	"strings"
 	"time"
 
+	"lasthop/internal/sockets"
 	"lasthop/internal/survey"
 	"lasthop/nginxconf"
 	"lasthop/routing"
@@ -33,8 +34,8 @@ type instance struct {
 
 	// Of the loads.
 	// what NGINX has loaded; without NGINX, what it would; nil if not known
-	loaded     *nginxconf.Config
-	unsure     bool // the disk is newer than the workers: they may run with something else
+	loaded *nginxconf.Config
+	belief
 	generation int
 	loadedAt   time.Time
 	leaving    []leaving
@@ -42,16 +43,19 @@ type instance struct {
 
 func newInstance(s survey.Source) *instance {
 	return &instance{Source: s, disk: &nginxconf.Config{},
+		belief:  belief{of: map[int]*nginxconf.Config{}},
 		watched: []string{filepath.Join("/", s.Root, filepath.Dir(s.Absolute()))}}
 }
 
-// leaving is a listener that left the configuration while old workers still
-// serve its connections: replies keep their way until the last of them has
-// ended, or until the time is up.
+// leaving is a listener that left the configuration, or never was in it, while
+// old workers still serve its connections, or NGINX still listens on it:
+// replies keep their way until the last of the workers has ended, or their time
+// is up, and the socket is closed.
 type leaving struct {
 	listener *nginxconf.Listen
 	workers  []watcher.Process
 	until    time.Time
+	owner    sockets.Owner // of its socket, when it was asked for last
 }
 
 // maxLeaving bounds leaving. NGINX itself has no bound unless
@@ -61,12 +65,28 @@ const maxLeaving = 24 * time.Hour
 // adopt makes what was read from the disk the loaded configuration. workers are
 // those that still run with earlier ones.
 func (i *instance) adopt(workers []watcher.Process, now time.Time) {
-	for _, l := range left(i.loaded, i.disk) {
-		if len(workers) > 0 {
-			i.leaving = append(i.leaving, leaving{l, workers, now.Add(maxLeaving)})
+	i.keep(i.loaded, i.disk, workers, now)
+	i.loaded = i.disk
+}
+
+// keep lets the listeners leave that one configuration has and the next has
+// not. Those that it has are not leaving any more. What was kept for its socket
+// alone may have connections, too.
+func (i *instance) keep(was, is *nginxconf.Config, workers []watcher.Process, now time.Time) {
+	stays := index(is)
+	i.leaving = slices.DeleteFunc(i.leaving, func(l leaving) bool {
+		return !slices.ContainsFunc(keysOf(l.listener),
+			func(k sockets.Key) bool { return stays[k] == nil })
+	})
+	for n := range i.leaving {
+		if l := &i.leaving[n]; len(l.workers) == 0 {
+			l.workers, l.until = workers, now.Add(maxLeaving)
 		}
 	}
-	i.loaded = i.disk
+	for _, l := range left(was, is) {
+		i.leaving = append(i.leaving,
+			leaving{listener: l, workers: workers, until: now.Add(maxLeaving)})
+	}
 }
 
 // left returns the listens that one configuration has and the next has not.
@@ -92,15 +112,25 @@ func left(was, is *nginxconf.Config) (out []*nginxconf.Listen) {
 	return out
 }
 
-// drain forgets the leaving listeners whose workers have ended, and reports
-// whether there were any.
-func (i *instance) drain(alive map[watcher.Process]bool, now time.Time) bool {
+// drain forgets the leaving listeners whose workers have ended and whose
+// sockets are not NGINX's, and reports whether there were any. Nothing goes as
+// long as there is doubt.
+func (i *instance) drain(alive map[watcher.Process]bool,
+	owner func(*nginxconf.Listen) sockets.Owner, now time.Time) bool {
+	if i.doubt != "" || i.reading != nil {
+		return false
+	}
 	before := len(i.leaving)
+	for n, l := range i.leaving {
+		lives := slices.ContainsFunc(l.workers,
+			func(p watcher.Process) bool { return alive[p] })
+		i.leaving[n].owner = sockets.Nobody
+		if !lives || !now.Before(l.until) {
+			i.leaving[n].workers, i.leaving[n].owner = nil, owner(l.listener)
+		}
+	}
 	i.leaving = slices.DeleteFunc(i.leaving, func(l leaving) bool {
-		return !now.Before(l.until) ||
-			!slices.ContainsFunc(l.workers, func(p watcher.Process) bool {
-				return alive[p]
-			})
+		return len(l.workers) == 0 && l.owner < sockets.Unknown
 	})
 	return len(i.leaving) < before
 }
@@ -142,12 +172,17 @@ func (p part) equal(q part) bool {
 
 // addTo puts what the part says into n.
 func (p part) addTo(n *survey.NGINX) {
-	if p.loaded == nil {
-		return
+	if p.loaded != nil {
+		n.Add(*p.loaded)
 	}
-	n.Add(*p.loaded)
 	for _, l := range slices.Concat(p.leaving, left(p.before, p.loaded)) {
-		n.Listeners = append(n.Listeners, survey.Listeners(*l)...)
+		list := survey.Listeners(*l)
+		for k := range list {
+			if l.Origin == "" { // a socket's
+				list[k].Origins = nil
+			}
+		}
+		n.Listeners = append(n.Listeners, list...)
 	}
 }
 
@@ -227,10 +262,10 @@ func (i *instance) finding() (routing.Finding, bool) {
 		return routing.Error.Finding("config-broken", i.Conf,
 			"the configuration on disk cannot be loaded: %v", i.broken).
 			Advise("mend it; until then %s", until), true
-	case i.unsure:
-		return routing.Warning.Finding("not-loaded", i.Conf, "the configuration on disk "+
-			"is newer than NGINX's workers, which may run with another one: nothing "+
-			"of ours is removed until the next reload").
+	case i.doubt != "":
+		return routing.Warning.Finding("not-loaded", i.Conf, "NGINX may have loaded "+
+			"another configuration than the one on disk: %s. What it listens on has "+
+			"its way, and nothing is removed until the next reload", i.doubt).
 			Advise("nginx -t && nginx -s reload"), true
 	case i.pending():
 		f := routing.Info.Finding("not-loaded", i.Conf, "the configuration on disk is "+
@@ -241,5 +276,5 @@ func (i *instance) finding() (routing.Finding, bool) {
 		}
 		return f, true
 	}
-	return routing.Finding{}, false
+	return i.kept()
 }

@@ -98,6 +98,8 @@ func (d *daemon) nginxEvent(e watcher.Event) {
 	switch e.Kind {
 	case watcher.Reloaded:
 		d.reloaded(e)
+	case watcher.Respawned:
+		d.recheck(time.Now())
 	case watcher.Drained:
 		d.drained(e.At, fmt.Sprintf("old workers of NGINX %d have ended", e.PID))
 	case watcher.Masters:
@@ -123,15 +125,23 @@ func (d *daemon) reloaded(e watcher.Event) {
 	same := !d.fleet.read(i) && i.reading == nil && i.broken == nil
 	ready := same && d.reconciler.anticipate(d.want(this))
 	written := time.Since(e.At)
-	if !d.fleet.load(i, e.PID, time.Now()) {
+	if !d.fleet.load(i, e.PID, time.Now()) && !ready {
 		return
 	}
-	i.unsure = false
 	if d.sync() {
 		if !ready {
 			written = time.Since(e.At)
 		}
 		d.board.loaded(load{ready, written, time.Since(e.At)})
+	}
+}
+
+// recheck holds what NGINX is believed to have loaded against its sockets:
+// where a worker seems to have crashed, it may have been a load.
+func (d *daemon) recheck(now time.Time) {
+	if d.fleet.recheck(now) {
+		d.causes.add("NGINX's sockets")
+		d.sync()
 	}
 }
 
@@ -229,6 +239,9 @@ func (d *daemon) due(now time.Time) {
 		case doRetry, doHeal, doForget:
 			d.sync()
 		case doLeave:
+			if slices.ContainsFunc(d.fleet.instances, (*instance).doubtful) {
+				d.recheck(now)
+			}
 			d.drained(now, "old workers of NGINX have ended")
 			d.noteLeaving(now)
 		case doMasters:
@@ -283,8 +296,15 @@ func (d *daemon) nextMasters(now time.Time) time.Duration {
 // noteLeaving looks again soon while listeners are leaving: a worker whose
 // master has crashed gives no event.
 func (d *daemon) noteLeaving(now time.Time) {
-	if d.fleet.leaving() {
-		d.agenda.by(doLeave, now.Add(leaveEvery))
+	in := d.fleet.lookAgain()
+	if in > 0 && d.troubles.any(aboutSockets) {
+		in = retryFirst
+	}
+	if in > 0 {
+		d.agenda.by(doLeave, now.Add(in))
+	}
+	if d.troubles.any(aboutMasters) {
+		d.agenda.by(doMasters, now.Add(retryFirst))
 	}
 }
 
@@ -296,6 +316,7 @@ func (d *daemon) audit(now time.Time) {
 	if d.troubles.any(aboutEvents) {
 		d.agenda.by(doAudit, now.Add(d.pace.deaf()))
 	}
+	d.recheck(now)
 	troubled := d.troubles.any(aboutSync, aboutNetlink, aboutNames, aboutEvents)
 	if now.Before(d.wholeAudit) && !troubled && d.reconciler.steady() {
 		return

@@ -98,7 +98,7 @@ func (s *nginxHost) File(name string) string { return filepath.Join(s.Dir, name)
 // and tools do.
 func (s *nginxHost) Conf(listens string) {
 	s.T.Helper()
-	s.Replace(fmt.Sprintf("%sevents { worker_connections 64; }\nhttp {\n\taccess_log off;\n"+
+	s.Replace(fmt.Sprintf("%sevents { worker_connections 4096; }\nhttp {\n\taccess_log off;\n"+
 		"\tserver {\n\t\t%s\n\t\treturn 200 ok;\n\t}\n}\n", s.Head(), listens))
 }
 

@@ -25,6 +25,7 @@ const (
 	aboutSync     = "sync"
 	aboutNetlink  = "netlink"
 	aboutMasters  = "masters"
+	aboutSockets  = "sockets"
 	aboutSettings = "settings"
 	aboutNames    = "names of tables"
 	aboutAudit    = "audit"

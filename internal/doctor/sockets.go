@@ -2,15 +2,13 @@ package doctor
 
 import (
 	"errors"
-	"fmt"
 	"maps"
-	"net/netip"
-	"os"
 	"slices"
 	"strconv"
 	"strings"
 
 	"lasthop/internal/procfs"
+	"lasthop/internal/sockets"
 	"lasthop/internal/survey"
 	"lasthop/nginxconf"
 	"lasthop/routing"
@@ -76,7 +74,7 @@ func (d *doctor) unexplained(list []host.Socket, claimed map[uint32]nginxconf.Li
 			pids = append(pids, m.PID)
 		}
 	}
-	_ = holders(pids, func(inode uint32, pid int) { // strangers tells of an error
+	_ = sockets.Holders("", pids, func(inode uint32, pid int) { // strangers tells of an error
 		s, ok := waits[inode]
 		if !ok {
 			return
@@ -84,21 +82,17 @@ func (d *doctor) unexplained(list []host.Socket, claimed map[uint32]nginxconf.Li
 		delete(waits, inode)
 		d.find(routing.Warning.Finding("socket-unexplained", s.Local.String(), "NGINX "+
 			"(process %d) waits for clients on %s %s, and no listen of its "+
-			"configuration says so: nothing is done for its replies", pid,
+			"configuration says so: a plan does nothing for its replies", pid,
 			s.Transport, s.Local).Advise("name it: --listen %s", flagFor(s)))
 	})
 }
 
 // flagFor is what --listen takes for a socket.
 func flagFor(s host.Socket) string {
-	text := s.Local.String()
-	if s.Local.Addr() == netip.IPv4Unspecified() {
-		text = fmt.Sprintf("*:%d", s.Local.Port())
-	}
 	if s.Transport == routing.UDP {
-		text += "/udp"
+		return listenText(s) + "/udp"
 	}
-	return text
+	return listenText(s)
 }
 
 // named reports whether the user has named the listener of a socket.
@@ -212,29 +206,30 @@ func (o openSockets) of(configs []survey.Config) map[uint32]nginxconf.Listen {
 // strangers finds sockets of other programs where requests to listeners of
 // NGINX come to. Most are in the masters' hands, so that the many processes of
 // a host are looked at for the rest alone.
-func (d *doctor) strangers(sockets map[uint32]nginxconf.Listen, masters []nginxconf.Master) {
+func (d *doctor) strangers(waits map[uint32]nginxconf.Listen, masters []nginxconf.Master) {
 	var pids []int
 	for _, m := range masters {
 		pids = append(pids, m.PID)
 	}
-	if err := holders(pids, func(inode uint32, _ int) { delete(sockets, inode) }); err != nil {
+	if err := sockets.Holders("", pids,
+		func(inode uint32, _ int) { delete(waits, inode) }); err != nil {
 		d.cannotSee("whose the sockets are", err)
 		return
 	}
-	if len(sockets) == 0 {
+	if len(waits) == 0 {
 		return
 	}
 	pids, _ = procfs.Dir("").Processes()
-	err := holders(pids, func(inode uint32, pid int) {
-		if l, ok := sockets[inode]; ok {
-			delete(sockets, inode)
+	err := sockets.Holders("", pids, func(inode uint32, pid int) {
+		if l, ok := waits[inode]; ok {
+			delete(waits, inode)
 			d.stranger(l, pid)
 		}
 	})
-	if len(sockets) > 0 && err == nil {
+	if len(waits) > 0 && err == nil {
 		err = errors.New("their processes are not to be seen from here")
 	}
-	if len(sockets) > 0 {
+	if len(waits) > 0 {
 		d.cannotSee("whose some of the sockets are", err)
 	}
 }
@@ -258,19 +253,4 @@ func (d *doctor) stranger(l nginxconf.Listen, pid int) {
 	if !strings.HasPrefix(title, "nginx: ") {
 		d.find(f.At(l.Origin))
 	}
-}
-
-// holders visits the open sockets of processes, all of those that may be looked
-// at. The error is about one that may not be.
-func holders(pids []int, visit func(inode uint32, pid int)) (err error) {
-	for _, pid := range pids {
-		inodes, failed := procfs.Dir("").Sockets(pid)
-		if errors.Is(failed, os.ErrPermission) {
-			err = failed
-		}
-		for _, inode := range inodes {
-			visit(inode, pid)
-		}
-	}
-	return err
 }

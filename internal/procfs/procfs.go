@@ -130,7 +130,10 @@ func (d Dir) Sockets(pid int) (inodes []uint32, err error) {
 	list, err := names(d.Path(pid, "fd"))
 	for _, name := range list {
 		var inode uint32
-		link, _ := os.Readlink(d.Path(pid, "fd/"+name))
+		link, failed := os.Readlink(d.Path(pid, "fd/"+name))
+		if errors.Is(failed, os.ErrPermission) {
+			err = failed // who may list the names may still not see what they are
+		}
 		if n, _ := fmt.Sscanf(link, "socket:[%d]", &inode); n == 1 {
 			inodes = append(inodes, inode)
 		}

@@ -65,6 +65,14 @@ func (a attr) uint() uint32 {
 	return 0
 }
 
+// uint64 reads a number of 8 bytes; anything else is 0.
+func (a attr) uint64() uint64 {
+	if len(a.value) != 8 {
+		return 0
+	}
+	return native.Uint64(a.value)
+}
+
 // big reads a number of 4 bytes in network order, as netfilter sends them.
 func (a attr) big() uint32 {
 	if len(a.value) != 4 {

@@ -16,6 +16,7 @@ type Socket struct {
 	Transport routing.Transport
 	IPv6Only  bool   // an IPv6 socket that takes no IPv4
 	Inode     uint32 // as in the links of /proc/PID/fd: socket:[INODE]
+	Cgroup    uint64 // inode of its cgroup (v2), its creator's; 0 if the kernel does not say
 }
 
 // Sockets lists the open sockets of the namespace. It needs no privilege.
@@ -46,12 +47,16 @@ func (k *Kernel) Sockets() ([]Socket, error) {
 	return out, err
 }
 
-// diagSKV6Only is the number of INET_DIAG_SKV6ONLY, which comes with every IPv6
-// socket that listens or is not connected.
-const diagSKV6Only = 11
+const (
+	// INET_DIAG_SKV6ONLY comes with every IPv6 socket that listens or is
+	// not connected
+	diagSKV6Only = 11
+	diagCgroup   = 21 // INET_DIAG_CGROUP_ID, since Linux 5.9
+)
 
 func decodeSocket(b []byte) (Socket, bool) {
 	h, list, err := decode[diagMessage](b)
 	return Socket{Local: h.addrPort(h.local, h.localPort), Inode: h.inode,
-		IPv6Only: find(list, diagSKV6Only).uint() != 0}, err == nil
+		IPv6Only: find(list, diagSKV6Only).uint() != 0,
+		Cgroup:   find(list, diagCgroup).uint64()}, err == nil
 }

@@ -35,6 +35,19 @@ func inodeOf(t *testing.T, s opened) (uint32, bool) {
 	return uint32(info.Sys().(*syscall.Stat_t).Ino), true
 }
 
+// oneCgroup wants that the sockets, which one process has opened, are in one
+// cgroup, and forgets it.
+func oneCgroup(t *testing.T, list []Socket) {
+	for n := range list {
+		if list[n].Cgroup != list[0].Cgroup {
+			t.Errorf("cgroups %d and %d", list[n].Cgroup, list[0].Cgroup)
+		}
+	}
+	for n := range list {
+		list[n].Cgroup = 0
+	}
+}
+
 // What waits for clients is listed, with the inode that its owner's descriptors
 // show; what talks to one, or is another namespace's, is not.
 func TestSockets(t *testing.T) {
@@ -43,7 +56,7 @@ func TestSockets(t *testing.T) {
 	keep := func(s opened, at net.Addr, transport routing.Transport, v6only bool) {
 		if inode, ok := inodeOf(t, s); ok {
 			want = append(want, Socket{netip.MustParseAddrPort(at.String()), transport,
-				v6only, inode})
+				v6only, inode, 0})
 		}
 	}
 	ns.Do(func() {
@@ -82,6 +95,7 @@ func TestSockets(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
+	oneCgroup(t, got)
 	byLocal := func(a, b Socket) int { return a.Local.Compare(b.Local) }
 	slices.SortFunc(got, byLocal)
 	slices.SortFunc(want, byLocal)

@@ -1,0 +1,235 @@
+// Package sockets says who waits for clients at an address and port of a
+// network namespace: NGINX, another program, or a process that may not be
+// looked at.
+//
+// What NGINX serves is what its sockets listen on, whatever its files say. A
+// master binds all that a configuration names before it forks workers for it,
+// and then closes what the one before had more: so the sockets among its open
+// files are what it has loaded, at any moment but while it reads. Its workers
+// may still hold some of an earlier load. `nginx -t` binds every address for a
+// moment too, but is a process of its own.
+//
+//	sock_diag ----+--> Look --Of--> the sockets of a master
+//	/proc/PID/fd -+     |----At--> the sockets that get what comes to an address
+//	                    +-Owner--> whose such a socket is
+//
+// A socket behind a wildcard says nothing of the addresses that a configuration
+// names beside it: `listen 80; listen 10.0.0.5:80` opens *:80 alone.
+package sockets
+
+import (
+	"cmp"
+	"errors"
+	"io/fs"
+	"net/netip"
+	"path/filepath"
+	"slices"
+	"strings"
+
+	"lasthop/internal/procfs"
+	"lasthop/routing"
+	"lasthop/routing/host"
+
+	"golang.org/x/sys/unix"
+)
+
+// Owner says whose a socket is.
+type Owner int
+
+const (
+	// Nobody has one: there is no socket.
+	Nobody Owner = iota
+	// Another program's, or another NGINX's.
+	Another
+	// Unknown is a socket whose owner may not be looked at: it may be
+	// NGINX's.
+	Unknown
+	NGINX
+)
+
+// Key is where a socket listens. The wildcards are 0.0.0.0 and ::.
+type Key struct {
+	Addr      netip.Addr
+	Port      uint16
+	Transport routing.Transport
+}
+
+// Compare orders keys: by address, port and transport.
+func (k Key) Compare(o Key) int {
+	return cmp.Or(k.Addr.Compare(o.Addr), cmp.Compare(k.Port, o.Port),
+		cmp.Compare(k.Transport, o.Transport))
+}
+
+// KeyOf is where a socket listens.
+func KeyOf(s host.Socket) Key { return Key{s.Local.Addr(), s.Local.Port(), s.Transport} }
+
+// Look is what the kernel said at one moment, and what it says of processes
+// when it is asked.
+type Look struct {
+	proc    procfs.Dir
+	at      map[Key][]host.Socket
+	masters []int
+	of      map[int][]host.Socket // of each master whose files could be read
+	holders map[uint32][]int      // the processes of each socket, masters first
+	scanned bool                  // holders has all processes
+}
+
+// Lister lists the sockets of a network namespace that wait for clients:
+// host.Kernel.
+type Lister interface {
+	Sockets() ([]host.Socket, error)
+}
+
+// maxFiles is how many sockets of a process are looked at: there may be more
+// where there are as many.
+const maxFiles = 1 << 16
+
+// Take looks at the sockets of a namespace and at the files of masters.
+func Take(k Lister, proc procfs.Dir, masters []int) (*Look, error) {
+	list, err := k.Sockets()
+	if err != nil {
+		return nil, err
+	}
+	l := &Look{proc: proc, at: map[Key][]host.Socket{}, masters: masters,
+		of: map[int][]host.Socket{}, holders: map[uint32][]int{}}
+	by := make(map[uint32]host.Socket, len(list))
+	for _, s := range list {
+		by[s.Inode] = s
+		l.at[KeyOf(s)] = append(l.at[KeyOf(s)], s)
+	}
+	for _, pid := range masters {
+		inodes, err := proc.Sockets(pid)
+		var held []host.Socket
+		for _, inode := range inodes {
+			if s, ok := by[inode]; ok {
+				held = append(held, s)
+				l.holders[inode] = append(l.holders[inode], pid)
+			}
+		}
+		if err == nil && len(inodes) < maxFiles {
+			l.of[pid] = held
+		}
+	}
+	return l, nil
+}
+
+// Of returns the sockets of a master: what it has loaded. ok is false where its
+// files may not be looked at.
+func (l *Look) Of(master int) (list []host.Socket, ok bool) {
+	list, ok = l.of[master]
+	return list, ok
+}
+
+// At returns the sockets that may get what comes to an address and port: those
+// at just this address, and those at a wildcard.
+func (l *Look) At(k Key) []host.Socket {
+	out := slices.Clone(l.at[k])
+	for _, wild := range []netip.Addr{netip.IPv4Unspecified(), netip.IPv6Unspecified()} {
+		for _, s := range l.at[Key{wild, k.Port, k.Transport}] {
+			if wild != k.Addr && (wild.Is4() == k.Addr.Is4() ||
+				wild.Is6() && !s.IPv6Only) {
+				out = append(out, s)
+			}
+		}
+	}
+	return out
+}
+
+// Owner says whose a socket is, where these masters are the NGINX that is asked
+// about. Its workers count, also those that a master has left behind: they call
+// themselves NGINX's. Of a socket that no process is seen with, the cgroup
+// decides.
+func (l *Look) Owner(s host.Socket, masters []int) Owner {
+	if len(l.holders[s.Inode]) == 0 && !l.scanned {
+		l.scan()
+	}
+	holders := l.holders[s.Inode]
+	switch {
+	case slices.ContainsFunc(holders, func(pid int) bool { return l.belongs(pid, masters) }):
+		return NGINX
+	case len(holders) > 0:
+		return Another
+	}
+	var groups []uint64
+	for _, pid := range masters {
+		if id := cgroup(l.proc, pid); id != 0 {
+			groups = append(groups, id)
+		}
+	}
+	switch {
+	case s.Cgroup == 0 || len(groups) == 0:
+		return Unknown
+	case slices.Contains(groups, s.Cgroup):
+		return NGINX
+	}
+	return Another
+}
+
+// belongs reports whether a process is one of the masters, or a worker of
+// theirs or of nobody's.
+func (l *Look) belongs(pid int, masters []int) bool {
+	if slices.Contains(l.masters, pid) {
+		return slices.Contains(masters, pid)
+	}
+	title, err := l.proc.Cmdline(pid)
+	if err != nil || !strings.HasPrefix(title, "nginx: ") {
+		return false
+	}
+	stat, err := l.proc.Stat(pid)
+	return err != nil || !slices.Contains(l.masters, stat.Parent) ||
+		slices.Contains(masters, stat.Parent)
+}
+
+// scan looks at all processes: a host has many, so it is asked only about
+// sockets that no master has.
+func (l *Look) scan() {
+	l.scanned = true
+	pids, _ := l.proc.Processes()
+	_ = Holders(l.proc, pids, func(inode uint32, pid int) {
+		if !slices.Contains(l.holders[inode], pid) {
+			l.holders[inode] = append(l.holders[inode], pid)
+		}
+	})
+}
+
+// Holders visits the open sockets of processes, all of those that may be looked
+// at. The error is about one that may not be, or whose files could not be
+// listed; a process that has ended has none.
+func Holders(proc procfs.Dir, pids []int, visit func(inode uint32, pid int)) (err error) {
+	for _, pid := range pids {
+		inodes, failed := proc.Sockets(pid)
+		if failed != nil && !errors.Is(failed, fs.ErrNotExist) &&
+			!errors.Is(failed, unix.ESRCH) {
+			err = failed
+		}
+		for _, inode := range inodes {
+			visit(inode, pid)
+		}
+	}
+	return err
+}
+
+// cgroupRoots are where cgroup v2 is mounted: alone, or beside v1.
+var cgroupRoots = []string{"/sys/fs/cgroup", "/sys/fs/cgroup/unified"}
+
+// cgroup returns the inode of the cgroup (v2) that a process is in, 0 if it
+// cannot be told.
+func cgroup(proc procfs.Dir, pid int) uint64 {
+	data, _ := proc.Read(pid, "cgroup")
+	for line := range strings.Lines(string(data)) {
+		name, ok := strings.CutPrefix(strings.TrimSuffix(line, "\n"), "0::/")
+		if !ok || strings.HasPrefix(name, "..") {
+			continue
+		}
+		for _, root := range cgroupRoots {
+			var fs unix.Statfs_t
+			var st unix.Stat_t
+			path := filepath.Join(root, name)
+			if unix.Statfs(path, &fs) == nil && fs.Type == unix.CGROUP2_SUPER_MAGIC &&
+				unix.Stat(path, &st) == nil {
+				return st.Ino
+			}
+		}
+	}
+	return 0
+}
