@@ -255,16 +255,25 @@ func (d *doctor) stranger(l nginxconf.Listen, pid int) {
 			Advise("publish it on another address or port: docker run -p " +
 				"127.0.0.1:PORT:PORT")
 	}
-	if !strings.HasPrefix(title, "nginx: ") {
+	// another NGINX of root's; the title of a user's process says nothing
+	if owner, err := proc.Owner(pid); err != nil || owner != 0 ||
+		!strings.HasPrefix(title, "nginx: ") {
 		d.find(f.At(l.Origin))
 	}
 }
 
+// maxSockets is how many open sockets of all processes are looked at.
+const maxSockets = 1 << 20
+
 // holders visits the open sockets of processes, all of those that may be looked
 // at. The error is about one that may not be.
 func holders(pids []int, visit func(inode uint32, pid int)) (err error) {
+	looked := 0
 	for _, pid := range pids {
 		inodes, failed := procfs.Dir("").Sockets(pid)
+		if looked += len(inodes); looked > maxSockets {
+			return errors.New("too many sockets are open")
+		}
 		if errors.Is(failed, os.ErrPermission) {
 			err = failed
 		}
