@@ -208,7 +208,8 @@ func TestMastersOfNamespace(t *testing.T) {
 		found[0].Prefix != dir+"/" || found[0].Root != "" {
 		t.Errorf("found %+v, want one, pid %d, with %s", found, c.Process.Pid, conf)
 	}
-	if none, _, err := Masters(MastersOptions{NetNS: other.Path}); err != nil || len(none) != 0 {
+	none, _, err := Masters(MastersOptions{NetNS: other.Path})
+	if err != nil || len(none) != 0 {
 		t.Errorf("another namespace has %+v, %v", none, err)
 	}
 }

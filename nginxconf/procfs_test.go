@@ -184,7 +184,8 @@ func TestMastersOwner(t *testing.T) {
 			select {
 			case got := <-got:
 				if got != tt.want {
-					t.Errorf("got %s, want %s masters and strangers", got, tt.want)
+					t.Errorf("got %s, want %s: masters and strangers", got,
+						tt.want)
 				}
 			case <-time.After(10 * time.Second):
 				t.Error("it waits for the process")

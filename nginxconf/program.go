@@ -60,7 +60,7 @@ func (p *Programs) paths(program string) built {
 // looked ends a look: what it has not seen is forgotten.
 func (p *Programs) looked() { p.known, p.used, p.read = p.used, nil, 0 }
 
-// configured reads the arguments of configure, ` --prefix=/p --pid-path='/x y'`.
+// configured reads the arguments of configure: ` --prefix=/p --pid-path='x y'`.
 func configured(line string) built {
 	b := defaults
 	for {

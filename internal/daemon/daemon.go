@@ -169,11 +169,10 @@ func (d *daemon) run(ctx context.Context) error {
 			local.Close()
 			return err
 		}
-		tasks.Go(func() error {
-			return serve(ctx, l, metricsHandler(d.board, d.board.times))
-		})
+		h := metricsHandler(d.board, d.board.times, d.fleet.settings.MetricsHosts)
+		tasks.Go(func() error { return serve(ctx, l, h, d.log) })
 	}
-	tasks.Go(func() error { return serve(ctx, local, localHandler(d.board)) })
+	tasks.Go(func() error { return serve(ctx, local, localHandler(d.board), d.log) })
 	tasks.Go(func() error { return d.watcher.Run(ctx) })
 	tasks.Go(func() error { return d.live(ctx, hostC) })
 	return waitFor(ctx, tasks.Wait)

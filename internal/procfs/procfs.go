@@ -163,9 +163,9 @@ func (d Dir) NetNSAt(path string) (NS, error) {
 	return NS{st.Dev, st.Ino}, nil
 }
 
-// SharesNet reports whether a process is in the network namespace of the calling
-// thread. It compares the inodes of their net/dev: the kernel makes that file
-// once for each network namespace, and everybody may look at it.
+// SharesNet reports whether a process is in the network namespace of the
+// calling thread. It compares the inodes of their net/dev: the kernel makes
+// that file once for each network namespace, and everybody may look at it.
 func (d Dir) SharesNet(pid int) (bool, error) {
 	its, err := d.NetNSAt(d.Path(pid, "net/dev"))
 	if err != nil {

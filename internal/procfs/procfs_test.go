@@ -121,7 +121,8 @@ func TestBounded(t *testing.T) {
 	d := fake(t, map[string]string{"7/cmdline": "nginx: " + strings.Repeat("x", 8<<20)}, nil)
 	title, err := d.Cmdline(7)
 	if len(title) != maxTitle || err != nil || !strings.HasPrefix(title, "nginx: x") {
-		t.Errorf("read %d bytes of a title of 8 MiB, %v, want %d", len(title), err, maxTitle)
+		t.Errorf("read %d bytes of a title of 8 MiB, %v, want %d", len(title), err,
+			maxTitle)
 	}
 }
 

@@ -296,6 +296,9 @@ func (c *reader) metrics(n ast.Node, at string) {
 		}
 		c.settings.Metrics = s
 		return nil
+	}), "hosts": c.list(func(s string) error {
+		c.settings.MetricsHosts = append(c.settings.MetricsHosts, s)
+		return nil
 	})})
 }
 
