@@ -262,7 +262,8 @@ func (s *resolver) ownWithoutGateway(r *row, inSubnet bool) {
 		s.unresolved(r, "address-on-lo", "name the uplink"+s.addressFlag(r.Addr.String(),
 			"IF", FamilyOf(r.Addr)))
 	case !link.Up:
-		s.unresolved(r, "link-down", "bring it up: "+hint.Command("ip link set dev "+link.Name+" up"))
+		s.unresolved(r, "link-down", "bring it up: "+
+			hint.Command("ip link set dev "+link.Name+" up"))
 	case s.outside(link):
 		s.noGateway(r)
 	default: // nobody can be behind a dummy

@@ -99,7 +99,8 @@ func (j *joiner) way(l *line, link string) {
 		if l.in.Return == bigip.ToLastHop && o.After.Link != link {
 			l.needs("off", l.subject(), l.place.origin,
 				"the BIG-IP sent replies back the way they came; here return is "+
-					"off, and main's routes decide", hint.Flag("return", link+"=strict"))
+					"off, and main's routes decide",
+				hint.Flag("return", link+"=strict"))
 		}
 	case o.Status == routing.LocalOnly:
 		if !j.here.closed(link) { // a bridge or tunnel may lead to a router, too

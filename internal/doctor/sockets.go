@@ -86,7 +86,8 @@ func (d *doctor) unexplained(list []host.Socket, claimed map[uint32]nginxconf.Li
 		d.find(routing.Warning.Finding("socket-unexplained", s.Local.String(), "NGINX "+
 			"(process %d) waits for clients on %s %s, and no listen of its "+
 			"configuration says so: nothing is done for its replies", pid,
-			s.Transport, s.Local).Advise("name it: %s", hint.Flag("listen", flagFor(s))))
+			s.Transport, s.Local).
+			Advise("name it: %s", hint.Flag("listen", flagFor(s))))
 	})
 }
 

@@ -57,7 +57,7 @@ func Command(line string) string {
 // Flag is a flag of lasthop with its value.
 func Flag(name, value string) string { return "--" + name + " " + ShellWord(value) }
 
-// Sysctl is the command that sets a setting: "net/ipv4/conf/eth0.100/rp_filter".
+// Sysctl is the command that sets a setting, net/ipv4/conf/eth0.100/rp_filter.
 // sysctl(8) takes a dot for a slash if a dot comes first, so a name with a dot
 // in it needs slashes; and it takes the first = for the end of the key.
 func Sysctl(path string, value int) string {
