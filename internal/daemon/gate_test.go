@@ -10,6 +10,7 @@ import (
 	"log/slog"
 	"net"
 	"net/http"
+	"net/http/httptest"
 	"net/netip"
 	"os"
 	"path/filepath"
@@ -225,6 +226,41 @@ func TestReaders(t *testing.T) {
 	for _, file := range []string{"/proc/self/status", ""} {
 		if everybody, _ := newReaders().may("", file); everybody {
 			t.Errorf("%q: everybody", file)
+		}
+	}
+}
+
+// TestSecretsForRoot: what is in a file that only root may read goes to root
+// and to the daemon's own user.
+func TestSecretsForRoot(t *testing.T) {
+	secret := filepath.Join(t.TempDir(), "secret.conf")
+	if err := os.WriteFile(secret, nil, 0o600); err != nil {
+		t.Fatal(err)
+	}
+	s := report.Status{Wrong: []string{secret + ":1: secretly"},
+		Masters: []report.Master{{PID: 7, Conf: secret, Generation: 1}}}
+	s.Inputs = []report.Input{{File: secret, SHA256: "5ec4e7"}}
+	h := localHandler(asked{Status: s})
+	for _, uid := range []int{0, os.Geteuid(), 1000, -1} {
+		for _, c := range [][2]string{{"/status", "*/*"}, {"/status", gobType},
+			{"/healthz", ""}} {
+			r := httptest.NewRequest(http.MethodGet, c[0], nil)
+			r.Header.Set("Accept", c[1])
+			w := httptest.NewRecorder()
+			h.ServeHTTP(w, r.WithContext(context.WithValue(r.Context(), peer{},
+				visitor{uid: uid})))
+			tells := strings.Contains(w.Body.String(), "secretly") ||
+				strings.Contains(w.Body.String(), "secret.conf") ||
+				strings.Contains(w.Body.String(), "5ec4e7")
+			if all := uid == 0 || uid == os.Geteuid(); tells != all {
+				t.Errorf("%s %s as user %d: %q", c[0], c[1], uid, w.Body)
+			}
+		}
+	}
+	for _, path := range []string{"/metrics", "/healthz"} {
+		_, text := get(metricsHandler(asked{Status: s}, newReloadTimes(), nil), path)
+		if strings.Contains(text, "secretly") || strings.Contains(text, "secret.conf") {
+			t.Errorf("%s: %s", path, text)
 		}
 	}
 }
