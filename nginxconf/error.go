@@ -4,9 +4,13 @@ import (
 	"errors"
 	"fmt"
 	"io/fs"
+	"slices"
+	"strings"
 	"syscall"
 
 	"lasthop/internal/hint"
+
+	"github.com/nginxinc/nginx-go-crossplane"
 )
 
 // Error is a reason why a configuration cannot be read as a whole.
@@ -19,6 +23,28 @@ var (
 	errShorter    = errors.New("has become shorter while it was read")
 	errManyNames  = errors.New("the patterns come across too many files")
 )
+
+// fixed are what crossplane says without a word of the file.
+var fixed = []string{crossplane.ErrPrematureLexEnd.Error(),
+	`unexpected end of file, expecting "}"`, `unexpected "}"`, `unexpected "{"`,
+	`unexpected ";"`, `expected "{" to start lua block`, "invalid number of parameters"}
+
+// unquoted is what crossplane says without words of the file. Whoever may write
+// an `include` can name a file that only root may read, and errors are shown to
+// everybody.
+func unquoted(what string) string {
+	switch {
+	case slices.Contains(fixed, what):
+		return what
+	case strings.HasSuffix(what, `is not terminated by ";"`):
+		return `a directive is not terminated by ";"`
+	case strings.HasSuffix(what, `has no opening "{"`):
+		return `a directive has no opening "{"`
+	case strings.HasSuffix(what, "is not enclosed in parentheses"):
+		return "a condition is not enclosed in parentheses"
+	}
+	return "the parser does not understand this line"
+}
 
 // ioError dresses an error from reading path; at is where the path was asked
 // for, or path itself.

@@ -5,7 +5,6 @@ import (
 	"cmp"
 	"errors"
 	"fmt"
-	"io"
 	"io/fs"
 	"os"
 	"path"
@@ -24,7 +23,7 @@ type Master struct {
 	// names the process for good
 	Started uint64
 	UID     int // real user, as the process itself sees it; for Options.UID
-	Owner   int // real user as we see it: any user can give a process the title of a master
+	Owner   int // real user as we see it
 	// "" if it sees the files that we see, else "/proc/PID/root"; for
 	// Options.Root
 	Root   string
@@ -41,37 +40,66 @@ type Master struct {
 	Unverified error
 }
 
-// MastersOptions say where to look.
+// Trusted reports whether the master is root's or our own. Another user's may
+// be what it says, or not.
+func (m Master) Trusted() bool { return trusted(m.Owner) }
+
+// MastersOptions say where to look, and whose NGINX counts.
 type MastersOptions struct {
 	Proc  procfs.Dir
 	NetNS string // path of the network namespace; "" is that of the calling thread
+	// every user's masters count, and not only root's and our own
+	Everyone bool
+	Programs *Programs // what is known of programs from earlier looks; may be nil
 }
 
-const masterTitle = "nginx: master process "
+// counts reports whether a user's masters are looked for.
+func (o MastersOptions) counts(uid int) bool { return o.Everyone || trusted(uid) }
+
+// trusted reports whether a user may decide how this host routes.
+func trusted(uid int) bool { return uid == 0 || uid == os.Geteuid() }
+
+// Stranger is a process that calls itself nginx and whose user does not count.
+type Stranger struct{ PID, Owner int }
+
+const (
+	masterTitle = "nginx: master process "
+	// bounds for what users can have as many of as they like
+	maxLooks     = 1000 // at processes of others, for strangers
+	maxStrangers = 10
+)
 
 // Masters finds the NGINX masters in a network namespace, in the order of their
-// process ids. It executes nothing: NGINX's built-in paths are read from its
-// program file, because any user can give a process this title and a program.
-// UID says whose it is. The error is about /proc or the namespace as such.
-func Masters(o MastersOptions) ([]Master, error) {
-	ours, err := o.Proc.NetNSAt(o.NetNS)
+// process ids. Any user can give a process the title of a master and a program:
+// whose a process is comes first, and of other users' processes nothing is read
+// but the kernel's name for some of them. It executes nothing: NGINX's built-in
+// paths are read from its program file. The error is about /proc or the
+// namespace as such.
+func Masters(o MastersOptions) (masters []Master, strangers []Stranger, err error) {
+	p, err := o.finder()
 	if err != nil {
-		return nil, procError("look at network namespace", err,
-			"name a namespace of `ip netns`, a path or a process id")
+		return nil, nil, err
 	}
 	pids, err := o.Proc.Processes()
 	if err != nil {
-		return nil, procError("list processes", err,
+		return nil, nil, procError("list processes", err,
 			"mount proc, or name the main file with --nginx-conf")
 	}
-	p := finder{o.Proc, ours}
-	var masters []Master
+	var others []Stranger
 	for _, pid := range pids {
-		if m, ok := p.master(pid); ok {
+		owner, err := o.Proc.Owner(pid)
+		if err != nil {
+			continue // it has ended, or may not be seen
+		}
+		if !o.counts(owner) {
+			others = append(others, Stranger{pid, owner})
+		} else if m, ok := p.master(pid, owner); ok {
 			masters = append(masters, m)
 		}
 	}
-	return slices.DeleteFunc(masters, func(m Master) bool { return p.newborn(m, masters) }), nil
+	p.programs.looked()
+	masters = slices.DeleteFunc(masters, func(m Master) bool { return p.newborn(m, masters) })
+	return masters, p.strangers(others, masters), nil
 }
 
 // Elsewhere returns the process ids of NGINX masters in other network
@@ -84,6 +112,9 @@ func Elsewhere(o MastersOptions) (list []int) {
 	}
 	pids, _ := o.Proc.Processes()
 	for _, pid := range pids {
+		if owner, err := o.Proc.Owner(pid); err != nil || !o.counts(owner) {
+			continue
+		}
 		cmdline, err := o.Proc.Cmdline(pid)
 		if err != nil || !strings.HasPrefix(cmdline, masterTitle) {
 			continue
@@ -104,10 +135,59 @@ func procError(what string, err error, fix string) *Error {
 	return e
 }
 
-// finder looks at processes; netns is the network namespace that it looks in.
+// finder looks at processes.
 type finder struct {
 	procfs.Dir
-	netns procfs.NS
+	netns    procfs.NS // to look in
+	own      bool      // it is that of the calling thread
+	programs *Programs
+}
+
+func (o MastersOptions) finder() (finder, error) {
+	ours, err := o.Proc.NetNSAt(o.NetNS)
+	if err != nil {
+		return finder{}, procError("look at network namespace", err,
+			"name a namespace of `ip netns`, a path or a process id")
+	}
+	self, err := o.Proc.NetNSAt("")
+	p := finder{o.Proc, ours, err == nil && self == ours, o.Programs}
+	if p.programs == nil {
+		p.programs = &Programs{}
+	}
+	return p, nil
+}
+
+// here reports whether a process is in the network namespace. unseen is why
+// only that can be told of it, and neither its program nor its root.
+func (p finder) here(pid int) (here bool, unseen error) {
+	ns, err := p.NetNS(pid)
+	if !errors.Is(err, fs.ErrPermission) {
+		return err == nil && ns == p.netns, nil
+	}
+	shares, failed := p.SharesNet(pid)
+	return failed == nil && shares && p.own, err
+}
+
+// strangers returns those of other users' processes that the kernel knows as
+// nginx, without the workers of any.
+func (p finder) strangers(others []Stranger, masters []Master) (out []Stranger) {
+	nginx := map[int]bool{}
+	for _, m := range masters {
+		nginx[m.PID] = true
+	}
+	for _, o := range others[:min(len(others), maxLooks)] {
+		name, err := p.Comm(o.PID)
+		if err != nil || name != "nginx" {
+			continue
+		}
+		nginx[o.PID] = true
+		stat, err := p.Stat(o.PID)
+		here, _ := p.here(o.PID)
+		if err == nil && here && !nginx[stat.Parent] && len(out) < maxStrangers {
+			out = append(out, o)
+		}
+	}
+	return out
 }
 
 // newborn reports whether a process is a worker that was forked a moment ago
@@ -125,7 +205,7 @@ func (p finder) newborn(m Master, masters []Master) bool {
 
 // master looks at one process; ok is false where it is no master, lives in
 // another network namespace, or just ended.
-func (p finder) master(pid int) (m Master, ok bool) {
+func (p finder) master(pid, owner int) (m Master, ok bool) {
 	cmdline, err := p.Cmdline(pid)
 	title, isMaster := strings.CutPrefix(strings.TrimRight(cmdline, "\x00 "), masterTitle)
 	if err != nil || !isMaster {
@@ -135,23 +215,30 @@ func (p finder) master(pid int) (m Master, ok bool) {
 	if err != nil {
 		return Master{}, false
 	}
-	m = Master{PID: pid, Started: stat.Started}
-	m.Owner, m.UID = p.uids(pid)
-	netns, err := p.NetNS(pid)
-	switch {
-	case errors.Is(err, fs.ErrPermission):
+	m = Master{PID: pid, Started: stat.Started, Owner: owner, UID: p.inside(pid, owner)}
+	here, unseen := p.here(pid)
+	if !here || unseen == nil && p.lent(pid) {
+		return Master{}, false
+	}
+	if unseen != nil {
 		m.Unverified = &Error{File: p.Path(pid, "") + "/",
-			What: "look at NGINX master " + strconv.Itoa(pid), Err: plain(err),
+			What: "look at NGINX master " + strconv.Itoa(pid), Err: plain(unseen),
 			Fix: "run as root or with CAP_SYS_PTRACE, or name the " +
 				"main file with --nginx-conf"}
-	case err != nil || netns != p.netns:
-		return Master{}, false
 	}
 	p.paths(&m, parseArgs(title))
 	if m.Unverified == nil {
 		m.Root = p.root(pid, m.Conf)
 	}
 	return m, true
+}
+
+// lent reports whether a process runs a program that gives its owner's rights
+// to whoever starts it, as sudo does: then its user says nothing about who has
+// named it. No NGINX is such a program.
+func (p finder) lent(pid int) bool {
+	program, err := os.Stat(p.Path(pid, "exe"))
+	return err == nil && program.Mode()&(fs.ModeSetuid|fs.ModeSetgid) != 0
 }
 
 // paths fills in the paths by NGINX's rules: -p relative to its working
@@ -163,7 +250,7 @@ func (p finder) paths(m *Master, a args) {
 	if m.Unverified != nil {
 		m.Exe, program = a.program, a.program
 	}
-	b := builtin(program)
+	b := p.programs.paths(program)
 	m.Prefix = b.prefix
 	if a.prefix != "" {
 		cwd, _ := os.Readlink(p.Path(m.PID, "cwd"))
@@ -202,25 +289,25 @@ func (p finder) root(pid int, conf string) string {
 // and the user that the process itself takes itself for: Options.Root and UID.
 func SeenBy(pid int, file string) (root string, uid int) {
 	var p finder
-	_, uid = p.uids(pid)
-	return p.root(pid, file), uid
+	owner, err := p.Owner(pid)
+	if err != nil {
+		owner = -1 // nobody's
+	}
+	return p.root(pid, file), p.inside(pid, owner)
 }
 
-// uids returns the real user as we see it, and what getuid(2) says inside of
-// the process's user namespace: a rootless container's NGINX is root there.
-func (p finder) uids(pid int) (outside, inside int) {
-	status, _ := p.Read(pid, "status")
-	_, after, _ := strings.Cut(string(status), "\nUid:\t")
-	outside, _ = strconv.Atoi(strings.SplitN(after, "\t", 2)[0])
+// inside returns what getuid(2) says inside of the process's user namespace: a
+// rootless container's NGINX is root there.
+func (p finder) inside(pid, owner int) int {
 	maps, _ := p.Read(pid, "uid_map")
 	for line := range strings.Lines(string(maps)) {
 		var in, out, n int
-		if _, err := fmt.Sscan(line, &in, &out, &n); err == nil && out <= outside &&
-			outside-out < n {
-			return outside, in + outside - out
+		if _, err := fmt.Sscan(line, &in, &out, &n); err == nil && out <= owner &&
+			owner-out < n {
+			return in + owner - out
 		}
 	}
-	return outside, outside
+	return owner
 }
 
 // args are the arguments of a master that matter here.
@@ -258,67 +345,17 @@ func parseArgs(title string) args {
 		case 'p':
 			a.prefix = value
 		case 'g':
+			text := []string{value}
 			for i+1 < len(words) &&
-				!(strings.HasSuffix(value, ";") && words[i+1][0] == '-') {
+				!(strings.HasSuffix(words[i], ";") && words[i+1][0] == '-') {
 				i++
-				value += " " + words[i]
+				text = append(text, words[i])
 			}
-			if m := pidDirective.FindStringSubmatch(value); m != nil {
+			if m := pidDirective.FindStringSubmatch(
+				strings.Join(text, " ")); m != nil {
 				a.pid = strings.Trim(m[1], `"'`)
 			}
 		}
 	}
 	return a
 }
-
-// built are the paths that NGINX was configured with.
-type built struct{ prefix, conf, pid string }
-
-const configureMark = "configure arguments:"
-
-const maxProgram = 256 << 20
-
-// builtin reads what `nginx -V` would print from the program itself. What it
-// does not say is configure's default.
-func builtin(program string) built {
-	b := built{prefix: "/usr/local/nginx", conf: "conf/nginx.conf", pid: "logs/nginx.pid"}
-	f, err := (&tree{root: -1}).open(program, 0)
-	if err != nil {
-		return b
-	}
-	defer f.Close()
-	if st, err := f.Stat(); err != nil || !st.Mode().IsRegular() {
-		return b
-	}
-	line := configureLine(io.LimitReader(f, maxProgram))
-	for _, m := range configureOption.FindAllSubmatch(line, -1) {
-		value := strings.Trim(string(m[2]), "'")
-		switch string(m[1]) {
-		case "prefix":
-			b.prefix = value
-		case "conf-path":
-			b.conf = value
-		case "pid-path":
-			b.pid = value
-		}
-	}
-	return b
-}
-
-// configureLine returns what follows configureMark in a program. It holds only
-// a part of the program at a time: any user can run one of any size.
-func configureLine(program io.Reader) []byte {
-	buf, kept := make([]byte, 256<<10), 0
-	for {
-		n, err := io.ReadFull(program, buf[kept:])
-		text := buf[:kept+n]
-		_, line, _ := bytes.Cut(text, []byte(configureMark))
-		line, _, whole := bytes.Cut(line, []byte{0})
-		if whole || err != nil {
-			return line
-		}
-		kept = copy(buf, text[len(text)/2:])
-	}
-}
-
-var configureOption = regexp.MustCompile(`\s--(prefix|conf-path|pid-path)=('[^']*'|\S+)`)

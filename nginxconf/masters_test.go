@@ -2,9 +2,11 @@ package nginxconf
 
 import (
 	"errors"
+	"math"
 	"os"
 	"path/filepath"
 	"runtime"
+	"strings"
 	"syscall"
 	"testing"
 	"time"
@@ -37,20 +39,20 @@ func TestParseArgs(t *testing.T) {
 // TestBuiltin: the arguments of configure are found wherever they stand in the
 // program, and little of it is held in memory.
 func TestBuiltin(t *testing.T) {
-	defaults := built{"/usr/local/nginx", "conf/nginx.conf", "logs/nginx.pid"}
+	builtin := func(program string) built { return new(Programs).paths(program) }
 	if got := builtin("/nonexistent"); got != defaults {
 		t.Errorf("got %+v, want %+v", got, defaults)
 	}
 	const arguments = "configure arguments: --prefix=/p --conf-path=/c --pid-path='/x y'\x00"
 	program := filepath.Join(t.TempDir(), "nginx")
 	for _, at := range []int64{0, 128<<10 - 30, 256<<10 - 30, 384<<10 - 50, 512<<10 - 30,
-		200 << 20} {
+		60 << 20} {
 		f, err := os.Create(program)
 		if err != nil {
 			t.Fatal(err)
 		}
 		_, err1 := f.WriteAt([]byte(arguments), at)
-		if err := errors.Join(err1, f.Truncate(201<<20), f.Close()); err != nil {
+		if err := errors.Join(err1, f.Truncate(250<<20), f.Close()); err != nil {
 			t.Fatal(err)
 		}
 		var before, after runtime.MemStats
@@ -61,7 +63,7 @@ func TestBuiltin(t *testing.T) {
 			t.Errorf("at %d: got %+v, want %+v", at, got, want)
 		}
 		if used := after.TotalAlloc - before.TotalAlloc; used > 1<<20 {
-			t.Errorf("at %d: %d bytes of memory for a program of 201 MiB", at, used)
+			t.Errorf("at %d: %d bytes of memory for a program of 250 MiB", at, used)
 		}
 	}
 	if err := errors.Join(os.Remove(program), mkfifo(program)); err != nil {
@@ -75,6 +77,98 @@ func TestBuiltin(t *testing.T) {
 	if got := builtin(program); got != defaults {
 		t.Errorf("a pipe: got %+v, want %+v", got, defaults)
 	}
+}
+
+// TestConfigured: what configure was told, in time in line with its length.
+func TestConfigured(t *testing.T) {
+	for line, want := range map[string]built{
+		"": defaults,
+		" --prefix=/a --conf-path='/b c' --with-x --pid-path=d": {"/a", "/b c", "d"},
+		" --with-cc-opt='-g --prefix' --prefix='":               {"", defaults.conf, defaults.pid},
+		" --prefix= --pid-path":                                 {"", defaults.conf, ""},
+	} {
+		if got := configured(line); got != want {
+			t.Errorf("%q: got %+v, want %+v", line, got, want)
+		}
+	}
+	line := strings.Repeat(" --prefix='", maxLine/11)
+	if took := quickest(func() { configured(line) }); took > 50*time.Millisecond {
+		t.Errorf("%d bytes take %v", len(line), took)
+	}
+}
+
+// quickest is the shortest time of three.
+func quickest(f func()) time.Duration {
+	best := time.Duration(math.MaxInt64)
+	for range 3 {
+		began := time.Now()
+		f()
+		best = min(best, time.Since(began))
+	}
+	return best
+}
+
+// TestPrograms: a program is read once, until it changes, and a look reads no
+// more than maxPrograms of all of them.
+func TestPrograms(t *testing.T) {
+	dir := t.TempDir()
+	write := func(name, prefix string, size int64) string {
+		name = filepath.Join(dir, name)
+		text := "configure arguments: --prefix=" + prefix + "\x00"
+		err := os.WriteFile(name, []byte(text), 0o755)
+		if err := errors.Join(err, os.Truncate(name, size)); err != nil {
+			t.Fatal(err)
+		}
+		return name
+	}
+	var p Programs
+	look := func(program, want string, bytes int64) {
+		t.Helper()
+		before := p.read
+		if got := p.paths(program); got.prefix != want || p.read-before != bytes {
+			t.Errorf("%s: got %s and read %d bytes, want %s and %d", program,
+				got.prefix, p.read-before, want, bytes)
+		}
+	}
+	a := write("a", "/a", 1000)
+	look(a, "/a", 1000)
+	p.looked()
+	look(a, "/a", 0)
+	write("a", "/b", 1000)
+	look(a, "/b", 1000)
+	empty := filepath.Join(dir, "empty")
+	err := errors.Join(os.WriteFile(empty, nil, 0o755), os.Truncate(empty, 250<<20))
+	if err != nil {
+		t.Fatal(err)
+	}
+	look(empty, defaults.prefix, maxPrograms-1000)
+	c := write("c", "/c", 1000)
+	look(c, defaults.prefix, 0)
+	p.looked()
+	look(c, "/c", 1000)
+	look(empty, defaults.prefix, maxPrograms-1000)
+	p.looked()
+	p.looked()
+	look(empty, defaults.prefix, maxPrograms)
+	p.looked()
+	look(empty, defaults.prefix, 0) // it has nothing in what is read of a program
+	look("nginx", defaults.prefix, 0)
+}
+
+// FuzzTitle: no title of a process takes long to read.
+func FuzzTitle(f *testing.F) {
+	for _, title := range []string{"nginx -c /a.conf", strings.Repeat("-g ", 2700),
+		strings.Repeat("a ", 4096), "nginx -g " + strings.Repeat("pid ", 2000),
+		"nginx -g " + strings.Repeat("x; ", 2700), strings.Repeat("-gpid\tx ", 1000),
+		strings.Repeat("-g x; ", 1300)} {
+		f.Add(title)
+	}
+	f.Fuzz(func(t *testing.T, title string) {
+		most := 5*time.Millisecond + time.Duration(len(title))*2*time.Microsecond
+		if took := quickest(func() { parseArgs(title) }); took > most {
+			t.Errorf("%d bytes take %v, want %v", len(title), took, most)
+		}
+	})
 }
 
 // Masters finds a real NGINX by the network namespace it is in, and its main
@@ -106,7 +200,7 @@ func TestMastersOfNamespace(t *testing.T) {
 	for end := time.Now().Add(10 * time.Second); len(found) == 0 &&
 		time.Now().Before(end); time.Sleep(10 * time.Millisecond) {
 		var err error
-		if found, err = Masters(MastersOptions{NetNS: ns.Path}); err != nil {
+		if found, _, err = Masters(MastersOptions{NetNS: ns.Path}); err != nil {
 			t.Fatal(err)
 		}
 	}
@@ -114,7 +208,8 @@ func TestMastersOfNamespace(t *testing.T) {
 		found[0].Prefix != dir+"/" || found[0].Root != "" {
 		t.Errorf("found %+v, want one, pid %d, with %s", found, c.Process.Pid, conf)
 	}
-	if none, err := Masters(MastersOptions{NetNS: other.Path}); err != nil || len(none) != 0 {
+	none, _, err := Masters(MastersOptions{NetNS: other.Path})
+	if err != nil || len(none) != 0 {
 		t.Errorf("another namespace has %+v, %v", none, err)
 	}
 }

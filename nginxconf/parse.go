@@ -102,7 +102,7 @@ func runParser(name string, data []byte) (p *crossplane.Payload, err error) {
 		},
 	})
 	if err != nil {
-		return nil, &Error{File: name, What: "parse configuration", Err: err, Fix: nginxT}
+		return nil, &Error{File: name, What: unquoted(err.Error()), Fix: nginxT}
 	}
 	return p, nil
 }
@@ -117,6 +117,7 @@ func judge(name string, lines []int, errs []crossplane.PayloadError) ([]Warning,
 		if pe, ok := errors.AsType[*crossplane.ParseError](e.Error); ok {
 			what = pe.What
 		}
+		what = unquoted(what)
 		if e.Line != nil {
 			line = lineOf(lines, *e.Line)
 		}

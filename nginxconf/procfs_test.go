@@ -2,12 +2,14 @@ package nginxconf
 
 import (
 	"errors"
+	"fmt"
 	"io/fs"
 	"os"
 	"path/filepath"
 	"runtime"
 	"strings"
 	"testing"
+	"time"
 
 	"lasthop/internal/procfs"
 
@@ -78,7 +80,8 @@ func TestMastersPaths(t *testing.T) {
 			proc := t.TempDir()
 			fakeProcess(t, proc, map[string]string{"100/cmdline": c.title + "\x00\x00"},
 				c.links)
-			found, err := Masters(MastersOptions{Proc: procfs.Dir(proc)})
+			found, _, err := Masters(MastersOptions{Proc: procfs.Dir(proc),
+				Everyone: true})
 			if err != nil {
 				t.Fatal(err)
 			}
@@ -106,8 +109,9 @@ func TestMastersUnprivileged(t *testing.T) {
 	proc := t.TempDir()
 	fakeProcess(t, proc, map[string]string{"100/cmdline": "nginx: master process " +
 		"/nonexistent/nginx -c /a.conf\x00",
-		"closed/net": ""},
-		map[string]string{"ns/net": "PROC/closed/net"})
+		"closed/net": "", "net/dev": "", "away/dev": ""},
+		map[string]string{"ns/net": "PROC/closed/net", "net": "PROC/net",
+			"../thread-self/net": "PROC/net"})
 	if err := os.Chmod(filepath.Join(proc, "closed"), 0); err != nil {
 		t.Fatal(err)
 	}
@@ -116,7 +120,7 @@ func TestMastersUnprivileged(t *testing.T) {
 	var found []Master
 	var err error
 	withoutCapabilities(t, func() {
-		found, err = Masters(MastersOptions{Proc: procfs.Dir(proc)})
+		found, _, err = Masters(MastersOptions{Proc: procfs.Dir(proc), Everyone: true})
 	})
 	if err != nil || len(found) != 1 {
 		t.Fatalf("got %+v, %v, want one master", found, err)
@@ -126,8 +130,67 @@ func TestMastersUnprivileged(t *testing.T) {
 	if !ok || !errors.Is(e, fs.ErrPermission) || !strings.Contains(e.Hint(), "CAP_SYS_PTRACE") {
 		t.Errorf("unverified: %v, want a permission error with a hint", m.Unverified)
 	}
+	// the kernel tells everybody the namespace all the same
+	link := filepath.Join(proc, "100/net")
+	err = errors.Join(os.Remove(link), os.Symlink(proc+"/away", link))
+	withoutCapabilities(t, func() {
+		found, _, _ = Masters(MastersOptions{Proc: procfs.Dir(proc), Everyone: true})
+	})
+	if err != nil || len(found) > 0 {
+		t.Errorf("of another network namespace: %+v, %v", found, err)
+	}
 	if m.Conf != "/a.conf" || m.Root != "" || m.Exe != "/nonexistent/nginx" {
 		t.Errorf("got %+v, want what the command line says", m)
+	}
+}
+
+// TestMastersOwner: whose a process is comes before anything of it is read.
+func TestMastersOwner(t *testing.T) {
+	const title = "nginx: master process nginx -c /a.conf\x00"
+	uid := func(id string) string { return "Name:\tnginx\nUid:\t" + id + "\t0\t0\t0\n" }
+	type files = map[string]string
+	for _, tt := range []struct {
+		name  string
+		files files
+		mode  os.FileMode // of the program
+		want  string      // masters, strangers
+	}{
+		{"root's", files{"100/cmdline": title, "100/status": uid("0")}, 0o755, "1 0"},
+		{"a user's", files{"100/status": uid("65534"), "100/comm": "m\n"}, 0o755, "0 0"},
+		{"a user's that runs as nginx", files{"100/status": uid("65534"), "100/comm": "nginx\n"}, 0o755, "0 1"},
+		{"nobody says whose", files{"100/status": "Name:\tnginx\n"}, 0o755, "0 0"},
+		{"ending", files{"100/status": ""}, 0o755, "0 0"},
+		{"root's by the set-user-ID bit", files{"100/cmdline": title, "100/status": uid("0")}, 0o755 | os.ModeSetuid, "0 0"},
+	} {
+		t.Run(tt.name, func(t *testing.T) {
+			proc := t.TempDir()
+			fakeProcess(t, proc, tt.files, nil)
+			if tt.files["100/cmdline"] == "" { // whoever reads the title waits for ever
+				if err := mkfifo(filepath.Join(proc, "100/cmdline")); err != nil {
+					t.Fatal(err)
+				}
+			}
+			if err := os.Chmod(filepath.Join(proc, "bin/nginx"), tt.mode); err != nil {
+				t.Fatal(err)
+			}
+			got := make(chan string, 1)
+			go func() {
+				m, s, err := Masters(MastersOptions{Proc: procfs.Dir(proc)})
+				if err != nil {
+					t.Error(err)
+				}
+				got <- fmt.Sprint(len(m), len(s))
+			}()
+			select {
+			case got := <-got:
+				if got != tt.want {
+					t.Errorf("got %s, want %s: masters and strangers", got,
+						tt.want)
+				}
+			case <-time.After(10 * time.Second):
+				t.Error("it waits for the process")
+			}
+		})
 	}
 }
 
@@ -158,7 +221,7 @@ func TestMastersErrors(t *testing.T) {
 		"proc":      {Proc: "/nonexistent", NetNS: "/"},
 		"namespace": {Proc: procfs.Dir(t.TempDir()), NetNS: "/nonexistent"},
 	} {
-		_, err := Masters(o)
+		_, _, err := Masters(o)
 		if e, ok := errors.AsType[*Error](err); !ok || e.Hint() == "" ||
 			!strings.Contains(e.Error(), "/nonexistent") {
 			t.Errorf("%s: got %v, want an error with a hint that names /nonexistent",

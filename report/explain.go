@@ -80,8 +80,8 @@ func (e Explain) Text(w io.Writer, s Style) error {
 	if e.NoPlan != "" {
 		t.wrap("", "What apply would change is not known: "+Escape(e.NoPlan)+".")
 	}
-	t.command("To make it so", Escape(e.Apply))
-	t.command("To ask the kernel yourself", Escape(e.Ask))
+	t.command("To make it so", oneLine(e.Apply))
+	t.command("To ask the kernel yourself", oneLine(e.Ask))
 	return t.writeTo(w)
 }
 

@@ -338,7 +338,7 @@ func TestProofFormats(t *testing.T) {
 // and every row has the cells of its table.
 func TestMarkdownHostile(t *testing.T) {
 	out := written(t, "markdown", hostilePlan(t))
-	span := regexp.MustCompile("`[^`\n]*`")
+	span := regexp.MustCompile("``+ [^\n]*? ``+|`[^`\n]*`") // of commands, of names
 	cells, code := 0, false
 	for line := range strings.Lines(out) {
 		if strings.HasPrefix(line, "```") {

@@ -30,7 +30,8 @@ var functions = template.FuncMap{
 	"legend": legend, "line": (*Proof).line, "names": namesOf,
 	"next": func(i int) int { return i + 1 }, "notRebuilt": (*Proof).notRebuilt,
 	"oneLine": oneLine, "origin": origin, "phase": phaseTitle, "port": routing.Outcome.PortName,
-	"shell": shellCommand, "short": short, "some": some, "stepName": stepName, "ways": ways,
+	"shell": routing.Op.Command, "short": short, "some": some, "stepName": stepName,
+	"ways": ways,
 }
 
 // frame is what every HTML page has: head, title, verdict, numbers, the drawing

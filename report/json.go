@@ -331,7 +331,7 @@ func routeDocOf(r routing.Route) routeDoc {
 func ruleDocOf(r routing.Rule) ruleDoc { return ruleDoc{r.Family.String(), r.Priority, r.Args()} }
 
 func changeDocOf(o routing.Op) changeDoc {
-	d := changeDoc{"add", "rule", o.String()}
+	d := changeDoc{"add", "rule", o.Command()}
 	switch {
 	case o.Route != nil:
 		d.Op, d.Object = "replace", "route"

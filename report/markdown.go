@@ -56,6 +56,20 @@ func (m *markdown) code(name string) string {
 	return "`" + strings.ReplaceAll(Escape(name), "`", `\x60`) + "`"
 }
 
+// command puts a command into a code span as it is, between more backticks than
+// it has in a row.
+func (m *markdown) command(line string) string {
+	line = oneLine(line)
+	fence := "`"
+	for strings.Contains(line, fence) {
+		fence += "`"
+	}
+	if len(fence) > 1 {
+		line = " " + line + " "
+	}
+	return fence + line + fence
+}
+
 // table begins a table.
 func (m *markdown) table(heads ...string) {
 	m.printf("\n")
@@ -168,7 +182,7 @@ func (m *markdown) findings(list []routing.Finding) {
 			m.printf("  - at %s\n", m.code(origin(f)))
 		}
 		if f.Hint != "" {
-			m.printf("  - do %s\n", m.code(f.Hint))
+			m.printf("  - do %s\n", m.command(f.Hint))
 		}
 	}
 }
@@ -181,7 +195,7 @@ func (m *markdown) commands(title string, d routing.Diff) {
 	m.printf("\n## %s (%s)\n\n```sh\n", title, number(len(ops)))
 	const rest = "# … and %d more; all of them with -o html, -o json or -o iproute2\n"
 	for op := range each(&m.output, ops, rest) {
-		m.printf("%s\n", shellCommand(op))
+		m.printf("%s\n", op.Command())
 	}
 	m.printf("```\n")
 }

@@ -154,8 +154,10 @@ func plain(s string) bool {
 // rule writes a rule into the file of its path's link. The family is that of
 // From. A mark 0 of some bits is an error: networkd would take it for any.
 func (n *networkd) rule(r routing.Rule) {
-	if r.OIF != "" {
-		n.check(r.OIF)
+	for _, link := range []string{r.IIF, r.OIF} {
+		if link != "" {
+			n.check(link)
+		}
 	}
 	mark, action := "", ""
 	if r.Mask != 0 {

@@ -177,7 +177,7 @@ func writeSeenFinding(t *page, f routing.Finding) {
 	t.printf("%s %s: %s: %s\n", t.paint(color, string(f.Severity)+":"),
 		Escape(string(f.Code)), Escape(f.Subject), Escape(f.Message))
 	if f.Hint != "" {
-		t.wrap("  do: ", Escape(f.Hint))
+		t.wrap("  do: ", oneLine(f.Hint))
 	}
 }
 

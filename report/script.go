@@ -6,7 +6,6 @@ import (
 	"slices"
 	"strings"
 
-	"lasthop/internal/hint"
 	"lasthop/routing"
 )
 
@@ -86,21 +85,11 @@ func (o *output) function(name string, d routing.Diff) {
 func scriptLine(op routing.Op) string {
 	switch {
 	case op.Delete:
-		return "gone " + shellCommand(op)
+		return "gone " + op.Command()
 	case op.Rule != nil, op.Append:
-		return "add " + shellCommand(op)
+		return "add " + op.Command()
 	}
-	return shellCommand(op)
-}
-
-// shellCommand is a write as a command line of sh.
-func shellCommand(op routing.Op) string {
-	// not Fields: Unicode's spaces may be part of a name
-	words := strings.Split(op.String(), " ")
-	for i, word := range words {
-		words[i] = hint.ShellWord(word)
-	}
-	return strings.Join(words, " ")
+	return op.Command()
 }
 
 func alphanumeric(r rune) bool {

@@ -97,7 +97,7 @@ func (a Apply) Text(w io.Writer, s Style) error {
 	t.changes("Done", a.Done)
 	t.checks(a.Checks, nil)
 	t.findings(noNotes(a.Plan.Plan.Findings))
-	t.command("\nTo take this back", Escape(a.Undo))
+	t.command("\nTo take this back", oneLine(a.Undo))
 	return t.writeTo(w)
 }
 
@@ -159,7 +159,7 @@ func (c Clear) Text(w io.Writer, s Style) error {
 			t.paint(bold, "lasthop clear"))
 	case c.DryRun:
 		for _, op := range c.Diff.Ops() {
-			t.printf("%s\n", Escape(op.String()))
+			t.printf("%s\n", oneLine(op.Command()))
 		}
 	default:
 		t.head("clear", c.Head)
@@ -285,7 +285,9 @@ func (t *page) changes(title string, ops []routing.Op) {
 		return
 	}
 	t.heading("%s (%d)", title, len(ops))
-	t.lines("", mapped(ops, routing.Op.String))
+	for op := range each(&t.output, ops, textRest) {
+		t.printf("  %s\n", oneLine(op.Command()))
+	}
 }
 
 // lines lists what the kernel or a file has named, as far as it is not too
@@ -348,6 +350,6 @@ func (t *page) finding(f routing.Finding) {
 		t.wrap("    at: ", Escape(origin(f)))
 	}
 	if f.Hint != "" {
-		t.wrap("    do: ", Escape(f.Hint))
+		t.wrap("    do: ", oneLine(f.Hint))
 	}
 }

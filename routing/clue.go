@@ -4,6 +4,8 @@ import (
 	"fmt"
 	"net/netip"
 	"slices"
+
+	"lasthop/internal/hint"
 )
 
 // clue is weak evidence of a link's gateway: too weak to act on, but worth
@@ -73,7 +75,7 @@ func (u ladder) flagged(link string, f Family) []netip.Addr {
 // hint is the first clue with its flag; "" if there is none.
 func (u ladder) hint(link string, f Family) string {
 	for _, c := range u.clues(link, f) {
-		return fmt.Sprintf("%s: --gateway %s=%s", c.what, link, c.pin)
+		return c.what + ": " + hint.Flag("gateway", link+"="+c.pin)
 	}
 	return ""
 }
@@ -89,8 +91,9 @@ func (d *draft) tellAssumed() {
 			d.find(Warning.Finding("assumed-gateway", p.name(), "the gateway %s is "+
 				"assumed (%s), and there may be another: %s", p.hops[0].Via,
 				p.source, other.what).
-				Advise("say which one requests come by: --gateway %s=%s, or %s",
-					p.link, p.hops[0].Via, other.pin))
+				Advise("say which one requests come by: %s, or %s",
+					hint.Flag("gateway", p.link+"="+p.hops[0].Via.String()),
+					other.pin))
 		}
 	}
 }

@@ -6,6 +6,8 @@ import (
 	"net/netip"
 	"slices"
 
+	"lasthop/internal/hint"
+
 	"go4.org/netipx"
 )
 
@@ -43,8 +45,9 @@ func (d *draft) tellHeld(p *path) {
 	via := Way{Type: Unicast, Link: p.link, Via: p.hops[0].Via}
 	d.find(Warning.Finding("held-gateway", p.link, "no %s gateway is to be seen on %s any "+
 		"more: %s is kept from our own table %s", p.family, p.link, via, p.detail).
-		Advise("if it is gone for good: --gateway %s=none; if not, pin it: --gateway "+
-			"%[1]s=%s", p.link, p.hops[0].Via))
+		Advise("if it is gone for good: %s; if not, pin it: %s",
+			hint.Flag("gateway", p.link+"=none"),
+			hint.Flag("gateway", p.link+"="+p.hops[0].Via.String())))
 }
 
 type coverKey struct {

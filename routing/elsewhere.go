@@ -3,6 +3,8 @@ package routing
 import (
 	"fmt"
 	"slices"
+
+	"lasthop/internal/hint"
 )
 
 // elsewhere names links without a gateway of a family by which main answers
@@ -47,8 +49,9 @@ func (w *describer) tellForwarding(key linkFamily) {
 	w.find(Warning.Finding("static-elsewhere", key.link, "this host forwards on %s by now, "+
 		"and may be the router of what is behind (%s): clients there are answered by the "+
 		"paths as before", key.link, destinations(to)).
-		Advise("if such clients come in by a path: --gateway %s=static; to keep main's "+
-			"way for them: --direct %s", key.link, to[0].Dst).At(to[0].String()))
+		Advise("if such clients come in by a path: %s; to keep main's way for them: "+
+			"--direct %s", hint.Flag("gateway", key.link+"=static"), to[0].Dst).
+		At(to[0].String()))
 }
 
 // tellElsewhere names the paths whose replies leave by a link for what is
@@ -99,8 +102,8 @@ func (w *describer) tellElsewhere(key linkFamily, router, asks bool) {
 		why, pin = "this host forwards there, and may be their router", "static"
 	}
 	w.find(Warning.Finding("static-elsewhere", key.link, "replies of %s %s: %s", Some(of, 4),
-		what, why).Advise("if such clients come in by a path: --gateway %s=%s; to keep "+
-		"main's way for them: --direct %s", key.link, pin, all[0].Dst).
+		what, why).Advise("if such clients come in by a path: %s; to keep main's way for "+
+		"them: --direct %s", hint.Flag("gateway", key.link+"="+pin), all[0].Dst).
 		At(all[0].String()))
 }
 

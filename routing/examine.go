@@ -118,8 +118,8 @@ func (e *examiner) localOrder(f Family) {
 			"host's own addresses, too; ours stand behind it"
 	}
 	finding := Error.Finding("local-order", f.String(), "`lookup local` stands at %d, %s",
-		r.Priority, what).Advise("%s: %s rule add pref 0 lookup local, then %[2]s rule "+
-		"del %[3]s", advice, ip(f), r.Args()).At(r.String())
+		r.Priority, what).Advise("%s: %s rule add pref 0 lookup local, then %s",
+		advice, ip(f), r.deletion()).At(r.String())
 	if !grave {
 		finding.Severity = Info
 	}
@@ -317,7 +317,7 @@ func (e *examiner) takenNumbers() {
 			e.find(Warning.Finding("numbers-taken", l.Name, "%s is in our link "+
 				"group %d but is no uplink: replies to clients behind it leave "+
 				"by an uplink", l.Name, n.Group).
-				Advise("ip link set %s group default", l.Name).
+				Advise("%s", linkDefault(l.Name)).
 				At(LinkGroup{l.Name, l.Group}.String()))
 		}
 	}

@@ -4,6 +4,8 @@ import (
 	"fmt"
 	"net/netip"
 	"slices"
+
+	"lasthop/internal/hint"
 )
 
 // This file is about what our own tables and rules remember: a way that works
@@ -57,16 +59,17 @@ func (s *resolver) hold(r *row) bool {
 	if !ok || s.policy.none(g.link) {
 		return false
 	}
-	reason, flag := r.Reason, fmt.Sprintf("--address %s=%s", r.Addr, g.link)
+	reason, pin := r.Reason, fmt.Sprintf("%s=%s", r.Addr, g.link)
 	if g.source == FromHeld { // the link itself has another, or none
-		flag += fmt.Sprintf(",%s", g.hops[0].Via)
+		pin += fmt.Sprintf(",%s", g.hops[0].Via)
 	}
 	r.Link, r.Status, r.Reason = g.link, "", ""
 	r.path = s.pathOf(g, r.Addr)
 	s.find(Warning.Finding("held-path", r.Addr.String(), "nothing says any more which way "+
 		"the clients of %s come (%s): its path by %s is kept", r.Addr, reason,
 		r.path.name()).
-		Advise("if it is right, say so: %s; if not: --return %s=off", flag, r.Addr).
+		Advise("if it is right, say so: %s; if not: --return %s=off",
+			hint.Flag("address", pin), r.Addr).
 		At(origin(r)))
 	return true
 }

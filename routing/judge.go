@@ -3,6 +3,8 @@ package routing
 import (
 	"net/netip"
 	"slices"
+
+	"lasthop/internal/hint"
 )
 
 // judge compares three lookups: as it is now, as it will be with the layout,
@@ -150,7 +152,7 @@ func (j *judge) conclude(v verdict) {
 		}
 		j.find(Warning.Finding("shadowed", p.name(), "this rule answers in front of "+
 			"ours for replies of %s, and is left alone", p.name()).
-			Advise("if it is not meant for them, delete it: ip rule del %s", r.Args()).
+			Advise("if it is not meant for them, delete it: %s", r.deletion()).
 			At(r.String()))
 	}
 	if p.needed = v.needed(); !p.needed {
@@ -162,8 +164,8 @@ func (j *judge) conclude(v verdict) {
 	for _, r := range v.replaced {
 		j.find(Warning.Finding("overrides-rule", p.name(), "this rule answered replies "+
 			"of %s until now; ours will stand in front of it", p.name()).
-			Advise("if it must go on to answer, give it a priority below ours, or "+
-				"--return %s=off", p.link).At(r.String()))
+			Advise("if it must go on to answer, give it a priority below ours, or %s",
+				hint.Flag("return", p.link+"=off")).At(r.String()))
 	}
 }
 

@@ -138,7 +138,7 @@ func (l *layout) layGroups() {
 					"another program has put %s into link group %d, which is "+
 						"ours: the paths answer clients behind it",
 					link.Name, link.Group).Advise("if nothing uses the "+
-					"group: ip link set %s group default", link.Name))
+					"group: %s", linkDefault(link.Name)))
 			}
 		case link.Group == n.Group: // by another program, and as we want it
 		case link.Group == 0 && zero >= 0:
@@ -153,8 +153,8 @@ func (l *layout) layGroups() {
 			l.find(Warning.Finding("link-group-taken", link.Name,
 				"%s is in link group %d already: main's specific routes through "+
 					"it win over the paths, as with main-first", link.Name,
-				link.Group).Advise("free it, if nothing uses it: ip link set %s "+
-				"group default", link.Name))
+				link.Group).Advise("free it, if nothing uses it: %s",
+				linkDefault(link.Name)))
 		}
 	}
 }

@@ -6,6 +6,8 @@ import (
 	"net/netip"
 	"slices"
 	"strings"
+
+	"lasthop/internal/hint"
 )
 
 // This file finds the link that an address belongs to: section 3 of
@@ -78,7 +80,8 @@ func (s *resolver) ownByPin(r *row, pin AddressPin) {
 	switch link, ok := s.links[pin.Link]; {
 	case !ok || !link.Up:
 		s.unresolved(r, "link-down",
-			"bring the link up, or correct --address "+r.Addr.String()+"="+pin.Link)
+			"bring the link up, or correct "+
+				hint.Flag("address", r.Addr.String()+"="+pin.Link))
 	case pin.Gateway.IsValid():
 		g := by(pin.Link, pin.Gateway, FromPin)
 		g.family, g.prefix = FamilyOf(r.Addr), netip.PrefixFrom(r.Addr, r.Addr.BitLen())
@@ -259,7 +262,8 @@ func (s *resolver) ownWithoutGateway(r *row, inSubnet bool) {
 		s.unresolved(r, "address-on-lo", "name the uplink"+s.addressFlag(r.Addr.String(),
 			"IF", FamilyOf(r.Addr)))
 	case !link.Up:
-		s.unresolved(r, "link-down", "bring it up: ip link set "+link.Name+" up")
+		s.unresolved(r, "link-down", "bring it up: "+
+			hint.Command("ip link set dev "+link.Name+" up"))
 	case s.outside(link):
 		s.noGateway(r)
 	default: // nobody can be behind a dummy
@@ -282,10 +286,10 @@ func (s *resolver) addressFlag(addr, link string, f Family) string {
 			return g.source.Assumed() || !slices.Equal(g.hops, all[0].hops)
 		})
 		if unsure && (link == "IF" || link == l.Name) {
-			return fmt.Sprintf(" and its router: --address %s=%s,GATEWAY", addr, link)
+			return " and its router: " + hint.Flag("address", addr+"="+link+",GATEWAY")
 		}
 	}
-	return fmt.Sprintf(": --address %s=%s", addr, link)
+	return ": " + hint.Flag("address", addr+"="+link)
 }
 
 // beyondTunnel handles an address of a tunnel: its peers are on-link, and
@@ -299,8 +303,9 @@ func (s *resolver) beyondTunnel(r *row) {
 	r.Reason = "beyond-tunnel"
 	s.find(Warning.Finding("beyond-tunnel", r.Addr.String(), "%s is on the tunnel %s, and "+
 		"nothing says whether clients behind its peers come through it", r.Addr, r.Link).
-		Advise("say so: --gateway %s=ADDR of the peer that they come by, or --gateway "+
-			"%[1]s=none if none do", r.Link).At(origin(r)))
+		Advise("say so: %s of the peer that they come by, or %s if none do",
+			hint.Flag("gateway", r.Link+"=ADDR"), hint.Flag("gateway", r.Link+"=none")).
+		At(origin(r)))
 }
 
 // noGateway handles an address of a link without gateway. If the user says that
@@ -310,12 +315,12 @@ func (s *resolver) noGateway(r *row) {
 		r.Status, r.Reason = LocalOnly, "gateway-none"
 		return
 	}
-	hint := fmt.Sprintf("name the router: --gateway %s=ADDR, or --gateway %s=none if there "+
-		"is none", r.Link, r.Link)
+	advice := fmt.Sprintf("name the router: %s, or %s if there is none",
+		hint.Flag("gateway", r.Link+"=ADDR"), hint.Flag("gateway", r.Link+"=none"))
 	if more := (ladder{s.topology}).hint(r.Link, FamilyOf(r.Addr)); more != "" {
-		hint += " (" + more + ")"
+		advice += " (" + more + ")"
 	}
-	s.unresolved(r, "no-gateway", hint)
+	s.unresolved(r, "no-gateway", advice)
 }
 
 func (s *resolver) unresolved(r *row, reason Code, hint string) {

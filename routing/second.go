@@ -4,6 +4,8 @@ import (
 	"maps"
 	"net/netip"
 	"slices"
+
+	"lasthop/internal/hint"
 )
 
 // tellRouters names the clients whose replies a path leads to its gateway while
@@ -40,9 +42,10 @@ func (j *judge) tellRouters(p *path, sources []netip.Addr, clients []standIn) {
 			"through it, and %s has another router that their requests may "+
 			"come by: %s",
 			p.name(), Some(to[other], 8), p.link, other).
-			Advise("if they do, a rule of your own leads their replies there (ip rule "+
-				"add pref 1000 from ADDR to PREFIX lookup TABLE); if they do not: "+
-				"--address ADDR=%s,%s", p.link, p.hops[0].Via))
+			Advise("if they do, a rule of your own leads their replies there (ip "+
+				"rule add pref 1000 from ADDR to PREFIX lookup TABLE); if they "+
+				"do not: %s", hint.Flag("address",
+				"ADDR="+p.link+","+p.hops[0].Via.String())))
 	}
 }
 

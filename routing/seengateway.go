@@ -6,6 +6,8 @@ import (
 	"net/netip"
 	"slices"
 	"strings"
+
+	"lasthop/internal/hint"
 )
 
 // routers knows the addresses of MACs on wires.
@@ -244,8 +246,8 @@ func (j *witness) tellGateways(s Seen) {
 				"the router %s (%s) on %s, which is not a gateway of the plan",
 				counted(w.Count.Seen, "connection"), counted(w.Clients, "client"),
 				w.In.Router, w.In.MAC, w.In.Link).
-				Advise("if it is the way back: --gateway %s=%s", w.In.Wire,
-					w.In.Router))
+				Advise("if it is the way back: %s", hint.Flag("gateway",
+					w.In.Wire+"="+w.In.Router.String())))
 		}
 	}
 	j.tellShares(s.Gateways)

@@ -5,6 +5,8 @@ import (
 	"fmt"
 	"net/netip"
 	"slices"
+
+	"lasthop/internal/hint"
 )
 
 // WayVerdict compares the way in with the way out.
@@ -283,8 +285,8 @@ func (w SeenWay) darkHint() string {
 	switch {
 	case w.Out.Wire == "" && w.Out.Asked.IsValid():
 		return "a router with strict filters may ignore questions from the listener's " +
-			"address: sysctl net.ipv4.conf." + w.Out.Link + ".arp_announce=2, or let " +
-			"replies leave by the link of the request: `lasthop plan`"
+			"address: " + hint.Sysctl("net/ipv4/conf/"+w.Out.Link+"/arp_announce", 2) +
+			", or let replies leave by the link of the request: `lasthop plan`"
 	case w.Out.Wire == "":
 		return "look at rp_filter, at the firewall of this host and at NGINX's sockets: " +
 			"`lasthop check`"

@@ -9,6 +9,7 @@ import (
 	"strings"
 
 	"lasthop/bigip"
+	"lasthop/internal/hint"
 	"lasthop/routing"
 )
 
@@ -411,17 +412,24 @@ func (j *joiner) vlan(l *line, own owner) bool {
 	case len(p.links) > 1 && l.Interface == "":
 		l.needs("vlan-ambiguous", l.subject(), p.origin,
 			"several interfaces are in its subnet: "+strings.Join(p.links, ", "),
-			fmt.Sprintf("decide: --address %s=%s", addr, p.links[0]))
+			"decide: "+hint.Flag("address", addr+"="+p.links[0]))
 	case own.link == "":
 		l.needs("several-vlans", addr, l.d.Origin,
 			"it is in the subnet of none of the VLANs "+
 				"that it serves, and its replies have one way only",
-			fmt.Sprintf("decide: --address %s=%s", addr,
-				strings.Join(own.among, " or =")))
+			"decide: "+strings.Join(decisions(addr, own.among), " or "))
 	default:
 		return true
 	}
 	return false
+}
+
+// decisions are the flags that give an address to one of the links.
+func decisions(addr string, links []string) (flags []string) {
+	for _, link := range links {
+		flags = append(flags, hint.Flag("address", addr+"="+link))
+	}
+	return flags
 }
 
 // list writes values with commas between them.

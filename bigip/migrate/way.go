@@ -99,7 +99,8 @@ func (j *joiner) way(l *line, link string) {
 		if l.in.Return == bigip.ToLastHop && o.After.Link != link {
 			l.needs("off", l.subject(), l.place.origin,
 				"the BIG-IP sent replies back the way they came; here return is "+
-					"off, and main's routes decide", "--return "+link+"=strict")
+					"off, and main's routes decide",
+				hint.Flag("return", link+"=strict"))
 		}
 	case o.Status == routing.LocalOnly:
 		if !j.here.closed(link) { // a bridge or tunnel may lead to a router, too
@@ -121,15 +122,16 @@ func (j *joiner) otherVLAN(l *line, link string) {
 	if decided && (mode != routing.MainFirst || l.Interface == "" || j.leavesBy(l)) {
 		return
 	}
-	hint := "--return " + link + "=strict if none of their clients come in by it"
+	advice := hint.Flag("return", link+"=strict") + " if none of their clients come in by it"
 	if l.Interface != "" {
-		hint += "; --return " + link + "=main-first if those of its subnet do"
+		advice += "; " + hint.Flag("return", link+"=main-first") +
+			" if those of its subnet do"
 	}
 	j.need.ret(link, routing.Strict)
 	l.needs("other-vlan", l.subject(), l.place.origin,
 		"virtual servers whose addresses belong to "+
 			link+" served clients by this VLAN, too; here all their replies leave by "+
-			link, hint)
+			link, advice)
 }
 
 // leavesBy reports whether a reply to a client in the VLAN's subnets leaves by
@@ -167,8 +169,9 @@ func (j *joiner) resolved(l *line, link string, path *routing.Path) {
 			fmt.Sprintf("the BIG-IP sent replies to clients of this VLAN to %s (%s), "+
 				"which is not on it; here they would leave by %s", list(elsewhere),
 				elsewhere[0].from, link),
-			fmt.Sprintf("--return %[1]s=strict if they shall leave the way they came; "+
-				"--return %[1]s=off if main's routes shall decide", link))
+			hint.Flag("return", link+"=strict")+" if they shall leave the way they "+
+				"came; "+hint.Flag("return", link+"=off")+" if main's routes "+
+				"shall decide")
 	case path.Source == routing.FromPin:
 	case l.in.Return == bigip.ToLastHopPool && len(on)+len(elsewhere) == 0 && len(vias) > 0:
 		l.needs("gateway-unknown", l.in.Value, l.in.Origin,
@@ -210,14 +213,14 @@ func (j *joiner) unresolved(l *line, reason routing.Code, link string) {
 		return
 	case "link-down":
 		l.needs("link-down", link, "", "the interface is down",
-			"ip link set "+hint.ShellWord(link)+" up")
+			hint.Command("ip link set dev "+link+" up"))
 		return
 	case "no-gateway":
 	default:
 		l.needs("no-owner", l.subject(), l.d.Origin,
 			"the host cannot tell the interface of an "+
 				"address that is in none of its subnets; the VLAN's is "+link,
-			"--address ADDR="+link+" for each; the steps hold them").
+			hint.Flag("address", "ADDR="+link)+" for each; the steps hold them").
 			remedy = j.need.address(l.addr, link, netip.Addr{})
 		known := func(p routing.Path) bool {
 			return p.Link == link && p.Family == routing.FamilyOf(l.addr)
@@ -244,8 +247,9 @@ func (j *joiner) gateway(l *line, link string) {
 		l.needs("no-gateway", subject, l.place.origin,
 			"neither this host nor the BIG-IP's files "+
 				"name the router of this VLAN; Auto-Last-Hop needed none",
-			fmt.Sprintf("--gateway %[1]s=ADDR, or --gateway %[1]s=none if all clients "+
-				"are in its subnet", link))
+			hint.Flag("gateway", link+"=ADDR")+", or "+
+				hint.Flag("gateway", link+"=none")+" if all clients are in its "+
+				"subnet")
 	case 1:
 		l.Gateway, l.GatewaySource = on[0].addr.String(), on[0].from+", "+on[0].origin
 		l.needs("gateway-from-big-ip", subject, on[0].origin,

@@ -5,7 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"strings"
-	"sync"
+	"sync/atomic"
 	"time"
 
 	"lasthop/internal/writer"
@@ -24,8 +24,7 @@ type board struct {
 	loads    func(load) // of benchmarks
 	parked   []request  // of the loop, until a configuration has been read
 
-	mu     sync.Mutex
-	public report.Status // under mu
+	published atomic.Pointer[publication]
 }
 
 // load is how a load of NGINX was followed.
@@ -37,24 +36,24 @@ type load struct {
 func newBoard() *board {
 	b := &board{started: time.Now(), requests: make(chan request), times: newReloadTimes(),
 		loads: func(load) {}}
-	b.public = report.Status{Started: b.started,
-		Wrong: []string{"the first look is not done yet"}}
+	b.published.Store(newPublication(report.Status{Started: b.started,
+		Wrong: []string{"the first look is not done yet"}}))
 	return b
 }
 
-// status returns what is published.
-func (b *board) status() report.Status {
-	b.mu.Lock()
-	defer b.mu.Unlock()
-	return b.public
-}
+// latest returns what is published.
+func (b *board) latest() *publication { return b.published.Load() }
 
-// publish replaces what is published.
+// status returns what is published, all of it.
+func (b *board) status() report.Status { return b.latest().status }
+
+// publish replaces what is published. `systemctl status` tells everybody.
 func (b *board) publish(s report.Status) {
 	s.Started = b.started
-	b.mu.Lock()
-	b.public = s
-	b.mu.Unlock()
+	b.published.Store(newPublication(s))
+	if len(s.Wrong) > 0 {
+		s = report.Status{Wrong: s.Wrong[:1], Masters: s.Masters}.Public(newReaders().may)
+	}
 	notify("STATUS=" + statusLine(s))
 }
 

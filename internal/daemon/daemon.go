@@ -171,7 +171,7 @@ func (d *daemon) run(ctx context.Context) error {
 		case <-ctx.Done():
 		}
 	}
-	for _, o := range doorsOf(d.options, d.fleet.settings.Metrics, d.board) {
+	for _, o := range d.doors() {
 		l, err := o.openFirst()
 		if err != nil {
 			return err
@@ -204,16 +204,17 @@ func waitFor(ctx context.Context, wait func() error) error {
 	}
 }
 
-// doorsOf are the sockets on which the daemon answers.
-func doorsOf(o Options, metrics string, b *board) []door {
+// doors are the sockets on which the daemon answers.
+func (d *daemon) doors() []door {
+	o, s := d.options, d.fleet.settings
 	doors := []door{{aboutSocket, func() (net.Listener, error) {
 		_ = os.MkdirAll(o.RunDir, 0o755) // or the next line says why not
 		return listenLocal(SocketPath(o.RunDir, o.Kernel.Inode()))
-	}, localHandler(b)}}
-	if metrics != "" {
+	}, localHandler(d.board), d.log}}
+	if s.Metrics != "" {
 		doors = append(doors, door{aboutMetrics, func() (net.Listener, error) {
-			return listenMetrics(metrics)
-		}, metricsHandler(b, b.times)})
+			return listenMetrics(s.Metrics)
+		}, metricsHandler(d.board, d.board.times, s.MetricsHosts), d.log})
 	}
 	return doors
 }

@@ -3,6 +3,7 @@ package daemon
 import (
 	"context"
 	"errors"
+	"log/slog"
 	"net"
 	"net/http"
 	"os"
@@ -22,6 +23,7 @@ type door struct {
 	about   string // what a trouble with it is about
 	open    func() (net.Listener, error)
 	handler http.Handler
+	log     *slog.Logger
 }
 
 // tendEvery is the time between looks whether what others may take away is
@@ -71,7 +73,7 @@ func (o door) keepOpen(ctx context.Context, l net.Listener,
 func (o door) serve(ctx context.Context, l net.Listener) error {
 	u, isFile := l.(*net.UnixListener)
 	if !isFile {
-		return serve(ctx, newReserve(l), o.handler)
+		return serve(ctx, newReserve(l), o.handler, o.log)
 	}
 	ctx, cancel := context.WithCancel(ctx)
 	defer cancel()
@@ -96,7 +98,7 @@ func (o door) serve(ctx context.Context, l net.Listener) error {
 			}
 		}
 	}()
-	return serve(ctx, newReserve(l), o.handler)
+	return serve(ctx, newReserve(l), o.handler, o.log)
 }
 
 // reserve is a listener with a descriptor in reserve: where there is no other,

@@ -33,9 +33,10 @@ type fleet struct {
 
 	settings  *settings.Settings
 	instances []*instance
-	strangers map[watcher.Process]bool // that were spoken of
-	loads     int                      // of NGINX, that were seen
-	listened  []*listening             // of late, the newest first
+	programs  nginxconf.Programs
+	strangers map[int]bool // users whose NGINX were spoken of
+	loads     int          // of NGINX, that were seen
+	listened  []*listening // of late, the newest first
 }
 
 // follow takes in the settings. The configurations that they name are the only
@@ -61,16 +62,11 @@ func (f *fleet) follow(s *settings.Settings) {
 // configuration behind as the plan, for when it comes back. It reports whether
 // what is loaded has changed.
 func (f *fleet) find() bool {
-	masters, strangers, err := survey.Masters(f.netns)
+	masters, strangers, err := survey.Masters(f.netns, f.settings.Confs, &f.programs)
 	if !f.troubles.note(aboutMasters, err) {
 		return false
 	}
-	if len(f.settings.Confs) > 0 {
-		// a configuration that was named counts, whoever runs it
-		masters = append(masters, strangers...)
-	} else {
-		f.sayStrangers(strangers)
-	}
+	f.sayStrangers(strangers)
 	f.arrange(masters)
 	f.followMasters() // from here on every load is heard of, so now is the time to read
 	changed := false
@@ -91,14 +87,15 @@ func (f *fleet) find() bool {
 	return changed
 }
 
-// sayStrangers says once for each that an NGINX is not followed.
-func (f *fleet) sayStrangers(strangers []nginxconf.Master) {
-	said := map[watcher.Process]bool{}
-	for _, m := range strangers {
-		said[processOf(m)] = true
-		if !f.strangers[processOf(m)] {
-			f.log.Warn(survey.Stranger(m))
+// sayStrangers says once for each user that an NGINX is not followed: a user
+// may start as many as he likes.
+func (f *fleet) sayStrangers(strangers []nginxconf.Stranger) {
+	said := map[int]bool{}
+	for _, s := range strangers {
+		if !f.strangers[s.Owner] && !said[s.Owner] {
+			f.log.Warn(survey.Stranger(s))
 		}
+		said[s.Owner] = true
 	}
 	f.strangers = said
 }

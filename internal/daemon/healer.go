@@ -87,7 +87,7 @@ func (h *healer) tellFight(held []step) {
 	if i := slices.IndexFunc(held, func(s step) bool { return s.fresh }); i >= 0 {
 		h.steps++
 		h.log.Warn("deleted again and again by someone else, backing off",
-			"op", held[i].op.String(), "objects", len(held), "wait", held[i].wait,
+			"op", held[i].op.Command(), "objects", len(held), "wait", held[i].wait,
 			"suspect", h.suspects())
 	}
 	h.troubles.keep(aboutFight,

@@ -389,7 +389,8 @@ func (d *daemon) reloadSettings() {
 		return
 	}
 	old := d.fleet.settings
-	if s.Metrics != old.Metrics || s.Policy.Numbers != old.Policy.Numbers {
+	if s.Metrics != old.Metrics || !slices.Equal(s.MetricsHosts, old.MetricsHosts) ||
+		s.Policy.Numbers != old.Policy.Numbers {
 		d.log.Warn("numbers and metrics change with a restart: systemctl restart lasthop")
 		s.Metrics, s.Policy.Numbers = old.Metrics, old.Policy.Numbers
 	}

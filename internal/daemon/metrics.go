@@ -4,8 +4,10 @@ import (
 	"fmt"
 	"net"
 	"net/http"
+	"net/netip"
+	"os"
 	"slices"
-	"time"
+	"strings"
 
 	"lasthop/internal/hint"
 	"lasthop/report"
@@ -19,7 +21,7 @@ import (
 // metrics turns the published status into Prometheus metrics at each scrape, so
 // that both always say the same.
 type metrics struct {
-	status  func() report.Status
+	status  func() report.Status // as everybody may see it
 	version string
 }
 
@@ -135,19 +137,54 @@ func newReloadTimes() prometheus.Histogram {
 			2.5, 10, 30}})
 }
 
-// metricsHandler answers /metrics and /healthz.
-func metricsHandler(s served, times prometheus.Collector) http.Handler {
+// scrapes is how many scrapes are answered at a time; what comes on top gets
+// 503.
+const scrapes = 2
+
+// metricsHandler answers /metrics and /healthz to the network: to everybody.
+func metricsHandler(s served, times prometheus.Collector, hosts []string) http.Handler {
+	public := func() report.Status { return s.latest().public() }
 	registry := prometheus.NewRegistry()
-	registry.MustRegister(metrics{s.status, report.BuildVersion().Lasthop}, times,
+	registry.MustRegister(metrics{public, report.BuildVersion().Lasthop}, times,
 		collectors.NewGoCollector(),
 		collectors.NewProcessCollector(collectors.ProcessCollectorOpts{}))
 	mux := http.NewServeMux()
-	mux.Handle("GET /metrics",
-		promhttp.HandlerFor(registry, promhttp.HandlerOpts{Timeout: 10 * time.Second}))
+	mux.Handle("GET /metrics", promhttp.HandlerFor(registry,
+		promhttp.HandlerOpts{Timeout: askTimeout, MaxRequestsInFlight: scrapes}))
 	mux.HandleFunc("GET "+pathHealth, func(w http.ResponseWriter, _ *http.Request) {
-		health(w, s.status())
+		health(w, public())
 	})
-	return mux
+	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		if !ourName(r.Host, hosts) {
+			http.Error(w, "ask by an address, by the name of this host, or by one of "+
+				"metrics.hosts in lasthop.yaml", http.StatusMisdirectedRequest)
+			return
+		}
+		mux.ServeHTTP(w, r)
+	})
+}
+
+// ourName reports whether a request was meant for this host: by an address, by
+// its name in any domain, or by one of the names that the settings give it. A
+// web page can have a browser ask any address by a name of the page's own (DNS
+// rebinding), and then read the answer. Browsers always send a name.
+func ourName(host string, names []string) bool {
+	if name, _, err := net.SplitHostPort(host); err == nil {
+		host = name
+	}
+	host = strings.TrimSuffix(strings.ToLower(strings.Trim(host, "[]")), ".")
+	if _, err := netip.ParseAddr(host); err == nil || host == "localhost" || host == "" {
+		return true
+	}
+	if own, err := os.Hostname(); err == nil {
+		short, _, _ := strings.Cut(own, ".")
+		first, _, _ := strings.Cut(host, ".")
+		if strings.EqualFold(first, short) {
+			return true
+		}
+	}
+	return slices.ContainsFunc(names,
+		func(name string) bool { return strings.EqualFold(name, host) })
 }
 
 // listenMetrics opens the endpoint of metrics: "127.0.0.1:9176".

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"math"
+	"log/slog"
 	"net"
 	"os"
 	"path/filepath"
@@ -136,7 +137,7 @@ func TestDoor(t *testing.T) {
 			return nil, fmt.Errorf("open: %w", unix.EMFILE)
 		}
 		return listenLocal(path)
-	}, localHandler(newBoard())}
+	}, localHandler(newBoard()), slog.New(slog.DiscardHandler)}
 	l, err := o.openFirst()
 	if l != nil || err != nil {
 		t.Fatalf("the first time: %v, %v", l, err)

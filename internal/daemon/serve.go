@@ -6,24 +6,27 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"log"
+	"log/slog"
 	"net"
 	"net/http"
 	"os"
 	"path/filepath"
 	"strings"
+	"sync"
 	"time"
+
+	"golang.org/x/sys/unix"
 
 	"lasthop/internal/hint"
 	"lasthop/internal/writer"
 	"lasthop/report"
-
-	"golang.org/x/sys/unix"
 )
 
 // served is what may be asked of the daemon. Both methods are safe for
 // concurrent use.
 type served interface {
-	status() report.Status // a copy
+	latest() *publication
 	request(ctx context.Context, r Request, by writer.Person) (report.Apply, error)
 }
 
@@ -43,6 +46,7 @@ const (
 	headerHint  = "Lasthop-Hint"
 	syncTimeout = 2 * time.Minute
 	stopTimeout = 3 * time.Second
+	askTimeout  = 5 * time.Second // to send a request, and to take the answer
 )
 
 // SocketPath is the daemon's socket of the network namespace with an inode,
@@ -74,12 +78,13 @@ func listenLocal(path string) (net.Listener, error) {
 	return l, nil
 }
 
-// serve answers until ctx ends, and then finishes what is being answered.
-func serve(ctx context.Context, l net.Listener, h http.Handler) error {
-	s := &http.Server{Handler: h, ReadHeaderTimeout: 5 * time.Second,
-		ReadTimeout:  10 * time.Second,
-		WriteTimeout: syncTimeout + 10*time.Second, IdleTimeout: time.Minute,
-		MaxHeaderBytes: 16 << 10, ConnContext: withPeer}
+// serve answers until ctx ends, and then finishes what is being answered. Each
+// connection is for one request, so that none is held for longer than it takes.
+func serve(ctx context.Context, l net.Listener, h http.Handler, lines *slog.Logger) error {
+	s := &http.Server{Handler: h, ReadHeaderTimeout: askTimeout, ReadTimeout: askTimeout,
+		WriteTimeout: askTimeout, IdleTimeout: askTimeout, MaxHeaderBytes: 16 << 10,
+		ConnContext: withPeer, ErrorLog: log.New(&seldom{log: lines}, "", 0)}
+	s.SetKeepAlivesEnabled(false)
 	stopped := make(chan error, 1)
 	stop := context.AfterFunc(ctx, func() {
 		late, cancel := context.WithTimeout(context.WithoutCancel(ctx), stopTimeout)
@@ -89,50 +94,53 @@ func serve(ctx context.Context, l net.Listener, h http.Handler) error {
 		}
 		stopped <- nil
 	})
-	err := s.Serve(l)
+	err := s.Serve(newGate(l))
 	if stop() { // ctx goes on: the listener has failed
 		return fmt.Errorf("serve %s: %w", l.Addr(), err)
 	}
 	return <-stopped
 }
 
-// peer is the key of a connection's user id in its context.
-type peer struct{}
+// seldom logs at most a line a minute: clients decide how many there are.
+type seldom struct {
+	log *slog.Logger
 
-func withPeer(ctx context.Context, c net.Conn) context.Context {
-	u, ok := c.(*net.UnixConn)
-	if !ok {
-		return ctx
+	mu   sync.Mutex
+	last time.Time
+	lost int
+}
+
+func (s *seldom) Write(line []byte) (int, error) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if time.Since(s.last) < time.Minute && !s.last.IsZero() {
+		s.lost++
+		return len(line), nil
 	}
-	raw, err := u.SyscallConn()
-	if err != nil {
-		return ctx
-	}
-	var cred *unix.Ucred
-	controlErr := raw.Control(func(fd uintptr) {
-		cred, err = unix.GetsockoptUcred(int(fd), unix.SOL_SOCKET, unix.SO_PEERCRED)
-	})
-	if controlErr != nil || err != nil {
-		return ctx
-	}
-	return context.WithValue(ctx, peer{}, int(cred.Uid))
+	s.log.Warn("trouble with a client", "message", strings.TrimSpace(string(line)),
+		"lines_lost", s.lost)
+	s.last, s.lost = time.Now(), 0
+	return len(line), nil
 }
 
 // localHandler answers on the socket.
 func localHandler(s served) http.Handler {
 	mux := http.NewServeMux()
 	mux.HandleFunc("GET "+pathHealth, func(w http.ResponseWriter, r *http.Request) {
-		health(w, s.status())
+		health(w, s.latest().seenBy(visitorIn(r.Context())))
 	})
 	mux.HandleFunc("GET "+pathStatus, func(w http.ResponseWriter, r *http.Request) {
-		st := s.status()
-		st.Lasthop = report.BuildVersion().Lasthop
+		encoding := "application/json"
 		if r.Header.Get("Accept") == gobType {
-			answer(w, st)
+			encoding = gobType
+		}
+		body, err := s.latest().answer(visitorIn(r.Context()), encoding)
+		if err != nil {
+			refuse(w, http.StatusInternalServerError, err)
 			return
 		}
-		w.Header().Set("Content-Type", "application/json")
-		_ = st.JSON(w)
+		w.Header().Set("Content-Type", encoding)
+		_, _ = w.Write(body) // the client sees a short answer
 	})
 	mux.HandleFunc("POST "+pathSync, func(w http.ResponseWriter, r *http.Request) {
 		askSync(w, r, s)
@@ -152,13 +160,16 @@ func health(w http.ResponseWriter, s report.Status) {
 
 // askSync is for root and for the daemon's own user.
 func askSync(w http.ResponseWriter, r *http.Request, s served) {
-	uid, known := r.Context().Value(peer{}).(int)
-	if !known || uid != 0 && uid != os.Geteuid() {
+	by := visitorIn(r.Context())
+	if !by.privileged() {
 		refuse(w, http.StatusForbidden,
 			hint.New(errors.New("only root may ask lasthop run for a sync"),
 				"run it with sudo"))
 		return
 	}
+	deadline := time.Now().Add(syncTimeout + askTimeout)
+	c := http.NewResponseController(w)
+	_, _ = c.SetReadDeadline(deadline), c.SetWriteDeadline(deadline) // else a short answer
 	var req Request
 	d := json.NewDecoder(http.MaxBytesReader(w, r.Body, 4096))
 	d.DisallowUnknownFields()
@@ -168,7 +179,7 @@ func askSync(w http.ResponseWriter, r *http.Request, s served) {
 	}
 	ctx, cancel := context.WithTimeout(r.Context(), syncTimeout)
 	defer cancel()
-	result, err := s.request(ctx, req, writer.Asker(uid, req.Sudoer))
+	result, err := s.request(ctx, req, writer.Asker(by.uid, req.Sudoer))
 	if err != nil && len(result.Done) == 0 {
 		refuse(w, http.StatusConflict, err)
 		return

@@ -22,7 +22,7 @@ type asked struct {
 	got   *request
 }
 
-func (a asked) status() report.Status { return a.Status }
+func (a asked) latest() *publication { return newPublication(a.Status) }
 func (a asked) request(_ context.Context, r Request, by writer.Person) (report.Apply, error) {
 	*a.got = request{Request: r, by: by}
 	return a.apply, a.err
@@ -33,7 +33,7 @@ func TestLocalHandler(t *testing.T) {
 	refused := hint.New(errors.New("no"), "do that")
 	tests := []struct {
 		name, method, path, body string
-		uid                      any
+		uid                      int
 		err                      error
 		code                     int
 		want                     string
@@ -42,7 +42,7 @@ func TestLocalHandler(t *testing.T) {
 		{"status for anybody", "GET", "/status", "", 1000, nil, 200, `"kind": "status"`},
 		{"sync for root", "POST", "/sync", `{"expect":"x","no_delete":true,"sudoer":"bob"}`, 0, nil, 200, ""},
 		{"sync for others", "POST", "/sync", `{}`, 1000, nil, 403, `{"error":"only root may ask lasthop run for a sync","hint":"run it with sudo"}`},
-		{"sync from the network", "POST", "/sync", `{}`, nil, nil, 403, "only root"},
+		{"sync from somebody unknown", "POST", "/sync", `{}`, -1, nil, 403, "only root"},
 		{"sync that is refused", "POST", "/sync", `{"expect":"x","no_delete":true,"sudoer":"bob"}`, 0, refused, 409, `{"error":"no","hint":"do that"}`},
 		{"an unknown wish", "POST", "/sync", `{"gateway":"eth1"}`, 0, nil, 400, "unknown field"},
 		{"no JSON", "POST", "/sync", "gibberish", 0, nil, 400, "read the request"},
@@ -56,7 +56,8 @@ func TestLocalHandler(t *testing.T) {
 			h := localHandler(asked{Status: report.Status{InSync: true}, err: tt.err,
 				got: &got})
 			r := httptest.NewRequest(tt.method, tt.path, strings.NewReader(tt.body))
-			r = r.WithContext(context.WithValue(r.Context(), peer{}, tt.uid))
+			r = r.WithContext(context.WithValue(r.Context(), peer{},
+				visitor{uid: tt.uid}))
 			w := httptest.NewRecorder()
 			h.ServeHTTP(w, r)
 			if w.Code != tt.code || !strings.Contains(w.Body.String(), tt.want) {
@@ -89,7 +90,7 @@ func TestMetrics(t *testing.T) {
 	st.Installed.Rules = make([]routing.Rule, 3)
 	times := newReloadTimes()
 	times.Observe(0.003)
-	h := metricsHandler(asked{Status: st}, times)
+	h := metricsHandler(asked{Status: st}, times, nil)
 	code, text := get(h, "/metrics")
 	for _, line := range []string{`lasthop_listeners{status="ready"} 2`,
 		`lasthop_listeners{status="unresolved"} 1`, `lasthop_listeners{status="armed"} 0`,
@@ -134,15 +135,19 @@ func TestRequestedBy(t *testing.T) {
 }
 
 func get(h http.Handler, path string) (int, string) {
+	return getFrom(h, "http://127.0.0.1"+path)
+}
+
+func getFrom(h http.Handler, url string) (int, string) {
 	w := httptest.NewRecorder()
-	h.ServeHTTP(w, httptest.NewRequest(http.MethodGet, path, nil))
+	h.ServeHTTP(w, httptest.NewRequest(http.MethodGet, url, nil))
 	return w.Code, w.Body.String()
 }
 
 // scraped are the metrics of a status.
 func scraped(t *testing.T, s report.Status) string {
 	t.Helper()
-	code, text := get(metricsHandler(asked{Status: s}, newReloadTimes()), "/metrics")
+	code, text := get(metricsHandler(asked{Status: s}, newReloadTimes(), nil), "/metrics")
 	if code != http.StatusOK {
 		t.Fatalf("code %d: %s", code, text)
 	}

@@ -248,11 +248,11 @@ type Loaded struct {
 // Loads finds the masters of a namespace and compares what they have loaded
 // with the files that the survey has read. status asks the daemon, which knows.
 func Loads(s *survey.Survey, netns string, status func() (report.Status, error)) (Loaded, error) {
-	masters, strangers, err := survey.Masters(netns)
+	masters, _, err := survey.Masters(netns, s.Settings.Confs, nil)
 	if err != nil {
 		return Loaded{}, err
 	}
-	l := Loaded{Masters: append(masters, strangers...)}
+	l := Loaded{Masters: masters}
 	for _, c := range s.NGINX.Configs {
 		if f, late := notLoaded(c, l.Masters, status); late {
 			l.Findings = append(l.Findings, f)

@@ -30,6 +30,10 @@ var suspects = map[string]string{
 	"nm-cloud-setup":  "nm-cloud-setup",
 }
 
+// systemUsers are below this: people, who may call their programs as they like,
+// are not.
+const systemUsers = 1000
+
 // Suspects names the programs that run in a network namespace and are known to
 // delete what is not their own: "systemd-networkd?", or "" if none does. netns
 // is the path of the namespace, "" for our own.
@@ -41,14 +45,20 @@ func Suspects(proc procfs.Dir, netns string) string {
 	pids, _ := proc.Processes()
 	var found []string
 	for _, pid := range pids {
+		if owner, err := proc.Owner(pid); err != nil || owner >= systemUsers {
+			continue
+		}
 		comm, err := proc.Comm(pid)
 		s := suspects[comm]
 		if err != nil || s == "" || slices.Contains(found, s+"?") {
 			continue
 		}
 		ns, err := proc.NetNS(pid)
-		// not root: likely enough
-		if err == nil && ns == here || netns == "" && errors.Is(err, fs.ErrPermission) {
+		shares := err == nil && ns == here
+		if netns == "" && errors.Is(err, fs.ErrPermission) {
+			shares, _ = proc.SharesNet(pid)
+		}
+		if shares {
 			found = append(found, s+"?")
 		}
 	}

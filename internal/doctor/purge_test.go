@@ -71,26 +71,43 @@ func TestNetworkManagerFindings(t *testing.T) {
 	}
 }
 
-// What runs in another network namespace does not delete what is in ours.
+// What runs in another network namespace does not delete what is in ours, nor
+// does what a user calls as he likes.
 func TestSuspectLivesHere(t *testing.T) {
 	ns, other := nstest.New(t), nstest.New(t)
-	script := filepath.Join(t.TempDir(), "mwan3rtmon")
-	if err := os.WriteFile(script, []byte("#!/bin/sh\necho up\nread _\n"), 0o755); err != nil {
+	suspects := func(path, want string) {
+		t.Helper()
+		if got := Suspects("/proc", path); got != want {
+			t.Errorf("in %s: %q, want %q", path, got, want)
+		}
+	}
+	startSuspect(t, ns)
+	suspects(ns.Path, "mwan3?")
+	suspects(other.Path, "")
+	startSuspect(t, other, nstest.Nobody(t)...)
+	suspects(other.Path, "")
+}
+
+// startSuspect starts a program that is called like one of the suspects.
+func startSuspect(t *testing.T, ns *nstest.NS, as ...string) {
+	t.Helper()
+	dir := t.TempDir()
+	script := filepath.Join(dir, "mwan3rtmon")
+	if err := errors.Join(os.Chmod(filepath.Dir(dir), 0o755), os.WriteFile(script,
+		[]byte("#!/bin/sh\necho up\nread _\n"), 0o755)); err != nil {
 		t.Fatal(err)
 	}
-	c := ns.Command(script)
+	c := ns.Command(append(as, script)...)
 	stdin, err1 := c.StdinPipe()
 	stdout, err2 := c.StdoutPipe()
-	if err := errors.Join(err1, err2, c.Start()); err != nil {
+	if err := errors.Join(err1, err2); err != nil {
+		t.Fatal(err)
+	}
+	if err := c.Start(); err != nil {
 		t.Fatal(err)
 	}
 	t.Cleanup(func() { stdin.Close(); _ = c.Wait() })
 	if _, err := stdout.Read(make([]byte, 3)); err != nil {
 		t.Fatal(err)
-	}
-	for path, want := range map[string]string{ns.Path: "mwan3?", other.Path: ""} {
-		if got := Suspects("/proc", path); got != want {
-			t.Errorf("in %s: %q, want %q", path, got, want)
-		}
 	}
 }

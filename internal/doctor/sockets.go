@@ -7,6 +7,7 @@ import (
 	"strconv"
 	"strings"
 
+	"lasthop/internal/hint"
 	"lasthop/internal/procfs"
 	"lasthop/internal/sockets"
 	"lasthop/internal/survey"
@@ -83,7 +84,8 @@ func (d *doctor) unexplained(list []host.Socket, claimed map[uint32]nginxconf.Li
 		d.find(routing.Warning.Finding("socket-unexplained", s.Local.String(), "NGINX "+
 			"(process %d) waits for clients on %s %s, and no listen of its "+
 			"configuration says so: a plan does nothing for its replies", pid,
-			s.Transport, s.Local).Advise("name it: --listen %s", flagFor(s)))
+			s.Transport, s.Local).
+			Advise("name it: %s", hint.Flag("listen", flagFor(s))))
 	})
 }
 
@@ -250,7 +252,9 @@ func (d *doctor) stranger(l nginxconf.Listen, pid int) {
 			Advise("publish it on another address or port: docker run -p " +
 				"127.0.0.1:PORT:PORT")
 	}
-	if !strings.HasPrefix(title, "nginx: ") {
+	// another NGINX of root's; the title of a user's process says nothing
+	if owner, err := proc.Owner(pid); err != nil || owner != 0 ||
+		!strings.HasPrefix(title, "nginx: ") {
 		d.find(f.At(l.Origin))
 	}
 }

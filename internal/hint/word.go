@@ -2,6 +2,7 @@ package hint
 
 import (
 	"fmt"
+	"strconv"
 	"strings"
 	"unicode"
 	"unicode/utf8"
@@ -12,13 +13,14 @@ import (
 // run.
 func ShellWord(s string) string {
 	hidden := func(r rune) bool {
-		return r != '\n' && r != ' ' && (!unicode.IsGraphic(r) || unicode.IsSpace(r))
+		return r != ' ' && (!unicode.IsGraphic(r) || unicode.IsSpace(r))
 	}
 	switch {
 	case s != "" && strings.IndexFunc(s, special) < 0:
 		return s
 	case !utf8.ValidString(s) || strings.IndexFunc(s, hidden) >= 0:
-		return `"$(printf '` + octal(s) + `')"`
+		text := strings.TrimRight(s, "\n") // $() would take the others away
+		return `"$(printf '` + octal(text) + `')` + s[len(text):] + `"`
 	}
 	return "'" + strings.ReplaceAll(s, "'", `'\''`) + "'"
 }
@@ -28,15 +30,42 @@ func special(r rune) bool {
 		!strings.ContainsRune("._:/-@%+,=", r)
 }
 
-// octal writes the bytes of a name for printf(1); what is plain stays readable.
+// octal writes the bytes of a name for printf(1); what is plain stays readable,
+// but for a dash at the beginning, which would make an option of it.
 func octal(s string) string {
 	var b strings.Builder
 	for i := range len(s) {
-		if r := rune(s[i]); r != '%' && !special(r) {
+		if r := rune(s[i]); r != '%' && !special(r) && (i > 0 || r != '-') {
 			b.WriteByte(s[i])
 			continue
 		}
 		fmt.Fprintf(&b, `\%03o`, s[i])
 	}
 	return b.String()
+}
+
+// Command quotes the words of a command for sh. They have one space between
+// them; other white space may be part of a name.
+func Command(line string) string {
+	words := strings.Split(line, " ")
+	for i, word := range words {
+		words[i] = ShellWord(word)
+	}
+	return strings.Join(words, " ")
+}
+
+// Flag is a flag of lasthop with its value.
+func Flag(name, value string) string { return "--" + name + " " + ShellWord(value) }
+
+// Sysctl is the command that sets a setting, net/ipv4/conf/eth0.100/rp_filter.
+// sysctl(8) takes a dot for a slash if a dot comes first, so a name with a dot
+// in it needs slashes; and it takes the first = for the end of the key.
+func Sysctl(path string, value int) string {
+	switch {
+	case strings.Contains(path, "="):
+		return "echo " + strconv.Itoa(value) + " > " + ShellWord("/proc/sys/"+path)
+	case !strings.Contains(path, "."):
+		path = strings.ReplaceAll(path, "/", ".")
+	}
+	return "sysctl -w " + ShellWord(path+"="+strconv.Itoa(value))
 }

@@ -67,6 +67,17 @@ func userns() bool {
 	return c.Run() == nil
 }
 
+// Nobody returns the command that runs another as a user who is neither root
+// nor the test's. It skips the test where there is no such user.
+func Nobody(t testing.TB) []string {
+	t.Helper()
+	users, _ := os.ReadFile("/proc/self/uid_map")
+	if f := strings.Fields(string(users)); os.Geteuid() != 0 || len(f) != 3 || len(f[2]) < 6 {
+		t.Skip("needs root, and other users")
+	}
+	return []string{"setpriv", "--reuid=65534", "--regid=65534", "--clear-groups"}
+}
+
 // Patience is a time limit times LAB_WAIT, a whole number that a slow machine
 // sets, one that qemu emulates for example.
 func Patience(limit time.Duration) time.Duration {

@@ -1,10 +1,11 @@
 // Package procfs reads what the kernel says about processes, in /proc/PID.
 //
 // Any user can start a process, give it any name and a title of megabytes, and
-// let it open many files. So no read takes more of a file than 64 KiB, and none
-// waits for the process. A process can end between two reads: each function
-// returns an error then, which is fs.ErrNotExist or ESRCH. Without
-// CAP_SYS_PTRACE the namespaces and files of other users' processes are
+// let it open many files. So a reader asks for the Owner first, no read takes
+// more of a file than 64 KiB, of a title than 8 KiB and of the open files than
+// 65,536, and none waits for the process. A process can end between two reads:
+// each function returns an error then, which is fs.ErrNotExist or ESRCH.
+// Without CAP_SYS_PTRACE the namespaces and files of other users' processes are
 // fs.ErrPermission.
 package procfs
 
@@ -36,24 +37,56 @@ func (d Dir) Self(name string) string { return filepath.Join(d.dir(), "thread-se
 
 func (d Dir) dir() string { return cmp.Or(string(d), "/proc") }
 
-// maxRead bounds what is read of one file. The kernel's own answers are shorter
-// in all that is used here; of a title this is the start.
-const maxRead = 64 << 10
+const (
+	// of one file. The kernel's own answers are shorter in all that is used
+	// here
+	maxRead  = 64 << 10
+	maxTitle = 8 << 10 // more than any NGINX is started with
+	maxFiles = 1 << 16 // open files of one process that are looked at
+)
 
 // Read returns a file of a process, or its first 64 KiB.
-func (d Dir) Read(pid int, name string) ([]byte, error) {
+func (d Dir) Read(pid int, name string) ([]byte, error) { return d.start(pid, name, maxRead) }
+
+// start returns the first bytes of a file of a process.
+func (d Dir) start(pid int, name string, most int64) ([]byte, error) {
 	f, err := os.Open(d.Path(pid, name))
 	if err != nil {
 		return nil, err
 	}
 	defer f.Close()
-	return io.ReadAll(io.LimitReader(f, maxRead))
+	return io.ReadAll(io.LimitReader(f, most))
+}
+
+// Owner returns the real user of a process. The owner of its directory answers
+// for most of the processes of other users, at the price of a stat(2): root
+// also owns the directory of a process that may not be traced, whoever runs it,
+// and there the kernel's list of its user ids is asked. The error means that
+// nobody knows.
+func (d Dir) Owner(pid int) (uid int, err error) {
+	var st unix.Stat_t
+	if err := unix.Stat(d.Path(pid, ""), &st); err != nil {
+		return 0, &os.PathError{Op: "stat", Path: d.Path(pid, ""), Err: err}
+	}
+	if st.Uid != 0 && int(st.Uid) != os.Geteuid() {
+		return int(st.Uid), nil
+	}
+	status, err := d.Read(pid, "status")
+	if err != nil {
+		return 0, err
+	}
+	_, after, _ := strings.Cut(string(status), "\nUid:\t")
+	real, _, _ := strings.Cut(after, "\t")
+	if uid, err = strconv.Atoi(real); err != nil {
+		return 0, fmt.Errorf("read %s: no user: %w", d.Path(pid, "status"), err)
+	}
+	return uid, nil
 }
 
 // Processes returns the ids of all processes that can be seen, in ascending
 // order.
 func (d Dir) Processes() (pids []int, err error) {
-	list, err := names(d.dir())
+	list, err := names(d.dir(), -1)
 	for _, name := range list {
 		if pid, err := strconv.Atoi(name); err == nil {
 			pids = append(pids, pid)
@@ -63,13 +96,18 @@ func (d Dir) Processes() (pids []int, err error) {
 	return pids, err
 }
 
-func names(dir string) ([]string, error) {
+// names lists a directory, or the first of its names, if most is positive.
+func names(dir string, most int) ([]string, error) {
 	f, err := os.Open(dir)
 	if err != nil {
 		return nil, err
 	}
 	defer f.Close()
-	return f.Readdirnames(-1)
+	list, err := f.Readdirnames(most)
+	if errors.Is(err, io.EOF) {
+		err = nil
+	}
+	return list, err
 }
 
 // Stat is what PID/stat says.
@@ -101,9 +139,10 @@ func (d Dir) Comm(pid int) (string, error) {
 }
 
 // Cmdline returns the arguments of a process with a NUL behind each, or the
-// title that it gave itself. It is "" for the kernel's own.
+// title that it gave itself, of either the first 8 KiB. It is "" for the
+// kernel's own.
 func (d Dir) Cmdline(pid int) (string, error) {
-	data, err := d.Read(pid, "cmdline")
+	data, err := d.start(pid, "cmdline", maxTitle)
 	return string(data), err
 }
 
@@ -124,10 +163,22 @@ func (d Dir) NetNSAt(path string) (NS, error) {
 	return NS{st.Dev, st.Ino}, nil
 }
 
+// SharesNet reports whether a process is in the network namespace of the
+// calling thread. It compares the inodes of their net/dev: the kernel makes
+// that file once for each network namespace, and everybody may look at it.
+func (d Dir) SharesNet(pid int) (bool, error) {
+	its, err := d.NetNSAt(d.Path(pid, "net/dev"))
+	if err != nil {
+		return false, err
+	}
+	ours, err := d.NetNSAt(d.Self("net/dev"))
+	return its == ours, err
+}
+
 // Sockets returns the inodes of the sockets that a process has open, as
 // sock_diag(7) numbers them. A file that is closed meanwhile is left out.
 func (d Dir) Sockets(pid int) (inodes []uint32, err error) {
-	list, err := names(d.Path(pid, "fd"))
+	list, err := names(d.Path(pid, "fd"), maxFiles)
 	for _, name := range list {
 		var inode uint32
 		link, failed := os.Readlink(d.Path(pid, "fd/"+name))

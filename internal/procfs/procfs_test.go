@@ -6,12 +6,14 @@ import (
 	"net"
 	"os"
 	"path/filepath"
+	"runtime"
 	"slices"
 	"strings"
 	"syscall"
 	"testing"
 
 	"github.com/google/go-cmp/cmp"
+	"golang.org/x/sys/unix"
 )
 
 // fake makes a /proc with these files and symbolic links.
@@ -118,8 +120,43 @@ func TestGone(t *testing.T) {
 func TestBounded(t *testing.T) {
 	d := fake(t, map[string]string{"7/cmdline": "nginx: " + strings.Repeat("x", 8<<20)}, nil)
 	title, err := d.Cmdline(7)
-	if len(title) != maxRead || err != nil || !strings.HasPrefix(title, "nginx: x") {
-		t.Errorf("read %d bytes of a title of 8 MiB, %v, want %d", len(title), err, maxRead)
+	if len(title) != maxTitle || err != nil || !strings.HasPrefix(title, "nginx: x") {
+		t.Errorf("read %d bytes of a title of 8 MiB, %v, want %d", len(title), err,
+			maxTitle)
+	}
+}
+
+// TestOwner: the real user of a process, or an error.
+func TestOwner(t *testing.T) {
+	d := fake(t, map[string]string{
+		"7/status":  "Name:\tUid:\nUmask:\t0022\nUid:\t33\t0\t0\t0\nGid:\t0\n",
+		"8/status":  "Name:\tx\n",
+		"9/status":  "",
+		"10/status": "Name:\tx\nUid:\t\n"}, nil)
+	if uid, err := d.Owner(7); uid != 33 || err != nil {
+		t.Errorf("got %d, %v, want 33", uid, err)
+	}
+	for _, pid := range []int{8, 9, 10, 11} {
+		if uid, err := d.Owner(pid); err == nil {
+			t.Errorf("process %d is of user %d, want an error", pid, uid)
+		}
+	}
+	if uid, err := Dir("").Owner(os.Getpid()); uid != os.Getuid() || err != nil {
+		t.Errorf("our own: %d, %v", uid, err)
+	}
+}
+
+// TestSharesNet: the kernel's own files tell network namespaces apart.
+func TestSharesNet(t *testing.T) {
+	if same, err := Dir("").SharesNet(os.Getpid()); !same || err != nil {
+		t.Errorf("our own: %v, %v", same, err)
+	}
+	runtime.LockOSThread() // the thread ends with the test
+	if err := unix.Unshare(unix.CLONE_NEWNET); err != nil {
+		t.Skip("needs root: ", err)
+	}
+	if same, err := Dir("").SharesNet(os.Getppid()); same || err != nil {
+		t.Errorf("of another namespace: %v, %v", same, err)
 	}
 }
 

@@ -25,8 +25,10 @@ type Settings struct {
 	Listens    []routing.Listener
 	TableNames bool
 	Metrics    string // address of the endpoint, "" for none
-	File       string // lasthop.yaml, "" if there is none
-	Text       string // of File, as it was read
+	// names that it may be asked by, beside addresses and the host's own
+	MetricsHosts []string
+	File         string // lasthop.yaml, "" if there is none
+	Text         string // of File, as it was read
 }
 
 // Flags are the flags that decide, as given.

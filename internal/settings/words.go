@@ -13,10 +13,10 @@ import (
 
 // settings reads the flags alone.
 func (f Flags) settings() (Settings, error) {
-	s := Settings{Policy: routing.Policy{Numbers: routing.DefaultNumbers,
-		FailClosed: f.FailClosed}}
+	s := Settings{Policy: routing.Policy{Numbers: routing.DefaultNumbers}}
 	p := &s.Policy
 	return s, errors.Join(
+		parseAll("fail-closed", f.FailClosed, &p.FailClosed, parseLink),
 		parseAll("gateway", f.Gateways, &p.Gateways, parseGateway),
 		parseAll("return", f.Returns, &p.Returns, parseReturn),
 		parseAll("address", f.Addresses, &p.Addresses, parseAddress),
@@ -57,7 +57,10 @@ func parseGateway(s string) (p routing.GatewayPin, err error) {
 	if err != nil {
 		return p, err
 	}
-	switch p.Link = link; value {
+	if p.Link, err = parseLink(link); err != nil {
+		return p, err
+	}
+	switch value {
 	case "none":
 		p.None = true
 	case "static":
@@ -81,10 +84,21 @@ func parseReturn(s string) (p routing.ReturnPin, err error) {
 	}
 	if addr, err := netip.ParseAddr(subject); err == nil {
 		p.Addr = addr.Unmap()
-	} else {
-		p.Link = subject
+		return p, nil
 	}
-	return p, nil
+	p.Link, err = parseLink(subject)
+	return p, err
+}
+
+// parseLink reads the name of a link, "*" for every one. The kernel has the
+// same bounds (dev_valid_name).
+func parseLink(s string) (string, error) {
+	if s == "" || len(s) > 15 || s == "." || s == ".." ||
+		strings.ContainsAny(s, "/: \t\n\v\f\r") {
+		return "", hint.New(fmt.Errorf("%.40q is no name of an interface", s),
+			"`ip link` shows their names, of 15 characters at most")
+	}
+	return s, nil
 }
 
 func parseAddress(s string) (p routing.AddressPin, err error) {
@@ -96,7 +110,7 @@ func parseAddress(s string) (p routing.AddressPin, err error) {
 		return p, err
 	}
 	link, gateway, with := strings.Cut(value, ",")
-	if p.Link = link; with {
+	if p.Link, err = parseLink(link); err == nil && with {
 		p.Gateway, err = ParseAddr(gateway)
 	}
 	return p, err

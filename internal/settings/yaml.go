@@ -22,8 +22,11 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// maxFile is far above any file that a person writes.
-const maxFile = 1 << 20
+const (
+	maxFile     = 64 << 10 // far above any file that a person writes
+	maxMistakes = 20       // that are reported
+	maxWord     = 4 << 10  // of one word, a path
+)
 
 // readFile never waits for a FIFO.
 func readFile(path string) ([]byte, error) {
@@ -39,13 +42,17 @@ func readFile(path string) ([]byte, error) {
 	case !info.Mode().IsRegular():
 		return nil, fmt.Errorf("%s: not a file", path)
 	case info.Size() > maxFile:
-		return nil, fmt.Errorf("%s: too large", path)
+		return nil, tooLarge(path)
 	}
 	data, err := io.ReadAll(io.LimitReader(f, maxFile+1)) // it may grow meanwhile
 	if len(data) > maxFile {
-		return nil, fmt.Errorf("%s: too large", path)
+		return nil, tooLarge(path)
 	}
 	return data, err
+}
+
+func tooLarge(path string) error {
+	return fmt.Errorf("%s: too large: settings have at most %d bytes", path, maxFile)
 }
 
 // maxNesting is more than any key needs; a parser that calls itself for each
@@ -127,7 +134,15 @@ type visit func(n ast.Node, at string)
 
 func (c *reader) err() error { return errors.Join(c.errs...) }
 
+// fail takes in a mistake. The last one that is reported says so.
 func (c *reader) fail(line int, at string, err error) {
+	if len(c.errs) > maxMistakes {
+		return
+	}
+	if len(c.errs) == maxMistakes {
+		at, err = "", fmt.Errorf("%d mistakes are enough: what comes from here on is not "+
+			"reported", maxMistakes)
+	}
 	where := fmt.Sprintf("%s:%d: ", c.file, line)
 	if at != "" {
 		where += at + ": "
@@ -148,7 +163,11 @@ func (c *reader) pairs(n ast.Node, at string) []*ast.MappingValueNode {
 	case *ast.NullNode:
 		return nil
 	}
-	c.fail(lineOf(n), at, fmt.Errorf("want keys with values, not %s", kindOf(n)))
+	kind := kindOf(n)
+	if at == "" && strings.HasPrefix(kind, `"`) {
+		kind = "words" // of a file that is something else, and may be a secret
+	}
+	c.fail(lineOf(n), at, fmt.Errorf("want keys with values, not %s", kind))
 	return nil
 }
 
@@ -156,6 +175,9 @@ func (c *reader) pairs(n ast.Node, at string) []*ast.MappingValueNode {
 func (c *reader) mapping(n ast.Node, at string, keys map[string]visit) {
 	for _, p := range c.pairs(n, at) {
 		key := p.Key.GetToken().Value
+		if len(key) > maxWord {
+			key = "(long)"
+		}
 		read, ok := keys[key]
 		if !ok {
 			c.fail(lineOf(p), at, hint.New(fmt.Errorf("unknown key %q", key),
@@ -179,6 +201,9 @@ func kindOf(n ast.Node) string {
 	case *ast.NullNode:
 		return "nothing"
 	}
+	if len(n.GetToken().Value) > maxWord {
+		return "a long word"
+	}
 	return strconv.Quote(n.GetToken().Value)
 }
 
@@ -186,7 +211,9 @@ func kindOf(n ast.Node) string {
 func (c *reader) scalar(n ast.Node, at string, use func(string) error) {
 	switch n.(type) {
 	case *ast.StringNode, *ast.IntegerNode, *ast.FloatNode, *ast.BoolNode:
-		if err := use(n.GetToken().Value); err != nil {
+		if size := len(n.GetToken().Value); size > maxWord {
+			c.fail(lineOf(n), at, fmt.Errorf("a word of %d characters", size))
+		} else if err := use(n.GetToken().Value); err != nil {
 			c.fail(lineOf(n), at, err)
 		}
 	default:
@@ -245,7 +272,11 @@ func (c *reader) listen(s string) error {
 func (c *reader) interfaces(n ast.Node, at string) {
 	p := &c.settings.Policy
 	for _, e := range c.pairs(n, at) {
-		link := e.Key.GetToken().Value
+		link, err := parseLink(e.Key.GetToken().Value)
+		if err != nil {
+			c.fail(lineOf(e), at, err)
+			continue
+		}
 		closed := false
 		c.mapping(e.Value, at+"."+link, map[string]visit{
 			"gateways":    c.list(parsed(&p.Gateways, link+"=", parseGateway)),
@@ -270,7 +301,10 @@ func (c *reader) addresses(n ast.Node, at string) {
 		}
 		pin := routing.AddressPin{Addr: addr}
 		c.mapping(e.Value, at+"."+name, map[string]visit{
-			"interface": c.word(func(s string) error { pin.Link = s; return nil }),
+			"interface": c.word(func(s string) (err error) {
+				pin.Link, err = parseLink(s)
+				return err
+			}),
 			"gateway": c.word(func(s string) (err error) {
 				pin.Gateway, err = ParseAddr(s)
 				return err
@@ -295,6 +329,9 @@ func (c *reader) metrics(n ast.Node, at string) {
 				"write it as 127.0.0.1:9176; to listen everywhere, as 0.0.0.0:9176")
 		}
 		c.settings.Metrics = s
+		return nil
+	}), "hosts": c.list(func(s string) error {
+		c.settings.MetricsHosts = append(c.settings.MetricsHosts, s)
 		return nil
 	})})
 }

@@ -25,7 +25,7 @@ func sampleSettings(t *testing.T) Settings {
 	addr := netip.MustParseAddr
 	return Settings{File: "f.yaml", Confs: []string{"/etc/nginx/nginx.conf"},
 		Listens:    listeners(t, "10.0.1.100:8443", "*:53/udp"),
-		TableNames: true, Metrics: "127.0.0.1:9176",
+		TableNames: true, Metrics: "127.0.0.1:9176", MetricsHosts: []string{"metrics.example.com"},
 		Policy: routing.Policy{Numbers: routing.DefaultNumbers,
 			FailClosed: []string{"eth1"},
 			Gateways: []routing.GatewayPin{{Link: "eth1", Addr: addr("10.0.1.1")},
@@ -83,7 +83,7 @@ func TestBadConfig(t *testing.T) {
 		{"syntax", "listen: [1", "f.yaml:1: sequence end token ']' not found"},
 		{"tab", "interfaces:\n\teth1: {}", `f.yaml:2: found character '	' that cannot start any token`},
 		{"a list at the top", "- listen", `f.yaml:1: want keys with values, not a list`},
-		{"a word at the top", "listen", `f.yaml:1: want keys with values, not "listen"`},
+		{"a word at the top", "listen", `f.yaml:1: want keys with values, not words`},
 		{"two documents", "listen: []\n---\nlisten: []", `f.yaml:3: a second document`},
 		{"a word for a list", "nginx: /etc/nginx/nginx.conf", `f.yaml:1: nginx: want a list, not "/etc/nginx/nginx.conf"`},
 		{"a list for a word", "table_names: [true]", `f.yaml:1: table_names: want a word, not a list`},
@@ -104,6 +104,11 @@ func TestBadConfig(t *testing.T) {
 		{"several mistakes", "a: 1\nb: 2", "f.yaml:1: unknown key \"a\"\nf.yaml:2: unknown key \"b\""},
 		{"a tower of brackets", strings.Repeat("[", 1<<20), "f.yaml: nested too deeply"},
 		{"a tower of dashes", strings.Repeat("- ", 1<<19), "f.yaml: nested too deeply"},
+		{"a file of passwords", "root:$y$j9T$salt$hash:20228:0\ndaemon:*:20228\n", "f.yaml:1: want keys with values, not words"},
+		{"a long name", "interfaces: {interface0123456: {return: off}}", `f.yaml:1: interfaces: "interface0123456" is no name of an interface`},
+		{"a name with a slash", "addresses: {10.0.0.1: {interface: a/b}}", `f.yaml:1: addresses.10.0.0.1.interface: "a/b" is no name of an interface`},
+		{"a long word", "nginx: [" + strings.Repeat("a", 5000) + "]", "f.yaml:1: nginx: a word of 5000 characters"},
+		{"many mistakes", strings.Repeat("a: 1\n", 1) + "listen:\n" + strings.Repeat("- x\n", 10000), "f.yaml:1: unknown key \"a\"\n" + strings.Join(manyMistakes(), "")},
 		{"binary", "\x00\x01\xff\xfe", "f.yaml:1: want keys with values, not"},
 	}
 	for _, tt := range tests {
@@ -117,6 +122,32 @@ func TestBadConfig(t *testing.T) {
 	for _, empty := range []string{"", "# nothing\n", "---\n", "interfaces:\n", "direct: ~"} {
 		if _, err := Parse("f.yaml", []byte(empty)); err != nil {
 			t.Errorf("%q: %v", empty, err)
+		}
+	}
+}
+
+// manyMistakes are lines 3 to 21 of a file with nothing but mistakes, and the
+// end.
+func manyMistakes() (lines []string) {
+	for n := 3; n < 3+maxMistakes-1; n++ {
+		lines = append(lines, fmt.Sprintf("f.yaml:%d: listen: \"x\": not an address and "+
+			"port\n", n))
+	}
+	return append(lines, "f.yaml:22: 20 mistakes are enough: what comes from here on is not "+
+		"reported")
+}
+
+// TestLinkNames: flags take the names that the kernel takes.
+func TestLinkNames(t *testing.T) {
+	for name, good := range map[string]bool{"eth0": true, "eth0.100": true, "a;b$(id)'": true,
+		"interface012345": true, "-": true, "*": true, "interface0123456": false, "a b": false,
+		"a/b": false, "..": false, "a:b": false, "a\nb": false} {
+		for _, f := range []Flags{{Gateways: []string{name + "=none"}},
+			{Returns: []string{name + "=off"}}, {FailClosed: []string{name}},
+			{Addresses: []string{"10.0.0.1=" + name}}} {
+			if _, err := f.settings(); (err == nil) != good {
+				t.Errorf("%+v: %v", f.List(), err)
+			}
 		}
 	}
 }

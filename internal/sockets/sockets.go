@@ -192,12 +192,19 @@ func (l *Look) scan() {
 	})
 }
 
+// maxSockets is how many open sockets of all processes are looked at.
+const maxSockets = 1 << 20
+
 // Holders visits the open sockets of processes, all of those that may be looked
 // at. The error is about one that may not be, or whose files could not be
 // listed; a process that has ended has none.
 func Holders(proc procfs.Dir, pids []int, visit func(inode uint32, pid int)) (err error) {
+	looked := 0
 	for _, pid := range pids {
 		inodes, failed := proc.Sockets(pid)
+		if looked += len(inodes); looked > maxSockets {
+			return errors.New("too many sockets are open")
+		}
 		if failed != nil && !errors.Is(failed, fs.ErrNotExist) &&
 			!errors.Is(failed, unix.ESRCH) {
 			err = failed

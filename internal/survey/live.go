@@ -72,12 +72,12 @@ func DNATs(k *host.Kernel) (dnats []routing.DNAT, unseen []Unseen) {
 // running loads the configurations of the NGINX that run in a network
 // namespace, else what is on disk. With other listeners it may be missing.
 func running(netns string, listens bool, warn func(string)) (NGINX, error) {
-	masters, strangers, err := Masters(netns)
+	masters, strangers, err := Masters(netns, nil, nil)
 	if err != nil {
 		return NGINX{}, err
 	}
-	for _, m := range strangers {
-		warn(Stranger(m))
+	for _, s := range strangers {
+		warn(Stranger(s))
 	}
 	var sources []Source
 	for _, m := range masters {
@@ -158,25 +158,41 @@ func elsewhere(netns string) string {
 // Masters returns the NGINX masters that count in a network namespace, and the
 // strangers, which do not. Any user can give a process the title of a master
 // and a configuration of his own, which must not decide how this host routes:
-// only root's and our own count. In a namespace that was named all count, since
-// it may be a rootless container's.
-func Masters(netns string) (masters, strangers []nginxconf.Master, err error) {
-	all, err := nginxconf.Masters(nginxconf.MastersOptions{NetNS: host.NamespacePath(netns)})
-	for _, m := range all {
-		if netns == "" && m.Owner != 0 && m.Owner != os.Geteuid() {
-			strangers = append(strangers, m)
-		} else {
-			masters = append(masters, m)
-		}
+// only root's and our own count. In a namespace that was named, other than this
+// host's, all count, since it may be a rootless container's and only its owner
+// gets in. A configuration that was named counts, whoever runs it; where root
+// does, nobody else. known may be nil.
+func Masters(netns string, confs []string, known *nginxconf.Programs) ([]nginxconf.Master,
+	[]nginxconf.Stranger, error) {
+	path := host.NamespacePath(netns)
+	foreign := netns != "" && !hosts(path)
+	masters, strangers, err := nginxconf.Masters(nginxconf.MastersOptions{NetNS: path,
+		Everyone: foreign || len(confs) > 0, Programs: known})
+	if foreign {
+		return masters, strangers, err
 	}
-	return masters, strangers, err
+	all := slices.Clone(masters)
+	return slices.DeleteFunc(masters, func(m nginxconf.Master) bool {
+		return !m.Trusted() && slices.ContainsFunc(all, func(o nginxconf.Master) bool {
+			return o.Trusted() && SourceOf(o).Runs(m)
+		})
+	}), strangers, err
 }
 
-// Stranger says why a master does not count.
-func Stranger(m nginxconf.Master) string {
+// hosts reports whether a network namespace is ours, or that of process 1:
+// every user of the host is in it.
+func hosts(path string) bool {
+	var proc procfs.Dir
+	ns, err := proc.NetNSAt(path)
+	ours, err1 := proc.NetNSAt("")
+	first, err2 := proc.NetNS(1)
+	return err == nil && (err1 == nil && ns == ours || err2 == nil && ns == first)
+}
+
+// Stranger says why an NGINX does not count.
+func Stranger(s nginxconf.Stranger) string {
 	return fmt.Sprintf("NGINX %d is left out: it runs as user %d, not as root; "+
-		"if it is meant, name its configuration with --nginx-conf %s", m.PID,
-		m.Owner, m.Conf)
+		"if it is meant, name its main file with --nginx-conf", s.PID, s.Owner)
 }
 
 // ownSession is the user's SSH session, from $SSH_CONNECTION: client address

@@ -95,7 +95,8 @@ func contradiction(c report.Checked, l routing.SeenListener) (f routing.Finding,
 			continue
 		}
 		return f.Advise("the way of the requests is not what the plan takes it for: "+
-			"--address %s=%s, or look at the routers", l.Addr, w.In.Link), true
+			"%s, or look at the routers",
+			hint.Flag("address", l.Addr.String()+"="+w.In.Link)), true
 	}
 	return f, false
 }

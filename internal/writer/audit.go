@@ -155,7 +155,7 @@ func (c Change) auditLines(done []routing.Op, err error) []string {
 	lines := []string{fmt.Sprintf("%s by %s: %d changes, digest %s", command,
 		cmp.Or(c.By, Self()), len(done), c.Digest)}
 	for _, op := range done {
-		lines = append(lines, report.Escape(op.String()))
+		lines = append(lines, report.Line(op.Command()))
 	}
 	if err != nil {
 		lines = append(lines, "failed: "+report.Escape(err.Error()))

@@ -59,7 +59,7 @@ func TestAuditLines(t *testing.T) {
 	c := Change{Command: "apply", By: Asker(0, "ann\nroot"), Digest: "sha256:12"}
 	want := []string{
 		`apply by ann\nroot: 2 changes, digest sha256:12`,
-		`ip link set dev e\x1b[1m group 76`,
+		"ip link set dev \"$(printf 'e\\033\\1331m')\" group 76",
 		"ip link set dev eth1 group 0",
 		`failed: no\nway`,
 	}

@@ -263,7 +263,7 @@ func (w *Writer) tell(c Change, done []routing.Op) {
 				suspect = c.suspect()
 			}
 		}
-		what := []any{"op", op.String()}
+		what := []any{"op", op.Command()}
 		switch {
 		case n > most:
 		case n == most:
