@@ -70,11 +70,16 @@ func writeTableNames(dir string, paths []routing.Path) error {
 	return nil
 }
 
+// replaceFile writes a file for everybody to read, whatever the umask. It
+// renames, since the file may be another user's.
 func replaceFile(path string, text []byte) error {
 	if err := os.MkdirAll(filepath.Dir(path), 0o755); err != nil {
 		return err
 	}
 	if err := os.WriteFile(path+".new", text, 0o644); err != nil {
+		return err
+	}
+	if err := os.Chmod(path+".new", 0o644); err != nil {
 		return err
 	}
 	return os.Rename(path+".new", path)

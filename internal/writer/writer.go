@@ -15,7 +15,6 @@ package writer
 
 import (
 	"cmp"
-	"errors"
 	"fmt"
 	"log/slog"
 	"os"
@@ -170,9 +169,7 @@ func (w *Writer) recordGroups(c Change) {
 	for _, g := range c.Grouped {
 		fmt.Fprintln(&text, g)
 	}
-	// renamed, since the file may be another user's
-	err := os.WriteFile(path+".new", []byte(text.String()), 0o644)
-	if err = errors.Join(err, os.Rename(path+".new", path)); err != nil {
+	if err := replaceFile(path, []byte(text.String())); err != nil {
 		w.log.Warn("cannot record link groups, `clear` will reset them all", "error", err)
 	}
 }
