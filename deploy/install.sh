@@ -1,12 +1,13 @@
 #!/bin/sh
-# Installs what was built to $PREFIX below $DESTDIR. Starts and enables nothing, and keeps a lasthop.yaml that is there. For `make install`.
+# Installs what was built, ./lasthop or $LASTHOP, to $PREFIX below $DESTDIR. Starts and enables nothing, and keeps a lasthop.yaml that is
+# there. For `make install`.
 set -eu
 cd "$(dirname "$0")/.."
 root=${DESTDIR:-} prefix=${PREFIX:-/usr} units=${UNITDIR:-/lib/systemd/system} etc=${DESTDIR:-}/etc
 
 put() { install -D -m "$1" "$2" "$3"; }
 
-put 755 lasthop "$root$prefix/sbin/lasthop"
+put 755 "${LASTHOP:-lasthop}" "$root$prefix/sbin/lasthop"
 sed "s|/usr/sbin/|$prefix/sbin/|" deploy/lasthop.service | put 644 /dev/stdin "$root$units/lasthop.service"
 put 644 deploy/lasthop.sysusers "$root$prefix/lib/sysusers.d/lasthop.conf"
 put 644 deploy/lasthop.tmpfiles "$root$prefix/lib/tmpfiles.d/lasthop.conf"
