@@ -8,7 +8,8 @@
 # make install to PREFIX below DESTDIR; starts nothing; test keeps screenshots of the HTML report in LASTHOP_ARTIFACTS
 # make fresh   demo, install and test in a fresh root of SUITE: bullseye, bookworm, trixie, jammy, noble
 # make systems tests that need links which this kernel may lack (VLAN, bond, VRF, GRE, WireGuard), under the kernel of bookworm
-#              in qemu; as root, without KVM; the first time it makes a root, which it keeps in ~/.cache/lasthop
+#              in qemu; as root, without KVM; the first time it makes a root, which it keeps in ~/.cache/lasthop; and lasthop.service
+#              under the systemd of that root, which `make test` also does where there is one
 GO          := go
 HOSTS       := 10000
 NETWORKS    := 1000
@@ -86,5 +87,6 @@ fresh:
 	testdata/lab/fresh.sh $(SUITE)
 systems:
 	testdata/systems/systems.sh bookworm
+	$(GO) test -count=1 -v ./deploy -run TestUnitRuns | $(QUIET)
 clean:
 	rm -f lasthop

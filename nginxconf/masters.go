@@ -230,6 +230,9 @@ func (p finder) master(pid, owner int) (m Master, ok bool) {
 	if m.Unverified == nil {
 		m.Root = p.root(pid, m.Conf)
 	}
+	if _, err := os.Stat(m.Root); m.Root != "" && err != nil {
+		return Master{}, false // it has ended meanwhile
+	}
 	return m, true
 }
 

@@ -72,6 +72,7 @@ func TestMastersPaths(t *testing.T) {
 		{"another mount namespace with our files, as a sandbox has", "nginx: master process nginx -c /dev/null", links{"ns/mnt": "PROC/other"}, " /usr/share/nginx/ /dev/null /run/nginx.pid"},
 		{"a chroot", "nginx: master process nginx", links{"root": "PROC/bin"}, "PROC/100/root /usr/share/nginx/ /etc/nginx/nginx.conf /run/nginx.pid"},
 		{"a program without arguments in it", "nginx: master process nginx", links{"exe": "PROC/other"}, " /usr/local/nginx/ /usr/local/nginx/conf/nginx.conf /usr/local/nginx/logs/nginx.pid"},
+		{"a process that ends while it is looked at", "nginx: master process nginx", links{"root": "PROC/gone"}, ""},
 		{"another network namespace", "nginx: master process nginx", links{"ns/net": "PROC/other"}, ""},
 		{"a worker", "nginx: worker process", nil, ""},
 		{"somebody who reads about it", "less\x00nginx: master process nginx", nil, ""},

@@ -70,14 +70,24 @@ func writeTableNames(dir string, paths []routing.Path) error {
 	return nil
 }
 
+// replaceFile writes a file for everybody to read, whatever the umask. It
+// renames, since the file may be another user's.
 func replaceFile(path string, text []byte) error {
 	if err := os.MkdirAll(filepath.Dir(path), 0o755); err != nil {
 		return err
 	}
-	if err := os.WriteFile(path+".new", text, 0o644); err != nil {
-		return err
+	next := path + ".new"
+	err := os.WriteFile(next, text, 0o644)
+	if err == nil {
+		err = os.Chmod(next, 0o644)
 	}
-	return os.Rename(path+".new", path)
+	if err == nil {
+		err = os.Rename(next, path)
+	}
+	if err != nil {
+		_ = os.Remove(next) // empty where the disk is full
+	}
+	return err
 }
 
 // plainName is what a name of a table may be made of; iproute2 splits at spaces

@@ -47,6 +47,28 @@ func TestTableNames(t *testing.T) {
 	}
 }
 
+// TestUmask: other users may read what is for them, whatever the umask.
+func TestUmask(t *testing.T) {
+	run, names := t.TempDir(), t.TempDir()
+	w := open(t, newMachine(routing.State{}), Options{RunDir: run, Names: names, Inode: 7})
+	defer unix.Umask(unix.Umask(0o077))
+	if err := w.NameTables([]routing.Path{{Link: "eth1", Table: 20001}}); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := w.Write(change(routing.State{}, path(1))); err != nil {
+		t.Fatal(err)
+	}
+	for _, file := range []string{filepath.Join(names, "lasthop.conf"), GroupsFile(run, 7)} {
+		info, err := os.Stat(file)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if mode := info.Mode(); mode != 0o644 {
+			t.Errorf("%s: mode %v, want 0644", file, mode)
+		}
+	}
+}
+
 // TestTableNamesStuck: a filesystem that hangs keeps a writer waiting for a
 // moment, once; when it answers again the names are written. A pipe without a
 // writer in place of the file is such a filesystem.

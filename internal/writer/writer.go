@@ -15,7 +15,6 @@ package writer
 
 import (
 	"cmp"
-	"errors"
 	"fmt"
 	"log/slog"
 	"os"
@@ -190,16 +189,8 @@ func (w *Writer) record() {
 	for _, g := range w.grouped {
 		fmt.Fprintln(&text, g)
 	}
-	path := GroupsFile(w.options.RunDir, w.options.Inode)
-	// renamed, since the file may be another user's
-	err := os.WriteFile(path+".new", []byte(text.String()), 0o644)
-	if err == nil {
-		err = os.Rename(path+".new", path)
-	}
-	if err != nil {
-		_ = os.Remove(path + ".new") // empty where the disk is full
-	}
-	w.unrecorded = err
+	w.unrecorded = replaceFile(GroupsFile(w.options.RunDir, w.options.Inode),
+		[]byte(text.String()))
 }
 
 // Tend makes sure that what the run directory is to hold is there: the lock,

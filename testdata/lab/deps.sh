@@ -18,6 +18,7 @@ has_module() {
 missing() {
 	if [ "${1:-}" = systems ]; then
 		command -v debootstrap >/dev/null || echo debootstrap
+		command -v systemd-nspawn >/dev/null || echo systemd-container
 		command -v qemu-system-x86_64 >/dev/null || echo qemu-system-x86
 		command -v mke2fs >/dev/null || echo e2fsprogs
 		return

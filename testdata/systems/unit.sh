@@ -1,0 +1,392 @@
+#!/bin/bash
+# Tries deploy/lasthop.service, as `make install` installs it, under a systemd
+# that is PID 1, beside the NGINX of a distribution: does each thing that
+# `lasthop run` does work inside of the unit's sandbox?
+#
+# usage: unit.sh ROOT LASTHOP      boots ROOT; prints "ok NAME" or "FAIL NAME: why"; needs root
+#        unit.sh here LASTHOP      the same in a virtual machine, whose files it changes
+#
+# ROOT is what debootstrap made of a distribution, with nginx and socat; nothing
+# writes to it. The machine that boots has the kernel of this one, and namespaces
+# of its own. It powers off at the end of inside, or after two minutes.
+#
+# LAB_WAIT     multiplies every time limit
+# KEEP         a directory for what the machine logs
+set -eu
+export LC_ALL=C
+self=$(cd "$(dirname "$0")" && pwd)/unit.sh
+wait=${LAB_WAIT:-1}
+
+outside() {
+	lock=${1%/root}.lock # of systems.sh, while it makes ROOT
+	[ ! -e "$lock" ] || { exec 9<"$lock"; flock -s 9; }
+	work=$(mktemp -d)
+	trap 'rm -rf "$work"' EXIT
+	trap 'exit 1' HUP INT TERM
+	mkdir "$work/job"
+	timeout -k 5 $((120 * wait)) unshare --net --mount --cgroup --pid --fork --kill-child \
+		--mount-proc --propagation private "$self" machine "$1" "$2" "$work" \
+		>"$work/job/console" 2>&1 </dev/null || :
+	[ -z "${KEEP:-}" ] || cp "$work"/job/* "$KEEP"
+	if grep -qsx end "$work/job/out"; then
+		grep -vx end "$work/job/out"
+	else
+		cat "$work"/job/* >&2
+		echo "FAIL machine: it ended before the job did"
+	fi
+}
+
+# machine ROOT LASTHOP WORK: in namespaces of its own, what was in ROOT and what
+# is installed boots.
+machine() {
+	local root=$3/files/root
+	mkdir "$3/files"
+	mount -t tmpfs tmpfs "$3/files"
+	mkdir "$3/files/upper" "$3/files/work" "$root"
+	mount -t overlay -o "lowerdir=$1,upperdir=$3/files/upper,workdir=$3/files/work" overlay "$root"
+	rm -f "$root"/etc/systemd/system/*.target.wants/*
+	prepare "$root" "$2"
+	systemctl --root="$root" enable nginx lasthop uplinks job
+	mount -t tmpfs tmpfs /run
+	mount -t sysfs sysfs /sys
+	mount -t cgroup2 cgroup2 /sys/fs/cgroup
+	exec systemd-nspawn --quiet --directory="$root" --register=no --keep-unit --private-network \
+		--capability=CAP_NET_ADMIN --bind="$3/job:/mnt/job" --boot
+}
+
+# here LASTHOP: in a machine that may be lost, and runs systemd.
+here() {
+	prepare / "$1"
+	systemctl daemon-reload
+	systemctl start uplinks nginx lasthop
+	inside
+}
+
+prepare() { # prepare ROOT LASTHOP
+	local name
+	cd "${self%/*}/../.."
+	LASTHOP=$2 DESTDIR=$1 PREFIX=/usr UNITDIR=/lib/systemd/system deploy/install.sh
+	systemd-sysusers --root="$1"
+	systemd-tmpfiles --root="$1" --create lasthop.conf
+	cp "$self" "$1/unit.sh"
+	for name in uplinks job; do $name >"$1/etc/systemd/system/$name.service"; done
+	configure "$1"
+}
+
+# Uplinks that come up beside lasthop, not before it.
+uplinks() {
+	cat <<-END
+		[Unit]
+		DefaultDependencies=no
+		After=network-pre.target
+		Before=network-online.target
+		[Service]
+		Type=oneshot
+		RemainAfterExit=yes
+		ExecStart=/unit.sh links
+		[Install]
+		WantedBy=multi-user.target
+	END
+}
+
+job() {
+	cat <<-END
+		[Unit]
+		After=lasthop.service nginx.service
+		[Service]
+		Type=oneshot
+		Environment=LAB_WAIT=$wait
+		ExecStart=/bin/sh -c '/unit.sh inside >/mnt/job/out 2>&1; systemctl poweroff'
+		[Install]
+		WantedBy=multi-user.target
+	END
+}
+
+# links: LINK has 10.0.LINK.100 and the router 10.0.LINK.1.
+links() {
+	local n
+	for n in 0 1 2 3 4 5 6 7; do
+		ip link add eth$n type veth peer name peer$n
+		ip addr add 10.0.$n.100/24 dev eth$n
+		ip link set eth$n up
+		ip link set peer$n up
+	done
+	ip route add default via 10.0.0.1
+}
+
+# configure ROOT: NGINX's files are root's alone.
+configure() {
+	rm -f "$1"/etc/nginx/sites-enabled/* "$1"/etc/nginx/modules-enabled/*
+	listens 10.0.0.100:80 10.0.1.100:80 web.example:81 >"$1/etc/nginx/conf.d/site.conf"
+	chmod 700 "$1/etc/nginx" "$1/etc/nginx/conf.d"
+	chmod 600 "$1/etc/nginx/nginx.conf" "$1/etc/nginx/conf.d/site.conf"
+	echo "10.0.3.100 web.example" >>"$1/etc/hosts"
+	settings >"$1/etc/lasthop/lasthop.yaml"
+}
+
+settings() { # settings [LINE...]
+	local n
+	echo "interfaces:"
+	for n in 1 2 3 4 5 6 7; do echo "  eth$n: {gateways: [10.0.$n.1]}"; done
+	echo "table_names: true"
+	echo 'metrics: {listen: "127.0.0.1:9176"}'
+	printf '%s\n' "$@"
+}
+
+listens() { # listens ADDRESS...
+	echo "server {"
+	printf 'listen %s;\n' "$@"
+	echo "}"
+}
+
+# try FUNCTION: says whether it came to its end.
+try() {
+	local why
+	if why=$( ("$1") 2>&1); then echo "ok $1"; else echo "FAIL $1: ${why//$'\n'/ | }"; fi
+}
+
+fail() { echo "$*"; exit 1; }
+
+# now COMMAND: must work. soon COMMAND: within 10 s. They end the function that tries.
+now() { local out; out=$("$@" 2>&1) || fail "$*: $out"; }
+
+soon() {
+	local i
+	for i in $(seq $((100 * wait))); do
+		! "$@" >/dev/null 2>&1 || return 0
+		sleep 0.1
+	done
+	now "$@"
+}
+
+not() { ! "$@"; }
+nobody() { setpriv --reuid 65534 --regid 65534 --clear-groups "$@"; }
+shows() { grep -qE "$1" <<<"$("${@:2}" 2>&1)"; } # shows PATTERN COMMAND
+ask() { printf 'GET %s HTTP/1.0\r\n\r\n' "$2" | socat - "$1"; } # ask ADDRESS PATH
+log() { journalctl -u lasthop -o cat --no-pager; }
+property() { systemctl show -P "$2" "$1"; } # property UNIT NAME
+master() { cat /run/nginx.pid; }
+# leaves LINK: replies from its address leave by it.
+leaves() { shows "via 10.0.$1.1 dev eth$1" ip route get 203.0.113.9 from "10.0.$1.100"; }
+
+copy() { # copy DIRECTORY ADDRESS...: another NGINX's files
+	cp -r /etc/nginx "$1"
+	sed -i 's|/run/nginx.pid|/run/other.pid|' "$1/nginx.conf"
+	listens "${@:2}" >"$1/conf.d/site.conf"
+}
+
+reload() { # reload ADDRESS...
+	listens "$@" >/etc/nginx/conf.d/site.conf
+	now systemctl reload nginx
+}
+
+starts_at_boot() {
+	now systemctl is-active lasthop nginx
+	local ready begun
+	ready=$(property lasthop ActiveEnterTimestampMonotonic)
+	begun=$(property nginx InactiveExitTimestampMonotonic)
+	[ "$ready" -le "$begun" ] || fail "NGINX started before lasthop was ready"
+	now test "$(property lasthop NRestarts)" = 0
+}
+
+plan_is_installed() {
+	soon leaves 1
+	soon leaves 3 # by its name
+	now leaves 0
+	soon lasthop status
+	now lasthop check
+}
+
+reload_of_nginx() {
+	now not leaves 2
+	reload 10.0.0.100:80 10.0.1.100:80 10.0.2.100:80
+	soon leaves 2
+}
+
+# The new master listens where the old one did not.
+upgrade_of_nginx() {
+	local old
+	old=$(master)
+	cp /usr/sbin/nginx /usr/sbin/nginx.new
+	mv /usr/sbin/nginx.new /usr/sbin/nginx
+	now not leaves 4
+	listens 10.0.0.100:80 10.0.1.100:80 10.0.4.100:80 >/etc/nginx/conf.d/site.conf
+	now kill -USR2 "$old"
+	soon leaves 4
+	now kill -QUIT "$old"
+	soon test ! -e "/proc/$old"
+	now test "$(master)" != "$old"
+	reload 10.0.0.100:80 10.0.1.100:80 10.0.2.100:80
+	soon leaves 2
+	soon shows "pid=$(master)" log
+}
+
+# A master as a container has it: users, files and processes of its own.
+nginx_in_a_container() {
+	now not leaves 5
+	copy /srv/nginx 10.0.5.100:8080
+	sed -i 's/^user .*/user root; daemon off;/' /srv/nginx/nginx.conf
+	cat >/srv/nginx/start <<-END
+		mount --bind /srv/nginx /etc/nginx
+		mount -t tmpfs tmpfs /var/lib/nginx
+		mount -t tmpfs tmpfs /var/log/nginx
+		exec nginx
+	END
+	now systemd-run -q --unit=container unshare --user --map-root-user --mount --pid --fork \
+		sh /srv/nginx/start
+	soon shows "nginx: worker" systemctl status container
+	now systemctl reload lasthop # which looks for masters
+	soon leaves 5
+	listens 10.0.5.100:8080 10.0.4.100:8080 >/srv/nginx/conf.d/site.conf
+	now kill -HUP "$(pgrep -P "$(property container MainPID)")"
+	soon leaves 4
+	now systemctl stop container
+}
+
+# The files of a master in /tmp, which the unit does not have.
+nginx_in_tmp() {
+	now not leaves 6
+	copy /tmp/nginx 10.0.6.100:8080
+	sed -i 's|/etc/nginx|/tmp/nginx|' /tmp/nginx/nginx.conf
+	now nginx -c /tmp/nginx/nginx.conf
+	now systemctl reload lasthop
+	soon leaves 6
+	listens 10.0.7.100:8080 >/tmp/nginx/conf.d/site.conf
+	now nginx -c /tmp/nginx/nginx.conf -s reload
+	soon leaves 7
+	now nginx -c /tmp/nginx/nginx.conf -s quit
+}
+
+deleted_rule() {
+	now ip rule del from 10.0.1.0/24 pref 5199
+	soon shows "^5199:.*from 10.0.1.0/24" ip rule
+	now leaves 1
+}
+
+status_as_root() {
+	soon lasthop status
+	now lasthop status -o json
+}
+
+status_as_nobody() {
+	now nobody lasthop status
+	now shows "200 OK" nobody socat - UNIX:"$(echo /run/lasthop/netns-*.sock)" <<<$'GET /healthz HTTP/1.0\r\n\r'
+}
+
+# What the unit's umask must not take from the users of this host.
+files_for_nobody() {
+	now nobody grep -q lasthop-eth1 /etc/iproute2/rt_tables.d/lasthop.conf
+	now nobody test -r "$(echo /run/lasthop/netns-*.groups)"
+	now nobody lasthop explain 10.0.1.100
+}
+
+metrics() {
+	soon shows '^lasthop_in_sync 1' ask TCP:127.0.0.1:9176 /metrics
+	now shows '200 OK' ask TCP:127.0.0.1:9176 /healthz
+}
+
+reload_of_settings() {
+	settings "direct: [198.51.100.0/24]" >/etc/lasthop/lasthop.yaml
+	now systemctl reload lasthop
+	soon shows "to 198.51.100.0/24" ip rule
+	echo "no such setting" >>/etc/lasthop/lasthop.yaml
+	systemctl reload lasthop || :
+	soon shows "the settings stay as they were" log
+	now shows "to 198.51.100.0/24" ip rule
+	settings >/etc/lasthop/lasthop.yaml
+	now systemctl reload lasthop
+	soon not shows "to 198.51.100.0/24" ip rule
+	soon lasthop status
+}
+
+apply_beside_it() {
+	now lasthop apply
+	now not lasthop clear
+	now leaves 1
+}
+
+# keeps COMMAND: the daemon is another one afterwards, and nobody deleted anything.
+keeps() {
+	local before
+	before=$(property lasthop MainPID)
+	ip -ts monitor route rule >/tmp/monitor 2>&1 &
+	trap "kill $!" EXIT
+	now "$@"
+	soon another "$before"
+	soon lasthop status
+	! grep Deleted /tmp/monitor || fail "that is gone"
+	now leaves 1
+}
+another() { ! grep -qx "0\|$1" <<<"$(property lasthop MainPID)"; } # another PID
+
+restart_keeps_routes() { keeps systemctl restart lasthop; }
+kill_keeps_routes() { keeps kill -9 "$(property lasthop MainPID)"; now test "$(property lasthop NRestarts)" = 1; }
+
+# In the network namespace of another NGINX, by a drop-in.
+other_namespace() {
+	local unit=/etc/systemd/system/lasthop-blue.service
+	now ip netns add blue
+	now ip netns exec blue /unit.sh links
+	copy /srv/blue 10.0.1.100:80
+	sed -i 's|/etc/nginx|/srv/blue|' /srv/blue/nginx.conf
+	now ip netns exec blue nginx -c /srv/blue/nginx.conf
+	settings | grep -v metrics >/etc/lasthop/blue.yaml
+	cp /lib/systemd/system/lasthop.service $unit
+	mkdir $unit.d
+	printf '[Service]\n%s\n' NetworkNamespacePath=/run/netns/blue ExecStart= \
+		"ExecStart=/usr/sbin/lasthop run --config /etc/lasthop/blue.yaml" >$unit.d/blue.conf
+	now systemctl daemon-reload
+	now systemctl start lasthop-blue
+	soon shows "via 10.0.1.1 dev eth1" ip -n blue route get 203.0.113.9 from 10.0.1.100
+	soon lasthop --netns blue status
+	now systemctl stop lasthop-blue
+}
+
+stop_and_clear() {
+	local names=/etc/iproute2/rt_tables.d/lasthop.conf
+	now systemctl stop lasthop
+	now leaves 1
+	now lasthop clear
+	now not leaves 1
+	now not shows "proto 76" ip -N route show table all
+	now systemctl start lasthop
+	soon leaves 1
+	soon shows lasthop-eth1 cat "$names" # clear has removed it
+	now systemctl stop lasthop
+	now lasthop clear
+	now lasthop apply
+	now systemctl start lasthop
+	now shows '^lasthop ' stat -c '%U %n' "$names" # apply has made it root's
+	soon lasthop status
+}
+
+# Nothing that the sandbox refused.
+log_is_clean() {
+	now not shows '[pP]ermi|denied|not allowed|not implemented|read-only' log
+	now shows 'msg=changed op="ip rule add' log
+}
+
+sandbox() {
+	local pid
+	pid=$(property lasthop MainPID)
+	now shows "hidepid=invisible" cat "/proc/$pid/mountinfo"
+	now shows "^Umask:.0077" cat "/proc/$pid/status"
+	now shows "^Seccomp:.2" cat "/proc/$pid/status"
+}
+
+inside() {
+	local name
+	for name in starts_at_boot plan_is_installed reload_of_nginx upgrade_of_nginx deleted_rule \
+		status_as_root status_as_nobody files_for_nobody metrics reload_of_settings apply_beside_it \
+		restart_keeps_routes kill_keeps_routes nginx_in_a_container nginx_in_tmp other_namespace \
+		stop_and_clear sandbox log_is_clean; do
+		try $name
+	done
+	[ ! -w /mnt/job ] || journalctl -b --no-pager >/mnt/job/journal
+	echo end
+}
+
+case ${1:-} in
+machine | here | links | inside) "$@" ;;
+*) outside "$@" ;;
+esac
