@@ -491,7 +491,7 @@ eth2 via not known: 10.0.3.100 unresolved
 `},
 		{"shadowed", host + "rule add pref 1 lookup 100\n" +
 			"route add default via 10.0.0.1 dev eth0 table 100\n", `
-eth0 via 10.0.0.1: 10.0.0.10 unresolved
+eth0 via 10.0.0.1: 10.0.0.10 unchanged
 eth1 via 10.0.1.1: 10.0.1.100 unresolved
 eth1 via 10.0.2.1: 10.0.2.100 unresolved, 10.0.2.101 unresolved
 eth1 via 2001:db8:1::1: 2001:db8:1::100 ready

@@ -15,6 +15,7 @@ package writer
 
 import (
 	"cmp"
+	"errors"
 	"fmt"
 	"log/slog"
 	"os"
