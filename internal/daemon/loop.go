@@ -268,7 +268,7 @@ func (d *daemon) tend(now time.Time) {
 	d.agenda.by(doTend, now.Add(tendEvery))
 	d.noted(aboutRunDir, d.writer.Tend())
 	d.noted(aboutMemory, scarceMemory())
-	if d.fleet.scarce() {
+	if slices.ContainsFunc(d.fleet.instances, (*instance).scarce) {
 		d.filesChanged(now)
 		d.publish()
 	}
