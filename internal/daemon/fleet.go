@@ -12,7 +12,6 @@ import (
 	"lasthop/internal/settings"
 	"lasthop/internal/sockets"
 	"lasthop/internal/survey"
-	"lasthop/internal/writer"
 	"lasthop/nginxconf"
 	"lasthop/report"
 	"lasthop/routing"
@@ -330,13 +329,6 @@ func (f *fleet) read(i *instance) (changed bool) {
 	return changed
 }
 
-// scarce reports whether a configuration cannot be read because something is
-// used up: no event tells when that is over.
-func (f *fleet) scarce() bool {
-	return slices.ContainsFunc(f.instances,
-		func(i *instance) bool { return writer.Scarce(i.broken) })
-}
-
 // drained drops the listeners whose last workers have ended and that NGINX does
 // not listen on any more, and reports whether there were any.
 func (f *fleet) drained(now time.Time) bool {
@@ -375,10 +367,7 @@ func (f *fleet) drained(now time.Time) bool {
 // that is not needed.
 func (f *fleet) lookAgain() (in time.Duration) {
 	for _, i := range f.instances {
-		switch {
-		case i.starved():
-			return retryFirst
-		case len(i.leaving) > 0 || i.doubt != "":
+		if len(i.leaving) > 0 || i.doubt != "" {
 			in = leaveEvery
 		}
 	}

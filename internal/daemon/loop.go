@@ -44,7 +44,7 @@ func (d *daemon) live(ctx context.Context, hostC <-chan host.Event) error {
 	d.alive(now)
 	d.agenda.by(doAudit, now.Add(jitter(auditEvery)))
 	d.wholeAudit = now.Add(wholeAuditEvery)
-	d.agenda.by(doMasters, now.Add(d.nextMasters(now)))
+	d.agenda.by(doMasters, now.Add(nextMasters(now.Sub(d.started))))
 	d.tend(now)
 	defer d.fleet.names.close()
 	err := d.loop(ctx, hostC)
@@ -99,9 +99,11 @@ func (d *daemon) nginxEvent(e watcher.Event) {
 	case watcher.Reloaded:
 		d.reloaded(e)
 	case watcher.Respawned:
-		d.recheck(time.Now())
+		// it may have been a load
+		d.served(d.fleet.recheck(time.Now()), "NGINX's sockets")
 	case watcher.Drained:
-		d.drained(e.At, fmt.Sprintf("old workers of NGINX %d have ended", e.PID))
+		d.served(d.fleet.drained(e.At),
+			fmt.Sprintf("old workers of NGINX %d have ended", e.PID))
 	case watcher.Masters:
 		d.mastersChanged()
 	case watcher.Files:
@@ -136,15 +138,6 @@ func (d *daemon) reloaded(e watcher.Event) {
 	}
 }
 
-// recheck holds what NGINX is believed to have loaded against its sockets:
-// where a worker seems to have crashed, it may have been a load.
-func (d *daemon) recheck(now time.Time) {
-	if d.fleet.recheck(now) {
-		d.causes.add("NGINX's sockets")
-		d.sync()
-	}
-}
-
 // mastersChanged takes in that masters have started or ended.
 func (d *daemon) mastersChanged() {
 	started, gone := d.fleet.find(), d.fleet.drained(time.Now())
@@ -159,9 +152,9 @@ func (d *daemon) mastersChanged() {
 	}
 }
 
-// drained takes in that workers may have ended.
-func (d *daemon) drained(now time.Time, cause string) {
-	if d.fleet.drained(now) {
+// served takes in that the listeners may be others now, if changed says so.
+func (d *daemon) served(changed bool, cause string) {
+	if changed {
 		d.causes.add(cause)
 		d.sync()
 	}
@@ -240,12 +233,12 @@ func (d *daemon) due(now time.Time) {
 			d.sync()
 		case doLeave:
 			if slices.ContainsFunc(d.fleet.instances, (*instance).doubtful) {
-				d.recheck(now)
+				d.served(d.fleet.recheck(now), "NGINX's sockets")
 			}
-			d.drained(now, "old workers of NGINX have ended")
+			d.served(d.fleet.drained(now), "old workers of NGINX have ended")
 			d.noteLeaving(now)
 		case doMasters:
-			d.agenda.by(doMasters, now.Add(d.nextMasters(now)))
+			d.agenda.by(doMasters, now.Add(nextMasters(now.Sub(d.started))))
 			d.mastersChanged()
 			if d.fleet.reader.retry(d.fleet.instances) {
 				d.filesChanged(now) // no event may tell that a disk answers again
@@ -268,7 +261,7 @@ func (d *daemon) tend(now time.Time) {
 	d.agenda.by(doTend, now.Add(tendEvery))
 	d.noted(aboutRunDir, d.writer.Tend())
 	d.noted(aboutMemory, scarceMemory())
-	if d.fleet.scarce() {
+	if slices.ContainsFunc(d.fleet.instances, (*instance).scarce) {
 		d.filesChanged(now)
 		d.publish()
 	}
@@ -283,11 +276,11 @@ func (d *daemon) noted(about string, err error) {
 	}
 }
 
-// nextMasters is when to look for masters again without an event. At the start
-// it is soon: NGINX may have written its pid file already, and not yet have
-// taken its title.
-func (d *daemon) nextMasters(now time.Time) time.Duration {
-	if age := now.Sub(d.started); age < 3*time.Second {
+// nextMasters is when a daemon of an age looks for masters again without an
+// event. At the start it is soon: NGINX may have written its pid file already,
+// and not yet have taken its title.
+func nextMasters(age time.Duration) time.Duration {
+	if age < 3*time.Second {
 		return age + 100*time.Millisecond
 	}
 	return jitter(mastersIn)
@@ -316,7 +309,7 @@ func (d *daemon) audit(now time.Time) {
 	if d.troubles.any(aboutEvents) {
 		d.agenda.by(doAudit, now.Add(d.pace.deaf()))
 	}
-	d.recheck(now)
+	d.served(d.fleet.recheck(now), "NGINX's sockets")
 	troubled := d.troubles.any(aboutSync, aboutNetlink, aboutNames, aboutEvents)
 	if now.Before(d.wholeAudit) && !troubled && d.reconciler.steady() {
 		return

@@ -46,16 +46,14 @@ func (d *daemon) requested(r request) (report.Apply, error) {
 	asked.AddBeside()
 	result := report.Apply{Plan: asked.Plan()}
 	d.fleet.adopt(time.Now())
-	err = d.reconciler.apply(l, r, d.line(), &result)
+	err = d.reconciler.apply(l, r, d.options.line(), &result)
 	d.causes.add("lasthop apply")
 	d.sync()
 	return result, err
 }
 
 // line builds the commands that an answer names.
-func (d *daemon) line() settings.Line {
-	return settings.Line{Flags: d.options.Flags, NetNS: d.options.NetNS}
-}
+func (o Options) line() settings.Line { return settings.Line{Flags: o.Flags, NetNS: o.NetNS} }
 
 // apply carries out a decision that a person has asked for, and makes sure that
 // it worked.

@@ -2,7 +2,6 @@ package daemon
 
 import (
 	"cmp"
-	"errors"
 	"fmt"
 	"log/slog"
 	"maps"
@@ -11,12 +10,11 @@ import (
 	"time"
 
 	"lasthop/internal/sockets"
+	"lasthop/internal/writer"
 	"lasthop/nginxconf"
 	"lasthop/routing"
 	"lasthop/routing/host"
 	"lasthop/watcher"
-
-	"golang.org/x/sys/unix"
 )
 
 // What NGINX serves is kept. The files on disk may be others than those that a
@@ -319,9 +317,6 @@ func (f *fleet) recheck(now time.Time) (changed bool) {
 		if len(i.masters) == 0 {
 			continue
 		}
-		if i.starved() {
-			f.read(i) // no file will tell that it can be read again
-		}
 		strays := news(e.differences(i.loaded, i.by), i.differed) != ""
 		if strays && i.doubt == "" {
 			i.first = watcher.Process{} // it was a load
@@ -351,11 +346,9 @@ func (i *instance) sayLoaded(log *slog.Logger) {
 // doubtful reports whether it is not sure what NGINX has loaded.
 func (i *instance) doubtful() bool { return i.doubt != "" }
 
-// starved reports whether the files could not be read for want of file
-// descriptors.
-func (i *instance) starved() bool {
-	return errors.Is(i.broken, unix.EMFILE) || errors.Is(i.broken, unix.ENFILE)
-}
+// scarce reports whether the files cannot be read because something is used up:
+// no event tells when that is over.
+func (i *instance) scarce() bool { return writer.Scarce(i.broken) }
 
 // handBack makes what another master has loaded count again, where the one has
 // ended that had loaded last: a new binary that was not wanted. It reports

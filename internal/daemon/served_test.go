@@ -74,7 +74,7 @@ func TestRunEditedWhileLoading(t *testing.T) {
 			before := s.workers()
 			s.Reload()
 			s.Until("NGINX to have read", func() bool {
-				return s.serves(fmt.Sprintf("127.0.%d.1:10000", try))
+				return s.serves(fmt.Sprintf("127.0.%d.1:10000", 1+try))
 			})
 			write(try, "listen 10.0.1.100:80;")
 			hit = slices.Equal(before, s.workers())
