@@ -241,6 +241,7 @@ nginx_in_a_container() {
 	now kill -HUP "$(pgrep -P "$(property container MainPID)")"
 	soon leaves 4
 	now systemctl stop container
+	soon lasthop status
 }
 
 # The files of a master in /tmp, which the unit does not have.
