@@ -22,7 +22,7 @@ func TestMigrateSettings(t *testing.T) {
 	decided := routing.Policy{
 		Numbers: routing.DefaultNumbers,
 		Gateways: []routing.GatewayPin{{Link: "0x1e2", None: true},
-			{Link: "a:b#\x1b\u202e'\"{}", Addr: addr("10.0.4.1")},
+			{Link: "a-b#\x1b\u202e'\"{}", Addr: addr("10.0.4.1")},
 			{Link: "eth1", Addr: addr("10.0.1.1")},
 			{Link: "eth1", Addr: addr("2001:db8:1::1")}, {Link: "eth3.100", Static: true}, {Link: "null", Addr: addr("10.0.5.1")}},
 		Returns: []routing.ReturnPin{{Link: "eth1", Mode: routing.MainFirst},

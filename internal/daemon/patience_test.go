@@ -458,6 +458,7 @@ func TestTroubles(t *testing.T) {
 	t.Parallel()
 	s := newServer(t)
 	s.start()
+	s.quiet()
 	s.log.Take()
 	full := fmt.Errorf("watch /etc/nginx: %w", unix.ENOSPC) // inotify is exhausted
 	tell := func(err error) {

@@ -78,9 +78,9 @@ func TestRunEditedWhileLoading(t *testing.T) {
 			})
 			write(try, "listen 10.0.1.100:80;")
 			hit = slices.Equal(before, s.workers())
-			if s.keeps("an edit"); !s.says("not-loaded", "") {
-				t.Error("nothing says that the disk is not loaded")
-			}
+			s.keeps("an edit")
+			s.Until("it to be said that the disk is not loaded",
+				func() bool { return s.says("not-loaded", "") })
 			write(try, both)
 			s.Reload()
 			s.Until("peace", func() bool { return !s.says("not-loaded", "") })
