@@ -153,11 +153,14 @@ func (s *benchStreet) tapped(b *testing.B, f func()) {
 		b.Fatal(err)
 	}
 	var r *ring
-	s.Host.Do(func() { r, err = openRing(program) })
+	s.Host.Do(func() { r, err = openRing(&filterSpec{}) })
 	if err != nil {
 		b.Fatal(err)
 	}
 	defer r.close()
+	if err := r.attach(program); err != nil {
+		b.Fatal(err)
+	}
 	f()
 }
 

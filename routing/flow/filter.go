@@ -36,8 +36,8 @@ type filterSpec struct {
 	masks masks
 	salt  uint32
 	probe bool // take the errors that answer a probe
-	// headless says that a link may call itself Ethernet and have no link
-	// header.
+	// headless says that all packets take the general way: a link may call
+	// itself Ethernet and have no link header.
 	headless bool
 }
 
@@ -131,6 +131,21 @@ func (s filterSpec) assemble() ([]bpf.RawInstruction, error) {
 		c = s.program(nil)
 	}
 	return c.link()
+}
+
+// shrink makes the program smaller, at the cost of time: first without the
+// short way for plain packets, then without ports. It reports whether there was
+// anything left to do without.
+func (s *filterSpec) shrink() bool {
+	switch {
+	case !s.headless:
+		s.headless = true
+	case len(s.ports) > 0:
+		s.ports = nil
+	default:
+		return false
+	}
+	return true
 }
 
 // program writes the program. What follows the ports stands there once for

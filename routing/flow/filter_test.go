@@ -72,11 +72,7 @@ func TestFilterAttaches(t *testing.T) {
 		for _, probe := range []bool{false, true} {
 			spec := filterSpec{ports: scattered(n), masks: coarse, salt: 1,
 				probe: probe}
-			program, err := spec.assemble()
-			if err == nil {
-				err = r.filter(program)
-			}
-			if err != nil {
+			if err := r.filter(&spec); err != nil || spec.headless {
 				t.Fatalf("%d ports: %v", n, err)
 			}
 			if len(spec.program(spec.ports).ins) <= maxInstructions {
@@ -86,6 +82,38 @@ func TestFilterAttaches(t *testing.T) {
 	}
 	if whole < 1500 {
 		t.Errorf("only %d scattered ports fit", whole)
+	}
+}
+
+// TestFilterWithLittleRoom: where the kernel has room for little, as before
+// Linux 6.7, the filter is attached for every number of ports all the same, and
+// again.
+func TestFilterWithLittleRoom(t *testing.T) {
+	ns := nstest.New(t)
+	sizes := map[string]bool{}
+	ns.Do(func() {
+		err := os.WriteFile("/proc/sys/net/core/optmem_max", []byte("20480"), 0)
+		if err != nil {
+			t.Skip("this kernel has one limit for all namespaces:", err)
+		}
+		for n := 0; n <= 5000; n += 1 + n/5 {
+			spec := filterSpec{ports: scattered(n), masks: coarse, salt: 1}
+			r, err := openRing(&spec)
+			if err != nil {
+				t.Errorf("%d ports: %v", n, err)
+				return
+			}
+			for range 5 {
+				if err := r.filter(&spec); err != nil {
+					t.Errorf("%d ports, again: %v", n, err)
+				}
+			}
+			sizes[fmt.Sprint(n > 0, spec.headless, len(spec.ports) > 0)] = true
+			r.close()
+		}
+	})
+	if !sizes["true true true"] || !sizes["true true false"] {
+		t.Errorf("not all sizes were tried: %v", sizes)
 	}
 }
 
@@ -143,11 +171,8 @@ func (w *wire) index(t *testing.T, name string) (n int) {
 // open opens a ring with a filter in the namespace.
 func (w *wire) open(t *testing.T, s filterSpec) (r *ring) {
 	t.Helper()
-	program, err := s.assemble()
-	if err != nil {
-		t.Fatal(err)
-	}
-	w.ns.Do(func() { r, err = openRing(program) })
+	var err error
+	w.ns.Do(func() { r, err = openRing(&s) })
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -73,16 +73,12 @@ func Open(o Options) (*Observer, error) {
 	x := &Observer{table: newTable(newNetwork(o.Host, o.Listeners)),
 		spec: filterSpec{ports: portsOf(o.Listeners), masks: coarse, salt: rand.Uint32(),
 			probe: o.Probe, headless: slices.ContainsFunc(o.Host.Links, headless)}}
-	program, err := x.spec.assemble()
-	if err != nil {
-		return nil, err
-	}
 	inside := o.Inside
 	if inside == nil {
 		inside = func(f func() error) error { return f() }
 	}
-	err = inside(func() (err error) {
-		if x.ring, err = openRing(program); err != nil {
+	err := inside(func() (err error) {
+		if x.ring, err = openRing(&x.spec); err != nil {
 			return err
 		}
 		x.stat, err = os.Open("/proc/thread-self/net/netstat")
@@ -236,11 +232,7 @@ func (o *Observer) steer() error {
 	if o.spec.masks == was {
 		return nil
 	}
-	program, err := o.spec.assemble()
-	if err != nil {
-		return err
-	}
-	if err := o.ring.filter(program); err != nil {
+	if err := o.ring.filter(&o.spec); err != nil {
 		return err
 	}
 	if o.spec.masks[handshake] > was[handshake] {

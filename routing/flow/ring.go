@@ -33,7 +33,7 @@ type ring struct {
 // openRing opens a ring in the namespace of the calling thread. It binds the
 // socket only after the filter is attached: nothing unfiltered ever arrives.
 // Without CAP_NET_RAW the error is unix.EPERM.
-func openRing(filter []bpf.RawInstruction) (*ring, error) {
+func openRing(filter *filterSpec) (*ring, error) {
 	fd, err := unix.Socket(unix.AF_PACKET,
 		unix.SOCK_RAW|unix.SOCK_CLOEXEC|unix.SOCK_NONBLOCK, 0)
 	if err != nil {
@@ -47,9 +47,11 @@ func openRing(filter []bpf.RawInstruction) (*ring, error) {
 	return r, nil
 }
 
-func (r *ring) prepare(filter []bpf.RawInstruction) (err error) {
-	if err := r.filter(filter); err != nil {
-		return err
+func (r *ring) prepare(filter *filterSpec) (err error) {
+	for range 2 { // there must be room for the next one beside it
+		if err := r.filter(filter); err != nil {
+			return err
+		}
 	}
 	err = unix.SetsockoptInt(r.fd, unix.SOL_PACKET, unix.PACKET_VERSION, unix.TPACKET_V3)
 	if err != nil {
@@ -71,8 +73,21 @@ func (r *ring) prepare(filter []bpf.RawInstruction) (err error) {
 	return unix.Bind(r.fd, &unix.SockaddrLinklayer{Protocol: binary.NativeEndian.Uint16(all)})
 }
 
-// filter replaces the filter.
-func (r *ring) filter(program []bpf.RawInstruction) error {
+// filter replaces the filter. Where the kernel has no room for it
+// (net.core.optmem_max, 20 kB before Linux 6.7), the spec gets a smaller one.
+func (r *ring) filter(s *filterSpec) error {
+	for {
+		program, err := s.assemble()
+		if err == nil {
+			err = r.attach(program)
+		}
+		if !errors.Is(err, unix.ENOMEM) || !s.shrink() {
+			return err
+		}
+	}
+}
+
+func (r *ring) attach(program []bpf.RawInstruction) error {
 	list := make([]unix.SockFilter, len(program))
 	for i, ins := range program {
 		list[i] = unix.SockFilter{Code: ins.Op, Jt: ins.Jt, Jf: ins.Jf, K: ins.K}
