@@ -153,14 +153,19 @@ func (s *filterSpec) shrink() bool {
 func (s filterSpec) program(ports portSet) *code {
 	c := &code{assembler: assembler{labels: map[string]int{}, targets: map[int]string{}}}
 	c.begin()
+	places := []place{elsewhere}
 	if !s.headless {
 		c.plain()
+		places = []place{plain4, plain6, elsewhere}
 	}
 	c.protocols()
 	c.v4()
 	c.v6(s)
 	c.ports(ports)
-	for _, c.place = range []place{plain4, plain6, elsewhere} {
+	if !s.headless {
+		c.apart()
+	}
+	for _, c.place = range places {
 		c.tcp()
 		c.sampled(s)
 	}
@@ -516,6 +521,11 @@ func (c *code) ports(ports portSet) {
 	if len(ports) > 0 {
 		c.op(portTree(ports)...)
 	}
+}
+
+// apart sends each packet to what is written for its place: plain ones of IPv4
+// go on.
+func (c *code) apart() {
 	c.get(mPlain)
 	c.when(bpf.JumpEqual, plain6.version, plain6.scope+"tcp")
 	c.when(bpf.JumpEqual, elsewhere.version, "tcp")

@@ -103,7 +103,7 @@ func TestFilterWithLittleRoom(t *testing.T) {
 				t.Errorf("%d ports: %v", n, err)
 				return
 			}
-			for range 5 {
+			for _, spec.masks = range []masks{{}, coarse, {}, {payload: 7}} {
 				if err := r.filter(&spec); err != nil {
 					t.Errorf("%d ports, again: %v", n, err)
 				}

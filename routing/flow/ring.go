@@ -48,10 +48,8 @@ func openRing(filter *filterSpec) (*ring, error) {
 }
 
 func (r *ring) prepare(filter *filterSpec) (err error) {
-	for range 2 { // there must be room for the next one beside it
-		if err := r.filter(filter); err != nil {
-			return err
-		}
+	if err := r.fit(filter); err != nil {
+		return err
 	}
 	err = unix.SetsockoptInt(r.fd, unix.SOL_PACKET, unix.PACKET_VERSION, unix.TPACKET_V3)
 	if err != nil {
@@ -73,18 +71,31 @@ func (r *ring) prepare(filter *filterSpec) (err error) {
 	return unix.Bind(r.fd, &unix.SockaddrLinklayer{Protocol: binary.NativeEndian.Uint16(all)})
 }
 
-// filter replaces the filter. Where the kernel has no room for it
-// (net.core.optmem_max, 20 kB before Linux 6.7), the spec gets a smaller one.
-func (r *ring) filter(s *filterSpec) error {
+// fit attaches the first filter, so that the kernel has room for the next one
+// beside it. Where it has not (net.core.optmem_max, 20 kB before Linux 6.7), the
+// spec gets a smaller one. The socket receives nothing yet.
+func (r *ring) fit(s *filterSpec) error {
 	for {
 		program, err := s.assemble()
-		if err == nil {
-			err = r.attach(program)
+		for range 2 {
+			if err == nil {
+				err = r.attach(program)
+			}
 		}
 		if !errors.Is(err, unix.ENOMEM) || !s.shrink() {
 			return err
 		}
+		_ = unix.SetsockoptInt(r.fd, unix.SOL_SOCKET, unix.SO_DETACH_FILTER, 0)
 	}
+}
+
+// filter replaces the filter.
+func (r *ring) filter(s *filterSpec) error {
+	program, err := s.assemble()
+	if err != nil {
+		return err
+	}
+	return r.attach(program)
 }
 
 func (r *ring) attach(program []bpf.RawInstruction) error {
