@@ -72,8 +72,8 @@ func (r *ring) prepare(filter *filterSpec) (err error) {
 }
 
 // fit attaches the first filter, so that the kernel has room for the next one
-// beside it. Where it has not (net.core.optmem_max, 20 kB before Linux 6.7), the
-// spec gets a smaller one. The socket receives nothing yet.
+// beside it. Where it has not (net.core.optmem_max, 20 kB before Linux 6.7),
+// the spec gets a smaller one. The socket receives nothing yet.
 func (r *ring) fit(s *filterSpec) error {
 	for {
 		program, err := s.assemble()
