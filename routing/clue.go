@@ -4,8 +4,6 @@ import (
 	"fmt"
 	"net/netip"
 	"slices"
-
-	"lasthop/internal/hint"
 )
 
 // clue is weak evidence of a link's gateway: too weak to act on, but worth
@@ -75,7 +73,7 @@ func (u ladder) flagged(link string, f Family) []netip.Addr {
 // hint is the first clue with its flag; "" if there is none.
 func (u ladder) hint(link string, f Family) string {
 	for _, c := range u.clues(link, f) {
-		return c.what + ": " + hint.Flag("gateway", link+"="+c.pin)
+		return c.what + ": " + Flag("gateway", link+"="+c.pin)
 	}
 	return ""
 }
@@ -92,7 +90,7 @@ func (d *draft) tellAssumed() {
 				"assumed (%s), and there may be another: %s", p.hops[0].Via,
 				p.source, other.what).
 				Advise("say which one requests come by: %s, or %s",
-					hint.Flag("gateway", p.link+"="+p.hops[0].Via.String()),
+					Flag("gateway", p.link+"="+p.hops[0].Via.String()),
 					other.pin))
 		}
 	}

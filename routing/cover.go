@@ -6,8 +6,6 @@ import (
 	"net/netip"
 	"slices"
 
-	"lasthop/internal/hint"
-
 	"go4.org/netipx"
 )
 
@@ -46,8 +44,8 @@ func (d *draft) tellHeld(p *path) {
 	d.find(Warning.Finding("held-gateway", p.link, "no %s gateway is to be seen on %s any "+
 		"more: %s is kept from our own table %s", p.family, p.link, via, p.detail).
 		Advise("if it is gone for good: %s; if not, pin it: %s",
-			hint.Flag("gateway", p.link+"=none"),
-			hint.Flag("gateway", p.link+"="+p.hops[0].Via.String())))
+			Flag("gateway", p.link+"=none"),
+			Flag("gateway", p.link+"="+p.hops[0].Via.String())))
 }
 
 type coverKey struct {

@@ -4,8 +4,6 @@ import (
 	"fmt"
 	"net/netip"
 	"slices"
-
-	"lasthop/internal/hint"
 )
 
 // describer says what a plan means: for each listener, and in findings that
@@ -92,7 +90,7 @@ func (w *describer) arpSources() {
 		w.find(Warning.Finding("arp-source", r.Addr.String(), "replies of %s leave by %s, "+
 			"where the kernel asks for the next hop with this address as the sender: "+
 			"a router that checks sources does not answer, and no reply leaves", r.Addr,
-			by).Advise("%s", hint.Sysctl("net/ipv4/conf/"+by+"/arp_announce", 2)))
+			by).Advise("%s", Sysctl("net/ipv4/conf/"+by+"/arp_announce", 2)))
 	}
 }
 
@@ -111,7 +109,7 @@ func (w *describer) stands(r *row, q Query) {
 		"and not by %s, which its requests come in by; it was written for them, and is "+
 		"left alone", r.Addr, r.After, r.path.name()).
 		Advise("if it is wrong, delete it: %s; or decide the link: %s", rule.deletion(),
-			hint.Flag("address", r.Addr.String()+"="+r.path.link)).At(rule.String()))
+			Flag("address", r.Addr.String()+"="+r.path.link)).At(rule.String()))
 }
 
 // wildcards lists, for each wildcard listener, the addresses that move: rules
@@ -318,7 +316,7 @@ func (w *describer) reversePath() {
 			"strict rp_filter on %s drops requests to %s: its replies leave by "+
 				"%s", r.Link, r.Addr, r.After).
 			Advise("mend the reply's way, or: %s",
-				hint.Sysctl("net/ipv4/conf/"+r.Link+"/rp_filter", 2)))
+				Sysctl("net/ipv4/conf/"+r.Link+"/rp_filter", 2)))
 	}
 }
 

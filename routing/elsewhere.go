@@ -3,8 +3,6 @@ package routing
 import (
 	"fmt"
 	"slices"
-
-	"lasthop/internal/hint"
 )
 
 // elsewhere names links without a gateway of a family by which main answers
@@ -50,7 +48,7 @@ func (w *describer) tellForwarding(key linkFamily) {
 		"and may be the router of what is behind (%s): clients there are answered by the "+
 		"paths as before", key.link, destinations(to)).
 		Advise("if such clients come in by a path: %s; to keep main's way for them: "+
-			"--direct %s", hint.Flag("gateway", key.link+"=static"), to[0].Dst).
+			"--direct %s", Flag("gateway", key.link+"=static"), to[0].Dst).
 		At(to[0].String()))
 }
 
@@ -103,7 +101,7 @@ func (w *describer) tellElsewhere(key linkFamily, router, asks bool) {
 	}
 	w.find(Warning.Finding("static-elsewhere", key.link, "replies of %s %s: %s", Some(of, 4),
 		what, why).Advise("if such clients come in by a path: %s; to keep main's way for "+
-		"them: --direct %s", hint.Flag("gateway", key.link+"="+pin), all[0].Dst).
+		"them: --direct %s", Flag("gateway", key.link+"="+pin), all[0].Dst).
 		At(all[0].String()))
 }
 

@@ -4,8 +4,6 @@ import (
 	"fmt"
 	"net/netip"
 	"slices"
-
-	"lasthop/internal/hint"
 )
 
 // This file is about what our own tables and rules remember: a way that works
@@ -69,7 +67,7 @@ func (s *resolver) hold(r *row) bool {
 		"the clients of %s come (%s): its path by %s is kept", r.Addr, reason,
 		r.path.name()).
 		Advise("if it is right, say so: %s; if not: --return %s=off",
-			hint.Flag("address", pin), r.Addr).
+			Flag("address", pin), r.Addr).
 		At(origin(r)))
 	return true
 }

@@ -3,8 +3,6 @@ package routing
 import (
 	"net/netip"
 	"slices"
-
-	"lasthop/internal/hint"
 )
 
 // judge compares three lookups: as it is now, as it will be with the layout,
@@ -165,7 +163,7 @@ func (j *judge) conclude(v verdict) {
 		j.find(Warning.Finding("overrides-rule", p.name(), "this rule answered replies "+
 			"of %s until now; ours will stand in front of it", p.name()).
 			Advise("if it must go on to answer, give it a priority below ours, or %s",
-				hint.Flag("return", p.link+"=off")).At(r.String()))
+				Flag("return", p.link+"=off")).At(r.String()))
 	}
 }
 

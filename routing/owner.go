@@ -6,8 +6,6 @@ import (
 	"net/netip"
 	"slices"
 	"strings"
-
-	"lasthop/internal/hint"
 )
 
 // This file finds the link that an address belongs to: section 3 of
@@ -81,7 +79,7 @@ func (s *resolver) ownByPin(r *row, pin AddressPin) {
 	case !ok || !link.Up:
 		s.unresolved(r, "link-down",
 			"bring the link up, or correct "+
-				hint.Flag("address", r.Addr.String()+"="+pin.Link))
+				Flag("address", r.Addr.String()+"="+pin.Link))
 	case pin.Gateway.IsValid():
 		g := by(pin.Link, pin.Gateway, FromPin)
 		g.family, g.prefix = FamilyOf(r.Addr), netip.PrefixFrom(r.Addr, r.Addr.BitLen())
@@ -263,7 +261,7 @@ func (s *resolver) ownWithoutGateway(r *row, inSubnet bool) {
 			"IF", FamilyOf(r.Addr)))
 	case !link.Up:
 		s.unresolved(r, "link-down", "bring it up: "+
-			hint.Command("ip link set dev "+link.Name+" up"))
+			Command("ip link set dev "+link.Name+" up"))
 	case s.outside(link):
 		s.noGateway(r)
 	default: // nobody can be behind a dummy
@@ -286,10 +284,10 @@ func (s *resolver) addressFlag(addr, link string, f Family) string {
 			return g.source.Assumed() || !slices.Equal(g.hops, all[0].hops)
 		})
 		if unsure && (link == "IF" || link == l.Name) {
-			return " and its router: " + hint.Flag("address", addr+"="+link+",GATEWAY")
+			return " and its router: " + Flag("address", addr+"="+link+",GATEWAY")
 		}
 	}
-	return ": " + hint.Flag("address", addr+"="+link)
+	return ": " + Flag("address", addr+"="+link)
 }
 
 // beyondTunnel handles an address of a tunnel: its peers are on-link, and
@@ -304,7 +302,7 @@ func (s *resolver) beyondTunnel(r *row) {
 	s.find(Warning.Finding("beyond-tunnel", r.Addr.String(), "%s is on the tunnel %s, and "+
 		"nothing says whether clients behind its peers come through it", r.Addr, r.Link).
 		Advise("say so: %s of the peer that they come by, or %s if none do",
-			hint.Flag("gateway", r.Link+"=ADDR"), hint.Flag("gateway", r.Link+"=none")).
+			Flag("gateway", r.Link+"=ADDR"), Flag("gateway", r.Link+"=none")).
 		At(origin(r)))
 }
 
@@ -316,7 +314,7 @@ func (s *resolver) noGateway(r *row) {
 		return
 	}
 	advice := fmt.Sprintf("name the router: %s, or %s if there is none",
-		hint.Flag("gateway", r.Link+"=ADDR"), hint.Flag("gateway", r.Link+"=none"))
+		Flag("gateway", r.Link+"=ADDR"), Flag("gateway", r.Link+"=none"))
 	if more := (ladder{s.topology}).hint(r.Link, FamilyOf(r.Addr)); more != "" {
 		advice += " (" + more + ")"
 	}

@@ -4,8 +4,6 @@ import (
 	"maps"
 	"net/netip"
 	"slices"
-
-	"lasthop/internal/hint"
 )
 
 // tellRouters names the clients whose replies a path leads to its gateway while
@@ -44,7 +42,7 @@ func (j *judge) tellRouters(p *path, sources []netip.Addr, clients []standIn) {
 			p.name(), Some(to[other], 8), p.link, other).
 			Advise("if they do, a rule of your own leads their replies there (ip "+
 				"rule add pref 1000 from ADDR to PREFIX lookup TABLE); if they "+
-				"do not: %s", hint.Flag("address",
+				"do not: %s", Flag("address",
 				"ADDR="+p.link+","+p.hops[0].Via.String())))
 	}
 }

@@ -6,8 +6,6 @@ import (
 	"net/netip"
 	"slices"
 	"strings"
-
-	"lasthop/internal/hint"
 )
 
 // routers knows the addresses of MACs on wires.
@@ -246,7 +244,7 @@ func (j *witness) tellGateways(s Seen) {
 				"the router %s (%s) on %s, which is not a gateway of the plan",
 				counted(w.Count.Seen, "connection"), counted(w.Clients, "client"),
 				w.In.Router, w.In.MAC, w.In.Link).
-				Advise("if it is the way back: %s", hint.Flag("gateway",
+				Advise("if it is the way back: %s", Flag("gateway",
 					w.In.Wire+"="+w.In.Router.String())))
 		}
 	}

@@ -6,8 +6,6 @@ import (
 	"slices"
 	"strconv"
 	"strings"
-
-	"lasthop/internal/hint"
 )
 
 // This file is iproute2's syntax, both ways. What is printed is close to what
@@ -254,15 +252,15 @@ func (o Op) String() string {
 
 // ip is the command of a family.
 // deletion is the command that deletes the rule.
-func (r Rule) deletion() string { return hint.Command(ip(r.Family) + " rule del " + r.Args()) }
+func (r Rule) deletion() string { return Command(ip(r.Family) + " rule del " + r.Args()) }
 
 // linkDefault is the command that takes a link out of its group.
 func linkDefault(link string) string {
-	return hint.Command("ip link set dev " + link + " group default")
+	return Command("ip link set dev " + link + " group default")
 }
 
 // Command is the write as a command line for sh, whatever the links' names are.
-func (o Op) Command() string { return hint.Command(o.String()) }
+func (o Op) Command() string { return Command(o.String()) }
 
 func ip(f Family) string {
 	if f == IPv6 {

@@ -5,8 +5,6 @@ import (
 	"fmt"
 	"net/netip"
 	"slices"
-
-	"lasthop/internal/hint"
 )
 
 // WayVerdict compares the way in with the way out.
@@ -285,7 +283,7 @@ func (w SeenWay) darkHint() string {
 	switch {
 	case w.Out.Wire == "" && w.Out.Asked.IsValid():
 		return "a router with strict filters may ignore questions from the listener's " +
-			"address: " + hint.Sysctl("net/ipv4/conf/"+w.Out.Link+"/arp_announce", 2) +
+			"address: " + Sysctl("net/ipv4/conf/"+w.Out.Link+"/arp_announce", 2) +
 			", or let replies leave by the link of the request: `lasthop plan`"
 	case w.Out.Wire == "":
 		return "look at rp_filter, at the firewall of this host and at NGINX's sockets: " +

@@ -9,7 +9,6 @@ import (
 	"strings"
 
 	"lasthop/bigip"
-	"lasthop/internal/hint"
 	"lasthop/routing"
 )
 
@@ -412,7 +411,7 @@ func (j *joiner) vlan(l *line, own owner) bool {
 	case len(p.links) > 1 && l.Interface == "":
 		l.needs("vlan-ambiguous", l.subject(), p.origin,
 			"several interfaces are in its subnet: "+strings.Join(p.links, ", "),
-			"decide: "+hint.Flag("address", addr+"="+p.links[0]))
+			"decide: "+routing.Flag("address", addr+"="+p.links[0]))
 	case own.link == "":
 		l.needs("several-vlans", addr, l.d.Origin,
 			"it is in the subnet of none of the VLANs "+
@@ -427,7 +426,7 @@ func (j *joiner) vlan(l *line, own owner) bool {
 // decisions are the flags that give an address to one of the links.
 func decisions(addr string, links []string) (flags []string) {
 	for _, link := range links {
-		flags = append(flags, hint.Flag("address", addr+"="+link))
+		flags = append(flags, routing.Flag("address", addr+"="+link))
 	}
 	return flags
 }

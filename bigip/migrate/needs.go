@@ -8,7 +8,6 @@ import (
 	"strconv"
 	"strings"
 
-	"lasthop/internal/hint"
 	"lasthop/routing"
 )
 
@@ -42,9 +41,9 @@ func (n *needs) gateway(link string, addr netip.Addr) string {
 			routing.FamilyOf(g.Addr) == routing.FamilyOf(addr)
 	}) {
 		n.policy.Gateways = append(n.policy.Gateways, pin)
-		n.flags = append(n.flags, hint.Flag("gateway", value))
+		n.flags = append(n.flags, routing.Flag("gateway", value))
 	}
-	return hint.Flag("gateway", value)
+	return routing.Flag("gateway", value)
 }
 
 // address proposes the link of an address, and its gateway if that is valid.
@@ -56,9 +55,9 @@ func (n *needs) address(addr netip.Addr, link string, gateway netip.Addr) string
 	if !slices.Contains(n.policy.Addresses, pin) {
 		n.policy.Addresses = append(slices.DeleteFunc(n.policy.Addresses,
 			func(p routing.AddressPin) bool { return p.Addr == addr }), pin)
-		n.flags = append(n.flags, hint.Flag("address", value))
+		n.flags = append(n.flags, routing.Flag("address", value))
 	}
-	return hint.Flag("address", value)
+	return routing.Flag("address", value)
 }
 
 // ret proposes the mode of a link, if none was decided or proposed.
@@ -68,7 +67,7 @@ func (n *needs) ret(link string, mode routing.Return) {
 		return
 	}
 	n.policy.Returns = append(n.policy.Returns, routing.ReturnPin{Link: link, Mode: mode})
-	n.flags = append(n.flags, hint.Flag("return", link+"="+string(mode)))
+	n.flags = append(n.flags, routing.Flag("return", link+"="+string(mode)))
 }
 
 // unknown asks for the gateway of a link and family.
@@ -84,7 +83,7 @@ func (n *needs) unknown(link, vlan string, f routing.Family, p place) {
 		}
 	}
 	n.unknowns = append(n.unknowns, u)
-	n.flags = append(n.flags, hint.Flag("gateway", link+"=ADDR"))
+	n.flags = append(n.flags, routing.Flag("gateway", link+"=ADDR"))
 }
 
 // settings writes what was decided and is proposed as lasthop.yaml. What is not

@@ -7,7 +7,6 @@ import (
 	"strings"
 
 	"lasthop/bigip"
-	"lasthop/internal/hint"
 	"lasthop/routing"
 )
 
@@ -54,7 +53,7 @@ func newCutover(c bigip.Config) *cutover {
 // take takes in a row. Replies from its address leave by link, "" if that is
 // not known.
 func (c *cutover) take(l *line, link string) {
-	server := l.v.Kind + " " + hint.ShellWord(l.v.Name)
+	server := l.v.Kind + " " + routing.ShellWord(l.v.Name)
 	if l.Status != Ready {
 		c.staying[server] = true
 	}
@@ -225,7 +224,7 @@ func (c *cutover) leave() (s Step, undo []string) {
 			if c.noARP[name] { // undo must not turn on what was off
 				off, on = " enabled no", " enabled yes"
 			}
-			modify("ltm virtual-address "+hint.ShellWord(name), off, on)
+			modify("ltm virtual-address "+routing.ShellWord(name), off, on)
 		}
 	}
 	if len(blocked) > 0 {
@@ -255,7 +254,7 @@ func (c *cutover) arrive() (s Step, undo []string) {
 			continue
 		}
 		what := netip.PrefixFrom(m.addr, m.addr.BitLen()).String() + " dev " +
-			hint.ShellWord(m.link)
+			routing.ShellWord(m.link)
 		s.Lines = append(s.Lines, "ip address add "+what)
 		undo = append(undo, "ip address del "+what)
 		if !m.inSubnet {

@@ -7,7 +7,6 @@ import (
 	"slices"
 
 	"lasthop/bigip"
-	"lasthop/internal/hint"
 	"lasthop/routing"
 )
 
@@ -100,7 +99,7 @@ func (j *joiner) way(l *line, link string) {
 			l.needs("off", l.subject(), l.place.origin,
 				"the BIG-IP sent replies back the way they came; here return is "+
 					"off, and main's routes decide",
-				hint.Flag("return", link+"=strict"))
+				routing.Flag("return", link+"=strict"))
 		}
 	case o.Status == routing.LocalOnly:
 		if !j.here.closed(link) { // a bridge or tunnel may lead to a router, too
@@ -122,9 +121,9 @@ func (j *joiner) otherVLAN(l *line, link string) {
 	if decided && (mode != routing.MainFirst || l.Interface == "" || j.leavesBy(l)) {
 		return
 	}
-	advice := hint.Flag("return", link+"=strict") + " if none of their clients come in by it"
+	advice := routing.Flag("return", link+"=strict") + " if none of their clients come in by it"
 	if l.Interface != "" {
-		advice += "; " + hint.Flag("return", link+"=main-first") +
+		advice += "; " + routing.Flag("return", link+"=main-first") +
 			" if those of its subnet do"
 	}
 	j.need.ret(link, routing.Strict)
@@ -169,8 +168,8 @@ func (j *joiner) resolved(l *line, link string, path *routing.Path) {
 			fmt.Sprintf("the BIG-IP sent replies to clients of this VLAN to %s (%s), "+
 				"which is not on it; here they would leave by %s", list(elsewhere),
 				elsewhere[0].from, link),
-			hint.Flag("return", link+"=strict")+" if they shall leave the way they "+
-				"came; "+hint.Flag("return", link+"=off")+" if main's routes "+
+			routing.Flag("return", link+"=strict")+" if they shall leave the way they "+
+				"came; "+routing.Flag("return", link+"=off")+" if main's routes "+
 				"shall decide")
 	case path.Source == routing.FromPin:
 	case l.in.Return == bigip.ToLastHopPool && len(on)+len(elsewhere) == 0 && len(vias) > 0:
@@ -213,14 +212,14 @@ func (j *joiner) unresolved(l *line, reason routing.Code, link string) {
 		return
 	case "link-down":
 		l.needs("link-down", link, "", "the interface is down",
-			hint.Command("ip link set dev "+link+" up"))
+			routing.Command("ip link set dev "+link+" up"))
 		return
 	case "no-gateway":
 	default:
 		l.needs("no-owner", l.subject(), l.d.Origin,
 			"the host cannot tell the interface of an "+
 				"address that is in none of its subnets; the VLAN's is "+link,
-			hint.Flag("address", "ADDR="+link)+" for each; the steps hold them").
+			routing.Flag("address", "ADDR="+link)+" for each; the steps hold them").
 			remedy = j.need.address(l.addr, link, netip.Addr{})
 		known := func(p routing.Path) bool {
 			return p.Link == link && p.Family == routing.FamilyOf(l.addr)
@@ -247,8 +246,8 @@ func (j *joiner) gateway(l *line, link string) {
 		l.needs("no-gateway", subject, l.place.origin,
 			"neither this host nor the BIG-IP's files "+
 				"name the router of this VLAN; Auto-Last-Hop needed none",
-			hint.Flag("gateway", link+"=ADDR")+", or "+
-				hint.Flag("gateway", link+"=none")+" if all clients are in its "+
+			routing.Flag("gateway", link+"=ADDR")+", or "+
+				routing.Flag("gateway", link+"=none")+" if all clients are in its "+
 				"subnet")
 	case 1:
 		l.Gateway, l.GatewaySource = on[0].addr.String(), on[0].from+", "+on[0].origin

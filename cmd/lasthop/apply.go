@@ -205,9 +205,9 @@ func (scene scene) prepareUndo(w *writer.Writer, s *survey.Survey,
 	if err != nil {
 		return "", err
 	}
-	line := "sh " + hint.ShellWord(path) + " undo"
+	line := "sh " + routing.ShellWord(path) + " undo"
 	if netns := host.NamespacePath(scene.line.NetNS); netns != "" {
-		line = "nsenter --net=" + hint.ShellWord(netns) + " " + line
+		line = "nsenter --net=" + routing.ShellWord(netns) + " " + line
 	}
 	return line, nil
 }

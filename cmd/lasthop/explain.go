@@ -6,6 +6,7 @@ import (
 	"lasthop/internal/hint"
 	"lasthop/internal/survey"
 	"lasthop/report"
+	"lasthop/routing"
 	"lasthop/routing/host"
 
 	"github.com/spf13/cobra"
@@ -93,7 +94,7 @@ func (s scene) next(e *report.Explain) {
 		e.Ask = fmt.Sprintf("ip route get %s from %s",
 			e.Explained[0].Clients[0].Addr, e.Addr)
 		if netns := host.NamespacePath(s.line.NetNS); netns != "" {
-			e.Ask = "nsenter --net=" + hint.ShellWord(netns) + " " + e.Ask
+			e.Ask = "nsenter --net=" + routing.ShellWord(netns) + " " + e.Ask
 		}
 	}
 	for _, x := range e.Explained {

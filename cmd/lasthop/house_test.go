@@ -26,7 +26,7 @@ var mayImport = map[string]string{
 	"deploy":          "",
 	"nginxconf":       "internal/hint internal/procfs",
 	"report":          "bigip/migrate internal/hint routing",
-	"routing":         "internal/hint",
+	"routing":         "",
 	"routing/capture": "internal/hint routing",
 	"routing/flow":    "routing",
 	"routing/host":    "internal/hint internal/procfs routing",

@@ -15,6 +15,7 @@ import (
 
 	"lasthop/internal/hint"
 	"lasthop/report"
+	"lasthop/routing"
 
 	"golang.org/x/sys/unix"
 )
@@ -94,7 +95,7 @@ func (c Client) none() error {
 	var st unix.Statfs_t
 	dir := filepath.Dir(c.Socket)
 	if unix.Statfs(dir, &st) == nil && (st.Bavail == 0 || st.Files > 0 && st.Ffree == 0) {
-		word := hint.ShellWord(dir)
+		word := routing.ShellWord(dir)
 		return hint.New(fmt.Errorf("%w, or it cannot be asked: no space left in %s "+
 			"for its socket", ErrNone, dir), "make room there: df "+word+"; df -i "+
 			word+"; the daemon's log: journalctl -u lasthop")

@@ -7,7 +7,6 @@ import (
 	"strconv"
 	"strings"
 
-	"lasthop/internal/hint"
 	"lasthop/internal/procfs"
 	"lasthop/internal/sockets"
 	"lasthop/internal/survey"
@@ -85,7 +84,7 @@ func (d *doctor) unexplained(list []host.Socket, claimed map[uint32]nginxconf.Li
 			"(process %d) waits for clients on %s %s, and no listen of its "+
 			"configuration says so: a plan does nothing for its replies", pid,
 			s.Transport, s.Local).
-			Advise("name it: %s", hint.Flag("listen", flagFor(s))))
+			Advise("name it: %s", routing.Flag("listen", flagFor(s))))
 	})
 }
 

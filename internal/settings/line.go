@@ -4,7 +4,6 @@ import (
 	"fmt"
 	"slices"
 
-	"lasthop/internal/hint"
 	"lasthop/routing"
 )
 
@@ -21,7 +20,7 @@ type Line struct {
 func (l Line) Command(command string) string {
 	for _, netns := range append(slices.Clone(l.Captured["netns"]), l.NetNS) {
 		if netns != "" {
-			return "lasthop " + command + " --netns " + hint.ShellWord(netns)
+			return "lasthop " + command + " --netns " + routing.ShellWord(netns)
 		}
 	}
 	return "lasthop " + command
@@ -43,7 +42,7 @@ func (l Line) Same(command string) string {
 			}
 		}
 		for _, v := range values {
-			line += " --" + f.Name + " " + hint.ShellWord(v)
+			line += " --" + f.Name + " " + routing.ShellWord(v)
 		}
 	}
 	return line
@@ -57,7 +56,7 @@ func (l Line) Apply(digest string) string { return l.Same("apply") + " --expect 
 func (l Line) Explain(q routing.Query) string {
 	command := fmt.Sprintf("explain %s --from %s", q.Src, q.Dst)
 	if l.Host != "" {
-		return "lasthop " + command + " --host " + hint.ShellWord(l.Host)
+		return "lasthop " + command + " --host " + routing.ShellWord(l.Host)
 	}
 	return l.Same(command)
 }

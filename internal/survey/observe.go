@@ -96,7 +96,7 @@ func contradiction(c report.Checked, l routing.SeenListener) (f routing.Finding,
 		}
 		return f.Advise("the way of the requests is not what the plan takes it for: "+
 			"%s, or look at the routers",
-			hint.Flag("address", l.Addr.String()+"="+w.In.Link)), true
+			routing.Flag("address", l.Addr.String()+"="+w.In.Link)), true
 	}
 	return f, false
 }

@@ -7,6 +7,7 @@ import (
 	"path/filepath"
 
 	"lasthop/internal/hint"
+	"lasthop/routing"
 
 	"golang.org/x/sys/unix"
 )
@@ -92,8 +93,8 @@ func (l *lock) hint(err error) string {
 	case errors.Is(err, os.ErrPermission):
 		return "run as root"
 	case errors.Is(err, unix.ENOSPC), errors.Is(err, unix.EDQUOT):
-		return "make room there: df " + hint.ShellWord(l.dir) + "; df -i " +
-			hint.ShellWord(l.dir) + "; or name another directory with --run-dir"
+		return "make room there: df " + routing.ShellWord(l.dir) + "; df -i " +
+			routing.ShellWord(l.dir) + "; or name another directory with --run-dir"
 	}
 	return "name a directory that can be written with --run-dir"
 }

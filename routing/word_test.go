@@ -1,4 +1,4 @@
-package hint
+package routing
 
 import (
 	"os/exec"
@@ -6,8 +6,8 @@ import (
 	"testing"
 )
 
-// words are names that a shell would take for something else.
-var words = []string{"", "eth0", "eth0.100", "-n", "--", "-e\x01", "a b", "a'b", `a"b`, `a\b`, "a;b",
+// hardWords are names that a shell would take for something else.
+var hardWords = []string{"", "eth0", "eth0.100", "-n", "--", "-e\x01", "a b", "a'b", `a"b`, `a\b`, "a;b",
 	"$(id)", "`id`", "$HOME", "~", "*", "[a-z]", "{a,b}", "a\nb", "\n", "\x01\n\n", "-\n\x7f", "\xff", "\xff\n",
 	"é", "\u200b", "a\tb", "%s", "%d\x02", "!x", "#x", "a#b", "a=b", "<a", ">b", "a|b", "a&", "(a)", "\u202ea",
 	"a\\012b\x03", "'\x04'", "$'\x05'"}
@@ -24,7 +24,7 @@ func shell(t *testing.T, command string) string {
 
 // FuzzShellWord: sh sees the very word, and one word, wherever it stands.
 func FuzzShellWord(f *testing.F) {
-	for _, w := range words {
+	for _, w := range hardWords {
 		f.Add(w)
 	}
 	f.Fuzz(func(t *testing.T, word string) {
