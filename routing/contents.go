@@ -25,6 +25,7 @@ func (l *layout) layTable(p *path) {
 	t.defaults()
 	var moved, others []Route
 	tables := t.movedTo()
+	home := filter(tables, t.atHome)
 	for _, r := range l.host.Routes {
 		if r.Family() != p.family || r.IsDefault() || l.isHost(r.Dst) {
 			continue // to the host itself: the local table answers
@@ -32,7 +33,7 @@ func (l *layout) layTable(p *path) {
 		t.known[r.Dst] = t.known[r.Dst] || r.Table == TableMain
 		c, own := Route{}, false
 		if r.Table == TableMain || slices.Contains(tables, r.Table) &&
-			(r.connects(p.link) || t.atHome(r.Table)) {
+			(r.connects(p.link) || slices.Contains(home, r.Table)) {
 			c, own = l.ownRoute(r, p)
 		}
 		switch {

@@ -44,29 +44,26 @@ func Consider(in Inputs) (Decision, *Judgement, error) {
 		return Decision{}, nil, err
 	}
 	t := newTopology(in.Host, in.Policy)
-	d, whole, needed, ideal := judged(t, in)
-	for unused := d.needlessHeld(); len(unused) > 0; unused = d.needlessHeld() {
+	j := judged(t, in)
+	for unused := j.needlessHeld(); len(unused) > 0; unused = j.needlessHeld() {
 		t = t.withoutHeld(unused)
-		d, whole, needed, ideal = judged(t, in)
+		j = judged(t, in)
 	}
+	d, state := j.draft, j.needed.state
 	d.tellAssumed()
-	after := NewFIB(With(d.host, needed.state))
-	d.describe(needed, after, ideal, in.Binds)
-	plan := d.plan(needed.state)
+	d.describe(j.needed, j.after, j.ideal, in.Binds)
+	plan := d.plan(state)
 	plan.Findings = append(plan.Findings, in.Warnings...)
-	return Decision{Plan: plan, Owned: t.own, Diff: Compare(t.own, plan.State),
-		inputs: in, foreign: t.host, whole: whole.state}, &Judgement{d, after, ideal}, nil
+	return Decision{Plan: plan, Owned: t.own, Diff: Compare(t.own, state), inputs: in,
+		foreign: t.host, whole: j.whole.state}, &Judgement{d, j.after, j.ideal}, nil
 }
 
-// judged returns the draft with the paths of all listeners, and the layouts of
-// all of them and of those that are needed.
-func judged(t *topology, in Inputs) (d *draft, whole, needed *layout, ideal *FIB) {
-	d = resolveAll(t, in.Listeners)
+// judged returns the paths of all listeners, and which of them are needed.
+func judged(t *topology, in Inputs) *judge {
+	d := resolveAll(t, in.Listeners)
 	d.coverPaths(in.Binds)
 	d.assignTables()
-	whole = layOut(d.topology, d.paths)
-	needed, ideal = d.judge(whole)
-	return d, whole, needed, ideal
+	return d.judge()
 }
 
 // Spare returns what the paths of a link and family would have that are

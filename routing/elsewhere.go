@@ -11,6 +11,12 @@ import (
 // behind; and LANs whose router is asked for anyway, because a listener there
 // waits for it.
 func (w *describer) elsewhere() {
+	waits := map[linkFamily]bool{} // links on which a listener waits for its gateway
+	for _, r := range w.rows {
+		if r.Reason == "no-gateway" && r.Status == Unresolved {
+			waits[linkFamily{r.Link, FamilyOf(r.Addr)}] = true
+		}
+	}
 	for _, f := range Families {
 		for _, link := range w.sorted {
 			key := linkFamily{link.Name, f}
@@ -20,19 +26,11 @@ func (w *describer) elsewhere() {
 			router := w.leadsElsewhere(key) && w.forwards(key)
 			if router && w.outwardIn(link.Name, f) {
 				w.tellForwarding(key)
-			} else if asks := w.waits(key); router || asks {
+			} else if asks := waits[key]; router || asks {
 				w.tellElsewhere(key, router, asks)
 			}
 		}
 	}
-}
-
-// waits reports whether a listener on a link waits for its gateway.
-func (w *describer) waits(key linkFamily) bool {
-	return slices.ContainsFunc(w.rows, func(r row) bool {
-		return r.Link == key.link && r.Reason == "no-gateway" && r.Status == Unresolved &&
-			FamilyOf(r.Addr) == key.family
-	})
 }
 
 // tellForwarding names a link that stays outward although forwarding has begun

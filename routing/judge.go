@@ -10,45 +10,49 @@ import (
 // another rule shadows the path.
 type judge struct {
 	*draft
-	whole        *layout // of all paths
-	after, ideal *FIB
-	general      map[Family]map[uint32]bool // FIB.general
+	whole, needed *layout // of all paths, and of those that are needed
+	after, ideal  *FIB
+	general       map[Family]map[uint32]bool // FIB.general
 }
 
 // judge decides which paths are needed: those for which some reply to some
-// class of client would leave otherwise without them. It returns their layout
-// and the ideal. Without the paths that are not needed the block of the others
-// may find another place, and so meet other rules: then these are judged again.
-func (d *draft) judge(whole *layout) (l *layout, ideal *FIB) {
-	j := judge{d, whole, NewFIB(With(d.host, whole.state)), d.ideal(whole),
-		map[Family]map[uint32]bool{IPv4: d.fib.general(IPv4), IPv6: d.fib.general(IPv6)}}
+// class of client would leave otherwise without them. Without the others their
+// block may find another place, and so meet other rules: then they are judged
+// again.
+func (d *draft) judge() *judge {
+	whole := layOut(d.topology, d.paths)
+	j := &judge{draft: d, whole: whole, ideal: d.ideal(whole),
+		general: map[Family]map[uint32]bool{IPv4: d.fib.general(IPv4),
+			IPv6: d.fib.general(IPv6)}}
+	j.assume(whole)
 	for _, f := range whole.findings {
 		if f.Code == "shadowed" || f.Code == "opaque-rule" {
 			j.find(f)
 		}
 	}
 	verdicts := map[*path]verdict{}
-	for _, p := range d.paths {
-		verdicts[p] = j.weigh(p)
-	}
-	for l = whole; ; {
-		needed := filter(d.paths, func(p *path) bool { return verdicts[p].needed() })
-		next := layOut(d.topology, needed)
-		j.after = NewFIB(With(d.host, next.state))
-		if next.standsAs(l) {
-			l = next
-			break
-		}
-		for _, p := range needed {
+	for due := d.paths; ; {
+		for _, p := range due {
 			verdicts[p] = j.weigh(p)
 		}
-		l = next
+		needed := filter(due, func(p *path) bool { return verdicts[p].needed() })
+		if len(needed) == len(due) {
+			break
+		}
+		last := j.needed
+		if j.assume(layOut(d.topology, needed)); j.needed.standsAs(last) {
+			break
+		}
+		due = needed
 	}
 	for _, p := range d.paths {
 		j.conclude(verdicts[p])
 	}
-	return l, j.ideal
+	return j
 }
+
+// assume looks everything up as with a layout from now on.
+func (j *judge) assume(l *layout) { j.needed, j.after = l, NewFIB(With(j.host, l.state)) }
 
 // ideal returns the host with no rules but those of all paths.
 func (d *draft) ideal(whole *layout) *FIB {
