@@ -18,6 +18,20 @@ import (
 	"lasthop/watcher"
 )
 
+// askHalf sends half of a request to NGINX: the worker that serves it stays.
+func (s *server) askHalf(addr string) (c net.Conn) {
+	s.t.Helper()
+	var err error
+	s.Do(func() { c, err = net.Dial("tcp4", addr) })
+	if err == nil {
+		_, err = io.WriteString(c, "GET / HTTP/1.1\r\n")
+	}
+	if err != nil {
+		s.t.Fatal(err)
+	}
+	return c
+}
+
 // TestRunDraining: a listener that was removed keeps its way while an old
 // worker serves a connection of it, and not longer.
 func TestRunDraining(t *testing.T) {
@@ -27,17 +41,8 @@ func TestRunDraining(t *testing.T) {
 		s.Conf("listen 10.0.1.100:80; listen 10.0.2.100:80;")
 		s.StartNginx()
 		s.start(detector)
-		var c net.Conn
-		var err error
-		s.Do(func() { c, err = net.Dial("tcp4", "10.0.2.100:80") })
-		if err != nil {
-			t.Fatal(err)
-		}
+		c := s.askHalf("10.0.2.100:80")
 		defer c.Close()
-		// half of a request: its worker stays
-		if _, err := io.WriteString(c, "GET / HTTP/1.1\r\n"); err != nil {
-			t.Fatal(err)
-		}
 		s.Conf("listen 10.0.1.100:80;")
 		s.Reload()
 		s.Until("old workers that drain", func() bool {

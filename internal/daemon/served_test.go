@@ -2,7 +2,6 @@ package daemon
 
 import (
 	"fmt"
-	"io"
 	"net"
 	"os"
 	"slices"
@@ -202,17 +201,10 @@ func TestRunAnothersSocket(t *testing.T) {
 	s.Conf("listen 10.0.1.100:80; listen 10.0.2.100:80;")
 	s.StartNginx()
 	s.start()
-	var c net.Conn
+	c := s.askHalf("10.0.2.100:80")
+	defer c.Close()
 	var l net.Listener
 	var err error
-	s.Do(func() { c, err = net.Dial("tcp4", "10.0.2.100:80") })
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer c.Close()
-	if _, err := io.WriteString(c, "GET / HTTP/1.1\r\n"); err != nil {
-		t.Fatal(err)
-	}
 	s.Conf("listen 10.0.1.100:80;")
 	s.Reload()
 	s.Until("NGINX's socket to go", func() bool { return !s.serves("10.0.2.100:80") })
