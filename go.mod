@@ -14,7 +14,7 @@ require (
 	github.com/prometheus/client_golang v1.23.2 // metrics
 	github.com/rogpeppe/go-internal v1.14.1 // tests: testscript and txtar
 	github.com/santhosh-tekuri/jsonschema/v6 v6.0.2 // tests: the JSON documents against docs/schema
-	github.com/spf13/cobra v1.10.1 // commands, flags, help
+	github.com/spf13/cobra v1.10.2 // commands, flags, help
 	github.com/vishvananda/netlink v1.3.1 // rtnetlink
 	github.com/vishvananda/netns v0.0.5 // --netns
 	go4.org/netipx v0.0.0-20260823151212-3075585bcbeb // sets of addresses as maximal prefixes
@@ -26,6 +26,7 @@ require (
 require (
 	github.com/beorn7/perks v1.0.1 // indirect
 	github.com/cespare/xxhash/v2 v2.3.0 // indirect
+	github.com/cilium/ebpf v0.22.0 // indirect
 	github.com/inconshreveable/mousetrap v1.1.0 // indirect
 	github.com/jstemmer/go-junit-report v1.0.0 // indirect
 	github.com/kr/text v0.2.0 // indirect
@@ -33,7 +34,7 @@ require (
 	github.com/prometheus/client_model v0.6.2 // indirect
 	github.com/prometheus/common v0.66.1 // indirect
 	github.com/prometheus/procfs v0.16.1 // indirect
-	github.com/spf13/pflag v1.0.9 // indirect
+	github.com/spf13/pflag v1.0.10 // indirect
 	go.yaml.in/yaml/v2 v2.4.2 // indirect
 	golang.org/x/mod v0.41.0 // indirect
 	golang.org/x/text v0.43.0 // indirect

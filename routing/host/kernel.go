@@ -36,6 +36,8 @@ type Kernel struct {
 	conn
 	// the record of routing.Host.Grouped, in the run directory; "" for none
 	GroupsFile string
+	// the programs of last-hop; nil for none
+	LastHop LastHop
 
 	tables   map[uint32]bool // that were read or written, for ReadOwned
 	nftables nftables        // as they were read last; a subscription reads too
@@ -96,6 +98,9 @@ func (k *Kernel) Read() (routing.Host, error) {
 	if err != nil {
 		return *h, fmt.Errorf("read sysctls: %w", err)
 	}
+	if err := k.readLastHop(r); err != nil {
+		return *h, err
+	}
 	if h.Rulesets, err = k.Rulesets(*h); err != nil {
 		return *h, fmt.Errorf("read rulesets: %w", err)
 	}
@@ -128,6 +133,9 @@ func (k *Kernel) ReadOwned(numbers routing.Numbers) (routing.State, error) {
 					fmt.Errorf("read routes of table %d: %w", table, err)
 			}
 		}
+	}
+	if err := k.readLastHop(r); err != nil {
+		return routing.State{}, err
 	}
 	r.host.Grouped = k.grouped()
 	return routing.Owned(r.host, numbers), nil

@@ -116,8 +116,10 @@ func (d *routeDecoder) attr(a attr) (err error) {
 // modelled.
 func (d *routeDecoder) more(a attr) {
 	switch a.kind {
-	case unix.RTA_CACHEINFO, unix.RTA_EXPIRES, unix.RTA_PAD, unix.RTA_UID, unix.RTA_ENCAP:
-		// volatile, padding, or said by RTA_ENCAP_TYPE
+	case unix.RTA_CACHEINFO, unix.RTA_EXPIRES, unix.RTA_PAD, unix.RTA_UID:
+		// volatile, or padding
+	case unix.RTA_ENCAP:
+		d.route.Encap = answerOf(a.value)
 	case unix.RTA_ENCAP_TYPE:
 		name := encapNames[a.uint()]
 		if name == "" {
@@ -233,6 +235,9 @@ func (d *routeDecoder) finish() routing.Route {
 	if rejects(r.Type) {
 		r.Hops = nil // IPv6 keeps them on lo
 	}
+	if r.Encap != "" {
+		d.encap = nil // ours, and known
+	}
 	d.route = r
 	r.Opaque = d.opaque()
 	return r
@@ -278,9 +283,15 @@ func decodeNextHop(b []byte, n names) (nextHop, error) {
 	return h, nil
 }
 
-// encodeRoute writes the payload of RTM_NEWROUTE. index gives links their
-// numbers.
+// encodeRoute writes the payload of RTM_NEWROUTE, without the program of Encap.
+// index gives links their numbers.
 func encodeRoute(r routing.Route, index map[string]int) ([]byte, error) {
+	r.Encap = ""
+	return encodeAnswering(r, index, 0)
+}
+
+// encodeAnswering is encodeRoute, with the file descriptor of Encap's program.
+func encodeAnswering(r routing.Route, index map[string]int, answer int) ([]byte, error) {
 	for _, h := range r.Hops {
 		if index[h.Link] == 0 {
 			return nil, fmt.Errorf("find link %s: %w", h.Link, unix.ENODEV)
@@ -308,8 +319,9 @@ func encodeRoute(r routing.Route, index map[string]int) ([]byte, error) {
 	case 1:
 		m.putGateway(r.Family(), r.Hops[0].Via)
 		m.putUint32(unix.RTA_OIF, uint32(index[r.Hops[0].Link]))
+		m.putAnswer(r.Encap, answer)
 	default:
-		m.put(unix.RTA_MULTIPATH, encodeHops(r, index))
+		m.put(unix.RTA_MULTIPATH, encodeHops(r, index, answer))
 	}
 	return m.data, nil
 }
@@ -355,11 +367,12 @@ func (m *message) putGateway(f routing.Family, via netip.Addr) {
 	}
 }
 
-func encodeHops(r routing.Route, index map[string]int) []byte {
+func encodeHops(r routing.Route, index map[string]int, answer int) []byte {
 	var out []byte
 	for _, h := range r.Hops {
 		var m message
 		m.putGateway(r.Family(), h.Via)
+		m.putAnswer(r.Encap, answer)
 		header := unix.RtNexthop{Len: uint16(unix.SizeofRtNexthop + len(m.data)),
 			Hops: uint8(max(h.Weight, 1) - 1), Ifindex: int32(index[h.Link])}
 		if h.OnLink {

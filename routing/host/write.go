@@ -23,8 +23,9 @@ func (k *Kernel) Write(d routing.Diff) (done []routing.Op, err error) {
 // sees.
 type writing struct {
 	reading
-	tables map[uint32]bool // those of the Kernel
-	there  map[table]map[identity]int
+	lastHop LastHop
+	tables  map[uint32]bool // those of the Kernel
+	there   map[table]map[identity]int
 }
 
 // table is what one dump of routes returns.
@@ -43,7 +44,8 @@ type identity struct {
 func identityOf(r routing.Route) identity { return identity{r.RouteKey, r.Type, r.Protocol} }
 
 func (k *Kernel) writing() *writing {
-	return &writing{reading{conn: &k.conn}, k.tables, map[table]map[identity]int{}}
+	return &writing{reading{conn: &k.conn}, k.LastHop, k.tables,
+		map[table]map[identity]int{}}
 }
 
 // do makes one write.
@@ -67,6 +69,14 @@ func (w *writing) do(op routing.Op) error {
 		return gone(w.setGroup(op.Group.Link, 0), unix.ENODEV)
 	case op.Group != nil:
 		return w.setGroup(op.Group.Link, op.Group.Group)
+	case op.Filter != nil && op.Delete:
+		return w.delFilter(*op.Filter)
+	case op.Filter != nil:
+		return w.setFilter(*op.Filter)
+	case op.Wanted != nil && w.lastHop != nil:
+		return w.lastHop.SetWanted(*op.Wanted, op.Delete)
+	case op.Wanted != nil:
+		return errNoLastHop
 	}
 	return errors.New("empty operation")
 }
@@ -117,7 +127,14 @@ func (w *writing) setRoute(r routing.Route, flags int) error {
 			return err
 		}
 	}
-	payload, err := encodeRoute(r, w.index)
+	var answer int
+	if r.Encap != "" {
+		var err error
+		if _, answer, err = w.programs(r.Encap); err != nil {
+			return err
+		}
+	}
+	payload, err := encodeAnswering(r, w.index, answer)
 	if err != nil {
 		return err
 	}

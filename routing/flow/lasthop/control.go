@@ -1,0 +1,193 @@
+package lasthop
+
+import (
+	"errors"
+	"fmt"
+	"io/fs"
+	"net/netip"
+	"os"
+
+	"lasthop/routing"
+
+	"github.com/cilium/ebpf"
+	"golang.org/x/sys/unix"
+)
+
+// Control is the programs of one network namespace, as package host asks for
+// them: it looks for maps that are pinned, and loads the programs when something
+// is to be attached. It is not safe for concurrent use.
+type Control struct {
+	Place Place
+	Flows int  // the size of the large maps; 0 is Flows
+	Trust bool // a kernel is taken to be fixed where nothing tells
+	open  *Programs
+	tags  []string // that were attached when Support was asked last
+	fault error    // why the programs could not be loaded; nil if they were, or were not asked for
+}
+
+// Support says whether the mode can be had: see host.LastHop. Whether the kernel
+// refuses a program is known only after it was asked to load one.
+func (c *Control) Support(attached []string) routing.LastHopSupport {
+	c.tags = attached
+	s := routing.LastHopSupport{Tag: c.Place.Tag(attached), Known: true}
+	if c.open != nil {
+		s.Tag = c.open.Tag()
+	}
+	kernel := Running().Missing()
+	switch rights := capabilities(); {
+	case c.fault != nil:
+		s.Missing = c.fault.Error()
+	case kernel != "" && !c.Trust:
+		s.Missing = kernel
+	case rights.has(unix.CAP_NET_ADMIN) && !rights.has(unix.CAP_BPF):
+		s.Missing = "the right to load programs (CAP_BPF)"
+	case !rights.has(unix.CAP_NET_ADMIN):
+		s.Known = false // somebody who only looks
+	}
+	return s
+}
+
+// rights is a set of capabilities.
+type rights [2]unix.CapUserData
+
+func (r rights) has(capability int) bool {
+	bit := func(c int) bool { return r[c/32].Effective&(1<<(c%32)) != 0 }
+	return bit(capability) || capability == unix.CAP_BPF && bit(unix.CAP_SYS_ADMIN)
+}
+
+// capabilities returns those of the process.
+func capabilities() (r rights) {
+	header := unix.CapUserHeader{Version: unix.LINUX_CAPABILITY_VERSION_3}
+	_ = unix.Capget(&header, &r[0]) // it fails for a wrong version alone
+	return r
+}
+
+// Programs loads the programs unless they are: see host.LastHop.
+func (c *Control) Programs() (learn, answer int, tag string, err error) {
+	p, err := c.load()
+	if err != nil {
+		return 0, 0, "", err
+	}
+	return p.Learn(), p.Answer(), p.Tag(), nil
+}
+
+func (c *Control) load() (*Programs, error) {
+	if c.open != nil {
+		return c.open, nil
+	}
+	flows := c.Flows
+	if flows == 0 {
+		flows = Flows
+	}
+	p, err := Open(c.Place, flows, c.tags)
+	c.fault = err
+	if err != nil {
+		return nil, err
+	}
+	c.open = p
+	return p, nil
+}
+
+// Close gives everything back but what is attached or pinned.
+func (c *Control) Close() error {
+	if c.open == nil {
+		return nil
+	}
+	defer func() { c.open = nil }()
+	return c.open.Close()
+}
+
+// Wanted returns the listeners in the map: see host.LastHop.
+func (c *Control) Wanted() (list []routing.Wanted, err error) {
+	m, done, err := c.wanted()
+	if m == nil || err != nil {
+		return nil, err
+	}
+	defer done()
+	var l bpfListener
+	var mark uint8
+	entries := m.Iterate()
+	for entries.Next(&l, &mark) {
+		list = append(list, wantedOf(l))
+	}
+	return list, entries.Err()
+}
+
+// wanted opens the map of listeners; nil if there is none, or none to be read.
+func (c *Control) wanted() (m *ebpf.Map, done func(), err error) {
+	if c.open != nil {
+		return c.open.maps.Wanted, func() {}, nil
+	}
+	generation := c.Place.pinned()
+	if generation == 0 {
+		return nil, nil, nil
+	}
+	m, err = ebpf.LoadPinnedMap(c.Place.folder(generation)+"/"+bpfMapWanted, nil)
+	if errors.Is(err, fs.ErrPermission) || errors.Is(err, os.ErrNotExist) {
+		return nil, nil, nil
+	}
+	if err != nil {
+		return nil, nil, fmt.Errorf("open the map of listeners: %w", err)
+	}
+	return m, func() { m.Close() }, nil
+}
+
+// SetWanted adds a listener to the map, or removes it.
+func (c *Control) SetWanted(w routing.Wanted, remove bool) error {
+	m, done, err := c.wanted()
+	if err == nil && m == nil && !remove {
+		_, err = c.load()
+		m, done = c.open.maps.Wanted, func() {}
+	}
+	if err != nil || m == nil {
+		return err
+	}
+	defer done()
+	l := listenerOf(w)
+	if !remove {
+		return m.Put(l, uint8(1))
+	}
+	if err := m.Delete(l); !errors.Is(err, ebpf.ErrKeyNotExist) {
+		return err
+	}
+	return nil
+}
+
+// protocols are the numbers of transports; ICMPv6 is counted as ICMP.
+var protocols = map[routing.Transport]uint16{routing.TCP: unix.IPPROTO_TCP,
+	routing.UDP: unix.IPPROTO_UDP, routing.ICMP: unix.IPPROTO_ICMP}
+
+func listenerOf(w routing.Wanted) bpfListener {
+	return bpfListener{Addr: words(w.Addr), Port: big(w.Port),
+		Protocol: protocols[w.Transport]}
+}
+
+func wantedOf(l bpfListener) routing.Wanted {
+	w := routing.Wanted{Addr: addrOf(l.Addr), Port: big(l.Port)}
+	for t, number := range protocols {
+		if number == l.Protocol {
+			w.Transport = t
+		}
+	}
+	return w
+}
+
+// words is an address as the maps have it: 16 bytes, IPv4 mapped.
+func words(a netip.Addr) (w [4]uint32) {
+	b := a.As16()
+	for i := range w {
+		w[i] = native.Uint32(b[4*i:])
+	}
+	return w
+}
+
+func addrOf(w [4]uint32) netip.Addr {
+	var b [16]byte
+	for i := range w {
+		native.PutUint32(b[4*i:], w[i])
+	}
+	return netip.AddrFrom16(b).Unmap()
+}
+
+// big turns a port to network order, and back.
+func big(port uint16) uint16 { return native.Uint16([]byte{byte(port >> 8), byte(port)}) }

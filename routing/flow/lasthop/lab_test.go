@@ -1,0 +1,153 @@
+package lasthop_test
+
+import (
+	"fmt"
+	"net/netip"
+	"os"
+	"strconv"
+	"strings"
+	"testing"
+
+	"lasthop/internal/nstest"
+)
+
+func TestMain(m *testing.M) { os.Exit(nstest.Main(m)) }
+
+// lab is a host with two routers on one subnet and a third on another, each
+// with its own clients, and nothing else knows of them:
+//
+//	client a --- router a --+
+//	                        +-- switch -- e1  host
+//	client b --- router b --+
+//	client c --- router c ------------- e2
+//
+// main's default is by router a. Every router has a strict stateful firewall:
+// it passes no packet of a connection whose beginning it did not see, and counts
+// what is not for its own client.
+type lab struct {
+	t       testing.TB
+	host    *nstest.NS
+	routers map[string]*nstest.NS
+	clients map[string]*nstest.NS
+}
+
+// names of the routers, and the numbers in their addresses.
+var routers = []struct {
+	name, link string
+	subnet, at int
+}{{"a", "e1", 1, 1}, {"b", "e1", 1, 254}, {"c", "e2", 2, 1}}
+
+func clientAddr(family int, router string) netip.Addr {
+	n := int(router[0] - 'a')
+	if family == 6 {
+		return netip.MustParseAddr(fmt.Sprintf("2001:db8:%d::2", 0xa0+n))
+	}
+	return netip.MustParseAddr(fmt.Sprintf("198.51.%d.2", 100+n))
+}
+
+// vips are the host's addresses for services: on the NIC of the first subnet,
+// and on lo.
+var vips = map[string]map[int]netip.Addr{
+	"nic": {4: netip.MustParseAddr("10.1.0.2"), 6: netip.MustParseAddr("fd01::2")},
+	"lo":  {4: netip.MustParseAddr("192.0.2.10"), 6: netip.MustParseAddr("2001:db8:f::10")},
+}
+
+func newLab(t testing.TB) *lab {
+	t.Helper()
+	l := &lab{t: t, host: nstest.New(t), routers: map[string]*nstest.NS{},
+		clients: map[string]*nstest.NS{}}
+	s := nstest.New(t)
+	s.IP("link add br type bridge")
+	s.IP("link set br up")
+	l.cable(s, "p0", l.host, "e1")
+	s.IP("link set p0 master br")
+	for _, r := range routers {
+		router, client := nstest.New(t), nstest.New(t)
+		l.routers[r.name], l.clients[r.name] = router, client
+		if r.link == "e1" {
+			l.cable(s, "p"+r.name, router, "r0")
+			s.IP("link set p" + r.name + " master br")
+		} else {
+			l.cable(router, "r0", l.host, r.link)
+		}
+		l.cable(router, "r1", client, "c0")
+		router.Sysctl("net.ipv4.ip_forward=1")
+		router.Sysctl("net.ipv6.conf.all.forwarding=1")
+		n := r.name[0] - 'a'
+		router.Batch(fmt.Sprintf(`addr add 10.%[1]d.0.%[2]d/24 dev r0
+addr add fd0%[1]d::%[2]x/64 dev r0 nodad
+addr add 198.51.%[3]d.1/24 dev r1
+addr add 2001:db8:%[4]x::1/64 dev r1 nodad
+addr add fe80::1/64 dev r0 nodad
+addr add fe80::1/64 dev r1 nodad
+route add 192.0.2.0/24 via 10.%[1]d.0.2
+route add 2001:db8:f::/48 via fd0%[1]d::2
+`, r.subnet, r.at, 100+int(n), 0xa0+int(n)))
+		if r.subnet != 1 { // the first subnet's addresses are reached by it, too
+			router.Batch(fmt.Sprintf("route add 10.1.0.2/32 via 10.%[1]d.0.2\n"+
+				"route add fd01::2/128 via fd0%[1]d::2\n", r.subnet))
+		}
+		l.firewall(router, clientAddr(4, r.name), clientAddr(6, r.name))
+		client.Batch(fmt.Sprintf(`addr add %s/24 dev c0
+addr add %s/64 dev c0 nodad
+route add default via 198.51.%d.1
+route add default via 2001:db8:%x::1
+`, clientAddr(4, r.name), clientAddr(6, r.name), 100+int(n), 0xa0+int(n)))
+	}
+	l.host.Batch(`addr add 10.1.0.2/24 dev e1
+addr add fd01::2/64 dev e1 nodad
+addr add 10.2.0.2/24 dev e2
+addr add fd02::2/64 dev e2 nodad
+addr add 192.0.2.10/32 dev lo
+addr add 2001:db8:f::10/128 dev lo nodad
+addr add fe80::2/64 dev e1 nodad
+addr add fe80::2/64 dev e2 nodad
+route add default via 10.1.0.1
+route add default via fd01::1
+`)
+	return l
+}
+
+func (l *lab) cable(a *nstest.NS, nameA string, b *nstest.NS, nameB string) {
+	l.t.Helper()
+	a.IP(fmt.Sprintf("link add %s type veth peer name %s netns %s", nameA, nameB, b.Path))
+	a.IP("link set " + nameA + " up")
+	b.IP("link set " + nameB + " up")
+}
+
+func (l *lab) firewall(router *nstest.NS, client4, client6 netip.Addr) {
+	l.t.Helper()
+	var rules string
+	for _, x := range []struct {
+		family string
+		client netip.Addr
+	}{{"ip", client4}, {"ip6", client6}} {
+		rules += fmt.Sprintf("add rule inet strict forward iifname \"r0\" %[1]s daddr != %[2]s "+
+			"counter name astray drop\n", x.family, x.client)
+	}
+	c := router.Command("nft", "-f", "-")
+	c.Stdin = strings.NewReader("table inet strict {\n\tcounter astray {}\n\tchain forward {\n" +
+		"type filter hook forward priority 0; policy drop;\n}\n}\n" + rules +
+		"add rule inet strict forward ct state invalid drop\n" +
+		"add rule inet strict forward iifname \"r0\" ct state new drop\n" +
+		"add rule inet strict forward accept\n")
+	if out, err := c.CombinedOutput(); err != nil {
+		l.t.Fatalf("nft: %v\n%s", err, out)
+	}
+}
+
+// astray counts the packets that came to a router and were for another's
+// client.
+func (l *lab) astray() (n int) {
+	l.t.Helper()
+	for _, r := range l.routers {
+		f := strings.Fields(r.Run("nft", "list", "counter", "inet", "strict", "astray"))
+		for i := range f[:len(f)-1] {
+			if f[i] == "packets" {
+				packets, _ := strconv.Atoi(f[i+1])
+				n += packets
+			}
+		}
+	}
+	return n
+}

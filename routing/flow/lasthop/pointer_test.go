@@ -1,0 +1,5 @@
+package lasthop_test
+
+import "unsafe"
+
+func pointer(b []byte) unsafe.Pointer { return unsafe.Pointer(&b[0]) }

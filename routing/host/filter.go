@@ -1,0 +1,239 @@
+package host
+
+import (
+	"errors"
+	"fmt"
+	"slices"
+	"strings"
+
+	"lasthop/routing"
+
+	"golang.org/x/sys/unix"
+)
+
+// tcm is struct tcmsg.
+type tcm struct {
+	family uint8
+	_      [3]uint8
+	index  int32
+	handle uint32
+	parent uint32
+	info   uint32 // a filter's preference and, in network order, its protocol
+}
+
+// Numbers of the qdisc clsact and of its filters for what comes in, which
+// x/sys has no names for.
+const (
+	clsact        = 0xfffffff1 // TC_H_CLSACT, also that of the older qdisc ingress
+	clsactHandle  = 0xffff0000
+	clsactIngress = 0xfffffff2 // TC_H_MIN_INGRESS below it
+
+	filterHandle = 1
+	directAction = 1 // TCA_BPF_FLAG_ACT_DIRECT
+
+	tcaKind, tcaOptions               = 1, 2
+	tcaBPFFD, tcaBPFName, tcaBPFFlags = 6, 7, 8
+)
+
+// LastHop is what package lasthop does for a Kernel: the programs, and the maps
+// that they share. Its file descriptors stay open.
+type LastHop interface {
+	// Support says whether it can be had. attached are the tags of the
+	// programs that routes and filters have now.
+	Support(attached []string) routing.LastHopSupport
+	// Programs returns the file descriptors of the filter's program and of
+	// the routes', and the tag of both.
+	Programs() (learn, answer int, tag string, err error)
+	// Wanted returns the listeners in the map; none if there is no map, or
+	// none that this user may read.
+	Wanted() ([]routing.Wanted, error)
+	SetWanted(w routing.Wanted, remove bool) error
+}
+
+var errNoLastHop = errors.New("the programs of last-hop are not at hand")
+
+// programs returns the file descriptors of the programs of that name.
+func (w *writing) programs(name string) (learn, answer int, err error) {
+	if w.lastHop == nil {
+		return 0, 0, errNoLastHop
+	}
+	learn, answer, tag, err := w.lastHop.Programs()
+	if err == nil && name != routing.LastHopPrefix+tag {
+		err = fmt.Errorf("attach %s: the programs that are loaded are %s%s", name,
+			routing.LastHopPrefix, tag)
+	}
+	return learn, answer, err
+}
+
+// readLastHop reads what the mode last-hop has beside routes.
+func (k *Kernel) readLastHop(r *reading) (err error) {
+	if err := r.readFilters(); err != nil {
+		return fmt.Errorf("read filters: %w", err)
+	}
+	if k.LastHop == nil {
+		return nil
+	}
+	h := &r.host
+	if h.Wanted, err = k.LastHop.Wanted(); err != nil {
+		return fmt.Errorf("read the listeners of last-hop: %w", err)
+	}
+	var attached []string
+	for _, f := range h.Filters {
+		if f.Owned() {
+			attached = append(attached, strings.TrimPrefix(f.Name, routing.LastHopPrefix))
+		}
+	}
+	for _, route := range h.Routes {
+		if route.Encap != "" {
+			attached = append(attached,
+				strings.TrimPrefix(route.Encap, routing.LastHopPrefix))
+		}
+	}
+	slices.Sort(attached)
+	h.LastHop = k.LastHop.Support(slices.Compact(attached))
+	return nil
+}
+
+// Numbers of `encap bpf` (LWTUNNEL_ENCAP_BPF), which x/sys has no names for.
+const (
+	encapBPF                     = 6
+	lwtXmit                      = 3
+	lwtProgramFD, lwtProgramName = 1, 2
+)
+
+// putAnswer puts `encap bpf xmit` with a program of ours.
+func (m *message) putAnswer(name string, program int) {
+	if name == "" {
+		return
+	}
+	var p, encap message
+	p.putUint32(lwtProgramFD, uint32(program))
+	p.putString(lwtProgramName, name)
+	encap.put(lwtXmit|unix.NLA_F_NESTED, p.data)
+	m.put(unix.RTA_ENCAP|unix.NLA_F_NESTED, encap.data)
+	m.put(unix.RTA_ENCAP_TYPE, native.AppendUint16(nil, encapBPF))
+}
+
+// answerOf returns the name of the program of `encap bpf xmit` if it is ours,
+// and the only one there.
+func answerOf(encap []byte) string {
+	list, err := attrs(encap)
+	if err != nil || len(list) != 1 || list[0].kind != lwtXmit {
+		return ""
+	}
+	program, err := attrs(list[0].value)
+	name := find(program, lwtProgramName).string()
+	if err != nil || !strings.HasPrefix(name, routing.LastHopPrefix) {
+		return ""
+	}
+	return name
+}
+
+// readFilters reads the filters that packets meet as they come in, where a link
+// has any.
+func (r *reading) readFilters() error {
+	qdiscs, err := r.dump(unix.RTM_GETQDISC, unix.RTM_NEWQDISC, newMessage(tcm{}))
+	if err != nil {
+		return err
+	}
+	for _, m := range qdiscs {
+		h, _, err := split[tcm](m)
+		if err != nil {
+			return err
+		}
+		if h.parent != clsact {
+			continue
+		}
+		filters, err := r.dump(unix.RTM_GETTFILTER, unix.RTM_NEWTFILTER,
+			newMessage(tcm{index: h.index, parent: clsactIngress}))
+		if errors.Is(err, unix.ENODEV) || errors.Is(err, unix.EINVAL) {
+			continue // the link, or its qdisc, has gone
+		}
+		if err != nil {
+			return err
+		}
+		for _, m := range filters {
+			if err := r.addFilter(m); err != nil {
+				return err
+			}
+		}
+	}
+	return nil
+}
+
+func (r *reading) addFilter(m []byte) error {
+	h, list, err := decode[tcm](m)
+	if err != nil {
+		return fmt.Errorf("decode filter: %w", err)
+	}
+	link, err := r.link(uint32(h.index))
+	if err != nil || h.handle == 0 {
+		return nil // without a handle it is the head of a preference
+	}
+	f := routing.Filter{Link: link, Pref: uint16(h.info >> 16), Handle: h.handle,
+		Kind: find(list, tcaKind).string()}
+	if f.Kind == "bpf" {
+		options, err := attrs(find(list, tcaOptions).value)
+		if err != nil {
+			return fmt.Errorf("decode filter: %w", err)
+		}
+		f.Name = find(options, tcaBPFName).string()
+	}
+	r.host.Filters = append(r.host.Filters, f)
+	return nil
+}
+
+// setFilter attaches the filter, or puts the program of today into the filter
+// of ours that is there.
+func (w *writing) setFilter(f routing.Filter) error {
+	if err := w.needLinks(); err != nil {
+		return err
+	}
+	learn, _, err := w.programs(f.Name)
+	if err != nil {
+		return err
+	}
+	index := w.index[f.Link]
+	if index == 0 {
+		return fmt.Errorf("find link %s: %w", f.Link, unix.ENODEV)
+	}
+	qdisc := newMessage(tcm{index: int32(index), handle: clsactHandle, parent: clsact})
+	qdisc.putString(tcaKind, "clsact")
+	err = w.write(unix.RTM_NEWQDISC, unix.NLM_F_CREATE|unix.NLM_F_EXCL, qdisc.data)
+	if err != nil && !errors.Is(err, unix.EEXIST) {
+		return fmt.Errorf("add qdisc clsact: %w", err)
+	}
+	m := filterMessage(f, index)
+	m.putString(tcaKind, "bpf")
+	var options message
+	options.putUint32(tcaBPFFD, uint32(learn))
+	options.putString(tcaBPFName, f.Name)
+	options.putUint32(tcaBPFFlags, directAction)
+	m.put(tcaOptions|unix.NLA_F_NESTED, options.data)
+	return w.write(unix.RTM_NEWTFILTER, unix.NLM_F_CREATE, m.data)
+}
+
+// delFilter takes a filter of ours away, and leaves the qdisc.
+func (w *writing) delFilter(f routing.Filter) error {
+	if err := w.needLinks(); err != nil {
+		return err
+	}
+	index := w.index[f.Link]
+	if index == 0 {
+		return nil // it went with its link
+	}
+	m := filterMessage(f, index)
+	m.putString(tcaKind, "bpf")
+	err := w.write(unix.RTM_DELTFILTER, 0, m.data)
+	return gone(gone(err, unix.ENOENT), unix.EINVAL) // EINVAL: without a qdisc
+}
+
+func filterMessage(f routing.Filter, index int) message {
+	const all = unix.ETH_P_ALL<<8 | unix.ETH_P_ALL>>8 // in network order
+	h := tcm{index: int32(index), handle: f.Handle, parent: clsactIngress,
+		info: uint32(f.Pref)<<16 | all}
+	if h.handle == 0 {
+		h.handle = filterHandle
+	}
+	return newMessage(h)
+}
