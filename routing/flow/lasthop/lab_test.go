@@ -37,10 +37,26 @@ var routers = []struct {
 	subnet, at int
 }{{"a", "e1", 1, 1}, {"b", "e1", 1, 254}, {"c", "e2", 2, 1}}
 
+// strict is the rules of a router's firewall, for its client's addresses.
+const strict = `table inet strict {
+	counter astray {}
+	chain before {
+		type filter hook prerouting priority -300
+		iifname "r0" ip daddr 198.51.0.0/16 ip daddr != %s counter name astray
+		iifname "r0" ip6 daddr 2001:db8:a0::/44 ip6 daddr != %s counter name astray
+	}
+	chain forward {
+		type filter hook forward priority 0
+		ct state invalid drop
+		iifname "r0" ct state new drop
+	}
+}
+`
+
 func clientAddr(family int, router string) netip.Addr {
 	n := int(router[0] - 'a')
 	if family == 6 {
-		return netip.MustParseAddr(fmt.Sprintf("2001:db8:%d::2", 0xa0+n))
+		return netip.MustParseAddr(fmt.Sprintf("2001:db8:%x::2", 0xa0+n))
 	}
 	return netip.MustParseAddr(fmt.Sprintf("198.51.%d.2", 100+n))
 }
@@ -57,16 +73,16 @@ func newLab(t testing.TB) *lab {
 	l := &lab{t: t, host: nstest.New(t), routers: map[string]*nstest.NS{},
 		clients: map[string]*nstest.NS{}}
 	s := nstest.New(t)
-	s.IP("link add br type bridge")
-	s.IP("link set br up")
+	s.IP("link add name sw0 type bridge")
+	s.IP("link set sw0 up")
 	l.cable(s, "p0", l.host, "e1")
-	s.IP("link set p0 master br")
+	s.IP("link set p0 master sw0")
 	for _, r := range routers {
 		router, client := nstest.New(t), nstest.New(t)
 		l.routers[r.name], l.clients[r.name] = router, client
 		if r.link == "e1" {
 			l.cable(s, "p"+r.name, router, "r0")
-			s.IP("link set p" + r.name + " master br")
+			s.IP("link set p" + r.name + " master sw0")
 		} else {
 			l.cable(router, "r0", l.host, r.link)
 		}
@@ -117,20 +133,8 @@ func (l *lab) cable(a *nstest.NS, nameA string, b *nstest.NS, nameB string) {
 
 func (l *lab) firewall(router *nstest.NS, client4, client6 netip.Addr) {
 	l.t.Helper()
-	var rules string
-	for _, x := range []struct {
-		family string
-		client netip.Addr
-	}{{"ip", client4}, {"ip6", client6}} {
-		rules += fmt.Sprintf("add rule inet strict forward iifname \"r0\" %[1]s daddr != %[2]s "+
-			"counter name astray drop\n", x.family, x.client)
-	}
 	c := router.Command("nft", "-f", "-")
-	c.Stdin = strings.NewReader("table inet strict {\n\tcounter astray {}\n\tchain forward {\n" +
-		"type filter hook forward priority 0; policy drop;\n}\n}\n" + rules +
-		"add rule inet strict forward ct state invalid drop\n" +
-		"add rule inet strict forward iifname \"r0\" ct state new drop\n" +
-		"add rule inet strict forward accept\n")
+	c.Stdin = strings.NewReader(fmt.Sprintf(strict, client4, client6))
 	if out, err := c.CombinedOutput(); err != nil {
 		l.t.Fatalf("nft: %v\n%s", err, out)
 	}
