@@ -158,8 +158,8 @@ type ruleDoc struct {
 }
 
 type changeDoc struct {
-	Op     string `json:"op"`     // add, replace, delete, set, unset
-	Object string `json:"object"` // rule, route, link
+	Op     string `json:"op"`     // add, append, replace, delete, set, unset
+	Object string `json:"object"` // rule, route, link, filter, listener
 	Text   string `json:"text"`   // the command
 }
 
@@ -337,6 +337,10 @@ func changeDocOf(o routing.Op) changeDoc {
 		d.Op, d.Object = "replace", "route"
 	case o.Group != nil:
 		d.Op, d.Object = "set", "link"
+	case o.Filter != nil:
+		d.Object = "filter"
+	case o.Wanted != nil:
+		d.Object = "listener"
 	}
 	switch {
 	case o.Delete && o.Group != nil:

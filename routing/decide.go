@@ -83,7 +83,7 @@ func (d Decision) Spare(link string, f Family) State {
 		return slices.ContainsFunc(s.Rules, func(x Rule) bool { return x.Table == r.Table })
 	})
 	if len(s.Rules) > 0 {
-		s.Groups = d.whole.Groups
+		s.Groups, s.Filters, s.Wanted = d.whole.Groups, d.whole.Filters, d.whole.Wanted
 	}
 	return s
 }

@@ -6,19 +6,22 @@ import (
 	"net/netip"
 )
 
-// Op is one write to the kernel, or its taking back. Exactly one of Route, Rule
-// and Group is set.
+// Op is one write to the kernel, or its taking back. Exactly one of Route,
+// Rule, Group, Filter and Wanted is set.
 //
 // Setting a route is RTM_NEWROUTE with CREATE|REPLACE, or with CREATE|APPEND,
-// adding a rule is
-// RTM_NEWRULE, setting a group is RTM_NEWLINK with IFLA_GROUP; Delete turns
-// them into RTM_DELROUTE, RTM_DELRULE and group 0.
+// adding a rule is RTM_NEWRULE, setting a group is RTM_NEWLINK with IFLA_GROUP,
+// setting a filter is RTM_NEWTFILTER with CREATE; Delete turns them into
+// RTM_DELROUTE, RTM_DELRULE, group 0 and RTM_DELTFILTER. Wanted is an entry of
+// a map of our programs.
 type Op struct {
 	Delete bool
 	Append bool // behind the routes with the same key
 	Route  *Route
 	Rule   *Rule
 	Group  *LinkGroup
+	Filter *Filter
+	Wanted *Wanted
 }
 
 // Ops lists the writes of the diff in the order in which Execute makes them.
@@ -30,21 +33,24 @@ func (d Diff) Ops() []Op {
 	return ops
 }
 
-// steps returns the seven groups of writes: make, then break.
-func (d Diff) steps() [7][]Op {
+// steps returns the groups of writes: make, then break. Filters learn before
+// routes ask what was learned.
+func (d Diff) steps() [11][]Op {
 	appended := opsOf(d.AppendRoutes, false)
 	for i := range appended {
 		appended[i].Append = true
 	}
-	return [7][]Op{
+	return [11][]Op{
+		opsOf(d.AddWanted, false), opsOf(d.SetFilters, false),
 		opsOf(d.SetRoutes, false), appended, opsOf(d.SetGroups, false),
 		opsOf(d.AddRules, false),
 		opsOf(d.DelRules, true), opsOf(d.DelRoutes, true), opsOf(d.UnsetGroups, true),
+		opsOf(d.DelFilters, true), opsOf(d.DelWanted, true),
 	}
 }
 
 // opsOf returns the writes that make objects, or that delete them.
-func opsOf[T Route | Rule | LinkGroup](objects []T, remove bool) []Op {
+func opsOf[T Route | Rule | LinkGroup | Filter | Wanted](objects []T, remove bool) []Op {
 	ops := make([]Op, len(objects))
 	for i := range objects {
 		ops[i].Delete = remove
@@ -55,6 +61,10 @@ func opsOf[T Route | Rule | LinkGroup](objects []T, remove bool) []Op {
 			ops[i].Rule = x
 		case *LinkGroup:
 			ops[i].Group = x
+		case *Filter:
+			ops[i].Filter = x
+		case *Wanted:
+			ops[i].Wanted = x
 		}
 	}
 	return ops
@@ -85,17 +95,25 @@ type executor struct {
 	bare   map[netip.Prefix]bool // sources that a rule could not be added for
 	// a rule or group could not be put in place: what it replaces stays
 	noAdd bool
+	// a listener or filter could not be put in place, or a route that
+	// needs them is still there: the old ones stay. Without them replies
+	// go as their routes say, so nothing else need wait
+	noLearning bool
 }
 
 // The steps of Diff.steps.
 const (
-	setRoutes = iota
+	addWanted = iota
+	setFilters
+	setRoutes
 	appendRoutes
 	setGroups
 	addRules
 	delRules
 	delRoutes
 	unsetGroups
+	delFilters
+	delWanted
 )
 
 func (e *executor) try(step int, op Op) {
@@ -119,12 +137,16 @@ func (e *executor) allowed(step int, op Op) bool {
 		return !e.failed[op.Rule.Table] && !e.bare[op.Rule.From]
 	case delRules, delRoutes, unsetGroups:
 		return !e.noAdd && len(e.failed) == 0
+	case delFilters, delWanted:
+		return !e.noAdd && len(e.failed) == 0 && !e.noLearning
 	}
 	return true
 }
 
 func (e *executor) note(step int, op Op) {
 	switch step {
+	case addWanted, setFilters, delRoutes, delFilters:
+		e.noLearning = true
 	case setRoutes, appendRoutes:
 		e.failed[op.Route.Table] = true
 	case setGroups:

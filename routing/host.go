@@ -69,6 +69,11 @@ type Host struct {
 	Grouped []LinkGroup
 	// of the families that the host forwards; of others they are not read
 	Rulesets []Ruleset
+	// at the ingress of the links, in the kernel's order, and what our
+	// programs learn for
+	Filters []Filter
+	Wanted  []Wanted
+	LastHop LastHopSupport
 }
 
 // Ruleset is what the packet filter (nftables and iptables) does in one family

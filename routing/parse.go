@@ -285,8 +285,7 @@ func (p *routeParser) word(key string) error {
 		"pervasive", "notify":
 	case "encap": // its arguments have keys of their own; it ends where the next hop begins
 		p.more = append(p.more, key)
-		for len(p.left) > 0 &&
-			!slices.Contains([]string{"via", "dev", "nexthop"}, p.peek()) {
+		for len(p.left) > 0 && !slices.Contains(hopKeys, p.peek()) {
 			p.more = append(p.more, p.next())
 		}
 	case "tos", "dsfield", "from": // before the others: they say which packets the route is for
@@ -319,9 +318,26 @@ func (p *routeParser) opaque(key string) error {
 	})
 }
 
+// hopKeys begin a next hop, and end an encap in front of it.
+var hopKeys = []string{"via", "dev", "nexthop"}
+
+// ourEncap reads an encap with a program of ours. All next hops have the same.
+func (p *routeParser) ourEncap() bool {
+	if len(p.left) < 3 || p.left[0] != "bpf" || p.left[1] != "xmit" ||
+		!strings.HasPrefix(p.left[2], LastHopPrefix) ||
+		len(p.left) > 3 && !slices.Contains(hopKeys, p.left[3]) ||
+		p.Encap != "" && p.Encap != p.left[2] {
+		return false
+	}
+	p.Encap, p.left = p.left[2], p.left[3:]
+	return true
+}
+
 // hopWord reads what belongs to a next hop, and `nexthop` itself.
 func (p *routeParser) hopWord(key string) (used bool, err error) {
 	switch key {
+	case "encap":
+		return p.ourEncap(), nil
 	case `\`:
 		return p.peek() == "nexthop", nil // how `ip -o` joins lines
 	case "nexthop":
@@ -371,7 +387,7 @@ func (p *routeParser) endHop() error {
 func (p *routeParser) finish() error {
 	p.Opaque = strings.Join(append(p.first, p.more...), " ")
 	if p.Type.Rejects() || p.Type == Throw {
-		p.Hops = nil // of IPv6 ones the kernel shows `dev lo`
+		p.Hops, p.Encap = nil, "" // of IPv6 ones the kernel shows `dev lo`
 	} else if err := p.endHop(); err != nil {
 		return err
 	}

@@ -13,6 +13,9 @@ const (
 	Strict    Return = "strict"     // main answers, but never through an uplink; else the path
 	MainFirst Return = "main-first" // main's specific routes win, also through other uplinks
 	NoReturn  Return = "off"        // not at all
+	// to the router that the request came from, for each connection; where
+	// that is not known, as Strict
+	LastHop Return = "last-hop"
 )
 
 // GatewayPin is one --gateway: a gateway (Addr), or None (the link is no
@@ -46,7 +49,13 @@ type Policy struct {
 	Addresses  []AddressPin
 	Direct     []netip.Prefix
 	FailClosed []string // links; "*" is all
+	// connections that mode last-hop remembers, of TCP and of all else; 0
+	// is DefaultFlows
+	Flows int
 }
+
+// DefaultFlows is how many connections the mode last-hop remembers: 78 MB.
+const DefaultFlows = 262144
 
 // Numbers are the kernel's numbers that are ours.
 type Numbers struct {

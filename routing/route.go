@@ -96,6 +96,8 @@ type Route struct {
 	// what is not modelled, in `ip` syntax: "tos 0x10", "from
 	// 2001:db8::/64", "encap …"; such a route is never copied
 	Opaque string
+	// our answer program that the route carries, "lasthop/TAG"; "" for none
+	Encap string
 }
 
 // Family returns the family of the destination.
@@ -167,7 +169,8 @@ func sameRoute(a, b Route) bool {
 	return a.RouteKey == b.RouteKey && a.Type == b.Type && a.Scope == b.Scope &&
 		a.Protocol == b.Protocol && a.Src == b.Src &&
 		a.MTU == b.MTU && a.AdvMSS == b.AdvMSS && a.Pref == b.Pref &&
-		a.Opaque == b.Opaque && slices.EqualFunc(a.Hops, b.Hops, sameHop)
+		a.Opaque == b.Opaque && a.Encap == b.Encap &&
+		slices.EqualFunc(a.Hops, b.Hops, sameHop)
 }
 
 func sameHop(a, b Hop) bool {

@@ -18,10 +18,15 @@ type State struct {
 	Routes []Route
 	Rules  []Rule
 	Groups []LinkGroup
+	// of the mode last-hop
+	Filters []Filter
+	Wanted  []Wanted
 }
 
 // Empty reports whether the state holds nothing.
-func (s State) Empty() bool { return len(s.Routes)+len(s.Rules)+len(s.Groups) == 0 }
+func (s State) Empty() bool {
+	return len(s.Routes)+len(s.Rules)+len(s.Groups)+len(s.Filters)+len(s.Wanted) == 0
+}
 
 // Sort puts a State into its canonical order: routes by table, destination and
 // metric, rules by family and priority.
@@ -29,24 +34,28 @@ func (s State) Sort() {
 	slices.SortStableFunc(s.Routes, compareRoute)
 	slices.SortStableFunc(s.Rules, compareRule)
 	slices.SortFunc(s.Groups, compareGroup)
+	slices.SortFunc(s.Filters, compareFilter)
+	slices.SortFunc(s.Wanted, compareWanted)
 }
 
 func compareGroup(a, b LinkGroup) int { return cmp.Compare(a.Link, b.Link) }
 
-// Union returns the state with what it lacks of more. Of routes with one key
-// and of groups of one link, those of s stay.
+// Union returns the state with what it lacks of more. Of routes with one key,
+// of groups of one link and of filters in one place, those of s stay.
 func (s State) Union(more State) State {
 	lacks := Compare(more, s) // it deletes what s does not have
 	out := State{slices.Concat(s.Routes, lacks.DelRoutes),
 		slices.Concat(s.Rules, lacks.DelRules),
-		slices.Concat(s.Groups, lacks.UnsetGroups)}
+		slices.Concat(s.Groups, lacks.UnsetGroups),
+		slices.Concat(s.Filters, lacks.DelFilters),
+		slices.Concat(s.Wanted, lacks.DelWanted)}
 	out.Sort()
 	return out
 }
 
 // Serving returns what of the state serves the paths of a link and family: the
 // tables whose default leaves by the link, and the rules whose prefixes lead to
-// them, those in front included. It holds no groups.
+// them, those in front included. It holds no groups, filters and listeners.
 func (s State) Serving(link string, f Family) State {
 	tables, from := map[uint32]bool{}, map[netip.Prefix]bool{}
 	for _, r := range s.Routes {
@@ -67,9 +76,10 @@ func (s State) Serving(link string, f Family) State {
 }
 
 // Owned returns what is ours on the host: what agrees in protocol and in range,
-// and the links in our group. It is sorted.
+// the links in our group, and what has our name. It is sorted.
 func Owned(h Host, n Numbers) State {
-	s := State{Routes: filter(h.Routes, n.OwnsRoute), Rules: filter(h.Rules, n.OwnsRule)}
+	s := State{Routes: filter(h.Routes, n.OwnsRoute), Rules: filter(h.Rules, n.OwnsRule),
+		Filters: filter(h.Filters, Filter.Owned), Wanted: slices.Clone(h.Wanted)}
 	theirs := Grouped(h, n)
 	for _, l := range h.Links {
 		g := LinkGroup{l.Name, l.Group}
@@ -118,6 +128,8 @@ func (n Numbers) OwnsRule(r Rule) bool {
 func Without(h Host, n Numbers) Host {
 	theirs := Grouped(h, n)
 	h.Routes, h.Rules = without(h.Routes, n.OwnsRoute), without(h.Rules, n.OwnsRule)
+	h.Filters = filter(h.Filters, func(f Filter) bool { return !f.Owned() })
+	h.Wanted = nil
 	h.Links = slices.Clone(h.Links)
 	for i, l := range h.Links {
 		if l.Group == n.Group && !slices.Contains(theirs, LinkGroup{l.Name, l.Group}) {
@@ -133,6 +145,8 @@ func Without(h Host, n Numbers) Host {
 func With(h Host, s State) Host {
 	h.Routes = slices.Concat(h.Routes, s.Routes)
 	h.Rules = slices.Concat(h.Rules, s.Rules)
+	h.Filters = slices.Concat(h.Filters, s.Filters)
+	h.Wanted = slices.Concat(h.Wanted, s.Wanted)
 	h.Links = slices.Clone(h.Links)
 	for i := range h.Links {
 		for _, g := range s.Groups {
@@ -147,7 +161,9 @@ func With(h Host, s State) Host {
 // Diff is the way from one State to another. The order of its fields is the
 // order in which it is carried out.
 type Diff struct {
-	SetRoutes []Route
+	AddWanted  []Wanted
+	SetFilters []Filter
+	SetRoutes  []Route
 	// IPv4 defaults that stand beside others with the same key, in the
 	// order in which the kernel is to prefer them
 	AppendRoutes []Route
@@ -156,12 +172,14 @@ type Diff struct {
 	DelRules     []Rule
 	DelRoutes    []Route
 	UnsetGroups  []LinkGroup
+	DelFilters   []Filter
+	DelWanted    []Wanted
 }
 
 // Additions returns what adds and replaces, and leaves out what deletes.
 func (d Diff) Additions() Diff {
-	return Diff{SetRoutes: d.SetRoutes, AppendRoutes: d.AppendRoutes, SetGroups: d.SetGroups,
-		AddRules: d.AddRules}
+	return Diff{AddWanted: d.AddWanted, SetFilters: d.SetFilters, SetRoutes: d.SetRoutes,
+		AppendRoutes: d.AppendRoutes, SetGroups: d.SetGroups, AddRules: d.AddRules}
 }
 
 // Empty reports whether there is nothing to do.
@@ -204,6 +222,14 @@ func Compare(have, want State) Diff {
 			return w.Link == g.Link
 		})
 	})
+	d.SetFilters = missing(want.Filters, have.Filters)
+	d.DelFilters = filter(have.Filters, func(f Filter) bool {
+		return !slices.ContainsFunc(want.Filters, func(w Filter) bool {
+			return w.place() == f.place()
+		})
+	})
+	d.AddWanted = missing(want.Wanted, have.Wanted)
+	d.DelWanted = missing(have.Wanted, want.Wanted)
 	d.sort()
 	return d
 }
@@ -237,12 +263,12 @@ func missing[T comparable](a, b []T) []T {
 // the first: exceptions come before the rule that they are exceptions from, and
 // go after it.
 func (d Diff) sort() {
-	State{d.SetRoutes, d.AddRules, d.SetGroups}.Sort()
+	State{d.SetRoutes, d.AddRules, d.SetGroups, d.SetFilters, d.AddWanted}.Sort()
 	slices.SortStableFunc(d.SetRoutes, func(a, b Route) int {
 		return cmp.Or(cmp.Compare(a.Table, b.Table),
 			cmp.Compare(byGateway(a), byGateway(b)))
 	})
-	State{d.DelRoutes, d.DelRules, d.UnsetGroups}.Sort()
+	State{d.DelRoutes, d.DelRules, d.UnsetGroups, d.DelFilters, d.DelWanted}.Sort()
 	slices.Reverse(d.DelRules)
 }
 

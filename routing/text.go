@@ -188,6 +188,7 @@ func (r Route) goal() (w words) {
 
 // hop adds where a next hop of a route leads.
 func (w *words) hop(r Route, h Hop) {
+	w.add(r.Encap != "", "encap", "bpf", "xmit", r.Encap)
 	w.add(h.Via.IsValid(), "via")
 	w.add(h.Via.IsValid() && FamilyOf(h.Via) != r.Family(), "inet6")
 	w.add(h.Via.IsValid(), h.Via.String())
@@ -238,6 +239,16 @@ func (o Op) String() string {
 		replace = " append "
 	}
 	switch {
+	case o.Wanted != nil:
+		return "last-hop listener" + add + o.Wanted.String()
+	case o.Filter != nil && o.Delete:
+		return "tc filter del " + o.Filter.deletion()
+	case o.Filter != nil:
+		return "tc filter add " + o.Filter.String()
+	case o.Route != nil && o.Delete:
+		plain := *o.Route
+		plain.Encap = "" // `ip` reads programs from files alone; the kernel does not ask
+		return ip(plain.Family()) + " route del " + plain.String()
 	case o.Rule != nil:
 		return ip(o.Rule.Family) + " rule" + add + o.Rule.Args()
 	case o.Route != nil:
@@ -270,9 +281,10 @@ func ip(f Family) string {
 }
 
 // String returns the commands that make the state, one a line, in its canonical
-// order: groups, routes, rules.
+// order: listeners, filters, groups, routes, rules.
 func (s State) String() string {
-	s = State{slices.Clone(s.Routes), slices.Clone(s.Rules), slices.Clone(s.Groups)}
+	s = State{slices.Clone(s.Routes), slices.Clone(s.Rules), slices.Clone(s.Groups),
+		slices.Clone(s.Filters), slices.Clone(s.Wanted)}
 	s.Sort()
 	var b strings.Builder
 	routes := opsOf(s.Routes, false)
@@ -280,7 +292,8 @@ func (s State) String() string {
 		routes[i].Append = i > 0 && s.Routes[i].RouteKey == s.Routes[i-1].RouteKey &&
 			s.Routes[i].IsDefault() && s.Routes[i].Family() == IPv4
 	}
-	for _, op := range slices.Concat(opsOf(s.Groups, false), routes, opsOf(s.Rules, false)) {
+	for _, op := range slices.Concat(opsOf(s.Wanted, false), opsOf(s.Filters, false),
+		opsOf(s.Groups, false), routes, opsOf(s.Rules, false)) {
 		fmt.Fprintln(&b, op)
 	}
 	return b.String()

@@ -160,6 +160,13 @@ var routeTexts = []struct {
 	{"10.50.0.0/16 nexthop via 10.0.1.1 dev eth1 weight 2 nexthop dev eth2 weight 1 onlink", Route{
 		RouteKey: RouteKey{TableMain, prefix("10.50.0.0/16"), 0}, Type: Unicast, Protocol: 3,
 		Hops: []Hop{{Link: "eth1", Via: addr("10.0.1.1"), Weight: 2}, {Link: "eth2", Weight: 1, OnLink: true}}}, IPv4},
+	{"default encap bpf xmit lasthop/5b2 via 10.0.1.1 dev eth1 table 20123 proto 76 onlink", Route{RouteKey: RouteKey{20123, prefix("0.0.0.0/0"), 0}, Type: Unicast,
+		Protocol: 76, Hops: []Hop{{Link: "eth1", Via: addr("10.0.1.1"), Weight: 1, OnLink: true}}, Encap: "lasthop/5b2"}, IPv4},
+	{"default table 20123 proto 76 nexthop encap bpf xmit lasthop/5b2 via 10.0.1.1 dev eth1 weight 1 nexthop encap bpf xmit lasthop/5b2 via 10.0.1.2 dev eth1 weight 1",
+		Route{RouteKey: RouteKey{20123, prefix("0.0.0.0/0"), 0}, Type: Unicast, Protocol: 76, Encap: "lasthop/5b2",
+			Hops: []Hop{{Link: "eth1", Via: addr("10.0.1.1"), Weight: 1}, {Link: "eth1", Via: addr("10.0.1.2"), Weight: 1}}}, IPv4},
+	{"default via 10.0.1.1 dev eth1 encap bpf xmit other/5b2", Route{RouteKey: RouteKey{TableMain, prefix("0.0.0.0/0"), 0}, Type: Unicast,
+		Protocol: 3, Hops: []Hop{{Link: "eth1", Via: addr("10.0.1.1"), Weight: 1}}, Opaque: "encap bpf xmit other/5b2"}, IPv4},
 	{"10.78.0.0/16 via inet6 fe80::1 dev eth1", Route{RouteKey: RouteKey{TableMain, prefix("10.78.0.0/16"), 0}, Type: Unicast,
 		Protocol: 3, Hops: []Hop{{Link: "eth1", Via: addr("fe80::1"), Weight: 1}}}, IPv4},
 	{"10.79.0.0/16 dev eth1 scope link tos 0x10 mtu lock 1400 window 500", Route{RouteKey: RouteKey{TableMain, prefix("10.79.0.0/16"), 0},
@@ -212,6 +219,7 @@ func TestParseRouteNumbers(t *testing.T) {
 		{IPv4, "1 10.77.0.0/16 tos 0x10 dev eth1 table 254 proto 3 scope 253 ", "10.77.0.0/16 dev eth1 scope link tos 0x10"},
 		{IPv4, "10.80.0.0/16  encap ip id 1 src 10.1.1.1 dst 10.2.2.2 ttl 0 tos 0 dev ipip0 scope link",
 			"10.80.0.0/16 dev ipip0 scope link encap ip id 1 src 10.1.1.1 dst 10.2.2.2 ttl 0 tos 0"},
+		{IPv4, "1 default  encap bpf xmit lasthop/5b2 via 10.0.1.1 dev eth1 table 20123 proto 76 scope 0 onlink ", "default encap bpf xmit lasthop/5b2 via 10.0.1.1 dev eth1 table 20123 proto 76 onlink"},
 		{IPv4, "3 10.0.1.255 dev eth1 table 255 proto 2 scope 253 src 10.0.1.10", "broadcast 10.0.1.255 dev eth1 proto kernel scope link src 10.0.1.10"},
 		{IPv6, "6 2001:db8:66::/48 dev lo table 254 proto 3 scope 0 metric 1024 pref medium", "blackhole 2001:db8:66::/48"},
 		{IPv6, "unreachable default dev lo metric 4294967295 error -101 pref medium", "unreachable default metric 4294967295"},
@@ -248,10 +256,41 @@ func TestParseRouteErrors(t *testing.T) {
 		{"default nexthop via 10.0.0.1 weight 1", "next hop without dev"},
 		{"default nexthop via 10.0.0.1 dev eth1 weight 0", "want 1 to 256"},
 		{"default nexthop via 10.0.0.1 dev eth1 encap mpls 100", `"encap" of a next hop is not modelled`},
+		{"default nexthop encap bpf xmit lasthop/1 dev eth1 nexthop encap bpf xmit lasthop/2 dev eth2", `"encap" of a next hop is not modelled`},
 	} {
 		if _, err := ParseRoute(IPv4, tt.text); err == nil ||
 			!strings.Contains(err.Error(), tt.want) {
 			t.Errorf("ParseRoute(%q): error %v, want %q", tt.text, err, tt.want)
+		}
+	}
+}
+
+// TestLastHopOpText: what the mode last-hop writes. A deletion is a command
+// that works: `ip` knows no programs by name, and the kernel asks for none.
+func TestLastHopOpText(t *testing.T) {
+	route, err := ParseRoute(IPv4, "default encap bpf xmit lasthop/5b2 via 10.0.1.1 dev eth1 "+
+		"table 20123 proto 76 onlink")
+	if err != nil {
+		t.Fatal(err)
+	}
+	ours := Filter{Link: "eth1", Pref: 2, Handle: 1, Kind: "bpf", Name: "lasthop/5b2"}
+	web, rst := Wanted{addr("10.0.1.9"), 80, TCP}, Wanted{addr("10.0.1.9"), 0, TCP}
+	quic, echo := Wanted{addr("2001:db8::1"), 443, UDP}, Wanted{addr("2001:db8::1"), 0, ICMP}
+	for _, tt := range []struct {
+		op   Op
+		want string
+	}{
+		{Op{Route: &route}, "ip route replace default encap bpf xmit lasthop/5b2 via 10.0.1.1 dev eth1 table 20123 proto 76 onlink"},
+		{Op{Route: &route, Delete: true}, "ip route del default via 10.0.1.1 dev eth1 table 20123 proto 76 onlink"},
+		{Op{Filter: &ours}, "tc filter add dev eth1 ingress pref 2 bpf direct-action name lasthop/5b2"},
+		{Op{Filter: &ours, Delete: true}, "tc filter del dev eth1 ingress pref 2 handle 0x1 bpf"},
+		{Op{Wanted: &web}, "last-hop listener add tcp 10.0.1.9:80"},
+		{Op{Wanted: &rst}, "last-hop listener add tcp 10.0.1.9"},
+		{Op{Wanted: &quic, Delete: true}, "last-hop listener del udp [2001:db8::1]:443"},
+		{Op{Wanted: &echo, Delete: true}, "last-hop listener del icmp 2001:db8::1"},
+	} {
+		if got := tt.op.String(); got != tt.want {
+			t.Errorf("got %q, want %q", got, tt.want)
 		}
 	}
 }

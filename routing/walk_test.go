@@ -306,9 +306,9 @@ func (w walker) checkEnd(t *testing.T, k *fakeKernel, want, foreign State) {
 	if d := Compare(Owned(k.host(), w.n), want); !d.Empty() {
 		t.Fatalf("a second sync is not empty: %+v", d)
 	}
-	all := State{slices.Concat(want.Routes, foreign.Routes),
-		slices.Concat(want.Rules, foreign.Rules),
-		slices.Concat(want.Groups, foreign.Groups)}
+	all := State{Routes: slices.Concat(want.Routes, foreign.Routes),
+		Rules:  slices.Concat(want.Rules, foreign.Rules),
+		Groups: slices.Concat(want.Groups, foreign.Groups)}
 	if k.String() != all.String() {
 		t.Fatalf("objects of others changed: got\n%s\nwant\n%s", k, all)
 	}

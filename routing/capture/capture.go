@@ -129,6 +129,14 @@ type hostDoc struct {
 	Grouped []groupDoc        `json:"grouped,omitzero"`
 	// of the families that the host forwards
 	Rulesets []rulesetDoc `json:"rulesets,omitzero"`
+	lastHopDoc
+}
+
+// lastHopDoc is what the mode last-hop has beside routes and rules.
+type lastHopDoc struct {
+	Filters []filterDoc `json:"filters,omitzero"`
+	Wanted  []wantedDoc `json:"wanted,omitzero"`
+	LastHop supportDoc  `json:"last_hop,omitzero"`
 }
 
 type nginxDoc struct {
@@ -160,7 +168,10 @@ func (d document) capture(r *reader) Capture {
 			Neighs: all(r, "neighs", d.Neighs, neighDoc.neigh),
 			Leases: mapped(d.Leases, leaseDoc.lease), Sysctls: d.Sysctls,
 			Grouped:  mapped(d.Grouped, groupDoc.group),
-			Rulesets: mapped(d.Rulesets, rulesetDoc.ruleset)},
+			Rulesets: mapped(d.Rulesets, rulesetDoc.ruleset),
+			Filters:  mapped(d.Filters, filterDoc.filter),
+			Wanted:   mapped(d.Wanted, wantedDoc.wanted),
+			LastHop:  d.LastHop.support()},
 		Listens:  all(r, "listens", d.Listens, listenDoc.listener),
 		Binds:    mapped(d.Binds, bindDoc.bind),
 		Inputs:   d.Inputs,
@@ -184,6 +195,8 @@ func Encode(c Capture) ([]byte, error) {
 			Neighs: mapped(h.Neighs, neighDocOf), Leases: mapped(h.Leases, leaseDocOf),
 			Sysctls: h.Sysctls, Grouped: mapped(h.Grouped, groupDocOf),
 			Rulesets: mapped(h.Rulesets, rulesetDocOf),
+			lastHopDoc: lastHopDoc{mapped(h.Filters, filterDocOf),
+				mapped(h.Wanted, wantedDocOf), supportDocOf(h.LastHop)},
 		},
 		nginxDoc{
 			mapped(c.Listens, listenDocOf), mapped(c.Binds, bindDocOf), c.Inputs,

@@ -155,7 +155,20 @@ func (g generator) host() routing.Host {
 		Grouped: some(g, g.linkGroup),
 		Sysctls: map[string]string{"ipv4.ip_forward": pick(g, "0", "1"),
 			"ipv4.conf." + g.name() + ".rp_filter": "2"},
-		Rulesets: some(g, g.ruleset)}
+		Rulesets: some(g, g.ruleset), Filters: some(g, g.filter),
+		Wanted: some(g, g.wanted), LastHop: routing.LastHopSupport{
+			Tag: pick(g, "", "5b2"), Missing: pick(g, "", "no CAP_BPF"),
+			Known: g.flip()}}
+}
+
+func (g generator) filter() routing.Filter {
+	return routing.Filter{Link: g.name(), Pref: uint16(g.Uint32()), Handle: g.Uint32(),
+		Kind: pick(g, "bpf", "tcx"), Name: pick(g, "", "lasthop/5b2", "a b")}
+}
+
+func (g generator) wanted() routing.Wanted {
+	return routing.Wanted{Addr: g.ip(g.family()), Port: uint16(g.Uint32()),
+		Transport: pick(g, routing.TCP, routing.UDP, routing.ICMP)}
 }
 
 func (g generator) ruleset() routing.Ruleset {
@@ -208,7 +221,8 @@ func (g generator) route() routing.Route {
 		Metric: 1 + g.Uint32N(9)},
 		Type: routing.RouteType(1 + g.IntN(9)), Protocol: uint8(g.Uint32()),
 		MTU: pick[uint32](g, 0, 1400), AdvMSS: pick[uint32](g, 0, 1300),
-		Opaque: pick(g, "", "tos 0x10", "mtu lock 1400 realm 7", "attr 99 0a0b")}
+		Opaque: pick(g, "", "tos 0x10", "mtu lock 1400 realm 7", "attr 99 0a0b",
+			"encap bpf")}
 	if g.flip() {
 		r.Src = g.ip(f)
 	}
@@ -221,6 +235,7 @@ func (g generator) route() routing.Route {
 	if r.Type.Rejects() || r.Type == routing.Throw {
 		return r
 	}
+	r.Encap = pick(g, "", "lasthop/5b2")
 	for n := range 1 + g.IntN(3) {
 		h := routing.Hop{Link: g.name(), Weight: 1 + g.IntN(256), OnLink: g.flip(),
 			Dead: g.flip(), LinkDown: g.flip()}
@@ -294,6 +309,27 @@ func (g generator) bind() routing.Bind {
 	}
 	b.Upstreams = some(g, func() netip.Addr { return g.ip(g.family()) })
 	return b
+}
+
+// TestCaptureEncap: a program of ours is known in what either `ip` prints; one
+// of others is not modelled.
+func TestCaptureEncap(t *testing.T) {
+	for _, tt := range []struct{ said, encap, opaque string }{
+		{`"encap":"bpf","xmit":"lasthop/5b2"`, "lasthop/5b2", ""},
+		{`"encap":{"encap_type":"bpf","xmit":"lasthop/5b2"}`, "lasthop/5b2", ""},
+		{`"encap":{"encap_type":"bpf","xmit":"other/5b2"}`, "", "encap bpf"},
+		{`"encap":{"encap_type":"ip","xmit":"lasthop/5b2"}`, "", "encap ip"},
+	} {
+		c, err := Decode("x", []byte(`{"version":1,"host":"h","time":"2026-01-02T03:04:05Z",`+
+			`"kernel":"6.1","links":[],"addrs":[],"routes":[{"dst":"default","dev":"e",`+
+			tt.said+`}],"rules":[]}`))
+		if err != nil {
+			t.Fatal(err)
+		}
+		if r := c.Host.Routes[0]; r.Encap != tt.encap || r.Opaque != tt.opaque {
+			t.Errorf("%s: encap %q, opaque %q", tt.said, r.Encap, r.Opaque)
+		}
+	}
 }
 
 // TestCaptureNewerIproute2: `ip` of iproute2 6.15 says the same as that of 6.1

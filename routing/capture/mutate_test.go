@@ -24,7 +24,8 @@ const byHand = `{"version":1,"host":"h","time":"2026-01-02T03:04:05Z","kernel":"
 	`"pref":"high","flags":[]}],"rules":[{"priority":7,"not":null,"src":"10.0.0.0","srclen":8,"dst":"10.1.0.0","dstlen":16,"fwmark":"0x1","fwmask":"0xff",` +
 	`"iif":"lo","oif":"eth0","tos":"0x10","uid_start":1,"uid_end":2,"ipproto":"tcp","sport_start":5,"sport_end":6,"dport":80,"flow_from":"1","flow_to":"2",` +
 	`"dscp":"7","table":"254","suppress_prefixlen":7,"suppress_ifgroup":"76","protocol":"76"},{"family":"inet6","priority":8,"src":"all","goto":9,"iif_detached":null}` +
-	`,{"priority":9,"src":"all","action":"7"},{"priority":9,"src":"all","nop":null},{"priority":9,"src":"all","l3mdev":null}],"sysctls":{"ipv4.ip_forward":1}}`
+	`,{"priority":9,"src":"all","action":"7"},{"priority":9,"src":"all","nop":null},{"priority":9,"src":"all","l3mdev":null}],"sysctls":{"ipv4.ip_forward":1},` +
+	`"filters":[{"dev":"eth0","pref":1,"handle":1,"kind":"bpf","name":"x"}],"wanted":[{"address":"10.0.0.1","port":80,"transport":"tcp"}],"last_hop":{"tag":"5b2","known":true}}`
 
 // node is one value of a document.
 type node struct {

@@ -214,6 +214,45 @@ func rulesetDocOf(s routing.Ruleset) rulesetDoc {
 	return rulesetDoc{family, s.Lookup, s.Unread}
 }
 
+type filterDoc struct {
+	Link   string `json:"dev" is:"name" need:"always"`
+	Pref   uint16 `json:"pref,omitempty" is:"0..65535"`
+	Handle uint32 `json:"handle,omitempty" is:"0..4294967295"`
+	Kind   string `json:"kind" is:"word" need:"always"`
+	Name   string `json:"name,omitempty"`
+}
+
+func (d filterDoc) filter() routing.Filter { return routing.Filter(d) }
+
+func filterDocOf(f routing.Filter) filterDoc { return filterDoc(f) }
+
+// wantedDoc is a listener that our programs learn for. Port 0 is each port
+// without a listener.
+type wantedDoc struct {
+	Addr      netip.Addr        `json:"address" is:"address" need:"always"`
+	Port      uint16            `json:"port,omitempty" is:"0..65535"`
+	Transport routing.Transport `json:"transport" is:"learned" need:"always"`
+}
+
+func (d wantedDoc) wanted() routing.Wanted {
+	d.Addr = d.Addr.Unmap()
+	return routing.Wanted(d)
+}
+
+func wantedDocOf(w routing.Wanted) wantedDoc { return wantedDoc(w) }
+
+// supportDoc says whether the host can have the mode last-hop. A capture
+// without it does not say.
+type supportDoc struct {
+	Tag     string `json:"tag,omitempty"`
+	Missing string `json:"missing,omitempty"`
+	Known   bool   `json:"known" is:"yes"`
+}
+
+func (d supportDoc) support() routing.LastHopSupport { return routing.LastHopSupport(d) }
+
+func supportDocOf(s routing.LastHopSupport) supportDoc { return supportDoc(s) }
+
 // ports checks the ports of a listener, or of those that are translated.
 func (r *reader) ports(first, last uint16) {
 	if last < first {

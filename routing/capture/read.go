@@ -369,6 +369,7 @@ var kinds = map[string]struct {
 	"time":      {"a time like 2026-01-02T03:04:05Z", like(`^"`)},
 	"family":    {"inet or inet6", like(`^"inet6?$`)},
 	"transport": {"tcp or udp", like(`^"(tcp|udp)$`)},
+	"learned":   {"tcp, udp or icmp", like(`^"(tcp|udp|icmp)$`)},
 	"type": {"a type of routes",
 		like(`^["0](\d|` + strings.Join(typeWords[1:], "|") + `)$`)},
 	"version": {strconv.Itoa(Version), like(`^0` + strconv.Itoa(Version) + `$`)},

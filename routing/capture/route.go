@@ -1,6 +1,7 @@
 package capture
 
 import (
+	"cmp"
 	"fmt"
 	"net/netip"
 	"reflect"
@@ -19,7 +20,9 @@ type hopDoc struct {
 	Flags   []string   `json:"flags"`
 	// of what is not modelled, as `ip` prints it
 	Flow  flowDoc `json:"flow,omitzero"`
-	Encap tunnel  `json:"encap,omitempty"`
+	Encap tunnel  `json:"encap,omitzero"`
+	// the program of an encap of kind bpf, where it stands beside the kind
+	Xmit string `json:"xmit,omitempty"`
 }
 
 type viaDoc struct {
@@ -68,20 +71,29 @@ func (d hopDoc) nextHop(*reader) (routing.Hop, bool) {
 	return h, true
 }
 
-// tunnel is the kind of a tunnel. `ip` of iproute2 6.15 prints an object with
-// its settings; that of 6.1 prints the kind alone, and the settings beside it.
-type tunnel string
+// tunnel is the kind of a tunnel, and the program of one of kind bpf. `ip` of
+// iproute2 6.15 prints an object with its settings; that of 6.1 prints the kind
+// alone, and the settings beside it.
+type tunnel struct {
+	Kind string `json:"encap_type" is:"word" need:"always"`
+	Xmit string `json:"xmit,omitempty"`
+}
 
 func (t *tunnel) fill(r *reader) {
-	if r.dec.PeekKind() != '{' {
-		r.leaf(reflect.ValueOf(t).Elem(), "word")
+	if r.dec.PeekKind() == '{' {
+		r.structure(reflect.ValueOf(t).Elem())
 		return
 	}
-	var settings struct {
-		Kind string `json:"encap_type" is:"word" need:"always"`
+	r.leaf(reflect.ValueOf(&t.Kind).Elem(), "word")
+}
+
+// ours is the program of the next hop that is ours; "" for none.
+func (d hopDoc) ours() string {
+	name := cmp.Or(d.Encap.Xmit, d.Xmit)
+	if d.Encap.Kind != "bpf" || !strings.HasPrefix(name, routing.LastHopPrefix) {
+		return ""
 	}
-	r.structure(reflect.ValueOf(&settings).Elem())
-	*t = tunnel(settings.Kind)
+	return name
 }
 
 // realms are what `ip route` prints of the flow.
@@ -108,9 +120,21 @@ func (d routeDoc) route(r *reader) (routing.Route, bool) {
 		hops = nil
 	}
 	route.Hops = hops
+	if !rejects {
+		route.Encap = cmp.Or(d.ours(), encapOf(d.NextHops))
+	}
 	unresolved := len(hops) == 0 && !rejects
 	route.Opaque = d.opaque(tuned.words, unresolved)
 	return route, true
+}
+
+// encapOf is the program of ours that next hops carry.
+func encapOf(hops []hopDoc) string {
+	i := slices.IndexFunc(hops, func(h hopDoc) bool { return h.ours() != "" })
+	if i < 0 {
+		return ""
+	}
+	return hops[i].ours()
 }
 
 // parse reads all of a route but its next hops and Opaque. It reports whether
@@ -176,8 +200,8 @@ func (d routeDoc) opaque(metrics []string, unresolved bool) string {
 		w = append(w, fmt.Sprintf("nhid %d", d.NextHop))
 	}
 	for _, h := range append([]hopDoc{d.hopDoc}, d.NextHops...) {
-		if h.Encap != "" {
-			w = append(w, "encap "+string(h.Encap))
+		if h.Encap.Kind != "" && h.ours() == "" {
+			w = append(w, "encap "+h.Encap.Kind)
 		}
 		if h.Flow.To != "" {
 			flows = append(flows, h.Flow.realms())
@@ -263,12 +287,12 @@ func routeDocOf(r routing.Route) routeDoc {
 	}
 	d.Flags = []string{}
 	if len(r.Hops) == 1 {
-		d.hopDoc = hopDocOf(r.Hops[0], r.Family())
+		d.hopDoc = hopDocOf(r, r.Hops[0])
 		d.Weight = 0
 	}
 	if len(r.Hops) > 1 {
 		d.NextHops = mapped(r.Hops, func(h routing.Hop) hopDoc {
-			return hopDocOf(h, r.Family())
+			return hopDocOf(r, h)
 		})
 	}
 	return d
@@ -276,13 +300,16 @@ func routeDocOf(r routing.Route) routeDoc {
 
 func digitsOf[T ~uint8 | ~uint32](n T) string { return strconv.FormatUint(uint64(n), 10) }
 
-func hopDocOf(h routing.Hop, f routing.Family) hopDoc {
+func hopDocOf(r routing.Route, h routing.Hop) hopDoc {
 	d := hopDoc{Dev: h.Link, Weight: h.Weight,
 		Flags: set(option{h.Dead, "dead"}, option{h.LinkDown, "linkdown"},
 			option{h.OnLink, "onlink"})}
+	if r.Encap != "" {
+		d.Encap = tunnel{Kind: "bpf", Xmit: r.Encap}
+	}
 	switch {
 	case !h.Via.IsValid():
-	case routing.FamilyOf(h.Via) == f:
+	case routing.FamilyOf(h.Via) == r.Family():
 		d.Gateway = h.Via
 	default:
 		d.Via = viaDoc{familyWord(h.Via), h.Via}

@@ -1,0 +1,91 @@
+package routing
+
+import (
+	"cmp"
+	"fmt"
+	"net/netip"
+	"strings"
+)
+
+// This file has what the mode last-hop has in the kernel beside routes and
+// rules: a filter on each link that requests come in by, which learns the
+// router of each connection, and the listeners that it learns for.
+
+// LastHopPrefix begins the names of our programs: "lasthop/TAG".
+const LastHopPrefix = "lasthop/"
+
+// kindBPF is the kind of our filters, as tc names it.
+const kindBPF = "bpf"
+
+// Filter is a filter at the clsact ingress of a link, or a tcx program there
+// (Kind "tcx", Pref 0), which the kernel runs in front of the filters. Ours is
+// of kind "bpf" and has a name that begins with LastHopPrefix.
+type Filter struct {
+	Link   string
+	Pref   uint16 // tc's preference: the kernel asks the lowest first
+	Handle uint32 // tells filters of one preference apart
+	Kind   string // as tc names it: "bpf", "matchall", "u32"; "tcx"
+	Name   string // of the program; "" where the kind has none
+}
+
+// Owned reports whether the filter is ours.
+func (f Filter) Owned() bool {
+	return f.Kind == kindBPF && strings.HasPrefix(f.Name, LastHopPrefix)
+}
+
+// String returns "dev eth1 ingress pref 1 bpf direct-action name lasthop/TAG".
+func (f Filter) String() string {
+	w := words{"dev", f.Link, "ingress"}
+	w.add(f.Pref != 0, "pref", fmt.Sprint(f.Pref))
+	w.add(true, f.Kind)
+	w.add(f.Owned(), "direct-action")
+	w.add(f.Name != "", "name", f.Name)
+	return strings.Join(w, " ")
+}
+
+// deletion is what `tc filter del` takes to delete this filter and no other.
+func (f Filter) deletion() string {
+	return fmt.Sprintf("dev %s ingress pref %d handle %#x %s", f.Link, f.Pref, f.Handle, f.Kind)
+}
+
+// place is where a filter stands: a filter that is put there replaces it.
+func (f Filter) place() Filter { return Filter{Link: f.Link, Pref: f.Pref, Handle: f.Handle} }
+
+func compareFilter(a, b Filter) int {
+	return cmp.Or(cmp.Compare(a.Link, b.Link), cmp.Compare(a.Pref, b.Pref),
+		cmp.Compare(a.Handle, b.Handle))
+}
+
+// Wanted is an entry of the map of listeners: our programs learn what comes for
+// it, and nothing else. Port 0 is each port without a listener: with TCP for
+// resets, with ICMP for echo replies.
+type Wanted struct {
+	Addr      netip.Addr
+	Port      uint16
+	Transport Transport // TCP, UDP or ICMP
+}
+
+// String returns "tcp 10.0.1.100:80", "tcp 10.0.1.100" for each port without a
+// listener, or "icmp 10.0.1.100".
+func (w Wanted) String() string {
+	if w.Port == 0 {
+		return string(w.Transport) + " " + w.Addr.String()
+	}
+	return string(w.Transport) + " " + netip.AddrPortFrom(w.Addr, w.Port).String()
+}
+
+func compareWanted(a, b Wanted) int {
+	return cmp.Or(a.Addr.Compare(b.Addr), cmp.Compare(a.Port, b.Port),
+		cmp.Compare(a.Transport, b.Transport))
+}
+
+// LastHopSupport says whether this kernel and user can have the mode last-hop.
+type LastHopSupport struct {
+	// of the programs and maps that routes and filters are to name
+	Tag string
+	// why it cannot be had: "kernel 5.10.194 has CVE-2023-53338", "no
+	// CAP_BPF"; else ""
+	Missing string
+	// false where a capture, or a user without rights, does not say
+	Known bool
+}
