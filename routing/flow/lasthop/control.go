@@ -136,8 +136,9 @@ func (c *Control) wanted() (m *ebpf.Map, done func(), err error) {
 func (c *Control) SetWanted(w routing.Wanted, remove bool) error {
 	m, done, err := c.wanted()
 	if err == nil && m == nil && !remove {
-		_, err = c.load()
-		m, done = c.open.maps.Wanted, func() {}
+		if _, err = c.load(); err == nil {
+			m, done = c.open.maps.Wanted, func() {}
+		}
 	}
 	if err != nil || m == nil {
 		return err

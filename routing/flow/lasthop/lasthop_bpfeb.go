@@ -15,9 +15,9 @@ import (
 
 type bpfHop struct {
 	_      structs.HostLayout
-	Link   uint32
 	Router [6]uint8
 	Ours   [6]uint8
+	Link   uint32
 }
 
 type bpfKey struct {
