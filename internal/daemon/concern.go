@@ -14,6 +14,7 @@ type concern struct {
 	heeds    *routing.Heeds  // of the decision; nil until an event asks
 	own      map[string]bool // the links that paths are or were on
 	moved    bool            // links have gone since the decision
+	lastHop  bool            // filters are, or were, part of the decision
 }
 
 func concernOf(d routing.Decision, own map[string]bool) concern {
@@ -23,7 +24,8 @@ func concernOf(d routing.Decision, own map[string]bool) concern {
 	for _, p := range d.Plan.Paths {
 		own[p.Link] = true
 	}
-	return concern{decision: d, own: own}
+	filters := len(d.Plan.State.Filters)+len(d.Owned.Filters) > 0
+	return concern{decision: d, own: own, lastHop: filters}
 }
 
 // note takes in an event.
@@ -33,8 +35,11 @@ func (c *concern) note(e host.Event) {
 
 // heed reports whether an event may change the decision.
 func (c *concern) heed(e host.Event) bool {
-	if e.Rule != nil || e.Route != nil {
+	if e.Rule != nil || e.Route != nil || e.Filter != nil {
 		return true
+	}
+	if e.Kind == "filter" && !c.lastHop {
+		return false
 	}
 	if c.heeds == nil {
 		h := c.decision.Heeds()
@@ -46,7 +51,7 @@ func (c *concern) heed(e host.Event) bool {
 		return c.own[e.Links[0]] || c.heeds.Addr(e.Links[0], e.Prefix)
 	case e.Kind == "route" && e.Changed != nil:
 		return c.heeds.Route(*e.Changed)
-	case e.Kind == "link", e.Kind == "forwarding":
+	case e.Kind == "link", e.Kind == "forwarding", e.Kind == "filter":
 		return slices.ContainsFunc(e.Links, counts)
 	}
 	return true
@@ -57,7 +62,7 @@ func (c *concern) heed(e host.Event) bool {
 // on; a default route comes, which names a gateway.
 func (c *concern) urgent(e host.Event) bool {
 	switch {
-	case e.Rule != nil, e.Route != nil, e.Kind == "lost":
+	case e.Rule != nil, e.Route != nil, e.Filter != nil, e.Kind == "lost":
 		return true
 	case e.Kind == "link":
 		return e.Came && c.own[e.Links[0]]

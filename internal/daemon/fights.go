@@ -73,7 +73,8 @@ func (f *fights) pardon(links []string) {
 	for key, o := range f.objects {
 		if r := o.op.Route; r != nil && slices.ContainsFunc(r.Hops,
 			func(h routing.Hop) bool { return slices.Contains(links, h.Link) }) ||
-			o.op.Group != nil && slices.Contains(links, o.op.Group.Link) {
+			o.op.Group != nil && slices.Contains(links, o.op.Group.Link) ||
+			o.op.Filter != nil && slices.Contains(links, o.op.Filter.Link) {
 			delete(f.objects, key)
 		}
 	}
@@ -105,7 +106,9 @@ func heals(d routing.Diff, had routing.State) []routing.Op {
 		switch {
 		case op.Rule != nil && rules[*op.Rule],
 			op.Route != nil && routes[op.Route.String()],
-			op.Group != nil && slices.Contains(had.Groups, *op.Group):
+			op.Group != nil && slices.Contains(had.Groups, *op.Group),
+			op.Filter != nil && slices.Contains(had.Filters, *op.Filter),
+			op.Wanted != nil && slices.Contains(had.Wanted, *op.Wanted):
 			out = append(out, op)
 		}
 	}
@@ -132,6 +135,10 @@ func withhold(d routing.Diff, steps []step) routing.Diff {
 			out.SetRoutes = append(out.SetRoutes, *op.Route)
 		case op.Group != nil:
 			out.SetGroups = append(out.SetGroups, *op.Group)
+		case op.Filter != nil:
+			out.SetFilters = append(out.SetFilters, *op.Filter)
+		case op.Wanted != nil:
+			out.AddWanted = append(out.AddWanted, *op.Wanted)
 		default:
 			out.AddRules = append(out.AddRules, *op.Rule)
 		}

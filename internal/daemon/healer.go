@@ -34,14 +34,15 @@ func (h *healer) note(e host.Event) {
 	if e.Kind == "link" {
 		h.fights.pardon(e.Links)
 	}
-	if h.missing = h.missing || e.Kind == "lost"; e.Rule == nil && e.Route == nil {
+	h.missing = h.missing || e.Kind == "lost"
+	if e.Rule == nil && e.Route == nil && e.Filter == nil {
 		return
 	}
 	h.missing = true
 	if h.deleted == nil {
 		h.deleted = map[string]bool{}
 	}
-	h.deleted[routing.Op{Rule: e.Rule, Route: e.Route}.String()] = true
+	h.deleted[routing.Op{Rule: e.Rule, Route: e.Route, Filter: e.Filter}.String()] = true
 }
 
 // looked forgets what was deleted: all that is missing is known.

@@ -228,7 +228,7 @@ func (w *Writer) ReadBack(c Change) (routing.Host, error) {
 	}
 	left := routing.Compare(routing.Owned(h, c.Numbers), c.After)
 	if c.AddOnly {
-		left.DelRules, left.DelRoutes, left.UnsetGroups = nil, nil, nil
+		left = left.Additions()
 	}
 	if left.Empty() {
 		return h, nil

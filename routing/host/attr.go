@@ -111,7 +111,7 @@ func (a attr) prefix(bits int) (netip.Prefix, error) {
 type header interface {
 	unix.IfInfomsg | unix.IfAddrmsg | unix.RtMsg | unix.RtNexthop | unix.Nhmsg |
 		unix.NexthopGrp |
-		ruleHeader | tcm | diagRequest | diagMessage | unix.Nfgenmsg | netconf
+		ruleHeader | tcm | unix.NdMsg | diagRequest | diagMessage | unix.Nfgenmsg | netconf
 }
 
 // bytesOf returns the memory of a header: the kernel's own form of it.

@@ -23,15 +23,17 @@ import (
 // Events say when to look again, not what is there: the kernel flushes IPv4
 // routes with their link or address and tells of the link or the address alone.
 type Event struct {
-	// "link", "address", "route", "rule", "forwarding" or "ruleset"; "lost"
+	// "link", "address", "route", "rule", "filter", "forwarding" or
+	// "ruleset"; "lost"
 	// where events were lost: anything may have changed; "deaf" while none
 	// can be heard, until the next "lost"
 	Kind string
 	// in `ip` syntax with a verb: "rule deleted: 5102: from 10.0.1.0/24 iif
 	// lo lookup 20337 proto 76", "link eth1 down"
-	Text  string
-	Rule  *routing.Rule  // the deleted rule, if it was ours
-	Route *routing.Route // the deleted route, if it was ours
+	Text   string
+	Rule   *routing.Rule   // the deleted rule, if it was ours
+	Route  *routing.Route  // the deleted route, if it was ours
+	Filter *routing.Filter // the deleted filter, if it was ours
 
 	// What it is about.
 	Links   []string       // that have changed, or whose master has; of an address the link
@@ -57,7 +59,7 @@ const (
 var eventGroups = []uint{unix.RTNLGRP_LINK, unix.RTNLGRP_IPV4_IFADDR, unix.RTNLGRP_IPV6_IFADDR,
 	unix.RTNLGRP_IPV4_ROUTE,
 	unix.RTNLGRP_IPV6_ROUTE, unix.RTNLGRP_IPV4_RULE, unix.RTNLGRP_IPV6_RULE,
-	unix.RTNLGRP_IPV4_NETCONF, unix.RTNLGRP_IPV6_NETCONF}
+	unix.RTNLGRP_IPV4_NETCONF, unix.RTNLGRP_IPV6_NETCONF, unix.RTNLGRP_TC}
 
 // Subscribe reports changes from now on, until ctx ends; then the channel is
 // closed. It must be called before the first Read, so that nothing falls in

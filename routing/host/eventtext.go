@@ -25,6 +25,8 @@ func (s *subscription) event(m syscall.NetlinkMessage) (e Event, ok bool) {
 		return s.ruleEvent(m)
 	case unix.RTM_NEWNETCONF:
 		return s.forwardingEvent(m)
+	case unix.RTM_NEWTFILTER, unix.RTM_DELTFILTER, unix.RTM_DELQDISC:
+		return s.filterEvent(m)
 	}
 	return e, false
 }
@@ -33,7 +35,8 @@ func (s *subscription) event(m syscall.NetlinkMessage) (e Event, ok bool) {
 // replace or refresh it.
 func verb(m syscall.NetlinkMessage) string {
 	switch m.Header.Type {
-	case unix.RTM_DELADDR, unix.RTM_DELROUTE, unix.RTM_DELRULE:
+	case unix.RTM_DELADDR, unix.RTM_DELROUTE, unix.RTM_DELRULE, unix.RTM_DELTFILTER,
+		unix.RTM_DELQDISC:
 		return "deleted"
 	case unix.RTM_NEWADDR:
 		return "set" // the refresh of a lifetime looks alike
@@ -65,6 +68,33 @@ func (s *subscription) ruleEvent(m syscall.NetlinkMessage) (Event, bool) {
 		strings.ReplaceAll(r.String(), "\t", " ")}
 	if ours && m.Header.Type == unix.RTM_DELRULE {
 		e.Rule = &r
+	}
+	return e, true
+}
+
+// filterEvent tells of filters for what comes in. With the qdisc go all of a
+// link, and no message tells which.
+func (s *subscription) filterEvent(m syscall.NetlinkMessage) (Event, bool) {
+	h, list, err := decode[tcm](m.Data)
+	if err != nil {
+		return Event{}, false
+	}
+	link := s.linkName(int(h.index))
+	e := Event{Kind: "filter", Links: []string{link}}
+	if m.Header.Type == unix.RTM_DELQDISC {
+		e.Text = "qdisc deleted: dev " + link + " " + find(list, tcaKind).string()
+		return e, h.parent == clsact
+	}
+	f, ok, err := decodeFilter(h, list, link)
+	if err != nil || !ok || h.parent != clsactIngress {
+		return Event{}, false
+	}
+	if f.Owned() && s.echoes.sent(m.Header.Pid) {
+		return Event{}, false
+	}
+	e.Text = "filter " + verb(m) + ": " + f.String()
+	if f.Owned() && m.Header.Type == unix.RTM_DELTFILTER {
+		e.Filter = &f
 	}
 	return e, true
 }

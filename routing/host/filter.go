@@ -167,20 +167,29 @@ func (r *reading) addFilter(m []byte) error {
 		return fmt.Errorf("decode filter: %w", err)
 	}
 	link, err := r.link(uint32(h.index))
-	if err != nil || h.handle == 0 {
-		return nil // without a handle it is the head of a preference
+	if err != nil {
+		return nil // it came since the links were read
 	}
-	f := routing.Filter{Link: link, Pref: uint16(h.info >> 16), Handle: h.handle,
+	f, ok, err := decodeFilter(h, list, link)
+	if ok {
+		r.host.Filters = append(r.host.Filters, f)
+	}
+	return err
+}
+
+// decodeFilter reads the attributes of a filter. ok is false for one without a
+// handle, which is the head of a preference.
+func decodeFilter(h tcm, list []attr, link string) (f routing.Filter, ok bool, err error) {
+	f = routing.Filter{Link: link, Pref: uint16(h.info >> 16), Handle: h.handle,
 		Kind: find(list, tcaKind).string()}
 	if f.Kind == "bpf" {
 		options, err := attrs(find(list, tcaOptions).value)
 		if err != nil {
-			return fmt.Errorf("decode filter: %w", err)
+			return f, false, fmt.Errorf("decode filter: %w", err)
 		}
 		f.Name = find(options, tcaBPFName).string()
 	}
-	r.host.Filters = append(r.host.Filters, f)
-	return nil
+	return f, h.handle != 0, nil
 }
 
 // setFilter attaches the filter, or puts the program of today into the filter

@@ -141,6 +141,34 @@ func (k *Kernel) ReadOwned(numbers routing.Numbers) (routing.State, error) {
 	return routing.Owned(r.host, numbers), nil
 }
 
+// Neighs reads the neighbours, and the links that they are on.
+func (k *Kernel) Neighs() ([]routing.Neigh, []routing.Link, error) {
+	r := &reading{conn: &k.conn}
+	err := r.read(part{"neighbours", r.readNeighs})
+	return r.host.Neighs, r.host.Links, err
+}
+
+// Probe has the kernel ask a neighbour whether it is there: by unicast where its
+// MAC is known.
+func (k *Kernel) Probe(n routing.Neigh) error {
+	link, err := k.handle.LinkByName(n.Link)
+	if err != nil {
+		return fmt.Errorf("find link %s: %w", n.Link, err)
+	}
+	h := unix.NdMsg{Family: afOf(routing.FamilyOf(n.Addr)), Ifindex: int32(link.Attrs().Index),
+		State: unix.NUD_PROBE}
+	if n.MAC == "" {
+		h.State, h.Flags = 0, unix.NTF_USE
+	}
+	m := newMessage(h)
+	m.putAddr(unix.NDA_DST, n.Addr)
+	flags := unix.NLM_F_REPLACE
+	if n.MAC == "" {
+		flags |= unix.NLM_F_CREATE
+	}
+	return gone(k.write(unix.RTM_NEWNEIGH, flags, m.data), unix.ENOENT)
+}
+
 // grouped reads GroupsFile: a line for each link, in the words of
 // routing.LinkGroup.
 func (k *Kernel) grouped() []routing.LinkGroup {

@@ -4,7 +4,7 @@
 # or CI may lack (VLAN, bond, VRF, GRE, WireGuard): a test that such a kernel
 # skips must not be skipped here.
 #
-# usage: systems.sh SUITE...          bookworm; needs root, the network, no KVM
+# usage: systems.sh SUITE...          bullseye, bookworm, trixie; needs root, the network, no KVM
 #
 # LAB_WAIT     multiplies every time limit (10: the processor is emulated)
 # JOB          is run instead of all jobs: JOB="./internal/survey TestObserveVRF"
@@ -41,7 +41,7 @@ jobs() {
 # kernel_of SUITE: the package of its kernel.
 kernel_of() {
 	case $1 in
-	bookworm) echo linux-image-amd64 ;;
+	bullseye | bookworm | trixie) echo linux-image-amd64 ;; # 5.10, 6.1, 6.12
 	*) die "no such suite: $1" ;;
 	esac
 }

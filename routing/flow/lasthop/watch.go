@@ -1,0 +1,208 @@
+package lasthop
+
+import (
+	"net"
+	"net/netip"
+	"slices"
+	"time"
+
+	"lasthop/routing"
+)
+
+const (
+	// how long a router is probed after its last connection began
+	probed = 10 * time.Minute
+	// how long the addresses of a MAC are kept that no neighbour has
+	kept = time.Hour
+	// how long a router counts as alive after a connection began by it:
+	// longer than its neighbour needs to fail
+	heard = 4 * time.Second
+
+	every = time.Second            // between probes of a router
+	soon  = 250 * time.Millisecond // while one is being asked
+)
+
+// Watch finds the routers that are dead: of those that connections began by in
+// the last ten minutes. A router has died when the kernel's neighbour machine
+// gives up on all of its addresses on the link (NUD_FAILED; DELAY and PROBE say
+// nothing yet), or when another MAC has them; and when its link is down or gone.
+// It is alive again when one is reachable, or when a connection begins by it.
+//
+// It is a value that each Step makes anew, and not safe for concurrent use. The
+// zero value is ready.
+type Watch struct {
+	dead  map[Hop]time.Time // since when
+	names map[place]routerNames
+}
+
+// place is where a MAC was seen.
+type place struct {
+	link string
+	mac  string
+}
+
+// routerNames are the addresses of a router, which the kernel forgets the MAC of
+// when it gives up on them.
+type routerNames struct {
+	addrs []netip.Addr
+	seen  time.Time
+}
+
+// Sight is what a Step looks at. Neighbours and links are those of the host,
+// hops those of Programs.Hops.
+type Sight struct {
+	Now   time.Time
+	Hops  map[Hop]time.Time // when something of each was noted last
+	Neigh []routing.Neigh
+	Links []routing.Link
+}
+
+// Found is what a Step has found.
+type Found struct {
+	// the dead hops, each with the hop that stands in for it; the zero Hop:
+	// none, the table's route answers
+	Dead  map[Hop]Hop
+	Probe []routing.Neigh // neighbours to be asked now whether they are there
+	Next  time.Duration   // when to look again
+}
+
+// Step looks once.
+func (w *Watch) Step(s Sight) Found {
+	w.remember(s)
+	links := map[uint32]routing.Link{}
+	for _, l := range s.Links {
+		links[uint32(l.Index)] = l
+	}
+	out := Found{Dead: map[Hop]Hop{}, Next: every}
+	alive, next := []Hop{}, map[Hop]time.Time{}
+	for hop, noted := range s.Hops {
+		since, was := w.dead[hop]
+		if !was && s.Now.Sub(noted) > probed {
+			continue
+		}
+		l := links[hop.Link]
+		state, ask, asking := w.state(s.Neigh, l.Name, hop)
+		if asking {
+			out.Next = soon
+		}
+		switch {
+		case !l.Up || !l.Carrier:
+			state, ask = failed, nil
+		case state != reachable && s.Now.Sub(noted) < heard:
+			state = reachable // it brought a connection just now
+		case state == unknown && was && !noted.After(since):
+			state = failed
+		}
+		out.Probe = append(out.Probe, ask...)
+		if state != failed {
+			alive = append(alive, hop)
+			continue
+		}
+		if !was {
+			since = s.Now
+		}
+		next[hop] = since
+	}
+	w.dead = next
+	for hop := range next {
+		out.Dead[hop] = standIn(hop, alive, s.Hops)
+	}
+	return out
+}
+
+// standIn returns the live hop of the same link that was noted last.
+func standIn(hop Hop, alive []Hop, noted map[Hop]time.Time) (best Hop) {
+	for _, h := range alive {
+		if h.Link == hop.Link && (best == Hop{} || noted[h].After(noted[best])) {
+			best = h
+		}
+	}
+	return best
+}
+
+// remember keeps the addresses of each MAC.
+func (w *Watch) remember(s Sight) {
+	if w.names == nil {
+		w.names = map[place]routerNames{}
+	}
+	macs := map[place]bool{}
+	link := map[uint32]string{}
+	for _, l := range s.Links {
+		link[uint32(l.Index)] = l.Name
+	}
+	for hop := range s.Hops {
+		macs[place{link[hop.Link], hop.Router.String()}] = true
+	}
+	for _, n := range s.Neigh {
+		p := place{n.Link, n.MAC}
+		if !macs[p] {
+			continue
+		}
+		names := w.names[p]
+		if !slices.Contains(names.addrs, n.Addr) {
+			names.addrs = append(names.addrs, n.Addr)
+		}
+		names.seen = s.Now
+		w.names[p] = names
+	}
+	for p, names := range w.names {
+		if s.Now.Sub(names.seen) > kept {
+			delete(w.names, p)
+		}
+	}
+}
+
+// health is what the neighbour machine says of a router.
+type health int
+
+const (
+	unknown health = iota
+	reachable
+	failed
+)
+
+// state returns what the neighbour machine says of a router, and which of its
+// neighbours are to be probed. asking is true while it probes one.
+func (w *Watch) state(neighs []routing.Neigh, link string, hop Hop) (is health,
+	ask []routing.Neigh, asking bool) {
+	mac := hop.Router.String()
+	names := w.names[place{link, mac}].addrs
+	var gone, up bool
+	for _, n := range neighs {
+		if n.Link != link || !slices.Contains(names, n.Addr) {
+			continue
+		}
+		switch n.State {
+		case "PERMANENT", "NOARP": // an administrator's word
+			up = up || n.MAC == mac
+			continue
+		case "PROBE", "INCOMPLETE":
+			asking = true
+			continue
+		case "FAILED":
+			gone = true
+		case "REACHABLE":
+			up = up || n.MAC == mac
+		}
+		gone = gone || n.MAC != "" && n.MAC != mac // its address is another router's now
+		ask = append(ask, n)
+	}
+	switch {
+	case up:
+		return reachable, ask, asking
+	case gone:
+		return failed, ask, asking
+	}
+	return unknown, ask, asking
+}
+
+// MAC is an Ethernet address.
+type MAC [6]byte
+
+func (m MAC) String() string { return net.HardwareAddr(m[:]).String() }
+
+// Hop is the next hop of a reply: the frame that brought the request, turned.
+type Hop struct {
+	Link         uint32
+	Router, Ours MAC
+}

@@ -1,0 +1,115 @@
+package lasthop
+
+import (
+	"net/netip"
+	"slices"
+	"testing"
+	"time"
+
+	"lasthop/routing"
+)
+
+// world is what a Watch sees, changed by each step of a test.
+type world struct {
+	Sight
+	watch Watch
+	found Found
+}
+
+func mac(b byte) MAC { return MAC{2, 0, 0, 0, 0, b} }
+
+var (
+	first  = Hop{Link: 2, Router: mac(1), Ours: mac(9)}
+	second = Hop{Link: 2, Router: mac(2), Ours: mac(9)}
+	other  = Hop{Link: 3, Router: mac(3), Ours: mac(8)}
+)
+
+func newWorld() *world {
+	start := time.Unix(1000, 0)
+	neigh := func(link string, addr string, m MAC) routing.Neigh {
+		return routing.Neigh{Link: link, Addr: netip.MustParseAddr(addr), MAC: m.String(),
+			State: "REACHABLE"}
+	}
+	return &world{Sight: Sight{Now: start,
+		Hops: map[Hop]time.Time{first: start, second: start.Add(-time.Second), other: start},
+		Neigh: []routing.Neigh{neigh("eth1", "10.0.1.1", mac(1)),
+			neigh("eth1", "10.0.1.2", mac(2)), neigh("eth2", "10.0.2.1", mac(3))},
+		Links: []routing.Link{{Index: 2, Name: "eth1", Up: true, Carrier: true},
+			{Index: 3, Name: "eth2", Up: true, Carrier: true}}}}
+}
+
+// after lets time pass, and looks.
+func (w *world) after(d time.Duration) *world {
+	w.Now = w.Now.Add(d)
+	w.found = w.watch.Step(w.Sight)
+	return w
+}
+
+// neighbour sets the state of one; a state without a MAC forgets it.
+func (w *world) neighbour(i int, state string, m MAC) *world {
+	w.Neigh[i].State, w.Neigh[i].MAC = state, m.String()
+	if state == "FAILED" || state == "INCOMPLETE" {
+		w.Neigh[i].MAC = ""
+	}
+	return w
+}
+
+func (w *world) is(t *testing.T, what string, want map[Hop]Hop) {
+	t.Helper()
+	if len(want) != len(w.found.Dead) {
+		t.Fatalf("%s: dead are %v, want %v", what, w.found.Dead, want)
+	}
+	for hop, instead := range want {
+		if got, ok := w.found.Dead[hop]; !ok || got != instead {
+			t.Errorf("%s: dead are %v, want %v", what, w.found.Dead, want)
+		}
+	}
+}
+
+// TestWatch follows routers through what may become of them.
+func TestWatch(t *testing.T) {
+	w := newWorld().after(time.Minute)
+	w.is(t, "all answer", nil)
+	if len(w.found.Probe) != 3 || w.found.Next != every {
+		t.Errorf("probes %v, next in %v", w.found.Probe, w.found.Next)
+	}
+	w.neighbour(0, "PROBE", mac(1)).after(every).is(t, "being asked", nil)
+	if w.found.Next != soon {
+		t.Errorf("while one is asked: next in %v", w.found.Next)
+	}
+	w.neighbour(0, "FAILED", mac(1)).after(3*time.Second).is(t, "failed", map[Hop]Hop{first: second})
+	for _, state := range []string{"INCOMPLETE", "STALE", "DELAY", "PROBE"} {
+		w.neighbour(0, state, mac(1)).after(every).is(t, state+" after it failed",
+			map[Hop]Hop{first: second})
+	}
+	w.neighbour(0, "REACHABLE", mac(1)).after(every).is(t, "reachable", nil)
+
+	w.neighbour(0, "REACHABLE", mac(7)).after(every).is(t, "its address is another's",
+		map[Hop]Hop{first: second})
+	w.neighbour(0, "PERMANENT", mac(1)).after(every).is(t, "permanent", nil)
+	if slices.ContainsFunc(w.found.Probe, func(n routing.Neigh) bool { return n.MAC == mac(1).String() }) {
+		t.Error("a permanent neighbour is probed")
+	}
+
+	w.neighbour(2, "FAILED", mac(3)).after(every).is(t, "the only one of its link",
+		map[Hop]Hop{other: {}})
+	w.Hops[other] = w.Now.Add(every)
+	w.after(2*every).is(t, "a connection began by it", nil)
+	w.after(time.Minute).is(t, "and it is still failed", map[Hop]Hop{other: {}})
+
+	w.Links[1].Carrier = false
+	w.neighbour(2, "REACHABLE", mac(3)).after(every).is(t, "no carrier", map[Hop]Hop{other: {}})
+	w.Links = w.Links[:1]
+	w.after(every).is(t, "the link is gone", map[Hop]Hop{other: {}})
+}
+
+// TestWatchForgets: a router that no connection began by for ten minutes is
+// neither probed nor found dead.
+func TestWatchForgets(t *testing.T) {
+	w := newWorld().after(probed + time.Minute)
+	w.is(t, "quiet", nil)
+	if len(w.found.Probe) > 0 {
+		t.Errorf("probes %v", w.found.Probe)
+	}
+	w.neighbour(0, "FAILED", mac(1)).after(every).is(t, "failed and quiet", nil)
+}
