@@ -34,7 +34,7 @@ func (f *flags) common(root *cobra.Command) {
 	s.StringArrayVar(&d.Gateways, "gateway", nil,
 		"the gateway of an interface, `IF=ADDR|none|static` (repeatable)")
 	s.StringArrayVar(&d.Returns, "return", nil,
-		"how replies go back, `IF|ADDR=strict|main-first|off` (repeatable)")
+		"how replies go back, `IF|ADDR=strict|main-first|last-hop|off` (repeatable)")
 	s.StringArrayVar(&d.Addresses, "address", nil,
 		"the interface of an address, `ADDR=IF[,GATEWAY]` (repeatable)")
 	s.StringArrayVar(&d.Direct, "direct", nil,
