@@ -40,6 +40,7 @@ import (
 	"lasthop/internal/hint"
 	"lasthop/internal/settings"
 	"lasthop/internal/writer"
+	"lasthop/routing/flow/lasthop"
 	"lasthop/routing/host"
 	"lasthop/watcher"
 
@@ -50,10 +51,12 @@ import (
 // Options say where to run, and with which settings.
 type Options struct {
 	Kernel *host.Kernel // of the network namespace; the caller closes it
-	NetNS  string       // the namespace as the user named it, "" for our own
-	RunDir string       // of the lock and the socket
-	Flags  settings.Flags
-	Log    io.Writer
+	// the programs of the mode last-hop; nil: they cannot be had
+	LastHop *lasthop.Control
+	NetNS   string // the namespace as the user named it, "" for our own
+	RunDir  string // of the lock and the socket
+	Flags   settings.Flags
+	Log     io.Writer
 
 	// For tests. The zero values are for a host.
 	Watch  watcher.Options
