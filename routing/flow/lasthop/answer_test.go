@@ -7,6 +7,7 @@ import (
 	"path/filepath"
 	"testing"
 
+	"lasthop/internal/nstest"
 	"lasthop/routing"
 	"lasthop/routing/flow/lasthop"
 	"lasthop/routing/host"
@@ -22,7 +23,6 @@ type steer struct {
 	*lab
 	kernel  *host.Kernel
 	control *lasthop.Control
-	flows   int
 	state   routing.State
 }
 
@@ -43,67 +43,122 @@ func bpffs(t testing.TB) string {
 
 func (l *lab) steer(flows int) *steer {
 	l.t.Helper()
-	k, err := host.Open(l.host.Path)
-	if err != nil {
-		l.t.Fatal(err)
-	}
-	l.t.Cleanup(k.Close)
-	s := &steer{lab: l, kernel: k, flows: flows, control: &lasthop.Control{
-		Place: lasthop.Place{Root: bpffs(l.t), Namespace: k.Inode()}, Flows: flows}}
-	l.t.Cleanup(func() { s.control.Close() })
-	k.LastHop = s.control
-	support := s.control.Support(nil)
-	if support.Missing != "" || !support.Known {
-		l.t.Skipf("last-hop is not to be had: %+v", support)
-	}
-	s.state = s.wanted(routing.LastHopPrefix + support.Tag)
+	s := newSteer(l.t, l.host, flows)
+	s.lab = l
+	s.state = labState(s.name())
 	return s
 }
 
-// wanted is what package routing would install.
-func (s *steer) wanted(name string) routing.State {
+// newSteer loads programs for a host, and skips the test where that cannot be.
+func newSteer(t testing.TB, host *nstest.NS, flows int) *steer {
+	t.Helper()
+	s := &steer{lab: &lab{t: t, host: host}, kernel: open(t, host), control: &lasthop.Control{Flows: flows}}
+	s.control.Place = lasthop.Place{Root: bpffs(t), Namespace: s.kernel.Inode()}
+	s.kernel.LastHop = s.control
+	t.Cleanup(func() { s.control.Close() })
+	support := s.control.Support(nil)
+	if support.Missing != "" || !support.Known {
+		t.Skipf("last-hop is not possible here: %+v", support)
+	}
+	return s
+}
+
+func open(t testing.TB, ns *nstest.NS) *host.Kernel {
+	t.Helper()
+	k, err := host.Open(ns.Path)
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(k.Close)
+	return k
+}
+
+// name is what the routes and filters are to be named.
+func (s *steer) name() string { return routing.LastHopPrefix + s.control.Support(nil).Tag }
+
+// counts returns the counters.
+func (s *steer) counts() lasthop.Counts {
+	s.t.Helper()
+	c, err := s.maps().Counts()
+	if err != nil {
+		s.t.Fatal(err)
+	}
+	return c
+}
+
+// maps are those of the programs, open until the test ends.
+func (s *steer) maps() *lasthop.Maps {
+	s.t.Helper()
+	m, done, err := s.control.Maps()
+	if err != nil {
+		s.t.Fatal(err)
+	}
+	s.t.Cleanup(done)
+	return m
+}
+
+// labState is what package routing would install for a lab.
+func labState(name string) routing.State {
 	var w routing.State
 	for _, link := range []string{"e1", "e2"} {
-		w.Filters = append(w.Filters, routing.Filter{Link: link, Pref: 1, Handle: 1, Kind: "bpf", Name: name})
+		w.Filters = append(w.Filters, filter(link, name))
 	}
 	for _, place := range vips {
 		for _, a := range place {
-			w.Wanted = append(w.Wanted, routing.Wanted{Addr: a, Port: tcpPort, Transport: routing.TCP},
-				routing.Wanted{Addr: a, Port: udpPort, Transport: routing.UDP},
-				routing.Wanted{Addr: a, Port: closedPort, Transport: routing.UDP},
-				routing.Wanted{Addr: a, Transport: routing.TCP},
-				routing.Wanted{Addr: a, Transport: routing.ICMP})
-			rule := routing.NewRule(routing.FamilyOf(a), 5099, table)
-			rule.From, rule.IIF, rule.Protocol = netip.PrefixFrom(a, a.BitLen()), "lo", protocol
-			w.Rules = append(w.Rules, rule)
+			w.Wanted = append(w.Wanted, wanted(a)...)
+			w.Rules = append(w.Rules, rule(a, table))
 		}
 	}
 	for _, f := range routing.Families {
-		for n, via := range []string{"10.%d.0.1", "10.%d.0.1"} {
-			if f == routing.IPv6 {
-				via = "fd0%d::1"
-			}
-			r := routing.Route{RouteKey: routing.RouteKey{Table: table, Dst: f.All(), Metric: uint32(n) * 100},
-				Type: routing.Unicast, Protocol: protocol, Encap: name,
-				Hops: []routing.Hop{{Link: fmt.Sprintf("e%d", n+1), Weight: 1, OnLink: true,
-					Via: netip.MustParseAddr(fmt.Sprintf(via, n+1))}}}
-			if f == routing.IPv6 {
-				r.Metric += 1024
-			}
-			on := routing.Route{RouteKey: routing.RouteKey{Table: table}, Type: routing.Unicast,
-				Protocol: protocol, Scope: routing.ScopeLink, Hops: []routing.Hop{{Link: "e1", Weight: 1}}}
-			on.Dst = netip.MustParsePrefix("10.1.0.0/24")
-			if f == routing.IPv6 {
-				on.Dst, on.Metric, on.Scope = netip.MustParsePrefix("fd01::/64"), 256, 0
-			}
-			if n == 0 {
-				w.Routes = append(w.Routes, on)
-			}
+		via := "10.%d.0.1"
+		on := routing.Route{RouteKey: routing.RouteKey{Table: table,
+			Dst: netip.MustParsePrefix("10.1.0.0/24")}, Type: routing.Unicast,
+			Protocol: protocol, Scope: routing.ScopeLink,
+			Hops: []routing.Hop{{Link: "e1", Weight: 1}}}
+		if f == routing.IPv6 {
+			via = "fd0%d::1"
+			on.Dst, on.Metric, on.Scope = netip.MustParsePrefix("fd01::/64"), 256, 0
+		}
+		w.Routes = append(w.Routes, on)
+		for n := range 2 {
+			gateway := netip.MustParseAddr(fmt.Sprintf(via, n+1))
+			r := byGateway(table, fmt.Sprintf("e%d", n+1), gateway, name)
+			r.Metric += uint32(n) * 100
 			w.Routes = append(w.Routes, r)
 		}
 	}
 	w.Sort()
 	return w
+}
+
+func filter(link, name string) routing.Filter {
+	return routing.Filter{Link: link, Pref: 1, Handle: 1, Kind: "bpf", Name: name}
+}
+
+// wanted are the entries for an address of a listener.
+func wanted(a netip.Addr) []routing.Wanted {
+	return []routing.Wanted{{Addr: a, Port: tcpPort, Transport: routing.TCP},
+		{Addr: a, Port: udpPort, Transport: routing.UDP},
+		{Addr: a, Port: closedPort, Transport: routing.UDP},
+		{Addr: a, Transport: routing.TCP}, {Addr: a, Transport: routing.ICMP}}
+}
+
+func rule(a netip.Addr, table uint32) routing.Rule {
+	r := routing.NewRule(routing.FamilyOf(a), 5099, table)
+	r.From, r.IIF, r.Protocol = netip.PrefixFrom(a, a.BitLen()), "lo", protocol
+	return r
+}
+
+// byGateway is a default route; name is that of its program, or "".
+func byGateway(table uint32, link string, gateway netip.Addr, name string) routing.Route {
+	f := routing.FamilyOf(gateway)
+	r := routing.Route{RouteKey: routing.RouteKey{Table: table, Dst: f.All()},
+		Type: routing.Unicast, Protocol: protocol, Encap: name,
+		Hops: []routing.Hop{{Link: link, Weight: 1, OnLink: true, Via: gateway}}}
+	if f == routing.IPv6 {
+		r.Metric = 1024
+	}
+	return r
 }
 
 // install writes what lacks.
@@ -149,7 +204,7 @@ func TestTraffic(t *testing.T) {
 	if before == 0 {
 		t.Error("without last-hop nothing went astray: the lab sees nothing")
 	}
-	s.state = s.wanted(routing.LastHopPrefix + s.control.Support(nil).Tag)
+	s.state = labState(s.name())
 	s.install()
 	cases := 0
 	for place, addrs := range vips {
@@ -158,8 +213,8 @@ func TestTraffic(t *testing.T) {
 				for _, k := range kinds {
 					cases++
 					if err := k.ask(l.clients[r.name], addr); err != nil {
-						t.Errorf("%s by router %s to the address on %s, IPv%d: %v", k.name,
-							r.name, place, family, err)
+						t.Errorf("%s by router %s to the address on %s, IPv%d: %v",
+							k.name, r.name, place, family, err)
 					}
 				}
 			}

@@ -2,10 +2,8 @@ package lasthop
 
 import (
 	"errors"
-	"fmt"
 	"io/fs"
 	"net/netip"
-	"os"
 
 	"lasthop/routing"
 
@@ -99,56 +97,56 @@ func (c *Control) Close() error {
 
 // Wanted returns the listeners in the map: see host.LastHop.
 func (c *Control) Wanted() (list []routing.Wanted, err error) {
-	m, done, err := c.wanted()
-	if m == nil || err != nil {
+	m, done, err := c.Maps()
+	if errors.Is(err, fs.ErrNotExist) || errors.Is(err, fs.ErrPermission) {
+		return nil, nil
+	}
+	if err != nil {
 		return nil, err
 	}
 	defer done()
 	var l bpfListener
 	var mark uint8
-	entries := m.Iterate()
+	entries := m.maps.Wanted.Iterate()
 	for entries.Next(&l, &mark) {
 		list = append(list, wantedOf(l))
 	}
 	return list, entries.Err()
 }
 
-// wanted opens the map of listeners; nil if there is none, or none to be read.
-func (c *Control) wanted() (m *ebpf.Map, done func(), err error) {
+// Maps opens the maps of the programs that are attached, or would be: those of
+// the programs that are loaded, or the pinned ones. The error is that of
+// Place.Maps. They end with done.
+func (c *Control) Maps() (m *Maps, done func(), err error) {
 	if c.open != nil {
-		return c.open.maps.Wanted, func() {}, nil
+		return &c.open.Maps, func() {}, nil
 	}
-	generation := c.Place.pinned()
-	if generation == 0 {
-		return nil, nil, nil
-	}
-	m, err = ebpf.LoadPinnedMap(c.Place.folder(generation)+"/"+bpfMapWanted, nil)
-	if errors.Is(err, fs.ErrPermission) || errors.Is(err, os.ErrNotExist) {
-		return nil, nil, nil
-	}
-	if err != nil {
-		return nil, nil, fmt.Errorf("open the map of listeners: %w", err)
+	if m, err = c.Place.Maps(); err != nil {
+		return nil, nil, err
 	}
 	return m, func() { m.Close() }, nil
 }
 
 // SetWanted adds a listener to the map, or removes it.
 func (c *Control) SetWanted(w routing.Wanted, remove bool) error {
-	m, done, err := c.wanted()
-	if err == nil && m == nil && !remove {
+	m, done, err := c.Maps()
+	if errors.Is(err, fs.ErrNotExist) {
+		if remove {
+			return nil
+		}
 		if _, err = c.load(); err == nil {
-			m, done = c.open.maps.Wanted, func() {}
+			m, done, err = c.Maps()
 		}
 	}
-	if err != nil || m == nil {
+	if err != nil {
 		return err
 	}
 	defer done()
 	l := listenerOf(w)
 	if !remove {
-		return m.Put(l, uint8(1))
+		return m.maps.Wanted.Put(l, uint8(1))
 	}
-	if err := m.Delete(l); !errors.Is(err, ebpf.ErrKeyNotExist) {
+	if err := m.maps.Wanted.Delete(l); !errors.Is(err, ebpf.ErrKeyNotExist) {
 		return err
 	}
 	return nil
@@ -164,13 +162,8 @@ func listenerOf(w routing.Wanted) bpfListener {
 }
 
 func wantedOf(l bpfListener) routing.Wanted {
-	w := routing.Wanted{Addr: addrOf(l.Addr), Port: big(l.Port)}
-	for t, number := range protocols {
-		if number == l.Protocol {
-			w.Transport = t
-		}
-	}
-	return w
+	return routing.Wanted{Addr: addrOf(l.Addr), Port: big(l.Port),
+		Transport: transportOf(l.Protocol)}
 }
 
 // words is an address as the maps have it: 16 bytes, IPv4 mapped.

@@ -14,4 +14,4 @@
 // CAP_NET_ADMIN.
 package lasthop
 
-//go:generate go run github.com/cilium/ebpf/cmd/bpf2go@v0.22.0 -cc clang -strip llvm-strip -cflags "-O2 -Wall -Wno-logical-op-parentheses -mcpu=v2 -I/usr/include/x86_64-linux-gnu -I/usr/include/aarch64-linux-gnu" -output-stem lasthop bpf lasthop.c
+//go:generate sh generate.sh

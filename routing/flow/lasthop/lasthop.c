@@ -1,9 +1,8 @@
 //go:build ignore
 
-// Each reply goes to the router that its request came from. Two programs share
-// nine maps: learn notes by which router a client's packets come in, answer
-// sends the replies to that client back there. Where answer knows no router,
-// the route that it belongs to decides.
+// Each reply goes to the router that its request came from: learn notes by which
+// router a client's packets come in, answer sends the replies back there. Where
+// answer knows no router, the route that it belongs to decides.
 #include <stdbool.h>
 #include <linux/bpf.h>
 #include <linux/if_ether.h>
@@ -14,7 +13,6 @@
 #include <linux/tcp.h>
 #include <bpf/bpf_endian.h>
 #include <bpf/bpf_helpers.h>
-
 #define inline static __always_inline
 #define load bpf_skb_load_bytes
 #define lookup bpf_map_lookup_elem
@@ -29,16 +27,12 @@ struct key { // one connection, laid out as the IPv6 half of bpf_sock_tuple
 	__be16 rport, lport;        // of an echo: identifier, 0; in frags: the identification
 	__u32 protocol;             // ICMPv6 counts as ICMP
 };
-struct listener {
-	__be32 addr[4];
-	__be16 port, protocol; // port 0: echo, and TCP where nothing listens
-};
+struct listener { __be32 addr[4]; __be16 port, protocol; }; // port 0: echo, TCP where none is
 struct moving {
 	struct hop hop, candidate; // candidate sent the last datagram, if it is not hop
 	__u64 seen;                // when hop sent one, in ns of the monotonic clock
 };
 enum count { LEARNED, MOVED, REFUSED, ANSWERED, BY_TABLE, DEAD, COUNTS }; // see Counts in Go
-
 #define MAP(name, kind, k, v, n) struct { \
 	__uint(type, BPF_MAP_TYPE_##kind); __type(key, k); __type(value, v); \
 	__uint(max_entries, n); } name SEC(".maps")
@@ -73,19 +67,9 @@ struct packet {
 	};
 	__u32 at; // where it is
 	__be32 id;
-	bool later, more; // fragment: not the first, not the last
+	bool v6, later, more; // later, more: a fragment, not the first, not the last
 };
 enum { ECHO = 128, REPLY = 129 };
-
-inline bool read4(struct __sk_buff *skb, __be32 *source, __be32 *target, struct packet *p)
-{
-	struct iphdr ip;
-	if (load(skb, p->at, &ip, sizeof(ip))) return false;
-	source[2] = target[2] = bpf_htonl(0xffff), source[3] = ip.saddr, target[3] = ip.daddr;
-	p->later = ip.frag_off & bpf_htons(0x1fff), p->more = ip.frag_off & bpf_htons(0x2000);
-	p->id = ip.id, p->key.protocol = ip.protocol, p->at += ip.ihl * 4;
-	return true;
-}
 
 inline bool read6(struct __sk_buff *skb, __be32 *source, __be32 *target, struct packet *p)
 {
@@ -97,11 +81,10 @@ inline bool read6(struct __sk_buff *skb, __be32 *source, __be32 *target, struct 
 	p->at += sizeof(ip), h.next = ip.nexthdr;
 	for (int i = 0; i < 6 && !p->later; i++) {
 		bool options = h.next == HOP_BY_HOP || h.next == ROUTING || h.next == DESTINATION;
-		bool fragment = h.next == FRAGMENT;
-		if (!options && !fragment) break;
+		if (!options && h.next != FRAGMENT) break;
 		if (load(skb, p->at, &h, sizeof(h))) return false;
 		p->at += options ? 8 + h.words * 8 : 8;
-		if (!fragment) continue;
+		if (options) continue;
 		p->later = h.offset & bpf_htons(0xfff8), p->more = h.offset & bpf_htons(1);
 		p->id = h.id;
 	}
@@ -109,22 +92,26 @@ inline bool read6(struct __sk_buff *skb, __be32 *source, __be32 *target, struct 
 	return true;
 }
 
-// read reads the packet at an offset; out: the host sends it. False: it is none
-// of TCP, UDP and ICMP.
+// read reads a packet; out: the host sends it. False: none of TCP, UDP and ICMP.
 inline bool read(struct __sk_buff *skb, __u32 at, bool out, struct packet *p)
 {
-	bool v6 = skb->protocol == bpf_htons(ETH_P_IPV6);
-	*p = (struct packet){.at = at};
-	__be32 *from = out ? p->key.local : p->key.remote, *to = out ? p->key.remote : p->key.local;
-	if (!(v6 ? read6(skb, from, to, p) : read4(skb, from, to, p))) return false;
+	struct iphdr ip;
+	*p = (struct packet){.at = at, .v6 = skb->protocol == bpf_htons(ETH_P_IPV6)};
+	__be32 *remote = p->key.remote, *local = p->key.local;
+	__be32 *from = out ? local : remote, *to = out ? remote : local;
+	if (p->v6) {
+		if (!read6(skb, from, to, p)) return false;
+	} else {
+		if (load(skb, at, &ip, sizeof(ip))) return false;
+		from[2] = to[2] = bpf_htonl(0xffff), from[3] = ip.saddr, to[3] = ip.daddr;
+		p->later = ip.frag_off & bpf_htons(0x1fff), p->id = ip.id, p->at += ip.ihl * 4;
+		p->more = ip.frag_off & bpf_htons(0x2000), p->key.protocol = ip.protocol;
+	}
 	bool is_tcp = p->key.protocol == IPPROTO_TCP, icmp = p->key.protocol == IPPROTO_ICMP;
-	if (p->later)
-		__builtin_memcpy(&p->key.rport, &p->id, sizeof(p->id));
-	else if (load(skb, p->at, &p->tcp, is_tcp ? sizeof(p->tcp) : 8))
-		return false;
-	else
-		p->key.rport = p->half[icmp ? 2 : out], p->key.lport = icmp ? 0 : p->half[!out];
-	if (icmp && !v6) p->type = p->type == 8 ? ECHO : p->type ? 1 : REPLY;
+	if (p->later) __builtin_memcpy(&p->key.rport, &p->id, sizeof(p->id));
+	else if (load(skb, p->at, &p->tcp, is_tcp ? sizeof(p->tcp) : 8)) return false;
+	else p->key.rport = p->half[icmp ? 2 : out], p->key.lport = icmp ? 0 : p->half[!out];
+	if (icmp && !p->v6) p->type = p->type == 8 ? ECHO : p->type ? 1 : REPLY;
 	return is_tcp || icmp || p->key.protocol == IPPROTO_UDP;
 }
 
@@ -149,9 +136,8 @@ inline int ask(struct __sk_buff *skb, struct packet *p)
 {
 	struct key *k = &p->key;
 	struct bpf_sock_tuple four = {.ipv4 = {k->remote[3], k->local[3], k->rport, k->lport}};
-	bool v6 = skb->protocol == bpf_htons(ETH_P_IPV6);
-	struct bpf_sock *sk = bpf_sk_lookup_tcp(skb, v6 ? (void *)k : &four,
-		v6 ? sizeof(four.ipv6) : sizeof(four.ipv4), BPF_F_CURRENT_NETNS, 0);
+	struct bpf_sock *sk = bpf_sk_lookup_tcp(skb, p->v6 ? (void *)k : &four,
+		p->v6 ? sizeof(four.ipv6) : sizeof(four.ipv4), BPF_F_CURRENT_NETNS, 0);
 	if (!sk) return NONE;
 	struct bpf_tcp_sock *t = sk->state == BPF_TCP_LISTEN ? NULL : bpf_tcp_sock(sk);
 	int is = NONE;
@@ -201,8 +187,7 @@ inline void learn_datagram(struct packet *p, const struct hop *h)
 	}
 }
 
-SEC("tc")
-int learn(struct __sk_buff *skb)
+SEC("tc") int learn(struct __sk_buff *skb)
 {
 	struct ethhdr eth;
 	struct packet p;
@@ -214,10 +199,8 @@ int learn(struct __sk_buff *skb)
 	struct hop h = {.link = skb->ifindex};
 	__builtin_memcpy(h.router, eth.h_source, ETH_ALEN);
 	__builtin_memcpy(h.ours, eth.h_dest, ETH_ALEN);
-	if (p.key.protocol == IPPROTO_TCP)
-		learn_tcp(skb, &p, &h);
-	else if (p.key.protocol == IPPROTO_UDP || p.type == ECHO)
-		learn_datagram(&p, &h);
+	if (p.key.protocol == IPPROTO_TCP) learn_tcp(skb, &p, &h);
+	else if (p.key.protocol == IPPROTO_UDP || p.type == ECHO) learn_datagram(&p, &h);
 	return TC_ACT_UNSPEC;
 }
 
@@ -238,8 +221,7 @@ inline struct hop *find(struct packet *p, bool quoted)
 	return early ?: known;
 }
 
-SEC("lwt_xmit")
-int answer(struct __sk_buff *skb)
+SEC("lwt_xmit") int answer(struct __sk_buff *skb)
 {
 	struct packet p;
 	if (!read(skb, 0, true, &p)) return BPF_OK;
@@ -256,10 +238,8 @@ int answer(struct __sk_buff *skb)
 	struct hop to = *h;
 	struct ethhdr eth = {.h_proto = skb->protocol};
 	__builtin_memcpy(&eth, &to, 2 * ETH_ALEN);
-	if (p.more && !p.later && !quoted) {
-		__builtin_memcpy(&p.key.rport, &p.id, sizeof(p.id));
-		update(&frags, &p.key, &to);
-	}
+	__builtin_memcpy(&p.key.rport, &p.id, sizeof(p.id));
+	if (p.more && !p.later && !quoted) update(&frags, &p.key, &to);
 	if (bpf_skb_change_head(skb, sizeof(eth), 0) ||
 	    bpf_skb_store_bytes(skb, 0, &eth, sizeof(eth), 0))
 		return BPF_OK;

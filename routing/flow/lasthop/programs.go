@@ -86,7 +86,7 @@ func next(attached []string) int {
 
 // Programs are the programs and their maps, open in this process.
 type Programs struct {
-	maps       bpfMaps
+	Maps
 	progs      bpfPrograms
 	generation int
 	// why the maps are not pinned: they end with what is attached. Nil if

@@ -1,0 +1,124 @@
+package lasthop_test
+
+import (
+	"fmt"
+	"net"
+	"net/netip"
+	"slices"
+	"testing"
+	"time"
+
+	"lasthop/internal/nstest"
+	"lasthop/routing"
+
+	"golang.org/x/sys/unix"
+)
+
+// costs is how a host sends datagrams of 18 bytes in BenchmarkAnswer: from an
+// address that plain source routing leads, from one whose client is known, from
+// one whose client is not, and from an address that no rule is for.
+var costs = []struct {
+	name, from string
+	port       uint16
+}{{"plain", "192.0.2.1", udpPort}, {"hit", "192.0.2.2", udpPort}, {"miss", "192.0.2.2", 999},
+	{"other", "10.1.0.2", udpPort}}
+
+// BenchmarkAnswer measures what one send of a UDP datagram of 18 bytes costs, as
+// ratios to plain source routing in the same run. The frames end at the other
+// end of a veth, in a filter that drops them.
+func BenchmarkAnswer(b *testing.B) {
+	for _, family := range []int{4, 6} {
+		b.Run(fmt.Sprint("IPv", family), func(b *testing.B) { benchAnswer(b, family) })
+	}
+}
+
+func benchAnswer(b *testing.B, family int) {
+	address := func(s string) netip.Addr {
+		a := netip.MustParseAddr(s)
+		if family == 6 {
+			v4 := a.As4()
+			a = netip.MustParseAddr(fmt.Sprintf("fd00:%x:%x::%x", v4[0], v4[1], v4[3]))
+		}
+		return a
+	}
+	s := benchLab(b, address)
+	client := netip.AddrPortFrom(address("198.51.100.2"), 4000)
+	sockets := map[string]int{}
+	for _, c := range costs {
+		s.host.Do(func() { sockets[c.name] = benchSocket(b, address(c.from), c.port, client) })
+	}
+	const batch = 100
+	payload := make([]byte, 18)
+	times := map[string][]float64{}
+	for b.Loop() {
+		for _, c := range costs {
+			start := time.Now()
+			for range batch {
+				if err := unix.Send(sockets[c.name], payload, 0); err != nil {
+					b.Fatal(c.name, err)
+				}
+			}
+			times[c.name] = append(times[c.name], float64(time.Since(start))/batch)
+		}
+	}
+	counts := s.counts()
+	if want := uint64(len(times["hit"]) * batch); counts.Answered < want || counts.ByTable > want*11/10 {
+		b.Errorf("the programs counted %+v, of %d hits", counts, want)
+	}
+	median := func(name string) float64 {
+		slices.Sort(times[name])
+		return times[name][len(times[name])/2]
+	}
+	b.ReportMetric(0, "ns/op")
+	b.ReportMetric(median("plain"), "ns/plain-send")
+	for _, c := range costs[1:] {
+		b.ReportMetric(median(c.name)/median("plain"), c.name+"/plain")
+	}
+}
+
+func benchSocket(b *testing.B, from netip.Addr, port uint16, to netip.AddrPort) int {
+	conn, err := net.DialUDP("udp", net.UDPAddrFromAddrPort(netip.AddrPortFrom(from, port)),
+		net.UDPAddrFromAddrPort(to))
+	if err != nil {
+		b.Error(err)
+		return -1
+	}
+	b.Cleanup(func() { conn.Close() })
+	fd := -1
+	raw, err := conn.SyscallConn()
+	if err == nil {
+		err = raw.Control(func(f uintptr) { fd = int(f) })
+	}
+	if err != nil {
+		b.Error(err)
+	}
+	return fd
+}
+
+// benchLab is a host with one link. Its tables are one without programs for the
+// first address, and one with them for the second, of which a client is known.
+func benchLab(b *testing.B, address func(string) netip.Addr) *steer {
+	host, peer := nstest.New(b), nstest.New(b)
+	host.IP(fmt.Sprintf("link add e1 type veth peer name r0 netns %s", peer.Path))
+	peer.IP("link set r0 up")
+	host.IP("link set e1 up")
+	gateway := address("10.1.0.1")
+	for _, a := range []string{"10.1.0.2", "192.0.2.1", "192.0.2.2"} {
+		host.IP(fmt.Sprintf("addr add %s dev e1", netip.PrefixFrom(address(a), gateway.BitLen())))
+	}
+	host.IP(fmt.Sprintf("neigh add %s dev e1 lladdr 02:00:00:00:00:77", gateway))
+	host.IP(fmt.Sprintf("route add default via %s dev e1 onlink", gateway))
+	s := newSteer(b, host, 1<<18)
+	s.state.Filters = []routing.Filter{filter("e1", s.name())}
+	s.state.Wanted = wanted(address("192.0.2.2"))
+	s.state.Rules = []routing.Rule{rule(address("192.0.2.1"), table+1),
+		rule(address("192.0.2.2"), table)}
+	s.state.Routes = []routing.Route{byGateway(table, "e1", gateway, s.name()),
+		byGateway(table+1, "e1", gateway, "")}
+	s.state.Sort()
+	s.install()
+	newSender(b, peer, "r0").send(framed(macOf(b, host, "e1"), []byte{2, 0, 0, 0, 0, 0x77}, -1,
+		datagram(netip.AddrPortFrom(address("198.51.100.2"), 4000),
+			netip.AddrPortFrom(address("192.0.2.2"), udpPort))))
+	return s
+}

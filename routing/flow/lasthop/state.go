@@ -1,0 +1,318 @@
+package lasthop
+
+import (
+	"errors"
+	"fmt"
+	"io/fs"
+	"net/netip"
+	"os"
+	"path/filepath"
+	"reflect"
+	"runtime"
+	"time"
+	"unsafe"
+
+	"lasthop/routing"
+
+	"github.com/cilium/ebpf"
+	"golang.org/x/sys/unix"
+)
+
+// Maps are the maps that the programs share, open in this process. Every method
+// asks the kernel, none of them stops the programs: what is read is of no single
+// moment. Errors wrap the kernel's errno.
+type Maps struct{ maps bpfMaps }
+
+// Maps opens the newest maps that are pinned at the place. The error is
+// fs.ErrNotExist if there are none, and fs.ErrPermission if this process may not
+// read them.
+func (p Place) Maps() (*Maps, error) {
+	m := &Maps{}
+	n := p.pinned()
+	if n == 0 {
+		_, err := os.ReadDir(p.Root)
+		if !errors.Is(err, fs.ErrPermission) {
+			err = fs.ErrNotExist
+		}
+		return nil, fmt.Errorf("open the maps: %w", err)
+	}
+	for name, to := range m.byName() {
+		one, err := ebpf.LoadPinnedMap(filepath.Join(p.folder(n), name), nil)
+		if err != nil {
+			m.Close()
+			return nil, fmt.Errorf("open the map %s: %w", name, err)
+		}
+		*to = one
+	}
+	return m, nil
+}
+
+func (m *Maps) byName() map[string]**ebpf.Map {
+	return map[string]**ebpf.Map{bpfMapAny: &m.maps.Any, bpfMapConf: &m.maps.Conf,
+		bpfMapCounts: &m.maps.Counts, bpfMapDead: &m.maps.Dead, bpfMapFrags: &m.maps.Frags,
+		bpfMapHops: &m.maps.Hops, bpfMapSyn: &m.maps.Syn, bpfMapTcp: &m.maps.Tcp,
+		bpfMapWanted: &m.maps.Wanted}
+}
+
+// Close closes them. Those that are pinned or in use stay in the kernel.
+func (m *Maps) Close() error { return m.maps.Close() }
+
+// Counts are what the programs have counted since the maps were made. They only
+// grow, and begin at 0 with new maps.
+type Counts struct {
+	Learned uint64 // connections, UDP flows and echoes whose router was noted
+	Moved   uint64 // those that went over to another router
+	// segments and datagrams by another router that did not move a flow
+	Refused  uint64
+	Answered uint64 // packets that left by the router of their request
+	// packets of listeners that left by the route, as no router was known
+	ByTable uint64
+	Dead    uint64 // packets whose router was dead
+}
+
+// Counts returns the counters, summed over all processors.
+func (m *Maps) Counts() (c Counts, err error) {
+	for i, to := range []*uint64{&c.Learned, &c.Moved, &c.Refused, &c.Answered, &c.ByTable,
+		&c.Dead} {
+		var each []uint64
+		if err := m.maps.Counts.Lookup(uint32(i), &each); err != nil {
+			return c, fmt.Errorf("read the counters: %w", err)
+		}
+		for _, n := range each {
+			*to += n
+		}
+	}
+	return c, nil
+}
+
+// Hops returns the routers that requests came by, and when something of each was
+// learned or moved to it last. At most 4,096 are kept.
+func (m *Maps) Hops() (map[Hop]time.Time, error) {
+	var ts unix.Timespec
+	if err := unix.ClockGettime(unix.CLOCK_MONOTONIC, &ts); err != nil {
+		return nil, fmt.Errorf("read the clock: %w", err)
+	}
+	now, clock := time.Now(), ts.Nano()
+	hops := map[Hop]time.Time{}
+	var h bpfHop
+	var seen uint64
+	entries := m.maps.Hops.Iterate()
+	for entries.Next(&h, &seen) {
+		hops[hopOf(h)] = now.Add(time.Duration(int64(seen) - clock))
+	}
+	if err := entries.Err(); err != nil && !errors.Is(err, ebpf.ErrIterationAborted) {
+		return nil, fmt.Errorf("read the hops: %w", err)
+	}
+	return hops, nil
+}
+
+// Dead returns the hops that are dead, as SetDead set them.
+func (m *Maps) Dead() (map[Hop]Hop, error) {
+	dead := map[Hop]Hop{}
+	var from, to bpfHop
+	entries := m.maps.Dead.Iterate()
+	for entries.Next(&from, &to) {
+		dead[hopOf(from)] = hopOf(to)
+	}
+	if err := entries.Err(); err != nil {
+		return nil, fmt.Errorf("read the dead hops: %w", err)
+	}
+	return dead, nil
+}
+
+// SetDead replaces the set of dead hops, each with the hop that stands in for
+// it. The zero Hop stands for the table's route. A hop that stands in must not
+// be dead itself: it is not looked up again. It writes only what differs. At
+// most 1,024 can be dead.
+func (m *Maps) SetDead(dead map[Hop]Hop) error {
+	old, err := m.Dead()
+	if err != nil {
+		return err
+	}
+	for from, to := range dead { // first, so that nothing is dead without its stand-in
+		if was, ok := old[from]; ok && was == to {
+			continue
+		}
+		if err := m.maps.Dead.Put(from.bpf(), to.bpf()); err != nil {
+			return fmt.Errorf("write a dead hop: %w", err)
+		}
+	}
+	if err := m.maps.Conf.Put(uint32(0), uint32(len(dead))); err != nil {
+		return fmt.Errorf("write how many hops are dead: %w", err)
+	}
+	for from := range old {
+		if _, ok := dead[from]; ok {
+			continue
+		}
+		err := m.maps.Dead.Delete(from.bpf())
+		if err != nil && !errors.Is(err, ebpf.ErrKeyNotExist) {
+			return fmt.Errorf("remove a dead hop: %w", err)
+		}
+	}
+	return nil
+}
+
+// Kind is the map that an entry is in.
+type Kind string
+
+const (
+	Connections Kind = bpfMapTcp // TCP that a socket here has accepted a segment of
+	Handshakes  Kind = bpfMapSyn // TCP before that, and segments without a socket
+	Datagrams   Kind = bpfMapAny // UDP and echo
+)
+
+// Flow is an entry of one of those maps.
+type Flow struct {
+	Kind      Kind
+	Transport routing.Transport // TCP, UDP or ICMP
+	// for ICMP, the remote port is the identifier of the echo, and the local
+	// port 0
+	Remote, Local netip.AddrPort
+	Hop           Hop // that answers
+}
+
+// Flow returns the entry that answers what the host sends from local to remote:
+// of a connection's two, that of Connections. ok is false if there is none, and
+// the table's route answers. An entry whose hop is dead is returned as it is:
+// see Dead.
+func (m *Maps) Flow(remote, local netip.AddrPort, transport routing.Transport) (f Flow, ok bool,
+	err error) {
+	k := bpfKey{Remote: words(remote.Addr()), Local: words(local.Addr()),
+		Rport: big(remote.Port()), Protocol: uint32(protocols[transport])}
+	kinds := []Kind{Connections, Handshakes}
+	if transport != routing.TCP {
+		kinds = []Kind{Datagrams}
+	}
+	if transport != routing.ICMP {
+		k.Lport = big(local.Port())
+	}
+	for _, kind := range kinds {
+		var h bpfHop
+		var moving bpfMoving
+		if kind == Datagrams {
+			err = m.maps.Any.Lookup(k, &moving)
+			h = moving.Hop
+		} else {
+			err = m.of(kind).Lookup(k, &h)
+		}
+		if err == nil {
+			return flowOf(kind, k, h), true, nil
+		}
+		if !errors.Is(err, ebpf.ErrKeyNotExist) {
+			return f, false, fmt.Errorf("look up the flow: %w", err)
+		}
+	}
+	return f, false, nil
+}
+
+func (m *Maps) of(k Kind) *ebpf.Map { return *m.byName()[string(k)] }
+
+// Each calls f for the entries of all three maps, until it returns false. It
+// reads some hundred bytes an entry: 0.3 s for a million.
+func (m *Maps) Each(f func(Flow) bool) error {
+	more := true
+	look := func(kind Kind) func(bpfKey, bpfHop) bool {
+		return func(k bpfKey, h bpfHop) bool {
+			more = f(flowOf(kind, k, h))
+			return more
+		}
+	}
+	for _, kind := range []Kind{Connections, Handshakes} {
+		if err := each(m.of(kind), look(kind)); err != nil || !more {
+			return err
+		}
+	}
+	datagrams := look(Datagrams)
+	return each(m.maps.Any, func(k bpfKey, v bpfMoving) bool { return datagrams(k, v.Hop) })
+}
+
+// FlowsByHop counts the entries of each hop. It reads all, as Each does.
+func (m *Maps) FlowsByHop() (map[Hop]map[Kind]int, error) {
+	n := map[Hop]map[Kind]int{}
+	err := m.Each(func(f Flow) bool {
+		if n[f.Hop] == nil {
+			n[f.Hop] = map[Kind]int{}
+		}
+		n[f.Hop][f.Kind]++
+		return true
+	})
+	return n, err
+}
+
+// batch is how many entries are read at once: more than a bucket ever has.
+const batch = 4096
+
+// each reads a map in batches. What is added or removed meanwhile may be seen,
+// or not.
+func each[V any](m *ebpf.Map, f func(bpfKey, V) bool) error {
+	var at ebpf.MapBatchCursor
+	keys, values := make([]bpfKey, batch), make([]V, batch)
+	for {
+		n, err := m.BatchLookup(&at, keys, values, nil)
+		if err != nil && !errors.Is(err, ebpf.ErrKeyNotExist) {
+			return fmt.Errorf("read the flows: %w", err)
+		}
+		for i := range n {
+			if !f(keys[i], values[i]) {
+				return nil
+			}
+		}
+		if err != nil {
+			return nil // that was the last batch
+		}
+	}
+}
+
+// Fill estimates how full a map is, from 0 to 1. Entries are never removed, only
+// the oldest is replaced when there is no room: so a full map is no trouble by
+// itself. It is one if Counts.ByTable grows meanwhile: entries of connections
+// that live were replaced. It looks at some 4,096 entries of a large map.
+func (m *Maps) Fill(k Kind) (float64, error) {
+	one := m.of(k)
+	size := int(one.MaxEntries())
+	buckets := 1
+	for buckets < size {
+		buckets *= 2 // as htab_map_alloc does in kernel/bpf/hashtab.c
+	}
+	keys, values := make([]byte, batch*int(one.KeySize())), make([]byte, batch*int(one.ValueSize()))
+	var next uint32
+	var pin runtime.Pinner
+	defer pin.Unpin()
+	address := func(p any) uint64 { pin.Pin(p); return uint64(reflect.ValueOf(p).Pointer()) }
+	attr := struct {
+		in, out, keys, values uint64
+		count, fd             uint32
+		elemFlags, flags      uint64
+	}{out: address(&next), keys: address(&keys[0]), values: address(&values[0]), count: batch,
+		fd: uint32(one.FD())}
+	_, _, errno := unix.Syscall(unix.SYS_BPF, unix.BPF_MAP_LOOKUP_BATCH,
+		uintptr(unsafe.Pointer(&attr)), unsafe.Sizeof(attr))
+	switch errno {
+	case 0: // next is the number of buckets that were read
+	case unix.ENOENT:
+		next = uint32(buckets)
+	default:
+		return 0, fmt.Errorf("read the map %s: %w", k, errno)
+	}
+	return min(1, float64(attr.count)/float64(next)*float64(buckets)/float64(size)), nil
+}
+
+func (h Hop) bpf() bpfHop { return bpfHop{Link: h.Link, Router: h.Router, Ours: h.Ours} }
+
+func hopOf(h bpfHop) Hop { return Hop{Link: h.Link, Router: h.Router, Ours: h.Ours} }
+
+func flowOf(kind Kind, k bpfKey, h bpfHop) Flow {
+	f := Flow{Kind: kind, Remote: netip.AddrPortFrom(addrOf(k.Remote), big(k.Rport)),
+		Local: netip.AddrPortFrom(addrOf(k.Local), big(k.Lport)), Hop: hopOf(h)}
+	f.Transport = transportOf(uint16(k.Protocol))
+	return f
+}
+
+func transportOf(number uint16) routing.Transport {
+	for t, n := range protocols {
+		if n == number {
+			return t
+		}
+	}
+	return ""
+}
