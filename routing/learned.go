@@ -10,7 +10,7 @@ import (
 
 // tell says of a listener that is to have the mode last-hop whether it has.
 func (t returning) tell(d *draft, r row) {
-	why, subject := t.noLastHop, "last-hop"
+	why, subject := t.missing(), "last-hop"
 	if why == "" && r.path != nil && !r.path.lastHop {
 		l := t.links[r.path.link]
 		why = fmt.Sprintf("%s is no Ethernet-like link", l.Name)
@@ -20,7 +20,8 @@ func (t returning) tell(d *draft, r row) {
 	case why != "":
 		d.find(Warning.Finding("no-bpf", subject, "the mode last-hop cannot be had: %s. "+
 			"The mode is strict instead: each reply goes to the gateway of its path",
-			why).Advise("mend that, or say so: %s", Flag("return", "IF=strict")))
+			why).Advise("add what is missing, or choose that mode: %s",
+			Flag("return", "IF=strict")))
 	case r.path != nil && !t.host.LastHop.Known:
 		d.find(Info.Finding("last-hop-unread", subject, "whether this kernel and user can "+
 			"have the mode last-hop is not known here: the plan takes it that they "+
@@ -40,29 +41,30 @@ func (w learned) tell() {
 			continue
 		}
 		w.mtu(p)
-		if p.family == IPv4 {
-			w.reversePath(p)
-		}
-		if s := w.host.ruleset(p.family).Lookup; strings.HasSuffix(s, "fib saddr") {
-			w.find(Warning.Finding("rp-filter-strict", p.family.String(), "the packet "+
-				"filter asks for the way back to the source (%s): if it compares "+
-				"the interface, it drops requests that come in by another "+
-				"link than that of the table", s).
-				Advise("ask `fib saddr oif missing`, without iif: that is met by " +
-					"each route back"))
-		}
+		w.reversePath(p)
 	}
 	for _, f := range w.state.Filters {
 		w.inFront(f)
 	}
 }
 
-// reversePath finds the links where strict rp_filter drops requests: the table
-// of their path answers for the source, and leads elsewhere.
+// reversePath finds the links where strict rp_filter, or a rule of nftables
+// that does the same, drops requests: the table of their path answers for the
+// source, and leads by another link.
 func (w learned) reversePath(p *path) {
 	for _, f := range w.state.Filters {
+		if f.Link == p.link || !w.outwardIn(f.Link, p.family) {
+			continue
+		}
+		if s := w.host.ruleset(p.family).Lookup; strings.HasSuffix(s, "fib saddr") {
+			w.find(Warning.Finding("rp-filter-strict", p.family.String(), "the packet "+
+				"filter looks up the way back to the source (%s): if it compares "+
+				"the interface, it drops requests that come in by another link "+
+				"than %s", s, p.link).
+				Advise("write `fib saddr oif missing`, without iif"))
+		}
 		mode, _ := w.host.conf(f.Link, "rp_filter")
-		if f.Link == p.link || mode != 1 || !w.outwardIn(f.Link, IPv4) {
+		if mode != 1 || p.family != IPv4 {
 			continue
 		}
 		w.find(Warning.Finding("rp-filter-strict", f.Link, "strict rp_filter on %s drops "+

@@ -130,6 +130,11 @@ type Plan struct {
 	Findings []Finding
 }
 
+// FellBack reports whether a listener is to have the mode last-hop and has not.
+func (p Plan) FellBack() bool {
+	return slices.ContainsFunc(p.Findings, func(f Finding) bool { return f.Code == "no-bpf" })
+}
+
 // PathOf returns the path of an outcome, nil if it has none.
 func (p Plan) PathOf(o Outcome) *Path {
 	if o.Path == 0 {

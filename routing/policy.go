@@ -224,8 +224,8 @@ func (p Policy) failClosed(link string) bool {
 	return slices.Contains(p.FailClosed, link) || slices.Contains(p.FailClosed, "*")
 }
 
-// Connections is how many connections of TCP, and of all else, the mode last-hop
-// remembers.
+// Connections is how many connections the mode last-hop remembers: of TCP, and
+// of all else.
 func (p Policy) Connections() int {
 	if p.Flows == 0 {
 		return DefaultFlows

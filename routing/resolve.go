@@ -37,10 +37,10 @@ func resolveAll(t *topology, listeners []Listener) *draft {
 	for _, l := range listeners {
 		s.rows = append(s.rows, s.resolve(l)...)
 	}
-	if n := entries(s.rows); n > maxWanted && t.noLastHop == "" {
+	if n := entries(s.rows); n > maxWanted { // then it is missing
 		none := *t
-		none.noLastHop = fmt.Sprintf("its listeners are %d ports of addresses, and the "+
-			"map takes %d", n, maxWanted)
+		none.host.LastHop = LastHopSupport{Known: true, Missing: fmt.Sprintf("its "+
+			"listeners are %d entries, and their map takes %d", n, maxWanted)}
 		return resolveAll(&none, listeners)
 	}
 	s.tellUnknownLinks()

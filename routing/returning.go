@@ -27,17 +27,25 @@ func (l Link) ethernet() bool {
 	return false
 }
 
+// missing says why the mode cannot be had; "" if it can, or may.
+func (t returning) missing() string {
+	if !t.host.LastHop.Known {
+		return ""
+	}
+	return t.host.LastHop.Missing
+}
+
 // takes reports whether replies of an address whose path leaves by a link have
 // the mode last-hop.
 func (t returning) takes(addr netip.Addr, link string) bool {
-	return t.policy.mode(addr, link) == LastHop && t.noLastHop == "" && t.links[link].ethernet()
+	return t.policy.mode(addr, link) == LastHop && t.missing() == "" && t.links[link].ethernet()
 }
 
 // anywhere returns the fallback of an address of which nothing says which link
 // or gateway its requests come by, where the user has said that its replies go
 // back as they came.
 func (t returning) anywhere(r row) (g gateway, ok bool) {
-	if r.Status != Unresolved || t.noLastHop != "" ||
+	if r.Status != Unresolved || t.missing() != "" ||
 		t.policy.mode(r.Addr, r.Link) != LastHop {
 		return g, false
 	}

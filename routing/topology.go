@@ -28,8 +28,6 @@ type topology struct {
 	// uplink
 	uplinks map[linkFamily][]gateway
 	routed  map[linkFamily][]netip.Prefix // subnets that a gateway of the link is in
-	// why the mode last-hop cannot be had; "" if it can, or may
-	noLastHop string
 }
 
 type linkFamily struct {
@@ -40,9 +38,6 @@ type linkFamily struct {
 func newTopology(h Host, p Policy) *topology {
 	t := &topology{policy: p, host: Without(h, p.Numbers), own: Owned(h, p.Numbers),
 		links: map[string]Link{}, ports: map[string][]Link{}, assigned: Assigned(h)}
-	if h.LastHop.Known {
-		t.noLastHop = h.LastHop.Missing
-	}
 	t.fib = NewFIB(t.host)
 	t.sorted = slices.SortedFunc(slices.Values(t.host.Links),
 		func(a, b Link) int { return cmp.Compare(a.Name, b.Name) })

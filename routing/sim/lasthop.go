@@ -17,14 +17,14 @@ import (
 //	last-hop missing no CAP_BPF why it can have none
 //
 // No script has them: a kernel needs the programs themselves.
-func (s *Sim) lastHop(words []string) error {
+func lastHop(h *routing.Host, words []string) error {
 	switch {
 	case words[0] == "tc" && slices.Equal(words[1:3], []string{"filter", "add"}):
-		return s.filterAdd(words[3:])
+		return filterAdd(h, words[3:])
 	case words[1] == "tag":
-		s.Host.LastHop = routing.LastHopSupport{Tag: words[2], Known: true}
+		h.LastHop = routing.LastHopSupport{Tag: words[2], Known: true}
 	case words[1] == "missing":
-		s.Host.LastHop = routing.LastHopSupport{Missing: strings.Join(words[2:], " "),
+		h.LastHop = routing.LastHopSupport{Missing: strings.Join(words[2:], " "),
 			Known: true}
 	case words[1] == "listener" && len(words) == 5 && words[2] == "add":
 		w := routing.Wanted{Transport: routing.Transport(words[3])}
@@ -32,7 +32,7 @@ func (s *Sim) lastHop(words []string) error {
 		if w.Addr, w.Port = end.Addr(), end.Port(); err != nil {
 			w.Addr, err = netip.ParseAddr(words[4])
 		}
-		s.Host.Wanted = append(s.Host.Wanted, w)
+		h.Wanted = append(h.Wanted, w)
 		return err
 	default:
 		return fmt.Errorf("unknown command")
@@ -41,7 +41,7 @@ func (s *Sim) lastHop(words []string) error {
 }
 
 // filterAdd puts a filter where the kernel would, by preference.
-func (s *Sim) filterAdd(args []string) error {
+func filterAdd(h *routing.Host, args []string) error {
 	args = slices.DeleteFunc(slices.Clone(args), func(w string) bool {
 		return w == "ingress" || w == "direct-action"
 	})
@@ -61,13 +61,18 @@ func (s *Sim) filterAdd(args []string) error {
 			return err
 		}
 		f.Pref, f.Handle = uint16(pref), 1
+		for _, x := range h.Filters {
+			if x.Link == f.Link && x.Pref == f.Pref {
+				f.Handle++
+			}
+		}
 	}
-	i := slices.IndexFunc(s.Host.Filters, func(x routing.Filter) bool {
+	i := slices.IndexFunc(h.Filters, func(x routing.Filter) bool {
 		return x.Link == f.Link && x.Pref > f.Pref
 	})
 	if i < 0 {
-		i = len(s.Host.Filters)
+		i = len(h.Filters)
 	}
-	s.Host.Filters = slices.Insert(s.Host.Filters, i, f)
+	h.Filters = slices.Insert(h.Filters, i, f)
 	return nil
 }

@@ -121,7 +121,7 @@ func (s *Sim) do(words []string) error {
 	}
 	switch words[0] {
 	case "tc", "last-hop":
-		return s.lastHop(words)
+		return lastHop(&s.Host, words)
 	case "nft":
 		s.Filter += strings.Join(words[1:], " ") + "\n"
 		return nil
