@@ -20,7 +20,8 @@ type Readers func(root, file string) (everybody, gone bool)
 // Public returns the status as everybody may see it. Of a file that not
 // everybody may read there is no path, no checksum, and no text that names it;
 // a main file among them has a number in place of its path. Which addresses
-// NGINX listens on is no secret: the kernel tells everybody.
+// NGINX listens on is no secret: the kernel tells everybody. Of a hop that may
+// be a client there is no address.
 func (s Status) Public(r Readers) Status {
 	v := viewer{r}
 	s.Masters = v.masters(s.Masters)
@@ -35,6 +36,7 @@ func (s Status) Public(r Readers) Status {
 	s.Plan.Outcomes = mapped(s.Plan.Outcomes, v.outcome)
 	s.Plan.Findings = mapped(s.Plan.Findings, v.finding)
 	s.Wrong = mapped(s.Wrong, v.text)
+	s.LastHop = s.LastHop.public()
 	s.Last.Cause, s.Last.Error = v.text(s.Last.Cause), v.text(s.Last.Error)
 	return s
 }

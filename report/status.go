@@ -23,6 +23,7 @@ type Status struct {
 	Synced    time.Time     // when the kernel was last compared with the plan
 	Wrong     []string      // what is wrong now, a sentence each, the oldest first
 	Counts    Counts
+	LastHop   *LastHop // nil while no path has that mode
 }
 
 // Asks reports whether the way of some listener is for a person to say, or is

@@ -23,8 +23,9 @@ func makeStatus(t *testing.T) Status {
 			Loaded: at, Workers: 4, Draining: 1}, {Conf: "/srv/b.conf"}},
 		Last: Change{Time: at, Cause: "reload of NGINX 4711", Done: p.Diff.Ops(),
 			Error: "add rule: no buffer space"},
-		Wrong:  []string{"first thing", "second thing"},
-		Counts: Counts{Syncs: 7, Reloads: 2}}
+		Wrong:   []string{"first thing", "second thing"},
+		Counts:  Counts{Syncs: 7, Reloads: 2},
+		LastHop: makeLastHop(at)}
 }
 
 func TestStatusSchema(t *testing.T) {

@@ -27,6 +27,7 @@ func (s Status) Text(w io.Writer, style Style) error {
 	t.masters(s)
 	t.listening(s.Plan.Outcomes)
 	t.paths(s.Plan.Paths)
+	writeLastHop(t, s.LastHop)
 	t.changes("Missing in the kernel", s.Diff.Ops())
 	t.lastChange(s.Last)
 	t.findings(slices.DeleteFunc(slices.Clone(s.Plan.Findings), func(f routing.Finding) bool {
@@ -126,6 +127,7 @@ type statusDoc struct {
 	Last     *lastDoc          `json:"last_change,omitempty"`
 	Findings []routing.Finding `json:"findings"`
 	Counts   Counts            `json:"counts"`
+	LastHop  *lastHopDoc       `json:"last_hop,omitempty"`
 }
 
 type masterDoc struct {
@@ -151,7 +153,7 @@ func (s Status) JSON(w io.Writer) error {
 		rfc3339(s.Started), rfc3339(s.Synced), s.Detector, mapped(s.Masters, masterDocOf),
 		mapped(s.Plan.Paths, pathDocOf), mapped(s.Installed.Routes, routeDocOf),
 		mapped(s.Installed.Rules, ruleDocOf), mapped(s.Diff.Ops(), changeDocOf), nil,
-		list(s.Plan.Findings), s.Counts}
+		list(s.Plan.Findings), s.Counts, lastHopDocOf(s.LastHop)}
 	if !s.Last.Time.IsZero() {
 		d.Last = &lastDoc{rfc3339(s.Last.Time), s.Last.Cause,
 			mapped(s.Last.Done, changeDocOf), s.Last.Error}

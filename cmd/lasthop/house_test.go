@@ -21,17 +21,18 @@ import (
 // The arrows of the design point one way: each package of this module, and the
 // others that it may import. Tests may import what they like.
 var mayImport = map[string]string{
-	"bigip":           "internal/hint routing",
-	"bigip/migrate":   "bigip internal/hint routing",
-	"deploy":          "",
-	"nginxconf":       "internal/hint internal/procfs",
-	"report":          "bigip/migrate internal/hint routing",
-	"routing":         "",
-	"routing/capture": "internal/hint routing",
-	"routing/flow":    "routing",
-	"routing/host":    "internal/hint internal/procfs routing",
-	"routing/sim":     "routing",
-	"watcher":         "internal/hint internal/procfs nginxconf",
+	"bigip":                "internal/hint routing",
+	"bigip/migrate":        "bigip internal/hint routing",
+	"deploy":               "",
+	"nginxconf":            "internal/hint internal/procfs",
+	"report":               "bigip/migrate internal/hint routing",
+	"routing":              "",
+	"routing/capture":      "internal/hint routing",
+	"routing/flow":         "routing",
+	"routing/flow/lasthop": "routing",
+	"routing/host":         "internal/hint internal/procfs routing",
+	"routing/sim":          "routing",
+	"watcher":              "internal/hint internal/procfs nginxconf",
 
 	"internal/hint":     "",
 	"internal/netlab":   "",
@@ -41,19 +42,21 @@ var mayImport = map[string]string{
 	"internal/sockets":  "internal/procfs routing routing/host",
 	"internal/writer":   "internal/hint internal/settings report routing",
 	"internal/survey": "internal/hint internal/procfs internal/settings nginxconf report " +
-		"routing routing/capture routing/flow routing/host watcher",
+		"routing routing/capture routing/flow routing/flow/lasthop routing/host watcher",
 	"internal/doctor": "internal/hint internal/procfs internal/settings internal/sockets " +
 		"internal/survey nginxconf report routing routing/host",
 	"internal/daemon": "internal/doctor internal/hint internal/procfs internal/settings " +
-		"internal/sockets internal/survey internal/writer nginxconf report routing routing/host watcher",
+		"internal/sockets internal/survey internal/writer nginxconf report routing " +
+		"routing/flow/lasthop routing/host watcher",
 	"cmd/lasthop": "bigip bigip/migrate internal/daemon internal/doctor internal/hint " +
 		"internal/settings internal/survey internal/writer nginxconf report routing " +
-		"routing/capture routing/flow routing/host watcher",
+		"routing/capture routing/flow routing/flow/lasthop routing/host watcher",
 }
 
 // ownedBy says which packages may import what others wrote. A dependency that
 // is not here has no place in the design.
 var ownedBy = map[string]string{
+	"github.com/cilium/ebpf":                  "routing/flow/lasthop",
 	"github.com/coreos/go-systemd/v22":        "internal/daemon",
 	"github.com/fsnotify/fsnotify":            "watcher",
 	"github.com/go-json-experiment/json":      "routing/capture",
@@ -68,7 +71,7 @@ var ownedBy = map[string]string{
 	"golang.org/x/sync":                       "internal/daemon",
 	"golang.org/x/sys": "cmd/lasthop internal/daemon internal/nstest internal/procfs " +
 		"internal/settings internal/sockets internal/survey internal/writer nginxconf " +
-		"routing/flow routing/host watcher",
+		"routing/flow routing/flow/lasthop routing/host watcher",
 }
 
 // pure are the packages that take values and give values. They import nothing

@@ -25,6 +25,7 @@ type board struct {
 	parked   []request  // of the loop, until a configuration has been read
 
 	published atomic.Pointer[publication]
+	lastHop   atomic.Pointer[report.LastHop] // what the mode does; nil: no path has it
 }
 
 // load is how a load of NGINX was followed.
@@ -41,15 +42,36 @@ func newBoard() *board {
 	return b
 }
 
-// latest returns what is published.
-func (b *board) latest() *publication { return b.published.Load() }
+// renewed is how old what the mode last-hop does may be in an answer: it
+// changes all the time, and an answer costs something to make.
+const renewed = 5 * time.Second
+
+// latest returns what is published. What the mode last-hop does is put in when
+// somebody asks.
+func (b *board) latest() *publication {
+	p, seen := b.published.Load(), b.lastHop.Load()
+	old := p.status.LastHop
+	if seen == nil || old != nil && seen.Time.Sub(old.Time) < renewed {
+		return p
+	}
+	s := p.status
+	s.LastHop = seen
+	b.published.CompareAndSwap(p, newPublication(s))
+	return b.published.Load()
+}
+
+// steers takes in what the mode last-hop does; nil: no path has it. It reports
+// whether that has begun or ended.
+func (b *board) steers(l *report.LastHop) bool {
+	return (b.lastHop.Swap(l) == nil) != (l == nil)
+}
 
 // status returns what is published, all of it.
 func (b *board) status() report.Status { return b.latest().status }
 
 // publish replaces what is published. `systemctl status` tells everybody.
 func (b *board) publish(s report.Status) {
-	s.Started = b.started
+	s.Started, s.LastHop = b.started, b.lastHop.Load()
 	b.published.Store(newPublication(s))
 	if len(s.Wrong) > 0 {
 		s = report.Status{Wrong: s.Wrong[:1], Masters: s.Masters}.Public(newReaders().may)

@@ -73,7 +73,6 @@ type daemon struct {
 	watcher *watcher.Watcher
 	writer  *writer.Writer
 	log     *slog.Logger
-	started time.Time
 
 	// The parts. They belong to the loop, but for the board.
 	agenda     agenda
@@ -146,9 +145,10 @@ func open(o Options) (*daemon, error) {
 	d.fleet.follow(&s)
 	h := &healer{netns: host.NamespacePath(o.NetNS), log: log, troubles: d.troubles,
 		agenda: d.agenda}
-	d.routers = &routers{kernel: o.Kernel, control: o.LastHop, log: log}
 	d.reconciler = &reconciler{kernel: o.Kernel, netns: o.NetNS, writer: out, log: log,
 		troubles: d.troubles, agenda: d.agenda, healer: h}
+	d.routers = &routers{kernel: o.Kernel, control: o.LastHop, log: log, troubles: d.troubles,
+		agenda: d.agenda, board: d.board, reconciler: d.reconciler}
 	return d, nil
 }
 

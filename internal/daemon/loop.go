@@ -30,7 +30,6 @@ const (
 // live looks for the first time, says that all is ready, and follows.
 func (d *daemon) live(ctx context.Context, hostC <-chan host.Event) error {
 	now := time.Now()
-	d.started = now
 	d.causes.add("start")
 	late := time.AfterFunc(readyIn, func() { notify(sd.SdNotifyReady) })
 	d.fleet.find()
@@ -44,7 +43,7 @@ func (d *daemon) live(ctx context.Context, hostC <-chan host.Event) error {
 	d.alive(now)
 	d.agenda.by(doAudit, now.Add(jitter(auditEvery)))
 	d.wholeAudit = now.Add(wholeAuditEvery)
-	d.agenda.by(doMasters, now.Add(nextMasters(now.Sub(d.started))))
+	d.agenda.by(doMasters, now.Add(nextMasters(now.Sub(d.board.started))))
 	d.tend(now)
 	defer d.fleet.names.close()
 	err := d.loop(ctx, hostC)
@@ -241,7 +240,7 @@ func (d *daemon) due(now time.Time) {
 			d.served(d.fleet.drained(now), "old workers of NGINX have ended")
 			d.noteLeaving(now)
 		case doMasters:
-			d.agenda.by(doMasters, now.Add(nextMasters(now.Sub(d.started))))
+			d.agenda.by(doMasters, now.Add(nextMasters(now.Sub(d.board.started))))
 			d.mastersChanged()
 			if d.fleet.reader.retry(d.fleet.instances) {
 				d.filesChanged(now) // no event may tell that a disk answers again
@@ -254,23 +253,13 @@ func (d *daemon) due(now time.Time) {
 		case doAlive:
 			d.alive(now)
 		case doRouters:
-			d.watchRouters(now)
+			if d.routers.due(now) {
+				d.publish()
+			}
 		case doTend:
 			d.tend(now)
 		}
 	}
-}
-
-// watchRouters looks which routers are dead, while a path has the mode last-hop.
-func (d *daemon) watchRouters(now time.Time) {
-	l := d.reconciler.last
-	if l == nil || len(l.Decision.Plan.State.Filters) == 0 {
-		d.noted(aboutRouters, nil)
-		return
-	}
-	next, err := d.routers.look(now)
-	d.noted(aboutRouters, err)
-	d.agenda.by(doRouters, now.Add(next))
 }
 
 // tend looks whether what the run directory is to hold is there.
@@ -371,7 +360,7 @@ func (d *daemon) publish() {
 	d.reconciler.report(&s)
 	s.Counts.Reloads = d.fleet.loads
 	s.Plan.Findings = slices.Concat(s.Plan.Findings, d.fleet.findings(),
-		d.reconciler.healer.findings())
+		d.reconciler.healer.findings(), d.routers.findings())
 	s.InSync = d.reconciler.last != nil && s.Diff.Empty() && len(s.Wrong) == 0
 	d.board.publish(s)
 }

@@ -60,6 +60,9 @@ func (m metrics) Collect(c chan<- prometheus.Metric) {
 		inSync)
 	out.counts(s.Counts)
 	out.masters(s.Masters)
+	if s.LastHop != nil {
+		out.lastHop(*s.LastHop)
+	}
 	findings := map[[2]string]int{}
 	for _, f := range s.Plan.Findings {
 		findings[[2]string{string(f.Code), string(f.Severity)}]++
@@ -123,6 +126,38 @@ func (c scrape) masters(list []report.Master) {
 				"When the last load was seen.",
 				float64(n.Loaded.UnixNano())/1e9, labels)
 		}
+	}
+}
+
+// lastHop sends what the mode last-hop does. There are no addresses and MACs in
+// it: whoever is on a link can make any number of those.
+func (c scrape) lastHop(l report.LastHop) {
+	for _, x := range l.Links {
+		for state, n := range map[report.HopState]int{report.HopAlive: x.Alive,
+			report.HopDead: x.Dead, report.HopQuiet: x.Quiet} {
+			c.gauge("hops", "Neighbours that requests came by; quiet: no connection "+
+				"has begun by it for ten minutes.",
+				n, "interface", x.Link, "state", string(state))
+		}
+	}
+	for _, f := range l.Fill {
+		c.add(prometheus.GaugeValue, "flows_fill_ratio",
+			"How full the map is, an estimate. A full map replaces its oldest entry.",
+			f.Ratio, []string{"map", f.Map})
+	}
+	for _, n := range []struct {
+		name, help string
+		value      int
+	}{
+		{"learned", "Connections and flows whose hop was noted.", l.Counts.Learned},
+		{"moved", "Connections and flows that went over to another hop.", l.Counts.Moved},
+		{"refused", "Packets by another hop that moved no flow.", l.Counts.Refused},
+		{"answered", "Packets sent to the hop of their request.", l.Counts.Answered},
+		{"by_table", "Packets of listeners sent by the route: no hop was known.",
+			l.Counts.ByTable},
+		{"dead", "Packets whose hop was dead.", l.Counts.Dead},
+	} {
+		c.add(prometheus.CounterValue, n.name+"_total", n.help, float64(n.value), nil)
 	}
 }
 

@@ -4,9 +4,12 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	gomaps "maps"
 	"slices"
 	"time"
 
+	"lasthop/internal/survey"
+	"lasthop/report"
 	"lasthop/routing"
 	steer "lasthop/routing/flow/lasthop"
 	"lasthop/routing/host"
@@ -14,64 +17,138 @@ import (
 
 // routers tells the programs of last-hop which routers are dead, while a path
 // has that mode: a client that only receives would wait for a dead one forever.
-// It belongs to the loop.
+// It says on the board what the programs do. It belongs to the loop.
 type routers struct {
-	kernel  *host.Kernel
-	control *steer.Control // nil: this daemon has no programs
-	log     *slog.Logger
-	watch   steer.Watch
-	dead    map[steer.Hop]steer.Hop // as was said last
+	kernel     *host.Kernel
+	control    *steer.Control // nil: this daemon has no programs
+	log        *slog.Logger
+	troubles   *troubles
+	agenda     agenda
+	board      *board
+	reconciler *reconciler
+
+	watch steer.Watch
+	dead  map[steer.Hop]steer.Hop // as was said last
+	room  room
 }
 
-// look looks once, and returns when to look again.
-func (r *routers) look(now time.Time) (time.Duration, error) {
+// due looks, while a path has the mode, and reports whether something that is
+// published is another one than before.
+func (r *routers) due(now time.Time) (changed bool) {
+	before, f := r.troubles.messages(), r.findings()
+	l := r.reconciler.last
+	if l == nil || len(l.Decision.Plan.State.Filters) == 0 {
+		r.troubles.note(aboutRouters, nil)
+		r.room = room{}
+		return r.board.steers(nil) || !slices.Equal(before, r.troubles.messages())
+	}
+	next, changed, err := r.look(&l.Decision.Plan, now)
+	r.troubles.note(aboutRouters, err)
+	r.agenda.by(doRouters, now.Add(next))
+	return changed || !slices.Equal(before, r.troubles.messages()) ||
+		!slices.Equal(f, r.findings())
+}
+
+// look looks once, and returns when to look again. changed says that another
+// router is dead than before.
+func (r *routers) look(p *routing.Plan, now time.Time) (in time.Duration, changed bool,
+	_ error) {
 	// what is attached already may have been attached by an earlier process
 	if _, _, _, err := r.control.Programs(); err != nil {
-		return time.Second, err
+		return time.Second, false, err
 	}
 	maps, done, err := r.control.Maps()
 	if err != nil {
-		return time.Second, err
+		return time.Second, false, err
 	}
 	defer done()
 	hops, err := maps.Hops()
-	if err != nil || len(hops) == 0 {
-		return time.Second, err
+	if err != nil {
+		return time.Second, false, err
 	}
 	neighs, links, err := r.kernel.Neighs()
 	if err != nil {
-		return time.Second, err
+		return time.Second, false, err
 	}
 	found := r.watch.Step(steer.Sight{Now: now, Hops: hops, Neigh: neighs, Links: links})
 	if err := maps.SetDead(found.Dead); err != nil {
-		return time.Second, err
+		return time.Second, false, err
 	}
+	changed = !gomaps.Equal(r.dead, found.Dead)
 	r.tell(found.Dead, links)
 	var errs []error
 	for _, n := range found.Probe {
 		errs = append(errs, r.kernel.Probe(n))
 	}
-	return found.Next, errors.Join(errs...)
+	seen := survey.Hops{Time: now, Noted: hops, Dead: found.Dead, Neighs: neighs, Links: links}
+	for i := range p.Paths {
+		seen.Gateways = append(seen.Gateways, p.Paths[i].Gateways()...)
+	}
+	says := seen.Report()
+	if says.Counts, err = survey.HopCounts(maps); err == nil {
+		err = r.room.look(maps, says, r.control.Flows)
+	}
+	changed = r.board.steers(says) || changed
+	return found.Next, changed, errors.Join(append(errs, err)...)
+}
+
+// findings are about what the programs do.
+func (r *routers) findings() []routing.Finding { return r.room.findings }
+
+// room watches how full the maps are. The zero value is ready.
+type room struct {
+	last     report.LastHop // of the last look
+	at       time.Time      // when something was found last
+	findings []routing.Finding
+}
+
+const (
+	roomEvery = time.Minute
+	roomKept  = 10 * time.Minute // a finding is told after it was true
+)
+
+// look asks once a minute, and puts into says what is known.
+func (r *room) look(maps *steer.Maps, says *report.LastHop, flows int) (err error) {
+	says.Fill = r.last.Fill
+	if !r.last.Time.IsZero() && says.Time.Sub(r.last.Time) < roomEvery {
+		return nil
+	}
+	if says.Fill, err = survey.HopFill(maps); err != nil {
+		return err
+	}
+	r.judge(*says, flows)
+	return nil
+}
+
+// judge compares a look with the one before.
+func (r *room) judge(says report.LastHop, flows int) {
+	f, found := survey.MapFull(r.last, says, flows)
+	switch {
+	case r.last.Time.IsZero(): // what happened before this daemon is not known
+	case found:
+		r.findings, r.at = []routing.Finding{f}, says.Time
+	case says.Time.Sub(r.at) > roomKept:
+		r.findings = nil
+	}
+	r.last = report.LastHop{Time: says.Time, Fill: says.Fill, Counts: says.Counts}
 }
 
 // tell logs what has changed.
 func (r *routers) tell(dead map[steer.Hop]steer.Hop, links []routing.Link) {
 	name := func(h steer.Hop) string {
-		i := slices.IndexFunc(links, func(l routing.Link) bool {
-			return l.Index == int(h.Link)
-		})
-		if i < 0 {
-			return fmt.Sprintf("if%d", h.Link)
+		this := func(l routing.Link) bool { return l.Index == int(h.Link) }
+		if i := slices.IndexFunc(links, this); i >= 0 {
+			return links[i].Name
 		}
-		return links[i].Name
+		return fmt.Sprintf("if%d", h.Link)
 	}
 	for h, instead := range dead {
 		if _, was := r.dead[h]; was {
 			continue
 		}
 		if instead == (steer.Hop{}) {
-			r.log.Warn("router does not answer, its connections take their table's route",
-				"router", h.Router, "link", name(h))
+			r.log.Warn("router does not answer, its connections take their table's "+
+				"route", "router", h.Router, "link", name(h))
 			continue
 		}
 		r.log.Warn("router does not answer, its connections take another",

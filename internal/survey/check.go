@@ -106,6 +106,8 @@ func (s *Survey) verdict(o routing.Outcome, now routing.Way) (want string, _ rep
 	var ways []string
 	right := false
 	if p := s.Decision.Plan.PathOf(o); p != nil {
+		// by whichever candidate: its program answers each connection
+		right = p.LastHop && now.LastHop
 		for _, h := range p.Gateways() {
 			ways = append(ways, h.String())
 			right = right ||
