@@ -79,7 +79,7 @@ func (c *captured) check(t *testing.T) {
 		t.Fatal(err)
 	}
 	doc := runLasthop(append([]string{"capture"}, c.args...)...)
-	fitsSchema(t, doc)
+	fitsSchema(t, "capture", doc)
 	doc = hostLine.ReplaceAllString(doc, `"host": "elsewhere"`)
 	doc = timeLine.ReplaceAllString(doc, `"time": "2001-02-03T04:05:06+07:00"`)
 	file := filepath.Join(c.dir, "host.json")
@@ -107,10 +107,10 @@ func (c *captured) check(t *testing.T) {
 	}
 }
 
-// fitsSchema holds a capture against docs/schema.
-func fitsSchema(t *testing.T, doc string) {
+// fitsSchema holds a document of a kind against docs/schema.
+func fitsSchema(t *testing.T, kind, doc string) {
 	t.Helper()
-	schema, err := jsonschema.NewCompiler().Compile("../../docs/schema/capture.json")
+	schema, err := jsonschema.NewCompiler().Compile("../../docs/schema/" + kind + ".json")
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -119,7 +119,7 @@ func fitsSchema(t *testing.T, doc string) {
 		err = schema.Validate(value)
 	}
 	if err != nil {
-		t.Errorf("capture: %v\n%.2000s", err, doc)
+		t.Errorf("%s: %v\n%.2000s", kind, err, doc)
 	}
 }
 
@@ -334,7 +334,7 @@ func TestHostileCapture(t *testing.T) {
 	networkdLine := regexp.MustCompile(`^(#[ -~]*|\[(Link|NextHop|Route|RoutingPolicyRule)\]|[A-Za-z0-9]+=[0-9a-z.:/-]+|)$`)
 	for _, link := range append(hostileLinks, "eth1") {
 		doc := hostileCapture(t, link)
-		fitsSchema(t, doc)
+		fitsSchema(t, "capture", doc)
 		if err := os.WriteFile(file, []byte(doc), 0o644); err != nil {
 			t.Fatal(err)
 		}

@@ -64,8 +64,9 @@ Exit codes: 0 done; 1 failed, bad usage too; 2 worked, but not as wanted.`,
 	})
 	a.flags.common(root)
 	root.AddCommand(a.planCommand(), a.applyCommand(), a.runCommand(), a.statusCommand(),
-		a.checkCommand(), a.observeCommand(), a.explainCommand(), a.migrateCommand(),
-		a.clearCommand(), a.captureCommand(), a.versionCommand(), a.proveHereCommand())
+		a.checkCommand(), a.observeCommand(), a.explainCommand(), flowCommand(a),
+		a.migrateCommand(), a.clearCommand(), a.captureCommand(), a.versionCommand(),
+		a.proveHereCommand())
 	return root
 }
 

@@ -5,13 +5,15 @@ import (
 
 	"lasthop/internal/daemon"
 	"lasthop/internal/hint"
+	"lasthop/internal/survey"
 	"lasthop/report"
 
 	"github.com/spf13/cobra"
 )
 
 func (a *app) statusCommand() *cobra.Command {
-	return &cobra.Command{
+	flows := false
+	c := &cobra.Command{
 		Use:   "status",
 		Short: "what the daemon last did, and what is wrong now",
 		Long: `status asks the lasthop that runs in this network namespace. It needs no root;
@@ -21,11 +23,14 @@ left out.
 It exits with 2 if not everything is in sync or a listener is unresolved, and
 with 1 if no lasthop runs.`,
 		Args: none,
-		RunE: func(*cobra.Command, []string) error { return a.status() },
+		RunE: func(*cobra.Command, []string) error { return a.status(flows) },
 	}
+	c.Flags().BoolVar(&flows, "flows", false,
+		"count the connections of each last hop; needs root")
+	return c
 }
 
-func (a *app) status() error {
+func (a *app) status(flows bool) error {
 	if err := a.flags.live("status", "text", "json"); err != nil {
 		return err
 	}
@@ -38,6 +43,9 @@ func (a *app) status() error {
 	if errors.Is(err, daemon.ErrNone) && hint.Of(err) == "" {
 		return hint.New(err,
 			"start it: systemctl start lasthop. Without it, see: lasthop check")
+	}
+	if err == nil && flows && s.LastHop != nil {
+		err = survey.AddFlows(scene.kernel, scene.lastHop, s.LastHop)
 	}
 	if err != nil {
 		return err

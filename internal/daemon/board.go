@@ -44,7 +44,7 @@ func newBoard() *board {
 
 // renewed is how old what the mode last-hop does may be in an answer: it
 // changes all the time, and an answer costs something to make.
-const renewed = 5 * time.Second
+const renewed = 2 * time.Second
 
 // latest returns what is published. What the mode last-hop does is put in when
 // somebody asks.

@@ -42,7 +42,7 @@ func TestRoom(t *testing.T) {
 }
 
 // TestBoardLastHop: an answer has what the mode does now, but none is made more
-// often than every five seconds.
+// often than every two seconds.
 func TestBoardLastHop(t *testing.T) {
 	b := newBoard()
 	at := time.Unix(1000, 0)
@@ -67,8 +67,8 @@ func TestBoardLastHop(t *testing.T) {
 	if steers(time.Second, 2) || learned() != 1 || b.latest() != first {
 		t.Errorf("a second later: %d", learned())
 	}
-	if steers(4*time.Second, 3) || learned() != 3 {
-		t.Errorf("five seconds later: %d", learned())
+	if steers(time.Second, 3) || learned() != 3 {
+		t.Errorf("two seconds later: %d", learned())
 	}
 	b.publish(report.Status{Detector: "x"})
 	steers(renewed, 4)
