@@ -55,6 +55,7 @@ func Examine(s *survey.Survey, checks []report.Checked, o Options) ([]routing.Fi
 		d.purges()
 		d.nginx()
 		d.halfOpen()
+		d.lastHop()
 	}
 	d.asymmetries(checks)
 	d.missing()
@@ -234,6 +235,23 @@ func (d *doctor) nginx() {
 	}
 	if err != nil {
 		d.cannotSee("NGINX's processes", err)
+	}
+}
+
+// lastHop takes over what the daemon alone sees: whether the mode last-hop
+// forgets connections shows over a time.
+func (d *doctor) lastHop() {
+	if len(d.survey.Decision.Plan.State.Filters) == 0 {
+		return
+	}
+	s, err := d.Status()
+	if err != nil {
+		return // nobody has looked
+	}
+	for _, f := range s.Plan.Findings {
+		if f.Code == "map-full" {
+			d.find(f)
+		}
 	}
 }
 

@@ -179,3 +179,22 @@ func TestUnexplained(t *testing.T) {
 		}
 	}
 }
+
+// TestLastHop: what the daemon has found about the mode is check's finding, too,
+// and nothing else that it says.
+func TestLastHop(t *testing.T) {
+	says := report.Status{}
+	says.Plan.Findings = []routing.Finding{routing.Warning.Finding("map-full", "last-hop", "x"),
+		routing.Warning.Finding("held-gateway", "eth1", "y")}
+	d := doctor{survey: &survey.Survey{},
+		Options: Options{Status: func() (report.Status, error) { return says, nil }}}
+	d.lastHop()
+	if len(d.findings) > 0 {
+		t.Errorf("without the mode: %v", d.findings)
+	}
+	d.survey.Decision.Plan.State.Filters = []routing.Filter{{Link: "eth1"}}
+	d.lastHop()
+	if diff := cmp.Diff(says.Plan.Findings[:1], d.findings); diff != "" {
+		t.Errorf("-want +got\n%s", diff)
+	}
+}
