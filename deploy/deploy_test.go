@@ -74,7 +74,7 @@ func TestInstall(t *testing.T) {
 		"-rw-r--r-- /usr/lib/sysusers.d/lasthop.conf", "-rw-r--r-- /usr/lib/tmpfiles.d/lasthop.conf", "-rw-r--r-- /usr/share/doc/lasthop/LICENSE",
 		"-rw-r--r-- /usr/share/doc/lasthop/README.md", "-rw-r--r-- /usr/share/doc/lasthop/THIRD-PARTY-LICENSES",
 		"-rw-r--r-- /usr/share/doc/lasthop/docs/architecture.md",
-		"-rw-r--r-- /usr/share/doc/lasthop/docs/findings.md", "-rw-r--r-- /usr/share/doc/lasthop/docs/migrating-from-big-ip.md",
+		"-rw-r--r-- /usr/share/doc/lasthop/docs/findings.md", "-rw-r--r-- /usr/share/doc/lasthop/docs/last-hop.md", "-rw-r--r-- /usr/share/doc/lasthop/docs/migrating-from-big-ip.md",
 		"-rw-r--r-- /usr/share/doc/lasthop/lasthop.yaml", "-rw-r--r-- /usr/share/doc/lasthop/networkd.conf.d/lasthop.conf",
 		"-rw-r--r-- /usr/share/doc/lasthop/nginx.service.d/lasthop.conf", "-rwxr-xr-x /usr/sbin/lasthop",
 	}
