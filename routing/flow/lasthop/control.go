@@ -2,6 +2,7 @@ package lasthop
 
 import (
 	"errors"
+	"fmt"
 	"io/fs"
 	"net/netip"
 
@@ -78,12 +79,34 @@ func (c *Control) load() (*Programs, error) {
 		flows = Flows
 	}
 	p, err := Open(c.Place, flows, c.tags)
-	c.fault = err
-	if err != nil {
+	if c.fault = err; err != nil {
 		return nil, err
 	}
 	c.open = p
 	return p, nil
+}
+
+// Note returns what is to be said of the maps, once for the log; "" if it is
+// nothing.
+func (c *Control) Note() string {
+	switch {
+	case c.open == nil:
+		return ""
+	case c.open.Unpinned != nil:
+		return fmt.Sprintf("the maps are not pinned, they end with the routes: %v", c.open.Unpinned)
+	case c.open.Fresh != nil:
+		return fmt.Sprintf("the maps begin empty, the pinned ones do not fit: %v", c.open.Fresh)
+	}
+	return ""
+}
+
+// Attached says that the routes and filters that Support heard of last are all
+// that there are. If they have the programs that are loaded, all other pins go.
+func (c *Control) Attached() error {
+	if c.open == nil || len(c.tags) != 1 || c.tags[0] != c.open.Tag() {
+		return nil
+	}
+	return c.open.Attached(c.Place)
 }
 
 // Close gives everything back but what is attached or pinned.
