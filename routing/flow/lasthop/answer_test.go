@@ -195,7 +195,7 @@ func TestTraffic(t *testing.T) {
 	}
 	s.install()
 	for _, r := range routers {
-		err := kinds[0].ask(l.clients[r.name], vips["nic"][4])
+		_, err := dialWithin(soon, l.clients[r.name], "tcp", vips["nic"][4], tcpPort)
 		if (err == nil) != (r.name == "a") {
 			t.Errorf("without last-hop, by router %s: %v", r.name, err)
 		}

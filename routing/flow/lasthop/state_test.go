@@ -122,7 +122,16 @@ func TestSetDead(t *testing.T) {
 			t.Errorf("%s: dead are %v, %v", tt.name, got, err)
 		}
 		before, astray := s.counts(), s.astray()
-		err := udp(8, 18, 0)(s.clients["b"], vip)
+		c, err := dial(s.clients["b"], "udp", vip, udpPort)
+		if err != nil {
+			t.Fatal(err)
+		}
+		within := patience
+		if tt.astray {
+			within = soon
+		}
+		_, err = ask8(c, within)
+		c.Close()
 		counted, strayed := s.counts().Dead-before.Dead, s.astray()-astray
 		if (err == nil) == tt.astray || (strayed > 0) != tt.astray || (counted > 0) != tt.counts {
 			t.Errorf("%s: %v; %d astray, %d counted", tt.name, err, strayed, counted)
