@@ -90,7 +90,8 @@ type Programs struct {
 	generation int
 
 	// why the maps are new although some are pinned: those could not be
-	// opened, or are of another size. Nil if it is not so.
+	// opened, or are of another size. Then their flows are copied as far as
+	// they can be read. Nil if it is not so.
 	Fresh error
 	// why the maps are not pinned: they end with what is attached. Nil if
 	// they are.
@@ -117,15 +118,22 @@ func Open(place Place, flows int, attached []string) (*Programs, error) {
 			return p, nil
 		}
 	}
+	old, noMaps := place.Maps()
 	p.generation = max(p.generation+1, next(attached))
 	if p.Unpinned = place.make(p.generation); p.Unpinned == nil {
-		if p.Unpinned = p.load(spec, place.folder(p.generation)); p.Unpinned == nil {
-			return p, nil
+		p.Unpinned = p.load(spec, place.folder(p.generation))
+		if p.Unpinned != nil {
+			_ = place.unpin(p.generation) // what was pinned before it failed
 		}
-		_ = place.unpin(p.generation) // what was pinned before it failed
 	}
-	if err := p.load(spec, ""); err != nil {
-		return nil, err
+	if p.Unpinned != nil {
+		if err := p.load(spec, ""); err != nil {
+			return nil, err
+		}
+	}
+	if noMaps == nil {
+		defer old.Close()
+		p.take(old)
 	}
 	return p, nil
 }

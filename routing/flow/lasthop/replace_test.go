@@ -91,6 +91,11 @@ func (l *lab) startLoad() *load {
 	return load
 }
 
+func (l *load) String() string {
+	return fmt.Sprintf("%d connections, %d datagrams, %d MB", l.connections.Load(),
+		l.datagrams.Load(), l.bytes.Load()>>20)
+}
+
 func (l *load) end() {
 	close(l.stop)
 	l.done.Wait()
@@ -115,54 +120,66 @@ func TestReplacement(t *testing.T) {
 		t.Error(err)
 	}
 	n := s.counts()
-	t.Logf("%d replacements in %v: %d connections, %d datagrams, %d MB; %d packets answered",
-		swaps, time.Since(start).Round(time.Millisecond), load.connections.Load(), load.datagrams.Load(),
-		load.bytes.Load()>>20, n.Answered)
+	t.Logf("%d in %v: %v; %d packets answered", swaps,
+		time.Since(start).Round(time.Millisecond), load, n.Answered)
 	if got := s.astray() - astray; got != 0 || n.ByTable != 0 {
 		t.Errorf("%d packets went astray, %d left by the table", got, n.ByTable)
 	}
 }
 
-// TestFreshMaps: the same with maps that are empty each time. No client notices,
-// and hardly a packet goes astray.
-func TestFreshMaps(t *testing.T) {
-	swaps := pick(10, 100)
-	s := steered(t)
-	astray, load, start := s.astray(), s.startLoad(), time.Now()
-	for i := range swaps {
-		c := &lasthop.Control{Place: s.control.Place, Flows: 1<<12 + 1024*(1+i%2)}
-		support := s.control.Support(nil)
-		c.Support([]string{support.Tag})
-		if _, _, _, err := c.Programs(); err != nil {
-			t.Fatal(err)
-		}
-		for _, w := range s.state.Wanted {
-			if err := c.SetWanted(w, false); err != nil {
-				t.Fatal(err)
+// TestNewMaps: the same with new maps each time. Those of another size take the
+// flows of the pinned ones. If there are no pins the maps begin empty, and a
+// connection in which only the server speaks at that moment may be lost.
+func TestNewMaps(t *testing.T) {
+	for name, unpin := range map[string]bool{"another size": false, "empty": true} {
+		t.Run(name, func(t *testing.T) {
+			swaps := pick(10, 100)
+			s := steered(t)
+			astray, load, start := s.astray(), s.startLoad(), time.Now()
+			for i := range swaps {
+				s.renew(i, unpin)
+				time.Sleep(50 * time.Millisecond)
 			}
-		}
-		if i%2 == 1 {
-			s.replace(c, "", i/2%6+1)
-		}
-		s.replace(c, "", -1)
-		s.control.Close()
-		s.control = c
-		c.Support([]string{c.Support(nil).Tag})
-		if err := c.Attached(); err != nil {
-			t.Error(err)
-		}
-		time.Sleep(50 * time.Millisecond)
+			load.end()
+			got := s.astray() - astray
+			t.Logf("%d in %v: %v; %d packets astray, %d errors", swaps,
+				time.Since(start).Round(time.Millisecond), load, got, len(load.errors))
+			// a machine that has no time for servers has more of them wait
+			if got >= pick(30, 10)*swaps || len(load.errors) > pick(2, 1)*swaps {
+				t.Errorf("%d packets went astray: %v", got, load.errors)
+			}
+		})
 	}
-	load.end()
-	s.t.Cleanup(func() { s.control.Close() })
-	for _, err := range load.errors {
-		t.Error(err)
+}
+
+// renew replaces programs and maps, half of the times in two steps.
+func (s *steer) renew(i int, unpin bool) {
+	s.t.Helper()
+	c := &lasthop.Control{Place: s.control.Place, Flows: 1<<12 + 1024*(1+i%2)}
+	s.t.Cleanup(func() { c.Close() })
+	attached := s.control.Support(nil).Tag
+	if unpin {
+		if err := c.Place.Unpin(0); err != nil {
+			s.t.Fatal(err)
+		}
 	}
-	got := s.astray() - astray
-	t.Logf("%d replacements in %v: %d connections, %d datagrams, %d MB; %d packets astray",
-		swaps, time.Since(start).Round(time.Millisecond), load.connections.Load(),
-		load.datagrams.Load(), load.bytes.Load()>>20, got)
-	if got >= 10*swaps {
-		t.Errorf("%d packets went astray", got)
+	c.Support([]string{attached})
+	if _, _, _, err := c.Programs(); err != nil {
+		s.t.Fatal(err)
+	}
+	for _, w := range s.state.Wanted {
+		if err := c.SetWanted(w, false); err != nil {
+			s.t.Fatal(err)
+		}
+	}
+	if i%2 == 1 {
+		s.replace(c, "", i/2%6+1)
+	}
+	s.replace(c, "", -1)
+	s.control.Close()
+	s.control = c
+	c.Support([]string{c.Support(nil).Tag})
+	if err := c.Attached(); err != nil {
+		s.t.Error(err)
 	}
 }

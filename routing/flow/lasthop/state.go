@@ -263,6 +263,19 @@ func each[V any](m *ebpf.Map, f func(bpfKey, V) bool) error {
 	}
 }
 
+// take copies the flows and hops of other maps, as many as there is room for.
+// What cannot be read, or is of another form, begins empty.
+func (m *Maps) take(old *Maps) {
+	for _, kind := range []Kind{Connections, Handshakes} {
+		_ = each(old.of(kind), func(k bpfKey, h bpfHop) bool { return m.of(kind).Put(k, h) == nil })
+	}
+	_ = each(old.maps.Any, func(k bpfKey, v bpfMoving) bool { return m.maps.Any.Put(k, v) == nil })
+	var h bpfHop
+	var seen uint64
+	for entries := old.maps.Hops.Iterate(); entries.Next(&h, &seen) && m.maps.Hops.Put(h, seen) == nil; {
+	}
+}
+
 // Fill estimates how full a map is, from 0 to 1. Entries are never removed, only
 // the oldest is replaced when there is no room: so a full map is no trouble by
 // itself. It is one if Counts.ByTable grows meanwhile: entries of connections
@@ -315,4 +328,38 @@ func transportOf(number uint16) routing.Transport {
 		}
 	}
 	return ""
+}
+
+// Reading is what the programs have done until a moment.
+type Reading struct {
+	At     time.Time
+	Counts Counts
+	Hops   map[Hop]time.Time
+}
+
+// Read reads counters and hops.
+func (m *Maps) Read() (r Reading, err error) {
+	r.At = time.Now()
+	if r.Counts, err = m.Counts(); err == nil {
+		r.Hops, err = m.Hops()
+	}
+	return r, err
+}
+
+// blindness is how many packets of listeners have to leave by the table before
+// Blind says anything: a single one may be a reply that was late.
+const blindness = 3
+
+// Blind reports whether nothing seems to reach the filter of a link: between two
+// readings replies of listeners left by the table, as no router was known, and
+// nothing was learned by that link. On a link where another program stands in
+// front of ours, that program ends the chain, or nobody has come by the link.
+// Without a program in front, the link is one that nobody has come by.
+func Blind(from, to Reading, link uint32) bool {
+	for hop, noted := range to.Hops {
+		if hop.Link == link && noted.After(from.At) {
+			return false
+		}
+	}
+	return to.Counts.ByTable-from.Counts.ByTable >= blindness
 }
