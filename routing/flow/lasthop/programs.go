@@ -100,7 +100,8 @@ type Programs struct {
 
 // Open opens the maps that are pinned at the place, or makes new ones and pins
 // them there. flows is the size of the two large maps: maps of another size are
-// not opened. attached are the tags that routes and filters have now. Without
+// not opened. There is room for a quarter as many handshakes, 65,536 at most.
+// attached are the tags that routes and filters have now. Without
 // CAP_BPF and CAP_NET_ADMIN the error is fs.ErrPermission. If the kernel refuses
 // a program it is an *ebpf.VerifierError.
 func Open(place Place, flows int, attached []string) (*Programs, error) {
@@ -108,8 +109,9 @@ func Open(place Place, flows int, attached []string) (*Programs, error) {
 	if err != nil {
 		return nil, fmt.Errorf("read the programs: %w", err)
 	}
-	for _, name := range []string{bpfMapTcp, bpfMapAny} {
-		spec.Maps[name].MaxEntries = uint32(flows)
+	for name, size := range map[string]int{bpfMapTcp: flows, bpfMapAny: flows,
+		bpfMapSyn: min(flows, Flows) / 4} {
+		spec.Maps[name].MaxEntries = uint32(size)
 	}
 	_ = rlimit.RemoveMemlock() // only before Linux 5.11; if it fails, so does what follows
 	p := &Programs{generation: place.pinned()}

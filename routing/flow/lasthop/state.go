@@ -263,6 +263,21 @@ func each[V any](m *ebpf.Map, f func(bpfKey, V) bool) error {
 	}
 }
 
+// Memory returns what the maps take of the kernel's memory, in bytes. Before
+// Linux 6.4 it is an estimate of the kernel's. Without the line in fdinfo it is
+// 0.
+func (m *Maps) Memory() (total uint64, err error) {
+	for _, one := range m.byName() {
+		info, err := (*one).Info()
+		if err != nil {
+			return 0, fmt.Errorf("ask for the memory of a map: %w", err)
+		}
+		n, _ := info.Memlock()
+		total += n
+	}
+	return total, nil
+}
+
 // take copies the flows and hops of other maps, as many as there is room for.
 // What cannot be read, or is of another form, begins empty.
 func (m *Maps) take(old *Maps) {

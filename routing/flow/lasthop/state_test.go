@@ -159,3 +159,42 @@ func TestFill(t *testing.T) {
 		}
 	}
 }
+
+// TestMemory: maps for a million flows take 300 MB at most, and take them all.
+func TestMemory(t *testing.T) {
+	flows := pick(1<<16, 1<<20)
+	s := newSteer(t, nstest.New(t), flows)
+	if _, _, _, err := s.control.Programs(); err != nil {
+		t.Fatal(err)
+	}
+	empty, err := s.maps().Memory()
+	if err != nil {
+		t.Fatal(err)
+	}
+	if empty == 0 {
+		t.Skip("this kernel does not tell")
+	}
+	start := time.Now()
+	if err := s.maps().Stuff(flows); err != nil {
+		t.Fatal(err)
+	}
+	stuffed := time.Since(start)
+	got, err := s.maps().Memory()
+	if err != nil {
+		t.Fatal(err)
+	}
+	start = time.Now()
+	n := 0
+	if err := s.maps().Each(func(lasthop.Flow) bool { n++; return true }); err != nil {
+		t.Fatal(err)
+	}
+	t.Logf("%d and %d flows: %d MB, with entries %d MB; filled in %v, read in %v", flows, flows,
+		empty/1e6, got/1e6, stuffed, time.Since(start))
+	fixed := uint64(30e6) // of the maps whose size does not depend on it
+	if limit := 257*uint64(flows) + fixed; got > limit {
+		t.Errorf("%d bytes, more than %d", got, limit)
+	}
+	if n < 2*flows*95/100 {
+		t.Errorf("%d of %d entries are there", n, 2*flows)
+	}
+}
