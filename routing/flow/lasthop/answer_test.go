@@ -5,6 +5,7 @@ import (
 	"net/netip"
 	"os"
 	"path/filepath"
+	"slices"
 	"testing"
 
 	"lasthop/internal/nstest"
@@ -140,7 +141,10 @@ func wanted(a netip.Addr) []routing.Wanted {
 	return []routing.Wanted{{Addr: a, Port: tcpPort, Transport: routing.TCP},
 		{Addr: a, Port: udpPort, Transport: routing.UDP},
 		{Addr: a, Port: closedPort, Transport: routing.UDP},
-		{Addr: a, Transport: routing.TCP}, {Addr: a, Transport: routing.ICMP}}
+		{Addr: a, Transport: routing.TCP}, {Addr: a, Transport: routing.ICMP},
+		{Addr: a, Port: greetPort, Transport: routing.TCP},
+		{Addr: a, Port: anyPort, Transport: routing.UDP},
+		{Addr: a, Port: pairPort, Transport: routing.UDP}}
 }
 
 func rule(a netip.Addr, table uint32) routing.Rule {
@@ -188,6 +192,7 @@ func (s *steer) install() {
 func TestTraffic(t *testing.T) {
 	l := newLab(t)
 	l.serve()
+	l.serveMore()
 	s := l.steer(1 << 12)
 	s.state.Filters, s.state.Wanted = nil, nil // source routing alone
 	for i := range s.state.Routes {
@@ -210,7 +215,7 @@ func TestTraffic(t *testing.T) {
 	for place, addrs := range vips {
 		for family, addr := range addrs {
 			for _, r := range routers {
-				for _, k := range kinds {
+				for _, k := range slices.Concat(kinds, moreKinds) {
 					cases++
 					if err := k.ask(l.clients[r.name], addr); err != nil {
 						t.Errorf("%s by router %s to the address on %s, IPv%d: %v",
