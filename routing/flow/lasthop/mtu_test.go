@@ -19,7 +19,7 @@ func TestMTU(t *testing.T) {
 	s := l.steer(1 << 12)
 	for i := range s.state.Routes {
 		if s.state.Routes[i].Encap != "" {
-			s.state.Routes[i].Opaque = "mtu 1400"
+			s.state.Routes[i].MTU = 1400
 		}
 	}
 	s.install()
