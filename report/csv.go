@@ -19,12 +19,18 @@ var csvColumns = []string{"address", "port", "last_port", "transport", "context"
 	"before_gateway", "before_table", "before_more", "after_type", "after_interface",
 	"after_gateway", "after_table", "after_more"}
 
-// CSV writes a line of names and one for each listener; what packets showed is
-// there only if somebody looked.
+// CSV writes a line of names and one for each listener. Whether the mode is
+// last-hop is there only if a listener has it, and what packets showed only if
+// somebody looked.
 func (p Plan) CSV(w io.Writer) error {
-	columns, doc := csvColumns, plannedWith(p.Seen)
+	columns, doc := slices.Clip(csvColumns), plannedWith(p.Seen)
+	lastHop := slices.ContainsFunc(p.Plan.Outcomes,
+		func(o routing.Outcome) bool { return o.After.LastHop })
+	if lastHop {
+		columns = append(columns, "after_last_hop")
+	}
 	if p.Seen != nil {
-		columns = append(slices.Clip(columns), "seen_verdict", "seen_outcome")
+		columns = append(columns, "seen_verdict", "seen_outcome")
 	}
 	return writeCSV(w, columns, p.Plan.Outcomes, func(o routing.Outcome) []string {
 		d := doc(o)
@@ -32,6 +38,9 @@ func (p Plan) CSV(w io.Writer) error {
 			numeral(d.LastPort), d.Transport, d.Context, d.Listen,
 			joined(d.Servers, d.MoreServers), joined(d.Origins, d.MoreOrigins),
 			d.Interface, d.Status, d.Reason}, wayCells(d.Before), wayCells(d.After))
+		if lastHop {
+			cells = append(cells, fmt.Sprint(o.After.LastHop))
+		}
 		if p.Seen == nil {
 			return cells
 		}

@@ -99,7 +99,8 @@ func (c Check) Contradictions() (list []routing.Finding) {
 
 // Wanted reports whether everything is as it is wanted.
 func (c Check) Wanted() bool {
-	return c.Bad() == 0 && c.Missing() == 0 && len(c.Contradictions()) == 0
+	return c.Bad() == 0 && c.Missing() == 0 && len(c.Contradictions()) == 0 &&
+		!c.Plan.FellBack()
 }
 
 // Checked is one outcome with the way that its replies take now.

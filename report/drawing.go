@@ -295,6 +295,9 @@ func (b bundle) does() string {
 	case b.path.Table == 0:
 		return "nothing needed"
 	}
+	if b.path.LastHop {
+		return fmt.Sprintf("table %d, last-hop", b.path.Table)
+	}
 	return fmt.Sprintf("table %d", b.path.Table)
 }
 

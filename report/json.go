@@ -123,6 +123,8 @@ type wayDoc struct {
 	Gateway   string `json:"gateway,omitempty"`
 	Table     uint32 `json:"table,omitempty"`
 	More      string `json:"more,omitempty"` // further next hops
+	// to the router that the connection came from, where that is known
+	LastHop bool `json:"last_hop,omitempty"`
 }
 
 type pathDoc struct {
@@ -132,6 +134,7 @@ type pathDoc struct {
 	Source    string   `json:"gateway_source"`
 	Table     uint32   `json:"table,omitempty"`
 	Prefixes  []string `json:"prefixes"`
+	LastHop   bool     `json:"last_hop,omitempty"` // the mode, for each connection
 }
 
 // moveDoc is a class of clients whose replies leave another way.
@@ -307,7 +310,8 @@ func checkedDocOf(c Checked) checkedDoc {
 }
 
 func wayDocOf(w routing.Way) *wayDoc {
-	d := wayDoc{Interface: w.Link, Gateway: text(w.Via), Table: w.Table, More: w.More}
+	d := wayDoc{Interface: w.Link, Gateway: text(w.Via), Table: w.Table, More: w.More,
+		LastHop: w.LastHop}
 	if w.Type != routing.Unicast {
 		d.Type = w.String()
 	}
@@ -316,7 +320,7 @@ func wayDocOf(w routing.Way) *wayDoc {
 
 func pathDocOf(p routing.Path) pathDoc {
 	return pathDoc{p.Link, p.Family.String(), gateways(p), string(p.Source), p.Table,
-		prefixes(p)}
+		prefixes(p), p.LastHop}
 }
 
 func moveDocOf(m routing.Move) moveDoc {

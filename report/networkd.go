@@ -39,8 +39,11 @@ const networkdHead = `# Return routes for NGINX on %s, as lasthop %s planned the
 // Networkd writes the wanted state as drop-ins for systemd-networkd, one for
 // each link; files are the .network files that the links have, see
 // host.NetworkFiles. Names that such a file cannot hold are an error: networkd
-// would read them as something else.
+// would read them as something else. The mode last-hop is one, too.
 func Networkd(w io.Writer, p Plan, files map[string]string) error {
+	if len(p.Plan.State.Filters) > 0 {
+		return noPrograms("systemd-networkd")
+	}
 	n := networkd{linkOf: map[uint32]string{}, fromLink: map[netip.Prefix]string{},
 		parts: map[string]*output{}}
 	for _, path := range p.Plan.Paths {

@@ -6,6 +6,7 @@ import (
 	"slices"
 	"strings"
 
+	"lasthop/internal/hint"
 	"lasthop/routing"
 )
 
@@ -48,13 +49,16 @@ esac
 // Both can be repeated: what is there is not added, what is gone is not missed,
 // routes are replaced. Every word is quoted, for a link may have any name
 // without white space and slash.
-// A metric that `ip` has no word for is an error.
+// A metric that `ip` has no word for is an error, and so is the mode last-hop.
 func Script(w io.Writer, p Plan, undo routing.Diff) error {
 	var b output
 	for _, op := range slices.Concat(p.Diff.Ops(), undo.Ops()) {
 		if r := op.Route; r != nil && !op.Delete && strings.Contains(r.Opaque, "rtax ") {
 			return fmt.Errorf("write for iproute2: it has no word for a metric of the "+
 				"route to %s: %s", r.Dst, r.Opaque)
+		}
+		if op.Wanted != nil || op.Filter != nil {
+			return noPrograms("iproute2")
 		}
 	}
 	b.printf(`#!/bin/sh
@@ -70,6 +74,14 @@ func Script(w io.Writer, p Plan, undo routing.Diff) error {
 	b.function("undo", undo)
 	b.WriteString(scriptTail)
 	return b.writeTo(w)
+}
+
+// noPrograms is the error of a format that cannot bring lasthop's programs
+// along, which the mode last-hop needs.
+func noPrograms(format string) error {
+	return hint.New(fmt.Errorf("write for %s: it cannot make the mode last-hop, which needs "+
+		"programs of lasthop's own", format),
+		"let lasthop apply or lasthop run make it, or plan with --return IF=strict")
 }
 
 func (o *output) function(name string, d routing.Diff) {

@@ -25,8 +25,11 @@ type Status struct {
 	Counts    Counts
 }
 
-// Asks reports whether the way of some listener is for a person to say.
-func (s Status) Asks() bool { return slices.ContainsFunc(s.Plan.Outcomes, routing.Outcome.Asks) }
+// Asks reports whether the way of some listener is for a person to say, or is
+// not the one that a person asked for.
+func (s Status) Asks() bool {
+	return slices.ContainsFunc(s.Plan.Outcomes, routing.Outcome.Asks) || s.Plan.FellBack()
+}
 
 // Master is one NGINX that is followed.
 type Master struct {

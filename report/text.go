@@ -144,6 +144,9 @@ func (c Check) oneLine() string {
 	if n := c.Missing(); n > 0 && c.Bad() == 0 {
 		verdicts += fmt.Sprintf("; %s wanted", count(n, "change"))
 	}
+	if c.Plan.FellBack() {
+		verdicts += "; strict in place of last-hop"
+	}
 	if list := c.Contradictions(); len(list) > 0 {
 		verdicts += "; packets: " + severities(list)
 	}
@@ -212,6 +215,9 @@ func (t *page) paths(paths []routing.Path) {
 		if p.Table != 0 {
 			does = fmt.Sprintf("table %d for %s", p.Table,
 				some(prefixes(p), 3))
+			if p.LastHop {
+				does += ", last-hop"
+			}
 		}
 		rows = append(rows, newRow("", Escape(p.Link), p.Family.String(),
 			Escape(gateway(p)), does))

@@ -14,7 +14,7 @@ import (
 // not outward: see rejects.
 func (l *layout) layTable(p *path) {
 	t := tableOfPath{layout: l, path: p, seen: map[routeID]bool{},
-		known:  map[netip.Prefix]bool{},
+		known: map[netip.Prefix]bool{}, mtu: returning{l.topology}.smallestMTU(p),
 		onLink: slices.Clone(l.connected[linkFamily{p.link, p.family}])}
 	for _, r := range l.host.Routes {
 		if r.Table == TableMain && r.Family() == p.family && r.connects(p.link) &&
@@ -163,12 +163,18 @@ type tableOfPath struct {
 	known map[netip.Prefix]bool // destinations of main
 	// what the table has on-link by the path's own link
 	onLink []netip.Prefix
+	// of all links that an answer may take, with last-hop
+	mtu uint32
 }
 
 // add puts a route into the table, and before it the way to its gateway where
 // the kernel asks for one.
 func (t tableOfPath) add(r Route) {
 	r.Table, r.Protocol, r.Src = t.path.table, t.policy.Numbers.Protocol, netip.Addr{}
+	if t.path.lastHop &&
+		slices.ContainsFunc(r.Hops, func(h Hop) bool { return h.Via.IsValid() }) {
+		r = t.answering(r)
+	}
 	for i, h := range r.Hops {
 		if t.elsewhere(h) {
 			r.Hops[i].OnLink = false
@@ -200,6 +206,8 @@ func (t tableOfPath) defaults() {
 	if t.policy.failClosed(p.link) {
 		t.add(Route{RouteKey: RouteKey{Dst: p.family.All(), Metric: failClosedMetric},
 			Type: Unreachable})
+	} else if p.lastHop {
+		t.candidates()
 	}
 }
 
@@ -243,7 +251,8 @@ func hostRoute(h Hop) Route {
 
 // ownRoute returns the copy of a route of main that belongs to the path's link.
 func (l *layout) ownRoute(r Route, p *path) (Route, bool) {
-	if r.Type != Unicast || !r.uses(p.link) {
+	on := func(h Hop) bool { return h.Link == p.link || p.anywhere && l.isOutward(h.Link) }
+	if r.Type != Unicast || !slices.ContainsFunc(r.Hops, on) {
 		return Route{}, false
 	}
 	if r.steers() {
@@ -253,7 +262,7 @@ func (l *layout) ownRoute(r Route, p *path) (Route, bool) {
 			At(r.String()))
 		return Route{}, false
 	}
-	if r.connects(p.link) && r.Dst != p.home &&
+	if r.connects(p.link) && r.Dst != p.home && !p.anywhere &&
 		slices.Contains(l.routed[linkFamily{p.link, p.family}], r.Dst) {
 		return p.byGateway(r.RouteKey), true // its hosts use their router
 	}
@@ -262,7 +271,6 @@ func (l *layout) ownRoute(r Route, p *path) (Route, bool) {
 			"the table of %s without %s", r.Dst, p.link, rest).
 			Advise("keep main's way for it: --direct %s", r.Dst).At(r.String()))
 	}
-	on := func(h Hop) bool { return h.Link == p.link }
 	return copyRoute(r, filter(r.Hops, on)), true
 }
 

@@ -15,8 +15,10 @@ func (d *draft) coverPaths(binds []Bind) {
 		return cmp.Or(cmp.Compare(x.link, y.link), cmp.Compare(x.family, y.family),
 			cmp.Compare(y.home.Bits(), x.home.Bits()),
 			comparePrefix(x.prefix, y.prefix), compareHop(x.hops[0], y.hops[0]),
-			comparePrefix(x.home, y.home))
+			comparePrefix(x.home, y.home), compareBool(x.lastHop, y.lastHop),
+			compareBool(x.anywhere, y.anywhere))
 	})
+	d.learn()
 	members, known := d.members(), d.knownAddrs()
 	for _, p := range d.paths {
 		exact := transparent(binds, p.family) || d.lookedUp(p.family, known)

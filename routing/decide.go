@@ -54,7 +54,8 @@ func Consider(in Inputs) (Decision, *Judgement, error) {
 	d.describe(j.needed, j.after, j.ideal, in.Binds)
 	plan := d.plan(state)
 	plan.Findings = append(plan.Findings, in.Warnings...)
-	return Decision{Plan: plan, Owned: t.own, Diff: Compare(t.own, state), inputs: in,
+	own := readable(t.own, state, in.Host)
+	return Decision{Plan: plan, Owned: own, Diff: Compare(own, state), inputs: in,
 		foreign: t.host, whole: j.whole.state}, &Judgement{d, j.after, j.ideal}, nil
 }
 
@@ -96,7 +97,8 @@ func (d Decision) Holds(in Inputs) bool {
 		return true
 	}
 	n := in.Policy.Numbers
-	return d.inputs.Policy.Numbers == n && d.ownedAsKnown(Owned(in.Host, n)) &&
+	owned := readable(Owned(in.Host, n), d.Plan.State, in.Host)
+	return d.inputs.Policy.Numbers == n && d.ownedAsKnown(owned) &&
 		reflect.DeepEqual(d.inputs.Policy, in.Policy) &&
 		reflect.DeepEqual(d.inputs.Listeners, in.Listeners) &&
 		reflect.DeepEqual(d.inputs.Binds, in.Binds) &&
@@ -117,17 +119,19 @@ func (d Decision) Renew(in Inputs) (Decision, error) {
 	if !d.Holds(in) {
 		return Decide(in)
 	}
-	d.Owned = Owned(in.Host, in.Policy.Numbers)
+	d.Owned = readable(Owned(in.Host, in.Policy.Numbers), d.Plan.State, in.Host)
 	d.Diff = Compare(d.Owned, d.Plan.State)
 	d.inputs = in
 	return d, nil
 }
 
 // Unread reports whether rules of the packet filter that may change the plan
-// were not read: its digest may not be that of a user who can read them.
+// were not read, or whether the mode last-hop can be had: its digest may not be
+// that of a user who can read them.
 func (d Decision) Unread() bool {
-	return slices.ContainsFunc(d.Plan.Findings,
-		func(f Finding) bool { return f.Code == "rulesets-unread" })
+	return slices.ContainsFunc(d.Plan.Findings, func(f Finding) bool {
+		return f.Code == "rulesets-unread" || f.Code == "last-hop-unread"
+	})
 }
 
 // Digest identifies a plan and the changes it means on this host: equal digests

@@ -26,6 +26,7 @@ func (d *draft) describe(l *layout, after, ideal *FIB, binds []Bind) {
 	if len(l.state.Rules) == 0 {
 		return
 	}
+	learned{&w, l.state}.tell()
 	for _, bind := range binds {
 		w.bindMoves(bind)
 	}

@@ -33,6 +33,9 @@ type path struct {
 	table  uint32
 	needed bool
 	covers []cover
+	// each reply to the router that its request came from
+	lastHop bool
+	wanted  []Wanted // what is learned for it
 }
 
 // cover is the part of a path's prefixes with one mode of return.
@@ -61,7 +64,7 @@ func (d *draft) plan(s State) Plan {
 	for i, p := range d.paths {
 		p.number = i + 1
 		out := Path{Link: p.link, Family: p.family, Hops: p.hops, Standby: p.standby,
-			Source: p.source, Detail: p.detail}
+			Source: p.source, Detail: p.detail, LastHop: p.lastHop}
 		if p.needed {
 			out.Table, out.Prefixes = p.table, p.prefixes()
 		}

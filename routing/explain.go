@@ -87,6 +87,7 @@ func alike(a, b Trace) bool {
 		return x.Rule == y.Rule && x.Effect == y.Effect &&
 			(x.Route == nil) == (y.Route == nil) &&
 			(x.Route == nil || x.Route.Type == y.Route.Type &&
+				x.Route.Encap == y.Route.Encap &&
 				slices.Equal(x.Route.Hops, y.Route.Hops))
 	})
 }

@@ -84,7 +84,7 @@ func (s *resolver) remembered(addr netip.Addr) (g gateway, ok bool) {
 		for i := range s.own.Routes {
 			x := &s.own.Routes[i]
 			if x.Table != r.Table || !x.IsDefault() || x.Family() != f ||
-				x.Type != Unicast || len(x.Hops) == 0 {
+				x.Type != Unicast || len(x.Hops) == 0 || x.candidate() {
 				continue
 			}
 			l := s.links[x.Hops[0].Link]

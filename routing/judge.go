@@ -147,7 +147,9 @@ func (v verdict) needed() bool { return v.wrong && v.better }
 func (j *judge) conclude(v verdict) {
 	p := v.path
 	j.tellMarked(p, v.sources, v.clients)
-	j.tellRouters(p, v.sources, v.clients)
+	if !p.lastHop { // then each gets its own
+		j.tellRouters(p, v.sources, v.clients)
+	}
 	for _, r := range v.shadows {
 		if j.whole.base[p.family] == 0 || slices.Contains(j.whole.unfit, p) {
 			break // the layout says why, once

@@ -73,6 +73,7 @@ func layOut(t *topology, paths []*path) *layout {
 		return l
 	}
 	l.layGroups()
+	var learners []*path
 	for _, f := range Families {
 		ours := filter(paths, func(p *path) bool { return p.family == f && p.table != 0 })
 		for _, p := range ours {
@@ -91,8 +92,12 @@ func layOut(t *topology, paths []*path) *layout {
 		for _, p := range ours {
 			l.layTable(p)
 			l.layRules(p)
+			if p.lastHop {
+				learners = append(learners, p)
+			}
 		}
 	}
+	l.state.Filters, l.state.Wanted = returning{t}.learning(learners)
 	if !slices.ContainsFunc(l.state.Rules,
 		func(r Rule) bool { return r.SuppressGroup == l.policy.Numbers.Group }) {
 		l.state.Groups = nil

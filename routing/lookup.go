@@ -29,11 +29,18 @@ type Way struct {
 	// further next hops of a multipath route, "eth2 via 10.0.2.1, …"; the
 	// kernel chooses by hash
 	More string
+	// the packet goes to the router that its connection came from, where
+	// that is known: the route has our answer program
+	LastHop bool
 }
 
 // String tells the way in a few words: "eth1 via 10.0.1.1", "eth0, on-link",
-// "unreachable", "no route".
+// "unreachable", "no route", "per connection, else eth1 via 10.0.1.1".
 func (w Way) String() string {
+	if w.LastHop {
+		w.LastHop = false
+		return "per connection, else " + w.String()
+	}
 	switch {
 	case w.Type == 0:
 		return "no route"
@@ -493,7 +500,8 @@ func (t *Trace) answer(r *Route, hops []Hop) {
 		t.Route = r
 	}
 	for _, h := range hops {
-		end := Way{Type: r.Type, Table: r.Table, Link: h.Link, Via: h.Via}
+		end := Way{Type: r.Type, Table: r.Table, Link: h.Link, Via: h.Via,
+			LastHop: r.Encap != "" && h.Via.IsValid()}
 		if r.Type == Local {
 			end.Link, end.Via = "lo", netip.Addr{}
 		}

@@ -71,8 +71,8 @@ const (
 // another address, DHCP, an earlier plan.
 func (s GatewaySource) Assumed() bool { return s == FromTable || s == FromLease || s == FromHeld }
 
-// Path is one way back: a link, a family and its gateway or gateways. It has
-// one table.
+// Path is one way back: a link, a family, its gateway or gateways, and whether
+// the mode is last-hop. It has one table.
 type Path struct {
 	Link     string
 	Family   Family
@@ -82,6 +82,9 @@ type Path struct {
 	Detail   string // "DHCP lease of systemd-networkd", "table 100"; for people
 	Table    uint32
 	Prefixes []netip.Prefix // the cover; empty where nothing is needed
+	// each reply goes to the router that its request came from, for each
+	// connection; the gateways are for what is not known
+	LastHop bool
 }
 
 // name returns the link and the first gateway.
@@ -125,6 +128,11 @@ type Plan struct {
 	Outcomes []Outcome
 	Moves    []Move
 	Findings []Finding
+}
+
+// FellBack reports whether a listener is to have the mode last-hop and has not.
+func (p Plan) FellBack() bool {
+	return slices.ContainsFunc(p.Findings, func(f Finding) bool { return f.Code == "no-bpf" })
 }
 
 // PathOf returns the path of an outcome, nil if it has none.

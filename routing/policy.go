@@ -224,6 +224,15 @@ func (p Policy) failClosed(link string) bool {
 	return slices.Contains(p.FailClosed, link) || slices.Contains(p.FailClosed, "*")
 }
 
+// Connections is how many connections the mode last-hop remembers: of TCP, and
+// of all else.
+func (p Policy) Connections() int {
+	if p.Flows == 0 {
+		return DefaultFlows
+	}
+	return p.Flows
+}
+
 // pin returns the link's pins.
 func (p Policy) pins(link string) []GatewayPin {
 	return filter(p.Gateways, func(g GatewayPin) bool { return g.Link == link })

@@ -1,6 +1,7 @@
 package routing
 
 import (
+	"fmt"
 	"net/netip"
 	"slices"
 )
@@ -21,6 +22,8 @@ type pathKey struct {
 	family Family
 	hops   string // gateway.key
 	home   netip.Prefix
+
+	lastHop, anywhere bool
 }
 
 func newResolver(t *topology) *resolver {
@@ -33,6 +36,12 @@ func resolveAll(t *topology, listeners []Listener) *draft {
 	s := newResolver(t)
 	for _, l := range listeners {
 		s.rows = append(s.rows, s.resolve(l)...)
+	}
+	if n := entries(s.rows); n > maxWanted { // then it is missing
+		none := *t
+		none.host.LastHop = LastHopSupport{Known: true, Missing: fmt.Sprintf("its "+
+			"listeners are %d entries, and their map takes %d", n, maxWanted)}
+		return resolveAll(&none, listeners)
 	}
 	s.tellUnknownLinks()
 	return s.draft
@@ -101,13 +110,19 @@ func (s *resolver) resolveAddr(l Listener) row {
 	}
 	told := len(s.findings)
 	s.findOwner(&r)
-	if r.Status == Unresolved && s.hold(&r) {
+	if g, ok := (returning{s.topology}).anywhere(r); ok {
+		s.findings, r.Status, r.Reason = s.findings[:told], "", ""
+		r.path = s.pathOf(g, r.Addr)
+	} else if r.Status == Unresolved && s.hold(&r) {
 		s.findings = append(s.findings[:told], s.findings[len(s.findings)-1])
+	}
+	if r.mode = s.policy.mode(l.Addr, r.Link); r.mode == LastHop {
+		returning{s.topology}.tell(s.draft, r)
+		r.mode = Strict // and besides what its path does
 	}
 	if r.path == nil {
 		return r
 	}
-	r.mode = s.policy.mode(l.Addr, r.Link)
 	switch {
 	case r.mode == NoReturn:
 		r.Status, r.Reason, r.path = Off, "return-off", nil
@@ -141,14 +156,15 @@ func (s *resolver) takePath(r *row) {
 // subnet and those outside of it have paths of their own: hosts of that subnet
 // reach the former on-link and the latter by the router.
 func (s *resolver) pathOf(g gateway, addr netip.Addr) *path {
-	key := pathKey{g.link, g.family, g.key(), netip.Prefix{}}
+	key := pathKey{link: g.link, family: g.family, hops: g.key(), anywhere: g.anywhere,
+		lastHop: g.anywhere || returning{s.topology}.takes(addr, g.link)}
 	for _, p := range s.routed[linkFamily{g.link, g.family}] {
 		if p.Contains(addr) && p.Bits() > key.home.Bits() {
 			key.home = p
 		}
 	}
 	if s.byKey[key] == nil {
-		s.byKey[key] = &path{gateway: g, home: key.home}
+		s.byKey[key] = &path{gateway: g, home: key.home, lastHop: key.lastHop}
 		s.paths = append(s.paths, s.byKey[key])
 	}
 	return s.byKey[key]

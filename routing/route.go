@@ -107,10 +107,19 @@ func (r Route) Family() Family { return FamilyOf(r.Dst.Addr()) }
 func (r Route) IsDefault() bool { return r.Dst.Bits() == 0 }
 
 // isDefaultBy reports whether the route is a default route of the family whose
-// first next hop is on the link.
+// first next hop is on the link, and no candidate of another path.
 func (r Route) isDefaultBy(link string, f Family) bool {
-	return r.Family() == f && r.IsDefault() && len(r.Hops) > 0 && r.Hops[0].Link == link
+	return r.Family() == f && r.IsDefault() && len(r.Hops) > 0 && r.Hops[0].Link == link &&
+		!r.candidate()
 }
+
+// candidateMetric is the lowest metric of the candidates: the defaults of other
+// uplinks that stand behind a path's own in its table.
+const candidateMetric = 2048
+
+// candidate reports whether a default of one of our tables is not the path's
+// own.
+func (r Route) candidate() bool { return r.IsDefault() && r.Metric >= candidateMetric }
 
 // uses reports whether a next hop is on the link.
 func (r Route) uses(link string) bool {

@@ -19,6 +19,8 @@ type gateway struct {
 	source  GatewaySource
 	detail  string
 	metrics metrics
+	// for addresses whose requests may come by any uplink
+	anywhere bool
 }
 
 // key tells gateways of one link and family apart.

@@ -27,9 +27,9 @@ NGINX's processes and sockets. It prints what, where and what to do about it;
 docs/findings.md tells more of each code. It changes nothing and needs no root,
 but sees more as root.
 
-It exits with 2 if a listener is asymmetric or unresolved, if routes, rules or
-link groups that the plan wants are missing, or if with --observe packets show an
-error or a warning.`,
+It exits with 2 if a listener is asymmetric or unresolved, if something that the
+plan wants is missing from the kernel, if the mode last-hop is asked for and
+cannot be had, or if with --observe packets show an error or a warning.`,
 		Args: none,
 		RunE: func(*cobra.Command, []string) error { return a.check(quiet, root, look) },
 	}

@@ -58,5 +58,8 @@ func (a *app) clear(dryRun bool) error {
 	if err != nil && len(c.Done) == 0 {
 		return needsRoot(c.Done, err)
 	}
+	if err == nil {
+		err = scene.lastHop.Forget()
+	}
 	return errors.Join(a.ui.print(c, a.flags.output), err, w.NameTables(nil))
 }

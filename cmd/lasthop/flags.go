@@ -10,6 +10,7 @@ import (
 	"lasthop/internal/settings"
 	"lasthop/internal/survey"
 	"lasthop/internal/writer"
+	"lasthop/routing/flow/lasthop"
 	"lasthop/routing/host"
 
 	"github.com/spf13/cobra"
@@ -34,7 +35,7 @@ func (f *flags) common(root *cobra.Command) {
 	s.StringArrayVar(&d.Gateways, "gateway", nil,
 		"the gateway of an interface, `IF=ADDR|none|static` (repeatable)")
 	s.StringArrayVar(&d.Returns, "return", nil,
-		"how replies go back, `IF|ADDR=strict|main-first|off` (repeatable)")
+		"how replies go back, `IF|ADDR=strict|main-first|last-hop|off` (repeatable)")
 	s.StringArrayVar(&d.Addresses, "address", nil,
 		"the interface of an address, `ADDR=IF[,GATEWAY]` (repeatable)")
 	s.StringArrayVar(&d.Direct, "direct", nil,
@@ -81,8 +82,10 @@ func (f *flags) live(command string, have ...string) error {
 type scene struct {
 	survey.Place
 	kernel *host.Kernel // nil for a captured host
-	line   settings.Line
-	runDir string
+	// the programs of the mode last-hop; nil for a captured host
+	lastHop *lasthop.Control
+	line    settings.Line
+	runDir  string
 }
 
 // open opens this machine's kernel, or reads the file of --host.
@@ -101,6 +104,11 @@ func (a *app) open() (scene, error) {
 			"name it as `ip netns` lists it, or by the PID of one of its processes")
 	}
 	s.kernel, k.GroupsFile = k, writer.GroupsFile(f.runDir, k.Inode())
+	s.lastHop = &lasthop.Control{Place: lasthop.Place{Root: lasthop.BPFFS, Namespace: k.Inode()}}
+	if st, err := settings.Load(f.decide); err == nil { // the survey reads them, too
+		s.lastHop.Flows = st.Policy.Connections()
+	}
+	k.LastHop = s.lastHop
 	s.Place = survey.Live(k, f.netns, func(message string) { a.ui.warn("%s", message) })
 	return s, nil
 }
@@ -134,5 +142,6 @@ func lookAtListeners(a *app) (scene, *survey.Survey, error) {
 func (s scene) close() {
 	if s.kernel != nil {
 		s.kernel.Close()
+		s.lastHop.Close()
 	}
 }

@@ -28,7 +28,9 @@ them; networkd, drop-ins for systemd-networkd, which say how to use them.
 With --prove the kernel confirms it: the host is rebuilt in a throw-away network
 namespace, the plan is carried out there, and the kernel is asked for the way of
 every listener's replies to every group of clients, before and after. It exits
-with 2 if the kernel differs, and with 1 if it cannot be asked.`,
+with 2 if the kernel differs, and with 1 if it cannot be asked.
+
+It exits with 2 where the mode last-hop is asked for and cannot be had.`,
 		Args: none,
 		RunE: func(*cobra.Command, []string) error {
 			return a.plan(exitCode, prove, evidence)
@@ -74,7 +76,8 @@ func (a *app) plan(exitCode, proving bool, evidence string) error {
 		}
 	}
 	err = errors.Join(a.ui.printPlan(p, s.Beside.NetworkFiles, a.flags.output), unproved)
-	return ended(err, !p.Proof.Differs() && !(exitCode && !p.Diff.Empty()))
+	return ended(err, !p.Proof.Differs() && !(exitCode && !p.Diff.Empty()) &&
+		!p.Plan.FellBack())
 }
 
 // printPlan writes the plan in the format asked for.

@@ -40,5 +40,6 @@ func (a *app) run(ctx context.Context) error {
 	}
 	defer scene.close()
 	return daemon.Run(ctx, daemon.Options{Kernel: scene.kernel, NetNS: a.flags.netns,
-		RunDir: a.flags.runDir, Flags: a.flags.decide, Log: a.ui.stderr})
+		LastHop: scene.lastHop, RunDir: a.flags.runDir,
+		Flags: a.flags.decide, Log: a.ui.stderr})
 }

@@ -22,6 +22,7 @@ const (
 	doMasters = "masters" // look for masters
 	doNames   = "names"   // ask for host names that are not known
 	doUrgent  = "urgent"  // put back what was deleted, and sync, after events of the host
+	doRouters = "routers" // look which routers are dead
 	doTend    = "tend"    // look whether the run directory is there
 	doHost    = "host"    // sync after other changes of the host
 )

@@ -10,6 +10,7 @@
 //	fleet       what each NGINX has loaded, and what is on disk
 //	reconciler  read, decide, compare, write, read back
 //	healer      what others delete, who they may be, and fights with them
+//	routers     which routers are dead, where paths answer each connection by its own
 //	board       what others see, and what they ask for
 //	agenda      what is to be done when
 //	troubles    what is wrong now
@@ -40,6 +41,7 @@ import (
 	"lasthop/internal/hint"
 	"lasthop/internal/settings"
 	"lasthop/internal/writer"
+	steer "lasthop/routing/flow/lasthop"
 	"lasthop/routing/host"
 	"lasthop/watcher"
 
@@ -50,10 +52,12 @@ import (
 // Options say where to run, and with which settings.
 type Options struct {
 	Kernel *host.Kernel // of the network namespace; the caller closes it
-	NetNS  string       // the namespace as the user named it, "" for our own
-	RunDir string       // of the lock and the socket
-	Flags  settings.Flags
-	Log    io.Writer
+	// the programs of the mode last-hop; nil: they cannot be had
+	LastHop *steer.Control
+	NetNS   string // the namespace as the user named it, "" for our own
+	RunDir  string // of the lock and the socket
+	Flags   settings.Flags
+	Log     io.Writer
 
 	// For tests. The zero values are for a host.
 	Watch  watcher.Options
@@ -76,6 +80,7 @@ type daemon struct {
 	troubles   *troubles
 	fleet      *fleet
 	reconciler *reconciler
+	routers    *routers
 	board      *board
 
 	// Owned by the loop.
@@ -141,6 +146,7 @@ func open(o Options) (*daemon, error) {
 	d.fleet.follow(&s)
 	h := &healer{netns: host.NamespacePath(o.NetNS), log: log, troubles: d.troubles,
 		agenda: d.agenda}
+	d.routers = &routers{kernel: o.Kernel, control: o.LastHop, log: log}
 	d.reconciler = &reconciler{kernel: o.Kernel, netns: o.NetNS, writer: out, log: log,
 		troubles: d.troubles, agenda: d.agenda, healer: h}
 	return d, nil

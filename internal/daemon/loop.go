@@ -208,6 +208,9 @@ func (d *daemon) hostEvent(e host.Event, now time.Time) {
 		}
 		urgent = l.urgent(e)
 	}
+	if e.Kind == "link" {
+		d.agenda.by(doRouters, now)
+	}
 	d.reconciler.hostChanged(e)
 	d.causes.add(e.Text)
 	d.pace.note(urgent, now)
@@ -250,10 +253,24 @@ func (d *daemon) due(now time.Time) {
 			d.publish()
 		case doAlive:
 			d.alive(now)
+		case doRouters:
+			d.watchRouters(now)
 		case doTend:
 			d.tend(now)
 		}
 	}
+}
+
+// watchRouters looks which routers are dead, while a path has the mode last-hop.
+func (d *daemon) watchRouters(now time.Time) {
+	l := d.reconciler.last
+	if l == nil || len(l.Decision.Plan.State.Filters) == 0 {
+		d.noted(aboutRouters, nil)
+		return
+	}
+	next, err := d.routers.look(now)
+	d.noted(aboutRouters, err)
+	d.agenda.by(doRouters, now.Add(next))
 }
 
 // tend looks whether what the run directory is to hold is there.
@@ -334,6 +351,7 @@ func (d *daemon) sync() bool {
 	d.pace.looked(now.Sub(start))
 	d.noteLeaving(now)
 	d.agenda[doTrim] = now.Add(trimAfter)
+	d.agenda.by(doRouters, now)
 	d.publish()
 	return ok
 }

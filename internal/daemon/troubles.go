@@ -35,6 +35,7 @@ const (
 	aboutMetrics  = "metrics"
 	aboutEvents   = "events"
 	aboutMemory   = "memory"
+	aboutRouters  = "routers"
 )
 
 // note takes in how something went: an error begins its trouble, and nil ends

@@ -77,10 +77,10 @@ func parseReturn(s string) (p routing.ReturnPin, err error) {
 		return p, err
 	}
 	switch p.Mode = routing.Return(value); p.Mode {
-	case routing.Strict, routing.MainFirst, routing.NoReturn:
+	case routing.Strict, routing.MainFirst, routing.LastHop, routing.NoReturn:
 	default:
 		return p, hint.New(fmt.Errorf("unknown mode %q", value),
-			"the modes are strict, main-first and off")
+			"the modes are strict, main-first, last-hop and off")
 	}
 	if addr, err := netip.ParseAddr(subject); err == nil {
 		p.Addr = addr.Unmap()

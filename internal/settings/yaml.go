@@ -26,6 +26,7 @@ const (
 	maxFile     = 64 << 10 // far above any file that a person writes
 	maxMistakes = 20       // that are reported
 	maxWord     = 4 << 10  // of one word, a path
+	maxFlows    = 1 << 26  // 20 GB
 )
 
 // readFile never waits for a FIFO.
@@ -116,8 +117,9 @@ func Parse(path string, data []byte) (Settings, error) {
 			}),
 			"listen": c.list(c.listen), "interfaces": c.interfaces,
 			"addresses": c.addresses, "numbers": c.numbers, "metrics": c.metrics,
-			"direct":      c.list(parsed(&s.Policy.Direct, "", parsePrefix)),
-			"table_names": c.boolean(&s.TableNames)})
+			"direct":         c.list(parsed(&s.Policy.Direct, "", parsePrefix)),
+			"last_hop_flows": c.word(s.flows),
+			"table_names":    c.boolean(&s.TableNames)})
 	}
 	return c.settings, c.err()
 }
@@ -258,6 +260,18 @@ func (c *reader) boolean(into *bool) visit {
 			return nil
 		})
 	}
+}
+
+// flows reads how many connections the mode last-hop remembers.
+func (s *Settings) flows(word string) error {
+	n, err := strconv.Atoi(word)
+	if err != nil || n < 1 || n > maxFlows {
+		return hint.New(fmt.Errorf("want a number from 1 to %d, not %q", maxFlows, word),
+			fmt.Sprintf("connections that the mode last-hop remembers; without it %d, "+
+				"which take 78 MB", routing.DefaultFlows))
+	}
+	s.Policy.Flows = n
+	return nil
 }
 
 // listen reads one of listen.

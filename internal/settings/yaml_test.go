@@ -35,7 +35,8 @@ func sampleSettings(t *testing.T) Settings {
 			Addresses: []routing.AddressPin{
 				{Addr: addr("192.0.2.7"), Link: "eth1", Gateway: addr("10.0.1.1")}},
 			Direct: []netip.Prefix{netip.MustParsePrefix("10.9.0.0/16"),
-				netip.MustParsePrefix("fd00:9::/32")}}}
+				netip.MustParsePrefix("fd00:9::/32")},
+			Flows: routing.DefaultFlows}}
 }
 
 func listeners(t *testing.T, words ...string) (out []routing.Listener) {

@@ -13,6 +13,8 @@
 //	lease eth1 10.0.1.1 systemd-networkd
 //	nft add table inet fw
 //	ruleset IPv4 inet fw prerouting handle 2: fib saddr
+//	last-hop tag 5b2
+//	tc filter add dev eth1 ingress pref 1 matchall
 //
 // What the kernel adds by itself is added: the local, broadcast and connected
 // routes of each address, link-local addresses, the default rules, and a
@@ -118,6 +120,8 @@ func (s *Sim) do(words []string) error {
 		return fmt.Errorf("unknown command")
 	}
 	switch words[0] {
+	case "tc", "last-hop":
+		return lastHop(&s.Host, words)
 	case "nft":
 		s.Filter += strings.Join(words[1:], " ") + "\n"
 		return nil

@@ -1,6 +1,7 @@
 package lasthop
 
 import (
+	"errors"
 	"net"
 	"net/netip"
 	"slices"
@@ -206,3 +207,10 @@ type Hop struct {
 	Link         uint32
 	Router, Ours MAC
 }
+
+// BPFFS is where the kernel's file system for maps is mounted.
+const BPFFS = "/sys/fs/bpf"
+
+// Forget closes the maps and removes their names: without routes and filters
+// they are gone.
+func (c *Control) Forget() error { return errors.Join(c.Close(), c.Place.Unpin(0)) }

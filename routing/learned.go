@@ -1,0 +1,105 @@
+package routing
+
+import (
+	"fmt"
+	"slices"
+	"strings"
+)
+
+// This file has the findings about the mode last-hop.
+
+// tell says of a listener that is to have the mode last-hop whether it has.
+func (t returning) tell(d *draft, r row) {
+	why, subject := t.missing(), "last-hop"
+	if why == "" && r.path != nil && !r.path.lastHop {
+		l := t.links[r.path.link]
+		why = fmt.Sprintf("%s is no Ethernet-like link", l.Name)
+		subject = l.Name
+	}
+	switch {
+	case why != "":
+		d.find(Warning.Finding("no-bpf", subject, "the mode last-hop cannot be had: %s. "+
+			"The mode is strict instead: each reply goes to the gateway of its path",
+			why).Advise("add what is missing, or choose that mode: %s",
+			Flag("return", "IF=strict")))
+	case r.path != nil && !t.host.LastHop.Known:
+		d.find(Info.Finding("last-hop-unread", subject, "whether this kernel and user can "+
+			"have the mode last-hop is not known here: the plan takes it that they "+
+			"can").Advise("plan, or capture, as root"))
+	}
+}
+
+// learned finds what keeps a plan with the mode last-hop from working in full.
+type learned struct {
+	*describer
+	state State
+}
+
+func (w learned) tell() {
+	for _, p := range w.paths {
+		if !p.lastHop || !p.needed {
+			continue
+		}
+		w.mtu(p)
+		w.reversePath(p)
+	}
+	for _, f := range w.state.Filters {
+		w.inFront(f)
+	}
+}
+
+// reversePath finds the links where strict rp_filter, or a rule of nftables
+// that does the same, drops requests: the table of their path answers for the
+// source, and leads by another link.
+func (w learned) reversePath(p *path) {
+	for _, f := range w.state.Filters {
+		if f.Link == p.link || !w.outwardIn(f.Link, p.family) {
+			continue
+		}
+		if s := w.host.ruleset(p.family).Lookup; strings.HasSuffix(s, "fib saddr") {
+			w.find(Warning.Finding("rp-filter-strict", p.family.String(), "the packet "+
+				"filter looks up the way back to the source (%s): if it compares "+
+				"the interface, it drops requests that come in by another link "+
+				"than %s", s, p.link).
+				Advise("write `fib saddr oif missing`, without iif"))
+		}
+		mode, _ := w.host.conf(f.Link, "rp_filter")
+		if mode != 1 || p.family != IPv4 {
+			continue
+		}
+		w.find(Warning.Finding("rp-filter-strict", f.Link, "strict rp_filter on %s drops "+
+			"requests to the listeners of %s: the way back of their table is by %s",
+			f.Link, p.name(), p.link).
+			Advise("%s", Sysctl("net/ipv4/conf/"+f.Link+"/rp_filter", 2)))
+	}
+}
+
+// inFront finds a program or filter that sees packets before ours does.
+func (w learned) inFront(ours Filter) {
+	i := slices.IndexFunc(w.host.Filters, func(f Filter) bool {
+		return f.Link == ours.Link && f.Pref < ours.Pref
+	})
+	if i < 0 {
+		return
+	}
+	f := w.host.Filters[i]
+	w.find(Info.Finding("program-in-front", ours.Link, "another program sees the packets of "+
+		"%s before lasthop's does. If it passes them on, all is well; if it ends the "+
+		"chain, nothing is learned, and replies go to the gateway of their path",
+		ours.Link).Advise("see what is learned: lasthop status").At(f.String()))
+}
+
+// mtu says that the ways of an answer have several MTUs.
+func (w learned) mtu(p *path) {
+	t := returning{w.topology}
+	least, differs := t.smallestMTU(p), false
+	for _, g := range append(t.others(p), p.gateway) {
+		differs = differs ||
+			Route{Hops: g.hops}.with(g.metrics).limit(w.links) > least
+	}
+	if differs {
+		w.find(Info.Finding("mtu-differs", p.name(), "the links that replies of %s may "+
+			"leave by have several MTUs: %d, the smallest, is that of all routes by a "+
+			"gateway in the table", p.name(), least))
+	}
+}
