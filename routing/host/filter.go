@@ -81,7 +81,8 @@ func (k *Kernel) readLastHop(r *reading) (err error) {
 	var attached []string
 	for _, f := range h.Filters {
 		if f.Owned() {
-			attached = append(attached, strings.TrimPrefix(f.Name, routing.LastHopPrefix))
+			attached = append(attached,
+				strings.TrimPrefix(f.Name, routing.LastHopPrefix))
 		}
 	}
 	for _, route := range h.Routes {

@@ -58,48 +58,55 @@ const (
 	theirFilter = "dev e0 ingress pref 1 bpf"
 )
 
+// theirs is the command that attaches another program's filter.
+func theirs(pref, handle string) string {
+	return "tc filter add dev e0 ingress pref " + pref + " handle " + handle +
+		" bpf bytecode 1,6_0_0_0 flowid 1:1"
+}
+
+// setting attaches a filter of ours.
+func setting(tag string) routing.Op {
+	return routing.Op{Filter: &routing.Filter{Link: "e0", Pref: 1, Handle: 1, Kind: "bpf",
+		Name: routing.LastHopPrefix + tag}}
+}
+
+var removal = routing.Op{Filter: setting("a").Filter, Delete: true}
+
+var filterCases = []struct {
+	name   string
+	before []string // commands
+	ops    []routing.Op
+	err    error
+	want   []string
+	qdisc  string
+}{
+	{"added", nil, []routing.Op{setting("a")}, nil, []string{oursA}, "clsact"},
+	{"added twice", nil, []routing.Op{setting("a"), setting("a")}, nil, []string{oursA}, "clsact"},
+	{"replaced", nil, []routing.Op{setting("a"), setting("b")}, nil, []string{oursB}, "clsact"},
+	{"removed", nil, []routing.Op{setting("a"), removal}, nil, nil, "clsact"},
+	{"removed twice", nil, []routing.Op{setting("a"), removal, removal}, nil, nil, "clsact"},
+	{"removed without a qdisc", nil, []routing.Op{removal}, nil, nil, ""},
+	{"in a qdisc ingress", []string{"tc qdisc add dev e0 ingress"},
+		[]routing.Op{setting("a"), setting("b")}, nil, []string{oursB}, "ingress"},
+	{"removed from a qdisc ingress", []string{"tc qdisc add dev e0 ingress"},
+		[]routing.Op{setting("a"), removal}, nil, nil, "ingress"},
+	{"another in front", []string{"tc qdisc add dev e0 clsact", theirs("2", "1")},
+		[]routing.Op{setting("a"), setting("b"), removal}, nil, []string{"dev e0 ingress pref 2 bpf"}, "clsact"},
+	{"another at our place", []string{"tc qdisc add dev e0 clsact", theirs("1", "1")},
+		[]routing.Op{setting("a")}, errForeign, []string{theirFilter}, "clsact"},
+	{"another at our place, removed", []string{"tc qdisc add dev e0 clsact", theirs("1", "1")},
+		[]routing.Op{removal}, nil, []string{theirFilter}, "clsact"},
+	{"another at our pref", []string{"tc qdisc add dev e0 clsact", theirs("1", "2")},
+		[]routing.Op{setting("a"), removal}, nil, []string{theirFilter}, "clsact"},
+}
+
 // TestFilters: a filter of ours is attached, replaced where it is, and removed;
 // what others have attached stays as it is, whatever qdisc it is in.
 func TestFilters(t *testing.T) {
-	const theirs = "tc filter add dev e0 ingress pref %P handle %H bpf bytecode 1,6_0_0_0 flowid 1:1"
-	other := func(pref, handle string) string {
-		return strings.NewReplacer("%P", pref, "%H", handle).Replace(theirs)
-	}
-	set := func(tag string) routing.Op {
-		return routing.Op{Filter: &routing.Filter{Link: "e0", Pref: 1, Handle: 1, Kind: "bpf",
-			Name: routing.LastHopPrefix + tag}}
-	}
-	del := set("a")
-	del.Delete = true
-	for _, tt := range []struct {
-		name   string
-		before []string // commands
-		ops    []routing.Op
-		err    error
-		want   []string
-		qdisc  string
-	}{
-		{"added", nil, []routing.Op{set("a")}, nil, []string{oursA}, "clsact"},
-		{"added twice", nil, []routing.Op{set("a"), set("a")}, nil, []string{oursA}, "clsact"},
-		{"replaced", nil, []routing.Op{set("a"), set("b")}, nil, []string{oursB}, "clsact"},
-		{"removed", nil, []routing.Op{set("a"), del}, nil, nil, "clsact"},
-		{"removed twice", nil, []routing.Op{set("a"), del, del}, nil, nil, "clsact"},
-		{"removed without a qdisc", nil, []routing.Op{del}, nil, nil, ""},
-		{"in a qdisc ingress", []string{"tc qdisc add dev e0 ingress"},
-			[]routing.Op{set("a"), set("b")}, nil, []string{oursB}, "ingress"},
-		{"removed from a qdisc ingress", []string{"tc qdisc add dev e0 ingress"},
-			[]routing.Op{set("a"), del}, nil, nil, "ingress"},
-		{"another in front", []string{"tc qdisc add dev e0 clsact", other("2", "1")},
-			[]routing.Op{set("a"), set("b"), del}, nil, []string{"dev e0 ingress pref 2 bpf"}, "clsact"},
-		{"another at our place", []string{"tc qdisc add dev e0 clsact", other("1", "1")},
-			[]routing.Op{set("a")}, errForeign, []string{theirFilter}, "clsact"},
-		{"another at our place, removed", []string{"tc qdisc add dev e0 clsact", other("1", "1")},
-			[]routing.Op{del}, nil, []string{theirFilter}, "clsact"},
-		{"another at our pref", []string{"tc qdisc add dev e0 clsact", other("1", "2")},
-			[]routing.Op{set("a"), del}, nil, []string{theirFilter}, "clsact"},
-	} {
+	for _, tt := range filterCases {
 		t.Run(strings.ReplaceAll(tt.name, " ", "-"), func(t *testing.T) {
-			ns, k := open(t, "link add e0 type veth peer name p0\nlink set p0 up\nlink set e0 up\n")
+			ns, k := open(t, "link add e0 type veth peer name p0\n"+
+				"link set p0 up\nlink set e0 up\n")
 			for _, c := range tt.before {
 				words := strings.Fields(c)
 				for i := range words {
