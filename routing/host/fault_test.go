@@ -34,9 +34,9 @@ func requests(t *testing.T) []struct {
 		kinds []int
 	}{
 		{"Read", func(k *Kernel) error { _, err := k.Read(); return err },
-			[]int{unix.RTM_GETLINK, unix.RTM_GETADDR, unix.RTM_GETNEXTHOP, unix.RTM_GETROUTE, unix.RTM_GETRULE, unix.RTM_GETNEIGH}},
+			[]int{unix.RTM_GETLINK, unix.RTM_GETADDR, unix.RTM_GETNEXTHOP, unix.RTM_GETROUTE, unix.RTM_GETRULE, unix.RTM_GETNEIGH, unix.RTM_GETQDISC}},
 		{"ReadOwned", func(k *Kernel) error { _, err := k.ReadOwned(routing.DefaultNumbers); return err },
-			[]int{unix.RTM_GETLINK, unix.RTM_GETNEXTHOP, unix.RTM_GETROUTE, unix.RTM_GETRULE}},
+			[]int{unix.RTM_GETLINK, unix.RTM_GETNEXTHOP, unix.RTM_GETROUTE, unix.RTM_GETRULE, unix.RTM_GETQDISC}},
 		{"set route", call(routing.Op{Route: r}), []int{unix.RTM_GETLINK, unix.RTM_NEWROUTE}},
 		{"add rule", call(routing.Op{Rule: ru}), []int{unix.RTM_NEWRULE}},
 		{"set group", call(routing.Op{Group: &routing.LinkGroup{Link: "eth1", Group: 76}}), []int{unix.RTM_SETLINK}},

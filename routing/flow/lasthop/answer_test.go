@@ -53,7 +53,8 @@ func (l *lab) steer(flows int) *steer {
 // newSteer loads programs for a host, and skips the test where that cannot be.
 func newSteer(t testing.TB, host *nstest.NS, flows int) *steer {
 	t.Helper()
-	s := &steer{lab: &lab{t: t, host: host}, kernel: open(t, host), control: &lasthop.Control{Flows: flows}}
+	s := &steer{lab: &lab{t: t, host: host}, kernel: open(t, host),
+		control: &lasthop.Control{Flows: flows}}
 	s.control.Place = lasthop.Place{Root: bpffs(t), Namespace: s.kernel.Inode()}
 	s.kernel.LastHop = s.control
 	t.Cleanup(func() { s.control.Close() })
@@ -218,7 +219,7 @@ func TestTraffic(t *testing.T) {
 				for _, k := range slices.Concat(kinds, moreKinds) {
 					cases++
 					if err := k.ask(l.clients[r.name], addr); err != nil {
-						t.Errorf("%s by router %s to the address on %s, IPv%d: %v",
+						t.Errorf("%s by router %s, to %s IPv%d: %v",
 							k.name, r.name, place, family, err)
 					}
 				}

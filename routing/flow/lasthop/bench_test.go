@@ -23,9 +23,9 @@ var costs = []struct {
 }{{"plain", "192.0.2.1", udpPort}, {"hit", "192.0.2.2", udpPort}, {"miss", "192.0.2.2", 999},
 	{"other", "10.1.0.2", udpPort}}
 
-// BenchmarkAnswer measures what one send of a UDP datagram of 18 bytes costs, as
-// ratios to plain source routing in the same run. The frames end at the other
-// end of a veth, in a filter that drops them.
+// BenchmarkAnswer measures what one send of a UDP datagram of 18 bytes costs,
+// as ratios to plain source routing in the same run. The frames end at the
+// other end of a veth, in a filter that drops them.
 func BenchmarkAnswer(b *testing.B) {
 	for _, family := range []int{4, 6} {
 		b.Run(fmt.Sprint("IPv", family), func(b *testing.B) { benchAnswer(b, family) })
@@ -45,7 +45,10 @@ func benchAnswer(b *testing.B, family int) {
 	client := netip.AddrPortFrom(address("198.51.100.2"), 4000)
 	sockets := map[string]int{}
 	for _, c := range costs {
-		s.host.Do(func() { sockets[c.name] = benchSocket(b, address(c.from), c.port, client) })
+		s.host.Do(func() {
+			sockets[c.name] = benchSocket(b, address(c.from), c.port,
+				client)
+		})
 	}
 	const batch = 100
 	payload := make([]byte, 18)
@@ -62,7 +65,8 @@ func benchAnswer(b *testing.B, family int) {
 		}
 	}
 	counts := s.counts()
-	if want := uint64(len(times["hit"]) * batch); counts.Answered < want || counts.ByTable > want*11/10 {
+	if want := uint64(len(times["hit"]) * batch); counts.Answered < want ||
+		counts.ByTable > want*11/10 {
 		b.Errorf("the programs counted %+v, of %d hits", counts, want)
 	}
 	median := func(name string) float64 {
@@ -104,7 +108,8 @@ func benchLab(b *testing.B, address func(string) netip.Addr) *steer {
 	host.IP("link set e1 up")
 	gateway := address("10.1.0.1")
 	for _, a := range []string{"10.1.0.2", "192.0.2.1", "192.0.2.2"} {
-		host.IP(fmt.Sprintf("addr add %s dev e1", netip.PrefixFrom(address(a), gateway.BitLen())))
+		host.IP(fmt.Sprintf("addr add %s dev e1", netip.PrefixFrom(address(a),
+			gateway.BitLen())))
 	}
 	host.IP(fmt.Sprintf("neigh add %s dev e1 lladdr 02:00:00:00:00:77", gateway))
 	host.IP(fmt.Sprintf("route add default via %s dev e1 onlink", gateway))

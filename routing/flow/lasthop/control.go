@@ -13,19 +13,21 @@ import (
 )
 
 // Control is the programs of one network namespace, as package host asks for
-// them: it looks for maps that are pinned, and loads the programs when something
-// is to be attached. It is not safe for concurrent use.
+// them: it looks for maps that are pinned, and loads the programs when
+// something is to be attached. It is not safe for concurrent use.
 type Control struct {
 	Place Place
 	Flows int  // the size of the large maps; 0 is Flows
 	Trust bool // a kernel is taken to be fixed where nothing tells
 	open  *Programs
 	tags  []string // that were attached when Support was asked last
-	fault error    // why the programs could not be loaded; nil if they were, or were not asked for
+	// why the programs could not be loaded; nil if they were, or nothing
+	// has asked for them
+	fault error
 }
 
-// Support says whether the mode can be had: see host.LastHop. Whether the kernel
-// refuses a program is known only after it was asked to load one.
+// Support says whether the mode can be had: see host.LastHop. Whether the
+// kernel refuses a program is known only after it was asked to load one.
 func (c *Control) Support(attached []string) routing.LastHopSupport {
 	c.tags = attached
 	s := routing.LastHopSupport{Tag: c.Place.Tag(attached), Known: true}
@@ -93,9 +95,11 @@ func (c *Control) Note() string {
 	case c.open == nil:
 		return ""
 	case c.open.Unpinned != nil:
-		return fmt.Sprintf("the maps are not pinned, they end with the routes: %v", c.open.Unpinned)
+		return fmt.Sprintf("the maps are not pinned, they end with the routes: %v",
+			c.open.Unpinned)
 	case c.open.Fresh != nil:
-		return fmt.Sprintf("the maps begin empty, the pinned ones do not fit: %v", c.open.Fresh)
+		return fmt.Sprintf("the maps begin empty, the pinned ones do not fit: %v",
+			c.open.Fresh)
 	}
 	return ""
 }

@@ -23,7 +23,8 @@ route add %s/128 via 2001:db8:b0::2
 `, clientAddr(4, "a"), clientAddr(6, "a")))
 	client.Batch("addr add 198.51.110.2/24 dev c1\naddr add 2001:db8:b0::2/64 dev c1 nodad\n" +
 		fmt.Sprintf("neigh add 2001:db8:b0::1 lladdr %v dev c1\n", macOf(l.t, r, "r2")))
-	r.Batch(fmt.Sprintf("neigh add 2001:db8:b0::2 lladdr %v dev r2\n", macOf(l.t, client, "c1")))
+	r.Batch(fmt.Sprintf("neigh add 2001:db8:b0::2 lladdr %v dev r2\n", macOf(l.t, client,
+		"c1")))
 	r.Run("nft", "flush ruleset")
 }
 
@@ -34,8 +35,10 @@ func (l *lab) goBy(second bool) {
 	if second {
 		via4, via6 = "198.51.110.1", "2001:db8:b0::1"
 	}
-	l.clients["a"].IP(fmt.Sprintf("route replace default via %s src %s", via4, clientAddr(4, "a")))
-	l.clients["a"].IP(fmt.Sprintf("-6 route replace default via %s src %s", via6, clientAddr(6, "a")))
+	l.clients["a"].IP(fmt.Sprintf("route replace default via %s src %s", via4, clientAddr(4,
+		"a")))
+	l.clients["a"].IP(fmt.Sprintf("-6 route replace default via %s src %s", via6,
+		clientAddr(6, "a")))
 }
 
 // fetch asks for bytes, and calls at once in the middle of them.
@@ -80,7 +83,8 @@ func TestSoftFailover(t *testing.T) {
 				}
 				s.goBy(false)
 				c = s.talk("a", vip) // router a knows the other no more
-				if err := fetch(c, 30_000_000, func() { s.goBy(true) }); err != nil {
+				if err := fetch(c, 30_000_000,
+					func() { s.goBy(true) }); err != nil {
 					t.Error(err)
 				}
 				s.wantFlow(c.client, c.server, lasthop.Connections, to)
@@ -122,7 +126,8 @@ func TestHardFailover(t *testing.T) {
 	if end.Before(said) {
 		t.Error("the download went on before anything was said: nothing is shown")
 	}
-	t.Logf("done %v after the router's death, %v after that was said", end.Sub(died), end.Sub(said))
+	t.Logf("done %v after the router's death, %v after that was said", end.Sub(died),
+		end.Sub(said))
 	s.wantFlow(c.client, c.server, lasthop.Connections, "b")
 	if n := s.counts().Dead; n == 0 {
 		t.Error("no packet is counted whose router was dead")
@@ -149,15 +154,16 @@ func TestLinkDown(t *testing.T) {
 		s.wantFlow(c.client, c.server, lasthop.Connections, "c")
 		for _, client := range []string{"a", "c"} {
 			if n := s.replies(client, c.server.Addr(), 5); n != 5 {
-				t.Errorf("%d of 5 new connections of %s to %v are answered", n, client, c.server)
+				t.Errorf("%d of 5 new connections of %s to %v are answered", n,
+					client, c.server)
 			}
 		}
 	}
 	t.Logf("answered after %v", time.Since(start))
 }
 
-// BenchmarkSoftFailover downloads 300 MB with and without a soft failover in the
-// middle: the ratio of the times.
+// BenchmarkSoftFailover downloads 300 MB with and without a soft failover in
+// the middle: the ratio of the times.
 func BenchmarkSoftFailover(b *testing.B) {
 	s := steered(b)
 	s.secondWay("b")

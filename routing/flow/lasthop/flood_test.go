@@ -31,10 +31,13 @@ func TestFlood(t *testing.T) {
 		h := l.hop("b")
 		flood := newSender(t, l.routers["b"], "r0")
 		for range syns {
-			from := netip.AddrFrom4([4]byte{100, 64 + byte(rand.IntN(64)), byte(rand.IntN(256)), 1})
+			from := netip.AddrFrom4([4]byte{100, 64 + byte(rand.IntN(64)),
+				byte(rand.IntN(256)), 1})
 			flood.send(framed(h.Ours[:], h.Router[:], -1,
-				segment{from: netip.AddrPortFrom(from, uint16(1024+rand.IntN(60000))),
-					to: netip.AddrPortFrom(vip, tcpPort), flags: syn, seq: rand.Uint32()}.packet()))
+				segment{from: netip.AddrPortFrom(from,
+					uint16(1024+rand.IntN(60000))),
+					to: netip.AddrPortFrom(vip, tcpPort), flags: syn,
+					seq: rand.Uint32()}.packet()))
 			sent.Add(1)
 		}
 	}()

@@ -16,7 +16,8 @@ import (
 func verdict(t *testing.T, is int32) *ebpf.Program {
 	t.Helper()
 	p, err := ebpf.NewProgram(&ebpf.ProgramSpec{Name: "foreign", Type: ebpf.SchedCLS,
-		Instructions: asm.Instructions{asm.Mov.Imm(asm.R0, is), asm.Return()}, License: "MIT"})
+		Instructions: asm.Instructions{asm.Mov.Imm(asm.R0, is), asm.Return()},
+		License:      "MIT"})
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -55,38 +55,17 @@ func (l *lab) serveMore() {
 	if err != nil {
 		l.t.Fatal(err)
 	}
-	for _, c := range []*net.UDPConn{wild, first} {
-		l.t.Cleanup(func() { c.Close() })
-		raw, err := c.SyscallConn()
-		if err != nil {
-			l.t.Fatal(err)
-		}
-		_ = raw.Control(func(fd uintptr) {
-			_ = unix.SetsockoptInt(int(fd), unix.SOL_IPV6, unix.IPV6_RECVPKTINFO, 1)
-			_ = unix.SetsockoptInt(int(fd), unix.SOL_IP, unix.IP_PKTINFO, 1)
-		})
-	}
+	l.tellAddr(wild)
+	l.tellAddr(first)
 	l.t.Cleanup(func() { greets.Close() })
-	go func() {
-		for {
-			c, err := greets.Accept()
-			if err != nil {
-				return
-			}
-			go func() {
-				defer c.Close()
-				_, _ = c.Write(make([]byte, 3000))
-				_, _ = c.Read(make([]byte, 1))
-			}()
-		}
-	}()
+	go greet(greets)
 	go answerFrom(wild, func(b []byte, to netip.AddrPort, from netip.Addr, info []byte) {
 		_, _, _ = wild.WriteMsgUDPAddrPort(b, info, to)
 	})
 	go answerFrom(first, func(b []byte, to netip.AddrPort, from netip.Addr, _ []byte) {
 		l.host.Do(func() {
-			d := net.Dialer{LocalAddr: net.UDPAddrFromAddrPort(netip.AddrPortFrom(from, pairPort)),
-				Control: reuse}
+			local := netip.AddrPortFrom(from, pairPort)
+			d := net.Dialer{LocalAddr: net.UDPAddrFromAddrPort(local), Control: reuse}
 			c, err := d.Dial("udp", to.String())
 			if err != nil {
 				l.t.Error(err)
@@ -98,6 +77,20 @@ func (l *lab) serveMore() {
 	})
 }
 
+// tellAddr makes a socket tell the address that a datagram was sent to.
+func (l *lab) tellAddr(c *net.UDPConn) {
+	l.t.Helper()
+	l.t.Cleanup(func() { c.Close() })
+	raw, err := c.SyscallConn()
+	if err != nil {
+		l.t.Fatal(err)
+	}
+	_ = raw.Control(func(fd uintptr) {
+		_ = unix.SetsockoptInt(int(fd), unix.SOL_IPV6, unix.IPV6_RECVPKTINFO, 1)
+		_ = unix.SetsockoptInt(int(fd), unix.SOL_IP, unix.IP_PKTINFO, 1)
+	})
+}
+
 // reuse lets two sockets have one port.
 func reuse(_, _ string, c syscall.RawConn) (err error) {
 	return errors.Join(c.Control(func(fd uintptr) {
@@ -106,7 +99,8 @@ func reuse(_, _ string, c syscall.RawConn) (err error) {
 }
 
 // answerFrom sends each datagram back from the address that it was sent to.
-func answerFrom(c *net.UDPConn, send func(b []byte, to netip.AddrPort, from netip.Addr, info []byte)) {
+func answerFrom(c *net.UDPConn, send func(b []byte, to netip.AddrPort, from netip.Addr,
+	info []byte)) {
 	b, control := make([]byte, 1<<16), make([]byte, 256)
 	for {
 		n, cn, _, to, err := c.ReadMsgUDPAddrPort(b, control)
@@ -125,6 +119,21 @@ func answerFrom(c *net.UDPConn, send func(b []byte, to netip.AddrPort, from neti
 			send(b[:n], netip.AddrPortFrom(to.Addr().Unmap(), to.Port()), from,
 				unix.PktInfo6(&unix.Inet6Pktinfo{Addr: from.As16()}))
 		}
+	}
+}
+
+// greet says 3,000 bytes to each who comes.
+func greet(l net.Listener) {
+	for {
+		c, err := l.Accept()
+		if err != nil {
+			return
+		}
+		go func() {
+			defer c.Close()
+			_, _ = c.Write(make([]byte, 3000))
+			_, _ = c.Read(make([]byte, 1))
+		}()
 	}
 }
 
@@ -151,9 +160,11 @@ type option func(fd int, v6 bool) error
 // options are no operations of IPv4, and padding for each hop of IPv6.
 func options(fd int, v6 bool) error {
 	if v6 {
-		return unix.SetsockoptString(fd, unix.SOL_IPV6, unix.IPV6_HOPOPTS, "\x00\x00\x01\x04\x00\x00\x00\x00")
+		return unix.SetsockoptString(fd, unix.SOL_IPV6, unix.IPV6_HOPOPTS,
+			"\x00\x00\x01\x04\x00\x00\x00\x00")
 	}
-	return unix.SetsockoptString(fd, unix.SOL_IP, unix.IP_OPTIONS, "\x01\x01\x01\x01\x01\x01\x01\x01")
+	return unix.SetsockoptString(fd, unix.SOL_IP, unix.IP_OPTIONS,
+		"\x01\x01\x01\x01\x01\x01\x01\x01")
 }
 
 // destination are options of IPv6 for both ends.
@@ -164,7 +175,8 @@ func destination(fd int, v6 bool) error {
 	if err := options(fd, true); err != nil {
 		return err
 	}
-	return unix.SetsockoptString(fd, unix.SOL_IPV6, unix.IPV6_DSTOPTS, "\x00\x00\x01\x04\x00\x00\x00\x00")
+	return unix.SetsockoptString(fd, unix.SOL_IPV6, unix.IPV6_DSTOPTS,
+		"\x00\x00\x01\x04\x00\x00\x00\x00")
 }
 
 // asks sends a datagram of a size, and waits for as much.
@@ -213,8 +225,8 @@ func dialWith(ns *nstest.NS, network string, to netip.Addr, port uint16, set opt
 }
 
 // TestFrames: what a link carries beside plain frames. A VLAN tag of id 0 is
-// none; a tagged frame is not this link's; nor is one for another station, for a
-// group, or from one.
+// none; a tagged frame is not this link's; nor is one for another station, for
+// a group, or from one.
 func TestFrames(t *testing.T) {
 	s := steered(t)
 	a, b := s.hop("a"), s.hop("b")

@@ -29,7 +29,8 @@ func TestMTU(t *testing.T) {
 				t.Errorf("download by router %s, IPv%d: %v", r.name, family, err)
 			}
 			if err := whole(l.clients[r.name], vip, 3); err != nil {
-				t.Errorf("a large datagram by router %s, IPv%d: %v", r.name, family, err)
+				t.Errorf("a large datagram by router %s, IPv%d: %v", r.name,
+					family, err)
 			}
 		}
 	}

@@ -101,9 +101,9 @@ type Programs struct {
 // Open opens the maps that are pinned at the place, or makes new ones and pins
 // them there. flows is the size of the two large maps: maps of another size are
 // not opened. There is room for a quarter as many handshakes, 65,536 at most.
-// attached are the tags that routes and filters have now. Without
-// CAP_BPF and CAP_NET_ADMIN the error is fs.ErrPermission. If the kernel refuses
-// a program it is an *ebpf.VerifierError.
+// attached are the tags that routes and filters have now. Without CAP_BPF and
+// CAP_NET_ADMIN the error is fs.ErrPermission. If the kernel refuses a program
+// it is an *ebpf.VerifierError.
 func Open(place Place, flows int, attached []string) (*Programs, error) {
 	spec, err := loadBpf()
 	if err != nil {

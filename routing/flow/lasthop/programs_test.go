@@ -25,56 +25,61 @@ func pins(t *testing.T, root string) (generations []string) {
 	return generations
 }
 
+// pinCases are what happens to pins.
+var pinCases = []struct {
+	name     string
+	between  func(t *testing.T, root string)
+	flows    int
+	fresh    bool
+	unpinned bool
+	pins     string // after the second is open, then after it is attached
+}{
+	{"nothing", nil, 4096, false, false, "v1-7/1, v1-7/1"},
+	{"another size", nil, 8192, true, false, "v1-7/1 v1-7/2, v1-7/2"},
+	{"a pin is another map", func(t *testing.T, root string) {
+		dir := root + "/lasthop/v1-7/1/"
+		if err := os.Rename(dir+"hops", dir+"tcp"); err != nil {
+			t.Fatal(err)
+		}
+	}, 4096, true, false, "v1-7/1 v1-7/2, v1-7/2"},
+	{"a pin is gone", func(t *testing.T, root string) {
+		if err := os.Remove(root + "/lasthop/v1-7/1/dead"); err != nil {
+			t.Fatal(err)
+		}
+	}, 4096, false, false, "v1-7/1, v1-7/1"},
+	{"all pins are gone", func(t *testing.T, root string) {
+		if err := (lasthop.Place{Root: root, Namespace: 7}).Unpin(0); err != nil {
+			t.Fatal(err)
+		}
+		if _, err := os.Stat(root + "/lasthop"); !os.IsNotExist(err) {
+			t.Errorf("the folder is left: %v", err)
+		}
+	}, 4096, false, false, "v1-7/2, v1-7/2"},
+	{"an older layout", func(t *testing.T, root string) {
+		if err := os.Rename(root+"/lasthop/v1-7",
+			root+"/lasthop/v0-7"); err != nil {
+			t.Fatal(err)
+		}
+	}, 4096, false, false, "v0-7/1 v1-7/2, v1-7/2"},
+	{"another namespace", func(t *testing.T, root string) {
+		if err := os.Rename(root+"/lasthop/v1-7",
+			root+"/lasthop/v1-77"); err != nil {
+			t.Fatal(err)
+		}
+	}, 4096, false, false, "v1-7/2 v1-77/1, v1-7/2 v1-77/1"},
+	{"a read-only mount", readOnly(unix.MS_BIND), 4096, false, false, "v1-7/1, v1-7/1"},
+	{"a read-only mount, another size", readOnly(unix.MS_BIND), 8192, true, true, ""},
+	{"read-only", readOnly(0), 4096, true, true, ""},
+	{"no bpffs", func(t *testing.T, root string) {
+		if err := unix.Unmount(root, unix.MNT_DETACH); err != nil {
+			t.Fatal(err)
+		}
+	}, 4096, false, true, ", "},
+}
+
 // TestPins opens programs twice, with what happens to their pins between.
 func TestPins(t *testing.T) {
-	for _, tt := range []struct {
-		name     string
-		between  func(t *testing.T, root string)
-		flows    int
-		fresh    bool
-		unpinned bool
-		pins     string // after the second is open, then after it is attached
-	}{
-		{"nothing", nil, 4096, false, false, "v1-7/1, v1-7/1"},
-		{"another size", nil, 8192, true, false, "v1-7/1 v1-7/2, v1-7/2"},
-		{"a pin is another map", func(t *testing.T, root string) {
-			dir := root + "/lasthop/v1-7/1/"
-			if err := os.Rename(dir+"hops", dir+"tcp"); err != nil {
-				t.Fatal(err)
-			}
-		}, 4096, true, false, "v1-7/1 v1-7/2, v1-7/2"},
-		{"a pin is gone", func(t *testing.T, root string) {
-			if err := os.Remove(root + "/lasthop/v1-7/1/dead"); err != nil {
-				t.Fatal(err)
-			}
-		}, 4096, false, false, "v1-7/1, v1-7/1"},
-		{"all pins are gone", func(t *testing.T, root string) {
-			if err := (lasthop.Place{Root: root, Namespace: 7}).Unpin(0); err != nil {
-				t.Fatal(err)
-			}
-			if _, err := os.Stat(root + "/lasthop"); !os.IsNotExist(err) {
-				t.Errorf("the folder is left: %v", err)
-			}
-		}, 4096, false, false, "v1-7/2, v1-7/2"},
-		{"an older layout", func(t *testing.T, root string) {
-			if err := os.Rename(root+"/lasthop/v1-7", root+"/lasthop/v0-7"); err != nil {
-				t.Fatal(err)
-			}
-		}, 4096, false, false, "v0-7/1 v1-7/2, v1-7/2"},
-		{"another namespace", func(t *testing.T, root string) {
-			if err := os.Rename(root+"/lasthop/v1-7", root+"/lasthop/v1-77"); err != nil {
-				t.Fatal(err)
-			}
-		}, 4096, false, false, "v1-7/2 v1-77/1, v1-7/2 v1-77/1"},
-		{"a read-only mount", readOnly(unix.MS_BIND), 4096, false, false, "v1-7/1, v1-7/1"},
-		{"a read-only mount, another size", readOnly(unix.MS_BIND), 8192, true, true, ""},
-		{"read-only", readOnly(0), 4096, true, true, ""},
-		{"no bpffs", func(t *testing.T, root string) {
-			if err := unix.Unmount(root, unix.MNT_DETACH); err != nil {
-				t.Fatal(err)
-			}
-		}, 4096, false, true, ", "},
-	} {
+	for _, tt := range pinCases {
 		t.Run(tt.name, func(t *testing.T) {
 			root := bpffs(t)
 			place := lasthop.Place{Root: root, Namespace: 7}
@@ -86,7 +91,8 @@ func TestPins(t *testing.T) {
 				tt.between(t, root)
 			}
 			second := openPrograms(t, place, tt.flows, []string{first.Tag()})
-			if (second.Fresh != nil) != tt.fresh || (second.Unpinned != nil) != tt.unpinned {
+			if (second.Fresh != nil) != tt.fresh ||
+				(second.Unpinned != nil) != tt.unpinned {
 				t.Errorf("fresh: %v\nunpinned: %v", second.Fresh, second.Unpinned)
 			}
 			kept := second.Tag() == first.Tag()
@@ -109,7 +115,8 @@ func TestPins(t *testing.T) {
 
 func readOnly(flags uintptr) func(t *testing.T, root string) {
 	return func(t *testing.T, root string) {
-		if err := unix.Mount("", root, "", flags|unix.MS_REMOUNT|unix.MS_RDONLY, ""); err != nil {
+		if err := unix.Mount("", root, "", flags|unix.MS_REMOUNT|unix.MS_RDONLY,
+			""); err != nil {
 			t.Fatal(err)
 		}
 	}
@@ -165,7 +172,8 @@ func TestSharedMaps(t *testing.T) {
 	for _, attached := range [][]string{{tag}, {tag, larger.Support(nil).Tag}} {
 		larger.Support(attached)
 		if err := larger.Attached(); err != nil || len(pins(t, place.Root)) != 2 {
-			t.Errorf("attached are %v, pinned %v, %v", attached, pins(t, place.Root), err)
+			t.Errorf("attached are %v, pinned %v, %v", attached, pins(t, place.Root),
+				err)
 		}
 	}
 	larger.Support([]string{larger.Support(nil).Tag})

@@ -31,6 +31,7 @@ type load struct {
 	errors []error
 	stop   chan struct{}
 	done   sync.WaitGroup
+	ended  sync.Once
 }
 
 func (l *load) run(f func() error) {
@@ -55,6 +56,7 @@ func (l *load) run(f func() error) {
 // c, whose clients the table knows nothing of.
 func (l *lab) startLoad() *load {
 	load := &load{stop: make(chan struct{})}
+	l.t.Cleanup(load.end)
 	vip := vips["lo"]
 	for _, client := range []string{"b", "c"} {
 		for _, to := range []netip.Addr{vip[4], vip[6], vip[4]} {
@@ -97,7 +99,7 @@ func (l *load) String() string {
 }
 
 func (l *load) end() {
-	close(l.stop)
+	l.ended.Do(func() { close(l.stop) })
 	l.done.Wait()
 }
 
@@ -110,7 +112,7 @@ func TestReplacement(t *testing.T) {
 	for i := range swaps {
 		calls := -1
 		if i%2 == 1 {
-			calls = i/2%6 + 1
+			calls = i/2%5 + 1
 		}
 		s.replace(s.control, fmt.Sprint("x", i), calls)
 		time.Sleep(50 * time.Millisecond)
@@ -143,8 +145,10 @@ func TestNewMaps(t *testing.T) {
 			load.end()
 			got := s.astray() - astray
 			t.Logf("%d in %v: %v; %d packets astray, %d errors", swaps,
-				time.Since(start).Round(time.Millisecond), load, got, len(load.errors))
-			// a machine that has no time for servers has more of them wait
+				time.Since(start).Round(time.Millisecond), load, got,
+				len(load.errors))
+			// a machine that has no time for servers has more of
+			// them wait
 			if got >= pick(30, 10)*swaps || len(load.errors) > pick(2, 1)*swaps {
 				t.Errorf("%d packets went astray: %v", got, load.errors)
 			}
@@ -173,7 +177,7 @@ func (s *steer) renew(i int, unpin bool) {
 		}
 	}
 	if i%2 == 1 {
-		s.replace(c, "", i/2%6+1)
+		s.replace(c, "", i/2%5+1)
 	}
 	s.replace(c, "", -1)
 	s.control.Close()

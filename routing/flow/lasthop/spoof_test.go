@@ -59,8 +59,10 @@ func TestSpoofedSegments(t *testing.T) {
 			astray, before := s.astray(), s.counts()
 			spoof := func(flags byte, n int) (packets [][]byte) {
 				for range n {
-					packets = append(packets, segment{from: c.client, to: c.server,
-						flags: flags, seq: rand.Uint32(), ack: rand.Uint32()}.packet())
+					packets = append(packets, segment{from: c.client,
+						to:    c.server,
+						flags: flags, seq: rand.Uint32(),
+						ack: rand.Uint32()}.packet())
 				}
 				return packets
 			}
@@ -68,18 +70,22 @@ func TestSpoofedSegments(t *testing.T) {
 				name    string
 				packets [][]byte
 				refused bool
-			}{{"SYN", spoof(syn, 1), false}, {"RST", spoof(rst, 1), false},
-				{"RST and ACK", spoof(rst|ack, 1), false}, {"SYN and ACK", spoof(syn|ack, 1), false},
+			}{
+				{"SYN", spoof(syn, 1), false}, {"RST", spoof(rst, 1), false},
+				{"RST and ACK", spoof(rst|ack, 1), false},
+				{"SYN and ACK", spoof(syn|ack, 1), false},
 				{"ACK", spoof(ack, 1000), true}, {"data", spoof(ack|psh, 10), true},
-				{"FIN", spoof(fin|ack, 10), true}, {"no flags", spoof(0, 10), true}} {
+				{"FIN", spoof(fin|ack, 10), true}, {"none", spoof(0, 10), true}} {
 				was := s.counts().Refused
 				s.inject("b", tt.packets...)
 				if err := request(c, 10, 1000); err != nil {
 					t.Errorf("%s on %s: %v", tt.name, place, err)
 				}
-				if n := s.counts().Refused - was; tt.refused != (n == uint64(len(tt.packets))) ||
+				n := s.counts().Refused - was
+				if all := n == uint64(len(tt.packets)); tt.refused != all ||
 					!tt.refused && n != 0 {
-					t.Errorf("%s on %s: %d of %d are counted as refused", tt.name, place,
+					t.Errorf("%s on %s: %d of %d are counted as refused",
+						tt.name, place,
 						n, len(tt.packets))
 				}
 				s.wantFlow(c.client, c.server, lasthop.Connections, "a")
@@ -102,7 +108,9 @@ func TestSpoofedDatagrams(t *testing.T) {
 		client := netip.AddrPortFrom(clientAddr(family(vip), "a"), 4000)
 		server := netip.AddrPortFrom(vip, udpPort)
 		moved := s.counts().Moved
-		for i, step := range []struct{ by, want string }{{"a", "a"}, {"b", "a"}, {"a", "a"}, {"b", "a"},
+		for i, step := range []struct{ by, want string }{
+			{"a", "a"}, {"b", "a"}, {"a",
+				"a"}, {"b", "a"},
 			{"a", "a"}, {"b", "a"}, {"c", "a"}, {"b", "a"}, {"b", "b"}, {"a", "b"}, {"a", "a"},
 			{"", "a"}, {"b", "b"}} {
 			if step.by == "" {
@@ -112,7 +120,8 @@ func TestSpoofedDatagrams(t *testing.T) {
 			s.inject(step.by, datagram(client, server))
 			f, ok, err := s.maps().Flow(client, server, routing.UDP)
 			if err != nil || !ok || f.Hop != s.hop(step.want) {
-				t.Errorf("%v, step %d: after one by %s it is %+v, %v", vip, i, step.by, f, err)
+				t.Errorf("%v, step %d: after one by %s it is %+v, %v", vip, i,
+					step.by, f, err)
 			}
 		}
 		if n := s.counts().Moved - moved; n != 3 {
@@ -128,8 +137,8 @@ func family(a netip.Addr) int {
 	return 6
 }
 
-// TestStray: a reset for a segment of no connection goes back to where that came
-// from, also where nothing listens, and moves nothing.
+// TestStray: a reset for a segment of no connection goes back to where that
+// came from, also where nothing listens, and moves nothing.
 func TestStray(t *testing.T) {
 	s := steered(t)
 	for _, vip := range vips["lo"] {
@@ -138,9 +147,12 @@ func TestStray(t *testing.T) {
 				client := netip.AddrPortFrom(clientAddr(family(vip), by), 4000)
 				server := netip.AddrPortFrom(vip, port)
 				heard := s.listen(by)
-				s.inject(by, segment{from: client, to: server, flags: ack, seq: 5, ack: 77}.packet())
-				if got := heard(1); len(got) != 1 || got[0].flags&rst == 0 || got[0].to != client {
-					t.Errorf("%v: to router %s came %+v, not a reset", server, by, got)
+				s.inject(by, segment{from: client, to: server, flags: ack, seq: 5,
+					ack: 77}.packet())
+				if got := heard(1); len(got) != 1 || got[0].flags&rst == 0 ||
+					got[0].to != client {
+					t.Errorf("%v: to router %s came %+v, not a reset", server,
+						by, got)
 				}
 			}
 		}
@@ -159,7 +171,8 @@ func (l *lab) listen(router string) func(n int) []segment {
 	l.routers[router].Do(func() {
 		fd, err = unix.Socket(unix.AF_PACKET, unix.SOCK_RAW|unix.SOCK_CLOEXEC, 0)
 		if err == nil {
-			err = unix.Bind(fd, &unix.SockaddrLinklayer{Protocol: 0x0300, Ifindex: indexOf("r0")})
+			err = unix.Bind(fd, &unix.SockaddrLinklayer{Protocol: 0x0300,
+				Ifindex: indexOf("r0")})
 		}
 	})
 	if err != nil {
@@ -169,8 +182,10 @@ func (l *lab) listen(router string) func(n int) []segment {
 	mac := l.hop(router).Router
 	return func(n int) (got []segment) {
 		b := make([]byte, 1<<16)
-		for end := time.Now().Add(500 * time.Millisecond); len(got) < n && time.Now().Before(end); {
-			_ = unix.SetsockoptTimeval(fd, unix.SOL_SOCKET, unix.SO_RCVTIMEO, &unix.Timeval{Usec: 50000})
+		for end := time.Now().Add(500 * time.Millisecond); len(got) < n &&
+			time.Now().Before(end); {
+			_ = unix.SetsockoptTimeval(fd, unix.SOL_SOCKET, unix.SO_RCVTIMEO,
+				&unix.Timeval{Usec: 50000})
 			size, _, err := unix.Recvfrom(fd, b, 0)
 			if err == nil && size >= 54 && lasthop.MAC(b[:6]) == mac {
 				if s, ok := parse(b[14:size]); ok {
@@ -195,8 +210,29 @@ func parse(p []byte) (s segment, ok bool) {
 	t := p[at:]
 	a, _ := netip.AddrFromSlice(from)
 	b, _ := netip.AddrFromSlice(to)
-	return segment{from: netip.AddrPortFrom(a, be.Uint16(t)), to: netip.AddrPortFrom(b, be.Uint16(t[2:])),
+	return segment{from: netip.AddrPortFrom(a, be.Uint16(t)), to: netip.AddrPortFrom(b,
+		be.Uint16(t[2:])),
 		flags: t[13], seq: be.Uint32(t[4:]), ack: be.Uint32(t[8:])}, true
+}
+
+// accept lets the client of router a accept one connection.
+func (l *lab) accept(at netip.AddrPort) <-chan net.Conn {
+	l.t.Helper()
+	accepted := make(chan net.Conn, 1)
+	l.clients["a"].Do(func() {
+		listener, err := net.Listen("tcp", at.String())
+		if err != nil {
+			l.t.Error(err)
+			return
+		}
+		l.t.Cleanup(func() { listener.Close() })
+		go func() {
+			if c, err := listener.Accept(); err == nil {
+				accepted <- c
+			}
+		}()
+	})
+	return accepted
 }
 
 // TestOwnConnections: what the host opens itself goes by the table, and nobody
@@ -207,20 +243,7 @@ func TestOwnConnections(t *testing.T) {
 	for _, vip := range vips["lo"] {
 		remote := netip.AddrPortFrom(clientAddr(family(vip), "a"), 9000)
 		local := netip.AddrPortFrom(vip, 5555)
-		accepted := make(chan net.Conn, 1)
-		s.clients["a"].Do(func() {
-			l, err := net.Listen("tcp", remote.String())
-			if err != nil {
-				t.Error(err)
-				return
-			}
-			t.Cleanup(func() { l.Close() })
-			go func() {
-				if c, err := l.Accept(); err == nil {
-					accepted <- c
-				}
-			}()
-		})
+		accepted := s.accept(remote)
 		astray := s.astray()
 		s.inject("b", segment{from: remote, to: local, flags: ack, seq: 5, ack: 7}.packet())
 		s.wantFlow(remote, local, lasthop.Handshakes, "b") // for its reset
@@ -228,7 +251,8 @@ func TestOwnConnections(t *testing.T) {
 		var c net.Conn
 		var err error
 		s.host.Do(func() {
-			d := net.Dialer{Timeout: patience, LocalAddr: net.TCPAddrFromAddrPort(local)}
+			d := net.Dialer{Timeout: patience,
+				LocalAddr: net.TCPAddrFromAddrPort(local)}
 			c, err = d.Dial("tcp", remote.String())
 		})
 		if err != nil {
@@ -239,7 +263,8 @@ func TestOwnConnections(t *testing.T) {
 		defer peer.Close()
 		first := heard(2)[1] // the ACK of the handshake
 		for _, flags := range []byte{syn, ack, ack | psh, fin | ack, syn | ack} {
-			s.inject("b", segment{from: remote, to: local, flags: flags, seq: first.ack + 1e6,
+			s.inject("b", segment{from: remote, to: local, flags: flags,
+				seq: first.ack + 1e6,
 				ack: first.seq}.packet())
 		}
 		if _, err := c.Write([]byte("hello")); err != nil {

@@ -133,7 +133,8 @@ func TestSetDead(t *testing.T) {
 		_, err = ask8(c, within)
 		c.Close()
 		counted, strayed := s.counts().Dead-before.Dead, s.astray()-astray
-		if (err == nil) == tt.astray || (strayed > 0) != tt.astray || (counted > 0) != tt.counts {
+		if (err == nil) == tt.astray || (strayed > 0) != tt.astray ||
+			(counted > 0) != tt.counts {
 			t.Errorf("%s: %v; %d astray, %d counted", tt.name, err, strayed, counted)
 		}
 	}
@@ -153,8 +154,10 @@ func TestFill(t *testing.T) {
 		}
 		for _, k := range []lasthop.Kind{lasthop.Connections, lasthop.Datagrams} {
 			got, err := m.Fill(k)
-			if want := float64(n) / (1 << 16); err != nil || got < want-0.1 || got > want+0.1 {
-				t.Errorf("%d of %d entries: %s is full to %.2f, %v", n, 1<<16, k, got, err)
+			if want := float64(n) / (1 << 16); err != nil || got < want-0.1 ||
+				got > want+0.1 {
+				t.Errorf("%d of %d entries: %s is full to %.2f, %v", n, 1<<16, k,
+					got, err)
 			}
 		}
 	}

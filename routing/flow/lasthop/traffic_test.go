@@ -23,9 +23,9 @@ const (
 	patience                     = 2 * time.Second
 )
 
-// serve answers on the host. TCP: a line "N M\n" asks to read N bytes and to get
-// M. UDP: two numbers of four bytes, how many bytes to send back and in segments
-// of what size, 0 for one datagram.
+// serve answers on the host. TCP: a line "N M\n" asks to read N bytes and to
+// get M. UDP: two numbers of four bytes, how many bytes to send back and in
+// segments of what size, 0 for one datagram.
 func (l *lab) serve() {
 	l.t.Helper()
 	var listener net.Listener
@@ -211,8 +211,8 @@ func udp(send, get, segment int) func(*nstest.NS, netip.Addr) error {
 	}
 }
 
-// refused asks a port that nobody listens on: the answer is a reset, or the ICMP
-// error that says so.
+// refused asks a port that nobody listens on: the answer is a reset, or the
+// ICMP error that says so.
 func refused(network string) func(*nstest.NS, netip.Addr) error {
 	return func(ns *nstest.NS, to netip.Addr) error {
 		port := uint16(closedPort)
@@ -233,7 +233,8 @@ func refused(network string) func(*nstest.NS, netip.Addr) error {
 
 func ping(size int) func(*nstest.NS, netip.Addr) error {
 	return func(ns *nstest.NS, to netip.Addr) error {
-		c := ns.Command("ping", "-n", "-c", "1", "-W", "2", "-s", strconv.Itoa(size), to.String())
+		c := ns.Command("ping", "-n", "-c", "1", "-W", "2", "-s", strconv.Itoa(size),
+			to.String())
 		out, err := c.CombinedOutput()
 		var exit *exec.ExitError
 		if errors.As(err, &exit) {
