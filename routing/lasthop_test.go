@@ -336,6 +336,31 @@ func TestLastHopEverywhere(t *testing.T) {
 	}
 }
 
+// TestLastHopOwn: the host's own connections are never learned, so those from a
+// listener's address change only if the fallback does.
+func TestLastHopOwn(t *testing.T) {
+	const src = "route add 10.77.0.0/16 via 10.0.0.3 dev eth0 src 10.0.0.10\n"
+	vip, far := netip.MustParseAddr("10.0.0.10"), netip.MustParseAddr("198.51.100.1")
+	h := parseHost(t, answering+src)
+	in := routing.Inputs{Host: h, Listeners: listenOn("10.0.0.10"),
+		Binds: []routing.Bind{{Addr: vip}}, Policy: perConnection("eth0")}
+	d, err := routing.Decide(in)
+	if err != nil {
+		t.Fatal(err)
+	}
+	sessions := []routing.SessionGroup{{Local: vip, Remote: far, Count: 3}}
+	if moves := routing.MovesEstablished(in, d, sessions); d.Diff.Empty() || len(moves) > 0 ||
+		len(d.Plan.Findings) > 0 {
+		t.Errorf("%v, %v", moves, d.Plan.Findings)
+	}
+	trace := routing.Lookup(applied(d, h, in.Policy.Numbers), routing.Query{Src: vip, Dst: far})
+	plain := trace.Way
+	plain.LastHop = false
+	if !trace.Way.LastHop || !trace.Agrees(plain) || !trace.Agrees(trace.Way) {
+		t.Errorf("%s: a kernel that does not tell programs contradicts it", trace.Way)
+	}
+}
+
 // TestLastHopFib: a rule of nftables that looks the source up is as strict as
 // rp_filter, as far as can be seen; a table with one way alone has nothing to
 // fear.
