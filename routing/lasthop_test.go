@@ -380,3 +380,36 @@ func TestLastHopFib(t *testing.T) {
 		t.Errorf("one uplink: %v\n%s", p.Findings, p.State)
 	}
 }
+
+// TestLastHopMarked: a reply by the fallback is right, and so are replies that a
+// connmark keeps on the path's router; no finding says otherwise.
+func TestLastHopMarked(t *testing.T) {
+	const connmark = "route add 10.0.1.0/24 dev eth1 table 55\n" +
+		"route add default via 10.0.1.1 dev eth1 table 55\n" +
+		"rule add pref 90 fwmark 0x1 lookup 55\n"
+	for _, tt := range []struct {
+		name, lines, via string
+		wrong            bool
+	}{
+		{"the fallback", "", "10.0.1.1", false},
+		{"another router", "", "10.0.1.9", true},
+		{"marked", connmark, "10.0.1.9", false},
+	} {
+		in := routing.Inputs{Host: parseHost(t, answering+tt.lines),
+			Listeners: listenOn("10.0.1.10"), Policy: perConnection("eth1")}
+		d, j, err := routing.Consider(in)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if has(d.Plan, "marked-replies") || len(d.Plan.State.Filters) == 0 {
+			t.Errorf("%s: %v\n%s", tt.name, d.Plan.Findings, d.Plan.State)
+		}
+		o, client := d.Plan.Outcomes[0], netip.MustParseAddr("10.0.0.50")
+		now := routing.Way{Type: routing.Unicast, Table: 55, Link: "eth1",
+			Via: netip.MustParseAddr(tt.via)}
+		_, wrong := j.Wrong(o, routing.Query{Src: o.Addr, Dst: client}, now)
+		if wrong != tt.wrong {
+			t.Errorf("%s: wrong is %v", tt.name, wrong)
+		}
+	}
+}
