@@ -339,7 +339,8 @@ func TestLastHopEverywhere(t *testing.T) {
 // TestLastHopOwn: the host's own connections are never learned, so those from a
 // listener's address change only if the fallback does.
 func TestLastHopOwn(t *testing.T) {
-	const src = "route add 10.77.0.0/16 via 10.0.0.3 dev eth0 src 10.0.0.10\n"
+	const src = "route add 10.77.0.0/16 src 10.0.0.10 nexthop via 10.0.0.3 dev eth0 weight 1 " +
+		"nexthop via 10.0.0.4 dev eth0 weight 1\n"
 	vip, far := netip.MustParseAddr("10.0.0.10"), netip.MustParseAddr("198.51.100.1")
 	h := parseHost(t, answering+src)
 	in := routing.Inputs{Host: h, Listeners: listenOn("10.0.0.10"),
@@ -381,8 +382,8 @@ func TestLastHopFib(t *testing.T) {
 	}
 }
 
-// TestLastHopMarked: a reply by the fallback is right, and so are replies that a
-// connmark keeps on the path's router; no finding says otherwise.
+// TestLastHopMarked: a reply by the fallback is right, and so are replies that
+// a connmark keeps on the path's router; no finding says otherwise.
 func TestLastHopMarked(t *testing.T) {
 	const connmark = "route add 10.0.1.0/24 dev eth1 table 55\n" +
 		"route add default via 10.0.1.1 dev eth1 table 55\n" +
