@@ -147,7 +147,7 @@ func (w *describer) bindMoves(bind Bind) {
 			continue
 		}
 		q := Query{Src: bind.Addr, Dst: u}
-		x, y := w.fib.Lookup(q), w.after.Lookup(q)
+		x, y := w.fib.Lookup(q), w.after.Lookup(q).fallback()
 		if sameAnswer(x, y) {
 			continue
 		}
@@ -182,7 +182,7 @@ func (w *describer) sourceHints() {
 			dst = OffLink(w.host, r.Family())
 		}
 		q := Query{Src: src, Dst: dst}
-		x, y := w.fib.answer(q), w.after.answer(q)
+		x, y := w.fib.answer(q), w.after.answer(q).fallback()
 		if sameAnswer(x, y) || x.Route == nil ||
 			x.Route.RouteKey != r.RouteKey || leaveBy(y, r.Hops) {
 			continue

@@ -57,7 +57,7 @@ func (t Trace) Agrees(w Way) bool {
 		return w.Type == 0
 	}
 	return slices.ContainsFunc(t.Ends, func(end Way) bool {
-		end.LastHop = w.LastHop // whether a program is there, the routes tell
+		end, w := end.fallback(), w.fallback() // the program is the routes' matter
 		switch {
 		case end.Type == Unreachable && end.Table == 0:
 			return w.Type == 0
