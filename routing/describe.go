@@ -23,6 +23,7 @@ func (d *draft) describe(l *layout, after, ideal *FIB, binds []Bind) {
 	w.arpSources()
 	w.outsideRange()
 	w.elsewhere()
+	w.routed()
 	if len(l.state.Rules) == 0 {
 		return
 	}
@@ -33,6 +34,7 @@ func (d *draft) describe(l *layout, after, ideal *FIB, binds []Bind) {
 	w.forwarder()
 	w.rulesets(l.state.Rules)
 	w.reversePath()
+	w.strictRouters()
 	for _, f := range Families {
 		if w.fib.rejects(f, TableMain) {
 			w.find(Info.Finding("reject-default", f.String(),
@@ -308,7 +310,7 @@ func (w *describer) reversePath() {
 			r.After.Link == r.Link || r.Status == LocalOnly || r.Status == Armed {
 			continue
 		}
-		if mode, _ := w.host.conf(r.Link, "rp_filter"); mode != 1 {
+		if !w.strict(r.Link, IPv4) {
 			continue
 		}
 		told[r.Link] = true
