@@ -48,3 +48,44 @@ func TestRoutedAddress(t *testing.T) {
 		}
 	}
 }
+
+// TestAssumedOfOne: a gateway is told where a rule for a single other address is
+// all that names it, and not where two agree or the subnet's first has it.
+func TestAssumedOfOne(t *testing.T) {
+	const vips = twoUplinksBare + `
+	addr add 10.0.1.20/24 dev eth1
+	addr add 10.0.1.30/24 dev eth1
+	route add default via 10.0.1.2 dev eth1 table 101
+	rule add from 10.0.1.20 lookup 101
+`
+	for name, c := range map[string]struct {
+		host string
+		want int
+	}{
+		"one": {vips, 1},
+		"two tables": {vips + "route add default via 10.0.1.2 dev eth1 table 102\n" +
+			"rule add from 10.0.1.30 lookup 102\n", 0},
+		"one table for two": {vips + "rule add from 10.0.1.30 lookup 101\n", 0},
+		"the first":         {vips + "rule add from 10.0.1.10 lookup 101\n", 0},
+	} {
+		p := planOf(t, parseHost(t, c.host), listenOn("10.0.1.40"), nil, plain)
+		found := slices.DeleteFunc(p.Findings, func(f routing.Finding) bool {
+			return f.Code != "assumed-gateway"
+		})
+		if len(found) != c.want || c.want > 0 && (found[0].Severity != routing.Info ||
+			!strings.Contains(found[0].Message, "10.0.1.20 alone")) {
+			t.Errorf("%s: got %+v, want %d", name, found, c.want)
+		}
+	}
+}
+
+// twoUplinksBare is a host whose second uplink has no default in main.
+const twoUplinksBare = `
+	link add eth0 type veth
+	link add eth1 type veth
+	link set eth0 up
+	link set eth1 up
+	addr add 10.0.0.10/24 dev eth0
+	addr add 10.0.1.10/24 dev eth1
+	route add default via 10.0.0.1 dev eth0
+`
