@@ -1,6 +1,7 @@
 package routing
 
 import (
+	"fmt"
 	"net/netip"
 	"slices"
 )
@@ -25,6 +26,8 @@ func (w *describer) routed() {
 			continue
 		}
 		what := "also where requests come in by " + Some(others, 8)
+		advice := fmt.Sprintf("if all requests come in by %s, say so: %s", r.path.link,
+			Flag("address", r.Addr.String()+"="+r.path.link))
 		if w.marks(f) {
 			what += ", unless a mark leads them elsewhere"
 		}
@@ -32,11 +35,14 @@ func (w *describer) routed() {
 			what += "; strict rp_filter drops requests that come in by " +
 				Some(strict, 8)
 		}
+		if len(strict) > 0 && w.marks(f) {
+			advice += "; if marks lead replies back by another uplink, let the " +
+				"requests in: " + Sysctl("net/ipv4/conf/"+strict[0]+"/rp_filter", 2)
+		}
 		w.find(Info.Finding("routed-address", r.Addr.String(), "no subnet of this host "+
 			"holds %s, so the router of any uplink may send requests to it; replies "+
 			"leave by %s, %s", r.Addr, r.path.link, what).
-			Advise("if all requests come in by %s, say so: %s", r.path.link,
-				Flag("address", r.Addr.String()+"="+r.path.link)))
+			Advise("%s", advice))
 	}
 }
 

@@ -28,6 +28,9 @@ func TestRoutedAddress(t *testing.T) {
 			"rule add fwmark 1 lookup 9\n", plain, plainly + marks},
 		"strict": {routed + "sysctl net.ipv4.conf.eth0.rp_filter=1\n", plain, plainly +
 			"; strict rp_filter drops requests that come in by eth0"},
+		"both": {routed + "route add default via 10.0.0.1 dev eth0 table 9\n" +
+			"rule add fwmark 1 lookup 9\nsysctl net.ipv4.conf.eth0.rp_filter=1\n",
+			plain, "drops requests that come in by eth0"},
 		"strict elsewhere": {routed + "sysctl net.ipv4.conf.eth1.rp_filter=1\n", plain,
 			plainly},
 		"said by a person": {routed, pin, ""},
@@ -43,14 +46,15 @@ func TestRoutedAddress(t *testing.T) {
 		switch {
 		case c.want == "" && len(found) == 0:
 		case c.want == "" || len(found) != 1 || found[0].Subject != "203.0.113.7" ||
-			!strings.HasSuffix(found[0].Message, c.want):
+			!strings.HasSuffix(found[0].Message, c.want) ||
+			strings.Contains(found[0].Hint, "rp_filter=2") != (name == "both"):
 			t.Errorf("%s: got %+v, want %q", name, found, c.want)
 		}
 	}
 }
 
-// TestAssumedOfOne: a gateway is told where a rule for a single other address is
-// all that names it, and not where two agree or the subnet's first has it.
+// TestAssumedOfOne: a gateway is told where a rule for a single other address
+// is all that names it, and not where two agree or the subnet's first has it.
 func TestAssumedOfOne(t *testing.T) {
 	const vips = twoUplinksBare + `
 	addr add 10.0.1.20/24 dev eth1
