@@ -319,6 +319,11 @@ func TestRunManyNames(t *testing.T) {
 		t.Errorf("a name server that fails led to %d writes",
 			after.Counts.Changes-before.Counts.Changes)
 	}
+	s.loop(func() {
+		if a := s.d.fleet.names.known["h13.test"].addrs; len(a) != 2 {
+			t.Errorf("a name server that fails has forgotten addresses: %v are left", a)
+		}
+	})
 	s.Conf("listen 10.0.1.100:80; listen h1.test:80;")
 	s.Until("the others to be forgotten", func() (gone bool) {
 		s.loop(func() {

@@ -156,7 +156,8 @@ func (g *siege) begin() (end func()) {
 	}
 	two := one
 	two.UID, two.Kinds = 65533, []string{"spying"}
-	endOne, endTwo := g.intrude(one), g.intrude(two)
+	_, endOne := g.intrude(one)
+	_, endTwo := g.intrude(two)
 	return func() {
 		did, said := endOne()
 		got, leaks := endTwo()
