@@ -11,6 +11,7 @@ import (
 	"github.com/google/go-cmp/cmp"
 	"golang.org/x/sys/unix"
 
+	"lasthop/internal/settings"
 	"lasthop/internal/survey"
 	"lasthop/nginxconf"
 )
@@ -74,33 +75,40 @@ func TestAudit(t *testing.T) {
 // TestDropStale: what is there no more is forgotten once another takes its
 // place, and not before.
 func TestDropStale(t *testing.T) {
-	made := func(name, root string, ran, runs bool) *instance {
-		i := newInstance(survey.Source{Conf: name, Root: root})
-		if i.ran = ran; runs {
-			i.masters = []nginxconf.Master{{PID: 7}}
-		}
-		return i
-	}
-	disk := made("disk", "", false, false)
-	host, ended := made("host", "", true, true), made("ended", "", true, false)
-	old, next := made("c", "/proc/8/root", true, false), made("c", "/proc/9/root", true, true)
-	other, same := made("d", "/proc/9/root", true, true), made("c", "", true, true)
+	const old, new = "/proc/8/root", "/proc/9/root"
 	for _, tt := range []struct {
-		name      string
-		are, want []*instance
+		name string
+		ran  []survey.Source // that were followed: the first may be the default
+		only bool            // it is
+		runs []survey.Source
+		want []survey.Source
 	}{
-		{"the default, and nothing runs", []*instance{disk}, []*instance{disk}},
-		{"the default, and another has run", []*instance{disk, ended}, []*instance{disk, ended}},
-		{"the default, and another runs", []*instance{disk, host}, []*instance{host}},
-		{"one that has ended, and another runs", []*instance{ended, host}, []*instance{ended, host}},
-		{"a container that has ended", []*instance{old}, []*instance{old}},
-		{"a container that came back", []*instance{old, next}, []*instance{next}},
-		{"a container, and another file in the new one", []*instance{old, other}, []*instance{old, other}},
-		{"a container, and the host with the same file", []*instance{old, same}, []*instance{old, same}},
+		{"the default, and another has run", []survey.Source{{Conf: "/a"}, {Conf: "/b"}}, true, nil, []survey.Source{{Conf: "/a"}, {Conf: "/b"}}},
+		{"the default, and another runs", []survey.Source{{Conf: "/a"}}, true, []survey.Source{{Conf: "/b"}}, []survey.Source{{Conf: "/b"}}},
+		{"one that has ended, and another runs", []survey.Source{{Conf: "/a"}}, false, []survey.Source{{Conf: "/b"}}, []survey.Source{{Conf: "/a"}, {Conf: "/b"}}},
+		{"a container that has ended", []survey.Source{{Conf: "/a", Root: old}}, false, nil, []survey.Source{{Conf: "/a", Root: old}}},
+		{"a container that came back", []survey.Source{{Conf: "/a", Root: old}}, false, []survey.Source{{Conf: "/a", Root: new}}, []survey.Source{{Conf: "/a", Root: new}}},
+		{"a container, and another file in the new one", []survey.Source{{Conf: "/a", Root: old}}, false, []survey.Source{{Conf: "/b", Root: new}}, []survey.Source{{Conf: "/a", Root: old}, {Conf: "/b", Root: new}}},
+		{"a container, and the host with the same file", []survey.Source{{Conf: "/a", Root: old}}, false, []survey.Source{{Conf: "/a"}}, []survey.Source{{Conf: "/a", Root: old}, {Conf: "/a"}}},
 	} {
-		f := &fleet{instances: slices.Clone(tt.are)}
-		if f.dropStale(); !slices.Equal(f.instances, tt.want) {
-			t.Errorf("%s: %d of %d are left", tt.name, len(f.instances), len(tt.are))
+		f := &fleet{settings: &settings.Settings{}}
+		for n, s := range tt.ran {
+			i := newInstance(s)
+			i.ran = n > 0 || !tt.only
+			f.instances = append(f.instances, i)
+		}
+		var masters []nginxconf.Master
+		for n, s := range tt.runs {
+			masters = append(masters, nginxconf.Master{PID: n + 1, Conf: s.Conf,
+				Root: s.Root})
+		}
+		f.arrange(masters)
+		var got []survey.Source
+		for _, i := range f.instances {
+			got = append(got, i.Source)
+		}
+		if d := cmp.Diff(tt.want, got); d != "" {
+			t.Errorf("%s: -want +got\n%s", tt.name, d)
 		}
 	}
 }

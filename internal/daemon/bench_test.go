@@ -258,14 +258,16 @@ type process struct {
 }
 
 // startProcess starts the built lasthop by way of another command, if any, for
-// nginx.conf and without settings.
+// nginx.conf and without settings, and waits until it is in sync.
 func (s *server) startProcess(inside bool, by ...string) process {
 	s.t.Helper()
-	return s.launch(inside, by, "-c", s.File("nginx.conf"), "--config", "")
+	p := s.launch(inside, by, "-c", s.File("nginx.conf"), "--config", "")
+	s.Until("the daemon", func() bool { return p.status().InSync })
+	return p
 }
 
 // launch starts the built lasthop by way of another command, if any, with
-// flags, and waits until it is in sync. Inside of the namespace it has no proc
+// flags, and waits for its first sync. Inside of the namespace it has no proc
 // connector.
 func (s *server) launch(inside bool, by []string, flags ...string) process {
 	s.t.Helper()
@@ -289,7 +291,7 @@ func (s *server) launch(inside bool, by []string, flags ...string) process {
 		}
 	})
 	p := process{s, c.Process.Pid}
-	s.Until("the daemon", func() bool { return p.status().InSync })
+	s.Until("the first sync", func() bool { return p.status().Counts.Syncs > 0 })
 	return p
 }
 

@@ -55,7 +55,7 @@ func hostile() {
 	counts := make([]int, len(u.Kinds))
 	for n, kind := range u.Kinds {
 		tasks.Go(func() {
-			for ctx.Err() == nil { // rounds
+			for ctx.Err() == nil {
 				did, err := hostilities[kind](ctx, &u)
 				if counts[n] += did; err != nil && ctx.Err() == nil {
 					fmt.Fprintf(os.Stderr, "%s: %v\n", kind, err)
