@@ -11,6 +11,8 @@ import (
 	"time"
 
 	"github.com/google/go-cmp/cmp"
+
+	"lasthop/routing"
 )
 
 // stopped is a server with an include at which NGINX stops while it reads: for
@@ -28,7 +30,10 @@ var gates = map[string]string{
 	"after the listeners":   "server { listen 10.0.1.100:80; MORE return 204; } GATE",
 }
 
-const moreListens = "listen 10.0.2.100:80;"
+const (
+	moreListens = "listen 10.0.2.100:80;"
+	notLoaded   = "listen 10.0.1.101:80;"
+)
 
 // newStopped starts NGINX and the daemon. place is one of gates.
 func newStopped(t *testing.T, place string, detector func(*Options)) *stopped {
@@ -90,7 +95,7 @@ var stops = []struct {
 	do   func(*stopped)
 }{
 	{"nothing", func(*stopped) {}},
-	{"an edit", func(g *stopped) { g.conf("") }},
+	{"an edit", func(g *stopped) { g.conf(notLoaded) }},
 	{"an edit, taken back", func(g *stopped) { g.conf(""); g.quiet(); g.conf(moreListens) }},
 	{"emptied", func(g *stopped) { g.Replace("") }},
 	{"emptied, and back", func(g *stopped) { g.Replace(""); g.quiet(); g.conf(moreListens) }},
@@ -134,6 +139,11 @@ func (g *stopped) tear(name string, do func(*stopped)) {
 	g.Until(name+": the way of what it has read",
 		func() bool { return has(g.owned(), "from 10.0.2.") })
 	g.keeps(name)
+	if slices.ContainsFunc(g.status().Plan.Outcomes, func(o routing.Outcome) bool {
+		return o.Addr.String() == "10.0.1.101"
+	}) {
+		g.t.Errorf("%s: the plan has what NGINX does not serve", name)
+	}
 	g.place(func(name string) error { return os.WriteFile(name, nil, 0o644) })
 	g.conf("")
 	g.quiet()
