@@ -258,6 +258,10 @@ func (a *adverse) intruders() (end func()) {
 		ends = append(ends, end)
 	}
 	time.Sleep(300 * time.Millisecond) // they are all there
+	open, _ := os.ReadDir(fmt.Sprintf("/proc/%d/fd", a.pid))
+	if a.pid != 0 && (len(open) == 0 || len(open) > 48) {
+		a.t.Errorf("%d descriptors are open, want 48 at most of 64", len(open))
+	}
 	return func() {
 		for _, end := range ends {
 			if did, said := end(); slices.Contains(did, 0) || len(did) == 0 {
