@@ -91,6 +91,7 @@ func FuzzForks(f *testing.F) {
 	}
 	event[offWhat], event[offWhat+3] = 0, 0x80
 	f.Add(slices.Clone(event))
+	f.Add(event[:offExitParent]) // it is cut
 	f.Fuzz(func(t *testing.T, b []byte) {
 		e, ok := parse(b)
 		if !ok && e != (fork{}) {

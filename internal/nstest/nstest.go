@@ -88,7 +88,7 @@ func Patience(limit time.Duration) time.Duration {
 }
 
 // Takes wants that f takes a time at most, in one of 20 tries: on a busy
-// machine some have to wait. what says in an error what f is about.
+// machine some have to wait. what is in the error.
 func Takes(t testing.TB, most time.Duration, what string, f func()) {
 	t.Helper()
 	best := most + 1
@@ -101,7 +101,7 @@ func Takes(t testing.TB, most time.Duration, what string, f func()) {
 		}
 	}
 	if best > most {
-		t.Errorf("%s takes %v, want %v at most", what, best, most)
+		t.Errorf("%s: it takes %v, want %v at most", what, best, most)
 	}
 }
 

@@ -44,7 +44,7 @@ func FuzzEvents(f *testing.F) {
 			Header: syscall.NlMsghdr{Type: kind, Flags: flags}}
 		const times = 100
 		most := 20*time.Microsecond + 2*time.Microsecond*time.Duration(len(data))
-		nstest.Takes(t, times*most, fmt.Sprintf("%d bytes, %d times,", len(data), times),
+		nstest.Takes(t, times*most, fmt.Sprintf("%d bytes, %d times", len(data), times),
 			func() {
 				for range times {
 					if err := s.read([]syscall.NetlinkMessage{m}); err != nil {
