@@ -74,7 +74,7 @@ soak:
 	testdata/lab/deps.sh
 	$(PROVE) ./internal/daemon -run TestRunUnderLoad -resyncs 1000 | $(QUIET)
 	$(PROVE) ./internal/daemon -run TestRunTorn -torn 200 | $(QUIET)
-	$(PROVE) ./internal/daemon -run TestBesieged -siege $(SIEGE) | $(QUIET)
+	$(PROVE) ./internal/daemon -run TestBesieged -siege $(SIEGE) -siege-listeners 5000 | $(QUIET)
 	$(PROVE) ./internal/daemon -run TestChurn -churn $(CHURN) | $(QUIET)
 	$(SOAK) 'Sync$$' -benchtime 10000x
 	$(SOAK) 'Heal$$' -benchtime 200x

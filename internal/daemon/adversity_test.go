@@ -300,5 +300,9 @@ func (a *adverse) touched() (end func()) {
 			_ = os.Chtimes(a.File("nginx.conf"), now, now)
 		}
 	})
-	return func() { cancel(); task.Wait() }
+	return func() {
+		cancel()
+		task.Wait()
+		a.Reload() // what was touched after NGINX had forked may not be what it has read
+	}
 }

@@ -187,7 +187,7 @@ func holding(ctx context.Context, u *intruder) (int, error) {
 	const whole = "GET /status HTTP/1.1\r\nHost: x\r\n"
 	said := []string{"", whole, whole + "\r\n", whole + "Accept: " + gobType + "\r\n\r\n"}
 	held := 0
-	for n := range 60 {
+	for n := range 300 {
 		c, err := connect(ctx, "unix", u.Socket)
 		if err != nil {
 			break
@@ -288,8 +288,9 @@ func spying(ctx context.Context, u *intruder) (int, error) {
 		}
 		got++
 		for _, w := range u.Words {
-			if bytes.Contains(answer, []byte(w)) {
-				leaks = append(leaks, fmt.Errorf("%s tells %q", where, w))
+			if i := bytes.Index(answer, []byte(w)); i >= 0 {
+				leaks = append(leaks, fmt.Errorf("%s tells %q: %q", where, w,
+					answer[max(0, i-99):min(len(answer), i+99)]))
 			}
 		}
 	}

@@ -17,7 +17,8 @@ import (
 var (
 	siegeFor = flag.Duration("siege", 3*time.Second, "how long TestBesieged goes on, "+
 		"with each way to notice reloads")
-	siegeStrict = flag.Bool("strict", false, "TestBesieged fails for what takes longer "+
+	siegeListens = flag.Int("siege-listeners", 400, "of NGINX, in TestBesieged")
+	siegeStrict  = flag.Bool("strict", false, "TestBesieged fails for what takes longer "+
 		"than it may on a machine that has nothing else to do")
 )
 
@@ -53,11 +54,11 @@ func newSiege(t *testing.T) *siege {
 	t.Helper()
 	g := &siege{server: newServer(t)}
 	g.Lines("addr add " + theirsAddr + "/24 dev eth2")
-	g.listens = g.many(400)
+	g.listens = g.many(*siegeListens)
 	files := map[string]string{
 		"secret.conf": "set $pin \"" + secretWord + "\";\n",
 		"shadow":      "root:" + secretWord + ":20228:0:99999:7:::\n"}
-	g.words = []string{secretWord, "nginx.conf"}
+	g.words = []string{secretWord, g.File("nginx.conf")}
 	for name, text := range files {
 		if err := os.WriteFile(g.File(name), []byte(text), 0o600); err != nil {
 			t.Fatal(err)
@@ -81,7 +82,7 @@ func (g *siege) write(more string) {
 	if err := os.WriteFile(g.File("new"), nil, 0o600); err != nil {
 		g.t.Fatal(err)
 	}
-	g.Replace(fmt.Sprintf("worker_rlimit_nofile 65536;\n%sevents { worker_connections 8192; "+
+	g.Replace(fmt.Sprintf("worker_rlimit_nofile 65536;\n%sevents { worker_connections 30000; "+
 		"}\nhttp { access_log off; server {\nlisten 10.0.1.100:8080;\n%s%s\n"+
 		"include %s;\nreturn 200 ok;\n} }\n", g.Head(), g.listens, more,
 		g.File("secret.conf")))
