@@ -48,13 +48,18 @@ const (
 	siegeListen = "10.0.2.100:8080"
 )
 
-// newSiege makes a host with many listeners, and with files that root alone may
-// read.
+// newSiege makes a host with many listeners and routes, and with files that
+// root alone may read.
 func newSiege(t *testing.T) *siege {
 	t.Helper()
 	g := &siege{server: newServer(t)}
 	g.Lines("addr add " + theirsAddr + "/24 dev eth2")
 	g.listens = g.many(*siegeListens)
+	var routes strings.Builder // which the path's table copies
+	for n := range *siegeListens {
+		fmt.Fprintf(&routes, "route add 20.0.%d.%d/32 via 10.0.1.1 dev eth1\n", n>>8, n&255)
+	}
+	g.Lines(routes.String())
 	files := map[string]string{
 		"secret.conf": "set $pin \"" + secretWord + "\";\n",
 		"shadow":      "root:" + secretWord + ":20228:0:99999:7:::\n"}
