@@ -3,6 +3,7 @@
 #                                                                           or with nginx/ and bigip/ below it
 # make bench   benchmarks                                      make fuzz    each fuzz target for FUZZTIME
 # make soak    1,000 changes under load, 200 torn reloads, 200 deletions, 10,000 syncs, 200 reloads of 10,000 listeners, idle;
+#              all that local users can do at once, for SIEGE (20m) with each way to notice reloads; growth while all comes and goes for CHURN (30m);
 #              random networks that the daemon guards for EVENTS (10m) while VIPs, routers, leases and rules change
 # make chaos   the same for SECONDS from SEED on, while the daemon is killed, starved, has no room for its files and is lied to
 # make install to PREFIX below DESTDIR; starts nothing; test keeps screenshots of the HTML report in LASTHOP_ARTIFACTS
@@ -16,6 +17,8 @@ NETWORKS    := 1000
 SUITE       := bookworm
 FUZZTIME    := 30s
 EVENTS      := 10m
+SIEGE       := 20m
+CHURN       := 30m
 SEED        := 1
 SECONDS     := 60
 PREFIX      := /usr
@@ -71,6 +74,8 @@ soak:
 	testdata/lab/deps.sh
 	$(PROVE) ./internal/daemon -run TestRunUnderLoad -resyncs 1000 | $(QUIET)
 	$(PROVE) ./internal/daemon -run TestRunTorn -torn 200 | $(QUIET)
+	$(PROVE) ./internal/daemon -run TestBesieged -siege $(SIEGE) -siege-listeners 5000 | $(QUIET)
+	$(PROVE) ./internal/daemon -run TestChurn -churn $(CHURN) | $(QUIET)
 	$(SOAK) 'Sync$$' -benchtime 10000x
 	$(SOAK) 'Heal$$' -benchtime 200x
 	$(SOAK) 'Reload' -benchtime 200x

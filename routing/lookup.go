@@ -479,6 +479,17 @@ func hides(routes []Route, src netip.Addr) bool {
 		})
 }
 
+// finds reports whether a lookup from a prefix comes to a route's destination
+// in its table: IPv6 routes are for some sources, or are hidden by such routes.
+func (f *FIB) finds(r Route, from netip.Prefix) bool {
+	src := from.Addr()
+	if own := r.Source(); own.Bits() > from.Bits() && own.Overlaps(from) {
+		src = own.Addr()
+	}
+	same := f.tables[tableID{r.Family(), r.Table}].routes[r.Dst]
+	return r.forSource(src) && !hides(same, src)
+}
+
 // forSource reports whether a route is for packets of a source.
 func (r Route) forSource(src netip.Addr) bool {
 	from := r.Source()

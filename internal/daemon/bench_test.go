@@ -257,16 +257,25 @@ type process struct {
 	pid int
 }
 
-// startProcess starts the built lasthop by way of another command, if any, and
-// waits until it is in sync. Inside of the namespace it has no proc connector.
+// startProcess starts the built lasthop by way of another command, if any, for
+// nginx.conf and without settings, and waits until it is in sync.
 func (s *server) startProcess(inside bool, by ...string) process {
+	s.t.Helper()
+	p := s.launch(inside, by, "-c", s.File("nginx.conf"), "--config", "")
+	s.Until("the daemon", func() bool { return p.status().InSync })
+	return p
+}
+
+// launch starts the built lasthop by way of another command, if any, with
+// flags, and waits for its first sync. Inside of the namespace it has no proc
+// connector.
+func (s *server) launch(inside bool, by []string, flags ...string) process {
 	s.t.Helper()
 	exe, err := program()
 	if err != nil {
 		s.t.Fatal(err)
 	}
-	args := append(by, exe, "run", "--run-dir", s.File("run"), "-c", s.File("nginx.conf"),
-		"--config", "")
+	args := slices.Concat(by, []string{exe, "run", "--run-dir", s.File("run")}, flags)
 	c := exec.Command(args[0], append(args[1:], "--netns", s.Path)...)
 	if inside {
 		c = s.Command(args...)
@@ -282,7 +291,7 @@ func (s *server) startProcess(inside bool, by ...string) process {
 		}
 	})
 	p := process{s, c.Process.Pid}
-	s.Until("the daemon", func() bool { return p.status().InSync })
+	s.Until("the first sync", func() bool { return p.status().Counts.Syncs > 0 })
 	return p
 }
 
