@@ -269,7 +269,7 @@ func (d *daemon) watchRouters(now time.Time) {
 		return
 	}
 	next, err := d.routers.look(now)
-	d.noted(aboutRouters, err)
+	d.noted(aboutRouters, errors.Join(err, d.routers.tidy()))
 	d.agenda.by(doRouters, now.Add(next))
 }
 
