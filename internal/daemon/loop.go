@@ -264,7 +264,7 @@ func (d *daemon) due(now time.Time) {
 // watchRouters looks which routers are dead, while a path has the mode last-hop.
 func (d *daemon) watchRouters(now time.Time) {
 	l := d.reconciler.last
-	if l == nil || len(l.Decision.Plan.State.Filters) == 0 {
+	if l == nil || d.routers.control == nil || len(l.Decision.Plan.State.Filters) == 0 {
 		d.noted(aboutRouters, nil)
 		return
 	}
