@@ -111,7 +111,7 @@ func (l *lab) greetedFrom(local, server netip.AddrPort) error {
 	if err := c.(*net.TCPConn).SetLinger(0); err != nil {
 		return err
 	}
-	c.SetDeadline(time.Now().Add(soon))
+	c.SetDeadline(time.Now().Add(patience))
 	for got := 0; got < 3000; {
 		n, err := c.Read(make([]byte, 4096))
 		if err != nil {
