@@ -131,6 +131,7 @@ func (l *lab) greetedFrom(local, server netip.AddrPort) error {
 // TestOwnEcho: the host's own ping goes by the table, also with the identifier
 // of an echo that came by another router.
 func TestOwnEcho(t *testing.T) {
+	t.Parallel()
 	s := steered(t)
 	for _, vip := range vips["lo"] {
 		client := clientAddr(family(vip), "a")
@@ -155,6 +156,7 @@ func TestOwnEcho(t *testing.T) {
 // TestRejected: an ICMP error that quotes a SYN goes back to where that came
 // from.
 func TestRejected(t *testing.T) {
+	t.Parallel()
 	s := steered(t)
 	c := s.host.Command("nft", "-f", "-")
 	c.Stdin = strings.NewReader(fmt.Sprintf(`table inet refusing {
