@@ -14,8 +14,7 @@ import (
 
 // tcm is struct tcmsg.
 type tcm struct {
-	family uint8
-	_      [3]uint8
+	_      [4]uint8 // the family, and padding
 	index  int32
 	handle uint32
 	parent uint32

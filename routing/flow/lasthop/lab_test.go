@@ -22,8 +22,8 @@ func TestMain(m *testing.M) { os.Exit(nstest.Main(m)) }
 //	client c --- router c ------------- e2
 //
 // main's default is by router a. Every router has a strict stateful firewall.
-// It passes no packet of a connection whose beginning it did not see, and counts
-// what is not for its own client.
+// It passes no packet of a connection whose beginning it did not see, and
+// counts what is not for its own client.
 type lab struct {
 	t       testing.TB
 	host    *nstest.NS

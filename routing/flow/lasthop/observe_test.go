@@ -66,6 +66,7 @@ func (s *steer) askLightly() map[string]bool {
 // TestObserved: the observer, which knows nothing of the programs, sees each
 // connection leave as it came, and for each listener and router some.
 func TestObserved(t *testing.T) {
+	t.Parallel()
 	s := steered(t)
 	s.serveMore()
 	h, err := s.kernel.Read()

@@ -103,6 +103,7 @@ func TestSpoofedSegments(t *testing.T) {
 // TestSpoofedDatagrams: one datagram by another router moves nothing while the
 // true one is heard. Two do, and one does after a second of silence.
 func TestSpoofedDatagrams(t *testing.T) {
+	t.Parallel()
 	s := steered(t)
 	for _, vip := range vips["lo"] {
 		client := netip.AddrPortFrom(clientAddr(family(vip), "a"), 4000)
