@@ -294,6 +294,47 @@ func TestLastHopCandidates(t *testing.T) {
 	}
 }
 
+// TestLastHopHeld: a path that is kept when nothing names it any more is that
+// of its own gateway: the candidates are none.
+func TestLastHopHeld(t *testing.T) {
+	h := parseHost(t, `
+		last-hop tag 5b2
+		link add eth0 type veth
+		link add eth1 type veth
+		link set eth0 up
+		link set eth1 up
+		addr add 2001:db8::10/64 dev eth0
+		addr add 2001:db8:1::10/64 dev eth1
+		addr add 2001:db8:9::7/128 dev lo
+		-6 route add default via 2001:db8::1 dev eth0
+		-6 route add default via 2001:db8:1::1 dev eth1 metric 2000
+	`)
+	policy, listeners := perConnection("2001:db8:9::7"), listenOn("2001:db8:9::7")
+	d := decideOn(t, h, policy, listeners...)
+	if got := strings.Count(d.Plan.State.String(), "default encap"); got != 2 {
+		t.Fatalf("%d defaults:\n%s", got, d.Plan.State)
+	}
+	installed := applied(d, h, policy.Numbers)
+	p := planOf(t, installed, listeners, nil, plain)
+	for _, path := range p.Paths {
+		if len(path.Gateways()) != 1 || path.Link != "eth0" || path.LastHop {
+			t.Errorf("%+v", path)
+		}
+	}
+	if !has(p, "held-path") || len(p.State.Filters) > 0 {
+		t.Errorf("%v\n%s", p.Findings, p.State)
+	}
+	for i, l := range installed.Links {
+		installed.Links[i].Up = l.Name != "eth0"
+	}
+	installed.Routes = slices.DeleteFunc(installed.Routes, func(r routing.Route) bool {
+		return len(r.Hops) > 0 && r.Hops[0].Link == "eth0"
+	})
+	if p := planOf(t, installed, listeners, nil, plain); !has(p, "address-on-lo") {
+		t.Errorf("without eth0: %v", p.Findings)
+	}
+}
+
 // TestLastHopEverywhere: where nothing says which way requests come, the mode
 // is enough; what says that there is no way, or another one, goes on to say so.
 func TestLastHopEverywhere(t *testing.T) {
