@@ -62,17 +62,32 @@ func newStreet(t testing.TB, exe string, uplinks, vips int) *street {
 	for _, f := range families {
 		s.address(f)
 	}
-	conf := strings.Builder{}
-	conf.WriteString("events {}\nhttp {\n")
-	for i := range vips {
-		fmt.Fprintf(&conf, "server { listen %s:80; listen [%s]:80; }\n",
+	s.configure(func(i int) string {
+		return fmt.Sprintf("server { listen %s:80; listen [%s]:80; }\n",
 			s.vip(families[0], i), s.vip(families[1], i))
+	})
+	return s
+}
+
+// configure writes an nginx.conf with what server says of each VIP.
+func (s *street) configure(server func(vip int) string) {
+	s.t.Helper()
+	var conf strings.Builder
+	fmt.Fprintf(&conf, "pid %[1]s/pid;\nerror_log %[1]s/error.log;\n"+
+		"worker_rlimit_nofile 65536;\nevents { worker_connections 40000; }\nhttp {\n",
+		s.dir)
+	for i := range s.vips {
+		conf.WriteString(server(i))
 	}
 	conf.WriteString("}\n")
-	if err := os.WriteFile(s.conf(), []byte(conf.String()), 0o644); err != nil {
-		t.Fatal(err)
+	s.write(s.conf(), conf.String())
+}
+
+func (s *street) write(file, text string) {
+	s.t.Helper()
+	if err := os.WriteFile(file, []byte(text), 0o644); err != nil {
+		s.t.Fatal(err)
 	}
-	return s
 }
 
 // address gives both sides the links' addresses and routes of a family.
@@ -109,8 +124,10 @@ func (s *street) defaultBy(f family, uplink int) string {
 // does not leave without rules.
 func (s *street) uplinkOf(vip int) int { return s.uplinks - 1 - vip%s.uplinks }
 
+// vip is a VIP. Between two of an uplink there is a free address, so that no
+// prefix holds VIPs alone.
 func (s *street) vip(f family, i int) netip.Addr {
-	return f.address(s.uplinkOf(i), 256+i/s.uplinks)
+	return f.address(s.uplinkOf(i), 256+2*(i/s.uplinks))
 }
 
 // sample are VIPs from the first to the last, at equal distances: of a list of
@@ -129,8 +146,12 @@ func (s *street) conf() string { return filepath.Join(s.dir, "nginx.conf") }
 // lasthop runs the program on the host.
 func (s *street) lasthop(args ...string) string {
 	s.t.Helper()
-	return s.host.Run(append(append([]string{s.exe}, args...), "--config", "", "--run-dir",
-		s.dir, "-c", s.conf())...)
+	return s.host.Run(s.command(args...)...)
+}
+
+func (s *street) command(args ...string) []string {
+	return append(append([]string{s.exe}, args...), "--config", "", "--run-dir", s.dir,
+		"-c", s.conf())
 }
 
 // received counts the frames that have come to the world by each of its links.
