@@ -24,8 +24,8 @@ func TestRenewAllocations(t *testing.T) {
 				t.Fatalf("%v, %v", d.Diff, err)
 			}
 		})
-		if got != 372 {
-			t.Errorf("%d listeners: %v allocations, want 372", n, got)
+		if got != 363 {
+			t.Errorf("%d listeners: %v allocations, want 363", n, got)
 		}
 	}
 }
