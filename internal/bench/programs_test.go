@@ -58,12 +58,7 @@ func comparePrograms(s *street, rounds int, programs []program) (took, used colu
 }
 
 // roundsOf are fewer where a round takes long.
-func roundsOf(size sizes, n int) int {
-	if n > 1000 {
-		return size.rounds / 2
-	}
-	return size.rounds
-}
+func roundsOf(size sizes, n int) int { return size.rounds / min(max(1, n/500), 4) }
 
 // printPrograms prints a table of all sizes, and of each program with how much
 // its times grow from the second size on.
@@ -188,7 +183,7 @@ func TestApply(t *testing.T) {
 			t.Fatalf("%d commands for %d listeners", len(commands), n)
 		}
 		s.write(s.dir+"/batch", strings.Join(commands, "\n"))
-		took, used := comparePrograms(s, max(3, roundsOf(size, n)/3), writers)
+		took, used := comparePrograms(s, roundsOf(size, n), writers)
 		took.name = fmt.Sprintf("%d listeners, %d commands: elapsed", n, len(commands))
 		used.name = "processor time"
 		columns = append(columns, took, used)
@@ -217,7 +212,7 @@ func (s *street) commands() (lines []string) {
 // what an idle daemon takes.
 func TestDaemon(t *testing.T) {
 	runs := map[string][][2]string{
-		"short": {{"Reload$/.*/connector/tested", "10x"}, {"SyncUnchanged", "20x"}},
+		"short": {{"Reload$/.*/connector/(tested|busy)", "10x"}, {"SyncUnchanged", "50x"}},
 		"full": {{"Reload", "50x"}, {"Heal", "20x"}, {"SyncUnchanged", "100x"},
 			{"Idle", "1x"}},
 	}
@@ -228,10 +223,10 @@ func TestDaemon(t *testing.T) {
 			"-timeout", "60m", "../daemon")
 		c.Stderr = os.Stderr
 		out, err := c.Output()
-		if err != nil {
-			t.Fatalf("%v: %v\n%s", c.Args, err, out)
-		}
 		fmt.Print(benchmarks(string(out)))
+		if err != nil {
+			t.Errorf("%v: %v\n%s", c.Args, err, out)
+		}
 	}
 	fmt.Println()
 }
