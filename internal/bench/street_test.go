@@ -15,6 +15,7 @@ import (
 type family struct {
 	name    string
 	options []string // of ip
+	flags   string   // of an address: of use at once
 	bits    int      // of an uplink's subnet
 	host    int      // the length of a host prefix
 	address func(uplink, n int) netip.Addr
@@ -23,10 +24,10 @@ type family struct {
 }
 
 var families = []family{
-	{"IPv4", nil, 16, 32, func(uplink, n int) netip.Addr {
+	{"IPv4", nil, "", 16, 32, func(uplink, n int) netip.Addr {
 		return netip.AddrFrom4([4]byte{10, byte(16 + uplink), byte(n >> 8), byte(n)})
 	}, netip.MustParseAddr("198.51.100.2"), netip.MustParseAddr("203.0.113.1")},
-	{"IPv6", []string{"-6"}, 64, 128, func(uplink, n int) netip.Addr {
+	{"IPv6", []string{"-6"}, "nodad", 64, 128, func(uplink, n int) netip.Addr {
 		return netip.AddrFrom16([16]byte{0x20, 1, 0xd, 0xb8, 0, byte(16 + uplink),
 			14: byte(n >> 8), 15: byte(n)})
 	}, netip.MustParseAddr("2001:db8:c::2"), netip.MustParseAddr("2001:db8:b::1")},
@@ -95,18 +96,19 @@ func (s *street) address(f family) {
 	s.t.Helper()
 	var host, world strings.Builder
 	for u := range s.uplinks {
-		fmt.Fprintf(&host, "link set eth%d up\naddr add %s/%d dev eth%d\n", u, f.own(u),
-			f.bits, u)
-		fmt.Fprintf(&world, "link set r%d up\naddr add %s/%d dev r%d\n", u, f.router(u),
-			f.bits, u)
+		fmt.Fprintf(&host, "link set eth%d up\naddr add %s/%d dev eth%d %s\n", u, f.own(u),
+			f.bits, u, f.flags)
+		fmt.Fprintf(&world, "link set r%d up\naddr add %s/%d dev r%d %s\n", u, f.router(u),
+			f.bits, u, f.flags)
 		if f.bits == 64 { // neighbours are asked from there
-			fmt.Fprintf(&host, "addr add fe80::2/64 dev eth%d\n", u)
-			fmt.Fprintf(&world, "addr add fe80::1/64 dev r%d\n", u)
+			fmt.Fprintf(&host, "addr add fe80::2/64 dev eth%d nodad\n", u)
+			fmt.Fprintf(&world, "addr add fe80::1/64 dev r%d nodad\n", u)
 		}
 		fmt.Fprintf(&host, "route add %s\n", s.defaultBy(f, u))
 	}
 	for i := range s.vips {
-		fmt.Fprintf(&host, "addr add %s/%d dev eth%d\n", s.vip(f, i), f.bits, s.uplinkOf(i))
+		fmt.Fprintf(&host, "addr add %s/%d dev eth%d %s\n", s.vip(f, i), f.bits,
+			s.uplinkOf(i), f.flags)
 	}
 	fmt.Fprintf(&world, "addr add %s/%d dev lo\nroute add blackhole %s/%d\n", f.client, f.host,
 		f.hole, f.host)
