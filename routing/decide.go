@@ -113,8 +113,8 @@ func (in Inputs) same(x Inputs) bool {
 	return reflect.DeepEqual(in, x)
 }
 
-// same reports whether nothing differs. Addresses and routes, of which there are
-// many, are compared without reflection.
+// same reports whether nothing differs. Addresses and routes are compared
+// without reflection: there may be many.
 func (h Host) same(x Host) bool {
 	if !slices.Equal(h.Addrs, x.Addrs) || !slices.EqualFunc(h.Routes, x.Routes, identical) {
 		return false

@@ -18,7 +18,8 @@ func TestRenewAllocations(t *testing.T) {
 		}
 		in.Host = With(h, d.Plan.State)
 		again := in
-		again.Host.Addrs, again.Host.Routes = slices.Clone(in.Host.Addrs), slices.Clone(in.Host.Routes)
+		again.Host.Addrs = slices.Clone(in.Host.Addrs)
+		again.Host.Routes = slices.Clone(in.Host.Routes)
 		got := testing.AllocsPerRun(10, func() {
 			if d, err := d.Renew(again); err != nil || !d.Diff.Empty() {
 				t.Fatalf("%v, %v", d.Diff, err)

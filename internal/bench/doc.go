@@ -1,15 +1,15 @@
 // Package bench prints tables that compare lasthop with what else can be done,
 // or with nothing done, measured side by side in one run: `make bench`.
 //
-// A ratio is made of two costs of the same round. Rounds follow each other, in
-// each of them everything is measured once, and each round begins with another
-// one. A table has the median of the rounds' ratios, and their quartiles. What
-// other programs do to the machine falls on all alike. Costs of packets are
-// processor time, for the same reason: that of the thread which sends, with what
-// the kernel does on its account, and that of NGINX.
+// A ratio is made of two costs of the same round. Each round measures all that
+// is compared once, and begins with another one than the round before, so that
+// what other programs do to the machine falls on all alike. A table has the
+// median of the rounds' ratios, and their quartiles. Costs of packets are
+// processor time: of the thread that sends, with what the kernel does on its
+// account, and of NGINX.
 //
-// The row "no rules, again" is the base measured twice: how far it is from 1.00
-// says what a table can tell apart.
+// The row "no rules, again" is the base measured twice: its distance from 1.00
+// is what a table cannot tell apart.
 //
 // All of the package is in its tests:
 //

@@ -105,8 +105,6 @@ func (x *traffic) open(kind int, a netip.Addr, port ...int) int {
 	}
 	fd, err := unix.Socket(domain, kind|unix.SOCK_CLOEXEC, 0)
 	x.must("socket", err)
-	wait := &unix.Timeval{Sec: 10} // a run must not hang
-	x.must("socket", unix.SetsockoptTimeval(fd, unix.SOL_SOCKET, unix.SO_RCVTIMEO, wait))
 	// else a port is taken that other connections could share
 	x.must("bind", unix.SetsockoptInt(fd, unix.IPPROTO_IP, unix.IP_BIND_ADDRESS_NO_PORT, 1))
 	x.must("bind", unix.Bind(fd, socketAddr(a, append(port, 0)[0])))
@@ -167,8 +165,8 @@ func (x *traffic) connections() (cost float64) {
 		x.pin()
 		cost = x.both(32, func(i int) {
 			fd := x.open(unix.SOCK_STREAM, x.client)
-			x.must("connect", unix.Connect(fd, socketAddr(x.vip(x.family, vips[i%len(vips)]),
-				web)))
+			vip := x.vip(x.family, vips[i%len(vips)])
+			x.must("connect", unix.Connect(fd, socketAddr(vip, web)))
 			x.request(fd, "close")
 			for n := 1; n > 0; {
 				n, _ = unix.Read(fd, x.buffer)
@@ -320,8 +318,9 @@ func (x *traffic) astray() (vips []int) {
 func TestVariants(t *testing.T) {
 	s := newStreet(t, build(t), 4, 8)
 	state := func() string {
-		return s.host.IP("rule") + s.host.IP("-6 rule") + s.host.IP("route show table all") +
-			s.host.IP("-6 route show table all") + s.host.Run("nft", "list", "ruleset")
+		return s.host.IP("rule") + s.host.IP("-6 rule") +
+			s.host.IP("route show table all") + s.host.IP("-6 route show table all") +
+			s.host.Run("nft", "list", "ruleset")
 	}
 	nginx := s.nginx()
 	x := []*traffic{newTraffic(s, families[0], nginx), newTraffic(s, families[1], nginx)}
@@ -334,8 +333,8 @@ func TestVariants(t *testing.T) {
 				want = []int{0, 1, 2, 4, 5, 6}
 			}
 			if d := cmp.Diff(want, x.astray()); d != "" {
-				t.Errorf("%s, %s: VIPs that leave otherwise: -want +got\n%s", v.name,
-					x.name, d)
+				t.Errorf("%s, %s: VIPs that leave otherwise: -want +got\n%s",
+					v.name, x.name, d)
 			}
 		}
 		v.take(s)

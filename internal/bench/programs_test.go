@@ -211,8 +211,8 @@ func TestDaemon(t *testing.T) {
 	wanted(t)
 	fmt.Printf("\n### The daemon\n\n| | |\n|---|---|\n")
 	for _, run := range runs[*tables] {
-		c := exec.Command("go", "test", "-run", "^$", "-bench", run[0], "-benchtime", run[1],
-			"-timeout", "60m", "../daemon")
+		c := exec.Command("go", "test", "-run", "^$", "-bench", run[0],
+			"-benchtime", run[1], "-timeout", "60m", "../daemon")
 		c.Stderr = os.Stderr
 		out, err := c.Output()
 		fmt.Print(benchmarks(string(out)))
@@ -245,7 +245,8 @@ func benchmarks(output string) string {
 
 // TestBenchmarks makes rows, and holds the exponent to a square.
 func TestBenchmarks(t *testing.T) {
-	got := benchmarks("goos: linux\nBenchmarkReload/n=10-2 \t 5\t 123 ns/op\t 0.5 p50-ms\t 7 p99-ms\nPASS\n")
+	got := benchmarks("goos: linux\n" +
+		"BenchmarkReload/n=10-2 \t 5\t 123 ns/op\t 0.5 p50-ms\t 7 p99-ms\nPASS\n")
 	if want := "| Reload/n=10-2 | 0.5 p50-ms, 7 p99-ms |\n"; got != want {
 		t.Errorf("got %q, want %q", got, want)
 	}

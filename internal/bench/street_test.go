@@ -44,8 +44,8 @@ func (f family) subnet(uplink int) netip.Prefix {
 }
 
 // street is a host with uplinks eth0, eth1, ... and as many VIPs on each, and
-// the world: all routers and clients in one, which gets and sends by r0, r1, ...
-// Main's default is by eth0.
+// the world behind r0, r1, ...: all routers and clients in one. Main's default
+// is by eth0.
 type street struct {
 	host, world   *nstest.NS
 	t             testing.TB

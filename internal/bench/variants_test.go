@@ -48,7 +48,8 @@ func (s *street) tables(verb string) {
 	s.t.Helper()
 	s.lines(func(b *strings.Builder, f family) {
 		for u := range s.uplinks {
-			fmt.Fprintf(b, "route %s %s dev eth%d table %d\n", verb, f.subnet(u), u, 101+u)
+			fmt.Fprintf(b, "route %s %s dev eth%d table %d\n", verb, f.subnet(u), u,
+				101+u)
 			fmt.Fprintf(b, "route %s default via %s dev eth%d table %d\n", verb,
 				f.router(u), u, 101+u)
 		}
@@ -84,7 +85,8 @@ func (s *street) sbr(verb, main string) {
 			if verb == "add" { // while the gateway is reached by main
 				fmt.Fprintf(b, "route add %s table %d\n", connected, 100+u)
 				fmt.Fprintf(b, "route add %s table %d\n", s.defaultBy(f, u), 100+u)
-				fmt.Fprintf(b, "route del %s\nroute del %s\n", s.defaultBy(f, u), connected)
+				fmt.Fprintf(b, "route del %s\nroute del %s\n", s.defaultBy(f, u),
+					connected)
 				continue
 			}
 			fmt.Fprintf(b, "route %s %s\nroute %s %s\n", main, connected, main,
@@ -94,7 +96,8 @@ func (s *street) sbr(verb, main string) {
 		}
 		for i := range s.vips {
 			if u := s.uplinkOf(i); u > 0 {
-				fmt.Fprintf(b, "rule %s from %s lookup %d\n", verb, s.vip(f, i), 100+u)
+				fmt.Fprintf(b, "rule %s from %s lookup %d\n", verb, s.vip(f, i),
+					100+u)
 			}
 		}
 	})
@@ -110,8 +113,8 @@ func (s *street) marks(verb string) {
 	})
 }
 
-// markMap is a ruleset: a connection's mark is that of its first packet's source
-// address, and each packet gets the mark of its connection.
+// markMap is a ruleset: a connection has the mark of its first packet's source
+// address, and each packet the mark of its connection.
 func (s *street) markMap() string {
 	elements := func(f family) string {
 		var list []string

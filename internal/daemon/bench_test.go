@@ -98,7 +98,7 @@ func (s *server) busy(addr string) (end func()) {
 		clients.Go(func() {
 			s.Do(func() {
 				for ctx.Err() == nil {
-					if askTCP(addr) != nil { // NGINX is not there yet, or no more
+					if askTCP(addr) != nil { // no NGINX is there
 						pause(ctx, time.Millisecond)
 					}
 				}

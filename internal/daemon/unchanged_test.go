@@ -48,7 +48,7 @@ func TestSyncMessages(t *testing.T) {
 }
 
 // BenchmarkSyncUnchanged are syncs that find all as it was, each with a host
-// read anew. The listeners are on 100 addresses; further addresses are nobody's.
+// read anew. The listeners are on 100 addresses; nothing listens on the others.
 func BenchmarkSyncUnchanged(b *testing.B) {
 	for _, size := range []struct{ listeners, addresses int }{
 		{10, 0}, {1000, 0}, {10000, 0}, {10000, 10000},
@@ -62,7 +62,8 @@ func BenchmarkSyncUnchanged(b *testing.B) {
 			s.manyConf(s.many(size.listeners))
 			var more strings.Builder
 			for i := range size.addresses {
-				fmt.Fprintf(&more, "addr add 10.77.%d.%d/16 dev eth1\n", i>>8, i&255)
+				fmt.Fprintf(&more, "addr add 10.77.%d.%d/16 dev eth1\n", i>>8,
+					i&255)
 			}
 			s.Lines(more.String())
 			s.start()

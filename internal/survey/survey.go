@@ -85,9 +85,9 @@ func (p Place) Look(f settings.Flags) (*Survey, error) {
 
 // collectLate has the first garbage collection wait until there are 64 MiB, not
 // 4, or until the returned function is called: a look at 10,000 listeners fills
-// little more, and a dozen collections of a heap that grows cost it a quarter of
-// its time. What follows the first is collected at the usual pace, so that a
-// host with many routes takes no more memory for it.
+// little more, and a dozen collections of a heap that grows take a sixth of its
+// time. What follows the first is collected at the usual pace, so that a host
+// with many routes takes no more memory for it.
 func collectLate() (end func()) {
 	if os.Getenv("GOGC") != "" {
 		return func() {}

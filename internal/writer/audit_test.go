@@ -249,7 +249,8 @@ func TestAuditNone(t *testing.T) {
 	path := filepath.Join(t.TempDir(), "log")
 	a := newAudit([]string{path}, slog.New(slog.DiscardHandler))
 	a.record([]string{"a", "b", "c"})
-	for end := time.Now().Add(10 * time.Second); a.queued.Load() != 0 && time.Now().Before(end); {
+	end := time.Now().Add(10 * time.Second)
+	for a.queued.Load() != 0 && time.Now().Before(end) {
 		runtime.Gosched()
 	}
 	c, err := net.ListenPacket("unixgram", path)
@@ -263,7 +264,8 @@ func TestAuditNone(t *testing.T) {
 	}
 	line := make([]byte, 200)
 	_ = c.SetReadDeadline(time.Now().Add(10 * time.Second))
-	if n, _, err := c.ReadFrom(line); err != nil || !strings.HasSuffix(string(line[:n]), ": d\n") {
+	n, _, err := c.ReadFrom(line)
+	if err != nil || !strings.HasSuffix(string(line[:n]), ": d\n") {
 		t.Errorf("got %q, %v", line[:n], err)
 	}
 }
