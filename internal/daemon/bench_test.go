@@ -2,6 +2,7 @@ package daemon
 
 import (
 	"bytes"
+	"context"
 	"fmt"
 	"maps"
 	"os"
@@ -67,22 +68,44 @@ func loadAverage() string {
 // it, to a kernel that holds what the plan wants. A look every 20 ms cannot
 // know the fork's time: there it is from when the look began. "at-once" reloads
 // in the moment the file is written, which races the making of the plan;
-// "tested" runs nginx -t in between, as people and Ansible do.
+// "tested" runs nginx -t in between, as people and Ansible do; "busy" does so
+// while NGINX answers as many connections as two clients can make.
 func BenchmarkReload(b *testing.B) {
-	for _, n := range []int{1000, 10000} {
+	for _, n := range []int{10, 1000, 10000} {
 		for _, detector := range slices.Sorted(maps.Keys(detectorsOf)) {
-			for _, style := range []string{"at-once", "tested"} {
+			for _, style := range []string{"at-once", "tested", "busy"} {
 				b.Run(fmt.Sprintf("listeners=%d/%s/%s", n, detector, style),
 					func(b *testing.B) {
 						s := newServer(b)
 						listens := s.many(n)
+						if style == "busy" {
+							defer s.busy("10.0.1.110:1000")()
+						}
 						benchmarkReload(s, b, func(more string) {
 							s.manyConf(listens + more)
-						}, detectorsOf[detector], style == "tested")
+						}, detectorsOf[detector], style != "at-once")
 					})
 			}
 		}
 	}
+}
+
+// busy has two clients ask a listener again and again, until end.
+func (s *server) busy(addr string) (end func()) {
+	ctx, cancel := context.WithCancel(context.Background())
+	var clients sync.WaitGroup
+	for range 2 {
+		clients.Go(func() {
+			s.Do(func() {
+				for ctx.Err() == nil {
+					if askTCP(addr) != nil { // no NGINX is there
+						pause(ctx, time.Millisecond)
+					}
+				}
+			})
+		})
+	}
+	return func() { cancel(); clients.Wait() }
 }
 
 // BenchmarkReloadVhosts is BenchmarkReload for virtual servers that share one
