@@ -16,8 +16,8 @@ func (w *describer) routed() {
 	for _, r := range w.rows {
 		f := FamilyOf(r.Addr)
 		_, pinned := w.policy.address(r.Addr)
-		if r.path == nil || r.Status == Unresolved || r.After.Link != r.path.link ||
-			pinned || s.subnetAround(r.Addr).IsValid() ||
+		if r.path == nil || r.path.lastHop || r.Status == Unresolved ||
+			r.After.Link != r.path.link || pinned || s.subnetAround(r.Addr).IsValid() ||
 			!w.hasSubnet(linkFamily{r.path.link, f}) {
 			continue
 		}

@@ -117,6 +117,8 @@ func answer(b []byte, n names) (routing.Way, error) {
 			if w.Via, err = gatewayOf(a); err != nil {
 				return w, err
 			}
+		case unix.RTA_ENCAP:
+			w.LastHop = answerOf(a.value) != ""
 		}
 	}
 	switch {
