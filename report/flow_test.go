@@ -36,7 +36,8 @@ func TestFlowAnswer(t *testing.T) {
 	} {
 		words, _ := tt.flow.fate()
 		if got := tt.flow.Answer(); got != tt.want || words != tt.words {
-			t.Errorf("%+v:\n%s, %q, want\n%s, %q", tt.flow, got, words, tt.want, tt.words)
+			t.Errorf("%+v:\n%s, %q, want\n%s, %q", tt.flow, got, words, tt.want,
+				tt.words)
 		}
 	}
 	text := textOf(t, Flows{Client: netip.MustParseAddr("198.51.100.2"), More: 7,

@@ -35,6 +35,7 @@ var mayImport = map[string]string{
 	"watcher":              "internal/hint internal/procfs nginxconf",
 
 	"internal/hint":     "",
+	"internal/bench":    "",
 	"internal/netlab":   "",
 	"internal/nstest":   "",
 	"internal/procfs":   "",

@@ -167,7 +167,7 @@ func (d *daemon) filesChanged(now time.Time) {
 			"file", s.File)
 	}
 	if d.fleet.filesChanged(now) {
-		d.causes.add("nginx.conf has changed, and NGINX does not run")
+		d.causes.add("nginx.conf has changed")
 		d.sync()
 	}
 }

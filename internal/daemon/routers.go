@@ -29,6 +29,7 @@ type routers struct {
 
 	watch steer.Watch
 	dead  map[steer.Hop]steer.Hop // as was said last
+	noted string                  // of the maps, as was said last
 	room  room
 }
 
@@ -37,13 +38,13 @@ type routers struct {
 func (r *routers) due(now time.Time) (changed bool) {
 	before, f := r.troubles.messages(), r.findings()
 	l := r.reconciler.last
-	if l == nil || len(l.Decision.Plan.State.Filters) == 0 {
+	if l == nil || r.control == nil || len(l.Decision.Plan.State.Filters) == 0 {
 		r.troubles.note(aboutRouters, nil)
 		r.room = room{}
 		return r.board.steers(nil) || !slices.Equal(before, r.troubles.messages())
 	}
-	next, changed, err := r.look(&l.Decision.Plan, now)
-	r.troubles.note(aboutRouters, err)
+	next, changed, err := r.look(l, now)
+	r.troubles.note(aboutRouters, errors.Join(err, r.tidy()))
 	r.agenda.by(doRouters, now.Add(next))
 	return changed || !slices.Equal(before, r.troubles.messages()) ||
 		!slices.Equal(f, r.findings())
@@ -51,8 +52,7 @@ func (r *routers) due(now time.Time) (changed bool) {
 
 // look looks once, and returns when to look again. changed says that another
 // router is dead than before.
-func (r *routers) look(p *routing.Plan, now time.Time) (in time.Duration, changed bool,
-	_ error) {
+func (r *routers) look(l *look, now time.Time) (in time.Duration, changed bool, _ error) {
 	// what is attached already may have been attached by an earlier process
 	if _, _, _, err := r.control.Programs(); err != nil {
 		return time.Second, false, err
@@ -81,12 +81,12 @@ func (r *routers) look(p *routing.Plan, now time.Time) (in time.Duration, change
 		errs = append(errs, r.kernel.Probe(n))
 	}
 	seen := survey.Hops{Time: now, Noted: hops, Dead: found.Dead, Neighs: neighs, Links: links}
-	for i := range p.Paths {
-		seen.Gateways = append(seen.Gateways, p.Paths[i].Gateways()...)
+	for _, p := range l.Decision.Plan.Paths {
+		seen.Gateways = append(seen.Gateways, p.Gateways()...)
 	}
 	says := seen.Report()
 	if says.Counts, err = survey.HopCounts(maps); err == nil {
-		err = r.room.look(maps, says, r.control.Flows)
+		err = r.room.look(maps, says, l.Inputs.Policy.Connections())
 	}
 	changed = r.board.steers(says) || changed
 	return found.Next, changed, errors.Join(append(errs, err)...)
@@ -131,6 +131,18 @@ func (r *room) judge(says report.LastHop, flows int) {
 		r.findings = nil
 	}
 	r.last = report.LastHop{Time: says.Time, Fill: says.Fill, Counts: says.Counts}
+}
+
+// tidy lets go of maps that no route or filter has any more, and says once what
+// is to be said of those that have.
+func (r *routers) tidy() error {
+	if note := r.control.Note(); note != r.noted {
+		r.noted = note
+		if note != "" {
+			r.log.Warn(note)
+		}
+	}
+	return r.control.Attached()
 }
 
 // tell logs what has changed.

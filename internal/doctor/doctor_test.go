@@ -180,8 +180,8 @@ func TestUnexplained(t *testing.T) {
 	}
 }
 
-// TestLastHop: what the daemon has found about the mode is check's finding, too,
-// and nothing else that it says.
+// TestLastHop: what the daemon has found about the mode is check's finding,
+// too, and nothing else that it says.
 func TestLastHop(t *testing.T) {
 	says := report.Status{}
 	says.Plan.Findings = []routing.Finding{routing.Warning.Finding("map-full", "last-hop", "x"),

@@ -1,6 +1,7 @@
 package host
 
 import (
+	"cmp"
 	"errors"
 	"fmt"
 	"slices"
@@ -13,8 +14,7 @@ import (
 
 // tcm is struct tcmsg.
 type tcm struct {
-	family uint8
-	_      [3]uint8
+	_      [4]uint8 // the family, and padding
 	index  int32
 	handle uint32
 	parent uint32
@@ -145,37 +145,43 @@ func (r *reading) readFilters() error {
 		if h.parent != clsact {
 			continue
 		}
-		filters, err := r.dump(unix.RTM_GETTFILTER, unix.RTM_NEWTFILTER,
-			newMessage(tcm{index: h.index, parent: clsactIngress}))
-		if errors.Is(err, unix.ENODEV) || errors.Is(err, unix.EINVAL) {
-			continue // the link, or its qdisc, has gone
+		link, err := r.link(uint32(h.index))
+		if err != nil {
+			continue // it came since the links were read
 		}
+		filters, err := r.filtersOf(link, h.index)
 		if err != nil {
 			return err
 		}
-		for _, m := range filters {
-			if err := r.addFilter(m); err != nil {
-				return err
-			}
-		}
+		r.host.Filters = append(r.host.Filters, filters...)
 	}
 	return nil
 }
 
-func (r *reading) addFilter(m []byte) error {
-	h, list, err := decode[tcm](m)
+// filtersOf reads the filters of a link that has a qdisc for them.
+func (r *reading) filtersOf(link string, index int32) (list []routing.Filter, err error) {
+	filters, err := r.dump(unix.RTM_GETTFILTER, unix.RTM_NEWTFILTER,
+		newMessage(tcm{index: index, parent: clsactIngress}))
+	if errors.Is(err, unix.ENODEV) || errors.Is(err, unix.EINVAL) {
+		return nil, nil // the link, or its qdisc, has gone
+	}
 	if err != nil {
-		return fmt.Errorf("decode filter: %w", err)
+		return nil, err
 	}
-	link, err := r.link(uint32(h.index))
-	if err != nil {
-		return nil // it came since the links were read
+	for _, m := range filters {
+		h, attributes, err := decode[tcm](m)
+		if err != nil {
+			return nil, fmt.Errorf("decode filter: %w", err)
+		}
+		f, ok, err := decodeFilter(h, attributes, link)
+		if err != nil {
+			return nil, err
+		}
+		if ok {
+			list = append(list, f)
+		}
 	}
-	f, ok, err := decodeFilter(h, list, link)
-	if ok {
-		r.host.Filters = append(r.host.Filters, f)
-	}
-	return err
+	return list, nil
 }
 
 // decodeFilter reads the attributes of a filter. ok is false for one without a
@@ -220,8 +226,35 @@ func (w *writing) setFilter(f routing.Filter) error {
 	options.putString(tcaBPFName, f.Name)
 	options.putUint32(tcaBPFFlags, directAction)
 	m.put(tcaOptions|unix.NLA_F_NESTED, options.data)
+	err = w.write(unix.RTM_NEWTFILTER, unix.NLM_F_CREATE|unix.NLM_F_EXCL, m.data)
+	if !errors.Is(err, unix.EEXIST) {
+		return err
+	}
+	switch there, err := w.filterAt(f, index); {
+	case err != nil:
+		return err
+	case !there.Owned():
+		return fmt.Errorf("replace filter %v: %w", there, errForeign)
+	}
 	return w.write(unix.RTM_NEWTFILTER, unix.NLM_F_CREATE, m.data)
 }
+
+var errForeign = errors.New("another program has attached it")
+
+// filterAt returns the filter at the place of one, the zero Filter if there is
+// none. The kernel would replace or delete another program's there without a
+// word.
+func (w *writing) filterAt(f routing.Filter, index int) (routing.Filter, error) {
+	list, err := w.filtersOf(f.Link, int32(index))
+	for _, there := range list {
+		if there.Pref == f.Pref && there.Handle == handleOf(f) {
+			return there, nil
+		}
+	}
+	return routing.Filter{}, err
+}
+
+func handleOf(f routing.Filter) uint32 { return cmp.Or(f.Handle, filterHandle) }
 
 // delFilter takes a filter of ours away, and leaves the qdisc.
 func (w *writing) delFilter(f routing.Filter) error {
@@ -232,6 +265,9 @@ func (w *writing) delFilter(f routing.Filter) error {
 	if index == 0 {
 		return nil // it went with its link
 	}
+	if there, err := w.filterAt(f, index); err != nil || !there.Owned() {
+		return err // it is gone, or another program's is there
+	}
 	m := filterMessage(f, index)
 	m.putString(tcaKind, "bpf")
 	err := w.write(unix.RTM_DELTFILTER, 0, m.data)
@@ -240,10 +276,6 @@ func (w *writing) delFilter(f routing.Filter) error {
 
 func filterMessage(f routing.Filter, index int) message {
 	const all = unix.ETH_P_ALL<<8 | unix.ETH_P_ALL>>8 // in network order
-	h := tcm{index: int32(index), handle: f.Handle, parent: clsactIngress,
-		info: uint32(f.Pref)<<16 | all}
-	if h.handle == 0 {
-		h.handle = filterHandle
-	}
-	return newMessage(h)
+	return newMessage(tcm{index: int32(index), handle: handleOf(f), parent: clsactIngress,
+		info: uint32(f.Pref)<<16 | all})
 }

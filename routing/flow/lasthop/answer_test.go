@@ -5,6 +5,7 @@ import (
 	"net/netip"
 	"os"
 	"path/filepath"
+	"slices"
 	"testing"
 
 	"lasthop/internal/nstest"
@@ -52,7 +53,8 @@ func (l *lab) steer(flows int) *steer {
 // newSteer loads programs for a host, and skips the test where that cannot be.
 func newSteer(t testing.TB, host *nstest.NS, flows int) *steer {
 	t.Helper()
-	s := &steer{lab: &lab{t: t, host: host}, kernel: open(t, host), control: &lasthop.Control{Flows: flows}}
+	s := &steer{lab: &lab{t: t, host: host}, kernel: open(t, host),
+		control: &lasthop.Control{Flows: flows}}
 	s.control.Place = lasthop.Place{Root: bpffs(t), Namespace: s.kernel.Inode()}
 	s.kernel.LastHop = s.control
 	t.Cleanup(func() { s.control.Close() })
@@ -140,7 +142,10 @@ func wanted(a netip.Addr) []routing.Wanted {
 	return []routing.Wanted{{Addr: a, Port: tcpPort, Transport: routing.TCP},
 		{Addr: a, Port: udpPort, Transport: routing.UDP},
 		{Addr: a, Port: closedPort, Transport: routing.UDP},
-		{Addr: a, Transport: routing.TCP}, {Addr: a, Transport: routing.ICMP}}
+		{Addr: a, Transport: routing.TCP}, {Addr: a, Transport: routing.ICMP},
+		{Addr: a, Port: greetPort, Transport: routing.TCP},
+		{Addr: a, Port: anyPort, Transport: routing.UDP},
+		{Addr: a, Port: pairPort, Transport: routing.UDP}}
 }
 
 func rule(a netip.Addr, table uint32) routing.Rule {
@@ -188,6 +193,7 @@ func (s *steer) install() {
 func TestTraffic(t *testing.T) {
 	l := newLab(t)
 	l.serve()
+	l.serveMore()
 	s := l.steer(1 << 12)
 	s.state.Filters, s.state.Wanted = nil, nil // source routing alone
 	for i := range s.state.Routes {
@@ -195,7 +201,7 @@ func TestTraffic(t *testing.T) {
 	}
 	s.install()
 	for _, r := range routers {
-		err := kinds[0].ask(l.clients[r.name], vips["nic"][4])
+		_, err := dialWithin(soon, l.clients[r.name], "tcp", vips["nic"][4], tcpPort)
 		if (err == nil) != (r.name == "a") {
 			t.Errorf("without last-hop, by router %s: %v", r.name, err)
 		}
@@ -210,10 +216,10 @@ func TestTraffic(t *testing.T) {
 	for place, addrs := range vips {
 		for family, addr := range addrs {
 			for _, r := range routers {
-				for _, k := range kinds {
+				for _, k := range slices.Concat(kinds, moreKinds) {
 					cases++
 					if err := k.ask(l.clients[r.name], addr); err != nil {
-						t.Errorf("%s by router %s to the address on %s, IPv%d: %v",
+						t.Errorf("%s by router %s, to %s IPv%d: %v",
 							k.name, r.name, place, family, err)
 					}
 				}

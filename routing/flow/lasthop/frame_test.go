@@ -54,7 +54,8 @@ func (s segment) packet() []byte {
 	t = be.AppendUint32(be.AppendUint32(t, s.seq), s.ack)
 	t = append(t, 5<<4, s.flags, 0xff, 0xff, 0, 0, 0, 0)
 	t = append(t, s.data...)
-	be.PutUint16(t[16:], checksum(pseudo(s.from.Addr(), s.to.Addr(), unix.IPPROTO_TCP, len(t)), t))
+	be.PutUint16(t[16:], checksum(pseudo(s.from.Addr(), s.to.Addr(), unix.IPPROTO_TCP,
+		len(t)), t))
 	return inIP(s.from.Addr(), s.to.Addr(), unix.IPPROTO_TCP, t)
 }
 

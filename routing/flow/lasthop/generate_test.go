@@ -20,7 +20,8 @@ func TestGenerated(t *testing.T) {
 		t.Skipf("needs clang-14: %v", err)
 	}
 	if !strings.Contains(string(version), compiler) {
-		t.Skipf("needs %s, this is %s", compiler, strings.SplitN(string(version), "\n", 2)[0])
+		t.Skipf("needs %s, this is %s", compiler, strings.SplitN(string(version), "\n",
+			2)[0])
 	}
 	if _, err := os.Stat("/usr/include/bpf/bpf_helpers.h"); err != nil {
 		t.Skipf("needs the headers of libbpf: %v", err)

@@ -16,9 +16,11 @@ var fixed = map[[2]int]int{{5, 10}: 195, {5, 15}: 132, {6, 1}: 53, {6, 4}: 16, {
 
 // Kernel is what a running kernel says of itself.
 type Kernel struct {
-	Release   string // uname -r: "6.1.0-25-amd64"
-	Version   string // uname -v: "#1 SMP PREEMPT_DYNAMIC Debian 6.1.106-3 (2024-08-26)"
-	Signature string // /proc/version_signature: "Ubuntu 5.15.0-91.101-generic 5.15.131"; else ""
+	Release string // uname -r: "6.1.0-25-amd64"
+	Version string // uname -v: "#1 SMP PREEMPT_DYNAMIC Debian 6.1.106-3 (2024-08-26)"
+	// of Ubuntu, /proc/version_signature: "Ubuntu 5.15.0-91.101-generic
+	// 5.15.131"; else ""
+	Signature string
 }
 
 // Running returns the kernel that runs.
@@ -52,7 +54,8 @@ func (k Kernel) Missing() string {
 
 // numbered is the release, and the stable release that it is made from.
 func (k Kernel) numbered(v [3]int) string {
-	if number := fmt.Sprintf("%d.%d.%d", v[0], v[1], v[2]); !strings.HasPrefix(k.Release, number) {
+	if number := fmt.Sprintf("%d.%d.%d", v[0], v[1], v[2]); !strings.HasPrefix(k.Release,
+		number) {
 		return k.Release + " (" + number + ")"
 	}
 	return k.Release

@@ -29,7 +29,8 @@ func TestMissing(t *testing.T) {
 		{"", "", "", "older than 5.10"},
 	} {
 		k := Kernel{tt.release, tt.version, tt.signature}
-		if got := k.Missing(); got != tt.want && (tt.want == "" || !strings.Contains(got, tt.want)) {
+		if got := k.Missing(); got != tt.want && (tt.want == "" || !strings.Contains(got,
+			tt.want)) {
 			t.Errorf("%+v: missing %q, want %q", k, got, tt.want)
 		}
 	}

@@ -21,9 +21,9 @@ func TestMain(m *testing.M) { os.Exit(nstest.Main(m)) }
 //	client b --- router b --+
 //	client c --- router c ------------- e2
 //
-// main's default is by router a. Every router has a strict stateful firewall:
-// it passes no packet of a connection whose beginning it did not see, and counts
-// what is not for its own client.
+// main's default is by router a. Every router has a strict stateful firewall.
+// It passes no packet of a connection whose beginning it did not see, and
+// counts what is not for its own client.
 type lab struct {
 	t       testing.TB
 	host    *nstest.NS
@@ -73,8 +73,7 @@ func newLab(t testing.TB) *lab {
 	l := &lab{t: t, host: nstest.New(t), routers: map[string]*nstest.NS{},
 		clients: map[string]*nstest.NS{}}
 	s := nstest.New(t)
-	s.IP("link add name sw0 type bridge")
-	s.IP("link set sw0 up")
+	s.Batch("link add name sw0 type bridge\nlink set sw0 up\n")
 	l.cable(s, "p0", l.host, "e1")
 	s.IP("link set p0 master sw0")
 	for _, r := range routers {

@@ -34,7 +34,8 @@ func TestComplexity(t *testing.T) {
 		t.Fatal(err)
 	}
 	defer objects.Close()
-	for name, p := range map[string]*ebpf.Program{"learn": objects.Learn, "answer": objects.Answer} {
+	for name, p := range map[string]*ebpf.Program{"learn": objects.Learn,
+		"answer": objects.Answer} {
 		info, err := p.Info()
 		if err != nil {
 			t.Fatal(err)
@@ -42,7 +43,8 @@ func TestComplexity(t *testing.T) {
 		n, ok := info.VerifiedInstructions()
 		t.Logf("%s: %d instructions looked at", name, n)
 		if ok && n > complexity {
-			t.Errorf("%s: the verifier looks at %d instructions, more than %d", name, n, complexity)
+			t.Errorf("%s: the verifier looks at %d instructions, more than %d", name,
+				n, complexity)
 		}
 	}
 }

@@ -66,22 +66,40 @@ func generationOf(tag string) int {
 }
 
 // Tag says which programs a process that writes would attach: those of this
-// code, with the maps that are pinned, or else with new ones. attached are the
-// tags that routes and filters have now.
-func (p Place) Tag(attached []string) string {
-	if n := p.pinned(); n > 0 {
+// code, with the maps that are pinned if they have that size, or else with new
+// ones. attached are the tags that routes and filters have now.
+func (p Place) Tag(attached []string, flows int) string {
+	n := p.pinned()
+	if n > 0 && p.fits(n, flows) {
 		return tag(n)
 	}
-	return tag(next(attached))
+	return tag(p.following(attached))
 }
 
-// next is a generation that nothing attached is of.
-func next(attached []string) int {
-	n := 0
-	for _, t := range attached {
-		n = max(n, generationOf(t))
+// fits reports whether maps that are pinned have a size, as far as this process
+// may see.
+func (p Place) fits(generation, flows int) bool {
+	m, err := ebpf.LoadPinnedMap(filepath.Join(p.folder(generation), bpfMapTcp), nil)
+	if err != nil {
+		return errors.Is(err, fs.ErrPermission)
 	}
-	return n + 1
+	defer m.Close()
+	return m.MaxEntries() == uint32(flows)
+}
+
+// following is a generation that nothing pinned or attached is of.
+func (p Place) following(attached []string) int {
+	return max(p.pinned(), generationOf(newest(attached))) + 1
+}
+
+// newest returns the tag of the latest generation; "" of none.
+func newest(tags []string) (tag string) {
+	for _, t := range tags {
+		if generationOf(t) > generationOf(tag) {
+			tag = t
+		}
+	}
+	return tag
 }
 
 // Programs are the programs and their maps, open in this process.
@@ -89,6 +107,11 @@ type Programs struct {
 	Maps
 	progs      bpfPrograms
 	generation int
+
+	// why the maps are new although some are pinned: those could not be
+	// opened, or are of another size. Then their flows are copied as far as
+	// they can be read. Nil if it is not so.
+	Fresh error
 	// why the maps are not pinned: they end with what is attached. Nil if
 	// they are.
 	Unpinned error
@@ -96,39 +119,64 @@ type Programs struct {
 
 // Open opens the maps that are pinned at the place, or makes new ones and pins
 // them there. flows is the size of the two large maps: maps of another size are
-// not opened. attached are the tags that routes and filters have now. Without
-// CAP_BPF and CAP_NET_ADMIN the error is fs.ErrPermission.
+// not opened. There is room for a quarter as many handshakes, 65,536 at most.
+// attached are the tags that routes and filters have now. Without CAP_BPF and
+// CAP_NET_ADMIN the error is fs.ErrPermission. If the kernel refuses a program
+// it is an *ebpf.VerifierError.
 func Open(place Place, flows int, attached []string) (*Programs, error) {
 	spec, err := loadBpf()
 	if err != nil {
 		return nil, fmt.Errorf("read the programs: %w", err)
 	}
-	for _, name := range []string{bpfMapTcp, bpfMapAny} {
-		spec.Maps[name].MaxEntries = uint32(flows)
+	for name, size := range map[string]int{bpfMapTcp: flows, bpfMapAny: flows,
+		bpfMapSyn: min(flows, Flows) / 4} {
+		spec.Maps[name].MaxEntries = uint32(size)
 	}
 	_ = rlimit.RemoveMemlock() // only before Linux 5.11; if it fails, so does what follows
 	p := &Programs{generation: place.pinned()}
 	if p.generation > 0 {
-		if err := p.load(spec, place.folder(p.generation)); err == nil {
+		if p.Fresh = p.load(spec, place.folder(p.generation)); p.Fresh == nil {
 			return p, nil
-		} else if errors.Is(err, fs.ErrPermission) {
-			return nil, err
-		} else {
-			p.Unpinned = err // does not fit
 		}
 	}
-	p.generation = max(p.generation+1, next(attached))
-	folder := place.folder(p.generation)
-	if err := os.MkdirAll(folder, 0o700); err != nil {
-		p.Unpinned = err
-		return p, p.load(spec, "")
+	old, noMaps := place.Maps()
+	p.generation = place.following(attached)
+	if p.Unpinned = place.make(p.generation); p.Unpinned == nil {
+		p.Unpinned = p.load(spec, place.folder(p.generation))
+		if p.Unpinned != nil {
+			_ = place.unpin(p.generation) // what was pinned before it failed
+		}
 	}
-	if err := p.load(spec, folder); err != nil {
-		os.Remove(folder)
-		p.Unpinned = err
-		return p, p.load(spec, "")
+	if p.Unpinned != nil {
+		if err := p.load(spec, ""); err != nil {
+			return nil, err
+		}
+	}
+	if noMaps == nil {
+		defer old.Close()
+		p.take(old)
 	}
 	return p, nil
+}
+
+// make makes the folder of a generation.
+func (p Place) make(generation int) error {
+	if err := p.usable(); err != nil {
+		return err
+	}
+	return os.MkdirAll(p.folder(generation), 0o700)
+}
+
+// usable says why maps cannot be pinned at the place; nil if they may.
+func (p Place) usable() error {
+	var stat unix.Statfs_t
+	if err := unix.Statfs(p.Root, &stat); err != nil {
+		return &os.PathError{Op: "statfs", Path: p.Root, Err: err}
+	}
+	if stat.Type != unix.BPF_FS_MAGIC {
+		return fmt.Errorf("no bpffs is mounted at %s", p.Root)
+	}
+	return nil
 }
 
 // load loads all, with the maps pinned in a folder; "" pins nothing.
@@ -165,29 +213,43 @@ func (p *Programs) Learn() int { return p.progs.Learn.FD() }
 // Answer returns the file descriptor of the routes' program.
 func (p *Programs) Answer() int { return p.progs.Answer.FD() }
 
-// Unpin removes every generation that is pinned at the place but the one given;
-// 0 removes all.
+// Attached says that all routes and filters have these programs: no other maps
+// need a pin any more.
+func (p *Programs) Attached(place Place) error {
+	if p.Unpinned != nil {
+		return place.Unpin(0)
+	}
+	return place.Unpin(p.generation)
+}
+
+// Unpin removes every generation that is pinned for the namespace, of any
+// layout, but the one given; 0 removes all. What is attached goes on.
 func (p Place) Unpin(but int) error {
 	var errs []error
-	above := filepath.Dir(p.folder(0))
-	entries, _ := os.ReadDir(above)
-	for _, e := range entries {
-		if e.Name() != strconv.Itoa(but) {
-			errs = append(errs, os.RemoveAll(filepath.Join(above, e.Name())))
+	own := filepath.Dir(p.folder(0))
+	above := filepath.Dir(own)
+	layouts, _ := filepath.Glob(filepath.Join(above, fmt.Sprintf("v*-%d", p.Namespace)))
+	for _, folder := range layouts {
+		if folder != own {
+			errs = append(errs, os.RemoveAll(folder))
 		}
 	}
-	if but == 0 {
-		errs = append(errs, remove(above), remove(filepath.Dir(above)))
+	entries, _ := os.ReadDir(own)
+	for _, e := range entries {
+		if n, err := strconv.Atoi(e.Name()); err == nil && n != but {
+			errs = append(errs, p.unpin(n))
+		}
 	}
 	return errors.Join(errs...)
 }
 
-// remove removes a folder that may be gone, or may hold what is others'.
-func notEmpty(err error) bool { return errors.Is(err, unix.ENOTEMPTY) }
-
-func remove(folder string) error {
-	if err := os.Remove(folder); err != nil && !os.IsNotExist(err) && !notEmpty(err) {
+// unpin removes a generation, and the folders above that are empty then.
+func (p Place) unpin(generation int) error {
+	folder := p.folder(generation)
+	if err := os.RemoveAll(folder); err != nil {
 		return err
 	}
+	_ = os.Remove(filepath.Dir(folder)) // others may be in them
+	_ = os.Remove(filepath.Dir(filepath.Dir(folder)))
 	return nil
 }

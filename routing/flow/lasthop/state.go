@@ -19,13 +19,13 @@ import (
 )
 
 // Maps are the maps that the programs share, open in this process. Every method
-// asks the kernel, none of them stops the programs: what is read is of no single
-// moment. Errors wrap the kernel's errno.
+// asks the kernel, none of them stops the programs: what is read is of no
+// single moment. Errors wrap the kernel's errno.
 type Maps struct{ maps bpfMaps }
 
 // Maps opens the newest maps that are pinned at the place. The error is
-// fs.ErrNotExist if there are none, and fs.ErrPermission if this process may not
-// read them.
+// fs.ErrNotExist if there are none, and fs.ErrPermission if this process may
+// not read them.
 func (p Place) Maps() (*Maps, error) {
 	m := &Maps{}
 	n := p.pinned()
@@ -85,8 +85,8 @@ func (m *Maps) Counts() (c Counts, err error) {
 	return c, nil
 }
 
-// Hops returns the routers that requests came by, and when something of each was
-// learned or moved to it last. At most 4,096 are kept.
+// Hops returns the routers that requests came by, and when something of each
+// was learned or moved to it last. At most 4,096 are kept.
 func (m *Maps) Hops() (map[Hop]time.Time, error) {
 	var ts unix.Timespec
 	if err := unix.ClockGettime(unix.CLOCK_MONOTONIC, &ts); err != nil {
@@ -165,8 +165,8 @@ const (
 type Flow struct {
 	Kind      Kind
 	Transport routing.Transport // TCP, UDP or ICMP
-	// for ICMP, the remote port is the identifier of the echo, and the local
-	// port 0
+	// for ICMP, the remote port is the identifier of the echo, and the
+	// local port 0
 	Remote, Local netip.AddrPort
 	Hop           Hop // that answers
 }
@@ -263,10 +263,46 @@ func each[V any](m *ebpf.Map, f func(bpfKey, V) bool) error {
 	}
 }
 
-// Fill estimates how full a map is, from 0 to 1. Entries are never removed, only
-// the oldest is replaced when there is no room: so a full map is no trouble by
-// itself. It is one if Counts.ByTable grows meanwhile: entries of connections
-// that live were replaced. It looks at some 4,096 entries of a large map.
+// Memory returns what the maps take of the kernel's memory, in bytes. Before
+// Linux 6.4 it is an estimate of the kernel's. Without the line in fdinfo it is
+// 0.
+func (m *Maps) Memory() (total uint64, err error) {
+	for _, one := range m.byName() {
+		info, err := (*one).Info()
+		if err != nil {
+			return 0, fmt.Errorf("ask for the memory of a map: %w", err)
+		}
+		n, _ := info.Memlock()
+		total += n
+	}
+	return total, nil
+}
+
+// take copies the flows and hops of other maps, as many as there is room for.
+// What cannot be read, or is of another form, begins empty.
+func (m *Maps) take(old *Maps) {
+	for _, kind := range []Kind{Connections, Handshakes} {
+		_ = each(old.of(kind), func(k bpfKey, h bpfHop) bool {
+			return m.of(kind).Put(k,
+				h) == nil
+		})
+	}
+	_ = each(old.maps.Any, func(k bpfKey, v bpfMoving) bool {
+		return m.maps.Any.Put(k,
+			v) == nil
+	})
+	var h bpfHop
+	var seen uint64
+	for entries := old.maps.Hops.Iterate(); entries.Next(&h, &seen) && m.maps.Hops.Put(h,
+		seen) == nil; {
+	}
+}
+
+// Fill estimates how full a map is, from 0 to 1. Entries are never removed,
+// only the oldest is replaced when there is no room: so a full map is no
+// trouble by itself. It is one if Counts.ByTable grows meanwhile: entries of
+// connections that live were replaced. It looks at some 4,096 entries of a
+// large map.
 func (m *Maps) Fill(k Kind) (float64, error) {
 	one := m.of(k)
 	size := int(one.MaxEntries())
@@ -274,7 +310,8 @@ func (m *Maps) Fill(k Kind) (float64, error) {
 	for buckets < size {
 		buckets *= 2 // as htab_map_alloc does in kernel/bpf/hashtab.c
 	}
-	keys, values := make([]byte, batch*int(one.KeySize())), make([]byte, batch*int(one.ValueSize()))
+	keys, values := make([]byte, batch*int(one.KeySize())), make([]byte,
+		batch*int(one.ValueSize()))
 	var next uint32
 	var pin runtime.Pinner
 	defer pin.Unpin()
@@ -315,4 +352,38 @@ func transportOf(number uint16) routing.Transport {
 		}
 	}
 	return ""
+}
+
+// Reading is what the programs have done until a moment.
+type Reading struct {
+	At     time.Time
+	Counts Counts
+	Hops   map[Hop]time.Time
+}
+
+// Read reads counters and hops.
+func (m *Maps) Read() (r Reading, err error) {
+	r.At = time.Now()
+	if r.Counts, err = m.Counts(); err == nil {
+		r.Hops, err = m.Hops()
+	}
+	return r, err
+}
+
+// blindness is how many packets of listeners have to leave by the table before
+// Blind says anything: a single one may be a reply that was late.
+const blindness = 3
+
+// Blind reports whether nothing seems to reach the filter of a link: between
+// two readings replies of listeners left by the table, as no router was known,
+// and nothing was learned by that link. On a link where another program stands
+// in front of ours, that program ends the chain, or nobody has come by the
+// link. Without a program in front, the link is one that nobody has come by.
+func Blind(from, to Reading, link uint32) bool {
+	for hop, noted := range to.Hops {
+		if hop.Link == link && noted.After(from.At) {
+			return false
+		}
+	}
+	return to.Counts.ByTable-from.Counts.ByTable >= blindness
 }

@@ -2,7 +2,6 @@ package lasthop_test
 
 import (
 	"bytes"
-	"context"
 	"encoding/binary"
 	"errors"
 	"fmt"
@@ -24,9 +23,9 @@ const (
 	patience                     = 2 * time.Second
 )
 
-// serve answers on the host. TCP: a line "N M\n" asks to read N bytes and to get
-// M. UDP: two numbers of four bytes, how many bytes to send back and in segments
-// of what size, 0 for one datagram.
+// serve answers on the host. TCP: a line "N M\n" asks to read N bytes and to
+// get M. UDP: two numbers of four bytes, how many bytes to send back and in
+// segments of what size, 0 for one datagram.
 func (l *lab) serve() {
 	l.t.Helper()
 	var listener net.Listener
@@ -147,18 +146,25 @@ var kinds = []traffic{
 	{"ping in fragments", ping(4000)},
 }
 
-func dial(ns *nstest.NS, network string, to netip.Addr, port uint16) (c net.Conn, err error) {
+func dial(ns *nstest.NS, network string, to netip.Addr, port uint16) (net.Conn, error) {
+	return dialWithin(patience, ns, network, to, port)
+}
+
+func dialWithin(d time.Duration, ns *nstest.NS, network string, to netip.Addr,
+	port uint16) (c net.Conn, err error) {
 	ns.Do(func() {
-		ctx, cancel := context.WithTimeout(context.Background(), patience)
-		defer cancel()
-		var d net.Dialer
-		c, err = d.DialContext(ctx, network, netip.AddrPortFrom(to, port).String())
+		d := net.Dialer{Timeout: d}
+		c, err = d.Dial(network, netip.AddrPortFrom(to, port).String())
 	})
 	return c, err
 }
 
 func request(c net.Conn, send, get int) error {
-	c.SetDeadline(time.Now().Add(patience + time.Duration(send+get)*time.Microsecond))
+	return requestWithin(patience+time.Duration(send+get)*time.Microsecond, c, send, get)
+}
+
+func requestWithin(d time.Duration, c net.Conn, send, get int) error {
+	c.SetDeadline(time.Now().Add(d))
 	fmt.Fprintf(c, "%d %d\n", send, get)
 	if _, err := io.CopyN(c, zeros{}, int64(send)); err != nil {
 		return err
@@ -166,6 +172,9 @@ func request(c net.Conn, send, get int) error {
 	_, err := io.CopyN(io.Discard, c, int64(get))
 	return err
 }
+
+// soon is long enough to see that nothing comes.
+const soon = 300 * time.Millisecond
 
 func tcp(send, get int) func(*nstest.NS, netip.Addr) error {
 	return func(ns *nstest.NS, to netip.Addr) error {
@@ -202,8 +211,8 @@ func udp(send, get, segment int) func(*nstest.NS, netip.Addr) error {
 	}
 }
 
-// refused asks a port that nobody listens on: the answer is a reset, or the ICMP
-// error that says so.
+// refused asks a port that nobody listens on: the answer is a reset, or the
+// ICMP error that says so.
 func refused(network string) func(*nstest.NS, netip.Addr) error {
 	return func(ns *nstest.NS, to netip.Addr) error {
 		port := uint16(closedPort)
@@ -224,7 +233,8 @@ func refused(network string) func(*nstest.NS, netip.Addr) error {
 
 func ping(size int) func(*nstest.NS, netip.Addr) error {
 	return func(ns *nstest.NS, to netip.Addr) error {
-		c := ns.Command("ping", "-n", "-c", "1", "-W", "2", "-s", strconv.Itoa(size), to.String())
+		c := ns.Command("ping", "-n", "-c", "1", "-W", "2", "-s", strconv.Itoa(size),
+			to.String())
 		out, err := c.CombinedOutput()
 		var exit *exec.ExitError
 		if errors.As(err, &exit) {
@@ -233,4 +243,13 @@ func ping(size int) func(*nstest.NS, netip.Addr) error {
 		}
 		return err
 	}
+}
+
+// ask8 asks a server of UDP for eight bytes.
+func ask8(c net.Conn, within time.Duration) (int, error) {
+	c.SetDeadline(time.Now().Add(within))
+	if _, err := c.Write([]byte{0, 0, 0, 8, 0, 0, 0, 0}); err != nil {
+		return 0, err
+	}
+	return c.Read(make([]byte, 8))
 }

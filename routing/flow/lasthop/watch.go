@@ -26,7 +26,8 @@ const (
 // Watch finds the routers that are dead: of those that connections began by in
 // the last ten minutes. A router has died when the kernel's neighbour machine
 // gives up on all of its addresses on the link (NUD_FAILED; DELAY and PROBE say
-// nothing yet), or when another MAC has them; and when its link is down or gone.
+// nothing yet), or when another MAC has them; and when its link is down or
+// gone.
 // It is alive again when one is reachable, or when a connection begins by it.
 //
 // It is a value that each Step makes anew, and not safe for concurrent use. The
@@ -42,8 +43,8 @@ type place struct {
 	mac  string
 }
 
-// routerNames are the addresses of a router, which the kernel forgets the MAC of
-// when it gives up on them.
+// routerNames are the addresses of a router. The kernel forgets the MAC of an
+// address when it gives up on it.
 type routerNames struct {
 	addrs []netip.Addr
 	seen  time.Time

@@ -87,7 +87,8 @@ func TestWatch(t *testing.T) {
 	w.neighbour(0, "REACHABLE", mac(7)).after(every).is(t, "its address is another's",
 		map[Hop]Hop{first: second})
 	w.neighbour(0, "PERMANENT", mac(1)).after(every).is(t, "permanent", nil)
-	if slices.ContainsFunc(w.found.Probe, func(n routing.Neigh) bool { return n.MAC == mac(1).String() }) {
+	if slices.ContainsFunc(w.found.Probe,
+		func(n routing.Neigh) bool { return n.MAC == mac(1).String() }) {
 		t.Error("a permanent neighbour is probed")
 	}
 

@@ -1,0 +1,186 @@
+package lasthop_test
+
+import (
+	"fmt"
+	"net"
+	"testing"
+	"time"
+
+	"lasthop/routing/flow/lasthop"
+)
+
+// secondWay gives the client of router a another cable, to another router, by
+// which it can send and be reached. That router has no firewall then.
+func (l *lab) secondWay(router string) {
+	l.t.Helper()
+	r, client := l.routers[router], l.clients["a"]
+	l.cable(r, "r2", client, "c1")
+	r.Batch(fmt.Sprintf(`addr add 198.51.110.1/24 dev r2
+addr add 2001:db8:b0::1/64 dev r2 nodad
+addr add fe80::1/64 dev r2 nodad
+route add %s/32 via 198.51.110.2
+route add %s/128 via 2001:db8:b0::2
+`, clientAddr(4, "a"), clientAddr(6, "a")))
+	client.Batch("addr add 198.51.110.2/24 dev c1\naddr add 2001:db8:b0::2/64 dev c1 nodad\n" +
+		fmt.Sprintf("neigh add 2001:db8:b0::1 lladdr %v dev c1\n", macOf(l.t, r, "r2")))
+	r.Batch(fmt.Sprintf("neigh add 2001:db8:b0::2 lladdr %v dev r2\n", macOf(l.t, client,
+		"c1")))
+	r.Run("nft", "flush ruleset")
+}
+
+// goBy sends the client of router a by its second way, or back by the first.
+func (l *lab) goBy(second bool) {
+	l.t.Helper()
+	via4, via6 := "198.51.100.1", "2001:db8:a0::1"
+	if second {
+		via4, via6 = "198.51.110.1", "2001:db8:b0::1"
+	}
+	l.clients["a"].IP(fmt.Sprintf("route replace default via %s src %s", via4, clientAddr(4,
+		"a")))
+	l.clients["a"].IP(fmt.Sprintf("-6 route replace default via %s src %s", via6,
+		clientAddr(6, "a")))
+}
+
+// fetch asks for bytes, and calls at once in the middle of them.
+func fetch(c net.Conn, bytes int, at func()) error {
+	c.SetDeadline(time.Now().Add(30 * time.Second))
+	if _, err := fmt.Fprintf(c, "0 %d\n", bytes); err != nil {
+		return err
+	}
+	b := make([]byte, 1<<16)
+	for got := 0; got < bytes; {
+		n, err := c.Read(b)
+		if err != nil {
+			return fmt.Errorf("at %d of %d: %w", got, bytes, err)
+		}
+		if at != nil && got+n >= bytes/2 {
+			at()
+			at = nil
+		}
+		got += n
+	}
+	return nil
+}
+
+// TestSoftFailover: a client that comes by another router of the same link, or
+// of another link, is answered by it from the first segment on.
+func TestSoftFailover(t *testing.T) {
+	for _, to := range []string{"b", "c"} {
+		t.Run(to, func(t *testing.T) {
+			s := steered(t)
+			s.secondWay(to)
+			for _, vip := range vips["lo"] {
+				s.goBy(false)
+				c := s.talk("a", vip)
+				moved := s.counts().Moved
+				s.goBy(true)
+				if err := request(c, 10, 1000); err != nil {
+					t.Error(err)
+				}
+				s.wantFlow(c.client, c.server, lasthop.Connections, to)
+				if n := s.counts().Moved - moved; n != 1 {
+					t.Errorf("%d moves are counted", n)
+				}
+				s.goBy(false)
+				c = s.talk("a", vip) // router a knows the other no more
+				if err := fetch(c, 30_000_000,
+					func() { s.goBy(true) }); err != nil {
+					t.Error(err)
+				}
+				s.wantFlow(c.client, c.server, lasthop.Connections, to)
+			}
+		})
+	}
+}
+
+// TestHardFailover: a router dies while a client only receives. It has nothing
+// to say, so the download waits until somebody says that the router is dead.
+func TestHardFailover(t *testing.T) {
+	s := steered(t)
+	s.secondWay("b")
+	a, b := s.hop("a"), s.hop("b")
+	vip := vips["lo"][4]
+	s.goBy(false)
+	c := s.talk("a", vip)
+	m, done := s.maps(), make(chan struct{})
+	var died, said time.Time
+	err := fetch(c, 60_000_000, func() {
+		s.routers["a"].IP("link set r0 down")
+		died = time.Now()
+		go func() {
+			defer close(done)
+			time.Sleep(soon) // what was on its way has come, and was acknowledged
+			s.goBy(true)
+			time.Sleep(soon)
+			said = time.Now()
+			if err := m.SetDead(map[lasthop.Hop]lasthop.Hop{a: b}); err != nil {
+				t.Error(err)
+			}
+		}()
+	})
+	end := time.Now()
+	<-done
+	if err != nil {
+		t.Fatal(err)
+	}
+	if end.Before(said) {
+		t.Error("the download went on before anything was said: nothing is shown")
+	}
+	t.Logf("done %v after the router's death, %v after that was said", end.Sub(died),
+		end.Sub(said))
+	s.wantFlow(c.client, c.server, lasthop.Connections, "b")
+	if n := s.counts().Dead; n == 0 {
+		t.Error("no packet is counted whose router was dead")
+	}
+}
+
+// TestLinkDown: the link of a flow's router goes down, and the client comes by
+// another. New connections by that are answered, too.
+func TestLinkDown(t *testing.T) {
+	s := steered(t)
+	s.secondWay("c")
+	s.goBy(false)
+	var talks []talk
+	for _, vip := range vips["lo"] {
+		talks = append(talks, s.talk("a", vip))
+	}
+	s.host.IP("link set e1 down")
+	s.goBy(true)
+	start := time.Now()
+	for _, c := range talks {
+		if err := request(c, 10, 1000); err != nil {
+			t.Error(err)
+		}
+		s.wantFlow(c.client, c.server, lasthop.Connections, "c")
+		for _, client := range []string{"a", "c"} {
+			if n := s.replies(client, c.server.Addr(), 5); n != 5 {
+				t.Errorf("%d of 5 new connections of %s to %v are answered", n,
+					client, c.server)
+			}
+		}
+	}
+	t.Logf("answered after %v", time.Since(start))
+}
+
+// BenchmarkSoftFailover downloads 300 MB with and without a soft failover in
+// the middle: the ratio of the times.
+func BenchmarkSoftFailover(b *testing.B) {
+	s := steered(b)
+	s.secondWay("b")
+	var times [2]time.Duration
+	for b.Loop() {
+		for i, at := range []func(){nil, func() { s.goBy(true) }} {
+			s.goBy(false)
+			c := s.talk("a", vips["lo"][4])
+			start := time.Now()
+			if err := fetch(c, 300_000_000, at); err != nil {
+				b.Fatal(err)
+			}
+			times[i] += time.Since(start)
+			c.Close()
+		}
+	}
+	b.ReportMetric(0, "ns/op")
+	b.ReportMetric(times[0].Seconds()/float64(b.N), "s/undisturbed")
+	b.ReportMetric(times[1].Seconds()/times[0].Seconds(), "failover/undisturbed")
+}

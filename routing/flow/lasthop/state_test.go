@@ -1,0 +1,203 @@
+package lasthop_test
+
+import (
+	"net/netip"
+	"testing"
+	"time"
+
+	"lasthop/internal/nstest"
+	"lasthop/routing"
+	"lasthop/routing/flow/lasthop"
+)
+
+// hop is that of a router, as the host sees its frames.
+func (l *lab) hop(router string) (h lasthop.Hop) {
+	l.t.Helper()
+	link := "e1"
+	if router == "c" {
+		link = "e2"
+	}
+	l.host.Do(func() { h.Link = uint32(indexOf(link)) })
+	h.Router = lasthop.MAC(macOf(l.t, l.routers[router], "r0"))
+	h.Ours = lasthop.MAC(macOf(l.t, l.host, link))
+	return h
+}
+
+func steered(t testing.TB) *steer {
+	t.Helper()
+	l := newLab(t)
+	l.serve()
+	s := l.steer(1 << 12)
+	s.install()
+	return s
+}
+
+// TestState: counters, hops and entries say what clients have done, from the
+// process that loaded the programs and from another.
+func TestState(t *testing.T) {
+	s := steered(t)
+	vip := netip.AddrPortFrom(vips["lo"][4], tcpPort)
+	c, err := dial(s.clients["b"], "tcp", vip.Addr(), tcpPort)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer c.Close()
+	client := c.LocalAddr().(interface{ AddrPort() netip.AddrPort }).AddrPort()
+	s.wantFlow(client, vip, lasthop.Handshakes, "b")
+	if err := request(c, 10, 10); err != nil {
+		t.Fatal(err)
+	}
+	s.wantFlow(client, vip, lasthop.Connections, "b")
+	if err := udp(8, 18, 0)(s.clients["c"], vip.Addr()); err != nil {
+		t.Fatal(err)
+	}
+	if err := ping(56)(s.clients["c"], vip.Addr()); err != nil {
+		t.Fatal(err)
+	}
+	n := s.counts()
+	if n.Learned != 3 || n.Moved != 0 || n.Refused != 0 || n.Answered < 4 || n.ByTable != 0 ||
+		n.Dead != 0 {
+		t.Errorf("a connection, a datagram and an echo counted %+v", n)
+	}
+	other, err := s.control.Place.Maps()
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer other.Close()
+	if m, err := other.Counts(); err != nil || m.Learned != n.Learned {
+		t.Errorf("pinned counters: %+v, %v", m, err)
+	}
+	hops, err := other.Hops()
+	if err != nil || len(hops) != 2 {
+		t.Errorf("hops: %v, %v", hops, err)
+	}
+	for _, r := range []string{"b", "c"} {
+		if age := time.Since(hops[s.hop(r)]); age < 0 || age > time.Minute {
+			t.Errorf("router %s was heard %v ago", r, age)
+		}
+	}
+	flows, err := other.FlowsByHop()
+	if err != nil || flows[s.hop("b")][lasthop.Connections] != 1 ||
+		flows[s.hop("b")][lasthop.Handshakes] != 1 ||
+		flows[s.hop("c")][lasthop.Datagrams] != 2 {
+		t.Errorf("flows: %v, %v", flows, err)
+	}
+	if _, ok, err := other.Flow(vip, client, routing.TCP); ok || err != nil {
+		t.Errorf("a flow that is not there: %v, %v", ok, err)
+	}
+}
+
+func (s *steer) wantFlow(remote, local netip.AddrPort, kind lasthop.Kind, router string) {
+	s.t.Helper()
+	f, ok, err := s.maps().Flow(remote, local, routing.TCP)
+	want := lasthop.Flow{Kind: kind, Transport: routing.TCP, Remote: remote, Local: local,
+		Hop: s.hop(router)}
+	if err != nil || !ok || f != want {
+		s.t.Errorf("flow %v, %v, %v; want %v", f, ok, err, want)
+	}
+}
+
+// TestSetDead: a dead router's flows go by its stand-in, or by the table; what
+// is no longer dead answers again.
+func TestSetDead(t *testing.T) {
+	s := steered(t)
+	vip, m := vips["lo"][4], s.maps()
+	a, b, c := s.hop("a"), s.hop("b"), s.hop("c")
+	for _, tt := range []struct {
+		name   string
+		dead   map[lasthop.Hop]lasthop.Hop
+		astray bool // of packets for the client of b
+		counts bool
+	}{
+		{"none", nil, false, false},
+		{"another", map[lasthop.Hop]lasthop.Hop{c: a, a: b}, false, false},
+		{"with a stand-in", map[lasthop.Hop]lasthop.Hop{b: c, a: b}, true, true},
+		{"with none", map[lasthop.Hop]lasthop.Hop{b: {}}, true, true},
+		{"no longer", map[lasthop.Hop]lasthop.Hop{}, false, false},
+	} {
+		if err := m.SetDead(tt.dead); err != nil {
+			t.Fatal(err)
+		}
+		if got, err := m.Dead(); err != nil || len(got) != len(tt.dead) {
+			t.Errorf("%s: dead are %v, %v", tt.name, got, err)
+		}
+		before, astray := s.counts(), s.astray()
+		c, err := dial(s.clients["b"], "udp", vip, udpPort)
+		if err != nil {
+			t.Fatal(err)
+		}
+		within := patience
+		if tt.astray {
+			within = soon
+		}
+		_, err = ask8(c, within)
+		c.Close()
+		counted, strayed := s.counts().Dead-before.Dead, s.astray()-astray
+		if (err == nil) == tt.astray || (strayed > 0) != tt.astray ||
+			(counted > 0) != tt.counts {
+			t.Errorf("%s: %v; %d astray, %d counted", tt.name, err, strayed, counted)
+		}
+	}
+}
+
+// TestFill: the estimate is right for maps that are empty, half full and full.
+func TestFill(t *testing.T) {
+	l := nstest.New(t)
+	s := newSteer(t, l, 1<<16)
+	if _, _, _, err := s.control.Programs(); err != nil {
+		t.Fatal(err)
+	}
+	m := s.maps()
+	for _, n := range []int{0, 1 << 15, 1 << 16} {
+		if err := m.Stuff(n); err != nil {
+			t.Fatal(err)
+		}
+		for _, k := range []lasthop.Kind{lasthop.Connections, lasthop.Datagrams} {
+			got, err := m.Fill(k)
+			if want := float64(n) / (1 << 16); err != nil || got < want-0.1 ||
+				got > want+0.1 {
+				t.Errorf("%d of %d entries: %s is full to %.2f, %v", n, 1<<16, k,
+					got, err)
+			}
+		}
+	}
+}
+
+// TestMemory: maps for a million flows take 300 MB at most, and take them all.
+func TestMemory(t *testing.T) {
+	flows := pick(1<<16, 1<<20)
+	s := newSteer(t, nstest.New(t), flows)
+	if _, _, _, err := s.control.Programs(); err != nil {
+		t.Fatal(err)
+	}
+	empty, err := s.maps().Memory()
+	if err != nil {
+		t.Fatal(err)
+	}
+	if empty == 0 {
+		t.Skip("this kernel does not tell")
+	}
+	start := time.Now()
+	if err := s.maps().Stuff(flows); err != nil {
+		t.Fatal(err)
+	}
+	stuffed := time.Since(start)
+	got, err := s.maps().Memory()
+	if err != nil {
+		t.Fatal(err)
+	}
+	start = time.Now()
+	n := 0
+	if err := s.maps().Each(func(lasthop.Flow) bool { n++; return true }); err != nil {
+		t.Fatal(err)
+	}
+	t.Logf("%d and %d flows: %d MB, with entries %d MB; filled in %v, read in %v", flows, flows,
+		empty/1e6, got/1e6, stuffed, time.Since(start))
+	fixed := uint64(30e6) // of the maps whose size does not depend on it
+	if limit := 257*uint64(flows) + fixed; got > limit {
+		t.Errorf("%d bytes, more than %d", got, limit)
+	}
+	if n < 2*flows*95/100 {
+		t.Errorf("%d of %d entries are there", n, 2*flows)
+	}
+}
