@@ -1,8 +1,10 @@
 # make demo    see it, in a lab of network namespaces          make test    every check, under ten minutes
 # make build   ./lasthop                                       make prove   HOSTS random hosts; NETWORKS; CORPUS=DIR of configurations,
 #                                                                           or with nginx/ and bigip/ below it
-# make bench   benchmarks                                      make fuzz    each fuzz target for FUZZTIME
+# make bench   what it costs beside each alternative, as tables: under three minutes on an idle machine; BENCH=full for all sizes
+# make bench-go  the Go benchmarks of the packages              make fuzz    each fuzz target for FUZZTIME
 # make soak    1,000 changes under load, 200 torn reloads, 200 deletions, 10,000 syncs, 200 reloads of 10,000 listeners, idle;
+#              all that local users can do at once, for SIEGE (20m) with each way to notice reloads; growth while all comes and goes for CHURN (30m);
 #              random networks that the daemon guards for EVENTS (10m) while VIPs, routers, leases and rules change
 # make chaos   the same for SECONDS from SEED on, while the daemon is killed, starved, has no room for its files and is lied to
 # make install to PREFIX below DESTDIR; starts nothing; test keeps screenshots of the HTML report in LASTHOP_ARTIFACTS
@@ -14,8 +16,11 @@ GO          := go
 HOSTS       := 10000
 NETWORKS    := 1000
 SUITE       := bookworm
+BENCH       := short
 FUZZTIME    := 30s
 EVENTS      := 10m
+SIEGE       := 20m
+CHURN       := 30m
 SEED        := 1
 SECONDS     := 60
 PREFIX      := /usr
@@ -39,7 +44,7 @@ ifneq ($(need),$(shell printf '%s\n' $(need) $(have) | sort -V | head -n 1))
 $(error lasthop needs Go $(need) or newer, not $(have:0=none): get it from https://go.dev/dl)
 endif
 
-.PHONY: build demo test lint prove fuzz bench soak chaos install fresh systems clean
+.PHONY: build demo test lint prove fuzz bench bench-go soak chaos install fresh systems clean
 build: # without cgo, so that it starts where the C library is older than here
 	CGO_ENABLED=0 $(GO) build -trimpath -o lasthop ./cmd/lasthop
 demo: build
@@ -63,6 +68,9 @@ fuzz:
 	@for p in $$($(GO) list ./...); do for f in $$($(GO) test -list '^Fuzz' $$p | grep ^Fuzz); do \
 		$(GO) test -run '^$$' -fuzz "^$$f\$$" -fuzztime $(FUZZTIME) $$p || exit 1; done; done
 bench:
+	testdata/lab/deps.sh
+	$(PROVE) ./internal/bench -run 'Test(Packets|Plan|Apply|Daemon)$$' -tables $(BENCH) | $(QUIET)
+bench-go:
 	$(GO) test -run '^$$' -bench . -benchmem -timeout 60m ./bigip/... ./nginxconf/... ./report/... ./routing/... ./watcher/...
 	$(GO) test -run '^$$' -bench Prove -benchtime 20x ./internal/survey
 	$(SOAK) 'Reload|Heal|Sync' -benchtime 20x
@@ -71,6 +79,8 @@ soak:
 	testdata/lab/deps.sh
 	$(PROVE) ./internal/daemon -run TestRunUnderLoad -resyncs 1000 | $(QUIET)
 	$(PROVE) ./internal/daemon -run TestRunTorn -torn 200 | $(QUIET)
+	$(PROVE) ./internal/daemon -run TestBesieged -siege $(SIEGE) -siege-listeners 5000 | $(QUIET)
+	$(PROVE) ./internal/daemon -run TestChurn -churn $(CHURN) | $(QUIET)
 	$(SOAK) 'Sync$$' -benchtime 10000x
 	$(SOAK) 'Heal$$' -benchtime 200x
 	$(SOAK) 'Reload' -benchtime 200x

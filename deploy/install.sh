@@ -13,7 +13,7 @@ put 644 deploy/lasthop.sysusers "$root$prefix/lib/sysusers.d/lasthop.conf"
 put 644 deploy/lasthop.tmpfiles "$root$prefix/lib/tmpfiles.d/lasthop.conf"
 put 644 deploy/rt_protos.conf "$etc/iproute2/rt_protos.d/lasthop.conf"
 [ -e "$etc/lasthop/lasthop.yaml" ] || put 644 deploy/lasthop.yaml "$etc/lasthop/lasthop.yaml"
-for file in README.md LICENSE deploy/THIRD-PARTY-LICENSES docs/*.md deploy/lasthop.yaml deploy/nginx.service.d/lasthop.conf deploy/networkd.conf.d/lasthop.conf; do
+for file in README.md LICENSE deploy/THIRD-PARTY-LICENSES docs/*.md deploy/lasthop.yaml deploy/nginx.service.d/lasthop.conf deploy/lasthop.service.d/last-hop.conf deploy/networkd.conf.d/lasthop.conf; do
 	sed "s|/usr/sbin/lasthop|$prefix/sbin/lasthop|" "$file" | put 644 /dev/stdin "$root$prefix/share/doc/lasthop/${file#deploy/}"
 done
 cat <<END

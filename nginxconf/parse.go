@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"io"
 	"strings"
+	"sync"
 	"unicode/utf8"
 
 	"lasthop/internal/hint"
@@ -85,6 +86,11 @@ func lineOf(lines []int, n int) int {
 	return lines[min(max(n, 1), len(lines))-1]
 }
 
+// smallChannel gives crossplane's two halves a channel of 128 words for each
+// file. Its own has 2,048, 100 kB that are made and cleared for each of 10,000
+// small files.
+var smallChannel = sync.OnceFunc(func() { crossplane.SetTokenChanCap(128) })
+
 // runParser calls crossplane, which panics on some input that NGINX refuses.
 func runParser(name string, data []byte) (p *crossplane.Payload, err error) {
 	defer func() {
@@ -93,6 +99,7 @@ func runParser(name string, data []byte) (p *crossplane.Payload, err error) {
 				Fix: nginxT}
 		}
 	}()
+	smallChannel()
 	p, err = crossplane.Parse(name, &crossplane.ParseOptions{
 		SingleFile:                true,
 		SkipDirectiveContextCheck: true,

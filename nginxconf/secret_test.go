@@ -24,6 +24,7 @@ var secrets = map[string]string{
 	"lua":         "content_by_lua_block hunter2;",
 	"map":         "map $hunter2 $carol { secretly } geo $carol { volatile; hunter2 { }",
 	"quote":       `hunter2" is not terminated by ";" secretly`,
+	"condition":   "if hunter2 $secretly { listen 80; }",
 	"netrc":       "machine example login carol password hunter2",
 }
 

@@ -10,6 +10,8 @@ import (
 
 	"github.com/google/go-cmp/cmp"
 	"github.com/santhosh-tekuri/jsonschema/v6"
+
+	"lasthop/routing"
 )
 
 func makeStatus(t *testing.T) Status {
@@ -100,5 +102,23 @@ func travel(t *testing.T, from, into any) {
 	}
 	if err := gob.NewDecoder(&b).Decode(into); err != nil {
 		t.Fatal(err)
+	}
+}
+
+// TestFallsBack: a mode that was asked for and cannot be had is not as wanted,
+// though every reply leaves as planned.
+func TestFallsBack(t *testing.T) {
+	none := routing.Plan{}
+	fell := routing.Plan{Findings: []routing.Finding{
+		routing.Warning.Finding("no-bpf", "last-hop", "no CAP_BPF")}}
+	for _, tt := range []struct {
+		plan routing.Plan
+		want bool
+	}{{none, true}, {fell, false}} {
+		c, s := Check{Plan: tt.plan}, Status{Plan: tt.plan}
+		if c.Wanted() != tt.want || s.Asks() == tt.want ||
+			strings.Contains(c.oneLine(), "strict in place of last-hop") == tt.want {
+			t.Errorf("wanted %v, asks %v: %s", c.Wanted(), s.Asks(), c.oneLine())
+		}
 	}
 }

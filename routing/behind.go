@@ -1,6 +1,7 @@
 package routing
 
 import (
+	"cmp"
 	"net/netip"
 	"slices"
 )
@@ -164,33 +165,40 @@ func (w *behindBlock) main(r Rule, ends bool) {
 	table.Table, table.SuppressPrefix = w.path.table, None
 	if !ends {
 		table.SuppressPrefix = max(r.SuppressPrefix, wide(r.Family))
-		for _, to := range w.elsewhere(r) { // what our group suppresses, the path takes
+		for _, route := range w.elsewhere(r) { // what our group suppresses, the path takes
 			x := table
-			x.To, x.SuppressPrefix = to, None
+			x.To, x.SuppressPrefix = route.Dst, None
+			if from := route.Source(); from.Bits() > x.From.Bits() &&
+				from.Bits() > w.prefix.Bits() {
+				x.From = from
+			}
 			w.add(x, asMain)
 		}
 	}
 	w.add(table, asMain)
 }
 
-// elsewhere returns the destinations that main sends by outward links but the
-// path's own, as far as a rule for main asks for them: a few, since each is a
-// rule.
-func (w *behindBlock) elsewhere(r Rule) []netip.Prefix {
-	var out []netip.Prefix
+// elsewhere returns the routes of main by outward links but the path's own, as
+// far as a rule for main asks for them: a few, since each is a rule.
+func (w *behindBlock) elsewhere(r Rule) []Route {
+	var out []Route
 	for _, x := range w.host.Routes {
 		if x.Table == TableMain && x.Family() == r.Family && x.Type == Unicast &&
 			!isWide(x.Dst) && x.Dst.Bits() > r.SuppressPrefix &&
 			!x.Dst.Addr().IsLinkLocalUnicast() && !x.uses(w.path.link) &&
-			!w.isHost(x.Dst) &&
+			!w.isHost(x.Dst) && w.fib.finds(x, w.prefix) &&
 			(r.To.Bits() <= 0 || r.To.Overlaps(x.Dst)) &&
 			slices.ContainsFunc(x.Hops, func(h Hop) bool {
 				return w.isOutward(h.Link)
 			}) {
-			out = appendOnce(out, x.Dst)
+			out = append(out, x)
 		}
 	}
-	slices.SortFunc(out, narrowest)
+	order := func(a, b Route) int {
+		return cmp.Or(narrowest(a.Dst, b.Dst), comparePrefix(a.Source(), b.Source()))
+	}
+	slices.SortFunc(out, order)
+	out = slices.CompactFunc(out, func(a, b Route) bool { return order(a, b) == 0 })
 	return out[:min(len(out), classSize)]
 }
 

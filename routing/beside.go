@@ -47,7 +47,8 @@ func MovesEstablished(in Inputs, d Decision, groups []SessionGroup) []Finding {
 	for _, s := range groups {
 		all += s.Count
 		q := Query{Src: s.Local, Dst: s.Remote}
-		if !sameWay(now.Way(q), then.Way(q)) {
+		// with the mode last-hop until the client's next segment
+		if !sameWay(now.Way(q).fallback(), then.Way(q).fallback()) {
 			moved += s.Count
 			mine = mine || s.Own
 		}

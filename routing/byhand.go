@@ -14,7 +14,7 @@ import (
 // arrive today. Containers, virtual machines and peers of tunnels are answered
 // where they are, and LANs of uplinks by the path's gateway anyway.
 func (l others) keptByHand(p *path) map[netip.Prefix]bool {
-	out := map[netip.Prefix]bool{}
+	out, from := map[netip.Prefix]bool{}, p.prefixes()
 	for _, r := range l.host.Routes {
 		if r.Table != TableMain || r.Family() != p.family || r.Type != Unicast ||
 			isWide(r.Dst) || r.Dst.Addr().IsLinkLocalUnicast() ||
@@ -22,7 +22,7 @@ func (l others) keptByHand(p *path) map[netip.Prefix]bool {
 				return h.Link == p.link || l.isOutward(h.Link) ||
 					!l.outside(l.links[h.Link]) ||
 					r.Dst.IsSingleIP() && !h.Via.IsValid()
-			}) {
+			}) || !l.meets(from, r) {
 			continue
 		}
 		if route, _ := l.fib.search(p.named, Query{Dst: r.Dst.Addr()}); route != nil &&
@@ -31,6 +31,12 @@ func (l others) keptByHand(p *path) map[netip.Prefix]bool {
 		}
 	}
 	return out
+}
+
+// meets reports whether a reply from some prefixes may come to a route's
+// destination.
+func (l *layout) meets(from []netip.Prefix, r Route) bool {
+	return slices.ContainsFunc(from, func(p netip.Prefix) bool { return l.fib.finds(r, p) })
 }
 
 // destined is a table that answers for a destination in front of the live rule.
@@ -47,7 +53,7 @@ func (l others) byTable(p *path) []destined {
 	if p.source != FromRule {
 		return nil
 	}
-	kept := l.keptByHand(p)
+	kept, from := l.keptByHand(p), p.prefixes()
 	var out []destined
 	var outer prefixSet
 	for d := range kept {
@@ -55,7 +61,7 @@ func (l others) byTable(p *path) []destined {
 		outer.add(d)
 	}
 	for _, r := range l.host.Routes {
-		if r.Family() != p.family || r.IsDefault() {
+		if r.Family() != p.family || r.IsDefault() || !l.meets(from, r) {
 			continue
 		}
 		switch {

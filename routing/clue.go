@@ -79,7 +79,7 @@ func (u ladder) hint(link string, f Family) string {
 }
 
 // tellAssumed names the paths whose gateway is assumed where another router of
-// its subnet is known.
+// its subnet is known, or where it may be that of a single other address.
 func (d *draft) tellAssumed() {
 	for _, p := range d.paths {
 		if !p.source.Assumed() || !p.needed {
@@ -92,6 +92,13 @@ func (d *draft) tellAssumed() {
 				Advise("say which one requests come by: %s, or %s",
 					Flag("gateway", p.link+"="+p.hops[0].Via.String()),
 					other.pin))
+		} else if p.of.IsValid() {
+			d.find(Info.Finding("assumed-gateway", p.name(), "the gateway %s is "+
+				"assumed: nothing names it but %s, which a rule has for %s alone, "+
+				"and that address may have a router of its own", p.hops[0].Via,
+				p.detail, p.of).
+				Advise("say which router the others have: %s, or another",
+					Flag("gateway", p.link+"="+p.hops[0].Via.String())))
 		}
 	}
 }

@@ -206,9 +206,8 @@ func (t tableOfPath) defaults() {
 	if t.policy.failClosed(p.link) {
 		t.add(Route{RouteKey: RouteKey{Dst: p.family.All(), Metric: failClosedMetric},
 			Type: Unreachable})
-	} else if p.lastHop {
-		t.candidates()
 	}
+	t.candidates()
 }
 
 // near reports whether a route of main leads to a LAN whose hosts are answered

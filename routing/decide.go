@@ -93,7 +93,7 @@ func (d Decision) Spare(link string, f Family) State {
 // meet the same host with the same policy. What is ours on the host may be as
 // it was, or as the plan wants it.
 func (d Decision) Holds(in Inputs) bool {
-	if reflect.DeepEqual(d.inputs, in) { // at once if they share their slices
+	if d.inputs.same(in) {
 		return true
 	}
 	n := in.Policy.Numbers
@@ -103,8 +103,29 @@ func (d Decision) Holds(in Inputs) bool {
 		reflect.DeepEqual(d.inputs.Listeners, in.Listeners) &&
 		reflect.DeepEqual(d.inputs.Binds, in.Binds) &&
 		reflect.DeepEqual(d.inputs.Warnings, in.Warnings) &&
-		reflect.DeepEqual(d.foreign, Without(in.Host, n))
+		d.foreign.same(Without(in.Host, n))
 }
+
+// same reports whether nothing differs; at once where slices are shared.
+func (in Inputs) same(x Inputs) bool {
+	if !in.Host.same(x.Host) {
+		return false
+	}
+	in.Host, x.Host = Host{}, Host{}
+	return reflect.DeepEqual(in, x)
+}
+
+// same reports whether nothing differs. Addresses and routes are compared
+// without reflection: there may be many.
+func (h Host) same(x Host) bool {
+	if !slices.Equal(h.Addrs, x.Addrs) || !slices.EqualFunc(h.Routes, x.Routes, identical) {
+		return false
+	}
+	h.Addrs, x.Addrs, h.Routes, x.Routes = nil, nil, nil, nil
+	return reflect.DeepEqual(h, x)
+}
+
+func identical(a, b Route) bool { return sameRoute(a, b) && slices.Equal(a.Hops, b.Hops) }
 
 // Grouped returns the links that were in our group before us: see Grouped.
 func (d Decision) Grouped() []LinkGroup { return Grouped(d.foreign, d.inputs.Policy.Numbers) }

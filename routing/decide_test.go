@@ -64,6 +64,15 @@ func TestHolds(t *testing.T) {
 		"the numbers":     func(in *Inputs) { in.Policy.Numbers.Protocol++ },
 		"a link":          func(in *Inputs) { in.Host.Links[1].Up = false },
 		"a foreign route": func(in *Inputs) { in.Host.Routes[1].Metric = 7 },
+		"a next hop": func(in *Inputs) {
+			r := &in.Host.Routes[1]
+			r.Hops = slices.Clone(r.Hops)
+			r.Hops[0].LinkDown = true
+		},
+		"an address": func(in *Inputs) {
+			in.Host.Addrs = slices.Clone(in.Host.Addrs)
+			in.Host.Addrs[0].Tentative = true
+		},
 		"a foreign rule": func(in *Inputs) {
 			in.Host.Rules = append(in.Host.Rules, NewRule(IPv4, 7, 7))
 		},

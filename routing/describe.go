@@ -4,6 +4,7 @@ import (
 	"fmt"
 	"net/netip"
 	"slices"
+	"strings"
 )
 
 // describer says what a plan means: for each listener, and in findings that
@@ -23,6 +24,7 @@ func (d *draft) describe(l *layout, after, ideal *FIB, binds []Bind) {
 	w.arpSources()
 	w.outsideRange()
 	w.elsewhere()
+	w.routed()
 	if len(l.state.Rules) == 0 {
 		return
 	}
@@ -34,6 +36,7 @@ func (d *draft) describe(l *layout, after, ideal *FIB, binds []Bind) {
 	w.forwarder()
 	w.rulesets(l.state.Rules)
 	w.reversePath()
+	w.strictRouters()
 	for _, f := range Families {
 		if w.fib.rejects(f, TableMain) {
 			w.find(Info.Finding("reject-default", f.String(),
@@ -147,7 +150,7 @@ func (w *describer) bindMoves(bind Bind) {
 			continue
 		}
 		q := Query{Src: bind.Addr, Dst: u}
-		x, y := w.fib.Lookup(q), w.after.Lookup(q)
+		x, y := w.fib.Lookup(q), w.after.Lookup(q).fallback()
 		if sameAnswer(x, y) {
 			continue
 		}
@@ -182,7 +185,7 @@ func (w *describer) sourceHints() {
 			dst = OffLink(w.host, r.Family())
 		}
 		q := Query{Src: src, Dst: dst}
-		x, y := w.fib.answer(q), w.after.answer(q)
+		x, y := w.fib.answer(q), w.after.answer(q).fallback()
 		if sameAnswer(x, y) || x.Route == nil ||
 			x.Route.RouteKey != r.RouteKey || leaveBy(y, r.Hops) {
 			continue
@@ -260,7 +263,42 @@ func (w *describer) forwarder() {
 				"for the link of the listeners", near[0])
 		}
 		w.find(note)
+		w.unservedLANs(f)
 	}
+}
+
+// unservedLANs names LANs whose hosts may have this host alone as their router,
+// and get replies by another path from now on: the only router that is known
+// there is that of a single address.
+func (w *describer) unservedLANs(f Family) {
+	for _, m := range w.moves {
+		link := m.Before.Link
+		if FamilyOf(m.Clients[0].Addr()) != f || m.Class != ClassOtherLAN ||
+			m.Before.Type != Unicast || m.Before.Via.IsValid() ||
+			!w.servesOne(linkFamily{link, f}) {
+			continue
+		}
+		var lans, flags []string
+		for _, p := range m.Clients {
+			lans = append(lans, p.String())
+			flags = append(flags, Flag("direct", p.String()))
+		}
+		w.find(Warning.Finding("forwarder", link, "this host forwards %s, and all that it "+
+			"knows of a router on %s is that of a single address: it may itself be "+
+			"the router of the hosts of %s, and replies of %s to them will leave by "+
+			"%s", f, link, Some(lans, 4), m.Link, m.After).
+			Advise("if it is: %s", strings.Join(flags, " ")))
+	}
+}
+
+// servesOne reports whether rules of others for a single address are all that
+// names a gateway of a link.
+func (w *describer) servesOne(key linkFamily) bool {
+	return w.isUplink(key.link, key.family) &&
+		!slices.ContainsFunc(w.uplinks[key], func(g gateway) bool {
+			return !g.of.IsValid() &&
+				(g.source != FromRule || !g.prefix.IsSingleIP())
+		})
 }
 
 // rulesets says what the packet filter means for the covers.
@@ -309,7 +347,7 @@ func (w *describer) reversePath() {
 			r.After.Link == r.Link || r.Status == LocalOnly || r.Status == Armed {
 			continue
 		}
-		if mode, _ := w.host.conf(r.Link, "rp_filter"); mode != 1 {
+		if !w.strict(r.Link, IPv4) {
 			continue
 		}
 		told[r.Link] = true

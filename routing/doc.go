@@ -23,6 +23,10 @@
 // describes what that state does. The decision depends on its Inputs alone, and
 // is used only for inputs that it Holds for.
 //
+// In the mode last-hop each reply goes to the router that its request came
+// from. A program on the path's routes knows it, from what filters on the links
+// have learned; where it does not, the packet takes the route it is on.
+//
 // Compare turns the state that is there into the one that is wanted; Execute
 // carries that out in a safe order. Owned names what is ours: what agrees in
 // protocol and range, and nothing else. Lookup is the kernel's own walk over

@@ -56,7 +56,7 @@ func (j *Judgement) Wrong(o Outcome, q Query, now Way) (want Way, wrong bool) {
 	}
 	for _, r := range j.draft.marked(j.draft.paths[o.Path-1]) {
 		q.Mark = r.Mark
-		if sameAnswer(j.after.answer(q), ideal) {
+		if sameAnswer(j.after.answer(q).fallback(), ideal.fallback()) {
 			return ideal.Way, false
 		}
 	}
@@ -66,6 +66,6 @@ func (j *Judgement) Wrong(o Outcome, q Query, now Way) (want Way, wrong bool) {
 // agrees is Agrees whatever tables the answers come from.
 func (t Trace) agrees(w Way) bool {
 	return t.Agrees(w) || slices.ContainsFunc(t.Ends, func(end Way) bool {
-		return end.Type == Unicast && t.alike(end, w)
+		return end.Type == Unicast && t.alike(end.fallback(), w.fallback())
 	})
 }

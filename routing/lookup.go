@@ -38,8 +38,7 @@ type Way struct {
 // "unreachable", "no route", "per connection, else eth1 via 10.0.1.1".
 func (w Way) String() string {
 	if w.LastHop {
-		w.LastHop = false
-		return "per connection, else " + w.String()
+		return "per connection, else " + w.fallback().String()
 	}
 	switch {
 	case w.Type == 0:
@@ -54,6 +53,22 @@ func (w Way) String() string {
 		return w.brief()
 	}
 	return w.Link + ", on-link"
+}
+
+// fallback is the way where a connection is not known: one that this host makes
+// never is.
+func (w Way) fallback() Way {
+	w.LastHop = false
+	return w
+}
+
+// fallback is a lookup for such a connection.
+func (t Trace) fallback() Trace {
+	t.Way, t.Ends = t.Way.fallback(), slices.Clone(t.Ends)
+	for i := range t.Ends {
+		t.Ends[i].LastHop = false
+	}
+	return t
 }
 
 // brief is String without the word on-link and without More.
@@ -462,6 +477,17 @@ func hides(routes []Route, src netip.Addr) bool {
 		!slices.ContainsFunc(routes, func(r Route) bool {
 			return r.Source().IsValid() && r.forSource(src)
 		})
+}
+
+// finds reports whether a lookup from a prefix comes to a route's destination
+// in its table: IPv6 routes are for some sources, or are hidden by such routes.
+func (f *FIB) finds(r Route, from netip.Prefix) bool {
+	src := from.Addr()
+	if own := r.Source(); own.Bits() > from.Bits() && own.Overlaps(from) {
+		src = own.Addr()
+	}
+	same := f.tables[tableID{r.Family(), r.Table}].routes[r.Dst]
+	return r.forSource(src) && !hides(same, src)
 }
 
 // forSource reports whether a route is for packets of a source.

@@ -29,7 +29,7 @@ func (j *judge) tellMarked(p *path, sources []netip.Addr, clients []standIn) {
 		for _, src := range sources {
 			for _, c := range clients {
 				q := Query{Src: src, Dst: c.addr}
-				plain := j.ideal.answer(q)
+				plain := j.ideal.answer(q).fallback()
 				q.Mark = r.Mark
 				with := j.after.answer(q)
 				if plain.Way.Link == p.link && with.ended != nil &&

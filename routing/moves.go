@@ -65,10 +65,8 @@ func (j *judge) move(p *path, all []moved) {
 func (j *judge) tellMoves(p *path, moves []Move) {
 	var near []string
 	for _, m := range moves {
-		after := m.After
-		after.LastHop = false // the way that they have, or their own router's
 		if m.Class != ClassOffLink && m.Class != ClassOtherLAN &&
-			m.Before.Type == Unicast && !sameWay(m.Before, after) {
+			m.Before.Type == Unicast && !sameWay(m.Before, m.After.fallback()) {
 			near = append(near, string(m.Class))
 		}
 	}

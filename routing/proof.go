@@ -15,6 +15,29 @@ type Claim struct {
 	Numbers Numbers
 }
 
+// Fallback returns the claim of a plan without the programs of the mode
+// last-hop, which a throw-away namespace does not have: that replies whose
+// connection is not known leave as the plan says.
+func (c Claim) Fallback() Claim {
+	bare := func(r Route) Route {
+		r.Encap = ""
+		return r
+	}
+	c.Host.Filters, c.Host.Wanted = nil, nil
+	c.Host.Routes = mapped(c.Host.Routes, bare)
+	s := &c.Plan.State
+	s.Filters, s.Wanted, s.Routes = nil, nil, mapped(s.Routes, bare)
+	c.Plan.Outcomes = mapped(c.Plan.Outcomes, func(o Outcome) Outcome {
+		o.Before, o.After = o.Before.fallback(), o.After.fallback()
+		return o
+	})
+	c.Plan.Moves = mapped(c.Plan.Moves, func(m Move) Move {
+		m.Before, m.After = m.Before.fallback(), m.After.fallback()
+		return m
+	})
+	return c
+}
+
 // Proof is what a kernel says to a Claim, asked on a host that was rebuilt for
 // it.
 type Proof struct {
@@ -57,7 +80,7 @@ func (t Trace) Agrees(w Way) bool {
 		return w.Type == 0
 	}
 	return slices.ContainsFunc(t.Ends, func(end Way) bool {
-		end.LastHop = w.LastHop // whether a program is there, the routes tell
+		end, w := end.fallback(), w.fallback() // the program is the routes' matter
 		switch {
 		case end.Type == Unreachable && end.Table == 0:
 			return w.Type == 0

@@ -15,14 +15,14 @@ func (j *judge) tellRouters(p *path, sources []netip.Addr, clients []standIn) {
 	if p.source == FromPin {
 		return
 	}
-	wider, general := j.wider(p), j.general[p.family]
+	wider := j.wider(p)
 	to := map[netip.Addr][]string{}
 	for _, c := range clients {
 		if c.to().Bits() == 0 || c.route != nil && isWide(c.route.Dst) {
 			continue
 		}
 		other := wider
-		if via := c.router(p.link); via.IsValid() && general[c.route.Table] {
+		if via := j.ownRouter(p, c); via.IsValid() {
 			other = via
 		}
 		if !other.IsValid() || p.has(other) {
@@ -66,11 +66,16 @@ func (p *path) has(via netip.Addr) bool {
 		func(h Hop) bool { return h.Via == via })
 }
 
-// router returns the next hop on a link of the route that the class comes from.
-func (s standIn) router(link string) netip.Addr {
-	if s.route == nil || s.route.Type != Unicast || len(s.route.Hops) != 1 ||
-		s.route.Hops[0].Link != link {
-		return netip.Addr{}
+// ownRouter returns the next hop on a path's link of the route that a table
+// for packets of all sources has for just the clients' destination; the zero
+// Addr if there is none.
+func (j *judge) ownRouter(p *path, c standIn) (via netip.Addr) {
+	for _, table := range slices.Sorted(maps.Keys(j.general[p.family])) {
+		r, _ := j.fib.search(table, Query{Dst: c.addr})
+		if r != nil && r.Dst == c.to() && r.Type == Unicast && len(r.Hops) == 1 &&
+			r.Hops[0].Link == p.link {
+			return r.Hops[0].Via
+		}
 	}
-	return s.route.Hops[0].Via
+	return via
 }

@@ -13,6 +13,15 @@ func filter[T any](s []T, keep func(T) bool) []T {
 	return out
 }
 
+// mapped returns what f makes of each element.
+func mapped[T, U any](s []T, f func(T) U) []U {
+	out := make([]U, len(s))
+	for i, x := range s {
+		out[i] = f(x)
+	}
+	return out
+}
+
 // without returns a copy that lacks what is to be dropped.
 func without[T any](s []T, drop func(T) bool) []T {
 	return slices.DeleteFunc(slices.Clone(s), drop)

@@ -278,9 +278,8 @@ func (t *topology) connects(key linkFamily, addr netip.Addr) bool {
 // mainMetric returns the lowest metric of the defaults in main by a link.
 func (t *topology) mainMetric(link string, f Family) uint32 {
 	best := ^uint32(0)
-	for _, r := range t.host.Routes {
-		if r.Table == TableMain && r.IsDefault() && r.Family() == f &&
-			len(hopsOn(r.Hops, t.links[link], false)) > 0 {
+	for _, r := range t.defaults[linkFamily{link, f}] {
+		if r.Table == TableMain && len(hopsOn(r.Hops, t.links[link], false)) > 0 {
 			best = min(best, r.Metric)
 		}
 	}

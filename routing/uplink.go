@@ -16,6 +16,9 @@ type gateway struct {
 	hops    []Hop
 	standby []Hop  // routers that take over from hops, in this order
 	named   uint32 // table of others that names it; 0 for none
+	// the only address that rules name that table for, if it may be a VIP
+	// with a router of its own
+	of      netip.Addr
 	source  GatewaySource
 	detail  string
 	metrics metrics
@@ -374,11 +377,17 @@ func (u ladder) fromTable(l Link, f Family) []gateway {
 // address of the link, which is not the first of its subnet: that may be a VIP
 // with a router of its own. Tables that do not agree say nothing.
 func (u ladder) fromVIP(l Link, f Family) []gateway {
-	out := u.ofTables(without(u.naming(l, f), naming.strong), l, f)
+	tables := without(u.naming(l, f), naming.strong)
+	out := u.ofTables(tables, l, f)
 	if slices.ContainsFunc(out, func(g gateway) bool {
 		return !slices.Equal(g.hops, out[0].hops)
 	}) {
 		return nil
+	}
+	for i := range out {
+		if len(tables) == 1 {
+			out[i].of = tables[0].by[0]
+		}
 	}
 	return out
 }

@@ -15,6 +15,7 @@ import (
 	"lasthop/internal/hint"
 	"lasthop/internal/procfs"
 
+	"github.com/fsnotify/fsnotify"
 	gocmp "github.com/google/go-cmp/cmp"
 	"golang.org/x/sys/unix"
 )
@@ -206,6 +207,43 @@ func TestLostConnector(t *testing.T) {
 	if got := w.Detector(); got != "proc connector" {
 		t.Errorf("the detector is %q", got)
 	}
+}
+
+// TestFilesLost: what inotify has lost may be anything, so files and masters
+// are looked at. An inotify that fails is a trouble until there is another one,
+// which watches what the first one did.
+func TestFilesLost(t *testing.T) {
+	dir := t.TempDir()
+	w := run(t, Open(Options{NoConnector: true, Alone: 5 * time.Millisecond,
+		Retry: 20 * time.Millisecond}))
+	w.Watch([]string{dir})
+	lose := func(err error) (trouble string, kept bool) {
+		t.Helper()
+		w.settled(Files)
+		w.call(func() {
+			before := w.files.notify
+			w.files.lost(err)
+			trouble, kept = w.queue.troubles["files"], w.files.notify == before
+		})
+		w.until(Masters)
+		w.until(Files)
+		return trouble, kept
+	}
+	if trouble, kept := lose(fsnotify.ErrEventOverflow); trouble != "" || !kept {
+		t.Errorf("an overflow: trouble %q, inotify is kept: %t", trouble, kept)
+	}
+	if trouble, kept := lose(unix.EBADF); !strings.Contains(trouble, "bad file") || kept {
+		t.Errorf("a failure: trouble %q, inotify is kept: %t", trouble, kept)
+	}
+	waitFor(t, "another inotify", func() (again bool) {
+		w.call(func() { again = w.files.notify != nil && len(w.queue.troubles) == 0 })
+		return again
+	})
+	w.settled(Files)
+	if err := os.WriteFile(filepath.Join(dir, "a.conf"), nil, 0o644); err != nil {
+		t.Fatal(err)
+	}
+	w.until(Files)
 }
 
 // TestQuiet: a directory with logs or very many files is not watched, and what

@@ -136,7 +136,10 @@ func (a *app) carryOut(scene scene, w *writer.Writer, s *survey.Survey, f applyi
 	if f.confirm > 0 {
 		fmt.Fprintln(a.ui.stderr, "lasthop: kept")
 	}
-	return errors.Join(err, w.NameTables(s.NamedPaths()))
+	if note := scene.lastHop.Note(); note != "" {
+		a.ui.warn("%s", note)
+	}
+	return errors.Join(err, scene.lastHop.Attached(), w.NameTables(s.NamedPaths()))
 }
 
 // writer opens the only way to the kernel. Tables get names if they are those
@@ -200,6 +203,10 @@ func (scene scene) prepareUndo(w *writer.Writer, s *survey.Survey,
 	c writer.Change) (string, error) {
 	if c.Diff.Empty() || c.Before.Empty() {
 		return scene.line.Command("clear"), nil
+	}
+	if len(c.Before.Filters)+len(c.After.Filters) > 0 {
+		// `ip` and `tc` cannot bring our programs back
+		return scene.line.Command("apply") + ", with the settings of before", nil
 	}
 	path, err := w.KeepUndo(s.Plan(), routing.Compare(c.After, c.Before))
 	if err != nil {

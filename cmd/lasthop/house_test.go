@@ -34,6 +34,7 @@ var mayImport = map[string]string{
 	"watcher":         "internal/hint internal/procfs nginxconf",
 
 	"internal/hint":     "",
+	"internal/bench":    "",
 	"internal/netlab":   "",
 	"internal/nstest":   "",
 	"internal/procfs":   "",

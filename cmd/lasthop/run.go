@@ -39,6 +39,7 @@ func (a *app) run(ctx context.Context) error {
 		return err
 	}
 	defer scene.close()
+	scene.lastHop.Stays = true
 	return daemon.Run(ctx, daemon.Options{Kernel: scene.kernel, NetNS: a.flags.netns,
 		LastHop: scene.lastHop, RunDir: a.flags.runDir,
 		Flags: a.flags.decide, Log: a.ui.stderr})

@@ -2,6 +2,7 @@ package daemon
 
 import (
 	"bytes"
+	"context"
 	"fmt"
 	"maps"
 	"os"
@@ -67,22 +68,44 @@ func loadAverage() string {
 // it, to a kernel that holds what the plan wants. A look every 20 ms cannot
 // know the fork's time: there it is from when the look began. "at-once" reloads
 // in the moment the file is written, which races the making of the plan;
-// "tested" runs nginx -t in between, as people and Ansible do.
+// "tested" runs nginx -t in between, as people and Ansible do; "busy" does so
+// while NGINX answers as many connections as two clients can make.
 func BenchmarkReload(b *testing.B) {
-	for _, n := range []int{1000, 10000} {
+	for _, n := range []int{10, 1000, 10000} {
 		for _, detector := range slices.Sorted(maps.Keys(detectorsOf)) {
-			for _, style := range []string{"at-once", "tested"} {
+			for _, style := range []string{"at-once", "tested", "busy"} {
 				b.Run(fmt.Sprintf("listeners=%d/%s/%s", n, detector, style),
 					func(b *testing.B) {
 						s := newServer(b)
 						listens := s.many(n)
+						if style == "busy" {
+							defer s.busy("10.0.1.110:1000")()
+						}
 						benchmarkReload(s, b, func(more string) {
 							s.manyConf(listens + more)
-						}, detectorsOf[detector], style == "tested")
+						}, detectorsOf[detector], style != "at-once")
 					})
 			}
 		}
 	}
+}
+
+// busy has two clients ask a listener again and again, until end.
+func (s *server) busy(addr string) (end func()) {
+	ctx, cancel := context.WithCancel(context.Background())
+	var clients sync.WaitGroup
+	for range 2 {
+		clients.Go(func() {
+			s.Do(func() {
+				for ctx.Err() == nil {
+					if askTCP(addr) != nil { // no NGINX is there
+						pause(ctx, time.Millisecond)
+					}
+				}
+			})
+		})
+	}
+	return func() { cancel(); clients.Wait() }
 }
 
 // BenchmarkReloadVhosts is BenchmarkReload for virtual servers that share one
@@ -257,16 +280,25 @@ type process struct {
 	pid int
 }
 
-// startProcess starts the built lasthop by way of another command, if any, and
-// waits until it is in sync. Inside of the namespace it has no proc connector.
+// startProcess starts the built lasthop by way of another command, if any, for
+// nginx.conf and without settings, and waits until it is in sync.
 func (s *server) startProcess(inside bool, by ...string) process {
+	s.t.Helper()
+	p := s.launch(inside, by, "-c", s.File("nginx.conf"), "--config", "")
+	s.Until("the daemon", func() bool { return p.status().InSync })
+	return p
+}
+
+// launch starts the built lasthop by way of another command, if any, with
+// flags, and waits for its first sync. Inside of the namespace it has no proc
+// connector.
+func (s *server) launch(inside bool, by []string, flags ...string) process {
 	s.t.Helper()
 	exe, err := program()
 	if err != nil {
 		s.t.Fatal(err)
 	}
-	args := append(by, exe, "run", "--run-dir", s.File("run"), "-c", s.File("nginx.conf"),
-		"--config", "")
+	args := slices.Concat(by, []string{exe, "run", "--run-dir", s.File("run")}, flags)
 	c := exec.Command(args[0], append(args[1:], "--netns", s.Path)...)
 	if inside {
 		c = s.Command(args...)
@@ -282,7 +314,7 @@ func (s *server) startProcess(inside bool, by ...string) process {
 		}
 	})
 	p := process{s, c.Process.Pid}
-	s.Until("the daemon", func() bool { return p.status().InSync })
+	s.Until("the first sync", func() bool { return p.status().Counts.Syncs > 0 })
 	return p
 }
 

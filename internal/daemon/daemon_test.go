@@ -23,6 +23,9 @@ func TestMain(m *testing.M) {
 	if filepath.Base(os.Args[0]) == "lasthop-dying" {
 		dying()
 	}
+	if filepath.Base(os.Args[0]) == "lasthop-hostile" {
+		hostile()
+	}
 	code := nstest.Main(m)
 	os.RemoveAll(programDir)
 	os.Exit(code)

@@ -155,6 +155,18 @@ func TestRunNeedlessFollows(t *testing.T) {
 		return has(o, "default via 10.0.0.5 dev eth0") && !has(o, "via 10.0.0.1 ") &&
 			has(o, "from 10.0.0.0/24 to 198.51.100.66 iif lo blackhole")
 	})
+	s.loop(func() {
+		if in := time.Until(s.d.agenda[doForget]); in <= 0 || in > forgetAfter {
+			t.Errorf("the path is forgotten in %v", in)
+		}
+		for path, since := range s.d.reconciler.needless {
+			s.d.reconciler.needless[path] = since.Add(-forgetAfter)
+		}
+		s.d.sync()
+	})
+	if o := s.owned(); len(o) > 0 {
+		t.Errorf("the path is there a minute later: %q", o)
+	}
 }
 
 // deleteOurs deletes everything of ours as another program would, with one call

@@ -19,6 +19,8 @@ import (
 	"testing"
 	"time"
 
+	"golang.org/x/sys/unix"
+
 	"lasthop/internal/writer"
 	"lasthop/report"
 	"lasthop/routing"
@@ -54,6 +56,15 @@ func TestGate(t *testing.T) {
 	let(user(0), 100, mostConnections)
 	g.leave(user(1000))
 	let(user(1000), 2, 1)
+	var files unix.Rlimit
+	err := unix.Getrlimit(unix.RLIMIT_NOFILE, &files)
+	few := unix.Rlimit{Cur: 16 * partOfFiles, Max: files.Max}
+	err = errors.Join(err, unix.Setrlimit(unix.RLIMIT_NOFILE, &few))
+	small := newGate(nil)
+	err = errors.Join(err, unix.Setrlimit(unix.RLIMIT_NOFILE, &files))
+	if err != nil || small.most != 16 {
+		t.Errorf("with few files: %d, %v, want 16", small.most, err)
+	}
 	if v := (visitor{uid: 0, addr: netip.MustParseAddr("127.0.0.1")}); v.privileged() {
 		t.Error("who comes by TCP is privileged")
 	}

@@ -168,7 +168,7 @@ func (d *daemon) filesChanged(now time.Time) {
 			"file", s.File)
 	}
 	if d.fleet.filesChanged(now) {
-		d.causes.add("nginx.conf has changed, and NGINX does not run")
+		d.causes.add("nginx.conf has changed")
 		d.sync()
 	}
 }
@@ -264,12 +264,12 @@ func (d *daemon) due(now time.Time) {
 // watchRouters looks which routers are dead, while a path has the mode last-hop.
 func (d *daemon) watchRouters(now time.Time) {
 	l := d.reconciler.last
-	if l == nil || len(l.Decision.Plan.State.Filters) == 0 {
+	if l == nil || d.routers.control == nil || len(l.Decision.Plan.State.Filters) == 0 {
 		d.noted(aboutRouters, nil)
 		return
 	}
 	next, err := d.routers.look(now)
-	d.noted(aboutRouters, err)
+	d.noted(aboutRouters, errors.Join(err, d.routers.tidy()))
 	d.agenda.by(doRouters, now.Add(next))
 }
 

@@ -123,11 +123,8 @@ func (n *names) answered(a answerOf) (in time.Duration) {
 		s.addrs, s.known = a.addrs, true
 	}
 	n.known[a.host] = s
-	switch {
-	case n.news:
+	if n.news {
 		return answersIn
-	case n.unknown():
-		return unknownIn
 	}
 	return 0
 }

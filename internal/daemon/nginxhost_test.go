@@ -136,6 +136,28 @@ func (s *nginxHost) StartNginx() int {
 	s.T.Helper()
 	need(s.T, "nginx")
 	s.Nginx()
+	return s.started()
+}
+
+// StartNginxKnowing starts NGINX where it has an /etc/hosts of its own.
+func (s *nginxHost) StartNginxKnowing(hosts string) int {
+	s.T.Helper()
+	need(s.T, "nginx")
+	exe, err := exec.LookPath("nginx")
+	if err == nil {
+		err = os.WriteFile(s.File("hosts"), []byte(hosts), 0o644)
+	}
+	if err != nil {
+		s.T.Fatal(err)
+	}
+	s.Run("unshare", "-m", "sh", "-c", fmt.Sprintf("mount --bind %s /etc/hosts && exec %s "+
+		"-p %s -c %s", s.File("hosts"), exe, s.Dir, s.File("nginx.conf")))
+	return s.started()
+}
+
+// started waits for NGINX's start, and has it end with the test.
+func (s *nginxHost) started() int {
+	s.T.Helper()
 	s.T.Cleanup(func() { s.StopNginx() })
 	// it has written its pid file before
 	s.Until("NGINX to take its title and to fork its workers", func() bool {

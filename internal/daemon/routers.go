@@ -21,6 +21,7 @@ type routers struct {
 	log     *slog.Logger
 	watch   steer.Watch
 	dead    map[steer.Hop]steer.Hop // as was said last
+	noted   string
 }
 
 // look looks once, and returns when to look again.
@@ -52,6 +53,21 @@ func (r *routers) look(now time.Time) (time.Duration, error) {
 		errs = append(errs, r.kernel.Probe(n))
 	}
 	return found.Next, errors.Join(errs...)
+}
+
+// tidy lets go of maps that no route or filter has any more, and says once what
+// is to be said of those that have.
+func (r *routers) tidy() error {
+	if r.control == nil {
+		return nil
+	}
+	if note := r.control.Note(); note != r.noted {
+		r.noted = note
+		if note != "" {
+			r.log.Warn(note)
+		}
+	}
+	return r.control.Attached()
 }
 
 // tell logs what has changed.

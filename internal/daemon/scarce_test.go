@@ -210,6 +210,30 @@ func TestRunDeaf(t *testing.T) {
 	s.Until("the end", func() bool { return s.status().InSync })
 }
 
+// TestScarceFiles: a configuration that could not be read for want of something
+// is read again within a second, though no event tells when that is over. One
+// that may not be read is not.
+func TestScarceFiles(t *testing.T) {
+	t.Parallel()
+	s := newServer(t)
+	s.start()
+	s.quiet()
+	for err, again := range map[error]bool{unix.EMFILE: true, unix.ENFILE: true,
+		unix.ENOMEM: true, unix.EACCES: false} {
+		s.loop(func() {
+			i := s.d.fleet.instances[0]
+			i.broken = fmt.Errorf("read nginx.conf: %w", err)
+			delete(s.d.agenda, doTend)
+			if s.d.tend(time.Now()); (i.broken == nil) != again {
+				t.Errorf("%v: read again %t, want %t", err, i.broken == nil, again)
+			}
+			if in := time.Until(s.d.agenda[doTend]); in <= 0 || in > tendEvery {
+				t.Errorf("the next look comes in %v", in)
+			}
+		})
+	}
+}
+
 // TestGroupMemory: the least of the limits around counts.
 func TestGroupMemory(t *testing.T) {
 	dir := t.TempDir()

@@ -8,7 +8,6 @@ import (
 	"math/rand/v2"
 	"net/netip"
 	"os"
-	"os/exec"
 	"slices"
 	"strings"
 	"sync"
@@ -178,23 +177,15 @@ func (h *tornHost) resolve(name string) string {
 	return tornAddrs[n%len(tornAddrs)]
 }
 
-// startNginx starts NGINX where it has an /etc/hosts of its own.
+// startNginx starts NGINX, which can resolve all names.
 func (h *tornHost) startNginx() {
 	h.t.Helper()
-	need(h.t, "nginx")
-	exe, _ := exec.LookPath("nginx")
 	var hosts strings.Builder
 	for n := range *tornReloads + 1 {
 		name := fmt.Sprintf("name%d.test", n)
 		fmt.Fprintln(&hosts, h.resolve(name), name)
 	}
-	if err := os.WriteFile(h.File("hosts"), []byte(hosts.String()), 0o644); err != nil {
-		h.t.Fatal(err)
-	}
-	h.Run("unshare", "-m", "sh", "-c", fmt.Sprintf("mount --bind %s /etc/hosts && exec %s "+
-		"-p %s -c %s", h.File("hosts"), exe, h.Dir, h.File("nginx.conf")))
-	h.t.Cleanup(h.StopNginx)
-	h.Until("NGINX", func() bool { return len(h.forked(h.PID())) == 2 })
+	h.StartNginxKnowing(hosts.String())
 }
 
 // forked are the children of a master that are workers.

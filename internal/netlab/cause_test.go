@@ -27,7 +27,8 @@ func (n *Network) cause(q Request) string {
 		return "wildcard"
 	case l.Subnet == nil, l.Place == placeTwoWays:
 		return places[l.Place]
-	case n.Ingredients["bypass rule"] && l.Addr.Is4():
+	case n.Ingredients["bypass rule"] && l.Addr.Is4() &&
+		!(q.Class == offLink && n.guided(l)):
 		return "bypass rule"
 	case q.Class == static && q.Router.Deliberate && l.Router == l.Subnet.Router:
 		return n.known(q.Router)

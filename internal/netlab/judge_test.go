@@ -8,12 +8,13 @@ import (
 	"regexp"
 	"slices"
 	"strings"
+	"testing"
 )
 
 // The kinds of faults.
 const (
 	readyButDark    = "ready-but-dark"           // a row says that it works, and it does not
-	namedDark       = "named-and-dark"           // the same, but a warning names the client
+	namedDark       = "named-and-dark"           // the same, but a finding names the client
 	lost            = "lost"                     // answered before, not after, and not named
 	movedAndLost    = "moved-and-lost"           // the same, but the plan names the class
 	evidenceIgnored = "evidence-ignored"         // evidence planted, and not used
@@ -101,14 +102,15 @@ func (p plan) wildcardOnly(l *Listener) bool {
 
 // names reports whether a finding is about a listener, or a link that it is on.
 func (f finding) names(l *Listener, at string) bool {
-	text := " " + f.Subject + " " + f.Message + " " + f.Hint + " "
-	for _, name := range []string{l.Addr.String(), l.Link, at} {
-		if regexp.MustCompile(`[^\w.:]` + regexp.QuoteMeta(name) + `([^\w.:]|[.:][^\w])`).
-			MatchString(text) {
-			return true
-		}
-	}
-	return false
+	return slices.ContainsFunc([]string{l.Addr.String(), l.Link, at}, func(name string) bool {
+		return has(f.Subject+" "+f.Message+" "+f.Hint, name)
+	})
+}
+
+// has reports whether a text has an address or the name of a link in it.
+func has(text, name string) bool {
+	return regexp.MustCompile(`[^\w.:]` + regexp.QuoteMeta(name) + `([^\w.:]|[.:][^\w])`).
+		MatchString(" " + text + " ")
 }
 
 // moved reports whether the plan names a request's class as one whose way
@@ -163,6 +165,25 @@ func (p plan) warns(q Request) bool {
 				p, err := netip.ParsePrefix(word)
 				return err == nil && p.Bits() > 0 && p.Contains(q.Client.Addr)
 			})
+	})
+}
+
+// tellsRouter reports whether the plan says of an off-link client's router that
+// nobody behind it gets an answer: that the router belongs to an uplink which
+// does not answer the listener, or that its own packets are dropped.
+func (p plan) tellsRouter(q Request) bool {
+	at := p.row(q.Listener.Addr).Interface
+	return q.Class == offLink && slices.ContainsFunc(p.Findings, func(f finding) bool {
+		switch f.Code {
+		case "routed-address":
+			return f.Subject == q.Listener.Addr.String() && q.Way.Link != at &&
+				has(f.Message, q.Way.Link)
+		case "rp-filter":
+			return f.Subject == at && q.Way.Link == at &&
+				has(f.Message, q.Way.Via.String()) &&
+				strings.Contains(f.Message, "clients behind it")
+		}
+		return false
 	})
 }
 
@@ -269,7 +290,7 @@ func (t *trial) judgeRequests() {
 		}
 		if !t.plan.asks(q.Listener) {
 			kind := readyButDark
-			if t.plan.warns(q) {
+			if t.plan.warns(q) || t.plan.tellsRouter(q) {
 				kind = namedDark
 			}
 			t.fault(kind, i, "%v, %s, expected by %s", dark, status, q.Way)
@@ -320,4 +341,43 @@ func (t *trial) fault(kind string, i int, format string, args ...any) {
 	q := t.Requests[i]
 	t.suspects = append(t.suspects, suspect{i, Fault{kind, q.String(), t.cause(q),
 		fmt.Sprintf(format, args...)}})
+}
+
+// TestTellsRouter: what the plan says of a router counts for off-link clients
+// who come by that router to that listener, and for nobody else.
+func TestTellsRouter(t *testing.T) {
+	at := netip.MustParseAddr("203.0.113.200")
+	p := plan{Listeners: []row{{Address: at.String(), Interface: "eth0"}},
+		Findings: []finding{{Code: "routed-address", Level: "info", Subject: at.String(),
+			Message: "replies leave by eth0, also where requests come in by eth1"}}}
+	strict := plan{Listeners: p.Listeners, Findings: []finding{{Code: "rp-filter",
+		Level: "warning", Subject: "eth0", Message: "the router 10.7.0.1 itself sends: " +
+			"no request of the clients behind it"}}}
+	far := strict
+	far.Findings = []finding{{Code: "rp-filter", Level: "warning", Subject: "eth0",
+		Message: "drops requests: its replies leave via 10.7.0.1"}}
+	for _, c := range []struct {
+		plan            plan
+		to, class, link string
+		via             string
+		want            bool
+	}{
+		{p, "203.0.113.200", offLink, "eth1", "10.7.1.1", true},
+		{p, "203.0.113.200", offLink, "eth0", "10.7.0.1", false},
+		{p, "203.0.113.200", offLink, "eth11", "10.7.1.1", false},
+		{p, "203.0.113.200", otherLAN, "eth1", "10.7.1.1", false},
+		{p, "203.0.113.20", offLink, "eth1", "10.7.1.1", false},
+		{strict, "203.0.113.200", offLink, "eth0", "10.7.0.1", true},
+		{strict, "203.0.113.200", offLink, "eth0", "10.7.0.11", false},
+		{strict, "203.0.113.200", offLink, "eth1", "10.7.0.1", false},
+		{strict, "203.0.113.200", static, "eth0", "10.7.0.1", false},
+		{far, "203.0.113.200", offLink, "eth0", "10.7.0.1", false},
+	} {
+		q := Request{Client: &Client{}, Class: c.class,
+			Listener: &Listener{Addr: netip.MustParseAddr(c.to)},
+			Way:      Way{c.link, netip.MustParseAddr(c.via)}}
+		if got := c.plan.tellsRouter(q); got != c.want {
+			t.Errorf("%s to %s by %s: %t", c.class, c.to, q.Way, got)
+		}
+	}
 }

@@ -98,6 +98,8 @@ func TestBadConfig(t *testing.T) {
 		{"listen", "listen: [10.0.0.1]", `f.yaml:1: listen: "10.0.0.1": not an address and port`},
 		{"metrics everywhere by accident", `metrics: {listen: ":9176"}`, `f.yaml:1: metrics.listen: ":9176" is no address and port`},
 		{"protocol", "numbers: {protocol: 4}", `f.yaml:1: numbers.protocol: want a number from 5 to 255, not "4"`},
+		{"no connections", "last_hop_flows: 0", `f.yaml:1: last_hop_flows: want a number from 1 to 67108864, not "0"`},
+		{"connections in words", "last_hop_flows: many", `f.yaml:1: last_hop_flows: want a number from 1 to 67108864, not "many"`},
 		{"priority", "numbers: {priority: 32766}", `f.yaml:1: numbers.priority: want a number from 1 to 32000, not "32766"`},
 		{"tables", "numbers: {tables: 250-300}", `f.yaml:1: numbers.tables: "250-300" reaches below 256`},
 		{"tables backwards", "numbers: {tables: 3000-2000}", `f.yaml:1: numbers.tables: "3000-2000" is no range`},

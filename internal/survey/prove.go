@@ -46,11 +46,20 @@ var errRefused = errors.New("no throw-away network namespace is to be had here")
 // Prove lets the kernel prove the decision. Where the kernel cannot be asked,
 // the proof says so, and so does the error.
 func (s *Survey) Prove() (*report.Proof, error) {
-	p, err := prove(routing.Claim{Host: s.Inputs.Host, Plan: s.Decision.Plan,
-		Numbers: s.Inputs.Policy.Numbers})
+	c := routing.Claim{Host: s.Inputs.Host, Plan: s.Decision.Plan,
+		Numbers: s.Inputs.Policy.Numbers}
+	programs := len(c.Plan.State.Filters)+len(s.Decision.Owned.Filters) > 0
+	if programs {
+		c = c.Fallback()
+	}
+	p, err := prove(c)
 	if err != nil {
 		return &report.Proof{Unproved: err.Error()},
 			fmt.Errorf("the plan could not be proved: %w", err)
+	}
+	if programs {
+		p.NotRebuilt = append(p.NotRebuilt, "the programs of the mode last-hop: what is "+
+			"proved is its fallback")
 	}
 	return &report.Proof{Proof: p}, nil
 }

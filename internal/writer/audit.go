@@ -85,8 +85,12 @@ func (a *audit) close() int64 {
 func (a *audit) run() {
 	defer close(a.ended)
 	for lines := range a.queueC {
-		for _, line := range lines {
+		for i, line := range lines {
 			err := a.send(line)
+			if err == nil && a.conn == nil { // no log daemon: none for the others
+				a.queued.Add(int64(i - len(lines)))
+				break
+			}
 			a.queued.Add(-1)
 			if err != nil {
 				a.lost.Add(1)

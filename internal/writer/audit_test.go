@@ -2,9 +2,11 @@ package writer
 
 import (
 	"errors"
+	"log/slog"
 	"net"
 	"os"
 	"path/filepath"
+	"runtime"
 	"strings"
 	"testing"
 	"time"
@@ -238,5 +240,32 @@ func TestAuditStuck(t *testing.T) {
 	if took := time.Since(start); took > 2*flushTime || err == nil ||
 		!strings.Contains(err.Error(), "audit lines lost") {
 		t.Errorf("the end took %v, %v", took, err)
+	}
+}
+
+// Without a log daemon the first line of a change says so for all of them, and
+// none counts as lost or as waiting. A log daemon that comes gets the next.
+func TestAuditNone(t *testing.T) {
+	path := filepath.Join(t.TempDir(), "log")
+	a := newAudit([]string{path}, slog.New(slog.DiscardHandler))
+	a.record([]string{"a", "b", "c"})
+	end := time.Now().Add(10 * time.Second)
+	for a.queued.Load() != 0 && time.Now().Before(end) {
+		runtime.Gosched()
+	}
+	c, err := net.ListenPacket("unixgram", path)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer c.Close()
+	a.record([]string{"d"})
+	if lost := a.close(); lost != 0 || a.queued.Load() != 0 {
+		t.Errorf("%d lines are lost, %d wait", lost, a.queued.Load())
+	}
+	line := make([]byte, 200)
+	_ = c.SetReadDeadline(time.Now().Add(10 * time.Second))
+	n, _, err := c.ReadFrom(line)
+	if err != nil || !strings.HasSuffix(string(line[:n]), ": d\n") {
+		t.Errorf("got %q, %v", line[:n], err)
 	}
 }

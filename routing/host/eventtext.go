@@ -85,9 +85,13 @@ func (s *subscription) filterEvent(m syscall.NetlinkMessage) (Event, bool) {
 		e.Text = "qdisc deleted: dev " + link + " " + find(list, tcaKind).string()
 		return e, h.parent == clsact
 	}
-	f, ok, err := decodeFilter(h, list, link)
-	if err != nil || !ok || h.parent != clsactIngress {
+	f, one, err := decodeFilter(h, list, link)
+	if err != nil || h.parent != clsactIngress {
 		return Event{}, false
+	}
+	if !one { // all of a preference, or of the link
+		e.Text = "filters " + verb(m) + ": dev " + link + " ingress"
+		return e, m.Header.Type == unix.RTM_DELTFILTER
 	}
 	if f.Owned() && s.echoes.sent(m.Header.Pid) {
 		return Event{}, false

@@ -4,6 +4,7 @@ import (
 	"errors"
 	"fmt"
 	"net/netip"
+	"os"
 	"slices"
 	"strings"
 	"testing"
@@ -177,6 +178,58 @@ func TestReopen(t *testing.T) {
 	if h := read(t, k); !slices.ContainsFunc(h.Links,
 		func(l routing.Link) bool { return l.Name == "eth1" && l.MTU == 1400 }) {
 		t.Errorf("another namespace is read: %+v", h.Links)
+	}
+}
+
+// roomFor limits the files of this process to those that are open, and a number
+// more. The function that it returns takes the limit back.
+func roomFor(t *testing.T, more int) (back func()) {
+	t.Helper()
+	open := map[string]bool{}
+	files, err := os.ReadDir("/proc/self/fd")
+	for _, f := range files {
+		open[f.Name()] = true
+	}
+	number := 0
+	for ; open[fmt.Sprint(number)] || more > 0; number++ {
+		if !open[fmt.Sprint(number)] {
+			more--
+		}
+	}
+	var limit unix.Rlimit
+	err = errors.Join(err, unix.Getrlimit(unix.RLIMIT_NOFILE, &limit),
+		unix.Setrlimit(unix.RLIMIT_NOFILE, &unix.Rlimit{Cur: uint64(number),
+			Max: limit.Max}))
+	if err != nil {
+		t.Fatal(err)
+	}
+	return func() {
+		if err := unix.Setrlimit(unix.RLIMIT_NOFILE, &limit); err != nil {
+			t.Fatal(err)
+		}
+	}
+}
+
+// A Reopen that finds no room leaves nothing open, and the old sockets.
+func TestReopenWithoutRoom(t *testing.T) {
+	_, k := open(t, uplinks)
+	want, before, failed := read(t, k), openFiles(t), 0
+	for more := range 5 {
+		back := roomFor(t, more)
+		err := k.Reopen()
+		if back(); err != nil {
+			failed++
+		}
+		if got := openFiles(t); got != before {
+			t.Errorf("room for %d: %v, and %d files are open, want %d", more, err, got,
+				before)
+		}
+		if diff := diffHost(want, read(t, k)); diff != "" {
+			t.Errorf("room for %d: -want +got\n%s", more, diff)
+		}
+	}
+	if failed < 3 {
+		t.Errorf("%d calls failed: this shows little", failed)
 	}
 }
 

@@ -50,8 +50,10 @@ machine() {
 	mount -t tmpfs tmpfs /run
 	mount -t sysfs sysfs /sys
 	mount -t cgroup2 cgroup2 /sys/fs/cgroup
+	mkdir "$3/bpf"
+	mount -t bpf bpf "$3/bpf"
 	exec systemd-nspawn --quiet --directory="$root" --register=no --keep-unit --private-network \
-		--capability=CAP_NET_ADMIN --bind="$3/job:/mnt/job" --boot
+		--capability=CAP_NET_ADMIN,CAP_BPF --system-call-filter=bpf --bind="$3/job:/mnt/job" --bind="$3/bpf:/sys/fs/bpf" --boot
 }
 
 # here LASTHOP: in a machine that may be lost, and runs systemd.
@@ -124,10 +126,11 @@ configure() {
 	settings >"$1/etc/lasthop/lasthop.yaml"
 }
 
-settings() { # settings [LINE...]
+settings() { # settings [LINE...]; RETURN is the mode of eth1
 	local n
 	echo "interfaces:"
-	for n in 1 2 3 4 5 6 7; do echo "  eth$n: {gateways: [10.0.$n.1]}"; done
+	echo "  eth1: {gateways: [10.0.1.1], return: ${RETURN:-strict}}"
+	for n in 2 3 4 5 6 7; do echo "  eth$n: {gateways: [10.0.$n.1]}"; done
 	echo "table_names: true"
 	echo 'metrics: {listen: "127.0.0.1:9176"}'
 	printf '%s\n' "$@"
@@ -361,6 +364,48 @@ stop_and_clear() {
 	soon lasthop status
 }
 
+# The sandbox does not let it load programs.
+last_hop_falls_back() {
+	RETURN=last-hop settings >/etc/lasthop/lasthop.yaml
+	now systemctl reload lasthop
+	soon shows no-bpf lasthop status
+	now shows CAP_BPF lasthop status
+	now leaves 1
+	now not shows encap ip route show table all
+}
+
+learns() { tc filter show dev eth1 ingress | grep -o 'lasthop/[^ ]*.* id [0-9]*'; }
+answers() { ip route show table all | grep -c 'encap bpf xmit lasthop/'; }
+
+# With its drop-in. Attached programs and their maps outlive the daemon.
+last_hop() {
+	local drop_in=/etc/systemd/system/lasthop.service.d/last-hop.conf before
+	mountpoint -q /sys/fs/bpf || now mount -t bpf bpf /sys/fs/bpf
+	now install -D -m 644 /usr/share/doc/lasthop/lasthop.service.d/last-hop.conf $drop_in
+	now systemctl daemon-reload
+	now systemctl restart lasthop
+	soon learns
+	soon answers
+	now leaves 1
+	soon lasthop status
+	now lasthop check
+	before=$(learns)
+	now systemctl restart lasthop
+	soon lasthop status
+	[ "$(learns)" = "$before" ] || fail "restarted: $(learns), and not $before"
+	now tc filter del dev eth1 ingress
+	soon learns
+	settings >/etc/lasthop/lasthop.yaml
+	now systemctl reload lasthop
+	soon not learns
+	now not answers
+	now leaves 1
+	now rm $drop_in
+	now systemctl daemon-reload
+	now systemctl restart lasthop
+	soon lasthop status
+}
+
 # Nothing that the sandbox refused.
 log_is_clean() {
 	now not shows '[pP]ermi|denied|not allowed|not implemented|read-only' log
@@ -380,7 +425,7 @@ inside() {
 	for name in starts_at_boot plan_is_installed reload_of_nginx upgrade_of_nginx deleted_rule \
 		status_as_root status_as_nobody files_for_nobody metrics reload_of_settings apply_beside_it \
 		restart_keeps_routes kill_keeps_routes nginx_in_a_container nginx_in_tmp other_namespace \
-		stop_and_clear sandbox log_is_clean; do
+		stop_and_clear sandbox log_is_clean last_hop_falls_back last_hop; do
 		try $name
 	done
 	[ ! -w /mnt/job ] || journalctl -b --no-pager >/mnt/job/journal

@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"io/fs"
 	"net/netip"
+	"time"
 
 	"lasthop/routing"
 
@@ -19,33 +20,58 @@ type Control struct {
 	Place Place
 	Flows int  // the size of the large maps; 0 is Flows
 	Trust bool // a kernel is taken to be fixed where nothing tells
+	// the process stays, so that maps need no pins; without both the mode
+	// cannot be had
+	Stays bool
 	open  *Programs
 	tags  []string // that were attached when Support was asked last
 	// why the programs could not be loaded; nil if they were, or nothing
 	// has asked for them
-	fault error
+	fault  error
+	failed time.Time
 }
+
+// again is when programs are tried again that could not be loaded for want of
+// memory, say. What the verifier refuses, it refuses for ever.
+const again = time.Minute
 
 // Support says whether the mode can be had: see host.LastHop. Whether the
 // kernel refuses a program is known only after it was asked to load one.
 func (c *Control) Support(attached []string) routing.LastHopSupport {
 	c.tags = attached
-	s := routing.LastHopSupport{Tag: c.Place.Tag(attached), Known: true}
+	var refused *ebpf.VerifierError
+	if c.fault != nil && time.Since(c.failed) > again && !errors.As(c.fault, &refused) {
+		c.fault = nil
+	}
+	s := routing.LastHopSupport{Tag: c.Place.Tag(attached, c.flows()), Known: true}
 	if c.open != nil {
 		s.Tag = c.open.Tag()
 	}
 	kernel := Running().Missing()
+	noPins := c.Place.usable()
 	switch rights := capabilities(); {
+	case !rights.has(unix.CAP_NET_ADMIN):
+		s.Known = false // somebody who only looks
 	case c.fault != nil:
 		s.Missing = c.fault.Error()
 	case kernel != "" && !c.Trust:
 		s.Missing = kernel
-	case rights.has(unix.CAP_NET_ADMIN) && !rights.has(unix.CAP_BPF):
+	case !rights.has(unix.CAP_BPF):
 		s.Missing = "the right to load programs (CAP_BPF)"
-	case !rights.has(unix.CAP_NET_ADMIN):
-		s.Known = false // somebody who only looks
+	case c.open != nil || c.Stays || noPins == nil:
+	case len(attached) > 0: // by a process that stays: its maps are its own
+		s.Tag, s.Known = newest(attached), false
+	default:
+		s.Missing = fmt.Sprintf("a place where maps outlive this command: %v", noPins)
 	}
 	return s
+}
+
+func (c *Control) flows() int {
+	if c.Flows == 0 {
+		return Flows
+	}
+	return c.Flows
 }
 
 // rights is a set of capabilities.
@@ -76,12 +102,9 @@ func (c *Control) load() (*Programs, error) {
 	if c.open != nil {
 		return c.open, nil
 	}
-	flows := c.Flows
-	if flows == 0 {
-		flows = Flows
-	}
-	p, err := Open(c.Place, flows, c.tags)
+	p, err := Open(c.Place, c.flows(), c.tags)
 	if c.fault = err; err != nil {
+		c.failed = time.Now()
 		return nil, err
 	}
 	c.open = p
@@ -124,7 +147,7 @@ func (c *Control) Close() error {
 
 // Wanted returns the listeners in the map: see host.LastHop.
 func (c *Control) Wanted() (list []routing.Wanted, err error) {
-	m, done, err := c.Maps()
+	m, done, err := c.fitting()
 	if errors.Is(err, fs.ErrNotExist) || errors.Is(err, fs.ErrPermission) {
 		return nil, nil
 	}
@@ -154,9 +177,17 @@ func (c *Control) Maps() (m *Maps, done func(), err error) {
 	return m, func() { m.Close() }, nil
 }
 
+// fitting is Maps, but without maps of another size: those are replaced.
+func (c *Control) fitting() (*Maps, func(), error) {
+	if n := c.Place.pinned(); c.open == nil && n > 0 && !c.Place.fits(n, c.flows()) {
+		return nil, nil, fs.ErrNotExist
+	}
+	return c.Maps()
+}
+
 // SetWanted adds a listener to the map, or removes it.
 func (c *Control) SetWanted(w routing.Wanted, remove bool) error {
-	m, done, err := c.Maps()
+	m, done, err := c.fitting()
 	if errors.Is(err, fs.ErrNotExist) {
 		if remove {
 			return nil

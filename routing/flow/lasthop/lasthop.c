@@ -110,7 +110,8 @@ inline bool read(struct __sk_buff *skb, __u32 at, bool out, struct packet *p)
 	bool is_tcp = p->key.protocol == IPPROTO_TCP, icmp = p->key.protocol == IPPROTO_ICMP;
 	if (p->later) __builtin_memcpy(&p->key.rport, &p->id, sizeof(p->id));
 	else if (load(skb, p->at, &p->tcp, is_tcp ? sizeof(p->tcp) : 8)) return false;
-	else p->key.rport = p->half[icmp ? 2 : out], p->key.lport = icmp ? 0 : p->half[!out];
+	else if (icmp) p->key.rport = *(volatile __be16 *)&p->half[2]; // no computed address
+	else p->key.rport = p->half[out], p->key.lport = p->half[!out];
 	if (icmp && !p->v6) p->type = p->type == 8 ? ECHO : p->type ? 1 : REPLY;
 	return is_tcp || icmp || p->key.protocol == IPPROTO_UDP;
 }
@@ -246,5 +247,4 @@ SEC("lwt_xmit") int answer(struct __sk_buff *skb)
 	count(ANSWERED);
 	return bpf_redirect(to.link, 0);
 }
-
 char __license[] SEC("license") = "Apache-2.0"; // no helper here asks for the GPL

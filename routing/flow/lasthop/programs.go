@@ -5,6 +5,7 @@ import (
 	"encoding/binary"
 	"errors"
 	"fmt"
+	"io/fs"
 	"os"
 	"path/filepath"
 	"strconv"
@@ -65,22 +66,40 @@ func generationOf(tag string) int {
 }
 
 // Tag says which programs a process that writes would attach: those of this
-// code, with the maps that are pinned, or else with new ones. attached are the
-// tags that routes and filters have now.
-func (p Place) Tag(attached []string) string {
-	if n := p.pinned(); n > 0 {
+// code, with the maps that are pinned if they have that size, or else with new
+// ones. attached are the tags that routes and filters have now.
+func (p Place) Tag(attached []string, flows int) string {
+	n := p.pinned()
+	if n > 0 && p.fits(n, flows) {
 		return tag(n)
 	}
-	return tag(next(attached))
+	return tag(p.following(attached))
 }
 
-// next is a generation that nothing attached is of.
-func next(attached []string) int {
-	n := 0
-	for _, t := range attached {
-		n = max(n, generationOf(t))
+// fits reports whether maps that are pinned have a size, as far as this process
+// may see.
+func (p Place) fits(generation, flows int) bool {
+	m, err := ebpf.LoadPinnedMap(filepath.Join(p.folder(generation), bpfMapTcp), nil)
+	if err != nil {
+		return errors.Is(err, fs.ErrPermission)
 	}
-	return n + 1
+	defer m.Close()
+	return m.MaxEntries() == uint32(flows)
+}
+
+// following is a generation that nothing pinned or attached is of.
+func (p Place) following(attached []string) int {
+	return max(p.pinned(), generationOf(newest(attached))) + 1
+}
+
+// newest returns the tag of the latest generation; "" of none.
+func newest(tags []string) (tag string) {
+	for _, t := range tags {
+		if generationOf(t) > generationOf(tag) {
+			tag = t
+		}
+	}
+	return tag
 }
 
 // Programs are the programs and their maps, open in this process.
@@ -121,7 +140,7 @@ func Open(place Place, flows int, attached []string) (*Programs, error) {
 		}
 	}
 	old, noMaps := place.Maps()
-	p.generation = max(p.generation+1, next(attached))
+	p.generation = place.following(attached)
 	if p.Unpinned = place.make(p.generation); p.Unpinned == nil {
 		p.Unpinned = p.load(spec, place.folder(p.generation))
 		if p.Unpinned != nil {
@@ -142,14 +161,22 @@ func Open(place Place, flows int, attached []string) (*Programs, error) {
 
 // make makes the folder of a generation.
 func (p Place) make(generation int) error {
-	var fs unix.Statfs_t
-	if err := unix.Statfs(p.Root, &fs); err != nil {
-		return &os.PathError{Op: "statfs", Path: p.Root, Err: err}
-	}
-	if fs.Type != unix.BPF_FS_MAGIC {
-		return fmt.Errorf("%s is not a bpffs", p.Root)
+	if err := p.usable(); err != nil {
+		return err
 	}
 	return os.MkdirAll(p.folder(generation), 0o700)
+}
+
+// usable says why maps cannot be pinned at the place; nil if they may.
+func (p Place) usable() error {
+	var stat unix.Statfs_t
+	if err := unix.Statfs(p.Root, &stat); err != nil {
+		return &os.PathError{Op: "statfs", Path: p.Root, Err: err}
+	}
+	if stat.Type != unix.BPF_FS_MAGIC {
+		return fmt.Errorf("no bpffs is mounted at %s", p.Root)
+	}
+	return nil
 }
 
 // load loads all, with the maps pinned in a folder; "" pins nothing.

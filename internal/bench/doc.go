@@ -1,0 +1,22 @@
+// Package bench prints tables that compare lasthop with what else can be done,
+// or with nothing done, measured side by side in one run: `make bench`.
+//
+// A ratio is made of two costs of the same round. Each round measures all that
+// is compared once, and begins with another one than the round before, so that
+// what other programs do to the machine falls on all alike. A table has the
+// median of the rounds' ratios, and their quartiles. Costs of packets are
+// processor time: of the thread that sends, with what the kernel does on its
+// account, and of NGINX.
+//
+// The row "no rules, again" is the base measured twice: its distance from 1.00
+// is what a table cannot tell apart.
+//
+// All of the package is in its tests:
+//
+//	bench_test.go    flags, sizes
+//	table_test.go    medians, tables, goals
+//	street_test.go   a host with uplinks and VIPs, and the world around it
+//	variants_test.go what is compared: a variant more is an entry more
+//	packets_test.go  what a packet, a connection and a byte cost
+//	programs_test.go plan, apply, and the daemon's reloads
+package bench

@@ -1,0 +1,41 @@
+package survey
+
+import (
+	"runtime"
+	"runtime/debug"
+	"testing"
+	"time"
+)
+
+// A look leaves the pace of garbage collection as it was, and lets go of it at
+// the first collection. Whoever sets GOGC has said what it is to be.
+func TestCollectLate(t *testing.T) {
+	defer debug.SetGCPercent(debug.SetGCPercent(77))
+	pace := func() int {
+		n := debug.SetGCPercent(77)
+		debug.SetGCPercent(n)
+		return n
+	}
+	end := collectLate()
+	if got := pace(); got <= 100 {
+		t.Errorf("collected at %d %%, want later", got)
+	}
+	runtime.GC()
+	for begun := time.Now(); pace() != 77 && time.Since(begun) < 10*time.Second; {
+		runtime.Gosched() // cleanups run a moment later
+	}
+	if got := pace(); got != 77 {
+		t.Errorf("%d %% after the first collection, want 77", got)
+	}
+	end()
+	collectLate()()
+	t.Setenv("GOGC", "300")
+	end = collectLate()
+	if got := pace(); got != 77 {
+		t.Errorf("%d %% with GOGC, want 77", got)
+	}
+	end()
+	if got := pace(); got != 77 {
+		t.Errorf("%d %% after looks, want 77", got)
+	}
+}
