@@ -84,9 +84,8 @@ type daemon struct {
 	board      *board
 
 	// Owned by the loop.
-	pace       pace      // of looks after changes of the host
-	causes     causes    // of the next sync
-	wholeAudit time.Time // when to look at everything again
+	pace   pace   // of looks at the host
+	causes causes // of the next sync
 
 	// What comes in, besides what watcher, kernel and board send.
 	reloads chan os.Signal // SIGHUP
@@ -146,7 +145,7 @@ func open(o Options) (*daemon, error) {
 	d.fleet.follow(&s)
 	h := &healer{netns: host.NamespacePath(o.NetNS), log: log, troubles: d.troubles,
 		agenda: d.agenda}
-	d.routers = &routers{kernel: o.Kernel, control: o.LastHop, log: log}
+	d.routers = &routers{kernel: o.Kernel, control: o.LastHop, log: log, agenda: d.agenda}
 	d.reconciler = &reconciler{kernel: o.Kernel, netns: o.NetNS, writer: out, log: log,
 		troubles: d.troubles, agenda: d.agenda, healer: h}
 	return d, nil

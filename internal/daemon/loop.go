@@ -43,7 +43,7 @@ func (d *daemon) live(ctx context.Context, hostC <-chan host.Event) error {
 	notify(sd.SdNotifyReady)
 	d.alive(now)
 	d.agenda.by(doAudit, now.Add(jitter(auditEvery)))
-	d.wholeAudit = now.Add(wholeAuditEvery)
+	d.pace.whole = now.Add(wholeAuditEvery)
 	d.agenda.by(doMasters, now.Add(nextMasters(now.Sub(d.started))))
 	d.tend(now)
 	defer d.fleet.names.close()
@@ -254,23 +254,11 @@ func (d *daemon) due(now time.Time) {
 		case doAlive:
 			d.alive(now)
 		case doRouters:
-			d.watchRouters(now)
+			d.noted(aboutRouters, d.routers.keep(now, d.reconciler.last))
 		case doTend:
 			d.tend(now)
 		}
 	}
-}
-
-// watchRouters looks which routers are dead, while a path has the mode last-hop.
-func (d *daemon) watchRouters(now time.Time) {
-	l := d.reconciler.last
-	if l == nil || d.routers.control == nil || len(l.Decision.Plan.State.Filters) == 0 {
-		d.noted(aboutRouters, nil)
-		return
-	}
-	next, err := d.routers.look(now)
-	d.noted(aboutRouters, errors.Join(err, d.routers.tidy()))
-	d.agenda.by(doRouters, now.Add(next))
 }
 
 // tend looks whether what the run directory is to hold is there.
@@ -328,11 +316,11 @@ func (d *daemon) audit(now time.Time) {
 	}
 	d.served(d.fleet.recheck(now), "NGINX's sockets")
 	troubled := d.troubles.any(aboutSync, aboutNetlink, aboutNames, aboutEvents)
-	if now.Before(d.wholeAudit) && !troubled && d.reconciler.steady() {
+	if now.Before(d.pace.whole) && !troubled && d.reconciler.steady() {
 		return
 	}
 	d.sync()
-	d.wholeAudit = time.Now().Add(max(wholeAuditEvery, 1000*time.Since(now)))
+	d.pace.whole = time.Now().Add(max(wholeAuditEvery, 1000*time.Since(now)))
 }
 
 // want is what is to be reached, where asIfLoaded says which instances count

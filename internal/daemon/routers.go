@@ -19,9 +19,20 @@ type routers struct {
 	kernel  *host.Kernel
 	control *steer.Control // nil: this daemon has no programs
 	log     *slog.Logger
+	agenda  agenda
 	watch   steer.Watch
 	dead    map[steer.Hop]steer.Hop // as was said last
 	noted   string
+}
+
+// keep looks while a path has the mode last-hop, and comes back by the agenda.
+func (r *routers) keep(now time.Time, l *look) error {
+	if l == nil || r.control == nil || len(l.Decision.Plan.State.Filters) == 0 {
+		return nil
+	}
+	next, err := r.look(now)
+	r.agenda.by(doRouters, now.Add(next))
+	return errors.Join(err, r.tidy())
 }
 
 // look looks once, and returns when to look again.
@@ -86,8 +97,8 @@ func (r *routers) tell(dead map[steer.Hop]steer.Hop, links []routing.Link) {
 			continue
 		}
 		if instead == (steer.Hop{}) {
-			r.log.Warn("router does not answer, its connections take their table's route",
-				"router", h.Router, "link", name(h))
+			r.log.Warn("router does not answer, its connections take their table's "+
+				"route", "router", h.Router, "link", name(h))
 			continue
 		}
 		r.log.Warn("router does not answer, its connections take another",

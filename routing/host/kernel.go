@@ -148,8 +148,8 @@ func (k *Kernel) Neighs() ([]routing.Neigh, []routing.Link, error) {
 	return r.host.Neighs, r.host.Links, err
 }
 
-// Probe has the kernel ask a neighbour whether it is there: by unicast where its
-// MAC is known.
+// Probe has the kernel ask a neighbour whether it is there: by unicast where
+// its MAC is known.
 func (k *Kernel) Probe(n routing.Neigh) error {
 	link, err := k.handle.LinkByName(n.Link)
 	if err != nil {
