@@ -134,6 +134,9 @@ func open(o Options) (*daemon, error) {
 	if err != nil {
 		return nil, err
 	}
+	if o.LastHop != nil {
+		o.Kernel.LastHop = o.LastHop
+	}
 	w := watcher.Open(o.Watch)
 	d := &daemon{options: o, watcher: w, writer: out, log: log, agenda: agenda{},
 		troubles: &troubles{log: log}, board: newBoard(), reloads: make(chan os.Signal, 1),
