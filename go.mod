@@ -5,6 +5,7 @@ go 1.26.0
 require (
 	github.com/chromedp/cdproto v0.159.0 // tests: the protocol that chromedp speaks
 	github.com/chromedp/chromedp v0.23.0 // tests: a real browser reads the HTML report
+	github.com/cilium/ebpf v0.22.0 // loads the programs of last-hop, reads and writes their maps
 	github.com/coreos/go-systemd/v22 v22.7.0 // sd_notify, the watchdog
 	github.com/fsnotify/fsnotify v1.9.0 // changes of configuration and pid files
 	github.com/go-json-experiment/json v0.0.0-20260213210345-44df1a37e875 // captures: JSON with the place of each error
@@ -26,10 +27,8 @@ require (
 require (
 	github.com/beorn7/perks v1.0.1 // indirect
 	github.com/cespare/xxhash/v2 v2.3.0 // indirect
-	github.com/cilium/ebpf v0.22.0 // indirect
 	github.com/inconshreveable/mousetrap v1.1.0 // indirect
 	github.com/jstemmer/go-junit-report v1.0.0 // indirect
-	github.com/kr/text v0.2.0 // indirect
 	github.com/munnerz/goautoneg v0.0.0-20191010083416-a7dc8b61c822 // indirect
 	github.com/prometheus/client_model v0.6.2 // indirect
 	github.com/prometheus/common v0.66.1 // indirect

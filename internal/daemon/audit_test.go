@@ -36,7 +36,7 @@ func TestAudit(t *testing.T) {
 		{"nothing", func(time.Time) {}, false, false},
 		{"a rule is gone", func(time.Time) { s.Lines("rule del priority 5198") }, true, true},
 		{"a route is gone", func(time.Time) { s.Lines("route flush table 20431") }, true, true},
-		{"the time has come", func(now time.Time) { s.d.wholeAudit = now }, true, true},
+		{"the time has come", func(now time.Time) { s.d.pace.whole = now }, true, true},
 		{"the last sync failed", func(time.Time) { s.d.troubles.note(aboutSync, unix.EINVAL) }, true, true},
 		{"no event can be heard", func(time.Time) { s.d.troubles.note(aboutEvents, unix.EMFILE) }, true, true},
 		{"a load was not seen", func(time.Time) { i.loaded = &nginxconf.Config{} }, true, false},
@@ -44,7 +44,7 @@ func TestAudit(t *testing.T) {
 		s.loop(func() { // the loop hears of nothing meanwhile
 			now := time.Now()
 			delete(s.d.agenda, doAudit)
-			s.d.wholeAudit = now.Add(time.Hour)
+			s.d.pace.whole = now.Add(time.Hour)
 			tt.before(now)
 			last := s.d.reconciler.last
 			s.d.audit(now)
@@ -57,7 +57,7 @@ func TestAudit(t *testing.T) {
 			if i.loaded != i.disk {
 				t.Errorf("%s: not loaded: %+v", tt.name, i.loaded)
 			}
-			again := s.d.wholeAudit.Sub(now)
+			again := s.d.pace.whole.Sub(now)
 			if soon := again < 10*time.Minute; soon != tt.again ||
 				again < wholeAuditEvery {
 				t.Errorf("%s: everything is looked at again in %v", tt.name, again)

@@ -83,9 +83,8 @@ type daemon struct {
 	board      *board
 
 	// Owned by the loop.
-	pace       pace      // of looks after changes of the host
-	causes     causes    // of the next sync
-	wholeAudit time.Time // when to look at everything again
+	pace   pace   // of looks at the host
+	causes causes // of the next sync
 
 	// What comes in, besides what watcher, kernel and board send.
 	reloads chan os.Signal // SIGHUP
@@ -133,6 +132,9 @@ func open(o Options) (*daemon, error) {
 		Patient: true})
 	if err != nil {
 		return nil, err
+	}
+	if o.LastHop != nil {
+		o.Kernel.LastHop = o.LastHop
 	}
 	w := watcher.Open(o.Watch)
 	d := &daemon{options: o, watcher: w, writer: out, log: log, agenda: agenda{},

@@ -42,7 +42,7 @@ func (d *daemon) live(ctx context.Context, hostC <-chan host.Event) error {
 	notify(sd.SdNotifyReady)
 	d.alive(now)
 	d.agenda.by(doAudit, now.Add(jitter(auditEvery)))
-	d.wholeAudit = now.Add(wholeAuditEvery)
+	d.pace.whole = now.Add(wholeAuditEvery)
 	d.agenda.by(doMasters, now.Add(nextMasters(now.Sub(d.board.started))))
 	d.tend(now)
 	defer d.fleet.names.close()
@@ -317,11 +317,11 @@ func (d *daemon) audit(now time.Time) {
 	}
 	d.served(d.fleet.recheck(now), "NGINX's sockets")
 	troubled := d.troubles.any(aboutSync, aboutNetlink, aboutNames, aboutEvents)
-	if now.Before(d.wholeAudit) && !troubled && d.reconciler.steady() {
+	if now.Before(d.pace.whole) && !troubled && d.reconciler.steady() {
 		return
 	}
 	d.sync()
-	d.wholeAudit = time.Now().Add(max(wholeAuditEvery, 1000*time.Since(now)))
+	d.pace.whole = time.Now().Add(max(wholeAuditEvery, 1000*time.Since(now)))
 }
 
 // want is what is to be reached, where asIfLoaded says which instances count

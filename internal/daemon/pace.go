@@ -17,6 +17,7 @@ type pace struct {
 	calm   watcher.Debounce
 	urgent watcher.Debounce
 	cost   time.Duration // of the last look
+	whole  time.Time     // when an audit is to look at everything
 }
 
 const (

@@ -253,3 +253,15 @@ func (n *NS) Do(f func()) {
 		n.t.Fatalf("enter network namespace: %v", err)
 	}
 }
+
+// BPFFS mounts a file system for BPF maps, which ends with the test. Where that
+// is not allowed it skips the test.
+func BPFFS(t testing.TB) string {
+	t.Helper()
+	folder := t.TempDir()
+	if err := unix.Mount("bpf", folder, "bpf", 0, ""); err != nil {
+		t.Skipf("mount a bpffs: %v", err)
+	}
+	t.Cleanup(func() { _ = unix.Unmount(folder, unix.MNT_DETACH) })
+	return folder
+}

@@ -247,5 +247,4 @@ SEC("lwt_xmit") int answer(struct __sk_buff *skb)
 	count(ANSWERED);
 	return bpf_redirect(to.link, 0);
 }
-
 char __license[] SEC("license") = "Apache-2.0"; // no helper here asks for the GPL
