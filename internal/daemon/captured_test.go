@@ -47,7 +47,7 @@ func TestCapturedNginx(t *testing.T) {
 	}
 	stamps := regexp.MustCompile(`\d{4}-\d\d-\d\d[T ]\d\d:\d\d:\d\d`)
 	for i, format := range formats {
-		there, errs, _ := lasthop(t, "plan", "-o", format, "--host", s.File("host.json"))
+		there, errs, _ := runLasthop(t, "plan", "-o", format, "--host", s.File("host.json"))
 		if d := cmp.Diff(stamps.ReplaceAllString(live[i], ""),
 			stamps.ReplaceAllString(there, "")); d != "" {
 			t.Errorf("-o %s: -here +elsewhere\n%s%s", format, d, errs)

@@ -43,7 +43,7 @@ var program = sync.OnceValues(func() (string, error) {
 })
 
 // lasthop runs a command line and returns its output and exit code.
-func lasthop(t testing.TB, args ...string) (stdout, stderr string, code int) {
+func runLasthop(t testing.TB, args ...string) (stdout, stderr string, code int) {
 	t.Helper()
 	exe, err := program()
 	if err != nil {
@@ -61,7 +61,7 @@ func lasthop(t testing.TB, args ...string) (stdout, stderr string, code int) {
 // lasthop runs a command line against the server's namespace.
 func (s *server) lasthop(args ...string) (stdout, stderr string, code int) {
 	s.t.Helper()
-	return lasthop(s.t, append(args, "--netns", s.Path, "--run-dir", s.File("run"))...)
+	return runLasthop(s.t, append(args, "--netns", s.Path, "--run-dir", s.File("run"))...)
 }
 
 // TestStatus: the command says what the daemon does, and how it ends says

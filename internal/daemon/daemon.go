@@ -41,7 +41,7 @@ import (
 	"lasthop/internal/hint"
 	"lasthop/internal/settings"
 	"lasthop/internal/writer"
-	steer "lasthop/routing/flow/lasthop"
+	"lasthop/routing/flow/lasthop"
 	"lasthop/routing/host"
 	"lasthop/watcher"
 
@@ -53,7 +53,7 @@ import (
 type Options struct {
 	Kernel *host.Kernel // of the network namespace; the caller closes it
 	// the programs of the mode last-hop; nil: they cannot be had
-	LastHop *steer.Control
+	LastHop *lasthop.Control
 	NetNS   string // the namespace as the user named it, "" for our own
 	RunDir  string // of the lock and the socket
 	Flags   settings.Flags

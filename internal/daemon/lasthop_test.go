@@ -11,7 +11,7 @@ import (
 
 	"lasthop/internal/nstest"
 	"lasthop/routing"
-	steer "lasthop/routing/flow/lasthop"
+	"lasthop/routing/flow/lasthop"
 )
 
 // twoRouters is a server on whose subnet are two routers, each the only way to
@@ -52,9 +52,9 @@ func newTwoRouters(t *testing.T) *twoRouters {
 	return s
 }
 
-func (s *twoRouters) control() *steer.Control {
-	return &steer.Control{Stays: true, Flows: 4096,
-		Place: steer.Place{Root: s.pins, Namespace: s.kernel.Inode()}}
+func (s *twoRouters) control() *lasthop.Control {
+	return &lasthop.Control{Stays: true, Flows: 4096,
+		Place: lasthop.Place{Root: s.pins, Namespace: s.kernel.Inode()}}
 }
 
 // begin starts a daemon with the mode last-hop.
@@ -153,7 +153,7 @@ func TestRunDeadRouter(t *testing.T) {
 	s.StartNginx()
 	s.begin()
 	s.answered("at first", "203.0.113.80")
-	dead := func() map[steer.Hop]steer.Hop {
+	dead := func() map[lasthop.Hop]lasthop.Hop {
 		m, done, err := s.d.options.LastHop.Maps()
 		if err != nil {
 			t.Fatal(err)
@@ -177,7 +177,7 @@ func TestRunDeadRouter(t *testing.T) {
 	s.wires.IP("link set port1 down")
 	s.Until("the second to be dead", func() bool { return len(dead()) == 1 })
 	for _, instead := range dead() {
-		if instead == (steer.Hop{}) {
+		if instead == (lasthop.Hop{}) {
 			t.Error("nothing stands in for it, although the first router is alive")
 		}
 	}
@@ -195,7 +195,7 @@ func TestRunLastHopMissing(t *testing.T) {
 	s := newTwoRouters(t)
 	s.Conf("listen 203.0.113.80:80;")
 	s.start(func(o *Options) {
-		o.LastHop = &steer.Control{Place: steer.Place{Root: "/nonexistent"}}
+		o.LastHop = &lasthop.Control{Place: lasthop.Place{Root: "/nonexistent"}}
 		o.Flags.Returns = []string{"203.0.113.80=last-hop"}
 	})
 	status := s.quiet()

@@ -11,7 +11,7 @@ import (
 	"lasthop/internal/survey"
 	"lasthop/report"
 	"lasthop/routing"
-	steer "lasthop/routing/flow/lasthop"
+	"lasthop/routing/flow/lasthop"
 	"lasthop/routing/host"
 )
 
@@ -20,16 +20,16 @@ import (
 // It says on the board what the programs do. It belongs to the loop.
 type routers struct {
 	kernel     *host.Kernel
-	control    *steer.Control // nil: this daemon has no programs
+	control    *lasthop.Control // nil: this daemon has no programs
 	log        *slog.Logger
 	troubles   *troubles
 	agenda     agenda
 	board      *board
 	reconciler *reconciler
 
-	watch steer.Watch
-	dead  map[steer.Hop]steer.Hop // as was said last
-	noted string                  // of the maps, as was said last
+	watch lasthop.Watch
+	dead  map[lasthop.Hop]lasthop.Hop // as was said last
+	noted string                      // of the maps, as was said last
 	room  room
 }
 
@@ -70,7 +70,7 @@ func (r *routers) look(l *look, now time.Time) (in time.Duration, changed bool, 
 	if err != nil {
 		return time.Second, false, err
 	}
-	found := r.watch.Step(steer.Sight{Now: now, Hops: hops, Neigh: neighs, Links: links})
+	found := r.watch.Step(lasthop.Sight{Now: now, Hops: hops, Neigh: neighs, Links: links})
 	if err := maps.SetDead(found.Dead); err != nil {
 		return time.Second, false, err
 	}
@@ -108,7 +108,7 @@ const (
 )
 
 // look asks once a minute, and puts into says what is known.
-func (r *room) look(maps *steer.Maps, says *report.LastHop, flows int) (err error) {
+func (r *room) look(maps *lasthop.Maps, says *report.LastHop, flows int) (err error) {
 	says.Fill = r.last.Fill
 	if !r.last.Time.IsZero() && says.Time.Sub(r.last.Time) < roomEvery {
 		return nil
@@ -146,8 +146,8 @@ func (r *routers) tidy() error {
 }
 
 // tell logs what has changed.
-func (r *routers) tell(dead map[steer.Hop]steer.Hop, links []routing.Link) {
-	name := func(h steer.Hop) string {
+func (r *routers) tell(dead map[lasthop.Hop]lasthop.Hop, links []routing.Link) {
+	name := func(h lasthop.Hop) string {
 		this := func(l routing.Link) bool { return l.Index == int(h.Link) }
 		if i := slices.IndexFunc(links, this); i >= 0 {
 			return links[i].Name
@@ -158,7 +158,7 @@ func (r *routers) tell(dead map[steer.Hop]steer.Hop, links []routing.Link) {
 		if _, was := r.dead[h]; was {
 			continue
 		}
-		if instead == (steer.Hop{}) {
+		if instead == (lasthop.Hop{}) {
 			r.log.Warn("router does not answer, its connections take their table's "+
 				"route", "router", h.Router, "link", name(h))
 			continue

@@ -1,7 +1,10 @@
 package lasthop
 
 import (
+	"bytes"
+	"cmp"
 	"errors"
+	"maps"
 	"net"
 	"net/netip"
 	"slices"
@@ -18,6 +21,10 @@ const (
 	// how long a router counts as alive after a connection began by it:
 	// longer than its neighbour needs to fail
 	heard = 4 * time.Second
+
+	// how many of a link are watched, those that connections began by last:
+	// each host of a LAN that asks us itself is one, too
+	watched = 64
 
 	every = time.Second            // between probes of a router
 	soon  = 250 * time.Millisecond // while one is being asked
@@ -76,10 +83,11 @@ func (w *Watch) Step(s Sight) Found {
 		links[uint32(l.Index)] = l
 	}
 	out := Found{Dead: map[Hop]Hop{}, Next: every}
-	alive, next := []Hop{}, map[Hop]time.Time{}
-	for hop, noted := range s.Hops {
+	alive, next, of := []Hop{}, map[Hop]time.Time{}, map[uint32]int{}
+	for _, hop := range s.latest() {
+		noted := s.Hops[hop]
 		since, was := w.dead[hop]
-		if !was && s.Now.Sub(noted) > probed {
+		if of[hop.Link]++; !was && (s.Now.Sub(noted) > probed || of[hop.Link] > watched) {
 			continue
 		}
 		l := links[hop.Link]
@@ -110,6 +118,13 @@ func (w *Watch) Step(s Sight) Found {
 		out.Dead[hop] = standIn(hop, alive, s.Hops)
 	}
 	return out
+}
+
+// latest returns the hops, those first that were noted last.
+func (s Sight) latest() []Hop {
+	return slices.SortedFunc(maps.Keys(s.Hops), func(a, b Hop) int {
+		return cmp.Or(s.Hops[b].Compare(s.Hops[a]), bytes.Compare(a.Router[:], b.Router[:]))
+	})
 }
 
 // standIn returns the live hop of the same link that was noted last.
