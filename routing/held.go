@@ -24,7 +24,8 @@ func (u ladder) fromHeld(l Link, f Family, known []gateway) []gateway {
 		hops := hopsOn(r.Hops, l, true)
 		if len(hops) == 0 || u.pinned(l.Name, hops[0].Via) ||
 			slices.ContainsFunc(known, func(g gateway) bool {
-				return slices.Equal(g.hops, hops)
+				return slices.Equal(g.hops, hops) ||
+					len(hops) == 1 && slices.Contains(g.standby, hops[0])
 			}) {
 			continue
 		}
