@@ -235,6 +235,11 @@ func (t returning) learning(paths []*path) (filters []Filter, wanted []Wanted) {
 		}
 	}
 	for _, l := range t.sorted {
+		if l.Kind == "macvlan" && (holds[l.Name] || t.isOutward(l.Name)) {
+			holds[l.Parent] = true // it may answer ARP for the address, with its own MAC
+		}
+	}
+	for _, l := range t.sorted {
 		f, installed := t.place(l.Name)
 		if l.ethernet() && t.vrf(l) == "" && (holds[l.Name] || t.isOutward(l.Name) ||
 			installed && !l.Up) { // it may be back at any time

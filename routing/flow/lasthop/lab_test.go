@@ -68,13 +68,46 @@ var vips = map[string]map[int]netip.Addr{
 	"lo":  {4: netip.MustParseAddr("192.0.2.10"), 6: netip.MustParseAddr("2001:db8:f::10")},
 }
 
-func newLab(t testing.TB) *lab {
+func newLab(t testing.TB) *lab { return newLabOf(t, plain) }
+
+// uplink is what a lab's host has for e1 and e2, made of links of other names.
+type uplink struct {
+	kind string
+	// `ip` commands on the host, and at the other end of its cable; %[1]s is
+	// the cable, %[2]s what is to be made of it
+	host, other string
+}
+
+// plain is the cable itself.
+var plain = uplink{}
+
+// connect joins two namespaces by a cable of which the host's end has a name.
+func (l *lab) connect(u uplink, other *nstest.NS, at, name string) {
+	l.t.Helper()
+	if u.host == "" {
+		l.cable(other, at, l.host, name)
+		return
+	}
+	cable := at + "w"
+	if u.other == "" {
+		cable = at
+	}
+	l.cable(other, cable, l.host, name+"w")
+	l.host.Batch(fmt.Sprintf(u.host, name+"w", name))
+	// else the parent of a macvlan says that the address is its own
+	l.host.Sysctl("net.ipv4.conf." + name + "w.arp_ignore=1")
+	if u.other != "" {
+		other.Batch(fmt.Sprintf(u.other, cable, at))
+	}
+}
+
+func newLabOf(t testing.TB, u uplink) *lab {
 	t.Helper()
 	l := &lab{t: t, host: nstest.New(t), routers: map[string]*nstest.NS{},
 		clients: map[string]*nstest.NS{}}
 	s := nstest.New(t)
 	s.Batch("link add name sw0 type bridge\nlink set sw0 up\n")
-	l.cable(s, "p0", l.host, "e1")
+	l.connect(u, s, "p0", "e1")
 	s.IP("link set p0 master sw0")
 	for _, r := range routers {
 		router, client := nstest.New(t), nstest.New(t)
@@ -83,7 +116,7 @@ func newLab(t testing.TB) *lab {
 			l.cable(s, "p"+r.name, router, "r0")
 			s.IP("link set p" + r.name + " master sw0")
 		} else {
-			l.cable(router, "r0", l.host, r.link)
+			l.connect(u, router, "r0", r.link)
 		}
 		l.cable(router, "r1", client, "c0")
 		router.Sysctl("net.ipv4.ip_forward=1")
