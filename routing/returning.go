@@ -236,7 +236,7 @@ func (t returning) learning(paths []*path) (filters []Filter, wanted []Wanted) {
 	}
 	for _, l := range t.sorted {
 		if l.Kind == "macvlan" && (holds[l.Name] || t.isOutward(l.Name)) {
-			holds[l.Parent] = true // it may answer ARP for the address, with its own MAC
+			holds[l.Parent] = true // it may answer ARP for it, with a MAC of its own
 		}
 	}
 	for _, l := range t.sorted {

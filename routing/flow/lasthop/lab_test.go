@@ -73,8 +73,8 @@ func newLab(t testing.TB) *lab { return newLabOf(t, plain) }
 // uplink is what a lab's host has for e1 and e2, made of links of other names.
 type uplink struct {
 	kind string
-	// `ip` commands on the host, and at the other end of its cable; %[1]s is
-	// the cable, %[2]s what is to be made of it
+	// `ip` commands on the host, and at the other end of its cable; %[1]s
+	// is the cable, %[2]s what is to be made of it
 	host, other string
 }
 

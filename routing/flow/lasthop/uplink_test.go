@@ -2,6 +2,7 @@ package lasthop_test
 
 import (
 	"fmt"
+	"net/netip"
 	"strings"
 	"testing"
 	"time"
@@ -33,13 +34,8 @@ func TestUplinkKinds(t *testing.T) {
 			s := l.steer(4096)
 			s.install()
 			for _, r := range routers {
-				for family, addr := range vips["nic"] {
-					for _, k := range kinds {
-						if err := k.ask(l.clients[r.name], addr); err != nil {
-							t.Errorf("%s by router %s, IPv%d: %v", k.name, r.name,
-								family, err)
-						}
-					}
+				for _, addr := range vips["nic"] {
+					l.ask(r.name, addr, "at first")
 				}
 			}
 			if n := l.astray(); n > 0 {
@@ -54,12 +50,11 @@ func TestUplinkKinds(t *testing.T) {
 // redirects to it: CVE-2023-53338 was that the kernel went on with them.
 func (l *lab) throttle(s *steer) {
 	l.t.Helper()
-	l.host.Run("tc", "qdisc", "add", "dev", "e2", "root", "tbf", "rate", "2mbit", "burst", "5kb",
-		"limit", "5kb")
-	client, addr := l.clients["c"], vips["nic"][4]
+	l.host.Run(strings.Fields("tc qdisc add dev e2 root tbf rate 2mbit burst 5kb limit 5kb")...)
+	addr := vips["nic"][4]
 	dropped := func() (n int) {
-		for _, line := range strings.Split(l.host.Run("tc", "-s", "qdisc", "show", "dev", "e2"),
-			"\n") {
+		stats := l.host.Run("tc", "-s", "qdisc", "show", "dev", "e2")
+		for line := range strings.Lines(stats) {
 			if _, after, ok := strings.Cut(line, "(dropped "); ok {
 				fmt.Sscanf(after, "%d", &n)
 				return n
@@ -68,16 +63,22 @@ func (l *lab) throttle(s *steer) {
 		return 0
 	}
 	for end := time.Now().Add(nstest.Patience(20 * time.Second)); dropped() < 200; {
-		_ = udp(8, 60000, 0)(client, addr) // loses
+		_ = udp(8, 60000, 0)(l.clients["c"], addr) // loses
 		if time.Now().After(end) {
 			l.t.Errorf("the queue has dropped %d packets, not 200", dropped())
 			break
 		}
 	}
 	l.host.Run("tc", "qdisc", "del", "dev", "e2", "root")
+	l.ask("c", addr, "after the queue dropped packets")
+}
+
+// ask has the client of a router ask for everything.
+func (l *lab) ask(router string, addr netip.Addr, when string) {
+	l.t.Helper()
 	for _, k := range kinds {
-		if err := k.ask(client, addr); err != nil {
-			l.t.Errorf("%s after the queue dropped packets: %v", k.name, err)
+		if err := k.ask(l.clients[router], addr); err != nil {
+			l.t.Errorf("%s by router %s to %s, %s: %v", k.name, router, addr, when, err)
 		}
 	}
 }

@@ -129,5 +129,6 @@ func TestWatchFew(t *testing.T) {
 	if n := len(w.found.Probe); n != watched+1 { // and the router of the other link
 		t.Errorf("%d are probed", n)
 	}
-	w.neighbour(0, "FAILED", mac(1)).after(every).is(t, "the router", map[Hop]Hop{first: second})
+	w.neighbour(0, "FAILED", mac(1)).after(every)
+	w.is(t, "the router", map[Hop]Hop{first: second})
 }
