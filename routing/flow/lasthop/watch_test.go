@@ -122,8 +122,8 @@ func TestWatchFew(t *testing.T) {
 	for n := range 1000 {
 		m := MAC{2, 1, 0, 0, byte(n >> 8), byte(n)}
 		w.Hops[Hop{Link: 2, Router: m, Ours: mac(9)}] = w.Now.Add(-time.Minute)
-		w.Neigh = append(w.Neigh, routing.Neigh{Link: "eth1", State: "STALE", MAC: m.String(),
-			Addr: netip.AddrFrom4([4]byte{10, 0, 2 + byte(n>>8), byte(n)})})
+		w.Neigh = append(w.Neigh, routing.Neigh{Link: "eth1", State: "STALE",
+			MAC: m.String(), Addr: netip.AddrFrom4([4]byte{10, 0, 2 + byte(n>>8), byte(n)})})
 	}
 	w.after(30 * time.Second)
 	if n := len(w.found.Probe); n != watched+1 { // and the router of the other link
