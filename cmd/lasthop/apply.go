@@ -130,8 +130,15 @@ func (a *app) carryOut(scene scene, w *writer.Writer, s *survey.Survey, f applyi
 				"else it is taken back\n", f.confirm)
 		},
 		Answers: a.ui.stdin, Undo: v.undo()})
-	if len(result.Done) == 0 || f.confirm > 0 && err != nil {
+	if len(result.Done) == 0 {
 		return err
+	}
+	if f.confirm > 0 && err != nil { // taken back: see what is attached now
+		_, readErr := scene.kernel.Read()
+		if readErr == nil {
+			readErr = scene.lastHop.Attached()
+		}
+		return errors.Join(err, readErr)
 	}
 	if f.confirm > 0 {
 		fmt.Fprintln(a.ui.stderr, "lasthop: kept")

@@ -394,6 +394,9 @@ func (d *daemon) reloadSettings() {
 		d.log.Warn("numbers and metrics change with a restart: systemctl restart lasthop")
 		s.Metrics, s.Policy.Numbers = old.Metrics, old.Policy.Numbers
 	}
+	if c := d.options.LastHop; c != nil {
+		d.noted(aboutRouters, c.Resize(s.Policy.Connections()))
+	}
 	d.causes.add("settings read again")
 	d.fleet.follow(&s)
 	d.fleet.find()

@@ -39,7 +39,11 @@ func (r *routers) due(now time.Time) (changed bool) {
 	before, f := r.troubles.messages(), r.findings()
 	l := r.reconciler.last
 	if l == nil || r.control == nil || len(l.Decision.Plan.State.Filters) == 0 {
-		r.troubles.note(aboutRouters, nil)
+		var err error
+		if r.control != nil {
+			err = r.tidy()
+		}
+		r.troubles.note(aboutRouters, err)
 		r.room = room{}
 		return r.board.steers(nil) || !slices.Equal(before, r.troubles.messages())
 	}

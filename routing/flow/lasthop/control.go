@@ -22,9 +22,10 @@ type Control struct {
 	Trust bool // a kernel is taken to be fixed where nothing tells
 	// the process stays, so that maps need no pins; without both the mode
 	// cannot be had
-	Stays bool
-	open  *Programs
-	tags  []string // that were attached when Support was asked last
+	Stays  bool
+	open   *Programs
+	pinned *Maps    // as fitting found them
+	tags   []string // that were attached when Support was asked last
 	// why the programs could not be loaded; nil if they were, or nothing
 	// has asked for them
 	fault  error
@@ -39,6 +40,7 @@ const again = time.Minute
 // kernel refuses a program is known only after it was asked to load one.
 func (c *Control) Support(attached []string) routing.LastHopSupport {
 	c.tags = attached
+	_ = c.letGo()
 	var refused *ebpf.VerifierError
 	if c.fault != nil && time.Since(c.failed) > again && !errors.As(c.fault, &refused) {
 		c.fault = nil
@@ -50,6 +52,9 @@ func (c *Control) Support(attached []string) routing.LastHopSupport {
 	kernel := Running().Missing()
 	noPins := c.Place.usable()
 	switch rights := capabilities(); {
+	case len(attached) > 0 && c.open == nil && !rights.has(unix.CAP_BPF):
+		// it stays as it is: this process sees no maps, and can do nothing
+		s.Tag, s.Known = newest(attached), false
 	case !rights.has(unix.CAP_NET_ADMIN):
 		s.Known = false // somebody who only looks
 	case c.fault != nil:
@@ -65,6 +70,16 @@ func (c *Control) Support(attached []string) routing.LastHopSupport {
 		s.Missing = fmt.Sprintf("a place where maps outlive this command: %v", noPins)
 	}
 	return s
+}
+
+// Resize has the large maps another size from the next write on. What they know
+// is copied.
+func (c *Control) Resize(flows int) error {
+	if c.Flows == flows {
+		return nil
+	}
+	c.Flows = flows
+	return c.Close()
 }
 
 func (c *Control) flows() int {
@@ -128,8 +143,12 @@ func (c *Control) Note() string {
 }
 
 // Attached says that the routes and filters that Support heard of last are all
-// that there are. If they have the programs that are loaded, all other pins go.
+// that there are. If they have the programs that are loaded, all other pins go;
+// if there are none, all do.
 func (c *Control) Attached() error {
+	if len(c.tags) == 0 && c.Place.pinned() > 0 {
+		return c.Forget()
+	}
 	if c.open == nil || len(c.tags) != 1 || c.tags[0] != c.open.Tag() {
 		return nil
 	}
@@ -138,23 +157,23 @@ func (c *Control) Attached() error {
 
 // Close gives everything back but what is attached or pinned.
 func (c *Control) Close() error {
-	if c.open == nil {
-		return nil
+	err := c.letGo()
+	if c.open != nil {
+		err = errors.Join(err, c.open.Close())
+		c.open = nil
 	}
-	defer func() { c.open = nil }()
-	return c.open.Close()
+	return err
 }
 
 // Wanted returns the listeners in the map: see host.LastHop.
 func (c *Control) Wanted() (list []routing.Wanted, err error) {
-	m, done, err := c.fitting()
+	m, err := c.fitting()
 	if errors.Is(err, fs.ErrNotExist) || errors.Is(err, fs.ErrPermission) {
 		return nil, nil
 	}
 	if err != nil {
 		return nil, err
 	}
-	defer done()
 	var l bpfListener
 	var mark uint8
 	entries := m.maps.Wanted.Iterate()
@@ -177,29 +196,48 @@ func (c *Control) Maps() (m *Maps, done func(), err error) {
 	return m, func() { m.Close() }, nil
 }
 
-// fitting is Maps, but without maps of another size: those are replaced.
-func (c *Control) fitting() (*Maps, func(), error) {
-	if n := c.Place.pinned(); c.open == nil && n > 0 && !c.Place.fits(n, c.flows()) {
-		return nil, nil, fs.ErrNotExist
+// fitting is Maps, but without maps of another size: those are replaced. They
+// stay open until Support is asked again, for many writes.
+func (c *Control) fitting() (*Maps, error) {
+	if c.open != nil {
+		return &c.open.Maps, nil
 	}
-	return c.Maps()
+	if n := c.Place.pinned(); c.pinned == nil && n > 0 && !c.Place.fits(n, c.flows()) {
+		return nil, fs.ErrNotExist
+	}
+	if c.pinned == nil {
+		m, err := c.Place.Maps()
+		if err != nil {
+			return nil, err
+		}
+		c.pinned = m
+	}
+	return c.pinned, nil
+}
+
+// letGo closes maps that were opened for writes.
+func (c *Control) letGo() (err error) {
+	if c.pinned != nil {
+		err = c.pinned.Close()
+		c.pinned = nil
+	}
+	return err
 }
 
 // SetWanted adds a listener to the map, or removes it.
 func (c *Control) SetWanted(w routing.Wanted, remove bool) error {
-	m, done, err := c.fitting()
+	m, err := c.fitting()
 	if errors.Is(err, fs.ErrNotExist) {
 		if remove {
 			return nil
 		}
 		if _, err = c.load(); err == nil {
-			m, done, err = c.Maps()
+			m, err = c.fitting()
 		}
 	}
 	if err != nil {
 		return err
 	}
-	defer done()
 	l := listenerOf(w)
 	if !remove {
 		return m.maps.Wanted.Put(l, uint8(1))

@@ -97,8 +97,7 @@ inline bool read(struct __sk_buff *skb, __u32 at, bool out, struct packet *p)
 {
 	struct iphdr ip;
 	*p = (struct packet){.at = at, .v6 = skb->protocol == bpf_htons(ETH_P_IPV6)};
-	__be32 *remote = p->key.remote, *local = p->key.local;
-	__be32 *from = out ? local : remote, *to = out ? remote : local;
+	__be32 *from = out ? p->key.local : p->key.remote, *to = out ? p->key.remote : p->key.local;
 	if (p->v6) {
 		if (!read6(skb, from, to, p)) return false;
 	} else {
@@ -123,7 +122,7 @@ inline bool want(const struct key *k, __be16 port)
 	return lookup(&wanted, &l);
 }
 
-inline void note(void *map, const struct key *k, const void *value, const struct hop *h)
+inline void note(void *map, const void *k, const void *value, const struct hop *h)
 {
 	__u64 now = bpf_ktime_get_ns();
 	update(map, k, value);
@@ -131,8 +130,7 @@ inline void note(void *map, const struct key *k, const void *value, const struct
 }
 
 // ask asks the socket of a connection whether a segment's numbers fit its windows.
-enum { NONE, REFUSES, ACCEPTS };
-enum { BEHIND = 1 << 20, AHEAD = 4 << 20 }; // bytes that they may be off
+enum { NONE, REFUSES, ACCEPTS, BEHIND = 1 << 20, AHEAD = 4 << 20 }; // bytes that they may be off
 inline int ask(struct __sk_buff *skb, struct packet *p)
 {
 	struct key *k = &p->key;
@@ -188,6 +186,12 @@ inline void learn_datagram(struct packet *p, const struct hop *h)
 	}
 }
 
+inline struct hop *instead_of(const struct hop *h) // what stands in for it, if it is dead
+{
+	__u32 zero = 0, *some = lookup(&conf, &zero);
+	return h && some && *some ? lookup(&dead, h) : NULL;
+}
+
 SEC("tc") int learn(struct __sk_buff *skb)
 {
 	struct ethhdr eth;
@@ -200,6 +204,7 @@ SEC("tc") int learn(struct __sk_buff *skb)
 	struct hop h = {.link = skb->ifindex};
 	__builtin_memcpy(h.router, eth.h_source, ETH_ALEN);
 	__builtin_memcpy(h.ours, eth.h_dest, ETH_ALEN);
+	if (instead_of(&h)) bpf_map_delete_elem(&dead, &h), note(&hops, &h, &h, &h); // heard again
 	if (p.key.protocol == IPPROTO_TCP) learn_tcp(skb, &p, &h);
 	else if (p.key.protocol == IPPROTO_UDP || p.type == ECHO) learn_datagram(&p, &h);
 	return TC_ACT_UNSPEC;
@@ -228,12 +233,8 @@ SEC("lwt_xmit") int answer(struct __sk_buff *skb)
 	if (!read(skb, 0, true, &p)) return BPF_OK;
 	bool quoted = p.key.protocol == IPPROTO_ICMP && !p.later && p.type < ECHO;
 	if (quoted && (!read(skb, p.at + 8, false, &p) || p.later)) return BPF_OK;
-	struct hop *h = find(&p, quoted), *instead = NULL;
-	__u32 zero = 0, *some = lookup(&conf, &zero);
-	if (h && some && *some && (instead = lookup(&dead, h))) {
-		h = instead->link ? instead : NULL;
-		count(DEAD);
-	}
+	struct hop *h = find(&p, quoted), *instead = instead_of(h);
+	if (instead) count(DEAD), h = instead->link ? instead : NULL;
 	if (!h && !p.later && want(&p.key, p.key.lport)) count(BY_TABLE);
 	if (!h) return BPF_OK;
 	struct hop to = *h;
@@ -241,8 +242,7 @@ SEC("lwt_xmit") int answer(struct __sk_buff *skb)
 	__builtin_memcpy(&eth, &to, 2 * ETH_ALEN);
 	__builtin_memcpy(&p.key.rport, &p.id, sizeof(p.id));
 	if (p.more && !p.later && !quoted) update(&frags, &p.key, &to);
-	if (bpf_skb_change_head(skb, sizeof(eth), 0) ||
-	    bpf_skb_store_bytes(skb, 0, &eth, sizeof(eth), 0))
+	if (bpf_skb_change_head(skb, sizeof(eth), 0) || bpf_skb_store_bytes(skb, 0, &eth, sizeof(eth), 0))
 		return BPF_OK;
 	count(ANSWERED);
 	return bpf_redirect(to.link, 0);

@@ -76,9 +76,15 @@ func (p Place) Tag(attached []string, flows int) string {
 	return tag(p.following(attached))
 }
 
-// fits reports whether maps that are pinned have a size, as far as this process
-// may see.
+// fits reports whether all maps are pinned and have a size, as far as this
+// process may see.
 func (p Place) fits(generation, flows int) bool {
+	for name := range new(Maps).byName() {
+		_, err := os.Lstat(filepath.Join(p.folder(generation), name))
+		if errors.Is(err, fs.ErrNotExist) {
+			return false
+		}
+	}
 	m, err := ebpf.LoadPinnedMap(filepath.Join(p.folder(generation), bpfMapTcp), nil)
 	if err != nil {
 		return errors.Is(err, fs.ErrPermission)
@@ -134,7 +140,11 @@ func Open(place Place, flows int, attached []string) (*Programs, error) {
 	}
 	_ = rlimit.RemoveMemlock() // only before Linux 5.11; if it fails, so does what follows
 	p := &Programs{generation: place.pinned()}
-	if p.generation > 0 {
+	switch {
+	case p.generation == 0:
+	case !place.fits(p.generation, flows):
+		p.Fresh = errors.New("they are not all there, or of another size")
+	default:
 		if p.Fresh = p.load(spec, place.folder(p.generation)); p.Fresh == nil {
 			return p, nil
 		}

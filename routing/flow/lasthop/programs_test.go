@@ -46,7 +46,7 @@ var pinCases = []struct {
 		if err := os.Remove(root + "/lasthop/v1-7/1/dead"); err != nil {
 			t.Fatal(err)
 		}
-	}, 4096, false, false, "v1-7/1, v1-7/1"},
+	}, 4096, true, false, "v1-7/1 v1-7/2, v1-7/2"}, // what is attached has the old one
 	{"all pins are gone", func(t *testing.T, root string) {
 		if err := (lasthop.Place{Root: root, Namespace: 7}).Unpin(0); err != nil {
 			t.Fatal(err)

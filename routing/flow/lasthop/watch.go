@@ -25,17 +25,19 @@ const (
 	// how many of a link are watched, those that connections began by last:
 	// each host of a LAN that asks us itself is one, too
 	watched = 64
+	// how many may be dead: the map has room for as many
+	mostDead = 1024
 
 	every = time.Second            // between probes of a router
 	soon  = 250 * time.Millisecond // while one is being asked
 )
 
 // Watch finds the routers that are dead: of those that connections began by in
-// the last ten minutes. A router has died when the kernel's neighbour machine
-// gives up on all of its addresses on the link (NUD_FAILED; DELAY and PROBE say
-// nothing yet), or when another MAC has them; and when its link is down or
-// gone.
-// It is alive again when one is reachable, or when a connection begins by it.
+// the last ten minutes. A router that has answered before has died when the
+// kernel's neighbour machine gives up on one of its addresses on the link
+// (NUD_FAILED; DELAY and PROBE say nothing yet) and none is reachable, or when
+// another MAC has it; any router when its link is down or gone. It is alive
+// again when it is reachable, or when something comes in by it.
 //
 // It is a value that each Step makes anew, and not safe for concurrent use. The
 // zero value is ready.
@@ -55,6 +57,8 @@ type place struct {
 type routerNames struct {
 	addrs []netip.Addr
 	seen  time.Time
+	// it has answered: one that never does is not dead when it is silent
+	answered bool
 }
 
 // Sight is what a Step looks at. Neighbours and links are those of the host,
@@ -87,16 +91,18 @@ func (w *Watch) Step(s Sight) Found {
 	for _, hop := range s.latest() {
 		noted := s.Hops[hop]
 		since, was := w.dead[hop]
-		if of[hop.Link]++; !was && (s.Now.Sub(noted) > probed || of[hop.Link] > watched) {
+		l := links[hop.Link]
+		up := l.Up && l.Carrier
+		if of[hop.Link]++; up && !was &&
+			(s.Now.Sub(noted) > probed || of[hop.Link] > watched) {
 			continue
 		}
-		l := links[hop.Link]
 		state, ask, asking := w.state(s.Neigh, l.Name, hop)
 		if asking {
 			out.Next = soon
 		}
 		switch {
-		case !l.Up || !l.Carrier:
+		case !up:
 			state, ask = failed, nil
 		case state != reachable && s.Now.Sub(noted) < heard:
 			state = reachable // it brought a connection just now
@@ -104,7 +110,7 @@ func (w *Watch) Step(s Sight) Found {
 			state = failed
 		}
 		out.Probe = append(out.Probe, ask...)
-		if state != failed {
+		if state != failed || len(next) == mostDead {
 			alive = append(alive, hop)
 			continue
 		}
@@ -159,6 +165,7 @@ func (w *Watch) remember(s Sight) {
 		if !slices.Contains(names.addrs, n.Addr) {
 			names.addrs = append(names.addrs, n.Addr)
 		}
+		names.answered = names.answered || n.State == "REACHABLE"
 		names.seen = s.Now
 		w.names[p] = names
 	}
@@ -183,7 +190,8 @@ const (
 func (w *Watch) state(neighs []routing.Neigh, link string, hop Hop) (is health,
 	ask []routing.Neigh, asking bool) {
 	mac := hop.Router.String()
-	names := w.names[place{link, mac}].addrs
+	router := w.names[place{link, mac}]
+	names := router.addrs
 	var gone, up bool
 	for _, n := range neighs {
 		if n.Link != link || !slices.Contains(names, n.Addr) {
@@ -207,7 +215,7 @@ func (w *Watch) state(neighs []routing.Neigh, link string, hop Hop) (is health,
 	switch {
 	case up:
 		return reachable, ask, asking
-	case gone:
+	case gone && router.answered:
 		return failed, ask, asking
 	}
 	return unknown, ask, asking
