@@ -53,7 +53,7 @@ func (c *Control) Support(attached []string) routing.LastHopSupport {
 	noPins := c.Place.usable()
 	switch rights := capabilities(); {
 	case len(attached) > 0 && c.open == nil && !rights.has(unix.CAP_BPF):
-		// it stays as it is: this process sees no maps, and can do nothing
+		// it stays: this process sees no maps, and can do nothing
 		s.Tag, s.Known = newest(attached), false
 	case !rights.has(unix.CAP_NET_ADMIN):
 		s.Known = false // somebody who only looks

@@ -103,31 +103,9 @@ func (s *steer) wantFlow(remote, local netip.AddrPort, kind lasthop.Kind, router
 // dead when something comes in by it.
 func TestSetDead(t *testing.T) {
 	s := steered(t)
-	vip, m := vips["lo"][4], s.maps()
+	d := s.dialogue("b")
+	m := s.maps()
 	a, b, c := s.hop("a"), s.hop("b"), s.hop("c")
-	var server net.PacketConn
-	var err error
-	s.host.Do(func() {
-		server, err = net.ListenPacket("udp", netip.AddrPortFrom(vip, closedPort).String())
-	})
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer server.Close()
-	client, err := dial(s.clients["b"], "udp", vip, closedPort)
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer client.Close()
-	heard := func() net.Addr {
-		client.Write([]byte("?"))
-		server.SetReadDeadline(time.Now().Add(patience))
-		_, from, err := server.ReadFrom(make([]byte, 8))
-		if err != nil {
-			t.Fatal(err)
-		}
-		return from
-	}
 	for _, tt := range []struct {
 		name   string
 		dead   map[lasthop.Hop]lasthop.Hop
@@ -139,7 +117,7 @@ func TestSetDead(t *testing.T) {
 		{"with none", map[lasthop.Hop]lasthop.Hop{b: {}}, true},
 		{"no longer", map[lasthop.Hop]lasthop.Hop{}, false},
 	} {
-		from := heard()
+		d.hear()
 		if err := m.SetDead(tt.dead); err != nil {
 			t.Fatal(err)
 		}
@@ -147,15 +125,7 @@ func TestSetDead(t *testing.T) {
 			t.Errorf("%s: dead are %v, %v", tt.name, got, err)
 		}
 		before, astray := s.counts(), s.astray()
-		if _, err := server.WriteTo([]byte("!"), from); err != nil {
-			t.Fatal(err)
-		}
-		within := patience
-		if tt.astray {
-			within = soon
-		}
-		client.SetReadDeadline(time.Now().Add(within))
-		_, err := client.Read(make([]byte, 8))
+		err := d.say(tt.astray)
 		counted, strayed := s.counts().Dead-before.Dead, s.astray()-astray
 		if (err == nil) == tt.astray || (strayed > 0) != tt.astray ||
 			(counted > 0) != tt.astray {
@@ -166,12 +136,64 @@ func TestSetDead(t *testing.T) {
 		t.Fatal(err)
 	}
 	noted, _ := m.Hops()
-	heard()
+	d.hear()
 	dead, _ := m.Dead()
 	later, err := m.Hops()
-	if _, still := dead[b]; err != nil || still || len(dead) != 1 || !later[b].After(noted[b]) {
-		t.Errorf("heard again: dead are %v, noted %v, and before %v", dead, later[b], noted[b])
+	if _, still := dead[b]; err != nil || still || len(dead) != 1 ||
+		!later[b].After(noted[b]) {
+		t.Errorf("heard again: dead are %v, noted %v, before %v", dead, later[b], noted[b])
 	}
+}
+
+// dialogue is a client and a server of UDP, which speak when they are told.
+type dialogue struct {
+	t      testing.TB
+	client net.Conn
+	server net.PacketConn
+	from   net.Addr
+}
+
+func (s *steer) dialogue(router string) *dialogue {
+	s.t.Helper()
+	d, addr := &dialogue{t: s.t}, netip.AddrPortFrom(vips["lo"][4], closedPort)
+	var err error
+	s.host.Do(func() { d.server, err = net.ListenPacket("udp", addr.String()) })
+	if err == nil {
+		s.t.Cleanup(func() { d.server.Close() })
+		d.client, err = dial(s.clients[router], "udp", addr.Addr(), addr.Port())
+	}
+	if err != nil {
+		s.t.Fatal(err)
+	}
+	s.t.Cleanup(func() { d.client.Close() })
+	return d
+}
+
+// hear has the client send, and the server receive.
+func (d *dialogue) hear() {
+	d.t.Helper()
+	_, err := d.client.Write([]byte("?"))
+	if err == nil {
+		d.server.SetReadDeadline(time.Now().Add(patience))
+		_, d.from, err = d.server.ReadFrom(make([]byte, 8))
+	}
+	if err != nil {
+		d.t.Fatal(err)
+	}
+}
+
+// say has the server send, and the client receive, or wait in vain.
+func (d *dialogue) say(inVain bool) error {
+	within := patience
+	if inVain {
+		within = soon
+	}
+	_, err := d.server.WriteTo([]byte("!"), d.from)
+	if err == nil {
+		d.client.SetReadDeadline(time.Now().Add(within))
+		_, err = d.client.Read(make([]byte, 8))
+	}
+	return err
 }
 
 // TestFill: the estimate is right for maps that are empty, half full and full.
