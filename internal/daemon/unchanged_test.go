@@ -40,7 +40,8 @@ func TestSyncMessages(t *testing.T) {
 			k.Fault = nil
 		})
 		want := map[int]int{unix.RTM_GETLINK: 1, unix.RTM_GETADDR: 1, unix.RTM_GETROUTE: 2,
-			unix.RTM_GETNEIGH: 1, unix.RTM_GETRULE: 2, unix.RTM_GETNEXTHOP: 1}
+			unix.RTM_GETNEIGH: 1, unix.RTM_GETRULE: 2, unix.RTM_GETNEXTHOP: 1,
+			unix.RTM_GETQDISC: 1}
 		if d := cmp.Diff(want, counts); d != "" || !ok {
 			t.Errorf("%d listeners: messages: -want +got\n%s", n, d)
 		}
