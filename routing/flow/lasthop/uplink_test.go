@@ -63,7 +63,11 @@ func (l *lab) throttle(s *steer) {
 		return 0
 	}
 	for end := time.Now().Add(nstest.Patience(20 * time.Second)); dropped() < 200; {
-		_ = udp(8, 60000, 0)(l.clients["c"], addr) // loses
+		if c, err := dial(l.clients["c"], "udp", addr, udpPort); err == nil {
+			_, _ = c.Write([]byte{0, 0, 60000 >> 8, 60000 & 0xff, 0, 0, 0, 0}) // loses
+			c.Close()
+		}
+		time.Sleep(20 * time.Millisecond)
 		if time.Now().After(end) {
 			l.t.Errorf("the queue has dropped %d packets, not 200", dropped())
 			break
