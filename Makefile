@@ -51,8 +51,7 @@ demo: build
 	@testdata/lab/demo.sh ./lasthop
 test: lint
 	testdata/lab/deps.sh browser
-	# most tests wait for something: more of them at once than there are processors
-	$(GO) test $(if $(shell command -v gcc),-race) -parallel 4 -timeout $$((20 * $(or $(LAB_WAIT),1)))m ./...
+	$(GO) test $(if $(shell command -v gcc),-race) -timeout $$((20 * $(or $(LAB_WAIT),1)))m ./...
 lint:
 	@out=$$("$$($(GO) env GOROOT)/bin/gofmt" -s -l .) && [ -z "$$out" ] || { echo "gofmt -s -w: $$out"; exit 1; }
 	$(GO) vet ./...

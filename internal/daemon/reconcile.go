@@ -72,7 +72,9 @@ func (r *reconciler) hostChanged(e host.Event) {
 func (r *reconciler) sync(w want) bool {
 	r.syncs++
 	err := r.reach(w, time.Now())
-	r.healer.looked()
+	if err == nil { // else what is missing still is, and restore is to know it
+		r.healer.looked()
+	}
 	if r.troubles.note(aboutSync, err) {
 		r.failures = 0
 		r.troubles.note(aboutNetlink, nil)
