@@ -170,7 +170,7 @@ func TestLastHopPlace(t *testing.T) {
 		{"a gap", fmt.Sprintf(other+other, 1, 3), 2, 0},
 		{"where it is", fmt.Sprintf(ours, 5), 5, 0},
 		{"where it is, others in front", fmt.Sprintf(other+ours, 1, 5), 5, 0},
-		{"shared", fmt.Sprintf(other+ours, 1, 1), 2, 1},
+		{"one for both", fmt.Sprintf(other+ours, 1, 1), 2, 1},
 		{"two of ours", fmt.Sprintf(ours+ours, 4, 6), 4, 1},
 		{"on another link", "tc filter add dev eth0 ingress pref 1 matchall\n", 1, 0},
 		{"tcx", "tc filter add dev eth1 ingress tcx name x\n", 1, 0},

@@ -42,7 +42,7 @@ var program = sync.OnceValues(func() (string, error) {
 	return exe, err
 })
 
-// lasthop runs a command line and returns its output and exit code.
+// runLasthop runs a command line and returns its output and exit code.
 func runLasthop(t testing.TB, args ...string) (stdout, stderr string, code int) {
 	t.Helper()
 	exe, err := program()

@@ -52,7 +52,7 @@ import (
 // Options say where to run, and with which settings.
 type Options struct {
 	Kernel *host.Kernel // of the network namespace; the caller closes it
-	// the programs of the mode last-hop; nil: they cannot be had
+	// the programs that Kernel has for the mode last-hop; nil: none
 	LastHop *lasthop.Control
 	NetNS   string // the namespace as the user named it, "" for our own
 	RunDir  string // of the lock and the socket
@@ -132,9 +132,6 @@ func open(o Options) (*daemon, error) {
 		Patient: true})
 	if err != nil {
 		return nil, err
-	}
-	if o.LastHop != nil {
-		o.Kernel.LastHop = o.LastHop
 	}
 	w := watcher.Open(o.Watch)
 	d := &daemon{options: o, watcher: w, writer: out, log: log, agenda: agenda{},

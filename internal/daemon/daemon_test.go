@@ -80,6 +80,9 @@ func (s *server) start(change ...func(*Options)) {
 	if o.Kernel, err = host.Open(o.NetNS); err != nil {
 		s.t.Fatal(err)
 	}
+	if o.LastHop != nil {
+		o.Kernel.LastHop = o.LastHop
+	}
 	o.Kernel.GroupsFile = writer.GroupsFile(o.RunDir, o.Kernel.Inode())
 	if s.d, err = open(o); err != nil {
 		s.t.Fatal(err)

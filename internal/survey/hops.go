@@ -29,12 +29,8 @@ type Hops struct {
 // station is where a MAC is.
 type station struct{ link, mac string }
 
-const (
-	// how many hops are named: whoever is on the link can make some
-	mostHops = 64
-	// how long lasthop.Watch looks after a hop that nothing was noted of
-	watched = 10 * time.Minute
-)
+// mostHops is how many hops are named: whoever is on the link can make some.
+const mostHops = 64
 
 // prepare sorts neighbours and links, once.
 func (h *Hops) prepare() {
@@ -71,7 +67,7 @@ func (h *Hops) Of(x lasthop.Hop) report.Hop {
 		if instead != (lasthop.Hop{}) {
 			out.StandIn = instead.Router.String()
 		}
-	case h.Time.Sub(out.Noted) > watched:
+	case h.Time.Sub(out.Noted) > lasthop.Probed:
 		out.State = report.HopQuiet
 	default:
 		out.State = report.HopAlive

@@ -1,10 +1,12 @@
 package lasthop
 
 import (
+	"cmp"
 	"errors"
 	"fmt"
 	"io/fs"
 	"net/netip"
+	"sync"
 	"time"
 
 	"lasthop/routing"
@@ -18,7 +20,7 @@ import (
 // something is to be attached. It is not safe for concurrent use.
 type Control struct {
 	Place Place
-	Flows int  // the size of the large maps; 0 is Flows
+	Flows int  // the size of the large maps; 0 is routing.DefaultFlows
 	Trust bool // a kernel is taken to be fixed where nothing tells
 	// the process stays, so that maps need no pins; without both the mode
 	// cannot be had
@@ -45,12 +47,13 @@ func (c *Control) Support(attached []string) routing.LastHopSupport {
 	if c.fault != nil && time.Since(c.failed) > again && !errors.As(c.fault, &refused) {
 		c.fault = nil
 	}
-	s := routing.LastHopSupport{Tag: c.Place.Tag(attached, c.flows()), Known: true}
+	s := routing.LastHopSupport{Known: true}
 	if c.open != nil {
 		s.Tag = c.open.Tag()
+	} else {
+		s.Tag = c.Place.Tag(attached, c.flows())
 	}
-	kernel := Running().Missing()
-	noPins := c.Place.usable()
+	kernel, noPins := missing(), c.Place.usable()
 	switch rights := capabilities(); {
 	case len(attached) > 0 && c.open == nil && !rights.has(unix.CAP_BPF):
 		// it stays: this process sees no maps, and can do nothing
@@ -83,11 +86,11 @@ func (c *Control) Resize(flows int) error {
 }
 
 func (c *Control) flows() int {
-	if c.Flows == 0 {
-		return Flows
-	}
-	return c.Flows
+	return cmp.Or(c.Flows, routing.DefaultFlows)
 }
+
+// missing is what the running kernel lacks: it stays the same.
+var missing = sync.OnceValue(func() string { return Running().Missing() })
 
 // rights is a set of capabilities.
 type rights [2]unix.CapUserData
@@ -154,6 +157,10 @@ func (c *Control) Attached() error {
 	}
 	return c.open.Attached(c.Place)
 }
+
+// Forget closes the maps and removes their names: without routes and filters
+// they are gone.
+func (c *Control) Forget() error { return errors.Join(c.Close(), c.Place.Unpin(0)) }
 
 // Close gives everything back but what is attached or pinned.
 func (c *Control) Close() error {

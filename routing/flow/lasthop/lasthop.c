@@ -242,7 +242,7 @@ SEC("lwt_xmit") int answer(struct __sk_buff *skb)
 	__builtin_memcpy(&eth, &to, 2 * ETH_ALEN);
 	__builtin_memcpy(&p.key.rport, &p.id, sizeof(p.id));
 	if (p.more && !p.later && !quoted) update(&frags, &p.key, &to);
-	if (bpf_skb_change_head(skb, sizeof(eth), 0) || bpf_skb_store_bytes(skb, 0, &eth, sizeof(eth), 0))
+	if (bpf_skb_change_head(skb, ETH_HLEN, 0) || bpf_skb_store_bytes(skb, 0, &eth, ETH_HLEN, 0))
 		return BPF_OK;
 	count(ANSWERED);
 	return bpf_redirect(to.link, 0);

@@ -11,6 +11,8 @@ import (
 	"strconv"
 	"strings"
 
+	"lasthop/routing"
+
 	"github.com/cilium/ebpf"
 	"github.com/cilium/ebpf/rlimit"
 	"golang.org/x/sys/unix"
@@ -20,9 +22,8 @@ import (
 // the value of any map: a new layout gets a new folder and empty maps.
 const layout = 1
 
-// Flows is how many TCP connections, and how many of UDP and echo, are kept
-// where nothing else is asked for.
-const Flows = 1 << 18
+// BPFFS is where the kernel's file system for maps is mounted.
+const BPFFS = "/sys/fs/bpf"
 
 var native = binary.NativeEndian
 
@@ -135,7 +136,7 @@ func Open(place Place, flows int, attached []string) (*Programs, error) {
 		return nil, fmt.Errorf("read the programs: %w", err)
 	}
 	for name, size := range map[string]int{bpfMapTcp: flows, bpfMapAny: flows,
-		bpfMapSyn: min(flows, Flows) / 4} {
+		bpfMapSyn: min(flows, routing.DefaultFlows) / 4} {
 		spec.Maps[name].MaxEntries = uint32(size)
 	}
 	_ = rlimit.RemoveMemlock() // only before Linux 5.11; if it fails, so does what follows

@@ -4,6 +4,7 @@ import (
 	"errors"
 	"fmt"
 	"io/fs"
+	"net"
 	"net/netip"
 	"os"
 	"path/filepath"
@@ -332,6 +333,17 @@ func (m *Maps) Fill(k Kind) (float64, error) {
 		return 0, fmt.Errorf("read the map %s: %w", k, errno)
 	}
 	return min(1, float64(attr.count)/float64(next)*float64(buckets)/float64(size)), nil
+}
+
+// MAC is an Ethernet address.
+type MAC [6]byte
+
+func (m MAC) String() string { return net.HardwareAddr(m[:]).String() }
+
+// Hop is the next hop of a reply: the frame that brought the request, turned.
+type Hop struct {
+	Link         uint32
+	Router, Ours MAC
 }
 
 func (h Hop) bpf() bpfHop { return bpfHop{Link: h.Link, Router: h.Router, Ours: h.Ours} }

@@ -3,9 +3,7 @@ package lasthop
 import (
 	"bytes"
 	"cmp"
-	"errors"
 	"maps"
-	"net"
 	"net/netip"
 	"slices"
 	"time"
@@ -14,8 +12,9 @@ import (
 )
 
 const (
-	// how long a router is probed after its last connection began
-	probed = 10 * time.Minute
+	// Probed is how long a router is probed after its last connection
+	// began.
+	Probed = 10 * time.Minute
 	// how long the addresses of a MAC are kept that no neighbour has
 	kept = time.Hour
 	// how long a router counts as alive after a connection began by it:
@@ -94,7 +93,7 @@ func (w *Watch) Step(s Sight) Found {
 		l := links[hop.Link]
 		up := l.Up && l.Carrier
 		if of[hop.Link]++; up && !was &&
-			(s.Now.Sub(noted) > probed || of[hop.Link] > watched) {
+			(s.Now.Sub(noted) > Probed || of[hop.Link] > watched) {
 			continue
 		}
 		state, ask, asking := w.state(s.Neigh, l.Name, hop)
@@ -220,21 +219,3 @@ func (w *Watch) state(neighs []routing.Neigh, link string, hop Hop) (is health,
 	}
 	return unknown, ask, asking
 }
-
-// MAC is an Ethernet address.
-type MAC [6]byte
-
-func (m MAC) String() string { return net.HardwareAddr(m[:]).String() }
-
-// Hop is the next hop of a reply: the frame that brought the request, turned.
-type Hop struct {
-	Link         uint32
-	Router, Ours MAC
-}
-
-// BPFFS is where the kernel's file system for maps is mounted.
-const BPFFS = "/sys/fs/bpf"
-
-// Forget closes the maps and removes their names: without routes and filters
-// they are gone.
-func (c *Control) Forget() error { return errors.Join(c.Close(), c.Place.Unpin(0)) }

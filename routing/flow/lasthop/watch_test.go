@@ -107,7 +107,7 @@ func TestWatch(t *testing.T) {
 // TestWatchForgets: a router that no connection began by for ten minutes is
 // neither probed nor found dead.
 func TestWatchForgets(t *testing.T) {
-	w := newWorld().after(probed + time.Minute)
+	w := newWorld().after(Probed + time.Minute)
 	w.is(t, "quiet", nil)
 	if len(w.found.Probe) > 0 {
 		t.Errorf("probes %v", w.found.Probe)
