@@ -231,7 +231,10 @@ func (d *daemon) due(now time.Time) {
 			d.sync()
 		case doAudit:
 			d.audit(now)
-		case doRetry, doHeal, doForget:
+		case doRetry: // what is missing need not wait for a look that works
+			d.reconciler.restore(d.causes.String(), now)
+			d.sync()
+		case doHeal, doForget:
 			d.sync()
 		case doLeave:
 			if slices.ContainsFunc(d.fleet.instances, (*instance).doubtful) {
