@@ -135,8 +135,16 @@ func newSender(t testing.TB, ns *nstest.NS, link string) *sender {
 	if err != nil {
 		t.Fatal(err)
 	}
-	t.Cleanup(func() { unix.Close(s.fd) })
+	t.Cleanup(s.close)
 	return s
+}
+
+// close closes it once: its number may be that of another test's socket later.
+func (s *sender) close() {
+	if s.fd >= 0 {
+		unix.Close(s.fd)
+		s.fd = -1
+	}
 }
 
 func (s *sender) send(frames ...[]byte) {

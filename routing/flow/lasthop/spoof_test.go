@@ -18,7 +18,7 @@ func (l *lab) inject(router string, packets ...[]byte) {
 	l.t.Helper()
 	h := l.hop(router)
 	s := newSender(l.t, l.routers[router], "r0")
-	defer unix.Close(s.fd)
+	defer s.close()
 	for _, p := range packets {
 		s.send(framed(h.Ours[:], h.Router[:], -1, p))
 	}
