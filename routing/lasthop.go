@@ -51,6 +51,39 @@ func (f Filter) deletion() string {
 // place is where a filter stands: a filter that is put there replaces it.
 func (f Filter) place() Filter { return Filter{Link: f.Link, Pref: f.Pref, Handle: f.Handle} }
 
+// Beside returns the filter, which is ours, at its place on a link that has
+// some already: where one of ours with the same maps stands, or else at the
+// lowest preference that is free. One with other maps learns until all routes
+// ask the new maps: it is not replaced but deleted later.
+func (f Filter) Beside(there []Filter) Filter {
+	taken := map[uint16]bool{0: true}
+	var same []Filter
+	for _, x := range there {
+		switch {
+		case x.Link != f.Link:
+		case x.Owned() && x.maps() == f.maps():
+			same = append(same, x)
+		default:
+			taken[x.Pref] = true
+		}
+	}
+	for _, x := range same {
+		if !taken[x.Pref] {
+			f.Pref, f.Handle = x.Pref, x.Handle
+			return f
+		}
+	}
+	for f.Pref, f.Handle = 1, 1; taken[f.Pref] && f.Pref < 1<<16-1; f.Pref++ {
+	}
+	return f
+}
+
+// maps returns the number of the maps that our program has: a tag ends with it.
+func (f Filter) maps() string {
+	_, number, _ := strings.Cut(f.Name, ".")
+	return number
+}
+
 func compareFilter(a, b Filter) int {
 	return cmp.Or(cmp.Compare(a.Link, b.Link), cmp.Compare(a.Pref, b.Pref),
 		cmp.Compare(a.Handle, b.Handle))

@@ -171,6 +171,7 @@ func TestLastHopPlace(t *testing.T) {
 		{"where it is", fmt.Sprintf(ours, 5), 5, 0},
 		{"where it is, others in front", fmt.Sprintf(other+ours, 1, 5), 5, 0},
 		{"one for both", fmt.Sprintf(other+ours, 1, 1), 2, 1},
+		{"with other maps", strings.Replace(fmt.Sprintf(ours, 1), "old", "old.2", 1), 2, 1},
 		{"two of ours", fmt.Sprintf(ours+ours, 4, 6), 4, 1},
 		{"on another link", "tc filter add dev eth0 ingress pref 1 matchall\n", 1, 0},
 		{"tcx", "tc filter add dev eth1 ingress tcx name x\n", 1, 0},

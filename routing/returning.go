@@ -249,26 +249,13 @@ func (t returning) learning(paths []*path) (filters []Filter, wanted []Wanted) {
 	return filters, sortOnce(wanted, compareWanted)
 }
 
-// place returns our filter of a link, where it stands already, or else at the
-// lowest preference that no other filter has.
+// place returns our filter of a link, and whether one of ours is there.
 func (t returning) place(link string) (f Filter, installed bool) {
-	taken := map[uint16]bool{0: true}
-	for _, x := range t.host.Filters { // of others
-		if x.Link == link {
-			taken[x.Pref] = true
-		}
-	}
-	f = Filter{Link: link, Pref: 1, Handle: 1, Kind: kindBPF, Name: t.program()}
-	for taken[f.Pref] && f.Pref < 1<<16-1 {
-		f.Pref++
-	}
-	for _, x := range t.own.Filters { // sorted
-		if x.Link == link && !taken[x.Pref] {
-			f.Pref, f.Handle = x.Pref, x.Handle
-			return f, true
-		}
-	}
-	return f, false
+	f = Filter{Link: link, Kind: kindBPF, Name: t.program()}
+	installed = slices.ContainsFunc(t.own.Filters, func(x Filter) bool {
+		return x.Link == link
+	})
+	return f.Beside(slices.Concat(t.host.Filters, t.own.Filters)), installed
 }
 
 // readable returns what is ours, but listeners as they are wanted where nobody

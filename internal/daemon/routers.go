@@ -31,6 +31,7 @@ type routers struct {
 	dead  map[lasthop.Hop]lasthop.Hop // as was said last
 	noted string                      // of the maps, as was said last
 	room  room
+	front front
 }
 
 // due looks, while a path has the mode, and reports whether something that is
@@ -44,7 +45,7 @@ func (r *routers) due(now time.Time) (changed bool) {
 			err = r.tidy()
 		}
 		r.troubles.note(aboutRouters, err)
-		r.room = room{}
+		r.room, r.front = room{}, front{}
 		return r.board.steers(nil) || !slices.Equal(before, r.troubles.messages())
 	}
 	next, changed, err := r.look(l, now)
@@ -58,7 +59,7 @@ func (r *routers) due(now time.Time) (changed bool) {
 // router is dead than before.
 func (r *routers) look(l *look, now time.Time) (in time.Duration, changed bool, _ error) {
 	// what is attached already may have been attached by an earlier process
-	if _, _, _, err := r.control.Programs(); err != nil {
+	if err := r.control.Load(); err != nil {
 		return time.Second, false, err
 	}
 	maps, done, err := r.control.Maps()
@@ -66,7 +67,7 @@ func (r *routers) look(l *look, now time.Time) (in time.Duration, changed bool, 
 		return time.Second, false, err
 	}
 	defer done()
-	hops, err := maps.Hops()
+	reading, err := maps.Read()
 	if err != nil {
 		return time.Second, false, err
 	}
@@ -74,7 +75,8 @@ func (r *routers) look(l *look, now time.Time) (in time.Duration, changed bool, 
 	if err != nil {
 		return time.Second, false, err
 	}
-	found := r.watch.Step(lasthop.Sight{Now: now, Hops: hops, Neigh: neighs, Links: links})
+	found := r.watch.Step(lasthop.Sight{Now: now, Hops: reading.Hops, Neigh: neighs,
+		Links: links})
 	if err := maps.SetDead(found.Dead); err != nil {
 		return time.Second, false, err
 	}
@@ -84,20 +86,23 @@ func (r *routers) look(l *look, now time.Time) (in time.Duration, changed bool, 
 	for _, n := range found.Probe {
 		errs = append(errs, r.kernel.Probe(n))
 	}
-	seen := survey.Hops{Time: now, Noted: hops, Dead: found.Dead, Neighs: neighs, Links: links}
+	r.front.look(reading, l.Decision.Plan.Findings, links)
+	seen := survey.Hops{Time: now, Noted: reading.Hops, Dead: found.Dead, Neighs: neighs,
+		Links: links}
 	for _, p := range l.Decision.Plan.Paths {
 		seen.Gateways = append(seen.Gateways, p.Gateways()...)
 	}
 	says := seen.Report()
-	if says.Counts, err = survey.HopCounts(maps); err == nil {
-		err = r.room.look(maps, says, l.Inputs.Policy.Connections())
-	}
+	says.Counts = survey.HopCounts(reading.Counts)
+	err = r.room.look(maps, says, l.Inputs.Policy.Connections())
 	changed = r.board.steers(says) || changed
 	return found.Next, changed, errors.Join(append(errs, err)...)
 }
 
 // findings are about what the programs do.
-func (r *routers) findings() []routing.Finding { return r.room.findings }
+func (r *routers) findings() []routing.Finding {
+	return slices.Concat(r.room.findings, r.front.findings)
+}
 
 // room watches how full the maps are. The zero value is ready.
 type room struct {
@@ -135,6 +140,50 @@ func (r *room) judge(says report.LastHop, flows int) {
 		r.findings = nil
 	}
 	r.last = report.LastHop{Time: says.Time, Fill: says.Fill, Counts: says.Counts}
+}
+
+// front watches the links where another program stands in front of ours. The
+// zero value is ready.
+type front struct {
+	last     lasthop.Reading
+	findings []routing.Finding // each has a link as subject
+}
+
+// frontEvery is how long a link is to be silent while replies go by the table.
+const frontEvery = time.Minute
+
+// look compares a reading with one of a minute before. What was found stays
+// until something is learned by the link, or nothing stands in front any more.
+func (f *front) look(now lasthop.Reading, found []routing.Finding, links []routing.Link) {
+	before := f.findings
+	f.findings = nil
+	due := !f.last.At.IsZero() && now.At.Sub(f.last.At) >= frontEvery
+	for _, l := range links {
+		if !slices.ContainsFunc(found, func(x routing.Finding) bool {
+			return x.Code == "program-in-front" && x.Subject == l.Name
+		}) {
+			continue
+		}
+		i := slices.IndexFunc(before, func(x routing.Finding) bool {
+			return x.Subject == l.Name
+		})
+		switch {
+		case due && lasthop.Blind(f.last, now, uint32(l.Index)):
+			f.findings = append(f.findings, routing.Warning.Finding(
+				"program-in-front", l.Name, "another program in front of "+
+					"lasthop's seems to keep the packets of %[1]s from it: "+
+					"for a minute nothing was learned there, and %[2]d "+
+					"packets of listeners left by the gateway of their path",
+				l.Name, now.Counts.ByTable-f.last.Counts.ByTable).
+				Advise("have it pass packets on (TC_ACT_UNSPEC, TCX_NEXT), or "+
+					"remove it; see it: bpftool net show dev %s", l.Name))
+		case i >= 0 && !now.Seen(uint32(l.Index), f.last.At):
+			f.findings = append(f.findings, before[i])
+		}
+	}
+	if due || f.last.At.IsZero() {
+		f.last = now
+	}
 }
 
 // tidy lets go of maps that no route or filter has any more, and says once what

@@ -8,6 +8,8 @@ import (
 	"time"
 
 	"lasthop/report"
+	"lasthop/routing"
+	"lasthop/routing/flow/lasthop"
 
 	"github.com/google/go-cmp/cmp"
 	"github.com/prometheus/client_golang/prometheus"
@@ -37,6 +39,41 @@ func TestRoom(t *testing.T) {
 	} {
 		if got := after(tt.after, tt.byTable); got != tt.want {
 			t.Errorf("look %d: found %t, want %t", i, got, tt.want)
+		}
+	}
+}
+
+// TestFront: a program in front is said to keep packets from ours when replies
+// go by the table and nothing is learned by its link, until something is or the
+// program is gone. A link without one is only a link that nobody comes by.
+func TestFront(t *testing.T) {
+	hop := lasthop.Hop{Link: 2}
+	links := []routing.Link{{Name: "eth1", Index: 2}, {Name: "eth2", Index: 3}}
+	there := []routing.Finding{routing.Info.Finding("program-in-front", "eth1", "")}
+	now, seen := time.Unix(1000, 0), time.Unix(900, 0)
+	var f front
+	for i, tt := range []struct {
+		after   time.Duration
+		byTable uint64
+		learns  bool
+		found   []routing.Finding
+		want    bool
+	}{
+		{0, 50, false, there, false}, {frontEvery, 50, false, there, false},
+		{frontEvery, 60, true, there, false}, {frontEvery, 70, false, there, true},
+		{time.Second, 70, false, there, true}, {frontEvery, 70, false, there, true},
+		{time.Second, 70, true, there, false}, {frontEvery, 80, false, nil, false},
+		{frontEvery, 90, false, there, true}, {time.Second, 90, false, nil, false},
+		{frontEvery, 5, false, there, false}, // other maps
+	} {
+		now = now.Add(tt.after)
+		if tt.learns {
+			seen = now
+		}
+		f.look(lasthop.Reading{At: now, Counts: lasthop.Counts{ByTable: tt.byTable},
+			Hops: map[lasthop.Hop]time.Time{hop: seen}}, tt.found, links)
+		if got := len(f.findings) == 1 && f.findings[0].Subject == "eth1"; got != tt.want {
+			t.Errorf("look %d: %v, want %t", i, f.findings, tt.want)
 		}
 	}
 }

@@ -144,12 +144,11 @@ func HopFill(m *lasthop.Maps) (out []report.Fill, err error) {
 	return out, nil
 }
 
-// HopCounts asks for the counters.
-func HopCounts(m *lasthop.Maps) (report.HopCounts, error) {
-	c, err := m.Counts()
+// HopCounts are the counters of the programs.
+func HopCounts(c lasthop.Counts) report.HopCounts {
 	return report.HopCounts{Learned: int(c.Learned), Moved: int(c.Moved),
 		Refused: int(c.Refused), Answered: int(c.Answered), ByTable: int(c.ByTable),
-		Dead: int(c.Dead)}, err
+		Dead: int(c.Dead)}
 }
 
 // CountFlows adds to what a daemon told of each hop how many flows it has. It

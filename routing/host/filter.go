@@ -41,9 +41,16 @@ type LastHop interface {
 	// Support says whether it can be had. attached are the tags of the
 	// programs that routes and filters have now.
 	Support(attached []string) routing.LastHopSupport
-	// Programs returns the file descriptors of the filter's program and of
-	// the routes', and the tag of both.
-	Programs() (learn, answer int, tag string, err error)
+	// Learn returns the file descriptor of the filter's program, and its
+	// tag.
+	Learn() (program int, tag string, err error)
+	// Answer is the same for the routes' program. It asks maps that know
+	// what those of the programs before it know.
+	Answer() (program int, tag string, err error)
+	// InFront returns the names of the tcx programs at the ingress of a
+	// link of this thread's namespace; none where the kernel has no tcx or
+	// this user may not ask. One whose name is hidden is "".
+	InFront(link int) []string
 	// Wanted returns the listeners in the map; none if there is no map, or
 	// none that this user may read.
 	Wanted() ([]routing.Wanted, error)
@@ -52,17 +59,17 @@ type LastHop interface {
 
 var errNoLastHop = errors.New("the programs of last-hop are not at hand")
 
-// programs returns the file descriptors of the programs of that name.
-func (w *writing) programs(name string) (learn, answer int, err error) {
+// program returns the file descriptor of a program of that name.
+func (w *writing) program(name string, load func(LastHop) (int, string, error)) (int, error) {
 	if w.lastHop == nil {
-		return 0, 0, errNoLastHop
+		return 0, errNoLastHop
 	}
-	learn, answer, tag, err := w.lastHop.Programs()
+	program, tag, err := load(w.lastHop)
 	if err == nil && name != routing.LastHopPrefix+tag {
 		err = fmt.Errorf("attach %s: the programs that are loaded are %s%s", name,
 			routing.LastHopPrefix, tag)
 	}
-	return learn, answer, err
+	return program, err
 }
 
 // readLastHop reads what the mode last-hop has beside routes.
@@ -92,7 +99,18 @@ func (k *Kernel) readLastHop(r *reading) (err error) {
 	}
 	slices.Sort(attached)
 	h.LastHop = k.LastHop.Support(slices.Compact(attached))
-	return nil
+	if !h.LastHop.Known || h.LastHop.Missing != "" {
+		return nil
+	}
+	return k.inside(func() error {
+		for _, l := range h.Links {
+			for _, name := range k.LastHop.InFront(l.Index) {
+				h.Filters = append(h.Filters,
+					routing.Filter{Link: l.Name, Kind: "tcx", Name: name})
+			}
+		}
+		return nil
+	})
 }
 
 // Numbers of `encap bpf` (LWTUNNEL_ENCAP_BPF), which x/sys has no names for.
@@ -205,7 +223,7 @@ func (w *writing) setFilter(f routing.Filter) error {
 	if err := w.needLinks(); err != nil {
 		return err
 	}
-	learn, _, err := w.programs(f.Name)
+	learn, err := w.program(f.Name, LastHop.Learn)
 	if err != nil {
 		return err
 	}

@@ -25,7 +25,7 @@ func (l *lastHop) Support([]string) routing.LastHopSupport {
 	return routing.LastHopSupport{Tag: l.tag, Known: true}
 }
 
-func (l *lastHop) Programs() (learn, answer int, tag string, err error) {
+func (l *lastHop) Learn() (program int, tag string, err error) {
 	if l.prog == nil {
 		l.prog, err = ebpf.NewProgram(&ebpf.ProgramSpec{Type: ebpf.SchedCLS, License: "MIT",
 			Instructions: asm.Instructions{asm.Mov.Imm(asm.R0, -1), asm.Return()}})
@@ -33,13 +33,16 @@ func (l *lastHop) Programs() (learn, answer int, tag string, err error) {
 			l.t.Skipf("no programs here: %v", err)
 		}
 		if err != nil {
-			return 0, 0, "", err
+			return 0, "", err
 		}
 		l.t.Cleanup(func() { l.prog.Close() })
 	}
-	return l.prog.FD(), l.prog.FD(), l.tag, nil
+	return l.prog.FD(), l.tag, nil
 }
 
+func (l *lastHop) Answer() (program int, tag string, err error) { return l.Learn() }
+
+func (l *lastHop) InFront(int) []string                 { return nil }
 func (l *lastHop) Wanted() ([]routing.Wanted, error)    { return nil, nil }
 func (l *lastHop) SetWanted(routing.Wanted, bool) error { return nil }
 

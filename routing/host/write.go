@@ -130,7 +130,7 @@ func (w *writing) setRoute(r routing.Route, flags int) error {
 	var answer int
 	if r.Encap != "" {
 		var err error
-		if _, answer, err = w.programs(r.Encap); err != nil {
+		if answer, err = w.program(r.Encap, LastHop.Answer); err != nil {
 			return err
 		}
 	}

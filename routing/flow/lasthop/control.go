@@ -12,6 +12,7 @@ import (
 	"lasthop/routing"
 
 	"github.com/cilium/ebpf"
+	ebpflink "github.com/cilium/ebpf/link"
 	"golang.org/x/sys/unix"
 )
 
@@ -107,13 +108,30 @@ func capabilities() (r rights) {
 	return r
 }
 
-// Programs loads the programs unless they are: see host.LastHop.
-func (c *Control) Programs() (learn, answer int, tag string, err error) {
+// Load loads the programs unless they are.
+func (c *Control) Load() error {
+	_, err := c.load()
+	return err
+}
+
+// Learn loads the programs unless they are: see host.LastHop.
+func (c *Control) Learn() (program int, tag string, err error) {
 	p, err := c.load()
 	if err != nil {
-		return 0, 0, "", err
+		return 0, "", err
 	}
-	return p.Learn(), p.Answer(), p.Tag(), nil
+	return p.Learn(), p.Tag(), nil
+}
+
+// Answer loads the programs unless they are: see host.LastHop. When it is asked
+// first after the maps were made, it copies what other maps know. If those
+// cannot be had, it waits until the filter has seen most of what is open.
+func (c *Control) Answer() (program int, tag string, err error) {
+	p, err := c.load()
+	if err != nil {
+		return 0, "", err
+	}
+	return p.Answer(), p.Tag(), nil
 }
 
 func (c *Control) load() (*Programs, error) {
@@ -129,6 +147,27 @@ func (c *Control) load() (*Programs, error) {
 	return p, nil
 }
 
+// InFront asks for the tcx programs of a link: see host.LastHop. tc does not
+// show them.
+func (c *Control) InFront(link int) (names []string) {
+	r, err := ebpflink.QueryPrograms(ebpflink.QueryOptions{Target: link,
+		Attach: ebpf.AttachTCXIngress})
+	if err != nil {
+		return nil // the kernel is older than 6.6, or the link is gone
+	}
+	for _, attached := range r.Programs {
+		name := "" // only CAP_SYS_ADMIN may ask for it
+		if p, err := ebpf.NewProgramFromID(attached.ID); err == nil {
+			if info, err := p.Info(); err == nil {
+				name = info.Name
+			}
+			p.Close()
+		}
+		names = append(names, name)
+	}
+	return names
+}
+
 // Note returns what is to be said of the maps, once for the log; "" if it is
 // nothing.
 func (c *Control) Note() string {
@@ -139,7 +178,7 @@ func (c *Control) Note() string {
 		return fmt.Sprintf("the maps are not pinned, they end with the routes: %v",
 			c.open.Unpinned)
 	case c.open.Fresh != nil:
-		return fmt.Sprintf("the maps begin empty, the pinned ones do not fit: %v",
+		return fmt.Sprintf("the maps are new, the pinned ones do not fit: %v",
 			c.open.Fresh)
 	}
 	return ""

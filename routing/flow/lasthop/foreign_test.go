@@ -2,6 +2,7 @@ package lasthop_test
 
 import (
 	"path/filepath"
+	"slices"
 	"strings"
 	"testing"
 
@@ -45,6 +46,10 @@ func TestForeign(t *testing.T) {
 			}
 			s.install()
 			s.inFront(t, verdict(t, tt.verdict), tt.tcx)
+			if got := s.seenInFront("e1"); tt.tcx && !slices.Equal(got,
+				[]string{"dev e1 ingress tcx name foreign"}) {
+				t.Errorf("in front of ours: %q", got)
+			}
 			before := s.reading()
 			if n := s.replies("a", vips["lo"][4], 5); n != 5 {
 				t.Errorf("%d of 5 are answered by the table's router", n)
@@ -65,6 +70,21 @@ func TestForeign(t *testing.T) {
 			}
 		})
 	}
+}
+
+// seenInFront are the tcx programs of a link as the host is read.
+func (s *steer) seenInFront(link string) (list []string) {
+	s.t.Helper()
+	h, err := s.kernel.Read()
+	if err != nil {
+		s.t.Fatal(err)
+	}
+	for _, f := range h.Filters {
+		if f.Link == link && f.Kind == "tcx" {
+			list = append(list, f.String())
+		}
+	}
+	return list
 }
 
 func (s *steer) reading() lasthop.Reading {

@@ -6,10 +6,13 @@ import (
 	"errors"
 	"fmt"
 	"io/fs"
+	"math"
 	"os"
 	"path/filepath"
+	"slices"
 	"strconv"
 	"strings"
+	"time"
 
 	"lasthop/routing"
 
@@ -43,10 +46,13 @@ func (p Place) folder(generation int) string {
 
 // pinned returns the newest generation of maps that is pinned; 0 if there is
 // none, or none that this process may see.
-func (p Place) pinned() (newest int) {
+func (p Place) pinned() int { return p.below(math.MaxInt) }
+
+// below is pinned, of the generations below one.
+func (p Place) below(generation int) (newest int) {
 	entries, _ := os.ReadDir(filepath.Dir(p.folder(0)))
 	for _, e := range entries {
-		if n, err := strconv.Atoi(e.Name()); err == nil {
+		if n, err := strconv.Atoi(e.Name()); err == nil && n < generation {
 			newest = max(newest, n)
 		}
 	}
@@ -114,10 +120,11 @@ type Programs struct {
 	Maps
 	progs      bpfPrograms
 	generation int
+	before     *Maps // that are pinned, too: of the programs to be replaced
+	unknown    bool  // there are such programs, but their maps are not pinned
 
 	// why the maps are new although some are pinned: those could not be
-	// opened, or are of another size. Then their flows are copied as far as
-	// they can be read. Nil if it is not so.
+	// opened, or are of another size. Nil if it is not so.
 	Fresh error
 	// why the maps are not pinned: they end with what is attached. Nil if
 	// they are.
@@ -147,11 +154,13 @@ func Open(place Place, flows int, attached []string) (*Programs, error) {
 		p.Fresh = errors.New("they are not all there, or of another size")
 	default:
 		if p.Fresh = p.load(spec, place.folder(p.generation)); p.Fresh == nil {
+			p.succeed(place.below(p.generation), place, attached)
 			return p, nil
 		}
 	}
-	old, noMaps := place.Maps()
+	before := p.generation
 	p.generation = place.following(attached)
+	p.succeed(before, place, attached)
 	if p.Unpinned = place.make(p.generation); p.Unpinned == nil {
 		p.Unpinned = p.load(spec, place.folder(p.generation))
 		if p.Unpinned != nil {
@@ -160,14 +169,20 @@ func Open(place Place, flows int, attached []string) (*Programs, error) {
 	}
 	if p.Unpinned != nil {
 		if err := p.load(spec, ""); err != nil {
-			return nil, err
+			return nil, errors.Join(err, p.before.Close())
 		}
 	}
-	if noMaps == nil {
-		defer old.Close()
-		p.take(old)
-	}
 	return p, nil
+}
+
+// succeed says whose flows are to be taken over: those of the maps of a
+// generation that are pinned, if they can be had, where something has others
+// than these.
+func (p *Programs) succeed(before int, place Place, attached []string) {
+	p.before, _ = place.mapsOf(before)
+	p.unknown = p.before == nil && slices.ContainsFunc(attached, func(tag string) bool {
+		return generationOf(tag) != p.generation
+	})
 }
 
 // make makes the folder of a generation.
@@ -213,7 +228,9 @@ func (p *Programs) load(spec *ebpf.CollectionSpec, folder string) error {
 }
 
 // Close gives everything back but what is attached or pinned.
-func (p *Programs) Close() error { return errors.Join(p.maps.Close(), p.progs.Close()) }
+func (p *Programs) Close() error {
+	return errors.Join(p.maps.Close(), p.progs.Close(), p.before.Close())
+}
 
 // Tag names these programs with these maps: what routes and filters are named.
 func (p *Programs) Tag() string { return tag(p.generation) }
@@ -221,8 +238,23 @@ func (p *Programs) Tag() string { return tag(p.generation) }
 // Learn returns the file descriptor of the filter.
 func (p *Programs) Learn() int { return p.progs.Learn.FD() }
 
-// Answer returns the file descriptor of the routes' program.
-func (p *Programs) Answer() int { return p.progs.Answer.FD() }
+// settling is how long a filter learns before routes ask maps that began empty.
+const settling = 500 * time.Millisecond
+
+// Answer returns the file descriptor of the routes' program. The filters are
+// there by now: what begins from here on, they learn.
+func (p *Programs) Answer() int {
+	if p.before != nil {
+		p.take(p.before)
+		_ = p.before.Close() // they were read only
+		p.before = nil
+	}
+	if p.unknown {
+		time.Sleep(settling)
+		p.unknown = false
+	}
+	return p.progs.Answer.FD()
+}
 
 // Attached says that all routes and filters have these programs: no other maps
 // need a pin any more.

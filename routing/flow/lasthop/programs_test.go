@@ -151,7 +151,7 @@ func TestSharedMaps(t *testing.T) {
 	if s := c.Support([]string{tag}); s.Tag != tag || c.Note() != "" {
 		t.Errorf("%+v; note %q", s, c.Note())
 	}
-	if _, _, got, err := c.Programs(); err != nil || got != tag || c.Note() != "" {
+	if _, got, err := c.Learn(); err != nil || got != tag || c.Note() != "" {
 		t.Errorf("programs %s, %v; note %q", got, err, c.Note())
 	}
 	m, done, err := c.Maps()
@@ -165,8 +165,8 @@ func TestSharedMaps(t *testing.T) {
 	larger := lasthop.Control{Place: place, Flows: 8192}
 	defer larger.Close()
 	larger.Support([]string{tag})
-	_, _, got, err := larger.Programs()
-	if err != nil || got == tag || !strings.Contains(larger.Note(), "begin empty") {
+	_, got, err := larger.Answer()
+	if err != nil || got == tag || !strings.Contains(larger.Note(), "maps are new") {
 		t.Errorf("larger maps: %s, %v; note %q", got, err, larger.Note())
 	}
 	for _, attached := range [][]string{{tag}, {tag, larger.Support(nil).Tag}} {

@@ -1,6 +1,7 @@
 package lasthop_test
 
 import (
+	"errors"
 	"flag"
 	"fmt"
 	"net/netip"
@@ -9,7 +10,10 @@ import (
 	"testing"
 	"time"
 
+	"lasthop/internal/nstest"
 	"lasthop/routing/flow/lasthop"
+
+	"golang.org/x/sys/unix"
 )
 
 // long makes the tests as long as the design asks for.
@@ -34,21 +38,19 @@ type load struct {
 	ended  sync.Once
 }
 
-func (l *load) run(f func() error) {
+// run does something again and again, in a namespace.
+func (l *load) run(ns *nstest.NS, f func() error) {
 	l.done.Go(func() {
-		for {
-			select {
-			case <-l.stop:
-				return
-			default:
+		ns.Do(func() {
+			for !isDone(l.stop) {
+				if err := f(); err != nil {
+					l.mu.Lock()
+					l.errors = append(l.errors, err)
+					l.mu.Unlock()
+					time.Sleep(time.Millisecond)
+				}
 			}
-			if err := f(); err != nil {
-				l.mu.Lock()
-				l.errors = append(l.errors, err)
-				l.mu.Unlock()
-				time.Sleep(time.Millisecond)
-			}
-		}
+		})
 	})
 }
 
@@ -59,30 +61,32 @@ func (l *lab) startLoad() *load {
 	l.t.Cleanup(load.end)
 	vip := vips["lo"]
 	for _, client := range []string{"b", "c"} {
+		ns := l.clients[client]
+		ns.Sysctl("net.ipv4.ip_local_port_range=1024 65535")
 		for _, to := range []netip.Addr{vip[4], vip[6], vip[4]} {
-			load.run(func() error {
+			load.run(ns, func() error {
 				load.connections.Add(1)
-				return tcp(10, 10)(l.clients[client], to)
+				return visit(netip.AddrPortFrom(to, tcpPort))
 			})
 		}
-		c, err := dial(l.clients[client], "udp", vip[4], udpPort)
+		c, err := dial(ns, "udp", vip[4], udpPort)
 		if err != nil {
 			l.t.Fatal(err)
 		}
 		l.t.Cleanup(func() { c.Close() })
-		load.run(func() error {
+		load.run(ns, func() error {
 			load.datagrams.Add(1)
 			if _, err := ask8(c, patience); err != nil {
 				return fmt.Errorf("udp: %w", err)
 			}
 			return nil
 		})
-		d, err := dial(l.clients[client], "tcp", vip[4], tcpPort)
+		d, err := dial(ns, "tcp", vip[4], tcpPort)
 		if err != nil {
 			l.t.Fatal(err)
 		}
 		l.t.Cleanup(func() { d.Close() })
-		load.run(func() error {
+		load.run(ns, func() error {
 			load.bytes.Add(1 << 18)
 			if err := request(d, 0, 1<<18); err != nil {
 				return fmt.Errorf("download: %w", err)
@@ -91,6 +95,41 @@ func (l *lab) startLoad() *load {
 		})
 	}
 	return load
+}
+
+// visit opens a connection, asks for ten bytes and resets it: connections that
+// wait for late segments would fill the routers' tables. The namespace is that
+// of the thread.
+func visit(to netip.AddrPort) error {
+	domain, at := unix.AF_INET6, unix.Sockaddr(&unix.SockaddrInet6{Port: int(to.Port()),
+		Addr: to.Addr().As16()})
+	if to.Addr().Is4() {
+		domain, at = unix.AF_INET, &unix.SockaddrInet4{Port: int(to.Port()),
+			Addr: to.Addr().As4()}
+	}
+	fd, err := unix.Socket(domain, unix.SOCK_STREAM|unix.SOCK_CLOEXEC, 0)
+	if err != nil {
+		return err
+	}
+	defer unix.Close(fd)
+	wait := unix.NsecToTimeval(patience.Nanoseconds())
+	if err := errors.Join(
+		unix.SetsockoptTimeval(fd, unix.SOL_SOCKET, unix.SO_RCVTIMEO, &wait),
+		unix.SetsockoptTimeval(fd, unix.SOL_SOCKET, unix.SO_SNDTIMEO, &wait),
+		unix.SetsockoptLinger(fd, unix.SOL_SOCKET, unix.SO_LINGER,
+			&unix.Linger{Onoff: 1})); err != nil {
+		return err
+	}
+	if err := unix.Connect(fd, at); err != nil {
+		return fmt.Errorf("connect: %w", err)
+	}
+	if _, err := unix.Write(fd, []byte("0 10\n")); err != nil {
+		return fmt.Errorf("ask: %w", err)
+	}
+	if n, err := unix.Read(fd, make([]byte, 10)); err != nil || n < 10 {
+		return fmt.Errorf("%d bytes: %w", n, err)
+	}
+	return nil
 }
 
 func (l *load) String() string {
@@ -130,12 +169,12 @@ func TestReplacement(t *testing.T) {
 }
 
 // TestNewMaps: the same with new maps each time. Those of another size take the
-// flows of the pinned ones. If there are no pins the maps begin empty, and a
-// connection in which only the server speaks at that moment may be lost.
+// flows of the pinned ones. If there are no pins the maps begin empty, and
+// learn for a moment before they are asked.
 func TestNewMaps(t *testing.T) {
 	for name, unpin := range map[string]bool{"another size": false, "empty": true} {
 		t.Run(name, func(t *testing.T) {
-			swaps := pick(10, 100)
+			swaps := pick(5, 100)
 			s := steered(t)
 			astray, load, start := s.astray(), s.startLoad(), time.Now()
 			for i := range swaps {
@@ -147,9 +186,10 @@ func TestNewMaps(t *testing.T) {
 			t.Logf("%d in %v: %v; %d packets astray, %d errors", swaps,
 				time.Since(start).Round(time.Millisecond), load, got,
 				len(load.errors))
-			// a machine that has no time for servers has more of
-			// them wait
-			if got >= pick(30, 10)*swaps || len(load.errors) > pick(2, 1)*swaps {
+			if unpin && got < 10*swaps {
+				got = 0 // what sent nothing while the filter learned
+			}
+			if got > 0 || len(load.errors) > 0 {
 				t.Errorf("%d packets went astray: %v", got, load.errors)
 			}
 		})
@@ -168,7 +208,7 @@ func (s *steer) renew(i int, unpin bool) {
 		}
 	}
 	c.Support([]string{attached})
-	if _, _, _, err := c.Programs(); err != nil {
+	if err := c.Load(); err != nil {
 		s.t.Fatal(err)
 	}
 	for _, w := range s.state.Wanted {

@@ -27,9 +27,11 @@ type Maps struct{ maps bpfMaps }
 // Maps opens the newest maps that are pinned at the place. The error is
 // fs.ErrNotExist if there are none, and fs.ErrPermission if this process may
 // not read them.
-func (p Place) Maps() (*Maps, error) {
+func (p Place) Maps() (*Maps, error) { return p.mapsOf(p.pinned()) }
+
+// mapsOf opens those of a generation; 0 is none.
+func (p Place) mapsOf(n int) (*Maps, error) {
 	m := &Maps{}
-	n := p.pinned()
 	if n == 0 {
 		_, err := os.ReadDir(p.Root)
 		if !errors.Is(err, fs.ErrPermission) {
@@ -56,7 +58,12 @@ func (m *Maps) byName() map[string]**ebpf.Map {
 }
 
 // Close closes them. Those that are pinned or in use stay in the kernel.
-func (m *Maps) Close() error { return m.maps.Close() }
+func (m *Maps) Close() error {
+	if m == nil {
+		return nil
+	}
+	return m.maps.Close()
+}
 
 // Counts are what the programs have counted since the maps were made. They only
 // grow, and begin at 0 with new maps.
@@ -279,23 +286,27 @@ func (m *Maps) Memory() (total uint64, err error) {
 	return total, nil
 }
 
-// take copies the flows and hops of other maps, as many as there is room for.
-// What cannot be read, or is of another form, begins empty.
+// take copies the flows and hops of other maps, as many as there is room for;
+// what these know already is newer. What cannot be read begins empty.
 func (m *Maps) take(old *Maps) {
+	add := func(to *ebpf.Map, key, value any) bool {
+		err := to.Update(key, value, ebpf.UpdateNoExist)
+		return err == nil || errors.Is(err, ebpf.ErrKeyExist)
+	}
 	for _, kind := range []Kind{Connections, Handshakes} {
 		_ = each(old.of(kind), func(k bpfKey, h bpfHop) bool {
-			return m.of(kind).Put(k,
-				h) == nil
+			return add(m.of(kind), k, h)
 		})
 	}
 	_ = each(old.maps.Any, func(k bpfKey, v bpfMoving) bool {
-		return m.maps.Any.Put(k,
-			v) == nil
+		return add(m.maps.Any, k, v)
 	})
 	var h bpfHop
 	var seen uint64
-	for entries := old.maps.Hops.Iterate(); entries.Next(&h, &seen) && m.maps.Hops.Put(h,
-		seen) == nil; {
+	for entries := old.maps.Hops.Iterate(); entries.Next(&h, &seen); {
+		if !add(m.maps.Hops, h, seen) {
+			break
+		}
 	}
 }
 
@@ -382,6 +393,16 @@ func (m *Maps) Read() (r Reading, err error) {
 	return r, err
 }
 
+// Seen reports whether something was noted by a link after a moment.
+func (r Reading) Seen(link uint32, after time.Time) bool {
+	for hop, noted := range r.Hops {
+		if hop.Link == link && noted.After(after) {
+			return true
+		}
+	}
+	return false
+}
+
 // blindness is how many packets of listeners have to leave by the table before
 // Blind says anything: a single one may be a reply that was late.
 const blindness = 3
@@ -392,10 +413,5 @@ const blindness = 3
 // in front of ours, that program ends the chain, or nobody has come by the
 // link. Without a program in front, the link is one that nobody has come by.
 func Blind(from, to Reading, link uint32) bool {
-	for hop, noted := range to.Hops {
-		if hop.Link == link && noted.After(from.At) {
-			return false
-		}
-	}
-	return to.Counts.ByTable-from.Counts.ByTable >= blindness
+	return !to.Seen(link, from.At) && to.Counts.ByTable >= from.Counts.ByTable+blindness
 }

@@ -200,7 +200,7 @@ func (d *dialogue) say(inVain bool) error {
 func TestFill(t *testing.T) {
 	l := nstest.New(t)
 	s := newSteer(t, l, 1<<16)
-	if _, _, _, err := s.control.Programs(); err != nil {
+	if err := s.control.Load(); err != nil {
 		t.Fatal(err)
 	}
 	m := s.maps()
@@ -223,7 +223,7 @@ func TestFill(t *testing.T) {
 func TestMemory(t *testing.T) {
 	flows := pick(1<<16, 1<<20)
 	s := newSteer(t, nstest.New(t), flows)
-	if _, _, _, err := s.control.Programs(); err != nil {
+	if err := s.control.Load(); err != nil {
 		t.Fatal(err)
 	}
 	empty, err := s.maps().Memory()

@@ -125,46 +125,54 @@ func TestFailStatic(t *testing.T) {
 // another version would. It fails after some calls.
 type again struct {
 	*lasthop.Control
-	suffix string
+	prefix string
 	calls  int // that succeed; negative: all
 }
 
 var errInterrupted = errors.New("interrupted")
 
-func (a *again) Programs() (learn, answer int, tag string, err error) {
+func (a *again) Learn() (int, string, error) { return a.call(a.Control.Learn) }
+
+func (a *again) Answer() (int, string, error) { return a.call(a.Control.Answer) }
+
+func (a *again) call(load func() (int, string, error)) (program int, tag string, err error) {
 	if a.calls == 0 {
-		return 0, 0, "", errInterrupted
+		return 0, "", errInterrupted
 	}
 	a.calls--
-	learn, answer, tag, err = a.Control.Programs()
-	return learn, answer, tag + a.suffix, err
+	program, tag, err = load()
+	return program, a.prefix + tag, err
 }
 
 // replace puts other programs into every filter and route, calls of them at
 // most.
-func (s *steer) replace(c *lasthop.Control, suffix string, calls int) {
+func (s *steer) replace(c *lasthop.Control, prefix string, calls int) {
 	s.t.Helper()
-	a := &again{c, suffix, calls}
+	a := &again{c, prefix, calls}
 	s.kernel.LastHop = a
-	name := routing.LastHopPrefix + c.Support(nil).Tag + suffix
+	name := routing.LastHopPrefix + prefix + c.Support(nil).Tag
+	h, err := s.kernel.Read()
+	if err != nil {
+		s.t.Fatal(err)
+	}
 	for i := range s.state.Filters {
-		s.state.Filters[i].Name = name
+		f := &s.state.Filters[i]
+		f.Name = name
+		*f = f.Beside(h.Filters)
 	}
 	for i := range s.state.Routes {
 		if s.state.Routes[i].Encap != "" {
 			s.state.Routes[i].Encap = name
 		}
 	}
-	h, err := s.kernel.Read()
-	if err != nil {
-		s.t.Fatal(err)
-	}
 	d := routing.Compare(routing.Owned(h, routing.DefaultNumbers), s.state)
 	if d.Empty() {
 		s.t.Fatal("nothing is to be replaced")
 	}
 	ops := d.Ops()
-	filters := slices.IndexFunc(ops, func(o routing.Op) bool { return o.Filter != nil })
+	filters := slices.IndexFunc(ops, func(o routing.Op) bool {
+		return o.Filter != nil && !o.Delete
+	})
 	routes := slices.IndexFunc(ops, func(o routing.Op) bool { return o.Route != nil })
 	if filters > routes && routes >= 0 && filters >= 0 {
 		s.t.Errorf("routes are replaced before filters: %v", ops)

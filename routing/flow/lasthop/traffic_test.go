@@ -1,6 +1,7 @@
 package lasthop_test
 
 import (
+	"bufio"
 	"bytes"
 	"encoding/binary"
 	"errors"
@@ -62,12 +63,12 @@ func (l *lab) serve() {
 
 func answerTCP(c net.Conn) {
 	defer c.Close()
-	for {
+	for r := bufio.NewReader(c); ; {
 		var take, give int
-		if _, err := fmt.Fscanf(c, "%d %d\n", &take, &give); err != nil {
+		if _, err := fmt.Fscanf(r, "%d %d\n", &take, &give); err != nil {
 			return
 		}
-		if _, err := io.CopyN(io.Discard, c, int64(take)); err != nil {
+		if _, err := io.CopyN(io.Discard, r, int64(take)); err != nil {
 			return
 		}
 		if _, err := io.CopyN(c, zeros{}, int64(give)); err != nil {
