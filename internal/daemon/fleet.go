@@ -309,7 +309,6 @@ func (f *fleet) namesChanged(now time.Time) (changed bool) {
 			changed = f.judge(i, now) || changed
 		}
 	}
-	f.drained(now)
 	return changed
 }
 

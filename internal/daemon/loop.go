@@ -182,7 +182,11 @@ func (d *daemon) namesDue(now time.Time) {
 	if changed {
 		d.causes.add("a host name has other addresses")
 	}
-	if changed || news { // what was kept may go now
+	gone := d.fleet.drained(now) // what was kept for want of an answer may go
+	if gone {
+		d.causes.add("old workers of NGINX have ended")
+	}
+	if changed || news || gone {
 		d.sync()
 	}
 	if n.unknown() {

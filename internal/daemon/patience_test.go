@@ -256,6 +256,29 @@ func TestRunNames(t *testing.T) {
 	})
 }
 
+// TestRunNamesDrain: what is left of a listener when host names are looked at
+// goes then, with its way.
+func TestRunNamesDrain(t *testing.T) {
+	t.Parallel()
+	s := newServer(t)
+	s.Conf("listen 10.0.1.100:80;")
+	s.start(func(*Options) {})
+	s.loop(func() {
+		i := s.d.fleet.instances[0]
+		i.leaving = append(i.leaving, leaving{listener: &nginxconf.Listen{
+			Addr: netip.MustParseAddr("10.0.2.100"), First: 80, Last: 80,
+			Transport: "tcp"}})
+		s.d.sync()
+	})
+	if !has(s.owned(), "from 10.0.2.") {
+		t.Fatalf("it has no way: %q", s.owned())
+	}
+	s.loop(func() { s.d.namesDue(time.Now()) })
+	if has(s.owned(), "from 10.0.2.") {
+		t.Errorf("its way stays: %q", s.owned())
+	}
+}
+
 // askAgain makes the daemon ask for all names, as after an edit.
 func (s *server) askAgain() {
 	s.t.Helper()
