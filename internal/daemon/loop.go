@@ -402,6 +402,7 @@ func (d *daemon) reloadSettings() {
 		s.Metrics, s.Policy.Numbers = old.Metrics, old.Policy.Numbers
 	}
 	if c := d.options.LastHop; c != nil {
+		c.Trust = s.TrustKernel
 		d.noted(aboutRouters, c.Resize(s.Policy.Connections()))
 	}
 	d.causes.add("settings read again")

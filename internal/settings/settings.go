@@ -24,7 +24,9 @@ type Settings struct {
 	Confs      []string // main files of NGINX; none: of every NGINX that runs
 	Listens    []routing.Listener
 	TableNames bool
-	Metrics    string // address of the endpoint, "" for none
+	// the kernel has what the mode last-hop needs, where nothing else tells
+	TrustKernel bool
+	Metrics     string // address of the endpoint, "" for none
 	// names that it may be asked by, beside addresses and the host's own
 	MetricsHosts []string
 	File         string // lasthop.yaml, "" if there is none

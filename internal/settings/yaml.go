@@ -117,9 +117,10 @@ func Parse(path string, data []byte) (Settings, error) {
 			}),
 			"listen": c.list(c.listen), "interfaces": c.interfaces,
 			"addresses": c.addresses, "numbers": c.numbers, "metrics": c.metrics,
-			"direct":         c.list(parsed(&s.Policy.Direct, "", parsePrefix)),
-			"last_hop_flows": c.word(s.flows),
-			"table_names":    c.boolean(&s.TableNames)})
+			"direct":                c.list(parsed(&s.Policy.Direct, "", parsePrefix)),
+			"last_hop_flows":        c.word(s.flows),
+			"last_hop_trust_kernel": c.boolean(&s.TrustKernel),
+			"table_names":           c.boolean(&s.TableNames)})
 	}
 	return c.settings, c.err()
 }

@@ -25,7 +25,7 @@ func sampleSettings(t *testing.T) Settings {
 	addr := netip.MustParseAddr
 	return Settings{File: "f.yaml", Confs: []string{"/etc/nginx/nginx.conf"},
 		Listens:    listeners(t, "10.0.1.100:8443", "*:53/udp"),
-		TableNames: true, Metrics: "127.0.0.1:9176", MetricsHosts: []string{"metrics.example.com"},
+		TableNames: true, TrustKernel: true, Metrics: "127.0.0.1:9176", MetricsHosts: []string{"metrics.example.com"},
 		Policy: routing.Policy{Numbers: routing.DefaultNumbers,
 			FailClosed: []string{"eth1"},
 			Gateways: []routing.GatewayPin{{Link: "eth1", Addr: addr("10.0.1.1")},

@@ -196,6 +196,6 @@ func MapFull(before, after report.LastHop, flows int) (f routing.Finding, found 
 		"for more %s and forgets the oldest: of %d packets that listeners sent, %d left "+
 		"by the gateway of their path, as their router was not known",
 		strings.Join(full, " and "), sent, table).
-		Advise("write into lasthop.yaml: last_hop_flows: %d; then: systemctl restart "+
+		Advise("write into lasthop.yaml: last_hop_flows: %d; then: systemctl reload "+
 			"lasthop", 2*flows), true
 }

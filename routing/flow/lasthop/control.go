@@ -21,8 +21,9 @@ import (
 // something is to be attached. It is not safe for concurrent use.
 type Control struct {
 	Place Place
-	Flows int  // the size of the large maps; 0 is routing.DefaultFlows
-	Trust bool // a kernel is taken to be fixed where nothing tells
+	Flows int // the size of the large maps; 0 is routing.DefaultFlows
+	// a kernel is taken to be fixed where nothing tells
+	Trust bool
 	// the process stays, so that maps need no pins; without both the mode
 	// cannot be had
 	Stays  bool
@@ -54,7 +55,7 @@ func (c *Control) Support(attached []string) routing.LastHopSupport {
 	} else {
 		s.Tag = c.Place.Tag(attached, c.flows())
 	}
-	kernel, noPins := missing(), c.Place.usable()
+	kernel, noPins := running().lacks(c.Trust), c.Place.usable()
 	switch rights := capabilities(); {
 	case len(attached) > 0 && c.open == nil && !rights.has(unix.CAP_BPF):
 		// it stays: this process sees no maps, and can do nothing
@@ -63,7 +64,7 @@ func (c *Control) Support(attached []string) routing.LastHopSupport {
 		s.Known = false // somebody who only looks
 	case c.fault != nil:
 		s.Missing = c.fault.Error()
-	case kernel != "" && !c.Trust:
+	case kernel != "":
 		s.Missing = kernel
 	case !rights.has(unix.CAP_BPF):
 		s.Missing = "the right to load programs (CAP_BPF)"
@@ -90,8 +91,8 @@ func (c *Control) flows() int {
 	return cmp.Or(c.Flows, routing.DefaultFlows)
 }
 
-// missing is what the running kernel lacks: it stays the same.
-var missing = sync.OnceValue(func() string { return Running().Missing() })
+// running is the kernel that runs: it stays the same.
+var running = sync.OnceValue(Running)
 
 // rights is a set of capabilities.
 type rights [2]unix.CapUserData

@@ -35,21 +35,31 @@ func Running() Kernel {
 // Missing says what the kernel lacks for the programs of this package; "" if it
 // is nothing. The releases of Debian and Ubuntu hide which stable release they
 // are made from, other places tell. Any other vendor's is taken at its number.
-func (k Kernel) Missing() string {
+// known is false if it is only not known that the kernel lacks nothing.
+func (k Kernel) Missing() (what string, known bool) {
 	v := k.stable()
 	series := [2]int{v[0], v[1]}
 	patch, listed := fixed[series]
 	switch {
 	case before(series, [2]int{5, 10}):
-		return fmt.Sprintf("Linux %s is older than 5.10", k.Release)
+		return fmt.Sprintf("Linux %s is older than 5.10", k.Release), true
 	case !before(series, [2]int{6, 6}) || listed && v[2] >= patch:
-		return ""
+		return "", true
 	case listed:
 		return fmt.Sprintf("Linux %s lacks the fix of CVE-2023-53338, which %d.%d.%d has",
-			k.numbered(v), v[0], v[1], patch)
+			k.numbered(v), v[0], v[1], patch), true
 	}
 	return fmt.Sprintf("Linux %s: whether it has the fix of CVE-2023-53338 is not known",
-		k.numbered(v))
+		k.numbered(v)), false
+}
+
+// lacks is Missing; with trust, what is only not known is nothing.
+func (k Kernel) lacks(trust bool) string {
+	what, known := k.Missing()
+	if trust && !known {
+		return ""
+	}
+	return what
 }
 
 // numbered is the release, and the stable release that it is made from.

@@ -29,9 +29,13 @@ func TestMissing(t *testing.T) {
 		{"", "", "", "older than 5.10"},
 	} {
 		k := Kernel{tt.release, tt.version, tt.signature}
-		if got := k.Missing(); got != tt.want && (tt.want == "" || !strings.Contains(got,
-			tt.want)) {
+		got := k.lacks(false)
+		if got != tt.want && (tt.want == "" || !strings.Contains(got, tt.want)) {
 			t.Errorf("%+v: missing %q, want %q", k, got, tt.want)
+		}
+		if unknown := strings.Contains(got, "not known"); unknown &&
+			k.lacks(true) != "" || !unknown && k.lacks(true) != got {
+			t.Errorf("%+v: with trust missing %q", k, k.lacks(true))
 		}
 	}
 }
