@@ -84,6 +84,9 @@ func transparent(binds []Bind, f Family) bool {
 // already were chosen by a user who could read them.
 func (d *draft) lookedUp(f Family, known []netip.Addr) bool {
 	r := d.host.ruleset(f)
+	if !d.host.Forwards(f) {
+		return false
+	}
 	return r.Lookup != "" || r.Unread != "" &&
 		!slices.ContainsFunc(d.own.Rules, func(r Rule) bool {
 			host := f.Bits() - r.From.Bits()

@@ -305,7 +305,8 @@ func (w *describer) servesOne(key linkFamily) bool {
 func (w *describer) rulesets(rules []Rule) {
 	for _, f := range Families {
 		r := w.host.ruleset(f)
-		if !slices.ContainsFunc(rules, func(x Rule) bool { return x.Family == f }) {
+		if !w.host.Forwards(f) ||
+			!slices.ContainsFunc(rules, func(x Rule) bool { return x.Family == f }) {
 			continue
 		}
 		if r.Lookup != "" {

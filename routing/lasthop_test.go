@@ -408,17 +408,18 @@ func TestLastHopOwn(t *testing.T) {
 // rp_filter, as far as can be seen; a table with one way alone has nothing to
 // fear.
 func TestLastHopFib(t *testing.T) {
-	const fib = "sysctl net.ipv4.ip_forward=1\n" +
-		"ruleset IPv4 inet fw prerouting handle 2: fib saddr\n"
-	p := planOf(t, parseHost(t, answering+fib), listenOn("10.0.1.10"), nil,
-		perConnection("eth1"))
-	if !has(p, "rp-filter-strict") {
-		t.Errorf("no finding: %v", p.Findings)
+	const fib = "ruleset IPv4 inet fw prerouting handle 2: fib saddr\n"
+	for _, forwards := range []string{"", "sysctl net.ipv4.ip_forward=1\n"} {
+		p := planOf(t, parseHost(t, answering+forwards+fib), listenOn("10.0.1.10"), nil,
+			perConnection("eth1"))
+		if !has(p, "rp-filter-strict") || has(p, "exact-cover") != (forwards != "") {
+			t.Errorf("%s%v", forwards, p.Findings)
+		}
 	}
 	const one = "link add eth0 type veth\nlink set eth0 up\naddr add 10.0.0.10/24 dev eth0\n" +
 		"route add default via 10.0.0.1 dev eth0\nlast-hop tag 5b2\n" +
 		"sysctl net.ipv4.conf.eth0.rp_filter=1\n"
-	p = planOf(t, parseHost(t, one+fib), listenOn("10.0.0.10"), nil, perConnection("eth0"))
+	p := planOf(t, parseHost(t, one+fib), listenOn("10.0.0.10"), nil, perConnection("eth0"))
 	if has(p, "rp-filter-strict") || len(p.State.Filters) != 1 {
 		t.Errorf("one uplink: %v\n%s", p.Findings, p.State)
 	}

@@ -233,6 +233,11 @@ func (p Policy) Connections() int {
 	return p.Flows
 }
 
+// AsksLastHop reports whether a path may have the mode last-hop.
+func (p Policy) AsksLastHop() bool {
+	return slices.ContainsFunc(p.Returns, func(r ReturnPin) bool { return r.Mode == LastHop })
+}
+
 // pin returns the link's pins.
 func (p Policy) pins(link string) []GatewayPin {
 	return filter(p.Gateways, func(g GatewayPin) bool { return g.Link == link })

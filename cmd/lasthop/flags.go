@@ -108,6 +108,7 @@ func (a *app) open() (scene, error) {
 		Place: lasthop.Place{Root: lasthop.BPFFS, Namespace: k.Inode()}}
 	if st, err := settings.Load(f.decide); err == nil { // the survey reads them, too
 		s.lastHop.Flows, s.lastHop.Trust = st.Policy.Connections(), st.TrustKernel
+		k.AskedLastHop = st.Policy.AsksLastHop()
 	}
 	k.LastHop = s.lastHop
 	s.Place = survey.Live(k, f.netns, func(message string) { a.ui.warn("%s", message) })

@@ -401,6 +401,7 @@ func (d *daemon) reloadSettings() {
 		d.log.Warn("numbers and metrics change with a restart: systemctl restart lasthop")
 		s.Metrics, s.Policy.Numbers = old.Metrics, old.Policy.Numbers
 	}
+	d.reconciler.kernel.AskedLastHop = s.Policy.AsksLastHop()
 	if c := d.options.LastHop; c != nil {
 		c.Trust = s.TrustKernel
 		d.noted(aboutRouters, c.Resize(s.Policy.Connections()))

@@ -37,7 +37,8 @@ type Kernel struct {
 	// the record of routing.Host.Grouped, in the run directory; "" for none
 	GroupsFile string
 	// the programs of last-hop; nil for none
-	LastHop LastHop
+	LastHop      LastHop
+	AskedLastHop bool // a path may have the mode, by the settings
 
 	tables   map[uint32]bool // that were read or written, for ReadOwned
 	nftables nftables        // as they were read last; a subscription reads too

@@ -415,3 +415,23 @@ func FuzzXTables(f *testing.F) {
 		_, _ = x.chains(xtInfo{}, entries)
 	})
 }
+
+// TestRulesetsAsked: where the mode last-hop is asked for, the rules count also
+// of a host that forwards nothing.
+func TestRulesetsAsked(t *testing.T) {
+	ns, k := open(t, uplinks)
+	c := ns.Command("nft", "-f", "-")
+	c.Stdin = strings.NewReader(filtering +
+		"add rule inet fw prerouting fib saddr . iif oif missing drop\n")
+	if out, err := c.CombinedOutput(); err != nil {
+		t.Fatalf("nft: %v\n%s", err, out)
+	}
+	if got := read(t, k).Rulesets; len(got) > 0 {
+		t.Errorf("not asked: %v", got)
+	}
+	k.AskedLastHop = true
+	got := read(t, k).Rulesets
+	if len(got) != 2 || !strings.HasSuffix(got[0].Lookup, "fib saddr") {
+		t.Errorf("asked: %v", got)
+	}
+}
