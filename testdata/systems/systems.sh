@@ -32,9 +32,10 @@ at_most=45m # for one machine
 jobs() {
 	[ -z "${JOB:-}" ] || { echo "$JOB"; return; }
 	cat <<-END
-		./routing/flow    TestFilterInKernel
-		./internal/survey TestObserve(Kinds|VRF)
-		./cmd/lasthop     TestKinds
+		./routing/flow         TestFilterInKernel
+		./internal/survey      TestObserve(Kinds|VRF)
+		./cmd/lasthop          TestKinds
+		./routing/flow/lasthop Test(UplinkKinds|Traffic|FailStatic)
 	END
 }
 

@@ -67,29 +67,34 @@ func fetch(c net.Conn, bytes int, at func()) error {
 func TestSoftFailover(t *testing.T) {
 	for _, to := range []string{"b", "c"} {
 		t.Run(to, func(t *testing.T) {
-			s := steered(t)
-			s.secondWay(to)
-			for _, vip := range vips["lo"] {
-				s.goBy(false)
-				c := s.talk("a", vip)
-				moved := s.counts().Moved
-				s.goBy(true)
-				if err := request(c, 10, 1000); err != nil {
-					t.Error(err)
-				}
-				s.wantFlow(c.client, c.server, lasthop.Connections, to)
-				if n := s.counts().Moved - moved; n != 1 {
-					t.Errorf("%d moves are counted", n)
-				}
-				s.goBy(false)
-				c = s.talk("a", vip) // router a knows the other no more
-				if err := fetch(c, 30_000_000,
-					func() { s.goBy(true) }); err != nil {
-					t.Error(err)
-				}
-				s.wantFlow(c.client, c.server, lasthop.Connections, to)
-			}
+			steered(t).failOver(to, 30_000_000)
 		})
+	}
+}
+
+// failOver has the client of router a go on by another router: while nothing
+// is on its way, and in the middle of a download.
+func (s *steer) failOver(to string, bytes int) {
+	s.t.Helper()
+	s.secondWay(to)
+	for _, vip := range vips["lo"] {
+		s.goBy(false)
+		c := s.talk("a", vip)
+		moved := s.counts().Moved
+		s.goBy(true)
+		if err := request(c, 10, 1000); err != nil {
+			s.t.Error(err)
+		}
+		s.wantFlow(c.client, c.server, lasthop.Connections, to)
+		if n := s.counts().Moved - moved; n != 1 {
+			s.t.Errorf("%d moves are counted", n)
+		}
+		s.goBy(false)
+		c = s.talk("a", vip) // router a knows the other no more
+		if err := fetch(c, bytes, func() { s.goBy(true) }); err != nil {
+			s.t.Error(err)
+		}
+		s.wantFlow(c.client, c.server, lasthop.Connections, to)
 	}
 }
 
