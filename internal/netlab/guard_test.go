@@ -371,7 +371,7 @@ func (g *guard) judgeAfter(old plan) error {
 		case q.Class == own:
 			g.faults = append(g.faults, Fault{ownLost, q.String(), g.last.Name,
 				fmt.Sprintf("event %d, %v", g.seen.Events, got.dark(i))})
-		case g.now.moved(q) && !old.moved(q), g.now.warns(q) && !old.warns(q):
+		case g.now.moved(q) && !old.moved(q), g.now.warns(q, old.Findings):
 			g.seen.Named++
 		default:
 			detail := fmt.Sprintf("event %d, %v, %s, then %s, expected by %s",

@@ -152,11 +152,14 @@ func mentions(m map[string]any, a netip.Addr, words ...string) bool {
 }
 
 // warns reports whether a warning names a listener, or its link, and a prefix
-// around the client.
-func (p plan) warns(q Request) bool {
+// around the client, and was not there before.
+func (p plan) warns(q Request, before []finding) bool {
 	at := cmp.Or(p.row(q.Listener.Addr).Interface, q.Listener.Link)
 	return slices.ContainsFunc(p.Findings, func(f finding) bool {
-		if f.Level == "info" || !f.names(q.Listener, at) {
+		if f.Level == "info" || !f.names(q.Listener, at) ||
+			slices.ContainsFunc(before, func(b finding) bool {
+				return b.Code == f.Code && b.Subject == f.Subject
+			}) {
 			return false
 		}
 		return slices.ContainsFunc(strings.FieldsFunc(f.Message+" "+f.Hint,
@@ -290,7 +293,7 @@ func (t *trial) judgeRequests() {
 		}
 		if !t.plan.asks(q.Listener) {
 			kind := readyButDark
-			if t.plan.warns(q) || t.plan.tellsRouter(q) {
+			if t.plan.warns(q, nil) || t.plan.tellsRouter(q) {
 				kind = namedDark
 			}
 			t.fault(kind, i, "%v, %s, expected by %s", dark, status, q.Way)

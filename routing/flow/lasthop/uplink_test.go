@@ -42,7 +42,7 @@ func TestUplinkKinds(t *testing.T) {
 				t.Errorf("%d packets went astray", n)
 			}
 			l.throttle(s)
-			s.failOver("c", 3_000_000)
+			s.failOver("c", 20_000_000)
 		})
 	}
 }
