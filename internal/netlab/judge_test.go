@@ -152,7 +152,8 @@ func mentions(m map[string]any, a netip.Addr, words ...string) bool {
 }
 
 // warns reports whether a warning names a listener, or its link, and a prefix
-// around the client, and was not there before.
+// around the client or a rule in front for all clients, and was not there
+// before.
 func (p plan) warns(q Request, before []finding) bool {
 	at := cmp.Or(p.row(q.Listener.Addr).Interface, q.Listener.Link)
 	return slices.ContainsFunc(p.Findings, func(f finding) bool {
@@ -161,6 +162,9 @@ func (p plan) warns(q Request, before []finding) bool {
 				return b.Code == f.Code && b.Subject == f.Subject
 			}) {
 			return false
+		}
+		if f.Code == "shadowed" && !strings.Contains(f.Hint, " to ") {
+			return true
 		}
 		return slices.ContainsFunc(strings.FieldsFunc(f.Message+" "+f.Hint,
 			func(r rune) bool { return strings.ContainsRune(" ,;()'`", r) }),
