@@ -179,40 +179,6 @@ type Flow struct {
 	Hop           Hop // that answers
 }
 
-// Flow returns the entry that answers what the host sends from local to remote:
-// of a connection's two, that of Connections. ok is false if there is none, and
-// the table's route answers. An entry whose hop is dead is returned as it is:
-// see Dead.
-func (m *Maps) Flow(remote, local netip.AddrPort, transport routing.Transport) (f Flow, ok bool,
-	err error) {
-	k := bpfKey{Remote: words(remote.Addr()), Local: words(local.Addr()),
-		Rport: big(remote.Port()), Protocol: uint32(protocols[transport])}
-	kinds := []Kind{Connections, Handshakes}
-	if transport != routing.TCP {
-		kinds = []Kind{Datagrams}
-	}
-	if transport != routing.ICMP {
-		k.Lport = big(local.Port())
-	}
-	for _, kind := range kinds {
-		var h bpfHop
-		var moving bpfMoving
-		if kind == Datagrams {
-			err = m.maps.Any.Lookup(k, &moving)
-			h = moving.Hop
-		} else {
-			err = m.of(kind).Lookup(k, &h)
-		}
-		if err == nil {
-			return flowOf(kind, k, h), true, nil
-		}
-		if !errors.Is(err, ebpf.ErrKeyNotExist) {
-			return f, false, fmt.Errorf("look up the flow: %w", err)
-		}
-	}
-	return f, false, nil
-}
-
 func (m *Maps) of(k Kind) *ebpf.Map { return *m.byName()[string(k)] }
 
 // Each calls f for the entries of all three maps, until it returns false. It
