@@ -195,10 +195,7 @@ func TestTraffic(t *testing.T) {
 	l.serve()
 	l.serveMore()
 	s := l.steer(1 << 12)
-	s.state.Filters, s.state.Wanted = nil, nil // source routing alone
-	for i := range s.state.Routes {
-		s.state.Routes[i].Encap = ""
-	}
+	s.alone()
 	s.install()
 	for _, r := range routers {
 		_, err := dialWithin(soon, l.clients[r.name], "tcp", vips["nic"][4], tcpPort)

@@ -3,9 +3,12 @@ package lasthop_test
 import (
 	"fmt"
 	"net"
+	"slices"
+	"strings"
 	"testing"
 	"time"
 
+	"lasthop/routing"
 	"lasthop/routing/flow/lasthop"
 )
 
@@ -165,6 +168,58 @@ func TestLinkDown(t *testing.T) {
 		}
 	}
 	t.Logf("answered after %v", time.Since(start))
+}
+
+// TestFailoverAlone prints what source routing alone does where the tests above
+// fail over: the client goes on by another router in the middle of a download.
+// A router that lives sees the host's side alone, and may drop it.
+func TestFailoverAlone(t *testing.T) {
+	for _, tt := range []struct {
+		name, to string
+		cut      func(s *steer)
+	}{
+		{"the router lives", "b", func(*steer) {}},
+		{"the router dies", "b", func(s *steer) { s.routers["a"].IP("link set r0 down") }},
+		{"the link goes down", "c", func(s *steer) { s.host.IP("link set e1 down") }},
+	} {
+		t.Run(strings.ReplaceAll(tt.name, " ", "-"), func(t *testing.T) {
+			t.Parallel()
+			l := newLab(t)
+			l.serve()
+			s := l.steer(1 << 12)
+			s.alone()
+			s.install()
+			s.secondWay(tt.to)
+			s.goBy(false)
+			c := s.talk("a", vips["lo"][4])
+			var start time.Time
+			err := fetch(c, 30_000_000, func() {
+				tt.cut(s)
+				s.goBy(true)
+				start = time.Now()
+				c.SetDeadline(start.Add(patience))
+			})
+			if err != nil {
+				t.Logf("with source tables alone never done: %v", err)
+			} else {
+				t.Logf("with source tables alone done after %v", time.Since(start))
+			}
+			if err == nil && tt.name != "the router lives" {
+				t.Error("the lab shows nothing")
+			}
+		})
+	}
+}
+
+// alone leaves source routing alone, with one way a table.
+func (s *steer) alone() {
+	s.state.Filters, s.state.Wanted = nil, nil
+	s.state.Routes = slices.DeleteFunc(s.state.Routes, func(r routing.Route) bool {
+		return r.Encap != "" && r.Hops[0].Link != "e1"
+	})
+	for i := range s.state.Routes {
+		s.state.Routes[i].Encap = ""
+	}
 }
 
 // BenchmarkSoftFailover downloads 300 MB with and without a soft failover in
