@@ -329,7 +329,8 @@ func (g *guard) judgeWindows(old plan, list []window) {
 			continue
 		}
 		g.seen.Sent += w.sent
-		if w.lost > 0 && !old.asks(q.Listener) && !g.now.asks(q.Listener) {
+		if w.lost > 0 && !old.asks(q.Listener) && !g.now.asks(q.Listener) &&
+			!g.named(old, q) {
 			g.faults = append(g.faults, Fault{lostDuring, q.String(), g.last.Name,
 				fmt.Sprintf("event %d, %s: %d of %d lost in %s", g.seen.Events,
 					w.how, w.lost, w.sent, w.gap.Round(time.Millisecond))})
@@ -371,7 +372,7 @@ func (g *guard) judgeAfter(old plan) error {
 		case q.Class == own:
 			g.faults = append(g.faults, Fault{ownLost, q.String(), g.last.Name,
 				fmt.Sprintf("event %d, %v", g.seen.Events, got.dark(i))})
-		case g.now.moved(q) && !old.moved(q), g.now.warns(q, old.Findings):
+		case g.named(old, q):
 			g.seen.Named++
 		default:
 			detail := fmt.Sprintf("event %d, %v, %s, then %s, expected by %s",
@@ -382,6 +383,12 @@ func (g *guard) judgeAfter(old plan) error {
 		}
 	}
 	return g.blame()
+}
+
+// named reports whether the plan says what it did not say before: that replies
+// of a request move, or may be lost.
+func (g *guard) named(old plan, q Request) bool {
+	return g.now.moved(q) && !old.moved(q) || g.now.warns(q, old.Findings)
 }
 
 // promised reports whether a request must be answered after the event as

@@ -224,11 +224,15 @@ func (c *course) container(r *rand.Rand) (e Event, ok bool) {
 		"link add veth0 type veth peer name eth0 netns "+late,
 		"link set veth0 master docker0 up")
 	s.Sysctls = []string{"net.ipv4.ip_forward=1"}
+	touches := nobody
 	if r.IntN(2) == 0 {
 		s.Sysctls = append(s.Sysctls, "net.ipv6.conf.all.forwarding=1")
+		// of several routers that announce themselves, the kernel of a
+		// router takes the first, whether it answers or not
+		touches = func(q Request) bool { return q.Class == own && q.Client.Addr.Is6() }
 	}
 	in := Step{Station: late, Lines: []string{"addr add 172.17.0.2/16 dev eth0",
 		"link set eth0 up", "route add default via 172.17.0.1"}}
-	return Event{Name: "the first container starts", Steps: []Step{s, in}, touches: nobody,
+	return Event{Name: "the first container starts", Steps: []Step{s, in}, touches: touches,
 		done: nothing}, true
 }
