@@ -166,7 +166,7 @@ func TestSharedMaps(t *testing.T) {
 	defer larger.Close()
 	larger.Support([]string{tag})
 	_, _, got, err := larger.Programs()
-	if err != nil || got == tag || !strings.Contains(larger.Note(), "begin empty") {
+	if err != nil || got == tag || !strings.Contains(larger.Note(), "maps are new") {
 		t.Errorf("larger maps: %s, %v; note %q", got, err, larger.Note())
 	}
 	for _, attached := range [][]string{{tag}, {tag, larger.Support(nil).Tag}} {
@@ -179,5 +179,28 @@ func TestSharedMaps(t *testing.T) {
 	larger.Support([]string{larger.Support(nil).Tag})
 	if err := larger.Attached(); err != nil || len(pins(t, place.Root)) != 1 {
 		t.Errorf("pinned %v, %v", pins(t, place.Root), err)
+	}
+}
+
+// TestPartlyAttached: a write that fails may have attached the programs before
+// it failed, and nobody has read the host since. Their maps keep their pins.
+func TestPartlyAttached(t *testing.T) {
+	place := lasthop.Place{Root: bpffs(t), Namespace: 7}
+	c := lasthop.Control{Place: place, Flows: 4096}
+	defer c.Close()
+	c.Support(nil)
+	_, _, tag, err := c.Programs()
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := c.Attached(); err != nil || len(pins(t, place.Root)) != 1 {
+		t.Errorf("pinned %v, %v", pins(t, place.Root), err)
+	}
+	if _, _, again, err := c.Programs(); err != nil || again != tag {
+		t.Errorf("programs %s, then %s, %v", tag, again, err)
+	}
+	c.Support(nil)
+	if err := c.Attached(); err != nil || len(pins(t, place.Root)) != 0 {
+		t.Errorf("nothing is attached, and pinned %v, %v", pins(t, place.Root), err)
 	}
 }
