@@ -455,3 +455,24 @@ func TestLastHopMarked(t *testing.T) {
 		}
 	}
 }
+
+// TestUnknownLinks: a setting of a link that is not here says so; one of an
+// address, of a link that is here, or of all links has nothing to say.
+func TestUnknownLinks(t *testing.T) {
+	p := perConnection("eth1", "eth8", "10.0.1.10")
+	p.Gateways = []routing.GatewayPin{{Link: "eth7", None: true}}
+	p.FailClosed = []string{"*", "eth1", "eth9"}
+	plan := planOf(t, parseHost(t, answering), listenOn("10.0.1.10"), nil, p)
+	var got []string
+	for _, f := range plan.Findings {
+		if f.Code == "unknown-link" {
+			got = append(got, f.Message)
+		}
+	}
+	want := []string{"gateway none is for the link eth7, which is not here",
+		"return last-hop is for the link eth8, which is not here",
+		"fail closed is for the link eth9, which is not here"}
+	if d := cmp.Diff(want, got); d != "" {
+		t.Error("-want +got\n" + d)
+	}
+}
