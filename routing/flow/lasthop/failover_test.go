@@ -6,6 +6,7 @@ import (
 	"testing"
 	"time"
 
+	"lasthop/routing"
 	"lasthop/routing/flow/lasthop"
 )
 
@@ -90,6 +91,31 @@ func TestSoftFailover(t *testing.T) {
 				s.wantFlow(c.client, c.server, lasthop.Connections, to)
 			}
 		})
+	}
+}
+
+// TestOthersFailover: so is one of another program at a listener's address, SSH
+// for example, and nobody else moves it.
+func TestOthersFailover(t *testing.T) {
+	s := steered(t)
+	s.secondWay("b")
+	for _, vip := range vips["lo"] {
+		listener := routing.Wanted{Addr: vip, Port: tcpPort, Transport: routing.TCP}
+		if err := s.control.SetWanted(listener, true); err != nil {
+			t.Fatal(err)
+		}
+		s.goBy(false)
+		c := s.talk("a", vip)
+		for _, flags := range []byte{syn, ack, rst, fin | ack} {
+			s.inject("c", segment{from: c.client, to: c.server, flags: flags, seq: 5,
+				ack: 7}.packet())
+		}
+		s.wantFlow(c.client, c.server, lasthop.Handshakes, "a")
+		s.goBy(true)
+		if err := request(c, 10, 1000); err != nil {
+			t.Error(err)
+		}
+		s.wantFlow(c.client, c.server, lasthop.Handshakes, "b")
 	}
 }
 

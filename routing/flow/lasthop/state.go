@@ -86,20 +86,27 @@ func (m *Maps) Counts() (c Counts, err error) {
 	return c, nil
 }
 
-// Hops returns the routers that requests came by, and when something of each
-// was learned or moved to it last. At most 4,096 are kept.
-func (m *Maps) Hops() (map[Hop]time.Time, error) {
+// Noted is what was learned by a hop, or moved to it, last.
+type Noted struct {
+	At     time.Time
+	Client netip.Addr // whose request it was
+}
+
+// Hops returns the routers that requests came by, and what was noted of each
+// last. At most 4,096 are kept.
+func (m *Maps) Hops() (map[Hop]Noted, error) {
 	var ts unix.Timespec
 	if err := unix.ClockGettime(unix.CLOCK_MONOTONIC, &ts); err != nil {
 		return nil, fmt.Errorf("read the clock: %w", err)
 	}
 	now, clock := time.Now(), ts.Nano()
-	hops := map[Hop]time.Time{}
+	hops := map[Hop]Noted{}
 	var h bpfHop
-	var seen uint64
+	var last bpfNoted
 	entries := m.maps.Hops.Iterate()
-	for entries.Next(&h, &seen) {
-		hops[hopOf(h)] = now.Add(time.Duration(int64(seen) - clock))
+	for entries.Next(&h, &last) {
+		hops[hopOf(h)] = Noted{now.Add(time.Duration(int64(last.Seen) - clock)),
+			addrOf(last.Flow.Remote)}
 	}
 	if err := entries.Err(); err != nil && !errors.Is(err, ebpf.ErrIterationAborted) {
 		return nil, fmt.Errorf("read the hops: %w", err)
@@ -293,9 +300,9 @@ func (m *Maps) take(old *Maps) {
 			v) == nil
 	})
 	var h bpfHop
-	var seen uint64
-	for entries := old.maps.Hops.Iterate(); entries.Next(&h, &seen) && m.maps.Hops.Put(h,
-		seen) == nil; {
+	var last bpfNoted
+	for entries := old.maps.Hops.Iterate(); entries.Next(&h, &last) && m.maps.Hops.Put(h,
+		last) == nil; {
 	}
 }
 
@@ -370,7 +377,7 @@ func transportOf(number uint16) routing.Transport {
 type Reading struct {
 	At     time.Time
 	Counts Counts
-	Hops   map[Hop]time.Time
+	Hops   map[Hop]Noted
 }
 
 // Read reads counters and hops.
@@ -393,7 +400,7 @@ const blindness = 3
 // link. Without a program in front, the link is one that nobody has come by.
 func Blind(from, to Reading, link uint32) bool {
 	for hop, noted := range to.Hops {
-		if hop.Link == link && noted.After(from.At) {
+		if hop.Link == link && noted.At.After(from.At) {
 			return false
 		}
 	}
