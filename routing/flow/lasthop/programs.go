@@ -141,16 +141,23 @@ func Open(place Place, flows int, attached []string) (*Programs, error) {
 	}
 	_ = rlimit.RemoveMemlock() // only before Linux 5.11; if it fails, so does what follows
 	p := &Programs{generation: place.pinned()}
+	source := place.source(attached)
+	old, noMaps := place.maps(source)
+	if noMaps == nil {
+		defer old.Close()
+	}
 	switch {
 	case p.generation == 0:
 	case !place.fits(p.generation, flows):
 		p.Fresh = errors.New("they are not all there, or of another size")
 	default:
 		if p.Fresh = p.load(spec, place.folder(p.generation)); p.Fresh == nil {
+			if source != p.generation && noMaps == nil {
+				p.take(old) // who made these may have ended before that
+			}
 			return p, nil
 		}
 	}
-	old, noMaps := place.Maps()
 	p.generation = place.following(attached)
 	if p.Unpinned = place.make(p.generation); p.Unpinned == nil {
 		p.Unpinned = p.load(spec, place.folder(p.generation))
@@ -164,10 +171,19 @@ func Open(place Place, flows int, attached []string) (*Programs, error) {
 		}
 	}
 	if noMaps == nil {
-		defer old.Close()
 		p.take(old)
 	}
 	return p, nil
+}
+
+// source is the generation that knows the flows: the one that is attached, or
+// if that is not pinned the newest that is.
+func (p Place) source(attached []string) int {
+	n := generationOf(newest(attached))
+	if _, err := os.Lstat(p.folder(n)); err != nil {
+		return p.pinned()
+	}
+	return n
 }
 
 // make makes the folder of a generation.

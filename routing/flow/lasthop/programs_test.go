@@ -204,3 +204,24 @@ func TestPartlyAttached(t *testing.T) {
 		t.Errorf("nothing is attached, and pinned %v, %v", pins(t, place.Root), err)
 	}
 }
+
+// TestUnattached: maps that were made and never attached know no flows: their
+// process ended first. The next one takes those of the maps that are attached.
+func TestUnattached(t *testing.T) {
+	for _, flows := range []int{8192, 16384} { // as in the process that ended, or not
+		place := lasthop.Place{Root: bpffs(t), Namespace: 7}
+		first := openPrograms(t, place, 4096, nil)
+		attached := []string{first.Tag()}
+		ended := openPrograms(t, place, 8192, attached)
+		if err := first.Stuff(100); err != nil { // after what it copied
+			t.Fatal(err)
+		}
+		ended.Close()
+		n := 0
+		second := openPrograms(t, place, flows, attached)
+		err := second.Each(func(lasthop.Flow) bool { n++; return true })
+		if err != nil || n != 200 {
+			t.Errorf("%d flows are known, %v", n, err)
+		}
+	}
+}

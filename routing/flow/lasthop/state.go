@@ -27,9 +27,11 @@ type Maps struct{ maps bpfMaps }
 // Maps opens the newest maps that are pinned at the place. The error is
 // fs.ErrNotExist if there are none, and fs.ErrPermission if this process may
 // not read them.
-func (p Place) Maps() (*Maps, error) {
+func (p Place) Maps() (*Maps, error) { return p.maps(p.pinned()) }
+
+// maps opens those of a generation, which is 0 if there are none.
+func (p Place) maps(n int) (*Maps, error) {
 	m := &Maps{}
-	n := p.pinned()
 	if n == 0 {
 		_, err := os.ReadDir(p.Root)
 		if !errors.Is(err, fs.ErrPermission) {
