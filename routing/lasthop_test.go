@@ -476,3 +476,21 @@ func TestUnknownLinks(t *testing.T) {
 		t.Error("-want +got\n" + d)
 	}
 }
+
+// TestLastHopLAN: hosts of a router's own subnet ask for an address outside of
+// it through the router, so that their replies go back to it, too. An address
+// in the subnet they ask directly.
+func TestLastHopLAN(t *testing.T) {
+	h := parseHost(t, answering+"addr add 192.0.2.7/32 dev lo\n"+
+		"addr add 192.0.2.8/32 dev eth1\n")
+	host := netip.MustParseAddr("10.0.1.50")
+	for vip, want := range map[string]bool{"192.0.2.7": true, "192.0.2.8": true,
+		"10.0.1.10": false} {
+		d := decideOn(t, h, perConnection(vip), listenOn(vip)...)
+		way := routing.Lookup(applied(d, h, routing.DefaultNumbers),
+			routing.Query{Src: netip.MustParseAddr(vip), Dst: host}).Way
+		if way.LastHop != want || way.Link != "eth1" {
+			t.Errorf("from %s to %s: %v", vip, host, way)
+		}
+	}
+}

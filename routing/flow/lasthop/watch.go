@@ -39,7 +39,7 @@ const (
 // again when it is reachable, or when something comes in by it.
 //
 // A host of the link that asks us itself is watched like a router, but stands
-// in for none: it would drop what it got.
+// in for none: it would drop what it got. Nor does a router for it.
 //
 // It is a value that each Step makes anew, and not safe for concurrent use. The
 // zero value is ready.
@@ -126,7 +126,10 @@ func (w *Watch) Step(s Sight) Found {
 	}
 	w.dead = next
 	for hop := range next {
-		out.Dead[hop] = standIn(hop, alive, s.Hops)
+		out.Dead[hop] = Hop{}
+		if w.routes(links[hop.Link].Name, hop, s.Hops[hop].Client) {
+			out.Dead[hop] = standIn(hop, alive, s.Hops)
+		}
 	}
 	return out
 }

@@ -145,4 +145,10 @@ func TestWatchHosts(t *testing.T) {
 	w.after(every).is(t, "it has brought a client", map[Hop]Hop{first: second})
 	w.Hops[second] = Noted{w.Now, netip.MustParseAddr("10.0.1.2")}
 	w.after(every).is(t, "then its own request", map[Hop]Hop{first: second})
+
+	w = newWorld()
+	w.Hops[first] = Noted{w.Now, netip.MustParseAddr("10.0.1.1")}
+	w.after(every)
+	w.neighbour(0, "REACHABLE", mac(7)).after(10*time.Second).is(t, "a host has another MAC",
+		map[Hop]Hop{first: {}})
 }
