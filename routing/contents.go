@@ -171,8 +171,7 @@ type tableOfPath struct {
 // the kernel asks for one.
 func (t tableOfPath) add(r Route) {
 	r.Table, r.Protocol, r.Src = t.path.table, t.policy.Numbers.Protocol, netip.Addr{}
-	if t.path.lastHop &&
-		slices.ContainsFunc(r.Hops, func(h Hop) bool { return h.Via.IsValid() }) {
+	if t.path.lastHop && r.Type == Unicast && !t.direct(r) {
 		r = t.answering(r)
 	}
 	for i, h := range r.Hops {

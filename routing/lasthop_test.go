@@ -457,3 +457,42 @@ func TestLastHopMarked(t *testing.T) {
 		}
 	}
 }
+
+// TestUnknownLinks: a setting of a link that is not here says so; one of an
+// address, of a link that is here, or of all links has nothing to say.
+func TestUnknownLinks(t *testing.T) {
+	p := perConnection("eth1", "eth8", "10.0.1.10")
+	p.Gateways = []routing.GatewayPin{{Link: "eth7", None: true}}
+	p.FailClosed = []string{"*", "eth1", "eth9"}
+	plan := planOf(t, parseHost(t, answering), listenOn("10.0.1.10"), nil, p)
+	var got []string
+	for _, f := range plan.Findings {
+		if f.Code == "unknown-link" {
+			got = append(got, f.Message)
+		}
+	}
+	want := []string{"gateway none is for the link eth7, which is not here",
+		"return last-hop is for the link eth8, which is not here",
+		"fail closed is for the link eth9, which is not here"}
+	if d := cmp.Diff(want, got); d != "" {
+		t.Error("-want +got\n" + d)
+	}
+}
+
+// TestLastHopLAN: hosts of a router's own subnet ask for an address outside of
+// it through the router, so that their replies go back to it, too. An address
+// in the subnet they ask directly.
+func TestLastHopLAN(t *testing.T) {
+	h := parseHost(t, answering+"addr add 192.0.2.7/32 dev lo\n"+
+		"addr add 192.0.2.8/32 dev eth1\n")
+	host := netip.MustParseAddr("10.0.1.50")
+	for vip, want := range map[string]bool{"192.0.2.7": true, "192.0.2.8": true,
+		"10.0.1.10": false} {
+		d := decideOn(t, h, perConnection(vip), listenOn(vip)...)
+		way := routing.Lookup(applied(d, h, routing.DefaultNumbers),
+			routing.Query{Src: netip.MustParseAddr(vip), Dst: host}).Way
+		if way.LastHop != want || way.Link != "eth1" {
+			t.Errorf("from %s to %s: %v", vip, host, way)
+		}
+	}
+}

@@ -527,7 +527,7 @@ func (t *Trace) answer(r *Route, hops []Hop) {
 	}
 	for _, h := range hops {
 		end := Way{Type: r.Type, Table: r.Table, Link: h.Link, Via: h.Via,
-			LastHop: r.Encap != "" && h.Via.IsValid()}
+			LastHop: r.Encap != ""}
 		if r.Type == Local {
 			end.Link, end.Via = "lo", netip.Addr{}
 		}

@@ -47,12 +47,27 @@ func resolveAll(t *topology, listeners []Listener) *draft {
 	return s.draft
 }
 
+// tellUnknownLinks finds settings of links that are not here: a name may be
+// wrong, or an interface was renamed.
 func (s *resolver) tellUnknownLinks() {
-	for _, pin := range s.policy.Gateways {
-		if _, ok := s.links[pin.Link]; !ok {
-			s.find(Warning.Finding("unknown-link", pin.Link,
-				"gateway %s is for the link %s, which is not here", pin, pin.Link).
+	tell := func(link, setting string) {
+		if _, ok := s.links[link]; !ok {
+			s.find(Warning.Finding("unknown-link", link, "%s is for the link %s, "+
+				"which is not here", setting, link).
 				Advise("check the name with: ip link"))
+		}
+	}
+	for _, pin := range s.policy.Gateways {
+		tell(pin.Link, "gateway "+pin.String())
+	}
+	for _, pin := range s.policy.Returns {
+		if !pin.Addr.IsValid() {
+			tell(pin.Link, "return "+string(pin.Mode))
+		}
+	}
+	for _, link := range s.policy.FailClosed {
+		if link != "*" {
+			tell(link, "fail closed")
 		}
 	}
 }

@@ -112,6 +112,20 @@ func (t tableOfPath) candidates() {
 	}
 }
 
+// direct reports whether the hosts that an on-link route leads to ask for the
+// path's addresses without a router: all of these are in their subnet. Others
+// may ask for a VIP through one.
+func (t tableOfPath) direct(r Route) bool {
+	if slices.ContainsFunc(r.Hops, func(h Hop) bool { return h.Via.IsValid() }) {
+		return false
+	}
+	return r.Dst.Addr().IsLinkLocalUnicast() ||
+		!slices.ContainsFunc(t.path.covers, func(c cover) bool {
+			return slices.ContainsFunc(c.members,
+				func(a netip.Addr) bool { return !r.Dst.Contains(a) })
+		})
+}
+
 // answering returns a route with our answer program. A reply may leave by any
 // link that requests come in by, so that the smallest MTU of them counts.
 func (t tableOfPath) answering(r Route) Route {

@@ -32,24 +32,27 @@ func newTwoRouters(t *testing.T) *twoRouters {
 		t.Skipf("last-hop is not possible here: %+v", support)
 	}
 	s.wires.Batch("link add name sw0 type bridge\nlink set sw0 up")
-	plug := func(port string, ns *nstest.NS, link string) {
-		s.wires.IP(fmt.Sprintf("link add %s type veth peer name %s netns %s", port, link,
-			ns.Path))
-		s.wires.IP("link set " + port + " master sw0 up")
-		ns.IP("link set " + link + " up")
-	}
-	plug("host", s.NS, "eth1")
+	s.plug("host", s.NS, "eth1")
 	for i := range s.routers {
 		r := nstest.New(t)
 		s.routers[i] = r
-		plug(fmt.Sprint("port", i), r, "r0")
+		s.plug(fmt.Sprint("port", i), r, "r0")
 		r.IP(fmt.Sprintf("addr add 10.0.1.%d/24 dev r0", i+1))
 		r.IP(fmt.Sprintf("addr add 198.51.100.%d/32 dev lo", i+1))
+		r.Sysctl("net.ipv4.conf.all.arp_announce=2") // the client is not its neighbour
 		r.IP("route add 203.0.113.0/24 via 10.0.1.100")
 	}
 	s.Lines("addr add 10.0.1.100/24 dev eth1\naddr add 203.0.113.80/32 dev eth1\n" +
 		"addr add 203.0.113.81/32 dev eth1\nroute add default via 10.0.1.1\n")
 	return s
+}
+
+// plug puts a link of a namespace on a port of the switch.
+func (s *twoRouters) plug(port string, ns *nstest.NS, link string) {
+	s.t.Helper()
+	s.wires.IP(fmt.Sprintf("link add %s type veth peer name %s netns %s", port, link, ns.Path))
+	s.wires.IP("link set " + port + " master sw0 up")
+	ns.IP("link set " + link + " up")
 }
 
 func (s *twoRouters) control() *lasthop.Control {
@@ -71,11 +74,16 @@ func (s *twoRouters) begin() {
 
 // get asks NGINX from the client of a router.
 func (s *twoRouters) get(router int, addr string) error {
+	return askNginx(s.routers[router], fmt.Sprintf("198.51.100.%d", router+1), addr)
+}
+
+// askNginx asks NGINX from an address of a namespace.
+func askNginx(ns *nstest.NS, from, addr string) error {
 	var c net.Conn
 	var err error
-	from := &net.TCPAddr{IP: net.IPv4(198, 51, 100, byte(router+1))}
-	s.routers[router].Do(func() {
-		d := net.Dialer{LocalAddr: from, Timeout: time.Second}
+	ns.Do(func() {
+		d := net.Dialer{LocalAddr: &net.TCPAddr{IP: net.ParseIP(from)},
+			Timeout: time.Second}
 		c, err = d.Dial("tcp", addr+":80")
 	})
 	if err != nil {
@@ -141,6 +149,36 @@ func TestRunLastHop(t *testing.T) {
 	}
 	if d := s.host().Filters; !slices.Equal(d, filters) {
 		t.Errorf("filters %v, and before %v", d, filters)
+	}
+}
+
+// TestRunLastHopLAN: a host of the subnet asks for a VIP on lo through a
+// router, and takes replies from that router alone, as behind its firewall.
+func TestRunLastHopLAN(t *testing.T) {
+	t.Parallel()
+	s := newTwoRouters(t)
+	s.Lines("addr del 203.0.113.80/32 dev eth1\naddr add 203.0.113.80/32 dev lo\n")
+	s.Conf("listen 203.0.113.80:80;")
+	s.StartNginx()
+	host, router := nstest.New(t), s.routers[1]
+	s.plug("lan", host, "l0")
+	host.IP("addr add 10.0.1.50/24 dev l0")
+	host.IP("route add 203.0.113.0/24 via 10.0.1.2")
+	router.Sysctl("net.ipv4.ip_forward=1")
+	router.Sysctl("net.ipv4.conf.all.send_redirects=0")
+	router.Sysctl("net.ipv4.conf.r0.send_redirects=0")
+	mac := strings.Fields(router.Run("ip", "-br", "link", "show", "r0"))[2]
+	for _, words := range []string{"add table inet fw",
+		"add chain inet fw in { type filter hook input priority 0 ; }",
+		"add rule inet fw in tcp sport 80 ether saddr != " + mac + " drop"} {
+		host.Run("nft", words)
+	}
+	if askNginx(host, "10.0.1.50", "203.0.113.80") == nil {
+		t.Fatal("without the mode, the reply is to come past the router")
+	}
+	s.begin()
+	if err := askNginx(host, "10.0.1.50", "203.0.113.80"); err != nil {
+		t.Error(err)
 	}
 }
 

@@ -71,7 +71,7 @@ func TestFront(t *testing.T) {
 			seen = now
 		}
 		f.look(lasthop.Reading{At: now, Counts: lasthop.Counts{ByTable: tt.byTable},
-			Hops: map[lasthop.Hop]time.Time{hop: seen}}, tt.found, links)
+			Hops: map[lasthop.Hop]lasthop.Noted{hop: {At: seen}}}, tt.found, links)
 		if got := len(f.findings) == 1 && f.findings[0].Subject == "eth1"; got != tt.want {
 			t.Errorf("look %d: %v, want %t", i, f.findings, tt.want)
 		}

@@ -16,7 +16,7 @@ import (
 // last-hop have them, and what the host knows of them.
 type Hops struct {
 	Time     time.Time
-	Noted    map[lasthop.Hop]time.Time
+	Noted    map[lasthop.Hop]lasthop.Noted
 	Dead     map[lasthop.Hop]lasthop.Hop // with the hop that stands in
 	Neighs   []routing.Neigh
 	Links    []routing.Link
@@ -53,7 +53,7 @@ func (h *Hops) prepare() {
 func (h *Hops) Of(x lasthop.Hop) report.Hop {
 	h.prepare()
 	out := report.Hop{Link: h.names[x.Link], MAC: x.Router.String(), Ours: x.Ours.String(),
-		Noted: h.Noted[x]}
+		Noted: h.Noted[x].At}
 	for _, n := range h.known[station{out.Link, out.MAC}] {
 		out.Addrs = append(out.Addrs, n.Addr)
 		out.Router = out.Router || n.Router ||
@@ -76,12 +76,15 @@ func (h *Hops) Of(x lasthop.Hop) report.Hop {
 }
 
 // Report returns what is told of the hops: of many the first, and how many
-// there are of each link.
+// there are of each link. Of links that are gone it tells for ten minutes.
 func (h *Hops) Report() *report.LastHop {
 	out := &report.LastHop{Time: h.Time}
 	links := map[string]report.LinkHops{}
 	for x := range h.Noted {
 		hop := h.Of(x)
+		if hop.Link == "" && h.Time.Sub(hop.Noted) > lasthop.Probed {
+			continue // no router of a link that is gone will ever be back
+		}
 		out.Hops = append(out.Hops, hop)
 		l := links[hop.Link]
 		switch l.Link = hop.Link; hop.State {

@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"io/fs"
 	"net/netip"
+	"slices"
 	"sync"
 	"time"
 
@@ -28,8 +29,10 @@ type Control struct {
 	// cannot be had
 	Stays  bool
 	open   *Programs
-	pinned *Maps    // as fitting found them
-	tags   []string // that were attached when Support was asked last
+	pinned *Maps // as fitting found them
+	// that were attached when Support was asked last, and that were given
+	// out since
+	tags []string
 	// why the programs could not be loaded; nil if they were, or nothing
 	// has asked for them
 	fault  error
@@ -121,6 +124,7 @@ func (c *Control) Learn() (program int, tag string, err error) {
 	if err != nil {
 		return 0, "", err
 	}
+	c.gives(p)
 	return p.Learn(), p.Tag(), nil
 }
 
@@ -132,7 +136,15 @@ func (c *Control) Answer() (program int, tag string, err error) {
 	if err != nil {
 		return 0, "", err
 	}
+	c.gives(p)
 	return p.Answer(), p.Tag(), nil
+}
+
+// gives takes in that programs may be attached from now on.
+func (c *Control) gives(p *Programs) {
+	if !slices.Contains(c.tags, p.Tag()) {
+		c.tags = append(c.tags, p.Tag())
+	}
 }
 
 func (c *Control) load() (*Programs, error) {
@@ -179,15 +191,15 @@ func (c *Control) Note() string {
 		return fmt.Sprintf("the maps are not pinned, they end with the routes: %v",
 			c.open.Unpinned)
 	case c.open.Fresh != nil:
-		return fmt.Sprintf("the maps are new, the pinned ones do not fit: %v",
+		return fmt.Sprintf("the maps are new, with what can be read of the pinned ones: %v",
 			c.open.Fresh)
 	}
 	return ""
 }
 
-// Attached says that the routes and filters that Support heard of last are all
-// that there are. If they have the programs that are loaded, all other pins go;
-// if there are none, all do.
+// Attached says that the routes and filters that Support heard of last, and
+// those that were asked for since, are all that there are. If they have
+// the programs that are loaded, all other pins go; if there are none, all do.
 func (c *Control) Attached() error {
 	if len(c.tags) == 0 && c.Place.pinned() > 0 {
 		return c.Forget()

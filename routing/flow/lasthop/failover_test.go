@@ -101,6 +101,31 @@ func (s *steer) failOver(to string, bytes int) {
 	}
 }
 
+// TestOthersFailover: so is one of another program at a listener's address, SSH
+// for example, and nobody else moves it.
+func TestOthersFailover(t *testing.T) {
+	s := steered(t)
+	s.secondWay("b")
+	for _, vip := range vips["lo"] {
+		listener := routing.Wanted{Addr: vip, Port: tcpPort, Transport: routing.TCP}
+		if err := s.control.SetWanted(listener, true); err != nil {
+			t.Fatal(err)
+		}
+		s.goBy(false)
+		c := s.talk("a", vip)
+		for _, flags := range []byte{syn, ack, rst, fin | ack} {
+			s.inject("c", segment{from: c.client, to: c.server, flags: flags, seq: 5,
+				ack: 7}.packet())
+		}
+		s.wantFlow(c.client, c.server, lasthop.Handshakes, "a")
+		s.goBy(true)
+		if err := request(c, 10, 1000); err != nil {
+			t.Error(err)
+		}
+		s.wantFlow(c.client, c.server, lasthop.Handshakes, "b")
+	}
+}
+
 // TestHardFailover: a router dies while a client only receives. It has nothing
 // to say, so the download waits until somebody says that the router is dead.
 func TestHardFailover(t *testing.T) {

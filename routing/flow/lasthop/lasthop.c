@@ -32,6 +32,7 @@ struct moving {
 	struct hop hop, candidate; // candidate sent the last datagram, if it is not hop
 	__u64 seen;                // when hop sent one, in ns of the monotonic clock
 };
+struct noted { __u64 seen; struct key flow; }; // of a hop: when, and for which flow
 enum count { LEARNED, MOVED, REFUSED, ANSWERED, BY_TABLE, DEAD, COUNTS }; // see Counts in Go
 #define MAP(name, kind, k, v, n) struct { \
 	__uint(type, BPF_MAP_TYPE_##kind); __type(key, k); __type(value, v); \
@@ -43,7 +44,7 @@ MAP(frags, LRU_HASH, struct key, struct hop, 1 << 12);  // what left in fragment
 MAP(wanted, HASH, struct listener, __u8, 1 << 17);      // written by the daemon
 MAP(dead, HASH, struct hop, struct hop, 1 << 10);       // by the daemon: its stand-in, or none
 MAP(conf, ARRAY, __u32, __u32, 1);                      // by the daemon: how many are dead
-MAP(hops, LRU_HASH, struct hop, __u64, 1 << 12);        // when something of it was noted
+MAP(hops, LRU_HASH, struct hop, struct noted, 1 << 12); // what was noted of it last
 MAP(counts, PERCPU_ARRAY, __u32, __u64, COUNTS);
 
 inline void count(__u32 what)
@@ -122,11 +123,10 @@ inline bool want(const struct key *k, __be16 port)
 	return lookup(&wanted, &l);
 }
 
-inline void note(void *map, const void *k, const void *value, const struct hop *h)
+inline void note(const struct key *k, const struct hop *h)
 {
-	__u64 now = bpf_ktime_get_ns();
-	update(map, k, value);
-	update(&hops, h, &now);
+	struct noted n = {bpf_ktime_get_ns(), *k};
+	update(&hops, h, &n);
 }
 
 // ask asks the socket of a connection whether a segment's numbers fit its windows.
@@ -143,7 +143,7 @@ inline int ask(struct __sk_buff *skb, struct packet *p)
 	if (t) {
 		__s32 seq = bpf_ntohl(p->tcp.seq) - t->rcv_nxt;
 		__u32 ack = bpf_ntohl(p->tcp.ack_seq);
-		bool old = seq < -BEHIND || (__s32)(ack - t->snd_una) < -BEHIND;
+		bool old = seq < -BEHIND || (__s32)(ack - t->snd_una) < -BEHIND || !p->tcp.ack;
 		is = old || seq > AHEAD || (__s32)(ack - t->snd_nxt) > 0 ? REFUSES : ACCEPTS;
 	}
 	bpf_sk_release(sk);
@@ -159,13 +159,13 @@ inline void learn_tcp(struct __sk_buff *skb, struct packet *p, const struct hop 
 	if (!listed && !want(&p->key, 0)) return;
 	struct hop *early = lookup(&syn, &p->key);
 	int socket = listed && opens ? NONE : ask(skb, p);
-	if (socket == ACCEPTS && listed && p->tcp.ack) {
-		note(&tcp, &p->key, h, h);
+	if (socket == ACCEPTS && listed) {
+		update(&tcp, &p->key, h), note(&p->key, h);
 		count(known || early && !same(early, h) ? MOVED : LEARNED);
 	} else if (listed && (socket != NONE || !opens && known)) {
 		count(REFUSED);
-	} else if (socket == NONE && (!early || opens && !same(early, h))) {
-		note(&syn, &p->key, h, h); // where there is a socket, the host has opened it
+	} else if (early ? !same(early, h) && socket == (opens ? NONE : ACCEPTS) : !socket) {
+		update(&syn, &p->key, h), note(&p->key, h); // no entry, a socket: the host's own
 	}
 }
 
@@ -181,7 +181,7 @@ inline void learn_datagram(struct packet *p, const struct hop *h)
 		m->candidate = *h;
 		count(REFUSED);
 	} else if (want(&p->key, p->key.lport)) {
-		note(&any, &p->key, &fresh, h);
+		update(&any, &p->key, &fresh), note(&p->key, h);
 		count(m ? MOVED : LEARNED);
 	}
 }
@@ -204,7 +204,7 @@ SEC("tc") int learn(struct __sk_buff *skb)
 	struct hop h = {.link = skb->ifindex};
 	__builtin_memcpy(h.router, eth.h_source, ETH_ALEN);
 	__builtin_memcpy(h.ours, eth.h_dest, ETH_ALEN);
-	if (instead_of(&h)) bpf_map_delete_elem(&dead, &h), note(&hops, &h, &h, &h); // heard again
+	if (instead_of(&h)) bpf_map_delete_elem(&dead, &h), note(&p.key, &h); // heard again
 	if (p.key.protocol == IPPROTO_TCP) learn_tcp(skb, &p, &h);
 	else if (p.key.protocol == IPPROTO_UDP || p.type == ECHO) learn_datagram(&p, &h);
 	return TC_ACT_UNSPEC;

@@ -43,6 +43,12 @@ type bpfMoving struct {
 	Seen      uint64
 }
 
+type bpfNoted struct {
+	_    structs.HostLayout
+	Seen uint64
+	Flow bpfKey
+}
+
 // Names of all BPF objects in the ELF.
 //
 // Used for safe lookups in a Collection or CollectionSpec.

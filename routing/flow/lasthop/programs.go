@@ -1,6 +1,7 @@
 package lasthop
 
 import (
+	"cmp"
 	"crypto/sha256"
 	"encoding/binary"
 	"errors"
@@ -154,13 +155,12 @@ func Open(place Place, flows int, attached []string) (*Programs, error) {
 		p.Fresh = errors.New("they are not all there, or of another size")
 	default:
 		if p.Fresh = p.load(spec, place.folder(p.generation)); p.Fresh == nil {
-			p.succeed(place.below(p.generation), place, attached)
+			p.succeed(place, attached)
 			return p, nil
 		}
 	}
-	before := p.generation
 	p.generation = place.following(attached)
-	p.succeed(before, place, attached)
+	p.succeed(place, attached)
 	if p.Unpinned = place.make(p.generation); p.Unpinned == nil {
 		p.Unpinned = p.load(spec, place.folder(p.generation))
 		if p.Unpinned != nil {
@@ -175,14 +175,25 @@ func Open(place Place, flows int, attached []string) (*Programs, error) {
 	return p, nil
 }
 
-// succeed says whose flows are to be taken over: those of the maps of a
-// generation that are pinned, if they can be had, where something has others
-// than these.
-func (p *Programs) succeed(before int, place Place, attached []string) {
-	p.before, _ = place.mapsOf(before)
+// succeed opens the maps whose flows these are to take over, where something is
+// attached that has others.
+func (p *Programs) succeed(place Place, attached []string) {
+	p.before, _ = place.mapsOf(place.source(attached, p.generation))
 	p.unknown = p.before == nil && slices.ContainsFunc(attached, func(tag string) bool {
 		return generationOf(tag) != p.generation
 	})
+}
+
+// source is the generation that knows the flows, but for one: the newest that
+// is attached, or if that is not pinned the newest that is.
+func (p Place) source(attached []string, but int) (n int) {
+	for _, tag := range attached {
+		g := generationOf(tag)
+		if _, err := os.Lstat(p.folder(g)); err == nil && g != but {
+			n = max(n, g)
+		}
+	}
+	return cmp.Or(n, p.below(but))
 }
 
 // make makes the folder of a generation.

@@ -181,3 +181,48 @@ func TestSharedMaps(t *testing.T) {
 		t.Errorf("pinned %v, %v", pins(t, place.Root), err)
 	}
 }
+
+// TestPartlyAttached: a write that fails may have attached the programs before
+// it failed, and nobody has read the host since. Their maps keep their pins.
+func TestPartlyAttached(t *testing.T) {
+	place := lasthop.Place{Root: bpffs(t), Namespace: 7}
+	c := lasthop.Control{Place: place, Flows: 4096}
+	defer c.Close()
+	c.Support(nil)
+	_, tag, err := c.Learn()
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := c.Attached(); err != nil || len(pins(t, place.Root)) != 1 {
+		t.Errorf("pinned %v, %v", pins(t, place.Root), err)
+	}
+	if _, again, err := c.Learn(); err != nil || again != tag {
+		t.Errorf("programs %s, then %s, %v", tag, again, err)
+	}
+	c.Support(nil)
+	if err := c.Attached(); err != nil || len(pins(t, place.Root)) != 0 {
+		t.Errorf("nothing is attached, and pinned %v, %v", pins(t, place.Root), err)
+	}
+}
+
+// TestUnattached: maps that were made and never attached know no flows: their
+// process ended first. The next one takes those of the maps that are attached.
+func TestUnattached(t *testing.T) {
+	for _, flows := range []int{8192, 16384} { // as in the process that ended, or not
+		place := lasthop.Place{Root: bpffs(t), Namespace: 7}
+		first := openPrograms(t, place, 4096, nil)
+		attached := []string{first.Tag()}
+		ended := openPrograms(t, place, 8192, attached)
+		if err := first.Stuff(100); err != nil {
+			t.Fatal(err)
+		}
+		ended.Close()
+		n := 0
+		second := openPrograms(t, place, flows, attached)
+		second.Answer()
+		err := second.Each(func(lasthop.Flow) bool { n++; return true })
+		if err != nil || n != 200 {
+			t.Errorf("%d flows are known, %v", n, err)
+		}
+	}
+}

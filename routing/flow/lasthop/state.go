@@ -93,20 +93,27 @@ func (m *Maps) Counts() (c Counts, err error) {
 	return c, nil
 }
 
-// Hops returns the routers that requests came by, and when something of each
-// was learned or moved to it last. At most 4,096 are kept.
-func (m *Maps) Hops() (map[Hop]time.Time, error) {
+// Noted is what was learned by a hop, or moved to it, last.
+type Noted struct {
+	At     time.Time
+	Client netip.Addr // whose request it was
+}
+
+// Hops returns the routers that requests came by, and what was noted of each
+// last. At most 4,096 are kept.
+func (m *Maps) Hops() (map[Hop]Noted, error) {
 	var ts unix.Timespec
 	if err := unix.ClockGettime(unix.CLOCK_MONOTONIC, &ts); err != nil {
 		return nil, fmt.Errorf("read the clock: %w", err)
 	}
 	now, clock := time.Now(), ts.Nano()
-	hops := map[Hop]time.Time{}
+	hops := map[Hop]Noted{}
 	var h bpfHop
-	var seen uint64
+	var last bpfNoted
 	entries := m.maps.Hops.Iterate()
-	for entries.Next(&h, &seen) {
-		hops[hopOf(h)] = now.Add(time.Duration(int64(seen) - clock))
+	for entries.Next(&h, &last) {
+		hops[hopOf(h)] = Noted{now.Add(time.Duration(int64(last.Seen) - clock)),
+			addrOf(last.Flow.Remote)}
 	}
 	if err := entries.Err(); err != nil && !errors.Is(err, ebpf.ErrIterationAborted) {
 		return nil, fmt.Errorf("read the hops: %w", err)
@@ -268,9 +275,9 @@ func (m *Maps) take(old *Maps) {
 		return add(m.maps.Any, k, v)
 	})
 	var h bpfHop
-	var seen uint64
-	for entries := old.maps.Hops.Iterate(); entries.Next(&h, &seen); {
-		if !add(m.maps.Hops, h, seen) {
+	var last bpfNoted
+	for entries := old.maps.Hops.Iterate(); entries.Next(&h, &last); {
+		if !add(m.maps.Hops, h, last) {
 			break
 		}
 	}
@@ -347,7 +354,7 @@ func transportOf(number uint16) routing.Transport {
 type Reading struct {
 	At     time.Time
 	Counts Counts
-	Hops   map[Hop]time.Time
+	Hops   map[Hop]Noted
 }
 
 // Read reads counters and hops.
@@ -362,7 +369,7 @@ func (m *Maps) Read() (r Reading, err error) {
 // Seen reports whether something was noted by a link after a moment.
 func (r Reading) Seen(link uint32, after time.Time) bool {
 	for hop, noted := range r.Hops {
-		if hop.Link == link && noted.After(after) {
+		if hop.Link == link && noted.At.After(after) {
 			return true
 		}
 	}

@@ -73,8 +73,10 @@ func TestState(t *testing.T) {
 		t.Errorf("hops: %v, %v", hops, err)
 	}
 	for _, r := range []string{"b", "c"} {
-		if age := time.Since(hops[s.hop(r)]); age < 0 || age > time.Minute {
-			t.Errorf("router %s was heard %v ago", r, age)
+		last := hops[s.hop(r)]
+		if age := time.Since(last.At); age < 0 || age > time.Minute ||
+			last.Client != clientAddr(4, r) {
+			t.Errorf("router %s was heard %v ago, for %v", r, age, last.Client)
 		}
 	}
 	flows, err := other.FlowsByHop()
@@ -140,7 +142,7 @@ func TestSetDead(t *testing.T) {
 	dead, _ := m.Dead()
 	later, err := m.Hops()
 	if _, still := dead[b]; err != nil || still || len(dead) != 1 ||
-		!later[b].After(noted[b]) {
+		!later[b].At.After(noted[b].At) {
 		t.Errorf("heard again: dead are %v, noted %v, before %v", dead, later[b], noted[b])
 	}
 }

@@ -38,6 +38,9 @@ const (
 // another MAC has it; any router when its link is down or gone. It is alive
 // again when it is reachable, or when something comes in by it.
 //
+// A host of the link that asks us itself is watched like a router, but stands
+// in for none: it would drop what it got. Nor does a router for it.
+//
 // It is a value that each Step makes anew, and not safe for concurrent use. The
 // zero value is ready.
 type Watch struct {
@@ -58,13 +61,14 @@ type routerNames struct {
 	seen  time.Time
 	// it has answered: one that never does is not dead when it is silent
 	answered bool
+	routes   bool // it has brought requests of others than itself
 }
 
 // Sight is what a Step looks at. Neighbours and links are those of the host,
 // hops those of Programs.Hops.
 type Sight struct {
 	Now   time.Time
-	Hops  map[Hop]time.Time // when something of each was noted last
+	Hops  map[Hop]Noted
 	Neigh []routing.Neigh
 	Links []routing.Link
 }
@@ -88,7 +92,7 @@ func (w *Watch) Step(s Sight) Found {
 	out := Found{Dead: map[Hop]Hop{}, Next: every}
 	alive, next, of := []Hop{}, map[Hop]time.Time{}, map[uint32]int{}
 	for _, hop := range s.latest() {
-		noted := s.Hops[hop]
+		noted := s.Hops[hop].At
 		since, was := w.dead[hop]
 		l := links[hop.Link]
 		up := l.Up && l.Carrier
@@ -110,7 +114,9 @@ func (w *Watch) Step(s Sight) Found {
 		}
 		out.Probe = append(out.Probe, ask...)
 		if state != failed || len(next) == mostDead {
-			alive = append(alive, hop)
+			if w.routes(l.Name, hop, s.Hops[hop].Client) {
+				alive = append(alive, hop)
+			}
 			continue
 		}
 		if !was {
@@ -120,7 +126,10 @@ func (w *Watch) Step(s Sight) Found {
 	}
 	w.dead = next
 	for hop := range next {
-		out.Dead[hop] = standIn(hop, alive, s.Hops)
+		out.Dead[hop] = Hop{}
+		if w.routes(links[hop.Link].Name, hop, s.Hops[hop].Client) {
+			out.Dead[hop] = standIn(hop, alive, s.Hops)
+		}
 	}
 	return out
 }
@@ -128,14 +137,15 @@ func (w *Watch) Step(s Sight) Found {
 // latest returns the hops, those first that were noted last.
 func (s Sight) latest() []Hop {
 	return slices.SortedFunc(maps.Keys(s.Hops), func(a, b Hop) int {
-		return cmp.Or(s.Hops[b].Compare(s.Hops[a]), bytes.Compare(a.Router[:], b.Router[:]))
+		return cmp.Or(s.Hops[b].At.Compare(s.Hops[a].At),
+			bytes.Compare(a.Router[:], b.Router[:]))
 	})
 }
 
 // standIn returns the live hop of the same link that was noted last.
-func standIn(hop Hop, alive []Hop, noted map[Hop]time.Time) (best Hop) {
+func standIn(hop Hop, alive []Hop, noted map[Hop]Noted) (best Hop) {
 	for _, h := range alive {
-		if h.Link == hop.Link && (best == Hop{} || noted[h].After(noted[best])) {
+		if h.Link == hop.Link && (best == Hop{} || noted[h].At.After(noted[best].At)) {
 			best = h
 		}
 	}
@@ -168,11 +178,26 @@ func (w *Watch) remember(s Sight) {
 		names.seen = s.Now
 		w.names[p] = names
 	}
+	for hop, noted := range s.Hops {
+		p := place{link[hop.Link], hop.Router.String()}
+		if names, ok := w.names[p]; ok && !names.routes &&
+			w.routes(p.link, hop, noted.Client) {
+			names.routes = true
+			w.names[p] = names
+		}
+	}
 	for p, names := range w.names {
 		if s.Now.Sub(names.seen) > kept {
 			delete(w.names, p)
 		}
 	}
+}
+
+// routes reports whether a hop is a router, as far as is known: it has brought
+// a request of another client than itself.
+func (w *Watch) routes(link string, hop Hop, client netip.Addr) bool {
+	names := w.names[place{link, hop.Router.String()}]
+	return names.routes || !slices.Contains(names.addrs, client)
 }
 
 // health is what the neighbour machine says of a router.

@@ -31,7 +31,8 @@ func newWorld() *world {
 			State: "REACHABLE"}
 	}
 	return &world{Sight: Sight{Now: start,
-		Hops: map[Hop]time.Time{first: start, second: start.Add(-time.Second), other: start},
+		Hops: map[Hop]Noted{first: {At: start}, second: {At: start.Add(-time.Second)},
+			other: {At: start}},
 		Neigh: []routing.Neigh{neigh("eth1", "10.0.1.1", mac(1)),
 			neigh("eth1", "10.0.1.2", mac(2)), neigh("eth2", "10.0.2.1", mac(3))},
 		Links: []routing.Link{{Index: 2, Name: "eth1", Up: true, Carrier: true},
@@ -94,7 +95,7 @@ func TestWatch(t *testing.T) {
 
 	w.neighbour(2, "FAILED", mac(3)).after(every).is(t, "the only one of its link",
 		map[Hop]Hop{other: {}})
-	w.Hops[other] = w.Now.Add(every)
+	w.Hops[other] = Noted{At: w.Now.Add(every)}
 	w.after(2*every).is(t, "a connection began by it", nil)
 	w.after(time.Minute).is(t, "and it is still failed", map[Hop]Hop{other: {}})
 
@@ -121,7 +122,7 @@ func TestWatchFew(t *testing.T) {
 	w := newWorld()
 	for n := range 1000 {
 		m := MAC{2, 1, 0, 0, byte(n >> 8), byte(n)}
-		w.Hops[Hop{Link: 2, Router: m, Ours: mac(9)}] = w.Now.Add(-time.Minute)
+		w.Hops[Hop{Link: 2, Router: m, Ours: mac(9)}] = Noted{At: w.Now.Add(-time.Minute)}
 		w.Neigh = append(w.Neigh, routing.Neigh{Link: "eth1", State: "STALE",
 			MAC: m.String(), Addr: netip.AddrFrom4([4]byte{10, 0, 2 + byte(n>>8), byte(n)})})
 	}
@@ -131,4 +132,23 @@ func TestWatchFew(t *testing.T) {
 	}
 	w.neighbour(0, "FAILED", mac(1)).after(every)
 	w.is(t, "the router", map[Hop]Hop{first: second})
+}
+
+// TestWatchHosts: a host of the LAN that asks us itself, a monitor for example,
+// stands in for no router; a router does whose own request was the last.
+func TestWatchHosts(t *testing.T) {
+	w := newWorld()
+	w.Hops[second] = Noted{w.Now, netip.MustParseAddr("10.0.1.2")}
+	w.after(every)
+	w.neighbour(0, "FAILED", mac(1)).after(10*time.Second).is(t, "a host beside", map[Hop]Hop{first: {}})
+	w.Hops[second] = Noted{w.Now, netip.MustParseAddr("198.51.100.7")}
+	w.after(every).is(t, "it has brought a client", map[Hop]Hop{first: second})
+	w.Hops[second] = Noted{w.Now, netip.MustParseAddr("10.0.1.2")}
+	w.after(every).is(t, "then its own request", map[Hop]Hop{first: second})
+
+	w = newWorld()
+	w.Hops[first] = Noted{w.Now, netip.MustParseAddr("10.0.1.1")}
+	w.after(every)
+	w.neighbour(0, "REACHABLE", mac(7)).after(10*time.Second).is(t, "a host has another MAC",
+		map[Hop]Hop{first: {}})
 }
