@@ -99,8 +99,15 @@ func (l *lab) startLoad() *load {
 
 // visit opens a connection, asks for ten bytes and resets it: connections that
 // wait for late segments would fill the routers' tables. The namespace is that
-// of the thread.
+// of the thread. A signal of Go's is no error of the connection.
 func visit(to netip.AddrPort) error {
+	if err := visitOnce(to); !errors.Is(err, unix.EINTR) {
+		return err
+	}
+	return nil
+}
+
+func visitOnce(to netip.AddrPort) error {
 	domain, at := unix.AF_INET6, unix.Sockaddr(&unix.SockaddrInet6{Port: int(to.Port()),
 		Addr: to.Addr().As16()})
 	if to.Addr().Is4() {
