@@ -155,7 +155,7 @@ inline void learn_tcp(struct __sk_buff *skb, struct packet *p, const struct hop 
 	bool opens = p->tcp.syn;
 	struct hop *known = lookup(&tcp, &p->key);
 	if (p->tcp.rst || opens && p->tcp.ack || !opens && same(known, h)) return;
-	bool listed = want(&p->key, p->key.lport);
+	bool listed = known || want(&p->key, p->key.lport); // it was, when it began
 	if (!listed && !want(&p->key, 0)) return;
 	struct hop *early = lookup(&syn, &p->key);
 	int socket = listed && opens ? NONE : ask(skb, p);
