@@ -82,6 +82,15 @@ type Found struct {
 	Next  time.Duration   // when to look again
 }
 
+// Resume has a Watch go on from what another has found dead: the kernel knows
+// no MAC any more of a router that it gave up on.
+func (w *Watch) Resume(dead map[Hop]Hop, now time.Time) {
+	w.dead = map[Hop]time.Time{}
+	for hop := range dead {
+		w.dead[hop] = now
+	}
+}
+
 // Step looks once.
 func (w *Watch) Step(s Sight) Found {
 	w.remember(s)

@@ -105,6 +105,19 @@ func TestWatch(t *testing.T) {
 	w.after(every).is(t, "the link is gone", map[Hop]Hop{other: {}})
 }
 
+// TestWatchResumes: a router that is dead stays so when another process
+// watches, until it is heard.
+func TestWatchResumes(t *testing.T) {
+	w := newWorld()
+	w.Neigh = w.Neigh[1:]
+	w.watch.Resume(map[Hop]Hop{first: {}}, w.Now.Add(time.Minute))
+	w.after(time.Minute).is(t, "resumed", map[Hop]Hop{first: second})
+	w.after(Probed).is(t, "later", map[Hop]Hop{first: {}})
+	w.Hops[first] = Noted{At: w.Now}
+	w.after(every).is(t, "heard", nil)
+	w.after(time.Minute).is(t, "and nothing known", nil)
+}
+
 // TestWatchForgets: a router that no connection began by for ten minutes is
 // neither probed nor found dead.
 func TestWatchForgets(t *testing.T) {
