@@ -99,7 +99,7 @@ func (w learned) mtu(p *path) {
 	}
 	if differs {
 		w.find(Info.Finding("mtu-differs", p.name(), "the links that replies of %s may "+
-			"leave by have several MTUs: %d, the smallest, is that of all routes by a "+
-			"gateway in the table", p.name(), least))
+			"leave by have several MTUs: %d, the smallest, is that of all routes "+
+			"with the program", p.name(), least))
 	}
 }

@@ -182,8 +182,8 @@ func TestRunLastHopLAN(t *testing.T) {
 	}
 }
 
-// TestRunDeadRouter: connections of a router that has died take another, and
-// their own again when it is back.
+// TestRunDeadRouter: connections of a router that has died take another, also
+// after a restart, and their own again when it is back.
 func TestRunDeadRouter(t *testing.T) {
 	t.Parallel()
 	s := newTwoRouters(t)
@@ -219,7 +219,16 @@ func TestRunDeadRouter(t *testing.T) {
 			t.Error("nothing stands in for it, although the first router is alive")
 		}
 	}
+	if err := s.end(); err != nil {
+		t.Fatal(err)
+	}
+	s.begin()
+	s.Until("a look", func() bool { return s.status().LastHop != nil })
+	if d := dead(); len(d) != 1 {
+		t.Errorf("after a restart, dead are %v", d)
+	}
 	s.wires.IP("link set port1 up")
+	s.answered("it is back", "203.0.113.80")
 	s.Until("it to be alive again", func() bool { return len(dead()) == 0 })
 	s.answered("at last", "203.0.113.80")
 	s.IP("link set eth1 down")

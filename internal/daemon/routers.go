@@ -28,8 +28,9 @@ type routers struct {
 	reconciler *reconciler
 
 	watch lasthop.Watch
-	dead  map[lasthop.Hop]lasthop.Hop // as was said last
-	noted string                      // of the maps, as was said last
+	// as was said last, also by the daemon before this one
+	dead  map[lasthop.Hop]lasthop.Hop
+	noted string // of the maps, as was said last
 	room  room
 	front front
 }
@@ -74,6 +75,12 @@ func (r *routers) look(l *look, now time.Time) (in time.Duration, changed bool, 
 	neighs, links, err := r.kernel.Neighs()
 	if err != nil {
 		return time.Second, false, err
+	}
+	if r.dead == nil {
+		if r.dead, err = maps.Dead(); err != nil {
+			return time.Second, false, err
+		}
+		r.watch.Resume(r.dead, now)
 	}
 	found := r.watch.Step(lasthop.Sight{Now: now, Hops: reading.Hops, Neigh: neighs,
 		Links: links})

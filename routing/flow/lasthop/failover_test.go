@@ -102,16 +102,18 @@ func (s *steer) failOver(to string, bytes int) {
 }
 
 // TestOthersFailover: so is one of another program at a listener's address, SSH
-// for example, and nobody else moves it.
+// for example, or of a listener that NGINX has closed; and nobody else moves
+// it.
 func TestOthersFailover(t *testing.T) {
 	s := steered(t)
 	s.secondWay("b")
 	for _, vip := range vips["lo"] {
+		s.goBy(false)
+		closed := s.talk("a", vip)
 		listener := routing.Wanted{Addr: vip, Port: tcpPort, Transport: routing.TCP}
 		if err := s.control.SetWanted(listener, true); err != nil {
 			t.Fatal(err)
 		}
-		s.goBy(false)
 		c := s.talk("a", vip)
 		for _, flags := range []byte{syn, ack, rst, fin | ack} {
 			s.inject("c", segment{from: c.client, to: c.server, flags: flags, seq: 5,
@@ -123,6 +125,10 @@ func TestOthersFailover(t *testing.T) {
 			t.Error(err)
 		}
 		s.wantFlow(c.client, c.server, lasthop.Handshakes, "b")
+		if err := request(closed, 10, 1000); err != nil {
+			t.Error(err)
+		}
+		s.wantFlow(closed.client, closed.server, lasthop.Connections, "b")
 	}
 }
 

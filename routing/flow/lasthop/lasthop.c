@@ -125,8 +125,8 @@ inline bool want(const struct key *k, __be16 port)
 
 inline void note(const struct key *k, const struct hop *h)
 {
-	struct noted n = {bpf_ktime_get_ns(), *k};
-	update(&hops, h, &n);
+	struct noted n = {bpf_ktime_get_ns(), *k}, *is = lookup(&hops, h);
+	if (is) *is = n; else update(&hops, h, &n); // an update would take a new entry
 }
 
 // ask asks the socket of a connection whether a segment's numbers fit its windows.
@@ -155,7 +155,7 @@ inline void learn_tcp(struct __sk_buff *skb, struct packet *p, const struct hop 
 	bool opens = p->tcp.syn;
 	struct hop *known = lookup(&tcp, &p->key);
 	if (p->tcp.rst || opens && p->tcp.ack || !opens && same(known, h)) return;
-	bool listed = want(&p->key, p->key.lport);
+	bool listed = known || want(&p->key, p->key.lport); // it was, when it began
 	if (!listed && !want(&p->key, 0)) return;
 	struct hop *early = lookup(&syn, &p->key);
 	int socket = listed && opens ? NONE : ask(skb, p);

@@ -22,7 +22,7 @@ const (
 	heard = 4 * time.Second
 
 	// how many of a link are watched, those that connections began by last:
-	// each host of a LAN that asks us itself is one, too
+	// whoever is on the link can make some
 	watched = 64
 	// how many may be dead: the map has room for as many
 	mostDead = 1024
@@ -38,8 +38,8 @@ const (
 // another MAC has it; any router when its link is down or gone. It is alive
 // again when it is reachable, or when something comes in by it.
 //
-// A host of the link that asks us itself is watched like a router, but stands
-// in for none: it would drop what it got. Nor does a router for it.
+// A host of the link that asks us for itself alone is no router: it is not
+// watched, and stands in for none, for it would drop what it got.
 //
 // It is a value that each Step makes anew, and not safe for concurrent use. The
 // zero value is ready.
@@ -82,6 +82,15 @@ type Found struct {
 	Next  time.Duration   // when to look again
 }
 
+// Resume has a Watch go on from what another has found dead: the kernel knows
+// no MAC any more of a router that it gave up on.
+func (w *Watch) Resume(dead map[Hop]Hop, now time.Time) {
+	w.dead = map[Hop]time.Time{}
+	for hop := range dead {
+		w.dead[hop] = now
+	}
+}
+
 // Step looks once.
 func (w *Watch) Step(s Sight) Found {
 	w.remember(s)
@@ -96,6 +105,9 @@ func (w *Watch) Step(s Sight) Found {
 		since, was := w.dead[hop]
 		l := links[hop.Link]
 		up := l.Up && l.Carrier
+		if up && !w.routes(l.Name, hop, s.Hops[hop].Client) {
+			continue
+		}
 		if of[hop.Link]++; up && !was &&
 			(s.Now.Sub(noted) > Probed || of[hop.Link] > watched) {
 			continue
@@ -114,7 +126,7 @@ func (w *Watch) Step(s Sight) Found {
 		}
 		out.Probe = append(out.Probe, ask...)
 		if state != failed || len(next) == mostDead {
-			if w.routes(l.Name, hop, s.Hops[hop].Client) {
+			if state != failed {
 				alive = append(alive, hop)
 			}
 			continue
@@ -126,10 +138,7 @@ func (w *Watch) Step(s Sight) Found {
 	}
 	w.dead = next
 	for hop := range next {
-		out.Dead[hop] = Hop{}
-		if w.routes(links[hop.Link].Name, hop, s.Hops[hop].Client) {
-			out.Dead[hop] = standIn(hop, alive, s.Hops)
-		}
+		out.Dead[hop] = standIn(hop, alive, s.Hops)
 	}
 	return out
 }

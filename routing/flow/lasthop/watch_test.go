@@ -105,6 +105,19 @@ func TestWatch(t *testing.T) {
 	w.after(every).is(t, "the link is gone", map[Hop]Hop{other: {}})
 }
 
+// TestWatchResumes: a router that is dead stays so when another process
+// watches, until it is heard.
+func TestWatchResumes(t *testing.T) {
+	w := newWorld()
+	w.Neigh = w.Neigh[1:]
+	w.watch.Resume(map[Hop]Hop{first: {}}, w.Now.Add(time.Minute))
+	w.after(time.Minute).is(t, "resumed", map[Hop]Hop{first: second})
+	w.after(Probed).is(t, "later", map[Hop]Hop{first: {}})
+	w.Hops[first] = Noted{At: w.Now}
+	w.after(every).is(t, "heard", nil)
+	w.after(time.Minute).is(t, "and nothing known", nil)
+}
+
 // TestWatchForgets: a router that no connection began by for ten minutes is
 // neither probed nor found dead.
 func TestWatchForgets(t *testing.T) {
@@ -116,8 +129,8 @@ func TestWatchForgets(t *testing.T) {
 	w.neighbour(0, "FAILED", mac(1)).after(every).is(t, "failed and quiet", nil)
 }
 
-// TestWatchFew: of the many hosts of a LAN that ask us themselves, few are
-// probed, and the router that connections begin by is among them.
+// TestWatchFew: of many routers that somebody has made up, few are probed, and
+// the one that connections begin by is among them.
 func TestWatchFew(t *testing.T) {
 	w := newWorld()
 	for n := range 1000 {
@@ -148,7 +161,24 @@ func TestWatchHosts(t *testing.T) {
 
 	w = newWorld()
 	w.Hops[first] = Noted{w.Now, netip.MustParseAddr("10.0.1.1")}
+	for n := range mostDead { // each began something after the router did
+		m := MAC{2, 1, 0, 0, byte(n >> 8), byte(n)}
+		addr := netip.AddrFrom4([4]byte{10, 0, 2 + byte(n>>8), byte(n)})
+		w.Hops[Hop{Link: 2, Router: m, Ours: mac(9)}] = Noted{w.Now, addr}
+		w.Neigh = append(w.Neigh, routing.Neigh{Link: "eth1", State: "FAILED",
+			MAC: m.String(), Addr: addr})
+	}
 	w.after(every)
-	w.neighbour(0, "REACHABLE", mac(7)).after(10*time.Second).is(t, "a host has another MAC",
-		map[Hop]Hop{first: {}})
+	w.neighbour(1, "FAILED", mac(2)).after(10*time.Second).is(t, "hosts and the only router",
+		map[Hop]Hop{second: {}})
+	if len(w.found.Probe) != 2 { // and the router of the other link
+		t.Errorf("probes %v", w.found.Probe)
+	}
+	w.Links = w.Links[1:]
+	w.after(every)
+	for hop, instead := range w.found.Dead {
+		if instead != (Hop{}) {
+			t.Fatalf("the link is gone, and %v stands in for %v", instead, hop)
+		}
+	}
 }
