@@ -30,11 +30,16 @@ func (a *app) capture() error {
 	if err := a.flags.live("capture", "json"); err != nil {
 		return err
 	}
-	scene, s, err := look(a)
+	scene, err := a.open()
 	if err != nil {
 		return err
 	}
 	defer scene.close()
+	scene.kernel.AskedLastHop = true // who plans with it may ask
+	s, err := scene.Look(a.flags.decide)
+	if err != nil {
+		return err
+	}
 	s.LookBeside()
 	c := capture.Capture{Time: s.Taken.UTC(), Host: s.Inputs.Host, Listens: s.Inputs.Listeners,
 		Binds: s.Inputs.Binds, Warnings: s.Inputs.Warnings, Flags: scene.line.Words(),
