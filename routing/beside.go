@@ -38,7 +38,7 @@ func NginxWarning(code, message, hint, origin string) Finding {
 // sessions the changes put on another way with their next packet, and whether
 // the user's own is one. It returns nothing if none moves.
 func MovesEstablished(in Inputs, d Decision, groups []SessionGroup) []Finding {
-	if d.Diff.Empty() {
+	if d.Diff.Empty() || len(groups) == 0 {
 		return nil
 	}
 	without := Without(in.Host, in.Policy.Numbers)
