@@ -369,19 +369,20 @@ func (w *describer) reversePath() {
 // are left alone.
 func (w *describer) outsideRange() {
 	ours := w.policy.Numbers.Protocol
-	add := func(protocol uint8, object fmt.Stringer) {
-		if protocol != ours {
-			return
-		}
+	add := func(object fmt.Stringer) {
 		w.find(Warning.Finding("outside-range", fmt.Sprintf("protocol %d", ours),
 			"this has our protocol but is outside our ranges of tables and "+
 				"priorities: it is not touched").
 			Advise("delete it by hand if it is a leftover").At(object.String()))
 	}
 	for _, r := range w.host.Rules {
-		add(r.Protocol, r)
+		if r.Protocol == ours {
+			add(r)
+		}
 	}
 	for _, r := range w.host.Routes {
-		add(r.Protocol, r)
+		if r.Protocol == ours {
+			add(r)
+		}
 	}
 }

@@ -5,7 +5,6 @@ import (
 	"maps"
 	"net/netip"
 	"slices"
-	"sync"
 )
 
 // topology is a host without anything of ours, and what each step of Decide
@@ -80,9 +79,10 @@ func (t *topology) index() {
 		}
 		t.addrs[a.Link] = append(t.addrs[a.Link], a)
 	}
-	ours := sync.OnceValue(func() []netip.Addr {
-		return sortOnce(addrsOf(t.host.Addrs), netip.Addr.Compare)
-	})
+	var ours []netip.Addr
+	if slices.ContainsFunc(t.host.Rules, Rule.byHand) {
+		ours = sortOnce(addrsOf(t.host.Addrs), netip.Addr.Compare)
+	}
 	for i := range t.host.Routes {
 		r := &t.host.Routes[i]
 		for _, h := range r.Hops {
@@ -98,7 +98,7 @@ func (t *topology) index() {
 	}
 	t.byHand = filter(t.host.Rules, func(r Rule) bool {
 		// a single address may be elsewhere now
-		return r.byHand() && (r.From.IsSingleIP() || holds(r.From, ours()))
+		return r.byHand() && (r.From.IsSingleIP() || holds(r.From, ours))
 	})
 }
 
