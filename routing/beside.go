@@ -72,6 +72,9 @@ func MovesEstablished(in Inputs, d Decision, groups []SessionGroup) []Finding {
 // same prefixes of the host's routes and rules and of --direct. So a capture
 // names one client for each way, and not all. own is the user's own session.
 func GroupSessions(h Host, direct []netip.Prefix, sessions []Session, own Session) []SessionGroup {
+	if len(sessions) == 0 {
+		return []SessionGroup{}
+	}
 	known := prefixesOf(h, direct)
 	type key struct {
 		local  netip.Addr

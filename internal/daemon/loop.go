@@ -319,6 +319,7 @@ func (d *daemon) audit(now time.Time) {
 		d.agenda.by(doAudit, now.Add(d.pace.deaf()))
 	}
 	d.served(d.fleet.recheck(now), "NGINX's sockets")
+	d.agenda[doTrim] = now.Add(trimAfter)
 	troubled := d.troubles.any(aboutSync, aboutNetlink, aboutNames, aboutEvents)
 	if now.Before(d.pace.whole) && !troubled && d.reconciler.steady() {
 		return
