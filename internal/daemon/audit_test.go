@@ -44,6 +44,7 @@ func TestAudit(t *testing.T) {
 		s.loop(func() { // the loop hears of nothing meanwhile
 			now := time.Now()
 			delete(s.d.agenda, doAudit)
+			delete(s.d.agenda, doTrim)
 			s.d.pace.whole = now.Add(time.Hour)
 			tt.before(now)
 			last := s.d.reconciler.last
@@ -65,6 +66,9 @@ func TestAudit(t *testing.T) {
 			if next := s.d.agenda[doAudit].Sub(now); next <= 0 ||
 				next > 2*auditEvery {
 				t.Errorf("%s: the next one comes in %v", tt.name, next)
+			}
+			if in := s.d.agenda[doTrim].Sub(now); in < trimAfter || in > 2*trimAfter {
+				t.Errorf("%s: what it has filled is given back in %v", tt.name, in)
 			}
 			s.d.troubles.note(aboutEvents, nil)
 		})
