@@ -193,7 +193,7 @@ func (d Dir) Sockets(pid int) (inodes []uint32, err error) {
 	for _, name := range list {
 		n, failed := unix.Readlinkat(int(dir.Fd()), name, link)
 		if errors.Is(failed, os.ErrPermission) {
-			// who may list the names may still not see what they are
+			// who may list names may still not see what they are
 			err = &os.PathError{Op: "readlink", Path: d.Path(pid, "fd/"+name),
 				Err: failed}
 		}
