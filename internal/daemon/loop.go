@@ -319,7 +319,7 @@ func (d *daemon) audit(now time.Time) {
 		d.agenda.by(doAudit, now.Add(d.pace.deaf()))
 	}
 	d.served(d.fleet.recheck(now), "NGINX's sockets")
-	d.agenda[doTrim] = now.Add(trimAfter) // it may have been about 10,000 sockets
+	d.agenda.by(doTrim, now.Add(time.Second)) // it may have been about 10,000 sockets
 	troubled := d.troubles.any(aboutSync, aboutNetlink, aboutNames, aboutEvents)
 	if now.Before(d.pace.whole) && !troubled && d.reconciler.steady() {
 		return
