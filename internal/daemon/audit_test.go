@@ -74,6 +74,33 @@ func TestAudit(t *testing.T) {
 	s.Until("peace", func() bool { return s.status().InSync })
 }
 
+// TestForget: what is kept for a load is kept until it has come, and no longer.
+func TestForget(t *testing.T) {
+	s := newServer(t)
+	s.Conf("listen 10.0.1.100:80;")
+	s.StartNginx()
+	s.start()
+	s.quiet()
+	kept := func() (ready bool, listened int) {
+		s.loop(func() {
+			forget(s.d.fleet, s.d.reconciler)
+			ready = len(s.d.reconciler.ready.Plan.Outcomes) > 0
+			listened = len(s.d.fleet.listened)
+		})
+		return ready, listened
+	}
+	s.Conf("listen 10.0.1.100:80; listen 10.0.2.100:80;")
+	s.Until("a decision for the next load", func() bool {
+		ready, listened := kept()
+		return ready && listened == 2
+	})
+	s.loop(func() { s.d.fleet.instances[0].loaded = s.d.fleet.instances[0].disk })
+	if ready, listened := kept(); ready || listened != 1 {
+		t.Errorf("after the load a decision is kept: %t, and %d lists of listeners", ready,
+			listened)
+	}
+}
+
 // TestDropStale: what is there no more is forgotten once another takes its
 // place, and not before.
 func TestDropStale(t *testing.T) {

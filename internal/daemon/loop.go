@@ -251,6 +251,7 @@ func (d *daemon) due(now time.Time) {
 		case doNames:
 			d.namesDue(now)
 		case doTrim:
+			forget(d.fleet, d.reconciler)
 			debug.FreeOSMemory()
 			d.publish()
 		case doAlive:
