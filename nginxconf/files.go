@@ -47,12 +47,21 @@ func (t *tree) close() {
 // open opens what look has found to be a file or a directory: to open a device
 // or a FIFO may have effects.
 func (t *tree) open(name string, flags int) (*os.File, error) {
-	fd, err := t.openat(name,
-		flags|unix.O_RDONLY|unix.O_NONBLOCK|unix.O_CLOEXEC|unix.O_NOCTTY)
+	fd, err := t.openReading(name, flags)
 	if err != nil {
-		return nil, &fs.PathError{Op: "open", Path: name, Err: err}
+		return nil, err
 	}
 	return os.NewFile(uintptr(fd), name), nil
+}
+
+// openReading is open, and returns the descriptor.
+func (t *tree) openReading(name string, flags int) (fd int, err error) {
+	fd, err = t.openat(name,
+		flags|unix.O_RDONLY|unix.O_NONBLOCK|unix.O_CLOEXEC|unix.O_NOCTTY)
+	if err != nil {
+		err = &fs.PathError{Op: "open", Path: name, Err: err}
+	}
+	return fd, err
 }
 
 func (t *tree) openat(name string, flags int) (fd int, err error) {
@@ -82,7 +91,7 @@ func (t *tree) look(name string) (st unix.Stat_t, proc bool, err error) {
 		t.seen = append(t.seen, stamp{name: name})
 		return st, false, &fs.PathError{Op: "open", Path: name, Err: err}
 	}
-	t.seen = append(t.seen, stampOf(name, fd))
+	t.seen = append(t.seen, stampOf(name, st))
 	var of unix.Statfs_t
 	proc = st.Size == 0 && unix.Fstatfs(fd, &of) == nil && of.Type == unix.PROC_SUPER_MAGIC
 	return st, proc, nil
@@ -118,27 +127,35 @@ func (t *tree) read(name string) ([]byte, error) {
 }
 
 func (t *tree) readRegular(name string) ([]byte, error) {
-	f, err := t.open(name, 0)
+	fd, err := t.openReading(name, 0)
 	if err != nil {
 		return nil, err
 	}
-	defer f.Close()
-	info, err := f.Stat()
-	switch {
+	defer unix.Close(fd)
+	var st unix.Stat_t
+	switch err := unix.Fstat(fd, &st); {
 	case err != nil:
-		return nil, err
-	case !info.Mode().IsRegular(): // it has been replaced
+		return nil, &fs.PathError{Op: "stat", Path: name, Err: err}
+	case st.Mode&unix.S_IFMT != unix.S_IFREG: // it has been replaced
 		return nil, errNotRegular
-	case info.Size() > maxBytes-t.bytes:
+	case st.Size > maxBytes-t.bytes:
 		return nil, errTooLarge
 	}
-	t.bytes += info.Size()
-	data := make([]byte, info.Size())
-	_, err = io.ReadFull(f, data)
-	if err == io.EOF || err == io.ErrUnexpectedEOF {
-		err = errShorter
+	t.bytes += st.Size
+	data := make([]byte, st.Size)
+	for rest := data; len(rest) > 0; {
+		n, err := unix.Read(fd, rest)
+		switch {
+		case err == unix.EINTR:
+		case err != nil:
+			return data, &fs.PathError{Op: "read", Path: name, Err: err}
+		case n == 0:
+			return data, errShorter
+		default:
+			rest = rest[n:]
+		}
 	}
-	return data, err
+	return data, nil
 }
 
 // exists is what glob(3) asks for a path without a pattern in it: dangling

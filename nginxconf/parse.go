@@ -86,10 +86,10 @@ func lineOf(lines []int, n int) int {
 	return lines[min(max(n, 1), len(lines))-1]
 }
 
-// smallChannel gives crossplane's two halves a channel of 128 words for each
+// smallChannel gives crossplane's two halves a channel of 16 words for each
 // file. Its own has 2,048, 100 kB that are made and cleared for each of 10,000
 // small files.
-var smallChannel = sync.OnceFunc(func() { crossplane.SetTokenChanCap(128) })
+var smallChannel = sync.OnceFunc(func() { crossplane.SetTokenChanCap(16) })
 
 // runParser calls crossplane, which panics on some input that NGINX refuses.
 func runParser(name string, data []byte) (p *crossplane.Payload, err error) {

@@ -4,6 +4,8 @@ import (
 	"bytes"
 	"io"
 	"strings"
+
+	"golang.org/x/sys/unix"
 )
 
 // built are the paths that NGINX was configured with.
@@ -36,10 +38,11 @@ func (p *Programs) paths(program string) built {
 		return defaults
 	}
 	defer f.Close()
-	if st, err := f.Stat(); err != nil || !st.Mode().IsRegular() {
+	var st unix.Stat_t
+	if err := unix.Fstat(int(f.Fd()), &st); err != nil || st.Mode&unix.S_IFMT != unix.S_IFREG {
 		return defaults
 	}
-	key := stampOf("", int(f.Fd()))
+	key := stampOf("", st)
 	b, ok := p.known[key]
 	if !ok {
 		r := &io.LimitedReader{R: f, N: maxPrograms - p.read}

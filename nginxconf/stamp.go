@@ -16,11 +16,7 @@ type stamp struct {
 	size, seconds, nanoseconds int64
 }
 
-func stampOf(name string, fd int) stamp {
-	var st unix.Stat_t
-	if fd < 0 || unix.Fstat(fd, &st) != nil {
-		return stamp{name: name}
-	}
+func stampOf(name string, st unix.Stat_t) stamp {
 	return stamp{name, st.Dev, st.Ino, st.Size, st.Ctim.Sec, st.Ctim.Nsec}
 }
 
@@ -40,12 +36,16 @@ func (c Config) sameFiles() bool {
 	}
 	defer t.close()
 	return !slices.ContainsFunc(c.stamps, func(old stamp) bool {
+		var st unix.Stat_t
 		fd, err := t.openat(old.name, unix.O_PATH|unix.O_CLOEXEC)
+		if err == nil {
+			err = unix.Fstat(fd, &st)
+			_ = unix.Close(fd)
+		}
 		if err != nil {
 			return old != stamp{name: old.name}
 		}
-		defer unix.Close(fd)
-		return stampOf(old.name, fd) != old
+		return stampOf(old.name, st) != old
 	})
 }
 

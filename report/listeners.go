@@ -16,19 +16,23 @@ type endOf struct{ addr, link, status, way, color, seen string }
 type group struct {
 	endOf
 	ports []string
+	same  *group // an earlier row of the same address
 }
 
 type groups struct {
 	list  []*group
-	index map[endOf]*group
+	index map[string]*group // by address, the last one
 }
 
 // add merges a listener into the row of its address and fate.
 func (g *groups) add(o routing.Outcome, end endOf) {
-	x := g.index[end]
+	x := g.index[end.addr]
+	for x != nil && x.endOf != end {
+		x = x.same
+	}
 	if x == nil {
-		x = &group{endOf: end}
-		g.index[end] = x
+		x = &group{endOf: end, same: g.index[end.addr]}
+		g.index[end.addr] = x
 		g.list = append(g.list, x)
 	}
 	if port := o.PortName(); !slices.Contains(x.ports, port) {
@@ -85,7 +89,7 @@ func (t *page) listeners(outcomes []routing.Outcome, seen *routing.Seen) {
 }
 
 func outcomeGroups(outcomes []routing.Outcome, seen *routing.Seen) groups {
-	g, words := groups{index: map[endOf]*group{}}, sightings(seen)
+	g, words := groups{index: map[string]*group{}}, sightings(seen)
 	for _, o := range outcomes {
 		color, seen := words(o)
 		g.add(o, endOf{o.Addr.String(), o.Link, string(o.Status), fate(o),
@@ -149,7 +153,7 @@ func (t *page) checks(checks []Checked, seen *routing.Seen) {
 		return
 	}
 	t.heading("Listeners (%d)", len(checks))
-	g, words := groups{index: map[endOf]*group{}}, sightings(seen)
+	g, words := groups{index: map[string]*group{}}, sightings(seen)
 	for _, c := range checks {
 		color := ""
 		switch {

@@ -38,7 +38,7 @@ func NginxWarning(code, message, hint, origin string) Finding {
 // sessions the changes put on another way with their next packet, and whether
 // the user's own is one. It returns nothing if none moves.
 func MovesEstablished(in Inputs, d Decision, groups []SessionGroup) []Finding {
-	if d.Diff.Empty() {
+	if d.Diff.Empty() || len(groups) == 0 {
 		return nil
 	}
 	without := Without(in.Host, in.Policy.Numbers)
@@ -72,6 +72,9 @@ func MovesEstablished(in Inputs, d Decision, groups []SessionGroup) []Finding {
 // same prefixes of the host's routes and rules and of --direct. So a capture
 // names one client for each way, and not all. own is the user's own session.
 func GroupSessions(h Host, direct []netip.Prefix, sessions []Session, own Session) []SessionGroup {
+	if len(sessions) == 0 {
+		return []SessionGroup{}
+	}
 	known := prefixesOf(h, direct)
 	type key struct {
 		local  netip.Addr

@@ -227,9 +227,9 @@ func (a audience) of(link string) []standIn {
 // classRoutes returns the routes whose destinations stand for classes of
 // clients.
 func classRoutes(h Host, f Family) []Route {
-	routes := without(h.Routes, func(r Route) bool {
-		return r.Family() != f || r.Table == TableLocal || r.Type == Multicast ||
-			r.Type == Anycast || r.Dst.Addr().IsLinkLocalUnicast()
+	routes := filter(h.Routes, func(r Route) bool { // a few of many
+		return r.Family() == f && r.Table != TableLocal && r.Type != Multicast &&
+			r.Type != Anycast && !r.Dst.Addr().IsLinkLocalUnicast()
 	})
 	slices.SortStableFunc(routes, func(x, y Route) int {
 		return cmp.Or(cmp.Compare(x.Dst.Bits(), y.Dst.Bits()), comparePrefix(x.Dst, y.Dst))

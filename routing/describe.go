@@ -51,17 +51,23 @@ func (d *draft) describe(l *layout, after, ideal *FIB, binds []Bind) {
 
 func (w *describer) outcomes() {
 	type ends struct{ before, after, ideal Way }
-	ways, replies := map[Query]ends{}, RepliesOn(w.host)
+	type class struct { // of sources that are looked up alike
+		before, after, ideal netip.Prefix
+		reply                Query
+	}
+	ways, replies := map[class]ends{}, RepliesOn(w.host)
 	for i := range w.rows {
 		r := &w.rows[i]
 		if r.Addr.IsLoopback() || r.Addr.IsLinkLocalUnicast() {
 			continue
 		}
 		q := replies.Far(r.Listener)
-		e, ok := ways[q]
+		c := class{w.fib.class(q.Src), w.after.class(q.Src), w.ideal.class(q.Src), q}
+		c.reply.Src = netip.Addr{}
+		e, ok := ways[c]
 		if !ok {
 			e = ends{w.fib.Way(q), w.after.Way(q), w.ideal.Way(q)}
-			ways[q] = e
+			ways[c] = e
 		}
 		r.Before, r.After = e.before, e.after
 		if (r.Status == Ready || r.Status == Armed || r.Status == Unchanged) &&
@@ -364,19 +370,20 @@ func (w *describer) reversePath() {
 // are left alone.
 func (w *describer) outsideRange() {
 	ours := w.policy.Numbers.Protocol
-	add := func(protocol uint8, object fmt.Stringer) {
-		if protocol != ours {
-			return
-		}
+	add := func(object fmt.Stringer) {
 		w.find(Warning.Finding("outside-range", fmt.Sprintf("protocol %d", ours),
 			"this has our protocol but is outside our ranges of tables and "+
 				"priorities: it is not touched").
 			Advise("delete it by hand if it is a leftover").At(object.String()))
 	}
 	for _, r := range w.host.Rules {
-		add(r.Protocol, r)
+		if r.Protocol == ours {
+			add(r)
+		}
 	}
 	for _, r := range w.host.Routes {
-		add(r.Protocol, r)
+		if r.Protocol == ours {
+			add(r)
+		}
 	}
 }

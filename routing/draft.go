@@ -70,7 +70,9 @@ func (d *draft) plan(s State) Plan {
 		}
 		plan.Paths = append(plan.Paths, out)
 	}
-	for _, r := range d.rows {
+	plan.Outcomes = slices.Grow(plan.Outcomes, len(d.rows))
+	for i := range d.rows {
+		r := &d.rows[i]
 		if r.path != nil {
 			r.Path = r.path.number
 		}

@@ -2,6 +2,7 @@ package routing
 
 import (
 	"cmp"
+	"maps"
 	"net/netip"
 	"slices"
 	"strconv"
@@ -212,6 +213,12 @@ func (s *prefixSet) add(p netip.Prefix) {
 		s.prefixes = map[netip.Prefix]bool{}
 	}
 	s.prefixes[p.Masked()], s.lengths[p.Bits()] = true, true
+}
+
+// clone returns a set of its own with the same prefixes.
+func (s prefixSet) clone() prefixSet {
+	s.prefixes = maps.Clone(s.prefixes)
+	return s
 }
 
 // longest returns the longest of the prefixes that holds the address, the zero

@@ -52,7 +52,7 @@ func (d *draft) judge() *judge {
 }
 
 // assume looks everything up as with a layout from now on.
-func (j *judge) assume(l *layout) { j.needed, j.after = l, NewFIB(With(j.host, l.state)) }
+func (j *judge) assume(l *layout) { j.needed, j.after = l, j.fib.with(j.host, l.state) }
 
 // ideal returns the host with no rules but those of all paths.
 func (d *draft) ideal(whole *layout) *FIB {
@@ -61,7 +61,7 @@ func (d *draft) ideal(whole *layout) *FIB {
 	if !whole.complete(d.paths) {
 		wanted = layOut(clean, d.paths).state
 	}
-	return NewFIB(With(clean.host, wanted))
+	return clean.fib.with(clean.host, wanted)
 }
 
 // weigh asks for the replies of a path to each class of client.

@@ -2,6 +2,7 @@ package routing
 
 import (
 	"cmp"
+	"maps"
 	"net/netip"
 	"slices"
 	"strings"
@@ -137,7 +138,8 @@ func Lookup(h Host, q Query) Trace { return NewFIB(h).Lookup(q) }
 type FIB struct {
 	rules   map[Family]*rules
 	tables  map[tableID]*table
-	froms   prefixSet // that rules and routes tell sources apart by
+	sources prefixSet // that routes tell sources apart by
+	froms   prefixSet // that rules and routes do
 	groups  map[string]int
 	ignored map[linkFamily]bool // those whose routes do not count without carrier
 	bare    map[string]bool     // links without neighbours: tunnels
@@ -198,27 +200,40 @@ type table struct {
 	lengths []int
 }
 
-// NewFIB indexes a host.
-func NewFIB(h Host) *FIB {
-	f := &FIB{rules: map[Family]*rules{}, tables: map[tableID]*table{},
-		groups: map[string]int{}, ignored: map[linkFamily]bool{},
-		bare: map[string]bool{}}
+// NewFIB indexes a host. It keeps parts of its list of routes.
+func NewFIB(h Host) *FIB { return new(FIB).and(h) }
+
+// with indexes the host of f, or one that differs from it in rules, with a
+// state put in: see With.
+func (f *FIB) with(h Host, s State) *FIB {
+	h.Routes = nil
+	return f.and(With(h, s))
+}
+
+// and indexes a host with the routes of f in front of its own. It shares tables
+// with f where the host has no route for them.
+func (f *FIB) and(h Host) *FIB {
+	n := &FIB{rules: map[Family]*rules{}, tables: map[tableID]*table{},
+		sources: f.sources.clone(), groups: map[string]int{},
+		ignored: map[linkFamily]bool{}, bare: map[string]bool{}}
+	maps.Copy(n.tables, f.tables)
+	n.addRoutes(h.Routes)
+	n.froms = n.sources.clone()
 	lists := map[Family][]Rule{}
 	for _, r := range h.Rules {
 		lists[r.Family] = append(lists[r.Family], r)
-		f.froms.add(r.From)
+		n.froms.add(r.From)
 	}
 	for _, family := range Families {
 		list := lists[family]
 		slices.SortStableFunc(list, func(a, b Rule) int { return a.Priority - b.Priority })
-		f.rules[family] = newRules(list)
+		n.rules[family] = newRules(list)
 	}
-	for _, r := range h.Routes {
-		f.addRoute(r)
-	}
-	for _, t := range f.tables {
-		t.finish()
-	}
+	n.addLinks(h)
+	return n
+}
+
+func (f *FIB) addLinks(h Host) {
 	for _, l := range h.Links {
 		f.groups[l.Name], f.bare[l.Name] = l.Group, l.PointToPoint
 		for _, family := range Families {
@@ -227,21 +242,41 @@ func NewFIB(h Host) *FIB {
 			f.ignored[linkFamily{l.Name, family}] = h.Sysctls[key] == "1"
 		}
 	}
-	return f
 }
 
-func (f *FIB) addRoute(r Route) {
-	if r.opaqueHas("tos") {
-		return // answers other packets than ours
+// addRoutes adds routes to copies of their tables.
+func (f *FIB) addRoutes(routes []Route) {
+	mine := map[tableID]*table{}
+	for i := range routes {
+		r := &routes[i]
+		if r.opaqueHas("tos") {
+			continue // answers other packets than ours
+		}
+		f.sources.add(r.Source())
+		id := tableID{r.Family(), r.Table}
+		t := mine[id]
+		if t == nil {
+			t = f.tables[id].clone()
+			mine[id] = t
+		}
+		if same := t.routes[r.Dst]; same != nil {
+			t.routes[r.Dst] = append(slices.Clip(same), *r)
+		} else { // as most are: a host with many addresses has a route for each
+			t.routes[r.Dst] = routes[i : i+1 : i+1]
+		}
 	}
-	f.froms.add(r.Source())
-	id := tableID{r.Family(), r.Table}
-	t := f.tables[id]
-	if t == nil {
-		t = &table{routes: map[netip.Prefix][]Route{}}
+	for id, t := range mine {
+		t.finish()
 		f.tables[id] = t
 	}
-	t.routes[r.Dst] = append(t.routes[r.Dst], r)
+}
+
+// clone returns a table with the same routes; of none an empty one.
+func (t *table) clone() *table {
+	if t == nil {
+		return &table{routes: map[netip.Prefix][]Route{}}
+	}
+	return &table{routes: maps.Clone(t.routes)}
 }
 
 // routes returns the routes of a rule's table by destination.
@@ -277,10 +312,13 @@ func (f *FIB) Lookup(q Query) Trace { return f.walk(q, true) }
 // Way answers one query without saying why.
 func (f *FIB) Way(q Query) Way { return f.walk(q, false).Way }
 
-// Classes groups source addresses that every rule matches alike, and every
-// source-specific route, whatever the destination: it returns for each address
-// the first one of its class. The prefixes that hold an address are nested, so
-// the longest one tells the class.
+// class is the same for source addresses of a family that every rule matches
+// alike, and every source-specific route, whatever the destination. The
+// prefixes that hold an address are nested, so the longest one tells the class.
+func (f *FIB) class(src netip.Addr) netip.Prefix { return f.froms.longest(src) }
+
+// Classes groups source addresses by class: it returns for each address the
+// first one of its class.
 func (f *FIB) Classes(sources []netip.Addr) map[netip.Addr]netip.Addr {
 	type class struct {
 		family Family
@@ -289,7 +327,7 @@ func (f *FIB) Classes(sources []netip.Addr) map[netip.Addr]netip.Addr {
 	first := map[class]netip.Addr{}
 	out := make(map[netip.Addr]netip.Addr, len(sources))
 	for _, a := range sources {
-		c := class{FamilyOf(a), f.froms.longest(a)}
+		c := class{FamilyOf(a), f.class(a)}
 		if _, ok := first[c]; !ok {
 			first[c] = a
 		}
@@ -308,7 +346,7 @@ func (f *FIB) walk(q Query, explain bool) Trace {
 	all := f.rules[FamilyOf(q.Dst)]
 	var some [][]int
 	if !explain {
-		some = all.of(f.froms.longest(q.Src))
+		some = all.of(f.class(q.Src))
 	}
 	for i := 0; ; i++ {
 		if !explain {

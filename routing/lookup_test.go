@@ -80,3 +80,41 @@ func BenchmarkClasses(b *testing.B) {
 		})
 	}
 }
+
+// TestFIBWith holds the index of a host with a state put in, which shares what
+// does not differ, against one that is made of both; and the host's own does
+// not change by it. The state has routes for a table of the host, too.
+func TestFIBWith(t *testing.T) {
+	for seed := range uint64(50) {
+		h, sources := sourceWorld(seed, 12, 30)
+		r := rand.New(rand.NewPCG(seed, 1))
+		route := func(table uint32, metric int) Route {
+			dst := netip.PrefixFrom(sources[r.IntN(len(sources))], 24).Masked()
+			return Route{RouteKey: RouteKey{table, dst, uint32(metric)}, Type: Unicast,
+				Hops: []Hop{{Link: fmt.Sprint("eth", r.IntN(9)), Weight: 1}}}
+		}
+		var s State
+		for i := range 40 {
+			h.Routes = append(h.Routes, route(7, 9-i))
+			s.Routes = append(s.Routes, route(7+uint32(i%2), 5-i))
+		}
+		s.Rules = []Rule{NewRule(IPv4, 20, 8), NewRule(IPv6, 20, 8)}
+		base, alone, both := NewFIB(h), NewFIB(h), NewFIB(With(h, s))
+		with := base.with(h, s)
+		for _, src := range sources {
+			for _, dst := range sources {
+				q := Query{Src: src, Dst: dst}
+				if FamilyOf(src) != FamilyOf(dst) {
+					continue
+				}
+				if got, want := with.Way(q), both.Way(q); got != want {
+					t.Fatalf("seed %d: %v goes %s, want %s", seed, q, got, want)
+				}
+				if got, want := base.Way(q), alone.Way(q); got != want {
+					t.Fatalf("seed %d: without, %v goes %s, want %s", seed, q,
+						got, want)
+				}
+			}
+		}
+	}
+}

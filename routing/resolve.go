@@ -34,8 +34,9 @@ func newResolver(t *topology) *resolver {
 // resolveAll finds the path of every listener.
 func resolveAll(t *topology, listeners []Listener) *draft {
 	s := newResolver(t)
+	s.rows = make([]row, 0, len(listeners))
 	for _, l := range listeners {
-		s.rows = append(s.rows, s.resolve(l)...)
+		s.resolve(l)
 	}
 	if n := entries(s.rows); n > maxWanted { // then it is missing
 		none := *t
@@ -72,14 +73,15 @@ func (s *resolver) tellUnknownLinks() {
 	}
 }
 
-// resolve returns the row of a listener; of a wildcard one for each global
+// resolve adds the row of a listener; of a wildcard one for each global
 // address. What only a wildcard meets, and nobody can say the way of, is
 // counted in one finding.
-func (s *resolver) resolve(l Listener) []row {
+func (s *resolver) resolve(l Listener) {
 	if !l.Addr.IsUnspecified() {
-		return []row{s.resolveAddr(l)}
+		s.rows = append(s.rows, s.resolveAddr(l))
+		return
 	}
-	var rows []row
+	from := len(s.rows)
 	var alone []string
 	for _, addr := range s.globalAddrs(FamilyOf(l.Addr)) {
 		one, told := l, len(s.findings)
@@ -91,17 +93,16 @@ func (s *resolver) resolve(l Listener) []row {
 			alone = append(alone, addr.String()+" on "+r.Link)
 			r.Status, r.Reason = Off, "wildcard-only"
 		}
-		rows = append(rows, r)
+		s.rows = append(s.rows, r)
 	}
 	if len(alone) > 0 {
 		s.find(Info.Finding("wildcard-only", l.Listen, "a wildcard meets addresses of "+
 			"which nothing says how clients come to them; nothing is done for %s",
 			Some(alone, 4)).
 			Advise("if clients use one, name it in a listen, or its link%s",
-				s.addressFlag("ADDR", "IF", FamilyOf(rows[0].Addr))).
-			At(origin(&rows[0])))
+				s.addressFlag("ADDR", "IF", FamilyOf(l.Addr))).
+			At(origin(&s.rows[from])))
 	}
-	return rows
 }
 
 // byWildcardAlone reports whether a row would not be there but for a wildcard:

@@ -69,10 +69,20 @@ func (t *topology) setUplinks(ups map[linkFamily][]gateway) {
 func (t *topology) index() {
 	t.addrs = map[string][]Addr{}
 	t.defaults, t.statics = map[linkFamily][]*Route{}, map[linkFamily][]*Route{}
+	count := map[string]int{}
 	for _, a := range t.host.Addrs {
+		count[a.Link]++
+	}
+	for _, a := range t.host.Addrs {
+		if t.addrs[a.Link] == nil {
+			t.addrs[a.Link] = make([]Addr, 0, count[a.Link])
+		}
 		t.addrs[a.Link] = append(t.addrs[a.Link], a)
 	}
-	ours := sortOnce(addrsOf(t.host.Addrs), netip.Addr.Compare)
+	var ours []netip.Addr
+	if slices.ContainsFunc(t.host.Rules, Rule.byHand) {
+		ours = sortOnce(addrsOf(t.host.Addrs), netip.Addr.Compare)
+	}
 	for i := range t.host.Routes {
 		r := &t.host.Routes[i]
 		for _, h := range r.Hops {
@@ -94,9 +104,13 @@ func (t *topology) index() {
 
 // Assigned returns the host's addresses by their value.
 func Assigned(h Host) map[netip.Addr][]Addr {
-	m := map[netip.Addr][]Addr{}
-	for _, a := range h.Addrs {
-		m[a.Prefix.Addr()] = append(m[a.Prefix.Addr()], a)
+	m := make(map[netip.Addr][]Addr, len(h.Addrs))
+	for i, a := range h.Addrs {
+		if same := m[a.Prefix.Addr()]; same != nil {
+			m[a.Prefix.Addr()] = append(same, a)
+		} else {
+			m[a.Prefix.Addr()] = h.Addrs[i : i+1 : i+1]
+		}
 	}
 	return m
 }
@@ -130,7 +144,9 @@ func connected(h Host) map[linkFamily][]netip.Prefix {
 		if !p.IsSingleIP() && !p.Addr().IsLinkLocalUnicast() && !p.Addr().IsMulticast() &&
 			p.Bits() > 0 {
 			key := linkFamily{link, FamilyOf(p.Addr())}
-			m[key] = append(m[key], p)
+			if list := m[key]; len(list) == 0 || list[len(list)-1] != p {
+				m[key] = append(list, p) // many addresses have one subnet
+			}
 		}
 	}
 	for _, a := range h.Addrs {
@@ -152,7 +168,7 @@ func connected(h Host) map[linkFamily][]netip.Prefix {
 func (t *topology) withRules(rules []Rule) *topology {
 	c := *t
 	c.host.Rules = rules
-	c.fib = NewFIB(c.host)
+	c.fib = t.fib.with(c.host, State{})
 	return &c
 }
 

@@ -463,11 +463,7 @@ func (u ladder) naming(l Link, f Family) []naming {
 }
 
 func addrsOf(addrs []Addr) []netip.Addr {
-	var out []netip.Addr
-	for _, a := range addrs {
-		out = append(out, a.Prefix.Addr())
-	}
-	return out
+	return mapped(addrs, func(a Addr) netip.Addr { return a.Prefix.Addr() })
 }
 
 // spread returns a gateway for the connected subnet that it is in, and for

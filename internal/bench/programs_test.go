@@ -145,46 +145,88 @@ func TestPlan(t *testing.T) {
 	fmt.Println(g)
 }
 
-// writers apply the same commands. The host is cleared before.
-var writers = []program{
-	{"ip -batch", cleared, func(s *street) *exec.Cmd {
-		return s.host.Command("ip", "-batch", s.dir+"/batch")
-	}},
-	{"lasthop apply", cleared, onHost(func(s *street) []string { return s.command("apply") })},
-	{"of it the plan", cleared, onHost(func(s *street) []string { return s.command("plan") })},
+// writings are what `apply` is held against, a table each.
+var writings = []struct {
+	title, by, server string                 // a server takes its address
+	batch             func(*street) []string // of `ip`
+	goals             bool                   // at every size, and not at the last alone
+}{
+	{"Plan to kernel: a rule or two a listener", "ip -batch",
+		"server { listen %s:80; location / { proxy_pass http://192.0.2.1; " +
+			"proxy_bind $remote_addr transparent; } }\n", (*street).commands, false},
+	{"Recipe by hand to kernel: a rule for each VIP", "ip -batch of the recipe",
+		"server { listen %s:80; }\n", (*street).recipe, true},
 }
 
-func cleared(s *street) { s.lasthop("clear") }
+// writersOf are the programs of such a table. The host is cleared before.
+func writersOf(by string) []program {
+	return []program{
+		{by, (*street).clear, func(s *street) *exec.Cmd {
+			return s.host.Command("ip", "-batch", s.dir+"/batch")
+		}},
+		{"lasthop apply", (*street).clear,
+			onHost(func(s *street) []string { return s.command("apply") })},
+		{"of it the plan", (*street).clear,
+			onHost(func(s *street) []string { return s.command("plan") })},
+	}
+}
 
-// TestApply prints how long `apply` takes against `ip -batch` with the same
-// commands. The servers bind to their clients' addresses, so that each listener
-// has rules of its own.
+// clear takes away what lasthop or the recipe has put there.
+func (s *street) clear() {
+	s.t.Helper()
+	s.lasthop("clear")
+	s.host.Run("sh", "-c", "ip rule show pref 1000 | sed 's/.*/rule del pref 1000/' | "+
+		"ip -batch -")
+	for u := range s.uplinks { // no table is not an error
+		s.host.Run("sh", "-c", fmt.Sprintf("ip route flush table %d 2>&1 || :", 101+u))
+	}
+}
+
+// TestApply prints how long `apply` takes against `ip -batch`. In one table
+// both write the same commands: the servers bind to their clients' addresses,
+// so that each listener has rules of its own. In the other one the listeners
+// are those of most people, for whom lasthop has a rule or two for each prefix,
+// and `ip -batch` writes what they write by hand.
 func TestApply(t *testing.T) {
 	size, exe := wanted(t), build(t)
 	var g goals
-	var columns []column
-	for _, n := range listeners[:size.applied] {
-		s := newStreet(t, exe, 4, n)
-		s.configure(func(i int) string {
-			return fmt.Sprintf("server { listen %s:80; location / { proxy_pass "+
-				"http://192.0.2.1; proxy_bind $remote_addr transparent; } }\n",
-				s.vip(families[0], i))
+	for _, w := range writings {
+		t.Run(w.by, func(t *testing.T) {
+			programs := writersOf(w.by)
+			var columns []column
+			for i, n := range listeners[:size.applied] {
+				s := newStreet(t, exe, 4, n)
+				s.configure(func(i int) string {
+					return fmt.Sprintf(w.server, s.vip(families[0], i))
+				})
+				commands := w.batch(s)
+				if len(commands) < n {
+					t.Fatalf("%d commands for %d listeners", len(commands), n)
+				}
+				s.write(s.dir+"/batch", strings.Join(commands, "\n"))
+				took, used := comparePrograms(s, roundsOf(size, n), programs)
+				took.name = fmt.Sprintf("%d listeners, %d commands: elapsed", n,
+					len(commands))
+				used.name = "processor time"
+				columns = append(columns, took, used)
+				if w.goals && n >= 1000 || i == size.applied-1 {
+					g.add(fmt.Sprintf("%s, %d listeners, processor time",
+						w.title, n), 0.5, median(used.ratios(1)))
+				}
+			}
+			printPrograms(w.title, programs, columns)
 		})
-		commands := s.commands()
-		if len(commands) < 2*n {
-			t.Fatalf("%d commands for %d listeners", len(commands), n)
-		}
-		s.write(s.dir+"/batch", strings.Join(commands, "\n"))
-		took, used := comparePrograms(s, roundsOf(size, n), writers)
-		took.name = fmt.Sprintf("%d listeners, %d commands: elapsed", n, len(commands))
-		used.name = "processor time"
-		columns = append(columns, took, used)
 	}
-	title := "Plan to kernel: a rule or two a listener"
-	printPrograms(title, writers, columns)
-	g.add(fmt.Sprintf("%s, %d listeners, processor time", title, listeners[size.applied-1]),
-		0.5, median(columns[len(columns)-1].ratios(1)))
 	fmt.Println(g)
+}
+
+// recipe are the commands of the recipe by hand, without the word ip: a table
+// for each interface, a rule for each address.
+func (s *street) recipe() []string {
+	var b strings.Builder
+	s.tablesOf(&b, families[0], "add")
+	s.ruleEachOf(&b, families[0], "add")
+	return strings.Split(strings.TrimSpace(b.String()), "\n")
 }
 
 // commands are those of the plan, without the word ip.

@@ -69,25 +69,28 @@ func (s *street) lines(f func(b *strings.Builder, f family)) {
 // tables adds or deletes a table for each uplink.
 func (s *street) tables(verb string) {
 	s.t.Helper()
-	s.lines(func(b *strings.Builder, f family) {
-		for u := range s.uplinks {
-			fmt.Fprintf(b, "route %s %s dev eth%d table %d\n", verb, f.subnet(u), u,
-				101+u)
-			fmt.Fprintf(b, "route %s default via %s dev eth%d table %d\n", verb,
-				f.router(u), u, 101+u)
-		}
-	})
+	s.lines(func(b *strings.Builder, f family) { s.tablesOf(b, f, verb) })
+}
+
+func (s *street) tablesOf(b *strings.Builder, f family, verb string) {
+	for u := range s.uplinks {
+		fmt.Fprintf(b, "route %s %s dev eth%d table %d\n", verb, f.subnet(u), u, 101+u)
+		fmt.Fprintf(b, "route %s default via %s dev eth%d table %d\n", verb, f.router(u), u,
+			101+u)
+	}
 }
 
 // ruleEach adds or deletes the rules of the recipe by hand.
 func (s *street) ruleEach(verb string) {
 	s.t.Helper()
-	s.lines(func(b *strings.Builder, f family) {
-		for i := range s.vips {
-			fmt.Fprintf(b, "rule %s from %s lookup %d pref 1000\n", verb, s.vip(f, i),
-				101+s.uplinkOf(i))
-		}
-	})
+	s.lines(func(b *strings.Builder, f family) { s.ruleEachOf(b, f, verb) })
+}
+
+func (s *street) ruleEachOf(b *strings.Builder, f family, verb string) {
+	for i := range s.vips {
+		fmt.Fprintf(b, "rule %s from %s lookup %d pref 1000\n", verb, s.vip(f, i),
+			101+s.uplinkOf(i))
+	}
 }
 
 // sbr does what the CNI plugin of this name does, for each interface but the

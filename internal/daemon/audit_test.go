@@ -44,6 +44,7 @@ func TestAudit(t *testing.T) {
 		s.loop(func() { // the loop hears of nothing meanwhile
 			now := time.Now()
 			delete(s.d.agenda, doAudit)
+			delete(s.d.agenda, doTrim)
 			s.d.pace.whole = now.Add(time.Hour)
 			tt.before(now)
 			last := s.d.reconciler.last
@@ -62,14 +63,42 @@ func TestAudit(t *testing.T) {
 				again < wholeAuditEvery {
 				t.Errorf("%s: everything is looked at again in %v", tt.name, again)
 			}
-			if next := s.d.agenda[doAudit].Sub(now); next <= 0 ||
-				next > 2*auditEvery {
-				t.Errorf("%s: the next one comes in %v", tt.name, next)
+			next, trim := s.d.agenda[doAudit].Sub(now), s.d.agenda[doTrim].Sub(now)
+			if next <= 0 || next > 2*auditEvery || trim < time.Second {
+				t.Errorf("%s: the next one comes in %v, and memory is given back "+
+					"in %v", tt.name, next, trim)
 			}
 			s.d.troubles.note(aboutEvents, nil)
 		})
 	}
 	s.Until("peace", func() bool { return s.status().InSync })
+}
+
+// TestForget: what is kept for a load is kept until it has come, and no longer.
+func TestForget(t *testing.T) {
+	s := newServer(t)
+	s.Conf("listen 10.0.1.100:80;")
+	s.StartNginx()
+	s.start()
+	s.quiet()
+	kept := func() (ready bool, listened int) {
+		s.loop(func() {
+			forget(s.d.fleet, s.d.reconciler)
+			ready = len(s.d.reconciler.ready.Plan.Outcomes) > 0
+			listened = len(s.d.fleet.listened)
+		})
+		return ready, listened
+	}
+	s.Conf("listen 10.0.1.100:80; listen 10.0.2.100:80;")
+	s.Until("a decision for the next load", func() bool {
+		ready, listened := kept()
+		return ready && listened == 2
+	})
+	s.loop(func() { s.d.fleet.instances[0].loaded = s.d.fleet.instances[0].disk })
+	if ready, listened := kept(); ready || listened != 1 {
+		t.Errorf("after the load a decision is kept: %t, and %d lists of listeners", ready,
+			listened)
+	}
 }
 
 // TestDropStale: what is there no more is forgotten once another takes its

@@ -45,3 +45,16 @@ func (f *fleet) listening(asIfLoaded func(*instance) bool) *listening {
 	f.listened = append([]*listening{want}, f.listened[:min(1, len(f.listened))]...)
 	return want
 }
+
+// forget lets go of what was kept for a load that is over: a decision that was
+// not taken, listeners that were known from sockets alone.
+func forget(f *fleet, r *reconciler) {
+	if f.pending() {
+		return
+	}
+	r.ready = routing.Decision{}
+	f.listened = []*listening{f.listening(none)}
+	for _, i := range f.instances {
+		i.leaving = slices.Clone(i.leaving)
+	}
+}

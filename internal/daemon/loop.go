@@ -255,6 +255,7 @@ func (d *daemon) due(now time.Time) {
 		case doNames:
 			d.namesDue(now)
 		case doTrim:
+			forget(d.fleet, d.reconciler)
 			debug.FreeOSMemory()
 			d.publish()
 		case doAlive:
@@ -323,6 +324,7 @@ func (d *daemon) audit(now time.Time) {
 		d.agenda.by(doAudit, now.Add(d.pace.deaf()))
 	}
 	d.served(d.fleet.recheck(now), "NGINX's sockets")
+	d.agenda.by(doTrim, now.Add(time.Second)) // it may have been about 10,000 sockets
 	troubled := d.troubles.any(aboutSync, aboutNetlink, aboutNames, aboutEvents)
 	if now.Before(d.pace.whole) && !troubled && d.reconciler.steady() {
 		return

@@ -55,7 +55,20 @@ func (b *belief) loads(master int, workers []watcher.Process) {
 // evidence is one look at the sockets; without a Look, it could not be taken.
 type evidence struct {
 	*sockets.Look
-	named map[sockets.Key]bool // by the settings
+	named   map[sockets.Key]bool // by the settings
+	indexes map[*nginxconf.Config]listensAt
+}
+
+// listensAt are the listens of a configuration by where they listen.
+type listensAt map[sockets.Key]*nginxconf.Listen
+
+// index is the function of this name, which is called once a look for each
+// configuration.
+func (e evidence) index(c *nginxconf.Config) listensAt {
+	if e.indexes[c] == nil {
+		e.indexes[c] = index(c)
+	}
+	return e.indexes[c]
 }
 
 // evidence looks at the sockets of the namespace.
@@ -66,7 +79,7 @@ func (f *fleet) evidence() evidence {
 	}
 	look, err := sockets.Take(f.kernel, "", pids)
 	f.troubles.note(aboutSockets, err)
-	e := evidence{look, map[sockets.Key]bool{}}
+	e := evidence{look, map[sockets.Key]bool{}, map[*nginxconf.Config]listensAt{}}
 	for _, l := range f.settings.Listens {
 		for port := int(l.Ports.First); port <= int(l.Ports.Last); port++ {
 			k := sockets.Key{Addr: l.Addr, Port: uint16(port), Transport: l.Transport}
@@ -95,20 +108,26 @@ func (e evidence) of(master int) (list []host.Socket, ok bool) {
 // keysOf returns where a listen listens, a key for each port.
 func keysOf(l *nginxconf.Listen) (out []sockets.Key) {
 	for port := int(l.First); port <= int(l.Last); port++ {
-		out = append(out, sockets.Key{Addr: l.Addr, Port: uint16(port),
-			Transport: routing.Transport(l.Transport)})
+		out = append(out, keyOf(l, port))
 	}
 	return out
 }
 
+func keyOf(l *nginxconf.Listen, port int) sockets.Key {
+	return sockets.Key{Addr: l.Addr, Port: uint16(port),
+		Transport: routing.Transport(l.Transport)}
+}
+
 // index returns the listens of a configuration by where they listen.
-func index(c *nginxconf.Config) map[sockets.Key]*nginxconf.Listen {
-	out := map[sockets.Key]*nginxconf.Listen{}
-	if c != nil {
-		for n := range c.Listens {
-			for _, k := range keysOf(&c.Listens[n]) {
-				out[k] = &c.Listens[n]
-			}
+func index(c *nginxconf.Config) listensAt {
+	if c == nil {
+		return listensAt{}
+	}
+	out := make(listensAt, len(c.Listens))
+	for n := range c.Listens {
+		l := &c.Listens[n]
+		for port := int(l.First); port <= int(l.Last); port++ {
+			out[keyOf(l, port)] = l
 		}
 	}
 	return out
@@ -122,7 +141,7 @@ func (e evidence) differences(c *nginxconf.Config, master int) (out []string) {
 	if !ok {
 		return nil
 	}
-	listens, has := index(c), map[sockets.Key]bool{}
+	listens, has := e.index(c), make(map[sockets.Key]bool, len(open))
 	for _, s := range open {
 		k := sockets.KeyOf(s)
 		has[k] = true
@@ -134,16 +153,21 @@ func (e evidence) differences(c *nginxconf.Config, master int) (out []string) {
 			out = append(out, unnamedSocket(listenOf(s)))
 		}
 	}
-	for _, k := range slices.SortedFunc(maps.Keys(listens), sockets.Key.Compare) {
+	var closed []sockets.Key
+	for k, l := range listens {
 		wild := k
 		if wild.Addr = netip.IPv4Unspecified(); k.Addr.Is6() {
 			wild.Addr = netip.IPv6Unspecified()
 		}
-		known := slices.Contains([]string{"http", "stream", "mail"}, listens[k].Context)
+		known := l.Context == "http" || l.Context == "stream" || l.Context == "mail"
 		if known && !has[k] && !has[wild] {
-			out = append(out, fmt.Sprintf("the files name %s %s, where NGINX does not "+
-				"listen", k.Transport, netip.AddrPortFrom(k.Addr, k.Port)))
+			closed = append(closed, k)
 		}
+	}
+	slices.SortFunc(closed, sockets.Key.Compare)
+	for _, k := range closed {
+		out = append(out, fmt.Sprintf("the files name %s %s, where NGINX does not "+
+			"listen", k.Transport, netip.AddrPortFrom(k.Addr, k.Port)))
 	}
 	return out
 }
@@ -240,18 +264,16 @@ func (i *instance) addServed(e evidence) (added bool) {
 	if e.Look == nil {
 		return false
 	}
-	known, disk := maps.Clone(e.named), index(i.disk)
-	for k := range index(i.loaded) {
-		known[k] = true
-	}
+	more, loaded := maps.Clone(e.named), e.index(i.loaded)
+	known := func(k sockets.Key) bool { return more[k] || loaded[k] != nil }
 	for _, l := range i.leaving {
 		for _, k := range keysOf(l.listener) {
-			known[k] = true
+			more[k] = true
 		}
 	}
 	add := func(l *nginxconf.Listen) {
 		for _, k := range keysOf(l) {
-			known[k] = true
+			more[k] = true
 		}
 		i.leaving = append(i.leaving, leaving{listener: l, owner: sockets.NGINX})
 		added = true
@@ -259,9 +281,9 @@ func (i *instance) addServed(e evidence) (added bool) {
 	for _, m := range i.masters {
 		open, _ := e.of(m.PID)
 		for _, s := range open {
-			if k := sockets.KeyOf(s); known[k] || k.Addr.IsLoopback() {
+			if k := sockets.KeyOf(s); known(k) || k.Addr.IsLoopback() {
 				continue
-			} else if l := disk[k]; l != nil {
+			} else if l := e.index(i.disk)[k]; l != nil {
 				add(l)
 			} else {
 				add(listenOf(s))
@@ -273,7 +295,7 @@ func (i *instance) addServed(e evidence) (added bool) {
 	}
 	for n := range i.disk.Listens {
 		l := &i.disk.Listens[n]
-		open := func(k sockets.Key) bool { return !known[k] }
+		open := func(k sockets.Key) bool { return !known(k) }
 		if slices.ContainsFunc(keysOf(l), open) && e.owner(i, l, nil) >= sockets.Unknown {
 			add(l)
 		}

@@ -103,7 +103,11 @@ func names(dir string, most int) ([]string, error) {
 		return nil, err
 	}
 	defer f.Close()
-	list, err := f.Readdirnames(most)
+	return namesIn(f, most)
+}
+
+func namesIn(dir *os.File, most int) ([]string, error) {
+	list, err := dir.Readdirnames(most)
 	if errors.Is(err, io.EOF) {
 		err = nil
 	}
@@ -178,16 +182,32 @@ func (d Dir) SharesNet(pid int) (bool, error) {
 // Sockets returns the inodes of the sockets that a process has open, as
 // sock_diag(7) numbers them. A file that is closed meanwhile is left out.
 func (d Dir) Sockets(pid int) (inodes []uint32, err error) {
-	list, err := names(d.Path(pid, "fd"), maxFiles)
+	dir, err := os.Open(d.Path(pid, "fd"))
+	if err != nil {
+		return nil, err
+	}
+	defer dir.Close()
+	list, err := namesIn(dir, maxFiles)
+	inodes = make([]uint32, 0, len(list))
+	link := make([]byte, len("socket:[4294967295]")+1)
 	for _, name := range list {
-		var inode uint32
-		link, failed := os.Readlink(d.Path(pid, "fd/"+name))
+		n, failed := unix.Readlinkat(int(dir.Fd()), name, link)
 		if errors.Is(failed, os.ErrPermission) {
-			err = failed // who may list the names may still not see what they are
+			// who may list names may still not see what they are
+			err = &os.PathError{Op: "readlink", Path: d.Path(pid, "fd/"+name),
+				Err: failed}
 		}
-		if n, _ := fmt.Sscanf(link, "socket:[%d]", &inode); n == 1 {
+		if inode, ok := socketInode(link[:max(n, 0)]); ok {
 			inodes = append(inodes, inode)
 		}
 	}
 	return inodes, err
+}
+
+// socketInode reads `socket:[INODE]`, the link of an open socket.
+func socketInode(link []byte) (uint32, bool) {
+	number, ok := bytes.CutPrefix(link, []byte("socket:["))
+	number, closed := bytes.CutSuffix(number, []byte("]"))
+	inode, err := strconv.ParseUint(string(number), 10, 32)
+	return uint32(inode), ok && closed && err == nil
 }

@@ -90,20 +90,30 @@ func Take(k Lister, proc procfs.Dir, masters []int) (*Look, error) {
 	if err != nil {
 		return nil, err
 	}
-	l := &Look{proc: proc, at: map[Key][]host.Socket{}, masters: masters,
-		of: map[int][]host.Socket{}, holders: map[uint32][]int{}}
-	by := make(map[uint32]host.Socket, len(list))
-	for _, s := range list {
-		by[s.Inode] = s
-		l.at[KeyOf(s)] = append(l.at[KeyOf(s)], s)
+	l := &Look{proc: proc, at: make(map[Key][]host.Socket, len(list)), masters: masters,
+		of: map[int][]host.Socket{}, holders: make(map[uint32][]int, len(list))}
+	by := make(map[uint32]int, len(list))
+	for n, s := range list {
+		by[s.Inode] = n
+		if same := l.at[KeyOf(s)]; same != nil {
+			l.at[KeyOf(s)] = append(same, s)
+		} else {
+			l.at[KeyOf(s)] = list[n : n+1 : n+1]
+		}
 	}
 	for _, pid := range masters {
 		inodes, err := proc.Sockets(pid)
-		var held []host.Socket
+		held, alone := make([]host.Socket, 0, min(len(inodes), len(list))), []int{pid}
 		for _, inode := range inodes {
-			if s, ok := by[inode]; ok {
-				held = append(held, s)
-				l.holders[inode] = append(l.holders[inode], pid)
+			n, ok := by[inode]
+			if !ok {
+				continue
+			}
+			held = append(held, list[n])
+			if others := l.holders[inode]; others != nil {
+				l.holders[inode] = append(others, pid)
+			} else {
+				l.holders[inode] = alone[:1:1] // as of most
 			}
 		}
 		if err == nil && len(inodes) < maxFiles {

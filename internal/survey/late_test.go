@@ -39,3 +39,25 @@ func TestCollectLate(t *testing.T) {
 		t.Errorf("%d %% after looks, want 77", got)
 	}
 }
+
+// A look is done by one processor, and leaves all behind, also where looks
+// overlap. Whoever sets GOMAXPROCS has said how many there are to be.
+func TestAlone(t *testing.T) {
+	t.Setenv("GOMAXPROCS", "")
+	runtime.SetDefaultGOMAXPROCS()
+	all := runtime.GOMAXPROCS(0)
+	first, second := alone(), alone()
+	if got := runtime.GOMAXPROCS(0); got != 1 {
+		t.Errorf("%d processors in a look, want 1", got)
+	}
+	first()
+	second()
+	if got := runtime.GOMAXPROCS(0); got != all {
+		t.Errorf("%d processors after looks, want %d", got, all)
+	}
+	t.Setenv("GOMAXPROCS", "5")
+	defer alone()()
+	if got := runtime.GOMAXPROCS(0); got != all {
+		t.Errorf("%d processors with GOMAXPROCS, want them left at %d", got, all)
+	}
+}

@@ -66,6 +66,7 @@ func load(sources []Source) (n NGINX, err error) {
 
 // Add takes in what a configuration says.
 func (n *NGINX) Add(c nginxconf.Config) {
+	n.Listeners = slices.Grow(n.Listeners, len(c.Listens))
 	for _, l := range c.Listens {
 		n.Listeners = append(n.Listeners, Listeners(l)...)
 	}
@@ -117,9 +118,9 @@ func merge(list []routing.Listener) []routing.Listener {
 		transport routing.Transport
 		context   string
 	}
-	index := map[key]int{}
-	var out []routing.Listener
-	var joined []namesOf
+	index := make(map[key]int, len(list))
+	out := slices.Grow([]routing.Listener(nil), len(list))
+	joined := make([]namesOf, 0, len(list))
 	for _, l := range list {
 		k := key{l.Addr, l.Ports, l.Transport, l.Context}
 		i, ok := index[k]
@@ -148,15 +149,29 @@ type once struct {
 }
 
 func (o *once) add(texts []string) {
-	if o.seen == nil {
-		o.seen = make(map[string]bool, len(texts))
-	}
 	for _, s := range texts {
-		if !o.seen[s] {
-			o.seen[s] = true
+		if !o.has(s) {
 			o.list = append(o.list, s)
+			if o.seen != nil {
+				o.seen[s] = true
+			}
 		}
 	}
+}
+
+// has reports whether a text is in the list. It makes a set of a long one
+// alone: most have one text, and there may be 10,000 of them.
+func (o *once) has(text string) bool {
+	if len(o.list) < 16 {
+		return slices.Contains(o.list, text)
+	}
+	if o.seen == nil {
+		o.seen = make(map[string]bool, 2*len(o.list))
+		for _, s := range o.list {
+			o.seen[s] = true
+		}
+	}
+	return o.seen[text]
 }
 
 // most returns the first of the texts, and how many there are besides.

@@ -24,7 +24,7 @@ type attr struct {
 // attrs splits a sequence of attributes (struct rtattr, each padded to 4
 // bytes).
 func attrs(b []byte) ([]attr, error) {
-	var out []attr
+	out := make([]attr, 0, 8) // most objects have no more
 	for len(b) >= 4 {
 		size := int(native.Uint16(b))
 		if size < 4 || size > len(b) {

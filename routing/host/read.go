@@ -102,42 +102,66 @@ func linkOf(l netlink.Link, n names) routing.Link {
 }
 
 func (r *reading) readAddrs() error {
-	addrs, err := list(r.conn, unix.RTM_GETADDR, func() ([]netlink.Addr, error) {
-		return r.handle.AddrList(nil, netlink.FAMILY_ALL)
-	})
+	msgs, err := r.dump(unix.RTM_GETADDR, unix.RTM_NEWADDR, newMessage(unix.IfAddrmsg{}))
 	if err != nil {
 		return err
 	}
-	r.host.Addrs = slices.Grow(r.host.Addrs, len(addrs))
-	for _, a := range addrs {
-		p, ok := prefixOf(a.IPNet)
-		link, err := r.link(uint32(a.LinkIndex))
-		if !ok || err != nil {
-			continue
+	r.host.Addrs = slices.Grow(r.host.Addrs, len(msgs))
+	for _, m := range msgs {
+		a, ok, err := decodeAddr(m, r.names)
+		if err != nil {
+			return err
 		}
-		out := routing.Addr{Link: link, Prefix: p, Scope: uint8(a.Scope),
-			// the same bit means secondary in IPv4
-			Temporary: p.Addr().Is6() && a.Flags&unix.IFA_F_TEMPORARY != 0,
-			NoPrefix:  a.Flags&unix.IFA_F_NOPREFIXROUTE != 0,
-			Tentative: a.Flags&(unix.IFA_F_TENTATIVE|unix.IFA_F_DADFAILED) != 0}
-		if peer, ok := prefixOf(a.Peer); ok && peer.Addr() != p.Addr() {
-			out.Peer = peer
+		if ok {
+			r.host.Addrs = append(r.host.Addrs, a)
 		}
-		r.host.Addrs = append(r.host.Addrs, out)
 	}
 	return nil
 }
 
-func prefixOf(n *net.IPNet) (netip.Prefix, bool) {
-	if n == nil {
-		return netip.Prefix{}, false
+// decodeAddr returns the address of a message; ok is false for one of another
+// family, or of a link that has just come. IFA_LOCAL is the address where there
+// is one, and IFA_ADDRESS then its peer; a peer that is the address itself is
+// none, and then an IPv4 address has the prefix length of the message
+// (inet_fill_ifaddr in net/ipv4/devinet.c, inet6_fill_ifaddr in
+// net/ipv6/addrconf.c).
+func decodeAddr(b []byte, n names) (a routing.Addr, ok bool, err error) {
+	h, list, err := decode[unix.IfAddrmsg](b)
+	if err != nil {
+		return a, false, fmt.Errorf("decode address: %w", err)
 	}
-	addr, ok := netip.AddrFromSlice(n.IP)
-	bits, size := n.Mask.Size()
-	if addr.Is4In6() && size == 32 {
-		addr = addr.Unmap()
+	f, unknown := familyOf(h.Family)
+	link, hidden := n.link(h.Index)
+	if unknown != nil || hidden != nil {
+		return a, false, nil
 	}
-	return netip.PrefixFrom(addr, bits), ok && size > 0
+	var addr, local netip.Addr
+	for _, x := range list {
+		switch x.kind {
+		case unix.IFA_ADDRESS:
+			addr, err = x.addr()
+		case unix.IFA_LOCAL:
+			local, err = x.addr()
+		case unix.IFA_FLAGS:
+			flags := x.uint()
+			// the same bit means secondary in IPv4
+			a.Temporary = f == routing.IPv6 && flags&unix.IFA_F_TEMPORARY != 0
+			a.NoPrefix = flags&unix.IFA_F_NOPREFIXROUTE != 0
+			a.Tentative = flags&(unix.IFA_F_TENTATIVE|unix.IFA_F_DADFAILED) != 0
+		}
+		if err != nil {
+			return a, false, fmt.Errorf("decode address: %w", err)
+		}
+	}
+	a.Link, a.Scope = link, h.Scope
+	a.Prefix = netip.PrefixFrom(addr, int(h.Prefixlen))
+	if local.IsValid() && (local != addr || f == routing.IPv6) {
+		if addr.IsValid() && local != addr {
+			a.Peer = a.Prefix
+		}
+		a.Prefix = netip.PrefixFrom(local, local.BitLen())
+	}
+	return a, a.Prefix.IsValid(), nil
 }
 
 // readNextHops resolves next hop objects. A kernel before 5.3 knows none.
