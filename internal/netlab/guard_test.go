@@ -392,13 +392,15 @@ func (g *guard) named(old plan, q Request) bool {
 }
 
 // promised reports whether a request must be answered after the event as
-// before it: its row is ready, or the host itself asks and the event is about
-// something else.
+// before it: its row is ready and no warning says that its replies leave by
+// another link's LAN, or the host itself asks and the event is about something
+// else.
 func (g *guard) promised(old plan, q Request) bool {
 	if q.Class == own {
 		return !g.last.touches(q)
 	}
 	return q.Class != banned && !old.asks(q.Listener) && !g.now.asks(q.Listener) &&
+		!old.elsewhere(q) &&
 		!(g.course.undo["vpn"] != nil && g.taken(q))
 }
 

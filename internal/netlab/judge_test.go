@@ -166,12 +166,25 @@ func (p plan) warns(q Request, before []finding) bool {
 		if f.Code == "shadowed" && !strings.Contains(f.Hint, " to ") {
 			return true
 		}
-		return slices.ContainsFunc(strings.FieldsFunc(f.Message+" "+f.Hint,
-			func(r rune) bool { return strings.ContainsRune(" ,;()'`", r) }),
-			func(word string) bool {
-				p, err := netip.ParsePrefix(word)
-				return err == nil && p.Bits() > 0 && p.Contains(q.Client.Addr)
-			})
+		return around(f.Message+" "+f.Hint, q.Client.Addr)
+	})
+}
+
+// around reports whether a text names a prefix around an address.
+func around(text string, a netip.Addr) bool {
+	return slices.ContainsFunc(strings.FieldsFunc(text,
+		func(r rune) bool { return strings.ContainsRune(" ,;()'`", r) }),
+		func(word string) bool {
+			p, err := netip.ParsePrefix(word)
+			return err == nil && p.Bits() > 0 && p.Contains(a)
+		})
+}
+
+// elsewhere reports whether a warning says that replies to a client behind a
+// static route leave by the link of that route.
+func (p plan) elsewhere(q Request) bool {
+	return q.Class == static && slices.ContainsFunc(p.Findings, func(f finding) bool {
+		return f.Code == "static-elsewhere" && around(f.Message, q.Client.Addr)
 	})
 }
 
