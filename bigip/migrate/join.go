@@ -15,34 +15,83 @@ import (
 // context is that of the listeners that Join adds.
 const context = "big-ip"
 
+// maxPasses bounds how often Join decides: each pass puts in what the one before
+// proposed, so that its questions are asked now and not after the next run.
+const maxPasses = 4
+
 // Join says for each virtual server what takes its place on this host, and what
 // is missing for that. in.Listeners are NGINX's. Join decides for them and for
 // the virtual servers' addresses together, so that the plan has an outcome for
 // each of these. The error is that of routing.Decide.
 func Join(c bigip.Config, in routing.Inputs) (Result, error) {
+	need := newNeeds(in.Policy)
+	j, err := newJoiner(c, in, need)
+	if err != nil {
+		return Result{}, err
+	}
+	j.virtuals()
+	for asked := 0; asked < need.proposed && j.passes < maxPasses; j.passes++ {
+		asked = need.proposed
+		in.Policy = need.policy
+		next, err := newJoiner(c, in, need)
+		if err != nil {
+			break // the proposals contradict each other: a person chooses first
+		}
+		next.virtuals()
+		j.ask(next)
+	}
+	return j.result(), nil
+}
+
+// newJoiner decides for NGINX's listeners and the virtual servers' addresses.
+func newJoiner(c bigip.Config, in routing.Inputs, need *needs) (*joiner, error) {
 	nginx := newListening(in.Listeners)
 	in.Listeners = slices.Concat(wanted(c), in.Listeners)
 	d, err := routing.Decide(in)
 	if err != nil {
-		return Result{}, err
+		return nil, err
 	}
-	j := &joiner{config: c, domains: map[netip.Addr][]int{}, network: newNetwork(c, in.Host),
-		nginx: nginx, here: newHere(in, d.Plan), need: newNeeds(in.Policy),
-		cut: newCutover(c), missing: misses{index: map[routing.Finding]*miss{}}}
-	for addr, d := range served(c) {
-		j.domains[addr] = appendNew(j.domains[addr], d.Domain)
-	}
-	for _, v := range c.Virtuals {
+	j := &joiner{config: c, network: newNetwork(c, in.Host), nginx: nginx,
+		here: newHere(in, d.Plan), need: need, cut: newCutover(c),
+		missing: misses{index: map[routing.Finding]*miss{}}}
+	j.sites = newSites(c, j.network, j.here)
+	return j, nil
+}
+
+// virtuals makes the lines of all virtual servers.
+func (j *joiner) virtuals() {
+	for _, v := range j.config.Virtuals {
 		j.virtual(v)
 	}
-	d.Plan.Outcomes = slices.DeleteFunc(slices.Clone(d.Plan.Outcomes),
+}
+
+// ask adds to each line what is only missing when the proposals are followed.
+func (j *joiner) ask(next *joiner) {
+	for i := range j.lines {
+		l := &j.lines[i]
+		for _, p := range next.lines[i].problems {
+			if !slices.ContainsFunc(l.problems,
+				func(q problem) bool { return q.Code == p.Code }) {
+				l.problems = append(l.problems, p)
+			}
+		}
+	}
+}
+
+// result ends all lines.
+func (j *joiner) result() Result {
+	for i := range j.lines {
+		j.end(&j.lines[i])
+	}
+	plan := j.here.plan
+	plan.Outcomes = slices.DeleteFunc(slices.Clone(plan.Outcomes),
 		func(o routing.Outcome) bool { return o.Context != context })
-	r := Result{Plan: d.Plan, Rows: j.rows,
+	r := Result{Plan: plan, Rows: j.rows,
 		Findings: slices.Concat(j.missing.findings(), j.summary()),
 		Flags:    j.need.flags, Settings: j.need.settings(),
-		Steps: j.cut.steps(j.need, nginx.missing)}
+		Steps: j.cut.steps(j.need, j.nginx.missing)}
 	routing.SortFindings(r.Findings)
-	return r, nil
+	return r
 }
 
 // served yields the addresses that virtual servers serve, each with a
@@ -103,11 +152,14 @@ func unserved(v bigip.Virtual) (reason, before string) {
 // joiner is a Result in the making.
 type joiner struct {
 	config  bigip.Config
-	domains map[netip.Addr][]int // the route domains in which an address serves
 	network network
+	sites   sites
 	nginx   *listening
 	here    *here
 	need    *needs
+	passes  int
+
+	lines   []line
 	cut     *cutover
 	missing misses
 	rows    []Row
@@ -154,12 +206,12 @@ func (j *joiner) virtual(v bigip.Virtual) {
 			l.d = v.Destinations[0]
 			l.setDestination()
 		}
-		j.rows = append(j.rows, l.Row)
+		j.lines = append(j.lines, l)
 		return
 	}
 	if len(v.Destinations) == 0 {
 		j.nginx.find(&l)
-		j.end(&l)
+		j.add(l)
 		return
 	}
 	ins := j.config.Ingresses(v)
@@ -189,16 +241,25 @@ func (j *joiner) destination(l line, ins []bigip.Ingress) {
 					"whether it served anybody")
 		}
 		j.nginx.find(&l)
-		j.end(&l)
+		j.add(l)
 		return
 	}
-	own := j.owner(l.d, ins)
 	for _, in := range ins {
 		l := l
 		l.in, l.place = in, j.network.places[in.VLAN]
-		j.ingress(&l, own)
-		j.end(&l)
+		j.ingress(&l)
+		j.add(l)
 	}
+}
+
+// add adds a line that applies.
+func (j *joiner) add(l line) {
+	if l.v.Damaged {
+		l.needs("damaged", l.v.Name, l.v.Origin,
+			"its stanza was not read whole: settings may be missing",
+			"take the file from the BIG-IP again")
+	}
+	j.lines = append(j.lines, l)
 }
 
 func (l *line) setDestination() {
@@ -231,7 +292,7 @@ func addressText(d bigip.Destination) string {
 }
 
 // ingress fills a row: the BIG-IP's way, the listener, and the way here.
-func (j *joiner) ingress(l *line, own owner) {
+func (j *joiner) ingress(l *line) {
 	l.VLAN, l.Return, l.Level = l.in.VLAN, string(l.in.Return), string(l.in.Level)
 	l.Value, l.LevelOrigin = l.in.Value, l.in.Origin
 	l.Before = j.network.before(l)
@@ -244,23 +305,23 @@ func (j *joiner) ingress(l *line, own owner) {
 	if !l.addr.IsValid() {
 		return
 	}
-	if ids := j.domains[l.addr]; len(ids) > 1 {
+	s := j.sites[l.addr]
+	if len(s.domains) > 1 {
 		l.manual("overlap", l.addr.String(), l.d.Origin,
-			"this address serves in the route domains "+list(ids)+
+			"this address serves in the route domains "+list(s.domains)+
 				": one Linux host has it once",
 			"a host, network namespace or VRF for each route domain")
 	}
-	if j.vlan(l, own) {
-		j.way(l, own.link)
+	if j.vlan(l, s.owner) {
+		j.way(l, s.link)
 	}
 }
 
 // end turns what is missing into status, reason and remedy, and adds the row.
 func (j *joiner) end(l *line) {
-	if l.v.Damaged {
-		l.needs("damaged", l.v.Name, l.v.Origin,
-			"its stanza was not read whole: settings may be missing",
-			"take the file from the BIG-IP again")
+	if l.Status == NotApplicable {
+		j.rows = append(j.rows, l.Row)
+		return
 	}
 	slices.SortStableFunc(l.problems, func(a, b problem) int {
 		return a.Severity.Rank() - b.Severity.Rank()
@@ -323,53 +384,6 @@ func (m *misses) findings() []routing.Finding {
 		out = append(out, f)
 	}
 	return out
-}
-
-// owner is the link by which replies from an address leave, or the links of
-// which one must be chosen.
-type owner struct {
-	link    string
-	among   []string
-	foreign bool // none of the VLANs is on link; they are on among
-	alone   bool // none of the VLANs is here
-}
-
-// owner finds the link by which replies from an address leave. If the decision
-// does not tell, it is that of the VLAN whose subnet holds the address, or of
-// the VLAN with the BIG-IP's default gateway, or of the only VLAN; "" if
-// nothing decides.
-func (j *joiner) owner(d bigip.Destination, ins []bigip.Ingress) owner {
-	addr, ok := d.Host()
-	if !ok {
-		return owner{}
-	}
-	if o := j.here.outcomes[addr]; o.Link != "" {
-		var all []string
-		for _, in := range ins {
-			for _, link := range j.network.places[in.VLAN].links {
-				all = appendNew(all, link)
-			}
-		}
-		foreign := len(all) > 0 && !slices.Contains(all, o.Link)
-		return owner{o.Link, all, foreign, len(all) == 0}
-	}
-	var with []string
-	for _, holds := range []func(place) bool{
-		func(p place) bool { return p.contains(addr) },
-		func(p place) bool { return p.hasDefault(routing.FamilyOf(addr)) },
-		func(place) bool { return true },
-	} {
-		with = nil
-		for _, in := range ins {
-			if p := j.network.places[in.VLAN]; len(p.links) == 1 && holds(p) {
-				with = appendNew(with, p.links[0])
-			}
-		}
-		if len(with) == 1 {
-			return owner{link: with[0]}
-		}
-	}
-	return owner{among: with}
 }
 
 // subject names the row's VLAN in findings.

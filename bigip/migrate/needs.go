@@ -14,6 +14,7 @@ import (
 // needs is what is missing for lasthop, as flags and as settings.
 type needs struct {
 	policy   routing.Policy // what was decided, and what is proposed
+	proposed int            // how often policy has grown
 	flags    []string
 	unknowns []unknown
 }
@@ -41,6 +42,7 @@ func (n *needs) gateway(link string, addr netip.Addr) string {
 			routing.FamilyOf(g.Addr) == routing.FamilyOf(addr)
 	}) {
 		n.policy.Gateways = append(n.policy.Gateways, pin)
+		n.proposed++
 		n.flags = append(n.flags, routing.Flag("gateway", value))
 	}
 	return routing.Flag("gateway", value)
@@ -55,6 +57,7 @@ func (n *needs) address(addr netip.Addr, link string, gateway netip.Addr) string
 	if !slices.Contains(n.policy.Addresses, pin) {
 		n.policy.Addresses = append(slices.DeleteFunc(n.policy.Addresses,
 			func(p routing.AddressPin) bool { return p.Addr == addr }), pin)
+		n.proposed++
 		n.flags = append(n.flags, routing.Flag("address", value))
 	}
 	return routing.Flag("address", value)
@@ -67,6 +70,7 @@ func (n *needs) ret(link string, mode routing.Return) {
 		return
 	}
 	n.policy.Returns = append(n.policy.Returns, routing.ReturnPin{Link: link, Mode: mode})
+	n.proposed++
 	n.flags = append(n.flags, routing.Flag("return", link+"="+string(mode)))
 }
 
