@@ -15,8 +15,8 @@ import (
 // context is that of the listeners that Join adds.
 const context = "big-ip"
 
-// maxPasses bounds how often Join decides: each pass puts in what the one before
-// proposed, so that its questions are asked now and not after the next run.
+// maxPasses bounds how often Join decides again: each pass puts in what the one
+// before proposed, so that its questions are asked now and not in the next run.
 const maxPasses = 4
 
 // Join says for each virtual server what takes its place on this host, and what
@@ -431,6 +431,9 @@ func (j *joiner) vlan(l *line, own owner) bool {
 			"it is in the subnet of none of the VLANs "+
 				"that it serves, and its replies have one way only",
 			"decide: "+strings.Join(decisions(addr, own.among), " or "))
+		l.needs("other-vlan", addr, l.d.Origin, "whichever interface it gets, "+
+			"replies to clients that come in by the other VLANs leave by that one, too",
+			"--return IF=strict for that interface, if no client comes in by the others")
 	default:
 		return true
 	}
