@@ -58,6 +58,7 @@ type Config struct {
 	Pools         []Pool
 	SNATs         []SNAT
 	NATs          []NAT
+	Translations  []Translation
 	TrafficGroups []TrafficGroup
 
 	// Global is connection.autolasthop; a caller that knows better
@@ -279,6 +280,18 @@ type NAT struct {
 	Originating, Translation netip.Addr
 	AutoLastHop              AutoLastHop
 	Origin                   string
+}
+
+// Translation is an address that a BIG-IP translates to: an `ltm
+// snat-translation`, a member of an `ltm snatpool` or the translation of an
+// `ltm snat` without a stanza of its own, or the translation of an `ltm nat`.
+type Translation struct {
+	Kind   string // "ltm snat-translation" or "ltm nat"
+	Name   string
+	Addr   netip.Addr
+	Domain int
+	NoARP  bool // it answers no neighbours
+	Origin string
 }
 
 // TrafficGroup is a set of addresses that fail over together.

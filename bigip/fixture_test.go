@@ -100,6 +100,10 @@ func dump(c Config) string {
 		line("nat %s %v to %v auto-lasthop %s [%s]", n.Name, n.Originating, n.Translation,
 			n.AutoLastHop, n.Origin)
 	}
+	for _, x := range c.Translations {
+		line("translation %s %s %v domain %d no-arp %v [%s]", x.Kind, x.Name, x.Addr,
+			x.Domain, x.NoARP, x.Origin)
+	}
 	for _, g := range c.TrafficGroups {
 		line("traffic-group %s mac %q [%s]", g.Name, g.MAC, g.Origin)
 	}

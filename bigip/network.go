@@ -182,6 +182,7 @@ func (b *builder) snat(o *object) {
 		s.Translation = b.reference(o, "snatpool", "ltm snatpool")
 	default:
 		s.Translation = o.get("translation")
+		b.translatesTo(o, s.Translation)
 	}
 	b.SNATs = append(b.SNATs, s)
 }
@@ -189,8 +190,40 @@ func (b *builder) snat(o *object) {
 func (b *builder) nat(o *object) {
 	n := NAT{Name: o.full, AutoLastHop: b.lastHop(o), Origin: o.origin()}
 	n.Originating, _, _ = parseAddr(o.get("originating-address"))
-	n.Translation, _, _ = parseAddr(o.get("translation-address"))
+	n.Translation = b.translation(o, o.kind, o.full, o.get("translation-address"))
 	b.NATs = append(b.NATs, n)
+}
+
+func (b *builder) snatPool(o *object) {
+	for name := range o.list("members").entries() {
+		b.translatesTo(o, name)
+	}
+}
+
+func (b *builder) snatTranslation(o *object) {
+	b.translation(o, o.kind, o.full, addressOf(o))
+}
+
+// translatesTo takes in the name of an SNAT translation. One with a stanza is
+// told by that.
+func (b *builder) translatesTo(o *object, name string) {
+	full, stanza := b.resolve(o, name, "ltm snat-translation")
+	if stanza == nil && !b.translated[full] {
+		b.translated[full] = true
+		b.translation(o, "ltm snat-translation", full, path.Base(name))
+	}
+}
+
+// translation takes in an address that the BIG-IP translates to, and returns
+// it.
+func (b *builder) translation(o *object, kind, name, address string) netip.Addr {
+	addr, id, ok := parseAddr(address)
+	if ok {
+		b.Translations = append(b.Translations, Translation{Kind: kind, Name: name,
+			Addr: addr, Domain: b.domain(o.partition, id),
+			NoARP: o.get("arp") == "disabled", Origin: o.origin()})
+	}
+	return addr
 }
 
 func (b *builder) trafficGroup(o *object) {

@@ -53,6 +53,7 @@ func newJoiner(c bigip.Config, in routing.Inputs, need *needs) (*joiner, error) 
 	}
 	j := &joiner{config: c, network: newNetwork(c, in.Host), nginx: nginx,
 		here: newHere(in, d.Plan), need: need, cut: newCutover(c),
+		holders: newHolders(c),
 		missing: misses{index: map[routing.Finding]*miss{}}}
 	j.sites = newSites(c, j.network, j.here)
 	return j, nil
@@ -154,6 +155,7 @@ type joiner struct {
 	config  bigip.Config
 	network network
 	sites   sites
+	holders map[domain][]holder
 	nginx   *listening
 	here    *here
 	need    *needs
@@ -312,6 +314,7 @@ func (j *joiner) ingress(l *line) {
 				": one Linux host has it once",
 			"a host, network namespace or VRF for each route domain")
 	}
+	j.held(l)
 	if j.vlan(l, s.owner) {
 		j.way(l, s.link)
 	}
@@ -433,7 +436,8 @@ func (j *joiner) vlan(l *line, own owner) bool {
 			"decide: "+strings.Join(decisions(addr, own.among), " or "))
 		l.needs("other-vlan", addr, l.d.Origin, "whichever interface it gets, "+
 			"replies to clients that come in by the other VLANs leave by that one, too",
-			"--return IF=strict for that interface, if no client comes in by the others")
+			"--return IF=strict for that interface, if no client comes in by "+
+				"the others")
 	default:
 		return true
 	}

@@ -29,6 +29,31 @@ type owner struct {
 	alone   bool // none of the VLANs is here
 }
 
+// holder is a stanza of the BIG-IP, beside a virtual address, that answers
+// neighbours' questions for an address.
+type holder struct {
+	kind   string // "net self", "ltm snat-translation" or "ltm nat"
+	name   string
+	origin string
+	floats bool // a self IP that moves with its traffic group
+}
+
+// newHolders returns what answers for the addresses of a BIG-IP.
+func newHolders(c bigip.Config) map[domain][]holder {
+	all := map[domain][]holder{}
+	add := func(at domain, h holder) { all[at] = append(all[at], h) }
+	for _, s := range c.Selfs {
+		add(domain{s.Prefix.Addr(), s.Domain}, holder{"net self", s.Name, s.Origin,
+			s.Floating})
+	}
+	for _, t := range c.Translations {
+		if !t.NoARP {
+			add(domain{t.Addr, t.Domain}, holder{t.Kind, t.Name, t.Origin, false})
+		}
+	}
+	return all
+}
+
 // newSites gathers the VLANs of each address, and finds its owner.
 func newSites(c bigip.Config, n network, h *here) sites {
 	all := sites{}
@@ -91,4 +116,29 @@ func (n network) owner(addr netip.Addr, vlans []string, decided string) owner {
 		}
 	}
 	return owner{among: with}
+}
+
+// held says what else of the BIG-IP answers for the row's address: as long as
+// it does, the address has two owners.
+func (j *joiner) held(l *line) {
+	const too = "the BIG-IP answers for the address, whatever becomes of its virtual " +
+		"address, since it is also "
+	for _, h := range j.holders[domain{l.addr, l.d.Domain}] {
+		if h.kind == "net self" {
+			what := "a self IP, " + h.name
+			if h.floats {
+				what += ", which moves with its traffic group"
+			}
+			l.needs("self-ip", l.addr.String(), h.origin, too+what,
+				"give the BIG-IP another self IP there, delete this one, and "+
+					"take the files again; or serve another address here")
+			continue
+		}
+		what := h.kind + " " + routing.ShellWord(h.name)
+		l.needs("snat-translation", l.addr.String(), h.origin,
+			too+"one that it translates to: "+h.kind+" "+h.name,
+			"tmsh modify "+what+" arp disabled, "+
+				"or translate to another address; then take the files again")
+		j.cut.free(what)
+	}
 }

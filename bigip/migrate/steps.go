@@ -17,6 +17,7 @@ type cutover struct {
 	staying map[string]bool     // virtual servers, kind and name, of which a part is not ready
 	names   map[domain][]string // of virtual addresses
 	noARP   map[string]bool     // virtual addresses, by name
+	freed   []string            // what else answers for addresses: kind and name
 }
 
 // domain is an address in a route domain.
@@ -81,10 +82,32 @@ func (c *cutover) take(l *line, link string) {
 	}
 }
 
+// free takes in what else answers for an address: its kind and name.
+func (c *cutover) free(what string) { c.freed = appendNew(c.freed, what) }
+
+// yield stops the BIG-IP from answering for addresses by other names; undo
+// makes it answer again.
+func (c *cutover) yield() (s, undo Step) {
+	s = Step{Phase: "prepare", Where: "big-ip",
+		Title: "answer for no virtual server's address by another name"}
+	undo = Step{Phase: "roll-back", Where: "big-ip",
+		Title: "translate to the addresses again"}
+	for _, what := range c.freed {
+		s.Lines = append(s.Lines, "tmsh modify "+what+" arp disabled")
+		undo.Lines = append(undo.Lines, "tmsh modify "+what+" arp enabled")
+	}
+	if len(s.Lines) > 0 {
+		s.Notes = []string{"Servers in the same subnet cannot answer to the address any " +
+			"more: better translate to another one first. Then take the files again."}
+	}
+	return s, undo
+}
+
 // steps returns the steps of the cut-over in order. listens are the lines that
 // nginx.conf needs.
 func (c *cutover) steps(need *needs, listens []string) []Step {
 	c.stay()
+	yield, translate := c.yield()
 	leave, serve := c.leave()
 	arrive, remove := c.arrive()
 	slices.Reverse(remove)
@@ -98,6 +121,7 @@ func (c *cutover) steps(need *needs, listens []string) []Step {
 		need.findOut(),
 		{Phase: "prepare", Where: "nginx.conf", Title: "listen where the BIG-IP did",
 			Lines: listens}, need.tell(),
+		yield,
 		c.load(len(need.flags)+len(listens) > 0),
 		leave,
 		arrive,
@@ -106,7 +130,7 @@ func (c *cutover) steps(need *needs, listens []string) []Step {
 				"from a client behind each router",
 			Lines: []string{"lasthop check"}},
 		{Phase: "roll-back", Where: "host", Title: "take the addresses away",
-			Lines: remove}, back,
+			Lines: remove}, back, translate,
 	}, func(s Step) bool { return len(s.Lines)+len(s.Notes) == 0 })
 }
 
