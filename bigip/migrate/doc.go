@@ -84,6 +84,11 @@ type Row struct {
 	Remedy string   `json:"remedy,omitempty"`
 	Also   []string `json:"also"`
 
+	// What a person decided, in the words of the question, and the clients
+	// that are not answered the way they came since then.
+	Decided string `json:"decided,omitempty"`
+	Loses   string `json:"loses,omitempty"`
+
 	// The way of replies: the BIG-IP's, and this host's.
 	Before string `json:"before,omitempty"`
 	After  string `json:"after,omitempty"`

@@ -24,7 +24,7 @@ const maxPasses = 4
 // the virtual servers' addresses together, so that the plan has an outcome for
 // each of these. The error is that of routing.Decide.
 func Join(c bigip.Config, in routing.Inputs) (Result, error) {
-	need := newNeeds(in.Policy)
+	need, host := newNeeds(in.Policy), in.Host
 	j, err := newJoiner(c, in, need)
 	if err != nil {
 		return Result{}, err
@@ -32,7 +32,7 @@ func Join(c bigip.Config, in routing.Inputs) (Result, error) {
 	j.virtuals()
 	for asked := 0; asked < need.proposed && j.passes < maxPasses; j.passes++ {
 		asked = need.proposed
-		in.Policy = need.policy
+		in.Policy, in.Host = need.policy, need.on(host)
 		next, err := newJoiner(c, in, need)
 		if err != nil {
 			break // the proposals contradict each other: a person chooses first
@@ -53,8 +53,8 @@ func newJoiner(c bigip.Config, in routing.Inputs, need *needs) (*joiner, error) 
 	}
 	j := &joiner{config: c, network: newNetwork(c, in.Host), nginx: nginx,
 		here: newHere(in, d.Plan), need: need, cut: newCutover(c),
-		holders: newHolders(c),
-		missing: misses{index: map[routing.Finding]*miss{}}}
+		holders: newHolders(c), ways: map[lookup]routing.Way{},
+		misses: misses{index: map[routing.Finding]*miss{}}}
 	j.sites = newSites(c, j.network, j.here)
 	return j, nil
 }
@@ -88,8 +88,8 @@ func (j *joiner) result() Result {
 	plan.Outcomes = slices.DeleteFunc(slices.Clone(plan.Outcomes),
 		func(o routing.Outcome) bool { return o.Context != context })
 	r := Result{Plan: plan, Rows: j.rows,
-		Findings: slices.Concat(j.missing.findings(), j.summary()),
-		Flags:    j.need.flags, Settings: j.need.settings(),
+		Findings: slices.Concat(j.misses.findings(), j.summary()),
+		Flags:    j.need.all(), Settings: j.need.settings(),
 		Steps: j.cut.steps(j.need, j.nginx.missing)}
 	routing.SortFindings(r.Findings)
 	return r
@@ -121,8 +121,13 @@ func wanted(c bigip.Config) []routing.Listener {
 			continue
 		}
 		seen[addr] = true
-		out = append(out, routing.Listener{Addr: addr,
-			Ports:     routing.PortRange{First: 1, Last: 65535},
+		// One port is enough: the mode last-hop has no room for each of
+		// them.
+		port := routing.PortRange{First: 1, Last: 1}
+		if len(d.Ports) > 0 && !d.AnyPort() {
+			port.First, port.Last = d.Ports[0].First, d.Ports[0].First
+		}
+		out = append(out, routing.Listener{Addr: addr, Ports: port,
 			Transport: routing.TCP, Context: context, Listen: d.Text,
 			Origins: []string{d.Origin}})
 	}
@@ -158,13 +163,14 @@ type joiner struct {
 	holders map[domain][]holder
 	nginx   *listening
 	here    *here
+	ways    map[lookup]routing.Way
 	need    *needs
 	passes  int
 
-	lines   []line
-	cut     *cutover
-	missing misses
-	rows    []Row
+	lines  []line
+	cut    *cutover
+	misses misses
+	rows   []Row
 }
 
 // line is a Row in the making.
@@ -177,6 +183,10 @@ type line struct {
 	place    place
 	addr     netip.Addr // not valid if the destination is not one address
 	problems []problem
+
+	// Decisions of a person, and whom they cost their replies.
+	decided, loses []string
+	decisions      []routing.Finding
 }
 
 // problem is something that is missing: what the findings say of all rows that
@@ -197,6 +207,22 @@ func (l *line) needs(code routing.Code, subject, origin, message, hint string) *
 // manual adds something that a person must decide.
 func (l *line) manual(code routing.Code, subject, origin, message, hint string) {
 	l.needs(code, subject, origin, message, hint).Severity = routing.Error
+}
+
+// accept notes what a person has decided by a flag: the condition under which
+// it is right, and the clients that lose by it, "" if none are known.
+func (l *line) accept(loses, question, flag string) {
+	question = "only if " + question
+	f := routing.Finding{Code: "decided", Severity: routing.Info, Subject: l.subject(),
+		Message: "a person decided this: " + flag + ", " + question,
+		Hint:    "if that is not so, decide otherwise", Origin: l.place.origin}
+	if loses != "" {
+		f.Severity = routing.Warning
+		f.Message = loses + " are not answered the way they came; " + f.Message
+		l.loses = appendNew(l.loses, loses)
+	}
+	l.decided = appendNew(l.decided, question+" ("+flag+")")
+	l.decisions = append(l.decisions, f)
 }
 
 // virtual adds the rows of a virtual server.
@@ -316,7 +342,7 @@ func (j *joiner) ingress(l *line) {
 	}
 	j.held(l)
 	if j.vlan(l, s.owner) {
-		j.way(l, s.link)
+		judge{j}.way(l, s.link)
 	}
 }
 
@@ -341,8 +367,12 @@ func (j *joiner) end(l *line) {
 		case code != l.Reason:
 			l.Also = appendNew(l.Also, code)
 		}
-		j.missing.add(p.Finding, l.v.Name)
+		j.misses.add(p.Finding, l.v.Name)
 	}
+	for _, f := range l.decisions {
+		j.misses.add(f, l.v.Name)
+	}
+	l.Decided, l.Loses = strings.Join(l.decided, "; "), strings.Join(l.loses, "; ")
 	j.cut.take(l, j.here.outcomes[l.addr].Link)
 	j.rows = append(j.rows, l.Row)
 }
@@ -428,12 +458,12 @@ func (j *joiner) vlan(l *line, own owner) bool {
 	case len(p.links) > 1 && l.Interface == "":
 		l.needs("vlan-ambiguous", l.subject(), p.origin,
 			"several interfaces are in its subnet: "+strings.Join(p.links, ", "),
-			"decide: "+routing.Flag("address", addr+"="+p.links[0]))
+			"decide: "+strings.Join(j.decisions(l.addr, p.links), " or "))
 	case own.link == "":
 		l.needs("several-vlans", addr, l.d.Origin,
 			"it is in the subnet of none of the VLANs "+
 				"that it serves, and its replies have one way only",
-			"decide: "+strings.Join(decisions(addr, own.among), " or "))
+			"decide: "+strings.Join(j.decisions(l.addr, own.among), " or "))
 		l.needs("other-vlan", addr, l.d.Origin, "whichever interface it gets, "+
 			"replies to clients that come in by the other VLANs leave by that one, too",
 			"--return IF=strict for that interface, if no client comes in by "+
@@ -444,10 +474,12 @@ func (j *joiner) vlan(l *line, own owner) bool {
 	return false
 }
 
-// decisions are the flags that give an address to one of the links.
-func decisions(addr string, links []string) (flags []string) {
+// decisions asks which of the links an address is on. It returns the flags.
+func (j *joiner) decisions(addr netip.Addr, links []string) (flags []string) {
 	for _, link := range links {
-		flags = append(flags, routing.Flag("address", addr+"="+link))
+		flags = append(flags, routing.Flag("address", addr.String()+"="+link))
+		j.need.ask(question{addr: addr, link: link, who: link,
+			when: "requests to it come in by %s"})
 	}
 	return flags
 }

@@ -58,6 +58,7 @@ func testJoin(t *testing.T, name string) {
 type fixture struct {
 	archive *txtar.Archive
 	dir     string
+	host    string
 	config  bigip.Config
 	in      routing.Inputs
 }
@@ -73,11 +74,8 @@ func readFixture(t *testing.T, name string) fixture {
 	for _, file := range archive.Files[:len(archive.Files)-1] {
 		switch file.Name {
 		case "host":
-			s, err := sim.Parse(string(file.Data))
-			if err != nil {
-				t.Fatal(err)
-			}
-			f.in.Host = s.Host
+			f.host = string(file.Data)
+			f.in.Host = hostOf(t, f.host)
 		case "listens":
 			f.in.Listeners = listens(t, string(file.Data))
 		case "policy":
@@ -95,9 +93,27 @@ func readFixture(t *testing.T, name string) fixture {
 	return f
 }
 
-// converges follows the flags, but for those that only a person can fill in. A
-// second run asks for nothing then that the first did not.
+func hostOf(t *testing.T, lines string) routing.Host {
+	t.Helper()
+	s, err := sim.Parse(lines)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return s.Host
+}
+
+// converges follows the flags, but for those that only a person can fill in,
+// and adds the routes. A second run asks for nothing then that the first did
+// not.
 func (f fixture) converges(t *testing.T, first Result) {
+	for _, s := range first.Steps {
+		for _, line := range s.Lines {
+			if route, ok := strings.CutPrefix(line, "ip route add "); ok {
+				f.host += "route add " + route + "\n"
+			}
+		}
+	}
+	f.in.Host = hostOf(t, f.host)
 	var followed []string
 	for _, flag := range first.Flags {
 		name, value, _ := strings.Cut(strings.TrimPrefix(flag, "--"), " ")
@@ -249,6 +265,9 @@ func dump(m Result) string {
 		fmt.Fprintf(&b, "  listen %s %s [%s], on %q, present %v, gateway %q %s\n", r.Match,
 			r.Listen, r.ListenOrigin, r.Interface, r.Present, r.Gateway,
 			r.GatewaySource)
+		if r.Decided != "" {
+			fmt.Fprintf(&b, "  decided %s; loses %s\n", r.Decided, r.Loses)
+		}
 		if r.Remedy != "" {
 			fmt.Fprintf(&b, "  do %s\n", r.Remedy)
 		}

@@ -108,6 +108,7 @@ func (c *cutover) yield() (s, undo Step) {
 func (c *cutover) steps(need *needs, listens []string) []Step {
 	c.stay()
 	yield, translate := c.yield()
+	lead, forget := need.lead()
 	leave, serve := c.leave()
 	arrive, remove := c.arrive()
 	slices.Reverse(remove)
@@ -121,8 +122,8 @@ func (c *cutover) steps(need *needs, listens []string) []Step {
 		need.findOut(),
 		{Phase: "prepare", Where: "nginx.conf", Title: "listen where the BIG-IP did",
 			Lines: listens}, need.tell(),
-		yield,
-		c.load(len(need.flags)+len(listens) > 0),
+		yield, lead,
+		c.load(len(need.all())+len(need.asked)+len(listens)+len(need.routes) > 0),
 		leave,
 		arrive,
 		{Phase: "cut-over", Where: "host",
@@ -130,14 +131,14 @@ func (c *cutover) steps(need *needs, listens []string) []Step {
 				"from a client behind each router",
 			Lines: []string{"lasthop check"}},
 		{Phase: "roll-back", Where: "host", Title: "take the addresses away",
-			Lines: remove}, back, translate,
+			Lines: remove}, back, translate, forget,
 	}, func(s Step) bool { return len(s.Lines)+len(s.Notes) == 0 })
 }
 
 // findOut names the gateways that nothing on this host tells.
 func (n *needs) findOut() Step {
 	s := Step{Phase: "prepare", Title: "find out the routers that nobody can see"}
-	for _, u := range n.unknowns {
+	for _, u := range n.open() {
 		subnet := ""
 		if len(u.prefixes) > 0 {
 			subnet = " (" + list(u.prefixes) + ")"
@@ -155,12 +156,36 @@ func (n *needs) findOut() Step {
 func (n *needs) tell() Step {
 	s := Step{Phase: "prepare", Where: "lasthop.yaml",
 		Title: "tell lasthop what nobody can see"}
-	if len(n.flags) > 0 {
-		s.Lines = strings.Split(strings.TrimSuffix(n.settings(), "\n"), "\n")
-		s.Notes = []string{"Keep other keys that the file has. Or as flags, for migrate, " +
-			"plan and apply alike: " + routing.Some(n.flags, 6)}
+	flags := n.all()
+	if len(flags)+len(n.asked) == 0 {
+		return s
+	}
+	s.Lines = strings.Split(strings.TrimSuffix(n.settings(), "\n"), "\n")
+	s.Notes = []string{"Keep other keys that the file has."}
+	if len(flags) > 0 {
+		s.Notes[0] += " Or as flags, for migrate, plan and apply alike: " +
+			routing.Some(flags, 6)
+	}
+	if len(n.asked) > 0 {
+		s.Notes = append(s.Notes, "A comment that begins with \"only if\" is a question. "+
+			"If the condition is true, put what follows it in place of the comment.")
 	}
 	return s
+}
+
+// lead has the routes that main lacks; undo deletes them.
+func (n *needs) lead() (s, undo Step) {
+	s = Step{Phase: "prepare", Where: "host", Title: "add the routes that the BIG-IP had"}
+	undo = Step{Phase: "roll-back", Where: "host", Title: "delete the routes"}
+	for _, r := range n.routes {
+		s.Lines = append(s.Lines, r.command("add", r.link))
+		undo.Lines = append(undo.Lines, r.command("del", r.link))
+	}
+	if len(s.Lines) > 0 {
+		s.Notes = []string{"ip forgets them at a restart: they belong into the host's " +
+			"network configuration, too."}
+	}
+	return s, undo
 }
 
 // stay blocks the addresses that cannot move alone: those without a way here,

@@ -2,12 +2,14 @@ package main
 
 import (
 	"net/netip"
+	"regexp"
 	"testing"
 
 	"lasthop/bigip"
 	"lasthop/bigip/migrate"
 	"lasthop/internal/settings"
 	"lasthop/routing"
+	"lasthop/routing/sim"
 
 	"github.com/google/go-cmp/cmp"
 	"github.com/google/go-cmp/cmp/cmpopts"
@@ -80,9 +82,66 @@ func TestMigrateProposes(t *testing.T) {
 	if d := cmp.Diff(want, got.Policy.Gateways, compareAddrs); d != "" {
 		t.Errorf("-want +got\n%s\n%s", d, m.Settings)
 	}
-	if d := cmp.Diff([]string{"--gateway eth0=10.0.0.1", "--gateway eth0=ADDR",
-		"--gateway eth1=10.0.1.1", "--gateway eth1=ADDR", "--gateway eth2=10.0.2.1",
-		"--gateway eth2=ADDR"}, m.Flags); d != "" {
+	if d := cmp.Diff([]string{"--gateway eth0=10.0.0.1", "--gateway eth1=10.0.1.1",
+		"--gateway eth2=10.0.2.1", "--gateway eth0=IPv6-ADDR",
+		"--gateway eth1=IPv6-ADDR", "--gateway eth2=IPv6-ADDR"}, m.Flags); d != "" {
 		t.Errorf("flags: -want +got\n%s", d)
+	}
+}
+
+// TestMigrateQuestions reads lasthop.yaml with an answer in place of each
+// question, one at a time: it says that, and all else as before.
+func TestMigrateQuestions(t *testing.T) {
+	c, err := bigip.Parse("bigip.conf", []byte(`net vlan /Common/ext { tag 1 }
+net vlan "/Common/d # mz: x" { tag 2 }
+net self /Common/s { address 10.0.0.2/24 vlan /Common/ext }
+net self /Common/t { address 10.0.1.2/24 vlan "/Common/d # mz: x" }
+net route /Common/default { gw 10.0.0.1 network default }
+ltm pool /Common/p { members { /Common/10.0.0.1:0 { } /Common/10.0.0.3:0 { } } }
+ltm virtual /Common/a { destination /Common/10.0.0.100:80 ip-protocol tcp last-hop-pool /Common/p }
+ltm virtual /Common/b { destination /Common/10.0.1.100:80 ip-protocol tcp auto-lasthop disabled }
+ltm virtual /Common/c { destination /Common/192.0.2.7:80 ip-protocol tcp }
+`))
+	if err != nil {
+		t.Fatal(err)
+	}
+	host, err := sim.Parse(`link add eth0 type veth
+link add eth1 type veth
+link set eth0 up
+link set eth1 up
+addr add 10.0.0.10/24 dev eth0
+addr add 10.0.1.10/24 dev eth1
+route add default via 10.0.0.1 dev eth0
+`)
+	if err != nil {
+		t.Fatal(err)
+	}
+	r, err := migrate.Join(c, routing.Inputs{Host: host.Host,
+		Policy: routing.Policy{Numbers: routing.DefaultNumbers}})
+	if err != nil {
+		t.Fatal(err)
+	}
+	before, err := settings.Parse("lasthop.yaml", []byte(r.Settings))
+	if err != nil {
+		t.Fatalf("%v\n%s", err, r.Settings)
+	}
+	question := regexp.MustCompile(`(?m)# (only if .*?): ((?:return|gateways|192.0.2.7): .*)$`)
+	asked := question.FindAllStringSubmatchIndex(r.Settings, -1)
+	if len(asked) < 8 {
+		t.Errorf("%d questions:\n%s", len(asked), r.Settings)
+	}
+	for _, m := range asked {
+		text := r.Settings[:m[0]] + r.Settings[m[4]:]
+		after, err := settings.Parse("lasthop.yaml", []byte(text))
+		if err != nil {
+			t.Errorf("%v\n%s", err, text)
+			continue
+		}
+		count := func(p routing.Policy) int {
+			return len(p.Gateways) + len(p.Returns) + len(p.Addresses)
+		}
+		if count(after.Policy) != count(before.Policy)+1 {
+			t.Errorf("the answer is not taken:\n%s", text)
+		}
 	}
 }
