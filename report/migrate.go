@@ -78,13 +78,56 @@ func (m Migration) verdict() string {
 		if n := byStatus[s.status]; n > 0 {
 			parts = append(parts, number(n)+" "+s.name)
 		}
+		if n := m.decided(); n > 0 && s.status == migrate.Ready {
+			parts = append(parts, number(n)+" of these by a decision")
+		}
 	}
 	text := fmt.Sprintf("%s: %s; %s relied on the last hop.", count(total, "virtual server"),
 		strings.Join(parts, ", "), number(lastHop))
+	if lost := m.lost(); len(lost) > 0 {
+		text += " By decision, not answered the way they came: " + some(lost, 6) + "."
+	}
 	if blocks := m.blocks(); len(blocks) > 0 {
 		text += " In the way: " + some(blocks, 6) + "."
 	}
 	return text
+}
+
+// lost returns the clients that lose by what a person decided, with the number
+// of virtual servers that were theirs.
+func (m Migration) lost() []string {
+	var clients []string
+	virtuals := map[string]map[string]bool{}
+	for _, r := range m.Rows {
+		if r.Loses == "" {
+			continue
+		}
+		if virtuals[r.Loses] == nil {
+			virtuals[r.Loses] = map[string]bool{}
+			clients = append(clients, r.Loses)
+		}
+		virtuals[r.Loses][r.Virtual] = true
+	}
+	return mapped(clients, func(c string) string {
+		return fmt.Sprintf("%s (%s)", c, count(len(virtuals[c]), "virtual server"))
+	})
+}
+
+// decided counts the virtual servers that are ready since a person decided.
+func (m Migration) decided() (n int) {
+	type virtual struct{ name, origin string }
+	decided, blocked := map[virtual]bool{}, map[virtual]bool{}
+	for _, r := range m.Rows {
+		v := virtual{r.Virtual, r.Origin}
+		decided[v] = decided[v] || r.Decided != ""
+		blocked[v] = blocked[v] || r.Blocked()
+	}
+	for v := range decided {
+		if decided[v] && !blocked[v] {
+			n++
+		}
+	}
+	return n
 }
 
 // blocks counts virtual servers by what is missing first.
@@ -126,7 +169,8 @@ type migrationDoc struct {
 func (m Migration) JSON(w io.Writer) error {
 	byStatus, total, lastHop := m.tally()
 	summary := map[string]int{"virtuals": total, "rows": len(m.Rows),
-		"relied_on_last_hop": lastHop, "findings": len(m.Findings)}
+		"relied_on_last_hop": lastHop, "decided": m.decided(),
+		"findings": len(m.Findings)}
 	for status, n := range byStatus {
 		summary[status] = n
 	}
@@ -145,7 +189,7 @@ func (m Migration) JSON(w io.Writer) error {
 var migrationColumns = []string{"virtual", "destination", "address", "port", "protocol", "vlan",
 	"last_hop", "decided_by", "decided_value", "decided_at", "listener", "listen",
 	"listen_origin", "interface", "gateway", "gateway_source", "present", "status", "reason",
-	"also", "remedy", "before", "after", "origin"}
+	"also", "remedy", "before", "after", "origin", "decided", "loses"}
 
 // CSV writes a line of names and one for each virtual server, destination and
 // VLAN.
@@ -155,7 +199,8 @@ func (m Migration) CSV(w io.Writer) error {
 			r.Return, r.Level, r.Value, r.LevelOrigin,
 			r.Match, r.Listen, r.ListenOrigin, r.Interface, r.Gateway, r.GatewaySource,
 			fmt.Sprint(r.Present), r.Status, r.Reason,
-			strings.Join(r.Also, " "), r.Remedy, r.Before, r.After, r.Origin}
+			strings.Join(r.Also, " "), r.Remedy, r.Before, r.After, r.Origin,
+			r.Decided, r.Loses}
 	})
 }
 
@@ -188,12 +233,16 @@ func (m Migration) source() string {
 		Escape(m.BIGIP.GlobalFrom))
 }
 
-// virtuals are listed by status, the gravest first.
+// virtuals are listed by status, the gravest first; those that are ready by a
+// decision come before the others.
 func (t *page) virtuals(rows []migrate.Row) {
-	for _, s := range migrationStatuses {
+	byDecision := migrationStatus{migrate.Ready, "ready by a decision",
+		"only as long as it is true what a person decided", yellow, ""}
+	for _, s := range slices.Insert(slices.Clone(migrationStatuses), 2, byDecision) {
 		var table []row
 		for _, r := range rows {
-			if r.Status == s.status {
+			decided := r.Status == migrate.Ready && r.Decided != ""
+			if r.Status == s.status && decided == (s == byDecision) {
 				table = append(table, newRow(s.color, short(r.Virtual), endpoint(r),
 					ingress(r), rowFate(r)))
 			}
@@ -238,11 +287,22 @@ func ingress(r migrate.Row) string {
 func rowFate(r migrate.Row) string {
 	switch r.Status {
 	case migrate.Ready:
-		return Escape(r.After)
+		return Escape(r.After) + decision(r)
 	case migrate.NotApplicable:
 		return Escape(r.Before)
 	}
 	return strings.Join(append([]string{r.Reason}, r.Also...), ", ")
+}
+
+// decision says what made a row ready that a person decided.
+func decision(r migrate.Row) string {
+	switch {
+	case r.Decided == "":
+		return ""
+	case r.Loses == "":
+		return "; decided: " + Escape(r.Decided)
+	}
+	return "; decided, loses: " + Escape(r.Loses)
 }
 
 func (t *page) steps(steps []migrate.Step) {

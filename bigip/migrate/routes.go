@@ -21,14 +21,30 @@ func (j judge) served(from netip.Addr, r router) bool {
 // to returns the way of replies from an address to the clients behind a router.
 // Those of a default route, and of a last-hop-pool, are anywhere.
 func (j judge) to(from netip.Addr, r router) routing.Way {
-	if !r.network.IsValid() || r.isDefault() {
+	if r.network.Bits() <= 0 {
 		return j.here.outcomes[from].After
 	}
-	key := lookup{j.here.class(from), r.network}
-	w, ok := j.ways[key]
+	return j.look(lookup{j.here.class(from), r.network, false}, r)
+}
+
+// toByMain is to with nothing of ours: main decides.
+func (j judge) toByMain(from netip.Addr, r router) routing.Way {
+	if r.network.Bits() <= 0 {
+		return j.here.outcomes[from].Before
+	}
+	return j.look(lookup{j.here.class(from), r.network, true}, r)
+}
+
+// look answers a question once.
+func (j judge) look(q lookup, r router) routing.Way {
+	w, ok := j.ways[q]
 	if !ok {
-		w = j.here.lookup(key.from, j.client(r))
-		j.ways[key] = w
+		fib := j.here.routes()
+		if q.bare {
+			fib = j.here.bare
+		}
+		w = fib.Way(routing.Query{Src: q.from, Dst: j.client(r)})
+		j.ways[q] = w
 	}
 	return w
 }
@@ -37,6 +53,7 @@ func (j judge) to(from netip.Addr, r router) routing.Way {
 type lookup struct {
 	from netip.Addr // for all of its class
 	to   netip.Prefix
+	bare bool // with nothing of ours
 }
 
 // client returns an address in the network of a route that no narrower route of
@@ -91,40 +108,58 @@ func (n network) link(r router) string {
 // missing asks for the routes of the BIG-IP that main here does not have, for
 // clients of the row. only limits them to those by routers of the row's VLAN.
 func (j judge) missing(l *line, only bool) {
+	for _, r := range j.lacking(l, j.to) {
+		if !only || l.place.contains(r.addr) {
+			j.routeMissing(l, r)
+		}
+	}
+}
+
+// lacking returns a router of each route of the BIG-IP for clients of the row
+// to whom replies leave by none of its routers.
+func (j judge) lacking(l *line, to func(netip.Addr, router) routing.Way) (out []router) {
 	all := j.network.gateways[l.d.Domain]
 	done := map[string]bool{}
 	for _, r := range all {
 		if routing.FamilyOf(r.addr) != routing.FamilyOf(l.addr) || done[r.from] ||
-			only && !l.place.contains(r.addr) ||
 			l.v.Source.IsValid() && !l.v.Source.Overlaps(r.network) {
 			continue
 		}
 		done[r.from] = true
-		if !slices.ContainsFunc(all, func(x router) bool { // one of its pool is enough
-			return x.from == r.from && j.served(l.addr, x)
+		w := to(l.addr, r)
+		if !w.LastHop && !slices.ContainsFunc(all, func(x router) bool {
+			return x.from == r.from && x.addr == w.Via
 		}) {
-			j.routeMissing(l, r)
+			out = append(out, r)
 		}
 	}
+	return out
 }
 
 // routeMissing asks for a route. It proposes it, but for a default: that is for
 // clients of other addresses, too.
 func (j judge) routeMissing(l *line, r router) {
 	link := j.network.link(r)
-	hint := "no interface of this host is in the router's subnet: find out which router " +
-		"leads to these clients"
-	if link != "" {
-		hint = r.command("add", link)
-		if r.isDefault() {
-			hint = r.command("replace", link)
-		} else {
-			j.need.route(r, link)
-		}
+	hint := j.add(r)
+	if link != "" && !r.isDefault() {
+		j.need.route(r, link)
 	}
 	l.needs("route-missing", r.network.String(), r.origin,
 		fmt.Sprintf("the BIG-IP sent replies to these clients to %s (%s); here they would "+
 			"leave by %s", r, r.from, j.to(l.addr, r)), hint)
+}
+
+// add is the command that gives main the route of a router.
+func (j judge) add(r router) string {
+	switch link := j.network.link(r); {
+	case link == "":
+		return "find out which router leads to " + r.network.String() + ": no interface " +
+			"of this host is in the subnet of " + r.addr.String()
+	case r.isDefault():
+		return r.command("replace", link)
+	default:
+		return r.command("add", link)
+	}
 }
 
 // command is the command that adds, replaces or deletes the route of a router.

@@ -18,7 +18,8 @@ type here struct {
 	plan     routing.Plan
 	outcomes map[netip.Addr]routing.Outcome
 	present  map[netip.Addr]bool
-	fib      *routing.FIB // nil until it is needed, as classes
+	fib      *routing.FIB // nil until it is needed, as what follows
+	bare     *routing.FIB // with nothing of ours
 	classes  map[netip.Addr]netip.Addr
 }
 
@@ -69,18 +70,14 @@ func (h *here) way(from netip.Addr, to netip.Prefix) routing.Way {
 	for h.present[client] && to.Contains(client.Next()) {
 		client = client.Next()
 	}
-	return h.lookup(from, client)
-}
-
-// lookup returns the way of a reply from an address to a client.
-func (h *here) lookup(from, client netip.Addr) routing.Way {
 	return h.routes().Way(routing.Query{Src: from, Dst: client})
 }
 
 func (h *here) routes() *routing.FIB {
 	if h.fib == nil {
-		h.fib = routing.NewFIB(routing.With(routing.Without(h.host, h.policy.Numbers),
-			h.plan.State))
+		bare := routing.Without(h.host, h.policy.Numbers)
+		h.bare = routing.NewFIB(bare)
+		h.fib = routing.NewFIB(routing.With(bare, h.plan.State))
 		h.classes = h.fib.Classes(slices.Collect(maps.Keys(h.outcomes)))
 	}
 	return h.fib
@@ -271,12 +268,19 @@ func (j judge) routed(l *line, link string) bool {
 	q.when, q.answer = "main's routes shall decide, as the BIG-IP's did",
 		"return: "+string(routing.NoReturn)
 	j.need.ask(q)
+	var lacks []string
+	for _, r := range j.lacking(l, j.toByMain) {
+		lacks = append(lacks, j.add(r))
+	}
+	wanted := ""
+	if len(lacks) > 0 {
+		wanted = ", with what they lack: " + routing.Some(lacks, 6)
+	}
 	l.needs("routed", l.subject(), elsewhere[0].origin,
 		fmt.Sprintf("the BIG-IP sent replies to clients of this VLAN to %s, "+
 			"which is not on it; here they would leave by %s", there, link),
 		strict+" if they shall leave the way they came, by a router that this host "+
-			"knows; "+off+" if main's routes shall decide, which must be those of "+
-			"the BIG-IP")
+			"knows; "+off+" if main's routes shall decide"+wanted)
 	return true
 }
 
