@@ -18,8 +18,8 @@ var modelled = set("ltm virtual, ltm virtual-address, ltm traffic-matching-crite
 	"address-list, net port-list, security shared-objects port-list, security firewall " +
 	"port-list, net vlan, net vlan-group, net tunnels tunnel, net self, net route, net " +
 	"route-domain, ltm pool, ltm node, ltm snat, ltm snatpool, ltm snat-translation, " +
-	"ltm nat, cm traffic-group, auth partition, sys db, sys global-settings, " +
-	"ltm global-settings connection, ltm global-settings general")
+	"ltm nat, cm traffic-group, cm device, cm device-group, auth partition, sys db, " +
+	"sys global-settings, ltm global-settings connection, ltm global-settings general")
 
 // builder makes a Config of the stanzas of all files.
 type builder struct {
@@ -64,6 +64,7 @@ var builders = map[string]func(*builder, *object){
 	"net tunnels tunnel": (*builder).vlan, "net self": (*builder).self,
 	"net route": (*builder).route, "ltm snat": (*builder).snat, "ltm nat": (*builder).nat,
 	"ltm snatpool": (*builder).snatPool, "ltm snat-translation": (*builder).snatTranslation,
+	"cm device": (*builder).device, "cm device-group": (*builder).deviceGroup,
 	"cm traffic-group": (*builder).trafficGroup, "sys db": (*builder).global,
 	"sys global-settings":            (*builder).hostname,
 	"ltm global-settings connection": (*builder).global,

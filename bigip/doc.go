@@ -36,7 +36,10 @@
 package bigip
 
 import (
+	"cmp"
 	"net/netip"
+	"path"
+	"slices"
 
 	"go4.org/netipx"
 
@@ -60,6 +63,8 @@ type Config struct {
 	NATs          []NAT
 	Translations  []Translation
 	TrafficGroups []TrafficGroup
+	Devices       []Device
+	DeviceGroups  []DeviceGroup
 
 	// Global is connection.autolasthop; a caller that knows better
 	// overwrites it. Management is the same for the management port, which
@@ -299,6 +304,51 @@ type TrafficGroup struct {
 	Name   string
 	MAC    string // masquerade address; "" for none
 	Origin string
+}
+
+// Device is a unit of a pair or cluster.
+type Device struct {
+	Name     string
+	Hostname string
+	Self     bool // the one that the files are of
+	Origin   string
+}
+
+// DeviceGroup is a set of units that share configuration.
+type DeviceGroup struct {
+	Name       string
+	Failover   bool // one takes over addresses of another: type sync-failover
+	AutoSync   bool // what is changed on one unit is changed on all
+	SaveOnSync bool // and saved there
+	Devices    []string
+	Origin     string
+}
+
+// Pair returns the device group whose units take over from each other, with the
+// hostnames of these, that of the files last. Without one it returns no units.
+func (c Config) Pair() (g DeviceGroup, units []string) {
+	i := slices.IndexFunc(c.DeviceGroups,
+		func(g DeviceGroup) bool { return g.Failover && len(g.Devices) > 1 })
+	if i < 0 {
+		return g, nil
+	}
+	self := ""
+	for _, name := range c.DeviceGroups[i].Devices {
+		at := slices.IndexFunc(c.Devices, func(d Device) bool { return d.Name == name })
+		unit := path.Base(name)
+		if at >= 0 {
+			unit = cmp.Or(c.Devices[at].Hostname, unit)
+		}
+		if at >= 0 && c.Devices[at].Self {
+			self = unit
+			continue
+		}
+		units = append(units, unit)
+	}
+	if self != "" {
+		units = append(units, self)
+	}
+	return c.DeviceGroups[i], units
 }
 
 // Rule is an iRule of a virtual server.

@@ -107,6 +107,10 @@ func dump(c Config) string {
 	for _, g := range c.TrafficGroups {
 		line("traffic-group %s mac %q [%s]", g.Name, g.MAC, g.Origin)
 	}
+	if g, units := c.Pair(); len(units) > 0 {
+		line("pair %s auto-sync %v save %v: %v [%s]", g.Name, g.AutoSync, g.SaveOnSync,
+			units, g.Origin)
+	}
 	for _, v := range c.Virtuals {
 		dumpVirtual(line, c, v)
 	}

@@ -230,3 +230,19 @@ func (b *builder) trafficGroup(o *object) {
 	b.TrafficGroups = append(b.TrafficGroups,
 		TrafficGroup{Name: o.full, MAC: o.get("mac"), Origin: o.origin()})
 }
+
+func (b *builder) device(o *object) {
+	b.Devices = append(b.Devices, Device{Name: o.full, Hostname: o.get("hostname"),
+		Self: o.get("self-device") == "true", Origin: o.origin()})
+}
+
+func (b *builder) deviceGroup(o *object) {
+	g := DeviceGroup{Name: o.full, Failover: o.get("type") == "sync-failover",
+		AutoSync:   o.get("auto-sync") == "enabled",
+		SaveOnSync: o.get("save-on-auto-sync") == "true", Origin: o.origin()}
+	for name := range o.list("devices").entries() {
+		name, _ = b.resolve(o, name, "cm device")
+		g.Devices = append(g.Devices, name)
+	}
+	b.DeviceGroups = append(b.DeviceGroups, g)
+}

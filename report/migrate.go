@@ -340,5 +340,8 @@ func stepName(s migrate.Step) string {
 	if where == "" {
 		return upperFirst(s.Title)
 	}
+	if len(s.Units) > 0 {
+		where = "On each of " + Escape(strings.Join(s.Units, ", "))
+	}
 	return where + ": " + Escape(s.Title)
 }

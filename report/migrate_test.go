@@ -128,7 +128,8 @@ func TestMigrationDecided(t *testing.T) {
 		}
 	}
 	verdict := "2 virtual servers: 2 ready, 1 of these by a decision; 2 relied on the " +
-		"last hop. By decision, not answered the way they came: " + lost + " (1 virtual server)."
+		"last hop. By decision, not answered the way they came: " + lost +
+		" (1 virtual server)."
 	wantInOrder(t, text.String(), verdict, "Ready by a decision (1)", "web", "loses: "+lost,
 		"Ready (1)", "plain")
 	wantInOrder(t, markdown.String(), "By decision, not answered the way they came:",

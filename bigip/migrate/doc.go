@@ -106,7 +106,8 @@ type Step struct {
 	// Where is "nginx.conf", "lasthop.yaml", "host", "big-ip", or "" for
 	// something to find out.
 	Where string   `json:"where,omitempty"`
-	Title string   `json:"title"` // what to do
-	Lines []string `json:"lines"` // exactly this: commands, or lines of the file
+	Units []string `json:"units,omitempty"` // of a pair, those to do it on
+	Title string   `json:"title"`           // what to do
+	Lines []string `json:"lines"`           // exactly this: commands, or lines of the file
 	Notes []string `json:"notes"`
 }

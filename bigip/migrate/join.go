@@ -373,7 +373,7 @@ func (j *joiner) end(l *line) {
 		j.misses.add(f, l.v.Name)
 	}
 	l.Decided, l.Loses = strings.Join(l.decided, "; "), strings.Join(l.loses, "; ")
-	j.cut.take(l, j.here.outcomes[l.addr].Link)
+	j.cut.take(l, j.here.outcomes[l.addr].Link, j.here.host)
 	j.rows = append(j.rows, l.Row)
 }
 

@@ -18,6 +18,7 @@ type cutover struct {
 	names   map[domain][]string // of virtual addresses
 	noARP   map[string]bool     // virtual addresses, by name
 	freed   []string            // what else answers for addresses: kind and name
+	pair    pair
 }
 
 // domain is an address in a route domain.
@@ -40,7 +41,7 @@ type move struct {
 
 func newCutover(c bigip.Config) *cutover {
 	x := &cutover{index: map[netip.Addr]*move{}, staying: map[string]bool{},
-		names: map[domain][]string{}, noARP: map[string]bool{}}
+		names: map[domain][]string{}, noARP: map[string]bool{}, pair: newPair(c)}
 	for _, a := range c.Addresses {
 		x.noARP[a.Name] = a.NoARP
 		if a.Addrs.From() == a.Addrs.To() {
@@ -53,7 +54,7 @@ func newCutover(c bigip.Config) *cutover {
 
 // take takes in a row. Replies from its address leave by link, "" if that is
 // not known.
-func (c *cutover) take(l *line, link string) {
+func (c *cutover) take(l *line, link string, h routing.Host) {
 	server := l.v.Kind + " " + routing.ShellWord(l.v.Name)
 	if l.Status != Ready {
 		c.staying[server] = true
@@ -63,13 +64,15 @@ func (c *cutover) take(l *line, link string) {
 	}
 	m := c.index[l.addr]
 	if m == nil {
-		m = &move{addr: l.addr, link: link, present: l.Present}
+		m = &move{addr: l.addr, link: link, present: l.Present,
+			inSubnet: slices.ContainsFunc(h.Addrs, func(a routing.Addr) bool {
+				return a.Link == link && a.Connected().Contains(l.addr)
+			})}
 		c.index[l.addr] = m
 		c.moves = append(c.moves, m)
 	}
 	m.blocked = m.blocked || l.Status != Ready
 	m.exact = m.exact || l.Match != matchWildcard
-	m.inSubnet = m.inSubnet || l.place.contains(l.addr)
 	names := c.names[domain{l.addr, l.d.Domain}]
 	if l.d.Address != "" {
 		names = []string{l.d.Address}
@@ -97,6 +100,7 @@ func (c *cutover) yield() (s, undo Step) {
 		undo.Lines = append(undo.Lines, "tmsh modify "+what+" arp enabled")
 	}
 	if len(s.Lines) > 0 {
+		s.Units, undo.Units = c.pair.units, c.pair.units
 		s.Notes = []string{"Servers in the same subnet cannot answer to the address any " +
 			"more: better translate to another one first. Then take the files again."}
 	}
@@ -115,8 +119,10 @@ func (c *cutover) steps(need *needs, listens []string) []Step {
 	back := Step{Phase: "roll-back", Where: "big-ip", Title: "serve the addresses again",
 		Lines: serve}
 	if len(serve) > 0 {
-		back.Notes = []string{"Routes for them elsewhere, and ARP " +
-			"caches, go back as they came."}
+		back.Units = c.pair.units
+		back.Notes = []string{"The BIG-IP announces an address when its ARP is switched " +
+			"on. Where a neighbour still has this host's MAC address, delete its " +
+			"entry there. Routes for the addresses elsewhere go back as they came."}
 	}
 	return slices.DeleteFunc([]Step{
 		need.findOut(),
@@ -288,13 +294,14 @@ func (c *cutover) leave() (s Step, undo []string) {
 			"virtual-address NAME arp disabled enabled no.")
 	}
 	if len(s.Lines) > 0 {
-		s.Notes = append(s.Notes, "Not saved, so that a restart goes back; when all is "+
-			"well: tmsh save sys config.")
+		s.Units = c.pair.units
+		s.Notes = append(s.Notes, c.pair.notes(c.moves)...)
 	}
 	return s, undo
 }
 
-// arrive adds the same addresses here; undo removes them.
+// arrive adds the same addresses here, and tells the neighbours of each; undo
+// removes them.
 func (c *cutover) arrive() (s Step, undo []string) {
 	s = Step{Phase: "cut-over", Where: "host", Title: "take the addresses over"}
 	var routed []string
@@ -302,9 +309,16 @@ func (c *cutover) arrive() (s Step, undo []string) {
 		if m.blocked || m.present {
 			continue
 		}
-		what := netip.PrefixFrom(m.addr, m.addr.BitLen()).String() + " dev " +
-			routing.ShellWord(m.link)
+		link := routing.ShellWord(m.link)
+		what := netip.PrefixFrom(m.addr, m.addr.BitLen()).String() + " dev " + link
+		if m.inSubnet && m.addr.Is6() { // the kernel tells them as it adds the address
+			s.Lines = appendNew(s.Lines,
+				routing.Sysctl("net/ipv6/conf/"+m.link+"/ndisc_notify", 1))
+		}
 		s.Lines = append(s.Lines, "ip address add "+what)
+		if m.inSubnet && m.addr.Is4() {
+			s.Lines = append(s.Lines, "arping -U -c 3 -I "+link+" "+m.addr.String())
+		}
 		undo = append(undo, "ip address del "+what)
 		if !m.inSubnet {
 			routed = append(routed, m.addr.String())
@@ -315,12 +329,11 @@ func (c *cutover) arrive() (s Step, undo []string) {
 	}
 	s.Lines = append(s.Lines, "lasthop apply") // an IPv6 address brings a route of its own
 	s.Notes = append(s.Notes, "ip forgets them at a restart. With keepalived: the same as "+
-		"lines of virtual_ipaddress, ADDRESS dev INTERFACE.",
-		"Neighbours still have the BIG-IP's MAC address: arping -U -c 3 -I INTERFACE "+
-			"ADDRESS tells them; keepalived does it by itself.")
+		"lines of virtual_ipaddress, ADDRESS dev INTERFACE; it tells the neighbours by "+
+		"itself, which otherwise know the BIG-IP's MAC address for hours.")
 	if len(routed) > 0 {
-		s.Notes = append(s.Notes, "In no subnet here, so that routers have a route to "+
-			"the BIG-IP for them, which must lead here now: "+
+		s.Notes = append(s.Notes, "In no subnet of their interface here, so that routers "+
+			"have a route to the BIG-IP for them, which must lead here now: "+
 			routing.Some(routed, 6)+".")
 	}
 	return s, undo

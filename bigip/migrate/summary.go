@@ -19,7 +19,8 @@ func (j *joiner) summary() []routing.Finding {
 			Subject:  w.Subject, Message: w.Message, Hint: w.Hint, Origin: w.Origin})
 	}
 	return slices.Concat(warnings, j.global(), j.nginx.others(), unreadRules(j.config),
-		translations(j.config), j.sourceChecking(), j.cut.absent())
+		translations(j.config), j.sourceChecking(), j.cut.absent(),
+		j.cut.pair.finding(j.cut.moves))
 }
 
 // about returns the finding with the first names as its subject; nothing if
