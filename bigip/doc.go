@@ -96,8 +96,8 @@ type Count struct {
 // unclosed, truncated, unknown-module, duplicate. Of lines outside of stanzas:
 // stray, imish. Of what a stanza says: bad-address, bad-destination, bad-mask,
 // bad-route, bad-value, conflict, no-destination, no-id, too-many-entries,
-// undefined-list, undefined-pool, unknown-service, unresolved-list,
-// vlans-unclear.
+// undefined-list, undefined-pool, undefined-rule, unknown-service,
+// unresolved-list, vlans-unclear.
 type Warning struct {
 	Code    string
 	Subject string // the stanza's type and name; "" if it is about none
@@ -151,8 +151,21 @@ type Virtual struct {
 	LastHopPool string // "" for none
 	LastHops    []Member
 	Rules       []Rule // in order
-	Damaged     bool   // its stanza was not read whole: settings may be missing
+	Servers     Servers
+	Damaged     bool // its stanza was not read whole: settings may be missing
 	Origin      string
+}
+
+// Servers is how a virtual server reaches its servers.
+type Servers struct {
+	Pool string // "" for none
+	// the source of its connections to them: "automap", an SNAT pool,
+	// "lsn"; "" for the client's own address
+	SNAT          string
+	NoTranslation bool // packets keep the virtual server's address as destination
+	// properties of the virtual server and of its criteria that decide
+	// which clients are answered, and that are not in a Config
+	Unjudged []string
 }
 
 // Destination is where clients connect to.
@@ -192,6 +205,7 @@ type VirtualAddress struct {
 	Domain       int
 	Disabled     bool
 	NoARP        bool // it answers no neighbours: routers have a route for it
+	Advertised   bool // a routing protocol announces it
 	TrafficGroup string
 	Origin       string
 }
@@ -251,7 +265,9 @@ type RouteDomain struct {
 	Parent string
 	Strict bool
 	VLANs  []string
-	Origin string
+	// BGP, OSPF and the like, which learn and announce routes
+	Protocols []string
+	Origin    string
 }
 
 // Pool is a pool of servers, or of gateways.

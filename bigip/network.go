@@ -17,6 +17,9 @@ func (b *builder) routeDomain(o *object) {
 	}
 	d := RouteDomain{Name: o.full, ID: id, Strict: o.get("strict") != "disabled",
 		Parent: b.reference(o, "parent", "net route-domain"), Origin: o.origin()}
+	for name := range o.list("routing-protocol").entries() {
+		d.Protocols = append(d.Protocols, label(name))
+	}
 	for _, name := range o.props["vlans"].names() {
 		name, _ = b.resolve(o, name, "net vlan")
 		d.VLANs = append(d.VLANs, name)
@@ -158,9 +161,13 @@ func (b *builder) virtualAddress(o *object) {
 		Addrs:  netipx.RangeOfPrefix(netip.PrefixFrom(addr, bits)),
 		Domain: b.domain(o.partition, id), Disabled: o.off(),
 		NoARP:        o.get("arp") == "disabled",
+		Advertised:   advertised(o.get("route-advertisement")),
 		TrafficGroup: b.reference(o, "traffic-group", "cm traffic-group"),
 		Origin:       o.origin()})
 }
+
+// advertised reads route-advertisement: selective, always, any, all, enabled.
+func advertised(value string) bool { return value != "" && value != "disabled" }
 
 // addressOf is the address of a virtual address: a property, else its name.
 func addressOf(o *object) string { return cmp.Or(o.get("address"), path.Base(o.full)) }

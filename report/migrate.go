@@ -189,7 +189,8 @@ func (m Migration) JSON(w io.Writer) error {
 var migrationColumns = []string{"virtual", "destination", "address", "port", "protocol", "vlan",
 	"last_hop", "decided_by", "decided_value", "decided_at", "listener", "listen",
 	"listen_origin", "interface", "gateway", "gateway_source", "present", "status", "reason",
-	"also", "remedy", "before", "after", "origin", "decided", "loses"}
+	"also", "remedy", "before", "after", "origin", "decided", "loses",
+	"source"}
 
 // CSV writes a line of names and one for each virtual server, destination and
 // VLAN.
@@ -200,7 +201,7 @@ func (m Migration) CSV(w io.Writer) error {
 			r.Match, r.Listen, r.ListenOrigin, r.Interface, r.Gateway, r.GatewaySource,
 			fmt.Sprint(r.Present), r.Status, r.Reason,
 			strings.Join(r.Also, " "), r.Remedy, r.Before, r.After, r.Origin,
-			r.Decided, r.Loses}
+			r.Decided, r.Loses, r.Source}
 	})
 }
 

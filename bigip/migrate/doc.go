@@ -58,6 +58,7 @@ type Row struct {
 	Address     string `json:"address,omitempty"`     // "10.0.0.1", a network or a range
 	Port        string `json:"port"`                  // "443", "8000-8005", "any"
 	Protocol    string `json:"protocol"`
+	Source      string `json:"source,omitempty"` // the clients' network, if not all
 	VLAN        string `json:"vlan,omitempty"`
 
 	// The BIG-IP's way of replies, a bigip.Return, and what decided it.

@@ -53,7 +53,8 @@ func newJoiner(c bigip.Config, in routing.Inputs, need *needs) (*joiner, error) 
 	}
 	j := &joiner{config: c, network: newNetwork(c, in.Host), nginx: nginx,
 		here: newHere(in, d.Plan), need: need, cut: newCutover(c),
-		holders: newHolders(c), ways: map[lookup]routing.Way{},
+		holders: newHolders(c), advertised: newAdvertised(c),
+		ways:   map[lookup]routing.Way{},
 		misses: misses{index: map[routing.Finding]*miss{}}}
 	j.sites = newSites(c, j.network, j.here)
 	return j, nil
@@ -161,11 +162,13 @@ type joiner struct {
 	network network
 	sites   sites
 	holders map[domain][]holder
-	nginx   *listening
-	here    *here
-	ways    map[lookup]routing.Way
-	need    *needs
-	passes  int
+
+	advertised map[domain]bool
+	nginx      *listening
+	here       *here
+	ways       map[lookup]routing.Way
+	need       *needs
+	passes     int
 
 	lines  []line
 	cut    *cutover
@@ -228,6 +231,9 @@ func (l *line) accept(loses, question, flag string) {
 // virtual adds the rows of a virtual server.
 func (j *joiner) virtual(v bigip.Virtual) {
 	l := line{Row: Row{Virtual: v.Name, Origin: v.Origin, Protocol: v.Protocol}, v: v}
+	if v.Source.IsValid() {
+		l.Source = v.Source.String()
+	}
 	if reason, before := unserved(v); reason != "" {
 		l.Status, l.Reason, l.Before = NotApplicable, reason, before
 		if len(v.Destinations) > 0 {
@@ -341,6 +347,7 @@ func (j *joiner) ingress(l *line) {
 			"a host, network namespace or VRF for each route domain")
 	}
 	j.held(l)
+	j.properties(l, s)
 	if j.vlan(l, s.owner) {
 		judge{j}.way(l, s.link)
 	}
@@ -373,7 +380,7 @@ func (j *joiner) end(l *line) {
 		j.misses.add(f, l.v.Name)
 	}
 	l.Decided, l.Loses = strings.Join(l.decided, "; "), strings.Join(l.loses, "; ")
-	j.cut.take(l, j.here.outcomes[l.addr].Link, j.here.host)
+	j.cut.take(l, j.here.outcomes[l.addr].Link, j.here)
 	j.rows = append(j.rows, l.Row)
 }
 

@@ -265,6 +265,9 @@ func dump(m Result) string {
 		fmt.Fprintf(&b, "  listen %s %s [%s], on %q, present %v, gateway %q %s\n", r.Match,
 			r.Listen, r.ListenOrigin, r.Interface, r.Present, r.Gateway,
 			r.GatewaySource)
+		if r.Source != "" {
+			fmt.Fprintf(&b, "  source %s\n", r.Source)
+		}
 		if r.Decided != "" {
 			fmt.Fprintf(&b, "  decided %s; loses %s\n", r.Decided, r.Loses)
 		}

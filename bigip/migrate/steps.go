@@ -54,7 +54,7 @@ func newCutover(c bigip.Config) *cutover {
 
 // take takes in a row. Replies from its address leave by link, "" if that is
 // not known.
-func (c *cutover) take(l *line, link string, h routing.Host) {
+func (c *cutover) take(l *line, link string, h *here) {
 	server := l.v.Kind + " " + routing.ShellWord(l.v.Name)
 	if l.Status != Ready {
 		c.staying[server] = true
@@ -65,9 +65,7 @@ func (c *cutover) take(l *line, link string, h routing.Host) {
 	m := c.index[l.addr]
 	if m == nil {
 		m = &move{addr: l.addr, link: link, present: l.Present,
-			inSubnet: slices.ContainsFunc(h.Addrs, func(a routing.Addr) bool {
-				return a.Link == link && a.Connected().Contains(l.addr)
-			})}
+			inSubnet: h.connects(link, l.addr)}
 		c.index[l.addr] = m
 		c.moves = append(c.moves, m)
 	}

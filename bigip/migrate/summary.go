@@ -20,7 +20,8 @@ func (j *joiner) summary() []routing.Finding {
 	}
 	return slices.Concat(warnings, j.global(), j.nginx.others(), unreadRules(j.config),
 		translations(j.config), j.sourceChecking(), j.cut.absent(),
-		j.cut.pair.finding(j.cut.moves))
+		j.cut.pair.finding(j.cut.moves), sources(j.config), gateways(j.config, j.network),
+		notJudged(j.config))
 }
 
 // about returns the finding with the first names as its subject; nothing if
