@@ -93,7 +93,7 @@ func readFixture(t *testing.T, name string) fixture {
 	return f
 }
 
-func hostOf(t *testing.T, lines string) routing.Host {
+func hostOf(t testing.TB, lines string) routing.Host {
 	t.Helper()
 	s, err := sim.Parse(lines)
 	if err != nil {

@@ -29,7 +29,8 @@ func offers(v bigip.Virtual, d bigip.Destination) (out []offer) {
 	}
 	for _, ports := range d.Ports {
 		if v.Protocol == "any" {
-			out = append(out, offer{d.Domain, ports, "tcp"}, offer{d.Domain, ports, "udp"})
+			out = append(out, offer{d.Domain, ports, "tcp"},
+				offer{d.Domain, ports, "udp"})
 		} else {
 			out = append(out, offer{d.Domain, ports, v.Protocol})
 		}
@@ -207,5 +208,6 @@ func notJudged(c bigip.Config) []routing.Finding {
 	}
 	return about(names, len(names), routing.Finding{Code: "not-judged",
 		Message: "properties that decide which clients are answered, and that migrate " +
-			"does not judge, with how often they are set", Hint: "read them in the files"})
+			"does not judge, with how often they are set",
+		Hint: "read them in the files"})
 }
