@@ -12,12 +12,17 @@ import (
 // BenchmarkJoin joins 100,000 virtual servers: on 2 VLANs each its own, and on
 // 30 VLANs 3,000 that serve all of them. Ratios of one run tell how it grows.
 func BenchmarkJoin(b *testing.B) {
-	for _, bb := range []struct{ virtuals, vlans, addresses int }{
-		{10_000, 2, 10_000}, {100_000, 2, 100_000}, {100_000, 2, 1000}, {3000, 30, 3000},
-	} {
-		b.Run(fmt.Sprintf("virtuals=%d/vlans=%d/addresses=%d", bb.virtuals, bb.vlans,
-			bb.addresses), func(b *testing.B) {
+	for _, bb := range []struct {
+		virtuals, vlans, addresses int
+		silent                     bool // NGINX listens nowhere
+	}{{10_000, 2, 10_000, false}, {100_000, 2, 100_000, false}, {100_000, 2, 1000, false},
+		{10_000, 2, 10_000, true}, {100_000, 2, 100_000, true}, {3000, 30, 3000, false}} {
+		b.Run(fmt.Sprintf("virtuals=%d/vlans=%d/addresses=%d/silent=%v", bb.virtuals,
+			bb.vlans, bb.addresses, bb.silent), func(b *testing.B) {
 			c, in := large(b, bb.virtuals, bb.vlans, bb.addresses)
+			if bb.silent {
+				in.Listeners = nil
+			}
 			for b.Loop() {
 				r, err := Join(c, in)
 				if err != nil || len(r.Rows) < bb.virtuals {
@@ -47,12 +52,13 @@ func large(tb testing.TB, virtuals, vlans, addresses int) (bigip.Config, routing
 		fmt.Fprintf(&conf, "ltm virtual /Common/vs%d {\n    destination /Common/%s:%d\n"+
 			"    ip-protocol tcp\n    pool /Common/p\n", i, addr, 1000+i/addresses)
 		if vlans == 2 {
-			fmt.Fprintf(&conf, "    vlans {\n        /Common/v%d\n    }\n    vlans-enabled\n",
-				vlan)
+			fmt.Fprintf(&conf, "    vlans {\n        /Common/v%d\n    }\n"+
+				"    vlans-enabled\n", vlan)
 		}
 		conf.WriteString("}\n")
 		if i == n {
-			fmt.Fprintf(&conf, "ltm virtual-address /Common/%s {\n    address %[1]s\n}\n", addr)
+			fmt.Fprintf(&conf, "ltm virtual-address /Common/%s {\n"+
+				"    address %[1]s\n}\n", addr)
 		}
 	}
 	c, err := bigip.Parse("bigip.conf", []byte(conf.String()))

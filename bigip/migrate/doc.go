@@ -59,7 +59,9 @@ type Row struct {
 	Port        string `json:"port"`                  // "443", "8000-8005", "any"
 	Protocol    string `json:"protocol"`
 	Source      string `json:"source,omitempty"` // the clients' network, if not all
-	VLAN        string `json:"vlan,omitempty"`
+	VLAN        string `json:"vlan,omitempty"`   // "other VLANs (29)" for several
+
+	VLANs []string `json:"vlans,omitempty"` // those of several
 
 	// The BIG-IP's way of replies, a bigip.Return, and what decided it.
 	Return      string `json:"last_hop,omitempty"`

@@ -53,7 +53,7 @@ func newJoiner(c bigip.Config, in routing.Inputs, need *needs) (*joiner, error) 
 	}
 	j := &joiner{config: c, network: newNetwork(c, in.Host), nginx: nginx,
 		here: newHere(in, d.Plan), need: need, cut: newCutover(c),
-		holders: newHolders(c), advertised: newAdvertised(c),
+		holders: newHolders(c), advertised: newAdvertised(c), shared: newShared(c),
 		ways:   map[lookup]routing.Way{},
 		misses: misses{index: map[routing.Finding]*miss{}}}
 	j.sites = newSites(c, j.network, j.here)
@@ -62,15 +62,14 @@ func newJoiner(c bigip.Config, in routing.Inputs, need *needs) (*joiner, error) 
 
 // virtuals makes the lines of all virtual servers.
 func (j *joiner) virtuals() {
-	for _, v := range j.config.Virtuals {
-		j.virtual(v)
+	for i := range j.config.Virtuals {
+		j.virtual(&j.config.Virtuals[i])
 	}
 }
 
 // ask adds to each line what is only missing when the proposals are followed.
 func (j *joiner) ask(next *joiner) {
-	for i := range j.lines {
-		l := &j.lines[i]
+	for i, l := range j.lines {
 		for _, p := range next.lines[i].problems {
 			if !slices.ContainsFunc(l.problems,
 				func(q problem) bool { return q.Code == p.Code }) {
@@ -82,8 +81,20 @@ func (j *joiner) ask(next *joiner) {
 
 // result ends all lines.
 func (j *joiner) result() Result {
-	for i := range j.lines {
-		j.end(&j.lines[i])
+	j.rows = make([]Row, 0, len(j.lines))
+	for rest := j.lines; len(rest) > 0; {
+		n := 1
+		for n < len(rest) && rest[n].run == rest[0].run {
+			n++
+		}
+		own := ""
+		if s := j.sites[rest[0].addr]; s != nil {
+			own = s.link
+		}
+		for _, l := range merged(rest[:n], own) {
+			j.end(l)
+		}
+		rest = rest[n:]
 	}
 	plan := j.here.plan
 	plan.Outcomes = slices.DeleteFunc(slices.Clone(plan.Outcomes),
@@ -164,13 +175,14 @@ type joiner struct {
 	holders map[domain][]holder
 
 	advertised map[domain]bool
+	shared     map[offer][]string // virtual servers
 	nginx      *listening
 	here       *here
 	ways       map[lookup]routing.Way
 	need       *needs
 	passes     int
 
-	lines  []line
+	lines  []*line
 	cut    *cutover
 	misses misses
 	rows   []Row
@@ -179,13 +191,14 @@ type joiner struct {
 // line is a Row in the making.
 type line struct {
 	Row
-	v        bigip.Virtual
+	v        *bigip.Virtual
 	d        bigip.Destination
 	port     *routing.PortRange // nil if it is not known
 	in       bigip.Ingress
 	place    place
 	addr     netip.Addr // not valid if the destination is not one address
 	problems []problem
+	run      int // the same for all lines of a destination's port
 
 	// Decisions of a person, and whom they cost their replies.
 	decided, loses []string
@@ -229,18 +242,19 @@ func (l *line) accept(loses, question, flag string) {
 }
 
 // virtual adds the rows of a virtual server.
-func (j *joiner) virtual(v bigip.Virtual) {
-	l := line{Row: Row{Virtual: v.Name, Origin: v.Origin, Protocol: v.Protocol}, v: v}
+func (j *joiner) virtual(v *bigip.Virtual) {
+	l := line{Row: Row{Virtual: v.Name, Origin: v.Origin, Protocol: v.Protocol}, v: v,
+		run: len(j.lines)}
 	if v.Source.IsValid() {
 		l.Source = v.Source.String()
 	}
-	if reason, before := unserved(v); reason != "" {
+	if reason, before := unserved(*v); reason != "" {
 		l.Status, l.Reason, l.Before = NotApplicable, reason, before
 		if len(v.Destinations) > 0 {
 			l.d = v.Destinations[0]
 			l.setDestination()
 		}
-		j.lines = append(j.lines, l)
+		j.lines = append(j.lines, &l)
 		return
 	}
 	if len(v.Destinations) == 0 {
@@ -248,7 +262,7 @@ func (j *joiner) virtual(v bigip.Virtual) {
 		j.add(l)
 		return
 	}
-	ins := j.config.Ingresses(v)
+	ins := j.config.Ingresses(*v)
 	for _, l.d = range v.Destinations {
 		for i := range l.d.Ports {
 			l.port = &l.d.Ports[i]
@@ -263,6 +277,7 @@ func (j *joiner) virtual(v bigip.Virtual) {
 // destination adds a row for each VLAN, or one row if the files name no VLAN.
 func (j *joiner) destination(l line, ins []bigip.Ingress) {
 	l.setDestination()
+	l.run = len(j.lines)
 	if len(ins) == 0 {
 		if l.v.VLANs.Unclear {
 			l.needs("vlans-unclear", l.v.Name, l.v.Origin,
@@ -293,7 +308,7 @@ func (j *joiner) add(l line) {
 			"its stanza was not read whole: settings may be missing",
 			"take the file from the BIG-IP again")
 	}
-	j.lines = append(j.lines, l)
+	j.lines = append(j.lines, &l)
 }
 
 func (l *line) setDestination() {

@@ -10,8 +10,9 @@ import (
 
 // needs is what is missing for lasthop, as flags and as settings.
 type needs struct {
-	policy   routing.Policy // what was decided, and what is proposed
-	proposed int            // how often policy and routes have grown
+	policy   routing.Policy     // what was decided, and what is proposed
+	pins     map[netip.Addr]int // indexes of policy.Addresses
+	proposed int                // how often policy and routes have grown
 	flags    []string
 	unknowns []unknown
 	asked    []asked
@@ -54,7 +55,11 @@ type unknown struct {
 func newNeeds(p routing.Policy) *needs {
 	p.Gateways, p.Returns, p.Addresses = slices.Clone(p.Gateways), slices.Clone(p.Returns),
 		slices.Clone(p.Addresses)
-	return &needs{policy: p, index: map[question]int{}}
+	n := &needs{policy: p, index: map[question]int{}, pins: map[netip.Addr]int{}}
+	for i, a := range p.Addresses {
+		n.pins[a.Addr] = i
+	}
+	return n
 }
 
 // ask asks a question once, for all of whom it is asked.
@@ -136,12 +141,20 @@ func (n *needs) gateway(link string, addr netip.Addr) string {
 func (n *needs) address(addr netip.Addr, link string, gateway netip.Addr) string {
 	pin := routing.AddressPin{Addr: addr, Link: link, Gateway: gateway}
 	value := addr.String() + "=" + pin.String()
-	if !slices.Contains(n.policy.Addresses, pin) {
-		n.policy.Addresses = append(slices.DeleteFunc(n.policy.Addresses,
-			func(p routing.AddressPin) bool { return p.Addr == addr }), pin)
-		n.proposed++
-		n.flags = append(n.flags, routing.Flag("address", value))
+	i, ok := n.pins[addr]
+	switch {
+	case ok && n.policy.Addresses[i] == pin:
+		return routing.Flag("address", value)
+	case ok:
+		old := routing.Flag("address", addr.String()+"="+n.policy.Addresses[i].String())
+		n.flags = slices.DeleteFunc(n.flags, func(f string) bool { return f == old })
+		n.policy.Addresses[i] = pin
+	default:
+		n.pins[addr] = len(n.policy.Addresses)
+		n.policy.Addresses = append(n.policy.Addresses, pin)
 	}
+	n.proposed++
+	n.flags = append(n.flags, routing.Flag("address", value))
 	return routing.Flag("address", value)
 }
 

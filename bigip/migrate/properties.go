@@ -16,6 +16,7 @@ import (
 
 // offer is what clients ask for at an address.
 type offer struct {
+	addr      netip.Addr
 	domain    int
 	ports     routing.PortRange
 	transport string
@@ -23,19 +24,45 @@ type offer struct {
 
 // offers are those of a destination; none for a service of every port, before
 // which every other one comes.
-func offers(v bigip.Virtual, d bigip.Destination) (out []offer) {
-	if d.AnyPort() {
+func offers(v *bigip.Virtual, d bigip.Destination) (out []offer) {
+	addr, ok := d.Host()
+	if !ok || d.AnyPort() {
 		return nil
 	}
 	for _, ports := range d.Ports {
-		if v.Protocol == "any" {
-			out = append(out, offer{d.Domain, ports, "tcp"},
-				offer{d.Domain, ports, "udp"})
-		} else {
-			out = append(out, offer{d.Domain, ports, v.Protocol})
+		o := offer{addr, d.Domain, ports, v.Protocol}
+		if v.Protocol != "any" {
+			out = append(out, o)
+			continue
+		}
+		for _, o.transport = range []string{"tcp", "udp"} {
+			out = append(out, o)
 		}
 	}
 	return out
+}
+
+// newShared returns the virtual servers that offer the same, by what they
+// offer; what only one of them offers is not in it.
+func newShared(c bigip.Config) map[offer][]string {
+	first, shared := map[offer]*bigip.Virtual{}, map[offer][]string{}
+	for i := range c.Virtuals {
+		v := &c.Virtuals[i]
+		if reason, _ := unserved(*v); reason != "" {
+			continue
+		}
+		for _, d := range v.Destinations {
+			for _, o := range offers(v, d) {
+				switch {
+				case first[o] == nil:
+					first[o] = v
+				case first[o] != v:
+					shared[o] = appendNew(append(shared[o], first[o].Name), v.Name)
+				}
+			}
+		}
+	}
+	return shared
 }
 
 // properties says what a person must read of the row's virtual server.
@@ -48,7 +75,7 @@ func (j *joiner) properties(l *line, s *site) {
 				"(translate-address disabled); NGINX is a proxy, which they bypass",
 			"leave it where it is, or let its servers answer through NGINX")
 	}
-	if sharing := s.sharing(l); len(sharing) > 1 {
+	if sharing := j.sharing(l); len(sharing) > 1 {
 		l.manual("shared-listener", l.addr.String()+":"+l.Port, l.d.Origin,
 			"the BIG-IP tells their clients apart by source or VLAN; NGINX has one "+
 				"listener for "+routing.Some(sharing, 4),
@@ -65,13 +92,11 @@ func (j *joiner) properties(l *line, s *site) {
 }
 
 // sharing returns the virtual servers that offer what the line's does, that one
-// too.
-func (s *site) sharing(l *line) (names []string) {
+// too; none if it is the only one.
+func (j *joiner) sharing(l *line) (names []string) {
 	for _, o := range offers(l.v, l.d) {
-		if len(s.offers[o]) > 1 {
-			for _, name := range s.offers[o] {
-				names = appendNew(names, name)
-			}
+		for _, name := range j.shared[o] {
+			names = appendNew(names, name)
 		}
 	}
 	return names

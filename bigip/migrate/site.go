@@ -17,7 +17,6 @@ type sites map[netip.Addr]*site
 type site struct {
 	domains []int // the route domains that it serves in
 	vlans   []string
-	offers  map[offer][]string // the virtual servers of each
 	owner
 }
 
@@ -70,11 +69,8 @@ func newSites(c bigip.Config, n network, h *here) sites {
 			}
 			s := all[addr]
 			if s == nil {
-				s = &site{offers: map[offer][]string{}}
+				s = &site{}
 				all[addr] = s
-			}
-			for _, o := range offers(v, d) {
-				s.offers[o] = appendNew(s.offers[o], v.Name)
 			}
 			s.domains = appendNew(s.domains, d.Domain)
 			for _, in := range ins {

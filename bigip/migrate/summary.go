@@ -52,7 +52,7 @@ func (j *joiner) global() []routing.Finding {
 // others names the listeners of NGINX that stand for no virtual server.
 func (n *listening) others() []routing.Finding {
 	var names []string
-	origin := ""
+	seen, origin := map[string]bool{}, ""
 	for i, l := range n.listeners {
 		if n.used[i] || l.Addr.IsLoopback() {
 			continue
@@ -61,7 +61,10 @@ func (n *listening) others() []routing.Finding {
 		if l.Transport == routing.UDP {
 			name += "/udp"
 		}
-		names = appendNew(names, name)
+		if seen[name] {
+			continue
+		}
+		seen[name], names = true, append(names, name)
 		if len(l.Origins) > 0 {
 			origin = cmp.Or(origin, l.Origins[0])
 		}

@@ -1,13 +1,17 @@
 package main
 
 import (
+	"bytes"
+	"fmt"
 	"net/netip"
 	"regexp"
+	"strings"
 	"testing"
 
 	"lasthop/bigip"
 	"lasthop/bigip/migrate"
 	"lasthop/internal/settings"
+	"lasthop/report"
 	"lasthop/routing"
 	"lasthop/routing/sim"
 
@@ -143,5 +147,52 @@ route add default via 10.0.0.1 dev eth0
 		if count(after.Policy) != count(before.Policy)+1 {
 			t.Errorf("the answer is not taken:\n%s", text)
 		}
+	}
+}
+
+// TestMigrateManyVLANs: 3,000 virtual servers on all of 30 VLANs have a row for
+// their own VLAN and one for the others, and make a page that a browser opens.
+func TestMigrateManyVLANs(t *testing.T) {
+	var conf, lines strings.Builder
+	for i := range 30 {
+		fmt.Fprintf(&conf, "net vlan /Common/v%d { tag %d }\nnet self /Common/s%[1]d "+
+			"{ address 10.%[1]d.255.2/16 vlan /Common/v%[1]d }\n", i, i+100)
+		fmt.Fprintf(&lines, "link add eth%d type veth\nlink set eth%[1]d up\n"+
+			"addr add 10.%[1]d.255.10/16 dev eth%[1]d\n"+
+			"route add default via 10.%[1]d.255.1 dev eth%[1]d metric %d\n", i, i+100)
+	}
+	for i := range 3000 {
+		fmt.Fprintf(&conf, "ltm virtual /Common/application_%d { ip-protocol tcp "+
+			"destination /Common/10.%d.%d.%d:443 }\n", i, i%30, i/30/250,
+			i/30%250+1)
+	}
+	c, err := bigip.Parse("bigip.conf", []byte(conf.String()))
+	if err != nil {
+		t.Fatal(err)
+	}
+	host, err := sim.Parse(lines.String())
+	if err != nil {
+		t.Fatal(err)
+	}
+	in := routing.Inputs{Host: host.Host,
+		Policy: routing.Policy{Numbers: routing.DefaultNumbers}}
+	for _, decided := range []bool{false, true} {
+		for i := 0; i < 30 && decided; i++ {
+			in.Policy.Returns = append(in.Policy.Returns,
+				routing.ReturnPin{Link: fmt.Sprint("eth", i), Mode: routing.Strict})
+		}
+		r, err := migrate.Join(c, in)
+		if err != nil || len(r.Rows) != 6000 || r.Rows[1].VLAN != "other VLANs (29)" ||
+			len(r.Rows[1].VLANs) != 29 {
+			t.Fatalf("%d rows, %v", len(r.Rows), err)
+		}
+		var page bytes.Buffer
+		if err := (report.Migration{Result: r}).HTML(&page); err != nil {
+			t.Fatal(err)
+		}
+		if page.Len() > 3<<20 {
+			t.Errorf("decided %v: the page has %d bytes", decided, page.Len())
+		}
+		t.Logf("decided %v: %d bytes", decided, page.Len())
 	}
 }
