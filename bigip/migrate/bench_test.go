@@ -40,7 +40,8 @@ func large(tb testing.TB, virtuals, vlans, addresses int) (bigip.Config, routing
 	tb.Helper()
 	var conf, host strings.Builder
 	for i := range vlans {
-		fmt.Fprintf(&conf, "net vlan /Common/v%d {\n    tag %d\n}\nnet self /Common/s%[1]d {\n"+
+		fmt.Fprintf(&conf, "net vlan /Common/v%d {\n    tag %d\n}\n"+
+			"net self /Common/s%[1]d {\n"+
 			"    address 10.%[1]d.255.2/16\n    vlan /Common/v%[1]d\n}\n", i, i+100)
 		fmt.Fprintf(&host, "link add eth%d type veth\nlink set eth%[1]d up\n"+
 			"addr add 10.%[1]d.255.10/16 dev eth%[1]d\n"+

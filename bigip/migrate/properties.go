@@ -57,7 +57,8 @@ func newShared(c bigip.Config) map[offer][]string {
 				case first[o] == nil:
 					first[o] = v
 				case first[o] != v:
-					shared[o] = appendNew(append(shared[o], first[o].Name), v.Name)
+					names := appendNew(shared[o], first[o].Name)
+					shared[o] = appendNew(names, v.Name)
 				}
 			}
 		}
