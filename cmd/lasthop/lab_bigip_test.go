@@ -119,7 +119,8 @@ func (b bigipLab) wire() {
 			b.ip("host addr add 10.0.%d.10/24 dev eth%[1]d", n)
 			b.ip("host addr add 2001:db8:%d::10/64 dev eth%[1]d nodad", n)
 			for _, via := range []string{"10.0.%d.1", "2001:db8:%d::1"} {
-				b.ip("host route add default via "+via+" dev eth%[1]d metric 10%[1]d", n)
+				b.ip("host route add default via "+via+
+					" dev eth%[1]d metric 10%[1]d", n)
 			}
 		}
 		for _, unit := range units {
