@@ -3,6 +3,7 @@ package migrate
 import (
 	"fmt"
 	"net/netip"
+	"path"
 	"slices"
 	"strings"
 
@@ -36,6 +37,7 @@ type move struct {
 	exact    bool     // a listener names it, or will
 	inSubnet bool     // of the link
 	names    []string // of its virtual addresses on the BIG-IP
+	unread   bool     // the files do not have these; destinations name them
 	virtuals []string // for an address without: kind and name
 }
 
@@ -72,8 +74,11 @@ func (c *cutover) take(l *line, link string, h *here) {
 	m.blocked = m.blocked || l.Status != Ready
 	m.exact = m.exact || l.Match != matchWildcard
 	names := c.names[domain{l.addr, l.d.Domain}]
-	if l.d.Address != "" {
+	switch name := nameIn(l.d); {
+	case l.d.Address != "":
 		names = []string{l.d.Address}
+	case len(names) == 0 && name != "":
+		names, m.unread = []string{name}, true
 	}
 	for _, name := range names {
 		m.names = appendNew(m.names, name)
@@ -103,6 +108,25 @@ func (c *cutover) yield() (s, undo Step) {
 			"more: better translate to another one first. Then take the files again."}
 	}
 	return s, undo
+}
+
+// nameIn is the name of the virtual address in a destination, which is that
+// name and a port: /Common/10.0.0.1%2 of /Common/10.0.0.1%2:443; "" if the text
+// is of another shape.
+func nameIn(d bigip.Destination) string {
+	dir, base := path.Split(d.Text)
+	addr, _ := d.Host()
+	for _, separator := range ":." {
+		i := strings.LastIndexByte(base, byte(separator))
+		if i < 0 || dir == "" {
+			continue
+		}
+		plain, _, _ := strings.Cut(base[:i], "%")
+		if a, err := netip.ParseAddr(plain); err == nil && a == addr {
+			return dir + base[:i]
+		}
+	}
+	return ""
 }
 
 // steps returns the steps of the cut-over in order. listens are the lines that
@@ -293,9 +317,24 @@ func (c *cutover) leave() (s Step, undo []string) {
 	}
 	if len(s.Lines) > 0 {
 		s.Units = c.pair.units
-		s.Notes = append(s.Notes, c.pair.notes(c.moves)...)
+		s.Notes = slices.Concat(s.Notes, c.unread(), c.pair.notes(c.moves))
 	}
 	return s, undo
+}
+
+// unread says of which addresses the names are those in the destinations.
+func (c *cutover) unread() []string {
+	var addrs []string
+	for _, m := range c.moves {
+		if m.unread && !m.blocked && !m.present {
+			addrs = append(addrs, m.addr.String())
+		}
+	}
+	if len(addrs) == 0 {
+		return nil
+	}
+	return []string{"The files do not have the virtual addresses of " +
+		routing.Some(addrs, 6) + ": their names are those in the destinations."}
 }
 
 // arrive adds the same addresses here, and tells the neighbours of each; undo
