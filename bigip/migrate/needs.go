@@ -158,15 +158,18 @@ func (n *needs) address(addr netip.Addr, link string, gateway netip.Addr) string
 	return routing.Flag("address", value)
 }
 
-// ret proposes the mode of a link, if none was decided or proposed.
-func (n *needs) ret(link string, mode routing.Return) {
-	if slices.ContainsFunc(n.policy.Returns,
-		func(r routing.ReturnPin) bool { return r.Link == link && !r.Addr.IsValid() }) {
-		return
+// ret proposes the mode of a link. It reports whether that is the proposal,
+// and no other mode was decided.
+func (n *needs) ret(link string, mode routing.Return) bool {
+	i := slices.IndexFunc(n.policy.Returns,
+		func(r routing.ReturnPin) bool { return r.Link == link && !r.Addr.IsValid() })
+	if i >= 0 {
+		return n.policy.Returns[i].Mode == mode
 	}
 	n.policy.Returns = append(n.policy.Returns, routing.ReturnPin{Link: link, Mode: mode})
 	n.proposed++
 	n.flags = append(n.flags, routing.Flag("return", link+"="+string(mode)))
+	return true
 }
 
 // unknown asks for the gateway of a link and family.

@@ -106,7 +106,8 @@ func (j *joiner) sharing(l *line) (names []string) {
 // connects reports whether an address is in a subnet of the link.
 func (h *here) connects(link string, addr netip.Addr) bool {
 	return slices.ContainsFunc(h.host.Addrs, func(a routing.Addr) bool {
-		return a.Link == link && a.Connected().Contains(addr)
+		c := a.Connected()
+		return a.Link == link && !c.IsSingleIP() && c.Contains(addr)
 	})
 }
 

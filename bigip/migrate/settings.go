@@ -7,6 +7,7 @@ import (
 	"slices"
 	"strconv"
 	"strings"
+	"unicode"
 
 	"lasthop/routing"
 )
@@ -90,7 +91,12 @@ func (n *needs) comment(a asked) string {
 		answer, instead = n.gateways(a.link, a.gateway)
 	}
 	q := a.question
-	q.who = strings.NewReplacer("\n", " ", "\r", " ").Replace(routing.Some(a.who, 6))
+	q.who = strings.Map(func(r rune) rune { // a line break would end the comment
+		if !unicode.IsPrint(r) {
+			return ' '
+		}
+		return r
+	}, routing.Some(a.who, 6))
 	when := "only if " + q.condition()
 	if instead {
 		when = "instead, " + when

@@ -118,7 +118,7 @@ func (j judge) way(l *line, link string) {
 	}
 	switch {
 	case o.Status == routing.Off && o.Reason == "vrf":
-	case o.Status == routing.Off && l.in.Return == bigip.Routed:
+	case o.Status == routing.Off && l.in.Return == bigip.Routed && l.Interface != "":
 		j.missing(l, false)
 		j.routed(l, link)
 	case l.Interface != link:
@@ -312,11 +312,16 @@ func (l *line) differs(r router, subject, what, flag string) {
 func (j judge) twoRouters(l *line, link string, on, lost []router) {
 	message := "the BIG-IP knew several routers on it and answered each by itself: " +
 		list(on) + "; "
-	if j.here.host.TakesLastHop(link) {
+	why := j.noLastHop(l, link)
+	if why == "" {
 		if j.here.outcomes[l.addr].Path == 0 { // it needs a way for what is not known
 			j.need.gateway(link, on[0].addr)
 		}
-		j.need.ret(link, routing.LastHop)
+		if !j.need.ret(link, routing.LastHop) {
+			j.need.ask(question{link: link, who: list(on),
+				when:   "clients come in by each of %s",
+				answer: "return: " + string(routing.LastHop)})
+		}
 		l.needs("two-routers", l.subject(), on[0].origin,
 			message+"the mode last-hop does the same here",
 			routing.Flag("return", link+"="+string(routing.LastHop))+
@@ -337,15 +342,21 @@ func (j judge) twoRouters(l *line, link string, on, lost []router) {
 			when: "no client comes in by %s"})
 	}
 	l.needs("two-routers", l.subject(), on[0].origin, message+
-		"here one of them gets all replies, since this host "+j.here.noLastHop(), hint)
+		"here one of them gets all replies, since this host "+why, hint)
 }
 
-// noLastHop says why the mode last-hop is not offered.
-func (h *here) noLastHop() string {
-	if h.host.LastHop.Known && h.host.LastHop.Missing != "" {
-		return "cannot have the mode last-hop: " + h.host.LastHop.Missing
+// noLastHop says why the mode last-hop is not offered; "" if it is.
+func (j judge) noLastHop(l *line, link string) string {
+	mode, _ := j.here.decided(l.addr, link)
+	switch support := j.here.host.LastHop; {
+	case support.Known && support.Missing != "":
+		return "cannot have the mode last-hop: " + support.Missing
+	case !support.Known:
+		return "does not say that it can have the mode last-hop"
+	case mode == routing.LastHop || !j.here.host.TakesLastHop(link):
+		return "cannot have the mode last-hop there: lasthop plan says why"
 	}
-	return "does not say that it can have the mode last-hop"
+	return ""
 }
 
 // local handles an address of which this host knows no router.

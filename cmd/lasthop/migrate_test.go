@@ -97,9 +97,9 @@ func TestMigrateProposes(t *testing.T) {
 // question, one at a time: it says that, and all else as before.
 func TestMigrateQuestions(t *testing.T) {
 	c, err := bigip.Parse("bigip.conf", []byte(`net vlan /Common/ext { tag 1 }
-net vlan "/Common/d # mz: x" { tag 2 }
+net vlan "/Common/d # mz:  x" { tag 2 }
 net self /Common/s { address 10.0.0.2/24 vlan /Common/ext }
-net self /Common/t { address 10.0.1.2/24 vlan "/Common/d # mz: x" }
+net self /Common/t { address 10.0.1.2/24 vlan "/Common/d # mz:  x" }
 net route /Common/default { gw 10.0.0.1 network default }
 ltm pool /Common/p { members { /Common/10.0.0.1:0 { } /Common/10.0.0.3:0 { } } }
 ltm virtual /Common/a { destination /Common/10.0.0.100:80 ip-protocol tcp last-hop-pool /Common/p }
