@@ -2,9 +2,7 @@ package bigip
 
 import (
 	"cmp"
-	"maps"
 	"net/netip"
-	"slices"
 	"strings"
 
 	"go4.org/netipx"
@@ -54,10 +52,13 @@ func (x *index) servers(v *Virtual, o *object) {
 			s.SNAT, _ = x.resolve(o, value.first(), "ltm snatpool")
 		}
 	}
-	for _, key := range slices.Sorted(maps.Keys(o.props)) {
+	for _, key := range unjudged {
+		if !o.has(key) {
+			continue
+		}
 		block, _ := o.props[key].block()
 		switch value := o.get(key); {
-		case !unjudged[key], off[value] && len(block) == 0:
+		case off[value] && len(block) == 0:
 		case key != "source-port" || value == "preserve-strict":
 			s.Unjudged = append(s.Unjudged, key)
 		}
@@ -69,10 +70,10 @@ var off = map[string]bool{"": true, "none": true, "disabled": true, "0": true}
 
 // unjudged are the properties of a virtual server that decide which clients are
 // answered, or by whom, and that nothing here judges.
-var unjudged = set("bwc-policy, clone-pools, connection-limit, fw-enforced-policy, " +
-	"ip-intelligence-policy, nat64, per-flow-request-access-policy, policies, rate-class, " +
-	"rate-limit, security-nat-policy, service-down-immediate-action, source-port, " +
-	"transparent-nexthop")
+var unjudged = strings.Split("bwc-policy, clone-pools, connection-limit, "+
+	"fw-enforced-policy, ip-intelligence-policy, nat64, per-flow-request-access-policy, "+
+	"policies, rate-class, rate-limit, security-nat-policy, service-down-immediate-action, "+
+	"source-port, transparent-nexthop", ", ")
 
 // typeOf finds the flag that makes a virtual server something else than a
 // standard one.

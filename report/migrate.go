@@ -4,6 +4,7 @@ import (
 	"cmp"
 	"fmt"
 	"io"
+	"iter"
 	"maps"
 	"slices"
 	"strings"
@@ -51,23 +52,44 @@ func statusRank(status string) int {
 		func(s migrationStatus) bool { return s.status == status })
 }
 
+// virtualServers yields the rows of each virtual server, which follow each
+// other.
+func (m Migration) virtualServers() iter.Seq[[]migrate.Row] {
+	return func(yield func([]migrate.Row) bool) {
+		for rest := m.Rows; len(rest) > 0; {
+			n := 1
+			for n < len(rest) && rest[n].Virtual == rest[0].Virtual &&
+				rest[n].Origin == rest[0].Origin {
+				n++
+			}
+			if !yield(rest[:n]) {
+				return
+			}
+			rest = rest[n:]
+		}
+	}
+}
+
 // tally counts virtual servers, each by the gravest status of its rows; one
 // with a row that applies is not "not-applicable".
 func (m Migration) tally() (byStatus map[string]int, total, lastHop int) {
-	type virtual struct{ name, origin string }
-	gravest, relies := map[virtual]string{}, map[virtual]bool{}
-	for _, r := range m.gravestFirst() {
-		v := virtual{r.Virtual, r.Origin}
-		gravest[v] = cmp.Or(gravest[v], r.Status)
-		if r.Return == "last-hop" || r.Return == "last-hop-pool" {
-			relies[v] = true
+	byStatus = map[string]int{}
+	for rows := range m.virtualServers() {
+		gravest, relies := rows[0].Status, false
+		for i := range rows {
+			r := &rows[i]
+			if statusRank(r.Status) < statusRank(gravest) {
+				gravest = r.Status
+			}
+			relies = relies || r.Return == "last-hop" || r.Return == "last-hop-pool"
+		}
+		byStatus[gravest]++
+		total++
+		if relies {
+			lastHop++
 		}
 	}
-	byStatus = map[string]int{}
-	for _, status := range gravest {
-		byStatus[status]++
-	}
-	return byStatus, len(gravest), len(relies)
+	return byStatus, total, lastHop
 }
 
 // verdict says in a few sentences what the migration comes to.
@@ -78,7 +100,10 @@ func (m Migration) verdict() string {
 		if n := byStatus[s.status]; n > 0 {
 			parts = append(parts, number(n)+" "+s.name)
 		}
-		if n := m.decided(); n > 0 && s.status == migrate.Ready {
+		if s.status != migrate.Ready {
+			continue
+		}
+		if n := m.decided(); n > 0 {
 			parts = append(parts, number(n)+" of these by a decision")
 		}
 	}
@@ -115,15 +140,9 @@ func (m Migration) lost() []string {
 
 // decided counts the virtual servers that are ready since a person decided.
 func (m Migration) decided() (n int) {
-	type virtual struct{ name, origin string }
-	decided, blocked := map[virtual]bool{}, map[virtual]bool{}
-	for _, r := range m.Rows {
-		v := virtual{r.Virtual, r.Origin}
-		decided[v] = decided[v] || r.Decided != ""
-		blocked[v] = blocked[v] || r.Blocked()
-	}
-	for v := range decided {
-		if decided[v] && !blocked[v] {
+	for rows := range m.virtualServers() {
+		if !slices.ContainsFunc(rows, migrate.Row.Blocked) && slices.ContainsFunc(rows,
+			func(r migrate.Row) bool { return r.Decided != "" }) {
 			n++
 		}
 	}
@@ -150,9 +169,15 @@ func (m Migration) blocks() []string {
 
 // gravestFirst sorts rows by status and keeps their order otherwise.
 func (m Migration) gravestFirst() []migrate.Row {
-	return slices.SortedStableFunc(slices.Values(m.Rows), func(a, b migrate.Row) int {
-		return statusRank(a.Status) - statusRank(b.Status)
-	})
+	out := make([]migrate.Row, 0, len(m.Rows))
+	for _, s := range migrationStatuses {
+		for i := range m.Rows {
+			if m.Rows[i].Status == s.status {
+				out = append(out, m.Rows[i])
+			}
+		}
+	}
+	return out
 }
 
 type migrationDoc struct {
