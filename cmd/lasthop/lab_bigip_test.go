@@ -327,7 +327,10 @@ func TestLabMigratePair(t *testing.T) {
 	t.Parallel()
 	b := newBIGIPLab(t, "pair.conf")
 	b.wantOwners(nil, "lb1", "before")
-	_, second := b.prepare(b.conf)
+	first, second := b.prepare(b.conf)
+	if !first.questions()["/Common/dmz_0 route-missing"] {
+		t.Errorf("does not ask for the partners' route: %v", first.questions())
+	}
 	ready := second.ready()
 	if len(ready) != 20 || !second.finds("ha-pair /Common/pair") {
 		t.Fatalf("%d addresses are ready of 20: %v\n%v", len(ready), second.Virtuals,
@@ -338,10 +341,15 @@ func TestLabMigratePair(t *testing.T) {
 	b.wantOwners(ready, "lb1", "after")
 	b.wantAnswered("client", ready)
 	b.wantAnswered("lan", ready)
+	b.wantAnswered("client2", []string{"10.0.1.110", "10.0.1.114"}) // a partner
 	b.sh("tmsh failover")
 	b.wantOwners(ready, "lb2", "after a failover")
 	b.wantAnswered("client", ready)
 	b.follow(second.migration, "roll-back")
+	b.follow(first.migration, "roll-back")
+	if out := b.host("ip route show 192.0.2.0/24 table main"); out != "" {
+		t.Errorf("the partners' route is left: %s", out)
+	}
 	b.wantOwners(nil, "lb2", "after the way back")
 	b.sh("tmsh failover")
 	b.wantOwners(nil, "lb1", "after a failover back")
