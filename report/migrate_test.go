@@ -140,7 +140,7 @@ func TestMigrationDecided(t *testing.T) {
 	}
 	wantInOrder(t, head+body[:strings.Index(body, "virtuals-title")],
 		"By decision, not answered the way they came: "+lost)
-	wantInOrder(t, body, "by a decision", "Not answered:</b> "+lost)
+	wantInOrder(t, body, "by a decision", "Not answered: "+lost)
 	wantInOrder(t, csv.String(), "decided,loses", only+","+lost)
 	wantInOrder(t, doc.String(), `"decided": 1`, `"decided": "`+only, `"loses": "`+lost)
 }
