@@ -17,8 +17,9 @@ var modelled = set("ltm virtual, ltm virtual-address, ltm traffic-matching-crite
 	"listener, net address-list, security shared-objects address-list, security firewall " +
 	"address-list, net port-list, security shared-objects port-list, security firewall " +
 	"port-list, net vlan, net vlan-group, net tunnels tunnel, net self, net route, net " +
-	"route-domain, ltm pool, ltm node, ltm snat, ltm nat, cm traffic-group, auth partition, " +
-	"sys db, sys global-settings, ltm global-settings connection, ltm global-settings general")
+	"route-domain, ltm pool, ltm node, ltm snat, ltm snatpool, ltm snat-translation, " +
+	"ltm nat, cm traffic-group, cm device, cm device-group, auth partition, sys db, " +
+	"sys global-settings, ltm global-settings connection, ltm global-settings general")
 
 // builder makes a Config of the stanzas of all files.
 type builder struct {
@@ -27,12 +28,14 @@ type builder struct {
 	Config
 	domains map[string]int // by VLAN
 	pools   map[string]Pool
+	// SNAT translations without a stanza of their own, by name
+	translated map[string]bool
 }
 
 // build makes the Config, when all files were scanned.
 func (b *builder) build() Config {
 	list := b.fill()
-	b.domains, b.pools = map[string]int{}, map[string]Pool{}
+	b.domains, b.pools, b.translated = map[string]int{}, map[string]Pool{}, map[string]bool{}
 	b.criteria = criteria{index: &b.index, known: map[string]destinations{}}
 	for _, o := range list {
 		switch o.kind {
@@ -60,6 +63,8 @@ var builders = map[string]func(*builder, *object){
 	"net vlan":            (*builder).vlan, "net vlan-group": (*builder).vlan,
 	"net tunnels tunnel": (*builder).vlan, "net self": (*builder).self,
 	"net route": (*builder).route, "ltm snat": (*builder).snat, "ltm nat": (*builder).nat,
+	"ltm snatpool": (*builder).snatPool, "ltm snat-translation": (*builder).snatTranslation,
+	"cm device": (*builder).device, "cm device-group": (*builder).deviceGroup,
 	"cm traffic-group": (*builder).trafficGroup, "sys db": (*builder).global,
 	"sys global-settings":            (*builder).hostname,
 	"ltm global-settings connection": (*builder).global,

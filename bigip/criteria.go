@@ -2,7 +2,9 @@ package bigip
 
 import (
 	"fmt"
+	"maps"
 	"net/netip"
+	"slices"
 
 	"go4.org/netipx"
 
@@ -16,6 +18,7 @@ type destinations struct {
 	protocol string
 	source   netip.Prefix
 	disabled string // the virtual address that is switched off
+	unjudged []string
 }
 
 // criteria resolves traffic-matching-criteria and the lists that they name.
@@ -46,11 +49,22 @@ func (c *criteria) of(v *Virtual, o *object, name string) destinations {
 	return d
 }
 
+// criteriaKeys are the properties of traffic-matching-criteria that are judged,
+// and those that say nothing of clients.
+var criteriaKeys = set("app-service, description, destination-address-inline, " +
+	"destination-address-list, destination-port-inline, destination-port-list, partition, " +
+	"protocol, route-domain, source-address-inline, source-port-inline")
+
 func (c *criteria) matching(t *object) destinations {
 	d := destinations{protocol: t.get("protocol")}
 	if p, _, ok := parsePrefix(t.get("source-address-inline")); ok && p.Bits() > 0 &&
 		t.get("source-address-list") == "" {
 		d.source = p.Masked()
+	}
+	for _, key := range slices.Sorted(maps.Keys(t.props)) {
+		if !criteriaKeys[key] {
+			d.unjudged = append(d.unjudged, "traffic-matching-criteria "+label(key))
+		}
 	}
 	domain := noDomain
 	if name := t.get("route-domain"); name != "" {

@@ -36,7 +36,10 @@
 package bigip
 
 import (
+	"cmp"
 	"net/netip"
+	"path"
+	"slices"
 
 	"go4.org/netipx"
 
@@ -58,7 +61,10 @@ type Config struct {
 	Pools         []Pool
 	SNATs         []SNAT
 	NATs          []NAT
+	Translations  []Translation
 	TrafficGroups []TrafficGroup
+	Devices       []Device
+	DeviceGroups  []DeviceGroup
 
 	// Global is connection.autolasthop; a caller that knows better
 	// overwrites it. Management is the same for the management port, which
@@ -90,8 +96,8 @@ type Count struct {
 // unclosed, truncated, unknown-module, duplicate. Of lines outside of stanzas:
 // stray, imish. Of what a stanza says: bad-address, bad-destination, bad-mask,
 // bad-route, bad-value, conflict, no-destination, no-id, too-many-entries,
-// undefined-list, undefined-pool, unknown-service, unresolved-list,
-// vlans-unclear.
+// undefined-list, undefined-pool, undefined-rule, unknown-service,
+// unresolved-list, vlans-unclear.
 type Warning struct {
 	Code    string
 	Subject string // the stanza's type and name; "" if it is about none
@@ -145,8 +151,21 @@ type Virtual struct {
 	LastHopPool string // "" for none
 	LastHops    []Member
 	Rules       []Rule // in order
-	Damaged     bool   // its stanza was not read whole: settings may be missing
+	Servers     Servers
+	Damaged     bool // its stanza was not read whole: settings may be missing
 	Origin      string
+}
+
+// Servers is how a virtual server reaches its servers.
+type Servers struct {
+	Pool string // "" for none
+	// the source of its connections to them: "automap", an SNAT pool,
+	// "lsn"; "" for the client's own address
+	SNAT          string
+	NoTranslation bool // packets keep the virtual server's address as destination
+	// properties of the virtual server and of its criteria that decide
+	// which clients are answered, and that are not in a Config
+	Unjudged []string
 }
 
 // Destination is where clients connect to.
@@ -186,6 +205,7 @@ type VirtualAddress struct {
 	Domain       int
 	Disabled     bool
 	NoARP        bool // it answers no neighbours: routers have a route for it
+	Advertised   bool // a routing protocol announces it
 	TrafficGroup string
 	Origin       string
 }
@@ -245,7 +265,9 @@ type RouteDomain struct {
 	Parent string
 	Strict bool
 	VLANs  []string
-	Origin string
+	// BGP, OSPF and the like, which learn and announce routes
+	Protocols []string
+	Origin    string
 }
 
 // Pool is a pool of servers, or of gateways.
@@ -281,11 +303,68 @@ type NAT struct {
 	Origin                   string
 }
 
+// Translation is an address that a BIG-IP translates to: an `ltm
+// snat-translation`, a member of an `ltm snatpool` or the translation of an
+// `ltm snat` without a stanza of its own, or the translation of an `ltm nat`.
+type Translation struct {
+	Kind   string // "ltm snat-translation" or "ltm nat"
+	Name   string
+	Addr   netip.Addr
+	Domain int
+	NoARP  bool // it answers no neighbours
+	Origin string
+}
+
 // TrafficGroup is a set of addresses that fail over together.
 type TrafficGroup struct {
 	Name   string
 	MAC    string // masquerade address; "" for none
 	Origin string
+}
+
+// Device is a unit of a pair or cluster.
+type Device struct {
+	Name     string
+	Hostname string
+	Self     bool // the one that the files are of
+	Origin   string
+}
+
+// DeviceGroup is a set of units that share configuration.
+type DeviceGroup struct {
+	Name       string
+	Failover   bool // one takes over addresses of another: type sync-failover
+	AutoSync   bool // what is changed on one unit is changed on all
+	SaveOnSync bool // and saved there
+	Devices    []string
+	Origin     string
+}
+
+// Pair returns the device group whose units take over from each other, with the
+// hostnames of these, that of the files last. Without one it returns no units.
+func (c Config) Pair() (g DeviceGroup, units []string) {
+	i := slices.IndexFunc(c.DeviceGroups,
+		func(g DeviceGroup) bool { return g.Failover && len(g.Devices) > 1 })
+	if i < 0 {
+		return g, nil
+	}
+	self := ""
+	for _, name := range c.DeviceGroups[i].Devices {
+		at := slices.IndexFunc(c.Devices, func(d Device) bool { return d.Name == name })
+		unit := path.Base(name)
+		if at >= 0 {
+			unit = cmp.Or(c.Devices[at].Hostname, unit)
+		}
+		if at >= 0 && c.Devices[at].Self {
+			self = unit
+			continue
+		}
+		units = append(units, unit)
+	}
+	if self != "" {
+		units = append(units, self)
+	}
+	return c.DeviceGroups[i], units
 }
 
 // Rule is an iRule of a virtual server.

@@ -89,8 +89,9 @@ func dump(c Config) string {
 	}
 	dumpNetwork(line, c)
 	for _, a := range c.Addresses {
-		line("virtual-address %s %s domain %d disabled %v no-arp %v group %s [%s]", a.Name,
-			rangeText(a.Addrs), a.Domain, a.Disabled, a.NoARP, a.TrafficGroup, a.Origin)
+		line("virtual-address %s %s domain %d disabled %v no-arp %v advertised %v "+
+			"group %s [%s]", a.Name, rangeText(a.Addrs), a.Domain, a.Disabled, a.NoARP,
+			a.Advertised, a.TrafficGroup, a.Origin)
 	}
 	for _, s := range c.SNATs {
 		line("snat %s %v to %s vlans %s auto-lasthop %s [%s]", s.Name, s.Origins,
@@ -100,8 +101,16 @@ func dump(c Config) string {
 		line("nat %s %v to %v auto-lasthop %s [%s]", n.Name, n.Originating, n.Translation,
 			n.AutoLastHop, n.Origin)
 	}
+	for _, x := range c.Translations {
+		line("translation %s %s %v domain %d no-arp %v [%s]", x.Kind, x.Name, x.Addr,
+			x.Domain, x.NoARP, x.Origin)
+	}
 	for _, g := range c.TrafficGroups {
 		line("traffic-group %s mac %q [%s]", g.Name, g.MAC, g.Origin)
+	}
+	if g, units := c.Pair(); len(units) > 0 {
+		line("pair %s auto-sync %v save %v: %v [%s]", g.Name, g.AutoSync, g.SaveOnSync,
+			units, g.Origin)
 	}
 	for _, v := range c.Virtuals {
 		dumpVirtual(line, c, v)
@@ -128,8 +137,8 @@ func dumpNetwork(line func(string, ...any), c Config) {
 			r.Interface, r.Blackhole, r.MTU, r.Origin)
 	}
 	for _, d := range c.Domains {
-		line("route-domain %s id %d parent %q strict %v vlans %v [%s]", d.Name, d.ID,
-			d.Parent, d.Strict, d.VLANs, d.Origin)
+		line("route-domain %s id %d parent %q strict %v vlans %v protocols %v [%s]", d.Name,
+			d.ID, d.Parent, d.Strict, d.VLANs, d.Protocols, d.Origin)
 	}
 	for _, p := range c.Pools {
 		line("pool %s %s [%s]", p.Name, membersText(p.Members), p.Origin)
@@ -141,6 +150,10 @@ func dumpVirtual(line func(string, ...any), c Config, v Virtual) {
 		scopeText(v.VLANs), v.AutoLastHop, v.Origin)
 	if v.Source.IsValid() {
 		line("  source %v", v.Source)
+	}
+	if x := v.Servers; x.Pool != "" || len(x.Unjudged) > 0 || x.NoTranslation || x.SNAT != "" {
+		line("  servers %s snat %q untranslated %v unjudged %q", x.Pool, x.SNAT,
+			x.NoTranslation, x.Unjudged)
 	}
 	if v.Disabled != "" {
 		line("  disabled by %s", v.Disabled)

@@ -17,6 +17,7 @@ type object struct {
 	full      string
 	props     map[string]tokens
 	replaced  bool // by a later one
+	warned    bool // of what it calls
 }
 
 // get is the first word of a property; "" if there is none.

@@ -17,6 +17,9 @@ func (b *builder) routeDomain(o *object) {
 	}
 	d := RouteDomain{Name: o.full, ID: id, Strict: o.get("strict") != "disabled",
 		Parent: b.reference(o, "parent", "net route-domain"), Origin: o.origin()}
+	for name := range o.list("routing-protocol").entries() {
+		d.Protocols = append(d.Protocols, label(name))
+	}
 	for _, name := range o.props["vlans"].names() {
 		name, _ = b.resolve(o, name, "net vlan")
 		d.VLANs = append(d.VLANs, name)
@@ -158,9 +161,13 @@ func (b *builder) virtualAddress(o *object) {
 		Addrs:  netipx.RangeOfPrefix(netip.PrefixFrom(addr, bits)),
 		Domain: b.domain(o.partition, id), Disabled: o.off(),
 		NoARP:        o.get("arp") == "disabled",
+		Advertised:   advertised(o.get("route-advertisement")),
 		TrafficGroup: b.reference(o, "traffic-group", "cm traffic-group"),
 		Origin:       o.origin()})
 }
+
+// advertised reads route-advertisement: selective, always, any, all, enabled.
+func advertised(value string) bool { return value != "" && value != "disabled" }
 
 // addressOf is the address of a virtual address: a property, else its name.
 func addressOf(o *object) string { return cmp.Or(o.get("address"), path.Base(o.full)) }
@@ -182,6 +189,7 @@ func (b *builder) snat(o *object) {
 		s.Translation = b.reference(o, "snatpool", "ltm snatpool")
 	default:
 		s.Translation = o.get("translation")
+		b.translatesTo(o, s.Translation)
 	}
 	b.SNATs = append(b.SNATs, s)
 }
@@ -189,11 +197,59 @@ func (b *builder) snat(o *object) {
 func (b *builder) nat(o *object) {
 	n := NAT{Name: o.full, AutoLastHop: b.lastHop(o), Origin: o.origin()}
 	n.Originating, _, _ = parseAddr(o.get("originating-address"))
-	n.Translation, _, _ = parseAddr(o.get("translation-address"))
+	n.Translation = b.translation(o, o.kind, o.full, o.get("translation-address"))
 	b.NATs = append(b.NATs, n)
+}
+
+func (b *builder) snatPool(o *object) {
+	for name := range o.list("members").entries() {
+		b.translatesTo(o, name)
+	}
+}
+
+func (b *builder) snatTranslation(o *object) {
+	b.translation(o, o.kind, o.full, addressOf(o))
+}
+
+// translatesTo takes in the name of an SNAT translation. One with a stanza is
+// told by that.
+func (b *builder) translatesTo(o *object, name string) {
+	full, stanza := b.resolve(o, name, "ltm snat-translation")
+	if stanza == nil && !b.translated[full] {
+		b.translated[full] = true
+		b.translation(o, "ltm snat-translation", full, path.Base(name))
+	}
+}
+
+// translation takes in an address that the BIG-IP translates to, and returns
+// it.
+func (b *builder) translation(o *object, kind, name, address string) netip.Addr {
+	addr, id, ok := parseAddr(address)
+	if ok {
+		b.Translations = append(b.Translations, Translation{Kind: kind, Name: name,
+			Addr: addr, Domain: b.domain(o.partition, id),
+			NoARP: o.get("arp") == "disabled", Origin: o.origin()})
+	}
+	return addr
 }
 
 func (b *builder) trafficGroup(o *object) {
 	b.TrafficGroups = append(b.TrafficGroups,
 		TrafficGroup{Name: o.full, MAC: o.get("mac"), Origin: o.origin()})
+}
+
+func (b *builder) device(o *object) {
+	b.Devices = append(b.Devices, Device{Name: o.full, Hostname: o.get("hostname"),
+		Self: o.get("self-device") == "true", Origin: o.origin()})
+}
+
+func (b *builder) deviceGroup(o *object) {
+	g := DeviceGroup{Name: o.full, Failover: o.get("type") == "sync-failover",
+		AutoSync:   o.get("auto-sync") == "enabled",
+		SaveOnSync: o.get("save-on-auto-sync") == "true", Origin: o.origin()}
+	for name := range o.list("devices").entries() {
+		name, _ = b.resolve(o, name, "cm device")
+		g.Devices = append(g.Devices, name)
+	}
+	b.DeviceGroups = append(b.DeviceGroups, g)
 }

@@ -15,6 +15,7 @@ type stanza struct {
 	line     int
 	body     tokens   // of modelled kinds alone
 	commands []string // of an iRule: lasthop, nexthop
+	calls    []string // of an iRule: those whose procedures it calls
 	problem  string   // "", or the code that it is named with
 	stopped  int      // the line of the header that ended it, where it is unclosed
 }
@@ -285,12 +286,17 @@ func (s *scan) add(st stanza) {
 	s.stanzas = append(s.stanzas, st)
 }
 
+// tcl takes in one line of a script.
+func (s *stanza) tcl(line string) {
+	s.commands, s.calls = addCommands(s.commands, line), addCalls(s.calls, line)
+}
+
 // script reads the body of a script: lines up to the next header. It says
 // whether the last of them closes it.
 func (s *scan) script(st *stanza) (closed bool) {
 	if rest := strings.TrimSpace(s.peek()); len(rest) > 0 && rest[len(rest)-1] == '}' &&
 		strings.Count(rest, "{")+1 == strings.Count(rest, "}") {
-		st.commands = addCommands(st.commands, rest)
+		st.tcl(rest)
 		s.next()
 		return true
 	}
@@ -304,7 +310,7 @@ func (s *scan) script(st *stanza) (closed bool) {
 		depth += tclDepth(line)
 		if len(text) > 0 && text[0] != '#' {
 			closed, last = text[len(text)-1] == '}', line
-			st.commands = addCommands(st.commands, text)
+			st.tcl(text)
 		}
 		s.next()
 	}

@@ -18,13 +18,14 @@ func (b *builder) virtual(o *object) {
 	if o.has("disabled") {
 		v.Disabled = label(o.kind, o.full)
 	}
+	b.servers(&v, o)
 	b.place(&v, o)
 	b.lastHopPool(&v, o)
 	for _, name := range o.props["rules"].names() {
 		r := Rule{}
 		var rule *object
 		if r.Name, rule = b.resolve(o, name, "ltm rule"); rule != nil {
-			r.Commands, r.Origin = rule.commands, rule.origin()
+			r.Commands, r.Origin = b.commandsOf(rule), rule.origin()
 		}
 		v.Rules = append(v.Rules, r)
 	}
@@ -34,6 +35,45 @@ func (b *builder) virtual(o *object) {
 	}
 	b.Virtuals = append(b.Virtuals, v)
 }
+
+// servers reads how a virtual server reaches its servers.
+func (x *index) servers(v *Virtual, o *object) {
+	s := &v.Servers
+	s.Pool = x.reference(o, "pool", "ltm pool")
+	s.NoTranslation = o.get("translate-address") == "disabled"
+	// of BIG-IP 11.3 and older
+	s.SNAT = cmp.Or(x.reference(o, "snatpool", "ltm snatpool"), o.get("snat"))
+	block, _ := o.props["source-address-translation"].block()
+	for key, value := range block.properties() {
+		switch {
+		case key.text == "type" && value.first() != "none":
+			s.SNAT = cmp.Or(s.SNAT, value.first())
+		case key.text == "pool":
+			s.SNAT, _ = x.resolve(o, value.first(), "ltm snatpool")
+		}
+	}
+	for _, key := range unjudged {
+		if !o.has(key) {
+			continue
+		}
+		block, _ := o.props[key].block()
+		switch value := o.get(key); {
+		case off[value] && len(block) == 0:
+		case key != "source-port" || value == "preserve-strict":
+			s.Unjudged = append(s.Unjudged, key)
+		}
+	}
+}
+
+// off are values with which a property does nothing; get returns "" for none.
+var off = map[string]bool{"": true, "none": true, "disabled": true, "0": true}
+
+// unjudged are the properties of a virtual server that decide which clients are
+// answered, or by whom, and that nothing here judges.
+var unjudged = strings.Split("bwc-policy, clone-pools, connection-limit, "+
+	"fw-enforced-policy, ip-intelligence-policy, nat64, per-flow-request-access-policy, "+
+	"policies, rate-class, rate-limit, security-nat-policy, service-down-immediate-action, "+
+	"source-port, transparent-nexthop", ", ")
 
 // typeOf finds the flag that makes a virtual server something else than a
 // standard one.
@@ -72,6 +112,7 @@ func (b *builder) place(v *Virtual, o *object) {
 		d := b.criteria.of(v, o, name)
 		v.Destinations, v.Source, v.Protocol = d.list, d.source,
 			cmp.Or(d.protocol, v.Protocol)
+		v.Servers.Unjudged = append(v.Servers.Unjudged, d.unjudged...)
 	case text != "":
 		d := b.destination(o, text)
 		v.Destinations, v.Disabled = d.list, cmp.Or(v.Disabled, d.disabled)

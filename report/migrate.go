@@ -4,6 +4,7 @@ import (
 	"cmp"
 	"fmt"
 	"io"
+	"iter"
 	"maps"
 	"slices"
 	"strings"
@@ -51,23 +52,44 @@ func statusRank(status string) int {
 		func(s migrationStatus) bool { return s.status == status })
 }
 
+// virtualServers yields the rows of each virtual server, which follow each
+// other.
+func (m Migration) virtualServers() iter.Seq[[]migrate.Row] {
+	return func(yield func([]migrate.Row) bool) {
+		for rest := m.Rows; len(rest) > 0; {
+			n := 1
+			for n < len(rest) && rest[n].Virtual == rest[0].Virtual &&
+				rest[n].Origin == rest[0].Origin {
+				n++
+			}
+			if !yield(rest[:n]) {
+				return
+			}
+			rest = rest[n:]
+		}
+	}
+}
+
 // tally counts virtual servers, each by the gravest status of its rows; one
 // with a row that applies is not "not-applicable".
 func (m Migration) tally() (byStatus map[string]int, total, lastHop int) {
-	type virtual struct{ name, origin string }
-	gravest, relies := map[virtual]string{}, map[virtual]bool{}
-	for _, r := range m.gravestFirst() {
-		v := virtual{r.Virtual, r.Origin}
-		gravest[v] = cmp.Or(gravest[v], r.Status)
-		if r.Return == "last-hop" || r.Return == "last-hop-pool" {
-			relies[v] = true
+	byStatus = map[string]int{}
+	for rows := range m.virtualServers() {
+		gravest, relies := rows[0].Status, false
+		for i := range rows {
+			r := &rows[i]
+			if statusRank(r.Status) < statusRank(gravest) {
+				gravest = r.Status
+			}
+			relies = relies || r.Return == "last-hop" || r.Return == "last-hop-pool"
+		}
+		byStatus[gravest]++
+		total++
+		if relies {
+			lastHop++
 		}
 	}
-	byStatus = map[string]int{}
-	for _, status := range gravest {
-		byStatus[status]++
-	}
-	return byStatus, len(gravest), len(relies)
+	return byStatus, total, lastHop
 }
 
 // verdict says in a few sentences what the migration comes to.
@@ -78,13 +100,53 @@ func (m Migration) verdict() string {
 		if n := byStatus[s.status]; n > 0 {
 			parts = append(parts, number(n)+" "+s.name)
 		}
+		if s.status != migrate.Ready {
+			continue
+		}
+		if n := m.decided(); n > 0 {
+			parts = append(parts, number(n)+" of these by a decision")
+		}
 	}
 	text := fmt.Sprintf("%s: %s; %s relied on the last hop.", count(total, "virtual server"),
 		strings.Join(parts, ", "), number(lastHop))
+	if lost := m.lost(); len(lost) > 0 {
+		text += " By decision, not answered the way they came: " + some(lost, 6) + "."
+	}
 	if blocks := m.blocks(); len(blocks) > 0 {
 		text += " In the way: " + some(blocks, 6) + "."
 	}
 	return text
+}
+
+// lost returns the clients that lose by what a person decided, with the number
+// of virtual servers that were theirs.
+func (m Migration) lost() []string {
+	var clients []string
+	virtuals := map[string]map[string]bool{}
+	for _, r := range m.Rows {
+		if r.Loses == "" {
+			continue
+		}
+		if virtuals[r.Loses] == nil {
+			virtuals[r.Loses] = map[string]bool{}
+			clients = append(clients, r.Loses)
+		}
+		virtuals[r.Loses][r.Virtual] = true
+	}
+	return mapped(clients, func(c string) string {
+		return fmt.Sprintf("%s (%s)", c, count(len(virtuals[c]), "virtual server"))
+	})
+}
+
+// decided counts the virtual servers that are ready since a person decided.
+func (m Migration) decided() (n int) {
+	for rows := range m.virtualServers() {
+		if !slices.ContainsFunc(rows, migrate.Row.Blocked) && slices.ContainsFunc(rows,
+			func(r migrate.Row) bool { return r.Decided != "" }) {
+			n++
+		}
+	}
+	return n
 }
 
 // blocks counts virtual servers by what is missing first.
@@ -107,9 +169,15 @@ func (m Migration) blocks() []string {
 
 // gravestFirst sorts rows by status and keeps their order otherwise.
 func (m Migration) gravestFirst() []migrate.Row {
-	return slices.SortedStableFunc(slices.Values(m.Rows), func(a, b migrate.Row) int {
-		return statusRank(a.Status) - statusRank(b.Status)
-	})
+	out := make([]migrate.Row, 0, len(m.Rows))
+	for _, s := range migrationStatuses {
+		for i := range m.Rows {
+			if m.Rows[i].Status == s.status {
+				out = append(out, m.Rows[i])
+			}
+		}
+	}
+	return out
 }
 
 type migrationDoc struct {
@@ -126,7 +194,8 @@ type migrationDoc struct {
 func (m Migration) JSON(w io.Writer) error {
 	byStatus, total, lastHop := m.tally()
 	summary := map[string]int{"virtuals": total, "rows": len(m.Rows),
-		"relied_on_last_hop": lastHop, "findings": len(m.Findings)}
+		"relied_on_last_hop": lastHop, "decided": m.decided(),
+		"findings": len(m.Findings)}
 	for status, n := range byStatus {
 		summary[status] = n
 	}
@@ -145,7 +214,8 @@ func (m Migration) JSON(w io.Writer) error {
 var migrationColumns = []string{"virtual", "destination", "address", "port", "protocol", "vlan",
 	"last_hop", "decided_by", "decided_value", "decided_at", "listener", "listen",
 	"listen_origin", "interface", "gateway", "gateway_source", "present", "status", "reason",
-	"also", "remedy", "before", "after", "origin"}
+	"also", "remedy", "before", "after", "origin", "decided", "loses",
+	"source"}
 
 // CSV writes a line of names and one for each virtual server, destination and
 // VLAN.
@@ -155,7 +225,8 @@ func (m Migration) CSV(w io.Writer) error {
 			r.Return, r.Level, r.Value, r.LevelOrigin,
 			r.Match, r.Listen, r.ListenOrigin, r.Interface, r.Gateway, r.GatewaySource,
 			fmt.Sprint(r.Present), r.Status, r.Reason,
-			strings.Join(r.Also, " "), r.Remedy, r.Before, r.After, r.Origin}
+			strings.Join(r.Also, " "), r.Remedy, r.Before, r.After, r.Origin,
+			r.Decided, r.Loses, r.Source}
 	})
 }
 
@@ -188,12 +259,16 @@ func (m Migration) source() string {
 		Escape(m.BIGIP.GlobalFrom))
 }
 
-// virtuals are listed by status, the gravest first.
+// virtuals are listed by status, the gravest first; those that are ready by a
+// decision come before the others.
 func (t *page) virtuals(rows []migrate.Row) {
-	for _, s := range migrationStatuses {
+	byDecision := migrationStatus{migrate.Ready, "ready by a decision",
+		"only as long as it is true what a person decided", yellow, ""}
+	for _, s := range slices.Insert(slices.Clone(migrationStatuses), 2, byDecision) {
 		var table []row
 		for _, r := range rows {
-			if r.Status == s.status {
+			decided := r.Status == migrate.Ready && r.Decided != ""
+			if r.Status == s.status && decided == (s == byDecision) {
 				table = append(table, newRow(s.color, short(r.Virtual), endpoint(r),
 					ingress(r), rowFate(r)))
 			}
@@ -238,11 +313,22 @@ func ingress(r migrate.Row) string {
 func rowFate(r migrate.Row) string {
 	switch r.Status {
 	case migrate.Ready:
-		return Escape(r.After)
+		return Escape(r.After) + decision(r)
 	case migrate.NotApplicable:
 		return Escape(r.Before)
 	}
 	return strings.Join(append([]string{r.Reason}, r.Also...), ", ")
+}
+
+// decision says what made a row ready that a person decided.
+func decision(r migrate.Row) string {
+	switch {
+	case r.Decided == "":
+		return ""
+	case r.Loses == "":
+		return "; decided: " + Escape(r.Decided)
+	}
+	return "; decided, loses: " + Escape(r.Loses)
 }
 
 func (t *page) steps(steps []migrate.Step) {
@@ -279,6 +365,9 @@ func stepName(s migrate.Step) string {
 		"big-ip": "On the BIG-IP"}[s.Where]
 	if where == "" {
 		return upperFirst(s.Title)
+	}
+	if len(s.Units) > 0 {
+		where = "On each of " + Escape(strings.Join(s.Units, ", "))
 	}
 	return where + ": " + Escape(s.Title)
 }

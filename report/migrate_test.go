@@ -109,6 +109,42 @@ func TestMigrationText(t *testing.T) {
 	}
 }
 
+// TestMigrationDecided: each format says in its first lines who is not answered
+// by a decision, and the row says what was decided.
+func TestMigrationDecided(t *testing.T) {
+	const lost, only = "clients that come in by VLAN /Common/dmz",
+		"only if no client comes in by VLAN /Common/dmz"
+	m := smallMigration()
+	m.Rows = m.Rows[:1]
+	plain := m.Rows[0]
+	plain.Virtual = "/Common/plain"
+	m.Rows = append(m.Rows, plain)
+	m.Rows[0].Decided, m.Rows[0].Loses = only, lost
+	var text, markdown, html, csv, doc bytes.Buffer
+	for _, err := range []error{m.Text(&text, Style{}), m.Markdown(&markdown), m.HTML(&html),
+		m.CSV(&csv), m.JSON(&doc)} {
+		if err != nil {
+			t.Fatal(err)
+		}
+	}
+	verdict := "2 virtual servers: 2 ready, 1 of these by a decision; 2 relied on the " +
+		"last hop. By decision, not answered the way they came: " + lost +
+		" (1 virtual server)."
+	wantInOrder(t, text.String(), verdict, "Ready by a decision (1)", "web", "loses: "+lost,
+		"Ready (1)", "plain")
+	wantInOrder(t, markdown.String(), "By decision, not answered the way they came:",
+		"## Virtual servers", "loses: clients")
+	head, body, found := strings.Cut(html.String(), "<main")
+	if !found {
+		t.Fatal("no main part")
+	}
+	wantInOrder(t, head+body[:strings.Index(body, "virtuals-title")],
+		"By decision, not answered the way they came: "+lost)
+	wantInOrder(t, body, "by a decision", "Not answered: "+lost)
+	wantInOrder(t, csv.String(), "decided,loses", only+","+lost)
+	wantInOrder(t, doc.String(), `"decided": 1`, `"decided": "`+only, `"loses": "`+lost)
+}
+
 // wantInOrder looks for parts of a text, each behind the one before, whatever
 // is between words.
 func wantInOrder(t *testing.T, text string, parts ...string) {
@@ -176,7 +212,7 @@ func TestPageOfMigration(t *testing.T) {
 		eval[int](tab, `document.querySelectorAll("#findings li").length`))
 	tab.equal("steps", len(m.Steps),
 		eval[int](tab, `document.querySelectorAll("#steps h3 ~ p:not(.at)").length`))
-	tab.equal("tiles", []string{"4", "1", "2", "0", "1", "2"}, eval[[]string](tab,
+	tab.equal("tiles", []string{"4", "1", "2", "0", "1", "0", "2"}, eval[[]string](tab,
 		`[...document.querySelectorAll(".tile dd")].map(x => x.textContent)`))
 	tab.equal("scripts of names", 1, eval[int](tab, `document.scripts.length`))
 	tab.find("dmz")

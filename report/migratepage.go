@@ -98,8 +98,12 @@ func (m Migration) frame() frame {
 		t := newTile(byStatus[s.status], s.name, s.tone)
 		f.Tiles, f.Tone = append(f.Tiles, t), cmp.Or(f.Tone, t.Tone)
 	}
+	if len(m.lost()) > 0 && f.Tone == "good" {
+		f.Tone = "warn"
+	}
 	f.Tone = cmp.Or(f.Tone, "good")
-	f.Tiles = append(f.Tiles, newTile(lastHop, "relied on the last hop", ""))
+	f.Tiles = append(f.Tiles, newTile(m.decided(), "ready by a decision", "warn"),
+		newTile(lastHop, "relied on the last hop", ""))
 	rows := counted(m.Rows, func(r migrate.Row) string { return r.Status })
 	f.Statuses = mapped(migrationStatuses, func(s migrationStatus) tile {
 		return newTile(rows[s.status], s.status, "")

@@ -27,6 +27,13 @@ func (l Link) ethernet() bool {
 	return false
 }
 
+// TakesLastHop reports whether replies that leave by a link can have the mode
+// last-hop here. Where the host does not say, they cannot.
+func (h Host) TakesLastHop(link string) bool {
+	i := slices.IndexFunc(h.Links, func(l Link) bool { return l.Name == link })
+	return i >= 0 && h.Links[i].ethernet() && h.LastHop.Known && h.LastHop.Missing == ""
+}
+
 // missing says why the mode cannot be had; "" if it can, or may.
 func (t returning) missing() string {
 	if !t.host.LastHop.Known {

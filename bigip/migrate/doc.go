@@ -10,12 +10,22 @@
 //
 //   - place.go finds the interface of each VLAN, by the subnets of its self
 //     IPs, and the routers that the BIG-IP's files name on it.
+//   - site.go gathers what serves an address, and what else answers for it: an
+//     address has one owner and one way.
 //   - listen.go finds the listener of NGINX that takes a destination's ports.
-//   - way.go compares the way back here with the BIG-IP's way.
-//   - needs.go collects what is missing for lasthop, as flags and as
-//     lasthop.yaml.
+//   - way.go compares the way back here with the BIG-IP's way, and routes.go
+//     this host's routes with the BIG-IP's.
+//   - properties.go judges what else decides who answers whom.
+//   - merge.go makes one row of VLANs that are alike.
+//   - needs.go collects what is missing for lasthop, as flags, and settings.go
+//     writes it as lasthop.yaml. What is known is a proposal; what only a
+//     person can decide is a question.
 //   - summary.go adds what concerns the BIG-IP as a whole.
-//   - steps.go leads through the cut-over and back.
+//   - steps.go leads through the cut-over and back, pair.go on each unit.
+//
+// Following the steps converges: Join decides again with what it proposes, so
+// that the next run asks nothing new. An answer of a person stays on the row,
+// with the clients that lose by it.
 //
 // What neither the files nor this host tell is asked for, never guessed.
 package migrate
@@ -32,10 +42,10 @@ type Result struct {
 	// virtual servers' addresses alone.
 	Plan routing.Plan
 	Rows []Row // of each virtual server those of its destinations and VLANs
-	// A warning is something that a row needs, an error something that only
-	// a person can decide; sorted.
+	// A warning is something that a row needs or that a person has decided,
+	// an error something that only a person can decide; sorted.
 	Findings []routing.Finding
-	Flags    []string // for lasthop; ADDR stands where only a person knows the address
+	Flags    []string // for lasthop; IPv4-ADDR stands for what only a person knows
 	Settings string   // the same as lasthop.yaml, with what was decided before
 	Steps    []Step   // the cut-over, in order
 }
@@ -58,7 +68,10 @@ type Row struct {
 	Address     string `json:"address,omitempty"`     // "10.0.0.1", a network or a range
 	Port        string `json:"port"`                  // "443", "8000-8005", "any"
 	Protocol    string `json:"protocol"`
-	VLAN        string `json:"vlan,omitempty"`
+	Source      string `json:"source,omitempty"` // the clients' network, if not all
+	VLAN        string `json:"vlan,omitempty"`   // "other VLANs (29)" for several
+
+	VLANs []string `json:"vlans,omitempty"` // those of several
 
 	// The BIG-IP's way of replies, a bigip.Return, and what decided it.
 	Return      string `json:"last_hop,omitempty"`
@@ -84,6 +97,11 @@ type Row struct {
 	Remedy string   `json:"remedy,omitempty"`
 	Also   []string `json:"also"`
 
+	// What a person decided, in the words of the question, and the clients
+	// that are not answered the way they came since then.
+	Decided string `json:"decided,omitempty"`
+	Loses   string `json:"loses,omitempty"`
+
 	// The way of replies: the BIG-IP's, and this host's.
 	Before string `json:"before,omitempty"`
 	After  string `json:"after,omitempty"`
@@ -101,7 +119,8 @@ type Step struct {
 	// Where is "nginx.conf", "lasthop.yaml", "host", "big-ip", or "" for
 	// something to find out.
 	Where string   `json:"where,omitempty"`
-	Title string   `json:"title"` // what to do
-	Lines []string `json:"lines"` // exactly this: commands, or lines of the file
+	Units []string `json:"units,omitempty"` // of a pair, those to do it on
+	Title string   `json:"title"`           // what to do
+	Lines []string `json:"lines"`           // exactly this: commands, or lines of the file
 	Notes []string `json:"notes"`
 }

@@ -15,34 +15,96 @@ import (
 // context is that of the listeners that Join adds.
 const context = "big-ip"
 
+// maxPasses bounds how often Join decides again: each pass puts in what the one
+// before proposed, so that its questions are asked now and not in the next run.
+const maxPasses = 4
+
 // Join says for each virtual server what takes its place on this host, and what
 // is missing for that. in.Listeners are NGINX's. Join decides for them and for
 // the virtual servers' addresses together, so that the plan has an outcome for
 // each of these. The error is that of routing.Decide.
 func Join(c bigip.Config, in routing.Inputs) (Result, error) {
+	need, host := newNeeds(in.Policy), in.Host
+	j, err := newJoiner(c, in, need)
+	if err != nil {
+		return Result{}, err
+	}
+	j.virtuals()
+	for asked := 0; asked < need.proposed && j.passes < maxPasses; j.passes++ {
+		asked = need.proposed
+		in.Policy, in.Host = need.policy, need.on(host)
+		next, err := newJoiner(c, in, need)
+		if err != nil {
+			break // the proposals contradict each other: a person chooses first
+		}
+		next.virtuals()
+		j.ask(next)
+	}
+	return j.result(), nil
+}
+
+// newJoiner decides for NGINX's listeners and the virtual servers' addresses.
+func newJoiner(c bigip.Config, in routing.Inputs, need *needs) (*joiner, error) {
 	nginx := newListening(in.Listeners)
 	in.Listeners = slices.Concat(wanted(c), in.Listeners)
 	d, err := routing.Decide(in)
 	if err != nil {
-		return Result{}, err
+		return nil, err
 	}
-	j := &joiner{config: c, domains: map[netip.Addr][]int{}, network: newNetwork(c, in.Host),
-		nginx: nginx, here: newHere(in, d.Plan), need: newNeeds(in.Policy),
-		cut: newCutover(c), missing: misses{index: map[routing.Finding]*miss{}}}
-	for addr, d := range served(c) {
-		j.domains[addr] = appendNew(j.domains[addr], d.Domain)
+	j := &joiner{config: c, network: newNetwork(c, in.Host), nginx: nginx,
+		here: newHere(in, d.Plan), need: need, cut: newCutover(c),
+		holders: newHolders(c), advertised: newAdvertised(c), shared: newShared(c),
+		ways:   map[lookup]routing.Way{},
+		misses: misses{index: map[routing.Finding]*miss{}}}
+	j.sites = newSites(c, j.network, j.here)
+	return j, nil
+}
+
+// virtuals makes the lines of all virtual servers.
+func (j *joiner) virtuals() {
+	for i := range j.config.Virtuals {
+		j.virtual(&j.config.Virtuals[i])
 	}
-	for _, v := range c.Virtuals {
-		j.virtual(v)
+}
+
+// ask adds to each line what is only missing when the proposals are followed.
+func (j *joiner) ask(next *joiner) {
+	for i, l := range j.lines {
+		for _, p := range next.lines[i].problems {
+			if !slices.ContainsFunc(l.problems,
+				func(q problem) bool { return q.Code == p.Code }) {
+				l.problems = append(l.problems, p)
+			}
+		}
 	}
-	d.Plan.Outcomes = slices.DeleteFunc(slices.Clone(d.Plan.Outcomes),
+}
+
+// result ends all lines.
+func (j *joiner) result() Result {
+	j.rows = make([]Row, 0, len(j.lines))
+	for rest := j.lines; len(rest) > 0; {
+		n := 1
+		for n < len(rest) && rest[n].run == rest[0].run {
+			n++
+		}
+		own := ""
+		if s := j.sites[rest[0].addr]; s != nil {
+			own = s.link
+		}
+		for _, l := range merged(rest[:n], own) {
+			j.end(l)
+		}
+		rest = rest[n:]
+	}
+	plan := j.here.plan
+	plan.Outcomes = slices.DeleteFunc(slices.Clone(plan.Outcomes),
 		func(o routing.Outcome) bool { return o.Context != context })
-	r := Result{Plan: d.Plan, Rows: j.rows,
-		Findings: slices.Concat(j.missing.findings(), j.summary()),
-		Flags:    j.need.flags, Settings: j.need.settings(),
-		Steps: j.cut.steps(j.need, nginx.missing)}
+	r := Result{Plan: plan, Rows: j.rows,
+		Findings: slices.Concat(j.misses.findings(), j.summary()),
+		Flags:    j.need.all(), Settings: j.need.settings(),
+		Steps: j.cut.steps(j.need, j.nginx.missing)}
 	routing.SortFindings(r.Findings)
-	return r, nil
+	return r
 }
 
 // served yields the addresses that virtual servers serve, each with a
@@ -71,8 +133,13 @@ func wanted(c bigip.Config) []routing.Listener {
 			continue
 		}
 		seen[addr] = true
-		out = append(out, routing.Listener{Addr: addr,
-			Ports:     routing.PortRange{First: 1, Last: 65535},
+		// One port is enough: the mode last-hop has no room for each of
+		// them.
+		port := routing.PortRange{First: 1, Last: 1}
+		if len(d.Ports) > 0 && !d.AnyPort() {
+			port.First, port.Last = d.Ports[0].First, d.Ports[0].First
+		}
+		out = append(out, routing.Listener{Addr: addr, Ports: port,
 			Transport: routing.TCP, Context: context, Listen: d.Text,
 			Origins: []string{d.Origin}})
 	}
@@ -103,26 +170,39 @@ func unserved(v bigip.Virtual) (reason, before string) {
 // joiner is a Result in the making.
 type joiner struct {
 	config  bigip.Config
-	domains map[netip.Addr][]int // the route domains in which an address serves
 	network network
-	nginx   *listening
-	here    *here
-	need    *needs
-	cut     *cutover
-	missing misses
-	rows    []Row
+	sites   sites
+	holders map[domain][]holder
+
+	advertised map[domain]bool
+	shared     map[offer][]string // virtual servers
+	nginx      *listening
+	here       *here
+	ways       map[lookup]routing.Way
+	need       *needs
+	passes     int
+
+	lines  []*line
+	cut    *cutover
+	misses misses
+	rows   []Row
 }
 
 // line is a Row in the making.
 type line struct {
 	Row
-	v        bigip.Virtual
+	v        *bigip.Virtual
 	d        bigip.Destination
 	port     *routing.PortRange // nil if it is not known
 	in       bigip.Ingress
 	place    place
 	addr     netip.Addr // not valid if the destination is not one address
 	problems []problem
+	run      int // the same for all lines of a destination's port
+
+	// Decisions of a person, and whom they cost their replies.
+	decided, loses []string
+	decisions      []routing.Finding
 }
 
 // problem is something that is missing: what the findings say of all rows that
@@ -145,24 +225,44 @@ func (l *line) manual(code routing.Code, subject, origin, message, hint string) 
 	l.needs(code, subject, origin, message, hint).Severity = routing.Error
 }
 
+// accept notes what a person has decided by a flag: the condition under which
+// it is right, and the clients that lose by it, "" if none are known.
+func (l *line) accept(loses, question, flag string) {
+	question = "only if " + question
+	f := routing.Finding{Code: "decided", Severity: routing.Info, Subject: l.subject(),
+		Message: "a person decided this: " + flag + ", " + question,
+		Hint:    "if that is not so, decide otherwise", Origin: l.place.origin}
+	if loses != "" {
+		f.Severity = routing.Warning
+		f.Message = loses + " are not answered the way they came; " + f.Message
+		l.loses = appendNew(l.loses, loses)
+	}
+	l.decided = appendNew(l.decided, question+" ("+flag+")")
+	l.decisions = append(l.decisions, f)
+}
+
 // virtual adds the rows of a virtual server.
-func (j *joiner) virtual(v bigip.Virtual) {
-	l := line{Row: Row{Virtual: v.Name, Origin: v.Origin, Protocol: v.Protocol}, v: v}
-	if reason, before := unserved(v); reason != "" {
+func (j *joiner) virtual(v *bigip.Virtual) {
+	l := line{Row: Row{Virtual: v.Name, Origin: v.Origin, Protocol: v.Protocol}, v: v,
+		run: len(j.lines)}
+	if v.Source.IsValid() {
+		l.Source = v.Source.String()
+	}
+	if reason, before := unserved(*v); reason != "" {
 		l.Status, l.Reason, l.Before = NotApplicable, reason, before
 		if len(v.Destinations) > 0 {
 			l.d = v.Destinations[0]
 			l.setDestination()
 		}
-		j.rows = append(j.rows, l.Row)
+		j.lines = append(j.lines, &l)
 		return
 	}
 	if len(v.Destinations) == 0 {
 		j.nginx.find(&l)
-		j.end(&l)
+		j.add(l)
 		return
 	}
-	ins := j.config.Ingresses(v)
+	ins := j.config.Ingresses(*v)
 	for _, l.d = range v.Destinations {
 		for i := range l.d.Ports {
 			l.port = &l.d.Ports[i]
@@ -177,6 +277,7 @@ func (j *joiner) virtual(v bigip.Virtual) {
 // destination adds a row for each VLAN, or one row if the files name no VLAN.
 func (j *joiner) destination(l line, ins []bigip.Ingress) {
 	l.setDestination()
+	l.run = len(j.lines)
 	if len(ins) == 0 {
 		if l.v.VLANs.Unclear {
 			l.needs("vlans-unclear", l.v.Name, l.v.Origin,
@@ -189,16 +290,25 @@ func (j *joiner) destination(l line, ins []bigip.Ingress) {
 					"whether it served anybody")
 		}
 		j.nginx.find(&l)
-		j.end(&l)
+		j.add(l)
 		return
 	}
-	own := j.owner(l.d, ins)
 	for _, in := range ins {
 		l := l
 		l.in, l.place = in, j.network.places[in.VLAN]
-		j.ingress(&l, own)
-		j.end(&l)
+		j.ingress(&l)
+		j.add(l)
 	}
+}
+
+// add adds a line that applies.
+func (j *joiner) add(l line) {
+	if l.v.Damaged {
+		l.needs("damaged", l.v.Name, l.v.Origin,
+			"its stanza was not read whole: settings may be missing",
+			"take the file from the BIG-IP again")
+	}
+	j.lines = append(j.lines, &l)
 }
 
 func (l *line) setDestination() {
@@ -231,7 +341,7 @@ func addressText(d bigip.Destination) string {
 }
 
 // ingress fills a row: the BIG-IP's way, the listener, and the way here.
-func (j *joiner) ingress(l *line, own owner) {
+func (j *joiner) ingress(l *line) {
 	l.VLAN, l.Return, l.Level = l.in.VLAN, string(l.in.Return), string(l.in.Level)
 	l.Value, l.LevelOrigin = l.in.Value, l.in.Origin
 	l.Before = j.network.before(l)
@@ -244,23 +354,25 @@ func (j *joiner) ingress(l *line, own owner) {
 	if !l.addr.IsValid() {
 		return
 	}
-	if ids := j.domains[l.addr]; len(ids) > 1 {
+	s := j.sites[l.addr]
+	if len(s.domains) > 1 {
 		l.manual("overlap", l.addr.String(), l.d.Origin,
-			"this address serves in the route domains "+list(ids)+
+			"this address serves in the route domains "+list(s.domains)+
 				": one Linux host has it once",
 			"a host, network namespace or VRF for each route domain")
 	}
-	if j.vlan(l, own) {
-		j.way(l, own.link)
+	j.held(l)
+	j.properties(l, s)
+	if j.vlan(l, s.owner) {
+		judge{j}.way(l, s.link)
 	}
 }
 
 // end turns what is missing into status, reason and remedy, and adds the row.
 func (j *joiner) end(l *line) {
-	if l.v.Damaged {
-		l.needs("damaged", l.v.Name, l.v.Origin,
-			"its stanza was not read whole: settings may be missing",
-			"take the file from the BIG-IP again")
+	if l.Status == NotApplicable {
+		j.rows = append(j.rows, l.Row)
+		return
 	}
 	slices.SortStableFunc(l.problems, func(a, b problem) int {
 		return a.Severity.Rank() - b.Severity.Rank()
@@ -277,9 +389,13 @@ func (j *joiner) end(l *line) {
 		case code != l.Reason:
 			l.Also = appendNew(l.Also, code)
 		}
-		j.missing.add(p.Finding, l.v.Name)
+		j.misses.add(p.Finding, l.v.Name)
 	}
-	j.cut.take(l, j.here.outcomes[l.addr].Link)
+	for _, f := range l.decisions {
+		j.misses.add(f, l.v.Name)
+	}
+	l.Decided, l.Loses = strings.Join(l.decided, "; "), strings.Join(l.loses, "; ")
+	j.cut.take(l, j.here.outcomes[l.addr].Link, j.here)
 	j.rows = append(j.rows, l.Row)
 }
 
@@ -325,53 +441,6 @@ func (m *misses) findings() []routing.Finding {
 	return out
 }
 
-// owner is the link by which replies from an address leave, or the links of
-// which one must be chosen.
-type owner struct {
-	link    string
-	among   []string
-	foreign bool // none of the VLANs is on link; they are on among
-	alone   bool // none of the VLANs is here
-}
-
-// owner finds the link by which replies from an address leave. If the decision
-// does not tell, it is that of the VLAN whose subnet holds the address, or of
-// the VLAN with the BIG-IP's default gateway, or of the only VLAN; "" if
-// nothing decides.
-func (j *joiner) owner(d bigip.Destination, ins []bigip.Ingress) owner {
-	addr, ok := d.Host()
-	if !ok {
-		return owner{}
-	}
-	if o := j.here.outcomes[addr]; o.Link != "" {
-		var all []string
-		for _, in := range ins {
-			for _, link := range j.network.places[in.VLAN].links {
-				all = appendNew(all, link)
-			}
-		}
-		foreign := len(all) > 0 && !slices.Contains(all, o.Link)
-		return owner{o.Link, all, foreign, len(all) == 0}
-	}
-	var with []string
-	for _, holds := range []func(place) bool{
-		func(p place) bool { return p.contains(addr) },
-		func(p place) bool { return p.hasDefault(routing.FamilyOf(addr)) },
-		func(place) bool { return true },
-	} {
-		with = nil
-		for _, in := range ins {
-			if p := j.network.places[in.VLAN]; len(p.links) == 1 && holds(p) {
-				with = appendNew(with, p.links[0])
-			}
-		}
-		if len(with) == 1 {
-			return owner{link: with[0]}
-		}
-	}
-	return owner{among: with}
-}
-
 // subject names the row's VLAN in findings.
 func (l *line) subject() string { return "VLAN " + cmp.Or(l.VLAN, "(none in the files)") }
 
@@ -411,22 +480,28 @@ func (j *joiner) vlan(l *line, own owner) bool {
 	case len(p.links) > 1 && l.Interface == "":
 		l.needs("vlan-ambiguous", l.subject(), p.origin,
 			"several interfaces are in its subnet: "+strings.Join(p.links, ", "),
-			"decide: "+routing.Flag("address", addr+"="+p.links[0]))
+			"decide: "+strings.Join(j.decisions(l.addr, p.links), " or "))
 	case own.link == "":
 		l.needs("several-vlans", addr, l.d.Origin,
 			"it is in the subnet of none of the VLANs "+
 				"that it serves, and its replies have one way only",
-			"decide: "+strings.Join(decisions(addr, own.among), " or "))
+			"decide: "+strings.Join(j.decisions(l.addr, own.among), " or "))
+		l.needs("other-vlan", addr, l.d.Origin, "whichever interface it gets, "+
+			"replies to clients that come in by the other VLANs leave by that one, too",
+			"--return IF=strict for that interface, if no client comes in by "+
+				"the others")
 	default:
 		return true
 	}
 	return false
 }
 
-// decisions are the flags that give an address to one of the links.
-func decisions(addr string, links []string) (flags []string) {
+// decisions asks which of the links an address is on. It returns the flags.
+func (j *joiner) decisions(addr netip.Addr, links []string) (flags []string) {
 	for _, link := range links {
-		flags = append(flags, routing.Flag("address", addr+"="+link))
+		flags = append(flags, routing.Flag("address", addr.String()+"="+link))
+		j.need.ask(question{addr: addr, link: link, who: link,
+			when: "requests to it come in by %s"})
 	}
 	return flags
 }

@@ -6,6 +6,7 @@ import (
 	"net/netip"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"testing"
 
@@ -34,50 +35,122 @@ func TestJoin(t *testing.T) {
 }
 
 func testJoin(t *testing.T, name string) {
-	archive, err := txtar.ParseFile(name)
+	f := readFixture(t, name)
+	r, err := Join(f.config, f.in)
 	if err != nil {
 		t.Fatal(err)
 	}
-	in := routing.Inputs{Policy: routing.Policy{Numbers: routing.DefaultNumbers}}
-	dir := t.TempDir()
-	var paths []string
-	for _, f := range archive.Files[:len(archive.Files)-1] {
-		switch f.Name {
-		case "host":
-			s, err := sim.Parse(string(f.Data))
-			if err != nil {
-				t.Fatal(err)
-			}
-			in.Host = s.Host
-		case "listens":
-			in.Listeners = listens(t, string(f.Data))
-		case "policy":
-			readPolicy(t, &in.Policy, string(f.Data))
-		default:
-			paths = append(paths, filepath.Join(dir, f.Name))
-			if err := os.WriteFile(paths[len(paths)-1], f.Data, 0o644); err != nil {
-				t.Fatal(err)
-			}
-		}
-	}
-	c, err := bigip.Load(paths...)
-	if err != nil {
-		t.Fatal(err)
-	}
-	r, err := Join(c, in)
-	if err != nil {
-		t.Fatal(err)
-	}
-	want := &archive.Files[len(archive.Files)-1]
-	got := strings.ReplaceAll(dump(r), dir+"/", "")
+	want := &f.archive.Files[len(f.archive.Files)-1]
+	got := strings.ReplaceAll(dump(r), f.dir+"/", "")
 	if *update {
 		want.Data = []byte(got)
-		if err := os.WriteFile(name, txtar.Format(archive), 0o644); err != nil {
+		if err := os.WriteFile(name, txtar.Format(f.archive), 0o644); err != nil {
 			t.Fatal(err)
 		}
 	}
 	if diff := cmp.Diff(string(want.Data), got); diff != "" || want.Name != "want" {
 		t.Errorf("-want +got\n%s", diff)
+	}
+	f.converges(t, r)
+}
+
+// fixture is an archive of testdata/migrate.
+type fixture struct {
+	archive *txtar.Archive
+	dir     string
+	host    string
+	config  bigip.Config
+	in      routing.Inputs
+}
+
+func readFixture(t *testing.T, name string) fixture {
+	archive, err := txtar.ParseFile(name)
+	if err != nil {
+		t.Fatal(err)
+	}
+	f := fixture{archive: archive, dir: t.TempDir(),
+		in: routing.Inputs{Policy: routing.Policy{Numbers: routing.DefaultNumbers}}}
+	var paths []string
+	for _, file := range archive.Files[:len(archive.Files)-1] {
+		switch file.Name {
+		case "host":
+			f.host = string(file.Data)
+			f.in.Host = hostOf(t, f.host)
+		case "listens":
+			f.in.Listeners = listens(t, string(file.Data))
+		case "policy":
+			readPolicy(t, &f.in.Policy, string(file.Data))
+		default:
+			paths = append(paths, filepath.Join(f.dir, file.Name))
+			if err := os.WriteFile(paths[len(paths)-1], file.Data, 0o644); err != nil {
+				t.Fatal(err)
+			}
+		}
+	}
+	if f.config, err = bigip.Load(paths...); err != nil {
+		t.Fatal(err)
+	}
+	return f
+}
+
+func hostOf(t testing.TB, lines string) routing.Host {
+	t.Helper()
+	s, err := sim.Parse(lines)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return s.Host
+}
+
+// converges follows the flags, but for those that only a person can fill in,
+// and adds the routes. A second run asks for nothing then that the first did
+// not.
+func (f fixture) converges(t *testing.T, first Result) {
+	for _, s := range first.Steps {
+		for _, line := range s.Lines {
+			if route, ok := strings.CutPrefix(line, "ip route add "); ok {
+				f.host += "route add " + route + "\n"
+			}
+		}
+	}
+	f.in.Host = hostOf(t, f.host)
+	var followed []string
+	for _, flag := range first.Flags {
+		name, value, _ := strings.Cut(strings.TrimPrefix(flag, "--"), " ")
+		subject, value, _ := strings.Cut(value, "=")
+		if !strings.Contains(value, "ADDR") {
+			followed = append(followed, name+" "+subject+" "+value)
+		}
+	}
+	f.in.Policy.Addresses = slices.DeleteFunc(slices.Clone(f.in.Policy.Addresses),
+		func(p routing.AddressPin) bool {
+			return slices.ContainsFunc(followed, func(line string) bool {
+				return strings.HasPrefix(line, "address "+p.Addr.String()+" ")
+			})
+		})
+	readPolicy(t, &f.in.Policy, strings.Join(followed, "\n"))
+	second, err := Join(f.config, f.in)
+	if err != nil {
+		t.Fatal(err)
+	}
+	asked := map[[3]string][]string{} // rows of several VLANs may be other ones then
+	for _, r := range first.Rows {
+		at := [3]string{r.Virtual, r.Destination, r.Port}
+		asked[at] = append(append(asked[at], r.Reason), r.Also...)
+	}
+	for _, r := range second.Rows {
+		at := [3]string{r.Virtual, r.Destination, r.Port}
+		for _, code := range append([]string{r.Reason}, r.Also...) {
+			if r.Blocked() && !slices.Contains(asked[at], code) {
+				t.Errorf("the second run asks %s for %s, %s, by %s", code,
+					r.Virtual, r.Destination, r.VLAN)
+			}
+		}
+	}
+	for _, flag := range second.Flags {
+		if !slices.Contains(first.Flags, flag) {
+			t.Errorf("the second run asks for %s", flag)
+		}
 	}
 }
 
@@ -159,7 +232,7 @@ func listens(t *testing.T, text string) (out []routing.Listener) {
 }
 
 // readPolicy reads lines like `gateway eth1 10.0.1.1`, `return eth1 strict` and
-// `address 10.9.9.9 eth1`.
+// `address 10.9.9.9 eth1` or `address 10.9.9.9 eth1,10.0.1.1`.
 func readPolicy(t *testing.T, p *routing.Policy, text string) {
 	for line := range strings.Lines(text) {
 		words := strings.Fields(line)
@@ -176,9 +249,11 @@ func readPolicy(t *testing.T, p *routing.Policy, text string) {
 			p.Returns = append(p.Returns,
 				routing.ReturnPin{Link: words[1], Mode: routing.Return(words[2])})
 		case words[0] == "address":
-			p.Addresses = append(p.Addresses,
-				routing.AddressPin{Addr: netip.MustParseAddr(words[1]),
-					Link: words[2]})
+			pin := routing.AddressPin{Addr: netip.MustParseAddr(words[1])}
+			link, gateway, _ := strings.Cut(words[2], ",")
+			pin.Link = link
+			pin.Gateway, _ = netip.ParseAddr(gateway)
+			p.Addresses = append(p.Addresses, pin)
 		}
 	}
 }
@@ -195,6 +270,12 @@ func dump(m Result) string {
 		fmt.Fprintf(&b, "  listen %s %s [%s], on %q, present %v, gateway %q %s\n", r.Match,
 			r.Listen, r.ListenOrigin, r.Interface, r.Present, r.Gateway,
 			r.GatewaySource)
+		if r.Source != "" {
+			fmt.Fprintf(&b, "  source %s\n", r.Source)
+		}
+		if r.Decided != "" {
+			fmt.Fprintf(&b, "  decided %s; loses %s\n", r.Decided, r.Loses)
+		}
 		if r.Remedy != "" {
 			fmt.Fprintf(&b, "  do %s\n", r.Remedy)
 		}

@@ -25,10 +25,12 @@ type listening struct {
 	at        map[netip.Addr][]int // indexes of listeners
 	used      []bool               // by index: it stands for a virtual server
 	missing   []string             // lines for nginx.conf
+	said      map[string]bool      // of missing
 }
 
 func newListening(list []routing.Listener) *listening {
-	n := &listening{listeners: list, at: map[netip.Addr][]int{}, used: make([]bool, len(list))}
+	n := &listening{listeners: list, at: map[netip.Addr][]int{},
+		used: make([]bool, len(list)), said: map[string]bool{}}
 	for i, l := range list {
 		n.at[l.Addr] = append(n.at[l.Addr], i)
 	}
@@ -164,7 +166,10 @@ func (n *listening) miss(l *line, ports routing.PortRange, transports []routing.
 			listen += " udp"
 		}
 		lines = append(lines, listen+";")
-		n.missing = appendNew(n.missing, listen+";")
+		if !n.said[listen] {
+			n.said[listen] = true
+			n.missing = append(n.missing, listen+";")
+		}
 	}
 	l.needs("no-listener", "nginx.conf", l.d.Origin, message,
 		"the steps hold the lines for nginx.conf").remedy = strings.Join(lines, " ")

@@ -1,11 +1,8 @@
 package migrate
 
 import (
-	"fmt"
-	"maps"
 	"net/netip"
 	"slices"
-	"strconv"
 	"strings"
 
 	"lasthop/routing"
@@ -13,9 +10,39 @@ import (
 
 // needs is what is missing for lasthop, as flags and as settings.
 type needs struct {
-	policy   routing.Policy // what was decided, and what is proposed
+	policy   routing.Policy     // what was decided, and what is proposed
+	pins     map[netip.Addr]int // indexes of policy.Addresses
+	proposed int                // how often policy and routes have grown
 	flags    []string
 	unknowns []unknown
+	asked    []asked
+	index    map[question]int // of asked, without who
+	routes   []route
+}
+
+// route is one of the BIG-IP's that main here lacks.
+type route struct {
+	router
+	link string
+}
+
+// question is a decision that only a person can make: a line of lasthop.yaml
+// that holds under a condition.
+type question struct {
+	link    string
+	addr    netip.Addr // valid for one about an address
+	when    string     // the condition; %s in it is who
+	who     string
+	answer  string // "return: strict"; "" for a gateway
+	gateway netip.Addr
+}
+
+func (q question) condition() string { return strings.Replace(q.when, "%s", q.who, 1) }
+
+// asked is a question about all of whom it is asked.
+type asked struct {
+	question
+	who []string
 }
 
 // unknown is a gateway that neither the files nor this host tell.
@@ -28,19 +55,81 @@ type unknown struct {
 func newNeeds(p routing.Policy) *needs {
 	p.Gateways, p.Returns, p.Addresses = slices.Clone(p.Gateways), slices.Clone(p.Returns),
 		slices.Clone(p.Addresses)
-	return &needs{policy: p}
+	n := &needs{policy: p, index: map[question]int{}, pins: map[netip.Addr]int{}}
+	for i, a := range p.Addresses {
+		n.pins[a.Addr] = i
+	}
+	return n
 }
+
+// ask asks a question once, for all of whom it is asked.
+func (n *needs) ask(q question) {
+	key := q
+	key.who = ""
+	i, ok := n.index[key]
+	if !ok {
+		i = len(n.asked)
+		n.index[key] = i
+		n.asked = append(n.asked, asked{question: q})
+	}
+	n.asked[i].who = appendNew(n.asked[i].who, q.who)
+}
+
+// route proposes a route of main.
+func (n *needs) route(r router, link string) {
+	if !slices.Contains(n.routes, route{r, link}) {
+		n.routes = append(n.routes, route{r, link})
+		n.proposed++
+	}
+}
+
+// on returns a host with what is proposed.
+func (n *needs) on(h routing.Host) routing.Host {
+	h.Routes = slices.Clone(h.Routes)
+	for _, r := range n.routes {
+		key := routing.RouteKey{Dst: r.network, Table: routing.TableMain}
+		if r.network.Addr().Is6() {
+			key.Metric = 1024 // the kernel's default
+		}
+		h.Routes = append(h.Routes, routing.Route{RouteKey: key, Type: routing.Unicast,
+			Hops: []routing.Hop{{Link: r.link, Via: r.addr}}})
+	}
+	return h
+}
+
+// known reports whether a gateway of a link and family was decided or proposed.
+func (n *needs) known(link string, f routing.Family) bool {
+	return slices.ContainsFunc(n.policy.Gateways, func(g routing.GatewayPin) bool {
+		return g.Link == link && g.Addr.IsValid() && routing.FamilyOf(g.Addr) == f
+	})
+}
+
+// open returns the gateways that are to be found out.
+func (n *needs) open() []unknown {
+	return slices.DeleteFunc(slices.Clone(n.unknowns),
+		func(u unknown) bool { return n.known(u.link, u.family) })
+}
+
+// all returns the flags, also those that only a person can fill in.
+func (n *needs) all() []string {
+	out := slices.Clone(n.flags)
+	for _, u := range n.open() {
+		out = append(out, routing.Flag("gateway", u.link+"="+askFor(u.family)))
+	}
+	return out
+}
+
+// askFor stands for an address that only a person knows.
+func askFor(f routing.Family) string { return f.String() + "-ADDR" }
 
 // gateway proposes one, and returns its flag for people to read. Of two for a
 // link and family it proposes the first.
 func (n *needs) gateway(link string, addr netip.Addr) string {
 	pin := routing.GatewayPin{Link: link, Addr: addr}
 	value := link + "=" + pin.String()
-	if !slices.ContainsFunc(n.policy.Gateways, func(g routing.GatewayPin) bool {
-		return g.Link == link && g.Addr.IsValid() &&
-			routing.FamilyOf(g.Addr) == routing.FamilyOf(addr)
-	}) {
+	if !n.known(link, routing.FamilyOf(addr)) {
 		n.policy.Gateways = append(n.policy.Gateways, pin)
+		n.proposed++
 		n.flags = append(n.flags, routing.Flag("gateway", value))
 	}
 	return routing.Flag("gateway", value)
@@ -52,22 +141,35 @@ func (n *needs) gateway(link string, addr netip.Addr) string {
 func (n *needs) address(addr netip.Addr, link string, gateway netip.Addr) string {
 	pin := routing.AddressPin{Addr: addr, Link: link, Gateway: gateway}
 	value := addr.String() + "=" + pin.String()
-	if !slices.Contains(n.policy.Addresses, pin) {
-		n.policy.Addresses = append(slices.DeleteFunc(n.policy.Addresses,
-			func(p routing.AddressPin) bool { return p.Addr == addr }), pin)
-		n.flags = append(n.flags, routing.Flag("address", value))
+	i, ok := n.pins[addr]
+	switch {
+	case ok && n.policy.Addresses[i] == pin:
+		return routing.Flag("address", value)
+	case ok:
+		old := routing.Flag("address", addr.String()+"="+n.policy.Addresses[i].String())
+		n.flags = slices.DeleteFunc(n.flags, func(f string) bool { return f == old })
+		n.policy.Addresses[i] = pin
+	default:
+		n.pins[addr] = len(n.policy.Addresses)
+		n.policy.Addresses = append(n.policy.Addresses, pin)
 	}
+	n.proposed++
+	n.flags = append(n.flags, routing.Flag("address", value))
 	return routing.Flag("address", value)
 }
 
-// ret proposes the mode of a link, if none was decided or proposed.
-func (n *needs) ret(link string, mode routing.Return) {
-	if slices.ContainsFunc(n.policy.Returns,
-		func(r routing.ReturnPin) bool { return r.Link == link && !r.Addr.IsValid() }) {
-		return
+// ret proposes the mode of a link. It reports whether that is the proposal,
+// and no other mode was decided.
+func (n *needs) ret(link string, mode routing.Return) bool {
+	i := slices.IndexFunc(n.policy.Returns,
+		func(r routing.ReturnPin) bool { return r.Link == link && !r.Addr.IsValid() })
+	if i >= 0 {
+		return n.policy.Returns[i].Mode == mode
 	}
 	n.policy.Returns = append(n.policy.Returns, routing.ReturnPin{Link: link, Mode: mode})
+	n.proposed++
 	n.flags = append(n.flags, routing.Flag("return", link+"="+string(mode)))
+	return true
 }
 
 // unknown asks for the gateway of a link and family.
@@ -83,106 +185,4 @@ func (n *needs) unknown(link, vlan string, f routing.Family, p place) {
 		}
 	}
 	n.unknowns = append(n.unknowns, u)
-	n.flags = append(n.flags, routing.Flag("gateway", link+"=ADDR"))
-}
-
-// settings writes what was decided and is proposed as lasthop.yaml. What is not
-// known is a comment.
-func (n *needs) settings() string {
-	var b strings.Builder
-	section := func(name string, body []string) {
-		if len(body) > 0 {
-			fmt.Fprintf(&b, "%s:\n%s", name, strings.Join(body, ""))
-		}
-	}
-	section("interfaces", n.interfaces())
-	section("addresses", n.addresses())
-	var direct []string
-	for _, p := range n.policy.Direct {
-		direct = append(direct, fmt.Sprintf("  - %s\n", word(p.String())))
-	}
-	section("direct", direct)
-	return b.String()
-}
-
-// interfaces writes what is known and what is missing of each interface.
-func (n *needs) interfaces() []string {
-	type keys struct{ gateways, missing, more []string }
-	links := map[string]*keys{}
-	of := func(link string) *keys {
-		if links[link] == nil {
-			links[link] = &keys{}
-		}
-		return links[link]
-	}
-	for _, g := range n.policy.Gateways {
-		k := of(g.Link)
-		k.gateways = append(k.gateways, word(g.String()))
-	}
-	for _, u := range n.unknowns {
-		k := of(u.link)
-		k.missing = append(k.missing, u.family.String())
-	}
-	for _, r := range n.policy.Returns {
-		if !r.Addr.IsValid() {
-			k := of(r.Link)
-			k.more = append(k.more, fmt.Sprintf("    return: %s\n", r.Mode))
-		}
-	}
-	for _, link := range n.policy.FailClosed {
-		k := of(link)
-		k.more = appendNew(k.more, "    fail_closed: true\n")
-	}
-	var out []string
-	for _, link := range slices.Sorted(maps.Keys(links)) {
-		k := links[link]
-		text := fmt.Sprintf("  %s:\n", word(link))
-		if len(k.gateways)+len(k.missing) > 0 {
-			text += fmt.Sprintf("    gateways: [%s]", strings.Join(k.gateways, ", "))
-			if len(k.missing) > 0 {
-				text += fmt.Sprintf("  # add the router for "+
-					"%s, which nobody can see",
-					strings.Join(k.missing, " and "))
-			}
-			text += "\n"
-		}
-		out = append(out, text+strings.Join(k.more, ""))
-	}
-	return out
-}
-
-func (n *needs) addresses() []string {
-	keys := map[netip.Addr][]string{}
-	for _, a := range n.policy.Addresses {
-		keys[a.Addr] = append(keys[a.Addr], "interface: "+word(a.Link))
-		if a.Gateway.IsValid() {
-			keys[a.Addr] = append(keys[a.Addr], "gateway: "+word(a.Gateway.String()))
-		}
-	}
-	for _, r := range n.policy.Returns {
-		if r.Addr.IsValid() {
-			keys[r.Addr] = append(keys[r.Addr], "return: "+string(r.Mode))
-		}
-	}
-	var out []string
-	for _, a := range slices.SortedFunc(maps.Keys(keys), netip.Addr.Compare) {
-		out = append(out,
-			fmt.Sprintf("  %s: {%s}\n", word(a.String()), strings.Join(keys[a], ", ")))
-	}
-	return out
-}
-
-// word writes a scalar of YAML: an IPv4 address or prefix and the usual name of
-// an interface as they stand, all else in quotes.
-func word(s string) string {
-	addr, _, _ := strings.Cut(s, "/")
-	if a, err := netip.ParseAddr(addr); err == nil && a.Is4() || s == "none" || s == "static" {
-		return s
-	}
-	// then a number, so that it is none of YAML's own words
-	name := strings.TrimLeft(s, "abcdefghijklmnopqrstuvwxyz")
-	if name != "" && name != s && strings.Trim(name, "0123456789") == "" {
-		return s
-	}
-	return strconv.QuoteToASCII(s)
 }

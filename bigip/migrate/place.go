@@ -11,8 +11,10 @@ import (
 
 // network is where the VLANs of a BIG-IP are on this host.
 type network struct {
-	config bigip.Config
-	places map[string]place // by VLAN
+	config   bigip.Config
+	places   map[string]place // by VLAN
+	gateways map[int][]router // of routes, by route domain
+	hops     map[int][]router // members of last-hop-pools, by route domain
 }
 
 // place is where a VLAN is on this host.
@@ -21,7 +23,7 @@ type place struct {
 	origin   string
 	prefixes []netip.Prefix // the subnets of its self IPs
 	links    []string       // the interfaces with an address in these
-	routers  []router       // that `net route` names on it, those of default routes first
+	routers  []router       // on it: of default routes, of others, of last-hop-pools
 	shared   string         // a VLAN of another route domain with the same subnet
 }
 
@@ -29,7 +31,8 @@ type place struct {
 type router struct {
 	addr    netip.Addr
 	network netip.Prefix // of its route; not valid for a member of a last-hop-pool
-	from    string       // "net route /Common/default"
+	domain  int
+	from    string // "net route /Common/default"
 	origin  string
 }
 
@@ -64,7 +67,13 @@ func (p place) of(f routing.Family) []router {
 
 // newNetwork finds the place of each VLAN.
 func newNetwork(c bigip.Config, h routing.Host) network {
-	n := network{c, map[string]place{}}
+	n := network{c, map[string]place{}, map[int][]router{}, lastHops(c)}
+	for _, r := range c.Routes {
+		for _, addr := range c.Gateways(r) {
+			n.gateways[r.Domain] = append(n.gateways[r.Domain],
+				router{addr, r.Network, r.Domain, "net route " + r.Name, r.Origin})
+		}
+	}
 	for _, v := range c.VLANs {
 		p := place{domain: v.Domain, origin: v.Origin}
 		for _, s := range c.Selfs {
@@ -96,24 +105,31 @@ func newNetwork(c bigip.Config, h routing.Host) network {
 	return n
 }
 
-// routers returns the gateways of a route domain's routes.
-func (n network) routers(domain int) []router {
-	var out []router
-	for _, r := range n.config.Routes {
-		if r.Domain != domain {
+// lastHops returns the members of the virtual servers' last-hop-pools: a router
+// of one virtual server is a router of the VLAN for all.
+func lastHops(c bigip.Config) map[int][]router {
+	all := map[int][]router{}
+	seen := map[string]bool{}
+	for _, v := range c.Virtuals {
+		if v.LastHopPool == "" || seen[v.LastHopPool] {
 			continue
 		}
-		for _, addr := range n.config.Gateways(r) {
-			out = append(out, router{addr, r.Network, "net route " + r.Name, r.Origin})
+		seen[v.LastHopPool] = true
+		for _, m := range v.LastHops {
+			if m.Addr.IsValid() && !m.Disabled {
+				all[m.Domain] = append(all[m.Domain], router{addr: m.Addr,
+					domain: m.Domain, origin: v.Origin,
+					from: "last-hop-pool " + v.LastHopPool})
+			}
 		}
 	}
-	return out
+	return all
 }
 
-// on returns the gateways in the VLAN's subnets, those of default routes first.
+// on returns the routers in the VLAN's subnets.
 func (n network) on(p place) []router {
 	var defaults, others []router
-	for _, r := range n.routers(p.domain) {
+	for _, r := range slices.Concat(n.gateways[p.domain], n.hops[p.domain]) {
 		switch {
 		case !p.contains(r.addr):
 		case r.isDefault():
@@ -134,13 +150,13 @@ func (n network) answered(l *line, f routing.Family) (on, elsewhere []router) {
 	case bigip.ToLastHopPool:
 		for _, m := range l.in.Hops {
 			if m.Addr.IsValid() && !m.Disabled && routing.FamilyOf(m.Addr) == f {
-				all = append(all, router{addr: m.Addr,
+				all = append(all, router{addr: m.Addr, domain: l.d.Domain,
 					from:   "last-hop-pool " + l.in.Value,
 					origin: l.in.Origin})
 			}
 		}
 	case bigip.Routed:
-		for _, r := range n.routers(l.d.Domain) {
+		for _, r := range n.gateways[l.d.Domain] {
 			if r.isDefault() && routing.FamilyOf(r.network.Addr()) == f {
 				all = append(all, r)
 			}

@@ -3,6 +3,7 @@ package migrate
 import (
 	"fmt"
 	"net/netip"
+	"path"
 	"slices"
 	"strings"
 
@@ -17,6 +18,8 @@ type cutover struct {
 	staying map[string]bool     // virtual servers, kind and name, of which a part is not ready
 	names   map[domain][]string // of virtual addresses
 	noARP   map[string]bool     // virtual addresses, by name
+	freed   []string            // what else answers for addresses: kind and name
+	pair    pair
 }
 
 // domain is an address in a route domain.
@@ -34,12 +37,13 @@ type move struct {
 	exact    bool     // a listener names it, or will
 	inSubnet bool     // of the link
 	names    []string // of its virtual addresses on the BIG-IP
+	unread   bool     // the files do not have these; destinations name them
 	virtuals []string // for an address without: kind and name
 }
 
 func newCutover(c bigip.Config) *cutover {
 	x := &cutover{index: map[netip.Addr]*move{}, staying: map[string]bool{},
-		names: map[domain][]string{}, noARP: map[string]bool{}}
+		names: map[domain][]string{}, noARP: map[string]bool{}, pair: newPair(c)}
 	for _, a := range c.Addresses {
 		x.noARP[a.Name] = a.NoARP
 		if a.Addrs.From() == a.Addrs.To() {
@@ -52,7 +56,7 @@ func newCutover(c bigip.Config) *cutover {
 
 // take takes in a row. Replies from its address leave by link, "" if that is
 // not known.
-func (c *cutover) take(l *line, link string) {
+func (c *cutover) take(l *line, link string, h *here) {
 	server := l.v.Kind + " " + routing.ShellWord(l.v.Name)
 	if l.Status != Ready {
 		c.staying[server] = true
@@ -62,16 +66,19 @@ func (c *cutover) take(l *line, link string) {
 	}
 	m := c.index[l.addr]
 	if m == nil {
-		m = &move{addr: l.addr, link: link, present: l.Present}
+		m = &move{addr: l.addr, link: link, present: l.Present,
+			inSubnet: h.connects(link, l.addr)}
 		c.index[l.addr] = m
 		c.moves = append(c.moves, m)
 	}
 	m.blocked = m.blocked || l.Status != Ready
 	m.exact = m.exact || l.Match != matchWildcard
-	m.inSubnet = m.inSubnet || l.place.contains(l.addr)
 	names := c.names[domain{l.addr, l.d.Domain}]
-	if l.d.Address != "" {
+	switch name := nameIn(l.d); {
+	case l.d.Address != "":
 		names = []string{l.d.Address}
+	case len(names) == 0 && name != "":
+		names, m.unread = []string{name}, true
 	}
 	for _, name := range names {
 		m.names = appendNew(m.names, name)
@@ -81,24 +88,70 @@ func (c *cutover) take(l *line, link string) {
 	}
 }
 
+// free takes in what else answers for an address: its kind and name.
+func (c *cutover) free(what string) { c.freed = appendNew(c.freed, what) }
+
+// yield stops the BIG-IP from answering for addresses by other names; undo
+// makes it answer again.
+func (c *cutover) yield() (s, undo Step) {
+	s = Step{Phase: "prepare", Where: "big-ip",
+		Title: "answer for no virtual server's address by another name"}
+	undo = Step{Phase: "roll-back", Where: "big-ip",
+		Title: "translate to the addresses again"}
+	for _, what := range c.freed {
+		s.Lines = append(s.Lines, "tmsh modify "+what+" arp disabled")
+		undo.Lines = append(undo.Lines, "tmsh modify "+what+" arp enabled")
+	}
+	if len(s.Lines) > 0 {
+		s.Units, undo.Units = c.pair.units, c.pair.units
+		s.Notes = []string{"Servers in the same subnet cannot answer to the address any " +
+			"more: better translate to another one first. Then take the files again."}
+	}
+	return s, undo
+}
+
+// nameIn is the name of the virtual address in a destination, which is that
+// name and a port: /Common/10.0.0.1%2 of /Common/10.0.0.1%2:443; "" if the text
+// is of another shape.
+func nameIn(d bigip.Destination) string {
+	dir, base := path.Split(d.Text)
+	addr, _ := d.Host()
+	for _, separator := range ":." {
+		i := strings.LastIndexByte(base, byte(separator))
+		if i < 0 || dir == "" {
+			continue
+		}
+		plain, _, _ := strings.Cut(base[:i], "%")
+		if a, err := netip.ParseAddr(plain); err == nil && a == addr {
+			return dir + base[:i]
+		}
+	}
+	return ""
+}
+
 // steps returns the steps of the cut-over in order. listens are the lines that
 // nginx.conf needs.
 func (c *cutover) steps(need *needs, listens []string) []Step {
 	c.stay()
+	yield, translate := c.yield()
+	lead, forget := need.lead()
 	leave, serve := c.leave()
 	arrive, remove := c.arrive()
 	slices.Reverse(remove)
 	back := Step{Phase: "roll-back", Where: "big-ip", Title: "serve the addresses again",
 		Lines: serve}
 	if len(serve) > 0 {
-		back.Notes = []string{"Routes for them elsewhere, and ARP " +
-			"caches, go back as they came."}
+		back.Units = c.pair.units
+		back.Notes = []string{"The BIG-IP announces an address when its ARP is switched " +
+			"on. Where a neighbour still has this host's MAC address, delete its " +
+			"entry there. Routes for the addresses elsewhere go back as they came."}
 	}
 	return slices.DeleteFunc([]Step{
 		need.findOut(),
 		{Phase: "prepare", Where: "nginx.conf", Title: "listen where the BIG-IP did",
 			Lines: listens}, need.tell(),
-		c.load(len(need.flags)+len(listens) > 0),
+		yield, lead,
+		c.load(len(need.all())+len(need.asked)+len(listens)+len(need.routes) > 0),
 		leave,
 		arrive,
 		{Phase: "cut-over", Where: "host",
@@ -106,14 +159,14 @@ func (c *cutover) steps(need *needs, listens []string) []Step {
 				"from a client behind each router",
 			Lines: []string{"lasthop check"}},
 		{Phase: "roll-back", Where: "host", Title: "take the addresses away",
-			Lines: remove}, back,
+			Lines: remove}, back, translate, forget,
 	}, func(s Step) bool { return len(s.Lines)+len(s.Notes) == 0 })
 }
 
 // findOut names the gateways that nothing on this host tells.
 func (n *needs) findOut() Step {
 	s := Step{Phase: "prepare", Title: "find out the routers that nobody can see"}
-	for _, u := range n.unknowns {
+	for _, u := range n.open() {
 		subnet := ""
 		if len(u.prefixes) > 0 {
 			subnet = " (" + list(u.prefixes) + ")"
@@ -131,12 +184,36 @@ func (n *needs) findOut() Step {
 func (n *needs) tell() Step {
 	s := Step{Phase: "prepare", Where: "lasthop.yaml",
 		Title: "tell lasthop what nobody can see"}
-	if len(n.flags) > 0 {
-		s.Lines = strings.Split(strings.TrimSuffix(n.settings(), "\n"), "\n")
-		s.Notes = []string{"Keep other keys that the file has. Or as flags, for migrate, " +
-			"plan and apply alike: " + routing.Some(n.flags, 6)}
+	flags := n.all()
+	if len(flags)+len(n.asked) == 0 {
+		return s
+	}
+	s.Lines = strings.Split(strings.TrimSuffix(n.settings(), "\n"), "\n")
+	s.Notes = []string{"Keep other keys that the file has."}
+	if len(flags) > 0 {
+		s.Notes[0] += " Or as flags, for migrate, plan and apply alike: " +
+			routing.Some(flags, 6)
+	}
+	if len(n.asked) > 0 {
+		s.Notes = append(s.Notes, "A comment that begins with \"only if\" is a question. "+
+			"If the condition is true, put what follows it in place of the comment.")
 	}
 	return s
+}
+
+// lead has the routes that main lacks; undo deletes them.
+func (n *needs) lead() (s, undo Step) {
+	s = Step{Phase: "prepare", Where: "host", Title: "add the routes that the BIG-IP had"}
+	undo = Step{Phase: "roll-back", Where: "host", Title: "delete the routes"}
+	for _, r := range n.routes {
+		s.Lines = append(s.Lines, r.command("add", r.link))
+		undo.Lines = append(undo.Lines, r.command("del", r.link))
+	}
+	if len(s.Lines) > 0 {
+		s.Notes = []string{"ip forgets them at a restart: they belong into the host's " +
+			"network configuration, too."}
+	}
+	return s, undo
 }
 
 // stay blocks the addresses that cannot move alone: those without a way here,
@@ -239,13 +316,29 @@ func (c *cutover) leave() (s Step, undo []string) {
 			"virtual-address NAME arp disabled enabled no.")
 	}
 	if len(s.Lines) > 0 {
-		s.Notes = append(s.Notes, "Not saved, so that a restart goes back; when all is "+
-			"well: tmsh save sys config.")
+		s.Units = c.pair.units
+		s.Notes = slices.Concat(s.Notes, c.unread(), c.pair.notes(c.moves))
 	}
 	return s, undo
 }
 
-// arrive adds the same addresses here; undo removes them.
+// unread says of which addresses the names are those in the destinations.
+func (c *cutover) unread() []string {
+	var addrs []string
+	for _, m := range c.moves {
+		if m.unread && !m.blocked && !m.present {
+			addrs = append(addrs, m.addr.String())
+		}
+	}
+	if len(addrs) == 0 {
+		return nil
+	}
+	return []string{"The files do not have the virtual addresses of " +
+		routing.Some(addrs, 6) + ": their names are those in the destinations."}
+}
+
+// arrive adds the same addresses here, and tells the neighbours of each; undo
+// removes them.
 func (c *cutover) arrive() (s Step, undo []string) {
 	s = Step{Phase: "cut-over", Where: "host", Title: "take the addresses over"}
 	var routed []string
@@ -253,9 +346,16 @@ func (c *cutover) arrive() (s Step, undo []string) {
 		if m.blocked || m.present {
 			continue
 		}
-		what := netip.PrefixFrom(m.addr, m.addr.BitLen()).String() + " dev " +
-			routing.ShellWord(m.link)
+		link := routing.ShellWord(m.link)
+		what := netip.PrefixFrom(m.addr, m.addr.BitLen()).String() + " dev " + link
+		if m.inSubnet && m.addr.Is6() { // the kernel tells them as it adds the address
+			s.Lines = appendNew(s.Lines,
+				routing.Sysctl("net/ipv6/conf/"+m.link+"/ndisc_notify", 1))
+		}
 		s.Lines = append(s.Lines, "ip address add "+what)
+		if m.inSubnet && m.addr.Is4() {
+			s.Lines = append(s.Lines, "arping -U -c 3 -I "+link+" "+m.addr.String())
+		}
 		undo = append(undo, "ip address del "+what)
 		if !m.inSubnet {
 			routed = append(routed, m.addr.String())
@@ -266,12 +366,11 @@ func (c *cutover) arrive() (s Step, undo []string) {
 	}
 	s.Lines = append(s.Lines, "lasthop apply") // an IPv6 address brings a route of its own
 	s.Notes = append(s.Notes, "ip forgets them at a restart. With keepalived: the same as "+
-		"lines of virtual_ipaddress, ADDRESS dev INTERFACE.",
-		"Neighbours still have the BIG-IP's MAC address: arping -U -c 3 -I INTERFACE "+
-			"ADDRESS tells them; keepalived does it by itself.")
+		"lines of virtual_ipaddress, ADDRESS dev INTERFACE; it tells the neighbours by "+
+		"itself, which otherwise know the BIG-IP's MAC address for hours.")
 	if len(routed) > 0 {
-		s.Notes = append(s.Notes, "In no subnet here, so that routers have a route to "+
-			"the BIG-IP for them, which must lead here now: "+
+		s.Notes = append(s.Notes, "In no subnet of their interface here, so that routers "+
+			"have a route to the BIG-IP for them, which must lead here now: "+
 			routing.Some(routed, 6)+".")
 	}
 	return s, undo

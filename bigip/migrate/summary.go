@@ -19,7 +19,9 @@ func (j *joiner) summary() []routing.Finding {
 			Subject:  w.Subject, Message: w.Message, Hint: w.Hint, Origin: w.Origin})
 	}
 	return slices.Concat(warnings, j.global(), j.nginx.others(), unreadRules(j.config),
-		translations(j.config), j.sourceChecking(), j.cut.absent())
+		translations(j.config), j.sourceChecking(), j.cut.absent(),
+		j.cut.pair.finding(j.cut.moves), sources(j.config), gateways(j.config, j.network),
+		notJudged(j.config))
 }
 
 // about returns the finding with the first names as its subject; nothing if
@@ -50,7 +52,7 @@ func (j *joiner) global() []routing.Finding {
 // others names the listeners of NGINX that stand for no virtual server.
 func (n *listening) others() []routing.Finding {
 	var names []string
-	origin := ""
+	seen, origin := map[string]bool{}, ""
 	for i, l := range n.listeners {
 		if n.used[i] || l.Addr.IsLoopback() {
 			continue
@@ -59,7 +61,10 @@ func (n *listening) others() []routing.Finding {
 		if l.Transport == routing.UDP {
 			name += "/udp"
 		}
-		names = appendNew(names, name)
+		if seen[name] {
+			continue
+		}
+		seen[name], names = true, append(names, name)
 		if len(l.Origins) > 0 {
 			origin = cmp.Or(origin, l.Origins[0])
 		}

@@ -3,6 +3,7 @@ package migrate
 import (
 	"cmp"
 	"fmt"
+	"maps"
 	"net/netip"
 	"slices"
 
@@ -17,7 +18,9 @@ type here struct {
 	plan     routing.Plan
 	outcomes map[netip.Addr]routing.Outcome
 	present  map[netip.Addr]bool
-	fib      *routing.FIB // nil until way needs it
+	fib      *routing.FIB // nil until it is needed, as what follows
+	bare     *routing.FIB // with nothing of ours
+	classes  map[netip.Addr]netip.Addr
 }
 
 func newHere(in routing.Inputs, plan routing.Plan) *here {
@@ -63,48 +66,73 @@ func (h *here) closed(link string) bool {
 // way returns the way of a reply from an address to a client in a subnet. The
 // client is the first address of it that is not the host's own.
 func (h *here) way(from netip.Addr, to netip.Prefix) routing.Way {
-	if h.fib == nil {
-		h.fib = routing.NewFIB(routing.With(routing.Without(h.host, h.policy.Numbers),
-			h.plan.State))
-	}
 	client := to.Masked().Addr().Next()
 	for h.present[client] && to.Contains(client.Next()) {
 		client = client.Next()
 	}
-	return h.fib.Way(routing.Query{Src: from, Dst: client})
+	return h.routes().Way(routing.Query{Src: from, Dst: client})
 }
+
+func (h *here) routes() *routing.FIB {
+	if h.fib == nil {
+		bare := routing.Without(h.host, h.policy.Numbers)
+		h.bare = routing.NewFIB(bare)
+		h.fib = routing.NewFIB(routing.With(bare, h.plan.State))
+		h.classes = h.fib.Classes(slices.Collect(maps.Keys(h.outcomes)))
+	}
+	return h.fib
+}
+
+// class returns one address for all that the rules match alike.
+func (h *here) class(addr netip.Addr) netip.Addr {
+	h.routes()
+	return h.classes[addr]
+}
+
+// learns reports whether replies to a link's clients go back to the router that
+// each request came from.
+func (h *here) learns(link string) bool {
+	return slices.ContainsFunc(h.plan.State.Filters,
+		func(f routing.Filter) bool { return f.Link == link })
+}
+
+// judge judges the way of replies of a line, by the link of its address.
+type judge struct{ *joiner }
 
 // way says how replies to clients of the row's VLAN leave here, and what is
 // missing for the right way. Replies from the row's address leave by link.
-func (j *joiner) way(l *line, link string) {
+func (j judge) way(l *line, link string) {
 	o := j.here.outcomes[l.addr]
 	l.After = "not known"
 	switch {
 	case o.Status == routing.LocalOnly:
 		l.After = "on-link"
+	case o.Status == routing.Off && o.Reason == "vrf":
+		l.After = "by its VRF"
+	case o.Status == routing.Off && o.After.Link == "":
+		l.After = "as main routes them"
+	case o.Status == routing.Off:
+		l.After = "as main routes them: " + o.After.String()
 	case o.Status != routing.Unresolved && o.Link != "":
 		l.After = o.After.String()
 	}
 	switch {
+	case o.Status == routing.Off && o.Reason == "vrf":
+	case o.Status == routing.Off && l.in.Return == bigip.Routed && l.Interface != "":
+		j.missing(l, false)
+		j.routed(l, link)
 	case l.Interface != link:
 		j.otherVLAN(l, link)
-	case o.Status == routing.Off && o.Reason == "vrf":
-		l.After = "by its VRF"
 	case o.Status == routing.Off:
-		l.After = "as main routes them"
-		if o.After.Link != "" {
-			l.After += ": " + o.After.String()
-		}
-		if l.in.Return == bigip.ToLastHop && o.After.Link != link {
+		if o.After.Link != link {
 			l.needs("off", l.subject(), l.place.origin,
 				"the BIG-IP sent replies back the way they came; here return is "+
 					"off, and main's routes decide",
 				routing.Flag("return", link+"=strict"))
 		}
+		j.missing(l, true)
 	case o.Status == routing.LocalOnly:
-		if !j.here.closed(link) { // a bridge or tunnel may lead to a router, too
-			j.gateway(l, link)
-		}
+		j.local(l, link)
 	case o.Status == routing.Unresolved:
 		j.unresolved(l, o.Reason, link)
 	default:
@@ -115,27 +143,50 @@ func (j *joiner) way(l *line, link string) {
 }
 
 // otherVLAN handles a VLAN that clients may come in by while replies leave by
-// another: an address has one way.
-func (j *joiner) otherVLAN(l *line, link string) {
+// another: an address has one way, unless it has the mode last-hop.
+func (j judge) otherVLAN(l *line, link string) {
 	mode, decided := j.here.decided(l.addr, link)
-	if decided && (mode != routing.MainFirst || l.Interface == "" || j.leavesBy(l)) {
+	path := j.here.plan.PathOf(j.here.outcomes[l.addr])
+	lastHop := path != nil && path.LastHop
+	q := question{link: link, who: l.subject(),
+		when: "no client comes in by %s", answer: "return: " + string(routing.Strict)}
+	flag := func(mode routing.Return) string {
+		return routing.Flag("return", link+"="+string(mode))
+	}
+	switch {
+	case lastHop && l.Interface != "" && j.here.learns(l.Interface):
+		return
+	case decided && (mode == routing.MainFirst || mode == routing.NoReturn) &&
+		l.Interface != "" && j.leavesBy(l):
+		l.accept("clients that come in by "+l.subject()+" from behind a router",
+			q.condition()+" but those of its subnet", flag(mode))
+		return
+	case decided && (mode != routing.MainFirst || l.Interface == "") &&
+		mode != routing.LastHop:
+		l.accept("clients that come in by "+l.subject(), q.condition(), flag(mode))
 		return
 	}
-	advice := routing.Flag("return", link+"=strict") + " if none of their clients come in by it"
+	advice := flag(routing.Strict) + " if none of their clients come in by it"
+	j.need.ask(q)
 	if l.Interface != "" {
-		advice += "; " + routing.Flag("return", link+"=main-first") +
-			" if those of its subnet do"
+		advice += "; " + flag(routing.MainFirst) + " if those of its subnet do"
+		q.when, q.answer = "all clients that come in by %s are in its subnet",
+			"return: "+string(routing.MainFirst)
+		j.need.ask(q)
 	}
-	j.need.ret(link, routing.Strict)
+	if j.here.host.TakesLastHop(link) && j.here.host.TakesLastHop(l.Interface) {
+		advice += "; " + flag(routing.LastHop) + " if others do, too"
+		q.when, q.answer = "clients come in by %s, too", "return: "+string(routing.LastHop)
+		j.need.ask(q)
+	}
 	l.needs("other-vlan", l.subject(), l.place.origin,
-		"virtual servers whose addresses belong to "+
-			link+" served clients by this VLAN, too; here all their replies leave by "+
-			link, advice)
+		"virtual servers whose addresses belong to "+link+" served clients by this VLAN, "+
+			"too; here all their replies leave by "+link, advice)
 }
 
 // leavesBy reports whether a reply to a client in the VLAN's subnets leaves by
 // the VLAN's interface.
-func (j *joiner) leavesBy(l *line) bool {
+func (j judge) leavesBy(l *line) bool {
 	for _, p := range l.place.prefixes {
 		if routing.FamilyOf(p.Addr()) == routing.FamilyOf(l.addr) {
 			w := j.here.way(l.addr, p)
@@ -147,7 +198,7 @@ func (j *joiner) leavesBy(l *line) bool {
 }
 
 // resolved compares the path that was found with what the BIG-IP's files say.
-func (j *joiner) resolved(l *line, link string, path *routing.Path) {
+func (j judge) resolved(l *line, link string, path *routing.Path) {
 	var vias []netip.Addr
 	for _, h := range path.Gateways() {
 		if h.Via.IsValid() {
@@ -155,35 +206,98 @@ func (j *joiner) resolved(l *line, link string, path *routing.Path) {
 		}
 	}
 	l.Gateway, l.GatewaySource = list(vias), cmp.Or(path.Detail, string(path.Source))
-	_, decided := j.here.decided(l.addr, link)
 	on, elsewhere := j.network.answered(l, routing.FamilyOf(l.addr))
-	differs := len(on) == 1 && !slices.Contains(vias, on[0].addr)
+	pool := l.in.Return == bigip.ToLastHopPool
+	lost := slices.DeleteFunc(slices.Clone(on), func(r router) bool {
+		return j.served(l.addr, r) || len(on) == 1 && slices.Contains(vias, r.addr)
+	})
 	switch {
-	case differs && l.in.Return == bigip.ToLastHopPool && !j.here.pinned(l.addr):
+	case j.routed(l, link), path.LastHop:
+	case pool && len(on)+len(elsewhere) == 0 && len(vias) > 0:
+		j.poolUnknown(l, link, path, vias[len(vias)-1])
+	case len(lost) == 0 && l.in.Return == bigip.Routed:
+		j.missing(l, true)
+	case len(lost) == 0:
+	case path.Source == routing.FromPin || pool && j.here.pinned(l.addr):
+		j.chosen(l, link, lost)
+	case len(on) > 1:
+		j.twoRouters(l, link, on, lost)
+	case pool:
 		l.differs(on[0], l.addr.String(), "the BIG-IP sent its replies to",
 			j.need.address(l.addr, link, on[0].addr))
-	case len(elsewhere) > 0 && !decided:
-		j.need.ret(link, routing.Strict)
-		l.needs("routed", l.subject(), elsewhere[0].origin,
-			fmt.Sprintf("the BIG-IP sent replies to clients of this VLAN to %s (%s), "+
-				"which is not on it; here they would leave by %s", list(elsewhere),
-				elsewhere[0].from, link),
-			routing.Flag("return", link+"=strict")+" if they shall leave the way they "+
-				"came; "+routing.Flag("return", link+"=off")+" if main's routes "+
-				"shall decide")
-	case path.Source == routing.FromPin:
-	case l.in.Return == bigip.ToLastHopPool && len(on)+len(elsewhere) == 0 && len(vias) > 0:
-		l.needs("gateway-unknown", l.in.Value, l.in.Origin,
-			"the BIG-IP sent replies to this last-hop-pool, of which the files name "+
-				"no gateway; here they would leave by "+l.Gateway,
-			"give the file that has it, or say which router is right: "+
-				j.need.gateway(link, vias[len(vias)-1]))
-	case len(on) > 1:
-		j.twoRouters(l, link, on)
-	case differs && (l.in.Return == bigip.Routed || on[0].isDefault()):
+	case on[0].network.IsValid() && !on[0].isDefault():
+		j.routeMissing(l, on[0])
+	default:
 		l.differs(on[0], l.subject(), "the BIG-IP's router on it is",
-			j.need.gateway(link, on[0].addr))
+			routing.Flag("gateway", link+"="+on[0].addr.String()))
+		for _, addr := range append([]netip.Addr{on[0].addr}, vias...) {
+			j.need.ask(question{link: link, who: addr.String(), gateway: addr,
+				when: "requests come in by %s"})
+		}
 	}
+}
+
+// chosen says whom a person gave up with the choice of one router.
+func (j judge) chosen(l *line, link string, lost []router) {
+	l.accept("clients that come in by "+l.subject()+" from behind "+list(lost),
+		"no client comes in by "+list(lost),
+		routing.Flag("gateway", link+"="+l.Gateway))
+}
+
+// routed asks which way is right where the BIG-IP did not send replies back to
+// the VLAN. It reports whether it asks.
+func (j judge) routed(l *line, link string) bool {
+	_, elsewhere := j.network.answered(l, routing.FamilyOf(l.addr))
+	if len(elsewhere) == 0 {
+		return false
+	}
+	there := fmt.Sprintf("%s (%s)", list(elsewhere), elsewhere[0].from)
+	strict, off := routing.Flag("return", link+"=strict"), routing.Flag("return", link+"=off")
+	switch mode, decided := j.here.decided(l.addr, link); {
+	case decided && mode == routing.NoReturn:
+		l.accept("", "main's routes shall decide, as the BIG-IP's did", off)
+		return false
+	case decided:
+		l.accept("", "replies shall leave the way their requests come in, not by "+there,
+			routing.Flag("return", link+"="+string(mode)))
+		return false
+	}
+	q := question{link: link, when: "replies shall leave the way their requests come in",
+		answer: "return: " + string(routing.Strict)}
+	j.need.ask(q)
+	q.when, q.answer = "main's routes shall decide, as the BIG-IP's did",
+		"return: "+string(routing.NoReturn)
+	j.need.ask(q)
+	var lacks []string
+	for _, r := range j.lacking(l, j.toByMain) {
+		lacks = append(lacks, j.add(r))
+	}
+	wanted := ""
+	if len(lacks) > 0 {
+		wanted = ", with what they lack: " + routing.Some(lacks, 6)
+	}
+	l.needs("routed", l.subject(), elsewhere[0].origin,
+		fmt.Sprintf("the BIG-IP sent replies to clients of this VLAN to %s, "+
+			"which is not on it; here they would leave by %s", there, link),
+		strict+" if they shall leave the way they came, by a router that this host "+
+			"knows; "+off+" if main's routes shall decide"+wanted)
+	return true
+}
+
+// poolUnknown asks for the gateways of a last-hop-pool that the files lack.
+func (j judge) poolUnknown(l *line, link string, path *routing.Path, via netip.Addr) {
+	flag := routing.Flag("gateway", link+"="+via.String())
+	if path.Source == routing.FromPin {
+		l.accept("clients that the last-hop-pool answered by another router",
+			"all members of "+l.in.Value+" are "+l.Gateway, flag)
+		return
+	}
+	j.need.ask(question{link: link, who: l.in.Value, gateway: via,
+		when: "all members of %s are this router"})
+	l.needs("gateway-unknown", l.in.Value, l.in.Origin,
+		"the BIG-IP sent replies to this last-hop-pool, of which the files name "+
+			"no gateway; here they would leave by "+l.Gateway,
+		"give the file that has it, or say which router is right: "+flag)
 }
 
 // differs says that this host has another gateway than the BIG-IP had.
@@ -193,17 +307,71 @@ func (l *line) differs(r router, subject, what, flag string) {
 			what, r, r.from, l.Gateway, l.GatewaySource), flag+", or the other one")
 }
 
-func (j *joiner) twoRouters(l *line, link string, on []router) {
-	l.needs("two-routers", l.subject(), on[0].origin,
-		"the BIG-IP knew several routers on it and answered each by itself: "+list(on)+
-			"; here one of them gets all replies (return: "+
-			"last-hop is not available yet)",
-		j.need.gateway(link, on[0].addr)+
-			", or another of them; best the address that they share (VRRP, HSRP)")
+// twoRouters asks which of several routers on a VLAN is right. The mode
+// last-hop needs no answer: where this host can have it, it is proposed.
+func (j judge) twoRouters(l *line, link string, on, lost []router) {
+	message := "the BIG-IP knew several routers on it and answered each by itself: " +
+		list(on) + "; "
+	why := j.noLastHop(l, link)
+	if why == "" {
+		if j.here.outcomes[l.addr].Path == 0 { // it needs a way for what is not known
+			j.need.gateway(link, on[0].addr)
+		}
+		if !j.need.ret(link, routing.LastHop) {
+			j.need.ask(question{link: link, who: list(on),
+				when:   "clients come in by each of %s",
+				answer: "return: " + string(routing.LastHop)})
+		}
+		l.needs("two-routers", l.subject(), on[0].origin,
+			message+"the mode last-hop does the same here",
+			routing.Flag("return", link+"="+string(routing.LastHop))+
+				"; the service needs its drop-in last-hop.conf for that")
+		return
+	}
+	hint := routing.Flag("gateway", link+"="+on[0].addr.String()) +
+		", or another of them; best the address that they share (VRRP, HSRP)"
+	for _, r := range lost {
+		if r.network.IsValid() && !r.isDefault() {
+			hint += "; or, if the clients of this network alone come in by it, " +
+				r.command("add", link)
+		}
+	}
+	for _, r := range on {
+		others := slices.DeleteFunc(slices.Clone(on), func(x router) bool { return x == r })
+		j.need.ask(question{link: link, who: list(others), gateway: r.addr,
+			when: "no client comes in by %s"})
+	}
+	l.needs("two-routers", l.subject(), on[0].origin, message+
+		"here one of them gets all replies, since this host "+why, hint)
+}
+
+// noLastHop says why the mode last-hop is not offered; "" if it is.
+func (j judge) noLastHop(l *line, link string) string {
+	mode, _ := j.here.decided(l.addr, link)
+	switch support := j.here.host.LastHop; {
+	case support.Known && support.Missing != "":
+		return "cannot have the mode last-hop: " + support.Missing
+	case !support.Known:
+		return "does not say that it can have the mode last-hop"
+	case mode == routing.LastHop || !j.here.host.TakesLastHop(link):
+		return "cannot have the mode last-hop there: lasthop plan says why"
+	}
+	return ""
+}
+
+// local handles an address of which this host knows no router.
+func (j judge) local(l *line, link string) {
+	if !j.here.closed(link) { // a bridge or tunnel may lead to a router, too
+		j.gateway(l, link)
+		return
+	}
+	l.accept("clients that come in by "+l.subject()+" from behind a router",
+		"all clients that come in by "+l.subject()+" are in its subnet",
+		routing.Flag("gateway", link+"=none"))
 }
 
 // unresolved says what the address wants that nothing on this host tells.
-func (j *joiner) unresolved(l *line, reason routing.Code, link string) {
+func (j judge) unresolved(l *line, reason routing.Code, link string) {
 	switch reason {
 	case "shadowed":
 		l.manual("shadowed", link, "",
@@ -233,8 +401,11 @@ func (j *joiner) unresolved(l *line, reason routing.Code, link string) {
 
 // gateway takes the gateway that the host does not know from the BIG-IP's
 // files, if they have it.
-func (j *joiner) gateway(l *line, link string) {
+func (j judge) gateway(l *line, link string) {
 	f := routing.FamilyOf(l.addr)
+	if j.routed(l, link) { // only one of the answers needs a gateway
+		return
+	}
 	on, _ := j.network.answered(l, f)
 	if len(on) == 0 {
 		on = l.place.of(f)
@@ -246,7 +417,7 @@ func (j *joiner) gateway(l *line, link string) {
 		l.needs("no-gateway", subject, l.place.origin,
 			"neither this host nor the BIG-IP's files "+
 				"name the router of this VLAN; Auto-Last-Hop needed none",
-			routing.Flag("gateway", link+"=ADDR")+", or "+
+			routing.Flag("gateway", link+"="+askFor(f))+", or "+
 				routing.Flag("gateway", link+"=none")+" if all clients are in its "+
 				"subnet")
 	case 1:
@@ -256,6 +427,6 @@ func (j *joiner) gateway(l *line, link string) {
 				"the router of this VLAN; the BIG-IP's is %s (%s)", on[0].addr,
 				on[0].from), j.need.gateway(link, on[0].addr))
 	default:
-		j.twoRouters(l, link, on)
+		j.twoRouters(l, link, on, on)
 	}
 }

@@ -18,7 +18,7 @@ type migration struct {
 	Flags    []string
 	Steps    []struct {
 		Phase, Where string
-		Lines        []string
+		Units, Lines []string
 	}
 }
 
@@ -60,6 +60,10 @@ func TestLabMigrate(t *testing.T) {
 	if n := m.tmsh(); n != 2 {
 		t.Errorf("%d commands for the BIG-IP, want one for each address that moves", n)
 	}
+	if out, _ := os.ReadFile(filepath.Join(m.bin, "announced")); string(out) !=
+		"-U -c 3 -I eth1 10.0.1.100\n" {
+		t.Errorf("told to the neighbours: %q", out)
+	}
 
 	m.follow(second, "roll-back")
 	t.Run("rolled back", func(t *testing.T) {
@@ -81,26 +85,33 @@ func (m migration) finds(want string) bool {
 	return false
 }
 
+// nginxOfLab calls NGINX as the lab has started it.
+const nginxOfLab = `modules=$(/usr/sbin/nginx -V 2>&1 | tr ' ' '\n' | sed -n 's/^--modules-path=//p')/ngx_stream_module.so
+set="daemon off; user root;"
+[ ! -e "$modules" ] || set="load_module $modules; $set"
+exec /usr/sbin/nginx -p /run/lab/nginx/ -c nginx.conf -g "$set" "$@"`
+
 // migrating is the host that takes the BIG-IP's place: commands are found in
 // bin first.
 type migrating struct {
 	*lab
 	t        *testing.T
 	bin, ucs string
+	serve    string            // the line of nginx.conf beside which listens belong
+	known    map[string]string // what migrate asks in lasthop.yaml, and the answers
 }
 
 // migrating takes away what the test is about, and builds the UCS.
 func (l *lab) migrating(t *testing.T) migrating {
 	t.Helper()
-	m := migrating{l, t, t.TempDir(), filepath.Join(t.TempDir(), "lb1.ucs")}
+	m := migrating{l, t, t.TempDir(), filepath.Join(t.TempDir(), "lb1.ucs"), `return "pong";`,
+		networkTeam}
 	writeUCS(t, m.ucs)
 	m.script("lasthop", "exec "+l.lasthop+` --config "$CONFIG" "$@"`)
 	// there is no BIG-IP in the lab; its addresses are free already
 	m.script("tmsh", `echo "$@" >>`+m.bin+"/said")
-	m.script("nginx", `modules=$(/usr/sbin/nginx -V 2>&1 | tr ' ' '\n' | sed -n 's/^--modules-path=//p')/ngx_stream_module.so
-set="daemon off; user root;"
-[ ! -e "$modules" ] || set="load_module $modules; $set"
-exec /usr/sbin/nginx -p /run/lab/nginx/ -c nginx.conf -g "$set" "$@"`)
+	m.script("nginx", nginxOfLab)
+	m.script("arping", `echo "$@" >>`+m.bin+"/announced")
 	m.edit("listen 10.0.1.100:9000 udp;", "")
 	m.sh("nginx -t; nginx -s reload")
 	// the old socket is closed
@@ -165,8 +176,8 @@ func (m migrating) ask(exit int) migration {
 	return got
 }
 
-// known is what the network team answers.
-var known = map[string]string{"gateways: [10.0.2.1]  # add the router for " +
+// networkTeam is what the network team answers.
+var networkTeam = map[string]string{"gateways: [10.0.2.1]  # add the router for " +
 	"IPv6, which nobody can see": `gateways: [10.0.2.1, "2001:db8:2::1"]`}
 
 // follow does what the steps of a phase say.
@@ -178,10 +189,9 @@ func (m migrating) follow(what migration, phase string) {
 		}
 		switch lines := strings.Join(s.Lines, "\n"); s.Where {
 		case "nginx.conf":
-			m.edit(`return "pong";`,
-				strings.ReplaceAll(lines, "\n", " ")+` return "pong";`)
+			m.edit(m.serve, strings.ReplaceAll(lines, "\n", " ")+" "+m.serve)
 		case "lasthop.yaml":
-			for asked, answer := range known {
+			for asked, answer := range m.known {
 				if !strings.Contains(lines, asked) {
 					m.t.Errorf("lasthop.yaml does not ask %q:\n%s",
 						asked, lines)
@@ -192,8 +202,14 @@ func (m migrating) follow(what migration, phase string) {
 				[]byte(lines+"\n"), 0o644); err != nil {
 				m.t.Fatal(err)
 			}
-		case "host", "big-ip":
+		case "host":
 			m.t.Logf("%s, %s:\n%s", phase, s.Where, m.sh(lines))
+		case "big-ip":
+			for _, unit := range append(s.Units, "")[:max(len(s.Units), 1)] {
+				host, _, _ := strings.Cut(unit, ".")
+				m.t.Logf("%s, %s %s:\n%s", phase, s.Where, unit,
+					m.sh("export UNIT="+host+"\n"+lines))
+			}
 		default:
 			m.t.Errorf("a step for %q", s.Where)
 		}

@@ -20,6 +20,8 @@
 #        lab.sh drops                    what the firewall has dropped, and why: lines "REASON PACKETS"
 #        lab.sh firewall strict|stateful|open
 #        lab.sh reverse_path NS 0|1      the strict check of the way back to the source, IPv4 and IPv6
+#        lab.sh namespace NS             add one
+#        lab.sh cable NS LINK NS LINK    join two
 #        lab.sh snapshot                 the host's rules, routes and links, as `ip` prints them
 #
 # LAB_WAIT, a whole number, multiplies every time limit. Where qemu emulates the processor, use 20.
@@ -250,6 +252,6 @@ snapshot() {
 command=${1:-}
 [ $# = 0 ] || shift
 case $command in
-possible | run | inside | at | probe | left | forget | drops | firewall | reverse_path | snapshot) "$command" "$@" ;;
+possible | run | inside | at | probe | left | forget | drops | firewall | reverse_path | namespace | cable | snapshot) "$command" "$@" ;;
 *) sed -n '/^# usage/,/^set/{/^#/s/^# \{0,1\}//p}' "$0" >&2; exit 1 ;;
 esac

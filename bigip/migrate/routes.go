@@ -1,0 +1,169 @@
+package migrate
+
+import (
+	"fmt"
+	"net/netip"
+	"slices"
+
+	"lasthop/routing"
+)
+
+// This file compares the BIG-IP's routes with this host's, for the clients that
+// they lead to.
+
+// served reports whether replies from an address to the clients behind a router
+// of the BIG-IP leave here by that router.
+func (j judge) served(from netip.Addr, r router) bool {
+	w := j.to(from, r)
+	return w.LastHop || w.Via == r.addr
+}
+
+// to returns the way of replies from an address to the clients behind a router.
+// Those of a default route, and of a last-hop-pool, are anywhere.
+func (j judge) to(from netip.Addr, r router) routing.Way {
+	if r.network.Bits() <= 0 {
+		return j.here.outcomes[from].After
+	}
+	return j.look(lookup{j.here.class(from), r.network, false}, r)
+}
+
+// toByMain is to with nothing of ours: main decides.
+func (j judge) toByMain(from netip.Addr, r router) routing.Way {
+	if r.network.Bits() <= 0 {
+		return j.here.outcomes[from].Before
+	}
+	return j.look(lookup{j.here.class(from), r.network, true}, r)
+}
+
+// look answers a question once.
+func (j judge) look(q lookup, r router) routing.Way {
+	w, ok := j.ways[q]
+	if !ok {
+		fib := j.here.routes()
+		if q.bare {
+			fib = j.here.bare
+		}
+		w = fib.Way(routing.Query{Src: q.from, Dst: j.client(r)})
+		j.ways[q] = w
+	}
+	return w
+}
+
+// lookup is a question for the host's routes.
+type lookup struct {
+	from netip.Addr // for all of its class
+	to   netip.Prefix
+	bare bool // with nothing of ours
+}
+
+// client returns an address in the network of a route that no narrower route of
+// the BIG-IP or of this host holds, nor a subnet of this host. If there is
+// none, it returns the first.
+func (j judge) client(r router) netip.Addr {
+	narrower := func(p netip.Prefix) bool {
+		return p.Bits() > r.network.Bits() && p.Overlaps(r.network)
+	}
+	var taken []netip.Prefix
+	for _, x := range j.network.config.Routes {
+		if x.Domain == r.domain && narrower(x.Network) {
+			taken = append(taken, x.Network)
+		}
+	}
+	for _, x := range j.here.host.Routes {
+		if x.Table == routing.TableMain && narrower(x.Dst) {
+			taken = append(taken, x.Dst)
+		}
+	}
+	first := r.network.Addr()
+	for bit := first.BitLen() - 1; bit >= r.network.Bits(); bit-- {
+		addr := flip(first, bit)
+		if !slices.ContainsFunc(taken,
+			func(p netip.Prefix) bool { return p.Contains(addr) }) {
+			return addr
+		}
+	}
+	return first
+}
+
+// flip changes one bit of an address; 0 is the first.
+func flip(addr netip.Addr, bit int) netip.Addr {
+	bytes := addr.AsSlice()
+	bytes[bit/8] ^= 0x80 >> (bit % 8)
+	out, _ := netip.AddrFromSlice(bytes)
+	return out
+}
+
+// link returns the interface on which a router is; "" if it is on none, or if
+// that is not known.
+func (n network) link(r router) string {
+	for _, v := range n.config.VLANs {
+		if p := n.places[v.Name]; v.Domain == r.domain && p.contains(r.addr) &&
+			len(p.links) == 1 {
+			return p.links[0]
+		}
+	}
+	return ""
+}
+
+// missing asks for the routes of the BIG-IP that main here does not have, for
+// clients of the row. only limits them to those by routers of the row's VLAN.
+func (j judge) missing(l *line, only bool) {
+	for _, r := range j.lacking(l, j.to) {
+		if !only || l.place.contains(r.addr) {
+			j.routeMissing(l, r)
+		}
+	}
+}
+
+// lacking returns a router of each route of the BIG-IP for clients of the row
+// to whom replies leave by none of its routers.
+func (j judge) lacking(l *line, to func(netip.Addr, router) routing.Way) (out []router) {
+	all := j.network.gateways[l.d.Domain]
+	done := map[string]bool{}
+	for _, r := range all {
+		if routing.FamilyOf(r.addr) != routing.FamilyOf(l.addr) || done[r.from] ||
+			l.v.Source.IsValid() && !l.v.Source.Overlaps(r.network) {
+			continue
+		}
+		done[r.from] = true
+		w := to(l.addr, r)
+		if !w.LastHop && !slices.ContainsFunc(all, func(x router) bool {
+			return x.from == r.from && x.addr == w.Via
+		}) {
+			out = append(out, r)
+		}
+	}
+	return out
+}
+
+// routeMissing asks for a route. It proposes it, but for a default: that is for
+// clients of other addresses, too.
+func (j judge) routeMissing(l *line, r router) {
+	link := j.network.link(r)
+	hint := j.add(r)
+	if link != "" && !r.isDefault() {
+		j.need.route(r, link)
+	}
+	l.needs("route-missing", r.network.String(), r.origin,
+		fmt.Sprintf("the BIG-IP sent replies to these clients to %s (%s); here they would "+
+			"leave by %s", r, r.from, j.to(l.addr, r)), hint)
+}
+
+// add is the command that gives main the route of a router.
+func (j judge) add(r router) string {
+	switch link := j.network.link(r); {
+	case link == "":
+		return "find out which router leads to " + r.network.String() + ": no interface " +
+			"of this host is in the subnet of " + r.addr.String()
+	case r.isDefault():
+		return r.command("replace", link)
+	default:
+		return r.command("add", link)
+	}
+}
+
+// command is the command that adds, replaces or deletes the route of a router.
+func (r router) command(verb, link string) string {
+	return "ip route " + verb + " " + r.network.String() + " via " + r.addr.String() +
+		" dev " + routing.ShellWord(link)
+}
