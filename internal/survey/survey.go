@@ -84,7 +84,7 @@ func (p Place) Look(f settings.Flags) (*Survey, error) {
 	return s, s.Decide()
 }
 
-// collectLate has the first garbage collection wait until there are 128 MiB,
+// collectLate has the first garbage collection wait until there are 80 MiB,
 // not 4, or until the returned function is called: a look at 10,000 listeners
 // fills less, and a dozen collections of a heap that grows take a fifth of its
 // time. What follows the first is collected at the usual pace, so that a host
@@ -93,7 +93,7 @@ func collectLate() (end func()) {
 	if os.Getenv("GOGC") != "" {
 		return func() {}
 	}
-	const late = 3200 // percent of 4 MiB, which Go counts a smaller heap as
+	const late = 2000 // percent of 4 MiB, which Go counts a smaller heap as
 	own := debug.SetGCPercent(late)
 	first := runtime.AddCleanup(new([64]byte), func(own int) { debug.SetGCPercent(own) }, own)
 	return func() {
