@@ -71,9 +71,11 @@ func (c Config) Ingresses(v Virtual) []Ingress {
 	}
 	var list []Ingress
 	grouped := map[string]bool{}
-	for _, g := range c.VLANs {
-		for _, m := range g.Members {
-			grouped[m.Name] = grouped[m.Name] || g.Kind == "vlan-group"
+	for i := range c.VLANs {
+		if g := &c.VLANs[i]; g.Kind == "vlan-group" {
+			for _, m := range g.Members {
+				grouped[m.Name] = true
+			}
 		}
 	}
 	for i := range c.VLANs {
