@@ -20,8 +20,8 @@ func (t token) is(brace string) bool { return t.brace && t.text == brace }
 type tokens []token
 
 // structured reads the body of a stanza of properties into s.body, behind its
-// opening brace. It says whether it found the closing one; if not, it stands at the
-// header that comes next, or at the end.
+// opening brace. It says whether it found the closing one; if not, it stands at
+// the header that comes next, or at the end.
 func (s *scan) structured(st *stanza) bool {
 	keep := modelled[st.kind]
 	s.body = s.body[:0]

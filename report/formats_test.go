@@ -3,6 +3,7 @@ package report
 import (
 	"bytes"
 	"encoding/csv"
+	"encoding/json"
 	"fmt"
 	"io"
 	"net/netip"
@@ -575,6 +576,21 @@ func BenchmarkHTML(b *testing.B) {
 	for b.Loop() {
 		if err := p.HTML(io.Discard); err != nil {
 			b.Fatal(err)
+		}
+	}
+}
+
+// indented writes what json.Indent writes.
+func TestIndented(t *testing.T) {
+	for _, doc := range []string{`{}`, `[]`, `null`, `""`, `[[],{},[{}]]`, `[1,-2.5e3,true]`,
+		`{"a":{"b":[1,{"c":[]}]},"d":""}`, `["{[,:]}","\"","\\","\\\"","a\\",":"]`,
+		`{"\",{":"},\\"}`, "[\"…\",\"\u202e\"]\n"} {
+		var want bytes.Buffer
+		if err := json.Indent(&want, []byte(doc), "", "  "); err != nil {
+			t.Fatal(err)
+		}
+		if got := string(indented([]byte(doc))); got != want.String() {
+			t.Errorf("%s: got\n%s\nwant\n%s", doc, got, want.String())
 		}
 	}
 }

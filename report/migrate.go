@@ -199,10 +199,10 @@ func (m Migration) JSON(w io.Writer) error {
 	for status, n := range byStatus {
 		summary[status] = n
 	}
-	rows := mapped(m.Rows, func(r migrate.Row) migrate.Row {
-		r.Also = list(r.Also)
-		return r
-	})
+	rows := list(slices.Clone(m.Rows))
+	for i := range rows {
+		rows[i].Also = list(rows[i].Also)
+	}
 	steps := mapped(m.Steps, func(s migrate.Step) migrate.Step {
 		s.Lines, s.Notes = list(s.Lines), list(s.Notes)
 		return s

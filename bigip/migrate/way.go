@@ -26,7 +26,7 @@ type here struct {
 func newHere(in routing.Inputs, plan routing.Plan) *here {
 	h := &here{host: in.Host, policy: in.Policy, plan: plan,
 		outcomes: make(map[netip.Addr]*routing.Outcome, len(plan.Outcomes)),
-		present: map[netip.Addr]bool{}}
+		present:  map[netip.Addr]bool{}}
 	for _, a := range in.Host.Addrs {
 		h.present[a.Prefix.Addr()] = true
 	}
@@ -41,11 +41,11 @@ func newHere(in routing.Inputs, plan routing.Plan) *here {
 
 // outcome returns what becomes of an address; the zero Outcome if nothing is
 // decided for it.
-func (h *here) outcome(addr netip.Addr) routing.Outcome {
+func (h *here) outcome(addr netip.Addr) *routing.Outcome {
 	if o := h.outcomes[addr]; o != nil {
-		return *o
+		return o
 	}
-	return routing.Outcome{}
+	return &routing.Outcome{}
 }
 
 // decided returns the mode that the user gave to the address, or to its link.
@@ -147,7 +147,7 @@ func (j judge) way(l *line, link string) {
 	case o.Status == routing.Unresolved:
 		j.unresolved(l, o.Reason, link)
 	default:
-		if path := j.here.plan.PathOf(o); path != nil {
+		if path := j.here.plan.PathOf(*o); path != nil {
 			j.resolved(l, link, path)
 		}
 	}
@@ -157,7 +157,7 @@ func (j judge) way(l *line, link string) {
 // another: an address has one way, unless it has the mode last-hop.
 func (j judge) otherVLAN(l *line, link string) {
 	mode, decided := j.here.decided(l.addr, link)
-	path := j.here.plan.PathOf(j.here.outcome(l.addr))
+	path := j.here.plan.PathOf(*j.here.outcome(l.addr))
 	lastHop := path != nil && path.LastHop
 	q := question{link: link, who: l.subject(),
 		when: "no client comes in by %s", answer: "return: " + string(routing.Strict)}
