@@ -3,6 +3,7 @@ package bigip
 import (
 	"cmp"
 	"fmt"
+	"slices"
 	"strings"
 )
 
@@ -37,14 +38,21 @@ func (b *builder) build() Config {
 	list := b.fill()
 	b.domains, b.pools, b.translated = map[string]int{}, map[string]Pool{}, map[string]bool{}
 	b.criteria = criteria{index: &b.index, known: map[string]destinations{}}
+	virtuals, addresses := 0, 0
 	for _, o := range list {
 		switch o.kind {
 		case "net route-domain":
 			b.routeDomain(o)
 		case "ltm pool":
 			b.pool(o)
+		case "ltm virtual", "gtm listener":
+			virtuals++
+		case "ltm virtual-address":
+			addresses++
 		}
 	}
+	b.Virtuals = slices.Grow(b.Virtuals, virtuals)
+	b.Addresses = slices.Grow(b.Addresses, addresses)
 	for _, o := range list {
 		if build := builders[o.kind]; build != nil {
 			build(b, o)

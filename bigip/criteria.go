@@ -2,7 +2,6 @@ package bigip
 
 import (
 	"fmt"
-	"maps"
 	"net/netip"
 	"slices"
 
@@ -61,7 +60,12 @@ func (c *criteria) matching(t *object) destinations {
 		t.get("source-address-list") == "" {
 		d.source = p.Masked()
 	}
-	for _, key := range slices.Sorted(maps.Keys(t.props)) {
+	var keys []string
+	for _, p := range t.props {
+		keys = append(keys, p.name)
+	}
+	slices.Sort(keys)
+	for _, key := range slices.Compact(keys) {
 		if !criteriaKeys[key] {
 			d.unjudged = append(d.unjudged, "traffic-matching-criteria "+label(key))
 		}

@@ -65,34 +65,37 @@ func (c Config) Ingresses(v Virtual) []Ingress {
 	case v.VLANs.Unclear, v.Type == Internal:
 		return nil
 	case len(v.VLANs.Only) > 0:
-		return c.only(v)
+		return c.only(&v)
 	case !slices.ContainsFunc(c.VLANs, func(x VLAN) bool { return v.in(x.Domain) }):
-		return []Ingress{c.ingress(v, VLAN{}, false)}
+		return []Ingress{c.ingress(&v, &VLAN{}, false)}
 	}
 	var list []Ingress
 	grouped := map[string]bool{}
-	for _, g := range c.VLANs {
-		for _, m := range g.Members {
-			grouped[m.Name] = grouped[m.Name] || g.Kind == "vlan-group"
+	for i := range c.VLANs {
+		if g := &c.VLANs[i]; g.Kind == "vlan-group" {
+			for _, m := range g.Members {
+				grouped[m.Name] = true
+			}
 		}
 	}
-	for _, vlan := range c.VLANs {
+	for i := range c.VLANs {
+		vlan := &c.VLANs[i]
 		if !vlan.Proxy && !grouped[vlan.Name] && v.in(vlan.Domain) &&
 			!slices.Contains(v.VLANs.Except, vlan.Name) {
-			list = append(list, c.ingress(v, vlan, true))
+			list = append(list, c.ingress(&v, vlan, true))
 		}
 	}
 	return list
 }
 
 // only are the VLANs of a list.
-func (c Config) only(v Virtual) []Ingress {
+func (c *Config) only(v *Virtual) []Ingress {
 	var list []Ingress
 	for _, name := range v.VLANs.Only {
 		i := slices.IndexFunc(c.VLANs, func(x VLAN) bool { return x.Name == name })
-		vlan := VLAN{Name: name}
+		vlan := &VLAN{Name: name}
 		if i >= 0 {
-			vlan = c.VLANs[i]
+			vlan = &c.VLANs[i]
 		}
 		list = append(list, c.ingress(v, vlan, i >= 0))
 	}
@@ -121,7 +124,7 @@ func (c Config) Gateways(r Route) []netip.Addr {
 
 // in says whether a virtual server is in a route domain. One whose destination
 // is not known may be in any.
-func (v Virtual) in(domain int) bool {
+func (v *Virtual) in(domain int) bool {
 	if len(v.Destinations) == 0 {
 		return true
 	}
@@ -130,14 +133,14 @@ func (v Virtual) in(domain int) bool {
 	})
 }
 
-func (c Config) ingress(v Virtual, vlan VLAN, known bool) Ingress {
+func (c *Config) ingress(v *Virtual, vlan *VLAN, known bool) Ingress {
 	i := Ingress{VLAN: vlan.Name, Known: known, Decision: c.decide(v, vlan, known)}
 	i.SourceChecking = vlan.SourceChecking && i.Return == Routed
 	return i
 }
 
 // decide walks the levels, the strongest first.
-func (c Config) decide(v Virtual, vlan VLAN, known bool) Decision {
+func (c *Config) decide(v *Virtual, vlan *VLAN, known bool) Decision {
 	switch names, origin := v.scripted(); {
 	case names != "":
 		return Decision{Return: Scripted, Level: ByRule, Value: names, Origin: origin}
@@ -175,7 +178,7 @@ func (a AutoLastHop) decision(level Level, origin string) Decision {
 }
 
 // scripted returns the iRules that set the way of packets themselves.
-func (v Virtual) scripted() (names, origin string) {
+func (v *Virtual) scripted() (names, origin string) {
 	var all []string
 	for _, r := range v.Rules {
 		if len(r.Commands) == 0 {

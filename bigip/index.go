@@ -15,16 +15,36 @@ type object struct {
 	*stanza
 	partition string
 	full      string
-	props     map[string]tokens
+	props     []property
 	replaced  bool // by a later one
 	warned    bool // of what it calls
 }
 
+// property is an item of a stanza.
+type property struct {
+	name  string
+	value tokens
+}
+
+// property finds a property. Of two of a name the later counts. A stanza has a
+// dozen: a map takes longer to make than it saves.
+func (o *object) property(name string) (value tokens, ok bool) {
+	for i := len(o.props) - 1; i >= 0; i-- {
+		if o.props[i].name == name {
+			return o.props[i].value, true
+		}
+	}
+	return nil, false
+}
+
+// value is that of a property; nil if there is none.
+func (o *object) value(name string) tokens { v, _ := o.property(name); return v }
+
 // get is the first word of a property; "" if there is none.
-func (o *object) get(key string) string { return o.props[key].first() }
+func (o *object) get(key string) string { return o.value(key).first() }
 
 // has reports whether a flag is set.
-func (o *object) has(key string) bool { _, ok := o.props[key]; return ok }
+func (o *object) has(key string) bool { _, ok := o.property(key); return ok }
 
 // number is a property that is one; 0 if it is not.
 func (o *object) number(key string) int {
@@ -37,7 +57,7 @@ func (o *object) number(key string) int {
 
 // list are the entries of a property's block.
 func (o *object) list(key string) tokens {
-	inside, _ := o.props[key].block()
+	inside, _ := o.value(key).block()
 	return inside
 }
 
@@ -47,6 +67,7 @@ type index struct {
 	objects  map[key]*object
 	ids      map[string]int // of the default route domain, by partition
 	warnings []Warning
+	props    []property // of the object that is made
 }
 
 // key is the kind of a stanza, or its family, and its full name.
@@ -56,13 +77,13 @@ type key struct{ kind, name string }
 // the later counts, unless it was not read whole. It returns the objects that
 // count.
 func (x *index) fill() []*object {
-	x.objects, x.ids = map[key]*object{}, map[string]int{}
+	x.objects, x.ids = make(map[key]*object, len(x.stanzas)), map[string]int{}
 	var list []*object
 	for _, s := range x.stanzas {
 		if !modelled[s.kind] && s.kind != "ltm rule" || s.problem == unknownModule {
 			continue
 		}
-		o := newObject(s)
+		o := x.newObject(s)
 		at := key{family(s.kind), o.full}
 		if old := x.objects[at]; old != nil && s.name != "" {
 			if old.problem == "" && s.problem != "" {
@@ -96,14 +117,13 @@ func family(kind string) string {
 	return kind
 }
 
-func newObject(s *stanza) *object {
+func (x *index) newObject(s *stanza) *object {
 	o := &object{stanza: s}
-	if len(s.body) > 0 {
-		o.props = map[string]tokens{}
-	}
+	x.props = x.props[:0]
 	for key, value := range s.body.properties() {
-		o.props[key.text] = value
+		x.props = append(x.props, property{key.text, value})
 	}
+	o.props = slices.Clone(x.props)
 	o.partition = cmp.Or(o.get("partition"), "Common")
 	o.full = full(s.name, o.partition)
 	if path := strings.Split(o.full, "/"); len(path) > 2 {
@@ -208,7 +228,7 @@ func (x *index) lastHop(o *object) AutoLastHop {
 // those where it does not.
 func (x *index) scope(o *object) Scope {
 	var names []string
-	for _, name := range o.props["vlans"].names() {
+	for _, name := range o.value("vlans").names() {
 		name, vlan := x.resolve(o, name, "net vlan")
 		if o.problem != "" && vlan == nil {
 			continue // a list that lost its end goes on with words that are no names

@@ -277,9 +277,7 @@ func (l *loader) text(name string, data []byte) error {
 			"gateways that it learns are not in this report")
 	}
 	l.Version = cmp.Or(l.Version, s.version)
-	for i := range s.stanzas {
-		l.stanzas = append(l.stanzas, &s.stanzas[i])
-	}
+	l.stanzas = append(l.stanzas, s.stanzas...)
 	return nil
 }
 

@@ -12,6 +12,7 @@ import (
 	"os"
 	"path/filepath"
 	"runtime"
+	"slices"
 	"strings"
 	"testing"
 
@@ -352,4 +353,23 @@ func TestNothingKept(t *testing.T) {
 	}
 	runtime.KeepAlive(text)
 	runtime.KeepAlive(c)
+}
+
+// Of two properties of a name the later counts, and each is named once.
+func TestPropertyTwice(t *testing.T) {
+	c, err := Parse("x", []byte("ltm virtual a {\n    destination 10.0.0.1:80\n"+
+		"    destination 10.0.0.2:80\n}\n"+
+		"ltm traffic-matching-criteria m {\n    destination-address-inline 10.0.0.3\n"+
+		"    z-key 1\n    a-key 1\n    z-key 2\n}\n"+
+		"ltm virtual b {\n    traffic-matching-criteria m\n}\n"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	if got := c.Virtuals[0].Destinations[0].Text; got != "10.0.0.2:80" {
+		t.Errorf("got %s, want the later", got)
+	}
+	want := []string{"traffic-matching-criteria a-key", "traffic-matching-criteria z-key"}
+	if got := c.Virtuals[1].Servers.Unjudged; !slices.Equal(got, want) {
+		t.Errorf("got %q, want %q", got, want)
+	}
 }

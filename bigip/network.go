@@ -20,7 +20,7 @@ func (b *builder) routeDomain(o *object) {
 	for name := range o.list("routing-protocol").entries() {
 		d.Protocols = append(d.Protocols, label(name))
 	}
-	for _, name := range o.props["vlans"].names() {
+	for _, name := range o.value("vlans").names() {
 		name, _ = b.resolve(o, name, "net vlan")
 		d.VLANs = append(d.VLANs, name)
 		b.domains[name] = d.ID

@@ -1,6 +1,7 @@
 package bigip
 
 import (
+	"slices"
 	"strings"
 
 	"lasthop/internal/hint"
@@ -63,10 +64,11 @@ type scan struct {
 	data    string
 	pos     int
 	line    int
-	end     int // of the line, where it is behind pos
-	split   int // up to here no word holds braces
-	words   int // that may still be kept
-	stanzas []stanza
+	end     int    // of the line, where it is behind pos
+	split   int    // up to here no word holds braces
+	words   int    // that may still be kept
+	body    tokens // of the stanza that is read
+	stanzas []*stanza
 	strays  int // lines outside of stanzas that are neither blank nor comments
 	stray   int // the first of them
 	// behind a `!`: up to the next header this is configuration of imish,
@@ -266,6 +268,7 @@ func (s *scan) open(st stanza, offset int) {
 		closed = s.script(&st)
 	} else {
 		closed = s.structured(&st)
+		st.body = slices.Clone(s.body)
 	}
 	switch {
 	case closed || st.problem != "":
@@ -283,7 +286,7 @@ const wordsOfStanza = 16
 func (s *scan) add(st stanza) {
 	st.file = s.file
 	s.words -= wordsOfStanza
-	s.stanzas = append(s.stanzas, st)
+	s.stanzas = append(s.stanzas, &st)
 }
 
 // tcl takes in one line of a script.

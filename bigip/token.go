@@ -2,7 +2,6 @@ package bigip
 
 import (
 	"iter"
-	"slices"
 	"strings"
 )
 
@@ -20,11 +19,12 @@ func (t token) is(brace string) bool { return t.brace && t.text == brace }
 // tokens are the inside of a block.
 type tokens []token
 
-// structured reads the body of a stanza of properties, behind its opening
-// brace. It says whether it found the closing one; if not, it stands at the
-// header that comes next, or at the end.
+// structured reads the body of a stanza of properties into s.body, behind its
+// opening brace. It says whether it found the closing one; if not, it stands at
+// the header that comes next, or at the end.
 func (s *scan) structured(st *stanza) bool {
 	keep := modelled[st.kind]
+	s.body = s.body[:0]
 	first := false
 	for depth := 1; s.pos < len(s.data); {
 		t := token{first: first}
@@ -67,11 +67,7 @@ func (s *scan) structured(st *stanza) bool {
 			if s.words--; s.words < 0 {
 				return false
 			}
-			if len(st.body) == cap(st.body) {
-				// append grows a large slice by a quarter
-				st.body = slices.Grow(st.body, len(st.body)+16)
-			}
-			st.body = append(st.body, t)
+			s.body = append(s.body, t)
 		}
 	}
 	return false

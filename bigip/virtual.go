@@ -21,7 +21,7 @@ func (b *builder) virtual(o *object) {
 	b.servers(&v, o)
 	b.place(&v, o)
 	b.lastHopPool(&v, o)
-	for _, name := range o.props["rules"].names() {
+	for _, name := range o.value("rules").names() {
 		r := Rule{}
 		var rule *object
 		if r.Name, rule = b.resolve(o, name, "ltm rule"); rule != nil {
@@ -43,7 +43,7 @@ func (x *index) servers(v *Virtual, o *object) {
 	s.NoTranslation = o.get("translate-address") == "disabled"
 	// of BIG-IP 11.3 and older
 	s.SNAT = cmp.Or(x.reference(o, "snatpool", "ltm snatpool"), o.get("snat"))
-	block, _ := o.props["source-address-translation"].block()
+	block, _ := o.value("source-address-translation").block()
 	for key, value := range block.properties() {
 		switch {
 		case key.text == "type" && value.first() != "none":
@@ -56,7 +56,7 @@ func (x *index) servers(v *Virtual, o *object) {
 		if !o.has(key) {
 			continue
 		}
-		block, _ := o.props[key].block()
+		block, _ := o.value(key).block()
 		switch value := o.get(key); {
 		case off[value] && len(block) == 0:
 		case key != "source-port" || value == "preserve-strict":

@@ -199,10 +199,10 @@ func (m Migration) JSON(w io.Writer) error {
 	for status, n := range byStatus {
 		summary[status] = n
 	}
-	rows := mapped(m.Rows, func(r migrate.Row) migrate.Row {
-		r.Also = list(r.Also)
-		return r
-	})
+	rows := list(slices.Clone(m.Rows))
+	for i := range rows {
+		rows[i].Also = list(rows[i].Also)
+	}
 	steps := mapped(m.Steps, func(s migrate.Step) migrate.Step {
 		s.Lines, s.Notes = list(s.Lines), list(s.Notes)
 		return s
@@ -238,7 +238,7 @@ func (m Migration) Text(w io.Writer, s Style) error {
 	t.wrap("", m.source())
 	t.printf("\n")
 	t.wrap("", m.verdict())
-	t.virtuals(m.gravestFirst())
+	t.virtuals(m.Rows)
 	t.findings(m.Findings)
 	t.steps(m.Steps)
 	t.printf("\nNothing was changed.\n")
@@ -265,23 +265,26 @@ func (t *page) virtuals(rows []migrate.Row) {
 	byDecision := migrationStatus{migrate.Ready, "ready by a decision",
 		"only as long as it is true what a person decided", yellow, ""}
 	for _, s := range slices.Insert(slices.Clone(migrationStatuses), 2, byDecision) {
-		var table []row
-		for _, r := range rows {
+		var of []*migrate.Row
+		for i := range rows {
+			r := &rows[i]
 			decided := r.Status == migrate.Ready && r.Decided != ""
 			if r.Status == s.status && decided == (s == byDecision) {
-				table = append(table, newRow(s.color, short(r.Virtual), endpoint(r),
-					ingress(r), rowFate(r)))
+				of = append(of, r)
 			}
 		}
-		if len(table) == 0 {
+		if len(of) == 0 {
 			continue
 		}
-		t.heading("%s (%s): %s", upperFirst(s.name), number(len(table)), s.what)
-		n := listed(len(table))
-		t.table(table[:n])
-		if n < len(table) {
+		t.heading("%s (%s): %s", upperFirst(s.name), number(len(of)), s.what)
+		n := listed(len(of))
+		t.table(mapped(of[:n], func(r *migrate.Row) row {
+			return newRow(s.color, short(r.Virtual), endpoint(*r), ingress(*r),
+				rowFate(*r))
+		}))
+		if n < len(of) {
 			t.printf("  … and %s more; all of them with -o csv or -o json\n",
-				number(len(table)-n))
+				number(len(of)-n))
 		}
 	}
 }

@@ -24,8 +24,8 @@ const maxPasses = 4
 // the virtual servers' addresses together, so that the plan has an outcome for
 // each of these. The error is that of routing.Decide.
 func Join(c bigip.Config, in routing.Inputs) (Result, error) {
-	need, host := newNeeds(in.Policy), in.Host
-	j, err := newJoiner(c, in, need)
+	need, host, f := newNeeds(in.Policy), in.Host, newFiles(c)
+	j, err := newJoiner(f, in, need)
 	if err != nil {
 		return Result{}, err
 	}
@@ -33,7 +33,7 @@ func Join(c bigip.Config, in routing.Inputs) (Result, error) {
 	for asked := 0; asked < need.proposed && j.passes < maxPasses; j.passes++ {
 		asked = need.proposed
 		in.Policy, in.Host = need.policy, need.on(host)
-		next, err := newJoiner(c, in, need)
+		next, err := newJoiner(f, in, need)
 		if err != nil {
 			break // the proposals contradict each other: a person chooses first
 		}
@@ -44,26 +44,48 @@ func Join(c bigip.Config, in routing.Inputs) (Result, error) {
 }
 
 // newJoiner decides for NGINX's listeners and the virtual servers' addresses.
-func newJoiner(c bigip.Config, in routing.Inputs, need *needs) (*joiner, error) {
+func newJoiner(f *files, in routing.Inputs, need *needs) (*joiner, error) {
 	nginx := newListening(in.Listeners)
-	in.Listeners = slices.Concat(wanted(c), in.Listeners)
+	in.Listeners = slices.Concat(f.wanted, in.Listeners)
 	d, err := routing.Decide(in)
 	if err != nil {
 		return nil, err
 	}
-	j := &joiner{config: c, network: newNetwork(c, in.Host), nginx: nginx,
-		here: newHere(in, d.Plan), need: need, cut: newCutover(c),
-		holders: newHolders(c), advertised: newAdvertised(c), shared: newShared(c),
+	j := &joiner{files: f, network: newNetwork(f.config, in.Host), nginx: nginx,
+		here: newHere(in, d.Plan), need: need, cut: newCutover(f.config),
 		ways:   map[lookup]routing.Way{},
 		misses: misses{index: map[routing.Finding]*miss{}}}
-	j.sites = newSites(c, j.network, j.here)
+	j.sites = newSites(f, j.network, j.here)
 	return j, nil
+}
+
+// files is what the BIG-IP's files say, whatever this host decides.
+type files struct {
+	config     bigip.Config
+	ingresses  [][]bigip.Ingress // by index of config.Virtuals; nil where nothing replies
+	wanted     []routing.Listener
+	holders    map[domain][]holder
+	advertised map[domain]bool
+	shared     map[offer][]string // virtual servers
+}
+
+func newFiles(c bigip.Config) *files {
+	f := &files{config: c, ingresses: make([][]bigip.Ingress, len(c.Virtuals)),
+		wanted: wanted(c), holders: newHolders(c), advertised: newAdvertised(c),
+		shared: newShared(c)}
+	for i := range c.Virtuals {
+		if reason, _ := unserved(&c.Virtuals[i]); reason == "" {
+			f.ingresses[i] = c.Ingresses(c.Virtuals[i])
+		}
+	}
+	return f
 }
 
 // virtuals makes the lines of all virtual servers.
 func (j *joiner) virtuals() {
+	j.lines = make([]*line, 0, len(j.config.Virtuals))
 	for i := range j.config.Virtuals {
-		j.virtual(&j.config.Virtuals[i])
+		j.virtual(&j.config.Virtuals[i], j.ingresses[i])
 	}
 }
 
@@ -111,7 +133,8 @@ func (j *joiner) result() Result {
 // destination that is this address alone.
 func served(c bigip.Config) iter.Seq2[netip.Addr, bigip.Destination] {
 	return func(yield func(netip.Addr, bigip.Destination) bool) {
-		for _, v := range c.Virtuals {
+		for i := range c.Virtuals {
+			v := &c.Virtuals[i]
 			if reason, _ := unserved(v); reason != "" {
 				continue
 			}
@@ -126,8 +149,8 @@ func served(c bigip.Config) iter.Seq2[netip.Addr, bigip.Destination] {
 
 // wanted returns a listener for each address that virtual servers serve.
 func wanted(c bigip.Config) []routing.Listener {
-	seen := map[netip.Addr]bool{}
-	var out []routing.Listener
+	seen := make(map[netip.Addr]bool, len(c.Virtuals))
+	out := make([]routing.Listener, 0, len(c.Virtuals))
 	for addr, d := range served(c) {
 		if seen[addr] || addr.IsUnspecified() {
 			continue
@@ -148,7 +171,7 @@ func wanted(c bigip.Config) []routing.Listener {
 
 // unserved returns why nothing replies to clients of a virtual server, and what
 // the BIG-IP did; "" if it replied to them.
-func unserved(v bigip.Virtual) (reason, before string) {
+func unserved(v *bigip.Virtual) (reason, before string) {
 	if v.Disabled != "" {
 		return "disabled", "disabled by " + v.Disabled
 	}
@@ -169,18 +192,14 @@ func unserved(v bigip.Virtual) (reason, before string) {
 
 // joiner is a Result in the making.
 type joiner struct {
-	config  bigip.Config
+	*files
 	network network
 	sites   sites
-	holders map[domain][]holder
-
-	advertised map[domain]bool
-	shared     map[offer][]string // virtual servers
-	nginx      *listening
-	here       *here
-	ways       map[lookup]routing.Way
-	need       *needs
-	passes     int
+	nginx   *listening
+	here    *here
+	ways    map[lookup]routing.Way
+	need    *needs
+	passes  int
 
 	lines  []*line
 	cut    *cutover
@@ -241,28 +260,30 @@ func (l *line) accept(loses, question, flag string) {
 	l.decisions = append(l.decisions, f)
 }
 
-// virtual adds the rows of a virtual server.
-func (j *joiner) virtual(v *bigip.Virtual) {
+// virtual adds the rows of a virtual server. Only the lines that stay are on
+// the heap: each is large.
+func (j *joiner) virtual(v *bigip.Virtual, ins []bigip.Ingress) {
 	l := line{Row: Row{Virtual: v.Name, Origin: v.Origin, Protocol: v.Protocol}, v: v,
 		run: len(j.lines)}
 	if v.Source.IsValid() {
 		l.Source = v.Source.String()
 	}
-	if reason, before := unserved(*v); reason != "" {
+	if reason, before := unserved(v); reason != "" {
 		l.Status, l.Reason, l.Before = NotApplicable, reason, before
 		if len(v.Destinations) > 0 {
 			l.d = v.Destinations[0]
 			l.setDestination()
 		}
-		j.lines = append(j.lines, &l)
+		kept := l
+		j.lines = append(j.lines, &kept)
 		return
 	}
 	if len(v.Destinations) == 0 {
-		j.nginx.find(&l)
-		j.add(l)
+		kept := l
+		j.nginx.find(&kept)
+		j.add(&kept)
 		return
 	}
-	ins := j.config.Ingresses(*v)
 	for _, l.d = range v.Destinations {
 		for i := range l.d.Ports {
 			l.port = &l.d.Ports[i]
@@ -289,26 +310,27 @@ func (j *joiner) destination(l line, ins []bigip.Ingress) {
 				"give bigip_base.conf, or look on the BIG-IP "+
 					"whether it served anybody")
 		}
-		j.nginx.find(&l)
-		j.add(l)
+		kept := l
+		j.nginx.find(&kept)
+		j.add(&kept)
 		return
 	}
 	for _, in := range ins {
-		l := l
-		l.in, l.place = in, j.network.places[in.VLAN]
-		j.ingress(&l)
-		j.add(l)
+		kept := l
+		kept.in, kept.place = in, j.network.places[in.VLAN]
+		j.ingress(&kept)
+		j.add(&kept)
 	}
 }
 
 // add adds a line that applies.
-func (j *joiner) add(l line) {
+func (j *joiner) add(l *line) {
 	if l.v.Damaged {
 		l.needs("damaged", l.v.Name, l.v.Origin,
 			"its stanza was not read whole: settings may be missing",
 			"take the file from the BIG-IP again")
 	}
-	j.lines = append(j.lines, &l)
+	j.lines = append(j.lines, l)
 }
 
 func (l *line) setDestination() {
@@ -395,7 +417,7 @@ func (j *joiner) end(l *line) {
 		j.misses.add(f, l.v.Name)
 	}
 	l.Decided, l.Loses = strings.Join(l.decided, "; "), strings.Join(l.loses, "; ")
-	j.cut.take(l, j.here.outcomes[l.addr].Link, j.here)
+	j.cut.take(l, j.here.outcome(l.addr).Link, j.here)
 	j.rows = append(j.rows, l.Row)
 }
 

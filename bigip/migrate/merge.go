@@ -21,14 +21,15 @@ func merged(lines []*line, own string) (out []*line) {
 	if len(lines) <= few {
 		return lines
 	}
-	alike := map[string][]*line{}
-	for _, l := range lines {
+	alike, same := map[string][]*line{}, make([]string, len(lines))
+	for i, l := range lines {
 		if own == "" || l.Interface != own {
-			alike[l.sameness()] = append(alike[l.sameness()], l)
+			same[i] = l.sameness()
+			alike[same[i]] = append(alike[same[i]], l)
 		}
 	}
-	for _, l := range lines {
-		switch group := alike[l.sameness()]; {
+	for i, l := range lines {
+		switch group := alike[same[i]]; {
 		case own != "" && l.Interface == own, len(group) <= few:
 			out = append(out, l)
 		case group[0] == l:

@@ -3,6 +3,7 @@ package migrate
 import (
 	"cmp"
 	"fmt"
+	"iter"
 	"maps"
 	"net/netip"
 	"slices"
@@ -45,10 +46,11 @@ func offers(v *bigip.Virtual, d bigip.Destination) (out []offer) {
 // newShared returns the virtual servers that offer the same, by what they
 // offer; what only one of them offers is not in it.
 func newShared(c bigip.Config) map[offer][]string {
-	first, shared := map[offer]*bigip.Virtual{}, map[offer][]string{}
+	first := make(map[offer]*bigip.Virtual, len(c.Virtuals))
+	shared := map[offer][]string{}
 	for i := range c.Virtuals {
 		v := &c.Virtuals[i]
-		if reason, _ := unserved(*v); reason != "" {
+		if reason, _ := unserved(v); reason != "" {
 			continue
 		}
 		for _, d := range v.Destinations {
@@ -95,6 +97,9 @@ func (j *joiner) properties(l *line, s *site) {
 // sharing returns the virtual servers that offer what the line's does, that one
 // too; none if it is the only one.
 func (j *joiner) sharing(l *line) (names []string) {
+	if len(j.shared) == 0 {
+		return nil
+	}
 	for _, o := range offers(l.v, l.d) {
 		for _, name := range j.shared[o] {
 			names = appendNew(names, name)
@@ -137,9 +142,10 @@ func sources(c bigip.Config) []routing.Finding {
 }
 
 // serving yields the virtual servers that reply to clients.
-func serving(c bigip.Config) func(func(bigip.Virtual) bool) {
-	return func(yield func(bigip.Virtual) bool) {
-		for _, v := range c.Virtuals {
+func serving(c bigip.Config) iter.Seq[*bigip.Virtual] {
+	return func(yield func(*bigip.Virtual) bool) {
+		for i := range c.Virtuals {
+			v := &c.Virtuals[i]
 			if reason, _ := unserved(v); reason == "" && !yield(v) {
 				return
 			}
@@ -197,11 +203,12 @@ func (n network) gatewaysOf(c bigip.Config, pools []string) (out []bigip.Self) {
 // forwarders names the forwarding virtual servers that serve the subnets.
 func forwarders(c bigip.Config, n network, subnets []string) string {
 	var names []string
-	for _, v := range c.Virtuals {
+	for i := range c.Virtuals {
+		v := &c.Virtuals[i]
 		if v.Type != bigip.IPForward || v.Disabled != "" {
 			continue
 		}
-		for _, in := range c.Ingresses(v) {
+		for _, in := range c.Ingresses(*v) {
 			for _, p := range n.places[in.VLAN].prefixes {
 				if slices.Contains(subnets, p.String()) &&
 					(!v.Source.IsValid() || v.Source.Overlaps(p)) {

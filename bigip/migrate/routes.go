@@ -22,7 +22,7 @@ func (j judge) served(from netip.Addr, r router) bool {
 // Those of a default route, and of a last-hop-pool, are anywhere.
 func (j judge) to(from netip.Addr, r router) routing.Way {
 	if r.network.Bits() <= 0 {
-		return j.here.outcomes[from].After
+		return j.here.outcome(from).After
 	}
 	return j.look(lookup{j.here.class(from), r.network, false}, r)
 }
@@ -30,7 +30,7 @@ func (j judge) to(from netip.Addr, r router) routing.Way {
 // toByMain is to with nothing of ours: main decides.
 func (j judge) toByMain(from netip.Addr, r router) routing.Way {
 	if r.network.Bits() <= 0 {
-		return j.here.outcomes[from].Before
+		return j.here.outcome(from).Before
 	}
 	return j.look(lookup{j.here.class(from), r.network, true}, r)
 }

@@ -55,13 +55,13 @@ func newHolders(c bigip.Config) map[domain][]holder {
 }
 
 // newSites gathers the VLANs of each address, and finds its owner.
-func newSites(c bigip.Config, n network, h *here) sites {
-	all := sites{}
-	for _, v := range c.Virtuals {
+func newSites(f *files, n network, h *here) sites {
+	all := make(sites, len(f.wanted))
+	for i := range f.config.Virtuals {
+		v := &f.config.Virtuals[i]
 		if reason, _ := unserved(v); reason != "" {
 			continue
 		}
-		ins := c.Ingresses(v)
 		for _, d := range v.Destinations {
 			addr, ok := d.Host()
 			if !ok {
@@ -73,13 +73,13 @@ func newSites(c bigip.Config, n network, h *here) sites {
 				all[addr] = s
 			}
 			s.domains = appendNew(s.domains, d.Domain)
-			for _, in := range ins {
+			for _, in := range f.ingresses[i] {
 				s.vlans = appendNew(s.vlans, in.VLAN)
 			}
 		}
 	}
 	for addr, s := range all {
-		s.owner = n.owner(addr, s.vlans, h.outcomes[addr].Link)
+		s.owner = n.owner(addr, s.vlans, h.outcome(addr).Link)
 	}
 	return all
 }

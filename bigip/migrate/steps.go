@@ -43,7 +43,8 @@ type move struct {
 
 func newCutover(c bigip.Config) *cutover {
 	x := &cutover{index: map[netip.Addr]*move{}, staying: map[string]bool{},
-		names: map[domain][]string{}, noARP: map[string]bool{}, pair: newPair(c)}
+		names: make(map[domain][]string, len(c.Addresses)),
+		noARP: make(map[string]bool, len(c.Addresses)), pair: newPair(c)}
 	for _, a := range c.Addresses {
 		x.noARP[a.Name] = a.NoARP
 		if a.Addrs.From() == a.Addrs.To() {
@@ -57,9 +58,9 @@ func newCutover(c bigip.Config) *cutover {
 // take takes in a row. Replies from its address leave by link, "" if that is
 // not known.
 func (c *cutover) take(l *line, link string, h *here) {
-	server := l.v.Kind + " " + routing.ShellWord(l.v.Name)
+	server := func() string { return l.v.Kind + " " + routing.ShellWord(l.v.Name) }
 	if l.Status != Ready {
-		c.staying[server] = true
+		c.staying[server()] = true
 	}
 	if !l.addr.IsValid() {
 		return
@@ -73,18 +74,19 @@ func (c *cutover) take(l *line, link string, h *here) {
 	}
 	m.blocked = m.blocked || l.Status != Ready
 	m.exact = m.exact || l.Match != matchWildcard
+	if l.d.Address != "" {
+		m.names = appendNew(m.names, l.d.Address)
+		return
+	}
 	names := c.names[domain{l.addr, l.d.Domain}]
-	switch name := nameIn(l.d); {
-	case l.d.Address != "":
-		names = []string{l.d.Address}
-	case len(names) == 0 && name != "":
+	if name := nameIn(l.d); len(names) == 0 && name != "" {
 		names, m.unread = []string{name}, true
 	}
 	for _, name := range names {
 		m.names = appendNew(m.names, name)
 	}
 	if len(names) == 0 {
-		m.virtuals = appendNew(m.virtuals, server)
+		m.virtuals = appendNew(m.virtuals, server())
 	}
 }
 

@@ -78,7 +78,8 @@ func (n *listening) others() []routing.Finding {
 func unreadRules(c bigip.Config) []routing.Finding {
 	var names []string
 	origin := ""
-	for _, v := range c.Virtuals {
+	for i := range c.Virtuals {
+		v := &c.Virtuals[i]
 		if reason, _ := unserved(v); reason != "" {
 			continue
 		}

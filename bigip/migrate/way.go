@@ -16,7 +16,7 @@ type here struct {
 	host     routing.Host
 	policy   routing.Policy
 	plan     routing.Plan
-	outcomes map[netip.Addr]routing.Outcome
+	outcomes map[netip.Addr]*routing.Outcome
 	present  map[netip.Addr]bool
 	fib      *routing.FIB // nil until it is needed, as what follows
 	bare     *routing.FIB // with nothing of ours
@@ -25,16 +25,27 @@ type here struct {
 
 func newHere(in routing.Inputs, plan routing.Plan) *here {
 	h := &here{host: in.Host, policy: in.Policy, plan: plan,
-		outcomes: map[netip.Addr]routing.Outcome{}, present: map[netip.Addr]bool{}}
+		outcomes: make(map[netip.Addr]*routing.Outcome, len(plan.Outcomes)),
+		present:  map[netip.Addr]bool{}}
 	for _, a := range in.Host.Addrs {
 		h.present[a.Prefix.Addr()] = true
 	}
-	for _, o := range plan.Outcomes {
+	for i := range plan.Outcomes {
+		o := &plan.Outcomes[i]
 		if _, ok := h.outcomes[o.Addr]; !ok {
 			h.outcomes[o.Addr] = o
 		}
 	}
 	return h
+}
+
+// outcome returns what becomes of an address; the zero Outcome if nothing is
+// decided for it.
+func (h *here) outcome(addr netip.Addr) *routing.Outcome {
+	if o := h.outcomes[addr]; o != nil {
+		return o
+	}
+	return &routing.Outcome{}
 }
 
 // decided returns the mode that the user gave to the address, or to its link.
@@ -102,7 +113,7 @@ type judge struct{ *joiner }
 // way says how replies to clients of the row's VLAN leave here, and what is
 // missing for the right way. Replies from the row's address leave by link.
 func (j judge) way(l *line, link string) {
-	o := j.here.outcomes[l.addr]
+	o := j.here.outcome(l.addr)
 	l.After = "not known"
 	switch {
 	case o.Status == routing.LocalOnly:
@@ -136,7 +147,7 @@ func (j judge) way(l *line, link string) {
 	case o.Status == routing.Unresolved:
 		j.unresolved(l, o.Reason, link)
 	default:
-		if path := j.here.plan.PathOf(o); path != nil {
+		if path := j.here.plan.PathOf(*o); path != nil {
 			j.resolved(l, link, path)
 		}
 	}
@@ -146,7 +157,7 @@ func (j judge) way(l *line, link string) {
 // another: an address has one way, unless it has the mode last-hop.
 func (j judge) otherVLAN(l *line, link string) {
 	mode, decided := j.here.decided(l.addr, link)
-	path := j.here.plan.PathOf(j.here.outcomes[l.addr])
+	path := j.here.plan.PathOf(*j.here.outcome(l.addr))
 	lastHop := path != nil && path.LastHop
 	q := question{link: link, who: l.subject(),
 		when: "no client comes in by %s", answer: "return: " + string(routing.Strict)}
@@ -314,7 +325,7 @@ func (j judge) twoRouters(l *line, link string, on, lost []router) {
 		list(on) + "; "
 	why := j.noLastHop(l, link)
 	if why == "" {
-		if j.here.outcomes[l.addr].Path == 0 { // it needs a way for what is not known
+		if j.here.outcome(l.addr).Path == 0 { // it needs a way for what is not known
 			j.need.gateway(link, on[0].addr)
 		}
 		if !j.need.ret(link, routing.LastHop) {
