@@ -99,7 +99,7 @@ func (k *Kernel) readLastHop(r *reading) (err error) {
 	}
 	slices.Sort(attached)
 	h.LastHop = k.LastHop.Support(slices.Compact(attached))
-	if !h.LastHop.Known || h.LastHop.Missing != "" {
+	if !k.AskedLastHop || !h.LastHop.Known || h.LastHop.Missing != "" {
 		return nil
 	}
 	return k.inside(func() error {

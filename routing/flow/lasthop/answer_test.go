@@ -72,6 +72,7 @@ func open(t testing.TB, ns *nstest.NS) *host.Kernel {
 		t.Fatal(err)
 	}
 	t.Cleanup(k.Close)
+	k.AskedLastHop = true
 	return k
 }
 
