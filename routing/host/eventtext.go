@@ -177,17 +177,9 @@ func (s *subscription) readAddr(b []byte, e *Event) (string, error) {
 	if err != nil {
 		return "", fmt.Errorf("decode address: %w", err)
 	}
-	var local, addr netip.Addr
-	for _, a := range list {
-		switch a.kind {
-		case unix.IFA_LOCAL:
-			local, err = a.addr()
-		case unix.IFA_ADDRESS:
-			addr, err = a.addr()
-		}
-		if err != nil {
-			return "", fmt.Errorf("decode address: %w", err)
-		}
+	addr, local, err := addrsOf(list)
+	if err != nil {
+		return "", fmt.Errorf("decode address: %w", err)
 	}
 	e.Links = []string{s.linkName(int(h.Index))}
 	e.Prefix = netip.PrefixFrom(addr, int(h.Prefixlen))

@@ -119,6 +119,22 @@ func (r *reading) readAddrs() error {
 	return nil
 }
 
+// addrsOf returns IFA_ADDRESS and IFA_LOCAL of an address's attributes.
+func addrsOf(list []attr) (addr, local netip.Addr, err error) {
+	for _, a := range list {
+		switch a.kind {
+		case unix.IFA_ADDRESS:
+			addr, err = a.addr()
+		case unix.IFA_LOCAL:
+			local, err = a.addr()
+		}
+		if err != nil {
+			return addr, local, err
+		}
+	}
+	return addr, local, nil
+}
+
 // decodeAddr returns the address of a message; ok is false for one of another
 // family, or of a link that has just come. IFA_LOCAL is the address where there
 // is one, and IFA_ADDRESS then its peer; a peer that is the address itself is
@@ -135,24 +151,15 @@ func decodeAddr(b []byte, n names) (a routing.Addr, ok bool, err error) {
 	if unknown != nil || hidden != nil {
 		return a, false, nil
 	}
-	var addr, local netip.Addr
-	for _, x := range list {
-		switch x.kind {
-		case unix.IFA_ADDRESS:
-			addr, err = x.addr()
-		case unix.IFA_LOCAL:
-			local, err = x.addr()
-		case unix.IFA_FLAGS:
-			flags := x.uint()
-			// the same bit means secondary in IPv4
-			a.Temporary = f == routing.IPv6 && flags&unix.IFA_F_TEMPORARY != 0
-			a.NoPrefix = flags&unix.IFA_F_NOPREFIXROUTE != 0
-			a.Tentative = flags&(unix.IFA_F_TENTATIVE|unix.IFA_F_DADFAILED) != 0
-		}
-		if err != nil {
-			return a, false, fmt.Errorf("decode address: %w", err)
-		}
+	addr, local, err := addrsOf(list)
+	if err != nil {
+		return a, false, fmt.Errorf("decode address: %w", err)
 	}
+	flags := find(list, unix.IFA_FLAGS).uint()
+	// the same bit means secondary in IPv4
+	a.Temporary = f == routing.IPv6 && flags&unix.IFA_F_TEMPORARY != 0
+	a.NoPrefix = flags&unix.IFA_F_NOPREFIXROUTE != 0
+	a.Tentative = flags&(unix.IFA_F_TENTATIVE|unix.IFA_F_DADFAILED) != 0
 	a.Link, a.Scope = link, h.Scope
 	a.Prefix = netip.PrefixFrom(addr, int(h.Prefixlen))
 	if local.IsValid() && (local != addr || f == routing.IPv6) {

@@ -20,10 +20,10 @@ import (
 
 // Rulesets reads what the packet filter does with packets of the families that
 // a host of this namespace forwards, or of both where the mode last-hop is
-// asked for; of others nothing is read. It asks
-// nf_tables itself, since not every host with rules has the nft command, and
-// nothing but its generation while that stays. A user who may not read rules
-// learns that, and it is no error.
+// asked for; of others nothing is read. It asks nf_tables itself, since not
+// every host with rules has the nft command, and nothing but its generation
+// while that stays. A user who may not read rules learns that, and it is no
+// error.
 func (k *Kernel) Rulesets(h routing.Host) ([]routing.Ruleset, error) {
 	var sets []routing.Ruleset
 	for _, f := range routing.Families {
