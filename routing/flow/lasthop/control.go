@@ -120,31 +120,26 @@ func (c *Control) Load() error {
 
 // Learn loads the programs unless they are: see host.LastHop.
 func (c *Control) Learn() (program int, tag string, err error) {
-	p, err := c.load()
-	if err != nil {
-		return 0, "", err
-	}
-	c.gives(p)
-	return p.Learn(), p.Tag(), nil
+	return c.give((*Programs).Learn)
 }
 
 // Answer loads the programs unless they are: see host.LastHop. When it is asked
 // first after the maps were made, it copies what other maps know. If those
 // cannot be had, it waits until the filter has seen most of what is open.
 func (c *Control) Answer() (program int, tag string, err error) {
+	return c.give((*Programs).Answer)
+}
+
+// give gives out one of the programs, which may be attached from now on.
+func (c *Control) give(of func(*Programs) int) (program int, tag string, err error) {
 	p, err := c.load()
 	if err != nil {
 		return 0, "", err
 	}
-	c.gives(p)
-	return p.Answer(), p.Tag(), nil
-}
-
-// gives takes in that programs may be attached from now on.
-func (c *Control) gives(p *Programs) {
 	if !slices.Contains(c.tags, p.Tag()) {
 		c.tags = append(c.tags, p.Tag())
 	}
+	return of(p), p.Tag(), nil
 }
 
 func (c *Control) load() (*Programs, error) {

@@ -125,10 +125,11 @@ func (w *Watch) Step(s Sight) Found {
 			state = failed
 		}
 		out.Probe = append(out.Probe, ask...)
-		if state != failed || len(next) == mostDead {
-			if state != failed {
-				alive = append(alive, hop)
-			}
+		if state != failed {
+			alive = append(alive, hop)
+			continue
+		}
+		if len(next) == mostDead {
 			continue
 		}
 		if !was {
