@@ -133,11 +133,7 @@ func (j *joiner) result() Result {
 // destination that is this address alone.
 func served(c bigip.Config) iter.Seq2[netip.Addr, bigip.Destination] {
 	return func(yield func(netip.Addr, bigip.Destination) bool) {
-		for i := range c.Virtuals {
-			v := &c.Virtuals[i]
-			if reason, _ := unserved(v); reason != "" {
-				continue
-			}
+		for v := range serving(c) {
 			for _, d := range v.Destinations {
 				if addr, ok := d.Host(); ok && !yield(addr, d) {
 					return

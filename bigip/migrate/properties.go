@@ -48,11 +48,7 @@ func offers(v *bigip.Virtual, d bigip.Destination) (out []offer) {
 func newShared(c bigip.Config) map[offer][]string {
 	first := make(map[offer]*bigip.Virtual, len(c.Virtuals))
 	shared := map[offer][]string{}
-	for i := range c.Virtuals {
-		v := &c.Virtuals[i]
-		if reason, _ := unserved(v); reason != "" {
-			continue
-		}
+	for v := range serving(c) {
 		for _, d := range v.Destinations {
 			for _, o := range offers(v, d) {
 				switch {
