@@ -6,7 +6,6 @@ import (
 	"fmt"
 	"io"
 	"net/netip"
-	"slices"
 	"time"
 	"unicode/utf16"
 	"unicode/utf8"
@@ -245,8 +244,7 @@ func encode(w io.Writer, doc any) error {
 // strings only, and mean the same.
 func visible(doc []byte) []byte {
 	hidden := func(r rune) bool { return r >= 0x7f && !safe(r) }
-	plain := !slices.ContainsFunc(doc, func(c byte) bool { return c >= 0x7f })
-	if plain || bytes.IndexFunc(doc, hidden) < 0 {
+	if bytes.IndexFunc(doc, hidden) < 0 {
 		return doc
 	}
 	var out []byte
