@@ -78,11 +78,7 @@ func (n *listening) others() []routing.Finding {
 func unreadRules(c bigip.Config) []routing.Finding {
 	var names []string
 	origin := ""
-	for i := range c.Virtuals {
-		v := &c.Virtuals[i]
-		if reason, _ := unserved(v); reason != "" {
-			continue
-		}
+	for v := range serving(c) {
 		for _, r := range v.Rules {
 			if r.Origin == "" && !strings.HasPrefix(path.Base(r.Name), "_sys_") {
 				names, origin = appendNew(names, r.Name), cmp.Or(origin, v.Origin)
