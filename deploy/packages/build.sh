@@ -1,0 +1,68 @@
+#!/bin/sh
+# `make packages`: deb, rpm and apk for amd64 and arm64 with the version VERSION, in dist/, with an SBOM of each program and SHA256SUMS:
+#
+#   lasthop_1.0.0_amd64.deb  lasthop-1.0.0-1.x86_64.rpm   lasthop_1.0.0_x86_64.apk   lasthop_1.0.0_amd64.cdx.json
+#   lasthop_1.0.0_arm64.deb  lasthop-1.0.0-1.aarch64.rpm  lasthop_1.0.0_aarch64.apk  lasthop_1.0.0_arm64.cdx.json  SHA256SUMS
+#
+# The same commit and the same Go give the same bytes. What is not committed is packed, too, and `lasthop version` says so.
+#
+# VERSION            1.0.0, or 1.1.0-rc1
+# MAINTAINER         "NAME <ADDRESS>", in the packages
+# DIST               where to (dist)
+# FORMATS, ARCHS     fewer of them ("deb rpm apk", "amd64 arm64")
+# SOURCE_DATE_EPOCH  the time of all files (that of the last commit)
+set -eu
+cd "$(dirname "$0")/../.."
+: "${VERSION:?which? make packages VERSION=1.0.0}"
+nfpm=github.com/goreleaser/nfpm/v2/cmd/nfpm@v2.45.2
+sbom=github.com/CycloneDX/cyclonedx-gomod/cmd/cyclonedx-gomod@v1.10.0
+
+export VERSION CGO_ENABLED=0 GOFLAGS=-trimpath GOTOOLCHAIN=local TZ=UTC LC_ALL=C
+export MAINTAINER="${MAINTAINER:-lasthop maintainers <maintainers@lasthop.invalid>}"
+export SOURCE_DATE_EPOCH="${SOURCE_DATE_EPOCH:-$(git log -1 --format=%ct)}"
+umask 022
+tree=$PWD here=$PWD/deploy/packages
+mkdir -p "${DIST:=dist}"
+dist=$(realpath "$DIST")
+work=$(mktemp -d)
+trap 'rm -rf "$work"' EXIT
+trap 'exit 1' HUP INT TERM
+
+# name FORMAT GOARCH: how the distributions call the file.
+name() {
+	machine=$(echo "$2" | sed 's/amd64/x86_64/; s/arm64/aarch64/')
+	case $1 in
+	rpm) echo "lasthop-$VERSION-1.$machine.rpm" ;;
+	apk) echo "lasthop_${VERSION}_$machine.apk" ;;
+	*) echo "lasthop_${VERSION}_$2.$1" ;;
+	esac
+}
+
+# stage FORMAT GOARCH: the files of a package, in tree/.
+stage() {
+	rm -rf "$work/tree"
+	case $1 in
+	deb) zsh=/usr/share/zsh/vendor-completions ;;
+	*) zsh=/usr/share/zsh/site-functions ;;
+	esac
+	QUIET=1 DESTDIR=$work/tree ZSHDIR=$zsh LASTHOP=$work/lasthop-$2 NATIVE=$work/lasthop deploy/install.sh
+	find "$work/tree" -exec touch -h -d "@$SOURCE_DATE_EPOCH" {} +
+}
+
+go build -ldflags "-s -w -X lasthop/report.version=v$VERSION" -o "$work/lasthop" ./cmd/lasthop
+cp "$here"/nfpm.yaml "$here"/*.sh "$work/"
+cat >"$work/changelog.yaml" <<END
+- semver: $VERSION-1
+  date: $(date -d "@$SOURCE_DATE_EPOCH" +%Y-%m-%dT%H:%M:%SZ)
+  packager: $MAINTAINER
+  changes: [{note: "Version $VERSION; /usr/share/doc/lasthop/changelog.gz has the changes."}]
+END
+rm -f "$dist"/lasthop[-_]* "$dist/SHA256SUMS"
+for arch in ${ARCHS:-amd64 arm64}; do
+	GOARCH=$arch go build -ldflags "-s -w -X lasthop/report.version=v$VERSION" -o "$work/lasthop-$arch" ./cmd/lasthop
+	for format in ${FORMATS:-deb rpm apk}; do
+		stage "$format" "$arch"
+		(cd "$work" && ARCH=$arch go run "$nfpm" package -p "$format" -t "$dist/$(name "$format" "$arch")")
+	done
+done
+(cd "$dist" && sha256sum lasthop[-_]* >SHA256SUMS)
