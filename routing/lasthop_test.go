@@ -464,6 +464,7 @@ func TestUnknownLinks(t *testing.T) {
 	p := perConnection("eth1", "eth8", "10.0.1.10")
 	p.Gateways = []routing.GatewayPin{{Link: "eth7", None: true}}
 	p.FailClosed = []string{"*", "eth1", "eth9"}
+	p.Addresses = []routing.AddressPin{{Addr: netip.MustParseAddr("10.0.1.10"), Link: "eth6"}}
 	plan := planOf(t, parseHost(t, answering), listenOn("10.0.1.10"), nil, p)
 	var got []string
 	for _, f := range plan.Findings {
@@ -471,9 +472,31 @@ func TestUnknownLinks(t *testing.T) {
 			got = append(got, f.Message)
 		}
 	}
-	want := []string{"gateway none is for the link eth7, which is not here",
+	want := []string{"address 10.0.1.10 is for the link eth6, which is not here",
+		"gateway none is for the link eth7, which is not here",
 		"return last-hop is for the link eth8, which is not here",
 		"fail closed is for the link eth9, which is not here"}
+	if d := cmp.Diff(want, got); d != "" {
+		t.Error("-want +got\n" + d)
+	}
+}
+
+// TestUnknownAddresses: a setting of an address that nothing has says so; one
+// of a listener that is not here now, or of an address of this host, does not.
+func TestUnknownAddresses(t *testing.T) {
+	p := perConnection("10.0.1.10", "10.0.1.11", "10.0.0.10", "10.0.1.99")
+	p.Addresses = []routing.AddressPin{{Addr: netip.MustParseAddr("192.0.2.9"), Link: "eth1"},
+		{Addr: netip.MustParseAddr("10.0.1.11"), Link: "eth1"}}
+	plan := planOf(t, parseHost(t, answering), listenOn("10.0.1.10", "10.0.1.11"), nil, p)
+	var got []string
+	for _, f := range plan.Findings {
+		if f.Code == "unknown-address" {
+			got = append(got, string(f.Severity)+": "+f.Message)
+		}
+	}
+	tail := ", which no listener names and this host does not have"
+	want := []string{"warning: return last-hop is for 10.0.1.99" + tail,
+		"warning: address 192.0.2.9=eth1 is for 192.0.2.9" + tail}
 	if d := cmp.Diff(want, got); d != "" {
 		t.Error("-want +got\n" + d)
 	}

@@ -44,31 +44,47 @@ func resolveAll(t *topology, listeners []Listener) *draft {
 			"listeners are %d entries, and their map takes %d", n, maxWanted)}
 		return resolveAll(&none, listeners)
 	}
-	s.tellUnknownLinks()
+	s.tellUnknown()
 	return s.draft
 }
 
-// tellUnknownLinks finds settings of links that are not here: a name may be
-// wrong, or an interface was renamed.
-func (s *resolver) tellUnknownLinks() {
-	tell := func(link, setting string) {
-		if _, ok := s.links[link]; !ok {
-			s.find(Warning.Finding("unknown-link", link, "%s is for the link %s, "+
-				"which is not here", setting, link).
+// tellUnknown finds settings of links that are not here, since a name may be
+// wrong or an interface was renamed, and of addresses that neither this host
+// nor a listener has.
+func (s *resolver) tellUnknown() {
+	link := func(name, setting string) {
+		if _, ok := s.links[name]; !ok {
+			s.find(Warning.Finding("unknown-link", name, "%s is for the link %s, "+
+				"which is not here", setting, name).
 				Advise("check the name with: ip link"))
 		}
 	}
-	for _, pin := range s.policy.Gateways {
-		tell(pin.Link, "gateway "+pin.String())
-	}
-	for _, pin := range s.policy.Returns {
-		if !pin.Addr.IsValid() {
-			tell(pin.Link, "return "+string(pin.Mode))
+	here := Present(s.host)
+	address := func(addr netip.Addr, setting string) {
+		named := slices.ContainsFunc(s.rows, func(r row) bool { return r.Addr == addr })
+		if !named && !here(addr) {
+			s.find(Warning.Finding("unknown-address", addr.String(), "%s is for %s, "+
+				"which no listener names and this host does not have", setting,
+				addr).Advise("correct the address, or add the listener"))
 		}
 	}
-	for _, link := range s.policy.FailClosed {
-		if link != "*" {
-			tell(link, "fail closed")
+	for _, pin := range s.policy.Gateways {
+		link(pin.Link, "gateway "+pin.String())
+	}
+	for _, pin := range s.policy.Addresses {
+		link(pin.Link, "address "+pin.Addr.String())
+		address(pin.Addr, "address "+pin.Addr.String()+"="+pin.String())
+	}
+	for _, pin := range s.policy.Returns {
+		if pin.Addr.IsValid() {
+			address(pin.Addr, "return "+string(pin.Mode))
+		} else {
+			link(pin.Link, "return "+string(pin.Mode))
+		}
+	}
+	for _, name := range s.policy.FailClosed {
+		if name != "*" {
+			link(name, "fail closed")
 		}
 	}
 }

@@ -47,7 +47,8 @@ request came in: what a BIG-IP calls Auto-Last-Hop.
 
 Begin with ` + "`lasthop plan`" + `: it needs no root and changes nothing.
 
-Exit codes: 0 done; 1 failed, bad usage too; 2 worked, but not as wanted.`,
+Exit codes: 0 success; 1 error (bad usage included); 2 ran, but the result needs
+attention; 78 the settings are refused, and ` + "`lasthop run`" + ` does not start.`,
 		SilenceErrors:              true,
 		SuggestionsMinimumDistance: 2,
 		SilenceUsage:               true,
@@ -63,10 +64,10 @@ Exit codes: 0 done; 1 failed, bad usage too; 2 worked, but not as wanted.`,
 		return hint.New(err, "see: "+c.CommandPath()+" --help")
 	})
 	a.flags.common(root)
-	root.AddCommand(a.planCommand(), a.applyCommand(), a.runCommand(), a.statusCommand(),
-		a.checkCommand(), a.observeCommand(), a.explainCommand(), flowCommand(a),
-		a.migrateCommand(), a.clearCommand(), a.captureCommand(), a.versionCommand(),
-		a.proveHereCommand())
+	root.AddCommand(a.planCommand(), a.applyCommand(), a.runCommand(), reloadCommand(a),
+		a.statusCommand(), testCommand(a), a.checkCommand(), a.observeCommand(),
+		a.explainCommand(), flowCommand(a), a.migrateCommand(), a.clearCommand(),
+		a.captureCommand(), a.versionCommand(), a.proveHereCommand())
 	return root
 }
 

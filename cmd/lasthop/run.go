@@ -6,6 +6,7 @@ import (
 	"syscall"
 
 	"lasthop/internal/daemon"
+	"lasthop/internal/settings"
 
 	"github.com/spf13/cobra"
 )
@@ -19,7 +20,11 @@ NGINX loads, follows links, addresses and gateways, and puts back what others de
 
 It changes nothing while a configuration cannot be read, keeps the way of a removed
 listener while old workers still serve its connections, and leaves all routes in place
-when it ends: only ` + "`lasthop clear`" + ` removes them. SIGHUP reads its settings again.`,
+when it ends: only ` + "`lasthop clear`" + ` removes them. ` + "`lasthop reload`" + `, or SIGHUP, has it
+read its settings again.
+
+It exits with 78, and changes nothing, if it cannot read its settings when it starts:
+see ` + "`lasthop test`" + `.`,
 		Args: none,
 		RunE: func(c *cobra.Command, _ []string) error {
 			ctx, stop := signal.NotifyContext(c.Context(), syscall.SIGINT,
@@ -33,6 +38,9 @@ when it ends: only ` + "`lasthop clear`" + ` removes them. SIGHUP reads its sett
 func (a *app) run(ctx context.Context) error {
 	if err := a.flags.live("run", "text"); err != nil {
 		return err
+	}
+	if _, err := settings.Load(a.flags.decide); err != nil {
+		return badSettings{err}
 	}
 	scene, err := a.open()
 	if err != nil {

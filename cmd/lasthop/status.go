@@ -1,10 +1,7 @@
 package main
 
 import (
-	"errors"
-
 	"lasthop/internal/daemon"
-	"lasthop/internal/hint"
 	"lasthop/internal/survey"
 	"lasthop/report"
 
@@ -40,15 +37,11 @@ func (a *app) status(flows bool) error {
 	}
 	defer scene.close()
 	s, err := scene.status()
-	if errors.Is(err, daemon.ErrNone) && hint.Of(err) == "" {
-		return hint.New(err,
-			"start it: systemctl start lasthop. Without it, see: lasthop check")
-	}
 	if err == nil && flows && s.LastHop != nil {
 		err = survey.AddFlows(scene.kernel, scene.lastHop, s.LastHop)
 	}
 	if err != nil {
-		return err
+		return startIt(err)
 	}
 	return ended(a.ui.print(s, a.flags.output), s.InSync && !s.Asks())
 }

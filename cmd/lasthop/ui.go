@@ -25,11 +25,17 @@ const (
 	exitDone      = 0
 	exitFailed    = 1
 	exitNotWanted = 2 // worked, but what was found is not as wanted
+	// run does not start with these settings, however often: EX_CONFIG of
+	// sysexits.h
+	exitSettings = 78
 )
 
 // errNotWanted ends a command that worked with exitNotWanted. It is not
 // printed.
 var errNotWanted = errors.New("not as wanted")
+
+// badSettings is an error that ends a command with exitSettings.
+type badSettings struct{ error }
 
 // ended is how a command ends that has printed its result.
 func ended(printed error, wanted bool) error {
@@ -47,6 +53,10 @@ func (u ui) exit(err error) int {
 		return exitDone
 	case errors.Is(err, errNotWanted):
 		return exitNotWanted
+	}
+	if bad, ok := err.(badSettings); ok {
+		u.error(bad.error)
+		return exitSettings
 	}
 	u.error(err)
 	return exitFailed

@@ -8,7 +8,6 @@ import (
 	"sync/atomic"
 	"time"
 
-	"lasthop/internal/writer"
 	"lasthop/report"
 	"lasthop/routing"
 
@@ -85,11 +84,12 @@ func (b *board) loaded(l load) {
 	b.loads(l)
 }
 
-// request asks the loop for a sync.
-func (b *board) request(ctx context.Context, r Request, by writer.Person) (report.Apply, error) {
+// request asks the loop for something, and waits for its answer.
+func (b *board) request(ctx context.Context, r request) (report.Apply, error) {
 	c := make(chan reply, 1)
+	r.reply = c
 	select {
-	case b.requests <- request{Request: r, by: by, reply: c}:
+	case b.requests <- r:
 	case <-ctx.Done():
 		return report.Apply{}, ctx.Err()
 	}

@@ -57,6 +57,13 @@ func (c Client) Sync(r Request) (report.Apply, error) {
 	return a, err
 }
 
+// Reload asks the daemon to read its settings again, and waits until it has
+// synced. The error says why the settings do not count, or what failed. It
+// returns ErrNone if there is no daemon.
+func (c Client) Reload(sudoer string) error {
+	return c.ask(http.MethodPost, pathReload, Request{Sudoer: sudoer}, &report.Apply{})
+}
+
 // ask sends a request and decodes the answer.
 func (c Client) ask(method, path string, body, into any) error {
 	sent, err := json.Marshal(body)

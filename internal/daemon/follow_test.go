@@ -105,8 +105,7 @@ func TestRunUnloadedEdits(t *testing.T) {
 			}
 			if way == "reload" {
 				s.Reload()
-			} else if _, err := s.d.board.request(t.Context(), Request{},
-				""); err != nil {
+			} else if _, err := s.d.board.request(t.Context(), request{}); err != nil {
 				t.Fatal(err)
 			} else if s.quiet(); !has(s.owned(), "from 10.0.2.") || !waiting() {
 				t.Errorf("gone, and NGINX listens on it: %q", s.owned())

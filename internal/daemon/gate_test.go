@@ -21,7 +21,6 @@ import (
 
 	"golang.org/x/sys/unix"
 
-	"lasthop/internal/writer"
 	"lasthop/report"
 	"lasthop/routing"
 )
@@ -185,7 +184,7 @@ func TestSlowReaders(t *testing.T) {
 type published struct{ p *publication }
 
 func (p published) latest() *publication { return p.p }
-func (published) request(context.Context, Request, writer.Person) (report.Apply, error) {
+func (published) request(context.Context, request) (report.Apply, error) {
 	return report.Apply{}, errors.New("not now")
 }
 

@@ -82,7 +82,7 @@ func (h *healer) admit(diff routing.Diff, installed routing.State, now time.Time
 // tellFight says once for each step of a fight that lasthop backs off.
 func (h *healer) tellFight(held []step) {
 	if len(held) == 0 {
-		h.troubles.keep(aboutFight, "")
+		h.troubles.keep(aboutFight, "", "")
 		return
 	}
 	if i := slices.IndexFunc(held, func(s step) bool { return s.fresh }); i >= 0 {
@@ -93,7 +93,7 @@ func (h *healer) tellFight(held []step) {
 	}
 	h.troubles.keep(aboutFight,
 		fmt.Sprintf("someone else deletes %s again and again: it is put back every %v",
-			held[0].op, held[0].wait))
+			held[0].op, held[0].wait), "")
 }
 
 // findings say how to make a suspect stop.

@@ -10,6 +10,7 @@ import (
 
 	"lasthop/internal/hint"
 	"lasthop/internal/settings"
+	"lasthop/internal/writer"
 	"lasthop/report"
 	"lasthop/routing/host"
 	"lasthop/watcher"
@@ -82,7 +83,7 @@ func (d *daemon) loop(ctx context.Context, hostC <-chan host.Event) error {
 		case r := <-d.board.requests:
 			d.board.answer(r, d.requested)
 		case <-d.reloads:
-			d.reloadSettings()
+			_ = d.reloadSettings("") // said in the log
 		case f := <-d.calls:
 			f()
 		case <-timer.C:
@@ -163,7 +164,7 @@ func (d *daemon) served(changed bool, cause string) {
 func (d *daemon) filesChanged(now time.Time) {
 	d.agenda.by(doMasters, now.Add(mastersIn))
 	if s := d.fleet.settings; s.Changed() {
-		d.log.Info("the settings on disk have changed; SIGHUP makes them count",
+		d.log.Info("the settings on disk have changed; `lasthop reload` makes them count",
 			"file", s.File)
 	}
 	if d.fleet.filesChanged(now) {
@@ -383,35 +384,56 @@ func unaudited(lines int) error {
 		"is the log daemon stuck? see: systemctl status systemd-journald rsyslog")
 }
 
-// reloadSettings reads lasthop.yaml again. A broken one changes nothing.
-func (d *daemon) reloadSettings() {
+// reloadSettings reads lasthop.yaml again, and syncs; by is the person who
+// asked for it, "" with SIGHUP. Settings that are refused change nothing. The
+// error says why they are, or why the sync has failed.
+func (d *daemon) reloadSettings(by writer.Person) error {
 	var now unix.Timespec
 	_ = unix.ClockGettime(unix.CLOCK_MONOTONIC, &now)
 	notify(fmt.Sprintf("%s\nMONOTONIC_USEC=%d", sd.SdNotifyReloading, now.Nano()/1000))
 	defer notify(sd.SdNotifyReady)
 	s, err := settings.Load(d.options.Flags)
+	if l := d.reconciler.last; err == nil && l != nil {
+		err = s.Policy.Validate(l.Inputs.Host)
+	}
 	if err != nil {
-		err = fmt.Errorf("the settings stay as they were: %w", err)
-	}
-	if !d.troubles.note(aboutSettings, err) {
+		refused := fmt.Errorf("the settings stay as they were: %w", err)
+		d.troubles.note(aboutSettings, refused)
 		d.publish()
-		return
+		return refused
 	}
-	old := d.fleet.settings
-	if s.Metrics != old.Metrics || !slices.Equal(s.MetricsHosts, old.MetricsHosts) ||
-		s.Policy.Numbers != old.Policy.Numbers {
-		d.log.Warn("numbers and metrics change with a restart: systemctl restart lasthop")
-		s.Metrics, s.Policy.Numbers = old.Metrics, old.Policy.Numbers
+	d.troubles.note(aboutSettings, nil)
+	later := keepFixed(&s, d.fleet.settings)
+	if later != nil {
+		d.log.Warn(later.Error(), "hint", hint.Of(later))
 	}
 	d.reconciler.kernel.AskedLastHop = s.Policy.AsksLastHop()
 	if c := d.options.LastHop; c != nil {
 		c.Trust = s.TrustKernel
 		d.noted(aboutRouters, c.Resize(s.Policy.Connections()))
 	}
-	d.causes.add("settings read again")
+	cause := "settings read again"
+	if by != "" {
+		cause += " for " + string(by)
+	}
+	d.causes.add(cause)
 	d.fleet.follow(&s)
 	d.fleet.find()
 	d.sync()
+	return errors.Join(d.troubles.of(aboutSync), later)
+}
+
+// keepFixed keeps the settings that do not change while the daemon runs. The
+// error names them if the new ones differ.
+func keepFixed(s, old *settings.Settings) error {
+	if s.Metrics == old.Metrics && slices.Equal(s.MetricsHosts, old.MetricsHosts) &&
+		s.Policy.Numbers == old.Policy.Numbers {
+		return nil
+	}
+	s.Metrics, s.MetricsHosts, s.Policy.Numbers = old.Metrics, old.MetricsHosts,
+		old.Policy.Numbers
+	return hint.New(errors.New("numbers and metrics stay as they were until a restart; "+
+		"the other settings are in force"), "systemctl restart lasthop")
 }
 
 // alive tells the watchdog that the loop goes round.

@@ -437,9 +437,14 @@ func TestRunHangingDisk(t *testing.T) {
 	if broken() {
 		t.Error("the reading was over before: this shows nothing")
 	}
+	reloaded := make(chan error, 1)
+	go func() { reloaded <- s.socket().Reload("") }()
 	_, err := s.socket().Sync(Request{})
 	if err == nil || !strings.Contains(err.Error(), "takes longer") {
 		t.Errorf("apply meanwhile: %v", err)
+	}
+	if err := <-reloaded; err == nil || !strings.Contains(err.Error(), "takes longer") {
+		t.Errorf("reload meanwhile: %v", err)
 	}
 	s.Until("the finding", broken)
 	if d := cmp.Diff(want, s.owned()); d != "" {

@@ -8,7 +8,8 @@ import (
 	"lasthop/report"
 )
 
-// Request is a sync that `lasthop apply` asks for.
+// Request is a sync that `lasthop apply` asks for. Of `lasthop reload` Sudoer
+// alone counts.
 type Request struct {
 	Expect   string `json:"expect,omitempty"`
 	NoDelete bool   `json:"no_delete,omitempty"`
@@ -18,9 +19,10 @@ type Request struct {
 // request is a Request on its way to the loop.
 type request struct {
 	Request
-	by    writer.Person
-	reply chan<- reply
-	read  bool // the configurations have been read for it
+	reload bool // asked for by `lasthop reload`
+	by     writer.Person
+	reply  chan<- reply
+	read   bool // the configurations have been read for it
 }
 
 type reply struct {
@@ -28,9 +30,19 @@ type reply struct {
 	err   error
 }
 
-// requested is `lasthop apply`, asked of the daemon: what is on disk counts as
-// loaded from now on. NGINX has not loaded it for that: it counts as no load.
+// requested does what a person asks of the daemon. With `lasthop apply` what is
+// on disk counts as loaded from now on; NGINX has not loaded it for that: it
+// counts as no load. With `lasthop reload` the error says why the settings, or
+// a configuration of NGINX, do not count, or why the sync has failed.
 func (d *daemon) requested(r request) (report.Apply, error) {
+	if r.reload {
+		if !r.read {
+			if err := d.reloadSettings(r.by); err != nil {
+				return report.Apply{}, err
+			}
+		}
+		return report.Apply{}, d.fleet.refresh(true)
+	}
 	d.fleet.find()
 	if err := d.fleet.refresh(r.read); err != nil {
 		return report.Apply{}, err

@@ -27,7 +27,7 @@ import (
 // concurrent use.
 type served interface {
 	latest() *publication
-	request(ctx context.Context, r Request, by writer.Person) (report.Apply, error)
+	request(context.Context, request) (report.Apply, error)
 }
 
 // refusal is an error on its way to a client.
@@ -39,6 +39,7 @@ type refusal struct {
 const (
 	pathStatus = "/status"  // GET: the document of `lasthop status -o json`
 	pathSync   = "/sync"    // POST, root only: what `lasthop apply` does
+	pathReload = "/reload"  // POST, root only: what `lasthop reload` does
 	pathHealth = "/healthz" // GET: 200 if in sync, else 503 with what is wrong
 
 	gobType     = "application/x-gob" // between two lasthops: the whole of a result
@@ -143,7 +144,10 @@ func localHandler(s served) http.Handler {
 		_, _ = w.Write(body) // the client sees a short answer
 	})
 	mux.HandleFunc("POST "+pathSync, func(w http.ResponseWriter, r *http.Request) {
-		askSync(w, r, s)
+		askLoop(w, r, s, request{})
+	})
+	mux.HandleFunc("POST "+pathReload, func(w http.ResponseWriter, r *http.Request) {
+		askLoop(w, r, s, request{reload: true})
 	})
 	return mux
 }
@@ -158,28 +162,32 @@ func health(w http.ResponseWriter, s report.Status) {
 	fmt.Fprintln(w, strings.Join(append([]string{"not in sync"}, s.Wrong...), "\n"))
 }
 
-// askSync is for root and for the daemon's own user.
-func askSync(w http.ResponseWriter, r *http.Request, s served) {
+// askLoop is for root and for the daemon's own user.
+func askLoop(w http.ResponseWriter, r *http.Request, s served, ask request) {
 	by := visitorIn(r.Context())
 	if !by.privileged() {
-		refuse(w, http.StatusForbidden,
-			hint.New(errors.New("only root may ask lasthop run for a sync"),
-				"run it with sudo"))
+		what := "a sync"
+		if ask.reload {
+			what = "a reload"
+		}
+		refuse(w, http.StatusForbidden, hint.New(
+			fmt.Errorf("only root may ask lasthop run for %s", what),
+			"run it with sudo"))
 		return
 	}
 	deadline := time.Now().Add(syncTimeout + askTimeout)
 	c := http.NewResponseController(w)
 	_, _ = c.SetReadDeadline(deadline), c.SetWriteDeadline(deadline) // else a short answer
-	var req Request
 	d := json.NewDecoder(http.MaxBytesReader(w, r.Body, 4096))
 	d.DisallowUnknownFields()
-	if err := d.Decode(&req); err != nil {
+	if err := d.Decode(&ask.Request); err != nil {
 		refuse(w, http.StatusBadRequest, fmt.Errorf("read the request: %w", err))
 		return
 	}
 	ctx, cancel := context.WithTimeout(r.Context(), syncTimeout)
 	defer cancel()
-	result, err := s.request(ctx, req, writer.Asker(by.uid, req.Sudoer))
+	ask.by = writer.Asker(by.uid, ask.Sudoer)
+	result, err := s.request(ctx, ask)
 	if err != nil && len(result.Done) == 0 {
 		refuse(w, http.StatusConflict, err)
 		return

@@ -9,7 +9,6 @@ import (
 	"testing"
 
 	"lasthop/internal/hint"
-	"lasthop/internal/writer"
 	"lasthop/report"
 	"lasthop/routing"
 )
@@ -23,8 +22,8 @@ type asked struct {
 }
 
 func (a asked) latest() *publication { return newPublication(a.Status) }
-func (a asked) request(_ context.Context, r Request, by writer.Person) (report.Apply, error) {
-	*a.got = request{Request: r, by: by}
+func (a asked) request(_ context.Context, r request) (report.Apply, error) {
+	*a.got = r
 	return a.apply, a.err
 }
 
@@ -47,6 +46,9 @@ func TestLocalHandler(t *testing.T) {
 		{"an unknown wish", "POST", "/sync", `{"gateway":"eth1"}`, 0, nil, 400, "unknown field"},
 		{"no JSON", "POST", "/sync", "gibberish", 0, nil, 400, "read the request"},
 		{"much too much", "POST", "/sync", `{"expect":"` + strings.Repeat("x", 5000) + `"}`, 0, nil, 400, "too large"},
+		{"reload for root", "POST", "/reload", `{"sudoer":"bob"}`, 0, nil, 200, ""},
+		{"reload for others", "POST", "/reload", `{}`, 1000, nil, 403, `{"error":"only root may ask lasthop run for a reload","hint":"run it with sudo"}`},
+		{"reload that is refused", "POST", "/reload", `{}`, 0, refused, 409, `{"error":"no","hint":"do that"}`},
 		{"the wrong method", "GET", "/sync", "", 0, nil, 405, ""},
 		{"something else", "GET", "/etc/passwd", "", 0, nil, 404, ""},
 	}
@@ -64,8 +66,11 @@ func TestLocalHandler(t *testing.T) {
 				t.Errorf("got %d %q, want %d %q", w.Code, w.Body, tt.code, tt.want)
 			}
 			want := request{Request: Request{Expect: "x", NoDelete: true,
-				Sudoer: "bob"},
-				by: "bob"}
+				Sudoer: "bob"}, by: "bob"}
+			if tt.path == "/reload" {
+				want = request{Request: Request{Sudoer: "bob"}, reload: true,
+					by: "bob"}
+			}
 			if tt.code == 200 && tt.method == "POST" && got != want {
 				t.Errorf("asked for %+v, want %+v", got, want)
 			}

@@ -235,7 +235,7 @@ func TestRunBesideEdits(t *testing.T) {
 	if !s.says("not-loaded", "nginx.conf was changed after") {
 		t.Errorf("%v", s.status().Plan.Findings)
 	}
-	if _, err := s.d.board.request(t.Context(), Request{}, ""); err != nil {
+	if _, err := s.d.board.request(t.Context(), request{}); err != nil {
 		t.Fatal(err)
 	}
 	s.keeps("lasthop apply")

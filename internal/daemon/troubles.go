@@ -1,6 +1,7 @@
 package daemon
 
 import (
+	"errors"
 	"log/slog"
 	"slices"
 
@@ -16,9 +17,9 @@ type troubles struct {
 	list []trouble // the oldest first
 }
 
-// trouble is one thing that is wrong. There is one for each thing that it is
-// about.
-type trouble struct{ about, message string }
+// trouble is one thing that is wrong, and what to do about it, "" if nothing is
+// known. There is one for each thing that it is about.
+type trouble struct{ about, message, remedy string }
 
 // What troubles are about, beside each configuration and what the watcher says.
 const (
@@ -42,15 +43,15 @@ const (
 // it. It reports whether there is none.
 func (t *troubles) note(about string, err error) bool {
 	if err == nil {
-		t.keep(about, "")
+		t.keep(about, "", "")
 		return true
 	}
-	message := report.Line(err.Error())
-	if !t.keep(about, message) {
+	message, remedy := report.Line(err.Error()), hint.Of(err)
+	if !t.keep(about, message, remedy) {
 		return false
 	}
 	var attrs []any
-	if remedy := hint.Of(err); remedy != "" {
+	if remedy != "" {
 		attrs = []any{"hint", remedy}
 	}
 	t.log.Error(message, attrs...)
@@ -59,20 +60,30 @@ func (t *troubles) note(about string, err error) bool {
 
 // keep replaces the message of a trouble; "" ends it. It reports whether the
 // message is another one than before. The caller says it.
-func (t *troubles) keep(about, message string) bool {
+func (t *troubles) keep(about, message, remedy string) bool {
 	i := slices.IndexFunc(t.list, func(t trouble) bool { return t.about == about })
 	switch {
 	case i < 0 && message == "" || i >= 0 && t.list[i].message == message:
 		return false
 	case i < 0:
-		t.list = append(t.list, trouble{about, message})
+		t.list = append(t.list, trouble{about, message, remedy})
 	case message == "":
 		t.log.Info("good again", "was", t.list[i].message)
 		t.list = slices.Delete(t.list, i, i+1)
 	default:
-		t.list[i].message = message
+		t.list[i] = trouble{about, message, remedy}
 	}
 	return true
+}
+
+// of returns what is wrong with a thing as an error, nil if nothing is.
+func (t *troubles) of(about string) error {
+	for _, x := range t.list {
+		if x.about == about {
+			return hint.New(errors.New(x.message), x.remedy)
+		}
+	}
+	return nil
 }
 
 // any reports whether one of the things is wrong.

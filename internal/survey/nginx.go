@@ -52,11 +52,24 @@ func named(confs []string) (NGINX, error) {
 	return load(sources)
 }
 
+// Configurations loads the configurations of NGINX that settings mean on this
+// machine: those that they name, else those of the masters that run in the
+// network namespace netns, else the one on disk, which may be missing if the
+// settings name listeners. It asks nothing of the kernel's routing. With an
+// error it returns those that were loaded before.
+func Configurations(s settings.Settings, netns string, warn func(string)) ([]Config, error) {
+	n, err := named(s.Confs)
+	if len(s.Confs) == 0 {
+		n, err = running(netns, len(s.Listens) > 0, warn)
+	}
+	return n.Configs, err
+}
+
 func load(sources []Source) (n NGINX, err error) {
 	for _, s := range sources {
 		c, err := s.Load()
 		if err != nil {
-			return NGINX{}, err
+			return n, err
 		}
 		n.Configs = append(n.Configs, Config{s, c})
 		n.Add(c)

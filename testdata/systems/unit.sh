@@ -291,15 +291,35 @@ metrics() {
 
 reload_of_settings() {
 	settings "direct: [198.51.100.0/24]" >/etc/lasthop/lasthop.yaml
+	now lasthop test
 	now systemctl reload lasthop
-	soon shows "to 198.51.100.0/24" ip rule
+	now shows "to 198.51.100.0/24" ip rule
 	echo "no such setting" >>/etc/lasthop/lasthop.yaml
-	systemctl reload lasthop || :
-	soon shows "the settings stay as they were" log
+	now not systemctl reload lasthop
+	now shows "error: the settings stay as they were: /etc/lasthop/lasthop.yaml:" log
+	now shows "to 198.51.100.0/24" ip rule
+	now not lasthop test
+	now kill -HUP "$(property lasthop MainPID)"
+	soon not lasthop status
 	now shows "to 198.51.100.0/24" ip rule
 	settings >/etc/lasthop/lasthop.yaml
+	now nobody sh -c '! lasthop reload'
+	now shows "to 198.51.100.0/24" ip rule
 	now systemctl reload lasthop
-	soon not shows "to 198.51.100.0/24" ip rule
+	now not shows "to 198.51.100.0/24" ip rule
+	now lasthop status
+}
+
+# A start with settings that lasthop refuses ends, once.
+start_with_a_typo() {
+	echo "no such setting" >>/etc/lasthop/lasthop.yaml
+	now not systemctl restart lasthop
+	sleep 3 # longer than RestartSec=
+	now test "$(property lasthop ActiveState) $(property lasthop ExecMainStatus)" = "failed 78"
+	now test "$(property lasthop NRestarts)" = 0
+	now leaves 1
+	settings >/etc/lasthop/lasthop.yaml
+	now systemctl start lasthop
 	soon lasthop status
 }
 
@@ -423,8 +443,8 @@ sandbox() {
 inside() {
 	local name
 	for name in starts_at_boot plan_is_installed reload_of_nginx upgrade_of_nginx deleted_rule \
-		status_as_root status_as_nobody files_for_nobody metrics reload_of_settings apply_beside_it \
-		restart_keeps_routes kill_keeps_routes nginx_in_a_container nginx_in_tmp other_namespace \
+		status_as_root status_as_nobody files_for_nobody metrics reload_of_settings start_with_a_typo \
+		apply_beside_it restart_keeps_routes kill_keeps_routes nginx_in_a_container nginx_in_tmp other_namespace \
 		stop_and_clear sandbox log_is_clean last_hop_falls_back last_hop; do
 		try $name
 	done

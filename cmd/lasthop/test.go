@@ -1,0 +1,51 @@
+package main
+
+import (
+	"errors"
+	"fmt"
+
+	"lasthop/internal/settings"
+	"lasthop/internal/survey"
+
+	"github.com/spf13/cobra"
+)
+
+func testCommand(a *app) *cobra.Command {
+	return &cobra.Command{
+		Use:   "test",
+		Short: "read settings and NGINX's configuration, as `nginx -t` does",
+		Long: `test reads lasthop.yaml, the flags and NGINX's configuration, and says for each file
+whether it is fine. It does not look at the kernel and changes nothing: whether an
+interface or an address exists is for plan and check.
+
+It exits with 1, and prints file:line and what to do, if something cannot be read.`,
+		Args: none,
+		RunE: func(*cobra.Command, []string) error { return test(a) },
+	}
+}
+
+func test(a *app) error {
+	if err := a.flags.formats("text"); err != nil {
+		return err
+	}
+	if a.flags.host != "" {
+		return errors.New("test reads this machine's files, not a captured host")
+	}
+	s, err := settings.Load(a.flags.decide)
+	if err != nil {
+		return err
+	}
+	if s.File != "" {
+		fmt.Fprintf(a.ui.stdout, "lasthop: settings %s are fine\n", s.File)
+	}
+	warn := func(message string) { a.ui.warn("%s", message) }
+	configs, err := survey.Configurations(s, a.flags.netns, warn)
+	for _, c := range configs {
+		fmt.Fprintf(a.ui.stdout, "lasthop: configuration %s is fine, listeners: %d\n",
+			c.Root+c.Absolute(), len(c.Listens))
+		for _, w := range c.Warnings {
+			a.ui.warn("%s: %s", w.Origin, w.Message)
+		}
+	}
+	return err
+}
