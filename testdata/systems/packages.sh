@@ -65,12 +65,14 @@ prepare() {
 	systemctl --root="$1" enable links job
 }
 
+# Beside lasthop, which waits for no link, and before NGINX, which does.
 links() {
 	cat <<-END
 		[Unit]
 		DefaultDependencies=no
 		After=network-pre.target
-		Before=network-online.target
+		Wants=network.target
+		Before=network.target
 		[Service]
 		Type=oneshot
 		RemainAfterExit=yes
@@ -94,15 +96,19 @@ job() {
 	END
 }
 
-# wire: uplinks eth0, eth1 and eth2 of this host, and behind each of them the
-# same firewall, whose client is at 203.0.113.9 and 2001:db8:ffff::9.
+# wire: uplinks eth0 to eth3 of this host, and behind each of them the same
+# firewall, whose client is at 203.0.113.9 and 2001:db8:ffff::9. It drops ARP
+# that asks from an address of another of its links, and is there before this host
+# boots: it asks for no neighbor while it looks for duplicates of its own address.
 wire() {
 	local n
+	sysctl -qw net.ipv4.conf.all.arp_announce=2
 	ip netns add fw
+	fw sysctl -qw net.ipv6.conf.default.accept_dad=0
 	fw ip link set lo up
 	fw ip address add 203.0.113.9/32 dev lo
 	fw ip address add 2001:db8:ffff::9/128 dev lo
-	for n in 0 1 2; do
+	for n in 0 1 2 3; do
 		ip link add eth$n type veth peer name lan$n netns fw
 		address add eth$n 100
 		ip link set eth$n up
@@ -149,9 +155,10 @@ property() { systemctl show -P "$2" "$1" 2>/dev/null || systemctl show --value -
 
 # asks N LIMIT: one request of the client to each address of eth$N.
 asks() {
-	local to
+	local to out
 	for to in "TCP4:10.0.$1.100:80,bind=203.0.113.9" "TCP6:[2001:db8:$1::100]:80,bind=[2001:db8:ffff::9]"; do
-		printf 'GET / HTTP/1.0\r\n\r\n' | timeout "$2" socat -t5 - "$to" 2>/dev/null | grep -q pong || return
+		out=$(printf 'GET / HTTP/1.0\r\n\r\n' | timeout "$2" socat -t5 - "$to" 2>&1) || :
+		grep -q pong <<<"$out" || { echo "$to: ${out:-no answer}"; return 1; }
 	done
 }
 answers() { fw /packages.sh asks "$1" 0.5; } # no second SYN before 1 s
@@ -159,11 +166,11 @@ answers() { fw /packages.sh asks "$1" 0.5; } # no second SYN before 1 s
 # clients N...: asks all the time until the file /run/stop is there, and prints
 # "asked" and "lost" for each.
 clients() {
-	local n
+	local n why
 	for n in "$@"; do
 		while [ ! -e /run/stop ]; do
 			echo asked
-			asks $n $((5 * wait)) || echo lost
+			why=$(asks $n $((5 * wait))) || echo "lost: ${why##*$'\n'}"
 		done &
 	done
 	wait
@@ -185,7 +192,8 @@ under_load() {
 	after=$(again)
 	asked=$(grep -c asked /run/clients) lost=$(grep -c lost /run/clients || :)
 	[ "$lost" = 0 ] && [ "$before" = "$after" ] ||
-		fail "$lost of $asked requests were lost, $((after - before)) SYNs sent again"
+		fail "$lost of $asked requests were lost, $((after - before)) SYNs sent again" \
+			"$(grep -m1 lost /run/clients)"
 	echo "0 lost of $((asked * 2))"
 }
 again() { fw nstat -asz TcpExtTCPSynRetrans | awk '/TCPSynRetrans/ { print $2 }'; }
@@ -206,15 +214,19 @@ inside() {
 	if [ ! -e /etc/lasthop ]; then
 		answered=0
 		now systemctl start nginx
-		soon answers 0 # and the host knows the MAC address of eth0's router
+		soon answers 0
 		now not answers 1
 		for step in $first_boot; do
-			[ $step != reload ] || answered="0 1"
-			[ $step != settings ] || answered="0 1 2"
+			case $step in
+			reload) answered="0 1" ;;
+			dropin) answered="0 1 2" ;;
+			settings) answered="0 1 2 3" ;;
+			esac
 			try $step
 		done
 	else
-		answered="0 1 2"
+		answered="0 1 2 3"
+		soon systemctl -q is-active nginx
 		for step in $second_boot; do
 			[ $step != purge ] || answered="0"
 			try $step
@@ -271,10 +283,10 @@ do_dropin() {
 	now systemctl stop lasthop
 	now install -D -m 644 /usr/share/doc/lasthop/nginx.service.d/lasthop.conf $dir/lasthop.conf
 	now systemctl daemon-reload
-	now lasthop clear
-	now lasthop apply
+	listens 0 1 2 3 >/etc/nginx/conf.d/site.conf
+	now not answers 3
 	now systemctl reload nginx
-	now lasthop check
+	now answers 3
 	rm -r $dir
 	now systemctl daemon-reload
 	now systemctl start lasthop
@@ -339,7 +351,7 @@ do_purge() {
 	now not answers 1
 }
 
-first_boot="install start reload settings dropin restart kill upgrade"
+first_boot="install start reload dropin settings restart kill upgrade"
 second_boot="boot remove purge"
 steps="$first_boot $second_boot"
 
