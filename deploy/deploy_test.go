@@ -71,6 +71,7 @@ func TestInstall(t *testing.T) {
 	slices.Sort(got)
 	want := []string{
 		"-rw-r--r-- /etc/iproute2/rt_protos.d/lasthop.conf", "-rw-r--r-- /etc/lasthop/lasthop.yaml", "-rw-r--r-- /lib/systemd/system/lasthop.service",
+		"-rw-r--r-- /usr/lib/systemd/catalog/lasthop.catalog",
 		"-rw-r--r-- /usr/lib/sysusers.d/lasthop.conf", "-rw-r--r-- /usr/lib/tmpfiles.d/lasthop.conf", "-rw-r--r-- /usr/share/doc/lasthop/LICENSE",
 		"-rw-r--r-- /usr/share/doc/lasthop/README.md", "-rw-r--r-- /usr/share/doc/lasthop/THIRD-PARTY-LICENSES",
 		"-rw-r--r-- /usr/share/doc/lasthop/docs/architecture.md",

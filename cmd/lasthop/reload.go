@@ -34,6 +34,7 @@ func reload(a *app) error {
 		return hint.New(errors.New("reload takes no settings"),
 			"the daemon reads its own again: write them into its lasthop.yaml")
 	}
+	a.ui.journal = false // the daemon tells its journal why
 	scene, err := a.open()
 	if err != nil {
 		return err
