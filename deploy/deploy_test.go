@@ -205,7 +205,7 @@ func TestDropIn(t *testing.T) {
 		}
 	}
 	if d := cmp.Diff([]string{"/bin/true -g 'daemon on; master_process on;' -s reload",
-		"-/usr/sbin/lasthop apply --no-delete"}, reloads); d != "" {
+		"-/usr/sbin/lasthop apply --no-delete --quiet"}, reloads); d != "" {
 		t.Errorf("-want +got\n%s", d)
 	}
 }

@@ -2,6 +2,7 @@ package daemon
 
 import (
 	"bytes"
+	"net"
 	"regexp"
 	"slices"
 	"strings"
@@ -36,27 +37,17 @@ func TestRunJournal(t *testing.T) {
 	if err := s.end(); err != nil {
 		t.Fatal(err)
 	}
-	ops, causes := map[string]int{}, map[string]bool{}
-	buf, all := make([]byte, 64<<10), 0
-	for {
-		_ = c.SetReadDeadline(time.Now().Add(100 * time.Millisecond))
-		n, err := c.Read(buf)
-		if err != nil {
-			break
-		}
-		entry := string(buf[:n])
-		if !strings.HasPrefix(entry, "MESSAGE=") {
-			t.Errorf("no entry of the journal: %q", entry)
-		}
+	ops, causes, all := map[string]int{}, map[string]bool{}, 0
+	for _, entry := range entriesOf(t, c) {
 		if !strings.Contains(entry, "\nMESSAGE_ID="+string(journal.Changed)+"\n") {
 			continue
 		}
+		all++
 		field := func(name string) string {
 			m := regexp.MustCompile("(?m)^LASTHOP_" + name + "=(.*)$").
 				FindStringSubmatch(entry)
 			return slices.Concat(m, []string{"", ""})[1]
 		}
-		all++
 		ops[field("OP")]++
 		causes[field("CAUSE")+", "+field("BY")] = strings.HasPrefix(field("DIGEST"),
 			"sha256:")
@@ -71,6 +62,23 @@ func TestRunJournal(t *testing.T) {
 	}
 	if log := s.log.Take(); all != changes || log != "" {
 		t.Errorf("%d lines for %d changes; standard error:\n%s", all, changes, log)
+	}
+}
+
+// entriesOf reads what waits in the socket of a journal.
+func entriesOf(t *testing.T, c net.Conn) (out []string) {
+	t.Helper()
+	buf := make([]byte, 64<<10)
+	for {
+		_ = c.SetReadDeadline(time.Now().Add(100 * time.Millisecond))
+		n, err := c.Read(buf)
+		if err != nil {
+			return out
+		}
+		if !bytes.HasPrefix(buf[:n], []byte("MESSAGE=")) {
+			t.Errorf("no entry of the journal: %q", buf[:n])
+		}
+		out = append(out, string(buf[:n]))
 	}
 }
 

@@ -16,8 +16,8 @@ const (
 )
 
 // Queue hands datagrams to the socket of a log daemon, from a task of its own:
-// Put never waits for the log daemon. What it does not take in time is lost, and
-// it is told so as soon as it takes something again. A log daemon that is
+// Put never waits for the log daemon. What it does not take in time is lost,
+// and it is told so as soon as it takes something again. A log daemon that is
 // started again gets what comes then.
 type Queue struct {
 	// Set at the start.

@@ -400,6 +400,28 @@ stop_and_clear() {
 	soon lasthop status
 }
 
+# A reload of NGINX without the daemon: routes follow, and NGINX's journal has a line if they change.
+nginx_drop_in() {
+	local drop_in=/etc/systemd/system/nginx.service.d/lasthop.conf
+	now systemctl stop lasthop
+	now install -D -m 644 /usr/share/doc/lasthop/nginx.service.d/lasthop.conf $drop_in
+	now systemctl daemon-reload
+	now not leaves 4
+	mark
+	reload 10.0.0.100:80 10.0.1.100:80 10.0.2.100:80 10.0.4.100:80
+	now leaves 4
+	now shows "^lasthop apply: [0-9]+ changes; to take this back: " since -u nginx
+	mark
+	now systemctl reload nginx
+	now not shows lasthop since _SYSTEMD_UNIT=nginx.service
+	now rm $drop_in
+	now systemctl daemon-reload
+	reload 10.0.0.100:80 10.0.1.100:80 10.0.2.100:80
+	now systemctl start lasthop
+	soon not leaves 4
+	soon lasthop status
+}
+
 # The sandbox does not let it load programs.
 last_hop_falls_back() {
 	RETURN=last-hop settings >/etc/lasthop/lasthop.yaml
@@ -503,7 +525,7 @@ inside() {
 	for name in starts_at_boot plan_is_installed reload_of_nginx upgrade_of_nginx deleted_rule \
 		status_as_root status_as_nobody files_for_nobody metrics reload_of_settings start_with_a_typo \
 		apply_beside_it restart_keeps_routes kill_keeps_routes journal stuck_journal nginx_in_a_container nginx_in_tmp other_namespace \
-		stop_and_clear sandbox log_is_clean last_hop_falls_back last_hop; do
+		stop_and_clear nginx_drop_in sandbox log_is_clean last_hop_falls_back last_hop; do
 		try $name
 	done
 	[ ! -w /mnt/job ] || journalctl -b --no-pager >/mnt/job/journal
