@@ -518,6 +518,16 @@ sandbox() {
 	now shows "hidepid=invisible" cat "/proc/$pid/mountinfo"
 	now shows "^Umask:.0077" cat "/proc/$pid/status"
 	now shows "^Seccomp:.2" cat "/proc/$pid/status"
+	now shows "^NoNewPrivs:.1" cat "/proc/$pid/status"
+	for set in CapBnd CapEff; do # DAC_READ_SEARCH, NET_ADMIN, SYS_PTRACE
+		now shows "^$set:.0000000000081004" cat "/proc/$pid/status"
+	done
+	now shows "^Uid:.$(id -u lasthop)" cat "/proc/$pid/status"
+	now shows " / / ro," cat "/proc/$pid/mountinfo"
+	now shows " /proc/sys ro," cat "/proc/$pid/mountinfo"
+	now shows " /sys/fs/cgroup ro," cat "/proc/$pid/mountinfo"
+	[ "$(stat -Lc %i "/proc/$pid/root/tmp")" != "$(stat -c %i /tmp)" ] || fail "it has our /tmp"
+	now not test -e "/proc/$pid/root/dev/kmsg"
 }
 
 inside() {
