@@ -6,7 +6,7 @@ require (
 	github.com/chromedp/cdproto v0.159.0 // tests: the protocol that chromedp speaks
 	github.com/chromedp/chromedp v0.23.0 // tests: a real browser reads the HTML report
 	github.com/cilium/ebpf v0.22.0 // loads the programs of last-hop, reads and writes their maps
-	github.com/coreos/go-systemd/v22 v22.7.0 // sd_notify, the watchdog
+	github.com/coreos/go-systemd/v22 v22.7.0 // sd_notify, the watchdog, $JOURNAL_STREAM
 	github.com/fsnotify/fsnotify v1.9.0 // changes of configuration and pid files
 	github.com/go-json-experiment/json v0.0.0-20260213210345-44df1a37e875 // captures: JSON with the place of each error
 	github.com/goccy/go-yaml v1.19.2 // lasthop.yaml, strictly, with line numbers in errors

@@ -18,6 +18,7 @@ sed "s|/usr/sbin/|$prefix/sbin/|" deploy/lasthop.service | put 644 /dev/stdin "$
 put 644 deploy/lasthop.sysusers "$root$prefix/lib/sysusers.d/lasthop.conf"
 put 644 deploy/lasthop.tmpfiles "$root$prefix/lib/tmpfiles.d/lasthop.conf"
 put 644 deploy/networkd.conf.d/lasthop.conf "$root$prefix/lib/systemd/networkd.conf.d/50-lasthop.conf"
+put 644 deploy/lasthop.catalog "$root$prefix/lib/systemd/catalog/lasthop.catalog"
 put 644 deploy/rt_protos.conf "$etc/iproute2/rt_protos.d/lasthop.conf"
 [ -e "$etc/lasthop/lasthop.yaml" ] || put 644 deploy/lasthop.yaml "$etc/lasthop/lasthop.yaml"
 for file in README.md LICENSE deploy/THIRD-PARTY-LICENSES docs/*.md deploy/lasthop.yaml deploy/nginx.service.d/lasthop.conf \
@@ -30,5 +31,5 @@ gzip -9n <CHANGELOG.md | put 644 /dev/stdin "$share/doc/lasthop/changelog.gz"
 "$native" completion fish | put 644 /dev/stdin "$share/fish/vendor_completions.d/lasthop.fish"
 [ "${QUIET:-}" ] || cat <<END
 Installed; nothing was started. See first what would be done: $prefix/sbin/lasthop plan
-Then: systemd-sysusers && systemd-tmpfiles --create && systemctl daemon-reload && systemctl enable --now lasthop
+Then: systemd-sysusers && systemd-tmpfiles --create && journalctl --update-catalog && systemctl daemon-reload && systemctl enable --now lasthop
 END

@@ -67,6 +67,7 @@ type Apply struct {
 	Writes int          // messages sent to the kernel that change something
 	Undo   string       // the command that takes them back; "" where nothing was written
 	Checks []Checked    // what the kernel says about each path that has an address here
+	Quiet  bool         // one line of text, and none where nothing was to be done
 }
 
 // Check is the result of `lasthop check`.

@@ -89,6 +89,13 @@ func restsOn(p routing.Plan, o routing.Outcome) string {
 // Text writes what was done and how to take it back.
 func (a Apply) Text(w io.Writer, s Style) error {
 	t := &page{style: s}
+	if a.Quiet {
+		if len(a.Done) > 0 {
+			t.printf("lasthop apply: %s; to take this back: %s\n",
+				count(len(a.Done), "change"), oneLine(a.Undo))
+		}
+		return t.writeTo(w)
+	}
 	if a.Diff.Empty() {
 		t.printf("%s: nothing to do, nothing was written\n", t.paint(bold, "lasthop apply"))
 		return t.writeTo(w)

@@ -23,6 +23,7 @@ type applying struct {
 	expect   string
 	confirm  time.Duration
 	noDelete bool
+	quiet    bool
 }
 
 func (a *app) applyCommand() *cobra.Command {
@@ -51,6 +52,8 @@ more. Silence says nothing.`,
 	c.Flags().DurationVar(&f.confirm, "confirm", 0,
 		"go back after this `TIME` (90s) unless confirmed with Enter")
 	c.Flags().BoolVar(&f.noDelete, "no-delete", false, "only add and replace")
+	c.Flags().BoolVarP(&f.quiet, "quiet", "q", false,
+		"print one line, and nothing if there is nothing to do")
 	return c
 }
 
@@ -104,7 +107,7 @@ func (a *app) apply(f applying) error {
 func (a *app) carryOut(scene scene, w *writer.Writer, s *survey.Survey, f applying,
 	v *vigil) error {
 	c := writer.Plan(s.Decision, s.Inputs.Policy.Numbers, f.noDelete)
-	result := report.Apply{Plan: s.Plan()}
+	result := report.Apply{Plan: s.Plan(), Quiet: f.quiet}
 	result.Diff = c.Diff
 	undo, err := scene.prepareUndo(w, s, c)
 	if err != nil {
@@ -241,6 +244,7 @@ func (a *app) askApply(s scene, f applying) error {
 	if err != nil && len(result.Done) == 0 {
 		return err
 	}
+	result.Quiet = f.quiet
 	return errors.Join(err, a.ui.print(result, a.flags.output))
 }
 

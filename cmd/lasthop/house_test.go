@@ -37,22 +37,23 @@ var mayImport = map[string]string{
 	"watcher":      "internal/hint internal/procfs nginxconf",
 
 	"internal/hint":     "",
+	"internal/journal":  "",
 	"internal/bench":    "",
 	"internal/netlab":   "",
 	"internal/nstest":   "",
 	"internal/procfs":   "",
 	"internal/settings": "internal/hint routing",
 	"internal/sockets":  "internal/procfs routing routing/host",
-	"internal/writer":   "internal/hint internal/settings report routing",
+	"internal/writer":   "internal/hint internal/journal internal/settings report routing",
 	"internal/survey": "internal/hint internal/procfs internal/settings nginxconf report " +
 		"routing routing/capture routing/flow routing/flow/lasthop routing/host watcher",
 	"internal/doctor": "internal/hint internal/procfs internal/settings internal/sockets " +
 		"internal/survey nginxconf report routing routing/host",
-	"internal/daemon": "internal/doctor internal/hint internal/procfs internal/settings " +
-		"internal/sockets internal/survey internal/writer nginxconf report routing " +
+	"internal/daemon": "internal/doctor internal/hint internal/journal internal/procfs " +
+		"internal/settings internal/sockets internal/survey internal/writer nginxconf report routing " +
 		"routing/flow/lasthop routing/host watcher",
 	"cmd/lasthop": "bigip bigip/migrate internal/daemon internal/doctor internal/hint " +
-		"internal/settings internal/survey internal/writer nginxconf report routing " +
+		"internal/journal internal/settings internal/survey internal/writer nginxconf report routing " +
 		"routing/capture routing/flow routing/flow/lasthop routing/host watcher",
 }
 
@@ -60,7 +61,7 @@ var mayImport = map[string]string{
 // is not here has no place in the design.
 var ownedBy = map[string]string{
 	"github.com/cilium/ebpf":                  "routing/flow/lasthop",
-	"github.com/coreos/go-systemd/v22":        "internal/daemon",
+	"github.com/coreos/go-systemd/v22":        "internal/daemon internal/journal",
 	"github.com/fsnotify/fsnotify":            "watcher",
 	"github.com/go-json-experiment/json":      "routing/capture",
 	"github.com/goccy/go-yaml":                "internal/settings",

@@ -12,6 +12,7 @@ import (
 	"strings"
 
 	"lasthop/internal/hint"
+	"lasthop/internal/journal"
 	"lasthop/report"
 
 	"github.com/spf13/cobra"
@@ -21,7 +22,8 @@ func main() { os.Exit(run(os.Args[1:], os.Stdin, os.Stdout, os.Stderr)) }
 
 // run is the whole program; it returns the exit code.
 func run(args []string, stdin io.Reader, stdout, stderr io.Writer) int {
-	a := &app{ui: ui{stdin, stdout, stderr}}
+	a := &app{ui: ui{stdin: stdin, stdout: stdout, stderr: stderr,
+		journal: stderr == os.Stderr && journal.Stream()}}
 	root := a.command()
 	root.SetArgs(args)
 	root.SetIn(stdin)

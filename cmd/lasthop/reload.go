@@ -18,9 +18,10 @@ func reloadCommand(a *app) *cobra.Command {
 NGINX's configuration again, waits until the daemon has synced, and prints nothing.
 
 It exits with 1 and the reason, with file:line where there is one, if the daemon
-refuses the settings, if a configuration cannot be read or if the sync fails. Settings
-that are refused change nothing. Numbers and metrics change with a restart alone; until
-then reload exits with 1 and says so. It needs root, or the user of the daemon.`,
+refuses the settings, if it cannot read a configuration that they name, or if the sync
+fails. Settings that are refused change nothing. Numbers and metrics change with a
+restart alone; until then reload exits with 1 and says so. It needs root, or the user
+of the daemon.`,
 		Args: none,
 		RunE: func(*cobra.Command, []string) error { return reload(a) },
 	}
@@ -34,6 +35,7 @@ func reload(a *app) error {
 		return hint.New(errors.New("reload takes no settings"),
 			"the daemon reads its own again: write them into its lasthop.yaml")
 	}
+	a.ui.journal = false // the daemon tells its journal why
 	scene, err := a.open()
 	if err != nil {
 		return err

@@ -6,6 +6,7 @@ import (
 	"syscall"
 
 	"lasthop/internal/daemon"
+	"lasthop/internal/journal"
 	"lasthop/internal/settings"
 
 	"github.com/spf13/cobra"
@@ -50,5 +51,5 @@ func (a *app) run(ctx context.Context) error {
 	scene.lastHop.Stays = true
 	return daemon.Run(ctx, daemon.Options{Kernel: scene.kernel, NetNS: a.flags.netns,
 		LastHop: scene.lastHop, RunDir: a.flags.runDir,
-		Flags: a.flags.decide, Log: a.ui.stderr})
+		Flags: a.flags.decide, Log: a.ui.stderr, Journal: journal.Here()})
 }

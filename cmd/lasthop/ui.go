@@ -4,9 +4,11 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"log/slog"
 	"os"
 
 	"lasthop/internal/hint"
+	"lasthop/internal/journal"
 	"lasthop/report"
 )
 
@@ -18,6 +20,7 @@ import (
 type ui struct {
 	stdin          io.Reader
 	stdout, stderr io.Writer
+	journal        bool // reads stderr: each line begins with its priority
 }
 
 // Exit codes.
@@ -76,17 +79,25 @@ func (u ui) error(err error) {
 		}
 		return
 	}
-	fmt.Fprintf(u.stderr, "lasthop: error: %s\n", report.Line(err.Error()))
+	u.say(slog.LevelError, "error", err.Error())
 	if remedy := hint.Of(err); remedy != "" {
 		u.hint(remedy)
 	}
 }
 
 func (u ui) warn(format string, args ...any) {
-	fmt.Fprintf(u.stderr, "lasthop: warning: %s\n", report.Line(fmt.Sprintf(format, args...)))
+	u.say(slog.LevelWarn, "warning", fmt.Sprintf(format, args...))
 }
 
-func (u ui) hint(text string) { fmt.Fprintf(u.stderr, "lasthop: hint: %s\n", report.Line(text)) }
+func (u ui) hint(text string) { u.say(slog.LevelInfo, "hint", text) }
+
+func (u ui) say(l slog.Level, kind, text string) {
+	prefix := ""
+	if u.journal {
+		prefix = journal.Prefix(l)
+	}
+	fmt.Fprintf(u.stderr, "%slasthop: %s: %s\n", prefix, kind, report.Line(text))
+}
 
 // style says how text on standard output looks.
 func (u ui) style() report.Style {

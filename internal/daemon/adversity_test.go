@@ -18,6 +18,7 @@ import (
 	"github.com/google/go-cmp/cmp"
 	"golang.org/x/sys/unix"
 
+	"lasthop/internal/journal"
 	"lasthop/internal/nstest"
 	"lasthop/report"
 	"lasthop/routing"
@@ -51,6 +52,7 @@ var adversities = []struct {
 	late bool
 }{
 	{name: "the system's log takes nothing", says: "audit lines are lost", prepare: (*adverse).stuckSyslog},
+	{name: "the journal takes nothing", says: "audit lines are lost", prepare: (*adverse).stuckJournal},
 	{name: "the resolver does not answer", says: "does not resolve", prepare: (*adverse).deafResolver},
 	{name: "stdout is stalled", prepare: func(a *adverse, o *Options) { o.Log = stalled{a} }},
 	{name: "clients do not read", begin: (*adverse).clients},
@@ -147,10 +149,10 @@ func (a *adverse) good() bool {
 		})
 }
 
-// fullSyslog is a log daemon's socket that takes no more.
-func (s *server) fullSyslog() *net.UnixConn {
+// fullLog is a log daemon's socket that takes no more.
+func (s *server) fullLog() *net.UnixConn {
 	s.t.Helper()
-	full := s.syslogOf()
+	full := s.logOf()
 	c, err := net.Dial("unixgram", s.File("log"))
 	for n := 0; err == nil && n < 1000; n++ {
 		_ = c.SetWriteDeadline(time.Now().Add(10 * time.Millisecond))
@@ -165,7 +167,18 @@ func (s *server) fullSyslog() *net.UnixConn {
 // stuckSyslog gives the daemon a log daemon's socket that is full.
 func (a *adverse) stuckSyslog(o *Options) {
 	o.Syslog = []string{a.File("log")}
-	full := a.fullSyslog()
+	a.stuckLog()
+}
+
+// stuckJournal gives the daemon the socket of a journal that is full.
+func (a *adverse) stuckJournal(o *Options) {
+	o.Journal = journal.Place{Stream: true, Socket: a.File("log")}
+	a.stuckLog()
+}
+
+// stuckLog fills a log daemon's socket until the end.
+func (a *adverse) stuckLog() {
+	full := a.fullLog()
 	a.end = func() {
 		go func() { _, _ = io.Copy(io.Discard, full) }()
 		// that they are taken again is known with the next line

@@ -23,6 +23,7 @@ const (
 	doNames   = "names"   // ask for host names that are not known
 	doUrgent  = "urgent"  // put back what was deleted, and sync, after events of the host
 	doRouters = "routers" // look which routers are dead
+	doTell    = "tell"    // log the findings that have stayed
 	doTend    = "tend"    // look whether the run directory is there
 	doHost    = "host"    // sync after other changes of the host
 )

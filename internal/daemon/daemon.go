@@ -14,6 +14,7 @@
 //	board       what others see, and what they ask for
 //	agenda      what is to be done when
 //	troubles    what is wrong now
+//	notices     which findings the log has told of
 //
 // Events only say "look again": each sync reads the host and computes the whole
 // wanted state. A decision is prepared whenever files change. The way of a
@@ -29,7 +30,6 @@ import (
 	"context"
 	"errors"
 	"io"
-	"log/slog"
 	"net"
 	"net/netip"
 	"os"
@@ -39,6 +39,7 @@ import (
 	"time"
 
 	"lasthop/internal/hint"
+	"lasthop/internal/journal"
 	"lasthop/internal/settings"
 	"lasthop/internal/writer"
 	"lasthop/routing/flow/lasthop"
@@ -58,6 +59,7 @@ type Options struct {
 	RunDir  string // of the lock and the socket
 	Flags   settings.Flags
 	Log     io.Writer
+	Journal journal.Place // of log lines; the zero value is Log as it is
 
 	// For tests. The zero values are for a host.
 	Watch  watcher.Options
@@ -72,11 +74,12 @@ type daemon struct {
 	options Options
 	watcher *watcher.Watcher
 	writer  *writer.Writer
-	log     *slog.Logger
+	log     *journal.Log
 
 	// The parts. They belong to the loop, but for the board.
 	agenda     agenda
 	troubles   *troubles
+	notices    notices
 	fleet      *fleet
 	reconciler *reconciler
 	routers    *routers
@@ -114,6 +117,7 @@ func (d *daemon) close() {
 	if err := d.writer.Close(); err != nil {
 		d.log.Warn(err.Error())
 	}
+	d.log.Close()
 }
 
 // open takes the lock and prepares the parts.
@@ -125,19 +129,20 @@ func open(o Options) (*daemon, error) {
 	if o.Names == "" && o.NetNS == "" {
 		o.Names = writer.NamesDir // the tables of this machine's own namespace
 	}
-	log := slog.New(slog.NewTextHandler(newEasyLog(o.Log),
-		&slog.HandlerOptions{ReplaceAttr: plainTime}))
+	lines := journal.Open(o.Journal, journal.Text{Writer: newEasyLog(o.Log)})
+	log := lines.Logger
 	out, err := writer.Open(o.Kernel, writer.Options{RunDir: o.RunDir,
 		Inode: o.Kernel.Inode(), Names: o.Names, Log: log, Syslog: o.Syslog,
-		Patient: true})
+		Audited: lines.Journal(), Patient: true})
 	if err != nil {
 		return nil, err
 	}
 	w := watcher.Open(o.Watch)
-	d := &daemon{options: o, watcher: w, writer: out, log: log, agenda: agenda{},
+	d := &daemon{options: o, watcher: w, writer: out, log: lines, agenda: agenda{},
 		troubles: &troubles{log: log}, board: newBoard(), reloads: make(chan os.Signal, 1),
 		calls: make(chan func())}
 	d.pace.agenda = d.agenda
+	d.notices = notices{log, d.agenda, map[notice]*told{}}
 	d.fleet = &fleet{netns: o.NetNS, watcher: w, log: log, troubles: d.troubles,
 		names: newNames(o.Lookup), kernel: o.Kernel}
 	d.fleet.reader = reader{names: d.fleet.names, late: make(chan *instance)}
@@ -149,14 +154,6 @@ func open(o Options) (*daemon, error) {
 	d.routers = &routers{kernel: o.Kernel, control: o.LastHop, log: log, troubles: d.troubles,
 		agenda: d.agenda, board: d.board, reconciler: d.reconciler}
 	return d, nil
-}
-
-// plainTime leaves the time out where journald has its own.
-func plainTime(groups []string, attr slog.Attr) slog.Attr {
-	if len(groups) == 0 && attr.Key == slog.TimeKey && os.Getenv("JOURNAL_STREAM") != "" {
-		return slog.Attr{}
-	}
-	return attr
 }
 
 // run follows until ctx ends or a task fails.
@@ -215,11 +212,11 @@ func (d *daemon) doors() []door {
 	doors := []door{{aboutSocket, func() (net.Listener, error) {
 		_ = os.MkdirAll(o.RunDir, 0o755) // or the next line says why not
 		return listenLocal(SocketPath(o.RunDir, o.Kernel.Inode()))
-	}, localHandler(d.board), d.log}}
+	}, localHandler(d.board), d.log.Logger}}
 	if s.Metrics != "" {
 		doors = append(doors, door{aboutMetrics, func() (net.Listener, error) {
 			return listenMetrics(s.Metrics)
-		}, metricsHandler(d.board, d.board.times, s.MetricsHosts), d.log})
+		}, metricsHandler(d.board, d.board.times, s.MetricsHosts), d.log.Logger})
 	}
 	return doors
 }

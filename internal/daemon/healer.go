@@ -7,6 +7,7 @@ import (
 	"time"
 
 	"lasthop/internal/doctor"
+	"lasthop/internal/journal"
 	"lasthop/routing"
 	"lasthop/routing/host"
 )
@@ -89,7 +90,7 @@ func (h *healer) tellFight(held []step) {
 		h.steps++
 		h.log.Warn("deleted again and again by someone else, backing off",
 			"op", held[i].op.Command(), "objects", len(held), "wait", held[i].wait,
-			"suspect", h.suspects())
+			"suspect", h.suspects(), journal.EventKey, journal.Fight)
 	}
 	h.troubles.keep(aboutFight,
 		fmt.Sprintf("someone else deletes %s again and again: it is put back every %v",

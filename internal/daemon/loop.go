@@ -9,6 +9,7 @@ import (
 	"time"
 
 	"lasthop/internal/hint"
+	"lasthop/internal/journal"
 	"lasthop/internal/settings"
 	"lasthop/internal/writer"
 	"lasthop/report"
@@ -39,7 +40,8 @@ func (d *daemon) live(ctx context.Context, hostC <-chan host.Event) error {
 	late.Stop()
 	d.log.Info("following NGINX and the host", "detector", d.watcher.Detector(),
 		"configurations", len(d.fleet.instances),
-		"listeners", len(d.board.status().Plan.Outcomes))
+		"listeners", len(d.board.status().Plan.Outcomes),
+		journal.EventKey, journal.Started)
 	notify(sd.SdNotifyReady)
 	d.alive(now)
 	d.agenda.by(doAudit, now.Add(jitter(auditEvery)))
@@ -49,7 +51,7 @@ func (d *daemon) live(ctx context.Context, hostC <-chan host.Event) error {
 	defer d.fleet.names.close()
 	err := d.loop(ctx, hostC)
 	notify(sd.SdNotifyStopping)
-	d.log.Info("ending; all routes stay in place")
+	d.log.Info("ending; all routes stay in place", journal.EventKey, journal.Ending)
 	return err
 }
 
@@ -265,6 +267,8 @@ func (d *daemon) due(now time.Time) {
 			if d.routers.due(now) {
 				d.publish()
 			}
+		case doTell:
+			d.publish()
 		case doTend:
 			d.tend(now)
 		}
@@ -276,6 +280,7 @@ func (d *daemon) tend(now time.Time) {
 	d.agenda.by(doTend, now.Add(tendEvery))
 	d.noted(aboutRunDir, d.writer.Tend())
 	d.noted(aboutMemory, scarceMemory())
+	d.noted(aboutAudit, unaudited(d.writer.Unaudited()+d.log.Lost()))
 	if slices.ContainsFunc(d.fleet.instances, (*instance).scarce) {
 		d.filesChanged(now)
 		d.publish()
@@ -364,18 +369,21 @@ func (d *daemon) prepare() {
 
 // publish makes what is known now visible.
 func (d *daemon) publish() {
-	d.troubles.note(aboutAudit, unaudited(d.writer.Unaudited()))
+	d.troubles.note(aboutAudit, unaudited(d.writer.Unaudited()+d.log.Lost()))
 	s := report.Status{Detector: d.watcher.Detector(), Masters: d.fleet.masters(),
 		Wrong: d.troubles.messages()}
 	d.reconciler.report(&s)
 	s.Counts.Reloads = d.fleet.loads
-	s.Plan.Findings = slices.Concat(s.Plan.Findings, d.fleet.findings(),
+	s.Plan.Findings = slices.Concat(s.Plan.Findings,
 		d.reconciler.healer.findings(), d.routers.findings())
+	d.notices.note(s.Plan.Findings, time.Now()) // the fleet's are troubles, or said
+	s.Plan.Findings = append(s.Plan.Findings, d.fleet.findings()...)
 	s.InSync = d.reconciler.last != nil && s.Diff.Empty() && len(s.Wrong) == 0
 	d.board.publish(s)
 }
 
-// unaudited is what is wrong if the system's log does not take audit lines.
+// unaudited is what is wrong if the system's log, or the journal, does not take
+// the lines that say who changed what.
 func unaudited(lines int) error {
 	if lines == 0 {
 		return nil

@@ -29,8 +29,8 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// syslogOf is a log daemon's socket. Its lines can be read.
-func (s *server) syslogOf() *net.UnixConn {
+// logOf is a log daemon's socket. Its lines can be read.
+func (s *server) logOf() *net.UnixConn {
 	s.t.Helper()
 	c, err := net.ListenUnixgram("unixgram",
 		&net.UnixAddr{Name: s.File("log"), Net: "unixgram"})
@@ -48,7 +48,7 @@ func (s *server) socket() Client { return Client{SocketPath(s.File("run"), s.ker
 func TestRunDeafSyslog(t *testing.T) {
 	t.Parallel()
 	s := newServer(t)
-	c := s.fullSyslog()
+	c := s.fullLog()
 	s.start(func(o *Options) { o.Syslog = []string{s.File("log")} })
 	want := s.owned()
 	s.Lines("addr add 10.0.1.77/24 dev eth1") // so that the status is published after the loss
@@ -78,7 +78,7 @@ func TestRunDeafSyslog(t *testing.T) {
 func TestRunAudit(t *testing.T) {
 	t.Parallel()
 	s := newServer(t)
-	c := s.syslogOf()
+	c := s.logOf()
 	s.start(func(o *Options) { o.Syslog = []string{s.File("log")} })
 	s.Conf("listen 10.0.1.100:80; listen 10.0.2.100:443;")
 	s.d.calls <- func() { // before the loop hears of the file

@@ -33,7 +33,8 @@ type reply struct {
 // requested does what a person asks of the daemon. With `lasthop apply` what is
 // on disk counts as loaded from now on; NGINX has not loaded it for that: it
 // counts as no load. With `lasthop reload` the error says why the settings, or
-// a configuration of NGINX, do not count, or why the sync has failed.
+// a configuration that they name, do not count, or why the sync has failed; an
+// NGINX that runs with a broken one is a trouble, and no fault of the settings.
 func (d *daemon) requested(r request) (report.Apply, error) {
 	if r.reload {
 		if !r.read {
@@ -41,7 +42,11 @@ func (d *daemon) requested(r request) (report.Apply, error) {
 				return report.Apply{}, err
 			}
 		}
-		return report.Apply{}, d.fleet.refresh(true)
+		err := d.fleet.refresh(true)
+		if err != errReading && len(d.fleet.settings.Confs) == 0 {
+			err = nil
+		}
+		return report.Apply{}, err
 	}
 	d.fleet.find()
 	if err := d.fleet.refresh(r.read); err != nil {

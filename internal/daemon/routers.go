@@ -8,6 +8,7 @@ import (
 	"slices"
 	"time"
 
+	"lasthop/internal/journal"
 	"lasthop/internal/survey"
 	"lasthop/report"
 	"lasthop/routing"
@@ -220,15 +221,18 @@ func (r *routers) tell(dead map[lasthop.Hop]lasthop.Hop, links []routing.Link) {
 		}
 		if instead == (lasthop.Hop{}) {
 			r.log.Warn("router does not answer, its connections take their table's "+
-				"route", "router", h.Router, "link", name(h))
+				"route", "router", h.Router, "link", name(h), journal.EventKey,
+				journal.RouterDead)
 			continue
 		}
 		r.log.Warn("router does not answer, its connections take another",
-			"router", h.Router, "link", name(h), "another", instead.Router)
+			"router", h.Router, "link", name(h), "another", instead.Router,
+			journal.EventKey, journal.RouterDead)
 	}
 	for h := range r.dead {
 		if _, is := dead[h]; !is {
-			r.log.Info("router is back", "router", h.Router, "link", name(h))
+			r.log.Info("router is back", "router", h.Router, "link", name(h),
+				journal.EventKey, journal.RouterBack)
 		}
 	}
 	r.dead = dead

@@ -9,6 +9,7 @@ import (
 	"slices"
 	"time"
 
+	"lasthop/internal/journal"
 	"lasthop/internal/sockets"
 	"lasthop/internal/writer"
 	"lasthop/nginxconf"
@@ -361,7 +362,8 @@ func (f *fleet) recheck(now time.Time) (changed bool) {
 func (i *instance) sayLoaded(log *slog.Logger) {
 	if i.loaded == i.disk && i.doubt == "" {
 		log.Info("NGINX has loaded its configuration", "conf", i.Conf, "pid", i.by,
-			"generation", i.generation, "listens", len(i.loaded.Listens))
+			"generation", i.generation, "listens", len(i.loaded.Listens),
+			journal.EventKey, journal.Loaded)
 	}
 }
 

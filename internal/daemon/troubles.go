@@ -6,6 +6,7 @@ import (
 	"slices"
 
 	"lasthop/internal/hint"
+	"lasthop/internal/journal"
 	"lasthop/report"
 )
 
@@ -50,9 +51,13 @@ func (t *troubles) note(about string, err error) bool {
 	if !t.keep(about, message, remedy) {
 		return false
 	}
-	var attrs []any
+	event := journal.Wrong
+	if about == aboutSettings {
+		event = journal.Refused
+	}
+	attrs := []any{journal.EventKey, event}
 	if remedy != "" {
-		attrs = []any{"hint", remedy}
+		attrs = append(attrs, "hint", remedy)
 	}
 	t.log.Error(message, attrs...)
 	return false
@@ -68,7 +73,8 @@ func (t *troubles) keep(about, message, remedy string) bool {
 	case i < 0:
 		t.list = append(t.list, trouble{about, message, remedy})
 	case message == "":
-		t.log.Info("good again", "was", t.list[i].message)
+		t.log.Info("good again", "was", t.list[i].message, journal.EventKey,
+			journal.GoodAgain)
 		t.list = slices.Delete(t.list, i, i+1)
 	default:
 		t.list[i] = trouble{about, message, remedy}

@@ -131,8 +131,8 @@ func TestTrialStuckLog(t *testing.T) {
 	s := newSyslog(t)
 	m := newMachine(routing.State{})
 	w := opened(t, m, Options{Syslog: []string{s.path}})
-	for w.audit.lost.Load() == 0 {
-		w.audit.record([]string{"fill"})
+	for w.audit.Lost() == 0 {
+		w.audit.Put(syslogLines("fill")...)
 	}
 	start := time.Now()
 	trial := w.Try(time.Millisecond)

@@ -20,10 +20,12 @@ import (
 	"log/slog"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"time"
 
 	"lasthop/internal/hint"
+	"lasthop/internal/journal"
 	"lasthop/report"
 	"lasthop/routing"
 )
@@ -43,6 +45,9 @@ type Options struct {
 	Names  string       // the directory of names of tables (NamesDir); "" writes none
 	Log    *slog.Logger // nil logs nothing
 	Syslog []string     // sockets of the system's log; nil is the usual ones
+	// Log is the audit, too, and names who asked for what. The system's log
+	// gets no lines: it would have each twice.
+	Audited bool
 	// without the lock, where its file cannot be made for want of room, go
 	// on; Tend tries again
 	Patient bool
@@ -97,8 +102,8 @@ type Writer struct {
 	options Options
 	log     *slog.Logger
 	lock    *lock
-	audit   *audit
-	naming  chan struct{} // full while the names of tables are being written
+	audit   *journal.Queue // nil if the log is the audit
+	naming  chan struct{}  // full while the names of tables are being written
 	memory  Memory
 	// links that were in our group before us, and whether that is recorded
 	// for `clear`
@@ -117,14 +122,20 @@ func Open(m Machine, o Options) (*Writer, error) {
 	if log == nil {
 		log = slog.New(slog.DiscardHandler)
 	}
-	return &Writer{machine: m, options: o, log: log, lock: l,
-		audit: newAudit(o.Syslog, log), naming: make(chan struct{}, 1)}, nil
+	w := &Writer{machine: m, options: o, log: log, lock: l, naming: make(chan struct{}, 1)}
+	if !o.Audited {
+		w.audit = newAudit(o.Syslog)
+	}
+	return w, nil
 }
 
 // Close gives the system's log a moment to take what is queued, and releases
 // the lock. The error says how many audit lines are lost.
 func (w *Writer) Close() error {
-	lost := w.audit.close()
+	lost := 0
+	if w.audit != nil {
+		lost = w.audit.Close()
+	}
 	w.lock.release()
 	if lost > 0 {
 		return hint.New(fmt.Errorf("%d audit lines lost: the "+
@@ -136,7 +147,12 @@ func (w *Writer) Close() error {
 
 // Unaudited returns how many audit lines the system's log has not taken since
 // it took one last.
-func (w *Writer) Unaudited() int { return int(w.audit.lost.Load()) }
+func (w *Writer) Unaudited() int {
+	if w.audit == nil {
+		return 0
+	}
+	return w.audit.Lost()
+}
 
 // Memory returns what the writer remembers.
 func (w *Writer) Memory() Memory { return w.memory }
@@ -154,8 +170,10 @@ func (w *Writer) Write(c Change) ([]routing.Op, error) {
 		if err != nil {
 			w.memory.Last.Error = err.Error()
 		}
-		w.audit.record(c.auditLines(done, err))
-		w.tell(c, done)
+		if w.audit != nil {
+			w.audit.Put(syslogLines(c.auditLines(done, err)...)...)
+		}
+		w.tell(c, done, err)
 	}
 	if err == nil {
 		w.memory.Installed = c.After
@@ -240,12 +258,22 @@ func (w *Writer) ReadBack(c Change) (routing.Host, error) {
 // cause is what led to a change, in words.
 func (c Change) cause() string { return cmp.Or(c.Cause, "lasthop "+c.Command) }
 
-// tell counts and logs the writes that were made.
-func (w *Writer) tell(c Change, done []routing.Op) {
-	const most = 50
+// tell counts and logs the writes that were made, and why a person's change has
+// failed; why one of lasthop's own has is for the caller to say.
+func (w *Writer) tell(c Change, done []routing.Op, err error) {
+	most := 50
+	if w.options.Audited {
+		most = len(done)
+	}
 	attrs := []any{"cause", c.cause()}
 	if c.By != "" {
 		attrs = append(attrs, "by", string(c.By))
+	}
+	attrs = append(attrs, journal.DigestKey, c.Digest)
+	changed, restored := []any{journal.EventKey, journal.Changed},
+		[]any{journal.EventKey, journal.Restored}
+	if c.By != "" && err != nil {
+		w.log.Warn("change failed", slices.Concat([]any{"error", err}, attrs)...)
 	}
 	var suspect []any
 	for n, op := range done {
@@ -259,13 +287,16 @@ func (w *Writer) tell(c Change, done []routing.Op) {
 		switch {
 		case n > most:
 		case n == most:
-			w.log.Info("changed", append([]any{"more", len(done) - most}, attrs...)...)
+			w.log.Info("changed",
+				slices.Concat([]any{"more", len(done) - most}, attrs, changed)...)
 		case deleted:
-			w.log.Warn("deleted by someone else, restored", append(what, suspect...)...)
+			w.log.Warn("deleted by someone else, restored", slices.Concat(what,
+				suspect, restored, []any{journal.DigestKey, c.Digest})...)
 		case heal:
-			w.log.Info("gone or changed, restored", append(what, attrs...)...)
+			w.log.Info("gone or changed, restored",
+				slices.Concat(what, attrs, restored)...)
 		default:
-			w.log.Info("changed", append(what, attrs...)...)
+			w.log.Info("changed", slices.Concat(what, attrs, changed)...)
 		}
 	}
 	w.memory.Changes += len(done)

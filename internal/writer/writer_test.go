@@ -14,6 +14,7 @@ import (
 	"testing"
 
 	"lasthop/internal/hint"
+	"lasthop/internal/journal"
 	"lasthop/internal/nstest"
 	"lasthop/report"
 	"lasthop/routing"
@@ -126,7 +127,8 @@ type logs struct{ nstest.Log }
 func (l *logs) logger() *slog.Logger {
 	return slog.New(slog.NewTextHandler(l,
 		&slog.HandlerOptions{ReplaceAttr: func(_ []string, a slog.Attr) slog.Attr {
-			if a.Key == slog.TimeKey {
+			if a.Key == slog.TimeKey || a.Key == journal.EventKey ||
+				a.Key == journal.DigestKey {
 				return slog.Attr{}
 			}
 			return a

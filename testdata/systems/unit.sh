@@ -70,6 +70,7 @@ prepare() { # prepare ROOT LASTHOP
 	LASTHOP=$2 DESTDIR=$1 PREFIX=/usr UNITDIR=/lib/systemd/system deploy/install.sh
 	systemd-sysusers --root="$1"
 	systemd-tmpfiles --root="$1" --create lasthop.conf
+	journalctl --root="$1" --update-catalog
 	cp "$self" "$1/unit.sh"
 	for name in uplinks job; do $name >"$1/etc/systemd/system/$name.service"; done
 	configure "$1"
@@ -166,7 +167,10 @@ not() { ! "$@"; }
 nobody() { setpriv --reuid 65534 --regid 65534 --clear-groups "$@"; }
 shows() { grep -qE "$1" <<<"$("${@:2}" 2>&1)"; } # shows PATTERN COMMAND
 ask() { printf 'GET %s HTTP/1.0\r\n\r\n' "$2" | socat - "$1"; } # ask ADDRESS PATH
-log() { journalctl -u lasthop -o cat --no-pager; }
+log() { journalctl -u lasthop -o cat --no-pager "$@"; }
+# since ARGUMENT...: the journal from mark on. A cursor would skip the first line (systemd 252).
+mark() { begun=$(date +%s.%6N); }
+since() { journalctl -q --no-pager -o cat --since="@$begun" "$@"; }
 property() { systemctl show -P "$2" "$1"; } # property UNIT NAME
 master() { cat /run/nginx.pid; }
 # leaves LINK: replies from its address leave by it.
@@ -289,14 +293,24 @@ metrics() {
 	now shows '200 OK' ask TCP:127.0.0.1:9176 /healthz
 }
 
+# errors OURS SYSTEMD: since mark, lasthop.service has logged one error of lasthop, and systemd its own.
+errors() {
+	soon shows "$2" since -u lasthop -p err
+	now shows "$1" since -u lasthop -p err
+	[ "$(since -u lasthop -p err | wc -l)" = 2 ] || fail "errors: $(since -u lasthop -p err)"
+	[ "$(since _SYSTEMD_UNIT=lasthop.service -p err | wc -l)" = 1 ] || fail "not one of lasthop"
+}
+
 reload_of_settings() {
 	settings "direct: [198.51.100.0/24]" >/etc/lasthop/lasthop.yaml
 	now lasthop test
 	now systemctl reload lasthop
 	now shows "to 198.51.100.0/24" ip rule
 	echo "no such setting" >>/etc/lasthop/lasthop.yaml
+	mark
 	now not systemctl reload lasthop
-	now shows "error: the settings stay as they were: /etc/lasthop/lasthop.yaml:" log
+	now shows "error: the settings stay as they were: /etc/lasthop/lasthop.yaml:[0-9]+: " log
+	errors "^the settings stay as they were: /etc/lasthop/lasthop.yaml:[0-9]+: " "^Reload failed for "
 	now shows "to 198.51.100.0/24" ip rule
 	now not lasthop test
 	now kill -HUP "$(property lasthop MainPID)"
@@ -313,10 +327,12 @@ reload_of_settings() {
 # A start with settings that lasthop refuses ends, once.
 start_with_a_typo() {
 	echo "no such setting" >>/etc/lasthop/lasthop.yaml
+	mark
 	now not systemctl restart lasthop
 	sleep 3 # longer than RestartSec=
 	now test "$(property lasthop ActiveState) $(property lasthop ExecMainStatus)" = "failed 78"
 	now test "$(property lasthop NRestarts)" = 0
+	errors "^lasthop: error: /etc/lasthop/lasthop.yaml:[0-9]+: " "^Failed to start "
 	now leaves 1
 	settings >/etc/lasthop/lasthop.yaml
 	now systemctl start lasthop
@@ -384,6 +400,28 @@ stop_and_clear() {
 	soon lasthop status
 }
 
+# A reload of NGINX without the daemon: routes follow, and NGINX's journal has a line if they change.
+nginx_drop_in() {
+	local drop_in=/etc/systemd/system/nginx.service.d/lasthop.conf
+	now systemctl stop lasthop
+	now install -D -m 644 /usr/share/doc/lasthop/nginx.service.d/lasthop.conf $drop_in
+	now systemctl daemon-reload
+	now not leaves 4
+	mark
+	reload 10.0.0.100:80 10.0.1.100:80 10.0.2.100:80 10.0.4.100:80
+	now leaves 4
+	now shows "^lasthop apply: [0-9]+ changes; to take this back: " since -u nginx
+	mark
+	now systemctl reload nginx
+	now not shows lasthop since _SYSTEMD_UNIT=nginx.service
+	now rm $drop_in
+	now systemctl daemon-reload
+	reload 10.0.0.100:80 10.0.1.100:80 10.0.2.100:80
+	now systemctl start lasthop
+	soon not leaves 4
+	soon lasthop status
+}
+
 # The sandbox does not let it load programs.
 last_hop_falls_back() {
 	RETURN=last-hop settings >/etc/lasthop/lasthop.yaml
@@ -429,7 +467,49 @@ last_hop() {
 # Nothing that the sandbox refused.
 log_is_clean() {
 	now not shows '[pP]ermi|denied|not allowed|not implemented|read-only' log
-	now shows 'msg=changed op="ip rule add' log
+	now shows '^changed op="ip rule add' log
+}
+
+# Each line once, with its fields; what is wrong, and nothing else, as a warning.
+journal() {
+	local pid changed=MESSAGE_ID=0211598e3e7745e1a26c7cc3d76e771f
+	pid=$(property lasthop MainPID)
+	mark
+	now ip rule del from 10.0.1.0/24 pref 5199
+	soon shows 'deleted by someone else, restored op="ip rule add pref 5199 ' since -u lasthop -p warning
+	[ "$(since _PID="$pid" -p warning | wc -l)" = 1 ] || fail "$(since _PID="$pid" -p warning)"
+	settings "direct: [198.51.100.0/24]" >/etc/lasthop/lasthop.yaml
+	mark
+	now systemctl reload lasthop
+	soon shows "to 198.51.100.0/24" since -u lasthop $changed
+	[ "$(since | grep -c 'ip rule add pref 51.. from 10.0.1.0/24 to 198.51.100.0/24')" = 1 ] || fail "not once: $(since)"
+	for field in "OP=ip rule add" "CAUSE=settings read again for lasthop" DIGEST=sha256:; do
+		now shows "LASTHOP_$field" since -u lasthop $changed -o verbose
+	done
+	now shows "^-- Subject: lasthop has changed the routing of this host" since -u lasthop $changed -x -o short
+	for field in stdout syslog; do
+		now not shows . journalctl -q -o cat _PID="$pid" _TRANSPORT=$field
+	done
+	settings >/etc/lasthop/lasthop.yaml
+	now systemctl reload lasthop
+}
+
+# A journald that does not read stops nothing.
+stuck_journal() {
+	local i pid
+	pid=$(property systemd-journald MainPID)
+	now kill -STOP "$pid"
+	trap "kill -CONT $pid" EXIT
+	for i in $(seq 10); do
+		settings "direct: [198.51.100.0/24]" >/etc/lasthop/lasthop.yaml
+		now timeout 10 lasthop reload
+		settings >/etc/lasthop/lasthop.yaml
+		now timeout 10 lasthop reload
+	done
+	now ip rule del from 10.0.1.0/24 pref 5199
+	soon shows "^5199:.*from 10.0.1.0/24" ip rule
+	now kill -CONT "$pid"
+	soon lasthop status
 }
 
 sandbox() {
@@ -438,14 +518,24 @@ sandbox() {
 	now shows "hidepid=invisible" cat "/proc/$pid/mountinfo"
 	now shows "^Umask:.0077" cat "/proc/$pid/status"
 	now shows "^Seccomp:.2" cat "/proc/$pid/status"
+	now shows "^NoNewPrivs:.1" cat "/proc/$pid/status"
+	for set in CapBnd CapEff; do # DAC_READ_SEARCH, NET_ADMIN, SYS_PTRACE
+		now shows "^$set:.0000000000081004" cat "/proc/$pid/status"
+	done
+	now shows "^Uid:.$(id -u lasthop)" cat "/proc/$pid/status"
+	now shows " / / ro," cat "/proc/$pid/mountinfo"
+	now shows " /proc/sys ro," cat "/proc/$pid/mountinfo"
+	now shows " /sys/fs/cgroup ro," cat "/proc/$pid/mountinfo"
+	[ "$(stat -Lc %i "/proc/$pid/root/tmp")" != "$(stat -c %i /tmp)" ] || fail "it has our /tmp"
+	now not test -e "/proc/$pid/root/dev/kmsg"
 }
 
 inside() {
 	local name
 	for name in starts_at_boot plan_is_installed reload_of_nginx upgrade_of_nginx deleted_rule \
 		status_as_root status_as_nobody files_for_nobody metrics reload_of_settings start_with_a_typo \
-		apply_beside_it restart_keeps_routes kill_keeps_routes nginx_in_a_container nginx_in_tmp other_namespace \
-		stop_and_clear sandbox log_is_clean last_hop_falls_back last_hop; do
+		apply_beside_it restart_keeps_routes kill_keeps_routes journal stuck_journal nginx_in_a_container nginx_in_tmp other_namespace \
+		stop_and_clear nginx_drop_in sandbox log_is_clean last_hop_falls_back last_hop; do
 		try $name
 	done
 	[ ! -w /mnt/job ] || journalctl -b --no-pager >/mnt/job/journal
