@@ -80,6 +80,7 @@ func TestInstall(t *testing.T) {
 		"-rw-r--r-- /usr/share/doc/lasthop/lasthop.service.d/last-hop.conf",
 		"-rw-r--r-- /usr/share/doc/lasthop/lasthop.yaml",
 		"-rw-r--r-- /usr/share/doc/lasthop/nginx.service.d/lasthop.conf", "-rw-r--r-- /usr/share/fish/vendor_completions.d/lasthop.fish",
+		"-rw-r--r-- /usr/share/man/man5/lasthop.yaml.5.gz", "-rw-r--r-- /usr/share/man/man8/lasthop.8.gz",
 		"-rw-r--r-- /usr/share/zsh/site-functions/_lasthop", "-rwxr-xr-x /usr/sbin/lasthop",
 	}
 	if d := cmp.Diff(want, got); d != "" {

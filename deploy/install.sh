@@ -25,6 +25,8 @@ for file in README.md LICENSE deploy/THIRD-PARTY-LICENSES docs/*.md deploy/lasth
 	deploy/lasthop.service.d/last-hop.conf; do
 	sed "s|/usr/sbin/lasthop|$prefix/sbin/lasthop|" "$file" | put 644 /dev/stdin "$share/doc/lasthop/${file#deploy/}"
 done
+gzip -9n <deploy/man/lasthop.8 | put 644 /dev/stdin "$share/man/man8/lasthop.8.gz"
+gzip -9n <deploy/man/lasthop.yaml.5 | put 644 /dev/stdin "$share/man/man5/lasthop.yaml.5.gz"
 gzip -9n <CHANGELOG.md | put 644 /dev/stdin "$share/doc/lasthop/changelog.gz"
 "$native" completion bash | put 644 /dev/stdin "$share/bash-completion/completions/lasthop"
 "$native" completion zsh | put 644 /dev/stdin "$zsh/_lasthop"

@@ -5,7 +5,7 @@ import (
 	"runtime/debug"
 )
 
-// version is that of a package, "v1.0.0": `make packages` has the linker set it.
+// version is that of a package, "v1.0.0"; see deploy/packages/build.sh.
 var version string
 
 // BuildVersion says what was built, from what Go's linker put into the program.

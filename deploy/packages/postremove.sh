@@ -1,10 +1,7 @@
 #!/bin/sh
-# After the files are gone. dpkg: remove, purge, upgrade NEW; rpm: 0 removal, 1 upgrade. A purge leaves nothing but the user: its number
-# may own files elsewhere, and must not be given to another user.
+# For dpkg, after the files are gone: remove, purge, upgrade NEW. A purge leaves nothing but the user: its number may own files
+# elsewhere, and must not be given to another user.
 set -e
-if [ -d /run/systemd/system ]; then
-	systemctl --system daemon-reload || :
-fi
 if [ "${1:-}" = purge ]; then
 	if [ -e /run/lasthop-undo/clear.sh ]; then
 		sh /run/lasthop-undo/clear.sh || :
@@ -14,4 +11,7 @@ if [ "${1:-}" = purge ]; then
 	if command -v deb-systemd-helper >/dev/null; then
 		deb-systemd-helper purge lasthop.service
 	fi
+fi
+if [ -d /run/systemd/system ]; then
+	systemctl --system daemon-reload || :
 fi

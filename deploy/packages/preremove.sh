@@ -11,7 +11,7 @@ if [ -d /run/systemd/system ]; then
 	$invoke stop lasthop.service || :
 fi
 keep=/run/lasthop-undo/clear.sh # root's, as the undo scripts of `lasthop apply`
-commands=$(/usr/sbin/lasthop clear --dry-run 2>/dev/null | grep -E '^(ip|tc) ') || :
+commands=$(lasthop clear --dry-run 2>/dev/null | grep -E '^(ip|tc) ') || :
 if [ -n "$commands" ]; then
 	mkdir -p "${keep%/*}"
 	{
