@@ -379,6 +379,7 @@ other_namespace() {
 	now systemctl start lasthop-blue
 	soon shows "via 10.0.1.1 dev eth1" ip -n blue route get 203.0.113.9 from 10.0.1.100
 	soon lasthop --netns blue status
+	now systemctl reload lasthop-blue
 	now systemctl stop lasthop-blue
 }
 
