@@ -1,7 +1,6 @@
 package nginxconf
 
 import (
-	"errors"
 	"fmt"
 	"math/rand/v2"
 	"os"
@@ -28,7 +27,7 @@ func inRoot(t *testing.T, root int, name string, flags int) (want, got string) {
 	}
 	fd, err := unix.Openat2(root, name, &unix.OpenHow{Flags: uint64(flags),
 		Resolve: unix.RESOLVE_IN_ROOT | unix.RESOLVE_NO_MAGICLINKS})
-	if errors.Is(err, unix.ENOSYS) {
+	if err == unix.ENOSYS || err == unix.EPERM {
 		t.Skip("this kernel, or a sandbox, has no openat2 to compare with")
 	}
 	want = tell(fd, err)
