@@ -62,6 +62,9 @@ func TestReloadCommand(t *testing.T) {
 	if c := r.status().Last.Cause; !strings.HasPrefix(c, "settings read again for ") {
 		t.Errorf("the cause is %q", c)
 	}
+	r.write("a: 1\nb: 2\n")
+	r.reload("lasthop: error: the settings stay as they were: "+r.File("lasthop.yaml")+
+		":1: unknown key \"a\"\nlasthop: error: ", ":2: unknown key \"b\"\nlasthop: hint: ")
 	r.write("# a typo\ninterfaces: {eth1: {gateway: [10.0.1.9]}}\n")
 	for range 2 { // the log says it once, a person each time
 		r.reload("error: the settings stay as they were: "+r.File("lasthop.yaml")+
