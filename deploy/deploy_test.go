@@ -128,8 +128,8 @@ func TestUnit(t *testing.T) {
 	exposed(t, unit, 2.4)
 }
 
-// exposed holds the exposure of a unit, as systemd tells it, to a bound. What is
-// left are three capabilities, netlink, and sight of NGINX's processes; with
+// exposed holds the exposure of a unit, as systemd tells it, to a bound. What
+// is left are three capabilities, netlink, and sight of NGINX's processes; with
 // the mode last-hop CAP_BPF and bpf(2) besides.
 func exposed(t *testing.T, unit string, most float64) {
 	t.Helper()

@@ -73,7 +73,8 @@ func (t *tree) openat(name string, flags int) (fd int, err error) {
 				Resolve: unix.RESOLVE_IN_ROOT | unix.RESOLVE_NO_MAGICLINKS}
 			fd, err = unix.Openat2(t.root, name, &how)
 		}
-		if err == unix.ENOSYS && t.root >= 0 {
+		// a sandbox of systemd 247 says EPERM
+		if t.root >= 0 && (err == unix.ENOSYS || err == unix.EPERM) {
 			fd, err = openInRoot(t.root, name, flags)
 		}
 		if err != unix.EINTR && err != unix.EAGAIN { // EAGAIN: it raced with a rename

@@ -6,6 +6,7 @@ import (
 
 	"lasthop/internal/settings"
 	"lasthop/internal/survey"
+	"lasthop/report"
 
 	"github.com/spf13/cobra"
 )
@@ -36,15 +37,18 @@ func test(a *app) error {
 		return err
 	}
 	if s.File != "" {
-		fmt.Fprintf(a.ui.stdout, "lasthop: settings %s are fine\n", s.File)
+		fmt.Fprintf(a.ui.stdout, "lasthop: settings %s are fine\n", report.Line(s.File))
 	}
 	warn := func(message string) { a.ui.warn("%s", message) }
 	configs, err := survey.Configurations(s, a.flags.netns, warn)
 	for _, c := range configs {
 		fmt.Fprintf(a.ui.stdout, "lasthop: configuration %s is fine, listeners: %d\n",
-			c.Root+c.Absolute(), len(c.Listens))
+			report.Line(c.Root+c.Absolute()), len(c.Listens))
 		for _, w := range c.Warnings {
 			a.ui.warn("%s: %s", w.Origin, w.Message)
+			if w.Hint != "" {
+				a.ui.hint(w.Hint)
+			}
 		}
 	}
 	return err

@@ -11,6 +11,7 @@ import (
 	"net"
 	"net/http"
 	"path/filepath"
+	"strings"
 	"time"
 
 	"lasthop/internal/hint"
@@ -135,12 +136,19 @@ func refused(resp *http.Response) error {
 	return r.error()
 }
 
+// error is the error that the daemon has refused with, one for each line of
+// its message; nil for none.
 func (r refusal) error() error {
-	switch {
-	case r.Message == "":
+	if r.Message == "" {
 		return nil
-	case r.Remedy == "":
-		return errors.New(r.Message)
 	}
-	return hint.New(errors.New(r.Message), r.Remedy)
+	var errs []error
+	for line := range strings.SplitSeq(r.Message, "\n") {
+		errs = append(errs, errors.New(line))
+	}
+	err := errors.Join(errs...)
+	if r.Remedy == "" {
+		return err
+	}
+	return hint.New(err, r.Remedy)
 }

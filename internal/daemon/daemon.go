@@ -129,12 +129,13 @@ func open(o Options) (*daemon, error) {
 	if o.Names == "" && o.NetNS == "" {
 		o.Names = writer.NamesDir // the tables of this machine's own namespace
 	}
-	lines := journal.Open(o.Journal, journal.Text{Writer: newEasyLog(o.Log)})
+	lines := journal.Open(o.Journal, journal.Text{Writer: newEasyLog(o.Log, o.Journal)})
 	log := lines.Logger
 	out, err := writer.Open(o.Kernel, writer.Options{RunDir: o.RunDir,
 		Inode: o.Kernel.Inode(), Names: o.Names, Log: log, Syslog: o.Syslog,
 		Audited: lines.Journal(), Patient: true})
 	if err != nil {
+		lines.Close()
 		return nil, err
 	}
 	w := watcher.Open(o.Watch)

@@ -87,6 +87,9 @@ func (n *notices) tell(f routing.Finding) {
 	if f.Severity == routing.Error {
 		level = slog.LevelError
 	}
-	n.log.Log(context.Background(), level, f.Message, "code", f.Code, "subject", f.Subject,
-		"hint", f.Hint, journal.EventKey, journal.Found)
+	attrs := []any{"code", f.Code, "subject", f.Subject, journal.EventKey, journal.Found}
+	if f.Hint != "" {
+		attrs = append(attrs, "hint", f.Hint)
+	}
+	n.log.Log(context.Background(), level, f.Message, attrs...)
 }

@@ -4,9 +4,11 @@ import (
 	"bytes"
 	"fmt"
 	"io"
+	"log/slog"
 	"sync/atomic"
 	"time"
 
+	"lasthop/internal/journal"
 	"lasthop/internal/writer"
 )
 
@@ -15,15 +17,22 @@ import (
 // its own, and lines that come meanwhile are lost; so is one that cannot be
 // written. The caller must not write from two goroutines at once.
 type easyLog struct {
-	w    io.Writer
-	busy chan struct{} // full while a line is being written
-	lost atomic.Int64
+	w       io.Writer
+	warning string        // in front of a line of its own: a priority, for the journal
+	busy    chan struct{} // full while a line is being written
+	lost    atomic.Int64
 }
 
 // lineTime is how long a line may keep the caller waiting.
 const lineTime = 50 * time.Millisecond
 
-func newEasyLog(w io.Writer) *easyLog { return &easyLog{w: w, busy: make(chan struct{}, 1)} }
+func newEasyLog(w io.Writer, p journal.Place) *easyLog {
+	l := &easyLog{w: w, busy: make(chan struct{}, 1)}
+	if p.Stream {
+		l.warning = journal.Prefix(slog.LevelWarn)
+	}
+	return l
+}
 
 func (l *easyLog) Write(line []byte) (int, error) {
 	select {
@@ -34,9 +43,8 @@ func (l *easyLog) Write(line []byte) (int, error) {
 	}
 	text, lost := bytes.Clone(line), l.lost.Swap(0)
 	if lost > 0 {
-		text = fmt.Appendf(text,
-			"level=WARN msg=\"log lines lost: they were not taken in time\" lines=%d\n",
-			lost)
+		text = fmt.Appendf(text, "%slevel=WARN msg=\"log lines lost: they were not "+
+			"taken in time\" lines=%d\n", l.warning, lost)
 	}
 	_ = writer.Within(lineTime, func() error { // there is no other place to say that it fails
 		defer func() { <-l.busy }()

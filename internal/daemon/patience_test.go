@@ -19,6 +19,7 @@ import (
 	"testing"
 	"time"
 
+	"lasthop/internal/journal"
 	"lasthop/internal/nstest"
 	"lasthop/nginxconf"
 	"lasthop/report"
@@ -582,7 +583,7 @@ func TestMetricsOfContainers(t *testing.T) {
 // is said when it is read again.
 func TestEasyLog(t *testing.T) {
 	r, w := io.Pipe() // takes nothing before it is read
-	l := newEasyLog(w)
+	l := newEasyLog(w, journal.Place{})
 	start := time.Now()
 	for range 50 {
 		if n, err := l.Write([]byte("line\n")); n != 5 || err != nil {

@@ -41,10 +41,11 @@ func (d *daemon) requested(r request) (report.Apply, error) {
 			if err := d.reloadSettings(r.by); err != nil {
 				return report.Apply{}, err
 			}
+			d.filesChanged(time.Now())
 		}
 		err := d.fleet.refresh(true)
-		if err != errReading && len(d.fleet.settings.Confs) == 0 {
-			err = nil
+		if err == nil || err != errReading && len(d.fleet.settings.Confs) == 0 {
+			err = d.troubles.of(aboutSync)
 		}
 		return report.Apply{}, err
 	}

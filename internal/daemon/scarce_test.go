@@ -19,6 +19,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"lasthop/internal/hint"
+	"lasthop/internal/journal"
 	"lasthop/internal/nstest"
 	"lasthop/internal/writer"
 	"lasthop/routing/host"
@@ -274,7 +275,7 @@ func TestEasyLogFull(t *testing.T) {
 		t.Skip(err)
 	}
 	defer full.Close()
-	l := newEasyLog(full)
+	l := newEasyLog(full, journal.Place{})
 	for range 3 {
 		if n, err := l.Write([]byte("line\n")); n != 5 || err != nil {
 			t.Fatal(n, err)

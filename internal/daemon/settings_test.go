@@ -1,6 +1,7 @@
 package daemon
 
 import (
+	"errors"
 	"os"
 	"strings"
 	"testing"
@@ -61,6 +62,9 @@ func TestReloadCommand(t *testing.T) {
 	if c := r.status().Last.Cause; !strings.HasPrefix(c, "settings read again for ") {
 		t.Errorf("the cause is %q", c)
 	}
+	r.write("a: 1\nb: 2\n")
+	r.reload("lasthop: error: the settings stay as they were: "+r.File("lasthop.yaml")+
+		":1: unknown key \"a\"\nlasthop: error: ", ":2: unknown key \"b\"\nlasthop: hint: ")
 	r.write("# a typo\ninterfaces: {eth1: {gateway: [10.0.1.9]}}\n")
 	for range 2 { // the log says it once, a person each time
 		r.reload("error: the settings stay as they were: "+r.File("lasthop.yaml")+
@@ -78,6 +82,15 @@ func TestReloadCommand(t *testing.T) {
 	r.reload(r.File("nginx.conf")+":1: ", "hint: ")
 	r.Conf("listen 10.0.1.100:80;")
 	r.reload()
+	r.loop(func() { // which hears of no file meanwhile
+		r.Replace("http {")
+		_, err := r.d.requested(request{reload: true})
+		if err == nil || !strings.Contains(err.Error(), r.File("nginx.conf")) {
+			t.Errorf("a configuration that was just edited: %v", err)
+		}
+	})
+	r.Conf("listen 10.0.1.100:80;")
+	r.reload()
 	r.write(gateways("10.0.1.11"))
 	r.loop(func() {
 		r.d.options.Kernel.Fault = func(kind int) error {
@@ -91,4 +104,35 @@ func TestReloadCommand(t *testing.T) {
 	r.loop(func() { r.d.options.Kernel.Fault = nil })
 	r.reload()
 	r.by("10.0.1.11")
+}
+
+// TestReloadUnnamed: an NGINX that runs with a configuration that cannot be
+// read is no fault of settings that do not name it. reload waits for its
+// reading all the same.
+func TestReloadUnnamed(t *testing.T) {
+	t.Parallel()
+	s := newServer(t)
+	s.start()
+	s.loop(func() {
+		named, i := *s.d.fleet.settings, s.d.fleet.instances[0]
+		unnamed := named
+		unnamed.Confs = nil
+		ask := func() error {
+			_, err := s.d.requested(request{reload: true, read: true})
+			return err
+		}
+		i.broken = errors.New("broken")
+		if err := ask(); err == nil || err.Error() != "broken" {
+			t.Errorf("a named one: %v", err)
+		}
+		s.d.fleet.settings = &unnamed
+		if err := ask(); err != nil {
+			t.Errorf("one that is not named: %v", err)
+		}
+		i.reading = &reading{}
+		if err := ask(); !errors.Is(err, errReading) {
+			t.Errorf("one that is being read: %v", err)
+		}
+		s.d.fleet.settings, i.broken, i.reading = &named, nil, nil
+	})
 }

@@ -123,6 +123,11 @@ func TestStuckJournal(t *testing.T) {
 			t.Fatal("the loss is not told")
 		}
 	}
+	for end := time.Now().Add(20 * time.Second); l.Lost() > 0; next(c, 10*time.Millisecond) {
+		if time.Now().After(end) {
+			t.Fatal("what is told still counts as lost")
+		}
+	}
 	l.Close()
 }
 

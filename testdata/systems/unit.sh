@@ -379,6 +379,7 @@ other_namespace() {
 	now systemctl start lasthop-blue
 	soon shows "via 10.0.1.1 dev eth1" ip -n blue route get 203.0.113.9 from 10.0.1.100
 	soon lasthop --netns blue status
+	now systemctl reload lasthop-blue
 	now systemctl stop lasthop-blue
 }
 
@@ -490,8 +491,16 @@ journal() {
 	for field in stdout syslog; do
 		now not shows . journalctl -q -o cat _PID="$pid" _TRANSPORT=$field
 	done
+	settings "addresses: {192.0.2.9: {interface: eth99}}" >/etc/lasthop/lasthop.yaml
+	mark
+	now systemctl reload lasthop
+	sleep 10 # a finding stays so long before it is told
+	soon shows "^address 192.0.2.9 is for the link eth99, which is not here" since -u lasthop -p warning
+	soon shows "^address 192.0.2.9=eth99 is for 192.0.2.9, which no listener names" since -u lasthop -p warning
+	mark
 	settings >/etc/lasthop/lasthop.yaml
 	now systemctl reload lasthop
+	soon shows "^good again code=unknown-link subject=eth99" since -u lasthop
 }
 
 # A journald that does not read stops nothing.
