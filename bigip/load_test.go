@@ -373,3 +373,31 @@ func TestPropertyTwice(t *testing.T) {
 		t.Errorf("got %q, want %q", got, want)
 	}
 }
+
+// Criteria of the firewall module's protected servers say where a virtual
+// server's clients connect to, as those of ltm do. Where both have a name, ltm's
+// count.
+func TestProtectedServers(t *testing.T) {
+	c, err := Parse("x", []byte("ltm virtual a {\n    traffic-matching-criteria m\n}\n"+
+		"ltm virtual b {\n    traffic-matching-criteria n\n}\n"+
+		"security protected-servers traffic-matching-criteria m {\n"+
+		"    destination-address-inline 10.0.0.3\n    destination-port-inline 80\n"+
+		"    protocol tcp\n    source-address-inline 192.0.2.0/24\n}\n"+
+		"security protected-servers traffic-matching-criteria n {\n"+
+		"    destination-address-inline 10.0.0.5\n}\n"+
+		"ltm traffic-matching-criteria n {\n    destination-address-inline 10.0.0.4\n}\n"+
+		"security protected-servers netflow-protected-server p {\n"+
+		"    traffic-matching-criteria m\n}\n"))
+	if err != nil || len(c.Warnings) > 0 || len(c.Virtuals) != 2 {
+		t.Fatal(err, c.Warnings, c.Virtuals)
+	}
+	for i, want := range []string{"10.0.0.3", "10.0.0.4"} {
+		if got := c.Virtuals[i].Destinations; len(got) != 1 || got[0].Text != want {
+			t.Errorf("got %v, want %s", got, want)
+		}
+	}
+	if v := c.Virtuals[0]; v.Source.String() != "192.0.2.0/24" || v.Protocol != "tcp" ||
+		len(v.Servers.Unjudged) > 0 {
+		t.Errorf("got %s %s %q", v.Source, v.Protocol, v.Servers.Unjudged)
+	}
+}
