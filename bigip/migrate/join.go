@@ -213,7 +213,12 @@ type line struct {
 	place    place
 	addr     netip.Addr // not valid if the destination is not one address
 	problems []problem
-	run      int // the same for all lines of a destination's port
+
+	// The routers that the BIG-IP sent its replies to, as answered returns
+	// them.
+	on, elsewhere []router
+
+	run int // the same for all lines of a destination's port
 
 	// Decisions of a person, and whom they cost their replies.
 	decided, loses []string
@@ -362,7 +367,10 @@ func addressText(d bigip.Destination) string {
 func (j *joiner) ingress(l *line) {
 	l.VLAN, l.Return, l.Level = l.in.VLAN, string(l.in.Return), string(l.in.Level)
 	l.Value, l.LevelOrigin = l.in.Value, l.in.Origin
-	l.Before = j.network.before(l)
+	if addr, ok := l.d.Host(); ok {
+		l.on, l.elsewhere = j.network.answered(l, routing.FamilyOf(addr))
+	}
+	l.Before = l.before()
 	if l.in.Return == bigip.Scripted {
 		l.manual("irule", l.v.Name, l.in.Origin,
 			"an iRule sets the way of its replies by itself: "+l.in.Value,
