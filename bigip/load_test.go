@@ -375,8 +375,8 @@ func TestPropertyTwice(t *testing.T) {
 }
 
 // Criteria of the firewall module's protected servers say where a virtual
-// server's clients connect to, as those of ltm do. Where both have a name, ltm's
-// count.
+// server's clients connect to, as those of ltm do. If both kinds have the name,
+// ltm's count.
 func TestProtectedServers(t *testing.T) {
 	c, err := Parse("x", []byte("ltm virtual a {\n    traffic-matching-criteria m\n}\n"+
 		"ltm virtual b {\n    traffic-matching-criteria n\n}\n"+
