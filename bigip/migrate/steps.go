@@ -144,9 +144,9 @@ func (c *cutover) steps(need *needs, listens []string) []Step {
 		Lines: serve}
 	if len(serve) > 0 {
 		back.Units = c.pair.units
-		back.Notes = []string{"The BIG-IP announces an address when its ARP is switched " +
-			"on. Where a neighbour still has this host's MAC address, delete its " +
-			"entry there. Routes for the addresses elsewhere go back as they came."}
+		back.Notes = []string{"The BIG-IP announces an address by itself when its ARP is " +
+			"switched on; nothing on this host can do it. Routes for the addresses " +
+			"elsewhere go back as they came."}
 	}
 	return slices.DeleteFunc([]Step{
 		need.findOut(),
@@ -161,7 +161,7 @@ func (c *cutover) steps(need *needs, listens []string) []Step {
 				"from a client behind each router",
 			Lines: []string{"lasthop check"}},
 		{Phase: "roll-back", Where: "host", Title: "take the addresses away",
-			Lines: remove}, back, translate, forget,
+			Lines: remove}, back, translate, c.returned(), forget,
 	}, func(s Step) bool { return len(s.Lines)+len(s.Notes) == 0 })
 }
 
@@ -173,11 +173,16 @@ func (n *needs) findOut() Step {
 		if len(u.prefixes) > 0 {
 			subnet = " (" + list(u.prefixes) + ")"
 		}
+		table := "arp"
+		if u.family == routing.IPv6 {
+			table = "ndp"
+		}
+		vlan := strings.TrimPrefix(u.vlan, "/Common/")
 		s.Notes = append(s.Notes,
 			fmt.Sprintf("%s of %s, VLAN %s%s: who runs the network knows it. On the "+
-				"BIG-IP, tcpdump -nnei VLAN shows the MAC address that requests "+
-				"come from, and tmsh show net arp whose it is.", u.family, u.link,
-				u.vlan, subnet))
+				"BIG-IP, tcpdump -nnei %s -c 20 shows the MAC address that "+
+				"requests come from, and tmsh show net %s whose it is.", u.family,
+				u.link, u.vlan, subnet, routing.ShellWord(vlan), table))
 	}
 	return s
 }
@@ -376,4 +381,34 @@ func (c *cutover) arrive() (s Step, undo []string) {
 			routing.Some(routed, 6)+".")
 	}
 	return s, undo
+}
+
+// returned asks whether the BIG-IP answers for the addresses again. Its
+// versions differ in what they announce (F5's bug 508797).
+func (c *cutover) returned() Step {
+	s := Step{Phase: "roll-back", Where: "host", Title: "see that the BIG-IP has the " +
+		"addresses, and then ask each virtual server from a client behind each router"}
+	stale := false
+	for _, m := range c.moves {
+		if m.blocked || m.present || !m.inSubnet || len(m.names) > 0 &&
+			!slices.ContainsFunc(m.names, func(s string) bool { return !c.noARP[s] }) {
+			continue
+		}
+		stale = true
+		if m.addr.Is4() {
+			s.Lines = append(s.Lines, "arping -f -w 5 -I "+routing.ShellWord(m.link)+
+				" "+m.addr.String())
+		}
+	}
+	if len(s.Lines) > 0 {
+		s.Notes = append(s.Notes, "Each line ends with the first answer. Without one it "+
+			"fails after 5 s: the BIG-IP does not have the address.")
+	}
+	if stale {
+		s.Notes = append(s.Notes, "If a client behind a router gets no answer from an "+
+			"address that the BIG-IP has, the router still knows this host's MAC "+
+			"address: delete its ARP entry of the address there, for IPv6 its "+
+			"neighbour entry.")
+	}
+	return s
 }
