@@ -228,5 +228,5 @@ func (l *line) before() string {
 	case len(l.elsewhere) > 0:
 		return "by its routing table: " + list(l.elsewhere) + checked
 	}
-	return "by its routing table: no default route" + checked
+	return "by its routing table: no default gateway" + checked
 }
