@@ -121,6 +121,9 @@ func (j judge) missing(l *line, only bool) {
 // to whom replies leave by none of its routers.
 func (j judge) lacking(l *line, to func(netip.Addr, router) routing.Way) (out []router) {
 	all := j.network.gateways[l.d.Domain]
+	if len(all) == 0 {
+		return nil
+	}
 	done := map[string]bool{}
 	for _, r := range all {
 		if r.family() != routing.FamilyOf(l.addr) || done[r.from] ||
