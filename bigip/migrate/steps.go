@@ -344,11 +344,12 @@ func (c *cutover) unread() []string {
 		routing.Some(addrs, 6) + ": their names are those in the destinations."}
 }
 
-// arrive adds the same addresses here, and tells the neighbours of each; undo
-// removes them.
+// arrive adds the same addresses here, and tells the neighbours of each, which
+// takes 3 s: no address waits for that of another. undo removes them.
 func (c *cutover) arrive() (s Step, undo []string) {
 	s = Step{Phase: "cut-over", Where: "host", Title: "take the addresses over"}
 	var routed []string
+	announced := false
 	for _, m := range c.moves {
 		if m.blocked || m.present {
 			continue
@@ -361,7 +362,9 @@ func (c *cutover) arrive() (s Step, undo []string) {
 		}
 		s.Lines = append(s.Lines, "ip address add "+what)
 		if m.inSubnet && m.addr.Is4() {
-			s.Lines = append(s.Lines, "arping -U -c 3 -I "+link+" "+m.addr.String())
+			s.Lines = append(s.Lines,
+				"arping -U -c 3 -I "+link+" "+m.addr.String()+" &")
+			announced = true
 		}
 		undo = append(undo, "ip address del "+what)
 		if !m.inSubnet {
@@ -370,6 +373,9 @@ func (c *cutover) arrive() (s Step, undo []string) {
 	}
 	if len(s.Lines) == 0 {
 		return s, nil
+	}
+	if announced {
+		s.Lines = append(s.Lines, "wait")
 	}
 	s.Lines = append(s.Lines, "lasthop apply") // an IPv6 address brings a route of its own
 	s.Notes = append(s.Notes, "ip forgets them at a restart. With keepalived: the same as "+
