@@ -185,6 +185,9 @@ func TestMigrationJSON(t *testing.T) {
 		if got.String() != want.String() || len(doc.Virtuals) != n {
 			t.Errorf("%d rows: got\n%s\nwant\n%s", n, got.String(), want.String())
 		}
+		if strings.ContainsAny(got.String(), "\x1b\u202e") {
+			t.Errorf("%d rows: characters that nobody sees: %q", n, got.String())
+		}
 		if err := m.JSON(closedPipe{}); !errors.Is(err, io.ErrClosedPipe) {
 			t.Error(err)
 		}
