@@ -14,7 +14,6 @@ import (
 // cutover is the move of the addresses from the BIG-IP to this host.
 type cutover struct {
 	moves   []*move
-	index   map[netip.Addr]*move
 	staying map[string]bool     // virtual servers, kind and name, of which a part is not ready
 	names   map[domain][]string // of virtual addresses
 	noARP   map[string]bool     // virtual addresses, by name
@@ -42,11 +41,13 @@ type move struct {
 }
 
 func newCutover(c bigip.Config) *cutover {
-	x := &cutover{index: map[netip.Addr]*move{}, staying: map[string]bool{},
+	x := &cutover{staying: map[string]bool{},
 		names: make(map[domain][]string, len(c.Addresses)),
-		noARP: make(map[string]bool, len(c.Addresses)), pair: newPair(c)}
+		noARP: map[string]bool{}, pair: newPair(c)}
 	for _, a := range c.Addresses {
-		x.noARP[a.Name] = a.NoARP
+		if a.NoARP {
+			x.noARP[a.Name] = true
+		}
 		if a.Addrs.From() == a.Addrs.To() {
 			at := domain{a.Addrs.From(), a.Domain}
 			x.names[at] = append(x.names[at], a.Name)
@@ -55,9 +56,8 @@ func newCutover(c bigip.Config) *cutover {
 	return x
 }
 
-// take takes in a row. Replies from its address leave by link, "" if that is
-// not known.
-func (c *cutover) take(l *line, link string, h *here) {
+// take takes in a row.
+func (c *cutover) take(l *line, h *here) {
 	server := func() string { return l.v.Kind + " " + routing.ShellWord(l.v.Name) }
 	if l.Status != Ready {
 		c.staying[server()] = true
@@ -65,11 +65,12 @@ func (c *cutover) take(l *line, link string, h *here) {
 	if !l.addr.IsValid() {
 		return
 	}
-	m := c.index[l.addr]
+	m := l.site.move
 	if m == nil {
+		link := l.site.outcome.Link
 		m = &move{addr: l.addr, link: link, present: l.Present,
 			inSubnet: h.connects(link, l.addr)}
-		c.index[l.addr] = m
+		l.site.move = m
 		c.moves = append(c.moves, m)
 	}
 	m.blocked = m.blocked || l.Status != Ready
@@ -79,7 +80,7 @@ func (c *cutover) take(l *line, link string, h *here) {
 		return
 	}
 	names := c.names[domain{l.addr, l.d.Domain}]
-	if name := nameIn(l.d); len(names) == 0 && name != "" {
+	if name := nameIn(*l.d); len(names) == 0 && name != "" {
 		names, m.unread = []string{name}, true
 	}
 	for _, name := range names {
