@@ -210,8 +210,9 @@ func headerWord(text string) (string, int) {
 
 // typeWord says whether a word can be a module or a type.
 func typeWord(s string) bool {
-	return s != "" && s[0] >= 'a' && s[0] <= 'z' &&
-		strings.Trim(s, "abcdefghijklmnopqrstuvwxyz0123456789-_") == ""
+	return s != "" && s[0] >= 'a' && s[0] <= 'z' && !strings.ContainsFunc(s, func(r rune) bool {
+		return (r < 'a' || r > 'z') && (r < '0' || r > '9') && r != '-' && r != '_'
+	})
 }
 
 // unquote removes the backslashes of a quoted string.
