@@ -105,7 +105,7 @@ func (s *scan) run() bool {
 				s.imish = s.line
 			}
 		case words != nil:
-			s.open(stanza{title: strings.Join(words, " "), problem: unknownModule},
+			s.open(&stanza{title: strings.Join(words, " "), problem: unknownModule},
 				strings.IndexByte(line, text[0])+open)
 			continue
 		default:
@@ -146,7 +146,7 @@ func (s *scan) outside(text string) {
 	words := strings.Fields(text[:min(len(text), maxLabel)])
 	if len(words) > 1 && len(words) < 5 && modules[words[0]] && typeWord(words[1]) {
 		// whether the rest is a name, nobody knows
-		s.add(stanza{title: strings.Join(words[:2], " "), line: s.line,
+		s.add(&stanza{title: strings.Join(words[:2], " "), line: s.line,
 			problem: truncated})
 		return
 	}
@@ -247,7 +247,7 @@ func (s *scan) atHeader() bool {
 // known takes the stanza of a known module whose body starts at offset.
 func (s *scan) known(words []string, offset int) {
 	s.routing = false
-	st := stanza{title: strings.Join(words, " ")}
+	st := &stanza{title: strings.Join(words, " ")}
 	st.kind, st.name = kindOf(st.title, words)
 	s.open(st, offset)
 }
@@ -266,14 +266,14 @@ func kindOf(title string, words []string) (kind, name string) {
 }
 
 // open reads the body of a stanza.
-func (s *scan) open(st stanza, offset int) {
+func (s *scan) open(st *stanza, offset int) {
 	st.line = s.line
 	s.pos += offset
 	closed := false
 	if scripts[st.kind] {
-		closed = s.script(&st)
+		closed = s.script(st)
 	} else {
-		closed = s.structured(&st)
+		closed = s.structured(st)
 		st.body = slices.Clip(s.body)
 	}
 	switch {
@@ -289,10 +289,10 @@ func (s *scan) open(st stanza, offset int) {
 // wordsOfStanza is about the memory of a stanza, in words.
 const wordsOfStanza = 16
 
-func (s *scan) add(st stanza) {
+func (s *scan) add(st *stanza) {
 	st.file = s.file
 	s.words -= wordsOfStanza
-	s.stanzas = append(s.stanzas, &st)
+	s.stanzas = append(s.stanzas, st)
 }
 
 // tcl takes in one line of a script.

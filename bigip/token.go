@@ -46,7 +46,7 @@ func (s *scan) structured(st *stanza) bool {
 			s.pos += len(s.peek())
 			continue
 		case c == '{' || c == '}':
-			t.text, t.brace = string(c), true
+			t.text, t.brace = s.data[s.pos:s.pos+1], true
 			s.pos++
 			if depth++; c == '}' {
 				depth -= 2

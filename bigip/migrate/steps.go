@@ -6,6 +6,7 @@ import (
 	"path"
 	"slices"
 	"strings"
+	"sync"
 
 	"lasthop/bigip"
 	"lasthop/routing"
@@ -14,10 +15,10 @@ import (
 // cutover is the move of the addresses from the BIG-IP to this host.
 type cutover struct {
 	moves   []*move
-	staying map[string]bool     // virtual servers, kind and name, of which a part is not ready
-	names   map[domain][]string // of virtual addresses
-	noARP   map[string]bool     // virtual addresses, by name
-	freed   []string            // what else answers for addresses: kind and name
+	staying map[string]bool            // virtual servers, kind and name, of which a part is not ready
+	names   func() map[domain][]string // of virtual addresses
+	noARP   map[string]bool            // virtual addresses, by name
+	freed   []string                   // what else answers for addresses: kind and name
 	pair    pair
 }
 
@@ -41,18 +42,22 @@ type move struct {
 }
 
 func newCutover(c bigip.Config) *cutover {
-	x := &cutover{staying: map[string]bool{},
-		names: make(map[domain][]string, len(c.Addresses)),
-		noARP: map[string]bool{}, pair: newPair(c)}
+	x := &cutover{staying: map[string]bool{}, noARP: map[string]bool{}, pair: newPair(c)}
 	for _, a := range c.Addresses {
 		if a.NoARP {
 			x.noARP[a.Name] = true
 		}
-		if a.Addrs.From() == a.Addrs.To() {
-			at := domain{a.Addrs.From(), a.Domain}
-			x.names[at] = append(x.names[at], a.Name)
-		}
 	}
+	x.names = sync.OnceValue(func() map[domain][]string { // most destinations have a name
+		names := map[domain][]string{}
+		for _, a := range c.Addresses {
+			if a.Addrs.From() == a.Addrs.To() {
+				at := domain{a.Addrs.From(), a.Domain}
+				names[at] = append(names[at], a.Name)
+			}
+		}
+		return names
+	})
 	return x
 }
 
@@ -79,7 +84,7 @@ func (c *cutover) take(l *line, h *here) {
 		m.names = appendNew(m.names, l.d.Address)
 		return
 	}
-	names := c.names[domain{l.addr, l.d.Domain}]
+	names := c.names()[domain{l.addr, l.d.Domain}]
 	if name := nameIn(*l.d); len(names) == 0 && name != "" {
 		names, m.unread = []string{name}, true
 	}
