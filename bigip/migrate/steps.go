@@ -6,7 +6,6 @@ import (
 	"path"
 	"slices"
 	"strings"
-	"sync"
 
 	"lasthop/bigip"
 	"lasthop/routing"
@@ -15,10 +14,11 @@ import (
 // cutover is the move of the addresses from the BIG-IP to this host.
 type cutover struct {
 	moves   []*move
-	staying map[string]bool            // virtual servers, kind and name, of which a part is not ready
-	names   func() map[domain][]string // of virtual addresses
-	noARP   map[string]bool            // virtual addresses, by name
-	freed   []string                   // what else answers for addresses: kind and name
+	known   []bigip.VirtualAddress
+	staying map[string]bool     // virtual servers, kind and name, of which a part is not ready
+	names   map[domain][]string // of addresses; nil until it is needed
+	noARP   map[string]bool     // virtual addresses, by name
+	freed   []string            // what else answers for addresses: kind and name
 	pair    pair
 }
 
@@ -42,23 +42,29 @@ type move struct {
 }
 
 func newCutover(c bigip.Config) *cutover {
-	x := &cutover{staying: map[string]bool{}, noARP: map[string]bool{}, pair: newPair(c)}
+	x := &cutover{known: c.Addresses, staying: map[string]bool{}, noARP: map[string]bool{},
+		pair: newPair(c)}
 	for _, a := range c.Addresses {
 		if a.NoARP {
 			x.noARP[a.Name] = true
 		}
 	}
-	x.names = sync.OnceValue(func() map[domain][]string { // most destinations have a name
-		names := map[domain][]string{}
-		for _, a := range c.Addresses {
+	return x
+}
+
+// named returns the virtual addresses of an address. Most destinations name
+// theirs, so that nothing asks.
+func (c *cutover) named(at domain) []string {
+	if c.names == nil {
+		c.names = map[domain][]string{}
+		for _, a := range c.known {
 			if a.Addrs.From() == a.Addrs.To() {
 				at := domain{a.Addrs.From(), a.Domain}
-				names[at] = append(names[at], a.Name)
+				c.names[at] = append(c.names[at], a.Name)
 			}
 		}
-		return names
-	})
-	return x
+	}
+	return c.names[at]
 }
 
 // take takes in a row.
@@ -84,7 +90,7 @@ func (c *cutover) take(l *line, h *here) {
 		m.names = appendNew(m.names, l.d.Address)
 		return
 	}
-	names := c.names()[domain{l.addr, l.d.Domain}]
+	names := c.named(domain{l.addr, l.d.Domain})
 	if name := nameIn(*l.d); len(names) == 0 && name != "" {
 		names, m.unread = []string{name}, true
 	}
