@@ -250,7 +250,7 @@ func TestLimits(t *testing.T) {
 	} {
 		l := loader{limits: defaultLimits}
 		tt.change(&l.limits)
-		err := l.input("x.ucs", bytes.NewReader(data))
+		err := l.input("x.ucs", bytes.NewReader(data), 0)
 		if tt.want == "" && err != nil {
 			t.Error(err)
 		}
@@ -279,7 +279,7 @@ func TestBombs(t *testing.T) {
 		if name != "config/bigip.conf" {
 			l.limits.slack = 8 << 20 // sooner: the first of them shows the default
 		}
-		err := l.input("bomb.ucs", reader)
+		err := l.input("bomb.ucs", reader, 0)
 		runtime.ReadMemStats(&after)
 		reader.Close()
 		if err := <-done; !errors.Is(err, io.ErrClosedPipe) {
@@ -324,7 +324,7 @@ func TestWords(t *testing.T) {
 		strings.Repeat("ltm pool p { }\n", 100)} {
 		l := loader{limits: defaultLimits}
 		l.limits.words = 500
-		err := l.input("x.conf", strings.NewReader(text))
+		err := l.input("x.conf", strings.NewReader(text), 0)
 		if e, ok := errors.AsType[*Error](err); !ok ||
 			e.What != "has more words or stanzas than any BIG-IP" {
 			t.Error(err)

@@ -14,9 +14,9 @@ import (
 // cutover is the move of the addresses from the BIG-IP to this host.
 type cutover struct {
 	moves   []*move
-	index   map[netip.Addr]*move
+	known   []bigip.VirtualAddress
 	staying map[string]bool     // virtual servers, kind and name, of which a part is not ready
-	names   map[domain][]string // of virtual addresses
+	names   map[domain][]string // of addresses; nil until it is needed
 	noARP   map[string]bool     // virtual addresses, by name
 	freed   []string            // what else answers for addresses: kind and name
 	pair    pair
@@ -42,22 +42,33 @@ type move struct {
 }
 
 func newCutover(c bigip.Config) *cutover {
-	x := &cutover{index: map[netip.Addr]*move{}, staying: map[string]bool{},
-		names: make(map[domain][]string, len(c.Addresses)),
-		noARP: make(map[string]bool, len(c.Addresses)), pair: newPair(c)}
+	x := &cutover{known: c.Addresses, staying: map[string]bool{}, noARP: map[string]bool{},
+		pair: newPair(c)}
 	for _, a := range c.Addresses {
-		x.noARP[a.Name] = a.NoARP
-		if a.Addrs.From() == a.Addrs.To() {
-			at := domain{a.Addrs.From(), a.Domain}
-			x.names[at] = append(x.names[at], a.Name)
+		if a.NoARP {
+			x.noARP[a.Name] = true
 		}
 	}
 	return x
 }
 
-// take takes in a row. Replies from its address leave by link, "" if that is
-// not known.
-func (c *cutover) take(l *line, link string, h *here) {
+// named returns the virtual addresses of an address. Most destinations name
+// theirs, so that nothing asks.
+func (c *cutover) named(at domain) []string {
+	if c.names == nil {
+		c.names = map[domain][]string{}
+		for _, a := range c.known {
+			if a.Addrs.From() == a.Addrs.To() {
+				at := domain{a.Addrs.From(), a.Domain}
+				c.names[at] = append(c.names[at], a.Name)
+			}
+		}
+	}
+	return c.names[at]
+}
+
+// take takes in a row.
+func (c *cutover) take(l *line, h *here) {
 	server := func() string { return l.v.Kind + " " + routing.ShellWord(l.v.Name) }
 	if l.Status != Ready {
 		c.staying[server()] = true
@@ -65,11 +76,12 @@ func (c *cutover) take(l *line, link string, h *here) {
 	if !l.addr.IsValid() {
 		return
 	}
-	m := c.index[l.addr]
+	m := l.site.move
 	if m == nil {
+		link := l.site.outcome.Link
 		m = &move{addr: l.addr, link: link, present: l.Present,
 			inSubnet: h.connects(link, l.addr)}
-		c.index[l.addr] = m
+		l.site.move = m
 		c.moves = append(c.moves, m)
 	}
 	m.blocked = m.blocked || l.Status != Ready
@@ -78,8 +90,8 @@ func (c *cutover) take(l *line, link string, h *here) {
 		m.names = appendNew(m.names, l.d.Address)
 		return
 	}
-	names := c.names[domain{l.addr, l.d.Domain}]
-	if name := nameIn(l.d); len(names) == 0 && name != "" {
+	names := c.named(domain{l.addr, l.d.Domain})
+	if name := nameIn(*l.d); len(names) == 0 && name != "" {
 		names, m.unread = []string{name}, true
 	}
 	for _, name := range names {

@@ -113,7 +113,7 @@ type judge struct{ *joiner }
 // way says how replies to clients of the row's VLAN leave here, and what is
 // missing for the right way. Replies from the row's address leave by link.
 func (j judge) way(l *line, link string) {
-	o := j.here.outcome(l.addr)
+	o := l.site.outcome
 	l.After = "not known"
 	switch {
 	case o.Status == routing.LocalOnly:
@@ -157,7 +157,7 @@ func (j judge) way(l *line, link string) {
 // another: an address has one way, unless it has the mode last-hop.
 func (j judge) otherVLAN(l *line, link string) {
 	mode, decided := j.here.decided(l.addr, link)
-	path := j.here.plan.PathOf(*j.here.outcome(l.addr))
+	path := j.here.plan.PathOf(*l.site.outcome)
 	lastHop := path != nil && path.LastHop
 	q := question{link: link, who: l.subject(),
 		when: "no client comes in by %s", answer: "return: " + string(routing.Strict)}
@@ -324,7 +324,7 @@ func (j judge) twoRouters(l *line, link string, on, lost []router) {
 		list(on) + "; "
 	why := j.noLastHop(l, link)
 	if why == "" {
-		if j.here.outcome(l.addr).Path == 0 { // it needs a way for what is not known
+		if l.site.outcome.Path == 0 { // it needs a way for what is not known
 			j.need.gateway(link, on[0].addr)
 		}
 		if !j.need.ret(link, routing.LastHop) {
