@@ -73,6 +73,7 @@ changelog() {
 	END
 }
 
+[ -z "$(git status --porcelain)" ] || echo "packages: warning: what is not committed is not packed" >&2
 git clone -q --shared --no-tags . "$work/src"
 host=$(go env GOHOSTARCH)
 program "$host"
