@@ -99,7 +99,7 @@ func formats(command string) []string {
 		return []string{"text", "json", "html", "markdown", "csv"}
 	case "capture":
 		return []string{"json"}
-	case "run":
+	case "run", "reload", "test":
 		return []string{"text"}
 	}
 	return []string{"text", "json"}
