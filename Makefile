@@ -8,6 +8,8 @@
 #              random networks that the daemon guards for EVENTS (10m) while VIPs, routers, leases and rules change
 # make chaos   the same for SECONDS from SEED on, while the daemon is killed, starved, has no room for its files and is lied to
 # make install to PREFIX below DESTDIR; starts nothing; test keeps screenshots of the HTML report in LASTHOP_ARTIFACTS
+# make packages VERSION=1.0.0   deb, rpm and apk for amd64 and arm64, an SBOM and SHA256SUMS in dist/; packages-check builds them
+#              twice and has linters, rpm and a systemd that boots look at them
 # make fresh   demo, install and test in a fresh root of SUITE: bullseye, bookworm, trixie, jammy, noble
 # make systems tests that need links which this kernel may lack (VLAN, bond, VRF, GRE, WireGuard), under the kernel of bookworm
 #              in qemu; as root, without KVM; the first time it makes a root, which it keeps in ~/.cache/lasthop; and lasthop.service
@@ -24,7 +26,7 @@ CHURN       := 30m
 SEED        := 1
 SECONDS     := 60
 PREFIX      := /usr
-UNITDIR     := /lib/systemd/system
+UNITDIR     := /usr/lib/systemd/system
 STATICCHECK := honnef.co/go/tools/cmd/staticcheck@v0.8.2
 PROVE       := $(GO) test -count=1 -v -timeout 60m
 SOAK        := $(GO) test -run '^$$' -timeout 90m ./internal/daemon -bench
@@ -44,7 +46,7 @@ ifneq ($(need),$(shell printf '%s\n' $(need) $(have) | sort -V | head -n 1))
 $(error lasthop needs Go $(need) or newer, not $(have:0=none): get it from https://go.dev/dl)
 endif
 
-.PHONY: build demo test lint prove fuzz bench bench-go soak chaos install fresh systems clean
+.PHONY: build demo test lint prove fuzz bench bench-go soak chaos install packages packages-check fresh systems clean
 build: # without cgo, so that it starts where the C library is older than here
 	CGO_ENABLED=0 $(GO) build -trimpath -o lasthop ./cmd/lasthop
 demo: build
@@ -93,10 +95,14 @@ chaos: # built to see data races, where there is a C compiler
 		-racy=$(if $(shell command -v gcc),true,false) | $(QUIET)
 install: build
 	DESTDIR='$(DESTDIR)' PREFIX='$(PREFIX)' UNITDIR='$(UNITDIR)' deploy/install.sh
+packages:
+	VERSION='$(VERSION)' deploy/packages/build.sh
+packages-check:
+	VERSION='$(VERSION)' deploy/packages/check.sh
 fresh:
 	testdata/lab/fresh.sh $(SUITE)
 systems:
 	testdata/systems/systems.sh bookworm
 	$(GO) test -count=1 -v ./deploy -run TestUnitRuns | $(QUIET)
 clean:
-	rm -f lasthop
+	rm -rf lasthop dist

@@ -70,15 +70,18 @@ func TestInstall(t *testing.T) {
 	}
 	slices.Sort(got)
 	want := []string{
-		"-rw-r--r-- /etc/iproute2/rt_protos.d/lasthop.conf", "-rw-r--r-- /etc/lasthop/lasthop.yaml", "-rw-r--r-- /lib/systemd/system/lasthop.service",
-		"-rw-r--r-- /usr/lib/sysusers.d/lasthop.conf", "-rw-r--r-- /usr/lib/tmpfiles.d/lasthop.conf", "-rw-r--r-- /usr/share/doc/lasthop/LICENSE",
-		"-rw-r--r-- /usr/share/doc/lasthop/README.md", "-rw-r--r-- /usr/share/doc/lasthop/THIRD-PARTY-LICENSES",
+		"-rw-r--r-- /etc/iproute2/rt_protos.d/lasthop.conf", "-rw-r--r-- /etc/lasthop/lasthop.yaml", "-rw-r--r-- /usr/lib/systemd/networkd.conf.d/50-lasthop.conf",
+		"-rw-r--r-- /usr/lib/systemd/system/lasthop.service", "-rw-r--r-- /usr/lib/sysusers.d/lasthop.conf", "-rw-r--r-- /usr/lib/tmpfiles.d/lasthop.conf",
+		"-rw-r--r-- /usr/share/bash-completion/completions/lasthop", "-rw-r--r-- /usr/share/doc/lasthop/LICENSE",
+		"-rw-r--r-- /usr/share/doc/lasthop/README.md", "-rw-r--r-- /usr/share/doc/lasthop/THIRD-PARTY-LICENSES", "-rw-r--r-- /usr/share/doc/lasthop/changelog.gz",
 		"-rw-r--r-- /usr/share/doc/lasthop/docs/architecture.md",
 		"-rw-r--r-- /usr/share/doc/lasthop/docs/findings.md", "-rw-r--r-- /usr/share/doc/lasthop/docs/last-hop.md", "-rw-r--r-- /usr/share/doc/lasthop/docs/migrating-from-big-ip.md",
 		"-rw-r--r-- /usr/share/doc/lasthop/docs/performance.md",
 		"-rw-r--r-- /usr/share/doc/lasthop/lasthop.service.d/last-hop.conf",
-		"-rw-r--r-- /usr/share/doc/lasthop/lasthop.yaml", "-rw-r--r-- /usr/share/doc/lasthop/networkd.conf.d/lasthop.conf",
-		"-rw-r--r-- /usr/share/doc/lasthop/nginx.service.d/lasthop.conf", "-rwxr-xr-x /usr/sbin/lasthop",
+		"-rw-r--r-- /usr/share/doc/lasthop/lasthop.yaml",
+		"-rw-r--r-- /usr/share/doc/lasthop/nginx.service.d/lasthop.conf", "-rw-r--r-- /usr/share/fish/vendor_completions.d/lasthop.fish",
+		"-rw-r--r-- /usr/share/man/man5/lasthop.yaml.5.gz", "-rw-r--r-- /usr/share/man/man8/lasthop.8.gz",
+		"-rw-r--r-- /usr/share/zsh/site-functions/_lasthop", "-rwxr-xr-x /usr/sbin/lasthop",
 	}
 	if d := cmp.Diff(want, got); d != "" {
 		t.Errorf("-want +got\n%s", d)

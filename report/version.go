@@ -5,16 +5,22 @@ import (
 	"runtime/debug"
 )
 
+// version is that of a package, "v1.0.0"; see deploy/packages/build.sh.
+var version string
+
 // BuildVersion says what was built, from what Go's linker put into the program.
 func BuildVersion() Version {
 	v := Version{Lasthop: "devel", Go: runtime.Version(),
 		Platform: runtime.GOOS + "/" + runtime.GOARCH}
 	info, ok := debug.ReadBuildInfo()
+	switch {
+	case version != "":
+		v.Lasthop = version
+	case ok && info.Main.Version != "" && info.Main.Version != "(devel)":
+		v.Lasthop = info.Main.Version
+	}
 	if !ok {
 		return v
-	}
-	if info.Main.Version != "" && info.Main.Version != "(devel)" {
-		v.Lasthop = info.Main.Version
 	}
 	for _, s := range info.Settings {
 		switch s.Key {

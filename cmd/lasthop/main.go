@@ -67,6 +67,7 @@ Exit codes: 0 done; 1 failed, bad usage too; 2 worked, but not as wanted.`,
 		a.checkCommand(), a.observeCommand(), a.explainCommand(), flowCommand(a),
 		a.migrateCommand(), a.clearCommand(), a.captureCommand(), a.versionCommand(),
 		a.proveHereCommand())
+	complete(a, root)
 	return root
 }
 

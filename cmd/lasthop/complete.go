@@ -1,0 +1,54 @@
+package main
+
+import (
+	"strings"
+
+	"lasthop/internal/completion"
+	"lasthop/internal/survey"
+
+	"github.com/spf13/cobra"
+)
+
+// complete hands the shells what flags and arguments may become. What has no
+// values completes to nothing.
+func complete(a *app, root *cobra.Command) {
+	root.CompletionOptions.SetDefaultShellCompDirective(cobra.ShellCompDirectiveNoFileComp)
+	type choose func(l completion.Line, word string) (words []string, files bool)
+	shell := func(f choose) cobra.CompletionFunc {
+		return func(c *cobra.Command, _ []string, word string) ([]string,
+			cobra.ShellCompDirective) {
+			open := func() (survey.Place, func(), error) {
+				s, err := a.open()
+				return s.Place, s.close, err
+			}
+			return offer(f(completion.Line{Command: c.Name(),
+				Flags: a.flags.decide, Open: open}, word))
+		}
+	}
+	for _, c := range append(root.Commands(), root) {
+		for _, flag := range completion.Flags {
+			if c.LocalFlags().Lookup(flag) == nil {
+				continue
+			}
+			// fails only for a flag that does not exist
+			_ = c.RegisterFlagCompletionFunc(flag, shell(
+				func(l completion.Line, word string) ([]string, bool) {
+					return l.Words(flag, word)
+				}))
+		}
+		c.ValidArgsFunction = shell(func(l completion.Line, _ string) ([]string, bool) {
+			return l.Arguments()
+		})
+	}
+}
+
+// offer says what the shell does with the words.
+func offer(words []string, files bool) ([]string, cobra.ShellCompDirective) {
+	switch {
+	case files:
+		return words, cobra.ShellCompDirectiveDefault
+	case len(words) > 0 && strings.HasSuffix(words[0], "="):
+		return words, cobra.ShellCompDirectiveNoFileComp | cobra.ShellCompDirectiveNoSpace
+	}
+	return words, cobra.ShellCompDirectiveNoFileComp
+}

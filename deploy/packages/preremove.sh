@@ -1,0 +1,25 @@
+#!/bin/sh
+# Before the files go. dpkg: remove, upgrade NEW; rpm: 0 removal, 1 upgrade; apk: VERSION. An upgrade stops nothing. A removal stops
+# the service and keeps what is in the kernel, for NGINX still runs; the script that takes it away outlives the program.
+set -e
+case ${1:-} in
+upgrade | failed-upgrade | deconfigure | 1) exit 0 ;;
+esac
+
+if [ -d /run/systemd/system ]; then
+	invoke=$(command -v deb-systemd-invoke || echo systemctl)
+	$invoke stop lasthop.service || :
+fi
+keep=/run/lasthop-undo/clear.sh # root's, as the undo scripts of `lasthop apply`
+commands=$(lasthop clear --dry-run 2>/dev/null | grep -E '^(ip|tc) ') || :
+if [ -n "$commands" ]; then
+	mkdir -p "${keep%/*}"
+	{
+		echo "#!/bin/sh"
+		echo "# Takes away what lasthop had in the kernel when its package was removed. For root."
+		printf '%s\n' "$commands"
+		echo "rm -rf /sys/fs/bpf/lasthop"
+	} >"$keep"
+	echo "lasthop: its routes and rules stay until a reboot, so that NGINX's replies keep their way."
+	echo "lasthop: to take them away: sh $keep"
+fi
