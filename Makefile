@@ -105,4 +105,4 @@ systems:
 	testdata/systems/systems.sh bookworm
 	$(GO) test -count=1 -v ./deploy -run TestUnitRuns | $(QUIET)
 clean:
-	rm -f lasthop
+	rm -rf lasthop dist

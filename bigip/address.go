@@ -65,11 +65,10 @@ func maskBits(mask string, a netip.Addr) (bits int, ok bool) {
 	case "any", "any6":
 		bits = 0
 	default:
-		n, err := strconv.ParseUint(mask, 10, 8)
-		if err == nil {
-			bits, ok = int(n), int(n) <= a.BitLen()
-		} else {
+		if strings.ContainsAny(mask, ".:") {
 			bits, ok = onesOf(mask, a)
+		} else if n, err := strconv.ParseUint(mask, 10, 8); err == nil {
+			bits, ok = int(n), int(n) <= a.BitLen()
 		}
 		if !ok {
 			return 0, false
@@ -147,7 +146,7 @@ func splitPort(s string) [][2]string {
 		return [][2]string{{s[:end], strings.TrimLeft(s[end:], ".:")}}
 	}
 	colon, dot := strings.LastIndexByte(s, ':'), strings.LastIndexByte(s, '.')
-	var ways [][2]string
+	ways := make([][2]string, 0, 3)
 	if strings.Count(s, ":") == 1 {
 		ways = append(ways, [2]string{s[:colon], s[colon+1:]})
 	}

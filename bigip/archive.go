@@ -23,7 +23,7 @@ func (l *loader) gzip(name string, r io.Reader) error {
 	if isTar(head) {
 		return l.tar(name, unpacked)
 	}
-	return archiveError(name, l.plain(name, unpacked))
+	return archiveError(name, l.plain(name, unpacked, 0))
 }
 
 // counter counts the bytes that were read.
@@ -91,7 +91,7 @@ func (l *loader) tar(name string, r io.Reader) error {
 			continue
 		}
 		found++
-		if err := l.plain(name+":"+h.Name, archive); err != nil {
+		if err := l.plain(name+":"+h.Name, archive, h.Size); err != nil {
 			return archiveError(name, err)
 		}
 	}

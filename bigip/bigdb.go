@@ -1,7 +1,6 @@
 package bigip
 
 import (
-	"bytes"
 	"strings"
 
 	"lasthop/internal/hint"
@@ -9,9 +8,9 @@ import (
 
 // isBigDB says whether a file has the shape of BigDB.dat: sections of
 // key=value.
-func isBigDB(text []byte) bool {
-	for line := range bytes.Lines(text) {
-		line = bytes.TrimSpace(line)
+func isBigDB(text string) bool {
+	for line := range strings.Lines(text) {
+		line = strings.TrimSpace(line)
 		if len(line) > 0 && line[0] != '#' {
 			return line[0] == '[' && line[len(line)-1] == ']'
 		}
@@ -21,15 +20,15 @@ func isBigDB(text []byte) bool {
 
 // bigDB sets the two settings of BigDB.dat. A section without `value=` has its
 // default.
-func bigDB(file string, text []byte, set func(variable, value, origin string)) {
+func bigDB(file string, text string, set func(variable, value, origin string)) {
 	type entry struct {
 		value string
 		line  int
 	}
 	section, line, entries := "", 0, map[string]entry{} // by section and key
-	for raw := range bytes.Lines(text) {
+	for raw := range strings.Lines(text) {
 		line++
-		s := strings.TrimSpace(string(raw[:min(len(raw), maxLabel)]))
+		s := strings.TrimSpace(raw[:min(len(raw), maxLabel)])
 		if strings.HasPrefix(s, "[") {
 			section = strings.ToLower(strings.Trim(s, "[]"))
 			continue

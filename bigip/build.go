@@ -14,8 +14,9 @@ const managementVariable = "mgmt.autolasthop"
 
 // modelled are the kinds of stanzas whose bodies are looked at; of the others
 // nothing is kept.
-var modelled = set("ltm virtual, ltm virtual-address, ltm traffic-matching-criteria, gtm " +
-	"listener, net address-list, security shared-objects address-list, security firewall " +
+var modelled = set("ltm virtual, ltm virtual-address, ltm traffic-matching-criteria, " +
+	"security protected-servers traffic-matching-criteria, gtm listener, net " +
+	"address-list, security shared-objects address-list, security firewall " +
 	"address-list, net port-list, security shared-objects port-list, security firewall " +
 	"port-list, net vlan, net vlan-group, net tunnels tunnel, net self, net route, net " +
 	"route-domain, ltm pool, ltm node, ltm snat, ltm snatpool, ltm snat-translation, " +

@@ -30,7 +30,8 @@ type criteria struct {
 
 // of resolves the criteria of a virtual server, once for all that share them.
 func (c *criteria) of(v *Virtual, o *object, name string) destinations {
-	name, t := c.resolve(o, name, "ltm traffic-matching-criteria")
+	name, t := c.resolve(o, name, "ltm traffic-matching-criteria",
+		"security protected-servers traffic-matching-criteria")
 	if t == nil {
 		c.warn(o, "no-destination", "its traffic-matching-criteria are not in the files",
 			"give the file that has them")

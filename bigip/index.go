@@ -67,7 +67,7 @@ type index struct {
 	objects  map[key]*object
 	ids      map[string]int // of the default route domain, by partition
 	warnings []Warning
-	props    []property // of the object that is made
+	props    []property // of the object that is made, with room for those of the next
 }
 
 // key is the kind of a stanza, or its family, and its full name.
@@ -119,17 +119,26 @@ func family(kind string) string {
 
 func (x *index) newObject(s *stanza) *object {
 	o := &object{stanza: s}
-	x.props = x.props[:0]
+	if x.props = x.props[len(x.props):]; cap(x.props) < 16 {
+		x.props = make([]property, 0, 512)
+	}
 	for key, value := range s.body.properties() {
 		x.props = append(x.props, property{key.text, value})
 	}
-	o.props = slices.Clone(x.props)
+	o.props = slices.Clip(x.props)
 	o.partition = cmp.Or(o.get("partition"), "Common")
 	o.full = full(s.name, o.partition)
-	if path := strings.Split(o.full, "/"); len(path) > 2 {
-		o.partition = path[1]
-	}
+	o.partition = partitionOf(o.full, o.partition)
 	return o
+}
+
+// partitionOf is the partition in a path, other if it has none.
+func partitionOf(path, other string) string {
+	_, rest, _ := strings.Cut(path, "/")
+	if partition, _, ok := strings.Cut(rest, "/"); ok {
+		return partition
+	}
+	return other
 }
 
 // full is the full path of a name.
@@ -143,14 +152,15 @@ func full(name, partition string) string {
 // resolve returns the full name of what o refers to by name, of one of the
 // kinds: in o's partition, else in Common.
 func (x *index) resolve(o *object, name string, kinds ...string) (string, *object) {
-	for _, partition := range []string{o.partition, "Common"} {
+	names := []string{full(name, o.partition), full(name, "Common")}
+	for _, name := range slices.Compact(names) {
 		for _, kind := range kinds {
-			if found := x.objects[key{kind, full(name, partition)}]; found != nil {
+			if found := x.objects[key{kind, name}]; found != nil {
 				return found.full, found
 			}
 		}
 	}
-	return full(name, o.partition), nil
+	return names[0], nil
 }
 
 // reference is the full name of what a property of o refers to; "" if there is

@@ -44,7 +44,7 @@ const accepted = "give bigip.conf and bigip_base.conf, a UCS or SCF, a directory
 // output of tmsh. What stops it is an *Error with a hint.
 func Parse(name string, data []byte) (Config, error) {
 	l := loader{limits: defaultLimits}
-	if err := l.input(name, bytes.NewReader(data)); err != nil {
+	if err := l.input(name, bytes.NewReader(data), int64(len(data))); err != nil {
 		return Config{}, err
 	}
 	return l.finish(name)
@@ -96,7 +96,7 @@ func (l *loader) path(name string) error {
 	if info.IsDir() {
 		return l.directory(name)
 	}
-	return l.input(name, f)
+	return l.input(name, f, info.Size())
 }
 
 // ioError says what went wrong in reading; an Error stays what it is.
@@ -158,8 +158,9 @@ func wanted(name string) bool {
 		(parts[n-1] == "config" || n > 1 && parts[n-2] == "partitions")
 }
 
-// input reads one input, whatever it is, and keeps its hash.
-func (l *loader) input(name string, r io.Reader) error {
+// input reads one input, whatever it is, and keeps its hash. size is about how
+// many bytes it has.
+func (l *loader) input(name string, r io.Reader, size int64) error {
 	sum := sha256.New()
 	r = io.TeeReader(r, sum)
 	head := make([]byte, 512)
@@ -178,7 +179,7 @@ func (l *loader) input(name string, r io.Reader) error {
 	case isTar(head):
 		err = l.tar(name, r)
 	default:
-		err = l.plain(name, r)
+		err = l.plain(name, r, size)
 	}
 	if err != nil {
 		return err
@@ -226,9 +227,9 @@ func isPGP(head []byte) bool {
 
 func isTar(head []byte) bool { return len(head) > 262 && string(head[257:262]) == "ustar" }
 
-// plain reads a text file.
-func (l *loader) plain(name string, r io.Reader) error {
-	data, err := l.keep(name, r)
+// plain reads a text file of about size bytes.
+func (l *loader) plain(name string, r io.Reader, size int64) error {
+	data, err := l.keep(name, r, size)
 	if err != nil {
 		return err
 	}
@@ -236,28 +237,30 @@ func (l *loader) plain(name string, r io.Reader) error {
 }
 
 // keep reads a file that is held in memory.
-func (l *loader) keep(name string, r io.Reader) ([]byte, error) {
+func (l *loader) keep(name string, r io.Reader, size int64) (string, error) {
 	limit := min(l.limits.file, l.limits.kept-l.kept)
-	data, err := io.ReadAll(io.LimitReader(r, limit+1))
+	var b strings.Builder
+	b.Grow(int(min(size, limit)))
+	n, err := io.Copy(&b, io.LimitReader(r, limit+1))
 	if err != nil {
-		return nil, ioError(name, err)
+		return "", ioError(name, err)
 	}
-	if int64(len(data)) > limit {
-		return nil, refuse(name, fmt.Sprintf("is too large: more than %d MB", limit>>20),
+	if n > limit {
+		return "", refuse(name, fmt.Sprintf("is too large: more than %d MB", limit>>20),
 			"check that it is a BIG-IP configuration")
 	}
-	l.kept += int64(len(data))
-	return data, nil
+	l.kept += n
+	return b.String(), nil
 }
 
 // text takes the stanzas of a file, or the settings of BigDB.dat.
-func (l *loader) text(name string, data []byte) error {
+func (l *loader) text(name, data string) error {
 	data = clean(data)
 	if isBigDB(data) {
 		bigDB(name, data, l.setting)
 		return nil
 	}
-	s := scan{file: name, data: string(data), words: l.limits.words - l.words}
+	s := scan{file: name, data: data, words: l.limits.words - l.words}
 	if !s.run() {
 		return &Error{File: name, Line: s.line,
 			What: "has more words or stanzas than any BIG-IP", Fix: accepted}
@@ -299,7 +302,7 @@ func bigpipe(s *scan) error {
 		if st.problem != unknownModule {
 			return nil
 		}
-		if first == 0 && bigpipeWords[st.words[0]] {
+		if first == 0 && bigpipeWords[st.module()] {
 			first = st.line
 		}
 	}

@@ -250,7 +250,7 @@ func TestLimits(t *testing.T) {
 	} {
 		l := loader{limits: defaultLimits}
 		tt.change(&l.limits)
-		err := l.input("x.ucs", bytes.NewReader(data))
+		err := l.input("x.ucs", bytes.NewReader(data), 0)
 		if tt.want == "" && err != nil {
 			t.Error(err)
 		}
@@ -279,7 +279,7 @@ func TestBombs(t *testing.T) {
 		if name != "config/bigip.conf" {
 			l.limits.slack = 8 << 20 // sooner: the first of them shows the default
 		}
-		err := l.input("bomb.ucs", reader)
+		err := l.input("bomb.ucs", reader, 0)
 		runtime.ReadMemStats(&after)
 		reader.Close()
 		if err := <-done; !errors.Is(err, io.ErrClosedPipe) {
@@ -324,7 +324,7 @@ func TestWords(t *testing.T) {
 		strings.Repeat("ltm pool p { }\n", 100)} {
 		l := loader{limits: defaultLimits}
 		l.limits.words = 500
-		err := l.input("x.conf", strings.NewReader(text))
+		err := l.input("x.conf", strings.NewReader(text), 0)
 		if e, ok := errors.AsType[*Error](err); !ok ||
 			e.What != "has more words or stanzas than any BIG-IP" {
 			t.Error(err)
@@ -371,5 +371,33 @@ func TestPropertyTwice(t *testing.T) {
 	want := []string{"traffic-matching-criteria a-key", "traffic-matching-criteria z-key"}
 	if got := c.Virtuals[1].Servers.Unjudged; !slices.Equal(got, want) {
 		t.Errorf("got %q, want %q", got, want)
+	}
+}
+
+// Criteria of the firewall module's protected servers say where a virtual
+// server's clients connect to, as those of ltm do. If both kinds have the name,
+// ltm's count.
+func TestProtectedServers(t *testing.T) {
+	c, err := Parse("x", []byte("ltm virtual a {\n    traffic-matching-criteria m\n}\n"+
+		"ltm virtual b {\n    traffic-matching-criteria n\n}\n"+
+		"security protected-servers traffic-matching-criteria m {\n"+
+		"    destination-address-inline 10.0.0.3\n    destination-port-inline 80\n"+
+		"    protocol tcp\n    source-address-inline 192.0.2.0/24\n}\n"+
+		"security protected-servers traffic-matching-criteria n {\n"+
+		"    destination-address-inline 10.0.0.5\n}\n"+
+		"ltm traffic-matching-criteria n {\n    destination-address-inline 10.0.0.4\n}\n"+
+		"security protected-servers netflow-protected-server p {\n"+
+		"    traffic-matching-criteria m\n}\n"))
+	if err != nil || len(c.Warnings) > 0 || len(c.Virtuals) != 2 {
+		t.Fatal(err, c.Warnings, c.Virtuals)
+	}
+	for i, want := range []string{"10.0.0.3", "10.0.0.4"} {
+		if got := c.Virtuals[i].Destinations; len(got) != 1 || got[0].Text != want {
+			t.Errorf("got %v, want %s", got, want)
+		}
+	}
+	if v := c.Virtuals[0]; v.Source.String() != "192.0.2.0/24" || v.Protocol != "tcp" ||
+		len(v.Servers.Unjudged) > 0 {
+		t.Errorf("got %s %s %q", v.Source, v.Protocol, v.Servers.Unjudged)
 	}
 }

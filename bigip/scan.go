@@ -9,8 +9,8 @@ import (
 
 // stanza is one `header { … }` of a file.
 type stanza struct {
-	words    []string // of the header: "ltm", "virtual", "/Common/web"
-	kind     string   // "ltm virtual"; of kinds that are not modelled the first two words
+	title    string // the words of the header: "ltm virtual /Common/web"
+	kind     string // "ltm virtual"; of kinds that are not modelled the first two words
 	name     string
 	file     string
 	line     int
@@ -21,15 +21,21 @@ type stanza struct {
 	stopped  int      // the line of the header that ended it, where it is unclosed
 }
 
+// module is the first word of the header.
+func (s *stanza) module() string {
+	module, _, _ := strings.Cut(s.title, " ")
+	return module
+}
+
 func (s *stanza) origin() string { return hint.Origin(s.file, s.line) }
 
 // subject is what a message may say of a stanza: its type and name. Of an
 // unknown module only plain words are known to be such.
 func (s *stanza) subject() string {
 	if s.problem == unknownModule {
-		return label(s.words[0])
+		return label(s.module())
 	}
-	return label(s.words...)
+	return label(s.title)
 }
 
 // The codes of a stanza that counts as named.
@@ -64,10 +70,11 @@ type scan struct {
 	data    string
 	pos     int
 	line    int
-	end     int    // of the line, where it is behind pos
-	split   int    // up to here no word holds braces
-	words   int    // that may still be kept
-	body    tokens // of the stanza that is read
+	end     int                  // of the line, where it is behind pos
+	split   int                  // up to here no word holds braces
+	words   int                  // that may still be kept
+	body    tokens               // of the stanza that is read, with room for that of the next
+	parts   [maxWords + 1]string // of a header
 	stanzas []*stanza
 	strays  int // lines outside of stanzas that are neither blank nor comments
 	stray   int // the first of them
@@ -83,7 +90,7 @@ func (s *scan) run() bool {
 	for s.line = 1; s.pos < len(s.data) && s.words >= 0; {
 		line := s.peek()
 		text := strings.TrimSpace(line)
-		words, open := header(text)
+		words, open := header(text, s.parts[:0])
 		switch {
 		case len(text) == 0:
 		case text[0] == '#':
@@ -91,14 +98,14 @@ func (s *scan) run() bool {
 		case text[0] == '!':
 			s.routing = true
 		case words != nil && modules[words[0]]:
-			s.known(owned(words), strings.IndexByte(line, text[0])+open)
+			s.known(words, strings.IndexByte(line, text[0])+open)
 			continue
 		case s.routing:
 			if s.imish == 0 {
 				s.imish = s.line
 			}
 		case words != nil:
-			s.open(stanza{words: owned(words), problem: unknownModule},
+			s.open(&stanza{title: strings.Join(words, " "), problem: unknownModule},
 				strings.IndexByte(line, text[0])+open)
 			continue
 		default:
@@ -139,7 +146,8 @@ func (s *scan) outside(text string) {
 	words := strings.Fields(text[:min(len(text), maxLabel)])
 	if len(words) > 1 && len(words) < 5 && modules[words[0]] && typeWord(words[1]) {
 		// whether the rest is a name, nobody knows
-		s.add(stanza{words: owned(words[:2]), line: s.line, problem: truncated})
+		s.add(&stanza{title: strings.Join(words[:2], " "), line: s.line,
+			problem: truncated})
 		return
 	}
 	if s.strays == 0 {
@@ -148,10 +156,13 @@ func (s *scan) outside(text string) {
 	s.strays++
 }
 
-// header takes a line apart that opens a stanza: its words, and where the text
-// behind the brace starts. Words are plain or quoted.
-func header(text string) (words []string, open int) {
-	const maxWords = 16 // `gtm topology ldns: not subnet N server: not pool P` has 9
+// maxWords is how many words a header may have: `gtm topology ldns: not subnet
+// N server: not pool P` has 9.
+const maxWords = 16
+
+// header takes a line apart that opens a stanza: its words, which it appends to
+// words, and where the text behind the brace starts. Words are plain or quoted.
+func header(text string, words []string) (_ []string, open int) {
 	for i := 0; i < len(text) && len(words) <= maxWords; {
 		switch c := text[i]; {
 		case c == ' ' || c == '\t':
@@ -199,8 +210,9 @@ func headerWord(text string) (string, int) {
 
 // typeWord says whether a word can be a module or a type.
 func typeWord(s string) bool {
-	return s != "" && s[0] >= 'a' && s[0] <= 'z' &&
-		strings.Trim(s, "abcdefghijklmnopqrstuvwxyz0123456789-_") == ""
+	return s != "" && s[0] >= 'a' && s[0] <= 'z' && !strings.ContainsFunc(s, func(r rune) bool {
+		return (r < 'a' || r > 'z') && (r < '0' || r > '9') && r != '-' && r != '_'
+	})
 }
 
 // unquote removes the backslashes of a quoted string.
@@ -228,47 +240,41 @@ func (s *scan) atHeader() bool {
 	if i := strings.IndexByte(line, ' '); i < 0 || !modules[line[:i]] {
 		return false
 	}
-	words, _ := header(line)
+	words, _ := header(line, nil)
 	return words != nil
 }
 
 // known takes the stanza of a known module whose body starts at offset.
 func (s *scan) known(words []string, offset int) {
 	s.routing = false
-	st := stanza{words: words}
-	st.kind, st.name = kindOf(words)
+	st := &stanza{title: strings.Join(words, " ")}
+	st.kind, st.name = kindOf(st.title, words)
 	s.open(st, offset)
 }
 
-// owned are copies of words of the file.
-func owned(words []string) []string {
-	for i, w := range words {
-		words[i] = strings.Clone(w)
-	}
-	return words
-}
-
-// kindOf splits a header into its kind and its name.
-func kindOf(words []string) (kind, name string) {
-	for n := min(len(words), 3); n > 1; n-- {
-		kind = strings.Join(words[:n], " ")
-		if modelled[kind] || scripts[kind] {
-			return kind, strings.Join(words[n:], " ")
+// kindOf splits the title of a stanza, which its words make, into its kind and
+// its name.
+func kindOf(title string, words []string) (kind, name string) {
+	end := len(words[0]) + 1 + len(words[1])
+	if len(words) > 2 {
+		longer := title[:end+1+len(words[2])]
+		if modelled[longer] || scripts[longer] {
+			end = len(longer)
 		}
 	}
-	return strings.Join(words[:min(len(words), 2)], " "), words[len(words)-1]
+	return title[:end], strings.TrimPrefix(title[end:], " ")
 }
 
 // open reads the body of a stanza.
-func (s *scan) open(st stanza, offset int) {
+func (s *scan) open(st *stanza, offset int) {
 	st.line = s.line
 	s.pos += offset
 	closed := false
 	if scripts[st.kind] {
-		closed = s.script(&st)
+		closed = s.script(st)
 	} else {
-		closed = s.structured(&st)
-		st.body = slices.Clone(s.body)
+		closed = s.structured(st)
+		st.body = slices.Clip(s.body)
 	}
 	switch {
 	case closed || st.problem != "":
@@ -283,10 +289,10 @@ func (s *scan) open(st stanza, offset int) {
 // wordsOfStanza is about the memory of a stanza, in words.
 const wordsOfStanza = 16
 
-func (s *scan) add(st stanza) {
+func (s *scan) add(st *stanza) {
 	st.file = s.file
 	s.words -= wordsOfStanza
-	s.stanzas = append(s.stanzas, &st)
+	s.stanzas = append(s.stanzas, st)
 }
 
 // tcl takes in one line of a script.
@@ -327,7 +333,7 @@ func foreign(line string) bool {
 	if len(line) > 0 && line[0] == '!' {
 		return true
 	}
-	words, _ := header(line)
+	words, _ := header(line, nil)
 	return len(words) > 1 && words[0] != "when" && words[0] != "proc" && typeWord(words[1])
 }
 

@@ -1,9 +1,9 @@
 package bigip
 
 import (
-	"bytes"
 	"encoding/binary"
 	"regexp"
+	"strings"
 	"unicode/utf16"
 )
 
@@ -14,28 +14,28 @@ var pager = regexp.MustCompile(`\x1b\[7m[^\x1b\n]*(\x1b\[[0-9;?]*[A-Za-z])*|\x1b
 // clean returns the text of a file with its lines kept: without byte order
 // mark, carriage returns and the pager's traces. What is not UTF-8 stays as it
 // is.
-func clean(data []byte) []byte {
-	data = fromUTF16(data)
-	data = bytes.TrimPrefix(data, []byte("\xef\xbb\xbf"))
-	if bytes.ContainsAny(data, "\x1b\r") || bytes.Contains(data, []byte("---(less ")) {
-		data = pager.ReplaceAll(data, nil)
+func clean(data string) string {
+	data = strings.TrimPrefix(fromUTF16(data), "\xef\xbb\xbf")
+	has := func(part string) bool { return strings.Contains(data, part) }
+	if has("\x1b") || has("\r") || has("---(less ") {
+		data = pager.ReplaceAllString(data, "")
 	}
 	return data
 }
 
 // fromUTF16 decodes what PowerShell writes for `> file`.
-func fromUTF16(data []byte) []byte {
+func fromUTF16(data string) string {
 	var order binary.ByteOrder = binary.LittleEndian
 	switch {
-	case bytes.HasPrefix(data, []byte("\xff\xfe")):
-	case bytes.HasPrefix(data, []byte("\xfe\xff")):
+	case strings.HasPrefix(data, "\xff\xfe"):
+	case strings.HasPrefix(data, "\xfe\xff"):
 		order = binary.BigEndian
 	default:
 		return data
 	}
-	units := make([]uint16, 0, len(data)/2)
-	for i := 2; i+1 < len(data); i += 2 {
-		units = append(units, order.Uint16(data[i:]))
+	units, raw := make([]uint16, 0, len(data)/2), []byte(data)
+	for i := 2; i+1 < len(raw); i += 2 {
+		units = append(units, order.Uint16(raw[i:]))
 	}
-	return []byte(string(utf16.Decode(units)))
+	return string(utf16.Decode(units))
 }

@@ -125,3 +125,13 @@ func TestSecrets(t *testing.T) {
 		t.Error(s)
 	}
 }
+
+func TestTypeWord(t *testing.T) {
+	for word, want := range map[string]bool{"route-domain": true, "a_1": true, "ltm": true,
+		"": false, "1a": false, "-a": false, "Ltm": false, "aB": false, "ü": false,
+		"aü": false, "a/b": false} {
+		if got := typeWord(word); got != want {
+			t.Errorf("typeWord(%q) = %v", word, got)
+		}
+	}
+}

@@ -24,7 +24,9 @@ type tokens []token
 // the header that comes next, or at the end.
 func (s *scan) structured(st *stanza) bool {
 	keep := modelled[st.kind]
-	s.body = s.body[:0]
+	if s.body = s.body[len(s.body):]; cap(s.body) < 64 {
+		s.body = make(tokens, 0, 1024)
+	}
 	first := false
 	for depth := 1; s.pos < len(s.data); {
 		t := token{first: first}
@@ -44,7 +46,7 @@ func (s *scan) structured(st *stanza) bool {
 			s.pos += len(s.peek())
 			continue
 		case c == '{' || c == '}':
-			t.text, t.brace = string(c), true
+			t.text, t.brace = s.data[s.pos:s.pos+1], true
 			s.pos++
 			if depth++; c == '}' {
 				depth -= 2

@@ -79,8 +79,8 @@ var unjudged = strings.Split("bwc-policy, clone-pools, connection-limit, "+
 // standard one.
 func typeOf(o *object) Type {
 	for _, t := range []Type{IPForward, L2Forward, Reject, Internal, Stateless, DHCPRelay} {
-		if value := o.get(string(t)); o.has(string(t)) && value != "disabled" &&
-			value != "no" {
+		value, ok := o.property(string(t))
+		if ok && value.first() != "disabled" && value.first() != "no" {
 			return t
 		}
 	}
@@ -152,10 +152,7 @@ func (b *builder) destination(o *object, text string) destinations {
 // returns the virtual address if that is switched off.
 func (b *builder) hostOf(o *object, d *Destination, dir, host string) (disabled string, ok bool) {
 	name, address := b.resolve(o, dir+host, "ltm virtual-address")
-	text, mask, partition := host, o.get("mask"), o.partition
-	if path := strings.Split(dir, "/"); len(path) > 2 {
-		partition = path[1]
-	}
+	text, mask, partition := host, o.get("mask"), partitionOf(dir, o.partition)
 	if address != nil {
 		text, mask = addressOf(address), cmp.Or(mask, address.get("mask"))
 	}

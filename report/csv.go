@@ -90,14 +90,15 @@ func numeral[T ~int | ~uint8 | ~uint16 | ~uint32](n T) string {
 // at the beginning, and after each character that some spreadsheet may take for
 // the end of a cell, whatever quotes there are.
 func cell(s string) string {
+	s = Escape(s)
 	var b strings.Builder
-	start := true
-	for _, r := range Escape(s) {
+	start, written := true, 0
+	for i, r := range s {
 		if start && strings.ContainsRune("=+-@＝＋－＠", r) {
-			b.WriteByte('\'')
+			b.WriteString(s[written:i] + "'")
+			written = i
 		}
 		start = strings.ContainsRune(`,;|"`, r) || start && r == ' '
-		b.WriteRune(r)
 	}
-	return b.String()
+	return b.String() + s[written:]
 }

@@ -22,6 +22,9 @@ func EscapeText(s string) string { return escape(s, false) }
 func oneLine(s string) string { return strings.ReplaceAll(EscapeText(s), "\n", `\n`) }
 
 func escape(s string, name bool) string {
+	if !strings.ContainsFunc(s, func(r rune) bool { return r < ' ' || r > '~' || r == '\\' }) {
+		return s // as nearly all are
+	}
 	var b strings.Builder
 	for i, r := range s {
 		switch {

@@ -1,11 +1,15 @@
 package report
 
 import (
+	"bufio"
 	"bytes"
 	"encoding/json"
 	"fmt"
 	"io"
+	"iter"
 	"net/netip"
+	"slices"
+	"strings"
 	"time"
 	"unicode/utf16"
 	"unicode/utf8"
@@ -227,30 +231,63 @@ func (c Check) summary() map[string]int {
 	return s
 }
 
-func encode(w io.Writer, doc any) error {
-	var b bytes.Buffer
-	e := json.NewEncoder(&b)
+func encode(w io.Writer, doc any) error { return encoder(w, "").Encode(doc) }
+
+// encoder writes documents, each in one piece. All lines but the first begin
+// with prefix.
+func encoder(w io.Writer, prefix string) *json.Encoder {
+	e := json.NewEncoder(visible{w})
 	e.SetEscapeHTML(false)
-	e.SetIndent("", "  ")
-	if err := e.Encode(doc); err != nil {
-		return err
-	}
-	_, err := w.Write(visible(b.Bytes()))
-	return err
+	e.SetIndent(prefix, "  ")
+	return e
 }
 
-// visible writes characters as JSON's escapes that a terminal or an editor
+// encodeRows writes a document whose list under the key is empty, with the rows
+// in this list. Each row is encoded alone: of 100,000 the text takes 100 MB.
+func encodeRows[T any](w io.Writer, doc any, key string, rows iter.Seq[T]) error {
+	var b bytes.Buffer
+	if err := encode(&b, doc); err != nil {
+		return err
+	}
+	const indent = "\n    "
+	head, rest, _ := strings.Cut(b.String(), "\n  \""+key+"\": []")
+	out, e, before := bufio.NewWriter(w), encoder(&b, indent[1:]), indent
+	fmt.Fprintf(out, "%s\n  %q: [", head, key) // Flush returns the error
+	for row := range rows {
+		b.Reset()
+		if err := e.Encode(row); err != nil {
+			return err
+		}
+		out.WriteString(before)
+		out.Write(bytes.TrimSuffix(b.Bytes(), []byte("\n")))
+		before = "," + indent
+	}
+	if before != indent {
+		out.WriteString("\n  ")
+	}
+	fmt.Fprintf(out, "]%s", rest)
+	return out.Flush()
+}
+
+// visible writes each document as visibly returns it.
+type visible struct{ w io.Writer }
+
+func (v visible) Write(doc []byte) (int, error) {
+	_, err := v.w.Write(visibly(doc))
+	return len(doc), err
+}
+
+// visibly writes characters as JSON's escapes that a terminal or an editor
 // might not show, or show elsewhere than they are. In a document they can be in
 // strings only, and mean the same.
-func visible(doc []byte) []byte {
-	hidden := func(r rune) bool { return r >= 0x7f && !safe(r) }
-	if bytes.IndexFunc(doc, hidden) < 0 {
+func visibly(doc []byte) []byte {
+	if !slices.ContainsFunc(doc, func(c byte) bool { return c >= 0x7f }) {
 		return doc
 	}
 	var out []byte
 	for _, r := range string(doc) {
 		switch {
-		case !hidden(r):
+		case r < 0x7f || safe(r):
 			out = utf8.AppendRune(out, r)
 		case r < 0x10000:
 			out = fmt.Appendf(out, `\u%04x`, r)

@@ -199,16 +199,19 @@ func (m Migration) JSON(w io.Writer) error {
 	for status, n := range byStatus {
 		summary[status] = n
 	}
-	rows := list(slices.Clone(m.Rows))
-	for i := range rows {
-		rows[i].Also = list(rows[i].Also)
-	}
 	steps := mapped(m.Steps, func(s migrate.Step) migrate.Step {
 		s.Lines, s.Notes = list(s.Lines), list(s.Notes)
 		return s
 	})
-	return encode(w, migrationDoc{m.Head.doc("migrate", "", summary), m.BIGIP, rows,
-		list(m.Findings), list(m.Flags), m.Settings, steps})
+	doc := migrationDoc{m.Head.doc("migrate", "", summary), m.BIGIP, []migrate.Row{},
+		list(m.Findings), list(m.Flags), m.Settings, steps}
+	return encodeRows(w, doc, "virtuals", func(yield func(migrate.Row) bool) {
+		for _, r := range m.Rows {
+			if r.Also = list(r.Also); !yield(r) {
+				return
+			}
+		}
+	})
 }
 
 var migrationColumns = []string{"virtual", "destination", "address", "port", "protocol", "vlan",

@@ -3,7 +3,10 @@ package report
 import (
 	"bytes"
 	"encoding/csv"
+	"encoding/json"
+	"errors"
 	"fmt"
+	"io"
 	"regexp"
 	"strings"
 	"testing"
@@ -159,6 +162,41 @@ func wantInOrder(t *testing.T, text string, parts ...string) {
 		text = text[at[1]:]
 	}
 }
+
+// TestMigrationJSON: rows that are written one by one make the document that
+// they make as a whole.
+func TestMigrationJSON(t *testing.T) {
+	rows := smallRows()
+	rows[0].Virtual += `"virtuals": [], ü \ <&>`
+	for n := range len(rows) + 1 {
+		m := smallMigration()
+		m.Rows = rows[:n]
+		var got, want bytes.Buffer
+		var doc migrationDoc
+		if err := m.JSON(&got); err != nil {
+			t.Fatal(err)
+		}
+		if err := json.Unmarshal(got.Bytes(), &doc); err != nil {
+			t.Fatal(err)
+		}
+		if err := encode(&want, doc); err != nil {
+			t.Fatal(err)
+		}
+		if got.String() != want.String() || len(doc.Virtuals) != n {
+			t.Errorf("%d rows: got\n%s\nwant\n%s", n, got.String(), want.String())
+		}
+		if strings.ContainsAny(got.String(), "\x1b\u202e") {
+			t.Errorf("%d rows: characters that nobody sees: %q", n, got.String())
+		}
+		if err := m.JSON(closedPipe{}); !errors.Is(err, io.ErrClosedPipe) {
+			t.Error(err)
+		}
+	}
+}
+
+type closedPipe struct{}
+
+func (closedPipe) Write([]byte) (int, error) { return 0, io.ErrClosedPipe }
 
 func TestMigrationCSV(t *testing.T) {
 	m := smallMigration()

@@ -100,18 +100,24 @@ func (d *draft) lookedUp(f Family, known []netip.Addr) bool {
 // nested ones the outer would hold the inner one's member.
 func (d *draft) cover(p *path, c cover, known []netip.Addr, exact bool) []netip.Prefix {
 	var set netipx.IPSetBuilder
+	var outers prefixSet
 	for _, outer := range slices.Concat(d.connected[linkFamily{p.link, p.family}],
 		d.madeLocal(c.members)) {
 		if exact || !holds(outer, c.members) {
 			continue
 		}
 		set.AddPrefix(outer)
+		outers.add(outer)
 		for _, addr := range within(outer, known) {
-			set.Remove(addr)
+			if !holds(netip.PrefixFrom(addr, addr.BitLen()), c.members) {
+				set.Remove(addr)
+			}
 		}
 	}
 	for _, addr := range c.members {
-		set.Add(addr)
+		if !outers.longest(addr).IsValid() {
+			set.Add(addr)
+		}
 	}
 	ips, _ := set.IPSet() // errors come from invalid addresses alone, and there are none
 	found := slices.DeleteFunc(ips.Prefixes(), func(x netip.Prefix) bool {

@@ -125,7 +125,7 @@ func (o Outcome) Asks() bool { return o.Status == Unresolved || o.Reason == "bey
 type Plan struct {
 	Paths    []Path
 	State    State
-	Outcomes []Outcome
+	Outcomes []Outcome // in the order of the listeners
 	Moves    []Move
 	Findings []Finding
 }

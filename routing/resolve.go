@@ -34,7 +34,7 @@ func newResolver(t *topology) *resolver {
 // resolveAll finds the path of every listener.
 func resolveAll(t *topology, listeners []Listener) *draft {
 	s := newResolver(t)
-	s.rows = make([]row, 0, len(listeners))
+	s.rows = make([]row, 0, len(listeners)+len(t.host.Addrs)) // a wildcard has several
 	for _, l := range listeners {
 		s.resolve(l)
 	}

@@ -110,7 +110,7 @@ func (j *joiner) result() Result {
 			n++
 		}
 		own := ""
-		if s := j.sites[rest[0].addr]; s != nil {
+		if s := rest[0].site; s != nil {
 			own = s.link
 		}
 		for _, l := range merged(rest[:n], own) {
@@ -119,8 +119,7 @@ func (j *joiner) result() Result {
 		rest = rest[n:]
 	}
 	plan := j.here.plan
-	plan.Outcomes = slices.DeleteFunc(slices.Clone(plan.Outcomes),
-		func(o routing.Outcome) bool { return o.Context != context })
+	plan.Outcomes = plan.Outcomes[:len(j.wanted)] // those of NGINX's listeners follow
 	r := Result{Plan: plan, Rows: j.rows,
 		Findings: slices.Concat(j.misses.findings(), j.summary()),
 		Flags:    j.need.all(), Settings: j.need.settings(),
@@ -207,13 +206,19 @@ type joiner struct {
 type line struct {
 	Row
 	v        *bigip.Virtual
-	d        bigip.Destination
+	d        *bigip.Destination
 	port     *routing.PortRange // nil if it is not known
-	in       bigip.Ingress
+	in       *bigip.Ingress     // nil if the files name no VLAN
 	place    place
 	addr     netip.Addr // not valid if the destination is not one address
+	site     *site      // of addr; nil if that is not valid
 	problems []problem
-	run      int // the same for all lines of a destination's port
+
+	// The routers that the BIG-IP sent its replies to, as answered returns
+	// them.
+	on, elsewhere []router
+
+	run int // the same for all lines of a destination's port
 
 	// Decisions of a person, and whom they cost their replies.
 	decided, loses []string
@@ -267,7 +272,7 @@ func (j *joiner) virtual(v *bigip.Virtual, ins []bigip.Ingress) {
 	if reason, before := unserved(v); reason != "" {
 		l.Status, l.Reason, l.Before = NotApplicable, reason, before
 		if len(v.Destinations) > 0 {
-			l.d = v.Destinations[0]
+			l.d = &v.Destinations[0]
 			l.setDestination()
 		}
 		kept := l
@@ -276,13 +281,15 @@ func (j *joiner) virtual(v *bigip.Virtual, ins []bigip.Ingress) {
 	}
 	if len(v.Destinations) == 0 {
 		kept := l
-		j.nginx.find(&kept)
+		kept.d = &bigip.Destination{}
+		j.find(&kept)
 		j.add(&kept)
 		return
 	}
-	for _, l.d = range v.Destinations {
-		for i := range l.d.Ports {
-			l.port = &l.d.Ports[i]
+	for i := range v.Destinations {
+		l.d = &v.Destinations[i]
+		for k := range l.d.Ports {
+			l.port = &l.d.Ports[k]
 			j.destination(l, ins)
 		}
 		if l.port = nil; len(l.d.Ports) == 0 || l.d.Service != "" {
@@ -307,16 +314,22 @@ func (j *joiner) destination(l line, ins []bigip.Ingress) {
 					"whether it served anybody")
 		}
 		kept := l
-		j.nginx.find(&kept)
+		j.find(&kept)
 		j.add(&kept)
 		return
 	}
-	for _, in := range ins {
+	for i := range ins {
 		kept := l
-		kept.in, kept.place = in, j.network.places[in.VLAN]
+		kept.in, kept.place = &ins[i], j.network.places[ins[i].VLAN]
 		j.ingress(&kept)
 		j.add(&kept)
 	}
+}
+
+// find finds the listener and the address of a line.
+func (j *joiner) find(l *line) {
+	j.nginx.find(l)
+	l.site = j.sites[l.addr]
 }
 
 // add adds a line that applies.
@@ -330,7 +343,7 @@ func (j *joiner) add(l *line) {
 }
 
 func (l *line) setDestination() {
-	l.Destination, l.Address, l.Port = l.d.Text, addressText(l.d), "any"
+	l.Destination, l.Address, l.Port = l.d.Text, addressText(*l.d), "any"
 	port := l.port
 	if port == nil && len(l.d.Ports) > 0 && l.d.Service == "" {
 		port = &l.d.Ports[0]
@@ -362,17 +375,20 @@ func addressText(d bigip.Destination) string {
 func (j *joiner) ingress(l *line) {
 	l.VLAN, l.Return, l.Level = l.in.VLAN, string(l.in.Return), string(l.in.Level)
 	l.Value, l.LevelOrigin = l.in.Value, l.in.Origin
-	l.Before = j.network.before(l)
+	if addr, ok := l.d.Host(); ok {
+		l.on, l.elsewhere = j.network.answered(l, routing.FamilyOf(addr))
+	}
+	l.Before = l.before()
 	if l.in.Return == bigip.Scripted {
 		l.manual("irule", l.v.Name, l.in.Origin,
 			"an iRule sets the way of its replies by itself: "+l.in.Value,
 			"read the iRule; what it does must be done by hand here")
 	}
-	j.nginx.find(l)
-	if !l.addr.IsValid() {
+	j.find(l)
+	s := l.site
+	if s == nil {
 		return
 	}
-	s := j.sites[l.addr]
 	if len(s.domains) > 1 {
 		l.manual("overlap", l.addr.String(), l.d.Origin,
 			"this address serves in the route domains "+list(s.domains)+
@@ -413,7 +429,7 @@ func (j *joiner) end(l *line) {
 		j.misses.add(f, l.v.Name)
 	}
 	l.Decided, l.Loses = strings.Join(l.decided, "; "), strings.Join(l.loses, "; ")
-	j.cut.take(l, j.here.outcome(l.addr).Link, j.here)
+	j.cut.take(l, j.here)
 	j.rows = append(j.rows, l.Row)
 }
 

@@ -14,12 +14,14 @@ import (
 type pair struct {
 	group  bigip.DeviceGroup
 	units  []string          // hostnames, that of the files last; none for a single BIG-IP
-	groups map[string]string // traffic groups, by virtual address
+	groups map[string]string // of a pair: traffic groups, by virtual address
 }
 
 func newPair(c bigip.Config) pair {
 	p := pair{groups: map[string]string{}}
-	p.group, p.units = c.Pair()
+	if p.group, p.units = c.Pair(); len(p.units) == 0 {
+		return p
+	}
 	for _, a := range c.Addresses {
 		p.groups[a.Name] = a.TrafficGroup
 	}

@@ -14,7 +14,7 @@ type network struct {
 	config   bigip.Config
 	places   map[string]place // by VLAN
 	gateways map[int][]router // of routes, by route domain
-	hops     map[int][]router // members of last-hop-pools, by route domain
+	pools    lastHopPools
 }
 
 // place is where a VLAN is on this host.
@@ -27,16 +27,34 @@ type place struct {
 	shared   string         // a VLAN of another route domain with the same subnet
 }
 
-// router is a gateway that the BIG-IP's files name.
+// router is a gateway that the BIG-IP's files name, or the VLAN of a route
+// without one: its clients are on-link there.
 type router struct {
-	addr    netip.Addr
+	addr    netip.Addr   // not valid for a VLAN
+	vlan    string       // "" for a gateway
 	network netip.Prefix // of its route; not valid for a member of a last-hop-pool
 	domain  int
 	from    string // "net route /Common/default"
 	origin  string
 }
 
-func (r router) String() string { return r.addr.String() }
+func (r router) String() string {
+	if r.vlan != "" {
+		return r.vlan + ", on-link"
+	}
+	return r.addr.String()
+}
+
+// family is that of its route, or of a member of a last-hop-pool itself.
+func (r router) family() routing.Family {
+	if r.network.IsValid() {
+		return routing.FamilyOf(r.network.Addr())
+	}
+	return routing.FamilyOf(r.addr)
+}
+
+// onLink reports whether it is a VLAN, for a route without a gateway.
+func (r router) onLink(vlan string) bool { return r.vlan != "" && r.vlan == vlan }
 
 // isDefault reports whether the route is for all of a family.
 func (r router) isDefault() bool { return r.network.Bits() == 0 }
@@ -46,6 +64,9 @@ func (p place) contains(addr netip.Addr) bool {
 		return x.Contains(addr)
 	})
 }
+
+// holds reports whether a router is in the VLAN's subnets.
+func (p place) holds(r router) bool { return r.domain == p.domain && p.contains(r.addr) }
 
 func (p place) overlaps(x netip.Prefix) bool { return slices.ContainsFunc(p.prefixes, x.Overlaps) }
 
@@ -67,11 +88,15 @@ func (p place) of(f routing.Family) []router {
 
 // newNetwork finds the place of each VLAN.
 func newNetwork(c bigip.Config, h routing.Host) network {
-	n := network{c, map[string]place{}, map[int][]router{}, lastHops(c)}
+	n := network{c, map[string]place{}, map[int][]router{}, newLastHopPools(c)}
 	for _, r := range c.Routes {
-		for _, addr := range c.Gateways(r) {
-			n.gateways[r.Domain] = append(n.gateways[r.Domain],
-				router{addr, r.Network, r.Domain, "net route " + r.Name, r.Origin})
+		to := router{network: r.Network, domain: r.Domain, from: "net route " + r.Name,
+			origin: r.Origin, vlan: r.Interface}
+		if to.vlan != "" {
+			n.gateways[r.Domain] = append(n.gateways[r.Domain], to)
+		}
+		for _, to.addr = range c.Gateways(r) {
+			n.gateways[r.Domain] = append(n.gateways[r.Domain], to)
 		}
 	}
 	for _, v := range c.VLANs {
@@ -105,33 +130,37 @@ func newNetwork(c bigip.Config, h routing.Host) network {
 	return n
 }
 
-// lastHops returns the members of the virtual servers' last-hop-pools: a router
-// of one virtual server is a router of the VLAN for all.
-func lastHops(c bigip.Config) map[int][]router {
-	all := map[int][]router{}
-	seen := map[string]bool{}
+// lastHopPools are the routers that virtual servers' last-hop-pools name. A
+// router of one virtual server is a router of the VLAN for all.
+type lastHopPools struct {
+	of  map[string][]router // by pool
+	all []router
+}
+
+func newLastHopPools(c bigip.Config) lastHopPools {
+	p := lastHopPools{of: map[string][]router{}}
 	for _, v := range c.Virtuals {
-		if v.LastHopPool == "" || seen[v.LastHopPool] {
+		if _, known := p.of[v.LastHopPool]; known || v.LastHopPool == "" {
 			continue
 		}
-		seen[v.LastHopPool] = true
+		var members []router
 		for _, m := range v.LastHops {
 			if m.Addr.IsValid() && !m.Disabled {
-				all[m.Domain] = append(all[m.Domain], router{addr: m.Addr,
-					domain: m.Domain, origin: v.Origin,
-					from: "last-hop-pool " + v.LastHopPool})
+				members = append(members, router{addr: m.Addr, domain: m.Domain,
+					origin: v.Origin, from: "last-hop-pool " + v.LastHopPool})
 			}
 		}
+		p.of[v.LastHopPool], p.all = members, append(p.all, members...)
 	}
-	return all
+	return p
 }
 
 // on returns the routers in the VLAN's subnets.
 func (n network) on(p place) []router {
 	var defaults, others []router
-	for _, r := range slices.Concat(n.gateways[p.domain], n.hops[p.domain]) {
+	for _, r := range slices.Concat(n.gateways[p.domain], n.pools.all) {
 		switch {
-		case !p.contains(r.addr):
+		case !p.holds(r):
 		case r.isDefault():
 			defaults = append(defaults, r)
 		default:
@@ -148,16 +177,14 @@ func (n network) answered(l *line, f routing.Family) (on, elsewhere []router) {
 	var all []router
 	switch l.in.Return {
 	case bigip.ToLastHopPool:
-		for _, m := range l.in.Hops {
-			if m.Addr.IsValid() && !m.Disabled && routing.FamilyOf(m.Addr) == f {
-				all = append(all, router{addr: m.Addr, domain: l.d.Domain,
-					from:   "last-hop-pool " + l.in.Value,
-					origin: l.in.Origin})
+		for _, r := range n.pools.of[l.in.Value] {
+			if routing.FamilyOf(r.addr) == f {
+				all = append(all, r)
 			}
 		}
 	case bigip.Routed:
 		for _, r := range n.gateways[l.d.Domain] {
-			if r.isDefault() && routing.FamilyOf(r.network.Addr()) == f {
+			if r.isDefault() && r.family() == f && !r.onLink(l.in.VLAN) {
 				all = append(all, r)
 			}
 		}
@@ -165,7 +192,7 @@ func (n network) answered(l *line, f routing.Family) (on, elsewhere []router) {
 		return l.place.of(f), nil
 	}
 	for _, r := range all {
-		if l.place.contains(r.addr) {
+		if l.place.holds(r) {
 			on = append(on, r)
 		}
 	}
@@ -176,7 +203,7 @@ func (n network) answered(l *line, f routing.Family) (on, elsewhere []router) {
 }
 
 // before says where the BIG-IP sent a row's replies.
-func (n network) before(l *line) string {
+func (l *line) before() string {
 	vlan := cmp.Or(l.in.VLAN, "its VLAN")
 	switch l.in.Return {
 	case bigip.ToLastHop:
@@ -184,24 +211,22 @@ func (n network) before(l *line) string {
 	case bigip.Scripted:
 		return "by iRule"
 	}
-	addr, ok := l.d.Host()
-	if !ok {
+	if _, ok := l.d.Host(); !ok {
 		return "by its routing table"
 	}
-	on, elsewhere := n.answered(l, routing.FamilyOf(addr))
 	checked := ""
 	if l.in.SourceChecking {
 		checked = ", source-checking"
 	}
 	switch {
-	case l.in.Return == bigip.ToLastHopPool && len(on)+len(elsewhere) == 0:
+	case l.in.Return == bigip.ToLastHopPool && len(l.on)+len(l.elsewhere) == 0:
 		return "to its last-hop-pool"
 	case l.in.Return == bigip.ToLastHopPool:
-		return "to its last-hop-pool: " + list(append(on, elsewhere...))
-	case len(on) > 0:
-		return "by its routing table: " + list(on) + " on " + vlan + checked
-	case len(elsewhere) > 0:
-		return "by its routing table: " + list(elsewhere) + checked
+		return "to its last-hop-pool: " + list(slices.Concat(l.on, l.elsewhere))
+	case len(l.on) > 0:
+		return "by its routing table: " + list(l.on) + " on " + vlan + checked
+	case len(l.elsewhere) > 0:
+		return "by its routing table: " + list(l.elsewhere) + checked
 	}
-	return "by its routing table: no default route" + checked
+	return "by its routing table: no default gateway" + checked
 }

@@ -96,7 +96,7 @@ func (j *joiner) sharing(l *line) (names []string) {
 	if len(j.shared) == 0 {
 		return nil
 	}
-	for _, o := range offers(l.v, l.d) {
+	for _, o := range offers(l.v, *l.d) {
 		for _, name := range j.shared[o] {
 			names = appendNew(names, name)
 		}

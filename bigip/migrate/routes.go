@@ -13,9 +13,11 @@ import (
 
 // served reports whether replies from an address to the clients behind a router
 // of the BIG-IP leave here by that router.
-func (j judge) served(from netip.Addr, r router) bool {
-	w := j.to(from, r)
-	return w.LastHop || w.Via == r.addr
+func (j judge) served(from netip.Addr, r router) bool { return j.takes(j.to(from, r), r) }
+
+// takes reports whether a way leads to a router.
+func (j judge) takes(w routing.Way, r router) bool {
+	return w.LastHop || w.Via == r.addr && (r.vlan == "" || w.Link == j.network.link(r))
 }
 
 // to returns the way of replies from an address to the clients behind a router.
@@ -97,8 +99,8 @@ func flip(addr netip.Addr, bit int) netip.Addr {
 // that is not known.
 func (n network) link(r router) string {
 	for _, v := range n.config.VLANs {
-		if p := n.places[v.Name]; v.Domain == r.domain && p.contains(r.addr) &&
-			len(p.links) == 1 {
+		p := n.places[v.Name]
+		if (r.onLink(v.Name) || p.holds(r)) && len(p.links) == 1 {
 			return p.links[0]
 		}
 	}
@@ -106,10 +108,10 @@ func (n network) link(r router) string {
 }
 
 // missing asks for the routes of the BIG-IP that main here does not have, for
-// clients of the row. only limits them to those by routers of the row's VLAN.
+// clients of the row. only limits them to those by the row's VLAN.
 func (j judge) missing(l *line, only bool) {
 	for _, r := range j.lacking(l, j.to) {
-		if !only || l.place.contains(r.addr) {
+		if !only || r.onLink(l.in.VLAN) || l.place.holds(r) {
 			j.routeMissing(l, r)
 		}
 	}
@@ -119,16 +121,19 @@ func (j judge) missing(l *line, only bool) {
 // to whom replies leave by none of its routers.
 func (j judge) lacking(l *line, to func(netip.Addr, router) routing.Way) (out []router) {
 	all := j.network.gateways[l.d.Domain]
+	if len(all) == 0 {
+		return nil
+	}
 	done := map[string]bool{}
 	for _, r := range all {
-		if routing.FamilyOf(r.addr) != routing.FamilyOf(l.addr) || done[r.from] ||
+		if r.family() != routing.FamilyOf(l.addr) || done[r.from] ||
 			l.v.Source.IsValid() && !l.v.Source.Overlaps(r.network) {
 			continue
 		}
 		done[r.from] = true
 		w := to(l.addr, r)
-		if !w.LastHop && !slices.ContainsFunc(all, func(x router) bool {
-			return x.from == r.from && x.addr == w.Via
+		if !slices.ContainsFunc(all, func(x router) bool {
+			return x.from == r.from && j.takes(w, x)
 		}) {
 			out = append(out, r)
 		}
@@ -153,8 +158,12 @@ func (j judge) routeMissing(l *line, r router) {
 func (j judge) add(r router) string {
 	switch link := j.network.link(r); {
 	case link == "":
+		where := "in the subnet of " + r.addr.String()
+		if r.vlan != "" {
+			where = "on VLAN " + r.vlan
+		}
 		return "find out which router leads to " + r.network.String() + ": no interface " +
-			"of this host is in the subnet of " + r.addr.String()
+			"of this host is " + where
 	case r.isDefault():
 		return r.command("replace", link)
 	default:
@@ -164,6 +173,10 @@ func (j judge) add(r router) string {
 
 // command is the command that adds, replaces or deletes the route of a router.
 func (r router) command(verb, link string) string {
-	return "ip route " + verb + " " + r.network.String() + " via " + r.addr.String() +
-		" dev " + routing.ShellWord(link)
+	via := ""
+	if r.addr.IsValid() {
+		via = " via " + r.addr.String()
+	}
+	return "ip route " + verb + " " + r.network.String() + via + " dev " +
+		routing.ShellWord(link)
 }

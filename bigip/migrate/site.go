@@ -17,6 +17,8 @@ type sites map[netip.Addr]*site
 type site struct {
 	domains []int // the route domains that it serves in
 	vlans   []string
+	outcome *routing.Outcome // what becomes of it
+	move    *move            // nil until a row of it is taken in
 	owner
 }
 
@@ -69,7 +71,7 @@ func newSites(f *files, n network, h *here) sites {
 			}
 			s := all[addr]
 			if s == nil {
-				s = &site{}
+				s = &site{outcome: h.outcome(addr)}
 				all[addr] = s
 			}
 			s.domains = appendNew(s.domains, d.Domain)
@@ -79,7 +81,7 @@ func newSites(f *files, n network, h *here) sites {
 		}
 	}
 	for addr, s := range all {
-		s.owner = n.owner(addr, s.vlans, h.outcome(addr).Link)
+		s.owner = n.owner(addr, s.vlans, s.outcome.Link)
 	}
 	return all
 }

@@ -14,9 +14,9 @@ import (
 // cutover is the move of the addresses from the BIG-IP to this host.
 type cutover struct {
 	moves   []*move
-	index   map[netip.Addr]*move
+	known   []bigip.VirtualAddress
 	staying map[string]bool     // virtual servers, kind and name, of which a part is not ready
-	names   map[domain][]string // of virtual addresses
+	names   map[domain][]string // of addresses; nil until it is needed
 	noARP   map[string]bool     // virtual addresses, by name
 	freed   []string            // what else answers for addresses: kind and name
 	pair    pair
@@ -42,22 +42,33 @@ type move struct {
 }
 
 func newCutover(c bigip.Config) *cutover {
-	x := &cutover{index: map[netip.Addr]*move{}, staying: map[string]bool{},
-		names: make(map[domain][]string, len(c.Addresses)),
-		noARP: make(map[string]bool, len(c.Addresses)), pair: newPair(c)}
+	x := &cutover{known: c.Addresses, staying: map[string]bool{}, noARP: map[string]bool{},
+		pair: newPair(c)}
 	for _, a := range c.Addresses {
-		x.noARP[a.Name] = a.NoARP
-		if a.Addrs.From() == a.Addrs.To() {
-			at := domain{a.Addrs.From(), a.Domain}
-			x.names[at] = append(x.names[at], a.Name)
+		if a.NoARP {
+			x.noARP[a.Name] = true
 		}
 	}
 	return x
 }
 
-// take takes in a row. Replies from its address leave by link, "" if that is
-// not known.
-func (c *cutover) take(l *line, link string, h *here) {
+// named returns the virtual addresses of an address. Most destinations name
+// theirs, so that nothing asks.
+func (c *cutover) named(at domain) []string {
+	if c.names == nil {
+		c.names = map[domain][]string{}
+		for _, a := range c.known {
+			if a.Addrs.From() == a.Addrs.To() {
+				at := domain{a.Addrs.From(), a.Domain}
+				c.names[at] = append(c.names[at], a.Name)
+			}
+		}
+	}
+	return c.names[at]
+}
+
+// take takes in a row.
+func (c *cutover) take(l *line, h *here) {
 	server := func() string { return l.v.Kind + " " + routing.ShellWord(l.v.Name) }
 	if l.Status != Ready {
 		c.staying[server()] = true
@@ -65,11 +76,12 @@ func (c *cutover) take(l *line, link string, h *here) {
 	if !l.addr.IsValid() {
 		return
 	}
-	m := c.index[l.addr]
+	m := l.site.move
 	if m == nil {
+		link := l.site.outcome.Link
 		m = &move{addr: l.addr, link: link, present: l.Present,
 			inSubnet: h.connects(link, l.addr)}
-		c.index[l.addr] = m
+		l.site.move = m
 		c.moves = append(c.moves, m)
 	}
 	m.blocked = m.blocked || l.Status != Ready
@@ -78,8 +90,8 @@ func (c *cutover) take(l *line, link string, h *here) {
 		m.names = appendNew(m.names, l.d.Address)
 		return
 	}
-	names := c.names[domain{l.addr, l.d.Domain}]
-	if name := nameIn(l.d); len(names) == 0 && name != "" {
+	names := c.named(domain{l.addr, l.d.Domain})
+	if name := nameIn(*l.d); len(names) == 0 && name != "" {
 		names, m.unread = []string{name}, true
 	}
 	for _, name := range names {
@@ -144,9 +156,9 @@ func (c *cutover) steps(need *needs, listens []string) []Step {
 		Lines: serve}
 	if len(serve) > 0 {
 		back.Units = c.pair.units
-		back.Notes = []string{"The BIG-IP announces an address when its ARP is switched " +
-			"on. Where a neighbour still has this host's MAC address, delete its " +
-			"entry there. Routes for the addresses elsewhere go back as they came."}
+		back.Notes = []string{"The BIG-IP announces an address by itself when its ARP is " +
+			"switched on; nothing on this host can do it. Routes for the addresses " +
+			"elsewhere go back as they came."}
 	}
 	return slices.DeleteFunc([]Step{
 		need.findOut(),
@@ -161,7 +173,7 @@ func (c *cutover) steps(need *needs, listens []string) []Step {
 				"from a client behind each router",
 			Lines: []string{"lasthop check"}},
 		{Phase: "roll-back", Where: "host", Title: "take the addresses away",
-			Lines: remove}, back, translate, forget,
+			Lines: remove}, back, translate, c.returned(), forget,
 	}, func(s Step) bool { return len(s.Lines)+len(s.Notes) == 0 })
 }
 
@@ -173,11 +185,16 @@ func (n *needs) findOut() Step {
 		if len(u.prefixes) > 0 {
 			subnet = " (" + list(u.prefixes) + ")"
 		}
+		table := "arp"
+		if u.family == routing.IPv6 {
+			table = "ndp"
+		}
+		vlan := strings.TrimPrefix(u.vlan, "/Common/")
 		s.Notes = append(s.Notes,
 			fmt.Sprintf("%s of %s, VLAN %s%s: who runs the network knows it. On the "+
-				"BIG-IP, tcpdump -nnei VLAN shows the MAC address that requests "+
-				"come from, and tmsh show net arp whose it is.", u.family, u.link,
-				u.vlan, subnet))
+				"BIG-IP, tcpdump -nnei %s -c 20 shows the MAC address that "+
+				"requests come from, and tmsh show net %s whose it is.", u.family,
+				u.link, u.vlan, subnet, routing.ShellWord(vlan), table))
 	}
 	return s
 }
@@ -339,11 +356,12 @@ func (c *cutover) unread() []string {
 		routing.Some(addrs, 6) + ": their names are those in the destinations."}
 }
 
-// arrive adds the same addresses here, and tells the neighbours of each; undo
-// removes them.
+// arrive adds the same addresses here, and tells the neighbours of each, which
+// takes 3 s: no address waits for that of another. undo removes them.
 func (c *cutover) arrive() (s Step, undo []string) {
 	s = Step{Phase: "cut-over", Where: "host", Title: "take the addresses over"}
 	var routed []string
+	announced := false
 	for _, m := range c.moves {
 		if m.blocked || m.present {
 			continue
@@ -356,7 +374,9 @@ func (c *cutover) arrive() (s Step, undo []string) {
 		}
 		s.Lines = append(s.Lines, "ip address add "+what)
 		if m.inSubnet && m.addr.Is4() {
-			s.Lines = append(s.Lines, "arping -U -c 3 -I "+link+" "+m.addr.String())
+			s.Lines = append(s.Lines,
+				"arping -U -c 3 -I "+link+" "+m.addr.String()+" &")
+			announced = true
 		}
 		undo = append(undo, "ip address del "+what)
 		if !m.inSubnet {
@@ -365,6 +385,9 @@ func (c *cutover) arrive() (s Step, undo []string) {
 	}
 	if len(s.Lines) == 0 {
 		return s, nil
+	}
+	if announced {
+		s.Lines = append(s.Lines, "wait")
 	}
 	s.Lines = append(s.Lines, "lasthop apply") // an IPv6 address brings a route of its own
 	s.Notes = append(s.Notes, "ip forgets them at a restart. With keepalived: the same as "+
@@ -376,4 +399,34 @@ func (c *cutover) arrive() (s Step, undo []string) {
 			routing.Some(routed, 6)+".")
 	}
 	return s, undo
+}
+
+// returned asks whether the BIG-IP answers for the addresses again. Its
+// versions differ in what they announce (F5's bug 508797).
+func (c *cutover) returned() Step {
+	s := Step{Phase: "roll-back", Where: "host", Title: "see that the BIG-IP has the " +
+		"addresses, and then ask each virtual server from a client behind each router"}
+	stale := false
+	for _, m := range c.moves {
+		if m.blocked || m.present || !m.inSubnet || len(m.names) > 0 &&
+			!slices.ContainsFunc(m.names, func(s string) bool { return !c.noARP[s] }) {
+			continue
+		}
+		stale = true
+		if m.addr.Is4() {
+			s.Lines = append(s.Lines, "arping -f -w 5 -I "+routing.ShellWord(m.link)+
+				" "+m.addr.String())
+		}
+	}
+	if len(s.Lines) > 0 {
+		s.Notes = append(s.Notes, "Each line ends with the first answer. Without one it "+
+			"fails after 5 s: the BIG-IP does not have the address.")
+	}
+	if stale {
+		s.Notes = append(s.Notes, "If a client behind a router gets no answer from an "+
+			"address that the BIG-IP has, the router still knows this host's MAC "+
+			"address: delete its ARP entry of the address there, for IPv6 its "+
+			"neighbour entry.")
+	}
+	return s
 }

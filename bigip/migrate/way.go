@@ -113,7 +113,7 @@ type judge struct{ *joiner }
 // way says how replies to clients of the row's VLAN leave here, and what is
 // missing for the right way. Replies from the row's address leave by link.
 func (j judge) way(l *line, link string) {
-	o := j.here.outcome(l.addr)
+	o := l.site.outcome
 	l.After = "not known"
 	switch {
 	case o.Status == routing.LocalOnly:
@@ -157,7 +157,7 @@ func (j judge) way(l *line, link string) {
 // another: an address has one way, unless it has the mode last-hop.
 func (j judge) otherVLAN(l *line, link string) {
 	mode, decided := j.here.decided(l.addr, link)
-	path := j.here.plan.PathOf(*j.here.outcome(l.addr))
+	path := j.here.plan.PathOf(*l.site.outcome)
 	lastHop := path != nil && path.LastHop
 	q := question{link: link, who: l.subject(),
 		when: "no client comes in by %s", answer: "return: " + string(routing.Strict)}
@@ -217,16 +217,16 @@ func (j judge) resolved(l *line, link string, path *routing.Path) {
 		}
 	}
 	l.Gateway, l.GatewaySource = list(vias), cmp.Or(path.Detail, string(path.Source))
-	on, elsewhere := j.network.answered(l, routing.FamilyOf(l.addr))
 	pool := l.in.Return == bigip.ToLastHopPool
+	on := l.on
 	lost := slices.DeleteFunc(slices.Clone(on), func(r router) bool {
 		return j.served(l.addr, r) || len(on) == 1 && slices.Contains(vias, r.addr)
 	})
 	switch {
 	case j.routed(l, link), path.LastHop:
-	case pool && len(on)+len(elsewhere) == 0 && len(vias) > 0:
+	case pool && len(on)+len(l.elsewhere) == 0 && len(vias) > 0:
 		j.poolUnknown(l, link, path, vias[len(vias)-1])
-	case len(lost) == 0 && l.in.Return == bigip.Routed:
+	case len(lost) == 0 && !pool:
 		j.missing(l, true)
 	case len(lost) == 0:
 	case path.Source == routing.FromPin || pool && j.here.pinned(l.addr):
@@ -258,11 +258,10 @@ func (j judge) chosen(l *line, link string, lost []router) {
 // routed asks which way is right where the BIG-IP did not send replies back to
 // the VLAN. It reports whether it asks.
 func (j judge) routed(l *line, link string) bool {
-	_, elsewhere := j.network.answered(l, routing.FamilyOf(l.addr))
-	if len(elsewhere) == 0 {
+	if len(l.elsewhere) == 0 {
 		return false
 	}
-	there := fmt.Sprintf("%s (%s)", list(elsewhere), elsewhere[0].from)
+	there := fmt.Sprintf("%s (%s)", list(l.elsewhere), l.elsewhere[0].from)
 	strict, off := routing.Flag("return", link+"=strict"), routing.Flag("return", link+"=off")
 	switch mode, decided := j.here.decided(l.addr, link); {
 	case decided && mode == routing.NoReturn:
@@ -287,7 +286,7 @@ func (j judge) routed(l *line, link string) bool {
 	if len(lacks) > 0 {
 		wanted = ", with what they lack: " + routing.Some(lacks, 6)
 	}
-	l.needs("routed", l.subject(), elsewhere[0].origin,
+	l.needs("routed", l.subject(), l.elsewhere[0].origin,
 		fmt.Sprintf("the BIG-IP sent replies to clients of this VLAN to %s, "+
 			"which is not on it; here they would leave by %s", there, link),
 		strict+" if they shall leave the way they came, by a router that this host "+
@@ -325,7 +324,7 @@ func (j judge) twoRouters(l *line, link string, on, lost []router) {
 		list(on) + "; "
 	why := j.noLastHop(l, link)
 	if why == "" {
-		if j.here.outcome(l.addr).Path == 0 { // it needs a way for what is not known
+		if l.site.outcome.Path == 0 { // it needs a way for what is not known
 			j.need.gateway(link, on[0].addr)
 		}
 		if !j.need.ret(link, routing.LastHop) {
@@ -417,7 +416,7 @@ func (j judge) gateway(l *line, link string) {
 	if j.routed(l, link) { // only one of the answers needs a gateway
 		return
 	}
-	on, _ := j.network.answered(l, f)
+	on := l.on
 	if len(on) == 0 {
 		on = l.place.of(f)
 	}

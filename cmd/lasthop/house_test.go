@@ -36,15 +36,17 @@ var mayImport = map[string]string{
 	"routing/sim":  "routing",
 	"watcher":      "internal/hint internal/procfs nginxconf",
 
-	"internal/hint":     "",
-	"internal/journal":  "",
-	"internal/bench":    "",
-	"internal/netlab":   "",
-	"internal/nstest":   "",
-	"internal/procfs":   "",
-	"internal/settings": "internal/hint routing",
-	"internal/sockets":  "internal/procfs routing routing/host",
-	"internal/writer":   "internal/hint internal/journal internal/settings report routing",
+	"internal/hint":       "",
+	"internal/journal":    "",
+	"internal/bench":      "",
+	"internal/netlab":     "",
+	"internal/nstest":     "",
+	"internal/procfs":     "",
+	"internal/settings":   "internal/hint routing",
+	"internal/sockets":    "internal/procfs routing routing/host",
+	"internal/writer":     "internal/hint internal/journal internal/settings report routing",
+	"internal/completion": "internal/settings internal/survey routing",
+
 	"internal/survey": "internal/hint internal/procfs internal/settings nginxconf report " +
 		"routing routing/capture routing/flow routing/flow/lasthop routing/host watcher",
 	"internal/doctor": "internal/hint internal/procfs internal/settings internal/sockets " +
@@ -52,9 +54,11 @@ var mayImport = map[string]string{
 	"internal/daemon": "internal/doctor internal/hint internal/journal internal/procfs " +
 		"internal/settings internal/sockets internal/survey internal/writer nginxconf report routing " +
 		"routing/flow/lasthop routing/host watcher",
-	"cmd/lasthop": "bigip bigip/migrate internal/daemon internal/doctor internal/hint " +
-		"internal/journal internal/settings internal/survey internal/writer nginxconf report routing " +
-		"routing/capture routing/flow routing/flow/lasthop routing/host watcher",
+	"cmd/lasthop": "bigip bigip/migrate internal/completion internal/daemon " +
+		"internal/doctor internal/hint internal/journal internal/settings " +
+		"internal/survey internal/writer " +
+		"nginxconf report routing routing/capture routing/flow routing/flow/lasthop " +
+		"routing/host watcher",
 }
 
 // ownedBy says which packages may import what others wrote. A dependency that

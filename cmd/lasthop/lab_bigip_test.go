@@ -4,56 +4,65 @@ import (
 	"encoding/json"
 	"fmt"
 	"os"
-	"path/filepath"
 	"regexp"
 	"slices"
 	"strings"
 	"testing"
 )
 
-// labTMSH is the BIG-IP's side. Each unit holds an address as long as anything
-// of its configuration answers for it; the active one announces it and answers.
-// `failover` makes the other unit the active one.
+// labTMSH is the BIG-IP's side: what the page and the steps say to tmsh. Each
+// unit holds an address as long as anything of its configuration answers for
+// it; the active one announces it and answers. `failover` makes the other unit
+// the active one, and `silent` lets none announce any more.
 const labTMSH = `set -eu
 dir=/run/lab/bigip; mkdir -p $dir; [ -e $dir/active ] || echo lb1 >$dir/active
-unit=${UNIT:-lb1}
+unit=${UNIT:-lb1} conf=$disk/config/bigip.conf
 at() { nsenter --net=/run/netns/$unit -- "$@"; }
 hold() { # what this unit answers for
 	case $1 in
-	10.0.1.*|2001:db8:1:*) link=b1;;
-	10.0.2.*|2001:db8:2:*) link=b2;;
-	*) link=b0;;
+	10.0.1.*|2001:db8:1:*) link=net1;;
+	10.0.2.*|2001:db8:2:*) link=net2;;
+	*) link=net0;;
 	esac
 	if [ $unit = $(cat $dir/active) ] && [ -n "$(ls $dir/$unit/$1 2>/dev/null)" ]; then
 		at ip address replace $1 dev $link
+		[ ! -e $dir/silent ] || return 0
 		mac=$(at ip -o link show dev $link | sed 's/.*ether \([0-9a-f:]*\).*/\1/')
 		at ip link set dev $link address $mac # announces it
 	else
 		at ip address del $1 dev $link 2>/dev/null || :
 	fi
 }
-if [ "$1" = failover ]; then
+case "$*" in
+silent) : >$dir/silent; exit;;
+failover)
 	[ $(cat $dir/active) = lb1 ] && echo lb2 >$dir/active || echo lb1 >$dir/active
 	for unit in lb1 lb2; do for a in $(ls $dir/$unit 2>/dev/null); do hold $a; done; done
-	exit
-fi
-kind=$3 addr=${4#/Common/}; shift 4
-case $kind in virtual-address) what=va;; *) what=translation;; esac
+	exit;;
+"save sys ucs "*) mkdir -p $disk${4%/*}; tar czf $disk$4 -C $disk config; exit;;
+"save sys config") : >$dir/saved; exit;;
+"list sys db "*) printf 'sys db %s {\n    value "enable"\n}\n' "$4"; exit;;
+"list ltm virtual-address") sed -n '/^ltm virtual-address/,/^}/p' $conf; exit;;
+"show net arp") at ip -4 neigh show | awk '{print $1, $1, $5, "/Common/" $3}'; exit;;
+"show net ndp") at ip -6 neigh show | awk '{print $1, $1, $5, "/Common/" $3}'; exit;;
+"show cm traffic-group") echo "traffic-group-1 $(cat $dir/active) active"; exit;;
+"modify ltm virtual-address "*|"modify ltm snat-translation "*) ;;
+*) echo "tmsh: not understood: $*" >&2; exit 1;;
+esac
+kind=$3 name=$4 addr=${4#/Common/}; shift 4
 mkdir -p $dir/$unit/$addr
 case "$*" in
-"arp disabled"*) rm -f $dir/$unit/$addr/$what;;
-"arp enabled"*) : >$dir/$unit/$addr/$what;;
+"arp disabled"*|"enabled no") rm -f $dir/$unit/$addr/$kind;;
+"arp enabled"*|"enabled yes") : >$dir/$unit/$addr/$kind;;
 *) exit 1;;
 esac
+sed -i "\|^ltm $kind $name {|,/^}/{/^    \(arp\|enabled\) /d}" $conf
+while [ $# -gt 1 ]; do sed -i "s|^ltm $kind $name {|&\n    $1 $2|" $conf; shift 2; done
 hold $addr`
 
-// labARPing does what the real one does: it fails for an address that is not
-// here, and else announces the addresses of the link.
-const labARPing = `[ "$1 $2 $3 $4" = "-U -c 3 -I" ]
-ip address show dev "$5" to "$6" | grep -q inet
-sysctl -qw net.ipv4.conf.$5.arp_notify=1
-mac=$(ip -o link show dev "$5" | sed 's/.*ether \([0-9a-f:]*\).*/\1/')
-ip link set dev "$5" address $mac`
+// labTCPDump is tcpdump on the BIG-IP.
+const labTCPDump = `PATH=/usr/bin:/usr/sbin:/bin:/sbin
+exec nsenter --net=/run/netns/${UNIT:-lb1} -- tcpdump "$@"`
 
 // units are the namespaces of the BIG-IP's units.
 var units = []string{"lb1", "lb2"}
@@ -62,111 +71,71 @@ var units = []string{"lb1", "lb2"}
 // router with a client of its own in one.
 type bigipLab struct {
 	migrating
-	conf  string   // the BIG-IP's
-	addrs []string // its virtual addresses
+	addrs []string // the BIG-IP's
 }
 
 // newBIGIPLab raises it with a configuration of testdata/lab/migrate. The host
 // has none of the BIG-IP's addresses.
-func newBIGIPLab(t *testing.T, name string) bigipLab {
+func newBIGIPLab(t *testing.T, g *guide, name string) bigipLab {
 	t.Helper()
 	if os.Geteuid() != 0 {
 		t.Skip("the mode last-hop needs root")
 	}
-	conf, err := os.ReadFile("../../testdata/lab/migrate/" + name)
+	name = "../../testdata/lab/migrate/" + name
+	conf, err := os.ReadFile(name)
 	if err != nil {
 		t.Fatal(err)
 	}
-	l := newLab(t)
-	b := bigipLab{migrating: migrating{lab: l, t: t, bin: t.TempDir(),
-		serve: "listen 10.0.0.100:80;"}, conf: string(conf)}
-	b.ucs = filepath.Join(t.TempDir(), "bigip.conf")
-	b.write(b.conf)
-	b.script("lasthop", "exec "+l.lasthop+` --config "$CONFIG" "$@"`)
-	b.script("tmsh", labTMSH)
-	b.script("arping", labARPing)
-	b.script("nginx", nginxOfLab)
+	b := bigipLab{migrating: newMigrating(newLab(t), t, g, name, units...)}
+	b.serve = "listen 10.0.0.100:80;"
 	b.wire()
+	var held strings.Builder
 	for _, m := range regexp.MustCompile(`(?m)^ltm (virtual-address|snat-translation) `+
-		`/Common/(\S+)`).FindAllStringSubmatch(b.conf, -1) {
+		`/Common/(\S+)`).FindAllStringSubmatch(string(conf), -1) {
 		if m[1] == "virtual-address" {
 			b.addrs = append(b.addrs, m[2])
 		}
 		for _, unit := range units {
-			b.sh(fmt.Sprintf("UNIT=%s tmsh modify ltm %s /Common/%s arp enabled", unit,
-				m[1], m[2]))
+			fmt.Fprintf(&held, "UNIT=%s tmsh modify ltm %s /Common/%s arp enabled\n",
+				unit, m[1], m[2])
 		}
 	}
+	b.sh(held.String())
 	b.sh("mount -t bpf bpf /sys/fs/bpf") // in the lab's own mount namespace
 	return b
 }
 
-// wire puts a switch into each VLAN, so that the units of the BIG-IP, and a
-// router with a client behind it, have a place there.
+// wire adds the second router, which lets only sessions of its client pass, and
+// takes the addresses from the host that it has on eth0.
 func (b bigipLab) wire() {
-	for _, ns := range append([]string{"fw2", "client2"}, units...) {
+	for _, ns := range []string{"fw2", "client2"} {
 		b.do("namespace", ns)
 	}
-	for n := range 3 {
-		if n > 0 { // eth0 has one
-			b.do("at", "fw", "ip", "link", "del", fmt.Sprint("lan", n))
-			b.ip("switch link add sw%d type bridge", n)
-			b.ip("switch link set sw%d up", n)
-			b.plug("host", "eth", n)
-			b.plug("fw", "lan", n)
-			b.ip("fw addr add 10.0.%d.1/24 dev lan%[1]d", n)
-			b.ip("fw addr add 2001:db8:%d::1/64 dev lan%[1]d nodad", n)
-			b.ip("host addr add 10.0.%d.10/24 dev eth%[1]d", n)
-			b.ip("host addr add 2001:db8:%d::10/64 dev eth%[1]d nodad", n)
-			for _, via := range []string{"10.0.%d.1", "2001:db8:%d::1"} {
-				b.ip("host route add default via "+via+
-					" dev eth%[1]d metric 10%[1]d", n)
-			}
-		}
-		for _, unit := range units {
-			b.plug(unit, "b", n)
-		}
-	}
-	b.plug("fw2", "lan", 1)
+	b.do("plug", "fw2", "lan1", "1")
 	b.do("cable", "client2", "eth0", "fw2", "wan")
-	for _, line := range []string{"host addr del 10.0.0.100/24 dev eth0",
-		"host addr del 2001:db8:0::100/64 dev eth0",
+	for n := range 3 {
+		b.ip("host addr del 10.0.%d.100/24 dev eth%[1]d", n)
+		b.ip("host addr del 2001:db8:%d::100/64 dev eth%[1]d", n)
+	}
+	for _, line := range []string{
 		"fw2 addr add 10.0.1.3/24 dev lan1", "fw2 addr add 192.0.2.1/24 dev wan",
 		"client2 addr add 192.0.2.2/24 dev eth0",
-		"client2 route add default via 192.0.2.1"} {
+		"client2 route add default via 192.0.2.1",
+		"lb1 route add 192.0.2.0/24 via 10.0.1.3 dev net1 table 102",
+		"lb2 route add 192.0.2.0/24 via 10.0.1.3 dev net1 table 102"} {
 		b.ip("%s", line)
-	}
-	for _, unit := range units {
-		b.do("at", unit, "sysctl", "-qw", "net.ipv4.conf.all.arp_notify=1",
-			"net.ipv6.conf.all.ndisc_notify=1")
 	}
 	b.do("at", "fw2", "sysctl", "-qw", "net.ipv4.ip_forward=1")
 	b.do("at", "fw2", "nft", "add table ip f; add chain ip f forward "+
 		"{ type filter hook forward priority 0; policy drop; }; "+
 		"add rule ip f forward iifname wan accept; "+
 		"add rule ip f forward ct state established accept")
-	b.do("firewall", "strict")
-}
-
-// plug joins a namespace with the switch of a VLAN.
-func (b bigipLab) plug(ns, link string, n int) {
-	port := fmt.Sprintf("to-%s-%d", ns, n)
-	b.do("cable", ns, fmt.Sprint(link, n), "switch", port)
-	b.ip("switch link set %s master sw%d", port, n)
 }
 
 // ip runs ip in a namespace: "host addr add …".
 func (b bigipLab) ip(format string, args ...any) {
 	words := strings.Fields(fmt.Sprintf(format, args...))
 	b.do(append([]string{"at", words[0], "ip"}, words[1:]...)...)
-}
-
-// write writes the BIG-IP's files anew.
-func (b bigipLab) write(conf string) {
-	b.t.Helper()
-	if err := os.WriteFile(b.ucs, []byte(conf), 0o644); err != nil {
-		b.t.Fatal(err)
-	}
 }
 
 // owners returns the namespaces that have an address: what answers for it.
@@ -195,14 +164,21 @@ func (b bigipLab) wantOwners(moved []string, unit, when string) {
 	}
 }
 
-// meet has the routers learn which MAC address each of the BIG-IP's addresses
-// has.
-func (b bigipLab) meet() {
+// wantPings wants each address to answer a ping of a client within less than
+// the 5 s after which Linux asks anew who has an address: a router that has an
+// old MAC address loses it.
+func (b bigipLab) wantPings(from string, addrs []string, when string) {
 	b.t.Helper()
-	for _, ns := range []string{"fw", "fw2"} {
-		b.do("at", ns, "sh", "-c", "for a in "+strings.Join(b.addrs, " ")+
-			"; do ping -c1 -W1 $a >/dev/null 2>&1 & done; wait")
+	if lost := b.lost(from, addrs); len(lost) > 0 {
+		b.t.Errorf("%s: %s gets no answer from %v", when, from, lost)
 	}
+}
+
+func (b bigipLab) lost(from string, addrs []string) []string {
+	b.t.Helper()
+	return strings.Fields(b.do("at", from, "sh", "-c", "for a in "+
+		strings.Join(addrs, " ")+"; do ping -n -c3 -i0.3 -W1 $a >/dev/null || "+
+		"echo $a & done; wait"))
 }
 
 // wantAnswered asks each address from a client, in one of three tries.
@@ -237,7 +213,8 @@ type result struct {
 // asks runs migrate.
 func (b bigipLab) asks() (r result) {
 	b.t.Helper()
-	out := b.sh("lasthop migrate -o json " + b.ucs + " || [ $? = 2 ]")
+	b.guide.ran("lasthop migrate " + b.files) // in another format
+	out := b.sh("lasthop migrate -o json " + b.files + " || [ $? = 2 ]")
 	if err := json.Unmarshal([]byte(out), &r); err != nil {
 		b.t.Fatal(err)
 	}
@@ -272,32 +249,61 @@ func (r result) ready() (out []string) {
 	return out
 }
 
-// prepare follows the first run. The second one, with files that are taken
-// again, must ask nothing that the first did not.
-func (b bigipLab) prepare(files string) (first, second result) {
+// prepare takes the files and follows the first run. The second one, with files
+// that are taken again, must ask nothing that the first did not.
+func (b bigipLab) prepare(first result) (second result) {
 	b.t.Helper()
-	first = b.asks()
 	b.follow(first.migration, "prepare")
-	b.write(files)
+	b.take()
 	second = b.asks()
 	for q := range second.questions() {
 		if !first.questions()[q] {
 			b.t.Errorf("the second run asks %s", q)
 		}
 	}
-	return first, second
+	return second
 }
 
-// TestLabMigrateKinds follows migrate literally beside a BIG-IP that goes on
-// answering for all that it holds. What is ready is answered, no address has
-// two owners, and the way back restores all.
-func TestLabMigrateKinds(t *testing.T) {
-	t.Parallel()
-	b := newBIGIPLab(t, "kinds.conf")
+// find does what the steps say of a router that nobody can see: requests show
+// its MAC address, and a table of the BIG-IP, arp or ndp, its address. It
+// returns that.
+func (b bigipLab) find(first result, table, from, addr string) string {
+	b.t.Helper()
+	text := ""
+	for _, s := range first.Steps {
+		text += strings.Join(s.Notes, "\n") + "\n"
+	}
+	said := regexp.MustCompile(`(tcpdump -nnei \S+ -c 20) .*(tmsh show net ` + table + `)`).
+		FindStringSubmatch(text)
+	if said == nil {
+		b.t.Fatalf("the steps do not say how to find a router: %s", text)
+	}
+	b.guide.ran(said[1:]...)
+	out := b.sh("nsenter --net=/run/netns/" + from + " -- ping -n -i0.1 -c30 " + addr +
+		" >/dev/null & " + said[1] + "; wait; " + said[2])
+	mac := regexp.MustCompile(`(\S+) > \S+, .* > ` + addr + ": .*echo request").
+		FindStringSubmatch(out)
+	if mac == nil {
+		b.t.Fatalf("tcpdump does not show a request:\n%s", out)
+	}
+	router := regexp.MustCompile(`(?m)^(?:10|2001)\S+ (\S+) ` + mac[1] + " ").
+		FindStringSubmatch(out)
+	if router == nil {
+		b.t.Fatalf("%s has no %s:\n%s", said[2], mac[1], out)
+	}
+	return router[1]
+}
+
+// migrateKinds follows migrate literally beside a BIG-IP that goes on answering
+// for all that it holds. What is ready is answered, no address has two owners,
+// and the way back restores all, also if the BIG-IP does not announce it.
+func migrateKinds(t *testing.T, g *guide) {
+	b := newBIGIPLab(t, g, "kinds.conf")
+	b.files = "config autolasthop.txt"
 	b.wantOwners(nil, "lb1", "before")
-	const translation = "ltm snat-translation /Common/10.0.0.112 {\n"
-	first, second := b.prepare(strings.Replace(b.conf, translation,
-		translation+"    arp disabled\n", 1))
+	b.take()
+	first := b.asks()
+	second := b.prepare(first)
 	for _, want := range []string{"/Common/npath direct-return", "/Common/on_self self-ip",
 		"/Common/translated snat-translation", "/Common/announced route-advertised",
 		"/Common/by_pool two-routers", "/Common/auto two-routers"} {
@@ -310,24 +316,42 @@ func TestLabMigrateKinds(t *testing.T) {
 		"2001:db8:1::110"}; !slices.Equal(ready, want) {
 		t.Fatalf("ready: %v, want %v\n%v", ready, want, second.Virtuals)
 	}
-	b.meet()
+	b.wantPings("client", ready, "before")
+	b.wantPings("client2", ready[2:4], "before")
 	b.follow(second.migration, "cut-over")
 	b.wantOwners(ready, "lb1", "after")
 	b.wantAnswered("client", ready)
 	b.wantAnswered("lan", ready)
-	b.wantAnswered("client2", []string{"10.0.1.110", "10.0.1.111"}) // by the second router
+	b.wantAnswered("client2", ready[2:4]) // by the second router
+	b.sh("tmsh silent")
 	b.follow(second.migration, "roll-back")
 	b.follow(first.migration, "roll-back")
 	b.wantOwners(nil, "lb1", "after the way back")
+	if lost := b.lost("client", ready[:4]); len(lost) != 4 {
+		t.Errorf("routers with old MAC addresses lose %v", lost)
+	}
+	for _, router := range []string{"fw", "fw2"} { // as the steps say
+		b.ip("%s neigh flush all", router)
+	}
+	b.wantPings("client", ready, "after the routers' entries are deleted")
+	b.wantPings("client2", ready[2:4], "after the routers' entries are deleted")
 }
 
-// TestLabMigratePair follows migrate beside a pair of which the other unit
-// takes over in the end.
-func TestLabMigratePair(t *testing.T) {
-	t.Parallel()
-	b := newBIGIPLab(t, "pair.conf")
+// migratePair follows migrate beside a pair of which the other unit takes over
+// in the end.
+func migratePair(t *testing.T, g *guide) {
+	b := newBIGIPLab(t, g, "pair.conf")
 	b.wantOwners(nil, "lb1", "before")
-	first, second := b.prepare(b.conf)
+	for _, family := range []string{"-4", "-6"} {
+		b.ip("host %s route del default dev eth2", family)
+	}
+	b.take()
+	first := b.asks()
+	b.known = map[string]string{"gateways: []  # add the router for IPv4 and IPv6, which " +
+		"nobody can see": fmt.Sprintf("gateways: [%q, %q]",
+		b.find(first, "arp", "client", "10.0.2.110"),
+		b.find(first, "ndp", "client", "2001:db8:2::112"))}
+	second := b.prepare(first)
 	if !first.questions()["/Common/dmz_0 route-missing"] {
 		t.Errorf("does not ask for the partners' route: %v", first.questions())
 	}
@@ -336,16 +360,21 @@ func TestLabMigratePair(t *testing.T) {
 		t.Fatalf("%d addresses are ready of 20: %v\n%v", len(ready), second.Virtuals,
 			second.Findings)
 	}
-	b.meet()
+	partners := []string{"10.0.1.110", "10.0.1.114"}
+	b.wantPings("client", ready, "before")
+	b.wantPings("client2", partners, "before")
 	b.follow(second.migration, "cut-over")
 	b.wantOwners(ready, "lb1", "after")
 	b.wantAnswered("client", ready)
 	b.wantAnswered("lan", ready)
-	b.wantAnswered("client2", []string{"10.0.1.110", "10.0.1.114"}) // a partner
+	b.wantAnswered("client2", partners)
 	b.sh("tmsh failover")
 	b.wantOwners(ready, "lb2", "after a failover")
 	b.wantAnswered("client", ready)
+	b.person("tmsh save sys config")
 	b.follow(second.migration, "roll-back")
+	b.wantPings("client", ready, "at once after the way back")
+	b.wantPings("client2", partners, "at once after the way back")
 	b.follow(first.migration, "roll-back")
 	if out := b.host("ip route show 192.0.2.0/24 table main"); out != "" {
 		t.Errorf("the partners' route is left: %s", out)

@@ -1,14 +1,16 @@
 package main_test
 
 import (
-	"archive/tar"
-	"compress/gzip"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"testing"
+
+	"github.com/google/go-cmp/cmp"
 )
 
 // migration is what the test takes from `lasthop migrate -o json`.
@@ -17,37 +19,72 @@ type migration struct {
 	Findings []struct{ Code, Subject string }
 	Flags    []string
 	Steps    []struct {
-		Phase, Where string
-		Units, Lines []string
+		Phase, Where        string
+		Units, Lines, Notes []string
 	}
 }
 
-// TestLabMigrate takes the place of a BIG-IP as docs/migrating-from-big-ip.md
-// says. The host lacks addresses, gateways and a listener; the test does what
-// migrate says, line by line, and adds only what migrate asks a person for.
+// TestLabMigrate takes the place of BIG-IPs as docs/migrating-from-big-ip.md
+// says, in three labs. They do what the page and migrate say, line by line, and
+// add only what migrate asks a person for. Each command of the page is run.
 func TestLabMigrate(t *testing.T) {
 	t.Parallel()
+	g, labs := &guide{}, map[string]func(*testing.T, *guide){
+		"one": migrateOne, "kinds": migrateKinds, "pair": migratePair}
+	done := t.Run("labs", func(t *testing.T) {
+		for name, lab := range labs {
+			t.Run(name, func(t *testing.T) {
+				t.Parallel()
+				lab(t, g)
+				g.ran("lab " + name)
+			})
+		}
+	})
+	for name := range labs {
+		done = done && slices.Contains(g.lines, "lab "+name) // it was not skipped
+	}
+	if done {
+		g.wantAllRun(t)
+	}
+}
+
+// migrateOne moves two addresses from a UCS alone. The host lacks addresses,
+// gateways and a listener.
+func migrateOne(t *testing.T, g *guide) {
 	l := newLab(t)
-	m := l.migrating(t)
+	m := l.migrating(t, g)
+	moved := []string{"10.0.1.100", "2001:db8:2::100"}
+	var back []string // to the BIG-IP
+	for _, addr := range moved {
+		back = append(back, "tmsh modify ltm virtual-address /Common/"+addr+
+			" arp enabled enabled yes")
+	}
+	m.take()
 	first := m.ask(2)
-	if first.Summary["virtuals"] != 19 || first.Summary["ready"] == 0 ||
-		first.Summary["needs-input"] == 0 || first.Summary["not-applicable"] != 1 {
-		t.Errorf("summary: %v", first.Summary)
+	m.elsewhere(first)
+	if s := first.Summary; s["virtuals"] != 19 || s["ready"] == 0 ||
+		s["needs-input"] == 0 || s["not-applicable"] != 1 {
+		t.Errorf("summary: %v", s)
 	}
 	for _, want := range []string{"no-gateway VLAN /Common/net2, eth2, IPv6",
 		"gateway-from-big-ip VLAN /Common/net2, eth2, IPv4",
-		"gateway-from-big-ip VLAN /Common/net1, eth1, IPv4", "no-listener nginx.conf", "address-missing 10.0.1.100, 2001:db8:2::100"} {
+		"gateway-from-big-ip VLAN /Common/net1, eth1, IPv4", "no-listener nginx.conf",
+		"address-missing 10.0.1.100, 2001:db8:2::100"} {
 		if !first.finds(want) {
 			t.Errorf("does not say %q: %v", want, first.Findings)
 		}
 	}
 	t.Run("before", func(t *testing.T) { l.wantAnswers(t, onlyEth0, "client") })
+	m.sh(strings.Join(back, "\n"))
 
 	m.follow(first, "prepare")
 	second := m.ask(0)
 	if second.Summary["ready"] != 18 || len(second.Flags) > 0 {
 		t.Errorf("after the preparation: %v, still asks for %v", second.Summary,
 			second.Flags)
+	}
+	if out := m.person("lasthop plan --prove"); !strings.Contains(out, "all as planned") {
+		t.Errorf("the plan is not proved:\n%s", out)
 	}
 	m.follow(second, "cut-over")
 	if out := m.sh("lasthop apply"); !strings.Contains(out, "nothing to do") {
@@ -57,23 +94,14 @@ func TestLabMigrate(t *testing.T) {
 	t.Run("after/client", func(t *testing.T) { l.wantAnswers(t, everyVIP, "client") })
 	t.Run("after/left by", func(t *testing.T) { l.wantLeft(t, ownLink, "client") })
 	t.Run("after/LAN of eth0", func(t *testing.T) { l.wantAnswers(t, everyVIP, "lan") })
-	if n := m.tmsh(); n != 2 {
-		t.Errorf("%d commands for the BIG-IP, want one for each address that moves", n)
-	}
-	if out, _ := os.ReadFile(filepath.Join(m.bin, "announced")); string(out) !=
-		"-U -c 3 -I eth1 10.0.1.100\n" {
-		t.Errorf("told to the neighbours: %q", out)
-	}
 
 	m.follow(second, "roll-back")
-	t.Run("rolled back", func(t *testing.T) {
-		for _, addr := range []string{"10.0.1.100", "2001:db8:2::100"} {
-			if out := l.host("ip -o address show to " + addr); strings.Contains(out,
-				addr) {
-				t.Errorf("%s is still here: %s", addr, out)
-			}
+	for _, addr := range moved {
+		if out := l.host("ip -o address show to " + addr); strings.Contains(out, addr) {
+			t.Errorf("%s is still here: %s", addr, out)
 		}
-	})
+	}
+	m.person("lasthop clear")
 }
 
 func (m migration) finds(want string) bool {
@@ -91,34 +119,85 @@ set="daemon off; user root;"
 [ ! -e "$modules" ] || set="load_module $modules; $set"
 exec /usr/sbin/nginx -p /run/lab/nginx/ -c nginx.conf -g "$set" "$@"`
 
-// migrating is the host that takes the BIG-IP's place: commands are found in
-// bin first.
+// migrating is the host that takes the BIG-IP's place, and the person who does
+// it.
 type migrating struct {
 	*lab
-	t        *testing.T
-	bin, ucs string
-	serve    string            // the line of nginx.conf beside which listens belong
-	known    map[string]string // what migrate asks in lasthop.yaml, and the answers
+	t     *testing.T
+	guide *guide
+	bin   string            // whose commands are found first
+	dir   string            // where the person works
+	disk  string            // the BIG-IP's
+	files string            // of the BIG-IP, in dir
+	serve string            // the line of nginx.conf beside which listens belong
+	known map[string]string // what migrate asks in lasthop.yaml, and the answers
 }
 
-// migrating takes away what the test is about, and builds the UCS.
-func (l *lab) migrating(t *testing.T) migrating {
+// newMigrating raises a BIG-IP of one unit or two in each VLAN of a lab, with
+// the files of a folder.
+func newMigrating(l *lab, t *testing.T, g *guide, conf string, units ...string) migrating {
 	t.Helper()
-	m := migrating{l, t, t.TempDir(), filepath.Join(t.TempDir(), "lb1.ucs"), `return "pong";`,
-		networkTeam}
-	writeUCS(t, m.ucs)
+	m := migrating{lab: l, t: t, guide: g, bin: t.TempDir(), dir: t.TempDir(),
+		disk: t.TempDir(), files: "lb1.ucs"}
+	files, err := filepath.Glob(conf)
+	if err != nil || len(files) == 0 || os.Mkdir(m.disk+"/config", 0o755) != nil {
+		t.Fatal(conf, err)
+	}
+	for _, from := range files {
+		to := filepath.Base(from)
+		if len(files) == 1 {
+			to = "bigip.conf"
+		}
+		m.copy(from, m.disk+"/config/"+to)
+	}
 	m.script("lasthop", "exec "+l.lasthop+` --config "$CONFIG" "$@"`)
-	// there is no BIG-IP in the lab; its addresses are free already
-	m.script("tmsh", `echo "$@" >>`+m.bin+"/said")
 	m.script("nginx", nginxOfLab)
-	m.script("arping", `echo "$@" >>`+m.bin+"/announced")
+	m.script("tmsh", "disk="+m.disk+"\n"+labTMSH)
+	m.script("tcpdump", labTCPDump)
+	for i, unit := range units {
+		m.unit(unit, []int{2, 5}[i])
+	}
+	return m
+}
+
+// unit raises a unit of the BIG-IP, with self IPs that end in n and, as
+// Auto-Last-Hop would have it, a way back by each VLAN.
+func (m migrating) unit(name string, n int) {
+	m.do("namespace", name)
+	m.do("at", name, "sysctl", "-qw", "net.ipv4.conf.all.arp_notify=1",
+		"net.ipv6.conf.all.ndisc_notify=1")
+	for i := range 3 {
+		m.do("plug", name, fmt.Sprint("net", i), fmt.Sprint(i))
+	}
+	for _, f := range []struct{ family, self, subnet, router string }{
+		{"-4", "10.0.%d.%d/24", "10.0.%d.0/24", "10.0.%d.1"},
+		{"-6", "2001:db8:%d::%d/64 nodad", "2001:db8:%d::/64", "2001:db8:%d::1"}} {
+		lines := ""
+		for i := range 3 {
+			subnet := fmt.Sprintf(f.subnet, i)
+			to := fmt.Sprintf("dev net%d table %d", i, 101+i)
+			lines += fmt.Sprintf("addr add "+f.self+" dev net%[1]d\n", i, n) +
+				"rule add from " + subnet + fmt.Sprintf(" lookup %d\n", 101+i) +
+				"route add " + subnet + " " + to + "\n" +
+				"route add default via " + fmt.Sprintf(f.router+" ", i) + to + "\n"
+		}
+		m.do("at", name, "sh", "-euc", "echo '"+lines+"' | ip "+f.family+" -batch -")
+	}
+}
+
+// migrating takes away what the test is about.
+func (l *lab) migrating(t *testing.T, g *guide) migrating {
+	t.Helper()
+	m := newMigrating(l, t, g, "../../testdata/lab/bigip/*", "lb1")
+	m.serve, m.known = `return "pong";`, networkTeam
 	m.edit("listen 10.0.1.100:9000 udp;", "")
 	m.sh("nginx -t; nginx -s reload")
 	// the old socket is closed
 	m.sh("until ! ss -Hlun src 10.0.1.100 | grep -q .; do sleep 0.05; done")
 	for _, command := range []string{"address del 10.0.1.100/24 dev eth1",
 		"-6 address del 2001:db8:2::100/64 dev eth2",
-		"route del default dev eth1", "route del default dev eth2", "-6 route del default dev eth2"} {
+		"route del default dev eth1", "route del default dev eth2",
+		"-6 route del default dev eth2"} {
 		l.host("ip " + command)
 	}
 	return m
@@ -132,6 +211,33 @@ func (m migrating) script(name, body string) {
 	}
 }
 
+func (m migrating) copy(from, to string) {
+	m.t.Helper()
+	data, err := os.ReadFile(from)
+	if err == nil {
+		err = os.WriteFile(to, data, 0o644)
+	}
+	if err != nil {
+		m.t.Fatal(err)
+	}
+}
+
+// take takes the files from the BIG-IP: a UCS, or its files and what they do
+// not have.
+func (m migrating) take() {
+	m.t.Helper()
+	if m.files == "lb1.ucs" {
+		m.person("tmsh save sys ucs /var/tmp/lb1.ucs")
+		m.copy(m.disk+"/var/tmp/lb1.ucs", m.dir+"/lb1.ucs")
+		return
+	}
+	if err := os.MkdirAll(m.dir+"/config", 0o755); err != nil {
+		m.t.Fatal(err)
+	}
+	m.copy(m.disk+"/config/bigip.conf", m.dir+"/config/bigip.conf")
+	m.person("tmsh list sys db connection.autolasthop > autolasthop.txt")
+}
+
 // config is where lasthop.yaml is; the first time there is none.
 func (m migrating) config() string {
 	path := filepath.Join(m.bin, "lasthop.yaml")
@@ -141,11 +247,19 @@ func (m migrating) config() string {
 	return path
 }
 
-// sh runs command lines on the host.
+// sh runs command lines on the host, in the person's directory.
 func (m migrating) sh(lines string) string {
 	m.t.Helper()
 	return m.do("at", "host", "env", "CONFIG="+m.config(),
-		"PATH="+m.bin+":"+os.Getenv("PATH")+":/usr/sbin:/sbin", "sh", "-euc", lines)
+		"PATH="+m.bin+":"+os.Getenv("PATH")+":/usr/sbin:/sbin", "sh", "-euc",
+		"cd "+m.dir+"\n"+lines)
+}
+
+// person runs a command line of the page.
+func (m migrating) person(line string) string {
+	m.t.Helper()
+	m.guide.ran(line)
+	return m.sh(line)
 }
 
 // edit replaces text in nginx.conf, which only the lab's mount namespace has.
@@ -160,9 +274,12 @@ func (m migrating) edit(old, new string) {
 func (m migrating) ask(exit int) migration {
 	m.t.Helper()
 	var got migration
-	text := m.sh(fmt.Sprintf("lasthop migrate %s || [ $? = %d ]; [ %[2]d = 0 ] || ! lasthop "+
-		"migrate %[1]s >/dev/null", m.ucs, exit))
-	out := m.sh("lasthop migrate -o json " + m.ucs + " || [ $? = 2 ]")
+	text := m.person(fmt.Sprintf("lasthop migrate %s || [ $? = %d ]", m.files, exit))
+	m.guide.ran("lasthop migrate " + m.files)
+	if exit != 0 {
+		m.sh("! lasthop migrate " + m.files + " >/dev/null")
+	}
+	out := m.sh("lasthop migrate -o json " + m.files + " || [ $? = 2 ]")
 	if err := json.Unmarshal([]byte(out), &got); err != nil {
 		m.t.Fatal(err)
 	}
@@ -174,6 +291,28 @@ func (m migrating) ask(exit int) migration {
 		}
 	}
 	return got
+}
+
+// elsewhere asks the same on a machine that is not the host.
+func (m migrating) elsewhere(here migration) {
+	m.t.Helper()
+	m.person("lasthop capture > host.json")
+	m.sh("cp /run/lab/nginx/nginx.conf .")
+	const page = "lasthop migrate --host host.json -c nginx.conf lb1.ucs -o html > lb1.html"
+	m.guide.ran(page)
+	m.do("at", "client", "env", "PATH="+m.bin+":"+os.Getenv("PATH"), "CONFIG=", "sh", "-euc",
+		"cd "+m.dir+"; "+page+" || [ $? = 2 ]; "+
+			strings.Replace(page, "html > lb1.html", "json > there.json", 1)+
+			" || [ $? = 2 ]")
+	var there migration
+	html, err := os.ReadFile(m.dir + "/lb1.html")
+	data, err2 := os.ReadFile(m.dir + "/there.json")
+	if err := errors.Join(err, err2, json.Unmarshal(data, &there)); err != nil {
+		m.t.Fatal(err)
+	}
+	if d := cmp.Diff(here, there); d != "" || !strings.Contains(string(html), "no-gateway") {
+		m.t.Errorf("elsewhere it says: -here +there\n%s", d)
+	}
 }
 
 // networkTeam is what the network team answers.
@@ -203,8 +342,10 @@ func (m migrating) follow(what migration, phase string) {
 				m.t.Fatal(err)
 			}
 		case "host":
+			m.guide.ran(s.Lines...)
 			m.t.Logf("%s, %s:\n%s", phase, s.Where, m.sh(lines))
 		case "big-ip":
+			m.guide.ran(s.Lines...)
 			for _, unit := range append(s.Units, "")[:max(len(s.Units), 1)] {
 				host, _, _ := strings.Cut(unit, ".")
 				m.t.Logf("%s, %s %s:\n%s", phase, s.Where, unit,
@@ -212,45 +353,6 @@ func (m migrating) follow(what migration, phase string) {
 			}
 		default:
 			m.t.Errorf("a step for %q", s.Where)
-		}
-	}
-}
-
-// tmsh counts what was said to the BIG-IP.
-func (m migrating) tmsh() int {
-	said, _ := os.ReadFile(filepath.Join(m.bin, "said"))
-	return strings.Count(string(said), "modify ltm virtual-address /Common/")
-}
-
-// writeUCS packs testdata/lab/bigip as a BIG-IP packs its configuration.
-func writeUCS(t *testing.T, path string) {
-	t.Helper()
-	f, err := os.Create(path)
-	if err != nil {
-		t.Fatal(err)
-	}
-	z := gzip.NewWriter(f)
-	w := tar.NewWriter(z)
-	files, err := filepath.Glob("../../testdata/lab/bigip/*")
-	if err != nil || len(files) != 3 {
-		t.Fatal(files, err)
-	}
-	for _, name := range files {
-		data, err := os.ReadFile(name)
-		if err != nil {
-			t.Fatal(err)
-		}
-		if err := w.WriteHeader(&tar.Header{Name: "config/" + filepath.Base(name),
-			Mode: 0o644, Size: int64(len(data))}); err != nil {
-			t.Fatal(err)
-		}
-		if _, err := w.Write(data); err != nil {
-			t.Fatal(err)
-		}
-	}
-	for _, c := range []interface{ Close() error }{w, z, f} {
-		if err := c.Close(); err != nil {
-			t.Fatal(err)
 		}
 	}
 }

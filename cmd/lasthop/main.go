@@ -70,7 +70,7 @@ attention; 78 the settings are refused, and ` + "`lasthop run`" + ` does not sta
 		a.statusCommand(), testCommand(a), a.checkCommand(), a.observeCommand(),
 		a.explainCommand(), flowCommand(a), a.migrateCommand(), a.clearCommand(),
 		a.captureCommand(), a.versionCommand(), a.proveHereCommand())
-	completer{a}.complete(root)
+	complete(a, root)
 	return root
 }
 

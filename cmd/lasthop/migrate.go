@@ -11,6 +11,7 @@ import (
 	"lasthop/bigip"
 	"lasthop/bigip/migrate"
 	"lasthop/internal/hint"
+	"lasthop/internal/settings"
 	"lasthop/internal/survey"
 	"lasthop/report"
 
@@ -107,6 +108,7 @@ func migration(s *survey.Survey, c bigip.Config) (report.Migration, error) {
 	in := s.Inputs
 	in.Warnings = nil // they are about NGINX alone
 	r, err := migrate.Join(c, in)
+	noteSize(r)
 	m := report.Migration{Head: s.Head(), BIGIP: report.BIGIP{Hostname: c.Hostname,
 		Version: c.Version, Global: string(cmp.Or(c.Global.Value, bigip.Enabled)),
 		GlobalFrom: cmp.Or(c.Global.Origin, "F5's default"),
@@ -117,6 +119,20 @@ func migration(s *survey.Survey, c bigip.Config) (report.Migration, error) {
 	}
 	m.Inputs = slices.Concat(files, m.Inputs)
 	return m, err
+}
+
+// noteSize says in the step of lasthop.yaml that lasthop does not read a file
+// of that size.
+func noteSize(r migrate.Result) {
+	for i := range r.Steps {
+		s := &r.Steps[i]
+		if s.Where != "lasthop.yaml" || len(r.Settings) <= settings.MaxFile {
+			continue
+		}
+		s.Notes = append(s.Notes, fmt.Sprintf("This is too large: lasthop reads at most "+
+			"%d KiB. Leave addresses out and give them as flags (--address ADDR=IF), "+
+			"or serve them by another host.", settings.MaxFile>>10))
+	}
 }
 
 // printMigration writes the result in the format asked for.

@@ -4,7 +4,10 @@ import (
 	"bytes"
 	"fmt"
 	"net/netip"
+	"os"
+	"path/filepath"
 	"regexp"
+	"slices"
 	"strings"
 	"testing"
 
@@ -17,6 +20,7 @@ import (
 
 	"github.com/google/go-cmp/cmp"
 	"github.com/google/go-cmp/cmp/cmpopts"
+	"go4.org/netipx"
 )
 
 var compareAddrs = cmpopts.EquateComparable(netip.Addr{}, netip.Prefix{})
@@ -91,6 +95,51 @@ func TestMigrateProposes(t *testing.T) {
 		"--gateway eth1=IPv6-ADDR", "--gateway eth2=IPv6-ADDR"}, m.Flags); d != "" {
 		t.Errorf("flags: -want +got\n%s", d)
 	}
+}
+
+// TestMigrateLarge: lasthop reads a lasthop.yaml of thousands of addresses that
+// migrate writes, or migrate says that it is too large.
+func TestMigrateLarge(t *testing.T) {
+	for _, n := range []int{6000, 9000} {
+		c := bigip.Config{VLANs: []bigip.VLAN{{Name: "/Common/ext", Kind: "vlan"}},
+			Selfs: []bigip.Self{{Prefix: netip.MustParsePrefix("10.0.0.2/24"),
+				VLAN: "/Common/ext"}}}
+		for i := range n {
+			a := netip.AddrFrom4([4]byte{198, 51, byte(i >> 8), byte(i)})
+			c.Virtuals = append(c.Virtuals, bigip.Virtual{Name: a.String(),
+				Kind: "ltm virtual", Type: bigip.Standard, Protocol: "tcp",
+				Destinations: []bigip.Destination{{Addrs: netipx.IPRangeFrom(a, a),
+					Ports: []routing.PortRange{{First: 80, Last: 80}}}}})
+		}
+		host := routing.Host{Links: []routing.Link{{Name: "eth0", Up: true}},
+			Addrs: []routing.Addr{{Link: "eth0",
+				Prefix: netip.MustParsePrefix("10.0.0.10/24")}}}
+		r, err := migrate.Join(c, routing.Inputs{Host: host,
+			Policy: routing.Policy{Numbers: routing.DefaultNumbers}})
+		if err != nil {
+			t.Fatal(err)
+		}
+		noteSize(r)
+		said := slices.ContainsFunc(r.Steps, func(s migrate.Step) bool {
+			return strings.Contains(strings.Join(s.Notes, " "), "too large")
+		})
+		s, err := load(t, r.Settings)
+		read := err == nil && len(s.Policy.Addresses) == n
+		if read == said || said != (n > 7000) {
+			t.Errorf("%d addresses, %d bytes: read %v (%v), said %v", n,
+				len(r.Settings), read, err, said)
+		}
+	}
+}
+
+// load reads a text as lasthop.yaml.
+func load(t *testing.T, text string) (settings.Settings, error) {
+	t.Helper()
+	path := filepath.Join(t.TempDir(), "lasthop.yaml")
+	if err := os.WriteFile(path, []byte(text), 0o644); err != nil {
+		t.Fatal(err)
+	}
+	return settings.Load(settings.Flags{File: path})
 }
 
 // TestMigrateQuestions reads lasthop.yaml with an answer in place of each

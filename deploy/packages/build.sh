@@ -4,7 +4,7 @@
 #   lasthop_1.0.0_amd64.deb  lasthop-1.0.0-1.x86_64.rpm   lasthop_1.0.0_x86_64.apk   lasthop_1.0.0_amd64.cdx.json
 #   lasthop_1.0.0_arm64.deb  lasthop-1.0.0-1.aarch64.rpm  lasthop_1.0.0_aarch64.apk  lasthop_1.0.0_arm64.cdx.json  SHA256SUMS
 #
-# The same commit, Go and settings below give the same bytes. What is not committed is not packed.
+# The same commit, Go and settings below give the same bytes. What is not committed is not packed. Packages that are there go first.
 #
 # VERSION            1.0.0, or 1.1.0-rc1
 # MAINTAINER         "NAME <ADDRESS>", in the packages
@@ -73,7 +73,8 @@ changelog() {
 	END
 }
 
-git clone -q --shared --no-tags . "$work/src"
+[ -z "$(git status --porcelain)" ] || echo "packages: warning: what is not committed is not packed" >&2
+git clone -q --shared --no-tags -c advice.detachedHead=false . "$work/src"
 host=$(go env GOHOSTARCH)
 program "$host"
 cp "$work"/src/deploy/packages/* "$work/"

@@ -1,6 +1,6 @@
 package hint
 
-import "fmt"
+import "strconv"
 
 // FileError is a reason why an input cannot be read.
 type FileError struct {
@@ -29,5 +29,5 @@ func Origin(file string, line int) string {
 	if line == 0 {
 		return file
 	}
-	return fmt.Sprintf("%s:%d", file, line)
+	return file + ":" + strconv.Itoa(line)
 }

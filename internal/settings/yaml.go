@@ -22,11 +22,15 @@ import (
 	"golang.org/x/sys/unix"
 )
 
+// MaxFile is the size of the largest lasthop.yaml, in bytes: 7,000 addresses as
+// migrate writes them. The time of the YAML parser grows with the square of
+// what a mapping holds: it takes a third of a second for as many.
+const MaxFile = 256 << 10
+
 const (
-	maxFile     = 64 << 10 // far above any file that a person writes
-	maxMistakes = 20       // that are reported
-	maxWord     = 4 << 10  // of one word, a path
-	maxFlows    = 1 << 26  // 20 GB
+	maxMistakes = 20      // that are reported
+	maxWord     = 4 << 10 // of one word, a path
+	maxFlows    = 1 << 26 // 20 GB
 )
 
 // readFile never waits for a FIFO.
@@ -42,18 +46,18 @@ func readFile(path string) ([]byte, error) {
 		return nil, err
 	case !info.Mode().IsRegular():
 		return nil, fmt.Errorf("%s: not a file", path)
-	case info.Size() > maxFile:
+	case info.Size() > MaxFile:
 		return nil, tooLarge(path)
 	}
-	data, err := io.ReadAll(io.LimitReader(f, maxFile+1)) // it may grow meanwhile
-	if len(data) > maxFile {
+	data, err := io.ReadAll(io.LimitReader(f, MaxFile+1)) // it may grow meanwhile
+	if len(data) > MaxFile {
 		return nil, tooLarge(path)
 	}
 	return data, err
 }
 
 func tooLarge(path string) error {
-	return fmt.Errorf("%s: too large: settings have at most %d bytes", path, maxFile)
+	return fmt.Errorf("%s: too large: settings have at most %d bytes", path, MaxFile)
 }
 
 // maxNesting is more than any key needs; a parser that calls itself for each

@@ -162,7 +162,7 @@ func TestConfigFile(t *testing.T) {
 	if err := syscall.Mkfifo(filepath.Join(dir, "fifo"), 0o644); err != nil {
 		t.Fatal(err)
 	}
-	if err := os.WriteFile(filepath.Join(dir, "large"), make([]byte, maxFile+1),
+	if err := os.WriteFile(filepath.Join(dir, "large"), make([]byte, MaxFile+1),
 		0o644); err != nil {
 		t.Fatal(err)
 	}

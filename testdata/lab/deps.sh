@@ -30,6 +30,8 @@ missing() {
 		nft nftables
 		nsenter util-linux
 		ping iputils-ping
+		arping iputils-arping
+		tcpdump tcpdump
 		socat socat
 		nginx nginx
 		keepalived keepalived

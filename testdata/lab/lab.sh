@@ -5,8 +5,8 @@
 #    client ────── wan ┌────┐ lan0 ── switch ── eth0 ┌──────┐
 #    198.51.100.2      │    │           │            │      │
 #    198.51.100.66     │ fw │          lan           │ host │ br0 ── ctr
-#                      │    │ lan1 ───────────── eth1 │ nginx│        172.20.0.2
-#                      └────┘ lan2 ───────────── eth2 └──────┘
+#                      │    │ lan1 ── switch ── eth1 │ nginx│        172.20.0.2
+#                      └────┘ lan2 ── switch ── eth2 └──────┘
 #
 # On ethN the host is 10.0.N.10, the VIP is 10.0.N.100, the gateway (the firewall) 10.0.N.1; the client in eth0's LAN is
 # 10.0.0.50. IPv6 alike: 2001:db8:N::/64, the client 2001:db8:c::2, the container fd00:20::2.
@@ -22,6 +22,7 @@
 #        lab.sh reverse_path NS 0|1      the strict check of the way back to the source, IPv4 and IPv6
 #        lab.sh namespace NS             add one
 #        lab.sh cable NS LINK NS LINK    join two
+#        lab.sh plug NS LINK N           join one with the switch of ethN
 #        lab.sh snapshot                 the host's rules, routes and links, as `ip` prints them
 #
 # LAB_WAIT, a whole number, multiplies every time limit. Where qemu emulates the processor, use 20.
@@ -78,20 +79,25 @@ namespace() {
 
 # cables: the switch is a namespace of its own, so that no ruleset ever sees a bridged frame.
 cables() {
-	at switch ip link add sw0 type bridge
-	at switch ip link set sw0 up
+	local n
+	for n in 0 1 2; do
+		at switch ip link add sw$n type bridge
+		at switch ip link set sw$n up
+		plug fw lan$n $n
+		plug host eth$n $n
+	done
+	plug lan eth0 0
 	cable client eth0 fw wan
-	cable fw lan0 switch to-fw
-	cable lan eth0 switch to-lan
-	cable host eth0 switch to-host
-	cable host eth1 fw lan1
-	cable host eth2 fw lan2
 	at host ip link add br0 type bridge
 	at host ip link set br0 up
 	cable ctr eth0 host veth-ctr
 	at host ip link set veth-ctr master br0
-	local port
-	for port in to-fw to-lan to-host; do at switch ip link set "$port" master sw0; done
+}
+
+# plug NS LINK N: join a namespace with the switch of ethN.
+plug() {
+	cable "$1" "$2" switch "to-$1-$3"
+	at switch ip link set "to-$1-$3" master "sw$3"
 }
 
 cable() {
@@ -252,6 +258,6 @@ snapshot() {
 command=${1:-}
 [ $# = 0 ] || shift
 case $command in
-possible | run | inside | at | probe | left | forget | drops | firewall | reverse_path | namespace | cable | snapshot) "$command" "$@" ;;
+possible | run | inside | at | probe | left | forget | drops | firewall | reverse_path | namespace | cable | plug | snapshot) "$command" "$@" ;;
 *) sed -n '/^# usage/,/^set/{/^#/s/^# \{0,1\}//p}' "$0" >&2; exit 1 ;;
 esac
