@@ -88,7 +88,7 @@ func (a *app) apply(f applying) error {
 	}
 	var v *vigil
 	if f.confirm > 0 && !s.Decision.Diff.Empty() {
-		a.ui.stderr = &hasty{Writer: a.ui.stderr}
+		a.ui.stderr = &writer.Hasty{Writer: a.ui.stderr}
 		v = a.ui.vigil(s)
 		defer v.close()
 		if s, err = scene.Look(a.flags.decide); err != nil { // as it is now

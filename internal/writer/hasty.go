@@ -1,4 +1,4 @@
-package main
+package writer
 
 import (
 	"bytes"
@@ -7,23 +7,21 @@ import (
 	"os"
 	"sync/atomic"
 	"time"
-
-	"lasthop/internal/writer"
 )
 
-// hasty is a stream whose reader may be stuck. It waits for the reader for a
+// Hasty is a stream whose reader may be stuck. It waits for the reader for a
 // second altogether: an exit code must not wait for a full pipe.
-type hasty struct {
+type Hasty struct {
 	io.Writer
 	stuck atomic.Bool
 }
 
-func (h *hasty) Write(p []byte) (int, error) {
+func (h *Hasty) Write(p []byte) (int, error) {
 	if h.stuck.Load() {
 		return 0, os.ErrDeadlineExceeded
 	}
 	p = bytes.Clone(p)
-	err := writer.Within(time.Second, func() error {
+	err := Within(time.Second, func() error {
 		_, err := h.Writer.Write(p)
 		return err
 	})
