@@ -11,12 +11,12 @@ program=$(basename "$0")
 
 fail() { echo "$*"; exit 1; }
 
-# now COMMAND: must work. soon COMMAND: within 10 s. They end the step.
+# now COMMAND: must work. soon COMMAND: within 10 s, or $seconds. They end the step.
 now() { local out; out=$("$@" 2>&1) || fail "$*: $out"; }
 
 soon() {
 	local _
-	for _ in $(seq $((100 * wait))); do
+	for _ in $(seq $((10 * ${seconds:-10} * wait))); do
 		! "$@" >/dev/null 2>&1 || return 0
 		sleep 0.1
 	done
@@ -65,9 +65,10 @@ clients() {
 		while [ ! -e /run/stop ]; do
 			echo asked
 			for i in $(seq "$1"); do
-				! why=$(ask "$g" $((5 * wait))) || continue 2
+				! why=$(ask "$g" $((5 * wait))) || break
 			done
-			echo "lost: ${why##*$'\n'}"
+			[ -z "$why" ] || echo "lost: ${why##*$'\n'}"
+			sleep 0.05
 		done &
 	done
 	wait

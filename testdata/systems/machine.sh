@@ -6,8 +6,8 @@
 #
 # ROOT is a root of roots.sh, and nothing writes to it. `COMMAND... prepare ROOT`
 # changes the machine's files before it boots; it enables the units that start.
-# For each line of JOB/boots the machine boots and powers off by itself; a line
-# is empty, or why it boots. JOB is /mnt/job there; `end` in JOB/out says that the
+# For each line of JOB/boots the machine boots, and powers off or reboots by
+# itself; a line is empty, or why it boots. JOB is /mnt/job there; `end` in JOB/out says that the
 # last job came to its end. JOB/console has what the machine printed.
 #
 # LAB_WAIT     multiplies every time limit
@@ -45,7 +45,8 @@ inside() { # inside WORK ROOT JOB COMMAND...
 	while read -r _; do
 		systemd-nspawn --quiet --directory="$root" --register=no --keep-unit --private-network \
 			--capability=CAP_NET_ADMIN,CAP_BPF --system-call-filter=bpf \
-			--bind="$job:/mnt/job" --bind="$work/bpf:/sys/fs/bpf" --boot </dev/null
+			--bind="$job:/mnt/job" --bind="$work/bpf:/sys/fs/bpf" --boot </dev/null ||
+			[ $? = 133 ] # it reboots
 	done <"$job/boots"
 }
 

@@ -54,9 +54,8 @@ table() {
 	echo
 }
 
-# prepare ROOT: uplinks and NGINX's configuration; lasthop is not there yet.
-prepare() {
-	if [ $# = 0 ]; then return; fi
+# files ROOT: uplinks and NGINX's configuration; lasthop is not there yet.
+files() {
 	cp "$here/packages.sh" "$here/clients.sh" "$here/../lab/reverse-path6.nft" "$1/"
 	rm -f "$1"/etc/nginx/sites-enabled/* "$1"/etc/nginx/modules-enabled/*
 	listens 0 1 >"$1/etc/nginx/conf.d/site.conf"
@@ -243,6 +242,7 @@ second_boot="boot remove purge"
 steps="$first_boot $second_boot"
 
 case ${1:-} in
-prepare | wire | ask | clients | inside) "$@" ;;
+prepare) files "$2" ;;
+wire | ask | clients | inside) "$@" ;;
 *) outside "$@" ;;
 esac
