@@ -11,13 +11,15 @@
 # make packages VERSION=1.0.0   deb, rpm and apk for amd64 and arm64, an SBOM and SHA256SUMS in dist/; packages-check builds them
 #              twice and has linters, rpm and a systemd that boots look at them
 # make fresh   demo, install and test in a fresh root of SUITE: bullseye, bookworm, trixie, jammy, noble
-# make systems tests that need links which this kernel may lack (VLAN, bond, VRF, GRE, WireGuard), under the kernel of bookworm
-#              in qemu; as root, without KVM; the first time it makes a root, which it keeps in ~/.cache/lasthop; and lasthop.service
-#              under the systemd of that root, which `make test` also does where there is one
+# make systems the deb on the distributions SUITES, under their own systemd, and docs/getting-started.md from end to end; tests that need
+#              links which this kernel may lack (VLAN, bond, VRF, GRE, WireGuard) under the kernels of KERNELS, in qemu; as root, without
+#              KVM; the first time it makes the roots, which it keeps in ~/.cache/lasthop. All of them: docs/support.md
 GO          := go
 HOSTS       := 10000
 NETWORKS    := 1000
 SUITE       := bookworm
+SUITES      := bookworm
+KERNELS     := bookworm
 BENCH       := short
 FUZZTIME    := 30s
 EVENTS      := 10m
@@ -102,7 +104,9 @@ packages-check:
 fresh:
 	testdata/lab/fresh.sh $(SUITE)
 systems:
-	testdata/systems/systems.sh bookworm
+	testdata/systems/packages.sh $(SUITES)
+	testdata/systems/journey.sh bookworm
 	$(GO) test -count=1 -v ./deploy -run TestUnitRuns | $(QUIET)
+	testdata/systems/systems.sh $(KERNELS)
 clean:
 	rm -rf lasthop dist

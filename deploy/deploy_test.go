@@ -77,7 +77,7 @@ func TestInstall(t *testing.T) {
 		"-rw-r--r-- /usr/share/doc/lasthop/docs/architecture.md",
 		"-rw-r--r-- /usr/share/doc/lasthop/docs/findings.md", "-rw-r--r-- /usr/share/doc/lasthop/docs/getting-started.md",
 		"-rw-r--r-- /usr/share/doc/lasthop/docs/last-hop.md", "-rw-r--r-- /usr/share/doc/lasthop/docs/migrating-from-big-ip.md",
-		"-rw-r--r-- /usr/share/doc/lasthop/docs/performance.md",
+		"-rw-r--r-- /usr/share/doc/lasthop/docs/performance.md", "-rw-r--r-- /usr/share/doc/lasthop/docs/support.md",
 		"-rw-r--r-- /usr/share/doc/lasthop/lasthop.service.d/last-hop.conf",
 		"-rw-r--r-- /usr/share/doc/lasthop/lasthop.yaml",
 		"-rw-r--r-- /usr/share/doc/lasthop/nginx.service.d/lasthop.conf", "-rw-r--r-- /usr/share/fish/vendor_completions.d/lasthop.fish",

@@ -228,6 +228,9 @@ func (p finder) master(pid, owner int) (m Master, ok bool) {
 	}
 	p.paths(&m, parseArgs(title))
 	if m.Unverified == nil {
+		if m.Exe == "" {
+			return Master{}, false // it is ending: its memory goes before its root
+		}
 		m.Root = p.root(pid, m.Conf)
 	}
 	if _, err := os.Stat(m.Root); m.Root != "" && err != nil {

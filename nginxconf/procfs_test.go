@@ -48,6 +48,9 @@ func fakeProcess(t *testing.T, proc string, files, links map[string]string) {
 		to[name] = strings.ReplaceAll(target, "PROC", proc)
 	}
 	for name, target := range to {
+		if target == "" {
+			continue
+		}
 		if err := os.Symlink(target, filepath.Join(proc, "100", name)); err != nil {
 			t.Fatal(err)
 		}
@@ -73,6 +76,7 @@ func TestMastersPaths(t *testing.T) {
 		{"a chroot", "nginx: master process nginx", links{"root": "PROC/bin"}, "PROC/100/root /usr/share/nginx/ /etc/nginx/nginx.conf /run/nginx.pid"},
 		{"a program without arguments in it", "nginx: master process nginx", links{"exe": "PROC/other"}, " /usr/local/nginx/ /usr/local/nginx/conf/nginx.conf /usr/local/nginx/logs/nginx.pid"},
 		{"a process that ends while it is looked at", "nginx: master process nginx", links{"root": "PROC/gone"}, ""},
+		{"a process that has no program any more, but still a root", "nginx: master process nginx", links{"exe": "", "root": "PROC/bin"}, ""},
 		{"another network namespace", "nginx: master process nginx", links{"ns/net": "PROC/other"}, ""},
 		{"a worker", "nginx: worker process", nil, ""},
 		{"somebody who reads about it", "less\x00nginx: master process nginx", nil, ""},

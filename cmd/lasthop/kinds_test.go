@@ -8,6 +8,7 @@ import (
 	"os/exec"
 	"path/filepath"
 	"regexp"
+	"slices"
 	"strings"
 	"sync"
 	"testing"
@@ -18,9 +19,9 @@ import (
 	"github.com/google/go-cmp/cmp"
 )
 
-// kinds is a host whose uplinks are a NIC, a VLAN and a bond, each with a
-// default of main and a VIP; a VIP on a dummy; and a VRF with a NIC and a
-// default of its own. A real NGINX answers on all of them. The router forwards
+// kinds is a host whose uplinks are a NIC, a VLAN, a bond and a WireGuard
+// tunnel, each with a default of main and a VIP; a VIP on a dummy; and a VRF
+// with a NIC and a default of its own. A real NGINX answers on all of them. The router forwards
 // a reply only by the link that leads back to its client.
 type kinds struct {
 	*nstest.Street
@@ -28,10 +29,25 @@ type kinds struct {
 	conf string
 }
 
-// kindVIPs are the addresses that NGINX listens on: of the NIC, the VLAN, the
-// bond, the dummy (in the VLAN's subnet) and the VRF.
-var kindVIPs = []string{"10.7.0.10", "2001:db8::10", "10.8.20.100", "2001:db8:20::100",
-	"10.8.30.100", "2001:db8:30::100", "10.8.20.200", "10.8.40.100", "2001:db8:40::100"}
+// kindOf are the addresses that NGINX listens on, by the kind of their links.
+// The dummy's is in the VLAN's subnet.
+var kindOf = map[string][]string{"nic": {"10.7.0.10", "2001:db8::10"},
+	"vlan":      {"10.8.20.100", "2001:db8:20::100"},
+	"bond":      {"10.8.30.100", "2001:db8:30::100"},
+	"dummy":     {"10.8.20.200"},
+	"wireguard": {"10.8.50.100", "2001:db8:50::100"},
+	"vrf-off":   {"10.8.40.100", "2001:db8:40::100"}}
+
+// kindVIPs are all of them.
+var kindVIPs = slices.Sorted(func(yield func(string) bool) {
+	for _, vips := range kindOf {
+		for _, v := range vips {
+			if !yield(v) {
+				return
+			}
+		}
+	}
+})
 
 func newKinds(t *testing.T) *kinds {
 	t.Helper()
@@ -49,6 +65,8 @@ func newKinds(t *testing.T) *kinds {
 		where, args, _ := strings.Cut(line, " ")
 		k.do(map[string]*nstest.NS{"host": k.Host, "router": k.Router}[where], args)
 	}
+	nstest.WireGuard(t, "wg0", nstest.Peer{NS: k.Router, Addr: "10.7.0.1"},
+		nstest.Peer{NS: k.Host, Addr: "10.7.0.10"})
 	k.Router.Run("nft", "-f", "../../testdata/lab/reverse-path6.nft")
 	k.Router.Run("sh", "-c",
 		"for f in /proc/sys/net/ipv4/conf/*/rp_filter; do echo 1 >$f; done")
@@ -99,6 +117,16 @@ host route add default via 10.8.20.1 metric 101
 host -6 route add default via 2001:db8:20::1 metric 1101
 host route add default via 10.8.30.1 metric 102
 host -6 route add default via 2001:db8:30::1 metric 1102
+host link add wg0 type wireguard
+router link add wg0 type wireguard
+host link set wg0 up
+router link set wg0 up
+host addr add 10.8.50.100/24 dev wg0
+host addr add 2001:db8:50::100/64 dev wg0
+router addr add 10.8.50.1/24 dev wg0
+router addr add 2001:db8:50::1/64 dev wg0
+host route add default via 10.8.50.1 metric 103
+host -6 route add default via 2001:db8:50::1 metric 1103
 host route add default via 10.8.40.1 table 10
 host -6 route add default via 2001:db8:40::1 table 10
 `
@@ -237,15 +265,22 @@ func TestKinds(t *testing.T) {
 	k := newKinds(t)
 	k.nginx()
 	before, vrf := k.snapshot()
-	own := []string{"10.7.0.10", "2001:db8::10", "10.8.40.100", "2001:db8:40::100"}
+	own := slices.Sorted(slices.Values(slices.Concat(kindOf["nic"], kindOf["vrf-off"])))
 	if d := cmp.Diff(own, k.answers()); d != "" {
 		t.Fatalf("before: answers -want +got\n%s", d)
 	}
 	plan := k.lasthop(0, "plan")
 	k.lasthop(2, "check")
 	k.lasthop(0, "apply")
-	if d := cmp.Diff(kindVIPs, k.answers()); d != "" {
-		t.Errorf("after apply: answers -want +got\n%s\n%s", d, plan)
+	answers := k.answers()
+	for kind, vips := range kindOf {
+		t.Run("uplink/"+kind, func(t *testing.T) {
+			for _, v := range vips {
+				if !slices.Contains(answers, v) {
+					t.Errorf("after apply %s does not answer\n%s", v, plan)
+				}
+			}
+		})
 	}
 	k.lasthop(0, "check")
 	applied, inside := k.snapshot()

@@ -115,6 +115,7 @@ func TestDropStale(t *testing.T) {
 		{"the default, and another has run", []survey.Source{{Conf: "/a"}, {Conf: "/b"}}, true, nil, []survey.Source{{Conf: "/a"}, {Conf: "/b"}}},
 		{"the default, and another runs", []survey.Source{{Conf: "/a"}}, true, []survey.Source{{Conf: "/b"}}, []survey.Source{{Conf: "/b"}}},
 		{"one that has ended, and another runs", []survey.Source{{Conf: "/a"}}, false, []survey.Source{{Conf: "/b"}}, []survey.Source{{Conf: "/a"}, {Conf: "/b"}}},
+		{"a container that ended before it was read", []survey.Source{{Conf: "/unread", Root: old}, {Conf: "/a"}}, false, nil, []survey.Source{{Conf: "/a"}}},
 		{"a container that has ended", []survey.Source{{Conf: "/a", Root: old}}, false, nil, []survey.Source{{Conf: "/a", Root: old}}},
 		{"a container that came back", []survey.Source{{Conf: "/a", Root: old}}, false, []survey.Source{{Conf: "/a", Root: new}}, []survey.Source{{Conf: "/a", Root: new}}},
 		{"a container, and another file in the new one", []survey.Source{{Conf: "/a", Root: old}}, false, []survey.Source{{Conf: "/b", Root: new}}, []survey.Source{{Conf: "/a", Root: old}, {Conf: "/b", Root: new}}},
@@ -124,6 +125,9 @@ func TestDropStale(t *testing.T) {
 		for n, s := range tt.ran {
 			i := newInstance(s)
 			i.ran = n > 0 || !tt.only
+			if s.Conf != "/unread" {
+				i.loaded = &nginxconf.Config{}
+			}
 			f.instances = append(f.instances, i)
 		}
 		var masters []nginxconf.Master

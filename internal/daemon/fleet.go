@@ -138,8 +138,8 @@ func (f *fleet) arrange(masters []nginxconf.Master) {
 }
 
 // dropStale forgets what is there no more: the default configuration where
-// NGINX turns out to run with another one, and a container's once the same file
-// runs in a new one.
+// NGINX turns out to run with another one, a container's once the same file
+// runs in a new one, and one that ended before its configuration was read.
 func (f *fleet) dropStale() {
 	running := func(is func(*instance) bool) bool {
 		return slices.ContainsFunc(f.instances,
@@ -151,6 +151,8 @@ func (f *fleet) dropStale() {
 			return false
 		case !i.ran:
 			return running(func(*instance) bool { return true })
+		case i.Root != "" && i.loaded == nil:
+			return true
 		case i.Root != "":
 			return running(func(o *instance) bool {
 				return o.Conf == i.Conf && o.Root != ""

@@ -3,16 +3,10 @@ package survey
 import (
 	"cmp"
 	"context"
-	"crypto/ecdh"
-	"crypto/rand"
-	"encoding/base64"
 	"encoding/binary"
 	"errors"
 	"fmt"
 	"net"
-	"os"
-	"os/exec"
-	"path/filepath"
 	"strings"
 	"syscall"
 	"testing"
@@ -168,30 +162,8 @@ func (s *street) neighbours() {
 
 // wireguard makes host and router each other's peers.
 func (s *street) wireguard() {
-	if _, err := exec.LookPath("wg"); err != nil {
-		s.t.Skip(err)
-	}
-	a, b := s.key(), s.key()
-	peer := func(n *nstest.NS, own, other *ecdh.PrivateKey, endpoint string) {
-		file := filepath.Join(s.t.TempDir(), "key")
-		text := base64.StdEncoding.EncodeToString(own.Bytes())
-		if err := os.WriteFile(file, []byte(text), 0o600); err != nil {
-			s.t.Fatal(err)
-		}
-		n.Run("wg", "set", "wg0", "listen-port", "51820", "private-key", file, "peer",
-			base64.StdEncoding.EncodeToString(other.PublicKey().Bytes()),
-			"allowed-ips", "0.0.0.0/0,::/0", "endpoint", endpoint+":51820")
-	}
-	peer(s.Router, a, b, "10.7.1.10")
-	peer(s.Host, b, a, "10.7.1.1")
-}
-
-func (s *street) key() *ecdh.PrivateKey {
-	k, err := ecdh.X25519().GenerateKey(rand.Reader)
-	if err != nil {
-		s.t.Fatal(err)
-	}
-	return k
+	nstest.WireGuard(s.t, "wg0", nstest.Peer{NS: s.Router, Addr: "10.7.1.1"},
+		nstest.Peer{NS: s.Host, Addr: "10.7.1.10"})
 }
 
 // asked is how many TCP connections each address of the link gets.

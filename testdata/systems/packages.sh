@@ -4,10 +4,8 @@
 #
 # usage: packages.sh SUITE...    a table, a line for each suite; needs root
 #
-# Two versions are built as `make packages` builds them. Each step is a function, do_STEP. While it runs, clients ask every address
-# through a router that drops each reply that does not come back by the
-# interface that the request went out by. A request is lost if it has no answer,
-# or needed a second SYN.
+# Two versions are built as `make packages` builds them. Each step is a function,
+# do_STEP, that runs while clients of clients.sh ask.
 #
 # LAB_WAIT     multiplies every time limit
 # KEEP         a directory for what the machines log
@@ -46,11 +44,11 @@ build() { # build VERSION
 
 # table SUITE: below each step, how many requests were lost of how many; or FAIL.
 table() {
-	[ -n "${head:-}" ] || printf '%-10s' suite $steps
+	[ -n "${head:-}" ] || printf '%-9s' suite $steps
 	head=1
-	printf '\n%-10s' "$1"
+	printf '\n%-9s' "$1"
 	awk -v steps="$steps" '{ got[$2] = $1 == "ok" ? $3 "/" $5 : $1 }
-		END { n = split(steps, name, " "); for (i = 1; i <= n; i++) printf "%-10s", name[i] in got ? got[name[i]] : "-" }'
+		END { n = split(steps, name, " "); for (i = 1; i <= n; i++) printf "%-9s", name[i] in got ? got[name[i]] : "-" }'
 	echo
 }
 
@@ -114,7 +112,7 @@ inside() {
 		groups=$(behind 0 1 2 3)
 		soon systemctl -q is-active nginx
 		for step in $second_boot; do
-			[ $step != purge ] || groups=$(behind 0)
+			[ $step != clear ] || groups=$(behind 0)
 			try $step
 		done
 	fi
@@ -192,10 +190,24 @@ do_kill() {
 	soon lasthop status
 }
 
+# With its drop-in, the mode last-hop has programs and maps in the kernel, too.
+do_last_hop() {
+	now install -D -m 644 /usr/share/doc/lasthop/lasthop.service.d/last-hop.conf \
+		/etc/systemd/system/lasthop.service.d/last-hop.conf
+	printf 'interfaces:\n  eth1: {return: last-hop}\ntable_names: true\n' >>/etc/lasthop/lasthop.yaml
+	now systemctl daemon-reload
+	now systemctl restart lasthop
+	soon learns
+	soon lasthop status
+}
+learns() { tc filter show dev eth1 ingress | grep -q lasthop/; }
+
+# The kernel's state is the same before and after, and at no time less.
 do_upgrade() {
-	local before was
-	before=$(property lasthop MainPID)
-	was=$(lasthop version)
+	local before was state
+	before=$(property lasthop MainPID) was=$(lasthop version) state=$(installed)
+	ip -N monitor rule route >/run/changes 2>&1 &
+	trap "kill $!" EXIT
 	now apt-get install -y /mnt/job/lasthop_1.0.1_amd64.deb
 	now test "$was" != "$(lasthop version)"
 	now systemctl -q is-active lasthop
@@ -203,6 +215,20 @@ do_upgrade() {
 	now test "$before" != "$(property lasthop MainPID)"
 	soon lasthop status
 	now lasthop check
+	[ "$(installed)" = "$state" ] || fail "it was $state, it is $(installed)"
+	! grep Deleted /run/changes || fail "something was deleted meanwhile"
+}
+
+# installed: what lasthop has in the kernel, and names for it.
+installed() {
+	local family
+	for family in -4 -6; do
+		ip -N $family rule | grep "proto 76"
+		ip -N $family route show table all | grep "proto 76"
+	done
+	ip -o link show group 76 | cut -d: -f2
+	! learns || echo a program
+	ls -d /sys/fs/bpf/lasthop /etc/iproute2/rt_tables.d/lasthop.conf 2>/dev/null || :
 }
 
 # Before NGINX takes its first request.
@@ -216,29 +242,44 @@ do_boot() {
 	now lasthop check
 }
 
-# The routes stay, and the package says what takes them away.
+# What is in the kernel stays, and the package says what takes it away.
 do_remove() {
-	local out
+	local out state
+	state=$(installed)
 	out=$(apt-get remove -y lasthop 2>&1) || fail "$out"
-	grep -q  "sh /run/lasthop-undo/clear.sh" <<<"$out" || fail "it does not say how to remove the routes: $out"
+	grep -q "sh /run/lasthop-undo/clear.sh" <<<"$out" || fail "it does not say how to remove the routes: $out"
 	now not systemctl -q is-active lasthop
 	now not test -e /usr/sbin/lasthop
 	now test -e /etc/lasthop/lasthop.yaml
+	[ "$(installed)" = "$state" ] || fail "it was $state, it is $(installed)"
+}
+
+do_clear() {
+	now sh /run/lasthop-undo/clear.sh
+	now test "$(installed)" = /etc/iproute2/rt_tables.d/lasthop.conf
+	now not is_answered 1
+}
+
+# What the administrator enabled is enabled.
+do_again() {
+	now apt-get install -y /mnt/job/lasthop_1.0.1_amd64.deb
+	now systemctl -q is-enabled lasthop
+	now systemctl start lasthop
+	soon is_answered 1
+	soon lasthop status
 }
 
 do_purge() {
 	local left
 	now apt-get purge -y lasthop
-	left=$(ip -N rule | grep "proto 76" || :)$(ip -N -6 rule | grep "proto 76" || :)
-	left=$left$(ip -N route show table all | grep "proto 76" || :)
-	left=$left$(ip -N -6 route show table all | grep "proto 76" || :)
-	left=$left$(find /etc /run /usr /var -name '*lasthop*' ! -path '/run/systemd/*')
+	rm -r /etc/systemd/system/lasthop.service.d # the administrator's
+	left=$(installed)$(find /etc /run /usr /var -name '*lasthop*' ! -path '/run/systemd/*')
 	[ -z "$left" ] || fail "left: $left"
 	now not is_answered 1
 }
 
-first_boot="install start reload dropin settings restart kill upgrade"
-second_boot="boot remove purge"
+first_boot="install start reload dropin settings restart kill last_hop upgrade"
+second_boot="boot remove clear again purge"
 steps="$first_boot $second_boot"
 
 case ${1:-} in

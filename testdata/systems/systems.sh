@@ -9,23 +9,18 @@
 # LAB_WAIT     multiplies every time limit (10: the processor is emulated)
 # JOB          is run instead of all jobs: JOB="./internal/survey TestObserveVRF"
 #
-# The root of a suite is made once and kept in ${XDG_CACHE_HOME:-~/.cache}/lasthop,
-# in a folder for each suite:
-#   root/                       the files, as debootstrap leaves them
-#   disk, vmlinuz, initrd       the same, as a virtual machine boots it
-#   made-of                     packages and unit: with others it is made anew
-# Nothing writes to them: what a machine writes to its disk is thrown away. It
-# has no network. It sees this tree, read-only, at the same path.
+# roots.sh makes the root of a suite, and a disk of it. What a machine writes to
+# its disk is thrown away. It has no network. It sees this tree, read-only, at the
+# same path.
 #
-# Another suite is a line of kernel_of. Another job is a line of jobs.
+# Another job is a line of jobs.
 set -eu -o pipefail
 export LC_ALL=C
 PATH=$PATH:/usr/local/go/bin:/usr/sbin:/sbin
 
 here=$(cd "$(dirname "$0")" && pwd)
 tree=$(cd "$here/../.." && pwd)
-cache=${XDG_CACHE_HOME:-$HOME/.cache}/lasthop
-mirror=http://deb.debian.org/debian
+. "$here/roots.sh"
 at_most=45m # for one machine
 
 # jobs: lines "PACKAGE TESTS": the tests of a package that need a machine.
@@ -39,21 +34,6 @@ jobs() {
 	END
 }
 
-# kernel_of SUITE: the package of its kernel.
-kernel_of() {
-	case $1 in
-	bullseye | bookworm | trixie) echo linux-image-amd64 ;; # 5.10, 6.1, 6.12
-	*) die "no such suite: $1" ;;
-	esac
-}
-
-packages_of() {
-	echo "$(kernel_of "$1"),initramfs-tools,systemd-sysv,udev,dbus,kmod,netbase,procps,iproute2" \
-		"nftables,iputils-ping,socat,nginx,libnginx-mod-stream,wireguard-tools" | tr ' ' ,
-}
-
-die() { echo "systems: error: $*" >&2; exit 1; }
-
 main() {
 	[ $# -gt 0 ] || die "usage: systems.sh SUITE..."
 	[ "$(id -u)" = 0 ] || die "making the root of a distribution needs root: sudo -E make systems"
@@ -64,50 +44,32 @@ main() {
 	trap 'exit 1' HUP INT TERM
 	local suite
 	for suite in "$@"; do
-		kernel_of "$suite" >/dev/null
 		prepare "$suite"
+		[ -e "$cache/$suite/disk" ] || die "no kernel of $suite is tried"
 	done
 	compile
 	for suite in "$@"; do
 		boot "$suite"
 		verdict "$suite"
+		table "$suite"
 	done
 }
 
-# prepare SUITE: its root and disk, from the cache or new.
-prepare() {
-	local dir=$cache/$1 packages made_of
-	packages=$(packages_of "$1")
-	made_of=$packages$'\n'$(cat "$here/job.service")
-	mkdir -p "$cache"
-	exec 9>"$cache/$1.lock"
-	flock 9
-	if ! cmp -s "$dir/made-of" - <<<"$made_of"; then
-		echo "systems: making the root of $1" >&2
-		rm -rf --one-file-system "$dir" "$dir.new"
-		bootstrap "$1" "$packages" "$dir.new" >"$work/log" 2>&1 || {
-			tail -n 50 "$work/log" >&2
-			die "cannot make the root of $1"
-		}
-		echo "$made_of" >"$dir.new/made-of"
-		mv "$dir.new" "$dir"
-	fi
-	exec 9>&-
-}
-
-# bootstrap SUITE PACKAGES DIRECTORY: no service of the packages starts, for a
-# machine boots to job.service alone. What debootstrap mounts in the root, /proc
-# and /sys of this machine, is gone with it, however it ends.
-bootstrap() {
-	local root=$3/root
-	mkdir -p "$3" &&
-		unshare --mount debootstrap --variant=minbase --include="$2" "$1" "$root" $mirror &&
-		rm -rf "$root"/var/cache/apt/archives/*.deb "$root"/var/lib/apt/lists/* &&
-		cp "$here/job.service" "$root/etc/systemd/system/" &&
-		cp "$root"/boot/vmlinuz-* "$3/vmlinuz" &&
-		cp "$root"/boot/initrd.img-* "$3/initrd" &&
-		mke2fs -q -t ext4 -O ^metadata_csum -E lazy_itable_init=1,root_owner=0:0 \
-			-d "$root" "$3/disk" 6G
+# table SUITE: for each kind of uplink, whether its listeners were answered by
+# their routes (TestKinds), and (lh:) with return: last-hop (TestUplinkKinds).
+table() {
+	local kind kernel
+	kernel=$(sed -n 's/^== kernel //p' "$work/out")
+	[ -n "${head:-}" ] || {
+		printf '%-26s' kernel
+		printf '%-11s' nic vlan bond dummy wireguard vrf-off lh:vlan lh:bond lh:macvlan lh:bridge
+	}
+	head=1
+	printf '\n%-26s' "$1 $kernel"
+	for kind in Kinds/uplink/{nic,vlan,bond,dummy,wireguard,vrf-off} UplinkKinds/{vlan,bond,macvlan,bridge}; do
+		if grep -q "^ *--- PASS: Test$kind " "$work/out"; then printf '%-11s' ok; else printf '%-11s' -; fi
+	done
+	echo
 }
 
 # compile: without cgo, so that the programs start where the C library is older.
@@ -133,6 +95,7 @@ compile() {
 				echo "FAIL: $package: exit status \$?"
 		END
 	done < <(jobs)
+	echo 'echo "== kernel $(uname -r)"' >>"$work/run.sh"
 	echo 'echo "end of the job"' >>"$work/run.sh"
 }
 

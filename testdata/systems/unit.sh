@@ -6,9 +6,7 @@
 # usage: unit.sh ROOT LASTHOP      boots ROOT; prints "ok NAME" or "FAIL NAME: why"; needs root
 #        unit.sh here LASTHOP      the same in a virtual machine, whose files it changes
 #
-# ROOT is what debootstrap made of a distribution, with nginx and socat; nothing
-# writes to it. The machine that boots has the kernel of this one, and namespaces
-# of its own. It powers off at the end of inside, or after two minutes.
+# ROOT is a root of roots.sh, which machine.sh boots.
 #
 # LAB_WAIT     multiplies every time limit
 # KEEP         a directory for what the machine logs
@@ -17,43 +15,14 @@ export LC_ALL=C
 self=$(cd "$(dirname "$0")" && pwd)/unit.sh
 wait=${LAB_WAIT:-1}
 
-outside() {
-	lock=${1%/root}.lock # of systems.sh, while it makes ROOT
-	[ ! -e "$lock" ] || { exec 9<"$lock"; flock -s 9; }
+outside() { # outside ROOT LASTHOP
 	work=$(mktemp -d)
 	trap 'rm -rf "$work"' EXIT
 	trap 'exit 1' HUP INT TERM
-	mkdir "$work/job"
-	timeout -k 5 $((120 * wait)) unshare --net --mount --cgroup --pid --fork --kill-child \
-		--mount-proc --propagation private "$self" machine "$1" "$2" "$work" \
-		>"$work/job/console" 2>&1 </dev/null || :
-	[ -z "${KEEP:-}" ] || cp "$work"/job/* "$KEEP"
-	if grep -qsx end "$work/job/out"; then
-		grep -vx end "$work/job/out"
-	else
-		cat "$work"/job/* >&2
-		echo "FAIL machine: it ended before the job did"
-	fi
-}
-
-# machine ROOT LASTHOP WORK: in namespaces of its own, what was in ROOT and what
-# is installed boots.
-machine() {
-	local root=$3/files/root
-	mkdir "$3/files"
-	mount -t tmpfs tmpfs "$3/files"
-	mkdir "$3/files/upper" "$3/files/work" "$root"
-	mount -t overlay -o "lowerdir=$1,upperdir=$3/files/upper,workdir=$3/files/work" overlay "$root"
-	rm -f "$root"/etc/systemd/system/*.target.wants/*
-	prepare "$root" "$2"
-	systemctl --root="$root" enable nginx lasthop uplinks job
-	mount -t tmpfs tmpfs /run
-	mount -t sysfs sysfs /sys
-	mount -t cgroup2 cgroup2 /sys/fs/cgroup
-	mkdir "$3/bpf"
-	mount -t bpf bpf "$3/bpf"
-	exec systemd-nspawn --quiet --directory="$root" --register=no --keep-unit --private-network \
-		--capability=CAP_NET_ADMIN,CAP_BPF --system-call-filter=bpf --bind="$3/job:/mnt/job" --bind="$3/bpf:/sys/fs/bpf" --boot
+	echo once >"$work/boots"
+	"${self%/*}/machine.sh" "$1" "$work" "$self" "$2"
+	[ -z "${KEEP:-}" ] || cp "$work"/* "$KEEP"
+	! [ -e "$work/out" ] || grep -vx end "$work/out"
 }
 
 # here LASTHOP: in a machine that may be lost, and runs systemd.
@@ -73,6 +42,7 @@ prepare() { # prepare ROOT LASTHOP
 	journalctl --root="$1" --update-catalog
 	cp "$self" "$1/unit.sh"
 	for name in uplinks job; do $name >"$1/etc/systemd/system/$name.service"; done
+	systemctl --root="$1" enable nginx lasthop uplinks job
 	configure "$1"
 }
 
@@ -551,7 +521,8 @@ inside() {
 	echo end
 }
 
-case ${1:-} in
-machine | here | links | inside) "$@" ;;
+case ${1:-}:${2:-} in
+here:* | links:* | inside:*) "$@" ;;
+*:prepare) prepare "$3" "$1" ;;
 *) outside "$@" ;;
 esac
