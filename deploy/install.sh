@@ -21,7 +21,7 @@ put 644 deploy/networkd.conf.d/lasthop.conf "$root$prefix/lib/systemd/networkd.c
 put 644 deploy/lasthop.catalog "$root$prefix/lib/systemd/catalog/lasthop.catalog"
 put 644 deploy/rt_protos.conf "$etc/iproute2/rt_protos.d/lasthop.conf"
 [ -e "$etc/lasthop/lasthop.yaml" ] || put 644 deploy/lasthop.yaml "$etc/lasthop/lasthop.yaml"
-for file in README.md LICENSE deploy/THIRD-PARTY-LICENSES docs/*.md deploy/lasthop.yaml deploy/nginx.service.d/lasthop.conf \
+for file in README.md LICENSE SECURITY.md deploy/THIRD-PARTY-LICENSES docs/*.md deploy/lasthop.yaml deploy/nginx.service.d/lasthop.conf \
 	deploy/lasthop.service.d/last-hop.conf; do
 	sed "s|/usr/sbin/lasthop|$prefix/sbin/lasthop|" "$file" | put 644 /dev/stdin "$share/doc/lasthop/${file#deploy/}"
 done

@@ -13,7 +13,7 @@ type Status struct {
 	Head
 	Started   time.Time // of the daemon
 	InSync    bool      // the kernel holds what the plan wants, and nothing is wrong
-	Detector  string    // what notices reloads: "proc connector", "children check every 20ms"
+	Detector  string    // what notices reloads: "proc connector", "polling …"
 	Masters   []Master
 	Plan      routing.Plan
 	Diff      routing.Diff // what the kernel lacks of the plan now

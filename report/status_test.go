@@ -116,7 +116,14 @@ func TestFallsBack(t *testing.T) {
 		plan routing.Plan
 		want bool
 	}{{none, true}, {fell, false}} {
-		c, s := Check{Plan: tt.plan}, Status{Plan: tt.plan}
+		c, s := Check{Plan: tt.plan}, Status{Plan: tt.plan, InSync: true}
+		var text bytes.Buffer
+		if err := s.Text(&text, Style{}); err != nil {
+			t.Fatal(err)
+		}
+		if strings.Contains(text.String(), "in sync, but the findings ask") == tt.want {
+			t.Errorf("wanted %v: %s", tt.want, text.String())
+		}
 		if c.Wanted() != tt.want || s.Asks() == tt.want ||
 			strings.Contains(c.oneLine(), "strict in place of last-hop") == tt.want {
 			t.Errorf("wanted %v, asks %v: %s", c.Wanted(), s.Asks(), c.oneLine())

@@ -15,7 +15,10 @@ import (
 func (s Status) Text(w io.Writer, style Style) error {
 	t := &page{style: style}
 	state := t.paint(red, "NOT in sync")
-	if s.InSync {
+	switch {
+	case s.InSync && s.Asks():
+		state = t.paint(yellow, "in sync, but the findings ask for more")
+	case s.InSync:
 		state = t.paint(green, "in sync")
 	}
 	t.printf("%s: %s\n", t.paint(bold, "lasthop"), state)
@@ -54,7 +57,7 @@ func stamp(at time.Time) string {
 }
 
 func (t *page) masters(s Status) {
-	t.heading("NGINX (%d), seen by: %s", len(s.Masters), Escape(s.Detector))
+	t.heading("NGINX (%d), reload detection: %s", len(s.Masters), Escape(s.Detector))
 	var rows []row
 	for _, m := range s.Masters {
 		pid, does := "-", "not running: what is on disk counts"

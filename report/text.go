@@ -44,8 +44,9 @@ func (t *page) planEnd(p Plan) {
 // is known: of other listeners it says what they rest on.
 func nothingNeeded(p routing.Plan) string {
 	if slices.ContainsFunc(p.Outcomes, routing.Outcome.Asks) {
-		return "Nothing can be done for the unresolved listeners; the " +
-			"findings say what is missing."
+		return "Nothing to do yet: the findings say what lasthop must know of the " +
+			"unresolved listeners. A flag is for one command; the settings in " +
+			"/etc/lasthop/lasthop.yaml are for all, and for the service."
 	}
 	n := counted(p.Outcomes, func(o routing.Outcome) string { return restsOn(p, o) })
 	warned := slices.ContainsFunc(p.Findings,
@@ -121,7 +122,7 @@ func (c Check) Text(w io.Writer, s Style) error {
 	t.findings(c.Plan.Findings)
 	t.printf("\n%s\n", c.oneLine())
 	if !c.Diff.Empty() {
-		t.printf("To mend it:\n  %s\n", t.paint(bold, oneLine(c.Mend)))
+		t.printf("To make the kernel as planned:\n  %s\n", t.paint(bold, oneLine(c.Mend)))
 	}
 	return t.writeTo(w)
 }

@@ -146,7 +146,7 @@ func (w *Watcher) Detector() string {
 	if w.forks != nil {
 		return aboutConnector
 	}
-	return fmt.Sprintf("children check every %v (%v)", w.options.Alone, w.why)
+	return fmt.Sprintf("polling NGINX's children every %v (%v)", w.options.Alone, w.why)
 }
 
 // Events gives what has happened, in order. It is closed when Run ends.

@@ -14,10 +14,11 @@ import (
 func testCommand(a *app) *cobra.Command {
 	return &cobra.Command{
 		Use:   "test",
-		Short: "read settings and NGINX's configuration, as `nginx -t` does",
+		Short: "read settings and NGINX's configuration, and report what cannot be read",
 		Long: `test reads lasthop.yaml, the flags and NGINX's configuration, and says for each file
-whether it is fine. It does not look at the kernel and changes nothing: whether an
-interface or an address exists is for plan and check.
+whether lasthop can read it. It changes nothing. It does not look at the kernel: whether an
+interface or an address exists is for plan and check. Nor does it replace nginx -t: of
+NGINX's directives it reads those that say where NGINX listens.
 
 It exits with 1, and prints file:line and what to do, if something cannot be read.`,
 		Args: none,
@@ -42,7 +43,7 @@ func test(a *app) error {
 	warn := func(message string) { a.ui.warn("%s", message) }
 	configs, err := survey.Configurations(s, a.flags.netns, warn)
 	for _, c := range configs {
-		fmt.Fprintf(a.ui.stdout, "lasthop: configuration %s is fine, listeners: %d\n",
+		fmt.Fprintf(a.ui.stdout, "lasthop: configuration %s is read, listeners: %d\n",
 			report.Line(c.Root+c.Absolute()), len(c.Listens))
 		for _, w := range c.Warnings {
 			a.ui.warn("%s: %s", w.Origin, w.Message)

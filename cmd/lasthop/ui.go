@@ -68,19 +68,18 @@ func (u ui) exit(err error) int {
 // error prints an error; one that joins several is printed line by line, with a
 // hint for all of them at the end.
 func (u ui) error(err error) {
-	if remedy, below := hint.Cut(err); remedy != "" {
-		u.error(below)
-		u.hint(remedy)
-		return
-	}
-	if many, ok := err.(interface{ Unwrap() []error }); ok {
+	remedy, below := hint.Cut(err)
+	if many, ok := below.(interface{ Unwrap() []error }); ok {
 		for _, e := range many.Unwrap() {
 			u.error(e)
+		}
+		if remedy != "" {
+			u.hint(remedy)
 		}
 		return
 	}
 	u.say(slog.LevelError, "error", err.Error())
-	if remedy := hint.Of(err); remedy != "" {
+	if remedy := hint.Of(err); remedy != "" { // the outermost alone
 		u.hint(remedy)
 	}
 }

@@ -126,12 +126,15 @@ func statusLine(s report.Status) string {
 	if len(s.Wrong) > 0 {
 		return strings.ReplaceAll(report.Escape(s.Wrong[0]), "\n", " ")
 	}
-	ready := 0
+	ready, unresolved := 0, 0
 	for _, o := range s.Plan.Outcomes {
-		if o.Status == routing.Ready || o.Status == routing.Armed {
+		switch {
+		case o.Status == routing.Ready || o.Status == routing.Armed:
 			ready++
+		case o.Asks():
+			unresolved++
 		}
 	}
-	return fmt.Sprintf("in sync: %d listeners, %d with a way of their own, %d paths",
-		len(s.Plan.Outcomes), ready, len(s.Plan.Paths))
+	return fmt.Sprintf("in sync: %d listeners, %d with a way of their own, %d unresolved, "+
+		"%d paths", len(s.Plan.Outcomes), ready, unresolved, len(s.Plan.Paths))
 }

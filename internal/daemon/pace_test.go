@@ -1,8 +1,10 @@
 package daemon
 
 import (
+	"bytes"
 	"errors"
 	"fmt"
+	"log/slog"
 	"net/netip"
 	"slices"
 	"strings"
@@ -12,6 +14,7 @@ import (
 	"github.com/google/go-cmp/cmp"
 	"golang.org/x/sys/unix"
 
+	"lasthop/report"
 	"lasthop/routing"
 )
 
@@ -201,5 +204,27 @@ func TestUrgent(t *testing.T) {
 		"rule deleted: 5199: from 10.0.1.100 iif lo lookup 20431 proto 76"}
 	if d := cmp.Diff(want, got); d != "" {
 		t.Errorf("-want +got\n%s", d)
+	}
+}
+
+// TestSaysIdle: that nothing is installed does not say that nothing is needed.
+// Both the log and the line for systemd know a listener that is unresolved.
+func TestSaysIdle(t *testing.T) {
+	for status, want := range map[routing.Status][2]string{
+		routing.Unchanged:  {"no listener needs a way of its own", ", 0 unresolved, "},
+		routing.Unresolved: {"`lasthop status` says what is missing", ", 1 unresolved, "},
+	} {
+		var log bytes.Buffer
+		r := reconciler{log: slog.New(slog.NewTextHandler(&log, nil))}
+		plan := routing.Plan{Outcomes: []routing.Outcome{{Status: status}}}
+		r.sayIdle(plan)
+		r.sayIdle(plan)
+		got := log.String()
+		if strings.Count(got, want[0]) != 1 || strings.Count(got, "\n") != 1 {
+			t.Errorf("%s: want %q once, logged %q", status, want[0], got)
+		}
+		if got := statusLine(report.Status{Plan: plan}); !strings.Contains(got, want[1]) {
+			t.Errorf("%s: %q does not say %q", status, got, want[1])
+		}
 	}
 }

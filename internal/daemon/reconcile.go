@@ -5,6 +5,7 @@ import (
 	"log/slog"
 	"net"
 	"os"
+	"slices"
 	"time"
 
 	"lasthop/internal/hint"
@@ -200,12 +201,16 @@ func (r *reconciler) carryOut(c writer.Change) ([]routing.Op, error) {
 	return r.writer.Write(c)
 }
 
-// sayIdle says once that nothing is needed.
+// sayIdle says once that nothing is installed. Findings say what is missing for
+// the listeners that ask for something.
 func (r *reconciler) sayIdle(p routing.Plan) {
 	idle := len(p.State.Rules) == 0
 	if idle && !r.idle && len(p.Outcomes) > 0 {
-		r.log.Info("nothing to do: no listener needs a way of its own",
-			"listeners", len(p.Outcomes))
+		message := "nothing to do: no listener needs a way of its own"
+		if slices.ContainsFunc(p.Outcomes, routing.Outcome.Asks) {
+			message = "nothing to do yet: `lasthop status` says what is missing"
+		}
+		r.log.Info(message, "listeners", len(p.Outcomes))
 	}
 	r.idle = idle
 }

@@ -82,7 +82,8 @@ func running(netns string, listens bool, warn func(string)) (NGINX, error) {
 	var sources []Source
 	for _, m := range masters {
 		if m.Unverified != nil {
-			warn(fmt.Sprintf("NGINX %d: %v", m.PID, m.Unverified))
+			warn(fmt.Sprintf("%v: lasthop goes by its command line; %s", m.Unverified,
+				hint.Of(m.Unverified)))
 		}
 		if s := SourceOf(m); !slices.Contains(sources, s) {
 			sources = append(sources, s)

@@ -181,7 +181,7 @@ do_prepare() {
 }
 do_cut_over() {
 	follow "Cut-over"
-	page "4. Cut over"
+	page "4. Cut over from a BIG-IP"
 	now has_all host
 	touch /root/moved
 }
