@@ -19,10 +19,10 @@ import (
 	"github.com/google/go-cmp/cmp"
 )
 
-// kinds is a host whose uplinks are a NIC, a VLAN, a bond and a WireGuard tunnel,
-// each with a default of main and a VIP; a VIP on a dummy; and a VRF with a NIC
-// and a default of its own. A real NGINX answers on all of them. The router
-// forwards a reply only by the link that leads back to its client.
+// kinds is a host whose uplinks are a NIC, a VLAN, a bond and a WireGuard
+// tunnel, each with a default of main and a VIP; a VIP on a dummy; and a VRF
+// with a NIC and a default of its own. A real NGINX answers on all of them. The
+// router forwards a reply only by the link that leads back to its client.
 type kinds struct {
 	*nstest.Street
 	t    *testing.T

@@ -4,6 +4,7 @@ import (
 	"errors"
 	"slices"
 
+	"lasthop/internal/doctor"
 	"lasthop/internal/survey"
 	"lasthop/report"
 	"lasthop/routing"
@@ -62,11 +63,18 @@ func (a *app) plan(exitCode, proving bool, evidence string) error {
 		return err
 	}
 	p := s.Plan()
+	var unloaded []routing.Finding
+	if scene.kernel != nil {
+		unloaded = doctor.Unloaded(s, doctor.Options{Kernel: scene.kernel,
+			Line: scene.line, Status: scene.status})
+		p.Plan.Findings = slices.Concat(p.Plan.Findings, unloaded)
+		routing.SortFindings(p.Plan.Findings)
+	}
 	if p.Seen = seen; seen != nil {
 		p.Plan.Findings = slices.Concat(p.Plan.Findings, seen.Findings)
 	}
 	p.Back = routing.Compare(p.Plan.State, s.Decision.Owned)
-	if !p.Diff.Empty() && !s.Decision.Unread() {
+	if !p.Diff.Empty() && !s.Decision.Unread() && len(unloaded) == 0 {
 		p.Next = scene.line.Apply(p.Digest)
 	}
 	var unproved error

@@ -132,7 +132,7 @@ func TestRestartAdvised(t *testing.T) {
 }
 
 // TestApplyNotLoaded: without a daemon apply takes nothing away that NGINX
-// still listens on, but waits for a reload that is under way.
+// still listens on, but waits for a reload that is under way. plan says so.
 func TestApplyNotLoaded(t *testing.T) {
 	t.Parallel()
 	s := newServer(t)
@@ -143,6 +143,15 @@ func TestApplyNotLoaded(t *testing.T) {
 			s.File("nginx.conf")}, args...)...)
 		return errs, code
 	}
+	wantPlan := func(when string, refused bool) {
+		t.Helper()
+		out, errs, code := s.lasthop("plan", "-c", s.File("nginx.conf"))
+		if code != exitDone || strings.Contains(out, "not-loaded") != refused ||
+			strings.Contains(out, "To do exactly this") == refused {
+			t.Errorf("plan, %s: exit code %d, %s%s", when, code, out, errs)
+		}
+	}
+	wantPlan("at first", false)
 	if errs, code := apply(); code != exitDone {
 		t.Fatalf("exit code %d, %s", code, errs)
 	}
@@ -150,6 +159,7 @@ func TestApplyNotLoaded(t *testing.T) {
 	leisure := time.Now().Add(200 * time.Millisecond)
 	s.Until("an edit at leisure", func() bool { return time.Now().After(leisure) })
 	s.Conf("listen 10.0.1.100:80;")
+	wantPlan("an edit that is not loaded", true)
 	errs, code := apply()
 	if code != exitFailed || !strings.Contains(errs, "nothing is changed") ||
 		!strings.Contains(errs, "hint: nginx -t && nginx -s reload") {
@@ -165,11 +175,14 @@ func TestApplyNotLoaded(t *testing.T) {
 	s.Reload()
 	s.Until("a load", func() bool { return s.serves("127.0.0.1:80") })
 	s.Conf("listen 10.0.1.100:80;") // too soon for the times to tell
+	wantPlan("an edit right after a load", true)
 	if errs, code := apply(); code != exitFailed || !has(s.owned(), "from 10.0.2.") ||
 		!strings.Contains(errs, "nothing is changed") {
 		t.Errorf("an edit right after a load: exit code %d, %s", code, errs)
 	}
 	s.Reload()
+	s.Until("the reload", func() bool { return !s.serves("10.0.2.100:80") })
+	wantPlan("after the reload", false)
 	if errs, code := apply(); code != exitDone || has(s.owned(), "from 10.0.2.") {
 		t.Errorf("after the reload: exit code %d, %s\n%q", code, errs, s.owned())
 	}

@@ -40,6 +40,29 @@ func Losing(s *survey.Survey, k sockets.Lister, l Loaded) (list []string) {
 	return list
 }
 
+// Unloaded returns why apply refuses a plan that removes rules: NGINX has not
+// loaded what is on disk, and listens, or may, on an address whose way the plan
+// removes.
+func Unloaded(s *survey.Survey, o Options) []routing.Finding {
+	if len(s.Decision.Diff.DelRules) == 0 {
+		return nil
+	}
+	l, err := Loads(s, o.Line.NetNS, o.Status)
+	if err != nil {
+		return nil // apply says so
+	}
+	for i := range l.Findings {
+		l.Findings[i].Severity = routing.Warning
+	}
+	if losing := Losing(s, o.Kernel, l); len(losing) > 0 {
+		l.Findings = append(l.Findings, routing.Warning.Finding("not-loaded", "NGINX",
+			"it listens on %s, which no listen on disk names, and this plan takes "+
+				"its way: apply refuses that", routing.Some(losing, 3)).
+			Advise("nginx -t && nginx -s reload"))
+	}
+	return l.Findings
+}
+
 // has reports whether replies from an address, or of a wildcard from some,
 // match a rule.
 func has(s routing.State, at netip.Addr) bool {
