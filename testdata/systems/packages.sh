@@ -54,7 +54,7 @@ table() {
 
 # files ROOT: uplinks and NGINX's configuration; lasthop is not there yet.
 files() {
-	cp "$here/packages.sh" "$here/clients.sh" "$here/../lab/reverse-path6.nft" "$1/"
+	cp -r "$here/packages.sh" "$here/clients.sh" "$here/../lab/reverse-path6.nft" "$here/../lab" "$1/"
 	rm -f "$1"/etc/nginx/sites-enabled/* "$1"/etc/nginx/modules-enabled/*
 	listens 0 1 >"$1/etc/nginx/conf.d/site.conf"
 	units "$1" packages.sh
@@ -231,6 +231,11 @@ installed() {
 	ls -d /sys/fs/bpf/lasthop /etc/iproute2/rt_tables.d/lasthop.conf 2>/dev/null || :
 }
 
+# The lab of `make demo`, in namespaces of its own.
+do_demo() {
+	now /lab/lab.sh run /lab/demo.sh inside /usr/sbin/lasthop
+}
+
 # Before NGINX takes its first request.
 do_boot() {
 	local ready begun
@@ -278,7 +283,7 @@ do_purge() {
 	now not is_answered 1
 }
 
-first_boot="install start reload dropin settings restart kill last_hop upgrade"
+first_boot="install start reload dropin settings restart kill last_hop upgrade demo"
 second_boot="boot remove clear again purge"
 steps="$first_boot $second_boot"
 
