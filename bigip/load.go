@@ -276,7 +276,7 @@ func (l *loader) keep(name string, r io.Reader, size int64) (string, error) {
 	return b.String(), nil
 }
 
-// text takes the stanzas of a file, the settings of BigDB.dat, or the answers of
+// text takes the stanzas of a file, the settings of BigDB.dat, or answers of
 // iControl REST.
 func (l *loader) text(name, data string) error {
 	data = clean(data)

@@ -10,8 +10,8 @@ import (
 )
 
 // rest takes the answers of iControl REST in a JSON text as stanzas: items of
-// collections (`GET /mgmt/tm/ltm/virtual`), single items, and arrays and objects
-// of these. A property has the name of tmsh, in camelCase.
+// collections (`GET /mgmt/tm/ltm/virtual`), single items, and arrays and
+// objects of these. A property has the name of tmsh, in camelCase.
 func (l *loader) rest(file, data string) error {
 	r := newJSONReader(data, (l.limits.words-l.words)/wordsOfNode)
 	a := answers{file: file, missing: map[string]bool{}}

@@ -56,11 +56,13 @@ func TestRESTHostile(t *testing.T) {
 			}
 			continue
 		}
-		if err != nil || len(c.Virtuals) != 1 || !c.Virtuals[0].Destinations[0].Addrs.IsValid() {
+		if err != nil || len(c.Virtuals) != 1 ||
+			!c.Virtuals[0].Destinations[0].Addrs.IsValid() {
 			t.Errorf("%s: %v %+v", what, err, c.Virtuals)
 			continue
 		}
-		if text := dump(c); strings.Contains(text, "secret") || strings.Contains(text, "\x1b") {
+		if text := dump(c); strings.Contains(text, "secret") ||
+			strings.Contains(text, "\x1b") {
 			t.Errorf("%s: a description is kept", what)
 		}
 	}

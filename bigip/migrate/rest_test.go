@@ -40,52 +40,48 @@ func TestREST(t *testing.T) {
 		t.Fatal(len(names), "fixtures:", err)
 	}
 	in := routing.Inputs{Host: hostOf(t, restHost),
-		Policy:    routing.Policy{Numbers: routing.DefaultNumbers},
-		Listeners: listens(t, "*:80\n10.0.1.100:443\n[2001:db8:1::100]:443\n10.0.1.53:53 udp")}
+		Policy: routing.Policy{Numbers: routing.DefaultNumbers},
+		Listeners: listens(t, "*:80\n10.0.1.100:443\n[2001:db8:1::100]:443\n"+
+			"10.0.1.53:53 udp")}
 	for _, name := range names {
-		t.Run(strings.TrimSuffix(filepath.Base(name), ".txtar"), func(t *testing.T) {
-			archive, err := txtar.ParseFile(name)
-			if err != nil {
-				t.Fatal(err)
-			}
-			conf, confs := restConfig(t, archive, false)
-			rest, answers := restConfig(t, archive, true)
-			if len(conf.Virtuals) < 2 || len(confs) == 0 || len(answers) == 0 {
-				t.Fatal(len(conf.Virtuals), confs, answers)
-			}
-			text := [2]string{}
-			for i, c := range []bigip.Config{conf, rest} {
-				r, err := Join(c, in)
-				if err != nil {
-					t.Fatal(err)
-				}
-				text[i] = c.Hostname + "\n" + origins.ReplaceAllString(dump(r), "FILE")
-			}
-			if diff := cmp.Diff(text[0], text[1]); diff != "" {
-				t.Errorf("-of bigip.conf +of REST\n%s", diff)
-			}
-			if !strings.Contains(dump(mustJoin(t, rest, in)), ".json: /Common/") {
-				t.Error("no origin names a file and an item")
-			}
-		})
+		t.Run(strings.TrimSuffix(filepath.Base(name), ".txtar"),
+			func(t *testing.T) { testREST(t, name, in) })
 	}
 }
 
-func mustJoin(t *testing.T, c bigip.Config, in routing.Inputs) Result {
-	t.Helper()
-	r, err := Join(c, in)
+func testREST(t *testing.T, name string, in routing.Inputs) {
+	archive, err := txtar.ParseFile(name)
 	if err != nil {
 		t.Fatal(err)
 	}
-	return r
+	conf, rest := restConfig(t, archive, false), restConfig(t, archive, true)
+	if len(conf.Virtuals) < 2 {
+		t.Fatal(len(conf.Virtuals), "virtual servers")
+	}
+	var reports []string
+	for _, c := range []bigip.Config{conf, rest} {
+		r, err := Join(c, in)
+		if err != nil {
+			t.Fatal(err)
+		}
+		reports = append(reports, c.Hostname+"\n"+dump(r))
+	}
+	if diff := cmp.Diff(origins.ReplaceAllString(reports[0], "FILE"),
+		origins.ReplaceAllString(reports[1], "FILE")); diff != "" {
+		t.Errorf("-of bigip.conf +of REST\n%s", diff)
+	}
+	if !strings.Contains(reports[1], ".json: /Common/") {
+		t.Error("no origin names a file and an item")
+	}
 }
 
 // origins are the origins of both forms.
-var origins = regexp.MustCompile(`[\w./-]+\.(conf|txt|dat|json)(:\d+|: (ltm global-settings )?[\w/.-]+)?`)
+var origins = regexp.MustCompile(`[\w./-]+\.(conf|txt|dat|json)` +
+	`(:\d+|: (ltm global-settings )?[\w/.-]+)?`)
 
-// restConfig loads one form of an archive's BIG-IP, from a directory if it can
-// be one.
-func restConfig(t *testing.T, archive *txtar.Archive, rest bool) (bigip.Config, []string) {
+// restConfig loads one form of an archive's BIG-IP. A directory of answers has
+// what they have.
+func restConfig(t *testing.T, archive *txtar.Archive, rest bool) bigip.Config {
 	t.Helper()
 	dir := t.TempDir()
 	var paths []string
@@ -104,12 +100,12 @@ func restConfig(t *testing.T, archive *txtar.Archive, rest bool) (bigip.Config, 
 		t.Fatal(err)
 	}
 	if !rest {
-		return c, paths
+		return c
 	}
 	if whole, err := bigip.Load(dir); err != nil || len(whole.Virtuals) != len(c.Virtuals) ||
 		!reflect.DeepEqual(whole.VLANs, c.VLANs) {
 		t.Errorf("the directory has not what its files have: %v\n%s", err,
 			cmp.Diff(c.VLANs, whole.VLANs))
 	}
-	return c, paths
+	return c
 }
