@@ -186,10 +186,7 @@ func (ts tokens) object(n node) tokens {
 			v.kind != 't' && v.kind != 'f' && v.text == "" && len(v.list) == 0 {
 			continue
 		}
-		ts = append(ts, token{text: name, first: true})
-		if v.kind != 't' || !flags[name] {
-			ts = ts.value(v)
-		}
+		ts = append(ts, token{text: name, first: true}).value(v)
 	}
 	return ts
 }
