@@ -101,7 +101,7 @@ type Count struct {
 // undefined-rule, unknown-service, unresolved-list, vlans-unclear.
 type Warning struct {
 	Code    string
-	Subject string // the stanza's type and name; "" if it is about none
+	Subject string // the stanza's type and name, or the file; "" if it is about none
 	Message string
 	Hint    string
 	Origin  string

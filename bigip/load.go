@@ -82,7 +82,8 @@ type loader struct {
 func (l *loader) finish(names string) (Config, error) {
 	known := slices.ContainsFunc(l.stanzas, (*stanza).known)
 	for _, e := range l.none {
-		l.say("nothing-used", "", e.File, "nothing in this file is used: it "+e.What, e.Fix)
+		l.say("nothing-used", label(e.File), e.File,
+			"nothing in this file is used: it "+e.What, e.Fix)
 	}
 	c := l.build()
 	switch {

@@ -15,7 +15,7 @@ import (
 func (l *loader) rest(file, data string) error {
 	r := newJSONReader(data, (l.limits.words-l.words)/wordsOfNode)
 	a := answers{file: file, missing: map[string]bool{}}
-	for a.err == nil {
+	for {
 		n, err := r.next()
 		if errors.Is(err, io.EOF) {
 			break
@@ -25,7 +25,7 @@ func (l *loader) rest(file, data string) error {
 		}
 		a.take(n, collection{})
 	}
-	if a.err != nil {
+	if a.err != nil && a.found {
 		return a.err
 	}
 	l.words = l.limits.words - r.nodes*wordsOfNode + len(a.stanzas)*wordsOfStanza
@@ -67,7 +67,7 @@ type answers struct {
 	// "ltm pool: members"
 	missing map[string]bool
 	order   []string
-	err     *Error
+	err     *Error // why they cannot be used
 }
 
 // collection is what the items of a collection have from it.
@@ -99,11 +99,8 @@ func (a *answers) take(n node, in collection) {
 	a.found = a.found || in.kind != ""
 	_, version, _ := strings.Cut(link, "ver=")
 	a.version = cmp.Or(a.version, label(version))
-	selected := strings.Contains(link, "$select=") || strings.Contains(link, "%24select=")
+	a.refuse(n, in.kind)
 	switch items := n.get("items"); {
-	case selected && in.kind != "" && a.err == nil:
-		a.err = refuse(a.file, "is an answer without all properties: it was asked for "+
-			"with $select", "take it again without")
 	case items.kind == '[':
 		a.take(items, in)
 	case in.kind != "":
@@ -112,6 +109,22 @@ func (a *answers) take(n node, in collection) {
 		for _, kid := range n.list {
 			a.take(kid, collection{})
 		}
+	}
+}
+
+// refuse notes why answers cannot be used: one has an error, but for that of a
+// module that the BIG-IP does not have, or not all properties.
+func (a *answers) refuse(n node, kind string) {
+	link, code := n.str("selfLink"), n.str("code")
+	switch {
+	case kind == "" && n.get("message").kind == '"' && len(code) == 3 && code >= "400" &&
+		code != "404":
+		a.err = refuse(a.file, "has an answer of iControl REST with the error "+
+			label(code), "ask again")
+	case kind != "" && (strings.Contains(link, "$select=") ||
+		strings.Contains(link, "%24select=")):
+		a.err = refuse(a.file, "is an answer without all properties: it was asked for "+
+			"with $select", "take it again without")
 	}
 }
 

@@ -26,26 +26,28 @@ func TestRESTHostile(t *testing.T) {
 		return restVirtual(`, "a": ` + strings.Repeat(`[{"b": `, n) + "1" + strings.Repeat("}]", n))
 	}
 	for what, tt := range map[string]struct{ text, want string }{
-		"plain":        {restVirtual(""), ""},
-		"deep":         {deep(20), ""},
-		"too deep":     {deep(100), "x.json: is nested deeper than any answer of iControl REST"},
-		"abyss":        {deep(1 << 20), "x.json: is nested deeper than any answer of iControl REST"},
-		"huge number":  {restVirtual(`, "connectionLimit": 1` + strings.Repeat("0", 1<<20)), ""},
-		"exponent":     {restVirtual(`, "connectionLimit": -1.5E+999999999`), ""},
-		"twice":        {restVirtual(`, "destination": "/Common/192.0.2.1:80", "kind": "tm:ltm:virtual:virtualstate"`), ""},
-		"not UTF-8":    {restVirtual(", \"description\": \"\xff\xfe\x80\""), ""},
-		"control":      {restVirtual(`, "description": "\u0000\u001b[31m\ud800 } { \" \\"`), ""},
-		"long string":  {restVirtual(`, "description": "` + strings.Repeat("secret", 1<<20) + `"`), ""},
-		"odd values":   {restVirtual(`, "vlans": {"x": [[], {}, [1, [2]], null]}, "rules": 7, "policiesReference": "x", "fullPath": null, "mask": {"a": 1}, "": 1, "tm": 1, "Reference": {"items": 1}`), ""},
-		"truncated":    {restVirtual("")[:60], "x.json: ends in the middle: the JSON is truncated"},
-		"end of value": {`{"kind":`, "x.json: ends in the middle: the JSON is truncated"},
-		"no JSON":      {"{\n\"kind\": \"tm:ltm:virtual:virtualstate\",\nx}", "x.json:3: is no JSON that can be read: invalid character 'x'"},
-		"one too many": {restVirtual("") + "\n]", "x.json:2: is no JSON that can be read: invalid character ']' looking for beginning of value"},
-		"selected":     {`{"kind": "tm:ltm:virtual:virtualcollectionstate", "selfLink": "https://localhost/mgmt/tm/ltm/virtual?$select=name&ver=15.1.8", "items": [{"name": "v"}]}`, "x.json: is an answer without all properties: it was asked for with $select"},
-		"no kind":      {`{"items": [{"name": "v"}]}`, "x.json: is JSON, but no answer of iControl REST"},
-		"other kind":   {`{"kind": "cm:adc-core:ltm:virtual:virtualstate", "name": "v"}`, "x.json: is JSON, but no answer of iControl REST"},
-		"odd kind":     {`{"kind": "tm:ltm:virtual /Common/x { }:state", "name": "v"}`, "x.json: is JSON, but no answer of iControl REST"},
-		"empty":        {`{"kind": "tm:ltm:virtual:virtualcollectionstate", "selfLink": "x"}`, "x.json: has no stanza of a BIG-IP configuration"},
+		"plain":          {restVirtual(""), ""},
+		"deep":           {deep(20), ""},
+		"too deep":       {deep(100), "x.json: is nested deeper than any answer of iControl REST"},
+		"abyss":          {deep(1 << 20), "x.json: is nested deeper than any answer of iControl REST"},
+		"huge number":    {restVirtual(`, "connectionLimit": 1` + strings.Repeat("0", 1<<20)), ""},
+		"exponent":       {restVirtual(`, "connectionLimit": -1.5E+999999999`), ""},
+		"twice":          {restVirtual(`, "destination": "/Common/192.0.2.1:80", "kind": "tm:ltm:virtual:virtualstate"`), ""},
+		"not UTF-8":      {restVirtual(", \"description\": \"\xff\xfe\x80\""), ""},
+		"control":        {restVirtual(`, "description": "\u0000\u001b[31m\ud800 } { \" \\"`), ""},
+		"long string":    {restVirtual(`, "description": "` + strings.Repeat("secret", 1<<20) + `"`), ""},
+		"odd values":     {restVirtual(`, "vlans": {"x": [[], {}, [1, [2]], null]}, "rules": 7, "policiesReference": "x", "fullPath": null, "mask": {"a": 1}, "": 1, "tm": 1, "Reference": {"items": 1}`), ""},
+		"truncated":      {restVirtual("")[:60], "x.json: ends in the middle: the JSON is truncated"},
+		"end of value":   {`{"kind":`, "x.json: ends in the middle: the JSON is truncated"},
+		"no JSON":        {"{\n\"kind\": \"tm:ltm:virtual:virtualstate\",\nx}", "x.json:3: is no JSON that can be read: invalid character 'x'"},
+		"one too many":   {restVirtual("") + "\n]", "x.json:2: is no JSON that can be read: invalid character ']' looking for beginning of value"},
+		"selected":       {`{"kind": "tm:ltm:virtual:virtualcollectionstate", "selfLink": "https://localhost/mgmt/tm/ltm/virtual?$select=name&ver=15.1.8", "items": [{"name": "v"}]}`, "x.json: is an answer without all properties: it was asked for with $select"},
+		"error beside":   {restVirtual("") + `{"code": 401, "message": "Authorization failed", "errorStack": []}`, "x.json: has an answer of iControl REST with the error 401"},
+		"module missing": {restVirtual("") + `{"code": 404, "message": "Public URI path not registered", "errorStack": []}`, ""},
+		"no kind":        {`{"items": [{"name": "v"}]}`, "x.json: is JSON, but no answer of iControl REST"},
+		"other kind":     {`{"kind": "cm:adc-core:ltm:virtual:virtualstate", "name": "v"}`, "x.json: is JSON, but no answer of iControl REST"},
+		"odd kind":       {`{"kind": "tm:ltm:virtual /Common/x { }:state", "name": "v"}`, "x.json: is JSON, but no answer of iControl REST"},
+		"empty":          {`{"kind": "tm:ltm:virtual:virtualcollectionstate", "selfLink": "x"}`, "x.json: has no stanza of a BIG-IP configuration"},
 	} {
 		c, err := Parse("x.json", []byte(tt.text))
 		if tt.want != "" {
@@ -151,7 +153,7 @@ func TestFormats(t *testing.T) {
 				t.Errorf("%q: %v", text, err)
 				continue
 			}
-			w := Warning{Code: "nothing-used", Origin: other,
+			w := Warning{Code: "nothing-used", Subject: other, Origin: other,
 				Message: "nothing in this file is used: it " + want}
 			if len(c.Warnings) == 1 {
 				w.Hint = c.Warnings[0].Hint
