@@ -14,8 +14,8 @@ const made = "migrate needs what it made on the BIG-IP: tmsh save sys ucs /var/t
 
 // formats are looked for in this order: one may hold another one.
 var formats = []format{
-	{regexp.MustCompile(`(?m)^\s*"?apiVersion"?\s*:\s*"?[a-z0-9.-]*f5net\.com/|` +
-		`"_links"\s*:[^\n]*/spaces/`), "is of BIG-IP Next",
+	{regexp.MustCompile(`(?m)^\s*"?apiVersion"?\s*:\s*"?[a-z0-9.-]*f5net\.com/`),
+		"is of BIG-IP Next",
 		"migrate reads BIG-IP 11 and newer (TMOS) alone; for BIG-IP Next: " +
 			"lasthop plan --gateway IF=ADDR"},
 	{regexp.MustCompile(`(?m)^\s*"?apiVersion"?\s*:`), "is a Kubernetes resource", made},
