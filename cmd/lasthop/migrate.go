@@ -29,15 +29,17 @@ the same here, what is missing for that, and how to cut over and back: the exact
 flags or lasthop.yaml, lines of nginx.conf, commands for both sides. It changes
 nothing and needs no root.
 
-FILE is what an engineer has: bigip.conf and bigip_base.conf, a UCS, an SCF, the
-output of tmsh list, BigDB.dat, or a directory with these; several are taken
-together, as one BIG-IP's. Keys and passwords in them are never printed.
+FILE is what an engineer has: bigip.conf and bigip_base.conf, a UCS, an SCF, a
+qkview, the output of tmsh list, BigDB.dat, answers of iControl REST (JSON), a
+directory with these, or - for the standard input. Several are taken together,
+as one BIG-IP's. Keys and passwords in them are never printed.
 
 Formats (-o): text; json; csv, a line for each virtual server, destination and
 VLAN; markdown, for a ticket; html, one page with a drawing and a
 table to filter.
 
-It exits with 2 if a virtual server needs input or is manual.`,
+It exits with 2 if a virtual server needs input or is manual, or if nothing in a
+FILE was used.`,
 		Args: func(c *cobra.Command, args []string) error {
 			if len(args) == 0 {
 				return hint.New(errors.New("no file of a BIG-IP is named"),
