@@ -56,9 +56,9 @@ type Ingress struct {
 // Ingresses returns the VLANs that a virtual server serves, in the order of the
 // list or of the files, with what held there. It says nothing of whether v is
 // disabled or rejects its clients. Where it serves all VLANs these are those of
-// its route domains, without members of VLAN groups, tunnels of explicit proxies
-// and VLANs of units alone (HA): nobody comes in by them. There is none if
-// v.VLANs is unclear, and for an Internal virtual server, which only other
+// its route domains, without members of VLAN groups, tunnels of explicit
+// proxies and VLANs of units alone (HA): nobody comes in by them. There is none
+// if v.VLANs is unclear, and for an Internal virtual server, which only other
 // virtual servers send to.
 func (c Config) Ingresses(v Virtual) []Ingress {
 	switch {

@@ -9,40 +9,40 @@ import (
 // nobody else. Many pairs use an ordinary VLAN for that: one with a self IP
 // that floats, a virtual server, a gateway or a server in its subnet, or that
 // a virtual server names, is not marked.
-func (b *builder) markHA() {
-	for i := range b.VLANs {
-		v := &b.VLANs[i]
+func (c *Config) markHA() {
+	for i := range c.VLANs {
+		v := &c.VLANs[i]
 		var subnets []netip.Prefix
 		talks, floats := false, false
-		for _, s := range b.Selfs {
+		for _, s := range c.Selfs {
 			if s.VLAN != v.Name {
 				continue
 			}
 			subnets, floats = append(subnets, s.Prefix), floats || s.Floating
-			talks = talks || slices.ContainsFunc(b.Devices, func(d Device) bool {
+			talks = talks || slices.ContainsFunc(c.Devices, func(d Device) bool {
 				return slices.Contains(d.HA, s.Prefix.Addr())
 			})
 		}
-		v.HA = talks && !floats && !b.used(v, subnets)
+		v.HA = talks && !floats && !c.used(v, subnets)
 	}
 }
 
 // used reports whether a virtual server names the VLAN, or the files name
 // anybody else in its subnets.
-func (b *builder) used(v *VLAN, subnets []netip.Prefix) bool {
+func (c *Config) used(v *VLAN, subnets []netip.Prefix) bool {
 	in := func(a netip.Addr, domain int) bool {
 		return domain == v.Domain && slices.ContainsFunc(subnets,
 			func(p netip.Prefix) bool { return p.Contains(a) })
 	}
-	return slices.ContainsFunc(b.Virtuals, func(x Virtual) bool {
+	return slices.ContainsFunc(c.Virtuals, func(x Virtual) bool {
 		return slices.Contains(x.VLANs.Only, v.Name) ||
 			slices.ContainsFunc(x.Destinations, func(d Destination) bool {
 				a, host := d.Host()
 				return host && in(a, d.Domain)
 			})
-	}) || slices.ContainsFunc(b.Routes, func(r Route) bool {
+	}) || slices.ContainsFunc(c.Routes, func(r Route) bool {
 		return r.Interface == v.Name || in(r.Gateway, r.Domain)
-	}) || slices.ContainsFunc(b.Pools, func(p Pool) bool {
+	}) || slices.ContainsFunc(c.Pools, func(p Pool) bool {
 		return slices.ContainsFunc(p.Members,
 			func(m Member) bool { return in(m.Addr, m.Domain) })
 	})

@@ -213,8 +213,8 @@ func (b *builder) snatTranslation(o *object) {
 	b.translation(o, o.kind, o.full, addressOf(o))
 }
 
-// translatesTo takes in the name of an SNAT translation, and returns it in full.
-// One with a stanza is told by that.
+// translatesTo takes in the name of an SNAT translation, and returns it in
+// full. One with a stanza is told by that.
 func (b *builder) translatesTo(o *object, name string) string {
 	full, stanza := b.resolve(o, name, "ltm snat-translation")
 	if stanza == nil && !b.translated[full] {

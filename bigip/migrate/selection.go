@@ -52,8 +52,8 @@ func parsePattern(flag, text string) (p pattern, err error) {
 	}
 	if err != nil {
 		return p, hint.New(fmt.Errorf("%s: %w", p.flag, err),
-			"it is a name (/Common/web_*), a partition (/Team1/), an address or prefix "+
-				"(10.1.0.0/16), or a route domain (%2)")
+			"it is a name (/Common/web_*), a partition (/Team1/), an address or "+
+				"prefix (10.1.0.0/16), or a route domain (%2)")
 	}
 	return p, nil
 }

@@ -60,7 +60,8 @@ func TestSelection(t *testing.T) {
 		for v := range serving(taken) {
 			names = append(names, v.Name)
 		}
-		if d := cmp.Diff(test.want, strings.Join(names, " ")); d != "" || left != 8-len(names) {
+		d := cmp.Diff(test.want, strings.Join(names, " "))
+		if d != "" || left != 8-len(names) {
 			t.Errorf("--only %s --skip %s leaves out %d: -want +got\n%s", test.only,
 				test.skip, left, d)
 		}

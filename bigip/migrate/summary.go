@@ -21,7 +21,8 @@ func (j *joiner) summary() []routing.Finding {
 	return slices.Concat(warnings, j.global(), j.nginx.others(), unreadRules(j.config),
 		translations(j.config), j.sourceChecking(), unitVLANs(j.config), j.cut.absent(),
 		j.cut.pair.finding(j.cut.moves), sources(j.config), gateways(j.config, j.network),
-		notJudged(j.config), j.selected.findings(), j.later.common(j.config, serving(j.config)))
+		notJudged(j.config), j.selected.findings(),
+		j.later.common(j.config, serving(j.config)))
 }
 
 // about returns the finding with the first names as its subject; nothing if

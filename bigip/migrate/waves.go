@@ -115,7 +115,8 @@ func (j *joiner) waves(l *line) {
 	if names := j.later.addrs[at]; len(names) > 0 {
 		l.needs("address-split", l.addr.String(), l.d.Origin,
 			"an address moves with all its virtual servers, and this run leaves out "+
-				routing.Some(names, 4), "take them in the same run, or leave out all")
+				routing.Some(names, 4),
+			"take them in the same run, or leave out all")
 	}
 	if names, _ := j.cut.namesOf(l); len(names) == 0 && j.later.parts[l.v.Name] {
 		l.needs("address-split", l.v.Name, l.d.Origin,
@@ -127,7 +128,8 @@ func (j *joiner) waves(l *line) {
 		l.shared(l.addr.String(), l.d.Origin, "the BIG-IP connects to it for "+
 			routing.Some(names, 4)+", which this run leaves out, with the client's "+
 			"address as source; here replies would not go through the BIG-IP",
-			"take them in the same run, or give them an SNAT (source-address-translation)")
+			"take them in the same run, or give them an SNAT "+
+				"(source-address-translation)")
 	}
 }
 
@@ -172,8 +174,9 @@ func (w *waves) common(c bigip.Config, taken iter.Seq[*bigip.Virtual]) (out []ro
 			continue
 		}
 		out = append(out, routing.Warning.Finding("shared-by-waves", "SNAT pool "+p.Name,
-			"virtual servers of this run translate to its addresses (%s), and so do some "+
-				"that this run leaves out (%s): the addresses stay on the BIG-IP",
+			"virtual servers of this run translate to its addresses (%s), and so do "+
+				"some that this run leaves out (%s): the addresses stay on the "+
+				"BIG-IP",
 			routing.Some(mine, 4), routing.Some(others, 4)).
 			Advise("let servers and firewalls admit this host's own addresses; the "+
 				"pool's may follow with the last of these virtual servers "+
