@@ -124,6 +124,12 @@ func (p pattern) matchesName(name string) bool {
 	return false
 }
 
+// The reasons of what is left out.
+const (
+	notSelected = "not-selected"
+	otherDomain = "route-domain"
+)
+
 // selected is a Selection that was applied to a BIG-IP's files.
 type selected struct {
 	only, skip []pattern
@@ -195,7 +201,8 @@ func (p pattern) matchesAny(c bigip.Config) error {
 	}
 	advice := "migrate without it lists all; names are full: /Common/web"
 	if p.isDomain() {
-		advice = "they serve in " + list(slices.Sorted(maps.Keys(domains)))
+		advice = "they serve in the route domains " +
+			list(slices.Sorted(maps.Keys(domains)))
 	}
 	return hint.New(fmt.Errorf("%s: no virtual server of the files matches", p.flag), advice)
 }
@@ -220,7 +227,7 @@ func (x *selected) take(v *bigip.Virtual) (taken bigip.Virtual, ok bool) {
 		}
 	}
 	if len(left.Destinations) > 0 {
-		x.left = append(x.left, leftOut{&left, "route-domain",
+		x.left = append(x.left, leftOut{&left, otherDomain,
 			"not for this host: " + x.flags(true)})
 	}
 	if len(taken.Destinations) == 0 && len(left.Destinations) > 0 {
@@ -235,7 +242,7 @@ func (x *selected) take(v *bigip.Virtual) (taken bigip.Virtual, ok bool) {
 		why = "left out: not in " + x.flags(false)
 	}
 	if why != "" {
-		x.left = append(x.left, leftOut{&taken, "not-selected", why})
+		x.left = append(x.left, leftOut{&taken, notSelected, why})
 	}
 	return taken, why == ""
 }
@@ -284,7 +291,8 @@ func (x *selected) rows(present map[netip.Addr]bool) (rows []Row) {
 }
 
 // among returns rows and those of what is left out, in the order of the files.
-func (x *selected) among(rows []Row, c bigip.Config, present map[netip.Addr]bool) []Row {
+func (x *selected) among(rows []Row, c bigip.Config,
+	present map[netip.Addr]bool) []Row {
 	if len(x.left) == 0 {
 		return rows
 	}
@@ -306,12 +314,12 @@ func (x *selected) findings() []routing.Finding {
 	for _, out := range x.left {
 		names[out.reason] = append(names[out.reason], out.Name)
 	}
-	return slices.Concat(about(names["not-selected"], 4, routing.Finding{Code: "not-selected",
+	return slices.Concat(about(names[notSelected], 4, routing.Finding{Code: "not-selected",
 		Message: "left out by " + routing.Some(x.all(), 6) + ": whether they are ready " +
 			"is not said, and no step is about them",
-		Hint: "another run takes them: with the report of this one, --diff says what " +
-			"has changed since"}),
-		about(names["route-domain"], 4, routing.Finding{Code: "route-domain",
+		Hint: "take them in another run; its --diff with this report says what has " +
+			"changed"}),
+		about(names[otherDomain], 4, routing.Finding{Code: "route-domain",
 			Message: "they serve in route domains that this host is not for: " +
 				x.flags(true),
 			Hint: "run migrate for their host, with its own --only %ID"}))

@@ -90,7 +90,7 @@ func TestSelectionErrors(t *testing.T) {
 		{"2001:db8:::1", "", none, ""},
 		{"/Common/[", "", "--only /Common/[: syntax error in pattern", ""},
 		{"", "/Common/wbe_*", "--skip /Common/wbe_*: " + nothing, "full"},
-		{"%3", "", "--only %3: " + nothing, "they serve in 0, 2"},
+		{"%3", "", "--only %3: " + nothing, "they serve in the route domains 0, 2"},
 		{"/Team2/", "", nothing, ""},
 		{"10.9.0.0/16", "", nothing, ""},
 		{"/Common/off", "", "--only and --skip leave no virtual server", "lists all"},
