@@ -301,11 +301,17 @@ func (x *selected) among(rows []Row, c bigip.Config,
 	for i, v := range c.Virtuals {
 		at[virtual{v.Name, v.Origin}] = i
 	}
-	rows = append(rows, x.rows(present)...)
-	slices.SortStableFunc(rows, func(a, b Row) int {
-		return at[virtual{a.Virtual, a.Origin}] - at[virtual{b.Virtual, b.Origin}]
-	})
-	return rows
+	left := x.rows(present)
+	out := make([]Row, 0, len(rows)+len(left))
+	for len(rows) > 0 && len(left) > 0 { // both are in this order
+		from := &rows
+		if at[virtual{left[0].Virtual, left[0].Origin}] <
+			at[virtual{rows[0].Virtual, rows[0].Origin}] {
+			from = &left
+		}
+		out, *from = append(out, (*from)[0]), (*from)[1:]
+	}
+	return append(append(out, rows...), left...)
 }
 
 // findings say what the selection leaves out.

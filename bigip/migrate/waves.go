@@ -70,7 +70,7 @@ func (w *waves) add(v *bigip.Virtual) {
 	for _, d := range v.Destinations {
 		if addr, ok := d.Host(); ok {
 			at := domain{addr, d.Domain}
-			w.addrs[at] = appendNew(w.addrs[at], v.Name)
+			w.addrs[at] = named(w.addrs[at], v)
 		}
 	}
 	w.pools[v.Servers.SNAT] = append(w.pools[v.Servers.SNAT], v.Name)
@@ -79,11 +79,20 @@ func (w *waves) add(v *bigip.Virtual) {
 	}
 	for _, m := range w.members[v.Servers.Pool] {
 		at := domain{m.Addr, m.Domain}
-		w.servers[at] = appendNew(w.servers[at], v.Name)
+		w.servers[at] = named(w.servers[at], v)
 	}
 	for _, name := range w.gatewaysOf(v) {
 		w.gateways[name] = append(w.gateways[name], v.Name)
 	}
+}
+
+// named adds the name of a virtual server, unless it was the last that was
+// added: a list may have 100,000.
+func named(names []string, v *bigip.Virtual) []string {
+	if n := len(names); n > 0 && names[n-1] == v.Name {
+		return names
+	}
+	return append(names, v.Name)
 }
 
 // gatewaysOf returns the self IPs that are the gateway of a virtual server's

@@ -322,7 +322,8 @@ func (m migrating) wave() {
 	m.guide.ran("lasthop migrate --only PATTERN --skip PATTERN -o json lb1.ucs > wave1.json",
 		"lasthop migrate --diff wave1.json lb1.ucs")
 	out := m.sh("lasthop migrate --only 10.0.1.0/24 --skip '/Common/http_*' -o json lb1.ucs " +
-		"> wave1.json || [ $? = 2 ]; lasthop migrate --diff wave1.json lb1.ucs || [ $? = 2 ]")
+		"> wave1.json || [ $? = 2 ]\n" +
+		"lasthop migrate --diff wave1.json lb1.ucs || [ $? = 2 ]")
 	var got migration
 	data, err := os.ReadFile(m.dir + "/wave1.json")
 	if err := errors.Join(err, json.Unmarshal(data, &got)); err != nil {
