@@ -283,7 +283,7 @@ func (x *selected) rows(present map[netip.Addr]bool) (rows []Row) {
 				l.d = &out.Destinations[i]
 			}
 			l.setDestination()
-			l.Present = present[l.d.Addrs.From()]
+			l.Present = out.reason == notSelected && present[l.d.Addrs.From()]
 			rows = append(rows, l.Row)
 		}
 	}
