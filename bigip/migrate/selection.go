@@ -130,6 +130,9 @@ const (
 	otherDomain = "route-domain"
 )
 
+// LeftOut reports whether --only or --skip leave the row out.
+func (r Row) LeftOut() bool { return r.Reason == notSelected || r.Reason == otherDomain }
+
 // selected is a Selection that was applied to a BIG-IP's files.
 type selected struct {
 	only, skip []pattern
