@@ -9,7 +9,7 @@
 // is files for systemd-networkd, for hosts without lasthop. Of a Plan and of a
 // Migration there are also HTML (one page for those who approve it, with a
 // drawing), Markdown (the text for a ticket) and CSV (a line for each listener
-// or virtual server).
+// or virtual server). Since says what has changed since an earlier JSON.
 //
 // Names come from configuration files and from the kernel and are not trusted:
 // every character that a terminal could take for a command, and every mark that
@@ -168,4 +168,29 @@ type Style struct {
 type Result interface {
 	Text(io.Writer, Style) error
 	JSON(io.Writer) error
+}
+
+// Page is a result that is written in more formats.
+type Page interface {
+	Result
+	HTML(io.Writer) error
+	Markdown(io.Writer) error
+	CSV(io.Writer) error
+}
+
+// Write writes a result in a format: text or json, of a Page also html,
+// markdown or csv.
+func Write(w io.Writer, r Result, format string, s Style) error {
+	p, ok := r.(Page)
+	switch {
+	case format == "json":
+		return r.JSON(w)
+	case ok && format == "html":
+		return p.HTML(w)
+	case ok && format == "markdown":
+		return p.Markdown(w)
+	case ok && format == "csv":
+		return p.CSV(w)
+	}
+	return r.Text(w, s)
 }
