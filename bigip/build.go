@@ -59,6 +59,7 @@ func (b *builder) build() Config {
 			build(b, o)
 		}
 	}
+	b.markHA()
 	b.Stanzas = b.count()
 	b.Warnings = b.warnings
 	return b.Config

@@ -60,6 +60,7 @@ type Config struct {
 	Domains       []RouteDomain
 	Pools         []Pool
 	SNATs         []SNAT
+	SNATPools     []SNATPool
 	NATs          []NAT
 	Translations  []Translation
 	TrafficGroups []TrafficGroup
@@ -235,7 +236,10 @@ type VLAN struct {
 	MTU            int
 	// a tunnel of an explicit proxy, such as http-tunnel, which no wire
 	// leads to
-	Proxy  bool
+	Proxy bool
+	// units of a pair talk to each other on it, and nothing in the files
+	// says that anybody else does
+	HA     bool
 	Origin string
 }
 
@@ -295,6 +299,12 @@ type SNAT struct {
 	Origin      string
 }
 
+// SNATPool is an `ltm snatpool`.
+type SNATPool struct {
+	Name    string
+	Members []string // names of translations
+}
+
 // NAT is an `ltm nat`.
 type NAT struct {
 	Name                     string
@@ -327,7 +337,10 @@ type Device struct {
 	Name     string
 	Hostname string
 	Self     bool // the one that the files are of
-	Origin   string
+	// by which it talks to the others: configsync-ip, mirror-ip,
+	// mirror-secondary-ip, unicast-address
+	HA     []netip.Addr
+	Origin string
 }
 
 // DeviceGroup is a set of units that share configuration.

@@ -56,10 +56,10 @@ type Ingress struct {
 // Ingresses returns the VLANs that a virtual server serves, in the order of the
 // list or of the files, with what held there. It says nothing of whether v is
 // disabled or rejects its clients. Where it serves all VLANs these are those of
-// its route domains, without members of VLAN groups and without tunnels of
-// explicit proxies: nobody comes in by them. There is none if v.VLANs is
-// unclear, and for an Internal virtual server, which only other virtual servers
-// send to.
+// its route domains, without members of VLAN groups, tunnels of explicit
+// proxies and VLANs of units alone (HA): nobody comes in by them. There is none
+// if v.VLANs is unclear, and for an Internal virtual server, which only other
+// virtual servers send to.
 func (c Config) Ingresses(v Virtual) []Ingress {
 	switch {
 	case v.VLANs.Unclear, v.Type == Internal:
@@ -80,7 +80,7 @@ func (c Config) Ingresses(v Virtual) []Ingress {
 	}
 	for i := range c.VLANs {
 		vlan := &c.VLANs[i]
-		if !vlan.Proxy && !grouped[vlan.Name] && v.in(vlan.Domain) &&
+		if !vlan.Proxy && !vlan.HA && !grouped[vlan.Name] && v.in(vlan.Domain) &&
 			!slices.Contains(v.VLANs.Except, vlan.Name) {
 			list = append(list, c.ingress(&v, vlan, true))
 		}

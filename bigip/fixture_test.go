@@ -97,6 +97,9 @@ func dump(c Config) string {
 		line("snat %s %v to %s vlans %s auto-lasthop %s [%s]", s.Name, s.Origins,
 			s.Translation, scopeText(s.VLANs), s.AutoLastHop, s.Origin)
 	}
+	for _, p := range c.SNATPools {
+		line("snat-pool %s %v", p.Name, p.Members)
+	}
 	for _, n := range c.NATs {
 		line("nat %s %v to %v auto-lasthop %s [%s]", n.Name, n.Originating, n.Translation,
 			n.AutoLastHop, n.Origin)
@@ -126,6 +129,9 @@ func dumpNetwork(line func(string, ...any), c Config) {
 		line("%s %s tag %d domain %d mtu %d auto-lasthop %s source-checking %v proxy %v "+
 			"members %+v [%s]", v.Kind, v.Name, v.Tag, v.Domain, v.MTU, v.AutoLastHop,
 			v.SourceChecking, v.Proxy, v.Members, v.Origin)
+		if v.HA {
+			line("ha %s", v.Name)
+		}
 	}
 	for _, s := range c.Selfs {
 		line("self %s %v domain %d vlan %s group %s floating %v [%s]", s.Name, s.Prefix,

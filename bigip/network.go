@@ -202,23 +202,26 @@ func (b *builder) nat(o *object) {
 }
 
 func (b *builder) snatPool(o *object) {
+	p := SNATPool{Name: o.full}
 	for name := range o.list("members").entries() {
-		b.translatesTo(o, name)
+		p.Members = append(p.Members, b.translatesTo(o, name))
 	}
+	b.SNATPools = append(b.SNATPools, p)
 }
 
 func (b *builder) snatTranslation(o *object) {
 	b.translation(o, o.kind, o.full, addressOf(o))
 }
 
-// translatesTo takes in the name of an SNAT translation. One with a stanza is
-// told by that.
-func (b *builder) translatesTo(o *object, name string) {
+// translatesTo takes in the name of an SNAT translation, and returns it in
+// full. One with a stanza is told by that.
+func (b *builder) translatesTo(o *object, name string) string {
 	full, stanza := b.resolve(o, name, "ltm snat-translation")
 	if stanza == nil && !b.translated[full] {
 		b.translated[full] = true
 		b.translation(o, "ltm snat-translation", full, path.Base(name))
 	}
+	return full
 }
 
 // translation takes in an address that the BIG-IP translates to, and returns
@@ -239,8 +242,25 @@ func (b *builder) trafficGroup(o *object) {
 }
 
 func (b *builder) device(o *object) {
-	b.Devices = append(b.Devices, Device{Name: o.full, Hostname: o.get("hostname"),
-		Self: o.get("self-device") == "true", Origin: o.origin()})
+	d := Device{Name: o.full, Hostname: o.get("hostname"),
+		Self: o.get("self-device") == "true", Origin: o.origin()}
+	for _, key := range []string{"configsync-ip", "mirror-ip", "mirror-secondary-ip"} {
+		d.addHA(o.get(key))
+	}
+	blocks := o.list("unicast-address")
+	for i := range blocks {
+		if blocks[i].text == "ip" && i+1 < len(blocks) {
+			d.addHA(blocks[i+1].text)
+		}
+	}
+	b.Devices = append(b.Devices, d)
+}
+
+// addHA adds an address by which the unit talks to the others; any6 is none.
+func (d *Device) addHA(text string) {
+	if a, _, ok := parseAddr(text); ok && !a.IsUnspecified() {
+		d.HA = append(d.HA, a)
+	}
 }
 
 func (b *builder) deviceGroup(o *object) {

@@ -169,3 +169,28 @@ type Result interface {
 	Text(io.Writer, Style) error
 	JSON(io.Writer) error
 }
+
+// Page is a result that is written in more formats.
+type Page interface {
+	Result
+	HTML(io.Writer) error
+	Markdown(io.Writer) error
+	CSV(io.Writer) error
+}
+
+// Write writes a result in a format: text or json, of a Page also html,
+// markdown or csv.
+func Write(w io.Writer, r Result, format string, s Style) error {
+	p, ok := r.(Page)
+	switch {
+	case format == "json":
+		return r.JSON(w)
+	case ok && format == "html":
+		return p.HTML(w)
+	case ok && format == "markdown":
+		return p.Markdown(w)
+	case ok && format == "csv":
+		return p.CSV(w)
+	}
+	return r.Text(w, s)
+}

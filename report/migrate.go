@@ -17,6 +17,7 @@ import (
 type Migration struct {
 	Head
 	BIGIP BIGIP
+	Since *Since // nil if nothing is compared
 	migrate.Result
 }
 
@@ -100,11 +101,11 @@ func (m Migration) verdict() string {
 		if n := byStatus[s.status]; n > 0 {
 			parts = append(parts, number(n)+" "+s.name)
 		}
-		if s.status != migrate.Ready {
-			continue
-		}
-		if n := m.decided(); n > 0 {
+		if n := m.decided(); n > 0 && s.status == migrate.Ready {
 			parts = append(parts, number(n)+" of these by a decision")
+		}
+		if n := m.leftOut(); n > 0 && s.status == migrate.NotApplicable {
+			parts = append(parts, number(n)+" of these left out")
 		}
 	}
 	text := fmt.Sprintf("%s: %s; %s relied on the last hop.", count(total, "virtual server"),
@@ -149,6 +150,16 @@ func (m Migration) decided() (n int) {
 	return n
 }
 
+// leftOut counts the virtual servers that --only and --skip leave out.
+func (m Migration) leftOut() (n int) {
+	for rows := range m.virtualServers() {
+		if !slices.ContainsFunc(rows, func(r migrate.Row) bool { return !r.LeftOut() }) {
+			n++
+		}
+	}
+	return n
+}
+
 // blocks counts virtual servers by what is missing first.
 func (m Migration) blocks() []string {
 	type key struct{ virtual, origin, reason string }
@@ -182,19 +193,21 @@ func (m Migration) gravestFirst() []migrate.Row {
 
 type migrationDoc struct {
 	headDoc
-	BIGIP    BIGIP             `json:"bigip"`
-	Virtuals []migrate.Row     `json:"virtuals"`
-	Findings []routing.Finding `json:"findings"`
-	Flags    []string          `json:"flags"`
-	Settings string            `json:"settings"`
-	Steps    []migrate.Step    `json:"steps"`
+	BIGIP     BIGIP             `json:"bigip"`
+	Selection []string          `json:"selection"`
+	Since     *Since            `json:"since,omitempty"` // of --diff
+	Virtuals  []migrate.Row     `json:"virtuals"`
+	Findings  []routing.Finding `json:"findings"`
+	Flags     []string          `json:"flags"`
+	Settings  string            `json:"settings"`
+	Steps     []migrate.Step    `json:"steps"`
 }
 
 // JSON writes the result as one document of kind "migrate".
 func (m Migration) JSON(w io.Writer) error {
 	byStatus, total, lastHop := m.tally()
 	summary := map[string]int{"virtuals": total, "rows": len(m.Rows),
-		"relied_on_last_hop": lastHop, "decided": m.decided(),
+		"relied_on_last_hop": lastHop, "decided": m.decided(), "left_out": m.leftOut(),
 		"findings": len(m.Findings)}
 	for status, n := range byStatus {
 		summary[status] = n
@@ -203,7 +216,8 @@ func (m Migration) JSON(w io.Writer) error {
 		s.Lines, s.Notes = list(s.Lines), list(s.Notes)
 		return s
 	})
-	doc := migrationDoc{m.Head.doc("migrate", "", summary), m.BIGIP, []migrate.Row{},
+	doc := migrationDoc{m.Head.doc("migrate", "", summary), m.BIGIP, list(m.Selection), m.Since,
+		[]migrate.Row{},
 		list(m.Findings), list(m.Flags), m.Settings, steps}
 	return encodeRows(w, doc, "virtuals", func(yield func(migrate.Row) bool) {
 		for _, r := range m.Rows {
@@ -241,6 +255,7 @@ func (m Migration) Text(w io.Writer, s Style) error {
 	t.wrap("", m.source())
 	t.printf("\n")
 	t.wrap("", m.verdict())
+	m.Since.text(t)
 	t.virtuals(m.Rows)
 	t.findings(m.Findings)
 	t.steps(m.Steps)
@@ -258,22 +273,34 @@ func (m Migration) source() string {
 	if m.BIGIP.Named > 0 {
 		stanzas += fmt.Sprintf(", %s of them named in warnings", number(m.BIGIP.Named))
 	}
-	return fmt.Sprintf("%s: %s; connection.autolasthop %s, %s", name, stanzas, m.BIGIP.Global,
+	text := fmt.Sprintf("%s: %s; connection.autolasthop %s, %s", name, stanzas, m.BIGIP.Global,
 		Escape(m.BIGIP.GlobalFrom))
+	if len(m.Selection) > 0 {
+		text += "; " + Escape(strings.Join(m.Selection, " "))
+	}
+	return text
+}
+
+// kindOf is the status of a row, and which of two kinds of it the row is of:
+// ready by a decision, not applicable since it is left out.
+func kindOf(r *migrate.Row) (status string, second bool) {
+	return r.Status, r.LeftOut() || r.Status == migrate.Ready && r.Decided != ""
 }
 
 // virtuals are listed by status, the gravest first; those that are ready by a
-// decision come before the others.
+// decision come before the others, those that are left out at the end.
 func (t *page) virtuals(rows []migrate.Row) {
 	byDecision := migrationStatus{migrate.Ready, "ready by a decision",
 		"only as long as it is true what a person decided", yellow, ""}
-	for _, s := range slices.Insert(slices.Clone(migrationStatuses), 2, byDecision) {
+	leftOut := migrationStatus{migrate.NotApplicable, "left out",
+		"this run is not about them", "", ""}
+	kinds := append(slices.Insert(slices.Clone(migrationStatuses), 2, byDecision), leftOut)
+	for _, s := range kinds {
 		var of []*migrate.Row
 		for i := range rows {
-			r := &rows[i]
-			decided := r.Status == migrate.Ready && r.Decided != ""
-			if r.Status == s.status && decided == (s == byDecision) {
-				of = append(of, r)
+			status, second := kindOf(&rows[i])
+			if status == s.status && second == (s == byDecision || s == leftOut) {
+				of = append(of, &rows[i])
 			}
 		}
 		if len(of) == 0 {
@@ -296,12 +323,14 @@ func (t *page) virtuals(rows []migrate.Row) {
 func short(name string) string { return Escape(strings.TrimPrefix(name, "/Common/")) }
 
 // endpoint is where clients connected to: "10.0.1.100:443/tcp".
-func endpoint(r migrate.Row) string {
+func endpoint(r migrate.Row) string { return Escape(plainEndpoint(r)) }
+
+func plainEndpoint(r migrate.Row) string {
 	host := cmp.Or(r.Address, r.Destination, "?")
 	if strings.Contains(host, ":") {
 		host = "[" + host + "]"
 	}
-	return Escape(fmt.Sprintf("%s:%s/%s", host, cmp.Or(r.Port, "?"), r.Protocol))
+	return fmt.Sprintf("%s:%s/%s", host, cmp.Or(r.Port, "?"), r.Protocol)
 }
 
 // ingress is the VLAN there and its interface here: "external = eth1".
@@ -316,12 +345,14 @@ func ingress(r migrate.Row) string {
 }
 
 // rowFate says what becomes of replies, or what is missing to say it.
-func rowFate(r migrate.Row) string {
+func rowFate(r migrate.Row) string { return Escape(plainFate(r)) }
+
+func plainFate(r migrate.Row) string {
 	switch r.Status {
 	case migrate.Ready:
-		return Escape(r.After) + decision(r)
+		return r.After + decision(r)
 	case migrate.NotApplicable:
-		return Escape(r.Before)
+		return r.Before
 	}
 	return strings.Join(append([]string{r.Reason}, r.Also...), ", ")
 }
@@ -332,9 +363,9 @@ func decision(r migrate.Row) string {
 	case r.Decided == "":
 		return ""
 	case r.Loses == "":
-		return "; decided: " + Escape(r.Decided)
+		return "; decided: " + r.Decided
 	}
-	return "; decided, loses: " + Escape(r.Loses)
+	return "; decided, loses: " + r.Loses
 }
 
 func (t *page) steps(steps []migrate.Step) {

@@ -26,6 +26,7 @@ func (m Migration) Markdown(w io.Writer) error {
 	d.row("Time", utc(m.Time))
 	d.row("lasthop", d.code(m.Lasthop))
 	d.row("Findings", severities(m.Findings))
+	m.Since.markdown(d)
 	d.virtuals(m.gravestFirst())
 	d.findings(m.Findings)
 	d.steps(m.Steps)
@@ -44,6 +45,21 @@ func (m *markdown) virtuals(rows []migrate.Row) {
 	for r := range each(&m.output, rows, rest) {
 		m.row(r.Status, m.code(r.Virtual), m.code(endpoint(r)), m.code(ingress(r)),
 			m.prose(cmp.Or(r.Before, "-")), m.prose(rowFate(r)))
+	}
+}
+
+func (s *Since) markdown(m *markdown) {
+	if s == nil {
+		return
+	}
+	m.printf("\n## Changes\n\n%s\n", m.prose(s.Title()))
+	if len(s.Changes) > 0 {
+		m.table("Change", "Virtual server", "Where", "What")
+	}
+	const rest = "\n… and %d more; all of them with `-o html` or `-o json`.\n"
+	for c := range each(&m.output, s.Changes, rest) {
+		cells := c.cells()
+		m.row(cells[0], m.code(cells[1]), m.code(cells[2]), m.prose(cells[3]))
 	}
 }
 
@@ -74,6 +90,7 @@ func (m *markdown) steps(steps []migrate.Step) {
 
 type migrationPage struct {
 	frame
+	Since    *Since
 	Virtuals []migrate.Row // the gravest first
 	Flags    string
 	Steps    []migrate.Step
@@ -81,7 +98,8 @@ type migrationPage struct {
 
 // HTML writes the result as one self-contained page, in the frame of Plan.HTML.
 func (m Migration) HTML(w io.Writer) error {
-	page := migrationPage{m.frame(), m.gravestFirst(), strings.Join(m.Flags, " "), m.Steps}
+	page := migrationPage{m.frame(), m.Since, m.gravestFirst(), strings.Join(m.Flags, " "),
+		m.Steps}
 	return page.write(w, "migrate.html", page)
 }
 

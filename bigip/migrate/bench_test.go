@@ -2,6 +2,7 @@ package migrate
 
 import (
 	"fmt"
+	"net/netip"
 	"strings"
 	"testing"
 
@@ -26,6 +27,27 @@ func BenchmarkJoin(b *testing.B) {
 			for b.Loop() {
 				r, err := Join(c, in)
 				if err != nil || len(r.Rows) < bb.virtuals {
+					b.Fatal(len(r.Rows), err)
+				}
+			}
+		})
+	}
+}
+
+// BenchmarkSelection takes half of 100,000 virtual servers that share their
+// servers, and then all of them.
+func BenchmarkSelection(b *testing.B) {
+	c, in := large(b, 100_000, 2, 100_000)
+	server := bigip.Member{Addr: netip.MustParseAddr("10.0.254.9")}
+	c.Pools = []bigip.Pool{{Name: "/Common/p", Members: []bigip.Member{server}}}
+	for i := range c.Selfs {
+		c.Selfs[i].Floating = true
+	}
+	for _, only := range []string{"/Common/vs*[02468]", "/Common/"} {
+		b.Run("only="+only, func(b *testing.B) {
+			for b.Loop() {
+				r, err := Selection{Only: []string{only}}.Join(c, in)
+				if err != nil || len(r.Rows) != 100_000 {
 					b.Fatal(len(r.Rows), err)
 				}
 			}

@@ -8,6 +8,8 @@
 // destination of a virtual server and each VLAN that clients come in by: what
 // the BIG-IP did, what this host does, and what is missing for the same.
 //
+//   - selection.go takes the virtual servers of a wave, or of the route domain
+//     that this host is for, and waves.go says what the others still need.
 //   - place.go finds the interface of each VLAN, by the subnets of its self
 //     IPs, and the routers that the BIG-IP's files name on it.
 //   - site.go gathers what serves an address, and what else answers for it: an
@@ -41,7 +43,9 @@ type Result struct {
 	// Plan is the plan of the decision. Its Outcomes are those of the
 	// virtual servers' addresses alone.
 	Plan routing.Plan
-	Rows []Row // of each virtual server those of its destinations and VLANs
+	// Selection are the flags that left virtual servers out: "--only %2".
+	Selection []string
+	Rows      []Row // of each virtual server those of its destinations and VLANs
 	// A warning is something that a row needs or that a person has decided,
 	// an error something that only a person can decide; sorted.
 	Findings []routing.Finding
@@ -109,6 +113,9 @@ type Row struct {
 
 // Blocked reports whether the row needs input or is manual.
 func (r Row) Blocked() bool { return r.Status == NeedsInput || r.Status == Manual }
+
+// LeftOut reports whether --only or --skip leave the row out.
+func (r Row) LeftOut() bool { return r.Reason == notSelected || r.Reason == otherDomain }
 
 // Blocked reports whether one of the rows is blocked.
 func (r Result) Blocked() bool { return slices.ContainsFunc(r.Rows, Row.Blocked) }

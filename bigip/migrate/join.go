@@ -19,12 +19,22 @@ const context = "big-ip"
 // before proposed, so that its questions are asked now and not in the next run.
 const maxPasses = 4
 
+// Join is the Join of a Selection of all virtual servers.
+func Join(c bigip.Config, in routing.Inputs) (Result, error) { return Selection{}.Join(c, in) }
+
 // Join says for each virtual server what takes its place on this host, and what
 // is missing for that. in.Listeners are NGINX's. Join decides for them and for
 // the virtual servers' addresses together, so that the plan has an outcome for
-// each of these. The error is that of routing.Decide.
-func Join(c bigip.Config, in routing.Inputs) (Result, error) {
-	need, host, f := newNeeds(in.Policy), in.Host, newFiles(c)
+// each of these. The rows of virtual servers that the selection leaves out are
+// not-applicable. The error is about the selection, or that of routing.Decide.
+func (s Selection) Join(c bigip.Config, in routing.Inputs) (Result, error) {
+	taken, selected, err := s.apply(c)
+	if err != nil {
+		return Result{}, err
+	}
+	need, host, f := newNeeds(in.Policy), in.Host, newFiles(taken)
+	here := presentOn(in.Host)
+	f.selected, f.later = selected, newWaves(c, selected.left, here)
 	j, err := newJoiner(f, in, need)
 	if err != nil {
 		return Result{}, err
@@ -40,18 +50,21 @@ func Join(c bigip.Config, in routing.Inputs) (Result, error) {
 		next.virtuals()
 		j.ask(next)
 	}
-	return j.result(), nil
+	r := j.result()
+	r.Selection, r.Rows = selected.all(), selected.among(r.Rows, c, here)
+	return r, nil
 }
 
 // newJoiner decides for NGINX's listeners and the virtual servers' addresses.
 func newJoiner(f *files, in routing.Inputs, need *needs) (*joiner, error) {
 	nginx := newListening(in.Listeners)
+	nginx.leave(f.selected.left)
 	in.Listeners = slices.Concat(f.wanted, in.Listeners)
 	d, err := routing.Decide(in)
 	if err != nil {
 		return nil, err
 	}
-	j := &joiner{files: f, network: newNetwork(f.config, in.Host), nginx: nginx,
+	j := &joiner{files: f, network: newNetwork(f.config, in.Host, f.selected), nginx: nginx,
 		here: newHere(in, d.Plan), need: need, cut: newCutover(f.config),
 		ways:   map[lookup]routing.Way{},
 		misses: misses{index: map[routing.Finding]*miss{}}}
@@ -67,6 +80,9 @@ type files struct {
 	holders    map[domain][]holder
 	advertised map[domain]bool
 	shared     map[offer][]string // virtual servers
+
+	selected *selected // config has what it takes
+	later    *waves    // what it leaves out
 }
 
 func newFiles(c bigip.Config) *files {
@@ -392,10 +408,10 @@ func (j *joiner) ingress(l *line) {
 	if len(s.domains) > 1 {
 		l.manual("overlap", l.addr.String(), l.d.Origin,
 			"this address serves in the route domains "+list(s.domains)+
-				": one Linux host has it once",
-			"a host, network namespace or VRF for each route domain")
+				": one Linux host has it once", perDomain)
 	}
 	j.held(l)
+	j.waves(l)
 	j.properties(l, s)
 	if j.vlan(l, s.owner) {
 		judge{j}.way(l, s.link)
@@ -475,6 +491,10 @@ func (m *misses) findings() []routing.Finding {
 	return out
 }
 
+// perDomain is what to do about route domains that overlap.
+const perDomain = "a host, network namespace or VRF for each route domain; --only %ID names the " +
+	"one that this host is for"
+
 // subject names the row's VLAN in findings.
 func (l *line) subject() string { return "VLAN " + cmp.Or(l.VLAN, "(none in the files)") }
 
@@ -492,7 +512,7 @@ func (j *joiner) vlan(l *line, own owner) bool {
 	case p.shared != "":
 		l.manual("overlap", l.subject(), p.origin,
 			"its subnet is also that of "+p.shared+" in another route domain",
-			"a host, network namespace or VRF for each route domain")
+			perDomain)
 	case !l.in.Known:
 		l.needs("vlan-undefined", l.subject(), l.v.Origin,
 			"the files do not have it: nothing says which "+

@@ -36,7 +36,7 @@ func TestJoin(t *testing.T) {
 
 func testJoin(t *testing.T, name string) {
 	f := readFixture(t, name)
-	r, err := Join(f.config, f.in)
+	r, err := f.selection.Join(f.config, f.in)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -61,6 +61,8 @@ type fixture struct {
 	host    string
 	config  bigip.Config
 	in      routing.Inputs
+
+	selection Selection
 }
 
 func readFixture(t *testing.T, name string) fixture {
@@ -78,6 +80,8 @@ func readFixture(t *testing.T, name string) fixture {
 			f.in.Host = hostOf(t, f.host)
 		case "listens":
 			f.in.Listeners = listens(t, string(file.Data))
+		case "select":
+			f.selection = readSelection(t, string(file.Data))
 		case "policy":
 			readPolicy(t, &f.in.Policy, string(file.Data))
 		default:
@@ -129,7 +133,7 @@ func (f fixture) converges(t *testing.T, first Result) {
 			})
 		})
 	readPolicy(t, &f.in.Policy, strings.Join(followed, "\n"))
-	second, err := Join(f.config, f.in)
+	second, err := f.selection.Join(f.config, f.in)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -256,6 +260,21 @@ func readPolicy(t *testing.T, p *routing.Policy, text string) {
 			p.Addresses = append(p.Addresses, pin)
 		}
 	}
+}
+
+// readSelection reads lines like `only /Common/web_*` and `skip %2`.
+func readSelection(t *testing.T, text string) (s Selection) {
+	for line := range strings.Lines(text) {
+		switch flag, pattern, _ := strings.Cut(strings.TrimSpace(line), " "); flag {
+		case "only":
+			s.Only = append(s.Only, pattern)
+		case "skip":
+			s.Skip = append(s.Skip, pattern)
+		default:
+			t.Fatal(line)
+		}
+	}
+	return s
 }
 
 // dump prints all that a Result says but its plan.

@@ -37,6 +37,26 @@ func newListening(list []routing.Listener) *listening {
 	return n
 }
 
+// leave takes in what a run leaves out: listeners there stand for something.
+func (n *listening) leave(left []leftOut) {
+	for _, out := range left {
+		for _, d := range out.Destinations {
+			addr, ok := d.Host()
+			if !ok {
+				continue
+			}
+			for _, i := range slices.Concat(n.at[addr],
+				n.at[routing.FamilyOf(addr).All().Addr()]) {
+				x := n.listeners[i].Ports
+				n.used[i] = n.used[i] || slices.ContainsFunc(d.Ports,
+					func(p routing.PortRange) bool {
+						return p.First <= x.Last && x.First <= p.Last
+					})
+			}
+		}
+	}
+}
+
 // find finds NGINX's listener for a row, or says why there can be none. It sets
 // l.addr if the destination is one address.
 func (n *listening) find(l *line) {

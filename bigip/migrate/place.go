@@ -86,8 +86,9 @@ func (p place) of(f routing.Family) []router {
 	return out
 }
 
-// newNetwork finds the place of each VLAN.
-func newNetwork(c bigip.Config, h routing.Host) network {
+// newNetwork finds the place of each VLAN. Those of route domains that this
+// host is not for overlap nothing.
+func newNetwork(c bigip.Config, h routing.Host, s *selected) network {
 	n := network{c, map[string]place{}, map[int][]router{}, newLastHopPools(c)}
 	for _, r := range c.Routes {
 		to := router{network: r.Network, domain: r.Domain, from: "net route " + r.Name,
@@ -120,7 +121,8 @@ func newNetwork(c bigip.Config, h routing.Host) network {
 	for name, p := range n.places {
 		i := slices.IndexFunc(c.VLANs, func(v bigip.VLAN) bool {
 			q := n.places[v.Name]
-			return q.domain != p.domain && slices.ContainsFunc(q.prefixes, p.overlaps)
+			return q.domain != p.domain && s.serves(q.domain) &&
+				slices.ContainsFunc(q.prefixes, p.overlaps)
 		})
 		if i >= 0 {
 			p.shared = c.VLANs[i].Name

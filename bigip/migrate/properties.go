@@ -155,7 +155,7 @@ func gateways(c bigip.Config, n network) []routing.Finding {
 	var names, pools, subnets, selfs []string
 	origin := ""
 	for v := range serving(c) {
-		if v.Servers.SNAT != "" || v.Servers.Pool == "" || v.Servers.NoTranslation {
+		if !withoutSNAT(v) {
 			continue
 		}
 		names, origin = append(names, v.Name), cmp.Or(origin, v.Origin)

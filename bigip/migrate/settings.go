@@ -161,3 +161,17 @@ func word(s string) string {
 	}
 	return strconv.QuoteToASCII(s)
 }
+
+// LimitSettings says in the step of lasthop.yaml that lasthop reads no file of
+// that size, if it is larger than so many bytes.
+func (r Result) LimitSettings(most int) {
+	for i := range r.Steps {
+		s := &r.Steps[i]
+		if s.Where != "lasthop.yaml" || len(r.Settings) <= most {
+			continue
+		}
+		s.Notes = append(s.Notes, fmt.Sprintf("This is too large: lasthop reads at most "+
+			"%d KiB. Leave addresses out and give them as flags (--address ADDR=IF), "+
+			"or serve them by another host.", most>>10))
+	}
+}

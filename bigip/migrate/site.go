@@ -126,6 +126,9 @@ func (j *joiner) held(l *line) {
 	const too = "the BIG-IP answers for the address, whatever becomes of its virtual " +
 		"address, since it is also "
 	for _, h := range j.holders[domain{l.addr, l.d.Domain}] {
+		if j.stays(l, h) {
+			continue
+		}
 		if h.kind == "net self" {
 			what := "a self IP, " + h.name
 			if h.floats {

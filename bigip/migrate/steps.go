@@ -86,20 +86,27 @@ func (c *cutover) take(l *line, h *here) {
 	}
 	m.blocked = m.blocked || l.Status != Ready
 	m.exact = m.exact || l.Match != matchWildcard
-	if l.d.Address != "" {
-		m.names = appendNew(m.names, l.d.Address)
-		return
-	}
-	names := c.named(domain{l.addr, l.d.Domain})
-	if name := nameIn(*l.d); len(names) == 0 && name != "" {
-		names, m.unread = []string{name}, true
-	}
+	names, read := c.namesOf(l)
+	m.unread = m.unread || !read
 	for _, name := range names {
 		m.names = appendNew(m.names, name)
 	}
 	if len(names) == 0 {
 		m.virtuals = appendNew(m.virtuals, server())
 	}
+}
+
+// namesOf returns the virtual addresses of a row's address, and whether the
+// files have them; none if nothing names one.
+func (c *cutover) namesOf(l *line) (names []string, read bool) {
+	if l.d.Address != "" {
+		return []string{l.d.Address}, true
+	}
+	names = c.named(domain{l.addr, l.d.Domain})
+	if name := nameIn(*l.d); len(names) == 0 && name != "" {
+		return []string{name}, false
+	}
+	return names, true
 }
 
 // free takes in what else answers for an address: its kind and name.

@@ -19,9 +19,10 @@ func (j *joiner) summary() []routing.Finding {
 			Subject:  w.Subject, Message: w.Message, Hint: w.Hint, Origin: w.Origin})
 	}
 	return slices.Concat(warnings, j.global(), j.nginx.others(), unreadRules(j.config),
-		translations(j.config), j.sourceChecking(), j.cut.absent(),
+		translations(j.config), j.sourceChecking(), unitVLANs(j.config), j.cut.absent(),
 		j.cut.pair.finding(j.cut.moves), sources(j.config), gateways(j.config, j.network),
-		notJudged(j.config))
+		notJudged(j.config), j.selected.findings(),
+		j.later.common(j.config, serving(j.config)))
 }
 
 // about returns the finding with the first names as its subject; nothing if
@@ -127,6 +128,24 @@ func (j *joiner) sourceChecking() []routing.Finding {
 		Message: "the BIG-IP dropped what came in by these VLANs and would have been " +
 			"answered by another; Linux calls this a strict rp_filter",
 		Hint: "if it is wanted here: sysctl -w net.ipv4.conf.IF.rp_filter=1"})
+}
+
+// unitVLANs names the VLANs that are no way of clients: only units of a pair
+// talk on them.
+func unitVLANs(c bigip.Config) []routing.Finding {
+	var names []string
+	origin := ""
+	for _, v := range c.VLANs {
+		if v.HA {
+			names, origin = append(names, v.Name), cmp.Or(origin, v.Origin)
+		}
+	}
+	return about(names, 4, routing.Finding{Code: "ha-vlan", Origin: origin,
+		Message: "units of the pair talk there (cm device: configsync-ip, mirror-ip, " +
+			"unicast-address), and nothing in the files says that clients do: left " +
+			"out for virtual servers that are enabled on all VLANs",
+		Hint: "if clients come in by them, name them in the list of VLANs of the " +
+			"virtual server"})
 }
 
 // absent names the addresses that have yet to move.

@@ -26,10 +26,7 @@ type here struct {
 func newHere(in routing.Inputs, plan routing.Plan) *here {
 	h := &here{host: in.Host, policy: in.Policy, plan: plan,
 		outcomes: make(map[netip.Addr]*routing.Outcome, len(plan.Outcomes)),
-		present:  map[netip.Addr]bool{}}
-	for _, a := range in.Host.Addrs {
-		h.present[a.Prefix.Addr()] = true
-	}
+		present:  presentOn(in.Host)}
 	for i := range plan.Outcomes {
 		o := &plan.Outcomes[i]
 		if _, ok := h.outcomes[o.Addr]; !ok {
@@ -37,6 +34,15 @@ func newHere(in routing.Inputs, plan routing.Plan) *here {
 		}
 	}
 	return h
+}
+
+// presentOn returns the addresses of a host.
+func presentOn(h routing.Host) map[netip.Addr]bool {
+	all := make(map[netip.Addr]bool, len(h.Addrs))
+	for _, a := range h.Addrs {
+		all[a.Prefix.Addr()] = true
+	}
+	return all
 }
 
 // outcome returns what becomes of an address; the zero Outcome if nothing is

@@ -62,6 +62,7 @@ func migrateOne(t *testing.T, g *guide) {
 	m.take()
 	first := m.ask(2)
 	m.elsewhere(first)
+	m.wave()
 	if s := first.Summary; s["virtuals"] != 19 || s["ready"] == 0 ||
 		s["needs-input"] == 0 || s["not-applicable"] != 1 {
 		t.Errorf("summary: %v", s)
@@ -312,6 +313,29 @@ func (m migrating) elsewhere(here migration) {
 	}
 	if d := cmp.Diff(here, there); d != "" || !strings.Contains(string(html), "no-gateway") {
 		m.t.Errorf("elsewhere it says: -here +there\n%s", d)
+	}
+}
+
+// wave asks for a part of the virtual servers, and what has changed since.
+func (m migrating) wave() {
+	m.t.Helper()
+	m.guide.ran("lasthop migrate --only PATTERN --skip PATTERN -o json lb1.ucs > wave1.json",
+		"lasthop migrate --diff wave1.json lb1.ucs")
+	out := m.sh("lasthop migrate --only 10.0.1.0/24 --skip '/Common/http_*' -o json lb1.ucs " +
+		"> wave1.json || [ $? = 2 ]\n" +
+		"lasthop migrate --diff wave1.json lb1.ucs || [ $? = 2 ]")
+	var got migration
+	data, err := os.ReadFile(m.dir + "/wave1.json")
+	if err := errors.Join(err, json.Unmarshal(data, &got)); err != nil {
+		m.t.Fatal(err)
+	}
+	// of 10.0.1.100 two of three are taken, which cannot move alone
+	if s := got.Summary; s["left_out"] != 16 || s["needs-input"] != 2 ||
+		!got.finds("address-split 10.0.1.100") {
+		m.t.Errorf("the wave: %v, %v", s, got.Findings)
+	}
+	if !strings.Contains(strings.Join(strings.Fields(out), " "), ": 16 status") {
+		m.t.Errorf("since the wave:\n%s", out)
 	}
 }
 

@@ -19,7 +19,7 @@ import (
 )
 
 func (a *app) migrateCommand() *cobra.Command {
-	global := ""
+	global, since, sel := "", "", migrate.Selection{}
 	c := &cobra.Command{
 		Use:   "migrate FILE...",
 		Short: "say what becomes of a BIG-IP's virtual servers on this NGINX host",
@@ -32,6 +32,10 @@ nothing and needs no root.
 FILE is what an engineer has: bigip.conf and bigip_base.conf, a UCS, an SCF, the
 output of tmsh list, BigDB.dat, or a directory with these; several are taken
 together, as one BIG-IP's. Keys and passwords in them are never printed.
+
+--only and --skip take the virtual servers of a wave, and choose the route
+domain that this host is for. What they leave out stays in the report.
+--diff says what changed since an earlier report.
 
 Formats (-o): text; json; csv, a line for each virtual server, destination and
 VLAN; markdown, for a ticket; html, one page with a drawing and a
@@ -47,11 +51,18 @@ It exits with 2 if a virtual server needs input or is manual.`,
 			return nil
 		},
 		RunE: func(_ *cobra.Command, args []string) error {
-			return a.migrate(args, global)
+			return a.migrate(args, global, since, sel)
 		},
 	}
 	c.Flags().StringVar(&global, "autolasthop", "", "what connection.autolasthop is on the "+
 		"BIG-IP, `enable|disable`, whatever\nthe files say")
+	c.Flags().StringArrayVar(&sel.Only, "only", nil, "take only virtual servers of a "+
+		"`PATTERN`: /Common/web_*, /Team1/,\n"+
+		"10.1.0.0/16, or %2 for a route domain (repeatable)")
+	c.Flags().StringArrayVar(&sel.Skip, "skip", nil,
+		"leave out virtual servers of a `PATTERN` (repeatable)")
+	c.Flags().StringVar(&since, "diff", "",
+		"say what changed since an earlier report, a `FILE` that migrate -o json wrote")
 	return c
 }
 
@@ -60,8 +71,12 @@ It exits with 2 if a virtual server needs input or is manual.`,
 // and again takes a quarter of the time, and finds little.
 const migrateGarbage = 300
 
-func (a *app) migrate(paths []string, global string) error {
-	if err := a.flags.formats("text", "json", "csv", "markdown", "html"); err != nil {
+func (a *app) migrate(paths []string, global, since string, sel migrate.Selection) error {
+	formats := []string{"text", "json", "csv", "markdown", "html"}
+	if since != "" { // a line of the CSV is no change
+		formats = []string{"text", "json", "markdown", "html"}
+	}
+	if err := a.flags.formats(formats...); err != nil {
 		return err
 	}
 	if os.Getenv("GOGC") == "" {
@@ -76,11 +91,14 @@ func (a *app) migrate(paths []string, global string) error {
 		return err
 	}
 	defer scene.close()
-	m, err := migration(s, c)
+	m, err := migration(s, c, sel)
+	if err == nil && since != "" {
+		err = compare(&m, since)
+	}
 	if err != nil {
 		return err
 	}
-	return ended(a.ui.printMigration(m, a.flags.output), !m.Blocked())
+	return ended(a.ui.print(m, a.flags.output), !m.Blocked())
 }
 
 // loadBIGIP reads the files. What the user says of Auto-Last-Hop wins over
@@ -104,11 +122,11 @@ func loadBIGIP(paths []string, global string) (bigip.Config, error) {
 }
 
 // migration joins the BIG-IP with this host.
-func migration(s *survey.Survey, c bigip.Config) (report.Migration, error) {
+func migration(s *survey.Survey, c bigip.Config, sel migrate.Selection) (report.Migration, error) {
 	in := s.Inputs
 	in.Warnings = nil // they are about NGINX alone
-	r, err := migrate.Join(c, in)
-	noteSize(r)
+	r, err := sel.Join(c, in)
+	r.LimitSettings(settings.MaxFile)
 	m := report.Migration{Head: s.Head(), BIGIP: report.BIGIP{Hostname: c.Hostname,
 		Version: c.Version, Global: string(cmp.Or(c.Global.Value, bigip.Enabled)),
 		GlobalFrom: cmp.Or(c.Global.Origin, "F5's default"),
@@ -121,29 +139,11 @@ func migration(s *survey.Survey, c bigip.Config) (report.Migration, error) {
 	return m, err
 }
 
-// noteSize says in the step of lasthop.yaml that lasthop does not read a file
-// of that size.
-func noteSize(r migrate.Result) {
-	for i := range r.Steps {
-		s := &r.Steps[i]
-		if s.Where != "lasthop.yaml" || len(r.Settings) <= settings.MaxFile {
-			continue
-		}
-		s.Notes = append(s.Notes, fmt.Sprintf("This is too large: lasthop reads at most "+
-			"%d KiB. Leave addresses out and give them as flags (--address ADDR=IF), "+
-			"or serve them by another host.", settings.MaxFile>>10))
+// compare says what changed since an earlier report.
+func compare(m *report.Migration, file string) error {
+	doc, err := os.ReadFile(file)
+	if err != nil {
+		return err
 	}
-}
-
-// printMigration writes the result in the format asked for.
-func (u ui) printMigration(m report.Migration, output string) error {
-	switch output {
-	case "html":
-		return m.HTML(u.stdout)
-	case "markdown":
-		return m.Markdown(u.stdout)
-	case "csv":
-		return m.CSV(u.stdout)
-	}
-	return u.print(m, output)
+	return m.Compare(file, doc)
 }

@@ -119,7 +119,7 @@ func TestMigrateLarge(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		noteSize(r)
+		r.LimitSettings(settings.MaxFile)
 		said := slices.ContainsFunc(r.Steps, func(s migrate.Step) bool {
 			return strings.Contains(strings.Join(s.Notes, " "), "too large")
 		})

@@ -91,12 +91,6 @@ func (a *app) plan(exitCode, proving bool, evidence string) error {
 // printPlan writes the plan in the format asked for.
 func (u ui) printPlan(p report.Plan, networkFiles map[string]string, output string) error {
 	switch output {
-	case "html":
-		return p.HTML(u.stdout)
-	case "markdown":
-		return p.Markdown(u.stdout)
-	case "csv":
-		return p.CSV(u.stdout)
 	case "iproute2":
 		return report.Script(u.stdout, p, p.Back)
 	case "networkd":

@@ -110,8 +110,5 @@ func (u ui) style() report.Style {
 
 // print writes a result in the format asked for.
 func (u ui) print(r report.Result, output string) error {
-	if output == "json" {
-		return r.JSON(u.stdout)
-	}
-	return r.Text(u.stdout, u.style())
+	return report.Write(u.stdout, r, output, u.style())
 }

@@ -17,7 +17,8 @@ import (
 
 // Flags are those that have values to complete to.
 var Flags = []string{"gateway", "return", "address", "output", "fail-closed", "netns",
-	"autolasthop", "local", "nginx-conf", "config", "host", "evidence"}
+	"autolasthop", "local", "nginx-conf", "config", "host", "evidence",
+	"diff"}
 
 // Line is a command line that is being written.
 type Line struct {
@@ -87,7 +88,7 @@ func (l Line) plain(flag, word string) (words []string, files bool) {
 			return netip.AddrPortFrom(o.Addr, o.Ports.First).String()
 		}), false
 	}
-	return nil, true // nginx-conf, config, host, evidence
+	return nil, true // nginx-conf, config, host, evidence, diff
 }
 
 // formats are those of -o.
