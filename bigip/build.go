@@ -30,6 +30,8 @@ type builder struct {
 	Config
 	domains map[string]int // by VLAN
 	pools   map[string]Pool
+	// types of profiles that count for a Service, by name
+	profiles map[string]string
 	// SNAT translations without a stanza of their own, by name
 	translated map[string]bool
 }
@@ -39,6 +41,7 @@ func (b *builder) build() Config {
 	list := b.fill()
 	b.domains, b.pools, b.translated = map[string]int{}, map[string]Pool{}, map[string]bool{}
 	b.criteria = criteria{index: &b.index, known: map[string]destinations{}}
+	b.profiles = b.newProfiles()
 	virtuals, addresses := 0, 0
 	for _, o := range list {
 		switch o.kind {
