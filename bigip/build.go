@@ -30,8 +30,6 @@ type builder struct {
 	Config
 	domains map[string]int // by VLAN
 	pools   map[string]Pool
-	// types of profiles that count for a Service, by name
-	profiles map[string]string
 	// SNAT translations without a stanza of their own, by name
 	translated map[string]bool
 }

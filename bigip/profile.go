@@ -43,11 +43,11 @@ func (x *index) newProfiles() map[string]string {
 }
 
 // service reads what a virtual server speaks.
-func (b *builder) service(o *object) Service {
+func (x *index) service(o *object) Service {
 	s := Service{Protocol: cmp.Or(o.get("ip-protocol"), "any")}
 	for _, name := range o.value("profiles").names() {
 		own, common := full(name, o.partition), full(name, "Common")
-		kind := cmp.Or(b.profiles[own], b.profiles[common], ownProfiles[common])
+		kind := cmp.Or(x.profiles[own], x.profiles[common], ownProfiles[common])
 		s.HTTP, s.TLS = s.HTTP || httpProfiles[kind], s.TLS || tlsProfiles[kind]
 	}
 	return s

@@ -62,6 +62,7 @@ func migrateOne(t *testing.T, g *guide) {
 	m.take()
 	first := m.ask(2)
 	m.elsewhere(first)
+	m.skeleton()
 	if s := first.Summary; s["virtuals"] != 19 || s["ready"] == 0 ||
 		s["needs-input"] == 0 || s["not-applicable"] != 1 {
 		t.Errorf("summary: %v", s)
@@ -312,6 +313,19 @@ func (m migrating) elsewhere(here migration) {
 	}
 	if d := cmp.Diff(here, there); d != "" || !strings.Contains(string(html), "no-gateway") {
 		m.t.Errorf("elsewhere it says: -here +there\n%s", d)
+	}
+}
+
+// skeleton writes a skeleton, in which lasthop finds a listener for each
+// virtual server.
+func (m migrating) skeleton() {
+	m.t.Helper()
+	const page = "lasthop migrate -o nginx lb1.ucs > skeleton.conf"
+	m.guide.ran(page)
+	out := m.sh(page + "; lasthop plan -c skeleton.conf; " +
+		"lasthop migrate -c skeleton.conf lb1.ucs || [ $? = 2 ]")
+	if strings.Contains(out, "no-listener") || !strings.Contains(out, "10.0.1.100:9000") {
+		m.t.Errorf("with the skeleton listeners are missing:\n%s", out)
 	}
 }
 

@@ -4,6 +4,7 @@ import (
 	"cmp"
 	"errors"
 	"fmt"
+	"io"
 	"os"
 	"runtime/debug"
 	"slices"
@@ -35,9 +36,11 @@ together, as one BIG-IP's. Keys and passwords in them are never printed.
 
 Formats (-o): text; json; csv, a line for each virtual server, destination and
 VLAN; markdown, for a ticket; html, one page with a drawing and a
-table to filter.
+table to filter; nginx, a skeleton of nginx.conf that listens where the
+BIG-IP did.
 
-It exits with 2 if a virtual server needs input or is manual.`,
+It exits with 2 if a virtual server needs input or is manual, or is not in the
+skeleton.`,
 		Args: func(c *cobra.Command, args []string) error {
 			if len(args) == 0 {
 				return hint.New(errors.New("no file of a BIG-IP is named"),
@@ -61,7 +64,7 @@ It exits with 2 if a virtual server needs input or is manual.`,
 const migrateGarbage = 300
 
 func (a *app) migrate(paths []string, global string) error {
-	if err := a.flags.formats("text", "json", "csv", "markdown", "html"); err != nil {
+	if err := a.flags.formats("text", "json", "csv", "markdown", "html", "nginx"); err != nil {
 		return err
 	}
 	if os.Getenv("GOGC") == "" {
@@ -70,6 +73,11 @@ func (a *app) migrate(paths []string, global string) error {
 	c, err := loadBIGIP(paths, global)
 	if err != nil {
 		return err
+	}
+	if a.flags.output == "nginx" {
+		text, whole := migrate.Skeleton(c)
+		_, err := io.WriteString(a.ui.stdout, text)
+		return ended(err, whole)
 	}
 	scene, s, err := look(a)
 	if err != nil {
