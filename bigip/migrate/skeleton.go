@@ -28,7 +28,8 @@ const skeletonHead = `# A skeleton of nginx.conf, made by lasthop migrate -o ngi
 # whether it is HTTP, TCP or UDP. What cannot be listened on is a comment with
 # the reason. It has no pools, profiles, iRules, persistence, monitors, policies
 # and certificates: write what takes their place. Until then an http server
-# answers 503, and a stream server closes each connection.
+# answers 503, and a stream server closes each connection. Addresses that are
+# not on this host yet need net.ipv4.ip_nonlocal_bind=1 (and net.ipv6).
 `
 
 // skeletonModules loads the stream module where it is one of its own. An
