@@ -248,6 +248,21 @@ func (m Migration) Text(w io.Writer, s Style) error {
 	return t.writeTo(w)
 }
 
+// Write writes the result in a format of `migrate -o`.
+func (m Migration) Write(w io.Writer, format string, s Style) error {
+	switch format {
+	case "html":
+		return m.HTML(w)
+	case "markdown":
+		return m.Markdown(w)
+	case "csv":
+		return m.CSV(w)
+	case "json":
+		return m.JSON(w)
+	}
+	return m.Text(w, s)
+}
+
 // source names the BIG-IP, and what of its files was read.
 func (m Migration) source() string {
 	name := "BIG-IP " + Escape(cmp.Or(m.BIGIP.Hostname, "without a name"))

@@ -2,12 +2,14 @@ package main
 
 import (
 	"cmp"
+	"context"
 	"errors"
 	"fmt"
 	"io"
 	"os"
 	"runtime/debug"
 	"slices"
+	"time"
 
 	"lasthop/bigip"
 	"lasthop/bigip/migrate"
@@ -20,7 +22,7 @@ import (
 )
 
 func (a *app) migrateCommand() *cobra.Command {
-	global := ""
+	global, verifying, packets := "", false, time.Duration(0)
 	c := &cobra.Command{
 		Use:   "migrate FILE...",
 		Short: "say what becomes of a BIG-IP's virtual servers on this NGINX host",
@@ -39,8 +41,12 @@ VLAN; markdown, for a ticket; html, one page with a drawing and a
 table to filter; nginx, a skeleton of nginx.conf that listens where the
 BIG-IP did.
 
+With --verify, after the move, it asks the neighbours of this host (ARP, NDP) who
+has the addresses that moved, and names each machine that still answers for one.
+It changes nothing there either; it needs CAP_NET_RAW.
+
 It exits with 2 if a virtual server needs input or is manual, or is not in the
-skeleton.`,
+skeleton, and with --verify if an address is not answered here alone.`,
 		Args: func(c *cobra.Command, args []string) error {
 			if len(args) == 0 {
 				return hint.New(errors.New("no file of a BIG-IP is named"),
@@ -50,11 +56,15 @@ skeleton.`,
 			return nil
 		},
 		RunE: func(_ *cobra.Command, args []string) error {
-			return a.migrate(args, global)
+			return a.migrate(args, global, verifying || packets != 0, packets)
 		},
 	}
 	c.Flags().StringVar(&global, "autolasthop", "", "what connection.autolasthop is on the "+
 		"BIG-IP, `enable|disable`, whatever\nthe files say")
+	c.Flags().BoolVar(&verifying, "verify", false, "after the move: ask neighbours who else "+
+		"has the addresses")
+	c.Flags().DurationVar(&packets, "observe", 0, "--verify, and look at packets for this "+
+		"`TIME` (30s): who sends requests to\neach address")
 	return c
 }
 
@@ -63,8 +73,13 @@ skeleton.`,
 // and again takes a quarter of the time, and finds little.
 const migrateGarbage = 300
 
-func (a *app) migrate(paths []string, global string) error {
-	if err := a.flags.formats("text", "json", "csv", "markdown", "html", "nginx"); err != nil {
+func (a *app) migrate(paths []string, global string, verifying bool,
+	packets time.Duration) error {
+	err := a.flags.formats("text", "json", "csv", "markdown", "html", "nginx")
+	if verifying {
+		err = a.flags.live("migrate --verify", "text", "json")
+	}
+	if err != nil {
 		return err
 	}
 	if os.Getenv("GOGC") == "" {
@@ -88,7 +103,27 @@ func (a *app) migrate(paths []string, global string) error {
 	if err != nil {
 		return err
 	}
-	return ended(a.ui.printMigration(m, a.flags.output), !m.Blocked())
+	if verifying {
+		return verify(a, s, c, m, packets)
+	}
+	return ended(m.Write(a.ui.stdout, a.flags.output, a.ui.style()), !m.Blocked())
+}
+
+// verify asks neighbours for the addresses that moved, and looks at packets.
+func verify(a *app, s *survey.Survey, c bigip.Config, m report.Migration,
+	packets time.Duration) error {
+	h := s.Inputs.Host
+	asked, err := survey.Ask(context.Background(), s, migrate.Questions(c, m.Result, h))
+	if err != nil {
+		return err
+	}
+	seen, err := a.ui.witness(s, packets)
+	if err != nil {
+		return err
+	}
+	v := report.Verification{Head: m.Head, Seen: seen,
+		Verification: migrate.Verify(c, m.Result, h, asked, seen)}
+	return ended(a.ui.print(v, a.flags.output), v.Wanted())
 }
 
 // loadBIGIP reads the files. What the user says of Auto-Last-Hop wins over
@@ -141,17 +176,4 @@ func noteSize(r migrate.Result) {
 			"%d KiB. Leave addresses out and give them as flags (--address ADDR=IF), "+
 			"or serve them by another host.", settings.MaxFile>>10))
 	}
-}
-
-// printMigration writes the result in the format asked for.
-func (u ui) printMigration(m report.Migration, output string) error {
-	switch output {
-	case "html":
-		return m.HTML(u.stdout)
-	case "markdown":
-		return m.Markdown(u.stdout)
-	case "csv":
-		return m.CSV(u.stdout)
-	}
-	return u.print(m, output)
 }

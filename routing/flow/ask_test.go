@@ -103,8 +103,8 @@ func askedFor(t *testing.T, n *nstest.NS, lines []string) (got []string) {
 	var questions []routing.Question
 	for _, line := range lines {
 		words := strings.Fields(line)
-		questions = append(questions, routing.Question{
-			Link: strings.TrimSuffix(words[1], ":"), Addr: netip.MustParseAddr(words[0])})
+		questions = append(questions, routing.Question{Addr: netip.MustParseAddr(words[0]),
+			Link: strings.TrimSuffix(words[1], ":")})
 	}
 	asked, err := Ask(context.Background(), Options{Host: h, Inside: k.Inside}, questions)
 	if err != nil {
