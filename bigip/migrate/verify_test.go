@@ -181,8 +181,8 @@ func TestVerifySeen(t *testing.T) {
 		t.Errorf("-want +got\n%s", d)
 	}
 	last := v.Findings[len(v.Findings)-2:]
-	if last[0].Code != "no-requests" || !strings.HasPrefix(last[0].Subject, "10.0.1.101, 10.") ||
-		len(v.Addresses[1].Came) != 0 {
+	if last[0].Code != "no-requests" || len(v.Addresses[1].Came) != 0 ||
+		!strings.HasPrefix(last[0].Subject, "10.0.1.101, 10.") {
 		t.Errorf("no request came to others: %+v", last)
 	}
 }

@@ -81,8 +81,7 @@ func migrateOne(t *testing.T, g *guide) {
 	m.follow(first, "prepare")
 	second := m.ask(0)
 	if second.Summary["ready"] != 18 || len(second.Flags) > 0 {
-		t.Errorf("after the preparation: %v, still asks for %v", second.Summary,
-			second.Flags)
+		t.Errorf("prepared: %v, still asks for %v", second.Summary, second.Flags)
 	}
 	if out := m.person("lasthop plan --prove"); !strings.Contains(out, "all as planned") {
 		t.Errorf("the plan is not proved:\n%s", out)
@@ -91,6 +90,7 @@ func migrateOne(t *testing.T, g *guide) {
 	if out := m.sh("lasthop apply"); !strings.Contains(out, "nothing to do") {
 		t.Errorf("after the cut-over something is left to do:\n%s", out)
 	}
+	m.verified(0)
 	l.do("forget")
 	t.Run("after/client", func(t *testing.T) { l.wantAnswers(t, everyVIP, "client") })
 	t.Run("after/left by", func(t *testing.T) { l.wantLeft(t, ownLink, "client") })
@@ -327,6 +327,16 @@ func (m migrating) skeleton() {
 	if strings.Contains(out, "no-listener") || !strings.Contains(out, "10.0.1.100:9000") {
 		m.t.Errorf("with the skeleton listeners are missing:\n%s", out)
 	}
+}
+
+// verified asks the neighbours whether another machine has the addresses, and
+// looks at packets, of which there are none. It returns what was found.
+func (m migrating) verified(exit int) string {
+	m.t.Helper()
+	m.guide.ran("lasthop migrate --verify "+m.files,
+		"lasthop migrate --verify --observe 30s "+m.files)
+	return m.sh(fmt.Sprintf("code=0; lasthop migrate --verify --observe 1s %s || code=$?; "+
+		"[ $code = %d ]", m.files, exit))
 }
 
 // networkTeam is what the network team answers.

@@ -122,11 +122,11 @@ func TestVerify(t *testing.T) {
 		!strings.Contains(string(out), "not on a captured host") {
 		t.Errorf("a captured host has no neighbours: %v\n%s", err, out)
 	}
-	nobody := v.command()
-	nobody.Args = append(nstest.Nobody(t), nobody.Args...)
-	nobody.Path, _ = exec.LookPath(nobody.Args[0])
-	if out, err := nobody.CombinedOutput(); err == nil ||
-		!strings.Contains(string(out), "ask neighbours: ") ||
+	weak := v.command()
+	weak.Args = append([]string{"setpriv", "--bounding-set", "-net_raw"}, weak.Args...)
+	weak.Path, _ = exec.LookPath("setpriv")
+	if out, err := weak.CombinedOutput(); err == nil ||
+		!strings.Contains(string(out), "error: ask neighbours: ") ||
 		!strings.Contains(string(out), "hint: run as root, or with CAP_NET_RAW") {
 		t.Errorf("without a right: %v\n%s", err, out)
 	}
