@@ -320,6 +320,8 @@ func migrateKinds(t *testing.T, g *guide) {
 	b.wantPings("client2", ready[2:4], "before")
 	b.follow(second.migration, "cut-over")
 	b.wantOwners(ready, "lb1", "after")
+	b.verified(0)
+	b.wantDuplicate(ready[2], ready[4])
 	b.wantAnswered("client", ready)
 	b.wantAnswered("lan", ready)
 	b.wantAnswered("client2", ready[2:4]) // by the second router
@@ -335,6 +337,26 @@ func migrateKinds(t *testing.T, g *guide) {
 	}
 	b.wantPings("client", ready, "after the routers' entries are deleted")
 	b.wantPings("client2", ready[2:4], "after the routers' entries are deleted")
+}
+
+// wantDuplicate leaves an address of each family on the BIG-IP, and wants both
+// to be found.
+func (b bigipLab) wantDuplicate(addrs ...string) {
+	b.t.Helper()
+	for _, addr := range addrs {
+		b.ip("lb1 addr add %s dev net1", addr)
+	}
+	found := b.verified(2)
+	for _, addr := range addrs {
+		if !strings.Contains(found, "duplicate-address: "+addr) ||
+			!strings.Contains(found, "BIG-IP, self IP") {
+			b.t.Errorf("%s is on the BIG-IP, and is not found:\n%s", addr, found)
+		}
+		b.ip("lb1 addr del %s dev net1", addr)
+	}
+	for _, router := range []string{"fw", "fw2"} { // they may have taken its MAC address
+		b.ip("%s neigh flush all", router)
+	}
 }
 
 // migratePair follows migrate beside a pair of which the other unit takes over

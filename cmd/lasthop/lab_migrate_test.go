@@ -63,6 +63,7 @@ func migrateOne(t *testing.T, g *guide) {
 	first := m.ask(2)
 	m.elsewhere(first)
 	m.wave()
+	m.skeleton()
 	if s := first.Summary; s["virtuals"] != 19 || s["ready"] == 0 ||
 		s["needs-input"] == 0 || s["not-applicable"] != 1 {
 		t.Errorf("summary: %v", s)
@@ -81,8 +82,7 @@ func migrateOne(t *testing.T, g *guide) {
 	m.follow(first, "prepare")
 	second := m.ask(0)
 	if second.Summary["ready"] != 18 || len(second.Flags) > 0 {
-		t.Errorf("after the preparation: %v, still asks for %v", second.Summary,
-			second.Flags)
+		t.Errorf("prepared: %v, still asks for %v", second.Summary, second.Flags)
 	}
 	if out := m.person("lasthop plan --prove"); !strings.Contains(out, "all as planned") {
 		t.Errorf("the plan is not proved:\n%s", out)
@@ -91,6 +91,7 @@ func migrateOne(t *testing.T, g *guide) {
 	if out := m.sh("lasthop apply"); !strings.Contains(out, "nothing to do") {
 		t.Errorf("after the cut-over something is left to do:\n%s", out)
 	}
+	m.verified(0)
 	l.do("forget")
 	t.Run("after/client", func(t *testing.T) { l.wantAnswers(t, everyVIP, "client") })
 	t.Run("after/left by", func(t *testing.T) { l.wantLeft(t, ownLink, "client") })
@@ -337,6 +338,29 @@ func (m migrating) wave() {
 	if !strings.Contains(strings.Join(strings.Fields(out), " "), ": 16 status") {
 		m.t.Errorf("since the wave:\n%s", out)
 	}
+}
+
+// skeleton writes a skeleton, in which lasthop finds a listener for each
+// virtual server.
+func (m migrating) skeleton() {
+	m.t.Helper()
+	const page = "lasthop migrate -o nginx lb1.ucs > skeleton.conf"
+	m.guide.ran(page)
+	out := m.sh(page + "; lasthop plan -c skeleton.conf; " +
+		"lasthop migrate -c skeleton.conf lb1.ucs || [ $? = 2 ]")
+	if strings.Contains(out, "no-listener") || !strings.Contains(out, "10.0.1.100:9000") {
+		m.t.Errorf("with the skeleton listeners are missing:\n%s", out)
+	}
+}
+
+// verified asks the neighbours whether another machine has the addresses, and
+// looks at packets, of which there are none. It returns what was found.
+func (m migrating) verified(exit int) string {
+	m.t.Helper()
+	m.guide.ran("lasthop migrate --verify "+m.files,
+		"lasthop migrate --verify --observe 30s "+m.files)
+	return m.sh(fmt.Sprintf("code=0; lasthop migrate --verify --observe 1s %s || code=$?; "+
+		"[ $code = %d ]", m.files, exit))
 }
 
 // networkTeam is what the network team answers.
