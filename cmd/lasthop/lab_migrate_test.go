@@ -30,7 +30,8 @@ type migration struct {
 func TestLabMigrate(t *testing.T) {
 	t.Parallel()
 	g, labs := &guide{}, map[string]func(*testing.T, *guide){
-		"one": migrateOne, "kinds": migrateKinds, "pair": migratePair}
+		"one": migrateOne, "kinds": migrateKinds, "pair": migratePair,
+		"estate": migrateEstate}
 	done := t.Run("labs", func(t *testing.T) {
 		for name, lab := range labs {
 			t.Run(name, func(t *testing.T) {
@@ -116,10 +117,11 @@ func (m migration) finds(want string) bool {
 }
 
 // nginxOfLab calls NGINX as the lab has started it.
-const nginxOfLab = `modules=$(/usr/sbin/nginx -V 2>&1 | tr ' ' '\n' | sed -n 's/^--modules-path=//p')/ngx_stream_module.so
+const nginxOfLab = `: ${NGINX:=/run/lab/nginx}
+modules=$(/usr/sbin/nginx -V 2>&1 | tr ' ' '\n' | sed -n 's/^--modules-path=//p')/ngx_stream_module.so
 set="daemon off; user root;"
 [ ! -e "$modules" ] || set="load_module $modules; $set"
-exec /usr/sbin/nginx -p /run/lab/nginx/ -c nginx.conf -g "$set" "$@"`
+exec /usr/sbin/nginx -p $NGINX/ -c nginx.conf -g "$set" "$@"`
 
 // migrating is the host that takes the BIG-IP's place, and the person who does
 // it.
@@ -127,6 +129,8 @@ type migrating struct {
 	*lab
 	t     *testing.T
 	guide *guide
+	ns    string            // its namespace
+	nginx string            // where its NGINX has its files
 	bin   string            // whose commands are found first
 	dir   string            // where the person works
 	disk  string            // the BIG-IP's
@@ -139,8 +143,9 @@ type migrating struct {
 // the files of a folder.
 func newMigrating(l *lab, t *testing.T, g *guide, conf string, units ...string) migrating {
 	t.Helper()
-	m := migrating{lab: l, t: t, guide: g, bin: t.TempDir(), dir: t.TempDir(),
+	m := migrating{lab: l, t: t, guide: g, ns: "host", nginx: "/run/lab/nginx",
 		disk: t.TempDir(), files: "lb1.ucs"}
+	m.tools()
 	files, err := filepath.Glob(conf)
 	if err != nil || len(files) == 0 || os.Mkdir(m.disk+"/config", 0o755) != nil {
 		t.Fatal(conf, err)
@@ -152,14 +157,20 @@ func newMigrating(l *lab, t *testing.T, g *guide, conf string, units ...string) 
 		}
 		m.copy(from, m.disk+"/config/"+to)
 	}
-	m.script("lasthop", "exec "+l.lasthop+` --config "$CONFIG" "$@"`)
-	m.script("nginx", nginxOfLab)
-	m.script("tmsh", "disk="+m.disk+"\n"+labTMSH)
-	m.script("tcpdump", labTCPDump)
 	for i, unit := range units {
 		m.unit(unit, []int{2, 5}[i])
 	}
 	return m
+}
+
+// tools gives the person directories and commands.
+func (m *migrating) tools() {
+	m.t.Helper()
+	m.bin, m.dir = m.t.TempDir(), m.t.TempDir()
+	m.script("lasthop", "exec "+m.lasthop+` --config "$CONFIG" "$@"`)
+	m.script("nginx", nginxOfLab)
+	m.script("tmsh", "disk="+m.disk+"\n"+labTMSH)
+	m.script("tcpdump", labTCPDump)
 }
 
 // unit raises a unit of the BIG-IP, with self IPs that end in n and, as
@@ -252,7 +263,7 @@ func (m migrating) config() string {
 // sh runs command lines on the host, in the person's directory.
 func (m migrating) sh(lines string) string {
 	m.t.Helper()
-	return m.do("at", "host", "env", "CONFIG="+m.config(),
+	return m.do("at", m.ns, "env", "CONFIG="+m.config(), "NGINX="+m.nginx,
 		"PATH="+m.bin+":"+os.Getenv("PATH")+":/usr/sbin:/sbin", "sh", "-euc",
 		"cd "+m.dir+"\n"+lines)
 }
@@ -267,8 +278,8 @@ func (m migrating) person(line string) string {
 // edit replaces text in nginx.conf, which only the lab's mount namespace has.
 func (m migrating) edit(old, new string) {
 	m.t.Helper()
-	m.sh(fmt.Sprintf("grep -qF '%s' /run/lab/nginx/nginx.conf; sed -i 's|%s|%s|' "+
-		"/run/lab/nginx/nginx.conf", old, old, new))
+	m.sh(fmt.Sprintf("grep -qF '%s' $NGINX/nginx.conf; sed -i 's|%s|%s|' $NGINX/nginx.conf",
+		old, old, new))
 }
 
 // ask runs migrate and wants its exit status. The text must hold each line of
