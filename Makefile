@@ -68,6 +68,7 @@ prove:
 	$(PROVE) ./internal/daemon -run TestNetworkdScenarios -dropins | $(QUIET)
 	CORPUS=$(abspath $(CORPUS)) $(PROVE) ./nginxconf -run 'TestSockets|TestProveCorpus|TestTrees' | $(QUIET)
 	CORPUS=$(abspath $(CORPUS)) $(PROVE) ./bigip -run Corpus | $(QUIET)
+	CORPUS=$(abspath $(CORPUS)) $(PROVE) ./cmd/lasthop -run TestSkeletonNGINX | $(QUIET)
 fuzz:
 	@for p in $$($(GO) list ./...); do for f in $$($(GO) test -list '^Fuzz' $$p | grep ^Fuzz); do \
 		$(GO) test -run '^$$' -fuzz "^$$f\$$" -fuzztime $(FUZZTIME) $$p || exit 1; done; done

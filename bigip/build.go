@@ -39,6 +39,7 @@ func (b *builder) build() Config {
 	list := b.fill()
 	b.domains, b.pools, b.translated = map[string]int{}, map[string]Pool{}, map[string]bool{}
 	b.criteria = criteria{index: &b.index, known: map[string]destinations{}}
+	b.profiles = b.newProfiles()
 	virtuals, addresses := 0, 0
 	for _, o := range list {
 		switch o.kind {

@@ -144,8 +144,8 @@ type Virtual struct {
 	// one, or one for each entry of an address list; none with a warning,
 	// or for Internal
 	Destinations []Destination
-	Protocol     string       // "tcp", "udp", …; "any" where nothing is said
-	Source       netip.Prefix // the clients that it serves; zero: all
+	Service
+	Source netip.Prefix // the clients that it serves; zero: all
 	// what switched it off: the stanza's type and name; "" if it serves
 	Disabled    string
 	VLANs       Scope
@@ -156,6 +156,14 @@ type Virtual struct {
 	Servers     Servers
 	Damaged     bool // its stanza was not read whole: settings may be missing
 	Origin      string
+}
+
+// Service is what a virtual server speaks with its clients.
+type Service struct {
+	Protocol string // "tcp", "udp", …; "any" where nothing is said
+	// HTTP and TLS say whether one of its profiles parses HTTP, or ends
+	// TLS: a profile that the files have, or one of F5's own.
+	HTTP, TLS bool
 }
 
 // Servers is how a virtual server reaches its servers.

@@ -161,6 +161,9 @@ func dumpVirtual(line func(string, ...any), c Config, v Virtual) {
 		line("  servers %s snat %q untranslated %v unjudged %q", x.Pool, x.SNAT,
 			x.NoTranslation, x.Unjudged)
 	}
+	if v.HTTP || v.TLS {
+		line("  http %v tls %v", v.HTTP, v.TLS)
+	}
 	if v.Disabled != "" {
 		line("  disabled by %s", v.Disabled)
 	}

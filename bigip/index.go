@@ -65,7 +65,8 @@ func (o *object) list(key string) tokens {
 type index struct {
 	stanzas  []*stanza
 	objects  map[key]*object
-	ids      map[string]int // of the default route domain, by partition
+	ids      map[string]int    // of the default route domain, by partition
+	profiles map[string]string // types of those that count for a Service, by name
 	warnings []Warning
 	props    []property // of the object that is made, with room for those of the next
 }

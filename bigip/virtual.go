@@ -10,7 +10,7 @@ import (
 
 func (b *builder) virtual(o *object) {
 	v := Virtual{Name: o.full, Kind: o.kind, Type: typeOf(o),
-		Protocol: cmp.Or(o.get("ip-protocol"), "any"), VLANs: b.scope(o),
+		Service: b.service(o), VLANs: b.scope(o),
 		AutoLastHop: b.lastHop(o), Damaged: o.problem != "", Origin: o.origin()}
 	if source, _, ok := parsePrefix(o.get("source")); ok && source.Bits() > 0 {
 		v.Source = source.Masked()

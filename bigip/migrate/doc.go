@@ -24,6 +24,8 @@
 //     person can decide is a question.
 //   - summary.go adds what concerns the BIG-IP as a whole.
 //   - steps.go leads through the cut-over and back, pair.go on each unit.
+//   - skeleton.go writes a nginx.conf that listens where the BIG-IP did.
+//   - verify.go judges after the move what neighbours say of the addresses.
 //
 // Following the steps converges: Join decides again with what it proposes, so
 // that the next run asks nothing new. An answer of a person stays on the row,

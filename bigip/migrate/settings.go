@@ -7,7 +7,6 @@ import (
 	"slices"
 	"strconv"
 	"strings"
-	"unicode"
 
 	"lasthop/routing"
 )
@@ -91,12 +90,7 @@ func (n *needs) comment(a asked) string {
 		answer, instead = n.gateways(a.link, a.gateway)
 	}
 	q := a.question
-	q.who = strings.Map(func(r rune) rune { // a line break would end the comment
-		if !unicode.IsPrint(r) {
-			return ' '
-		}
-		return r
-	}, routing.Some(a.who, 6))
+	q.who = printable(routing.Some(a.who, 6)) // a line break would end the comment
 	when := "only if " + q.condition()
 	if instead {
 		when = "instead, " + when

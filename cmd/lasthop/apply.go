@@ -86,11 +86,11 @@ func (a *app) apply(f applying) error {
 			return err
 		}
 	}
-	var v *vigil
+	var v *survey.Vigil
 	if f.confirm > 0 && !s.Decision.Diff.Empty() {
 		a.ui.stderr = &writer.Hasty{Writer: a.ui.stderr}
 		v = a.ui.vigil(s)
-		defer v.close()
+		defer v.Close()
 		if s, err = scene.Look(a.flags.decide); err != nil { // as it is now
 			return err
 		}
@@ -105,7 +105,7 @@ func (a *app) apply(f applying) error {
 // carryOut makes the changes and reports them. With --confirm they are a trial
 // from before the first write.
 func (a *app) carryOut(scene scene, w *writer.Writer, s *survey.Survey, f applying,
-	v *vigil) error {
+	v *survey.Vigil) error {
 	c := writer.Plan(s.Decision, s.Inputs.Policy.Numbers, f.noDelete)
 	result := report.Apply{Plan: s.Plan(), Quiet: f.quiet}
 	result.Diff = c.Diff
@@ -117,7 +117,7 @@ func (a *app) carryOut(scene scene, w *writer.Writer, s *survey.Survey, f applyi
 	result.Done, err = trial.Write(c)
 	if len(result.Done) > 0 {
 		result.Undo = undo
-		v.begin()
+		v.Begin()
 	}
 	if len(result.Done) > 0 && err == nil {
 		var h routing.Host
@@ -132,7 +132,7 @@ func (a *app) carryOut(scene scene, w *writer.Writer, s *survey.Survey, f applyi
 			fmt.Fprintf(a.ui.stderr, "lasthop: press Enter within %s to keep this, "+
 				"else it is taken back\n", f.confirm)
 		},
-		Answers: a.ui.stdin, Undo: v.undo()})
+		Answers: a.ui.stdin, Undo: v.Undo()})
 	if len(result.Done) == 0 {
 		return err
 	}

@@ -17,20 +17,23 @@ import (
 const labTMSH = `set -eu
 dir=/run/lab/bigip; mkdir -p $dir; [ -e $dir/active ] || echo lb1 >$dir/active
 unit=${UNIT:-lb1} conf=$disk/config/bigip.conf
-at() { nsenter --net=/run/netns/$unit -- "$@"; }
-hold() { # what this unit answers for
-	case $1 in
+at() { nsenter --net=/run/netns/$ns -- "$@"; }
+hold() { # what this unit answers for; its part in route domain 1 has a namespace
+	ip=${1%\%*} ns=$unit
+	[ $ip = $1 ] || ns=${unit}rd1
+	[ -e /run/netns/$ns ] || return 0
+	case $ip in
 	10.0.1.*|2001:db8:1:*) link=net1;;
 	10.0.2.*|2001:db8:2:*) link=net2;;
 	*) link=net0;;
 	esac
 	if [ $unit = $(cat $dir/active) ] && [ -n "$(ls $dir/$unit/$1 2>/dev/null)" ]; then
-		at ip address replace $1 dev $link
+		at ip address replace $ip dev $link
 		[ ! -e $dir/silent ] || return 0
 		mac=$(at ip -o link show dev $link | sed 's/.*ether \([0-9a-f:]*\).*/\1/')
 		at ip link set dev $link address $mac # announces it
 	else
-		at ip address del $1 dev $link 2>/dev/null || :
+		at ip address del $ip dev $link 2>/dev/null || :
 	fi
 }
 case "$*" in
@@ -49,7 +52,7 @@ failover)
 "modify ltm virtual-address "*|"modify ltm snat-translation "*) ;;
 *) echo "tmsh: not understood: $*" >&2; exit 1;;
 esac
-kind=$3 name=$4 addr=${4#/Common/}; shift 4
+kind=$3 name=$4 addr=${4##*/}; shift 4
 mkdir -p $dir/$unit/$addr
 case "$*" in
 "arp disabled"*|"enabled no") rm -f $dir/$unit/$addr/$kind;;
@@ -91,12 +94,12 @@ func newBIGIPLab(t *testing.T, g *guide, name string) bigipLab {
 	b.wire()
 	var held strings.Builder
 	for _, m := range regexp.MustCompile(`(?m)^ltm (virtual-address|snat-translation) `+
-		`/Common/(\S+)`).FindAllStringSubmatch(string(conf), -1) {
+		`(\S+/(\S+))`).FindAllStringSubmatch(string(conf), -1) {
 		if m[1] == "virtual-address" {
-			b.addrs = append(b.addrs, m[2])
+			b.addrs = append(b.addrs, m[3])
 		}
 		for _, unit := range units {
-			fmt.Fprintf(&held, "UNIT=%s tmsh modify ltm %s /Common/%s arp enabled\n",
+			fmt.Fprintf(&held, "UNIT=%s tmsh modify ltm %s %s arp enabled\n",
 				unit, m[1], m[2])
 		}
 	}
@@ -204,10 +207,12 @@ func (b bigipLab) wantAnswered(from string, addrs []string) {
 // result is what the program of the lab takes of migrate's JSON.
 type result struct {
 	migration
-	Virtuals []struct {
-		Virtual, Address, VLAN, Status, Reason, Decided string
-		Also                                            []string
-	}
+	Virtuals []row
+}
+
+type row struct {
+	Virtual, Address, VLAN, Status, Reason, Decided string
+	Also                                            []string
 }
 
 // asks runs migrate.
@@ -234,14 +239,17 @@ func (r result) questions() map[string]bool {
 	return all
 }
 
-// ready returns the addresses of which all rows are ready, and none by a
-// decision.
+// ready returns the addresses of which all rows that apply are ready, and none
+// by a decision.
 func (r result) ready() (out []string) {
 	not := map[string]bool{}
-	for _, v := range r.Virtuals {
+	served := slices.DeleteFunc(slices.Clone(r.Virtuals), func(v row) bool {
+		return v.Status == "not-applicable"
+	})
+	for _, v := range served {
 		not[v.Address] = not[v.Address] || v.Status != "ready" || v.Decided != ""
 	}
-	for _, v := range r.Virtuals {
+	for _, v := range served {
 		if !not[v.Address] && !slices.Contains(out, v.Address) {
 			out = append(out, v.Address)
 		}
@@ -320,6 +328,8 @@ func migrateKinds(t *testing.T, g *guide) {
 	b.wantPings("client2", ready[2:4], "before")
 	b.follow(second.migration, "cut-over")
 	b.wantOwners(ready, "lb1", "after")
+	b.verified(0)
+	b.wantDuplicate(ready[2], ready[4])
 	b.wantAnswered("client", ready)
 	b.wantAnswered("lan", ready)
 	b.wantAnswered("client2", ready[2:4]) // by the second router
@@ -335,6 +345,26 @@ func migrateKinds(t *testing.T, g *guide) {
 	}
 	b.wantPings("client", ready, "after the routers' entries are deleted")
 	b.wantPings("client2", ready[2:4], "after the routers' entries are deleted")
+}
+
+// wantDuplicate leaves an address of each family on the BIG-IP, and wants both
+// to be found.
+func (b bigipLab) wantDuplicate(addrs ...string) {
+	b.t.Helper()
+	for _, addr := range addrs {
+		b.ip("lb1 addr add %s dev net1", addr)
+	}
+	found := b.verified(2)
+	for _, addr := range addrs {
+		if !strings.Contains(found, "duplicate-address: "+addr) ||
+			!strings.Contains(found, "BIG-IP, self IP") {
+			b.t.Errorf("%s is on the BIG-IP, and is not found:\n%s", addr, found)
+		}
+		b.ip("lb1 addr del %s dev net1", addr)
+	}
+	for _, router := range []string{"fw", "fw2"} { // they may have taken its MAC address
+		b.ip("%s neigh flush all", router)
+	}
 }
 
 // migratePair follows migrate beside a pair of which the other unit takes over

@@ -32,7 +32,7 @@ func TestLabMigrate(t *testing.T) {
 	t.Parallel()
 	g, labs := &guide{}, map[string]func(*testing.T, *guide){
 		"one": migrateOne, "kinds": migrateKinds, "pair": migratePair,
-		"rest": migrateREST}
+		"rest": migrateREST, "estate": migrateEstate}
 	done := t.Run("labs", func(t *testing.T) {
 		for name, lab := range labs {
 			t.Run(name, func(t *testing.T) {
@@ -65,6 +65,7 @@ func migrateOne(t *testing.T, g *guide) {
 	first := m.ask(2)
 	m.elsewhere(first)
 	m.wave()
+	m.skeleton()
 	if s := first.Summary; s["virtuals"] != 19 || s["ready"] == 0 ||
 		s["needs-input"] == 0 || s["not-applicable"] != 1 {
 		t.Errorf("summary: %v", s)
@@ -83,8 +84,7 @@ func migrateOne(t *testing.T, g *guide) {
 	m.follow(first, "prepare")
 	second := m.ask(0)
 	if second.Summary["ready"] != 18 || len(second.Flags) > 0 {
-		t.Errorf("after the preparation: %v, still asks for %v", second.Summary,
-			second.Flags)
+		t.Errorf("prepared: %v, still asks for %v", second.Summary, second.Flags)
 	}
 	if out := m.person("lasthop plan --prove"); !strings.Contains(out, "all as planned") {
 		t.Errorf("the plan is not proved:\n%s", out)
@@ -93,6 +93,7 @@ func migrateOne(t *testing.T, g *guide) {
 	if out := m.sh("lasthop apply"); !strings.Contains(out, "nothing to do") {
 		t.Errorf("after the cut-over something is left to do:\n%s", out)
 	}
+	m.verified(0)
 	l.do("forget")
 	t.Run("after/client", func(t *testing.T) { l.wantAnswers(t, everyVIP, "client") })
 	t.Run("after/left by", func(t *testing.T) { l.wantLeft(t, ownLink, "client") })
@@ -117,10 +118,11 @@ func (m migration) finds(want string) bool {
 }
 
 // nginxOfLab calls NGINX as the lab has started it.
-const nginxOfLab = `modules=$(/usr/sbin/nginx -V 2>&1 | tr ' ' '\n' | sed -n 's/^--modules-path=//p')/ngx_stream_module.so
+const nginxOfLab = `: ${NGINX:=/run/lab/nginx}
+modules=$(/usr/sbin/nginx -V 2>&1 | tr ' ' '\n' | sed -n 's/^--modules-path=//p')/ngx_stream_module.so
 set="daemon off; user root;"
 [ ! -e "$modules" ] || set="load_module $modules; $set"
-exec /usr/sbin/nginx -p /run/lab/nginx/ -c nginx.conf -g "$set" "$@"`
+exec /usr/sbin/nginx -p $NGINX/ -c nginx.conf -g "$set" "$@"`
 
 // migrating is the host that takes the BIG-IP's place, and the person who does
 // it.
@@ -128,6 +130,8 @@ type migrating struct {
 	*lab
 	t     *testing.T
 	guide *guide
+	ns    string            // its namespace
+	nginx string            // where its NGINX has its files
 	bin   string            // whose commands are found first
 	dir   string            // where the person works
 	disk  string            // the BIG-IP's
@@ -140,8 +144,9 @@ type migrating struct {
 // the files of a folder.
 func newMigrating(l *lab, t *testing.T, g *guide, conf string, units ...string) migrating {
 	t.Helper()
-	m := migrating{lab: l, t: t, guide: g, bin: t.TempDir(), dir: t.TempDir(),
+	m := migrating{lab: l, t: t, guide: g, ns: "host", nginx: "/run/lab/nginx",
 		disk: t.TempDir(), files: "lb1.ucs"}
+	m.tools()
 	files, err := filepath.Glob(conf)
 	if err != nil || len(files) == 0 || os.Mkdir(m.disk+"/config", 0o755) != nil {
 		t.Fatal(conf, err)
@@ -153,14 +158,20 @@ func newMigrating(l *lab, t *testing.T, g *guide, conf string, units ...string) 
 		}
 		m.copy(from, m.disk+"/config/"+to)
 	}
-	m.script("lasthop", "exec "+l.lasthop+` --config "$CONFIG" "$@"`)
-	m.script("nginx", nginxOfLab)
-	m.script("tmsh", "disk="+m.disk+"\n"+labTMSH)
-	m.script("tcpdump", labTCPDump)
 	for i, unit := range units {
 		m.unit(unit, []int{2, 5}[i])
 	}
 	return m
+}
+
+// tools gives the person directories and commands.
+func (m *migrating) tools() {
+	m.t.Helper()
+	m.bin, m.dir = m.t.TempDir(), m.t.TempDir()
+	m.script("lasthop", "exec "+m.lasthop+` --config "$CONFIG" "$@"`)
+	m.script("nginx", nginxOfLab)
+	m.script("tmsh", "disk="+m.disk+"\n"+labTMSH)
+	m.script("tcpdump", labTCPDump)
 }
 
 // unit raises a unit of the BIG-IP, with self IPs that end in n and, as
@@ -253,7 +264,7 @@ func (m migrating) config() string {
 // sh runs command lines on the host, in the person's directory.
 func (m migrating) sh(lines string) string {
 	m.t.Helper()
-	return m.do("at", "host", "env", "CONFIG="+m.config(),
+	return m.do("at", m.ns, "env", "CONFIG="+m.config(), "NGINX="+m.nginx,
 		"PATH="+m.bin+":"+os.Getenv("PATH")+":/usr/sbin:/sbin", "sh", "-euc",
 		"cd "+m.dir+"\n"+lines)
 }
@@ -268,8 +279,8 @@ func (m migrating) person(line string) string {
 // edit replaces text in nginx.conf, which only the lab's mount namespace has.
 func (m migrating) edit(old, new string) {
 	m.t.Helper()
-	m.sh(fmt.Sprintf("grep -qF '%s' /run/lab/nginx/nginx.conf; sed -i 's|%s|%s|' "+
-		"/run/lab/nginx/nginx.conf", old, old, new))
+	m.sh(fmt.Sprintf("grep -qF '%s' $NGINX/nginx.conf; sed -i 's|%s|%s|' $NGINX/nginx.conf",
+		old, old, new))
 }
 
 // ask runs migrate and wants its exit status. The text must hold each line of
@@ -339,6 +350,29 @@ func (m migrating) wave() {
 	if !strings.Contains(strings.Join(strings.Fields(out), " "), ": 16 status") {
 		m.t.Errorf("since the wave:\n%s", out)
 	}
+}
+
+// skeleton writes a skeleton, in which lasthop finds a listener for each
+// virtual server.
+func (m migrating) skeleton() {
+	m.t.Helper()
+	const page = "lasthop migrate -o nginx lb1.ucs > skeleton.conf"
+	m.guide.ran(page)
+	out := m.sh(page + "; lasthop plan -c skeleton.conf; " +
+		"lasthop migrate -c skeleton.conf lb1.ucs || [ $? = 2 ]")
+	if strings.Contains(out, "no-listener") || !strings.Contains(out, "10.0.1.100:9000") {
+		m.t.Errorf("with the skeleton listeners are missing:\n%s", out)
+	}
+}
+
+// verified asks the neighbours whether another machine has the addresses, and
+// looks at packets, of which there are none. It returns what was found.
+func (m migrating) verified(exit int) string {
+	m.t.Helper()
+	m.guide.ran("lasthop migrate --verify "+m.files,
+		"lasthop migrate --verify --observe 30s "+m.files)
+	return m.sh(fmt.Sprintf("code=0; lasthop migrate --verify --observe 1s %s || code=$?; "+
+		"[ $code = %d ]", m.files, exit))
 }
 
 // networkTeam is what the network team answers.

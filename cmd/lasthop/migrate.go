@@ -2,11 +2,14 @@ package main
 
 import (
 	"cmp"
+	"context"
 	"errors"
 	"fmt"
+	"io"
 	"os"
 	"runtime/debug"
 	"slices"
+	"time"
 
 	"lasthop/bigip"
 	"lasthop/bigip/migrate"
@@ -19,7 +22,7 @@ import (
 )
 
 func (a *app) migrateCommand() *cobra.Command {
-	global, since, sel := "", "", migrate.Selection{}
+	f := migrateFlags{}
 	c := &cobra.Command{
 		Use:   "migrate FILE...",
 		Short: "say what becomes of a BIG-IP's virtual servers on this NGINX host",
@@ -40,10 +43,16 @@ domain that this host is for. What they leave out stays in the report.
 
 Formats (-o): text; json; csv, a line for each virtual server, destination and
 VLAN; markdown, for a ticket; html, one page with a drawing and a
-table to filter.
+table to filter; nginx, a skeleton of nginx.conf that listens where the
+BIG-IP did.
 
-It exits with 2 if a virtual server needs input or is manual, or if nothing in a
-FILE was used.`,
+With --verify, after the move, it asks the neighbours of this host (ARP, NDP) who
+has the addresses that moved, and names each machine that still answers for one.
+It changes nothing there either; it needs CAP_NET_RAW.
+
+It exits with 2 if a virtual server needs input or is manual, or is not in the
+skeleton, or if nothing in a FILE was used, and with --verify if an address is
+not answered here alone.`,
 		Args: func(c *cobra.Command, args []string) error {
 			if len(args) == 0 {
 				return hint.New(errors.New("no file of a BIG-IP is named"),
@@ -53,19 +62,50 @@ FILE was used.`,
 			return nil
 		},
 		RunE: func(_ *cobra.Command, args []string) error {
-			return a.migrate(args, global, since, sel)
+			return a.migrate(args, f)
 		},
 	}
-	c.Flags().StringVar(&global, "autolasthop", "", "what connection.autolasthop is on the "+
+	f.define(c)
+	return c
+}
+
+// migrateFlags are the flags of migrate alone.
+type migrateFlags struct {
+	global    string            // connection.autolasthop
+	since     string            // the file of an earlier report
+	selection migrate.Selection // of virtual servers
+	verify    bool              // ask neighbours
+	packets   time.Duration     // how long to look at packets; 0 if not
+}
+
+func (f *migrateFlags) define(c *cobra.Command) {
+	c.Flags().StringVar(&f.global, "autolasthop", "", "what connection.autolasthop is on the "+
 		"BIG-IP, `enable|disable`, whatever\nthe files say")
-	c.Flags().StringArrayVar(&sel.Only, "only", nil, "take only virtual servers of a "+
+	c.Flags().StringArrayVar(&f.selection.Only, "only", nil, "take only virtual servers of a "+
 		"`PATTERN`: /Common/web_*, /Team1/,\n"+
 		"10.1.0.0/16, or %2 for a route domain (repeatable)")
-	c.Flags().StringArrayVar(&sel.Skip, "skip", nil,
+	c.Flags().StringArrayVar(&f.selection.Skip, "skip", nil,
 		"leave out virtual servers of a `PATTERN` (repeatable)")
-	c.Flags().StringVar(&since, "diff", "",
+	c.Flags().StringVar(&f.since, "diff", "",
 		"say what changed since an earlier report, a `FILE` that migrate -o json wrote")
-	return c
+	c.Flags().BoolVar(&f.verify, "verify", false, "after the move: ask neighbours who else "+
+		"has the addresses")
+	c.Flags().DurationVar(&f.packets, "observe", 0, "--verify, and look at packets for this "+
+		"`TIME` (30s): who sends requests to\neach address")
+}
+
+// verifying reports whether the move is over, and is to be looked at.
+func (f migrateFlags) verifying() bool { return f.verify || f.packets != 0 }
+
+// check refuses formats that the flags do not have.
+func (f migrateFlags) check(a *app) error {
+	switch {
+	case f.verifying():
+		return a.flags.live("migrate --verify", "text", "json")
+	case f.since != "": // a line of the CSV is no change
+		return a.flags.formats("text", "json", "markdown", "html")
+	}
+	return a.flags.formats("text", "json", "csv", "markdown", "html", "nginx")
 }
 
 // migrateGarbage is how much garbage Go may keep, in percent of what is in use.
@@ -73,34 +113,55 @@ FILE was used.`,
 // and again takes a quarter of the time, and finds little.
 const migrateGarbage = 300
 
-func (a *app) migrate(paths []string, global, since string, sel migrate.Selection) error {
-	formats := []string{"text", "json", "csv", "markdown", "html"}
-	if since != "" { // a line of the CSV is no change
-		formats = []string{"text", "json", "markdown", "html"}
-	}
-	if err := a.flags.formats(formats...); err != nil {
+func (a *app) migrate(paths []string, f migrateFlags) error {
+	if err := f.check(a); err != nil {
 		return err
 	}
 	if os.Getenv("GOGC") == "" {
 		defer debug.SetGCPercent(debug.SetGCPercent(migrateGarbage))
 	}
-	c, err := loadBIGIP(paths, global)
+	c, err := loadBIGIP(paths, f.global)
 	if err != nil {
 		return err
+	}
+	if a.flags.output == "nginx" {
+		text, whole := migrate.Skeleton(c)
+		_, err := io.WriteString(a.ui.stdout, text)
+		return ended(err, whole)
 	}
 	scene, s, err := look(a)
 	if err != nil {
 		return err
 	}
 	defer scene.close()
-	m, err := migration(s, c, sel)
-	if err == nil && since != "" {
-		err = compare(&m, since)
+	m, err := migration(s, c, f.selection)
+	if err == nil && f.since != "" {
+		err = compare(&m, f.since)
 	}
 	if err != nil {
 		return err
 	}
+	if f.verifying() {
+		return verify(a, s, c, m, f.packets)
+	}
 	return ended(a.ui.print(m, a.flags.output), !m.Blocked())
+}
+
+// verify asks neighbours for the addresses that moved, and looks at packets.
+func verify(a *app, s *survey.Survey, c bigip.Config, m report.Migration,
+	packets time.Duration) error {
+	h := s.Inputs.Host
+	asked, err := survey.Ask(context.Background(), s, migrate.Questions(c, m.Result, h))
+	if err != nil {
+		return err
+	}
+	seen, err := a.ui.witness(s, packets)
+	if err != nil {
+		return err
+	}
+	v := report.Verification{Head: m.Head, Seen: seen,
+		Verification: migrate.Verify(c, m.Result, h, asked, seen)}
+	return ended(a.ui.print(v, a.flags.output), v.Wanted())
 }
 
 // loadBIGIP reads the files. What the user says of Auto-Last-Hop wins over

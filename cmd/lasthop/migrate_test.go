@@ -107,7 +107,8 @@ func TestMigrateLarge(t *testing.T) {
 		for i := range n {
 			a := netip.AddrFrom4([4]byte{198, 51, byte(i >> 8), byte(i)})
 			c.Virtuals = append(c.Virtuals, bigip.Virtual{Name: a.String(),
-				Kind: "ltm virtual", Type: bigip.Standard, Protocol: "tcp",
+				Kind: "ltm virtual", Type: bigip.Standard,
+				Service: bigip.Service{Protocol: "tcp"},
 				Destinations: []bigip.Destination{{Addrs: netipx.IPRangeFrom(a, a),
 					Ports: []routing.PortRange{{First: 80, Last: 80}}}}})
 		}

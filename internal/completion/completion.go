@@ -97,7 +97,7 @@ func formats(command string) []string {
 	case "plan":
 		return []string{"text", "json", "html", "markdown", "csv", "iproute2", "networkd"}
 	case "migrate":
-		return []string{"text", "json", "html", "markdown", "csv"}
+		return []string{"text", "json", "html", "markdown", "csv", "nginx"}
 	case "capture":
 		return []string{"json"}
 	case "run", "reload", "test":

@@ -17,14 +17,29 @@ import (
 func (s *Survey) Watch(probe bool) (*flow.Observer, error) {
 	o, err := flow.Open(flow.Options{Host: s.Inputs.Host, Probe: probe,
 		Listeners: flow.Listeners(s.Decision.Plan.Outcomes), Inside: s.Place.inside})
-	if flow.NotAllowed(err) {
-		return nil, hint.New(fmt.Errorf("look at packets: %w", err),
-			"run as root, or with CAP_NET_RAW")
-	}
 	if err != nil {
-		return nil, fmt.Errorf("look at packets: %w", err)
+		return nil, packets("look at packets", err)
 	}
 	return o, nil
+}
+
+// packets says what failed, and which right may be missing.
+func packets(doing string, err error) error {
+	wrapped := fmt.Errorf("%s: %w", doing, err)
+	if flow.NotAllowed(err) {
+		return hint.New(wrapped, "run as root, or with CAP_NET_RAW")
+	}
+	return wrapped
+}
+
+// Ask asks the neighbours of the host who has addresses: see flow.Ask.
+func Ask(ctx context.Context, s *Survey, questions []routing.Question) ([]routing.Asked, error) {
+	asked, err := flow.Ask(ctx,
+		flow.Options{Host: s.Inputs.Host, Inside: s.Place.inside}, questions)
+	if err != nil {
+		return nil, packets("ask neighbours", err)
+	}
+	return asked, nil
 }
 
 // Observe looks at packets for a time, or until ctx is done, and says what they

@@ -21,8 +21,9 @@
 // acknowledgements would drown it. Everything else is taken at random. Each
 // class has a budget, and the sampling follows the traffic four times a second.
 //
-// The package sends nothing, writes nothing, and sets no link promiscuous. Only
-// with Options.Probe it sends one echo to each router that has no name. Not
+// An Observer sends nothing, writes nothing, and sets no link promiscuous. Only
+// with Options.Probe it sends one echo to each router that has no name. Ask is
+// for another question, and sends: who else has an address of this host? Not
 // seen are paths past the tap: XDP, AF_XDP, DPDK, what a NIC forwards by
 // itself; and links that come while it looks.
 package flow

@@ -1,0 +1,26 @@
+package routing
+
+import "net/netip"
+
+// Question is an address that the neighbours on a link are asked for: who has
+// it?
+type Question struct {
+	Link string
+	Addr netip.Addr
+}
+
+// Asked is what the neighbours said.
+type Asked struct {
+	Question
+	Unasked string   // why they could not be asked; "" if they were
+	Answers []Answer // of other machines, each once, by MAC
+}
+
+// Answer is a machine that says that an address is its own.
+type Answer struct {
+	MAC MAC
+	// It answers as one who does it for another machine: by proxy ARP or
+	// proxy NDP. A machine that ignores probes for duplicate addresses
+	// looks the same in IPv4.
+	Proxy bool
+}
