@@ -112,9 +112,11 @@ func (a *app) migrate(paths []string, global string, verifying bool,
 // verify asks neighbours for the addresses that moved, and looks at packets.
 func verify(a *app, s *survey.Survey, c bigip.Config, m report.Migration,
 	packets time.Duration) error {
-	h := s.Inputs.Host
-	asked, err := survey.Ask(context.Background(), s, migrate.Questions(c, m.Result, h))
-	if err != nil {
+	h, line := s.Inputs.Host, a.ui.progress()
+	questions := migrate.Questions(c, m.Result, h)
+	line(fmt.Sprintf("asking neighbours for %d addresses", len(questions)))
+	asked, err := survey.Ask(context.Background(), s, questions)
+	if line(""); err != nil {
 		return err
 	}
 	seen, err := a.ui.witness(s, packets)
