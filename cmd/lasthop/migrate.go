@@ -41,9 +41,9 @@ VLAN; markdown, for a ticket; html, one page with a drawing and a
 table to filter; nginx, a skeleton of nginx.conf that listens where the
 BIG-IP did.
 
-With --verify, after the move, it asks the neighbours of this host (ARP, NDP) who
-has the addresses that moved, and names each machine that still answers for one.
-It changes nothing there either; it needs CAP_NET_RAW.
+With --verify, after the move, it asks the neighbours of this host who has the
+addresses that moved, and names each machine that still answers for one. It sends
+ARP requests and neighbour solicitations, changes nothing, and needs CAP_NET_RAW.
 
 It exits with 2 if a virtual server needs input or is manual, or is not in the
 skeleton, and with --verify if an address is not answered here alone.`,
