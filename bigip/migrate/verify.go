@@ -119,7 +119,7 @@ func Questions(c bigip.Config, r Result, h routing.Host) (out []routing.Question
 		for _, a := range h.Addrs {
 			if self := s.Prefix.Addr(); links[a.Link] && !here[self] &&
 				a.Connected().Contains(self) {
-				out = append(out, routing.Question{Link: a.Link, Addr: self})
+				out = appendNew(out, routing.Question{Link: a.Link, Addr: self})
 			}
 		}
 	}

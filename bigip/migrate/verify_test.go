@@ -17,7 +17,7 @@ const verifyHost = `link add eth1 type veth
 link set eth1 up
 link add eth2 type veth
 addr add 10.0.1.10/24 dev eth1
-addr add 10.0.1.100/32 dev eth1
+addr add 10.0.1.100/24 dev eth1
 addr add 10.0.1.101/32 dev eth1
 addr add 10.0.1.102/32 dev eth1
 addr add 10.0.1.103/32 dev eth1
