@@ -125,8 +125,10 @@ func (a *app) migrate(paths []string, f migrateFlags) error {
 		return err
 	}
 	if a.flags.output == "nginx" {
-		text, whole := migrate.Skeleton(c)
-		_, err := io.WriteString(a.ui.stdout, text)
+		text, whole, err := f.selection.Skeleton(c)
+		if err == nil {
+			_, err = io.WriteString(a.ui.stdout, text)
+		}
 		return ended(err, whole)
 	}
 	scene, s, err := look(a)
