@@ -58,7 +58,7 @@ inside() {
 	done
 	ip route add default via 10.0.0.1
 	systemctl start nginx
-	for step in install upgrade remove clear again purge; do
+	for step in install upgrade typo remove clear again by_hand purge; do
 		if why=$( (set -e; "$step") 2>&1); then echo "ok $step"; else echo "FAIL $step: ${why//$'\n'/ | }"; fi
 	done
 	journalctl --no-pager -u lasthop >&2
@@ -117,6 +117,19 @@ upgrade() {
 	works
 }
 
+# typo: settings that the new program refuses stop no service, and hide nothing from a removal, which comes next.
+typo() {
+	local before
+	before=$(pid)
+	cp /etc/lasthop/lasthop.yaml good.yaml
+	echo "bogus: 1" >>/etc/lasthop/lasthop.yaml
+	dpkg -i new.deb </dev/null >said 2>&1
+	grep -q 'lasthop.yaml:[0-9]*: unknown key "bogus"' said || fail "it says only: $(cat said)"
+	grep -q 'goes on with the old program' said || fail "it says only: $(cat said)"
+	[ "$(pid)" = "$before" ] || fail "it was restarted"
+	want active active
+}
+
 remove() {
 	local state
 	state=$(installed)
@@ -132,6 +145,7 @@ clear() {
 	sh /run/lasthop-undo/clear.sh
 	want "" installed
 	[ ! -e /sys/fs/bpf/lasthop ] || fail "its maps are there"
+	cp good.yaml /etc/lasthop/lasthop.yaml
 }
 
 again() {
@@ -140,6 +154,17 @@ again() {
 	want inactive active
 	systemctl start lasthop
 	works
+}
+
+# by_hand: a removal names a daemon that would put back what is taken away.
+by_hand() {
+	systemctl stop lasthop
+	lasthop run 2>/dev/null &
+	local daemon=$!
+	for _ in $(seq 100); do ! lasthop status >/dev/null 2>&1 || break; sleep 0.1; done
+	dpkg -r lasthop >said 2>&1
+	kill "$daemon"
+	grep -q 'still runs' said || fail "it says only: $(cat said)"
 }
 
 purge() {

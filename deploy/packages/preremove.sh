@@ -9,9 +9,17 @@ esac
 if [ -d /run/systemd/system ]; then
 	invoke=$(command -v deb-systemd-invoke || echo systemctl)
 	$invoke stop lasthop.service || :
+	if [ "${1:-}" = 0 ]; then
+		systemctl --no-reload disable lasthop.service || : # dpkg's purge does it
+	fi
+fi
+lasthop=/usr/sbin/lasthop
+if $lasthop status >/dev/null 2>&1 || [ $? = 2 ]; then
+	echo "lasthop: warning: a lasthop that the service did not start still runs, and puts back what is deleted: end it"
 fi
 keep=/run/lasthop-undo/clear.sh # root's, as the undo scripts of `lasthop apply`
-commands=$(lasthop clear --dry-run 2>/dev/null | grep -E '^(ip|tc) ') || :
+rm -f "$keep"                   # of an earlier removal
+commands=$($lasthop clear --dry-run | grep -E '^(ip|tc) ') || : # stderr says what is wrong with the settings
 if [ -n "$commands" ]; then
 	mkdir -p "${keep%/*}"
 	{
