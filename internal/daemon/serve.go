@@ -188,6 +188,10 @@ func askLoop(w http.ResponseWriter, r *http.Request, s served, ask request) {
 	defer cancel()
 	ask.by = writer.Asker(by.uid, ask.Sudoer)
 	result, err := s.request(ctx, ask)
+	if errors.Is(err, context.DeadlineExceeded) {
+		err = hint.New(fmt.Errorf("lasthop run is busy, and has not done it within %s",
+			syncTimeout), "what it is at: lasthop status; journalctl -u lasthop")
+	}
 	if err != nil && len(result.Done) == 0 {
 		refuse(w, http.StatusConflict, err)
 		return
