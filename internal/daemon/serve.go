@@ -184,6 +184,10 @@ func askLoop(w http.ResponseWriter, r *http.Request, s served, ask request) {
 		refuse(w, http.StatusBadRequest, fmt.Errorf("read the request: %w", err))
 		return
 	}
+	if ask.reload { // systemd would end ExecReload= after the unit's TimeoutStartSec=
+		longer := syncTimeout + 2*askTimeout
+		notify(fmt.Sprintf("EXTEND_TIMEOUT_USEC=%d", longer.Microseconds()))
+	}
 	ctx, cancel := context.WithTimeout(r.Context(), syncTimeout)
 	defer cancel()
 	ask.by = writer.Asker(by.uid, ask.Sudoer)
