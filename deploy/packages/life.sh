@@ -156,15 +156,20 @@ again() {
 	works
 }
 
-# by_hand: a removal names a daemon that would put back what is taken away.
+# by_hand: a removal names a daemon that would put back what is taken away, and the tool that its script lacks.
 by_hand() {
+	local ip
+	ip=$(readlink -f "$(command -v ip)")
 	systemctl stop lasthop
 	lasthop run 2>/dev/null &
 	local daemon=$!
 	for _ in $(seq 100); do ! lasthop status >/dev/null 2>&1 || break; sleep 0.1; done
+	mv "$ip" "$ip.away"
 	dpkg -r lasthop >said 2>&1
+	mv "$ip.away" "$ip"
 	kill "$daemon"
-	grep -q 'still runs' said || fail "it says only: $(cat said)"
+	grep -q 'a lasthop still runs' said || fail "it says only: $(cat said)"
+	grep -q 'install iproute2' said || fail "it says only: $(cat said)"
 }
 
 purge() {

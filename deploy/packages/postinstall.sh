@@ -28,7 +28,7 @@ esac
 if command -v systemd-sysusers >/dev/null; then
 	systemd-sysusers lasthop.conf
 fi
-if command -v systemd-tmpfiles >/dev/null; then
+if command -v systemd-tmpfiles >/dev/null && id lasthop >/dev/null 2>&1; then
 	systemd-tmpfiles --create lasthop.conf
 fi
 if command -v deb-systemd-helper >/dev/null; then

@@ -15,7 +15,7 @@ if [ -d /run/systemd/system ]; then
 fi
 lasthop=/usr/sbin/lasthop
 if $lasthop status >/dev/null 2>&1 || [ $? = 2 ]; then
-	echo "lasthop: warning: a lasthop that the service did not start still runs, and puts back what is deleted: end it"
+	echo "lasthop: warning: a lasthop still runs, and puts back what is deleted from the kernel: end it"
 fi
 keep=/run/lasthop-undo/clear.sh # root's, as the undo scripts of `lasthop apply`
 rm -f "$keep"                   # of an earlier removal
@@ -30,4 +30,5 @@ if [ -n "$commands" ]; then
 	} >"$keep"
 	echo "lasthop: its routes and rules stay until a reboot, so that NGINX's replies keep their way."
 	echo "lasthop: to take them away: sh $keep"
+	command -v ip >/dev/null || echo "lasthop: warning: that needs ip, and so does a purge: install iproute2 first"
 fi
