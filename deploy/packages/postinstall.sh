@@ -2,12 +2,13 @@
 # After the files are in place. dpkg: configure [OLD]; rpm: 1 new, 2 upgrade; apk: NEW [OLD]. Nothing is enabled or started: the
 # administrator looks at `lasthop plan` first. After an upgrade a service that runs is restarted: its routes stay meanwhile.
 set -e
+PATH=/usr/sbin:$PATH # before a program of `make install PREFIX=/usr/local`
 
 # fine: the new program would start with these settings. NGINX's own files are not looked at.
 fine() {
 	conf=$(mktemp)
 	echo "events {}" >"$conf"
-	/usr/sbin/lasthop test -c "$conf" >/dev/null || { rm "$conf"; return 1; }
+	lasthop test -c "$conf" >/dev/null || { rm "$conf"; return 1; }
 	rm "$conf"
 }
 
