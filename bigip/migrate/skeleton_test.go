@@ -218,7 +218,8 @@ ltm virtual /Common/c { destination /Common/192.0.2.3:80 ip-protocol tcp }`))
 	}
 	text, whole, err := Selection{Only: []string{"/Common/b"}}.Skeleton(c)
 	if err != nil || !whole || !strings.Contains(text, "listen 192.0.2.2:80;") ||
-		strings.Count(text, "listen ") != 1 || !strings.Contains(text, "left out by --only and --skip: 2\n") {
+		strings.Count(text, "listen ") != 1 ||
+		!strings.Contains(text, "left out by --only and --skip: 2\n") {
 		t.Errorf("%t, %v\n%s", whole, err, text)
 	}
 	if _, _, err := (Selection{Only: []string{"/Common/d"}}).Skeleton(c); err == nil {
