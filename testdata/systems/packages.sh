@@ -146,8 +146,8 @@ do_reload() {
 # What is refused changes nothing, and says why.
 do_settings() {
 	local file=/etc/lasthop/lasthop.yaml
-	cp $file /run/lasthop.yaml
-	trap "cp /run/lasthop.yaml $file; systemctl reload lasthop" EXIT
+	cp $file /run/settings
+	trap "cp /run/settings $file; systemctl reload lasthop" EXIT
 	echo "direct: [198.51.100.0/24]" >>$file
 	now systemctl reload lasthop
 	now grep -q "to 198.51.100.0/24" <(ip rule)
@@ -155,7 +155,7 @@ do_settings() {
 	now not systemctl reload lasthop
 	now grep -q "lasthop.yaml:[0-9]*" <(journalctl -b -u lasthop -p err -o cat)
 	now grep -q "to 198.51.100.0/24" <(ip rule)
-	cp /run/lasthop.yaml $file
+	cp /run/settings $file
 	now systemctl reload lasthop
 	trap - EXIT
 	now not grep -q "to 198.51.100.0/24" <(ip rule)
@@ -224,7 +224,7 @@ do_upgrade() {
 do_typo() {
 	local before file=/etc/lasthop/lasthop.yaml said=/run/said
 	before=$(property lasthop MainPID)
-	cp $file /run/lasthop.yaml
+	cp $file /run/settings
 	echo "bogus: 1" >>$file
 	dpkg -i /mnt/job/lasthop_1.0.1_amd64.deb </dev/null >$said 2>&1 || :
 	grep -q 'lasthop.yaml:[0-9]*: unknown key "bogus"' $said || fail "it says only: $(cat $said)"
@@ -274,7 +274,7 @@ do_remove() {
 }
 
 do_clear() {
-	[ ! -e /run/lasthop.yaml ] || cp /run/lasthop.yaml /etc/lasthop/lasthop.yaml
+	[ ! -e /run/settings ] || cp /run/settings /etc/lasthop/lasthop.yaml
 	now sh /run/lasthop-undo/clear.sh
 	now test "$(installed)" = /etc/iproute2/rt_tables.d/lasthop.conf
 	now not is_answered 1
