@@ -65,12 +65,13 @@ type Came struct {
 }
 
 // moved lists the addresses of virtual servers that are on the host, and those
-// that are ready to be.
+// that are ready to be. Files that were taken after the move have them disabled.
 func (r Result) moved(h routing.Host) (out []Moved) {
-	at := map[netip.Addr]int{}
+	at, here := map[netip.Addr]int{}, presentOn(h)
 	for _, row := range r.Rows {
 		addr, err := netip.ParseAddr(row.Address)
-		if err != nil || row.Status == NotApplicable ||
+		row.Present = here[addr]
+		if err != nil || row.Status == NotApplicable && row.Reason != disabled ||
 			!row.Present && row.Status != Ready {
 			continue
 		}
