@@ -9,7 +9,7 @@
 // is files for systemd-networkd, for hosts without lasthop. Of a Plan and of a
 // Migration there are also HTML (one page for those who approve it, with a
 // drawing), Markdown (the text for a ticket) and CSV (a line for each listener
-// or virtual server).
+// or virtual server). Since says what has changed since an earlier JSON.
 //
 // Names come from configuration files and from the kernel and are not trusted:
 // every character that a terminal could take for a command, and every mark that

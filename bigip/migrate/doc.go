@@ -116,9 +116,6 @@ type Row struct {
 // Blocked reports whether the row needs input or is manual.
 func (r Row) Blocked() bool { return r.Status == NeedsInput || r.Status == Manual }
 
-// LeftOut reports whether --only or --skip leave the row out.
-func (r Row) LeftOut() bool { return r.Reason == notSelected || r.Reason == otherDomain }
-
 // Blocked reports whether one of the rows is blocked.
 func (r Result) Blocked() bool { return slices.ContainsFunc(r.Rows, Row.Blocked) }
 

@@ -130,6 +130,9 @@ const (
 	otherDomain = "route-domain"
 )
 
+// LeftOut reports whether --only or --skip leave the row out.
+func (r Row) LeftOut() bool { return r.Reason == notSelected || r.Reason == otherDomain }
+
 // selected is a Selection that was applied to a BIG-IP's files.
 type selected struct {
 	only, skip []pattern
@@ -283,7 +286,7 @@ func (x *selected) rows(present map[netip.Addr]bool) (rows []Row) {
 				l.d = &out.Destinations[i]
 			}
 			l.setDestination()
-			l.Present = present[l.d.Addrs.From()]
+			l.Present = out.reason == notSelected && present[l.d.Addrs.From()]
 			rows = append(rows, l.Row)
 		}
 	}

@@ -44,7 +44,7 @@ func newWaves(c bigip.Config, left []leftOut, present map[netip.Addr]bool) *wave
 		}
 	}
 	for i := range left {
-		if !moved(left[i].Virtual, present) {
+		if !left[i].moved(present) {
 			w.add(left[i].Virtual)
 			w.parts[left[i].Name] = true
 		}
@@ -57,10 +57,11 @@ func newWaves(c bigip.Config, left []leftOut, present map[netip.Addr]bool) *wave
 	return w
 }
 
-// moved reports whether all addresses of a virtual server are on this host.
-func moved(v *bigip.Virtual, present map[netip.Addr]bool) bool {
-	return len(v.Destinations) > 0 && !slices.ContainsFunc(v.Destinations,
-		func(d bigip.Destination) bool {
+// moved reports whether all addresses of a virtual server are on this host. One
+// of another route domain has not moved here: its addresses are other ones.
+func (out leftOut) moved(present map[netip.Addr]bool) bool {
+	return out.reason == notSelected && len(out.Destinations) > 0 &&
+		!slices.ContainsFunc(out.Destinations, func(d bigip.Destination) bool {
 			addr, ok := d.Host()
 			return !ok || !present[addr]
 		})
