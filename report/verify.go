@@ -14,7 +14,7 @@ import (
 type Verification struct {
 	Head
 	migrate.Verification
-	Seen *routing.Seen // nil if nobody looked at packets
+	Seen *routing.Seen // nil without a look at packets
 }
 
 // Wanted reports whether nothing has to be done.
@@ -29,7 +29,7 @@ var movedStates = []struct{ state, words, color string }{
 	{migrate.Duplicate, "DUPLICATE", red},
 	{migrate.NotAnswered, "NOT ANSWERED", red},
 	{migrate.Proxied, "A PROXY ANSWERS", yellow},
-	{migrate.NotAsked, "nobody asked", yellow},
+	{migrate.NotAsked, "not asked", yellow},
 	{migrate.NotMoved, "not on this host", ""},
 	{migrate.Here, "answered here alone", green},
 }

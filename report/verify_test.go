@@ -84,4 +84,7 @@ func TestVerificationJSON(t *testing.T) {
 			t.Errorf("wanted %v with %v", v.Wanted(), v.Findings)
 		}
 	}
+	if empty.Findings[0].Severity = routing.Warning; empty.Wanted() {
+		t.Error("nothing has to be done about a warning")
+	}
 }

@@ -16,7 +16,7 @@ const (
 	Duplicate   = "duplicate"    // another machine answers for it
 	Proxied     = "proxied"      // another machine answers for it as a proxy
 	NotAnswered = "not-answered" // this host has it and does not answer for it
-	NotAsked    = "not-asked"    // nobody else could be asked for it
+	NotAsked    = "not-asked"    // no neighbour could be asked for it
 	NotMoved    = "not-moved"    // it is ready, and not on this host
 )
 
@@ -120,7 +120,7 @@ func Questions(c bigip.Config, r Result, h routing.Host) (out []routing.Question
 		for _, a := range h.Addrs {
 			if self := s.Prefix.Addr(); links[a.Link] && !here[self] &&
 				a.Connected().Contains(self) {
-				out = append(out, routing.Question{Link: a.Link, Addr: self})
+				out = appendNew(out, routing.Question{Link: a.Link, Addr: self})
 			}
 		}
 	}
@@ -128,7 +128,7 @@ func Questions(c bigip.Config, r Result, h routing.Host) (out []routing.Question
 }
 
 // Verify says what became of the addresses that were to move, by what the
-// neighbours said. seen is what packets showed; nil if nobody looked.
+// neighbours said. seen is what packets showed; nil without a look at packets.
 func Verify(c bigip.Config, r Result, h routing.Host, asked []routing.Asked,
 	seen *routing.Seen) (v Verification) {
 	said := map[routing.Question]routing.Asked{}
@@ -333,14 +333,14 @@ func (v Verification) counted(looked bool) []routing.Finding {
 		}
 	}
 	notMoved := about(missing, 6, routing.Finding{Code: "not-moved",
-		Message: "ready, and not on this host: nobody was asked for them"})
+		Message: "ready, and not on this host: no neighbour was asked for them"})
 	if len(missing) == len(v.Addresses) {
 		notMoved = []routing.Finding{routing.Warning.Finding("not-moved",
 			cmp.Or(routing.Some(missing, 6), "no virtual server is ready"),
-			"no address of a virtual server is on this host: nobody was asked")}
+			"no address of a virtual server is on this host: no neighbour was asked")}
 	}
 	return slices.Concat(notMoved, about(unasked, 4, routing.Finding{Code: "not-asked",
-		Message: "nobody else could be asked for these addresses"}),
+		Message: "no neighbour could be asked for these addresses"}),
 		about(silent, 6, routing.Finding{Code: "no-requests",
 			Message: "on this host, and no connection to them was seen in that time",
 			Hint: "look longer, or ask each from a client; routers may still have " +

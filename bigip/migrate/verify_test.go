@@ -17,7 +17,7 @@ const verifyHost = `link add eth1 type veth
 link set eth1 up
 link add eth2 type veth
 addr add 10.0.1.10/24 dev eth1
-addr add 10.0.1.100/32 dev eth1
+addr add 10.0.1.100/24 dev eth1
 addr add 10.0.1.101/32 dev eth1
 addr add 10.0.1.102/32 dev eth1
 addr add 10.0.1.103/32 dev eth1
@@ -44,6 +44,7 @@ ltm virtual /Common/e { destination /Common/10.0.2.100:80 ip-protocol tcp vlans 
 ltm virtual /Common/f { destination /Common/2001:db8:1::100.80 ip-protocol tcp vlans { /Common/v1 } vlans-enabled }
 ltm virtual /Common/g { destination /Common/2001:db8:1::101.80 ip-protocol tcp vlans { /Common/v1 } vlans-enabled }
 ltm virtual /Common/later { destination /Common/10.0.1.200:80 ip-protocol tcp vlans { /Common/v1 } vlans-enabled }
+ltm virtual /Common/no-listener { destination /Common/10.0.1.202:82 ip-protocol tcp vlans { /Common/v1 } vlans-enabled }
 ltm virtual /Common/off { destination /Common/10.0.1.201:80 ip-protocol tcp disabled vlans { /Common/v1 } vlans-enabled }
 `
 

@@ -45,9 +45,9 @@ VLAN; markdown, for a ticket; html, one page with a drawing and a
 table to filter; nginx, a skeleton of nginx.conf that listens where the
 BIG-IP did.
 
-With --verify, after the move, it asks the neighbours of this host (ARP, NDP) who
-has the addresses that moved, and names each machine that still answers for one.
-It changes nothing there either; it needs CAP_NET_RAW.
+With --verify, after the move, it asks the neighbours of this host who has the
+addresses that moved, and names each machine that still answers for one. It sends
+ARP requests and neighbour solicitations, changes nothing, and needs CAP_NET_RAW.
 
 It exits with 2 if a virtual server needs input or is manual, or is not in the
 skeleton, and with --verify if an address is not answered here alone.`,
@@ -148,9 +148,11 @@ func (a *app) migrate(paths []string, f migrateFlags) error {
 // verify asks neighbours for the addresses that moved, and looks at packets.
 func verify(a *app, s *survey.Survey, c bigip.Config, m report.Migration,
 	packets time.Duration) error {
-	h := s.Inputs.Host
-	asked, err := survey.Ask(context.Background(), s, migrate.Questions(c, m.Result, h))
-	if err != nil {
+	h, line := s.Inputs.Host, a.ui.progress()
+	questions := migrate.Questions(c, m.Result, h)
+	line(fmt.Sprintf("asking neighbours for %d addresses", len(questions)))
+	asked, err := survey.Ask(context.Background(), s, questions)
+	if line(""); err != nil {
 		return err
 	}
 	seen, err := a.ui.witness(s, packets)

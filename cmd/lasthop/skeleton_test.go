@@ -45,6 +45,7 @@ func TestSkeletonNGINX(t *testing.T) {
 	for _, name := range corpusFiles(t) {
 		s.file(t, name)
 	}
+	s.hostile(t)
 	t.Logf("%d skeletons with %d listens", s.done, s.listens)
 	if s.done < 80 || s.listens < 200 {
 		t.Error("that is not all")
@@ -53,13 +54,9 @@ func TestSkeletonNGINX(t *testing.T) {
 
 // corpusFiles are those of CORPUS, as for TestProveCorpus of package bigip.
 func corpusFiles(t *testing.T) (names []string) {
-	dir := os.Getenv("CORPUS")
-	if dir == "" {
-		dir = "../../../shared/corpus"
-	}
-	dir = filepath.Join(dir, "bigip")
-	if _, err := os.Stat(dir); err != nil {
-		t.Log(err)
+	dir := filepath.Join(os.Getenv("CORPUS"), "bigip")
+	if _, err := os.Stat(dir); os.Getenv("CORPUS") == "" || err != nil {
+		t.Log("CORPUS has no configurations of BIG-IPs")
 		return nil
 	}
 	err := filepath.WalkDir(dir, func(name string, d fs.DirEntry, err error) error {
@@ -106,10 +103,28 @@ func (s *skeletons) archive(t *testing.T, name string) {
 // file makes the skeleton of a file or directory, if that is of a BIG-IP with
 // virtual servers.
 func (s *skeletons) file(t *testing.T, path string) {
-	c, err := bigip.Load(path)
-	if err != nil || len(c.Virtuals) == 0 {
-		return
+	if c, err := bigip.Load(path); err == nil && len(c.Virtuals) > 0 {
+		s.config(t, path, c)
 	}
+}
+
+// hostile makes skeletons with names that would become directives.
+func (s *skeletons) hostile(t *testing.T) {
+	for _, evil := range []string{"x\n}\nevil on;", "x\revil on;", "x\\\nevil on;",
+		strings.Repeat("ä", 9000), "\x00\xff'\"{};$evil"} {
+		c, err := bigip.Load("../../testdata/lab/bigip")
+		if err != nil {
+			t.Fatal(err)
+		}
+		c.Hostname = evil
+		for i := range c.Virtuals {
+			c.Virtuals[i].Name, c.Virtuals[i].Origin = evil, evil
+		}
+		s.config(t, fmt.Sprintf("%.20q", evil), c)
+	}
+}
+
+func (s *skeletons) config(t *testing.T, path string, c bigip.Config) {
 	text, _ := migrate.Skeleton(c)
 	conf := filepath.Join(t.TempDir(), "nginx.conf")
 	if err := os.WriteFile(conf, []byte(text), 0o644); err != nil {
