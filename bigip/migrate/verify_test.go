@@ -21,6 +21,7 @@ addr add 10.0.1.100/24 dev eth1
 addr add 10.0.1.101/32 dev eth1
 addr add 10.0.1.102/32 dev eth1
 addr add 10.0.1.103/32 dev eth1
+addr add 10.0.1.104/32 dev eth1
 addr add 10.0.2.10/24 dev eth2
 addr add 10.0.2.100/32 dev eth2
 addr add 2001:db8:1::10/64 dev eth1
@@ -43,6 +44,8 @@ ltm virtual /Common/d { destination /Common/10.0.1.103:80 ip-protocol tcp vlans 
 ltm virtual /Common/e { destination /Common/10.0.2.100:80 ip-protocol tcp vlans { /Common/v2 } vlans-enabled }
 ltm virtual /Common/f { destination /Common/2001:db8:1::100.80 ip-protocol tcp vlans { /Common/v1 } vlans-enabled }
 ltm virtual /Common/g { destination /Common/2001:db8:1::101.80 ip-protocol tcp vlans { /Common/v1 } vlans-enabled }
+ltm virtual-address /Common/10.0.1.104 { address 10.0.1.104 arp disabled enabled no }
+ltm virtual /Common/earlier { destination /Common/10.0.1.104:80 ip-protocol tcp vlans { /Common/v1 } vlans-enabled }
 ltm virtual /Common/later { destination /Common/10.0.1.200:80 ip-protocol tcp vlans { /Common/v1 } vlans-enabled }
 ltm virtual /Common/no-listener { destination /Common/10.0.1.202:82 ip-protocol tcp vlans { /Common/v1 } vlans-enabled }
 ltm virtual /Common/off { destination /Common/10.0.1.201:80 ip-protocol tcp disabled vlans { /Common/v1 } vlans-enabled }
@@ -83,7 +86,8 @@ func TestQuestions(t *testing.T) {
 	}
 	want := []string{"10.0.1.100 eth1", "10.0.1.101 eth1", "10.0.1.102 eth1",
 		"10.0.1.103 eth1", "10.0.2.100 eth2", "2001:db8:1::100 eth1",
-		"2001:db8:1::101 eth1", "10.0.1.2 eth1", "10.0.2.2 eth2", "2001:db8:1::2 eth1"}
+		"2001:db8:1::101 eth1", "10.0.1.104 eth1", "10.0.1.2 eth1", "10.0.2.2 eth2",
+		"2001:db8:1::2 eth1"}
 	if d := cmp.Diff(want, got); d != "" {
 		t.Errorf("-want +got\n%s", d)
 	}
@@ -118,6 +122,7 @@ const verified = `10.0.1.100 eth1 [/Common/a /Common/a2]: duplicate "" [02:00:00
 10.0.2.100 eth2 [/Common/e]: not-answered "eth2 is down" []
 2001:db8:1::100 eth1 [/Common/f]: not-answered "it is on lo, and the kernel answers for an IPv6 address on its own interface alone" []
 2001:db8:1::101 eth1 [/Common/g]: duplicate "" [02:00:00:00:00:09]
+10.0.1.104 eth1 [/Common/earlier]: here "" []
 10.0.1.200 eth1 [/Common/later]: not-moved "" []
 error duplicate-address 10.0.1.100: if it is the BIG-IP: tmsh modify ltm virtual-address /Common/web arp disabled enabled no, and then here: arping -U -c 3 -I eth1 10.0.1.100
 error duplicate-address 2001:db8:1::101: if it is the BIG-IP: tmsh modify ltm virtual-address NAME arp disabled enabled no

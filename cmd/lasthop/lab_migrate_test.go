@@ -25,7 +25,7 @@ type migration struct {
 }
 
 // TestLabMigrate takes the place of BIG-IPs as docs/migrating-from-big-ip.md
-// says, in three labs. They do what the page and migrate say, line by line, and
+// says, in four labs. They do what the page and migrate say, line by line, and
 // add only what migrate asks a person for. Each command of the page is run.
 func TestLabMigrate(t *testing.T) {
 	t.Parallel()
