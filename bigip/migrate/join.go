@@ -180,14 +180,11 @@ func wanted(c bigip.Config) []routing.Listener {
 	return out
 }
 
-// disabled is the reason of a virtual server that is off, or whose address is.
-const disabled = "disabled"
-
 // unserved returns why nothing replies to clients of a virtual server, and what
 // the BIG-IP did; "" if it replied to them.
 func unserved(v *bigip.Virtual) (reason, before string) {
 	if v.Disabled != "" {
-		return disabled, "disabled by " + v.Disabled
+		return "disabled", "disabled by " + v.Disabled
 	}
 	switch v.Type {
 	case bigip.IPForward:

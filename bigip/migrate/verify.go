@@ -65,13 +65,14 @@ type Came struct {
 }
 
 // moved lists the addresses of virtual servers that are on the host, and those
-// that are ready to be. Files that were taken after the move have them disabled.
+// that are ready to be. In files that were taken after the move they are
+// disabled.
 func (r Result) moved(h routing.Host) (out []Moved) {
 	at, here := map[netip.Addr]int{}, presentOn(h)
 	for _, row := range r.Rows {
 		addr, err := netip.ParseAddr(row.Address)
 		row.Present = here[addr]
-		if err != nil || row.Status == NotApplicable && row.Reason != disabled ||
+		if err != nil || row.Status == NotApplicable && row.Reason != "disabled" ||
 			!row.Present && row.Status != Ready {
 			continue
 		}

@@ -9,7 +9,6 @@ import (
 	"slices"
 	"strings"
 	"testing"
-	"time"
 
 	"github.com/google/go-cmp/cmp"
 )
@@ -21,9 +20,9 @@ import (
 //	client ─┬─ fw ──┬─ net1 ── lb1, host       clientrd1 ── fwrd1 ── lb1rd1, host2
 //	        └─ fw2 ─┘
 //
-// In route domain 1 all has the addresses that it has in route domain 0, on
-// switches of its own. One namespace cannot have an address twice: lb1rd1 is the
-// BIG-IP's part there.
+// Route domain 1 has the addresses of route domain 0, on switches of its own.
+// One namespace cannot have an address twice: lb1rd1 is the BIG-IP's part in
+// it.
 type estate struct {
 	bigipLab
 	second bigipLab // of host2
@@ -51,15 +50,15 @@ func newEstate(t *testing.T, g *guide) *estate {
 		e.ip("lb1 -4 rule del lookup %d", 101+n)
 		e.ip("lb1 -6 rule del lookup %d", 101+n)
 	}
-	e.autoLastHop("lb1", e.in("0"), 3)
+	e.autoLastHop("lb1", e.in(""), 3)
 	e.autoLastHop("lb1rd1", e.in("1"), 2)
 	return e
 }
 
-// in returns the addresses of the BIG-IP in a route domain.
+// in returns the addresses of the BIG-IP in route domain 0 ("") or 1 ("1").
 func (e *estate) in(domain string) (out []string) {
 	for _, addr := range e.addrs {
-		if plain, id, _ := strings.Cut(addr+"%0", "%"); strings.TrimSuffix(id, "%0") == domain {
+		if plain, id, _ := strings.Cut(addr, "%"); id == domain {
 			out = append(out, plain)
 		}
 	}
@@ -147,19 +146,14 @@ func (e *estate) startNGINX(ns string, addrs ...string) string {
 		e.t.Fatal(err)
 	}
 	e.t.Cleanup(func() { c.Process.Kill(); c.Wait() })
-	for range 100 {
-		if out := e.do("at", ns, "ss", "-Hltn", "sport = 80"); out != "" {
-			return dir
-		}
-		time.Sleep(50 * time.Millisecond)
-	}
-	errors, _ := os.ReadFile(dir + "/error.log")
-	e.t.Fatalf("NGINX of %s does not listen: %s", ns, errors)
-	return ""
+	e.do("at", ns, "sh", "-c", "for try in $(seq 100); do ss -Hltn 'sport = 80' | grep . && "+
+		"exit; sleep 0.05; done; cat "+dir+"/error.log >&2; exit 1")
+	return dir
 }
 
-// autoLastHop lets a part of the BIG-IP answer for addresses on its first VLANs.
-// Its programs have a bpffs of their own, as those of another machine.
+// autoLastHop lets a part of the BIG-IP answer for addresses, each request to
+// the router that it came from. The programs have a bpffs of their own, as on
+// another machine.
 func (e *estate) autoLastHop(ns string, addrs []string, vlans int) {
 	e.t.Helper()
 	flags := ""
@@ -208,11 +202,11 @@ func (e *estate) wantServed(when string) {
 	if d := cmp.Diff(want, got); d != "" {
 		e.t.Errorf("%s: owners, -want +got\n%s", when, d)
 	}
-	inside := slices.DeleteFunc(e.in("0"), func(addr string) bool {
+	inside := slices.DeleteFunc(e.in(""), func(addr string) bool {
 		return !strings.HasPrefix(addr, "10.0.1.")
 	})
-	e.wantAnswered("client", e.in("0"))
-	e.wantAnswered("lan", e.in("0"))
+	e.wantAnswered("client", e.in(""))
+	e.wantAnswered("lan", e.in(""))
 	e.wantAnswered("client2", inside)
 	e.wantAnswered("clientrd1", e.in("1"))
 	e.ip("client route add 10.0.1.0/24 via 203.0.113.1 src 198.51.100.2")

@@ -79,7 +79,6 @@ func migrateOne(t *testing.T, g *guide) {
 	}
 	t.Run("before", func(t *testing.T) { l.wantAnswers(t, onlyEth0, "client") })
 	m.sh(strings.Join(back, "\n"))
-
 	m.follow(first, "prepare")
 	second := m.ask(0)
 	if second.Summary["ready"] != 18 || len(second.Flags) > 0 {
