@@ -68,12 +68,11 @@ type Came struct {
 // that are ready to be. In files that were taken after the move they are
 // disabled.
 func (r Result) moved(h routing.Host) (out []Moved) {
-	at, here := map[netip.Addr]int{}, presentOn(h)
+	at := map[netip.Addr]int{}
 	for _, row := range r.Rows {
 		addr, err := netip.ParseAddr(row.Address)
-		row.Present = here[addr]
-		if err != nil || row.Status == NotApplicable && row.Reason != "disabled" ||
-			!row.Present && row.Status != Ready {
+		off := row.Status == NotApplicable && row.Reason != "disabled"
+		if err != nil || off || !row.Present && row.Status != Ready {
 			continue
 		}
 		i, known := at[addr]

@@ -168,6 +168,55 @@ func dumpVerified(v Verification) string {
 	return b.String()
 }
 
+// domainFiles are those of a BIG-IP that has given away an address in each of
+// two route domains.
+const domainFiles = `net vlan /Common/v1 { tag 1 }
+net vlan /Common/w1 { tag 2 }
+net route-domain /Common/1 { id 1 vlans { /Common/w1 } }
+net self /Common/self1 { address 10.0.1.2/24 vlan /Common/v1 }
+net self /Common/other1 { address 10.0.1.2%1/24 vlan /Common/w1 }
+ltm virtual-address /Common/10.0.1.100 { address 10.0.1.100 enabled no }
+ltm virtual-address /Common/10.0.1.100%1 { address 10.0.1.100%1 enabled no }
+ltm virtual /Common/a { destination /Common/10.0.1.100:80 ip-protocol tcp }
+ltm virtual /Common/b { destination /Common/10.0.1.100%1:80 ip-protocol tcp }
+ltm virtual /Common/c { destination /Common/10.0.1.101:80 ip-protocol tcp }
+ltm virtual /Common/d { destination /Common/10.0.1.101%1:80 ip-protocol tcp }
+`
+
+// TestVerifyDomain: of two route domains with the same addresses, what is said
+// is about the one that this host is for.
+func TestVerifyDomain(t *testing.T) {
+	c, err := bigip.Parse("bigip.conf", []byte(domainFiles))
+	if err != nil {
+		t.Fatal(err)
+	}
+	h := hostOf(t, verifyHost)
+	for i := range h.Links {
+		h.Links[i].Carrier = h.Links[i].Up
+	}
+	for _, tt := range []struct{ skip, virtual, self, address string }{
+		{"%1", "/Common/a", "/Common/self1", "/Common/10.0.1.100 "},
+		{"%0", "/Common/b", "/Common/other1", "/Common/10.0.1.100%1 "}} {
+		sel := Selection{Skip: []string{tt.skip}}
+		r, err := sel.Join(c, routing.Inputs{Host: h, Policy: routing.Policy{
+			Numbers: routing.DefaultNumbers}, Listeners: listens(t, "*:80")})
+		if err != nil {
+			t.Fatal(err)
+		}
+		of, asked := sel.Domains(c), []routing.Asked(nil)
+		for _, q := range Questions(of, r, h) {
+			asked = append(asked, answered(q))
+		}
+		v := Verify(of, r, h, asked, nil)
+		got, hint := v.Addresses[0], v.Findings[0].Hint
+		want := "BIG-IP, self IP 10.0.1.2 " + tt.self
+		if d := cmp.Diff([]string{tt.virtual, want}, append(got.Virtuals,
+			got.Others[1].Names...)); d != "" || !strings.Contains(hint, tt.address) {
+			t.Errorf("--skip %s: %s\n-want +got\n%s", tt.skip, hint, d)
+		}
+	}
+}
+
 // TestVerifySeen: which address has had requests, by whom; a ping is none.
 func TestVerifySeen(t *testing.T) {
 	c, r, h := verifying(t)

@@ -238,8 +238,10 @@ func (e *estate) move(host bigipLab, flags string, moves ...string) *wave {
 }
 
 // wantVerified asks the neighbours of a host about all that has moved to it. No
-// other machine may have an address, but those that were left: address -> MAC.
-func (e *estate) wantVerified(host bigipLab, flags string, left map[string]string) {
+// other machine may have an address, but those that were left: address -> MAC
+// and names. It returns the document.
+func (e *estate) wantVerified(host bigipLab, flags string,
+	left map[string]string) (v verification) {
 	e.t.Helper()
 	exit, want, got := 0, map[string]string{}, map[string]string{}
 	for _, w := range e.waves {
@@ -255,27 +257,27 @@ func (e *estate) wantVerified(host bigipLab, flags string, left map[string]strin
 	}
 	out := host.sh(fmt.Sprintf("code=0; lasthop migrate --verify -o json %s config "+
 		"autolasthop.txt || code=$?; [ $code = %d ] || echo exit $code", flags, exit))
-	var v verification
 	if err := json.Unmarshal([]byte(out), &v); err != nil {
 		e.t.Errorf("%s, want exit status %d: %v\n%s", flags, exit, err, out)
 	}
 	for _, a := range v.Addresses {
 		got[a.Address] = a.State
 		for _, x := range a.Others {
-			got[a.Address] += " " + x.MAC
+			got[a.Address] += " " + x.MAC + ", " + strings.Join(x.Names, ", ")
 		}
 	}
 	if d := cmp.Diff(want, got); d != "" {
 		e.t.Errorf("%s --verify: -want +got\n%s", flags, d)
 	}
+	return v
 }
 
 // wantDuplicate leaves an address enabled on the BIG-IP, and wants it to be
-// found.
-func (e *estate) wantDuplicate(host bigipLab, flags, addr, link string) {
+// found: the MAC, the self IPs that have it, and what to say to the BIG-IP.
+func (e *estate) wantDuplicate(host bigipLab, flags, addr, link string, selfs ...string) {
 	e.t.Helper()
-	name := "tmsh modify ltm virtual-address /Common/" + addr
-	host.sh(name + " arp enabled enabled yes")
+	name := "tmsh modify ltm virtual-address /Common/" + addr + " arp "
+	host.sh(name + "enabled enabled yes")
 	owners := e.owners(addr)
 	if len(owners) != 2 {
 		e.t.Fatalf("%s is on %v", addr, owners)
@@ -283,8 +285,13 @@ func (e *estate) wantDuplicate(host bigipLab, flags, addr, link string) {
 	mac := regexp.MustCompile("link/ether (\\S+)").FindStringSubmatch(
 		e.do("at", owners[1], "ip", "-o", "link", "show", link))
 	plain, _, _ := strings.Cut(addr, "%")
-	e.wantVerified(host, flags, map[string]string{plain: mac[1]})
-	host.sh(name + " arp disabled enabled no")
+	v := e.wantVerified(host, flags, map[string]string{plain: mac[1] + ", BIG-IP, self IP " +
+		strings.Join(selfs, ", BIG-IP, self IP ")})
+	if f := v.Findings; len(f) != 1 || f[0].Code != "duplicate-address" ||
+		f[0].Subject != plain || !strings.Contains(f[0].Hint, name+"disabled enabled no") {
+		e.t.Errorf("%s: findings: %+v", addr, f)
+	}
+	host.sh(name + "disabled enabled no")
 	for _, router := range []string{"fw", "fw2", "fwrd1"} { // they may know its MAC
 		e.ip("%s neigh flush all", router)
 	}
@@ -309,14 +316,12 @@ func migrateEstate(t *testing.T, g *guide) {
 		t.Errorf("what waves find: %v\n%v\n%v", one.first.Findings, two.last.Findings,
 			three.first.Findings)
 	}
-	for _, x := range []struct {
-		host              bigipLab
-		flags, left, link string
-	}{{e.bigipLab, "--skip %1", "10.0.1.111", "net1"},
-		{e.second, "--only %1", "10.0.0.110%1", "net0"}} {
-		e.wantVerified(x.host, x.flags, nil)
-		e.wantDuplicate(x.host, x.flags, x.left, x.link)
-	}
+	e.wantVerified(e.bigipLab, "--skip %1", nil)
+	e.wantDuplicate(e.bigipLab, "--skip %1", "10.0.1.110", "net1",
+		"10.0.1.2 /Common/net1_self", "2001:db8:1::2 /Common/net1_self6")
+	e.wantVerified(e.second, "--only %1", nil)
+	e.wantDuplicate(e.second, "--only %1", "10.0.0.110%1", "net0",
+		"10.0.0.2 /Common/one0_self")
 	e.wantServed("without the duplicates")
 	for _, w := range slices.Backward(e.waves) {
 		w.follow(w.last.migration, "roll-back")
