@@ -290,6 +290,9 @@ func (j *joiner) virtual(v *bigip.Virtual, ins []bigip.Ingress) {
 		if len(v.Destinations) > 0 {
 			l.d = &v.Destinations[0]
 			l.setDestination()
+			// switched off there, since it has moved
+			l.Present = reason == "disabled" && j.here.present[l.d.Addrs.From()] &&
+				j.selected.serves(l.d.Domain)
 		}
 		kept := l
 		j.lines = append(j.lines, &kept)

@@ -217,6 +217,18 @@ func (x *selected) serves(domain int) bool {
 		pattern.isDomain) || slices.ContainsFunc(x.only, is))
 }
 
+// Domains returns the configuration without the self IPs and virtual addresses
+// of route domains that this host is not for. Join says what is wrong with the
+// selection.
+func (s Selection) Domains(c bigip.Config) bigip.Config {
+	_, x, _ := s.apply(c)
+	c.Selfs = slices.DeleteFunc(slices.Clone(c.Selfs),
+		func(self bigip.Self) bool { return !x.serves(self.Domain) })
+	c.Addresses = slices.DeleteFunc(slices.Clone(c.Addresses),
+		func(a bigip.VirtualAddress) bool { return !x.serves(a.Domain) })
+	return c
+}
+
 // take returns what this run takes of a virtual server, and keeps what it
 // leaves out.
 func (x *selected) take(v *bigip.Virtual) (taken bigip.Virtual, ok bool) {

@@ -65,13 +65,14 @@ type Came struct {
 }
 
 // moved lists the addresses of virtual servers that are on the host, and those
-// that are ready to be.
+// that are ready to be. In files that were taken after the move they are
+// disabled.
 func (r Result) moved(h routing.Host) (out []Moved) {
 	at := map[netip.Addr]int{}
 	for _, row := range r.Rows {
 		addr, err := netip.ParseAddr(row.Address)
-		if err != nil || row.Status == NotApplicable ||
-			!row.Present && row.Status != Ready {
+		off := row.Status == NotApplicable && row.Reason != "disabled"
+		if err != nil || off || !row.Present && row.Status != Ready {
 			continue
 		}
 		i, known := at[addr]

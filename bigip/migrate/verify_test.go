@@ -21,6 +21,7 @@ addr add 10.0.1.100/24 dev eth1
 addr add 10.0.1.101/32 dev eth1
 addr add 10.0.1.102/32 dev eth1
 addr add 10.0.1.103/32 dev eth1
+addr add 10.0.1.104/32 dev eth1
 addr add 10.0.2.10/24 dev eth2
 addr add 10.0.2.100/32 dev eth2
 addr add 2001:db8:1::10/64 dev eth1
@@ -43,6 +44,8 @@ ltm virtual /Common/d { destination /Common/10.0.1.103:80 ip-protocol tcp vlans 
 ltm virtual /Common/e { destination /Common/10.0.2.100:80 ip-protocol tcp vlans { /Common/v2 } vlans-enabled }
 ltm virtual /Common/f { destination /Common/2001:db8:1::100.80 ip-protocol tcp vlans { /Common/v1 } vlans-enabled }
 ltm virtual /Common/g { destination /Common/2001:db8:1::101.80 ip-protocol tcp vlans { /Common/v1 } vlans-enabled }
+ltm virtual-address /Common/10.0.1.104 { address 10.0.1.104 arp disabled enabled no }
+ltm virtual /Common/earlier { destination /Common/10.0.1.104:80 ip-protocol tcp vlans { /Common/v1 } vlans-enabled }
 ltm virtual /Common/later { destination /Common/10.0.1.200:80 ip-protocol tcp vlans { /Common/v1 } vlans-enabled }
 ltm virtual /Common/no-listener { destination /Common/10.0.1.202:82 ip-protocol tcp vlans { /Common/v1 } vlans-enabled }
 ltm virtual /Common/off { destination /Common/10.0.1.201:80 ip-protocol tcp disabled vlans { /Common/v1 } vlans-enabled }
@@ -83,7 +86,8 @@ func TestQuestions(t *testing.T) {
 	}
 	want := []string{"10.0.1.100 eth1", "10.0.1.101 eth1", "10.0.1.102 eth1",
 		"10.0.1.103 eth1", "10.0.2.100 eth2", "2001:db8:1::100 eth1",
-		"2001:db8:1::101 eth1", "10.0.1.2 eth1", "10.0.2.2 eth2", "2001:db8:1::2 eth1"}
+		"2001:db8:1::101 eth1", "10.0.1.104 eth1", "10.0.1.2 eth1", "10.0.2.2 eth2",
+		"2001:db8:1::2 eth1"}
 	if d := cmp.Diff(want, got); d != "" {
 		t.Errorf("-want +got\n%s", d)
 	}
@@ -118,6 +122,7 @@ const verified = `10.0.1.100 eth1 [/Common/a /Common/a2]: duplicate "" [02:00:00
 10.0.2.100 eth2 [/Common/e]: not-answered "eth2 is down" []
 2001:db8:1::100 eth1 [/Common/f]: not-answered "it is on lo, and the kernel answers for an IPv6 address on its own interface alone" []
 2001:db8:1::101 eth1 [/Common/g]: duplicate "" [02:00:00:00:00:09]
+10.0.1.104 eth1 [/Common/earlier]: here "" []
 10.0.1.200 eth1 [/Common/later]: not-moved "" []
 error duplicate-address 10.0.1.100: if it is the BIG-IP: tmsh modify ltm virtual-address /Common/web arp disabled enabled no, and then here: arping -U -c 3 -I eth1 10.0.1.100
 error duplicate-address 2001:db8:1::101: if it is the BIG-IP: tmsh modify ltm virtual-address NAME arp disabled enabled no
@@ -161,6 +166,55 @@ func dumpVerified(v Verification) string {
 		fmt.Fprintf(&b, "%s %s %s: %s\n", f.Severity, f.Code, f.Subject, f.Hint)
 	}
 	return b.String()
+}
+
+// domainFiles are those of a BIG-IP that has given away an address in each of
+// two route domains.
+const domainFiles = `net vlan /Common/v1 { tag 1 }
+net vlan /Common/w1 { tag 2 }
+net route-domain /Common/1 { id 1 vlans { /Common/w1 } }
+net self /Common/self1 { address 10.0.1.2/24 vlan /Common/v1 }
+net self /Common/other1 { address 10.0.1.2%1/24 vlan /Common/w1 }
+ltm virtual-address /Common/10.0.1.100 { address 10.0.1.100 enabled no }
+ltm virtual-address /Common/10.0.1.100%1 { address 10.0.1.100%1 enabled no }
+ltm virtual /Common/a { destination /Common/10.0.1.100:80 ip-protocol tcp }
+ltm virtual /Common/b { destination /Common/10.0.1.100%1:80 ip-protocol tcp }
+ltm virtual /Common/c { destination /Common/10.0.1.101:80 ip-protocol tcp }
+ltm virtual /Common/d { destination /Common/10.0.1.101%1:80 ip-protocol tcp }
+`
+
+// TestVerifyDomain: of two route domains with the same addresses, what is said
+// is about the one that this host is for.
+func TestVerifyDomain(t *testing.T) {
+	c, err := bigip.Parse("bigip.conf", []byte(domainFiles))
+	if err != nil {
+		t.Fatal(err)
+	}
+	h := hostOf(t, verifyHost)
+	for i := range h.Links {
+		h.Links[i].Carrier = h.Links[i].Up
+	}
+	for _, tt := range []struct{ skip, virtual, self, address string }{
+		{"%1", "/Common/a", "/Common/self1", "/Common/10.0.1.100 "},
+		{"%0", "/Common/b", "/Common/other1", "/Common/10.0.1.100%1 "}} {
+		sel := Selection{Skip: []string{tt.skip}}
+		r, err := sel.Join(c, routing.Inputs{Host: h, Policy: routing.Policy{
+			Numbers: routing.DefaultNumbers}, Listeners: listens(t, "*:80")})
+		if err != nil {
+			t.Fatal(err)
+		}
+		of, asked := sel.Domains(c), []routing.Asked(nil)
+		for _, q := range Questions(of, r, h) {
+			asked = append(asked, answered(q))
+		}
+		v := Verify(of, r, h, asked, nil)
+		got, hint := v.Addresses[0], v.Findings[0].Hint
+		want := "BIG-IP, self IP 10.0.1.2 " + tt.self
+		if d := cmp.Diff([]string{tt.virtual, want}, append(got.Virtuals,
+			got.Others[1].Names...)); d != "" || !strings.Contains(hint, tt.address) {
+			t.Errorf("--skip %s: %s\n-want +got\n%s", tt.skip, hint, d)
+		}
+	}
 }
 
 // TestVerifySeen: which address has had requests, by whom; a ping is none.

@@ -16,7 +16,7 @@ import (
 // the active one, and `silent` lets none announce any more.
 const labTMSH = `set -eu
 dir=/run/lab/bigip; mkdir -p $dir; [ -e $dir/active ] || echo lb1 >$dir/active
-unit=${UNIT:-lb1} conf=$disk/config/bigip.conf
+unit=${UNIT:-lb1} ns=${UNIT:-lb1} conf=$disk/config/bigip.conf
 at() { nsenter --net=/run/netns/$ns -- "$@"; }
 hold() { # what this unit answers for; its part in route domain 1 has a namespace
 	ip=${1%\%*} ns=$unit

@@ -9,7 +9,6 @@ import (
 	"slices"
 	"strings"
 	"testing"
-	"time"
 
 	"github.com/google/go-cmp/cmp"
 )
@@ -21,9 +20,9 @@ import (
 //	client ─┬─ fw ──┬─ net1 ── lb1, host       clientrd1 ── fwrd1 ── lb1rd1, host2
 //	        └─ fw2 ─┘
 //
-// In route domain 1 all has the addresses that it has in route domain 0, on
-// switches of its own. One namespace cannot have an address twice: lb1rd1 is the
-// BIG-IP's part there.
+// Route domain 1 has the addresses of route domain 0, on switches of its own.
+// One namespace cannot have an address twice: lb1rd1 is the BIG-IP's part in
+// it.
 type estate struct {
 	bigipLab
 	second bigipLab // of host2
@@ -51,15 +50,15 @@ func newEstate(t *testing.T, g *guide) *estate {
 		e.ip("lb1 -4 rule del lookup %d", 101+n)
 		e.ip("lb1 -6 rule del lookup %d", 101+n)
 	}
-	e.autoLastHop("lb1", e.in("0"), 3)
+	e.autoLastHop("lb1", e.in(""), 3)
 	e.autoLastHop("lb1rd1", e.in("1"), 2)
 	return e
 }
 
-// in returns the addresses of the BIG-IP in a route domain.
+// in returns the addresses of the BIG-IP in route domain 0 ("") or 1 ("1").
 func (e *estate) in(domain string) (out []string) {
 	for _, addr := range e.addrs {
-		if plain, id, _ := strings.Cut(addr+"%0", "%"); strings.TrimSuffix(id, "%0") == domain {
+		if plain, id, _ := strings.Cut(addr, "%"); id == domain {
 			out = append(out, plain)
 		}
 	}
@@ -147,19 +146,14 @@ func (e *estate) startNGINX(ns string, addrs ...string) string {
 		e.t.Fatal(err)
 	}
 	e.t.Cleanup(func() { c.Process.Kill(); c.Wait() })
-	for range 100 {
-		if out := e.do("at", ns, "ss", "-Hltn", "sport = 80"); out != "" {
-			return dir
-		}
-		time.Sleep(50 * time.Millisecond)
-	}
-	errors, _ := os.ReadFile(dir + "/error.log")
-	e.t.Fatalf("NGINX of %s does not listen: %s", ns, errors)
-	return ""
+	e.do("at", ns, "sh", "-c", "for try in $(seq 100); do ss -Hltn 'sport = 80' | grep . && "+
+		"exit; sleep 0.05; done; cat "+dir+"/error.log >&2; exit 1")
+	return dir
 }
 
-// autoLastHop lets a part of the BIG-IP answer for addresses on its first VLANs.
-// Its programs have a bpffs of their own, as those of another machine.
+// autoLastHop lets a part of the BIG-IP answer for addresses, each request to
+// the router that it came from. The programs have a bpffs of their own, as on
+// another machine.
 func (e *estate) autoLastHop(ns string, addrs []string, vlans int) {
 	e.t.Helper()
 	flags := ""
@@ -208,11 +202,11 @@ func (e *estate) wantServed(when string) {
 	if d := cmp.Diff(want, got); d != "" {
 		e.t.Errorf("%s: owners, -want +got\n%s", when, d)
 	}
-	inside := slices.DeleteFunc(e.in("0"), func(addr string) bool {
+	inside := slices.DeleteFunc(e.in(""), func(addr string) bool {
 		return !strings.HasPrefix(addr, "10.0.1.")
 	})
-	e.wantAnswered("client", e.in("0"))
-	e.wantAnswered("lan", e.in("0"))
+	e.wantAnswered("client", e.in(""))
+	e.wantAnswered("lan", e.in(""))
 	e.wantAnswered("client2", inside)
 	e.wantAnswered("clientrd1", e.in("1"))
 	e.ip("client route add 10.0.1.0/24 via 203.0.113.1 src 198.51.100.2")
@@ -220,8 +214,9 @@ func (e *estate) wantServed(when string) {
 	e.ip("client route del 10.0.1.0/24")
 }
 
-// move moves what flags take to a host, as migrate says.
-func (e *estate) move(host bigipLab, flags string, moves ...string) {
+// move moves what flags take to a host, as migrate says, and wants that to be
+// all of the addresses.
+func (e *estate) move(host bigipLab, flags string, moves ...string) *wave {
 	e.t.Helper()
 	w := &wave{bigipLab: host, moves: moves}
 	w.files = flags + " config autolasthop.txt"
@@ -239,11 +234,14 @@ func (e *estate) move(host bigipLab, flags string, moves ...string) {
 	w.follow(w.last.migration, "cut-over")
 	e.waves = append(e.waves, w)
 	e.wantServed("after " + flags)
+	return w
 }
 
 // wantVerified asks the neighbours of a host about all that has moved to it. No
-// other machine may have an address, but those that were left: address -> MAC.
-func (e *estate) wantVerified(host bigipLab, flags string, left map[string]string) {
+// other machine may have an address, but those that were left: address -> MAC
+// and names. It returns the document.
+func (e *estate) wantVerified(host bigipLab, flags string,
+	left map[string]string) (v verification) {
 	e.t.Helper()
 	exit, want, got := 0, map[string]string{}, map[string]string{}
 	for _, w := range e.waves {
@@ -259,36 +257,41 @@ func (e *estate) wantVerified(host bigipLab, flags string, left map[string]strin
 	}
 	out := host.sh(fmt.Sprintf("code=0; lasthop migrate --verify -o json %s config "+
 		"autolasthop.txt || code=$?; [ $code = %d ] || echo exit $code", flags, exit))
-	var v verification
 	if err := json.Unmarshal([]byte(out), &v); err != nil {
 		e.t.Errorf("%s, want exit status %d: %v\n%s", flags, exit, err, out)
 	}
 	for _, a := range v.Addresses {
 		got[a.Address] = a.State
 		for _, x := range a.Others {
-			got[a.Address] += " " + x.MAC
+			got[a.Address] += " " + x.MAC + ", " + strings.Join(x.Names, ", ")
 		}
 	}
 	if d := cmp.Diff(want, got); d != "" {
 		e.t.Errorf("%s --verify: -want +got\n%s", flags, d)
 	}
+	return v
 }
 
 // wantDuplicate leaves an address enabled on the BIG-IP, and wants it to be
-// found.
-func (e *estate) wantDuplicate(host bigipLab, flags, addr, link string) {
+// found: the MAC, the self IPs that have it, and what to say to the BIG-IP.
+func (e *estate) wantDuplicate(host bigipLab, flags, addr, link string, selfs ...string) {
 	e.t.Helper()
-	name := "tmsh modify ltm virtual-address /Common/" + addr
-	host.sh(name + " arp enabled enabled yes")
+	name := "tmsh modify ltm virtual-address /Common/" + addr + " arp "
+	host.sh(name + "enabled enabled yes")
 	owners := e.owners(addr)
 	if len(owners) != 2 {
 		e.t.Fatalf("%s is on %v", addr, owners)
 	}
-	mac := regexp.MustCompile("link/ether (\\S+)").FindStringSubmatch(
+	mac := regexp.MustCompile(`link/ether (\S+)`).FindStringSubmatch(
 		e.do("at", owners[1], "ip", "-o", "link", "show", link))
 	plain, _, _ := strings.Cut(addr, "%")
-	e.wantVerified(host, flags, map[string]string{plain: mac[1]})
-	host.sh(name + " arp disabled enabled no")
+	v := e.wantVerified(host, flags, map[string]string{plain: mac[1] + ", BIG-IP, self IP " +
+		strings.Join(selfs, ", BIG-IP, self IP ")})
+	if f := v.Findings; len(f) != 1 || f[0].Code != "duplicate-address" ||
+		f[0].Subject != plain || !strings.Contains(f[0].Hint, name+"disabled enabled no") {
+		e.t.Errorf("%s: findings: %+v", addr, f)
+	}
+	host.sh(name + "disabled enabled no")
 	for _, router := range []string{"fw", "fw2", "fwrd1"} { // they may know its MAC
 		e.ip("%s neigh flush all", router)
 	}
@@ -300,21 +303,25 @@ func (e *estate) wantDuplicate(host bigipLab, flags, addr, link string) {
 func migrateEstate(t *testing.T, g *guide) {
 	e := newEstate(t, g)
 	e.wantServed("before")
-	e.move(e.bigipLab, "--only '/Common/*_a' --only /Team/ --skip %1",
+	one := e.move(e.bigipLab, "--only '/Common/*_a' --only /Team/ --skip %1",
 		"10.0.1.110", "10.0.0.110", "10.0.2.110", "2001:db8:2::110")
-	e.move(e.bigipLab, "--only '/Common/*' --skip %1",
+	two := e.move(e.bigipLab, "--only '/Common/*' --skip %1",
 		"10.0.1.111", "2001:db8:1::110", "10.0.0.111")
-	e.move(e.second, "--only %1",
+	three := e.move(e.second, "--only %1",
 		"10.0.1.110%1", "2001:db8:1::110%1", "10.0.0.110%1")
-	for _, x := range []struct {
-		host              bigipLab
-		flags, left, link string
-	}{{e.bigipLab, "--skip %1", "10.0.1.111", "net1"},
-		{e.second, "--only %1", "10.0.0.110%1", "net0"}} {
-		e.wantVerified(x.host, x.flags, nil)
-		e.wantDuplicate(x.host, x.flags, x.left, x.link)
-		e.wantVerified(x.host, x.flags, nil)
+	const shared = "shared-by-waves SNAT pool /Common/nats"
+	if !one.first.questions()["/Common/in_a two-routers"] || !one.last.finds(shared) ||
+		two.last.finds(shared) ||
+		!three.first.finds("gateway-from-big-ip VLAN /Common/one1, eth1, IPv4") {
+		t.Errorf("what waves find: %v\n%v\n%v", one.first.Findings, two.last.Findings,
+			three.first.Findings)
 	}
+	e.wantVerified(e.bigipLab, "--skip %1", nil)
+	e.wantDuplicate(e.bigipLab, "--skip %1", "10.0.1.110", "net1",
+		"10.0.1.2 /Common/net1_self", "2001:db8:1::2 /Common/net1_self6")
+	e.wantVerified(e.second, "--only %1", nil)
+	e.wantDuplicate(e.second, "--only %1", "10.0.0.110%1", "net0",
+		"10.0.0.2 /Common/one0_self")
 	e.wantServed("without the duplicates")
 	for _, w := range slices.Backward(e.waves) {
 		w.follow(w.last.migration, "roll-back")

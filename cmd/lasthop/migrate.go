@@ -144,7 +144,7 @@ func (a *app) migrate(paths []string, f migrateFlags) error {
 		return err
 	}
 	if f.verifying() {
-		return verify(a, s, c, m, f.packets)
+		return verify(a, s, f.selection.Domains(c), m, f.packets)
 	}
 	return ended(a.ui.print(m, a.flags.output), !m.Blocked())
 }

@@ -41,7 +41,7 @@ type verification struct {
 			Connections int
 		}
 	}
-	Findings []struct{ Code, Subject string }
+	Findings []struct{ Code, Subject, Hint string }
 }
 
 // verifying is a host to which four addresses have moved.
