@@ -52,7 +52,8 @@ func (s Selection) Skeleton(c bigip.Config) (text string, whole bool, err error)
 	return text, whole, nil
 }
 
-// writeSkeleton writes the skeleton of all virtual servers; others are left out.
+// writeSkeleton writes the skeleton of all virtual servers of c. leftOut is how
+// many others the files have.
 func writeSkeleton(c bigip.Config, leftOut int) (text string, whole bool) {
 	s := skeleton{whole: true, claims: map[socket][]claim{}}
 	for i := range c.Virtuals {
