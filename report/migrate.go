@@ -287,36 +287,81 @@ func kindOf(r *migrate.Row) (status string, second bool) {
 	return r.Status, r.LeftOut() || r.Status == migrate.Ready && r.Decided != ""
 }
 
-// virtuals are listed by status, the gravest first; those that are ready by a
-// decision come before the others, those that are left out at the end.
-func (t *page) virtuals(rows []migrate.Row) {
+// virtualLists are the lists of virtual servers, the gravest first: those that are
+// ready by a decision come before the others, those that are left out at the
+// end.
+var virtualLists = func() []migrationStatus {
 	byDecision := migrationStatus{migrate.Ready, "ready by a decision",
 		"only as long as it is true what a person decided", yellow, ""}
 	leftOut := migrationStatus{migrate.NotApplicable, "left out",
 		"this run is not about them", "", ""}
-	kinds := append(slices.Insert(slices.Clone(migrationStatuses), 2, byDecision), leftOut)
-	for _, s := range kinds {
-		var of []*migrate.Row
-		for i := range rows {
-			status, second := kindOf(&rows[i])
-			if status == s.status && second == (s == byDecision || s == leftOut) {
-				of = append(of, &rows[i])
-			}
-		}
-		if len(of) == 0 {
+	return append(slices.Insert(slices.Clone(migrationStatuses), 2, byDecision), leftOut)
+}()
+
+// kindIndex is the place in virtualLists of a row.
+func kindIndex(r *migrate.Row) int {
+	status, second := kindOf(r)
+	return slices.IndexFunc(virtualLists, func(s migrationStatus) bool {
+		return s.status == status && second == (s.name == "ready by a decision" ||
+			s.name == "left out")
+	})
+}
+
+// maxVirtuals is how many virtual servers of a kind text lists.
+const maxVirtuals = 10000
+
+// virtuals lists each virtual server and destination once, by its gravest row.
+func (t *page) virtuals(rows []migrate.Row) {
+	lists := make([][][]*migrate.Row, len(virtualLists))
+	for _, of := range served(rows) {
+		slices.SortStableFunc(of, func(a, b *migrate.Row) int {
+			return cmp.Compare(kindIndex(a), kindIndex(b))
+		})
+		k := kindIndex(of[0])
+		lists[k] = append(lists[k], of)
+	}
+	for k, s := range virtualLists {
+		list := lists[k]
+		if len(list) == 0 {
 			continue
 		}
-		t.heading("%s (%s): %s", upperFirst(s.name), number(len(of)), s.what)
-		n := listed(len(of))
-		t.table(mapped(of[:n], func(r *migrate.Row) row {
-			return newRow(s.color, short(r.Virtual), endpoint(*r), ingress(*r),
-				rowFate(*r))
+		t.heading("%s (%s): %s", upperFirst(s.name), number(len(list)), s.what)
+		n := min(len(list), maxVirtuals)
+		t.table(mapped(list[:n], func(of []*migrate.Row) row {
+			return newRow(s.color, short(of[0].Virtual), endpoint(*of[0]),
+				ingress(*of[0]), fates(of))
 		}))
-		if n < len(of) {
+		if n < len(list) {
 			t.printf("  … and %s more; all of them with -o csv or -o json\n",
-				number(len(of)-n))
+				number(len(list)-n))
 		}
 	}
+}
+
+// served are the rows of each virtual server and destination, in their order.
+func served(rows []migrate.Row) (lists [][]*migrate.Row) {
+	at := make(map[string]int, len(rows))
+	for i := range rows {
+		r := &rows[i]
+		key := r.Virtual + " " + plainEndpoint(*r)
+		n, ok := at[key]
+		if !ok {
+			n, at[key] = len(lists), len(lists)
+			lists = append(lists, nil)
+		}
+		lists[n] = append(lists[n], r)
+	}
+	return lists
+}
+
+// fates says what becomes of the replies of the first row, and of others by
+// their VLANs.
+func fates(of []*migrate.Row) string {
+	text := rowFate(*of[0])
+	for _, r := range of[1:] {
+		text += "; " + ingress(*r) + ": " + rowFate(*r)
+	}
+	return text
 }
 
 // short leaves out the partition that most objects are in.

@@ -291,3 +291,37 @@ func BenchmarkMigrationHTML(b *testing.B) {
 	}
 	b.ReportMetric(float64(buf.Len()), "bytes")
 }
+
+// TestVirtualsOnce: text lists each virtual server once, by its gravest row,
+// however many there are.
+func TestVirtualsOnce(t *testing.T) {
+	var m Migration
+	for i := range 3000 {
+		own := migrate.Row{Virtual: fmt.Sprint("/Common/vs", i), Address: "10.0.0.1",
+			Port: fmt.Sprint(1 + i), Protocol: "tcp", VLAN: "/Common/net0",
+			Interface: "eth0", Status: migrate.Ready, After: "eth0 via 10.0.0.254"}
+		other := own
+		other.VLAN, other.Interface = "other VLANs (29)", ""
+		other.Status, other.Reason = migrate.NeedsInput, "other-vlan"
+		m.Rows = append(m.Rows, own)
+		if i%2 == 0 {
+			m.Rows = append(m.Rows, other)
+		}
+	}
+	var b strings.Builder
+	if err := m.Text(&b, Style{}); err != nil {
+		t.Fatal(err)
+	}
+	text := b.String()
+	for i := range 3000 {
+		if n := strings.Count(text, fmt.Sprintf("  vs%d ", i)); n != 1 {
+			t.Fatalf("vs%d stands %d times in\n%.1000s", i, n, text)
+		}
+	}
+	for _, want := range []string{"Need input (1,500): ", "Ready (1,500): ",
+		"other-vlan; net0 = eth0: eth0 via 10.0.0.254"} {
+		if !strings.Contains(text, want) {
+			t.Errorf("no %q in\n%.1000s", want, text)
+		}
+	}
+}
