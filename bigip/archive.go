@@ -69,6 +69,8 @@ const noUCS = "this is no UCS of a BIG-IP; unpack it where that does no harm, " 
 // no link is followed, and the rest goes by.
 func (l *loader) tar(name string, r io.Reader) error {
 	archive := tar.NewReader(r)
+	l.member = true
+	defer func() { l.member = false }()
 	found := 0
 	for n := 1; ; n++ {
 		h, err := archive.Next()

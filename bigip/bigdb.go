@@ -19,8 +19,8 @@ func isBigDB(text string) bool {
 }
 
 // bigDB sets the two settings of BigDB.dat. A section without `value=` has its
-// default.
-func bigDB(file string, text string, set func(variable, value, origin string)) {
+// default. It reports whether the file has one of them.
+func bigDB(file string, text string, set func(variable, value, origin string)) (found bool) {
 	type entry struct {
 		value string
 		line  int
@@ -48,6 +48,8 @@ func bigDB(file string, text string, set func(variable, value, origin string)) {
 		}
 		if ok {
 			set(variable, e.value, hint.Origin(file, e.line))
+			found = true
 		}
 	}
+	return found
 }

@@ -3,15 +3,16 @@
 //
 // Load reads what an engineer has before a migration: bigip.conf and
 // bigip_base.conf, a partition tree, an SCF, a UCS archive, the output of `tmsh
-// list`, BigDB.dat; any number of them, taken together. A file is a sequence of
-// stanzas, `ltm virtual /Common/web { … }`. Braces alone do not find their
-// ends: iRules and scripts are Tcl, with braces in comments and regular
-// expressions, strings hold whole HTML pages, and hand-edited files lack one
-// here and there. So a stanza of properties is read as tokens that know quotes,
-// a script is read as raw lines to the next header, and a header in column 0
-// always ends what is open before it: one bad stanza costs itself, never the
-// rest of the file. Stanzas counts them: each is read whole, or named in a
-// warning.
+// list`, BigDB.dat, answers of iControl REST; any number of them, taken
+// together. A file is a sequence of stanzas, `ltm virtual /Common/web { … }`.
+// Braces alone do not find their ends: iRules and scripts are Tcl, with braces
+// in comments and regular expressions, strings hold whole HTML pages, and
+// hand-edited files lack one here and there. So a stanza of properties is read
+// as tokens that know quotes, a script is read as raw lines to the next header,
+// and a header in column 0 always ends what is open before it: one bad stanza
+// costs itself, never the rest of the file. Stanzas counts them: each is read
+// whole, or named in a warning. An item of iControl REST becomes such a stanza,
+// so that all that follows is the same for both.
 //
 // What matters for replies is then typed, with names in full (/Common/web) and
 // route domains as numbers: virtual servers and their destinations, virtual
@@ -47,7 +48,7 @@ import (
 )
 
 // Config is what one BIG-IP's files say. Names are full paths. Every Origin is
-// file:line, in an archive archive:member:line.
+// file:line, in an archive archive:member:line, of iControl REST "file: name".
 type Config struct {
 	// What clients connect to, in the order of the files, as all else.
 	Virtuals  []Virtual
@@ -95,13 +96,13 @@ type Count struct {
 // Warning is something in the files that stops nothing but that an operator
 // should know. The codes are stable. Of a stanza that counts as Named:
 // unclosed, truncated, unknown-module, duplicate. Of lines outside of stanzas:
-// stray, imish. Of what a stanza says: bad-address, bad-destination, bad-mask,
-// bad-route, bad-value, conflict, no-destination, no-id, too-many-entries,
-// undefined-list, undefined-pool, undefined-rule, unknown-service,
-// unresolved-list, vlans-unclear.
+// stray, imish. Of a file: nothing-used, not-expanded. Of what a stanza says:
+// bad-address, bad-destination, bad-mask, bad-route, bad-value, conflict,
+// no-destination, no-id, too-many-entries, undefined-list, undefined-pool,
+// undefined-rule, unknown-service, unresolved-list, vlans-unclear.
 type Warning struct {
 	Code    string
-	Subject string // the stanza's type and name; "" if it is about none
+	Subject string // the stanza's type and name, or the file; "" if it is about none
 	Message string
 	Hint    string
 	Origin  string

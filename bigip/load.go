@@ -37,11 +37,11 @@ var defaultLimits = limits{file: 128 << 20, kept: 128 << 20, total: 8 << 30, mem
 	words: 1 << 24, ratio: 200, slack: 64 << 20}
 
 // accepted is the hint for everything that is no configuration of a BIG-IP.
-const accepted = "give bigip.conf and bigip_base.conf, a UCS or SCF, a directory with them, or " +
-	"the output of `tmsh list`"
+const accepted = "give bigip.conf and bigip_base.conf, a UCS or SCF, a directory with them, " +
+	"answers of iControl REST, or the output of `tmsh list`"
 
-// Parse reads one input: a configuration file, a UCS archive, BigDB.dat or
-// output of tmsh. What stops it is an *Error with a hint.
+// Parse reads one input: a configuration file, a UCS archive, BigDB.dat, output
+// of tmsh, or answers of iControl REST. What stops it is an *Error with a hint.
 func Parse(name string, data []byte) (Config, error) {
 	l := loader{limits: defaultLimits}
 	if err := l.input(name, bytes.NewReader(data), int64(len(data))); err != nil {
@@ -51,12 +51,17 @@ func Parse(name string, data []byte) (Config, error) {
 }
 
 // Load reads several inputs of one BIG-IP, files and directories, as one
-// configuration. It is Parse but for the reading; what stops it is an *Error
-// with a hint.
+// configuration; "-" is the standard input. It is Parse but for the reading;
+// what stops it is an *Error with a hint. An input of which nothing is used
+// stops it if it is the only one, and else is a warning.
 func Load(paths ...string) (Config, error) {
 	l := loader{limits: defaultLimits}
 	for _, p := range paths {
-		if err := l.path(p); err != nil {
+		read := l.path
+		if p == "-" {
+			read = l.stdin
+		}
+		if err := read(p); err != nil {
 			return Config{}, err
 		}
 	}
@@ -68,20 +73,35 @@ type loader struct {
 	limits limits
 	kept   int64
 	words  int
+	member bool     // what is read is a part of an archive or a directory
+	none   []*Error // inputs of which nothing is used
 	builder
 }
 
 // finish makes the Config of what was read.
 func (l *loader) finish(names string) (Config, error) {
-	known := slices.ContainsFunc(l.stanzas, func(s *stanza) bool {
-		return s.problem != unknownModule
-	})
-	c := l.build()
-	if !known && c.Global.Value == "" && c.Management.Value == "" {
-		return Config{}, refuse(names, "has no stanza of a BIG-IP configuration", accepted)
+	known := slices.ContainsFunc(l.stanzas, (*stanza).known)
+	for _, e := range l.none {
+		l.say("nothing-used", label(e.File), e.File,
+			"nothing in this file is used: it "+e.What, e.Fix)
 	}
-	return c, nil
+	c := l.build()
+	switch {
+	case known || c.Global.Value != "" || c.Management.Value != "":
+		return c, nil
+	case len(l.none) > 0:
+		return Config{}, l.none[0]
+	}
+	return Config{}, refuse(names, noStanza, accepted)
 }
+
+// unused notes an input of which nothing is used.
+func (l *loader) unused(name, data string) {
+	what, fix := formatOf(data)
+	l.none = append(l.none, refuse(name, what, fix))
+}
+
+func (l *loader) stdin(string) error { return l.input("stdin", os.Stdin, 0) }
 
 func (l *loader) path(name string) error {
 	f, err := os.Open(name)
@@ -115,7 +135,8 @@ func ioError(name string, err error) *Error {
 }
 
 // directory reads the files of a BIG-IP that are below a directory: an unpacked
-// UCS, its config directory, or a partition.
+// UCS, its config directory, or a partition; and the answers of iControl REST
+// that are in it, *.json.
 func (l *loader) directory(name string) error {
 	root, top := os.DirFS(name), "config"
 	if path.Base(path.Clean(name)) == "partitions" {
@@ -130,12 +151,15 @@ func (l *loader) directory(name string) error {
 			return refuse(name, fmt.Sprintf("has more than %d files and directories",
 				l.limits.members), "name the directory with bigip.conf")
 		}
-		if !d.Type().IsRegular() || !wanted(p) && !wanted(path.Join(top, p)) {
+		l.member = wanted(p) || wanted(path.Join(top, p))
+		answer := path.Ext(p) == ".json" && p[0] != '.' && !strings.Contains(p, "/")
+		if !d.Type().IsRegular() || !l.member && !answer {
 			return nil
 		}
 		files++
 		return l.path(path.Join(name, p))
 	})
+	l.member = false
 	if err == nil && files == 0 {
 		err = refuse(name, "no bigip.conf, bigip_base.conf or BigDB.dat is below it",
 			accepted)
@@ -253,11 +277,17 @@ func (l *loader) keep(name string, r io.Reader, size int64) (string, error) {
 	return b.String(), nil
 }
 
-// text takes the stanzas of a file, or the settings of BigDB.dat.
+// text takes the stanzas of a file, the settings of BigDB.dat, or answers of
+// iControl REST.
 func (l *loader) text(name, data string) error {
 	data = clean(data)
+	if jsonStart.MatchString(data) {
+		return l.rest(name, data)
+	}
 	if isBigDB(data) {
-		bigDB(name, data, l.setting)
+		if !bigDB(name, data, l.setting) && !l.member {
+			l.unused(name, data)
+		}
 		return nil
 	}
 	s := scan{file: name, data: data, words: l.limits.words - l.words}
@@ -268,6 +298,10 @@ func (l *loader) text(name, data string) error {
 	l.words = l.limits.words - s.words
 	if err := bigpipe(&s); err != nil {
 		return err
+	}
+	if !l.member && !slices.ContainsFunc(s.stanzas, (*stanza).known) {
+		l.unused(name, data)
+		return nil
 	}
 	if s.strays > 0 {
 		l.say("stray", "", hint.Origin(name, s.stray),

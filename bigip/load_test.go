@@ -205,7 +205,7 @@ func TestErrors(t *testing.T) {
 		"zip":       {"x.zip", []byte("PK\x03\x04"), "x.zip: is a zip archive"},
 		"xz":        {"x.xz", []byte("\xfd7zXZ\x00"), "x.xz: is compressed with something else than gzip"},
 		"empty":     {"x.conf", nil, "x.conf: has no stanza of a BIG-IP configuration"},
-		"json":      {"as3.json", []byte("{\"class\": \"ADC\"}\n"), "as3.json: has no stanza of a BIG-IP configuration"},
+		"json":      {"as3.json", []byte("{\"class\": \"ADC\"}\n"), "as3.json: is an AS3 declaration"},
 		"bigpipe":   {"bigip.conf", []byte("# v10\nvirtual web {\n   destination 192.0.2.1:http\n}\nroute default inet {\n   gateway 192.0.2.254\n}\n"), "bigip.conf:2: is in the bigpipe format of BIG-IP 10 and older"},
 	} {
 		_, err := Parse(tt.name, tt.data)

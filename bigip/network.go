@@ -5,7 +5,6 @@ import (
 	"net/netip"
 	"path"
 	"strconv"
-	"strings"
 
 	"go4.org/netipx"
 )
@@ -124,7 +123,8 @@ func (b *builder) member(o *object, name string, block tokens) Member {
 		case "address":
 			address = value.first()
 		case "session", "state":
-			m.Disabled = m.Disabled || strings.HasPrefix(value.first(), "user-")
+			m.Disabled = m.Disabled || value.first() == "user-disabled" ||
+				value.first() == "user-down"
 		}
 	}
 	a, id, ok := parseAddr(address)

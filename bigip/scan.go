@@ -1,6 +1,7 @@
 package bigip
 
 import (
+	"cmp"
 	"slices"
 	"strings"
 
@@ -13,7 +14,7 @@ type stanza struct {
 	kind     string // "ltm virtual"; of kinds that are not modelled the first two words
 	name     string
 	file     string
-	line     int
+	line     int      // 0 for an item of iControl REST
 	body     tokens   // of modelled kinds alone
 	commands []string // of an iRule: lasthop, nexthop
 	calls    []string // of an iRule: those whose procedures it calls
@@ -27,7 +28,16 @@ func (s *stanza) module() string {
 	return module
 }
 
-func (s *stanza) origin() string { return hint.Origin(s.file, s.line) }
+// known reports whether tmsh has its module.
+func (s *stanza) known() bool { return s.problem != unknownModule }
+
+// origin is file:line, or for an item of iControl REST "file: name".
+func (s *stanza) origin() string {
+	if s.line == 0 {
+		return s.file + ": " + label(cmp.Or(s.name, s.kind))
+	}
+	return hint.Origin(s.file, s.line)
+}
 
 // subject is what a message may say of a stanza: its type and name. Of an
 // unknown module only plain words are known to be such.

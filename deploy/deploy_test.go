@@ -53,6 +53,23 @@ func systemd(t *testing.T) (line string, version int) {
 	return line, version
 }
 
+// TestNoSysusers: a package is installed also where systemd-tmpfiles is there,
+// and nothing that makes the user of its file.
+func TestNoSysusers(t *testing.T) {
+	dir := t.TempDir()
+	for name, status := range map[string]int{"systemd-tmpfiles": 65, "id": 1} {
+		text := fmt.Sprintf("#!/bin/sh\nexit %d\n", status)
+		if err := os.WriteFile(filepath.Join(dir, name), []byte(text), 0o755); err != nil {
+			t.Fatal(err)
+		}
+	}
+	c := exec.Command("/bin/sh", "packages/postinstall.sh", "configure")
+	c.Env = []string{"PATH=" + dir}
+	if out, err := c.CombinedOutput(); err != nil {
+		t.Errorf("%v\n%s", err, out)
+	}
+}
+
 // TestInstall: each file in its place, a second time does no harm, and what the
 // administrator wrote stays.
 func TestInstall(t *testing.T) {

@@ -56,13 +56,24 @@ func (s *resolver) tellUnknown() {
 		if _, ok := s.links[name]; !ok {
 			s.find(Warning.Finding("unknown-link", name, "%s is for the link %s, "+
 				"which is not here", setting, name).
-				Advise("check the name with: ip link"))
+				Advise("check the name with: ip -br link; an altname does not " +
+					"count"))
 		}
 	}
-	here := Present(s.host)
+	here, named, wild := Present(s.host), map[netip.Addr]bool{}, map[bool]bool{}
+	for _, r := range s.rows {
+		named[r.Addr] = true
+		wild[r.Addr.Is4()] = wild[r.Addr.Is4()] || r.wild
+	}
 	address := func(addr netip.Addr, setting string) {
-		named := slices.ContainsFunc(s.rows, func(r row) bool { return r.Addr == addr })
-		if !named && !here(addr) {
+		switch {
+		case here(addr) || named[addr]:
+		case wild[addr.Is4()]:
+			s.find(Info.Finding("unknown-address", addr.String(), "%s is for %s, "+
+				"which this host does not have now; a wildcard listens on it once "+
+				"it comes", setting, addr).Advise("correct the address, if it is " +
+				"not one of a failover"))
+		default:
 			s.find(Warning.Finding("unknown-address", addr.String(), "%s is for %s, "+
 				"which no listener names and this host does not have", setting,
 				addr).Advise("correct the address, or add the listener"))

@@ -116,8 +116,13 @@ type Row struct {
 // Blocked reports whether the row needs input or is manual.
 func (r Row) Blocked() bool { return r.Status == NeedsInput || r.Status == Manual }
 
-// Blocked reports whether one of the rows is blocked.
-func (r Result) Blocked() bool { return slices.ContainsFunc(r.Rows, Row.Blocked) }
+// Blocked reports whether one of the rows is blocked, or a file was not used.
+func (r Result) Blocked() bool {
+	return slices.ContainsFunc(r.Rows, Row.Blocked) ||
+		slices.ContainsFunc(r.Findings, func(f routing.Finding) bool {
+			return f.Code == "nothing-used"
+		})
+}
 
 // Step is one step of the cut-over.
 type Step struct {

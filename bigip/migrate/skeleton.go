@@ -40,10 +40,21 @@ include /etc/nginx/modules-enabled/*.conf;
 include /usr/share/nginx/modules/*.conf;
 `
 
-// Skeleton writes a nginx.conf that listens where the virtual servers did, and
-// serves nothing yet. NGINX accepts it as it is. It reports whether it listens
-// at each destination of each virtual server that replied to clients.
-func Skeleton(c bigip.Config) (text string, whole bool) {
+// Skeleton writes a nginx.conf that listens where the selected virtual servers
+// did, and serves nothing yet. NGINX accepts it as it is. It reports whether it
+// listens at each destination of each of them that replied to clients.
+func (s Selection) Skeleton(c bigip.Config) (text string, whole bool, err error) {
+	taken, _, err := s.apply(c)
+	if err != nil {
+		return "", false, err
+	}
+	text, whole = writeSkeleton(taken, len(c.Virtuals)-len(taken.Virtuals))
+	return text, whole, nil
+}
+
+// writeSkeleton writes the skeleton of all virtual servers of c. leftOut is how
+// many others the files have.
+func writeSkeleton(c bigip.Config, leftOut int) (text string, whole bool) {
 	s := skeleton{whole: true, claims: map[socket][]claim{}}
 	for i := range c.Virtuals {
 		s.virtual(&c.Virtuals[i])
@@ -52,6 +63,9 @@ func Skeleton(c bigip.Config) (text string, whole bool) {
 	b.WriteString(skeletonHead)
 	if c.Hostname != "" {
 		fmt.Fprintf(&b, "#\n# %s\n", comment("BIG-IP "+c.Hostname))
+	}
+	if leftOut > 0 {
+		fmt.Fprintf(&b, "# Virtual servers left out by --only and --skip: %d\n", leftOut)
 	}
 	if s.stream.Len() > 0 {
 		b.WriteString(skeletonModules)

@@ -170,7 +170,11 @@ func skeletonOf(t *testing.T, conf string) (string, bool) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	return Skeleton(c)
+	text, whole, err := Selection{}.Skeleton(c)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return text, whole
 }
 
 // TestSkeletonHostile: no text of the files becomes a directive, moves a
@@ -186,7 +190,7 @@ ltm virtual b { destination 192.0.2.1:80 ip-protocol tcp }`))
 		"x\u0085evil on;", "'\"{};#$evil"} {
 		c.Hostname, c.Virtuals[0].Name, c.Virtuals[1].Origin = evil, evil, evil
 		c.Virtuals[1].Destinations[0].Service = evil
-		text, _ := Skeleton(c)
+		text, _, _ := Selection{}.Skeleton(c)
 		for line := range strings.Lines(text) {
 			line = strings.TrimSuffix(line, "\n")
 			if !harmless.MatchString(line) || len(line) > 4000 ||
@@ -202,3 +206,23 @@ ltm virtual b { destination 192.0.2.1:80 ip-protocol tcp }`))
 // harmless are the lines of a skeleton.
 var harmless = regexp.MustCompile(`^( *#.*|events \{|stream \{|    server \{|include /\S+;|` +
 	` *listen \S+;|        return "";  # in place of proxy_pass| *\}|)$`)
+
+// TestSkeletonOfWave: it has the selected virtual servers alone, and says how
+// many it leaves out.
+func TestSkeletonOfWave(t *testing.T) {
+	c, err := bigip.Parse("f", []byte(`ltm virtual /Common/a { destination /Common/192.0.2.1:80 ip-protocol tcp }
+ltm virtual /Common/b { destination /Common/192.0.2.2:80 ip-protocol tcp }
+ltm virtual /Common/c { destination /Common/192.0.2.3:80 ip-protocol tcp }`))
+	if err != nil {
+		t.Fatal(err)
+	}
+	text, whole, err := Selection{Only: []string{"/Common/b"}}.Skeleton(c)
+	if err != nil || !whole || !strings.Contains(text, "listen 192.0.2.2:80;") ||
+		strings.Count(text, "listen ") != 1 ||
+		!strings.Contains(text, "left out by --only and --skip: 2\n") {
+		t.Errorf("%t, %v\n%s", whole, err, text)
+	}
+	if _, _, err := (Selection{Only: []string{"/Common/d"}}).Skeleton(c); err == nil {
+		t.Error("a pattern that matches nothing is no error")
+	}
+}

@@ -44,7 +44,14 @@ func (a *app) clear(dryRun bool) error {
 		}
 		defer a.ui.closeWriter(w)
 	}
-	s, err := scene.Owned(a.flags.decide)
+	n, mistakes, err := a.flags.decide.Numbers()
+	if err != nil {
+		return err
+	}
+	if mistakes != "" {
+		a.ui.warn("%s", mistakes)
+	}
+	s, err := scene.Owned(n)
 	if err != nil {
 		return err
 	}

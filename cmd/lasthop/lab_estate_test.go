@@ -282,7 +282,7 @@ func (e *estate) wantDuplicate(host bigipLab, flags, addr, link string, selfs ..
 	if len(owners) != 2 {
 		e.t.Fatalf("%s is on %v", addr, owners)
 	}
-	mac := regexp.MustCompile("link/ether (\\S+)").FindStringSubmatch(
+	mac := regexp.MustCompile(`link/ether (\S+)`).FindStringSubmatch(
 		e.do("at", owners[1], "ip", "-o", "link", "show", link))
 	plain, _, _ := strings.Cut(addr, "%")
 	v := e.wantVerified(host, flags, map[string]string{plain: mac[1] + ", BIG-IP, self IP " +

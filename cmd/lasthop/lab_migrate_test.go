@@ -25,13 +25,14 @@ type migration struct {
 }
 
 // TestLabMigrate takes the place of BIG-IPs as docs/migrating-from-big-ip.md
-// says, in four labs. They do what the page and migrate say, line by line, and
-// add only what migrate asks a person for. Each command of the page is run.
+// says, in four labs, and takes the answers of iControl REST in a fifth. They
+// do what the page and migrate say, line by line, and add only what migrate
+// asks a person for. Each command of the page is run.
 func TestLabMigrate(t *testing.T) {
 	t.Parallel()
 	g, labs := &guide{}, map[string]func(*testing.T, *guide){
 		"one": migrateOne, "kinds": migrateKinds, "pair": migratePair,
-		"estate": migrateEstate}
+		"rest": migrateREST, "estate": migrateEstate}
 	done := t.Run("labs", func(t *testing.T) {
 		for name, lab := range labs {
 			t.Run(name, func(t *testing.T) {

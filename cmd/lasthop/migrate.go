@@ -32,9 +32,10 @@ the same here, what is missing for that, and how to cut over and back: the exact
 flags or lasthop.yaml, lines of nginx.conf, commands for both sides. It changes
 nothing and needs no root.
 
-FILE is what an engineer has: bigip.conf and bigip_base.conf, a UCS, an SCF, the
-output of tmsh list, BigDB.dat, or a directory with these; several are taken
-together, as one BIG-IP's. Keys and passwords in them are never printed.
+FILE is what an engineer has: bigip.conf and bigip_base.conf, a UCS, an SCF, a
+qkview, the output of tmsh list, BigDB.dat, answers of iControl REST (JSON), a
+directory with these, or - for the standard input. Several are taken together,
+as one BIG-IP's. Keys and passwords in them are never printed.
 
 --only and --skip take the virtual servers of a wave, and choose the route
 domain that this host is for. What they leave out stays in the report.
@@ -50,7 +51,8 @@ addresses that moved, and names each machine that still answers for one. It send
 ARP requests and neighbour solicitations, changes nothing, and needs CAP_NET_RAW.
 
 It exits with 2 if a virtual server needs input or is manual, or is not in the
-skeleton, and with --verify if an address is not answered here alone.`,
+skeleton, or if nothing in a FILE was used, and with --verify if an address is
+not answered here alone.`,
 		Args: func(c *cobra.Command, args []string) error {
 			if len(args) == 0 {
 				return hint.New(errors.New("no file of a BIG-IP is named"),
@@ -123,8 +125,10 @@ func (a *app) migrate(paths []string, f migrateFlags) error {
 		return err
 	}
 	if a.flags.output == "nginx" {
-		text, whole := migrate.Skeleton(c)
-		_, err := io.WriteString(a.ui.stdout, text)
+		text, whole, err := f.selection.Skeleton(c)
+		if err == nil {
+			_, err = io.WriteString(a.ui.stdout, text)
+		}
 		return ended(err, whole)
 	}
 	scene, s, err := look(a)

@@ -125,7 +125,7 @@ func (s *skeletons) hostile(t *testing.T) {
 }
 
 func (s *skeletons) config(t *testing.T, path string, c bigip.Config) {
-	text, _ := migrate.Skeleton(c)
+	text, _, _ := migrate.Selection{}.Skeleton(c)
 	conf := filepath.Join(t.TempDir(), "nginx.conf")
 	if err := os.WriteFile(conf, []byte(text), 0o644); err != nil {
 		t.Fatal(err)

@@ -28,6 +28,9 @@ var ErrNone = errors.New("no lasthop runs in this network namespace")
 // fewer rights than the client, so its answers are bounded in time and size.
 type Client struct{ Socket string }
 
+// otherVersion is what to do about a daemon that was not restarted since.
+const otherVersion = "is it another version? systemctl restart lasthop"
+
 const (
 	dialTimeout = 5 * time.Second
 	answerMost  = 64 << 20 // bytes; a status with 10,000 listeners has a tenth of it
@@ -65,13 +68,23 @@ func (c Client) Reload(sudoer string) error {
 	return c.ask(http.MethodPost, pathReload, Request{Sudoer: sudoer}, &report.Apply{})
 }
 
+// clientWaits is how long an answer may take. What is published waits for
+// nothing.
+func clientWaits(method string) time.Duration {
+	if method == http.MethodGet {
+		return 3 * askTimeout
+	}
+	return syncTimeout + askTimeout
+}
+
 // ask sends a request and decodes the answer.
 func (c Client) ask(method, path string, body, into any) error {
 	sent, err := json.Marshal(body)
 	if err != nil {
 		return err
 	}
-	client := http.Client{Timeout: syncTimeout + 5*time.Second,
+	patience := clientWaits(method)
+	client := http.Client{Timeout: patience,
 		Transport: &http.Transport{DisableKeepAlives: true,
 			MaxResponseHeaderBytes: refusalMost,
 			DialContext: func(ctx context.Context, _, _ string) (net.Conn, error) {
@@ -86,6 +99,10 @@ func (c Client) ask(method, path string, body, into any) error {
 	resp, err := client.Do(req)
 	if errors.Is(err, unix.ENOENT) || errors.Is(err, unix.ECONNREFUSED) {
 		return c.none()
+	}
+	if errors.Is(err, context.DeadlineExceeded) {
+		return hint.New(fmt.Errorf("lasthop run does not answer within %s", patience),
+			"is it stopped, or starved? see: systemctl status lasthop")
 	}
 	if err != nil {
 		return fmt.Errorf("ask lasthop run: %w", err)
@@ -121,7 +138,7 @@ func read(resp *http.Response, into any) error {
 			answerMost)
 	case err != nil:
 		return hint.New(fmt.Errorf("read the answer of lasthop run: %w", err),
-			"is it another version? systemctl restart lasthop")
+			otherVersion)
 	}
 	return refusal{resp.Header.Get(headerError), resp.Header.Get(headerHint)}.error()
 }
@@ -131,7 +148,11 @@ func refused(resp *http.Response) error {
 	data, _ := io.ReadAll(io.LimitReader(resp.Body, refusalMost))
 	var r refusal
 	if err := json.Unmarshal(data, &r); err != nil || r.Message == "" {
-		return fmt.Errorf("lasthop run answers %s", resp.Status)
+		err = fmt.Errorf("lasthop run answers %s", resp.Status)
+		if resp.StatusCode == http.StatusNotFound {
+			err = hint.New(err, otherVersion)
+		}
+		return err
 	}
 	return r.error()
 }

@@ -30,12 +30,13 @@ type door struct {
 // there: the run directory, the lock, the sockets.
 const tendEvery = time.Second
 
-// openFirst opens the door for the first time: a setting that is wrong is an
-// error, since a person waits for the answer. Where something is used up, the
-// listener is nil.
+// openFirst opens the door for the first time. Where something is used up the
+// listener is nil, and so it is for metrics that cannot be had now: their
+// address comes late, or another program has the port. Routes do not wait for
+// that.
 func (o door) openFirst() (net.Listener, error) {
 	l, err := o.open()
-	if writer.Scarce(err) {
+	if writer.Scarce(err) || err != nil && o.about == aboutMetrics {
 		return nil, nil
 	}
 	return l, err

@@ -276,7 +276,8 @@ func TestRunSettings(t *testing.T) {
 }
 
 // TestRunNotifies: systemd hears that the daemon is ready, how it is, that it
-// lives, that it reads its settings, and that it ends.
+// lives, that it reads its settings, how long a reload may take, and that it
+// ends.
 func TestRunNotifies(t *testing.T) {
 	s := newServer(t)
 	l, err := net.ListenUnixgram("unixgram",
@@ -319,6 +320,8 @@ func TestRunNotifies(t *testing.T) {
 	hup <- syscall.SIGHUP
 	heard("RELOADING=1\nMONOTONIC_USEC=")
 	heard("READY=1")
+	_ = s.socket().Reload("") // says that nginx.conf is broken, or nothing
+	heard("EXTEND_TIMEOUT_USEC=130000000")
 	if err := s.end(); err != nil {
 		t.Fatal(err)
 	}

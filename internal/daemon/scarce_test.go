@@ -181,12 +181,42 @@ func TestDoor(t *testing.T) {
 	}
 }
 
-// TestDoorSetting: a setting that is wrong is an error at the start.
+// TestDoorSetting: what keeps the socket closed is an error at the start. What
+// keeps the metrics from their port is not: the routes come first.
 func TestDoorSetting(t *testing.T) {
-	wrong := door{open: func() (net.Listener, error) { return listenMetrics("nonsense") }}
-	if _, err := wrong.openFirst(); err == nil {
-		t.Error("it is none")
+	for about, fatal := range map[string]bool{aboutSocket: true, aboutMetrics: false} {
+		wrong := door{about: about, open: func() (net.Listener, error) {
+			return listenMetrics("192.0.2.1:9176")
+		}}
+		if l, err := wrong.openFirst(); l != nil || (err != nil) != fatal {
+			t.Errorf("%s: %v", about, err)
+		}
 	}
+}
+
+// TestRunMetricsTaken: a port of another program keeps no route away. It is a
+// trouble, and over once the port is free.
+func TestRunMetricsTaken(t *testing.T) {
+	t.Parallel()
+	s := newServer(t)
+	other, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer other.Close()
+	file := s.File("lasthop.yaml")
+	text := fmt.Sprintf("metrics: {listen: %q}\ninterfaces: {eth1: {gateways: [10.0.1.7]}}\n",
+		other.Addr())
+	if err := os.WriteFile(file, []byte(text), 0o644); err != nil {
+		t.Fatal(err)
+	}
+	s.start(func(o *Options) { o.Flags.File = file })
+	s.Until("the route and the trouble", func() bool {
+		return has(s.owned(), "default via 10.0.1.7") &&
+			has(s.status().Wrong, "listen for metrics on "+other.Addr().String())
+	})
+	other.Close()
+	s.Until("the port", func() bool { return len(s.status().Wrong) == 0 })
 }
 
 // TestRunDeaf: where no event of the host can be heard, looks take their place,

@@ -184,10 +184,18 @@ func askLoop(w http.ResponseWriter, r *http.Request, s served, ask request) {
 		refuse(w, http.StatusBadRequest, fmt.Errorf("read the request: %w", err))
 		return
 	}
+	if ask.reload { // systemd would end ExecReload= after the unit's TimeoutStartSec=
+		longer := syncTimeout + 2*askTimeout
+		notify(fmt.Sprintf("EXTEND_TIMEOUT_USEC=%d", longer.Microseconds()))
+	}
 	ctx, cancel := context.WithTimeout(r.Context(), syncTimeout)
 	defer cancel()
 	ask.by = writer.Asker(by.uid, ask.Sudoer)
 	result, err := s.request(ctx, ask)
+	if errors.Is(err, context.DeadlineExceeded) {
+		err = hint.New(fmt.Errorf("lasthop run is busy, and has not done it within %s",
+			syncTimeout), "what it is at: lasthop status; journalctl -u lasthop")
+	}
 	if err != nil && len(result.Done) == 0 {
 		refuse(w, http.StatusConflict, err)
 		return

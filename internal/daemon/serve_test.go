@@ -48,6 +48,7 @@ func TestLocalHandler(t *testing.T) {
 		{"much too much", "POST", "/sync", `{"expect":"` + strings.Repeat("x", 5000) + `"}`, 0, nil, 400, "too large"},
 		{"reload for root", "POST", "/reload", `{"sudoer":"bob"}`, 0, nil, 200, ""},
 		{"reload for others", "POST", "/reload", `{}`, 1000, nil, 403, `{"error":"only root may ask lasthop run for a reload","hint":"run it with sudo"}`},
+		{"reload of a busy daemon", "POST", "/reload", `{}`, 0, context.DeadlineExceeded, 409, "lasthop run is busy, and has not done it within 2m0s"},
 		{"reload that is refused", "POST", "/reload", `{}`, 0, refused, 409, `{"error":"no","hint":"do that"}`},
 		{"the wrong method", "GET", "/sync", "", 0, nil, 405, ""},
 		{"something else", "GET", "/etc/passwd", "", 0, nil, 404, ""},

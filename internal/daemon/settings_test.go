@@ -91,6 +91,12 @@ func TestReloadCommand(t *testing.T) {
 	})
 	r.Conf("listen 10.0.1.100:80;")
 	r.reload()
+	r.refusedByKernel()
+}
+
+// refusedByKernel wants the kernel's reason, behind that of a configuration.
+func (r reloading) refusedByKernel() {
+	r.t.Helper()
 	r.write(gateways("10.0.1.11"))
 	r.loop(func() {
 		r.d.options.Kernel.Fault = func(kind int) error {
@@ -101,6 +107,9 @@ func TestReloadCommand(t *testing.T) {
 		}
 	})
 	r.reload("operation not permitted")
+	r.Replace("events {") // is what to say first
+	r.reload(r.File("nginx.conf") + ":1: ")
+	r.Conf("listen 10.0.1.100:80;")
 	r.loop(func() { r.d.options.Kernel.Fault = nil })
 	r.reload()
 	r.by("10.0.1.11")

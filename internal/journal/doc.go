@@ -49,7 +49,9 @@ func Here() Place {
 }
 
 const (
-	queued   = 1024            // lines that wait for a journal that is busy
+	// lines that wait for a journal that is busy: the changes of a start
+	// with 10,000 listeners, where no two share a rule
+	queued   = 32 << 10
 	patience = 5 * time.Second // with it
 )
 

@@ -74,7 +74,11 @@ func (h handler) WithGroup(string) slog.Handler { return h }
 
 func (h handler) Handle(_ context.Context, r slog.Record) error {
 	r.AddAttrs(h.attrs...)
-	h.queue.Put(entry(r))
+	if r.Level < slog.LevelWarn {
+		h.queue.Offer(entry(r))
+	} else {
+		h.queue.Put(entry(r))
+	}
 	return nil
 }
 

@@ -131,6 +131,47 @@ func TestStuckJournal(t *testing.T) {
 	l.Close()
 }
 
+// TestBurst: a journal that reads gets each line of a change with 25,000
+// writes, however fast they come.
+func TestBurst(t *testing.T) {
+	path := filepath.Join(t.TempDir(), "journal")
+	c := listen(t, path)
+	l := Open(Place{Stream: true, Socket: path}, Text{os.Stderr})
+	const lines = 25000
+	for range lines {
+		l.Info("changed", "op", "ip rule add pref 5199", EventKey, Changed)
+	}
+	for n := range lines {
+		if next(c, 10*time.Second) == "" {
+			t.Fatalf("%d of %d came, %d are lost", n, lines, l.Lost())
+		}
+	}
+	l.Close()
+	if lost := l.Lost(); lost > 0 {
+		t.Errorf("%d are lost", lost)
+	}
+}
+
+// TestImportantLines: changes that wait leave room for what is wrong.
+func TestImportantLines(t *testing.T) {
+	path := filepath.Join(t.TempDir(), "journal")
+	c := listen(t, path)
+	l := Open(Place{Stream: true, Socket: path}, Text{os.Stderr})
+	for l.Lost() == 0 {
+		l.Info("changed", "op", "ip rule add pref 5199")
+	}
+	l.Warn("wrong")
+	for end := time.Now().Add(20 * time.Second); ; {
+		if parse(t, next(c, 10*time.Second))["MESSAGE"] == "wrong" {
+			break
+		}
+		if time.Now().After(end) {
+			t.Fatal("the warning is lost")
+		}
+	}
+	l.Close()
+}
+
 // TestStream: standard error is a stream of the journal if it has the device
 // and inode of $JOURNAL_STREAM.
 func TestStream(t *testing.T) {

@@ -56,6 +56,16 @@ func (q *Queue) Put(datagrams ...[]byte) {
 	}
 }
 
+// Offer queues a datagram that is less important than others: an eighth of the
+// queue stays free for those.
+func (q *Queue) Offer(datagram []byte) {
+	if len(q.putC) >= cap(q.putC)*7/8 {
+		q.lost.Add(1)
+		return
+	}
+	q.Put(datagram)
+}
+
 // Lost returns how many datagrams were lost since the last that was taken.
 func (q *Queue) Lost() int { return int(q.lost.Load()) }
 

@@ -69,6 +69,22 @@ func Load(f Flags) (Settings, error) {
 	return f.over(s, err)
 }
 
+// Numbers reads the numbers of the file alone, for `clear`. Mistakes in a file
+// that was not named must not keep what is lasthop's in the kernel, since a
+// package that is removed takes the program along: then the numbers are those
+// that the file says without a mistake, else the default ones, and mistakes
+// says so.
+func (f Flags) Numbers() (n routing.Numbers, mistakes string, err error) {
+	s, err := f.file()
+	n = s.Policy.Numbers
+	if err == nil || f.FileGiven {
+		return n, "", err
+	}
+	return n, fmt.Sprintf("%v\nclear knows what is lasthop's by these numbers alone: "+
+		"protocol %d, group %d, tables %d-%d, priority %d", err, n.Protocol, n.Group,
+		n.TableFirst, n.TableLast, n.Base), nil
+}
+
 // LoadCaptured reads the flags, and in place of this machine's file the
 // settings of a captured host. path names the capture in errors.
 func LoadCaptured(f Flags, path string, words map[string][]string,

@@ -2,7 +2,6 @@ package settings
 
 import (
 	"bytes"
-	"cmp"
 	"errors"
 	"fmt"
 	"io"
@@ -87,22 +86,28 @@ func nested(data []byte) bool {
 	return false
 }
 
-// Parse reads a lasthop.yaml. Every error names file, line and key.
+// bom is what editors of Windows put in front of UTF-8. YAML allows it (1.2.2,
+// section 5.2); the parser takes it for a part of the first key.
+const bom = "\ufeff"
+
+// Parse reads a lasthop.yaml. Every error names file, line and key. With an
+// error the settings are those that were read without a mistake, else the
+// default ones.
 func Parse(path string, data []byte) (Settings, error) {
 	c := &reader{file: path,
 		settings: Settings{Policy: routing.Policy{Numbers: routing.DefaultNumbers},
 			File: path, Text: string(data)}}
 	if nested(data) {
-		return Settings{}, hint.New(fmt.Errorf("%s: nested too deeply", path),
+		return c.settings, hint.New(fmt.Errorf("%s: nested too deeply", path),
 			"the sample lasthop.yaml shows every key")
 	}
-	doc, err := parser.ParseBytes(data, 0)
+	doc, err := parser.ParseBytes(bytes.TrimPrefix(data, []byte(bom)), 0)
 	if syntax := yaml.Error(nil); errors.As(err, &syntax) {
 		c.fail(syntax.GetToken().Position.Line, "", errors.New(syntax.GetMessage()))
-		return Settings{}, c.err()
+		return c.settings, c.err()
 	}
 	if err != nil {
-		return Settings{}, fmt.Errorf("%s: %w", path, err)
+		return c.settings, fmt.Errorf("%s: %w", path, err)
 	}
 	for i, d := range doc.Docs {
 		if d.Body == nil {
@@ -154,8 +159,12 @@ func (c *reader) fail(line int, at string, err error) {
 	if at != "" {
 		where += at + ": "
 	}
-	remedy := cmp.Or(hint.Of(err), "the sample lasthop.yaml shows every key")
-	c.errs = append(c.errs, hint.New(fmt.Errorf("%s%w", where, err), remedy))
+	remedy := hint.Of(err)
+	err = fmt.Errorf("%s%w", where, err)
+	if remedy == "" {
+		err = hint.New(err, "the sample lasthop.yaml shows every key")
+	}
+	c.errs = append(c.errs, err)
 }
 
 func lineOf(n ast.Node) int { return n.GetToken().Position.Line }

@@ -75,6 +75,50 @@ func TestSampleConfig(t *testing.T) {
 	}
 }
 
+// TestByteOrderMark: one in front of the file, as editors of Windows write it,
+// belongs to no key and to no comment. Lines may end as they do there.
+func TestByteOrderMark(t *testing.T) {
+	for _, text := range []string{"\ufefftable_names: true\n",
+		"\ufeff# a comment\r\ntable_names: true\r\n"} {
+		s, err := Parse("f.yaml", []byte(text))
+		if err != nil || !s.TableNames || s.Text != text {
+			t.Errorf("%q: %+v, %v", text, s, err)
+		}
+	}
+}
+
+// TestNumbers: mistakes elsewhere in the file do not hide its numbers. They are
+// told, and are an error only of a file that was named.
+func TestNumbers(t *testing.T) {
+	own := routing.DefaultNumbers
+	own.Protocol = 99
+	for _, tt := range []struct {
+		text, said string
+		want       routing.Numbers
+	}{
+		{"numbers: {protocol: 99}\n", "", own},
+		{"bogus: 1\nnumbers: {protocol: 99}\n", `:1: unknown key "bogus"`, own},
+		{"numbers: {protocol: 99, group: none}\n",
+			"protocol 99, group 76, tables 20000-20999, priority 5100", own},
+		{"numbers: {protocol: 99}\ndirect: [\n", "protocol 76", routing.DefaultNumbers},
+		{strings.Repeat("[", 100), "nested too deeply", routing.DefaultNumbers},
+	} {
+		file := filepath.Join(t.TempDir(), "f.yaml")
+		if err := os.WriteFile(file, []byte(tt.text), 0o644); err != nil {
+			t.Fatal(err)
+		}
+		n, said, err := Flags{File: file}.Numbers()
+		if err != nil || n != tt.want || !strings.Contains(said, tt.said) ||
+			(said == "") != (tt.said == "") {
+			t.Errorf("%q: %+v, %q, %v", tt.text, n, said, err)
+		}
+		_, said, err = Flags{File: file, FileGiven: true}.Numbers()
+		if (err != nil) != (tt.said != "") || said != "" {
+			t.Errorf("%q, named: %q, %v", tt.text, said, err)
+		}
+	}
+}
+
 // TestBadConfig: a mistake is named with file, line and key, and all are named.
 func TestBadConfig(t *testing.T) {
 	tests := []struct{ name, text, want string }{

@@ -164,14 +164,16 @@ func (s *Survey) Listening() error {
 		"if NGINX listens nowhere any more, take everything away with: lasthop clear")
 }
 
-// Owned reads what is ours on the host, and decides that nothing is to be: what
-// `clear` carries out. Of the settings the file alone counts.
-func (p Place) Owned(f settings.Flags) (*Survey, error) {
-	s, err := p.Host(settings.Flags{File: f.File, FileGiven: f.FileGiven})
+// Owned reads what is ours on the host by the numbers, and decides that nothing
+// is to be: what `clear` carries out.
+func (p Place) Owned(n routing.Numbers) (*Survey, error) {
+	h, err := p.Read()
 	if err != nil {
 		return nil, err
 	}
-	s.Decision.Owned = routing.Owned(s.Inputs.Host, s.Inputs.Policy.Numbers)
+	s := &Survey{Place: p, Taken: p.taken()}
+	s.Inputs.Host, s.Inputs.Policy.Numbers = h, n
+	s.Decision.Owned = routing.Owned(h, n)
 	s.Decision.Diff = routing.Compare(s.Decision.Owned, routing.State{})
 	return s, nil
 }

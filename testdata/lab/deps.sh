@@ -33,6 +33,7 @@ missing() {
 		arping iputils-arping
 		tcpdump tcpdump
 		socat socat
+		curl curl
 		nginx nginx
 		keepalived keepalived
 		systemd-analyze systemd

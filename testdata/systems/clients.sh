@@ -1,5 +1,6 @@
-# Sourced by packages.sh and journey.sh, which run in a machine of machine.sh:
-# clients that ask NGINX all the time, and steps that are done meanwhile.
+# Sourced by what runs in a machine of machine.sh: clients that ask NGINX all the
+# time, and steps that are done meanwhile (packages.sh, journey.sh); unit.sh needs
+# no clients.
 #
 # A group of clients is SOURCE>ADDRESS: requests from an address of the network
 # namespace fw to port 80 of an address of this host. fw is a router that drops

@@ -146,8 +146,8 @@ do_reload() {
 # What is refused changes nothing, and says why.
 do_settings() {
 	local file=/etc/lasthop/lasthop.yaml
-	cp $file /run/lasthop.yaml
-	trap "cp /run/lasthop.yaml $file; systemctl reload lasthop" EXIT
+	cp $file /run/settings
+	trap "cp /run/settings $file; systemctl reload lasthop" EXIT
 	echo "direct: [198.51.100.0/24]" >>$file
 	now systemctl reload lasthop
 	now grep -q "to 198.51.100.0/24" <(ip rule)
@@ -155,7 +155,7 @@ do_settings() {
 	now not systemctl reload lasthop
 	now grep -q "lasthop.yaml:[0-9]*" <(journalctl -b -u lasthop -p err -o cat)
 	now grep -q "to 198.51.100.0/24" <(ip rule)
-	cp /run/lasthop.yaml $file
+	cp /run/settings $file
 	now systemctl reload lasthop
 	trap - EXIT
 	now not grep -q "to 198.51.100.0/24" <(ip rule)
@@ -219,6 +219,20 @@ do_upgrade() {
 	! grep Deleted /run/changes || fail "something was deleted meanwhile"
 }
 
+# Settings that the new program refuses stop no service, and hide nothing from a
+# removal.
+do_typo() {
+	local before file=/etc/lasthop/lasthop.yaml said=/run/said
+	before=$(property lasthop MainPID)
+	cp $file /run/settings
+	echo "bogus: 1" >>$file
+	dpkg -i /mnt/job/lasthop_1.0.1_amd64.deb </dev/null >$said 2>&1 || :
+	grep -q 'lasthop.yaml:[0-9]*: unknown key "bogus"' $said || fail "it says only: $(cat $said)"
+	grep -q 'goes on with the old program' $said || fail "it says only: $(cat $said)"
+	now test "$before" = "$(property lasthop MainPID)"
+	now systemctl -q is-active lasthop
+}
+
 # installed: what lasthop has in the kernel, and names for it.
 installed() {
 	local family
@@ -260,6 +274,7 @@ do_remove() {
 }
 
 do_clear() {
+	[ ! -e /run/settings ] || cp /run/settings /etc/lasthop/lasthop.yaml
 	now sh /run/lasthop-undo/clear.sh
 	now test "$(installed)" = /etc/iproute2/rt_tables.d/lasthop.conf
 	now not is_answered 1
@@ -274,6 +289,24 @@ do_again() {
 	soon lasthop status
 }
 
+# A removal names a daemon that would put back what is taken away, and the tool
+# that its script lacks.
+do_by_hand() {
+	local ip said=/run/said daemon
+	ip=$(readlink -f "$(command -v ip)")
+	now systemctl stop lasthop
+	lasthop run >/dev/null 2>&1 &
+	daemon=$!
+	soon lasthop status
+	mv "$ip" "$ip.away"
+	dpkg -r lasthop >$said 2>&1 || :
+	mv "$ip.away" "$ip"
+	kill $daemon
+	wait $daemon || :
+	grep -q 'a lasthop still runs' $said || fail "it says only: $(cat $said)"
+	grep -q 'install iproute2' $said || fail "it says only: $(cat $said)"
+}
+
 do_purge() {
 	local left
 	now apt-get purge -y lasthop
@@ -284,7 +317,7 @@ do_purge() {
 }
 
 first_boot="install start reload dropin settings restart kill last_hop upgrade demo"
-second_boot="boot remove clear again purge"
+second_boot="boot typo remove clear again by_hand purge"
 steps="$first_boot $second_boot"
 
 case ${1:-} in

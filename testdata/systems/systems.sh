@@ -75,7 +75,7 @@ table() {
 # compile: without cgo, so that the programs start where the C library is older.
 # The machine has no Go: the `go build` of a test is a copy of lasthop there.
 compile() {
-	local package tests
+	local package tests name
 	export CGO_ENABLED=0
 	cd "$tree"
 	go build -trimpath -o "$work/lasthop" ./cmd/lasthop
@@ -87,11 +87,12 @@ compile() {
 		chmod 755 /tmp/go
 	END
 	while read -r package tests; do
-		go test -c -o "$work/${package##*/}.test" "$package"
+		name=$(tr / - <<<"${package#./}").test # two packages have the same last name
+		go test -c -o "$work/$name" "$package"
 		cat >>"$work/run.sh" <<-END
 			echo "== $package $tests"
-			cd '$tree/$package' && cp /mnt/job/${package##*/}.test /tmp &&
-				/tmp/${package##*/}.test -test.v -test.timeout $at_most -test.run '$tests' ||
+			cd '$tree/$package' && cp /mnt/job/$name /tmp &&
+				/tmp/$name -test.v -test.timeout $at_most -test.run '$tests' ||
 				echo "FAIL: $package: exit status \$?"
 		END
 	done < <(jobs)

@@ -11,9 +11,8 @@
 # LAB_WAIT     multiplies every time limit
 # KEEP         a directory for what the machine logs
 set -eu
-export LC_ALL=C
 self=$(cd "$(dirname "$0")" && pwd)/unit.sh
-wait=${LAB_WAIT:-1}
+. "${self%/*}/clients.sh"
 
 outside() { # outside ROOT LASTHOP
 	work=$(mktemp -d)
@@ -40,7 +39,7 @@ prepare() { # prepare ROOT LASTHOP
 	systemd-sysusers --root="$1"
 	systemd-tmpfiles --root="$1" --create lasthop.conf
 	journalctl --root="$1" --update-catalog
-	cp "$self" "$1/unit.sh"
+	cp "$self" "${self%/*}/clients.sh" "$1/"
 	for name in uplinks job; do $name >"$1/etc/systemd/system/$name.service"; done
 	systemctl --root="$1" enable nginx lasthop uplinks job
 	configure "$1"
@@ -119,21 +118,6 @@ try() {
 	if why=$( ("$1") 2>&1); then echo "ok $1"; else echo "FAIL $1: ${why//$'\n'/ | }"; fi
 }
 
-fail() { echo "$*"; exit 1; }
-
-# now COMMAND: must work. soon COMMAND: within 10 s. They end the function that tries.
-now() { local out; out=$("$@" 2>&1) || fail "$*: $out"; }
-
-soon() {
-	local i
-	for i in $(seq $((100 * wait))); do
-		! "$@" >/dev/null 2>&1 || return 0
-		sleep 0.1
-	done
-	now "$@"
-}
-
-not() { ! "$@"; }
 nobody() { setpriv --reuid 65534 --regid 65534 --clear-groups "$@"; }
 shows() { grep -qE "$1" <<<"$("${@:2}" 2>&1)"; } # shows PATTERN COMMAND
 ask() { printf 'GET %s HTTP/1.0\r\n\r\n' "$2" | socat - "$1"; } # ask ADDRESS PATH
@@ -141,7 +125,6 @@ log() { journalctl -u lasthop -o cat --no-pager "$@"; }
 # since ARGUMENT...: the journal from mark on. A cursor would skip the first line (systemd 252).
 mark() { begun=$(date +%s.%6N); }
 since() { journalctl -q --no-pager -o cat --since="@$begun" "$@"; }
-property() { systemctl show -P "$2" "$1"; } # property UNIT NAME
 master() { cat /run/nginx.pid; }
 # leaves LINK: replies from its address leave by it.
 leaves() { shows "via 10.0.$1.1 dev eth$1" ip route get 203.0.113.9 from "10.0.$1.100"; }
