@@ -219,9 +219,11 @@ func (ts tokens) properties() iter.Seq2[token, tokens] {
 	}
 }
 
-// oneValue is the index behind the value of key that starts at i.
+// oneValue is the index behind the value of key that starts at i. In a virtual
+// address "enabled" is no flag: it is followed by yes or no.
 func (ts tokens) oneValue(key token, i int) int {
-	if !flags[key.text] && i < len(ts) && !ts[i].brace {
+	if i < len(ts) && !ts[i].brace &&
+		(!flags[key.text] || ts[i].text == "yes" || ts[i].text == "no") {
 		i++
 	}
 	if i < len(ts) && ts[i].is("{") {
