@@ -287,9 +287,9 @@ func kindOf(r *migrate.Row) (status string, second bool) {
 	return r.Status, r.LeftOut() || r.Status == migrate.Ready && r.Decided != ""
 }
 
-// virtualLists are the lists of virtual servers, the gravest first: those that are
-// ready by a decision come before the others, those that are left out at the
-// end.
+// virtualLists are the lists of virtual servers, the gravest first: those that
+// are ready by a decision come before the others, those that are left out at
+// the end.
 var virtualLists = func() []migrationStatus {
 	byDecision := migrationStatus{migrate.Ready, "ready by a decision",
 		"only as long as it is true what a person decided", yellow, ""}
