@@ -67,6 +67,8 @@ func (a *app) plan(exitCode, proving bool, evidence string) error {
 	if scene.kernel != nil {
 		unloaded = doctor.Unloaded(s, doctor.Options{Kernel: scene.kernel,
 			Line: scene.line, Status: scene.status})
+	}
+	if len(unloaded) > 0 {
 		p.Plan.Findings = slices.Concat(p.Plan.Findings, unloaded)
 		routing.SortFindings(p.Plan.Findings)
 	}
