@@ -12,13 +12,10 @@ import (
 	"github.com/google/go-cmp/cmp"
 )
 
-// corpusDir is the directory of real files: CORPUS, its bigip where it has one,
-// or what may lie beside the project.
+// corpusDir is the directory of real files: CORPUS, or its bigip where it has
+// one.
 func corpusDir(t *testing.T) string {
 	dir := os.Getenv("CORPUS")
-	if dir == "" {
-		dir = "../../shared/corpus/bigip"
-	}
 	if below := filepath.Join(dir, "bigip"); isDir(below) {
 		dir = below
 	}

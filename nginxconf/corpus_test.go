@@ -100,14 +100,10 @@ func regularFiles(t *testing.T, dir string) []string {
 	return names
 }
 
-// TestTrees loads every file below a directory as a main file:
-// CORPUS_TREES=DIR. Most are refused; none may hang, panic or fail without
-// saying where.
+// TestTrees loads every file below CORPUS/nginx-trees as a main file. Most are
+// refused; none may hang, panic or fail without saying where.
 func TestTrees(t *testing.T) {
-	dir := os.Getenv("CORPUS_TREES")
-	if dir == "" {
-		dir = "../../shared/corpus/nginx-trees"
-	}
+	dir := filepath.Join(os.Getenv("CORPUS"), "nginx-trees")
 	if !exists(dir) {
 		t.Skip(dir, " is not here")
 	}
