@@ -97,7 +97,8 @@ func TestMigrationText(t *testing.T) {
 		"4 virtual servers: 1 manual, 2 need input, 1 not applicable; 2 relied",
 		"In the way: irule (1), no-gateway (1), other-vlan",
 		"Manual (1)", "Need input (2)", "other-vlan; external = eth1: eth1 via 10.0.1.1",
-		"no-gateway, no-listener", "Not applicable (1)", "error: irule", "Before the cut-over",
+		"no-gateway, no-listener", "Not applicable (1)", "error: irule",
+		"Before the cut-over",
 		"1. Find out the routers", "2. In nginx.conf: listen",
 		"       listen 10.0.1.53:53 udp;", "Cut-over", "Roll-back",
 		"On the BIG-IP: serve again")
