@@ -175,36 +175,33 @@ const loadTime = 5 * time.Second
 // loaded refuses a plan that takes something away while NGINX has yet to load
 // what is on disk: it listens on what it has loaded.
 func (scene scene) loaded(s *survey.Survey) error {
-	end := time.Now().Add(loadTime)
-	for len(s.Decision.Diff.DelRules) > 0 {
-		l, err := doctor.Loads(s, scene.line.NetNS, scene.status)
-		if err != nil {
+	for end := time.Now().Add(loadTime); ; time.Sleep(50 * time.Millisecond) {
+		l, err := scene.takes(s)
+		if err != nil || len(l.Pending)+len(l.Losing) == 0 {
 			return err
 		}
-		losing := doctor.Losing(s, scene.kernel, l)
-		if len(l.Pending) == 0 && len(losing) == 0 {
-			return nil
-		}
 		if time.Now().After(end) {
-			return mayServe(l, losing)
+			return mayServe(l)
 		}
-		time.Sleep(50 * time.Millisecond)
 	}
-	return nil
+}
+
+// takes returns what NGINX may listen on that the plan takes the way of.
+func (scene scene) takes(s *survey.Survey) (doctor.Loaded, error) {
+	return doctor.Takes(s, doctor.Options{Kernel: scene.kernel, Line: scene.line,
+		Status: scene.status})
 }
 
 // mayServe says what NGINX may listen on, or does, although it is not on disk.
-func mayServe(l doctor.Loaded, losing []string) error {
-	message, remedy := "", "nginx -t && nginx -s reload"
-	if len(losing) > 0 {
-		message = fmt.Sprintf("NGINX listens on %s, which no listen on disk names, and "+
-			"this plan takes its way: nothing is changed", routing.Some(losing, 3))
-	} else {
+func mayServe(l doctor.Loaded) error {
+	message, remedy := "NGINX "+l.ToldLosing(), "nginx -t && nginx -s reload"
+	if len(l.Losing) == 0 {
 		message = l.Findings[0].Message + ", and may listen on what this plan takes " +
-			"the way of: nothing is changed"
+			"the way of"
 		remedy = l.Findings[0].Hint
 	}
-	return hint.New(errors.New(message), remedy+", and then again; or --no-delete, to add only")
+	return hint.New(errors.New(message+": nothing is changed"),
+		remedy+", and then again; or --no-delete, to add only")
 }
 
 // prepareUndo returns the command that goes back to what lasthop owns now:

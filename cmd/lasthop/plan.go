@@ -4,7 +4,6 @@ import (
 	"errors"
 	"slices"
 
-	"lasthop/internal/doctor"
 	"lasthop/internal/survey"
 	"lasthop/report"
 	"lasthop/routing"
@@ -65,8 +64,8 @@ func (a *app) plan(exitCode, proving bool, evidence string) error {
 	p := s.Plan()
 	var unloaded []routing.Finding
 	if scene.kernel != nil {
-		unloaded = doctor.Unloaded(s, doctor.Options{Kernel: scene.kernel,
-			Line: scene.line, Status: scene.status})
+		l, _ := scene.takes(s) // apply says why it cannot be told
+		unloaded = l.Refusals()
 	}
 	if len(unloaded) > 0 {
 		p.Plan.Findings = slices.Concat(p.Plan.Findings, unloaded)

@@ -11,11 +11,11 @@ import (
 	"lasthop/routing/host"
 )
 
-// Losing returns the sockets of NGINX that no listener of a plan names, and
+// losing returns the sockets of NGINX that no listener of a plan names, and
 // whose replies have a way now that the plan takes away: NGINX has loaded
 // something else than what is on disk. Without sock_diag, or where the files of
 // a master may not be looked at, there are none to be seen.
-func Losing(s *survey.Survey, k sockets.Lister, l Loaded) (list []string) {
+func losing(s *survey.Survey, k sockets.Lister, l Loaded) (list []string) {
 	var pids []int
 	for _, m := range l.Masters {
 		if slices.ContainsFunc(s.NGINX.Configs,
@@ -40,27 +40,36 @@ func Losing(s *survey.Survey, k sockets.Lister, l Loaded) (list []string) {
 	return list
 }
 
-// Unloaded returns why apply refuses a plan that removes rules: NGINX has not
-// loaded what is on disk, and listens, or may, on an address whose way the plan
-// removes.
-func Unloaded(s *survey.Survey, o Options) []routing.Finding {
+// Takes returns what NGINX has not loaded of what is on disk, and what it
+// listens on whose way the plan takes. A plan that removes no rule takes none.
+func Takes(s *survey.Survey, o Options) (l Loaded, err error) {
 	if len(s.Decision.Diff.DelRules) == 0 {
-		return nil
+		return l, nil
 	}
-	l, err := Loads(s, o.Line.NetNS, o.Status)
-	if err != nil {
-		return nil // apply says so
+	if l, err = Loads(s, o.Line.NetNS, o.Status); err == nil {
+		l.Losing = losing(s, o.Kernel, l)
 	}
-	for i := range l.Findings {
-		l.Findings[i].Severity = routing.Warning
+	return l, err
+}
+
+// ToldLosing says that NGINX listens on what the plan takes the way of.
+func (l Loaded) ToldLosing() string {
+	return "listens on " + routing.Some(l.Losing, 3) + ", which no listen on disk names, and " +
+		"this plan takes its way"
+}
+
+// Refusals are why apply refuses the plan; none if it does not.
+func (l Loaded) Refusals() (out []routing.Finding) {
+	for _, f := range l.Findings {
+		f.Severity = routing.Warning
+		out = append(out, f)
 	}
-	if losing := Losing(s, o.Kernel, l); len(losing) > 0 {
-		l.Findings = append(l.Findings, routing.Warning.Finding("not-loaded", "NGINX",
-			"it listens on %s, which no listen on disk names, and this plan takes "+
-				"its way: apply refuses that", routing.Some(losing, 3)).
+	if len(l.Losing) > 0 {
+		out = append(out, routing.Warning.Finding("not-loaded", "NGINX",
+			"it %s: apply refuses that", l.ToldLosing()).
 			Advise("nginx -t && nginx -s reload"))
 	}
-	return l.Findings
+	return out
 }
 
 // has reports whether replies from an address, or of a wildcard from some,
