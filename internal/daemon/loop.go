@@ -280,7 +280,7 @@ func (d *daemon) tend(now time.Time) {
 	d.agenda.by(doTend, now.Add(tendEvery))
 	d.noted(aboutRunDir, d.writer.Tend())
 	d.noted(aboutMemory, scarceMemory())
-	d.noted(aboutAudit, unaudited(d.writer.Unaudited()+d.log.Lost()))
+	d.noted(aboutAudit, unaudited(d))
 	if slices.ContainsFunc(d.fleet.instances, (*instance).scarce) {
 		d.filesChanged(now)
 		d.publish()
@@ -369,7 +369,7 @@ func (d *daemon) prepare() {
 
 // publish makes what is known now visible.
 func (d *daemon) publish() {
-	d.troubles.note(aboutAudit, unaudited(d.writer.Unaudited()+d.log.Lost()))
+	d.troubles.note(aboutAudit, unaudited(d))
 	s := report.Status{Detector: d.watcher.Detector(), Masters: d.fleet.masters(),
 		Wrong: d.troubles.messages()}
 	d.reconciler.report(&s)
@@ -384,7 +384,8 @@ func (d *daemon) publish() {
 
 // unaudited is what is wrong if the system's log, or the journal, does not take
 // the lines that say who changed what.
-func unaudited(lines int) error {
+func unaudited(d *daemon) error {
+	lines := d.writer.Unaudited() + d.log.Lost()
 	if lines == 0 {
 		return nil
 	}
