@@ -281,29 +281,28 @@ func (m Migration) source() string {
 	return text
 }
 
-// kindOf is the status of a row, and which of two kinds of it the row is of:
-// ready by a decision, not applicable since it is left out.
-func kindOf(r *migrate.Row) (status string, second bool) {
-	return r.Status, r.LeftOut() || r.Status == migrate.Ready && r.Decided != ""
+// virtualList is a list of virtual servers in text: a status, or the part of it
+// that is ready by a decision, or left out.
+type virtualList struct {
+	migrationStatus
+	part bool
 }
 
-// virtualLists are the lists of virtual servers, the gravest first: those that
-// are ready by a decision come before the others, those that are left out at
-// the end.
-var virtualLists = func() []migrationStatus {
-	byDecision := migrationStatus{migrate.Ready, "ready by a decision",
-		"only as long as it is true what a person decided", yellow, ""}
-	leftOut := migrationStatus{migrate.NotApplicable, "left out",
-		"this run is not about them", "", ""}
-	return append(slices.Insert(slices.Clone(migrationStatuses), 2, byDecision), leftOut)
-}()
+// virtualLists begin with the gravest.
+var virtualLists = []virtualList{
+	{migrationStatuses[0], false}, {migrationStatuses[1], false},
+	{migrationStatus{migrate.Ready, "ready by a decision",
+		"only as long as it is true what a person decided", yellow, ""}, true},
+	{migrationStatuses[2], false}, {migrationStatuses[3], false},
+	{migrationStatus{migrate.NotApplicable, "left out", "this run is not about them", "", ""},
+		true},
+}
 
-// kindIndex is the place in virtualLists of a row.
-func kindIndex(r *migrate.Row) int {
-	status, second := kindOf(r)
-	return slices.IndexFunc(virtualLists, func(s migrationStatus) bool {
-		return s.status == status && second == (s.name == "ready by a decision" ||
-			s.name == "left out")
+// listOf is the place in virtualLists of a row.
+func listOf(r *migrate.Row) int {
+	part := r.LeftOut() || r.Status == migrate.Ready && r.Decided != ""
+	return slices.IndexFunc(virtualLists, func(l virtualList) bool {
+		return l.status == r.Status && l.part == part
 	})
 }
 
@@ -315,9 +314,9 @@ func (t *page) virtuals(rows []migrate.Row) {
 	lists := make([][][]*migrate.Row, len(virtualLists))
 	for _, of := range served(rows) {
 		slices.SortStableFunc(of, func(a, b *migrate.Row) int {
-			return cmp.Compare(kindIndex(a), kindIndex(b))
+			return cmp.Compare(listOf(a), listOf(b))
 		})
-		k := kindIndex(of[0])
+		k := listOf(of[0])
 		lists[k] = append(lists[k], of)
 	}
 	for k, s := range virtualLists {
@@ -340,10 +339,10 @@ func (t *page) virtuals(rows []migrate.Row) {
 
 // served are the rows of each virtual server and destination, in their order.
 func served(rows []migrate.Row) (lists [][]*migrate.Row) {
-	at := make(map[string]int, len(rows))
+	at := make(map[place]int, len(rows))
 	for i := range rows {
 		r := &rows[i]
-		key := r.Virtual + " " + plainEndpoint(*r)
+		key := placeOf(r)
 		n, ok := at[key]
 		if !ok {
 			n, at[key] = len(lists), len(lists)

@@ -1,9 +1,7 @@
 package report
 
 import (
-	"bytes"
 	"net/netip"
-	"path/filepath"
 	"strings"
 	"testing"
 	"time"
@@ -11,7 +9,6 @@ import (
 	"lasthop/routing"
 
 	"github.com/google/go-cmp/cmp"
-	"github.com/santhosh-tekuri/jsonschema/v6"
 )
 
 // seenExample has a way of each kind.
@@ -85,24 +82,9 @@ func TestObserveText(t *testing.T) {
 
 // TestObserveJSON holds the document against its schema, also without packets.
 func TestObserveJSON(t *testing.T) {
-	schema, err := jsonschema.NewCompiler().Compile(filepath.Join("..", "docs", "schema",
-		"observe.json"))
-	if err != nil {
-		t.Fatal(err)
-	}
 	empty := Observe{Head: seenExample().Head}
 	empty.Sampling = routing.Sampling{Handshakes: 1, Payload: 1, Requests: 1, Segments: 1}
 	for _, o := range []Observe{seenExample(), empty} {
-		var b bytes.Buffer
-		if err := o.JSON(&b); err != nil {
-			t.Fatal(err)
-		}
-		doc, err := jsonschema.UnmarshalJSON(bytes.NewReader(b.Bytes()))
-		if err != nil {
-			t.Fatal(err)
-		}
-		if err := schema.Validate(doc); err != nil {
-			t.Errorf("%v\n%s", err, b.String())
-		}
+		wantSchema(t, "observe", o)
 	}
 }

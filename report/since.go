@@ -32,8 +32,10 @@ type Changed struct {
 	Is     string   `json:"is,omitempty"`
 }
 
-// place is where a state holds: what is compared with what.
+// place is a virtual server, and where clients connected to.
 type place struct{ name, endpoint string }
+
+func placeOf(r *migrate.Row) place { return place{r.Virtual, plainEndpoint(*r)} }
 
 // state is what is compared of a place; by is a VLAN, "" for all of them.
 type state struct {
@@ -59,7 +61,7 @@ func states(rows []migrate.Row) (out []state) {
 			fate, before = r.Reason, ""
 		}
 		for _, vlan := range vlans {
-			out = append(out, state{place{r.Virtual, plainEndpoint(*r)}, vlan,
+			out = append(out, state{placeOf(r), vlan,
 				r.Status, fate, before})
 		}
 	}

@@ -30,25 +30,31 @@ func makeStatus(t *testing.T) Status {
 		LastHop: makeLastHop(at)}
 }
 
-func TestStatusSchema(t *testing.T) {
+// wantSchema holds the JSON of a result against docs/schema/KIND.json.
+func wantSchema(t *testing.T, kind string, r Result) {
+	t.Helper()
 	schema, err := jsonschema.NewCompiler().Compile(filepath.Join("..", "docs", "schema",
-		"status.json"))
+		kind+".json"))
 	if err != nil {
 		t.Fatal(err)
 	}
-	for name, s := range map[string]Status{"full": makeStatus(t),
-		"idle": {Head: makeStatus(t).Head, Digest: makeStatus(t).Digest, InSync: true}} {
-		var b bytes.Buffer
-		if err := s.JSON(&b); err != nil {
-			t.Fatal(err)
-		}
-		doc, err := jsonschema.UnmarshalJSON(&b)
-		if err != nil {
-			t.Fatal(err)
-		}
-		if err := schema.Validate(doc); err != nil {
-			t.Errorf("%s: %v", name, err)
-		}
+	var b bytes.Buffer
+	if err := r.JSON(&b); err != nil {
+		t.Fatal(err)
+	}
+	doc, err := jsonschema.UnmarshalJSON(bytes.NewReader(b.Bytes()))
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := schema.Validate(doc); err != nil {
+		t.Errorf("%v\n%s", err, b.String())
+	}
+}
+
+func TestStatusSchema(t *testing.T) {
+	for _, s := range []Status{makeStatus(t),
+		{Head: makeStatus(t).Head, Digest: makeStatus(t).Digest, InSync: true}} {
+		wantSchema(t, "status", s)
 	}
 }
 

@@ -1,15 +1,12 @@
 package report
 
 import (
-	"bytes"
 	"net/netip"
-	"path/filepath"
 	"strings"
 	"testing"
 	"time"
 
 	"github.com/google/go-cmp/cmp"
-	"github.com/santhosh-tekuri/jsonschema/v6"
 
 	"lasthop/bigip/migrate"
 	"lasthop/routing"
@@ -60,26 +57,11 @@ func TestVerificationText(t *testing.T) {
 // TestVerificationJSON holds the document against its schema, also without
 // addresses and packets. A note alone is no reason to do anything.
 func TestVerificationJSON(t *testing.T) {
-	schema, err := jsonschema.NewCompiler().Compile(filepath.Join("..", "docs", "schema",
-		"verify.json"))
-	if err != nil {
-		t.Fatal(err)
-	}
 	empty := Verification{Head: verifyExample().Head}
 	empty.Findings = []routing.Finding{{Code: "not-moved", Severity: routing.Info,
 		Subject: "10.0.1.102", Message: "nobody was asked"}}
 	for _, v := range []Verification{verifyExample(), empty} {
-		var b bytes.Buffer
-		if err := v.JSON(&b); err != nil {
-			t.Fatal(err)
-		}
-		doc, err := jsonschema.UnmarshalJSON(bytes.NewReader(b.Bytes()))
-		if err != nil {
-			t.Fatal(err)
-		}
-		if err := schema.Validate(doc); err != nil {
-			t.Errorf("%v\n%s", err, b.String())
-		}
+		wantSchema(t, "verify", v)
 		if v.Wanted() != (len(v.Addresses) == 0) {
 			t.Errorf("wanted %v with %v", v.Wanted(), v.Findings)
 		}
