@@ -25,7 +25,7 @@ func BenchmarkJoin(b *testing.B) {
 				in.Listeners = nil
 			}
 			for b.Loop() {
-				r, err := Join(c, in)
+				r, err := Selection{}.Join(c, in)
 				if err != nil || len(r.Rows) < bb.virtuals {
 					b.Fatal(len(r.Rows), err)
 				}

@@ -19,9 +19,6 @@ const context = "big-ip"
 // before proposed, so that its questions are asked now and not in the next run.
 const maxPasses = 4
 
-// Join is the Join of a Selection of all virtual servers.
-func Join(c bigip.Config, in routing.Inputs) (Result, error) { return Selection{}.Join(c, in) }
-
 // Join says for each virtual server what takes its place on this host, and what
 // is missing for that. in.Listeners are NGINX's. Join decides for them and for
 // the virtual servers' addresses together, so that the plan has an outcome for

@@ -181,7 +181,7 @@ ltm virtual /Common/c { destination /Common/10.0.0.101:80 reject }
 	}
 	in := routing.Inputs{Host: s.Host, Listeners: listens(t, "*:80\n10.0.0.10:22"),
 		Policy: routing.Policy{Numbers: routing.DefaultNumbers}}
-	r, err := Join(c, in)
+	r, err := Selection{}.Join(c, in)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -204,7 +204,7 @@ ltm virtual /Common/c { destination /Common/10.0.0.101:80 reject }
 	}
 	in.Policy.Returns = []routing.ReturnPin{{Link: "eth0", Mode: routing.Strict},
 		{Link: "eth0", Mode: routing.NoReturn}}
-	if _, err := Join(c, in); err == nil {
+	if _, err := (Selection{}).Join(c, in); err == nil {
 		t.Error("a policy that contradicts itself is taken")
 	}
 }

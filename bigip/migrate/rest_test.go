@@ -60,7 +60,7 @@ func testREST(t *testing.T, name string, in routing.Inputs) {
 	}
 	var reports []string
 	for _, c := range []bigip.Config{conf, rest} {
-		r, err := Join(c, in)
+		r, err := Selection{}.Join(c, in)
 		if err != nil {
 			t.Fatal(err)
 		}

@@ -64,7 +64,7 @@ func verifying(t *testing.T) (bigip.Config, Result, routing.Host) {
 	h.Neighs = []routing.Neigh{
 		{Link: "eth1", Addr: addrOf("10.0.1.1"), MAC: "02:00:00:00:00:01", State: "STALE"},
 		{Link: "eth1", Addr: addrOf("10.0.1.9"), MAC: "02:00:00:00:00:09", State: "FAILED"}}
-	r, err := Join(c, routing.Inputs{Host: h, Policy: routing.Policy{
+	r, err := Selection{}.Join(c, routing.Inputs{Host: h, Policy: routing.Policy{
 		Numbers: routing.DefaultNumbers, Gateways: []routing.GatewayPin{
 			{Link: "eth1", Addr: addrOf("2001:db8:1::1")}, {Link: "eth2", None: true}}},
 		Listeners: listens(t, "*:80\n*:81\n[::]:80")})

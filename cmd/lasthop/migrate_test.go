@@ -43,7 +43,7 @@ func TestMigrateSettings(t *testing.T) {
 			netip.MustParsePrefix("fd00:9::/32")},
 		FailClosed: []string{"*", "eth1"},
 	}
-	r, err := migrate.Join(bigip.Config{}, routing.Inputs{Policy: decided})
+	r, err := migrate.Selection{}.Join(bigip.Config{}, routing.Inputs{Policy: decided})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -76,7 +76,7 @@ func TestMigrateProposes(t *testing.T) {
 			routing.Addr{Link: link.name, Prefix: netip.MustParsePrefix(link.six)})
 	}
 	policy := routing.Policy{Numbers: routing.DefaultNumbers}
-	m, err := migrate.Join(c, routing.Inputs{Host: h, Policy: policy})
+	m, err := migrate.Selection{}.Join(c, routing.Inputs{Host: h, Policy: policy})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -115,7 +115,7 @@ func TestMigrateLarge(t *testing.T) {
 		host := routing.Host{Links: []routing.Link{{Name: "eth0", Up: true}},
 			Addrs: []routing.Addr{{Link: "eth0",
 				Prefix: netip.MustParsePrefix("10.0.0.10/24")}}}
-		r, err := migrate.Join(c, routing.Inputs{Host: host,
+		r, err := migrate.Selection{}.Join(c, routing.Inputs{Host: host,
 			Policy: routing.Policy{Numbers: routing.DefaultNumbers}})
 		if err != nil {
 			t.Fatal(err)
@@ -170,7 +170,7 @@ route add default via 10.0.0.1 dev eth0
 	if err != nil {
 		t.Fatal(err)
 	}
-	r, err := migrate.Join(c, routing.Inputs{Host: host.Host,
+	r, err := migrate.Selection{}.Join(c, routing.Inputs{Host: host.Host,
 		Policy: routing.Policy{Numbers: routing.DefaultNumbers}})
 	if err != nil {
 		t.Fatal(err)
@@ -231,7 +231,7 @@ func TestMigrateManyVLANs(t *testing.T) {
 			in.Policy.Returns = append(in.Policy.Returns,
 				routing.ReturnPin{Link: fmt.Sprint("eth", i), Mode: routing.Strict})
 		}
-		r, err := migrate.Join(c, in)
+		r, err := migrate.Selection{}.Join(c, in)
 		if err != nil || len(r.Rows) != 6000 || r.Rows[1].VLAN != "other VLANs (29)" ||
 			len(r.Rows[1].VLANs) != 29 {
 			t.Fatalf("%d rows, %v", len(r.Rows), err)

@@ -145,7 +145,7 @@ func (s *skeletons) config(t *testing.T, path string, c bigip.Config) {
 // skeleton says NGINX cannot have.
 func wantListeners(t *testing.T, path string, c bigip.Config, listeners []routing.Listener) {
 	t.Helper()
-	r, err := migrate.Join(c, routing.Inputs{Listeners: listeners,
+	r, err := migrate.Selection{}.Join(c, routing.Inputs{Listeners: listeners,
 		Policy: routing.Policy{Numbers: routing.DefaultNumbers}})
 	if err != nil {
 		t.Fatal(err)
