@@ -22,23 +22,9 @@ here=$(cd "$(dirname "$0")" && pwd)
 trusted=/etc/ssl/certs/ca-certificates.crt
 cache=${LASTHOP_ROOTS:-/var/cache/lasthop-roots}
 
-# bootstrap: Debian has no keys for Ubuntu's archive. That is good enough for a
-# test, and inside the root apt has them.
 bootstrap() {
-	command -v debootstrap >/dev/null || {
-		echo "fresh.sh needs debootstrap: apt-get install debootstrap" >&2
-		exit 1
-	}
-	set -- --variant=minbase --include=git,make,ca-certificates
-	case $suite in
-	jammy | noble)
-		set -- "$@" --no-check-gpg --components=main,universe
-		script=gutsy
-		;;
-	esac
 	rm -rf "$cache/$suite.new"
-	debootstrap "$@" "$suite" "$cache/$suite.new" "${LASTHOP_MIRROR:-}" ${script:-} >&2
-	rm -rf "$cache/$suite.new"/var/cache/apt/archives/*.deb
+	"$here/debootstrap.sh" "$suite" "$cache/$suite.new" git,make,ca-certificates >&2
 	mv "$cache/$suite.new" "$cache/$suite"
 }
 

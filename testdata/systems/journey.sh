@@ -25,10 +25,7 @@ outside() { # outside SUITE
 	trap 'rm -rf "$work"' EXIT
 	trap 'exit 1' HUP INT TERM
 	prepare "$1"
-	for version in 1.0.0 1.0.1; do
-		VERSION=$version FORMATS=deb ARCHS=amd64 DIST=$work/$version "$here/../../deploy/packages/build.sh" >&2
-		mv "$work/$version"/*.deb "$work/"
-	done
+	debs "$work"
 	printf 'all but the last step\nthe last step\n' >"$work/boots"
 	"$here/machine.sh" "$cache/$1/root" "$work" "$here/journey.sh" >&2
 	[ -z "${KEEP:-}" ] || cp -r "$work" "$KEEP/journey"

@@ -1,4 +1,5 @@
-# Sourced by systems.sh and packages.sh: the roots of distributions.
+# Sourced by what runs machines: the roots of distributions, and two versions of
+# the deb to install there.
 #
 # The root of a suite is made once and kept in ${XDG_CACHE_HOME:-~/.cache}/lasthop,
 # in a folder for each suite:
@@ -50,24 +51,27 @@ prepare() {
 
 # bootstrap SUITE PACKAGES DIRECTORY: no service of the packages starts, for a
 # machine boots to a job alone. What debootstrap mounts in the root, /proc and
-# /sys of this machine, is gone with it, however it ends. Debian has no keys for
-# Ubuntu's archive, which is good enough for a test.
+# /sys of this machine, is gone with it, however it ends.
 bootstrap() {
-	local root=$3/root mirror=http://deb.debian.org/debian script
-	set -- "$1" "$2" "$3" --variant=minbase --include="$2"
-	case $1 in
-	jammy | noble)
-		set -- "$@" --no-check-gpg --components=main,universe
-		mirror=http://archive.ubuntu.com/ubuntu script=gutsy
-		;;
-	esac
+	local root=$3/root tools=${BASH_SOURCE%/*}
 	mkdir -p "$3" &&
-		unshare --mount debootstrap "${@:4}" "$1" "$root" "$mirror" ${script:-} &&
-		rm -rf "$root"/var/cache/apt/archives/*.deb "$root"/var/lib/apt/lists/* &&
-		cp "${BASH_SOURCE%/*}/job.service" "$root/etc/systemd/system/" || return
+		unshare --mount "$tools/../lab/debootstrap.sh" "$1" "$root" "$2" &&
+		rm -rf "$root"/var/lib/apt/lists/* &&
+		cp "$tools/job.service" "$root/etc/systemd/system/" || return
 	[ -n "$(kernel_of "$1")" ] || return 0
 	cp "$root"/boot/vmlinuz-* "$3/vmlinuz" &&
 		cp "$root"/boot/initrd.img-* "$3/initrd" &&
 		mke2fs -q -t ext4 -O ^metadata_csum -E lazy_itable_init=1,root_owner=0:0 \
 			-d "$root" "$3/disk" 6G
+}
+
+# debs DIRECTORY: lasthop_1.0.0_amd64.deb and lasthop_1.0.1_amd64.deb, as `make
+# packages` builds them.
+debs() {
+	local version
+	for version in 1.0.0 1.0.1; do
+		VERSION=$version FORMATS=deb ARCHS=amd64 DIST=$1/$version \
+			"${BASH_SOURCE%/*}/../../deploy/packages/build.sh" >&2
+		mv "$1/$version"/*.deb "$1/"
+	done
 }
