@@ -3,6 +3,7 @@ package survey
 import (
 	"runtime"
 	"runtime/debug"
+	"runtime/metrics"
 	"testing"
 	"time"
 )
@@ -11,10 +12,10 @@ import (
 // the first collection. Whoever sets GOGC has said what it is to be.
 func TestCollectLate(t *testing.T) {
 	defer debug.SetGCPercent(debug.SetGCPercent(77))
-	pace := func() int {
-		n := debug.SetGCPercent(77)
-		debug.SetGCPercent(n)
-		return n
+	pace := func() uint64 { // without writing it, which could undo the cleanup's write
+		gogc := []metrics.Sample{{Name: "/gc/gogc:percent"}}
+		metrics.Read(gogc)
+		return gogc[0].Value.Uint64()
 	}
 	end := collectLate()
 	if got := pace(); got <= 100 {
