@@ -21,8 +21,8 @@ host ip addr add 10.0.1.77/24 dev eth1
 host ip route add default via 10.0.2.1 dev eth2 table 202
 host ip rule add pref 20000 fwmark 2 lookup 202
 host nft add table inet admin
-host nft add chain inet admin out { type route hook output priority mangle ; }
-host nft add rule inet admin out ip saddr 10.0.1.77 tcp sport 7000 meta mark set 2
+host nft add chain inet admin outbound { type route hook output priority mangle ; }
+host nft add rule inet admin outbound ip saddr 10.0.1.77 tcp sport 7000 meta mark set 2
 fw ip route add 10.0.1.77 via 10.0.2.10 dev lan2
 host ip link add tailscale0 type veth peer name ts netns lan
 host ip link set tailscale0 up
@@ -173,8 +173,8 @@ func TestLabHalfOpen(t *testing.T) {
 	l.run("apply")
 	l.wantFindings(t, nil)
 	for _, line := range []string{"add table ip deaf",
-		"add chain ip deaf in { type filter hook input priority 0 ; }",
-		"add rule ip deaf in ip saddr 10.0.1.100 drop"} {
+		"add chain ip deaf inbound { type filter hook input priority 0 ; }",
+		"add rule ip deaf inbound ip saddr 10.0.1.100 drop"} {
 		l.do(append([]string{"at", "client", "nft"}, strings.Fields(line)...)...)
 	}
 	for range 3 {

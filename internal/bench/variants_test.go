@@ -152,7 +152,7 @@ func (s *street) markMap() string {
 	return fmt.Sprintf(`table inet bench {
 	map vip4 { type ipv4_addr : mark; elements = { %s } }
 	map vip6 { type ipv6_addr : mark; elements = { %s } }
-	chain out {
+	chain outbound {
 		type route hook output priority mangle
 		ct mark != 0 meta mark set ct mark return
 		ct mark set ip saddr map @vip4

@@ -169,8 +169,8 @@ func TestRunLastHopLAN(t *testing.T) {
 	router.Sysctl("net.ipv4.conf.r0.send_redirects=0")
 	mac := strings.Fields(router.Run("ip", "-br", "link", "show", "r0"))[2]
 	for _, words := range []string{"add table inet fw",
-		"add chain inet fw in { type filter hook input priority 0 ; }",
-		"add rule inet fw in tcp sport 80 ether saddr != " + mac + " drop"} {
+		"add chain inet fw inbound { type filter hook input priority 0 ; }",
+		"add rule inet fw inbound tcp sport 80 ether saddr != " + mac + " drop"} {
 		host.Run("nft", words)
 	}
 	if askNginx(host, "10.0.1.50", "203.0.113.80") == nil {

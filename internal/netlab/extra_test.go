@@ -276,7 +276,7 @@ func (d *drawer) drawMarks() {
 const connmark = `table ip m {
  chain pre { type filter hook prerouting priority -150;
 %s }
- chain out { type route hook output priority -150;
+ chain outbound { type route hook output priority -150;
   meta mark set ct mark
  }
 }

@@ -34,7 +34,7 @@ func kill(g *guard) { g.daemon.Process.Kill() }
 
 // silence is a ruleset that drops the replies of one address.
 const silence = `table ip silence {
- chain out { type filter hook output priority 0; ip saddr 10.7.0.10 drop; }
+ chain outbound { type filter hook output priority 0; ip saddr 10.7.0.10 drop; }
 }`
 
 // ruleset loads rules of nft on the host.

@@ -57,7 +57,7 @@ const nftNAT = `table inet n {
 	chain two { meta l4proto udp dnat ip to 10.9.9.2:53; }
 	chain unreached { dnat ip to 10.9.9.3; }
 	chain notSeven { iifname != "eth7" redirect; tcp dport 212 redirect; }
-	chain out { type nat hook output priority 0; tcp dport 80 dnat ip to 10.9.9.4; }
+	chain outbound { type nat hook output priority 0; tcp dport 80 dnat ip to 10.9.9.4; }
 	chain after { type nat hook postrouting priority 0; ip daddr 10.0.0.1 snat ip to 10.9.9.4; }
 	chain pre { type nat hook prerouting priority dstnat
 		ip daddr 10.0.1.100 tcp dport 8080 dnat ip to 10.0.0.10:80

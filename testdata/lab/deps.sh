@@ -28,6 +28,7 @@ missing() {
 	done <<-END
 		ip iproute2
 		nft nftables
+		iptables-nft iptables
 		nsenter util-linux
 		ping iputils-ping
 		arping iputils-arping

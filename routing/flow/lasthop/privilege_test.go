@@ -27,7 +27,7 @@ func TestFewRights(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	c := exec.Command("setpriv", "--bounding-set=-all,+bpf,+net_admin", "--inh-caps=-all",
+	c := exec.Command("setpriv", "--bounding-set=-all,+cap_39,+net_admin", "--inh-caps=-all",
 		self, "-test.run", "^TestFewRights$", "-test.v")
 	c.Env = append(os.Environ(), inside+"=1")
 	if out, err := c.CombinedOutput(); err != nil {
