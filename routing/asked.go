@@ -16,11 +16,11 @@ type Asked struct {
 	Answers []Answer // of other machines, each once, by MAC
 }
 
-// Answer is a machine that says that an address is its own.
+// Answer is a machine that claims an address.
 type Answer struct {
 	MAC MAC
-	// It answers as one who does it for another machine: by proxy ARP or
-	// proxy NDP. A machine that ignores probes for duplicate addresses
-	// looks the same in IPv4.
+	// The machine answers for another one: by proxy ARP or proxy NDP. A
+	// machine that ignores probes for duplicate addresses looks the same in
+	// IPv4.
 	Proxy bool
 }

@@ -6,15 +6,16 @@ import (
 	"slices"
 )
 
-// behind is what a block says, for one prefix of a path, of the rules of others
-// that stand behind it, in their order. Each would answer these replies if the
-// block was not there.
+// behind is what a block says, for one prefix of a path, about the foreign
+// rules that stand behind it, in their order. Each of them would answer these
+// replies if the block was not there. A foreign rule is a rule that lasthop
+// does not own.
 type behind struct {
 	exceptions []Rule // up to the last that was written for some packets
-	evaded     []Rule // what catch-alls say after that, but for their defaults
+	evaded     []Rule // what catch-alls say after that, except for their defaults
 }
 
-// behindBlock walks the rules of others behind the block.
+// behindBlock walks the foreign rules behind the block.
 type behindBlock struct {
 	others
 	path   *path
@@ -23,18 +24,18 @@ type behindBlock struct {
 	over   endedRules
 	out    []Rule
 	weight []weight // of each
-	// the rules of a catch-all that packets with a mark pass by: first and
-	// behind the last, and itself
+	// the rules of a catch-all that marked packets skip: the first and
+	// those behind the last, and the catch-all itself
 	passed  [2]int
 	catcher Rule
 }
 
-// weight says what a repeated rule is worth.
+// weight says how much a repeated rule matters.
 type weight int
 
 const (
-	// main's: the live rules behind say the same, so it matters in front of
-	// others alone
+	// this is for main's rules: the live rules behind the block do the
+	// same, so a rule for main matters only in front of foreign rules
 	asMain weight = iota
 	asEvaded
 	asException
@@ -44,9 +45,9 @@ const (
 func (l others) behind(p *path, c cover, prefix netip.Prefix) behind {
 	w := behindBlock{others: l, path: p, cover: c, prefix: prefix}
 	list := l.fib.rules[p.family].list
-	// Behind main, where it knows every destination, no reply gets; behind
-	// such a table that the block evades all do but those that another
-	// catch-all would take.
+	// No reply gets behind main if main knows every destination. Behind
+	// such a table, which the block evades, all replies go on except for
+	// those that another catch-all would take.
 	dead, taken := false, false
 	var only Rule // what only packets with its mark get behind
 	for i := 0; i < len(list) && !dead; i++ {
@@ -72,8 +73,8 @@ func (l others) behind(p *path, c cover, prefix netip.Prefix) behind {
 	return w.parts()
 }
 
-// withMark returns a rule for those of its packets that have the mark of
-// another, if any can. An inverted one cannot say it.
+// withMark returns a rule for those of its packets that have another rule's
+// mark, if any can. An inverted rule cannot express it.
 func (r Rule) withMark(only Rule) (Rule, bool) {
 	if only.Mask == 0 {
 		return r, true
@@ -97,16 +98,16 @@ func (w *behindBlock) narrowed(r Rule) Rule {
 	return r
 }
 
-// add adds a rule for the packets that a rule of others matches.
+// add adds a rule for the packets that a foreign rule matches.
 func (w *behindBlock) add(r Rule, of weight) {
 	r = w.narrowed(r)
 	r.IIF, r.Protocol, r.Not = "lo", w.policy.Numbers.Protocol, false
 	w.out, w.weight = append(w.out, r), append(w.weight, of)
 }
 
-// selective repeats a rule that was written for some packets. One by hand that
-// the path replaces goes on to decide what byTable says, in its place among the
-// others.
+// selective repeats a rule that was written for some packets. A hand-written
+// rule that the path replaces goes on to decide what byTable says, in its place
+// among the foreign rules.
 func (w *behindBlock) selective(r Rule) {
 	if !r.repeatable() || r.From.IsValid() && !r.From.Overlaps(w.prefix) {
 		return
@@ -126,7 +127,8 @@ func (w *behindBlock) selective(r Rule) {
 		}
 		return
 	case replaced || r.byHand() && (p.source == FromPin || p.source == FromStatic):
-		// its say is over: the path does it, or the user decides
+		// the rule decides no more: the path replaces it, or the user
+		// decides
 		for _, one := range live {
 			w.bans(one)
 		}
@@ -149,14 +151,14 @@ func (w *behindBlock) selective(r Rule) {
 }
 
 // main says what a rule for main does, without main's ways out of this host:
-// what it knows elsewhere, then what the path's table knows in its place. ends
-// says that the packets get no further.
+// first what main knows elsewhere, then what the path's table holds instead.
+// ends says that the packets get no further.
 func (w *behindBlock) main(r Rule, ends bool) {
 	if r.SuppressGroup != None {
 		w.bans(r)
-		return // ours would take its place
+		return // the path's rule takes its place
 	}
-	if !w.rejected[r.Family] { // else the path's table has it all
+	if !w.rejected[r.Family] { // else the path's table has all of it
 		for _, x := range w.asking(r) {
 			w.add(x, asMain)
 		}
@@ -165,7 +167,7 @@ func (w *behindBlock) main(r Rule, ends bool) {
 	table.Table, table.SuppressPrefix = w.path.table, None
 	if !ends {
 		table.SuppressPrefix = max(r.SuppressPrefix, wide(r.Family))
-		for _, route := range w.elsewhere(r) { // what our group suppresses, the path takes
+		for _, route := range w.elsewhere(r) { // lasthop suppresses these
 			x := table
 			x.To, x.SuppressPrefix = route.Dst, None
 			if from := route.Source(); from.Bits() > x.From.Bits() &&
@@ -178,8 +180,9 @@ func (w *behindBlock) main(r Rule, ends bool) {
 	w.add(table, asMain)
 }
 
-// elsewhere returns the routes of main by outward links but the path's own, as
-// far as a rule for main asks for them: a few, since each is a rule.
+// elsewhere returns the routes of main by outward links except the path's own,
+// as far as a rule for main uses them. They must be few, since each becomes a
+// rule.
 func (w *behindBlock) elsewhere(r Rule) []Route {
 	var out []Route
 	for _, x := range w.host.Routes {
@@ -202,10 +205,11 @@ func (w *behindBlock) elsewhere(r Rule) []Route {
 	return out[:min(len(out), classSize)]
 }
 
-// asking returns the rules that ask a table of others as it is, but for its
-// ways out of this host. IPv6's private addresses have one of their own, since
+// asking returns the rules that look up a foreign table as it is, except for
+// its ways out of this host. IPv6's private addresses have a rule of their own:
 // the widest of their routes are as wide as those that are ways to the
-// Internet; but not where a VPN takes all of both.
+// Internet. They have none if a VPN takes all private addresses and the
+// Internet.
 func (w *behindBlock) asking(r Rule) []Rule {
 	var out []Rule
 	ask := func(bits int) {
@@ -234,12 +238,13 @@ func (w *behindBlock) asking(r Rule) []Rule {
 	return out
 }
 
-// catchAll says what a rule that takes every packet does, but for its default.
+// catchAll says what a rule that takes every packet does except for its
+// default.
 func (w *behindBlock) catchAll(r Rule) {
 	if r.Not {
 		r.OIF = "" // a reply has none
 	}
-	// ours could not say it
+	// lasthop cannot express it
 	bare := r.SuppressGroup != None || r.Mask != 0 && !r.Not
 	switch {
 	case r.Action != ToTable:
@@ -252,7 +257,7 @@ func (w *behindBlock) catchAll(r Rule) {
 		}
 	case bare, standard(r), w.fib.delivers(r), w.fib.rejects(r.Family, r.Table):
 		w.bans(r)
-	// nothing to say in vain, where it takes more than one rule
+	// no rule is spent on nothing, if the catch-all takes more than one
 	case (r.Mask != 0 || slices.Contains(w.weight, asMain)) && !w.knowsMore(r):
 	default:
 		first := len(w.out)
@@ -275,9 +280,10 @@ func (w *behindBlock) catchAll(r Rule) {
 	}
 }
 
-// bans says of a rule that cannot be repeated what its table rejects, a rule
-// each, but for what is as wide as a default. Main's matter in front of others
-// alone. What a mark would pass by is banned too.
+// bans returns a rule for each destination that a table rejects, if the rule
+// for the table cannot be repeated; except for what is as wide as a default.
+// Main's bans matter only in front of foreign rules. A ban also holds for
+// packets whose mark skips the rule.
 func (w *behindBlock) bans(r Rule) {
 	of := asException
 	if r.Table == TableMain {
@@ -306,7 +312,7 @@ func (w *behindBlock) knowsMore(r Rule) bool {
 	for dst, same := range w.fib.routes(r) {
 		if !isWide(dst) &&
 			slices.ContainsFunc(same, func(x Route) bool {
-				// what rejects is never suppressed
+				// a reject route is never suppressed
 				known := dst.Bits() > r.SuppressPrefix || x.Type.Rejects()
 				return known && x.Type != Throw && !slices.ContainsFunc(x.Hops,
 					func(h Hop) bool { return w.isOutward(h.Link) })
@@ -318,10 +324,10 @@ func (w *behindBlock) knowsMore(r Rule) bool {
 }
 
 // parts divides the rules: what was written for some packets, with all that
-// stands in front of it, and what catch-alls say behind that.
+// stands in front of it; and what catch-alls say behind that.
 func (w *behindBlock) parts() behind {
-	// what stands behind a catch-all that some packets pass by would be
-	// behind its end for them: then nothing of it is said but bans
+	// some packets skip this catch-all; what stands behind it would be
+	// behind its end for them. So only bans are repeated from there
 	if first, last := w.passed[0], w.passed[1]; slices.ContainsFunc(w.weight[last:],
 		func(of weight) bool { return of != asMain }) {
 		n := len(w.out)

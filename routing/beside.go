@@ -6,8 +6,8 @@ import (
 	"slices"
 )
 
-// This file holds what else a plan speaks of: established sessions, warnings
-// about NGINX's configuration. None of it decides anything.
+// This file holds what a plan reports besides its decisions: established
+// sessions and warnings about NGINX's configuration. No decision depends on it.
 
 // Session is one established TCP session of the host.
 type Session struct{ Local, Remote netip.AddrPort }
@@ -20,8 +20,8 @@ type HalfOpen struct {
 }
 
 // SessionGroup is a number of sessions that are routed alike: those of one
-// local address with remote addresses that no route and no rule tells apart, of
-// which Remote is one.
+// local address with remote addresses that no route and no rule distinguishes.
+// Remote is one of these addresses.
 type SessionGroup struct {
 	Local  netip.Addr `json:"local"`
 	Remote netip.Addr `json:"remote"`
@@ -36,7 +36,8 @@ func NginxWarning(code, message, hint, origin string) Finding {
 
 // MovesEstablished returns the finding `moves-established`: how many TCP
 // sessions the changes put on another way with their next packet, and whether
-// the user's own is one. It returns nothing if none moves.
+// the user's own session is one of them. It returns nothing if no session
+// moves.
 func MovesEstablished(in Inputs, d Decision, groups []SessionGroup) []Finding {
 	if d.Diff.Empty() || len(groups) == 0 {
 		return nil
@@ -67,10 +68,10 @@ func MovesEstablished(in Inputs, d Decision, groups []SessionGroup) []Finding {
 	return []Finding{f}
 }
 
-// GroupSessions puts sessions together that are routed alike, whatever is
-// planned: with one local address, and with remote addresses that are in the
-// same prefixes of the host's routes and rules and of --direct. So a capture
-// names one client for each way, and not all. own is the user's own session.
+// GroupSessions groups the sessions that are routed alike, whatever is planned:
+// they have one local address, and remote addresses in the same prefixes of the
+// host's routes and rules and of --direct. So a capture names one client for
+// each way, and not all of them. own is the user's own session.
 func GroupSessions(h Host, direct []netip.Prefix, sessions []Session, own Session) []SessionGroup {
 	if len(sessions) == 0 {
 		return []SessionGroup{}
@@ -103,8 +104,8 @@ func GroupSessions(h Host, direct []netip.Prefix, sessions []Session, own Sessio
 	return out
 }
 
-// prefixesOf returns all prefixes by which a lookup could tell destinations
-// apart.
+// prefixesOf returns all prefixes by which a lookup could distinguish
+// destinations.
 func prefixesOf(h Host, direct []netip.Prefix) *prefixSet {
 	var known prefixSet
 	for _, r := range h.Routes {

@@ -6,13 +6,14 @@ import (
 	"slices"
 )
 
-// This file is about what administrators have set up by hand: section 4.0 of
+// This file is about hand-written rules of the administrator: section 4.0 of
 // docs/architecture.md.
 
 // keptByHand returns the destinations of main's routes by other links that the
 // administrator's table for a path sends by the path's link. Those replies
-// arrive today. Containers, virtual machines and peers of tunnels are answered
-// where they are, and LANs of uplinks by the path's gateway anyway.
+// arrive today. It leaves out containers, virtual machines and peers of
+// tunnels, which are answered on their own links, and the LANs of uplinks,
+// which the path's gateway answers anyway.
 func (l others) keptByHand(p *path) map[netip.Prefix]bool {
 	out, from := map[netip.Prefix]bool{}, p.prefixes()
 	for _, r := range l.host.Routes {
@@ -45,10 +46,10 @@ type destined struct {
 	table uint32
 }
 
-// byTable returns what a rule by hand decides for a path today and goes on to
-// decide, the narrowest first: what it sends by the path although main knows it
-// elsewhere; what its table rejects or sends by another link; and, within the
-// former, what main alone answers.
+// byTable returns what a hand-written rule decides for a path today and goes on
+// to decide, the narrowest first. It keeps what the rule sends by the path
+// although main knows it elsewhere; what its table rejects or sends by another
+// link; and, within the former, what main alone answers.
 func (l others) byTable(p *path) []destined {
 	if p.source != FromRule {
 		return nil
@@ -78,8 +79,8 @@ func (l others) byTable(p *path) []destined {
 	})
 }
 
-// inMain reports whether main, too, sends a destination by a route's link,
-// which is none that a network is behind.
+// inMain reports whether main, too, sends a destination by a route's link, if
+// no network is behind that link.
 func (l *layout) inMain(r Route) bool {
 	main, _ := l.fib.search(TableMain, Query{Dst: r.Dst.Addr()})
 	return main != nil && !isWide(main.Dst) && slices.ContainsFunc(r.Hops, func(h Hop) bool {
@@ -87,9 +88,9 @@ func (l *layout) inMain(r Route) bool {
 	})
 }
 
-// firstByHand returns the priority of the first rule by hand that the block is
-// to stand in front of: one that a path replaces, or from an address whose link
-// the user has named.
+// firstByHand returns the priority of the first hand-written rule that the
+// block must stand in front of: a rule that a path replaces, or a rule from an
+// address whose link the user has named.
 func (l *layout) firstByHand(f Family, paths []*path) int {
 	for _, r := range l.fib.rules[f].list {
 		inFront := func(p *path) bool {
@@ -112,8 +113,8 @@ func (l *layout) pinned(a netip.Addr) bool {
 	return ok
 }
 
-// replaces reports whether a path takes the place of a rule by hand: the rule
-// sends replies of the path's listeners by the path's link.
+// replaces reports whether a path takes the place of a hand-written rule: the
+// rule sends replies of the path's listeners by the path's link.
 func (l *layout) replaces(p *path, r Rule) bool {
 	d := defaults{table: r.Table, tunnel: true}
 	return r.Family == p.family && r.byHand() && slices.ContainsFunc(p.covers,

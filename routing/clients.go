@@ -17,8 +17,8 @@ var offLink = map[Family][]string{
 }
 
 // OffLink returns an address that stands for a client behind the gateways: one
-// that no specific route and no rule of the host knows. Where every candidate
-// is known it is the first one.
+// that no specific route and no rule of the host knows. If all candidates are
+// known, it returns the first one.
 func OffLink(h Host, f Family) netip.Addr {
 	known := func(a netip.Addr) bool {
 		return slices.ContainsFunc(h.Routes, func(r Route) bool {
@@ -101,7 +101,7 @@ func (s standIn) routable() bool {
 // all.
 func standIns(h Host, f Family, own map[netip.Addr][]Addr) []standIn {
 	out := []standIn{{addr: OffLink(h, f)}}
-	var told prefixSet // that anything is for
+	var told prefixSet // that routes or rules are for
 	for _, r := range h.Routes {
 		if r.Family() == f && r.Table != TableLocal {
 			told.add(r.Dst)
@@ -123,14 +123,14 @@ func standIns(h Host, f Family, own map[netip.Addr][]Addr) []standIn {
 			out = append(out, standIn{addr: addr, rule: r})
 		}
 	}
-	// what is the host's own is no client
+	// an address of the host is no client
 	return slices.DeleteFunc(out, func(s standIn) bool { return len(own[s.addr]) > 0 })
 }
 
-// clientIn returns an address in a prefix that nothing narrower is for: one
-// host that is banned must not stand for its LAN. No router is likely there:
-// those have the first addresses, or the last, and what goes through the
-// gateway is on-link to itself. Several parts of the prefix are tried.
+// clientIn returns an address in a prefix that no narrower route or rule is
+// for: one host that is banned must not stand for its LAN. It avoids the first
+// and last addresses, which routers often have: traffic through the gateway is
+// on-link for the gateway itself. It tries several parts of the prefix.
 func clientIn(p netip.Prefix, told prefixSet, own map[netip.Addr][]Addr) netip.Addr {
 	free := func(a netip.Addr) bool {
 		return len(own[a]) == 0 && told.longest(a).Bits() <= p.Bits()
@@ -165,7 +165,8 @@ func clientIn(p netip.Prefix, told prefixSet, own map[netip.Addr][]Addr) netip.A
 }
 
 // eachOnce returns the stand-ins with each address once, sorted after the
-// first: of several the narrowest, main's route before those of other tables.
+// first. Of several stand-ins with one address it keeps the narrowest, main's
+// route before those of other tables.
 func eachOnce(all []standIn) []standIn {
 	other := func(s standIn) int {
 		if s.route != nil && s.route.Table == TableMain {
@@ -180,9 +181,9 @@ func eachOnce(all []standIn) []standIn {
 	return slices.CompactFunc(all, func(a, b standIn) bool { return a.addr == b.addr })
 }
 
-// audience are the clients of a family that a plan is judged by: of the LANs of
-// many uplinks a few stand for all, so that judging does not grow with their
-// square.
+// audience are the clients of a family that a plan is judged by. If there are
+// many uplinks, a few of their LANs stand for all, so that the work does not
+// grow with the square of their number.
 type audience struct {
 	lans map[string][]standIn // of each uplink, on-link there
 	few  []standIn            // of the LANs
@@ -217,7 +218,7 @@ func (d *draft) newAudience(f Family) audience {
 	return a
 }
 
-// of returns those who the path of a link is judged by.
+// of returns the clients that the path of a link is judged by.
 func (a audience) of(link string) []standIn {
 	return slices.Concat(a.rest, a.lans[link], without(a.few, func(s standIn) bool {
 		return s.route.Hops[0].Link == link
@@ -234,7 +235,7 @@ func classRoutes(h Host, f Family) []Route {
 	slices.SortStableFunc(routes, func(x, y Route) int {
 		return cmp.Or(cmp.Compare(x.Dst.Bits(), y.Dst.Bits()), comparePrefix(x.Dst, y.Dst))
 	})
-	elsewhere := map[netip.Prefix][]uint32{} // what other tables than main tell apart
+	elsewhere := map[netip.Prefix][]uint32{} // what tables other than main distinguish
 	for _, r := range routes {
 		if r.Table != TableMain {
 			elsewhere[r.Dst] = append(elsewhere[r.Dst], r.Table)
@@ -248,8 +249,8 @@ func classRoutes(h Host, f Family) []Route {
 	})
 }
 
-// clientsOf returns the clients of an address that belongs to a link, by class;
-// of several with one address the first class counts.
+// clientsOf returns the clients of an address that belongs to a link, by class.
+// If several classes have one address, the first class counts.
 func (t *topology) clientsOf(addr netip.Addr, link string) []Client {
 	var out []Client
 	for _, s := range standIns(t.host, FamilyOf(addr), t.assigned) {

@@ -78,8 +78,8 @@ func (u ladder) hint(link string, f Family) string {
 	return ""
 }
 
-// tellAssumed names the paths whose gateway is assumed where another router of
-// its subnet is known, or where it may be that of a single other address.
+// tellAssumed names the paths whose gateway is assumed, if another router of
+// the subnet is known, or if the gateway may belong to a single other address.
 func (d *draft) tellAssumed() {
 	for _, p := range d.paths {
 		if !p.source.Assumed() || !p.needed {
@@ -103,8 +103,8 @@ func (d *draft) tellAssumed() {
 	}
 }
 
-// besides returns a router of a path's subnet, or with no subnet, that is not
-// the path's.
+// besides returns another router of a path's subnet, or a router without
+// subnet, that is not the path's.
 func (u ladder) besides(p *path) (c clue, ok bool) {
 	home := u.subnetOf(p.link, p.hops[0].Via)
 	all := u.clues(p.link, p.family)

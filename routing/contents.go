@@ -8,10 +8,10 @@ import (
 // This file says what is in the table of a path: section 4 of
 // docs/architecture.md.
 
-// layTable writes a path's table: what main, and the tables that others have
-// moved it to, know of the link itself; the LANs of other outward links; and
-// the default. With reject also main's specific routes through links that are
-// not outward: see rejects.
+// layTable writes a path's table. It holds what main, and the tables to which
+// other programs have moved main's routes, know of the link itself; the LANs of
+// other outward links; and the default. With reject it also holds main's
+// specific routes through links that are not outward: see rejects.
 func (l *layout) layTable(p *path) {
 	t := tableOfPath{layout: l, path: p, seen: map[routeID]bool{},
 		known: map[netip.Prefix]bool{}, mtu: returning{l.topology}.smallestMTU(p),
@@ -60,7 +60,7 @@ func (l *layout) isHost(p netip.Prefix) bool {
 }
 
 // subnetsWithin returns the ways to the subnets of other links that are nested
-// in the path's own; main need not have them.
+// in the path's own subnet. Main may lack them.
 func (t tableOfPath) subnetsWithin() []Route {
 	var out []Route
 	for _, link := range t.sorted {
@@ -81,12 +81,12 @@ func (t tableOfPath) subnetsWithin() []Route {
 	return out
 }
 
-// movedTo returns the tables of others that hold what main would know of a
-// path's link: the one that names its gateway, and those that have a connected
-// route of the link which main lacks. Managers move them (NetworkManager's
-// route-table, networkd's RouteTable), and the link's static routes with them.
-// What only marked packets are led to, and a VRF's table, is not meant for
-// replies.
+// movedTo returns the foreign tables that hold what main would know of a path's
+// link: the one that names its gateway, and those that have a connected route
+// of the link which main lacks. Network managers move these routes
+// (NetworkManager's route-table, networkd's RouteTable), and the link's static
+// routes with them. Tables for marked packets and tables of VRFs are not meant
+// for replies.
 func (t tableOfPath) movedTo() []uint32 {
 	var tables []uint32
 	if t.path.named != 0 {
@@ -110,9 +110,9 @@ func (t tableOfPath) movedTo() []uint32 {
 	return tables
 }
 
-// atHome reports whether the static routes of a table that others have moved
-// the link's routes to are for the path's own subnet: those of another subnet
-// are for replies of that one, and ask its routers.
+// atHome reports whether the static routes of a table to which another program
+// has moved the link's routes are for the path's own subnet. Those of another
+// subnet are for replies of that subnet, and use its routers.
 func (t tableOfPath) atHome(table uint32) bool {
 	p := t.path
 	return table == p.named || !p.home.IsValid() ||
@@ -136,8 +136,8 @@ func (t tableOfPath) apart(table uint32) bool {
 }
 
 // nested reports whether a route of main leads to a part of the path's own
-// subnet by another outward link: its hosts are not on-link here, and come in
-// by the gateway.
+// subnet by another outward link. The hosts of that part are not on-link here;
+// their requests come in by the gateway.
 func (t tableOfPath) nested(r Route) bool {
 	via := t.path.hops[0].Via
 	return !r.uses(t.path.link) && r.Type == Unicast && !r.steers() && via.IsValid() &&
@@ -149,7 +149,7 @@ func (t tableOfPath) nested(r Route) bool {
 }
 
 // specific reports whether a route of main is one that the live rule would
-// take, if there was any.
+// take, if the path had a live rule.
 func (t tableOfPath) specific(r Route) bool {
 	return !isWide(r.Dst) && !r.steers() &&
 		!slices.ContainsFunc(r.Hops, func(h Hop) bool { return t.isOutward(h.Link) })
@@ -167,8 +167,8 @@ type tableOfPath struct {
 	mtu uint32
 }
 
-// add puts a route into the table, and before it the way to its gateway where
-// the kernel asks for one.
+// add puts a route into the table, and before it the way to its gateway if the
+// kernel requires one.
 func (t tableOfPath) add(r Route) {
 	r.Table, r.Protocol, r.Src = t.path.table, t.policy.Numbers.Protocol, netip.Addr{}
 	if t.path.lastHop && r.Type == Unicast && !t.direct(r) {
@@ -195,8 +195,9 @@ func (t tableOfPath) defaults() {
 	t.add(def)
 	for i, h := range p.standby {
 		def.Hops = []Hop{h}
-		// IPv4 leaves a dead router for one of the same metric alone,
-		// which would make IPv6 ones one multipath route
+		// if a dead router shares its metric with another one, IPv4
+		// moves on to the other; in IPv6 the two would become one
+		// multipath route
 		if p.family == IPv6 {
 			def.Metric = metricOf(p.family) + uint32(i) + 1
 		}
@@ -210,8 +211,9 @@ func (t tableOfPath) defaults() {
 }
 
 // near reports whether a route of main leads to a LAN whose hosts are answered
-// there, although its link is outward: by static next hops, or by the other
-// family alone. Then nothing of this family leads elsewhere by it.
+// there, although its link is outward: the link is outward only by static next
+// hops, or only in the other family. Then no route of this family leads
+// elsewhere by it.
 func (l *layout) near(r Route) bool {
 	if r.Type != Unicast || r.steers() || r.Dst.Addr().IsLinkLocalUnicast() {
 		return false
@@ -223,9 +225,9 @@ func (l *layout) near(r Route) bool {
 }
 
 // elsewhere reports whether main knows an IPv6 gateway behind another link. The
-// kernel then refuses it with `onlink` (it looks into main alone,
-// ip6_route_check_nh_onlink), but takes it without, if the table itself holds
-// an on-link route to it.
+// kernel then refuses the gateway with `onlink` (ip6_route_check_nh_onlink
+// looks into main alone), but takes it without `onlink` if the table itself
+// holds an on-link route to it.
 func (l *layout) elsewhere(h Hop) bool {
 	if !h.Via.Is6() || h.Via.IsLinkLocalUnicast() {
 		return false
@@ -272,8 +274,8 @@ func (l *layout) ownRoute(r Route, p *path) (Route, bool) {
 	return copyRoute(r, filter(r.Hops, on)), true
 }
 
-// copyRoute drops what is volatile or would be wrong in another table: flags,
-// prefsrc, router preference.
+// copyRoute drops what is volatile or wrong in another table: flags, prefsrc,
+// router preference.
 func copyRoute(r Route, hops []Hop) Route {
 	return Route{RouteKey: r.RouteKey, Type: r.Type, Scope: r.Scope,
 		Hops: written(hops)}.with(r.metrics())

@@ -36,7 +36,8 @@ func (d *draft) coverPaths(binds []Bind) {
 	}
 }
 
-// tellHeld says that a path's gateway is known from our own table alone.
+// tellHeld reports that a path's gateway is known from lasthop's own table
+// alone.
 func (d *draft) tellHeld(p *path) {
 	if p.source != FromHeld || !slices.ContainsFunc(d.uplinks[linkFamily{p.link, p.family}],
 		func(g gateway) bool { return slices.Equal(g.hops, p.hops) }) {
@@ -79,9 +80,9 @@ func transparent(binds []Bind, f Family) bool {
 }
 
 // lookedUp reports whether rules of the packet filter look up forwarded packets
-// with `iif lo`, where a wide cover would catch what lies behind this host
-// within it. If they could not be read, they may; but covers that are wide
-// already were chosen by a user who could read them.
+// with `iif lo`. A wide cover would then catch hosts behind this host that are
+// within the cover. If the rules could not be read, it returns true, unless
+// covers are wide already: a user that could read the rules chose them.
 func (d *draft) lookedUp(f Family, known []netip.Addr) bool {
 	r := d.host.ruleset(f)
 	if !d.host.Forwards(f) {
@@ -119,7 +120,7 @@ func (d *draft) cover(p *path, c cover, known []netip.Addr, exact bool) []netip.
 			set.Add(addr)
 		}
 	}
-	ips, _ := set.IPSet() // errors come from invalid addresses alone, and there are none
+	ips, _ := set.IPSet() // only invalid addresses cause errors, and there are none
 	found := slices.DeleteFunc(ips.Prefixes(), func(x netip.Prefix) bool {
 		return !holds(x, c.members)
 	})
@@ -151,9 +152,10 @@ func widest(f Family) int {
 }
 
 // joined returns prefixes around several members of a path that are in none of
-// its link's subnets: hundreds of scattered addresses that somebody routes to
-// us shall not be hundreds of rules. Nothing else may be in between: no other
-// known address, no route of main by another link, no subnet of one.
+// its link's subnets. A provider may route hundreds of scattered addresses to
+// this host, and they should not become hundreds of rules. A prefix holds no
+// other known address, no route of main by another link and no subnet of
+// another link.
 func (d *draft) joined(p *path, members, known []netip.Addr) []netip.Prefix {
 	subnets := d.connected[linkFamily{p.link, p.family}]
 	scattered := without(members, func(a netip.Addr) bool {
@@ -163,7 +165,7 @@ func (d *draft) joined(p *path, members, known []netip.Addr) []netip.Prefix {
 	if len(scattered) < 2 {
 		return nil
 	}
-	var others []netip.Addr // where something else is
+	var others []netip.Addr // where other addresses and routes are
 	mine := prefixSet{}
 	for _, a := range members {
 		mine.add(netip.PrefixFrom(a, a.BitLen()))
@@ -227,8 +229,8 @@ func common(a, b netip.Addr) int {
 	return a.BitLen()
 }
 
-// madeLocal returns the prefixes that others have made local as a whole and
-// that hold members.
+// madeLocal returns the prefixes that hold members and that another program has
+// made local as a whole.
 func (d *draft) madeLocal(members []netip.Addr) []netip.Prefix {
 	var out []netip.Prefix
 	for _, addr := range members {

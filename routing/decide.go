@@ -21,7 +21,7 @@ type Inputs struct {
 // Decision is what Inputs lead to.
 type Decision struct {
 	Plan  Plan
-	Owned State // what is ours on the host now
+	Owned State // what lasthop owns on the host now
 	Diff  Diff  // the way from Owned to Plan.State
 
 	inputs  Inputs
@@ -30,15 +30,16 @@ type Decision struct {
 }
 
 // Decide makes the decision: which path each listener's replies take, and the
-// whole state that makes them take it. It depends on its argument alone; what
-// is ours on the host is used only to keep table numbers and held gateways. An
-// error is of type *PolicyError: the policy contradicts itself or the host.
+// whole state that makes them take it. It depends on its argument alone. It
+// uses what lasthop owns on the host only to keep table numbers and held
+// gateways. An error is of type *PolicyError: the policy contradicts itself or
+// the host.
 func Decide(in Inputs) (Decision, error) {
 	d, _, err := Consider(in)
 	return d, err
 }
 
-// Consider is Decide, and returns what the decision rests on, too.
+// Consider is Decide. It also returns what the decision rests on.
 func Consider(in Inputs) (Decision, *Judgement, error) {
 	if err := in.Policy.Validate(in.Host); err != nil {
 		return Decision{}, nil, err
@@ -67,9 +68,9 @@ func judged(t *topology, in Inputs) *judge {
 	return d.judge()
 }
 
-// Spare returns what the paths of a link and family would have that are
-// installed and that nothing needs now. It is made from the inputs as the plan
-// is: what is installed of such a path may lack a new gateway, or a ban.
+// Spare returns what the installed paths of a link and family would have, if no
+// listener needs them now. It is made from the inputs, as the plan is: the
+// installed path may lack a new gateway, or a ban.
 func (d Decision) Spare(link string, f Family) State {
 	installed, needed := map[netip.Prefix]bool{}, map[netip.Prefix]bool{}
 	for _, r := range d.Owned.Rules {
@@ -89,9 +90,9 @@ func (d Decision) Spare(link string, f Family) State {
 	return s
 }
 
-// Holds reports whether the plan is also that of in: whether the same listeners
-// meet the same host with the same policy. What is ours on the host may be as
-// it was, or as the plan wants it.
+// Holds reports whether the plan is also the plan of in: the same listeners
+// meet the same host with the same policy. What lasthop owns on the host may be
+// as it was, or as the plan wants it.
 func (d Decision) Holds(in Inputs) bool {
 	if d.inputs.same(in) {
 		return true
@@ -106,7 +107,8 @@ func (d Decision) Holds(in Inputs) bool {
 		d.foreign.same(Without(in.Host, n))
 }
 
-// same reports whether nothing differs; at once where slices are shared.
+// same reports whether the two are equal. It returns immediately if they share
+// slices.
 func (in Inputs) same(x Inputs) bool {
 	if !in.Host.same(x.Host) {
 		return false
@@ -115,7 +117,7 @@ func (in Inputs) same(x Inputs) bool {
 	return reflect.DeepEqual(in, x)
 }
 
-// same reports whether nothing differs. Addresses and routes are compared
+// same reports whether the two are equal. It compares addresses and routes
 // without reflection: there may be many.
 func (h Host) same(x Host) bool {
 	if !slices.Equal(h.Addrs, x.Addrs) || !slices.EqualFunc(h.Routes, x.Routes, identical) {
@@ -127,15 +129,16 @@ func (h Host) same(x Host) bool {
 
 func identical(a, b Route) bool { return sameRoute(a, b) && slices.Equal(a.Hops, b.Hops) }
 
-// Grouped returns the links that were in our group before us: see Grouped.
+// Grouped returns the links that were in lasthop's group before lasthop added
+// any: see Grouped.
 func (d Decision) Grouped() []LinkGroup { return Grouped(d.foreign, d.inputs.Policy.Numbers) }
 
 func (d Decision) ownedAsKnown(owned State) bool {
 	return reflect.DeepEqual(d.Owned, owned) || Compare(owned, d.Plan.State).Empty()
 }
 
-// Renew returns the decision for in: the plan of d compared with what is ours
-// now where it Holds, else a new one.
+// Renew returns the decision for in: if the plan Holds, the plan of d compared
+// with what lasthop owns now, else a new decision.
 func (d Decision) Renew(in Inputs) (Decision, error) {
 	if !d.Holds(in) {
 		return Decide(in)
@@ -146,9 +149,9 @@ func (d Decision) Renew(in Inputs) (Decision, error) {
 	return d, nil
 }
 
-// Unread reports whether rules of the packet filter that may change the plan
-// were not read, or whether the mode last-hop can be had: its digest may not be
-// that of a user who can read them.
+// Unread reports whether this user could not read rules of the packet filter
+// that may change the plan, or whether the mode last-hop is available. The
+// digest may then differ from that of a user that can read them.
 func (d Decision) Unread() bool {
 	return slices.ContainsFunc(d.Plan.Findings, func(f Finding) bool {
 		return f.Code == "rulesets-unread" || f.Code == "last-hop-unread"

@@ -97,8 +97,8 @@ func TestHolds(t *testing.T) {
 	}
 }
 
-// TestRenew: what still holds is compared with the host anew, all else is
-// decided anew.
+// TestRenew: what still holds is compared with the host again, all else is
+// decided again.
 func TestRenew(t *testing.T) {
 	in, d := decided(t)
 	in.Host = With(in.Host, d.Plan.State)

@@ -14,7 +14,7 @@ type describer struct {
 	after, ideal *FIB
 }
 
-// describe sets before and after of every outcome, marks those that another
+// describe sets before and after of every outcome, marks those that a foreign
 // rule keeps from their path, and finds what else the layout changes.
 func (d *draft) describe(l *layout, after, ideal *FIB, binds []Bind) {
 	d.findings = append(d.findings, l.findings...)
@@ -78,10 +78,10 @@ func (w *describer) outcomes() {
 	}
 }
 
-// arpSources names listeners whose replies leave by another link than the
-// address is on, where the kernel asks for the next hop there with that address
-// as the sender (arp_announce 0): a router that checks sources does not answer,
-// and nothing leaves at all.
+// arpSources names listeners whose replies leave by another link than their
+// address is on, if the kernel asks for the next hop there with that address as
+// the sender (arp_announce 0). A router that checks sources does not answer
+// such a request, and no reply leaves.
 func (w *describer) arpSources() {
 	told := map[[2]string]bool{}
 	for _, r := range w.rows {
@@ -104,8 +104,8 @@ func (w *describer) arpSources() {
 	}
 }
 
-// stands marks a listener whose replies another rule sends elsewhere, where an
-// administrator wrote it for them: it is left to stand.
+// stands marks a listener whose replies a foreign rule sends elsewhere, if an
+// administrator wrote the rule for them. lasthop leaves the rule in place.
 func (w *describer) stands(r *row, q Query) {
 	if r.path == nil || r.Status == Unresolved || r.After.Link == r.path.link {
 		return
@@ -122,8 +122,8 @@ func (w *describer) stands(r *row, q Query) {
 			Flag("address", r.Addr.String()+"="+r.path.link)).At(rule.String()))
 }
 
-// wildcards lists, for each wildcard listener, the addresses that move: rules
-// are by address, so all that listens there moves.
+// wildcards lists, for each wildcard listener, the addresses that move. Rules
+// are by address, so every program that listens on the address moves.
 func (w *describer) wildcards() {
 	moved, origins := map[string][]string{}, map[string]string{}
 	for i := range w.rows {
@@ -142,7 +142,7 @@ func (w *describer) wildcards() {
 	}
 }
 
-// bindMoves says which upstreams a *_bind reaches another way from now on.
+// bindMoves reports which upstreams a *_bind reaches another way from now on.
 func (w *describer) bindMoves(bind Bind) {
 	if !bind.Addr.IsValid() || bind.Transparent {
 		return
@@ -171,9 +171,10 @@ func (w *describer) bindMoves(bind Bind) {
 	}
 }
 
-// sourceHints finds routes of main by which the host's own connections get a
-// source within a cover, said by the route or borrowed where its link has no
-// address: their next lookup, with that source, takes the path.
+// sourceHints finds routes of main that give the host's own connections a
+// source within a cover. The route names the source, or the kernel borrows it
+// because the route's link has no address. The next lookup with that source
+// takes the path.
 func (w *describer) sourceHints() {
 	for _, r := range w.host.Routes {
 		if r.Table != TableMain || r.Type != Unicast || r.Protocol == protocolKernel {
@@ -211,10 +212,10 @@ func (w *describer) sourceHints() {
 	}
 }
 
-// borrowed returns the address that the kernel takes as the source by a route
-// whose link has none of the family (inet_select_addr): the first global one of
-// the other links, in the order of their numbers. The zero Addr if the link has
-// one, or no link has.
+// borrowed returns the address that the kernel takes as the source of a route
+// whose link has no address of the family (inet_select_addr): the first global
+// address of the other links, in the order of their numbers. It returns the
+// zero Addr if the link has an address, or if no link has one.
 func (w *describer) borrowed(r Route) (src netip.Addr) {
 	if len(r.Hops) != 1 {
 		return src
@@ -241,9 +242,9 @@ func leaveBy(t Trace, hops []Hop) bool {
 		t.Way.Link == hops[0].Link && t.Way.Via == hops[0].Via
 }
 
-// forwarder says that forwarded packets keep their way, and that hosts on the
-// LAN of an uplink that use this host as their router would be answered by a
-// path.
+// forwarder reports that forwarded packets keep their way, and that a path
+// would answer the hosts on the LAN of an uplink that use this host as their
+// router.
 func (w *describer) forwarder() {
 	for _, f := range Families {
 		key := "ipv4.ip_forward"
@@ -273,9 +274,9 @@ func (w *describer) forwarder() {
 	}
 }
 
-// unservedLANs names LANs whose hosts may have this host alone as their router,
-// and get replies by another path from now on: the only router that is known
-// there is that of a single address.
+// unservedLANs names LANs whose hosts may have this host as their only router,
+// and get replies by another path from now on: the only router that lasthop
+// knows there is that of a single address.
 func (w *describer) unservedLANs(f Family) {
 	for _, m := range w.moves {
 		link := m.Before.Link
@@ -297,8 +298,8 @@ func (w *describer) unservedLANs(f Family) {
 	}
 }
 
-// servesOne reports whether rules of others for a single address are all that
-// names a gateway of a link.
+// servesOne reports whether only foreign rules for a single address name a
+// gateway of a link.
 func (w *describer) servesOne(key linkFamily) bool {
 	return w.isUplink(key.link, key.family) &&
 		!slices.ContainsFunc(w.uplinks[key], func(g gateway) bool {
@@ -307,7 +308,7 @@ func (w *describer) servesOne(key linkFamily) bool {
 		})
 }
 
-// rulesets says what the packet filter means for the covers.
+// rulesets reports what the packet filter means for the covers.
 func (w *describer) rulesets(rules []Rule) {
 	for _, f := range Families {
 		r := w.host.ruleset(f)
@@ -330,8 +331,8 @@ func (w *describer) rulesets(rules []Rule) {
 	}
 }
 
-// servedLANs returns the LANs whose hosts are answered by the path of another
-// link from now on.
+// servedLANs returns the LANs whose hosts the path of another link answers from
+// now on.
 func (w *describer) servedLANs(f Family) []string {
 	var out []string
 	for _, m := range w.moves {
@@ -345,8 +346,8 @@ func (w *describer) servedLANs(f Family) []string {
 	return out
 }
 
-// reversePath finds uplinks where strict rp_filter drops requests, because the
-// replies would leave elsewhere.
+// reversePath finds uplinks on which strict rp_filter drops requests, because
+// the replies would leave elsewhere.
 func (w *describer) reversePath() {
 	told := map[string]bool{}
 	for _, r := range w.rows {
@@ -366,8 +367,8 @@ func (w *describer) reversePath() {
 	}
 }
 
-// outsideRange finds objects with our protocol that are not in our ranges: they
-// are left alone.
+// outsideRange finds objects with lasthop's protocol outside lasthop's ranges.
+// lasthop leaves them alone.
 func (w *describer) outsideRange() {
 	ours := w.policy.Numbers.Protocol
 	add := func(object fmt.Stringer) {

@@ -5,7 +5,7 @@ import (
 	"slices"
 )
 
-// draft is a plan in the making: what the steps of Decide hand on.
+// draft is a plan in the making: each step of Decide hands it to the next one.
 type draft struct {
 	*topology
 	findings
@@ -24,8 +24,8 @@ type row struct {
 	wild bool // it comes from a wildcard
 }
 
-// path is a Path in the making: a gateway that at least one listener answers
-// through.
+// path is a Path in the making: a gateway by which lasthop answers at least one
+// listener.
 type path struct {
 	gateway
 	home   netip.Prefix // the router's subnet that the listeners are in; zero: in none
@@ -33,7 +33,7 @@ type path struct {
 	table  uint32
 	needed bool
 	covers []cover
-	// each reply to the router that its request came from
+	// each reply goes to the router that its request came from
 	lastHop bool
 	wanted  []Wanted // what is learned for it
 }

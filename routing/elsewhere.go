@@ -5,11 +5,11 @@ import (
 	"slices"
 )
 
-// elsewhere names links without a gateway of a family by which main answers
-// what is behind them, though its requests may come in by a path: static routes
-// of a link on which this host forwards, since it may be the router of what is
-// behind; and LANs whose router is asked for anyway, because a listener there
-// waits for it.
+// elsewhere names links without a gateway of a family by which main answers the
+// networks behind them, though requests from there may come in by a path. These
+// are static routes of a link on which this host forwards, since this host may
+// be the router of these networks; and LANs whose router the plan asks for
+// anyway, because a listener there waits for it.
 func (w *describer) elsewhere() {
 	waits := map[linkFamily]bool{} // links on which a listener waits for its gateway
 	for _, r := range w.rows {
@@ -50,8 +50,8 @@ func (w *describer) tellForwarding(key linkFamily) {
 		At(to[0].String()))
 }
 
-// tellElsewhere names the paths whose replies leave by a link for what is
-// behind it: those that are installed, and all of them where a person is asked
+// tellElsewhere names the paths whose replies leave by a link for the networks
+// behind it: the installed paths, and all paths if the plan asks the user
 // anyway.
 func (w *describer) tellElsewhere(key linkFamily, router, asks bool) {
 	var of []string

@@ -5,9 +5,9 @@ import (
 	"slices"
 )
 
-// endedRules are rules that no lookup goes on behind, by what they match: a
-// rule behind them that matches nothing else is dead, and must not come alive
-// by being repeated.
+// endedRules are rules that end each lookup that they match. A rule behind them
+// that matches only the same packets is dead. It must not become effective
+// because the block repeats it.
 type endedRules struct {
 	rules    map[[2]netip.Prefix][]Rule // by source and destination
 	from, to [130]bool                  // lengths that occur, plus one
@@ -24,7 +24,7 @@ func (e *endedRules) add(rules []Rule) {
 	}
 }
 
-// selected is a selector, the zero Prefix for one that says nothing.
+// selected is a selector; the zero Prefix matches everything.
 func selected(p netip.Prefix) netip.Prefix {
 	if p.Bits() <= 0 {
 		return netip.Prefix{}
@@ -32,7 +32,7 @@ func selected(p netip.Prefix) netip.Prefix {
 	return p.Masked()
 }
 
-// over reports whether a rule is dead: one of the others takes at least the
+// over reports whether a rule is dead: an earlier rule takes at least the
 // packets that it matches.
 func (e *endedRules) over(r Rule) bool {
 	for _, from := range around(r.From, &e.from) {
@@ -50,8 +50,8 @@ func (e *endedRules) over(r Rule) bool {
 	return false
 }
 
-// around returns the prefixes of the given lengths that hold a selector, none
-// at all among them.
+// around returns the prefixes of the given lengths that hold a selector, and
+// the zero Prefix.
 func around(p netip.Prefix, lengths *[130]bool) []netip.Prefix {
 	out := []netip.Prefix{{}}
 	for bits := p.Bits(); bits > 0; bits-- {
@@ -68,8 +68,8 @@ func (e *endedRules) narrower(p netip.Prefix) bool {
 	return slices.Contains(e.from[max(p.Bits(), 0)+2:], true)
 }
 
-// reached returns a rule for those of the listeners, sorted, whose replies get
-// as far as it. That is the rule itself where all do.
+// reached returns a rule for those of the sorted listeners whose replies get as
+// far as it. That is the rule itself if all replies do.
 func (e *endedRules) reached(r Rule, listeners []netip.Addr) []Rule {
 	switch {
 	case e.over(r) || r.From.IsValid() && !holds(r.From, listeners):
@@ -84,8 +84,8 @@ func (e *endedRules) reached(r Rule, listeners []netip.Addr) []Rule {
 	})
 }
 
-// reached returns the rules for those listeners that are not left out: as they
-// are, or for each listener.
+// reached returns the rules for the listeners that are not left out: unchanged,
+// or one for each listener.
 func reached(rules []Rule, listeners []netip.Addr, out func(netip.Addr) bool) []Rule {
 	var live []Rule
 	for _, r := range rules {

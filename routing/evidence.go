@@ -8,9 +8,9 @@ import (
 	"time"
 )
 
-// Evidence is what packets showed in one window of time: per connection, the
-// way in and the way out. It is a value and concludes nothing: Judge does. What
-// was not seen is not known.
+// Evidence is what packets showed in one window of time: the way in and the way
+// out of each connection. It is a value without conclusions; Judge concludes. A
+// way that was not seen is unknown.
 type Evidence struct {
 	Window   Window
 	Sampling Sampling
@@ -32,14 +32,15 @@ type Sampling struct {
 	Handshakes int  `json:"handshakes"` // of flows, by a hash: both directions or neither
 	Payload    int  `json:"payload"`    // of flows, of segments that leave with payload
 	Requests   int  `json:"requests"`   // of flows, of segments that come in with payload
-	Segments   int  `json:"segments"`   // of the rest, at random
+	Segments   int  `json:"segments"`   // of all other packets, at random
 	Packets    int  `json:"packets"`    // that were taken
-	Dropped    int  `json:"dropped"`    // that were wanted, and came too fast
-	Evicted    int  `json:"evicted"`    // flows that were forgotten undecided
-	SYNCookies bool `json:"syncookies"` // the kernel sent some meanwhile
+	Dropped    int  `json:"dropped"`    // that were wanted, but came too fast
+	Evicted    int  `json:"evicted"`    // flows that were dropped from the table undecided
+	SYNCookies bool `json:"syncookies"` // the kernel sent some during the window
 }
 
-// Lossy reports whether so much was lost that what was not seen says nothing.
+// Lossy reports whether the observer lost so many packets that silence means
+// nothing.
 func (s Sampling) Lossy() bool { return s.Dropped*100 > s.Packets+s.Dropped }
 
 // SeenClass is the class of client of a way: OnLinkClient or OffLinkClient.
@@ -67,11 +68,11 @@ type SeenWay struct {
 	Clients  int          `json:"clients"`
 	Examples []netip.Addr `json:"examples"`
 	In       Crossing     `json:"in"`
-	Out      Crossing     `json:"out"` // without a wire nothing was seen to leave
+	Out      Crossing     `json:"out"` // without a wire, no packet was seen to leave
 	Count    Connections  `json:"connections"`
 	Reached  int          `json:"-"` // clients of confirmed connections
-	// clients of whom no connection is confirmed, and some is unconfirmed
-	// or unanswered
+	// clients that have no confirmed connection, and an unconfirmed or
+	// unanswered one
 	Lost []netip.Addr `json:"-"`
 
 	// Set by Judge.
@@ -82,11 +83,12 @@ type SeenWay struct {
 // Crossing is where packets crossed the edge of this host.
 type Crossing struct {
 	Link string `json:"interface,omitempty"`
-	// the link that the packets were on outside of this host: of a macvlan
+	// the link that carried the packets outside of this host: of a macvlan
 	// its parent, of a port its bridge or bond
 	Wire string `json:"wire,omitempty"`
-	MAC  MAC    `json:"mac,omitzero"` // of the other end; zero on links without
-	// the next hop that the host asked for in vain, where nothing left
+	MAC  MAC    `json:"mac,omitzero"` // of the other end; zero on links without MACs
+	// the next hop that did not answer the host's ARP or ND, if no packet
+	// left
 	Asked netip.Addr `json:"asked,omitzero"`
 
 	// Set by Judge.
@@ -98,16 +100,16 @@ type Crossing struct {
 // last five, or in none while it is undecided.
 type Connections struct {
 	Seen int `json:"seen"`
-	// payload of ours left, or the exact acknowledgement came in
+	// this host's payload left, or the exact acknowledgement came in
 	Confirmed   int `json:"confirmed"`
 	Inferred    int `json:"inferred"`    // the answer was not repeated
 	Unconfirmed int `json:"unconfirmed"` // the answer was repeated, and not acknowledged
-	Unanswered  int `json:"unanswered"`  // the request was repeated, and nothing left
+	Unanswered  int `json:"unanswered"`  // the request was repeated, and no packet left
 	Refused     int `json:"refused"`     // answered by a reset
 }
 
-// MACName is an address that the owner of a MAC on a wire has, and what said
-// so.
+// MACName is an address that the owner of a MAC on a wire has, and the protocol
+// that revealed it.
 type MACName struct {
 	Wire   string
 	MAC    MAC
@@ -115,10 +117,10 @@ type MACName struct {
 	Source string // "ARP", "ND", "RA", "VRRP", "probe"
 }
 
-// MAC is an Ethernet address. The zero MAC is none.
+// MAC is an Ethernet address. The zero MAC means no address.
 type MAC [6]byte
 
-// String is the MAC as `ip` prints it; "" for none.
+// String returns the MAC as `ip` prints it; "" for the zero MAC.
 func (m MAC) String() string {
 	if m == (MAC{}) {
 		return ""
@@ -154,7 +156,8 @@ var redundancy = [][]byte{
 	{0x00, 0x10, 0xdb, 0xff}, // Junos
 }
 
-// Redundant reports whether routers of a redundant group share such a MAC.
+// Redundant reports whether the MAC is one that routers of a redundant group
+// share.
 func (m MAC) Redundant() bool {
 	if m[0] == 0 && m[1] == 0 && m[2] == 0x0c && m[3] == 0x9f && m[4]>>4 == 0xf {
 		return true // HSRP version 2

@@ -9,10 +9,10 @@ import (
 	"strings"
 )
 
-// Examine returns what is wrong with a host as it is, or will be: what the plan
-// found, but for what tells only of the changes, and what a closer look at
-// rules, settings and numbers finds. The plan is Build's for this host, with
-// the same binds and policy. A healthy host gives none. The result is sorted.
+// Examine returns what is wrong with a host as it is, or will be: the findings
+// of the plan except for those about the changes alone, and what it finds in
+// rules, settings and numbers. The plan is Build's for this host, with the same
+// binds and policy. A healthy host has no findings. The result is sorted.
 func Examine(h Host, p Plan, binds []Bind, policy Policy) []Finding {
 	e := examiner{host: h, plan: p, policy: policy, own: Owned(h, policy.Numbers)}
 	for _, f := range Families {
@@ -38,7 +38,7 @@ func Examine(h Host, p Plan, binds []Bind, policy Policy) []Finding {
 	return uniqueFindings(e.findings)
 }
 
-// examiner holds what Examine works on. host is as it is, with what is ours.
+// examiner holds what Examine works on. host includes what lasthop owns.
 type examiner struct {
 	host   Host
 	plan   Plan
@@ -48,7 +48,7 @@ type examiner struct {
 }
 
 // explains reports whether a finding of the plan follows from this one, which
-// says more.
+// is more precise.
 func (f Finding) explains(p Finding) bool {
 	switch f.Code {
 	case "keepalived-rules":
@@ -59,14 +59,14 @@ func (f Finding) explains(p Finding) bool {
 	return false
 }
 
-// ahead reports whether a rule of ours stands in front of a priority.
+// ahead reports whether a rule of lasthop stands in front of a priority.
 func (e *examiner) ahead(f Family, priority int) bool {
 	return slices.ContainsFunc(e.own.Rules, func(r Rule) bool {
 		return r.Family == f && r.Priority < priority
 	})
 }
 
-// first returns the lowest priority of a rule of ours, 0 if there is none.
+// first returns the lowest priority of a rule of lasthop, 0 if there is none.
 func (e *examiner) first(f Family) int {
 	for _, r := range e.own.Rules { // sorted
 		if r.Family == f {
@@ -76,8 +76,8 @@ func (e *examiner) first(f Family) int {
 	return 0
 }
 
-// tooFar reports whether the plan found no place for our rules because a rule,
-// `local` or that of VRFs, stands where it does.
+// tooFar reports whether the plan found no place for lasthop's rules because
+// the rule `local` or the rule of VRFs stands at too high a priority.
 func (e *examiner) tooFar(r Rule) bool {
 	return slices.ContainsFunc(e.plan.Findings, func(p Finding) bool {
 		return p.Code == "shadowed" && p.Subject == r.Family.String() && p.Origin == ""
@@ -87,9 +87,9 @@ func (e *examiner) tooFar(r Rule) bool {
 		})
 }
 
-// localOrder says where `lookup local` stands. The kernel puts it at 0; who
-// makes VRFs, and some CNIs, move it. Behind a rule of ours it comes too late:
-// packets between addresses of the host would leave it.
+// localOrder reports where `lookup local` stands. The kernel puts it at 0;
+// programs that make VRFs, and some CNIs, move it. Behind a rule of lasthop it
+// comes too late: packets between addresses of the host would leave the host.
 func (e *examiner) localOrder(f Family) {
 	at := slices.IndexFunc(e.host.Rules, func(r Rule) bool {
 		return r.Family == f && standard(r) && r.Table == TableLocal
@@ -126,8 +126,8 @@ func (e *examiner) localOrder(f Family) {
 	e.find(finding)
 }
 
-// vrfRules says where the rule of VRFs stands: it must come before any rule of
-// ours, which would answer for a socket in a VRF, too.
+// vrfRules reports where the rule of VRFs stands. It must come before any rule
+// of lasthop, which would otherwise answer for a socket in a VRF, too.
 func (e *examiner) vrfRules(f Family) {
 	at := slices.IndexFunc(e.host.Rules, func(r Rule) bool {
 		return r.Family == f && r.Opaque == l3mdev
@@ -163,8 +163,8 @@ type attached struct {
 }
 
 // borrowed returns an IPv4 address that neighbours ask for on another link than
-// its own, as a VIP on lo; nil if there is none. With arp_ignore=1 nobody would
-// answer for it.
+// its own, such as a VIP on lo; nil if there is none. With arp_ignore=1 the
+// host would not answer for it.
 func (e *examiner) borrowed(subnets []attached) *Addr {
 	for i, a := range e.host.Addrs {
 		asked, own := false, false
@@ -179,9 +179,9 @@ func (e *examiner) borrowed(subnets []attached) *Addr {
 	return nil
 }
 
-// sharedSubnets finds pairs of links in one IPv4 subnet where ARP does not tell
-// them apart: each then answers for the addresses of the other, and requests
-// come in where the reply does not go out.
+// sharedSubnets finds pairs of links in one IPv4 subnet that ARP does not keep
+// apart: each link answers for the addresses of the other, so a request comes
+// in by one link and its reply leaves by the other.
 func (e *examiner) sharedSubnets() {
 	var all []attached
 	for _, a := range e.host.Addrs {
@@ -204,7 +204,7 @@ func (e *examiner) sharedSubnets() {
 	}
 }
 
-// asksByARP reports whether others can find the link's addresses by ARP.
+// asksByARP reports whether neighbours can find the link's addresses by ARP.
 func asksByARP(l Link) bool {
 	return l.Up && !l.Loopback && !l.PointToPoint && (!l.hostLocal() || l.Kind == "bridge")
 }
@@ -215,10 +215,10 @@ func (e *examiner) listensIn(p netip.Prefix) bool {
 	})
 }
 
-// flux judges two links in one subnet. Of arp_ignore 1 and 2 answer by the
-// address's own link only, as arp_filter does with our rules; of arp_announce
-// only 2 asks with an address of the link that asks. What was not read says
-// nothing.
+// flux judges two links in one subnet. With arp_ignore 1 or 2 a link answers
+// only for its own addresses; arp_filter does the same with lasthop's rules.
+// Only with arp_announce 2 does a link ask with its own address. It concludes
+// nothing from a setting that was not read.
 func (e *examiner) flux(a, b string, p netip.Prefix, borrowed *Addr) {
 	var loose []string
 	for _, link := range []string{a, b} {
@@ -246,9 +246,9 @@ func (e *examiner) flux(a, b string, p netip.Prefix, borrowed *Addr) {
 		"leave by", a, b, p).Advise("%s", remedy))
 }
 
-// udpBug names the kernels in which a port of a UDP flow between two ends of
-// one host is changed by conntrack when policy routing takes it out and in
-// again (bugzilla.netfilter.org 1795; Linux 50d9ce9679dd mends it).
+// udpBug names the kernels in which conntrack changes a port of a UDP flow
+// between two ends of one host, if policy routing sends the flow out and in
+// again (bugzilla.netfilter.org 1795; fixed by Linux 50d9ce9679dd).
 func (e *examiner) udpBug() {
 	udp := slices.ContainsFunc(e.plan.Outcomes, func(o Outcome) bool {
 		return o.Transport == UDP
@@ -265,8 +265,8 @@ func (e *examiner) udpBug() {
 }
 
 // losesLocalUDP compares `uname -r`. The fault came to the 6.6 series with
-// 6.6.57 and left it with 6.6.94; 6.12.34 is the first of the later ones
-// without it.
+// 6.6.57 and left it with 6.6.94. 6.12.34 is the first later release without
+// it.
 func losesLocalUDP(release string) bool {
 	var v [3]int
 	for i, part := range strings.SplitN(release, ".", 3) {
@@ -284,8 +284,9 @@ func losesLocalUDP(release string) bool {
 		slices.Compare(v[:], []int{6, 12, 34}) < 0
 }
 
-// takenNumbers finds what others do with numbers of ours: it is evaded, but
-// whoever clears "his" numbers clears ours.
+// takenNumbers finds foreign objects with lasthop's numbers. lasthop evades
+// them, but an administrator that clears the other program's numbers also
+// removes lasthop's objects.
 func (e *examiner) takenNumbers() {
 	n := e.policy.Numbers
 	seen := map[uint32]bool{}
@@ -301,7 +302,7 @@ func (e *examiner) takenNumbers() {
 		}
 	}
 	for _, r := range e.host.Rules {
-		// where the kernel puts a rule without priority
+		// where the kernel puts a rule that is added without a priority
 		inFront := r.Priority+1 == e.first(r.Family)
 		if n.Base <= r.Priority && r.Priority < n.Base+n.Block &&
 			r.Protocol != n.Protocol && !inFront {
@@ -323,8 +324,8 @@ func (e *examiner) takenNumbers() {
 	}
 }
 
-// strange reports whether a link is in our group without being an uplink, or
-// one of a moment ago.
+// strange reports whether a link is in lasthop's group and is no uplink, now or
+// a moment ago.
 func (e *examiner) strange(l Link) bool {
 	g := LinkGroup{l.Name, l.Group}
 	return l.Up && len(e.plan.State.Groups) > 0 && slices.Contains(e.own.Groups, g) &&
@@ -332,13 +333,13 @@ func (e *examiner) strange(l Link) bool {
 		!slices.ContainsFunc(e.own.Routes, func(r Route) bool { return r.uses(l.Name) })
 }
 
-// keepalivedProtocols are those of its routes and rules: RTPROT_KEEPALIVED, and
-// what it used before it had that number.
+// keepalivedProtocols are the protocols of keepalived's routes and rules:
+// RTPROT_KEEPALIVED, and the one that it used before it had that number.
 var keepalivedProtocols = []uint8{18, 112}
 
-// keepalived finds its virtual_rules for an address that a path of ours is for.
-// They are never touched: it takes the loss of one for a failure, and fails
-// over.
+// keepalived finds virtual_rules for an address that a path of lasthop covers.
+// lasthop never touches them: keepalived treats the loss of one as a failure,
+// and fails over.
 func (e *examiner) keepalived() {
 	for _, r := range e.host.Rules {
 		if !slices.Contains(keepalivedProtocols, r.Protocol) ||
@@ -364,9 +365,9 @@ func (e *examiner) keepalived() {
 	}
 }
 
-// transparent finds a *_bind with the client's address where nothing takes in
-// what upstreams answer: it is addressed to the client, so that a marked rule
-// must lead it to a table that calls every address local.
+// transparent finds a *_bind with the client's address if the host does not
+// accept the replies of upstreams. They are addressed to the client, so a rule
+// by mark must lead them to a table in which every address is local.
 func (e *examiner) transparent(b Bind) {
 	if !b.Transparent {
 		return
@@ -392,8 +393,8 @@ func (e *examiner) transparent(b Bind) {
 		At(b.Origin))
 }
 
-// bound finds a *_bind to an address that a path is for. Where that changes the
-// way to upstreams the plan has said so.
+// bound finds a *_bind to an address that a path covers. If that changes the
+// way to upstreams, the plan has said so.
 func (e *examiner) bound(b Bind) {
 	onPath := slices.ContainsFunc(e.plan.Outcomes, func(o Outcome) bool {
 		return o.Addr == b.Addr && (o.Status == Ready || o.Status == Armed)

@@ -6,14 +6,14 @@ import (
 	"net/netip"
 )
 
-// Op is one write to the kernel, or its taking back. Exactly one of Route,
-// Rule, Group, Filter and Wanted is set.
+// Op is one write to the kernel, or its reversal. Exactly one of Route, Rule,
+// Group, Filter and Wanted is set.
 //
-// Setting a route is RTM_NEWROUTE with CREATE|REPLACE, or with CREATE|APPEND,
-// adding a rule is RTM_NEWRULE, setting a group is RTM_NEWLINK with IFLA_GROUP,
-// setting a filter is RTM_NEWTFILTER with CREATE; Delete turns them into
+// Setting a route is RTM_NEWROUTE with CREATE|REPLACE, or with CREATE|APPEND.
+// Adding a rule is RTM_NEWRULE. Setting a group is RTM_NEWLINK with IFLA_GROUP.
+// Setting a filter is RTM_NEWTFILTER with CREATE. Delete turns them into
 // RTM_DELROUTE, RTM_DELRULE, group 0 and RTM_DELTFILTER. Wanted is an entry of
-// a map of our programs.
+// a map of lasthop's programs.
 type Op struct {
 	Delete bool
 	Append bool // behind the routes with the same key
@@ -34,7 +34,7 @@ func (d Diff) Ops() []Op {
 }
 
 // steps returns the groups of writes: make, then break. Filters learn before
-// routes ask what was learned.
+// routes look up what was learned.
 func (d Diff) steps() [11][]Op {
 	appended := opsOf(d.AppendRoutes, false)
 	for i := range appended {
@@ -70,10 +70,10 @@ func opsOf[T Route | Rule | LinkGroup | Filter | Wanted](objects []T, remove boo
 	return ops
 }
 
-// Execute makes the writes of a diff by calling do for each, in an order in
-// which every state between is safe: routes come before the rules that use them
-// and go after them. It goes on after a failure, but makes no write that the
-// failure makes unsafe, and returns the writes made and all errors joined; each
+// Execute makes the writes of a diff by calling do for each. The order keeps
+// every state in between safe: routes come before the rules that use them and
+// go after them. It goes on after a failure, but makes no write that the
+// failure makes unsafe. It returns the writes made and all errors joined; each
 // error of do is wrapped once, with the write's text.
 func Execute(d Diff, do func(Op) error) (done []Op, err error) {
 	e := executor{do: do, failed: map[uint32]bool{}, bare: map[netip.Prefix]bool{}}
@@ -85,19 +85,19 @@ func Execute(d Diff, do func(Op) error) (done []Op, err error) {
 	return e.done, errors.Join(e.errs...)
 }
 
-// executor carries out a diff and remembers what failed, so that nothing is
-// done that needs it.
+// executor carries out a diff and records failures, so that it skips writes
+// that depend on a failed one.
 type executor struct {
 	do     func(Op) error
 	done   []Op
 	errs   []error
 	failed map[uint32]bool       // tables that a route could not be written to
 	bare   map[netip.Prefix]bool // sources that a rule could not be added for
-	// a rule or group could not be put in place: what it replaces stays
+	// a rule or group could not be put in place: the old one stays
 	noAdd bool
-	// a listener or filter could not be put in place, or a route that
-	// needs them is still there: the old ones stay. Without them replies
-	// go as their routes say, so nothing else need wait
+	// a listener or filter could not be put in place, or a route that needs
+	// them is still there: the old ones stay. Without them replies go as
+	// their routes say, so no other write has to wait
 	noLearning bool
 }
 
@@ -128,9 +128,10 @@ func (e *executor) try(step int, op Op) {
 	e.done = append(e.done, op)
 }
 
-// allowed reports whether the failures so far let a write be made. No rule may
-// point to a table that lacks a route, or stand there without the exceptions in
-// front of it; nothing old is taken away while its replacement is not in place.
+// allowed reports whether a write is safe after the failures so far. No rule
+// may point to a table that lacks a route, or stand there without the
+// exceptions in front of it. An old object is deleted only if its replacement
+// is in place.
 func (e *executor) allowed(step int, op Op) bool {
 	switch step {
 	case addRules:

@@ -6,8 +6,8 @@ import (
 	"slices"
 )
 
-// Explainer says how replies leave, rule by rule: now, with whatever of ours is
-// there, and after apply.
+// Explainer explains how replies leave, rule by rule: now, with whatever
+// lasthop has installed, and after apply.
 type Explainer struct {
 	*topology
 	neighs     []Neigh
@@ -21,15 +21,14 @@ func NewExplainer(h Host, p Policy, want State) *Explainer {
 	return &Explainer{t, h.Neighs, NewFIB(h), NewFIB(With(t.host, want))}
 }
 
-// Explanation is how replies of one address to some clients leave, which take
-// the same rules and next hops.
+// Explanation is how replies of one address to some clients leave. These
+// clients' replies take the same rules and next hops.
 type Explanation struct {
 	Clients    []Client
 	Now, After Trace // towards the first client
 }
 
-// Same reports whether apply changes nothing: no rule that matches, and no
-// answer.
+// Same reports whether apply changes neither the matching rules nor the answer.
 func (e Explanation) Same() bool { return alike(e.Now, e.After) }
 
 // Explain answers one query.
@@ -37,8 +36,8 @@ func (e *Explainer) Explain(q Query) Explanation {
 	return Explanation{Now: e.now.Lookup(q), After: e.after.Lookup(q)}
 }
 
-// Link is the link that an address belongs to, whether it is a listener's or
-// not; "" if nothing says so.
+// Link is the link that an address belongs to, whether it is a listener's
+// address or not; "" if that is unknown.
 func (e *Explainer) Link(addr netip.Addr) string {
 	return newResolver(e.topology).resolveAddr(Listener{Addr: addr}).Link
 }
@@ -60,8 +59,8 @@ func (e *Explainer) To(addr, client netip.Addr) []Explanation {
 	return e.fold(addr, []Client{e.named(client, e.Link(addr))})
 }
 
-// fold explains the replies to each client, and puts those together that are
-// alike.
+// fold explains the replies to each client, and puts clients together whose
+// explanations are alike.
 func (e *Explainer) fold(addr netip.Addr, clients []Client) []Explanation {
 	var out []Explanation
 	for _, c := range clients {
@@ -77,8 +76,8 @@ func (e *Explainer) fold(addr netip.Addr, clients []Client) []Explanation {
 	return out
 }
 
-// alike reports whether the same rules matched with the same effect, and the
-// same next hops were found, for whichever destination.
+// alike reports whether the same rules matched with the same effect and the
+// same next hops were found, whatever the destinations.
 func alike(a, b Trace) bool {
 	matched := func(t Trace) []Step {
 		return filter(t.Steps, Step.Matched)
@@ -92,10 +91,9 @@ func alike(a, b Trace) bool {
 	})
 }
 
-// Neighs returns what the host knows of the neighbours that the packet may be
-// handed to: the gateways, or the client itself where it is on-link. One
-// without State is not known (yet). Links without neighbours (tunnels) give
-// none.
+// Neighs returns what the host knows of the neighbours that may receive the
+// packet: the gateways, or an on-link client itself. A neighbour without State
+// is not known (yet). Links without neighbours (tunnels) give none.
 func (e *Explainer) Neighs(t Trace) []Neigh {
 	var out []Neigh
 	for _, end := range t.Ends {
@@ -116,9 +114,9 @@ func (e *Explainer) Neighs(t Trace) []Neigh {
 	return out
 }
 
-// NotModelled returns the first rule tried whose selectors Lookup does not
-// know: the kernel may answer otherwise. Rules of VRFs do not count, since
-// nothing of an address outside a VRF matches them.
+// NotModelled returns the first tried rule with selectors that Lookup does not
+// know: the kernel may answer otherwise. Rules of VRFs do not count, since they
+// match no packet of an address outside a VRF.
 func (t Trace) NotModelled() *Rule {
 	for i := range t.Steps {
 		if r := &t.Steps[i].Rule; r.Opaque != "" && r.Opaque != l3mdev {
@@ -128,8 +126,8 @@ func (t Trace) NotModelled() *Rule {
 	return nil
 }
 
-// Choice says how the kernel chooses between several ends; "" where there is
-// one.
+// Choice describes how the kernel chooses between several ends; "" if there is
+// only one.
 func (t Trace) Choice() string {
 	switch {
 	case len(t.Ends) < 2:
@@ -140,8 +138,8 @@ func (t Trace) Choice() string {
 	return "by what is known of the gateways as neighbours"
 }
 
-// Why says in a few words, with the values, what came of a rule: what the
-// packet is where it did not match, or what its table answered.
+// Why explains in a few words, with the values, the result of a rule: the
+// property of the packet that did not match, or the answer of the rule's table.
 func (s Step) Why(q Query) string {
 	switch s.Effect {
 	case NotMatched:
@@ -178,7 +176,7 @@ func (s Step) suppressed() string {
 		s.Rule.SuppressGroup)
 }
 
-// whyNot says what the packet has where the rule asks for something else.
+// whyNot names the property of the packet that the rule does not match.
 func (r Rule) whyNot(q Query) string {
 	switch mismatch(r, q) {
 	case "":

@@ -5,10 +5,10 @@ import (
 	"slices"
 )
 
-// This file says what tables of others are for, as a whole.
+// This file classifies foreign tables by their purpose.
 
-// delivers reports whether a rule leads to local routes alone: the recipe for
-// transparent proxies, which is for what comes in.
+// delivers reports whether a rule leads to local routes alone. That is the
+// recipe for transparent proxies, which is for incoming packets.
 func (f *FIB) delivers(r Rule) bool {
 	routes := f.routes(r)
 	for _, same := range routes {
@@ -19,7 +19,7 @@ func (f *FIB) delivers(r Rule) bool {
 	return len(routes) > 0
 }
 
-// ends reports whether no lookup that a rule matches goes on behind it.
+// ends reports whether every lookup that a rule matches ends there.
 func (f *FIB) ends(r Rule) bool {
 	if r.Action != ToTable {
 		return r.Action != Nop && r.Action != Goto
@@ -29,8 +29,8 @@ func (f *FIB) ends(r Rule) bool {
 			func(x Route) bool { return x.Type != Throw && !x.steers() })
 }
 
-// general are main and the tables that a rule leads to whatever the source and
-// the mark of a packet.
+// general are main and the tables that a rule leads to for any source and mark
+// of a packet.
 func (f *FIB) general(family Family) map[uint32]bool {
 	tables := map[uint32]bool{TableMain: true}
 	for _, r := range f.rules[family].list {
@@ -66,9 +66,9 @@ func (f *FIB) takesAll(r Rule) bool {
 var large = netip.MustParsePrefix("2000::/4")
 
 // rejects reports whether a table has a reject route as wide as a default,
-// whatever its metric: it would win as soon as the default beside it is gone. A
-// lookup that ends at one is not suppressed (fib_rules_lookup suppresses only
-// success), so a live rule would end every reply there.
+// whatever its metric: it would win as soon as the default next to it is gone.
+// The kernel does not suppress a lookup that ends at one (fib_rules_lookup
+// suppresses only success), so a live rule would end every reply there.
 func (f *FIB) rejects(family Family, table uint32) bool {
 	for dst, same := range f.routes(NewRule(family, 0, table)) {
 		if isWide(dst) && slices.ContainsFunc(same, func(r Route) bool {

@@ -23,13 +23,14 @@ const (
 // Rank orders severities, the gravest first: 0 error, 1 warning, 2 info.
 func (s Severity) Rank() int { return slices.Index([]Severity{Error, Warning, Info}, s) }
 
-// Finding is something that an operator must know and that stops nothing.
+// Finding is something that an operator must know and that does not stop
+// lasthop.
 type Finding struct {
 	Code     Code     `json:"code"`
 	Severity Severity `json:"severity"`
 	Subject  string   `json:"subject"` // what it is about: an address, link or rule
 	Message  string   `json:"message"`
-	// what to do, a command or flag where there is one
+	// what to do: a command or flag if there is one
 	Hint   string `json:"hint,omitempty"`
 	Origin string `json:"origin,omitempty"` // file:line or an `ip` line
 }
@@ -41,13 +42,13 @@ func (s Severity) Finding(code Code, subject, message string, args ...any) Findi
 		Message: fmt.Sprintf(message, args...)}
 }
 
-// At adds where a finding comes from: file:line or an `ip` line.
+// At adds the origin of a finding: file:line or an `ip` line.
 func (f Finding) At(origin string) Finding {
 	f.Origin = origin
 	return f
 }
 
-// Advise adds what to do about a finding: a format and its arguments.
+// Advise adds the remedy for a finding: a format and its arguments.
 func (f Finding) Advise(hint string, args ...any) Finding {
 	f.Hint = fmt.Sprintf(hint, args...)
 	return f
@@ -58,8 +59,8 @@ type findings []Finding
 
 func (fs *findings) find(f Finding) { *fs = append(*fs, f) }
 
-// SortFindings puts the gravest first; the rest of the order is only there to
-// be always the same.
+// SortFindings puts the gravest first. The other criteria only make the order
+// stable.
 func SortFindings(fs []Finding) {
 	slices.SortStableFunc(fs, func(a, b Finding) int {
 		return cmp.Or(cmp.Compare(a.Severity.Rank(), b.Severity.Rank()),
@@ -69,7 +70,7 @@ func SortFindings(fs []Finding) {
 }
 
 // uniqueFindings sorts findings and drops repetitions: listeners on one address
-// say the same of it.
+// have the same findings.
 func uniqueFindings(fs []Finding) []Finding {
 	SortFindings(fs)
 	return slices.CompactFunc(fs, func(a, b Finding) bool {
@@ -83,7 +84,7 @@ func isAddress(s string) bool {
 	return err == nil
 }
 
-// Some joins a list, of a long one the first few: "a, b and 3 more".
+// Some joins a list. Of a long list it names the first few: "a, b and 3 more".
 func Some(list []string, most int) string {
 	if len(list) > most {
 		return fmt.Sprintf("%s and %d more", strings.Join(list[:most], ", "),

@@ -4,18 +4,18 @@ import (
 	"slices"
 )
 
-// others are the rules of others, as a layout meets them.
+// others are the foreign rules, as a layout meets them.
 type others struct{ *layout }
 
-// decides reports whether a rule does anything about replies that the live rule
-// of a block does not do: it asks another table than main, or rejects them.
+// decides reports whether a rule does more to replies than the live rule of a
+// block does: it looks up another table than main, or rejects them.
 func (l others) decides(r Rule) bool {
 	return r.Action != Nop && r.Action != Goto &&
 		!(r.Action == ToTable && r.Table == TableMain) && !l.fib.delivers(r)
 }
 
-// needs are how many numbers a block needs for the rules of others, at most for
-// one prefix.
+// needs are how many numbers a block needs for foreign rules, at most for one
+// prefix.
 type needs struct{ exceptions, evaded int }
 
 // needs returns what a path needs, wherever the block stands.
@@ -30,8 +30,9 @@ func (l others) needs(p *path) (n needs) {
 	return n
 }
 
-// fitting leaves out the paths for which the rules of others cannot all be
-// repeated: hands off. It returns what the others need.
+// fitting leaves out the paths for which the block cannot repeat all foreign
+// rules: lasthop keeps its hands off them. It returns what the remaining paths
+// need.
 func (l others) fitting(paths []*path) (fit []*path, all needs) {
 	for _, p := range paths {
 		if n := l.needs(p); n.exceptions <= mostExceptions {
@@ -50,7 +51,7 @@ func (l others) fitting(paths []*path) (fit []*path, all needs) {
 }
 
 // inTheWay returns the first rule behind the block that may decide about
-// replies of a path and cannot be repeated in front of it.
+// replies of a path and that the block cannot repeat.
 func (l others) inTheWay(p *path) *Rule {
 	list := l.fib.rules[p.family].list
 	for i, r := range list {
@@ -68,9 +69,9 @@ func (l others) inTheWay(p *path) *Rule {
 	return nil
 }
 
-// leapsOver reports whether a rule is a goto over some that decide about
-// replies: those would come alive by being repeated for the packets that it
-// matches.
+// leapsOver reports whether a rule is a goto over rules that decide about
+// replies. The block's copies of those rules would then be effective for
+// packets that the goto matches.
 func (l others) leapsOver(list []Rule, i int) bool {
 	if list[i].Action != Goto {
 		return false
@@ -81,8 +82,8 @@ func (l others) leapsOver(list []Rule, i int) bool {
 	})
 }
 
-// handsOff leaves out the paths that a rule of others is in the way of: nothing
-// new is installed for them, and what is installed stays.
+// handsOff leaves out the paths that a foreign rule is in the way of: it
+// installs nothing new for them, and keeps what is installed.
 func (l others) handsOff(paths []*path) (fit []*path) {
 	for _, p := range paths {
 		r := l.inTheWay(p)
@@ -100,8 +101,8 @@ func (l others) handsOff(paths []*path) (fit []*path) {
 	return fit
 }
 
-// keepInPlace leaves paths as they are on the host where the block has no place
-// any more, as long as their rules are where they work.
+// keepInPlace leaves paths as they are on the host if the block has no place
+// any more and the installed rules still work.
 func (l others) keepInPlace(f Family, paths []*path) {
 	r := l.room(f)
 	if !slices.ContainsFunc(l.own.Rules, func(x Rule) bool {
@@ -114,7 +115,7 @@ func (l others) keepInPlace(f Family, paths []*path) {
 	}
 }
 
-// keep leaves a path as it is on the host, and says why.
+// keep leaves a path as it is on the host, and reports the reason.
 func (l others) keep(p *path, why Finding) {
 	l.unfit = append(l.unfit, p)
 	l.find(why)

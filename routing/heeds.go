@@ -5,10 +5,11 @@ import (
 	"slices"
 )
 
-// Heeds tells which changes of a host may change a decision about it. A router
-// may change thousands of routes a minute in a table that no reply is looked up
-// in, and a container host makes and deletes links that have no address yet:
-// whoever follows the host need not look again. When in doubt a change counts.
+// Heeds reports which changes of a host may change a decision about it. A
+// router may change thousands of routes a minute in a table that no reply uses,
+// and a container host makes and deletes links that have no address yet. A
+// program that follows the host can ignore these changes. When in doubt a
+// change counts.
 type Heeds struct {
 	tables map[uint32]bool // every route of them counts
 	links  map[string]bool // every change of them counts
@@ -16,7 +17,7 @@ type Heeds struct {
 	local  bool // link-local routes of all links count, too
 }
 
-// Heeds returns what the decision heeds. It costs a walk over the host.
+// Heeds returns what the decision depends on. It costs a walk over the host.
 func (d Decision) Heeds() Heeds {
 	h := Heeds{own: d.inputs.Policy.Numbers, links: map[string]bool{},
 		tables: map[uint32]bool{TableMain: true, TableDefault: true, TableLocal: true}}
@@ -30,7 +31,7 @@ func (d Decision) Heeds() Heeds {
 	}
 	h.addMoved(host)
 	for _, r := range host.Routes {
-		// then what main knows is copied: layout.layTable
+		// then lasthop copies what main knows: layout.layTable
 		h.local = h.local || r.Table == TableMain && r.Type.Rejects() && isWide(r.Dst)
 		if h.tables[r.Table] && !linkLocal(r.Dst) {
 			for _, hop := range r.Hops {
@@ -106,8 +107,8 @@ func (h Heeds) addMoved(host Host) {
 	}
 }
 
-// addRelated adds links because of what they are, or of their relatives: a
-// bridge is what its ports make of it.
+// addRelated adds links because of what they are, or because of related links:
+// the ports of a bridge determine what it is.
 func (h Heeds) addRelated(links []Link) {
 	for _, l := range links {
 		if l.Table != 0 {
@@ -139,9 +140,9 @@ func (h Heeds) add(link string) bool {
 	return isNew
 }
 
-// Link reports whether a change of a link counts. One that is not there yet
-// does only if something names it: whatever gives it a meaning is a change of
-// its own.
+// Link reports whether a change of a link counts. A link that is not there yet
+// counts only if something names it: whatever else makes it relevant is a
+// change of its own.
 func (h Heeds) Link(name string) bool { return h.links[name] }
 
 // Addr reports whether it counts that a link gets or loses an address.

@@ -6,13 +6,13 @@ import (
 	"slices"
 )
 
-// This file is about what our own tables and rules remember: a way that works
-// is not taken away because what named it is gone.
+// This file is about what lasthop's own tables and rules remember: a way that
+// works stays although the route or rule that named it is gone.
 
-// fromHeld returns the gateways that our own tables for the link still have,
-// each for the prefixes that our rules lead to it, and the first for whatever
-// is left. Not those that are known, and not pinned ones: they come with their
-// pin.
+// fromHeld returns the gateways that lasthop's own tables for the link still
+// have, each for the prefixes that lasthop's rules lead to it, and the first
+// one for all other addresses. It leaves out those that are known, and pinned
+// ones: they come with their pin.
 func (u ladder) fromHeld(l Link, f Family, known []gateway) []gateway {
 	tables := map[uint32][]exit{}
 	var order []uint32
@@ -46,8 +46,9 @@ func (u ladder) fromHeld(l Link, f Family, known []gateway) []gateway {
 	return append(out, rest[:min(1, len(rest))]...)
 }
 
-// hold gives an unresolved listener the path that our own rules lead its
-// replies to while the path's link is up. It reports whether there is one.
+// hold gives an unresolved listener the path that lasthop's rules lead its
+// replies to while the path's link is up. It reports whether there is such a
+// path.
 func (s *resolver) hold(r *row) bool {
 	switch r.Reason {
 	case "no-owner", "address-on-lo", "ambiguous":
@@ -73,8 +74,8 @@ func (s *resolver) hold(r *row) bool {
 	return true
 }
 
-// remembered returns the gateway of the own table that our rules lead replies
-// of an address to: as a gateway of its link where that knows it.
+// remembered returns the gateway of lasthop's table that lasthop's rules lead
+// replies of an address to; as a gateway of its link if the link knows it.
 func (s *resolver) remembered(addr netip.Addr) (g gateway, ok bool) {
 	f := FamilyOf(addr)
 	for _, r := range s.own.Rules { // sorted: the live rule, then the table's
@@ -109,9 +110,9 @@ func (s *resolver) remembered(addr netip.Addr) (g gateway, ok bool) {
 	return g, false
 }
 
-// needlessHeld returns the links whose gateway is held and whose paths nobody
-// needs: their tables are about to be deleted, and without them the next sync
-// would not see an uplink there.
+// needlessHeld returns the links whose gateway is held and whose paths no
+// listener needs. Their tables are about to be deleted, and without them the
+// next sync would not see an uplink there.
 func (d *draft) needlessHeld() map[linkFamily]bool {
 	unused := map[linkFamily]bool{}
 	for key, gateways := range d.uplinks {

@@ -51,9 +51,9 @@ func (f Family) All() netip.Prefix {
 	return netip.PrefixFrom(netip.IPv6Unspecified(), 0)
 }
 
-// Host is what the kernel and the DHCP clients of one network namespace know: a
-// value, as host.Read takes it and `lasthop capture` writes it. Links are
-// referred to by name; names are unique in a namespace.
+// Host is what the kernel and the DHCP clients of one network namespace know.
+// It is a value: host.Read makes it, and `lasthop capture` writes it. It refers
+// to links by name; names are unique in a namespace.
 type Host struct {
 	Name, Kernel string // host name; kernel release as uname -r prints it
 	Links        []Link
@@ -65,13 +65,14 @@ type Host struct {
 	Neighs  []Neigh
 	Leases  []Lease
 	Sysctls map[string]string // below net/, with dots: "ipv4.conf.all.rp_filter"
-	// links and their groups from before our first write, as the run
-	// directory keeps them; nil if it does not say
+	// links and their groups from before lasthop's first write, from the
+	// run directory; nil if it has no record
 	Grouped []LinkGroup
-	// of the families that the host forwards; of others they are not read
+	// of the families that the host forwards; for other families they are
+	// not read
 	Rulesets []Ruleset
-	// at the ingress of the links, in the kernel's order, and what our
-	// programs learn for
+	// at the ingress of the links, in the kernel's order, and what
+	// lasthop's programs learn for
 	Filters []Filter
 	Wanted  []Wanted
 	LastHop LastHopSupport
@@ -81,9 +82,10 @@ type Host struct {
 // with packets that the host forwards.
 type Ruleset struct {
 	Family Family
-	// the first rule that has the kernel look up a route with an address of
-	// such packets as the source and `iif lo`, as for what the host sends
-	// itself: "inet fw prerouting handle 4: fib saddr"; "" if there is none
+	// the first rule that makes the kernel look up a route with an address
+	// of such packets as the source and `iif lo`, as for the host's own
+	// packets: "inet fw prerouting handle 4: fib saddr"; "" if there is
+	// none
 	Lookup string
 	Unread string // why that is not known: "operation not permitted"; else ""
 }
@@ -96,7 +98,7 @@ func (h Host) Forwards(f Family) bool {
 }
 
 // ruleset returns what is known of the packet filter of a family. A capture
-// that says nothing of it leaves it open.
+// without it leaves this unknown.
 func (h Host) ruleset(f Family) Ruleset {
 	i := slices.IndexFunc(h.Rulesets, func(r Ruleset) bool { return r.Family == f })
 	switch {
@@ -108,7 +110,7 @@ func (h Host) ruleset(f Family) Ruleset {
 	return Ruleset{Family: f}
 }
 
-// forwards reports whether the host forwards what comes in by a link.
+// forwards reports whether the host forwards packets that come in by a link.
 func (h Host) forwards(link string, f Family) bool {
 	family, whole := "ipv4", "ipv4.ip_forward"
 	if f == IPv6 {
@@ -118,8 +120,8 @@ func (h Host) forwards(link string, f Family) bool {
 	return own == "1" || !known && h.Sysctls[whole] == "1"
 }
 
-// conf returns what holds of ipv4.conf on a link: the larger of its own value
-// and that of all. known is false if neither was read.
+// conf returns the effective value of ipv4.conf on a link: the larger of the
+// link's own value and that of all. known is false if neither was read.
 func (h Host) conf(link, name string) (value int, known bool) {
 	for _, l := range []string{"all", link} {
 		if n, err := strconv.Atoi(h.Sysctls["ipv4.conf."+l+"."+name]); err == nil {
@@ -184,7 +186,7 @@ type Neigh struct {
 	State  string // as `ip` prints it: REACHABLE, STALE, FAILED, PERMANENT …
 }
 
-// Lease is a default gateway that a DHCP client was given for a link.
+// Lease is a default gateway that a DHCP client received for a link.
 type Lease struct {
 	Link    string
 	Gateway netip.Addr
@@ -222,7 +224,7 @@ func (s prefixSet) clone() prefixSet {
 }
 
 // longest returns the longest of the prefixes that holds the address, the zero
-// Prefix if none does. Two addresses with the same one are in the same
+// Prefix if there is none. Two addresses with the same result are in the same
 // prefixes.
 func (s *prefixSet) longest(a netip.Addr) netip.Prefix {
 	for bits := a.BitLen(); bits >= 0; bits-- {

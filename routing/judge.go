@@ -5,9 +5,9 @@ import (
 	"slices"
 )
 
-// judge compares three lookups: as it is now, as it will be with the layout,
-// and as it would be with no rules but the layout's. Where the last two differ,
-// another rule shadows the path.
+// judge compares three lookups: as the host is now, with the layout, and with
+// the layout's rules alone. If the last two differ, a foreign rule shadows the
+// path.
 type judge struct {
 	*draft
 	whole, needed *layout // of all paths, and of those that are needed
@@ -15,10 +15,10 @@ type judge struct {
 	general       map[Family]map[uint32]bool // FIB.general
 }
 
-// judge decides which paths are needed: those for which some reply to some
-// class of client would leave otherwise without them. Without the others their
-// block may find another place, and so meet other rules: then they are judged
-// again.
+// judge decides which paths are needed: those without which some reply to some
+// class of client would leave otherwise. Without the other paths the block may
+// find another place, and so meet other rules. Then judge judges the needed
+// paths again.
 func (d *draft) judge() *judge {
 	whole := layOut(d.topology, d.paths)
 	j := &judge{draft: d, whole: whole, ideal: d.ideal(whole),
@@ -51,7 +51,7 @@ func (d *draft) judge() *judge {
 	return j
 }
 
-// assume looks everything up as with a layout from now on.
+// assume makes all further lookups with a layout.
 func (j *judge) assume(l *layout) { j.needed, j.after = l, j.fib.with(j.host, l.state) }
 
 // ideal returns the host with no rules but those of all paths.
@@ -64,14 +64,14 @@ func (d *draft) ideal(whole *layout) *FIB {
 	return clean.fib.with(clean.host, wanted)
 }
 
-// weigh asks for the replies of a path to each class of client.
+// weigh looks up the replies of a path to each class of client.
 func (j *judge) weigh(p *path) verdict {
 	v := verdict{path: p, isOutward: j.isOutward, sources: j.classes(p),
 		clients: j.audienceOf(p.family).of(p.link)}
 	for _, src := range v.sources {
 		for _, c := range v.clients {
 			if c.rule != nil && !c.rule.mayMatch(src) {
-				continue // no other rule or route tells it apart
+				continue // no foreign rule or route tells it apart
 			}
 			q := Query{Src: src, Dst: c.addr}
 			before, after := j.fib.answer(q), j.after.answer(q)
@@ -84,8 +84,8 @@ func (j *judge) weigh(p *path) verdict {
 	return v
 }
 
-// classes returns one member of the path for each class of sources that all
-// rules match alike.
+// classes returns one member of the path for each class of sources that match
+// the same rules.
 func (j *judge) classes(p *path) []netip.Addr {
 	var out []netip.Addr
 	for _, c := range p.covers {
@@ -99,7 +99,7 @@ func (j *judge) classes(p *path) []netip.Addr {
 	return out
 }
 
-// verdict collects what the lookups for one path said.
+// verdict collects the results of the lookups for one path.
 type verdict struct {
 	path      *path
 	sources   []netip.Addr
@@ -107,10 +107,10 @@ type verdict struct {
 	isOutward func(link string) bool
 	wrong     bool   // some reply leaves otherwise than the path would have it
 	better    bool   // the layout changes some reply
-	answered  []Rule // other rules that give the right answer already
-	shadows   []Rule // other rules that answer in front of ours
-	// other rules with selectors that answered, and that ours now stand in
-	// front of
+	answered  []Rule // foreign rules that give the right answer already
+	shadows   []Rule // foreign rules that answer in front of lasthop's
+	// foreign rules with selectors that answered, and that lasthop's rules
+	// now stand in front of
 	replaced []Rule
 	// routes through links that are no uplinks, whose clients the path will
 	// answer
@@ -140,8 +140,8 @@ func (v *verdict) add(before, after, ideal Trace) {
 	}
 }
 
-// needed reports whether the path is to be installed: it makes a wrong way
-// better.
+// needed reports whether lasthop installs the path: the path improves a wrong
+// way.
 func (v verdict) needed() bool { return v.wrong && v.better }
 
 func (j *judge) conclude(v verdict) {
@@ -152,7 +152,7 @@ func (j *judge) conclude(v verdict) {
 	}
 	for _, r := range v.shadows {
 		if j.whole.base[p.family] == 0 || slices.Contains(j.whole.unfit, p) {
-			break // the layout says why, once
+			break // the layout reports the reason once
 		}
 		j.find(Warning.Finding("shadowed", p.name(), "this rule answers in front of "+
 			"ours for replies of %s, and is left alone", p.name()).
@@ -174,8 +174,8 @@ func (j *judge) conclude(v verdict) {
 }
 
 // lostClients names routes through tunnels and the like whose clients the path
-// will answer from now on: wide ones, which are a VPN's way to the Internet,
-// and specific ones of tables behind our rules.
+// will answer from now on: wide routes, which are a VPN's way to the Internet,
+// and specific routes of tables behind lasthop's rules.
 func (j *judge) lostClients(p *path, lost []Route) {
 	taken := map[string]bool{} // named by link-group-taken
 	for _, g := range Grouped(j.host, j.policy.Numbers) {
@@ -224,8 +224,8 @@ func (j *judge) without(v verdict) {
 	}
 }
 
-// culprit returns the rule that kept a lookup from our block: one
-// that answered, or a goto that leapt over it.
+// culprit returns the rule that kept a lookup from lasthop's block: a rule that
+// answered, or a goto that leapt over the block.
 func culprit(t Trace) *Rule {
 	if t.ended != nil && !standard(*t.ended) {
 		return t.ended

@@ -2,17 +2,17 @@ package routing
 
 import "slices"
 
-// Judgement is what a decision rests on, for a program that asks the kernel: it
-// says which clients a listener has, and how replies to each are to leave.
+// Judgement is what a decision rests on, for a program that asks the kernel:
+// which clients a listener has, and how replies to each must leave.
 type Judgement struct {
 	draft        *draft
-	after, ideal *FIB // with what the plan installs; with nothing else in front
+	after, ideal *FIB // with what the plan installs; with those rules alone
 }
 
-// Clients returns a client for each class that an outcome is judged by, but for
-// those behind the gateways; the gateways themselves are the last. It returns
-// none for an outcome without a path. Of the LANs of many uplinks a few stand
-// for all.
+// Clients returns a client for each class that an outcome is judged by, except
+// for those behind the gateways; the gateways themselves are the last. It
+// returns none for an outcome without a path. If there are many uplinks, a few
+// of their LANs stand for all.
 func (j *Judgement) Clients(o Outcome) []Client {
 	if o.Path == 0 {
 		return nil
@@ -35,13 +35,14 @@ func (j *Judgement) Clients(o Outcome) []Client {
 	return out
 }
 
-// Wrong reports whether a reply that leaves this way now is one that the plan
-// would not have: it leaves another way than with the plan, or another rule
-// takes it from its path in front of what the plan installs. A rule to a table
-// of its own that stands there decides, an administrator wrote it so. A rule
-// for main does not: it is for what this host sends by itself. Nor is a reply
-// wrong that is right with the mark by which others keep replies on the path's
-// link (connmark): it may have it. want is the way that it is to leave.
+// Wrong reports whether the present way of a reply contradicts the plan: the
+// reply leaves another way than with the plan, or a foreign rule in front of
+// the plan's rules takes it from its path. A foreign rule to a table of its own
+// is right, since an administrator wrote it so. A foreign rule for main is not:
+// it is for connections that this host makes. A reply is not wrong either if it
+// leaves right with the mark by which another program keeps replies on the
+// path's link (connmark): it may have that mark. want is the way that the reply
+// should leave.
 func (j *Judgement) Wrong(o Outcome, q Query, now Way) (want Way, wrong bool) {
 	ideal := j.ideal.answer(q)
 	if ideal.agrees(now) {
@@ -63,7 +64,7 @@ func (j *Judgement) Wrong(o Outcome, q Query, now Way) (want Way, wrong bool) {
 	return ideal.Way, true
 }
 
-// agrees is Agrees whatever tables the answers come from.
+// agrees is Agrees, but ignores the tables of the answers.
 func (t Trace) agrees(w Way) bool {
 	return t.Agrees(w) || slices.ContainsFunc(t.Ends, func(end Way) bool {
 		return end.Type == Unicast && t.alike(end.fallback(), w.fallback())

@@ -7,19 +7,20 @@ import (
 	"strings"
 )
 
-// This file has what the mode last-hop has in the kernel beside routes and
-// rules: a filter on each link that requests come in by, which learns the
-// router of each connection, and the listeners that it learns for.
+// This file describes what the mode last-hop has in the kernel in addition to
+// routes and rules: a filter on each link that requests come in by, which
+// learns the router of each connection, and the listeners that it learns for.
 
-// LastHopPrefix begins the names of our programs: "lasthop/TAG".
+// LastHopPrefix begins the names of lasthop's programs: "lasthop/TAG".
 const LastHopPrefix = "lasthop/"
 
-// kindBPF is the kind of our filters, as tc names it.
+// kindBPF is the kind of lasthop's filters, as tc names it.
 const kindBPF = "bpf"
 
 // Filter is a filter at the clsact ingress of a link, or a tcx program there
-// (Kind "tcx", Pref 0), which the kernel runs in front of the filters. Ours is
-// of kind "bpf" and has a name that begins with LastHopPrefix.
+// (Kind "tcx", Pref 0), which the kernel runs in front of the filters.
+// lasthop's filter is of kind "bpf" and has a name that begins with
+// LastHopPrefix.
 type Filter struct {
 	Link   string
 	Pref   uint16 // tc's preference: the kernel asks the lowest first
@@ -28,7 +29,7 @@ type Filter struct {
 	Name   string // of the program; "" where the kind has none
 }
 
-// Owned reports whether the filter is ours.
+// Owned reports whether the filter is lasthop's.
 func (f Filter) Owned() bool {
 	return f.Kind == kindBPF && strings.HasPrefix(f.Name, LastHopPrefix)
 }
@@ -43,7 +44,8 @@ func (f Filter) String() string {
 	return strings.Join(w, " ")
 }
 
-// deletion is what `tc filter del` takes to delete this filter and no other.
+// deletion is the arguments of `tc filter del` that delete this filter and no
+// other.
 func (f Filter) deletion() string {
 	return fmt.Sprintf("dev %s ingress pref %d handle %#x %s", f.Link, f.Pref, f.Handle, f.Kind)
 }
@@ -51,10 +53,10 @@ func (f Filter) deletion() string {
 // place is where a filter stands: a filter that is put there replaces it.
 func (f Filter) place() Filter { return Filter{Link: f.Link, Pref: f.Pref, Handle: f.Handle} }
 
-// Beside returns the filter, which is ours, at its place on a link that has
-// some already: where one of ours with the same maps stands, or else at the
-// lowest preference that is free. One with other maps learns until all routes
-// ask the new maps: it is not replaced but deleted later.
+// Beside returns lasthop's filter at its place on a link that may have filters
+// already: the place of a lasthop filter with the same maps, or else the lowest
+// preference that is free. A lasthop filter with other maps goes on learning
+// until all routes use the new maps: it is not replaced but deleted later.
 func (f Filter) Beside(there []Filter) Filter {
 	taken := map[uint16]bool{0: true}
 	var same []Filter
@@ -78,7 +80,7 @@ func (f Filter) Beside(there []Filter) Filter {
 	return f
 }
 
-// maps returns the number of the maps that our program has: a tag ends with it.
+// maps returns the number of the maps of lasthop's program: a tag ends with it.
 func (f Filter) maps() string {
 	_, number, _ := strings.Cut(f.Name, ".")
 	return number
@@ -89,8 +91,8 @@ func compareFilter(a, b Filter) int {
 		cmp.Compare(a.Handle, b.Handle))
 }
 
-// Wanted is an entry of the map of listeners: our programs learn what comes for
-// it, and nothing else. Port 0 is each port without a listener: with TCP for
+// Wanted is an entry of the map of listeners: lasthop's programs learn only for
+// these entries. Port 0 stands for each port without a listener: with TCP for
 // resets, with ICMP for echo replies.
 type Wanted struct {
 	Addr      netip.Addr
@@ -112,13 +114,14 @@ func compareWanted(a, b Wanted) int {
 		cmp.Compare(a.Transport, b.Transport))
 }
 
-// LastHopSupport says whether this kernel and user can have the mode last-hop.
+// LastHopSupport says whether this kernel and user support the mode last-hop.
 type LastHopSupport struct {
-	// of the programs and maps that routes and filters are to name
+	// of the programs and maps that routes and filters will name
 	Tag string
-	// why it cannot be had: "kernel 5.10.194 has CVE-2023-53338", "no
-	// CAP_BPF"; else ""
+	// why the mode is not available: "kernel 5.10.194 has CVE-2023-53338",
+	// "no CAP_BPF"; else ""
 	Missing string
-	// false where a capture, or a user without rights, does not say
+	// false if a capture does not say, or the user lacks the rights to see
+	// it
 	Known bool
 }

@@ -103,8 +103,8 @@ func TestLastHopOrder(t *testing.T) {
 	}
 }
 
-// TestLastHopState: what the mode has in the kernel is ours by its name, comes
-// and goes with the rest, and leaves what others have alone.
+// TestLastHopState: what the mode has in the kernel is lasthop's by its name,
+// comes and goes with the rest, and leaves what others have alone.
 func TestLastHopState(t *testing.T) {
 	h := parseHost(t, answering+"tc filter add dev eth1 ingress pref 1 bpf name other\n")
 	policy, listeners := perConnection("eth1"), listenOn("10.0.1.10")
@@ -152,9 +152,9 @@ func TestLastHopState(t *testing.T) {
 	}
 }
 
-// TestLastHopPlace: our filter stays where it is, but for a place that another
-// program shares; a new one takes the lowest that is free. No filter of others
-// is written over.
+// TestLastHopPlace: our filter stays where it is except for a place that
+// another program shares; a new one takes the lowest that is free. No foreign
+// filter is written over.
 func TestLastHopPlace(t *testing.T) {
 	const ours = "tc filter add dev eth1 ingress pref %d bpf name lasthop/old\n"
 	const other = "tc filter add dev eth1 ingress pref %d matchall\n"
@@ -196,7 +196,7 @@ func TestLastHopPlace(t *testing.T) {
 	}
 }
 
-// TestLastHopUnread: who cannot see whether the mode can be had plans it all
+// TestLastHopUnread: who cannot see whether the mode is available plans it all
 // the same, with the programs that are installed, and misses no listener of a
 // map that he may not read.
 func TestLastHopUnread(t *testing.T) {

@@ -6,28 +6,28 @@ import (
 )
 
 // Tiers of the block of rules, as offsets from its base. Rules of one tier
-// never overlap, so their order does not matter; but for exceptions, which keep
-// the order of the rules that they repeat.
+// never overlap, so their order does not matter, except for exceptions: they
+// keep the order of the rules that they repeat.
 const (
 	tierDirect = iota // from P to D lookup main
 	// from P oif X lookup main: sockets bound to another uplink, with
 	// fail_closed
 	tierBound
-	tierException // from P SELECTORS ACTION: what others say, behind the block
-	// how many exceptions there may be for one P; the numbers up to that of
-	// main are kept free
+	tierException // from P SELECTORS ACTION: repeated foreign rules behind the block
+	// how many exceptions one P may have; the numbers up to that of main
+	// are kept free
 	mostExceptions = 80
 	// from P lookup N, for each catch-all that the block evades, but not
 	// through an outward link
 	tierEvaded  = tierException + mostExceptions
 	mostEvaded  = 15
-	tierPrivate = tierEvaded + mostEvaded // IPv6: from P to fc00::/7 lookup main, likewise
-	tierMain    = tierPrivate + 1         // from P lookup main, likewise
+	tierPrivate = tierEvaded + mostEvaded // IPv6: from P to fc00::/7 lookup main, as tierLive
+	tierMain    = tierPrivate + 1         // from P lookup main, but not through an outward link
 	tierTable   = tierMain + 1            // from P lookup TABLE
 )
 
 // wide is the length of the longest prefixes in main that do not count as
-// specific: VPN clients split the Internet into prefixes this short (0.0.0.0/1,
+// specific. VPN clients split the Internet into prefixes this short (0.0.0.0/1,
 // 128.0.0.0/2, 2000::/3), and no LAN is a /7.
 func wide(f Family) int {
 	if f == IPv4 {
@@ -37,7 +37,7 @@ func wide(f Family) int {
 }
 
 // private are IPv6's addresses for sites, as 10.0.0.0/8 is IPv4's: no route
-// within is a way to the Internet.
+// within them is a way to the Internet.
 var private = netip.MustParsePrefix("fc00::/7")
 
 // isWide reports whether a route to a prefix may be a way to the Internet.
@@ -58,10 +58,10 @@ type layout struct {
 	base  map[Family]int // where the block of rules begins; 0: it fits nowhere
 	at    map[Family]numbering
 	group int     // that the rules name
-	unfit []*path // others have too many rules for their replies
+	unfit []*path // there are too many foreign rules for their replies
 	// main has a reject route as wide as a default: FIB.rejects
 	rejected map[Family]bool
-	// what a rule by hand goes on to decide for a path: byTable
+	// what a hand-written rule goes on to decide for a path: byTable
 	exempt map[*path][]destined
 }
 
@@ -106,8 +106,8 @@ func layOut(t *topology, paths []*path) *layout {
 	return l
 }
 
-// standsAs reports whether the blocks of rules have the places that they have
-// in a layout of more paths.
+// standsAs reports whether the blocks of rules have the same places as in a
+// layout of more paths.
 func (l *layout) standsAs(more *layout) bool {
 	for f, base := range l.base {
 		if base != more.base[f] || l.at[f] != more.at[f] {
@@ -126,8 +126,8 @@ func (l *layout) complete(paths []*path) bool {
 		})
 }
 
-// layGroups puts the outward links into our link group, unless all of them and
-// no other link share a group already: then the rules name that one.
+// layGroups puts the outward links into lasthop's link group. If all of them
+// and no other link share a group already, the rules name that group instead.
 func (l *layout) layGroups() {
 	n := l.policy.Numbers
 	if l.group = l.sharedGroup(); l.group != 0 {
@@ -145,7 +145,7 @@ func (l *layout) layGroups() {
 					link.Name, link.Group).Advise("if nothing uses the "+
 					"group: %s", linkDefault(link.Name)))
 			}
-		case link.Group == n.Group: // by another program, and as we want it
+		case link.Group == n.Group: // by another program, and as lasthop wants it
 		case link.Group == 0 && zero >= 0:
 			l.find(Warning.Finding("link-group-taken", link.Name, "this rule asks for "+
 				"link group 0, so %s stays in it: main's specific routes through "+
@@ -213,9 +213,9 @@ func (l *layout) layRules(p *path) {
 	}
 }
 
-// layFront writes the rules in front of all others of a block: for what the
-// user wants to go main's way, and with fail_closed for sockets that are bound
-// to another uplink, which main alone can serve.
+// layFront writes the rules in front of all others of a block: for destinations
+// that the user wants to go main's way, and with fail_closed for sockets that
+// are bound to another uplink, which only main can serve.
 func (l *layout) layFront(p *path, from func(uint32) Rule, put func(int, ...Rule)) {
 	var direct []netip.Prefix
 	for _, d := range l.policy.Direct {

@@ -8,7 +8,7 @@ import (
 
 // This file has the findings about the mode last-hop.
 
-// tell says of a listener that is to have the mode last-hop whether it has.
+// tell reports whether a listener that should have the mode last-hop has it.
 func (t returning) tell(d *draft, r row) {
 	why, subject := t.missing(), "last-hop"
 	if why == "" && r.path != nil && !r.path.lastHop {
@@ -29,7 +29,7 @@ func (t returning) tell(d *draft, r row) {
 	}
 }
 
-// learned finds what keeps a plan with the mode last-hop from working in full.
+// learned finds what keeps a plan with the mode last-hop from working fully.
 type learned struct {
 	*describer
 	state State
@@ -48,9 +48,9 @@ func (w learned) tell() {
 	}
 }
 
-// reversePath finds the links where strict rp_filter, or a rule of nftables
-// that does the same, drops requests: the table of their path answers for the
-// source, and leads by another link.
+// reversePath finds the links where strict rp_filter, or an equivalent nftables
+// rule, drops requests: the table of their path answers for the source, and
+// leads by another link.
 func (w learned) reversePath(p *path) {
 	for _, f := range w.state.Filters {
 		if f.Link == p.link || !w.outwardIn(f.Link, p.family) {
@@ -74,7 +74,8 @@ func (w learned) reversePath(p *path) {
 	}
 }
 
-// inFront finds a program or filter that sees packets before ours does.
+// inFront finds a foreign program or filter that sees packets before lasthop's
+// does.
 func (w learned) inFront(ours Filter) {
 	i := slices.IndexFunc(w.host.Filters, func(f Filter) bool {
 		return f.Link == ours.Link && f.Pref < ours.Pref
@@ -89,7 +90,7 @@ func (w learned) inFront(ours Filter) {
 		ours.Link).Advise("see what is learned: lasthop status").At(f.String()))
 }
 
-// mtu says that the ways of an answer have several MTUs.
+// mtu reports that the ways of an answer have several MTUs.
 func (w learned) mtu(p *path) {
 	t := returning{w.topology}
 	least, differs := t.smallestMTU(p), false

@@ -6,11 +6,12 @@ import (
 )
 
 // Lookout compares windows of packets after a change with one before it. It
-// finds listeners that answered their clients before, and none since.
+// finds listeners that answered their clients before the change, and none
+// since.
 type Lookout struct {
 	host   Host
 	worked map[reach]int                 // clients that were reached before
-	lost   map[reach]map[netip.Addr]bool // since then, as long as none was reached
+	lost   map[reach]map[netip.Addr]bool // since then, while none was reached
 }
 
 // reach is a listener and a class of clients.
@@ -36,10 +37,10 @@ func NewLookout(h Host, before Evidence) *Lookout {
 	return l
 }
 
-// Dark returns which listener answers none of its clients any more, by a window
-// that is not over: at least as many clients are lost as were reached before.
-// It returns "" if there is none. Silence is no evidence, nor is a window with
-// many packets lost.
+// Dark returns the listener that answers none of its clients any more, judged
+// by a window that may still be open: at least as many clients are lost as were
+// reached before. It returns "" if there is none. Silence is no evidence; nor
+// is a window in which many packets were lost.
 func (l *Lookout) Dark(now Evidence) string {
 	if now.Sampling.Lossy() {
 		return ""
@@ -74,7 +75,7 @@ func (l *Lookout) Turn(e Evidence) {
 type aftermath struct {
 	reached int
 	lost    map[netip.Addr]bool
-	way     SeenWay // by which most were lost
+	way     SeenWay // the crossing by which most were lost
 }
 
 // since joins a window with those before it.

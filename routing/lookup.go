@@ -14,8 +14,8 @@ type Query struct {
 	Dst  netip.Addr
 	OIF  string // the device that the socket is bound to
 	Mark uint32
-	// IPPROTO_* and ports; 0: not said, and then no rule that asks for them
-	// matches
+	// IPPROTO_* and ports; 0: not known; then a rule that asks for them
+	// does not match
 	Proto        uint8
 	Sport, Dport uint16
 }
@@ -30,12 +30,12 @@ type Way struct {
 	// further next hops of a multipath route, "eth2 via 10.0.2.1, …"; the
 	// kernel chooses by hash
 	More string
-	// the packet goes to the router that its connection came from, where
-	// that is known: the route has our answer program
+	// the packet goes to the router that its connection came from, if that
+	// is known: the route has lasthop's answer program
 	LastHop bool
 }
 
-// String tells the way in a few words: "eth1 via 10.0.1.1", "eth0, on-link",
+// String returns the way in a few words: "eth1 via 10.0.1.1", "eth0, on-link",
 // "unreachable", "no route", "per connection, else eth1 via 10.0.1.1".
 func (w Way) String() string {
 	if w.LastHop {
@@ -56,8 +56,8 @@ func (w Way) String() string {
 	return w.Link + ", on-link"
 }
 
-// fallback is the way where a connection is not known: one that this host makes
-// never is.
+// fallback is the way of a connection that is not known. A connection that this
+// host makes is never known.
 func (w Way) fallback() Way {
 	w.LastHop = false
 	return w
@@ -87,8 +87,8 @@ type Step struct {
 	Route  *Route // what its table answered; nil if nothing
 }
 
-// Effect is what a rule did to a lookup. All but Answered, Rejected and, for
-// some flows, Suppressed let it go on.
+// Effect is what a rule did to a lookup. The lookup goes on after every effect
+// except Answered, Rejected and, for some flows, Suppressed.
 type Effect string
 
 const (
@@ -99,7 +99,7 @@ const (
 	// may count
 	Suppressed Effect = "suppressed"
 	Answered   Effect = "answered"
-	Rejected   Effect = "rejected" // by the rule, or by a route where there is one
+	Rejected   Effect = "rejected" // by the rule, or by a route if there is one
 	Jumped     Effect = "goto"
 	NoTarget   Effect = "no-target" // a goto to a priority that no rule has
 	Idle       Effect = "nop"
@@ -114,8 +114,8 @@ type Trace struct {
 	Steps []Step
 	Way   Way    // Ends in one
 	Route *Route // the first answer; nil if there is none
-	// where it may end, without More: several for a multipath route, and
-	// for IPv4 default routes of one metric
+	// where it may end, without More: several ends for a multipath route,
+	// and for IPv4 default routes of one metric
 	Ends []Way
 
 	ended  *Rule           // the rule that ended it; nil if none did
@@ -126,11 +126,10 @@ type Trace struct {
 // Lookup walks the host's rules and tables as the kernel does for a packet of
 // its own (fib_rules_lookup in net/core/fib_rules.c, fib_table_lookup in
 // net/ipv4/fib_trie.c, ip6_pol_route in net/ipv6/route.c). For many queries of
-// one host use NewFIB. It knows no neighbours, exceptions (PMTU, redirects)
-// and VRFs, and a rule with selectors that are not modelled (Rule.Opaque) is
-// taken not to match. An IPv4 source that is not
-// assigned to the host is looked up like any other, where the kernel's `ip
-// route get` refuses it.
+// one host use NewFIB. Lookup knows no neighbours, exceptions (PMTU, redirects)
+// and VRFs. It assumes that a rule with selectors that are not modelled
+// (Rule.Opaque) does not match. It looks up an IPv4 source that is not assigned
+// to the host like any other, although the kernel's `ip route get` refuses it.
 func Lookup(h Host, q Query) Trace { return NewFIB(h).Lookup(q) }
 
 // FIB is a host's rules and routes, indexed for Lookup. It is safe for
@@ -145,12 +144,12 @@ type FIB struct {
 	bare    map[string]bool     // links without neighbours: tunnels
 }
 
-// rules are those of one family in the kernel's order, and which of them may
-// match a source, by index.
+// rules are those of one family in the kernel's order. By index it finds those
+// that may match a source.
 type rules struct {
 	list []Rule
-	any  []int                  // that ask for no source, or invert
-	from map[netip.Prefix][]int // that ask for this one
+	any  []int                  // that name no source, or invert
+	from map[netip.Prefix][]int // that name this source
 }
 
 func newRules(list []Rule) *rules {
@@ -204,7 +203,7 @@ type table struct {
 func NewFIB(h Host) *FIB { return new(FIB).and(h) }
 
 // with indexes the host of f, or one that differs from it in rules, with a
-// state put in: see With.
+// state added: see With.
 func (f *FIB) with(h Host, s State) *FIB {
 	h.Routes = nil
 	return f.and(With(h, s))
@@ -250,7 +249,7 @@ func (f *FIB) addRoutes(routes []Route) {
 	for i := range routes {
 		r := &routes[i]
 		if r.opaqueHas("tos") {
-			continue // answers other packets than ours
+			continue // matches only packets that the model does not look up
 		}
 		f.sources.add(r.Source())
 		id := tableID{r.Family(), r.Table}
@@ -287,9 +286,9 @@ func (f *FIB) routes(r Rule) map[netip.Prefix][]Route {
 	return nil
 }
 
-// finish sorts routes of one destination as the kernel tries them: those for
-// some sources first, the narrowest in front, then by metric, IPv6 ones by
-// router preference.
+// finish sorts routes of one destination as the kernel tries them:
+// source-specific ones first, the narrowest in front; then by metric; IPv6 ones
+// then by router preference.
 func (t *table) finish() {
 	seen := [129]bool{}
 	for dst, routes := range t.routes {
@@ -309,12 +308,12 @@ func (t *table) finish() {
 // Lookup answers one query; see the function of the same name.
 func (f *FIB) Lookup(q Query) Trace { return f.walk(q, true) }
 
-// Way answers one query without saying why.
+// Way answers one query without the steps.
 func (f *FIB) Way(q Query) Way { return f.walk(q, false).Way }
 
-// class is the same for source addresses of a family that every rule matches
-// alike, and every source-specific route, whatever the destination. The
-// prefixes that hold an address are nested, so the longest one tells the class.
+// class is the same for source addresses of a family that every rule and every
+// source-specific route matches alike, whatever the destination. The prefixes
+// that hold an address are nested, so the longest one identifies the class.
 func (f *FIB) class(src netip.Addr) netip.Prefix { return f.froms.longest(src) }
 
 // Classes groups source addresses by class: it returns for each address the
@@ -339,8 +338,8 @@ func (f *FIB) Classes(sources []netip.Addr) map[netip.Addr]netip.Addr {
 // answer is Lookup without the steps.
 func (f *FIB) answer(q Query) Trace { return f.walk(q, false) }
 
-// walk tries the rules one after the other; where nobody asks for an
-// explanation, only those that may match the source.
+// walk tries the rules one after the other. If the caller wants no explanation,
+// it tries only those that may match the source.
 func (f *FIB) walk(q Query, explain bool) Trace {
 	t := Trace{Query: q, bare: f.bare}
 	all := f.rules[FamilyOf(q.Dst)]
@@ -366,8 +365,8 @@ func (f *FIB) walk(q Query, explain bool) Trace {
 	return t.finish()
 }
 
-// try tries a rule. It returns the index before that of the rule to go on with,
-// and whether the lookup is over.
+// try tries a rule. It returns the index before the rule to go on with, and
+// whether the lookup is over.
 func (f *FIB) try(t *Trace, rules []Rule, i int, explain bool) (before int, over bool) {
 	step := Step{Rule: rules[i], Effect: NotMatched}
 	switch {
@@ -388,8 +387,8 @@ func (f *FIB) try(t *Trace, rules []Rule, i int, explain bool) (before int, over
 	return i, over
 }
 
-// target returns the index before that of the rule that a goto leads to;
-// without such a rule the goto does nothing.
+// target returns the index before the rule that a goto leads to. Without such a
+// rule the goto has no effect.
 func target(rules []Rule, i int) (int, Effect) {
 	to := slices.IndexFunc(rules, func(r Rule) bool { return r.Priority == rules[i].Goto })
 	if to <= i {
@@ -422,7 +421,7 @@ func (f *FIB) act(t *Trace, step *Step, q Query) bool {
 		return false
 	}
 	if len(hops) == 0 {
-		hops = []Hop{{}} // of a reject route, or of a next hop that nobody could resolve
+		hops = []Hop{{}} // of a reject route, or of a next hop that is not resolved
 	}
 	if route.Type.Rejects() {
 		step.Effect = Rejected
@@ -441,8 +440,8 @@ func (f *FIB) act(t *Trace, step *Step, q Query) bool {
 }
 
 // otherDefaults adds what the kernel may take in place of an IPv4 default
-// route: others of the same metric. It changes between them by what it knows of
-// their gateways, as neighbours (fib_select_default).
+// route: other defaults of the same metric. The kernel changes between them by
+// the neighbour state of their gateways (fib_select_default).
 func (f *FIB) otherDefaults(t *Trace, route *Route, q Query) {
 	routed := func(r *Route) bool {
 		return r.Type == Unicast && len(r.Hops) > 0 && r.Hops[0].Via.IsValid()
@@ -459,9 +458,9 @@ func (f *FIB) otherDefaults(t *Trace, route *Route, q Query) {
 	}
 }
 
-// suppress returns the hops that the rule lets pass. IPv4 looks at the first
-// next hop whichever is used then (fib4_rule_suppress); IPv6 at the one that
-// the hash has chosen (fib6_rule_suppress).
+// suppress returns the hops that the rule lets pass. IPv4 judges by the first
+// next hop, whichever is used later (fib4_rule_suppress); IPv6 judges by the
+// one that the hash has chosen (fib6_rule_suppress).
 func (f *FIB) suppress(r Rule, route *Route, hops []Hop) []Hop {
 	if r.SuppressPrefix != None && route.Dst.Bits() <= r.SuppressPrefix {
 		return nil
@@ -506,10 +505,10 @@ func (f *FIB) search(number uint32, q Query) (*Route, []Hop) {
 	return nil, nil
 }
 
-// hides reports whether IPv6 passes by routes of one destination, which are
-// sorted: one for some sources alone, unless it is a default, hides those for
-// every source from all others (fib6_node_lookup_1 goes back to a shorter
-// prefix).
+// hides reports whether IPv6 skips some of the sorted routes of one
+// destination: a source-specific route that is not a default hides the routes
+// for every source from all other packets (fib6_node_lookup_1 goes back to a
+// shorter prefix).
 func hides(routes []Route, src netip.Addr) bool {
 	return len(routes) > 0 && routes[0].Source().IsValid() && !routes[0].IsDefault() &&
 		!slices.ContainsFunc(routes, func(r Route) bool {
@@ -517,8 +516,8 @@ func hides(routes []Route, src netip.Addr) bool {
 		})
 }
 
-// finds reports whether a lookup from a prefix comes to a route's destination
-// in its table: IPv6 routes are for some sources, or are hidden by such routes.
+// finds reports whether a lookup from a prefix reaches a destination in a
+// route's table. IPv6 routes may be source-specific, or hidden by such routes.
 func (f *FIB) finds(r Route, from netip.Prefix) bool {
 	src := from.Addr()
 	if own := r.Source(); own.Bits() > from.Bits() && own.Overlaps(from) {
@@ -556,8 +555,8 @@ func (f *FIB) usable(r *Route, q Query) ([]Hop, bool) {
 	return hops, len(hops) > 0
 }
 
-// answer adds where a route's next hops lead. Several routes answer only where
-// an IPv6 multipath route was suppressed in part, and where IPv4 has several
+// answer adds where a route's next hops lead. Several routes answer in two
+// cases: an IPv6 multipath route was suppressed in part, or IPv4 has several
 // defaults of one metric.
 func (t *Trace) answer(r *Route, hops []Hop) {
 	if t.Route == nil && len(hops) > 0 {
@@ -578,7 +577,7 @@ func (t Trace) finish() Trace {
 		(len(t.Ends) == 0 || t.Ends[0].Type.Rejects()) {
 		// "Apparently, routing tables are wrong. Assume, that the
 		// destination is on link": ip_route_output_key_hash_rcu,
-		// whatever the lookup failed with.
+		// whatever error the lookup returned.
 		t.Route, t.Ends = nil, []Way{{Type: Unicast, Link: t.Query.OIF}}
 	}
 	if len(t.Ends) == 0 {
@@ -595,8 +594,8 @@ func (t Trace) finish() Trace {
 	return t
 }
 
-// sameAnswer compares where two lookups lead: types and next hops, whichever
-// tables they come from.
+// sameAnswer compares the ends of two lookups: types and next hops, but not
+// tables.
 func sameAnswer(a, b Trace) bool { return leadsTo(a, b.Ends) && leadsTo(b, a.Ends) }
 
 // leadsTo reports whether a lookup may end in each of the ways.
@@ -609,8 +608,8 @@ func leadsTo(t Trace, ways []Way) bool {
 }
 
 // alike reports whether two ways are the same for the packet that was looked
-// up: through its destination is on-link, and a link without neighbours has no
-// use for a next hop.
+// up. A next hop that is the packet's destination is the same as on-link, and a
+// link without neighbours does not use a next hop.
 func (t Trace) alike(a, b Way) bool {
 	for _, w := range []*Way{&a, &b} {
 		if w.Via == t.Query.Dst || t.bare[w.Link] {

@@ -6,8 +6,9 @@ import (
 	"slices"
 )
 
-// marked are the rules by which others lead marked replies of a path by its own
-// router: a connmark that keeps replies on the link of their request.
+// marked are the rules by which another program leads marked replies of a path
+// by the path's own router: a connmark keeps replies on the link of their
+// request.
 func (d *draft) marked(p *path) []Rule {
 	u := ladder{d.topology}
 	return filter(d.host.Rules, func(r Rule) bool {
@@ -20,9 +21,10 @@ func (d *draft) marked(p *path) []Rule {
 	})
 }
 
-// tellMarked names the clients whose replies leave another way with the mark of
-// a rule than by the path: the rule is left to stand, and the path cannot help
-// them. Whoever does not come in by the path has another mark, or none.
+// tellMarked names the clients whose replies leave another way with a rule's
+// mark than by the path. lasthop leaves the rule in place, and the path cannot
+// help these clients. Clients that come in by another link have another mark,
+// or none.
 func (j *judge) tellMarked(p *path, sources []netip.Addr, clients []standIn) {
 	for _, r := range j.marked(p) {
 		var ways []string

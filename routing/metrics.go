@@ -5,17 +5,16 @@ import (
 	"strings"
 )
 
-// metrics are what a route says of the transports that use it. They decide no
-// way, and go with a copy.
+// metrics are the attributes of a route for the transports that use it. They
+// decide no way, and a copy keeps them.
 type metrics struct {
 	mtu, advmss uint32
 	more        string // in `ip` syntax: "mtu lock 1400 initcwnd 20"
 }
 
-// metricWords are the keys of metrics that Route does not model, as it keeps
-// them in Opaque. A locked one has the word lock behind its key; rtax is a
-// metric that iproute2 has no word for, by number, with its bytes in
-// hexadecimal.
+// metricWords are the keys of metrics that Route does not model and keeps in
+// Opaque. A locked metric has the word lock behind its key. rtax is a metric
+// that iproute2 has no word for: its number, and its bytes in hexadecimal.
 var metricWords = []string{"mtu", "window", "rtt", "rttvar", "ssthresh", "cwnd", "advmss",
 	"reordering", "hoplimit", "initcwnd", "features", "rto_min", "initrwnd", "quickack",
 	"congctl", "fastopen_no_cookie", "rtax"}
@@ -25,15 +24,16 @@ func (r Route) metrics() metrics {
 	return metrics{r.MTU, r.AdvMSS, strings.Join(more, " ")}
 }
 
-// with returns the route with these metrics, and nothing else that is not
+// with returns the route with these metrics, and no other attribute that is not
 // modelled.
 func (r Route) with(m metrics) Route {
 	r.MTU, r.AdvMSS, r.Opaque = m.mtu, m.advmss, m.more
 	return r
 }
 
-// SplitMetrics takes what is not modelled of a route apart: its metrics, each
-// with its value ("mtu lock 1400"), and the rest, which a copy lacks.
+// SplitMetrics splits the attributes of a route that are not modelled: its
+// metrics, each with its value ("mtu lock 1400"), and the other attributes,
+// which a copy lacks.
 func SplitMetrics(opaque string) (metrics []string, rest string) {
 	words := strings.Fields(opaque)
 	var others []string

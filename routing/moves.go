@@ -23,9 +23,9 @@ type moved struct {
 	before, after Trace
 }
 
-// class is the class of the client. Whoever gets replies by a route as wide as
-// a default, before and after, is behind the gateways, whatever tables that
-// nothing asked know.
+// class is the class of the client. A client whose replies take a route as wide
+// as a default, before and after, is behind the gateways, whatever is in tables
+// that the lookup did not use.
 func (j *judge) class(m moved, link string) Class {
 	byWide := func(r *Route) bool { return r != nil && isWide(r.Dst) }
 	if m.rule == nil && byWide(m.before.Route) && byWide(m.after.Route) {
@@ -60,8 +60,8 @@ func (j *judge) move(p *path, all []moved) {
 	j.tellMoves(p, j.moves[first:])
 }
 
-// tellMoves names the classes that may lose: clients behind the gateways, and
-// on the LANs of other uplinks, are what the path is for.
+// tellMoves names the classes that may lose. Clients behind the gateways and on
+// the LANs of other uplinks are not among them: the path is for these.
 func (j *judge) tellMoves(p *path, moves []Move) {
 	var near []string
 	for _, m := range moves {

@@ -12,8 +12,8 @@ import (
 // docs/architecture.md. Nothing here depends on the order of links, addresses
 // or routes.
 
-// tunnels are the kinds of links that lead to peers elsewhere: what lies behind
-// those is not to be seen from here.
+// tunnels are the kinds of links that lead to peers elsewhere: lasthop cannot
+// see the networks behind those.
 var tunnels = map[string]bool{"tun": true, "wireguard": true, "vxlan": true, "geneve": true,
 	"ipip": true, "sit": true, "ip6tnl": true, "gre": true, "gretap": true, "ip6gre": true,
 	"ip6gretap": true, "vti": true, "vti6": true, "xfrm": true}
@@ -32,7 +32,8 @@ func (t *topology) inside(l Link) bool {
 		func(port Link) bool { return port.Kind != "veth" && port.Kind != "tun" })
 }
 
-// hasPorts reports whether somebody is behind a link for which inside holds.
+// hasPorts reports whether a container or virtual machine is behind a link for
+// which inside holds.
 func (t *topology) hasPorts(l Link) bool {
 	return l.Kind != "bridge" || len(t.ports[l.Name]) > 0
 }
@@ -90,8 +91,8 @@ func (s *resolver) ownByPin(r *row, pin AddressPin) {
 	}
 }
 
-// owners returns where an address is assigned, by the names of the links. A
-// macvlan or ipvlan counts as its parent where their prefixes agree, or neither
+// owners returns the names of the links that an address is assigned to. A
+// macvlan or ipvlan counts as its parent if their prefixes agree, or if neither
 // has a subnet: keepalived puts its VIPs there.
 func (s *resolver) owners(addr netip.Addr) []Addr {
 	owners := slices.Clone(s.assigned[addr])
@@ -105,7 +106,8 @@ func (s *resolver) owners(addr netip.Addr) []Addr {
 	return owners
 }
 
-// station returns the link that stands for an address's: its parent, or itself.
+// station returns the link that stands for an address's link: its parent, or
+// the link itself.
 func (s *resolver) station(a Addr) string {
 	l, f := s.links[a.Link], FamilyOf(a.Prefix.Addr())
 	if l.Kind != "macvlan" && l.Kind != "ipvlan" || l.Parent == "" ||
@@ -152,9 +154,9 @@ func linkNames(addrs []Addr) []string {
 	return sortOnce(names, strings.Compare)
 }
 
-// ownByEvidence takes the uplink that a local route of others names as the
-// device of the address, or that a rule of others sends its replies to. It
-// reports whether there is one.
+// ownByEvidence takes the uplink that a foreign local route names as the device
+// of the address, or that a foreign rule sends its replies to. It reports
+// whether there is one.
 func (s *resolver) ownByEvidence(r *row) bool {
 	f := FamilyOf(r.Addr)
 	if route := s.localRoute(r.Addr); route != nil && s.isUplink(route.Hops[0].Link, f) {
@@ -164,7 +166,8 @@ func (s *resolver) ownByEvidence(r *row) bool {
 	}
 	around := s.subnetAround(r.Addr)
 	for _, rule := range s.byHand {
-		// one for a wider prefix was written for what else is in it
+		// a rule for a wider prefix was written for other addresses in
+		// it
 		if rule.Family != f || !rule.From.Contains(r.Addr) ||
 			rule.From.Bits() < around.Bits() {
 			continue
@@ -178,7 +181,7 @@ func (s *resolver) ownByEvidence(r *row) bool {
 	return false
 }
 
-// localRoute returns the narrowest route by which the host takes an address for
+// localRoute returns the narrowest route by which the host takes an address as
 // its own; nil if there is none.
 func (t *topology) localRoute(addr netip.Addr) *Route {
 	route, _ := t.fib.search(TableLocal, Query{Dst: addr})
@@ -189,9 +192,10 @@ func (t *topology) localRoute(addr netip.Addr) *Route {
 }
 
 // ownBySubnet takes the link with the longest connected prefix around an
-// address that has no subnet of its own: a host prefix on another link, or an
-// address that is not here. So the owner is the same before and after a
-// failover. Of several alike an uplink counts; several uplinks are ambiguous.
+// address without a subnet of its own: a host prefix on another link, or an
+// address that is not assigned here. So the owner is the same before and after
+// a failover. Of several links with that prefix an uplink counts; several
+// uplinks are ambiguous.
 func (s *resolver) ownBySubnet(r *row, owners []Addr) {
 	links := s.around(r.Addr)
 	ups := filter(links, func(link string) bool { return s.isUplink(link, FamilyOf(r.Addr)) })
@@ -247,9 +251,9 @@ func (s *resolver) findSubnets() {
 	}
 }
 
-// ownWithoutGateway handles an address of a link that is no uplink: in a subnet
-// of the link, or a host prefix in nobody's subnet, which somebody routed to
-// us.
+// ownWithoutGateway handles an address of a link that is no uplink. The address
+// is in a subnet of the link, or it is a host prefix in no subnet, which a
+// router routes to this host.
 func (s *resolver) ownWithoutGateway(r *row, inSubnet bool) {
 	switch link := s.links[r.Link]; {
 	case link.tunnel():
@@ -264,7 +268,7 @@ func (s *resolver) ownWithoutGateway(r *row, inSubnet bool) {
 			Command("ip link set dev "+link.Name+" up"))
 	case s.outside(link):
 		s.noGateway(r)
-	default: // nobody can be behind a dummy
+	default: // no network can be behind a dummy
 		s.noOwner(r)
 	}
 }
@@ -274,9 +278,9 @@ func (s *resolver) noOwner(r *row) {
 		FamilyOf(r.Addr)))
 }
 
-// addressFlag is the end of a hint: the flag that decides an address, with its
-// router where naming the link may not be enough: an uplink has several, or one
-// that is assumed.
+// addressFlag is the end of a hint: the flag that decides an address. The flag
+// includes the router if naming the link may not be enough: an uplink has
+// several routers, or an assumed one.
 func (s *resolver) addressFlag(addr, link string, f Family) string {
 	for _, l := range s.sorted {
 		all := s.uplinks[linkFamily{l.Name, f}]
@@ -290,8 +294,8 @@ func (s *resolver) addressFlag(addr, link string, f Family) string {
 	return ": " + Flag("address", addr+"="+link)
 }
 
-// beyondTunnel handles an address of a tunnel: its peers are on-link, and
-// whether others come through it only a person knows.
+// beyondTunnel handles an address of a tunnel. Its peers are on-link. Only the
+// user knows whether other clients come through the tunnel.
 func (s *resolver) beyondTunnel(r *row) {
 	r.Status = LocalOnly
 	if s.policy.none(r.Link) {
@@ -307,7 +311,7 @@ func (s *resolver) beyondTunnel(r *row) {
 }
 
 // noGateway handles an address of a link without gateway. If the user says that
-// there is none, its clients are on-link.
+// the link has none, its clients are on-link.
 func (s *resolver) noGateway(r *row) {
 	if s.policy.none(r.Link) {
 		r.Status, r.Reason = LocalOnly, "gateway-none"

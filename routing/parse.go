@@ -10,7 +10,7 @@ import (
 	"strings"
 )
 
-// scanner hands out the words of an `ip` line and refuses a key that comes
+// scanner hands out the words of an `ip` line. It refuses a key that comes
 // twice: the last one would win silently.
 type scanner struct {
 	left []string
@@ -68,7 +68,7 @@ func (s *scanner) valueOnce(key, name string, set func(string) error) error {
 }
 
 // ParseRule reads a rule of the family in the form of Rule.String or Rule.Args,
-// or as `ip -N -d rule` prints it. Selectors that Rule does not model are kept
+// or as `ip -N -d rule` prints it. It keeps selectors that Rule does not model
 // in Opaque. A rule without priority is an error: the kernel chooses one.
 func ParseRule(f Family, line string) (Rule, error) {
 	r := NewRule(f, 0, 0)
@@ -85,8 +85,8 @@ type ruleParser struct {
 	opaque []string
 }
 
-// ruleKeys are the words before a value, and what it sets. Aliases set the
-// same, so that both together are refused.
+// ruleKeys are the words before a value, and the field that the value sets.
+// Aliases set the same field, so that both together are refused.
 var ruleKeys = map[string]string{"pref": "priority", "priority": "priority",
 	"preference": "priority", "order": "priority", "from": "from", "to": "to",
 	"fwmark": "fwmark", "iif": "iif", "dev": "iif", "oif": "oif", "lookup": "table",
@@ -186,7 +186,7 @@ func (p *ruleParser) word(key string) error {
 }
 
 // ipProtocol turns the number that `ip -N` shows, "ipproto-6", into the word
-// that everything else says.
+// that all other texts use.
 func ipProtocol(s string) string {
 	s = strings.TrimPrefix(s, "ipproto-")
 	return cmp.Or(ipProtocols[ProtocolNumber(s)], s)
@@ -196,9 +196,9 @@ func ipProtocol(s string) string {
 var ipProtocols = map[uint8]string{1: "icmp", 6: "tcp", 17: "udp", 58: "ipv6-icmp", 132: "sctp"}
 
 // ParseRoute reads a route of the family in the form of Route.String or as `ip
-// -N -d route show table all` prints it. What is not said is what `ip route
-// add` supplies. Attributes that Route does not model are kept in Opaque;
-// expires, error and flags of offloading are dropped.
+// -N -d route show table all` prints it. It supplies what `ip route add`
+// supplies if a word is missing. It keeps attributes that Route does not model
+// in Opaque. It drops expires, error and flags of offloading.
 func ParseRoute(f Family, line string) (Route, error) {
 	p := routeParser{scanner: scan(line), family: f}
 	if err := p.parse(); err != nil {
@@ -216,8 +216,8 @@ type routeParser struct {
 	first, more []string
 }
 
-// routeKeys are the words before a value, and what it sets: nothing where it is
-// dropped.
+// routeKeys are the words before a value, and the field that the value sets:
+// none if the value is dropped.
 var routeKeys = map[string]string{"table": "table", "metric": "metric", "proto": "protocol",
 	"protocol": "protocol", "scope": "scope", "src": "src", "mtu": "mtu", "advmss": "advmss",
 	"pref": "pref", "expires": "expires", "error": "error"}
@@ -244,7 +244,7 @@ func (p *routeParser) set(what, s string) error {
 	return nil
 }
 
-// opaqueAttributes are kept as they are. mtu and advmss are only where they are
+// opaqueAttributes are kept unchanged. mtu and advmss are kept only if they are
 // locked.
 var opaqueAttributes = []string{"nhid", "realm", "realms", "window", "rtt", "rttvar", "rto_min",
 	"ssthresh", "cwnd", "initcwnd", "initrwnd", "reordering", "hoplimit", "features",
@@ -288,7 +288,7 @@ func (p *routeParser) word(key string) error {
 		for len(p.left) > 0 && !slices.Contains(hopKeys, p.peek()) {
 			p.more = append(p.more, p.next())
 		}
-	case "tos", "dsfield", "from": // before the others: they say which packets the route is for
+	case "tos", "dsfield", "from": // first: they say which packets the route is for
 		return p.valueOnce(key, key, func(s string) error {
 			p.first = append(p.first, key, s)
 			return nil
@@ -299,8 +299,8 @@ func (p *routeParser) word(key string) error {
 	return nil
 }
 
-// opaque keeps an attribute as it is, with the one word after it, or two where
-// a metric is locked: "mtu lock 1400".
+// opaque keeps an attribute unchanged, with the one word after it, or two if a
+// metric is locked: "mtu lock 1400".
 func (p *routeParser) opaque(key string) error {
 	if !slices.Contains(opaqueAttributes, key) {
 		return fmt.Errorf("unknown word %q", key)
@@ -321,7 +321,7 @@ func (p *routeParser) opaque(key string) error {
 // hopKeys begin a next hop, and end an encap in front of it.
 var hopKeys = []string{"via", "dev", "nexthop"}
 
-// ourEncap reads an encap with a program of ours. All next hops have the same.
+// ourEncap reads an encap with lasthop's program. All next hops have the same.
 func (p *routeParser) ourEncap() bool {
 	if len(p.left) < 3 || p.left[0] != "bpf" || p.left[1] != "xmit" ||
 		!strings.HasPrefix(p.left[2], LastHopPrefix) ||
@@ -333,7 +333,8 @@ func (p *routeParser) ourEncap() bool {
 	return true
 }
 
-// hopWord reads what belongs to a next hop, and `nexthop` itself.
+// hopWord reads one attribute of a next hop, or the word `nexthop`, which
+// begins the next one.
 func (p *routeParser) hopWord(key string) (used bool, err error) {
 	switch key {
 	case "encap":

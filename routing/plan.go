@@ -27,8 +27,8 @@ type Listener struct {
 	Listen    string   // the listen argument as written: "*:80", "10.0.0.1:8000-8005"
 	Origins   []string // file:line of each listen directive
 	Servers   []string // server names
-	// of what the lists leave out, which are long where thousands of
-	// virtual servers share a socket
+	// the number of names that the lists leave out: they are long if
+	// thousands of virtual servers share a socket
 	MoreOrigins, MoreServers int
 }
 
@@ -53,8 +53,8 @@ type Bind struct {
 	Origin      string
 }
 
-// GatewaySource says where a path's gateway is known from; it is printed as it
-// stands.
+// GatewaySource says how lasthop knows a path's gateway. Its text is printed
+// unchanged.
 type GatewaySource string
 
 const (
@@ -67,8 +67,8 @@ const (
 	FromHeld   GatewaySource = "held from our own table"
 )
 
-// Assumed reports whether what names the gateway was set up for something else:
-// another address, DHCP, an earlier plan.
+// Assumed reports whether the source of the gateway was set up for another
+// purpose: another address, DHCP, an earlier plan.
 func (s GatewaySource) Assumed() bool { return s == FromTable || s == FromLease || s == FromHeld }
 
 // Path is one way back: a link, a family, its gateway or gateways, and whether
@@ -81,9 +81,9 @@ type Path struct {
 	Source   GatewaySource
 	Detail   string // "DHCP lease of systemd-networkd", "table 100"; for people
 	Table    uint32
-	Prefixes []netip.Prefix // the cover; empty where nothing is needed
+	Prefixes []netip.Prefix // the cover; empty if the plan installs nothing
 	// each reply goes to the router that its request came from, for each
-	// connection; the gateways are for what is not known
+	// connection; the gateways are for connections that are not known
 	LastHop bool
 }
 
@@ -93,32 +93,33 @@ func (p Path) name() string { return Hop{Link: p.Link, Via: p.Hops[0].Via}.Strin
 // Gateways returns all next hops of the path, those that stand by last.
 func (p Path) Gateways() []Hop { return slices.Concat(p.Hops, p.Standby) }
 
-// Status says what becomes of a listener's replies.
+// Status is what becomes of a listener's replies.
 type Status string
 
 const (
-	Ready      Status = "ready"      // needs our path, installed or not
+	Ready      Status = "ready"      // needs lasthop's path, installed or not
 	Armed      Status = "armed"      // the same, but its address is not here now
-	Unchanged  Status = "unchanged"  // replies leave right without us
+	Unchanged  Status = "unchanged"  // replies leave right without lasthop
 	LocalOnly  Status = "local"      // host-local: no gateway is involved
 	Off        Status = "off"        // switched off, or isolated by a VRF
-	Unresolved Status = "unresolved" // nobody knows the way; Reason says why
+	Unresolved Status = "unresolved" // the way is unknown; Reason says why
 )
 
-// Outcome is what becomes of one listener at one address. A wildcard gives one
-// for each global address.
+// Outcome is the result for one listener at one address. A wildcard has one for
+// each global address.
 type Outcome struct {
 	Listener
 	Link   string
 	Status Status
 	Reason Code
 	Path   int // 1 + the index of its path in Plan.Paths, 0 for none: see PathOf
-	// towards an off-link client: with everything of ours taken out, and
-	// with Plan.State put in
+	// the way to an off-link client: without what lasthop owns, and with
+	// Plan.State
 	Before, After Way
 }
 
-// Asks reports whether only a person can say the way of the listener's replies.
+// Asks reports whether only the user can name the way of the listener's
+// replies.
 func (o Outcome) Asks() bool { return o.Status == Unresolved || o.Reason == "beyond-tunnel" }
 
 // Plan is all that Decide decides.
@@ -130,7 +131,8 @@ type Plan struct {
 	Findings []Finding
 }
 
-// FellBack reports whether a listener is to have the mode last-hop and has not.
+// FellBack reports whether a listener should have the mode last-hop and has
+// not.
 func (p Plan) FellBack() bool {
 	return slices.ContainsFunc(p.Findings, func(f Finding) bool { return f.Code == "no-bpf" })
 }

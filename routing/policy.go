@@ -13,8 +13,8 @@ const (
 	Strict    Return = "strict"     // main answers, but never through an uplink; else the path
 	MainFirst Return = "main-first" // main's specific routes win, also through other uplinks
 	NoReturn  Return = "off"        // not at all
-	// to the router that the request came from, for each connection; where
-	// that is not known, as Strict
+	// to the router that the request came from, for each connection; as
+	// Strict if that router is not known
 	LastHop Return = "last-hop"
 )
 
@@ -34,14 +34,14 @@ type ReturnPin struct {
 }
 
 // AddressPin is one --address: the link, and perhaps the gateway, of an address
-// where nothing can be seen.
+// for which the host shows neither.
 type AddressPin struct {
 	Addr    netip.Addr
 	Link    string
 	Gateway netip.Addr // zero: the link's
 }
 
-// Policy is what the user decided, and our numbers.
+// Policy is what the user decided, and lasthop's numbers.
 type Policy struct {
 	Numbers    Numbers
 	Gateways   []GatewayPin
@@ -49,15 +49,15 @@ type Policy struct {
 	Addresses  []AddressPin
 	Direct     []netip.Prefix
 	FailClosed []string // links; "*" is all
-	// connections that mode last-hop remembers, of TCP and of all else; 0
-	// is DefaultFlows
+	// connections that mode last-hop remembers, of TCP and of all other
+	// protocols; 0 is DefaultFlows
 	Flows int
 }
 
 // DefaultFlows is how many connections the mode last-hop remembers: 78 MB.
 const DefaultFlows = 262144
 
-// Numbers are the kernel's numbers that are ours.
+// Numbers are the kernel's numbers that lasthop uses.
 type Numbers struct {
 	Protocol   uint8  // of every route and rule
 	Group      int    // of every uplink
@@ -86,11 +86,11 @@ type PolicyError struct{ Message, Remedy string }
 
 func (e *PolicyError) Error() string { return e.Message }
 
-// Hint says how to mend it.
+// Hint returns the remedy.
 func (e *PolicyError) Hint() string { return e.Remedy }
 
-// Validate reports whether the policy contradicts itself on this host. A link
-// that is not there is no error: links come late. Errors are of type
+// Validate returns an error if the policy contradicts itself on this host. A
+// link that is not there is no error: links may come later. Errors are of type
 // *PolicyError.
 func (p Policy) Validate(h Host) error {
 	for i, a := range p.Gateways {
@@ -147,7 +147,7 @@ func (p Policy) validateGateway(h Host, a GatewayPin, earlier []GatewayPin) erro
 }
 
 // pinPrefix is the connected prefix that holds a pinned gateway, or the whole
-// family. A link-local gateway serves it all.
+// family. A link-local gateway serves the whole family.
 func pinPrefix(h Host, pin GatewayPin) netip.Prefix {
 	best := FamilyOf(pin.Addr).All()
 	if pin.Addr.IsLinkLocalUnicast() {
@@ -191,14 +191,14 @@ func (p ReturnPin) Subject() string {
 	return p.Link
 }
 
-// mode returns how replies of an address on a link are routed: the address's
-// word, then the link's, then Strict.
+// mode returns how replies of an address on a link are routed: by the setting
+// of the address, else that of the link, else Strict.
 func (p Policy) mode(addr netip.Addr, link string) Return {
 	mode := Strict
 	for _, r := range p.Returns {
 		switch {
 		case !r.Addr.IsValid() && r.Link == link:
-			mode = r.Mode // all say the same: see Validate
+			mode = r.Mode // all are the same: see Validate
 		case r.Addr.IsValid() && r.Addr == addr:
 			return r.Mode
 		}
@@ -215,7 +215,7 @@ func (p Policy) address(addr netip.Addr) (pin AddressPin, ok bool) {
 	return p.Addresses[i], true
 }
 
-// none reports whether the link has no gateway by the user's word.
+// none reports whether the user said that the link has no gateway.
 func (p Policy) none(link string) bool {
 	return slices.ContainsFunc(p.pins(link), func(g GatewayPin) bool { return g.None })
 }
@@ -224,8 +224,8 @@ func (p Policy) failClosed(link string) bool {
 	return slices.Contains(p.FailClosed, link) || slices.Contains(p.FailClosed, "*")
 }
 
-// Connections is how many connections the mode last-hop remembers: of TCP, and
-// of all else.
+// Connections returns how many connections the mode last-hop remembers: of TCP,
+// and of all other protocols.
 func (p Policy) Connections() int {
 	if p.Flows == 0 {
 		return DefaultFlows

@@ -16,8 +16,8 @@ type Claim struct {
 }
 
 // Fallback returns the claim of a plan without the programs of the mode
-// last-hop, which a throw-away namespace does not have: that replies whose
-// connection is not known leave as the plan says.
+// last-hop, which a throw-away namespace does not have: replies of unknown
+// connections leave as the plan says.
 func (c Claim) Fallback() Claim {
 	bare := func(r Route) Route {
 		r.Encap = ""
@@ -38,8 +38,7 @@ func (c Claim) Fallback() Claim {
 	return c
 }
 
-// Proof is what a kernel says to a Claim, asked on a host that was rebuilt for
-// it.
+// Proof is a kernel's answer to a Claim, on a host that was rebuilt for it.
 type Proof struct {
 	Kernel    string `json:"kernel,omitempty"` // its release
 	Addresses int    `json:"addresses"`        // of listeners
@@ -48,7 +47,7 @@ type Proof struct {
 	// each address with each client of its family, before and after
 	Asked       int          `json:"asked"`
 	Differences []Difference `json:"differences"`
-	// what of the host could not be made again, a line each
+	// what of the host could not be rebuilt, a line each
 	NotRebuilt []string `json:"not_rebuilt"`
 
 	before map[Query]Way // what the kernel has confirmed
@@ -62,25 +61,25 @@ type Difference struct {
 	Got     string `json:"got"`     // what the kernel does
 }
 
-// When says at which moment of a proof something was seen.
+// When is the moment of a proof at which something was seen.
 type When string
 
 const (
-	BeforeApply When = "before" // without anything of ours
+	BeforeApply When = "before" // without anything that lasthop owns
 	WhileApply  When = "apply"
 	AfterApply  When = "after"
 )
 
 // Agrees reports whether a kernel's answer is one that the trace leads to. A
-// rule `unreachable` says ENETUNREACH, like no route at all, where a route says
-// EHOSTUNREACH (fib4_rule_action); of what is rejected and of what is the
-// host's own only the type is told.
+// rule `unreachable` returns ENETUNREACH, as a missing route does; a route
+// `unreachable` returns EHOSTUNREACH (fib4_rule_action). For rejected and
+// host-local packets it compares only the type.
 func (t Trace) Agrees(w Way) bool {
 	if len(t.Ends) == 0 {
 		return w.Type == 0
 	}
 	return slices.ContainsFunc(t.Ends, func(end Way) bool {
-		end, w := end.fallback(), w.fallback() // the program is the routes' matter
+		end, w := end.fallback(), w.fallback() // the routes decide about the program
 		switch {
 		case end.Type == Unreachable && end.Table == 0:
 			return w.Type == 0
@@ -92,11 +91,11 @@ func (t Trace) Agrees(w Way) bool {
 }
 
 // Verify asks the kernel, by calling ask, for the way from every listener's
-// address to every group of clients, before the plan is carried out (with
-// nothing of ours there) or after. It adds to the proof how much was asked, and
-// what differs from the plan. Addresses that are not on the host come last, all
-// questions of one address in a row. An answer after that is not the one before
-// must be a move that the plan names. An error of ask ends it.
+// address to every group of clients, before the plan is carried out (without
+// anything that lasthop owns) or after. It adds to the proof how much it asked,
+// and what differs from the plan. Addresses that are not on the host come last,
+// all questions of one address in a row. If an answer after the change differs
+// from the one before, the plan must name that move. An error of ask ends it.
 func (c Claim) Verify(p *Proof, when When, ask func(Query) (Way, error)) error {
 	h := Without(c.Host, c.Numbers)
 	clients := map[Family][]netip.Addr{IPv4: Clients(h, IPv4), IPv6: Clients(h, IPv6)}
@@ -123,7 +122,7 @@ func (c Claim) Verify(p *Proof, when When, ask func(Query) (Way, error)) error {
 			p.Asked++
 			trace := fib.Lookup(q)
 			want := trace.Way
-			if i == 0 { // the off-link client, of whom the plan speaks
+			if i == 0 { // the off-link client, whose way the plan names
 				want = map[When]Way{BeforeApply: o.Before,
 					AfterApply: o.After}[when]
 			}
@@ -148,8 +147,8 @@ func (c Claim) Verify(p *Proof, when When, ask func(Query) (Way, error)) error {
 	return nil
 }
 
-// names reports whether the plan says that replies move from one way to
-// another. Of the LANs of many uplinks it names a few for all.
+// names reports whether the plan names a move of replies from one way to
+// another. If there are many uplinks, it names a few of their LANs for all.
 func (c Claim) names(q Query, before, after Way) bool {
 	return slices.ContainsFunc(c.Plan.Moves, func(m Move) bool {
 		in := func(a netip.Addr, list []netip.Prefix) bool {
@@ -163,8 +162,9 @@ func (c Claim) names(q Query, before, after Way) bool {
 }
 
 // askable returns an outcome for each address that a kernel can be asked about,
-// those on the host first. What a VRF isolates is routed by rules that Lookup
-// does not model, and link-local addresses mean nothing without their link.
+// those on the host first. It leaves out addresses in a VRF, whose rules Lookup
+// does not model, and link-local addresses, which are ambiguous without their
+// link.
 func (c Claim) askable() []Outcome {
 	present := Present(c.Host)
 	outcomes := without(c.Plan.Outcomes, func(o Outcome) bool {
@@ -189,19 +189,19 @@ func inTable(w Way) string {
 	return fmt.Sprintf("%s, table %s", w, tableNames.print(w.Table))
 }
 
-// Rebuildable reports whether a rule can be made again elsewhere: a throw-away
-// namespace knows no users of the host, and nobody can write what he does not
-// know. The rule of VRFs comes with the first of them.
+// Rebuildable reports whether a rule can be made again in a throw-away
+// namespace: the namespace knows no users of the host, and selectors that were
+// not understood cannot be written. The rule of VRFs comes with the first VRF.
 func (r Rule) Rebuildable() bool {
 	known, rest := r.Selectors()
 	return r.Opaque == l3mdev || rest == "" && !slices.ContainsFunc(known,
 		func(s [2]string) bool { return s[0] == "uidrange" })
 }
 
-// Rebuildable returns the host as it can be made again from what is modelled of
-// it, and what that leaves out, a line each. Multicast and anycast routes are
-// the kernel's own affair. What merely tunes a transport (hoplimit, initcwnd)
-// is left out without a word: it decides no way.
+// Rebuildable returns the host as far as it can be made again from the model,
+// and what that leaves out, a line each. The kernel makes multicast and anycast
+// routes itself. Attributes that merely tune a transport (hoplimit, initcwnd)
+// are left out without a line: they decide no way.
 func Rebuildable(h Host) (Host, []string) {
 	var lost []string
 	lose := func(format string, args ...any) {

@@ -29,7 +29,7 @@ func RepliesOn(h Host) Replies {
 const ephemeral = 40000
 
 // To is the query for a listener's reply to a client, with protocol and ports
-// where rules tell them apart.
+// if rules tell them apart.
 func (r Replies) To(l Listener, client netip.Addr) Query {
 	q := Query{Src: l.Addr, Dst: client}
 	if r.ports[FamilyOf(l.Addr)] {

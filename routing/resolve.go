@@ -49,8 +49,8 @@ func resolveAll(t *topology, listeners []Listener) *draft {
 }
 
 // tellUnknown finds settings of links that are not here, since a name may be
-// wrong or an interface was renamed, and of addresses that neither this host
-// nor a listener has.
+// wrong or an interface was renamed, and settings of addresses that neither
+// this host nor a listener has.
 func (s *resolver) tellUnknown() {
 	link := func(name, setting string) {
 		if _, ok := s.links[name]; !ok {
@@ -101,8 +101,8 @@ func (s *resolver) tellUnknown() {
 }
 
 // resolve adds the row of a listener; of a wildcard one for each global
-// address. What only a wildcard meets, and nobody can say the way of, is
-// counted in one finding.
+// address. Addresses of a wildcard whose way is unknown are counted in one
+// finding.
 func (s *resolver) resolve(l Listener) {
 	if !l.Addr.IsUnspecified() {
 		s.rows = append(s.rows, s.resolveAddr(l))
@@ -132,9 +132,9 @@ func (s *resolver) resolve(l Listener) {
 	}
 }
 
-// byWildcardAlone reports whether a row would not be there but for a wildcard:
-// a host prefix, a tunnel, a link without a network behind it. What has a
-// subnet on a NIC has clients there.
+// byWildcardAlone reports whether only a wildcard makes a row: its address is a
+// host prefix, or on a tunnel or a link without a network behind it. An address
+// with a subnet on a NIC has clients there.
 func (s *resolver) byWildcardAlone(r row) bool {
 	if _, pinned := s.policy.address(r.Addr); pinned {
 		return false
@@ -161,7 +161,7 @@ func (s *resolver) resolveAddr(l Listener) row {
 	}
 	if r.mode = s.policy.mode(l.Addr, r.Link); r.mode == LastHop {
 		returning{s.topology}.tell(s.draft, r)
-		r.mode = Strict // and besides what its path does
+		r.mode = Strict // in addition to what its path does
 	}
 	if r.path == nil {
 		return r
@@ -177,8 +177,8 @@ func (s *resolver) resolveAddr(l Listener) row {
 	return r
 }
 
-// takePath gives the row the path of its link that serves its address: by the
-// first gateway whose prefix holds it, else by the only one that there is.
+// takePath gives the row the path of its link that serves its address: the path
+// of the first gateway whose prefix holds the address, else the only path.
 func (s *resolver) takePath(r *row) {
 	key := linkFamily{r.Link, FamilyOf(r.Addr)}
 	gateways := s.uplinks[key]

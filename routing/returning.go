@@ -8,13 +8,14 @@ import (
 	"strings"
 )
 
-// This file lays out the mode last-hop: section 7.2 of docs/architecture.md.
-// What it lays out falls back to the routes it stands on.
+// This file lays out the mode last-hop: section 7.2 of docs/architecture.md. If
+// a part of the mode is missing, replies fall back to the routes that they are
+// on.
 
 // maxWanted is how many entries the map of listeners has room for.
 const maxWanted = 65536
 
-// returning says how the mode last-hop works on a host.
+// returning describes how the mode last-hop works on a host.
 type returning struct{ *topology }
 
 // ethernet reports whether frames of the link have an Ethernet header with the
@@ -27,14 +28,15 @@ func (l Link) ethernet() bool {
 	return false
 }
 
-// TakesLastHop reports whether replies that leave by a link can have the mode
-// last-hop here. Where the host does not say, they cannot.
+// TakesLastHop reports whether replies that leave by a link support the mode
+// last-hop here. If the host does not say, it returns false.
 func (h Host) TakesLastHop(link string) bool {
 	i := slices.IndexFunc(h.Links, func(l Link) bool { return l.Name == link })
 	return i >= 0 && h.Links[i].ethernet() && h.LastHop.Known && h.LastHop.Missing == ""
 }
 
-// missing says why the mode cannot be had; "" if it can, or may.
+// missing returns the reason why the mode is not available; "" if it is, or may
+// be.
 func (t returning) missing() string {
 	if !t.host.LastHop.Known {
 		return ""
@@ -48,9 +50,8 @@ func (t returning) takes(addr netip.Addr, link string) bool {
 	return t.policy.mode(addr, link) == LastHop && t.missing() == "" && t.links[link].ethernet()
 }
 
-// anywhere returns the fallback of an address of which nothing says which link
-// or gateway its requests come by, where the user has said that its replies go
-// back as they came.
+// anywhere returns the fallback of an address whose link or gateway is unknown,
+// if the user asked for replies to go back as the requests came.
 func (t returning) anywhere(r row) (g gateway, ok bool) {
 	if r.Status != Unresolved || t.missing() != "" ||
 		t.policy.mode(r.Addr, r.Link) != LastHop {
@@ -84,7 +85,7 @@ func (t returning) ways(f Family) []gateway {
 	return out
 }
 
-// compareBool puts false first.
+// compareBool sorts false first.
 func compareBool(a, b bool) int {
 	switch {
 	case a == b:
@@ -105,8 +106,9 @@ func (t returning) others(p *path) []gateway {
 }
 
 // candidates writes the defaults of the other uplinks behind the path's own, so
-// that a link that goes down does not empty the table. Each has a metric of its
-// own: one that two have would be replaced, or make them one multipath route.
+// that the table is not empty when a link goes down. Each has a metric of its
+// own: a default with the same metric would replace the first one, or make it a
+// multipath route.
 func (t tableOfPath) candidates() {
 	for i, g := range (returning{t.topology}).others(t.path) {
 		r := Route{RouteKey: RouteKey{Dst: g.family.All(),
@@ -119,9 +121,9 @@ func (t tableOfPath) candidates() {
 	}
 }
 
-// direct reports whether the hosts that an on-link route leads to ask for the
-// path's addresses without a router: all of these are in their subnet. Others
-// may ask for a VIP through one.
+// direct reports whether the hosts that an on-link route leads to reach the
+// path's addresses without a router: all of these addresses are in their
+// subnet. Other hosts may reach a VIP through a router.
 func (t tableOfPath) direct(r Route) bool {
 	if slices.ContainsFunc(r.Hops, func(h Hop) bool { return h.Via.IsValid() }) {
 		return false
@@ -133,8 +135,8 @@ func (t tableOfPath) direct(r Route) bool {
 		})
 }
 
-// answering returns a route with our answer program. A reply may leave by any
-// link that requests come in by, so that the smallest MTU of them counts.
+// answering returns a route with lasthop's answer program. A reply may leave by
+// any link that requests come in by, so the smallest MTU of these links counts.
 func (t tableOfPath) answering(r Route) Route {
 	r.Encap = returning{t.topology}.program()
 	if t.mtu == 0 || r.limit(t.links) <= t.mtu {
@@ -149,8 +151,8 @@ func (t tableOfPath) answering(r Route) Route {
 	return r
 }
 
-// lockedMTU returns the words of what is not modelled, and the place of the
-// number in "mtu lock 1400"; 0 for none.
+// lockedMTU returns the words of the attributes that are not modelled, and the
+// index of the number in "mtu lock 1400"; 0 if there is none.
 func (r Route) lockedMTU() (words []string, at int) {
 	words = strings.Fields(r.Opaque)
 	if at = slices.Index(words, "mtu"); at >= 0 && at+2 < len(words) {
@@ -160,7 +162,7 @@ func (r Route) lockedMTU() (words []string, at int) {
 }
 
 // limit returns the longest packet that a route by these links takes, the
-// largest number where nothing is known.
+// largest number if no MTU is known.
 func (r Route) limit(links map[string]Link) uint32 {
 	limit := ^uint32(0)
 	add := func(mtu uint32) {
@@ -180,7 +182,7 @@ func (r Route) limit(links map[string]Link) uint32 {
 }
 
 // smallestMTU returns the smallest MTU of the ways that an answer of a path may
-// take; 0 if it is not to be said.
+// take; 0 if it is unknown.
 func (t returning) smallestMTU(p *path) uint32 {
 	if !p.lastHop {
 		return 0
@@ -200,8 +202,8 @@ func (t returning) smallestMTU(p *path) uint32 {
 	return least
 }
 
-// program is the name of our programs: by the tag of those that the host has
-// loaded, or is to load; where that is not known, by what is installed.
+// program is the name of lasthop's programs: by the tag of the programs that
+// the host has loaded, or will load; if that is unknown, by the installed ones.
 func (t returning) program() string {
 	if tag := t.host.LastHop.Tag; tag != "" {
 		return LastHopPrefix + tag
@@ -214,8 +216,8 @@ func (t returning) program() string {
 	return LastHopPrefix + "TAG"
 }
 
-// learn sets what is learned for each path: its listeners at their addresses,
-// and the resets and echo replies of these.
+// learn sets what the programs learn for each path: its listeners at their
+// addresses, and the resets and echo replies of these addresses.
 func (d *draft) learn() {
 	for _, r := range d.rows {
 		if p := r.path; p != nil && p.lastHop {
@@ -228,8 +230,8 @@ func (d *draft) learn() {
 	}
 }
 
-// entries counts the entries of the map of listeners, an entry of two rows
-// twice.
+// entries counts the entries of the map of listeners. An entry of two rows
+// counts twice.
 func entries(rows []row) (n int) {
 	addrs := map[netip.Addr]bool{}
 	for _, r := range rows {
@@ -270,7 +272,8 @@ func (t returning) learning(paths []*path) (filters []Filter, wanted []Wanted) {
 	return filters, sortOnce(wanted, compareWanted)
 }
 
-// place returns our filter of a link, and whether one of ours is there.
+// place returns lasthop's filter of a link, and whether a lasthop filter is
+// there.
 func (t returning) place(link string) (f Filter, installed bool) {
 	f = Filter{Link: link, Kind: kindBPF, Name: t.program()}
 	installed = slices.ContainsFunc(t.own.Filters, func(x Filter) bool {
@@ -279,8 +282,9 @@ func (t returning) place(link string) (f Filter, installed bool) {
 	return f.Beside(slices.Concat(t.host.Filters, t.own.Filters)), installed
 }
 
-// readable returns what is ours, but listeners as they are wanted where nobody
-// may read the map that holds them: what is not seen is not missing.
+// readable returns what lasthop owns. It takes the wanted listeners as present
+// if this user may not read the map that holds them: an unreadable entry is not
+// a missing one.
 func readable(own, want State, h Host) State {
 	if !h.LastHop.Known && len(own.Filters) > 0 {
 		own.Wanted = want.Wanted

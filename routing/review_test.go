@@ -166,7 +166,7 @@ func TestNoRuleWithoutItsExceptions(t *testing.T) {
 	}
 }
 
-// install returns the host with a plan's state in place of what was ours.
+// install returns the host with a plan's state in place of what was lasthop's.
 func install(h routing.Host, p routing.Plan) routing.Host {
 	return routing.With(routing.Without(h, plain.Numbers), p.State)
 }
@@ -223,7 +223,7 @@ func TestForwardingBegins(t *testing.T) {
 	flushed := before.State // another program has deleted rules and routes
 	flushed.Rules, flushed.Routes = nil, nil
 	h = routing.With(parseHost(t, hostLines+forwarding), flushed)
-	h.Grouped = []routing.LinkGroup{} // all of the group is ours, says the run directory
+	h.Grouped = []routing.LinkGroup{} // all of the group is lasthop's, says the run directory
 	again := planOf(t, h, listenOn("10.0.1.10"), nil, plain)
 	if again.State.String() != before.State.String() {
 		t.Errorf("before\n%s\nafter a flush\n%s", before.State, again.State)

@@ -9,8 +9,8 @@ import (
 type numbering struct{ bound, exception, evaded, main, table int }
 
 // numberings are the ways to number the blocks of a family, the best first: by
-// tiers; where room is scarce, without numbers that nothing has; and at last
-// without what catch-alls say, so that none of it is kept.
+// tiers; if room is scarce, without unused numbers; and at last without what
+// catch-alls say, so that none of it is kept.
 func (l *layout) numberings(f Family, paths []*path, needed needs) []numbering {
 	main := len(l.asksMain(f))
 	direct := slices.ContainsFunc(l.policy.Direct,
@@ -31,10 +31,10 @@ func (l *layout) numberings(f Family, paths []*path, needed needs) []numbering {
 }
 
 // place returns where the block of rules begins: the highest place behind
-// `local` and l3mdev and in front of every other catch-all that would
-// answer a reply, and of the rules by hand that the paths replace. The kernel
-// gives a rule without priority the place before the second rule of the list,
-// so no fixed number is safe.
+// `local` and l3mdev, and in front of every other catch-all that would answer a
+// reply and of the hand-written rules that the paths replace. The kernel gives
+// a rule without priority the place before the second rule of the list, so no
+// fixed number is safe.
 func (l *layout) place(f Family, paths []*path, needed needs) int {
 	r, ways := l.room(f), l.numberings(f, paths, needed)
 	if high := l.firstByHand(f, paths); high < r.high {
@@ -62,9 +62,9 @@ func (l *layout) place(f Family, paths []*path, needed needs) int {
 	return 0
 }
 
-// lastBefore returns the priority of the last rule in front of another that may
-// decide about replies of the paths and that the block does not repeat; 0 if
-// there is none. The block must not leap over it.
+// lastBefore returns the priority of the last rule in front of another one that
+// may decide about replies of the paths and that the block does not repeat; 0
+// if there is none. The block must stay behind it.
 func (l *layout) lastBefore(f Family, priority int, paths []*path) int {
 	last := 0
 	for _, r := range l.fib.rules[f].list {
@@ -103,15 +103,15 @@ func (l *layout) fit(f Family, r room, ways []numbering) int {
 }
 
 // room is where the block of rules may stand: at low or higher, below high, and
-// not where a goto leaps over it.
+// not in a range that a goto leaps over.
 type room struct {
 	low, high int
 	first     Rule     // the catch-all at high
 	leaps     [][2]int // priorities of a goto and of its target
 }
 
-// room walks the rules as the kernel does for a reply, as far as a catch-all
-// that answers.
+// room walks the rules as the kernel does for a reply, as far as the first
+// catch-all that answers.
 func (l *layout) room(f Family) room {
 	r := room{low: 1, high: l.policy.Numbers.Base + l.policy.Numbers.Block}
 	rules := l.fib.rules[f].list

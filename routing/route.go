@@ -40,15 +40,15 @@ const (
 )
 
 // RouteKey is what the kernel's REPLACE matches a route by. Dst is masked and
-// always valid (a default route has 0.0.0.0/0 or ::/0) and gives the family. An
-// IPv6 metric is never 0: the kernel makes it 1024.
+// always valid (a default route has 0.0.0.0/0 or ::/0), and implies the family.
+// An IPv6 metric is never 0: the kernel turns 0 into 1024.
 type RouteKey struct {
 	Table  uint32
 	Dst    netip.Prefix
 	Metric uint32
 }
 
-// routeID tells routes of a table apart: of IPv4 defaults with one key by the
+// routeID tells the routes of a table apart: IPv4 defaults with one key by the
 // next hop.
 type routeID struct {
 	RouteKey
@@ -81,8 +81,8 @@ func (h Hop) String() string {
 	return h.Link + " via " + h.Via.String()
 }
 
-// Route is one route. Reject routes have no hops (the kernel's `dev lo` of IPv6
-// ones is dropped when they are read).
+// Route is one route. Reject routes have no hops (reading an IPv6 one drops the
+// kernel's `dev lo`).
 type Route struct {
 	RouteKey
 	Type     RouteType
@@ -96,7 +96,8 @@ type Route struct {
 	// what is not modelled, in `ip` syntax: "tos 0x10", "from
 	// 2001:db8::/64", "encap …"; such a route is never copied
 	Opaque string
-	// our answer program that the route carries, "lasthop/TAG"; "" for none
+	// lasthop's answer program that the route carries, "lasthop/TAG"; ""
+	// for none
 	Encap string
 }
 
@@ -107,7 +108,7 @@ func (r Route) Family() Family { return FamilyOf(r.Dst.Addr()) }
 func (r Route) IsDefault() bool { return r.Dst.Bits() == 0 }
 
 // isDefaultBy reports whether the route is a default route of the family whose
-// first next hop is on the link, and no candidate of another path.
+// first next hop is on the link, and not a candidate of another path.
 func (r Route) isDefaultBy(link string, f Family) bool {
 	return r.Family() == f && r.IsDefault() && len(r.Hops) > 0 && r.Hops[0].Link == link &&
 		!r.candidate()
@@ -117,8 +118,8 @@ func (r Route) isDefaultBy(link string, f Family) bool {
 // uplinks that stand behind a path's own in its table.
 const candidateMetric = 2048
 
-// candidate reports whether a default of one of our tables is not the path's
-// own.
+// candidate reports whether a default of one of lasthop's tables is not the
+// path's own.
 func (r Route) candidate() bool { return r.IsDefault() && r.Metric >= candidateMetric }
 
 // uses reports whether a next hop is on the link.
@@ -126,21 +127,22 @@ func (r Route) uses(link string) bool {
 	return slices.ContainsFunc(r.Hops, func(h Hop) bool { return h.Link == link })
 }
 
-// opaqueHas reports whether one of the keys is among what is not modelled of
-// the route.
+// opaqueHas reports whether one of the keys is among the attributes of the
+// route that are not modelled.
 func (r Route) opaqueHas(keys ...string) bool {
 	return r.Opaque != "" && slices.ContainsFunc(strings.Fields(r.Opaque),
 		func(w string) bool { return slices.Contains(keys, w) })
 }
 
-// steers reports whether what is not modelled decides where packets go, or what
-// becomes of them: such a route is never copied. All else (hoplimit, initcwnd
-// and other metrics) only tunes a transport.
+// steers reports whether an attribute that is not modelled decides where
+// packets go, or whether they are dropped: such a route is never copied. All
+// other attributes (hoplimit, initcwnd and other metrics) only tune a
+// transport.
 func (r Route) steers() bool {
 	return r.Source().IsValid() || r.odd()
 }
 
-// odd is steers, but for source-specific routes, which Lookup knows.
+// odd is steers, except for source-specific routes, which Lookup knows.
 func (r Route) odd() bool { return r.opaqueHas("tos", "encap", "nhid", "attr") }
 
 // Source returns the prefix whose packets a source-specific IPv6 route is for
@@ -158,7 +160,7 @@ func (r Route) Source() netip.Prefix {
 	return p.Masked()
 }
 
-// brief is the route as a person would say it, without what rarely matters:
+// brief returns the route in short `ip` syntax, without what rarely matters:
 // "10.0.2.0/24 dev eth2", "blackhole 192.0.2.0/24", "default via 10.0.0.1 dev
 // eth0 metric 100".
 func (r Route) brief() string {
@@ -172,8 +174,8 @@ func (r Route) brief() string {
 	return strings.Join(w, " ")
 }
 
-// sameRoute compares what we write of a route: volatile flags of next hops do
-// not count.
+// sameRoute compares what lasthop writes of a route: volatile flags of next
+// hops do not count.
 func sameRoute(a, b Route) bool {
 	return a.RouteKey == b.RouteKey && a.Type == b.Type && a.Scope == b.Scope &&
 		a.Protocol == b.Protocol && a.Src == b.Src &&
@@ -193,8 +195,8 @@ func compareRoute(a, b Route) int {
 		comparePrefix(a.Source(), b.Source()))
 }
 
-// written returns next hops as we write them: sorted, without what is volatile.
-// A gateway is always onlink.
+// written returns next hops as lasthop writes them: sorted, without volatile
+// flags. A gateway is always onlink.
 func written(hops []Hop) []Hop {
 	var out []Hop
 	for _, h := range hops {

@@ -7,10 +7,10 @@ import (
 )
 
 // routed names listeners whose address no subnet holds, on a host with several
-// uplinks: a router has to send it here, and any uplink's may. A lookup knows
-// the address alone, so all of them are answered by the one that the host names
-// for it. A person who names the link knows better. A link without a subnet has
-// nothing but such addresses: they are its own.
+// uplinks: a router must send requests for it here, and a router of any uplink
+// may. A lookup knows the address alone, so the uplink that the host names for
+// it answers all requests. A link that the user names takes precedence. A link
+// without a subnet has only such addresses: they are its own.
 func (w *describer) routed() {
 	s := resolver{draft: w.draft}
 	for _, r := range w.rows {
@@ -51,8 +51,8 @@ func (w *describer) hasSubnet(key linkFamily) bool {
 	return len(w.connected[key]) > 0 || len(w.pointed(key)) > 0
 }
 
-// otherUplinks returns the uplinks of a family but one, and those of them on
-// which strict rp_filter drops requests that are answered elsewhere, sorted.
+// otherUplinks returns the uplinks of a family except one, and those of them on
+// which strict rp_filter drops requests whose replies leave elsewhere, sorted.
 func (w *describer) otherUplinks(but string, f Family) (others, strict []string) {
 	for _, l := range w.sorted {
 		if l.Name == but || !w.isUplink(l.Name, f) || !w.outwardIn(l.Name, f) {
@@ -66,14 +66,14 @@ func (w *describer) otherUplinks(but string, f Family) (others, strict []string)
 	return others, strict
 }
 
-// strict reports whether a link drops what would be answered by another link.
-// IPv6 has no such setting.
+// strict reports whether a link drops packets whose replies would leave by
+// another link. IPv6 has no such setting.
 func (w *describer) strict(link string, f Family) bool {
 	mode, _ := w.host.conf(link, "rp_filter")
 	return f == IPv4 && mode == 1
 }
 
-// marks reports whether a rule of others leads marked packets of a family to a
+// marks reports whether a foreign rule leads marked packets of a family to a
 // table.
 func (w *describer) marks(f Family) bool {
 	return slices.ContainsFunc(w.host.Rules, func(r Rule) bool {
@@ -83,7 +83,8 @@ func (w *describer) marks(f Family) bool {
 
 // strictRouters finds routers whose own packets strict rp_filter drops, because
 // replies to them would leave by another link. ARP is among these packets: a
-// router that has to ask sends no request of the clients behind it, either.
+// router that needs an ARP reply cannot deliver requests of the clients behind
+// it, either.
 func (w *describer) strictRouters() {
 	type pair struct {
 		link   string

@@ -50,7 +50,7 @@ func NewRule(f Family, priority int, table uint32) Rule {
 		SuppressGroup: None, Action: ToTable}
 }
 
-// standardRules are those that every network namespace is born with.
+// standardRules are those that a new network namespace has.
 var standardRules = []Rule{NewRule(IPv4, 0, TableLocal), NewRule(IPv4, 32766, TableMain),
 	NewRule(IPv4, 32767, TableDefault),
 	NewRule(IPv6, 0, TableLocal), NewRule(IPv6, 32766, TableMain)}
@@ -69,9 +69,8 @@ func deliberate(r Rule) bool {
 	return r.From.Bits() > 0 || r.To.Bits() > 0 || r.Mark != 0 && !r.Not
 }
 
-// byHand reports whether a rule sends the replies of some addresses into a
-// table of their own and asks for nothing else: the recipe that administrators
-// use by hand.
+// byHand reports whether a rule sends the replies of some addresses to a table
+// of their own and asks for nothing else: the recipe that administrators use.
 func (r Rule) byHand() bool {
 	plain := NewRule(r.Family, r.Priority, r.Table)
 	plain.From, plain.Protocol = r.From, r.Protocol
@@ -81,8 +80,8 @@ func (r Rule) byHand() bool {
 	return r == plain && r.From.Bits() > 0 && (r.Table < TableDefault || r.Table > TableLocal)
 }
 
-// goesFirst reports whether rules of ours must stand behind this one: `lookup
-// local`, or that of VRFs.
+// goesFirst reports whether rules of lasthop must stand behind this one:
+// `lookup local`, or that of VRFs.
 func (r Rule) goesFirst() bool {
 	return r.Opaque == l3mdev || r.Action == ToTable && r.Table == TableLocal
 }
@@ -102,7 +101,7 @@ func matches(r Rule, q Query) bool {
 	return what != "opaque" && (what == "") != r.Not
 }
 
-// answerable reports whether it is known if a rule matches. Realms are no
+// answerable reports whether the model knows if a rule matches. Realms are no
 // selector: they are for tc.
 func (r Rule) answerable(q Query) bool {
 	known, rest := r.Selectors()
@@ -111,8 +110,8 @@ func (r Rule) answerable(q Query) bool {
 	})
 }
 
-// mismatch names the first selector that does not match; it is empty if all do.
-// Inversion is the caller's.
+// mismatch names the first selector that does not match; it is empty if all
+// match. The caller handles inversion.
 func mismatch(r Rule, q Query) string {
 	switch {
 	case !r.answerable(q):

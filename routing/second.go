@@ -7,10 +7,10 @@ import (
 )
 
 // tellRouters names the clients whose replies a path leads to its gateway while
-// the host knows another router for them on the same link: their own, by a
-// route, or the link's, where the path's is that of a narrower prefix. Requests
-// that come by the other router are answered through the wrong one: a table
-// cannot tell them apart.
+// the host knows another router for them on the same link: a route names a
+// router of their own, or the link has another router because the path's is
+// that of a narrower prefix. Replies to requests that come by the other router
+// go to the wrong one: a table cannot tell them apart.
 func (j *judge) tellRouters(p *path, sources []netip.Addr, clients []standIn) {
 	if p.source == FromPin {
 		return
@@ -66,8 +66,8 @@ func (p *path) has(via netip.Addr) bool {
 		func(h Hop) bool { return h.Via == via })
 }
 
-// ownRouter returns the next hop on a path's link of the route that a table
-// for packets of all sources has for just the clients' destination; the zero
+// ownRouter returns the next hop, on a path's link, of the route for exactly
+// the clients' destination, from a table for packets of all sources; the zero
 // Addr if there is none.
 func (j *judge) ownRouter(p *path, c standIn) (via netip.Addr) {
 	for _, table := range slices.Sorted(maps.Keys(j.general[p.family])) {

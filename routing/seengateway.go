@@ -21,7 +21,7 @@ type wireMAC struct {
 // trust is the order of what names a MAC.
 var trust = []string{"neighbour", "ARP", "ND", "RA", "VRRP", "probe"}
 
-// newRouters joins the neighbour table with what packets named.
+// newRouters joins the neighbour table with the MACs that packets named.
 func newRouters(h Host, seen []MACName) routers {
 	all := slices.Concat(seen, NeighbourNames(h))
 	slices.SortFunc(all, func(a, b MACName) int {
@@ -36,7 +36,7 @@ func newRouters(h Host, seen []MACName) routers {
 	return r
 }
 
-// NeighbourNames is what the neighbour table says of MACs.
+// NeighbourNames returns the addresses that the neighbour table has for MACs.
 func NeighbourNames(h Host) (out []MACName) {
 	links := map[string]Link{}
 	for _, l := range h.Links {
@@ -53,9 +53,9 @@ func NeighbourNames(h Host) (out []MACName) {
 	return out
 }
 
-// WireOf names the link that packets of a link are on outside of this host: a
-// macvlan shares its parent's, a port its bridge's or bond's. A VLAN has its
-// own. The parent of a macvlan that is a port is on the bridge's wire.
+// WireOf returns the link that carries a link's packets outside of this host: a
+// macvlan shares its parent's wire, a port its bridge's or bond's. A VLAN has
+// its own. The parent of a macvlan that is a port is on the bridge's wire.
 func WireOf(l Link, links map[string]Link) string {
 	for range links { // no chain is longer
 		up := l.Master
@@ -93,8 +93,7 @@ func bridgedBy(l Link, links map[string]Link) string {
 	return name
 }
 
-// name returns an address of a family that a MAC has: a global one if there is
-// one.
+// name returns an address of a family that a MAC has: a global one if possible.
 func (r routers) name(wire string, mac MAC, f Family) (best MACName, known bool) {
 	for _, n := range r.names[wireMAC{wire, mac}] {
 		if FamilyOf(n.Addr) == f && (!known ||
@@ -115,14 +114,15 @@ func (r routers) rename(w *SeenWay) {
 	}
 }
 
-// Named returns what tells whether the host knows an address of a MAC.
+// Named returns a function that reports whether the host knows an address of a
+// MAC.
 func Named(h Host) func(wire string, mac MAC) bool {
 	r := newRouters(h, nil)
 	return func(wire string, mac MAC) bool { return len(r.names[wireMAC{wire, mac}]) > 0 }
 }
 
-// same reports whether two MACs of a wire have an address in common, so that
-// they are one router's.
+// same reports whether two MACs of a wire have an address in common: then they
+// are one router's.
 func (r routers) same(wire string, a, b MAC) bool {
 	other := r.names[wireMAC{wire, b}]
 	return slices.ContainsFunc(r.names[wireMAC{wire, a}], func(x MACName) bool {
@@ -130,7 +130,7 @@ func (r routers) same(wire string, a, b MAC) bool {
 	})
 }
 
-// gateways lists the routers by which clients behind routers come.
+// gateways lists the routers through which clients come.
 func (j *witness) gateways(listeners []SeenListener) []SeenGateway {
 	type owner struct {
 		link   string
@@ -214,15 +214,15 @@ func (j *witness) wire(link string) string {
 	return WireOf(links[link], links)
 }
 
-// proof is from how many connections and clients on a gateway is proposed.
+// proof is how many connections and clients are needed to propose a gateway.
 const (
 	proofConnections = 3
 	proofClients     = 2
 )
 
 // tellGateways proposes gateways that packets show and the decision does not
-// have. Where the present way works it proposes nothing: the requests may come
-// by a load balancer.
+// have. It proposes nothing if the present way works: the requests may come by
+// a load balancer.
 func (j *witness) tellGateways(s Seen) {
 	type proposal struct{ link, addr, source string }
 	told := map[proposal]bool{}
@@ -251,8 +251,8 @@ func (j *witness) tellGateways(s Seen) {
 	j.tellShares(s.Gateways)
 }
 
-// neighbour reports whether a router's address is on the link that it was seen
-// on.
+// neighbour reports whether a router's address is on the link that packets
+// showed it on.
 func (j *witness) neighbour(c Crossing) bool {
 	if c.Router.IsLinkLocalUnicast() {
 		return true

@@ -7,8 +7,8 @@ import (
 	"strings"
 )
 
-// repeatedSelectors are selectors that Rule does not model, but that a rule of
-// ours may have as the rule that it repeats has them.
+// repeatedSelectors are selectors that Rule does not model, but that a lasthop
+// rule takes over from the rule that it repeats.
 var repeatedSelectors = []string{"tos", "uidrange", "ipproto", "sport", "dport",
 	"realms"}
 
@@ -35,9 +35,9 @@ func (r Rule) allows(q Query) bool {
 	return true
 }
 
-// Selectors takes apart what is not modelled of a rule: selectors that a rule
-// of ours may have, too, each a key and its value ("dport", "80-90"), and the
-// rest.
+// Selectors splits the part of a rule that is not modelled: the selectors that
+// a lasthop rule may have, too, each a key and its value ("dport", "80-90"),
+// and the other words.
 func (r Rule) Selectors() (known [][2]string, rest string) {
 	if r.Opaque == "" {
 		return nil, "" // most of them
@@ -54,9 +54,10 @@ func (r Rule) Selectors() (known [][2]string, rest string) {
 	return known, strings.Join(others, " ")
 }
 
-// forReplies reports whether a rule may match a reply of the host's own: not
-// what comes in by a link, nor what a tunnel has unwrapped. An inverted one
-// with `iif lo` matches what fails another of its selectors.
+// forReplies reports whether a rule may match a reply of the host itself: it is
+// not for packets that come in by a link, nor for packets that a tunnel has
+// unwrapped. An inverted rule with `iif lo` matches packets that fail another
+// of its selectors.
 func (r Rule) forReplies() bool {
 	lo := r.IIF == "" || r.IIF == "lo"
 	if r.Not {
@@ -66,15 +67,15 @@ func (r Rule) forReplies() bool {
 	return lo && !strings.Contains(r.Opaque, "tun_id")
 }
 
-// repeatable reports whether a rule of ours can do the same for a narrower
-// prefix of sources. An inverted one matches what fails any of its selectors,
-// the prefix too.
+// repeatable reports whether a lasthop rule can do the same for a narrower
+// prefix of sources. An inverted rule matches packets that fail any of its
+// selectors, the prefix included.
 func (r Rule) repeatable() bool {
 	_, rest := r.Selectors()
 	return !r.Not && rest == ""
 }
 
-// mayMatch reports whether a rule's `from` lets replies of an address pass.
+// mayMatch reports whether a rule's `from` matches replies of an address.
 func (r Rule) mayMatch(a netip.Addr) bool {
 	if !r.Not {
 		return r.From.Bits() <= 0 || r.From.Contains(a)
@@ -82,11 +83,11 @@ func (r Rule) mayMatch(a netip.Addr) bool {
 	only := Rule{Priority: r.Priority, Family: r.Family, Not: true, From: r.From,
 		Table: r.Table, SuppressPrefix: r.SuppressPrefix, SuppressGroup: r.SuppressGroup,
 		Goto: r.Goto, Action: r.Action, Protocol: r.Protocol}
-	return r != only || !r.From.Contains(a) // with others it may fail one of them
+	return r != only || !r.From.Contains(a) // with other selectors it may fail one of them
 }
 
-// ProtocolNumber is the number of a protocol as `ip rule` names it, by a word
-// or a number; 0 for none.
+// ProtocolNumber returns the number of a protocol that `ip rule` names by a
+// word or a number; 0 for none.
 func ProtocolNumber(s string) uint8 {
 	for number, name := range ipProtocols {
 		if name == s {
@@ -97,8 +98,8 @@ func ProtocolNumber(s string) uint8 {
 	return uint8(n)
 }
 
-// Span reads a range of ports or users: "80-90", or "80" alone. What is none is
-// 0.
+// Span reads a range of ports or users: "80-90", or "80" alone. It returns 0
+// for text that is no range.
 func Span(s string) (first, last uint32) {
 	low, high, both := strings.Cut(s, "-")
 	if !both {

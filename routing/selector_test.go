@@ -9,8 +9,8 @@ import (
 	"lasthop/routing"
 )
 
-// opaqueRules are rules of others behind our block, and what becomes of them:
-// the rule of ours that repeats them, "hands off", or nothing.
+// opaqueRules are foreign rules behind our block, and what becomes of them: the
+// rule of lasthop that repeats them, "hands off", or nothing.
 var opaqueRules = []struct{ rule, want string }{
 	{"uidrange 33-33 realms 3/7 lookup 7",
 		"from 10.0.1.0/24 iif lo uidrange 33-33 realms 3/7 lookup 7"},
@@ -72,10 +72,10 @@ func repeatedAs(p routing.Plan) string {
 	return strings.Join(lines, "\n")
 }
 
-// live is how the tables of others are asked.
+// live is how the foreign tables are asked.
 const live = " suppress_prefixlength 7 suppress_ifgroup 76"
 
-// orders are rules of others, and what stands in front of our live rules.
+// orders are foreign rules, and what stands in front of our live rules.
 var orders = []struct{ name, rules, want string }{
 	{"no rule behind", "20000 to 172.16.0.0/12 lookup main", ""},
 	{"by destination", "20000 to 172.16.0.0/12 lookup main; 20001 uidrange 33-33 lookup 7",
@@ -125,7 +125,7 @@ var orders = []struct{ name, rules, want string }{
 		"from 10.0.1.0/24 to 192.0.2.0/25 iif lo blackhole"},
 }
 
-// TestOrderKept: what stands in front of a rule of others stays in front of it
+// TestOrderKept: what stands in front of a foreign rule stays in front of it
 // when that is repeated. For main that is what it knows elsewhere, then the
 // path's table in its place; packets for which it knew all get no further.
 func TestOrderKept(t *testing.T) {

@@ -2,7 +2,7 @@ package routing
 
 import "slices"
 
-// filter returns the elements that are to be kept, nil if there are none.
+// filter returns the elements that keep accepts, nil if there are none.
 func filter[T any](s []T, keep func(T) bool) []T {
 	var out []T
 	for _, x := range s {
@@ -13,7 +13,7 @@ func filter[T any](s []T, keep func(T) bool) []T {
 	return out
 }
 
-// mapped returns what f makes of each element.
+// mapped returns the result of f for each element.
 func mapped[T, U any](s []T, f func(T) U) []U {
 	out := make([]U, len(s))
 	for i, x := range s {
@@ -22,7 +22,7 @@ func mapped[T, U any](s []T, f func(T) U) []U {
 	return out
 }
 
-// without returns a copy that lacks what is to be dropped.
+// without returns a copy without the elements that drop accepts.
 func without[T any](s []T, drop func(T) bool) []T {
 	return slices.DeleteFunc(slices.Clone(s), drop)
 }

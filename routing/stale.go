@@ -2,8 +2,9 @@ package routing
 
 import "slices"
 
-// staleTables finds tables of ours that are no copy of main any more: routes by
-// a path's own link come and go, and after a one-shot apply nobody follows.
+// staleTables finds tables of lasthop that are no longer a copy of main: routes
+// by a path's own link come and go, and after a one-shot apply no daemon
+// follows them.
 func (e *examiner) staleTables() {
 	want, have := byTable(e.plan.State.Routes), byTable(e.own.Routes)
 	for _, p := range e.plan.Paths {
@@ -12,7 +13,7 @@ func (e *examiner) staleTables() {
 			Hops: p.Hops}
 		_, there := have[key][def.id()]
 		if p.Table == 0 || !there {
-			continue // its replies are lost, which is more than a route
+			continue // its replies are lost, which is graver than a missing route
 		}
 		var news []string
 		for k, r := range want[key] {

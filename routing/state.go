@@ -41,7 +41,7 @@ func (s State) Sort() {
 func compareGroup(a, b LinkGroup) int { return cmp.Compare(a.Link, b.Link) }
 
 // Union returns the state with what it lacks of more. Of routes with one key,
-// of groups of one link and of filters in one place, those of s stay.
+// of groups of one link and of filters in one place, it keeps those of s.
 func (s State) Union(more State) State {
 	lacks := Compare(more, s) // it deletes what s does not have
 	out := State{slices.Concat(s.Routes, lacks.DelRoutes),
@@ -53,9 +53,10 @@ func (s State) Union(more State) State {
 	return out
 }
 
-// Serving returns what of the state serves the paths of a link and family: the
-// tables whose default leaves by the link, and the rules whose prefixes lead to
-// them, those in front included. It holds no groups, filters and listeners.
+// Serving returns the part of the state that serves the paths of a link and
+// family: the tables whose default leaves by the link, and the rules whose
+// prefixes lead to them, those in front included. It holds no groups, filters
+// and listeners.
 func (s State) Serving(link string, f Family) State {
 	tables, from := map[uint32]bool{}, map[netip.Prefix]bool{}
 	for _, r := range s.Routes {
@@ -75,8 +76,9 @@ func (s State) Serving(link string, f Family) State {
 		Rules: filter(s.Rules, func(r Rule) bool { return r.Family == f && from[r.From] })}
 }
 
-// Owned returns what is ours on the host: what agrees in protocol and in range,
-// the links in our group, and what has our name. It is sorted.
+// Owned returns what lasthop owns on the host, sorted: objects with lasthop's
+// protocol in lasthop's ranges, links in lasthop's group, and filters with
+// lasthop's name.
 func Owned(h Host, n Numbers) State {
 	s := State{Routes: filter(h.Routes, n.OwnsRoute), Rules: filter(h.Rules, n.OwnsRule),
 		Filters: filter(h.Filters, Filter.Owned), Wanted: slices.Clone(h.Wanted)}
@@ -91,10 +93,11 @@ func Owned(h Host, n Numbers) State {
 	return s
 }
 
-// Grouped returns the links that are in our group and were in it before our
-// first write: those that the host's record names. Without a record it is none,
-// or all if no rule is ours and our tables are empty: systemd-networkd fills
-// them, and the group, from what `plan -o networkd` writes.
+// Grouped returns the links that are in lasthop's group and were in it before
+// lasthop's first write: the host's record names them. Without a record it
+// returns none; or all, if no rule is lasthop's and lasthop's tables are empty.
+// In that case systemd-networkd fills the tables and the group from what `plan
+// -o networkd` writes.
 func Grouped(h Host, n Numbers) []LinkGroup {
 	theirs := []LinkGroup{}
 	if h.Grouped == nil && (slices.ContainsFunc(h.Rules, n.OwnsRule) ||
@@ -110,21 +113,21 @@ func Grouped(h Host, n Numbers) []LinkGroup {
 	return theirs
 }
 
-// OwnsTable reports whether the number is in our range of tables.
+// OwnsTable reports whether the number is in lasthop's range of tables.
 func (n Numbers) OwnsTable(table uint32) bool {
 	return n.TableFirst <= table && table <= n.TableLast
 }
 
-// OwnsRoute reports whether protocol and table are ours.
+// OwnsRoute reports whether protocol and table are lasthop's.
 func (n Numbers) OwnsRoute(r Route) bool { return r.Protocol == n.Protocol && n.OwnsTable(r.Table) }
 
-// OwnsRule reports whether protocol, priority and table are ours. The block of
-// rules may have stood anywhere up to Base.
+// OwnsRule reports whether protocol, priority and table are lasthop's. The
+// block of rules may have stood anywhere up to Base.
 func (n Numbers) OwnsRule(r Rule) bool {
 	return r.Protocol == n.Protocol && 0 < r.Priority && r.Priority < n.Base+n.Block
 }
 
-// Without returns the host as it would be without anything of ours.
+// Without returns the host as it would be without anything that lasthop owns.
 func Without(h Host, n Numbers) Host {
 	theirs := Grouped(h, n)
 	h.Routes, h.Rules = without(h.Routes, n.OwnsRoute), without(h.Rules, n.OwnsRule)
@@ -140,8 +143,8 @@ func Without(h Host, n Numbers) Host {
 	return h
 }
 
-// With returns the host with a state put in. What the state holds must not be
-// there yet; use it after Without.
+// With returns the host with a state added. The host must not hold parts of the
+// state yet; use it after Without.
 func With(h Host, s State) Host {
 	h.Routes = slices.Concat(h.Routes, s.Routes)
 	h.Rules = slices.Concat(h.Rules, s.Rules)
@@ -159,13 +162,13 @@ func With(h Host, s State) Host {
 }
 
 // Diff is the way from one State to another. The order of its fields is the
-// order in which it is carried out.
+// order in which Execute carries it out.
 type Diff struct {
 	AddWanted  []Wanted
 	SetFilters []Filter
 	SetRoutes  []Route
-	// IPv4 defaults that stand beside others with the same key, in the
-	// order in which the kernel is to prefer them
+	// IPv4 defaults that stand next to others with the same key, in the
+	// order in which the kernel should prefer them
 	AppendRoutes []Route
 	SetGroups    []LinkGroup
 	AddRules     []Rule
@@ -176,7 +179,7 @@ type Diff struct {
 	DelWanted    []Wanted
 }
 
-// Additions returns what adds and replaces, and leaves out what deletes.
+// Additions returns the writes that add and replace, without those that delete.
 func (d Diff) Additions() Diff {
 	return Diff{AddWanted: d.AddWanted, SetFilters: d.SetFilters, SetRoutes: d.SetRoutes,
 		AppendRoutes: d.AppendRoutes, SetGroups: d.SetGroups, AddRules: d.AddRules}
@@ -185,14 +188,14 @@ func (d Diff) Additions() Diff {
 // Empty reports whether there is nothing to do.
 func (d Diff) Empty() bool { return len(d.Ops()) == 0 }
 
-// Compare returns what turns have into want. Both are what we own, and nothing
-// else; the result is empty if they are equal.
+// Compare returns the changes that turn have into want. Both hold only what
+// lasthop owns; the result is empty if they are equal.
 //
 // A route whose key stays is replaced and never deleted: the kernel finds the
-// route to delete by key alone, so deleting the old one after a replace would
-// remove the new one. But where several have a key, before or after, a replace
-// would hit the first of them, whichever that is: such routes are appended, and
-// deleted with their next hop.
+// route to delete by its key alone, so deleting the old one after a replace
+// would remove the new one. If several routes have one key, before or after, a
+// replace would hit the first of them, whichever that is: such routes are
+// appended, and deleted with their next hop.
 func Compare(have, want State) Diff {
 	var d Diff
 	haveRoutes, wantRoutes := routesByKey(have.Routes), routesByKey(want.Routes)
@@ -242,8 +245,8 @@ func routesByKey(routes []Route) map[RouteKey][]Route {
 	return m
 }
 
-// missing returns the elements of a that b lacks; a further copy of an element
-// counts as one that b lacks.
+// missing returns the elements of a that b lacks. If a has more copies of an
+// element than b, the further copies are missing.
 func missing[T comparable](a, b []T) []T {
 	left := make(map[T]int, len(b))
 	for _, x := range b {
@@ -258,10 +261,10 @@ func missing[T comparable](a, b []T) []T {
 	return out
 }
 
-// sort orders the writes. On-link routes come before those by a gateway, which
-// the kernel may look up in the same table. Rules are deleted from the last to
-// the first: exceptions come before the rule that they are exceptions from, and
-// go after it.
+// sort orders the writes. On-link routes come before those by a gateway,
+// because the kernel may look up the gateway in the same table. Rules are
+// deleted from the last to the first: exceptions come before the rule that they
+// are exceptions from, and go after it.
 func (d Diff) sort() {
 	State{d.SetRoutes, d.AddRules, d.SetGroups, d.SetFilters, d.AddWanted}.Sort()
 	slices.SortStableFunc(d.SetRoutes, func(a, b Route) int {

@@ -9,12 +9,12 @@ import (
 type tables struct {
 	*draft
 	keys  map[*path]string
-	taken map[uint32]string // by the path of which key
+	taken map[uint32]string // the key of the path that has it
 }
 
-// assignTables gives each path its table: the one that our routes already use
-// for it, else one by hash of the link's name, so that the same host gets the
-// same numbers on every start. Both families of a link share it.
+// assignTables gives each path its table: the one that lasthop's routes already
+// use for it, else one by the hash of the link's name, so that the same host
+// gets the same numbers on every start. Both families of a link share it.
 func (d *draft) assignTables() {
 	t := tables{d, map[*path]string{}, map[uint32]string{}}
 	first := map[linkFamily]bool{}
@@ -36,15 +36,15 @@ func (d *draft) assignTables() {
 	}
 }
 
-// keepOwn takes the table whose default has the same gateways and that our
-// rules lead the path's own replies to.
+// keepOwn takes the table whose default has the same gateways and that
+// lasthop's rules lead the path's own replies to.
 func (t *tables) keepOwn(p *path) {
 	t.keep(p, func(r Route) bool {
 		return sameGateways(r.Hops, p.hops) && t.leads(p, r.Table)
 	})
 }
 
-// leads reports whether our rules lead the path's own replies to a table.
+// leads reports whether lasthop's rules lead the path's own replies to a table.
 func (t *tables) leads(p *path, table uint32) bool {
 	prefixes := p.prefixes()
 	return slices.ContainsFunc(t.own.Rules, func(x Rule) bool {
@@ -54,28 +54,28 @@ func (t *tables) leads(p *path, table uint32) bool {
 }
 
 // keepSame takes the table whose default has the same gateways, whatever the
-// path's key is now: if another path took the table, that would replace a
-// default that rules still lead replies to.
+// path's key is now. If another path took the table, it would replace a default
+// that rules still lead replies to.
 func (t *tables) keepSame(p *path) {
 	t.keep(p, func(r Route) bool { return sameGateways(r.Hops, p.hops) })
 }
 
-// sameGateways compares next hops, however they are written: an IPv6 gateway
-// that main knows elsewhere is not `onlink` (layout.elsewhere).
+// sameGateways compares next hops without the flag `onlink`: an IPv6 gateway
+// that main knows elsewhere does not have it (layout.elsewhere).
 func sameGateways(a, b []Hop) bool {
 	return slices.EqualFunc(a, b, func(x, y Hop) bool {
 		return x.Link == y.Link && x.Via == y.Via
 	})
 }
 
-// keepLed takes the table that our rules lead the path's own replies to, where
-// all paths of a link have a new gateway: they would else change tables, and
-// the rules of one lead to the routes of another meanwhile.
+// keepLed takes the table that lasthop's rules lead the path's own replies to,
+// if all paths of a link have a new gateway. Otherwise the paths would change
+// tables, and the rules of one would meanwhile lead to the routes of another.
 func (t *tables) keepLed(p *path) {
 	t.keep(p, func(r Route) bool { return t.leads(p, r.Table) })
 }
 
-// keepAny takes a table that our routes use for the path's link.
+// keepAny takes a table that lasthop's routes use for the path's link.
 func (t *tables) keepAny(p *path) {
 	t.keep(p, func(r Route) bool {
 		key, used := t.taken[r.Table]
@@ -83,8 +83,8 @@ func (t *tables) keepAny(p *path) {
 	})
 }
 
-// keep takes the first table whose default of ours leaves by the path's link
-// and fits.
+// keep takes the first lasthop table that fits and whose default leaves by the
+// path's link.
 func (t *tables) keep(p *path, fits func(Route) bool) {
 	for _, r := range t.own.Routes {
 		if !r.isDefaultBy(p.link, p.family) || r.Type != Unicast || !fits(r) ||
@@ -135,13 +135,13 @@ func (t *tables) takeNew(p *path) {
 
 // foreign reports whether another program has a route in the table.
 func (t *tables) foreign(table uint32) bool {
-	// host holds nothing of ours
+	// host does not hold what lasthop owns
 	return slices.ContainsFunc(t.host.Routes, func(r Route) bool { return r.Table == table })
 }
 
-// leftover reports whether our own routes for another path are still in the
-// table: it is free at the next sync. What a process left there that died
-// before it came to the default route is not another path's.
+// leftover reports whether lasthop's routes for another path are still in the
+// table: it is free at the next sync. Routes of a process that died before it
+// wrote the default route are not another path's.
 func (t *tables) leftover(table uint32, link string) bool {
 	elsewhere := func(h Hop) bool { return h.Link != link }
 	return slices.ContainsFunc(t.own.Routes, func(r Route) bool {

@@ -8,13 +8,13 @@ import (
 	"strings"
 )
 
-// This file is iproute2's syntax, both ways. What is printed is close to what
-// `ip rule` and `ip route` show and is accepted by `ip … add`; what is parsed
-// is that, and what `ip -N -d rule` and `ip -N -d route show table all` print.
+// This file is iproute2's syntax, both ways. Printed text is close to what `ip
+// rule` and `ip route` show, and `ip … add` accepts it. The parser reads this
+// text, and what `ip -N -d rule` and `ip -N -d route show table all` print.
 
 // Names that every version of iproute2 has built in. Other numbers are printed
-// as numbers: a name from rt_tables or rt_protos of this machine means nothing
-// on the next one.
+// as numbers: a name from rt_tables or rt_protos of this machine may mean
+// something else on another machine.
 var (
 	tableNames = names[uint32]{0: "unspec", TableDefault: "default", TableMain: "main",
 		TableLocal: "local"}
@@ -30,7 +30,7 @@ var (
 		RejectUnreachable: "unreachable", RejectProhibit: "prohibit"}
 	prefNames = names[int8]{-1: "low", 0: "medium", 1: "high"}
 
-	// moreProtocols are names that `ip` shows where its rt_protos file has
+	// moreProtocols are names that `ip` shows if its rt_protos file has
 	// them.
 	moreProtocols = map[string]uint8{"redirect": 1, "gated": 8, "mrt": 10, "dnrouted": 13,
 		"xorp": 14, "ntk": 15, "mrouted": 17,
@@ -39,10 +39,10 @@ var (
 )
 
 const (
-	// what `ip route add` writes where no protocol is given; a rule gets 0
+	// what `ip route add` writes if no protocol is given; a rule gets 0
 	protocolBoot uint8 = 3
-	// what the kernel makes of metric 0 of an IPv6 route that a program
-	// adds
+	// the kernel's metric of an IPv6 route that a program adds with metric
+	// 0
 	addedMetric uint32 = 1024
 )
 
@@ -69,7 +69,7 @@ func (n names[T]) parse(s string) (T, bool) {
 // words are those of an `ip` line.
 type words []string
 
-// add adds words if they are to be said.
+// add adds words if the condition holds.
 func (w *words) add(said bool, more ...string) {
 	if said {
 		*w = append(*w, more...)
@@ -149,8 +149,8 @@ func mark(mark, mask uint32) string {
 
 // String returns the route as arguments of `ip route add` and `ip route
 // replace`, in the order in which `ip route` shows them: "default via 10.0.1.1
-// dev eth1 table 20123 proto 76 onlink". What `ip route add` supplies by itself
-// is left out, and so are volatile flags.
+// dev eth1 table 20123 proto 76 onlink". It leaves out what `ip route add`
+// supplies by itself, and volatile flags.
 func (r Route) String() string {
 	w := r.goal()
 	single := len(r.Hops) == 1
@@ -166,7 +166,7 @@ func (r Route) String() string {
 	w.add(r.AdvMSS != 0, "advmss", fmt.Sprint(r.AdvMSS))
 	w.add(r.Pref != 0, "pref", prefNames.print(r.Pref))
 	w.add(single && r.Hops[0].OnLink, "onlink")
-	// `ip route add` locks rto_min by itself, and knows no word for it
+	// `ip route add` locks rto_min by itself, and has no word for the lock
 	w.add(r.Opaque != "", strings.Replace(r.Opaque, "rto_min lock", "rto_min", 1))
 	if len(r.Hops) > 1 {
 		for _, h := range r.Hops {
@@ -179,7 +179,7 @@ func (r Route) String() string {
 	return strings.Join(w, " ")
 }
 
-// goal is what an `ip` line of the route begins with: its type and destination.
+// goal is the beginning of an `ip` line of the route: its type and destination.
 func (r Route) goal() (w words) {
 	w.add(r.Type != Unicast, typeNames.print(r.Type))
 	w.add(true, destination(r.Dst))
@@ -195,8 +195,8 @@ func (w *words) hop(r Route, h Hop) {
 	w.add(true, "dev", h.Link)
 }
 
-// tableOf, scopeOf and metricOf are what iproute2 and the kernel supply where
-// nothing is said (iproute_modify in ip/iproute.c).
+// tableOf, scopeOf and metricOf are the values that iproute2 and the kernel
+// supply if none is given (iproute_modify in ip/iproute.c).
 func tableOf(t RouteType) uint32 {
 	if t == Local || t == Broadcast || t == Anycast {
 		return TableLocal
@@ -247,7 +247,7 @@ func (o Op) String() string {
 		return "tc filter add " + o.Filter.String()
 	case o.Route != nil && o.Delete:
 		plain := *o.Route
-		plain.Encap = "" // `ip` reads programs from files alone; the kernel does not ask
+		plain.Encap = "" // `ip` reads programs only from files
 		return ip(plain.Family()) + " route del " + plain.String()
 	case o.Rule != nil:
 		return ip(o.Rule.Family) + " rule" + add + o.Rule.Args()
@@ -261,8 +261,8 @@ func (o Op) String() string {
 	return "nothing"
 }
 
-// ip is the command of a family.
-// deletion is the command that deletes the rule.
+// ip returns the command of a family. deletion returns the command that deletes
+// the rule.
 func (r Rule) deletion() string { return Command(ip(r.Family) + " rule del " + r.Args()) }
 
 // linkDefault is the command that takes a link out of its group.
@@ -270,7 +270,8 @@ func linkDefault(link string) string {
 	return Command("ip link set dev " + link + " group default")
 }
 
-// Command is the write as a command line for sh, whatever the links' names are.
+// Command returns the write as a command line for sh, quoted for any name of a
+// link.
 func (o Op) Command() string { return Command(o.String()) }
 
 func ip(f Family) string {

@@ -7,12 +7,12 @@ import (
 	"slices"
 )
 
-// topology is a host without anything of ours, and what each step of Decide
-// asks of it, derived once. It never changes: what differs from it is a copy.
+// topology is a host without anything that lasthop owns, and what each step of
+// Decide asks of it, derived once. It never changes: a variant is a copy.
 type topology struct {
 	policy Policy
-	host   Host  // without anything of ours
-	own    State // what is ours on it
+	host   Host  // without anything that lasthop owns
+	own    State // what lasthop owns on it
 	fib    *FIB  // of host
 
 	links     map[string]Link
@@ -21,8 +21,8 @@ type topology struct {
 	ports     map[string][]Link       // by master
 	addrs     map[string][]Addr       // by link
 	defaults  map[linkFamily][]*Route // of every table
-	statics   map[linkFamily][]*Route // main's by a next hop, but for defaults
-	byHand    []Rule                  // rules by hand for addresses that may be ours
+	statics   map[linkFamily][]*Route // main's by a next hop, without defaults
+	byHand    []Rule                  // hand-written rules for addresses
 	connected map[linkFamily][]netip.Prefix
 	// in the order in which they serve; a link without an entry is no
 	// uplink
@@ -97,7 +97,7 @@ func (t *topology) index() {
 		}
 	}
 	t.byHand = filter(t.host.Rules, func(r Rule) bool {
-		// a single address may be elsewhere now
+		// a single address may move to another host at any time
 		return r.byHand() && (r.From.IsSingleIP() || holds(r.From, ours))
 	})
 }
@@ -115,9 +115,9 @@ func Assigned(h Host) map[netip.Addr][]Addr {
 	return m
 }
 
-// Present returns what tells whether the host takes an address for its own: it
-// is assigned, or a route of table local says so (`local 203.0.113.5 dev
-// eth1`).
+// Present returns a function that reports whether the host takes an address as
+// its own: it is assigned, or a route of table local says so (`local
+// 203.0.113.5 dev eth1`).
 func Present(h Host) func(netip.Addr) bool {
 	var local prefixSet
 	for _, a := range h.Addrs {
@@ -137,7 +137,7 @@ var onLinkProtocol = map[uint8]bool{2: true, 9: true, 16: true}
 
 // connected returns the connected prefixes of each link, sorted: those of its
 // addresses, and those that the kernel, router advertisements or DHCP made
-// on-link. Host prefixes (/32, /128) and link-local ones are none.
+// on-link. Host prefixes (/32, /128) and link-local ones do not count.
 func connected(h Host) map[linkFamily][]netip.Prefix {
 	m := map[linkFamily][]netip.Prefix{}
 	add := func(link string, p netip.Prefix) {
@@ -210,14 +210,15 @@ func (t *topology) isUplink(link string, f Family) bool {
 
 // isOutward reports whether a link is outward in either family: what main knows
 // behind it is elsewhere, and no client of a listener on another link comes in
-// by it. Those are the links of our link group, which has no family.
+// by it. These are the links of lasthop's link group, which has no family.
 func (t *topology) isOutward(link string) bool {
 	return t.outwardIn(link, IPv4) || t.outwardIn(link, IPv6)
 }
 
-// outwardIn reports whether a link is outward in a family: an uplink, or one
-// with static next hops, unless this host forwards there and may itself be the
-// router of what is behind.
+// outwardIn reports whether a link is outward in a family: it is an uplink, or
+// it has static next hops. A link on which this host forwards does not count by
+// its next hops, since this host may itself be the router of the networks
+// behind it.
 func (t *topology) outwardIn(link string, f Family) bool {
 	key := linkFamily{link, f}
 	if t.outside(t.links[link]) {
@@ -225,17 +226,17 @@ func (t *topology) outwardIn(link string, f Family) bool {
 			(!t.forwards(key) || t.wasOutward(link, f))
 	}
 	// Peers of a tunnel and containers use this host as their next hop. A
-	// rule for an address there says nothing of them.
+	// rule for an address there does not tell where they are.
 	return slices.ContainsFunc(t.uplinks[key], func(g gateway) bool {
 		return g.source != FromRule && g.source != FromTable
 	})
 }
 
-// wasOutward reports whether our rules take a link for outward already, because
-// of this family: a link group has none. It stays so: forwarding may begin at
-// any time, when the first container starts, and says nothing of clients that
-// are answered. If another program has deleted the rules, the group alone says
-// it.
+// wasOutward reports whether lasthop's rules already take a link as outward
+// because of this family: a link group has no family. The link stays outward:
+// forwarding may begin at any time, when the first container starts, and tells
+// nothing about clients that are answered today. If another program has deleted
+// the rules, the group alone counts.
 func (t *topology) wasOutward(link string, f Family) bool {
 	other := linkFamily{link, IPv4 + IPv6 - f}
 	named := func(f Family) bool {
@@ -264,9 +265,9 @@ func (t *topology) forwards(key linkFamily) bool {
 	return t.host.forwards(key.link, key.family)
 }
 
-// pointed returns the subnets of a link whose addresses are host prefixes: a
-// manager then writes the subnet as a route by the gateway, which is in it
-// (DHCP on Google Cloud: `10.7.1.0/24 via 10.7.1.1`).
+// pointed returns the subnets of a link whose addresses are host prefixes. A
+// network manager then writes the subnet as a route by the gateway, which is in
+// that subnet (DHCP on Google Cloud: `10.7.1.0/24 via 10.7.1.1`).
 func (t *topology) pointed(key linkFamily) []netip.Prefix {
 	var own []netip.Addr
 	for _, a := range t.addrs[key.link] {
@@ -303,8 +304,8 @@ func (t *topology) mainMetric(link string, f Family) uint32 {
 }
 
 // globalAddrs returns the host's global addresses of a family, sorted, without
-// temporary ones: those come and go, and are for the host's own connections. Of
-// a prefix that others have made local it is one address.
+// temporary ones: those come and go, and are for the host's own connections. A
+// prefix that another program has made local counts as one address.
 func (t *topology) globalAddrs(f Family) []netip.Addr {
 	var out []netip.Addr
 	for _, r := range t.host.Routes {

@@ -8,9 +8,9 @@ import (
 	"strings"
 )
 
-// DNAT is a rule of the packet filter that sends packets for an address
-// elsewhere. Replies to them are routed before the source is translated back:
-// by the address To.
+// DNAT is a rule of the packet filter that changes the destination of packets
+// for an address. The kernel routes the replies before it translates their
+// source back: by the address To.
 type DNAT struct {
 	In        string         // the link that they come in by, "eth*", "!eth0"; "": any
 	Addrs     []netip.Prefix // none: any
@@ -23,9 +23,9 @@ type DNAT struct {
 }
 
 // Translated finds listeners whose packets the packet filter sends elsewhere.
-// Where they come to another address of this host, and its replies take the
-// same way, nothing is wrong. One finding tells of all listeners of a rule, and
-// of all rules for the same listeners.
+// If it sends them to another address of this host whose replies take the same
+// way, nothing is wrong. One finding names all listeners of a rule, and all
+// rules for the same listeners.
 func Translated(in Inputs, p Plan, dnats []DNAT) []Finding {
 	if len(dnats) == 0 {
 		return nil
@@ -43,7 +43,7 @@ func Translated(in Inputs, p Plan, dnats []DNAT) []Finding {
 		}
 	}
 	for _, o := range p.Outcomes {
-		// packets for these arrive from nowhere else
+		// packets for these arrive by no other link
 		if !o.Addr.IsLoopback() && !o.Addr.IsLinkLocalUnicast() {
 			t.single[o.Addr] = append(t.single[o.Addr], o)
 			t.all = append(t.all, o)
@@ -76,7 +76,7 @@ type translated struct {
 	all    []Outcome
 	single map[netip.Addr][]Outcome // by address
 
-	// What is found.
+	// The findings.
 	order []translation
 	hit   map[translation][]Outcome
 }
@@ -96,7 +96,7 @@ func (t *translated) near(d DNAT) (out []Outcome) {
 }
 
 // ComeBy reports whether the rule sees all packets that come in by a link, by
-// links of a beginning ("eth*"), or by all links but these ("!eth*").
+// links with a prefix ("eth*"), or by all other links ("!eth*").
 func (d DNAT) ComeBy(link string) bool {
 	if d.In == "" {
 		return true
@@ -117,7 +117,7 @@ func (d DNAT) ComeBy(link string) bool {
 }
 
 // hits reports whether packets for a listener that come in by its link meet the
-// rule. If the link is not known, they may.
+// rule. If the link is unknown, it returns true.
 func (d DNAT) hits(o Outcome) bool {
 	if o.Link != "" && !d.ComeBy(o.Link) {
 		return false
@@ -130,7 +130,7 @@ func (d DNAT) hits(o Outcome) bool {
 	return len(d.Addrs) == 0 || slices.ContainsFunc(d.Addrs, has)
 }
 
-// add takes in that a rule is for a listener.
+// add records that a rule is for a listener.
 func (t *translated) add(d DNAT, o Outcome) {
 	to := d.To
 	if d.Redirect {
@@ -156,7 +156,7 @@ func (t *translated) way(l Listener, from netip.Addr) Way {
 // someListeners is how many listeners, destinations and rules a finding names.
 const someListeners = 3
 
-// findings makes one of all translations of the same listeners.
+// findings joins all translations of the same listeners into one finding.
 func (t *translated) findings() (out []Finding) {
 	type group struct {
 		subject, packets []string

@@ -15,8 +15,8 @@ type gateway struct {
 	prefix  netip.Prefix // what it serves
 	hops    []Hop
 	standby []Hop  // routers that take over from hops, in this order
-	named   uint32 // table of others that names it; 0 for none
-	// the only address that rules name that table for, if it may be a VIP
+	named   uint32 // the foreign table that names it; 0 for none
+	// the only address for which rules name that table, if it may be a VIP
 	// with a router of its own
 	of      netip.Addr
 	source  GatewaySource
@@ -34,8 +34,8 @@ func (g gateway) key() string {
 	return fmt.Sprint(g.hops, g.standby)
 }
 
-// hostLocal are the kinds of links that lead to no router of ours: clients
-// behind them are on-link or on the host.
+// hostLocal are the kinds of links without a router: clients behind them are
+// on-link or on the host.
 var hostLocal = map[string]bool{"bridge": true, "tun": true, "wireguard": true, "dummy": true,
 	"vxlan": true, "geneve": true, "ipip": true, "sit": true, "ip6tnl": true, "gre": true,
 	"gretap": true, "ip6gre": true, "vti": true, "vti6": true, "xfrm": true, "ifb": true,
@@ -71,7 +71,7 @@ func (u ladder) gateways(l Link, f Family) []gateway {
 		return nil
 	}
 	out := slices.Concat(pins, u.fromRules(l, f), u.fromSources(l, f))
-	var rest []gateway // of what is in no gateway's own subnet
+	var rest []gateway // for addresses in no gateway's own subnet
 	add := func(gateways []gateway) {
 		for _, g := range gateways {
 			switch {
@@ -92,7 +92,7 @@ func (u ladder) gateways(l Link, f Family) []gateway {
 	if len(rest) > 0 && !serveAll(out, f) {
 		out = append(out, rest[0])
 	}
-	// Beside a pin nothing is held: what our table has may come from an
+	// With a pin, no gateway is held: lasthop's table may hold one from an
 	// earlier pin.
 	if len(pins) == 0 && !serveAll(out, f) {
 		out = append(out, u.fromHeld(l, f, out)...)
@@ -109,8 +109,8 @@ func serveAll(gateways []gateway, f Family) bool {
 }
 
 // unify makes gateways with the same next hops the same path: the first source
-// counts, and the first metrics. What a rule by hand names is a path of its
-// own, since it keeps what the rule does.
+// counts, and the first metrics. A gateway of a hand-written rule is a path of
+// its own, since the path keeps what the rule does.
 func unify(gateways []gateway) []gateway {
 	for i := range gateways {
 		for j := range gateways[:i] {
@@ -127,14 +127,14 @@ func unify(gateways []gateway) []gateway {
 	return gateways
 }
 
-// by is the way out by one router on a link.
+// by returns the way out by one router on a link.
 func by(link string, router netip.Addr, source GatewaySource) gateway {
 	return gateway{link: link, source: source,
 		hops: []Hop{{Link: link, Via: router, Weight: 1, OnLink: router.IsValid()}}}
 }
 
-// fromPins returns what the user pinned, the narrowest prefix first; none
-// reports that the link has no gateway by his word.
+// fromPins returns the gateways that the user pinned, the narrowest prefix
+// first. none reports that the user said that the link has no gateway.
 func (u ladder) fromPins(l Link, f Family) (out []gateway, none bool) {
 	for _, pin := range u.policy.pins(l.Name) {
 		switch {
@@ -189,15 +189,14 @@ func (u ladder) isFrom(r Rule, link string) bool {
 		func(a Addr) bool { return r.From.Contains(a.Prefix.Addr()) })
 }
 
-// exit is a default route by a link, with those of its next hops that are
-// usable there.
+// exit is a default route by a link, with the next hops that are usable there.
 type exit struct {
 	*Route
 	hops []Hop
 }
 
 // defaults are the default routes of a table for some sources; the zero Prefix
-// is all. tunnel says that a tunnel may stand without a gateway.
+// is all sources. tunnel allows a tunnel without a gateway.
 type defaults struct {
 	table  uint32
 	source netip.Prefix
@@ -225,9 +224,9 @@ func (u ladder) exits(d defaults, l Link, f Family) []exit {
 }
 
 // standing orders routers that announced themselves and that main prefers
-// alike: our table shall not change from one that lives; else main would take
-// one that is known to live, and leave one that is dead. Other gateways do not
-// follow what is known of them as neighbours, which changes all the time.
+// alike. lasthop's table keeps a router that is alive: otherwise main would
+// take the one that is known to be alive, and leave one that is dead. Other
+// gateways do not follow their neighbour state, which changes all the time.
 func (u ladder) standing(x exit) int {
 	via, link := x.hops[0].Via, x.hops[0].Link
 	if !everywhere(via) {
@@ -254,9 +253,9 @@ func (u ladder) standing(x exit) int {
 	return 1
 }
 
-// hopsOn returns the hops of a default route that are on the link, as we write
-// them. A default without gateway makes a point-to-point line an uplink, but no
-// link that is host-local by its kind: tunnel says otherwise.
+// hopsOn returns the hops of a default route that are on the link, as lasthop
+// writes them. A default without gateway makes a point-to-point line an uplink,
+// but no link whose kind is host-local, unless tunnel allows it.
 func hopsOn(hops []Hop, l Link, tunnel bool) []Hop {
 	return written(filter(hops, func(h Hop) bool {
 		return h.Link == l.Name && !h.Dead &&
@@ -265,9 +264,9 @@ func hopsOn(hops []Hop, l Link, tunnel bool) []Hop {
 }
 
 // serve makes the gateway of the addresses in a prefix from the default routes
-// that serve them, the best first. IPv6 ones that are equally preferred, and
-// IPv4 ones of one metric, stand by: main would move on to them when the first
-// router is dead.
+// that serve them, the best first. IPv6 routers that are equally preferred, and
+// IPv4 routers of one metric, stand by: main would move on to them when the
+// first router is dead.
 func serve(p netip.Prefix, exits []exit, source GatewaySource, detail string) gateway {
 	best := exits[0]
 	top := best // of its metric
@@ -319,9 +318,9 @@ func narrowest(a, b netip.Prefix) int {
 }
 
 // fromMain returns the gateways of main's defaults by a link. Each serves the
-// connected subnet that its gateway is in; one that is link-local, or without a
-// gateway, serves every address. What is in none of these subnets takes the
-// best.
+// connected subnet that its gateway is in. A gateway that is link-local, or a
+// default without one, serves every address. Addresses in none of these subnets
+// take the best gateway.
 func (u ladder) fromMain(l Link, f Family) []gateway {
 	exits := u.exits(defaults{table: TableMain}, l, f)
 	if len(exits) == 0 {
@@ -367,15 +366,15 @@ func (t *topology) subnetOf(link string, addr netip.Addr) netip.Prefix {
 	return best
 }
 
-// fromTable returns the defaults of tables that rules of others name for the
-// link: for what comes in by it, then for its addresses.
+// fromTable returns the defaults of the tables that foreign rules name for the
+// link: for packets that come in by it, then for its addresses.
 func (u ladder) fromTable(l Link, f Family) []gateway {
 	return u.ofTables(filter(u.naming(l, f), naming.strong), l, f)
 }
 
-// fromVIP returns the default of the table that rules of others name for one
-// address of the link, which is not the first of its subnet: that may be a VIP
-// with a router of its own. Tables that do not agree say nothing.
+// fromVIP returns the default of the table that foreign rules name for one
+// address of the link which is not the first of its subnet: it may be a VIP
+// with a router of its own. Tables that do not agree give no gateway.
 func (u ladder) fromVIP(l Link, f Family) []gateway {
 	tables := without(u.naming(l, f), naming.strong)
 	out := u.ofTables(tables, l, f)
@@ -405,16 +404,16 @@ func (u ladder) ofTables(tables []naming, l Link, f Family) []gateway {
 	return out
 }
 
-// naming is how rules of others lead to a table for a link.
+// naming describes how foreign rules lead to a table for a link.
 type naming struct {
 	table   uint32
-	incomes bool         // for what comes in by it
+	incomes bool         // for packets that come in by it
 	by      []netip.Addr // for these addresses of it, sorted
 	first   bool         // the lowest of a subnet of it is among them
 }
 
-// lowest reports whether an address is the lowest of those of a link in its
-// subnet, which its manager most likely gave the link first.
+// lowest reports whether an address is the lowest one of a link in its subnet.
+// The network manager most likely gave the link that address first.
 func (u ladder) lowest(link string, a netip.Addr, own []netip.Addr) bool {
 	if p := u.subnetOf(link, a); p.IsValid() {
 		own = within(p, own)
@@ -424,7 +423,8 @@ func (u ladder) lowest(link string, a netip.Addr, own []netip.Addr) bool {
 
 func (n naming) strong() bool { return n.incomes || n.first || len(n.by) > 1 }
 
-// lowest is the lowest of the addresses, below all of them for what comes in.
+// lowest returns the lowest of the addresses; a value below all addresses for
+// packets that come in.
 func (n naming) lowest() (a netip.Addr) {
 	if !n.incomes {
 		a = n.by[0]
@@ -432,8 +432,8 @@ func (n naming) lowest() (a netip.Addr) {
 	return a
 }
 
-// naming returns the tables that unmarked rules of others name for a link:
-// those for what comes in first, then by the lowest address.
+// naming returns the tables that unmarked foreign rules name for a link: those
+// for packets that come in first, then by the lowest address.
 func (u ladder) naming(l Link, f Family) []naming {
 	if len(u.defaults[linkFamily{l.Name, f}]) == 0 {
 		return nil
@@ -476,8 +476,8 @@ func (u ladder) spread(link string, g gateway) []gateway {
 	return []gateway{g}
 }
 
-// leads reports whether a rule leads into a table and asks for a link or a
-// source at most.
+// leads reports whether a rule leads into a table and names a link or a source
+// at most.
 func (r Rule) leads() bool {
 	return r.Action == ToTable && !r.Not && r.Mask == 0 && r.OIF == "" && r.Opaque == "" &&
 		r.To.Bits() <= 0

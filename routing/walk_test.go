@@ -167,8 +167,8 @@ func (w walker) probes() []netip.Addr {
 	return out
 }
 
-// ours says whether replies from the address take a table of ours that has a
-// way out.
+// ours reports whether replies from the address take a table of lasthop that
+// has a way out.
 func ours(h Host, n Numbers, from netip.Addr) bool {
 	for _, r := range h.Rules {
 		if r.Family == FamilyOf(from) && n.OwnsTable(r.Table) && r.From.Contains(from) &&
@@ -213,10 +213,10 @@ func (w walker) foreign(k *fakeKernel) State {
 }
 
 // TestRandomWalk goes from any state to any state. After every write no rule
-// points to a table of ours without a default route, and an address whose
+// points to a table of lasthop without a default route, and an address whose
 // replies took our tables before and shall take them after takes them all the
 // time. A third of the walks meet failures; then what is wanted and was there
-// is there still, and the next sync without failures mends it.
+// is there still, and the next sync without failures fixes it.
 func TestRandomWalk(t *testing.T) {
 	w := walker{rand.New(rand.NewPCG(*walkSeed, 0)), DefaultNumbers}
 	t.Logf("-walk-seed %d", *walkSeed)

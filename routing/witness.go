@@ -15,11 +15,11 @@ const (
 	WaySameLink   WayVerdict = "same-link"    // one wire; a redundancy MAC, unproved
 	WayOther      WayVerdict = "other-router" // one wire, two routers
 	WayAsymmetric WayVerdict = "asymmetric"   // two wires
-	WayUnanswered WayVerdict = "unanswered"   // nothing left
-	WayUnknown    WayVerdict = "unknown"      // nothing was seen to leave, yet
+	WayUnanswered WayVerdict = "unanswered"   // no packet left
+	WayUnknown    WayVerdict = "unknown"      // no packet was seen to leave, yet
 )
 
-// WayOutcome says whether connections succeed.
+// WayOutcome reports whether connections succeed.
 type WayOutcome string
 
 const (
@@ -44,7 +44,7 @@ type Seen struct {
 }
 
 // SeenListener is a listener that packets came to. Its verdict and outcome are
-// the gravest of its ways that are judged.
+// the gravest of its judged ways.
 type SeenListener struct {
 	Addr      netip.Addr `json:"address"`
 	Port      uint16     `json:"port"` // 0 for ping
@@ -81,7 +81,7 @@ type SeenGateway struct {
 	Family      Family     `json:"family"`
 	MAC         MAC        `json:"mac,omitzero"`
 	Addr        netip.Addr `json:"address,omitzero"`
-	Source      string     `json:"source,omitempty"` // what names the address
+	Source      string     `json:"source,omitempty"` // the source of the address
 	Connections int        `json:"connections"`
 	Clients     int        `json:"clients"`
 	Agrees      bool       `json:"agrees"` // it is a gateway of the listeners' paths
@@ -101,8 +101,8 @@ func (f *Family) UnmarshalText(text []byte) error {
 	return fmt.Errorf("%q is no address family", text)
 }
 
-// Finder returns what finds the gravest of what packets showed of a listener's
-// ports. s may be nil: then nothing was seen.
+// Finder returns a function that finds the gravest of what packets showed of a
+// listener's ports. s may be nil: then no packets were seen.
 func (s *Seen) Finder() func(Listener) (SeenListener, bool) {
 	index := map[Silent]SeenListener{}
 	if s != nil {
@@ -124,9 +124,9 @@ func (s *Seen) Finder() func(Listener) (SeenListener, bool) {
 	}
 }
 
-// Judge says what packets mean for a decision. It proposes and contradicts: no
-// decision depends on it. Ways that have a verdict already, those of a file,
-// keep it.
+// Judge concludes from packets what they mean for a decision. It proposes and
+// contradicts: no decision depends on it. A way from a file that has a verdict
+// already keeps it.
 func Judge(d Decision, e Evidence) Seen {
 	j := witness{decision: d, evidence: e, routers: newRouters(d.inputs.Host, e.Names)}
 	s := Seen{Window: e.Window, Sampling: e.Sampling, Clients: e.Clients}
@@ -203,8 +203,8 @@ func (c Connections) outcome() WayOutcome {
 	return WayNotSure
 }
 
-// judged reports whether a way counts: a few connections of many may be
-// leftovers of a change.
+// judged reports whether a way counts: a few connections of many may be left
+// over from a change.
 func judgedWay(w SeenWay, ofClass int) bool {
 	return w.Count.Seen >= DarkFrom || w.Count.Seen*100 >= ofClass
 }
@@ -266,7 +266,7 @@ func (j *witness) tellWay(listener string, w SeenWay) {
 	}
 }
 
-// lost says how the connections of a dark way fail.
+// lost describes how the connections of a dark way fail.
 func (w SeenWay) lost() string {
 	switch {
 	case w.Out.Wire != "":
@@ -294,7 +294,7 @@ func (w SeenWay) darkHint() string {
 	return "`lasthop plan` shows what changes the way of the replies"
 }
 
-// Name is a crossing in words: "eth1 10.7.1.1", "eth1 0e:2d:9a:26:7e:d0",
+// Name returns a crossing in words: "eth1 10.7.1.1", "eth1 0e:2d:9a:26:7e:d0",
 // "wg0".
 func (c Crossing) Name() string {
 	who := c.MAC.String()
@@ -307,7 +307,7 @@ func (c Crossing) Name() string {
 	return c.Link + " " + who
 }
 
-// counted is "1 client", "2 clients".
+// counted returns "1 client", "2 clients".
 func counted(n int, noun string) string {
 	if n == 1 {
 		return "1 " + noun

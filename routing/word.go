@@ -8,9 +8,9 @@ import (
 	"unicode/utf8"
 )
 
-// ShellWord quotes a word for sh. One that a terminal or an editor might not
-// show as it is goes through printf, so that a command can be read before it is
-// run.
+// ShellWord quotes a word for sh. It writes a word that a terminal or an editor
+// might not show exactly with printf, so that the user can read a command
+// before running it.
 func ShellWord(s string) string {
 	hidden := func(r rune) bool {
 		return r != ' ' && (!unicode.IsGraphic(r) || unicode.IsSpace(r))
@@ -19,7 +19,7 @@ func ShellWord(s string) string {
 	case s != "" && strings.IndexFunc(s, special) < 0:
 		return s
 	case !utf8.ValidString(s) || strings.IndexFunc(s, hidden) >= 0:
-		text := strings.TrimRight(s, "\n") // $() would take the others away
+		text := strings.TrimRight(s, "\n") // $() would remove the other newlines
 		return `"$(printf '` + octal(text) + `')` + s[len(text):] + `"`
 	}
 	return "'" + strings.ReplaceAll(s, "'", `'\''`) + "'"
@@ -30,8 +30,8 @@ func special(r rune) bool {
 		!strings.ContainsRune("._:/-@%+,=", r)
 }
 
-// octal writes the bytes of a name for printf(1); what is plain stays readable,
-// but for a dash at the beginning, which would make an option of it.
+// octal writes the bytes of a name for printf(1). Plain bytes stay readable,
+// except for a dash at the beginning, which would make the word an option.
 func octal(s string) string {
 	var b strings.Builder
 	for i := range len(s) {
@@ -44,7 +44,7 @@ func octal(s string) string {
 	return b.String()
 }
 
-// Command quotes the words of a command for sh. They have one space between
+// Command quotes the words of a command for sh. It writes one space between
 // them; other white space may be part of a name.
 func Command(line string) string {
 	words := strings.Split(line, " ")
@@ -57,9 +57,10 @@ func Command(line string) string {
 // Flag is a flag of lasthop with its value.
 func Flag(name, value string) string { return "--" + name + " " + ShellWord(value) }
 
-// Sysctl is the command that sets a setting, net/ipv4/conf/eth0.100/rp_filter.
-// sysctl(8) takes a dot for a slash if a dot comes first, so a name with a dot
-// in it needs slashes; and it takes the first = for the end of the key.
+// Sysctl returns the command that sets a setting,
+// net/ipv4/conf/eth0.100/rp_filter. sysctl(8) takes a dot as a slash if a dot
+// comes first, so a name with a dot needs slashes. It also takes the first = as
+// the end of the key.
 func Sysctl(path string, value int) string {
 	switch {
 	case strings.Contains(path, "="):

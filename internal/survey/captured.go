@@ -15,8 +15,8 @@ import (
 	"lasthop/routing/capture"
 )
 
-// Captured is the host of a file that `lasthop capture` wrote. It also returns
-// the capture, for the flags that the host was looked at with.
+// Captured reads the host of a file that `lasthop capture` wrote. It also
+// returns the capture, for the flags that the host was read with.
 func Captured(path string) (none Place, c capture.Capture, err error) {
 	data, err := os.ReadFile(path)
 	if err != nil {
@@ -46,9 +46,9 @@ func Captured(path string) (none Place, c capture.Capture, err error) {
 		}}, c, nil
 }
 
-// filesOf are the files that the plan for a captured host rests on: those of
-// its own machine, or the capture itself where it does not name them, or where
-// files of this machine take their place.
+// filesOf returns the files that the plan for a captured host rests on: those
+// of its own machine, or the capture itself if it does not name them or if
+// files of this machine replace them.
 func filesOf(c capture.Capture, itself report.Input, named bool) (out []report.Input) {
 	if c.Inputs == nil || named {
 		return []report.Input{itself}
@@ -59,7 +59,7 @@ func filesOf(c capture.Capture, itself report.Input, named bool) (out []report.I
 	return out
 }
 
-// nginxOf is what the capture holds of NGINX.
+// nginxOf returns the capture's part about NGINX.
 func nginxOf(path string, c capture.Capture, listens bool) (NGINX, error) {
 	if len(c.Listens) == 0 && !listens {
 		return NGINX{}, hint.New(fmt.Errorf("%s: the capture holds no listeners", path),
@@ -68,9 +68,9 @@ func nginxOf(path string, c capture.Capture, listens bool) (NGINX, error) {
 	return NGINX{Listeners: c.Listens, Binds: c.Binds, Warnings: c.Warnings}, nil
 }
 
-// lacksIPv6Rules finds the mistake that is easily made with a capture by `ip`,
-// which lists one family at a time and does not say which. Without rules no
-// reply would have a way; a kernel with addresses and no rules does not exist.
+// lacksIPv6Rules finds a common mistake with a capture made by `ip`, which
+// lists one family at a time and does not name it. Without rules no reply would
+// have a way, and every kernel with addresses has rules.
 func lacksIPv6Rules(h routing.Host) bool {
 	six := func(a routing.Addr) bool {
 		return a.Prefix.Addr().Is6() && a.Scope == routing.ScopeGlobal

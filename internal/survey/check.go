@@ -10,14 +10,14 @@ import (
 
 // Check asks, for each listener, which way its replies to a client behind a
 // router take now, and compares it with the gateways of the listener's own
-// path. The machine is asked once for each class of addresses that are routed
-// alike. For addresses that are not here routing.Lookup answers: the kernel
+// path. It asks the machine once for each class of addresses that are routed
+// alike. For addresses that are not here it uses routing.Lookup: the kernel
 // refuses an IPv4 source that is not assigned.
 func (s *Survey) Check() ([]report.Checked, error) {
 	return s.check(presentOf(s.Inputs.Host))
 }
 
-// present is the host as it is now, to look things up in.
+// present is the host as it is now, for lookups.
 type present struct {
 	fib  *routing.FIB
 	here func(netip.Addr) bool
@@ -106,7 +106,7 @@ func (s *Survey) verdict(o routing.Outcome, now routing.Way) (want string, _ rep
 	var ways []string
 	right := false
 	if p := s.Decision.Plan.PathOf(o); p != nil {
-		// by whichever candidate: its program answers each connection
+		// by any candidate: its program answers each connection
 		right = p.LastHop && now.LastHop
 		for _, h := range p.Gateways() {
 			ways = append(ways, h.String())
@@ -117,7 +117,7 @@ func (s *Survey) verdict(o routing.Outcome, now routing.Way) (want string, _ rep
 	}
 	want = strings.Join(ways, " or ")
 	switch {
-	case len(ways) == 0 || right && o.Status == routing.Unresolved: // right off-link alone
+	case len(ways) == 0 || right && o.Status == routing.Unresolved: // right only off-link
 		return want, report.NotKnown
 	case right && o.Status == routing.Armed:
 		return want, report.NotHere

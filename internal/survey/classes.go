@@ -9,13 +9,13 @@ import (
 	"lasthop/routing"
 )
 
-// mostAsked is how many replies the kernel is asked about; the others are
-// looked up in what was read of it.
+// mostAsked is how many replies the kernel is asked about; all further replies
+// are looked up in what was read of it.
 const mostAsked = 10000
 
-// CheckClasses is Check, and asks for every other class of client of each
-// listener that Check finds right: those behind the gateways may be answered
-// right where a LAN, a container or the router itself is not.
+// CheckClasses is Check. It also asks for every other class of client of each
+// listener that Check finds right: replies to clients behind the gateways may
+// be right while those to a LAN, a container or the router itself are not.
 func (s *Survey) CheckClasses() ([]report.Checked, error) {
 	now := presentOf(s.Inputs.Host)
 	checks, err := s.check(now)
@@ -37,7 +37,7 @@ func (s *Survey) CheckClasses() ([]report.Checked, error) {
 			if !known {
 				want, bad := s.Judged.Wrong(checks[i].Outcome, r.Query,
 					ways[r.Query])
-				// a redirect of the router's is no fault
+				// a redirect by the router is no fault
 				redirected := r.Class == routing.ClassHalfOpen &&
 					want.Link == ways[r.Query].Link
 				if bad && !redirected {
@@ -91,7 +91,7 @@ func (s *Survey) classes(checks []report.Checked, now present) classes {
 	type key struct {
 		src       netip.Addr
 		path      int
-		ports     routing.PortRange // zero where no rule asks for them
+		ports     routing.PortRange // zero if no rule asks for them
 		transport routing.Transport
 	}
 	known := map[key][]reply{}
@@ -120,12 +120,12 @@ func (s *Survey) classes(checks []report.Checked, now present) classes {
 	return c
 }
 
-// mostWaiting is how many half-open sessions of an address are asked about:
-// they may be a flood's.
+// mostWaiting is how many half-open sessions of an address are asked about: a
+// flood may have made them.
 const mostWaiting = 8
 
 // waiting returns clients that wait for an answer now, by the address that they
-// ask.
+// connect to.
 func (s *Survey) waiting() map[netip.Addr][]netip.Addr {
 	out := map[netip.Addr][]netip.Addr{}
 	for _, h := range s.HalfOpen {

@@ -11,7 +11,7 @@ import (
 	"lasthop/routing"
 )
 
-// evidenceDoc is what is read of a document of kind observe.
+// evidenceDoc is the part of a document of kind observe that is read.
 type evidenceDoc struct {
 	Version  int                    `json:"version"`
 	Kind     string                 `json:"kind"`
@@ -49,8 +49,8 @@ func readEvidence(path string) (e routing.Evidence, err error) {
 	return e, nil
 }
 
-// Evidence says what the evidence of a file means for this survey's decision.
-// Without a path there is none.
+// Evidence returns what the evidence of a file means for this survey's
+// decision. Without a file name it returns nil.
 func (s *Survey) Evidence(path string) (*routing.Seen, error) {
 	if path == "" {
 		return nil, nil
@@ -63,9 +63,9 @@ func (s *Survey) Evidence(path string) (*routing.Seen, error) {
 	return &seen, nil
 }
 
-// SeenOf returns the ways of a file's evidence that belong to what explain is
-// asked about: those that name the client, or all of the address. Without a
-// path there are none.
+// SeenOf returns the ways of a file's evidence that concern explain's target:
+// those that name the client, or all of the address. Without a file name it
+// returns none.
 func SeenOf(path string, t Target) (ways []routing.SeenWay, err error) {
 	if path == "" {
 		return nil, nil

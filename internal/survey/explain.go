@@ -10,13 +10,13 @@ import (
 	"lasthop/routing"
 )
 
-// Target is what explain is asked about.
+// Target is what the user asks explain about.
 type Target struct {
 	Addr, Client netip.Addr // Client is zero for one of each kind
 	Port         uint16     // 0 for any
 }
 
-// ParseTarget reads ADDR[:PORT] and, where from is not "", the client.
+// ParseTarget reads ADDR[:PORT] and, unless from is "", the client.
 func ParseTarget(target, from string) (Target, error) {
 	var t Target
 	addr, err := netip.ParseAddr(target)
@@ -50,8 +50,8 @@ func ParseTarget(target, from string) (Target, error) {
 	return t, nil
 }
 
-// routable returns an error for an address whose replies are not a matter of
-// rules and tables.
+// routable returns an error for an address whose replies do not depend on rules
+// and tables.
 func routable(addr netip.Addr) error {
 	var what string
 	switch {
@@ -73,8 +73,8 @@ func routable(addr netip.Addr) error {
 	return fmt.Errorf("%s %s", addr, what)
 }
 
-// Explain says how replies of the target leave now and after apply, and what
-// the machine itself answers.
+// Explain returns how replies of the target leave now and after apply, and the
+// machine's own answer.
 func (p Place) Explain(f settings.Flags, t Target) (report.Explain, error) {
 	s, err := p.Host(f)
 	if err != nil {
@@ -93,9 +93,9 @@ func (p Place) Explain(f settings.Flags, t Target) (report.Explain, error) {
 	return e, s.askEach(&e)
 }
 
-// decideIfKnown decides. Where no listeners can be found, the way of today can
-// be explained all the same: then it returns why there is no plan. Files and
-// listeners that the user named are another matter.
+// decideIfKnown decides. If it finds no listeners, the present way can still be
+// explained: then it returns the reason why there is no plan. If the user named
+// files or listeners, it is an error.
 func (s *Survey) decideIfKnown() (noPlan string, _ error) {
 	err := s.Listen()
 	if err == nil {
@@ -141,7 +141,7 @@ func (s *Survey) explain(e *report.Explain, t Target) {
 	}
 	for _, y := range list {
 		z := report.Explained{Explanation: y}
-		if !e.Offline || len(h.Neighs) > 0 { // a capture may be without
+		if !e.Offline || len(h.Neighs) > 0 { // a capture may lack them
 			z.NowNeighs, z.AfterNeighs = r.Neighs(y.Now), r.Neighs(y.After)
 		}
 		e.Explained = append(e.Explained, z)

@@ -18,14 +18,14 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// Flow is what flow is asked about.
+// Flow is what the user asks flow about.
 type Flow struct {
 	Client netip.Addr
 	Port   uint16         // 0 for any
 	Local  netip.AddrPort // zero for any
 }
 
-// ParseFlow reads CLIENT[:PORT] and, where local is not "", ADDR:PORT.
+// ParseFlow reads CLIENT[:PORT] and, unless local is "", ADDR:PORT.
 func ParseFlow(client, local string) (Flow, error) {
 	t, err := ParseTarget(client, "")
 	if err != nil {
@@ -52,7 +52,7 @@ func ParseFlow(client, local string) (Flow, error) {
 // mostFlows is how many connections of a client are listed.
 const mostFlows = 1000
 
-// OpenHops opens the maps of the mode last-hop. The caller ends with done.
+// OpenHops opens the maps of the mode last-hop. The caller must call done.
 func OpenHops(c *lasthop.Control) (m *lasthop.Maps, done func(), err error) {
 	m, done, err = c.Maps()
 	switch {
@@ -120,7 +120,7 @@ func Flows(k *host.Kernel, c *lasthop.Control, t Flow) (report.Flows, error) {
 	return r, askRoutes(k, r.Flows)
 }
 
-// matches reports whether an entry is asked for.
+// matches reports whether the user asks for an entry.
 func (t Flow) matches(f lasthop.Flow) bool {
 	local := t.Local
 	if f.Transport == routing.ICMP {
@@ -134,8 +134,8 @@ func (t Flow) matches(f lasthop.Flow) bool {
 // maps are read in the order of kinds.
 type connections map[[2]netip.AddrPort]lasthop.Hop
 
-// repeats reports whether the entry is the handshake of a known connection, and
-// says the same.
+// repeats reports whether the entry is the handshake of a known connection,
+// with the same hop.
 func (c connections) repeats(f lasthop.Flow) bool {
 	hop, known := c[[2]netip.AddrPort{f.Remote, f.Local}]
 	return f.Kind == lasthop.Handshakes && known && hop == f.Hop
@@ -179,7 +179,7 @@ func askRoutes(k *host.Kernel, flows []report.Flow) error {
 	return err
 }
 
-// AddFlows counts the connections of each hop that a daemon told of.
+// AddFlows counts the connections of each hop that a daemon reported.
 func AddFlows(k *host.Kernel, c *lasthop.Control, l *report.LastHop) error {
 	m, done, err := OpenHops(c)
 	if err != nil {

@@ -20,7 +20,7 @@ type Hops struct {
 	Dead     map[lasthop.Hop]lasthop.Hop // with the hop that stands in
 	Neighs   []routing.Neigh
 	Links    []routing.Link
-	Gateways []routing.Hop // that are routers for certain
+	Gateways []routing.Hop // that are certainly routers
 
 	names map[uint32]string
 	known map[station][]routing.Neigh
@@ -29,7 +29,7 @@ type Hops struct {
 // station is where a MAC is.
 type station struct{ link, mac string }
 
-// mostHops is how many hops are named: whoever is on the link can make some.
+// mostHops is how many hops are named: any host on the link can create some.
 const mostHops = 64
 
 // prepare sorts neighbours and links, once.
@@ -75,8 +75,9 @@ func (h *Hops) Of(x lasthop.Hop) report.Hop {
 	return out
 }
 
-// Report returns what is told of the hops: of many the first, and how many
-// there are of each link. Of links that are gone it tells for ten minutes.
+// Report returns the report of the hops: the first ones if there are many, and
+// their number for each link. It reports hops of a link that is gone for ten
+// minutes.
 func (h *Hops) Report() *report.LastHop {
 	out := &report.LastHop{Time: h.Time}
 	links := map[string]report.LinkHops{}
@@ -110,8 +111,8 @@ func (h *Hops) Report() *report.LastHop {
 	return out
 }
 
-// compareHops puts the dead first, then what was noted last. Routers that are
-// known for certain stand in front of what may be clients.
+// compareHops sorts the dead first, then by the last note, the latest first.
+// Certain routers stand in front of hops that may be clients.
 func compareHops(a, b report.Hop) int {
 	rank := func(h report.Hop) int {
 		switch {
@@ -147,14 +148,14 @@ func HopFill(m *lasthop.Maps) (out []report.Fill, err error) {
 	return out, nil
 }
 
-// HopCounts are the counters of the programs.
+// HopCounts returns the counters of the programs.
 func HopCounts(c lasthop.Counts) report.HopCounts {
 	return report.HopCounts{Learned: int(c.Learned), Moved: int(c.Moved),
 		Refused: int(c.Refused), Answered: int(c.Answered), ByTable: int(c.ByTable),
 		Dead: int(c.Dead)}
 }
 
-// CountFlows adds to what a daemon told of each hop how many flows it has. It
+// CountFlows adds the number of flows to each hop that a daemon reported. It
 // reads all maps: 0.3 s for a million flows.
 func (h *Hops) CountFlows(m *lasthop.Maps, into *report.LastHop) error {
 	n, err := m.FlowsByHop()
@@ -176,13 +177,14 @@ func (h *Hops) CountFlows(m *lasthop.Maps, into *report.LastHop) error {
 	return nil
 }
 
-// mapFull is how full a map has to be: what is in use of it is estimated.
+// mapFull is how full a map has to be: its use is estimated.
 const mapFull = .95
 
-// MapFull finds that connections are forgotten for want of room: of the packets
-// that listeners sent between two looks, more than one in a hundred left by the
-// route, and a map is full. A full map alone is no trouble: entries are never
-// removed, only the oldest is replaced. flows is the size of the large maps.
+// MapFull finds that the programs drop connections because a map is full: of
+// the packets that listeners sent between two readings, more than one in a
+// hundred left by the route, and a map is full. A full map alone is no fault:
+// entries are never removed, only the oldest is replaced. flows is the size of
+// the large maps.
 func MapFull(before, after report.LastHop, flows int) (f routing.Finding, found bool) {
 	var full []string
 	for _, m := range after.Fill {

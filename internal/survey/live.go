@@ -21,11 +21,11 @@ import (
 	"lasthop/routing/host"
 )
 
-// DefaultConf is read where no NGINX runs and none is named.
+// DefaultConf is read if no NGINX runs and the user names no file.
 const DefaultConf = "/etc/nginx/nginx.conf"
 
-// Live is this machine, in the network namespace netns ("" for our own). warn
-// is told of each NGINX that is left out or cannot be verified.
+// Live is this machine, in the network namespace netns ("" for the process's
+// own). It calls warn for each NGINX that it leaves out or cannot verify.
 func Live(k *host.Kernel, netns string, warn func(message string)) Place {
 	return Place{Machine: k, settings: settings.Load, taken: time.Now, inside: k.Inside,
 		running: func(listens bool) (NGINX, error) { return running(netns, listens, warn) },
@@ -48,13 +48,13 @@ func besideOf(k *host.Kernel, in routing.Inputs) (b Beside) {
 	return b
 }
 
-// Unseen is what may not be looked at, and why.
+// Unseen names what this user may not read, and why.
 type Unseen struct {
 	What string
 	Err  error
 }
 
-// DNATs returns all destination translations that may be read.
+// DNATs returns all destination translations that this user may read.
 func DNATs(k *host.Kernel) (dnats []routing.DNAT, unseen []Unseen) {
 	for _, from := range []struct {
 		what string
@@ -70,7 +70,8 @@ func DNATs(k *host.Kernel) (dnats []routing.DNAT, unseen []Unseen) {
 }
 
 // running loads the configurations of the NGINX that run in a network
-// namespace, else what is on disk. With other listeners it may be missing.
+// namespace, else what is on disk. If the user names listeners, the file on
+// disk may be missing.
 func running(netns string, listens bool, warn func(string)) (NGINX, error) {
 	masters, strangers, err := Masters(netns, nil, nil)
 	if err != nil {
@@ -107,15 +108,15 @@ func running(netns string, listens bool, warn func(string)) (NGINX, error) {
 	return n, err
 }
 
-// nameIt is what to do where no NGINX runs.
+// nameIt is the remedy if no NGINX runs.
 const nameIt = "start NGINX, or name what it is to listen on with --nginx-conf or --listen"
 
-// OnDisk is the configuration that NGINX would load if it were started in a
-// network namespace, and whose file that is, or why there is none. A process
-// that names the namespace shows the files of its mount namespace: those of its
-// container. In another namespace that is named otherwise, this machine's file
-// counts only if nobody says with --listen what is listened on, and if `ip
-// netns exec` would not put another in its place (ip-netns(8)).
+// OnDisk returns the configuration that NGINX would load if it were started in
+// a network namespace, and the owner of that file, or why there is none. A
+// process that names the namespace shows the files of its mount namespace:
+// those of its container. If another namespace is named otherwise, this
+// machine's file counts only if the user names no listeners with --listen, and
+// if `ip netns exec` would not put another file in its place (ip-netns(8)).
 func OnDisk(netns string, listens bool) (source Source, whose string, there bool) {
 	source, whose = Source{Conf: DefaultConf}, DefaultConf+" on disk"
 	var proc procfs.Dir
@@ -142,7 +143,7 @@ func OnDisk(netns string, listens bool) (source Source, whose string, there bool
 	return source, whose, true
 }
 
-// elsewhere says how to reach the NGINX in other network namespaces; "" if
+// elsewhere returns how to reach the NGINX in other network namespaces; "" if
 // there is none.
 func elsewhere(netns string) string {
 	pids := nginxconf.Elsewhere(nginxconf.MastersOptions{NetNS: host.NamespacePath(netns)})
@@ -157,12 +158,13 @@ func elsewhere(netns string) string {
 }
 
 // Masters returns the NGINX masters that count in a network namespace, and the
-// strangers, which do not. Any user can give a process the title of a master
-// and a configuration of his own, which must not decide how this host routes:
-// only root's and our own count. In a namespace that was named, other than this
-// host's, all count, since it may be a rootless container's and only its owner
-// gets in. A configuration that was named counts, whoever runs it; where root
-// does, nobody else. known may be nil.
+// strangers, which do not count. Any user can give a process the title of a
+// master and a configuration of his own, which must not decide how this host
+// routes: so only masters of root and of lasthop's own user count. In a
+// namespace that the user named, other than this host's, all count: it may be a
+// rootless container's, and only its owner can enter it. If the user named a
+// configuration, its masters count for any user; if root runs it, only root's
+// count. known may be nil.
 func Masters(netns string, confs []string, known *nginxconf.Programs) ([]nginxconf.Master,
 	[]nginxconf.Stranger, error) {
 	path := host.NamespacePath(netns)
@@ -180,8 +182,8 @@ func Masters(netns string, confs []string, known *nginxconf.Programs) ([]nginxco
 	}), strangers, err
 }
 
-// hosts reports whether a network namespace is ours, or that of process 1:
-// every user of the host is in it.
+// hosts reports whether a network namespace is lasthop's or that of process 1:
+// all users of the host are in it.
 func hosts(path string) bool {
 	var proc procfs.Dir
 	ns, err := proc.NetNSAt(path)
@@ -190,14 +192,14 @@ func hosts(path string) bool {
 	return err == nil && (err1 == nil && ns == ours || err2 == nil && ns == first)
 }
 
-// Stranger says why an NGINX does not count.
+// Stranger returns the reason why an NGINX does not count.
 func Stranger(s nginxconf.Stranger) string {
 	return fmt.Sprintf("NGINX %d is left out: it runs as user %d, not as root; "+
 		"if it is meant, name its main file with --nginx-conf", s.PID, s.Owner)
 }
 
-// ownSession is the user's SSH session, from $SSH_CONNECTION: client address
-// and port, server address and port. It is zero where there is none.
+// ownSession returns the user's SSH session, from $SSH_CONNECTION: client
+// address and port, server address and port. It is zero if there is none.
 func ownSession() routing.Session {
 	w := strings.Fields(os.Getenv("SSH_CONNECTION"))
 	if len(w) != 4 {

@@ -65,7 +65,7 @@ func TestMastersOfUsers(t *testing.T) {
 	}
 	want("nothing named", pids(""))
 	want("a configuration named", pids("", "/a.conf"), theirs)
-	want("the namespace named", pids(ns.Path)) // it is ours at the moment
+	want("the namespace named", pids(ns.Path)) // it is lasthop's at the moment
 	masters, _, err := Masters(ns.Path, nil, nil)
 	if err != nil || len(masters) != 1 || masters[0].PID != theirs || masters[0].Trusted() {
 		t.Errorf("of a named namespace: %+v, %v, want %d", masters, err, theirs)

@@ -13,16 +13,16 @@ import (
 	"lasthop/watcher"
 )
 
-// NGINX is what configurations of NGINX say. The zero NGINX says nothing.
+// NGINX is what configurations of NGINX contain. The zero NGINX is empty.
 type NGINX struct {
 	Listeners []routing.Listener
 	Binds     []routing.Bind
 	Warnings  []routing.Finding
 	Files     []report.Input // that it comes from
-	Configs   []Config       // none of a capture
+	Configs   []Config       // none for a capture
 }
 
-// Config is a configuration, and where it is from.
+// Config is a configuration and its source.
 type Config struct {
 	Source
 	nginxconf.Config
@@ -35,7 +35,7 @@ type Source struct {
 	UID        int
 }
 
-// SourceOf is the source that a master has loaded its configuration from.
+// SourceOf returns the source that a master has loaded its configuration from.
 func SourceOf(m nginxconf.Master) Source { return Source{m.Conf, m.Root, m.UID} }
 
 // Load reads and parses the configuration. Errors are of type *nginxconf.Error.
@@ -53,10 +53,10 @@ func named(confs []string) (NGINX, error) {
 }
 
 // Configurations loads the configurations of NGINX that settings mean on this
-// machine: those that they name, else those of the masters that run in the
-// network namespace netns, else the one on disk, which may be missing if the
-// settings name listeners. It asks nothing of the kernel's routing. With an
-// error it returns those that were loaded before.
+// machine: those that the settings name, else those of the masters that run in
+// the network namespace netns, else the one on disk, which may be missing if
+// the settings name listeners. It does not use the kernel's routing. With an
+// error it returns those that it loaded before.
 func Configurations(s settings.Settings, netns string, warn func(string)) ([]Config, error) {
 	n, err := named(s.Confs)
 	if len(s.Confs) == 0 {
@@ -77,7 +77,7 @@ func load(sources []Source) (n NGINX, err error) {
 	return n, nil
 }
 
-// Add takes in what a configuration says.
+// Add adds the contents of a configuration.
 func (n *NGINX) Add(c nginxconf.Config) {
 	n.Listeners = slices.Grow(n.Listeners, len(c.Listens))
 	for _, l := range c.Listens {
@@ -117,9 +117,9 @@ func Listeners(l nginxconf.Listen) []routing.Listener {
 	return []routing.Listener{one}
 }
 
-// mostNamed is how many virtual servers a listener names, and how many listen
-// directives: a wildcard is a row for each address of the host, and each row
-// names them.
+// mostNamed is how many virtual servers, and how many listen directives, a
+// listener names: a wildcard is a row for each address of the host, and each
+// row names them.
 const mostNamed = 200
 
 // merge makes one listener of those that share address, ports, transport and
@@ -152,10 +152,10 @@ func merge(list []routing.Listener) []routing.Listener {
 	return out
 }
 
-// namesOf are the names that listens of one socket have together.
+// namesOf returns the names that listens of one socket have together.
 type namesOf struct{ origins, servers once }
 
-// once is a list of texts, each of them once.
+// once is a list of distinct texts.
 type once struct {
 	list []string
 	seen map[string]bool
@@ -172,8 +172,8 @@ func (o *once) add(texts []string) {
 	}
 }
 
-// has reports whether a text is in the list. It makes a set of a long one
-// alone: most have one text, and there may be 10,000 of them.
+// has reports whether a text is in the list. It makes a set only of a long
+// list: most have one text, and some have 10,000.
 func (o *once) has(text string) bool {
 	if len(o.list) < 16 {
 		return slices.Contains(o.list, text)
@@ -187,13 +187,13 @@ func (o *once) has(text string) bool {
 	return o.seen[text]
 }
 
-// most returns the first of the texts, and how many there are besides.
+// most returns the first texts, and how many more there are.
 func (o *once) most() (list []string, more int) {
 	n := min(len(o.list), mostNamed)
 	return slices.Clip(slices.Clone(o.list[:n])), len(o.list) - n
 }
 
-// Absolute is the path of the main file as NGINX shows it.
+// Absolute returns the path of the main file as NGINX shows it.
 func (s Source) Absolute() string {
 	if abs, err := filepath.Abs(s.Conf); err == nil && s.Root == "" {
 		return abs
@@ -210,8 +210,8 @@ type Edit struct {
 	Changed, Loaded time.Time
 }
 
-// exactness is that of a comparison of files with processes: start times are in
-// ticks of 10 ms, and the clock is read twice.
+// exactness is the precision of comparing times of files with times of
+// processes: start times are in ticks of 10 ms, and the clock is read twice.
 const exactness = 100 * time.Millisecond
 
 // EditedSince reports whether a file of the configuration has changed after the
@@ -222,8 +222,8 @@ func EditedSince(c nginxconf.Config, master int) (Edit, bool) {
 	return Edit{name, changed, loaded}, ok && changed.After(loaded.Add(exactness))
 }
 
-// AdviseRestart adds to a finding that NGINX must be restarted, where a reload
-// cannot load what is on disk.
+// AdviseRestart adds to a finding that NGINX must be restarted, if a reload
+// cannot load the files on disk.
 func AdviseRestart(f routing.Finding, disk, loaded nginxconf.Config) routing.Finding {
 	is, was, needed := disk.Restart(loaded)
 	if !needed {

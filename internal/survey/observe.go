@@ -23,7 +23,7 @@ func (s *Survey) Watch(probe bool) (*flow.Observer, error) {
 	return o, nil
 }
 
-// packets says what failed, and which right may be missing.
+// packets names the failure, and the right that may be missing.
 func packets(doing string, err error) error {
 	wrapped := fmt.Errorf("%s: %w", doing, err)
 	if flow.NotAllowed(err) {
@@ -32,7 +32,8 @@ func packets(doing string, err error) error {
 	return wrapped
 }
 
-// Ask asks the neighbours of the host who has addresses: see flow.Ask.
+// Ask asks the neighbours of the host for the owners of addresses: see
+// flow.Ask.
 func Ask(ctx context.Context, s *Survey, questions []routing.Question) ([]routing.Asked, error) {
 	asked, err := flow.Ask(ctx,
 		flow.Options{Host: s.Inputs.Host, Inside: s.Place.inside}, questions)
@@ -42,8 +43,8 @@ func Ask(ctx context.Context, s *Survey, questions []routing.Question) ([]routin
 	return asked, nil
 }
 
-// Observe looks at packets for a time, or until ctx is done, and says what they
-// mean. Four times a second it calls progress, which may be nil.
+// Observe looks at packets for a time, or until ctx is done, and returns what
+// they mean. Four times a second it calls progress, which may be nil.
 func (s *Survey) Observe(ctx context.Context, d time.Duration, probe bool,
 	progress func(flow.Progress) bool) (routing.Seen, error) {
 	o, err := s.Watch(probe)
@@ -55,15 +56,15 @@ func (s *Survey) Observe(ctx context.Context, d time.Duration, probe bool,
 	if err != nil {
 		return routing.Seen{}, err
 	}
-	// Neighbours may have become known since the host was read.
+	// The kernel may have learned neighbours since the host was read.
 	if h, err := s.Place.Read(); err == nil {
 		e.Names = append(e.Names, routing.NeighbourNames(h)...)
 	}
 	return routing.Judge(s.Decision, e), nil
 }
 
-// Contradictions are what packets say to a check: their own findings, and where
-// they differ from what the kernel answers. seen may be nil.
+// Contradictions adds packets to a check: their own findings, and those about
+// differences from the kernel's answers. seen may be nil.
 func Contradictions(checks []report.Checked, seen *routing.Seen) []routing.Finding {
 	if seen == nil {
 		return nil

@@ -22,10 +22,10 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// A plan is proved by a process of its own in a network namespace of its own,
-// which both end with the answer. The kernel lets any user have that below a
-// user namespace, where the system does not forbid it; where it does, root
-// needs none.
+// A process of its own proves a plan, in a network namespace of its own. Both
+// end with the answer. The kernel lets any user have such a namespace below a
+// user namespace, unless the system forbids it; then root can do it without
+// one.
 
 const (
 	// ProveCommand is the hidden command that runs ProveHere.
@@ -40,11 +40,11 @@ type proved struct {
 	Refused bool // it may not make links there
 }
 
-// errRefused means that the system does not let us have a namespace to work in.
+// errRefused means that the system refuses a namespace to work in.
 var errRefused = errors.New("no throw-away network namespace is to be had here")
 
-// Prove lets the kernel prove the decision. Where the kernel cannot be asked,
-// the proof says so, and so does the error.
+// Prove lets the kernel prove the decision. If the kernel cannot be asked, both
+// the proof and the error give the reason.
 func (s *Survey) Prove() (*report.Proof, error) {
 	c := routing.Claim{Host: s.Inputs.Host, Plan: s.Decision.Plan,
 		Numbers: s.Inputs.Policy.Numbers}
@@ -64,8 +64,8 @@ func (s *Survey) Prove() (*report.Proof, error) {
 	return &report.Proof{Proof: p}, nil
 }
 
-// prove lets the kernel prove a claim. It changes nothing of the host and
-// leaves nothing.
+// prove lets the kernel prove a claim. It does not change the host and leaves
+// nothing behind.
 func prove(c routing.Claim) (routing.Proof, error) {
 	var first error
 	for _, flags := range []uintptr{unix.CLONE_NEWUSER | unix.CLONE_NEWNET, unix.CLONE_NEWNET} {
@@ -122,7 +122,7 @@ func proveIn(flags uintptr, c routing.Claim) (none routing.Proof, _ error) {
 	return answer.Proof, nil
 }
 
-// remedy names the setting that forbids it, if one does.
+// remedy names the setting that forbids it, if there is one.
 func remedy(sysctls string) string {
 	for _, s := range []struct{ path, forbids, allows string }{
 		{"kernel/apparmor_restrict_unprivileged_userns", "1", "0"}, // Ubuntu
@@ -140,8 +140,8 @@ func remedy(sysctls string) string {
 		"user namespaces"
 }
 
-// ProveHere is what the process runs: it reads a claim, proves it in the
-// network namespace it is in, which must be fresh, and writes the answer.
+// ProveHere runs in that process: it reads a claim, proves it in the network
+// namespace that it is in, which must be fresh, and writes the answer.
 func ProveHere(in io.Reader, out io.Writer) error {
 	var c routing.Claim
 	if err := gob.NewDecoder(in).Decode(&c); err != nil {

@@ -1,7 +1,7 @@
-// Package survey takes one look at everything that a decision depends on: the
-// settings, the host, and what NGINX is configured to listen on. Look is what
-// plan, apply, check and migrate share, and what tests of the planner join
-// listeners with; the daemon takes the same steps one by one.
+// Package survey reads everything that a decision depends on: the settings, the
+// host, and what NGINX is configured to listen on. plan, apply, check and
+// migrate use Look; tests of the planner join listeners with it; the daemon
+// takes the same steps one by one.
 //
 //	nginx.conf --nginxconf.Load--> NGINX --+
 //	kernel or capture --Machine.Read-------+--> routing.Inputs --Decide--> Survey
@@ -25,8 +25,8 @@ import (
 	"lasthop/routing"
 )
 
-// Machine is a host to look at and to write to: this machine's kernel, a
-// captured host, or a simulated one.
+// Machine is a host to read and to write: this machine's kernel, a captured
+// host, or a simulated one.
 type Machine interface {
 	Read() (routing.Host, error)
 	// Ask returns the way of each question's packet.
@@ -35,17 +35,17 @@ type Machine interface {
 	Write(routing.Diff) (done []routing.Op, err error)
 }
 
-// Place is a host, and how to learn what there is beside its routing.
+// Place is a host, and how to read what is relevant besides its routing.
 type Place struct {
 	Machine
-	Offline bool // a capture: programs and sockets are not here to be asked
+	Offline bool // a capture: its programs and sockets cannot be asked
 
 	settings func(settings.Flags) (settings.Settings, error)
 	taken    func() time.Time
-	running  func(named bool) (NGINX, error) // what is listened on where no file is named
+	running  func(named bool) (NGINX, error) // what is listened on if no file is named
 	beside   func(routing.Inputs) Beside
 	halfOpen func() []routing.HalfOpen       // nil for a capture
-	files    func(named bool) []report.Input // what a captured host comes from
+	files    func(named bool) []report.Input // the source of a captured host
 	inside   func(func() error) error        // calls in the network namespace
 }
 
@@ -62,8 +62,8 @@ type Survey struct {
 	HalfOpen []routing.HalfOpen // that wait for their client; read by CheckClasses
 }
 
-// Beside is what a plan speaks of beside the host and its listeners; nothing of
-// it decides. What may not be read is nil.
+// Beside is what a plan mentions besides the host and its listeners; no
+// decision depends on it. A part that may not be read is nil.
 type Beside struct {
 	DNATs        []routing.DNAT
 	Sessions     []routing.SessionGroup
@@ -84,11 +84,11 @@ func (p Place) Look(f settings.Flags) (*Survey, error) {
 	return s, s.Decide()
 }
 
-// collectLate has the first garbage collection wait until there are 80 MiB,
-// not 4, or until the returned function is called: a look at 10,000 listeners
-// fills less, and a dozen collections of a heap that grows take a fifth of its
-// time. What follows the first is collected at the usual pace, so that a host
-// with many routes takes no more memory for it.
+// collectLate delays the first garbage collection until the heap has 80 MiB,
+// not 4, or until the caller calls the returned function. A look at 10,000
+// listeners fills less, and a dozen collections of a growing heap take a fifth
+// of its time. Later collections run at the usual pace, so that a host with
+// many routes takes no more memory for it.
 func collectLate() (end func()) {
 	if os.Getenv("GOGC") != "" {
 		return func() {}
@@ -102,11 +102,11 @@ func collectLate() (end func()) {
 	}
 }
 
-// alone has one processor do all of a look, until the returned function is
-// called. Its goroutines wait for each other, the two halves of the parser for
-// each word; to wake another processor each time, which looks for more work in
-// vain, costs more than it gains: a look at 10,000 files takes a third longer
-// with two.
+// alone makes one processor do all of a look, until the caller calls the
+// returned function. The look's goroutines wait for each other; the two halves
+// of the parser do so for each word. To wake another processor each time, which
+// then finds no more work, costs more than it gains: a look at 10,000 files
+// takes a third longer with two.
 func alone() (end func()) {
 	if os.Getenv("GOMAXPROCS") != "" {
 		return func() {}
@@ -130,8 +130,8 @@ func (p Place) Host(f settings.Flags) (*Survey, error) {
 	return s, err
 }
 
-// Listen reads what NGINX listens on: by the named files, else what runs, else
-// the default file; and the listeners of the settings.
+// Listen reads what NGINX listens on, from the named files, else from the
+// running NGINX, else from the default file; and the listeners of the settings.
 func (s *Survey) Listen() error {
 	var n NGINX
 	var err error
@@ -154,8 +154,8 @@ func (s *Survey) Decide() (err error) {
 	return err
 }
 
-// Listening returns an error if there is no listener: such a plan would take
-// everything away, and that is for `clear` alone.
+// Listening returns an error if there is no listener: such a plan would remove
+// everything, and only `clear` may do that.
 func (s *Survey) Listening() error {
 	if len(s.Inputs.Listeners) > 0 {
 		return nil
@@ -164,8 +164,8 @@ func (s *Survey) Listening() error {
 		"if NGINX listens nowhere any more, take everything away with: lasthop clear")
 }
 
-// Owned reads what is ours on the host by the numbers, and decides that nothing
-// is to be: what `clear` carries out.
+// Owned reads what lasthop owns on the host by the numbers, and decides that
+// all of it goes: `clear` carries this out.
 func (p Place) Owned(n routing.Numbers) (*Survey, error) {
 	h, err := p.Read()
 	if err != nil {
@@ -178,8 +178,8 @@ func (p Place) Owned(n routing.Numbers) (*Survey, error) {
 	return s, nil
 }
 
-// Fits returns an error unless the plan may be carried out: it has listeners,
-// and is the one that was approved, if a digest is expected.
+// Fits returns an error unless the plan may be carried out: it has listeners
+// and, if the user expects a digest, that digest.
 func (s *Survey) Fits(expect string) error {
 	if err := s.Listening(); err != nil {
 		return err
@@ -194,7 +194,7 @@ func (s *Survey) Fits(expect string) error {
 	return nil
 }
 
-// NamedPaths are the paths whose tables are to have names.
+// NamedPaths returns the paths whose tables should have names.
 func (s *Survey) NamedPaths() []routing.Path {
 	if !s.Settings.TableNames {
 		return nil // they may have been wanted before
@@ -202,26 +202,26 @@ func (s *Survey) NamedPaths() []routing.Path {
 	return s.Decision.Plan.Paths
 }
 
-// LookBeside reads what the plan speaks of beside the routing.
+// LookBeside reads what the plan mentions besides the routing.
 func (s *Survey) LookBeside() { s.Beside = s.Place.beside(s.Inputs) }
 
-// AddBeside looks beside the routing, and adds the findings that come from
-// there: sessions that move, and listeners whose packets are translated.
+// AddBeside reads what is relevant besides the routing, and adds its findings:
+// sessions that move, and listeners whose packets are translated.
 func (s *Survey) AddBeside() {
 	s.LookBeside()
 	p := &s.Decision.Plan
-	p.Findings = slices.Concat(p.Findings, // a copy: others may hold the decision's own
+	p.Findings = slices.Concat(p.Findings, // a copy: other users may hold the decision's own
 		routing.MovesEstablished(s.Inputs, s.Decision, s.Beside.Sessions),
 		routing.Translated(s.Inputs, *p, s.Beside.DNATs))
 }
 
-// Head says what the survey rests on.
+// Head returns what the survey rests on.
 func (s *Survey) Head() report.Head {
 	return report.Head{Lasthop: report.BuildVersion().Lasthop, Host: s.Inputs.Host.Name,
 		Kernel: s.Inputs.Host.Kernel, Time: s.Taken, Inputs: s.NGINX.Files}
 }
 
-// Plan is the report of the decision, without what is to be done next.
+// Plan returns the report of the decision, without the next steps.
 func (s *Survey) Plan() report.Plan {
 	d := s.Decision
 	return report.Plan{Head: s.Head(), Plan: d.Plan, Diff: d.Diff, Digest: d.Digest()}

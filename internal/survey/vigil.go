@@ -8,12 +8,12 @@ import (
 	"lasthop/routing/flow"
 )
 
-// VigilWindow is how long packets are looked at before a change, and how long
+// VigilWindow is how long packets are observed before a change, and how long
 // each window after it is.
 const VigilWindow = 3 * time.Second
 
-// Vigil looks at packets while a change waits to be confirmed. A nil Vigil does
-// nothing.
+// Vigil observes packets while a change waits for its confirmation. A nil Vigil
+// does nothing.
 type Vigil struct {
 	observer *flow.Observer
 	lookout  *routing.Lookout
@@ -22,8 +22,8 @@ type Vigil struct {
 	doneC    chan struct{}
 }
 
-// NewVigil sees what works before the change: it looks for VigilWindow. The
-// caller closes it, and not the observer.
+// NewVigil learns what works before the change: it observes for VigilWindow.
+// The caller closes it, and not the observer.
 func NewVigil(s *Survey, o *flow.Observer) (*Vigil, error) {
 	before, err := o.Window(context.Background(), VigilWindow, nil)
 	if err != nil {
@@ -34,7 +34,7 @@ func NewVigil(s *Survey, o *flow.Observer) (*Vigil, error) {
 		undoC: make(chan string, 1)}, nil
 }
 
-// Begin begins to look at what the change has done.
+// Begin starts to observe the effect of the change.
 func (v *Vigil) Begin() {
 	if v == nil {
 		return
@@ -55,7 +55,7 @@ func (v *Vigil) Begin() {
 	}()
 }
 
-// look ends the vigil once something is dark.
+// look ends the vigil when a listener is dark.
 func (v *Vigil) look(p flow.Progress) bool {
 	why := v.lookout.Dark(p.Look())
 	if why == "" {
@@ -68,7 +68,7 @@ func (v *Vigil) look(p flow.Progress) bool {
 	return true
 }
 
-// Undo tells why to go back.
+// Undo returns the reason to go back.
 func (v *Vigil) Undo() <-chan string {
 	if v == nil {
 		return nil
@@ -76,7 +76,7 @@ func (v *Vigil) Undo() <-chan string {
 	return v.undoC
 }
 
-// Close ends it, and waits for it.
+// Close ends it, and waits for its end.
 func (v *Vigil) Close() {
 	if v == nil {
 		return

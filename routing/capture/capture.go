@@ -1,9 +1,10 @@
-// Package capture is a host as one JSON document, to plan for it elsewhere.
+// Package capture is a host as one JSON document, for planning on another
+// machine.
 //
 // The document holds what a plan depends on: links, addresses, routes, rules
 // and neighbours in the shape that `ip -N -j -d` prints, what NGINX listens on,
 // and what the plan says about the machine besides its routing. Decode and
-// Encode take values and give values; they read and write no file.
+// Encode take values and return values; they read and write no file.
 //
 // A document may come from anywhere. Each error names the file and the key that
 // it is about.
@@ -32,30 +33,30 @@ const Version = 1
 //	  "$(ip -N -j -d route show table all)" "$(ip -N -j -d neigh)" \
 //	  "$(rules)" "$(rules -6 | sed 's/{"priority"/{"family":"inet6","priority"/g')"
 //
-// It holds no configuration text and no secrets: of NGINX where it listens and
-// binds, and which files say so, by their sums. Whatever a plan says of the
-// machine beside its routing is in it too, so that the plan is the same
-// elsewhere.
+// It holds no configuration text and no secrets. About NGINX it holds where
+// NGINX listens and binds, and the files of these directives with their
+// checksums. It also holds whatever a plan says of the machine besides its
+// routing, so that the plan is the same elsewhere.
 type Capture struct {
 	// The host.
 	Version int
 	Time    time.Time
 	Host    routing.Host
 
-	// NGINX's configuration.
-	// nil if the document says nothing of them, empty if there are none
+	// NGINX's configuration. nil if the document does not contain it, empty
+	// if there is none
 	Listens []routing.Listener
 	Binds   []routing.Bind // the same
-	// the files that say so; nil if the document says nothing of them
+	// the files that say so; nil if the document does not name them
 	Inputs   []Input
-	Warnings []routing.Finding // what was noticed when they were read
+	Warnings []routing.Finding // findings from reading them
 
 	// What the host's user decided.
-	Flags    map[string][]string // that the host was looked at with: of flagNames
+	Flags    map[string][]string // that the host was read with: of flagNames
 	Settings map[string][]string // flags and lasthop.yaml together, as flags
-	Numbers  routing.Numbers     // zero if they are not said: the default ones
+	Numbers  routing.Numbers     // zero if they are missing: the default ones
 
-	// What a plan says of the machine beside its routing.
+	// What a plan says of the machine besides its routing.
 	DNATs        []routing.DNAT
 	Sessions     []routing.SessionGroup
 	NetworkFiles map[string]string // by link, as host.NetworkFiles returns them
@@ -65,7 +66,7 @@ type Capture struct {
 type Input struct {
 	File   string `json:"file" need:"always"`
 	SHA256 string `json:"sha256" need:"always"`
-	// named by the user or by NGINX, not included by another
+	// named by the user or by NGINX, not included by another file
 	Main bool `json:"main,omitempty" is:"yes"`
 }
 
@@ -76,7 +77,7 @@ var (
 	flagNames    = append([]string{"config", "listen", "netns", "nginx-conf"}, settingNames...)
 )
 
-// Error says which part of a capture is wrong.
+// Error names the part of a capture that is wrong.
 type Error struct {
 	File, Key string
 	Err       error
@@ -86,14 +87,14 @@ func (e *Error) Error() string { return fmt.Sprintf("%s: %s: %v", e.File, e.Key,
 
 func (e *Error) Unwrap() error { return e.Err }
 
-// Hint says how to get a good capture.
+// Hint returns how to get a good capture.
 func (e *Error) Hint() string { return "make it anew on that host: lasthop capture > host.json" }
 
 // Decode reads a capture; name is the file's, for errors, which are of type
-// *Error. It depends on its arguments alone. Unknown top-level keys and missing
-// ones are errors. Within iproute2's objects unknown keys are passed over, but
-// for rules: there they are kept as Opaque, since an unknown selector changes
-// what a rule means.
+// *Error. It depends on its arguments alone. Unknown or missing top-level keys
+// are errors. It ignores unknown keys within iproute2's objects, except in
+// rules: there it keeps them as Opaque, since an unknown selector changes what
+// a rule means.
 func Decode(name string, data []byte) (Capture, error) {
 	r := newReader(data)
 	var d document
@@ -106,7 +107,7 @@ func Decode(name string, data []byte) (Capture, error) {
 	return c, nil
 }
 
-// document is a capture as it is written.
+// document is the JSON form of a capture.
 type document struct {
 	hostDoc
 	nginxDoc
@@ -132,7 +133,7 @@ type hostDoc struct {
 	lastHopDoc
 }
 
-// lastHopDoc is what the mode last-hop has beside routes and rules.
+// lastHopDoc is what the mode last-hop has in addition to routes and rules.
 type lastHopDoc struct {
 	Filters []filterDoc `json:"filters,omitzero"`
 	Wanted  []wantedDoc `json:"wanted,omitzero"`
@@ -212,7 +213,7 @@ func Encode(c Capture) ([]byte, error) {
 	return append(data, '\n'), nil
 }
 
-// present makes an empty list of none, for keys that must be there.
+// present turns a missing list into an empty one, for keys that must be there.
 func present[T any](list []T) []T {
 	if list == nil {
 		return []T{}
@@ -220,7 +221,7 @@ func present[T any](list []T) []T {
 	return list
 }
 
-// mapped keeps none apart from empty.
+// mapped keeps a missing list apart from an empty one.
 func mapped[T, U any](list []T, f func(T) U) []U {
 	if list == nil {
 		return nil

@@ -311,8 +311,8 @@ func (g generator) bind() routing.Bind {
 	return b
 }
 
-// TestCaptureEncap: a program of ours is known in what either `ip` prints; one
-// of others is not modelled.
+// TestCaptureEncap: a program of lasthop is known in what either `ip` prints; a
+// foreign one is not modelled.
 func TestCaptureEncap(t *testing.T) {
 	for _, tt := range []struct{ said, encap, opaque string }{
 		{`"encap":"bpf","xmit":"lasthop/5b2"`, "lasthop/5b2", ""},

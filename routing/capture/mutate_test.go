@@ -14,7 +14,7 @@ import (
 	"github.com/go-json-experiment/json/jsontext"
 )
 
-// byHand has the keys of `ip -N -j -d` that a capture of ours lacks.
+// byHand has the keys of `ip -N -j -d` that a capture of lasthop lacks.
 const byHand = `{"version":1,"host":"h","time":"2026-01-02T03:04:05Z","kernel":"6.1","links":[{"ifindex":2,"ifname":"eth0","flags":["UP"],"mtu":1500,` +
 	`"group":"0","linkinfo":{"info_kind":"vrf","info_data":{"table":10}}},{}],"addrs":[{"ifname":"eth0","addr_info":[{"family":"inet","local":"10.0.0.1",` +
 	`"address":"10.0.0.2","prefixlen":32,"scope":"global","dadfailed":true}]}],"routes":[{"type":"unicast","dst":"10.0.0.0/8","from":"10.9.0.0/16","tos":"0x10",` +
@@ -159,7 +159,7 @@ func TestMutatedCaptures(t *testing.T) {
 				try = slices.Concat(wrongs, large)
 			}
 			for i, wrong := range try {
-				// the lists of ours are long, and their
+				// the lists of lasthop are long, and their
 				// elements alike
 				if good != byHand && (values+i)%3 > 0 {
 					continue
@@ -187,8 +187,8 @@ func TestMutatedCaptures(t *testing.T) {
 	}
 }
 
-// namesPlace says whether the key of an error is the value's, or on the way to
-// it or from it, or of the next element of its list.
+// namesPlace reports whether the key of an error is the value's, or on the way
+// to it or from it, or of the next element of its list.
 func namesPlace(key string, n *node) bool {
 	if n.in == nil {
 		return key != ""

@@ -13,8 +13,8 @@ import (
 	"github.com/go-json-experiment/json/jsontext"
 )
 
-// This file has the objects of a capture, both ways; those of iproute2 in its
-// own shapes.
+// This file has the objects of a capture, both ways; iproute2's objects have
+// iproute2's own shapes.
 
 type linkDoc struct {
 	Index  int      `json:"ifindex" is:"0..2147483647"`
@@ -42,7 +42,7 @@ func (d linkDoc) link(r *reader) (routing.Link, bool) {
 		Master: d.Master, Group: int(r.numeral("group", d.Group, "default", 31)),
 		Loopback: has("LOOPBACK"), PointToPoint: has("POINTOPOINT"), Up: has("UP"),
 		Carrier: has("LOWER_UP")}
-	if l.HasParent() { // of others, a veth's peer
+	if l.HasParent() { // of other kinds, a veth's peer
 		l.Parent = d.Parent
 	}
 	if l.Kind == "vrf" {
@@ -110,7 +110,7 @@ func (d addrDoc) addrs(r *reader) ([]routing.Addr, bool) {
 	return list, true
 }
 
-// addr passes over addresses of other families than IPv4 and IPv6.
+// addr skips addresses of families other than IPv4 and IPv6.
 func (d addrInfoDoc) addr(r *reader) (a routing.Addr, ok bool) {
 	family, ok := families[d.Family]
 	if !ok {
@@ -226,8 +226,8 @@ func (d filterDoc) filter() routing.Filter { return routing.Filter(d) }
 
 func filterDocOf(f routing.Filter) filterDoc { return filterDoc(f) }
 
-// wantedDoc is a listener that our programs learn for. Port 0 is each port
-// without a listener.
+// wantedDoc is a listener that lasthop's programs learn for. Port 0 is each
+// port without a listener.
 type wantedDoc struct {
 	Addr      netip.Addr        `json:"address" is:"address" need:"always"`
 	Port      uint16            `json:"port,omitempty" is:"0..65535"`
@@ -241,8 +241,8 @@ func (d wantedDoc) wanted() routing.Wanted {
 
 func wantedDocOf(w routing.Wanted) wantedDoc { return wantedDoc(w) }
 
-// supportDoc says whether the host can have the mode last-hop. A capture
-// without it does not say.
+// supportDoc says whether the host supports the mode last-hop. A capture
+// without it leaves this unknown.
 type supportDoc struct {
 	Tag     string `json:"tag,omitempty"`
 	Missing string `json:"missing,omitempty"`
@@ -346,7 +346,7 @@ func (d sessionsDoc) group() routing.SessionGroup { return routing.SessionGroup(
 
 func sessionsDocOf(s routing.SessionGroup) sessionsDoc { return sessionsDoc(s) }
 
-// flags are those that the host was looked at with, or its settings.
+// flags are those that the host was read with, or its settings.
 func (r *reader) flags(key string, flags map[string][]string, names []string) map[string][]string {
 	for _, name := range slices.Sorted(maps.Keys(flags)) {
 		if !slices.Contains(names, name) {

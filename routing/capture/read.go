@@ -20,15 +20,15 @@ import (
 // This file reads JSON so that each error names its place:
 // "routes[3].nexthops[0].weight". jsontext checks the syntax; the document
 // types, and their tags, say what belongs where. `need` is "always" for a key
-// that must be there, and "if any" where the object may be empty: `ip -j`
-// prints {} for what its filter leaves out. `is` is one of kinds, or has the
-// bounds of a number: "0..255"; that of a list or a map is about its values.
-// `again` says whose a key is that comes again.
+// that must be there, and "if any" if the object may be empty: `ip -j` prints
+// {} for what its filter leaves out. `is` is one of kinds, or the bounds of a
+// number: "0..255"; for a list or a map it is about its values. `again` names
+// the owner of a key that may come again.
 
-// maxString bounds a string. No name, directive or message comes near it.
+// maxString bounds a string. Every name, directive and message is far shorter.
 const maxString = 64 << 10
 
-// maxPlace bounds the depth of a place. Nothing that is read is deeper.
+// maxPlace bounds the depth of a place. Everything that is read is less deep.
 const maxPlace = 8
 
 // reader reads one document from its first byte to its last. It keeps the
@@ -43,14 +43,14 @@ type reader struct {
 }
 
 func newReader(data []byte) *reader {
-	// An object is refused for a key that comes twice only if the key is
-	// read: `ip` prints what a tunnel needs between a route's own keys.
+	// An object with a repeated key is refused only if the key is read:
+	// `ip` prints what a tunnel needs between a route's own keys.
 	dec := jsontext.NewDecoder(bytes.NewBuffer(data), jsontext.AllowDuplicateNames(true))
 	return &reader{data: data, dec: dec,
 		fields: map[reflect.Type]map[string]reflect.StructField{}}
 }
 
-// place is the way to a value as errors name it: "rules[0].src".
+// place is the path to a value as errors name it: "rules[0].src".
 func place(p jsontext.Pointer) string {
 	var b strings.Builder
 	for i, key := range slices.Collect(p.Tokens()) {
@@ -75,22 +75,22 @@ func place(p jsontext.Pointer) string {
 	return strings.TrimPrefix(b.String(), ".")
 }
 
-// failAt notes an error of a value. The first of a document counts.
+// failAt records an error of a value. The first of a document counts.
 func (r *reader) failAt(p jsontext.Pointer, err error) {
 	if r.err == nil {
 		r.err = &Error{Key: place(p), Err: err}
 	}
 }
 
-// fail notes an error of a part of the object that is converted.
+// fail records an error of a part of the object that is converted.
 func (r *reader) fail(key, format string, args ...any) {
 	r.failAt(r.path+jsontext.Pointer("/"+key), fmt.Errorf(format, args...))
 }
 
-// failHere notes an error of the value that was read last.
+// failHere records an error of the value that was read last.
 func (r *reader) failHere(err error) { r.failAt(r.dec.StackPointer(), err) }
 
-// check notes an error of a member that is not what it has to be.
+// check records an error of a member that is not what it has to be.
 func (r *reader) check(key string, s scalar, is string) {
 	if err := s.check(is); err != nil {
 		r.failAt(r.path.AppendToken(key), err)
@@ -124,7 +124,7 @@ func (r *reader) document(d *document) {
 	}
 }
 
-// syntax notes an error of jsontext in what begins at an offset.
+// syntax records an error of jsontext in what begins at an offset.
 func (r *reader) syntax(offset int64, err error) {
 	place := r.dec.StackPointer()
 	if s, ok := errors.AsType[*jsontext.SyntacticError](err); ok {
@@ -160,7 +160,7 @@ func (r *reader) token() (s scalar) {
 	return s
 }
 
-// scalar reads a value. It passes over the parts of the value.
+// scalar reads a value. It skips the parts of the value.
 func (r *reader) scalar() scalar {
 	kind, before := r.dec.PeekKind(), r.dec.InputOffset()
 	if kind != '{' && kind != '[' {
@@ -350,7 +350,7 @@ func (s scalar) check(is string) error {
 
 func (s scalar) wrong(want string) error { return fmt.Errorf("want %s, not %s", want, s) }
 
-// kinds are what values may have to be, as errors say it.
+// kinds are what values may have to be, in the words of errors.
 var kinds = map[string]struct {
 	want string
 	fits func(scalar) bool
@@ -360,7 +360,7 @@ var kinds = map[string]struct {
 	"text": {"a number or a string", like(`^["0]`)},     // `ip -N` prints numbers both ways
 	"word": {"one word", like(`^["0][^ \t\n\v\f\r]+$`)}, // that can stand in a line of `ip`
 	"name": {"the name of an interface", scalar.isName},
-	// a key whose presence says yes; `ip` gives it null or true
+	// a key whose presence means yes; `ip` gives it null or true
 	"yes":       {"true, false or null", like(`^[ntf]`)},
 	"address":   {"an IP address", func(s scalar) bool { return s.addr().IsValid() }},
 	"inet":      {"an IPv4 address", func(s scalar) bool { return s.addr().Is4() }},
@@ -381,8 +381,8 @@ func like(pattern string) func(scalar) bool {
 	return func(s scalar) bool { return re.MatchString(string(rune(s.kind)) + s.text) }
 }
 
-// isName judges a link's name as the kernel does (dev_valid_name), but lets it
-// be as long as alternative names may be (ALTIFNAMSIZ).
+// isName judges a link's name as the kernel does (dev_valid_name), but allows
+// the length of alternative names (ALTIFNAMSIZ).
 func (s scalar) isName() bool {
 	n := s.text
 	return s.kind == '"' && n != "" && len(n) <= 127 && n != "." && n != ".." &&
@@ -398,7 +398,7 @@ func (s scalar) addr() netip.Addr {
 	return a
 }
 
-// numeral reads a number that is a text; zero is a word for 0. Other words are
+// numeral reads a number in a string; zero is a word for 0. Other words are
 // names in a file of the captured machine.
 func (r *reader) numeral(key, n, zero string, bits int) uint64 {
 	if n == "" || n == zero {
@@ -426,8 +426,8 @@ func (r *reader) part(parts []part, key, keyword, value string) []part {
 }
 
 // parse reads a line made of parts. If the line is refused, the error is about
-// the part with which it is refused first; the parts before least are known to
-// be good.
+// the first part that makes the parser refuse it. The parts before least are
+// known to be good.
 func parse[T any](r *reader, least int, parts []part, read func(line string) (T, error)) T {
 	line := func(parts []part) string {
 		var w []string
@@ -463,7 +463,7 @@ func (o object) has(key string) bool {
 	return ok
 }
 
-// get is the value of a key as it has to be, "" if there is none.
+// get returns the value of a key as it has to be, "" if there is none.
 func (o object) get(key, is string) string {
 	s, ok := o.members[key]
 	if ok {
@@ -476,7 +476,7 @@ func (o object) word(key string) string { return o.get(key, "word") }
 
 func (o object) yes(key string) bool { return o.get(key, "yes") != "false" && o.has(key) }
 
-// need is the word of a key that must be there.
+// need returns the word of a key that must be there.
 func (o object) need(key string) string {
 	if !o.has(key) {
 		o.failAt(o.path.AppendToken(key), errMissing)

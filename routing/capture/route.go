@@ -18,10 +18,10 @@ type hopDoc struct {
 	Dev     string     `json:"dev,omitempty" is:"name"`
 	Weight  int        `json:"weight,omitempty" is:"0..256"`
 	Flags   []string   `json:"flags"`
-	// of what is not modelled, as `ip` prints it
+	// attributes that are not modelled, as `ip` prints them
 	Flow  flowDoc `json:"flow,omitzero"`
 	Encap tunnel  `json:"encap,omitzero"`
-	// the program of an encap of kind bpf, where it stands beside the kind
+	// the program of an encap of kind bpf, if it stands next to the kind
 	Xmit string `json:"xmit,omitempty"`
 }
 
@@ -47,7 +47,7 @@ type routeDoc struct {
 	Metrics  []members `json:"metrics,omitempty" is:"any"` // one object, in a list
 	Pref     string    `json:"pref,omitempty" is:"word"`   // of all IPv6 routes
 	Opaque   string    `json:"opaque,omitempty"`
-	// of what is not modelled, as `ip` prints it
+	// attributes that are not modelled, as `ip` prints them
 	From    string `json:"from,omitempty" is:"word"`
 	TOS     scalar `json:"tos,omitzero" is:"any" again:"of the tunnel"`
 	NextHop uint32 `json:"nhid,omitempty" is:"0..4294967295"`
@@ -73,7 +73,7 @@ func (d hopDoc) nextHop(*reader) (routing.Hop, bool) {
 
 // tunnel is the kind of a tunnel, and the program of one of kind bpf. `ip` of
 // iproute2 6.15 prints an object with its settings; that of 6.1 prints the kind
-// alone, and the settings beside it.
+// alone, and the settings next to it.
 type tunnel struct {
 	Kind string `json:"encap_type" is:"word" need:"always"`
 	Xmit string `json:"xmit,omitempty"`
@@ -87,7 +87,7 @@ func (t *tunnel) fill(r *reader) {
 	r.leaf(reflect.ValueOf(&t.Kind).Elem(), "word")
 }
 
-// ours is the program of the next hop that is ours; "" for none.
+// ours is the program of the next hop that is lasthop's; "" for none.
 func (d hopDoc) ours() string {
 	name := cmp.Or(d.Encap.Xmit, d.Xmit)
 	if d.Encap.Kind != "bpf" || !strings.HasPrefix(name, routing.LastHopPrefix) {
@@ -96,7 +96,7 @@ func (d hopDoc) ours() string {
 	return name
 }
 
-// realms are what `ip route` prints of the flow.
+// realms are the words of `ip route` for the flow.
 func (d flowDoc) realms() string {
 	if d.From != "" {
 		return fmt.Sprintf("realms %s/%s", d.From, d.To)
@@ -104,8 +104,8 @@ func (d flowDoc) realms() string {
 	return "realm " + d.To
 }
 
-// route lets the parser of lines read what `ip route` has words for, which is
-// all but metric and next hops.
+// route makes the parser of lines read what `ip route` has words for, which is
+// everything except metric and next hops.
 func (d routeDoc) route(r *reader) (routing.Route, bool) {
 	if d.Dst == "" {
 		return routing.Route{}, false
@@ -128,7 +128,7 @@ func (d routeDoc) route(r *reader) (routing.Route, bool) {
 	return route, true
 }
 
-// encapOf is the program of ours that next hops carry.
+// encapOf returns the program of lasthop that next hops carry.
 func encapOf(hops []hopDoc) string {
 	i := slices.IndexFunc(hops, func(h hopDoc) bool { return h.ours() != "" })
 	if i < 0 {
@@ -137,8 +137,8 @@ func encapOf(hops []hopDoc) string {
 	return hops[i].ours()
 }
 
-// parse reads all of a route but its next hops and Opaque. It reports whether
-// the route rejects packets.
+// parse reads all of a route except its next hops and Opaque. It reports
+// whether the route rejects packets.
 func (d routeDoc) parse(r *reader, metrics []part) (route routing.Route, rejects bool) {
 	kind, family := typeWord(d.Type), d.family()
 	rejects = slices.Contains([]string{"blackhole", "unreachable", "prohibit", "throw"}, kind)
@@ -165,8 +165,8 @@ func (d routeDoc) parse(r *reader, metrics []part) (route routing.Route, rejects
 	return route, rejects
 }
 
-// family tells IPv6 by a colon in the destination, or by the router preference,
-// which `ip` prints for every IPv6 route.
+// family recognises IPv6 by a colon in the destination, or by the router
+// preference, which `ip` prints for every IPv6 route.
 func (d routeDoc) family() routing.Family {
 	if d.Pref != "" || strings.Contains(d.Dst, ":") {
 		return routing.IPv6
@@ -186,8 +186,8 @@ func typeWord(s string) string {
 	return typeWords[n]
 }
 
-// opaque is what the host package says of the same route. A locked mtu looks
-// like any other here: `ip -j` does not print the lock.
+// opaque returns what the host package has for the same route. A locked mtu
+// looks like any other here: `ip -j` does not print the lock.
 func (d routeDoc) opaque(metrics []string, unresolved bool) string {
 	var w, flows []string
 	if d.From != "" {

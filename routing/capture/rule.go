@@ -11,7 +11,7 @@ import (
 	"lasthop/routing"
 )
 
-// rule builds the line that `ip rule` would print and lets the parser of lines
+// rule builds the line that `ip rule` would print and makes the parser of lines
 // read it.
 func (d members) rule(r *reader) (routing.Rule, bool) {
 	if len(d) == 0 {
@@ -109,12 +109,11 @@ func (o object) opaque() string {
 	return strings.Join(w, " ")
 }
 
-// wholeMasks select the whole value, so that they say nothing. Since 6.15 the
+// wholeMasks select the whole value, so they have no effect. Since 6.15 the
 // kernel sends them, and `ip` of iproute2 6.15 prints them.
 var wholeMasks = []string{"sport_mask 0xffff", "dport_mask 0xffff", "dscp_mask 0x3f"}
 
-// unknown are the selectors that are not known here, in the order of the
-// alphabet.
+// unknown are the selectors that are not known here, in alphabetical order.
 func (o object) unknown() (w []string) {
 	for key, value := range o.members {
 		text := key + " " + strings.Trim(value.String(), `"`)
@@ -126,7 +125,7 @@ func (o object) unknown() (w []string) {
 	return w
 }
 
-// ruleKeys are the keys that are read, or that say nothing of a rule's meaning.
+// ruleKeys are the keys that are read, or that do not affect a rule's meaning.
 var ruleKeys = strings.Fields("family priority not src srclen dst dstlen fwmark fwmask iif oif " +
 	"table suppress_prefixlen suppress_ifgroup goto protocol nop action opaque l3mdev " +
 	"iif_detached oif_detached unresolved tos uid_start uid_end ipproto sport sport_start " +

@@ -23,12 +23,13 @@ const (
 	askRate   = 200                    // frames a second
 )
 
-// Ask asks the neighbours on links who has addresses, as `arping` and `ndisc6`
-// do, and returns the answers of other machines. Each address is asked for in
-// two ways: from no address, as who looks for a duplicate does (RFC 5227, RFC
-// 4862), and from an address of this host, as other neighbours do, which a
-// proxy answers, too. An answer with a MAC of this host is its own, whatever
-// link it came by. Without CAP_NET_RAW the error is unix.EPERM.
+// Ask asks the neighbours on links for the owners of addresses, as `arping` and
+// `ndisc6` do, and returns the answers of other machines. It asks for each
+// address in two ways: from no address, as a host does that looks for a
+// duplicate (RFC 5227, RFC 4862), and from an address of this host, as other
+// neighbours do, which a proxy answers, too. An answer with a MAC of this host
+// is its own, whatever link it came by. Without CAP_NET_RAW the error is
+// unix.EPERM.
 func Ask(ctx context.Context, o Options, questions []routing.Question) ([]routing.Asked, error) {
 	a := &asker{own: map[routing.MAC]bool{}, at: map[target]int{},
 		macs: map[string]routing.MAC{}, links: map[string]routing.Link{}}
@@ -73,8 +74,8 @@ type askFrame struct {
 	frame []byte
 }
 
-// open opens a socket that takes neighbours alone, and reads the links' MACs,
-// in the namespace of the calling thread.
+// open opens a socket that receives only neighbour packets, and reads the
+// links' MACs, in the namespace of the calling thread.
 func (a *asker) open() (err error) {
 	links, err := net.Interfaces()
 	if err != nil {
@@ -87,12 +88,12 @@ func (a *asker) open() (err error) {
 		}
 	}
 	none := uint32(1)<<coarsest - 1
-	a.ring, err = openRing(&filterSpec{ports: portSet{{}}, // nobody listens on port 0
+	a.ring, err = openRing(&filterSpec{ports: portSet{{}}, // no listener has port 0
 		masks: masks{handshake: none, payload: none, requests: none, segments: none}})
 	return err
 }
 
-// question notes a question, and makes its frames.
+// question adds a question, and makes its frames.
 func (a *asker) question(q routing.Question, h routing.Host) {
 	l, mac := a.links[q.Link], a.macs[q.Link]
 	x := routing.Asked{Question: q}
@@ -119,7 +120,7 @@ func (a *asker) question(q routing.Question, h routing.Host) {
 }
 
 // askFrom returns an address of this host that neighbours on the link can
-// answer; not valid if there is none but the one that is asked for.
+// answer; an invalid one if the only one is the address in question.
 func askFrom(h routing.Host, q routing.Question) (from netip.Addr) {
 	for _, a := range h.Addrs {
 		own := a.Prefix.Addr()
@@ -134,7 +135,7 @@ func askFrom(h routing.Host, q routing.Question) (from netip.Addr) {
 	return from
 }
 
-// round sends each question once. A link that goes down meanwhile loses it.
+// round sends each question once. A question is lost if its link goes down.
 func (a *asker) round(ctx context.Context) error {
 	const burst = 10
 	for frames := range slices.Chunk(a.frames, burst) {
@@ -164,7 +165,7 @@ func (a *asker) listen(ctx context.Context, d time.Duration) error {
 	}
 }
 
-// take takes what a neighbour says of itself.
+// take reads what a neighbour says of itself.
 func (a *asker) take(m Meta, frame []byte) {
 	p, ok := Parse(m, frame, 0)
 	if !ok || p.Leaves() || a.own[p.From] || p.From == (routing.MAC{}) {
@@ -202,7 +203,7 @@ const (
 	naOverride = 0x2000
 )
 
-// newARP asks for an address of IPv4, from an own one or from none.
+// newARP asks for an IPv4 address, from an address of this host or from none.
 func newARP(mac routing.MAC, own, addr netip.Addr) []byte {
 	b := slices.Repeat([]byte{0xff}, 6)
 	b = binary.BigEndian.AppendUint16(append(b, mac[:]...), etherARP)
@@ -211,9 +212,10 @@ func newARP(mac routing.MAC, own, addr netip.Addr) []byte {
 	return append(append(b, make([]byte, 6)...), addr.AsSlice()...)
 }
 
-// newSolicitation asks for an address of IPv6, from an own one or from none.
+// newSolicitation asks for an IPv6 address, from an address of this host or
+// from none.
 func newSolicitation(mac routing.MAC, own, addr netip.Addr) []byte {
-	group := netip.MustParseAddr("ff02::1:ff00:0").As16() // of all who may have it
+	group := netip.MustParseAddr("ff02::1:ff00:0").As16() // the group of all possible owners
 	target := addr.As16()
 	copy(group[13:], target[13:])
 	ask := append([]byte{135, 0, 0, 0, 0, 0, 0, 0}, target[:]...)

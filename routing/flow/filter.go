@@ -9,9 +9,9 @@ import (
 	"golang.org/x/net/bpf"
 )
 
-// masks are what of a hash or of a random number must be 0 for a packet to be
-// taken: 0 takes all, 15 one in 16. They are 2^n - 1, so that what a mask takes
-// each smaller one takes, too.
+// masks are the bits of a hash or of a random number that must be 0 for a
+// packet to be taken: 0 takes all, 15 one in 16. They are 2^n - 1, so that each
+// smaller mask takes what a larger one takes, too.
 type masks [classes]uint32
 
 // class is how a packet is sampled.
@@ -21,7 +21,7 @@ const (
 	handshake  class = iota // SYN in, SYN-ACK and RST out, RST in: by flow
 	payload                 // segments that leave with payload: by flow
 	requests                // segments that come in with payload: by flow
-	segments                // the rest, UDP and echoes: at random
+	segments                // all other packets, UDP and echoes: at random
 	neighbours              // ARP, ND, VRRP: at random
 	classes
 	unwanted // belongs to no class
@@ -30,7 +30,7 @@ const (
 // maxInstructions is the kernel's limit for a classic program (BPF_MAXINSNS).
 const maxInstructions = 4096
 
-// filterSpec is what a filter is made of.
+// filterSpec is what a filter is made from.
 type filterSpec struct {
 	ports portSet // of listeners; everything if empty
 	masks masks
@@ -65,8 +65,8 @@ func portsOf(listeners []routing.Listener) portSet {
 }
 
 // Words of scratch memory. The kernel refuses a program that may read a word
-// before it is written, and does not see that a path has ended: all are written
-// first.
+// before it is written, and does not notice that a path has ended: so all words
+// are written first.
 const (
 	mLeaving   = iota // 1 for a packet that leaves
 	mSix              // 1 for IPv6
@@ -108,23 +108,23 @@ const (
 // What is kept of a packet: no byte of payload.
 const (
 	etherBytes = 14
-	// of another link header that a frame may begin with: that of a GRE
-	// tunnel without a peer of its own is the outer packet's
+	// the length of another link header that a frame may begin with: for a
+	// GRE tunnel without a fixed peer it is the outer packet's
 	linkBytes = 80
 	arpBytes  = 28
 	tcpBytes  = 14 // ports, numbers, length, flags
 	udpBytes  = 8  // as of ICMP and VRRP
 	ndBytes   = 24 // to the target
-	// of an error that answers a probe: the header, and of the packet that
-	// it quotes the IP header and 8 bytes
+	// of an error that answers a probe: the header, and of the quoted
+	// packet the IP header and 8 bytes
 	errorBytes = 8 + 40 + 8
 )
 
-// maxExtensions is how many extension headers of IPv6 are stepped over.
+// maxExtensions is how many extension headers of IPv6 are skipped.
 const maxExtensions = 4
 
-// assemble makes the program. It does without the ports if they do not fit: all
-// ports pass then, and the table drops what no listener has.
+// assemble makes the program. If the ports do not fit, it leaves them out: all
+// ports pass then, and the table drops packets that are for no listener.
 func (s filterSpec) assemble() ([]bpf.RawInstruction, error) {
 	c := s.program(s.ports)
 	if len(c.ins) > maxInstructions {
@@ -134,8 +134,8 @@ func (s filterSpec) assemble() ([]bpf.RawInstruction, error) {
 }
 
 // shrink makes the program smaller, at the cost of time: first without the
-// short way for plain packets, then without ports. It reports whether there was
-// anything left to do without.
+// short way for plain packets, then without ports. It reports whether it could
+// leave something out.
 func (s *filterSpec) shrink() bool {
 	switch {
 	case !s.headless:
@@ -148,8 +148,8 @@ func (s *filterSpec) shrink() bool {
 	return true
 }
 
-// program writes the program. What follows the ports stands there once for
-// plain packets of each family, and once for all others.
+// program writes the program. The code behind the ports is there once for plain
+// packets of each family, and once for all other packets.
 func (s filterSpec) program(ports portSet) *code {
 	c := &code{assembler: assembler{labels: map[string]int{}, targets: map[int]string{}}}
 	c.begin()
@@ -181,10 +181,10 @@ type code struct {
 }
 
 // place is where the headers of a packet are. A plain packet follows an
-// Ethernet header and has no options and no extension headers. Nearly all are
-// plain: the kernel compiles loads at fixed places of a frame, and calls a
-// function for those behind the network header, which takes five times as
-// long.
+// Ethernet header and has no options and no extension headers. Nearly all
+// packets are plain. The kernel compiles loads at fixed places of a frame, and
+// calls a function for loads behind the network header, which takes five times
+// as long.
 type place struct {
 	scope     string // of labels
 	version   uint32 // 0 for not plain
@@ -239,13 +239,13 @@ func (c *assembler) jump(label string) {
 	c.op(bpf.Jump{})
 }
 
-// when jumps to the label if A compares so with the value.
+// when jumps to the label if the comparison of A with the value holds.
 func (c *assembler) when(cond bpf.JumpTest, value uint32, label string) {
 	c.targets[len(c.ins)] = label
 	c.op(bpf.JumpIf{Cond: cond, Val: value})
 }
 
-// dropIf drops the packet if A compares so with the value.
+// dropIf drops the packet if the comparison of A with the value holds.
 func (c *assembler) dropIf(cond bpf.JumpTest, value uint32) {
 	c.op(bpf.JumpIf{Cond: cond, Val: value, SkipFalse: 1}, bpf.RetConstant{})
 }
@@ -352,7 +352,7 @@ func (c *code) plainPort(next int) {
 	c.place = elsewhere
 }
 
-// protocols tells the protocols apart.
+// protocols branches by protocol.
 func (c *code) protocols() {
 	c.op(bpf.LoadExtension{Num: bpf.ExtProto})
 	c.when(bpf.JumpEqual, etherIPv4, "v4")
@@ -376,10 +376,10 @@ func (c *code) keepTo(n uint32) {
 	c.put(mKeep)
 }
 
-// linkHeader finds the length of a link header that is not Ethernet's: what a
-// frame has in front of the packet. Whether there is one depends on the link,
-// and the kernel does not tell. The header of the packet has its length at an
-// offset, without so many bytes.
+// linkHeader finds the length of a link header that is not Ethernet's: the
+// bytes of a frame in front of the packet. Only some links have one, and the
+// kernel does not say which. The packet's header has its length at an offset,
+// without the bytes in front of it.
 func (c *code) linkHeader(family string, at int, without uint32) {
 	known := "link header of " + family
 	c.get(mLink)
@@ -440,7 +440,7 @@ func (c *code) echo(request, reply uint32) {
 	}
 }
 
-// v6 reads the header of IPv6 and steps over extension headers.
+// v6 reads the header of IPv6 and skips extension headers.
 func (c *code) v6(s filterSpec) {
 	c.mark("v6")
 	c.set(mSix, 1)
@@ -478,8 +478,8 @@ func (c *code) v6(s filterSpec) {
 	c.jump("neighbours")
 }
 
-// extension steps over one extension header, if there is one: hop-by-hop,
-// routing, destination options, and that of a first fragment.
+// extension skips one extension header, if there is one: hop-by-hop, routing,
+// destination options, and that of a first fragment.
 func (c *code) extension(i int) {
 	options, fragment := fmt.Sprintf("options %d", i), fmt.Sprintf("fragment %d", i)
 	c.get(mNext)
@@ -523,16 +523,16 @@ func (c *code) ports(ports portSet) {
 	}
 }
 
-// apart sends each packet to what is written for its place: plain ones of IPv4
-// go on.
+// apart sends each packet to the code for its place: plain packets of IPv4 go
+// on.
 func (c *code) apart() {
 	c.get(mPlain)
 	c.when(bpf.JumpEqual, plain6.version, plain6.scope+"tcp")
 	c.when(bpf.JumpEqual, elsewhere.version, "tcp")
 }
 
-// tcp tells handshakes by their direction, which keeps out connections that
-// this host opens. UDP it leaves alone.
+// tcp recognises handshakes by their direction, which excludes connections that
+// this host opens. It ignores UDP.
 func (c *code) tcp() {
 	c.mark("tcp")
 	c.get(mNext)
@@ -577,7 +577,7 @@ func (c *code) withPayload(label string) {
 	c.jump(label)
 }
 
-// byFamily goes on with what is written for the family of the packet.
+// byFamily goes on with the code for the family of the packet.
 func (c *code) byFamily(label string, four, six func()) {
 	switch c.version {
 	case 4:
@@ -595,7 +595,7 @@ func (c *code) byFamily(label string, four, six func()) {
 	}
 }
 
-// sampled takes what the masks take.
+// sampled takes the packets that the masks take.
 func (c *code) sampled(s filterSpec) {
 	for _, x := range []struct {
 		label string
@@ -689,8 +689,8 @@ func (c *code) addresses6() {
 	}
 }
 
-// flowHash is the same for both directions of a flow. Without the salt nobody
-// can tell which flows a mask takes.
+// flowHash returns the same value for both directions of a flow. Without the
+// salt no sender can know which flows a mask takes.
 func flowHash(salt, sum, mixed uint32, sport, dport uint16) uint32 {
 	ports := (uint32(sport) + uint32(dport)) * factor2
 	return (((sum^salt)*factor1 + mixed) ^ ports) * factor3 >> 12
@@ -699,8 +699,8 @@ func flowHash(salt, sum, mixed uint32, sport, dport uint16) uint32 {
 // leafRanges is how many ranges the leaves of the tree compare one by one.
 const leafRanges = 8
 
-// portTree returns the comparisons of A with ranges. What matches goes on
-// behind them, all else is dropped.
+// portTree returns the comparisons of A with ranges. A match goes on behind
+// them; all other packets are dropped.
 func portTree(ports portSet) []bpf.Instruction {
 	tree := portBranch(ports)
 	for i, ins := range tree {

@@ -16,8 +16,8 @@ const maxNames = 4096
 // inVain is how long a neighbour may take to answer.
 const inVain = 500 * time.Millisecond
 
-// nameTable learns which MAC has which address, and which neighbours this host
-// asks for without an answer.
+// nameTable learns which MAC has which address, and which neighbours do not
+// answer this host.
 type nameTable struct {
 	names map[routing.MACName]bool
 	asked map[target]ask
@@ -92,8 +92,9 @@ func (t *nameTable) knows(wire string, mac routing.MAC) bool {
 	return false
 }
 
-// vain returns the next hop that the host asks for in vain while it answers
-// from an address: asked for with that address, else one of its gateways.
+// vain returns the next hop that does not answer this host while the host
+// answers from an address: one that the host asked for with that address, else
+// one of its gateways.
 func (t *nameTable) vain(n *network, local netip.Addr, now time.Duration) (target, bool) {
 	var best target
 	found := false

@@ -7,9 +7,9 @@ import (
 	"lasthop/routing"
 )
 
-// network is what a table asks of the host: the wire of each link, what is
-// on-link there, and what is listened on. A VRF is no wire: packets pass it
-// inside of the host, and may be seen there as if they left.
+// network is what a table needs of the host: the wire of each link, what is
+// on-link there, and the listeners. A VRF is no wire: packets pass it inside of
+// the host, and may be seen there as if they left.
 type network struct {
 	links    map[int]string // by index
 	wires    map[int]string
@@ -92,8 +92,9 @@ func (s portSet) holds(port uint16) bool {
 	return found || i > 0 && port <= s[i-1].Last
 }
 
-// rename names a crossing by a link if that is nearer to the sockets: packets
-// cross several links of a wire, and the sampling may show one alone.
+// rename gives a crossing another link of the wire that is nearer to the
+// sockets: packets cross several links of a wire, and the sampling may show
+// only one.
 func (n *network) rename(c *routing.Crossing, link int) {
 	if name := n.links[link]; n.inner[name] > n.inner[c.Link] {
 		c.Link = name

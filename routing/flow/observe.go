@@ -16,7 +16,7 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// Options say what to look at.
+// Options say what to observe.
 type Options struct {
 	Host      routing.Host
 	Listeners []routing.Listener // of one address each: see Listeners
@@ -35,7 +35,7 @@ func Listeners(outcomes []routing.Outcome) []routing.Listener {
 	return out
 }
 
-// Observer looks at the packets of one network namespace until it is closed. It
+// Observer observes the packets of one network namespace until it is closed. It
 // is not safe for concurrent use.
 type Observer struct {
 	table *table
@@ -56,10 +56,10 @@ type Progress struct {
 	Look    func() routing.Evidence
 }
 
-// usage is what one window took.
+// counters of one window
 type usage struct {
 	from     time.Time
-	cookies  int64 // SYN cookies that were sent before
+	cookies  int64 // SYN cookies sent before
 	packets  int
 	dropped  int
 	taken    [classes]int // since the last step
@@ -68,7 +68,7 @@ type usage struct {
 	coarsest masks // after the first steps
 }
 
-// Open begins to look. Without CAP_NET_RAW the error is unix.EPERM.
+// Open begins to observe. Without CAP_NET_RAW the error is unix.EPERM.
 func Open(o Options) (*Observer, error) {
 	x := &Observer{table: newTable(newNetwork(o.Host, o.Listeners)),
 		spec: filterSpec{ports: portsOf(o.Listeners), masks: coarse, salt: rand.Uint32(),
@@ -101,8 +101,8 @@ func Open(o Options) (*Observer, error) {
 // that of Ethernet (drivers/net/netkit.c, in mode l3).
 func headless(l routing.Link) bool { return l.Kind == "netkit" }
 
-// vrrpGroups are those that routers announce themselves in. A NIC passes
-// neither to a host that did not ask for it.
+// vrrpGroups are the groups in which routers announce themselves. A NIC passes
+// neither to a host that did not join it.
 var vrrpGroups = [][6]byte{{0x01, 0, 0x5e, 0, 0, 0x12}, {0x33, 0x33, 0, 0, 0, 0x12}}
 
 func (o *Observer) joinVRRP(h routing.Host) {
@@ -126,7 +126,7 @@ func (o *Observer) Close() {
 	}
 }
 
-// Observe looks for a time, or until ctx is done, which is no error.
+// Observe observes for a time, or until ctx is done, which is no error.
 func Observe(ctx context.Context, o Options, d time.Duration) (routing.Evidence, error) {
 	x, err := Open(o)
 	if err != nil {
@@ -136,10 +136,10 @@ func Observe(ctx context.Context, o Options, d time.Duration) (routing.Evidence,
 	return x.Window(ctx, d, nil)
 }
 
-// Window looks for a time, or until ctx is done, and returns what was seen
-// since the last window. Connections that are undecided are in the next one
-// too. Four times a second it calls each, which may be nil; if that returns
-// true the window ends.
+// Window observes for a time, or until ctx is done, and returns what was seen
+// since the last window. Undecided connections are in the next window, too.
+// Four times a second it calls each, which may be nil; if that returns true the
+// window ends.
 func (o *Observer) Window(ctx context.Context, d time.Duration,
 	each func(Progress) bool) (routing.Evidence, error) {
 	end := time.Now().Add(d)
@@ -160,8 +160,9 @@ func (o *Observer) Window(ctx context.Context, d time.Duration,
 	return e, nil
 }
 
-// Forget forgets what was seen until now, undecided connections too, and begins
-// a window: what was sent before a change says nothing of what comes after.
+// Forget drops what was seen until now, undecided connections included, and
+// begins a window: packets before a change say nothing about what comes after
+// it.
 func (o *Observer) Forget() {
 	for o.ring.block(func(Meta, []byte) {}) {
 	}
@@ -176,7 +177,7 @@ func (o *Observer) look() routing.Evidence { return o.evidence(o.table.peek(o.no
 // now is the time of the kernel's stamps.
 func (o *Observer) now() time.Duration { return time.Duration(time.Now().UnixNano()) }
 
-// turn takes what has come, waits for more, and steers.
+// turn reads the packets that have come, waits for more, and steers.
 func (o *Observer) turn(d time.Duration) error {
 	end := time.Now().Add(d)
 	for {
@@ -205,7 +206,7 @@ func (o *Observer) take(m Meta, frame []byte) {
 	o.table.add(&p)
 }
 
-// relieve steers at once if a class has overrun its budget of a whole step.
+// relieve steers immediately if a class has overrun its budget of a whole step.
 func (o *Observer) relieve() error {
 	if time.Since(o.used.stepped) < atMost {
 		return nil
@@ -269,7 +270,7 @@ func (o *Observer) evidence(t tally) routing.Evidence {
 			Seconds: float64(to.Sub(o.used.from).Round(time.Millisecond)) / 1e9}}
 }
 
-// cookies is how many SYN cookies the namespace has sent.
+// cookies returns how many SYN cookies the namespace has sent.
 func (o *Observer) cookies() int64 {
 	b := make([]byte, 16<<10)
 	n, err := o.stat.ReadAt(b, 0)
@@ -301,6 +302,6 @@ func counter(text, head, name string) int64 {
 	return 0
 }
 
-// NotAllowed reports whether the error says that this user may not look at
+// NotAllowed reports whether the error means that this user may not observe
 // packets.
 func NotAllowed(err error) bool { return errors.Is(err, unix.EPERM) }

@@ -8,7 +8,7 @@ import (
 	"lasthop/routing"
 )
 
-// Meta is what the kernel says of a frame beside its bytes.
+// Meta is what the kernel reports of a frame besides its bytes.
 type Meta struct {
 	At     time.Duration // since the epoch
 	Link   int           // index of the interface
@@ -20,7 +20,7 @@ type Meta struct {
 	Length int           // of the whole frame, from the link header on
 }
 
-// Packet is what is read of a frame. Nothing of it is payload.
+// Packet is what is read of a frame. It contains no payload.
 type Packet struct {
 	Meta
 	From, To routing.MAC // zero on links without
@@ -30,7 +30,7 @@ type Packet struct {
 	Flags    uint8       // of TCP
 
 	Sport, Dport uint16     // of echoes, Dport is the identifier
-	Seq, Ack     uint32     // of TCP; of others, Seq tells packets of a flow apart
+	Seq, Ack     uint32     // of TCP; of other protocols, Seq tells packets of a flow apart
 	Payload      int        // of TCP, in bytes
 	Target       netip.Addr // of a neighbour solicitation or advertisement
 	hash         uint32     // see flowHash
@@ -39,11 +39,12 @@ type Packet struct {
 // Leaves reports whether the packet leaves this host.
 func (p *Packet) Leaves() bool { return p.Type == typeOutgoing }
 
-// is reports whether the flags of a handshake are just these.
+// is reports whether exactly these flags of a handshake are set.
 func (p *Packet) is(flags uint8) bool { return p.Flags&(flagSYN|flagACK) == flags }
 
-// Parse reads a frame as the filter leaves it. It returns false for whatever
-// the filter drops, ports and sampling aside, and for what is cut too short.
+// Parse reads a frame as the filter leaves it. It returns false for every frame
+// that the filter drops, without regard to ports and sampling, and for a frame
+// that is cut too short.
 func Parse(m Meta, frame []byte, salt uint32) (p Packet, ok bool) {
 	p.Meta = m
 	if m.HAType == hatypeLoopback || m.Tag&0xfff != 0 || m.Type == typeOtherHost ||
@@ -110,8 +111,8 @@ func (p *Packet) v6(b []byte, salt uint32) bool {
 	})
 }
 
-// extensions steps over extension headers. It returns the protocol behind them
-// and where that begins.
+// extensions skips extension headers. It returns the protocol behind them and
+// the place where that begins.
 func extensions(b []byte) (next uint8, at int, ok bool) {
 	next, at = b[6], 40
 	for range maxExtensions {
@@ -133,8 +134,8 @@ func extensions(b []byte) (next uint8, at int, ok bool) {
 	return next, at, true
 }
 
-// above reads the transport header, which begins at at; end is where the packet
-// ends.
+// above reads the transport header, which begins at at; end is the end of the
+// packet.
 func (p *Packet) above(b []byte, at, end int, hash func() uint32) bool {
 	is4 := p.Src.Is4()
 	switch {
@@ -190,7 +191,7 @@ func (p *Packet) isEcho() bool {
 		(!p.Leaves() && p.Kind == request || p.Leaves() && p.Kind == reply)
 }
 
-// class is how the filter samples the packet.
+// class returns how the filter samples the packet.
 func (p *Packet) class() class {
 	switch {
 	case p.Meta.Proto == etherARP, p.Proto == protoVRRP && !p.Leaves():

@@ -9,7 +9,7 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// maxProbes is how many routers are asked for their address in one run.
+// maxProbes is how many routers one run asks for their address.
 const maxProbes = 16
 
 // prober is a router without a name.
@@ -18,14 +18,14 @@ type prober struct {
 	mac  routing.MAC
 }
 
-// probe is how to ask it: from the address of this host to a client of the
-// router, with the MAC that the router sends to.
+// probe is how to ask a router: from the address of this host to a client of
+// the router, with the MAC that the router sends to.
 type probe struct {
 	own           routing.MAC
 	local, remote netip.Addr
 }
 
-// noteProbe notes how the router that sent a packet can be asked.
+// noteProbe records how to ask the router that sent a packet.
 func (t *table) noteProbe(k key, p *Packet) {
 	who := prober{p.Link, p.From}
 	if p.Leaves() || p.From == (routing.MAC{}) || len(t.probes) == 4*maxProbes ||
@@ -38,8 +38,8 @@ func (t *table) noteProbe(k key, p *Packet) {
 }
 
 // probeNameless sends one echo with a hop limit of 1 to each router whose
-// address is not known: it answers with its own address that the packet's time
-// is exceeded.
+// address is not known. The router answers with its own address that the
+// packet's time is exceeded.
 func (o *Observer) probeNameless() {
 	for who, how := range o.table.probes {
 		wire := o.table.net.wires[who.link]
@@ -74,7 +74,7 @@ func (p probe) frame(router routing.MAC) []byte {
 	return append(append(b, h...), echo...)
 }
 
-// checksum is that of IP (RFC 1071), over an even number of bytes.
+// checksum returns the checksum of IP (RFC 1071), over an even number of bytes.
 func checksum(b []byte, sum uint32) uint16 {
 	for i := 0; i < len(b); i += 2 {
 		sum += uint32(be16(b[i:]))

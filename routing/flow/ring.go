@@ -12,8 +12,8 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// The ring: 512 KiB, which a flood of 150,000 packets a second does not
-// overrun, since the sampling follows it.
+// The ring: 512 KiB. A flood of 150,000 packets a second does not overrun it,
+// since the sampling follows the flood.
 const (
 	blockBytes = 32 << 10
 	blocks     = 16
@@ -72,8 +72,8 @@ func (r *ring) prepare(filter *filterSpec) (err error) {
 }
 
 // fit attaches the first filter, so that the kernel has room for the next one
-// beside it. Where it has not (net.core.optmem_max, 20 kB before Linux 6.7),
-// the spec gets a smaller one. The socket receives nothing yet.
+// in addition. If the kernel has no room (net.core.optmem_max, 20 kB before
+// Linux 6.7), the spec gets a smaller filter. The socket receives nothing yet.
 func (r *ring) fit(s *filterSpec) error {
 	for {
 		program, err := s.assemble()
@@ -111,7 +111,7 @@ func (r *ring) attach(program []bpf.RawInstruction) error {
 	return nil
 }
 
-// join lets a NIC pass a multicast group of Ethernet.
+// join makes a NIC pass a multicast group of Ethernet.
 func (r *ring) join(link int, group [6]byte) error {
 	m := unix.PacketMreq{Ifindex: int32(link), Type: unix.PACKET_MR_MULTICAST, Alen: 6}
 	copy(m.Address[:], group[:])
@@ -129,7 +129,7 @@ func (r *ring) drops() int {
 
 func (r *ring) close() {
 	if r.mem != nil {
-		_ = unix.Munmap(r.mem) // of our own memory: cannot fail
+		_ = unix.Munmap(r.mem) // of lasthop's own memory: cannot fail
 	}
 	unix.Close(r.fd)
 }
@@ -176,7 +176,7 @@ func (r *ring) status() *uint32 {
 	return (*uint32)(unsafe.Pointer(&r.mem[r.next*blockBytes+blockStatus]))
 }
 
-// block hands the frames of the next block to take, and the block back to the
+// block passes the frames of the next block to take, and the block back to the
 // kernel. It returns false if there is none.
 func (r *ring) block(take func(Meta, []byte)) bool {
 	if atomic.LoadUint32(r.status())&unix.TP_STATUS_USER == 0 {

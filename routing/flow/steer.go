@@ -16,12 +16,13 @@ const (
 	coarsest = 16
 )
 
-// coarse is where a window begins: the traffic is not known yet.
+// coarse is the mask at the beginning of a window: the traffic is not known
+// yet.
 var coarse = masks{handshake: 1<<4 - 1, payload: 1<<4 - 1,
 	requests: 1<<4 - 1, segments: 1<<8 - 1}
 
-// steer returns the masks for the time to come after taken packets of each
-// class in a time.
+// steer returns the masks for the next step, from the packets of each class
+// taken in a time.
 func (m masks) steer(taken [classes]int, in time.Duration) masks {
 	for c := range m {
 		m[c] = steered(m[c], taken[c], int(budget*in/time.Second))
@@ -29,7 +30,7 @@ func (m masks) steer(taken [classes]int, in time.Duration) masks {
 	return m
 }
 
-// steered makes a mask finer while so few packets fit that as many and three
+// steered makes a mask finer if so few packets fit that twice as many and three
 // more would fit at the next step too, and coarser if too many were taken.
 func steered(mask uint32, taken, fit int) uint32 {
 	n := bits.Len32(mask)
@@ -42,5 +43,5 @@ func steered(mask uint32, taken, fit int) uint32 {
 	return 1<<n - 1
 }
 
-// oneIn is what a mask means: one packet in so many.
+// oneIn returns the meaning of a mask: one packet in so many.
 func oneIn(mask uint32) int { return int(mask) + 1 }

@@ -16,7 +16,7 @@ const (
 	// kernel repeats a SYN and a SYN-ACK after a second, the payload of a
 	// LAN's connection after 200 ms.
 	again = 200 * time.Millisecond
-	// quiet is how long an answer must not be repeated to be taken for
+	// quiet is how long an answer must stay unrepeated to count as
 	// acknowledged.
 	quiet = 1200 * time.Millisecond
 	// young is how old an undecided connection may be to be in the next
@@ -63,7 +63,7 @@ type flow struct {
 	in, out side
 	first   time.Duration
 	syn     mark  // the request
-	answer  mark  // our SYN-ACK
+	answer  mark  // this host's SYN-ACK
 	sent    bytes // payload that left, of a connection that is older than the window
 	hash    uint32
 	shown   traits
@@ -151,8 +151,8 @@ func (t *table) add(p *Packet) {
 	}
 }
 
-// keyOf returns the flow of a packet. It returns false for what is no
-// listener's.
+// keyOf returns the flow of a packet. It returns false for a packet that is for
+// no listener.
 func (t *table) keyOf(p *Packet) (k key, ok bool) {
 	local, remote, rport := p.Dst, p.Src, p.Sport
 	if p.Leaves() {
@@ -166,9 +166,9 @@ func (t *table) keyOf(p *Packet) (k key, ok bool) {
 	return k, t.net.listens(transportOf(p.Proto), local, k.lport)
 }
 
-// cross notes where a packet crossed the edge of the host. It reports whether
-// the same packet was seen on another device before. Of one that comes in the
-// last device counts, of one that leaves the first.
+// cross records where a packet crossed the edge of the host. It reports whether
+// the same packet was seen on another device before. For a packet that comes in
+// the last device counts, for one that leaves the first.
 func (f *flow) cross(p *Packet) (twice bool) {
 	s, mac := &f.in, p.From
 	if p.Leaves() {
@@ -183,7 +183,7 @@ func (f *flow) cross(p *Packet) (twice bool) {
 	return twice
 }
 
-// enters notes a TCP segment that comes in.
+// enters records a TCP segment that comes in.
 func (f *flow) enters(p *Packet) {
 	switch {
 	case p.Flags&flagRST != 0:
@@ -206,7 +206,7 @@ func (b bytes) acked(ack uint32) bool {
 	return n > 0 && n <= b.to-b.from
 }
 
-// leaves notes a TCP segment that leaves.
+// leaves records a TCP segment that leaves.
 func (f *flow) leaves(p *Packet) {
 	switch {
 	case p.Flags&flagRST != 0:
@@ -246,8 +246,8 @@ const (
 	refused
 )
 
-// state concludes from what was seen until now. What a flood or a loss could
-// have caused is left undecided.
+// state concludes from the packets so far. It leaves undecided what a flood or
+// a loss could have caused.
 func (f *flow) state(now time.Duration) state {
 	whole := !f.has(halfInvisible)
 	switch {
@@ -259,7 +259,8 @@ func (f *flow) state(now time.Duration) state {
 		return unconfirmed
 	case f.sent != (bytes{}):
 		// The handshake was before the window, or not in the sampling.
-		// It was: nobody can make this host send payload without.
+		// There was one: no sender can make this host send payload
+		// without it.
 		return confirmed
 	case f.has(requested) && f.has(asksAgain) && f.out.link == 0 && whole:
 		return unanswered
@@ -326,9 +327,9 @@ func (f *flow) rank(now time.Duration) time.Duration {
 	return f.first
 }
 
-// evict makes room: it forgets about one flow in sixteen, those of the smallest
+// evict makes room: it drops about one flow in sixteen, those of the smallest
 // ranks. The first flows that a range over the map yields are a sample of all.
-// What is decided is counted before.
+// It counts decided flows before.
 func (t *table) evict() {
 	sample := make([]time.Duration, 0, 1024)
 	for _, f := range t.all() {
@@ -354,9 +355,8 @@ func (t *table) evict() {
 func (t *table) fold(k key, f *flow) { t.tally.add(k, f, f.state(t.now)) }
 
 // turn ends the window at a time: it counts all flows. It keeps for the next
-// window those that are undecided and young, and those whose payload is not
-// acknowledged, which is to be known again when it is repeated. now must not be
-// before a packet.
+// window those that are undecided and young, and those with unacknowledged
+// payload, so that a repetition is recognised. now must not be before a packet.
 func (t *table) turn(now time.Duration) tally {
 	t.now = max(t.now, now)
 	done := t.tally
@@ -373,7 +373,7 @@ func (t *table) turn(now time.Duration) tally {
 	return done
 }
 
-// peek counts as turn does, and ends nothing.
+// peek counts as turn does, but does not end the window.
 func (t *table) peek(now time.Duration) tally {
 	t.now, t.forgotten = max(t.now, now), t.evicted
 	done := t.tally.clone()

@@ -17,7 +17,7 @@ const maxClients = 32768
 type tally struct {
 	net     *network
 	ways    map[wayKey]*counted
-	clients int // told apart, of all ways; one of several counts several times
+	clients int // told apart, of all ways; a client of several ways counts for each
 }
 
 type wayKey struct {
@@ -28,7 +28,7 @@ type wayKey struct {
 	in, out   crossing
 }
 
-// crossing is a side as ways are told apart by it.
+// crossing is a side in the form that tells ways apart.
 type crossing struct {
 	wire string
 	mac  routing.MAC
@@ -42,7 +42,7 @@ type counted struct {
 
 func newTally(n *network) tally { return tally{net: n, ways: map[wayKey]*counted{}} }
 
-// clone returns a copy that changes alone.
+// clone returns an independent copy.
 func (t tally) clone() tally {
 	t.ways = maps.Clone(t.ways)
 	for k, c := range t.ways {
@@ -53,8 +53,8 @@ func (t tally) clone() tally {
 	return t
 }
 
-// add counts a flow. One that was not seen to come in has no way; nor has one
-// without answer that was no request.
+// add counts a flow. A flow that was not seen to come in has no way; nor has an
+// unanswered one without a request.
 func (t *tally) add(k key, f *flow, s state) {
 	if f.in.link == 0 || k.proto == protoTCP && f.out.link == 0 && !f.has(requested) {
 		return
@@ -104,7 +104,7 @@ func (t *tally) named(s side) routing.Crossing {
 	return routing.Crossing{Link: t.net.links[link], Wire: t.net.wires[link], MAC: s.mac}
 }
 
-// ask adds which next hop was asked for in vain to the ways by which nothing
+// ask adds the next hops that did not answer to the ways by which no packet
 // left.
 func (t *tally) ask(names *nameTable, now time.Duration) {
 	for k, c := range t.ways {
@@ -124,7 +124,7 @@ func (t *tally) list(cookies bool) []routing.SeenWay {
 	answered := t.answered()
 	for k, c := range t.ways {
 		if k.out.wire == "" && c.count.Unanswered == 0 && answered[k.withoutOut()] {
-			continue // too early, or the sampling took one direction alone
+			continue // too early, or the sampling took only one direction
 		}
 		w := c.way(k)
 		if cookies {
@@ -163,7 +163,7 @@ func (k wayKey) withoutOut() wayKey {
 	return k
 }
 
-// answered are the ways in by which something left.
+// answered are the ways in by which some reply left.
 func (t *tally) answered() map[wayKey]bool {
 	in := map[wayKey]bool{}
 	for k := range t.ways {
@@ -174,7 +174,7 @@ func (t *tally) answered() map[wayKey]bool {
 	return in
 }
 
-// distinct is how many clients all ways have.
+// distinct returns how many clients all ways have.
 func (t *tally) distinct() int {
 	all := make([][16]byte, 0, t.clients)
 	for _, c := range t.ways {

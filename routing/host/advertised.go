@@ -21,7 +21,7 @@ type in6RTMsg struct {
 }
 
 // addAdvertised adds an IPv6 route to main as a router's advertisement would.
-// Netlink has no word for it; the ioctl that was there before has.
+// Netlink cannot express such a route; the older ioctl can.
 func addAdvertised(r routing.Route, index int) error {
 	s, err := unix.Socket(unix.AF_INET6, unix.SOCK_DGRAM|unix.SOCK_CLOEXEC, 0)
 	if err != nil {

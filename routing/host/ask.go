@@ -12,11 +12,11 @@ import (
 )
 
 // Ask asks the kernel which way packets of its own take, and returns an answer
-// for each query. A reject route is a Way with its type where the kernel tells
-// it: for IPv4 it tells EHOSTUNREACH (unreachable), EACCES (prohibit) and
-// EINVAL (blackhole, or a source that cannot be); ENETUNREACH is the zero Way,
-// for no route, an `unreachable` rule, and an IPv4 source that is not assigned
-// here alike. The first error ends the asking.
+// for each query. A reject route is a Way with its type, if the kernel reports
+// the type. For IPv4 it reports EHOSTUNREACH (unreachable), EACCES (prohibit)
+// and EINVAL (blackhole, or an impossible source). ENETUNREACH is the zero Way:
+// for no route, for an `unreachable` rule, and for an IPv4 source that is not
+// assigned here. Ask stops at the first error.
 func (k *Kernel) Ask(qs []routing.Query) ([]routing.Way, error) {
 	r := &reading{conn: &k.conn}
 	ways := make([]routing.Way, len(qs))
@@ -30,7 +30,7 @@ func (k *Kernel) Ask(qs []routing.Query) ([]routing.Way, error) {
 }
 
 // ask asks for one way. It reads the links if they were not read, and again if
-// the answer names one that has come since.
+// the answer names a new one.
 func (r *reading) ask(q routing.Query) (routing.Way, error) {
 	if err := r.needLinks(); err != nil {
 		return routing.Way{}, err
@@ -61,7 +61,7 @@ func encodeQuery(q routing.Query, index map[string]int) (message, error) {
 	family := routing.FamilyOf(q.Dst)
 	h := unix.RtMsg{Family: afOf(family), Dst_len: uint8(family.Bits())}
 	if family == routing.IPv4 {
-		// IPv6 always tells the table, and refuses the flag when it
+		// IPv6 always returns the table, and refuses the flag when it
 		// checks strictly.
 		h.Flags = unix.RTM_F_LOOKUP_TABLE
 	}
@@ -78,7 +78,7 @@ func encodeQuery(q routing.Query, index map[string]int) (message, error) {
 		m.putUint32(unix.RTA_OIF, uint32(index[q.OIF]))
 	}
 	m.putNumber(unix.RTA_MARK, q.Mark)
-	if q.Proto != 0 { // else the kernel takes it for UDP
+	if q.Proto != 0 { // else the kernel assumes UDP
 		m.put(unix.RTA_IP_PROTO, []byte{q.Proto})
 		m.put(unix.RTA_SPORT, binary.BigEndian.AppendUint16(nil, q.Sport))
 		m.put(unix.RTA_DPORT, binary.BigEndian.AppendUint16(nil, q.Dport))

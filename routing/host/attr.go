@@ -10,7 +10,7 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// errShort says that a message ended before its parts did.
+// errShort means that a message ended before its parts did.
 var errShort = errors.New("message too short")
 
 var native = binary.NativeEndian
@@ -153,7 +153,7 @@ func (m *message) put(kind int, value []byte) {
 
 func (m *message) putUint32(kind int, v uint32) { m.put(kind, native.AppendUint32(nil, v)) }
 
-// putNumber puts a number for which 0 is the same as none.
+// putNumber puts a number, unless it is 0.
 func (m *message) putNumber(kind int, v uint32) {
 	if v != 0 {
 		m.putUint32(kind, v)

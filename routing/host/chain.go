@@ -10,7 +10,8 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// This file reads the chains of nf_tables: which packets come to which of them.
+// This file reads the chains of nf_tables and finds which packets come to which
+// of them.
 
 type nftChain struct {
 	family      uint8 // NFPROTO_*
@@ -33,7 +34,7 @@ type nftRule struct {
 	only        uint8 // NFPROTO_* that it asks for; 0 for any
 }
 
-// decodeRuleHead reads all of a rule but what is in its expressions.
+// decodeRuleHead reads a rule except for the contents of its expressions.
 func decodeRuleHead(msg []byte) (r nftRule, err error) {
 	h, list, err := decode[unix.Nfgenmsg](msg)
 	if err != nil {
@@ -55,7 +56,8 @@ func expression(e attr) (name string, data []attr, err error) {
 	return find(expr, unix.NFTA_EXPR_NAME).string(), data, errors.Join(err1, err2)
 }
 
-// each visits the expressions of a rule, and notes the family that it asks for.
+// each visits the expressions of a rule, and records the family that the rule
+// asks for.
 func (r *nftRule) each(visit func(name string, data []attr) error) error {
 	asked := false // for the family, by the expression before
 	for _, e := range r.expressions {
@@ -132,19 +134,19 @@ type hooked struct {
 	nftChain
 	hook uint32 // NF_INET_*; of a device NF_NETDEV_*
 	kind string // "filter", "nat", "route"
-	// the table belongs to a process, and goes with it
+	// the table belongs to a process, and ends with it
 	owned bool
 }
 
-// local reports whether the chain sees only what this host sends and what is
-// for it.
+// local reports whether the chain sees only packets that this host sends or
+// receives.
 func (h hooked) local() bool {
 	return h.family != unix.NFPROTO_NETDEV &&
 		(h.hook == unix.NF_INET_LOCAL_IN || h.hook == unix.NF_INET_LOCAL_OUT)
 }
 
-// hookedChains lists the chains that the kernel calls. It calls none of a table
-// that is dormant.
+// hookedChains lists the chains that the kernel calls. It calls no chain of a
+// dormant table.
 func (c *conn) hookedChains() ([]hooked, error) {
 	const dormant, owned, persist = 1, 2, 4 // NFT_TABLE_F_*
 	tables, err1 := c.listNFT(unix.NFT_MSG_GETTABLE, unix.NFT_MSG_NEWTABLE, nfMessage(0))
@@ -181,9 +183,9 @@ type familyChain struct {
 	routing.Family
 }
 
-// forwarded returns the chains that forwarded packets may come to, as far as
-// the rules that were found are concerned: the rules of all chains are read
-// only if one of them is in a chain that others lead to.
+// forwarded returns the chains that forwarded packets may come to. It follows
+// the rules that were found: it reads the rules of all chains only if one of
+// these rules is in a chain that other chains lead to.
 func forwarded(c *conn, chains []hooked, found []nftLookup) (_ map[familyChain]bool, err error) {
 	var from []familyChain
 	called := map[nftChain]bool{}
@@ -230,7 +232,7 @@ func (c *conn) leads() (map[familyChain][]familyChain, error) {
 	return leads, nil
 }
 
-// reached returns everything that the first ones lead to, and these.
+// reached returns the first chains and all chains that they lead to.
 func reached[T comparable](first []T, leads func(T) []T) map[T]bool {
 	all := map[T]bool{}
 	for len(first) > 0 {

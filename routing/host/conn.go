@@ -13,14 +13,13 @@ import (
 )
 
 // conn is the rtnetlink sockets of one network namespace. They stay in the
-// namespace, so no thread need be pinned.
+// namespace, so no thread has to be pinned.
 type conn struct {
 	// Fault is for tests: it is called before each request with its message
-	// type (RTM_*), and an error it returns is returned in the request's
-	// place.
+	// type (RTM_*), and an error that it returns replaces the request's.
 	Fault func(kind int) error
 
-	ns    netns.NsHandle // kept open: a process's number may become another's
+	ns    netns.NsHandle // kept open: the kernel may reuse a process's number
 	inode uint64
 	own   bool
 	sockets
@@ -30,13 +29,13 @@ type conn struct {
 
 type sockets struct {
 	handle *netlink.Handle  // links, addresses, neighbours
-	raw    *nl.SocketHandle // the rest, with the kernel's words on errors
-	// dumps of the rest, without: the library panics on the words of a dump
-	// that fails
+	raw    *nl.SocketHandle // all other requests, with the kernel's error texts
+	// dumps of all other objects, without error texts: the library panics
+	// on the text of a dump that fails
 	dumps *nl.SocketHandle
 }
 
-// ours is the namespace of the calling thread, which is the process's unless a
+// ours is the namespace of the calling thread: the process's own, unless a
 // caller pins threads.
 const ours = "/proc/thread-self/ns/net"
 
@@ -55,8 +54,8 @@ func (c *conn) open() error {
 	return c.Reopen()
 }
 
-// Reopen opens the sockets anew, in the same namespace. After an error the old
-// ones are still there.
+// Reopen opens the sockets again, in the same namespace. After an error the old
+// ones are still open.
 func (c *conn) Reopen() error {
 	s, port, err := c.connect()
 	if err != nil {
@@ -69,8 +68,8 @@ func (c *conn) Reopen() error {
 	return nil
 }
 
-// connect opens sockets, and returns the port that writes are sent from. Those
-// that were opened before an error are returned with it.
+// connect opens sockets, and returns the port that writes are sent from. After
+// an error it returns the sockets that it has opened.
 func (c *conn) connect() (s sockets, port uint32, err error) {
 	if s.handle, err = netlink.NewHandleAt(c.enter(), unix.NETLINK_ROUTE); err != nil {
 		return s, 0, err
@@ -106,8 +105,8 @@ func (c *conn) socket() (*nl.SocketHandle, error) {
 	if err != nil {
 		return nil, err
 	}
-	// A kernel before 4.20 lacks it, and then sends more than it is asked
-	// for.
+	// A kernel before 4.20 lacks the option, and then sends more than the
+	// request asks for.
 	_ = unix.SetsockoptInt(s.GetFd(), unix.SOL_NETLINK, unix.NETLINK_GET_STRICT_CHK, 1)
 	wait := unix.NsecToTimeval(int64(timeout))
 	if err := errors.Join(s.SetSendTimeout(&wait), s.SetReceiveTimeout(&wait)); err != nil {
@@ -117,8 +116,8 @@ func (c *conn) socket() (*nl.SocketHandle, error) {
 	return &nl.SocketHandle{Socket: s}, nil
 }
 
-// enter is the namespace to enter for a socket. Entering one needs
-// CAP_SYS_ADMIN, even one's own; reading needs nothing.
+// enter is the namespace to enter for a socket. Entering a namespace needs
+// CAP_SYS_ADMIN, even for one's own; reading needs no capability.
 func (c *conn) enter() netns.NsHandle {
 	if c.own {
 		return netns.None()
@@ -126,11 +125,12 @@ func (c *conn) enter() netns.NsHandle {
 	return c.ns
 }
 
-// Inode identifies the network namespace on this machine: it names the lock.
+// Inode returns the number that identifies the network namespace on this
+// machine: it names the lock.
 func (c *conn) Inode() uint64 { return c.inode }
 
-// Own reports whether the namespace is the process's own, however it was named,
-// so that files such as DHCP leases speak of it.
+// Own reports whether the namespace is the process's own, by whatever name it
+// was opened. Then files such as DHCP leases are about it.
 func (c *conn) Own() bool { return c.own }
 
 // Writes returns how many messages that change something were sent so far.
@@ -144,7 +144,7 @@ func (c *conn) Close() {
 }
 
 // inside runs f on a thread that is in the namespace. The thread ends with it,
-// so nothing has to be set back.
+// so the namespace is not restored.
 func (c *conn) inside(f func() error) error {
 	if c.own {
 		return f()
@@ -182,7 +182,7 @@ func list[T any](c *conn, kind int, dump func() ([]T, error)) ([]T, error) {
 	})
 }
 
-// dumpTries bounds how often a dump that changes interrupted is taken anew.
+// dumpTries bounds how often a dump is repeated because changes interrupted it.
 const dumpTries = 20
 
 // untorn repeats a dump that a change interrupted: its result may lack objects

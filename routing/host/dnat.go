@@ -17,9 +17,9 @@ import (
 
 // DNATs lists the destination translations of the namespace that a packet from
 // outside may meet: those in a chain of nf_tables or iptables-legacy at
-// prerouting, or in one that such a chain leads to. It needs root. A match that
-// is not understood (a mark, a source, a type of address) counts as if it
-// were not there.
+// prerouting, or in a chain that such a chain leads to. It needs root. It
+// ignores a match that it does not understand (a mark, a source, a type of
+// address), as if the rule did not have it.
 func (k *Kernel) DNATs() ([]routing.DNAT, error) {
 	w, err := k.natChains()
 	if err != nil {
@@ -47,8 +47,8 @@ func (k *Kernel) LegacyDNATs() (out []routing.DNAT, err error) {
 	return out, err
 }
 
-// natRule is one thing that a rule does: it sends packets elsewhere, or lets
-// another chain look at them.
+// natRule is one effect of a rule: it sends packets elsewhere, or passes them
+// to another chain.
 type natRule struct {
 	routing.DNAT        // which packets
 	jump         string // the other chain
@@ -100,8 +100,8 @@ func (w *natWalk) chain(name string, come routing.DNAT, jumps int) error {
 	return nil
 }
 
-// narrow returns the second translation for the packets alone that are those of
-// the first, too. It reports whether there may be any.
+// narrow restricts the second translation to packets that the first one
+// matches, too. It reports whether there may be any.
 func narrow(a, b routing.DNAT) (routing.DNAT, bool) {
 	some := a.Transport == "" || b.Transport == "" || a.Transport == b.Transport
 	b.Transport = cmp.Or(b.Transport, a.Transport)
@@ -124,9 +124,9 @@ func narrow(a, b routing.DNAT) (routing.DNAT, bool) {
 	return b, some
 }
 
-// bothLinks is the condition of packets that come in by links of both, and
-// reports whether there may be any. Where two conditions are more than one can
-// say, it is one of them.
+// bothLinks returns the condition of packets that come in by links of both, and
+// reports whether there may be any. If one condition cannot express both, it
+// returns one of them.
 func bothLinks(a, b routing.DNAT) (in string, some bool) {
 	notA, otherA := strings.CutPrefix(a.In, "!")
 	notB, otherB := strings.CutPrefix(b.In, "!")
@@ -145,8 +145,8 @@ func bothLinks(a, b routing.DNAT) (in string, some bool) {
 	return b.In, false
 }
 
-// linkNamed is a condition by the bytes of a name, of which the 0 at its end
-// may be missing where others follow it.
+// linkNamed returns a condition by the bytes of a name. The 0 at its end may be
+// missing if the rule matches a prefix.
 func linkNamed(b []byte) string {
 	name, _, whole := bytes.Cut(b, []byte{0})
 	if !whole && len(b) < unix.IFNAMSIZ {
@@ -171,14 +171,14 @@ func common(a, b []netip.Prefix) (out []netip.Prefix) {
 	return out
 }
 
-// natReader takes in the parts of a rule in their order.
+// natReader reads the parts of a rule in their order.
 type natReader struct {
 	origin string
 	come   []routing.DNAT // the packets that come to the next part
 	rules  []natRule
 }
 
-// only says that the next part sees packets of the conditions alone.
+// only restricts the next part to packets that meet the conditions.
 func (r *natReader) only(conditions ...routing.DNAT) {
 	var out []routing.DNAT
 	for _, a := range r.come {
@@ -191,7 +191,7 @@ func (r *natReader) only(conditions ...routing.DNAT) {
 	r.come = merged(out)
 }
 
-// merged joins translations that differ in their addresses alone.
+// merged joins translations that differ only in their addresses.
 func merged(list []routing.DNAT) []routing.DNAT {
 	type rest struct {
 		in, transport string
@@ -210,7 +210,7 @@ func merged(list []routing.DNAT) []routing.DNAT {
 	return out
 }
 
-// jump says that packets of a condition go through another chain.
+// jump records that packets that meet a condition go through another chain.
 func (r *natReader) jump(chain string, condition routing.DNAT) {
 	for _, a := range r.come {
 		if d, some := narrow(a, condition); some {
@@ -219,7 +219,7 @@ func (r *natReader) jump(chain string, condition routing.DNAT) {
 	}
 }
 
-// send says where packets are sent.
+// send records where packets are sent.
 func (r *natReader) send(to routing.DNAT) {
 	for _, a := range r.come {
 		if d, some := narrow(a, to); some {
@@ -229,7 +229,7 @@ func (r *natReader) send(to routing.DNAT) {
 	}
 }
 
-// whole is every address of a family.
+// whole returns every address of a family.
 func whole(f routing.Family) netip.Prefix {
 	if f == routing.IPv4 {
 		return netip.PrefixFrom(netip.IPv4Unspecified(), 0)
@@ -237,14 +237,15 @@ func whole(f routing.Family) netip.Prefix {
 	return netip.PrefixFrom(netip.IPv6Unspecified(), 0)
 }
 
-// wholeOf is every address of the families that a table of nf_tables sees.
+// wholeOf returns every address of the families that a table of nf_tables sees.
 var wholeOf = map[uint8][]netip.Prefix{
 	unix.NFPROTO_IPV4: {whole(routing.IPv4)},
 	unix.NFPROTO_IPV6: {whole(routing.IPv6)},
 	unix.NFPROTO_INET: {whole(routing.IPv4), whole(routing.IPv6)},
 }
 
-// toPorts is a condition. NGINX listens on no port 0, which stands for all.
+// toPorts returns a condition by ports. NGINX listens on no port 0, so 0 stands
+// for all ports.
 func toPorts(first, last uint16) routing.DNAT {
 	if first == 0 && last == 65535 || last < first {
 		return routing.DNAT{}
@@ -252,7 +253,7 @@ func toPorts(first, last uint16) routing.DNAT {
 	return routing.DNAT{First: max(first, 1), Last: max(last, 1)}
 }
 
-// toProtocol is a condition by a number of IPPROTO_*.
+// toProtocol returns a condition by a number of IPPROTO_*.
 func toProtocol(n uint8) routing.DNAT {
 	switch n {
 	case unix.IPPROTO_TCP:
@@ -263,8 +264,8 @@ func toProtocol(n uint8) routing.DNAT {
 	return routing.DNAT{Transport: fmt.Sprintf("protocol %d", n)}
 }
 
-// xtMatch reads a match of iptables, of either kind; ok is false for one that
-// is not understood (struct xt_tcp, xt_udp, xt_multiport_v1,
+// xtMatch reads a match of iptables, of either kind. ok is false for a match
+// that it does not understand (struct xt_tcp, xt_udp, xt_multiport_v1,
 // xt_iprange_mtinfo).
 func xtMatch(name string, revision uint8, info []byte, six bool) (out []routing.DNAT, ok bool) {
 	at := func(at int) []byte { // a port, which they hold in the host's order
@@ -319,8 +320,8 @@ func xtMatch(name string, revision uint8, info []byte, six bool) (out []routing.
 	return out, true
 }
 
-// xtTarget reads a target of iptables, of either kind; ok is false for one that
-// leaves the address as it is.
+// xtTarget reads a target of iptables, of either kind. ok is false for a target
+// that keeps the address.
 func xtTarget(name string, revision uint8, info []byte, six bool) (to routing.DNAT, ok bool) {
 	switch name {
 	case "REDIRECT":
@@ -348,8 +349,8 @@ func xtTarget(name string, revision uint8, info []byte, six bool) (to routing.DN
 	return to, false
 }
 
-// natChains reads what nf_tables has at prerouting. The rules of a chain are
-// read when a packet may come there: other tables and their sets are not.
+// natChains reads what nf_tables has at prerouting. It reads the rules of a
+// chain only if a packet may come there, and so no other tables and their sets.
 func (c *conn) natChains() (*natWalk, error) {
 	chains, err := c.hookedChains()
 	w := &natWalk{}
@@ -375,7 +376,7 @@ func (c *conn) natChains() (*natWalk, error) {
 	return w, err
 }
 
-// readOnce reads the rules of a chain when they are first asked for.
+// readOnce reads the rules of a chain at their first use.
 func (c *conn) readOnce(unread map[string][][]byte) func(chain string) ([]natRule, error) {
 	rulesOf, names := map[string][]natRule{}, map[int]string{}
 	known := nftKnown{c.elements, func(index int) string {

@@ -17,23 +17,23 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// Event is one change of the namespace that somebody else made, or the kernel
+// Event is one change of the namespace by another program or by the kernel
 // itself.
 //
-// Events say when to look again, not what is there: the kernel flushes IPv4
-// routes with their link or address and tells of the link or the address alone.
+// Events say when to read the host again, not what is there: when a link or an
+// address goes, the kernel flushes its IPv4 routes and reports only the link or
+// the address.
 type Event struct {
 	// "link", "address", "route", "rule", "filter", "forwarding" or
-	// "ruleset"; "lost"
-	// where events were lost: anything may have changed; "deaf" while none
-	// can be heard, until the next "lost"
+	// "ruleset"; "lost" if events were lost: anything may have changed;
+	// "deaf" while no event can be received, until the next "lost"
 	Kind string
 	// in `ip` syntax with a verb: "rule deleted: 5102: from 10.0.1.0/24 iif
 	// lo lookup 20337 proto 76", "link eth1 down"
 	Text   string
-	Rule   *routing.Rule   // the deleted rule, if it was ours
-	Route  *routing.Route  // the deleted route, if it was ours
-	Filter *routing.Filter // the deleted filter, if it was ours
+	Rule   *routing.Rule   // the deleted rule, if it was lasthop's
+	Route  *routing.Route  // the deleted route, if it was lasthop's
+	Filter *routing.Filter // the deleted filter, if it was lasthop's
 
 	// What it is about.
 	Links   []string       // that have changed, or whose master has; of an address the link
@@ -44,7 +44,7 @@ type Event struct {
 }
 
 const (
-	// bytes, which the kernel doubles: storms wait here while events are
+	// bytes, which the kernel doubles: bursts wait here while events are
 	// decoded
 	eventBuffer  = 4 << 20
 	eventQueue   = 1024 // events that may wait for the reader
@@ -54,21 +54,23 @@ const (
 	skipStats    = 8   // RTEXT_FILTER_SKIP_STATS: no counters in a dump of links
 )
 
-// eventGroups are the multicast groups of the routing socket that are listened
-// to (RTNLGRP_*). Neighbours are not: they come and go with traffic.
+// eventGroups are the multicast groups of the routing socket that the
+// subscription joins (RTNLGRP_*). It does not join that of neighbours: they
+// come and go with traffic.
 var eventGroups = []uint{unix.RTNLGRP_LINK, unix.RTNLGRP_IPV4_IFADDR, unix.RTNLGRP_IPV6_IFADDR,
 	unix.RTNLGRP_IPV4_ROUTE,
 	unix.RTNLGRP_IPV6_ROUTE, unix.RTNLGRP_IPV4_RULE, unix.RTNLGRP_IPV6_RULE,
 	unix.RTNLGRP_IPV4_NETCONF, unix.RTNLGRP_IPV6_NETCONF, unix.RTNLGRP_TC}
 
-// Subscribe reports changes from now on, until ctx ends; then the channel is
-// closed. It must be called before the first Read, so that nothing falls in
-// between. What this Kernel writes and owns by numbers is not reported. Whoever
-// reads too slowly gets one "lost" for all that waited. A socket that breaks is
-// opened anew inside, which gives a "lost" as well. So is one that cannot be
-// opened, unless this user may not.
+// Subscribe reports changes from now on, until ctx ends; then it closes the
+// channel. Call it before the first Read, so that no change is missed in
+// between. It does not report this Kernel's own writes of objects that lasthop
+// owns by numbers. If the reader is too slow, one "lost" replaces all waiting
+// events. Subscribe reopens a socket that breaks, and reports "lost". It does
+// the same with a socket that cannot be opened, unless this user has no right
+// to it.
 //
-// There is to be one subscription at a time. It runs beside the Kernel's other
+// Have one subscription at a time. It runs concurrently with the Kernel's other
 // calls and outlives Close.
 func (k *Kernel) Subscribe(ctx context.Context, n routing.Numbers) (<-chan Event, error) {
 	s, err := k.subscription(n)
@@ -83,13 +85,13 @@ func (k *Kernel) Subscribe(ctx context.Context, n routing.Numbers) (<-chan Event
 type subscription struct {
 	numbers routing.Numbers
 	echoes  *echoes
-	ns      netns.NsHandle // a copy of our own, or none where the namespace need not be entered
+	ns      netns.NsHandle // its own copy, or none if the namespace need not be entered
 	buffer  int
 	out     chan Event
 	putting sync.Mutex
-	// of nf_tables; nil if it cannot be listened to
+	// of nf_tables; nil if it is not available
 	rules    *nl.NetlinkSocket
-	nftables *nftables // as the Kernel or this has read it last
+	nftables *nftables // as the Kernel or the subscription has read it last
 	socket   *nl.NetlinkSocket
 	port     uint32
 	links    map[int]linkState
@@ -120,7 +122,7 @@ func (k *Kernel) subscription(n routing.Numbers) (*subscription, error) {
 }
 
 // connect opens the socket and asks for the links on it, so that later messages
-// can be told from what is known.
+// can be compared with what is known.
 func (s *subscription) connect() error {
 	socket, err := nl.SubscribeAt(s.ns, netns.None(), unix.NETLINK_ROUTE, eventGroups...)
 	if err != nil {
@@ -146,7 +148,7 @@ func (s *subscription) close() {
 	}
 }
 
-// run follows the socket, and opens it anew when it breaks.
+// run follows the socket, and opens it again when it breaks.
 func (s *subscription) run(ctx context.Context) {
 	defer s.close()
 	defer close(s.out)
@@ -195,7 +197,7 @@ func (s *subscription) follow(ctx context.Context) error {
 	}
 }
 
-// read reports what messages say.
+// read reports the changes in messages.
 func (s *subscription) read(messages []syscall.NetlinkMessage) error {
 	for _, m := range messages {
 		switch {
@@ -219,8 +221,8 @@ func (s *subscription) read(messages []syscall.NetlinkMessage) error {
 	return nil
 }
 
-// put queues an event. Where the reader is too slow, all that waits becomes one
-// "lost"; the socket must not fill up instead.
+// put queues an event. If the reader is too slow, one "lost" replaces all
+// waiting events; the socket must not fill up instead.
 func (s *subscription) put(e Event) {
 	s.putting.Lock()
 	defer s.putting.Unlock()
@@ -255,17 +257,17 @@ func (s *subscription) askLinks() error {
 	return s.socket.Send(req)
 }
 
-// echoes is what a Kernel sent, so that a subscription knows it again. The
-// notice of a rule or route names the port of the socket that asked for it;
-// that of a link names nobody.
+// echoes is what a Kernel sent, so that a subscription recognises the notices
+// of it. The notice of a rule or route names the port of the socket that asked
+// for it; that of a link names no sender.
 type echoes struct {
 	mu     sync.Mutex
 	ports  []uint32
 	groups []routing.LinkGroup
 }
 
-// sender notes the port of a new socket. The port of the one before it stays:
-// its last messages may not have been read.
+// sender records the port of a new socket. It keeps the port of the previous
+// one: some of its messages may not have been read.
 func (e *echoes) sender(port uint32) {
 	e.mu.Lock()
 	defer e.mu.Unlock()
@@ -278,8 +280,8 @@ func (e *echoes) sent(port uint32) bool {
 	return slices.Contains(e.ports, port)
 }
 
-// expectGroup notes a group that is about to be written. Without a subscription
-// nobody forgets them, so the oldest go.
+// expectGroup records a group that is about to be written. Without a
+// subscription no reader removes them, so the oldest go.
 func (e *echoes) expectGroup(link string, group int) {
 	e.mu.Lock()
 	defer e.mu.Unlock()
@@ -287,8 +289,8 @@ func (e *echoes) expectGroup(link string, group int) {
 		routing.LinkGroup{Link: link, Group: group})
 }
 
-// cameGroup says whether the group was expected. It forgets it, and what was
-// expected of the link before it: echoes keep their order.
+// cameGroup reports whether the group was expected. It removes that group and
+// what was expected of the link before it: echoes keep their order.
 func (e *echoes) cameGroup(link string, group int) bool {
 	e.mu.Lock()
 	defer e.mu.Unlock()

@@ -212,7 +212,7 @@ func TestEventsOfForwarding(t *testing.T) {
 	}
 }
 
-// Rules of ours.
+// Rules of lasthop.
 const (
 	oursRule  = "5102: from 10.0.1.0/24 iif lo lookup 20337 proto 76"
 	oursRule6 = "5102: from 2001:db8:1::/64 iif lo lookup 20337 proto 76"
@@ -244,7 +244,7 @@ func undo(ops []routing.Op) (out []routing.Op) {
 }
 
 // What the Kernel itself writes is not told, also where the write has no
-// effect, and after its sockets were opened anew.
+// effect, and after its sockets were opened again.
 func TestEventsOfOwnWrites(t *testing.T) {
 	ns, k := open(t, uplinks)
 	c := watch(t, k)
@@ -270,8 +270,8 @@ func TestEventsOfOwnWrites(t *testing.T) {
 	}
 }
 
-// What somebody else deletes of ours comes with the object, so that it can go
-// back at once.
+// What somebody else deletes of lasthop comes with the object, so that it can
+// go back at once.
 func TestEventsOfForeignDeletes(t *testing.T) {
 	ns, k := open(t, uplinks)
 	c := watch(t, k)
@@ -369,7 +369,7 @@ func TestEventsSlowReader(t *testing.T) {
 	}
 }
 
-// A socket that breaks is opened anew in the same namespace, also after the
+// A socket that breaks is opened again in the same namespace, also after the
 // Kernel is closed, and "lost" says so.
 func TestEventsOfBrokenSocket(t *testing.T) {
 	ns, k := open(t, uplinks)

@@ -11,7 +11,7 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// event is what one message says; ok is false where it says nothing that counts
+// event returns the change in one message; ok is false if nothing in it counts
 // here.
 func (s *subscription) event(m syscall.NetlinkMessage) (e Event, ok bool) {
 	switch m.Header.Type {
@@ -31,7 +31,7 @@ func (s *subscription) event(m syscall.NetlinkMessage) (e Event, ok bool) {
 	return e, false
 }
 
-// verb says what became of an object. A message that says "new" may also
+// verb returns what became of an object. A message that says "new" may also
 // replace or refresh it.
 func verb(m syscall.NetlinkMessage) string {
 	switch m.Header.Type {
@@ -39,7 +39,7 @@ func verb(m syscall.NetlinkMessage) string {
 		unix.RTM_DELQDISC:
 		return "deleted"
 	case unix.RTM_NEWADDR:
-		return "set" // the refresh of a lifetime looks alike
+		return "set" // the refresh of a lifetime looks the same
 	}
 	if m.Header.Flags&unix.NLM_F_REPLACE != 0 {
 		return "replaced"
@@ -72,8 +72,8 @@ func (s *subscription) ruleEvent(m syscall.NetlinkMessage) (Event, bool) {
 	return e, true
 }
 
-// filterEvent tells of filters for what comes in. With the qdisc go all of a
-// link, and no message tells which.
+// filterEvent reports changes of filters for incoming packets. When the qdisc
+// goes, all filters of a link go, and no message names them.
 func (s *subscription) filterEvent(m syscall.NetlinkMessage) (Event, bool) {
 	h, list, err := decode[tcm](m.Data)
 	if err != nil {
@@ -114,8 +114,9 @@ const (
 	netconfForwarding = 2 // NETCONFA_FORWARDING
 )
 
-// forwardingEvent tells of links on which forwarding begins or ends. Of a new
-// link the kernel sends every setting at once; it has an event of its own.
+// forwardingEvent reports links on which forwarding begins or ends. For a new
+// link the kernel sends every setting at once; the link has an event of its
+// own.
 func (s *subscription) forwardingEvent(m syscall.NetlinkMessage) (Event, bool) {
 	h, list, err := decode[netconf](m.Data)
 	link := s.names[int(find(list, netconfIndex).uint())]
@@ -133,7 +134,7 @@ func (s *subscription) forwardingEvent(m syscall.NetlinkMessage) (Event, bool) {
 }
 
 // routeEvent leaves out cached routes, and those that the kernel has put into
-// table local: the event of the address comes beside them.
+// table local: the address has an event of its own.
 func (s *subscription) routeEvent(m syscall.NetlinkMessage) (Event, bool) {
 	h, _, _ := split[unix.RtMsg](m.Data)
 	address := uint32(h.Table) == routing.TableLocal && h.Protocol == unix.RTPROT_KERNEL
@@ -190,7 +191,7 @@ func (s *subscription) readAddr(b []byte, e *Event) (string, error) {
 	return text + " dev " + e.Links[0], nil
 }
 
-// linkName gives a link that is not known the name that `ip` gives it.
+// linkName gives an unknown link the name that `ip` gives it.
 func (s *subscription) linkName(index int) string {
 	if name, ok := s.names[index]; ok {
 		return name
@@ -198,8 +199,8 @@ func (s *subscription) linkName(index int) string {
 	return fmt.Sprintf("if%d", index)
 }
 
-// linkState is what counts of a link. Its messages also come for counters, for
-// wireless signals and for much else.
+// linkState is the part of a link that counts. The kernel also sends link
+// messages for counters, for wireless signals and for much else.
 type linkState struct {
 	name          string
 	flags         uint32 // those of linkFlags
@@ -213,8 +214,8 @@ const (
 )
 
 // decodeLink reads struct ifinfomsg and attributes. ok is false for a message
-// of another family: that of a bridge speaks of the port, whose "deleted" means
-// that it left the bridge.
+// of another family: a message of a bridge is about the port, and its "deleted"
+// means that the port left the bridge.
 func decodeLink(b []byte) (index int, l linkState, ok bool) {
 	h, list, err := decode[unix.IfInfomsg](b)
 	if err != nil || h.Family != unix.AF_UNSPEC {
@@ -226,7 +227,7 @@ func decodeLink(b []byte) (index int, l linkState, ok bool) {
 		group:  int(find(list, unix.IFLA_GROUP).uint())}, true
 }
 
-// learn keeps a link as it is, and says how it was.
+// learn stores a link as it is, and returns how it was.
 func (s *subscription) learn(index int, l linkState) (was linkState, known bool) {
 	was, known = s.links[index]
 	s.links[index], s.names[index] = l, l.name
@@ -268,7 +269,7 @@ func (s *subscription) related(states ...linkState) (names []string) {
 	return names
 }
 
-// linkChange prints what is different: "down", "renamed from eth0, mtu 1400".
+// linkChange prints the difference: "down", "renamed from eth0, mtu 1400".
 func (s *subscription) linkChange(was, is linkState) string {
 	var w []string
 	changed := was.flags ^ is.flags

@@ -250,12 +250,12 @@ var foreign = strings.Join([]string{
 	"route add default via 10.0.0.1 table 1000 proto 76",      // our protocol, outside the range
 	"rule add pref 5100 from 10.0.0.7 lookup 20001 proto 18",  // names a table of our range
 	"rule add pref 30000 from 10.0.0.8 lookup 20002 proto 76", // outside the block
-	"route add default via 10.0.0.1 table 20002 proto 76",     // ours, named by no rule of ours
+	"route add default via 10.0.0.1 table 20002 proto 76",     // ours, named by no rule of lasthop
 	"route add default via 10.0.0.1 table 20003 proto 76",     // ours, named by no rule
 	"link set eth0 group 76",
 }, "\n")
 
-// What ReadOwned reads is what is ours in all that Read reads.
+// What ReadOwned reads is what lasthop owns in all that Read reads.
 func TestReadOwned(t *testing.T) {
 	for _, tt := range []struct {
 		name, batch string
@@ -317,7 +317,8 @@ func again(t *testing.T, _ *Kernel, path string) *Kernel {
 	return k
 }
 
-// manyAddresses is a host with 10,000 addresses in one /16, and a path of ours.
+// manyAddresses is a host with 10,000 addresses in one /16, and a path of
+// lasthop.
 func manyAddresses(b *testing.B) *Kernel {
 	ns, k := open(b, uplinks)
 	var addrs strings.Builder

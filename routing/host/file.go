@@ -10,11 +10,11 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// fileMost bounds a file that another program keeps. Those that are read here
-// have a few kilobytes; dhclient's may have one lease for each renewal.
+// fileMost bounds a file that another program keeps. The files read here have a
+// few kilobytes; dhclient's may have one lease for each renewal.
 const fileMost = 4 << 20
 
-// errOddFile says that a path is no regular file, or one that is too long.
+// errOddFile means that a path is no regular file, or a file that is too long.
 var errOddFile = errors.New("no regular file of at most 4 MiB")
 
 // readFile reads a file that another program keeps, and returns when it was

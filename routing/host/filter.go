@@ -21,7 +21,7 @@ type tcm struct {
 	info   uint32 // a filter's preference and, in network order, its protocol
 }
 
-// Numbers of the qdisc clsact and of its filters for what comes in, which
+// Numbers of the qdisc clsact and of its filters for incoming packets, which
 // x/sys has no names for.
 const (
 	clsact        = 0xfffffff1 // TC_H_CLSACT, also that of the older qdisc ingress
@@ -38,18 +38,18 @@ const (
 // LastHop is what package lasthop does for a Kernel: the programs, and the maps
 // that they share. Its file descriptors stay open.
 type LastHop interface {
-	// Support says whether it can be had. attached are the tags of the
-	// programs that routes and filters have now.
+	// Support reports whether the mode is available. attached are the tags
+	// of the programs that routes and filters have now.
 	Support(attached []string) routing.LastHopSupport
 	// Learn returns the file descriptor of the filter's program, and its
 	// tag.
 	Learn() (program int, tag string, err error)
-	// Answer is the same for the routes' program. It asks maps that know
-	// what those of the programs before it know.
+	// Answer does the same for the routes' program. That program uses maps
+	// that hold the connections of the programs before it.
 	Answer() (program int, tag string, err error)
 	// InFront returns the names of the tcx programs at the ingress of a
-	// link of this thread's namespace; none where the kernel has no tcx or
-	// this user may not ask. One whose name is hidden is "".
+	// link of this thread's namespace. It returns none if the kernel has no
+	// tcx or this user may not ask. A hidden name is "".
 	InFront(link int) []string
 	// Wanted returns the listeners in the map; none if there is no map, or
 	// none that this user may read.
@@ -72,7 +72,7 @@ func (w *writing) program(name string, load func(LastHop) (int, string, error)) 
 	return program, err
 }
 
-// readLastHop reads what the mode last-hop has beside routes.
+// readLastHop reads what the mode last-hop has in addition to routes.
 func (k *Kernel) readLastHop(r *reading) (err error) {
 	if err := r.readFilters(); err != nil {
 		return fmt.Errorf("read filters: %w", err)
@@ -120,7 +120,7 @@ const (
 	lwtProgramFD, lwtProgramName = 1, 2
 )
 
-// putAnswer puts `encap bpf xmit` with a program of ours.
+// putAnswer puts `encap bpf xmit` with a program of lasthop.
 func (m *message) putAnswer(name string, program int) {
 	if name == "" {
 		return
@@ -133,8 +133,8 @@ func (m *message) putAnswer(name string, program int) {
 	m.put(unix.RTA_ENCAP_TYPE, native.AppendUint16(nil, encapBPF))
 }
 
-// answerOf returns the name of the program of `encap bpf xmit` if it is ours,
-// and the only one there.
+// answerOf returns the name of the program of `encap bpf xmit`, if it is
+// lasthop's and the only one there.
 func answerOf(encap []byte) string {
 	list, err := attrs(encap)
 	if err != nil || len(list) != 1 || list[0].kind != lwtXmit {
@@ -148,7 +148,7 @@ func answerOf(encap []byte) string {
 	return name
 }
 
-// readFilters reads the filters that packets meet as they come in, where a link
+// readFilters reads the filters that incoming packets meet, of each link that
 // has any.
 func (r *reading) readFilters() error {
 	qdiscs, err := r.dump(unix.RTM_GETQDISC, unix.RTM_NEWQDISC, newMessage(tcm{}))
@@ -202,8 +202,8 @@ func (r *reading) filtersOf(link string, index int32) (list []routing.Filter, er
 	return list, nil
 }
 
-// decodeFilter reads the attributes of a filter. ok is false for one without a
-// handle, which is the head of a preference.
+// decodeFilter reads the attributes of a filter. ok is false for a filter
+// without a handle: that is the head of a preference.
 func decodeFilter(h tcm, list []attr, link string) (f routing.Filter, ok bool, err error) {
 	f = routing.Filter{Link: link, Pref: uint16(h.info >> 16), Handle: h.handle,
 		Kind: find(list, tcaKind).string()}
@@ -217,8 +217,8 @@ func decodeFilter(h tcm, list []attr, link string) (f routing.Filter, ok bool, e
 	return f, h.handle != 0, nil
 }
 
-// setFilter attaches the filter, or puts the program of today into the filter
-// of ours that is there.
+// setFilter attaches the filter, or puts the current program into lasthop's
+// filter that is there.
 func (w *writing) setFilter(f routing.Filter) error {
 	if err := w.needLinks(); err != nil {
 		return err
@@ -259,9 +259,8 @@ func (w *writing) setFilter(f routing.Filter) error {
 
 var errForeign = errors.New("another program has attached it")
 
-// filterAt returns the filter at the place of one, the zero Filter if there is
-// none. The kernel would replace or delete another program's there without a
-// word.
+// filterAt returns the filter at a place, the zero Filter if there is none. The
+// kernel would silently replace or delete another program's filter there.
 func (w *writing) filterAt(f routing.Filter, index int) (routing.Filter, error) {
 	list, err := w.filtersOf(f.Link, int32(index))
 	for _, there := range list {
@@ -274,7 +273,7 @@ func (w *writing) filterAt(f routing.Filter, index int) (routing.Filter, error) 
 
 func handleOf(f routing.Filter) uint32 { return cmp.Or(f.Handle, filterHandle) }
 
-// delFilter takes a filter of ours away, and leaves the qdisc.
+// delFilter deletes a filter of lasthop, and leaves the qdisc.
 func (w *writing) delFilter(f routing.Filter) error {
 	if err := w.needLinks(); err != nil {
 		return err

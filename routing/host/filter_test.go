@@ -67,7 +67,7 @@ func theirs(pref, handle string) string {
 		" bpf bytecode 1,6_0_0_0 flowid 1:1"
 }
 
-// setting attaches a filter of ours.
+// setting attaches a filter of lasthop.
 func setting(tag string) routing.Op {
 	return routing.Op{Filter: &routing.Filter{Link: "e0", Pref: 1, Handle: 1, Kind: "bpf",
 		Name: routing.LastHopPrefix + tag}}
@@ -103,8 +103,8 @@ var filterCases = []struct {
 		[]routing.Op{setting("a"), removal}, nil, []string{theirFilter}, "clsact"},
 }
 
-// TestFilters: a filter of ours is attached, replaced where it is, and removed;
-// what others have attached stays as it is, whatever qdisc it is in.
+// TestFilters: a filter of lasthop is attached, replaced where it is, and
+// removed; what others have attached stays as it is, whatever qdisc it is in.
 func TestFilters(t *testing.T) {
 	for _, tt := range filterCases {
 		t.Run(strings.ReplaceAll(tt.name, " ", "-"), func(t *testing.T) {

@@ -14,7 +14,7 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// many are routes and rules of ours: n of each.
+// many are routes and rules of lasthop: n of each.
 func many(t testing.TB, n int) (s routing.State) {
 	t.Helper()
 	r, err := routing.ParseRoute(routing.IPv4,

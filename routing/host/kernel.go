@@ -1,19 +1,19 @@
-// Package host reads and writes the machine: links, addresses, routes, rules,
-// neighbours, sysctls and DHCP leases of one network namespace as a
-// routing.Host, and the writes that routing.Execute asks for.
+// Package host reads and writes the machine: it reads links, addresses, routes,
+// rules, neighbours, sysctls and DHCP leases of one network namespace as a
+// routing.Host, and makes the writes that routing.Execute asks for.
 //
-// It speaks rtnetlink through vishvananda/netlink, and goes around what v1.3.1
-// of it loses: rules are dumped and written here (RuleList knows no action, no
-// l3mdev and no selector it was not taught, RuleAdd drops suppress_* for tables
-// from 256 on), and so are routes (router preference, next hops by id, every
-// table in one dump). Decoding is pure: bytes in, values out. Several sockets
-// are used: the strict check that makes the kernel filter route dumps makes it
-// refuse the library's requests.
+// It speaks rtnetlink through vishvananda/netlink. It avoids what v1.3.1 of
+// that library loses. So it dumps and writes rules itself: RuleList reads no
+// action, no l3mdev and no selector that it does not know, and RuleAdd drops
+// suppress_* for tables from 256 on. It also dumps and writes routes itself:
+// router preference, next hops by id, every table in one dump. Decoding is
+// pure: bytes in, values out. It uses several sockets: the strict check that
+// makes the kernel filter route dumps makes it refuse the library's requests.
 //
-// The kernel's habits are evened out here and nowhere else: links by name, IPv6
-// metric 0 as 1024, no hops for reject routes, multipath with weights from 1.
-// Whatever is not modelled ends in a field named Opaque, so that nothing that
-// is unknown is taken to be absent.
+// Only this package normalises the kernel's habits: links by name, IPv6 metric
+// 0 as 1024, no hops for reject routes, multipath with weights from 1. What it
+// does not model goes into a field named Opaque, so that an unknown attribute
+// is never treated as absent.
 package host
 
 import (
@@ -36,19 +36,19 @@ type Kernel struct {
 	conn
 	// the record of routing.Host.Grouped, in the run directory; "" for none
 	GroupsFile string
-	// the programs of last-hop; nil for none
+	// the programs of last-hop; nil if there are none
 	LastHop      LastHop
-	AskedLastHop bool // a path may have the mode, by the settings
+	AskedLastHop bool // by the settings a path may have the mode
 
 	tables   map[uint32]bool // that were read or written, for ReadOwned
-	nftables nftables        // as they were read last; a subscription reads too
+	nftables nftables        // as they were read last; a subscription reads them, too
 	buffer   int             // bytes for events, 0 for eventBuffer
-	// what GroupsFile said last, or was to say
+	// what GroupsFile said last, or should say
 	known []routing.LinkGroup
 }
 
-// Open opens a network namespace: "" is our own, else a NAME below /run/netns,
-// a PID, or a PATH (with a slash).
+// Open opens a network namespace: "" is the process's own, else a NAME below
+// /run/netns, a PID, or a PATH (with a slash).
 func Open(name string) (*Kernel, error) {
 	path := cmp.Or(NamespacePath(name), ours)
 	ns, err := netns.GetFromPath(path)
@@ -63,7 +63,7 @@ func Open(name string) (*Kernel, error) {
 	return k, nil
 }
 
-// NamespacePath is the file of a namespace as Open names it; "" stays "".
+// NamespacePath returns the file of a namespace as Open names it; "" stays "".
 func NamespacePath(name string) string {
 	if name == "" || strings.Contains(name, "/") {
 		return name
@@ -74,12 +74,12 @@ func NamespacePath(name string) string {
 	return "/run/netns/" + name
 }
 
-// Read reads the namespace. Its parts are dumped one after the other, links
-// first, so a change in between can give a picture that never was; who acts on
-// it reads back afterwards. Every link that is named is listed. Leases are read
-// in the process's own namespace only: elsewhere the files would speak of
-// another host. Errors name the part; a part that cannot be read fails the
-// whole.
+// Read reads the namespace. It dumps the parts one after the other, links
+// first, so a change in between can give a picture that never was. A caller
+// that acts on the picture must read back afterwards. Every link that another
+// part names is listed. It reads leases only in the process's own namespace:
+// elsewhere the files would be about another host. Errors name the part; if one
+// part cannot be read, Read fails.
 func (k *Kernel) Read() (routing.Host, error) {
 	r, err := readRouting(&k.conn)
 	if err != nil {
@@ -111,10 +111,10 @@ func (k *Kernel) Read() (routing.Host, error) {
 	return *h, nil
 }
 
-// ReadOwned reads what is ours, without the rest of the host: routing.Owned of
-// what Read would return. It asks for the routes of those tables alone that our
-// rules name or that this Kernel has seen or written before; a program that
-// starts calls Read first.
+// ReadOwned reads only what lasthop owns: routing.Owned of what Read would
+// return. It asks for the routes of those tables alone that lasthop's rules
+// name or that this Kernel has seen or written before. A program that starts
+// calls Read first.
 func (k *Kernel) ReadOwned(numbers routing.Numbers) (routing.State, error) {
 	r := &reading{conn: &k.conn}
 	err := r.read(part{"next hops", r.readNextHops}, part{"rules", r.readRules})
@@ -149,8 +149,8 @@ func (k *Kernel) Neighs() ([]routing.Neigh, []routing.Link, error) {
 	return r.host.Neighs, r.host.Links, err
 }
 
-// Probe has the kernel ask a neighbour whether it is there: by unicast where
-// its MAC is known.
+// Probe makes the kernel ask a neighbour whether it is there: by unicast if its
+// MAC is known.
 func (k *Kernel) Probe(n routing.Neigh) error {
 	link, err := k.handle.LinkByName(n.Link)
 	if err != nil {
@@ -188,8 +188,8 @@ func (k *Kernel) grouped() []routing.LinkGroup {
 	return list
 }
 
-// Remember keeps what GroupsFile is to say, for as long as it cannot be read:
-// its disk may be full, and somebody may have removed it.
+// Remember stores what GroupsFile should say, for use while the file cannot be
+// read: its disk may be full, or another program may have removed it.
 func (k *Kernel) Remember(groups []routing.LinkGroup) { k.known = groups }
 
 func release() string {

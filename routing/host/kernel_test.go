@@ -50,8 +50,8 @@ func open(t testing.TB, batch ...string) (*nstest.NS, *Kernel) {
 	return ns, k
 }
 
-// settled says whether the kernel has added what follows a link's carrier and a
-// new IPv6 address. It does that a moment later.
+// settled reports whether the kernel has added what follows a link's carrier
+// and a new IPv6 address. It does that a moment later.
 func settled(h routing.Host) bool {
 	has := func(link, dst string) bool {
 		return slices.ContainsFunc(h.Routes, func(r routing.Route) bool {
@@ -153,7 +153,7 @@ func TestReadRoutes(t *testing.T) {
 	}
 }
 
-// diffHost compares two readings, but for neighbours, which change by
+// diffHost compares two readings except for neighbours, which change by
 // themselves.
 func diffHost(a, b routing.Host) string {
 	a.Neighs, b.Neighs = nil, nil

@@ -14,7 +14,7 @@ import (
 	"lasthop/routing"
 )
 
-// grant is what a DHCP client was given for a link.
+// grant is what a DHCP client received for a link.
 type grant struct {
 	link     string
 	addr     netip.Addr
@@ -24,11 +24,11 @@ type grant struct {
 }
 
 // Leases collects the default gateways that the DHCP clients of this machine
-// were given, from the files that they keep below root ("/"; another directory
-// in tests): systemd-networkd, NetworkManager, dhclient, dhcpcd. A lease counts
-// while it has not expired and its address is on its link; of several the one
-// that lasts longest. A file that cannot be read or understood says nothing:
-// leases help, and are never required.
+// received, from the files that they keep below root ("/"; another directory in
+// tests): systemd-networkd, NetworkManager, dhclient, dhcpcd. A lease counts
+// while it has not expired and its address is on its link. Of several leases
+// the one that lasts longest counts. A file that cannot be read or parsed gives
+// no lease: leases help, and are never required.
 func Leases(root string, links []routing.Link, addrs []routing.Addr,
 	now time.Time) []routing.Lease {
 	best := map[string]grant{}
@@ -53,8 +53,8 @@ func Leases(root string, links []routing.Link, addrs []routing.Addr,
 	return out
 }
 
-// lasts says whether a lease outlasts another. Those without an end are the
-// files of clients that delete them in time.
+// lasts reports whether a lease outlasts another. A lease without an end is in
+// a file of a client that deletes the file in time.
 func lasts(a, b grant) bool {
 	if a.expires.IsZero() || b.expires.IsZero() {
 		return a.expires.IsZero() && !b.expires.IsZero()
@@ -62,7 +62,7 @@ func lasts(a, b grant) bool {
 	return a.expires.After(b.expires)
 }
 
-// grants reads every lease file. How a file is named says its link: by index,
+// grants reads every lease file. The name of a file gives its link: by index,
 // or by name after the last part of a pattern.
 func grants(root string, links []routing.Link) []grant {
 	byIndex, byName := map[string]string{}, map[string]string{}
@@ -97,7 +97,7 @@ func grants(root string, links []routing.Link) []grant {
 
 // linkOfFile finds the link in internal-UUID-LINK.lease, LINK.lease or
 // LINK-SSID.lease. Link names and SSIDs may have hyphens: of the links that
-// fit, the longest name is meant.
+// fit, it takes the longest name.
 func linkOfFile(name string, links []routing.Link) (link string) {
 	name = strings.TrimSuffix(name, ".lease")
 	for _, l := range links {
@@ -111,10 +111,10 @@ func linkOfFile(name string, links []routing.Link) (link string) {
 }
 
 // networkdLease reads KEY=value lines as systemd's DHCP client saves them
-// (dhcp_lease_save), which older NetworkManagers use too; newer ones save the
-// address alone, and the gateway is then in their routes only. Classless routes
-// are CLASSLESS_ROUTES, ROUTES before v250, of the form 0.0.0.0/0,10.0.1.1.
-// networkd deletes the file when the lease ends.
+// (dhcp_lease_save). Older NetworkManagers use this form, too; newer ones save
+// the address alone, and have the gateway only in their routes. Classless
+// routes are CLASSLESS_ROUTES, ROUTES before v250, of the form
+// 0.0.0.0/0,10.0.1.1. networkd deletes the file when the lease ends.
 func networkdLease(data []byte) grant {
 	values := map[string]string{}
 	for line := range strings.Lines(string(data)) {
@@ -130,7 +130,7 @@ func networkdLease(data []byte) grant {
 			g.gateways = appendGateway(g.gateways, via)
 		}
 	}
-	if classless == "" { // else the routers are to be ignored: RFC 3442
+	if classless == "" { // else the client must ignore the routers: RFC 3442
 		// they come in order of preference: RFC 2132, 3.5
 		first, _, _ := strings.Cut(values["ROUTER"], " ")
 		g.gateways = appendGateway(nil, first)
@@ -184,7 +184,7 @@ func submatch(re *regexp.Regexp, b []byte) string {
 }
 
 // dhclientExpiry reads `expire 4 2026/11/26 10:00:00;` (UTC) or `expire epoch
-// 1795687200;`; anything else, `never` too, has no end.
+// 1795687200;`. Any other text, `never` included, means no end.
 func dhclientExpiry(block []byte) time.Time {
 	m := leaseExpire.FindSubmatch(block)
 	if m == nil {
@@ -199,7 +199,7 @@ func dhclientExpiry(block []byte) time.Time {
 
 // octets reads the forms in which dhclient prints option 121, as the
 // distribution declares it: "0,10,0,1,1" (Debian) and "0 10.0.1.1" (Red Hat).
-// What holds anything else gives nothing.
+// It returns nothing for any other text.
 func octets(s string) []byte {
 	var out []byte
 	for _, word := range strings.FieldsFunc(s,
@@ -240,8 +240,7 @@ const (
 )
 
 // dhcpcdLease reads a DHCP packet as dhcpcd stores it: 236 bytes (RFC 2131, 2),
-// the magic cookie, options. The time that the file was written at is when the
-// lease began.
+// the magic cookie, options. The lease begins when the file was written.
 func dhcpcdLease(b []byte, written time.Time) grant {
 	const fixed, yourAddr = 236, 16
 	if len(b) < fixed+4 || !bytes.Equal(b[fixed:fixed+4], []byte{99, 130, 83, 99}) {
@@ -262,7 +261,7 @@ func dhcpcdLease(b []byte, written time.Time) grant {
 	return g
 }
 
-// options splits DHCP options. An option that comes in parts is joined (RFC
+// options splits DHCP options. It joins an option that comes in parts (RFC
 // 3396).
 func options(b []byte) map[byte][]byte {
 	out := map[byte][]byte{}

@@ -26,9 +26,9 @@ var metricNames = map[int]string{
 	unix.RTAX_CC_ALGO: "congctl", unix.RTAX_FASTOPEN_NO_COOKIE: "fastopen_no_cookie",
 }
 
-// decodeMetrics sets the metrics that Route models and returns the others in
-// `ip` syntax, in the kernel's order. A locked mtu is one of the others: a copy
-// without the lock would mean something else.
+// decodeMetrics sets the metrics that Route models and returns the other ones
+// in `ip` syntax, in the kernel's order. A locked mtu is among the latter: a
+// copy without the lock would mean something else.
 func decodeMetrics(r *routing.Route, b []byte) (opaque []string, err error) {
 	list, err := attrs(b)
 	if err != nil {
@@ -95,8 +95,8 @@ func milliseconds(v uint32) string {
 	return fmt.Sprintf("%dms", v)
 }
 
-// encodeMetrics is the inverse of decodeMetrics. An error is one of a word that
-// decodeMetrics does not print.
+// encodeMetrics is the inverse of decodeMetrics. It returns an error for a word
+// that decodeMetrics does not print.
 func encodeMetrics(r routing.Route) (m message, err error) {
 	m.putNumber(unix.RTAX_MTU, r.MTU)
 	m.putNumber(unix.RTAX_ADVMSS, r.AdvMSS)
@@ -153,6 +153,6 @@ func metricBytes(name, value string) ([]byte, error) {
 	return binary.NativeEndian.AppendUint32(nil, uint32(n)), err
 }
 
-// printUnknown keeps an attribute that iproute2 6.1 has no word for, so that
-// what it changes is not taken to be absent.
+// printUnknown keeps an attribute that iproute2 6.1 has no word for, so that it
+// is not treated as absent.
 func printUnknown(a attr) string { return fmt.Sprintf("attr %d %x", a.kind, a.value) }

@@ -14,8 +14,8 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// This file reads rules of nf_tables that may send packets elsewhere: which
-// packets reach which end of a rule.
+// This file reads rules of nf_tables that may send packets elsewhere: it finds
+// which packets reach which end of a rule.
 
 // register is what a rule has loaded into a register.
 type register struct {
@@ -24,7 +24,7 @@ type register struct {
 	field string
 	value []byte // the constant
 	size  int    // of the loaded bytes
-	bits  int    // of an address, those that the rule looks at
+	bits  int    // of an address, those that the rule uses
 	six   bool   // of an address
 }
 
@@ -32,7 +32,7 @@ type register struct {
 type nftReader struct {
 	natReader
 	rule nftRule
-	// by number of 4 bytes; what is not understood is not in it
+	// by number of 4 bytes; without values that are not understood
 	registers map[int]register
 	known     nftKnown
 }
@@ -44,7 +44,7 @@ type nftKnown struct {
 	link     func(index int) string
 }
 
-// natRules returns the things that a rule of nf_tables does.
+// natRules returns the effects of a rule of nf_tables.
 func natRules(msg []byte, known nftKnown) ([]natRule, error) {
 	rule, err := decodeRuleHead(msg)
 	if err != nil {
@@ -109,8 +109,8 @@ func place(a attr) int {
 	return n - unix.NFT_REG32_00 + 4
 }
 
-// load says what is in a register from now on. Of an unknown size all counts as
-// changed that may have.
+// load records what is in a register from now on. If the size is unknown, every
+// register that may have changed counts as changed.
 func (r *nftReader) load(to attr, what *register) {
 	at, size := place(to), 16
 	if what != nil {
@@ -169,7 +169,7 @@ func (r *nftReader) meta(data []attr) {
 	r.load(find(data, unix.NFTA_META_DREG), what)
 }
 
-// bitwise cuts an address to a prefix; nothing else of it is understood.
+// bitwise cuts an address to a prefix; it understands no other operation.
 func (r *nftReader) bitwise(data []attr) {
 	what, ok := r.registers[place(find(data, unix.NFTA_BITWISE_SREG))]
 	mask, xor := dataValue(find(data, unix.NFTA_BITWISE_MASK)),
@@ -184,8 +184,8 @@ func (r *nftReader) bitwise(data []attr) {
 	r.load(find(data, unix.NFTA_BITWISE_DREG), &what)
 }
 
-// leadingOnes counts the first bits that are set; rest reports whether more of
-// them follow behind others.
+// leadingOnes counts the first bits that are set; rest reports whether more set
+// bits follow after a gap.
 func leadingOnes(mask []byte) (n int, rest bool) {
 	for i, b := range mask {
 		ones := bits.LeadingZeros8(^b)
@@ -197,7 +197,7 @@ func leadingOnes(mask []byte) (n int, rest bool) {
 	return n, false
 }
 
-// dataValue is the value of nested data.
+// dataValue returns the value of nested data.
 func dataValue(a attr) []byte {
 	list, err := attrs(a.value)
 	if err != nil {
@@ -247,9 +247,9 @@ func (r *nftReader) inRange(data []attr) {
 	}
 }
 
-// linkIn is a condition on the link by what its register is compared with; ""
-// if it is not understood, or no register of links. A name is compared as far
-// as there is a value.
+// linkIn returns a condition on the link by the value that its register is
+// compared with; "" if it is not understood, or the register holds no link. A
+// name is compared up to the length of the value.
 func (r *nftReader) linkIn(what register, value []byte) string {
 	switch {
 	case what.field == "iifname" && len(value) > 0:
@@ -260,7 +260,8 @@ func (r *nftReader) linkIn(what register, value []byte) string {
 	return ""
 }
 
-// byLink says that the next part sees what comes in by a link, or by any other.
+// byLink restricts the next part to packets that come in by the link, or by any
+// other link.
 func (r *nftReader) byLink(in string, is, isNot bool) {
 	if is {
 		r.only(routing.DNAT{In: in})
@@ -272,8 +273,8 @@ func (r *nftReader) byLink(in string, is, isNot bool) {
 // interval is the values from one to another, of the same number of bytes.
 type interval struct{ from, to []byte }
 
-// outside returns the values that are in none of the intervals, which are
-// sorted and at least one.
+// outside returns the values that are in none of the intervals. The intervals
+// are sorted; there is at least one.
 func outside(list []interval) (out []interval) {
 	next, most := make([]byte, len(list[0].from)), mostOf(list[0])
 	for _, s := range list {
@@ -291,11 +292,11 @@ func outside(list []interval) (out []interval) {
 	return append(out, interval{next, most})
 }
 
-// mostOf is the greatest value of an interval's kind.
+// mostOf returns the greatest value of an interval's kind.
 func mostOf(s interval) []byte { return bytes.Repeat([]byte{255}, len(s.from)) }
 
-// spread returns what a register was loaded from if it is in a range. Of an
-// address there may be the first bytes or bits alone.
+// spread returns the source of a register's value if it is in a range. For an
+// address this may be the first bytes or bits alone.
 func (g register) spread(from, to []byte) (s interval, known bool) {
 	if g.size <= 0 || len(from) < g.size || len(to) < g.size {
 		return s, false
@@ -315,7 +316,7 @@ func (g register) spread(from, to []byte) (s interval, known bool) {
 	return s, bytes.Compare(s.from, s.to) <= 0
 }
 
-// within says that the next part sees what is in one of the intervals.
+// within restricts the next part to values that are in one of the intervals.
 func (r *nftReader) within(what register, intervals ...interval) {
 	if list, known := what.conditions(intervals); known {
 		r.only(list...)
@@ -323,7 +324,7 @@ func (r *nftReader) within(what register, intervals ...interval) {
 }
 
 // conditions are those of a register that is in one of the intervals, none if
-// it never is; known is false where that says nothing of what NGINX listens on.
+// it never is. known is false if they do not concern what NGINX listens on.
 func (g register) conditions(intervals []interval) (out []routing.DNAT, known bool) {
 	has := func(n byte) bool {
 		return slices.ContainsFunc(intervals, func(s interval) bool {
@@ -368,8 +369,8 @@ func (g register) conditions(intervals []interval) (out []routing.DNAT, known bo
 	return out, true
 }
 
-// notProtocols are the conditions of packets of other protocols: of those that
-// NGINX listens on there are two.
+// notProtocols are the conditions of packets of other protocols: NGINX listens
+// on two.
 func notProtocols(tcp, udp bool) (out []routing.DNAT) {
 	if !tcp {
 		out = append(out, toProtocol(unix.IPPROTO_TCP))
@@ -394,8 +395,8 @@ func (r *nftReader) immediate(data []attr) error {
 	return nil
 }
 
-// jumpTo lets packets of a condition go through the chain that nested data
-// names, if it does.
+// jumpTo sends packets that meet a condition through the chain that nested data
+// names, if it names one.
 func (r *nftReader) jumpTo(data attr, condition routing.DNAT) error {
 	chain, err := r.rule.verdict(data)
 	if chain.name != "" {
@@ -426,7 +427,7 @@ func (r *nftReader) nat(data []attr) {
 }
 
 // lookup lets a packet pass that is in a set, or that is not, or sends it to
-// the chain that a map says. Of a set of something else nothing is asked.
+// the chain that a map names. It ignores sets of other values.
 func (r *nftReader) lookup(data []attr) error {
 	at, to := place(find(data, unix.NFTA_LOOKUP_SREG)), find(data, unix.NFTA_LOOKUP_DREG)
 	verdicts := to.value != nil && to.big() == unix.NFT_REG_VERDICT
@@ -467,12 +468,12 @@ func (r *nftReader) inOne(elements []nftElement, at int) error {
 	return nil
 }
 
-// maxNot is how many elements a packet may be none of. Of more all count as
-// passed: each splits the addresses further.
+// maxNot is how many excluded elements are followed, since each splits the
+// addresses further. With more, all packets count as passed.
 const maxNot = 256
 
-// inNone lets a packet pass that is in none of the elements, if a register is
-// all that they are about.
+// inNone lets a packet pass that is in none of the elements, if the elements
+// are about one register alone.
 func (r *nftReader) inNone(elements []nftElement, what register) {
 	var intervals []interval
 	if len(elements) > maxNot {
@@ -494,8 +495,8 @@ func (r *nftReader) inNone(elements []nftElement, what register) {
 	}
 }
 
-// knows reports whether something that is understood is in the registers from a
-// place on.
+// knows reports whether the registers from a place on hold a value that is
+// understood.
 func (r *nftReader) knows(at int) bool {
 	for i, what := range r.registers {
 		if i >= at && what.field != "" {
@@ -540,7 +541,7 @@ type nftElement struct {
 	closes   bool // it is no element: key is the first behind one
 }
 
-// elements reads a set. One that is gone was in a rule that is gone.
+// elements reads a set. A set that is gone was in a rule that is gone.
 func (c *conn) elements(set nftChain) ([]nftElement, error) {
 	m := nfMessage(set.family)
 	m.putString(unix.NFTA_SET_ELEM_LIST_TABLE, set.table)
@@ -586,8 +587,8 @@ func decodeElements(messages [][]byte) (out []nftElement, err error) {
 	return closed(out), nil
 }
 
-// closed sorts elements, and gives those of a set of intervals their ends:
-// where the next one begins or a mark is; the last one may have none.
+// closed sorts elements, and gives those of a set of intervals their ends: the
+// beginning of the next one, or an end mark. The last one may have no end.
 func closed(list []nftElement) (out []nftElement) {
 	slices.SortStableFunc(list, func(a, b nftElement) int {
 		return bytes.Compare(a.key, b.key)

@@ -10,9 +10,9 @@ import (
 )
 
 // NetworkFiles returns, by link, the .network file that systemd-networkd
-// applies, as it tells below /run: root is "/", or another directory in tests.
-// Links that networkd does not manage, and hosts where it does not run, have
-// none.
+// applies. networkd records it below /run; root is "/", or another directory in
+// tests. Links that networkd does not manage have none, and hosts on which it
+// does not run.
 func NetworkFiles(root string, links []routing.Link) map[string]string {
 	files := map[string]string{}
 	for _, l := range links {

@@ -11,10 +11,10 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// Prove rebuilds the host of a claim in our own network namespace, which must
-// be a fresh one, carries the plan out there, and asks the kernel before and
-// after. It returns what the kernel says; errors wrap EPERM where we may not
-// make links here.
+// Prove rebuilds the host of a claim in the process's network namespace, which
+// must be a fresh one, carries the plan out there, and asks the kernel before
+// and after. It returns the kernel's answers. Errors wrap EPERM if this process
+// may not make links here.
 func Prove(c routing.Claim) (routing.Proof, error) {
 	p := routing.Proof{Kernel: release()}
 	k, err := Open("")
@@ -35,8 +35,8 @@ func Prove(c routing.Claim) (routing.Proof, error) {
 	return p, verify(&k.conn, c, &p, routing.AfterApply)
 }
 
-// carryOut puts in what the host has of ours, then makes the changes of the
-// plan, and compares what is there with what is wanted.
+// carryOut installs what lasthop has on the host, then makes the changes of the
+// plan, and compares the result with the wanted state.
 func carryOut(k *Kernel, c routing.Claim, p *routing.Proof) error {
 	foreign, err := readRouting(&k.conn)
 	if err != nil {
@@ -75,7 +75,8 @@ func carryOut(k *Kernel, c routing.Claim, p *routing.Proof) error {
 	return nil
 }
 
-// rebuildable is what of a state can be made here; the rest it tells.
+// rebuildable returns the part of a state that can be made here, and reports
+// the part that cannot.
 func rebuildable(s routing.State, p *routing.Proof) routing.State {
 	rules := s.Rules
 	s.Rules = nil
@@ -89,7 +90,7 @@ func rebuildable(s routing.State, p *routing.Proof) routing.State {
 	return s
 }
 
-// joined returns the errors that errors.Join put together.
+// joined returns the errors that errors.Join joined.
 func joined(err error) []error {
 	if many, ok := err.(interface{ Unwrap() []error }); ok {
 		return many.Unwrap()
@@ -100,7 +101,7 @@ func joined(err error) []error {
 	return nil
 }
 
-// verify asks the kernel, and holds that the host is the same afterwards.
+// verify asks the kernel, and checks that the host is the same afterwards.
 func verify(k *conn, c routing.Claim, p *routing.Proof, when routing.When) error {
 	before, err := readRouting(k)
 	if err != nil {
@@ -127,19 +128,19 @@ func verify(k *conn, c routing.Claim, p *routing.Proof, when routing.When) error
 	return nil
 }
 
-// loan makes sources that are not on the host present while they are asked for,
-// one at a time: IPv4 refuses others. A route of table local does it, and
-// stands in the way of nothing but packets to that address.
+// loan makes sources that are not on the host present while a question is
+// asked, one at a time: IPv4 refuses other sources. It adds a route of table
+// local, which affects only packets to that address.
 type loan struct {
 	*conn
 	host  routing.Host
-	addr  netip.Addr // the last that was asked for
+	addr  netip.Addr // the last source
 	lent  bool
 	count int
 }
 
-// to goes on to a source, or with the zero Addr to none, and takes back the one
-// before.
+// to makes another source present, or none with the zero Addr, and removes the
+// previous one.
 func (l *loan) to(a netip.Addr) error {
 	if a == l.addr {
 		return nil

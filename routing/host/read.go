@@ -23,7 +23,7 @@ type reading struct {
 }
 
 // readRouting reads what decides where packets go: links, addresses, routes and
-// rules. What was read before an error is returned with it.
+// rules. With an error it returns what it has read so far.
 func readRouting(c *conn) (*reading, error) {
 	r := &reading{conn: c}
 	return r, r.read(part{"addresses", r.readAddrs}, part{"next hops", r.readNextHops},
@@ -135,12 +135,11 @@ func addrsOf(list []attr) (addr, local netip.Addr, err error) {
 	return addr, local, nil
 }
 
-// decodeAddr returns the address of a message; ok is false for one of another
-// family, or of a link that has just come. IFA_LOCAL is the address where there
-// is one, and IFA_ADDRESS then its peer; a peer that is the address itself is
-// none, and then an IPv4 address has the prefix length of the message
-// (inet_fill_ifaddr in net/ipv4/devinet.c, inet6_fill_ifaddr in
-// net/ipv6/addrconf.c).
+// decodeAddr returns the address of a message; ok is false for a message of
+// another family, or about a new link. IFA_LOCAL is the address if it is there,
+// and IFA_ADDRESS is then its peer. A peer that equals the address is none, and
+// then an IPv4 address has the prefix length of the message (inet_fill_ifaddr
+// in net/ipv4/devinet.c, inet6_fill_ifaddr in net/ipv6/addrconf.c).
 func decodeAddr(b []byte, n names) (a routing.Addr, ok bool, err error) {
 	h, list, err := decode[unix.IfAddrmsg](b)
 	if err != nil {
@@ -198,8 +197,8 @@ func (r *reading) readNextHops() error {
 	return nil
 }
 
-// group returns the hops of a next hop group, or none if one of them is not
-// known.
+// group returns the hops of a next hop group; no hops if one of them is
+// unknown.
 func (n names) group(members []member) (hops []routing.Hop) {
 	for _, m := range members {
 		if len(n.hops[m.id]) != 1 {

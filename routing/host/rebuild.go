@@ -14,15 +14,15 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// errInUse says that a namespace is not as it was born, so that nothing may be
-// made in it.
+// errInUse means that a namespace is not fresh, so that nothing may be made in
+// it.
 var errInUse = errors.New("the network namespace is in use")
 
-// Rebuild makes a host anew in this network namespace, which must be a fresh
-// one: what decides where packets go, and nothing else. Its links become veth
-// with the same names, each with a peer in the same namespace that gives it
-// carrier. It returns what of the host could not be made again, a line each; an
-// error is one that leaves nothing to be asked.
+// Rebuild makes a host again in this network namespace, which must be a fresh
+// one. It makes only what decides where packets go. Its links become veth with
+// the same names, each with a peer in the same namespace that gives it carrier.
+// It returns what of the host it could not make, a line each. An error means
+// that no question can be asked.
 func (k *Kernel) Rebuild(h routing.Host) ([]string, error) {
 	if err := fresh(&k.conn); err != nil {
 		return nil, err
@@ -47,8 +47,8 @@ func (k *Kernel) Rebuild(h routing.Host) ([]string, error) {
 	return b.lost, err
 }
 
-// fresh returns an error unless the namespace is as it was born: lo, and what
-// tunnel drivers put into every one, all of it down.
+// fresh returns an error unless the namespace is new: it has lo and the links
+// that tunnel drivers put into every namespace, all of them down.
 func fresh(c *conn) error {
 	r, err := readRouting(c)
 	if err != nil {
@@ -69,13 +69,13 @@ type rebuilding struct {
 	lost  []string
 	peers map[string]string        // the other end, by the link's name
 	index map[string]int           // by name
-	why   map[string]error         // why something could not be made, by its line
+	why   map[string]error         // the reason why something could not be made, by its line
 	twins map[routing.RouteKey]int // how many IPv6 routes by a gateway have the key
 }
 
-// twin says whether others share the key of an IPv6 route by a gateway. Those
-// that a router's advertisement makes are not joined to one multipath route
-// (rt6_qualify_for_ecmp).
+// twin reports whether several IPv6 routes by a gateway share the key of this
+// one. The kernel does not join those of router advertisements to one multipath
+// route (rt6_qualify_for_ecmp).
 func (b *rebuilding) twin(r routing.Route) bool { return b.twins[r.RouteKey] > 1 && mayBeTwin(r) }
 
 func mayBeTwin(r routing.Route) bool {
@@ -83,8 +83,8 @@ func mayBeTwin(r routing.Route) bool {
 		r.Hops[0].Via.IsValid() && !r.Source().IsValid()
 }
 
-// even fits the host to what it is made of: a veth has at most 65535 bytes, and
-// the way to make twins has no word for a protocol.
+// even fits the host to its substitutes: a veth has an MTU of at most 65535
+// bytes, and the way to make twins has no word for a protocol.
 func (b *rebuilding) even() {
 	b.want.Links = slices.Clone(b.want.Links)
 	for i := range b.want.Links {
@@ -104,8 +104,9 @@ func (b *rebuilding) even() {
 	}
 }
 
-// links makes all links and sets them up: what is to be down goes down later,
-// since routes need a link that is up. Links get no IPv6 address by themselves.
+// links makes all links and sets them up. Links that should be down go down
+// later, since routes need a link that is up. Links get no IPv6 address by
+// themselves.
 func (b *rebuilding) links() error {
 	if err := b.reindex(); err != nil {
 		return err
@@ -170,8 +171,8 @@ func (b *rebuilding) add(l routing.Link, peer string) error {
 	return err
 }
 
-// enslave puts a member of a VRF that could be made into it. Other masters
-// decide nothing of IP.
+// enslave puts a member of a VRF that could be made into it. Other masters do
+// not affect IP.
 func (b *rebuilding) enslave(l routing.Link) error {
 	i := slices.IndexFunc(b.want.Links, func(m routing.Link) bool {
 		return m.Name == l.Master && m.Kind == "vrf"
@@ -205,7 +206,7 @@ func linkMessage(name string) message {
 	return m
 }
 
-// settings is a message about a link with what every link has.
+// settings is a message about a link with the attributes of every link.
 func settings(l routing.Link) message {
 	m := linkMessage(l.Name)
 	m.putUint32(unix.IFLA_MTU, uint32(l.MTU))
@@ -264,8 +265,8 @@ func (b *rebuilding) setFlags(link string, flags, mask uint32) error {
 	return b.write(unix.RTM_SETLINK, 0, m.data)
 }
 
-// sysctls sets those that differ: of all links before the link's own, which
-// follow them.
+// sysctls sets those that differ: those of all links before the link's own,
+// which follow them.
 func (b *rebuilding) sysctls() error {
 	made := slices.DeleteFunc(slices.Clone(b.want.Links), func(l routing.Link) bool {
 		return b.index[l.Name] == 0
@@ -321,9 +322,9 @@ func encodeAddr(a routing.Addr, index int) []byte {
 	return m.data
 }
 
-// routes adds routes in their order, again and again what needs others for its
-// gateway. What is left came about when its gateway was on-link, and finds it
-// there for a moment.
+// routes adds routes in their order. It repeats this for routes that need other
+// routes for their gateway. For the routes that still fail, the gateway was
+// on-link when they were made: it makes it on-link for a moment.
 func (b *rebuilding) routes(list []routing.Route) {
 	list = slices.DeleteFunc(slices.Clone(list), kernelsOwn)
 	for before := len(list) + 1; len(list) < before; {
@@ -353,8 +354,8 @@ func (b *rebuilding) routes(list []routing.Route) {
 	}
 }
 
-// kernelsOwn says whether only the kernel makes such a route: to IPv6 a metric
-// of 0 is none, but for addresses.
+// kernelsOwn reports whether only the kernel makes such a route: IPv6 treats
+// metric 0 as none, except for addresses.
 func kernelsOwn(r routing.Route) bool { return r.Family() == routing.IPv6 && r.Metric == 0 }
 
 // route adds one route behind those of its key.
@@ -373,8 +374,8 @@ func (b *rebuilding) route(r routing.Route) error {
 	return err
 }
 
-// delete takes routes away that the kernel has made by itself. The link must be
-// said: IPv6 has one of a key for each.
+// delete removes routes that the kernel has made by itself. The message must
+// name the link: IPv6 has one route of a key for each link.
 func (b *rebuilding) delete(list []routing.Route) {
 	for _, r := range list {
 		payload, err := encodeRoute(r, b.index)
@@ -385,7 +386,7 @@ func (b *rebuilding) delete(list []routing.Route) {
 	}
 }
 
-// states takes links down, or their carrier.
+// states takes links down, or removes their carrier.
 func (b *rebuilding) states() {
 	for _, l := range b.want.Links {
 		switch peer := b.peers[l.Name]; {
@@ -398,8 +399,7 @@ func (b *rebuilding) states() {
 	}
 }
 
-// rules puts the host's rules in the place of those that the namespace was born
-// with.
+// rules replaces the rules of a fresh namespace with the host's rules.
 func (b *rebuilding) rules() error {
 	r := &reading{conn: b.conn}
 	if err := r.readRules(); err != nil {

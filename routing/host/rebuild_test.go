@@ -34,7 +34,7 @@ func advertise(t *testing.T, ns *nstest.NS, h routing.Host) {
 	})
 }
 
-// flagged says whether the kernel has told all routes that a link has no
+// flagged reports whether the kernel has told all routes that a link has no
 // carrier.
 func flagged(h routing.Host) bool {
 	for _, l := range h.Links {

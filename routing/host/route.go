@@ -18,18 +18,17 @@ const rtaNextHop = 30 // RTA_NH_ID, which x/sys has no name for
 var encapNames = map[uint32]string{1: "mpls", 2: "ip", 3: "ila", 4: "ip6", 5: "seg6", 6: "bpf",
 	7: "seg6local", 8: "rpl", 9: "ioam6", 10: "xfrm"}
 
-// names gives links their names and their numbers, and next hops by id their
-// hops.
+// names maps links to names and numbers, and next hops by id to their hops.
 type names struct {
 	links map[int]string
 	index map[string]int
 	hops  map[uint32][]routing.Hop
 }
 
-// errNewLink says that something belongs to a link that is not listed: links
-// are read first, so it came since. What belongs to it is left out, as if the
-// host had been read a moment earlier; the event of its coming makes the daemon
-// look again.
+// errNewLink means that an object belongs to a link that is not listed. Links
+// are read first, so the link is new. The object is left out, as if the host
+// had been read a moment earlier; the event of the new link makes the daemon
+// read again.
 var errNewLink = errors.New("link is not listed")
 
 func (n names) link(index uint32) (string, error) {
@@ -112,7 +111,7 @@ func (d *routeDecoder) attr(a attr) (err error) {
 	return err
 }
 
-// more keeps an attribute of the route or of one of its hops that is not
+// more keeps an attribute, of the route or of one of its hops, that is not
 // modelled.
 func (d *routeDecoder) more(a attr) {
 	switch a.kind {
@@ -144,8 +143,8 @@ func printRealms(one string, v uint32) string {
 	return fmt.Sprintf("%s %d", one, v&0xffff)
 }
 
-// opaque puts what is not modelled in iproute2's order, the selectors first.
-// Each is said once: all hops of a route may have it.
+// opaque puts what is not modelled in iproute2's order, the selectors first. It
+// puts each once, since all hops of a route may have it.
 func (d *routeDecoder) opaque() string {
 	var w []string
 	if from := d.from.String(); d.from.IsValid() { // a host prefix as `ip` shows it
@@ -165,7 +164,7 @@ func (d *routeDecoder) opaque() string {
 	return strings.Join(w, " ")
 }
 
-// rejects says whether routes of the type have no next hop.
+// rejects reports whether routes of the type have no next hop.
 func rejects(t routing.RouteType) bool { return t.Rejects() || t == routing.Throw }
 
 // gatewayOf reads RTA_GATEWAY, an address, or RTA_VIA, a family and an address.
@@ -222,8 +221,8 @@ func (d *routeDecoder) finish() routing.Route {
 		r.Hops = []routing.Hop{d.hop}
 	}
 	if len(r.Hops) == 0 && d.nextHop != 0 {
-		// With nexthop_compat_mode=0 the kernel names the next hop and
-		// does not spell it out.
+		// With nexthop_compat_mode=0 the kernel sends only the id of
+		// the next hop.
 		r.Hops = slices.Clone(d.hops[d.nextHop])
 	}
 	if d.family == routing.IPv6 {
@@ -236,7 +235,7 @@ func (d *routeDecoder) finish() routing.Route {
 		r.Hops = nil // IPv6 keeps them on lo
 	}
 	if r.Encap != "" {
-		d.encap = nil // ours, and known
+		d.encap = nil // known as lasthop's
 	}
 	d.route = r
 	r.Opaque = d.opaque()
@@ -267,7 +266,7 @@ func decodeNextHop(b []byte, n names) (nextHop, error) {
 	h.id = find(list, unix.NHA_ID).uint()
 	h.hop.Weight = 1
 	setFlags(&h.hop, header.Flags)
-	// without a link it resolves nothing
+	// a next hop without a link resolves nothing
 	h.hop.Link, _ = n.link(find(list, unix.NHA_OIF).uint())
 	if via := find(list, unix.NHA_GATEWAY); via.value != nil {
 		if h.hop.Via, err = via.addr(); err != nil {
@@ -349,8 +348,8 @@ func routeMessage(r routing.Route, scope uint8, flags uint32) message {
 }
 
 // encodeRouteKey writes the payload of RTM_DELROUTE: key, type and protocol, no
-// next hops, any scope. So the kernel deletes the route of that key, and only
-// one of ours.
+// next hops, any scope. So the kernel deletes only a route of that key that is
+// lasthop's.
 func encodeRouteKey(r routing.Route) []byte {
 	return routeMessage(r, unix.RT_SCOPE_NOWHERE, 0).data
 }

@@ -56,7 +56,7 @@ func decodeRule(b []byte) (routing.Rule, error) {
 }
 
 // selectorOrder is iproute2's order of the selectors that are not modelled;
-// others stand between these and the last two.
+// other words stand between these and the last two.
 var selectorOrder = []int{unix.FRA_UID_RANGE, unix.FRA_IP_PROTO, unix.FRA_SPORT_RANGE,
 	unix.FRA_DPORT_RANGE, unix.FRA_TUN_ID, fraDSCP}
 
@@ -81,7 +81,8 @@ func opaqueSelectors(tos byte, list []attr) string {
 	return strings.Join(w, " ")
 }
 
-// ruleField sets the field of a modelled attribute and says whether it is one.
+// ruleField sets the field of a modelled attribute and reports whether it is
+// one.
 func ruleField(r *routing.Rule, a attr, dstLen, srcLen int) (bool, error) {
 	var err error
 	switch a.kind {
@@ -116,14 +117,14 @@ func ruleField(r *routing.Rule, a attr, dstLen, srcLen int) (bool, error) {
 	return true, err
 }
 
-// protocolNames are what `ip rule` calls protocols on every machine
-// (/etc/protocols has more, where it exists).
+// protocolNames are the names that `ip rule` has for protocols on every machine
+// (/etc/protocols has more, if it exists).
 var protocolNames = map[uint32]string{unix.IPPROTO_ICMP: "icmp", unix.IPPROTO_TCP: "tcp",
 	unix.IPPROTO_UDP: "udp", unix.IPPROTO_ICMPV6: "ipv6-icmp"}
 
-// ruleOpaque prints a selector that is not modelled, as `ip rule` does where it
-// knows it, or "" if it says nothing: since 6.15 the kernel sends masks that
-// select the whole value.
+// ruleOpaque prints a selector that is not modelled, in the words of `ip rule`
+// if it has any. It returns "" if the selector has no effect: since 6.15 the
+// kernel sends masks that select the whole value.
 func ruleOpaque(a attr) string {
 	switch v := a.uint(); {
 	case a.kind == unix.FRA_L3MDEV && v == 0, a.kind == fraSportMask && v == 0xffff,
@@ -162,9 +163,9 @@ func span(b []byte) string {
 	return fmt.Sprintf("%d-%d", first, last)
 }
 
-// encodeRule writes the payload of RTM_NEWRULE and RTM_DELRULE. Every field
-// goes in: the kernel deletes the first rule that agrees in what is sent,
-// whoever owns it.
+// encodeRule writes the payload of RTM_NEWRULE and RTM_DELRULE. It includes
+// every field: the kernel deletes the first rule that agrees with the fields
+// sent, whichever program owns it.
 func encodeRule(r routing.Rule) []byte {
 	h := ruleHeader{family: afOf(r.Family), action: uint8(r.Action)}
 	if r.Table < 256 {

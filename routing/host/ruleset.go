@@ -19,11 +19,11 @@ import (
 )
 
 // Rulesets reads what the packet filter does with packets of the families that
-// a host of this namespace forwards, or of both where the mode last-hop is
-// asked for; of others nothing is read. It asks nf_tables itself, since not
-// every host with rules has the nft command, and nothing but its generation
-// while that stays. A user who may not read rules learns that, and it is no
-// error.
+// a host of this namespace forwards, or of both families if the user asks for
+// the mode last-hop. It reads no other families. It uses the nf_tables
+// interface, since not every host with rules has the nft command. While the
+// generation of nf_tables stays, it reads only that. If this user may not read
+// rules, the result says so, and it is no error.
 func (k *Kernel) Rulesets(h routing.Host) ([]routing.Ruleset, error) {
 	var sets []routing.Ruleset
 	for _, f := range routing.Families {
@@ -48,12 +48,12 @@ func (k *Kernel) Rulesets(h routing.Host) ([]routing.Ruleset, error) {
 	return sets, err
 }
 
-// nftables is what was read last of nf_tables. A Kernel and its subscription
+// nftables is the last reading of nf_tables. A Kernel and its subscription
 // share it.
 type nftables struct {
 	mu         sync.Mutex
 	generation uint32
-	lookups    map[routing.Family]string // nil where nothing was read
+	lookups    map[routing.Family]string // nil if nothing was read
 	fleeting   bool                      // they may go without a new generation
 }
 
@@ -68,7 +68,7 @@ func (k *Kernel) readTables(sets []routing.Ruleset) error {
 	return err
 }
 
-// read reads nf_tables unless its generation is the one that was read last.
+// read reads nf_tables, unless its generation is the one that was read last.
 func (n *nftables) read(c *conn) error {
 	now, err := c.generation()
 	if err != nil || n.lookups != nil && n.generation == now && !n.fleeting {
@@ -81,15 +81,16 @@ func (n *nftables) read(c *conn) error {
 	return err
 }
 
-// forget has the next read read everything, and changes before it go untold.
+// forget makes the next read read everything. Changes before that read are not
+// reported.
 func (n *nftables) forget() {
 	n.mu.Lock()
 	defer n.mu.Unlock()
 	n.lookups = nil
 }
 
-// changed reads nf_tables and says how it differs from what was read last, ""
-// if it does not. While nobody has read it, nothing differs.
+// changed reads nf_tables and returns how it differs from the last reading, ""
+// if it does not. Before the first reading nothing differs.
 func (n *nftables) changed(c *conn) string {
 	n.mu.Lock()
 	defer n.mu.Unlock()
@@ -125,8 +126,8 @@ func (c *conn) generation() (n uint32, err error) {
 }
 
 // lookups returns the first rule of each family that looks something up and
-// that forwarded packets may meet. fleeting says that a table that holds such
-// rules may go with its owner, which is no new generation to the kernel.
+// that forwarded packets may meet. fleeting reports that a table with such
+// rules may go with its owner, without a new generation.
 func (c *conn) lookups() (first map[routing.Family]string, fleeting bool, err error) {
 	var found []nftLookup
 	err = c.dumpNFT(unix.NFT_MSG_GETRULE, unix.NFT_MSG_NEWRULE, func(msg []byte) error {
@@ -159,8 +160,8 @@ func (c *conn) lookups() (first map[routing.Family]string, fleeting bool, err er
 	return first, fleeting, err
 }
 
-// dumpNFT visits all objects of a kind. A dump that changes interrupt again and
-// again counts as it is: what it misses each time has just come or gone.
+// dumpNFT visits all objects of a kind. If changes keep interrupting a dump,
+// its last result counts: it misses only what has just come or gone.
 func (c *conn) dumpNFT(get, reply int, each func(msg []byte) error) error {
 	var err error
 	for range dumpTries {
@@ -172,7 +173,7 @@ func (c *conn) dumpNFT(get, reply int, each func(msg []byte) error) error {
 	return nil
 }
 
-// listNFT is dumpNFT of what a request asks for, and returns the messages.
+// listNFT is dumpNFT for the objects of a request. It returns the messages.
 func (c *conn) listNFT(get, reply int, request message) ([][]byte, error) {
 	list, err := untorn(func() (list [][]byte, err error) {
 		err = c.askNFT(get, reply, unix.NLM_F_DUMP, request, func(msg []byte) error {
@@ -227,7 +228,7 @@ func (c *conn) askNFT(get, reply, flags int, m message, each func(msg []byte) er
 }
 
 // nftLookup is a rule of nf_tables, and what it looks up for packets that may
-// be forwarded ones; lookup is empty for all other rules.
+// be forwarded; lookup is empty for all other rules.
 type nftLookup struct {
 	nftRule
 	lookup string
@@ -242,8 +243,8 @@ func (r nftLookup) String() string {
 var lookupNames = [][]byte{[]byte("fib\x00"), []byte("rpfilter\x00"), []byte("reject\x00"),
 	[]byte("REJECT\x00"), []byte("synproxy\x00"), []byte("SYNPROXY\x00")}
 
-// mayLookUp tells the many rules that look nothing up, without taking them
-// apart.
+// mayLookUp recognises, without decoding them, the many rules that look nothing
+// up.
 func mayLookUp(msg []byte) bool {
 	return slices.ContainsFunc(lookupNames, func(name []byte) bool {
 		return bytes.Contains(msg, name)
@@ -252,7 +253,7 @@ func mayLookUp(msg []byte) bool {
 
 func decodeNFTRule(msg []byte) (r nftLookup, err error) {
 	r.nftRule, err = decodeRuleHead(msg)
-	if err != nil || nftFamilies[r.family] == "" { // bridges ask for no route
+	if err != nil || nftFamilies[r.family] == "" { // bridges look up no route
 		return r, err
 	}
 	err = r.each(func(name string, data []attr) error {
@@ -264,10 +265,10 @@ func decodeNFTRule(msg []byte) (r nftLookup, err error) {
 	return r, err
 }
 
-// lookup names what an expression has the kernel look up with iif lo and an
-// address that need not be local, or returns "". The type of an address is not
-// among it: IPv4 asks table local alone (inet_dev_addr_type), and what IPv6
-// finds in local is found in front of our rules.
+// lookup names what an expression makes the kernel look up with iif lo and an
+// address that need not be local, or returns "". It leaves out the type of an
+// address: IPv4 looks it up in table local alone (inet_dev_addr_type), and IPv6
+// finds it in local, in front of lasthop's rules.
 func lookup(name string, data []attr, family uint8) string {
 	switch name {
 	case "fib": // nft_fib4_eval, nft_fib6_eval
@@ -313,9 +314,9 @@ func xtLookup(name string, info []byte, family uint8) string {
 // groupRules is NFNLGRP_NFTABLES.
 const groupRules = 7
 
-// listenToRules opens the socket that tells of changes of nf_tables. Without
-// one (a kernel without nf_tables, a user who may not) they count when the host
-// is read for another reason.
+// listenToRules opens the socket that reports changes of nf_tables. Without the
+// socket (a kernel without nf_tables, a user without the right) such changes
+// count only when the host is read for another reason.
 func (s *subscription) listenToRules() {
 	socket, err := nl.SubscribeAt(s.ns, netns.None(), unix.NETLINK_NETFILTER, groupRules)
 	if err != nil {
@@ -327,7 +328,7 @@ func (s *subscription) listenToRules() {
 	s.rules = socket
 }
 
-// followRules tells of changes of what forwarded packets are looked up for,
+// followRules reports changes of what forwarded packets are looked up for,
 // until ctx ends. The function that it returns waits for the end.
 func (s *subscription) followRules(ctx context.Context) (wait func()) {
 	ended := make(chan struct{})
@@ -340,13 +341,13 @@ func (s *subscription) followRules(ctx context.Context) (wait func()) {
 	return func() { <-ended }
 }
 
-// rulesShare is how much of the time the rules are read at most, one part in
-// so many: a host of containers changes them again and again.
+// rulesShare bounds the time spent on reading rules, one part in so many: a
+// host of containers changes them again and again.
 const rulesShare = 10
 
-// readRules looks at the rules after each change of nf_tables. A change may be
-// anything: a rule that goes, a jump, an element of a map of verdicts, a table
-// that is dormant; and hardly any matters.
+// readRules reads the rules after each change of nf_tables. A change may be
+// anything: a deleted rule, a jump, an element of a map of verdicts, a dormant
+// table. Hardly any change matters.
 func (s *subscription) readRules(ctx context.Context) {
 	defer s.rules.Close()
 	defer context.AfterFunc(ctx, s.rules.Close)()

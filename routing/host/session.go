@@ -56,7 +56,7 @@ type diagMessage struct {
 }
 
 // HalfOpen lists the TCP sessions whose client has not answered the SYN-ACK
-// yet. Whoever can send a packet here can make some, from any address.
+// yet. Any sender of packets can create some, from any address.
 func (k *Kernel) HalfOpen() ([]routing.HalfOpen, error) {
 	var out []routing.HalfOpen
 	err := k.inside(func() error {
@@ -77,7 +77,7 @@ func (k *Kernel) HalfOpen() ([]routing.HalfOpen, error) {
 }
 
 // diagnose visits the sockets of a family and protocol that are in one of the
-// states. The kernel filters: on a busy proxy most sockets are in others.
+// states. The kernel filters: on a busy proxy most sockets are in other states.
 func diagnose(af, protocol byte, states uint32, each func(msg []byte)) error {
 	m := newMessage(diagRequest{family: af, protocol: protocol, states: states})
 	req := nl.NewNetlinkRequest(unix.SOCK_DIAG_BY_FAMILY, unix.NLM_F_DUMP)

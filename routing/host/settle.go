@@ -14,14 +14,14 @@ import (
 
 const (
 	settleTime = 5 * time.Second // the longest wait for a host that still changes
-	// without any change it is done: the kernel's work queues take a few
-	// milliseconds
+	// done after this time without a change: the kernel's work queues take
+	// a few milliseconds
 	settleIdle = 500 * time.Millisecond
 )
 
-// settle waits until the kernel is done, which does a part of the work later
-// from work queues, takes away what it has added by itself and the host lacks,
-// and lists what stays different.
+// settle waits until the kernel has finished, since it does a part of the work
+// later from work queues. It removes what the kernel has added by itself and
+// the host lacks, and lists what stays different.
 func (b *rebuilding) settle() error {
 	var last []string
 	changed, end := time.Now(), time.Now().Add(settleTime)
@@ -50,8 +50,7 @@ func (b *rebuilding) settle() error {
 	}
 }
 
-// lines prints parts, with the reasons why they could not be made or taken
-// away.
+// lines prints parts, with the reasons why they could not be made or removed.
 func (b *rebuilding) lines(prefix string, p parts) []string {
 	lines := slices.Concat(mapped(p.links, linkLine), mapped(p.addrs, addrLine),
 		mapped(p.routes, routeLine), mapped(p.rules, ruleLine))
@@ -72,8 +71,8 @@ type parts struct {
 	rules  []routing.Rule
 }
 
-// compare returns what is wanted and not there, and what is there and not
-// wanted. Further links do not count: drivers and we made them.
+// compare returns what is wanted and missing, and what is there and not wanted.
+// Further links do not count: drivers and lasthop made them.
 func (b *rebuilding) compare(got routing.Host) (missing, extra parts) {
 	missing.links, _ = lacking(b.want.Links, got.Links, linkLine)
 	missing.addrs, extra.addrs = lacking(b.want.Addrs, got.Addrs, addrLine)
@@ -82,8 +81,8 @@ func (b *rebuilding) compare(got routing.Host) (missing, extra parts) {
 	return missing, extra
 }
 
-// deciding leaves out multicast and anycast routes: the kernel's own affair,
-// and all that the other ends of the links have.
+// deciding leaves out multicast and anycast routes, which the kernel makes
+// itself, and everything of the other ends of the links.
 func deciding(routes []routing.Route) []routing.Route {
 	return slices.DeleteFunc(slices.Clone(routes), func(r routing.Route) bool {
 		return r.Type == routing.Multicast || r.Type == routing.Anycast
@@ -113,7 +112,7 @@ func lacking[T any](want, got []T, line func(T) string) (missing, extra []T) {
 }
 
 // misordered returns the routes of one key that are all there, but in another
-// order: of several that could answer the first does.
+// order: the first one that can answer does.
 func misordered(want, got []routing.Route) (right, wrong []routing.Route) {
 	wanted, have := sharers(want), sharers(got)
 	for _, r := range want {
@@ -172,8 +171,8 @@ func addrLine(a routing.Addr) string {
 		routing.ScopeHost: " scope host"}[a.Scope]
 }
 
-// routeLine says of a route what decides, and not whether its gateway is said
-// to be on-link.
+// routeLine returns the part of a route that decides. It leaves out the flag
+// onlink.
 func routeLine(r routing.Route) string {
 	r.Hops = slices.Clone(r.Hops)
 	flags := ""

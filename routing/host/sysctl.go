@@ -11,7 +11,7 @@ import (
 )
 
 // hostSysctls are the settings of a namespace that change what is planned or
-// what check says; linkSysctls those of each link.
+// what check reports; linkSysctls are those of each link.
 var (
 	hostSysctls = []string{"ipv4.ip_forward", "ipv4.ip_nonlocal_bind", "ipv4.fwmark_reflect",
 		"ipv4.tcp_fwmark_accept", "ipv4.tcp_l3mdev_accept", "ipv4.nexthop_compat_mode",
@@ -24,7 +24,7 @@ var (
 )
 
 // readSysctls reads them from the namespace's own view of /proc/sys/net, which
-// is the reading thread's. A setting that this kernel lacks is left out.
+// is the reading thread's. It leaves out a setting that this kernel lacks.
 func readSysctls(h *routing.Host) error {
 	h.Sysctls = map[string]string{}
 	for _, key := range sysctlKeys(h.Links) {

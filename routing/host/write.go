@@ -11,16 +11,16 @@ import (
 )
 
 // Write makes the writes of a diff, in the order and with the care of
-// routing.Execute. What is there already when it is added, and what is gone
-// already when it is deleted, is success. Errors wrap the kernel's errno and
-// carry its own words.
+// routing.Execute. It is success if an object to add is there already, or an
+// object to delete is gone already. Errors wrap the kernel's errno and its
+// error text.
 func (k *Kernel) Write(d routing.Diff) (done []routing.Op, err error) {
 	return routing.Execute(d, k.writing().do)
 }
 
 // writing is one call of Write. It reads the links once, and once each table
-// that it deletes from: what other programs change meanwhile, the next call
-// sees.
+// that it deletes from. The next call sees what other programs change
+// meanwhile.
 type writing struct {
 	reading
 	lastHop LastHop
@@ -34,7 +34,7 @@ type table struct {
 	number uint32
 }
 
-// identity is what a request to delete a route says of it.
+// identity is the part of a route that a request to delete it contains.
 type identity struct {
 	routing.RouteKey
 	kind     routing.RouteType
@@ -81,8 +81,8 @@ func (w *writing) do(op routing.Op) error {
 	return errors.New("empty operation")
 }
 
-// opaqueOf returns what a message could not say. Without it a rule would match
-// more, and a delete would hit a stranger's.
+// opaqueOf returns what a message cannot express. Without it a rule would match
+// more, and a delete would hit another program's object.
 func opaqueOf(op routing.Op) string {
 	switch {
 	case op.Rule != nil:
@@ -95,10 +95,10 @@ func opaqueOf(op routing.Op) string {
 	return ""
 }
 
-// gone takes the kernel's word that nothing is to be done: EEXIST of what is to
-// be added, and of what is to be deleted ENOENT (a rule), ESRCH (a route) or
-// ENODEV (a link). Any other error is one: a rule that is taken to be gone, and
-// is not, would lose its table next.
+// gone treats these errors as success: EEXIST for an object to add; ENOENT (a
+// rule), ESRCH (a route) or ENODEV (a link) for an object to delete. Any other
+// error stays an error: a rule that is wrongly treated as gone would lose its
+// table next.
 func gone(err, word error) error {
 	if errors.Is(err, word) {
 		return nil
@@ -107,8 +107,8 @@ func gone(err, word error) error {
 }
 
 // addRule adds a rule unless it is there. NLM_F_EXCL alone is not enough: the
-// kernel takes a rule for a twin that has a source or a destination which the
-// new one does not ask for (rule_exists in net/core/fib_rules.c).
+// kernel reports EEXIST also for a rule with a source or a destination which
+// the new one does not have (rule_exists in net/core/fib_rules.c).
 func (w *writing) addRule(r routing.Rule) error {
 	err := w.write(unix.RTM_NEWRULE, unix.NLM_F_CREATE|unix.NLM_F_EXCL, encodeRule(r))
 	if !errors.Is(err, unix.EEXIST) {
@@ -142,10 +142,10 @@ func (w *writing) setRoute(r routing.Route, flags int) error {
 	return w.write(unix.RTM_NEWROUTE, flags, payload)
 }
 
-// delRoute deletes a route that is there. It looks first, since the message
-// says less than a route is: IPv4 takes metric 0 for any metric and IPv6 any
-// type for the one that is asked for, so that another route would go in place
-// of one that has gone.
+// delRoute deletes a route that is there. It looks first, since the message is
+// less precise than a route: IPv4 treats metric 0 as any metric, and IPv6
+// ignores the type. Without the look another route would go in place of one
+// that is already gone.
 func (w *writing) delRoute(r routing.Route) error {
 	if err := w.needLinks(); err != nil {
 		return err
@@ -188,9 +188,9 @@ func (w *writing) look(t table) (map[identity]int, error) {
 	return there, nil
 }
 
-// setGroup names the link and gives no index. RTM_SETLINK, since RTM_NEWLINK
-// with a group and an unknown name would change every link of that group
-// (rtnl_group_changelink).
+// setGroup names the link and sends no index. It uses RTM_SETLINK, since
+// RTM_NEWLINK with a group and an unknown name would change every link of that
+// group (rtnl_group_changelink).
 func (w *writing) setGroup(link string, group int) error {
 	m := linkMessage(link)
 	m.putUint32(unix.IFLA_GROUP, uint32(group))

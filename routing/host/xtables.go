@@ -21,7 +21,7 @@ type xtables struct {
 	names         string // the file that lists the tables of a namespace
 	domain, level int    // of a socket, and of its options
 	proto         uint8  // NFPROTO_*
-	// where in an entry there are
+	// offsets in an entry
 	dst, mask, in, protocol, inverted int // what a packet must have
 	offsets                           int // those of its target and of the next entry
 	matches                           int // its matches
@@ -49,10 +49,10 @@ type xtInfo struct {
 	entries, size    uint32
 }
 
-// readXTables takes in the rules of iptables-legacy in the thread's namespace,
-// of those tables alone that rpfilter, REJECT and SYNPROXY may stand in. They
-// are asked for by socket options, since the command may be missing or another
-// one. What cannot be taken apart may be anything, so it counts.
+// readXTables reads the rules of iptables-legacy in the thread's namespace, but
+// only of the tables that rpfilter, REJECT and SYNPROXY may stand in. It uses
+// socket options, since the command may be missing or another one. A rule that
+// it cannot decode may be anything, so it counts.
 func readXTables(sets []routing.Ruleset) error {
 	for i, s := range sets {
 		x := xtablesOf[s.Family]
@@ -88,8 +88,8 @@ func (x xtables) tables() ([]string, error) {
 	return strings.Fields(string(data)), err
 }
 
-// lookup returns what the first rule of a table does that looks something up
-// and that forwarded packets may meet.
+// lookup returns what the first rule of a table looks up, among the rules that
+// look something up and that forwarded packets may meet.
 func (x xtables) lookup(table string) (string, error) {
 	info, entries, err := x.read(table)
 	if err != nil {
@@ -126,7 +126,7 @@ func (x xtables) read(table string) (info xtInfo, entries []byte, err error) {
 	}
 }
 
-// option asks for a socket option that is as large as b.
+// option reads a socket option that is as large as b.
 func (x xtables) option(fd, name int, b []byte) error {
 	size := uint32(len(b))
 	_, _, errno := unix.Syscall6(unix.SYS_GETSOCKOPT, uintptr(fd), uintptr(x.level),
@@ -176,7 +176,7 @@ type xtEntry struct {
 	entry      []byte
 	chain      int    // where its chain begins, by which rules name it
 	name       string // of the chain
-	number     int    // in it, from 1 on; 0 for what is no rule
+	number     int    // in it, from 1 on; 0 for an entry that is no rule
 }
 
 // hookNames are iptables' names of chains, by hook.
@@ -184,7 +184,7 @@ var hookNames = [...]string{unix.NF_INET_PRE_ROUTING: "PREROUTING",
 	unix.NF_INET_LOCAL_IN: "INPUT", unix.NF_INET_FORWARD: "FORWARD",
 	unix.NF_INET_LOCAL_OUT: "OUTPUT", unix.NF_INET_POST_ROUTING: "POSTROUTING"}
 
-// each visits the entries of a table. A chain of the administrator's begins
+// each visits the entries of a table. A chain of the administrator begins
 // behind an entry with the target ERROR, which names it.
 func (x xtables) each(info xtInfo, entries []byte, visit func(xtEntry) error) error {
 	e := xtEntry{}
@@ -248,9 +248,9 @@ func (x xtables) parts(entry []byte, visit func(xtPart)) error {
 	return nil
 }
 
-// leads returns the chain that a target leads to, if it is a standard one that
-// does (struct xt_standard_target): verdicts are less than 0, and that of a
-// rule without one is the next entry.
+// leads returns the chain that a target leads to, if it is a standard target
+// that leads to one (struct xt_standard_target). Verdicts are less than 0, and
+// a rule without a verdict leads to the next entry.
 func (p xtPart) leads(from xtEntry) (chain int, ok bool) {
 	if p.at != from.target || p.name != "" || len(p.info) < 4 {
 		return 0, false
@@ -260,7 +260,7 @@ func (p xtPart) leads(from xtEntry) (chain int, ok bool) {
 }
 
 // natChains reads what iptables-legacy has at prerouting in the thread's
-// namespace. A chain is named by where it begins, as rules name it.
+// namespace. The offset of a chain's beginning names it, as in the rules.
 func (x xtables) natChains() (*natWalk, error) {
 	there, err := x.tables()
 	if err != nil || !slices.Contains(there, "nat") {

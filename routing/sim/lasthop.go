@@ -10,8 +10,8 @@ import (
 	"lasthop/routing"
 )
 
-// lastHop carries out what the mode last-hop needs beside routes and rules: the
-// lines that routing.Op prints, and
+// lastHop carries out what the mode last-hop needs in addition to routes and
+// rules: the lines that routing.Op prints, and
 //
 //	last-hop tag 5b2            the programs that the host can have
 //	last-hop missing no CAP_BPF why it can have none

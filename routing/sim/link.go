@@ -148,8 +148,8 @@ func (s *Sim) down(l *routing.Link) {
 	})
 }
 
-// dead marks next hops of a link that went down and says whether none is left.
-// IPv4 local routes stay.
+// dead marks next hops of a link that went down and reports whether none is
+// left. IPv4 local routes stay.
 func dead(r routing.Route, link string) bool {
 	if len(r.Hops) == 0 || r.Family() == routing.IPv4 && r.Type == routing.Local {
 		return false

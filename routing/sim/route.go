@@ -37,7 +37,7 @@ func (s *Sim) primary(a routing.Addr) netip.Addr {
 	return a.Prefix.Addr()
 }
 
-// addConnected adds an address's routes beside that in table local, if its link
+// addConnected adds an address's routes after that in table local, if its link
 // is up.
 func (s *Sim) addConnected(a routing.Addr) {
 	switch {
@@ -119,10 +119,10 @@ func (s *Sim) route(f routing.Family, verb string, args []string) error {
 		}
 	}
 	if f == routing.IPv6 && slices.Contains(args, "default") {
-		// says the family, where a batch cannot
+		// the line names the family if a batch cannot
 		args[slices.Index(args, "default")] = "::/0"
 	}
-	// `ip route add` locks rto_min by itself, and knows no word for it
+	// `ip route add` locks rto_min by itself, and has no word for the lock
 	s.printf("route %s %s", verb,
 		strings.Replace(strings.Join(args, " "), "rto_min lock", "rto_min", 1))
 	i := slices.IndexFunc(s.Host.Routes, func(x routing.Route) bool {

@@ -1,8 +1,8 @@
 // Package sim makes the routing.Host that the kernel would have after a few
 // `ip` commands, without a kernel.
 //
-// A test writes its host as a person would build it, one command a line,
-// without the word ip; # begins a comment:
+// A test writes its host as an administrator would build it, one command a
+// line, without the word ip; # begins a comment:
 //
 //	link add eth1 type veth
 //	link set eth1 up
@@ -16,19 +16,19 @@
 //	last-hop tag 5b2
 //	tc filter add dev eth1 ingress pref 1 matchall
 //
-// What the kernel adds by itself is added: the local, broadcast and connected
-// routes of each address, link-local addresses, the default rules, and a
-// priority where a rule has none. Multicast and anycast routes of table local
-// are left out.
+// The simulation adds what the kernel adds by itself: the local, broadcast and
+// connected routes of each address, link-local addresses, the default rules,
+// and a priority if a rule has none. It leaves out multicast and anycast routes
+// of table local.
 //
 // Batch returns the same host as scripts for `ip -batch` in a fresh network
-// namespace. A veth gets its peer p-NAME in the same namespace; Drop takes
-// peers out of what was read there. Tests that compare both keep this package
+// namespace. A veth gets its peer p-NAME in the same namespace; Drop removes
+// peers from what was read there. Tests that compare both keep this package
 // honest. sysctl, lease and nft lines are not for ip: the caller sets the
-// first, and has nft read Filter; leases live in files. ruleset lines say what
-// is read of the packet filter, or `unread` and why it is not; without them it
-// looks nothing up. Links of kind vrf and wireguard are known here only, for
-// kernels that lack them.
+// first, and makes nft read Filter; leases live in files. ruleset lines are the
+// reading of the packet filter, or `unread` and the reason; without them the
+// packet filter looks nothing up. Only this package knows links of kind vrf and
+// wireguard, for kernels that lack them.
 package sim
 
 import (
@@ -294,7 +294,7 @@ func (s *Sim) addRule(r routing.Rule) {
 	s.Host.Rules = slices.Insert(s.Host.Rules, i, r)
 }
 
-// Drop takes out of a host that was read from a namespace made by Batch what a
+// Drop removes from a host that was read in a namespace made by Batch what a
 // simulated one does not have: veth peers, and multicast and anycast routes of
 // table local.
 func Drop(h routing.Host) routing.Host {

@@ -17,34 +17,34 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// Control is the programs of one network namespace, as package host asks for
-// them: it looks for maps that are pinned, and loads the programs when
-// something is to be attached. It is not safe for concurrent use.
+// Control holds the programs of one network namespace for package host: it
+// finds maps that are pinned, and loads the programs when a route or filter
+// needs them. It is not safe for concurrent use.
 type Control struct {
 	Place Place
 	Flows int // the size of the large maps; 0 is routing.DefaultFlows
-	// a kernel is taken to be fixed where nothing tells
+	// treat a kernel as fixed if its fix is unknown
 	Trust bool
-	// the process stays, so that maps need no pins; without both the mode
-	// cannot be had
+	// the process stays, so maps need no pins; with neither pins nor a
+	// lasting process the mode is not available
 	Stays  bool
 	open   *Programs
 	pinned *Maps // as fitting found them
-	// that were attached when Support was asked last, and that were given
-	// out since
+	// that were attached at the last call of Support, and that were
+	// returned since
 	tags []string
-	// why the programs could not be loaded; nil if they were, or nothing
-	// has asked for them
+	// why the programs could not be loaded; nil if they were, or if they
+	// were not needed yet
 	fault  error
 	failed time.Time
 }
 
-// again is when programs are tried again that could not be loaded for want of
-// memory, say. What the verifier refuses, it refuses for ever.
+// again is when to retry programs that could not be loaded, for example for
+// lack of memory. What the verifier refuses, it refuses for ever.
 const again = time.Minute
 
-// Support says whether the mode can be had: see host.LastHop. Whether the
-// kernel refuses a program is known only after it was asked to load one.
+// Support reports whether the mode is available: see host.LastHop. The kernel's
+// refusal of a program is known only after an attempt to load it.
 func (c *Control) Support(attached []string) routing.LastHopSupport {
 	c.tags = attached
 	_ = c.letGo()
@@ -64,7 +64,7 @@ func (c *Control) Support(attached []string) routing.LastHopSupport {
 		// it stays: this process sees no maps, and can do nothing
 		s.Tag, s.Known = newest(attached), false
 	case !rights.has(unix.CAP_NET_ADMIN):
-		s.Known = false // somebody who only looks
+		s.Known = false // a process that only reads
 	case c.fault != nil:
 		s.Missing = c.fault.Error()
 	case kernel != "":
@@ -80,8 +80,8 @@ func (c *Control) Support(attached []string) routing.LastHopSupport {
 	return s
 }
 
-// Resize has the large maps another size from the next write on. What they know
-// is copied.
+// Resize gives the large maps another size from the next write on. It copies
+// their entries.
 func (c *Control) Resize(flows int) error {
 	if c.Flows == flows {
 		return nil
@@ -123,14 +123,14 @@ func (c *Control) Learn() (program int, tag string, err error) {
 	return c.give((*Programs).Learn)
 }
 
-// Answer loads the programs unless they are: see host.LastHop. When it is asked
-// first after the maps were made, it copies what other maps know. If those
-// cannot be had, it waits until the filter has seen most of what is open.
+// Answer loads the programs unless they are: see host.LastHop. At its first
+// call after the maps were made, it copies the entries of other maps. If there
+// are none to copy, it waits until the filter has seen most open connections.
 func (c *Control) Answer() (program int, tag string, err error) {
 	return c.give((*Programs).Answer)
 }
 
-// give gives out one of the programs, which may be attached from now on.
+// give returns one of the programs, which may be attached from now on.
 func (c *Control) give(of func(*Programs) int) (program int, tag string, err error) {
 	p, err := c.load()
 	if err != nil {
@@ -176,8 +176,8 @@ func (c *Control) InFront(link int) (names []string) {
 	return names
 }
 
-// Note returns what is to be said of the maps, once for the log; "" if it is
-// nothing.
+// Note returns what the log should say of the maps, once; "" if there is
+// nothing to say.
 func (c *Control) Note() string {
 	switch {
 	case c.open == nil:
@@ -192,9 +192,9 @@ func (c *Control) Note() string {
 	return ""
 }
 
-// Attached says that the routes and filters that Support heard of last, and
-// those that were asked for since, are all that there are. If they have
-// the programs that are loaded, all other pins go; if there are none, all do.
+// Attached says that the routes and filters of the last call of Support, and
+// those returned since, are all that there are. If they have the loaded
+// programs, it removes all other pins; if there are none, it removes all pins.
 func (c *Control) Attached() error {
 	if len(c.tags) == 0 && c.Place.pinned() > 0 {
 		return c.Forget()
@@ -205,11 +205,11 @@ func (c *Control) Attached() error {
 	return c.open.Attached(c.Place)
 }
 
-// Forget closes the maps and removes their names: without routes and filters
-// they are gone.
+// Forget closes the maps and removes their pins: without routes and filters the
+// maps are gone.
 func (c *Control) Forget() error { return errors.Join(c.Close(), c.Place.Unpin(0)) }
 
-// Close gives everything back but what is attached or pinned.
+// Close releases everything that is not attached or pinned.
 func (c *Control) Close() error {
 	err := c.letGo()
 	if c.open != nil {
@@ -238,8 +238,8 @@ func (c *Control) Wanted() (list []routing.Wanted, err error) {
 }
 
 // Maps opens the maps of the programs that are attached, or would be: those of
-// the programs that are loaded, or the pinned ones. The error is that of
-// Place.Maps. They end with done.
+// the loaded programs, or the pinned ones. The error is that of Place.Maps. The
+// caller must call done.
 func (c *Control) Maps() (m *Maps, done func(), err error) {
 	if c.open != nil {
 		return &c.open.Maps, func() {}, nil
@@ -250,8 +250,8 @@ func (c *Control) Maps() (m *Maps, done func(), err error) {
 	return m, func() { m.Close() }, nil
 }
 
-// fitting is Maps, but without maps of another size: those are replaced. They
-// stay open until Support is asked again, for many writes.
+// fitting is Maps, but not for maps of another size: those are replaced. The
+// maps stay open until the next call of Support, for many writes.
 func (c *Control) fitting() (*Maps, error) {
 	if c.open != nil {
 		return &c.open.Maps, nil
@@ -316,7 +316,7 @@ func wantedOf(l bpfListener) routing.Wanted {
 		Transport: transportOf(l.Protocol)}
 }
 
-// words is an address as the maps have it: 16 bytes, IPv4 mapped.
+// words returns an address as the maps have it: 16 bytes, IPv4 mapped.
 func words(a netip.Addr) (w [4]uint32) {
 	b := a.As16()
 	for i := range w {
@@ -333,5 +333,5 @@ func addrOf(w [4]uint32) netip.Addr {
 	return netip.AddrFrom16(b).Unmap()
 }
 
-// big turns a port to network order, and back.
+// big converts a port to network order, and back.
 func big(port uint16) uint16 { return native.Uint16([]byte{byte(port >> 8), byte(port)}) }

@@ -1,15 +1,15 @@
 // Package lasthop answers each connection by the router that its request came
-// from, whatever the routes say: what a BIG-IP calls Auto-Last-Hop. See
+// from, whatever the routes say. On a BIG-IP this is Auto-Last-Hop. See
 // docs/last-hop.md.
 //
 // Two BPF programs share nine maps (lasthop.c). The first is a filter at the
-// ingress of a link and notes the router of each connection to a listener. The
-// second is the `encap bpf xmit` of a route by a gateway, and sends the replies
-// of such a connection back to its router. Where it knows none, the packet goes
-// on by the route: so whatever is missing, program, entry or daemon, replies go
-// as they would without it.
+// ingress of a link and records the router of each connection to a listener.
+// The second is the `encap bpf xmit` of a route by a gateway, and sends the
+// replies of such a connection back to its router. If it does not know the
+// router, the packet goes on by the route. So if the program, an entry or the
+// daemon is missing, replies go as they would without it.
 //
-// Attaching both is for package host: this one loads them, keeps the maps
+// Package host attaches both programs. This package loads them, keeps the maps
 // across processes and reads and writes their entries. It needs CAP_BPF and
 // CAP_NET_ADMIN.
 package lasthop

@@ -96,7 +96,7 @@ func (s *steer) reading() lasthop.Reading {
 	return r
 }
 
-// inFront attaches a program in front of ours on e1.
+// inFront attaches a program in front of lasthop on e1.
 func (s *steer) inFront(t *testing.T, p *ebpf.Program, tcx bool) {
 	t.Helper()
 	if !tcx {

@@ -9,12 +9,13 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// A kernel from 5.10 on can do it. But a redirect from a route's program that
-// the queue of its link drops goes on with a freed packet (CVE-2023-53338) from
-// 4.10 until these, and until 6.6 in all series that are not here.
+// Kernels from 5.10 on support the mode. But from 4.10 until these releases,
+// and until 6.6 in all series that are not here, the kernel goes on with a
+// freed packet if the queue of a link drops what a route's program has
+// redirected (CVE-2023-53338).
 var fixed = map[[2]int]int{{5, 10}: 195, {5, 15}: 132, {6, 1}: 53, {6, 4}: 16, {6, 5}: 3}
 
-// Kernel is what a running kernel says of itself.
+// Kernel is what a running kernel reports about itself.
 type Kernel struct {
 	Release string // uname -r: "6.1.0-25-amd64"
 	Version string // uname -v: "#1 SMP PREEMPT_DYNAMIC Debian 6.1.106-3 (2024-08-26)"
@@ -26,16 +27,17 @@ type Kernel struct {
 // Running returns the kernel that runs.
 func Running() Kernel {
 	var u unix.Utsname
-	_ = unix.Uname(&u) // it fails for a bad pointer alone
+	_ = unix.Uname(&u) // it only fails for a bad pointer
 	signature, _ := os.ReadFile("/proc/version_signature")
 	return Kernel{unix.ByteSliceToString(u.Release[:]), unix.ByteSliceToString(u.Version[:]),
 		strings.TrimSpace(string(signature))}
 }
 
-// Missing says what the kernel lacks for the programs of this package; "" if it
-// is nothing. The releases of Debian and Ubuntu hide which stable release they
-// are made from, other places tell. Any other vendor's is taken at its number.
-// known is false if it is only not known that the kernel lacks nothing.
+// Missing returns what the kernel lacks for the programs of this package; "" if
+// it lacks nothing. The releases of Debian and Ubuntu hide the stable release
+// that they are made from; other fields name it. For any other vendor the
+// number counts. known is false if lasthop cannot tell whether the kernel lacks
+// something.
 func (k Kernel) Missing() (what string, known bool) {
 	v := k.stable()
 	series := [2]int{v[0], v[1]}
@@ -53,7 +55,7 @@ func (k Kernel) Missing() (what string, known bool) {
 		k.numbered(v)), false
 }
 
-// lacks is Missing; with trust, what is only not known is nothing.
+// lacks is Missing; with trust, an unknown fix counts as present.
 func (k Kernel) lacks(trust bool) string {
 	what, known := k.Missing()
 	if trust && !known {
@@ -82,8 +84,8 @@ func (k Kernel) stable() [3]int {
 	return number(k.Release)
 }
 
-// number reads the three numbers that a string begins with; what is not there
-// is 0.
+// number reads the three numbers that a string begins with; a missing number is
+// 0.
 func number(s string) (n [3]int) {
 	for i, part := range strings.SplitN(s, ".", 3) {
 		digits := strings.IndexFunc(part, func(r rune) bool { return r < '0' || r > '9' })

@@ -35,11 +35,11 @@ var native = binary.NativeEndian
 // the process that made the maps ends.
 type Place struct {
 	Root string // a bpffs: "/sys/fs/bpf"
-	// of the network namespace; link numbers mean something within it alone
+	// of the network namespace; link numbers are only valid within it
 	Namespace uint64
 }
 
-// folder is that of one generation of maps.
+// folder is the folder of one generation of maps.
 func (p Place) folder(generation int) string {
 	return filepath.Join(p.Root, "lasthop",
 		fmt.Sprintf("v%d-%d", layout, p.Namespace), strconv.Itoa(generation))
@@ -49,7 +49,7 @@ func (p Place) folder(generation int) string {
 // none, or none that this process may see.
 func (p Place) pinned() int { return p.below(math.MaxInt) }
 
-// below is pinned, of the generations below one.
+// below returns the newest pinned generation below another one.
 func (p Place) below(generation int) (newest int) {
 	entries, _ := os.ReadDir(filepath.Dir(p.folder(0)))
 	for _, e := range entries {
@@ -73,9 +73,9 @@ func generationOf(tag string) int {
 	return n
 }
 
-// Tag says which programs a process that writes would attach: those of this
-// code, with the maps that are pinned if they have that size, or else with new
-// ones. attached are the tags that routes and filters have now.
+// Tag returns the tag of the programs that a process that writes would attach:
+// those of this code, with the pinned maps if these have that size, or else
+// with new maps. attached are the tags that routes and filters have now.
 func (p Place) Tag(attached []string, flows int) string {
 	n := p.pinned()
 	if n > 0 && p.fits(n, flows) {
@@ -101,7 +101,8 @@ func (p Place) fits(generation, flows int) bool {
 	return m.MaxEntries() == uint32(flows)
 }
 
-// following is a generation that nothing pinned or attached is of.
+// following returns a generation that no pinned map and no attached program
+// has.
 func (p Place) following(attached []string) int {
 	return max(p.pinned(), generationOf(newest(attached))) + 1
 }
@@ -121,23 +122,23 @@ type Programs struct {
 	Maps
 	progs      bpfPrograms
 	generation int
-	before     *Maps // that are pinned, too: of the programs to be replaced
+	before     *Maps // the pinned ones, too, of the programs to be replaced
 	unknown    bool  // there are such programs, but their maps are not pinned
 
 	// why the maps are new although some are pinned: those could not be
-	// opened, or are of another size. Nil if it is not so.
+	// opened, or have another size. Nil otherwise.
 	Fresh error
 	// why the maps are not pinned: they end with what is attached. Nil if
-	// they are.
+	// they are pinned.
 	Unpinned error
 }
 
 // Open opens the maps that are pinned at the place, or makes new ones and pins
-// them there. flows is the size of the two large maps: maps of another size are
-// not opened. There is room for a quarter as many handshakes, 65,536 at most.
+// them there. flows is the size of the two large maps: it does not open maps of
+// another size. There is room for a quarter as many handshakes, 65,536 at most.
 // attached are the tags that routes and filters have now. Without CAP_BPF and
 // CAP_NET_ADMIN the error is fs.ErrPermission. If the kernel refuses a program
-// it is an *ebpf.VerifierError.
+// the error is an *ebpf.VerifierError.
 func Open(place Place, flows int, attached []string) (*Programs, error) {
 	spec, err := loadBpf()
 	if err != nil {
@@ -175,8 +176,8 @@ func Open(place Place, flows int, attached []string) (*Programs, error) {
 	return p, nil
 }
 
-// succeed opens the maps whose flows these are to take over, where something is
-// attached that has others.
+// succeed opens the maps whose flows the new maps take over, if something is
+// attached that has other maps.
 func (p *Programs) succeed(place Place, attached []string) {
 	p.before, _ = place.mapsOf(place.source(attached, p.generation))
 	p.unknown = p.before == nil && slices.ContainsFunc(attached, func(tag string) bool {
@@ -184,8 +185,8 @@ func (p *Programs) succeed(place Place, attached []string) {
 	})
 }
 
-// source is the generation that knows the flows, but for one: the newest that
-// is attached, or if that is not pinned the newest that is.
+// source returns the generation that knows the flows, except one: the newest
+// attached generation, or the newest pinned one if that is not pinned.
 func (p Place) source(attached []string, but int) (n int) {
 	for _, tag := range attached {
 		g := generationOf(tag)
@@ -204,7 +205,8 @@ func (p Place) make(generation int) error {
 	return os.MkdirAll(p.folder(generation), 0o700)
 }
 
-// usable says why maps cannot be pinned at the place; nil if they may.
+// usable returns the reason why maps cannot be pinned at the place; nil if they
+// may.
 func (p Place) usable() error {
 	var stat unix.Statfs_t
 	if err := unix.Statfs(p.Root, &stat); err != nil {
@@ -238,26 +240,27 @@ func (p *Programs) load(spec *ebpf.CollectionSpec, folder string) error {
 	return nil
 }
 
-// Close gives everything back but what is attached or pinned.
+// Close releases everything that is not attached or pinned.
 func (p *Programs) Close() error {
 	return errors.Join(p.maps.Close(), p.progs.Close(), p.before.Close())
 }
 
-// Tag names these programs with these maps: what routes and filters are named.
+// Tag returns the tag of these programs with these maps: routes and filters are
+// named by it.
 func (p *Programs) Tag() string { return tag(p.generation) }
 
 // Learn returns the file descriptor of the filter.
 func (p *Programs) Learn() int { return p.progs.Learn.FD() }
 
-// settling is how long a filter learns before routes ask maps that began empty.
+// settling is how long a filter learns before routes use maps that began empty.
 const settling = 500 * time.Millisecond
 
-// Answer returns the file descriptor of the routes' program. The filters are
-// there by now: what begins from here on, they learn.
+// Answer returns the file descriptor of the routes' program. The filters must
+// be attached already: they learn every connection from then on.
 func (p *Programs) Answer() int {
 	if p.before != nil {
 		p.take(p.before)
-		_ = p.before.Close() // they were read only
+		_ = p.before.Close() // they were only read
 		p.before = nil
 	}
 	if p.unknown {
@@ -267,8 +270,8 @@ func (p *Programs) Answer() int {
 	return p.progs.Answer.FD()
 }
 
-// Attached says that all routes and filters have these programs: no other maps
-// need a pin any more.
+// Attached records that all routes and filters have these programs: no other
+// maps need a pin any more.
 func (p *Programs) Attached(place Place) error {
 	if p.Unpinned != nil {
 		return place.Unpin(0)
@@ -276,8 +279,8 @@ func (p *Programs) Attached(place Place) error {
 	return place.Unpin(p.generation)
 }
 
-// Unpin removes every generation that is pinned for the namespace, of any
-// layout, but the one given; 0 removes all. What is attached goes on.
+// Unpin removes every pinned generation of the namespace, of any layout, except
+// the given one; 0 removes all. Attached programs go on.
 func (p Place) Unpin(but int) error {
 	var errs []error
 	own := filepath.Dir(p.folder(0))
@@ -297,13 +300,13 @@ func (p Place) Unpin(but int) error {
 	return errors.Join(errs...)
 }
 
-// unpin removes a generation, and the folders above that are empty then.
+// unpin removes a generation, and then each folder above it that is empty.
 func (p Place) unpin(generation int) error {
 	folder := p.folder(generation)
 	if err := os.RemoveAll(folder); err != nil {
 		return err
 	}
-	_ = os.Remove(filepath.Dir(folder)) // others may be in them
+	_ = os.Remove(filepath.Dir(folder)) // other generations may be in them
 	_ = os.Remove(filepath.Dir(filepath.Dir(folder)))
 	return nil
 }

@@ -20,8 +20,8 @@ import (
 )
 
 // Maps are the maps that the programs share, open in this process. Every method
-// asks the kernel, none of them stops the programs: what is read is of no
-// single moment. Errors wrap the kernel's errno.
+// asks the kernel, and none stops the programs: a reading spans several
+// moments. Errors wrap the kernel's errno.
 type Maps struct{ maps bpfMaps }
 
 // Maps opens the newest maps that are pinned at the place. The error is
@@ -29,7 +29,7 @@ type Maps struct{ maps bpfMaps }
 // not read them.
 func (p Place) Maps() (*Maps, error) { return p.mapsOf(p.pinned()) }
 
-// mapsOf opens those of a generation; 0 is none.
+// mapsOf opens those of a generation; 0 has none.
 func (p Place) mapsOf(n int) (*Maps, error) {
 	m := &Maps{}
 	if n == 0 {
@@ -65,15 +65,16 @@ func (m *Maps) Close() error {
 	return m.maps.Close()
 }
 
-// Counts are what the programs have counted since the maps were made. They only
-// grow, and begin at 0 with new maps.
+// Counts are the programs' counters since the maps were made. They only grow,
+// and begin at 0 with new maps.
 type Counts struct {
 	Learned uint64 // connections, UDP flows and echoes whose router was noted
 	Moved   uint64 // those that went over to another router
 	// segments and datagrams by another router that did not move a flow
 	Refused  uint64
 	Answered uint64 // packets that left by the router of their request
-	// packets of listeners that left by the route, as no router was known
+	// packets of listeners that left by the route, because no router was
+	// known
 	ByTable uint64
 	Dead    uint64 // packets whose router was dead
 }
@@ -93,14 +94,15 @@ func (m *Maps) Counts() (c Counts, err error) {
 	return c, nil
 }
 
-// Noted is what was learned by a hop, or moved to it, last.
+// Noted is the time of the last connection that a hop brought, or that moved to
+// it.
 type Noted struct {
 	At     time.Time
-	Client netip.Addr // whose request it was
+	Client netip.Addr // the client of that request
 }
 
-// Hops returns the routers that requests came by, and what was noted of each
-// last. At most 4,096 are kept.
+// Hops returns the routers that requests came by, and the last note of each. At
+// most 4,096 are kept.
 func (m *Maps) Hops() (map[Hop]Noted, error) {
 	var ts unix.Timespec
 	if err := unix.ClockGettime(unix.CLOCK_MONOTONIC, &ts); err != nil {
@@ -137,14 +139,14 @@ func (m *Maps) Dead() (map[Hop]Hop, error) {
 
 // SetDead replaces the set of dead hops, each with the hop that stands in for
 // it. The zero Hop stands for the table's route. A hop that stands in must not
-// be dead itself: it is not looked up again. It writes only what differs. At
-// most 1,024 can be dead.
+// be dead: it is not looked up again. It writes only differences. At most 1,024
+// can be dead.
 func (m *Maps) SetDead(dead map[Hop]Hop) error {
 	old, err := m.Dead()
 	if err != nil {
 		return err
 	}
-	for from, to := range dead { // first, so that nothing is dead without its stand-in
+	for from, to := range dead { // first, so that no hop is dead without its stand-in
 		if was, ok := old[from]; ok && was == to {
 			continue
 		}
@@ -220,11 +222,11 @@ func (m *Maps) FlowsByHop() (map[Hop]map[Kind]int, error) {
 	return n, err
 }
 
-// batch is how many entries are read at once: more than a bucket ever has.
+// batch is how many entries one call reads: more than a bucket ever has.
 const batch = 4096
 
-// each reads a map in batches. What is added or removed meanwhile may be seen,
-// or not.
+// each reads a map in batches. It may see or miss entries that are added or
+// removed during the call.
 func each[V any](m *ebpf.Map, f func(bpfKey, V) bool) error {
 	var at ebpf.MapBatchCursor
 	keys, values := make([]bpfKey, batch), make([]V, batch)
@@ -244,9 +246,8 @@ func each[V any](m *ebpf.Map, f func(bpfKey, V) bool) error {
 	}
 }
 
-// Memory returns what the maps take of the kernel's memory, in bytes. Before
-// Linux 6.4 it is an estimate of the kernel's. Without the line in fdinfo it is
-// 0.
+// Memory returns the kernel memory of the maps, in bytes. Before Linux 6.4 it
+// is an estimate of the kernel's. Without the line in fdinfo it is 0.
 func (m *Maps) Memory() (total uint64, err error) {
 	for _, one := range m.byName() {
 		info, err := (*one).Info()
@@ -260,7 +261,8 @@ func (m *Maps) Memory() (total uint64, err error) {
 }
 
 // take copies the flows and hops of other maps, as many as there is room for;
-// what these know already is newer. What cannot be read begins empty.
+// entries that these maps have already are newer. A map that cannot be read is
+// not copied.
 func (m *Maps) take(old *Maps) {
 	add := func(to *ebpf.Map, key, value any) bool {
 		err := to.Update(key, value, ebpf.UpdateNoExist)
@@ -283,11 +285,10 @@ func (m *Maps) take(old *Maps) {
 	}
 }
 
-// Fill estimates how full a map is, from 0 to 1. Entries are never removed,
-// only the oldest is replaced when there is no room: so a full map is no
-// trouble by itself. It is one if Counts.ByTable grows meanwhile: entries of
-// connections that live were replaced. It looks at some 4,096 entries of a
-// large map.
+// Fill estimates how full a map is, from 0 to 1. Entries are never removed; the
+// oldest is replaced if there is no room. So a full map is no fault by itself.
+// It is one if Counts.ByTable grows meanwhile: then entries of live connections
+// were replaced. It looks at some 4,096 entries of a large map.
 func (m *Maps) Fill(k Kind) (float64, error) {
 	one := m.of(k)
 	size := int(one.MaxEntries())
@@ -324,7 +325,8 @@ type MAC [6]byte
 
 func (m MAC) String() string { return net.HardwareAddr(m[:]).String() }
 
-// Hop is the next hop of a reply: the frame that brought the request, turned.
+// Hop is the next hop of a reply: the addresses of the frame that brought the
+// request, swapped.
 type Hop struct {
 	Link         uint32
 	Router, Ours MAC
@@ -366,7 +368,7 @@ func (m *Maps) Read() (r Reading, err error) {
 	return r, err
 }
 
-// Seen reports whether something was noted by a link after a moment.
+// Seen reports whether a connection was noted by a link after a moment.
 func (r Reading) Seen(link uint32, after time.Time) bool {
 	for hop, noted := range r.Hops {
 		if hop.Link == link && noted.At.After(after) {
@@ -377,14 +379,14 @@ func (r Reading) Seen(link uint32, after time.Time) bool {
 }
 
 // blindness is how many packets of listeners have to leave by the table before
-// Blind says anything: a single one may be a reply that was late.
+// Blind reports anything: a single one may be a late reply.
 const blindness = 3
 
-// Blind reports whether nothing seems to reach the filter of a link: between
-// two readings replies of listeners left by the table, as no router was known,
-// and nothing was learned by that link. On a link where another program stands
-// in front of ours, that program ends the chain, or nobody has come by the
-// link. Without a program in front, the link is one that nobody has come by.
+// Blind reports whether no packet seems to reach the filter of a link: between
+// two readings replies of listeners left by the table, because no router was
+// known, and the filter learned nothing. If another program stands in front of
+// lasthop's on the link, that program ends the chain, or no client has come by
+// the link. Without a program in front, no client has come by the link.
 func Blind(from, to Reading, link uint32) bool {
 	return !to.Seen(link, from.At) && to.Counts.ByTable >= from.Counts.ByTable+blindness
 }

@@ -12,7 +12,7 @@ import (
 )
 
 const (
-	// Probed is how long a router is probed after its last connection
+	// Probed is how long lasthop probes a router after its last connection
 	// began.
 	Probed = 10 * time.Minute
 	// how long the addresses of a MAC are kept that no neighbour has
@@ -22,27 +22,28 @@ const (
 	heard = 4 * time.Second
 
 	// how many of a link are watched, those that connections began by last:
-	// whoever is on the link can make some
+	// any host on the link can create some
 	watched = 64
 	// how many may be dead: the map has room for as many
 	mostDead = 1024
 
 	every = time.Second            // between probes of a router
-	soon  = 250 * time.Millisecond // while one is being asked
+	soon  = 250 * time.Millisecond // while a neighbour is being probed
 )
 
-// Watch finds the routers that are dead: of those that connections began by in
-// the last ten minutes. A router that has answered before has died when the
+// Watch finds the dead routers among those that connections began by in the
+// last ten minutes. A router that has answered before has died when the
 // kernel's neighbour machine gives up on one of its addresses on the link
-// (NUD_FAILED; DELAY and PROBE say nothing yet) and none is reachable, or when
-// another MAC has it; any router when its link is down or gone. It is alive
-// again when it is reachable, or when something comes in by it.
+// (NUD_FAILED; DELAY and PROBE are still undecided) and none is reachable, or
+// when another MAC has the address. Any router has died when its link is down
+// or gone. It is alive again when it is reachable, or when a connection comes
+// in by it.
 //
-// A host of the link that asks us for itself alone is no router: it is not
-// watched, and stands in for none, for it would drop what it got.
+// A host of the link that only sends its own requests is no router: it is not
+// watched, and stands in for none, since it would drop the packets.
 //
-// It is a value that each Step makes anew, and not safe for concurrent use. The
-// zero value is ready.
+// It is a value that each Step makes again, and not safe for concurrent use.
+// The zero value is ready.
 type Watch struct {
 	dead  map[Hop]time.Time // since when
 	names map[place]routerNames
@@ -59,13 +60,13 @@ type place struct {
 type routerNames struct {
 	addrs []netip.Addr
 	seen  time.Time
-	// it has answered: one that never does is not dead when it is silent
+	// it has answered; one that never answers is not dead when it is silent
 	answered bool
-	routes   bool // it has brought requests of others than itself
+	routes   bool // it has brought requests of other clients
 }
 
-// Sight is what a Step looks at. Neighbours and links are those of the host,
-// hops those of Programs.Hops.
+// Sight is what a Step uses. Neighbours and links are those of the host, hops
+// those of Programs.Hops.
 type Sight struct {
 	Now   time.Time
 	Hops  map[Hop]Noted
@@ -78,12 +79,12 @@ type Found struct {
 	// the dead hops, each with the hop that stands in for it; the zero Hop:
 	// none, the table's route answers
 	Dead  map[Hop]Hop
-	Probe []routing.Neigh // neighbours to be asked now whether they are there
-	Next  time.Duration   // when to look again
+	Probe []routing.Neigh // neighbours to probe now
+	Next  time.Duration   // when to take the next Step
 }
 
-// Resume has a Watch go on from what another has found dead: the kernel knows
-// no MAC any more of a router that it gave up on.
+// Resume makes a Watch go on from the hops that another Watch has found dead:
+// the kernel no longer knows the MAC of a router that it gave up on.
 func (w *Watch) Resume(dead map[Hop]Hop, now time.Time) {
 	w.dead = map[Hop]time.Time{}
 	for hop := range dead {
@@ -210,7 +211,7 @@ func (w *Watch) routes(link string, hop Hop, client netip.Addr) bool {
 	return names.routes || !slices.Contains(names.addrs, client)
 }
 
-// health is what the neighbour machine says of a router.
+// health is the neighbour machine's verdict about a router.
 type health int
 
 const (
@@ -219,8 +220,8 @@ const (
 	failed
 )
 
-// state returns what the neighbour machine says of a router, and which of its
-// neighbours are to be probed. asking is true while it probes one.
+// state returns the neighbour machine's verdict about a router, and which of
+// its neighbours to probe. asking is true while the kernel probes one.
 func (w *Watch) state(neighs []routing.Neigh, link string, hop Hop) (is health,
 	ask []routing.Neigh, asking bool) {
 	mac := hop.Router.String()
@@ -232,7 +233,7 @@ func (w *Watch) state(neighs []routing.Neigh, link string, hop Hop) (is health,
 			continue
 		}
 		switch n.State {
-		case "PERMANENT", "NOARP": // an administrator's word
+		case "PERMANENT", "NOARP": // an administrator's entry
 			up = up || n.MAC == mac
 			continue
 		case "PROBE", "INCOMPLETE":
