@@ -107,8 +107,8 @@ func (w *describer) strictRouters() {
 		}
 		w.find(Warning.Finding("rp-filter", at.link, "strict rp_filter on %s drops what "+
 			"the router %s itself sends to %s, because the reply would leave by %s. "+
-			"That includes ARP requests: a router without an ARP answer forwards no "+
-			"requests of clients", at.link, router, r.Addr, way).
+			"That includes ARP requests: without an answer the router sends no "+
+			"request of the clients behind it", at.link, router, r.Addr, way).
 			Advise("make the replies leave by the interface of the requests, or: %s",
 				Sysctl("net/ipv4/conf/"+at.link+"/rp_filter", 2)))
 	}

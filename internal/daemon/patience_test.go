@@ -54,7 +54,7 @@ func TestRunDeafSyslog(t *testing.T) {
 	s.start(func(o *Options) { o.Syslog = []string{s.File("log")} })
 	want := s.owned()
 	s.Lines("addr add 10.0.1.77/24 dev eth1") // so that the status is published after the loss
-	lost := "audit lines are lost: the system's log does not take them"
+	lost := "audit lines are lost: the system log does not accept them"
 	s.Until("the loss in the status", func() bool {
 		return slices.Contains(s.status().Wrong, lost)
 	})

@@ -227,7 +227,7 @@ func TestRunDeaf(t *testing.T) {
 	s.start()
 	tell := func(e host.Event) { s.loop(func() { s.d.hostEvent(e, time.Now()) }) }
 	tell(host.Event{Kind: "deaf",
-		Text: "events of the host cannot be heard: too many open files"})
+		Text: "lasthop cannot read events of the host: too many open files"})
 	if w := s.status().Wrong; !has(w, "too many open files") {
 		t.Errorf("wrong: %q", w)
 	}

@@ -41,7 +41,7 @@ type proved struct {
 }
 
 // errRefused means that the system does not let us have a namespace to work in.
-var errRefused = errors.New("no throw-away network namespace is to be had here")
+var errRefused = errors.New("lasthop cannot make a throw-away network namespace here")
 
 // Prove lets the kernel prove the decision. Where the kernel cannot be asked,
 // the proof says so, and so does the error.
@@ -58,8 +58,8 @@ func (s *Survey) Prove() (*report.Proof, error) {
 			fmt.Errorf("the plan could not be proved: %w", err)
 	}
 	if programs {
-		p.NotRebuilt = append(p.NotRebuilt, "the programs of the mode last-hop: what is "+
-			"proved is its fallback")
+		p.NotRebuilt = append(p.NotRebuilt, "the programs of the mode last-hop: lasthop "+
+			"proved the fallback instead")
 	}
 	return &report.Proof{Proof: p}, nil
 }

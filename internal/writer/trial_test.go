@@ -66,7 +66,7 @@ func TestTrial(t *testing.T) {
 				}
 				return
 			}
-			want := tt.want + ": taken back, all is as it was"
+			want := tt.want + ": lasthop undid the change, all is as before"
 			if err == nil || !strings.Contains(err.Error(), want) ||
 				hint.Of(err) == "" {
 				t.Errorf("got %v, want %s", err, want)
@@ -157,7 +157,8 @@ func TestTrialHalfWay(t *testing.T) {
 		fails func(routing.Op) bool
 		want  string
 	}{
-		{"half-way", func(op routing.Op) bool { return op.Rule != nil && !op.Delete }, "that did not work: taken back, all is as it was"},
+		{"half-way", func(op routing.Op) bool { return op.Rule != nil && !op.Delete },
+			"that did not work: lasthop undid the change, all is as before"},
 		{"at once", func(routing.Op) bool { return true }, ""},
 	} {
 		t.Cleanup(func() { signal.Reset() })
@@ -203,8 +204,10 @@ func TestTrialGoesBackFromAnything(t *testing.T) {
 				return errors.New("interrupted")
 			}
 		}, "taken back, all is as it was"},
-		{"no read works", func(m *machine) { m.reads = func() error { return errors.New("no") } }, "not confirmed, and going back failed: no"},
-		{"no write works", func(m *machine) { m.before = func(routing.Op) error { return errors.New("no") } }, "not confirmed, and not all could be taken back"},
+		{"no read works", func(m *machine) { m.reads = func() error { return errors.New("no") } },
+			"not confirmed, and the undo failed: no"},
+		{"no write works", func(m *machine) { m.before = func(routing.Op) error { return errors.New("no") } },
+			"not confirmed, and lasthop could not undo all of it"},
 	} {
 		t.Cleanup(func() { signal.Reset() })
 		m := newMachine(path(1))
