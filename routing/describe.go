@@ -41,8 +41,8 @@ func (d *draft) describe(l *layout, after, ideal *FIB, binds []Bind) {
 		if w.fib.rejects(f, TableMain) {
 			w.find(Info.Finding("reject-default", f.String(),
 				"table main has a reject route as wide as a default for %s, so "+
-					"lasthop copies main's specific routes through other links into "+
-					"the tables of the paths", f).
+					"lasthop copies main's specific routes through other "+
+					"links into the tables of the paths", f).
 				Advise("after you add a route to main, run lasthop apply again " +
 					"(the daemon does it by itself)"))
 		}

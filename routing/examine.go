@@ -264,8 +264,8 @@ func (e *examiner) udpBug() {
 	}
 	e.find(Warning.Finding("udp-kernel-bug", "Linux "+e.host.Kernel,
 		"kernels from 6.6.57 to 6.12.33 may lose UDP between two ends of this host if "+
-			"policy routing and conntrack are in use; lasthop cannot tell whether your "+
-			"distribution backported the fix").
+			"policy routing and conntrack are in use; lasthop cannot tell whether "+
+			"your distribution backported the fix").
 		Advise("run Linux 6.6.94, 6.12.34 or later, or ask your distribution whether " +
 			"its kernel has commit 50d9ce9679dd"))
 }
@@ -300,8 +300,8 @@ func (e *examiner) takenNumbers() {
 			seen[r.Table] = true
 			e.find(Warning.Finding("numbers-taken", fmt.Sprintf("table %d", r.Table),
 				"another program has a route in a table of lasthop's range: "+
-					"lasthop no longer uses the table, but replies that a rule "+
-					"sends to it take that route").
+					"lasthop no longer uses the table, but replies that a "+
+					"rule sends to it take that route").
 				Advise("give the route a table outside %d-%d", n.TableFirst,
 					n.TableLast).At(r.String()))
 		}

@@ -141,8 +141,8 @@ func (l *layout) layGroups() {
 			if link.Group == n.Group {
 				l.find(Warning.Finding("link-group-taken", link.Name,
 					"another program has put %s into link group %d, which "+
-						"is lasthop's: replies to clients behind it leave by "+
-						"the paths",
+						"is lasthop's: replies to clients behind it "+
+						"leave by the paths",
 					link.Name, link.Group).Advise("if no other program uses "+
 					"the group: %s", linkDefault(link.Name)))
 			}

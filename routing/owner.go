@@ -331,7 +331,8 @@ func (s *resolver) unresolved(r *row, reason Code, hint string) {
 	}
 	r.Status, r.Reason = Unresolved, reason
 	message := map[Code]string{
-		"no-gateway": fmt.Sprintf("%s is on %s, and lasthop knows no %s gateway there", r.Addr,
+		"no-gateway": fmt.Sprintf("%s is on %s, and lasthop knows no %s gateway "+
+			"there", r.Addr,
 			r.Link, FamilyOf(r.Addr)),
 		"no-owner": fmt.Sprintf("%s is on no interface and in no uplink's subnet, so "+
 			"lasthop does not know by which uplink requests come", r.Addr),

@@ -71,8 +71,8 @@ func (j *joiner) properties(l *line, s *site) {
 		(servers.Pool != "" || len(l.v.Rules) > 0) {
 		l.manual("direct-return", l.v.Name, l.v.Origin,
 			"its servers also have its address and answer clients directly "+
-				"(translate-address disabled), past the BIG-IP; a proxy such as NGINX "+
-				"cannot do that",
+				"(translate-address disabled), past the BIG-IP; a proxy such as "+
+				"NGINX cannot do that",
 			"leave it on the BIG-IP, or let its servers answer through NGINX")
 	}
 	if sharing := j.sharing(l); len(sharing) > 1 {
@@ -85,8 +85,8 @@ func (j *joiner) properties(l *line, s *site) {
 	if j.advertised[domain{l.addr, l.d.Domain}] && !j.here.connects(s.link, l.addr) {
 		l.manual("route-advertised", l.addr.String(), l.d.Origin,
 			"the BIG-IP announces it by a routing protocol and withdraws it when it "+
-				"stops serving it; it is in no subnet of this host, and no program here "+
-				"announces it",
+				"stops serving it; it is in no subnet of this host, and no "+
+				"program here announces it",
 			"announce it from this host (BIRD, FRR), or give routers a static route")
 	}
 }

@@ -199,8 +199,9 @@ func (n *needs) findOut() Step {
 		vlan := strings.TrimPrefix(u.vlan, "/Common/")
 		s.Notes = append(s.Notes,
 			fmt.Sprintf("%s of %s, VLAN %s%s: ask the network administrator. On the "+
-				"BIG-IP, tcpdump -nnei %s -c 20 shows the MAC address that requests "+
-				"come from, and tmsh show net %s shows whose it is.", u.family,
+				"BIG-IP, tcpdump -nnei %s -c 20 shows the MAC address that "+
+				"requests come from, and tmsh show net %s shows whose it "+
+				"is.", u.family,
 				u.link, u.vlan, subnet, routing.ShellWord(vlan), table))
 	}
 	return s

@@ -131,8 +131,8 @@ func (j *joiner) waves(l *line) {
 	if names, _ := j.cut.namesOf(l); len(names) == 0 && j.later.parts[l.v.Name] {
 		l.needs("address-split", l.v.Name, l.d.Origin,
 			"it also serves in a route domain that this host does not serve, and "+
-				"the files do not have its virtual addresses: you can only disable it "+
-				"as a whole", "give the file that has them")
+				"the files do not have its virtual addresses: you can only "+
+				"disable it as a whole", "give the file that has them")
 	}
 	if names := j.later.servers[at]; len(names) > 0 {
 		l.shared(l.addr.String(), l.d.Origin, "the BIG-IP connects to it for "+

@@ -179,9 +179,9 @@ func (f *front) look(now lasthop.Reading, found []routing.Finding, links []routi
 		case due && lasthop.Blind(f.last, now, uint32(l.Index)):
 			f.findings = append(f.findings, routing.Warning.Finding(
 				"program-in-front", l.Name, "another program in front of "+
-					"lasthop's seems to keep the packets of %[1]s from it: for a "+
-					"minute lasthop learned nothing there, and %[2]d packets of "+
-					"listeners left by the gateway of their path",
+					"lasthop's seems to keep the packets of %[1]s from it: "+
+					"for a minute lasthop learned nothing there, and %[2]d "+
+					"packets of listeners left by the gateway of their path",
 				l.Name, now.Counts.ByTable-f.last.Counts.ByTable).
 				Advise("let that program pass packets on (TC_ACT_UNSPEC, "+
 					"TCX_NEXT), or remove it; to see it: bpftool net show "+

@@ -123,8 +123,8 @@ func networkManager(root, who string) (out []routing.Finding, unseen error) {
 		}
 		out = append(out, routing.Warning.Finding("networkmanager-deletes-routes",
 			"NetworkManager", "with %s=%s NetworkManager deletes routes of other "+
-				"programs from every table when it activates the connection; the daemon "+
-				"puts them back at once", s.key, s.value).
+				"programs from every table when it activates the connection; "+
+				"the daemon puts them back at once", s.key, s.value).
 			Advise("remove the setting, or set it to 0: lasthop needs no table of "+
 				"NetworkManager's").At(s.origin))
 	}

@@ -134,18 +134,13 @@ func TestBadConfig(t *testing.T) {
 		{"a list for a word", "table_names: [true]", `f.yaml:1: table_names: want a word, not a list`},
 		{"no boolean", "table_names: yes please", `f.yaml:1: table_names: want true or false, not "yes please"`},
 		{"mode", "interfaces:\n  eth1:\n    return: strikt", `f.yaml:3: interfaces.eth1.return: unknown mode "strikt"`},
-		{"gateway", "interfaces: {eth1: {gateways: [10.0.0.300]}}", "f.yaml:1: " +
-			`interfaces.eth1.gateways: "10.0.0.300" is not an IP address`},
-		{"IPv6 without quotes in a list", "interfaces: {eth1: {gateways: [2001:db8:1::1]}}",
-			"f.yaml:1: interfaces.eth1.gateways: want a word, not a map; put an " +
-				"IPv6 address in quotes"},
-		{"address", "addresses:\n  somewhere: {interface: eth1}", "f.yaml:2: addresses: " +
-			`"somewhere" is not an IP address`},
+		{"gateway", "interfaces: {eth1: {gateways: [10.0.0.300]}}", `f.yaml:1: interfaces.eth1.gateways: "10.0.0.300" is not an IP address`},
+		{"IPv6 without quotes in a list", "interfaces: {eth1: {gateways: [2001:db8:1::1]}}", `f.yaml:1: interfaces.eth1.gateways: want a word, not a map; put an IPv6 address in quotes`},
+		{"address", "addresses:\n  somewhere: {interface: eth1}", `f.yaml:2: addresses: "somewhere" is not an IP address`},
 		{"gateway without interface", "addresses:\n  192.0.2.7: {gateway: 10.0.1.1}", `f.yaml:2: addresses.192.0.2.7: a gateway without its interface`},
 		{"prefix", "direct: [10.0.0.0/40]", `f.yaml:1: direct: "10.0.0.0/40" is not a prefix`},
 		{"listen", "listen: [10.0.0.1]", `f.yaml:1: listen: "10.0.0.1": not an address and port`},
-		{"metrics everywhere by accident", `metrics: {listen: ":9176"}`, "f.yaml:1: " +
-			`metrics.listen: ":9176" is not an address and port`},
+		{"metrics everywhere by accident", `metrics: {listen: ":9176"}`, `f.yaml:1: metrics.listen: ":9176" is not an address and port`},
 		{"protocol", "numbers: {protocol: 4}", `f.yaml:1: numbers.protocol: want a number from 5 to 255, not "4"`},
 		{"no connections", "last_hop_flows: 0", `f.yaml:1: last_hop_flows: want a number from 1 to 67108864, not "0"`},
 		{"connections in words", "last_hop_flows: many", `f.yaml:1: last_hop_flows: want a number from 1 to 67108864, not "many"`},
@@ -157,10 +152,8 @@ func TestBadConfig(t *testing.T) {
 		{"a tower of brackets", strings.Repeat("[", 1<<20), "f.yaml: nested too deeply"},
 		{"a tower of dashes", strings.Repeat("- ", 1<<19), "f.yaml: nested too deeply"},
 		{"a file of passwords", "root:$y$j9T$salt$hash:20228:0\ndaemon:*:20228\n", "f.yaml:1: want keys with values, not words"},
-		{"a long name", "interfaces: {interface0123456: {return: off}}", "f.yaml:1: " +
-			`interfaces: "interface0123456" is not an interface name`},
-		{"a name with a slash", "addresses: {10.0.0.1: {interface: a/b}}", "f.yaml:1: " +
-			`addresses.10.0.0.1.interface: "a/b" is not an interface name`},
+		{"a long name", "interfaces: {interface0123456: {return: off}}", `f.yaml:1: interfaces: "interface0123456" is not an interface name`},
+		{"a name with a slash", "addresses: {10.0.0.1: {interface: a/b}}", `f.yaml:1: addresses.10.0.0.1.interface: "a/b" is not an interface name`},
 		{"a long word", "nginx: [" + strings.Repeat("a", 5000) + "]", "f.yaml:1: nginx: a word of 5000 characters"},
 		{"many mistakes", strings.Repeat("a: 1\n", 1) + "listen:\n" + strings.Repeat("- x\n", 10000), "f.yaml:1: unknown key \"a\"\n" + strings.Join(manyMistakes(), "")},
 		{"binary", "\x00\x01\xff\xfe", "f.yaml:1: want keys with values, not"},
