@@ -121,7 +121,7 @@ func (tt vigilCase) run(t *testing.T, lasthop, conf string) {
 		want = tt.want
 	}
 	if err == nil || !strings.Contains(stderr.String(), want) ||
-		!strings.Contains(stderr.String(), "taken back, all is as it was") {
+		!strings.Contains(stderr.String(), "lasthop undid the change, all is as before") {
 		t.Errorf("%v\n%s%s", err, stdout.String(), stderr.String())
 	}
 	if limit := nstest.Patience(3*time.Second + tt.within); tt.want != "" && took > limit {
