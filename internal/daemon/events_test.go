@@ -268,7 +268,7 @@ func TestRunFight(t *testing.T) {
 			t.Errorf("no single line says %s:\n%s", wait, log)
 		}
 	}
-	if st := s.status(); st.InSync || !has(st.Wrong, "again and again") {
+	if st := s.status(); st.InSync || !has(st.Wrong, "keeps deleting") {
 		t.Errorf("in sync %t, wrong %q", st.InSync, st.Wrong)
 	}
 	s.Until("the last heal", func() bool {

@@ -118,7 +118,8 @@ func TestTrialSignalInWrite(t *testing.T) {
 	}
 	err = trial.End(err,
 		Talk{Show: func() error { return nil }, Ask: func() {}, Answers: never{}})
-	if err == nil || !strings.Contains(err.Error(), "interrupted by terminated: lasthop undid the change") ||
+	if err == nil || !strings.Contains(err.Error(),
+		"interrupted by terminated: lasthop undid the change") ||
 		m.owned() != "" {
 		t.Errorf("got %v, and the kernel holds\n%s", err, m.owned())
 	}
@@ -139,7 +140,8 @@ func TestTrialStuckLog(t *testing.T) {
 	_, err := trial.Write(change(routing.State{}, path(1)))
 	err = trial.End(err,
 		Talk{Show: func() error { return nil }, Ask: func() {}, Answers: never{}})
-	if err == nil || !strings.Contains(err.Error(), "not confirmed in time: lasthop undid the change") ||
+	if err == nil || !strings.Contains(err.Error(),
+		"not confirmed in time: lasthop undid the change") ||
 		m.owned() != "" {
 		t.Errorf("got %v, and the kernel holds\n%s", err, m.owned())
 	}
