@@ -62,8 +62,7 @@ func (g *guard) Read(p []byte) (int, error) {
 }
 
 // noUCS is the hint for an archive that may do harm.
-const noUCS = "this is no UCS of a BIG-IP; unpack it where that does no harm, " +
-	"and name the files in it"
+const noUCS = "this is not a UCS of a BIG-IP; unpack it in a safe place and name the files in it"
 
 // tar reads the members of an archive that matter. Nothing is written anywhere,
 // no link is followed, and the rest goes by.
@@ -114,5 +113,5 @@ func archiveError(name string, err error) error {
 	if _, ok := errors.AsType[*Error](err); ok || err == nil {
 		return err
 	}
-	return &Error{File: name, What: "is no archive that can be read", Err: err, Fix: fix}
+	return &Error{File: name, What: "is not a readable archive", Err: err, Fix: fix}
 }

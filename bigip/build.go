@@ -111,7 +111,8 @@ func (b *builder) setting(variable, value, origin string) {
 	if to.Value != "" && to.Value != v {
 		b.say("conflict", variable, origin,
 			fmt.Sprintf("%s here, %s in %s: this one counts", v,
-				to.Value, to.Origin), "give files of one BIG-IP, of one time")
+				to.Value, to.Origin), "give files of one BIG-IP, all of the "+
+				"same time")
 	}
 	*to = Setting{v, origin}
 }

@@ -44,7 +44,7 @@ func (c *criteria) of(v *Virtual, o *object, name string) destinations {
 	}
 	if len(d.list) == 0 {
 		c.warn(o, "no-destination", "its traffic-matching-criteria name no address",
-			"without one nobody can say what it served")
+			"without one, migrate cannot tell what it served")
 	}
 	return d
 }
@@ -91,8 +91,8 @@ func (c *criteria) matching(t *object) destinations {
 		r, id, ok := parseRange(e.text)
 		if !ok {
 			c.warn(e.in, "bad-address",
-				"holds an entry that is no address, network or range",
-				"look at its entries in the file")
+				"has an entry that is not an address, network or range",
+				"check its entries in the file")
 			missing = append(missing, entry{e.in.full, e.in})
 			continue
 		}
@@ -181,8 +181,8 @@ func (c *criteria) expand(t *object, what string) (entries, missing []entry) {
 	if c.entries >= maxEntries && !c.full {
 		c.full = true
 		c.warn(t, "too-many-entries",
-			fmt.Sprintf("with it, lists have more than %d entries: the rest is left "+
-				"out", maxEntries), "give the virtual servers in parts")
+			fmt.Sprintf("with it, lists have more than %d entries: migrate ignores "+
+				"the rest out", maxEntries), "give the virtual servers in parts")
 	}
 	return entries, missing
 }

@@ -10,32 +10,33 @@ type format struct {
 }
 
 // made is the hint for what a BIG-IP's configuration was made from.
-const made = "migrate needs what it made on the BIG-IP: tmsh save sys ucs /var/tmp/lb1.ucs"
+const made = "migrate needs the configuration that the BIG-IP has from it: tmsh save sys ucs " +
+	"/var/tmp/lb1.ucs"
 
 // formats are looked for in this order: one may hold another one.
 var formats = []format{
 	{regexp.MustCompile(`(?m)^\s*"?apiVersion"?\s*:\s*"?[a-z0-9.-]*f5net\.com/`),
 		"is of BIG-IP Next",
-		"migrate reads BIG-IP 11 and newer (TMOS) alone; for BIG-IP Next: " +
-			"lasthop plan --gateway IF=ADDR"},
+		"migrate reads only BIG-IP 11 and newer (TMOS); for BIG-IP Next: lasthop plan " +
+			"--gateway IF=ADDR"},
 	{regexp.MustCompile(`(?m)^\s*"?apiVersion"?\s*:`), "is a Kubernetes resource", made},
 	{regexp.MustCompile(`(?m)^\s*(resource|data)\s+"bigip_|"terraform_version"\s*:`),
-		"is Terraform's", made},
+		"is a file of Terraform", made},
 	{regexp.MustCompile(`"class"\s*:\s*"(AS3|ADC|Tenant)"`), "is an AS3 declaration", made},
 	{regexp.MustCompile(`"class"\s*:\s*"(DO|Device)"`),
 		"is a declaration of Declarative Onboarding (DO)", made},
 	{regexp.MustCompile(`(?m)^\s*(tmsh\s+(-\S+\s+)*)?(create|modify)\s+/?` +
 		`(ltm|net|sys|gtm|cm|auth)[ /]`), "is a script of tmsh commands", made},
 	{regexp.MustCompile(`(?m)^\s*(Ltm|Net|Sys|Gtm|Cm)::`), "is output of `tmsh show`",
-		"it has states; settings are in the output of `tmsh list`, or in a UCS: " +
-			"tmsh save sys ucs /var/tmp/lb1.ucs"},
+		"it shows states; settings are in the output of `tmsh list`, or in a UCS: tmsh " +
+			"save sys ucs /var/tmp/lb1.ucs"},
 	{regexp.MustCompile(`"kind"\s*:\s*"tm:[^"]*stats"`),
 		"is an answer of iControl REST with statistics",
 		"take the configuration: the same address without /stats"},
 	{regexp.MustCompile(`"code"\s*:\s*[45][0-9][0-9]\b`),
 		"is an answer of iControl REST with an error",
-		"look at it, and ask again: curl --fail says that it failed"},
-	{jsonStart, "is JSON, but no answer of iControl REST", accepted},
+		"read the error, and send the request again: curl --fail reports errors"},
+	{jsonStart, "is JSON, but not an answer of iControl REST", accepted},
 }
 
 // formatHead is how much of a text is looked at for its format, in bytes.

@@ -203,12 +203,12 @@ func (s *stanza) warning() Warning {
 	switch s.problem {
 	case unknownModule:
 		w.Message, w.Hint = "tmsh has no such module",
-			"nothing of this stanza is used; mend its first word if it matters"
+			"migrate ignores this stanza; correct its first word if it matters"
 	case unclosed:
 		w.Message = fmt.Sprintf("its closing brace or quote is missing: the next "+
 			"stanza begins in line %d", s.stopped)
-		w.Hint = "settings of it may be missing; mend it, or take the " +
-			"file from the BIG-IP again"
+		w.Hint = "settings of it may be missing; correct it, or take the file from the " +
+			"BIG-IP again"
 	default:
 		w.Message, w.Hint = "its end is missing", "take the whole file from the BIG-IP"
 	}
@@ -228,8 +228,8 @@ func (x *index) lastHop(o *object) AutoLastHop {
 	setting, ok := ParseAutoLastHop(cmp.Or(o.get("auto-lasthop"), "default"))
 	if !ok {
 		x.warn(o, "bad-value",
-			"auto-lasthop has none of its values: default, enabled, disabled",
-			"default is taken")
+			"auto-lasthop is not one of default, enabled, disabled",
+			"migrate assumes default")
 		return Default
 	}
 	return setting
@@ -260,8 +260,8 @@ func (x *index) ports(o *object, text string) ([]routing.PortRange, string) {
 	ports, service := parsePort(text)
 	if service != "" {
 		service = label(service)
-		x.warn(o, "unknown-service", "its port is a name that is in no table",
-			"look its number up on the BIG-IP")
+		x.warn(o, "unknown-service", "its port is an unknown service name",
+			"look up its number on the BIG-IP")
 	}
 	return ports, service
 }

@@ -83,7 +83,7 @@ func (l *loader) finish(names string) (Config, error) {
 	known := slices.ContainsFunc(l.stanzas, (*stanza).known)
 	for _, e := range l.none {
 		l.say("nothing-used", label(e.File), e.File,
-			"nothing in this file is used: it "+e.What, e.Fix)
+			"migrate uses nothing of this file: it "+e.What, e.Fix)
 	}
 	c := l.build()
 	switch {
@@ -225,7 +225,7 @@ func refused(head []byte) (what, fix string) {
 	case prefix("PK\x03\x04"):
 		return "is a zip archive", "unpack it and name the files in it"
 	case prefix("\xfd7zXZ") || prefix("BZh") || prefix("\x28\xb5\x2f\xfd"):
-		return "is compressed with something else than gzip", "decompress it first"
+		return "is compressed, but not with gzip", "decompress it first"
 	}
 	return "", ""
 }
@@ -306,12 +306,12 @@ func (l *loader) text(name, data string) error {
 	if s.strays > 0 {
 		l.say("stray", "", hint.Origin(name, s.stray),
 			strays(s.strays)+" outside of every stanza",
-			"look whether a stanza lost its header")
+			"check whether a stanza lost its header")
 	}
 	if s.imish > 0 {
 		l.say("imish", "", hint.Origin(name, s.imish),
-			"routing configuration of imish is not read",
-			"gateways that it learns are not in this report")
+			"migrate does not read the routing configuration of imish",
+			"this report lacks the gateways that it learns")
 	}
 	l.Version = cmp.Or(l.Version, s.version)
 	l.stanzas = append(l.stanzas, s.stanzas...)

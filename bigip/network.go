@@ -12,7 +12,8 @@ import (
 func (b *builder) routeDomain(o *object) {
 	id, ok := o.domainID()
 	if !ok {
-		b.warn(o, "no-id", "has no id", "its VLANs count as those of route domain 0")
+		b.warn(o, "no-id", "has no id", "migrate treats its VLANs as those of route "+
+			"domain 0")
 	}
 	d := RouteDomain{Name: o.full, ID: id, Strict: o.get("strict") != "disabled",
 		Parent: b.reference(o, "parent", "net route-domain"), Origin: o.origin()}
@@ -67,8 +68,8 @@ func (b *builder) vlan(o *object) {
 func (b *builder) self(o *object) {
 	p, id, ok := parsePrefix(o.get("address"))
 	if !ok {
-		b.warn(o, "bad-address", "its address cannot be read",
-			"look at its address in the file")
+		b.warn(o, "bad-address", "migrate cannot read its address",
+			"check its address in the file")
 		return
 	}
 	group := b.reference(o, "traffic-group", "cm traffic-group")
@@ -81,8 +82,8 @@ func (b *builder) self(o *object) {
 func (b *builder) route(o *object) {
 	network, id, ok := parsePrefix(o.get("network"))
 	if !ok {
-		b.warn(o, "bad-route", "its network is missing or cannot be read",
-			"look at its network in the file")
+		b.warn(o, "bad-route", "its network is missing or not readable",
+			"check its network in the file")
 		return
 	}
 	r := Route{Name: o.full, Network: network.Masked(), Blackhole: o.has("blackhole"),
@@ -97,8 +98,8 @@ func (b *builder) route(o *object) {
 	}
 	r.Domain = b.domain(o.partition, id)
 	if !ok && r.Pool == "" && r.Interface == "" && !r.Blackhole {
-		b.warn(o, "bad-route", "has no gateway, pool or interface that can be read",
-			"look at its gw in the file")
+		b.warn(o, "bad-route", "has no readable gateway, pool or interface",
+			"check its gw in the file")
 		return
 	}
 	b.Routes = append(b.Routes, r)
@@ -153,8 +154,8 @@ func (b *builder) virtualAddress(o *object) {
 		bits, ok = maskBits(o.get("mask"), addr)
 	}
 	if !ok {
-		b.warn(o, "bad-address", "its address or mask cannot be read",
-			"look at its address and mask in the file")
+		b.warn(o, "bad-address", "migrate cannot read its address or mask",
+			"check its address and mask in the file")
 		return
 	}
 	b.Addresses = append(b.Addresses, VirtualAddress{Name: o.full,

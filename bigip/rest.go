@@ -37,15 +37,15 @@ func (l *loader) rest(file, data string) error {
 	l.stanzas = append(l.stanzas, a.stanzas...)
 	for _, what := range a.order {
 		l.say("not-expanded", what, file,
-			"they are not in this answer, which only has links to them",
-			"take it again, with ?expandSubcollections=true behind its address")
+			"this answer has only links to them",
+			"request it again, with ?expandSubcollections=true at the end of the URL")
 	}
 	return nil
 }
 
 // jsonError says what is wrong with a JSON text at an offset.
 func jsonError(file, data string, offset int64, err error) *Error {
-	const fix = "take the answer of iControl REST again"
+	const fix = "request the answer of iControl REST again"
 	switch {
 	case errors.Is(err, io.ErrUnexpectedEOF):
 		return refuse(file, "ends in the middle: the JSON is truncated", fix)
@@ -53,7 +53,7 @@ func jsonError(file, data string, offset int64, err error) *Error {
 		return refuse(file, err.Error(), accepted)
 	}
 	line := 1 + strings.Count(data[:min(int(offset), len(data))], "\n")
-	return &Error{File: file, Line: line, What: "is no JSON that can be read", Err: err,
+	return &Error{File: file, Line: line, What: "is not readable JSON", Err: err,
 		Fix: fix}
 }
 
@@ -120,11 +120,11 @@ func (a *answers) refuse(n node, kind string) {
 	case kind == "" && n.get("message").kind == '"' && len(code) == 3 && code >= "400" &&
 		code != "404":
 		a.err = refuse(a.file, "has an answer of iControl REST with the error "+
-			label(code), "ask again")
+			label(code), "send the request again")
 	case kind != "" && (strings.Contains(link, "$select=") ||
 		strings.Contains(link, "%24select=")):
-		a.err = refuse(a.file, "is an answer without all properties: it was asked for "+
-			"with $select", "take it again without")
+		a.err = refuse(a.file, "lacks some properties: the request had "+
+			"$select", "request it again without")
 	}
 }
 

@@ -26,28 +26,34 @@ func TestRESTHostile(t *testing.T) {
 		return restVirtual(`, "a": ` + strings.Repeat(`[{"b": `, n) + "1" + strings.Repeat("}]", n))
 	}
 	for what, tt := range map[string]struct{ text, want string }{
-		"plain":          {restVirtual(""), ""},
-		"deep":           {deep(20), ""},
-		"too deep":       {deep(100), "x.json: is nested deeper than any answer of iControl REST"},
-		"abyss":          {deep(1 << 20), "x.json: is nested deeper than any answer of iControl REST"},
-		"huge number":    {restVirtual(`, "connectionLimit": 1` + strings.Repeat("0", 1<<20)), ""},
-		"exponent":       {restVirtual(`, "connectionLimit": -1.5E+999999999`), ""},
-		"twice":          {restVirtual(`, "destination": "/Common/192.0.2.1:80", "kind": "tm:ltm:virtual:virtualstate"`), ""},
-		"not UTF-8":      {restVirtual(", \"description\": \"\xff\xfe\x80\""), ""},
-		"control":        {restVirtual(`, "description": "\u0000\u001b[31m\ud800 } { \" \\"`), ""},
-		"long string":    {restVirtual(`, "description": "` + strings.Repeat("secret", 1<<20) + `"`), ""},
-		"odd values":     {restVirtual(`, "vlans": {"x": [[], {}, [1, [2]], null]}, "rules": 7, "policiesReference": "x", "fullPath": null, "mask": {"a": 1}, "": 1, "tm": 1, "Reference": {"items": 1}`), ""},
-		"truncated":      {restVirtual("")[:60], "x.json: ends in the middle: the JSON is truncated"},
-		"end of value":   {`{"kind":`, "x.json: ends in the middle: the JSON is truncated"},
-		"no JSON":        {"{\n\"kind\": \"tm:ltm:virtual:virtualstate\",\nx}", "x.json:3: is no JSON that can be read: invalid character 'x'"},
-		"one too many":   {restVirtual("") + "\n]", "x.json:2: is no JSON that can be read: invalid character ']' looking for beginning of value"},
-		"selected":       {`{"kind": "tm:ltm:virtual:virtualcollectionstate", "selfLink": "https://localhost/mgmt/tm/ltm/virtual?$select=name&ver=15.1.8", "items": [{"name": "v"}]}`, "x.json: is an answer without all properties: it was asked for with $select"},
+		"plain":        {restVirtual(""), ""},
+		"deep":         {deep(20), ""},
+		"too deep":     {deep(100), "x.json: is nested deeper than any answer of iControl REST"},
+		"abyss":        {deep(1 << 20), "x.json: is nested deeper than any answer of iControl REST"},
+		"huge number":  {restVirtual(`, "connectionLimit": 1` + strings.Repeat("0", 1<<20)), ""},
+		"exponent":     {restVirtual(`, "connectionLimit": -1.5E+999999999`), ""},
+		"twice":        {restVirtual(`, "destination": "/Common/192.0.2.1:80", "kind": "tm:ltm:virtual:virtualstate"`), ""},
+		"not UTF-8":    {restVirtual(", \"description\": \"\xff\xfe\x80\""), ""},
+		"control":      {restVirtual(`, "description": "\u0000\u001b[31m\ud800 } { \" \\"`), ""},
+		"long string":  {restVirtual(`, "description": "` + strings.Repeat("secret", 1<<20) + `"`), ""},
+		"odd values":   {restVirtual(`, "vlans": {"x": [[], {}, [1, [2]], null]}, "rules": 7, "policiesReference": "x", "fullPath": null, "mask": {"a": 1}, "": 1, "tm": 1, "Reference": {"items": 1}`), ""},
+		"truncated":    {restVirtual("")[:60], "x.json: ends in the middle: the JSON is truncated"},
+		"end of value": {`{"kind":`, "x.json: ends in the middle: the JSON is truncated"},
+		"no JSON": {"{\n\"kind\": \"tm:ltm:virtual:virtualstate\",\nx}",
+			"x.json:3: is not readable JSON: invalid character 'x'"},
+		"one too many": {restVirtual("") + "\n]", "x.json:2: is not readable JSON: " +
+			"invalid character ']' looking for beginning of value"},
+		"selected": {`{"kind": "tm:ltm:virtual:virtualcollectionstate", "selfLink": "https://localhost/mgmt/tm/ltm/virtual?$select=name&ver=15.1.8", "items": [{"name": "v"}]}`,
+			"x.json: lacks some properties: the request had $select"},
 		"error beside":   {restVirtual("") + `{"code": 401, "message": "Authorization failed", "errorStack": []}`, "x.json: has an answer of iControl REST with the error 401"},
 		"module missing": {restVirtual("") + `{"code": 404, "message": "Public URI path not registered", "errorStack": []}`, ""},
-		"no kind":        {`{"items": [{"name": "v"}]}`, "x.json: is JSON, but no answer of iControl REST"},
-		"other kind":     {`{"kind": "cm:adc-core:ltm:virtual:virtualstate", "name": "v"}`, "x.json: is JSON, but no answer of iControl REST"},
-		"odd kind":       {`{"kind": "tm:ltm:virtual /Common/x { }:state", "name": "v"}`, "x.json: is JSON, but no answer of iControl REST"},
-		"empty":          {`{"kind": "tm:ltm:virtual:virtualcollectionstate", "selfLink": "x"}`, "x.json: has no stanza of a BIG-IP configuration"},
+		"no kind": {`{"items": [{"name": "v"}]}`, "x.json: is JSON, but not an " +
+			"answer of iControl REST"},
+		"other kind": {`{"kind": "cm:adc-core:ltm:virtual:virtualstate", "name": "v"}`,
+			"x.json: is JSON, but not an answer of iControl REST"},
+		"odd kind": {`{"kind": "tm:ltm:virtual /Common/x { }:state", "name": "v"}`,
+			"x.json: is JSON, but not an answer of iControl REST"},
+		"empty": {`{"kind": "tm:ltm:virtual:virtualcollectionstate", "selfLink": "x"}`, "x.json: has no stanza of a BIG-IP configuration"},
 	} {
 		c, err := Parse("x.json", []byte(tt.text))
 		if tt.want != "" {
@@ -130,7 +136,8 @@ func TestFormats(t *testing.T) {
 		"is an AS3 declaration": {`{"class":"ADC","schemaVersion":"3.7.0","T":{"class":"Tenant"}}`,
 			"{\n    \"$schema\": \"x\",\n    \"class\" : \"AS3\",\n    \"declaration\": {\"items\": [1]}\n}"},
 		"is a declaration of Declarative Onboarding (DO)": {`{"schemaVersion": "1.0.0", "class": "Device", "Common": {"class": "Tenant2"}}`},
-		"is Terraform's": {"provider \"bigip\" {\n}\nresource \"bigip_ltm_virtual_server\" \"https\" {\n  name = \"/Common/x\"\n}\n",
+		"is a file of " +
+			"Terraform": {"provider \"bigip\" {\n}\nresource \"bigip_ltm_virtual_server\" \"https\" {\n  name = \"/Common/x\"\n}\n",
 			`{"version": 4, "terraform_version": "1.5.7", "resources": []}`},
 		"is a script of tmsh commands": {"#!/bin/bash\ntmsh create ltm pool p members add { 10.0.0.1:80 }\ntmsh create ltm virtual v { destination 10.0.0.2:80 }\n",
 			"create ltm virtual /Common/v destination 10.0.0.2:80\n", "tmsh -c \"x\"\ntmsh -q modify /sys db connection.autolasthop value disable\n"},
@@ -139,7 +146,7 @@ func TestFormats(t *testing.T) {
 		"is a Kubernetes resource":                      {"apiVersion: cis.f5.com/v1\nkind: VirtualServer\n"},
 		"is an answer of iControl REST with statistics": {`{"kind":"tm:ltm:virtual:virtualcollectionstats","entries":{}}`},
 		"is an answer of iControl REST with an error":   {`{"code":401,"message":"Authorization failed: no user authentication header","referer":"192.0.2.1","errorStack":[]}`},
-		"is JSON, but no answer of iControl REST":       {`{"a": 1}`, `[{"a": 1}]`},
+		"is JSON, but not an answer of iControl REST":   {`{"a": 1}`, `[{"a": 1}]`},
 		"has no stanza of a BIG-IP configuration": {"", "# nothing\n", "[section]\nkey=value\n",
 			"http {\n    server {\n    }\n}\n", "\x7fELF\x02\x01" + mark, "!\nrouter bgp 1\n"},
 	} {
@@ -154,7 +161,7 @@ func TestFormats(t *testing.T) {
 				continue
 			}
 			w := Warning{Code: "nothing-used", Subject: other, Origin: other,
-				Message: "nothing in this file is used: it " + want}
+				Message: "migrate uses nothing of this file: it " + want}
 			if len(c.Warnings) == 1 {
 				w.Hint = c.Warnings[0].Hint
 			}

@@ -31,7 +31,7 @@ func (b *builder) virtual(o *object) {
 	}
 	if v.VLANs.Unclear && v.Type != Internal {
 		b.warn(o, "vlans-unclear", "is enabled on a list of VLANs, and the list is empty",
-			"look on the BIG-IP where it served clients")
+			"check on the BIG-IP where it served clients")
 	}
 	b.Virtuals = append(b.Virtuals, v)
 }
@@ -118,7 +118,7 @@ func (b *builder) place(v *Virtual, o *object) {
 		v.Destinations, v.Disabled = d.list, cmp.Or(v.Disabled, d.disabled)
 	case v.Type != Internal:
 		b.warn(o, "no-destination", "has no destination",
-			"without it nobody can say what it served")
+			"without it, migrate cannot tell what it served")
 	}
 }
 
@@ -142,7 +142,7 @@ func (b *builder) destination(o *object, text string) destinations {
 	}
 	d.Ports, d.Service = b.ports(o, ways[0][1])
 	b.warn(o, "bad-destination",
-		"its destination is no address, nor a virtual address of the files",
+		"its destination is neither an address nor a virtual address of the files",
 		"give the file that has it")
 	return destinations{list: []Destination{d}}
 }
@@ -162,7 +162,8 @@ func (b *builder) hostOf(o *object, d *Destination, dir, host string) (disabled 
 	}
 	bits, ok := maskBits(mask, a)
 	if !ok {
-		b.warn(o, "bad-mask", "its mask cannot be read", "the address alone is taken")
+		b.warn(o, "bad-mask", "migrate cannot read its mask", "migrate uses the address "+
+			"alone")
 		bits = a.BitLen()
 	}
 	d.Addrs, d.Domain = netipx.RangeOfPrefix(netip.PrefixFrom(a, bits)),

@@ -91,7 +91,7 @@ func TestInstall(t *testing.T) {
 		"-rw-r--r-- /usr/lib/systemd/system/lasthop.service", "-rw-r--r-- /usr/lib/sysusers.d/lasthop.conf", "-rw-r--r-- /usr/lib/tmpfiles.d/lasthop.conf",
 		"-rw-r--r-- /usr/share/bash-completion/completions/lasthop", "-rw-r--r-- /usr/share/doc/lasthop/LICENSE",
 		"-rw-r--r-- /usr/share/doc/lasthop/README.md", "-rw-r--r-- /usr/share/doc/lasthop/SECURITY.md", "-rw-r--r-- /usr/share/doc/lasthop/THIRD-PARTY-LICENSES", "-rw-r--r-- /usr/share/doc/lasthop/changelog.gz",
-		"-rw-r--r-- /usr/share/doc/lasthop/docs/architecture.md",
+		"-rw-r--r-- /usr/share/doc/lasthop/docs/architecture.md", "-rw-r--r-- /usr/share/doc/lasthop/docs/configuration.md",
 		"-rw-r--r-- /usr/share/doc/lasthop/docs/findings.md", "-rw-r--r-- /usr/share/doc/lasthop/docs/getting-started.md",
 		"-rw-r--r-- /usr/share/doc/lasthop/docs/last-hop.md", "-rw-r--r-- /usr/share/doc/lasthop/docs/migrating-from-big-ip.md",
 		"-rw-r--r-- /usr/share/doc/lasthop/docs/networkd.md", "-rw-r--r-- /usr/share/doc/lasthop/docs/observe.md",

@@ -20,8 +20,8 @@ var (
 	errDirectory  = errors.New("is a directory")
 	errNotRegular = errors.New("is not a regular file")
 	errTooLarge   = errors.New("is too large for a configuration")
-	errShorter    = errors.New("has become shorter while it was read")
-	errManyNames  = errors.New("the patterns come across too many files")
+	errShorter    = errors.New("became shorter while lasthop read it")
+	errManyNames  = errors.New("the patterns match too many files")
 )
 
 // fixed are what crossplane says without a word of the file.
@@ -68,25 +68,25 @@ func plain(err error) error {
 func ioHint(path string, err error) string {
 	switch {
 	case errors.Is(err, fs.ErrNotExist):
-		return "name NGINX's main file with --nginx-conf, or mend the include; `nginx " +
-			"-t` shows what NGINX reads"
+		return "name NGINX's main file with --nginx-conf, or correct the include; " +
+			"`nginx -t` shows what NGINX reads"
 	case errors.Is(err, fs.ErrPermission):
 		return "run as root, or let this user read " + path
 	case errors.Is(err, errDirectory):
 		return "name a file: " + path + "/nginx.conf, or an include pattern such as " +
 			path + "/*.conf"
 	case errors.Is(err, errNotRegular):
-		return "NGINX would wait for ever here; name a regular file"
+		return "NGINX would wait forever here; name a regular file"
 	case errors.Is(err, errTooLarge):
-		return fmt.Sprintf("check that %s is a NGINX configuration; all files together "+
+		return fmt.Sprintf("check that %s is an NGINX configuration; all files together "+
 			"may have %d MB", path, maxBytes>>20)
 	case errors.Is(err, errShorter):
 		return "if it is being written, try again"
 	case errors.Is(err, errManyNames):
-		return "mend the include: name fewer files, and no directories whose symbolic " +
-			"links lead in a circle"
+		return "correct the include: name fewer files, and no directories whose " +
+			"symbolic links form a loop"
 	case errors.Is(err, syscall.ELOOP):
-		return "mend the symbolic links: they lead in a circle"
+		return "correct the symbolic links: they form a loop"
 	}
 	return "`nginx -t` shows whether NGINX itself can read it"
 }

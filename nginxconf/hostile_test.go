@@ -33,10 +33,10 @@ var hostile = []struct {
 	{"a thousand nested blocks", "", func(string) string {
 		return web(strings.Repeat("a {", 998) + strings.Repeat("}", 998))
 	}},
-	{"50,000 nested blocks", "more than 1000 blocks inside of each other", func(string) string {
+	{"50,000 nested blocks", "more than 1000 nested blocks", func(string) string {
 		return strings.Repeat("a {", 50_000) + strings.Repeat("}", 50_000)
 	}},
-	{"blocks nested by files that include each other", "more than 1000 blocks inside of each other", func(dir string) string {
+	{"blocks nested by files that include each other", "more than 1000 nested blocks", func(dir string) string {
 		for n := range 99 {
 			put(dir, fmt.Sprint(n), strings.Repeat("a {", 20)+fmt.Sprintf("include %d;", n+1)+strings.Repeat("}", 20))
 		}
@@ -94,7 +94,8 @@ var hostile = []struct {
 		link(dir, "b", "a")
 		return web("include a;")
 	}},
-	{"a pattern through directories that hold themselves", "the patterns come across too many files", func(dir string) string {
+	{"a pattern through directories that hold themselves", "the patterns match too many " +
+		"files", func(dir string) string {
 		link(dir, "a", ".")
 		link(dir, "b", ".")
 		return web("include " + strings.Repeat("*/", 30) + "x;")
@@ -125,7 +126,7 @@ var hostile = []struct {
 	{"devices and files of /proc", "", func(string) string {
 		return web("include /dev/zero; include /dev/null; include /dev/full; include /proc/kmsg; include /proc/self/mem; include /proc/version;")
 	}},
-	{"a file of /sys, whose size is a lie", "has become shorter", func(string) string { return web("include /sys/kernel/mm/transparent_hugepage/enabled;") }},
+	{"a file of /sys, whose size is a lie", "became shorter", func(string) string { return web("include /sys/kernel/mm/transparent_hugepage/enabled;") }},
 	{"a file that grows", "", func(dir string) string {
 		put(dir, "a", strings.Repeat("# comment\n", 1<<20))
 		go func() {

@@ -22,8 +22,8 @@ const (
 
 func tooMuch(file string, line int) *Error {
 	return &Error{File: file, Line: line, What: "too many directives",
-		Fix: "look for files that include each other many times, or for one that is " +
-			"no NGINX configuration"}
+		Fix: "look for files that include each other many times, or for one that is not " +
+			"an NGINX configuration"}
 }
 
 // Hung counts the calls of Load and Unchanged that were given up because a file
@@ -92,9 +92,10 @@ var (
 // overdue is the error of a Load that was given up.
 func overdue(p *place, slow error) *Error {
 	e := ioError(p.file, p.line, p.path, slow)
-	e.Fix = "does its disk or network file system answer? what is installed stays as it is"
+	e.Fix = "check whether its disk or network file system answers; what is installed stays " +
+		"as it is"
 	if slow == errHung {
-		e.Fix += "; if it never will: mend nginx.conf, then systemctl restart lasthop"
+		e.Fix += "; if it does not: correct nginx.conf, then systemctl restart lasthop"
 	}
 	return e
 }

@@ -222,7 +222,7 @@ func (l *loader) block(b block, s *scope) error {
 // include visits the files that an include names.
 func (l *loader) include(b block, d *directive, s *scope) error {
 	if len(d.args) != 1 || d.args[0] == "" {
-		return &Error{File: d.file, Line: d.Line, What: "include wants one file name",
+		return &Error{File: d.file, Line: d.Line, What: "include takes one file name",
 			Fix: "write `include FILE;`"}
 	}
 	pattern := d.args[0]

@@ -114,7 +114,7 @@ func runParser(name string, data []byte) (p *crossplane.Payload, err error) {
 	return p, nil
 }
 
-const nginxT = "`nginx -t` says what NGINX thinks of it; what is installed stays as it is"
+const nginxT = "`nginx -t` shows what NGINX says of it; what is installed stays as it is"
 
 // judge tells errors after which the tree cannot be trusted from the others.
 func judge(name string, lines []int, errs []crossplane.PayloadError) ([]Warning, error) {
@@ -165,7 +165,7 @@ func checkText(name string, data []byte) error {
 	if i := bytes.IndexByte(data, 0); i >= 0 {
 		return &Error{File: name, Line: 1 + bytes.Count(data[:i], []byte("\n")),
 			What: "is not a text file: it holds a NUL byte",
-			Fix:  "check that this is a NGINX configuration"}
+			Fix:  "check that this is an NGINX configuration"}
 	}
 	return nil
 }

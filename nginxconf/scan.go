@@ -101,8 +101,8 @@ func (s *scanner) take(end byte) error {
 
 func tooDeep(name string, line int) *Error {
 	return &Error{File: name, Line: line,
-		What: fmt.Sprintf("more than %d blocks inside of each other", maxNesting),
-		Fix:  "check that this is a NGINX configuration, or close the blocks before"}
+		What: fmt.Sprintf("more than %d nested blocks", maxNesting),
+		Fix:  "check that this is an NGINX configuration, or close the blocks before"}
 }
 
 // matters reports whether the loader looks at a directive without a block (see

@@ -127,7 +127,7 @@ func fate(o routing.Outcome) string {
 	case o.Status == routing.LocalOnly:
 		return "this host or link; no gateway involved"
 	case o.Status == routing.Off:
-		return "not ours to decide"
+		return "lasthop leaves these replies alone"
 	case o.Status == routing.Unresolved && sameWay(o.Before, o.After):
 		return fmt.Sprintf("%s (%s)", o.Before, o.Reason)
 	case o.Status == routing.Unresolved:

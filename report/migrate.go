@@ -41,7 +41,7 @@ type migrationStatus struct{ status, name, what, color, tone string }
 
 // migrationStatuses begins with the gravest.
 var migrationStatuses = []migrationStatus{
-	{migrate.Manual, "manual", "somebody must read and decide", red, "bad"},
+	{migrate.Manual, "manual", "an administrator must read and decide", red, "bad"},
 	{migrate.NeedsInput, "need input", "the findings say what is missing", yellow, "warn"},
 	{migrate.Ready, "ready", "replies will leave the way their requests come in",
 		green, "good"},
@@ -292,9 +292,10 @@ type virtualList struct {
 var virtualLists = []virtualList{
 	{migrationStatuses[0], false}, {migrationStatuses[1], false},
 	{migrationStatus{migrate.Ready, "ready by a decision",
-		"only as long as it is true what a person decided", yellow, ""}, true},
+		"only as long as the administrator's decision is right", yellow, ""}, true},
 	{migrationStatuses[2], false}, {migrationStatuses[3], false},
-	{migrationStatus{migrate.NotApplicable, "left out", "this run is not about them", "", ""},
+	{migrationStatus{migrate.NotApplicable, "left out", "--only and --skip exclude " +
+		"them", "", ""},
 		true},
 }
 

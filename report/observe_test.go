@@ -56,19 +56,20 @@ func seenExample() Observe {
 					"this host"),
 				routing.Warning.Finding("asymmetric", "10.7.1.100:443",
 					"a stateful firewall would drop these replies").
-					Advise("`lasthop plan` shows the cure")}}}
+					Advise("see what lasthop would change: lasthop plan")}}}
 }
 
-const seenText = `Seen in 30 s: 9,120 connections of 3,411 clients (1 in 4 looked at, no packet lost)
-  LISTENER        CLIENTS   CAME BY                 REPLIES LEFT BY                         SEEN  VERDICT
-  10.7.0.10:443   off-link  eth0 10.7.0.1           the same                                8840  symmetric
-  10.7.1.100:443  off-link  eth1 10.7.1.1           eth0 10.7.0.1                            214  ASYMMETRIC, works
-  10.7.1.101:443  off-link  eth1 10.7.1.1           none: 10.7.0.1 on eth0 does not answer     9  DARK
-  203.0.113.5:80  off-link  eth1 0e:2d:9a:26:7e:d0  eth1 10.7.1.1                             57  other router, works
-  no packets: 10.7.1.102:443 and 1 more (nothing is known of them)
-error: dark: 10.7.1.101:443: 9 connections of 9 clients, no answer left this host
-warning: asymmetric: 10.7.1.100:443: a stateful firewall would drop these replies
-  do: ` + "`lasthop plan` shows the cure\n"
+const seenText = "Seen in 30 s: 9,120 connections of 3,411 clients (1 in 4 looked at, no packet " +
+	"lost)\n  LISTENER        CLIENTS   CAME BY                 REPLIES LEFT BY             " +
+	"            SEEN  VERDICT\n  10.7.0.10:443   off-link  eth0 10.7.0.1           the " +
+	"same                                8840  symmetric\n  10.7.1.100:443  off-link  eth1 " +
+	"10.7.1.1           eth0 10.7.0.1                            214  ASYMMETRIC, works\n  " +
+	"10.7.1.101:443  off-link  eth1 10.7.1.1           none: 10.7.0.1 on eth0 does not " +
+	"answer     9  DARK\n  203.0.113.5:80  off-link  eth1 0e:2d:9a:26:7e:d0  eth1 10.7.1.1  " +
+	"                           57  other router, works\n  no packets: 10.7.1.102:443 and 1 " +
+	"more (nothing is known of them)\nerror: dark: 10.7.1.101:443: 9 connections of 9 " +
+	"clients, no answer left this host\nwarning: asymmetric: 10.7.1.100:443: a stateful " +
+	"firewall would drop these replies\n  do: see what lasthop would change: lasthop plan\n"
 
 func TestObserveText(t *testing.T) {
 	var b strings.Builder

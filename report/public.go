@@ -11,7 +11,7 @@ import (
 
 // hidden takes the place of a text that names a file that not everybody may
 // read: such a text may hold more of what is in it.
-const hidden = "only root may see this: it is about a file that not everybody may read"
+const hidden = "only root may see this: it is about a file that other users cannot read"
 
 // Readers says of a file below a root, "" for this host's, whether everybody
 // may read it; or that it is gone, from where everybody may see that.

@@ -127,7 +127,7 @@ func TestFallsBack(t *testing.T) {
 		if err := s.Text(&text, Style{}); err != nil {
 			t.Fatal(err)
 		}
-		if strings.Contains(text.String(), "in sync, but the findings ask") == tt.want {
+		if strings.Contains(text.String(), "in sync, but the findings need") == tt.want {
 			t.Errorf("wanted %v: %s", tt.want, text.String())
 		}
 		if c.Wanted() != tt.want || s.Asks() == tt.want ||

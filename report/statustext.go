@@ -17,7 +17,7 @@ func (s Status) Text(w io.Writer, style Style) error {
 	state := t.paint(red, "NOT in sync")
 	switch {
 	case s.InSync && s.Asks():
-		state = t.paint(yellow, "in sync, but the findings ask for more")
+		state = t.paint(yellow, "in sync, but the findings need attention")
 	case s.InSync:
 		state = t.paint(green, "in sync")
 	}

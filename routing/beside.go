@@ -58,12 +58,14 @@ func MovesEstablished(in Inputs, d Decision, groups []SessionGroup) []Finding {
 		return nil
 	}
 	f := Info.Finding("moves-established", "TCP sessions",
-		"%d of %d established TCP sessions take another way from their next packet on",
+		"%d of %d established TCP sessions leave by another interface or gateway from "+
+			"their next packet on",
 		moved, all)
 	if mine {
 		f.Severity = Warning
 		f.Message += "; your own SSH session is one of them"
-		f.Hint = "go back by itself if the session breaks: lasthop apply --confirm 90s"
+		f.Hint = "let lasthop undo the change if the session breaks: lasthop apply " +
+			"--confirm 90s"
 	}
 	return []Finding{f}
 }

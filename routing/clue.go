@@ -38,7 +38,7 @@ func (u ladder) clues(link string, f Family) []clue {
 		add(via, pin, "%s is the next hop of static routes", via)
 	}
 	for _, via := range u.flagged(link, f) {
-		add(via, via.String(), "%s calls itself a router", via)
+		add(via, via.String(), "%s announces itself as a router", via)
 	}
 	return out
 }
@@ -87,17 +87,18 @@ func (d *draft) tellAssumed() {
 		}
 		if other, ok := (ladder{d.topology}).besides(p); ok {
 			d.find(Warning.Finding("assumed-gateway", p.name(), "the gateway %s is "+
-				"assumed (%s), and there may be another: %s", p.hops[0].Via,
+				"assumed (%s), and lasthop sees another router: %s", p.hops[0].Via,
 				p.source, other.what).
-				Advise("say which one requests come by: %s, or %s",
+				Advise("name the router that sends the requests: %s, or %s",
 					Flag("gateway", p.link+"="+p.hops[0].Via.String()),
 					other.pin))
 		} else if p.of.IsValid() {
 			d.find(Info.Finding("assumed-gateway", p.name(), "the gateway %s is "+
-				"assumed: nothing names it but %s, which a rule has for %s alone, "+
-				"and that address may have a router of its own", p.hops[0].Via,
+				"assumed: lasthop knows it only from %s, which a rule uses for "+
+				"%s alone, and that address may have a router of its "+
+				"own", p.hops[0].Via,
 				p.detail, p.of).
-				Advise("say which router the others have: %s, or another",
+				Advise("name the router of the other addresses: %s, or another one",
 					Flag("gateway", p.link+"="+p.hops[0].Via.String())))
 		}
 	}

@@ -257,7 +257,8 @@ func (l *layout) ownRoute(r Route, p *path) (Route, bool) {
 	}
 	if r.steers() {
 		l.find(Warning.Finding("opaque-route", p.link, "the route to %s has %s, which "+
-			"is not copied into the table of %s: replies there take the gateway", r.Dst,
+			"lasthop cannot copy, so the table of %s lacks the route: replies to "+
+			"that prefix leave by the gateway", r.Dst,
 			r.Opaque, p.link).Advise("keep main's way for it: --direct %s", r.Dst).
 			At(r.String()))
 		return Route{}, false
@@ -267,8 +268,8 @@ func (l *layout) ownRoute(r Route, p *path) (Route, bool) {
 		return p.byGateway(r.RouteKey), true // its hosts use their router
 	}
 	if _, rest := SplitMetrics(r.Opaque); rest != "" {
-		l.find(Warning.Finding("opaque-route", p.link, "the route to %s is copied into "+
-			"the table of %s without %s", r.Dst, p.link, rest).
+		l.find(Warning.Finding("opaque-route", p.link, "lasthop copies the route to %s "+
+			"into the table of %s without %s", r.Dst, p.link, rest).
 			Advise("keep main's way for it: --direct %s", r.Dst).At(r.String()))
 	}
 	return copyRoute(r, filter(r.Hops, on)), true

@@ -44,9 +44,9 @@ func (d *draft) tellHeld(p *path) {
 		return
 	}
 	via := Way{Type: Unicast, Link: p.link, Via: p.hops[0].Via}
-	d.find(Warning.Finding("held-gateway", p.link, "no %s gateway is to be seen on %s any "+
-		"more: %s is kept from our own table %s", p.family, p.link, via, p.detail).
-		Advise("if it is gone for good: %s; if not, pin it: %s",
+	d.find(Warning.Finding("held-gateway", p.link, "lasthop no longer sees an %s gateway on "+
+		"%s and keeps %s from its own table %s", p.family, p.link, via, p.detail).
+		Advise("if that router is gone for good: %s; if it is to stay, name it: %s",
 			Flag("gateway", p.link+"=none"),
 			Flag("gateway", p.link+"="+p.hops[0].Via.String())))
 }

@@ -40,11 +40,11 @@ func (d *draft) describe(l *layout, after, ideal *FIB, binds []Bind) {
 	for _, f := range Families {
 		if w.fib.rejects(f, TableMain) {
 			w.find(Info.Finding("reject-default", f.String(),
-				"main ends %s lookups with a reject route as wide as a default: "+
-					"its specific routes through other links are copied "+
-					"into the paths' tables", f).
-				Advise("routes that are added to main later count from the next " +
-					"sync on"))
+				"table main has a reject route as wide as a default for %s, so "+
+					"lasthop copies main's specific routes through other "+
+					"links into the tables of the paths", f).
+				Advise("after you add a route to main, run lasthop apply again " +
+					"(the daemon does it by itself)"))
 		}
 	}
 }
@@ -97,9 +97,10 @@ func (w *describer) arpSources() {
 			continue
 		}
 		told[[2]string{r.Link, by}] = true
-		w.find(Warning.Finding("arp-source", r.Addr.String(), "replies of %s leave by %s, "+
-			"where the kernel asks for the next hop with this address as the sender: "+
-			"a router that checks sources does not answer, and no reply leaves", r.Addr,
+		w.find(Warning.Finding("arp-source", r.Addr.String(), "replies of %s leave by "+
+			"%s, and the kernel sends ARP requests there with this address as the "+
+			"sender: a router with strict source checks ignores them, and then no "+
+			"reply leaves", r.Addr,
 			by).Advise("%s", Sysctl("net/ipv4/conf/"+by+"/arp_announce", 2)))
 	}
 }
@@ -115,10 +116,11 @@ func (w *describer) stands(r *row, q Query) {
 		return
 	}
 	r.Status, r.Reason = Unresolved, "shadowed"
-	w.find(Warning.Finding("shadowed", r.Addr.String(), "this rule sends replies of %s by %s, "+
-		"and not by %s, which its requests come in by; it was written for them, and is "+
-		"left alone", r.Addr, r.After, r.path.name()).
-		Advise("if it is wrong, delete it: %s; or decide the link: %s", rule.deletion(),
+	w.find(Warning.Finding("shadowed", r.Addr.String(), "this rule sends replies of %s by "+
+		"%s, but requests come in by %s; the rule names this address, so lasthop leaves "+
+		"it in place", r.Addr, r.After, r.path.name()).
+		Advise("if the rule is wrong, delete it: %s; or name the interface: "+
+			"%s", rule.deletion(),
 			Flag("address", r.Addr.String()+"="+r.path.link)).At(rule.String()))
 }
 
@@ -136,8 +138,9 @@ func (w *describer) wildcards() {
 		}
 	}
 	for listen, addrs := range moved {
-		w.find(Info.Finding("wildcard-covers", listen, "a wildcard: replies of "+
-			"everything that listens on %s move, not of NGINX alone", Some(addrs, 8)).
+		w.find(Info.Finding("wildcard-covers", listen, "NGINX listens on a wildcard, so "+
+			"replies of all programs that listen on %s move, not only those of "+
+			"NGINX", Some(addrs, 8)).
 			At(origins[listen]))
 	}
 }
@@ -162,11 +165,12 @@ func (w *describer) bindMoves(bind Bind) {
 		}
 		target := u.String()
 		if len(bind.Upstreams) == 0 {
-			target = "upstreams off-link"
+			target = "upstreams behind a router"
 		}
 		w.find(Warning.Finding("bind-moves", bind.Addr.String(),
-			"connections from %s to %s: %s -> %s", bind.Addr, target, x.Way, y.Way).
-			Advise("keep the present way: --direct %s",
+			"connections that NGINX opens from %s to %s move: %s -> "+
+				"%s", bind.Addr, target, x.Way, y.Way).
+			Advise("to keep the present path: --direct %s",
 				netip.PrefixFrom(u, u.BitLen())).At(bind.Origin))
 	}
 }
@@ -182,7 +186,8 @@ func (w *describer) sourceHints() {
 		}
 		src, why := r.Src, ""
 		if !src.IsValid() {
-			src, why = w.borrowed(r), ", which is borrowed, since its link has none"
+			src, why = w.borrowed(r), ", which the kernel borrows because the link "+
+				"has no address"
 		}
 		if !src.IsValid() {
 			continue
@@ -197,7 +202,7 @@ func (w *describer) sourceHints() {
 			x.Route.RouteKey != r.RouteKey || leaveBy(y, r.Hops) {
 			continue
 		}
-		advice := "give the route another src, or none"
+		advice := "give the route another src, or remove its src"
 		switch {
 		case why == "":
 		case isWide(r.Dst):
@@ -206,8 +211,9 @@ func (w *describer) sourceHints() {
 			advice = "give the route a src that is no listener's, or keep its way: " +
 				"--direct " + r.Dst.String()
 		}
-		w.find(Warning.Finding("src-hint", src.String(), "the host's own connections "+
-			"by this route take the source %s%s; the way of that changes: %s -> %s",
+		w.find(Warning.Finding("src-hint", src.String(), "connections that the host "+
+			"opens by this route have the source %s%s, and replies from it move: %s "+
+			"-> %s",
 			src, why, x.Way, y.Way).Advise("%s", advice).At(r.String()))
 	}
 }
@@ -261,13 +267,14 @@ func (w *describer) forwarder() {
 			continue
 		}
 		note := Info.Finding("forwarder", f.String(), "the host forwards %s between %d "+
-			"LANs; forwarded packets are not touched", f, lans)
+			"LANs; lasthop does not touch forwarded packets", f, lans)
 		if near := w.servedLANs(f); len(near) > 0 {
-			note.Message += fmt.Sprintf("; but if hosts of %s use this host as "+
-				"their router, they will get replies by another LAN's gateway",
+			note.Message += fmt.Sprintf("; but hosts of %s that use this host as "+
+				"their router will get NGINX's replies by the gateway of "+
+				"another LAN",
 				Some(near, 4))
-			note = note.Advise("if they do: --direct %s, or --return IF=main-first "+
-				"for the link of the listeners", near[0])
+			note = note.Advise("if such hosts exist: --direct %s, or --return "+
+				"IF=main-first for the link of the listeners", near[0])
 		}
 		w.find(note)
 		w.unservedLANs(f)
@@ -290,11 +297,11 @@ func (w *describer) unservedLANs(f Family) {
 			lans = append(lans, p.String())
 			flags = append(flags, Flag("direct", p.String()))
 		}
-		w.find(Warning.Finding("forwarder", link, "this host forwards %s, and all that it "+
-			"knows of a router on %s is that of a single address: it may itself be "+
-			"the router of the hosts of %s, and replies of %s to them will leave by "+
-			"%s", f, link, Some(lans, 4), m.Link, m.After).
-			Advise("if it is: %s", strings.Join(flags, " ")))
+		w.find(Warning.Finding("forwarder", link, "this host forwards %s, and the only "+
+			"router that lasthop sees on %s serves a single address: this host "+
+			"itself may be the router of the hosts of %s, and replies of %s to them "+
+			"will leave by %s", f, link, Some(lans, 4), m.Link, m.After).
+			Advise("if this host is their router: %s", strings.Join(flags, " ")))
 	}
 }
 
@@ -317,16 +324,16 @@ func (w *describer) rulesets(rules []Rule) {
 			continue
 		}
 		if r.Lookup != "" {
-			w.find(Info.Finding("exact-cover", f.String(), "the host forwards %s, and "+
-				"its packet filter looks up routes for forwarded packets as for "+
-				"its own (%s): lasthop's rules are for the listeners' addresses "+
-				"alone", f, r.Lookup))
+			w.find(Info.Finding("exact-cover", f.String(), "the host forwards %s, "+
+				"and its packet filter looks up routes for forwarded packets as "+
+				"if the host had sent them (%s): lasthop's rules match the "+
+				"listeners' addresses alone", f, r.Lookup))
 		}
 		if r.Unread != "" {
-			w.find(Info.Finding("rulesets-unread", f.String(), "the host forwards %s, "+
-				"and the rules of its packet filter were not read (%s): the plan "+
-				"may be another one where they are", f, r.Unread).
-				Advise("plan, or capture, as root"))
+			w.find(Info.Finding("rulesets-unread", f.String(), "the host forwards "+
+				"%s, and lasthop did not read the rules of its packet filter "+
+				"(%s): with them, the plan may be different", f, r.Unread).
+				Advise("run plan or capture as root"))
 		}
 	}
 }
@@ -360,9 +367,9 @@ func (w *describer) reversePath() {
 		}
 		told[r.Link] = true
 		w.find(Warning.Finding("rp-filter", r.Link,
-			"strict rp_filter on %s drops requests to %s: its replies leave by "+
+			"strict rp_filter on %s drops requests to %s, because replies leave by "+
 				"%s", r.Link, r.Addr, r.After).
-			Advise("mend the reply's way, or: %s",
+			Advise("make the replies leave by the interface of the requests, or: %s",
 				Sysctl("net/ipv4/conf/"+r.Link+"/rp_filter", 2)))
 	}
 }
@@ -373,9 +380,9 @@ func (w *describer) outsideRange() {
 	ours := w.policy.Numbers.Protocol
 	add := func(object fmt.Stringer) {
 		w.find(Warning.Finding("outside-range", fmt.Sprintf("protocol %d", ours),
-			"this has our protocol but is outside our ranges of tables and "+
-				"priorities: it is not touched").
-			Advise("delete it by hand if it is a leftover").At(object.String()))
+			"this rule or route has lasthop's protocol, but a table or priority "+
+				"outside of lasthop's ranges: lasthop does not touch it").
+			Advise("if it is a leftover, delete it by hand").At(object.String()))
 	}
 	for _, r := range w.host.Rules {
 		if r.Protocol == ours {

@@ -27,7 +27,7 @@ func (w *describer) elsewhere() {
 			if router && w.outwardIn(link.Name, f) {
 				w.tellForwarding(key)
 			} else if asks := waits[key]; router || asks {
-				w.tellElsewhere(key, router, asks)
+				w.tellElsewhere(key, asks)
 			}
 		}
 	}
@@ -42,18 +42,18 @@ func (w *describer) tellForwarding(key linkFamily) {
 		return
 	}
 	to := w.statics[key]
-	w.find(Warning.Finding("static-elsewhere", key.link, "this host forwards on %s by now, "+
-		"and may be the router of what is behind (%s): clients there are answered by the "+
-		"paths as before", key.link, destinations(to)).
-		Advise("if such clients come in by a path: %s; to keep main's way for them: "+
-			"--direct %s", Flag("gateway", key.link+"=static"), to[0].Dst).
+	w.find(Warning.Finding("static-elsewhere", key.link, "this host now forwards on %s, and "+
+		"may be the router of the networks behind it (%s): replies to clients there "+
+		"still leave by the paths", key.link, destinations(to)).
+		Advise("if requests of these clients come in by a path: %s; if replies should "+
+			"follow main: --direct %s", Flag("gateway", key.link+"=static"), to[0].Dst).
 		At(to[0].String()))
 }
 
 // tellElsewhere names the paths whose replies leave by a link for the networks
 // behind it: the installed paths, and all paths if the plan asks the user
 // anyway.
-func (w *describer) tellElsewhere(key linkFamily, router, asks bool) {
+func (w *describer) tellElsewhere(key linkFamily, asks bool) {
 	var of []string
 	var lans, statics []*Route
 	for _, s := range w.audienceOf(key.family).rest {
@@ -93,14 +93,17 @@ func (w *describer) tellElsewhere(key linkFamily, router, asks bool) {
 		what = fmt.Sprintf("to %s leave by a next hop on %s, and to its own hosts (%s) "+
 			"on-link", destinations(statics), key.link, destinations(lans))
 	}
-	why, pin := "nothing says which router its hosts use", "ADDR"
-	if router {
-		why, pin = "this host forwards there, and may be their router", "static"
+	f := Warning.Finding("static-elsewhere", key.link, "replies of %s %s", Some(of, 4), what)
+	if asks { // no-gateway has the flag that names the router
+		f.Message += ", as long as lasthop does not know the gateway of " + key.link
+		f = f.Advise("to keep that afterwards: --direct %s", all[0].Dst)
+	} else {
+		f.Message += ": this host forwards there and may be their router"
+		f = f.Advise("if requests of these clients come in by a path: %s; to keep main's "+
+			"way for them, also without forwarding: --direct %s",
+			Flag("gateway", key.link+"=static"), all[0].Dst)
 	}
-	w.find(Warning.Finding("static-elsewhere", key.link, "replies of %s %s: %s", Some(of, 4),
-		what, why).Advise("if such clients come in by a path: %s; to keep main's way for "+
-		"them: --direct %s", Flag("gateway", key.link+"="+pin), all[0].Dst).
-		At(all[0].String()))
+	w.find(f.At(all[0].String()))
 }
 
 // destinations prints what a few of the routes are for.

@@ -96,8 +96,9 @@ func (e *examiner) localOrder(f Family) {
 	})
 	if at < 0 {
 		if slices.ContainsFunc(e.host.Rules, func(r Rule) bool { return r.Family == f }) {
-			e.find(Error.Finding("local-order", f.String(), "no %s rule `lookup "+
-				"local`: the host does not know its own addresses", f).
+			e.find(Error.Finding("local-order", f.String(), "there is no %s rule "+
+				"`lookup local`: the kernel does not recognize the host's own "+
+				"addresses", f).
 				Advise("put it back: %s rule add pref 0 lookup local", ip(f)))
 		}
 		return
@@ -108,16 +109,16 @@ func (e *examiner) localOrder(f Family) {
 	case r.Priority == 0:
 		return
 	case e.ahead(f, r.Priority):
-		what = "behind our rules: packets between the host's own addresses leave by an " +
-			"uplink"
+		what = "behind lasthop's rules: packets between the host's own addresses leave " +
+			"by an uplink"
 	case e.tooFar(r):
-		what = "too far behind for our rules to stand behind it: none is installed"
+		what = "which leaves no room for lasthop's rules behind it: lasthop installs none"
 	default:
-		advice, grave = "if nothing needs it there", false
-		what = "not at 0: a rule in front of it decides about packets between the " +
-			"host's own addresses, too; ours stand behind it"
+		advice, grave = "if no other program needs it there", false
+		what = "not at 0: a rule in front of it also decides about packets between the " +
+			"host's own addresses; lasthop's rules are behind it"
 	}
-	finding := Error.Finding("local-order", f.String(), "`lookup local` stands at %d, %s",
+	finding := Error.Finding("local-order", f.String(), "`lookup local` has priority %d, %s",
 		r.Priority, what).Advise("%s: %s rule add pref 0 lookup local, then %s",
 		advice, ip(f), r.deletion()).At(r.String())
 	if !grave {
@@ -139,19 +140,22 @@ func (e *examiner) vrfRules(f Family) {
 	var finding Finding
 	switch {
 	case e.ahead(f, r.Priority):
-		finding = Error.Finding("l3mdev", f.String(), "the rule of the VRFs stands at "+
-			"%d, behind our rules: they answer for sockets in a VRF", r.Priority).
-			Advise("lasthop apply puts ours behind it")
+		finding = Error.Finding("l3mdev", f.String(), "the kernel's l3mdev rule for "+
+			"VRFs has priority %d, behind lasthop's rules, which then answer for "+
+			"sockets in a VRF", r.Priority).
+			Advise("move lasthop's rules behind it: lasthop apply")
 	case e.tooFar(r):
-		finding = Error.Finding("l3mdev", f.String(), "the rule of the VRFs stands at "+
-			"%d, too far behind for our rules to stand behind it: none is installed",
-			r.Priority).Advise("give it the kernel's priority: %s rule add pref "+
-			"1000 l3mdev, then delete the other", ip(f))
+		finding = Error.Finding("l3mdev", f.String(), "the kernel's l3mdev rule for "+
+			"VRFs has priority %d, which leaves no room for lasthop's rules behind "+
+			"it: lasthop installs none",
+			r.Priority).Advise("give the rule the kernel's priority: %s rule add "+
+			"pref 1000 l3mdev, then delete the old one", ip(f))
 	default:
-		finding = Info.Finding("l3mdev", f.String(), "VRFs are in use: the rule at %d "+
-			"answers what their sockets send, before ours do", r.Priority).
-			Advise("nothing, unless NGINX listens in a VRF: its listeners there are " +
-				"`off`")
+		finding = Info.Finding("l3mdev", f.String(), "VRFs are in use: the l3mdev rule "+
+			"at %d routes what their sockets send, in front of lasthop's "+
+			"rules", r.Priority).
+			Advise("do nothing, unless NGINX listens in a VRF: lasthop leaves such " +
+				"listeners alone (status `off`)")
 	}
 	e.find(finding.At(r.String()))
 }
@@ -235,15 +239,17 @@ func (e *examiner) flux(a, b string, p netip.Prefix, borrowed *Addr) {
 		return
 	}
 	slices.Sort(loose)
-	remedy := "keep them apart: sysctl -w " + strings.Join(loose, " ")
+	remedy := "let each link answer for its own addresses: sysctl " +
+		"-w " + strings.Join(loose, " ")
 	if borrowed != nil && strings.Contains(remedy, "arp_ignore") {
-		remedy = fmt.Sprintf("take one of them out of the subnet; not arp_ignore: "+
-			"nobody would answer for %s, which is on %s", borrowed.Prefix.Addr(),
+		remedy = fmt.Sprintf("take one of them out of the subnet; do not set "+
+			"arp_ignore: the kernel would not answer for %s, which is on "+
+			"%s", borrowed.Prefix.Addr(),
 			borrowed.Link)
 	}
-	e.find(Warning.Finding("arp-flux", a+" "+b, "%s and %s are both in %s, and ARP does not "+
-		"keep them apart: requests may come in by the link that their reply does not "+
-		"leave by", a, b, p).Advise("%s", remedy))
+	e.find(Warning.Finding("arp-flux", a+" "+b, "%s and %s are both in %s, and the kernel "+
+		"answers ARP on each for the addresses of both: requests may come in by one "+
+		"link and replies leave by the other", a, b, p).Advise("%s", remedy))
 }
 
 // udpBug names the kernels in which conntrack changes a port of a UDP flow
@@ -257,11 +263,11 @@ func (e *examiner) udpBug() {
 		return
 	}
 	e.find(Warning.Finding("udp-kernel-bug", "Linux "+e.host.Kernel,
-		"kernels from 6.6.57 to 6.12.33 may lose UDP between two ends of this host "+
-			"where policy routing and conntrack meet; whether a distribution's "+
-			"kernel of this number has the mend is not to be seen from here").
-		Advise("run 6.6.94, 6.12.34 or later, or ask the distribution for Linux commit " +
-			"50d9ce9679dd"))
+		"kernels from 6.6.57 to 6.12.33 may lose UDP between two ends of this host if "+
+			"policy routing and conntrack are in use; lasthop cannot tell whether "+
+			"your distribution backported the fix").
+		Advise("run Linux 6.6.94, 6.12.34 or later, or ask your distribution whether " +
+			"its kernel has commit 50d9ce9679dd"))
 }
 
 // losesLocalUDP compares `uname -r`. The fault came to the 6.6 series with
@@ -294,9 +300,9 @@ func (e *examiner) takenNumbers() {
 		if n.OwnsTable(r.Table) && r.Protocol != n.Protocol && !seen[r.Table] {
 			seen[r.Table] = true
 			e.find(Warning.Finding("numbers-taken", fmt.Sprintf("table %d", r.Table),
-				"somebody else has a route in a table of our range: the table "+
-					"is not used by us any more, but replies that are led "+
-					"to it take the route").
+				"another program has a route in a table of lasthop's range: "+
+					"lasthop no longer uses the table, but replies that a "+
+					"rule sends to it take that route").
 				Advise("give the route a table outside %d-%d", n.TableFirst,
 					n.TableLast).At(r.String()))
 		}
@@ -307,17 +313,18 @@ func (e *examiner) takenNumbers() {
 		if n.Base <= r.Priority && r.Priority < n.Base+n.Block &&
 			r.Protocol != n.Protocol && !inFront {
 			e.find(Warning.Finding("numbers-taken", fmt.Sprintf("priority %d",
-				r.Priority), "somebody else has a rule among our priorities: "+
-				"ours keep out of its way, but who clears the range clears both").
+				r.Priority), "another program has a rule among lasthop's "+
+				"priorities: lasthop avoids that number, but a program that "+
+				"clears the range removes both").
 				Advise("give the rule a priority outside %d-%d", n.Base,
 					n.Base+n.Block-1).At(r.String()))
 		}
 	}
 	for _, l := range e.host.Links {
 		if l.Group == n.Group && e.strange(l) {
-			e.find(Warning.Finding("numbers-taken", l.Name, "%s is in our link "+
-				"group %d but is no uplink: replies to clients behind it leave "+
-				"by an uplink", l.Name, n.Group).
+			e.find(Warning.Finding("numbers-taken", l.Name, "%s is in lasthop's "+
+				"link group %d but is no uplink: replies to clients behind it "+
+				"leave by an uplink", l.Name, n.Group).
 				Advise("%s", linkDefault(l.Name)).
 				At(LinkGroup{l.Name, l.Group}.String()))
 		}
@@ -353,14 +360,15 @@ func (e *examiner) keepalived() {
 			continue
 		}
 		addr := e.plan.Outcomes[i].Addr
-		order := "ours answer before it"
+		order := "lasthop's rules answer in front of it"
 		if !e.ahead(r.Family, r.Priority) {
-			order = "it answers before any rule of ours"
+			order = "it answers in front of lasthop's rules"
 		}
-		e.find(Warning.Finding("keepalived-rules", addr.String(), "keepalived has a "+
-			"rule for replies of %s, too: two programs decide their way, and %s", addr,
-			order).Advise("take it out of virtual_rules in keepalived.conf (ip rule "+
-			"del would make keepalived fail over), or: --return %s=off", addr).
+		e.find(Warning.Finding("keepalived-rules", addr.String(), "keepalived also has "+
+			"a rule for replies of %s: two programs decide where they leave, and "+
+			"%s", addr,
+			order).Advise("remove it from virtual_rules in keepalived.conf (do not "+
+			"use ip rule del: keepalived would fail over), or: --return %s=off", addr).
 			At(r.String()))
 	}
 }
@@ -386,8 +394,8 @@ func (e *examiner) transparent(b Bind) {
 		return
 	}
 	e.find(Warning.Finding("bind-transparent", strings.Join(missing, " and "),
-		"upstreams answer to the client's own address, and no rule takes that in: such "+
-			"connections stay without an answer").
+		"upstreams answer to the client's own address, and no rule delivers these "+
+			"packets to NGINX: such connections get no answer").
 		Advise("mark the answers with nftables, then: ip rule add fwmark 1 lookup 100; " +
 			"ip route add local 0.0.0.0/0 dev lo table 100 (ip -6 with ::/0)").
 		At(b.Origin))
@@ -406,9 +414,10 @@ func (e *examiner) bound(b Bind) {
 		return
 	}
 	e.find(Info.Finding("bind-to-vip", b.Addr.String(),
-		"NGINX's own connections come from %s, too: those that leave the host take its "+
-			"path, and on a host that does not have the address they fail", b.Addr).
-		Advise("bind to an address that stays on this host and is no listener's").
+		"NGINX also opens connections from %s: they take its path, and they fail while "+
+			"the host does not have the address", b.Addr).
+		Advise("bind to an address that stays on this host and that NGINX does not " +
+			"listen on").
 		At(b.Origin))
 }
 

@@ -151,10 +151,10 @@ func TestARPRemedy(t *testing.T) {
 		shared: "arp_ignore=1",
 		shared + "addr add 10.0.1.12/32 dev eth1":                                       "arp_ignore=1",
 		shared + "addr add 10.7.7.7/32 dev lo":                                          "arp_ignore=1",
-		shared + "addr add 10.0.1.99/32 dev lo":                                         "take one of them out of the subnet; not arp_ignore: nobody would answer for 10.0.1.99, which is on lo",
-		shared + "addr add 10.0.0.99/32 dev lo":                                         "take one of them out of the subnet; not arp_ignore: nobody would answer for 10.0.0.99, which is on lo",
+		shared + "addr add 10.0.1.99/32 dev lo":                                         "take one of them out of the subnet; do not set arp_ignore: the kernel would not answer for 10.0.1.99, which is on lo",
+		shared + "addr add 10.0.0.99/32 dev lo":                                         "take one of them out of the subnet; do not set arp_ignore: the kernel would not answer for 10.0.0.99, which is on lo",
 		shared + "addr add 10.0.1.99/32 dev lo\n sysctl net.ipv4.conf.all.arp_ignore=1": "sysctl -w net.ipv4.conf.all.arp_announce=2",
-		shared + "addr add 10.0.0.99/32 dev eth1":                                       "take one of them out of the subnet; not arp_ignore: nobody would answer for 10.0.0.99, which is on eth1",
+		shared + "addr add 10.0.0.99/32 dev eth1":                                       "take one of them out of the subnet; do not set arp_ignore: the kernel would not answer for 10.0.0.99, which is on eth1",
 	} {
 		h := parseHost(t, twoUplinks+loose+fault)
 		found := routing.Examine(h, planOf(t, h, vips, nil, plain), nil, plain)

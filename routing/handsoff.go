@@ -41,11 +41,12 @@ func (l others) fitting(paths []*path) (fit []*path, all needs) {
 			all.evaded = max(all.evaded, n.evaded)
 			continue
 		}
-		l.keep(p, Warning.Finding("opaque-rule", p.name(), "others have more than %d "+
-			"rules for some of the replies of %s: nothing new is installed for it",
+		l.keep(p, Warning.Finding("opaque-rule", p.name(), "other programs have more "+
+			"than %d rules for some of the replies of %s: lasthop installs nothing "+
+			"new for it",
 			mostExceptions, p.name()).
-			Advise("let fewer rules say it, or put them in front of ours (at most "+
-				"%d)", l.policy.Numbers.Base))
+			Advise("use fewer rules, or give them a priority smaller than lasthop's "+
+				"(at most %d)", l.policy.Numbers.Base))
 	}
 	return fit, all
 }
@@ -92,10 +93,11 @@ func (l others) handsOff(paths []*path) (fit []*path) {
 			continue
 		}
 		l.keep(p, Warning.Finding("opaque-rule", p.name(), "this rule may be meant for "+
-			"some of the replies of %s, and ours cannot do the same in front of it: "+
-			"nothing new is installed for it", p.name()).
-			Advise("put the rule in front of ours (at most %d), or write it without "+
-				"`not` and with selectors that are known", l.policy.Numbers.Base).
+			"some of the replies of %s, and lasthop cannot repeat it in front of "+
+			"its own rules: it installs nothing new for that path", p.name()).
+			Advise("give the rule a priority of at most %d, or write it without "+
+				"`not` and with selectors that lasthop "+
+				"knows", l.policy.Numbers.Base).
 			At(r.String()))
 	}
 	return fit

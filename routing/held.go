@@ -65,10 +65,10 @@ func (s *resolver) hold(r *row) bool {
 	}
 	r.Link, r.Status, r.Reason = g.link, "", ""
 	r.path = s.pathOf(g, r.Addr)
-	s.find(Warning.Finding("held-path", r.Addr.String(), "nothing says any more which way "+
-		"the clients of %s come (%s): its path by %s is kept", r.Addr, reason,
+	s.find(Warning.Finding("held-path", r.Addr.String(), "lasthop no longer knows by which "+
+		"uplink clients reach %s (%s) and keeps its path by %s", r.Addr, reason,
 		r.path.name()).
-		Advise("if it is right, say so: %s; if not: --return %s=off",
+		Advise("if that path is right: %s; if not: --return %s=off",
 			Flag("address", pin), r.Addr).
 		At(origin(r)))
 	return true

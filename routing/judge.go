@@ -155,8 +155,9 @@ func (j *judge) conclude(v verdict) {
 			break // the layout reports the reason once
 		}
 		j.find(Warning.Finding("shadowed", p.name(), "this rule answers in front of "+
-			"ours for replies of %s, and is left alone", p.name()).
-			Advise("if it is not meant for them, delete it: %s", r.deletion()).
+			"lasthop's rules for replies of %s; it has selectors, so lasthop leaves "+
+			"it in place", p.name()).
+			Advise("if it is not meant for these replies, delete it: %s", r.deletion()).
 			At(r.String()))
 	}
 	if p.needed = v.needed(); !p.needed {
@@ -166,9 +167,10 @@ func (j *judge) conclude(v verdict) {
 	j.lostClients(p, v.lost)
 	j.move(p, v.moved)
 	for _, r := range v.replaced {
-		j.find(Warning.Finding("overrides-rule", p.name(), "this rule answered replies "+
-			"of %s until now; ours will stand in front of it", p.name()).
-			Advise("if it must go on to answer, give it a priority below ours, or %s",
+		j.find(Warning.Finding("overrides-rule", p.name(), "this rule routed replies of "+
+			"%s until now; lasthop's rules will be in front of it", p.name()).
+			Advise("if this rule must stay in charge, give it a priority smaller "+
+				"than lasthop's, or: %s",
 				Flag("return", p.link+"=off")).At(r.String()))
 	}
 }
@@ -185,14 +187,15 @@ func (j *judge) lostClients(p *path, lost []Route) {
 		if r.Table == TableMain && len(r.Hops) > 0 && taken[r.Hops[0].Link] {
 			continue
 		}
-		f := Warning.Finding("overlay-moves", p.name(), "clients behind this route got "+
-			"replies of %s through it, and will get them through the path", p.name()).
-			Advise("put a rule for their prefix in front of our rules, or the route " +
-				"into main")
+		f := Warning.Finding("overlay-moves", p.name(), "replies of %s to clients "+
+			"behind this route used it until now; they will leave by the "+
+			"path", p.name()).
+			Advise("give a rule for their prefix a priority smaller than lasthop's, " +
+				"or move the route into main")
 		if isWide(r.Dst) || r.Dst == private {
-			f = Info.Finding("wide-tunnel-route", p.name(), "replies of %s leave by "+
-				"the path and no longer by this wide route", p.name()).
-				Advise("if clients do come through it: --direct PREFIX")
+			f = Info.Finding("wide-tunnel-route", p.name(), "replies of %s will "+
+				"leave by the path and no longer by this wide route", p.name()).
+				Advise("if clients come through it: --direct PREFIX")
 		}
 		j.find(f.At(r.String()))
 	}
@@ -218,8 +221,8 @@ func (j *judge) without(v verdict) {
 		return
 	}
 	for _, r := range v.answered {
-		j.find(Info.Finding("already-routed", v.path.name(), "this rule sends the "+
-			"replies of %s the right way already; nothing is installed for them",
+		j.find(Info.Finding("already-routed", v.path.name(), "this rule already makes "+
+			"replies of %s leave the right way, so lasthop installs nothing for them",
 			v.path.name()).At(r.String()))
 	}
 }

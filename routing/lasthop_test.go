@@ -472,10 +472,10 @@ func TestUnknownLinks(t *testing.T) {
 			got = append(got, f.Message)
 		}
 	}
-	want := []string{"address 10.0.1.10 is for the link eth6, which is not here",
-		"gateway none is for the link eth7, which is not here",
-		"return last-hop is for the link eth8, which is not here",
-		"fail closed is for the link eth9, which is not here"}
+	want := []string{"address 10.0.1.10 names the interface eth6, which does not exist here",
+		"gateway none names the interface eth7, which does not exist here",
+		"return last-hop names the interface eth8, which does not exist here",
+		"fail closed names the interface eth9, which does not exist here"}
 	if d := cmp.Diff(want, got); d != "" {
 		t.Error("-want +got\n" + d)
 	}
@@ -488,11 +488,11 @@ func TestUnknownAddresses(t *testing.T) {
 	p := perConnection("10.0.1.10", "10.0.1.11", "10.0.0.10", "10.0.1.99")
 	p.Addresses = []routing.AddressPin{{Addr: netip.MustParseAddr("2001:db8::9"), Link: "eth1"},
 		{Addr: netip.MustParseAddr("10.0.1.11"), Link: "eth1"}}
-	none := ", which no listener names and this host does not have"
+	none := ", which no listener names and which this host does not have"
 	for more, tail := range map[string]string{
 		"10.0.1.10": "warning: return last-hop is for 10.0.1.99" + none,
 		"0.0.0.0": "info: return last-hop is for 10.0.1.99, which this host does not have now; " +
-			"a wildcard listens on it once it comes"} {
+			"the wildcard listener covers it once the host has it"} {
 		listeners := listenOn("10.0.1.10", "10.0.1.11", more)
 		plan := planOf(t, parseHost(t, answering), listeners, nil, p)
 		var got []string

@@ -140,17 +140,19 @@ func (l *layout) layGroups() {
 		case !l.isOutward(link.Name):
 			if link.Group == n.Group {
 				l.find(Warning.Finding("link-group-taken", link.Name,
-					"another program has put %s into link group %d, which is "+
-						"ours: the paths answer clients behind it",
-					link.Name, link.Group).Advise("if nothing uses the "+
-					"group: %s", linkDefault(link.Name)))
+					"another program has put %s into link group %d, which "+
+						"is lasthop's: replies to clients behind it "+
+						"leave by the paths",
+					link.Name, link.Group).Advise("if no other program uses "+
+					"the group: %s", linkDefault(link.Name)))
 			}
 		case link.Group == n.Group: // by another program, and as lasthop wants it
 		case link.Group == 0 && zero >= 0:
-			l.find(Warning.Finding("link-group-taken", link.Name, "this rule asks for "+
-				"link group 0, so %s stays in it: main's specific routes through "+
-				"it win over the paths, as with main-first", link.Name).
-				Advise("let the rule ask for a group other than 0").
+			l.find(Warning.Finding("link-group-taken", link.Name, "this rule tests "+
+				"for link group 0, so lasthop leaves %s in it: main's specific "+
+				"routes through it win over the paths, as with "+
+				"main-first", link.Name).
+				Advise("let the rule test for another group than 0").
 				At(l.host.Rules[zero].String()))
 		case link.Group == 0:
 			l.state.Groups = append(l.state.Groups, LinkGroup{link.Name, n.Group})
@@ -158,7 +160,7 @@ func (l *layout) layGroups() {
 			l.find(Warning.Finding("link-group-taken", link.Name,
 				"%s is in link group %d already: main's specific routes through "+
 					"it win over the paths, as with main-first", link.Name,
-				link.Group).Advise("free it, if nothing uses it: %s",
+				link.Group).Advise("if no other program uses the group: %s",
 				linkDefault(link.Name)))
 		}
 	}

@@ -13,19 +13,20 @@ func (t returning) tell(d *draft, r row) {
 	why, subject := t.missing(), "last-hop"
 	if why == "" && r.path != nil && !r.path.lastHop {
 		l := t.links[r.path.link]
-		why = fmt.Sprintf("%s is no Ethernet-like link", l.Name)
+		why = fmt.Sprintf("%s is not an Ethernet-like link", l.Name)
 		subject = l.Name
 	}
 	switch {
 	case why != "":
-		d.find(Warning.Finding("no-bpf", subject, "the mode last-hop cannot be had: %s. "+
-			"The mode is strict instead: each reply goes to the gateway of its path",
-			why).Advise("add what is missing, or choose that mode: %s",
+		d.find(Warning.Finding("no-bpf", subject, "the mode last-hop is not available: "+
+			"%s. lasthop uses strict instead: each reply goes to the gateway of its "+
+			"path",
+			why).Advise("add what is missing, or choose strict: %s",
 			Flag("return", "IF=strict")))
 	case r.path != nil && !t.host.LastHop.Known:
-		d.find(Info.Finding("last-hop-unread", subject, "whether this kernel and user can "+
-			"have the mode last-hop is not known here: the plan takes it that they "+
-			"can").Advise("plan, or capture, as root"))
+		d.find(Info.Finding("last-hop-unread", subject, "lasthop did not check whether "+
+			"this kernel and user support the mode last-hop; the plan assumes that "+
+			"they do").Advise("run plan or capture as root"))
 	}
 }
 
@@ -57,18 +58,19 @@ func (w learned) reversePath(p *path) {
 			continue
 		}
 		if s := w.host.ruleset(p.family).Lookup; strings.HasSuffix(s, "fib saddr") {
-			w.find(Warning.Finding("rp-filter-strict", p.family.String(), "the packet "+
-				"filter looks up the way back to the source (%s): if it compares "+
-				"the interface, it drops requests that come in by another link "+
-				"than %s", s, p.link).
+			w.find(Warning.Finding("rp-filter-strict", p.family.String(), "the "+
+				"packet filter looks up the route back to the source (%s): if "+
+				"it compares the interface, it drops requests that come in by "+
+				"another link than %s", s, p.link).
 				Advise("write `fib saddr oif missing`, without iif"))
 		}
 		mode, _ := w.host.conf(f.Link, "rp_filter")
 		if mode != 1 || p.family != IPv4 {
 			continue
 		}
-		w.find(Warning.Finding("rp-filter-strict", f.Link, "strict rp_filter on %s drops "+
-			"requests to the listeners of %s: the way back of their table is by %s",
+		w.find(Warning.Finding("rp-filter-strict", f.Link, "strict rp_filter on %s "+
+			"drops requests to the listeners of %s, because their table leads back "+
+			"by %s",
 			f.Link, p.name(), p.link).
 			Advise("%s", Sysctl("net/ipv4/conf/"+f.Link+"/rp_filter", 2)))
 	}
@@ -85,9 +87,10 @@ func (w learned) inFront(ours Filter) {
 	}
 	f := w.host.Filters[i]
 	w.find(Info.Finding("program-in-front", ours.Link, "another program sees the packets of "+
-		"%s before lasthop's does. If it passes them on, all is well; if it ends the "+
-		"chain, nothing is learned, and replies go to the gateway of their path",
-		ours.Link).Advise("see what is learned: lasthop status").At(f.String()))
+		"%s before lasthop's program. If it passes them on, everything works; if it "+
+		"ends the chain, lasthop learns no routers there, and replies go to the gateway "+
+		"of their path",
+		ours.Link).Advise("see what lasthop learned: lasthop status").At(f.String()))
 }
 
 // mtu reports that the ways of an answer have several MTUs.
@@ -100,7 +103,7 @@ func (w learned) mtu(p *path) {
 	}
 	if differs {
 		w.find(Info.Finding("mtu-differs", p.name(), "the links that replies of %s may "+
-			"leave by have several MTUs: %d, the smallest, is that of all routes "+
-			"with the program", p.name(), least))
+			"leave by have different MTUs: all routes with lasthop's program get "+
+			"the smallest, %d", p.name(), least))
 	}
 }

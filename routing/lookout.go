@@ -52,8 +52,8 @@ func (l *Lookout) Dark(now Evidence) string {
 		}
 		w := s.way
 		newRouters(l.host, now.Names).rename(&w)
-		return fmt.Sprintf("%s answered %s (%s) before the change, and of %s none since: "+
-			"%s", endpoint(key.addr, key.port, key.transport),
+		return fmt.Sprintf("before the change %s answered %s (%s); since then it "+
+			"answered none of %s: %s", endpoint(key.addr, key.port, key.transport),
 			counted(worked, "client"), key.class, counted(len(s.lost), "client"),
 			w.lost())
 	}

@@ -45,10 +45,10 @@ func (j *judge) tellMarked(p *path, sources []netip.Addr, clients []standIn) {
 		if len(ways) == 0 {
 			continue
 		}
-		j.find(Warning.Finding("marked-replies", p.name(), "this rule, which is left "+
-			"alone, sends marked replies of %s another way than its requests come "+
-			"in: %s", p.name(), Some(ways, 8)).
-			Advise("if replies have the mark, give table %d the same routes, or "+
-				"let the path answer: do not mark them", r.Table).At(r.String()))
+		j.find(Warning.Finding("marked-replies", p.name(), "this rule sends marked "+
+			"replies of %s by another path than the requests came in by: %s; "+
+			"lasthop leaves it in place", p.name(), Some(ways, 8)).
+			Advise("if replies have the mark, add the missing routes to table %d, "+
+				"or do not mark replies", r.Table).At(r.String()))
 	}
 }

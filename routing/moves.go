@@ -73,7 +73,7 @@ func (j *judge) tellMoves(p *path, moves []Move) {
 	if len(near) == 0 {
 		return
 	}
-	j.find(Info.Finding("class-moves", p.name(), "replies of %s to these clients leave "+
-		"another way, too: %s", p.name(), Some(sortOnce(near, cmp.Compare[string]), 8)).
-		Advise("the plan lists them; keep the present way of some: --direct PREFIX"))
+	j.find(Info.Finding("class-moves", p.name(), "replies of %s to these clients move, too: "+
+		"%s", p.name(), Some(sortOnce(near, cmp.Compare[string]), 8)).
+		Advise("the plan lists them; to keep the present path for some: --direct PREFIX"))
 }

@@ -56,8 +56,9 @@ func (s *resolver) findOwner(r *row) {
 	}
 	if link, vrf := s.vrfOf(addr); vrf != "" {
 		r.Link, r.Status, r.Reason = link, Off, "vrf"
-		s.find(Info.Finding("vrf", addr.String(), "%s is on %s in the VRF %s, which "+
-			"keeps its replies to itself", addr, link, vrf).At(origin(r)))
+		s.find(Info.Finding("vrf", addr.String(), "%s is on %s in the VRF %s: the VRF "+
+			"routes its replies, and lasthop does nothing for "+
+			"it", addr, link, vrf).At(origin(r)))
 		return
 	}
 	owners := s.owners(addr)
@@ -140,7 +141,7 @@ func (s *resolver) ownByAssignment(r *row, owners []Addr) bool {
 	})
 	r.Link = ups[0].Link
 	if names := linkNames(ups); len(names) > 1 {
-		s.ambiguous(r, names, "it is taken to belong to "+r.Link)
+		s.ambiguous(r, names, "lasthop assumes that it belongs to "+r.Link)
 	}
 	s.takePath(r)
 	return true
@@ -210,7 +211,7 @@ func (s *resolver) ownBySubnet(r *row, owners []Addr) {
 		r.Link = links[0]
 		s.ownWithoutGateway(r, true)
 	case len(links) > 1:
-		s.ambiguous(r, links, "nothing is done for it")
+		s.ambiguous(r, links, "lasthop does nothing for it")
 		r.Status, r.Reason = Unresolved, "ambiguous"
 	case len(owners) > 0:
 		r.Link = owners[0].Link
@@ -304,8 +305,9 @@ func (s *resolver) beyondTunnel(r *row) {
 	}
 	r.Reason = "beyond-tunnel"
 	s.find(Warning.Finding("beyond-tunnel", r.Addr.String(), "%s is on the tunnel %s, and "+
-		"nothing says whether clients behind its peers come through it", r.Addr, r.Link).
-		Advise("say so: %s of the peer that they come by, or %s if none do",
+		"lasthop does not know whether clients behind its peers come through "+
+		"it", r.Addr, r.Link).
+		Advise("if they do, name the peer: %s; if not: %s",
 			Flag("gateway", r.Link+"=ADDR"), Flag("gateway", r.Link+"=none")).
 		At(origin(r)))
 }
@@ -317,7 +319,8 @@ func (s *resolver) noGateway(r *row) {
 		r.Status, r.Reason = LocalOnly, "gateway-none"
 		return
 	}
-	advice := fmt.Sprintf("name the router: %s, or %s if there is none",
+	advice := fmt.Sprintf("name the router of that interface: %s; if all clients are in its "+
+		"subnet: %s",
 		Flag("gateway", r.Link+"=ADDR"), Flag("gateway", r.Link+"=none"))
 	if more := (ladder{s.topology}).hint(r.Link, FamilyOf(r.Addr)); more != "" {
 		advice += " (" + more + ")"
@@ -332,16 +335,19 @@ func (s *resolver) unresolved(r *row, reason Code, hint string) {
 	}
 	r.Status, r.Reason = Unresolved, reason
 	message := map[Code]string{
-		"no-gateway": fmt.Sprintf("%s is on %s, which has no %s gateway", r.Addr, r.Link,
-			FamilyOf(r.Addr)),
-		"no-owner": fmt.Sprintf("%s is on no interface and in no uplink's prefix", r.Addr),
-		"address-on-lo": fmt.Sprintf("%s is on lo and in no uplink's prefix: nothing says "+
-			"which way its clients come", r.Addr),
+		"no-gateway": fmt.Sprintf("%s is on %s, and lasthop knows no %s gateway "+
+			"there", r.Addr,
+			r.Link, FamilyOf(r.Addr)),
+		"no-owner": fmt.Sprintf("%s is on no interface and in no uplink's subnet, so "+
+			"lasthop does not know by which uplink requests come", r.Addr),
+		"address-on-lo": fmt.Sprintf("%s is on lo and in no uplink's subnet, so lasthop "+
+			"does not know by which uplink requests come", r.Addr),
 		"link-down": fmt.Sprintf("%s belongs to %s, which is down", r.Addr, r.Link),
 	}[reason]
 	if reason == "no-owner" && r.Link != "" {
 		message = fmt.Sprintf("%s is on %s, where no client can be, and in no uplink's "+
-			"prefix: nothing says which way its clients come", r.Addr, r.Link)
+			"subnet, so lasthop does not know by which uplink requests "+
+			"come", r.Addr, r.Link)
 	}
 	s.find(Finding{reason, Warning, r.Addr.String(), message, hint, origin(r)})
 }
@@ -349,6 +355,6 @@ func (s *resolver) unresolved(r *row, reason Code, hint string) {
 func (s *resolver) ambiguous(r *row, links []string, what string) {
 	s.find(Warning.Finding("ambiguous", r.Addr.String(), "%s may belong to %s: %s", r.Addr,
 		strings.Join(links, " or "), what).
-		Advise("decide the link%s", s.addressFlag(r.Addr.String(), links[0],
+		Advise("name the interface%s", s.addressFlag(r.Addr.String(), links[0],
 			FamilyOf(r.Addr))).At(origin(r)))
 }

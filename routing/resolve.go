@@ -41,7 +41,7 @@ func resolveAll(t *topology, listeners []Listener) *draft {
 	if n := entries(s.rows); n > maxWanted { // then it is missing
 		none := *t
 		none.host.LastHop = LastHopSupport{Known: true, Missing: fmt.Sprintf("its "+
-			"listeners are %d entries, and their map takes %d", n, maxWanted)}
+			"listeners need %d entries, and its map has room for %d", n, maxWanted)}
 		return resolveAll(&none, listeners)
 	}
 	s.tellUnknown()
@@ -54,10 +54,9 @@ func resolveAll(t *topology, listeners []Listener) *draft {
 func (s *resolver) tellUnknown() {
 	link := func(name, setting string) {
 		if _, ok := s.links[name]; !ok {
-			s.find(Warning.Finding("unknown-link", name, "%s is for the link %s, "+
-				"which is not here", setting, name).
-				Advise("check the name with: ip -br link; an altname does not " +
-					"count"))
+			s.find(Warning.Finding("unknown-link", name, "%s names the interface "+
+				"%s, which does not exist here", setting, name).
+				Advise("check the name (not an altname): ip -br link"))
 		}
 	}
 	here, named, wild := Present(s.host), map[netip.Addr]bool{}, map[bool]bool{}
@@ -70,12 +69,14 @@ func (s *resolver) tellUnknown() {
 		case here(addr) || named[addr]:
 		case wild[addr.Is4()]:
 			s.find(Info.Finding("unknown-address", addr.String(), "%s is for %s, "+
-				"which this host does not have now; a wildcard listens on it once "+
-				"it comes", setting, addr).Advise("correct the address, if it is " +
-				"not one of a failover"))
+				"which this host does not have now; the wildcard listener "+
+				"covers it once the host has "+
+				"it", setting, addr).Advise("correct the address, unless it " +
+				"comes with a failover"))
 		default:
 			s.find(Warning.Finding("unknown-address", addr.String(), "%s is for %s, "+
-				"which no listener names and this host does not have", setting,
+				"which no listener names and which this host does not "+
+				"have", setting,
 				addr).Advise("correct the address, or add the listener"))
 		}
 	}
@@ -123,10 +124,10 @@ func (s *resolver) resolve(l Listener) {
 		s.rows = append(s.rows, r)
 	}
 	if len(alone) > 0 {
-		s.find(Info.Finding("wildcard-only", l.Listen, "a wildcard meets addresses of "+
-			"which nothing says how clients come to them; nothing is done for %s",
+		s.find(Info.Finding("wildcard-only", l.Listen, "a wildcard listener covers "+
+			"addresses that lasthop knows no uplink for; it does nothing for %s",
 			Some(alone, 4)).
-			Advise("if clients use one, name it in a listen, or its link%s",
+			Advise("if clients use one, name it in a listen, or name its interface%s",
 				s.addressFlag("ADDR", "IF", FamilyOf(l.Addr))).
 			At(origin(&s.rows[from])))
 	}

@@ -50,14 +50,15 @@ func (l *layout) place(f Family, paths []*path, needed needs) int {
 	}
 	n := l.policy.Numbers
 	if r.first.Family != 0 {
-		l.find(Error.Finding("shadowed", f.String(), "%s rules find no place in front "+
-			"of a rule that answers every reply", f).
-			Advise("give that rule a priority above %d", n.Base+n.Block).
+		l.find(Error.Finding("shadowed", f.String(), "lasthop's %s rules have no room "+
+			"in front of a rule that answers every reply", f).
+			Advise("give that rule a priority greater than %d", n.Base+n.Block).
 			At(r.first.String()))
 	} else {
-		l.find(Error.Finding("shadowed", f.String(), "%s rules find no place: `local` "+
-			"or l3mdev stands at %d", f, r.low-1).Advise("give `lookup local` the "+
-			"priority 0, as the kernel does; the block goes to %d at most", n.Base))
+		l.find(Error.Finding("shadowed", f.String(), "lasthop's %s rules have no room: "+
+			"`lookup local` or l3mdev has priority "+
+			"%d", f, r.low-1).Advise("give `lookup local` the priority 0, as the "+
+			"kernel does; lasthop's rules begin at %d at the latest", n.Base))
 	}
 	return 0
 }

@@ -25,19 +25,20 @@ func (w *describer) routed() {
 		if len(others) == 0 {
 			continue
 		}
-		what := "also where requests come in by " + Some(others, 8)
-		advice := fmt.Sprintf("if all requests come in by %s, say so: %s", r.path.link,
+		what := "even if requests come in by " + Some(others, 8)
+		advice := fmt.Sprintf("if all requests come in by %s: %s", r.path.link,
 			Flag("address", r.Addr.String()+"="+r.path.link))
 		if w.marks(f) {
-			what += ", unless a mark leads them elsewhere"
+			what += ", unless a packet mark routes them elsewhere"
 		}
 		if len(strict) > 0 {
 			what += "; strict rp_filter drops requests that come in by " +
 				Some(strict, 8)
 		}
 		if len(strict) > 0 && w.marks(f) {
-			advice += "; if marks lead replies back by another uplink, let the " +
-				"requests in: " + Sysctl("net/ipv4/conf/"+strict[0]+"/rp_filter", 2)
+			advice += "; if marks route replies back by another uplink, let " +
+				"rp_filter accept the " +
+				"requests: " + Sysctl("net/ipv4/conf/"+strict[0]+"/rp_filter", 2)
 		}
 		w.find(Info.Finding("routed-address", r.Addr.String(), "no subnet of this host "+
 			"holds %s, so the router of any uplink may send requests to it; replies "+
@@ -106,10 +107,10 @@ func (w *describer) strictRouters() {
 			continue
 		}
 		w.find(Warning.Finding("rp-filter", at.link, "strict rp_filter on %s drops what "+
-			"the router %s itself sends to %s: the reply would leave by %s. ARP "+
-			"requests are among it: without an answer the router sends no request "+
-			"of the clients behind it", at.link, router, r.Addr, way).
-			Advise("mend the reply's way, or: %s",
+			"the router %s itself sends to %s, because the reply would leave by %s. "+
+			"That includes ARP requests: without an answer the router sends no "+
+			"request of the clients behind it", at.link, router, r.Addr, way).
+			Advise("make the replies leave by the interface of the requests, or: %s",
 				Sysctl("net/ipv4/conf/"+at.link+"/rp_filter", 2)))
 	}
 }

@@ -16,8 +16,8 @@ func TestRoutedAddress(t *testing.T) {
 	pin := plain
 	pin.Addresses = []routing.AddressPin{{Addr: netip.MustParseAddr("203.0.113.7"),
 		Link: "eth1"}}
-	const plainly, marks = "replies leave by eth1, also where requests come in by eth0",
-		", unless a mark leads them elsewhere"
+	const plainly, marks = "replies leave by eth1, even if requests come in by eth0",
+		", unless a packet mark routes them elsewhere"
 	for name, c := range map[string]struct {
 		host   string
 		policy routing.Policy

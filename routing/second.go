@@ -36,13 +36,13 @@ func (j *judge) tellRouters(p *path, sources []netip.Addr, clients []standIn) {
 		}
 	}
 	for _, other := range slices.SortedFunc(maps.Keys(to), netip.Addr.Compare) {
-		j.find(Warning.Finding("two-routers", p.name(), "replies of %s to %s leave "+
-			"through it, and %s has another router that their requests may "+
-			"come by: %s",
+		j.find(Warning.Finding("two-routers", p.name(), "replies of %s to %s leave by "+
+			"its gateway, and %s has another router that requests of these clients "+
+			"may come by: %s",
 			p.name(), Some(to[other], 8), p.link, other).
-			Advise("if they do, a rule of your own leads their replies there (ip "+
-				"rule add pref 1000 from ADDR to PREFIX lookup TABLE); if they "+
-				"do not: %s", Flag("address",
+			Advise("if they do, add a rule of your own for their replies (ip rule "+
+				"add pref 1000 from ADDR to PREFIX lookup TABLE); if not: "+
+				"%s", Flag("address",
 				"ADDR="+p.link+","+p.hops[0].Via.String())))
 	}
 }

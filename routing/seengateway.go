@@ -241,10 +241,10 @@ func (j *witness) tellGateways(s Seen) {
 			}
 			told[p] = true
 			j.find(Warning.Finding("seen-gateway", l.String(), "%s of %s came by "+
-				"the router %s (%s) on %s, which is not a gateway of the plan",
+				"the router %s (%s) on %s, and the plan does not use that gateway",
 				counted(w.Count.Seen, "connection"), counted(w.Clients, "client"),
 				w.In.Router, w.In.MAC, w.In.Link).
-				Advise("if it is the way back: %s", Flag("gateway",
+				Advise("if replies must go to that router: %s", Flag("gateway",
 					w.In.Wire+"="+w.In.Router.String())))
 		}
 	}
@@ -283,7 +283,7 @@ func (j *witness) tellShares(list []SeenGateway) {
 	for key, names := range shares {
 		if len(names) > 1 {
 			j.find(Info.Finding("seen-routers", key.link, "%s requests come by "+
-				"several routers: %s; replies take one of them", key.family,
+				"several routers: %s; replies go to one of them", key.family,
 				strings.Join(names, ", ")))
 		}
 	}

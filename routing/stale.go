@@ -23,17 +23,17 @@ func (e *examiner) staleTables() {
 		}
 		for k := range have[key] {
 			if _, ok := want[key][k]; !ok {
-				news = append(news, "no more to "+destination(k.Dst))
+				news = append(news, "no longer to "+destination(k.Dst))
 			}
 		}
 		if len(news) == 0 {
 			continue
 		}
 		slices.Sort(news)
-		e.find(Warning.Finding("stale-table", p.name(), "the routes that table %d is "+
-			"copied from have changed since the last apply (%s): what is sent from "+
-			"the path's addresses takes the old way", p.Table, Some(news, 4)).
-			Advise("lasthop apply; lasthop run follows by itself"))
+		e.find(Warning.Finding("stale-table", p.name(), "main's routes have changed "+
+			"since the last apply copied them into table %d (%s): packets from the "+
+			"path's addresses still take the old routes", p.Table, Some(news, 4)).
+			Advise("lasthop apply (the daemon does it by itself)"))
 	}
 }
 

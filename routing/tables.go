@@ -129,8 +129,9 @@ func (t *tables) takeNew(p *path) {
 			return
 		}
 	}
-	t.find(Error.Finding("no-table", p.link, "every table of our range is taken by others").
-		Advise("see them with: ip route show table all"))
+	t.find(Error.Finding("no-table", p.link, "other programs use every table of lasthop's "+
+		"range").
+		Advise("see whose they are: ip route show table all"))
 }
 
 // foreign reports whether another program has a route in the table.

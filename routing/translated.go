@@ -180,11 +180,11 @@ func (t *translated) findings() (out []Finding) {
 	for _, key := range keys {
 		g := groups[key]
 		out = append(out, Warning.Finding("dnat", Some(g.subject, someListeners),
-			"packets to %s go to %s: their replies take the way of that address",
+			"packets to %s go to %s: their replies leave by the path of that address",
 			Some(g.packets, someListeners), Some(g.to, someListeners)).
-			Advise("let NGINX listen where packets are sent to, or limit the "+
-				"translation to other addresses or ports (Docker: "+
-				"-p ADDRESS:PORT:PORT)").At(Some(g.origins, someListeners)))
+			Advise("let NGINX listen on that address, or limit the translation to "+
+				"other addresses or ports (Docker: -p "+
+				"ADDRESS:PORT:PORT)").At(Some(g.origins, someListeners)))
 	}
 	return out
 }

@@ -50,7 +50,7 @@ func TestTranslated(t *testing.T) {
 		for _, f := range routing.Translated(in, plan, []routing.DNAT{tt.dnat, tt.dnat}) {
 			text := strings.TrimPrefix(f.Message, "packets to ")
 			got = append(got, strings.TrimSuffix(text,
-				": their replies take the way of that address"))
+				": their replies leave by the path of that address"))
 		}
 		if diff := cmp.Diff(tt.want, strings.Join(got, "\n")); diff != "" {
 			t.Errorf("%s: -want +got\n%s", tt.rule, diff)
@@ -91,9 +91,9 @@ func TestTranslatedBounded(t *testing.T) {
 	}
 	want := []string{"10.0.0.0, 10.0.0.1, 10.0.0.2 and 9997 more: packets to 10.0.0.0 port 80, " +
 		"10.0.0.1 port 80, 10.0.0.2 port 80 and 9997 more go to 172.17.0.2: their replies " +
-		"take the way of that address at here",
+		"leave by the path of that address at here",
 		"10.0.0.7: packets to 10.0.0.7 port 80 go to 172.18.0.1, 172.18.0.2, 172.18.0.3 " +
-			"and 9996 more: their replies take the way of that address at rule 1, " +
+			"and 9996 more: their replies leave by the path of that address at rule 1, " +
 			"rule 2, rule 3 and 9996 more"}
 	if diff := cmp.Diff(want, got); diff != "" {
 		t.Errorf("-want +got\n%s", diff)

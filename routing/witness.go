@@ -250,7 +250,8 @@ func (j *witness) tellWay(listener string, w SeenWay) {
 	case w.Verdict == WayAsymmetric:
 		j.find(Warning.Finding("asymmetric", listener, "requests of %s came by %s, and "+
 			"replies left by %s: a stateful firewall would drop these replies", who,
-			w.In.Name(), w.Out.Name()).Advise("`lasthop plan` shows the cure"))
+			w.In.Name(), w.Out.Name()).Advise("see what lasthop would change: " +
+			"lasthop plan"))
 	case w.Verdict == WayOther && w.Outcome == WayWorks && w.Class == OffLinkClient:
 		j.find(Info.Finding("other-router", listener, "requests of %s came by %s, and "+
 			"replies left by %s: it works, as behind a load balancer that "+
@@ -260,8 +261,8 @@ func (j *witness) tellWay(listener string, w SeenWay) {
 			"replies left by %s", who, w.In.Name(), w.Out.Name()))
 	case w.Verdict == WaySameLink:
 		j.find(Info.Finding("same-link", listener, "requests of %s came by %s, and "+
-			"replies left by %s, on the same link: one of the two is shared by "+
-			"routers of a group, and that they are one group is not proved",
+			"replies left by %s, on the same link: a group of routers shares one of "+
+			"the two MACs, but lasthop has not proved that both belong to that group",
 			who, w.In.Name(), w.Out.Name()))
 	}
 }
@@ -282,16 +283,17 @@ func (w SeenWay) lost() string {
 func (w SeenWay) darkHint() string {
 	switch {
 	case w.Out.Wire == "" && w.Out.Asked.IsValid():
-		return "a router with strict filters may ignore questions from the listener's " +
+		return "a router with strict filters may ignore ARP requests from the " +
+			"listener's " +
 			"address: " + Sysctl("net/ipv4/conf/"+w.Out.Link+"/arp_announce", 2) +
-			", or let replies leave by the link of the request: `lasthop plan`"
+			"; or let replies leave by the interface of the requests: lasthop plan"
 	case w.Out.Wire == "":
-		return "look at rp_filter, at the firewall of this host and at NGINX's sockets: " +
-			"`lasthop check`"
+		return "check rp_filter, this host's firewall and NGINX's sockets: lasthop check"
 	case w.Verdict == WaySymmetric:
-		return "replies leave the way requests come in: look at the router and behind it"
+		return "replies leave the way requests come in, so check the router and the " +
+			"networks behind it"
 	}
-	return "`lasthop plan` shows what changes the way of the replies"
+	return "see what lasthop would change: lasthop plan"
 }
 
 // Name returns a crossing in words: "eth1 10.7.1.1", "eth1 0e:2d:9a:26:7e:d0",

@@ -57,7 +57,7 @@ func openForks() (*forks, error) {
 	fd, err := unix.Socket(unix.AF_NETLINK,
 		unix.SOCK_DGRAM|unix.SOCK_CLOEXEC|unix.SOCK_NONBLOCK, unix.NETLINK_CONNECTOR)
 	if err != nil {
-		return nil, fmt.Errorf("open the proc connector: %w", err)
+		return nil, fmt.Errorf("open its socket: %w", err)
 	}
 	f, err := forksOf(os.NewFile(uintptr(fd), "proc connector"))
 	if err != nil {
@@ -74,7 +74,7 @@ func forksOf(file *os.File) (*forks, error) {
 	conn, err := file.SyscallConn()
 	if err != nil {
 		file.Close()
-		return nil, fmt.Errorf("open the proc connector: %w", err)
+		return nil, fmt.Errorf("open its socket: %w", err)
 	}
 	return &forks{file, conn}, nil
 }
@@ -85,23 +85,23 @@ func (f *forks) listen(fd int) error {
 	}
 	if err := unix.Bind(fd, &unix.SockaddrNetlink{Family: unix.AF_NETLINK,
 		Groups: cnProc}); err != nil {
-		return fmt.Errorf("bind the proc connector: %w", err)
+		return fmt.Errorf("bind its socket: %w", err)
 	}
 	if err := control(fd, mcListen); err != nil {
-		return fmt.Errorf("ask the proc connector: %w", err)
+		return err // the words around it are Detector's
 	}
 	end := time.Now().Add(probeTime)
 	for left := time.Until(end); left > 0; left = time.Until(end) {
 		n, err := unix.Poll([]unix.PollFd{{Fd: int32(fd), Events: unix.POLLIN}},
 			int(left.Milliseconds())+1)
 		if err != nil && !errors.Is(err, unix.EINTR) {
-			return fmt.Errorf("wait for the proc connector: %w", err)
+			return fmt.Errorf("wait for its answer: %w", err)
 		}
 		if n > 0 && acknowledged(fd) {
 			return nil
 		}
 	}
-	return errors.New("the proc connector gives no answer here")
+	return errors.New("no answer from the kernel")
 }
 
 // control sends a subscription message.
@@ -153,7 +153,7 @@ func (f *forks) filter(masters []int) error {
 			&unix.SockFprog{Len: uint16(len(prog)), Filter: &prog[0]})
 	})
 	if err = errors.Join(err, set); err != nil {
-		return fmt.Errorf("filter the proc connector: %w", err)
+		return fmt.Errorf("filter its messages: %w", err)
 	}
 	return nil
 }
@@ -211,7 +211,7 @@ func (f *forks) next() (fork, error) {
 		case errors.Is(err, unix.EINTR):
 			continue
 		case err != nil:
-			return fork{}, fmt.Errorf("read the proc connector: %w", err)
+			return fork{}, fmt.Errorf("read its messages: %w", err)
 		}
 		if f, ok := parse(b[:n]); ok && fromKernel(from) {
 			f.at = stamped(b)

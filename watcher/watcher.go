@@ -132,7 +132,7 @@ func Open(o Options) *Watcher {
 		changes: Debounce{Quiet: 2 * time.Millisecond, Max: 50 * time.Millisecond}}
 	w.files.arrange()
 	if o.NoConnector {
-		w.why = errors.New("it is switched off")
+		w.why = errors.New("switched off")
 	} else {
 		w.forks, w.why = w.open()
 	}
@@ -146,7 +146,8 @@ func (w *Watcher) Detector() string {
 	if w.forks != nil {
 		return aboutConnector
 	}
-	return fmt.Sprintf("polling NGINX's children every %v (%v)", w.options.Alone, w.why)
+	return fmt.Sprintf("polling NGINX's children every %v (proc connector unavailable: "+
+		"%v)", w.options.Alone, w.why)
 }
 
 // Events gives what has happened, in order. It is closed when Run ends.
@@ -297,7 +298,7 @@ func (w *Watcher) noticed(f fork) {
 	switch f.master {
 	case -1:
 		w.forks.close()
-		w.connected(nil, errors.New("the proc connector has failed"))
+		w.connected(nil, errors.New("it has failed"))
 		w.queue.trouble(aboutConnector, w.why)
 	case 0:
 		w.check(f.at)

@@ -263,11 +263,11 @@ func (l *line) manual(code routing.Code, subject, origin, message, hint string) 
 func (l *line) accept(loses, question, flag string) {
 	question = "only if " + question
 	f := routing.Finding{Code: "decided", Severity: routing.Info, Subject: l.subject(),
-		Message: "a person decided this: " + flag + ", " + question,
-		Hint:    "if that is not so, decide otherwise", Origin: l.place.origin}
+		Message: "an administrator decided this: " + flag + ", " + question,
+		Hint:    "if that is wrong, change the decision", Origin: l.place.origin}
 	if loses != "" {
 		f.Severity = routing.Warning
-		f.Message = loses + " are not answered the way they came; " + f.Message
+		f.Message = loses + " get replies by another path than their requests; " + f.Message
 		l.loses = appendNew(l.loses, loses)
 	}
 	l.decided = appendNew(l.decided, question+" ("+flag+")")
@@ -322,12 +322,12 @@ func (j *joiner) destination(l line, ins []bigip.Ingress) {
 		if l.v.VLANs.Unclear {
 			l.needs("vlans-unclear", l.v.Name, l.v.Origin,
 				"it is enabled on a list of VLANs, and the list is empty",
-				"look on the BIG-IP where it served clients")
+				"check on the BIG-IP where it served clients")
 		} else {
 			l.needs("no-vlan", l.v.Name, l.v.Origin,
 				"the files have no VLAN that its clients could come in by",
-				"give bigip_base.conf, or look on the BIG-IP "+
-					"whether it served anybody")
+				"give bigip_base.conf, or check on the BIG-IP whether it served "+
+					"any client")
 		}
 		kept := l
 		j.find(&kept)
@@ -352,7 +352,7 @@ func (j *joiner) find(l *line) {
 func (j *joiner) add(l *line) {
 	if l.v.Damaged {
 		l.needs("damaged", l.v.Name, l.v.Origin,
-			"its stanza was not read whole: settings may be missing",
+			"migrate could not read its whole stanza: settings may be missing",
 			"take the file from the BIG-IP again")
 	}
 	j.lines = append(j.lines, l)
@@ -397,8 +397,8 @@ func (j *joiner) ingress(l *line) {
 	l.Before = l.before()
 	if l.in.Return == bigip.Scripted {
 		l.manual("irule", l.v.Name, l.in.Origin,
-			"an iRule sets the way of its replies by itself: "+l.in.Value,
-			"read the iRule; what it does must be done by hand here")
+			"an iRule decides where its replies go: "+l.in.Value,
+			"read the iRule, and do by hand here what it does")
 	}
 	j.find(l)
 	s := l.site
@@ -407,8 +407,8 @@ func (j *joiner) ingress(l *line) {
 	}
 	if len(s.domains) > 1 {
 		l.manual("overlap", l.addr.String(), l.d.Origin,
-			"this address serves in the route domains "+list(s.domains)+
-				": one Linux host has it once", perDomain)
+			"this address is used in the route domains "+list(s.domains)+
+				": a Linux host can have it only once", perDomain)
 	}
 	j.held(l)
 	j.waves(l)
@@ -492,8 +492,8 @@ func (m *misses) findings() []routing.Finding {
 }
 
 // perDomain is what to do about route domains that overlap.
-const perDomain = "a host, network namespace or VRF for each route domain; --only %ID names the " +
-	"one that this host is for"
+const perDomain = "use a host, network namespace or VRF for each route domain; --only %ID names " +
+	"the one that this host serves"
 
 // subject names the row's VLAN in findings.
 func (l *line) subject() string { return "VLAN " + cmp.Or(l.VLAN, "(none in the files)") }
@@ -511,20 +511,20 @@ func (j *joiner) vlan(l *line, own owner) bool {
 	switch addr := l.addr.String(); {
 	case p.shared != "":
 		l.manual("overlap", l.subject(), p.origin,
-			"its subnet is also that of "+p.shared+" in another route domain",
+			"it has the same subnet as "+p.shared+" in another route domain",
 			perDomain)
 	case !l.in.Known:
 		l.needs("vlan-undefined", l.subject(), l.v.Origin,
-			"the files do not have it: nothing says which "+
-				"subnet its clients come in by", "give bigip_base.conf too")
+			"the files do not have it, so migrate does not know the subnet of its "+
+				"clients", "give bigip_base.conf too")
 	case len(p.prefixes) == 0:
 		l.needs("no-self", l.subject(), p.origin,
-			"no self IP is on it: nothing says which subnet it is",
+			"no self IP is on it, so migrate does not know its subnet",
 			"give bigip_base.conf of the same BIG-IP, or all partitions")
 	case own.foreign:
 		l.needs("other-interface", addr, l.d.Origin,
-			"this host takes it to be on "+own.link+
-				"; its clients come in by "+strings.Join(own.among, " or "),
+			"this host has it on "+own.link+
+				"; requests come in by "+strings.Join(own.among, " or "),
 			j.need.address(l.addr, own.among[0], netip.Addr{})+
 				", or correct the host's addresses")
 	case len(p.links) == 0 && (own.link == "" || own.alone || p.contains(l.addr)):
@@ -537,13 +537,13 @@ func (j *joiner) vlan(l *line, own owner) bool {
 			"decide: "+strings.Join(j.decisions(l.addr, p.links), " or "))
 	case own.link == "":
 		l.needs("several-vlans", addr, l.d.Origin,
-			"it is in the subnet of none of the VLANs "+
-				"that it serves, and its replies have one way only",
+			"it is in the subnet of none of the VLANs that it serves, and all its "+
+				"replies leave by one path",
 			"decide: "+strings.Join(j.decisions(l.addr, own.among), " or "))
-		l.needs("other-vlan", addr, l.d.Origin, "whichever interface it gets, "+
-			"replies to clients that come in by the other VLANs leave by that one, too",
-			"--return IF=strict for that interface, if no client comes in by "+
-				"the others")
+		l.needs("other-vlan", addr, l.d.Origin, "replies to clients of all VLANs will "+
+			"leave by the one interface that it gets",
+			"if no client comes in by the other VLANs: --return IF=strict for that "+
+				"interface")
 	default:
 		return true
 	}

@@ -70,8 +70,8 @@ func (n *listening) find(l *line) {
 	case !host || addr.IsUnspecified():
 		l.manual("network", l.v.Name, l.d.Origin,
 			"it serves "+l.Address+", not one address; NGINX listens on addresses",
-			"name the addresses in use, or hand the network to the host (a local "+
-				"route, tproxy) by hand")
+			"name the addresses in use, or route the network to this host by hand "+
+				"(a local route, tproxy)")
 		return
 	}
 	l.addr, l.Match = addr, matchNone
@@ -81,15 +81,15 @@ func (n *listening) find(l *line) {
 	case transports == nil:
 		l.manual("protocol", l.v.Name, l.d.Origin,
 			"it serves "+l.Protocol+"; NGINX serves tcp and udp",
-			"leave it where it is, or route it to another host")
+			"leave it on the BIG-IP, or route it to another host")
 	case l.d.AnyPort():
 		l.manual("any-port", l.v.Name, l.d.Origin,
-			"it serves every port; NGINX listens on ports that are named",
+			"it serves every port; NGINX listens on named ports only",
 			"find out which ports its clients use, and listen on these")
 	case l.port == nil:
 		l.needs("port-unknown", l.v.Name, l.d.Origin,
-			"its port is the name of a service or list that is not known: "+l.d.Service,
-			"look it up on the BIG-IP; services are in /etc/services there")
+			"its port is the name of an unknown service or list: "+l.d.Service,
+			"look it up on the BIG-IP; /etc/services there has the services")
 	default:
 		n.match(l, *l.port, transports)
 	}
@@ -192,7 +192,7 @@ func (n *listening) miss(l *line, ports routing.PortRange, transports []routing.
 		}
 	}
 	l.needs("no-listener", "nginx.conf", l.d.Origin, message,
-		"the steps hold the lines for nginx.conf").remedy = strings.Join(lines, " ")
+		"the steps have the lines for nginx.conf").remedy = strings.Join(lines, " ")
 }
 
 // endpoint writes address and ports as NGINX does.

@@ -26,14 +26,9 @@ func TestNeedsAgree(t *testing.T) {
 		"--gateway eth1=IPv6-ADDR"}, n.all()); d != "" {
 		t.Errorf("flags: -want +got\n%s", d)
 	}
-	want := `interfaces:
-  eth1:
-    gateways: [10.0.1.1]  # add the router for IPv6, which nobody can see
-  eth2:
-    # only if a b, c is true: return: off
-addresses:
-  192.0.2.7: {interface: eth1, gateway: 10.0.1.9}
-`
+	want := "interfaces:\n  eth1:\n    gateways: [10.0.1.1]  # add the router for IPv6, " +
+		"which migrate cannot detect\n  eth2:\n    # only if a b, c is true: return: " +
+		"off\naddresses:\n  192.0.2.7: {interface: eth1, gateway: 10.0.1.9}\n"
 	if d := cmp.Diff(want, n.settings()); d != "" {
 		t.Errorf("lasthop.yaml: -want +got\n%s", d)
 	}

@@ -60,18 +60,18 @@ func (p pair) active(moves []*move) []string {
 // notes say on which unit to run the lines of a step.
 func (p pair) notes(moves []*move) []string {
 	if len(p.units) == 0 {
-		return []string{"Not saved, so that a restart goes back; when all is well: tmsh " +
-			"save sys config."}
+		return []string{"The change is not saved, so a restart undoes it. When " +
+			"everything works: tmsh save sys config."}
 	}
 	where := "Run the lines on each unit: first where the addresses are on standby, then " +
-		"where they are active; tmsh show cm traffic-group tells."
+		"where they are active (see tmsh show cm traffic-group)."
 	if groups := p.active(moves); len(groups) > 0 {
 		where += " A traffic group may be active on any unit: " +
 			strings.Join(groups, ", ") + "."
 	}
-	return []string{where, p.state(), "A restart of a unit is a failover: another one " +
-		"takes over with its own configuration, and the one that restarts comes back " +
-		"with what was saved. When all is well, on each unit: tmsh save sys config."}
+	return []string{where, p.state(), "A restart of a unit is a failover: another unit " +
+		"takes over with its own configuration, and the restarted unit comes back with " +
+		"its saved one. When everything works, on each unit: tmsh save sys config."}
 }
 
 // finding says that the BIG-IP is one of several.
@@ -86,10 +86,10 @@ func (p pair) finding(moves []*move) []routing.Finding {
 			routing.Some(groups, 4)
 	}
 	if !p.group.AutoSync {
-		message += "; auto-sync is disabled, so that each holds the addresses until it " +
-			"is told otherwise"
+		message += "; auto-sync is disabled, so each unit keeps the addresses enabled " +
+			"until the lines are run there"
 	}
 	return []routing.Finding{{Code: "ha-pair", Severity: routing.Warning,
 		Subject: p.group.Name, Message: message, Origin: p.group.Origin,
-		Hint: "the steps say on which unit to run what"}}
+		Hint: "the steps name the units for each command"}}
 }

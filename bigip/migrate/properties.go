@@ -70,9 +70,10 @@ func (j *joiner) properties(l *line, s *site) {
 	if servers.NoTranslation && l.v.Type == bigip.Standard && l.v.Kind == "ltm virtual" &&
 		(servers.Pool != "" || len(l.v.Rules) > 0) {
 		l.manual("direct-return", l.v.Name, l.v.Origin,
-			"its servers have its address, too, and answer clients themselves "+
-				"(translate-address disabled); NGINX is a proxy, which they bypass",
-			"leave it where it is, or let its servers answer through NGINX")
+			"its servers also have its address and answer clients directly "+
+				"(translate-address disabled), past the BIG-IP; a proxy such as "+
+				"NGINX cannot do that",
+			"leave it on the BIG-IP, or let its servers answer through NGINX")
 	}
 	if sharing := j.sharing(l); len(sharing) > 1 {
 		l.manual("shared-listener", l.addr.String()+":"+l.Port, l.d.Origin,
@@ -83,9 +84,9 @@ func (j *joiner) properties(l *line, s *site) {
 	}
 	if j.advertised[domain{l.addr, l.d.Domain}] && !j.here.connects(s.link, l.addr) {
 		l.manual("route-advertised", l.addr.String(), l.d.Origin,
-			"the BIG-IP announces it by a routing protocol, and withdraws it when it "+
-				"stops to serve it; it is in no subnet of this host, and nothing "+
-				"here announces it",
+			"the BIG-IP announces it by a routing protocol and withdraws it when it "+
+				"stops serving it; it is in no subnet of this host, and no "+
+				"program here announces it",
 			"announce it from this host (BIRD, FRR), or give routers a static route")
 	}
 }
@@ -132,8 +133,8 @@ func sources(c bigip.Config) []routing.Finding {
 		}
 	}
 	return about(names, 4, routing.Finding{Code: "source",
-		Message: "the BIG-IP serves clients of these networks alone; NGINX serves all " +
-			"that it does not deny",
+		Message: "the BIG-IP serves only clients of these networks; NGINX serves all " +
+			"clients that it does not deny",
 		Hint: "allow NETWORK; deny all;"})
 }
 
@@ -172,11 +173,13 @@ func gateways(c bigip.Config, n network) []routing.Finding {
 	}
 	f := routing.Finding{Code: "no-snat", Origin: origin,
 		Message: "their servers (" + where + ") saw each client's address, and answered " +
-			"through the BIG-IP; here they see NGINX's, and answer it",
-		Hint: "proxy_set_header X-Forwarded-For, or proxy_protocol, tells them the client"}
+			"through the BIG-IP; here they see NGINX's address, and answer NGINX",
+		Hint: "to tell them the client: proxy_set_header X-Forwarded-For, or " +
+			"proxy_protocol"}
 	return append(about(names, 4, f), about(selfs, 4, routing.Finding{Code: "gateway-role",
-		Message: "self IPs that float in the subnets of servers without SNAT, whose " +
-			"gateway they were: what else the servers send goes through the BIG-IP" +
+		Message: "floating self IPs in the subnets of servers without SNAT: they are " +
+			"the gateway of these servers, so everything else that the servers send " +
+			"goes through the BIG-IP" +
 			forwarders(c, n, subnets),
 		Hint: "keep the BIG-IP for that, or give the servers another gateway first"})...)
 }
@@ -237,7 +240,7 @@ func notJudged(c bigip.Config) []routing.Finding {
 		names = append(names, fmt.Sprintf("%s (%d)", key, count[key]))
 	}
 	return about(names, len(names), routing.Finding{Code: "not-judged",
-		Message: "properties that decide which clients are answered, and that migrate " +
+		Message: "properties that decide which clients get an answer and that migrate " +
 			"does not judge, with how often they are set",
 		Hint: "read them in the files"})
 }

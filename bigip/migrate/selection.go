@@ -336,12 +336,12 @@ func (x *selected) findings() []routing.Finding {
 		names[out.reason] = append(names[out.reason], out.Name)
 	}
 	return slices.Concat(about(names[notSelected], 4, routing.Finding{Code: "not-selected",
-		Message: "left out by " + routing.Some(x.all(), 6) + ": whether they are ready " +
-			"is not said, and no step is about them",
-		Hint: "take them in another run; its --diff with this report says what has " +
+		Message: "left out by " + routing.Some(x.all(), 6) + ": this report does not " +
+			"say whether they are ready, and no step is about them",
+		Hint: "migrate them in another run; its --diff with this report says what has " +
 			"changed"}),
 		about(names[otherDomain], 4, routing.Finding{Code: "route-domain",
-			Message: "they serve in route domains that this host is not for: " +
+			Message: "they serve in route domains that this host does not serve: " +
 				x.flags(true),
 			Hint: "run migrate for their host, with its own --only %ID"}))
 }

@@ -71,8 +71,8 @@ func (n *needs) interfaces() []string {
 		if len(k.gateways)+len(k.missing) > 0 {
 			text += fmt.Sprintf("    gateways: [%s]", strings.Join(k.gateways, ", "))
 			if len(k.missing) > 0 {
-				text += fmt.Sprintf("  # add the router for "+
-					"%s, which nobody can see",
+				text += fmt.Sprintf("  # add the router for %s, which migrate "+
+					"cannot detect",
 					strings.Join(k.missing, " and "))
 			}
 			text += "\n"

@@ -123,8 +123,8 @@ func (n network) owner(addr netip.Addr, vlans []string, decided string) owner {
 // held says what else of the BIG-IP answers for the row's address: as long as
 // it does, the address has two owners.
 func (j *joiner) held(l *line) {
-	const too = "the BIG-IP answers for the address, whatever becomes of its virtual " +
-		"address, since it is also "
+	const too = "the BIG-IP answers ARP for the address even if its virtual address is " +
+		"disabled, since it is also "
 	for _, h := range j.holders[domain{l.addr, l.d.Domain}] {
 		if j.stays(l, h) {
 			continue

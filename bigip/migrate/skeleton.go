@@ -129,7 +129,7 @@ func (s *skeleton) virtual(v *bigip.Virtual) {
 		}
 		if d.Service != "" {
 			tcp.comments = append(tcp.comments, addressText(*d)+": port "+d.Service+
-				" is the name of a service or list that is not known")
+				" is the name of an unknown service or list")
 		}
 		for _, ports := range d.Ports {
 			if v.Protocol != "udp" {

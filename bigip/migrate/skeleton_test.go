@@ -118,11 +118,9 @@ stream {
     # fe80::1: NGINX cannot listen on such an address
 }
 `, true},
-	{"an unknown service", `a { destination 192.0.2.1:no-such ip-protocol tcp }`, `stream {
-    # ltm virtual /Common/a (f:1)
-    # 192.0.2.1: port no-such is the name of a service or list that is not known
-}
-`, true},
+	{"an unknown service", `a { destination 192.0.2.1:no-such ip-protocol tcp }`, "stream " +
+		"{\n    # ltm virtual /Common/a (f:1)\n    # 192.0.2.1: port no-such is the name of an " +
+		"unknown service or list\n}\n", true},
 	{"no address", `a { destination no-such:443 ip-protocol tcp }`, `stream {
     # ltm virtual /Common/a (f:1)
     # no-such:443: the files do not say which address this is

@@ -116,7 +116,7 @@ func (c *cutover) free(what string) { c.freed = appendNew(c.freed, what) }
 // makes it answer again.
 func (c *cutover) yield() (s, undo Step) {
 	s = Step{Phase: "prepare", Where: "big-ip",
-		Title: "answer for no virtual server's address by another name"}
+		Title: "stop translating to addresses of virtual servers"}
 	undo = Step{Phase: "roll-back", Where: "big-ip",
 		Title: "translate to the addresses again"}
 	for _, what := range c.freed {
@@ -125,8 +125,8 @@ func (c *cutover) yield() (s, undo Step) {
 	}
 	if len(s.Lines) > 0 {
 		s.Units, undo.Units = c.pair.units, c.pair.units
-		s.Notes = []string{"Servers in the same subnet cannot answer to the address any " +
-			"more: better translate to another one first. Then take the files again."}
+		s.Notes = []string{"Servers in the same subnet can no longer answer to the " +
+			"address, so translate to another one first. Then take the files again."}
 	}
 	return s, undo
 }
@@ -163,9 +163,9 @@ func (c *cutover) steps(need *needs, listens []string) []Step {
 		Lines: serve}
 	if len(serve) > 0 {
 		back.Units = c.pair.units
-		back.Notes = []string{"The BIG-IP announces an address by itself when its ARP is " +
-			"switched on; nothing on this host can do it. Routes for the addresses " +
-			"elsewhere go back as they came."}
+		back.Notes = []string{"The BIG-IP announces an address when you enable its ARP; " +
+			"this host cannot do that. Undo the changes of routes on other routers, " +
+			"too."}
 	}
 	return slices.DeleteFunc([]Step{
 		need.findOut(),
@@ -176,17 +176,17 @@ func (c *cutover) steps(need *needs, listens []string) []Step {
 		leave,
 		arrive,
 		{Phase: "cut-over", Where: "host",
-			Title: "ask the kernel, and then each virtual server " +
-				"from a client behind each router",
+			Title: "ask the kernel, and then each virtual server from a client " +
+				"behind each router",
 			Lines: []string{"lasthop check"}},
-		{Phase: "roll-back", Where: "host", Title: "take the addresses away",
+		{Phase: "roll-back", Where: "host", Title: "remove the addresses",
 			Lines: remove}, back, translate, c.returned(), forget,
 	}, func(s Step) bool { return len(s.Lines)+len(s.Notes) == 0 })
 }
 
 // findOut names the gateways that nothing on this host tells.
 func (n *needs) findOut() Step {
-	s := Step{Phase: "prepare", Title: "find out the routers that nobody can see"}
+	s := Step{Phase: "prepare", Title: "find the routers that lasthop cannot detect"}
 	for _, u := range n.open() {
 		subnet := ""
 		if len(u.prefixes) > 0 {
@@ -198,9 +198,10 @@ func (n *needs) findOut() Step {
 		}
 		vlan := strings.TrimPrefix(u.vlan, "/Common/")
 		s.Notes = append(s.Notes,
-			fmt.Sprintf("%s of %s, VLAN %s%s: who runs the network knows it. On the "+
+			fmt.Sprintf("%s of %s, VLAN %s%s: ask the network administrator. On the "+
 				"BIG-IP, tcpdump -nnei %s -c 20 shows the MAC address that "+
-				"requests come from, and tmsh show net %s whose it is.", u.family,
+				"requests come from, and tmsh show net %s shows whose it "+
+				"is.", u.family,
 				u.link, u.vlan, subnet, routing.ShellWord(vlan), table))
 	}
 	return s
@@ -209,15 +210,15 @@ func (n *needs) findOut() Step {
 // tell has the settings for lasthop.yaml.
 func (n *needs) tell() Step {
 	s := Step{Phase: "prepare", Where: "lasthop.yaml",
-		Title: "tell lasthop what nobody can see"}
+		Title: "tell lasthop what it cannot detect"}
 	flags := n.all()
 	if len(flags)+len(n.asked) == 0 {
 		return s
 	}
 	s.Lines = strings.Split(strings.TrimSuffix(n.settings(), "\n"), "\n")
-	s.Notes = []string{"Keep other keys that the file has."}
+	s.Notes = []string{"Keep the other keys of the file."}
 	if len(flags) > 0 {
-		s.Notes[0] += " Or as flags, for migrate, plan and apply alike: " +
+		s.Notes[0] += " Or as flags for migrate, plan and apply: " +
 			routing.Some(flags, 6)
 	}
 	if len(n.asked) > 0 {
@@ -236,7 +237,7 @@ func (n *needs) lead() (s, undo Step) {
 		undo.Lines = append(undo.Lines, r.command("del", r.link))
 	}
 	if len(s.Lines) > 0 {
-		s.Notes = []string{"ip forgets them at a restart: they belong into the host's " +
+		s.Notes = []string{"They are gone after a reboot: add them to the host's " +
 			"network configuration, too."}
 	}
 	return s, undo
@@ -290,8 +291,8 @@ func (c *cutover) load(edited bool) Step {
 		s.Lines = append(s.Lines, "nginx -t", "nginx -s reload", "lasthop plan",
 			"lasthop apply")
 		s.Notes = append(s.Notes,
-			"Then run this migrate again, until every virtual server is ready. "+
-				"Where the daemon runs: systemctl reload lasthop instead of apply.")
+			"Then run this migrate again, until every virtual server is ready. If "+
+				"the daemon runs: systemctl reload lasthop instead of apply.")
 	}
 	return s
 }
@@ -332,10 +333,11 @@ func (c *cutover) leave() (s Step, undo []string) {
 	}
 	if len(blocked) > 0 {
 		s.Notes = append(s.Notes,
-			"Not yet, something is missing for them: "+routing.Some(blocked, 6)+".")
+			"Not yet, because something is missing for "+
+				"them: "+routing.Some(blocked, 6)+".")
 	}
 	if len(unnamed) > 0 {
-		s.Notes = append(s.Notes, "In none of the files is the virtual address of "+
+		s.Notes = append(s.Notes, "The files do not have the virtual address of "+
 			routing.Some(unnamed, 6)+
 			", which answers ARP as long as it is enabled. tmsh "+
 			"list ltm virtual-address shows its name; then: tmsh modify ltm "+
@@ -360,13 +362,13 @@ func (c *cutover) unread() []string {
 		return nil
 	}
 	return []string{"The files do not have the virtual addresses of " +
-		routing.Some(addrs, 6) + ": their names are those in the destinations."}
+		routing.Some(addrs, 6) + "; their names are in the destinations."}
 }
 
 // arrive adds the same addresses here, and tells the neighbours of each, which
 // takes 3 s: no address waits for that of another. undo removes them.
 func (c *cutover) arrive() (s Step, undo []string) {
-	s = Step{Phase: "cut-over", Where: "host", Title: "take the addresses over"}
+	s = Step{Phase: "cut-over", Where: "host", Title: "take over the addresses"}
 	var routed []string
 	announced := false
 	for _, m := range c.moves {
@@ -397,12 +399,13 @@ func (c *cutover) arrive() (s Step, undo []string) {
 		s.Lines = append(s.Lines, "wait")
 	}
 	s.Lines = append(s.Lines, "lasthop apply") // an IPv6 address brings a route of its own
-	s.Notes = append(s.Notes, "ip forgets them at a restart. With keepalived: the same as "+
-		"lines of virtual_ipaddress, ADDRESS dev INTERFACE; it tells the neighbours by "+
-		"itself, which otherwise know the BIG-IP's MAC address for hours.")
+	s.Notes = append(s.Notes, "They are gone after a reboot. With keepalived: write them as "+
+		"lines of virtual_ipaddress, ADDRESS dev INTERFACE. keepalived tells the "+
+		"neighbours by itself; otherwise they keep the BIG-IP's MAC address for hours.")
 	if len(routed) > 0 {
-		s.Notes = append(s.Notes, "In no subnet of their interface here, so that routers "+
-			"have a route to the BIG-IP for them, which must lead here now: "+
+		s.Notes = append(s.Notes, "These are in no subnet of their interface here, so "+
+			"routers have a route for them to the BIG-IP. Change that route to this "+
+			"host: "+
 			routing.Some(routed, 6)+".")
 	}
 	return s, undo
@@ -411,7 +414,7 @@ func (c *cutover) arrive() (s Step, undo []string) {
 // returned asks whether the BIG-IP answers for the addresses again. Its
 // versions differ in what they announce (F5's bug 508797).
 func (c *cutover) returned() Step {
-	s := Step{Phase: "roll-back", Where: "host", Title: "see that the BIG-IP has the " +
+	s := Step{Phase: "roll-back", Where: "host", Title: "check that the BIG-IP has the " +
 		"addresses, and then ask each virtual server from a client behind each router"}
 	stale := false
 	for _, m := range c.moves {
@@ -426,14 +429,14 @@ func (c *cutover) returned() Step {
 		}
 	}
 	if len(s.Lines) > 0 {
-		s.Notes = append(s.Notes, "Each line ends with the first answer. Without one it "+
-			"fails after 5 s: the BIG-IP does not have the address.")
+		s.Notes = append(s.Notes, "Each command ends with the first answer. Without one "+
+			"it fails after 5 s: the BIG-IP does not have the address.")
 	}
 	if stale {
 		s.Notes = append(s.Notes, "If a client behind a router gets no answer from an "+
-			"address that the BIG-IP has, the router still knows this host's MAC "+
-			"address: delete its ARP entry of the address there, for IPv6 its "+
-			"neighbour entry.")
+			"address that the BIG-IP has, the router still uses this host's MAC "+
+			"address: delete the ARP entry of the address there (IPv6: the "+
+			"neighbour entry).")
 	}
 	return s
 }

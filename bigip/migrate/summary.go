@@ -44,8 +44,8 @@ func (j *joiner) global() []routing.Finding {
 		names = []string{bigip.LastHopVariable}
 	}
 	return about(names, 1, routing.Finding{Code: "global-unknown",
-		Message: "no file has it, as neither bigip.conf nor an SCF does: F5's " +
-			"default, enable, is taken",
+		Message: "no file has it (bigip.conf and an SCF never do): migrate assumes F5's " +
+			"default, enable",
 		Hint: "on the BIG-IP: tmsh list sys db " + bigip.LastHopVariable +
 			"; if it is disable: --autolasthop disable. A UCS has it"})
 }
@@ -96,8 +96,8 @@ func unreadRules(c bigip.Config) []routing.Finding {
 func translations(c bigip.Config) []routing.Finding {
 	var snats, nats []string
 	snat := routing.Finding{Code: "snat",
-		Message: "the BIG-IP translated the sources of connections " +
-			"that others made through it; an NGINX host forwards nothing",
+		Message: "the BIG-IP translated the sources of connections that servers made " +
+			"through it; an NGINX host forwards nothing",
 		Hint: "give their servers another gateway, or translate on a router"}
 	for _, s := range c.SNATs {
 		snats, snat.Origin = append(snats, s.Name), s.Origin
@@ -125,9 +125,9 @@ func (j *joiner) sourceChecking() []routing.Finding {
 		}
 	}
 	return about(names, 4, routing.Finding{Code: "source-checking", Origin: origin,
-		Message: "the BIG-IP dropped what came in by these VLANs and would have been " +
-			"answered by another; Linux calls this a strict rp_filter",
-		Hint: "if it is wanted here: sysctl -w net.ipv4.conf.IF.rp_filter=1"})
+		Message: "the BIG-IP dropped packets of these VLANs whose replies would leave " +
+			"by another; on Linux, strict rp_filter does that",
+		Hint: "if you want it here: sysctl -w net.ipv4.conf.IF.rp_filter=1"})
 }
 
 // unitVLANs names the VLANs that are no way of clients: only units of a pair
@@ -142,8 +142,8 @@ func unitVLANs(c bigip.Config) []routing.Finding {
 	}
 	return about(names, 4, routing.Finding{Code: "ha-vlan", Origin: origin,
 		Message: "units of the pair talk there (cm device: configsync-ip, mirror-ip, " +
-			"unicast-address), and nothing in the files says that clients do: left " +
-			"out for virtual servers that are enabled on all VLANs",
+			"unicast-address), and the files name no clients there: migrate ignores " +
+			"them for virtual servers that are enabled on all VLANs",
 		Hint: "if clients come in by them, name them in the list of VLANs of the " +
 			"virtual server"})
 }
@@ -157,7 +157,7 @@ func (c *cutover) absent() []routing.Finding {
 		}
 	}
 	return about(names, 2, routing.Finding{Code: "address-missing",
-		Message: "not on the host, as long as the BIG-IP has them; their ways back can " +
-			"be ready before they move",
+		Message: "not on this host as long as the BIG-IP has them; you can install " +
+			"their paths before they move",
 		Hint: "the steps say when and how to add them"})
 }

@@ -199,8 +199,8 @@ func (m *Moved) unanswered(h routing.Host) string {
 	}
 	// IPv4 answers on each link for each address (arp_ignore 0).
 	if m.addr.Is6() && link && !there && elsewhere != "" {
-		return "it is on " + elsewhere + ", and the kernel answers for an IPv6 " +
-			"address on its own interface alone"
+		return "it is on " + elsewhere + ", and the kernel answers for an IPv6 address " +
+			"only on its own interface"
 	}
 	return ""
 }
@@ -298,16 +298,16 @@ func (v Verification) each(c bigip.Config) (out []routing.Finding) {
 		switch m.State {
 		case Duplicate:
 			out = append(out, routing.Error.Finding("duplicate-address", m.Address,
-				"another machine on %s answers for it, too: %s; clients reach the "+
-					"one that answers first", m.Interface, who).
+				"another machine on %s also answers for it: %s; clients reach "+
+					"the one that answers first", m.Interface, who).
 				Advise("%s", m.leave(names[m.addr])))
 		case Proxied:
 			out = append(out, routing.Warning.Finding("proxy-answers", m.Address,
-				"a machine on %s answers for it on behalf of others (proxy ARP or "+
-					"NDP): %s; clients on that link may reach this machine "+
+				"a machine on %s answers for it on behalf of others (proxy ARP "+
+					"or NDP): %s; clients on that link may reach this machine "+
 					"instead", m.Interface, who).
-				Advise("if it is a router: look for a route for the address that "+
-					"leads elsewhere, and for its proxy ARP"))
+				Advise("if it is a router: check its route for the address, and "+
+					"its proxy ARP"))
 		case NotAnswered:
 			out = append(out, routing.Error.Finding("not-answered", m.Address,
 				"this host has it and does not answer for it: %s", m.Reason).
@@ -333,16 +333,17 @@ func (v Verification) counted(looked bool) []routing.Finding {
 		}
 	}
 	notMoved := about(missing, 6, routing.Finding{Code: "not-moved",
-		Message: "ready, and not on this host: no neighbour was asked for them"})
+		Message: "ready, but not on this host: migrate asked no neighbour for them"})
 	if len(missing) == len(v.Addresses) {
 		notMoved = []routing.Finding{routing.Warning.Finding("not-moved",
 			cmp.Or(routing.Some(missing, 6), "no virtual server is ready"),
-			"no address of a virtual server is on this host: no neighbour was asked")}
+			"no address of a virtual server is on this host: migrate asked no "+
+				"neighbour")}
 	}
 	return slices.Concat(notMoved, about(unasked, 4, routing.Finding{Code: "not-asked",
-		Message: "no neighbour could be asked for these addresses"}),
+		Message: "migrate could not ask a neighbour for these addresses"}),
 		about(silent, 6, routing.Finding{Code: "no-requests",
-			Message: "on this host, and no connection to them was seen in that time",
-			Hint: "look longer, or ask each from a client; routers may still have " +
-				"the BIG-IP's MAC address"}))
+			Message: "on this host, and migrate saw no connection to them in that time",
+			Hint: "look longer, or connect to each from a client; routers may still " +
+				"have the BIG-IP's MAC address"}))
 }

@@ -115,23 +115,23 @@ func answered(q routing.Question) (a routing.Asked) {
 	return a
 }
 
-const verified = `10.0.1.100 eth1 [/Common/a /Common/a2]: duplicate "" [02:00:00:00:00:01 (router 10.0.1.1) 02:00:00:00:00:02 (BIG-IP, self IP 10.0.1.2 /Common/self1)]
-10.0.1.101 eth1 [/Common/b]: proxied "" [02:00:00:00:00:01 (router 10.0.1.1)]
-10.0.1.102 eth1 [/Common/c]: here "" []
-10.0.1.103 eth1 [/Common/d]: not-asked "the interface has no MAC addresses" []
-10.0.2.100 eth2 [/Common/e]: not-answered "eth2 is down" []
-2001:db8:1::100 eth1 [/Common/f]: not-answered "it is on lo, and the kernel answers for an IPv6 address on its own interface alone" []
-2001:db8:1::101 eth1 [/Common/g]: duplicate "" [02:00:00:00:00:09]
-10.0.1.104 eth1 [/Common/earlier]: here "" []
-10.0.1.200 eth1 [/Common/later]: not-moved "" []
-error duplicate-address 10.0.1.100: if it is the BIG-IP: tmsh modify ltm virtual-address /Common/web arp disabled enabled no, and then here: arping -U -c 3 -I eth1 10.0.1.100
-error duplicate-address 2001:db8:1::101: if it is the BIG-IP: tmsh modify ltm virtual-address NAME arp disabled enabled no
-error not-answered 10.0.2.100: ip address show dev eth2
-error not-answered 2001:db8:1::100: ip address show dev eth1
-warning proxy-answers 10.0.1.101: if it is a router: look for a route for the address that leads elsewhere, and for its proxy ARP
-info not-asked 10.0.1.103 (the interface has no MAC addresses): 
-info not-moved 10.0.1.200: 
-`
+const verified = `10.0.1.100 eth1 [/Common/a /Common/a2]: duplicate "" [02:00:00:00:00:01 ` +
+	"(router 10.0.1.1) 02:00:00:00:00:02 (BIG-IP, self IP 10.0.1.2 " +
+	"/Common/self1)]\n10.0.1.101 eth1 [/Common/b]: proxied \"\" [02:00:00:00:00:01 (router " +
+	"10.0.1.1)]\n10.0.1.102 eth1 [/Common/c]: here \"\" []\n10.0.1.103 eth1 [/Common/d]: " +
+	"not-asked \"the interface has no MAC addresses\" []\n10.0.2.100 eth2 [/Common/e]: " +
+	"not-answered \"eth2 is down\" []\n2001:db8:1::100 eth1 [/Common/f]: not-answered \"it " +
+	`is on lo, and the kernel answers for an IPv6 address only on its own interface" ` +
+	"[]\n2001:db8:1::101 eth1 [/Common/g]: duplicate \"\" [02:00:00:00:00:09]\n10.0.1.104 " +
+	"eth1 [/Common/earlier]: here \"\" []\n10.0.1.200 eth1 [/Common/later]: not-moved \"\" " +
+	"[]\nerror duplicate-address 10.0.1.100: if it is the BIG-IP: tmsh modify ltm " +
+	"virtual-address /Common/web arp disabled enabled no, and then here: arping -U -c 3 -I " +
+	"eth1 10.0.1.100\nerror duplicate-address 2001:db8:1::101: if it is the BIG-IP: tmsh " +
+	"modify ltm virtual-address NAME arp disabled enabled no\nerror not-answered " +
+	"10.0.2.100: ip address show dev eth2\nerror not-answered 2001:db8:1::100: ip address " +
+	"show dev eth1\nwarning proxy-answers 10.0.1.101: if it is a router: check its route " +
+	"for the address, and its proxy ARP\ninfo not-asked 10.0.1.103 (the interface has no " +
+	"MAC addresses): \ninfo not-moved 10.0.1.200: \n"
 
 // TestVerify: each state of an address, who else has it, and what to do.
 func TestVerify(t *testing.T) {

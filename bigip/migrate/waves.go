@@ -126,13 +126,13 @@ func (j *joiner) waves(l *line) {
 		l.needs("address-split", l.addr.String(), l.d.Origin,
 			"an address moves with all its virtual servers, and this run leaves out "+
 				routing.Some(names, 4),
-			"take them in the same run, or leave out all")
+			"migrate them in the same run, or leave out all of them")
 	}
 	if names, _ := j.cut.namesOf(l); len(names) == 0 && j.later.parts[l.v.Name] {
 		l.needs("address-split", l.v.Name, l.d.Origin,
-			"it also serves in a route domain that this host is not for, and none of "+
-				"the files has its virtual addresses: it can only be switched off "+
-				"as a whole", "give the file that has them")
+			"it also serves in a route domain that this host does not serve, and "+
+				"the files do not have its virtual addresses: you can only "+
+				"disable it as a whole", "give the file that has them")
 	}
 	if names := j.later.servers[at]; len(names) > 0 {
 		l.shared(l.addr.String(), l.d.Origin, "the BIG-IP connects to it for "+

@@ -143,8 +143,8 @@ func (j judge) way(l *line, link string) {
 	case o.Status == routing.Off:
 		if o.After.Link != link {
 			l.needs("off", l.subject(), l.place.origin,
-				"the BIG-IP sent replies back the way they came; here return is "+
-					"off, and main's routes decide",
+				"the BIG-IP sent replies back the way their requests came; here "+
+					"return is off, and main's routes decide",
 				routing.Flag("return", link+"=strict"))
 		}
 		j.missing(l, true)
@@ -311,8 +311,8 @@ func (j judge) poolUnknown(l *line, link string, path *routing.Path, via netip.A
 	j.need.ask(question{link: link, who: l.in.Value, gateway: via,
 		when: "all members of %s are this router"})
 	l.needs("gateway-unknown", l.in.Value, l.in.Origin,
-		"the BIG-IP sent replies to this last-hop-pool, of which the files name "+
-			"no gateway; here they would leave by "+l.Gateway,
+		"the BIG-IP sent replies to this last-hop-pool, and the files name no gateway "+
+			"of it; here they would leave by "+l.Gateway,
 		"give the file that has it, or say which router is right: "+flag)
 }
 
@@ -391,8 +391,9 @@ func (j judge) unresolved(l *line, reason routing.Code, link string) {
 	switch reason {
 	case "shadowed":
 		l.manual("shadowed", link, "",
-			"rules of somebody else answer in front of any place for ours",
-			"lasthop plan says which rules")
+			"rules of other programs leave no room for lasthop's rules in front of "+
+				"them",
+			"to see the rules: lasthop plan")
 		return
 	case "link-down":
 		l.needs("link-down", link, "", "the interface is down",
@@ -401,8 +402,8 @@ func (j judge) unresolved(l *line, reason routing.Code, link string) {
 	case "no-gateway":
 	default:
 		l.needs("no-owner", l.subject(), l.d.Origin,
-			"the host cannot tell the interface of an "+
-				"address that is in none of its subnets; the VLAN's is "+link,
+			"lasthop cannot tell the interface of an address that is in none of the "+
+				"host's subnets; the VLAN's is "+link,
 			routing.Flag("address", "ADDR="+link)+" for each; the steps hold them").
 			remedy = j.need.address(l.addr, link, netip.Addr{})
 		known := func(p routing.Path) bool {

@@ -234,8 +234,8 @@ func TestCapturedBeside(t *testing.T) {
 	if strings.Contains(doc, "198.51.100.3") {
 		t.Error("the capture names more clients than it needs")
 	}
-	for _, want := range []string{"3 of 4 established TCP sessions take another way from " +
-		"their next packet on; your own SSH session is one",
+	for _, want := range []string{"3 of 4 established TCP sessions leave by another " +
+		"interface or gateway from their next packet on; your own SSH session is one",
 		"packets to 10.0.1.100 port 80 go to 10.0.0.10", "nosuch.example.invalid",
 		"1 included file"} {
 		if text := runLasthop(append([]string{"plan", "-o", "text"},

@@ -67,7 +67,8 @@ func TestConfirmStalled(t *testing.T) {
 			if !tt.stdout && !strings.Contains(stdout.String(), "lasthop clear") {
 				t.Errorf("no report:\n%s", stdout.String())
 			}
-			want := "error: not confirmed in time: taken back, all is as it was"
+			want := "error: not confirmed in time: lasthop undid the change, all is " +
+				"as before"
 			if !tt.stderr && !strings.Contains(stderr.String(), want) {
 				t.Errorf("it does not say what it did:\n%s", stderr.String())
 			}

@@ -331,7 +331,7 @@ func (l *lab) testUnprivileged(t *testing.T) {
 	t.Log(stderr.String())
 	_, unseen, _ := strings.Cut(stderr.String(), "not looked at: ")
 	for _, want := range []string{"nftables", "NetworkManager's profiles",
-		"whose the sockets are"} {
+		"which processes have the sockets"} {
 		if !strings.Contains(unseen, want) {
 			t.Errorf("not looked at: %s", unseen)
 		}

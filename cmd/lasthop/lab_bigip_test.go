@@ -378,7 +378,7 @@ func migratePair(t *testing.T, g *guide) {
 	b.take()
 	first := b.asks()
 	b.known = map[string]string{"gateways: []  # add the router for IPv4 and IPv6, which " +
-		"nobody can see": fmt.Sprintf("gateways: [%q, %q]",
+		"migrate cannot detect": fmt.Sprintf("gateways: [%q, %q]",
 		b.find(first, "arp", "client", "10.0.2.110"),
 		b.find(first, "ndp", "client", "2001:db8:2::112"))}
 	second := b.prepare(first)

@@ -375,8 +375,8 @@ func (m migrating) verified(exit int) string {
 }
 
 // networkTeam is what the network team answers.
-var networkTeam = map[string]string{"gateways: [10.0.2.1]  # add the router for " +
-	"IPv6, which nobody can see": `gateways: [10.0.2.1, "2001:db8:2::1"]`}
+var networkTeam = map[string]string{"gateways: [10.0.2.1]  # add the router for IPv6, which " +
+	"migrate cannot detect": `gateways: [10.0.2.1, "2001:db8:2::1"]`}
 
 // follow does what the steps of a phase say.
 func (m migrating) follow(what migration, phase string) {

@@ -22,7 +22,7 @@ import (
 // The manual pages are prose, deploy/man/*.in, with what the program says of
 // itself: the help of each command and flag, and the sample lasthop.yaml, which
 // has every key. They are in mdoc, because mandoc and groff both read it, and
-// mandoc checks it.
+// mandoc checks it. docs/configuration.md has the keys in Markdown.
 
 // page is what a template is filled with.
 var page = template.FuncMap{
@@ -34,15 +34,21 @@ var page = template.FuncMap{
 	"options":  func() string { return manualFlags(lasthop.Command().PersistentFlags()) },
 	"about":    func() string { return prose(sample()[0].text) },
 	"keys":     manualKeys,
+	"mdabout": func() string {
+		_, about, _ := strings.Cut(sample()[0].text, ": ")
+		return "The file says " + strings.TrimSpace(about)
+	},
+	"mdkeys": markdownKeys,
 }
 
 // TestManual: the pages are what the program says now, and mandoc has nothing
 // to say about them.
 func TestManual(t *testing.T) {
-	for _, name := range []string{"lasthop.8", "lasthop.yaml.5"} {
+	for name, dir := range map[string]string{"lasthop.8": "deploy/man",
+		"lasthop.yaml.5": "deploy/man", "configuration.md": "docs"} {
 		t.Run(name, func(t *testing.T) {
-			file := filepath.Join("../../deploy/man", name)
-			text, err := os.ReadFile(file + ".in")
+			file := filepath.Join("../..", dir, name)
+			text, err := os.ReadFile(filepath.Join("../../deploy/man", name+".in"))
 			if err != nil {
 				t.Fatal(err)
 			}
@@ -61,7 +67,9 @@ func TestManual(t *testing.T) {
 				t.Errorf("%v; go test ./cmd/lasthop -run TestManual -update; "+
 					"-want +got\n%s", err, d)
 			}
-			mandoc(t, file)
+			if dir == "deploy/man" {
+				mandoc(t, file)
+			}
 		})
 	}
 }
@@ -160,6 +168,21 @@ func manualKeys() string {
 	}
 	b.WriteString(".El")
 	return b.String()
+}
+
+// markdownKeys are the keys for docs/configuration.md, with each example as it
+// is in the file without its comment sign.
+func markdownKeys() string {
+	var b strings.Builder
+	for _, part := range sample()[1:] {
+		key, _, _ := strings.Cut(part.lines, ":")
+		fmt.Fprintf(&b, "### %s\n\n%s\n", key, part.text)
+		for line := range strings.Lines(part.lines) {
+			b.WriteString("    " + line)
+		}
+		b.WriteString("\n\n")
+	}
+	return strings.TrimSpace(b.String())
 }
 
 // roff escapes text.

@@ -78,7 +78,7 @@ func TestOnDisk(t *testing.T) {
 			[]string{"Listeners (1)", asked}, "nginx"},
 		{"there by name", []string{"--netns", "blue"},
 			[]string{"error: no NGINX runs in this network namespace, and " +
-				"/etc/netns/blue/nginx stands there in the place of /etc/nginx"},
+				"/etc/netns/blue/nginx is there in the place of /etc/nginx"},
 			"Listeners"},
 		{"there by name, with --listen", []string{"--netns", "blue", "--listen", given},
 			[]string{"Listeners (1)", asked}, "nginx"},

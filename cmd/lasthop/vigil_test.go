@@ -24,8 +24,8 @@ type vigilCase struct {
 
 var vigilCases = []vigilCase{
 	{"a firewall drops the new way", dropNewWay, steadily(20, 2*time.Second, "198.51.100.2", "198.51.100.3"),
-		"10.7.1.100:80 answered 2 clients (off-link) before the change, and of 2 clients " +
-			"none since: replies left by eth1 10.7.1.1", 5 * time.Second},
+		"10.7.1.100:80 answered 2 clients (off-link); since then it answered none of 2 " +
+			"clients none since: replies left by eth1 10.7.1.1", 5 * time.Second},
 	{"the change is right", nil, steadily(20, 2*time.Second, "198.51.100.2", "198.51.100.3"), "", 0},
 	{"no traffic", dropNewWay, nil, "", 0},
 	{"spoofed requests alone", dropNewWay, spoofed, "", 0},
@@ -116,12 +116,12 @@ func (tt vigilCase) run(t *testing.T, lasthop, conf string) {
 	begun := time.Now()
 	err := c.Run()
 	took := time.Since(begun)
-	want := "error: not confirmed in time: taken back, all is as it was"
+	want := "error: not confirmed in time: lasthop undid the change, all is as before"
 	if tt.want != "" {
 		want = tt.want
 	}
 	if err == nil || !strings.Contains(stderr.String(), want) ||
-		!strings.Contains(stderr.String(), "taken back, all is as it was") {
+		!strings.Contains(stderr.String(), "lasthop undid the change, all is as before") {
 		t.Errorf("%v\n%s%s", err, stdout.String(), stderr.String())
 	}
 	if limit := nstest.Patience(3*time.Second + tt.within); tt.want != "" && took > limit {

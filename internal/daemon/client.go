@@ -29,7 +29,7 @@ var ErrNone = errors.New("no lasthop runs in this network namespace")
 type Client struct{ Socket string }
 
 // otherVersion is what to do about a daemon that was not restarted since.
-const otherVersion = "is it another version? systemctl restart lasthop"
+const otherVersion = "if the daemon is another version: systemctl restart lasthop"
 
 const (
 	dialTimeout = 5 * time.Second
@@ -102,7 +102,7 @@ func (c Client) ask(method, path string, body, into any) error {
 	}
 	if errors.Is(err, context.DeadlineExceeded) {
 		return hint.New(fmt.Errorf("lasthop run does not answer within %s", patience),
-			"is it stopped, or starved? see: systemctl status lasthop")
+			"see whether it is stopped or short of CPU: systemctl status lasthop")
 	}
 	if err != nil {
 		return fmt.Errorf("ask lasthop run: %w", err)
@@ -121,8 +121,8 @@ func (c Client) none() error {
 	dir := filepath.Dir(c.Socket)
 	if unix.Statfs(dir, &st) == nil && (st.Bavail == 0 || st.Files > 0 && st.Ffree == 0) {
 		word := routing.ShellWord(dir)
-		return hint.New(fmt.Errorf("%w, or it cannot be asked: no space left in %s "+
-			"for its socket", ErrNone, dir), "make room there: df "+word+"; df -i "+
+		return hint.New(fmt.Errorf("%w, or its socket is missing: no space left in "+
+			"%s", ErrNone, dir), "make room there: df "+word+"; df -i "+
 			word+"; the daemon's log: journalctl -u lasthop")
 	}
 	return fmt.Errorf("%w: nothing answers on %s", ErrNone, c.Socket)

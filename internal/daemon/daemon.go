@@ -203,7 +203,7 @@ func waitFor(ctx context.Context, wait func() error) error {
 	case err := <-done:
 		return err
 	case <-time.After(endTime):
-		return errors.New("a task does not end; all routes stay in place")
+		return errors.New("a task does not end; all rules and routes stay in place")
 	}
 }
 

@@ -210,7 +210,7 @@ func TestRunHeals(t *testing.T) {
 		s.Until("all to be back", func() bool { return cmp.Diff(want, s.owned()) == "" })
 		s.quiet()
 		if log := s.log.Take(); !strings.Contains(log,
-			"deleted by someone else, restored") {
+			"deleted by another program, restored") {
 			t.Errorf("round %d: nothing was said:\n%s", n, log)
 		}
 		s.Lines("rule del priority 5198") // one alone
@@ -257,7 +257,7 @@ func TestRunFight(t *testing.T) {
 	close(stop)
 	<-stopped
 	log := s.log.Take()
-	if heals := strings.Count(log, "deleted by someone else, restored"); heals > patience+4 {
+	if heals := strings.Count(log, "deleted by another program, restored"); heals > patience+4 {
 		t.Errorf("%d heals were made before and between 3 steps", heals)
 	}
 	if steps := strings.Count(log, "backing off"); steps != s.status().Counts.Fights {
@@ -268,7 +268,7 @@ func TestRunFight(t *testing.T) {
 			t.Errorf("no single line says %s:\n%s", wait, log)
 		}
 	}
-	if st := s.status(); st.InSync || !has(st.Wrong, "again and again") {
+	if st := s.status(); st.InSync || !has(st.Wrong, "keeps deleting") {
 		t.Errorf("in sync %t, wrong %q", st.InSync, st.Wrong)
 	}
 	s.Until("the last heal", func() bool {

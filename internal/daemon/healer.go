@@ -88,12 +88,12 @@ func (h *healer) tellFight(held []step) {
 	}
 	if i := slices.IndexFunc(held, func(s step) bool { return s.fresh }); i >= 0 {
 		h.steps++
-		h.log.Warn("deleted again and again by someone else, backing off",
+		h.log.Warn("another program keeps deleting what lasthop installs, backing off",
 			"op", held[i].op.Command(), "objects", len(held), "wait", held[i].wait,
 			"suspect", h.suspects(), journal.EventKey, journal.Fight)
 	}
 	h.troubles.keep(aboutFight,
-		fmt.Sprintf("someone else deletes %s again and again: it is put back every %v",
+		fmt.Sprintf("another program keeps deleting %s: lasthop puts it back every %v",
 			held[0].op, held[0].wait), "")
 }
 

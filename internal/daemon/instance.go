@@ -255,21 +255,22 @@ func dirsOf(s survey.Source, c nginxconf.Config) []string {
 func (i *instance) finding() (routing.Finding, bool) {
 	switch {
 	case i.broken != nil:
-		until := "the routes stay as they were for what was loaded last"
+		until := "lasthop keeps the routes for the configuration that NGINX loaded last"
 		if i.loaded == nil {
-			until = "nothing is known of its listeners"
+			until = "lasthop does not know NGINX's listeners"
 		}
 		return routing.Error.Finding("config-broken", i.Conf,
-			"the configuration on disk cannot be loaded: %v", i.broken).
-			Advise("mend it; until then %s", until), true
+			"NGINX cannot load the configuration on disk: %v", i.broken).
+			Advise("correct it; until then %s", until), true
 	case i.doubt != "":
 		return routing.Warning.Finding("not-loaded", i.Conf, "NGINX may have loaded "+
-			"another configuration than the one on disk: %s. What it listens on has "+
-			"its way, and nothing is removed until the next reload", i.doubt).
+			"another configuration than the one on disk: %s. lasthop keeps a path "+
+			"for every address that NGINX listens on, and removes nothing until the "+
+			"next reload", i.doubt).
 			Advise("nginx -t && nginx -s reload"), true
 	case i.pending():
-		f := routing.Info.Finding("not-loaded", i.Conf, "the configuration on disk is "+
-			"not the one that NGINX has loaded").
+		f := routing.Info.Finding("not-loaded", i.Conf, "NGINX has not loaded the "+
+			"configuration that is on disk").
 			Advise("nginx -t && nginx -s reload")
 		if i.loaded != nil {
 			f = survey.AdviseRestart(f, *i.disk, *i.loaded)

@@ -43,8 +43,8 @@ func (l *easyLog) Write(line []byte) (int, error) {
 	}
 	text, lost := bytes.Clone(line), l.lost.Swap(0)
 	if lost > 0 {
-		text = fmt.Appendf(text, "%slevel=WARN msg=\"log lines lost: they were not "+
-			"taken in time\" lines=%d\n", l.warning, lost)
+		text = fmt.Appendf(text, `%slevel=WARN msg="log lines lost: the log did not `+
+			"take them in time\" lines=%d\n", l.warning, lost)
 	}
 	_ = writer.Within(lineTime, func() error { // there is no other place to say that it fails
 		defer func() { <-l.busy }()

@@ -51,7 +51,7 @@ func (d *daemon) live(ctx context.Context, hostC <-chan host.Event) error {
 	defer d.fleet.names.close()
 	err := d.loop(ctx, hostC)
 	notify(sd.SdNotifyStopping)
-	d.log.Info("ending; all routes stay in place", journal.EventKey, journal.Ending)
+	d.log.Info("ending; all rules and routes stay in place", journal.EventKey, journal.Ending)
 	return err
 }
 
@@ -166,7 +166,7 @@ func (d *daemon) served(changed bool, cause string) {
 func (d *daemon) filesChanged(now time.Time) {
 	d.agenda.by(doMasters, now.Add(mastersIn))
 	if s := d.fleet.settings; s.Changed() {
-		d.log.Info("the settings on disk have changed; `lasthop reload` makes them count",
+		d.log.Info("the settings on disk have changed; `lasthop reload` loads them",
 			"file", s.File)
 	}
 	if d.fleet.filesChanged(now) {
@@ -183,7 +183,7 @@ func (d *daemon) namesDue(now time.Time) {
 	n.news = false
 	changed := d.fleet.namesChanged(now)
 	if changed {
-		d.causes.add("a host name has other addresses")
+		d.causes.add("a host name has new addresses")
 	}
 	gone := d.fleet.drained(now) // what was kept for want of an answer may go
 	if gone {
@@ -389,8 +389,8 @@ func unaudited(d *daemon) error {
 	if lines == 0 {
 		return nil
 	}
-	return hint.New(errors.New("audit lines are lost: the system's log does not take them"),
-		"is the log daemon stuck? see: systemctl status systemd-journald rsyslog")
+	return hint.New(errors.New("audit lines are lost: the system log does not accept them"),
+		"see whether the log daemon is stuck: systemctl status systemd-journald rsyslog")
 }
 
 // reloadSettings reads lasthop.yaml again, and syncs; by is the person who
@@ -440,8 +440,8 @@ func keepFixed(s, old *settings.Settings) error {
 	}
 	s.Metrics, s.MetricsHosts, s.Policy.Numbers = old.Metrics, old.MetricsHosts,
 		old.Policy.Numbers
-	return hint.New(errors.New("numbers and metrics stay as they were until a restart; "+
-		"the other settings are in force"), "systemctl restart lasthop")
+	return hint.New(errors.New("numbers and metrics take effect after a restart; the other "+
+		"settings are in force"), "systemctl restart lasthop")
 }
 
 // alive tells the watchdog that the loop goes round.

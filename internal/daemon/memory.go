@@ -59,7 +59,7 @@ func scarceMemory() error {
 		return nil
 	}
 	const mib = 1 << 20
-	return hint.New(fmt.Errorf("memory is scarce: the daemon may use %d MiB and needs them "+
-		"all, so everything takes longer", limit/mib),
+	return hint.New(fmt.Errorf("memory is scarce: the daemon may use %d MiB and uses all of "+
+		"it, so it is slower", limit/mib),
 		"raise MemoryMax= of the service, the limit of the container, or GOMEMLIMIT")
 }

@@ -39,17 +39,17 @@ func (m metrics) Collect(c chan<- prometheus.Metric) {
 	}
 	for _, status := range []routing.Status{routing.Ready, routing.Armed, routing.Unchanged,
 		routing.LocalOnly, routing.Off, routing.Unresolved} {
-		out.gauge("listeners", "Listeners by what becomes of their replies.",
+		out.gauge("listeners", "Listeners by status (what lasthop does for their replies).",
 			listeners[status], "status", string(status))
 	}
-	out.gauge("paths", "Ways back: interface, family and gateway.", len(s.Plan.Paths))
+	out.gauge("paths", "Paths: interface, family and gateway.", len(s.Plan.Paths))
 	for state, is := range map[string]routing.State{"wanted": s.Plan.State,
 		"present": s.Installed} {
 		out.gauge("routes",
-			"Our routes, as the plan wants them and as the kernel holds them.",
+			"Routes of lasthop, as the plan wants them and as the kernel holds them.",
 			len(is.Routes), "state", state)
 		out.gauge("rules",
-			"Our rules, as the plan wants them and as the kernel holds them.",
+			"Rules of lasthop, as the plan wants them and as the kernel holds them.",
 			len(is.Rules), "state", state)
 	}
 	inSync := 0
@@ -97,11 +97,12 @@ func (c scrape) counts(n report.Counts) {
 	}
 	counter("syncs", "Comparisons of the kernel with the plan.", n.Syncs)
 	counter("changes", "Writes to the kernel.", n.Changes)
-	counter("heals", "Objects put back that someone else had deleted or changed.", n.Heals)
-	counter("fights", "Times that somebody who deletes again and again was backed off from.",
+	counter("heals", "Objects put back after another program had deleted or changed "+
+		"them.", n.Heals)
+	counter("fights", "Times that lasthop backed off from a program that keeps deleting.",
 		n.Fights)
 	counter("errors", "Syncs that failed in whole or in part.", n.Errors)
-	counter("reloads", "Loads of a configuration by NGINX that were followed.", n.Reloads)
+	counter("reloads", "Loads of a configuration by NGINX that lasthop followed.", n.Reloads)
 }
 
 // masters sends the loads of each configuration. Those of containers have one
@@ -119,11 +120,12 @@ func (c scrape) masters(list []report.Master) {
 			labels = append(labels, "root", n.Root)
 		}
 		c.gauge("nginx_generation",
-			"Loads seen of this configuration, the one at the start included.",
+			"Loads of this configuration that lasthop saw, the one at the start "+
+				"included.",
 			n.Generation, labels...)
 		if !n.Loaded.IsZero() {
 			c.add(prometheus.GaugeValue, "nginx_loaded_timestamp_seconds",
-				"When the last load was seen.",
+				"When lasthop saw the last load.",
 				float64(n.Loaded.UnixNano())/1e9, labels)
 		}
 	}
@@ -135,8 +137,8 @@ func (c scrape) lastHop(l report.LastHop) {
 	for _, x := range l.Links {
 		for state, n := range map[report.HopState]int{report.HopAlive: x.Alive,
 			report.HopDead: x.Dead, report.HopQuiet: x.Quiet} {
-			c.gauge("hops", "Neighbours that requests came by; quiet: no connection "+
-				"has begun by it for ten minutes.",
+			c.gauge("hops", "Routers that requests came by; quiet: no new "+
+				"connection came by it for ten minutes.",
 				n, "interface", x.Link, "state", string(state))
 		}
 	}
@@ -149,13 +151,15 @@ func (c scrape) lastHop(l report.LastHop) {
 		name, help string
 		value      int
 	}{
-		{"learned", "Connections and flows whose hop was noted.", l.Counts.Learned},
-		{"moved", "Connections and flows that went over to another hop.", l.Counts.Moved},
-		{"refused", "Packets by another hop that moved no flow.", l.Counts.Refused},
-		{"answered", "Packets sent to the hop of their request.", l.Counts.Answered},
-		{"by_table", "Packets of listeners sent by the route: no hop was known.",
+		{"learned", "Connections and flows whose router lasthop " +
+			"learned.", l.Counts.Learned},
+		{"moved", "Connections and flows that moved to another router.", l.Counts.Moved},
+		{"refused", "Packets from another router that did not move their " +
+			"flow.", l.Counts.Refused},
+		{"answered", "Packets sent to the router of their request.", l.Counts.Answered},
+		{"by_table", "Packets of listeners sent by the route, because no router was known.",
 			l.Counts.ByTable},
-		{"dead", "Packets whose hop was dead.", l.Counts.Dead},
+		{"dead", "Packets whose router was dead.", l.Counts.Dead},
 	} {
 		c.add(prometheus.CounterValue, n.name+"_total", n.help, float64(n.value), nil)
 	}

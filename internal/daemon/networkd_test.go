@@ -115,7 +115,7 @@ func (n *networkd) namesNetworkd(t *testing.T) {
 	n.Until("all to be back", func() bool { return slices.Equal(n.owned(), want) })
 	st, said := n.quiet(), 0
 	for line := range strings.Lines(n.log.Take()) {
-		if !strings.Contains(line, "deleted by someone else, restored") {
+		if !strings.Contains(line, "deleted by another program, restored") {
 			continue
 		}
 		if said++; !strings.Contains(line, "systemd-networkd?") {

@@ -131,7 +131,7 @@ func TestRunHealsFromMemory(t *testing.T) {
 	s.Until("the look to fail", func() bool { return len(s.status().Wrong) > 0 })
 	fault(nil)
 	s.Until("the look after it", func() bool { return s.status().InSync })
-	if log := s.log.Take(); !strings.Contains(log, "deleted by someone else, restored") {
+	if log := s.log.Take(); !strings.Contains(log, "deleted by another program, restored") {
 		t.Errorf("nothing was said:\n%s", log)
 	}
 }

@@ -54,7 +54,7 @@ func TestRunDeafSyslog(t *testing.T) {
 	s.start(func(o *Options) { o.Syslog = []string{s.File("log")} })
 	want := s.owned()
 	s.Lines("addr add 10.0.1.77/24 dev eth1") // so that the status is published after the loss
-	lost := "audit lines are lost: the system's log does not take them"
+	lost := "audit lines are lost: the system log does not accept them"
 	s.Until("the loss in the status", func() bool {
 		return slices.Contains(s.status().Wrong, lost)
 	})
@@ -610,7 +610,7 @@ func TestEasyLog(t *testing.T) {
 	_, _ = l.Write([]byte("again\n"))
 	<-read
 	want := []string{"line\n", "again\n",
-		"level=WARN msg=\"log lines lost: they were not taken in time\" lines=49\n"}
+		"level=WARN msg=\"log lines lost: the log did not take them in time\" lines=49\n"}
 	if d := cmp.Diff(want, got); d != "" {
 		t.Errorf("-want +got\n%s", d)
 	}
@@ -632,7 +632,7 @@ func TestClientWords(t *testing.T) {
 		}
 	}
 	_, err = Client{path}.Status()
-	check("stopped", err, "lasthop run does not answer within 15s", "is it stopped")
+	check("stopped", err, "lasthop run does not answer within 15s", "whether it is stopped")
 	go http.Serve(l, http.NotFoundHandler())
 	check("older", Client{path}.Reload(""), "lasthop run answers 404 Not Found",
 		"systemctl restart lasthop")

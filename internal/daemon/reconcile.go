@@ -106,8 +106,8 @@ func (r *reconciler) reach(w want, now time.Time) error {
 			return err
 		}
 	}
-	return errors.New("somebody else changes rules or routes all the time: " +
-		"what was written is not what is there")
+	return errors.New("another program changes rules or routes all the time: the kernel " +
+		"does not hold what lasthop wrote")
 }
 
 // look reads the host and decides. What is in force stays so until the caller
@@ -134,9 +134,10 @@ func (r *reconciler) look(w *listening) (*look, error) {
 func (r *reconciler) settle(w want, now time.Time) (bool, error) {
 	d := r.last.Decision
 	if len(w.inputs.Listeners) == 0 && len(d.Owned.Rules) > 0 {
-		return true, hint.New(errors.New("no listener is known: what is installed stays"),
-			"if NGINX listens nowhere any more: systemctl stop "+
-				"lasthop, then lasthop clear")
+		return true, hint.New(errors.New("lasthop knows no listener: what is installed "+
+			"stays"),
+			"correct the listeners in nginx.conf; if NGINX no longer needs lasthop: "+
+				"systemctl stop lasthop, then lasthop clear")
 	}
 	diff := r.healer.admit(d.Diff, r.writer.Memory().Installed, now)
 	err := r.write(diff, w.cause)
@@ -206,9 +207,9 @@ func (r *reconciler) carryOut(c writer.Change) ([]routing.Op, error) {
 func (r *reconciler) sayIdle(p routing.Plan) {
 	idle := len(p.State.Rules) == 0
 	if idle && !r.idle && len(p.Outcomes) > 0 {
-		message := "nothing to do: no listener needs a way of its own"
+		message := "nothing to do: no listener needs a path"
 		if slices.ContainsFunc(p.Outcomes, routing.Outcome.Asks) {
-			message = "nothing to do yet: `lasthop status` says what is missing"
+			message = "nothing to do yet: lasthop status says what is missing"
 		}
 		r.log.Info(message, "listeners", len(p.Outcomes))
 	}

@@ -180,11 +180,12 @@ func (f *front) look(now lasthop.Reading, found []routing.Finding, links []routi
 			f.findings = append(f.findings, routing.Warning.Finding(
 				"program-in-front", l.Name, "another program in front of "+
 					"lasthop's seems to keep the packets of %[1]s from it: "+
-					"for a minute nothing was learned there, and %[2]d "+
+					"for a minute lasthop learned nothing there, and %[2]d "+
 					"packets of listeners left by the gateway of their path",
 				l.Name, now.Counts.ByTable-f.last.Counts.ByTable).
-				Advise("have it pass packets on (TC_ACT_UNSPEC, TCX_NEXT), or "+
-					"remove it; see it: bpftool net show dev %s", l.Name))
+				Advise("let that program pass packets on (TC_ACT_UNSPEC, "+
+					"TCX_NEXT), or remove it; to see it: bpftool net show "+
+					"dev %s", l.Name))
 		case i >= 0 && !now.Seen(uint32(l.Index), f.last.At):
 			f.findings = append(f.findings, before[i])
 		}

@@ -227,7 +227,7 @@ func TestRunDeaf(t *testing.T) {
 	s.start()
 	tell := func(e host.Event) { s.loop(func() { s.d.hostEvent(e, time.Now()) }) }
 	tell(host.Event{Kind: "deaf",
-		Text: "events of the host cannot be heard: too many open files"})
+		Text: "lasthop cannot read events of the host: too many open files"})
 	if w := s.status().Wrong; !has(w, "too many open files") {
 		t.Errorf("wrong: %q", w)
 	}
@@ -316,7 +316,7 @@ func TestEasyLogFull(t *testing.T) {
 	var out nstest.Log
 	l.w = &out
 	_, _ = l.Write([]byte("again\n"))
-	want := "again\nlevel=WARN msg=\"log lines lost: they were not taken in time\" lines=3\n"
+	want := "again\nlevel=WARN msg=\"log lines lost: the log did not take them in time\" lines=3\n"
 	if d := cmp.Diff(want, out.Take()); d != "" {
 		t.Errorf("-want +got\n%s", d)
 	}

@@ -118,7 +118,7 @@ func (s *seldom) Write(line []byte) (int, error) {
 		s.lost++
 		return len(line), nil
 	}
-	s.log.Warn("trouble with a client", "message", strings.TrimSpace(string(line)),
+	s.log.Warn("could not answer a client", "message", strings.TrimSpace(string(line)),
 		"lines_lost", s.lost)
 	s.last, s.lost = time.Now(), 0
 	return len(line), nil
@@ -193,8 +193,8 @@ func askLoop(w http.ResponseWriter, r *http.Request, s served, ask request) {
 	ask.by = writer.Asker(by.uid, ask.Sudoer)
 	result, err := s.request(ctx, ask)
 	if errors.Is(err, context.DeadlineExceeded) {
-		err = hint.New(fmt.Errorf("lasthop run is busy, and has not done it within %s",
-			syncTimeout), "what it is at: lasthop status; journalctl -u lasthop")
+		err = hint.New(fmt.Errorf("lasthop run is busy and did not finish it within %s",
+			syncTimeout), "see what it does: lasthop status; journalctl -u lasthop")
 	}
 	if err != nil && len(result.Done) == 0 {
 		refuse(w, http.StatusConflict, err)

@@ -220,10 +220,10 @@ func (f *fleet) judge(i *instance, now time.Time) (changed bool) {
 	i.doubt, i.settled = why, i.settled || why == ""
 	switch {
 	case why != "" && why != was:
-		f.log.Warn("what NGINX has loaded is not sure: what it listens on is added, and "+
-			"nothing is removed", "conf", i.Conf, "pid", i.by, "why", why)
+		f.log.Warn("not sure what NGINX has loaded: lasthop adds paths and removes "+
+			"nothing", "conf", i.Conf, "pid", i.by, "why", why)
 	case why == "" && was != "":
-		f.log.Info("what NGINX has loaded is sure again", "conf", i.Conf, "pid", i.by)
+		f.log.Info("sure again what NGINX has loaded", "conf", i.Conf, "pid", i.by)
 	}
 	return i.addServed(e) || adopts || why != was // what was kept may go
 }
@@ -235,8 +235,8 @@ func (i *instance) unread() string {
 		return "the files are being read"
 	}
 	if i.broken != nil {
-		return "the files could not be read when NGINX loaded them, and have been " +
-			"written since"
+		return "lasthop could not read the files when NGINX loaded them, and they have " +
+			"changed since"
 	}
 	for _, name := range slices.Sorted(maps.Keys(i.disk.Names)) {
 		if len(i.disk.Names[name]) == 0 {
@@ -416,20 +416,21 @@ func (i *instance) kept() (f routing.Finding, ok bool) {
 	}
 	switch {
 	case len(named) > 0:
-		f = routing.Warning.Finding("not-loaded", i.Conf, "NGINX listens on %s, which its "+
-			"configuration does not name: the way of the replies stays as long "+
-			"as the socket is open", routing.Some(named, 3)).
+		f = routing.Warning.Finding("not-loaded", i.Conf, "NGINX listens on %s, which "+
+			"its configuration does not name: lasthop keeps the path of the replies "+
+			"while the socket is open", routing.Some(named, 3)).
 			Advise("nginx -t && nginx -s reload")
 	case len(unknown) > 0:
-		f = routing.Warning.Finding("not-loaded", i.Conf, "a socket is open on %s, which "+
-			"left NGINX's configuration, and lasthop may not see whose it is: it "+
-			"counts as NGINX's, and the way of its replies stays",
+		f = routing.Warning.Finding("not-loaded", i.Conf, "a socket is open on %s, "+
+			"which is no longer in NGINX's configuration, and lasthop cannot see "+
+			"its owner: it treats the socket as NGINX's and keeps the path of its "+
+			"replies",
 			routing.Some(unknown, 3)).
-			Advise("run lasthop with CAP_SYS_PTRACE, or see whose it is: ss -lnptu")
+			Advise("run lasthop with CAP_SYS_PTRACE, or see the owner: ss -lnptu")
 	case len(unnamed) > 0:
 		f = routing.Warning.Finding("socket-unexplained", i.Conf, "NGINX listens on %s, "+
-			"and no listen of its configuration says so: its replies have their "+
-			"way as long as the socket is open", routing.Some(unnamed, 3)).
+			"which no listen of its configuration names: lasthop keeps a path for "+
+			"its replies while the socket is open", routing.Some(unnamed, 3)).
 			Advise("if a module opened it, name it with --listen")
 	}
 	return f, f.Code != ""

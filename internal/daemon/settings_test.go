@@ -75,7 +75,7 @@ func TestReloadCommand(t *testing.T) {
 	r.reload("the settings stay as they were: contradiction: gateway eth1=", "hint: keep one")
 	r.by("10.0.1.8")
 	r.write("metrics: {listen: \"127.0.0.1:1\"}\n" + gateways("10.0.1.9"))
-	r.reload("numbers and metrics stay as they were until a restart", "hint: systemctl restart")
+	r.reload("numbers and metrics take effect after a restart", "hint: systemctl restart")
 	r.by("10.0.1.9")
 	r.write(gateways("10.0.1.9"))
 	r.Replace("events {")

@@ -94,9 +94,9 @@ func (d *doctor) asymmetry(c report.Checked) routing.Finding {
 	case len(c.Wrong) > 0:
 		f = d.wrongClasses(c)
 	case c.Verdict == report.NotHereWrong:
-		f = routing.Warning.Finding("not-armed", c.Addr.String(), "%s is not here now; "+
-			"once it is, its requests come in by %s, and replies to clients behind "+
-			"it leave by %s", c.Addr, c.Want, c.Now)
+		f = routing.Warning.Finding("not-armed", c.Addr.String(), "this host does not "+
+			"have %s now; once it has, requests come in by %s, and replies to "+
+			"clients behind it leave by %s", c.Addr, c.Want, c.Now)
 	}
 	f.Hint = cmp.Or(f.Hint, "see why: "+d.Line.Explain(c.Question))
 	if !d.survey.Decision.Diff.Empty() {
@@ -117,7 +117,7 @@ func (d *doctor) wrongClasses(c report.Checked) routing.Finding {
 		clients = append(clients, fmt.Sprintf("to %s (%s) by %s, not by %s", w.Addr,
 			w.Class, w.Now, w.Want))
 		if to, ok := strings.CutPrefix(w.Of, "to "); ok && w.Class == routing.ClassRule {
-			direct = "; or keep the way of that rule: --direct " + to
+			direct = "; to keep the path of that rule: --direct " + to
 		}
 	}
 	q := c.Question
@@ -126,8 +126,8 @@ func (d *doctor) wrongClasses(c report.Checked) routing.Finding {
 	if c.Verdict == report.NotHereWrong {
 		level, code = routing.Warning, "not-armed"
 	}
-	return level.Finding(routing.Code(code), c.Addr.String(), "replies of %s leave another "+
-		"way than they are to: %s", c.Addr, routing.Some(clients, 4)).
+	return level.Finding(routing.Code(code), c.Addr.String(), "replies of %s leave by the "+
+		"wrong path: %s", c.Addr, routing.Some(clients, 4)).
 		Advise("see why: %s%s", d.Line.Explain(q), direct)
 }
 
@@ -203,10 +203,11 @@ func (d *doctor) waiting(at netip.AddrPort, clients map[netip.Addr]int) {
 		return
 	}
 	q := routing.Query{Src: at.Addr(), Dst: netip.MustParseAddr(names[0])}
-	d.find(routing.Warning.Finding("half-open", at.String(), "the SYN-ACK of %d connections "+
-		"to %s was sent again, and none is acknowledged (clients: %s): it does not "+
-		"arrive, or their addresses are forged", n, at, routing.Some(names, 2)).
-		Advise("see which way it takes: %s", d.Line.Explain(q)))
+	d.find(routing.Warning.Finding("half-open", at.String(), "the kernel repeats the "+
+		"SYN-ACK of %d connections to %s, and no client acknowledges one (clients: %s): "+
+		"it does not arrive, or the client addresses are "+
+		"forged", n, at, routing.Some(names, 2)).
+		Advise("see where it goes: %s", d.Line.Explain(q)))
 }
 
 // purges looks for programs that delete what is lasthop's.
@@ -300,8 +301,8 @@ func notLoaded(c survey.Config, masters []nginxconf.Master,
 			continue
 		}
 		if e, ok := survey.EditedSince(c.Config, m.PID); ok {
-			return routing.Info.Finding("not-loaded", c.Conf, "%s was changed at "+
-				"%s, after NGINX %d had loaded its configuration at %s", e.File,
+			return routing.Info.Finding("not-loaded", c.Conf, "%s changed at %s, "+
+				"after NGINX %d had loaded its configuration at %s", e.File,
 				e.Changed.Format(timeOfDay), m.PID, e.Loaded.Format(timeOfDay)).
 				Advise("nginx -t && nginx -s reload").At(e.File), true
 		}

@@ -54,8 +54,8 @@ func Takes(s *survey.Survey, o Options) (l Loaded, err error) {
 
 // ToldLosing says that NGINX listens on what the plan takes the way of.
 func (l Loaded) ToldLosing() string {
-	return "listens on " + routing.Some(l.Losing, 3) + ", which no listen on disk names, and " +
-		"this plan takes its way"
+	return "listens on " + routing.Some(l.Losing, 3) + ", which no listen on disk names, " +
+		"and this plan removes its path"
 }
 
 // Refusals are why apply refuses the plan; none if it does not.
@@ -66,7 +66,7 @@ func (l Loaded) Refusals() (out []routing.Finding) {
 	}
 	if len(l.Losing) > 0 {
 		out = append(out, routing.Warning.Finding("not-loaded", "NGINX",
-			"it %s: apply refuses that", l.ToldLosing()).
+			"it %s: apply refuses this plan", l.ToldLosing()).
 			Advise("nginx -t && nginx -s reload"))
 	}
 	return out

@@ -73,9 +73,8 @@ func Networkd(root, who string) (routing.Finding, bool) {
 		return routing.Finding{}, false
 	}
 	return routing.Warning.Finding("networkd-deletes-rules", "systemd-networkd",
-		"systemd-networkd runs and may delete rules and routes that are not its own, at "+
-			"a restart or when a link is reconfigured; `lasthop run` puts them back "+
-			"at once").
+		"systemd-networkd runs and may delete rules and routes of other programs when "+
+			"it restarts or reconfigures a link; the daemon puts them back at once").
 		Advise("set ManageForeignRoutingPolicyRules=no and ManageForeignRoutes=no in " +
 			"/etc/systemd/networkd.conf.d/lasthop.conf"), true
 }
@@ -123,10 +122,10 @@ func networkManager(root, who string) (out []routing.Finding, unseen error) {
 			continue
 		}
 		out = append(out, routing.Warning.Finding("networkmanager-deletes-routes",
-			"NetworkManager", "with %s=%s NetworkManager deletes routes that are "+
-				"not its own from every table when the connection is activated; "+
-				"`lasthop run` puts them back at once", s.key, s.value).
-			Advise("take the setting out, or make it 0: lasthop needs no table of "+
+			"NetworkManager", "with %s=%s NetworkManager deletes routes of other "+
+				"programs from every table when it activates the connection; "+
+				"the daemon puts them back at once", s.key, s.value).
+			Advise("remove the setting, or set it to 0: lasthop needs no table of "+
 				"NetworkManager's").At(s.origin))
 	}
 	return out, unseen

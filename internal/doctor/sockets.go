@@ -81,8 +81,8 @@ func (d *doctor) unexplained(list []host.Socket, claimed map[uint32]nginxconf.Li
 		}
 		delete(waits, inode)
 		d.find(routing.Warning.Finding("socket-unexplained", s.Local.String(), "NGINX "+
-			"(process %d) waits for clients on %s %s, and no listen of its "+
-			"configuration says so: a plan does nothing for its replies", pid,
+			"(process %d) listens on %s %s, which no listen of its configuration "+
+			"names: plan and apply do nothing for its replies", pid,
 			s.Transport, s.Local).
 			Advise("name it: %s", routing.Flag("listen", flagFor(s))))
 	})
@@ -130,11 +130,12 @@ func (d *doctor) closed(l nginxconf.Listen, ports []string) {
 		return
 	}
 	d.find(routing.Error.Finding("listen-not-open", l.Text, "NGINX runs with this listen, "+
-		"but no socket is open for %s %s port %s: requests are refused",
+		"but has no socket open for %s %s port %s: the kernel refuses requests",
 		l.Transport, l.Addr, routing.Some(ports, 3)).
-		Advise("nginx -t && nginx -s reload, which loses nothing if it fails; if it " +
-			"stays closed, see NGINX's error log and who has the port (ss -lnptu) " +
-			"before you restart NGINX").At(l.Origin))
+		Advise("nginx -t && nginx -s reload (a reload that fails changes nothing); if " +
+			"the socket stays closed, look into NGINX's error log and for the " +
+			"program that has the port (ss -lnptu) before you restart " +
+			"NGINX").At(l.Origin))
 }
 
 // lacks returns the ports of a listen that no socket is open for.
@@ -214,7 +215,7 @@ func (d *doctor) strangers(waits map[uint32]nginxconf.Listen, masters []nginxcon
 	}
 	if err := sockets.Holders("", pids,
 		func(inode uint32, _ int) { delete(waits, inode) }); err != nil {
-		d.cannotSee("whose the sockets are", err)
+		d.cannotSee("which processes have the sockets", err)
 		return
 	}
 	if len(waits) == 0 {
@@ -228,10 +229,10 @@ func (d *doctor) strangers(waits map[uint32]nginxconf.Listen, masters []nginxcon
 		}
 	})
 	if len(waits) > 0 && err == nil {
-		err = errors.New("their processes are not to be seen from here")
+		err = errors.New("lasthop cannot see their processes")
 	}
 	if len(waits) > 0 {
-		d.cannotSee("whose some of the sockets are", err)
+		d.cannotSee("which processes have some of the sockets", err)
 	}
 }
 
@@ -241,14 +242,14 @@ func (d *doctor) stranger(l nginxconf.Listen, pid int) {
 	var proc procfs.Dir
 	name, _ := proc.Comm(pid)
 	title, _ := proc.Cmdline(pid)
-	f := routing.Error.Finding("port-taken", l.Text, "%s (process %d) waits for requests to "+
-		"%s %s, where NGINX is to listen: they come to it, or some of them", name, pid,
-		l.Transport, l.Addr).Advise("let one of the two listen elsewhere")
+	f := routing.Error.Finding("port-taken", l.Text, "%s (process %d) listens on %s %s, "+
+		"where NGINX should listen: it gets all requests, or some", name, pid,
+		l.Transport, l.Addr).Advise("let one of the two programs listen elsewhere")
 	if name == "docker-proxy" {
 		f = routing.Error.Finding("docker-proxy", l.Text, "Docker publishes a "+
-			"container's port on %s %s (docker-proxy, process %d), where NGINX is "+
-			"to listen: requests come to the container", l.Transport, l.Addr, pid).
-			Advise("publish it on another address or port: docker run -p " +
+			"container's port on %s %s (docker-proxy, process %d), where NGINX "+
+			"should listen: requests go to the container", l.Transport, l.Addr, pid).
+			Advise("publish the port on another address or port: docker run -p " +
 				"127.0.0.1:PORT:PORT")
 	}
 	// another NGINX of root's; the title of a user's process says nothing

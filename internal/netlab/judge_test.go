@@ -369,7 +369,7 @@ func TestTellsRouter(t *testing.T) {
 	at := netip.MustParseAddr("203.0.113.200")
 	p := plan{Listeners: []row{{Address: at.String(), Interface: "eth0"}},
 		Findings: []finding{{Code: "routed-address", Level: "info", Subject: at.String(),
-			Message: "replies leave by eth0, also where requests come in by eth1"}}}
+			Message: "replies leave by eth0, even if requests come in by eth1"}}}
 	strict := plan{Listeners: p.Listeners, Findings: []finding{{Code: "rp-filter",
 		Level: "warning", Subject: "eth0", Message: "the router 10.7.0.1 itself sends: " +
 			"no request of the clients behind it"}}}

@@ -80,8 +80,9 @@ func (f Flags) Numbers() (n routing.Numbers, mistakes string, err error) {
 	if err == nil || f.FileGiven {
 		return n, "", err
 	}
-	return n, fmt.Sprintf("%v\nclear knows what is lasthop's by these numbers alone: "+
-		"protocol %d, group %d, tables %d-%d, priority %d", err, n.Protocol, n.Group,
+	return n, fmt.Sprintf("%v\nclear recognizes lasthop's rules and routes only by these "+
+		"numbers: protocol %d, group %d, tables %d-%d, priority "+
+		"%d", err, n.Protocol, n.Group,
 		n.TableFirst, n.TableLast, n.Base), nil
 }
 

@@ -95,8 +95,8 @@ func parseReturn(s string) (p routing.ReturnPin, err error) {
 func parseLink(s string) (string, error) {
 	if s == "" || len(s) > 15 || s == "." || s == ".." ||
 		strings.ContainsAny(s, "/: \t\n\v\f\r") {
-		return "", hint.New(fmt.Errorf("%.40q is no name of an interface", s),
-			"`ip link` shows their names, of 15 characters at most")
+		return "", hint.New(fmt.Errorf("%.40q is not an interface name", s),
+			"`ip link` shows the names; they have at most 15 characters")
 	}
 	return s, nil
 }
@@ -120,7 +120,7 @@ func parseAddress(s string) (p routing.AddressPin, err error) {
 func ParseAddr(s string) (netip.Addr, error) {
 	addr, err := netip.ParseAddr(s)
 	if err != nil || addr.Zone() != "" {
-		return netip.Addr{}, hint.New(fmt.Errorf("%q is no IP address", s),
+		return netip.Addr{}, hint.New(fmt.Errorf("%q is not an IP address", s),
 			"write it as 10.0.1.1 or 2001:db8::1")
 	}
 	return addr.Unmap(), nil
@@ -132,7 +132,7 @@ func parsePrefix(s string) (netip.Prefix, error) {
 	}
 	p, err := netip.ParsePrefix(s)
 	if err != nil {
-		return p, hint.New(fmt.Errorf("%q is no prefix", s), "write it as 10.9.0.0/16")
+		return p, hint.New(fmt.Errorf("%q is not a prefix", s), "write it as 10.9.0.0/16")
 	}
 	return p.Masked(), nil
 }

@@ -152,8 +152,8 @@ func (c *reader) fail(line int, at string, err error) {
 		return
 	}
 	if len(c.errs) == maxMistakes {
-		at, err = "", fmt.Errorf("%d mistakes are enough: what comes from here on is not "+
-			"reported", maxMistakes)
+		at, err = "", fmt.Errorf("%d mistakes are enough: what comes from here on is "+
+			"not reported", maxMistakes)
 	}
 	where := fmt.Sprintf("%s:%d: ", c.file, line)
 	if at != "" {
@@ -209,7 +209,7 @@ func (c *reader) mapping(n ast.Node, at string, keys map[string]visit) {
 func kindOf(n ast.Node) string {
 	switch n.(type) {
 	case *ast.MappingNode, *ast.MappingValueNode:
-		return "a map; an IPv6 address wants quotes"
+		return "a map; put an IPv6 address in quotes"
 	case *ast.SequenceNode:
 		return "a list"
 	case *ast.AnchorNode, *ast.AliasNode, *ast.TagNode, *ast.MergeKeyNode:
@@ -353,7 +353,7 @@ func (c *reader) addresses(n ast.Node, at string) {
 func (c *reader) metrics(n ast.Node, at string) {
 	c.mapping(n, at, map[string]visit{"listen": c.word(func(s string) error {
 		if _, err := netip.ParseAddrPort(s); err != nil {
-			return hint.New(fmt.Errorf("%q is no address and port", s),
+			return hint.New(fmt.Errorf("%q is not an address and port", s),
 				"write it as 127.0.0.1:9176; to listen everywhere, as 0.0.0.0:9176")
 		}
 		c.settings.Metrics = s
@@ -379,12 +379,13 @@ func (c *reader) numbers(n ast.Node, at string) {
 		})
 	}
 	c.mapping(n, at, map[string]visit{
-		"protocol": number(5, 255, "0 to 4 are the kernel's and the administrator's",
+		"protocol": number(5, 255, "the kernel and the administrator use 0 to 4",
 			func(x int) { nums.Protocol = uint8(x) }),
-		"group": number(1, 1<<31-1, "0 is the group of all links that are in none",
+		"group": number(1, 1<<31-1, "the kernel puts links without a group into group 0",
 			func(x int) { nums.Group = x }),
-		"priority": number(1, 32000, "behind `local` (0) and in front of main (32766) "+
-			"and what has no priority of its own", func(x int) { nums.Base = x }),
+		"priority": number(1, 32000, "greater than 0 (`local`) and smaller than 32766 "+
+			"(main) and than rules without a priority of their "+
+			"own", func(x int) { nums.Base = x }),
 		"tables": c.word(func(s string) error { return parseTables(nums, s) }),
 	})
 }
@@ -396,13 +397,13 @@ func parseTables(n *routing.Numbers, s string) error {
 	last, err2 := strconv.ParseUint(b, 10, 32)
 	switch {
 	case err1 != nil || err2 != nil || last < first:
-		return hint.New(fmt.Errorf("%q is no range", s), "write it as 20000-20999")
+		return hint.New(fmt.Errorf("%q is not a range", s), "write it as 20000-20999")
 	case first < 256:
 		return hint.New(fmt.Errorf("%q reaches below 256", s),
-			"253 to 255 are the kernel's, and those below are everybody's")
+			"the kernel uses 253 to 255, and administrators use those below")
 	case last-first+1 < 16:
 		return hint.New(fmt.Errorf("%q is too small", s),
-			"each way back takes a table; 16 at least")
+			"each path takes a table; give at least 16")
 	}
 	n.TableFirst, n.TableLast = uint32(first), uint32(last)
 	return nil

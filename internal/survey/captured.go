@@ -28,9 +28,9 @@ func Captured(path string) (none Place, c capture.Capture, err error) {
 	}
 	if lacksIPv6Rules(c.Host) {
 		return none, c, hint.New(
-			fmt.Errorf("%s: rules: none is of IPv6, but addresses are", path),
-			`add what ip -6 -N -j -d rule prints, each with "family":"inet6", `+
-				"or make the capture with: lasthop capture > host.json")
+			fmt.Errorf("%s: it has IPv6 addresses, but no IPv6 rules", path),
+			`add the output of ip -6 -N -j -d rule, each with "family":"inet6", `+
+				"or capture the host with: lasthop capture > host.json")
 	}
 	itself := report.Input{File: path, SHA256: fmt.Sprintf("%x", sha256.Sum256(data)),
 		Main: true}

@@ -32,8 +32,8 @@ func readEvidence(path string) (e routing.Evidence, err error) {
 		return e, fmt.Errorf("%s: %w", path, err)
 	}
 	if doc.Kind != "observe" || doc.Version != report.DocumentVersion {
-		return e, hint.New(fmt.Errorf("%s: kind %q, version %d: no evidence that this "+
-			"lasthop reads", path, doc.Kind, doc.Version),
+		return e, hint.New(fmt.Errorf("%s: kind %q, version %d: this lasthop does not "+
+			"read such evidence", path, doc.Kind, doc.Version),
 			"make it with: lasthop observe -o json")
 	}
 	e = routing.Evidence{Window: doc.Window, Sampling: doc.Sampling}

@@ -23,7 +23,7 @@ func ParseTarget(target, from string) (Target, error) {
 	if err != nil {
 		ap, err := netip.ParseAddrPort(target)
 		if err != nil || ap.Port() == 0 {
-			return t, hint.New(fmt.Errorf("%q is no address", target),
+			return t, hint.New(fmt.Errorf("%q is not an address", target),
 				"write it as 10.0.1.100, 10.0.1.100:443 or [2001:db8::1]:443")
 		}
 		addr, t.Port = ap.Addr(), ap.Port()
@@ -31,7 +31,7 @@ func ParseTarget(target, from string) (Target, error) {
 	t.Addr = addr.Unmap()
 	if err := routable(t.Addr); err != nil {
 		return t, hint.New(err,
-			"name an address that NGINX listens on; they are listed by: lasthop plan")
+			"name an address that NGINX listens on; to list them: lasthop plan")
 	}
 	if from == "" {
 		return t, nil
@@ -41,7 +41,7 @@ func ParseTarget(target, from string) (Target, error) {
 	}
 	if err := routable(t.Client); err != nil && !t.Client.IsLoopback() {
 		return t, hint.New(fmt.Errorf("--from: %w", err),
-			"name one client, or leave --from out for one of each kind")
+			"name one client, or omit --from to explain one client of each kind")
 	}
 	if f, g := routing.FamilyOf(t.Addr), routing.FamilyOf(t.Client); f != g {
 		return t, hint.New(fmt.Errorf("--from: %s is an %s address, and %s an %s one",
@@ -155,8 +155,8 @@ func (s *Survey) askEach(e *report.Explain) error {
 		e.NotAsked = "this host comes from a capture"
 		return nil
 	case !e.Here && e.Addr.Is4():
-		e.NotAsked = e.Addr.String() + " is not here, and IPv4 looks up no source that " +
-			"is not"
+		e.NotAsked = e.Addr.String() + " is not on this host, and the kernel looks up " +
+			"no IPv4 source that the host does not have"
 		return nil
 	}
 	for i := range e.Explained {

@@ -38,7 +38,7 @@ func ParseFlow(client, local string) (Flow, error) {
 	}
 	l, err := netip.ParseAddrPort(local)
 	if err != nil || l.Port() == 0 {
-		return f, hint.New(fmt.Errorf("--local: %q is no address with a port", local),
+		return f, hint.New(fmt.Errorf("--local: %q is not an address with a port", local),
 			"write it as 10.0.1.100:443 or [2001:db8::1]:443")
 	}
 	f.Local = netip.AddrPortFrom(l.Addr().Unmap(), l.Port())
@@ -60,9 +60,9 @@ func OpenHops(c *lasthop.Control) (m *lasthop.Maps, done func(), err error) {
 		err = hint.New(fmt.Errorf("read the maps of the mode last-hop: %w", err),
 			"run as root")
 	case errors.Is(err, fs.ErrNotExist):
-		err = hint.New(errors.New("no maps of the mode last-hop are pinned for this "+
-			"network namespace"), "is the mode in use? see: lasthop status. Maps are "+
-			"pinned where a bpffs is mounted: mount -t bpf bpf "+lasthop.BPFFS)
+		err = hint.New(errors.New("this network namespace has no pinned maps of the "+
+			"mode last-hop"), "see whether the mode is in use: lasthop status. Maps "+
+			"are pinned if a bpffs is mounted: mount -t bpf bpf "+lasthop.BPFFS)
 	}
 	return m, done, err
 }

@@ -199,7 +199,7 @@ func MapFull(before, after report.LastHop, flows int) (f routing.Finding, found 
 	}
 	return routing.Warning.Finding("map-full", "last-hop", "the mode last-hop has no room "+
 		"for more %s and forgets the oldest: of %d packets that listeners sent, %d left "+
-		"by the gateway of their path, as their router was not known",
+		"by the gateway of their path, because lasthop no longer knew their router",
 		strings.Join(full, " and "), sent, table).
 		Advise("write into lasthop.yaml: last_hop_flows: %d; then: systemctl reload "+
 			"lasthop", 2*flows), true

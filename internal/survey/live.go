@@ -83,7 +83,8 @@ func running(netns string, listens bool, warn func(string)) (NGINX, error) {
 	var sources []Source
 	for _, m := range masters {
 		if m.Unverified != nil {
-			warn(fmt.Sprintf("%v: lasthop goes by its command line; %s", m.Unverified,
+			warn(fmt.Sprintf("%v: lasthop uses its command line instead; "+
+				"%s", m.Unverified,
 				hint.Of(m.Unverified)))
 		}
 		if s := SourceOf(m); !slices.Contains(sources, s) {
@@ -103,13 +104,15 @@ func running(netns string, listens bool, warn func(string)) (NGINX, error) {
 	}
 	n, err := load([]Source{source})
 	n.Warnings = append(n.Warnings, routing.Warning.Finding("no-nginx", source.Root+source.Conf,
-		"no NGINX runs in this network namespace: the listeners are read from %s", whose).
+		"no NGINX runs in this network namespace: lasthop reads the listeners from "+
+			"%s", whose).
 		Advise("%s", cmp.Or(elsewhere(netns), nameIt)))
 	return n, err
 }
 
 // nameIt is the remedy if no NGINX runs.
-const nameIt = "start NGINX, or name what it is to listen on with --nginx-conf or --listen"
+const nameIt = "start NGINX, or name its configuration with --nginx-conf or its listeners with " +
+	"--listen"
 
 // OnDisk returns the configuration that NGINX would load if it were started in
 // a network namespace, and the owner of that file, or why there is none. A
@@ -127,12 +130,12 @@ func OnDisk(netns string, listens bool) (source Source, whose string, there bool
 		_, err := os.Stat(instead)
 		switch pid, notPID := strconv.Atoi(netns); {
 		case listens:
-			return source, "its files are not known", false
+			return source, "lasthop does not know its files", false
 		case notPID == nil:
 			source.Root, source.UID = nginxconf.SeenBy(pid, DefaultConf)
 			whose = fmt.Sprintf("%s as process %d sees it", DefaultConf, pid)
 		case err == nil:
-			return source, instead + " stands there in the place of /etc/nginx", false
+			return source, instead + " is there in the place of /etc/nginx", false
 		default:
 			whose = "this machine's " + DefaultConf
 		}
@@ -194,8 +197,8 @@ func hosts(path string) bool {
 
 // Stranger returns the reason why an NGINX does not count.
 func Stranger(s nginxconf.Stranger) string {
-	return fmt.Sprintf("NGINX %d is left out: it runs as user %d, not as root; "+
-		"if it is meant, name its main file with --nginx-conf", s.PID, s.Owner)
+	return fmt.Sprintf("lasthop ignores NGINX %d: it runs as user %d, not as root; to "+
+		"include it, name its main file with --nginx-conf", s.PID, s.Owner)
 }
 
 // ownSession returns the user's SSH session, from $SSH_CONNECTION: client

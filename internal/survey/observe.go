@@ -93,25 +93,25 @@ func contradiction(c report.Checked, l routing.SeenListener) (f routing.Finding,
 		}
 		switch {
 		case c.Verdict == report.Symmetric && w.Outcome == routing.WayDark:
-			f = routing.Error.Finding("seen-otherwise", l.String(), "the kernel says "+
-				"that replies leave by %s, as they should, and packets that "+
-				"no client gets an answer: requests came by %s", c.Now,
+			f = routing.Error.Finding("seen-otherwise", l.String(), "the kernel "+
+				"says that replies leave by %s, as planned, but no client gets "+
+				"an answer: packets show that requests came by %s", c.Now,
 				w.In.Name())
 		case c.Verdict == report.Symmetric && w.Verdict == routing.WayAsymmetric:
-			f = routing.Error.Finding("seen-otherwise", l.String(), "the kernel says "+
-				"that replies leave by %s, as they should, and packets that "+
-				"requests come by %s, and replies leave by %s", c.Now,
+			f = routing.Error.Finding("seen-otherwise", l.String(), "the kernel "+
+				"says that replies leave by %s, as planned, but packets show "+
+				"that requests come by %s and replies leave by %s", c.Now,
 				w.In.Name(), w.Out.Name())
 		case c.Verdict == report.Asymmetric && w.Verdict == routing.WaySymmetric &&
 			w.Outcome == routing.WayWorks:
-			f = routing.Error.Finding("seen-otherwise", l.String(), "replies are to "+
-				"leave by %s, and packets say that requests come by %s, "+
-				"where replies leave", c.Want, w.In.Name())
+			f = routing.Error.Finding("seen-otherwise", l.String(), "the plan says "+
+				"that replies leave by %s, but packets show that requests come "+
+				"by %s and replies leave there", c.Want, w.In.Name())
 		default:
 			continue
 		}
-		return f.Advise("the way of the requests is not what the plan takes it for: "+
-			"%s, or look at the routers",
+		return f.Advise("requests come in by another interface or router than the plan "+
+			"assumes: %s, or check the routers",
 			routing.Flag("address", l.Addr.String()+"="+w.In.Link)), true
 	}
 	return f, false

@@ -41,7 +41,7 @@ type proved struct {
 }
 
 // errRefused means that the system refuses a namespace to work in.
-var errRefused = errors.New("no throw-away network namespace is to be had here")
+var errRefused = errors.New("lasthop cannot make a throw-away network namespace here")
 
 // Prove lets the kernel prove the decision. If the kernel cannot be asked, both
 // the proof and the error give the reason.
@@ -58,8 +58,8 @@ func (s *Survey) Prove() (*report.Proof, error) {
 			fmt.Errorf("the plan could not be proved: %w", err)
 	}
 	if programs {
-		p.NotRebuilt = append(p.NotRebuilt, "the programs of the mode last-hop: what is "+
-			"proved is its fallback")
+		p.NotRebuilt = append(p.NotRebuilt, "the programs of the mode last-hop: lasthop "+
+			"proved the fallback instead")
 	}
 	return &report.Proof{Proof: p}, nil
 }

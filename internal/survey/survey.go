@@ -160,8 +160,9 @@ func (s *Survey) Listening() error {
 	if len(s.Inputs.Listeners) > 0 {
 		return nil
 	}
-	return hint.New(errors.New("no listener is configured: nothing is changed"),
-		"if NGINX listens nowhere any more, take everything away with: lasthop clear")
+	return hint.New(errors.New("no listener is configured: lasthop changes nothing"),
+		"correct the listeners in nginx.conf; if NGINX no longer needs lasthop: lasthop "+
+			"clear")
 }
 
 // Owned reads what lasthop owns on the host by the numbers, and decides that
@@ -185,9 +186,8 @@ func (s *Survey) Fits(expect string) error {
 		return err
 	}
 	if digest := s.Decision.Digest(); expect != "" && expect != digest {
-		return hint.New(fmt.Errorf("this is another plan than the "+
-			"one expected: its digest "+
-			"is %s: nothing is changed", digest),
+		return hint.New(fmt.Errorf("this is not the expected plan: its digest is %s: "+
+			"lasthop changes nothing", digest),
 			"the host or the configuration has changed since; "+
 				"read `lasthop plan` again")
 	}

@@ -13,7 +13,7 @@ import (
 )
 
 // ErrLocked means that another process writes.
-var ErrLocked = errors.New("another lasthop is at work in this network namespace")
+var ErrLocked = errors.New("another lasthop works in this network namespace")
 
 // Scarce reports whether an error says that the machine has run out of
 // something, or has lost a disk: nothing that was asked for is wrong, and it
@@ -96,5 +96,5 @@ func (l *lock) hint(err error) string {
 		return "make room there: df " + routing.ShellWord(l.dir) + "; df -i " +
 			routing.ShellWord(l.dir) + "; or name another directory with --run-dir"
 	}
-	return "name a directory that can be written with --run-dir"
+	return "name a writable directory with --run-dir"
 }

@@ -160,17 +160,19 @@ func (t *Trial) goBack(why string) error {
 	for range 3 {
 		h, err := t.writer.machine.Read()
 		if err != nil {
-			failed = fmt.Errorf("%s, and going back failed: %w", why, err)
+			failed = fmt.Errorf("%s, and the undo failed: %w", why, err)
 			continue
 		}
 		back.Before = routing.Owned(h, c.Numbers)
 		back.Diff = routing.Compare(back.Before, c.Before)
 		if back.Diff.Empty() {
-			return hint.New(fmt.Errorf("%s: taken back, all is as it was", why),
+			return hint.New(fmt.Errorf("%s: lasthop undid the change, all is as "+
+				"before", why),
 				"run it again and press Enter to keep it")
 		}
 		_, err = t.writer.Write(back)
-		failed = errors.Join(fmt.Errorf("%s, and not all could be taken back", why), err)
+		failed = errors.Join(fmt.Errorf("%s, and lasthop could not undo all of "+
+			"it", why), err)
 	}
 	return failed
 }

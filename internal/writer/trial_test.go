@@ -66,7 +66,7 @@ func TestTrial(t *testing.T) {
 				}
 				return
 			}
-			want := tt.want + ": taken back, all is as it was"
+			want := tt.want + ": lasthop undid the change, all is as before"
 			if err == nil || !strings.Contains(err.Error(), want) ||
 				hint.Of(err) == "" {
 				t.Errorf("got %v, want %s", err, want)
@@ -118,7 +118,8 @@ func TestTrialSignalInWrite(t *testing.T) {
 	}
 	err = trial.End(err,
 		Talk{Show: func() error { return nil }, Ask: func() {}, Answers: never{}})
-	if err == nil || !strings.Contains(err.Error(), "interrupted by terminated: taken back") ||
+	if err == nil || !strings.Contains(err.Error(),
+		"interrupted by terminated: lasthop undid the change") ||
 		m.owned() != "" {
 		t.Errorf("got %v, and the kernel holds\n%s", err, m.owned())
 	}
@@ -139,7 +140,8 @@ func TestTrialStuckLog(t *testing.T) {
 	_, err := trial.Write(change(routing.State{}, path(1)))
 	err = trial.End(err,
 		Talk{Show: func() error { return nil }, Ask: func() {}, Answers: never{}})
-	if err == nil || !strings.Contains(err.Error(), "not confirmed in time: taken back") ||
+	if err == nil || !strings.Contains(err.Error(),
+		"not confirmed in time: lasthop undid the change") ||
 		m.owned() != "" {
 		t.Errorf("got %v, and the kernel holds\n%s", err, m.owned())
 	}
@@ -157,7 +159,8 @@ func TestTrialHalfWay(t *testing.T) {
 		fails func(routing.Op) bool
 		want  string
 	}{
-		{"half-way", func(op routing.Op) bool { return op.Rule != nil && !op.Delete }, "that did not work: taken back, all is as it was"},
+		{"half-way", func(op routing.Op) bool { return op.Rule != nil && !op.Delete },
+			"that did not work: lasthop undid the change, all is as before"},
 		{"at once", func(routing.Op) bool { return true }, ""},
 	} {
 		t.Cleanup(func() { signal.Reset() })
@@ -192,19 +195,21 @@ func TestTrialGoesBackFromAnything(t *testing.T) {
 		meanwhile func(*machine)
 		want      string
 	}{
-		{"nothing left to undo", func(m *machine) { m.Write(routing.Compare(path(2), path(1))) }, "taken back, all is as it was"},
-		{"all gone", func(m *machine) { m.Write(routing.Compare(path(2), routing.State{})) }, "taken back, all is as it was"},
+		{"nothing left to undo", func(m *machine) { m.Write(routing.Compare(path(2), path(1))) }, "lasthop undid the change, all is as before"},
+		{"all gone", func(m *machine) { m.Write(routing.Compare(path(2), routing.State{})) }, "lasthop undid the change, all is as before"},
 		{"a read fails once", func(m *machine) {
 			m.reads = func() error { m.reads = nil; return errors.New("interrupted") }
-		}, "taken back, all is as it was"},
+		}, "lasthop undid the change, all is as before"},
 		{"a write fails once", func(m *machine) {
 			m.before = func(routing.Op) error {
 				m.before = nil
 				return errors.New("interrupted")
 			}
-		}, "taken back, all is as it was"},
-		{"no read works", func(m *machine) { m.reads = func() error { return errors.New("no") } }, "not confirmed, and going back failed: no"},
-		{"no write works", func(m *machine) { m.before = func(routing.Op) error { return errors.New("no") } }, "not confirmed, and not all could be taken back"},
+		}, "lasthop undid the change, all is as before"},
+		{"no read works", func(m *machine) { m.reads = func() error { return errors.New("no") } },
+			"not confirmed, and the undo failed: no"},
+		{"no write works", func(m *machine) { m.before = func(routing.Op) error { return errors.New("no") } },
+			"not confirmed, and lasthop could not undo all of it"},
 	} {
 		t.Cleanup(func() { signal.Reset() })
 		m := newMachine(path(1))
@@ -218,7 +223,7 @@ func TestTrialGoesBackFromAnything(t *testing.T) {
 		if err == nil || !strings.Contains(err.Error(), tt.want) {
 			t.Errorf("%s: got %v, want %s", tt.name, err, tt.want)
 		}
-		if got := m.owned(); strings.HasPrefix(tt.want, "taken back") &&
+		if got := m.owned(); strings.HasPrefix(tt.want, "lasthop undid") &&
 			got != path(1).String() {
 			t.Errorf("%s: the kernel holds\n%s", tt.name, got)
 		}

@@ -138,9 +138,10 @@ func (w *Writer) Close() error {
 	}
 	w.lock.release()
 	if lost > 0 {
-		return hint.New(fmt.Errorf("%d audit lines lost: the "+
-			"system's log does not take them", lost),
-			"is the log daemon stuck? see: systemctl status systemd-journald rsyslog")
+		return hint.New(fmt.Errorf("%d audit lines lost: the system log does not accept "+
+			"them", lost),
+			"see whether the log daemon is stuck: systemctl status systemd-journald "+
+				"rsyslog")
 	}
 	return nil
 }
@@ -193,7 +194,7 @@ func (w *Writer) recordGroups(c Change) {
 	}
 	said := w.unrecorded != nil
 	if w.record(); w.unrecorded != nil && !said {
-		w.log.Warn("cannot record link groups, `clear` will reset them all",
+		w.log.Warn("could not record link groups, `lasthop clear` will reset them all",
 			"error", w.unrecorded)
 	}
 }
@@ -219,8 +220,8 @@ func (w *Writer) record() {
 func (w *Writer) Tend() error {
 	err := w.lock.take()
 	if errors.Is(err, os.ErrPermission) {
-		err = hint.New(err, "systemctl restart lasthop makes the directory again; "+
-			"the routes stay")
+		err = hint.New(err, "create the directory again: systemctl restart lasthop (the "+
+			"routes stay)")
 	}
 	if !w.memory.Installed.Empty() && !w.recorded() {
 		w.record()
@@ -252,7 +253,7 @@ func (w *Writer) ReadBack(c Change) (routing.Host, error) {
 		return h, nil
 	}
 	err = fmt.Errorf("the kernel does not hold what was written: %s", left.Ops()[0])
-	return h, hint.New(err, "somebody else may be writing too; run apply again")
+	return h, hint.New(err, "another program may be changing routes too; run apply again")
 }
 
 // cause is what led to a change, in words.
@@ -290,7 +291,7 @@ func (w *Writer) tell(c Change, done []routing.Op, err error) {
 			w.log.Info("changed",
 				slices.Concat([]any{"more", len(done) - most}, attrs, changed)...)
 		case deleted:
-			w.log.Warn("deleted by someone else, restored", slices.Concat(what,
+			w.log.Warn("deleted by another program, restored", slices.Concat(what,
 				suspect, restored, []any{journal.DigestKey, c.Digest})...)
 		case heal:
 			w.log.Info("gone or changed, restored",

@@ -223,7 +223,7 @@ func TestHeals(t *testing.T) {
 		t.Fatal(err)
 	}
 	want := fmt.Sprintf(
-		`level=WARN msg="deleted by someone else, restored" op=%q suspect=systemd-networkd?
+		`level=WARN msg="deleted by another program, restored" op=%q suspect=systemd-networkd?
 level=INFO msg="gone or changed, restored" op=%q cause="route deleted"
 level=INFO msg=changed op=%q cause="route deleted"
 `, ops[0], ops[1], ops[2])

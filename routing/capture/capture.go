@@ -88,7 +88,7 @@ func (e *Error) Error() string { return fmt.Sprintf("%s: %s: %v", e.File, e.Key,
 func (e *Error) Unwrap() error { return e.Err }
 
 // Hint returns how to get a good capture.
-func (e *Error) Hint() string { return "make it anew on that host: lasthop capture > host.json" }
+func (e *Error) Hint() string { return "capture that host again: lasthop capture > host.json" }
 
 // Decode reads a capture; name is the file's, for errors, which are of type
 // *Error. It depends on its arguments alone. Unknown or missing top-level keys

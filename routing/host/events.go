@@ -166,9 +166,10 @@ func (s *subscription) run(ctx context.Context) {
 				break
 			}
 			s.put(Event{Kind: "deaf",
-				Text: fmt.Sprintf("events of the host cannot be heard: %v", again)})
+				Text: fmt.Sprintf("lasthop cannot read events of the host: "+
+					"%v", again)})
 		}
-		s.lost(fmt.Sprintf("events lost: socket opened anew after: %v", err))
+		s.lost(fmt.Sprintf("events lost: lasthop opened the socket again after: %v", err))
 	}
 }
 
@@ -186,7 +187,7 @@ func (s *subscription) follow(ctx context.Context) error {
 		case errors.Is(err, unix.EINTR):
 			continue
 		case errors.Is(err, unix.ENOBUFS):
-			s.lost("events lost: the kernel had no room to queue them")
+			s.lost("events lost: the kernel's queue was full")
 			err = s.askLinks()
 		case err == nil && from.Pid == nl.PidKernel:
 			err = s.read(messages)

@@ -147,7 +147,7 @@ func (s *subscription) routeEvent(m syscall.NetlinkMessage) (Event, bool) {
 	}
 	if !ok {
 		return Event{Kind: "route",
-			Text: "route " + verb(m) + " of a link that is not known"}, true
+			Text: "route " + verb(m) + " of an unknown link"}, true
 	}
 	ours := s.numbers.OwnsRoute(r)
 	if ours && s.echoes.sent(m.Header.Pid) {

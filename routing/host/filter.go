@@ -57,7 +57,7 @@ type LastHop interface {
 	SetWanted(w routing.Wanted, remove bool) error
 }
 
-var errNoLastHop = errors.New("the programs of last-hop are not at hand")
+var errNoLastHop = errors.New("the programs of last-hop are not available")
 
 // program returns the file descriptor of a program of that name.
 func (w *writing) program(name string, load func(LastHop) (int, string, error)) (int, error) {

@@ -123,7 +123,7 @@ keep_it_so() {
 	echo "Somebody deletes our rules:"
 	"$lab" at host sh -c 'for i in 1 2 3; do ip rule del priority 5199; ip -6 rule del priority 5199; done' 2>/dev/null || :
 	claim "they are back" within restored
-	sed -n 's/.*msg="\(deleted by someone else, restored\)" op="\(.*\)".*/    \1: \2/p' /run/lab/log | head -n 2
+	sed -n 's/.*msg="\(deleted by another program, restored\)" op="\(.*\)".*/    \1: \2/p' /run/lab/log | head -n 2
 	kill "$daemon"
 	claim "the daemon ends well" wait "$daemon"
 	claim "and leaves rules, routes and links as they are" restored

@@ -430,7 +430,7 @@ journal() {
 	pid=$(property lasthop MainPID)
 	mark
 	now ip rule del from 10.0.1.0/24 pref 5199
-	soon shows 'deleted by someone else, restored op="ip rule add pref 5199 ' since -u lasthop -p warning
+	soon shows 'deleted by another program, restored op="ip rule add pref 5199 ' since -u lasthop -p warning
 	[ "$(since _PID="$pid" -p warning | wc -l)" = 1 ] || fail "$(since _PID="$pid" -p warning)"
 	settings "direct: [198.51.100.0/24]" >/etc/lasthop/lasthop.yaml
 	mark
@@ -448,7 +448,7 @@ journal() {
 	mark
 	now systemctl reload lasthop
 	sleep 10 # a finding stays so long before it is told
-	soon shows "^address 192.0.2.9 is for the link eth99, which is not here" since -u lasthop -p warning
+	soon shows "^address 192.0.2.9 names the interface eth99, which does not exist here" since -u lasthop -p warning
 	soon shows "^address 192.0.2.9=eth99 is for 192.0.2.9, which no listener names" since -u lasthop -p warning
 	mark
 	settings >/etc/lasthop/lasthop.yaml
