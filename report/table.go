@@ -163,7 +163,7 @@ func line(cells []string, width []int, limit int) string {
 		case column+2+n > limit && end <= column && (i == 0 ||
 			i == len(cells)-1 && column+2+least <= limit):
 			margin := strings.Repeat(" ", column+2)
-			b.WriteString(fold(margin, cell, limit)[end:])
+			b.WriteString(foldCell(margin, cell, limit)[end:])
 			end = limit
 		case column+2+n > limit && end > 0:
 			b.WriteString("\n" + fold(apart, cell, limit))
@@ -179,6 +179,18 @@ func line(cells []string, width []int, limit int) string {
 		column += width[i] + 2
 	}
 	return b.String()
+}
+
+// foldCell is fold, but breaks a cell "before -> after" at its arrow if that
+// makes two lines.
+func foldCell(margin, cell string, limit int) string {
+	before, after, arrow := strings.Cut(cell, " -> ")
+	room := limit - len(margin)
+	if arrow && utf8.RuneCountInString(before) <= room &&
+		utf8.RuneCountInString("-> "+after) <= room {
+		return margin + before + "\n" + margin + "-> " + after
+	}
+	return fold(margin, cell, limit)
 }
 
 // proseWidth is the widest that sentences are: longer lines are hard to read.
