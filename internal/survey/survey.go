@@ -11,7 +11,6 @@
 package survey
 
 import (
-	"errors"
 	"fmt"
 	"os"
 	"runtime"
@@ -160,8 +159,8 @@ func (s *Survey) Listening() error {
 	if len(s.Inputs.Listeners) > 0 {
 		return nil
 	}
-	return hint.New(errors.New("no listener is configured: nothing is changed"),
-		"if NGINX listens nowhere any more, take everything away with: lasthop clear")
+	return NoListener(s.NGINX, len(s.Decision.Owned.Rules) > 0,
+		"no listener is configured: nothing is changed")
 }
 
 // Owned reads what is ours on the host by the numbers, and decides that nothing
