@@ -167,7 +167,10 @@ type Style struct {
 	Width int // columns; 0 is 80
 }
 
-func (s Style) columns() int { return cmp.Or(s.Width, 80) }
+// leastWidth is the narrowest that text is: no table fits in less.
+const leastWidth = 60
+
+func (s Style) columns() int { return max(cmp.Or(s.Width, 80), leastWidth) }
 
 // Result is what every command ends with.
 type Result interface {

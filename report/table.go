@@ -166,7 +166,7 @@ func line(cells []string, width []int, limit int) string {
 			b.WriteString(foldCell(margin, cell, limit)[end:])
 			end = limit
 		case column+2+n > limit && end > 0:
-			b.WriteString("\n" + fold(apart, cell, limit))
+			b.WriteString("\n" + foldCell(apart, cell, limit))
 			end = limit
 		default:
 			if end > column {
@@ -186,7 +186,8 @@ func line(cells []string, width []int, limit int) string {
 func foldCell(margin, cell string, limit int) string {
 	before, after, arrow := strings.Cut(cell, " -> ")
 	room := limit - len(margin)
-	if arrow && utf8.RuneCountInString(before) <= room &&
+	if arrow && utf8.RuneCountInString(cell) > room &&
+		utf8.RuneCountInString(before) <= room &&
 		utf8.RuneCountInString("-> "+after) <= room {
 		return margin + before + "\n" + margin + "-> " + after
 	}
