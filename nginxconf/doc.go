@@ -41,6 +41,7 @@ type Config struct {
 	// in the order of the files; a directive that gives several addresses
 	// gives one Listen for each
 	Listens []Listen
+	Unix    int // directives that listen on a Unix socket, which give no Listen
 	Binds   []Bind
 	// every file that was read, the main file first; absolute, below
 	// Options.Root

@@ -126,6 +126,7 @@ func (l *loader) listen(module string, d *directive) []Listen {
 		return nil
 	}
 	if e.unix {
+		l.config.Unix++
 		return nil
 	}
 	if e.first == 0 && module == "http" {

@@ -18,6 +18,7 @@
 package report
 
 import (
+	"cmp"
 	"io"
 	"slices"
 	"time"
@@ -49,6 +50,8 @@ type Plan struct {
 	Next   string        // the command line that applies this plan; "" where there is none
 	Proof  *Proof        // what a kernel says to it; nil if none was asked
 	Seen   *routing.Seen // what packets showed; nil if nobody looked
+	// of each outcome with what is installed now; nil if that is its Before
+	Now []routing.Way
 }
 
 // Proof is what a kernel says to a plan.
@@ -163,6 +166,11 @@ type Style struct {
 	Color bool
 	Width int // columns; 0 is 80
 }
+
+// leastWidth is the narrowest that text is: no table fits in less.
+const leastWidth = 60
+
+func (s Style) columns() int { return max(cmp.Or(s.Width, 80), leastWidth) }
 
 // Result is what every command ends with.
 type Result interface {

@@ -256,9 +256,9 @@ func TestMarkdown(t *testing.T) {
 		listener("192.0.2.9", 80))
 	got := written(t, "markdown", p)
 	want := "# Return routes for NGINX on `web1`\n\n" +
-		"6 changes to make 2 of 3 listeners reply the way their requests come in; " +
-		"without lasthop none of these does. Unresolved: 1; the " +
-		"findings say what is missing.\n"
+		"6 changes: 2 of 3 listeners will reply the way their requests come in. " +
+		"Without lasthop, 2 do not. 1 listener is unresolved: the findings say " +
+		"what lasthop must know. Findings: 1 warning.\n"
 	if !strings.HasPrefix(got, want) {
 		t.Errorf("begins\n%s\nwant\n%s", got, want)
 	}
@@ -327,7 +327,7 @@ func TestProofFormats(t *testing.T) {
 		"html":     `<ul class="lines"><li><code>after, 10.0.1.100 to 198.51.100.1: eth0, not eth1</code></li></ul>`,
 		"markdown": "\nDifferences:\n\n- `after, 10.0.1.100 to 198.51.100.1: eth0, not eth1`\n",
 	} {
-		if out := written(t, format, p); !strings.Contains(out, "do not apply this") {
+		if out := written(t, format, p); !strings.Contains(out, "Do not apply this") {
 			t.Errorf("%s does not warn", format)
 		}
 		if out := written(t, format, p); !strings.Contains(out, want) {
@@ -535,6 +535,49 @@ func TestShorten(t *testing.T) {
 	}
 }
 
+// copied are the lines that are commands, which stay whole so that they can be
+// copied.
+var copied = regexp.MustCompile(`^[ +~-] (ip|tc|lasthop|last-hop listener) `)
+
+// wantWidth holds the lines of a text to 80 columns.
+func wantWidth(t *testing.T, r Result) {
+	t.Helper()
+	for line := range strings.Lines(textOf(t, r, Style{})) {
+		line = strings.TrimSuffix(line, "\n")
+		if n := utf8.RuneCountInString(line); n > 80 && !copied.MatchString(line) {
+			t.Errorf("%T: %d columns: %s", r, n, line)
+		}
+		if strings.TrimRight(line, " ") != line {
+			t.Errorf("%T: blanks at the end: %q", r, line)
+		}
+	}
+}
+
+// TestHostileWidth: 80 columns whatever names and messages are.
+func TestHostileWidth(t *testing.T) {
+	p := hostilePlan(t)
+	p.Next, p.Digest = "lasthop apply", strings.Repeat("d", 64)
+	all := strings.Repeat("0123456789/", 20)
+	for i := range p.Plan.Findings {
+		p.Plan.Findings[i].Hint = "" // a command in it stays whole
+	}
+	c := Check{Head: p.Head, Plan: p.Plan, Diff: p.Diff}
+	verdicts := []Verdict{Symmetric, Asymmetric, NotKnown, NoGateway, NotHereWrong}
+	for i, o := range p.Plan.Outcomes {
+		c.Checks = append(c.Checks, Checked{Outcome: o, Now: o.Before, Want: all,
+			Verdict: verdicts[i%5],
+			Wrong:   []WrongClient{{Now: o.Before, Want: o.After}}})
+	}
+	s := makeStatus(t)
+	s.Plan, s.Wrong, s.Detector, s.Host, s.Lasthop = p.Plan, hostileNames, all, all, all
+	s.Masters[0].Conf, s.Last.Cause, s.Last.Error = all, all, all
+	s.LastHop.Hops[0].Link, s.LastHop.Hops[0].StandIn = all, all
+	a := Apply{Plan: p, Done: p.Diff.Ops(), Checks: c.Checks}
+	for _, r := range []Result{p, c, s, a} {
+		wantWidth(t, r)
+	}
+}
+
 // TestTextWidth: 80 columns also for the longest addresses, gateways, ports and
 // names of links.
 func TestTextWidth(t *testing.T) {
@@ -554,16 +597,8 @@ func TestTextWidth(t *testing.T) {
 	p.Host, p.Inputs[0].File = strings.Repeat("host.", 12)+"org",
 		"/etc/nginx/sites-enabled/"+strings.Repeat("x", 40)
 	p.Inputs[1].Main = true
+	wantWidth(t, p)
 	out := textOf(t, p, Style{})
-	for line := range strings.Lines(out) {
-		if n := utf8.RuneCountInString(strings.TrimRight(line, "\n")); n > 80 &&
-			!strings.HasPrefix(line, "  ip ") {
-			t.Errorf("%d columns: %s", n, line)
-		}
-		if strings.TrimRight(line, " \n") != strings.TrimRight(line, "\n") {
-			t.Errorf("blanks at the end: %q", line)
-		}
-	}
 	for _, part := range []string{"2001:db8:aaaa:bbbb:cccc:dddd:eeee:ffff", "enp129s0f1np1.7",
 		"60000-60009/udp"} {
 		if !strings.Contains(out, part) {

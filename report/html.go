@@ -31,7 +31,6 @@ var functions = template.FuncMap{
 	"next": func(i int) int { return i + 1 }, "notRebuilt": (*Proof).notRebuilt,
 	"oneLine": oneLine, "origin": origin, "phase": phaseTitle, "port": routing.Outcome.PortName,
 	"shell": routing.Op.Command, "short": short, "some": some, "stepName": stepName,
-	"ways": ways,
 }
 
 // frame is what every HTML page has: head, title, verdict, numbers, the drawing
@@ -72,6 +71,7 @@ type planPage struct {
 type listenerRow struct {
 	routing.Outcome
 	Seen, Tone string
+	Ways       []string // before and after
 }
 
 // names are a few names to show, and the rest for those who want them.
@@ -101,10 +101,11 @@ type severityGroup struct {
 // from elsewhere, and none is needed to read it.
 func (p Plan) HTML(w io.Writer) error {
 	all := bundles(p.Plan)
-	sight := sightings(p.Seen)
+	sight, near := sightings(p.Seen), movesOf(p.Plan)
 	rows := mapped(byAddress(p.Plan.Outcomes), func(o routing.Outcome) listenerRow {
 		color, words := sight(o)
-		return listenerRow{o, words, map[string]string{red: "bad", yellow: "warn"}[color]}
+		tone := map[string]string{red: "bad", yellow: "warn"}[color]
+		return listenerRow{o, words, tone, near.ways(o)}
 	})
 	page := planPage{p.frame(all), rows, p.Seen != nil, pathRows(all),
 		nearby(p.Plan.Moves), p.Proof, p.Diff.Ops(), p.Back.Ops(), p.Next}
@@ -116,14 +117,8 @@ func (p Plan) frame(all []bundle) frame {
 	f := newFrame("Return routes for NGINX on "+cmp.Or(p.Host, "this host"), p.Head, all,
 		p.Plan.Findings)
 	f.Undrawn, f.Statuses = undrawn(p.Plan.Outcomes), statusTiles(p.Plan.Outcomes)
-	f.Verdict, f.Tone = p.verdict(), "good"
+	f.Verdict, f.Tone = p.verdict()
 	n := bySeverity(p.Plan.Findings)
-	switch {
-	case n[routing.Error] > 0 || p.Proof.Differs():
-		f.Tone = "bad"
-	case n[routing.Warning] > 0 || byStatus(p.Plan.Outcomes)[routing.Unresolved] > 0:
-		f.Tone = "warn"
-	}
 	f.Facts = append(f.Facts, fact{"Digest of the plan", p.Digest})
 	if p.Seen != nil {
 		f.Facts = append(f.Facts, fact{"Packets", looked(p.Seen)})
@@ -225,14 +220,12 @@ func namesOf(all []string, shown int) names {
 }
 
 // ways tells the ways before and after of one listener, in the words of fate.
-func ways(o routing.Outcome) []string {
+func (m pathMoves) ways(o routing.Outcome) []string {
 	switch {
 	case o.Status == routing.LocalOnly, o.Status == routing.Off:
-		return []string{"-", fate(o)}
-	case routed(o) && sameWay(o.Before, o.After):
-		return []string{o.Before.String(), "same, for every client"}
+		return []string{"-", m.fate(o)}
 	case sameWay(o.Before, o.After):
-		return []string{o.Before.String(), "as before"}
+		return []string{o.Before.String(), m.same(o)}
 	}
 	return []string{o.Before.String(), o.After.String()}
 }

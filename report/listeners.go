@@ -9,7 +9,10 @@ import (
 )
 
 // endOf is an address with what becomes of its replies.
-type endOf struct{ addr, link, status, way, color, seen string }
+type endOf struct {
+	addr, link, status, way, color, seen string
+	mark                                 byte
+}
 
 // group is a row of the table of listeners: all ports of one address with the
 // same fate.
@@ -40,10 +43,19 @@ func (g *groups) add(o routing.Outcome, end endOf) {
 	}
 }
 
-// shown returns the rows; of very many, the first ones and those that need
-// attention (red or yellow), and how many are left out.
+// shown returns the rows, those with a problem (red) first; of very many, the
+// first ones and those that need attention (red or yellow), and how many are
+// left out.
 func (g groups) shown() (rows []*group, left int) {
-	for i, x := range g.list {
+	good := func(x *group) int {
+		if x.color == red {
+			return 0
+		}
+		return 1
+	}
+	list := slices.SortedStableFunc(slices.Values(g.list),
+		func(a, b *group) int { return good(a) - good(b) })
+	for i, x := range list {
 		if i >= maxRows && len(g.list) > maxRows+1 &&
 			(x.color == "" || x.color == green || len(rows) >= 2*maxRows) {
 			left++
@@ -65,6 +77,7 @@ func (g groups) write(t *page) {
 	for _, x := range shown {
 		r := newRow(x.color, x.addr, some(x.ports, 3), dash(Escape(x.link)), x.status,
 			Escape(x.way))
+		r.mark = x.mark
 		if seen {
 			r.cells = slices.Insert(r.cells, 4, dash(x.seen))
 		}
@@ -83,17 +96,21 @@ func dash(s string) string {
 	return s
 }
 
-func (t *page) listeners(outcomes []routing.Outcome, seen *routing.Seen) {
-	t.heading("Listeners (%d)", len(outcomes))
-	outcomeGroups(outcomes, seen).write(t)
+func (t *page) listeners(p Plan) {
+	t.heading("Listeners (%d)", len(p.Plan.Outcomes))
+	if len(p.Plan.Outcomes) > 0 {
+		p.groups().write(t)
+	}
 }
 
-func outcomeGroups(outcomes []routing.Outcome, seen *routing.Seen) groups {
-	g, words := groups{index: map[string]*group{}}, sightings(seen)
-	for _, o := range outcomes {
+// groups are the rows of the table of listeners.
+func (p Plan) groups() groups {
+	g, words := groups{index: map[string]*group{}}, sightings(p.Seen)
+	near, marks := movesOf(p.Plan), p.marks()
+	for i, o := range p.Plan.Outcomes {
 		color, seen := words(o)
-		g.add(o, endOf{o.Addr.String(), o.Link, string(o.Status), fate(o),
-			louder(statusColor(o), color), seen})
+		g.add(o, endOf{o.Addr.String(), o.Link, string(o.Status), near.fate(o),
+			louder(statusColor(o), color), seen, marks[i]})
 	}
 	return g
 }
@@ -121,24 +138,68 @@ func routed(o routing.Outcome) bool {
 	return o.Status == routing.Ready || o.Status == routing.Armed
 }
 
-// fate tells the way of the replies, before and after.
-func fate(o routing.Outcome) string {
+// pathMoves says for each path, by Outcome.Path, which clients nearby are
+// answered another way.
+type pathMoves map[int]string
+
+// movesOf returns the moves of the clients nearby: "replies to other LANs move
+// here" if all of them leave by the path from now on.
+func movesOf(p routing.Plan) pathMoves {
+	who := map[routing.Class]string{routing.ClassOnLink: "its own LAN",
+		routing.ClassOtherLAN:  "other LANs",
+		routing.ClassStatic:    "clients behind static routes",
+		routing.ClassHostLocal: "containers and VMs of this host",
+		routing.ClassBanned:    "banned clients",
+		routing.ClassRule:      "clients that a rule names",
+		routing.ClassSelf:      "this host", routing.ClassRouter: "the gateway",
+		routing.ClassHalfOpen: "clients that wait for an answer"}
+	out := pathMoves{}
+	for i, path := range p.Paths {
+		var classes []string
+		where := " move here"
+		for _, m := range nearby(p.Moves) {
+			if m.Link != path.Link || !slices.Equal(m.Listeners, path.Prefixes) {
+				continue
+			}
+			if m.After.Link != path.Link {
+				where = " move, too"
+			}
+			if name := who[m.Class]; !slices.Contains(classes, name) {
+				classes = append(classes, name)
+			}
+		}
+		if len(classes) > 0 {
+			out[i+1] = "replies to " + some(classes, 3) + where
+		}
+	}
+	return out
+}
+
+// fate tells the way of the replies to clients behind a router, before and
+// after, and which others move.
+func (m pathMoves) fate(o routing.Outcome) string {
 	switch {
 	case o.Status == routing.LocalOnly:
 		return "this host or link; no gateway involved"
 	case o.Status == routing.Off:
-		return "lasthop leaves these replies alone"
+		return fmt.Sprintf("left alone (%s)", o.Reason)
 	case o.Status == routing.Unresolved && sameWay(o.Before, o.After):
 		return fmt.Sprintf("%s (%s)", o.Before, o.Reason)
 	case o.Status == routing.Unresolved:
 		return fmt.Sprintf("%s -> %s (%s)", o.Before, o.After, o.Reason)
-	case routed(o) && sameWay(o.Before, o.After):
-		// it changes for those that main knows another way to
-		return o.After.String() + ", for every client"
 	case sameWay(o.Before, o.After):
-		return o.After.String() + ", as before"
+		return o.After.String() + " (" + m.same(o) + ")"
 	}
 	return o.Before.String() + " -> " + o.After.String()
+}
+
+// same says what stays as it is, and what does not, for a listener whose
+// clients behind a router are answered as before.
+func (m pathMoves) same(o routing.Outcome) string {
+	if near := m[o.Path]; near != "" && routed(o) {
+		return "unchanged off-link; " + near
+	}
+	return "unchanged"
 }
 
 // sameWay says whether packets leave alike; the table that says so does not
@@ -164,7 +225,7 @@ func (t *page) checks(checks []Checked, seen *routing.Seen) {
 		}
 		loud, seen := words(c.Outcome)
 		g.add(c.Outcome, endOf{c.Addr.String(), c.Link, string(c.Verdict), now(c),
-			louder(color, loud), seen})
+			louder(color, loud), seen, 0})
 	}
 	g.write(t)
 }
@@ -172,7 +233,7 @@ func (t *page) checks(checks []Checked, seen *routing.Seen) {
 func now(c Checked) string {
 	switch {
 	case c.Verdict == NoGateway || c.Verdict == NotAsked:
-		return fate(c.Outcome)
+		return pathMoves{}.fate(c.Outcome)
 	case len(c.Wrong) > 0:
 		w := c.Wrong[0]
 		text := fmt.Sprintf("to %s by %s, not %s", w.Addr, w.Now, w.Want)

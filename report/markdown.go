@@ -23,7 +23,8 @@ const plainText = `^(?:->|[\pL\pN]+(?:_[\pL\pN]+)*|[ ,.;:/()%='"+-])*$`
 // name in a code span.
 func (p Plan) Markdown(w io.Writer) error {
 	m := &markdown{plain: regexp.MustCompile(plainText)}
-	m.printf("# Return routes for NGINX on %s\n\n%s\n", m.code(p.Host), m.prose(p.verdict()))
+	verdict, _ := p.verdict()
+	m.printf("# Return routes for NGINX on %s\n\n%s\n", m.code(p.Host), m.prose(verdict))
 	m.table("", "")
 	m.row("Host", m.code(p.Host)+", Linux "+m.code(p.Kernel))
 	m.row("Time", utc(p.Time))
@@ -33,7 +34,7 @@ func (p Plan) Markdown(w io.Writer) error {
 	if p.Seen != nil {
 		m.row("Packets", looked(p.Seen))
 	}
-	m.listeners(p.Plan.Outcomes, p.Seen)
+	m.listeners(p)
 	m.paths(bundles(p.Plan))
 	m.moves(nearby(p.Plan.Moves))
 	m.proof(p.Proof)
@@ -96,17 +97,17 @@ func (m *markdown) prose(s string) string {
 	return m.code(s)
 }
 
-func (m *markdown) listeners(outcomes []routing.Outcome, seen *routing.Seen) {
-	m.printf("\n## Listeners (%s)\n\n%s.\n", number(len(outcomes)),
-		statuses(outcomes))
+func (m *markdown) listeners(p Plan) {
+	m.printf("\n## Listeners (%s)\n\n%s.\n", number(len(p.Plan.Outcomes)),
+		statuses(p.Plan.Outcomes))
 	row := func(addr, ports, link, status, sight, way string) []string {
-		if seen == nil {
+		if p.Seen == nil {
 			return []string{addr, ports, link, status, way}
 		}
 		return []string{addr, ports, link, status, sight, way}
 	}
 	m.table(row("Address", "Port", "Interface", "Status", "Seen", "Replies leave by")...)
-	rows, left := outcomeGroups(outcomes, seen).shown()
+	rows, left := p.groups().shown()
 	for _, x := range rows {
 		m.row(row(m.code(x.addr), some(x.ports, 3), m.code(x.link), x.status,
 			m.prose(x.seen), m.prose(x.way))...)

@@ -257,7 +257,7 @@ func (m Migration) Text(w io.Writer, s Style) error {
 	t.wrap("", m.verdict())
 	m.Since.text(t)
 	t.virtuals(m.Rows)
-	t.findings(m.Findings)
+	t.findings("Findings", m.Findings)
 	t.steps(m.Steps)
 	t.printf("\nNothing was changed.\n")
 	return t.writeTo(w)

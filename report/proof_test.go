@@ -42,7 +42,8 @@ What of the host could not be rebuilt:
 		}), `
 Not as planned, says the kernel (Linux 6.18.0): 1 address, 3 client groups,
 before and after: 6 answers, 1 difference
-  after, 10.0.1.100 to 198.51.100.1: eth0 via 10.0.0.1, table main, not eth1 via 10.0.1.1, table 20431
+  after, 10.0.1.100 to 198.51.100.1: eth0 via 10.0.0.1, table main, not eth1 via
+  10.0.1.1, table 20431
 What of the host could not be rebuilt, and may be the reason:
   link eth1 up mtu 1500 group 0: invalid argument
 `},

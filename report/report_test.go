@@ -8,7 +8,6 @@ import (
 	"strings"
 	"testing"
 	"time"
-	"unicode/utf8"
 
 	"github.com/google/go-cmp/cmp"
 
@@ -70,17 +69,33 @@ func textOf(t *testing.T, r Result, s Style) string {
 	return b.String()
 }
 
+// planVerdict begins and ends the text of the plan.
+const planVerdict = `10 changes: 3 of 4 listeners will reply the way their requests come in. Without
+lasthop, 2 do not, and 1 does not for all clients. 1 listener is unresolved: the
+findings say what lasthop must know. Findings: 1 warning.
+`
+
 func TestPlanText(t *testing.T) {
 	p := makePlan(t, listener("10.0.1.100", 80), listener("10.0.1.100", 443),
 		listener("10.0.0.10", 80), listener("192.0.2.9", 80))
 	want := `lasthop plan on web1, Linux 6.1.0
 from /etc/nginx/nginx.conf and 1 included file
 
+` + planVerdict + `Marks: ~ changes, + is new, - is removed, none: stays as it is. Replies to
+clients behind a router: without lasthop -> with this plan.
+
 Listeners (4)
   ADDRESS     PORT     LINK  STATUS      REPLIES LEAVE BY
-  10.0.1.100  80, 443  eth1  ready       eth0 via 10.0.0.1 -> eth1 via 10.0.1.1
-  10.0.0.10   80       eth0  ready       eth0 via 10.0.0.1, for every client
   192.0.2.9   80       -     unresolved  eth0 via 10.0.0.1 (no-owner)
+~ 10.0.1.100  80, 443  eth1  ready       eth0 via 10.0.0.1 -> eth1 via 10.0.1.1
+~ 10.0.0.10   80       eth0  ready       eth0 via 10.0.0.1 (unchanged off-link;
+                                         replies to other LANs move here)
+
+Findings (1)
+  warning: no-owner: 192.0.2.9
+    192.0.2.9 is on no interface and in no uplink's prefix
+    at: nginx.conf:3
+    do: name the interface: --address 192.0.2.9=IF
 
 Paths (2)
   eth0  IPv4  10.0.0.1, from main's default  table 20812 for 10.0.0.0/24
@@ -90,9 +105,10 @@ Paths (2)
 	if !strings.HasPrefix(got, want) {
 		t.Errorf("begins\n%s\nwant\n%s", got, want)
 	}
-	for _, part := range []string{"  ip rule add pref 5199 from 10.0.1.0/24 iif lo " +
-		"lookup 20431 protocol 76\n",
-		"Nothing was changed. To do exactly this:\n  lasthop apply --expect sha256:", "do: "} {
+	for _, part := range []string{"+ ip rule add pref 5199 from 10.0.1.0/24 iif lo " +
+		"lookup 20431 protocol 76\n", "~ ip link set dev eth1 group 76\n",
+		"\n\n" + planVerdict + "Nothing was changed. To do exactly this:\n" +
+			"  lasthop apply --expect sha256:"} {
 		if !strings.Contains(got, part) {
 			t.Errorf("lacks %q:\n%s", part, got)
 		}
@@ -110,13 +126,7 @@ Paths (2)
 func TestPlanWidth(t *testing.T) {
 	p := makePlan(t, listener("10.0.1.100", 80), listener("2001:db8:1::100", 80),
 		listener("192.0.2.9", 80))
-	for line := range strings.Lines(textOf(t, p, Style{})) {
-		line = strings.TrimRight(line, "\n")
-		if command := strings.HasPrefix(line, "  ip "); !command &&
-			utf8.RuneCountInString(line) > 80 {
-			t.Errorf("%d columns: %s", utf8.RuneCountInString(line), line)
-		}
-	}
+	wantWidth(t, p)
 }
 
 func TestNothingNeeded(t *testing.T) {
@@ -124,7 +134,7 @@ func TestNothingNeeded(t *testing.T) {
 		"addr add 10.0.0.10/24 dev eth0\nroute add default via 10.0.0.1 dev eth0\n",
 		listener("10.0.0.10", 80))
 	got := textOf(t, p, Style{})
-	if n := strings.Count(got, "othing"); n != 2 { // the path, and the end
+	if n := strings.Count(got, "othing"); n != 3 { // the path, and both verdicts
 		t.Errorf("says %d times that nothing is needed:\n%s", n, got)
 	}
 	if !strings.HasSuffix(got,
@@ -145,7 +155,7 @@ func TestManyListeners(t *testing.T) {
 		t.Errorf("%d lines for 201 listeners", lines)
 	}
 	for _, part := range []string{"192.0.2.9", "unresolved",
-		"… and 160 more addresses; all of them with -o json"} {
+		"… and 161 more addresses; all of them with -o json"} {
 		if !strings.Contains(got, part) {
 			t.Errorf("lacks %q:\n%s", part, got)
 		}

@@ -43,7 +43,7 @@ func TestSeenFormats(t *testing.T) {
 			"| Address | Port | Interface | Status | Seen | Replies leave by |\n" +
 			"|---|---|---|---|---|---|\n" +
 			"| `10.0.1.100` | 443 | `eth1` | ready | ASYMMETRIC, DARK | eth0 via 10.0.0.1 -> eth1 via 10.0.1.1 |\n" +
-			"| `10.0.0.10` | 80 | `eth0` | ready | no packets | eth0 via 10.0.0.1, for every client |",
+			"| `10.0.0.10` | 80 | `eth0` | ready | no packets | eth0 via 10.0.0.1 (unchanged off-link; replies to other LANs move here) |",
 		"csv": `address,port,last_port,transport,context,listen,servers,origins,interface,status,reason,before_type,before_interface,before_gateway,before_table,before_more,after_type,after_interface,after_gateway,after_table,after_more,seen_verdict,seen_outcome
 10.0.1.100,443,,tcp,http,10.0.1.100,www.example.org example.org,nginx.conf:3,eth1,ready,,,eth0,10.0.0.1,254,,,eth1,10.0.1.1,20431,,asymmetric,dark
 2001:db8:1::100,443,,tcp,http,2001:db8:1::100,www.example.org example.org,nginx.conf:3,eth1,ready,,,eth0,2001:db8::1,254,,,eth1,2001:db8:1::1,20431,,symmetric,works
@@ -82,7 +82,7 @@ func TestSeenOfMany(t *testing.T) {
 	p.Seen = &routing.Seen{Listeners: []routing.SeenListener{
 		seenOf(far.Addr.String(), routing.WayUnanswered, routing.WayDark)}}
 	for format, want := range map[string]string{
-		"text":     fmt.Sprintf("  %s  ", far.Addr),
+		"text":     fmt.Sprintf("~ %s  ", far.Addr),
 		"markdown": fmt.Sprintf("| `%s` | 443 |", far.Addr)} {
 		var lines []string
 		for line := range strings.Lines(written(t, format, p)) {

@@ -59,7 +59,7 @@ func TestStatusSchema(t *testing.T) {
 }
 
 func TestStatusTextOrder(t *testing.T) {
-	text := textOf(t, makeStatus(t), Style{})
+	text := strings.Join(strings.Fields(textOf(t, makeStatus(t), Style{})), " ")
 	from := 0
 	for _, want := range []string{"NOT in sync", "first thing", "second thing", "4711",
 		"1 draining", "/srv/b.conf", "Listeners (2)", "Last change", "reload of NGINX 4711",

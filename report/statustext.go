@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"io"
 	"slices"
+	"strings"
 	"time"
 
 	"lasthop/routing"
@@ -23,23 +24,25 @@ func (s Status) Text(w io.Writer, style Style) error {
 	}
 	t.printf("%s: %s\n", t.paint(bold, "lasthop"), state)
 	for _, sentence := range s.Wrong {
-		t.wrap("  ", t.paint(red, Escape(sentence)))
+		t.wrapIn(red, "  ", Escape(sentence))
 	}
-	t.printf("%s, on %s, running since %s, last look %s\n", Escape(s.Lasthop), Escape(s.Host),
-		stamp(s.Started), stamp(s.Synced))
+	t.wrap("", fmt.Sprintf("%s, on %s, running since %s, last look %s", Escape(s.Lasthop),
+		Escape(s.Host), stamp(s.Started), stamp(s.Synced)))
+	t.findings("Findings", slices.DeleteFunc(slices.Clone(s.Plan.Findings),
+		func(f routing.Finding) bool {
+			return f.Severity == routing.Info && f.Code != "not-loaded"
+		}))
 	t.masters(s)
 	t.listening(s.Plan.Outcomes)
 	t.paths(s.Plan.Paths)
 	writeLastHop(t, s.LastHop)
 	t.changes("Missing in the kernel", s.Diff.Ops())
 	t.lastChange(s.Last)
-	t.findings(slices.DeleteFunc(slices.Clone(s.Plan.Findings), func(f routing.Finding) bool {
-		return f.Severity == routing.Info && f.Code != "not-loaded"
-	}))
 	c := s.Counts
-	t.printf("\n%s, %s, %s, %s, %s, %s\n", count(c.Syncs, "sync"), count(c.Changes, "change"),
-		count(c.Heals, "heal"), count(c.Fights, "fight"),
-		count(c.Errors, "error"), count(c.Reloads, "load")+" of NGINX")
+	t.printf("\n")
+	t.wrap("", strings.Join([]string{count(c.Syncs, "sync"), count(c.Changes, "change"),
+		count(c.Heals, "heal"), count(c.Fights, "fight"), count(c.Errors, "error"),
+		count(c.Reloads, "load") + " of NGINX"}, ", "))
 	if !s.InSync || s.Asks() {
 		t.command("To see it from the kernel's side", "lasthop check")
 	}
@@ -97,10 +100,11 @@ func byStatus(outcomes []routing.Outcome) map[routing.Status]int {
 	return counted(outcomes, func(o routing.Outcome) routing.Status { return o.Status })
 }
 
+func countedStatus(n int, s routing.Status) string { return number(n) + " " + string(s) }
+
 // statuses counts outcomes: "3 ready, 1 unresolved".
 func statuses(outcomes []routing.Outcome) string {
-	say := func(n int, s routing.Status) string { return number(n) + " " + string(s) }
-	return cmp.Or(kinds(byStatus(outcomes), say, routing.Ready, routing.Armed,
+	return cmp.Or(kinds(byStatus(outcomes), countedStatus, routing.Ready, routing.Armed,
 		routing.Unresolved, routing.Unchanged, routing.LocalOnly, routing.Off), "none")
 }
 
@@ -111,7 +115,7 @@ func (t *page) lastChange(c Change) {
 	}
 	t.changes("Last change, "+stamp(c.Time)+", "+Escape(c.Cause), c.Done)
 	if c.Error != "" {
-		t.wrap("  failed: ", t.paint(red, Escape(c.Error)))
+		t.wrapIn(red, "  failed: ", Escape(c.Error))
 	}
 }
 

@@ -1,7 +1,6 @@
 package report
 
 import (
-	"cmp"
 	"fmt"
 	"io"
 	"iter"
@@ -69,7 +68,8 @@ func (p *page) paint(code, text string) string {
 
 // heading begins a part of the report.
 func (p *page) heading(format string, args ...any) {
-	p.printf("\n%s\n", p.paint(bold, fmt.Sprintf(format, args...)))
+	p.printf("\n")
+	p.wrapIn(bold, "", fmt.Sprintf(format, args...))
 }
 
 // command names a command line and what it is for, if there is one.
@@ -83,20 +83,29 @@ func (p *page) command(purpose, line string) {
 type row struct {
 	cells []string
 	color string
+	mark  byte // in the margin; 0 for none
 }
 
-func newRow(color string, cells ...string) row { return row{cells, color} }
+func newRow(color string, cells ...string) row { return row{cells: cells, color: color} }
 
-// table writes rows in aligned columns. What does not fit beside the others
-// goes to a line of its own: a last cell, and one that is wider than what fit
-// left of its column.
+// table writes rows in aligned columns, and no line is wider than the page. A
+// last cell that does not fit is folded in its column if that is wide enough.
+// Other cells that do not fit get lines of their own.
 func (p *page) table(rows []row) {
-	limit := cmp.Or(p.style.Width, 80)
+	limit := p.style.columns()
 	width := widths(rows)
 	fit(width[:max(0, len(width)-1)], rows, limit)
 	for _, r := range rows {
-		p.printf("%s\n", p.paint(r.color, line(r.cells, width, limit)))
+		p.printf("%s\n", p.paint(r.color, marked(r.mark, line(r.cells, width, limit))))
 	}
+}
+
+// marked writes a mark into the margin of a line.
+func marked(mark byte, line string) string {
+	if mark == 0 {
+		return line
+	}
+	return string(mark) + line[1:]
 }
 
 func widths(rows []row) []int {
@@ -138,15 +147,26 @@ func fit(width []int, rows []row, limit int) {
 
 // line writes cells beginning at their columns.
 func line(cells []string, width []int, limit int) string {
-	const apart = "      " // before a cell that does not fit
+	const (
+		apart = "      " // before a cell that does not fit
+		least = 32       // columns of a last cell that is folded
+	)
 	var b strings.Builder
+	for len(cells) > 0 && cells[len(cells)-1] == "" {
+		cells = cells[:len(cells)-1]
+	}
 	column, end := 0, 0 // where the column of the cell begins, where the line ends
 	for i, cell := range cells {
 		n := utf8.RuneCountInString(cell)
 		switch {
 		case cell == "":
+		case column+2+n > limit && end <= column && (i == 0 ||
+			i == len(cells)-1 && column+2+least <= limit):
+			margin := strings.Repeat(" ", column+2)
+			b.WriteString(foldCell(margin, cell, limit)[end:])
+			end = limit
 		case column+2+n > limit && end > 0:
-			b.WriteString("\n" + fold(apart, cell, limit))
+			b.WriteString("\n" + foldCell(apart, cell, limit))
 			end = limit
 		default:
 			if end > column {
@@ -161,18 +181,58 @@ func line(cells []string, width []int, limit int) string {
 	return b.String()
 }
 
-// wrap breaks a sentence into lines; the first begins with first, the others
-// are indented by as much.
-func (p *page) wrap(first, sentence string) {
-	p.printf("%s\n", fold(first, sentence, cmp.Or(p.style.Width, 80)))
+// foldCell is fold, but breaks a cell "before -> after" at its arrow if that
+// makes two lines.
+func foldCell(margin, cell string, limit int) string {
+	before, after, arrow := strings.Cut(cell, " -> ")
+	room := limit - len(margin)
+	if arrow && utf8.RuneCountInString(cell) > room &&
+		utf8.RuneCountInString(before) <= room &&
+		utf8.RuneCountInString("-> "+after) <= room {
+		return margin + before + "\n" + margin + "-> " + after
+	}
+	return fold(margin, cell, limit)
 }
 
+// proseWidth is the widest that sentences are: longer lines are hard to read.
+const proseWidth = 100
+
+// wrap breaks a sentence into lines; the first begins with first, the others
+// are indented by as much.
+func (p *page) wrap(first, sentence string) { p.wrapIn("", first, sentence) }
+
+// wrapIn is wrap in a color.
+func (p *page) wrapIn(color, first, sentence string) {
+	p.printf("%s\n", p.paint(color, fold(first, sentence, min(p.style.columns(), proseWidth))))
+}
+
+// writeRemedy is wrap for what is copied: no word is broken, however long it
+// is.
+func writeRemedy(p *page, first, remedy string) {
+	limit := min(p.style.columns(), proseWidth)
+	p.printf("%s\n", foldWords(first, strings.Fields(remedy), limit))
+}
+
+// fold breaks a sentence into lines of at most limit columns, and words that
+// are longer than a line.
 func fold(first, sentence string, limit int) string {
+	room := max(1, limit-utf8.RuneCountInString(first))
+	var words []string
+	for _, word := range strings.Fields(sentence) {
+		for rest := []rune(word); len(rest) > 0; {
+			n := min(room, len(rest))
+			words, rest = append(words, string(rest[:n])), rest[n:]
+		}
+	}
+	return foldWords(first, words, limit)
+}
+
+func foldWords(first string, words []string, limit int) string {
 	indent := "\n" + strings.Repeat(" ", utf8.RuneCountInString(first))
 	var b strings.Builder
 	b.WriteString(first)
 	end := utf8.RuneCountInString(first)
-	for i, word := range strings.Fields(sentence) {
+	for i, word := range words {
 		n := utf8.RuneCountInString(word)
 		switch {
 		case i > 0 && end+1+n > limit:

@@ -11,80 +11,61 @@ import (
 	"lasthop/routing"
 )
 
-// Text writes the plan for people: what becomes of each listener, the paths,
-// the changes, what to know, what to do next.
+// Text writes the plan for people: the verdict, what becomes of each listener,
+// the problems, the paths, the changes, what to know, and the verdict again
+// with what to do next. Problems stand in front of the changes, which may be
+// long.
 func (p Plan) Text(w io.Writer, s Style) error {
 	t := &page{style: s}
 	t.head("plan", p.Head)
-	t.listeners(p.Plan.Outcomes, p.Seen)
+	writeVerdict(t, p)
+	writeLegend(t, p)
+	t.listeners(p)
+	problems, notes := split(p.Plan.Findings)
+	t.findings("Findings", problems)
 	t.paths(p.Plan.Paths)
 	t.moves(p.Plan.Moves)
-	t.changes("Changes", p.Diff.Ops())
-	t.findings(p.Plan.Findings)
+	writePlanned(t, p)
+	t.findings("Notes", notes)
 	t.proof(p.Proof)
-	t.planEnd(p)
+	writeVerdict(t, p)
+	writeEnd(t, p)
 	return t.writeTo(w)
 }
 
-func (t *page) planEnd(p Plan) {
+func writeVerdict(t *page, p Plan) {
+	sentence, tone := p.verdict()
 	t.printf("\n")
+	t.wrapIn(map[string]string{"good": green, "warn": yellow, "bad": red}[tone], "", sentence)
+}
+
+// writeLegend explains the marks of rows and the arrow between ways, if there
+// are any.
+func writeLegend(t *page, p Plan) {
+	var parts []string
+	if !p.Diff.Empty() {
+		parts = append(parts,
+			"Marks: ~ changes, + is new, - is removed, none: stays as it is.")
+	}
+	if slices.ContainsFunc(p.Plan.Outcomes, func(o routing.Outcome) bool {
+		return !sameWay(o.Before, o.After)
+	}) {
+		parts = append(parts, "Replies to clients behind a router: without lasthop -> "+
+			"with this plan.")
+	}
+	if len(parts) > 0 {
+		t.wrap("", strings.Join(parts, " "))
+	}
+}
+
+func writeEnd(t *page, p Plan) {
 	switch {
-	case p.Diff.Empty() && len(p.Plan.State.Rules) == 0:
-		t.wrap("", nothingNeeded(p.Plan))
 	case p.Diff.Empty():
-		t.printf("Nothing to do: everything is in place.\n")
 	case p.Next != "":
 		t.command("Nothing was changed. To do exactly this", oneLine(p.Next))
 	default:
 		t.printf("Digest: %s\n", p.Digest)
 	}
-}
-
-// nothingNeeded says why there is nothing to do. It promises no more than what
-// is known: of other listeners it says what they rest on.
-func nothingNeeded(p routing.Plan) string {
-	if slices.ContainsFunc(p.Outcomes, routing.Outcome.Asks) {
-		return "Nothing to do yet: the findings say what lasthop must know of the " +
-			"unresolved listeners. A flag is for one command; the settings in " +
-			"/etc/lasthop/lasthop.yaml are for all, and for the service."
-	}
-	n := counted(p.Outcomes, func(o routing.Outcome) string { return restsOn(p, o) })
-	warned := slices.ContainsFunc(p.Findings,
-		func(f routing.Finding) bool { return f.Severity != routing.Info })
-	if n[known] == len(p.Outcomes) && !warned {
-		return "Nothing to do: every reply leaves the way its request came in."
-	}
-	text := "Nothing to do. Listeners: " + kinds(n,
-		func(n int, what string) string { return number(n) + " " + what },
-		known, assumed, decided, hostLocal, switchedOff) + "."
-	if warned {
-		text += " The findings say what else may be."
-	}
-	return text
-}
-
-// What the way of a listener rests on.
-const (
-	known       = "by a known gateway"
-	assumed     = "by an assumed gateway"
-	decided     = "by the gateway that a person named"
-	hostLocal   = "host-local"
-	switchedOff = "switched off"
-)
-
-func restsOn(p routing.Plan, o routing.Outcome) string {
-	path := p.PathOf(o)
-	switch {
-	case o.Status == routing.Off:
-		return switchedOff
-	case path == nil:
-		return hostLocal
-	case path.Source.Assumed():
-		return assumed
-	case path.Source == routing.FromPin || path.Source == routing.FromStatic:
-		return decided
-	}
-	return known
 }
 
 // Text writes what was done and how to take it back.
@@ -104,7 +85,8 @@ func (a Apply) Text(w io.Writer, s Style) error {
 	t.head("apply", a.Head)
 	t.changes("Done", a.Done)
 	t.checks(a.Checks, nil)
-	t.findings(noNotes(a.Plan.Plan.Findings))
+	problems, _ := split(a.Plan.Plan.Findings)
+	t.findings("Findings", problems)
 	t.command("\nTo take this back", oneLine(a.Undo))
 	return t.writeTo(w)
 }
@@ -118,11 +100,12 @@ func (c Check) Text(w io.Writer, s Style) error {
 	}
 	t.head("check", c.Head)
 	t.checks(c.Checks, c.Seen)
+	t.findings("Findings", c.Plan.Findings)
 	t.changes("Not as planned", c.Diff.Ops())
-	t.findings(c.Plan.Findings)
-	t.printf("\n%s\n", c.oneLine())
+	t.printf("\n")
+	t.wrap("", c.oneLine())
 	if !c.Diff.Empty() {
-		t.printf("To make the kernel as planned:\n  %s\n", t.paint(bold, oneLine(c.Mend)))
+		t.command("To make the kernel as planned", oneLine(c.Mend))
 	}
 	return t.writeTo(w)
 }
@@ -294,13 +277,47 @@ func gateways(p routing.Path) []string {
 	return slices.DeleteFunc(vias, func(via string) bool { return via == "" })
 }
 
+// changes lists writes as commands. Each is one line, however long, so that it
+// can be copied.
 func (t *page) changes(title string, ops []routing.Op) {
+	writeOps(t, title, ops, func(routing.Op) byte { return 0 })
+}
+
+// writePlanned lists what the plan writes, with marks: what it adds, what it
+// replaces and what it deletes.
+func writePlanned(t *page, p Plan) {
+	added := map[string]bool{} // what takes them back deletes them
+	for _, op := range p.Back.Ops() {
+		if op.Delete {
+			added[object(op)] = true
+		}
+	}
+	writeOps(t, "Changes", p.Diff.Ops(), func(op routing.Op) byte {
+		switch {
+		case op.Group != nil: // a link has one before and after
+			return '~'
+		case op.Delete:
+			return '-'
+		case added[object(op)]:
+			return '+'
+		}
+		return '~'
+	})
+}
+
+// object is what a write makes or deletes.
+func object(op routing.Op) string {
+	op.Delete = true
+	return op.String()
+}
+
+func writeOps(t *page, title string, ops []routing.Op, mark func(routing.Op) byte) {
 	if len(ops) == 0 {
 		return
 	}
 	t.heading("%s (%d)", title, len(ops))
 	for op := range each(&t.output, ops, textRest) {
-		t.printf("  %s\n", oneLine(op.Command()))
+		t.printf("%s\n", marked(mark(op), "  "+oneLine(op.Command())))
 	}
 }
 
@@ -308,27 +325,34 @@ func (t *page) changes(title string, ops []routing.Op) {
 // much.
 func (t *page) lines(color string, list []string) {
 	for s := range each(&t.output, list, textRest) {
-		t.printf("  %s\n", t.paint(color, Escape(s)))
+		t.wrapIn(color, "  ", Escape(s))
 	}
 }
 
 const textRest = "  … and %d more; all of them with -o json\n"
 
 // findings are written with the gravest first.
-func (t *page) findings(list []routing.Finding) {
+func (t *page) findings(title string, list []routing.Finding) {
 	if len(list) == 0 {
 		return
 	}
-	t.heading("Findings (%d)", len(list))
+	t.heading("%s (%d)", title, len(list))
 	for f := range each(&t.output, gravest(list), textRest) {
 		t.finding(f)
 	}
 }
 
-// noNotes are the findings of which something may have to be done.
-func noNotes(list []routing.Finding) []routing.Finding {
-	return slices.DeleteFunc(slices.Clone(list),
-		func(f routing.Finding) bool { return f.Severity == routing.Info })
+// split returns the findings of which something may have to be done, and those
+// that are good to know.
+func split(list []routing.Finding) (problems, notes []routing.Finding) {
+	for _, f := range list {
+		if f.Severity == routing.Info {
+			notes = append(notes, f)
+		} else {
+			problems = append(problems, f)
+		}
+	}
+	return problems, notes
 }
 
 // gravest sorts findings by severity, the gravest first.
@@ -357,13 +381,13 @@ func origin(f routing.Finding) string { return strings.ReplaceAll(f.Origin, "\t"
 
 func (t *page) finding(f routing.Finding) {
 	code := map[routing.Severity]string{routing.Error: red, routing.Warning: yellow}[f.Severity]
-	t.printf("  %s\n", t.paint(code,
-		fmt.Sprintf("%s: %s: %s", f.Severity, Escape(string(f.Code)), Escape(f.Subject))))
+	t.wrapIn(code, "  ",
+		fmt.Sprintf("%s: %s: %s", f.Severity, Escape(string(f.Code)), Escape(f.Subject)))
 	t.wrap("    ", Escape(f.Message))
 	if f.Origin != "" {
 		t.wrap("    at: ", Escape(origin(f)))
 	}
 	if f.Hint != "" {
-		t.wrap("    do: ", oneLine(f.Hint))
+		writeRemedy(t, "    do: ", oneLine(f.Hint))
 	}
 }

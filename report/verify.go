@@ -56,7 +56,7 @@ func (v Verification) Text(w io.Writer, s Style) error {
 		t.table(rows)
 	}
 	t.printf("%s", rest.String())
-	t.findings(v.Findings)
+	t.findings("Findings", v.Findings)
 	return t.writeTo(w)
 }
 

@@ -78,6 +78,31 @@ func (w *describer) outcomes() {
 	}
 }
 
+// Standing returns for each outcome of the plan the way of its replies with
+// what lasthop has installed now, towards a client behind the gateways.
+func (d Decision) Standing() []Way {
+	type class struct { // of sources that are looked up alike
+		source netip.Prefix
+		reply  Query
+	}
+	now, ways := NewFIB(With(d.foreign, d.Owned)), map[class]Way{}
+	replies := RepliesOn(d.foreign)
+	return mapped(d.Plan.Outcomes, func(o Outcome) Way {
+		if o.Addr.IsLoopback() || o.Addr.IsLinkLocalUnicast() {
+			return Way{}
+		}
+		q := replies.Far(o.Listener)
+		c := class{now.class(q.Src), q}
+		c.reply.Src = netip.Addr{}
+		way, ok := ways[c]
+		if !ok {
+			way = now.Way(q)
+			ways[c] = way
+		}
+		return way
+	})
+}
+
 // arpSources names listeners whose replies leave by another link than their
 // address is on, if the kernel asks for the next hop there with that address as
 // the sender (arp_announce 0). A router that checks sources does not answer

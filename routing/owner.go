@@ -275,6 +275,12 @@ func (s *resolver) ownWithoutGateway(r *row, inSubnet bool) {
 }
 
 func (s *resolver) noOwner(r *row) {
+	if !slices.ContainsFunc(s.sorted, func(l Link) bool { return l.Up && !l.Loopback }) {
+		s.unresolved(r, "no-owner", "no interface but loopback is up in this network "+
+			"namespace: run lasthop on the host that has the uplinks, or name a "+
+			"process in their namespace with --netns PID")
+		return
+	}
 	s.unresolved(r, "no-owner", "name the interface"+s.addressFlag(r.Addr.String(), "IF",
 		FamilyOf(r.Addr)))
 }

@@ -41,14 +41,5 @@ func reload(a *app) error {
 		return err
 	}
 	defer scene.close()
-	return startIt(scene.daemon().Reload(writer.Sudoer()))
-}
-
-// startIt adds to the error that no daemon runs what to do about it.
-func startIt(err error) error {
-	if errors.Is(err, daemon.ErrNone) && hint.Of(err) == "" {
-		return hint.New(err,
-			"start it: systemctl start lasthop. Without it, see: lasthop check")
-	}
-	return err
+	return daemon.Absent(scene.daemon().Reload(writer.Sudoer()), a.flags.netns == "")
 }

@@ -41,7 +41,7 @@ func (a *app) status(flows bool) error {
 		err = survey.AddFlows(scene.kernel, scene.lastHop, s.LastHop)
 	}
 	if err != nil {
-		return startIt(err)
+		return daemon.Absent(err, a.flags.netns == "")
 	}
 	return ended(a.ui.print(s, a.flags.output), s.InSync && !s.Asks())
 }

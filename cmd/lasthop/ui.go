@@ -10,6 +10,8 @@ import (
 	"lasthop/internal/hint"
 	"lasthop/internal/journal"
 	"lasthop/report"
+
+	"golang.org/x/sys/unix"
 )
 
 // The result goes to standard output and everything else to standard error,
@@ -98,14 +100,20 @@ func (u ui) say(l slog.Level, kind, text string) {
 	fmt.Fprintf(u.stderr, "%slasthop: %s: %s\n", prefix, kind, report.Line(text))
 }
 
-// style says how text on standard output looks.
+// style says how text on standard output looks: as wide as the terminal. What
+// is no terminal gets 80 columns and no color, so that a pipe, a file or a log
+// has the same text on each host.
 func (u ui) style() report.Style {
 	f, ok := u.stdout.(*os.File)
-	if !ok || os.Getenv("NO_COLOR") != "" || os.Getenv("TERM") == "dumb" {
+	if !ok {
 		return report.Style{}
 	}
-	info, err := f.Stat()
-	return report.Style{Color: err == nil && info.Mode()&os.ModeCharDevice != 0}
+	size, err := unix.IoctlGetWinsize(int(f.Fd()), unix.TIOCGWINSZ)
+	if err != nil {
+		return report.Style{}
+	}
+	return report.Style{Width: int(size.Col),
+		Color: os.Getenv("NO_COLOR") == "" && os.Getenv("TERM") != "dumb"}
 }
 
 // print writes a result in the format asked for.

@@ -8,7 +8,6 @@ import (
 	"slices"
 	"time"
 
-	"lasthop/internal/hint"
 	"lasthop/internal/survey"
 	"lasthop/internal/writer"
 	"lasthop/report"
@@ -134,10 +133,8 @@ func (r *reconciler) look(w *listening) (*look, error) {
 func (r *reconciler) settle(w want, now time.Time) (bool, error) {
 	d := r.last.Decision
 	if len(w.inputs.Listeners) == 0 && len(d.Owned.Rules) > 0 {
-		return true, hint.New(errors.New("lasthop knows no listener: what is installed "+
-			"stays"),
-			"correct the listeners in nginx.conf; if NGINX no longer needs lasthop: "+
-				"systemctl stop lasthop, then lasthop clear")
+		return true, survey.NoListener(w.nginx, true,
+			"lasthop knows no listener: what is installed stays")
 	}
 	diff := r.healer.admit(d.Diff, r.writer.Memory().Installed, now)
 	err := r.write(diff, w.cause)

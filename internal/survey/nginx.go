@@ -19,7 +19,8 @@ type NGINX struct {
 	Binds     []routing.Bind
 	Warnings  []routing.Finding
 	Files     []report.Input // that it comes from
-	Configs   []Config       // none for a capture
+	Configs   []Config       // none of a capture
+	Unix      int            // listens on Unix sockets, which are no listeners
 }
 
 // Config is a configuration and its source.
@@ -79,7 +80,7 @@ func load(sources []Source) (n NGINX, err error) {
 
 // Add adds the contents of a configuration.
 func (n *NGINX) Add(c nginxconf.Config) {
-	n.Listeners = slices.Grow(n.Listeners, len(c.Listens))
+	n.Listeners, n.Unix = slices.Grow(n.Listeners, len(c.Listens)), n.Unix+c.Unix
 	for _, l := range c.Listens {
 		n.Listeners = append(n.Listeners, Listeners(l)...)
 	}

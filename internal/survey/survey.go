@@ -11,7 +11,6 @@
 package survey
 
 import (
-	"errors"
 	"fmt"
 	"os"
 	"runtime"
@@ -160,9 +159,8 @@ func (s *Survey) Listening() error {
 	if len(s.Inputs.Listeners) > 0 {
 		return nil
 	}
-	return hint.New(errors.New("no listener is configured: lasthop changes nothing"),
-		"correct the listeners in nginx.conf; if NGINX no longer needs lasthop: lasthop "+
-			"clear")
+	return NoListener(s.NGINX, len(s.Decision.Owned.Rules) > 0,
+		"no listener is configured: lasthop changes nothing")
 }
 
 // Owned reads what lasthop owns on the host by the numbers, and decides that
