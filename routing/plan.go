@@ -105,6 +105,9 @@ const (
 	Unresolved Status = "unresolved" // nobody knows the way; Reason says why
 )
 
+// Statuses are all of them.
+var Statuses = []Status{Ready, Armed, Unchanged, LocalOnly, Off, Unresolved}
+
 // Outcome is what becomes of one listener at one address. A wildcard gives one
 // for each global address.
 type Outcome struct {
