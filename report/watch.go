@@ -30,7 +30,7 @@ func (s Status) still() Status {
 // Absence is told by `lasthop status --watch` in place of a status that cannot
 // be had.
 type Absence struct {
-	Time  time.Time
+	Since time.Time
 	State string // "not running"
 	Why   string // the error
 }
@@ -39,13 +39,13 @@ type Absence struct {
 func (a Absence) Text(w io.Writer, style Style) error {
 	t := &page{style: style}
 	t.printf("%s: %s, since %s\n", t.paint(bold, "lasthop"), t.paint(red, a.State),
-		stamp(a.Time))
+		stamp(a.Since))
 	t.wrap("  ", Escape(a.Why))
 	return t.writeTo(w)
 }
 
 // JSON writes a document of kind "status" that is not in sync.
 func (a Absence) JSON(w io.Writer) error {
-	return Status{Head: Head{Lasthop: BuildVersion().Lasthop, Time: a.Time},
+	return Status{Head: Head{Lasthop: BuildVersion().Lasthop, Time: a.Since},
 		Wrong: []string{a.State + ": " + a.Why}}.JSON(w)
 }

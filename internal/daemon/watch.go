@@ -26,12 +26,13 @@ const watchEvery = time.Second
 func (c Client) Watch(ctx context.Context, w io.Writer, format string, style report.Style) error {
 	ctx, stop := signal.NotifyContext(ctx, syscall.SIGINT, syscall.SIGTERM)
 	defer stop()
-	show := showText
-	if format == "json" {
-		show = showLines
+	v := view{style: style}
+	show := v.line
+	if format != "json" {
+		v.screen = screen.Open(w)
+		defer v.screen.Close()
+		show = v.text
 	}
-	next, end := show(w, style)
-	defer end()
 	tick := time.NewTicker(watchEvery)
 	defer tick.Stop()
 	for {
@@ -39,7 +40,7 @@ func (c Client) Watch(ctx context.Context, w io.Writer, format string, style rep
 		if ctx.Err() != nil {
 			return nil
 		}
-		if err := next(s, err); err != nil {
+		if err := show(w, v.take(s, err)); err != nil {
 			return err
 		}
 		select {
@@ -57,63 +58,58 @@ func (c Client) look(ctx context.Context) (report.Status, error) {
 	return s, err
 }
 
-// absence is what is told in place of a status.
-func absence(err error) report.Absence {
-	a := report.Absence{Time: time.Now(), State: "no answer", Why: err.Error()}
-	if errors.Is(err, ErrNone) {
-		a.State = "not running"
+// view is what a Watch shows.
+type view struct {
+	style  report.Style
+	screen *screen.Screen // of text
+
+	// Owned by take.
+	last   report.Status // the zero value with an error
+	why    string        // the error
+	since  time.Time     // last or why
+	result report.Result
+}
+
+// take takes in a status, or the error in its place. It reports whether that
+// tells other things than the one before.
+func (v *view) take(s report.Status, err error) (news bool) {
+	why := ""
+	if err != nil {
+		s, why = report.Status{}, err.Error()
 	}
-	return a
-}
-
-// showText shows texts: all on a terminal, elsewhere those with news.
-func showText(w io.Writer, style report.Style) (func(report.Status, error) error, func()) {
-	out, isNew := screen.Open(w), newsOf()
-	return func(s report.Status, err error) error {
-		if !isNew(s, err) && !out.Terminal() {
-			return nil
-		}
-		var b bytes.Buffer
-		if err != nil {
-			err = absence(err).Text(&b, style)
-		} else {
-			err = s.Text(&b, style)
-		}
-		return errors.Join(err, out.Show(b.String()))
-	}, out.Close
-}
-
-// showLines writes a document on a line for each piece of news.
-func showLines(w io.Writer, _ report.Style) (func(report.Status, error) error, func()) {
-	isNew := newsOf()
-	return func(s report.Status, err error) error {
-		if !isNew(s, err) {
-			return nil
-		}
-		var doc, line bytes.Buffer
-		if err != nil {
-			err = absence(err).JSON(&doc)
-		} else {
-			err = s.JSON(&doc)
-		}
-		err = errors.Join(err, json.Compact(&line, doc.Bytes()))
-		line.WriteByte('\n')
-		_, failed := line.WriteTo(w)
-		return errors.Join(err, failed)
-	}, func() {}
-}
-
-// newsOf reports of each status, or of the error in its place, whether it tells
-// other things than the one before.
-func newsOf() func(report.Status, error) bool {
-	first, last, lastErr := true, report.Status{}, ""
-	return func(s report.Status, err error) bool {
-		why := ""
-		if err != nil {
-			s, why = report.Status{}, err.Error()
-		}
-		changed := first || why != lastErr || s.Differs(last)
-		first, last, lastErr = false, s, why
-		return changed
+	news = v.result == nil || why != v.why || s.Differs(v.last)
+	if v.last, v.why = s, why; news {
+		v.since = time.Now()
 	}
+	v.result = s
+	if err != nil {
+		a := report.Absence{Since: v.since, State: "no answer", Why: why}
+		if errors.Is(err, ErrNone) {
+			a.State = "not running"
+		}
+		v.result = a
+	}
+	return news
+}
+
+// text shows all on a terminal, elsewhere what is new.
+func (v *view) text(_ io.Writer, news bool) error {
+	if !news && !v.screen.Terminal() {
+		return nil
+	}
+	var b bytes.Buffer
+	err := v.result.Text(&b, v.style)
+	return errors.Join(err, v.screen.Show(b.String()))
+}
+
+// line writes what is new as a document on a line.
+func (v *view) line(w io.Writer, news bool) error {
+	if !news {
+		return nil
+	}
+	var doc, line bytes.Buffer
+	err := errors.Join(v.result.JSON(&doc), json.Compact(&line, doc.Bytes()))
+	line.WriteByte('\n')
+	_, failed := line.WriteTo(w)
+	return errors.Join(err, failed)
 }

@@ -4,10 +4,12 @@ import (
 	"bytes"
 	"context"
 	"encoding/json"
+	"errors"
 	"os"
 	"os/exec"
 	"strings"
 	"testing"
+	"time"
 
 	"lasthop/internal/nstest"
 	"lasthop/report"
@@ -106,5 +108,30 @@ func TestWatchCommand(t *testing.T) {
 	}
 	if strings.Contains(out.String(), "\x1b") {
 		t.Errorf("control sequences where there is no terminal:\n%q", out.String())
+	}
+}
+
+// TestView: why there is no status is told once, with the time since when.
+func TestView(t *testing.T) {
+	v, first := view{style: report.Style{}}, time.Time{}
+	for i, tt := range []struct {
+		status report.Status
+		err    error
+		news   bool
+	}{{err: ErrNone, news: true}, {err: ErrNone}, {err: errors.New("busy"), news: true},
+		{status: report.Status{InSync: true}, news: true}, {status: report.Status{InSync: true}},
+		{status: report.Status{InSync: true, Synced: time.Unix(9, 0)}}, {err: ErrNone, news: true}} {
+		if got := v.take(tt.status, tt.err); got != tt.news {
+			t.Errorf("%d: news %t, want %t", i, got, tt.news)
+		}
+		a, absent := v.result.(report.Absence)
+		if absent != (tt.err != nil) || absent && (a.State == "not running") != (tt.err == ErrNone) {
+			t.Errorf("%d: %+v", i, v.result)
+		}
+		if i == 0 {
+			first = a.Since
+		} else if i == 1 && a.Since != first {
+			t.Errorf("since %v, want %v", a.Since, first)
+		}
 	}
 }
