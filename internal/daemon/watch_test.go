@@ -111,27 +111,36 @@ func TestWatchCommand(t *testing.T) {
 	}
 }
 
-// TestView: why there is no status is told once, with the time since when.
+// TestView: why there is no status is told once, with the time since when, and
+// what is no news makes no line.
 func TestView(t *testing.T) {
-	v, first := view{style: report.Style{}}, time.Time{}
+	v, first, lines := view{style: report.Style{}}, time.Time{}, bytes.Buffer{}
+	well := report.Status{InSync: true}
+	looked := report.Status{InSync: true, Synced: time.Unix(9, 0)}
 	for i, tt := range []struct {
 		status report.Status
 		err    error
+		state  string
 		news   bool
-	}{{err: ErrNone, news: true}, {err: ErrNone}, {err: errors.New("busy"), news: true},
-		{status: report.Status{InSync: true}, news: true}, {status: report.Status{InSync: true}},
-		{status: report.Status{InSync: true, Synced: time.Unix(9, 0)}}, {err: ErrNone, news: true}} {
-		if got := v.take(tt.status, tt.err); got != tt.news {
-			t.Errorf("%d: news %t, want %t", i, got, tt.news)
+	}{{err: ErrNone, state: "not running", news: true}, {err: ErrNone, state: "not running"},
+		{err: errors.New("busy"), state: "no answer", news: true},
+		{status: well, news: true}, {status: well}, {status: looked},
+		{err: ErrNone, state: "not running", news: true}} {
+		news := v.take(tt.status, tt.err)
+		if err := v.line(&lines, news); err != nil || news != tt.news {
+			t.Errorf("%d: news %t, want %t; %v", i, news, tt.news, err)
 		}
-		a, absent := v.result.(report.Absence)
-		if absent != (tt.err != nil) || absent && (a.State == "not running") != (tt.err == ErrNone) {
-			t.Errorf("%d: %+v", i, v.result)
+		a, _ := v.result.(report.Absence)
+		if a.State != tt.state {
+			t.Errorf("%d: %+v, want %q", i, v.result, tt.state)
 		}
 		if i == 0 {
 			first = a.Since
 		} else if i == 1 && a.Since != first {
 			t.Errorf("since %v, want %v", a.Since, first)
 		}
+	}
+	if n := strings.Count(lines.String(), "\n"); n != 4 {
+		t.Errorf("%d lines, want 4", n)
 	}
 }
