@@ -93,13 +93,15 @@ func TestInstall(t *testing.T) {
 		"-rw-r--r-- /usr/share/doc/lasthop/README.md", "-rw-r--r-- /usr/share/doc/lasthop/SECURITY.md", "-rw-r--r-- /usr/share/doc/lasthop/THIRD-PARTY-LICENSES", "-rw-r--r-- /usr/share/doc/lasthop/changelog.gz",
 		"-rw-r--r-- /usr/share/doc/lasthop/docs/architecture.md", "-rw-r--r-- /usr/share/doc/lasthop/docs/configuration.md",
 		"-rw-r--r-- /usr/share/doc/lasthop/docs/findings.md", "-rw-r--r-- /usr/share/doc/lasthop/docs/getting-started.md",
-		"-rw-r--r-- /usr/share/doc/lasthop/docs/last-hop.md", "-rw-r--r-- /usr/share/doc/lasthop/docs/migrating-from-big-ip.md",
+		"-rw-r--r-- /usr/share/doc/lasthop/docs/last-hop.md", "-rw-r--r-- /usr/share/doc/lasthop/docs/metrics-and-alerts.md", "-rw-r--r-- /usr/share/doc/lasthop/docs/migrating-from-big-ip.md",
 		"-rw-r--r-- /usr/share/doc/lasthop/docs/networkd.md", "-rw-r--r-- /usr/share/doc/lasthop/docs/observe.md",
 		"-rw-r--r-- /usr/share/doc/lasthop/docs/operations.md", "-rw-r--r-- /usr/share/doc/lasthop/docs/performance.md",
 		"-rw-r--r-- /usr/share/doc/lasthop/docs/support.md",
-		"-rw-r--r-- /usr/share/doc/lasthop/lasthop.service.d/last-hop.conf",
+		"-rw-r--r-- /usr/share/doc/lasthop/grafana/lasthop.json", "-rw-r--r-- /usr/share/doc/lasthop/lasthop.service.d/last-hop.conf",
 		"-rw-r--r-- /usr/share/doc/lasthop/lasthop.yaml",
-		"-rw-r--r-- /usr/share/doc/lasthop/nginx.service.d/lasthop.conf", "-rw-r--r-- /usr/share/fish/vendor_completions.d/lasthop.fish",
+		"-rw-r--r-- /usr/share/doc/lasthop/nginx.service.d/lasthop.conf",
+		"-rw-r--r-- /usr/share/doc/lasthop/prometheus/alerts.yaml", "-rw-r--r-- /usr/share/doc/lasthop/prometheus/lasthop-check.service",
+		"-rw-r--r-- /usr/share/doc/lasthop/prometheus/lasthop-check.timer", "-rw-r--r-- /usr/share/fish/vendor_completions.d/lasthop.fish",
 		"-rw-r--r-- /usr/share/man/man5/lasthop.yaml.5.gz", "-rw-r--r-- /usr/share/man/man8/lasthop.8.gz",
 		"-rw-r--r-- /usr/share/zsh/site-functions/_lasthop", "-rwxr-xr-x /usr/sbin/lasthop",
 	}
@@ -246,5 +248,59 @@ func TestDropIn(t *testing.T) {
 	if d := cmp.Diff([]string{"/bin/true -g 'daemon on; master_process on;' -s reload",
 		"-/usr/sbin/lasthop apply --no-delete --quiet"}, reloads); d != "" {
 		t.Errorf("-want +got\n%s", d)
+	}
+}
+
+// TestCheckTimer: systemd takes the units, and the file of metrics is replaced
+// by a check that ends, and kept if the check fails.
+func TestCheckTimer(t *testing.T) {
+	dir := t.TempDir()
+	file, program := filepath.Join(dir, "lasthop.prom"), filepath.Join(dir, "lasthop")
+	for _, name := range []string{"lasthop-check.service", "lasthop-check.timer"} {
+		text, err := os.ReadFile("prometheus/" + name)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if err := os.WriteFile(filepath.Join(dir, name), text, 0o644); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if out := analyze(t, "verify", "--man=no", filepath.Join(dir, "lasthop-check.service"),
+		filepath.Join(dir, "lasthop-check.timer")); out != "" {
+		t.Errorf("systemd-analyze verify says:\n%s", out)
+	}
+	unit, err := os.ReadFile("prometheus/lasthop-check.service")
+	if err != nil {
+		t.Fatal(err)
+	}
+	m := regexp.MustCompile(`ExecStart=/bin/sh -c '(.*)'`).FindStringSubmatch(string(unit))
+	if m == nil {
+		t.Fatal("no command of a shell")
+	}
+	command := strings.NewReplacer("$$", "$", "/usr/sbin/lasthop", program).Replace(m[1])
+	for _, tt := range []struct {
+		exit int
+		fine bool
+	}{{0, true}, {1, false}, {2, true}, {137, false}} {
+		script := fmt.Sprintf("#!/bin/sh\necho \"$*\" new\nexit %d\n", tt.exit)
+		err := errors.Join(os.WriteFile(program, []byte(script), 0o755),
+			os.WriteFile(file, []byte("old"), 0o644))
+		if err != nil {
+			t.Fatal(err)
+		}
+		c := exec.Command("/bin/sh", "-c", command)
+		c.Env = []string{"FILE=" + file, "PATH=/usr/bin:/bin"}
+		err = c.Run()
+		got, want := "", "old"
+		if data, err := os.ReadFile(file); err == nil {
+			got = string(data)
+		}
+		if tt.fine {
+			want = "check -o prometheus new\n"
+		}
+		if (err == nil) != tt.fine || got != want {
+			t.Errorf("exit status %d: %v, the file has %q, want %q", tt.exit, err,
+				got, want)
+		}
 	}
 }

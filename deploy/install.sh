@@ -22,7 +22,7 @@ put 644 deploy/lasthop.catalog "$root$prefix/lib/systemd/catalog/lasthop.catalog
 put 644 deploy/rt_protos.conf "$etc/iproute2/rt_protos.d/lasthop.conf"
 [ -e "$etc/lasthop/lasthop.yaml" ] || put 644 deploy/lasthop.yaml "$etc/lasthop/lasthop.yaml"
 for file in README.md LICENSE SECURITY.md deploy/THIRD-PARTY-LICENSES docs/*.md deploy/lasthop.yaml deploy/nginx.service.d/lasthop.conf \
-	deploy/lasthop.service.d/last-hop.conf; do
+	deploy/lasthop.service.d/last-hop.conf deploy/prometheus/alerts.yaml deploy/prometheus/lasthop-check.* deploy/grafana/lasthop.json; do
 	sed "s|/usr/sbin/lasthop|$prefix/sbin/lasthop|" "$file" | put 644 /dev/stdin "$share/doc/lasthop/${file#deploy/}"
 done
 gzip -9n <deploy/man/lasthop.8 | put 644 /dev/stdin "$share/man/man8/lasthop.8.gz"

@@ -140,6 +140,10 @@ const (
 	NotHereWrong Verdict = "not-armed"
 )
 
+// verdicts are all of them.
+var verdicts = []Verdict{Symmetric, Asymmetric, NotKnown, NotHere, NotHereWrong, NoGateway,
+	NotAsked}
+
 // Bad says whether the verdict is one that `lasthop check` exits with 2 for.
 func (v Verdict) Bad() bool { return v == Asymmetric || v == NotKnown || v == NotHereWrong }
 
@@ -187,10 +191,13 @@ type Page interface {
 }
 
 // Write writes a result in a format: text or json, of a Page also html,
-// markdown or csv.
+// markdown or csv, of a Check also prometheus.
 func Write(w io.Writer, r Result, format string, s Style) error {
 	p, ok := r.(Page)
+	c, checks := r.(Check)
 	switch {
+	case checks && format == "prometheus":
+		return c.Prometheus(w)
 	case format == "json":
 		return r.JSON(w)
 	case ok && format == "html":

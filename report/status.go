@@ -41,6 +41,7 @@ type Master struct {
 	Loaded     time.Time // when the last of them was seen
 	Workers    int       // of the current generation
 	Draining   int       // old workers that still serve connections
+	Pending    bool      // what is on disk waits for a reload
 }
 
 // Change is one sync that wrote something.

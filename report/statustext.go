@@ -144,6 +144,7 @@ type masterDoc struct {
 	Loaded     string `json:"loaded,omitempty"`
 	Workers    int    `json:"workers"`
 	Draining   int    `json:"draining"`
+	Pending    bool   `json:"pending,omitempty"` // a load of what is on disk
 }
 
 type lastDoc struct {
@@ -169,7 +170,8 @@ func (s Status) JSON(w io.Writer) error {
 }
 
 func masterDocOf(m Master) masterDoc {
-	return masterDoc{m.PID, m.Conf, m.Generation, rfc3339(m.Loaded), m.Workers, m.Draining}
+	return masterDoc{m.PID, m.Conf, m.Generation, rfc3339(m.Loaded), m.Workers, m.Draining,
+		m.Pending}
 }
 
 func rfc3339(at time.Time) string {

@@ -130,8 +130,7 @@ func (c Check) oneLine() string {
 		word = "not ok"
 	}
 	verdicts := kinds(counted(c.Checks, func(x Checked) Verdict { return x.Verdict }),
-		func(n int, v Verdict) string { return fmt.Sprintf("%d %s", n, v) },
-		Symmetric, Asymmetric, NotKnown, NotHere, NotHereWrong, NoGateway, NotAsked)
+		func(n int, v Verdict) string { return fmt.Sprintf("%d %s", n, v) }, verdicts...)
 	if n := c.Missing(); n > 0 && c.Bad() == 0 {
 		verdicts += fmt.Sprintf("; %s wanted", count(n, "change"))
 	}

@@ -105,6 +105,9 @@ const (
 	Unresolved Status = "unresolved" // the way is unknown; Reason says why
 )
 
+// Statuses are all of them.
+var Statuses = []Status{Ready, Armed, Unchanged, LocalOnly, Off, Unresolved}
+
 // Outcome is the result for one listener at one address. A wildcard has one for
 // each global address.
 type Outcome struct {

@@ -25,7 +25,7 @@ static routes, in containers, the router itself). It looks for what else is
 wrong or will be: in rules, settings and numbers, in what other programs do, in
 NGINX's processes and sockets. It prints what, where and what to do about it;
 docs/findings.md tells more of each code. It changes nothing and needs no root,
-but sees more as root.
+but sees more as root. -o prometheus is for node_exporter's textfile collector.
 
 It exits with 2 if a listener is asymmetric or unresolved, if something that the
 plan wants is missing from the kernel, if the mode last-hop is asked for and
@@ -43,7 +43,7 @@ cannot be had, or if with --observe packets show an error or a warning.`,
 }
 
 func (a *app) check(quiet bool, root string, look time.Duration) error {
-	if err := a.flags.formats("text", "json"); err != nil {
+	if err := a.flags.formats("text", "json", "prometheus"); err != nil {
 		return err
 	}
 	scene, s, err := lookAtListeners(a)
@@ -60,7 +60,7 @@ func (a *app) check(quiet bool, root string, look time.Duration) error {
 		return err
 	}
 	plan := &s.Decision.Plan
-	if !quiet || a.flags.output == "json" {
+	if !quiet || a.flags.output != "text" {
 		var unseen []string
 		plan.Findings, unseen = doctor.Examine(s, checks,
 			doctor.Options{Kernel: scene.kernel, Line: scene.line, Root: root,

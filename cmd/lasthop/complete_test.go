@@ -35,7 +35,7 @@ func TestFormats(t *testing.T) {
 		}
 		offered := completions(t, c.Name(), "-o", "")
 		var taken []string
-		for _, format := range append(formats, "nginx") {
+		for _, format := range append(formats, "nginx", "prometheus") {
 			// fails after the look at the format
 			args := []string{c.Name(), "-o", format, "--host", "/none",
 				"--netns", "/none"}

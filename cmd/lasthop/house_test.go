@@ -43,6 +43,7 @@ var mayImport = map[string]string{
 	"internal/nstest":     "",
 	"internal/procfs":     "",
 	"internal/settings":   "internal/hint routing",
+	"internal/screen":     "",
 	"internal/sockets":    "internal/procfs routing routing/host",
 	"internal/writer":     "internal/hint internal/journal internal/settings report routing",
 	"internal/completion": "internal/settings internal/survey routing",
@@ -52,7 +53,8 @@ var mayImport = map[string]string{
 	"internal/doctor": "internal/hint internal/procfs internal/settings internal/sockets " +
 		"internal/survey nginxconf report routing routing/host",
 	"internal/daemon": "internal/doctor internal/hint internal/journal internal/procfs " +
-		"internal/settings internal/sockets internal/survey internal/writer nginxconf report routing " +
+		"internal/screen internal/settings internal/sockets internal/survey " +
+		"internal/writer nginxconf report routing " +
 		"routing/flow/lasthop routing/host watcher",
 	"cmd/lasthop": "bigip bigip/migrate internal/completion internal/daemon " +
 		"internal/doctor internal/hint internal/journal internal/settings " +
@@ -78,7 +80,7 @@ var ownedBy = map[string]string{
 	"golang.org/x/net":                        "routing/flow",
 	"golang.org/x/sync":                       "internal/daemon",
 	"golang.org/x/sys": "cmd/lasthop internal/daemon internal/nstest internal/procfs " +
-		"internal/settings internal/sockets internal/survey internal/writer nginxconf " +
+		"internal/screen internal/settings internal/sockets internal/survey internal/writer nginxconf " +
 		"routing/flow routing/flow/lasthop routing/host watcher",
 }
 

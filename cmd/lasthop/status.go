@@ -1,6 +1,8 @@
 package main
 
 import (
+	"context"
+
 	"lasthop/internal/daemon"
 	"lasthop/internal/survey"
 	"lasthop/report"
@@ -9,7 +11,7 @@ import (
 )
 
 func (a *app) statusCommand() *cobra.Command {
-	flows := false
+	flows, watch := false, false
 	c := &cobra.Command{
 		Use:   "status",
 		Short: "what the daemon last did, and what is wrong now",
@@ -18,16 +20,20 @@ without, paths, checksums and texts about files that not everybody may read are
 left out.
 
 It exits with 2 if not everything is in sync or a listener is unresolved, and
-with 1 if no lasthop runs.`,
+with 1 if no lasthop runs. With --watch it goes on, also while none runs, until
+Ctrl-C, and exits with 0.`,
 		Args: none,
-		RunE: func(*cobra.Command, []string) error { return a.status(flows) },
+		RunE: func(*cobra.Command, []string) error { return a.status(flows, watch) },
 	}
+	c.Flags().BoolVarP(&watch, "watch", "w", false,
+		"show each change until Ctrl-C; with -o json a line for each")
 	c.Flags().BoolVar(&flows, "flows", false,
 		"count the connections of each last hop; needs root")
+	c.MarkFlagsMutuallyExclusive("watch", "flows")
 	return c
 }
 
-func (a *app) status(flows bool) error {
+func (a *app) status(flows, watch bool) error {
 	if err := a.flags.live("status", "text", "json"); err != nil {
 		return err
 	}
@@ -36,6 +42,10 @@ func (a *app) status(flows bool) error {
 		return err
 	}
 	defer scene.close()
+	if watch {
+		return scene.daemon().Watch(context.Background(), a.ui.stdout, a.flags.output,
+			a.ui.style())
+	}
 	s, err := scene.status()
 	if err == nil && flows && s.LastHop != nil {
 		err = survey.AddFlows(scene.kernel, scene.lastHop, s.LastHop)

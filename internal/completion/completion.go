@@ -98,6 +98,8 @@ func formats(command string) []string {
 		return []string{"text", "json", "html", "markdown", "csv", "iproute2", "networkd"}
 	case "migrate":
 		return []string{"text", "json", "html", "markdown", "csv", "nginx"}
+	case "check":
+		return []string{"text", "json", "prometheus"}
 	case "capture":
 		return []string{"json"}
 	case "run", "reload", "test":

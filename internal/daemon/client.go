@@ -48,16 +48,14 @@ func (c Client) Runs() bool {
 
 // Status asks how the daemon is. It returns ErrNone if there is none.
 func (c Client) Status() (report.Status, error) {
-	var s report.Status
-	err := c.ask(http.MethodGet, pathStatus, nil, &s)
-	return s, err
+	return c.look(context.Background())
 }
 
 // Sync asks for a sync. With an error the result says what was done all the
 // same. It returns ErrNone if there is no daemon.
 func (c Client) Sync(r Request) (report.Apply, error) {
 	var a report.Apply
-	err := c.ask(http.MethodPost, pathSync, r, &a)
+	err := c.ask(context.Background(), http.MethodPost, pathSync, r, &a)
 	return a, err
 }
 
@@ -65,7 +63,8 @@ func (c Client) Sync(r Request) (report.Apply, error) {
 // synced. The error says why the settings do not count, or what failed. It
 // returns ErrNone if there is no daemon.
 func (c Client) Reload(sudoer string) error {
-	return c.ask(http.MethodPost, pathReload, Request{Sudoer: sudoer}, &report.Apply{})
+	return c.ask(context.Background(), http.MethodPost, pathReload, Request{Sudoer: sudoer},
+		&report.Apply{})
 }
 
 // clientWaits is how long an answer may take. What is published waits for
@@ -78,7 +77,7 @@ func clientWaits(method string) time.Duration {
 }
 
 // ask sends a request and decodes the answer.
-func (c Client) ask(method, path string, body, into any) error {
+func (c Client) ask(ctx context.Context, method, path string, body, into any) error {
 	sent, err := json.Marshal(body)
 	if err != nil {
 		return err
@@ -91,7 +90,8 @@ func (c Client) ask(method, path string, body, into any) error {
 				return (&net.Dialer{Timeout: dialTimeout}).DialContext(ctx,
 					"unix", c.Socket)
 			}}}
-	req, err := http.NewRequest(method, "http://lasthop"+path, bytes.NewReader(sent))
+	req, err := http.NewRequestWithContext(ctx, method, "http://lasthop"+path,
+		bytes.NewReader(sent))
 	if err != nil {
 		return err
 	}

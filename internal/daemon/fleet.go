@@ -413,7 +413,7 @@ func (f *fleet) masters() (out []report.Master) {
 	workers := f.watcher.Workers()
 	for _, i := range f.instances {
 		one := report.Master{Conf: i.Conf, Root: i.Root, Generation: i.generation,
-			Loaded: i.loadedAt}
+			Loaded: i.loadedAt, Pending: i.doubt != "" || i.pending()}
 		if len(i.masters) == 0 {
 			out = append(out, one)
 		}

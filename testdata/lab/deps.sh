@@ -1,8 +1,8 @@
 #!/bin/sh
 # Installs with apt what the lab and the tests call, and only what is missing. Asks for sudo only then.
-# `deps.sh browser` includes what reads the HTML report, `deps.sh systems` is what boots other systems, alone.
+# `deps.sh browser` includes what reads the HTML report and the alert rules, `deps.sh systems` is what boots other systems, alone.
 #
-# Installing nginx would start it on port 80 and at each boot, and keepalived too. policy-rc.d is Debian's way for an
+# Installing nginx would start it on port 80 and at each boot, and keepalived and prometheus too. policy-rc.d is Debian's way for an
 # administrator to say no to the first, with and without systemd; it is put in place for the installation alone, and never
 # over an existing one. `systemctl disable` says no to the second. What is there already is left as it is.
 set -eu
@@ -40,6 +40,9 @@ missing() {
 		systemd-analyze systemd
 		dbus-daemon dbus
 	END
+	if [ "${1:-}" = browser ]; then
+		command -v promtool >/dev/null || echo prometheus
+	fi
 	if [ "${1:-}" = browser ] && grep -qsx ID=debian /etc/os-release; then # Ubuntu's is a snap, which may not read files of a test
 		command -v chromium >/dev/null || echo chromium
 		command -v pdftotext >/dev/null || echo poppler-utils
@@ -67,7 +70,7 @@ install() {
 		echo "lab: error: apt cannot install: $*" >&2
 		exit 1
 	}
-	for service in nginx keepalived; do
+	for service in nginx keepalived prometheus; do
 		case " $* " in
 		*" $service "*) ! command -v systemctl >/dev/null || systemctl --quiet disable $service.service 2>/dev/null || : ;;
 		esac
