@@ -34,7 +34,8 @@ import (
 // configuration, and without the flags that it was captured with.
 
 // formats are those of plan.
-var formats = []string{"text", "json", "html", "markdown", "csv", "iproute2", "networkd"}
+var formats = []string{"text", "json", "html", "markdown", "csv", "iproute2", "networkd",
+	"nmcli"}
 
 // captured is a host in a namespace, and what it is looked at with.
 type captured struct {

@@ -46,7 +46,7 @@ func (f *flags) common(root *cobra.Command) {
 	s.StringVar(&f.netns, "netns", "", "work in another network namespace, `NAME|PATH|PID`")
 	s.StringVarP(&f.output, "output", "o", "text",
 		"`FORMAT` of the result: text, json; of plan and migrate also html,\n"+
-			"markdown, csv; of plan iproute2, networkd; of migrate nginx")
+			"markdown, csv; of plan iproute2, networkd, nmcli; of migrate nginx")
 	s.StringVar(&f.host, "host", "",
 		"take the host from a `FILE` that capture wrote; for plan, check,\nexplain and "+
 			"migrate")
