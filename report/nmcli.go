@@ -57,6 +57,20 @@ modify() {
 }
 `
 
+// nmcliFlush is the end of what changes: NetworkManager leaves routes behind
+// that its profiles had, up to 1.46 those with onlink, and after a restart of
+// its own those that reject. `ip route flush` spares an unreachable default of
+// the highest metric: the kernel has one by itself.
+const nmcliFlush = `	for table in%s; do
+		[ "$1" = - ] || continue
+		ip -4 route flush table $table proto static 2>/dev/null || :
+		ip -6 route flush table $table proto static 2>/dev/null || :
+		ip -6 route del unreachable default table $table metric 4294967295 2>/dev/null || :
+	done
+	return $all
+}
+`
+
 // nmcliTail checks all profiles before it changes one. A change that fails is
 // taken back, with all others.
 const nmcliTail = `
@@ -118,8 +132,8 @@ type nmcli struct {
 	homes
 	state    routing.State
 	settings map[string][][2]string // by link: "ipv4.routes" and a value
-	tables   []uint32               // those with a route that older versions leave
-	unsaid   map[string]int         // what is left out, and how often
+	tables   []uint32
+	unsaid   map[string]int // what is left out, and how often
 	errs     []error
 }
 
@@ -165,12 +179,8 @@ func (n *nmcli) write(b *output) {
 		}
 		b.WriteString(" || all=1\n")
 	}
-	if len(n.tables) > 0 {
-		b.WriteString("\t# NetworkManager 1.46 leaves routes with onlink behind\n" +
-			"\t[ \"$1\" = + ] || for table in" + numbers(n.tables) + "; do\n\t\t" +
-			"ip -4 route flush table $table proto static 2>/dev/null || :\n\tdone\n")
-	}
-	b.WriteString("\treturn $all\n}\n" + nmcliTail)
+	b.printf(nmcliFlush, numbers(n.tables))
+	b.WriteString(nmcliTail)
 }
 
 func numbers(tables []uint32) string {
@@ -211,6 +221,9 @@ func (w *words) add(key, value string) {
 // hops are routes of one metric that have weights: NetworkManager 1.42 makes
 // one of them, of IPv4 alone.
 func (n *nmcli) route(r routing.Route) {
+	if !slices.Contains(n.tables, r.Table) {
+		n.tables = append(n.tables, r.Table)
+	}
 	hops := r.Hops
 	if len(hops) == 0 {
 		hops = []routing.Hop{{Link: n.linkOf[r.Table]}}
@@ -231,9 +244,6 @@ func (n *nmcli) route(r routing.Route) {
 		}
 		if h.OnLink && !n.within(r, h) {
 			value.add("onlink=", "true")
-			if r.Family() == routing.IPv4 && !slices.Contains(n.tables, r.Table) {
-				n.tables = append(n.tables, r.Table)
-			}
 		}
 		if len(hops) > 1 {
 			value.add("weight=", strconv.Itoa(h.Weight))
