@@ -151,7 +151,12 @@ same() {
 
 both="--listen 10.0.1.100:80 --listen [2001:db8:1::100]:80"
 
-do_strict() { same $both --listen 10.0.0.100:80 --fail-closed eth1 --direct 10.9.0.0/16; }
+# NetworkManager 1.30 has no routes that reject.
+do_strict() {
+	local closed="--fail-closed eth1"
+	case $(nmcli --version) in *" 1.30."*) closed= ;; esac
+	same $both --listen 10.0.0.100:80 $closed --direct 10.9.0.0/16
+}
 
 # The next hop is in no subnet: NetworkManager needs to be told onlink, too.
 do_outside() {
