@@ -78,10 +78,10 @@ func TestAskEnds(t *testing.T) {
 		t.Fatal(err)
 	}
 	defer l.Close() // it accepts nothing
-	ctx, cancel := context.WithTimeout(t.Context(), 10*time.Millisecond)
-	defer cancel()
+	ctx, cancel := context.WithCancel(t.Context())
+	cancel()
 	_, err = Ask(ctx, "http://"+l.Addr().String()+"/api")
-	if !errors.Is(err, context.DeadlineExceeded) {
+	if !errors.Is(err, context.Canceled) {
 		t.Errorf("got %v", err)
 	}
 }
