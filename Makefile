@@ -107,6 +107,7 @@ fresh:
 systems:
 	testdata/systems/packages.sh $(SUITES)
 	testdata/systems/journey.sh bookworm
+	testdata/systems/nmcli.sh $(SUITES)
 	$(GO) test -count=1 -v ./deploy -run TestUnitRuns | $(QUIET)
 	testdata/systems/systems.sh $(KERNELS)
 clean:

@@ -94,7 +94,7 @@ func TestInstall(t *testing.T) {
 		"-rw-r--r-- /usr/share/doc/lasthop/docs/architecture.md", "-rw-r--r-- /usr/share/doc/lasthop/docs/configuration.md",
 		"-rw-r--r-- /usr/share/doc/lasthop/docs/findings.md", "-rw-r--r-- /usr/share/doc/lasthop/docs/getting-started.md",
 		"-rw-r--r-- /usr/share/doc/lasthop/docs/last-hop.md", "-rw-r--r-- /usr/share/doc/lasthop/docs/metrics-and-alerts.md", "-rw-r--r-- /usr/share/doc/lasthop/docs/migrating-from-big-ip.md",
-		"-rw-r--r-- /usr/share/doc/lasthop/docs/networkd.md", "-rw-r--r-- /usr/share/doc/lasthop/docs/observe.md",
+		"-rw-r--r-- /usr/share/doc/lasthop/docs/networkd.md", "-rw-r--r-- /usr/share/doc/lasthop/docs/networkmanager.md", "-rw-r--r-- /usr/share/doc/lasthop/docs/observe.md",
 		"-rw-r--r-- /usr/share/doc/lasthop/docs/operations.md", "-rw-r--r-- /usr/share/doc/lasthop/docs/performance.md",
 		"-rw-r--r-- /usr/share/doc/lasthop/docs/support.md",
 		"-rw-r--r-- /usr/share/doc/lasthop/grafana/lasthop.json", "-rw-r--r-- /usr/share/doc/lasthop/lasthop.service.d/last-hop.conf",

@@ -5,11 +5,12 @@
 // from routing. Text is for people: it fits 80 columns where the names allow
 // it, summarises long lists and ends with what to do next. JSON is the same
 // struct for machines: one document with version and kind, arrays never null,
-// absent values omitted, a fixed order. Script is a shell script, and Networkd
-// is files for systemd-networkd, for hosts without lasthop. Of a Plan and of a
-// Migration there are also HTML (one page for those who approve it, with a
-// drawing), Markdown (the text for a ticket) and CSV (a line for each listener
-// or virtual server). Since says what has changed since an earlier JSON.
+// absent values omitted, a fixed order. Script is a shell script, Networkd is
+// files for systemd-networkd and NMCLI a script for NetworkManager, for hosts
+// without lasthop. Of a Plan and of a Migration there are also HTML (one page
+// for those who approve it, with a drawing), Markdown (the text for a ticket)
+// and CSV (a line for each listener or virtual server). Since says what has
+// changed since an earlier JSON.
 //
 // Names come from configuration files and from the kernel and are not trusted:
 // every character that a terminal could take for a command, and every mark that

@@ -44,14 +44,7 @@ func Networkd(w io.Writer, p Plan, files map[string]string) error {
 	if len(p.Plan.State.Filters) > 0 {
 		return noPrograms("systemd-networkd")
 	}
-	n := networkd{linkOf: map[uint32]string{}, fromLink: map[netip.Prefix]string{},
-		parts: map[string]*output{}}
-	for _, path := range p.Plan.Paths {
-		n.linkOf[path.Table] = path.Link
-		for _, prefix := range path.Prefixes {
-			n.fromLink[prefix] = path.Link
-		}
-	}
+	n := networkd{homes: homesOf(p.Plan), parts: map[string]*output{}}
 	n.state(p.Plan.State)
 	if len(n.errs) > 0 {
 		return errors.Join(n.errs...)
@@ -100,11 +93,27 @@ func dropIn(link string, files map[string]string) (name, remark string) {
 
 // networkd collects the sections of each link.
 type networkd struct {
-	linkOf   map[uint32]string // by table
-	fromLink map[netip.Prefix]string
-	parts    map[string]*output
-	hops     map[uint32]int // next hops of a table so far
-	errs     []error
+	homes
+	parts map[string]*output
+	hops  map[uint32]int // next hops of a table so far
+	errs  []error
+}
+
+// homes says whose settings a route or rule belongs to: those of a path's link.
+type homes struct {
+	linkOf   map[uint32]string       // by table
+	fromLink map[netip.Prefix]string // by prefix of sources
+}
+
+func homesOf(p routing.Plan) homes {
+	h := homes{map[uint32]string{}, map[netip.Prefix]string{}}
+	for _, path := range p.Paths {
+		h.linkOf[path.Table] = path.Link
+		for _, prefix := range path.Prefixes {
+			h.fromLink[prefix] = path.Link
+		}
+	}
+	return h
 }
 
 func (n *networkd) state(s routing.State) {
@@ -200,10 +209,10 @@ var selectorSettings = map[string]string{"tos": "TypeOfService", "uidrange": "Us
 
 // linkFrom returns the link of the path whose prefixes hold a rule's source: an
 // exception may be for a part of one.
-func (n *networkd) linkFrom(from netip.Prefix) string {
+func (h homes) linkFrom(from netip.Prefix) string {
 	for bits := from.Bits(); bits >= 0; bits-- {
 		p, _ := from.Addr().Prefix(bits)
-		if link := n.fromLink[p]; link != "" {
+		if link := h.fromLink[p]; link != "" {
 			return link
 		}
 	}

@@ -34,7 +34,8 @@ import (
 // configuration, and without the flags that it was captured with.
 
 // formats are those of plan.
-var formats = []string{"text", "json", "html", "markdown", "csv", "iproute2", "networkd"}
+var formats = []string{"text", "json", "html", "markdown", "csv", "iproute2", "networkd",
+	"nmcli"}
 
 // captured is a host in a namespace, and what it is looked at with.
 type captured struct {
@@ -327,8 +328,8 @@ func hostileCapture(t *testing.T, link string) string {
 }
 
 // TestHostileCapture: whatever a capture says, it comes out as a text and
-// nothing else. A name of a link that a file of systemd-networkd cannot hold is
-// refused there.
+// nothing else. A name of a link that a file of systemd-networkd, or a script
+// for NetworkManager, cannot hold is refused there.
 func TestHostileCapture(t *testing.T) {
 	file := filepath.Join(t.TempDir(), "host.json")
 	networkdLine := regexp.MustCompile(`^(#[ -~]*|\[(Link|NextHop|Route|RoutingPolicyRule)\]|[A-Za-z0-9]+=[0-9a-z.:/-]+|)$`)
@@ -339,8 +340,8 @@ func TestHostileCapture(t *testing.T) {
 			t.Fatal(err)
 		}
 		for _, args := range [][]string{{"plan"}, {"plan", "-o", "json"},
-			{"plan", "-o", "iproute2"}, {"plan", "-o", "networkd"}, {"check"},
-			{"check", "-o", "json"}} {
+			{"plan", "-o", "iproute2"}, {"plan", "-o", "networkd"},
+			{"plan", "-o", "nmcli"}, {"check"}, {"check", "-o", "json"}} {
 			var stdout, stderr bytes.Buffer
 			code := lasthop.Run(&stdout, &stderr, append(args, "--host", file)...)
 			out := stdout.String() + stderr.String()
@@ -351,26 +352,26 @@ func TestHostileCapture(t *testing.T) {
 				t.Errorf("%q, %v: character %q comes out", link, args,
 					out[i:min(i+9, len(out))])
 			}
-			plainName := link == "eth1" || link == "-rf"
+			format := args[len(args)-1]
+			plainName := link == "eth1" || link == "-rf" && format == "networkd"
 			switch refused := code == 1 && strings.Contains(stderr.String(),
 				"cannot hold the interface name"); {
-			case args[len(args)-1] != "networkd":
+			case format != "networkd" && format != "nmcli":
 				if code == 1 {
 					t.Errorf("%q, %v: %s", link, args, out)
 				}
 			case refused == plainName:
 				t.Errorf("%q: exit %d\n%s", link, code, out)
-			case plainName:
+			case plainName && format == "networkd":
 				for line := range strings.Lines(stdout.String()) {
 					if !networkdLine.MatchString(strings.TrimSuffix(line,
 						"\n")) || strings.Contains(line, "6.6.6.6") &&
 						!strings.HasPrefix(line, "#") {
-						t.Errorf("%q: a file of systemd-networkd has the "+
-							"line %q", link, line)
+						t.Errorf("%q: networkd gets %q", link, line)
 					}
 				}
 			}
-			if args[len(args)-1] == "json" &&
+			if format == "json" &&
 				!bytes.Contains(stdout.Bytes(), []byte(`\u202e`)) {
 				t.Errorf("%q, %v: the mark is not escaped\n%s", link, args, &stdout)
 			}

@@ -46,8 +46,8 @@ func (f *flags) common(root *cobra.Command) {
 	s.StringVar(&f.netns, "netns", "", "work in another network namespace, `NAME|PATH|PID`")
 	s.StringVarP(&f.output, "output", "o", "text",
 		"`FORMAT` of the result: text, json; of plan and migrate also html,\n"+
-			"markdown, csv; of plan iproute2, networkd; of migrate nginx; of check\n"+
-			"prometheus")
+			"markdown, csv; of plan iproute2, networkd, nmcli; of migrate nginx; of\n"+
+			"check prometheus")
 	s.StringVar(&f.host, "host", "",
 		"take the host from a `FILE` that capture wrote; for plan, check,\nexplain and "+
 			"migrate")

@@ -42,8 +42,9 @@ var mayImport = map[string]string{
 	"internal/netlab":     "",
 	"internal/nstest":     "",
 	"internal/procfs":     "",
-	"internal/settings":   "internal/hint routing",
+	"internal/plus":       "internal/hint",
 	"internal/screen":     "",
+	"internal/settings":   "internal/hint internal/plus routing",
 	"internal/sockets":    "internal/procfs routing routing/host",
 	"internal/writer":     "internal/hint internal/journal internal/settings report routing",
 	"internal/completion": "internal/settings internal/survey routing",
@@ -52,9 +53,9 @@ var mayImport = map[string]string{
 		"routing routing/capture routing/flow routing/flow/lasthop routing/host watcher",
 	"internal/doctor": "internal/hint internal/procfs internal/settings internal/sockets " +
 		"internal/survey nginxconf report routing routing/host",
-	"internal/daemon": "internal/doctor internal/hint internal/journal internal/procfs " +
-		"internal/screen internal/settings internal/sockets internal/survey " +
-		"internal/writer nginxconf report routing " +
+	"internal/daemon": "internal/doctor internal/hint internal/journal internal/plus " +
+		"internal/procfs internal/screen internal/settings internal/sockets " +
+		"internal/survey internal/writer nginxconf report routing " +
 		"routing/flow/lasthop routing/host watcher",
 	"cmd/lasthop": "bigip bigip/migrate internal/completion internal/daemon " +
 		"internal/doctor internal/hint internal/journal internal/settings " +

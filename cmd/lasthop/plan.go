@@ -23,7 +23,8 @@ exact changes, and what you should know. It changes nothing and needs no root.
 Formats (-o): text; json, the same for machines; html, one page with a drawing
 and a table to filter, to send and to print; markdown, for a ticket; csv, a line
 for each listener; iproute2, a shell script that makes the changes and undoes
-them; networkd, drop-ins for systemd-networkd, which say how to use them.
+them; networkd, drop-ins for systemd-networkd, which say how to use them; nmcli,
+the same script for the connection profiles of NetworkManager.
 
 With --prove the kernel confirms it: the host is rebuilt in a throw-away network
 namespace, the plan is carried out there, and the kernel is asked for the way of
@@ -48,7 +49,7 @@ It exits with 2 where the mode last-hop is asked for and cannot be had.`,
 
 func (a *app) plan(exitCode, proving bool, evidence string) error {
 	if err := a.flags.formats("text", "json", "html", "markdown", "csv", "iproute2",
-		"networkd"); err != nil {
+		"networkd", "nmcli"); err != nil {
 		return err
 	}
 	scene, s, err := lookAtListeners(a)
@@ -97,6 +98,8 @@ func (u ui) printPlan(p report.Plan, networkFiles map[string]string, output stri
 		return report.Script(u.stdout, p, p.Back)
 	case "networkd":
 		return report.Networkd(u.stdout, p, networkFiles)
+	case "nmcli":
+		return report.NMCLI(u.stdout, p)
 	}
 	return u.print(p, output)
 }

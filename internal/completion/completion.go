@@ -95,7 +95,8 @@ func (l Line) plain(flag, word string) (words []string, files bool) {
 func formats(command string) []string {
 	switch command {
 	case "plan":
-		return []string{"text", "json", "html", "markdown", "csv", "iproute2", "networkd"}
+		return []string{"text", "json", "html", "markdown", "csv", "iproute2", "networkd",
+			"nmcli"}
 	case "migrate":
 		return []string{"text", "json", "html", "markdown", "csv", "nginx"}
 	case "check":

@@ -22,6 +22,7 @@ const (
 	doMasters = "masters" // look for masters
 	doNames   = "names"   // ask for host names that are not known
 	doUrgent  = "urgent"  // put back what was deleted, and sync, after events of the host
+	doPlus    = "plus"    // ask the API of NGINX Plus
 	doRouters = "routers" // look which routers are dead
 	doTell    = "tell"    // log the findings that have stayed
 	doTend    = "tend"    // look whether the run directory is there

@@ -11,6 +11,7 @@
 //	reconciler  read, decide, compare, write, read back
 //	healer      what others delete, who they may be, and fights with them
 //	routers     which routers are dead, where paths answer each connection by its own
+//	plusAPI     whether NGINX Plus counts the loads that were seen
 //	board       what others see, and what they ask for
 //	agenda      what is to be done when
 //	troubles    what is wrong now
@@ -145,7 +146,7 @@ func open(o Options) (*daemon, error) {
 	d.pace.agenda = d.agenda
 	d.notices = notices{log, d.agenda, map[notice]*told{}}
 	d.fleet = &fleet{netns: o.NetNS, watcher: w, log: log, troubles: d.troubles,
-		names: newNames(o.Lookup), kernel: o.Kernel}
+		names: newNames(o.Lookup), plus: newPlusAPI(d.agenda), kernel: o.Kernel}
 	d.fleet.reader = reader{names: d.fleet.names, late: make(chan *instance)}
 	d.fleet.follow(&s)
 	h := &healer{netns: host.NamespacePath(o.NetNS), log: log, troubles: d.troubles,

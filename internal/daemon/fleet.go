@@ -27,6 +27,7 @@ type fleet struct {
 	log      *slog.Logger
 	troubles *troubles
 	names    *names
+	plus     *plusAPI
 	reader   reader
 	kernel   sockets.Lister
 

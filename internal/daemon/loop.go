@@ -48,7 +48,9 @@ func (d *daemon) live(ctx context.Context, hostC <-chan host.Event) error {
 	d.pace.whole = now.Add(wholeAuditEvery)
 	d.agenda.by(doMasters, now.Add(nextMasters(now.Sub(d.board.started))))
 	d.tend(now)
+	d.fleet.plus.ask(d.fleet.settings.PlusAPI, now)
 	defer d.fleet.names.close()
+	defer d.fleet.plus.close()
 	err := d.loop(ctx, hostC)
 	notify(sd.SdNotifyStopping)
 	d.log.Info("ending; all rules and routes stay in place", journal.EventKey, journal.Ending)
@@ -79,6 +81,10 @@ func (d *daemon) loop(ctx context.Context, hostC <-chan host.Event) error {
 		case a := <-d.fleet.names.answers:
 			if in := d.fleet.names.answered(a); in > 0 {
 				d.agenda.by(doNames, time.Now().Add(in))
+			}
+		case a := <-d.fleet.plus.answers:
+			if d.fleet.plus.answered(a, d.fleet.instances) {
+				d.publish()
 			}
 		case i := <-d.fleet.reader.late:
 			d.readLate(i, time.Now())
@@ -263,6 +269,8 @@ func (d *daemon) due(now time.Time) {
 			d.publish()
 		case doAlive:
 			d.alive(now)
+		case doPlus:
+			d.fleet.plus.ask(d.fleet.settings.PlusAPI, now)
 		case doRouters:
 			if d.routers.due(now) {
 				d.publish()
@@ -375,7 +383,7 @@ func (d *daemon) publish() {
 	d.reconciler.report(&s)
 	s.Counts.Reloads = d.fleet.loads
 	s.Plan.Findings = slices.Concat(s.Plan.Findings,
-		d.reconciler.healer.findings(), d.routers.findings())
+		d.reconciler.healer.findings(), d.routers.findings(), d.fleet.plus.findings())
 	d.notices.note(s.Plan.Findings, time.Now()) // the fleet's are troubles, or said
 	s.Plan.Findings = append(s.Plan.Findings, d.fleet.findings()...)
 	s.InSync = d.reconciler.last != nil && s.Diff.Empty() && len(s.Wrong) == 0
@@ -426,6 +434,7 @@ func (d *daemon) reloadSettings(by writer.Person) error {
 	}
 	d.causes.add(cause)
 	d.fleet.follow(&s)
+	d.fleet.plus.ask(s.PlusAPI, time.Now())
 	d.fleet.find()
 	d.sync()
 	return nil

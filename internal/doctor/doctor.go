@@ -55,7 +55,7 @@ func Examine(s *survey.Survey, checks []report.Checked, o Options) ([]routing.Fi
 		d.purges()
 		d.nginx()
 		d.halfOpen()
-		d.lastHop()
+		d.overTime()
 	}
 	d.asymmetries(checks)
 	d.missing()
@@ -239,10 +239,18 @@ func (d *doctor) nginx() {
 	}
 }
 
-// lastHop takes over what the daemon alone sees: whether the mode last-hop
-// forgets connections shows over a time.
-func (d *doctor) lastHop() {
-	if len(d.survey.Decision.Plan.State.Filters) == 0 {
+// overTime takes over what the daemon alone sees, since it shows over a time:
+// whether the mode last-hop forgets connections, and whether NGINX Plus counts
+// the loads that the daemon saw.
+func (d *doctor) overTime() {
+	var codes []routing.Code
+	if len(d.survey.Decision.Plan.State.Filters) > 0 {
+		codes = append(codes, "map-full")
+	}
+	if d.survey.Settings.PlusAPI != "" {
+		codes = append(codes, "generation-differs", "plus-api")
+	}
+	if len(codes) == 0 {
 		return
 	}
 	s, err := d.Status()
@@ -250,7 +258,7 @@ func (d *doctor) lastHop() {
 		return // nobody has looked
 	}
 	for _, f := range s.Plan.Findings {
-		if f.Code == "map-full" {
+		if slices.Contains(codes, f.Code) {
 			d.find(f)
 		}
 	}

@@ -180,21 +180,29 @@ func TestUnexplained(t *testing.T) {
 	}
 }
 
-// TestLastHop: what the daemon has found about the mode is check's finding,
-// too, and nothing else that it says.
-func TestLastHop(t *testing.T) {
+// TestOverTime: what the daemon has found about the mode last-hop, or by the
+// API of NGINX Plus, is check's finding, too, and nothing else that it says.
+func TestOverTime(t *testing.T) {
 	says := report.Status{}
 	says.Plan.Findings = []routing.Finding{routing.Warning.Finding("map-full", "last-hop", "x"),
-		routing.Warning.Finding("held-gateway", "eth1", "y")}
+		routing.Warning.Finding("held-gateway", "eth1", "y"),
+		routing.Warning.Finding("plus-api", "http://127.0.0.1/api", "z")}
 	d := doctor{survey: &survey.Survey{},
 		Options: Options{Status: func() (report.Status, error) { return says, nil }}}
-	d.lastHop()
+	d.overTime()
 	if len(d.findings) > 0 {
 		t.Errorf("without the mode: %v", d.findings)
 	}
 	d.survey.Decision.Plan.State.Filters = []routing.Filter{{Link: "eth1"}}
-	d.lastHop()
+	d.overTime()
 	if diff := cmp.Diff(says.Plan.Findings[:1], d.findings); diff != "" {
 		t.Errorf("-want +got\n%s", diff)
+	}
+	d.survey.Decision.Plan.State.Filters = nil
+	d.survey.Settings.PlusAPI = "http://127.0.0.1/api"
+	d.findings = nil
+	d.overTime()
+	if diff := cmp.Diff(says.Plan.Findings[2:], d.findings); diff != "" {
+		t.Errorf("with plus_api: -want +got\n%s", diff)
 	}
 }

@@ -29,6 +29,7 @@ type Settings struct {
 	Metrics     string // address of the endpoint, "" for none
 	// names that it may be asked by, beside addresses and the host's own
 	MetricsHosts []string
+	PlusAPI      string // address of NGINX Plus' API, "" for none
 	File         string // lasthop.yaml, "" if there is none
 	Text         string // of File, as it was read
 }

@@ -13,6 +13,7 @@ import (
 	"strings"
 
 	"lasthop/internal/hint"
+	"lasthop/internal/plus"
 	"lasthop/routing"
 
 	"github.com/goccy/go-yaml"
@@ -128,6 +129,7 @@ func Parse(path string, data []byte) (Settings, error) {
 			"addresses": c.addresses, "numbers": c.numbers, "metrics": c.metrics,
 			"direct":                c.list(parsed(&s.Policy.Direct, "", parsePrefix)),
 			"last_hop_flows":        c.word(s.flows),
+			"plus_api":              c.word(s.plusAPI),
 			"last_hop_trust_kernel": c.boolean(&s.TrustKernel),
 			"table_names":           c.boolean(&s.TableNames)})
 	}
@@ -286,6 +288,12 @@ func (s *Settings) flows(word string) error {
 	}
 	s.Policy.Flows = n
 	return nil
+}
+
+// plusAPI reads the address of NGINX Plus' API.
+func (s *Settings) plusAPI(word string) error {
+	s.PlusAPI = word
+	return plus.Check(word)
 }
 
 // listen reads one of listen.

@@ -5,6 +5,7 @@
 # in a folder for each suite:
 #   root/                       the files, as debootstrap leaves them
 #   disk, vmlinuz, initrd       Debian's alone: the same, as a virtual machine boots it
+#   nm/                         what nmcli.sh installs on top of root
 #   made-of                     packages and unit: with others it is made anew
 # Nothing writes to them. Whoever uses one holds a shared lock on SUITE.lock.
 #

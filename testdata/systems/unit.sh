@@ -246,6 +246,33 @@ metrics() {
 	now shows '200 OK' ask TCP:127.0.0.1:9176 /healthz
 }
 
+# The service asks an API by TCP and by a unix socket: the finding is gone once it answers.
+plus_api() {
+	local at listen server
+	trap 'kill $server; settings >/etc/lasthop/lasthop.yaml; systemctl reload lasthop' EXIT
+	for at in 127.0.0.1:8080 unix:/run/api.sock:; do
+		case $at in
+		unix:*) listen=UNIX-LISTEN:/run/api.sock,fork,mode=666 ;;
+		*) listen=TCP-LISTEN:8080,bind=127.0.0.1,fork,reuseaddr ;;
+		esac
+		settings "plus_api: http://$at/api" >/etc/lasthop/lasthop.yaml
+		now systemctl reload lasthop
+		soon shows "plus-api" lasthop status
+		socat "$listen" EXEC:"/unit.sh api" &
+		server=$!
+		seconds=20 soon not shows "plus-api" lasthop status
+		kill $server
+	done
+}
+
+# api answers a request as the API of NGINX Plus does.
+api() {
+	local path body="{\"generation\":1,\"pid\":1,\"ppid\":$(master)}"
+	read -r _ path _
+	[ "$path" != /api/ ] || body="[1,9]"
+	printf 'HTTP/1.0 200 OK\r\nContent-Length: %d\r\n\r\n%s' ${#body} "$body"
+}
+
 # errors OURS SYSTEMD: since mark, lasthop.service has logged one error of lasthop, and systemd its own.
 errors() {
 	soon shows "$2" since -u lasthop -p err
@@ -495,7 +522,7 @@ sandbox() {
 inside() {
 	local name
 	for name in starts_at_boot plan_is_installed reload_of_nginx upgrade_of_nginx deleted_rule \
-		status_as_root status_as_nobody files_for_nobody metrics reload_of_settings start_with_a_typo \
+		status_as_root status_as_nobody files_for_nobody metrics plus_api reload_of_settings start_with_a_typo \
 		apply_beside_it restart_keeps_routes kill_keeps_routes journal stuck_journal nginx_in_a_container nginx_in_tmp other_namespace \
 		stop_and_clear nginx_drop_in sandbox log_is_clean last_hop_falls_back last_hop; do
 		try $name
@@ -505,7 +532,7 @@ inside() {
 }
 
 case ${1:-}:${2:-} in
-here:* | links:* | inside:*) "$@" ;;
+here:* | links:* | inside:* | api:*) "$@" ;;
 *:prepare) prepare "$3" "$1" ;;
 *) outside "$@" ;;
 esac
