@@ -107,6 +107,8 @@ fresh:
 systems:
 	testdata/systems/packages.sh $(SUITES)
 	testdata/systems/journey.sh bookworm
+	testdata/systems/image.sh
+	cd testdata/kubernetes && $(GO) test -count=1 ./...
 	$(GO) test -count=1 -v ./deploy -run TestUnitRuns | $(QUIET)
 	testdata/systems/systems.sh $(KERNELS)
 clean:
