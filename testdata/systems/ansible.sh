@@ -29,7 +29,7 @@ outside() { # outside SUITE
 	layer "$1"
 	debs "$work"
 	echo once >"$work/boots"
-	"$here/machine.sh" "$cache/$1-ansible:$cache/$1/root" "$work" "$here/ansible.sh" >&2
+	LAB_WAIT=$((3 * wait)) "$here/machine.sh" "$cache/$1-ansible:$cache/$1/root" "$work" "$here/ansible.sh" >&2
 	[ -z "${KEEP:-}" ] || cp -r "$work" "$KEEP/ansible"
 	grep -E '^(ok|FAIL)' "$work/out" || :
 	! grep -q ^FAIL "$work/out"
@@ -86,7 +86,7 @@ wire() {
 
 # play SETTINGS ARGUMENT...: a run of the playbook. It prints what Ansible does.
 play() {
-	(cd /root/ansible && ansible-playbook -i ../hosts migrate.yml \
+	(cd /root/ansible && ANSIBLE_PIPELINING=1 ansible-playbook -i ../hosts migrate.yml \
 		-e "{\"lasthop_package\": \"/mnt/job/lasthop_1.0.0_amd64.deb\", \"lasthop_settings\": $1}" "${@:2}") 2>&1
 }
 approved() { echo "{\"lasthop_approved\": {\"lb1\": \"$1\"}}"; }
@@ -100,6 +100,7 @@ untouched() {
 	now not ours
 	now not systemctl -q is-active lasthop
 }
+unresolved() { lasthop status 2>&1 | grep -q unresolved; }
 try() {
 	local why
 	if why=$( ("do_$1") 2>&1); then echo "ok $1"; else echo "FAIL $1: ${why//$'\n'/ | }"; fi
@@ -125,7 +126,7 @@ do_check_mode() {
 	digest <<<"$said" >/run/digest
 	now grep -q '^sha256:' /run/digest
 	untouched /run/first
-	now grep -q '"kind": "capture"' /root/ansible/reports/lb1.json
+	now grep -q '"ifname": "eth1"' /root/ansible/reports/lb1.json
 	now grep -q "<html" /root/ansible/reports/lb1.html
 	now not grep -q . <(find /tmp /run -maxdepth 1 -name 'lasthop[.-]*')
 }
@@ -168,7 +169,7 @@ do_reload() {
 	pid=$(property lasthop MainPID)
 	echo 'server { listen 10.0.0.100:80; listen 10.0.1.100:80; listen 10.0.2.100:80; }' >/etc/nginx/conf.d/site.conf
 	now systemctl reload nginx
-	soon grep -q unresolved <(lasthop status)
+	soon unresolved
 	said=$(play "$two" -e "$(approved "$(cat /run/digest)")") && fail "$said"
 	now leaves 2 0
 	said=$(play "$two" --check) || fail "$said"
