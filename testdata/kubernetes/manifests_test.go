@@ -87,6 +87,25 @@ func TestManifests(t *testing.T) {
 	}
 }
 
+// TestPage decodes the manifests of docs/fleet.md.
+func TestPage(t *testing.T) {
+	page, err := os.ReadFile("../../docs/fleet.md")
+	if err != nil {
+		t.Fatal(err)
+	}
+	n := 0
+	for _, block := range strings.Split(string(page), "```yaml\n")[1:] {
+		text, _, _ := strings.Cut(block, "```")
+		if strings.HasPrefix(text, "apiVersion:") {
+			n++
+			object(t, "docs/fleet.md", []byte(text))
+		}
+	}
+	if n != 2 {
+		t.Errorf("the page has %d manifests", n)
+	}
+}
+
 // TestOverlay builds a cluster's overlay: the container of lasthop gets its image
 // and settings, and no more rights than are known.
 func TestOverlay(t *testing.T) {

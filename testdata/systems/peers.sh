@@ -8,7 +8,7 @@
 # Not in `make test`: it downloads the plugin sbr of CNI, and takes two minutes.
 # See `check` for what a column is.
 set -eu -o pipefail
-export LC_ALL=C
+export LC_ALL=C LAB_WAIT=${LAB_WAIT:-3} # seconds that a probe may take
 PATH=$PATH:/usr/sbin:/sbin
 here=$(cd "$(dirname "${BASH_SOURCE[0]}")" && pwd)
 tree=$(cd "$here/../.." && pwd)
@@ -25,15 +25,16 @@ outside() { # outside PEER...
 	trap 'exit 1' HUP INT TERM
 	export work CGO_ENABLED=0
 	(cd "$tree" && go build -trimpath -o "$work/lasthop" ./cmd/lasthop)
-	local peer
+	printf '%-11s' peer $columns
+	echo
+	local peer row
 	for peer in "$@"; do
 		[ $peer != sbr ] || (cd "$work" && GOBIN=$work go install $plugins)
-		[ -n "${head:-}" ] || printf '%-11s' peer $columns
-		head=1
-		echo
-		"$lab" run "$here/peers.sh" check $peer 2>"$work/said" || { cat "$work/said" >&2; die "$peer"; }
+		row=$("$lab" run "$here/peers.sh" check $peer 2>"$work/said") || { cat "$work/said" >&2; die "$peer"; }
+		echo "$row"
+		[ $peer != lasthop ] || [ "$(echo $row)" = "lasthop 12/12 12/12 24/24 24/24 yes yes yes yes yes yes" ] ||
+			die "docs/comparison.md says more of lasthop"
 	done
-	echo
 }
 
 host() { "$lab" at host "$@"; }
@@ -87,6 +88,7 @@ check() {
 	mkdir -p /run/peer
 	"start_$1"
 	soon leaves 10.0.1.100 eth1 || die "$1 does not work"
+	sleep 1
 	printf '%-11s' "$1"
 	printf '%-11s' "$(of='^10' answered client)" "$(of=: answered client)" "$(answered lan)" "$(answered ctr)"
 	host ip route add blackhole 198.51.100.66
@@ -119,11 +121,13 @@ delete() {
 	host ip rule del $rule
 }
 
-# each DO: DO N for the links eth0 to eth2.
+# each DO: DO N for the links eth0 to eth2. further DO: for all but the one that main
+# answers by anyway.
 each() { local n; for n in 0 1 2; do $1 $n; done; }
+further() { local n; for n in 1 2; do $1 $n; done; }
 
-# recipe: the lines of F5's article, for both families.
-start_recipe() { each recipe; }
+# recipe: the lines of F5's article, for each further interface and both families.
+start_recipe() { further recipe; }
 recipe() {
 	host ip route add default via 10.0.$1.1 dev eth$1 table 10$1
 	host ip rule add from 10.0.$1.0/24 table 10$1
@@ -134,7 +138,7 @@ restart_recipe() {
 	stop_recipe
 	start_recipe
 }
-stop_recipe() { each unrecipe 2>/dev/null; }
+stop_recipe() { further unrecipe 2>/dev/null; }
 unrecipe() {
 	host ip rule del from 10.0.$1.0/24 table 10$1 || :
 	host ip -6 rule del from 2001:db8:$1::/64 table 10$1 || :
@@ -142,7 +146,7 @@ unrecipe() {
 	host ip -6 route flush table 10$1 || :
 }
 
-# networkd: a [RoutingPolicyRule] and a [Route] for each subnet, as in
+# networkd: a [RoutingPolicyRule] and a [Route] for each further subnet, as in
 # systemd.network(5).
 start_networkd() {
 	local _
@@ -184,6 +188,8 @@ network_lines() { # network_lines N GATEWAY SUBNET
 		[Route]
 		Gateway=$2
 		Metric=10$1
+	END
+	[ $1 = 0 ] || cat <<-END
 		[Route]
 		Gateway=$2
 		Table=10$1
@@ -212,8 +218,8 @@ start_keepalived() {
 		printf '%s\n' "vrrp_instance lb {" "state MASTER" "interface eth0" "virtual_router_id 51" "priority 150"
 		echo "virtual_ipaddress {"; each kept_addresses; echo "}"
 		echo "virtual_ipaddress_excluded {"; each kept_addresses6; echo "}"
-		echo "virtual_routes {"; each kept_routes; echo "}"
-		echo "virtual_rules {"; each kept_rules; printf '}\n}\n'
+		echo "virtual_routes {"; further kept_routes; echo "}"
+		echo "virtual_rules {"; further kept_rules; printf '}\n}\n'
 	} >/run/peer/keepalived.conf
 	keepalived
 	soon leaves 10.0.1.100 eth1
@@ -242,14 +248,13 @@ restart_keepalived() {
 stop_keepalived() { kill $manager; wait $manager || :; }
 
 # sbr: the plugin, called as a runtime does after the one that made the interface.
-# For all but the first interface, as Multus has it.
-start_sbr() { plugin ADD 1; plugin ADD 2; }
+start_sbr() { further "plugin ADD"; }
 plugin() { # ADD|DEL N
 	added "$2" | env CNI_COMMAND=$1 CNI_CONTAINERID=host CNI_NETNS=/run/netns/host CNI_IFNAME=eth$2 \
 		CNI_PATH="$work" "$work/sbr" >/run/peer/sbr.$2
 }
 restart_sbr() { host ip rule add from 10.0.1.100 table 101; } # no second ADD works
-stop_sbr() { plugin DEL 1; plugin DEL 2; }
+stop_sbr() { further "plugin DEL"; }
 added() { # what the plugin of the interface has said
 	local ips= a
 	for a in 10.0.$1.10/24,10.0.$1.1 10.0.$1.100/24,10.0.$1.1 2001:db8:$1::10/64,2001:db8:$1::1 2001:db8:$1::100/64,2001:db8:$1::1; do
