@@ -11,7 +11,8 @@
 # make packages VERSION=1.0.0   deb, rpm and apk for amd64 and arm64, an SBOM and SHA256SUMS in dist/; packages-check builds them
 #              twice and has linters, rpm and a systemd that boots look at them
 # make fresh   demo, install and test in a fresh root of SUITE: bullseye, bookworm, trixie, jammy, noble
-# make systems the deb on the distributions SUITES, under their own systemd, and docs/getting-started.md from end to end; tests that need
+# make systems the deb on the distributions SUITES, under their own systemd, and docs/getting-started.md from end to end; the Ansible role, the
+#              image, the manifests of Kubernetes; lasthop beside its peers (docs/comparison.md); tests that need
 #              links which this kernel may lack (VLAN, bond, VRF, GRE, WireGuard) under the kernels of KERNELS, in qemu; as root, without
 #              KVM; the first time it makes the roots, which it keeps in ~/.cache/lasthop. All of them: docs/support.md
 GO          := go
@@ -108,6 +109,10 @@ systems:
 	testdata/systems/packages.sh $(SUITES)
 	testdata/systems/journey.sh bookworm
 	testdata/systems/nmcli.sh $(SUITES)
+	testdata/systems/ansible.sh bookworm
+	testdata/systems/image.sh
+	testdata/systems/peers.sh
+	cd testdata/kubernetes && $(GO) test -count=1 ./...
 	$(GO) test -count=1 -v ./deploy -run TestUnitRuns | $(QUIET)
 	testdata/systems/systems.sh $(KERNELS)
 clean:

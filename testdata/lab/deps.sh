@@ -1,6 +1,7 @@
 #!/bin/sh
 # Installs with apt what the lab and the tests call, and only what is missing. Asks for sudo only then.
-# `deps.sh browser` includes what reads the HTML report and the alert rules, `deps.sh systems` is what boots other systems, alone.
+# `deps.sh browser` includes what reads the HTML report and the alert rules, `deps.sh systems` is what boots other systems,
+# alone, `deps.sh image` what builds and runs images, `deps.sh ansible` what reads a role.
 #
 # Installing nginx would start it on port 80 and at each boot, and keepalived and prometheus too. policy-rc.d is Debian's way for an
 # administrator to say no to the first, with and without systemd; it is put in place for the installation alone, and never
@@ -21,6 +22,15 @@ missing() {
 		command -v systemd-nspawn >/dev/null || echo systemd-container
 		command -v qemu-system-x86_64 >/dev/null || echo qemu-system-x86
 		command -v mke2fs >/dev/null || echo e2fsprogs
+		return
+	fi
+	if [ "${1:-}" = image ]; then
+		for command in buildah podman crun; do command -v $command >/dev/null || echo $command; done
+		return
+	fi
+	if [ "${1:-}" = ansible ]; then
+		command -v ansible-lint >/dev/null || echo ansible-lint
+		command -v ansible-playbook >/dev/null || echo ansible-core
 		return
 	fi
 	while read -r command package; do
