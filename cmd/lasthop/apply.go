@@ -29,21 +29,7 @@ type applying struct {
 func (a *app) applyCommand() *cobra.Command {
 	var f applying
 	c := &cobra.Command{
-		Use:   "apply",
-		Short: "do once what plan says",
-		Long: `apply makes the changes that plan prints, reads them back, asks the kernel for the way
-of each listener's replies, and prints the command that takes it all back.
-
-It takes nothing away while NGINX has yet to load what is on disk, or listens on
-something else: that waits for the reload.
-
-While ` + "`lasthop run`" + ` is at work here, it is the one that makes them: apply asks it to.
-
-With --confirm it goes back by itself unless you press Enter in time, and also when
-your terminal goes away. Only kill -9 of lasthop itself can prevent that. With
-CAP_NET_RAW it also looks at packets, for 3 seconds before the change and from then
-on, and goes back at once if a listener that answered its clients answers none any
-more. Silence says nothing.`,
+		Use:  "apply",
 		Args: none,
 		RunE: func(*cobra.Command, []string) error { return a.apply(f) },
 	}

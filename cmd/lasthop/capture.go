@@ -9,15 +9,7 @@ import (
 
 func (a *app) captureCommand() *cobra.Command {
 	return &cobra.Command{
-		Use:   "capture",
-		Short: "print this host as one JSON document, to plan for it elsewhere",
-		Long: `capture prints links, addresses, routes, rules, neighbours, DHCP gateways, a few
-sysctls and where NGINX listens, in the shape that ` + "`ip -N -j -d`" + ` prints; and what
-else a plan speaks of: settings, sums of the files read, translations (as root
-only), and how many TCP sessions there are, with one client for each way. It
-holds no configuration text and no secrets.
-
-Use it with: lasthop plan --host FILE, which prints what plan prints here.`,
+		Use:  "capture",
 		Args: none,
 		RunE: func(*cobra.Command, []string) error { return a.capture() },
 	}

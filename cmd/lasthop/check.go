@@ -16,20 +16,7 @@ import (
 func (a *app) checkCommand() *cobra.Command {
 	quiet, root, look := false, "", time.Duration(0)
 	c := &cobra.Command{
-		Use:   "check",
-		Short: "ask the kernel now: does every listener reply the way it was reached?",
-		Long: `check asks the kernel for the way of each listener's replies, and compares it with
-the listener's own interface and gateway: to a client behind a router, and to
-one of every other class that the host knows (on-link, on other LANs, behind
-static routes, in containers, the router itself). It looks for what else is
-wrong or will be: in rules, settings and numbers, in what other programs do, in
-NGINX's processes and sockets. It prints what, where and what to do about it;
-docs/findings.md tells more of each code. It changes nothing and needs no root,
-but sees more as root.
-
-It exits with 2 if a listener is asymmetric or unresolved, if something that the
-plan wants is missing from the kernel, if the mode last-hop is asked for and
-cannot be had, or if with --observe packets show an error or a warning.`,
+		Use:  "check",
 		Args: none,
 		RunE: func(*cobra.Command, []string) error { return a.check(quiet, root, look) },
 	}

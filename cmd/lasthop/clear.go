@@ -12,11 +12,7 @@ import (
 func (a *app) clearCommand() *cobra.Command {
 	dryRun := false
 	c := &cobra.Command{
-		Use:   "clear",
-		Short: "remove everything that is ours, and nothing else",
-		Long: `clear removes the routes, rules and filters that lasthop made and takes interfaces
-out of its link group. Replies leave as they would without lasthop from then on.
-What others made is not touched, even in the same tables or priorities.`,
+		Use:  "clear",
 		Args: none,
 		RunE: func(*cobra.Command, []string) error { return a.clear(dryRun) },
 	}

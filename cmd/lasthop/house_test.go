@@ -36,6 +36,7 @@ var mayImport = map[string]string{
 	"routing/sim":  "routing",
 	"watcher":      "internal/hint internal/procfs nginxconf",
 
+	"internal/help":       "",
 	"internal/hint":       "",
 	"internal/journal":    "",
 	"internal/bench":      "",
@@ -55,7 +56,7 @@ var mayImport = map[string]string{
 		"internal/settings internal/sockets internal/survey internal/writer nginxconf report routing " +
 		"routing/flow/lasthop routing/host watcher",
 	"cmd/lasthop": "bigip bigip/migrate internal/completion internal/daemon " +
-		"internal/doctor internal/hint internal/journal internal/settings " +
+		"internal/doctor internal/help internal/hint internal/journal internal/settings " +
 		"internal/survey internal/writer " +
 		"nginxconf report routing routing/capture routing/flow routing/flow/lasthop " +
 		"routing/host watcher",

@@ -11,6 +11,7 @@ import (
 	"os"
 	"strings"
 
+	"lasthop/internal/help"
 	"lasthop/internal/hint"
 	"lasthop/internal/journal"
 	"lasthop/report"
@@ -41,16 +42,7 @@ type app struct {
 
 func (a *app) command() *cobra.Command {
 	root := &cobra.Command{
-		Use:   "lasthop",
-		Short: "route NGINX's replies back the way their requests came in",
-		Long: `lasthop reads nginx.conf, finds the interface and gateway of every address NGINX
-listens on, and keeps source-based routes, so that each reply leaves the way its
-request came in: what a BIG-IP calls Auto-Last-Hop.
-
-Begin with ` + "`lasthop plan`" + `: it needs no root and changes nothing.
-
-Exit codes: 0 success; 1 error (bad usage included); 2 ran, but the result needs
-attention; 78 the settings are refused, and ` + "`lasthop run`" + ` does not start.`,
+		Use:                        "lasthop",
 		SilenceErrors:              true,
 		SuggestionsMinimumDistance: 2,
 		SilenceUsage:               true,
@@ -70,6 +62,9 @@ attention; 78 the settings are refused, and ` + "`lasthop run`" + ` does not sta
 		a.statusCommand(), testCommand(a), a.checkCommand(), a.observeCommand(),
 		a.explainCommand(), flowCommand(a), a.migrateCommand(), a.clearCommand(),
 		a.captureCommand(), a.versionCommand(), a.proveHereCommand())
+	for _, c := range append(root.Commands(), root) {
+		c.Short, c.Long = help.Of(c.Name())
+	}
 	complete(a, root)
 	return root
 }

@@ -24,35 +24,7 @@ import (
 func (a *app) migrateCommand() *cobra.Command {
 	f := migrateFlags{}
 	c := &cobra.Command{
-		Use:   "migrate FILE...",
-		Short: "say what becomes of a BIG-IP's virtual servers on this NGINX host",
-		Long: `migrate reads a BIG-IP's configuration, NGINX's and this host, and says for each
-virtual server and each VLAN what Auto-Last-Hop did for it there and what does
-the same here, what is missing for that, and how to cut over and back: the exact
-flags or lasthop.yaml, lines of nginx.conf, commands for both sides. It changes
-nothing and needs no root.
-
-FILE is what an engineer has: bigip.conf and bigip_base.conf, a UCS, an SCF, a
-qkview, the output of tmsh list, BigDB.dat, answers of iControl REST (JSON), a
-directory with these, or - for the standard input. Several are taken together,
-as one BIG-IP's. Keys and passwords in them are never printed.
-
---only and --skip take the virtual servers of a wave, and choose the route
-domain that this host is for. What they leave out stays in the report.
---diff says what changed since an earlier report.
-
-Formats (-o): text; json; csv, a line for each virtual server, destination and
-VLAN; markdown, for a ticket; html, one page with a drawing and a
-table to filter; nginx, a skeleton of nginx.conf that listens where the
-BIG-IP did.
-
-With --verify, after the move, it asks the neighbours of this host who has the
-addresses that moved, and names each machine that still answers for one. It sends
-ARP requests and neighbour solicitations, changes nothing, and needs CAP_NET_RAW.
-
-It exits with 2 if a virtual server needs input or is manual, or is not in the
-skeleton, or if nothing in a FILE was used, and with --verify if an address is
-not answered here alone.`,
+		Use: "migrate FILE...",
 		Args: func(c *cobra.Command, args []string) error {
 			if len(args) == 0 {
 				return hint.New(errors.New("no file of a BIG-IP is named"),

@@ -14,23 +14,7 @@ import (
 func (a *app) planCommand() *cobra.Command {
 	exitCode, prove, evidence := false, false, ""
 	c := &cobra.Command{
-		Use:   "plan",
-		Short: "say what would be done, and what becomes of every listener's replies",
-		Long: `plan reads NGINX's configuration and this host, and prints what apply would do:
-each listener with the way of its replies before and after, the paths, the
-exact changes, and what you should know. It changes nothing and needs no root.
-
-Formats (-o): text; json, the same for machines; html, one page with a drawing
-and a table to filter, to send and to print; markdown, for a ticket; csv, a line
-for each listener; iproute2, a shell script that makes the changes and undoes
-them; networkd, drop-ins for systemd-networkd, which say how to use them.
-
-With --prove the kernel confirms it: the host is rebuilt in a throw-away network
-namespace, the plan is carried out there, and the kernel is asked for the way of
-every listener's replies to every group of clients, before and after. It exits
-with 2 if the kernel differs, and with 1 if it cannot be asked.
-
-It exits with 2 where the mode last-hop is asked for and cannot be had.`,
+		Use:  "plan",
 		Args: none,
 		RunE: func(*cobra.Command, []string) error {
 			return a.plan(exitCode, prove, evidence)

@@ -11,14 +11,7 @@ import (
 func (a *app) statusCommand() *cobra.Command {
 	flows := false
 	c := &cobra.Command{
-		Use:   "status",
-		Short: "what the daemon last did, and what is wrong now",
-		Long: `status asks the lasthop that runs in this network namespace. It needs no root;
-without, paths, checksums and texts about files that not everybody may read are
-left out.
-
-It exits with 2 if not everything is in sync or a listener is unresolved, and
-with 1 if no lasthop runs.`,
+		Use:  "status",
 		Args: none,
 		RunE: func(*cobra.Command, []string) error { return a.status(flows) },
 	}

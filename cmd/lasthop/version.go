@@ -7,7 +7,7 @@ import (
 )
 
 func (a *app) versionCommand() *cobra.Command {
-	return &cobra.Command{Use: "version", Short: "print the version", Args: none,
+	return &cobra.Command{Use: "version", Args: none,
 		RunE: func(*cobra.Command, []string) error {
 			if err := a.flags.formats("text", "json"); err != nil {
 				return err
