@@ -34,19 +34,16 @@ func (a *app) applyCommand() *cobra.Command {
 		RunE: func(*cobra.Command, []string) error { return a.apply(f) },
 	}
 	c.Flags().StringVar(&f.expect, "expect", "",
-		"do nothing unless the plan has this `DIGEST`, which plan prints")
+		"`DIGEST` do nothing unless the plan has this digest, which plan prints")
 	c.Flags().DurationVar(&f.confirm, "confirm", 0,
-		"go back after this `TIME` (90s) unless confirmed with Enter")
+		"`TIME` undo the changes after so long (90s) unless you press Enter")
 	c.Flags().BoolVar(&f.noDelete, "no-delete", false, "only add and replace")
 	c.Flags().BoolVarP(&f.quiet, "quiet", "q", false,
-		"print one line, and nothing if there is nothing to do")
-	return c
+		"print one line; nothing if there is nothing to do")
+	return a.flags.take(c, deciding+"netns", "text", "json")
 }
 
 func (a *app) apply(f applying) error {
-	if err := a.flags.live("apply", "text", "json"); err != nil {
-		return err
-	}
 	scene, err := a.open()
 	if err != nil {
 		return err

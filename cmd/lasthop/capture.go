@@ -8,20 +8,14 @@ import (
 )
 
 func (a *app) captureCommand() *cobra.Command {
-	return &cobra.Command{
+	return a.flags.take(&cobra.Command{
 		Use:  "capture",
 		Args: none,
 		RunE: func(*cobra.Command, []string) error { return a.capture() },
-	}
+	}, deciding+"netns", "json")
 }
 
 func (a *app) capture() error {
-	if a.flags.output == "text" {
-		a.flags.output = "json" // there is no other
-	}
-	if err := a.flags.live("capture", "json"); err != nil {
-		return err
-	}
 	scene, err := a.open()
 	if err != nil {
 		return err

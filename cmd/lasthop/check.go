@@ -22,17 +22,14 @@ func (a *app) checkCommand() *cobra.Command {
 	}
 	c.Flags().BoolVarP(&quiet, "quiet", "q", false, "print one line")
 	c.Flags().DurationVar(&look, "observe", 0,
-		"look at packets too, for this `TIME` (10s); needs CAP_NET_RAW")
+		"`TIME` also look at packets for so long (10s); needs CAP_NET_RAW")
 	c.Flags().StringVar(&root, "root", "/",
-		"`DIR` below which the settings of other programs are")
+		"`DIR` that has the settings of other programs")
 	_ = c.Flags().MarkHidden("root") // for tests; fails only for a flag that does not exist
-	return c
+	return a.flags.take(c, deciding+"netns host", "text", "json")
 }
 
 func (a *app) check(quiet bool, root string, look time.Duration) error {
-	if err := a.flags.formats("text", "json"); err != nil {
-		return err
-	}
 	scene, s, err := lookAtListeners(a)
 	if err != nil {
 		return err

@@ -16,14 +16,12 @@ func (a *app) clearCommand() *cobra.Command {
 		Args: none,
 		RunE: func(*cobra.Command, []string) error { return a.clear(dryRun) },
 	}
-	c.Flags().BoolVarP(&dryRun, "dry-run", "n", false, "print what would be removed")
-	return c
+	c.Flags().BoolVarP(&dryRun, "dry-run", "n", false,
+		"print what would be removed, and remove nothing")
+	return a.flags.take(c, "netns config", "text", "json")
 }
 
 func (a *app) clear(dryRun bool) error {
-	if err := a.flags.live("clear", "text", "json"); err != nil {
-		return err
-	}
 	scene, err := a.open()
 	if err != nil {
 		return err

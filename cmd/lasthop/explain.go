@@ -29,16 +29,13 @@ func (a *app) explainCommand() *cobra.Command {
 		},
 	}
 	c.Flags().StringVar(&evidence, "evidence", "",
-		"add the ways that packets took, from a `FILE` that observe -o json wrote")
+		"`FILE` add the ways that packets took, as lasthop observe -o json wrote them")
 	c.Flags().StringVar(&from, "from", "",
-		"the `CLIENT` that is answered (default: one of each kind)")
-	return c
+		"`CLIENT` that gets the reply (default: one of each kind)")
+	return a.flags.take(c, deciding+"netns host", "text", "json")
 }
 
 func (a *app) explain(target, from, evidence string) error {
-	if err := a.flags.formats("text", "json"); err != nil {
-		return err
-	}
 	t, err := survey.ParseTarget(target, from)
 	if err != nil {
 		return err

@@ -26,15 +26,12 @@ func flowCommand(a *app) *cobra.Command {
 		},
 	}
 	c.Flags().StringVar(&local, "local", "",
-		"only connections to this listener, `ADDR:PORT`; with it, also the route of\n"+
-			"what is not known")
-	return c
+		"`ADDR:PORT` only connections to this listener; if none is known, the route "+
+			"of a reply")
+	return a.flags.take(c, "netns", "text", "json")
 }
 
 func flowsOf(a *app, client, local string) error {
-	if err := a.flags.live("flow", "text", "json"); err != nil {
-		return err
-	}
 	t, err := survey.ParseFlow(client, local)
 	if err != nil {
 		return err

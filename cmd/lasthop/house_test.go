@@ -24,6 +24,7 @@ var mayImport = map[string]string{
 	"bigip":           "internal/hint routing",
 	"bigip/migrate":   "bigip internal/hint routing",
 	"deploy":          "",
+	"docs":            "",
 	"nginxconf":       "internal/hint internal/procfs",
 	"report":          "bigip/migrate internal/hint routing",
 	"routing":         "",
@@ -36,7 +37,7 @@ var mayImport = map[string]string{
 	"routing/sim":  "routing",
 	"watcher":      "internal/hint internal/procfs nginxconf",
 
-	"internal/help":       "",
+	"internal/help":       "deploy docs internal/hint report",
 	"internal/hint":       "",
 	"internal/journal":    "",
 	"internal/bench":      "",
@@ -46,7 +47,7 @@ var mayImport = map[string]string{
 	"internal/settings":   "internal/hint routing",
 	"internal/sockets":    "internal/procfs routing routing/host",
 	"internal/writer":     "internal/hint internal/journal internal/settings report routing",
-	"internal/completion": "internal/settings internal/survey routing",
+	"internal/completion": "internal/help internal/settings internal/survey routing",
 
 	"internal/survey": "internal/hint internal/procfs internal/settings nginxconf report " +
 		"routing routing/capture routing/flow routing/flow/lasthop routing/host watcher",
@@ -73,6 +74,7 @@ var ownedBy = map[string]string{
 	"github.com/nginxinc/nginx-go-crossplane": "nginxconf",
 	"github.com/prometheus/client_golang":     "internal/daemon",
 	"github.com/spf13/cobra":                  "cmd/lasthop",
+	"github.com/spf13/pflag":                  "cmd/lasthop internal/help",
 	"github.com/vishvananda/netlink":          "routing/host",
 	"github.com/vishvananda/netns":            "internal/nstest routing/host",
 	"go4.org/netipx":                          "bigip bigip/migrate routing routing/host",

@@ -54,17 +54,17 @@ func (a *app) command() *cobra.Command {
 		CompletionOptions: cobra.CompletionOptions{HiddenDefaultCmd: true},
 	}
 	root.SetVersionTemplate("lasthop {{.Version}}\n")
-	root.SetFlagErrorFunc(func(c *cobra.Command, err error) error {
-		return hint.New(err, "see: "+c.CommandPath()+" --help")
-	})
-	a.flags.common(root)
+	root.SetFlagErrorFunc(refuse)
 	root.AddCommand(a.planCommand(), a.applyCommand(), a.runCommand(), reloadCommand(a),
 		a.statusCommand(), testCommand(a), a.checkCommand(), a.observeCommand(),
 		a.explainCommand(), flowCommand(a), a.migrateCommand(), a.clearCommand(),
 		a.captureCommand(), a.versionCommand(), a.proveHereCommand())
+	root.SetHelpCommand(helpCommand(a))
+	root.InitDefaultHelpCmd()
 	for _, c := range append(root.Commands(), root) {
 		c.Short, c.Long = help.Of(c.Name())
 	}
+	root.SetHelpFunc(func(c *cobra.Command, _ []string) { printHelp(a, c) })
 	complete(a, root)
 	return root
 }

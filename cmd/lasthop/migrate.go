@@ -38,7 +38,8 @@ func (a *app) migrateCommand() *cobra.Command {
 		},
 	}
 	f.define(c)
-	return c
+	return a.flags.take(c, deciding+"netns host", "text", "json", "csv", "markdown", "html",
+		"nginx")
 }
 
 // migrateFlags are the flags of migrate alone.
@@ -51,19 +52,18 @@ type migrateFlags struct {
 }
 
 func (f *migrateFlags) define(c *cobra.Command) {
-	c.Flags().StringVar(&f.global, "autolasthop", "", "what connection.autolasthop is on the "+
-		"BIG-IP, `enable|disable`, whatever\nthe files say")
-	c.Flags().StringArrayVar(&f.selection.Only, "only", nil, "take only virtual servers of a "+
-		"`PATTERN`: /Common/web_*, /Team1/,\n"+
-		"10.1.0.0/16, or %2 for a route domain (repeatable)")
+	c.Flags().StringVar(&f.global, "autolasthop", "", "`enable|disable` the value of "+
+		"connection.autolasthop on the BIG-IP, whatever the files say")
+	c.Flags().StringArrayVar(&f.selection.Only, "only", nil, "`PATTERN` take only these "+
+		"virtual servers: /Common/web_*, /Team1/, 10.1.0.0/16, or %2 for a route domain")
 	c.Flags().StringArrayVar(&f.selection.Skip, "skip", nil,
-		"leave out virtual servers of a `PATTERN` (repeatable)")
+		"`PATTERN` leave out these virtual servers")
 	c.Flags().StringVar(&f.since, "diff", "",
-		"say what changed since an earlier report, a `FILE` that migrate -o json wrote")
-	c.Flags().BoolVar(&f.verify, "verify", false, "after the move: ask neighbours who else "+
-		"has the addresses")
-	c.Flags().DurationVar(&f.packets, "observe", 0, "--verify, and look at packets for this "+
-		"`TIME` (30s): who sends requests to\neach address")
+		"`FILE` say what changed since this report of lasthop migrate -o json")
+	c.Flags().BoolVar(&f.verify, "verify", false, "after the move: ask the neighbours which "+
+		"other machine has the addresses")
+	c.Flags().DurationVar(&f.packets, "observe", 0, "`TIME` --verify, and look at "+
+		"packets for so long (30s): which routers send requests to each address")
 }
 
 // verifying reports whether the move is over, and is to be looked at.
@@ -73,7 +73,11 @@ func (f migrateFlags) verifying() bool { return f.verify || f.packets != 0 }
 func (f migrateFlags) check(a *app) error {
 	switch {
 	case f.verifying():
-		return a.flags.live("migrate --verify", "text", "json")
+		if a.flags.host != "" {
+			return errors.New("migrate --verify does not take --host: it asks the " +
+				"neighbours of this machine")
+		}
+		return a.flags.formats("text", "json")
 	case f.since != "": // a line of the CSV is no change
 		return a.flags.formats("text", "json", "markdown", "html")
 	}

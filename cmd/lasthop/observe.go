@@ -30,17 +30,14 @@ func (a *app) observeCommand() *cobra.Command {
 		Args: none,
 		RunE: func(*cobra.Command, []string) error { return observe(a, window, probe) },
 	}
-	c.Flags().DurationVar(&window, "for", observing, "how long to look, a `TIME`")
+	c.Flags().DurationVar(&window, "for", observing, "`TIME` how long to look")
 	c.Flags().BoolVar(&probe, "probe", false,
-		"ask routers that no address is known of: send each one echo that it\n"+
-			"answers as expired, to 16 at most")
-	return c
+		"send one echo to each router of unknown address, at most 16: its answer "+
+			"names the router")
+	return a.flags.take(c, deciding+"netns", "text", "json")
 }
 
 func observe(a *app, window time.Duration, probe bool) error {
-	if err := a.flags.live("observe", "text", "json"); err != nil {
-		return err
-	}
 	if window <= 0 {
 		return hint.New(fmt.Errorf("--for %s: not a time to look", window),
 			"write it as: --for 30s")

@@ -20,21 +20,18 @@ func (a *app) planCommand() *cobra.Command {
 			return a.plan(exitCode, prove, evidence)
 		},
 	}
-	c.Flags().BoolVar(&exitCode, "exit-code", false, "exit with 2 if there is something to do")
+	c.Flags().BoolVar(&exitCode, "exit-code", false,
+		"exit with 2 if there is something to change")
 	c.Flags().BoolVar(&prove, "prove", false,
-		"let the kernel prove the plan on a rebuilt host; nothing of this one is\n"+
-			"touched, and it needs no root where user namespaces are allowed")
+		"let the kernel prove the plan in a throw-away copy of this host; this host "+
+			"is not touched; needs no root if user namespaces are allowed")
 	c.Flags().StringVar(&evidence, "evidence", "",
-		"add what packets showed, from a `FILE` that observe -o json wrote: in text,\n"+
-			"json, html, markdown and csv")
-	return c
+		"`FILE` add what packets showed, as lasthop observe -o json wrote it")
+	return a.flags.take(c, deciding+"netns host", "text", "json", "html", "markdown", "csv",
+		"iproute2", "networkd")
 }
 
 func (a *app) plan(exitCode, proving bool, evidence string) error {
-	if err := a.flags.formats("text", "json", "html", "markdown", "csv", "iproute2",
-		"networkd"); err != nil {
-		return err
-	}
 	scene, s, err := lookAtListeners(a)
 	if err != nil {
 		return err

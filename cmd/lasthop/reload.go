@@ -11,21 +11,14 @@ import (
 )
 
 func reloadCommand(a *app) *cobra.Command {
-	return &cobra.Command{
+	return a.flags.take(&cobra.Command{
 		Use:  "reload",
 		Args: none,
 		RunE: func(*cobra.Command, []string) error { return reload(a) },
-	}
+	}, "netns", "text")
 }
 
 func reload(a *app) error {
-	if err := a.flags.live("reload", "text"); err != nil {
-		return err
-	}
-	if a.flags.decide.Any() {
-		return hint.New(errors.New("reload takes no settings"),
-			"the daemon reads its own again: write them into its lasthop.yaml")
-	}
 	a.ui.journal = false // the daemon tells its journal why
 	scene, err := a.open()
 	if err != nil {

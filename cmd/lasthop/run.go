@@ -13,7 +13,7 @@ import (
 )
 
 func (a *app) runCommand() *cobra.Command {
-	return &cobra.Command{
+	return a.flags.take(&cobra.Command{
 		Use:  "run",
 		Args: none,
 		RunE: func(c *cobra.Command, _ []string) error {
@@ -22,13 +22,10 @@ func (a *app) runCommand() *cobra.Command {
 			defer stop()
 			return a.run(ctx)
 		},
-	}
+	}, deciding+"netns", "text")
 }
 
 func (a *app) run(ctx context.Context) error {
-	if err := a.flags.live("run", "text"); err != nil {
-		return err
-	}
 	if _, err := settings.Load(a.flags.decide); err != nil {
 		return badSettings{err}
 	}

@@ -17,13 +17,10 @@ func (a *app) statusCommand() *cobra.Command {
 	}
 	c.Flags().BoolVar(&flows, "flows", false,
 		"count the connections of each last hop; needs root")
-	return c
+	return a.flags.take(c, "netns", "text", "json")
 }
 
 func (a *app) status(flows bool) error {
-	if err := a.flags.live("status", "text", "json"); err != nil {
-		return err
-	}
 	scene, err := a.open()
 	if err != nil {
 		return err

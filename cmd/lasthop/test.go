@@ -1,7 +1,6 @@
 package main
 
 import (
-	"errors"
 	"fmt"
 
 	"lasthop/internal/settings"
@@ -12,20 +11,14 @@ import (
 )
 
 func testCommand(a *app) *cobra.Command {
-	return &cobra.Command{
+	return a.flags.take(&cobra.Command{
 		Use:  "test",
 		Args: none,
 		RunE: func(*cobra.Command, []string) error { return test(a) },
-	}
+	}, deciding+"netns", "text")
 }
 
 func test(a *app) error {
-	if err := a.flags.formats("text"); err != nil {
-		return err
-	}
-	if a.flags.host != "" {
-		return errors.New("test reads this machine's files, not a captured host")
-	}
 	s, err := settings.Load(a.flags.decide)
 	if err != nil {
 		return err

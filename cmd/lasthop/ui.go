@@ -10,6 +10,8 @@ import (
 	"lasthop/internal/hint"
 	"lasthop/internal/journal"
 	"lasthop/report"
+
+	"golang.org/x/sys/unix"
 )
 
 // The result goes to standard output and everything else to standard error,
@@ -96,6 +98,17 @@ func (u ui) say(l slog.Level, kind, text string) {
 		prefix = journal.Prefix(l)
 	}
 	fmt.Fprintf(u.stderr, "%slasthop: %s: %s\n", prefix, kind, report.Line(text))
+}
+
+// width returns the columns of the terminal; 80 if standard output is none.
+func (u ui) width() int {
+	if f, ok := u.stdout.(*os.File); ok {
+		size, err := unix.IoctlGetWinsize(int(f.Fd()), unix.TIOCGWINSZ)
+		if err == nil && size.Col > 0 {
+			return int(size.Col)
+		}
+	}
+	return 80
 }
 
 // style says how text on standard output looks.
