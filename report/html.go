@@ -63,6 +63,7 @@ type planPage struct {
 	Paths       []pathRow
 	Moves       []routing.Move // of clients nearby
 	Proof       *Proof
+	Since       *Since
 	Apply, Undo []routing.Op
 	Next        string
 }
@@ -107,7 +108,7 @@ func (p Plan) HTML(w io.Writer) error {
 		return listenerRow{o, words, map[string]string{red: "bad", yellow: "warn"}[color]}
 	})
 	page := planPage{p.frame(all), rows, p.Seen != nil, pathRows(all),
-		nearby(p.Plan.Moves), p.Proof, p.Diff.Ops(), p.Back.Ops(), p.Next}
+		nearby(p.Plan.Moves), p.Proof, p.Since, p.Diff.Ops(), p.Back.Ops(), p.Next}
 	return page.write(w, "plan.html", page)
 }
 

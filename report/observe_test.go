@@ -68,7 +68,7 @@ const seenText = `Seen in 30 s: 9,120 connections of 3,411 clients (1 in 4 looke
   no packets: 10.7.1.102:443 and 1 more (nothing is known of them)
 error: dark: 10.7.1.101:443: 9 connections of 9 clients, no answer left this host
 warning: asymmetric: 10.7.1.100:443: a stateful firewall would drop these replies
-  do: ` + "`lasthop plan` shows the cure\n"
+  do: ` + "`lasthop plan` shows the cure\n\nlasthop help CODE explains a finding.\n"
 
 func TestObserveText(t *testing.T) {
 	var b strings.Builder

@@ -57,7 +57,7 @@ func makePlanFor(t testing.TB, host string, listeners ...routing.Listener) Plan 
 		[]Input{{"/etc/nginx/nginx.conf", "00", true}, {"/etc/nginx/a.conf", "01", false}}},
 		Plan: d.Plan, Diff: d.Diff, Back: routing.Compare(d.Plan.State, d.Owned),
 		Digest: d.Digest()}
-	p.Next = "lasthop apply --expect " + p.Digest[:15]
+	p.Next = "lasthop apply --expect " + routing.ShortDigest(p.Digest)
 	return p
 }
 
@@ -92,7 +92,7 @@ Paths (2)
 	}
 	for _, part := range []string{"  ip rule add pref 5199 from 10.0.1.0/24 iif lo " +
 		"lookup 20431 protocol 76\n",
-		"Nothing was changed. To do exactly this:\n  lasthop apply --expect sha256:", "do: "} {
+		"Nothing was changed. To do exactly this:\n  lasthop apply --expect ", "do: "} {
 		if !strings.Contains(got, part) {
 			t.Errorf("lacks %q:\n%s", part, got)
 		}

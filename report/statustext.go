@@ -33,9 +33,11 @@ func (s Status) Text(w io.Writer, style Style) error {
 	writeLastHop(t, s.LastHop)
 	t.changes("Missing in the kernel", s.Diff.Ops())
 	t.lastChange(s.Last)
-	t.findings(slices.DeleteFunc(slices.Clone(s.Plan.Findings), func(f routing.Finding) bool {
+	findings := slices.DeleteFunc(slices.Clone(s.Plan.Findings), func(f routing.Finding) bool {
 		return f.Severity == routing.Info && f.Code != "not-loaded"
-	}))
+	})
+	t.findings(findings)
+	guide(t, findings)
 	c := s.Counts
 	t.printf("\n%s, %s, %s, %s, %s, %s\n", count(c.Syncs, "sync"), count(c.Changes, "change"),
 		count(c.Heals, "heal"), count(c.Fights, "fight"),

@@ -16,12 +16,14 @@ import (
 func (p Plan) Text(w io.Writer, s Style) error {
 	t := &page{style: s}
 	t.head("plan", p.Head)
+	p.Since.text(t)
 	t.listeners(p.Plan.Outcomes, p.Seen)
 	t.paths(p.Plan.Paths)
 	t.moves(p.Plan.Moves)
 	t.changes("Changes", p.Diff.Ops())
 	t.findings(p.Plan.Findings)
 	t.proof(p.Proof)
+	guide(t, p.Plan.Findings)
 	t.planEnd(p)
 	return t.writeTo(w)
 }
@@ -45,8 +47,7 @@ func (t *page) planEnd(p Plan) {
 func nothingNeeded(p routing.Plan) string {
 	if slices.ContainsFunc(p.Outcomes, routing.Outcome.Asks) {
 		return "Nothing to do yet: the findings say what lasthop must know of the " +
-			"unresolved listeners. A flag is for one command; the settings in " +
-			"/etc/lasthop/lasthop.yaml are for all, and for the service."
+			"unresolved listeners."
 	}
 	n := counted(p.Outcomes, func(o routing.Outcome) string { return restsOn(p, o) })
 	warned := slices.ContainsFunc(p.Findings,
@@ -104,7 +105,9 @@ func (a Apply) Text(w io.Writer, s Style) error {
 	t.head("apply", a.Head)
 	t.changes("Done", a.Done)
 	t.checks(a.Checks, nil)
-	t.findings(noNotes(a.Plan.Plan.Findings))
+	problems := noNotes(a.Plan.Plan.Findings)
+	t.findings(problems)
+	guide(t, problems)
 	t.command("\nTo take this back", oneLine(a.Undo))
 	return t.writeTo(w)
 }
@@ -120,6 +123,7 @@ func (c Check) Text(w io.Writer, s Style) error {
 	t.checks(c.Checks, c.Seen)
 	t.changes("Not as planned", c.Diff.Ops())
 	t.findings(c.Plan.Findings)
+	guide(t, c.Plan.Findings)
 	t.printf("\n%s\n", c.oneLine())
 	if !c.Diff.Empty() {
 		t.printf("To make the kernel as planned:\n  %s\n", t.paint(bold, oneLine(c.Mend)))
@@ -363,7 +367,5 @@ func (t *page) finding(f routing.Finding) {
 	if f.Origin != "" {
 		t.wrap("    at: ", Escape(origin(f)))
 	}
-	if f.Hint != "" {
-		t.wrap("    do: ", oneLine(f.Hint))
-	}
+	remedy(t, "    ", f.Hint)
 }

@@ -243,5 +243,5 @@ func needsRoot(done []routing.Op, err error) error {
 		return err
 	}
 	return hint.New(fmt.Errorf("change routes: %w: nothing is changed", unix.EPERM),
-		"run as root, or with CAP_NET_ADMIN")
+		"run it with sudo, or with CAP_NET_ADMIN")
 }

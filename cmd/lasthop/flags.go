@@ -3,6 +3,7 @@ package main
 import (
 	"errors"
 	"fmt"
+	"os"
 	"slices"
 	"strings"
 
@@ -124,7 +125,8 @@ type scene struct {
 func (a *app) open() (scene, error) {
 	f := a.flags
 	s := scene{runDir: f.runDir,
-		line: settings.Line{Flags: f.decide, NetNS: f.netns, Host: f.host}}
+		line: settings.Line{Flags: f.decide, NetNS: f.netns, Host: f.host,
+			Sudo: os.Geteuid() != 0}}
 	if f.host != "" {
 		place, c, err := survey.Captured(f.host)
 		s.Place, s.line.Captured = place, c.Flags

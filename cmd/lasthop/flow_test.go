@@ -38,7 +38,8 @@ func newHopHost(t *testing.T) *hopHost {
 			h.router = l.HardwareAddr.String()
 		}
 	})
-	run := h.command("run", "--config", "", "--listen", "192.0.2.10:80", "--return", "192.0.2.10=last-hop")
+	run := h.command("run", "--config", "", "--listen", "192.0.2.10:80",
+		"--return", "192.0.2.10=last-hop")
 	var log strings.Builder
 	run.Stderr = &log
 	if err := run.Start(); err != nil {

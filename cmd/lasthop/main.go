@@ -24,7 +24,7 @@ func main() { os.Exit(run(os.Args[1:], os.Stdin, os.Stdout, os.Stderr)) }
 // run is the whole program; it returns the exit code.
 func run(args []string, stdin io.Reader, stdout, stderr io.Writer) int {
 	a := &app{ui: ui{stdin: stdin, stdout: stdout, stderr: stderr,
-		journal: stderr == os.Stderr && journal.Stream()}}
+		journal: stderr == os.Stderr && journal.Stream(), hinted: map[string]bool{}}}
 	root := a.command()
 	root.SetArgs(args)
 	root.SetIn(stdin)

@@ -182,11 +182,13 @@ func migration(s *survey.Survey, c bigip.Config, sel migrate.Selection) (report.
 	return m, err
 }
 
-// compare says what changed since an earlier report.
-func compare(m *report.Migration, file string) error {
+// compare adds what changed since an earlier report.
+func compare(r interface {
+	Compare(file string, doc []byte) error
+}, file string) error {
 	doc, err := os.ReadFile(file)
 	if err != nil {
 		return err
 	}
-	return m.Compare(file, doc)
+	return r.Compare(file, doc)
 }

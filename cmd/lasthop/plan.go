@@ -11,34 +11,48 @@ import (
 	"github.com/spf13/cobra"
 )
 
+// planning are the flags of plan.
+type planning struct {
+	exitCode, prove bool
+	evidence, since string
+}
+
 func (a *app) planCommand() *cobra.Command {
-	exitCode, prove, evidence := false, false, ""
+	var f planning
 	c := &cobra.Command{
 		Use:  "plan",
 		Args: none,
 		RunE: func(*cobra.Command, []string) error {
-			return a.plan(exitCode, prove, evidence)
+			return a.plan(f)
 		},
 	}
-	c.Flags().BoolVar(&exitCode, "exit-code", false,
+	c.Flags().BoolVar(&f.exitCode, "exit-code", false,
 		"exit with 2 if there is something to change")
-	c.Flags().BoolVar(&prove, "prove", false,
+	c.Flags().BoolVar(&f.prove, "prove", false,
 		"let the kernel prove the plan in a throw-away copy of this host; this host "+
 			"is not touched; needs no root if user namespaces are allowed")
-	c.Flags().StringVar(&evidence, "evidence", "",
+	c.Flags().StringVar(&f.evidence, "evidence", "",
 		"`FILE` add what packets showed, as lasthop observe -o json wrote it")
+	c.Flags().StringVar(&f.since, "diff", "",
+		"`FILE` say what changed since this plan of lasthop plan -o json; exit with 2 if "+
+			"something did")
 	return a.flags.take(c, deciding+"netns host", "text", "json", "html", "markdown", "csv",
 		"iproute2", "networkd")
 }
 
-func (a *app) plan(exitCode, proving bool, evidence string) error {
+func (a *app) plan(f planning) error {
+	if f.since != "" { // the others have no place for it
+		if err := a.flags.formats("text", "json", "html", "markdown"); err != nil {
+			return err
+		}
+	}
 	scene, s, err := lookAtListeners(a)
 	if err != nil {
 		return err
 	}
 	defer scene.close()
 	s.AddBeside()
-	seen, err := s.Evidence(evidence)
+	seen, err := s.Evidence(f.evidence)
 	if err != nil {
 		return err
 	}
@@ -59,15 +73,20 @@ func (a *app) plan(exitCode, proving bool, evidence string) error {
 	if !p.Diff.Empty() && !s.Decision.Unread() && len(unloaded) == 0 {
 		p.Next = scene.line.Apply(p.Digest)
 	}
+	if f.since != "" {
+		if err := compare(&p, f.since); err != nil {
+			return err
+		}
+	}
 	var unproved error
-	if proving {
+	if f.prove {
 		if p.Proof, unproved = s.Prove(); p.Proof.Differs() {
 			p.Next = ""
 		}
 	}
 	err = errors.Join(a.ui.printPlan(p, s.Beside.NetworkFiles, a.flags.output), unproved)
-	return ended(err, !p.Proof.Differs() && !(exitCode && !p.Diff.Empty()) &&
-		!p.Plan.FellBack())
+	return ended(err, !p.Proof.Differs() && !(f.exitCode && !p.Diff.Empty()) &&
+		!p.Since.Differs() && !p.Plan.FellBack())
 }
 
 // printPlan writes the plan in the format asked for.

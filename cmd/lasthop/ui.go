@@ -23,6 +23,7 @@ type ui struct {
 	stdin          io.Reader
 	stdout, stderr io.Writer
 	journal        bool // reads stderr: each line begins with its priority
+	hinted         map[string]bool
 }
 
 // Exit codes.
@@ -90,7 +91,13 @@ func (u ui) warn(format string, args ...any) {
 	u.say(slog.LevelWarn, "warning", fmt.Sprintf(format, args...))
 }
 
-func (u ui) hint(text string) { u.say(slog.LevelInfo, "hint", text) }
+// hint tells each remedy once.
+func (u ui) hint(text string) {
+	if !u.hinted[text] {
+		u.hinted[text] = true
+		u.say(slog.LevelInfo, "hint", text)
+	}
+}
 
 func (u ui) say(l slog.Level, kind, text string) {
 	prefix := ""
