@@ -16,6 +16,7 @@ require (
 	github.com/rogpeppe/go-internal v1.14.1 // tests: testscript and txtar
 	github.com/santhosh-tekuri/jsonschema/v6 v6.0.2 // tests: the JSON documents against docs/schema
 	github.com/spf13/cobra v1.10.2 // commands, flags, help
+	github.com/spf13/pflag v1.0.10 // cobra's flags: help lists those that a command takes
 	github.com/vishvananda/netlink v1.3.1 // rtnetlink
 	github.com/vishvananda/netns v0.0.5 // --netns
 	go4.org/netipx v0.0.0-20260823151212-3075585bcbeb // sets of addresses as maximal prefixes
@@ -33,7 +34,6 @@ require (
 	github.com/prometheus/client_model v0.6.2 // indirect
 	github.com/prometheus/common v0.66.1 // indirect
 	github.com/prometheus/procfs v0.16.1 // indirect
-	github.com/spf13/pflag v1.0.10 // indirect
 	go.yaml.in/yaml/v2 v2.4.2 // indirect
 	golang.org/x/mod v0.41.0 // indirect
 	golang.org/x/text v0.43.0 // indirect

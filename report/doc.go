@@ -51,6 +51,7 @@ type Plan struct {
 	Next   string        // the command line that applies this plan; "" where there is none
 	Proof  *Proof        // what a kernel says to it; nil if none was asked
 	Seen   *routing.Seen // what packets showed; nil if nobody looked
+	Since  *Since        // an earlier plan; nil if nothing is compared
 	// of each outcome with what is installed now; nil if that is its Before
 	Now []routing.Way
 }

@@ -62,6 +62,7 @@ type planPage struct {
 	Paths       []pathRow
 	Moves       []routing.Move // of clients nearby
 	Proof       *Proof
+	Since       *Since
 	Apply, Undo []routing.Op
 	Next        string
 }
@@ -108,7 +109,7 @@ func (p Plan) HTML(w io.Writer) error {
 		return listenerRow{o, words, tone, near.ways(o)}
 	})
 	page := planPage{p.frame(all), rows, p.Seen != nil, pathRows(all),
-		nearby(p.Plan.Moves), p.Proof, p.Diff.Ops(), p.Back.Ops(), p.Next}
+		nearby(p.Plan.Moves), p.Proof, p.Since, p.Diff.Ops(), p.Back.Ops(), p.Next}
 	return page.write(w, "plan.html", page)
 }
 

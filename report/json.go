@@ -48,6 +48,7 @@ type planDoc struct {
 	Changes   []changeDoc       `json:"changes"`
 	Findings  []routing.Finding `json:"findings"`
 	Proof     *proofDoc         `json:"proof,omitempty"` // of plan --prove
+	Since     *Since            `json:"since,omitempty"` // of plan --diff
 }
 
 type applyDoc struct {
@@ -211,7 +212,7 @@ func (p Plan) doc(kind string, summary any) planDoc {
 		mapped(p.Plan.Outcomes, plannedWith(p.Seen)),
 		mapped(p.Plan.Paths, pathDocOf), mapped(p.Plan.Moves, moveDocOf),
 		mapped(p.Plan.State.Routes, routeDocOf), mapped(p.Plan.State.Rules, ruleDocOf),
-		mapped(p.Diff.Ops(), changeDocOf), list(p.Plan.Findings), p.Proof.doc()}
+		mapped(p.Diff.Ops(), changeDocOf), list(p.Plan.Findings), p.Proof.doc(), p.Since}
 }
 
 func (p Plan) summary() map[string]int {

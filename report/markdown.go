@@ -34,6 +34,7 @@ func (p Plan) Markdown(w io.Writer) error {
 	if p.Seen != nil {
 		m.row("Packets", looked(p.Seen))
 	}
+	p.Since.markdown(m)
 	m.listeners(p)
 	m.paths(bundles(p.Plan))
 	m.moves(nearby(p.Plan.Moves))

@@ -258,6 +258,7 @@ func (m Migration) Text(w io.Writer, s Style) error {
 	m.Since.text(t)
 	t.virtuals(m.Rows)
 	t.findings("Findings", m.Findings)
+	guide(t, m.Findings)
 	t.steps(m.Steps)
 	t.printf("\nNothing was changed.\n")
 	return t.writeTo(w)

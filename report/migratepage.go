@@ -52,14 +52,20 @@ func (s *Since) markdown(m *markdown) {
 	if s == nil {
 		return
 	}
-	m.printf("\n## Changes\n\n%s\n", m.prose(s.Title()))
-	if len(s.Changes) > 0 {
+	m.printf("\n## Changed since\n\n%s\n", m.prose(s.Title()))
+	switch {
+	case len(s.Changes) == 0:
+	case s.OfPlan():
+		m.table("Change", "Of a", "Name", "Where", "What")
+	default:
 		m.table("Change", "Virtual server", "Where", "What")
 	}
 	const rest = "\n… and %d more; all of them with `-o html` or `-o json`.\n"
 	for c := range each(&m.output, s.Changes, rest) {
 		cells := c.cells()
-		m.row(cells[0], m.code(cells[1]), m.code(cells[2]), m.prose(cells[3]))
+		named := cells[len(cells)-3:]
+		m.row(append(cells[:len(cells)-3:len(cells)-3], m.code(named[0]), m.code(named[1]),
+			m.prose(named[2]))...)
 	}
 }
 

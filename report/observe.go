@@ -27,6 +27,7 @@ func (o Observe) Text(w io.Writer, s Style) error {
 	for f := range each(&t.output, gravest(o.Findings), textRest) {
 		writeSeenFinding(t, f)
 	}
+	guide(t, o.Findings)
 	return t.writeTo(w)
 }
 
@@ -176,9 +177,7 @@ func writeSeenFinding(t *page, f routing.Finding) {
 		routing.Warning: yellow}[f.Severity]
 	t.printf("%s %s: %s: %s\n", t.paint(color, string(f.Severity)+":"),
 		Escape(string(f.Code)), Escape(f.Subject), Escape(f.Message))
-	if f.Hint != "" {
-		t.wrap("  do: ", oneLine(f.Hint))
-	}
+	remedy(t, "  ", f.Hint)
 }
 
 type observeDoc struct {

@@ -56,7 +56,7 @@ func makePlanFor(t testing.TB, host string, listeners ...routing.Listener) Plan 
 		[]Input{{"/etc/nginx/nginx.conf", "00", true}, {"/etc/nginx/a.conf", "01", false}}},
 		Plan: d.Plan, Diff: d.Diff, Back: routing.Compare(d.Plan.State, d.Owned),
 		Digest: d.Digest()}
-	p.Next = "lasthop apply --expect " + p.Digest[:15]
+	p.Next = "lasthop apply --expect " + routing.ShortDigest(p.Digest)
 	return p
 }
 

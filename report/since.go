@@ -10,6 +10,7 @@ import (
 
 	"lasthop/bigip/migrate"
 	"lasthop/internal/hint"
+	"lasthop/routing"
 )
 
 // Since is what changed since an earlier document of the same kind.
@@ -18,32 +19,45 @@ type Since struct {
 	Time    string    `json:"time,omitempty"` // of the earlier one, as what follows
 	Host    string    `json:"host,omitempty"`
 	BIGIP   string    `json:"bigip,omitempty"`
-	Changes []Changed `json:"changes"` // in the order of the documents
+	Digest  string    `json:"digest,omitempty"` // of the earlier plan
+	Changes []Changed `json:"changes"`          // in the order of the documents
+	same    bool      // the plans have one digest
 }
 
 // Changed is one thing that is in one of two documents, or not alike in both.
 type Changed struct {
 	// "new", "gone", "status"; with the same status "way", or "reason" for
 	// what is missing or left out
-	Change string   `json:"change"`
-	Name   string   `json:"name"`  // of a virtual server
-	Where  []string `json:"where"` // "10.0.0.1:443/tcp, /Common/external"
-	Was    string   `json:"was,omitempty"`
-	Is     string   `json:"is,omitempty"`
+	Change string `json:"change"`
+	// of a plan: listener, path, change or finding
+	Kind string `json:"kind,omitempty"`
+	// of a virtual server; an address, a link, a command or a code
+	Name  string   `json:"name"`
+	Where []string `json:"where"` // "10.0.0.1:443/tcp, /Common/external"
+	Was   string   `json:"was,omitempty"`
+	Is    string   `json:"is,omitempty"`
 }
 
-// place is a virtual server, and where clients connected to.
-type place struct{ name, endpoint string }
+// place is what is compared: a virtual server and where clients connected to,
+// or a part of a plan.
+type place struct{ kind, name, endpoint string }
 
-func placeOf(r *migrate.Row) place { return place{r.Virtual, plainEndpoint(*r)} }
+func placeOf(r *migrate.Row) place { return place{"", r.Virtual, plainEndpoint(*r)} }
 
-// state is what is compared of a place; by is a VLAN, "" for all of them.
+// state is what is compared of a place; by is a VLAN, "" for all of them. note
+// is told and not compared.
 type state struct {
 	place
-	by, status, fate, before string
+	by, status, reason, way, before, note string
 }
 
-func (s *state) String() string { return s.status + ": " + s.fate }
+// String tells all but what was before: "ready: eth0 via 10.0.0.1".
+func (s *state) String() string {
+	words := slices.DeleteFunc([]string{s.reason, s.way, s.note},
+		func(word string) bool { return word == "" })
+	return strings.TrimPrefix(strings.TrimSuffix(s.status+": "+strings.Join(words, "; "), ": "),
+		": ")
+}
 
 // states are those of rows, one for each VLAN.
 func states(rows []migrate.Row) (out []state) {
@@ -56,13 +70,16 @@ func states(rows []migrate.Row) (out []state) {
 		if r.VLAN != "" {
 			before = strings.ReplaceAll(before, r.VLAN, "its VLAN")
 		}
-		fate := plainFate(*r)
-		if r.Status == migrate.NotApplicable {
-			fate, before = r.Reason, ""
+		reason, way := plainFate(*r), ""
+		switch r.Status {
+		case migrate.Ready:
+			reason, way = "", reason
+		case migrate.NotApplicable:
+			reason, before = r.Reason, ""
 		}
 		for _, vlan := range vlans {
-			out = append(out, state{placeOf(r), vlan,
-				r.Status, fate, before})
+			out = append(out, state{place: placeOf(r), by: vlan, status: r.Status,
+				reason: reason, way: way, before: before})
 		}
 	}
 	return out
@@ -79,7 +96,7 @@ func compare(was, is []state) []Changed {
 	for _, s := range was {
 		places, old[s.place] = append(places, s.place), append(old[s.place], s)
 	}
-	type alike struct{ name, change, was, is string }
+	type alike struct{ kind, name, change, was, is string }
 	index, seen := map[alike]int{}, map[place]bool{}
 	changes := []Changed{}
 	for _, p := range places {
@@ -92,18 +109,20 @@ func compare(was, is []state) []Changed {
 			if c.Change == "" {
 				continue
 			}
-			key := alike{p.name, c.Change, c.Was, c.Is}
+			key := alike{p.kind, p.name, c.Change, c.Was, c.Is}
 			i, ok := index[key]
 			if !ok {
-				i, c.Name = len(changes), p.name
-				index[key] = i
+				c.Kind, c.Name, c.Where = p.kind, p.name, []string{}
+				i, index[key] = len(changes), len(changes)
 				changes = append(changes, c)
 			}
 			where := p.endpoint
 			if by != "" {
 				where += ", " + by
 			}
-			changes[i].Where = append(changes[i].Where, where)
+			if where != "" {
+				changes[i].Where = append(changes[i].Where, where)
+			}
 		}
 	}
 	return changes
@@ -140,9 +159,9 @@ func difference(was, is *state) (c Changed) {
 		return Changed{Change: "gone", Was: was.String()}
 	case was.status != is.status:
 		c.Change = "status"
-	case was.fate != is.fate && is.status != migrate.Ready:
+	case was.reason != is.reason:
 		c.Change = "reason"
-	case was.fate != is.fate:
+	case was.way != is.way:
 		c.Change = "way"
 	case was.before != is.before:
 		return Changed{Change: "way", Was: was.before + " -> " + was.String(),
@@ -156,34 +175,50 @@ func difference(was, is *state) (c Changed) {
 
 // Compare fills Since from the document of an earlier `migrate -o json`; file
 // is where it was read. The error names a document that is none.
-func (m *Migration) Compare(file string, doc []byte) error {
+func (m *Migration) Compare(file string, doc []byte) (err error) {
 	var old struct {
-		Version  int           `json:"version"`
-		Kind     string        `json:"kind"`
-		Time     string        `json:"time"`
-		Host     string        `json:"host"`
 		BIGIP    BIGIP         `json:"bigip"`
 		Virtuals []migrate.Row `json:"virtuals"`
 	}
-	err := json.Unmarshal(doc, &old)
-	switch {
-	case err != nil:
-	case old.Kind != "migrate" || old.Version != DocumentVersion:
-		err = fmt.Errorf("kind %q, version %d: no report that this lasthop reads", old.Kind,
-			old.Version)
-	case old.Virtuals == nil || slices.ContainsFunc(old.Virtuals, func(r migrate.Row) bool {
+	nameless := func(r migrate.Row) bool {
 		return r.Virtual == "" || statusRank(r.Status) < 0
-	}):
-		err = errors.New("a virtual server without name or status, or none at all")
+	}
+	m.Since, err = earlier(file, doc, "migrate", "migrate FILE...", &old, func() error {
+		if old.Virtuals == nil || slices.ContainsFunc(old.Virtuals, nameless) {
+			return errors.New("a virtual server without name or status, or none at all")
+		}
+		return nil
+	})
+	if err != nil {
+		return err
+	}
+	m.Since.BIGIP = old.BIGIP.Hostname
+	m.Since.Changes = compare(states(old.Virtuals), states(m.Rows))
+	return nil
+}
+
+// earlier reads a document of a kind into a struct, and returns a Since without
+// changes. command is what makes such a document, check looks at the struct.
+func earlier(file string, doc []byte, kind, command string, into any,
+	check func() error) (*Since, error) {
+	var head headDoc
+	err := json.Unmarshal(doc, &head)
+	if err == nil && (head.Kind != kind || head.Version != DocumentVersion) {
+		err = fmt.Errorf("kind %q, version %d: not a document of lasthop %s -o json that "+
+			"this version reads", head.Kind, head.Version, kind)
+	}
+	if err == nil {
+		err = json.Unmarshal(doc, into)
+	}
+	if err == nil {
+		err = check()
 	}
 	if err != nil {
-		return hint.New(fmt.Errorf("%s: %w", file, err),
-			"make it with: lasthop migrate FILE... -o json")
+		return nil, hint.New(fmt.Errorf("%s: %w", file, err),
+			"make it with: lasthop "+command+" -o json")
 	}
-	m.Since = &Since{Input{File: file, SHA256: fmt.Sprintf("%x", sha256.Sum256(doc))},
-		old.Time, old.Host, old.BIGIP.Hostname,
-		compare(states(old.Virtuals), states(m.Rows))}
-	return nil
+	return &Since{Input: Input{File: file, SHA256: fmt.Sprintf("%x", sha256.Sum256(doc))},
+		Time: head.Time, Host: head.Host, Digest: head.Digest}, nil
 }
 
 // Title says since when, and how much has changed.
@@ -201,16 +236,32 @@ func (s *Since) Title() string {
 	if what == "" {
 		what = "nothing has changed"
 	}
+	switch {
+	case s.same:
+		what += "; the plan has the same digest, " + routing.ShortDigest(s.Digest)
+	case s.OfPlan():
+		what += "; the digest was " + routing.ShortDigest(s.Digest)
+	}
 	return "Since " + strings.Join(words, ", ") + ": " + what
 }
 
-// cells are kind, name, place, and what it was and is.
+// OfPlan reports whether the changes are of several kinds.
+func (s *Since) OfPlan() bool { return s.Digest != "" }
+
+// cells are change, kind if there are several, name, place, and what it was and
+// is.
 func (c Changed) cells() []string {
 	fate := c.Was + " -> " + c.Is
 	if c.Was == "" || c.Is == "" {
 		fate = c.Was + c.Is
 	}
-	return []string{c.Change, c.Name, some(c.Where, 3), fate}
+	switch c.Kind {
+	case "":
+		return []string{c.Change, c.Name, some(c.Where, 3), fate}
+	case changeKind: // a command is long
+		return []string{c.Change, c.Kind, "", "", c.Name}
+	}
+	return []string{c.Change, c.Kind, c.Name, some(c.Where, 3), fate}
 }
 
 // text lists what changed.

@@ -28,10 +28,11 @@ func (s Status) Text(w io.Writer, style Style) error {
 	}
 	t.wrap("", fmt.Sprintf("%s, on %s, running since %s, last look %s", Escape(s.Lasthop),
 		Escape(s.Host), stamp(s.Started), stamp(s.Synced)))
-	t.findings("Findings", slices.DeleteFunc(slices.Clone(s.Plan.Findings),
-		func(f routing.Finding) bool {
-			return f.Severity == routing.Info && f.Code != "not-loaded"
-		}))
+	findings := slices.DeleteFunc(slices.Clone(s.Plan.Findings), func(f routing.Finding) bool {
+		return f.Severity == routing.Info && f.Code != "not-loaded"
+	})
+	t.findings("Findings", findings)
+	guide(t, findings)
 	t.masters(s)
 	t.listening(s.Plan.Outcomes)
 	t.paths(s.Plan.Paths)

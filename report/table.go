@@ -56,7 +56,8 @@ func each[T any](o *output, list []T, rest string) iter.Seq[T] {
 // page collects text for people.
 type page struct {
 	output
-	style Style
+	style   Style
+	advised map[string]bool // the remedies of findings so far
 }
 
 func (p *page) paint(code, text string) string {

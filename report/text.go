@@ -20,6 +20,7 @@ func (p Plan) Text(w io.Writer, s Style) error {
 	t.head("plan", p.Head)
 	writeVerdict(t, p)
 	writeLegend(t, p)
+	p.Since.text(t)
 	t.listeners(p)
 	problems, notes := split(p.Plan.Findings)
 	t.findings("Findings", problems)
@@ -28,6 +29,7 @@ func (p Plan) Text(w io.Writer, s Style) error {
 	writePlanned(t, p)
 	t.findings("Notes", notes)
 	t.proof(p.Proof)
+	guide(t, p.Plan.Findings)
 	writeVerdict(t, p)
 	writeEnd(t, p)
 	return t.writeTo(w)
@@ -87,6 +89,7 @@ func (a Apply) Text(w io.Writer, s Style) error {
 	t.checks(a.Checks, nil)
 	problems, _ := split(a.Plan.Plan.Findings)
 	t.findings("Findings", problems)
+	guide(t, problems)
 	t.command("\nTo take this back", oneLine(a.Undo))
 	return t.writeTo(w)
 }
@@ -102,6 +105,7 @@ func (c Check) Text(w io.Writer, s Style) error {
 	t.checks(c.Checks, c.Seen)
 	t.findings("Findings", c.Plan.Findings)
 	t.changes("Not as planned", c.Diff.Ops())
+	guide(t, c.Plan.Findings)
 	t.printf("\n")
 	t.wrap("", c.oneLine())
 	if !c.Diff.Empty() {
@@ -386,7 +390,5 @@ func (t *page) finding(f routing.Finding) {
 	if f.Origin != "" {
 		t.wrap("    at: ", Escape(origin(f)))
 	}
-	if f.Hint != "" {
-		writeRemedy(t, "    do: ", oneLine(f.Hint))
-	}
+	remedy(t, "    ", f.Hint)
 }

@@ -57,6 +57,7 @@ func (v Verification) Text(w io.Writer, s Style) error {
 	}
 	t.printf("%s", rest.String())
 	t.findings("Findings", v.Findings)
+	guide(t, v.Findings)
 	return t.writeTo(w)
 }
 

@@ -42,6 +42,8 @@ const verifyText = `2 addresses of virtual servers on this host; 1 answered here
 Findings (1)
   error: duplicate-address: 10.0.1.101
     another machine has it
+
+lasthop help CODE explains a finding.
 `
 
 func TestVerificationText(t *testing.T) {

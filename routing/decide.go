@@ -158,6 +158,23 @@ func (d Decision) Unread() bool {
 	})
 }
 
+// ShortDigest returns the beginning of a digest, as people compare it: 12
+// digits.
+func ShortDigest(digest string) string {
+	digits := strings.TrimPrefix(digest, "sha256:")
+	return digits[:min(len(digits), shortDigest)]
+}
+
+// IsDigest reports whether a person who names a digest, or at least 12 digits
+// of its beginning, means this one.
+func IsDigest(named, digest string) bool {
+	digits := strings.ToLower(strings.TrimPrefix(named, "sha256:"))
+	return len(digits) >= shortDigest &&
+		strings.HasPrefix(strings.TrimPrefix(digest, "sha256:"), digits)
+}
+
+const shortDigest = 12 // digits: two plans of one host do not share them by chance
+
 // Digest identifies a plan and the changes it means on this host: equal digests
 // are equal wanted states, reached by the same writes. It is "sha256:" and 64
 // hexadecimal digits.

@@ -29,38 +29,21 @@ type applying struct {
 func (a *app) applyCommand() *cobra.Command {
 	var f applying
 	c := &cobra.Command{
-		Use:   "apply",
-		Short: "do once what plan says",
-		Long: `apply makes the changes that plan prints, reads them back, asks the kernel for the way
-of each listener's replies, and prints the command that takes it all back.
-
-It takes nothing away while NGINX has yet to load what is on disk, or listens on
-something else: that waits for the reload.
-
-While ` + "`lasthop run`" + ` is at work here, it is the one that makes them: apply asks it to.
-
-With --confirm it goes back by itself unless you press Enter in time, and also when
-your terminal goes away. Only kill -9 of lasthop itself can prevent that. With
-CAP_NET_RAW it also looks at packets, for 3 seconds before the change and from then
-on, and goes back at once if a listener that answered its clients answers none any
-more. Silence says nothing.`,
+		Use:  "apply",
 		Args: none,
 		RunE: func(*cobra.Command, []string) error { return a.apply(f) },
 	}
 	c.Flags().StringVar(&f.expect, "expect", "",
-		"do nothing unless the plan has this `DIGEST`, which plan prints")
+		"`DIGEST` do nothing unless the plan has this digest, which plan prints")
 	c.Flags().DurationVar(&f.confirm, "confirm", 0,
-		"go back after this `TIME` (90s) unless confirmed with Enter")
+		"`TIME` undo the changes after so long (90s) unless you press Enter")
 	c.Flags().BoolVar(&f.noDelete, "no-delete", false, "only add and replace")
 	c.Flags().BoolVarP(&f.quiet, "quiet", "q", false,
-		"print one line, and nothing if there is nothing to do")
-	return c
+		"print one line; nothing if there is nothing to do")
+	return a.flags.take(c, deciding+"netns", "text", "json")
 }
 
 func (a *app) apply(f applying) error {
-	if err := a.flags.live("apply", "text", "json"); err != nil {
-		return err
-	}
 	scene, err := a.open()
 	if err != nil {
 		return err
@@ -260,5 +243,5 @@ func needsRoot(done []routing.Op, err error) error {
 		return err
 	}
 	return hint.New(fmt.Errorf("change routes: %w: nothing is changed", unix.EPERM),
-		"run as root, or with CAP_NET_ADMIN")
+		"run it with sudo, or with CAP_NET_ADMIN")
 }

@@ -8,28 +8,14 @@ import (
 )
 
 func (a *app) captureCommand() *cobra.Command {
-	return &cobra.Command{
-		Use:   "capture",
-		Short: "print this host as one JSON document, to plan for it elsewhere",
-		Long: `capture prints links, addresses, routes, rules, neighbours, DHCP gateways, a few
-sysctls and where NGINX listens, in the shape that ` + "`ip -N -j -d`" + ` prints; and what
-else a plan speaks of: settings, sums of the files read, translations (as root
-only), and how many TCP sessions there are, with one client for each way. It
-holds no configuration text and no secrets.
-
-Use it with: lasthop plan --host FILE, which prints what plan prints here.`,
+	return a.flags.take(&cobra.Command{
+		Use:  "capture",
 		Args: none,
 		RunE: func(*cobra.Command, []string) error { return a.capture() },
-	}
+	}, deciding+"netns", "json")
 }
 
 func (a *app) capture() error {
-	if a.flags.output == "text" {
-		a.flags.output = "json" // there is no other
-	}
-	if err := a.flags.live("capture", "json"); err != nil {
-		return err
-	}
 	scene, err := a.open()
 	if err != nil {
 		return err

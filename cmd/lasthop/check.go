@@ -16,36 +16,20 @@ import (
 func (a *app) checkCommand() *cobra.Command {
 	quiet, root, look := false, "", time.Duration(0)
 	c := &cobra.Command{
-		Use:   "check",
-		Short: "ask the kernel now: does every listener reply the way it was reached?",
-		Long: `check asks the kernel for the way of each listener's replies, and compares it with
-the listener's own interface and gateway: to a client behind a router, and to
-one of every other class that the host knows (on-link, on other LANs, behind
-static routes, in containers, the router itself). It looks for what else is
-wrong or will be: in rules, settings and numbers, in what other programs do, in
-NGINX's processes and sockets. It prints what, where and what to do about it;
-docs/findings.md tells more of each code. It changes nothing and needs no root,
-but sees more as root. -o prometheus is for node_exporter's textfile collector.
-
-It exits with 2 if a listener is asymmetric or unresolved, if something that the
-plan wants is missing from the kernel, if the mode last-hop is asked for and
-cannot be had, or if with --observe packets show an error or a warning.`,
+		Use:  "check",
 		Args: none,
 		RunE: func(*cobra.Command, []string) error { return a.check(quiet, root, look) },
 	}
 	c.Flags().BoolVarP(&quiet, "quiet", "q", false, "print one line")
 	c.Flags().DurationVar(&look, "observe", 0,
-		"look at packets too, for this `TIME` (10s); needs CAP_NET_RAW")
+		"`TIME` also look at packets for so long (10s); needs CAP_NET_RAW")
 	c.Flags().StringVar(&root, "root", "/",
-		"`DIR` below which the settings of other programs are")
+		"`DIR` that has the settings of other programs")
 	_ = c.Flags().MarkHidden("root") // for tests; fails only for a flag that does not exist
-	return c
+	return a.flags.take(c, deciding+"netns host", "text", "json", "prometheus")
 }
 
 func (a *app) check(quiet bool, root string, look time.Duration) error {
-	if err := a.flags.formats("text", "json", "prometheus"); err != nil {
-		return err
-	}
 	scene, s, err := lookAtListeners(a)
 	if err != nil {
 		return err

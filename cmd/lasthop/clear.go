@@ -12,22 +12,16 @@ import (
 func (a *app) clearCommand() *cobra.Command {
 	dryRun := false
 	c := &cobra.Command{
-		Use:   "clear",
-		Short: "remove everything that is ours, and nothing else",
-		Long: `clear removes the routes, rules and filters that lasthop made and takes interfaces
-out of its link group. Replies leave as they would without lasthop from then on.
-What others made is not touched, even in the same tables or priorities.`,
+		Use:  "clear",
 		Args: none,
 		RunE: func(*cobra.Command, []string) error { return a.clear(dryRun) },
 	}
-	c.Flags().BoolVarP(&dryRun, "dry-run", "n", false, "print what would be removed")
-	return c
+	c.Flags().BoolVarP(&dryRun, "dry-run", "n", false,
+		"print what would be removed, and remove nothing")
+	return a.flags.take(c, "netns config", "text", "json")
 }
 
 func (a *app) clear(dryRun bool) error {
-	if err := a.flags.live("clear", "text", "json"); err != nil {
-		return err
-	}
 	scene, err := a.open()
 	if err != nil {
 		return err

@@ -21,8 +21,11 @@ func complete(a *app, root *cobra.Command) {
 				s, err := a.open()
 				return s.Place, s.close, err
 			}
-			return offer(f(completion.Line{Command: c.Name(),
-				Flags: a.flags.decide, Open: open}, word))
+			l := completion.Line{Command: c.Name(), Flags: a.flags.decide, Open: open}
+			if o := c.Flag("output"); o != nil {
+				l.Formats = o.Annotations[formatsOf]
+			}
+			return offer(f(l, word))
 		}
 	}
 	for _, c := range append(root.Commands(), root) {

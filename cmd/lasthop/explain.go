@@ -15,23 +15,7 @@ import (
 func (a *app) explainCommand() *cobra.Command {
 	from, evidence := "", ""
 	c := &cobra.Command{
-		Use:   "explain ADDR[:PORT]",
-		Short: "show the way of an address's replies, rule by rule, now and after apply",
-		Long: `explain walks the rules and tables of this host for replies of one address, as the
-kernel does: each rule tried, why it matched or not, what its table answered, what
-was suppressed and why, the gateway, and whether it is a known neighbour.
-
-Now is the host as it is, with whatever of ours is installed. After apply is the
-host as apply would leave it; where that is the same, it says so.
-
-Without --from it takes one client of each kind: off-link, on-link, on another
-uplink's LAN, behind a static route, behind a bridge or tunnel, banned, and one for
-each rule that names destinations. ADDR need not be a listener's, nor be here.
-
-It then asks the kernel the same, and exits with 2 if the kernel answers otherwise.
-What it does not know: VRFs, and rules by uidrange, tos, protocol, port or tun_id.
-It says so where it meets one. Nor does it know ICMP redirects, for which the kernel
-answers otherwise. It changes nothing and needs no root.`,
+		Use: "explain ADDR[:PORT]",
 		Args: func(c *cobra.Command, args []string) error {
 			if len(args) == 1 {
 				return nil
@@ -45,16 +29,13 @@ answers otherwise. It changes nothing and needs no root.`,
 		},
 	}
 	c.Flags().StringVar(&evidence, "evidence", "",
-		"add the ways that packets took, from a `FILE` that observe -o json wrote")
+		"`FILE` add the ways that packets took, as lasthop observe -o json wrote them")
 	c.Flags().StringVar(&from, "from", "",
-		"the `CLIENT` that is answered (default: one of each kind)")
-	return c
+		"`CLIENT` that gets the reply (default: one of each kind)")
+	return a.flags.take(c, deciding+"netns host", "text", "json")
 }
 
 func (a *app) explain(target, from, evidence string) error {
-	if err := a.flags.formats("text", "json"); err != nil {
-		return err
-	}
 	t, err := survey.ParseTarget(target, from)
 	if err != nil {
 		return err

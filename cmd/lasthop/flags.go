@@ -3,6 +3,7 @@ package main
 import (
 	"errors"
 	"fmt"
+	"os"
 	"slices"
 	"strings"
 
@@ -14,48 +15,91 @@ import (
 	"lasthop/routing/host"
 
 	"github.com/spf13/cobra"
+	"github.com/spf13/pflag"
 )
 
-// flags are those that all commands share, as given.
+// flags are those that commands share, as given.
 type flags struct {
 	decide                      settings.Flags
 	netns, output, host, runDir string
 }
 
-// common declares them on the root command, so that each command has them all
-// and says itself which it refuses.
-func (f *flags) common(root *cobra.Command) {
-	s := root.PersistentFlags()
+// formatsOf is the annotation of a command's -o with its formats.
+const formatsOf = "formats"
+
+// deciding are the shared flags that decide what becomes of replies.
+const deciding = "nginx-conf listen config gateway return address direct fail-closed "
+
+// shared returns the flags that several commands have. Their help begins with
+// the value in backquotes, which is not part of the text.
+func (f *flags) shared() *pflag.FlagSet {
+	s := pflag.NewFlagSet("", pflag.ContinueOnError)
 	d := &f.decide
-	s.StringArrayVarP(&d.Confs, "nginx-conf", "c", nil,
-		"NGINX's main `FILE` (repeatable; default: that of every NGINX that runs\n"+
-			"here, else /etc/nginx/nginx.conf)")
-	s.StringArrayVar(&d.Listens, "listen", nil,
-		"a further listener, `ADDR:PORT[/udp]` (repeatable)")
+	s.StringArrayVarP(&d.Confs, "nginx-conf", "c", nil, "`FILE` NGINX's main file; "+
+		"default: that of each NGINX that runs here, else /etc/nginx/nginx.conf")
+	s.StringArrayVar(&d.Listens, "listen", nil, "`ADDR:PORT[/udp]` a further listener")
 	s.StringArrayVar(&d.Gateways, "gateway", nil,
-		"the gateway of an interface, `IF=ADDR|none|static` (repeatable)")
+		"`IF=ADDR|none|static` the gateway of an interface")
 	s.StringArrayVar(&d.Returns, "return", nil,
-		"how replies go back, `IF|ADDR=strict|main-first|last-hop|off` (repeatable)")
+		"`IF|ADDR=MODE` how replies go back: strict, main-first, last-hop or off")
 	s.StringArrayVar(&d.Addresses, "address", nil,
-		"the interface of an address, `ADDR=IF[,GATEWAY]` (repeatable)")
+		"`ADDR=IF[,GATEWAY]` the interface of an address")
 	s.StringArrayVar(&d.Direct, "direct", nil,
-		"destinations that keep main's way, `PREFIX` (repeatable)")
-	s.StringArrayVar(&d.FailClosed, "fail-closed", nil,
-		"drop replies rather than let them leave another way when `IF`'s\n"+
-			"gateway is gone; * is every interface (repeatable)")
-	s.StringVar(&f.netns, "netns", "", "work in another network namespace, `NAME|PATH|PID`")
+		"`PREFIX` destinations that the main table alone decides about")
+	s.StringArrayVar(&d.FailClosed, "fail-closed", nil, "`IF` drop replies while the gateway "+
+		"of this interface is gone, do not send them another way; * is every interface")
+	s.StringVar(&f.netns, "netns", "", "`NAME|PATH|PID` work in another network namespace")
 	s.StringVarP(&f.output, "output", "o", "text",
-		"`FORMAT` of the result: text, json; of plan and migrate also html,\n"+
-			"markdown, csv; of plan iproute2, networkd, nmcli; of migrate nginx; of\n"+
-			"check prometheus")
-	s.StringVar(&f.host, "host", "",
-		"take the host from a `FILE` that capture wrote; for plan, check,\nexplain and "+
-			"migrate")
+		"`FORMAT` format of the result; the help of each command lists its formats")
+	s.StringVar(&f.host, "host", "", "`FILE` plan for the host that lasthop capture wrote, "+
+		"not for this one")
 	s.StringVar(&d.File, "config", settings.DefaultFile,
-		"settings, a `FILE` in YAML; flags win over it; '' is none")
+		"`FILE` settings in YAML; flags win over it; '' is none")
 	s.StringVar(&f.runDir, "run-dir", "/run/lasthop", "`DIR` of locks and undo scripts")
 	_ = s.MarkHidden("run-dir") // fails only for a flag that does not exist
-	root.PersistentPreRun = func(*cobra.Command, []string) { d.FileGiven = s.Changed("config") }
+	return s
+}
+
+// take gives a command the shared flags that it heeds, by name, and -o with
+// its formats, of which the first is the default. What it does not take, it
+// refuses and does not list.
+func (f *flags) take(c *cobra.Command, names string, formats ...string) *cobra.Command {
+	all := f.shared()
+	for name := range strings.FieldsSeq(names + " output run-dir") {
+		flag := all.Lookup(name)
+		if name == "output" {
+			flag.Usage = "`FORMAT` format of the result: " + strings.Join(formats, ", ")
+			flag.Hidden, flag.DefValue = len(formats) < 2, formats[0]
+			flag.Annotations = map[string][]string{formatsOf: formats}
+		}
+		c.Flags().AddFlag(flag)
+	}
+	c.PreRunE = func(*cobra.Command, []string) error {
+		f.decide.FileGiven = c.Flags().Changed("config")
+		if !c.Flags().Changed("output") {
+			f.output = formats[0]
+		}
+		return f.formats(formats...)
+	}
+	return c
+}
+
+// refuse says of a flag that the command does not take whether others do.
+func refuse(c *cobra.Command, err error) error {
+	unknown, ok := errors.AsType[*pflag.NotExistError](err)
+	remedy := "see: " + c.CommandPath() + " --help"
+	if !ok || (&flags{}).shared().Lookup(unknown.GetSpecifiedName()) == nil {
+		return hint.New(err, remedy)
+	}
+	name, why := unknown.GetSpecifiedName(), ""
+	switch {
+	case name == "host":
+		why = ": it works on this machine"
+		remedy = "plan for that host: lasthop plan --host FILE -o iproute2"
+	case strings.Contains(deciding, name+" "):
+		remedy = "the daemon takes its settings from lasthop.yaml; " + remedy
+	}
+	return hint.New(fmt.Errorf("%s does not take --%s%s", c.CommandPath(), name, why), remedy)
 }
 
 // formats refuses an output format that the command does not have.
@@ -65,18 +109,6 @@ func (f *flags) formats(have ...string) error {
 			"there are: "+strings.Join(have, ", "))
 	}
 	return nil
-}
-
-// live is formats, and refuses --host, for commands that need the machine.
-func (f *flags) live(command string, have ...string) error {
-	err := f.formats(have...)
-	if f.host != "" {
-		err = errors.Join(err, hint.New(
-			fmt.Errorf("%s works on this machine's kernel, not on a captured host",
-				command),
-			"plan it for that host: lasthop plan --host "+f.host+" -o iproute2"))
-	}
-	return err
 }
 
 // scene is where a command works.
@@ -93,7 +125,8 @@ type scene struct {
 func (a *app) open() (scene, error) {
 	f := a.flags
 	s := scene{runDir: f.runDir,
-		line: settings.Line{Flags: f.decide, NetNS: f.netns, Host: f.host}}
+		line: settings.Line{Flags: f.decide, NetNS: f.netns, Host: f.host,
+			Sudo: os.Geteuid() != 0}}
 	if f.host != "" {
 		place, c, err := survey.Captured(f.host)
 		s.Place, s.line.Captured = place, c.Flags

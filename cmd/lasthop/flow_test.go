@@ -38,7 +38,8 @@ func newHopHost(t *testing.T) *hopHost {
 			h.router = l.HardwareAddr.String()
 		}
 	})
-	run := h.command("run", "--listen", "192.0.2.10:80", "--return", "192.0.2.10=last-hop")
+	run := h.command("run", "--config", "", "--listen", "192.0.2.10:80",
+		"--return", "192.0.2.10=last-hop")
 	var log strings.Builder
 	run.Stderr = &log
 	if err := run.Start(); err != nil {
@@ -87,7 +88,7 @@ func (h *hopHost) hold() string {
 
 func (h *hopHost) command(args ...string) *exec.Cmd {
 	return exec.Command("nsenter", append([]string{"--target", h.pid, "--mount", "--",
-		h.lasthop, "--netns", h.Host.Path, "--run-dir", h.dir, "--config", ""}, args...)...)
+		h.lasthop, "--netns", h.Host.Path, "--run-dir", h.dir}, args...)...)
 }
 
 func (h *hopHost) run(args ...string) (out string, code int) {

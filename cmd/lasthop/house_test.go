@@ -24,6 +24,7 @@ var mayImport = map[string]string{
 	"bigip":           "internal/hint routing",
 	"bigip/migrate":   "bigip internal/hint routing",
 	"deploy":          "",
+	"docs":            "",
 	"nginxconf":       "internal/hint internal/procfs",
 	"report":          "bigip/migrate internal/hint routing",
 	"routing":         "",
@@ -36,6 +37,7 @@ var mayImport = map[string]string{
 	"routing/sim":  "routing",
 	"watcher":      "internal/hint internal/procfs nginxconf",
 
+	"internal/help":       "deploy docs internal/hint report",
 	"internal/hint":       "",
 	"internal/journal":    "",
 	"internal/bench":      "",
@@ -47,7 +49,7 @@ var mayImport = map[string]string{
 	"internal/settings":   "internal/hint internal/plus routing",
 	"internal/sockets":    "internal/procfs routing routing/host",
 	"internal/writer":     "internal/hint internal/journal internal/settings report routing",
-	"internal/completion": "internal/settings internal/survey routing",
+	"internal/completion": "internal/help internal/settings internal/survey routing",
 
 	"internal/survey": "internal/hint internal/procfs internal/settings nginxconf report " +
 		"routing routing/capture routing/flow routing/flow/lasthop routing/host watcher",
@@ -58,7 +60,7 @@ var mayImport = map[string]string{
 		"internal/survey internal/writer nginxconf report routing " +
 		"routing/flow/lasthop routing/host watcher",
 	"cmd/lasthop": "bigip bigip/migrate internal/completion internal/daemon " +
-		"internal/doctor internal/hint internal/journal internal/settings " +
+		"internal/doctor internal/help internal/hint internal/journal internal/settings " +
 		"internal/survey internal/writer " +
 		"nginxconf report routing routing/capture routing/flow routing/flow/lasthop " +
 		"routing/host watcher",
@@ -75,6 +77,7 @@ var ownedBy = map[string]string{
 	"github.com/nginxinc/nginx-go-crossplane": "nginxconf",
 	"github.com/prometheus/client_golang":     "internal/daemon",
 	"github.com/spf13/cobra":                  "cmd/lasthop",
+	"github.com/spf13/pflag":                  "cmd/lasthop internal/help",
 	"github.com/vishvananda/netlink":          "routing/host",
 	"github.com/vishvananda/netns":            "internal/nstest routing/host",
 	"go4.org/netipx":                          "bigip bigip/migrate routing routing/host",

@@ -225,8 +225,12 @@ func bodyOf(addr string) string {
 // lasthop runs a command of the program on the host, for its exit status.
 func (k *kinds) lasthop(exit int, args ...string) string {
 	k.t.Helper()
-	c := k.Host.Command(append(append([]string{"lasthop"}, args...), "-c", k.conf,
-		"--config", "", "--run-dir", filepath.Join(filepath.Dir(k.conf), "run"))...)
+	line := append([]string{"lasthop"}, args...)
+	line = append(line, "--config", "", "--run-dir", filepath.Join(filepath.Dir(k.conf), "run"))
+	if args[0] != "clear" {
+		line = append(line, "-c", k.conf)
+	}
+	c := k.Host.Command(line...)
 	out, err := c.CombinedOutput()
 	if c.ProcessState == nil {
 		k.t.Fatal(err)

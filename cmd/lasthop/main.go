@@ -11,6 +11,7 @@ import (
 	"os"
 	"strings"
 
+	"lasthop/internal/help"
 	"lasthop/internal/hint"
 	"lasthop/internal/journal"
 	"lasthop/report"
@@ -23,7 +24,7 @@ func main() { os.Exit(run(os.Args[1:], os.Stdin, os.Stdout, os.Stderr)) }
 // run is the whole program; it returns the exit code.
 func run(args []string, stdin io.Reader, stdout, stderr io.Writer) int {
 	a := &app{ui: ui{stdin: stdin, stdout: stdout, stderr: stderr,
-		journal: stderr == os.Stderr && journal.Stream()}}
+		journal: stderr == os.Stderr && journal.Stream(), hinted: map[string]bool{}}}
 	root := a.command()
 	root.SetArgs(args)
 	root.SetIn(stdin)
@@ -41,16 +42,7 @@ type app struct {
 
 func (a *app) command() *cobra.Command {
 	root := &cobra.Command{
-		Use:   "lasthop",
-		Short: "route NGINX's replies back the way their requests came in",
-		Long: `lasthop reads nginx.conf, finds the interface and gateway of every address NGINX
-listens on, and keeps source-based routes, so that each reply leaves the way its
-request came in: what a BIG-IP calls Auto-Last-Hop.
-
-Begin with ` + "`lasthop plan`" + `: it needs no root and changes nothing.
-
-Exit codes: 0 success; 1 error (bad usage included); 2 ran, but the result needs
-attention; 78 the settings are refused, and ` + "`lasthop run`" + ` does not start.`,
+		Use:                        "lasthop",
 		SilenceErrors:              true,
 		SuggestionsMinimumDistance: 2,
 		SilenceUsage:               true,
@@ -62,14 +54,17 @@ attention; 78 the settings are refused, and ` + "`lasthop run`" + ` does not sta
 		CompletionOptions: cobra.CompletionOptions{HiddenDefaultCmd: true},
 	}
 	root.SetVersionTemplate("lasthop {{.Version}}\n")
-	root.SetFlagErrorFunc(func(c *cobra.Command, err error) error {
-		return hint.New(err, "see: "+c.CommandPath()+" --help")
-	})
-	a.flags.common(root)
+	root.SetFlagErrorFunc(refuse)
 	root.AddCommand(a.planCommand(), a.applyCommand(), a.runCommand(), reloadCommand(a),
 		a.statusCommand(), testCommand(a), a.checkCommand(), a.observeCommand(),
 		a.explainCommand(), flowCommand(a), a.migrateCommand(), a.clearCommand(),
 		a.captureCommand(), a.versionCommand(), a.proveHereCommand())
+	root.SetHelpCommand(helpCommand(a))
+	root.InitDefaultHelpCmd()
+	for _, c := range append(root.Commands(), root) {
+		c.Short, c.Long = help.Of(c.Name())
+	}
+	root.SetHelpFunc(func(c *cobra.Command, _ []string) { printHelp(a, c) })
 	complete(a, root)
 	return root
 }

@@ -14,6 +14,7 @@ import (
 	"text/template"
 
 	lasthop "lasthop/cmd/lasthop"
+	"lasthop/internal/help"
 
 	gocmp "github.com/google/go-cmp/cmp"
 	"github.com/spf13/pflag"
@@ -31,7 +32,7 @@ var page = template.FuncMap{
 		return prose(about)
 	},
 	"commands": manualCommands,
-	"options":  func() string { return manualFlags(lasthop.Command().PersistentFlags()) },
+	"options":  func() string { return manualFlags(lasthop.Shared(), nil) },
 	"about":    func() string { return prose(sample()[0].text) },
 	"keys":     manualKeys,
 	"mdabout": func() string {
@@ -103,17 +104,20 @@ func manualCommands() string {
 		}
 		text := cmp.Or(strings.TrimPrefix(c.Long, name+" "), c.Short+".")
 		fmt.Fprintf(&b, "\n%s\n", prose(capital(text)))
-		if flags := manualFlags(c.LocalNonPersistentFlags()); flags != "" {
-			fmt.Fprintf(&b, ".Bl -tag -width Ds\n%s\n.El\n", flags)
+		own := manualFlags(c.LocalNonPersistentFlags(), lasthop.Shared())
+		if own != "" {
+			fmt.Fprintf(&b, ".Bl -tag -width Ds\n%s\n.El\n", own)
 		}
 	}
 	return strings.TrimSuffix(b.String(), "\n")
 }
 
-func manualFlags(s *pflag.FlagSet) string {
+// manualFlags lists flags but for those that are told of elsewhere.
+func manualFlags(s, elsewhere *pflag.FlagSet) string {
 	var b strings.Builder
 	s.VisitAll(func(f *pflag.Flag) {
-		if f.Hidden || f.Name == "help" {
+		if f.Hidden || f.Name == "help" ||
+			elsewhere != nil && elsewhere.Lookup(f.Name) != nil {
 			return
 		}
 		b.WriteString(".It ")
@@ -121,14 +125,11 @@ func manualFlags(s *pflag.FlagSet) string {
 			fmt.Fprintf(&b, "Fl %s , ", f.Shorthand)
 		}
 		fmt.Fprintf(&b, "Fl -%s", f.Name)
-		value, usage := pflag.UnquoteUsage(f)
+		value, usage := help.Flag(f)
 		if value != "" {
 			fmt.Fprintf(&b, " Ar %s", value)
 		}
 		fmt.Fprintf(&b, "\n%s\n", prose(capital(usage)+"."))
-		if d := f.DefValue; d != "" && d != "false" && d != "[]" && d != "0s" {
-			fmt.Fprintf(&b, "The default is\n.Ql %s .\n", d)
-		}
 	})
 	return strings.TrimSuffix(b.String(), "\n")
 }

@@ -24,35 +24,7 @@ import (
 func (a *app) migrateCommand() *cobra.Command {
 	f := migrateFlags{}
 	c := &cobra.Command{
-		Use:   "migrate FILE...",
-		Short: "say what becomes of a BIG-IP's virtual servers on this NGINX host",
-		Long: `migrate reads a BIG-IP's configuration, NGINX's and this host, and says for each
-virtual server and each VLAN what Auto-Last-Hop did for it there and what does
-the same here, what is missing for that, and how to cut over and back: the exact
-flags or lasthop.yaml, lines of nginx.conf, commands for both sides. It changes
-nothing and needs no root.
-
-FILE is what an engineer has: bigip.conf and bigip_base.conf, a UCS, an SCF, a
-qkview, the output of tmsh list, BigDB.dat, answers of iControl REST (JSON), a
-directory with these, or - for the standard input. Several are taken together,
-as one BIG-IP's. Keys and passwords in them are never printed.
-
---only and --skip take the virtual servers of a wave, and choose the route
-domain that this host is for. What they leave out stays in the report.
---diff says what changed since an earlier report.
-
-Formats (-o): text; json; csv, a line for each virtual server, destination and
-VLAN; markdown, for a ticket; html, one page with a drawing and a
-table to filter; nginx, a skeleton of nginx.conf that listens where the
-BIG-IP did.
-
-With --verify, after the move, it asks the neighbours of this host who has the
-addresses that moved, and names each machine that still answers for one. It sends
-ARP requests and neighbour solicitations, changes nothing, and needs CAP_NET_RAW.
-
-It exits with 2 if a virtual server needs input or is manual, or is not in the
-skeleton, or if nothing in a FILE was used, and with --verify if an address is
-not answered here alone.`,
+		Use: "migrate FILE...",
 		Args: func(c *cobra.Command, args []string) error {
 			if len(args) == 0 {
 				return hint.New(errors.New("no file of a BIG-IP is named"),
@@ -66,7 +38,8 @@ not answered here alone.`,
 		},
 	}
 	f.define(c)
-	return c
+	return a.flags.take(c, deciding+"netns host", "text", "json", "csv", "markdown", "html",
+		"nginx")
 }
 
 // migrateFlags are the flags of migrate alone.
@@ -79,19 +52,18 @@ type migrateFlags struct {
 }
 
 func (f *migrateFlags) define(c *cobra.Command) {
-	c.Flags().StringVar(&f.global, "autolasthop", "", "what connection.autolasthop is on the "+
-		"BIG-IP, `enable|disable`, whatever\nthe files say")
-	c.Flags().StringArrayVar(&f.selection.Only, "only", nil, "take only virtual servers of a "+
-		"`PATTERN`: /Common/web_*, /Team1/,\n"+
-		"10.1.0.0/16, or %2 for a route domain (repeatable)")
+	c.Flags().StringVar(&f.global, "autolasthop", "", "`enable|disable` the value of "+
+		"connection.autolasthop on the BIG-IP, whatever the files say")
+	c.Flags().StringArrayVar(&f.selection.Only, "only", nil, "`PATTERN` take only these "+
+		"virtual servers: /Common/web_*, /Team1/, 10.1.0.0/16, or %2 for a route domain")
 	c.Flags().StringArrayVar(&f.selection.Skip, "skip", nil,
-		"leave out virtual servers of a `PATTERN` (repeatable)")
+		"`PATTERN` leave out these virtual servers")
 	c.Flags().StringVar(&f.since, "diff", "",
-		"say what changed since an earlier report, a `FILE` that migrate -o json wrote")
-	c.Flags().BoolVar(&f.verify, "verify", false, "after the move: ask neighbours who else "+
-		"has the addresses")
-	c.Flags().DurationVar(&f.packets, "observe", 0, "--verify, and look at packets for this "+
-		"`TIME` (30s): who sends requests to\neach address")
+		"`FILE` say what changed since this report of lasthop migrate -o json")
+	c.Flags().BoolVar(&f.verify, "verify", false, "after the move: ask the neighbours which "+
+		"other machine has the addresses")
+	c.Flags().DurationVar(&f.packets, "observe", 0, "`TIME` --verify, and look at "+
+		"packets for so long (30s): which routers send requests to each address")
 }
 
 // verifying reports whether the move is over, and is to be looked at.
@@ -101,7 +73,11 @@ func (f migrateFlags) verifying() bool { return f.verify || f.packets != 0 }
 func (f migrateFlags) check(a *app) error {
 	switch {
 	case f.verifying():
-		return a.flags.live("migrate --verify", "text", "json")
+		if a.flags.host != "" {
+			return errors.New("migrate --verify does not take --host: it asks the " +
+				"neighbours of this machine")
+		}
+		return a.flags.formats("text", "json")
 	case f.since != "": // a line of the CSV is no change
 		return a.flags.formats("text", "json", "markdown", "html")
 	}
@@ -206,11 +182,13 @@ func migration(s *survey.Survey, c bigip.Config, sel migrate.Selection) (report.
 	return m, err
 }
 
-// compare says what changed since an earlier report.
-func compare(m *report.Migration, file string) error {
+// compare adds what changed since an earlier report.
+func compare(r interface {
+	Compare(file string, doc []byte) error
+}, file string) error {
 	doc, err := os.ReadFile(file)
 	if err != nil {
 		return err
 	}
-	return m.Compare(file, doc)
+	return r.Compare(file, doc)
 }

@@ -26,37 +26,18 @@ const observing = 30 * time.Second
 func (a *app) observeCommand() *cobra.Command {
 	window, probe := observing, false
 	c := &cobra.Command{
-		Use:   "observe",
-		Short: "look at packets: do replies leave the way their requests came in?",
-		Long: `observe looks at the packets of the listeners for a while and compares, for each
-connection, the link and router that it came by with those that its replies leave
-by. It sees what no question to the kernel shows: a router that sends requests by
-another link than the routes say, a next hop that does not answer, replies that
-nobody acknowledges. What no packet came to is listed too: nothing is known of it.
-
-It needs CAP_NET_RAW. It copies headers alone and never payload, sends nothing
-(but with --probe), changes nothing, and sets no interface promiscuous. Of much
-traffic it looks at a part, and says at how much.
-
-Not seen are paths past the kernel's tap: XDP redirects, AF_XDP, DPDK, and what a
-NIC forwards by itself. For NGINX in another network namespace use --netns.
-
-Interrupt it (Ctrl-C) to end early. It exits with 2 if it finds an error or a
-warning.`,
+		Use:  "observe",
 		Args: none,
 		RunE: func(*cobra.Command, []string) error { return observe(a, window, probe) },
 	}
-	c.Flags().DurationVar(&window, "for", observing, "how long to look, a `TIME`")
+	c.Flags().DurationVar(&window, "for", observing, "`TIME` how long to look")
 	c.Flags().BoolVar(&probe, "probe", false,
-		"ask routers that no address is known of: send each one echo that it\n"+
-			"answers as expired, to 16 at most")
-	return c
+		"send one echo to each router of unknown address, at most 16: its answer "+
+			"names the router")
+	return a.flags.take(c, deciding+"netns", "text", "json")
 }
 
 func observe(a *app, window time.Duration, probe bool) error {
-	if err := a.flags.live("observe", "text", "json"); err != nil {
-		return err
-	}
 	if window <= 0 {
 		return hint.New(fmt.Errorf("--for %s: not a time to look", window),
 			"write it as: --for 30s")

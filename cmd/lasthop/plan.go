@@ -11,46 +11,40 @@ import (
 	"github.com/spf13/cobra"
 )
 
-func (a *app) planCommand() *cobra.Command {
-	exitCode, prove, evidence := false, false, ""
-	c := &cobra.Command{
-		Use:   "plan",
-		Short: "say what would be done, and what becomes of every listener's replies",
-		Long: `plan reads NGINX's configuration and this host, and prints what apply would do:
-each listener with the way of its replies before and after, the paths, the
-exact changes, and what you should know. It changes nothing and needs no root.
-
-Formats (-o): text; json, the same for machines; html, one page with a drawing
-and a table to filter, to send and to print; markdown, for a ticket; csv, a line
-for each listener; iproute2, a shell script that makes the changes and undoes
-them; networkd, drop-ins for systemd-networkd, which say how to use them; nmcli,
-the same script for the connection profiles of NetworkManager.
-
-With --prove the kernel confirms it: the host is rebuilt in a throw-away network
-namespace, the plan is carried out there, and the kernel is asked for the way of
-every listener's replies to every group of clients, before and after. It exits
-with 2 if the kernel differs, and with 1 if it cannot be asked.
-
-It exits with 2 where the mode last-hop is asked for and cannot be had.`,
-		Args: none,
-		RunE: func(*cobra.Command, []string) error {
-			return a.plan(exitCode, prove, evidence)
-		},
-	}
-	c.Flags().BoolVar(&exitCode, "exit-code", false, "exit with 2 if there is something to do")
-	c.Flags().BoolVar(&prove, "prove", false,
-		"let the kernel prove the plan on a rebuilt host; nothing of this one is\n"+
-			"touched, and it needs no root where user namespaces are allowed")
-	c.Flags().StringVar(&evidence, "evidence", "",
-		"add what packets showed, from a `FILE` that observe -o json wrote: in text,\n"+
-			"json, html, markdown and csv")
-	return c
+// planning are the flags of plan.
+type planning struct {
+	exitCode, prove bool
+	evidence, since string
 }
 
-func (a *app) plan(exitCode, proving bool, evidence string) error {
-	if err := a.flags.formats("text", "json", "html", "markdown", "csv", "iproute2",
-		"networkd", "nmcli"); err != nil {
-		return err
+func (a *app) planCommand() *cobra.Command {
+	var f planning
+	c := &cobra.Command{
+		Use:  "plan",
+		Args: none,
+		RunE: func(*cobra.Command, []string) error {
+			return a.plan(f)
+		},
+	}
+	c.Flags().BoolVar(&f.exitCode, "exit-code", false,
+		"exit with 2 if there is something to change")
+	c.Flags().BoolVar(&f.prove, "prove", false,
+		"let the kernel prove the plan in a throw-away copy of this host; this host "+
+			"is not touched; needs no root if user namespaces are allowed")
+	c.Flags().StringVar(&f.evidence, "evidence", "",
+		"`FILE` add what packets showed, as lasthop observe -o json wrote it")
+	c.Flags().StringVar(&f.since, "diff", "",
+		"`FILE` say what changed since this plan of lasthop plan -o json; exit with 2 if "+
+			"something did")
+	return a.flags.take(c, deciding+"netns host", "text", "json", "html", "markdown", "csv",
+		"iproute2", "networkd", "nmcli")
+}
+
+func (a *app) plan(f planning) error {
+	if f.since != "" { // the others have no place for it
+		if err := a.flags.formats("text", "json", "html", "markdown"); err != nil {
+			return err
+		}
 	}
 	scene, s, err := lookAtListeners(a)
 	if err != nil {
@@ -58,7 +52,7 @@ func (a *app) plan(exitCode, proving bool, evidence string) error {
 	}
 	defer scene.close()
 	s.AddBeside()
-	seen, err := s.Evidence(evidence)
+	seen, err := s.Evidence(f.evidence)
 	if err != nil {
 		return err
 	}
@@ -80,15 +74,20 @@ func (a *app) plan(exitCode, proving bool, evidence string) error {
 	if !p.Diff.Empty() && !s.Decision.Unread() && len(unloaded) == 0 {
 		p.Next = scene.line.Apply(p.Digest)
 	}
+	if f.since != "" {
+		if err := compare(&p, f.since); err != nil {
+			return err
+		}
+	}
 	var unproved error
-	if proving {
+	if f.prove {
 		if p.Proof, unproved = s.Prove(); p.Proof.Differs() {
 			p.Next = ""
 		}
 	}
 	err = errors.Join(a.ui.printPlan(p, s.Beside.NetworkFiles, a.flags.output), unproved)
-	return ended(err, !p.Proof.Differs() && !(exitCode && !p.Diff.Empty()) &&
-		!p.Plan.FellBack())
+	return ended(err, !p.Proof.Differs() && !(f.exitCode && !p.Diff.Empty()) &&
+		!p.Since.Differs() && !p.Plan.FellBack())
 }
 
 // printPlan writes the plan in the format asked for.

@@ -13,15 +13,7 @@ import (
 func (a *app) statusCommand() *cobra.Command {
 	flows, watch := false, false
 	c := &cobra.Command{
-		Use:   "status",
-		Short: "what the daemon last did, and what is wrong now",
-		Long: `status asks the lasthop that runs in this network namespace. It needs no root;
-without, paths, checksums and texts about files that not everybody may read are
-left out.
-
-It exits with 2 if not everything is in sync or a listener is unresolved, and
-with 1 if no lasthop runs. With --watch it goes on, also while none runs, until
-Ctrl-C, and exits with 0.`,
+		Use:  "status",
 		Args: none,
 		RunE: func(*cobra.Command, []string) error { return a.status(flows, watch) },
 	}
@@ -30,13 +22,10 @@ Ctrl-C, and exits with 0.`,
 	c.Flags().BoolVar(&flows, "flows", false,
 		"count the connections of each last hop; needs root")
 	c.MarkFlagsMutuallyExclusive("watch", "flows")
-	return c
+	return a.flags.take(c, "netns", "text", "json")
 }
 
 func (a *app) status(flows, watch bool) error {
-	if err := a.flags.live("status", "text", "json"); err != nil {
-		return err
-	}
 	scene, err := a.open()
 	if err != nil {
 		return err

@@ -1,7 +1,6 @@
 package main
 
 import (
-	"errors"
 	"fmt"
 
 	"lasthop/internal/settings"
@@ -12,27 +11,14 @@ import (
 )
 
 func testCommand(a *app) *cobra.Command {
-	return &cobra.Command{
-		Use:   "test",
-		Short: "read settings and NGINX's configuration, and report what cannot be read",
-		Long: `test reads lasthop.yaml, the flags and NGINX's configuration, and says for each file
-whether lasthop can read it. It changes nothing. It does not look at the kernel: whether an
-interface or an address exists is for plan and check. Nor does it replace nginx -t: of
-NGINX's directives it reads those that say where NGINX listens.
-
-It exits with 1, and prints file:line and what to do, if something cannot be read.`,
+	return a.flags.take(&cobra.Command{
+		Use:  "test",
 		Args: none,
 		RunE: func(*cobra.Command, []string) error { return test(a) },
-	}
+	}, deciding+"netns", "text")
 }
 
 func test(a *app) error {
-	if err := a.flags.formats("text"); err != nil {
-		return err
-	}
-	if a.flags.host != "" {
-		return errors.New("test reads this machine's files, not a captured host")
-	}
 	s, err := settings.Load(a.flags.decide)
 	if err != nil {
 		return err

@@ -1,6 +1,7 @@
 package main
 
 import (
+	"cmp"
 	"errors"
 	"fmt"
 	"io"
@@ -23,6 +24,7 @@ type ui struct {
 	stdin          io.Reader
 	stdout, stderr io.Writer
 	journal        bool // reads stderr: each line begins with its priority
+	hinted         map[string]bool
 }
 
 // Exit codes.
@@ -90,7 +92,13 @@ func (u ui) warn(format string, args ...any) {
 	u.say(slog.LevelWarn, "warning", fmt.Sprintf(format, args...))
 }
 
-func (u ui) hint(text string) { u.say(slog.LevelInfo, "hint", text) }
+// hint tells each remedy once.
+func (u ui) hint(text string) {
+	if !u.hinted[text] {
+		u.hinted[text] = true
+		u.say(slog.LevelInfo, "hint", text)
+	}
+}
 
 func (u ui) say(l slog.Level, kind, text string) {
 	prefix := ""
@@ -99,6 +107,9 @@ func (u ui) say(l slog.Level, kind, text string) {
 	}
 	fmt.Fprintf(u.stderr, "%slasthop: %s: %s\n", prefix, kind, report.Line(text))
 }
+
+// width returns the columns of the terminal; 80 if standard output is none.
+func (u ui) width() int { return cmp.Or(u.style().Width, 80) }
 
 // style says how text on standard output looks: as wide as the terminal. What
 // is no terminal gets 80 columns and no color, so that a pipe, a file or a log

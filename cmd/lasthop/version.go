@@ -7,11 +7,8 @@ import (
 )
 
 func (a *app) versionCommand() *cobra.Command {
-	return &cobra.Command{Use: "version", Short: "print the version", Args: none,
+	return a.flags.take(&cobra.Command{Use: "version", Args: none,
 		RunE: func(*cobra.Command, []string) error {
-			if err := a.flags.formats("text", "json"); err != nil {
-				return err
-			}
 			return a.ui.print(report.BuildVersion(), a.flags.output)
-		}}
+		}}, "", "text", "json")
 }

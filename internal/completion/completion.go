@@ -10,6 +10,7 @@ import (
 	"slices"
 	"strings"
 
+	"lasthop/internal/help"
 	"lasthop/internal/settings"
 	"lasthop/internal/survey"
 	"lasthop/routing"
@@ -23,6 +24,7 @@ var Flags = []string{"gateway", "return", "address", "output", "fail-closed", "n
 // Line is a command line that is being written.
 type Line struct {
 	Command string
+	Formats []string // of its -o
 	Flags   settings.Flags
 	// Open opens its host, of --netns or --host or this one; done closes it
 	// if there is no error.
@@ -37,6 +39,9 @@ func (l Line) Arguments() (words []string, files bool) {
 		return l.addresses(), false
 	case "migrate":
 		return nil, true
+	case "help":
+		return slices.Concat(help.Names(), []string{"findings", "settings"},
+			help.Codes()), false
 	}
 	return nil, false
 }
@@ -76,7 +81,7 @@ func (l Line) pair(flag string) (keys, values func() []string) {
 func (l Line) plain(flag, word string) (words []string, files bool) {
 	switch flag {
 	case "output":
-		return formats(l.Command), false
+		return l.Formats, false
 	case "fail-closed":
 		return append(l.links(), "*"), false
 	case "netns":
@@ -89,24 +94,6 @@ func (l Line) plain(flag, word string) (words []string, files bool) {
 		}), false
 	}
 	return nil, true // nginx-conf, config, host, evidence, diff
-}
-
-// formats are those of -o.
-func formats(command string) []string {
-	switch command {
-	case "plan":
-		return []string{"text", "json", "html", "markdown", "csv", "iproute2", "networkd",
-			"nmcli"}
-	case "migrate":
-		return []string{"text", "json", "html", "markdown", "csv", "nginx"}
-	case "check":
-		return []string{"text", "json", "prometheus"}
-	case "capture":
-		return []string{"json"}
-	case "run", "reload", "test":
-		return []string{"text"}
-	}
-	return []string{"text", "json"}
 }
 
 func extend(front string, list []string, back string) (out []string) {

@@ -133,7 +133,7 @@ func TestOneWriter(t *testing.T) {
 	s.StartNginx()
 	s.start()
 	s.Conf("listen 10.0.2.100:80;")
-	out, errs, code := s.lasthop("apply", "--expect", "sha256:0")
+	out, errs, code := s.lasthop("apply", "--expect", "sha256:000000000000")
 	if code != exitFailed || !strings.Contains(errs, "another plan than the one expected") ||
 		!strings.Contains(errs, "hint: the host or the configuration has changed") ||
 		out != "" {

@@ -157,7 +157,7 @@ func (d *doctor) missing() {
 func Remedy(l settings.Line, d routing.Diff, findings []routing.Finding) string {
 	i := slices.IndexFunc(findings,
 		func(f routing.Finding) bool { return f.Code == "not-loaded" })
-	remedy := l.Same("apply")
+	remedy := l.Root(l.Same("apply"))
 	if i >= 0 && len(d.DelRules) > 0 && strings.HasPrefix(findings[i].Hint, "nginx ") {
 		remedy = findings[i].Hint + " && " + remedy
 	}

@@ -14,6 +14,7 @@ type Line struct {
 	Captured map[string][]string // the flags that a captured host was looked at with
 	NetNS    string              // --netns
 	Host     string              // --host
+	Sudo     bool                // the user is not root
 }
 
 // Command is a command with the flags that say where to work.
@@ -49,7 +50,17 @@ func (l Line) Same(command string) string {
 }
 
 // Apply is the command that carries out just the plan with this digest.
-func (l Line) Apply(digest string) string { return l.Same("apply") + " --expect " + digest }
+func (l Line) Apply(digest string) string {
+	return l.Root(l.Same("apply")) + " --expect " + routing.ShortDigest(digest)
+}
+
+// Root is a command that needs root, for the user of the command at hand.
+func (l Line) Root(command string) string {
+	if l.Sudo {
+		return "sudo " + command
+	}
+	return command
+}
 
 // Explain is the command that shows why the replies of a question leave as they
 // do.

@@ -23,3 +23,18 @@ func TestExplainLine(t *testing.T) {
 		}
 	}
 }
+
+// TestApplyLine: the command that carries out a plan begins with sudo for those
+// who need it, and names the plan by 12 digits.
+func TestApplyLine(t *testing.T) {
+	const digest = "sha256:0123456789abcdef0123456789abcdef0123456789abcdef0123456789abcdef"
+	for want, l := range map[string]Line{
+		"lasthop apply --expect 0123456789ab":                  {},
+		"sudo lasthop apply --expect 0123456789ab":             {Sudo: true},
+		"sudo lasthop apply --netns web --expect 0123456789ab": {Sudo: true, NetNS: "web"},
+	} {
+		if got := l.Apply(digest); got != want {
+			t.Errorf("got  %s\nwant %s", got, want)
+		}
+	}
+}

@@ -183,13 +183,18 @@ func (s *Survey) Fits(expect string) error {
 	if err := s.Listening(); err != nil {
 		return err
 	}
-	if digest := s.Decision.Digest(); expect != "" && expect != digest {
-		return hint.New(fmt.Errorf("this is not the expected plan: its digest is %s: "+
-			"lasthop changes nothing", digest),
-			"the host or the configuration has changed since; "+
-				"read `lasthop plan` again")
+	digest := s.Decision.Digest()
+	switch {
+	case expect == "" || routing.IsDigest(expect, digest):
+		return nil
+	case len(routing.ShortDigest(expect)) < len(routing.ShortDigest(digest)):
+		return hint.New(fmt.Errorf("--expect %s: too short for a digest: lasthop changes "+
+			"nothing", expect), "give at least 12 digits of it")
 	}
-	return nil
+	return hint.New(fmt.Errorf("this is not the expected plan: its digest is %s: lasthop "+
+		"changes nothing", routing.ShortDigest(digest)),
+		"the host or the configuration has changed since; read `lasthop plan` again, "+
+			"or compare with a plan that you kept: lasthop plan --diff FILE")
 }
 
 // NamedPaths returns the paths whose tables should have names.

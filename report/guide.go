@@ -1,0 +1,47 @@
+package report
+
+import (
+	"regexp"
+	"slices"
+
+	"lasthop/routing"
+)
+
+// Fold breaks a text into lines of at most limit columns. The first begins with
+// first; the others are indented by as much.
+func Fold(first, text string, limit int) string { return fold(first, text, limit) }
+
+// remedy writes what to do about a finding, if there is something; in full the
+// first time alone.
+func remedy(t *page, indent, hint string) {
+	switch {
+	case hint == "":
+	case t.advised[hint]:
+		t.printf("%sdo: the same as above\n", indent)
+	default:
+		if t.advised == nil {
+			t.advised = map[string]bool{}
+		}
+		t.advised[hint] = true
+		writeRemedy(t, indent+"do: ", oneLine(hint))
+	}
+}
+
+// setting is a flag that is a key of lasthop.yaml, too.
+var setting = regexp.MustCompile(`--(address|direct|fail-closed|gateway|listen|return)\b`)
+
+// guide says where a reader finds more about findings, and how a flag that they
+// name becomes a setting of the service. It is written once in a report.
+func guide(t *page, list []routing.Finding) {
+	if len(list) == 0 {
+		return
+	}
+	text := "lasthop help CODE explains a finding."
+	if slices.ContainsFunc(list,
+		func(f routing.Finding) bool { return setting.MatchString(f.Hint) }) {
+		text += " Flags hold for one command; for the service, write them into " +
+			"/etc/lasthop/lasthop.yaml: lasthop help settings."
+	}
+	t.printf("\n")
+	t.wrap("", text)
+}

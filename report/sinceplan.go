@@ -1,0 +1,98 @@
+package report
+
+import (
+	"bytes"
+	"encoding/json"
+	"errors"
+	"net/netip"
+	"slices"
+	"strings"
+
+	"lasthop/routing"
+)
+
+// plannedDoc is what is compared of two documents of `plan -o json`.
+type plannedDoc struct {
+	Listeners []listenerDoc     `json:"listeners"`
+	Paths     []pathDoc         `json:"paths"`
+	Changes   []changeDoc       `json:"changes"`
+	Findings  []routing.Finding `json:"findings"`
+}
+
+// changeKind is the kind of a Changed that is a change which apply would make.
+const changeKind = "change"
+
+// Compare fills Since from the document of an earlier `plan -o json`; file is
+// where it was read. The error names a document that is none.
+func (p *Plan) Compare(file string, doc []byte) (err error) {
+	var old plannedDoc
+	p.Since, err = earlier(file, doc, "plan", "plan", &old, func() error {
+		if old.Listeners == nil || old.Paths == nil || old.Changes == nil {
+			return errors.New("a plan without listeners, paths or changes")
+		}
+		return nil
+	})
+	if err != nil {
+		return err
+	}
+	var b bytes.Buffer
+	var now plannedDoc // as it is read: JSON keeps no bytes that are not UTF-8
+	if err = p.JSON(&b); err == nil {
+		err = json.Unmarshal(b.Bytes(), &now)
+	}
+	if err != nil {
+		return err
+	}
+	p.Since.same = p.Since.Digest == p.Digest
+	p.Since.Changes = compare(old.states(), now.states())
+	return nil
+}
+
+// Differs reports whether something differs from the earlier plan; not if there
+// is none.
+func (s *Since) Differs() bool { return s != nil && (!s.same || len(s.Changes) > 0) }
+
+// states are all that is compared of a plan. Of a finding the message is not:
+// it may count sessions.
+func (d plannedDoc) states() (out []state) {
+	for _, l := range d.Listeners {
+		o := routing.Listener{Transport: routing.Transport(l.Transport)}
+		o.Ports.First, o.Ports.Last = l.Port, max(l.Port, l.LastPort)
+		out = append(out, state{place: place{"listener", l.Address, o.PortName()},
+			status: l.Status, reason: l.Reason, way: l.After.String(),
+			before: l.Before.String()})
+	}
+	for _, p := range d.Paths {
+		way := strings.Join(p.Gateways, ", ")
+		if p.Table != 0 {
+			slices.Sort(p.Prefixes)
+			way += " for " + strings.Join(p.Prefixes, ", ")
+		}
+		if p.LastHop {
+			way += ", last-hop"
+		}
+		out = append(out, state{place: place{"path", p.Interface, p.Family},
+			reason: p.Source, way: way})
+	}
+	for _, c := range d.Changes {
+		out = append(out, state{place: place{changeKind, c.Text, ""}})
+	}
+	for _, f := range d.Findings {
+		out = append(out, state{place: place{"finding", string(f.Code), f.Subject},
+			by: origin(f), status: string(f.Severity), note: f.Message})
+	}
+	return out
+}
+
+// String writes a way as routing.Way does; "" for none.
+func (w *wayDoc) String() string {
+	switch {
+	case w == nil:
+		return ""
+	case w.Type != "":
+		return w.Type
+	}
+	via, _ := netip.ParseAddr(w.Gateway)
+	return routing.Way{Type: routing.Unicast, Link: w.Interface, Via: via, More: w.More,
+		LastHop: w.LastHop}.String()
+}
