@@ -60,7 +60,7 @@ func TestRunAbusedFiles(t *testing.T) {
 			s.Until("the finding", func() bool {
 				return slices.ContainsFunc(s.status().Plan.Findings, noticed)
 			})
-			s.Reload() // NGINX refuses too, but for the configuration without listeners
+			s.Reload() // NGINX refuses all except an empty one
 			s.quiet()
 			if d := cmp.Diff(before, s.owned()); d != "" {
 				t.Errorf("the last good state has changed: -before +after\n%s", d)

@@ -18,7 +18,7 @@ import (
 
 // TestAudit: what no event tells is found by an audit: a rule that is gone, a
 // load that was not seen. It looks at everything where something is wrong or
-// the time has come, and else reads nothing but what is ours.
+// the time has come, and else reads nothing but what lasthop owns.
 func TestAudit(t *testing.T) {
 	t.Parallel()
 	s := newServer(t)

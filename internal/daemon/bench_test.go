@@ -201,8 +201,8 @@ func (s *server) ownedRules() []string {
 	return out
 }
 
-// BenchmarkHeal deletes all that is ours and waits until it is back: from the
-// end of the deleting process.
+// BenchmarkHeal deletes all that is lasthop's and waits until it is back: from
+// the end of the deleting process.
 func BenchmarkHeal(b *testing.B) {
 	s := newServer(b)
 	s.Conf("listen 10.0.1.100:80; listen 10.0.2.100:443; listen [2001:db8:1::100]:80;")
@@ -378,7 +378,7 @@ func BenchmarkIdle(b *testing.B) {
 	}
 }
 
-// BenchmarkSync makes syncs, each with a plan made anew, and fails if anything
+// BenchmarkSync makes syncs, each with a plan made again, and fails if anything
 // grows.
 func BenchmarkSync(b *testing.B) {
 	s := newServer(b)

@@ -28,7 +28,7 @@ var ErrNone = errors.New("no lasthop runs in this network namespace")
 // fewer rights than the client, so its answers are bounded in time and size.
 type Client struct{ Socket string }
 
-// otherVersion is what to do about a daemon that was not restarted since.
+// otherVersion is the remedy if the daemon was not restarted after an upgrade.
 const otherVersion = "is it another version? systemctl restart lasthop"
 
 const (
@@ -46,15 +46,16 @@ func (c Client) Runs() bool {
 	return err == nil
 }
 
-// Status asks how the daemon is. It returns ErrNone if there is none.
+// Status asks for the daemon's status. It returns ErrNone if there is no
+// daemon.
 func (c Client) Status() (report.Status, error) {
 	var s report.Status
 	err := c.ask(http.MethodGet, pathStatus, nil, &s)
 	return s, err
 }
 
-// Sync asks for a sync. With an error the result says what was done all the
-// same. It returns ErrNone if there is no daemon.
+// Sync asks for a sync. With an error it still returns what was done. It
+// returns ErrNone if there is no daemon.
 func (c Client) Sync(r Request) (report.Apply, error) {
 	var a report.Apply
 	err := c.ask(http.MethodPost, pathSync, r, &a)
@@ -62,13 +63,13 @@ func (c Client) Sync(r Request) (report.Apply, error) {
 }
 
 // Reload asks the daemon to read its settings again, and waits until it has
-// synced. The error says why the settings do not count, or what failed. It
-// returns ErrNone if there is no daemon.
+// synced. The error says why the daemon refuses the settings, or what failed.
+// It returns ErrNone if there is no daemon.
 func (c Client) Reload(sudoer string) error {
 	return c.ask(http.MethodPost, pathReload, Request{Sudoer: sudoer}, &report.Apply{})
 }
 
-// clientWaits is how long an answer may take. What is published waits for
+// clientWaits is how long an answer may take. Published answers wait for
 // nothing.
 func clientWaits(method string) time.Duration {
 	if method == http.MethodGet {
@@ -114,8 +115,8 @@ func (c Client) ask(method, path string, body, into any) error {
 	return read(resp, into)
 }
 
-// none says that nothing answers. A daemon whose socket finds no room runs all
-// the same.
+// none reports that nothing answers. A daemon without room for its socket runs
+// nevertheless.
 func (c Client) none() error {
 	var st unix.Statfs_t
 	dir := filepath.Dir(c.Socket)
@@ -143,7 +144,7 @@ func read(resp *http.Response, into any) error {
 	return refusal{resp.Header.Get(headerError), resp.Header.Get(headerHint)}.error()
 }
 
-// refused makes an error of a refusal as if it had come about here.
+// refused turns a refusal into an error as if it had occurred here.
 func refused(resp *http.Response) error {
 	data, _ := io.ReadAll(io.LimitReader(resp.Body, refusalMost))
 	var r refusal
@@ -157,8 +158,8 @@ func refused(resp *http.Response) error {
 	return r.error()
 }
 
-// error is the error that the daemon has refused with, one for each line of
-// its message; nil for none.
+// error is the error of the daemon's refusal, one for each line of its message;
+// nil for none.
 func (r refusal) error() error {
 	if r.Message == "" {
 		return nil

@@ -115,7 +115,7 @@ func (s *server) host() routing.Host {
 	return h
 }
 
-// owned is what is ours in the kernel, as lines.
+// owned is what lasthop owns in the kernel, as lines.
 func (s *server) owned() []string {
 	s.t.Helper()
 	o := routing.Owned(s.host(), routing.DefaultNumbers)

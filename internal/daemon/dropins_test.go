@@ -207,7 +207,7 @@ func (n *networkd) compare(t *testing.T, before routing.Host, want routing.State
 
 // onTop uses lasthop where the files are loaded: nothing gets asymmetric, not
 // even when they are deleted then. After clear, and before they are loaded
-// anew, their rules are without routes, as the head of the files says.
+// again, their rules are without routes, as the head of the files says.
 func (n *networkd) onTop(t *testing.T, flags []string, before routing.Host) {
 	t.Helper()
 	n.ours("apply", flags...)
@@ -266,7 +266,7 @@ func (n *networkd) inside(name string, args ...string) string {
 	return stdout.String()
 }
 
-// ours runs a command of ours in the namespace, which must work.
+// ours runs a command of lasthop in the namespace, which must work.
 func (n *networkd) ours(command string, args ...string) {
 	n.t.Helper()
 	if stdout, stderr, code := n.lasthop(append([]string{command}, args...)...); code != 0 {

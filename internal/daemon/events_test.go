@@ -169,8 +169,8 @@ func TestRunNeedlessFollows(t *testing.T) {
 	}
 }
 
-// deleteOurs deletes everything of ours as another program would, with one call
-// of ip.
+// deleteOurs deletes everything that lasthop owns as another program would,
+// with one call of ip.
 func (s *server) deleteOurs() {
 	s.t.Helper()
 	o := routing.Owned(s.host(), routing.DefaultNumbers)

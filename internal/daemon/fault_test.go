@@ -49,9 +49,9 @@ type fault struct {
 }
 
 // TestRunFaults: whichever request to the kernel fails, once or until further
-// notice: what is ours and stays wanted stays, no rule is without its table,
-// nothing foreign changes, one line is logged, and one sync afterwards puts all
-// right.
+// notice: what lasthop owns and stays wanted stays, no rule is without its
+// table, nothing foreign changes, one line is logged, and one sync afterwards
+// puts all right.
 func TestRunFaults(t *testing.T) {
 	t.Parallel()
 	for n, change := range faultChanges {
@@ -102,7 +102,7 @@ func (s *server) loop(f func()) {
 }
 
 // faulty makes a change while requests fail, and looks at what is left of what
-// is ours; then nothing fails any more, and one sync must do.
+// lasthop owns; then nothing fails any more, and one sync must do.
 func (s *server) faulty(what string, f fault, change func(*server)) {
 	s.t.Helper()
 	before := s.state()

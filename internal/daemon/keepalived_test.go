@@ -244,7 +244,7 @@ func (p *vipPair) theirs(name string) string {
 		"proto", "18")
 }
 
-// hasVIP says whether a host holds the VIP, with all that keepalived makes
+// hasVIP reports whether a host holds the VIP, with all that keepalived makes
 // beside it.
 func (p *vipPair) hasVIP(name string) bool {
 	p.t.Helper()

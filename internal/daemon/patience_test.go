@@ -406,7 +406,7 @@ func hanging(t *testing.T) string {
 
 // TestRunHangingDisk: a file system that does not answer keeps nobody waiting:
 // heals and requests go on, it is said, and what is there stays. When the
-// configuration is mended, the daemon follows it.
+// configuration is fixed, the daemon follows it.
 func TestRunHangingDisk(t *testing.T) {
 	t.Parallel()
 	dir := hanging(t)

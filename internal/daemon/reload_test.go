@@ -227,7 +227,7 @@ func TestRunOnePlan(t *testing.T) {
 	})
 }
 
-// state is what is ours in the kernel.
+// state is what lasthop owns in the kernel.
 func (s *server) state() routing.State { return routing.Owned(s.host(), routing.DefaultNumbers) }
 
 // writes is how many messages that change something the daemon has sent.

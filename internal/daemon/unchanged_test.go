@@ -49,7 +49,8 @@ func TestSyncMessages(t *testing.T) {
 }
 
 // BenchmarkSyncUnchanged are syncs that find all as it was, each with a host
-// read anew. The listeners are on 100 addresses; nothing listens on the others.
+// read again. The listeners are on 100 addresses; nothing listens on the
+// others.
 func BenchmarkSyncUnchanged(b *testing.B) {
 	for _, size := range []struct{ listeners, addresses int }{
 		{10, 0}, {1000, 0}, {10000, 0}, {10000, 10000},
