@@ -314,7 +314,8 @@ func socket(a netip.Addr, port int) unix.Sockaddr {
 	return &unix.SockaddrInet6{Addr: a.As16(), Port: port}
 }
 
-// send sends the question. The answer, or its absence, says whether it arrived.
+// send sends the question. The answer, or its absence, reports whether it
+// arrived.
 func (p *probe) send() {
 	p.sent = true
 	m := []byte(question)

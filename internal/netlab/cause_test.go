@@ -8,8 +8,7 @@ import (
 )
 
 // cause tells which ingredient of a network makes a request hard: of several
-// the one that says most. A person finds by it the rule that would mend a
-// fault.
+// the one that says most. A person finds by it the rule that would fix a fault.
 func (n *Network) cause(q Request) string {
 	l := q.Listener
 	switch {

@@ -17,9 +17,9 @@ import (
 	"lasthop/internal/nstest"
 )
 
-// This file is about what happens to lasthop itself while the host changes:
-// it is killed, starved, has no room for its files, is asked too much, is lied
-// to. The network is the oracle, as ever.
+// This file is about what happens to lasthop itself while the host changes: it
+// is killed, starved, has no room for its files, is asked too much, is lied to.
+// The network is the oracle, as before.
 
 // TestChaos has a daemon that is not spared guard random networks.
 func TestChaos(t *testing.T) { testEvents(t, 1, sabotage{chaos: true}) }
@@ -97,7 +97,7 @@ func starved(g *guard, steps func() error, wait time.Duration) error {
 
 // byCommand runs a command of lasthop's at the same time. It refuses to work
 // beside a daemon, but where it cannot know of it. What is cleared then begins
-// anew: not where forwarding has begun, which lasthop takes otherwise at its
+// again: not where forwarding has begun, which lasthop takes otherwise at its
 // start than later.
 func byCommand(name string, forget bool) func(*guard, func() error, time.Duration) error {
 	return func(g *guard, steps func() error, wait time.Duration) error {

@@ -38,8 +38,8 @@ type Subnet struct {
 	Table   int   // of that style
 	Moved   bool  // connected and static routes are in it, and not in main
 	Bare    bool  // the host's link there is up, without an address
-	// Known says whether the host has a default by the subnet's router in
-	// any table, or a lease: its LAN is one with a default gateway.
+	// Known reports whether the host has a default by the subnet's router
+	// in any table, or a lease: its LAN is one with a default gateway.
 	Known bool
 }
 

@@ -131,7 +131,7 @@ func (l *line) sound() bool {
 	return l.fd >= 0 && n > 2 && l.answered[n-2]
 }
 
-// open opens a line anew. Old answers do not count.
+// open opens a line again. Old answers do not count.
 func (p *pulse) open(l *line) (err error) {
 	l.close()
 	l.first += uint64(len(l.sent))

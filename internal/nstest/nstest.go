@@ -59,8 +59,8 @@ func rootInside() *syscall.SysProcAttr {
 	}
 }
 
-// userns says whether the system lets this user make a user namespace and work
-// in it.
+// userns reports whether the system lets this user make a user namespace and
+// work in it.
 func userns() bool {
 	c := exec.Command("/bin/sh", "-c", "ip link set lo up")
 	c.SysProcAttr = rootInside()
@@ -113,7 +113,7 @@ type NS struct {
 	file netns.NsHandle
 }
 
-// Available says whether New can make a namespace, and why not.
+// Available reports whether New can make a namespace, and why not.
 func Available() error { return available() }
 
 // available asks once: a namespace that is made to see is torn down again.

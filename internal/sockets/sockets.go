@@ -1,20 +1,20 @@
-// Package sockets says who waits for clients at an address and port of a
-// network namespace: NGINX, another program, or a process that may not be
-// looked at.
+// Package sockets finds the owner of the sockets that wait for clients at an
+// address and port of a network namespace: NGINX, another program, or a process
+// that may not be read.
 //
 // What NGINX serves is what its sockets listen on, whatever its files say. A
 // master binds all that a configuration names before it forks workers for it,
-// and then closes what the one before had more: so the sockets among its open
-// files are what it has loaded, at any moment but while it reads. Its workers
-// may still hold some of an earlier load. `nginx -t` binds every address for a
-// moment too, but is a process of its own.
+// and then closes the further sockets of the previous one. So the sockets among
+// its open files are what it has loaded, at any moment except while it reads.
+// Its workers may still hold some of an earlier load. `nginx -t` binds every
+// address for a moment too, but is a process of its own.
 //
 //	sock_diag ----+--> Look --Of--> the sockets of a master
 //	/proc/PID/fd -+     |----At--> the sockets that get what comes to an address
 //	                    +-Owner--> whose such a socket is
 //
-// A socket behind a wildcard says nothing of the addresses that a configuration
-// names beside it: `listen 80; listen 10.0.0.5:80` opens *:80 alone.
+// The socket of a wildcard does not show the addresses that a configuration
+// names in addition: `listen 80; listen 10.0.0.5:80` opens only *:80.
 package sockets
 
 import (
@@ -33,16 +33,15 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// Owner says whose a socket is.
+// Owner is the owner of a socket.
 type Owner int
 
 const (
-	// Nobody has one: there is no socket.
+	// Nobody means that there is no socket.
 	Nobody Owner = iota
 	// Another program's, or another NGINX's.
 	Another
-	// Unknown is a socket whose owner may not be looked at: it may be
-	// NGINX's.
+	// Unknown is a socket whose owner may not be read: it may be NGINX's.
 	Unknown
 	NGINX
 )
@@ -60,7 +59,7 @@ func (k Key) Compare(o Key) int {
 		cmp.Compare(k.Transport, o.Transport))
 }
 
-// KeyOf is where a socket listens.
+// KeyOf returns where a socket listens.
 func KeyOf(s host.Socket) Key { return Key{s.Local.Addr(), s.Local.Port(), s.Transport} }
 
 // Look is what the kernel said at one moment, and what it says of processes

@@ -185,7 +185,7 @@ func TestTrialHalfWay(t *testing.T) {
 }
 
 // TestTrialGoesBackFromAnything: nothing may be left to undo, another program
-// may have changed what is ours meanwhile, and a request may fail once.
+// may have changed what lasthop owns meanwhile, and a request may fail once.
 func TestTrialGoesBackFromAnything(t *testing.T) {
 	for _, tt := range []struct {
 		name      string
