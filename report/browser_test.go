@@ -45,7 +45,7 @@ func browser(t *testing.T) context.Context {
 	}
 	limited, cancel := context.WithTimeout(t.Context(), 5*time.Minute)
 	t.Cleanup(cancel)
-	// As root there is no sandbox; what is opened is ours.
+	// As root there is no sandbox; what is opened is lasthop's.
 	flags := append(chromedp.DefaultExecAllocatorOptions[:], chromedp.ExecPath(path),
 		chromedp.NoSandbox, chromedp.UserDataDir(t.TempDir()),
 		chromedp.Flag("disable-gpu", true), chromedp.Flag("disable-quic", true),

@@ -334,8 +334,8 @@ func TestProofFormats(t *testing.T) {
 	}
 }
 
-// TestMarkdownHostile takes out code spans and blocks: what is left is ours,
-// and every row has the cells of its table.
+// TestMarkdownHostile takes out code spans and blocks: what is left is
+// lasthop's, and every row has the cells of its table.
 func TestMarkdownHostile(t *testing.T) {
 	out := written(t, "markdown", hostilePlan(t))
 	span := regexp.MustCompile("``+ [^\n]*? ``+|`[^`\n]*`") // of commands, of names

@@ -8,7 +8,7 @@ import (
 	"lasthop/routing"
 )
 
-// endOf is an address with what becomes of its replies.
+// endOf is an address with the status of its replies.
 type endOf struct{ addr, link, status, way, color, seen string }
 
 // group is a row of the table of listeners: all ports of one address with the
@@ -98,7 +98,8 @@ func outcomeGroups(outcomes []routing.Outcome, seen *routing.Seen) groups {
 	return g
 }
 
-// louder is the color of a row, of which the way and the packets have one each.
+// louder returns the color of a row: the more urgent of the color of the way
+// and that of the packets.
 func louder(way, packets string) string {
 	if way == red {
 		return way
@@ -116,12 +117,12 @@ func statusColor(o routing.Outcome) string {
 	return ""
 }
 
-// routed reports whether a path of ours is for the replies, installed or not.
+// routed reports whether lasthop has a path for the replies, installed or not.
 func routed(o routing.Outcome) bool {
 	return o.Status == routing.Ready || o.Status == routing.Armed
 }
 
-// fate tells the way of the replies, before and after.
+// fate describes the way of the replies, before and after.
 func fate(o routing.Outcome) string {
 	switch {
 	case o.Status == routing.LocalOnly:
@@ -141,8 +142,7 @@ func fate(o routing.Outcome) string {
 	return o.Before.String() + " -> " + o.After.String()
 }
 
-// sameWay says whether packets leave alike; the table that says so does not
-// matter.
+// sameWay reports whether packets leave alike; the table does not matter.
 func sameWay(a, b routing.Way) bool {
 	a.Table, b.Table = 0, 0
 	return a == b

@@ -15,7 +15,7 @@ import (
 // Since is what changed since an earlier document of the same kind.
 type Since struct {
 	Input
-	Time    string    `json:"time,omitempty"` // of the earlier one, as what follows
+	Time    string    `json:"time,omitempty"` // of the earlier one, as the following
 	Host    string    `json:"host,omitempty"`
 	BIGIP   string    `json:"bigip,omitempty"`
 	Changes []Changed `json:"changes"` // in the order of the documents
@@ -68,8 +68,8 @@ func states(rows []migrate.Row) (out []state) {
 	return out
 }
 
-// compare returns what changed from one list of states to another. What is
-// alike of a name is one Changed.
+// compare returns what changed from one list of states to another. Equal
+// changes of a name are one Changed.
 func compare(was, is []state) []Changed {
 	old, now := map[place][]state{}, map[place][]state{}
 	var places []place
@@ -155,7 +155,7 @@ func difference(was, is *state) (c Changed) {
 }
 
 // Compare fills Since from the document of an earlier `migrate -o json`; file
-// is where it was read. The error names a document that is none.
+// is where it was read. The error names a text that is no such document.
 func (m *Migration) Compare(file string, doc []byte) error {
 	var old struct {
 		Version  int           `json:"version"`
@@ -186,7 +186,7 @@ func (m *Migration) Compare(file string, doc []byte) error {
 	return nil
 }
 
-// Title says since when, and how much has changed.
+// Title returns since when, and how much has changed.
 func (s *Since) Title() string {
 	words := []string{s.Time, s.File}
 	if s.BIGIP != "" {
@@ -204,7 +204,7 @@ func (s *Since) Title() string {
 	return "Since " + strings.Join(words, ", ") + ": " + what
 }
 
-// cells are kind, name, place, and what it was and is.
+// cells are kind, name, place, and the old and the new value.
 func (c Changed) cells() []string {
 	fate := c.Was + " -> " + c.Is
 	if c.Was == "" || c.Is == "" {

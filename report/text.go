@@ -11,8 +11,8 @@ import (
 	"lasthop/routing"
 )
 
-// Text writes the plan for people: what becomes of each listener, the paths,
-// the changes, what to know, what to do next.
+// Text writes the plan for people: the status of each listener, the paths, the
+// changes, notes, and what to do next.
 func (p Plan) Text(w io.Writer, s Style) error {
 	t := &page{style: s}
 	t.head("plan", p.Head)
@@ -40,8 +40,8 @@ func (t *page) planEnd(p Plan) {
 	}
 }
 
-// nothingNeeded says why there is nothing to do. It promises no more than what
-// is known: of other listeners it says what they rest on.
+// nothingNeeded explains why there is nothing to do. It promises no more than
+// what is known: for other listeners it names what they rest on.
 func nothingNeeded(p routing.Plan) string {
 	if slices.ContainsFunc(p.Outcomes, routing.Outcome.Asks) {
 		return "Nothing to do yet: the findings say what lasthop must know of the " +
@@ -87,7 +87,7 @@ func restsOn(p routing.Plan, o routing.Outcome) string {
 	return known
 }
 
-// Text writes what was done and how to take it back.
+// Text writes what was done and how to undo it.
 func (a Apply) Text(w io.Writer, s Style) error {
 	t := &page{style: s}
 	if a.Quiet {
@@ -128,7 +128,7 @@ func (c Check) Text(w io.Writer, s Style) error {
 }
 
 // Bad counts the listeners whose replies do not leave the way their requests
-// come in, or nobody knows.
+// come in, or leave by an unknown way.
 func (c Check) Bad() (bad int) {
 	for _, x := range c.Checks {
 		if x.Verdict.Bad() {
@@ -138,7 +138,7 @@ func (c Check) Bad() (bad int) {
 	return bad
 }
 
-// Missing counts what is ours and is not there, or has been changed.
+// Missing counts what lasthop owns and is gone, or was changed.
 func (c Check) Missing() int { return len(c.Diff.Additions().Ops()) }
 
 func (c Check) oneLine() string {
@@ -235,8 +235,8 @@ func (t *page) paths(paths []routing.Path) {
 
 const nearbyTitle = "Clients nearby whose replies move"
 
-// nearby are the moves but for those of clients behind the gateways, of whom
-// the listeners tell.
+// nearby are the moves except those of clients behind the gateways, which the
+// listeners show.
 func nearby(moves []routing.Move) []routing.Move {
 	return slices.DeleteFunc(slices.Clone(moves),
 		func(m routing.Move) bool { return m.Class == routing.ClassOffLink })
@@ -262,8 +262,8 @@ func (t *page) moves(moves []routing.Move) {
 	t.printf("%s", rest.String())
 }
 
-// gateway names the gateways of a path and where they are known from:
-// "10.0.1.1, from the DHCP lease".
+// gateway names the gateways of a path and their source: "10.0.1.1, from the
+// DHCP lease".
 func gateway(p routing.Path) string { return gatewayName(p) + ", " + gatewaySource(p) }
 
 func gatewayName(p routing.Path) string {
@@ -304,8 +304,7 @@ func (t *page) changes(title string, ops []routing.Op) {
 	}
 }
 
-// lines lists what the kernel or a file has named, as far as it is not too
-// much.
+// lines lists what the kernel or a file has named, up to a limit.
 func (t *page) lines(color string, list []string) {
 	for s := range each(&t.output, list, textRest) {
 		t.printf("  %s\n", t.paint(color, Escape(s)))
@@ -325,7 +324,7 @@ func (t *page) findings(list []routing.Finding) {
 	}
 }
 
-// noNotes are the findings of which something may have to be done.
+// noNotes are the findings that may require an action.
 func noNotes(list []routing.Finding) []routing.Finding {
 	return slices.DeleteFunc(slices.Clone(list),
 		func(f routing.Finding) bool { return f.Severity == routing.Info })

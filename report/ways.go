@@ -62,7 +62,7 @@ func bundles(p routing.Plan) []bundle {
 	return all
 }
 
-// gateway names the gateway of a bundle, and where it is known from.
+// gateway names the gateway of a bundle, and its source.
 func (b bundle) gateway() (name, source string) {
 	if b.path == nil {
 		return "not known", ""
@@ -70,7 +70,7 @@ func (b bundle) gateway() (name, source string) {
 	return gatewayName(*b.path), gatewaySource(*b.path)
 }
 
-// takes says whether a way is that of the path: by its gateways, and by no
+// takes reports whether a way is that of the path: by its gateways, and by no
 // other, whichever the kernel chooses.
 func takes(p routing.Path, w routing.Way) bool {
 	own := mapped(p.Gateways(), func(h routing.Hop) string {
@@ -103,8 +103,8 @@ func flows(outcomes []routing.Outcome, way func(routing.Outcome) routing.Way) []
 	return out
 }
 
-// sentence tells flows in words: "eth0 via 10.0.0.1", of several "eth0 via
-// 10.0.0.1 (12), wg0, on-link (3)".
+// sentence describes flows: "eth0 via 10.0.0.1", of several "eth0 via 10.0.0.1
+// (12), wg0, on-link (3)".
 func sentence(flows []flow) string {
 	parts := mapped(flows, func(f flow) string {
 		if len(flows) > 1 {
@@ -138,7 +138,7 @@ func number(n int) string {
 	return s
 }
 
-// verdict says in a sentence or two what the plan comes to.
+// verdict summarises the plan in a sentence or two.
 func (p Plan) verdict() string {
 	changes := len(p.Diff.Ops())
 	switch {
@@ -171,7 +171,7 @@ func (p Plan) verdict() string {
 	return verdict
 }
 
-// without says how many of the listeners would reply another way.
+// without returns how many of the listeners would reply another way.
 func without(mended, wrong int) string {
 	switch wrong {
 	case 0:
