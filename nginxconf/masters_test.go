@@ -175,7 +175,7 @@ func FuzzTitle(f *testing.F) {
 
 // Masters finds a real NGINX by the network namespace it is in, and its main
 // file by the rules of the command line; one in another namespace is none of
-// ours.
+// lasthop.
 func TestMastersOfNamespace(t *testing.T) {
 	needNGINX(t)
 	ns, other := nstest.New(t), nstest.New(t)

@@ -64,7 +64,7 @@ func TestMastersPaths(t *testing.T) {
 	for _, c := range []struct {
 		name, title string
 		links       links
-		want        string // root, prefix, main file, pid file; "" for no master of ours
+		want        string // root, prefix, main file, pid file; "" for no master of lasthop
 	}{
 		{"built-in paths", "nginx: master process /usr/sbin/nginx", nil, " /usr/share/nginx/ /etc/nginx/nginx.conf /run/nginx.pid"},
 		{"-c is relative to the prefix", "nginx: master process nginx -c a/b.conf", nil, " /usr/share/nginx/ /usr/share/nginx/a/b.conf /run/nginx.pid"},
