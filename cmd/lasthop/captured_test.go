@@ -27,8 +27,8 @@ import (
 	"lasthop/routing/sim"
 )
 
-// A captured host gives the same bytes on another machine, in every format, but
-// for its name and the time. The tests of this file make the plan in a
+// A captured host gives the same bytes on another machine, in every format
+// except for its name and the time. The tests of this file make the plan in a
 // namespace, capture it, and plan again from the capture alone: in another
 // namespace and another time zone, with the host renamed, without the
 // configuration, and without the flags that it was captured with.

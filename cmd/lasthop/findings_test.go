@@ -90,7 +90,7 @@ func codesOfSources(t *testing.T) map[string][]string {
 
 // codesOfFunc adds what a function finds. If it changes the severity or the
 // code of a finding after making it, each of its codes may have each of its
-// severities, but for the first that stands beside the first.
+// severities except for the first that stands beside the first.
 func codesOfFunc(f *ast.FuncDecl, codes map[string][]string) {
 	add := func(e ast.Expr, severities ...string) {
 		if code := literal(e); code != "" {

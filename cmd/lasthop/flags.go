@@ -23,7 +23,7 @@ type flags struct {
 }
 
 // common declares them on the root command, so that each command has them all
-// and says itself which it refuses.
+// and decides itself which it refuses.
 func (f *flags) common(root *cobra.Command) {
 	s := root.PersistentFlags()
 	d := &f.decide

@@ -249,7 +249,7 @@ func (g *generator) makeEqualDefaults() {
 		return
 	}
 	g.features["defaults of one metric"] = true
-	metric := 3 // no default has it yet, but for the multipath one
+	metric := 3 // no default has it yet except for the multipath one
 	if g.chance(0.3) {
 		metric += 2 * g.IntN(10)
 	}
@@ -329,7 +329,7 @@ func (g *generator) makeBans() {
 	}
 }
 
-// makeRules adds rules of others, in front of ours and behind.
+// makeRules adds foreign rules, in front of lasthop and behind.
 func (g *generator) makeRules() {
 	for i := range g.IntN(3) {
 		g.features["foreign rules with selectors"] = true

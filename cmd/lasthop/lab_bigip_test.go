@@ -168,7 +168,7 @@ func (b bigipLab) wantOwners(moved []string, unit, when string) {
 }
 
 // wantPings wants each address to answer a ping of a client within less than
-// the 5 s after which Linux asks anew who has an address: a router that has an
+// the 5 s after which Linux asks again who has an address: a router that has an
 // old MAC address loses it.
 func (b bigipLab) wantPings(from string, addrs []string, when string) {
 	b.t.Helper()

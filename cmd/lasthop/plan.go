@@ -64,7 +64,7 @@ func (a *app) plan(exitCode, proving bool, evidence string) error {
 	p := s.Plan()
 	var unloaded []routing.Finding
 	if scene.kernel != nil {
-		l, _ := scene.takes(s) // apply says why it cannot be told
+		l, _ := scene.takes(s) // apply reports why it is unknown
 		unloaded = l.Refusals()
 	}
 	if len(unloaded) > 0 {

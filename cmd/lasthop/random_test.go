@@ -278,7 +278,7 @@ func (c *checker) check(t *testing.T) error {
 	return c.clear(t, after, foreign)
 }
 
-// clear takes away what is ours, and only that.
+// clear takes away what lasthop owns, and only that.
 func (c *checker) clear(t *testing.T, after routing.Host, foreign string) error {
 	n := c.inputs.Policy.Numbers
 	if _, err := c.ns.kernel.Write(

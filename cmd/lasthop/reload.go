@@ -35,7 +35,7 @@ func reload(a *app) error {
 		return hint.New(errors.New("reload takes no settings"),
 			"the daemon reads its own again: write them into its lasthop.yaml")
 	}
-	a.ui.journal = false // the daemon tells its journal why
+	a.ui.journal = false // the daemon reports the reason in its journal
 	scene, err := a.open()
 	if err != nil {
 		return err
@@ -44,7 +44,7 @@ func reload(a *app) error {
 	return startIt(scene.daemon().Reload(writer.Sudoer()))
 }
 
-// startIt adds to the error that no daemon runs what to do about it.
+// startIt adds the remedy to the error that no daemon runs.
 func startIt(err error) error {
 	if errors.Is(err, daemon.ErrNone) && hint.Of(err) == "" {
 		return hint.New(err,

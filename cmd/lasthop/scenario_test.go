@@ -242,7 +242,7 @@ func parseWay(words []string) (routing.Way, error) {
 	return w, nil
 }
 
-// sameWay says whether an answer is the wanted one.
+// sameWay reports whether an answer is the wanted one.
 func sameWay(want, got routing.Way) bool {
 	if want.Type != routing.Unicast {
 		return want.Type == got.Type
@@ -462,12 +462,12 @@ func (s *scenario) askKernel(t *testing.T, k *host.Kernel, h routing.Host, after
 	}
 }
 
-// absent says whether IPv4 refuses to look the source up.
+// absent reports whether IPv4 refuses to look the source up.
 func absent(h routing.Host, src netip.Addr) bool {
 	return src.Is4() && !routing.Present(h)(src)
 }
 
-// boundIPv6 says whether the kernel cannot be asked: for IPv6 with a source,
+// boundIPv6 reports whether the kernel cannot be asked: for IPv6 with a source,
 // `route get` takes oif for a preference, where a socket bound to the device
 // takes it for a must (RT6_LOOKUP_F_IFACE in ip6_route_output_flags_noref).
 func boundIPv6(q routing.Query) bool { return q.OIF != "" && q.Dst.Is6() && q.Src.IsValid() }

@@ -141,7 +141,7 @@ func (s *skeletons) config(t *testing.T, path string, c bigip.Config) {
 	s.wantAccepted(t, path, text)
 }
 
-// wantListeners wants migrate to miss no listener, but for those that the
+// wantListeners wants migrate to miss no listener except for those that the
 // skeleton says NGINX cannot have.
 func wantListeners(t *testing.T, path string, c bigip.Config, listeners []routing.Listener) {
 	t.Helper()
