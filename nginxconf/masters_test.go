@@ -79,7 +79,8 @@ func TestBuiltin(t *testing.T) {
 	}
 }
 
-// TestConfigured: what configure was told, in time in line with its length.
+// TestConfigured: it finds configure's arguments, in time proportional to their
+// length.
 func TestConfigured(t *testing.T) {
 	for line, want := range map[string]built{
 		"": defaults,

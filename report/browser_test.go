@@ -466,7 +466,7 @@ func (t tab) media(medium, scheme string) {
 	}
 }
 
-// contrast holds what is to be read to WCAG's 4.5 : 1, and lines to 3 : 1.
+// contrast compares the text with WCAG's 4.5 : 1, and lines with 3 : 1.
 func (t tab) contrast(scheme string) {
 	pairs := eval[[][4]string](t, `(() => {
 		const back = e => { for (; e; e = e.parentElement) { const c = getComputedStyle(e).backgroundColor; if (!/, 0\)$|transparent/.test(c)) return c } return "rgb(255, 255, 255)" };

@@ -145,8 +145,8 @@ func TestRemedy(t *testing.T) {
 	}
 }
 
-// TestUnexplained: sockets of NGINX that no listen is for are named, others'
-// and those that the user names are not. The test itself is the NGINX.
+// TestUnexplained: it names sockets of NGINX that no listen is for, but not
+// other programs' and those that the user names. The test itself is the NGINX.
 func TestUnexplained(t *testing.T) {
 	listener, err := net.Listen("tcp4", "127.0.0.1:0")
 	if err != nil {
@@ -181,7 +181,7 @@ func TestUnexplained(t *testing.T) {
 }
 
 // TestLastHop: what the daemon has found about the mode is check's finding,
-// too, and nothing else that it says.
+// too, and none of its other findings is.
 func TestLastHop(t *testing.T) {
 	says := report.Status{}
 	says.Plan.Findings = []routing.Finding{routing.Warning.Finding("map-full", "last-hop", "x"),

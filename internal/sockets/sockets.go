@@ -62,8 +62,8 @@ func (k Key) Compare(o Key) int {
 // KeyOf returns where a socket listens.
 func KeyOf(s host.Socket) Key { return Key{s.Local.Addr(), s.Local.Port(), s.Transport} }
 
-// Look is what the kernel said at one moment, and what it says of processes
-// when it is asked.
+// Look is what the kernel reported at one moment, and what it reports of
+// processes later.
 type Look struct {
 	proc    procfs.Dir
 	at      map[Key][]host.Socket
@@ -122,8 +122,8 @@ func Take(k Lister, proc procfs.Dir, masters []int) (*Look, error) {
 	return l, nil
 }
 
-// Of returns the sockets of a master: what it has loaded. ok is false where its
-// files may not be looked at.
+// Of returns the sockets of a master: what it has loaded. ok is false if its
+// files may not be read.
 func (l *Look) Of(master int) (list []host.Socket, ok bool) {
 	list, ok = l.of[master]
 	return list, ok
@@ -144,10 +144,9 @@ func (l *Look) At(k Key) []host.Socket {
 	return out
 }
 
-// Owner says whose a socket is, where these masters are the NGINX that is asked
-// about. Its workers count, also those that a master has left behind: they call
-// themselves NGINX's. Of a socket that no process is seen with, the cgroup
-// decides.
+// Owner returns the owner of a socket, with these masters as NGINX. Their
+// workers count, including those that a master has left behind: they call
+// themselves NGINX's. If no process shows the socket, the cgroup decides.
 func (l *Look) Owner(s host.Socket, masters []int) Owner {
 	if len(l.holders[s.Inode]) == 0 && !l.scanned {
 		l.scan()
@@ -175,7 +174,7 @@ func (l *Look) Owner(s host.Socket, masters []int) Owner {
 }
 
 // belongs reports whether a process is one of the masters, or a worker of
-// theirs or of nobody's.
+// theirs or of a dead master.
 func (l *Look) belongs(pid int, masters []int) bool {
 	if slices.Contains(l.masters, pid) {
 		return slices.Contains(masters, pid)
@@ -225,7 +224,7 @@ func Holders(proc procfs.Dir, pids []int, visit func(inode uint32, pid int)) (er
 	return err
 }
 
-// cgroupRoots are where cgroup v2 is mounted: alone, or beside v1.
+// cgroupRoots are where cgroup v2 is mounted: alone, or next to v1.
 var cgroupRoots = []string{"/sys/fs/cgroup", "/sys/fs/cgroup/unified"}
 
 // cgroup returns the inode of the cgroup (v2) that a process is in, 0 if it

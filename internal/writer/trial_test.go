@@ -150,7 +150,7 @@ func TestTrialStuckLog(t *testing.T) {
 }
 
 // TestTrialHalfWay: a write that fails half-way goes back. A write that fails
-// at once has nothing to take back, and asks nobody.
+// at the beginning has nothing to undo, and asks no question.
 func TestTrialHalfWay(t *testing.T) {
 	for _, tt := range []struct {
 		name  string

@@ -209,7 +209,7 @@ func TestWriteNothing(t *testing.T) {
 	}
 }
 
-// TestHeals: what is put back is told apart from what is new.
+// TestHeals: what is put back and what is new are distinguished.
 func TestHeals(t *testing.T) {
 	var l logs
 	w := open(t, newMachine(routing.State{}), Options{Log: l.logger()})
@@ -235,8 +235,8 @@ level=INFO msg=changed op=%q cause="route deleted"
 	}
 }
 
-// TestWriteFails: what was installed before stays remembered, and the failure
-// is.
+// TestWriteFails: what was installed before stays remembered, and so is the
+// failure.
 func TestWriteFails(t *testing.T) {
 	m := newMachine(path(1))
 	w := open(t, m, Options{})
@@ -257,7 +257,7 @@ func TestWriteFails(t *testing.T) {
 	}
 }
 
-// TestReadBack: what another program undoes at once is seen except for
+// TestReadBack: it sees what another program undoes immediately, except for
 // deletions that were left out.
 func TestReadBack(t *testing.T) {
 	both := path(1)

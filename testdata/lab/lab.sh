@@ -36,7 +36,8 @@ vips=(10.0.0.100 2001:db8::100 10.0.1.100 2001:db8:1::100 10.0.2.100 2001:db8:2:
 
 die() { echo "lab: error: $*" >&2; exit 1; }
 
-# at: not `ip netns exec` and `ip -n`, which mount things anew and need / to be a mount.
+# at: not `ip netns exec` and `ip -n`, which mount things again and need / to be
+# a mount.
 at() { local ns=$1; shift; nsenter --net="/run/netns/$ns" -- "$@"; }
 
 # unshared CMD...: in new network and mount namespaces; who is not root gets a user namespace around them. As root no mount

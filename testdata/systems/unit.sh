@@ -112,7 +112,7 @@ listens() { # listens ADDRESS...
 	echo "}"
 }
 
-# try FUNCTION: says whether it came to its end.
+# try FUNCTION: reports whether it came to its end.
 try() {
 	local why
 	if why=$( ("$1") 2>&1); then echo "ok $1"; else echo "FAIL $1: ${why//$'\n'/ | }"; fi
