@@ -8,7 +8,7 @@ import (
 	"strings"
 )
 
-// This file draws what the field has beside links, defaults and plain rules:
+// This file draws what real hosts have besides links, defaults and plain rules:
 // what other programs and administrators mark, tune, ban, move and catch.
 
 // pick returns one of a few words.

@@ -24,7 +24,7 @@ var notRebuilt = map[string][]string{
 }
 
 // TestProveScenarios: `plan --prove` finds no difference on any host of the
-// corpus, and rebuilds all of each but what is listed.
+// corpus, and rebuilds all of each host except what is listed.
 func TestProveScenarios(t *testing.T) {
 	t.Parallel()
 	asked := 0

@@ -21,8 +21,8 @@ import (
 	"github.com/rogpeppe/go-internal/txtar"
 )
 
-// TestSkeletonNGINX hands skeletons to `nginx -t`, and to lasthop's own reader:
-// of BIG-IPs of testdata, of the labs, and of the corpus where it is here.
+// TestSkeletonNGINX passes skeletons to `nginx -t`, and to lasthop's own
+// reader: of BIG-IPs of testdata, of the labs, and of the corpus if it is here.
 func TestSkeletonNGINX(t *testing.T) {
 	nginx, err := exec.LookPath("nginx")
 	if err != nil {

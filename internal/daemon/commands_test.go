@@ -14,8 +14,8 @@ import (
 	"github.com/santhosh-tekuri/jsonschema/v6"
 )
 
-// The commands beside a real NGINX, and beside a daemon: of the program that
-// people run.
+// The commands with a real NGINX, and with a daemon: of the program that users
+// run.
 
 // Exit codes of lasthop.
 const (

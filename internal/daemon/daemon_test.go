@@ -126,7 +126,7 @@ func (s *server) owned() []string {
 	return out
 }
 
-// foreign is everything that is not ours, as lines.
+// foreign is everything that is not lasthop's, as lines.
 func (s *server) foreign() []string {
 	s.t.Helper()
 	h := routing.Without(s.host(), routing.DefaultNumbers)
@@ -141,8 +141,8 @@ func (s *server) foreign() []string {
 	return out
 }
 
-// quiet waits until the daemon has nothing to do: what had happened before has
-// been dealt with.
+// quiet waits until the daemon has nothing to do: it has handled all earlier
+// events.
 func (s *server) quiet() report.Status {
 	s.t.Helper()
 	var last report.Status

@@ -42,8 +42,8 @@ func (n *networkd) removes() []string {
 	})
 }
 
-// waitFor waits until networkd is done with what it was told, and eth1 has the
-// VIP and its gateway, or has them no more.
+// waitFor waits until networkd has done its commands, and eth1 has the VIP and
+// its gateway, or no longer has them.
 func (n *networkd) waitFor(vip, gateway bool) {
 	n.t.Helper()
 	n.Until(fmt.Sprintf("VIP %t, gateway %t", vip, gateway), func() bool {
@@ -54,7 +54,7 @@ func (n *networkd) waitFor(vip, gateway bool) {
 }
 
 // TestNetworkd: a real systemd-networkd is reconfigured, stopped and started
-// beside the daemon. What it removes of lasthop is back after each step.
+// while the daemon runs. What it removes of lasthop is back after each step.
 func TestNetworkd(t *testing.T) {
 	t.Parallel()
 	n := bareNetworkd(t)

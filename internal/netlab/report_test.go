@@ -252,7 +252,7 @@ func compare(t *testing.T, file string, results []Result) {
 		count["both"])
 }
 
-// verdicts by whether faults are gone, and whether others have come.
+// verdicts by whether faults are gone, and whether new ones have come.
 var verdicts = map[[2]bool]string{{true, false}: "better", {false, true}: "worse",
 	{true, true}: "both", {false, false}: "same"}
 
