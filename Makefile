@@ -1,19 +1,18 @@
 # make demo    see it, in a lab of network namespaces          make test    every check, under ten minutes
 # make build   ./lasthop                                       make prove   HOSTS random hosts; NETWORKS; CORPUS=DIR of configurations,
 #                                                                           or with nginx/ and bigip/ below it
-# make bench   what it costs beside each alternative, as tables: under three minutes on an idle machine; BENCH=full for all sizes
+# make bench   what it costs compared with each alternative, as tables: under three minutes on an idle machine; BENCH=full for all sizes
 # make bench-go  the Go benchmarks of the packages              make fuzz    each fuzz target for FUZZTIME
 # make soak    1,000 changes under load, 200 torn reloads, 200 deletions, 10,000 syncs, 200 reloads of 10,000 listeners, idle;
-#              all that local users can do at once, for SIEGE (20m) with each way to notice reloads; growth while all comes and goes for CHURN (30m);
+#              all that local users can do together, for SIEGE (20m) with each way to notice reloads; growth while everything changes for CHURN (30m);
 #              random networks that the daemon guards for EVENTS (10m) while VIPs, routers, leases and rules change
-# make chaos   the same for SECONDS from SEED on, while the daemon is killed, starved, has no room for its files and is lied to
+# make chaos   the same for SECONDS from SEED on, while the daemon is killed, starved, has no room for its files, and users lie to it
 # make install to PREFIX below DESTDIR; starts nothing; test keeps screenshots of the HTML report in LASTHOP_ARTIFACTS
 # make packages VERSION=1.0.0   deb, rpm and apk for amd64 and arm64, an SBOM and SHA256SUMS in dist/; packages-check builds them
-#              twice and has linters, rpm and a systemd that boots look at them
+#              twice and checks them with linters, rpm and a systemd that boots
 # make fresh   demo, install and test in a fresh root of SUITE: bullseye, bookworm, trixie, jammy, noble
-# make systems the deb on the distributions SUITES, under their own systemd, and docs/getting-started.md from end to end; the Ansible role, the
-#              image, the manifests of Kubernetes; lasthop beside its peers (docs/comparison.md); tests that need
-#              links which this kernel may lack (VLAN, bond, VRF, GRE, WireGuard) under the kernels of KERNELS, in qemu; as root, without
+# make systems the deb on the distributions SUITES, under their own systemd, and docs/getting-started.md from end to end; tests that need
+#              links that this kernel may lack (VLAN, bond, VRF, GRE, WireGuard) under the kernels of KERNELS, in qemu; as root, without
 #              KVM; the first time it makes the roots, which it keeps in ~/.cache/lasthop. All of them: docs/support.md
 GO          := go
 HOSTS       := 10000
@@ -38,7 +37,7 @@ SHELL       := /bin/bash
 .SHELLFLAGS := -o pipefail -c
 
 export GOTOOLCHAIN := local
-# else each lasthop that a test runs waits a second at its end
+# else each lasthop that a test runs waits a second before it ends
 export GORACE := atexit_sleep_ms=0
 export LASTHOP_ARTIFACTS ?= $(CURDIR)/artifacts
 export PATH := $(PATH):/usr/sbin:/sbin
@@ -50,7 +49,7 @@ $(error lasthop needs Go $(need) or newer, not $(have:0=none): get it from https
 endif
 
 .PHONY: build demo test lint prove fuzz bench bench-go soak chaos install packages packages-check fresh systems clean
-build: # without cgo, so that it starts where the C library is older than here
+build: # without cgo, so that it starts with an older C library, too
 	CGO_ENABLED=0 $(GO) build -trimpath -o lasthop ./cmd/lasthop
 demo: build
 	@testdata/lab/demo.sh ./lasthop

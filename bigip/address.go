@@ -56,8 +56,8 @@ func parsePrefix(s string) (p netip.Prefix, domain int, ok bool) {
 	return netip.PrefixFrom(a, bits), domain, ok
 }
 
-// maskBits is the length that a mask gives to an address. Without one it is one
-// address, or all of them where the address is the unspecified one.
+// maskBits returns the length that a mask gives to an address. Without a mask
+// it is one address, or all addresses for the unspecified one.
 func maskBits(mask string, a netip.Addr) (bits int, ok bool) {
 	bits = a.BitLen()
 	switch mask {
@@ -80,8 +80,8 @@ func maskBits(mask string, a netip.Addr) (bits int, ok bool) {
 	return bits, true
 }
 
-// onesOf counts the leading ones of a mask in address form; there must be no
-// others.
+// onesOf counts the leading ones of a mask in address form; a mask with further
+// ones is an error.
 func onesOf(mask string, a netip.Addr) (int, bool) {
 	m, err := netip.ParseAddr(mask)
 	if err != nil || m.BitLen() != a.BitLen() {
@@ -111,8 +111,8 @@ func parseRange(s string) (r netipx.IPRange, domain int, ok bool) {
 // anyPort is what 0, any and * mean.
 var anyPort = routing.PortRange{First: 1, Last: 65535}
 
-// parsePort reads a port, a range of ports, or a service. A service of no table
-// is returned as it is: it is not guessed.
+// parsePort reads a port, a range of ports, or a service. It returns an unknown
+// service unchanged, without a guess.
 func parsePort(s string) (ports []routing.PortRange, service string) {
 	switch s {
 	case "", "0", "any", "*":
@@ -133,13 +133,13 @@ func parsePort(s string) (ports []routing.PortRange, service string) {
 	case last == 0:
 		return []routing.PortRange{anyPort}, ""
 	}
-	// nobody connects to port 0
+	// no client connects to port 0
 	return []routing.PortRange{{First: uint16(max(first, 1)), Last: uint16(last)}}, ""
 }
 
-// splitPort returns the ways to take a destination, without its path, apart
-// into host and port, the likeliest first. The last dot is what separates the
-// port of an IPv6 address, and a name may hold dots.
+// splitPort returns the ways to split a destination, without its path, into
+// host and port, the likeliest first. The last dot separates the port of an
+// IPv6 address, and a name may hold dots.
 func splitPort(s string) [][2]string {
 	if i := strings.IndexByte(s, '%'); i >= 0 {
 		end := i + 1 + len(s[i+1:]) - len(strings.TrimLeft(s[i+1:], "0123456789"))

@@ -64,8 +64,8 @@ func (g *guard) Read(p []byte) (int, error) {
 // noUCS is the hint for an archive that may do harm.
 const noUCS = "this is not a UCS of a BIG-IP; unpack it in a safe place and name the files in it"
 
-// tar reads the members of an archive that matter. Nothing is written anywhere,
-// no link is followed, and the rest goes by.
+// tar reads the members of an archive that matter. It writes nothing, follows
+// no link, and skips all other members.
 func (l *loader) tar(name string, r io.Reader) error {
 	archive := tar.NewReader(r)
 	l.member = true
@@ -104,7 +104,7 @@ func (l *loader) tar(name string, r io.Reader) error {
 	return nil
 }
 
-// archiveError says what is wrong with an archive, if something is.
+// archiveError returns what is wrong with an archive, if something is.
 func archiveError(name string, err error) error {
 	const fix = "copy it from the BIG-IP again"
 	if errors.Is(err, io.ErrUnexpectedEOF) {

@@ -6,7 +6,7 @@ import (
 	"lasthop/internal/hint"
 )
 
-// isBigDB says whether a file has the shape of BigDB.dat: sections of
+// isBigDB reports whether a file has the shape of BigDB.dat: sections of
 // key=value.
 func isBigDB(text string) bool {
 	for line := range strings.Lines(text) {

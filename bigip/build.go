@@ -12,7 +12,7 @@ const LastHopVariable = "connection.autolasthop"
 
 const managementVariable = "mgmt.autolasthop"
 
-// modelled are the kinds of stanzas whose bodies are looked at; of the others
+// modelled are the kinds of stanzas whose bodies are read; of other kinds
 // nothing is kept.
 var modelled = set("ltm virtual, ltm virtual-address, ltm traffic-matching-criteria, " +
 	"security protected-servers traffic-matching-criteria, gtm listener, net " +
@@ -66,8 +66,8 @@ func (b *builder) build() Config {
 	return b.Config
 }
 
-// builders are the kinds that lead to values of their own. Those that others
-// refer to come before them, in build.
+// builders are the kinds that become values of their own, in the order of
+// build: referenced kinds come before those that refer to them.
 var builders = map[string]func(*builder, *object){
 	"ltm virtual": (*builder).virtual, "gtm listener": (*builder).virtual,
 	"ltm virtual-address": (*builder).virtualAddress,
@@ -82,7 +82,7 @@ var builders = map[string]func(*builder, *object){
 	"ltm global-settings general":    (*builder).global,
 }
 
-// ParseAutoLastHop reads a setting as tmsh, the db variable or a person writes
+// ParseAutoLastHop reads a setting as tmsh, the db variable or the user writes
 // it.
 func ParseAutoLastHop(s string) (AutoLastHop, bool) {
 	switch strings.ToLower(s) {

@@ -10,7 +10,7 @@ import (
 	"lasthop/routing"
 )
 
-// destinations are what a virtual server, or traffic-matching-criteria, say
+// destinations are what a virtual server, or traffic-matching-criteria, contain
 // about the place where clients connect to.
 type destinations struct {
 	list     []Destination
@@ -50,7 +50,7 @@ func (c *criteria) of(v *Virtual, o *object, name string) destinations {
 }
 
 // criteriaKeys are the properties of traffic-matching-criteria that are judged,
-// and those that say nothing of clients.
+// and those that do not affect clients.
 var criteriaKeys = set("app-service, description, destination-address-inline, " +
 	"destination-address-list, destination-port-inline, destination-port-list, partition, " +
 	"protocol, route-domain, source-address-inline, source-port-inline")
@@ -137,8 +137,8 @@ const maxEntries = 1 << 18
 
 // expand returns what criteria name as destination, addresses or ports: a
 // value, or all entries of a list and of the lists inside of it, and the names
-// of lists with something that is not in the files. A list counts before the
-// value, which tmsh writes beside it.
+// of lists with an unresolved entry. A list takes precedence over the value,
+// which tmsh writes next to it.
 func (c *criteria) expand(t *object, what string) (entries, missing []entry) {
 	name := t.get("destination-" + what + "-list")
 	if name == "" {

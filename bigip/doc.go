@@ -1,39 +1,38 @@
-// Package bigip says what a BIG-IP listened on and how it sent replies back,
+// Package bigip finds what a BIG-IP listened on and how it sent replies back,
 // from its own configuration.
 //
-// Load reads what an engineer has before a migration: bigip.conf and
+// Load reads the files of an engineer before a migration: bigip.conf and
 // bigip_base.conf, a partition tree, an SCF, a UCS archive, the output of `tmsh
 // list`, BigDB.dat, answers of iControl REST; any number of them, taken
 // together. A file is a sequence of stanzas, `ltm virtual /Common/web { … }`.
-// Braces alone do not find their ends: iRules and scripts are Tcl, with braces
+// Braces alone do not mark their ends: iRules and scripts are Tcl, with braces
 // in comments and regular expressions, strings hold whole HTML pages, and
-// hand-edited files lack one here and there. So a stanza of properties is read
-// as tokens that know quotes, a script is read as raw lines to the next header,
-// and a header in column 0 always ends what is open before it: one bad stanza
-// costs itself, never the rest of the file. Stanzas counts them: each is read
-// whole, or named in a warning. An item of iControl REST becomes such a stanza,
-// so that all that follows is the same for both.
+// hand-edited files lack one here and there. So Load reads a stanza of
+// properties as tokens that know quotes, and a script as raw lines to the next
+// header. A header in column 0 always ends what is open before it: a bad stanza
+// costs only itself, never the following ones. Stanzas counts them: each is
+// read whole, or named in a warning. An item of iControl REST becomes such a
+// stanza, so that the further steps are the same for both.
 //
 // What matters for replies is then typed, with names in full (/Common/web) and
 // route domains as numbers: virtual servers and their destinations, virtual
-// addresses, self IPs, VLANs, routes, pools, SNATs. Ingresses puts it together:
+// addresses, self IPs, VLANs, routes, pools, SNATs. Ingresses combines them:
 // for a virtual server and each VLAN that clients come in by, whether
 // Auto-Last-Hop was on there and which level decided it:
 //
 //	iRule (lasthop, nexthop) > last-hop-pool > virtual server >
 //	VLAN, VLAN group or tunnel > connection.autolasthop
 //
-// Auto-Last-Hop sends a reply to the MAC address that the connection came from,
-// so a BIG-IP needs no route back and the configuration often names no gateway
-// at all: what is not in it, nobody must invent. The last level is in neither
-// bigip.conf nor an SCF; where the input does not have it, F5's default holds
-// and the result says so.
+// Auto-Last-Hop sends a reply to the MAC address that the connection came from.
+// So a BIG-IP needs no route back, and the configuration often names no gateway
+// at all; lasthop must not invent one. The last level is in neither bigip.conf
+// nor an SCF. If the input lacks it, F5's default holds and the result says so.
 //
 // Package bigip/migrate joins that with a decision about the host that replaces
 // the BIG-IP.
 //
-// Nothing else is kept. These files hold private keys and password hashes: no
-// body of a stanza is in a Config, a warning or an error.
+// The package keeps nothing else. These files hold private keys and password
+// hashes: no body of a stanza is in a Config, a warning or an error.
 package bigip
 
 import (
@@ -47,8 +46,9 @@ import (
 	"lasthop/routing"
 )
 
-// Config is what one BIG-IP's files say. Names are full paths. Every Origin is
-// file:line, in an archive archive:member:line, of iControl REST "file: name".
+// Config is the contents of one BIG-IP's files. Names are full paths. Every
+// Origin is file:line, in an archive archive:member:line, of iControl REST
+// "file: name".
 type Config struct {
 	// What clients connect to, in the order of the files, as all else.
 	Virtuals  []Virtual
@@ -68,7 +68,7 @@ type Config struct {
 	Devices       []Device
 	DeviceGroups  []DeviceGroup
 
-	// Global is connection.autolasthop; a caller that knows better
+	// Global is connection.autolasthop; a caller that knows the true value
 	// overwrites it. Management is the same for the management port, which
 	// carries no virtual server's traffic.
 	Global, Management Setting
@@ -93,13 +93,14 @@ type Count struct {
 	Named int
 }
 
-// Warning is something in the files that stops nothing but that an operator
-// should know. The codes are stable. Of a stanza that counts as Named:
+// Warning is something in the files that does not stop lasthop, but that an
+// operator should know. The codes are stable. Of a stanza that counts as Named:
 // unclosed, truncated, unknown-module, duplicate. Of lines outside of stanzas:
-// stray, imish. Of a file: nothing-used, not-expanded. Of what a stanza says:
-// bad-address, bad-destination, bad-mask, bad-route, bad-value, conflict,
-// no-destination, no-id, too-many-entries, undefined-list, undefined-pool,
-// undefined-rule, unknown-service, unresolved-list, vlans-unclear.
+// stray, imish. Of a file: nothing-used, not-expanded. Of the contents of a
+// stanza: bad-address, bad-destination, bad-mask, bad-route, bad-value,
+// conflict, no-destination, no-id, too-many-entries, undefined-list,
+// undefined-pool, undefined-rule, unknown-service, unresolved-list,
+// vlans-unclear.
 type Warning struct {
 	Code    string
 	Subject string // the stanza's type and name, or the file; "" if it is about none
@@ -108,7 +109,8 @@ type Warning struct {
 	Origin  string
 }
 
-// AutoLastHop is a setting of Auto-Last-Hop. Default asks the next level.
+// AutoLastHop is a setting of Auto-Last-Hop. Default leaves the decision to the
+// next level.
 type AutoLastHop string
 
 const (
@@ -160,8 +162,8 @@ type Virtual struct {
 
 // Service is what a virtual server speaks with its clients.
 type Service struct {
-	Protocol string // "tcp", "udp", …; "any" where nothing is said
-	// HTTP and TLS say whether one of its profiles parses HTTP, or ends
+	Protocol string // "tcp", "udp", …; "any" if none is named
+	// HTTP and TLS report whether one of its profiles parses HTTP, or ends
 	// TLS: a profile that the files have, or one of F5's own.
 	HTTP, TLS bool
 }
@@ -181,14 +183,14 @@ type Servers struct {
 // Destination is where clients connect to.
 type Destination struct {
 	Text    string // as written: "/Common/10.0.0.1%2:443", or the entry of an address list
-	Address string // the virtual address that it names; "" where the files have none
-	// one address, a network, or a range; not valid where the text says
-	// nothing that can be resolved
+	Address string // the virtual address that it names; "" if the files have none
+	// one address, a network, or a range; not valid if the text cannot be
+	// resolved
 	Addrs  netipx.IPRange
 	Domain int // route domain
 	Ports  []routing.PortRange
-	// what names ports that are not known: a service of no table, or a port
-	// list; Ports is without them
+	// the names of unknown ports: a service of no table, or a port list;
+	// Ports is without them
 	Service string
 	Origin  string
 }
@@ -198,13 +200,13 @@ func (d Destination) Host() (netip.Addr, bool) {
 	return d.Addrs.From(), d.Addrs.IsValid() && d.Addrs.From() == d.Addrs.To()
 }
 
-// AnyPort says whether the destination takes every port.
+// AnyPort reports whether the destination takes every port.
 func (d Destination) AnyPort() bool { return len(d.Ports) == 1 && d.Ports[0] == anyPort }
 
 // Scope says which VLANs a virtual server serves. The zero Scope is all.
 type Scope struct {
-	Only    []string // these alone
-	Except  []string // all but these
+	Only    []string // only these
+	Except  []string // all except these
 	Unclear bool     // `vlans-enabled` without a list: no source says what it means
 }
 
@@ -239,15 +241,15 @@ type VLAN struct {
 	Members     []Port // interfaces and trunks; of a VLAN group its VLANs
 	Domain      int
 	AutoLastHop AutoLastHop
-	// the strict rp_filter of a BIG-IP; without effect where Auto-Last-Hop
-	// is on
+	// the strict rp_filter of a BIG-IP; without effect if Auto-Last-Hop is
+	// on
 	SourceChecking bool
 	MTU            int
 	// a tunnel of an explicit proxy, such as http-tunnel, which no wire
 	// leads to
 	Proxy bool
-	// units of a pair talk to each other on it, and nothing in the files
-	// says that anybody else does
+	// units of a pair talk to each other on it, and the files name no other
+	// host there
 	HA     bool
 	Origin string
 }
@@ -290,7 +292,7 @@ type Pool struct {
 	Origin  string
 }
 
-// Member is a member of a pool; its port is of no use here.
+// Member is a member of a pool; its port does not matter here.
 type Member struct {
 	Name     string
 	Addr     netip.Addr // not valid for a host name, or if no stanza gives it
@@ -346,7 +348,7 @@ type Device struct {
 	Name     string
 	Hostname string
 	Self     bool // the one that the files are of
-	// by which it talks to the others: configsync-ip, mirror-ip,
+	// its addresses for the other units: configsync-ip, mirror-ip,
 	// mirror-secondary-ip, unicast-address
 	HA     []netip.Addr
 	Origin string

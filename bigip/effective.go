@@ -27,7 +27,7 @@ const (
 	ToLastHop     Return = "last-hop"      // to the MAC address that the connection came from
 	ToLastHopPool Return = "last-hop-pool" // to a member of a pool of gateways: Hops
 	Routed        Return = "routed"        // by the routing table
-	Scripted      Return = "irule"         // by commands of an iRule: somebody must read it
+	Scripted      Return = "irule"         // by commands of an iRule: the user must read it
 )
 
 // Decision is what held for the replies of a virtual server on one VLAN, and
@@ -37,16 +37,16 @@ type Decision struct {
 	Level  Level
 	Value  string // the setting that decided: "enabled", the pool, or the iRules
 	Origin string // its file:line; "" for F5's default
-	// the levels that the files do not show, and that were taken at F5's
-	// defaults
+	// the levels that the files do not show, for which F5's defaults are
+	// assumed
 	Assumed []Level
 	Hops    []Member // of the last-hop-pool
 }
 
 // Ingress is one VLAN that clients of a virtual server come in by.
 type Ingress struct {
-	// "" if the files have no VLAN of its route domains: all that there
-	// are, under whatever names
+	// "" if the files have no VLAN of its route domains: all VLANs that
+	// there are
 	VLAN string
 	Decision
 	Known          bool // the files have its stanza
@@ -54,11 +54,11 @@ type Ingress struct {
 }
 
 // Ingresses returns the VLANs that a virtual server serves, in the order of the
-// list or of the files, with what held there. It says nothing of whether v is
-// disabled or rejects its clients. Where it serves all VLANs these are those of
-// its route domains, without members of VLAN groups, tunnels of explicit
-// proxies and VLANs of units alone (HA): nobody comes in by them. There is none
-// if v.VLANs is unclear, and for an Internal virtual server, which only other
+// list or of the files, with what held there. It ignores whether v is disabled
+// or rejects its clients. If v serves all VLANs these are those of its route
+// domains, without members of VLAN groups, tunnels of explicit proxies and
+// VLANs that only units use (HA): no client comes in by them. There is none if
+// v.VLANs is unclear, and for an Internal virtual server, which only other
 // virtual servers send to.
 func (c Config) Ingresses(v Virtual) []Ingress {
 	switch {
@@ -122,8 +122,8 @@ func (c Config) Gateways(r Route) []netip.Addr {
 	return out
 }
 
-// in says whether a virtual server is in a route domain. One whose destination
-// is not known may be in any.
+// in reports whether a virtual server is in a route domain. One whose
+// destination is not known may be in any.
 func (v *Virtual) in(domain int) bool {
 	if len(v.Destinations) == 0 {
 		return true
@@ -166,7 +166,7 @@ func (c *Config) decide(v *Virtual, vlan *VLAN, known bool) Decision {
 	return d
 }
 
-// decides says whether a setting leaves nothing to the next level.
+// decides reports whether a setting leaves nothing to the next level.
 func (a AutoLastHop) decides() bool { return a == Enabled || a == Disabled }
 
 func (a AutoLastHop) decision(level Level, origin string) Decision {

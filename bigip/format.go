@@ -2,8 +2,8 @@ package bigip
 
 import "regexp"
 
-// format is a format that is none of a BIG-IP's configuration, but that people
-// have beside one.
+// format is a format that is no BIG-IP configuration, but that users may have
+// together with one.
 type format struct {
 	pattern   *regexp.Regexp
 	what, fix string
@@ -13,7 +13,7 @@ type format struct {
 const made = "migrate needs the configuration that the BIG-IP has from it: tmsh save sys ucs " +
 	"/var/tmp/lb1.ucs"
 
-// formats are looked for in this order: one may hold another one.
+// formats are searched in this order: one may contain another one.
 var formats = []format{
 	{regexp.MustCompile(`(?m)^\s*"?apiVersion"?\s*:\s*"?[a-z0-9.-]*f5net\.com/`),
 		"is of BIG-IP Next",
@@ -39,10 +39,10 @@ var formats = []format{
 	{jsonStart, "is JSON, but not an answer of iControl REST", accepted},
 }
 
-// formatHead is how much of a text is looked at for its format, in bytes.
+// formatHead is how much of a text is searched for its format, in bytes.
 const formatHead = 1 << 20
 
-// formatOf says what a text is that has no stanza.
+// formatOf returns the format of a text without a stanza.
 func formatOf(data string) (what, fix string) {
 	for _, f := range formats {
 		if f.pattern.MatchString(data[:min(len(data), formatHead)]) {

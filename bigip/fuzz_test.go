@@ -11,8 +11,8 @@ import (
 	"github.com/rogpeppe/go-internal/txtar"
 )
 
-// FuzzParse: no input crashes or hangs; every stanza is accounted for; what is
-// found says where; the same input says the same.
+// FuzzParse: no input crashes or hangs; every stanza is accounted for; each
+// result names its origin; the same input gives the same result.
 func FuzzParse(f *testing.F) {
 	names, err := filepath.Glob("../testdata/bigip/*.txtar")
 	if err != nil {

@@ -5,10 +5,10 @@ import (
 	"slices"
 )
 
-// markHA finds the VLANs on which units of a pair talk to each other, and
-// nobody else. Many pairs use an ordinary VLAN for that: one with a self IP
-// that floats, a virtual server, a gateway or a server in its subnet, or that
-// a virtual server names, is not marked.
+// markHA finds the VLANs on which only the units of a pair talk to each other.
+// Many pairs use an ordinary VLAN for that: it does not mark a VLAN that a
+// virtual server names, or with a self IP that floats, a virtual server, a
+// gateway or a server in its subnet.
 func (c *Config) markHA() {
 	for i := range c.VLANs {
 		v := &c.VLANs[i]
@@ -28,7 +28,7 @@ func (c *Config) markHA() {
 }
 
 // used reports whether a virtual server names the VLAN, or the files name
-// anybody else in its subnets.
+// another host in its subnets.
 func (c *Config) used(v *VLAN, subnets []netip.Prefix) bool {
 	in := func(a netip.Addr, domain int) bool {
 		return domain == v.Domain && slices.ContainsFunc(subnets,

@@ -26,8 +26,8 @@ type property struct {
 	value tokens
 }
 
-// property finds a property. Of two of a name the later counts. A stanza has a
-// dozen: a map takes longer to make than it saves.
+// property finds a property. Of two with one name the later counts. A stanza
+// has a dozen: a map takes longer to make than it saves.
 func (o *object) property(name string) (value tokens, ok bool) {
 	for i := len(o.props) - 1; i >= 0; i-- {
 		if o.props[i].name == name {
@@ -61,7 +61,7 @@ func (o *object) list(key string) tokens {
 	return inside
 }
 
-// index is the stanzas of all files by name, and what is said about them.
+// index is the stanzas of all files by name, and their warnings.
 type index struct {
 	stanzas  []*stanza
 	objects  map[key]*object
@@ -74,9 +74,9 @@ type index struct {
 // key is the kind of a stanza, or its family, and its full name.
 type key struct{ kind, name string }
 
-// fill gives every stanza of a modelled kind its full name. Of two of a name
-// the later counts, unless it was not read whole. It returns the objects that
-// count.
+// fill gives every stanza of a modelled kind its full name. Of two with one
+// name the later counts, unless it was not read whole. It returns the objects
+// that count.
 func (x *index) fill() []*object {
 	x.objects, x.ids = make(map[key]*object, len(x.stanzas)), map[string]int{}
 	var list []*object
@@ -109,8 +109,8 @@ func (x *index) fill() []*object {
 	return list
 }
 
-// family is the kind whose names a kind shares: VLANs, groups and tunnels are
-// told apart by name alone.
+// family is the kind whose names a kind shares: VLANs, groups and tunnels share
+// one set of names.
 func family(kind string) string {
 	if kind == "net vlan-group" || kind == "net tunnels tunnel" {
 		return "net vlan"
@@ -197,7 +197,7 @@ func (x *index) count() (c Count) {
 	return c
 }
 
-// warning says what is wrong with a stanza as such.
+// warning returns what is wrong with a stanza as a whole.
 func (s *stanza) warning() Warning {
 	w := Warning{Code: s.problem, Subject: s.subject(), Origin: s.origin()}
 	switch s.problem {
@@ -235,8 +235,8 @@ func (x *index) lastHop(o *object) AutoLastHop {
 	return setting
 }
 
-// scope reads on which VLANs an object serves. Without a flag the list is of
-// those where it does not.
+// scope reads on which VLANs an object serves. Without a flag the list holds
+// the VLANs where it does not serve.
 func (x *index) scope(o *object) Scope {
 	var names []string
 	for _, name := range o.value("vlans").names() {

@@ -17,8 +17,7 @@ import (
 	"lasthop/internal/hint"
 )
 
-// limits hold for inputs that are no accident. Numbers in bytes count what is
-// unpacked.
+// limits against accidents and attacks. Numbers in bytes count unpacked data.
 type limits struct {
 	file    int64 // one file that is kept, in an archive or not
 	kept    int64 // all of them
@@ -30,7 +29,7 @@ type limits struct {
 }
 
 // defaultLimits are far above what a BIG-IP has: 20,000 virtual servers with
-// all around them make 40 MB of configuration, a UCS with endpoint inspection
+// all their objects make 40 MB of configuration, a UCS with endpoint inspection
 // packages unpacks to 2 GB. Configurations pack 10 to 20 times, zeros 1,000
 // times.
 var defaultLimits = limits{file: 128 << 20, kept: 128 << 20, total: 8 << 30, members: 1 << 20,
@@ -41,7 +40,7 @@ const accepted = "give bigip.conf and bigip_base.conf, a UCS or SCF, a directory
 	"answers of iControl REST, or the output of `tmsh list`"
 
 // Parse reads one input: a configuration file, a UCS archive, BigDB.dat, output
-// of tmsh, or answers of iControl REST. What stops it is an *Error with a hint.
+// of tmsh, or answers of iControl REST. Its error is an *Error with a hint.
 func Parse(name string, data []byte) (Config, error) {
 	l := loader{limits: defaultLimits}
 	if err := l.input(name, bytes.NewReader(data), int64(len(data))); err != nil {
@@ -51,9 +50,9 @@ func Parse(name string, data []byte) (Config, error) {
 }
 
 // Load reads several inputs of one BIG-IP, files and directories, as one
-// configuration; "-" is the standard input. It is Parse but for the reading;
-// what stops it is an *Error with a hint. An input of which nothing is used
-// stops it if it is the only one, and else is a warning.
+// configuration; "-" is the standard input. It is Parse except for the reading;
+// its error is an *Error with a hint. An input without anything used is an
+// error if it is the only one, and else a warning.
 func Load(paths ...string) (Config, error) {
 	l := loader{limits: defaultLimits}
 	for _, p := range paths {
@@ -119,7 +118,7 @@ func (l *loader) path(name string) error {
 	return l.input(name, f, info.Size())
 }
 
-// ioError says what went wrong in reading; an Error stays what it is.
+// ioError returns what went wrong in reading; it keeps an Error unchanged.
 func ioError(name string, err error) *Error {
 	if e, ok := errors.AsType[*Error](err); ok {
 		return e
@@ -167,11 +166,11 @@ func (l *loader) directory(name string) error {
 	return err
 }
 
-// members are the files of a BIG-IP that say something about virtual servers,
-// networks or Auto-Last-Hop. The others hold users, scripts and backups.
+// members are the files of a BIG-IP that matter for virtual servers, networks
+// or Auto-Last-Hop. The other files hold users, scripts and backups.
 var members = []string{"bigip.conf", "bigip_base.conf", "bigip_gtm.conf", "BigDB.dat"}
 
-// wanted says whether a path in a UCS is one of them: config/bigip.conf,
+// wanted reports whether a path in a UCS is one of them: config/bigip.conf,
 // config/partitions/NAME/bigip.conf. The `._` files that macOS adds have other
 // names.
 func wanted(name string) bool {
@@ -215,7 +214,7 @@ func (l *loader) input(name string, r io.Reader, size int64) error {
 	return nil
 }
 
-// refused knows the formats that are none of ours, by their first bytes.
+// refused recognises foreign formats by their first bytes.
 func refused(head []byte) (what, fix string) {
 	prefix := func(s string) bool { return bytes.HasPrefix(head, []byte(s)) }
 	switch {
@@ -230,8 +229,8 @@ func refused(head []byte) (what, fix string) {
 	return "", ""
 }
 
-// isPGP knows the first packet of an encrypted message: a session key, for a
-// passphrase (versions 4 to 6) or a public key (3).
+// isPGP recognises the first packet of an encrypted message: a session key, for
+// a passphrase (versions 4 to 6) or a public key (3).
 func isPGP(head []byte) bool {
 	if len(head) < 4 {
 		return false

@@ -230,8 +230,8 @@ func checkError(t *testing.T, what string, err error, want string) {
 	}
 }
 
-// TestLimits: what is larger than a limit is refused, and what has its size is
-// not.
+// TestLimits: an input larger than a limit is refused, and one of exactly that
+// size is not.
 func TestLimits(t *testing.T) {
 	noise := make([]byte, 1<<20)
 	r := rand.NewChaCha8([32]byte{})
@@ -266,9 +266,9 @@ func TestLimits(t *testing.T) {
 		"../testdata: has more than 3 files and directories")
 }
 
-// TestBombs unpacks 10 GB of zeros, as a configuration, beside one, and without
-// an archive around it. They come from a stream, and the memory that all of it
-// takes is bounded.
+// TestBombs unpacks 10 GB of zeros, as a configuration, next to one, and
+// without an archive around it. They come from a stream, and the memory that
+// all of it takes is bounded.
 func TestBombs(t *testing.T) {
 	const size = 10 << 30
 	for _, name := range []string{"config/bigip.conf", "var/zeros", ""} {

@@ -173,7 +173,7 @@ func advertised(value string) bool { return value != "" && value != "disabled" }
 // addressOf is the address of a virtual address: a property, else its name.
 func addressOf(o *object) string { return cmp.Or(o.get("address"), path.Base(o.full)) }
 
-// off says whether a virtual address is switched off.
+// off reports whether a virtual address is switched off.
 func (o *object) off() bool { return o.get("enabled") == "no" || o.has("disabled") }
 
 func (b *builder) snat(o *object) {
@@ -214,8 +214,8 @@ func (b *builder) snatTranslation(o *object) {
 	b.translation(o, o.kind, o.full, addressOf(o))
 }
 
-// translatesTo takes in the name of an SNAT translation, and returns it in
-// full. One with a stanza is told by that.
+// translatesTo records the name of an SNAT translation, and returns it in full.
+// A translation with a stanza is recorded by that.
 func (b *builder) translatesTo(o *object, name string) string {
 	full, stanza := b.resolve(o, name, "ltm snat-translation")
 	if stanza == nil && !b.translated[full] {
@@ -225,8 +225,7 @@ func (b *builder) translatesTo(o *object, name string) string {
 	return full
 }
 
-// translation takes in an address that the BIG-IP translates to, and returns
-// it.
+// translation records an address that the BIG-IP translates to, and returns it.
 func (b *builder) translation(o *object, kind, name, address string) netip.Addr {
 	addr, id, ok := parseAddr(address)
 	if ok {
@@ -257,7 +256,7 @@ func (b *builder) device(o *object) {
 	b.Devices = append(b.Devices, d)
 }
 
-// addHA adds an address by which the unit talks to the others; any6 is none.
+// addHA adds an address that the unit uses for the other units; any6 is none.
 func (d *Device) addHA(text string) {
 	if a, _, ok := parseAddr(text); ok && !a.IsUnspecified() {
 		d.HA = append(d.HA, a)

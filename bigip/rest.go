@@ -9,7 +9,7 @@ import (
 	"strings"
 )
 
-// rest takes the answers of iControl REST in a JSON text as stanzas: items of
+// rest reads the answers of iControl REST in a JSON text as stanzas: items of
 // collections (`GET /mgmt/tm/ltm/virtual`), single items, and arrays and
 // objects of these. A property has the name of tmsh, in camelCase.
 func (l *loader) rest(file, data string) error {
@@ -43,7 +43,7 @@ func (l *loader) rest(file, data string) error {
 	return nil
 }
 
-// jsonError says what is wrong with a JSON text at an offset.
+// jsonError returns what is wrong with a JSON text at an offset.
 func jsonError(file, data string, offset int64, err error) *Error {
 	const fix = "request the answer of iControl REST again"
 	switch {
@@ -76,7 +76,7 @@ type collection struct {
 	expanded bool
 }
 
-// take takes in a value that may be, or hold, answers.
+// take reads a value that may be, or hold, answers.
 func (a *answers) take(n node, in collection) {
 	if n.kind != '{' {
 		for _, kid := range n.list {
@@ -112,8 +112,8 @@ func (a *answers) take(n node, in collection) {
 	}
 }
 
-// refuse notes why answers cannot be used: one has an error, but for that of a
-// module that the BIG-IP does not have, or not all properties.
+// refuse records why answers cannot be used: one has an error, other than that
+// of a module that the BIG-IP does not have, or not all properties.
 func (a *answers) refuse(n node, kind string) {
 	link, code := n.str("selfLink"), n.str("code")
 	switch {
@@ -143,7 +143,7 @@ func restKind(text string) (kind string, whole bool) {
 	return strings.Join(words[:last], " "), strings.HasSuffix(words[last], "collection")
 }
 
-// item takes an item as a stanza.
+// item reads an item as a stanza.
 func (a *answers) item(n node, in collection) {
 	s := &stanza{kind: in.kind, file: a.file, name: n.str("fullPath")}
 	if s.name == "" && n.str("partition") != "" {
@@ -172,7 +172,7 @@ func (a *answers) item(n node, in collection) {
 // decisive are the subcollections whose items decide something.
 var decisive = set("devicesReference, membersReference, policiesReference")
 
-// unexpanded notes the decisive subcollections of an item that are not in it.
+// unexpanded records the decisive subcollections of an item that are not in it.
 func (a *answers) unexpanded(n node, kind string) {
 	for _, kid := range n.list {
 		what := kind + ": " + strings.TrimSuffix(kid.key, "Reference")
@@ -192,7 +192,7 @@ func (ts tokens) object(n node) tokens {
 	for _, v := range n.list {
 		key, reference := strings.CutSuffix(v.key, "Reference")
 		if reference {
-			v = v.get("items") // the links alone say nothing more
+			v = v.get("items") // the links alone add nothing
 		}
 		name := tmshName(key)
 		if about[key] || v.kind == 0 || v.kind == 'n' || v.kind == 'f' && flags[name] ||
@@ -226,7 +226,7 @@ func (ts tokens) value(n node) tokens {
 }
 
 // tmshName returns the name that a property has in tmsh: auto-lasthop for
-// autoLasthop. Before names that are taken in REST stands tm: tmInterface.
+// autoLasthop. Names that are taken in REST have tm in front: tmInterface.
 func tmshName(key string) string {
 	upper := func(c byte) bool { return c >= 'A' && c <= 'Z' }
 	if len(key) > 2 && key[:2] == "tm" && upper(key[2]) {

@@ -19,8 +19,8 @@ func restVirtual(members string) string {
 		`"destination": "/Common/192.0.2.1:80", "ipProtocol": "tcp"` + members + "}"
 }
 
-// TestRESTHostile: what no BIG-IP answers is read or refused, soon and with a
-// hint.
+// TestRESTHostile: answers that no BIG-IP gives are read or refused, soon and
+// with a hint.
 func TestRESTHostile(t *testing.T) {
 	deep := func(n int) string {
 		return restVirtual(`, "a": ` + strings.Repeat(`[{"b": `, n) + "1" + strings.Repeat("}]", n))
@@ -128,8 +128,8 @@ func TestRESTNotExpanded(t *testing.T) {
 	}
 }
 
-// TestFormats: what is no configuration is named for what it is. Alone it is an
-// error, beside a configuration a warning.
+// TestFormats: a text that is no configuration is named by its format. Alone it
+// is an error, next to a configuration a warning.
 func TestFormats(t *testing.T) {
 	const mark = "(ltm virtual /Common/not-me { })"
 	for want, texts := range map[string][]string{

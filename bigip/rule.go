@@ -6,8 +6,8 @@ import (
 	"strings"
 )
 
-// command finds iRule commands that set the way of packets, where Tcl takes a
-// word for a command: at the start of a line, or after a brace, a bracket or a
+// command finds iRule commands that set the way of packets, where Tcl reads a
+// word as a command: at the start of a line, or after a brace, a bracket or a
 // semicolon. LINK::lasthop only reads.
 var command = regexp.MustCompile(`(?:^|[\[{;])\s*(lasthop|nexthop)(?:$|[\s;\]}])`)
 
@@ -28,7 +28,7 @@ func addCommands(have []string, line string) []string {
 }
 
 // call is a call of a procedure of another iRule, `call /Common/lib::proc`,
-// where Tcl takes a word for a command.
+// where Tcl reads a word as a command.
 var call = regexp.MustCompile(`(?:^|[\[{;])\s*call\s+([^\s;\]}]+)::[^\s;\]}]+`)
 
 // addCalls adds the iRules whose procedures one line of an iRule calls, each

@@ -19,7 +19,7 @@ type stanza struct {
 	commands []string // of an iRule: lasthop, nexthop
 	calls    []string // of an iRule: those whose procedures it calls
 	problem  string   // "", or the code that it is named with
-	stopped  int      // the line of the header that ended it, where it is unclosed
+	stopped  int      // the line of the header that ended it, if it is unclosed
 }
 
 // module is the first word of the header.
@@ -39,8 +39,8 @@ func (s *stanza) origin() string {
 	return hint.Origin(s.file, s.line)
 }
 
-// subject is what a message may say of a stanza: its type and name. Of an
-// unknown module only plain words are known to be such.
+// subject is what a message may contain of a stanza: its type and name. For an
+// unknown module only plain words are certain to be these.
 func (s *stanza) subject() string {
 	if s.problem == unknownModule {
 		return label(s.module())
@@ -61,7 +61,7 @@ const (
 var modules = set("analytics, api-protection, apm, asm, auth, cli, cm, gtm, ilx, ltm, mgmt, net, " +
 	"pem, saas, security, sys, transaction, util, vcmp, wam, wom")
 
-// set takes a list with commas apart.
+// set splits a list at commas.
 func set(list string) map[string]bool {
 	names := map[string]bool{}
 	for _, name := range strings.Split(list, ", ") {
@@ -95,7 +95,7 @@ type scan struct {
 	version string
 }
 
-// run finds the stanzas of the file. It says whether there are not too many.
+// run finds the stanzas of the file. It reports whether there are not too many.
 func (s *scan) run() bool {
 	for s.line = 1; s.pos < len(s.data) && s.words >= 0; {
 		line := s.peek()
@@ -126,7 +126,7 @@ func (s *scan) run() bool {
 	return s.words >= 0
 }
 
-// peek is the rest of the line, without its end. The end is looked for once: a
+// peek returns the remaining line, without its end. It searches the end once: a
 // line can hold a million stanzas.
 func (s *scan) peek() string {
 	if s.end < s.pos || s.pos == 0 {
@@ -150,12 +150,12 @@ func (s *scan) comment(text string) {
 	}
 }
 
-// outside takes a line that belongs to no stanza. A header without a brace is
-// one that lost its body.
+// outside reads a line that belongs to no stanza. A header without a brace has
+// lost its body.
 func (s *scan) outside(text string) {
 	words := strings.Fields(text[:min(len(text), maxLabel)])
 	if len(words) > 1 && len(words) < 5 && modules[words[0]] && typeWord(words[1]) {
-		// whether the rest is a name, nobody knows
+		// whether the other words are a name is unknown
 		s.add(&stanza{title: strings.Join(words[:2], " "), line: s.line,
 			problem: truncated})
 		return
@@ -170,7 +170,7 @@ func (s *scan) outside(text string) {
 // N server: not pool P` has 9.
 const maxWords = 16
 
-// header takes a line apart that opens a stanza: its words, which it appends to
+// header splits a line that opens a stanza: its words, which it appends to
 // words, and where the text behind the brace starts. Words are plain or quoted.
 func header(text string, words []string) (_ []string, open int) {
 	for i := 0; i < len(text) && len(words) <= maxWords; {
@@ -218,7 +218,7 @@ func headerWord(text string) (string, int) {
 	return "", 0
 }
 
-// typeWord says whether a word can be a module or a type.
+// typeWord reports whether a word can be a module or a type.
 func typeWord(s string) bool {
 	return s != "" && s[0] >= 'a' && s[0] <= 'z' && !strings.ContainsFunc(s, func(r rune) bool {
 		return (r < 'a' || r > 'z') && (r < '0' || r > '9') && r != '-' && r != '_'
@@ -240,7 +240,7 @@ func unquote(s string) string {
 	return b.String()
 }
 
-// atHeader says whether the line here is the header of a known module, in
+// atHeader reports whether the line here is the header of a known module, in
 // column 0.
 func (s *scan) atHeader() bool {
 	if s.pos >= len(s.data) || s.data[s.pos] < 'a' || s.data[s.pos] > 'z' {
@@ -254,7 +254,7 @@ func (s *scan) atHeader() bool {
 	return words != nil
 }
 
-// known takes the stanza of a known module whose body starts at offset.
+// known reads the stanza of a known module whose body starts at offset.
 func (s *scan) known(words []string, offset int) {
 	s.routing = false
 	st := &stanza{title: strings.Join(words, " ")}
@@ -305,12 +305,12 @@ func (s *scan) add(st *stanza) {
 	s.stanzas = append(s.stanzas, st)
 }
 
-// tcl takes in one line of a script.
+// tcl reads one line of a script.
 func (s *stanza) tcl(line string) {
 	s.commands, s.calls = addCommands(s.commands, line), addCalls(s.calls, line)
 }
 
-// script reads the body of a script: lines up to the next header. It says
+// script reads the body of a script: lines up to the next header. It reports
 // whether the last of them closes it.
 func (s *scan) script(st *stanza) (closed bool) {
 	if rest := strings.TrimSpace(s.peek()); len(rest) > 0 && rest[len(rest)-1] == '}' &&
@@ -337,8 +337,8 @@ func (s *scan) script(st *stanza) (closed bool) {
 	return closed && (depth <= 0 || last == "}")
 }
 
-// foreign says whether a line after the end of a script belongs to no script:
-// imish's routing, or a module that nobody knows.
+// foreign reports whether a line after the end of a script belongs to no
+// script: imish's routing, or an unknown module.
 func foreign(line string) bool {
 	if len(line) > 0 && line[0] == '!' {
 		return true

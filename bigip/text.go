@@ -12,8 +12,8 @@ import (
 var pager = regexp.MustCompile(`\x1b\[7m[^\x1b\n]*(\x1b\[[0-9;?]*[A-Za-z])*|\x1b\[[0-9;?]*[A-Za-z]|(?m:^---\(less [0-9]+%?\)?-*)|\r`)
 
 // clean returns the text of a file with its lines kept: without byte order
-// mark, carriage returns and the pager's traces. What is not UTF-8 stays as it
-// is.
+// mark, carriage returns and the pager's traces. Text that is not UTF-8 stays
+// as it is.
 func clean(data string) string {
 	data = strings.TrimPrefix(fromUTF16(data), "\xef\xbb\xbf")
 	has := func(part string) bool { return strings.Contains(data, part) }

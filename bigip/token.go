@@ -7,8 +7,8 @@ import (
 
 // token is a word, or a brace.
 type token struct {
-	// unquoted; "{" and "}" for braces. A part of the file: what outlives
-	// the parser is a copy
+	// unquoted; "{" and "}" for braces. A part of the file: values that
+	// outlive the parser are copies
 	text  string
 	brace bool
 	first bool // of its line
@@ -20,8 +20,8 @@ func (t token) is(brace string) bool { return t.brace && t.text == brace }
 type tokens []token
 
 // structured reads the body of a stanza of properties into s.body, behind its
-// opening brace. It says whether it found the closing one; if not, it stands at
-// the header that comes next, or at the end.
+// opening brace. It reports whether it found the closing one; if not, it stops
+// at the next header, or at the end.
 func (s *scan) structured(st *stanza) bool {
 	keep := modelled[st.kind]
 	if s.body = s.body[len(s.body):]; cap(s.body) < 64 {
@@ -75,8 +75,7 @@ func (s *scan) structured(st *stanza) bool {
 	return false
 }
 
-// rest goes to the next line if nothing but blanks and comments is left of this
-// one.
+// rest goes to the next line if only blanks and comments are left of this one.
 func (s *scan) rest() {
 	if text := strings.TrimLeft(s.peek(), " \t"); len(text) == 0 || text[0] == '#' {
 		s.next()
@@ -109,8 +108,8 @@ func (s *scan) quoted() (string, bool) {
 }
 
 // word reads a bare word: up to a blank, with quotes, backslashes and pairs of
-// braces as they stand. A brace without its partner in the same word is none of
-// the word's.
+// braces unchanged. A brace without its partner in the same word is not part of
+// the word.
 func (s *scan) word() string {
 	start, end, brace, depth, paired := s.pos, s.pos, -1, 0, true
 	for ; end < len(s.data) && s.data[end] > ' '; end++ {
@@ -232,7 +231,7 @@ func (ts tokens) oneValue(key token, i int) int {
 	return i
 }
 
-// lines says whether a property of the block starts a line.
+// lines reports whether a property of the block starts a line.
 func (ts tokens) lines() bool {
 	for i := 0; i < len(ts); i = ts.end(i) {
 		if ts[i].first && !ts[i].brace {

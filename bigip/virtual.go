@@ -65,17 +65,17 @@ func (x *index) servers(v *Virtual, o *object) {
 	}
 }
 
-// off are values with which a property does nothing; get returns "" for none.
+// off are values that switch a property off; get returns "" for none.
 var off = map[string]bool{"": true, "none": true, "disabled": true, "0": true}
 
 // unjudged are the properties of a virtual server that decide which clients are
-// answered, or by whom, and that nothing here judges.
+// answered, or by which server, and that this package does not judge.
 var unjudged = strings.Split("bwc-policy, clone-pools, connection-limit, "+
 	"fw-enforced-policy, ip-intelligence-policy, nat64, per-flow-request-access-policy, "+
 	"policies, rate-class, rate-limit, security-nat-policy, service-down-immediate-action, "+
 	"source-port, transparent-nexthop", ", ")
 
-// typeOf finds the flag that makes a virtual server something else than a
+// typeOf finds the flag that makes a virtual server something other than a
 // standard one.
 func typeOf(o *object) Type {
 	for _, t := range []Type{IPForward, L2Forward, Reject, Internal, Stateless, DHCPRelay} {

@@ -152,9 +152,9 @@ func TestUnit(t *testing.T) {
 	exposed(t, unit, 2.4)
 }
 
-// exposed holds the exposure of a unit, as systemd tells it, to a bound. What
-// is left are three capabilities, netlink, and sight of NGINX's processes; with
-// the mode last-hop CAP_BPF and bpf(2) besides.
+// exposed compares the exposure of a unit, as systemd computes it, with a
+// bound. What remains are three capabilities, netlink, and sight of NGINX's
+// processes; with the mode last-hop also CAP_BPF and bpf(2).
 func exposed(t *testing.T, unit string, most float64) {
 	t.Helper()
 	out := analyze(t, "security", "--offline=yes", "--no-pager", unit)
@@ -176,8 +176,8 @@ func exposed(t *testing.T, unit string, most float64) {
 	}
 }
 
-// TestUnitRuns: what `lasthop run` does works inside of its unit, under a
-// systemd that boots, beside NGINX.
+// TestUnitRuns: `lasthop run` works inside of its unit, under a systemd that
+// boots, next to NGINX.
 func TestUnitRuns(t *testing.T) {
 	cache, err := os.UserCacheDir()
 	root := filepath.Join(cache, "lasthop", "bookworm", "root")

@@ -1,6 +1,7 @@
 #!/bin/sh
-# Installs a program that was built: for `make install`, and for `make packages`, so that there is one list of files. Starts and
-# enables nothing, and keeps a lasthop.yaml that is there.
+# Installs a program that was built: for `make install`, and for `make
+# packages`, so that there is one list of files. It starts and enables nothing,
+# and keeps a lasthop.yaml that is there.
 #
 # LASTHOP  the program (./lasthop)            PREFIX   /usr                        UNITDIR  of systemd's units (/usr/lib/systemd/system)
 # NATIVE   one that runs here ($LASTHOP)      DESTDIR  in front of all paths       ZSHDIR   of zsh's completions

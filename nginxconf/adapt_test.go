@@ -8,8 +8,8 @@ import (
 	"strings"
 )
 
-// A configuration of a corpus was written for another machine. fit changes in
-// its copy what NGINX complains about but what opens no socket: certificates,
+// A configuration of a corpus was written for another machine. In a copy, fit
+// changes what NGINX complains about and what opens no socket: certificates,
 // users, log files, names of upstreams, modules. NGINX and Load then read the
 // same copy.
 

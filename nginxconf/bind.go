@@ -26,7 +26,7 @@ type pass struct {
 }
 
 // upstreamKey names an upstream block, or holds the address that a *_pass names
-// instead. Each module has its own.
+// instead. Each module has its own keys.
 type upstreamKey struct{ module, name string }
 
 // bind takes a *_bind directive. NGINX refuses a second one of the same name in
@@ -47,8 +47,8 @@ func (s *scope) bind(module string, d *directive) {
 // serverAddr finds $server_addr, alone or with a port.
 var serverAddr = regexp.MustCompile(`^\[?\$(server_addr|\{server_addr\})\]?(:|$)`)
 
-// bracketed makes what *_bind and upstream servers may have, a plain IPv6
-// address, what listen has.
+// bracketed turns a plain IPv6 address, which *_bind and upstream servers may
+// have, into the form that listen has.
 func bracketed(value string) string {
 	if a, err := netip.ParseAddr(value); err == nil && a.Is6() {
 		return "[" + value + "]"
@@ -93,7 +93,7 @@ func (l *loader) finishBinds() error {
 	return nil
 }
 
-// senders returns the passes by address, of a bind to what the server of each
+// senders returns the passes by address, from a bind to what the server of each
 // listens on.
 func (l *loader) senders(b *bind) map[netip.Addr][]pass {
 	from := map[netip.Addr][]pass{}
@@ -130,8 +130,8 @@ func (l *loader) finishBind(b *bind, addr netip.Addr, passes []pass) {
 	l.config.Binds = append(l.config.Binds, out)
 }
 
-// addrs returns what $server_addr may be in a server: the addresses that it
-// listens on, the zero Addr for a wildcard.
+// addrs returns the possible values of $server_addr in a server: the addresses
+// that it listens on, the zero Addr for a wildcard.
 func (s *server) addrs() (list []netip.Addr) {
 	if s == nil {
 		return nil
@@ -147,8 +147,7 @@ func (s *server) addrs() (list []netip.Addr) {
 	return slices.Compact(list)
 }
 
-// literals returns the addresses that a *_pass reaches as far as they are
-// written down.
+// literals returns the literal addresses that a *_pass reaches.
 func (l *loader) literals(t upstreamKey) []netip.Addr {
 	if members, ok :=
 		l.upstreams[upstreamKey{t.module, strings.ToLower(hostPart(t.name))}]; ok {

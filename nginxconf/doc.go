@@ -1,42 +1,43 @@
-// Package nginxconf says what an NGINX listens on, from its configuration, and
+// Package nginxconf finds what an NGINX listens on, from its configuration, and
 // where the running masters and their configurations are.
 //
 // The configuration is the only source that names the true addresses. `listen
-// 443; listen 10.0.0.5:443;` opens one socket, *:443, and tells the two apart
-// by getsockname(2) for each connection: no dump of sockets shows 10.0.0.5. And
-// `nginx -T` is no way to read the configuration: it binds every address for
-// some milliseconds, creates the pid file and shows the files, not what was
-// loaded.
+// 443; listen 10.0.0.5:443;` opens one socket, *:443, and NGINX distinguishes
+// the two by getsockname(2) for each connection: no dump of sockets shows
+// 10.0.0.5. `nginx -T` is not suited to read the configuration: it binds every
+// address for some milliseconds, creates the pid file and shows the files, not
+// what was loaded.
 //
-// Load reads the main file and all that it includes, and returns every `listen`
-// of every server block (of http, stream, mail, or of a module of others such
-// as rtmp), every *_bind directive (the source addresses of
-// NGINX's own connections) and the names of all files and directories that were
-// read, so that a watcher can watch them.
+// Load reads the main file and all that it includes. It returns every `listen`
+// of every server block (of http, stream, mail, or of a third-party module such
+// as rtmp), every *_bind directive (the source addresses of NGINX's own
+// connections) and the names of all files and directories that were read, so
+// that a watcher can watch them.
 //
-// A scanner of ours reads each file as NGINX's lexer does (scan.go, lua.go),
-// and leaves out what opens no socket. What is left is parsed by NGINX's own
-// crossplane, one file at a time and with its directive tables switched off: a
+// A scanner of lasthop reads each file as NGINX's lexer does (scan.go, lua.go),
+// and leaves out what opens no socket. NGINX's own crossplane parses the
+// result, one file at a time and with its directive tables switched off: a
 // table that does not know a module must not cost a listener. Alone, crossplane
 // takes gigabytes for a file of nested blocks and minutes for one long word,
-// keeps all that a file says, and takes a brace inside of a word or of a Lua
-// string for the end of a block. Includes are followed here, because crossplane
-// parses an included file once with its first context, keeps all files open,
-// cannot tell a read error from an empty file and expands patterns otherwise
-// than glob(3).
+// keeps the whole contents of a file, and treats a brace inside of a word or of
+// a Lua string as the end of a block. This package follows includes itself,
+// because crossplane parses an included file once with its first context, keeps
+// all files open, cannot tell a read error from an empty file and expands
+// patterns otherwise than glob(3).
 //
-// A configuration may be anything: files are only read if they are regular, no
+// A configuration may be anything: the package reads only regular files, no
 // further than their size, and within the limits of limits.go.
 //
-// What NGINX would refuse to load is an *Error with file, line and a hint where
+// What NGINX would refuse to load is an *Error with file, line and a hint if
 // the tree cannot be trusted (missing or truncated files, loops), and a Warning
-// where the rest of it can (a name that does not resolve). A caller must keep
-// what it has when Load fails, and when Load finds nothing while NGINX runs.
+// if the other parts of it can (a name that does not resolve). A caller must
+// keep what it has when Load fails, and when Load finds nothing while NGINX
+// runs.
 package nginxconf
 
 import "net/netip"
 
-// Config is what one main file and its includes say.
+// Config is the contents of one main file and its includes.
 type Config struct {
 	// in the order of the files; a directive that gives several addresses
 	// gives one Listen for each
@@ -66,8 +67,8 @@ type Listen struct {
 	First, Last uint16     // ports; equal unless a range was written. Never 0
 	Transport   string     // "tcp" or "udp"; QUIC is udp
 	Context     string     // "http", "stream", "mail", or the block of another module: "rtmp"
-	// the address as written, "*:80"; the implied default where a http
-	// server has no listen
+	// the address as written, "*:80"; the implied default if a http server
+	// has no listen
 	Text     string
 	Params   []string // the arguments after the address, as written: "ssl", "reuseport"
 	Origin   string   // file:line of the directive, of the server block for an implied one
@@ -82,7 +83,7 @@ type Bind struct {
 	Directive string // "proxy_bind"
 	Context   string // "http" or "stream"
 	// $server_addr gives a Bind for each address that the server listens
-	// on; the zero Addr where it is known only at run time ($remote_addr)
+	// on; the zero Addr if it is known only at run time ($remote_addr)
 	Addr        netip.Addr
 	Text        string // the value as written
 	Transparent bool
@@ -91,8 +92,8 @@ type Bind struct {
 	Origin    string
 }
 
-// Warning is something in a configuration that stops nothing but that an
-// operator should know.
+// Warning is something in a configuration that does not stop lasthop, but that
+// an operator should know.
 type Warning struct {
 	// stable: "unresolved-host", "no-port", "bad-listen", "no-listen",
 	// "reads-nothing", "parser"
@@ -103,19 +104,19 @@ type Warning struct {
 }
 
 // Options are the circumstances that the configuration is read in. The zero
-// value is right for a NGINX on this machine that was started by root.
+// value is right for an NGINX on this machine that was started by root.
 type Options struct {
-	// Root is the directory that paths and symbolic links are resolved
-	// below, as in a chroot; "" is our own root. For a NGINX in a container
-	// it is /proc/PID/root.
+	// Root is the directory below which paths and symbolic links are
+	// resolved, as in a chroot; "" is the process's own root. For an NGINX
+	// in a container it is /proc/PID/root.
 	Root string
 	// UID is the user that starts NGINX: a http server without listen gets
-	// port 80 for 0 and 8000 for others.
+	// port 80 for 0 and 8000 for other users.
 	UID int
-	// Resolve gives the addresses of a host name; nil is the resolver of
+	// Resolve returns the addresses of a host name; nil is the resolver of
 	// the system, which is asked for all names at the same time.
 	Resolve func(host string) ([]netip.Addr, error)
-	// Hung is shared by all calls of a program that goes on; nil is one of
-	// its own.
+	// Hung is shared by all calls of a long-running program; nil is one of
+	// the call's own.
 	Hung *Hung
 }

@@ -24,14 +24,14 @@ var (
 	errManyNames  = errors.New("the patterns match too many files")
 )
 
-// fixed are what crossplane says without a word of the file.
+// fixed are crossplane's messages without a word of the file.
 var fixed = []string{crossplane.ErrPrematureLexEnd.Error(),
 	`unexpected end of file, expecting "}"`, `unexpected "}"`, `unexpected "{"`,
 	`unexpected ";"`, `expected "{" to start lua block`, "invalid number of parameters"}
 
-// unquoted is what crossplane says without words of the file. Whoever may write
-// an `include` can name a file that only root may read, and errors are shown to
-// everybody.
+// unquoted is crossplane's message without words of the file. A user that may
+// write an `include` can name a file that only root may read, and all users can
+// see errors.
 func unquoted(what string) string {
 	switch {
 	case slices.Contains(fixed, what):
@@ -46,8 +46,8 @@ func unquoted(what string) string {
 	return "the parser does not understand this line"
 }
 
-// ioError dresses an error from reading path; at is where the path was asked
-// for, or path itself.
+// ioError wraps an error from reading path; at is where the path was named, or
+// path itself.
 func ioError(at string, line int, path string, err error) *Error {
 	e := &Error{File: at, Line: line, What: "read " + path, Err: plain(err),
 		Fix: ioHint(path, err)}
@@ -57,7 +57,7 @@ func ioError(at string, line int, path string, err error) *Error {
 	return e
 }
 
-// plain returns what is wrong without the name of the file.
+// plain returns the error without the name of the file.
 func plain(err error) error {
 	if pe, ok := errors.AsType[*fs.PathError](err); ok {
 		return pe.Err

@@ -14,12 +14,12 @@ import (
 
 // tree opens files below a root, within limits.
 type tree struct {
-	root        int     // O_PATH descriptor, or -1 for our own root
-	seen        []stamp // what files and listed directories were like
+	root        int     // O_PATH descriptor, or -1 for the process's own root
+	seen        []stamp // the states of files and listed directories
 	dirs        []string
 	listed      map[string]bool // of dirs
 	bytes       int64           // that were read
-	names       int             // that were come across
+	names       int             // that patterns matched
 	stopped     func() bool
 	readNothing func()
 }
@@ -44,8 +44,8 @@ func (t *tree) close() {
 	}
 }
 
-// open opens what look has found to be a file or a directory: to open a device
-// or a FIFO may have effects.
+// open opens a file or a directory that look has checked: opening a device or a
+// FIFO may have effects.
 func (t *tree) open(name string, flags int) (*os.File, error) {
 	fd, err := t.openReading(name, flags)
 	if err != nil {
@@ -73,7 +73,7 @@ func (t *tree) openat(name string, flags int) (fd int, err error) {
 				Resolve: unix.RESOLVE_IN_ROOT | unix.RESOLVE_NO_MAGICLINKS}
 			fd, err = unix.Openat2(t.root, name, &how)
 		}
-		// a sandbox of systemd 247 says EPERM
+		// a sandbox of systemd 247 returns EPERM
 		if t.root >= 0 && (err == unix.ENOSYS || err == unix.EPERM) {
 			fd, err = openInRoot(t.root, name, flags)
 		}
@@ -83,8 +83,8 @@ func (t *tree) openat(name string, flags int) (fd int, err error) {
 	}
 }
 
-// look returns what a file is like without opening it, and notes it; proc says
-// that it is one of /proc.
+// look returns the state of a file without opening it, and records it; proc
+// reports that it is one of /proc.
 func (t *tree) look(name string) (st unix.Stat_t, proc bool, err error) {
 	fd, err := t.openat(name, unix.O_PATH|unix.O_CLOEXEC)
 	if err == nil {
@@ -162,8 +162,8 @@ func (t *tree) readRegular(name string) ([]byte, error) {
 	return data, nil
 }
 
-// exists is what glob(3) asks for a path without a pattern in it: dangling
-// links count.
+// exists does what glob(3) does for a path without a pattern: dangling links
+// count.
 func (t *tree) exists(name string) bool {
 	fd, err := t.openat(name, unix.O_PATH|unix.O_NOFOLLOW|unix.O_CLOEXEC)
 	if err != nil {
@@ -174,8 +174,8 @@ func (t *tree) exists(name string) bool {
 	return true
 }
 
-// list returns the sorted names in a directory. What is not there, or no
-// directory, has none.
+// list returns the sorted names in a directory. A missing directory, or another
+// kind of file, has none.
 func (t *tree) list(dir string) ([]string, error) {
 	st, _, err := t.look(dir)
 	if errors.Is(err, fs.ErrNotExist) || errors.Is(err, unix.ENOTDIR) ||
@@ -201,7 +201,7 @@ func (t *tree) list(dir string) ([]string, error) {
 	return names, err
 }
 
-// count counts names that were come across.
+// count counts names that patterns matched.
 func (t *tree) count(n int) error {
 	if t.names += n; t.names > maxNames {
 		return errManyNames
@@ -213,7 +213,7 @@ func (t *tree) count(n int) error {
 }
 
 // tidy cleans a path for people, but leaves one with ".." in it to the kernel:
-// links change what that means.
+// links change its meaning.
 func tidy(name string) string {
 	if slices.Contains(strings.Split(name, "/"), "..") {
 		return name

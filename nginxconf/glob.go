@@ -7,13 +7,13 @@ import (
 	"unicode/utf8"
 )
 
-// hasPattern says whether NGINX gives an include to glob(3) at all.
+// hasPattern reports whether NGINX passes an include to glob(3).
 func hasPattern(s string) bool { return strings.ContainsAny(s, "*?[") }
 
 // glob expands an absolute pattern as glob(3) without flags does, in byte
-// order: a leading dot must be written, "!" negates, nothing found is no error.
+// order: a leading dot must be written, "!" negates, no match is no error.
 // Unlike glob(3) it returns an error for a directory that cannot be listed:
-// NGINX may be able to.
+// NGINX may be able to list it.
 func (t *tree) glob(pattern string) ([]string, error) {
 	found := []string{"/"}
 	for part := range strings.SplitSeq(strings.TrimLeft(pattern, "/"), "/") {
@@ -99,7 +99,7 @@ func translate(p string) (expr, rest string) {
 }
 
 // translateSet translates a bracket expression from behind its bracket; one
-// that is never closed stands for itself.
+// that is never closed matches itself.
 func translateSet(p string) (expr, rest string, closed bool) {
 	expr = "["
 	if p != "" && (p[0] == '!' || p[0] == '^') {

@@ -213,7 +213,7 @@ var (
 )
 
 // TestHostilePlan is a process of TestHostile, which is a small one: the kernel
-// counts the memory of who starts a process for the process.
+// counts the memory of the starting process for the started one.
 func TestHostilePlan(t *testing.T) {
 	dir := os.Getenv("HOSTILE")
 	if dir == "" {
@@ -238,8 +238,8 @@ func TestHostilePlan(t *testing.T) {
 	fmt.Println("ENDED")
 }
 
-// TestHung: what takes too long is given up, few such calls are begun, and they
-// count no more when they have ended.
+// TestHung: a call that takes too long is given up, few such calls are begun,
+// and they no longer count when they have ended.
 func TestHung(t *testing.T) {
 	var h Hung
 	hang := make(chan struct{})

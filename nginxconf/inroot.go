@@ -14,8 +14,8 @@ const (
 // openInRoot is openat2(2) with RESOLVE_IN_ROOT, for kernels before 5.6 and for
 // sandboxes that forbid it (RestrictSUIDSGID= of systemd). It opens each
 // directory of a name by its descriptor and goes back to one that it has open
-// for "..", so nobody gets it out of the root who renames directories or
-// replaces links meanwhile. A link of /proc that is no name of a file leads to
+// for "..", so no user gets it out of the root by renaming directories or
+// replacing links meanwhile. A link of /proc that is no name of a file leads to
 // what its text names below the root. It returns EAGAIN if the file has become
 // a link meanwhile.
 func openInRoot(root int, name string, flags int) (int, error) {
@@ -63,8 +63,8 @@ func openInRoot(root int, name string, flags int) (int, error) {
 	return unix.Openat(dirs[len(dirs)-1], ".", flags, 0)
 }
 
-// step opens one name of a directory as O_PATH. Of a symbolic link it returns
-// the target alone. What is on the way to another name must be a directory.
+// step opens one name of a directory as O_PATH. For a symbolic link it returns
+// only the target. Every part of the path except the last must be a directory.
 func step(dir int, name string, onTheWay bool) (fd int, target string, err error) {
 	fd, err = unix.Openat(dir, name, unix.O_PATH|unix.O_NOFOLLOW|unix.O_CLOEXEC, 0)
 	if err != nil {
@@ -91,7 +91,7 @@ func step(dir int, name string, onTheWay bool) (fd int, target string, err error
 	return -1, string(buf[:max(n, 0)]), err
 }
 
-// reopen opens with these flags what is open as O_PATH.
+// reopen opens an O_PATH descriptor again with the given flags.
 func reopen(fd, dir int, name string, flags int) (int, error) {
 	if flags&unix.O_PATH != 0 {
 		return fd, nil

@@ -7,14 +7,13 @@ import (
 	"time"
 )
 
-// Limits of one Load, for configurations that are no accident. They leave room
-// for 50,000 servers, with which NGINX itself takes gigabytes, and bound Load
-// to 256 MiB.
+// Limits of one Load, against accidents and attacks. They leave room for 50,000
+// servers, with which NGINX itself takes gigabytes, and bound Load to 256 MiB.
 const (
 	loadTime    = 8 * time.Second // for files and parsing, not for host names
 	maxIncludes = 100             // includes inside of includes
 	maxBytes    = 64 << 20        // of all files
-	maxNames    = 1 << 17         // of files and directories that patterns come across
+	maxNames    = 1 << 17         // of files and directories that patterns match
 	maxKept     = 3_500_000       // what matters of all files, see scanner.kept
 	maxVisits   = 1 << 22         // directives, each time that its file is included
 	maxResults  = 150_000         // addresses, binds with their upstreams, warnings
@@ -27,15 +26,16 @@ func tooMuch(file string, line int) *Error {
 }
 
 // Hung counts the calls of Load and Unchanged that were given up because a file
-// system does not answer. Each holds a thread until it does; more than a few
-// are not begun. The zero value is ready.
+// system does not answer. Each holds a thread until the file system answers;
+// further calls are refused when there are more than a few. The zero value is
+// ready.
 type Hung struct{ n atomic.Int32 }
 
 const maxHung = 8
 
-// within calls f, and returns errSlow if it takes longer than limit; f then
-// goes on by itself, so what it writes must be its own. If too many calls hang
-// already it returns errHung.
+// within calls f, and returns errSlow if it takes longer than limit. Then f
+// goes on by itself, so what it writes must be its own. It returns errHung if
+// too many calls hang already.
 func within(h *Hung, limit time.Duration, f func()) error {
 	if h == nil {
 		h = &Hung{}
@@ -75,7 +75,7 @@ func (h *Hung) Within(f func()) error { return within(h, loadTime, f) }
 // Any reports whether a call that was given up has not ended.
 func (h *Hung) Any() bool { return h.n.Load() > 0 }
 
-// place is what a Load is at.
+// place is what a Load is working on.
 type place struct {
 	file        string // with line: where path was named
 	line        int

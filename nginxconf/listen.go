@@ -139,7 +139,7 @@ func inetAton(s string) (netip.Addr, bool) {
 	}
 	var addr uint32
 	for i, part := range parts {
-		bits := 8 // the last part fills what is left
+		bits := 8 // the last part fills the remaining bytes
 		if i == len(parts)-1 {
 			bits = 32 - 8*i
 		}

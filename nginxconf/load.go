@@ -17,10 +17,10 @@ import (
 
 // Load reads the configuration whose main file is path. Includes are relative
 // to the directory of path as written, as for NGINX. It follows no loop, waits
-// for no FIFO, gives up where a disk does not answer, and has limits for all
-// that a file can ask of it; every error is an *Error with file, line and hint.
-// With an error the Config holds Files, Sums and Dirs alone: what to watch
-// until somebody mends it.
+// for no FIFO, gives up if a disk does not answer, and limits all that a file
+// can ask of it. Every error is an *Error with file, line and hint. With an
+// error the Config holds only Files, Sums and Dirs: what to watch until the
+// administrator fixes it.
 func Load(path string, o Options) (Config, error) {
 	l := newLoader(o)
 	l.place.Store(&place{file: path, path: path})
@@ -33,7 +33,7 @@ func Load(path string, o Options) (Config, error) {
 	return c, err
 }
 
-// run does a part of Load in the time that it has.
+// run does a part of Load in the remaining time.
 func (l *loader) run(f func() error) (Config, error) {
 	var err error
 	if slow := within(l.options.Hung, loadTime, func() { err = f() }); slow != nil {
@@ -47,7 +47,7 @@ func (l *loader) run(f func() error) (Config, error) {
 	return l.config, nil
 }
 
-// read reads all files. Only here the disk is waited for.
+// read reads all files. Only this part waits for the disk.
 func (l *loader) read(path string) error {
 	name, err := absolute(path, l.options.Root)
 	if err != nil {
@@ -64,8 +64,7 @@ func (l *loader) read(path string) error {
 	return err
 }
 
-// again returns a loader that visits what was read with the answers of the
-// system.
+// again returns a loader that visits what was read, with the system's answers.
 func (l *loader) again(resolve func(string) ([]netip.Addr, error)) *loader {
 	n := newLoader(l.options)
 	n.options.Resolve = resolve
@@ -142,7 +141,7 @@ type loader struct {
 
 	// Of the caller's wait.
 	place atomic.Pointer[place]
-	late  atomic.Bool // nobody waits any more
+	late  atomic.Bool // the caller waits no more
 }
 
 func newLoader(o Options) *loader {
@@ -150,7 +149,7 @@ func newLoader(o Options) *loader {
 		upstreams: map[upstreamKey][]string{}}
 }
 
-// at notes what is read next, and where that is named.
+// at records what is read next, and where that is named.
 func (l *loader) at(from *directive, path string) {
 	p := &place{file: path, path: path, files: l.config.Files, sums: l.config.Sums,
 		dirs: l.tree.dirs}
@@ -175,7 +174,7 @@ type block struct {
 	files   *chain
 }
 
-// module is "http", "stream", "mail", or what else the outermost block is.
+// module is "http", "stream", "mail", or the name of another outermost block.
 func (b block) module() string {
 	if len(b.context) == 0 {
 		return ""
@@ -192,8 +191,8 @@ type directive struct {
 
 func (d *directive) origin() string { return hint.Origin(d.file, d.Line) }
 
-// block visits the directives of a block, those of included files in their
-// places.
+// block visits the directives of a block, and in their places those of included
+// files.
 func (l *loader) block(b block, s *scope) error {
 	for _, c := range b.list {
 		if !l.visiting(1 + len(b.context)/8) {
@@ -244,7 +243,7 @@ func (l *loader) include(b block, d *directive, s *scope) error {
 	return nil
 }
 
-// glob returns what a pattern finds. The same pattern finds the same.
+// glob returns the files that match a pattern. It expands each pattern once.
 func (l *loader) glob(pattern string, from *directive) ([]string, error) {
 	if names, ok := l.globbed[pattern]; ok {
 		return names, nil
@@ -336,8 +335,8 @@ func (l *loader) resolved(host string) ([]netip.Addr, error) {
 	return addrs, err
 }
 
-// shareIPv6Only gives ipv6only=off of one listen to the others of the same
-// socket, as NGINX does.
+// shareIPv6Only copies ipv6only=off of one listen to the other listens of the
+// same socket, as NGINX does.
 func (l *loader) shareIPv6Only() {
 	type socket struct {
 		addr        netip.Addr

@@ -116,8 +116,8 @@ server { listen [2001:db8::2]:80; location / { proxy_pass http://10.0.0.6; } loc
 	}
 }
 
-// Includes are relative to the main file, patterns are glob(3)'s, and all that
-// was read is told.
+// Includes are relative to the main file, patterns are glob(3)'s, and
+// everything that was read is listed.
 func TestLoadIncludes(t *testing.T) {
 	dir := write(t, `-- nginx.conf --
 events {}
@@ -234,9 +234,9 @@ func TestLoadErrors(t *testing.T) {
 
 func mkfifo(path string) error { return syscall.Mkfifo(path, 0o644) }
 
-// What this user may not read is an error at the place that asks for it, a
-// directory of a pattern too: NGINX reads it as root, so finding nothing there
-// would be wrong.
+// A file that this user may not read is an error at the place that names it; so
+// is a directory of a pattern: NGINX reads it as root, so an empty result would
+// be wrong.
 func TestLoadUnreadable(t *testing.T) {
 	dir := write(t, "-- secret/a.conf --\nserver { listen 81; }\n-- secret/nginx.conf --\n"+
 		"events {}\n-- file.conf --\nevents {}\nhttp {\ninclude secret/a.conf; }\n"+

@@ -5,7 +5,7 @@ package nginxconf
 const luaBlock = "_by_lua_block"
 
 // skipLua skips from behind the brace that opens a Lua block to behind the one
-// that closes it. The Lua itself is of no interest.
+// that closes it. The Lua itself does not matter.
 func (s *scanner) skipLua() error {
 	opened := s.line
 	for depth := 1; depth > 0; {
@@ -69,8 +69,8 @@ func (s *scanner) skipLong() bool {
 	return true
 }
 
-// level skips `=` any number of times and a bracket, and counts the former.
-// What is no such bracket is not skipped.
+// level skips `=` any number of times and a bracket, and counts the former. It
+// skips nothing else.
 func (s *scanner) level(bracket byte) (n int, ok bool) {
 	for s.peek() == '=' {
 		n++

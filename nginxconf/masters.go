@@ -23,9 +23,9 @@ type Master struct {
 	// names the process for good
 	Started uint64
 	UID     int // real user, as the process itself sees it; for Options.UID
-	Owner   int // real user as we see it
-	// "" if it sees the files that we see, else "/proc/PID/root"; for
-	// Options.Root
+	Owner   int // real user as this process sees it
+	// "" if it sees the same files as this process, else "/proc/PID/root";
+	// for Options.Root
 	Root   string
 	Exe    string // its program, as it sees it
 	Prefix string // what relative names in its configuration are relative to; ends with a slash
@@ -34,26 +34,27 @@ type Master struct {
 	// Config.PIDFile)
 	PIDFile string
 
-	// Unverified says what could not be looked at, without CAP_SYS_PTRACE:
-	// the network namespace, the program, the root. The other fields are
-	// then what the command line says. It has a Hint.
+	// Unverified names what could not be read without CAP_SYS_PTRACE: the
+	// network namespace, the program, the root. The other fields are then
+	// what the command line says. It has a Hint.
 	Unverified error
 }
 
-// Trusted reports whether the master is root's or our own. Another user's may
-// be what it says, or not.
+// Trusted reports whether the master is root's or this process's user's.
+// Another user can forge a master.
 func (m Master) Trusted() bool { return trusted(m.Owner) }
 
-// MastersOptions say where to look, and whose NGINX counts.
+// MastersOptions say where to look, and which users' NGINX count.
 type MastersOptions struct {
 	Proc  procfs.Dir
 	NetNS string // path of the network namespace; "" is that of the calling thread
-	// every user's masters count, and not only root's and our own
+	// every user's masters count, and not only those of root and of this
+	// process's user
 	Everyone bool
-	Programs *Programs // what is known of programs from earlier looks; may be nil
+	Programs *Programs // what earlier looks found about programs; may be nil
 }
 
-// counts reports whether a user's masters are looked for.
+// counts reports whether a user's masters count.
 func (o MastersOptions) counts(uid int) bool { return o.Everyone || trusted(uid) }
 
 // trusted reports whether a user may decide how this host routes.
@@ -64,17 +65,17 @@ type Stranger struct{ PID, Owner int }
 
 const (
 	masterTitle = "nginx: master process "
-	// bounds for what users can have as many of as they like
-	maxLooks     = 1000 // at processes of others, for strangers
+	// bounds for what users can create in any number
+	maxLooks     = 1000 // of other users' processes, for strangers
 	maxStrangers = 10
 )
 
 // Masters finds the NGINX masters in a network namespace, in the order of their
-// process ids. Any user can give a process the title of a master and a program:
-// whose a process is comes first, and of other users' processes nothing is read
-// but the kernel's name for some of them. It executes nothing: NGINX's built-in
-// paths are read from its program file. The error is about /proc or the
-// namespace as such.
+// process ids. Any user can give a process the title of a master and a program.
+// So it reads the user of a process first, and of other users' processes only
+// the kernel's name of some of them. It executes nothing: it reads NGINX's
+// built-in paths from the program file. The error is about /proc or the
+// namespace as a whole.
 func Masters(o MastersOptions) (masters []Master, strangers []Stranger, err error) {
 	p, err := o.finder()
 	if err != nil {
@@ -103,8 +104,8 @@ func Masters(o MastersOptions) (masters []Master, strangers []Stranger, err erro
 }
 
 // Elsewhere returns the process ids of NGINX masters in other network
-// namespaces than o's, one for each, in their order. What may not be looked at
-// is left out.
+// namespaces than o's, one for each namespace, in their order. It leaves out
+// what it may not read.
 func Elsewhere(o MastersOptions) (list []int) {
 	seen := map[procfs.NS]bool{}
 	if ours, err := o.Proc.NetNSAt(o.NetNS); err == nil {
@@ -158,7 +159,7 @@ func (o MastersOptions) finder() (finder, error) {
 }
 
 // here reports whether a process is in the network namespace. unseen is why
-// only that can be told of it, and neither its program nor its root.
+// only this is known of it, and neither its program nor its root.
 func (p finder) here(pid int) (here bool, unseen error) {
 	ns, err := p.NetNS(pid)
 	if !errors.Is(err, fs.ErrPermission) {
@@ -168,8 +169,8 @@ func (p finder) here(pid int) (here bool, unseen error) {
 	return failed == nil && shares && p.own, err
 }
 
-// strangers returns those of other users' processes that the kernel knows as
-// nginx, without the workers of any.
+// strangers returns those of other users' processes that the kernel calls
+// nginx, without workers.
 func (p finder) strangers(others []Stranger, masters []Master) (out []Stranger) {
 	nginx := map[int]bool{}
 	for _, m := range masters {
@@ -203,8 +204,8 @@ func (p finder) newborn(m Master, masters []Master) bool {
 	return err == nil && len(bytes.TrimSpace(children)) == 0
 }
 
-// master looks at one process; ok is false where it is no master, lives in
-// another network namespace, or just ended.
+// master looks at one process; ok is false if it is no master, lives in another
+// network namespace, or has just ended.
 func (p finder) master(pid, owner int) (m Master, ok bool) {
 	cmdline, err := p.Cmdline(pid)
 	title, isMaster := strings.CutPrefix(strings.TrimRight(cmdline, "\x00 "), masterTitle)
@@ -240,8 +241,8 @@ func (p finder) master(pid, owner int) (m Master, ok bool) {
 }
 
 // lent reports whether a process runs a program that gives its owner's rights
-// to whoever starts it, as sudo does: then its user says nothing about who has
-// named it. No NGINX is such a program.
+// to the user that starts it, as sudo does. Then its user does not tell which
+// user chose its arguments. No NGINX is such a program.
 func (p finder) lent(pid int) bool {
 	program, err := os.Stat(p.Path(pid, "exe"))
 	return err == nil && program.Mode()&(fs.ModeSetuid|fs.ModeSetgid) != 0
@@ -274,9 +275,9 @@ func below(dir, name string) string {
 	return tidy(dir + "/" + name)
 }
 
-// root is "" where a process has our files, or else its root. A service in a
-// sandbox of systemd has a mount namespace of its own, but the same files in
-// it.
+// root is "" if a process has the same files as this one, or else its root. A
+// service in a sandbox of systemd has a mount namespace of its own, but the
+// same files in it.
 func (p finder) root(pid int, conf string) string {
 	same := func(a, b string) bool {
 		x, err1 := os.Stat(a)
@@ -291,19 +292,20 @@ func (p finder) root(pid int, conf string) string {
 	return root
 }
 
-// SeenBy returns the root below which a process sees a file, "" if it is ours,
-// and the user that the process itself takes itself for: Options.Root and UID.
+// SeenBy returns the root below which a process sees a file, "" if it is
+// lasthop's, and the user that the process sees itself as: Options.Root and
+// UID.
 func SeenBy(pid int, file string) (root string, uid int) {
 	var p finder
 	owner, err := p.Owner(pid)
 	if err != nil {
-		owner = -1 // nobody's
+		owner = -1 // no process's
 	}
 	return p.root(pid, file), p.inside(pid, owner)
 }
 
-// inside returns what getuid(2) says inside of the process's user namespace: a
-// rootless container's NGINX is root there.
+// inside returns what getuid(2) returns inside of the process's user namespace:
+// a rootless container's NGINX is root there.
 func (p finder) inside(pid, owner int) int {
 	maps, _ := p.Read(pid, "uid_map")
 	for line := range strings.Lines(string(maps)) {
@@ -321,10 +323,10 @@ type args struct{ program, conf, prefix, pid string }
 
 var pidDirective = regexp.MustCompile(`(?:^|[;\s])pid\s+([^;\s]+)\s*;`)
 
-// parseArgs reads the title as ngx_get_options read argv, of which it is the
-// join: letters may be glued (`-qc FILE`), and the value may be too (`-cFILE`).
-// The value of -g may hold spaces; it goes on until a `;` at the end of a word
-// is followed by another option.
+// parseArgs reads the title as ngx_get_options reads argv. The title is argv
+// joined: letters may be glued (`-qc FILE`), and the value may be too
+// (`-cFILE`). The value of -g may hold spaces; it goes on until a `;` at the
+// end of a word is followed by another option.
 func parseArgs(title string) args {
 	words := strings.Fields(title)
 	if len(words) == 0 {

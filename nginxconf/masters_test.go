@@ -79,7 +79,8 @@ func TestBuiltin(t *testing.T) {
 	}
 }
 
-// TestConfigured: what configure was told, in time in line with its length.
+// TestConfigured: it finds configure's arguments, in time proportional to their
+// length.
 func TestConfigured(t *testing.T) {
 	for line, want := range map[string]built{
 		"": defaults,
@@ -175,7 +176,7 @@ func FuzzTitle(f *testing.F) {
 
 // Masters finds a real NGINX by the network namespace it is in, and its main
 // file by the rules of the command line; one in another namespace is none of
-// ours.
+// lasthop.
 func TestMastersOfNamespace(t *testing.T) {
 	needNGINX(t)
 	ns, other := nstest.New(t), nstest.New(t)

@@ -20,7 +20,7 @@ type source struct {
 	// its bytes are no UTF-8 and were read as Latin-1, so that arg can give
 	// them back
 	latin1 bool
-	empty  bool // there is nothing in it but spaces
+	empty  bool // it contains only spaces
 	list   crossplane.Directives
 }
 
@@ -32,10 +32,9 @@ const (
 	maskAny   = 0x800
 )
 
-// shapes takes the place of crossplane's tables of directives. Any name may
-// have any arguments, with or without a block; so what is still found is a
-// directive that ends with neither `;` nor a block, and the `if ()` that makes
-// crossplane panic.
+// shapes replaces crossplane's tables of directives. Any name may have any
+// arguments, with or without a block. So crossplane only reports a directive
+// that ends with neither `;` nor a block, and the `if ()` that makes it panic.
 func shapes(directive string) ([]uint, bool) {
 	if directive == "if" {
 		return []uint{maskBlock | maskExpr | maskAny}, true
@@ -43,8 +42,8 @@ func shapes(directive string) ([]uint, bool) {
 	return []uint{maskBlock | maskAny, maskAny}, true
 }
 
-// parse parses what matters of a file, and returns what that costs. What the
-// scanner lets through is well formed, in whatever block the file stands.
+// parse parses what matters of a file, and returns the cost. What the scanner
+// passes on is well formed, in any block.
 func parse(name string, data []byte) (s source, cost int, w []Warning, err error) {
 	if err := checkText(name, data); err != nil {
 		return source{}, 0, nil, err
@@ -87,7 +86,7 @@ func lineOf(lines []int, n int) int {
 }
 
 // smallChannel gives crossplane's two halves a channel of 16 words for each
-// file. Its own has 2,048, 100 kB that are made and cleared for each of 10,000
+// file. Its own has 2,048: 100 kB to allocate and clear for each of 10,000
 // small files.
 var smallChannel = sync.OnceFunc(func() { crossplane.SetTokenChanCap(16) })
 
@@ -116,7 +115,8 @@ func runParser(name string, data []byte) (p *crossplane.Payload, err error) {
 
 const nginxT = "`nginx -t` shows what NGINX says of it; what is installed stays as it is"
 
-// judge tells errors after which the tree cannot be trusted from the others.
+// judge separates errors after which the tree cannot be trusted from other
+// errors.
 func judge(name string, lines []int, errs []crossplane.PayloadError) ([]Warning, error) {
 	var warnings []Warning
 	for _, e := range errs {
@@ -155,7 +155,7 @@ func syntaxHint(what string) string {
 	return nginxT
 }
 
-// checkText finds what no configuration may hold.
+// checkText finds text that no configuration may hold.
 func checkText(name string, data []byte) error {
 	if bytes.HasPrefix(data, []byte("\ufeff")) {
 		return &Error{File: name, Line: 1, What: "starts with a byte order mark",

@@ -17,8 +17,8 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// fakeProcess makes PROC/100, a process in our namespaces; files and links,
-// where PROC is proc, say what is otherwise.
+// fakeProcess makes PROC/100, a process in the test's namespaces; files and
+// links, where PROC is proc, replace the defaults.
 func fakeProcess(t *testing.T, proc string, files, links map[string]string) {
 	t.Helper()
 	all := map[string]string{
@@ -64,7 +64,7 @@ func TestMastersPaths(t *testing.T) {
 	for _, c := range []struct {
 		name, title string
 		links       links
-		want        string // root, prefix, main file, pid file; "" for no master of ours
+		want        string // root, prefix, main file, pid file; "" for no master of lasthop
 	}{
 		{"built-in paths", "nginx: master process /usr/sbin/nginx", nil, " /usr/share/nginx/ /etc/nginx/nginx.conf /run/nginx.pid"},
 		{"-c is relative to the prefix", "nginx: master process nginx -c a/b.conf", nil, " /usr/share/nginx/ /usr/share/nginx/a/b.conf /run/nginx.pid"},
@@ -108,8 +108,8 @@ func TestMastersPaths(t *testing.T) {
 	}
 }
 
-// Without CAP_SYS_PTRACE the namespaces of a process cannot be looked at: the
-// command line is all there is, and it says so.
+// Without CAP_SYS_PTRACE the namespaces of a process cannot be read: only the
+// command line is known, and Unverified reports it.
 func TestMastersUnprivileged(t *testing.T) {
 	proc := t.TempDir()
 	fakeProcess(t, proc, map[string]string{"100/cmdline": "nginx: master process " +
@@ -135,7 +135,7 @@ func TestMastersUnprivileged(t *testing.T) {
 	if !ok || !errors.Is(e, fs.ErrPermission) || !strings.Contains(e.Hint(), "CAP_SYS_PTRACE") {
 		t.Errorf("unverified: %v, want a permission error with a hint", m.Unverified)
 	}
-	// the kernel tells everybody the namespace all the same
+	// the kernel shows all users the namespace nevertheless
 	link := filepath.Join(proc, "100/net")
 	err = errors.Join(os.Remove(link), os.Symlink(proc+"/away", link))
 	withoutCapabilities(t, func() {
@@ -170,7 +170,7 @@ func TestMastersOwner(t *testing.T) {
 		t.Run(tt.name, func(t *testing.T) {
 			proc := t.TempDir()
 			fakeProcess(t, proc, tt.files, nil)
-			if tt.files["100/cmdline"] == "" { // whoever reads the title waits for ever
+			if tt.files["100/cmdline"] == "" { // a reader of the title waits for ever
 				if err := mkfifo(filepath.Join(proc, "100/cmdline")); err != nil {
 					t.Fatal(err)
 				}

@@ -14,8 +14,8 @@ type built struct{ prefix, conf, pid string }
 // defaults are configure's own.
 var defaults = built{prefix: "/usr/local/nginx", conf: "conf/nginx.conf", pid: "logs/nginx.pid"}
 
-// Programs remembers what program files say, so that a look reads each of them
-// once. Not for concurrent use; the zero value knows nothing.
+// Programs remembers what program files contain, so that a look reads each of
+// them once. Not for concurrent use; the zero value is empty.
 type Programs struct {
 	known, used map[stamp]built
 	read        int64 // bytes in this look
@@ -27,8 +27,8 @@ const maxPrograms = 64 << 20
 
 const configureMark = "configure arguments:"
 
-// paths returns what `nginx -V` would print, from the program itself. What it
-// does not say is configure's default.
+// paths returns what `nginx -V` would print, from the program itself. For a
+// missing argument it returns configure's default.
 func (p *Programs) paths(program string) built {
 	if !strings.HasPrefix(program, "/") {
 		return defaults
@@ -60,7 +60,7 @@ func (p *Programs) paths(program string) built {
 	return b
 }
 
-// looked ends a look: what it has not seen is forgotten.
+// looked ends a look: it drops what the look has not seen.
 func (p *Programs) looked() { p.known, p.used, p.read = p.used, nil, 0 }
 
 // configured reads the arguments of configure: ` --prefix=/p --pid-path='x y'`.

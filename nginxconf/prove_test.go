@@ -87,7 +87,7 @@ func (tr *trial) resolve(host string) ([]netip.Addr, error) {
 	return addrs, nil
 }
 
-// start returns the sockets that NGINX opened, or what it said when it refused.
+// start returns the sockets that NGINX opened, or its error message.
 func (tr *trial) start(t *testing.T, globals string) (sockets []string, refusal string) {
 	t.Helper()
 	var lines strings.Builder

@@ -6,10 +6,10 @@ import (
 )
 
 // Restart returns a listen that NGINX cannot begin with by a reload, and the
-// one that is in its way: it opens new sockets while the old ones are still
-// open, and the kernel refuses an address of a port beside the wildcard, the
-// wildcard beside an address, and a second wildcard, unless both sockets have
-// `reuseport`. Of UDP ports it does not.
+// one that is in its way. NGINX opens new sockets while the old ones are still
+// open. The kernel refuses an address of a port next to the wildcard, the
+// wildcard next to an address, and a second wildcard, unless both sockets have
+// `reuseport`. It does not refuse UDP ports.
 func (c Config) Restart(loaded Config) (is, was Listen, needed bool) {
 	before, first := loaded.bound(), boundPort{}
 	for at, x := range c.bound() {
@@ -31,7 +31,7 @@ type boundPort struct {
 }
 
 // bound returns a listen for each port that a socket is bound to: that of the
-// wildcard, where there is one, since NGINX opens no other socket then.
+// wildcard, if there is one, since NGINX then opens no other socket.
 func (c Config) bound() map[boundPort]Listen {
 	out := map[boundPort]Listen{}
 	put := func(x Listen, six bool) {

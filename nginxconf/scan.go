@@ -7,10 +7,10 @@ import (
 )
 
 const (
-	// blocks inside of blocks, those of including files counted: NGINX
+	// blocks inside of blocks, including those of including files: NGINX
 	// itself crashes between 10,000 and 20,000
 	maxNesting = 1000
-	// bytes of one word: NGINX reads none that is longer than its buffer
+	// bytes of one word: NGINX reads no word that is longer than its buffer
 	// (NGX_CONF_BUFFER in src/core/ngx_conf_file.c)
 	maxWord = 4096
 	// words of one directive that is kept
@@ -18,16 +18,16 @@ const (
 )
 
 // scanner reads a file as NGINX's ngx_conf_read_token does, byte by byte, and
-// writes what the loader looks at into text, a statement a line:
-// crossplane, whose cost grows with depth, with the length of words and with
-// all that it keeps, is given nothing else. A few milliseconds a megabyte.
+// writes what the loader uses into text, a statement a line. crossplane, whose
+// cost grows with depth, with the length of words and with all that it keeps,
+// gets only this text. A few milliseconds a megabyte.
 type scanner struct {
 	name string
 	data []byte
 	at   int // the next byte
 	line int // of that byte
 
-	words []word // of the statement that was read last; at most maxWords
+	words []word // of the last statement; at most maxWords
 	many  bool   // it had more
 
 	text  []byte
@@ -43,7 +43,7 @@ type word struct {
 	line     int
 }
 
-// openBlock is what text was before a block: an empty one is taken out again.
+// openBlock is what text was before a block: an empty block is removed again.
 type openBlock struct {
 	text, lines, kept int
 	inside            int // what kept was behind its brace
@@ -73,7 +73,7 @@ func scan(name string, data []byte) (*scanner, error) {
 	return s, nil
 }
 
-// take keeps what the statement that ends with end says, if it matters.
+// take keeps the statement that ends with end, if it matters.
 func (s *scanner) take(end byte) error {
 	if end == '}' {
 		return s.closeBlock()
@@ -105,7 +105,7 @@ func tooDeep(name string, line int) *Error {
 		Fix:  "check that this is an NGINX configuration, or close the blocks before"}
 }
 
-// matters reports whether the loader looks at a directive without a block (see
+// matters reports whether the loader uses a directive without a block (see
 // loader.simple). A name with a backslash may be any.
 func matters(name string) bool {
 	switch name {
@@ -116,8 +116,7 @@ func matters(name string) bool {
 		strings.Contains(name, `\`)
 }
 
-// staysEmpty reports whether a block says something though nothing in it
-// matters.
+// staysEmpty reports whether a block counts though nothing in it matters.
 func staysEmpty(name string) bool {
 	return name == "events" || name == "server" || name == "upstream" ||
 		strings.Contains(name, `\`)

@@ -62,9 +62,9 @@ func (s *scanner) numbered() string {
 	return strings.TrimRight(b.String(), "|")
 }
 
-// FuzzScan: what is kept of a file is kept again from what was kept, it is
-// parsed, and neither takes more than 20 µs a byte, ten
-// times what a busy machine takes.
+// FuzzScan: what is kept of a file is kept again from the result; it can be
+// parsed; and neither takes more than 20 µs a byte, ten times what a busy
+// machine takes.
 func FuzzScan(f *testing.F) {
 	for _, s := range []string{"events {}", "http { server { listen 80; } }", "a {", "}",
 		`listen "a\"b" 'c' ${d}e} f#g;` + "\r\n# h\n", "x_by_lua_block { [[ } ]] -- }\n }",

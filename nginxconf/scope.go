@@ -22,11 +22,11 @@ type scope struct {
 	passes []pass
 }
 
-// server is one server block of http, stream, mail or a module of others.
+// server is one server block of http, stream, mail or a third-party module.
 type server struct {
 	names   []string
 	listens []Listen
-	has     bool // a listen directive, be it a unix socket
+	has     bool // a listen directive, or a unix socket
 }
 
 // enter visits a block.
@@ -61,8 +61,9 @@ func (l *loader) enter(b block, d *directive, outer *scope) error {
 	return nil
 }
 
-// listening reports whether a module may have servers: all may but that of no
-// block. Modules of others (rtmp) listen as NGINX's own do.
+// listening reports whether a module may have servers: all may, but servers
+// outside of a block are no module's. Third-party modules (rtmp) listen as
+// NGINX's own do.
 func listening(module string) bool { return module != "" && module != "events" }
 
 // closeServer adds the listens of a server block when its names are known.
@@ -203,12 +204,12 @@ const (
 	resolveAllTime = 2 * resolveTime
 )
 
-// errNotAsked stands for the answer of the system, which is asked for all names
+// errNotAsked marks a name for the system, which is asked for all names
 // together.
 var errNotAsked = errors.New("not asked yet")
 
 // resolveAll asks the system for all names, many at the same time, and returns
-// what it said.
+// the answers.
 func resolveAll(names map[string][]netip.Addr) func(host string) ([]netip.Addr, error) {
 	type answer struct {
 		addrs []netip.Addr

@@ -28,8 +28,8 @@ var secrets = map[string]string{
 	"netrc":       "machine example login carol password hunter2",
 }
 
-// TestErrorsQuoteNothing: whoever may write an include can name any file. What
-// is said of it names file and line, and no word of what is in it.
+// TestErrorsQuoteNothing: a user that may write an include can name any file.
+// The error names file and line, and no word of its contents.
 func TestErrorsQuoteNothing(t *testing.T) {
 	word := regexp.MustCompile(`[A-Za-z0-9]{5,}`)
 	common := "directive terminated opening parser understand unexpected enclosed condition " +

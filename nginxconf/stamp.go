@@ -8,8 +8,8 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// stamp tells a state of a file or directory from every other: a write changes
-// the time of change, a replacement the inode.
+// stamp distinguishes the states of a file or directory: a write changes the
+// time of change, a replacement the inode.
 type stamp struct {
 	name                       string
 	dev, ino                   uint64
@@ -20,9 +20,9 @@ func stampOf(name string, st unix.Stat_t) stamp {
 	return stamp{name, st.Dev, st.Ino, st.Size, st.Ctim.Sec, st.Ctim.Nsec}
 }
 
-// Unchanged reports whether Load would read the same files now: every one that
-// it read and every directory that it listed is still what it was. A file costs
-// a few microseconds.
+// Unchanged reports whether Load would read the same files now: every file that
+// it read and every directory that it listed has the same state. A file costs a
+// few microseconds.
 func (c Config) Unchanged() bool {
 	same := make(chan bool, 1)
 	err := within(c.options.Hung, loadTime, func() { same <- c.sameFiles() })
@@ -49,10 +49,9 @@ func (c Config) sameFiles() bool {
 	})
 }
 
-// SameNames reports whether every host name still has the addresses that it
-// had, asking resolve. One that does not resolve now counts as unchanged: NGINX
-// refuses to load a configuration with such a name, and keeps the one that it
-// has.
+// SameNames reports whether every host name still has its addresses, asking
+// resolve. A name that does not resolve now counts as unchanged: NGINX refuses
+// to load a configuration with such a name, and keeps the one that it has.
 func (c Config) SameNames(resolve func(host string) ([]netip.Addr, error)) bool {
 	o := Options{Resolve: resolve}
 	for host, addrs := range c.Names {
@@ -64,8 +63,8 @@ func (c Config) SameNames(resolve func(host string) ([]netip.Addr, error)) bool 
 }
 
 // Modified returns which of the files and listed directories that Load read was
-// changed last, and when: written, replaced, renamed or given other rights.
-// What is not there counts for nothing.
+// changed last, and when: written, replaced, renamed or given other rights. It
+// ignores missing files.
 func (c Config) Modified() (name string, at time.Time) {
 	for _, s := range c.stamps {
 		if t := time.Unix(s.seconds, s.nanoseconds); s.ino != 0 && t.After(at) {

@@ -39,8 +39,8 @@ var changes = []struct {
 	}, false},
 }
 
-// TestUnchanged: whatever makes another configuration of the files is noticed,
-// and reading them is not.
+// TestUnchanged: it notices every change that makes another configuration of
+// the files, and ignores reads.
 func TestUnchanged(t *testing.T) {
 	for _, tt := range changes {
 		t.Run(tt.name, func(t *testing.T) {

@@ -45,7 +45,7 @@ func browser(t *testing.T) context.Context {
 	}
 	limited, cancel := context.WithTimeout(t.Context(), 5*time.Minute)
 	t.Cleanup(cancel)
-	// As root there is no sandbox; what is opened is ours.
+	// As root there is no sandbox; what is opened is lasthop's.
 	flags := append(chromedp.DefaultExecAllocatorOptions[:], chromedp.ExecPath(path),
 		chromedp.NoSandbox, chromedp.UserDataDir(t.TempDir()),
 		chromedp.Flag("disable-gpu", true), chromedp.Flag("disable-quic", true),
@@ -466,7 +466,7 @@ func (t tab) media(medium, scheme string) {
 	}
 }
 
-// contrast holds what is to be read to WCAG's 4.5 : 1, and lines to 3 : 1.
+// contrast compares the text with WCAG's 4.5 : 1, and lines with 3 : 1.
 func (t tab) contrast(scheme string) {
 	pairs := eval[[][4]string](t, `(() => {
 		const back = e => { for (; e; e = e.parentElement) { const c = getComputedStyle(e).backgroundColor; if (!/, 0\)$|transparent/.test(c)) return c } return "rgb(255, 255, 255)" };

@@ -19,9 +19,9 @@ var csvColumns = []string{"address", "port", "last_port", "transport", "context"
 	"before_gateway", "before_table", "before_more", "after_type", "after_interface",
 	"after_gateway", "after_table", "after_more"}
 
-// CSV writes a line of names and one for each listener. Whether the mode is
-// last-hop is there only if a listener has it, and what packets showed only if
-// somebody looked.
+// CSV writes a line of names and one for each listener. It includes last-hop
+// only if a listener has the mode, and what packets showed only if they were
+// observed.
 func (p Plan) CSV(w io.Writer) error {
 	columns, doc := slices.Clip(csvColumns), plannedWith(p.Seen)
 	lastHop := slices.ContainsFunc(p.Plan.Outcomes,
@@ -49,7 +49,7 @@ func (p Plan) CSV(w io.Writer) error {
 	})
 }
 
-// joined puts names into a cell, and how many more there are.
+// joined puts names into a cell, and the number of further ones.
 func joined(names []string, more int) string {
 	text := strings.Join(names, " ")
 	if more > 0 {
@@ -58,12 +58,12 @@ func joined(names []string, more int) string {
 	return text
 }
 
-// writeCSV writes a line of names and one for each row. Lines end with a
-// newline alone; what is absent is empty; of several names each but the last is
+// writeCSV writes a line of names and one for each row. A newline alone ends a
+// line; an absent value is empty; of several names each except the last is
 // followed by a space. No cell is a formula to a spreadsheet.
 func writeCSV[T any](w io.Writer, columns []string, rows []T, cells func(T) []string) error {
 	c := csv.NewWriter(w)
-	_ = c.Write(columns) // Error tells
+	_ = c.Write(columns) // Error reports it
 	for _, row := range rows {
 		_ = c.Write(mapped(cells(row), cell))
 	}
@@ -87,7 +87,7 @@ func numeral[T ~int | ~uint8 | ~uint16 | ~uint32](n T) string {
 }
 
 // cell escapes a name and puts an apostrophe before what would begin a formula:
-// at the beginning, and after each character that some spreadsheet may take for
+// at the beginning, and after each character that some spreadsheet may treat as
 // the end of a cell, whatever quotes there are.
 func cell(s string) string {
 	s = Escape(s)

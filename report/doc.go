@@ -1,21 +1,21 @@
-// Package report writes results to stdout: what would be done, what was done,
+// Package report writes results to stdout: what lasthop would do, what it did,
 // what is there.
 //
 // Each result (Plan, Apply, Check, Clear, Migration …) is a struct of values
-// from routing. Text is for people: it fits 80 columns where the names allow
-// it, summarises long lists and ends with what to do next. JSON is the same
-// struct for machines: one document with version and kind, arrays never null,
-// absent values omitted, a fixed order. Script is a shell script, Networkd is
-// files for systemd-networkd and NMCLI a script for NetworkManager, for hosts
-// without lasthop. Of a Plan and of a Migration there are also HTML (one page
-// for those who approve it, with a drawing), Markdown (the text for a ticket)
-// and CSV (a line for each listener or virtual server). Since says what has
-// changed since an earlier JSON.
+// from routing. Text is for people: it fits 80 columns if the names allow it,
+// summarises long lists and ends with what to do next. JSON is the same struct
+// for machines: one document with version and kind, arrays never null, absent
+// values omitted, a fixed order. Script is a shell script, and Networkd is
+// files for systemd-networkd, for hosts without lasthop. A Plan and a Migration
+// also have HTML (one page for those who approve it, with a drawing), Markdown
+// (the text for a ticket) and CSV (a line for each listener or virtual server).
+// Since lists what has changed since an earlier JSON.
 //
-// Names come from configuration files and from the kernel and are not trusted:
-// every character that a terminal could take for a command, and every mark that
-// changes the direction of writing, is escaped in whatever people read; then
-// each format quotes what it gives a meaning to. Nothing here reads or decides.
+// Names come from configuration files and from the kernel and are not trusted.
+// In whatever people read, lasthop escapes every character that a terminal
+// could treat as a command, and every mark that changes the direction of
+// writing. Then each format quotes the characters that are special in it. This
+// package reads and decides nothing.
 package report
 
 import (
@@ -56,13 +56,13 @@ type Plan struct {
 	Now []routing.Way
 }
 
-// Proof is what a kernel says to a plan.
+// Proof is a kernel's answer to a plan.
 type Proof struct {
 	routing.Proof
 	Unproved string // why it could not be asked; "" if it was
 }
 
-// Differs says whether the kernel differs from the plan.
+// Differs reports whether the kernel differs from the plan.
 func (p *Proof) Differs() bool { return p != nil && len(p.Differences) > 0 }
 
 // Apply is the result of `lasthop apply`.
@@ -70,9 +70,9 @@ type Apply struct {
 	Plan
 	Done   []routing.Op // the writes that were made
 	Writes int          // messages sent to the kernel that change something
-	Undo   string       // the command that takes them back; "" where nothing was written
-	Checks []Checked    // what the kernel says about each path that has an address here
-	Quiet  bool         // one line of text, and none where nothing was to be done
+	Undo   string       // the command that undoes them; "" if nothing was written
+	Checks []Checked    // the kernel's answer about each path that has an address here
+	Quiet  bool         // one line of text, and none if nothing was to do
 }
 
 // Check is the result of `lasthop check`.
@@ -82,14 +82,13 @@ type Check struct {
 	Diff    routing.Diff // what is missing for the plan
 	Digest  string
 	Checks  []Checked
-	Mend    string        // the command line that makes it so
+	Mend    string        // the command line that corrects it
 	Offline bool          // answered from a capture, not by a kernel
 	Quiet   bool          // one line
-	Seen    *routing.Seen // what packets showed; nil if nobody looked
+	Seen    *routing.Seen // what packets showed; nil if they were not observed
 }
 
-// Contradictions are the findings about packets that something has to be done
-// about.
+// Contradictions are the findings about packets that require an action.
 func (c Check) Contradictions() (list []routing.Finding) {
 	if c.Seen == nil {
 		return nil
@@ -103,7 +102,7 @@ func (c Check) Contradictions() (list []routing.Finding) {
 	return list
 }
 
-// Wanted reports whether everything is as it is wanted.
+// Wanted reports whether everything is as wanted.
 func (c Check) Wanted() bool {
 	return c.Bad() == 0 && c.Missing() == 0 && len(c.Contradictions()) == 0 &&
 		!c.Plan.FellBack()
@@ -113,22 +112,21 @@ func (c Check) Wanted() bool {
 type Checked struct {
 	routing.Outcome
 	Now      routing.Way
-	Want     string // the way wanted, in words; "" where none is known
+	Want     string // the way wanted, in words; "" if none is known
 	Verdict  Verdict
 	Question routing.Query
-	// where clients behind the gateways are answered right: others whose
-	// replies leave another way than they are to
+	// if clients behind the gateways are answered right: other clients
+	// whose replies leave the wrong way
 	Wrong []WrongClient
 }
 
-// WrongClient stands for a class of clients whose replies do not leave as they
-// are to.
+// WrongClient stands for a class of clients whose replies leave the wrong way.
 type WrongClient struct {
 	routing.Client
 	Now, Want routing.Way
 }
 
-// Verdict is what Check says of one listener.
+// Verdict is Check's result for one listener.
 type Verdict string
 
 const (
@@ -136,7 +134,7 @@ const (
 	Asymmetric Verdict = "asymmetric" // they leave another way, or none
 	NoGateway  Verdict = "local"      // no gateway is involved
 	NotAsked   Verdict = "off"        // switched off or isolated
-	NotKnown   Verdict = "unresolved" // nobody knows the way in
+	NotKnown   Verdict = "unresolved" // the way in is unknown
 	NotHere    Verdict = "armed"      // the address is not here; its way is ready
 	// the address is not here, and its replies would leave another way
 	NotHereWrong Verdict = "not-armed"
@@ -184,7 +182,7 @@ type Result interface {
 	JSON(io.Writer) error
 }
 
-// Page is a result that is written in more formats.
+// Page is a result with more formats.
 type Page interface {
 	Result
 	HTML(io.Writer) error

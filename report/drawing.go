@@ -12,11 +12,11 @@ import (
 
 // drawing is one SVG: clients on the left, then gateways, interfaces and the
 // addresses that NGINX listens on. A path has a lane from left to right.
-// Requests come in along it, and so do replies from now on; those of today may
-// leave by another lane.
+// Requests come in along it, and with the plan replies leave along it; today's
+// replies may leave by another lane.
 type drawing struct {
 	ID              int
-	Desc            []string // what is drawn, in words
+	Desc            []string // the drawing in words
 	Width, Height   int
 	Clients         box
 	Gateways, Links []box
@@ -43,11 +43,11 @@ const (
 	laneHeight = 66
 	laneGap    = 12
 	slotHeight = 7
-	maxLanes   = 10 // paths in one drawing: what a page holds
+	maxLanes   = 10 // paths in one drawing: as many as fit on a page
 	maxFlows   = 3  // ways of one path's replies that are drawn
 )
 
-// box is a rectangle with lines of text; Full is said where a line is
+// box is a rectangle with lines of text; Full is the whole text if a line is
 // shortened.
 type box struct {
 	X, Y, Width, Height int
@@ -67,9 +67,9 @@ type drawnPath struct {
 	Addrs                box
 }
 
-// stroke is one line: Class is request, before or after, with "wrong" where a
-// reply does not take the way of its request, and with "unknown" where nobody
-// knows that way.
+// stroke is one line. Class is request, before or after; with "wrong" if a
+// reply does not take the way of its request, and with "unknown" if that way is
+// unknown.
 type stroke struct{ Class, D string }
 
 // Marker is what the line ends in: an arrow, or a cross for what is wrong.
@@ -84,7 +84,7 @@ func (s stroke) Marker() string {
 	return "arrow-" + kind
 }
 
-// legend says what the kinds of lines mean that are drawn.
+// legend explains the kinds of lines in the drawing.
 func legend(all []drawing) []legendEntry {
 	there := map[string]bool{}
 	for _, d := range all {
@@ -119,8 +119,8 @@ type lane struct {
 	slots  int // replies drawn on it so far
 }
 
-// drawings draws all paths that have listeners, and the unresolved ones; of
-// many, so many to a drawing that each fits on a page.
+// drawings draws all paths that have listeners, and the unresolved ones; if
+// there are many, so many to a drawing that each fits on a page.
 func drawings(all []bundle) []drawing {
 	all = slices.DeleteFunc(slices.Clone(all), func(b bundle) bool {
 		return len(b.listeners) == 0
@@ -163,8 +163,8 @@ func draw(id int, part []bundle) drawing {
 
 func limited(flows []flow) []flow { return flows[:min(len(flows), maxFlows)] }
 
-// lane returns the lane by which replies leave that take the way. Where there
-// is none it adds one, below the others of its interface.
+// lane returns the lane of replies that leave by the way. If there is none it
+// adds one, below the other lanes of its interface.
 func (d *drawing) lane(w routing.Way, f routing.Family) *lane {
 	at := len(d.lanes)
 	for i, l := range d.lanes {
@@ -256,8 +256,8 @@ func (d *drawing) boxes() {
 	}
 }
 
-// ends names the interface and the gateway of a lane, and where the gateway is
-// known from.
+// ends names the interface and the gateway of a lane, and the source of the
+// gateway.
 func (l *lane) ends() (link, gateway, source string) {
 	switch {
 	case l.bundle != nil:
@@ -271,7 +271,7 @@ func (l *lane) ends() (link, gateway, source string) {
 	return l.way.Link, text(l.way.Via), ""
 }
 
-// fate says how many listeners there are, and what of them needs attention.
+// fate returns how many listeners there are, and which of them need attention.
 func (b bundle) fate() string {
 	s, by := count(len(b.listeners), "listener"), byStatus(b.listeners)
 	for _, status := range []routing.Status{routing.Unresolved, routing.Armed} {
@@ -301,7 +301,7 @@ func (b bundle) does() string {
 	return fmt.Sprintf("table %d", b.path.Table)
 }
 
-// describe says in one sentence what is drawn of a bundle.
+// describe describes in one sentence the drawing of a bundle.
 func describe(b bundle) string {
 	name := cmp.Or(b.link, "no interface")
 	if b.path != nil {

@@ -41,7 +41,7 @@ func escape(s string, name bool) string {
 	return b.String()
 }
 
-// safe says whether a terminal shows the character and does nothing else.
+// safe reports whether a terminal shows the character and does nothing else.
 // Format characters (Cf) hold the bidi marks.
 func safe(r rune) bool { return r == ' ' || unicode.IsGraphic(r) && !unicode.IsSpace(r) }
 

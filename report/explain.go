@@ -26,7 +26,7 @@ type Explain struct {
 	Listeners []routing.Outcome // on the address, and on the port if one was named
 	Others    int               // listeners on its other ports
 	Explained []Explained
-	NoPlan    string            // why what apply would do is not known; "" if it is
+	NoPlan    string            // why the result of apply is unknown; "" if it is known
 	NotAsked  string            // why the kernel was not asked; "" if it was
 	Seen      []routing.SeenWay // that packets took, as evidence says
 	Commands
@@ -42,12 +42,12 @@ type Commands struct {
 type Explained struct {
 	routing.Explanation
 	NowNeighs, AfterNeighs []routing.Neigh
-	// its answers, one for each client; none where it was not asked
+	// its answers, one for each client; none if it was not asked
 	Kernel []routing.Way
 }
 
-// Disagree counts the clients for which the kernel gives another answer than
-// the explanation.
+// Disagree counts the clients for which the kernel's answer differs from the
+// explanation.
 func (e Explain) Disagree() (n int) {
 	for _, x := range e.Explained {
 		for _, w := range x.Kernel {
@@ -85,7 +85,7 @@ func (e Explain) Text(w io.Writer, s Style) error {
 	return t.writeTo(w)
 }
 
-// subject says what the address is.
+// subject describes the address.
 func (t *page) subject(e Explain) {
 	where := "is on no interface, and in no uplink's prefix"
 	switch {
@@ -126,8 +126,8 @@ func (t *page) subject(e Explain) {
 	t.table(rows)
 }
 
-// explained writes one group of clients: who, where their replies leave, and
-// why.
+// explained writes one group of clients: which clients, where their replies
+// leave, and why.
 func (t *page) explained(x Explained, noPlan bool, seen map[string]bool) {
 	t.heading("%s: %s", Escape(classesOf(x.Clients)), Escape(nowAndAfter(x.Explanation)))
 	for i, c := range x.Clients {
@@ -179,9 +179,8 @@ func nowAndAfter(x routing.Explanation) string {
 	return x.Now.Way.String() + " -> " + x.After.Way.String()
 }
 
-// trace writes a line for each rule tried: its priority, the rule, and what
-// came of it. Rules that did not match are written once; seen holds those that
-// were.
+// trace writes a line for each rule tried: its priority, the rule, and its
+// result. Rules that did not match are written once; seen holds them.
 func (t *page) trace(x routing.Trace, neighs []routing.Neigh, seen map[string]bool) {
 	rows := steps(x, seen)
 	const most = 40 // columns of a rule that others are aligned with
@@ -224,7 +223,7 @@ func (t *page) step(r row, width int) {
 	t.wrap(indent+"  ", t.paint(r.color, effect))
 }
 
-// steps are the rules tried, and the end where none answered.
+// steps are the rules tried, and the end if none answered.
 func steps(x routing.Trace, seen map[string]bool) []row {
 	var rows []row
 	for i := 0; i < len(x.Steps); {
@@ -244,8 +243,8 @@ func steps(x routing.Trace, seen map[string]bool) []row {
 	return rows
 }
 
-// unmatched are rules in a row that did not match. Those that were written
-// before are counted, and so are very many.
+// unmatched are rules in a row that did not match. Rules that were written
+// before are only counted, and so are very many.
 func unmatched(run []routing.Step, q routing.Query, seen map[string]bool) []row {
 	again := 0
 	for _, s := range run {

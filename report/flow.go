@@ -20,19 +20,19 @@ type Flows struct {
 	More   int // that are left out
 }
 
-// Flow is one entry of a map, or with Local what is without.
+// Flow is one entry of a map, or with Local the answer without an entry.
 type Flow struct {
 	Map       string            // "connections", "handshakes", "datagrams"; "": no entry
 	Transport routing.Transport // "" without an entry
 	// of an echo the remote port is its identifier, and the local one 0
 	Remote, Local netip.AddrPort
 	Hop           Hop
-	// another entry answers all but a SYN-ACK
+	// another entry answers all except a SYN-ACK
 	Opening bool
 	Way     routing.Way // the kernel's route for the reply
 }
 
-// Answer says what a reply goes by.
+// Answer is what directs a reply.
 type Answer string
 
 const (
@@ -41,7 +41,7 @@ const (
 	ByRoute   Answer = "route"
 )
 
-// Answer returns what the flow's replies go by: the programs answer only where
+// Answer returns what directs the flow's replies: the programs answer only if
 // the kernel's route has one.
 func (f Flow) Answer() Answer {
 	switch {
@@ -53,7 +53,7 @@ func (f Flow) Answer() Answer {
 	return ByHop
 }
 
-// fate says it in words.
+// fate describes it in words.
 func (f Flow) fate() (words, color string) {
 	route := f.Way
 	route.LastHop = false

@@ -83,7 +83,7 @@ func bigPlan(t testing.TB) Plan {
 		// armed: in eth0's prefix, not here
 		list.add(fmt.Sprintf("10.0.2.%d", i+100), 443)
 		list.add(fmt.Sprintf("2001:db8:2::a:%x", i+16), 443)
-		list.add(fmt.Sprintf("203.0.113.%d", i+1), 443) // nobody's
+		list.add(fmt.Sprintf("203.0.113.%d", i+1), 443) // no package's
 	}
 	list.add("10.0.16.5", 443) // eth4 has no gateway
 	list.add("127.0.0.1", 8080)
@@ -179,8 +179,8 @@ func written(t testing.TB, format string, p Plan) string {
 }
 
 // TestHostileNames: no format lets a name act on a terminal, a browser, a
-// spreadsheet or a ticket. What a browser makes of the page is TestHostilePage,
-// and what a shell makes of the script TestScriptQuotes.
+// spreadsheet or a ticket. TestHostilePage asks a browser about the page, and
+// TestScriptQuotes a shell about the script.
 func TestHostileNames(t *testing.T) {
 	p := hostilePlan(t)
 	for name := range formats() {
@@ -282,8 +282,8 @@ func TestMarkdown(t *testing.T) {
 	}
 }
 
-// TestMoves: what people read names the clients nearby whose replies move, and
-// nothing of the kind where none do.
+// TestMoves: texts for people name the clients nearby whose replies move, and
+// have no such list if none move.
 func TestMoves(t *testing.T) {
 	p := makePlan(t, listener("10.0.1.100", 80))
 	for format, want := range map[string]string{
@@ -336,8 +336,8 @@ func TestProofFormats(t *testing.T) {
 	}
 }
 
-// TestMarkdownHostile takes out code spans and blocks: what is left is ours,
-// and every row has the cells of its table.
+// TestMarkdownHostile removes code spans and blocks: the remaining text is
+// lasthop's, and every row has the cells of its table.
 func TestMarkdownHostile(t *testing.T) {
 	out := written(t, "markdown", hostilePlan(t))
 	span := regexp.MustCompile("``+ [^\n]*? ``+|`[^`\n]*`") // of commands, of names

@@ -58,7 +58,7 @@ type tile struct{ Number, Label, Tone string }
 type planPage struct {
 	frame
 	Listeners   []listenerRow // by address and port
-	Looked      bool          // at packets
+	Looked      bool          // from packets
 	Paths       []pathRow
 	Moves       []routing.Move // of clients nearby
 	Proof       *Proof
@@ -75,14 +75,14 @@ type listenerRow struct {
 	Ways       []string // before and after
 }
 
-// names are a few names to show, and the rest for those who want them.
+// names are a few names to show, and the further ones behind a click.
 type names struct {
 	First string
 	More  []string
 	Left  int // not even there
 }
 
-// Rest says how many names are not shown at once.
+// Rest describes how many names are hidden.
 func (n names) Rest() string { return number(len(n.More) + n.Left) }
 
 // pathRow is one row of the table of paths. Source is "" if the gateway is not
@@ -98,8 +98,8 @@ type severityGroup struct {
 	Findings        []routing.Finding
 }
 
-// HTML writes the plan as one self-contained page: no other file, no script
-// from elsewhere, and none is needed to read it.
+// HTML writes the plan as one self-contained page: it needs no other file and
+// no script from elsewhere.
 func (p Plan) HTML(w io.Writer) error {
 	all := bundles(p.Plan)
 	sight, near := sightings(p.Seen), movesOf(p.Plan)
@@ -133,7 +133,7 @@ func (p Plan) frame(all []bundle) frame {
 	return f
 }
 
-// newTile has the tone if there is something to count.
+// newTile has the tone if the count is not 0.
 func newTile(n int, label, tone string) tile {
 	if n == 0 {
 		tone = ""
@@ -177,8 +177,7 @@ func (frame) write(w io.Writer, file string, data any) error {
 	return err
 }
 
-// statusTiles counts the statuses that there are, and the unresolved ones in
-// any case.
+// statusTiles counts the statuses that occur, and always the unresolved ones.
 func statusTiles(outcomes []routing.Outcome) []tile {
 	n := byStatus(outcomes)
 	tone := map[routing.Status]string{routing.Ready: "good", routing.Armed: "good",
@@ -193,7 +192,7 @@ func statusTiles(outcomes []routing.Outcome) []tile {
 	return out
 }
 
-// undrawn says what the drawing leaves out.
+// undrawn lists what the drawing leaves out.
 func undrawn(outcomes []routing.Outcome) string {
 	n := byStatus(outcomes)
 	left := n[routing.LocalOnly] + n[routing.Off]

@@ -112,7 +112,7 @@ type checkedDoc struct {
 	Client  string  `json:"client,omitempty"`
 	Now     *wayDoc `json:"now,omitempty"`
 	Want    string  `json:"want,omitempty"`
-	// clients of other classes, answered another way than they are to be
+	// clients of other classes that are answered wrongly
 	Wrong []wrongDoc `json:"wrong,omitempty"`
 }
 
@@ -128,7 +128,7 @@ type wayDoc struct {
 	Gateway   string `json:"gateway,omitempty"`
 	Table     uint32 `json:"table,omitempty"`
 	More      string `json:"more,omitempty"` // further next hops
-	// to the router that the connection came from, where that is known
+	// to the router that the connection came from, if that is known
 	LastHop bool `json:"last_hop,omitempty"`
 }
 
@@ -234,7 +234,7 @@ func (c Check) summary() map[string]int {
 
 func encode(w io.Writer, doc any) error { return encoder(w, "").Encode(doc) }
 
-// encoder writes documents, each in one piece. All lines but the first begin
+// encoder writes documents, each in one piece. All lines except the first begin
 // with prefix.
 func encoder(w io.Writer, prefix string) *json.Encoder {
 	e := json.NewEncoder(visible{w})
@@ -270,7 +270,7 @@ func encodeRows[T any](w io.Writer, doc any, key string, rows iter.Seq[T]) error
 	return out.Flush()
 }
 
-// visible writes each document as visibly returns it.
+// visible writes each document after visibly.
 type visible struct{ w io.Writer }
 
 func (v visible) Write(doc []byte) (int, error) {
@@ -278,9 +278,9 @@ func (v visible) Write(doc []byte) (int, error) {
 	return len(doc), err
 }
 
-// visibly writes characters as JSON's escapes that a terminal or an editor
-// might not show, or show elsewhere than they are. In a document they can be in
-// strings only, and mean the same.
+// visibly replaces characters that a terminal or an editor might not show, or
+// show at another place, with JSON's escapes. In a document they occur only in
+// strings, and mean the same.
 func visibly(doc []byte) []byte {
 	if !slices.ContainsFunc(doc, func(c byte) bool { return c >= 0x7f }) {
 		return doc
@@ -395,7 +395,8 @@ func changeDocOf(o routing.Op) changeDoc {
 	return d
 }
 
-// text is a valid address or prefix as it is written; "" for none.
+// text returns a valid address or prefix as it is written; "" for an invalid
+// one.
 func text(a interface {
 	IsValid() bool
 	String() string
@@ -406,7 +407,7 @@ func text(a interface {
 	return a.String()
 }
 
-// list is the same list, but never null.
+// list returns the same list, but never null.
 func list[T any](l []T) []T {
 	if l == nil {
 		return []T{}

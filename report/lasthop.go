@@ -11,7 +11,7 @@ import (
 // LastHop is what the programs of the mode last-hop do: of a Status.
 type LastHop struct {
 	Time   time.Time // when the daemon looked
-	Hops   []Hop     // dead ones first, then by when they were noted last
+	Hops   []Hop     // dead ones first, then by the last note
 	More   int       // hops that are left out
 	Links  []LinkHops
 	Fill   []Fill // of each map of flows
@@ -22,19 +22,19 @@ type LastHop struct {
 type Hop struct {
 	Link  string // "" for a link that is gone
 	MAC   string
-	Ours  string       // our MAC that its frames were sent to
+	Ours  string       // the MAC of this host that its frames were sent to
 	Addrs []netip.Addr // of the neighbour table
-	// a next hop of a path, or a router by its own word (IPv6)
+	// a next hop of a path, or a router that announces itself (IPv6)
 	Router bool
 	State  HopState
 	// the MAC of the hop of the link that answers in place of a dead one;
 	// "": the route answers
 	StandIn string
-	Noted   time.Time // when a connection began by it last, or moved to it
-	Flows   *HopFlows // nil where they were not counted
+	Noted   time.Time // when a connection last began by it, or moved to it
+	Flows   *HopFlows // nil if they were not counted
 }
 
-// HopState says whether a hop is there.
+// HopState is the state of a hop.
 type HopState string
 
 const (
@@ -99,7 +99,7 @@ func (h Hop) String() string {
 
 func (h Hop) addrs() string { return some(mapped(h.Addrs, netip.Addr.String), 2) }
 
-// health says in words how a hop is at a time.
+// health describes the state of a hop at a time.
 func (h Hop) health(now time.Time) string {
 	ago := max(0, now.Sub(h.Noted)).Round(time.Second)
 	switch {

@@ -115,7 +115,8 @@ func (p Plan) groups() groups {
 	return g
 }
 
-// louder is the color of a row, of which the way and the packets have one each.
+// louder returns the color of a row: the more urgent of the color of the way
+// and that of the packets.
 func louder(way, packets string) string {
 	if way == red {
 		return way
@@ -133,7 +134,7 @@ func statusColor(o routing.Outcome) string {
 	return ""
 }
 
-// routed reports whether a path of ours is for the replies, installed or not.
+// routed reports whether lasthop has a path for the replies, installed or not.
 func routed(o routing.Outcome) bool {
 	return o.Status == routing.Ready || o.Status == routing.Armed
 }

@@ -14,9 +14,9 @@ type markdown struct {
 	plain *regexp.Regexp
 }
 
-// plainText is prose that no Markdown takes for more: words with underscores
-// inside, arrows, and marks of a sentence. No @, #, www. or ://, which become
-// links and calls to people.
+// plainText is prose without special meaning in any Markdown: words with
+// underscores inside, arrows, and punctuation. It has no @, #, www. or ://,
+// which become links and mentions.
 const plainText = `^(?:->|[\pL\pN]+(?:_[\pL\pN]+)*|[ ,.;:/()%='"+-])*$`
 
 // Markdown writes the plan for a change ticket: as short as the text, every
@@ -49,8 +49,8 @@ func (p Plan) Markdown(w io.Writer) error {
 	return m.writeTo(w)
 }
 
-// code puts a name into a code span, where only backticks and, in a row, pipes
-// mean something.
+// code puts a name into a code span, in which only backticks and, in a row,
+// pipes are special.
 func (m *markdown) code(name string) string {
 	if name == "" {
 		return "-"
@@ -58,8 +58,8 @@ func (m *markdown) code(name string) string {
 	return "`" + strings.ReplaceAll(Escape(name), "`", `\x60`) + "`"
 }
 
-// command puts a command into a code span as it is, between more backticks than
-// it has in a row.
+// command puts a command unchanged into a code span, between more backticks
+// than it has in a row.
 func (m *markdown) command(line string) string {
 	line = oneLine(line)
 	fence := "`"
@@ -79,7 +79,7 @@ func (m *markdown) table(heads ...string) {
 	m.printf("%s|\n", strings.Repeat("|---", len(heads)))
 }
 
-// row writes one row of a table, in which a pipe wants a backslash, in code
+// row writes one row of a table, in which a pipe needs a backslash, in code
 // too.
 func (m *markdown) row(cells ...string) {
 	for _, c := range cells {
@@ -88,7 +88,7 @@ func (m *markdown) row(cells ...string) {
 	m.printf("|\n")
 }
 
-// prose leaves a sentence as it is, or makes it a code span where it could be
+// prose leaves a sentence unchanged, or makes it a code span if it could be
 // more than words.
 func (m *markdown) prose(s string) string {
 	if m.plain.MatchString(s) && !strings.Contains(s, "://") &&

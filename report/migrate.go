@@ -53,8 +53,7 @@ func statusRank(status string) int {
 		func(s migrationStatus) bool { return s.status == status })
 }
 
-// virtualServers yields the rows of each virtual server, which follow each
-// other.
+// virtualServers yields the rows of each virtual server; they are consecutive.
 func (m Migration) virtualServers() iter.Seq[[]migrate.Row] {
 	return func(yield func([]migrate.Row) bool) {
 		for rest := m.Rows; len(rest) > 0; {
@@ -93,7 +92,7 @@ func (m Migration) tally() (byStatus map[string]int, total, lastHop int) {
 	return byStatus, total, lastHop
 }
 
-// verdict says in a few sentences what the migration comes to.
+// verdict summarises the migration in a few sentences.
 func (m Migration) verdict() string {
 	byStatus, total, lastHop := m.tally()
 	var parts []string
@@ -119,8 +118,8 @@ func (m Migration) verdict() string {
 	return text
 }
 
-// lost returns the clients that lose by what a person decided, with the number
-// of virtual servers that were theirs.
+// lost returns the clients that lose by the user's decisions, with the number
+// of their virtual servers.
 func (m Migration) lost() []string {
 	var clients []string
 	virtuals := map[string]map[string]bool{}
@@ -139,7 +138,8 @@ func (m Migration) lost() []string {
 	})
 }
 
-// decided counts the virtual servers that are ready since a person decided.
+// decided counts the virtual servers that are ready because of the user's
+// decision.
 func (m Migration) decided() (n int) {
 	for rows := range m.virtualServers() {
 		if !slices.ContainsFunc(rows, migrate.Row.Blocked) && slices.ContainsFunc(rows,
@@ -160,7 +160,7 @@ func (m Migration) leftOut() (n int) {
 	return n
 }
 
-// blocks counts virtual servers by what is missing first.
+// blocks counts virtual servers by the first thing that is missing.
 func (m Migration) blocks() []string {
 	type key struct{ virtual, origin, reason string }
 	seen, n := map[key]bool{}, map[string]int{}
@@ -300,7 +300,7 @@ var virtualLists = []virtualList{
 		true},
 }
 
-// listOf is the place in virtualLists of a row.
+// listOf returns the index in virtualLists of a row.
 func listOf(r *migrate.Row) int {
 	part := r.LeftOut() || r.Status == migrate.Ready && r.Decided != ""
 	return slices.IndexFunc(virtualLists, func(l virtualList) bool {
@@ -355,7 +355,7 @@ func served(rows []migrate.Row) (lists [][]*migrate.Row) {
 	return lists
 }
 
-// fates says what becomes of the replies of the first row, and of others by
+// fates describes the replies of the first row, and those of other rows by
 // their VLANs.
 func fates(of []*migrate.Row) string {
 	text := rowFate(*of[0])
@@ -390,7 +390,7 @@ func ingress(r migrate.Row) string {
 	return short(r.VLAN) + " = " + Escape(r.Interface)
 }
 
-// rowFate says what becomes of replies, or what is missing to say it.
+// rowFate describes the replies, or what is missing to know them.
 func rowFate(r migrate.Row) string { return Escape(plainFate(r)) }
 
 func plainFate(r migrate.Row) string {
@@ -403,7 +403,7 @@ func plainFate(r migrate.Row) string {
 	return strings.Join(append([]string{r.Reason}, r.Also...), ", ")
 }
 
-// decision says what made a row ready that a person decided.
+// decision describes the user's decision that made a row ready.
 func decision(r migrate.Row) string {
 	switch {
 	case r.Decided == "":
@@ -441,7 +441,7 @@ func phaseTitle(phase string) string {
 		"roll-back": "Roll-back"}[phase]
 }
 
-// stepName is a step's title, with where it is to be done.
+// stepName returns a step's title, with the place where to do it.
 func stepName(s migrate.Step) string {
 	where := map[string]string{"nginx.conf": "In nginx.conf",
 		"lasthop.yaml": "In /etc/lasthop/lasthop.yaml", "host": "On this host",

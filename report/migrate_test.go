@@ -113,8 +113,8 @@ func TestMigrationText(t *testing.T) {
 	}
 }
 
-// TestMigrationDecided: each format says in its first lines who is not answered
-// by a decision, and the row says what was decided.
+// TestMigrationDecided: the first lines of each format say which clients are
+// not answered because of a decision, and the row says what was decided.
 func TestMigrationDecided(t *testing.T) {
 	const lost, only = "clients that come in by VLAN /Common/dmz",
 		"only if no client comes in by VLAN /Common/dmz"

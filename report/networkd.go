@@ -15,8 +15,7 @@ import (
 	"lasthop/routing"
 )
 
-// networkdHead tells how the files get to their places, and what differs from
-// `apply`.
+// networkdHead says how to install the files, and what differs from `apply`.
 const networkdHead = `# Return routes for NGINX on %s, as lasthop %s planned them at %s,
 # as drop-ins of systemd-networkd 250 or newer, for a host that lasthop itself does not run on.
 # Plan: %s
@@ -39,7 +38,7 @@ const networkdHead = `# Return routes for NGINX on %s, as lasthop %s planned the
 // Networkd writes the wanted state as drop-ins for systemd-networkd, one for
 // each link; files are the .network files that the links have, see
 // host.NetworkFiles. Names that such a file cannot hold are an error: networkd
-// would read them as something else. The mode last-hop is one, too.
+// would read them as something else. The mode last-hop is an error, too.
 func Networkd(w io.Writer, p Plan, files map[string]string) error {
 	if len(p.Plan.State.Filters) > 0 {
 		return noPrograms("systemd-networkd")
@@ -65,8 +64,8 @@ func Networkd(w io.Writer, p Plan, files map[string]string) error {
 	return b.writeTo(w)
 }
 
-// dropIn returns the name of a link's .network file, and a remark where it
-// cannot be known.
+// dropIn returns the name of a link's .network file, and a remark if the name
+// is unknown.
 func dropIn(link string, files map[string]string) (name, remark string) {
 	name = path.Base(files[link])
 	var others []string
@@ -129,9 +128,9 @@ func (n *networkd) state(s routing.State) {
 	}
 }
 
-// section writes a section of pairs of a key and its value; one without value
-// is left out. A number 0 has none: networkd takes a setting for 0 that is not
-// there.
+// section writes a section of pairs of a key and its value; it leaves out a key
+// without value. A number 0 has no value: networkd treats a missing setting as
+// 0.
 func (n *networkd) section(link, name string, settings ...string) {
 	n.check(link)
 	b := n.parts[link]
@@ -147,8 +146,8 @@ func (n *networkd) section(link, name string, settings ...string) {
 	}
 }
 
-// check refuses names of links that mean something else in a file: a line's
-// end, a specifier, a continued line. networkd refuses most of them too
+// check refuses names of links with a special meaning in a file: the end of a
+// line, a specifier, a continued line. networkd refuses most of them too
 // (ifname_valid_full).
 func (n *networkd) check(link string) {
 	if !plain(link) {
@@ -164,7 +163,7 @@ func plain(s string) bool {
 }
 
 // rule writes a rule into the file of its path's link. The family is that of
-// From. A mark 0 of some bits is an error: networkd would take it for any.
+// From. A mark 0 of some bits is an error: networkd would treat it as any mark.
 func (n *networkd) rule(r routing.Rule) {
 	for _, link := range []string{r.IIF, r.OIF} {
 		if link != "" {
@@ -227,8 +226,8 @@ func orNone(n int) string {
 }
 
 // route writes a route into the file of its first next hop's link. Several next
-// hops are objects of their own: a multipath route of networkd cannot say that
-// a gateway is on-link.
+// hops become objects of their own: networkd's multipath route has no way to
+// express that a gateway is on-link.
 func (n *networkd) route(r routing.Route) {
 	link, gateway, onlink, group := n.linkOf[r.Table], "", "", 0
 	if len(r.Hops) > 0 {
@@ -263,9 +262,9 @@ var metricSettings = map[string]string{"hoplimit": "HopLimit",
 	"quickack": "QuickAck", "fastopen_no_cookie": "FastOpenNoCookie",
 	"congctl": "TCPCongestionControlAlgorithm", "rto_min": "TCPRetransmissionTimeoutSec"}
 
-// metrics are the settings for metrics that are not modelled. One that networkd
-// has no word for is an error, and so is a lock, but for that of rto_min, which
-// it sets itself.
+// metrics are the settings for metrics that are not modelled. A metric that
+// networkd has no word for is an error, and so is a lock except for that of
+// rto_min, which networkd sets itself.
 func (n *networkd) metrics(r routing.Route) (settings []string) {
 	all, _ := routing.SplitMetrics(r.Opaque)
 	for _, metric := range all {
@@ -281,8 +280,8 @@ func (n *networkd) metrics(r routing.Route) (settings []string) {
 	return settings
 }
 
-// hopSettings says of every gateway whether it is on-link: where a file holds
-// no address, networkd takes it that it is.
+// hopSettings writes for every gateway whether it is on-link: if a file holds
+// no address, networkd assumes that it is.
 func hopSettings(h routing.Hop) (gateway, onlink string) {
 	switch {
 	case !h.Via.IsValid():

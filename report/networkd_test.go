@@ -97,7 +97,8 @@ func TestNetworkdFileNames(t *testing.T) {
 	}
 }
 
-// TestNetworkdRefuses: what a file cannot say is an error, all of it at once.
+// TestNetworkdRefuses: what a file cannot express is an error, and one error
+// names all of it.
 func TestNetworkdRefuses(t *testing.T) {
 	p := makePlan(t, listener("10.0.1.100", 80))
 	p.Plan.State.Groups = []routing.LinkGroup{{Link: "a\nb", Group: 76},

@@ -15,7 +15,7 @@ type Observe struct {
 	routing.Seen
 }
 
-// observeWidth is how wide the table of ways may be: each is one line.
+// observeWidth is the maximal width of the table of ways: each is one line.
 const observeWidth = 132
 
 // Text writes what was seen, a line for each way, and what to do about it.
@@ -31,7 +31,7 @@ func (o Observe) Text(w io.Writer, s Style) error {
 	return t.writeTo(w)
 }
 
-// sentence says how much was seen.
+// sentence returns how much was seen.
 func (o Observe) sentence() string {
 	connections := 0
 	for _, l := range o.Listeners {
@@ -51,7 +51,7 @@ func (o Observe) sentence() string {
 		count(connections, "connection"), count(o.Clients, "client"), looked, lost)
 }
 
-// seconds is a time for people: 30, 0.3.
+// seconds returns a time for people: 30, 0.3.
 func seconds(s float64) string {
 	return strconv.FormatFloat(math.Round(s*10)/10, 'f', -1, 64)
 }
@@ -88,7 +88,7 @@ func seenRow(l routing.SeenListener, w routing.SeenWay, width int) row {
 		Escape(leftBy(w)), fmt.Sprintf("%*d", width, w.Count.Seen), words)
 }
 
-// leftBy says where replies left.
+// leftBy returns where replies left.
 func leftBy(w routing.SeenWay) string {
 	switch {
 	case w.Out.Asked.IsValid():
@@ -103,8 +103,9 @@ func leftBy(w routing.SeenWay) string {
 	return w.Out.Name()
 }
 
-// sightings returns what tells in words what packets showed of a listener, as
-// loud as that is grave: "" if nobody looked, "no packets" if there were none.
+// sightings returns a function that describes what packets showed of a
+// listener, with a color by its gravity: "" if they were not observed, "no
+// packets" if there were none.
 func sightings(s *routing.Seen) func(routing.Outcome) (color, words string) {
 	find := s.Finder()
 	return func(o routing.Outcome) (color, words string) {
@@ -119,13 +120,13 @@ func sightings(s *routing.Seen) func(routing.Outcome) (color, words string) {
 	}
 }
 
-// looked says when packets were looked at, and how long.
+// looked returns when packets were observed, and how long.
 func looked(s *routing.Seen) string {
 	return fmt.Sprintf("looked at for %s s from %s", seconds(s.Window.Seconds),
 		utc(s.Window.From))
 }
 
-// verdictWords are a verdict and an outcome, as loud as they are grave.
+// verdictWords are a verdict and an outcome, with a color by their gravity.
 func verdictWords(v routing.WayVerdict, o routing.WayOutcome) (color, words string) {
 	words = map[routing.WayVerdict]string{routing.WaySymmetric: "symmetric",
 		routing.WaySameLink: "same link", routing.WayOther: "other router",

@@ -21,7 +21,7 @@ func (p *Proof) doc() *proofDoc {
 	return &d
 }
 
-// line says in a sentence what came out.
+// line returns the result in a sentence.
 func (p *Proof) line() string {
 	asked := fmt.Sprintf("%s, %s, before and after: %s", count(p.Addresses, "address"),
 		count(p.Clients, "client group"), count(p.Asked, "answer"))
@@ -35,7 +35,7 @@ func (p *Proof) line() string {
 	return fmt.Sprintf("Proved by the kernel (Linux %s): %s, all as planned", p.Kernel, asked)
 }
 
-// proof says what the kernel says to the plan.
+// proof writes the kernel's answer to the plan.
 func (t *page) proof(p *Proof) {
 	if p == nil {
 		return

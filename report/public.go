@@ -13,15 +13,15 @@ import (
 // read: such a text may hold more of what is in it.
 const hidden = "only root may see this: it is about a file that other users cannot read"
 
-// Readers says of a file below a root, "" for this host's, whether everybody
-// may read it; or that it is gone, from where everybody may see that.
+// Readers reports for a file below a root, "" for this host's, whether all
+// users may read it; or that it is gone, if all users may see that.
 type Readers func(root, file string) (everybody, gone bool)
 
-// Public returns the status as everybody may see it. Of a file that not
-// everybody may read there is no path, no checksum, and no text that names it;
-// a main file among them has a number in place of its path. Which addresses
-// NGINX listens on is no secret: the kernel tells everybody. Of a hop that may
-// be a client there is no address.
+// Public returns the status as all users may see it. For a file that not all
+// users may read it has no path, no checksum, and no text that names it; if it
+// is a main file, a number replaces its path. Which addresses NGINX listens on
+// is no secret: the kernel tells all users. A hop that may be a client has no
+// address.
 func (s Status) Public(r Readers) Status {
 	v := viewer{r}
 	s.Masters = v.masters(s.Masters)
@@ -41,10 +41,10 @@ func (s Status) Public(r Readers) Status {
 	return s
 }
 
-// viewer is somebody who may read only what everybody may.
+// viewer is a user with no special rights.
 type viewer struct{ readers Readers }
 
-// names reports whether a path may be told.
+// names reports whether a path is public.
 func (v viewer) names(root, file string) bool {
 	everybody, gone := v.readers(root, file)
 	return everybody || gone
@@ -64,8 +64,8 @@ func (v viewer) masters(list []Master) (out []Master) {
 	return out
 }
 
-// origin reports whether everybody may know where something comes from: a file,
-// or no file at all.
+// origin reports whether the origin of a thing is public: a file, or no file at
+// all.
 func (v viewer) origin(origin string) bool {
 	return !strings.HasPrefix(origin, "/") || v.names("", fileOf(origin))
 }
@@ -74,7 +74,7 @@ func (v viewer) outcome(o routing.Outcome) routing.Outcome {
 	hides := func(origin string) bool { return !v.origin(origin) }
 	if slices.ContainsFunc(o.Origins, hides) {
 		o.Origins = slices.DeleteFunc(slices.Clone(o.Origins), hides)
-		o.Servers = nil // nobody knows any more which file has which
+		o.Servers = nil // it is no longer known which file has which
 		if len(o.Origins) == 0 {
 			o.Listen = ""
 		}

@@ -10,8 +10,8 @@ import (
 	"lasthop/routing"
 )
 
-// scriptHead is the part of the script that is the same for all hosts. Messages
-// of `ip` are told apart by strerror(3).
+// scriptHead is the part of the script that is the same for all hosts. It
+// recognises messages of `ip` by strerror(3).
 const scriptHead = `set -eu
 export LC_ALL=C
 
@@ -45,11 +45,10 @@ esac
 `
 
 // Script writes the changes of a plan as a POSIX shell script with two
-// functions: `apply` makes them, `undo` takes them back, by the changes given.
-// Both can be repeated: what is there is not added, what is gone is not missed,
-// routes are replaced. Every word is quoted, for a link may have any name
-// without white space and slash.
-// A metric that `ip` has no word for is an error, and so is the mode last-hop.
+// functions: `apply` makes them, `undo` undoes them. Both can be repeated: they
+// skip what is there already or gone already, and replace routes. Every word is
+// quoted, for a link may have any name without white space and slash. A metric
+// that `ip` has no word for is an error, and so is the mode last-hop.
 func Script(w io.Writer, p Plan, undo routing.Diff) error {
 	var b output
 	for _, op := range slices.Concat(p.Diff.Ops(), undo.Ops()) {
@@ -76,8 +75,8 @@ func Script(w io.Writer, p Plan, undo routing.Diff) error {
 	return b.writeTo(w)
 }
 
-// noPrograms is the error of a format that cannot bring lasthop's programs
-// along, which the mode last-hop needs.
+// noPrograms is the error of a format that cannot include lasthop's programs,
+// which the mode last-hop needs.
 func noPrograms(format string) error {
 	return hint.New(fmt.Errorf("write for %s: it cannot make the mode last-hop, which needs "+
 		"programs of lasthop's own", format),
@@ -93,7 +92,7 @@ func (o *output) function(name string, d routing.Diff) {
 }
 
 // scriptLine is one write. Only adding a rule is not repeatable as such; only
-// deleting fails for what is not there.
+// deleting fails if the object is gone.
 func scriptLine(op routing.Op) string {
 	switch {
 	case op.Delete:

@@ -97,8 +97,8 @@ func TestScriptQuotes(t *testing.T) {
 	}
 }
 
-// TestScriptFailures: what is there already, or gone already, is no failure;
-// anything else ends the script, with the command that failed.
+// TestScriptFailures: an object that is there already, or gone already, is no
+// failure; any other error ends the script, with the command that failed.
 func TestScriptFailures(t *testing.T) {
 	const exists, denied, gone = "RTNETLINK answers: File exists",
 		"RTNETLINK answers: Operation not permitted", "RTNETLINK answers: No such process"

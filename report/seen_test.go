@@ -30,8 +30,8 @@ func seenOf(addr string, v routing.WayVerdict, o routing.WayOutcome) routing.See
 		Transport: routing.TCP, Verdict: v, Outcome: o}
 }
 
-// TestSeenFormats: what packets showed stands in every report of a plan if
-// there was evidence, and in none if there was none.
+// TestSeenFormats: every report of a plan contains what packets showed if there
+// was evidence, and none does if there was none.
 func TestSeenFormats(t *testing.T) {
 	for format, want := range map[string]string{
 		"text": `

@@ -16,7 +16,7 @@ import (
 // Since is what changed since an earlier document of the same kind.
 type Since struct {
 	Input
-	Time    string    `json:"time,omitempty"` // of the earlier one, as what follows
+	Time    string    `json:"time,omitempty"` // of the earlier one, as the following
 	Host    string    `json:"host,omitempty"`
 	BIGIP   string    `json:"bigip,omitempty"`
 	Digest  string    `json:"digest,omitempty"` // of the earlier plan
@@ -85,8 +85,8 @@ func states(rows []migrate.Row) (out []state) {
 	return out
 }
 
-// compare returns what changed from one list of states to another. What is
-// alike of a name is one Changed.
+// compare returns what changed from one list of states to another. Equal
+// changes of a name are one Changed.
 func compare(was, is []state) []Changed {
 	old, now := map[place][]state{}, map[place][]state{}
 	var places []place
@@ -221,7 +221,7 @@ func earlier(file string, doc []byte, kind, command string, into any,
 		Time: head.Time, Host: head.Host, Digest: head.Digest}, nil
 }
 
-// Title says since when, and how much has changed.
+// Title returns since when, and how much has changed.
 func (s *Since) Title() string {
 	words := []string{s.Time, s.File}
 	if s.BIGIP != "" {

@@ -78,7 +78,7 @@ func comparisons() []compared {
 }
 
 // TestCompare: what changed between two lists of rows, each of a virtual
-// server, an address, a VLAN, and what becomes of it.
+// server, an address, a VLAN, and a status.
 func TestCompare(t *testing.T) {
 	for _, test := range comparisons() {
 		var got []string

@@ -18,7 +18,7 @@ type Status struct {
 	Plan      routing.Plan
 	Diff      routing.Diff // what the kernel lacks of the plan now
 	Digest    string
-	Installed routing.State // what is ours in the kernel now
+	Installed routing.State // what lasthop owns in the kernel now
 	Last      Change        // the last sync that wrote something, or tried to
 	Synced    time.Time     // when the kernel was last compared with the plan
 	Wrong     []string      // what is wrong now, a sentence each, the oldest first
@@ -26,13 +26,13 @@ type Status struct {
 	LastHop   *LastHop // nil while no path has that mode
 }
 
-// Asks reports whether the way of some listener is for a person to say, or is
-// not the one that a person asked for.
+// Asks reports whether the user has to name the way of some listener, or
+// whether a listener lacks a way that the user asked for.
 func (s Status) Asks() bool {
 	return slices.ContainsFunc(s.Plan.Outcomes, routing.Outcome.Asks) || s.Plan.FellBack()
 }
 
-// Master is one NGINX that is followed.
+// Master is one NGINX that the daemon follows.
 type Master struct {
 	PID        int // 0: configured, but not running
 	Conf       string
@@ -52,12 +52,12 @@ type Change struct {
 	Error string // what failed, "" if nothing did
 }
 
-// Counts are how often things happened since the start.
+// Counts are the numbers of events since the start.
 type Counts struct {
 	Syncs   int `json:"syncs"`   // comparisons of the kernel with the plan
 	Changes int `json:"changes"` // writes made
-	Heals   int `json:"heals"`   // objects put back that someone else had deleted or changed
-	Fights  int `json:"fights"`  // times that somebody was backed off from
-	Errors  int `json:"errors"`  // syncs that failed, in whole or in part
+	Heals   int `json:"heals"`   // objects put back that another program had deleted or changed
+	Fights  int `json:"fights"`  // times that lasthop backed off from another program
+	Errors  int `json:"errors"`  // failed syncs, in whole or in part
 	Reloads int `json:"reloads"` // successful loads of NGINX
 }

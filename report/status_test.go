@@ -112,8 +112,8 @@ func travel(t *testing.T, from, into any) {
 	}
 }
 
-// TestFallsBack: a mode that was asked for and cannot be had is not as wanted,
-// though every reply leaves as planned.
+// TestFallsBack: a mode that was asked for and is not available is not as
+// wanted, though every reply leaves as planned.
 func TestFallsBack(t *testing.T) {
 	none := routing.Plan{}
 	fell := routing.Plan{Findings: []routing.Finding{

@@ -11,8 +11,8 @@ import (
 	"lasthop/routing"
 )
 
-// Text writes the status for somebody who was woken by it: whether all is well,
-// what is wrong, what is followed, what changed last.
+// Text writes the status for an operator on call: whether all is well, what is
+// wrong, what is followed, what changed last.
 func (s Status) Text(w io.Writer, style Style) error {
 	t := &page{style: style}
 	state := t.paint(red, "NOT in sync")
@@ -50,7 +50,7 @@ func (s Status) Text(w io.Writer, style Style) error {
 	return t.writeTo(w)
 }
 
-// utc is the time of a report that is read elsewhere.
+// utc formats the time of a report that may be read elsewhere.
 func utc(at time.Time) string { return at.UTC().Format("2006-01-02 15:04:05 UTC") }
 
 func stamp(at time.Time) string {
@@ -78,7 +78,7 @@ func (t *page) masters(s Status) {
 	t.table(rows)
 }
 
-// statusRows is how many listeners a status names: it is read in a hurry.
+// statusRows is how many listeners a status names: it must be short.
 const statusRows = 10
 
 // listening writes how many listeners there are, and the first of them.
@@ -129,7 +129,7 @@ type statusDoc struct {
 	Detector string            `json:"detector"`
 	Masters  []masterDoc       `json:"masters"`
 	Paths    []pathDoc         `json:"paths"`
-	Routes   []routeDoc        `json:"routes"` // ours, as the kernel holds them
+	Routes   []routeDoc        `json:"routes"` // lasthop's, as the kernel holds them
 	Rules    []ruleDoc         `json:"rules"`
 	Changes  []changeDoc       `json:"changes"` // what the kernel lacks
 	Last     *lastDoc          `json:"last_change,omitempty"`

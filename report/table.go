@@ -18,7 +18,7 @@ const (
 // maxRows is how many addresses, changes and the like are listed one by one.
 const maxRows = 40
 
-// output collects a document; it is written in one piece, so that a closed pipe
+// output collects a document. It is written in one piece, so that a closed pipe
 // is one error.
 type output struct{ strings.Builder }
 
@@ -37,8 +37,8 @@ func listed(n int) int {
 	return n
 }
 
-// each yields the things of a list that are listed one by one. It then says, in
-// the words of rest, how many are not.
+// each yields the things of a list that are listed one by one. It then writes,
+// in the words of rest, how many are left out.
 func each[T any](o *output, list []T, rest string) iter.Seq[T] {
 	return func(yield func(T) bool) {
 		n := listed(len(list))
@@ -89,9 +89,9 @@ type row struct {
 
 func newRow(color string, cells ...string) row { return row{cells: cells, color: color} }
 
-// table writes rows in aligned columns, and no line is wider than the page. A
-// last cell that does not fit is folded in its column if that is wide enough.
-// Other cells that do not fit get lines of their own.
+// table writes rows in aligned columns. A cell that does not fit goes to a line
+// of its own: a last cell, and one that is wider than the space left of its
+// column.
 func (p *page) table(rows []row) {
 	limit := p.style.columns()
 	width := widths(rows)
@@ -249,10 +249,10 @@ func foldWords(first string, words []string, limit int) string {
 	return b.String()
 }
 
-// some lists up to n things, else the first few and how many more there are.
+// some lists up to n things, else the first few and the number of further ones.
 func some(list []string, n int) string { return someOf(list, n, 0) }
 
-// someOf is some of a list that leaves out more.
+// someOf is some for a list that already leaves out more.
 func someOf(list []string, n, more int) string {
 	if len(list)+more > n {
 		n = min(n-1, len(list)) // for "and 2 more": one is never left out alone

@@ -11,10 +11,8 @@ import (
 	"lasthop/routing"
 )
 
-// Text writes the plan for people: the verdict, what becomes of each listener,
-// the problems, the paths, the changes, what to know, and the verdict again
-// with what to do next. Problems stand in front of the changes, which may be
-// long.
+// Text writes the plan for people: the status of each listener, the paths, the
+// changes, notes, and what to do next.
 func (p Plan) Text(w io.Writer, s Style) error {
 	t := &page{style: s}
 	t.head("plan", p.Head)
@@ -115,7 +113,7 @@ func (c Check) Text(w io.Writer, s Style) error {
 }
 
 // Bad counts the listeners whose replies do not leave the way their requests
-// come in, or nobody knows.
+// come in, or leave by an unknown way.
 func (c Check) Bad() (bad int) {
 	for _, x := range c.Checks {
 		if x.Verdict.Bad() {
@@ -125,7 +123,7 @@ func (c Check) Bad() (bad int) {
 	return bad
 }
 
-// Missing counts what is ours and is not there, or has been changed.
+// Missing counts what lasthop owns and is gone, or was changed.
 func (c Check) Missing() int { return len(c.Diff.Additions().Ops()) }
 
 func (c Check) oneLine() string {
@@ -221,8 +219,8 @@ func (t *page) paths(paths []routing.Path) {
 
 const nearbyTitle = "Clients nearby whose replies move"
 
-// nearby are the moves but for those of clients behind the gateways, of whom
-// the listeners tell.
+// nearby are the moves except those of clients behind the gateways, which the
+// listeners show.
 func nearby(moves []routing.Move) []routing.Move {
 	return slices.DeleteFunc(slices.Clone(moves),
 		func(m routing.Move) bool { return m.Class == routing.ClassOffLink })
@@ -248,8 +246,8 @@ func (t *page) moves(moves []routing.Move) {
 	t.printf("%s", rest.String())
 }
 
-// gateway names the gateways of a path and where they are known from:
-// "10.0.1.1, from the DHCP lease".
+// gateway names the gateways of a path and their source: "10.0.1.1, from the
+// DHCP lease".
 func gateway(p routing.Path) string { return gatewayName(p) + ", " + gatewaySource(p) }
 
 func gatewayName(p routing.Path) string {
@@ -324,8 +322,7 @@ func writeOps(t *page, title string, ops []routing.Op, mark func(routing.Op) byt
 	}
 }
 
-// lines lists what the kernel or a file has named, as far as it is not too
-// much.
+// lines lists what the kernel or a file has named, up to a limit.
 func (t *page) lines(color string, list []string) {
 	for s := range each(&t.output, list, textRest) {
 		t.wrapIn(color, "  ", Escape(s))

@@ -17,14 +17,13 @@ type Verification struct {
 	Seen *routing.Seen // nil without a look at packets
 }
 
-// Wanted reports whether nothing has to be done.
+// Wanted reports whether no action is needed.
 func (v Verification) Wanted() bool {
 	return !slices.ContainsFunc(v.Findings,
 		func(f routing.Finding) bool { return f.Severity != routing.Info })
 }
 
-// movedStates are what the states are called, and their colors, the gravest
-// first.
+// movedStates are the names of the states, and their colors, the gravest first.
 var movedStates = []struct{ state, words, color string }{
 	{migrate.Duplicate, "DUPLICATE", red},
 	{migrate.NotAnswered, "NOT ANSWERED", red},
@@ -61,7 +60,7 @@ func (v Verification) Text(w io.Writer, s Style) error {
 	return t.writeTo(w)
 }
 
-// sentence says how many addresses are well.
+// sentence returns how many addresses are well.
 func (v Verification) sentence() string {
 	here, well := 0, 0
 	for _, m := range v.Addresses {
@@ -87,7 +86,7 @@ func others(m migrate.Moved) string {
 	return strings.Join(mapped(m.Others, migrate.Machine.String), "; ")
 }
 
-// requests says who sent connections to an address.
+// requests describes which clients sent connections to an address.
 func (v Verification) requests(m migrate.Moved) string {
 	if v.Seen == nil || m.State == migrate.NotMoved {
 		return "-"

@@ -8,7 +8,8 @@ import (
 // version is that of a package, "v1.0.0"; see deploy/packages/build.sh.
 var version string
 
-// BuildVersion says what was built, from what Go's linker put into the program.
+// BuildVersion returns what was built, from what Go's linker put into the
+// program.
 func BuildVersion() Version {
 	v := Version{Lasthop: "devel", Go: runtime.Version(),
 		Platform: runtime.GOOS + "/" + runtime.GOARCH}

@@ -62,7 +62,7 @@ func bundles(p routing.Plan) []bundle {
 	return all
 }
 
-// gateway names the gateway of a bundle, and where it is known from.
+// gateway names the gateway of a bundle, and its source.
 func (b bundle) gateway() (name, source string) {
 	if b.path == nil {
 		return "not known", ""
@@ -70,7 +70,7 @@ func (b bundle) gateway() (name, source string) {
 	return gatewayName(*b.path), gatewaySource(*b.path)
 }
 
-// takes says whether a way is that of the path: by its gateways, and by no
+// takes reports whether a way is that of the path: by its gateways, and by no
 // other, whichever the kernel chooses.
 func takes(p routing.Path, w routing.Way) bool {
 	own := mapped(p.Gateways(), func(h routing.Hop) string {
@@ -103,8 +103,8 @@ func flows(outcomes []routing.Outcome, way func(routing.Outcome) routing.Way) []
 	return out
 }
 
-// sentence tells flows in words: "eth0 via 10.0.0.1", of several "eth0 via
-// 10.0.0.1 (12), wg0, on-link (3)".
+// sentence describes flows: "eth0 via 10.0.0.1", of several "eth0 via 10.0.0.1
+// (12), wg0, on-link (3)".
 func sentence(flows []flow) string {
 	parts := mapped(flows, func(f flow) string {
 		if len(flows) > 1 {
@@ -137,3 +137,50 @@ func number(n int) string {
 	}
 	return s
 }
+<<<<<<< HEAD
+=======
+
+// verdict summarises the plan in a sentence or two.
+func (p Plan) verdict() string {
+	changes := len(p.Diff.Ops())
+	switch {
+	case p.Proof.Differs():
+		return "Not as planned, says the kernel: do not apply this before the " +
+			"differences are explained."
+	case changes == 0 && len(p.Plan.State.Rules) == 0:
+		return nothingNeeded(p.Plan)
+	case changes == 0:
+		return "Nothing to do: everything is in place."
+	}
+	n, wrong := byStatus(p.Plan.Outcomes), 0
+	for _, o := range p.Plan.Outcomes {
+		o.After.LastHop = false // some connections go back as they came today, too
+		if routed(o) && !sameWay(o.Before, o.After) {
+			wrong++
+		}
+	}
+	mended, unresolved := n[routing.Ready]+n[routing.Armed], n[routing.Unresolved]
+	verdict := count(changes, "change") + " to take away what is no longer needed."
+	if mended > 0 {
+		verdict = fmt.Sprintf("%s to make %s of %s reply the way their requests come "+
+			"in; without lasthop %s.", count(changes, "change"), number(mended),
+			count(len(p.Plan.Outcomes), "listener"), without(mended, wrong))
+	}
+	if unresolved > 0 {
+		verdict += fmt.Sprintf(" Unresolved: %s; the findings say what is missing.",
+			number(unresolved))
+	}
+	return verdict
+}
+
+// without returns how many of the listeners would reply another way.
+func without(mended, wrong int) string {
+	switch wrong {
+	case 0:
+		return "they do not for every client"
+	case mended:
+		return "none of these does"
+	}
+	return number(wrong) + " of these do not"
+}
+>>>>>>> words

@@ -97,8 +97,8 @@ func TestHolds(t *testing.T) {
 	}
 }
 
-// TestRenew: what still holds is compared with the host again, all else is
-// decided again.
+// TestRenew: a decision that still holds is compared with the host again; any
+// other is made again.
 func TestRenew(t *testing.T) {
 	in, d := decided(t)
 	in.Host = With(in.Host, d.Plan.State)
@@ -117,7 +117,7 @@ func TestRenew(t *testing.T) {
 	}
 }
 
-// TestPathOf: an outcome knows its path, and one without says so.
+// TestPathOf: an outcome returns its path, and nil without one.
 func TestPathOf(t *testing.T) {
 	_, d := decided(t)
 	p := d.Plan.PathOf(d.Plan.Outcomes[0])
@@ -179,8 +179,8 @@ func TestTablesStay(t *testing.T) {
 	}
 }
 
-// TestSpare: a path that nothing needs any more follows the host while it is
-// kept: its gateway, and the bans of others.
+// TestSpare: a path that no listener needs any more follows the host while it
+// is kept: its gateway, and other programs' bans.
 func TestSpare(t *testing.T) {
 	in, _ := decided(t)
 	in.Listeners[0].Addr = netip.MustParseAddr("10.0.0.10")

@@ -117,7 +117,7 @@ func TestExamine(t *testing.T) {
 	}
 }
 
-// A capture that a shell made has no sysctls: what is not known is no fault.
+// A capture that a shell made has no sysctls: an unknown setting is no fault.
 func TestExamineWithoutSysctls(t *testing.T) {
 	h := parseHost(t, twoUplinks+"link add eth2 type veth\n link set eth2 up\n"+
 		" addr add 10.0.1.11/24 dev eth2")
@@ -142,8 +142,8 @@ func TestExamineKernels(t *testing.T) {
 	}
 }
 
-// TestARPRemedy: what keeps two links apart must not take away an address that
-// neighbours ask for on another link than its own.
+// TestARPRemedy: the remedy that keeps two links apart must not disable an
+// address that neighbours ask for on another link than its own.
 func TestARPRemedy(t *testing.T) {
 	const shared = "link add eth2 type veth\n link set eth2 up\n" +
 		" addr add 10.0.1.11/24 dev eth2\n"

@@ -104,7 +104,7 @@ func TestLastHopOrder(t *testing.T) {
 }
 
 // TestLastHopState: what the mode has in the kernel is lasthop's by its name,
-// comes and goes with the rest, and leaves what others have alone.
+// comes and goes with the other objects, and leaves foreign objects alone.
 func TestLastHopState(t *testing.T) {
 	h := parseHost(t, answering+"tc filter add dev eth1 ingress pref 1 bpf name other\n")
 	policy, listeners := perConnection("eth1"), listenOn("10.0.1.10")
@@ -196,9 +196,9 @@ func TestLastHopPlace(t *testing.T) {
 	}
 }
 
-// TestLastHopUnread: who cannot see whether the mode is available plans it all
-// the same, with the programs that are installed, and misses no listener of a
-// map that he may not read.
+// TestLastHopUnread: a user that cannot see whether the mode is available plans
+// it nevertheless, with the programs that are installed, and misses no listener
+// of a map that the user may not read.
 func TestLastHopUnread(t *testing.T) {
 	h := parseHost(t, answering)
 	policy, listeners := perConnection("eth1"), listenOn("10.0.1.10")
@@ -336,8 +336,8 @@ func TestLastHopHeld(t *testing.T) {
 	}
 }
 
-// TestLastHopEverywhere: where nothing says which way requests come, the mode
-// is enough; what says that there is no way, or another one, goes on to say so.
+// TestLastHopEverywhere: if nothing says which way requests come, the mode is
+// enough; a setting for no way, or another way, still counts.
 func TestLastHopEverywhere(t *testing.T) {
 	const lo = "addr add 192.0.2.7/32 dev lo\n"
 	const lan = "link add eth2 type veth\nlink set eth2 up\naddr add 10.0.2.10/24 dev eth2\n"
@@ -458,8 +458,8 @@ func TestLastHopMarked(t *testing.T) {
 	}
 }
 
-// TestUnknownLinks: a setting of a link that is not here says so; one of an
-// address, of a link that is here, or of all links has nothing to say.
+// TestUnknownLinks: a setting of a link that is not here gives a finding; a
+// setting of an address, of a link that is here, or of all links does not.
 func TestUnknownLinks(t *testing.T) {
 	p := perConnection("eth1", "eth8", "10.0.1.10")
 	p.Gateways = []routing.GatewayPin{{Link: "eth7", None: true}}
@@ -481,9 +481,9 @@ func TestUnknownLinks(t *testing.T) {
 	}
 }
 
-// TestUnknownAddresses: a setting of an address that nothing has says so; one
-// of a listener that is not here now, or of an address of this host, does not.
-// On the standby of a pair a wildcard may wait for it.
+// TestUnknownAddresses: a setting of an address that is nowhere gives a
+// finding; one of a listener that is not here now, or of an address of this
+// host, does not. On the standby of a pair a wildcard may wait for it.
 func TestUnknownAddresses(t *testing.T) {
 	p := perConnection("10.0.1.10", "10.0.1.11", "10.0.0.10", "10.0.1.99")
 	p.Addresses = []routing.AddressPin{{Addr: netip.MustParseAddr("2001:db8::9"), Link: "eth1"},

@@ -94,8 +94,8 @@ func TestVerify(t *testing.T) {
 	}
 }
 
-// TestVerifyMoves: whatever changes must be named, and so a plan that says
-// nothing of a class is no proof.
+// TestVerifyMoves: the plan must name each change, so a plan that does not name
+// a class is no proof.
 func TestVerifyMoves(t *testing.T) {
 	h := parseHost(t, manyWays)
 	c := routing.Claim{Host: h, Plan: planOf(t, h, listenOn("10.0.1.100"), nil, plain),

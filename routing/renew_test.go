@@ -5,8 +5,8 @@ import (
 	"testing"
 )
 
-// A look that finds the host as it was allocates what it copies, and nothing
-// for a listener: as often beside 20,000 listeners as beside 20.
+// A look that finds the host unchanged allocates what it copies, and nothing
+// for a listener: as often with 20,000 listeners as with 20.
 func TestRenewAllocations(t *testing.T) {
 	for _, n := range []int{20, 20000} {
 		h := manyUplinks(8)

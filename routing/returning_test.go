@@ -29,8 +29,8 @@ func TestEthernet(t *testing.T) {
 	}
 }
 
-// TestLimit: the longest packet of a route is what its link and its metrics
-// allow, whichever is less; what is not known allows all.
+// TestLimit: the longest packet of a route is the smaller of what its link and
+// its metrics allow; an unknown limit allows all.
 func TestLimit(t *testing.T) {
 	links := map[string]Link{"a": {MTU: 1500}, "b": {MTU: 1400}, "c": {}}
 	for _, tt := range []struct {

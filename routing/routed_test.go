@@ -10,7 +10,7 @@ import (
 )
 
 // TestRoutedAddress: what the plan says of an address in no subnet names the
-// uplinks that its requests may come in by, and what becomes of these.
+// uplinks that its requests may come in by, and the result for these.
 func TestRoutedAddress(t *testing.T) {
 	routed := twoUplinks + "addr add 203.0.113.7/32 dev eth1\n"
 	pin := plain
@@ -53,8 +53,8 @@ func TestRoutedAddress(t *testing.T) {
 	}
 }
 
-// TestAssumedOfOne: a gateway is told where a rule for a single other address
-// is all that names it, and not where two agree or the subnet's first has it.
+// TestAssumedOfOne: a finding names a gateway if only a rule for a single other
+// address names it, and not if two agree or the subnet's first address has it.
 func TestAssumedOfOne(t *testing.T) {
 	const vips = twoUplinksBare + `
 	addr add 10.0.1.20/24 dev eth1

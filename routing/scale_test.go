@@ -139,8 +139,8 @@ func TestExcludedAddressCost(t *testing.T) {
 	}
 }
 
-// Addresses that somebody routes here, scattered with nothing else between them
-// (400 failover addresses of a hoster), are joined into a few covers.
+// Addresses that a provider routes here, scattered with nothing else between
+// them (400 failover addresses of a hoster), are joined into a few covers.
 func TestScatteredCost(t *testing.T) {
 	h := manyUplinks(2)
 	var listeners []Listener
@@ -234,7 +234,7 @@ func BenchmarkDecideForeignRules(b *testing.B) {
 
 // crowds add one more of a kind to a host, and return its listeners.
 var crowds = map[string]func(h *Host, i int) []Listener{
-	// of others for the path's own sources, behind the block
+	// foreign rules for the path's own sources, behind the block
 	"bans": func(h *Host, i int) []Listener {
 		r := NewRule(IPv4, 20000+i, 0)
 		r.Action, r.To = RejectBlackhole, nth(i)

@@ -154,7 +154,7 @@ func TestOrderKept(t *testing.T) {
 }
 
 // TestHandsOffKeeps: a rule that comes while a path is installed changes
-// nothing of it, and nothing of others.
+// nothing of the path, and no foreign object.
 func TestHandsOffKeeps(t *testing.T) {
 	h := parseHost(t, twoUplinks)
 	before := planOf(t, h, listenOn("10.0.1.10"), nil, plain)
@@ -169,8 +169,8 @@ func TestHandsOffKeeps(t *testing.T) {
 	}
 }
 
-// TestHandsOffKeepsEqualDefaults: what is kept is all that is installed, both
-// IPv4 defaults of one metric, too.
+// TestHandsOffKeepsEqualDefaults: all that is installed is kept, both IPv4
+// defaults of one metric, too.
 func TestHandsOffKeepsEqualDefaults(t *testing.T) {
 	const both = twoUplinks + "route append default via 10.0.1.2 dev eth1 metric 200\n"
 	before := planOf(t, parseHost(t, both), listenOn("10.0.1.10"), nil, plain)
@@ -194,7 +194,7 @@ func TestProtocolNumber(t *testing.T) {
 	}
 }
 
-// TestPorts: a rule for a port decides about the listener there alone, and the
+// TestPorts: a rule for a port decides only about the listener there, and the
 // plan says so of that one.
 func TestPorts(t *testing.T) {
 	h := parseHost(t, twoUplinks+`

@@ -266,7 +266,7 @@ func TestParseRouteErrors(t *testing.T) {
 }
 
 // TestLastHopOpText: what the mode last-hop writes. A deletion is a command
-// that works: `ip` knows no programs by name, and the kernel asks for none.
+// that works: `ip` knows no programs by name, and the kernel needs none.
 func TestLastHopOpText(t *testing.T) {
 	route, err := ParseRoute(IPv4, "default encap bpf xmit lasthop/5b2 via 10.0.1.1 dev eth1 "+
 		"table 20123 proto 76 onlink")
@@ -338,7 +338,7 @@ ip -6 rule add pref 5100 from 2001:db8::/64 lookup 20001 protocol 76
 	}
 }
 
-// FuzzParseRule: what is printed means the same again, in both forms.
+// FuzzParseRule: printed text means the same again, in both forms.
 func FuzzParseRule(f *testing.F) {
 	for _, tt := range ruleTexts {
 		f.Add(tt.text, tt.family == IPv6)
@@ -358,7 +358,7 @@ func FuzzParseRule(f *testing.F) {
 	})
 }
 
-// FuzzParseRoute: what is printed means the same again, volatile flags aside.
+// FuzzParseRoute: printed text means the same again, except for volatile flags.
 func FuzzParseRoute(f *testing.F) {
 	for _, tt := range routeTexts {
 		f.Add(tt.text, tt.family == IPv6)

@@ -187,8 +187,8 @@ func hasDefault(routes []Route, table uint32, f Family) bool {
 
 func hostOf(s State) Host { return Host{Routes: s.Routes, Rules: s.Rules} }
 
-// foreign puts objects of other owners beside ours: same numbers, other
-// protocol, and the other way round.
+// foreign adds foreign objects: same numbers, other protocol, and the other way
+// round.
 func (w walker) foreign(k *fakeKernel) State {
 	var s State
 	a := NewRule(IPv4, w.n.Base, TableMain)
@@ -276,7 +276,8 @@ func (w walker) checkStep(t *testing.T, k *fakeKernel, have, want State, trail [
 	}
 }
 
-// checkKept looks for what was there, is wanted, and was deleted all the same.
+// checkKept looks for objects that were there, are wanted, and were deleted
+// nevertheless.
 func (w walker) checkKept(t *testing.T, k *fakeKernel, have, want State, trail []string) {
 	for _, r := range want.Rules {
 		if slices.Contains(have.Rules, r) && !k.rules[r] {

@@ -114,7 +114,7 @@ func judged(s routing.Seen) (text string) {
 	return text + " | " + strings.Join(slices.Compact(codes), ", ")
 }
 
-// TestJudgeLossy: where packets were lost, what was not seen says nothing.
+// TestJudgeLossy: if packets were lost, silence means nothing.
 func TestJudgeLossy(t *testing.T) {
 	w := seenWay("eth1", "", station(1), routing.MAC{},
 		routing.Connections{Seen: 9, Unanswered: 9})

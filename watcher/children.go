@@ -23,12 +23,12 @@ type children struct {
 	file *os.File
 	buf  []byte
 	seen map[int]uint64 // start times: those of known children are not read again
-	// children that have ended and that their master has not taken note of
-	// yet
+	// children that have ended and that their master has not waited for yet
 	dead map[int]bool
 }
 
-// openChildren returns the children of a master as they are now, too.
+// openChildren opens the children of a master, and returns them as they are
+// now.
 func openChildren(proc procfs.Dir, pid int) (*children, []Process, error) {
 	f, err := os.Open(proc.Path(pid, fmt.Sprintf("task/%d/children", pid)))
 	if err != nil {
@@ -43,7 +43,7 @@ func openChildren(proc procfs.Dir, pid int) (*children, []Process, error) {
 	return c, list, err
 }
 
-// list returns the children, of very many the first. The error means that the
+// list returns the children; of very many, the first. The error means that the
 // master has ended.
 func (c *children) list() ([]Process, error) {
 	n, err := unix.Pread(int(c.file.Fd()), c.buf, 0)
@@ -79,8 +79,8 @@ func (c *children) list() ([]Process, error) {
 }
 
 // missed returns children that the file leaves out and that still run, and adds
-// them to seen: the kernel may skip some while others end (proc(5)). One that
-// seems to have ended, and then a fork, would look like a crash.
+// them to seen: the kernel may skip some while others end (proc(5)). A child
+// that seems to have ended, and then a fork, would look like a crash.
 func (c *children) missed(seen map[int]uint64) (out []Process) {
 	for pid, old := range c.seen {
 		if _, ok := seen[pid]; ok || c.dead[pid] {
@@ -98,9 +98,9 @@ func (c *children) missed(seen map[int]uint64) (out []Process) {
 func (c *children) close() { c.file.Close() }
 
 // LoadedAt returns when a master loaded the configuration that its workers run
-// with, from what can be seen now: when the first of the workers was forked
-// that serve. It is as exact as start times are, to 10 ms. proc is where proc
-// is mounted; ok is false where there is no such worker.
+// with, judged by its children: when the first of the serving workers was
+// forked. It is as precise as start times are, to 10 ms. proc is where proc is
+// mounted; ok is false if there is no such worker.
 func LoadedAt(proc procfs.Dir, master int) (at time.Time, ok bool) {
 	c, list, err := openChildren(proc, master)
 	if err != nil {

@@ -36,8 +36,8 @@ func (f fakeProc) stat(pid, parent, started int) {
 		"0 0 0 0 0 0 0 0 0 0 0 0 0 0 0 0 0", started))
 }
 
-// TestChildren: what the kernel's list leaves out by mistake is there, what has
-// ended is not, nor is what is known to be ending.
+// TestChildren: it has a child that the kernel's list leaves out by mistake,
+// and none that has ended or is known to be ending.
 func TestChildren(t *testing.T) {
 	f := fakeProc{t, procfs.Dir(t.TempDir())}
 	f.write(7, "task/7/children", "11 12 13 14 ")

@@ -2,14 +2,14 @@ package watcher
 
 import "time"
 
-// Debounce makes one of many events: it is due when none has come for Quiet,
-// and at the latest Max after the first.
+// Debounce turns many events into one: it is due when no event has come for
+// Quiet, and at the latest Max after the first.
 type Debounce struct {
 	Quiet, Max  time.Duration
 	first, last time.Time // zero: nothing is waiting
 }
 
-// Note takes in an event.
+// Note records an event.
 func (d *Debounce) Note(now time.Time) {
 	if d.first.IsZero() {
 		d.first = now
@@ -17,7 +17,7 @@ func (d *Debounce) Note(now time.Time) {
 	d.last = now
 }
 
-// Waiting says whether an event is waiting.
+// Waiting reports whether an event is waiting.
 func (d *Debounce) Waiting() bool { return !d.first.IsZero() }
 
 // Due returns when the waiting events are due; it is meaningful while Waiting.

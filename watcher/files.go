@@ -17,22 +17,22 @@ import (
 	"lasthop/internal/hint"
 )
 
-// files watches the directories of configurations and of pid files. It looks at
-// the pid files every second too: a directory where logs are written is not
-// watched, since each request of NGINX would wake us.
+// files watches the directories of configurations and of pid files. It also
+// checks the pid files every second: it does not watch a directory where logs
+// are written, since each request of NGINX would wake it.
 type files struct {
 	queue   *queue
-	notify  *fsnotify.Watcher // nil while the kernel gives none
+	notify  *fsnotify.Watcher // nil while the kernel refuses one
 	eventC  <-chan fsnotify.Event
 	errorC  <-chan error
 	confs   []string          // directories of configurations
-	pids    map[string]string // pid files: what each was like
+	pids    map[string]string // pid files, each with its state
 	watched map[string]bool   // directories
 	changes Debounce          // of configurations
 	looked  time.Time         // when the pid files were looked at last
 }
 
-// open asks the kernel for inotify if that is still to be done.
+// open asks the kernel for inotify, if that is not done.
 func (f *files) open() (err error) {
 	if f.notify != nil {
 		return nil
@@ -75,8 +75,8 @@ func (f *files) awaitPIDFiles(paths []string) {
 // replaces it.
 const oldbin = ".oldbin"
 
-// stateOf says what a file is like: another state means that it was written or
-// replaced. It is "" if there is none.
+// stateOf returns the state of a file: another state means that it was written
+// or replaced. It is "" if there is no file.
 func stateOf(path string) string {
 	info, err := os.Stat(path)
 	if err != nil {
@@ -111,8 +111,8 @@ func (f *files) watch(dirs []string) {
 	f.arrange()
 }
 
-// arrange makes inotify watch what is wanted and nothing else. What the kernel
-// refuses is one trouble, until arrange is called again and gets it.
+// arrange makes inotify watch exactly the wanted directories. All refusals of
+// the kernel are one trouble, until a later call of arrange succeeds.
 func (f *files) arrange() {
 	failed := f.open()
 	if failed == nil {
@@ -134,7 +134,7 @@ func (f *files) arrange() {
 	f.queue.trouble(aboutFiles, remedied(failed))
 }
 
-// wanted returns the directories that are to be watched, of those that exist.
+// wanted returns the directories to watch, of those that exist.
 func (f *files) wanted() map[string]bool {
 	want := map[string]bool{}
 	for _, dir := range f.confs {
@@ -178,7 +178,7 @@ func remedied(err error) error {
 	return err
 }
 
-// nearest is the directory itself, or the one above it that is there.
+// nearest returns the directory itself, or the nearest existing one above it.
 func nearest(dir string) string {
 	for dir != "/" && dir != "." && !exists(dir) {
 		dir = filepath.Dir(dir)
@@ -190,7 +190,7 @@ func nearest(dir string) string {
 const manyNames = 10000
 
 // quiet reports whether a directory can be read, holds no log, and is not so
-// large that looking for one takes long.
+// large that searching it takes long.
 func quiet(dir string) bool {
 	f, err := os.OpenFile(dir, unix.O_DIRECTORY|unix.O_NONBLOCK, 0)
 	if err != nil {
@@ -206,7 +206,7 @@ func quiet(dir string) bool {
 // changed sorts an event of fsnotify: a pid file, or a configuration.
 func (f *files) changed(e fsnotify.Event, now time.Time) {
 	if f.watched[e.Name] && (e.Has(fsnotify.Remove) || e.Has(fsnotify.Rename)) {
-		f.unwatch(e.Name) // one of that name that comes back is another
+		f.unwatch(e.Name) // a new file of that name is another one
 		f.arrange()
 	}
 	if _, ok := f.pids[e.Name]; ok {
@@ -227,7 +227,7 @@ func (f *files) concerns(path string) bool {
 	})
 }
 
-// lost takes an error of fsnotify: events were lost, so anything may have
+// lost handles an error of fsnotify: events were lost, so anything may have
 // changed. If inotify itself has failed, the next call of arrange opens it
 // again.
 func (f *files) lost(err error) {
@@ -239,7 +239,7 @@ func (f *files) lost(err error) {
 	f.queue.mastersChanged(time.Now())
 }
 
-// remind says Files once the changes are due.
+// remind reports Files once the changes are due.
 func (f *files) remind(now time.Time) {
 	if f.changes.Waiting() && !f.changes.Due().After(now) {
 		f.changes.Take()

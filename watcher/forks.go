@@ -33,12 +33,12 @@ const (
 	mcIgnore = 2
 )
 
-// probeTime is how long the kernel gets to acknowledge that it will report. In
-// a container it does not refuse: it is silent.
+// probeTime is how long the kernel gets to acknowledge the subscription. In a
+// container it does not refuse: it is silent.
 const probeTime = 200 * time.Millisecond
 
-// forks hears from the kernel when a process is born or ends whose parent is
-// one of the masters.
+// forks receives the kernel's events of processes that are born or end and
+// whose parent is one of the masters.
 type forks struct {
 	file *os.File
 	conn syscall.RawConn
@@ -47,12 +47,12 @@ type forks struct {
 // fork is a master whose children have changed.
 type fork struct {
 	master int // process id; 0: events were lost, look at all
-	ended  int // the child that has ended, a zombie still; 0: one was born
+	ended  int // the child that has ended, still a zombie; 0: one was born
 	at     time.Time
 }
 
-// openForks subscribes and makes sure that events will come: in another
-// network, process or user namespace than the first none do.
+// openForks subscribes and makes sure that events will come: none come in
+// another network, process or user namespace than the first.
 func openForks() (*forks, error) {
 	fd, err := unix.Socket(unix.AF_NETLINK,
 		unix.SOCK_DGRAM|unix.SOCK_CLOEXEC|unix.SOCK_NONBLOCK, unix.NETLINK_CONNECTOR)
@@ -122,7 +122,7 @@ func control(fd int, op uint32) error {
 	return unix.Sendto(fd, b, 0, &unix.SockaddrNetlink{Family: unix.AF_NETLINK})
 }
 
-// acknowledged reads one message and says whether it is an acknowledgement
+// acknowledged reads one message and reports whether it is an acknowledgement
 // without an error.
 func acknowledged(fd int) bool {
 	b := make([]byte, 256)
@@ -143,8 +143,8 @@ func fromKernel(from unix.Sockaddr) bool {
 // instructions.
 const maxFiltered = 100
 
-// filter lets pass what is about children of the masters, in the kernel, so
-// that a busy machine's other forks cost us nothing.
+// filter passes the events of children of the masters, in the kernel, so that
+// the other forks of a busy machine cost nothing.
 func (f *forks) filter(masters []int) error {
 	prog := program(masters)
 	var set error
@@ -246,8 +246,8 @@ func stamped(b []byte) time.Time {
 		time.Duration(int64(binary.NativeEndian.Uint64(b[offWhat+8:])) - now.Nano()))
 }
 
-// close ends the subscription: the kernel counts its listeners, and old ones
-// forget to take back what a closed socket asked for.
+// close ends the subscription: the kernel counts its listeners, and old kernels
+// do not count down when a socket is closed.
 func (f *forks) close() {
 	_ = f.conn.Control(func(fd uintptr) { _ = control(int(fd), mcIgnore) })
 	f.file.Close()

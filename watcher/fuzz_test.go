@@ -30,10 +30,10 @@ func history(data []byte, look func(now uint64, children []Process, ask asked)) 
 	}
 }
 
-// FuzzGeneration: whatever children come and go, each of them that is alive is
-// of this load, of an earlier one, or not decided yet, and of one alone; none
-// that has ended is kept; there are no more loads than births; and a look takes
-// no more than 200 µs, ten times what a busy machine takes.
+// FuzzGeneration: for any births and ends of children, each live child is of
+// this load, of an earlier one, or not decided yet, and of only one; none that
+// has ended is kept; there are no more loads than births; and a look takes no
+// more than 200 µs, ten times what a busy machine takes.
 func FuzzGeneration(f *testing.F) {
 	for _, s := range []string{"\x01\x03\x64\x03\x05\x30", "\x00\x02\xff\x11\xff\x51\xff\x91",
 		"\x01\x07\x01\x07\x01\x07\x09\x33\xc8\x03", "\x02\x02\x14\x12\x14\x12\x64\x42"} {
@@ -81,8 +81,8 @@ func FuzzGeneration(f *testing.F) {
 	})
 }
 
-// FuzzForks: whatever the proc connector tells, nothing panics, and no message
-// takes more than 10 µs.
+// FuzzForks: no message of the proc connector makes it panic or takes more than
+// 10 µs.
 func FuzzForks(f *testing.F) {
 	event := make([]byte, offExitParent+8)
 	for _, what := range []byte{procNone, procFork} {

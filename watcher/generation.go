@@ -6,8 +6,8 @@ import (
 	"time"
 )
 
-// Process names a process for good: its id may become another's, its id and
-// start time together cannot.
+// Process identifies a process for good: its id may become another's, its id
+// and start time together cannot.
 type Process struct {
 	PID     int
 	Started uint64 // clock ticks since boot, of 10 ms: field 22 of /proc/PID/stat
@@ -22,55 +22,54 @@ func (p Process) Time() time.Time {
 // NGINX forks all processes of a load one after the other, then sleeps 100 ms,
 // and only then tells the old ones to quit (ngx_master_process_cycle). So less
 // than burst ticks lie between two forks of one load, and more between two
-// loads; and who looks within that time after a fork still sees every old
-// worker, unless one has crashed.
+// loads. A look within that time after a fork still sees every old worker,
+// unless one has crashed.
 const burst = 9
 
 // vacancy is how many ticks a place stays open after a process has ended: NGINX
-// fills it at once.
+// fills it immediately.
 const vacancy = 20
 
-// patience is how many ticks after a birth the old workers have for their end,
-// or to say that they are shutting down. If they serve on, there was no load.
+// patience is how many ticks after a birth the old workers have to end, or to
+// show that they are shutting down. If they go on serving, there was no load.
 const patience = 100
 
-// generation tells loads of a configuration from everything else that makes a
-// master fork, by the children that it has. It needs no event to be right, so
-// that one that was lost does no harm.
+// generation distinguishes loads of a configuration from everything else that
+// makes a master fork, by its children. It needs no event to be right, so a
+// lost event does no harm.
 type generation struct {
 	workers []Process // forked for the configuration that is loaded, and their successors
 	old     []Process // of earlier loads, alive
 	last    uint64    // when the last of workers was forked for a load
 	vacant  []uint64  // when workers ended whose places are not filled again
 	// born so long before the look that they may be successors of crashed
-	// workers or of a load; which, the workers before them will show
+	// workers or of a load; the workers before them will show which
 	open  []Process
-	taken []Process // of workers: those taken for successors
+	taken []Process // of workers: those counted as successors
 }
 
-// verdict says what a look at the children has shown.
+// verdict is what a look at the children has shown.
 type verdict struct {
 	loads   int  // configurations that were loaded since the last look
 	drained bool // an old worker has ended
 	held    bool // a child was born that is no load, since the master keeps its configuration
-	// a child was born that seems to be no load, or of which that is not
-	// told yet
+	// a child was born that seems to be no load, or that is undecided yet
 	respawned bool
 }
 
 // asked is what a look at the children may have to ask about them.
 type asked struct {
-	// whether the master keeps the configuration that it has (it is being
-	// replaced by a new binary), so that its forks are no loads
+	// whether the master keeps its configuration (a new binary is replacing
+	// it), so that its forks are no loads
 	holds func() bool
 	// whether a worker takes connections, and does not only end those that
 	// it has
 	serves func(Process) bool
 }
 
-// begin takes the children that are there as they are; old are those that are
-// shutting down already. NGINX does not sleep after its start, so that the next
-// fork may be a load's, however soon it comes.
+// begin takes the present children; old are those that are shutting down
+// already. NGINX does not sleep after its start, so the next fork may be a
+// load's, however soon it comes.
 func (g *generation) begin(children, old []Process) {
 	*g = generation{old: old}
 	for _, c := range children {
@@ -81,7 +80,7 @@ func (g *generation) begin(children, old []Process) {
 }
 
 // observe compares the children at the time now, in ticks, with those seen
-// before. It asks only where there are new ones.
+// before. It only asks about new ones.
 func (g *generation) observe(now uint64, children []Process, ask asked) verdict {
 	var v verdict
 	alive := func(p Process) bool { return slices.Contains(children, p) }
@@ -147,9 +146,9 @@ const (
 	undecided
 )
 
-// place says what a new child is. A look in time sees the place that a crash
-// has left, and still sees every worker of before a load. A look that comes
-// late, on a busy machine, sees neither: there the workers of before show it,
+// place returns what a new child is. A look in time sees the place that a crash
+// has left, and still sees every worker from before a load. A look that comes
+// late, on a busy machine, sees neither: then the workers from before decide,
 // which a load ends within some 100 ms.
 func (g *generation) place(now uint64, p Process, holds bool, serves func(Process) bool) birth {
 	inTime := now < p.Started+burst
@@ -171,8 +170,8 @@ func (g *generation) place(now uint64, p Process, holds bool, serves func(Proces
 	return successor
 }
 
-// begun takes in the first child of a load. Those that were born with it, and
-// taken for successors, are of the load too.
+// begun records the first child of a load. Those that were born with it, and
+// counted as successors, are of the load too.
 func (g *generation) begun(p Process) {
 	now := []Process{p}
 	for _, o := range g.taken {

@@ -22,15 +22,15 @@ type masters struct {
 	all     map[int]*followed // by process id
 	exitC   chan int          // those that have ended
 	ended   <-chan struct{}   // Run has
-	readers *sync.WaitGroup   // who wait for the ends
+	readers *sync.WaitGroup   // callers that wait for the ends
 }
 
 // followed is one master.
 type followed struct {
 	Master
-	children *children // nil if they cannot be looked at
+	children *children // nil if they cannot be read
 	workers  generation
-	pidfd    *os.File // nil if its end is noticed by a look alone
+	pidfd    *os.File // nil if only a look notices its end
 	gone     bool
 	blind    bool // it may have loaded its configuration unseen
 }
@@ -55,8 +55,8 @@ func (s *masters) follow(list []Master) {
 	s.begin()
 }
 
-// begin does for each master what following it takes, as far as it is not done.
-// One that has ended meanwhile gives an event.
+// begin does for each master what is left to do to follow it. A master that has
+// ended meanwhile gives an event.
 func (s *masters) begin() {
 	var failed error
 	for _, pid := range s.pids() {
@@ -107,7 +107,8 @@ func (f *followed) close() {
 	}
 }
 
-// awaitExit tells exitC when the process ends. Closing the file ends the wait.
+// awaitExit reports to exitC when the process ends. Closing the file ends the
+// wait.
 func (s *masters) awaitExit(pid int) (*os.File, error) {
 	fd, err := unix.PidfdOpen(pid, unix.PIDFD_NONBLOCK)
 	if errors.Is(err, unix.ENOSYS) || errors.Is(err, unix.EINVAL) {
@@ -177,7 +178,7 @@ func (s *masters) noticed(f fork) {
 	s.look(m, f.at)
 }
 
-// exited says once that a master has ended.
+// exited reports once that a master has ended.
 func (s *masters) exited(pid int) {
 	if m := s.all[pid]; m != nil && !m.gone {
 		m.gone = true

@@ -134,7 +134,7 @@ func (n *nginx) signal(pid int, s syscall.Signal) {
 	}
 }
 
-// waitFor polls, since the processes it waits for are others'.
+// waitFor polls, since the processes that it waits for are not its children.
 func waitFor(t *testing.T, what string, f func() bool) {
 	t.Helper()
 	limit := nstest.Patience(20 * time.Second)
@@ -145,7 +145,7 @@ func waitFor(t *testing.T, what string, f func() bool) {
 	}
 }
 
-// running is a watcher that runs, with all that it has said.
+// running is a watcher that runs, with all its events so far.
 type running struct {
 	*Watcher
 	t    *testing.T
@@ -168,7 +168,7 @@ func run(t *testing.T, w *Watcher) *running {
 	return &running{Watcher: w, t: t}
 }
 
-// until takes events until one of the kind comes. Those before it are kept in
+// until takes events until one of the kind comes. It keeps those before it in
 // said.
 func (r *running) until(k Kind) Event {
 	r.t.Helper()
@@ -186,8 +186,8 @@ func (r *running) until(k Kind) Event {
 	}
 }
 
-// settled takes all events that are due and returns how many of the kind were
-// said since the last call.
+// settled takes all events that are due and returns how many of the kind came
+// since the last call.
 func (r *running) settled(k Kind) int {
 	r.t.Helper()
 	r.Workers() // a look; what it finds is queued before it returns
@@ -227,8 +227,8 @@ func detectors(t *testing.T, f func(*testing.T, Options)) {
 	})
 }
 
-// TestReloads: what changes the loaded configuration is said, once each; what
-// does not is not.
+// TestReloads: each change of the loaded configuration has one event; anything
+// else has none.
 func TestReloads(t *testing.T) {
 	detectors(t, func(t *testing.T, o Options) {
 		n := newNginx(t)
@@ -271,9 +271,10 @@ func TestReloads(t *testing.T) {
 	})
 }
 
-// reload reloads NGINX and waits until that is said and the old workers have
-// ended. It returns how often a busy machine has torn the load: NGINX waited so
-// long before it forked the next worker that this may look like another load.
+// reload reloads NGINX and waits for the event and for the end of the old
+// workers. It returns how often a busy machine has torn the load: NGINX waited
+// so long before it forked the next worker that this may look like another
+// load.
 func (r *running) reload(n *nginx, m Master) (torn int) {
 	r.t.Helper()
 	before := r.Workers()[m.PID]

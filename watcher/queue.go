@@ -5,15 +5,15 @@ import (
 	"time"
 )
 
-// queue holds the events that nobody has taken yet, and what is wrong now.
+// queue holds the events that no reader has taken yet, and what is wrong now.
 type queue struct {
 	events   []Event
-	later    []time.Time       // when to say Masters again
-	troubles map[string]string // by About: what was said of those that are not over
+	later    []time.Time       // when to report Masters again
+	troubles map[string]string // by About: the last report of each that is not over
 }
 
-// say queues an event. What would be said twice without anybody having heard it
-// is said once; a load is never left out.
+// say queues an event. Equal events that wait are queued once; a load is never
+// left out.
 func (q *queue) say(e Event) {
 	if !slices.ContainsFunc(q.events, func(o Event) bool {
 		return o.Kind == e.Kind && o.PID == e.PID && o.About == e.About
@@ -22,8 +22,8 @@ func (q *queue) say(e Event) {
 	}
 }
 
-// trouble says what is wrong about something, or with nil that nothing is any
-// more. It says so once, and takes back what nobody has heard yet.
+// trouble reports what is wrong about a subject, or with nil that nothing is
+// any more. It reports each once, and withdraws what no reader has taken yet.
 func (q *queue) trouble(about string, err error) {
 	text := ""
 	if err != nil {
@@ -43,7 +43,7 @@ func (q *queue) trouble(about string, err error) {
 // writes it before it has its title and its workers.
 var reminders = []time.Duration{0, 10 * time.Millisecond, 100 * time.Millisecond, time.Second}
 
-// mastersChanged says Masters now and again a little later.
+// mastersChanged reports Masters now and again a little later.
 func (q *queue) mastersChanged(now time.Time) {
 	q.later = nil
 	for _, d := range reminders {

@@ -21,8 +21,9 @@ import (
 )
 
 // TestInotifyExhausted runs itself in a user namespace, whose limits of inotify
-// are its own. What cannot be watched is said once, with the limit that is
-// reached; what can be is watched, and the rest as soon as the limit is raised.
+// are its own. A directory that cannot be watched is reported once, with the
+// limit that is reached; other directories are watched, and the remaining ones
+// as soon as the limit is raised.
 func TestInotifyExhausted(t *testing.T) {
 	const inside = "LASTHOP_TEST_INOTIFY"
 	if os.Getenv(inside) == "" {
@@ -71,8 +72,8 @@ func limit(t *testing.T, of, n string) {
 	}
 }
 
-// wantTrouble wants that files cannot be watched, because of a limit: said
-// once, however often it is tried.
+// wantTrouble wants one report that files cannot be watched because of a limit,
+// however often the watcher tries.
 func (r *running) wantTrouble(limit string, do func()) {
 	r.t.Helper()
 	for range 20 {
@@ -99,8 +100,9 @@ func (r *running) wantEnd() {
 	r.settled(Trouble)
 }
 
-// TestTroubles: an error is said when it begins, changes and ends, of each
-// thing on its own. What nobody has heard is replaced by what is true now.
+// TestTroubles: an error is reported when it begins, changes and ends, for each
+// subject on its own. A report that no reader has taken is replaced by the
+// current one.
 func TestTroubles(t *testing.T) {
 	q := queue{troubles: map[string]string{}}
 	hear := func(want ...string) {
@@ -167,8 +169,8 @@ func TestProcessesTrouble(t *testing.T) {
 	}
 }
 
-// TestLostConnector: who asks for the detector hears that the connector has
-// failed, and that it is there again.
+// TestLostConnector: Detector reports that the connector has failed, and that
+// it is there again.
 func TestLostConnector(t *testing.T) {
 	w := Open(Options{NoConnector: true, Alone: time.Millisecond, Retry: 20 * time.Millisecond})
 	pair, err := unix.Socketpair(unix.AF_UNIX,
@@ -209,9 +211,9 @@ func TestLostConnector(t *testing.T) {
 	}
 }
 
-// TestFilesLost: what inotify has lost may be anything, so files and masters
-// are looked at. An inotify that fails is a trouble until there is another one,
-// which watches what the first one did.
+// TestFilesLost: events that inotify has lost may be anything, so files and
+// masters are read again. An inotify that fails is a trouble until there is
+// another one, which watches what the first one did.
 func TestFilesLost(t *testing.T) {
 	dir := t.TempDir()
 	w := run(t, Open(Options{NoConnector: true, Alone: 5 * time.Millisecond,
@@ -246,8 +248,8 @@ func TestFilesLost(t *testing.T) {
 	w.until(Files)
 }
 
-// TestQuiet: a directory with logs or very many files is not watched, and what
-// is no directory makes nothing wait.
+// TestQuiet: a directory with logs or very many files is not watched, and a
+// path that is no directory blocks nothing.
 func TestQuiet(t *testing.T) {
 	dir := t.TempDir()
 	pipe, logs := filepath.Join(dir, "pipe"), filepath.Join(dir, "logs")

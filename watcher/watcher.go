@@ -1,22 +1,22 @@
-// Package watcher says when to look again at NGINX: when a master has loaded
+// Package watcher reports when to read NGINX again: when a master has loaded
 // its configuration, when old workers have ended, when a master starts or ends,
 // and when a file of a configuration changes.
 //
-// That a load has succeeded is told by its workers: a master forks new ones
-// then, and only then, and all files are read and all sockets bound before. A
-// failed reload, `nginx -t`, a log rotation fork nothing. The kernel's proc
-// connector says at once that a master's children have changed; a look at /proc
-// says it every second in any case, and every 20 ms where the connector is not
-// to be had (in a container, or another network namespace than the first). Both
-// end in the same look at the children (see generation), so that an event that
-// is lost or comes twice changes nothing.
+// The workers show that a load has succeeded: only then a master forks new
+// ones, after it has read all files and bound all sockets. A failed reload,
+// `nginx -t` and a log rotation fork nothing. The kernel's proc connector
+// reports immediately that a master's children have changed. A look at /proc
+// finds the change every second in any case, and every 20 ms if the connector
+// is not available (in a container, or another network namespace than the
+// first). Both lead to the same look at the children (see generation), so a
+// lost or repeated event changes nothing.
 //
 // Files are watched by directory, because editors and Kubernetes replace files
-// instead of writing to them. A change of a file says that the next load may be
-// another one, and nothing about the one that is loaded.
+// instead of writing to them. A changed file means that the next load may
+// differ, and nothing about the loaded configuration.
 //
 // The watcher decides nothing and reads no configuration. It never blocks on
-// who listens: events wait in a queue.
+// its reader: events wait in a queue.
 package watcher
 
 import (
@@ -36,8 +36,8 @@ type Kind string
 const (
 	// the master has loaded its configuration and forked workers for it
 	Reloaded Kind = "reloaded"
-	// the master has a new worker that seems to take the place of one that
-	// has crashed, so that this is no load; or it is too early to say
+	// the master has a new worker that seems to replace a crashed one, so
+	// that this is no load; or it is too early to decide
 	Respawned Kind = "respawned"
 	// old workers of the master have ended
 	Drained Kind = "drained"
@@ -55,20 +55,20 @@ type Event struct {
 	PID  int // the master of Reloaded, Respawned and Drained
 	// what Trouble is about: "files", "proc connector" or "processes"
 	About string
-	// when it happened; for Reloaded the fork as the kernel stamped it,
-	// where the connector is heard
+	// when it happened; for Reloaded the fork as the kernel stamped it, if
+	// the connector reported it
 	At time.Time
 	// of Trouble, with a Hint if there is a remedy; nil when it is over. An
-	// error is said once, and again only when its text changes
+	// error is reported once, and again only when its text changes
 	Err error
 }
 
-// What Trouble is about. Each is tried again after Options.Retry, the first and
-// the last also when Watch or Follow is called.
+// The subjects of Trouble. Each is tried again after Options.Retry, the first
+// and the last also when Watch or Follow is called.
 const (
-	// inotify: loads are noticed all the same, pid files within a second
+	// inotify: loads are noticed nevertheless, pid files within a second
 	aboutFiles = "files"
-	// loads are noticed by looking at the children of the masters
+	// loads are noticed by polling the children of the masters
 	aboutConnector = "proc connector"
 	// a master cannot be looked at
 	aboutProcesses = "processes"
@@ -77,7 +77,7 @@ const (
 // Master is a running NGINX to follow.
 type Master struct {
 	Process
-	PIDFile string // a path that we can open, or ""
+	PIDFile string // a path that this process can open, or ""
 }
 
 // Workers are the children of a master: those of the loaded configuration and
@@ -88,7 +88,7 @@ type Workers struct{ Current, Old []Process }
 type Options struct {
 	Proc        procfs.Dir
 	NoConnector bool          // do without the proc connector
-	Every       time.Duration // between looks beside the connector; 0 is 1 s
+	Every       time.Duration // between looks in addition to the connector; 0 is 1 s
 	Alone       time.Duration // between looks without it; 0 is 20 ms
 	Retry       time.Duration // between attempts after a Trouble; 0 is 5 s
 }
@@ -104,7 +104,7 @@ type Watcher struct {
 
 	// Written by Run under the lock, which every other reader needs.
 	mu    sync.Mutex
-	forks *forks // nil if the connector is not to be had
+	forks *forks // nil if the connector is not available
 	why   error  // why it is not
 
 	// Owned by Run.
@@ -117,8 +117,8 @@ type Watcher struct {
 	files    files
 }
 
-// Open prepares a watcher. That the kernel gives no connector or no inotify is
-// no error: Detector says the one, an event of Trouble the other.
+// Open prepares a watcher. It is no error if the kernel refuses a connector or
+// inotify: Detector reports the former, an event of Trouble the latter.
 func Open(o Options) *Watcher {
 	o.Every = cmp.Or(o.Every, time.Second)
 	o.Alone = cmp.Or(o.Alone, 20*time.Millisecond)
@@ -139,7 +139,7 @@ func Open(o Options) *Watcher {
 	return w
 }
 
-// Detector says in words what notices reloads.
+// Detector returns in words what notices reloads.
 func (w *Watcher) Detector() string {
 	w.mu.Lock()
 	defer w.mu.Unlock()
@@ -150,18 +150,18 @@ func (w *Watcher) Detector() string {
 		"%v)", w.options.Alone, w.why)
 }
 
-// Events gives what has happened, in order. It is closed when Run ends.
+// Events returns the channel of events, in order. It is closed when Run ends.
 func (w *Watcher) Events() <-chan Event { return w.events }
 
 // Follow replaces the masters that are followed. awaited are pid files of
-// masters that may start. Who loads a configuration after Follow has returned
-// hears of every later load.
+// masters that may start. A caller that loads a configuration after Follow has
+// returned gets every later load.
 func (w *Watcher) Follow(masters []Master, awaited []string) {
 	w.call(func() { w.follow(masters, awaited) })
 }
 
-// Watch replaces the directories whose files are watched. Of one that is not
-// there, the nearest one above is.
+// Watch replaces the directories whose files are watched. For a missing one it
+// watches the nearest one above.
 func (w *Watcher) Watch(dirs []string) { w.call(func() { w.files.watch(dirs) }) }
 
 // Workers looks at the children of each master now. During an upgrade the new
@@ -176,8 +176,8 @@ func (w *Watcher) Workers() map[int]Workers {
 	return out
 }
 
-// Alive says which of the processes still run. A child of a master that is
-// followed ends when the kernel says so, and not when the master takes note; an
+// Alive returns which of the processes still run. A child of a followed master
+// ends when the kernel reports it, and not when the master waits for it; an
 // orphan, whose master has crashed, when it is gone from /proc.
 func (w *Watcher) Alive(processes []Process) map[Process]bool {
 	out := make(map[Process]bool, len(processes))
@@ -235,7 +235,7 @@ func (w *Watcher) Run(ctx context.Context) error {
 	}
 }
 
-// due is ready when there is something to remind of.
+// due is ready when there is something to report again.
 func (w *Watcher) due() <-chan time.Time {
 	var next time.Time
 	if later := w.queue.later; len(later) > 0 {
@@ -268,7 +268,7 @@ func (w *Watcher) close() {
 	close(w.events)
 }
 
-// hear hands the connector's events over until it is closed. The last one after
+// hear passes the connector's events on until it is closed. The last one after
 // a failure has the master -1.
 func (w *Watcher) hear() {
 	f := w.forks
@@ -293,7 +293,7 @@ func (w *Watcher) hear() {
 	})
 }
 
-// noticed takes an event of the connector.
+// noticed handles an event of the connector.
 func (w *Watcher) noticed(f fork) {
 	switch f.master {
 	case -1:
@@ -314,7 +314,7 @@ func (w *Watcher) connected(f *forks, why error) {
 	w.tick.Reset(w.every())
 }
 
-// check looks at everything that can be looked at cheaply.
+// check looks at everything that is cheap to read.
 func (w *Watcher) check(now time.Time) {
 	for _, m := range w.masters.all {
 		w.masters.look(m, now)
@@ -351,5 +351,5 @@ func (w *Watcher) follow(list []Master, awaited []string) {
 	}
 	w.files.awaitPIDFiles(awaited)
 	w.filter()
-	w.check(time.Now()) // what was born before the filter let it pass
+	w.check(time.Now()) // what was born before the filter passed it
 }

@@ -1,15 +1,16 @@
-// Package migrate says what becomes of a BIG-IP's virtual servers on the host
-// that replaces the BIG-IP.
+// Package migrate decides what becomes of a BIG-IP's virtual servers on the
+// host that replaces the BIG-IP.
 //
-// Join takes what the BIG-IP's files say (package bigip) and the inputs of a
-// decision about this host (package routing). It adds the addresses of the
+// Join takes the contents of the BIG-IP's files (package bigip) and the inputs
+// of a decision about this host (package routing). It adds the addresses of the
 // virtual servers to NGINX's listeners and decides, so that this host's own
-// rules say which way back each address has. It then makes one row for each
+// rules determine the way back of each address. It then makes one row for each
 // destination of a virtual server and each VLAN that clients come in by: what
 // the BIG-IP did, what this host does, and what is missing for the same.
 //
 //   - selection.go takes the virtual servers of a wave, or of the route domain
-//     that this host is for, and waves.go says what the others still need.
+//     that this host is for, and waves.go finds what the remaining ones still
+//     need.
 //   - place.go finds the interface of each VLAN, by the subnets of its self
 //     IPs, and the routers that the BIG-IP's files name on it.
 //   - site.go gathers what serves an address, and what else answers for it: an
@@ -17,21 +18,22 @@
 //   - listen.go finds the listener of NGINX that takes a destination's ports.
 //   - way.go compares the way back here with the BIG-IP's way, and routes.go
 //     this host's routes with the BIG-IP's.
-//   - properties.go judges what else decides who answers whom.
+//   - properties.go judges what else decides which server answers which client.
 //   - merge.go makes one row of VLANs that are alike.
 //   - needs.go collects what is missing for lasthop, as flags, and settings.go
-//     writes it as lasthop.yaml. What is known is a proposal; what only a
-//     person can decide is a question.
+//     writes it as lasthop.yaml. What is known becomes a proposal; what only
+//     the user can decide becomes a question.
 //   - summary.go adds what concerns the BIG-IP as a whole.
 //   - steps.go leads through the cut-over and back, pair.go on each unit.
 //   - skeleton.go writes a nginx.conf that listens where the BIG-IP did.
 //   - verify.go judges after the move what neighbours say of the addresses.
 //
-// Following the steps converges: Join decides again with what it proposes, so
-// that the next run asks nothing new. An answer of a person stays on the row,
-// with the clients that lose by it.
+// Following the steps converges: Join decides again with its proposals, so that
+// the next run asks nothing new. The user's answer stays on the row, with the
+// clients that lose by it.
 //
-// What neither the files nor this host tell is asked for, never guessed.
+// Join asks for what neither the files nor this host tell, and never guesses
+// it.
 package migrate
 
 import (
@@ -48,10 +50,10 @@ type Result struct {
 	// Selection are the flags that left virtual servers out: "--only %2".
 	Selection []string
 	Rows      []Row // of each virtual server those of its destinations and VLANs
-	// A warning is something that a row needs or that a person has decided,
-	// an error something that only a person can decide; sorted.
+	// A warning is something that a row needs or that the user has decided,
+	// an error something that only the user can decide; sorted.
 	Findings []routing.Finding
-	Flags    []string // for lasthop; IPv4-ADDR stands for what only a person knows
+	Flags    []string // for lasthop; IPv4-ADDR stands for what only the user knows
 	Settings string   // the same as lasthop.yaml, with what was decided before
 	Steps    []Step   // the cut-over, in order
 }
@@ -60,7 +62,7 @@ type Result struct {
 const (
 	Ready         = "ready"          // replies will leave the way their requests come in
 	NeedsInput    = "needs-input"    // Remedy says what is missing
-	Manual        = "manual"         // a person must read and decide
+	Manual        = "manual"         // the user must read and decide
 	NotApplicable = "not-applicable" // nothing here replies to its clients
 )
 
@@ -103,8 +105,8 @@ type Row struct {
 	Remedy string   `json:"remedy,omitempty"`
 	Also   []string `json:"also"`
 
-	// What a person decided, in the words of the question, and the clients
-	// that are not answered the way they came since then.
+	// What the user decided, in the words of the question, and the clients
+	// that since then are not answered the way they came.
 	Decided string `json:"decided,omitempty"`
 	Loses   string `json:"loses,omitempty"`
 
@@ -130,7 +132,7 @@ type Step struct {
 	// Where is "nginx.conf", "lasthop.yaml", "host", "big-ip", or "" for
 	// something to find out.
 	Where string   `json:"where,omitempty"`
-	Units []string `json:"units,omitempty"` // of a pair, those to do it on
+	Units []string `json:"units,omitempty"` // of a pair, the units to do it on
 	Title string   `json:"title"`           // what to do
 	Lines []string `json:"lines"`           // exactly this: commands, or lines of the file
 	Notes []string `json:"notes"`

@@ -15,15 +15,17 @@ import (
 // context is that of the listeners that Join adds.
 const context = "big-ip"
 
-// maxPasses bounds how often Join decides again: each pass puts in what the one
-// before proposed, so that its questions are asked now and not in the next run.
+// maxPasses bounds how often Join decides again: each pass includes the
+// previous proposals, so that their questions are asked now and not in the next
+// run.
 const maxPasses = 4
 
-// Join says for each virtual server what takes its place on this host, and what
-// is missing for that. in.Listeners are NGINX's. Join decides for them and for
-// the virtual servers' addresses together, so that the plan has an outcome for
-// each of these. The rows of virtual servers that the selection leaves out are
-// not-applicable. The error is about the selection, or that of routing.Decide.
+// Join finds for each virtual server what takes its place on this host, and
+// what is missing for that. in.Listeners are NGINX's. Join decides for them and
+// for the virtual servers' addresses together, so that the plan has an outcome
+// for each of these. The rows of virtual servers that the selection leaves out
+// are not-applicable. The error is about the selection, or that of
+// routing.Decide.
 func (s Selection) Join(c bigip.Config, in routing.Inputs) (Result, error) {
 	taken, selected, err := s.apply(c)
 	if err != nil {
@@ -42,7 +44,7 @@ func (s Selection) Join(c bigip.Config, in routing.Inputs) (Result, error) {
 		in.Policy, in.Host = need.policy, need.on(host)
 		next, err := newJoiner(f, in, need)
 		if err != nil {
-			break // the proposals contradict each other: a person chooses first
+			break // the proposals contradict each other: the user chooses first
 		}
 		next.virtuals()
 		j.ask(next)
@@ -69,10 +71,10 @@ func newJoiner(f *files, in routing.Inputs, need *needs) (*joiner, error) {
 	return j, nil
 }
 
-// files is what the BIG-IP's files say, whatever this host decides.
+// files is the contents of the BIG-IP's files, whatever this host decides.
 type files struct {
 	config     bigip.Config
-	ingresses  [][]bigip.Ingress // by index of config.Virtuals; nil where nothing replies
+	ingresses  [][]bigip.Ingress // by index of config.Virtuals; nil if there is no reply
 	wanted     []routing.Listener
 	holders    map[domain][]holder
 	advertised map[domain]bool
@@ -102,7 +104,7 @@ func (j *joiner) virtuals() {
 	}
 }
 
-// ask adds to each line what is only missing when the proposals are followed.
+// ask adds to each line what is only missing once the proposals are followed.
 func (j *joiner) ask(next *joiner) {
 	for i, l := range j.lines {
 		for _, p := range next.lines[i].problems {
@@ -177,8 +179,8 @@ func wanted(c bigip.Config) []routing.Listener {
 	return out
 }
 
-// unserved returns why nothing replies to clients of a virtual server, and what
-// the BIG-IP did; "" if it replied to them.
+// unserved returns why a virtual server does not reply to clients, and what the
+// BIG-IP did; "" if it replied to them.
 func unserved(v *bigip.Virtual) (reason, before string) {
 	if v.Disabled != "" {
 		return "disabled", "disabled by " + v.Disabled
@@ -233,13 +235,14 @@ type line struct {
 
 	run int // the same for all lines of a destination's port
 
-	// Decisions of a person, and whom they cost their replies.
+	// The user's decisions, and the clients that lose their replies by
+	// them.
 	decided, loses []string
 	decisions      []routing.Finding
 }
 
-// problem is something that is missing: what the findings say of all rows that
-// miss it, and the remedy for this row if it is not the Hint.
+// problem is something that is missing: the text for the finding of all rows
+// that miss it, and the remedy for this row if it is not the Hint.
 type problem struct {
 	routing.Finding
 	remedy string
@@ -253,12 +256,12 @@ func (l *line) needs(code routing.Code, subject, origin, message, hint string) *
 	return &l.problems[len(l.problems)-1]
 }
 
-// manual adds something that a person must decide.
+// manual adds something that the user must decide.
 func (l *line) manual(code routing.Code, subject, origin, message, hint string) {
 	l.needs(code, subject, origin, message, hint).Severity = routing.Error
 }
 
-// accept notes what a person has decided by a flag: the condition under which
+// accept records what the user has decided by a flag: the condition under which
 // it is right, and the clients that lose by it, "" if none are known.
 func (l *line) accept(loses, question, flag string) {
 	question = "only if " + question
@@ -274,7 +277,7 @@ func (l *line) accept(loses, question, flag string) {
 	l.decisions = append(l.decisions, f)
 }
 
-// virtual adds the rows of a virtual server. Only the lines that stay are on
+// virtual adds the rows of a virtual server. Only lines that are kept are on
 // the heap: each is large.
 func (j *joiner) virtual(v *bigip.Virtual, ins []bigip.Ingress) {
 	l := line{Row: Row{Virtual: v.Name, Origin: v.Origin, Protocol: v.Protocol}, v: v,
@@ -498,8 +501,8 @@ const perDomain = "use a host, network namespace or VRF for each route domain; -
 // subject names the row's VLAN in findings.
 func (l *line) subject() string { return "VLAN " + cmp.Or(l.VLAN, "(none in the files)") }
 
-// vlan finds the interface of the VLAN. It reports whether the address's way
-// can be told.
+// vlan finds the interface of the VLAN. It reports whether the address's way is
+// known.
 func (j *joiner) vlan(l *line, own owner) bool {
 	p := l.place
 	if len(p.links) == 1 {

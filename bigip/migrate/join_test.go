@@ -106,7 +106,7 @@ func hostOf(t testing.TB, lines string) routing.Host {
 	return s.Host
 }
 
-// converges follows the flags, but for those that only a person can fill in,
+// converges follows the flags except for those that only a person can fill in,
 // and adds the routes. A second run asks for nothing then that the first did
 // not.
 func (f fixture) converges(t *testing.T, first Result) {

@@ -37,7 +37,7 @@ func newListening(list []routing.Listener) *listening {
 	return n
 }
 
-// leave takes in what a run leaves out: listeners there stand for something.
+// leave records what a run leaves out: listeners there stand for something.
 func (n *listening) leave(left []leftOut) {
 	for _, out := range left {
 		for _, d := range out.Destinations {
@@ -57,8 +57,8 @@ func (n *listening) leave(left []leftOut) {
 	}
 }
 
-// find finds NGINX's listener for a row, or says why there can be none. It sets
-// l.addr if the destination is one address.
+// find finds NGINX's listener for a row, or returns why there can be none. It
+// sets l.addr if the destination is one address.
 func (n *listening) find(l *line) {
 	addr, host := l.d.Host()
 	switch {
@@ -95,8 +95,8 @@ func (n *listening) find(l *line) {
 	}
 }
 
-// match looks for listeners that take all ports, by each of the transports: a
-// virtual server for both of them loses the clients of one otherwise.
+// match searches listeners that take all ports, by each of the transports: a
+// virtual server for both of them would otherwise lose the clients of one.
 func (n *listening) match(l *line, ports routing.PortRange, transports []routing.Transport) {
 	addrs := []netip.Addr{l.addr, routing.FamilyOf(l.addr).All().Addr()}
 	for i, kind := range []string{matchExact, matchWildcard} {
@@ -176,7 +176,7 @@ func (l *line) setListener(match string, x routing.Listener) {
 	}
 }
 
-// miss says which listen directives are missing.
+// miss returns which listen directives are missing.
 func (n *listening) miss(l *line, ports routing.PortRange, transports []routing.Transport,
 	message string) {
 	var lines []string

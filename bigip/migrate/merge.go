@@ -8,15 +8,15 @@ import (
 	"lasthop/routing"
 )
 
-// This file makes one row of VLANs that have the same to say: a virtual server
-// on all of 30 VLANs has one row for the VLAN of its address and one for the
-// others.
+// This file makes one row of VLANs with equal results: a virtual server on all
+// of 30 VLANs has one row for the VLAN of its address and one for the 29 other
+// VLANs.
 
 // few is how many alike VLANs have a row each.
 const few = 3
 
-// merged returns the lines of a destination with those that are alike as one.
-// The lines of the VLAN that its address belongs to stay.
+// merged returns the lines of a destination with equal lines joined. The lines
+// of the VLAN that its address belongs to stay.
 func merged(lines []*line, own string) (out []*line) {
 	if len(lines) <= few {
 		return lines
@@ -39,7 +39,7 @@ func merged(lines []*line, own string) (out []*line) {
 	return out
 }
 
-// sameness is all that a line says but its VLAN.
+// sameness is everything in a line except its VLAN.
 func (l *line) sameness() string {
 	var b strings.Builder
 	fmt.Fprintln(&b, l.Return, l.Level, l.Value, l.After, l.anyBefore())
@@ -55,7 +55,7 @@ func (l *line) sameness() string {
 // anyBefore is the BIG-IP's way without the name of the VLAN.
 func (l *line) anyBefore() string { return strings.ReplaceAll(l.Before, l.VLAN, "its VLAN") }
 
-// one is a line for several VLANs; others says that there are more.
+// one is a line for several VLANs; others reports that there are more.
 func one(group []*line, others bool) *line {
 	l := *group[0]
 	var names []string

@@ -16,22 +16,22 @@ type needs struct {
 	flags    []string
 	unknowns []unknown
 	asked    []asked
-	index    map[question]int // of asked, without who
+	index    map[question]int // of asked, without the addresses
 	routes   []route
 }
 
-// route is one of the BIG-IP's that main here lacks.
+// route is a route of the BIG-IP that main lacks here.
 type route struct {
 	router
 	link string
 }
 
-// question is a decision that only a person can make: a line of lasthop.yaml
+// question is a decision that only the user can make: a line of lasthop.yaml
 // that holds under a condition.
 type question struct {
 	link    string
 	addr    netip.Addr // valid for one about an address
-	when    string     // the condition; %s in it is who
+	when    string     // the condition; %s in it is the list of addresses
 	who     string
 	answer  string // "return: strict"; "" for a gateway
 	gateway netip.Addr
@@ -39,7 +39,7 @@ type question struct {
 
 func (q question) condition() string { return strings.Replace(q.when, "%s", q.who, 1) }
 
-// asked is a question about all of whom it is asked.
+// asked is a question and all addresses that it is about.
 type asked struct {
 	question
 	who []string
@@ -62,7 +62,7 @@ func newNeeds(p routing.Policy) *needs {
 	return n
 }
 
-// ask asks a question once, for all of whom it is asked.
+// ask asks a question once, for all its addresses.
 func (n *needs) ask(q question) {
 	key := q
 	key.who = ""
@@ -104,13 +104,13 @@ func (n *needs) known(link string, f routing.Family) bool {
 	})
 }
 
-// open returns the gateways that are to be found out.
+// open returns the gateways that are unknown.
 func (n *needs) open() []unknown {
 	return slices.DeleteFunc(slices.Clone(n.unknowns),
 		func(u unknown) bool { return n.known(u.link, u.family) })
 }
 
-// all returns the flags, also those that only a person can fill in.
+// all returns the flags, including those that only the user can fill in.
 func (n *needs) all() []string {
 	out := slices.Clone(n.flags)
 	for _, u := range n.open() {
@@ -119,10 +119,10 @@ func (n *needs) all() []string {
 	return out
 }
 
-// askFor stands for an address that only a person knows.
+// askFor stands for an address that only the user knows.
 func askFor(f routing.Family) string { return f.String() + "-ADDR" }
 
-// gateway proposes one, and returns its flag for people to read. Of two for a
+// gateway proposes a gateway, and returns its flag for the report. Of two for a
 // link and family it proposes the first.
 func (n *needs) gateway(link string, addr netip.Addr) string {
 	pin := routing.GatewayPin{Link: link, Addr: addr}
@@ -136,8 +136,7 @@ func (n *needs) gateway(link string, addr netip.Addr) string {
 }
 
 // address proposes the link of an address, and its gateway if that is valid.
-// The proposal replaces what was decided. It returns the flag for people to
-// read.
+// The proposal replaces what was decided. It returns the flag for the report.
 func (n *needs) address(addr netip.Addr, link string, gateway netip.Addr) string {
 	pin := routing.AddressPin{Addr: addr, Link: link, Gateway: gateway}
 	value := addr.String() + "=" + pin.String()
@@ -158,8 +157,8 @@ func (n *needs) address(addr netip.Addr, link string, gateway netip.Addr) string
 	return routing.Flag("address", value)
 }
 
-// ret proposes the mode of a link. It reports whether that is the proposal,
-// and no other mode was decided.
+// ret proposes the mode of a link. It reports whether that is the proposal, and
+// no other mode was decided.
 func (n *needs) ret(link string, mode routing.Return) bool {
 	i := slices.IndexFunc(n.policy.Returns,
 		func(r routing.ReturnPin) bool { return r.Link == link && !r.Addr.IsValid() })

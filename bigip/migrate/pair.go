@@ -28,7 +28,7 @@ func newPair(c bigip.Config) pair {
 	return p
 }
 
-// state says what the other units do with what is changed on one.
+// state describes what the other units do with a change on one.
 func (p pair) state() string {
 	switch {
 	case p.group.AutoSync && p.group.SaveOnSync:
@@ -57,7 +57,7 @@ func (p pair) active(moves []*move) []string {
 	return out
 }
 
-// notes say on which unit to run the lines of a step.
+// notes name the unit on which to run the lines of a step.
 func (p pair) notes(moves []*move) []string {
 	if len(p.units) == 0 {
 		return []string{"The change is not saved, so a restart undoes it. When " +
@@ -74,7 +74,7 @@ func (p pair) notes(moves []*move) []string {
 		"its saved one. When everything works, on each unit: tmsh save sys config."}
 }
 
-// finding says that the BIG-IP is one of several.
+// finding reports that the BIG-IP is one of several.
 func (p pair) finding(moves []*move) []routing.Finding {
 	if len(p.units) == 0 {
 		return nil

@@ -23,7 +23,7 @@ type place struct {
 	origin   string
 	prefixes []netip.Prefix // the subnets of its self IPs
 	links    []string       // the interfaces with an address in these
-	routers  []router       // on it: of default routes, of others, of last-hop-pools
+	routers  []router       // on it: of default routes, of other routes, of last-hop-pools
 	shared   string         // a VLAN of another route domain with the same subnet
 }
 
@@ -86,7 +86,7 @@ func (p place) of(f routing.Family) []router {
 	return out
 }
 
-// newNetwork finds the place of each VLAN. Those of route domains that this
+// newNetwork finds the place of each VLAN. VLANs of route domains that this
 // host is not for overlap nothing.
 func newNetwork(c bigip.Config, h routing.Host, s *selected) network {
 	n := network{c, map[string]place{}, map[int][]router{}, newLastHopPools(c)}
@@ -173,8 +173,8 @@ func (n network) on(p place) []router {
 }
 
 // answered returns the routers that the BIG-IP sent a row's replies to, as far
-// as its files say it: the members of the last-hop-pool, else the gateways on
-// the VLAN. If none of them is on the VLAN, it returns them as elsewhere.
+// as its files tell: the members of the last-hop-pool, else the gateways on the
+// VLAN. If none of them is on the VLAN, it returns them as elsewhere.
 func (n network) answered(l *line, f routing.Family) (on, elsewhere []router) {
 	var all []router
 	switch l.in.Return {
@@ -204,7 +204,7 @@ func (n network) answered(l *line, f routing.Family) (on, elsewhere []router) {
 	return on, nil
 }
 
-// before says where the BIG-IP sent a row's replies.
+// before returns where the BIG-IP sent a row's replies.
 func (l *line) before() string {
 	vlan := cmp.Or(l.in.VLAN, "its VLAN")
 	switch l.in.Return {

@@ -13,7 +13,7 @@ import (
 )
 
 // This file judges what a virtual server does with a connection, as far as that
-// decides who answers whom.
+// decides which server answers which client.
 
 // offer is what clients ask for at an address.
 type offer struct {
@@ -23,8 +23,8 @@ type offer struct {
 	transport string
 }
 
-// offers are those of a destination; none for a service of every port, before
-// which every other one comes.
+// offers are those of a destination; none for a service on every port, which
+// every other service takes precedence over.
 func offers(v *bigip.Virtual, d bigip.Destination) (out []offer) {
 	addr, ok := d.Host()
 	if !ok || d.AnyPort() {
@@ -43,8 +43,8 @@ func offers(v *bigip.Virtual, d bigip.Destination) (out []offer) {
 	return out
 }
 
-// newShared returns the virtual servers that offer the same, by what they
-// offer; what only one of them offers is not in it.
+// newShared returns the virtual servers that offer the same, by the offer; it
+// leaves out an offer of only one.
 func newShared(c bigip.Config) map[offer][]string {
 	first := make(map[offer]*bigip.Virtual, len(c.Virtuals))
 	shared := map[offer][]string{}
@@ -64,7 +64,7 @@ func newShared(c bigip.Config) map[offer][]string {
 	return shared
 }
 
-// properties says what a person must read of the row's virtual server.
+// properties names what the user must read of the row's virtual server.
 func (j *joiner) properties(l *line, s *site) {
 	servers := l.v.Servers
 	if servers.NoTranslation && l.v.Type == bigip.Standard && l.v.Kind == "ltm virtual" &&
@@ -91,8 +91,8 @@ func (j *joiner) properties(l *line, s *site) {
 	}
 }
 
-// sharing returns the virtual servers that offer what the line's does, that one
-// too; none if it is the only one.
+// sharing returns the virtual servers that offer what the line's does,
+// including that one; none if it is the only one.
 func (j *joiner) sharing(l *line) (names []string) {
 	if len(j.shared) == 0 {
 		return nil
@@ -124,7 +124,7 @@ func newAdvertised(c bigip.Config) map[domain]bool {
 	return all
 }
 
-// sources names the virtual servers that serve some clients alone.
+// sources names the virtual servers that serve only some clients.
 func sources(c bigip.Config) []routing.Finding {
 	var names []string
 	for v := range serving(c) {
@@ -150,7 +150,7 @@ func serving(c bigip.Config) iter.Seq[*bigip.Virtual] {
 	}
 }
 
-// gateways names the virtual servers without SNAT, and what the BIG-IP was for
+// gateways names the virtual servers without SNAT, and the BIG-IP's role for
 // their servers.
 func gateways(c bigip.Config, n network) []routing.Finding {
 	var names, pools, subnets, selfs []string
@@ -222,7 +222,8 @@ func forwarders(c bigip.Config, n network, subnets []string) string {
 	return ", by the forwarding virtual servers " + routing.Some(names, 4)
 }
 
-// notJudged counts the properties that matter and that nothing here judges.
+// notJudged counts the properties that matter and that this package does not
+// judge.
 func notJudged(c bigip.Config) []routing.Finding {
 	count := map[string]int{}
 	for v := range serving(c) {

@@ -29,7 +29,7 @@ func (j judge) to(from netip.Addr, r router) routing.Way {
 	return j.look(lookup{j.here.class(from), r.network, false}, r)
 }
 
-// toByMain is to with nothing of ours: main decides.
+// toByMain is to without anything of lasthop: main decides.
 func (j judge) toByMain(from netip.Addr, r router) routing.Way {
 	if r.network.Bits() <= 0 {
 		return j.here.outcome(from).Before
@@ -37,7 +37,7 @@ func (j judge) toByMain(from netip.Addr, r router) routing.Way {
 	return j.look(lookup{j.here.class(from), r.network, true}, r)
 }
 
-// look answers a question once.
+// look answers each question once.
 func (j judge) look(q lookup, r router) routing.Way {
 	w, ok := j.ways[q]
 	if !ok {
@@ -55,7 +55,7 @@ func (j judge) look(q lookup, r router) routing.Way {
 type lookup struct {
 	from netip.Addr // for all of its class
 	to   netip.Prefix
-	bare bool // with nothing of ours
+	bare bool // without anything of lasthop
 }
 
 // client returns an address in the network of a route that no narrower route of
@@ -96,7 +96,7 @@ func flip(addr netip.Addr, bit int) netip.Addr {
 }
 
 // link returns the interface on which a router is; "" if it is on none, or if
-// that is not known.
+// that is unknown.
 func (n network) link(r router) string {
 	for _, v := range n.config.VLANs {
 		p := n.places[v.Name]
@@ -118,7 +118,7 @@ func (j judge) missing(l *line, only bool) {
 }
 
 // lacking returns a router of each route of the BIG-IP for clients of the row
-// to whom replies leave by none of its routers.
+// whose replies leave by none of its routers.
 func (j judge) lacking(l *line, to func(netip.Addr, router) routing.Way) (out []router) {
 	all := j.network.gateways[l.d.Domain]
 	if len(all) == 0 {
@@ -141,8 +141,8 @@ func (j judge) lacking(l *line, to func(netip.Addr, router) routing.Way) (out []
 	return out
 }
 
-// routeMissing asks for a route. It proposes it, but for a default: that is for
-// clients of other addresses, too.
+// routeMissing asks for a route. It proposes the route, except a default: that
+// is for clients of other addresses, too.
 func (j judge) routeMissing(l *line, r router) {
 	link := j.network.link(r)
 	hint := j.add(r)

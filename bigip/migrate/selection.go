@@ -15,8 +15,8 @@ import (
 	"lasthop/routing"
 )
 
-// Selection says which virtual servers a run is about: those of a wave, those
-// of the route domain that this host is for. The zero Selection is all.
+// Selection says which virtual servers a run is about: those of a wave, or
+// those of the route domain that this host is for. The zero Selection is all.
 //
 // A pattern is one of these: the name of a virtual server, with * and ? as in
 // path.Match ("/Common/web_*"; without a partition it is that of each one); a
@@ -25,8 +25,9 @@ import (
 // ("%2").
 type Selection struct {
 	// A virtual server is taken if a pattern of Only matches it (or there
-	// is none) and no pattern of Skip does. A route domain counts apart: it
-	// takes or leaves destinations, whatever the other patterns say.
+	// is none) and no pattern of Skip does. A route domain counts
+	// separately: it takes or leaves destinations, whatever the other
+	// patterns say.
 	Only, Skip []string
 }
 
@@ -106,7 +107,7 @@ func (p pattern) matches(v *bigip.Virtual) bool {
 
 func (p pattern) matchesName(name string) bool {
 	matches := func(pattern, name string) bool {
-		ok, _ := path.Match(pattern, name) // parsePattern has seen the error
+		ok, _ := path.Match(pattern, name) // parsePattern has reported the error
 		return ok
 	}
 	folder, ok := strings.CutSuffix(p.name, "/")
@@ -147,9 +148,8 @@ type leftOut struct {
 }
 
 // apply returns the files' configuration with the virtual servers that the
-// selection takes, and what it leaves out. Virtual servers to which nothing
-// replies stay as they are. The error names a pattern that is none, or that
-// matches nothing.
+// selection takes, and what it leaves out. Virtual servers without replies stay
+// as they are. The error names an invalid pattern, or one that matches nothing.
 func (s Selection) apply(c bigip.Config) (bigip.Config, *selected, error) {
 	x := &selected{}
 	for _, of := range []struct {
@@ -190,8 +190,8 @@ func (s Selection) apply(c bigip.Config) (bigip.Config, *selected, error) {
 	return c, x, nil
 }
 
-// matchesAny is an error if the pattern matches no virtual server: it is a
-// mistake, or the files are others.
+// matchesAny returns an error if the pattern matches no virtual server: it is a
+// mistake, or the files are the wrong ones.
 func (p pattern) matchesAny(c bigip.Config) error {
 	domains := map[int]bool{}
 	for i := range c.Virtuals {
@@ -218,8 +218,8 @@ func (x *selected) serves(domain int) bool {
 }
 
 // Domains returns the configuration without the self IPs and virtual addresses
-// of route domains that this host is not for. Join says what is wrong with the
-// selection.
+// of route domains that this host is not for. Join reports what is wrong with
+// the selection.
 func (s Selection) Domains(c bigip.Config) bigip.Config {
 	_, x, _ := s.apply(c)
 	c.Selfs = slices.DeleteFunc(slices.Clone(c.Selfs),
@@ -262,7 +262,7 @@ func (x *selected) take(v *bigip.Virtual) (taken bigip.Virtual, ok bool) {
 	return taken, why == ""
 }
 
-// flags are those for route domains, or the others that take virtual servers.
+// flags are those for route domains, or those for virtual servers.
 func (x *selected) flags(domains bool) string {
 	all := x.only
 	if domains {
@@ -329,7 +329,7 @@ func (x *selected) among(rows []Row, c bigip.Config,
 	return append(append(out, rows...), left...)
 }
 
-// findings say what the selection leaves out.
+// findings report what the selection leaves out.
 func (x *selected) findings() []routing.Finding {
 	names := map[string][]string{}
 	for _, out := range x.left {

@@ -11,8 +11,8 @@ import (
 	"lasthop/routing"
 )
 
-// settings writes what was decided and is proposed as lasthop.yaml. What is not
-// known, and what only a person can decide, is a comment.
+// settings writes what was decided and is proposed as lasthop.yaml. What is
+// unknown, and what only the user can decide, is a comment.
 func (n *needs) settings() string {
 	var b strings.Builder
 	section := func(name string, body []string) {
@@ -99,7 +99,7 @@ func (n *needs) comment(a asked) string {
 }
 
 // gateways writes the gateways of a link with another one for its family, and
-// says whether the link has any without it.
+// reports whether the link has gateways without that one.
 func (n *needs) gateways(link string, addr netip.Addr) (list string, others bool) {
 	words := []string{word(addr.String())}
 	for _, g := range n.policy.Gateways {
@@ -142,7 +142,7 @@ func (n *needs) addresses() []string {
 }
 
 // word writes a scalar of YAML: an IPv4 address or prefix and the usual name of
-// an interface as they stand, all else in quotes.
+// an interface unchanged, everything else in quotes.
 func word(s string) string {
 	addr, _, _ := strings.Cut(s, "/")
 	if a, err := netip.ParseAddr(addr); err == nil && a.Is4() || s == "none" || s == "static" {
@@ -156,7 +156,7 @@ func word(s string) string {
 	return strconv.QuoteToASCII(s)
 }
 
-// LimitSettings says in the step of lasthop.yaml that lasthop reads no file of
+// LimitSettings warns in the step of lasthop.yaml that lasthop reads no file of
 // that size, if it is larger than so many bytes.
 func (r Result) LimitSettings(most int) {
 	for i := range r.Steps {

@@ -17,13 +17,13 @@ type sites map[netip.Addr]*site
 type site struct {
 	domains []int // the route domains that it serves in
 	vlans   []string
-	outcome *routing.Outcome // what becomes of it
-	move    *move            // nil until a row of it is taken in
+	outcome *routing.Outcome // its outcome
+	move    *move            // nil until a row of it is added
 	owner
 }
 
 // owner is the link by which replies from an address leave, or the links of
-// which one must be chosen.
+// which the user must choose one.
 type owner struct {
 	link    string
 	among   []string
@@ -31,8 +31,8 @@ type owner struct {
 	alone   bool // none of the VLANs is here
 }
 
-// holder is a stanza of the BIG-IP, beside a virtual address, that answers
-// neighbours' questions for an address.
+// holder is a stanza of the BIG-IP, other than a virtual address, that answers
+// neighbours' requests for an address.
 type holder struct {
 	kind   string // "net self", "ltm snat-translation" or "ltm nat"
 	name   string
@@ -120,8 +120,8 @@ func (n network) owner(addr netip.Addr, vlans []string, decided string) owner {
 	return owner{among: with}
 }
 
-// held says what else of the BIG-IP answers for the row's address: as long as
-// it does, the address has two owners.
+// held reports what else of the BIG-IP answers for the row's address: while it
+// does, the address has two owners.
 func (j *joiner) held(l *line) {
 	const too = "the BIG-IP answers ARP for the address even if its virtual address is " +
 		"disabled, since it is also "

@@ -32,8 +32,8 @@ const skeletonHead = `# A skeleton of nginx.conf, made by lasthop migrate -o ngi
 # not on this host yet need net.ipv4.ip_nonlocal_bind=1 (and net.ipv6).
 `
 
-// skeletonModules loads the stream module where it is one of its own. An
-// include with * may match nothing.
+// skeletonModules loads the stream module if it is a dynamic one. An include
+// with * may match nothing.
 const skeletonModules = `
 # The stream module, where it is a package of its own: Debian, Red Hat.
 include /etc/nginx/modules-enabled/*.conf;
@@ -53,7 +53,7 @@ func (s Selection) Skeleton(c bigip.Config) (text string, whole bool, err error)
 }
 
 // writeSkeleton writes the skeleton of all virtual servers of c. leftOut is how
-// many others the files have.
+// many further ones the files have.
 func writeSkeleton(c bigip.Config, leftOut int) (text string, whole bool) {
 	s := skeleton{whole: true, claims: map[socket][]claim{}}
 	for i := range c.Virtuals {
@@ -95,7 +95,7 @@ type socket struct {
 	transport routing.Transport
 }
 
-// claim is who listens on ports of a socket.
+// claim is the virtual server that listens on ports of a socket.
 type claim struct {
 	routing.PortRange
 	virtual string
@@ -222,7 +222,8 @@ func (s *skeleton) free(at socket, ports routing.PortRange) (free []routing.Port
 	return free, taken
 }
 
-// write writes the block of a virtual server; nothing if it has nothing to say.
+// write writes the block of a virtual server; nothing if the block would be
+// empty.
 func (s *skeleton) write(b *strings.Builder, v *bigip.Virtual, x server) {
 	if len(x.listens)+len(x.comments) == 0 {
 		return
@@ -271,7 +272,8 @@ func comment(text string) string {
 	return text
 }
 
-// printable puts a space in place of what does not print: line breaks too.
+// printable replaces each character that does not print with a space: line
+// breaks too.
 func printable(text string) string {
 	return strings.Map(func(r rune) rune {
 		if !unicode.IsPrint(r) {

@@ -11,8 +11,8 @@ import (
 	"lasthop/bigip"
 )
 
-// TestSkeleton: what becomes of each kind of virtual server in a skeleton.
-// TestSkeletonNGINX asks NGINX and lasthop's reader of it.
+// TestSkeleton: the result of each kind of virtual server in a skeleton.
+// TestSkeletonNGINX passes it to NGINX and lasthop's reader.
 func TestSkeleton(t *testing.T) {
 	for _, tt := range skeletonCases {
 		got, whole := skeletonOf(t, "ltm virtual "+tt.virtual+"\n")

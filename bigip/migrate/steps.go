@@ -53,7 +53,7 @@ func newCutover(c bigip.Config) *cutover {
 }
 
 // named returns the virtual addresses of an address. Most destinations name
-// theirs, so that nothing asks.
+// theirs, so the lookup is rare.
 func (c *cutover) named(at domain) []string {
 	if c.names == nil {
 		c.names = map[domain][]string{}
@@ -67,7 +67,7 @@ func (c *cutover) named(at domain) []string {
 	return c.names[at]
 }
 
-// take takes in a row.
+// take records a row.
 func (c *cutover) take(l *line, h *here) {
 	server := func() string { return l.v.Kind + " " + routing.ShellWord(l.v.Name) }
 	if l.Status != Ready {
@@ -109,7 +109,7 @@ func (c *cutover) namesOf(l *line) (names []string, read bool) {
 	return names, true
 }
 
-// free takes in what else answers for an address: its kind and name.
+// free records what else answers for an address: its kind and name.
 func (c *cutover) free(what string) { c.freed = appendNew(c.freed, what) }
 
 // yield stops the BIG-IP from answering for addresses by other names; undo
@@ -131,9 +131,9 @@ func (c *cutover) yield() (s, undo Step) {
 	return s, undo
 }
 
-// nameIn is the name of the virtual address in a destination, which is that
-// name and a port: /Common/10.0.0.1%2 of /Common/10.0.0.1%2:443; "" if the text
-// is of another shape.
+// nameIn returns the name of the virtual address in a destination, which is
+// that name and a port: /Common/10.0.0.1%2 of /Common/10.0.0.1%2:443; "" if the
+// text has another shape.
 func nameIn(d bigip.Destination) string {
 	dir, base := path.Split(d.Text)
 	addr, _ := d.Host()
@@ -184,7 +184,7 @@ func (c *cutover) steps(need *needs, listens []string) []Step {
 	}, func(s Step) bool { return len(s.Lines)+len(s.Notes) == 0 })
 }
 
-// findOut names the gateways that nothing on this host tells.
+// findOut names the gateways that are unknown on this host.
 func (n *needs) findOut() Step {
 	s := Step{Phase: "prepare", Title: "find the routers that lasthop cannot detect"}
 	for _, u := range n.open() {
@@ -207,7 +207,7 @@ func (n *needs) findOut() Step {
 	return s
 }
 
-// tell has the settings for lasthop.yaml.
+// tell writes the step with the settings for lasthop.yaml.
 func (n *needs) tell() Step {
 	s := Step{Phase: "prepare", Where: "lasthop.yaml",
 		Title: "tell lasthop what it cannot detect"}
@@ -228,7 +228,7 @@ func (n *needs) tell() Step {
 	return s
 }
 
-// lead has the routes that main lacks; undo deletes them.
+// lead writes the step with the routes that main lacks; undo deletes them.
 func (n *needs) lead() (s, undo Step) {
 	s = Step{Phase: "prepare", Where: "host", Title: "add the routes that the BIG-IP had"}
 	undo = Step{Phase: "roll-back", Where: "host", Title: "delete the routes"}
@@ -243,7 +243,7 @@ func (n *needs) lead() (s, undo Step) {
 	return s, undo
 }
 
-// stay blocks the addresses that cannot move alone: those without a way here,
+// stay names the addresses that cannot move alone: those without a way here,
 // and those that can only leave the BIG-IP with a virtual server of which a
 // part stays there.
 func (c *cutover) stay() {
@@ -264,8 +264,8 @@ func (c *cutover) stay() {
 	}
 }
 
-// load makes everything ready before anything moves. edited means that lasthop
-// or NGINX is told something new.
+// load makes everything ready before the move. edited means that the settings
+// of lasthop or NGINX change.
 func (c *cutover) load(edited bool) Step {
 	s := Step{Phase: "prepare", Where: "host",
 		Title: "load it; rules for addresses that are not here yet do no harm"}
@@ -350,7 +350,7 @@ func (c *cutover) leave() (s Step, undo []string) {
 	return s, undo
 }
 
-// unread says of which addresses the names are those in the destinations.
+// unread names the addresses whose names are those in the destinations.
 func (c *cutover) unread() []string {
 	var addrs []string
 	for _, m := range c.moves {
@@ -365,8 +365,8 @@ func (c *cutover) unread() []string {
 		routing.Some(addrs, 6) + "; their names are in the destinations."}
 }
 
-// arrive adds the same addresses here, and tells the neighbours of each, which
-// takes 3 s: no address waits for that of another. undo removes them.
+// arrive adds the same addresses here, and announces each to the neighbours,
+// which takes 3 s: no address waits for that of another. undo removes them.
 func (c *cutover) arrive() (s Step, undo []string) {
 	s = Step{Phase: "cut-over", Where: "host", Title: "take over the addresses"}
 	var routed []string
@@ -377,7 +377,7 @@ func (c *cutover) arrive() (s Step, undo []string) {
 		}
 		link := routing.ShellWord(m.link)
 		what := netip.PrefixFrom(m.addr, m.addr.BitLen()).String() + " dev " + link
-		if m.inSubnet && m.addr.Is6() { // the kernel tells them as it adds the address
+		if m.inSubnet && m.addr.Is6() { // the kernel announces them as it adds the address
 			s.Lines = appendNew(s.Lines,
 				routing.Sysctl("net/ipv6/conf/"+m.link+"/ndisc_notify", 1))
 		}
@@ -411,7 +411,7 @@ func (c *cutover) arrive() (s Step, undo []string) {
 	return s, undo
 }
 
-// returned asks whether the BIG-IP answers for the addresses again. Its
+// returned checks whether the BIG-IP answers for the addresses again. Its
 // versions differ in what they announce (F5's bug 508797).
 func (c *cutover) returned() Step {
 	s := Step{Phase: "roll-back", Where: "host", Title: "check that the BIG-IP has the " +

@@ -10,7 +10,7 @@ import (
 	"lasthop/routing"
 )
 
-// summary says what concerns the BIG-IP or this host as a whole.
+// summary reports what concerns the BIG-IP or this host as a whole.
 func (j *joiner) summary() []routing.Finding {
 	var warnings []routing.Finding
 	for _, w := range j.config.Warnings {
@@ -35,7 +35,7 @@ func about(names []string, most int, f routing.Finding) []routing.Finding {
 	return []routing.Finding{f}
 }
 
-// global says that F5's default of the global setting decided something.
+// global reports that F5's default of the global setting decided something.
 func (j *joiner) global() []routing.Finding {
 	var names []string
 	if j.config.Global.Value == "" && slices.ContainsFunc(j.rows, func(r Row) bool {
@@ -130,8 +130,8 @@ func (j *joiner) sourceChecking() []routing.Finding {
 		Hint: "if you want it here: sysctl -w net.ipv4.conf.IF.rp_filter=1"})
 }
 
-// unitVLANs names the VLANs that are no way of clients: only units of a pair
-// talk on them.
+// unitVLANs names the VLANs that bring no clients: only units of a pair talk on
+// them.
 func unitVLANs(c bigip.Config) []routing.Finding {
 	var names []string
 	origin := ""
@@ -148,7 +148,7 @@ func unitVLANs(c bigip.Config) []routing.Finding {
 			"virtual server"})
 }
 
-// absent names the addresses that have yet to move.
+// absent names the addresses that have not moved yet.
 func (c *cutover) absent() []routing.Finding {
 	var names []string
 	for _, m := range c.moves {

@@ -20,7 +20,7 @@ const (
 	NotMoved    = "not-moved"    // it is ready, and not on this host
 )
 
-// Verification is what became of the addresses that were to move.
+// Verification is the result for the addresses that should move.
 type Verification struct {
 	Addresses []Moved // in the order of the virtual servers
 	Findings  []routing.Finding
@@ -34,8 +34,8 @@ type Moved struct {
 	State     string    `json:"state"`
 	Reason    string    `json:"reason,omitempty"` // of not-answered and not-asked
 	Others    []Machine `json:"others"`           // that answer for it
-	// the ways that requests came by, and those who sent them; nothing if
-	// no packets were looked at
+	// the ways that requests came by, and their senders; nothing if no
+	// packets were observed
 	Came []Came `json:"came"`
 
 	addr netip.Addr
@@ -45,7 +45,7 @@ type Moved struct {
 type Machine struct {
 	MAC   routing.MAC `json:"mac"`
 	Proxy bool        `json:"proxy"`
-	Names []string    `json:"names"` // what else it is known as: "router 10.0.1.1"
+	Names []string    `json:"names"` // its other names: "router 10.0.1.1"
 }
 
 // String is the MAC and the names.
@@ -65,8 +65,7 @@ type Came struct {
 }
 
 // moved lists the addresses of virtual servers that are on the host, and those
-// that are ready to be. In files that were taken after the move they are
-// disabled.
+// that are ready to be. In files from after the move they are disabled.
 func (r Result) moved(h routing.Host) (out []Moved) {
 	at := map[netip.Addr]int{}
 	for _, row := range r.Rows {
@@ -93,7 +92,7 @@ func (r Result) moved(h routing.Host) (out []Moved) {
 			out[i].Interface = o.Link
 		}
 	}
-	for _, a := range h.Addrs { // whose link nothing else says
+	for _, a := range h.Addrs { // whose link nothing else tells
 		if i, known := at[a.Prefix.Addr()]; known && out[i].Interface == "" {
 			out[i].Interface = a.Link
 		}
@@ -101,9 +100,9 @@ func (r Result) moved(h routing.Host) (out []Moved) {
 	return out
 }
 
-// Questions returns what neighbours are to be asked: for the addresses that are
-// on the host, and for the self IPs of the BIG-IP on the same links, whose
-// answers tell its MACs.
+// Questions returns what to ask neighbours: for the addresses that are on the
+// host, and for the self IPs of the BIG-IP on the same links, whose answers
+// reveal its MACs.
 func Questions(c bigip.Config, r Result, h routing.Host) (out []routing.Question) {
 	links := map[string]bool{}
 	here := map[netip.Addr]bool{}
@@ -127,8 +126,8 @@ func Questions(c bigip.Config, r Result, h routing.Host) (out []routing.Question
 	return out
 }
 
-// Verify says what became of the addresses that were to move, by what the
-// neighbours said. seen is what packets showed; nil without a look at packets.
+// Verify returns the result for the addresses that should move, by the
+// neighbours' answers. seen is what packets showed; nil if none were observed.
 func Verify(c bigip.Config, r Result, h routing.Host, asked []routing.Asked,
 	seen *routing.Seen) (v Verification) {
 	said := map[routing.Question]routing.Asked{}
@@ -176,8 +175,8 @@ func (m *Moved) judge(h routing.Host, unasked string) {
 	}
 }
 
-// unanswered says why the host does not answer for an address that it has; ""
-// if it does.
+// unanswered returns why the host does not answer for an address that it has;
+// "" if it does.
 func (m *Moved) unanswered(h routing.Host) string {
 	for _, l := range h.Links {
 		if l.Name == m.Interface && (!l.Up || !l.Carrier) {
@@ -205,7 +204,7 @@ func (m *Moved) unanswered(h routing.Host) string {
 	return ""
 }
 
-// come adds who sent connections to the address.
+// come adds the senders of connections to the address.
 func (m *Moved) come(seen *routing.Seen) {
 	if seen == nil {
 		return
@@ -233,8 +232,8 @@ type machineAt struct {
 	mac  routing.MAC
 }
 
-// machineNames says what machines are known as: the BIG-IP by the self IPs that
-// neighbours were asked for, routers and others by the neighbour table.
+// machineNames names machines: the BIG-IP by the self IPs that neighbours were
+// asked for, routers and other machines by the neighbour table.
 func machineNames(c bigip.Config, h routing.Host, asked []routing.Asked) map[machineAt][]string {
 	names := map[machineAt][]string{}
 	for _, s := range c.Selfs {
@@ -275,8 +274,8 @@ func (m *Moved) others() (list []string) {
 	return list
 }
 
-// leave says how the BIG-IP stops to answer for the address, of which it has a
-// virtual address of that name.
+// leave returns how to make the BIG-IP stop answering for the address, for
+// which it has a virtual address of that name.
 func (m *Moved) leave(name string) string {
 	hint := "if it is the BIG-IP: tmsh modify ltm virtual-address " +
 		routing.ShellWord(cmp.Or(name, "NAME")) + " arp disabled enabled no"
@@ -287,7 +286,7 @@ func (m *Moved) leave(name string) string {
 	return hint
 }
 
-// each says what is wrong with single addresses.
+// each reports what is wrong with single addresses.
 func (v Verification) each(c bigip.Config) (out []routing.Finding) {
 	names := map[netip.Addr]string{}
 	for _, a := range c.Addresses {
@@ -317,7 +316,7 @@ func (v Verification) each(c bigip.Config) (out []routing.Finding) {
 	return out
 }
 
-// counted says what several addresses have in common.
+// counted reports what several addresses have in common.
 func (v Verification) counted(looked bool) []routing.Finding {
 	var missing, unasked, silent []string
 	for _, m := range v.Addresses {

@@ -93,8 +93,8 @@ func TestQuestions(t *testing.T) {
 	}
 }
 
-// answered is what neighbours say in TestVerify: of the addresses of eth1, the
-// BIG-IP has one, a router and another machine answer for others.
+// answered is the neighbours' answers in TestVerify: of the addresses of eth1,
+// the BIG-IP has one, a router and another machine answer for other ones.
 func answered(q routing.Question) (a routing.Asked) {
 	a.Question = q
 	mac := func(last byte) routing.MAC { return routing.MAC{2, 0, 0, 0, 0, last} }
@@ -217,7 +217,8 @@ func TestVerifyDomain(t *testing.T) {
 	}
 }
 
-// TestVerifySeen: which address has had requests, by whom; a ping is none.
+// TestVerifySeen: which address has had requests, and from which clients; a
+// ping is none.
 func TestVerifySeen(t *testing.T) {
 	c, r, h := verifying(t)
 	router := routing.Crossing{Link: "eth1", Router: addrOf("10.0.1.1")}

@@ -25,7 +25,7 @@ type waves struct {
 	selfs   []bigip.Self              // those that float
 }
 
-// newWaves takes in what is left out, but for virtual servers whose addresses
+// newWaves records what is left out, except virtual servers whose addresses
 // have moved to this host.
 func newWaves(c bigip.Config, left []leftOut, present map[netip.Addr]bool) *waves {
 	w := &waves{addrs: map[domain][]string{}, servers: map[domain][]string{},
@@ -57,8 +57,9 @@ func newWaves(c bigip.Config, left []leftOut, present map[netip.Addr]bool) *wave
 	return w
 }
 
-// moved reports whether all addresses of a virtual server are on this host. One
-// of another route domain has not moved here: its addresses are other ones.
+// moved reports whether all addresses of a virtual server are on this host. A
+// virtual server of another route domain has not moved here: its addresses are
+// different ones.
 func (out leftOut) moved(present map[netip.Addr]bool) bool {
 	return out.reason == notSelected && len(out.Destinations) > 0 &&
 		!slices.ContainsFunc(out.Destinations, func(d bigip.Destination) bool {
@@ -118,8 +119,8 @@ func withoutSNAT(v *bigip.Virtual) bool {
 	return v.Servers.SNAT == "" && v.Servers.Pool != "" && !v.Servers.NoTranslation
 }
 
-// waves says what of the row's address virtual servers still need that this run
-// leaves out.
+// waves reports what of the row's address is still needed by virtual servers
+// that this run leaves out.
 func (j *joiner) waves(l *line) {
 	at := domain{l.addr, l.d.Domain}
 	if names := j.later.addrs[at]; len(names) > 0 {
@@ -143,13 +144,13 @@ func (j *joiner) waves(l *line) {
 	}
 }
 
-// shared says that virtual servers that the run leaves out need something.
+// shared reports that virtual servers that the run leaves out need something.
 func (l *line) shared(subject, origin, message, hint string) {
 	l.needs("shared-by-waves", subject, origin, message, hint)
 }
 
 // stays reports whether a holder of the row's address must stay as it is for
-// virtual servers that the run leaves out, and says so.
+// virtual servers that the run leaves out, and adds a finding.
 func (j *joiner) stays(l *line, h holder) bool {
 	names, what := j.later.names[h.name], "translates connections to"
 	if h.kind == "net self" {

@@ -18,8 +18,8 @@ type here struct {
 	plan     routing.Plan
 	outcomes map[netip.Addr]*routing.Outcome
 	present  map[netip.Addr]bool
-	fib      *routing.FIB // nil until it is needed, as what follows
-	bare     *routing.FIB // with nothing of ours
+	fib      *routing.FIB // nil until needed, as the next ones
+	bare     *routing.FIB // without anything of lasthop
 	classes  map[netip.Addr]netip.Addr
 }
 
@@ -45,7 +45,7 @@ func presentOn(h routing.Host) map[netip.Addr]bool {
 	return all
 }
 
-// outcome returns what becomes of an address; the zero Outcome if nothing is
+// outcome returns the outcome of an address; the zero Outcome if nothing is
 // decided for it.
 func (h *here) outcome(addr netip.Addr) *routing.Outcome {
 	if o := h.outcomes[addr]; o != nil {
@@ -116,7 +116,7 @@ func (h *here) learns(link string) bool {
 // judge judges the way of replies of a line, by the link of its address.
 type judge struct{ *joiner }
 
-// way says how replies to clients of the row's VLAN leave here, and what is
+// way finds how replies to clients of the row's VLAN leave here, and what is
 // missing for the right way. Replies from the row's address leave by link.
 func (j judge) way(l *line, link string) {
 	o := l.site.outcome
@@ -214,7 +214,7 @@ func (j judge) leavesBy(l *line) bool {
 	return false
 }
 
-// resolved compares the path that was found with what the BIG-IP's files say.
+// resolved compares the path that was found with the BIG-IP's files.
 func (j judge) resolved(l *line, link string, path *routing.Path) {
 	var vias []netip.Addr
 	for _, h := range path.Gateways() {
@@ -254,15 +254,15 @@ func (j judge) resolved(l *line, link string, path *routing.Path) {
 	}
 }
 
-// chosen says whom a person gave up with the choice of one router.
+// chosen names the clients that the user gave up by choosing one router.
 func (j judge) chosen(l *line, link string, lost []router) {
 	l.accept("clients that come in by "+l.subject()+" from behind "+list(lost),
 		"no client comes in by "+list(lost),
 		routing.Flag("gateway", link+"="+l.Gateway))
 }
 
-// routed asks which way is right where the BIG-IP did not send replies back to
-// the VLAN. It reports whether it asks.
+// routed asks which way is right if the BIG-IP did not send replies back to the
+// VLAN. It reports whether it asks.
 func (j judge) routed(l *line, link string) bool {
 	if len(l.elsewhere) == 0 {
 		return false
@@ -316,7 +316,7 @@ func (j judge) poolUnknown(l *line, link string, path *routing.Path, via netip.A
 		"give the file that has it, or say which router is right: "+flag)
 }
 
-// differs says that this host has another gateway than the BIG-IP had.
+// differs reports that this host has another gateway than the BIG-IP had.
 func (l *line) differs(r router, subject, what, flag string) {
 	l.needs("gateway-differs", subject, r.origin,
 		fmt.Sprintf("%s %s (%s); this host has %s (%s)",
@@ -324,13 +324,13 @@ func (l *line) differs(r router, subject, what, flag string) {
 }
 
 // twoRouters asks which of several routers on a VLAN is right. The mode
-// last-hop needs no answer: where this host can have it, it is proposed.
+// last-hop needs no answer: if this host supports it, it is proposed.
 func (j judge) twoRouters(l *line, link string, on, lost []router) {
 	message := "the BIG-IP knew several routers on it and answered each by itself: " +
 		list(on) + "; "
 	why := j.noLastHop(l, link)
 	if why == "" {
-		if l.site.outcome.Path == 0 { // it needs a way for what is not known
+		if l.site.outcome.Path == 0 { // it needs a way for unknown connections
 			j.need.gateway(link, on[0].addr)
 		}
 		if !j.need.ret(link, routing.LastHop) {
@@ -361,7 +361,7 @@ func (j judge) twoRouters(l *line, link string, on, lost []router) {
 		"here one of them gets all replies, since this host "+why, hint)
 }
 
-// noLastHop says why the mode last-hop is not offered; "" if it is.
+// noLastHop returns why the mode last-hop is not offered; "" if it is.
 func (j judge) noLastHop(l *line, link string) string {
 	mode, _ := j.here.decided(l.addr, link)
 	switch support := j.here.host.LastHop; {
@@ -375,7 +375,7 @@ func (j judge) noLastHop(l *line, link string) string {
 	return ""
 }
 
-// local handles an address of which this host knows no router.
+// local handles an address for which this host knows no router.
 func (j judge) local(l *line, link string) {
 	if !j.here.closed(link) { // a bridge or tunnel may lead to a router, too
 		j.gateway(l, link)
@@ -386,7 +386,7 @@ func (j judge) local(l *line, link string) {
 		routing.Flag("gateway", link+"=none"))
 }
 
-// unresolved says what the address wants that nothing on this host tells.
+// unresolved reports what the address needs and this host does not tell.
 func (j judge) unresolved(l *line, reason routing.Code, link string) {
 	switch reason {
 	case "shadowed":

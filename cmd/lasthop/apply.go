@@ -151,12 +151,12 @@ func (u ui) closeWriter(w *writer.Writer) {
 	}
 }
 
-// loadTime is how long a reload that is under way may take: `nginx -s reload`
-// does not wait for it.
+// loadTime is how long a running reload may take: `nginx -s reload` does not
+// wait for it.
 const loadTime = 5 * time.Second
 
-// loaded refuses a plan that takes something away while NGINX has yet to load
-// what is on disk: it listens on what it has loaded.
+// loaded refuses a plan that removes something while NGINX has not yet loaded
+// what is on disk: NGINX listens on what it has loaded.
 func (scene scene) loaded(s *survey.Survey) error {
 	for end := time.Now().Add(loadTime); ; time.Sleep(50 * time.Millisecond) {
 		l, err := scene.takes(s)
@@ -169,13 +169,14 @@ func (scene scene) loaded(s *survey.Survey) error {
 	}
 }
 
-// takes returns what NGINX may listen on that the plan takes the way of.
+// takes returns what NGINX may listen on whose way the plan removes.
 func (scene scene) takes(s *survey.Survey) (doctor.Loaded, error) {
 	return doctor.Takes(s, doctor.Options{Kernel: scene.kernel, Line: scene.line,
 		Status: scene.status})
 }
 
-// mayServe says what NGINX may listen on, or does, although it is not on disk.
+// mayServe names what NGINX listens on, or may listen on, although it is not on
+// disk.
 func mayServe(l doctor.Loaded) error {
 	message, remedy := "NGINX "+l.ToldLosing(), "nginx -t && nginx -s reload"
 	if len(l.Losing) == 0 {
@@ -195,7 +196,7 @@ func (scene scene) prepareUndo(w *writer.Writer, s *survey.Survey,
 		return scene.line.Command("clear"), nil
 	}
 	if len(c.Before.Filters)+len(c.After.Filters) > 0 {
-		// `ip` and `tc` cannot bring our programs back
+		// `ip` and `tc` cannot load lasthop's programs
 		return scene.line.Command("apply") + ", with the settings of before", nil
 	}
 	path, err := w.KeepUndo(s.Plan(), routing.Compare(c.After, c.Before))
@@ -209,8 +210,8 @@ func (scene scene) prepareUndo(w *writer.Writer, s *survey.Survey,
 	return line, nil
 }
 
-// askApply lets the daemon do what apply is to do, since it is the one writer.
-// What the daemon cannot know is refused.
+// askApply lets the daemon do what apply should do, since the daemon is the one
+// writer. It refuses what the daemon cannot know.
 func (a *app) askApply(s scene, f applying) error {
 	switch {
 	case f.confirm > 0:
@@ -236,8 +237,8 @@ func refuseBeside(what string) error {
 		"work against it", what), stopFirst)
 }
 
-// needsRoot makes one error, with its remedy, if the kernel lets this user
-// write nothing at all.
+// needsRoot joins all errors into one, with its remedy, if the kernel lets this
+// user write nothing at all.
 func needsRoot(done []routing.Op, err error) error {
 	if len(done) > 0 || !errors.Is(err, unix.EPERM) {
 		return err

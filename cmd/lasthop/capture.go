@@ -21,7 +21,7 @@ func (a *app) capture() error {
 		return err
 	}
 	defer scene.close()
-	scene.kernel.AskedLastHop = true // who plans with it may ask
+	scene.kernel.AskedLastHop = true // a plan made with it may ask
 	s, err := scene.Look(a.flags.decide)
 	if err != nil {
 		return err

@@ -27,8 +27,8 @@ import (
 	"lasthop/routing/sim"
 )
 
-// A captured host gives the same bytes on another machine, in every format, but
-// for its name and the time. The tests of this file make the plan in a
+// A captured host gives the same bytes on another machine, in every format
+// except for its name and the time. The tests of this file make the plan in a
 // namespace, capture it, and plan again from the capture alone: in another
 // namespace and another time zone, with the host renamed, without the
 // configuration, and without the flags that it was captured with.
@@ -197,9 +197,9 @@ func splitWorld(lines []string) (conf string, flags, host []string) {
 		strings.Join(locations, "") + "} }\n", flags, host
 }
 
-// TestCapturedBeside: what only the machine can know is in the capture too.
-// There are settings in a file, a warning about an included configuration, a
-// translation, and established sessions, of which one is the user's own.
+// TestCapturedBeside: what only the machine can know is in the capture, too:
+// settings in a file, a warning about an included configuration, a translation,
+// and established sessions, one of which is the user's own.
 func TestCapturedBeside(t *testing.T) {
 	c := newCaptured(t, "events {}\nhttp {\n include more.conf;\n"+
 		" server { listen 10.0.1.100:80; server_name a.example; }\n}\n")
@@ -327,9 +327,8 @@ func hostileCapture(t *testing.T, link string) string {
 	return strings.ReplaceAll(string(data), `"eth1"`, string(quoted))
 }
 
-// TestHostileCapture: whatever a capture says, it comes out as a text and
-// nothing else. A name of a link that a file of systemd-networkd, or a script
-// for NetworkManager, cannot hold is refused there.
+// TestHostileCapture: every text of a capture comes out as a text and nothing
+// else. networkd refuses a name of a link that its file cannot hold.
 func TestHostileCapture(t *testing.T) {
 	file := filepath.Join(t.TempDir(), "host.json")
 	networkdLine := regexp.MustCompile(`^(#[ -~]*|\[(Link|NextHop|Route|RoutingPolicyRule)\]|[A-Za-z0-9]+=[0-9a-z.:/-]+|)$`)

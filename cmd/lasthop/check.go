@@ -61,7 +61,7 @@ func (a *app) check(quiet bool, root string, look time.Duration) error {
 	return ended(a.ui.print(c, a.flags.output), c.Wanted())
 }
 
-// tellUnseen says what could not be looked at.
+// tellUnseen reports what could not be read.
 func (u ui) tellUnseen(unseen []string) {
 	if len(unseen) == 0 {
 		return

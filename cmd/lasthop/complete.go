@@ -9,8 +9,8 @@ import (
 	"github.com/spf13/cobra"
 )
 
-// complete hands the shells what flags and arguments may become. What has no
-// values completes to nothing.
+// complete passes to the shells what flags and arguments may become. A flag
+// without values completes to nothing.
 func complete(a *app, root *cobra.Command) {
 	root.CompletionOptions.SetDefaultShellCompDirective(cobra.ShellCompDirectiveNoFileComp)
 	type choose func(l completion.Line, word string) (words []string, files bool)
@@ -45,7 +45,7 @@ func complete(a *app, root *cobra.Command) {
 	}
 }
 
-// offer says what the shell does with the words.
+// offer tells the shell what to do with the words.
 func offer(words []string, files bool) ([]string, cobra.ShellCompDirective) {
 	switch {
 	case files:

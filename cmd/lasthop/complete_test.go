@@ -90,7 +90,8 @@ func TestShells(t *testing.T) {
 	}
 }
 
-// TestBash: bash fills in the last word, of which it takes what follows a =.
+// TestBash: bash completes the last word, of which it replaces the part after a
+// =.
 func TestBash(t *testing.T) {
 	const library = "/usr/share/bash-completion/bash_completion"
 	if _, err := os.Stat(library); err != nil {

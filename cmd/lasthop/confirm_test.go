@@ -128,8 +128,8 @@ func stalled(t *testing.T) *os.File {
 	return w
 }
 
-// logSocket is a log daemon's socket. It is read, unless its queue is to be
-// full.
+// logSocket is a log daemon's socket. The test reads it, unless its queue
+// should be full.
 func logSocket(t *testing.T, full bool) string {
 	t.Helper()
 	path := filepath.Join(t.TempDir(), "log")

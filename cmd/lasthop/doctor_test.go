@@ -296,8 +296,8 @@ func (l *lab) testCapturedFaults(t *testing.T) {
 	}
 }
 
-// testUnprivileged: who may not look at everything gets no finding for it, but
-// is told what was not looked at.
+// testUnprivileged: a user that may not read everything gets no finding for it,
+// but a note of what was not read.
 func (l *lab) testUnprivileged(t *testing.T) {
 	if os.Geteuid() != 0 {
 		t.Skip("no other user to become")
@@ -310,7 +310,7 @@ func (l *lab) testUnprivileged(t *testing.T) {
 				"route-table=101\n"})
 	// it has begun
 	l.wantFindings(t, []string{"networkmanager-deletes-routes NetworkManager"}, "--root", root)
-	// the tests' own are closed to others
+	// other users cannot read the tests' own
 	conf := filepath.Join(root, "nginx.conf")
 	for _, path := range []string{filepath.Dir(filepath.Dir(l.lasthop)), filepath.Dir(root),
 		conf} {

@@ -69,7 +69,7 @@ func (a *app) explain(target, from, evidence string) error {
 	return nil
 }
 
-// next says how to go on.
+// next returns the commands to go on with.
 func (s scene) next(e *report.Explain) {
 	if e.NotAsked == "" {
 		e.Ask = fmt.Sprintf("ip route get %s from %s",

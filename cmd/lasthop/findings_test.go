@@ -90,7 +90,7 @@ func codesOfSources(t *testing.T) map[string][]string {
 
 // codesOfFunc adds what a function finds. If it changes the severity or the
 // code of a finding after making it, each of its codes may have each of its
-// severities, but for the first that stands beside the first.
+// severities except for the first that stands with the first code.
 func codesOfFunc(f *ast.FuncDecl, codes map[string][]string) {
 	add := func(e ast.Expr, severities ...string) {
 		if code := literal(e); code != "" {
@@ -109,7 +109,7 @@ func codesOfFunc(f *ast.FuncDecl, codes map[string][]string) {
 			assigned(n, made, codes, add)
 		case *ast.ReturnStmt:
 			if f.Name.Name == "unserved" && len(n.Results) > 1 {
-				add(n.Results[0]) // why nothing is to be done
+				add(n.Results[0]) // why nothing has to be done
 			}
 		case *ast.CallExpr:
 			switch name := called(n); {
@@ -154,7 +154,7 @@ func finding(n *ast.CompositeLit) (code ast.Expr, severity string) {
 	return fields["Code"], severity
 }
 
-// assigned takes in `r.Status, r.Reason = Off, "vrf"`, `f.Severity = Error` and
+// assigned reads `r.Status, r.Reason = Off, "vrf"`, `f.Severity = Error` and
 // `f.Code, f.Severity = "not-armed", Warning`.
 func assigned(n *ast.AssignStmt, made []string, codes map[string][]string,
 	add func(ast.Expr, ...string)) {

@@ -62,7 +62,7 @@ func newHopHost(t *testing.T) *hopHost {
 	return h
 }
 
-// hold starts the process whose mounts the program is to see.
+// hold starts the process whose mounts the program should see.
 func (h *hopHost) hold() string {
 	h.t.Helper()
 	c := exec.Command("unshare", "--mount", "sh", "-c",

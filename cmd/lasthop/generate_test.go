@@ -147,8 +147,8 @@ func (g *generator) address(u uplink, a netip.Addr, bits int) {
 	g.add("addr add %s/%d dev %s", a, bits, u.name)
 }
 
-// makeOtherLinks adds what is no uplink: a bridge, an unnumbered link, a
-// tunnel.
+// makeOtherLinks adds links that are no uplinks: a bridge, an unnumbered link,
+// a tunnel.
 func (g *generator) makeOtherLinks() {
 	if g.chance(0.4) {
 		g.features["bridges"] = true
@@ -249,7 +249,7 @@ func (g *generator) makeEqualDefaults() {
 		return
 	}
 	g.features["defaults of one metric"] = true
-	metric := 3 // no default has it yet, but for the multipath one
+	metric := 3 // no default has it yet except for the multipath one
 	if g.chance(0.3) {
 		metric += 2 * g.IntN(10)
 	}
@@ -258,7 +258,7 @@ func (g *generator) makeEqualDefaults() {
 	}
 }
 
-// appendDefault adds a default route beside others of its metric, as
+// appendDefault adds a default route next to others of its metric, as
 // systemd-networkd does, and perhaps its gateway's neighbour entry.
 func (g *generator) appendDefault(u uplink, metric int) {
 	route := fmt.Sprintf("route append default via %s dev %s metric %d", host4(u.four, 1),
@@ -329,7 +329,7 @@ func (g *generator) makeBans() {
 	}
 }
 
-// makeRules adds rules of others, in front of ours and behind.
+// makeRules adds foreign rules, in front of lasthop and behind.
 func (g *generator) makeRules() {
 	for i := range g.IntN(3) {
 		g.features["foreign rules with selectors"] = true

@@ -104,10 +104,10 @@ func exponent(sizes []int, times []time.Duration) float64 {
 	return (n*sxy - sx*sy) / (n*sxx - sx*sx)
 }
 
-// BenchmarkGrowth measures whole processes, side by side, at growing sizes:
-// `apply` against `ip -batch` with the recipe's rules for the same VIPs,
-// `clear`, and `check` against `plan` beside ten times as many routes. Its last
-// line of each is the ratio at the largest size, and the exponent of growth.
+// BenchmarkGrowth measures whole processes in one run at growing sizes: `apply`
+// against `ip -batch` with the recipe's rules for the same VIPs, `clear`, and
+// `check` against `plan` with ten times as many routes. Its last line of each
+// is the ratio at the largest size, and the exponent of growth.
 func BenchmarkGrowth(b *testing.B) {
 	sizes := []int{1250, 2500, 5000, 10000}
 	b.Run("apply", func(b *testing.B) {

@@ -11,10 +11,10 @@ import (
 	"lasthop/routing"
 )
 
-// TestHeeds: what a decision does not heed does not change it. The host of each
-// scenario gets routes in tables that no reply is looked up in, and links
-// without an address. Each of them, and each of what else does not count there,
-// goes and changes.
+// TestHeeds: a change that a decision does not heed does not change it. The
+// host of each scenario gets routes in tables that no reply is looked up in,
+// and links without an address. Each of them, and each other object that does
+// not count there, goes and changes.
 func TestHeeds(t *testing.T) {
 	t.Parallel()
 	tried := map[string]int{}
@@ -107,7 +107,8 @@ func (w *heedless) routes() {
 	}
 }
 
-// links takes each link down and away that does not count, and adds others.
+// links takes down and deletes each link that does not count, and adds other
+// links.
 func (w *heedless) links() {
 	for i, l := range w.host.Links {
 		by := func(r routing.Route) bool {
@@ -116,7 +117,7 @@ func (w *heedless) links() {
 		}
 		if w.heeds.Link(l.Name) || slices.ContainsFunc(w.host.Routes,
 			func(r routing.Route) bool { return by(r) && w.heeds.Route(r) }) {
-			continue // or the kernel tells of the route
+			continue // or the kernel reports the route
 		}
 		h := w.host
 		h.Links = slices.Clone(w.host.Links)

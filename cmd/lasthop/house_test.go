@@ -19,7 +19,7 @@ import (
 )
 
 // The arrows of the design point one way: each package of this module, and the
-// others that it may import. Tests may import what they like.
+// other packages that it may import. Tests may import any package.
 var mayImport = map[string]string{
 	"bigip":           "internal/hint routing",
 	"bigip/migrate":   "bigip internal/hint routing",
@@ -66,7 +66,7 @@ var mayImport = map[string]string{
 		"routing/host watcher",
 }
 
-// ownedBy says which packages may import what others wrote. A dependency that
+// ownedBy says which packages may import third-party modules. A dependency that
 // is not here has no place in the design.
 var ownedBy = map[string]string{
 	"github.com/cilium/ebpf":                  "routing/flow/lasthop",
@@ -88,8 +88,8 @@ var ownedBy = map[string]string{
 		"routing/flow routing/flow/lasthop routing/host watcher",
 }
 
-// pure are the packages that take values and give values. They import nothing
-// that reads, waits, logs or runs beside them, and start no goroutine.
+// pure are the packages that take values and return values. They import nothing
+// that reads, waits, logs or runs concurrently, and start no goroutine.
 var pure = map[string]bool{"routing": true, "routing/capture": true, "routing/sim": true,
 	"bigip/migrate": true}
 
@@ -103,7 +103,7 @@ const (
 	maxFields   = 15
 	maxMethods  = 25
 	maxColumns  = 100 // with tabs of 8
-	maxComment  = 80  // of a line that is nothing else
+	maxComment  = 80  // of a line with only a comment
 	maxCommand  = 1800
 )
 
@@ -121,7 +121,7 @@ type house struct {
 	packages map[string]bool
 	methods  map[string]int // by type
 	excused  map[string]bool
-	lines    map[string]int // of a package, tests aside
+	lines    map[string]int // of a package, without tests
 }
 
 func newHouse() *house {
@@ -240,7 +240,8 @@ func (f *houseFile) imports(imported string) {
 	}
 }
 
-// declared holds one declaration to the sizes, and a pure package to its word.
+// declared checks one declaration against the sizes, and a pure package for
+// goroutines.
 func (f *houseFile) declared(d ast.Decl) {
 	switch x := d.(type) {
 	case *ast.FuncDecl:
@@ -296,9 +297,9 @@ func (f *houseFile) fields(named *ast.TypeSpec) {
 		named.Name.Name, s.Fields.NumFields())
 }
 
-// columns finds lines that are too wide, where people write them. Rows of
-// tables of tests may be, raw strings, and commands in comments, which begin
-// with a tab.
+// columns finds lines that are too wide, if people write them. It ignores rows
+// of tables of tests, raw strings, and commands in comments, which begin with a
+// tab.
 func (f *houseFile) columns(file *ast.File, text string) {
 	free := map[int]bool{}
 	release := func(n ast.Node) {

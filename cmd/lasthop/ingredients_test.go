@@ -8,7 +8,7 @@ import (
 	"strings"
 )
 
-// This file draws what the field has beside links, defaults and plain rules:
+// This file draws what real hosts have besides links, defaults and plain rules:
 // what other programs and administrators mark, tune, ban, move and catch.
 
 // pick returns one of a few words.
@@ -54,7 +54,7 @@ func (s side) net(u uplink) netip.Prefix {
 
 func (s side) host(u uplink, n int) netip.Addr { return host4(s.net(u), n) }
 
-// priority is that of a rule of others: in front of ours, among them, behind
+// priority is that of a foreign rule: in front of lasthop, among them, behind
 // them, or what the kernel gives.
 func (g *generator) priority(i int) string {
 	if g.chance(0.2) {
@@ -265,13 +265,13 @@ func (g *generator) makeMarks() {
 	}
 }
 
-// mapsUsers says whether the kernel can translate users of rules here.
+// mapsUsers reports whether the kernel can translate users of rules here.
 func mapsUsers() bool {
 	ids, _ := os.ReadFile("/proc/self/uid_map")
 	return strings.Contains(string(ids), "4294967295")
 }
 
-// makeDeliberate adds rules of others that were written for some packets, with
+// makeDeliberate adds foreign rules that were written for some packets, with
 // every selector that iproute2 knows, alone and together.
 func (g *generator) makeDeliberate() {
 	if !g.chance(0.45) {

@@ -144,7 +144,7 @@ func (k *kinds) do(n *nstest.NS, args string) {
 	}
 }
 
-// nginx starts a real one. What it says names the address that was asked. It
+// nginx starts a real NGINX. Its answer names the address that was asked. It
 // takes connections of the VRF, too.
 func (k *kinds) nginx() {
 	k.t.Helper()

@@ -10,10 +10,10 @@ import (
 	"testing"
 )
 
-// labTMSH is the BIG-IP's side: what the page and the steps say to tmsh. Each
+// labTMSH is the BIG-IP's side: what the page and the steps tell tmsh. Each
 // unit holds an address as long as anything of its configuration answers for
 // it; the active one announces it and answers. `failover` makes the other unit
-// the active one, and `silent` lets none announce any more.
+// the active one, and `silent` stops all announcements.
 const labTMSH = `set -eu
 dir=/run/lab/bigip; mkdir -p $dir; [ -e $dir/active ] || echo lb1 >$dir/active
 unit=${UNIT:-lb1} ns=${UNIT:-lb1} conf=$disk/config/bigip.conf
@@ -141,7 +141,7 @@ func (b bigipLab) ip(format string, args ...any) {
 	b.do(append([]string{"at", words[0], "ip"}, words[1:]...)...)
 }
 
-// owners returns the namespaces that have an address: what answers for it.
+// owners returns the namespaces that have an address: those that answer for it.
 func (b bigipLab) owners(addr string) (out []string) {
 	for _, ns := range append([]string{"host"}, units...) {
 		if strings.Contains(b.do("at", ns, "ip", "-o", "address", "show", "to", addr),
@@ -152,8 +152,8 @@ func (b bigipLab) owners(addr string) (out []string) {
 	return out
 }
 
-// wantOwners wants the host to have those addresses, and the active unit the
-// others.
+// wantOwners wants the host to have those addresses, and the active unit all
+// other addresses.
 func (b bigipLab) wantOwners(moved []string, unit, when string) {
 	b.t.Helper()
 	for _, addr := range b.addrs {
@@ -168,8 +168,8 @@ func (b bigipLab) wantOwners(moved []string, unit, when string) {
 }
 
 // wantPings wants each address to answer a ping of a client within less than
-// the 5 s after which Linux asks anew who has an address: a router that has an
-// old MAC address loses it.
+// the 5 s after which Linux asks again for the owner of an address: a router
+// that has an old MAC address loses it.
 func (b bigipLab) wantPings(from string, addrs []string, when string) {
 	b.t.Helper()
 	if lost := b.lost(from, addrs); len(lost) > 0 {
@@ -239,8 +239,8 @@ func (r result) questions() map[string]bool {
 	return all
 }
 
-// ready returns the addresses of which all rows that apply are ready, and none
-// by a decision.
+// ready returns the addresses whose applicable rows are all ready, none by a
+// decision.
 func (r result) ready() (out []string) {
 	not := map[string]bool{}
 	served := slices.DeleteFunc(slices.Clone(r.Virtuals), func(v row) bool {
@@ -272,9 +272,8 @@ func (b bigipLab) prepare(first result) (second result) {
 	return second
 }
 
-// find does what the steps say of a router that nobody can see: requests show
-// its MAC address, and a table of the BIG-IP, arp or ndp, its address. It
-// returns that.
+// find does what the steps say for an unknown router: requests show its MAC
+// address, and a table of the BIG-IP, arp or ndp, its address. It returns that.
 func (b bigipLab) find(first result, table, from, addr string) string {
 	b.t.Helper()
 	text := ""
@@ -302,9 +301,9 @@ func (b bigipLab) find(first result, table, from, addr string) string {
 	return router[1]
 }
 
-// migrateKinds follows migrate literally beside a BIG-IP that goes on answering
-// for all that it holds. What is ready is answered, no address has two owners,
-// and the way back restores all, also if the BIG-IP does not announce it.
+// migrateKinds follows migrate literally while a BIG-IP goes on answering for
+// all that it holds. What is ready is answered, no address has two owners, and
+// the way back restores all, also if the BIG-IP does not announce it.
 func migrateKinds(t *testing.T, g *guide) {
 	b := newBIGIPLab(t, g, "kinds.conf")
 	b.files = "config autolasthop.txt"
@@ -367,8 +366,8 @@ func (b bigipLab) wantDuplicate(addrs ...string) {
 	}
 }
 
-// migratePair follows migrate beside a pair of which the other unit takes over
-// in the end.
+// migratePair follows migrate with a pair whose other unit takes over in the
+// end.
 func migratePair(t *testing.T, g *guide) {
 	b := newBIGIPLab(t, g, "pair.conf")
 	b.wantOwners(nil, "lb1", "before")

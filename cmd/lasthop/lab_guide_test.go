@@ -92,8 +92,8 @@ func commandPattern(command string) *regexp.Regexp {
 		variable.ReplaceAllString(regexp.QuoteMeta(command), `\S+`) + "$")
 }
 
-// TestPageCommands: of a page the commands are found, and lines that were run
-// are told from others.
+// TestPageCommands: it finds the commands of a page, and distinguishes the
+// lines that were run.
 func TestPageCommands(t *testing.T) {
 	const page = "Text `lasthop` and `ip route add NETWORK via ROUTER\ndev IF`, " +
 		"`lasthop.yaml`:\n\n    tmsh save sys ucs /var/tmp/lb1.ucs   # a comment\n\n" +

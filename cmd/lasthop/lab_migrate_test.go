@@ -123,8 +123,7 @@ set="daemon off; user root;"
 [ ! -e "$modules" ] || set="load_module $modules; $set"
 exec /usr/sbin/nginx -p $NGINX/ -c nginx.conf -g "$set" "$@"`
 
-// migrating is the host that takes the BIG-IP's place, and the person who does
-// it.
+// migrating is the host that takes the BIG-IP's place, and its administrator.
 type migrating struct {
 	*lab
 	t     *testing.T
@@ -132,10 +131,10 @@ type migrating struct {
 	ns    string            // its namespace
 	nginx string            // where its NGINX has its files
 	bin   string            // whose commands are found first
-	dir   string            // where the person works
+	dir   string            // where the administrator works
 	disk  string            // the BIG-IP's
 	files string            // of the BIG-IP, in dir
-	serve string            // the line of nginx.conf beside which listens belong
+	serve string            // the line of nginx.conf that listens go next to
 	known map[string]string // what migrate asks in lasthop.yaml, and the answers
 }
 
@@ -341,7 +340,8 @@ func (m migrating) wave() {
 	if err := errors.Join(err, json.Unmarshal(data, &got)); err != nil {
 		m.t.Fatal(err)
 	}
-	// of 10.0.1.100 two of three are taken, which cannot move alone
+	// two of the three services of 10.0.1.100 are taken, which cannot move
+	// alone
 	if s := got.Summary; s["left_out"] != 16 || s["needs-input"] != 2 ||
 		!got.finds("address-split 10.0.1.100") {
 		m.t.Errorf("the wave: %v, %v", s, got.Findings)
@@ -365,7 +365,7 @@ func (m migrating) skeleton() {
 }
 
 // verified asks the neighbours whether another machine has the addresses, and
-// looks at packets, of which there are none. It returns what was found.
+// observes packets, of which there are none. It returns what was found.
 func (m migrating) verified(exit int) string {
 	m.t.Helper()
 	m.guide.ran("lasthop migrate --verify "+m.files,

@@ -102,7 +102,7 @@ func wantREST(t *testing.T, out []byte) {
 }
 
 // serveREST answers as iControl REST of the BIG-IP of testdata/rest/web.txtar
-// does: what it has none of are empty collections.
+// does: collections that it does not have are empty.
 func serveREST(t *testing.T, socket string) {
 	t.Helper()
 	archive, err := txtar.ParseFile("../../testdata/rest/web.txtar")

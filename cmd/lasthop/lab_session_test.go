@@ -12,10 +12,10 @@ import (
 	"time"
 )
 
-// admins are what an administrator has set up for his own sessions: replies of
-// 10.0.1.77 are marked and leave by eth2, where the firewall sends its requests
-// in; and an overlay with the rules and the table of Tailscale, whose peer is
-// in namespace lan.
+// admins is what an administrator has set up for sessions of administrators:
+// replies of 10.0.1.77 are marked and leave by eth2, where the firewall sends
+// its requests in; and an overlay with the rules and the table of Tailscale,
+// whose peer is in namespace lan.
 const admins = `
 host ip addr add 10.0.1.77/24 dev eth1
 host ip route add default via 10.0.2.1 dev eth2 table 202

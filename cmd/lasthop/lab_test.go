@@ -300,8 +300,8 @@ func TestLabApply(t *testing.T) {
 	}
 }
 
-// wantProof has user nobody prove the plan, who may read the program and the
-// configuration; where the tests run without root, their user.
+// wantProof makes user nobody prove the plan, a user that may read the program
+// and the configuration; if the tests run without root, their own user does.
 func (l *lab) wantProof(t *testing.T) {
 	dir := filepath.Dir(l.lasthop)
 	conf, err := os.ReadFile("../../testdata/lab/nginx.conf")
@@ -363,8 +363,8 @@ func (l *lab) ban() {
 	l.host("ip -6 route add blackhole 2001:db8:c::66")
 }
 
-// TestLabBan holds that a blackhole in main answers nobody after `apply`, and
-// nobody else is meant.
+// TestLabBan holds that a blackhole in main bans its client after `apply`, and
+// no other client.
 func TestLabBan(t *testing.T) {
 	t.Parallel()
 	l := newLab(t)
@@ -394,7 +394,7 @@ func TestLabByHand(t *testing.T) {
 	t.Run("ban without effect", func(t *testing.T) { l.wantAnswers(t, everyVIP, banned...) })
 }
 
-// monitor counts what rtnetlink tells of changes of rules, routes and links on
+// monitor counts rtnetlink's events of changes of rules, routes and links on
 // the host.
 type monitor struct {
 	l     *lab
@@ -476,8 +476,8 @@ func TestLabSecondApply(t *testing.T) {
 	}
 }
 
-// Things of others: near ours by number, by protocol, by table, and of every
-// kind that has been lost somewhere before.
+// Foreign objects: near lasthop's by number, by protocol, by table, and of
+// every kind that has been lost somewhere before.
 const foreign = `
 ip rule add pref 5102 from 10.9.0.0/16 lookup 500
 ip rule add pref 5203 from 10.8.0.0/16 iif lo lookup 501 protocol 76

@@ -136,7 +136,7 @@ func manualFlags(s, elsewhere *pflag.FlagSet) string {
 
 func capital(s string) string { return strings.ToUpper(s[:1]) + s[1:] }
 
-// block is a part of the sample: what it says, and of which lines.
+// block is a part of the sample: its text, and its lines.
 type block struct{ text, lines string }
 
 // sample returns the blocks of lasthop.yaml; the first is about the file.

@@ -66,7 +66,7 @@ func (f *migrateFlags) define(c *cobra.Command) {
 		"packets for so long (30s): which routers send requests to each address")
 }
 
-// verifying reports whether the move is over, and is to be looked at.
+// verifying reports whether the user wants to verify a move that is over.
 func (f migrateFlags) verifying() bool { return f.verify || f.packets != 0 }
 
 // check refuses formats that the flags do not have.
@@ -85,8 +85,8 @@ func (f migrateFlags) check(a *app) error {
 }
 
 // migrateGarbage is how much garbage Go may keep, in percent of what is in use.
-// Most of what is read is in use to the end: to look for garbage in it again
-// and again takes a quarter of the time, and finds little.
+// Most of what is read is in use to the end: repeated collections take a
+// quarter of the time, and free little.
 const migrateGarbage = 300
 
 func (a *app) migrate(paths []string, f migrateFlags) error {
@@ -125,7 +125,7 @@ func (a *app) migrate(paths []string, f migrateFlags) error {
 	return ended(a.ui.print(m, a.flags.output), !m.Blocked())
 }
 
-// verify asks neighbours for the addresses that moved, and looks at packets.
+// verify asks neighbours for the addresses that moved, and observes packets.
 func verify(a *app, s *survey.Survey, c bigip.Config, m report.Migration,
 	packets time.Duration) error {
 	h, line := s.Inputs.Host, a.ui.progress()
@@ -144,8 +144,7 @@ func verify(a *app, s *survey.Survey, c bigip.Config, m report.Migration,
 	return ended(a.ui.print(v, a.flags.output), v.Wanted())
 }
 
-// loadBIGIP reads the files. What the user says of Auto-Last-Hop wins over
-// them.
+// loadBIGIP reads the files. The user's flag for Auto-Last-Hop wins over them.
 func loadBIGIP(paths []string, global string) (bigip.Config, error) {
 	setting, ok := bigip.ParseAutoLastHop(global)
 	if global != "" && (!ok || setting == bigip.Default) {
@@ -167,7 +166,7 @@ func loadBIGIP(paths []string, global string) (bigip.Config, error) {
 // migration joins the BIG-IP with this host.
 func migration(s *survey.Survey, c bigip.Config, sel migrate.Selection) (report.Migration, error) {
 	in := s.Inputs
-	in.Warnings = nil // they are about NGINX alone
+	in.Warnings = nil // they are only about NGINX
 	r, err := sel.Join(c, in)
 	r.LimitSettings(settings.MaxFile)
 	m := report.Migration{Head: s.Head(), BIGIP: report.BIGIP{Hostname: c.Hostname,

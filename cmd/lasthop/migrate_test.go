@@ -201,7 +201,8 @@ route add default via 10.0.0.1 dev eth0
 }
 
 // TestMigrateManyVLANs: 3,000 virtual servers on all of 30 VLANs have a row for
-// their own VLAN and one for the others, and make a page that a browser opens.
+// their own VLAN and one for the 29 other VLANs, and make a page that a browser
+// opens.
 func TestMigrateManyVLANs(t *testing.T) {
 	var conf, lines strings.Builder
 	for i := range 30 {

@@ -20,7 +20,7 @@ import (
 	"github.com/spf13/cobra"
 )
 
-// observing is how long to look unless told otherwise.
+// observing is how long to look by default.
 const observing = 30 * time.Second
 
 func (a *app) observeCommand() *cobra.Command {
@@ -55,14 +55,14 @@ func observe(a *app, window time.Duration, probe bool) error {
 	return ended(err, !slices.ContainsFunc(seen.Findings, wrong))
 }
 
-// wrong reports whether something has to be done about a finding.
+// wrong reports whether a finding requires an action.
 func wrong(f routing.Finding) bool { return f.Severity != routing.Info }
 
-// lookGarbage is how much garbage Go may keep while packets are looked at, in
+// lookGarbage is how much garbage Go may keep while packets are observed, in
 // percent of what is in use. They make little, so collecting it costs little.
 const lookGarbage = 20
 
-// witness looks at packets for check; nil if it is not to.
+// witness observes packets for check; nil if it should not.
 func (u ui) witness(s *survey.Survey, d time.Duration) (*routing.Seen, error) {
 	switch {
 	case d == 0:
@@ -75,7 +75,7 @@ func (u ui) witness(s *survey.Survey, d time.Duration) (*routing.Seen, error) {
 	return &seen, err
 }
 
-// watch looks at packets, and says on a terminal how far it is. An interrupt
+// watch observes packets, and shows its progress on a terminal. An interrupt
 // ends the look, not the program.
 func (u ui) watch(s *survey.Survey, d time.Duration, probe bool) (routing.Seen, error) {
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)

@@ -60,7 +60,7 @@ func (a *app) plan(f planning) error {
 	p.Now = s.Decision.Standing()
 	var unloaded []routing.Finding
 	if scene.kernel != nil {
-		l, _ := scene.takes(s) // apply says why it cannot be told
+		l, _ := scene.takes(s) // apply reports why it is unknown
 		unloaded = l.Refusals()
 	}
 	if len(unloaded) > 0 {

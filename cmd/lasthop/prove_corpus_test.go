@@ -24,7 +24,7 @@ var notRebuilt = map[string][]string{
 }
 
 // TestProveScenarios: `plan --prove` finds no difference on any host of the
-// corpus, and rebuilds all of each but what is listed.
+// corpus, and rebuilds all of each host except what is listed.
 func TestProveScenarios(t *testing.T) {
 	t.Parallel()
 	asked := 0
@@ -106,7 +106,7 @@ func (s *scenario) prove(t *testing.T, lines []string) proof {
 		p.NotRebuilt = p.NotRebuilt[:last]
 	}
 	if strings.Contains(fmt.Sprint(doc.Findings), "no-bpf") && c.ProcessState.ExitCode() == 2 {
-		err = nil // the mode cannot be had, and the rest is as planned
+		err = nil // the mode is not available, and the rest is as planned
 	}
 	if !p.Proved || err != nil || stderr.Len() > 0 {
 		t.Errorf("%v %s%s", err, p.Unproved, stderr.String())

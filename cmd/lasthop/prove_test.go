@@ -73,9 +73,8 @@ func lasthopPlan(file string, more ...string) *exec.Cmd {
 	return c
 }
 
-// TestProveUnprivileged: user nobody can do it. Where the tests run without
-// root they are in a user namespace of an unprivileged user, which is the case
-// itself.
+// TestProveUnprivileged: user nobody can prove a plan. Tests that run without
+// root are in a user namespace of an unprivileged user, which is the same case.
 func TestProveUnprivileged(t *testing.T) {
 	t.Parallel()
 	file := provedCapture(t, 0)

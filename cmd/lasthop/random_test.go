@@ -278,7 +278,7 @@ func (c *checker) check(t *testing.T) error {
 	return c.clear(t, after, foreign)
 }
 
-// clear takes away what is ours, and only that.
+// clear takes away what lasthop owns, and only that.
 func (c *checker) clear(t *testing.T, after routing.Host, foreign string) error {
 	n := c.inputs.Policy.Numbers
 	if _, err := c.ns.kernel.Write(
@@ -370,13 +370,13 @@ func portRule(r routing.Rule) bool {
 	})
 }
 
-// keepsBan holds the plan to its word: what a ban of others rejects is rejected
-// after apply, too. Left out are sockets bound to a device (no reply is sent by
-// one), what the user sends main's way, packets that a table threw back or that
-// have the mark to pass a catch-all by (what then bans them is dead for all
-// others), routes for some sources, which are never copied, and rules against
-// hosts of a LAN that a manager has moved out of main: the path's table answers
-// in main's place.
+// keepsBan checks that what a foreign ban rejects is rejected after apply, too.
+// It leaves out sockets bound to a device (they send no reply); what the user
+// sends main's way; packets that a table threw back or that have the mark to
+// skip a catch-all (a ban behind that is dead for all other packets); routes
+// for some sources, which are never copied; and rules against hosts of a LAN
+// that a manager has moved out of main: the path's table answers in main's
+// place.
 func (c *checker) keepsBan(q routing.Query, x routing.Explanation) error {
 	passed := func(s routing.Step) bool {
 		return s.Effect == routing.Thrown || q.Mark != 0 && !s.Matched() &&
@@ -457,8 +457,8 @@ func asked(q routing.Query) string {
 	return text
 }
 
-// leavesByOwnLink holds the plan to its word: with no shadow reported, off-link
-// replies of a listener leave by its own link.
+// leavesByOwnLink checks that, without a reported shadow, off-link replies of a
+// listener leave by its own link.
 func (c *checker) leavesByOwnLink(plan routing.Plan) error {
 	if slices.ContainsFunc(plan.Findings,
 		func(f routing.Finding) bool { return f.Code == "shadowed" }) {

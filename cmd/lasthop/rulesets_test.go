@@ -136,7 +136,7 @@ func (c *captured) succeed(t *testing.T, command ...string) string {
 }
 
 // refuses reports whether a connection to an address is refused, in one of
-// three tries: whatever is behind it listens nowhere.
+// three tries: the host behind it listens nowhere.
 func refuses(from *namespace, client, addr string) (refused bool) {
 	d := net.Dialer{Timeout: 400 * time.Millisecond,
 		LocalAddr: &net.TCPAddr{IP: net.ParseIP(client)}}
@@ -151,8 +151,8 @@ func refuses(from *namespace, client, addr string) (refused bool) {
 	return refused
 }
 
-// A user who may not read the packet filter of a host that forwards gets a plan
-// that says so, and no command that expects its digest.
+// A user that may not read the packet filter of a host that forwards gets a
+// plan that says so, and no command that expects its digest.
 func TestUnreadExpectsNothing(t *testing.T) {
 	t.Parallel()
 	c, _ := forwardingWorld(t)

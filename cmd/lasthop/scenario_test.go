@@ -44,7 +44,7 @@ type scenario struct {
 	path    string
 	archive *txtar.Archive
 	sim     *sim.Sim
-	inputs  routing.Inputs // but for the host
+	inputs  routing.Inputs // except for the host
 	pure    bool
 	gets    []get
 }
@@ -159,7 +159,7 @@ func loadConf(t *testing.T, conf string) survey.NGINX {
 	return n
 }
 
-// addFlag takes in one line that is a flag.
+// addFlag adds one line that is a flag.
 func addFlag(f *settings.Flags, line string) error {
 	name, value, _ := strings.Cut(line, " ")
 	list := map[string]*[]string{"--gateway": &f.Gateways, "--return": &f.Returns,
@@ -242,7 +242,7 @@ func parseWay(words []string) (routing.Way, error) {
 	return w, nil
 }
 
-// sameWay says whether an answer is the wanted one.
+// sameWay reports whether an answer is the wanted one.
 func sameWay(want, got routing.Way) bool {
 	if want.Type != routing.Unicast {
 		return want.Type == got.Type
@@ -462,14 +462,14 @@ func (s *scenario) askKernel(t *testing.T, k *host.Kernel, h routing.Host, after
 	}
 }
 
-// absent says whether IPv4 refuses to look the source up.
+// absent reports whether IPv4 refuses to look the source up.
 func absent(h routing.Host, src netip.Addr) bool {
 	return src.Is4() && !routing.Present(h)(src)
 }
 
-// boundIPv6 says whether the kernel cannot be asked: for IPv6 with a source,
-// `route get` takes oif for a preference, where a socket bound to the device
-// takes it for a must (RT6_LOOKUP_F_IFACE in ip6_route_output_flags_noref).
+// boundIPv6 reports whether the kernel cannot be asked: for IPv6 with a source,
+// `route get` treats oif as a preference, and a socket bound to the device
+// treats it as a must (RT6_LOOKUP_F_IFACE in ip6_route_output_flags_noref).
 func boundIPv6(q routing.Query) bool { return q.OIF != "" && q.Dst.Is6() && q.Src.IsValid() }
 
 func kernelWay(k *host.Kernel, q routing.Query) (routing.Way, error) {
@@ -480,7 +480,7 @@ func kernelWay(k *host.Kernel, q routing.Query) (routing.Way, error) {
 	return ways[0], nil
 }
 
-// foreignState prints all that is not ours, volatile flags aside.
+// foreignState prints all that is not lasthop's, without volatile flags.
 func foreignState(h routing.Host, n routing.Numbers) string {
 	rest := routing.Without(h, n)
 	s := routing.State{Routes: rest.Routes, Rules: rest.Rules}

@@ -21,8 +21,8 @@ import (
 	"github.com/rogpeppe/go-internal/txtar"
 )
 
-// TestSkeletonNGINX hands skeletons to `nginx -t`, and to lasthop's own reader:
-// of BIG-IPs of testdata, of the labs, and of the corpus where it is here.
+// TestSkeletonNGINX passes skeletons to `nginx -t`, and to lasthop's own
+// reader: of BIG-IPs of testdata, of the labs, and of the corpus if it is here.
 func TestSkeletonNGINX(t *testing.T) {
 	nginx, err := exec.LookPath("nginx")
 	if err != nil {
@@ -141,7 +141,7 @@ func (s *skeletons) config(t *testing.T, path string, c bigip.Config) {
 	s.wantAccepted(t, path, text)
 }
 
-// wantListeners wants migrate to miss no listener, but for those that the
+// wantListeners wants migrate to miss no listener except for those that the
 // skeleton says NGINX cannot have.
 func wantListeners(t *testing.T, path string, c bigip.Config, listeners []routing.Listener) {
 	t.Helper()

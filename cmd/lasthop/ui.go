@@ -17,9 +17,9 @@ import (
 
 // The result goes to standard output and everything else to standard error,
 // each line beginning with "lasthop: error:", "lasthop: warning:" or "lasthop:
-// hint:". Colour is for terminals only, and for those who did not set NO_COLOR.
+// hint:". Only terminals get colour, and only without NO_COLOR.
 
-// ui is where a command talks.
+// ui is a command's input and output.
 type ui struct {
 	stdin          io.Reader
 	stdout, stderr io.Writer
@@ -31,14 +31,12 @@ type ui struct {
 const (
 	exitDone      = 0
 	exitFailed    = 1
-	exitNotWanted = 2 // worked, but what was found is not as wanted
-	// run does not start with these settings, however often: EX_CONFIG of
-	// sysexits.h
+	exitNotWanted = 2 // success, but the result needs attention
+	// run never starts with these settings: EX_CONFIG of sysexits.h
 	exitSettings = 78
 )
 
-// errNotWanted ends a command that worked with exitNotWanted. It is not
-// printed.
+// errNotWanted ends a command with exitNotWanted. It is not printed.
 var errNotWanted = errors.New("not as wanted")
 
 // badSettings is an error that ends a command with exitSettings.
@@ -69,8 +67,8 @@ func (u ui) exit(err error) int {
 	return exitFailed
 }
 
-// error prints an error; one that joins several is printed line by line, with a
-// hint for all of them at the end.
+// error prints an error. It prints joined errors line by line, and one hint for
+// all of them at the end.
 func (u ui) error(err error) {
 	remedy, below := hint.Cut(err)
 	if many, ok := below.(interface{ Unwrap() []error }); ok {
@@ -83,7 +81,7 @@ func (u ui) error(err error) {
 		return
 	}
 	u.say(slog.LevelError, "error", err.Error())
-	if remedy := hint.Of(err); remedy != "" { // the outermost alone
+	if remedy := hint.Of(err); remedy != "" { // only the outermost
 		u.hint(remedy)
 	}
 }

@@ -7,8 +7,8 @@ import (
 	"lasthop/internal/survey"
 )
 
-// vigil sees what works before the change. Without the right to look at packets
-// it warns, and returns nil.
+// vigil learns what works before the change. Without the right to observe
+// packets it warns, and returns nil.
 func (u ui) vigil(s *survey.Survey) *survey.Vigil {
 	o, err := s.Watch(false)
 	if err != nil {

@@ -31,8 +31,8 @@ var vigilCases = []vigilCase{
 	{"spoofed requests alone", dropNewWay, spoofed, "", 0},
 }
 
-// dropNewWay makes the router drop what comes back by the link that requests to
-// the VIP leave by: what the plan changes to.
+// dropNewWay makes the router drop what comes back by the link that the plan
+// changes to: the one by which requests to the VIP leave.
 func dropNewWay(s *nstest.Street) {
 	s.Router.Run("nft", "table ip t { chain c { type filter hook forward priority 0; "+
 		"iifname r1 ip saddr 10.7.1.100 drop; }; }")
@@ -75,8 +75,9 @@ func spoofed(ctx context.Context, s *nstest.Street) {
 	steadily(100, 100*time.Millisecond, addrs...)(ctx, s)
 }
 
-// TestVigil: apply --confirm goes back by itself once the packets show that
-// what was answered before is answered no more, and for no other reason.
+// TestVigil: apply --confirm goes back by itself once the packets show that a
+// listener that was answered before is answered no more, and for no other
+// reason.
 func TestVigil(t *testing.T) {
 	t.Parallel()
 	if _, err := exec.LookPath("nft"); err != nil {

@@ -22,8 +22,8 @@ var darkClients = []string{"198.51.100.2", "198.51.100.3", "198.51.100.4", "198.
 	"198.51.100.6"}
 
 // darkHost is a host whose replies leave as the routes and lasthop's model say,
-// and reach nobody. The router sends requests for the address by eth1; their
-// replies are to leave by eth0, which has the address, and the host asks there
+// and reach no client. The router sends requests for the address by eth1. Their
+// replies should leave by eth0, which has the address, and the host asks there
 // for the router with it as the sender (arp_announce is 0). The router is
 // strict, does not answer, and no reply leaves. Clients ask all the time.
 type darkHost struct {
@@ -60,8 +60,8 @@ func (d *darkHost) command(args ...string) *exec.Cmd {
 		"--config", "")...)
 }
 
-// run runs it, and returns its exit code and standard output. Whatever it says
-// names two clients at most.
+// run runs it, and returns its exit code and standard output. Its texts name
+// two clients at most.
 func (d *darkHost) run(t *testing.T, args ...string) (code int, out string) {
 	t.Helper()
 	c := d.command(args...)
@@ -85,7 +85,7 @@ func (d *darkHost) few(t *testing.T, text string) {
 	}
 }
 
-// TestCheckObserve: what no question to the kernel shows is found by looking.
+// TestCheckObserve: observing finds what no question to the kernel shows.
 func TestCheckObserve(t *testing.T) {
 	d := newDarkHost(t)
 	if code, out := d.run(t, "check"); code != 0 ||

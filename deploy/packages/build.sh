@@ -4,7 +4,8 @@
 #   lasthop_1.0.0_amd64.deb  lasthop-1.0.0-1.x86_64.rpm   lasthop_1.0.0_x86_64.apk   lasthop_1.0.0_amd64.cdx.json
 #   lasthop_1.0.0_arm64.deb  lasthop-1.0.0-1.aarch64.rpm  lasthop_1.0.0_aarch64.apk  lasthop_1.0.0_arm64.cdx.json  SHA256SUMS
 #
-# The same commit, Go and settings below give the same bytes. What is not committed is not packed. Packages that are there go first.
+# The same commit, Go and settings below give the same bytes. It packs only what
+# is committed. It deletes packages that are there first.
 #
 # VERSION            1.0.0, or 1.1.0-rc1
 # MAINTAINER         "NAME <ADDRESS>", in the packages
@@ -27,12 +28,14 @@ work=$(mktemp -d)
 trap 'rm -rf "$work"' EXIT
 trap 'exit 1' HUP INT TERM
 
-# program GOARCH: goes to $work/lasthop-GOARCH. Without tags, so that it does not matter whether there are some.
+# program GOARCH: goes to $work/lasthop-GOARCH. Without tags, so that existing
+# ones do not matter.
 program() {
 	(cd "$work/src" && GOARCH=$1 go build -ldflags "-s -w -X lasthop/report.version=v$VERSION" -o "$work/lasthop-$1" ./cmd/lasthop)
 }
 
-# stage FORMAT GOARCH: the files of a package in tree/, but for those to read, which are in doc/.
+# stage FORMAT GOARCH: the files of a package in tree/ except for those to read,
+# which are in doc/.
 stage() {
 	rm -rf "$work/tree" "$work/doc"
 	case $1 in
@@ -41,7 +44,7 @@ stage() {
 	esac
 	QUIET=1 DESTDIR=$work/tree ZSHDIR=$zsh LASTHOP=$work/lasthop-$2 NATIVE=$work/lasthop-$host "$work/src/deploy/install.sh"
 	case $1 in
-	deb) rm "$work/tree/usr/share/doc/lasthop/LICENSE" ;; # Debian has the text, and copyright says so
+	deb) rm "$work/tree/usr/share/doc/lasthop/LICENSE" ;; # Debian has the text; copyright names it
 	apk) rm -r "$work/tree/usr/lib" ;;                    # Alpine has no systemd
 	esac
 	mkdir "$work/doc"
@@ -62,7 +65,7 @@ name() {
 	esac
 }
 
-# changelog: what a distribution wants to read of each version of a package.
+# changelog: what a distribution needs to know of each version of a package.
 changelog() {
 	cat <<-END
 		- semver: $VERSION-1

@@ -1,6 +1,7 @@
 #!/bin/bash
-# `make packages-check`: builds the packages of VERSION twice and holds them to what they promise. Prints "ok CHECK" or what is wrong.
-# Needs lintian, rpmlint, rpm and mandoc of Debian. `make systems` installs, upgrades and removes the deb.
+# `make packages-check`: builds the packages of VERSION twice and checks what
+# they promise. Prints "ok CHECK" or what is wrong. Needs lintian, rpmlint, rpm
+# and mandoc of Debian. `make systems` installs, upgrades and removes the deb.
 set -eu -o pipefail
 cd "$(dirname "$0")/../.."
 : "${VERSION:?say which: make packages-check VERSION=1.0.0}"
@@ -22,7 +23,7 @@ same_bytes() {
 	(cd "$dist" && sha256sum -c --quiet SHA256SUMS)
 }
 
-# versions: package, program and SBOM say the same of themselves.
+# versions: package, program and SBOM name the same version.
 versions() {
 	local program=$work/deb/usr/sbin/lasthop said sbom=$dist/lasthop_${VERSION}_amd64.cdx.json
 	dpkg-deb -x "$deb" "$work/deb"
@@ -40,8 +41,9 @@ versions() {
 
 linted_deb() { lintian --allow-root -I --fail-on error,warning,info "$dist"/*.deb; }
 
-# linted_rpm: rpmlint unpacks with cpio, and nfpm's names are absolute: without the option, files would land in this system. So not
-# as root either.
+# linted_rpm: rpmlint unpacks with cpio, and nfpm's names are absolute: without
+# the option, files would land in this system. For the same reason it does not
+# run as root.
 linted_rpm() {
 	mkdir -m 755 "$work/bin" "$work/rpms"
 	printf '#!/bin/sh\nexec %s --no-absolute-filenames "$@"\n' "$(command -v cpio)" >"$work/bin/cpio"
@@ -53,10 +55,10 @@ linted_rpm() {
 	grep -q ' 0 errors, 0 warnings' "$work/rpmlint" || { cat "$work/rpmlint"; return 1; }
 }
 
-# linted_man: that other pages are not installed here is none of ours.
+# linted_man: other pages need not be installed here.
 linted_man() { ! mandoc -T lint -W style deploy/man/*.[58] | grep -v 'referenced manual not found'; }
 
-# same_files: but for what only one of them has.
+# same_files: except for what only one of them has.
 same_files() {
 	diff <(dpkg-deb -c "$deb" | awk '!/^d/ { print substr($6, 2) }' | grep -vE 'Debian|/copyright$|lintian' | sort) \
 		<(rpm -qp --qf '[%{FILEMODES:perms} %{FILENAMES}\n]' "$dist"/*.x86_64.rpm | awk '!/^d/ && !/LICENSE$/ { print $2 }' |

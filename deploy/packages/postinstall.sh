@@ -1,10 +1,13 @@
 #!/bin/sh
-# After the files are in place. dpkg: configure [OLD]; rpm: 1 new, 2 upgrade; apk: NEW [OLD]. Nothing is enabled or started: the
-# administrator looks at `lasthop plan` first. After an upgrade a service that runs is restarted: its routes stay meanwhile.
+# After the files are in place. dpkg: configure [OLD]; rpm: 1 new, 2 upgrade;
+# apk: NEW [OLD]. It enables and starts nothing: the administrator reads
+# `lasthop plan` first. After an upgrade it restarts a running service, whose
+# routes stay meanwhile.
 set -e
 PATH=/usr/sbin:$PATH # before a program of `make install PREFIX=/usr/local`
 
-# fine: the new program would start with these settings. NGINX's own files are not looked at.
+# fine: the new program would start with these settings. It does not read
+# NGINX's own files.
 fine() {
 	conf=$(mktemp)
 	echo "events {}" >"$conf"

@@ -1,6 +1,7 @@
 #!/bin/sh
-# For dpkg, after the files are gone: remove, purge, upgrade NEW. A purge leaves nothing but the user: its number may own files
-# elsewhere, and must not be given to another user.
+# For dpkg, after the files are gone: remove, purge, upgrade NEW. A purge leaves
+# only the user: its number may own files elsewhere, and must not be given to
+# another user.
 set -e
 if [ "${1:-}" = purge ]; then
 	if [ -e /run/lasthop-undo/clear.sh ]; then

@@ -1,6 +1,8 @@
 #!/bin/sh
-# Before the files go. dpkg: remove, upgrade NEW; rpm: 0 removal, 1 upgrade; apk: VERSION. An upgrade stops nothing. A removal stops
-# the service and keeps what is in the kernel, for NGINX still runs; the script that takes it away outlives the program.
+# Before the files go. dpkg: remove, upgrade NEW; rpm: 0 removal, 1 upgrade;
+# apk: VERSION. An upgrade stops nothing. A removal stops the service and keeps
+# lasthop's routes and rules in the kernel, for NGINX still runs; the script
+# that removes them outlives the program.
 set -e
 PATH=/usr/sbin:$PATH # before a program of `make install PREFIX=/usr/local`
 case ${1:-} in

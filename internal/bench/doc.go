@@ -1,12 +1,12 @@
 // Package bench prints tables that compare lasthop with what else can be done,
 // or with nothing done, measured side by side in one run: `make bench`.
 //
-// A ratio is made of two costs of the same round. Each round measures all that
-// is compared once, and begins with another one than the round before, so that
-// what other programs do to the machine falls on all alike. A table has the
-// median of the rounds' ratios, and their quartiles. Costs of packets are
-// processor time: of the thread that sends, with what the kernel does on its
-// account, and of NGINX.
+// A ratio is made of two costs of the same round. Each round measures all
+// variants once, and begins with another one than the round before, so that the
+// load of other programs affects all alike. A table has the median of the
+// rounds' ratios, and their quartiles. Costs of packets are processor time: of
+// the thread that sends, including the kernel's work on its account, and of
+// NGINX.
 //
 // The row "no rules, again" is the base measured twice: its distance from 1.00
 // is what a table cannot tell apart.

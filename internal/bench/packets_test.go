@@ -124,9 +124,9 @@ func (x *traffic) sendTo(fd int, hole unix.Sockaddr) { _ = unix.Sendto(fd, datag
 
 func (x *traffic) send(fd int, _ unix.Sockaddr) { _, _ = unix.Write(fd, datagram[:]) }
 
-// sends is the time of this thread for a datagram into the hole: of each socket
-// the median of short runs, of these the mean. The receiving side's work is
-// done by the same thread.
+// sends is the time of this thread for a datagram into the hole: the median of
+// short runs for each socket, and the mean of these. The same thread does the
+// receiving side's work.
 func (x *traffic) sends(sockets []int, send func(int, unix.Sockaddr)) (mean float64) {
 	const all, run = 6400, 50
 	hole := socketAddr(x.hole, 9)
@@ -329,7 +329,7 @@ func TestVariants(t *testing.T) {
 		v.put(s)
 		for _, x := range x {
 			var want []int
-			if i <= 1 { // by eth0, whatever they are on
+			if i <= 1 { // by eth0, whatever link they are on
 				want = []int{0, 1, 2, 4, 5, 6}
 			}
 			if d := cmp.Diff(want, x.astray()); d != "" {

@@ -184,9 +184,9 @@ func (s *street) clear() {
 
 // TestApply prints how long `apply` takes against `ip -batch`. In one table
 // both write the same commands: the servers bind to their clients' addresses,
-// so that each listener has rules of its own. In the other one the listeners
-// are those of most people, for whom lasthop has a rule or two for each prefix,
-// and `ip -batch` writes what they write by hand.
+// so that each listener has rules of its own. In the other table the listeners
+// are ordinary ones, for which lasthop has a rule or two for each prefix, and
+// `ip -batch` writes what administrators write by hand.
 func TestApply(t *testing.T) {
 	size, exe := wanted(t), build(t)
 	var g goals
@@ -267,7 +267,7 @@ func TestDaemon(t *testing.T) {
 }
 
 // benchmarks are the rows of a table for the lines of Go's benchmarks, without
-// Go's own ns/op: what these report themselves counts.
+// Go's own ns/op: the metrics that they report themselves count.
 func benchmarks(output string) string {
 	var b strings.Builder
 	for line := range strings.Lines(output) {

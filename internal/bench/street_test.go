@@ -15,7 +15,7 @@ import (
 type family struct {
 	name    string
 	options []string // of ip
-	flags   string   // of an address: of use at once
+	flags   string   // of an address: usable immediately
 	bits    int      // of an uplink's subnet
 	host    int      // the length of a host prefix
 	address func(uplink, n int) netip.Addr
@@ -122,8 +122,8 @@ func (s *street) defaultBy(f family, uplink int) string {
 		10+uplink)
 }
 
-// uplinkOf says where a VIP is: the first is on the last uplink, where a reply
-// does not leave without rules.
+// uplinkOf returns the uplink of a VIP: the first is on the last uplink, by
+// which no reply leaves without rules.
 func (s *street) uplinkOf(vip int) int { return s.uplinks - 1 - vip%s.uplinks }
 
 // vip is a VIP. Between two of an uplink there is a free address, so that no
@@ -132,8 +132,8 @@ func (s *street) vip(f family, i int) netip.Addr {
 	return f.address(s.uplinkOf(i), 256+2*(i/s.uplinks))
 }
 
-// sample are VIPs from the first to the last, at equal distances: of a list of
-// rules they meet the beginning, the middle and the end.
+// sample are VIPs from the first to the last, at equal distances: in a list of
+// rules they match at the beginning, in the middle and at the end.
 func (s *street) sample() (vips []int) {
 	n := min(16, s.vips)
 	for i := range n {

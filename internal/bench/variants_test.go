@@ -18,7 +18,7 @@ const (
 	bpffs   = "/sys/fs/bpf"
 )
 
-// base is the variant that the others are compared with.
+// base is the variant that all other variants are compared with.
 const base = 0
 
 var variants = []variant{
@@ -41,7 +41,7 @@ var variants = []variant{
 }
 
 // applyLastHop installs the mode last-hop for all uplinks. Its maps are pinned
-// where nobody else sees it: what is attached keeps them.
+// where no other process sees it: attached programs keep them.
 func (s *street) applyLastHop() {
 	s.t.Helper()
 	command := []string{"unshare", "--mount", "sh", "-c",
@@ -93,10 +93,11 @@ func (s *street) ruleEachOf(b *strings.Builder, f family, verb string) {
 	}
 }
 
-// sbr does what the CNI plugin of this name does, for each interface but the
-// first: a rule for each address of it, which the kernel puts in front of the
-// others, and its routes are taken from main into a table. Neighbours of fe80::
-// stay. The verbs are those of rules and tables, and of main's routes.
+// sbr does what the CNI plugin of this name does, for each interface except the
+// first: it adds a rule for each address, which the kernel puts in front of the
+// other rules, and moves the routes of the interface from main into a table.
+// Neighbours of fe80:: stay. The verbs are those of rules and tables, and of
+// main's routes.
 func (s *street) sbr(verb, main string) {
 	s.t.Helper()
 	s.lines(func(b *strings.Builder, f family) {

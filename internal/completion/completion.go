@@ -1,7 +1,7 @@
-// Package completion says what a shell may complete the values of lasthop's
+// Package completion returns what a shell may complete the values of lasthop's
 // flags to: interfaces, addresses and listeners of the host that the command
-// line is about, modes, formats, namespaces. What cannot be read completes to
-// nothing. cmd/lasthop hands it to the shells.
+// line is about, modes, formats, namespaces. It returns nothing for what it
+// cannot read. cmd/lasthop passes the result to the shells.
 package completion
 
 import (
@@ -16,7 +16,7 @@ import (
 	"lasthop/routing"
 )
 
-// Flags are those that have values to complete to.
+// Flags are those whose values can be completed.
 var Flags = []string{"gateway", "return", "address", "output", "fail-closed", "netns",
 	"autolasthop", "local", "nginx-conf", "config", "host", "evidence",
 	"diff"}
@@ -26,13 +26,13 @@ type Line struct {
 	Command string
 	Formats []string // of its -o
 	Flags   settings.Flags
-	// Open opens its host, of --netns or --host or this one; done closes it
-	// if there is no error.
+	// Open opens the host of the command line: of --netns or --host, or
+	// this one. done closes it if there is no error.
 	Open func() (p survey.Place, done func(), err error)
 }
 
 // Arguments returns what an argument of the command may become. If files is
-// true, that is the shell's files.
+// true, the shell adds its files.
 func (l Line) Arguments() (words []string, files bool) {
 	switch l.Command {
 	case "explain":
@@ -60,7 +60,7 @@ func (l Line) Words(flag, word string) (words []string, files bool) {
 	}
 }
 
-// pair returns what stands on both sides of the = of a flag that has one.
+// pair returns both sides of the = of a flag that has one.
 func (l Line) pair(flag string) (keys, values func() []string) {
 	switch flag {
 	case "gateway":

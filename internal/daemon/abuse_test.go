@@ -40,8 +40,8 @@ var abuses = []struct {
 }
 
 // TestRunAbusedFiles: whatever happens to nginx.conf while NGINX and the daemon
-// run, the last good state stays; it is said once, is a finding, and is good
-// again when the file is.
+// run, the last good state stays; the fault is logged once, is a finding, and
+// ends when the file is good again.
 func TestRunAbusedFiles(t *testing.T) {
 	t.Parallel()
 	for _, tt := range abuses {
@@ -60,7 +60,7 @@ func TestRunAbusedFiles(t *testing.T) {
 			s.Until("the finding", func() bool {
 				return slices.ContainsFunc(s.status().Plan.Findings, noticed)
 			})
-			s.Reload() // NGINX refuses too, but for the configuration without listeners
+			s.Reload() // NGINX refuses all except an empty one
 			s.quiet()
 			if d := cmp.Diff(before, s.owned()); d != "" {
 				t.Errorf("the last good state has changed: -before +after\n%s", d)
@@ -89,7 +89,7 @@ func TestRunAbusedFiles(t *testing.T) {
 }
 
 // TestRunUnreadable: a daemon without the right to read everything keeps the
-// last good state while nginx.conf is root's alone, says so once, and goes on
+// last good state while nginx.conf is root's alone, logs it once, and goes on
 // when it may read it again.
 func TestRunUnreadable(t *testing.T) {
 	t.Parallel()

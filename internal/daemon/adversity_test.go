@@ -25,8 +25,8 @@ import (
 )
 
 // This file is the table of what may be wrong around the daemon while it runs.
-// One kind of request to the kernel that fails is in fault_test.go, kills are
-// in crash_test.go, and all that other users can do at once is in
+// Failures of one kind of request to the kernel are in fault_test.go, kills are
+// in crash_test.go, and all that other users can do together is in
 // siege_test.go.
 
 // adverse is a server around which something is wrong.
@@ -48,7 +48,7 @@ var adversities = []struct {
 	// makes it wrong, before the daemon starts or afterwards
 	prepare func(*adverse, *Options)
 	begin   func(*adverse) (end func())
-	// neither can it be asked before the end, nor can it follow a load
+	// it cannot be asked before the end, and cannot follow a load
 	late bool
 }{
 	{name: "the system's log takes nothing", says: "audit lines are lost", prepare: (*adverse).stuckSyslog},
@@ -73,8 +73,8 @@ func asUser(uid int) []string {
 }
 
 // TestRunAdversity: whatever is wrong around it, the daemon puts back what
-// others delete, follows a load, and says what is wrong, if anything; and all
-// is good by itself when it is over.
+// another program deletes, follows a load, and reports what is wrong, if
+// anything; and it recovers by itself when the fault is over.
 func TestRunAdversity(t *testing.T) {
 	for _, tt := range adversities {
 		t.Run(tt.name, func(t *testing.T) {

@@ -7,7 +7,7 @@ import (
 	"time"
 )
 
-// agenda is what is to be done when.
+// agenda is what to do when.
 type agenda map[string]time.Time
 
 // What is on the agenda.
@@ -20,12 +20,12 @@ const (
 	doTrim    = "trim"    // give memory back
 	doAlive   = "alive"   // the watchdog
 	doMasters = "masters" // look for masters
-	doNames   = "names"   // ask for host names that are not known
+	doNames   = "names"   // look up host names that are not known
 	doUrgent  = "urgent"  // put back what was deleted, and sync, after events of the host
 	doPlus    = "plus"    // ask the API of NGINX Plus
 	doRouters = "routers" // look which routers are dead
 	doTell    = "tell"    // log the findings that have stayed
-	doTend    = "tend"    // look whether the run directory is there
+	doTend    = "tend"    // check that the run directory is there
 	doHost    = "host"    // sync after other changes of the host
 )
 
@@ -40,7 +40,7 @@ func (a agenda) next() (time.Time, bool) {
 	return first, !first.IsZero()
 }
 
-// take returns what is due, sorted, and takes it off.
+// take returns what is due, sorted, and removes it.
 func (a agenda) take(now time.Time) []string {
 	var due []string
 	for _, name := range slices.Sorted(maps.Keys(a)) {

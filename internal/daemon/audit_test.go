@@ -16,9 +16,9 @@ import (
 	"lasthop/nginxconf"
 )
 
-// TestAudit: what no event tells is found by an audit: a rule that is gone, a
-// load that was not seen. It looks at everything where something is wrong or
-// the time has come, and else reads nothing but what is ours.
+// TestAudit: an audit finds what no event reports: a rule that is gone, a load
+// that was not seen. It reads everything if something is wrong or the time has
+// come, and else only what lasthop owns.
 func TestAudit(t *testing.T) {
 	t.Parallel()
 	s := newServer(t)
@@ -101,7 +101,7 @@ func TestForget(t *testing.T) {
 	}
 }
 
-// TestDropStale: what is there no more is forgotten once another takes its
+// TestDropStale: an instance that is gone is dropped once another takes its
 // place, and not before.
 func TestDropStale(t *testing.T) {
 	const old, new = "/proc/8/root", "/proc/9/root"

@@ -109,7 +109,7 @@ func (s *server) busy(addr string) (end func()) {
 }
 
 // BenchmarkReloadVhosts is BenchmarkReload for virtual servers that share one
-// listen, 100 of them beside 10,000.
+// listen: 100 and 10,000 of them.
 func BenchmarkReloadVhosts(b *testing.B) {
 	for _, n := range []int{100, 10000} {
 		b.Run(fmt.Sprintf("vhosts=%d", n), func(b *testing.B) {
@@ -177,7 +177,7 @@ func benchmarkReload(s *server, b *testing.B, conf func(more string), detector w
 		s.Until("the routes", func() bool {
 			return has(s.ownedRules(), "from 10.0.2.") == want
 		})
-		s.quiet() // people do not reload again at once
+		s.quiet() // administrators do not reload again immediately
 	}
 	b.StopTimer()
 	mu.Lock()
@@ -201,8 +201,8 @@ func (s *server) ownedRules() []string {
 	return out
 }
 
-// BenchmarkHeal deletes all that is ours and waits until it is back: from the
-// end of the deleting process.
+// BenchmarkHeal deletes all that is lasthop's and waits until it is back: from
+// the end of the deleting process.
 func BenchmarkHeal(b *testing.B) {
 	s := newServer(b)
 	s.Conf("listen 10.0.1.100:80; listen 10.0.2.100:443; listen [2001:db8:1::100]:80;")
@@ -218,7 +218,7 @@ func BenchmarkHeal(b *testing.B) {
 			}
 		}
 		times = append(times, time.Since(start))
-		// no fight: others delete now and then
+		// no fight: another program deletes now and then
 		for d := time.Now().Add(1100 * time.Millisecond); time.Now().Before(d); {
 			time.Sleep(10 * time.Millisecond)
 		}
@@ -227,9 +227,9 @@ func BenchmarkHeal(b *testing.B) {
 	b.Logf("%d objects each time, load %s", len(want), loadAverage())
 }
 
-// BenchmarkRoutes is a host with 100,000 routes. It shows what 20 changes a
-// second cost in a table that no reply is looked up in, and beside it in one
-// that a rule leads to; and how long a deleted rule is away.
+// BenchmarkRoutes is a host with 100,000 routes. It shows the cost of 20
+// changes a second in a table that no reply is looked up in, and in one that a
+// rule leads to; and how long a deleted rule is missing.
 func BenchmarkRoutes(b *testing.B) {
 	for _, read := range []bool{false, true} {
 		b.Run(map[bool]string{false: "unread", true: "read"}[read], func(b *testing.B) {
@@ -378,7 +378,7 @@ func BenchmarkIdle(b *testing.B) {
 	}
 }
 
-// BenchmarkSync makes syncs, each with a plan made anew, and fails if anything
+// BenchmarkSync makes syncs, each with a plan made again, and fails if anything
 // grows.
 func BenchmarkSync(b *testing.B) {
 	s := newServer(b)

@@ -14,20 +14,20 @@ import (
 	"github.com/prometheus/client_golang/prometheus"
 )
 
-// board is what others see of the daemon, and where they ask for something. Its
-// methods are safe for concurrent use.
+// board publishes the daemon's status to its clients, and takes their requests.
+// Its methods are safe for concurrent use.
 type board struct {
 	started  time.Time
 	requests chan request // to the loop
 	times    prometheus.Histogram
 	loads    func(load) // of benchmarks
-	parked   []request  // of the loop, until a configuration has been read
+	parked   []request  // of the loop, while a configuration is being read
 
 	published atomic.Pointer[publication]
 	lastHop   atomic.Pointer[report.LastHop] // what the mode does; nil: no path has it
 }
 
-// load is how a load of NGINX was followed.
+// load is how the daemon followed a load of NGINX.
 type load struct {
 	ready           bool          // the decision was prepared
 	written, synced time.Duration // since the fork
@@ -41,12 +41,12 @@ func newBoard() *board {
 	return b
 }
 
-// renewed is how old what the mode last-hop does may be in an answer: it
-// changes all the time, and an answer costs something to make.
+// renewed is the age limit, in an answer, of what the mode last-hop does: it
+// changes all the time, and collecting it costs time.
 const renewed = 2 * time.Second
 
-// latest returns what is published. What the mode last-hop does is put in when
-// somebody asks.
+// latest returns what is published. It adds what the mode last-hop does when a
+// client asks.
 func (b *board) latest() *publication {
 	p, seen := b.published.Load(), b.lastHop.Load()
 	old := p.status.LastHop
@@ -59,7 +59,7 @@ func (b *board) latest() *publication {
 	return b.published.Load()
 }
 
-// steers takes in what the mode last-hop does; nil: no path has it. It reports
+// steers records what the mode last-hop does; nil: no path has it. It reports
 // whether that has begun or ended.
 func (b *board) steers(l *report.LastHop) bool {
 	return (b.lastHop.Swap(l) == nil) != (l == nil)
@@ -68,7 +68,7 @@ func (b *board) steers(l *report.LastHop) bool {
 // status returns what is published, all of it.
 func (b *board) status() report.Status { return b.latest().status }
 
-// publish replaces what is published. `systemctl status` tells everybody.
+// publish replaces what is published. `systemctl status` shows it, too.
 func (b *board) publish(s report.Status) {
 	s.Started, s.LastHop = b.started, b.lastHop.Load()
 	b.published.Store(newPublication(s))
@@ -78,7 +78,7 @@ func (b *board) publish(s report.Status) {
 	notify("STATUS=" + statusLine(s))
 }
 
-// loaded takes in that a load is installed.
+// loaded records that a load is installed.
 func (b *board) loaded(l load) {
 	b.times.Observe(l.synced.Seconds())
 	b.loads(l)
@@ -101,7 +101,8 @@ func (b *board) request(ctx context.Context, r request) (report.Apply, error) {
 	}
 }
 
-// answer does what is asked for, or lets it wait while a configuration is read.
+// answer does what is asked for, or postpones it while a configuration is being
+// read.
 func (b *board) answer(r request, do func(request) (report.Apply, error)) {
 	a, err := do(r)
 	if errors.Is(err, errReading) {
@@ -111,7 +112,7 @@ func (b *board) answer(r request, do func(request) (report.Apply, error)) {
 	r.reply <- reply{a, err}
 }
 
-// unpark answers what has waited.
+// unpark answers the postponed requests.
 func (b *board) unpark(do func(request) (report.Apply, error)) {
 	parked := b.parked
 	b.parked = nil
@@ -121,7 +122,7 @@ func (b *board) unpark(do func(request) (report.Apply, error)) {
 	}
 }
 
-// statusLine is the status in one line, for `systemctl status`.
+// statusLine returns the status in one line, for `systemctl status`.
 func statusLine(s report.Status) string {
 	if len(s.Wrong) > 0 {
 		return strings.ReplaceAll(report.Escape(s.Wrong[0]), "\n", " ")

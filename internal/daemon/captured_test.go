@@ -10,8 +10,8 @@ import (
 )
 
 // TestCapturedNginx: a real NGINX runs, and no flag names its configuration.
-// The plan of the captured host is the same, text by text, when neither NGINX
-// nor its files are there any more.
+// The plan of the captured host is the same, text by text, when NGINX and its
+// files are gone.
 func TestCapturedNginx(t *testing.T) {
 	t.Parallel()
 	s := newServer(t)

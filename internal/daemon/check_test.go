@@ -55,8 +55,8 @@ func (s *server) wantFound(what string, want ...string) {
 	})
 }
 
-// TestCheckNotLoaded: beside a daemon contents count, alone times do. A port
-// that somebody else has keeps NGINX from loading.
+// TestCheckNotLoaded: with a daemon contents count, without one times do. A
+// port that another program has keeps NGINX from loading.
 func TestCheckNotLoaded(t *testing.T) {
 	t.Parallel()
 	s := newServer(t)
@@ -82,7 +82,7 @@ func TestCheckNotLoaded(t *testing.T) {
 	s.Replace(string(now))
 	s.wantFound("an edit without a daemon", "not-loaded")
 	s.Reload()
-	s.wantFound("loaded without a daemon", "not-installed") // and nobody applied it
+	s.wantFound("loaded without a daemon", "not-installed") // and no user applied it
 	var stranger net.Listener
 	s.Do(func() { stranger, err = net.Listen("tcp", "10.0.1.101:81") })
 	if err != nil {
@@ -96,8 +96,8 @@ func TestCheckNotLoaded(t *testing.T) {
 	s.wantFound("and no NGINX", "port-taken")
 }
 
-// TestRestartAdvised: where a reload cannot open a port, check says in the same
-// words what to do, whether it asks the daemon or looks itself.
+// TestRestartAdvised: if a reload cannot open a port, check gives the same
+// remedy, whether it asks the daemon or looks itself.
 func TestRestartAdvised(t *testing.T) {
 	t.Parallel()
 	s := newServer(t)
@@ -131,8 +131,8 @@ func TestRestartAdvised(t *testing.T) {
 	advised("without one")
 }
 
-// TestApplyNotLoaded: without a daemon apply takes nothing away that NGINX
-// still listens on, but waits for a reload that is under way. plan says so.
+// TestApplyNotLoaded: without a daemon apply removes nothing that NGINX still
+// listens on, but waits for a reload that is under way. plan says so.
 func TestApplyNotLoaded(t *testing.T) {
 	t.Parallel()
 	s := newServer(t)

@@ -46,13 +46,14 @@ func (c Client) Runs() bool {
 	return err == nil
 }
 
-// Status asks how the daemon is. It returns ErrNone if there is none.
+// Status asks for the daemon's status. It returns ErrNone if there is no
+// daemon.
 func (c Client) Status() (report.Status, error) {
 	return c.look(context.Background())
 }
 
-// Sync asks for a sync. With an error the result says what was done all the
-// same. It returns ErrNone if there is no daemon.
+// Sync asks for a sync. With an error it still returns what was done. It
+// returns ErrNone if there is no daemon.
 func (c Client) Sync(r Request) (report.Apply, error) {
 	var a report.Apply
 	err := c.ask(context.Background(), http.MethodPost, pathSync, r, &a)
@@ -60,14 +61,14 @@ func (c Client) Sync(r Request) (report.Apply, error) {
 }
 
 // Reload asks the daemon to read its settings again, and waits until it has
-// synced. The error says why the settings do not count, or what failed. It
-// returns ErrNone if there is no daemon.
+// synced. The error says why the daemon refuses the settings, or what failed.
+// It returns ErrNone if there is no daemon.
 func (c Client) Reload(sudoer string) error {
 	return c.ask(context.Background(), http.MethodPost, pathReload, Request{Sudoer: sudoer},
 		&report.Apply{})
 }
 
-// clientWaits is how long an answer may take. What is published waits for
+// clientWaits is how long an answer may take. Published answers wait for
 // nothing.
 func clientWaits(method string) time.Duration {
 	if method == http.MethodGet {
@@ -114,8 +115,8 @@ func (c Client) ask(ctx context.Context, method, path string, body, into any) er
 	return read(resp, into)
 }
 
-// none says that nothing answers. A daemon whose socket finds no room runs all
-// the same.
+// none reports that nothing answers. A daemon without room for its socket runs
+// nevertheless.
 func (c Client) none() error {
 	var st unix.Statfs_t
 	dir := filepath.Dir(c.Socket)
@@ -143,7 +144,7 @@ func read(resp *http.Response, into any) error {
 	return refusal{resp.Header.Get(headerError), resp.Header.Get(headerHint)}.error()
 }
 
-// refused makes an error of a refusal as if it had come about here.
+// refused turns a refusal into an error as if it had occurred here.
 func refused(resp *http.Response) error {
 	data, _ := io.ReadAll(io.LimitReader(resp.Body, refusalMost))
 	var r refusal
@@ -157,8 +158,8 @@ func refused(resp *http.Response) error {
 	return r.error()
 }
 
-// error is the error that the daemon has refused with, one for each line of
-// its message; nil for none.
+// error is the error of the daemon's refusal, one for each line of its message;
+// nil for none.
 func (r refusal) error() error {
 	if r.Message == "" {
 		return nil

@@ -14,8 +14,8 @@ import (
 	"github.com/santhosh-tekuri/jsonschema/v6"
 )
 
-// The commands beside a real NGINX, and beside a daemon: of the program that
-// people run.
+// The commands with a real NGINX, and with a daemon: of the program that users
+// run.
 
 // Exit codes of lasthop.
 const (
@@ -64,7 +64,7 @@ func (s *server) lasthop(args ...string) (stdout, stderr string, code int) {
 	return runLasthop(s.t, append(args, "--netns", s.Path, "--run-dir", s.File("run"))...)
 }
 
-// TestStatus: the command says what the daemon does, and how it ends says
+// TestStatus: the command says what the daemon does, and how it ends reports
 // whether all is well.
 func TestStatus(t *testing.T) {
 	t.Parallel()

@@ -7,11 +7,11 @@ import (
 	"lasthop/routing/host"
 )
 
-// concern says which events of the host concern a decision. What decides
-// nothing costs nothing: no look follows.
+// concern decides which events of the host concern a decision. No look follows
+// an event that cannot change the decision.
 type concern struct {
 	decision routing.Decision
-	heeds    *routing.Heeds  // of the decision; nil until an event asks
+	heeds    *routing.Heeds  // of the decision; nil until an event needs it
 	own      map[string]bool // the links that paths are or were on
 	moved    bool            // links have gone since the decision
 	lastHop  bool            // filters are, or were, part of the decision
@@ -28,7 +28,7 @@ func concernOf(d routing.Decision, own map[string]bool) concern {
 	return concern{decision: d, own: own, lastHop: filters}
 }
 
-// note takes in an event.
+// note records an event.
 func (c *concern) note(e host.Event) {
 	c.moved = c.moved || e.Went
 }
@@ -57,9 +57,9 @@ func (c *concern) heed(e host.Event) bool {
 	return true
 }
 
-// urgent reports whether an event leaves no time for patience: something of
-// ours was deleted, or may have been; a link comes up that paths are or were
-// on; a default route comes, which names a gateway.
+// urgent reports whether an event leaves no time to wait: something of lasthop
+// was deleted, or may have been; a link comes up that paths are or were on; a
+// default route comes, which names a gateway.
 func (c *concern) urgent(e host.Event) bool {
 	switch {
 	case e.Rule != nil, e.Route != nil, e.Filter != nil, e.Kind == "lost":

@@ -184,7 +184,7 @@ func (s *server) converge(conf string) {
 }
 
 // wantTables wants each of our rules to find a default route in a table of
-// ours.
+// lasthop.
 func (s *server) wantTables(what string) {
 	s.t.Helper()
 	o := routing.Owned(s.host(), routing.DefaultNumbers)

@@ -1,10 +1,9 @@
 // Package daemon is `lasthop run`: it keeps the kernel as the plan wants it,
-// follows every load of NGINX and every change of the host, and tells how it
-// is.
+// follows every load of NGINX and every change of the host, and publishes its
+// status.
 //
-// One goroutine, the loop, does everything, one thing after the other; it waits
-// for nothing but the kernel. Each part has one job, and the arrows point one
-// way:
+// One goroutine, the loop, does everything, one thing after the other. It waits
+// only for the kernel. Each part has one job, and the arrows point one way:
 //
 //	daemon      takes events, requests, signals and what is due
 //	fleet       what each NGINX has loaded, and what is on disk
@@ -18,13 +17,14 @@
 //	notices     which findings the log has told of
 //
 // Events only say "look again": each sync reads the host and computes the whole
-// wanted state. A decision is prepared whenever files change. The way of a
-// fork: the watcher sees that a master has new workers and sends Reloaded; the
-// fleet says what NGINX listens on with what is on disk (part, listening); if
-// the prepared decision Holds for that and for the host as it was read last,
-// the reconciler writes at once what the decision adds (anticipate): nothing is
-// parsed and nothing is read. The fleet then takes the load in (load), and a
-// sync reads, decides, removes what is left over, and reads back.
+// wanted state. The daemon prepares a decision whenever files change. A fork of
+// NGINX takes this way. The watcher sees that a master has new workers and
+// sends Reloaded. The fleet returns what NGINX listens on with the files on
+// disk (part, listening). If the prepared decision Holds for that and for the
+// host as it was read last, the reconciler immediately writes what the decision
+// adds (anticipate): it parses and reads nothing. The fleet then records the
+// load (load), and a sync reads, decides, removes what is left over, and reads
+// back.
 package daemon
 
 import (
@@ -56,7 +56,7 @@ type Options struct {
 	Kernel *host.Kernel // of the network namespace; the caller closes it
 	// the programs that Kernel has for the mode last-hop; nil: none
 	LastHop *lasthop.Control
-	NetNS   string // the namespace as the user named it, "" for our own
+	NetNS   string // the namespace as the user named it, "" for the process's own
 	RunDir  string // of the lock and the socket
 	Flags   settings.Flags
 	Log     io.Writer
@@ -77,7 +77,7 @@ type daemon struct {
 	writer  *writer.Writer
 	log     *journal.Log
 
-	// The parts. They belong to the loop, but for the board.
+	// The parts. They belong to the loop, except for the board.
 	agenda     agenda
 	troubles   *troubles
 	notices    notices
@@ -90,7 +90,7 @@ type daemon struct {
 	pace   pace   // of looks at the host
 	causes causes // of the next sync
 
-	// What comes in, besides what watcher, kernel and board send.
+	// Inputs besides what watcher, kernel and board send.
 	reloads chan os.Signal // SIGHUP
 	calls   chan func()    // of tasks and tests: run in the loop
 }
@@ -103,9 +103,9 @@ func Run(ctx context.Context, o Options) error {
 	if err != nil {
 		return err
 	}
-	debug.SetGCPercent(50) // memory is scarcer beside NGINX than the processor that collects it
+	debug.SetGCPercent(50) // memory is scarcer than processor time
 	heedMemory()
-	// a log whose reader has ended, or whose file may not grow, costs lines
+	// a log without a reader, or on a full disk, costs lines
 	signal.Ignore(syscall.SIGPIPE, syscall.SIGXFSZ)
 	signal.Notify(d.reloads, syscall.SIGHUP)
 	defer signal.Stop(d.reloads)
@@ -190,8 +190,8 @@ func (d *daemon) run(ctx context.Context) error {
 // endTime is how long the tasks may take to end.
 const endTime = 2 * time.Second
 
-// waitFor waits for the tasks: when all is to end, no longer than endTime,
-// whatever a task may be stuck in.
+// waitFor waits for the tasks. When all must end, it waits no longer than
+// endTime, whatever a task is stuck in.
 func waitFor(ctx context.Context, wait func() error) error {
 	done := make(chan error, 1)
 	go func() { done <- wait() }()
@@ -223,8 +223,8 @@ func (d *daemon) doors() []door {
 	return doors
 }
 
-// ended is no error where all ends: the sources of events may be gone before
-// the loop has looked at ctx.
+// ended returns no error if everything ends: the sources of events may be gone
+// before the loop has looked at ctx.
 func ended(ctx context.Context, what string) error {
 	if ctx.Err() != nil {
 		return nil

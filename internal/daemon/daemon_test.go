@@ -115,7 +115,7 @@ func (s *server) host() routing.Host {
 	return h
 }
 
-// owned is what is ours in the kernel, as lines.
+// owned is what lasthop owns in the kernel, as lines.
 func (s *server) owned() []string {
 	s.t.Helper()
 	o := routing.Owned(s.host(), routing.DefaultNumbers)
@@ -126,7 +126,7 @@ func (s *server) owned() []string {
 	return out
 }
 
-// foreign is everything that is not ours, as lines.
+// foreign is everything that is not lasthop's, as lines.
 func (s *server) foreign() []string {
 	s.t.Helper()
 	h := routing.Without(s.host(), routing.DefaultNumbers)
@@ -141,8 +141,8 @@ func (s *server) foreign() []string {
 	return out
 }
 
-// quiet waits until the daemon has nothing to do: what had happened before has
-// been dealt with.
+// quiet waits until the daemon has nothing to do: it has handled all earlier
+// events.
 func (s *server) quiet() report.Status {
 	s.t.Helper()
 	var last report.Status

@@ -14,11 +14,12 @@ import (
 	"lasthop/internal/writer"
 )
 
-// A daemon that cannot be asked goes on with its work: its socket may find no
-// room in /run, another program may have removed it or taken the port of the
-// metrics. It is said, tried again, and good again once the cause is gone.
+// A daemon that clients cannot reach goes on with its work: its socket may find
+// no room in /run, another program may have removed the socket or taken the
+// port of the metrics. The daemon reports this, tries again, and is reachable
+// again once the cause is gone.
 
-// door is where clients come in.
+// door is where clients connect.
 type door struct {
 	about   string // what a trouble with it is about
 	open    func() (net.Listener, error)
@@ -26,14 +27,14 @@ type door struct {
 	log     *slog.Logger
 }
 
-// tendEvery is the time between looks whether what others may take away is
-// there: the run directory, the lock, the sockets.
+// tendEvery is the time between checks of what another program may remove: the
+// run directory, the lock, the sockets.
 const tendEvery = time.Second
 
-// openFirst opens the door for the first time. Where something is used up the
-// listener is nil, and so it is for metrics that cannot be had now: their
-// address comes late, or another program has the port. Routes do not wait for
-// that.
+// openFirst opens the door for the first time. If a resource is used up, it
+// returns a nil listener; so it does if the metrics' address or port is not
+// available now: the address comes late, or another program has the port.
+// Routes do not wait for that.
 func (o door) openFirst() (net.Listener, error) {
 	l, err := o.open()
 	if writer.Scarce(err) || err != nil && o.about == aboutMetrics {
@@ -42,8 +43,8 @@ func (o door) openFirst() (net.Listener, error) {
 	return l, err
 }
 
-// keepOpen answers until ctx ends, on l at first, and opens the door again
-// where it was closed. tell is told how it is.
+// keepOpen answers until ctx ends, on l at first, and opens the door again when
+// it was closed. It calls tell with each result.
 func (o door) keepOpen(ctx context.Context, l net.Listener,
 	tell func(about string, err error)) error {
 	for {
@@ -58,7 +59,7 @@ func (o door) keepOpen(ctx context.Context, l net.Listener,
 			}
 			l = nil
 		}
-		if err != nil { // else it was taken away: at once
+		if err != nil { // else another program removed it: immediately
 			tell(o.about, err)
 			select {
 			case <-ctx.Done():
@@ -69,8 +70,8 @@ func (o door) keepOpen(ctx context.Context, l net.Listener,
 	}
 }
 
-// serve answers until ctx ends, the listener fails or somebody has removed its
-// file.
+// serve answers until ctx ends, the listener fails or another program has
+// removed its file.
 func (o door) serve(ctx context.Context, l net.Listener) error {
 	u, isFile := l.(*net.UnixListener)
 	if !isFile {
@@ -94,7 +95,7 @@ func (o door) serve(ctx context.Context, l net.Listener) error {
 			case <-tick.C:
 			}
 			if now, err := os.Lstat(path); err != nil || !os.SameFile(ours, now) {
-				u.SetUnlinkOnClose(false) // what is there now is another's
+				u.SetUnlinkOnClose(false) // the file that is there now is another's
 				cancel()
 			}
 		}
@@ -102,8 +103,8 @@ func (o door) serve(ctx context.Context, l net.Listener) error {
 	return serve(ctx, newReserve(l), o.handler, o.log)
 }
 
-// reserve is a listener with a descriptor in reserve: where there is no other,
-// a client is told that.
+// reserve is a listener with a descriptor in reserve: if there is no other
+// left, it uses this one to tell a client so.
 type reserve struct {
 	net.Listener
 	spare *os.File // nil while a client has it

@@ -17,11 +17,11 @@ import (
 	"lasthop/routing/sim"
 )
 
-// TestNetworkdDropIns: what `plan -o networkd` prints is loaded by a real
-// systemd-networkd in the way that it says itself. The kernel then has what
-// `apply` gives it on the same host: the same routes and groups, and the same
-// rules but for their protocol, which is static. (Several next hops are a set:
-// networkd keeps the members of a group in no order.)
+// TestNetworkdDropIns: a real systemd-networkd loads what `plan -o networkd`
+// prints, in the way that the text says. The kernel then has what `apply` gives
+// it on the same host: the same routes and groups, and the same rules except
+// for their protocol, which is static. (Several next hops are a set: networkd
+// keeps the members of a group in no order.)
 func TestNetworkdDropIns(t *testing.T) {
 	t.Parallel()
 	needDropIns(t)
@@ -59,8 +59,8 @@ func TestNetworkdDropIns(t *testing.T) {
 var allDropIns = flag.Bool("dropins", false,
 	"load drop-ins for the host of every scenario; a minute")
 
-// TestNetworkdScenarios does the same on the host of every scenario, which
-// networkd is told to leave as it is.
+// TestNetworkdScenarios does the same on the host of every scenario; networkd
+// is configured to leave the host as it is.
 func TestNetworkdScenarios(t *testing.T) {
 	if !*allDropIns {
 		t.Skip("-dropins")
@@ -128,7 +128,7 @@ func newScenarioNetworkd(t *testing.T, sections map[string]string) *networkd {
 	return n
 }
 
-// scenario compares, where a plan needs anything.
+// scenario compares, if a plan needs anything.
 func (n *networkd) scenario(t *testing.T, flags []string) {
 	t.Helper()
 	flags = append(flags, "-c", n.File("nginx.conf"))
@@ -207,7 +207,7 @@ func (n *networkd) compare(t *testing.T, before routing.Host, want routing.State
 
 // onTop uses lasthop where the files are loaded: nothing gets asymmetric, not
 // even when they are deleted then. After clear, and before they are loaded
-// anew, their rules are without routes, as the head of the files says.
+// again, their rules are without routes, as the head of the files says.
 func (n *networkd) onTop(t *testing.T, flags []string, before routing.Host) {
 	t.Helper()
 	n.ours("apply", flags...)
@@ -266,7 +266,7 @@ func (n *networkd) inside(name string, args ...string) string {
 	return stdout.String()
 }
 
-// ours runs a command of ours in the namespace, which must work.
+// ours runs a command of lasthop in the namespace, which must work.
 func (n *networkd) ours(command string, args ...string) {
 	n.t.Helper()
 	if stdout, stderr, code := n.lasthop(append([]string{command}, args...)...); code != 0 {

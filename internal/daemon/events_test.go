@@ -76,7 +76,7 @@ func TestRunHostChanges(t *testing.T) {
 }
 
 // TestRunRuleset: on a host that forwards, a rule of the packet filter that
-// looks up forwarded packets makes the covers exact at once, and so does
+// looks up forwarded packets immediately makes the covers exact, and so does
 // forwarding that begins. They are wide again as soon as the rule has gone.
 func TestRunRuleset(t *testing.T) {
 	t.Parallel()
@@ -169,8 +169,8 @@ func TestRunNeedlessFollows(t *testing.T) {
 	}
 }
 
-// deleteOurs deletes everything of ours as another program would, with one call
-// of ip.
+// deleteOurs deletes everything that lasthop owns as another program would,
+// with one call of ip.
 func (s *server) deleteOurs() {
 	s.t.Helper()
 	o := routing.Owned(s.host(), routing.DefaultNumbers)
@@ -193,8 +193,8 @@ func (s *server) deleteOurs() {
 	}
 }
 
-// TestRunHeals: what others delete is back, each heal is said, and what is
-// theirs is left alone.
+// TestRunHeals: what another program deletes comes back, each heal is logged,
+// and foreign objects stay.
 func TestRunHeals(t *testing.T) {
 	t.Parallel()
 	s := newServer(t)

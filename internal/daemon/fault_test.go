@@ -49,9 +49,9 @@ type fault struct {
 }
 
 // TestRunFaults: whichever request to the kernel fails, once or until further
-// notice: what is ours and stays wanted stays, no rule is without its table,
-// nothing foreign changes, one line is logged, and one sync afterwards puts all
-// right.
+// notice: wanted objects of lasthop stay, no rule is without its table, no
+// foreign object changes, one line is logged, and one sync afterwards corrects
+// everything.
 func TestRunFaults(t *testing.T) {
 	t.Parallel()
 	for n, change := range faultChanges {
@@ -65,8 +65,9 @@ func TestRunFaults(t *testing.T) {
 				for j, err := range faultErrors {
 					if n > 0 && j != (i+n)%len(faultErrors) {
 						// the first change meets all
-						// errors, the others each kind
-						// of request with one of them
+						// errors, each other change
+						// each kind of request with one
+						// of them
 						continue
 					}
 					for _, always := range []bool{false, true} {
@@ -102,7 +103,7 @@ func (s *server) loop(f func()) {
 }
 
 // faulty makes a change while requests fail, and looks at what is left of what
-// is ours; then nothing fails any more, and one sync must do.
+// lasthop owns; then nothing fails any more, and one sync must do.
 func (s *server) faulty(what string, f fault, change func(*server)) {
 	s.t.Helper()
 	before := s.state()
@@ -169,8 +170,8 @@ func (s *server) freshState() routing.State {
 	return d.Plan.State
 }
 
-// lost returns what was there and is wanted, and is there no more. A default
-// whose gateway changes is there as long as one is.
+// lost returns what was there and is wanted, and is gone. A default whose
+// gateway changes is there as long as one is.
 func lost(before, want, now routing.State) (out []string) {
 	gone := routing.Compare(now, before)
 	for _, r := range gone.AddRules {

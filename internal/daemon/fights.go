@@ -7,17 +7,17 @@ import (
 	"lasthop/routing"
 )
 
-// Another program deletes or changes what is lasthop's. It goes back at once.
-// If the program does it again and again, lasthop backs off: two programs that
-// undo each other's work hurt more than either of them being wrong.
+// Another program deletes or changes what lasthop owns. The daemon puts it back
+// immediately. If the program does it again and again, lasthop backs off: two
+// programs that undo each other's work do more harm than one that is wrong.
 
 const (
 	patience = 5 // heals of one object in a row before it is a fight
 	// an object that stays this long, or twice the last wait, is not fought
 	// over
 	calm = time.Second
-	// between heals in a fight: while an object is not there replies are
-	// lost, and once in so long hurts nobody
+	// between heals in a fight: while an object is missing replies are
+	// lost, and one heal in this time does no harm
 	longestWait = 10 * time.Second
 )
 
@@ -67,8 +67,8 @@ func (f *fights) admit(op routing.Op, now time.Time) (step, bool) {
 	return step{*o, longer}, false
 }
 
-// pardon forgets the routes and groups of links that have changed: the kernel
-// flushes routes with their link, and a link that flaps is no adversary.
+// pardon drops the routes and groups of links that have changed: the kernel
+// flushes routes with their link, and a flapping link is no adversary.
 func (f *fights) pardon(links []string) {
 	for key, o := range f.objects {
 		if r := o.op.Route; r != nil && slices.ContainsFunc(r.Hops,
@@ -80,8 +80,8 @@ func (f *fights) pardon(links []string) {
 	}
 }
 
-// forget drops objects that have been left in peace, so that the memory does
-// not grow.
+// forget drops objects that no program has touched for a while, so that the
+// memory does not grow.
 func (f *fights) forget(now time.Time) {
 	for key, o := range f.objects {
 		if now.Sub(o.restored) > max(time.Minute, 3*o.wait) && now.After(o.until) {
@@ -115,8 +115,8 @@ func heals(d routing.Diff, had routing.State) []routing.Op {
 	return out
 }
 
-// withhold returns a diff without some writes, and without deletes, since what
-// replaces them may be missing.
+// withhold returns a diff without some writes, and without deletes, since the
+// replacements may be missing.
 func withhold(d routing.Diff, steps []step) routing.Diff {
 	if len(steps) == 0 {
 		return d

@@ -10,8 +10,8 @@ import (
 )
 
 // notices are the warnings and errors among the findings, for the log. Each is
-// told once when it has stayed for a while, since links, leases and NGINX come
-// late when a host boots, and once more when it is gone. It belongs to the
+// logged once when it has stayed for a while, since links, leases and NGINX
+// come late when a host boots, and once more when it is gone. It belongs to the
 // loop.
 type notices struct {
 	log    *slog.Logger
@@ -33,10 +33,10 @@ type told struct {
 
 const (
 	settled  = 10 * time.Second // how long a finding stays before the log has it
-	mostTold = 20               // at once; `lasthop status` has them all
+	mostTold = 20               // in one go; `lasthop status` has them all
 )
 
-// note takes in the findings of the moment.
+// note records the present findings.
 func (n *notices) note(findings []routing.Finding, now time.Time) {
 	for _, k := range n.known {
 		k.is = false

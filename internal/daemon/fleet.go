@@ -18,9 +18,9 @@ import (
 	"lasthop/watcher"
 )
 
-// fleet is the NGINX that are followed: the masters that run, what each has
-// loaded, what is on disk, and the listeners that are leaving. It belongs to
-// the loop.
+// fleet is the NGINX that the daemon follows: the masters that run, what each
+// has loaded, what is on disk, and the listeners that are leaving. It belongs
+// to the loop.
 type fleet struct {
 	netns    string
 	watcher  *watcher.Watcher
@@ -34,13 +34,13 @@ type fleet struct {
 	settings  *settings.Settings
 	instances []*instance
 	programs  nginxconf.Programs
-	strangers map[int]bool // users whose NGINX were spoken of
-	loads     int          // of NGINX, that were seen
-	listened  []*listening // of late, the newest first
+	strangers map[int]bool // users whose NGINX were logged
+	loads     int          // of NGINX, as last seen
+	listened  []*listening // recent ones, the newest first
 }
 
-// follow takes in the settings. The configurations that they name are the only
-// ones that are followed; none named is whatever runs.
+// follow applies the settings. It follows only the configurations that they
+// name; if they name none, those of every NGINX that runs.
 func (f *fleet) follow(s *settings.Settings) {
 	f.settings = s
 	var named []*instance
@@ -57,10 +57,9 @@ func (f *fleet) follow(s *settings.Settings) {
 	}
 }
 
-// find finds the masters that run now and follows them. A master that was not
-// there before has loaded what is on disk; one that has ended leaves its
-// configuration behind as the plan, for when it comes back. It reports whether
-// what is loaded has changed.
+// find finds the masters that run now and follows them. A new master has loaded
+// what is on disk; one that has ended leaves its configuration in the plan for
+// its return. It reports whether what is loaded has changed.
 func (f *fleet) find() bool {
 	masters, strangers, err := survey.Masters(f.netns, f.settings.Confs, &f.programs)
 	if !f.troubles.note(aboutMasters, err) {
@@ -68,7 +67,7 @@ func (f *fleet) find() bool {
 	}
 	f.sayStrangers(strangers)
 	f.arrange(masters)
-	f.followMasters() // from here on every load is heard of, so now is the time to read
+	f.followMasters() // from here on no load is missed, so read now
 	changed := false
 	for _, i := range f.instances {
 		if i.handBack(time.Now()) {
@@ -87,8 +86,8 @@ func (f *fleet) find() bool {
 	return changed
 }
 
-// sayStrangers says once for each user that an NGINX is not followed: a user
-// may start as many as he likes.
+// sayStrangers logs once for each user that an NGINX is not followed: a user
+// may start any number of them.
 func (f *fleet) sayStrangers(strangers []nginxconf.Stranger) {
 	said := map[int]bool{}
 	for _, s := range strangers {
@@ -100,8 +99,9 @@ func (f *fleet) sayStrangers(strangers []nginxconf.Stranger) {
 	f.strangers = said
 }
 
-// arrange gives each master to the instance of its configuration. Where none is
-// named, each master brings its own, and without any it is what is on disk.
+// arrange gives each master to the instance of its configuration. If the
+// settings name none, each master brings its own; without a master it is the
+// one on disk.
 func (f *fleet) arrange(masters []nginxconf.Master) {
 	for _, i := range f.instances {
 		old := i.masters
@@ -138,9 +138,9 @@ func (f *fleet) arrange(masters []nginxconf.Master) {
 	}
 }
 
-// dropStale forgets what is there no more: the default configuration where
-// NGINX turns out to run with another one, a container's once the same file
-// runs in a new one, and one that ended before its configuration was read.
+// dropStale drops instances that are gone: the default configuration if NGINX
+// turns out to run with another one, a container's once the same file runs in a
+// new one, and one that ended before its configuration was read.
 func (f *fleet) dropStale() {
 	running := func(is func(*instance) bool) bool {
 		return slices.ContainsFunc(f.instances,
@@ -200,9 +200,9 @@ func (f *fleet) watchFiles() {
 	f.watcher.Watch(dirs)
 }
 
-// load takes in that an instance has loaded its configuration; master is the
-// one that did, 0 if none runs, or if it is not known. It reports whether the
-// listeners may be others now.
+// load records that an instance has loaded its configuration; master is the one
+// that did, 0 if none runs, or if it is not known. It reports whether the
+// listeners may have changed.
 func (f *fleet) load(i *instance, master int, now time.Time) bool {
 	if f.read(i); i.wait(true, master) {
 		return i.addServed(f.evidence())
@@ -229,9 +229,9 @@ func (f *fleet) load(i *instance, master int, now time.Time) bool {
 	return true
 }
 
-// refresh reads what has changed on disk of all configurations, unless that has
-// been done. It returns errReading while one is being read, and otherwise the
-// first error of one that cannot be loaded.
+// refresh reads what has changed on disk of all configurations, unless that is
+// done. It returns errReading while one is being read, and otherwise the first
+// error of one that cannot be loaded.
 func (f *fleet) refresh(done bool) (broken error) {
 	for _, i := range f.instances {
 		if !done {
@@ -246,7 +246,7 @@ func (f *fleet) refresh(done bool) (broken error) {
 }
 
 // adopt makes what is on disk count as loaded, though NGINX has not loaded it:
-// somebody has asked for it.
+// the user has asked for it.
 func (f *fleet) adopt(now time.Time) {
 	for _, i := range f.instances {
 		if !i.same() {
@@ -258,8 +258,8 @@ func (f *fleet) adopt(now time.Time) {
 }
 
 // earlierWorkers are the workers that may run with an earlier configuration of
-// the instance: the old ones of the master that has loaded, and all of the
-// others.
+// the instance: the old ones of the master that has loaded, and all workers of
+// other masters.
 func (f *fleet) earlierWorkers(i *instance, master int) []watcher.Process {
 	all := f.watcher.Workers()
 	var out []watcher.Process
@@ -273,9 +273,9 @@ func (f *fleet) earlierWorkers(i *instance, master int) []watcher.Process {
 	return out
 }
 
-// filesChanged reads what has changed on disk. While NGINX runs nothing is done
-// with it until NGINX loads it; if none runs, the disk is what counts. It
-// reports whether the listeners may be others now.
+// filesChanged reads what has changed on disk. While NGINX runs, the result
+// waits until NGINX loads it; if none runs, the disk counts. It reports whether
+// the listeners may have changed.
 func (f *fleet) filesChanged(now time.Time) bool {
 	changed, news := false, false
 	for _, i := range f.instances {
@@ -298,9 +298,9 @@ func (f *fleet) filesChanged(now time.Time) bool {
 	return changed
 }
 
-// namesChanged reads the configurations again that rest on host names with
-// another answer now. One that NGINX has loaded, but for the names, counts as
-// loaded. It reports whether the listeners may be others now.
+// namesChanged reads the configurations again that use a host name with a new
+// answer. If NGINX has loaded one except for the names, it counts as loaded. It
+// reports whether the listeners may have changed.
 func (f *fleet) namesChanged(now time.Time) (changed bool) {
 	for _, i := range f.instances {
 		loaded := i.same()
@@ -315,7 +315,7 @@ func (f *fleet) namesChanged(now time.Time) (changed bool) {
 	return changed
 }
 
-// read reads the configuration of an instance if it has changed. It says once
+// read reads the configuration of an instance if it has changed. It logs once
 // that it cannot be loaded, and once that it can again, and reports whether
 // there is another good one. If that takes long, i.reading stays.
 func (f *fleet) read(i *instance) (changed bool) {
@@ -345,7 +345,7 @@ func (f *fleet) drained(now time.Time) bool {
 	})
 	alive := f.watcher.Alive(slices.Compact(workers))
 	// A list of many sockets may lack one that is there, while others
-	// close: what both lack is gone.
+	// close: a socket is gone if two lists lack it.
 	look, again := sync.OnceValue(f.evidence), sync.OnceValue(f.evidence)
 	gone := false
 	for _, i := range f.instances {
@@ -365,8 +365,8 @@ func (f *fleet) drained(now time.Time) bool {
 	return gone
 }
 
-// lookAgain returns in what time the sockets are to be looked at again, 0 if
-// that is not needed.
+// lookAgain returns the time until the sockets should be read again, 0 if that
+// is not needed.
 func (f *fleet) lookAgain() (in time.Duration) {
 	for _, i := range f.instances {
 		if len(i.leaving) > 0 || i.doubt != "" {
@@ -399,7 +399,7 @@ func (f *fleet) of(master int) *instance {
 	return nil
 }
 
-// findings are those that only a follower of NGINX can have.
+// findings are those that only a program that follows NGINX can have.
 func (f *fleet) findings() (out []routing.Finding) {
 	for _, i := range f.instances {
 		if finding, ok := i.finding(); ok {

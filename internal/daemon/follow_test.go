@@ -66,9 +66,10 @@ func TestRunDraining(t *testing.T) {
 	})
 }
 
-// TestRunUnloadedEdits: where the disk is newer than the workers of the NGINX
-// that a daemon finds, nothing that an earlier daemon has installed goes before
-// the next load; and of what NGINX listens on nothing, whoever asks for it.
+// TestRunUnloadedEdits: if the disk is newer than the workers of the NGINX that
+// a daemon finds, nothing that an earlier daemon has installed goes before the
+// next load; and nothing goes of what NGINX listens on, whatever a user asks
+// for.
 func TestRunUnloadedEdits(t *testing.T) {
 	t.Parallel()
 	for _, way := range []string{"reload", "lasthop apply"} {
@@ -119,8 +120,8 @@ func TestRunUnloadedEdits(t *testing.T) {
 	}
 }
 
-// TestDrainBound: what leaves, leaves after a day at the latest, and stays as
-// long as one worker lives, as NGINX may listen on it, and as there is doubt.
+// TestDrainBound: a leaving listener goes after a day at the latest. It stays
+// while a worker lives, while NGINX may listen on it, and while there is doubt.
 func TestDrainBound(t *testing.T) {
 	t.Parallel()
 	now := time.Unix(1000, 0)
@@ -239,7 +240,7 @@ func TestRunSeveral(t *testing.T) {
 }
 
 // TestRunSettings: SIGHUP reads lasthop.yaml again; a broken one changes
-// nothing and is said.
+// nothing and is logged.
 func TestRunSettings(t *testing.T) {
 	t.Parallel()
 	s := newServer(t)
@@ -328,7 +329,7 @@ func TestRunNotifies(t *testing.T) {
 	heard("STOPPING=1")
 }
 
-// TestRunEnds: the end is no failure, whatever the daemon is at.
+// TestRunEnds: the end is no failure, whatever the daemon is doing.
 func TestRunEnds(t *testing.T) {
 	t.Parallel()
 	for range 10 {

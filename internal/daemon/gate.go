@@ -12,18 +12,18 @@ import (
 )
 
 const (
-	// connections at a time, of everybody and of one peer. Root, and the
-	// daemon's own user, have as many again of their own
+	// connections at a time, of all peers and of one peer. Root, and the
+	// daemon's own user, have as many of their own in addition
 	mostConnections = 32
 	mostOfPeer      = 8
-	// of the daemon's file descriptors; the others are for NGINX's files
-	// and the kernel
+	// of the daemon's file descriptors; the other ones are for NGINX's
+	// files and the kernel
 	partOfFiles = 8
 )
 
-// gate is a listener that lets a bounded number of connections in, in all and
-// of each peer: a user of this host, or an address of the network. What comes
-// on top is answered with 503 and closed. So clients, however many, take a
+// gate is a listener that admits a bounded number of connections, in all and of
+// each peer: a user of this host, or an address of the network. It answers
+// further ones with 503 and closes them. So any number of clients takes a
 // bounded part of the daemon's memory and file descriptors.
 type gate struct {
 	net.Listener
@@ -34,7 +34,7 @@ type gate struct {
 	of  map[visitor]int
 }
 
-// visitor is who a connection is from.
+// visitor is the peer of a connection.
 type visitor struct {
 	uid  int        // of a unix socket; -1 if not known
 	addr netip.Addr // of TCP
@@ -109,7 +109,7 @@ func (a *admitted) Close() error {
 	return a.Conn.Close()
 }
 
-// visitorOf says who a connection is from, by the kernel's word.
+// visitorOf returns the peer of a connection, as the kernel reports it.
 func visitorOf(c net.Conn) visitor {
 	if at, ok := c.RemoteAddr().(*net.TCPAddr); ok {
 		return visitor{uid: -1, addr: at.AddrPort().Addr().Unmap()}

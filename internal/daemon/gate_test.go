@@ -139,7 +139,7 @@ func big() (s report.Status) {
 	return s
 }
 
-// TestSlowReaders: those who ask and do not read cost no copy of the answer
+// TestSlowReaders: clients that ask and do not read cost no copy of the answer
 // each.
 func TestSlowReaders(t *testing.T) {
 	path := filepath.Join(t.TempDir(), "s")
@@ -195,7 +195,7 @@ func heap() uint64 {
 	return m.HeapAlloc
 }
 
-// TestReaders: what everybody may read.
+// TestReaders: what all users may read.
 func TestReaders(t *testing.T) {
 	dir := t.TempDir()
 	if err := os.Chmod(filepath.Dir(dir), 0o755); err != nil {
@@ -240,7 +240,7 @@ func TestReaders(t *testing.T) {
 	}
 }
 
-// TestSecretsForRoot: what is in a file that only root may read goes to root
+// TestSecretsForRoot: the contents of a file that only root may read go to root
 // and to the daemon's own user.
 func TestSecretsForRoot(t *testing.T) {
 	secret := filepath.Join(t.TempDir(), "secret.conf")
@@ -287,7 +287,7 @@ func TestSeldom(t *testing.T) {
 	}
 }
 
-// TestOurName: who asks by another name has been led here by a web page.
+// TestOurName: a web page has led a client here that uses another name.
 func TestOurName(t *testing.T) {
 	own, err := os.Hostname()
 	if err != nil {

@@ -16,21 +16,22 @@ import (
 // changed, which program that may be, and which writes wait because there is a
 // fight.
 type healer struct {
-	netns    string // path of the namespace, "" for our own
+	netns    string // path of the namespace, "" for the process's own
 	log      *slog.Logger
 	troubles *troubles
 	agenda   agenda
 
-	// what others have deleted since the last sync, by the write that makes
-	// it
+	// what other programs have deleted since the last sync, by the write
+	// that makes it
 	deleted map[string]bool
 	missing bool // something was deleted since, or may have been
 	fights  fights
 	steps   int    // in fights
-	suspect string // the programs that may be at it
+	suspect string // the programs that may have done it
 }
 
-// note takes in what another program has deleted, and what the kernel has.
+// note records what another program has deleted, and what the kernel has
+// deleted.
 func (h *healer) note(e host.Event) {
 	if e.Kind == "link" {
 		h.fights.pardon(e.Links)
@@ -46,11 +47,11 @@ func (h *healer) note(e host.Event) {
 	h.deleted[routing.Op{Rule: e.Rule, Route: e.Route, Filter: e.Filter}.String()] = true
 }
 
-// looked forgets what was deleted: all that is missing is known.
+// looked clears what was deleted: the look has shown all that is missing.
 func (h *healer) looked() { h.deleted, h.missing = nil, false }
 
 // heals returns which writes of a diff put back what was installed, and whether
-// the kernel has told of the deletion.
+// the kernel has reported the deletion.
 func (h *healer) heals(diff routing.Diff, installed routing.State) map[string]bool {
 	out := map[string]bool{}
 	for _, op := range heals(diff, installed) {
@@ -59,13 +60,13 @@ func (h *healer) heals(diff routing.Diff, installed routing.State) map[string]bo
 	return out
 }
 
-// suspects looks for the programs that may be at it.
+// suspects looks for the programs that may have done it.
 func (h *healer) suspects() string {
 	h.suspect = doctor.Suspects("/proc", h.netns)
 	return h.suspect
 }
 
-// admit takes out of a diff what is not to be put back yet.
+// admit removes from a diff what should not be put back yet.
 func (h *healer) admit(diff routing.Diff, installed routing.State, now time.Time) routing.Diff {
 	var held []step
 	delete(h.agenda, doHeal)
@@ -80,7 +81,7 @@ func (h *healer) admit(diff routing.Diff, installed routing.State, now time.Time
 	return withhold(diff, held)
 }
 
-// tellFight says once for each step of a fight that lasthop backs off.
+// tellFight logs once for each step of a fight that lasthop backs off.
 func (h *healer) tellFight(held []step) {
 	if len(held) == 0 {
 		h.troubles.keep(aboutFight, "", "")
@@ -97,7 +98,7 @@ func (h *healer) tellFight(held []step) {
 			held[0].op, held[0].wait), "")
 }
 
-// findings say how to make a suspect stop.
+// findings tell how to stop a suspect.
 func (h *healer) findings() (out []routing.Finding) {
 	if f, ok := doctor.Networkd("/", h.suspect); ok {
 		out = append(out, f)

@@ -22,8 +22,8 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// intruder is a user of the host, in a process of his own, with what the test
-// tells him. What he did goes to stdout, a line of JSON, when stdin ends.
+// intruder is a user of the host, in a process of its own, with the test's
+// instructions. What it did goes to stdout, a line of JSON, when stdin ends.
 type intruder struct {
 	UID     uint32
 	Kinds   []string // of hostilities
@@ -284,7 +284,7 @@ func spying(ctx context.Context, u *intruder) (int, error) {
 		}
 		answer, err := ask(ctx, f[0], addr, f[1], f[2])
 		if err != nil {
-			continue // there is no room for him now
+			continue // the daemon has no room for it now
 		}
 		got++
 		for _, w := range u.Words {

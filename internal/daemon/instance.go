@@ -15,8 +15,8 @@ import (
 	"lasthop/watcher"
 )
 
-// instance is one configuration that is followed, and the masters that run with
-// it: none before the start, two during an upgrade of the binary.
+// instance is one configuration that the daemon follows, and the masters that
+// run with it: none before the start, two during an upgrade of the binary.
 type instance struct {
 	survey.Source
 
@@ -29,7 +29,7 @@ type instance struct {
 
 	// Of the processes.
 	masters []nginxconf.Master
-	fresh   int  // a master whose load is to be taken in: it was not there before
+	fresh   int  // a new master, whose load is not recorded yet
 	ran     bool // NGINX was seen with it
 
 	// Of the loads.
@@ -48,18 +48,18 @@ func newInstance(s survey.Source) *instance {
 }
 
 // leaving is a listener that left the configuration, or never was in it, while
-// old workers still serve its connections, or NGINX still listens on it:
-// replies keep their way until the last of the workers has ended, or their time
+// old workers still serve its connections, or NGINX still listens on it.
+// Replies keep their way until the last of the workers has ended, or their time
 // is up, and the socket is closed.
 type leaving struct {
 	listener *nginxconf.Listen
 	workers  []watcher.Process
 	until    time.Time
-	owner    sockets.Owner // of its socket, when it was asked for last
+	owner    sockets.Owner // of its socket, as read last
 }
 
 // maxLeaving bounds leaving. NGINX itself has no bound unless
-// worker_shutdown_timeout is set; what stays costs nothing but a rule.
+// worker_shutdown_timeout is set; a listener that stays costs only a rule.
 const maxLeaving = 24 * time.Hour
 
 // adopt makes what was read from the disk the loaded configuration. workers are
@@ -69,9 +69,9 @@ func (i *instance) adopt(workers []watcher.Process, now time.Time) {
 	i.loaded = i.disk
 }
 
-// keep lets the listeners leave that one configuration has and the next has
-// not. Those that it has are not leaving any more. What was kept for its socket
-// alone may have connections, too.
+// keep makes the listeners leave that one configuration has and the next has
+// not. Those that the next has are not leaving any more. A listener that was
+// kept only for its socket may have connections, too.
 func (i *instance) keep(was, is *nginxconf.Config, workers []watcher.Process, now time.Time) {
 	stays := index(is)
 	i.leaving = slices.DeleteFunc(i.leaving, func(l leaving) bool {
@@ -112,9 +112,9 @@ func left(was, is *nginxconf.Config) (out []*nginxconf.Listen) {
 	return out
 }
 
-// drain forgets the leaving listeners whose workers have ended and whose
-// sockets are not NGINX's, and reports whether there were any. Nothing goes as
-// long as there is doubt.
+// drain drops the leaving listeners whose workers have ended and whose sockets
+// are not NGINX's, and reports whether there were any. While there is doubt it
+// drops none.
 func (i *instance) drain(alive map[watcher.Process]bool,
 	owner func(*nginxconf.Listen) sockets.Owner, now time.Time) bool {
 	if i.doubt != "" || i.reading != nil {
@@ -145,12 +145,12 @@ func (i *instance) same() bool {
 	return i.loaded != nil && slices.Equal(i.disk.Sums, i.loaded.Sums)
 }
 
-// part is what an instance adds to what is listened on. Equal parts add the
-// same, since a Config is never changed.
+// part is what an instance adds to the listeners. Equal parts add the same,
+// since a Config is never changed.
 type part struct {
 	loaded  *nginxconf.Config   // nil if not known
 	before  *nginxconf.Config   // whose listeners stay that loaded has not; or nil
-	leaving []*nginxconf.Listen // that stay besides
+	leaving []*nginxconf.Listen // further ones that stay
 }
 
 // part returns what the instance adds, with asIfLoaded as if NGINX had loaded
@@ -170,7 +170,7 @@ func (p part) equal(q part) bool {
 	return p.loaded == q.loaded && p.before == q.before && slices.Equal(p.leaving, q.leaving)
 }
 
-// addTo puts what the part says into n.
+// addTo adds the part to n.
 func (p part) addTo(n *survey.NGINX) {
 	if p.loaded != nil {
 		n.Add(*p.loaded)
@@ -186,7 +186,8 @@ func (p part) addTo(n *survey.NGINX) {
 	}
 }
 
-// pidFile is where NGINX writes its process id, as we can open it.
+// pidFile returns the file where NGINX writes its process id, as the daemon can
+// open it.
 func (i *instance) pidFile(m nginxconf.Master) string {
 	name := m.PIDFile
 	if c := i.disk.PIDFile; c != "" {
@@ -201,7 +202,7 @@ func (i *instance) pidFile(m nginxconf.Master) string {
 	return filepath.Join(m.Root, name)
 }
 
-// defaultPIDFiles are where distributions and NGINX's own packages keep it.
+// defaultPIDFiles are those of distributions and of NGINX's own packages.
 var defaultPIDFiles = []string{"/run/nginx.pid", "/var/run/nginx.pid"}
 
 // awaited are the pid files of masters that do not run.
@@ -212,11 +213,11 @@ func (i *instance) awaited() []string {
 	if strings.HasPrefix(i.disk.PIDFile, "/") {
 		return []string{filepath.Join(i.Root, i.disk.PIDFile)}
 	}
-	return defaultPIDFiles // and where the directive is relative, the check every minute
+	return defaultPIDFiles // and if the directive is relative, the check every minute
 }
 
 // dirsOf returns the directories where a change may make another configuration.
-// Files that are symbolic links are watched at both ends.
+// It includes both ends of symbolic links to files.
 func dirsOf(s survey.Source, c nginxconf.Config) []string {
 	out, had := []string{}, map[string]bool{}
 	add := func(dir string) {
@@ -251,7 +252,7 @@ func dirsOf(s survey.Source, c nginxconf.Config) []string {
 	return out
 }
 
-// finding says what is wrong with the files.
+// finding describes what is wrong with the files.
 func (i *instance) finding() (routing.Finding, bool) {
 	switch {
 	case i.broken != nil:

@@ -16,8 +16,8 @@ import (
 )
 
 // TestRunJournal: the journal has each change once, with what was done, why,
-// for whom, by which plan, and what kind of line it is. Standard error and the
-// system's log have nothing.
+// for which user, by which plan, and what kind of line it is. Standard error
+// and the system's log have nothing.
 func TestRunJournal(t *testing.T) {
 	t.Parallel()
 	s := newServer(t)

@@ -78,7 +78,7 @@ func newVIPPair(t testing.TB, vipLine string) *vipPair {
 	p.router.Sysctl("net.ipv4.ip_forward=1")
 	for _, link := range []string{"br0", "br1"} {
 		p.router.Sysctl("net.ipv4.conf." + link + ".rp_filter=1")
-		// a gratuitous ARP counts at once
+		// a gratuitous ARP counts immediately
 		p.router.Sysctl("net.ipv4.neigh." + link + ".locktime=0")
 	}
 	p.client.Batch("addr add 192.0.2.10/24 dev eth0\nlink set eth0 up\n" +
@@ -95,7 +95,7 @@ func newVIPPair(t testing.TB, vipLine string) *vipPair {
 	return p
 }
 
-// answer makes NGINX say its name to whoever asks at the VIP, by TCP and UDP.
+// answer makes NGINX send its name to each client at the VIP, by TCP and UDP.
 func (s *server) answer(name string) {
 	s.t.Helper()
 	need(s.t, "nginx")
@@ -118,8 +118,8 @@ func (s *server) answer(name string) {
 		"\t\treturn %[5]s;\n\t}\n}\n", load, s.Head(), vip, pairPort, name))
 }
 
-// writeKeepalived gives keepalived a rule and routes of its own beside the VIP,
-// as nginx-ha-keepalived's users do.
+// writeKeepalived gives keepalived a rule and routes of its own in addition to
+// the VIP, as nginx-ha-keepalived's users do.
 func (p *vipPair) writeKeepalived(name string, priority int, vipLine string) {
 	p.t.Helper()
 	conf := fmt.Sprintf(`global_defs {
@@ -244,8 +244,8 @@ func (p *vipPair) theirs(name string) string {
 		"proto", "18")
 }
 
-// hasVIP says whether a host holds the VIP, with all that keepalived makes
-// beside it.
+// hasVIP reports whether a host holds the VIP, with all that keepalived makes
+// for it.
 func (p *vipPair) hasVIP(name string) bool {
 	p.t.Helper()
 	held := strings.Contains(p.hosts[name].IP("-o -4 addr show dev eth1"), " "+vip+"/")
@@ -253,7 +253,7 @@ func (p *vipPair) hasVIP(name string) bool {
 }
 
 // exchange asks at the VIP once, in the namespace of the thread, and returns
-// who answered: "a", "b" or "".
+// the host that answered: "a", "b" or "".
 func exchange(network string) string {
 	c, err := net.DialTimeout(network, fmt.Sprintf("%s:%d", vip, pairPort),
 		300*time.Millisecond)
@@ -351,9 +351,9 @@ func (p *vipPair) master(name string) {
 	})
 }
 
-// alone is what keepalived makes on each host as master, where no lasthop runs.
-// It also shows that the test can fail: without lasthop replies leave by the
-// wrong link.
+// alone is what keepalived makes on each host as master, without lasthop. It
+// also shows that the test can fail: without lasthop replies leave by the wrong
+// link.
 func (p *vipPair) alone() map[string]string {
 	p.t.Helper()
 	made := map[string]string{}

@@ -235,8 +235,8 @@ func TestRunDeadRouter(t *testing.T) {
 	s.Until("both to be dead with their link", func() bool { return len(dead()) == 2 })
 }
 
-// TestRunLastHopMissing: where the programs cannot be had the mode is strict,
-// and it is said.
+// TestRunLastHopMissing: if the programs are not available the mode is strict,
+// and the daemon reports it.
 func TestRunLastHopMissing(t *testing.T) {
 	t.Parallel()
 	s := newTwoRouters(t)

@@ -9,9 +9,9 @@ import (
 )
 
 // listening is what NGINX listens on, joined with the settings: all that a
-// decision depends on but the host. Ten thousand listeners cost milliseconds to
-// join, so the last ones are kept with what they were made of: Decision.Holds
-// compares one with itself at once.
+// decision depends on except the host. Ten thousand listeners cost milliseconds
+// to join, so the last result is kept with its parts: Decision.Holds recognises
+// it immediately.
 type listening struct {
 	settings *settings.Settings
 	parts    []part
@@ -46,8 +46,8 @@ func (f *fleet) listening(asIfLoaded func(*instance) bool) *listening {
 	return want
 }
 
-// forget lets go of what was kept for a load that is over: a decision that was
-// not taken, listeners that were known from sockets alone.
+// forget drops what was kept for a load that is over: an unused decision, and
+// listeners that were known only from sockets.
 func forget(f *fleet, r *reconciler) {
 	if f.pending() {
 		return

@@ -23,8 +23,8 @@ var resyncs = flag.Int("resyncs", 60, "changes made under load by TestRunUnderLo
 //	client 192.0.2.9 ─ 192.0.2.1 router one 10.0.1.1 ─┬─ eth1 10.0.1.0/24
 //	              └─── 192.0.2.2 router two 10.0.1.2 ─┘
 //
-// Neither router keeps state. Behind eth0 and eth2 nobody answers: a reply that
-// leaves there is lost.
+// Neither router keeps state. Behind eth0 and eth2 there is no client: a reply
+// that leaves there is lost.
 type outside struct{ client *nstest.NS }
 
 func newOutside(s *server) outside {

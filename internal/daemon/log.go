@@ -13,9 +13,9 @@ import (
 )
 
 // easyLog is a stream of lines whose reader may be stuck or gone, and whose
-// disk may be full. A line that is not taken in time is written by a task of
-// its own, and lines that come meanwhile are lost; so is one that cannot be
-// written. The caller must not write from two goroutines at once.
+// disk may be full. A task of its own writes a line that is not taken in time;
+// lines that come meanwhile are lost, and so is a line that cannot be written.
+// The caller must not write from two goroutines at once.
 type easyLog struct {
 	w       io.Writer
 	warning string        // in front of a line of its own: a priority, for the journal
@@ -23,7 +23,7 @@ type easyLog struct {
 	lost    atomic.Int64
 }
 
-// lineTime is how long a line may keep the caller waiting.
+// lineTime is how long a line may delay the caller.
 const lineTime = 50 * time.Millisecond
 
 func newEasyLog(w io.Writer, p journal.Place) *easyLog {
@@ -46,7 +46,7 @@ func (l *easyLog) Write(line []byte) (int, error) {
 		text = fmt.Appendf(text, `%slevel=WARN msg="log lines lost: the log did not `+
 			"take them in time\" lines=%d\n", l.warning, lost)
 	}
-	_ = writer.Within(lineTime, func() error { // there is no other place to say that it fails
+	_ = writer.Within(lineTime, func() error { // there is no other place to report its failure
 		defer func() { <-l.busy }()
 		_, err := l.w.Write(text)
 		if err != nil {

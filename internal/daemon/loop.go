@@ -26,10 +26,10 @@ const (
 	mastersIn       = time.Minute
 	leaveEvery      = 5 * time.Second
 	trimAfter       = 10 * time.Second
-	readyIn         = 10 * time.Second // the first look may take longer, NGINX shall not wait
+	readyIn         = 10 * time.Second // the first look may take longer, NGINX should not wait
 )
 
-// live looks for the first time, says that all is ready, and follows.
+// live looks for the first time, reports that all is ready, and follows.
 func (d *daemon) live(ctx context.Context, hostC <-chan host.Event) error {
 	now := time.Now()
 	d.causes.add("start")
@@ -101,7 +101,7 @@ func (d *daemon) loop(ctx context.Context, hostC <-chan host.Event) error {
 	}
 }
 
-// nginxEvent takes in what NGINX or its files did.
+// nginxEvent handles an event of NGINX or its files.
 func (d *daemon) nginxEvent(e watcher.Event) {
 	switch e.Kind {
 	case watcher.Reloaded:
@@ -123,7 +123,7 @@ func (d *daemon) nginxEvent(e watcher.Event) {
 }
 
 // reloaded installs the configuration that a master has loaded. If the decision
-// about it is prepared, it is carried out first and everything is looked at
+// about it is prepared, it carries that out first and looks at everything
 // afterwards.
 func (d *daemon) reloaded(e watcher.Event) {
 	i := d.fleet.of(e.PID)
@@ -146,7 +146,7 @@ func (d *daemon) reloaded(e watcher.Event) {
 	}
 }
 
-// mastersChanged takes in that masters have started or ended.
+// mastersChanged handles that masters have started or ended.
 func (d *daemon) mastersChanged() {
 	started, gone := d.fleet.find(), d.fleet.drained(time.Now())
 	if started {
@@ -160,7 +160,7 @@ func (d *daemon) mastersChanged() {
 	}
 }
 
-// served takes in that the listeners may be others now, if changed says so.
+// served handles that the listeners may have changed, if changed says so.
 func (d *daemon) served(changed bool, cause string) {
 	if changed {
 		d.causes.add(cause)
@@ -168,7 +168,7 @@ func (d *daemon) served(changed bool, cause string) {
 	}
 }
 
-// filesChanged takes in that files may have changed.
+// filesChanged handles that files may have changed.
 func (d *daemon) filesChanged(now time.Time) {
 	d.agenda.by(doMasters, now.Add(mastersIn))
 	if s := d.fleet.settings; s.Changed() {
@@ -181,8 +181,8 @@ func (d *daemon) filesChanged(now time.Time) {
 	}
 }
 
-// namesDue takes in what the system has said about host names, and asks again
-// for those that are not known.
+// namesDue handles the system's answers about host names, and asks again for
+// those that are not known.
 func (d *daemon) namesDue(now time.Time) {
 	n := d.fleet.names
 	news := n.news
@@ -191,7 +191,7 @@ func (d *daemon) namesDue(now time.Time) {
 	if changed {
 		d.causes.add("a host name has new addresses")
 	}
-	gone := d.fleet.drained(now) // what was kept for want of an answer may go
+	gone := d.fleet.drained(now) // what was kept without an answer may go
 	if gone {
 		d.causes.add("old workers of NGINX have ended")
 	}
@@ -203,10 +203,10 @@ func (d *daemon) namesDue(now time.Time) {
 	}
 }
 
-// hostEvent notes what changed on the host, if it may count.
+// hostEvent records what changed on the host, if it may count.
 func (d *daemon) hostEvent(e host.Event, now time.Time) {
 	switch e.Kind {
-	case "deaf": // until it is heard again, looks take the place of events
+	case "deaf": // until events come again, looks replace them
 		d.noted(aboutEvents, errors.New(e.Text))
 		d.agenda.by(doAudit, now.Add(d.pace.deaf()))
 		return
@@ -244,7 +244,7 @@ func (d *daemon) due(now time.Time) {
 			d.sync()
 		case doAudit:
 			d.audit(now)
-		case doRetry: // what is missing need not wait for a look that works
+		case doRetry: // missing objects need not wait for a look that works
 			d.reconciler.restore(d.causes.String(), now)
 			d.sync()
 		case doHeal, doForget:
@@ -259,7 +259,7 @@ func (d *daemon) due(now time.Time) {
 			d.agenda.by(doMasters, now.Add(nextMasters(now.Sub(d.board.started))))
 			d.mastersChanged()
 			if d.fleet.reader.retry(d.fleet.instances) {
-				d.filesChanged(now) // no event may tell that a disk answers again
+				d.filesChanged(now) // no event may report that a disk answers again
 			}
 		case doNames:
 			d.namesDue(now)
@@ -283,7 +283,7 @@ func (d *daemon) due(now time.Time) {
 	}
 }
 
-// tend looks whether what the run directory is to hold is there.
+// tend checks that the files of the run directory are there.
 func (d *daemon) tend(now time.Time) {
 	d.agenda.by(doTend, now.Add(tendEvery))
 	d.noted(aboutRunDir, d.writer.Tend())
@@ -295,7 +295,7 @@ func (d *daemon) tend(now time.Time) {
 	}
 }
 
-// noted takes in how something went, and publishes what that changes.
+// noted records a result, and publishes a change of it.
 func (d *daemon) noted(about string, err error) {
 	before := d.troubles.messages()
 	d.troubles.note(about, err)
@@ -304,9 +304,9 @@ func (d *daemon) noted(about string, err error) {
 	}
 }
 
-// nextMasters is when a daemon of an age looks for masters again without an
-// event. At the start it is soon: NGINX may have written its pid file already,
-// and not yet have taken its title.
+// nextMasters returns when a daemon of an age looks for masters again without
+// an event. At the start it is soon: NGINX may have written its pid file
+// already, and not yet have taken its title.
 func nextMasters(age time.Duration) time.Duration {
 	if age < 3*time.Second {
 		return age + 100*time.Millisecond
@@ -315,7 +315,7 @@ func nextMasters(age time.Duration) time.Duration {
 }
 
 // noteLeaving looks again soon while listeners are leaving: a worker whose
-// master has crashed gives no event.
+// master has crashed causes no event.
 func (d *daemon) noteLeaving(now time.Time) {
 	in := d.fleet.lookAgain()
 	if in > 0 && d.troubles.any(aboutSockets) {
@@ -329,8 +329,8 @@ func (d *daemon) noteLeaving(now time.Time) {
 	}
 }
 
-// audit compares what is ours with the kernel every minute. Every five minutes
-// it looks at everything, or less often where that would take more than a
+// audit compares what lasthop owns with the kernel every minute. Every five
+// minutes it reads everything, or less often if that would take more than a
 // thousandth of a processor.
 func (d *daemon) audit(now time.Time) {
 	d.agenda.by(doAudit, now.Add(jitter(auditEvery)))
@@ -347,9 +347,9 @@ func (d *daemon) audit(now time.Time) {
 	d.pace.whole = time.Now().Add(max(wholeAuditEvery, 1000*time.Since(now)))
 }
 
-// want is what is to be reached, where asIfLoaded says which instances count
-// with what is on disk. What an earlier daemon has installed may be what NGINX
-// listens on, as long as that is not sure.
+// want is what a sync should reach; asIfLoaded says which instances count with
+// what is on disk. Objects that an earlier daemon installed may be for what
+// NGINX listens on; they stay until that is sure.
 func (d *daemon) want(asIfLoaded func(*instance) bool) want {
 	return want{d.fleet.listening(asIfLoaded), d.fleet.unsure(), d.causes.String()}
 }
@@ -390,8 +390,8 @@ func (d *daemon) publish() {
 	d.board.publish(s)
 }
 
-// unaudited is what is wrong if the system's log, or the journal, does not take
-// the lines that say who changed what.
+// unaudited describes the fault if the system's log, or the journal, does not
+// take the lines that say who changed what.
 func unaudited(d *daemon) error {
 	lines := d.writer.Unaudited() + d.log.Lost()
 	if lines == 0 {
@@ -401,9 +401,9 @@ func unaudited(d *daemon) error {
 		"see whether the log daemon is stuck: systemctl status systemd-journald rsyslog")
 }
 
-// reloadSettings reads lasthop.yaml again, and syncs; by is the person who
-// asked for it, "" with SIGHUP. Settings that are refused change nothing. The
-// error says why they are, or why the sync has failed.
+// reloadSettings reads lasthop.yaml again, and syncs; by is the user that asked
+// for it, "" with SIGHUP. Refused settings change nothing. The error says why
+// they are refused, or why the sync has failed.
 func (d *daemon) reloadSettings(by writer.Person) error {
 	var now unix.Timespec
 	_ = unix.ClockGettime(unix.CLOCK_MONOTONIC, &now)
@@ -440,7 +440,7 @@ func (d *daemon) reloadSettings(by writer.Person) error {
 	return nil
 }
 
-// keepFixed keeps the settings that do not change while the daemon runs. The
+// keepFixed keeps the settings that cannot change while the daemon runs. The
 // error names them if the new ones differ.
 func keepFixed(s, old *settings.Settings) error {
 	if s.Metrics == old.Metrics && slices.Equal(s.MetricsHosts, old.MetricsHosts) &&
@@ -453,7 +453,7 @@ func keepFixed(s, old *settings.Settings) error {
 		"settings are in force"), "systemctl restart lasthop")
 }
 
-// alive tells the watchdog that the loop goes round.
+// alive tells the watchdog that the loop makes progress.
 func (d *daemon) alive(now time.Time) {
 	every, err := sd.SdWatchdogEnabled(false)
 	if err != nil || every == 0 {
@@ -463,7 +463,7 @@ func (d *daemon) alive(now time.Time) {
 	d.agenda.by(doAlive, now.Add(every/3))
 }
 
-// notify tells systemd; without it, nobody.
+// notify notifies systemd, if it is there.
 func notify(state string) { _, _ = sd.SdNotify(false, state) }
 
 // causes are what led to a sync, in words.

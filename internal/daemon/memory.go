@@ -13,9 +13,9 @@ import (
 	"lasthop/internal/hint"
 )
 
-// heedMemory makes the collector work harder as the memory of the service gets
-// scarce, instead of letting the kernel end the daemon: GOMEMLIMIT, else nine
-// tenths of what the control group may use.
+// heedMemory makes the garbage collector work harder as the memory of the
+// service gets scarce, so that the kernel does not end the daemon: at
+// GOMEMLIMIT, else at nine tenths of what the control group may use.
 func heedMemory() {
 	if max := groupMemory("/proc/self/cgroup", "/sys/fs/cgroup"); max > 0 &&
 		os.Getenv("GOMEMLIMIT") == "" {

@@ -75,12 +75,12 @@ var families = []report.Metric{
 // metrics turns the published status into Prometheus metrics at each scrape, so
 // that both always say the same.
 type metrics struct {
-	status  func() report.Status // as everybody may see it
+	status  func() report.Status // as all users may see it
 	version string
 }
 
-// Describe is for prometheus.Collector. It says nothing, since what Collect
-// sends differs in its labels.
+// Describe is for prometheus.Collector. It sends nothing, since the labels of
+// what Collect sends vary.
 func (m metrics) Describe(chan<- *prometheus.Desc) {}
 
 // Collect is for prometheus.Collector.
@@ -201,8 +201,8 @@ func (c scrape) masters(list []report.Master) {
 	}
 }
 
-// lastHop sends what the mode last-hop does. There are no addresses and MACs in
-// it: whoever is on a link can make any number of those.
+// lastHop sends what the mode last-hop does. It sends no addresses and MACs:
+// any host on a link can create any number of those.
 func (c scrape) lastHop(l report.LastHop) {
 	for _, x := range l.Links {
 		for state, n := range map[report.HopState]int{report.HopAlive: x.Alive,
@@ -234,8 +234,7 @@ func newReloadTimes() prometheus.Histogram {
 			2.5, 10, 30}})
 }
 
-// scrapes is how many scrapes are answered at a time; what comes on top gets
-// 503.
+// scrapes is how many scrapes are answered at a time; further ones get 503.
 const scrapes = 2
 
 // landing is what a person sees who opens the port in a browser.
@@ -279,10 +278,10 @@ func metricsHandler(s served, times prometheus.Collector, hosts []string) http.H
 	})
 }
 
-// ourName reports whether a request was meant for this host: by an address, by
-// its name in any domain, or by one of the names that the settings give it. A
-// web page can have a browser ask any address by a name of the page's own (DNS
-// rebinding), and then read the answer. Browsers always send a name.
+// ourName reports whether a request is for this host: it names an address, the
+// host's name in any domain, or one of the names in the settings. A web page
+// can make a browser send a request to any address under a name of the page's
+// own (DNS rebinding), and then read the answer. Browsers always send a name.
 func ourName(host string, names []string) bool {
 	if name, _, err := net.SplitHostPort(host); err == nil {
 		host = name

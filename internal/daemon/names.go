@@ -12,9 +12,10 @@ import (
 	"lasthop/nginxconf"
 )
 
-// names answers the host names of `listen`: at once, with the last good answer,
-// since the loop must not wait for a name server. Tasks of its own ask the
-// system, whenever a configuration is read; what they hear comes to the loop.
+// names returns the addresses of host names in `listen`: immediately, from the
+// last good answer, since the loop must not wait for a name server. Tasks of
+// its own ask the system whenever a configuration is read; their answers come
+// to the loop.
 type names struct {
 	lookup  func(ctx context.Context, host string) ([]netip.Addr, error)
 	answers chan answerOf // to the loop
@@ -24,7 +25,7 @@ type names struct {
 
 	// Owned by the loop.
 	known   map[string]nameState
-	waiting []string // to be asked, the first first
+	waiting []string // to ask, the first first
 	asking  int      // tasks
 	news    bool     // since the loop looked at the answers
 }
@@ -49,7 +50,7 @@ const (
 	lookupMost = 32          // names that are asked for at the same time
 	lookupIn   = time.Second // a name is not asked for more often
 	unknownIn  = 5 * time.Second
-	answersIn  = 20 * time.Millisecond // many answers are taken in together
+	answersIn  = 20 * time.Millisecond // many answers are handled together
 )
 
 var errUnknown = errors.New("no answer yet; lasthop asks again until there is one")
@@ -68,8 +69,8 @@ func (n *names) close() {
 	n.tasks.Wait()
 }
 
-// ask asks for the names that are used, but not for one that was asked for just
-// now.
+// ask asks for the names that are used, except those that it has just asked
+// for.
 func (n *names) ask(used map[string][]netip.Addr) {
 	now := time.Now()
 	for host := range used {
@@ -100,16 +101,16 @@ func (n *names) next() {
 	}
 }
 
-// forget forgets the names that are not used any more.
+// forget drops the names that are not used any more.
 func (n *names) forget(used func(host string) bool) {
 	maps.DeleteFunc(n.known, func(host string, s nameState) bool {
 		return !s.asking && !used(host)
 	})
 }
 
-// answered takes an answer in, and returns in what time to look at the answers,
-// 0 if that is not needed. A name that was known once keeps its addresses while
-// the system has no answer.
+// answered records an answer, and returns the time until the answers should be
+// read, 0 if that is not needed. A name that was known once keeps its addresses
+// while the system has no answer.
 func (n *names) answered(a answerOf) (in time.Duration) {
 	n.asking--
 	n.next()
@@ -117,7 +118,7 @@ func (n *names) answered(a answerOf) (in time.Duration) {
 	n.news = n.news || !s.heard
 	s.asking, s.heard = false, true
 	if a.err == nil {
-		// a name server may turn its answers round
+		// a name server may rotate its answers
 		slices.SortFunc(a.addrs, netip.Addr.Compare)
 		n.news = n.news || !s.known || !slices.Equal(s.addrs, a.addrs)
 		s.addrs, s.known = a.addrs, true

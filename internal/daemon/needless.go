@@ -6,7 +6,7 @@ import (
 	"lasthop/routing"
 )
 
-// needless is a path that main, or a rule of another program, makes needless.
+// needless is a path that main, or a foreign rule, makes needless.
 type needless struct {
 	link   string
 	family routing.Family

@@ -10,15 +10,15 @@ import (
 	"lasthop/routing"
 )
 
-// has says whether eth1 has an address, and main a default route by it.
+// has reports whether eth1 has an address, and main a default route by it.
 func (n *networkd) has() (vip, gateway bool) {
 	n.t.Helper()
 	return strings.Contains(n.IP("-o addr show dev eth1"), " 10.0.1.100/"),
 		strings.Contains(n.IP("route show default"), "dev eth1")
 }
 
-// removes installs what is ours, stops the daemon, lets networkd do its thing,
-// and returns what is gone for good.
+// removes installs what lasthop owns, stops the daemon, lets networkd do its
+// thing, and returns what is gone for good.
 func (n *networkd) removes() []string {
 	n.t.Helper()
 	n.start()
@@ -42,8 +42,8 @@ func (n *networkd) removes() []string {
 	})
 }
 
-// waitFor waits until networkd is done with what it was told, and eth1 has the
-// VIP and its gateway, or has them no more.
+// waitFor waits until networkd has done its commands, and eth1 has the VIP and
+// its gateway, or no longer has them.
 func (n *networkd) waitFor(vip, gateway bool) {
 	n.t.Helper()
 	n.Until(fmt.Sprintf("VIP %t, gateway %t", vip, gateway), func() bool {
@@ -54,7 +54,7 @@ func (n *networkd) waitFor(vip, gateway bool) {
 }
 
 // TestNetworkd: a real systemd-networkd is reconfigured, stopped and started
-// beside the daemon. What it removes of ours is back after each step.
+// while the daemon runs. What it removes of lasthop is back after each step.
 func TestNetworkd(t *testing.T) {
 	t.Parallel()
 	n := bareNetworkd(t)
@@ -104,8 +104,8 @@ func TestNetworkd(t *testing.T) {
 	n.namesNetworkd(t)
 }
 
-// namesNetworkd deletes what is ours as networkd would, while it runs: the log
-// says that it may have been, and the finding how to stop it.
+// namesNetworkd deletes what lasthop owns as networkd would, while it runs: the
+// log says that it may have been, and the finding how to stop it.
 func (n *networkd) namesNetworkd(t *testing.T) {
 	t.Helper()
 	want := n.owned()

@@ -11,9 +11,8 @@ import (
 	"testing"
 )
 
-// networkd is a real systemd-networkd beside a server: in its network
-// namespace, with a mount namespace and a bus of its own, so that networkctl
-// works too.
+// networkd is a real systemd-networkd for a server: in its network namespace,
+// with a mount namespace and a bus of its own, so that networkctl works too.
 type networkd struct {
 	*server
 	enter []string // nsenter, into both namespaces
@@ -42,8 +41,8 @@ const (
 	withGateway = "[Route]\nGateway=10.0.1.1\nMetric=100\n"
 )
 
-// bareNetworkd prepares one beside a server without links and without
-// nginx.conf. It runs only after Start.
+// bareNetworkd prepares one for a server without links and without nginx.conf.
+// It runs only after Start.
 func bareNetworkd(t testing.TB) *networkd {
 	t.Helper()
 	n := &networkd{server: bareServer(t)}

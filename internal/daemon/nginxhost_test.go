@@ -20,7 +20,7 @@ type nginxHost struct {
 	*nstest.NS
 	T       testing.TB
 	Dir     string
-	Explain func() string // says more if Until waits in vain; or nil
+	Explain func() string // adds details if Until waits in vain; or nil
 }
 
 // threeUplinks are the links of most tests, as nginxHost.Lines takes them.

@@ -6,18 +6,18 @@ import (
 	"lasthop/watcher"
 )
 
-// pace says when to look at the host again after an event. What another program
-// has deleted of ours goes back at once, and a link that comes up or a default
-// route that comes is looked at at once. For the rest there is time to let a
-// link come up as a whole, but not much: an address that comes every 20 ms must
-// not keep a route waiting. Looks cost more where there is more to look at, and
-// wait accordingly.
+// pace decides when to read the host again after an event. The daemon
+// immediately puts back what another program has deleted of lasthop, and
+// immediately reads the host when a link comes up or a default route comes.
+// Other events can wait until a link has come up as a whole, but not long: an
+// address that comes every 20 ms must not delay a route. Looks cost more if
+// there is more to read, and wait accordingly.
 type pace struct {
 	agenda agenda
 	calm   watcher.Debounce
 	urgent watcher.Debounce
 	cost   time.Duration // of the last look
-	whole  time.Time     // when an audit is to look at everything
+	whole  time.Time     // when an audit reads everything
 }
 
 const (
@@ -25,15 +25,15 @@ const (
 	calmMost    = time.Second
 	urgentQuiet = 2 * time.Millisecond
 	urgentMost  = 20 * time.Millisecond
-	// looks in a storm take at most a tenth of a processor, as long as that
-	// keeps none waiting for more than calmMost; then a fifth, up to
-	// dearMost; urgent ones half
+	// looks in a storm take at most a tenth of a processor, unless that
+	// delays one by more than calmMost; then a fifth, up to dearMost;
+	// urgent ones half
 	calmShare = 10
 	dearShare = 5
 	dearMost  = 5 * time.Second
 )
 
-// note takes in an event that counts.
+// note records an event that counts.
 func (p *pace) note(urgent bool, now time.Time) {
 	if urgent {
 		p.urgent.Quiet, p.urgent.Max = urgentQuiet, min(max(urgentMost, p.cost), calmMost)
@@ -48,8 +48,8 @@ func (p *pace) note(urgent bool, now time.Time) {
 	p.agenda[doHost] = p.calm.Due()
 }
 
-// looked takes in that the host was read, and what that has cost: events before
-// that are dealt with.
+// looked records that the host was read, and the cost of that: events before it
+// are handled.
 func (p *pace) looked(cost time.Duration) {
 	p.cost = cost
 	p.calm.Take()
@@ -58,5 +58,5 @@ func (p *pace) looked(cost time.Duration) {
 	delete(p.agenda, doUrgent)
 }
 
-// deaf is the time between looks while no event can be heard.
+// deaf is the time between looks while no event can be received.
 func (p *pace) deaf() time.Duration { return max(time.Second, calmShare*p.cost) }

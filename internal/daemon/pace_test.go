@@ -58,8 +58,8 @@ func TestPace(t *testing.T) {
 	}
 }
 
-// TestFights: who deletes again and again is answered every ten seconds at
-// last, and each longer wait is fresh once.
+// TestFights: a program that deletes again and again is answered every ten
+// seconds in the end, and each longer wait is new once.
 func TestFights(t *testing.T) {
 	var f fights
 	now := time.Now()
@@ -101,8 +101,8 @@ func (s *server) loopWith(f func(*daemon)) {
 	s.loop(func() { f(s.d) })
 }
 
-// TestRunHealsFromMemory: what others delete is put back from memory, while
-// nothing else of the host can be read.
+// TestRunHealsFromMemory: what another program deletes is put back from memory,
+// while nothing else of the host can be read.
 func TestRunHealsFromMemory(t *testing.T) {
 	t.Parallel()
 	s := newServer(t)

@@ -75,8 +75,8 @@ func TestRunDeafSyslog(t *testing.T) {
 	c.Close()
 }
 
-// TestRunAudit: the system's log names the person who asked for each change,
-// and the daemon for its own.
+// TestRunAudit: the system's log names the user that asked for each change, and
+// the daemon for its own.
 func TestRunAudit(t *testing.T) {
 	t.Parallel()
 	s := newServer(t)
@@ -213,8 +213,8 @@ func TestRunPrepared(t *testing.T) {
 	}
 }
 
-// TestRunNames: a name server that does not answer keeps nobody waiting. What
-// it says at last counts, and nothing is removed before.
+// TestRunNames: a name server that does not answer delays nothing. Its late
+// answer counts, and nothing is removed before.
 func TestRunNames(t *testing.T) {
 	t.Parallel()
 	s := newServer(t)
@@ -258,7 +258,7 @@ func TestRunNames(t *testing.T) {
 	})
 }
 
-// TestRunNamesDrain: what is left of a listener when host names are looked at
+// TestRunNamesDrain: what is left of a listener when host names are looked up
 // goes then, with its way.
 func TestRunNamesDrain(t *testing.T) {
 	t.Parallel()
@@ -294,8 +294,8 @@ func (s *server) askAgain() {
 }
 
 // TestRunManyNames: no more than lookupMost names are asked for at a time; the
-// answers for some do not wait for the others, both families of one count, and
-// a name server that fails changes nothing.
+// answers for some do not wait for the other ones, both families of one count,
+// and a name server that fails changes nothing.
 func TestRunManyNames(t *testing.T) {
 	t.Parallel()
 	s := newServer(t)
@@ -349,7 +349,7 @@ func TestRunManyNames(t *testing.T) {
 	})
 }
 
-// nameServer knows h*.test. It answers for h13.test when it is told to.
+// nameServer knows h*.test. It answers for h13.test on command.
 type nameServer struct {
 	now, most atomic.Int32 // questions at a time
 	failing   atomic.Bool
@@ -378,7 +378,7 @@ func (d *nameServer) answer(ctx context.Context, host string) (out []netip.Addr,
 }
 
 // hanging is the path of a directory whose file system never answers: a FUSE
-// that nobody serves, in a mount namespace of its own.
+// without a server, in a mount namespace of its own.
 func hanging(t *testing.T) string {
 	t.Helper()
 	fuse, err := os.OpenFile("/dev/fuse", os.O_RDWR, 0)
@@ -404,9 +404,9 @@ func hanging(t *testing.T) string {
 	return fmt.Sprintf("/proc/%d/root/mnt", c.Process.Pid)
 }
 
-// TestRunHangingDisk: a file system that does not answer keeps nobody waiting:
-// heals and requests go on, it is said, and what is there stays. When the
-// configuration is mended, the daemon follows it.
+// TestRunHangingDisk: a file system that does not answer delays nothing: heals
+// and requests go on, the status reports it, and installed objects stay. When
+// the configuration is fixed, the daemon follows it.
 func TestRunHangingDisk(t *testing.T) {
 	t.Parallel()
 	dir := hanging(t)
@@ -477,8 +477,8 @@ func TestRunStuck(t *testing.T) {
 	}
 }
 
-// TestTroubles: each trouble is said once, is in the status, and its end is
-// said once.
+// TestTroubles: each trouble is logged once, is in the status, and its end is
+// logged once.
 func TestTroubles(t *testing.T) {
 	t.Parallel()
 	s := newServer(t)
@@ -580,8 +580,8 @@ func TestMetricsOfContainers(t *testing.T) {
 	}
 }
 
-// TestEasyLog: a log that is not read keeps nobody waiting, and what was lost
-// is said when it is read again.
+// TestEasyLog: a log that is not read delays nothing, and the loss is reported
+// when it is read again.
 func TestEasyLog(t *testing.T) {
 	r, w := io.Pipe() // takes nothing before it is read
 	l := newEasyLog(w, journal.Place{})

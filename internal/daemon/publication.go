@@ -13,18 +13,18 @@ import (
 	"lasthop/report"
 )
 
-// publication is a status, and the answers that are made of it. Each answer is
-// encoded when it is asked for first, once for those who may see everything and
-// once for everybody else, and all readers share the bytes.
+// publication is a status, and the answers made from it. Each answer is encoded
+// at its first request, once for users that may see everything and once for all
+// others, and all readers share the bytes.
 type publication struct {
 	status report.Status
-	public func() report.Status // what everybody may see of it
+	public func() report.Status // the part that all users may see
 
 	mu      sync.Mutex
 	answers map[answerKey]func() ([]byte, error)
 }
 
-// answerKey names an answer: its encoding, and for whom it is.
+// answerKey names an answer: its encoding, and its audience.
 type answerKey struct {
 	encoding   string
 	privileged bool
@@ -75,14 +75,14 @@ func (p *publication) answer(v visitor, encoding string) ([]byte, error) {
 	return encode()
 }
 
-// readers knows which files everybody may read. It remembers the directories.
+// readers knows which files all users may read. It remembers the directories.
 type readers struct{ dirs map[string]bool }
 
 func newReaders() readers { return readers{map[string]bool{}} }
 
-// may is a report.Readers: what everybody may do is told by a file's own rights
-// and by those of the directories on the way to it, as written and with the
-// links resolved.
+// may is a report.Readers: all users may read a file by its own rights and by
+// those of the directories on the way to it, as written and with the links
+// resolved.
 func (r readers) may(root, file string) (everybody, gone bool) {
 	path, err := filepath.Abs(filepath.Join(root, file))
 	if file == "" || err != nil || root == "" && strings.HasPrefix(path, "/proc/") {
@@ -107,7 +107,7 @@ func (r readers) may(root, file string) (everybody, gone bool) {
 	return r.enter(root, dir), false
 }
 
-// enter reports whether everybody may enter a directory, and those above it up
+// enter reports whether all users may enter a directory, and those above it up
 // to the root.
 func (r readers) enter(root, dir string) bool {
 	if may, known := r.dirs[dir]; known {

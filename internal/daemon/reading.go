@@ -12,21 +12,21 @@ import (
 // reading is a task that reads the configuration of an instance: a disk may
 // hang, and a large configuration takes seconds. It ends within some 20 s,
 // whatever the disk does (nginxconf.Hung). The loop waits for it a moment,
-// since it is nearly always done by then; otherwise the loop goes on, and what
-// was to be done with the configuration is done when it comes.
+// since it is nearly always done by then. Otherwise the loop goes on, and uses
+// the configuration when it comes.
 type reading struct {
 	done  chan struct{}
 	taken chan struct{}
 
 	// Written by the task, before done.
-	same   bool             // it is what is known
-	config nginxconf.Config // with err: what to watch until it is mended
+	same   bool             // it is the known one
+	config nginxconf.Config // with err: what to watch until it is fixed
 	err    error
 	dirs   []string
 
 	// Owned by the loop.
-	ripe  bool // late has said that it is done: read takes it
-	again bool // it was asked for while it ran, so there may be something newer
+	ripe  bool // late has reported its end: read takes it
+	again bool // it was requested while it ran, so there may be something newer
 	load  bool // NGINX has loaded it
 	by    int  // the master that did
 }
@@ -36,7 +36,7 @@ type reader struct {
 	names *names
 	late  chan *instance // whose reading has taken more than a moment
 	hung  nginxconf.Hung
-	moved bool // other directories or pid files are to be watched
+	moved bool // other directories or pid files should be watched
 }
 
 // moment is how long the loop waits for a reading.
@@ -67,9 +67,10 @@ func (r *reader) begin(i *instance) {
 	}()
 }
 
-// read reads the configuration of an instance if it has changed; changed says
-// that there is another good one. If that takes more than a moment, nothing is
-// taken in, i.reading stays, and late says when it is done: then read takes it.
+// read reads the configuration of an instance if it has changed; changed
+// reports that there is another good one. If that takes more than a moment,
+// read changes nothing, i.reading stays, and late reports the end: then read
+// takes it.
 func (r *reader) read(i *instance) (changed, taken bool) {
 	switch {
 	case i.reading == nil:
@@ -90,7 +91,7 @@ func (r *reader) read(i *instance) (changed, taken bool) {
 	}
 }
 
-// take takes in what was read.
+// take records what was read.
 func (r *reader) take(i *instance) (changed bool) {
 	task := i.reading
 	close(task.taken)
@@ -108,14 +109,13 @@ func (r *reader) take(i *instance) (changed bool) {
 	return changed
 }
 
-// retry reports whether it is worth while to read a configuration again that
-// cannot be loaded.
+// retry reports whether to read a configuration again that cannot be loaded.
 func (r *reader) retry(instances []*instance) bool {
 	return !r.hung.Any() && slices.ContainsFunc(instances,
 		func(i *instance) bool { return i.broken != nil })
 }
 
-// readLate takes in a reading that has taken long.
+// readLate records a reading that has taken long.
 func (d *daemon) readLate(i *instance, now time.Time) {
 	task, f := i.reading, d.fleet
 	if task == nil || !task.ended() {
@@ -166,9 +166,8 @@ func (i *instance) uses(host string) bool {
 	return used
 }
 
-// wait makes what is to be done with a configuration wait for its reading, and
-// reports whether it has to; load says that a master has loaded it, 0 if none
-// runs.
+// wait makes the use of a configuration wait for its reading, and reports
+// whether it has to; load says that a master has loaded it, 0 if none runs.
 func (i *instance) wait(load bool, master int) bool {
 	if i.reading == nil {
 		return false

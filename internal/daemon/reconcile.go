@@ -36,7 +36,7 @@ type reconciler struct {
 	failures int // syncs in a row that failed
 	syncs    int
 	errors   int
-	idle     bool // it was said that no listener needs a path
+	idle     bool // it was logged that no listener needs a path
 }
 
 // look is what a decision was made from, and the decision.
@@ -46,7 +46,7 @@ type look struct {
 	concern
 }
 
-// want is what a sync is to reach.
+// want is what a sync should reach.
 type want struct {
 	*listening
 	keep  bool   // nothing is removed
@@ -59,7 +59,7 @@ const (
 	rounds     = 3 // of a sync; it starts over because another program writes, too
 )
 
-// hostChanged takes in that the host may be another one than was read.
+// hostChanged records that the host may have changed since it was read.
 func (r *reconciler) hostChanged(e host.Event) {
 	r.events++
 	if r.last != nil {
@@ -72,7 +72,7 @@ func (r *reconciler) hostChanged(e host.Event) {
 func (r *reconciler) sync(w want) bool {
 	r.syncs++
 	err := r.reach(w, time.Now())
-	if err == nil { // else what is missing still is, and restore is to know it
+	if err == nil { // else the missing objects stay missing, and restore needs to know them
 		r.healer.looked()
 	}
 	if r.troubles.note(aboutSync, err) {
@@ -109,8 +109,8 @@ func (r *reconciler) reach(w want, now time.Time) error {
 		"does not hold what lasthop wrote")
 }
 
-// look reads the host and decides. What is in force stays so until the caller
-// replaces it.
+// look reads the host and decides. What is in force stays in force until the
+// caller replaces it.
 func (r *reconciler) look(w *listening) (*look, error) {
 	l := &look{events: r.events, Survey: survey.Survey{Taken: time.Now(),
 		Place:    survey.Live(r.kernel, r.netns, func(string) {}),
@@ -129,7 +129,7 @@ func (r *reconciler) look(w *listening) (*look, error) {
 }
 
 // settle carries out what is in force, and reports whether there was nothing to
-// do. What was just written is looked at again by the next round.
+// do. The next round checks what was just written.
 func (r *reconciler) settle(w want, now time.Time) (bool, error) {
 	d := r.last.Decision
 	if len(w.inputs.Listeners) == 0 && len(d.Owned.Rules) > 0 {
@@ -147,13 +147,13 @@ func (r *reconciler) settle(w want, now time.Time) (bool, error) {
 }
 
 // write makes writes of what is in force. Without any, what is in force counts
-// as installed, also what is held back: it will be a heal then too.
+// as installed, including what is held back: writing it later is a heal, too.
 func (r *reconciler) write(diff routing.Diff, cause string) error {
 	_, err := r.carryOut(r.change(diff, cause))
 	return err
 }
 
-// change is the writer's change for a diff towards what is in force.
+// change returns the writer's change for a diff towards what is in force.
 func (r *reconciler) change(diff routing.Diff, cause string) writer.Change {
 	c := writer.Plan(r.last.Decision, r.last.Inputs.Policy.Numbers, false)
 	c.Command, c.Cause, c.By, c.Diff = "run", cause, "", diff
@@ -164,9 +164,9 @@ func (r *reconciler) change(diff routing.Diff, cause string) writer.Change {
 
 // restore puts back what is missing of what was installed last, from memory: on
 // a host of 100,000 routes a look takes longer than replies can wait. It
-// reports whether the look that is to follow may take its time. Where links
-// have gone since the last one, the routes do not fit any more and are left to
-// the next.
+// reports whether the following look may take its time. If links have gone
+// since the last look, the routes do not fit any more, and the next look
+// handles them.
 func (r *reconciler) restore(cause string, now time.Time) (ok bool) {
 	l, memory := r.last, r.writer.Memory().Installed
 	if l == nil || memory.Empty() || !r.healer.missing {
@@ -189,8 +189,8 @@ func (r *reconciler) restore(cause string, now time.Time) (ok bool) {
 	return err == nil && !l.moved
 }
 
-// carryOut makes a change. Its writes count as an event: the host is not the
-// one that was read any more.
+// carryOut makes a change. Its writes count as an event: the host has changed
+// since it was read.
 func (r *reconciler) carryOut(c writer.Change) ([]routing.Op, error) {
 	if !c.Diff.Empty() {
 		r.events++
@@ -199,8 +199,8 @@ func (r *reconciler) carryOut(c writer.Change) ([]routing.Op, error) {
 	return r.writer.Write(c)
 }
 
-// sayIdle says once that nothing is installed. Findings say what is missing for
-// the listeners that ask for something.
+// sayIdle logs once that nothing is installed. Findings say what is missing for
+// the listeners that need something.
 func (r *reconciler) sayIdle(p routing.Plan) {
 	idle := len(p.State.Rules) == 0
 	if idle && !r.idle && len(p.Outcomes) > 0 {
@@ -213,9 +213,8 @@ func (r *reconciler) sayIdle(p routing.Plan) {
 	r.idle = idle
 }
 
-// inputs joins what is listened on with the host of the moment: the one that
-// was read last, if nothing can have changed it since. Otherwise it returns
-// false.
+// inputs joins what is listened on with the present host: the one that was read
+// last, if nothing can have changed it since. Otherwise it returns false.
 func (r *reconciler) inputs(l *listening) (routing.Inputs, bool) {
 	if r.last == nil || r.last.events != r.events {
 		return routing.Inputs{}, false
@@ -226,17 +225,17 @@ func (r *reconciler) inputs(l *listening) (routing.Inputs, bool) {
 }
 
 // prepare makes the decision for what is on disk, for the moment when NGINX
-// loads it. If the host is not known, the sync that reads it comes first. An
-// error is left to the sync after the load.
+// loads it. If the host is not known, the sync that reads it comes first. It
+// leaves an error to the sync after the load.
 func (r *reconciler) prepare(l *listening) {
 	if in, ok := r.inputs(l); ok && !r.ready.Holds(in) {
 		r.ready, _ = routing.Decide(in)
 	}
 }
 
-// anticipate writes what the prepared decision adds, if it holds for the inputs
-// of the moment, and reports whether it does. The sync that follows does the
-// rest, and says what went wrong.
+// anticipate writes what the prepared decision adds, if it holds for the
+// present inputs, and reports whether it does. The following sync does the
+// other writes, and reports what went wrong.
 func (r *reconciler) anticipate(w want) bool {
 	ready := r.ready
 	r.ready = routing.Decision{} // it is in force from now on, or was made for another load
@@ -258,8 +257,8 @@ func (r *reconciler) anticipate(w want) bool {
 	return true
 }
 
-// steady reports whether the kernel still holds what was installed. What it
-// drops with a link or an address, no event tells.
+// steady reports whether the kernel still holds what was installed. No event
+// reports what the kernel drops with a link or an address.
 func (r *reconciler) steady() bool {
 	if r.last == nil {
 		return false

@@ -176,9 +176,9 @@ func TestRunStartStop(t *testing.T) {
 	})
 }
 
-// TestRunOnePlan: each load is followed once, whatever it forks; what is
-// written is what the plans differ by; and where nothing happens nothing is
-// done: no write, no sync, and beside the connector no look in between.
+// TestRunOnePlan: each load is followed once, whatever it forks; the writes are
+// the difference of the plans; and if nothing happens the daemon does nothing:
+// no write, no sync, and with the connector no look in between.
 func TestRunOnePlan(t *testing.T) {
 	t.Parallel()
 	eachDetector(t, func(t *testing.T, detector func(*Options)) {
@@ -227,7 +227,7 @@ func TestRunOnePlan(t *testing.T) {
 	})
 }
 
-// state is what is ours in the kernel.
+// state is what lasthop owns in the kernel.
 func (s *server) state() routing.State { return routing.Owned(s.host(), routing.DefaultNumbers) }
 
 // writes is how many messages that change something the daemon has sent.

@@ -9,12 +9,12 @@ import (
 	"lasthop/report"
 )
 
-// Request is a sync that `lasthop apply` asks for. Of `lasthop reload` Sudoer
-// alone counts.
+// Request is a sync that `lasthop apply` asks for. With `lasthop reload` only
+// Sudoer counts.
 type Request struct {
 	Expect   string `json:"expect,omitempty"`
 	NoDelete bool   `json:"no_delete,omitempty"`
-	Sudoer   string `json:"sudoer,omitempty"` // who used sudo, by the client's word
+	Sudoer   string `json:"sudoer,omitempty"` // the user of sudo, as the client says
 }
 
 // request is a Request on its way to the loop.
@@ -31,8 +31,8 @@ type reply struct {
 	err   error
 }
 
-// requested does what a person asks of the daemon. With `lasthop apply` what is
-// on disk counts as loaded from now on; NGINX has not loaded it for that: it
+// requested does what a user asks of the daemon. With `lasthop apply` what is
+// on disk counts as loaded from now on; since NGINX has not loaded it, it
 // counts as no load.
 func (d *daemon) requested(r request) (report.Apply, error) {
 	if r.reload {
@@ -60,9 +60,10 @@ func (d *daemon) requested(r request) (report.Apply, error) {
 }
 
 // reload does what `lasthop reload` asks for. The error says why the settings,
-// or a configuration that they name, do not count, or why the sync has failed;
-// an NGINX that runs with a broken one is a trouble, and no fault of the
-// settings. What a sync lacks while a configuration is being read is no error.
+// or a configuration that they name, are refused, or why the sync has failed.
+// An NGINX that runs with a broken configuration is a trouble, and no fault of
+// the settings. What a sync lacks while a configuration is being read is no
+// error.
 func reload(d *daemon, r request) error {
 	if !r.read {
 		if err := d.reloadSettings(r.by); err != nil {
@@ -87,8 +88,8 @@ func reload(d *daemon, r request) error {
 // line builds the commands that an answer names.
 func (o Options) line() settings.Line { return settings.Line{Flags: o.Flags, NetNS: o.NetNS} }
 
-// apply carries out a decision that a person has asked for, and makes sure that
-// it worked.
+// apply carries out a decision that a user has asked for, and checks that it
+// worked.
 func (r *reconciler) apply(l *look, q request, line settings.Line,
 	result *report.Apply) (err error) {
 	r.last = l

@@ -18,7 +18,7 @@ import (
 
 // routers tells the programs of last-hop which routers are dead, while a path
 // has that mode: a client that only receives would wait for a dead one forever.
-// It says on the board what the programs do. It belongs to the loop.
+// It publishes what the programs do on the board. It belongs to the loop.
 type routers struct {
 	kernel     *host.Kernel
 	control    *lasthop.Control // nil: this daemon has no programs
@@ -29,15 +29,15 @@ type routers struct {
 	reconciler *reconciler
 
 	watch lasthop.Watch
-	// as was said last, also by the daemon before this one
+	// as last reported, also by the daemon before this one
 	dead  map[lasthop.Hop]lasthop.Hop
-	noted string // of the maps, as was said last
+	noted string // of the maps, as last reported
 	room  room
 	front front
 }
 
-// due looks, while a path has the mode, and reports whether something that is
-// published is another one than before.
+// due looks, while a path has the mode, and reports whether a published fact
+// has changed.
 func (r *routers) due(now time.Time) (changed bool) {
 	before, f := r.troubles.messages(), r.findings()
 	l := r.reconciler.last
@@ -57,7 +57,7 @@ func (r *routers) due(now time.Time) (changed bool) {
 		!slices.Equal(f, r.findings())
 }
 
-// look looks once, and returns when to look again. changed says that another
+// look looks once, and returns when to look again. changed reports that another
 // router is dead than before.
 func (r *routers) look(l *look, now time.Time) (in time.Duration, changed bool, _ error) {
 	// what is attached already may have been attached by an earlier process
@@ -121,10 +121,10 @@ type room struct {
 
 const (
 	roomEvery = time.Minute
-	roomKept  = 10 * time.Minute // a finding is told after it was true
+	roomKept  = 10 * time.Minute // a finding is reported for a time after it was true
 )
 
-// look asks once a minute, and puts into says what is known.
+// look reads the maps once a minute, and adds what is known to the status.
 func (r *room) look(maps *lasthop.Maps, says *report.LastHop, flows int) (err error) {
 	says.Fill = r.last.Fill
 	if !r.last.Time.IsZero() && says.Time.Sub(r.last.Time) < roomEvery {
@@ -150,18 +150,19 @@ func (r *room) judge(says report.LastHop, flows int) {
 	r.last = report.LastHop{Time: says.Time, Fill: says.Fill, Counts: says.Counts}
 }
 
-// front watches the links where another program stands in front of ours. The
-// zero value is ready.
+// front watches the links on which another program stands in front of
+// lasthop's. The zero value is ready.
 type front struct {
 	last     lasthop.Reading
 	findings []routing.Finding // each has a link as subject
 }
 
-// frontEvery is how long a link is to be silent while replies go by the table.
+// frontEvery is how long a link must be silent while replies go by the table.
 const frontEvery = time.Minute
 
-// look compares a reading with one of a minute before. What was found stays
-// until something is learned by the link, or nothing stands in front any more.
+// look compares a reading with one of a minute before. A finding stays until
+// the filter learns something by the link, or no program stands in front any
+// more.
 func (f *front) look(now lasthop.Reading, found []routing.Finding, links []routing.Link) {
 	before := f.findings
 	f.findings = nil
@@ -195,8 +196,8 @@ func (f *front) look(now lasthop.Reading, found []routing.Finding, links []routi
 	}
 }
 
-// tidy lets go of maps that no route or filter has any more, and says once what
-// is to be said of those that have.
+// tidy drops maps that no route or filter has any more, and logs once what
+// there is to say of those that have.
 func (r *routers) tidy() error {
 	if note := r.control.Note(); note != r.noted {
 		r.noted = note

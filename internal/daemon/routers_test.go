@@ -16,9 +16,9 @@ import (
 	"github.com/prometheus/client_golang/prometheus/promhttp"
 )
 
-// TestRoom: a finding begins with the minute in which packets left by the
-// table while a map was full, and is told for ten minutes after the last such
-// minute. What happened before the daemon began is nothing.
+// TestRoom: a finding begins with the minute in which packets left by the table
+// while a map was full, and stays for ten minutes after the last such minute.
+// What happened before the daemon began does not count.
 func TestRoom(t *testing.T) {
 	now := time.Unix(1000, 0)
 	var r room
@@ -43,9 +43,10 @@ func TestRoom(t *testing.T) {
 	}
 }
 
-// TestFront: a program in front is said to keep packets from ours when replies
-// go by the table and nothing is learned by its link, until something is or the
-// program is gone. A link without one is only a link that nobody comes by.
+// TestFront: a finding says that a program in front keeps packets from
+// lasthop's when replies go by the table and nothing is learned by its link,
+// until something is or the program is gone. A link without such a program is
+// only a link without clients.
 func TestFront(t *testing.T) {
 	hop := lasthop.Hop{Link: 2}
 	links := []routing.Link{{Name: "eth1", Index: 2}, {Name: "eth2", Index: 3}}

@@ -85,8 +85,8 @@ func TestRunFullRunDir(t *testing.T) {
 	}
 }
 
-// TestRunRunDirRemoved: what others remove from the run directory is made
-// again, and nothing else changes.
+// TestRunRunDirRemoved: what another program removes from the run directory is
+// made again, and nothing else changes.
 func TestRunRunDirRemoved(t *testing.T) {
 	t.Parallel()
 	s := newServer(t)
@@ -127,8 +127,8 @@ func TestRunRunDirRemoved(t *testing.T) {
 	}
 }
 
-// TestDoor: a socket that cannot be opened for want of descriptors, and one
-// that somebody removes, are opened again.
+// TestDoor: a socket that cannot be opened for lack of descriptors, and one
+// that another program removes, are opened again.
 func TestDoor(t *testing.T) {
 	dir := t.TempDir()
 	path := filepath.Join(dir, "sock")
@@ -181,8 +181,9 @@ func TestDoor(t *testing.T) {
 	}
 }
 
-// TestDoorSetting: what keeps the socket closed is an error at the start. What
-// keeps the metrics from their port is not: the routes come first.
+// TestDoorSetting: a fault that keeps the socket closed is an error at the
+// start. A fault that keeps the metrics from their port is not: the routes come
+// first.
 func TestDoorSetting(t *testing.T) {
 	for about, fatal := range map[string]bool{aboutSocket: true, aboutMetrics: false} {
 		wrong := door{about: about, open: func() (net.Listener, error) {
@@ -219,8 +220,8 @@ func TestRunMetricsTaken(t *testing.T) {
 	s.Until("the port", func() bool { return len(s.status().Wrong) == 0 })
 }
 
-// TestRunDeaf: where no event of the host can be heard, looks take their place,
-// and the trouble is over with the cause.
+// TestRunDeaf: if no event of the host can be received, looks replace them, and
+// the trouble ends with the cause.
 func TestRunDeaf(t *testing.T) {
 	t.Parallel()
 	s := newServer(t)

@@ -23,7 +23,7 @@ import (
 	"lasthop/report"
 )
 
-// served is what may be asked of the daemon. Both methods are safe for
+// served is what clients may ask of the daemon. Both methods are safe for
 // concurrent use.
 type served interface {
 	latest() *publication
@@ -43,22 +43,22 @@ const (
 	pathHealth = "/healthz" // GET: 200 if in sync, else 503 with what is wrong
 
 	gobType     = "application/x-gob" // between two lasthops: the whole of a result
-	headerError = "Lasthop-Error"     // of a result that is not all there is to say
+	headerError = "Lasthop-Error"     // of a result that is not complete
 	headerHint  = "Lasthop-Hint"
 	syncTimeout = 2 * time.Minute
 	stopTimeout = 3 * time.Second
 	askTimeout  = 5 * time.Second // to send a request, and to take the answer
 )
 
-// SocketPath is the daemon's socket of the network namespace with an inode,
-// beside the lock.
+// SocketPath returns the daemon's socket of the network namespace with an
+// inode, next to the lock.
 func SocketPath(runDir string, inode uint64) string {
 	return filepath.Join(runDir, fmt.Sprintf("netns-%d.sock", inode))
 }
 
-// listenLocal opens the daemon's socket. Everybody may ask how it is; who may
-// ask for more is seen by the peer's credentials. The lock is held, so that a
-// socket that is there is a dead daemon's.
+// listenLocal opens the daemon's socket. All users may ask for the status; the
+// peer's credentials decide who may ask for more. The caller holds the lock, so
+// a socket that is there is a dead daemon's.
 func listenLocal(path string) (net.Listener, error) {
 	if err := os.Remove(path); err != nil && !errors.Is(err, os.ErrNotExist) {
 		return nil, fmt.Errorf("remove the old socket: %w", err)
@@ -79,8 +79,8 @@ func listenLocal(path string) (net.Listener, error) {
 	return l, nil
 }
 
-// serve answers until ctx ends, and then finishes what is being answered. Each
-// connection is for one request, so that none is held for longer than it takes.
+// serve answers until ctx ends, and then finishes open answers. Each connection
+// is for one request, so that none stays longer than its request.
 func serve(ctx context.Context, l net.Listener, h http.Handler, lines *slog.Logger) error {
 	s := &http.Server{Handler: h, ReadHeaderTimeout: askTimeout, ReadTimeout: askTimeout,
 		WriteTimeout: askTimeout, IdleTimeout: askTimeout, MaxHeaderBytes: 16 << 10,

@@ -13,7 +13,7 @@ import (
 	"lasthop/routing"
 )
 
-// asked is a daemon that answers as it is told.
+// asked is a daemon that answers as the test sets.
 type asked struct {
 	report.Status
 	apply report.Apply
@@ -27,7 +27,7 @@ func (a asked) request(_ context.Context, r request) (report.Apply, error) {
 	return a.apply, a.err
 }
 
-// TestLocalHandler: who may ask what, and how errors travel.
+// TestLocalHandler: which user may ask what, and how errors travel.
 func TestLocalHandler(t *testing.T) {
 	refused := hint.New(errors.New("no"), "do that")
 	tests := []struct {
@@ -115,8 +115,8 @@ func TestMetrics(t *testing.T) {
 	}
 }
 
-// TestRequestedBy: what is asked of the daemon is logged with the person who
-// asked. The sync that follows finds nothing to do, and nothing to restore.
+// TestRequestedBy: a request to the daemon is logged with the user that asked.
+// The sync that follows finds nothing to do, and nothing to restore.
 func TestRequestedBy(t *testing.T) {
 	t.Parallel()
 	s := newServer(t)

@@ -18,28 +18,29 @@ import (
 	"lasthop/watcher"
 )
 
-// What NGINX serves is kept. The files on disk may be others than those that a
-// master has read, so what is believed of them is held against the master's
-// sockets: at each load, before a listener's way is taken away, and with each
-// audit. As long as what is loaded is not sure, what has a socket is added and
-// nothing is removed.
+// The daemon keeps what NGINX serves. The files on disk may differ from those
+// that a master has read, so the daemon compares its belief about them with the
+// master's sockets: at each load, before it removes a listener's way, and with
+// each audit. While it is not sure what is loaded, it adds what has a socket
+// and removes nothing.
 
-// belief is what is believed of an instance's masters, and how sure that is.
+// belief is what the daemon believes of an instance's masters, and how sure
+// that is.
 type belief struct {
 	by      int                       // the master that has loaded last
-	of      map[int]*nginxconf.Config // what each master has loaded, where that is known
+	of      map[int]*nginxconf.Config // what each master has loaded, if known
 	doubt   string                    // why it is not sure what has loaded; "" if it is
 	settled bool                      // it was sure once since the daemon runs
 	first   watcher.Process           // of its workers
 	// how the sockets differ from all that is known of files that were read
-	// and are old enough, at the last load and at the one before. What
-	// differed before is no reason for doubt: a module that is not known
-	// opens sockets of its own
+	// and are old enough, at the last load and at the one before. A
+	// difference that was there before is no reason for doubt: a module
+	// that is not known opens sockets of its own
 	differs, differed []string
 }
 
-// loads takes in that a master may have loaded its configuration. It may be
-// told twice of one load.
+// loads records that a master may have loaded its configuration. It may be
+// called twice for one load.
 func (b *belief) loads(master int, workers []watcher.Process) {
 	var first watcher.Process
 	for _, w := range workers {
@@ -53,7 +54,7 @@ func (b *belief) loads(master int, workers []watcher.Process) {
 	b.by, b.first = master, first
 }
 
-// evidence is one look at the sockets; without a Look, it could not be taken.
+// evidence is one look at the sockets; without a Look, the look failed.
 type evidence struct {
 	*sockets.Look
 	named   map[sockets.Key]bool // by the settings
@@ -63,7 +64,7 @@ type evidence struct {
 // listensAt are the listens of a configuration by where they listen.
 type listensAt map[sockets.Key]*nginxconf.Listen
 
-// index is the function of this name, which is called once a look for each
+// index is the function of this name, called once a look for each
 // configuration.
 func (e evidence) index(c *nginxconf.Config) listensAt {
 	if e.indexes[c] == nil {
@@ -97,8 +98,7 @@ func (i *instance) pids() (out []int) {
 	return out
 }
 
-// of returns the sockets of a master. ok is false where they are not to be
-// known.
+// of returns the sockets of a master. ok is false if they cannot be known.
 func (e evidence) of(master int) (list []host.Socket, ok bool) {
 	if e.Look == nil {
 		return nil, false
@@ -134,9 +134,9 @@ func index(c *nginxconf.Config) listensAt {
 	return out
 }
 
-// differences says how a configuration differs from the sockets of a master,
-// in sentences. What listens on a loopback address needs no way. Of a module
-// that is not known, a listen may open none.
+// differences describes in sentences how a configuration differs from the
+// sockets of a master. A listen on a loopback address needs no way. A listen of
+// an unknown module may open none.
 func (e evidence) differences(c *nginxconf.Config, master int) (out []string) {
 	open, ok := e.of(master)
 	if !ok {
@@ -173,7 +173,7 @@ func (e evidence) differences(c *nginxconf.Config, master int) (out []string) {
 	return out
 }
 
-// unnamedSocket is the difference that a socket makes which no listen names.
+// unnamedSocket is the difference of a socket that no listen names.
 func unnamedSocket(l *nginxconf.Listen) string {
 	return fmt.Sprintf("NGINX listens on %s %s, which the files do not name",
 		l.Transport, l.Text)
@@ -189,9 +189,9 @@ func news(differences, known []string) string {
 	return ""
 }
 
-// judge decides what the master has loaded that has loaded last: what is on
-// disk, unless the files or its sockets say otherwise. It reports whether the
-// listeners may be others now.
+// judge decides what the master that loaded last has loaded: what is on disk,
+// unless the files or its sockets contradict. It reports whether the listeners
+// may have changed.
 func (f *fleet) judge(i *instance, now time.Time) (changed bool) {
 	if i.first.PID == 0 {
 		i.loads(i.by, f.watcher.Workers()[i.by].Current)
@@ -228,8 +228,8 @@ func (f *fleet) judge(i *instance, now time.Time) (changed bool) {
 	return i.addServed(e) || adopts || why != was // what was kept may go
 }
 
-// unread says why what is on disk is not what NGINX has read, whatever it was;
-// "" if it may be.
+// unread returns why NGINX cannot have read what is on disk, whatever it read;
+// "" if it may have.
 func (i *instance) unread() string {
 	if i.reading != nil {
 		return "the files are being read"
@@ -246,10 +246,10 @@ func (i *instance) unread() string {
 	return ""
 }
 
-// late says which file was changed after the workers of the last load had been
-// forked; "" if none was. A worker's start is known to a tick of 10 ms, and the
-// time of a change to one of the kernel's, so what was changed in that time
-// counts as earlier: the sockets will tell.
+// late returns the file that was changed after the workers of the last load had
+// been forked; "" if there is none. A worker's start is known to a tick of 10
+// ms, and the time of a change to one of the kernel's, so a change within that
+// time counts as earlier: the sockets decide.
 func (i *instance) late() string {
 	const slack = 15 * time.Millisecond
 	if name, at := i.disk.Modified(); i.first.PID != 0 && at.After(i.first.Time().Add(slack)) {
@@ -259,8 +259,8 @@ func (i *instance) late() string {
 }
 
 // addServed adds the listeners that the masters of an instance have sockets for
-// and that nothing names yet; as long as there is doubt, also those on disk
-// that have a socket. It reports whether there are any.
+// and that nothing names yet; while there is doubt, also those on disk that
+// have a socket. It reports whether there are any.
 func (i *instance) addServed(e evidence) (added bool) {
 	if e.Look == nil {
 		return false
@@ -304,7 +304,7 @@ func (i *instance) addServed(e evidence) (added bool) {
 	return added
 }
 
-// listenOf is the listen of a socket that no configuration names.
+// listenOf returns the listen of a socket that no configuration names.
 func listenOf(s host.Socket) *nginxconf.Listen {
 	text := s.Local.String()
 	if s.Local.Addr() == netip.IPv4Unspecified() {
@@ -314,9 +314,9 @@ func listenOf(s host.Socket) *nginxconf.Listen {
 		Transport: string(s.Transport), Context: "socket", Text: text, IPv6Only: s.IPv6Only}
 }
 
-// owner says whose the sockets are that get what comes to a listener, the
-// instance's first. Those that are explained by other listeners do not count:
-// what a wildcard serves that is in the configuration has its way from there.
+// owner returns the sockets that get what comes to a listener, the instance's
+// first. Sockets that are explained by other listeners do not count: what a
+// wildcard in the configuration serves has its way from there.
 func (e evidence) owner(i *instance, l *nginxconf.Listen,
 	explained map[sockets.Key]*nginxconf.Listen) (owner sockets.Owner) {
 	if e.Look == nil {
@@ -332,8 +332,8 @@ func (e evidence) owner(i *instance, l *nginxconf.Listen,
 	return owner
 }
 
-// recheck holds what is believed against the sockets, where it is in doubt or
-// where they differ. It reports whether the listeners may be others now.
+// recheck compares the belief with the sockets, if it is in doubt or if they
+// differ. It reports whether the listeners may have changed.
 func (f *fleet) recheck(now time.Time) (changed bool) {
 	e := f.evidence()
 	for _, i := range f.instances {
@@ -358,7 +358,7 @@ func (f *fleet) recheck(now time.Time) (changed bool) {
 	return changed
 }
 
-// sayLoaded says that NGINX has loaded what is on disk, if that is sure.
+// sayLoaded logs that NGINX has loaded what is on disk, if that is sure.
 func (i *instance) sayLoaded(log *slog.Logger) {
 	if i.loaded == i.disk && i.doubt == "" {
 		log.Info("NGINX has loaded its configuration", "conf", i.Conf, "pid", i.by,
@@ -370,13 +370,13 @@ func (i *instance) sayLoaded(log *slog.Logger) {
 // doubtful reports whether it is not sure what NGINX has loaded.
 func (i *instance) doubtful() bool { return i.doubt != "" }
 
-// scarce reports whether the files cannot be read because something is used up:
-// no event tells when that is over.
+// scarce reports whether the files cannot be read because a resource is used
+// up: no event reports the end of that.
 func (i *instance) scarce() bool { return writer.Scarce(i.broken) }
 
-// handBack makes what another master has loaded count again, where the one has
-// ended that had loaded last: a new binary that was not wanted. It reports
-// whether that is so.
+// handBack makes what another master has loaded count again, if the one that
+// loaded last has ended: an aborted upgrade of the binary. It reports whether
+// that is so.
 func (i *instance) handBack(now time.Time) bool {
 	running := i.pids()
 	maps.DeleteFunc(i.of, func(pid int, _ *nginxconf.Config) bool {
@@ -398,8 +398,8 @@ func (i *instance) handBack(now time.Time) bool {
 	return true
 }
 
-// kept says which listeners stay because of a socket. One that no configuration
-// named, at the load before neither, a module has opened.
+// kept returns which listeners stay because of a socket. A socket that no
+// configuration named, now and at the load before, belongs to a module.
 func (i *instance) kept() (f routing.Finding, ok bool) {
 	var named, unnamed, unknown []string
 	for _, l := range i.leaving {

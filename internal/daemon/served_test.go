@@ -49,8 +49,8 @@ func (s *server) keeps(what string) {
 		func() bool { return s.serves("10.0.2.100:80") })
 }
 
-// TestRunEditedWhileLoading: what is edited between NGINX's reading and its
-// fork is not what it has loaded, although it is older than the workers.
+// TestRunEditedWhileLoading: an edit between NGINX's reading and its fork is
+// not loaded, although it is older than the workers.
 func TestRunEditedWhileLoading(t *testing.T) {
 	t.Parallel()
 	eachDetector(t, func(t *testing.T, detector func(*Options)) {
@@ -132,7 +132,7 @@ func (s *server) hold() (release func()) {
 }
 
 // TestRunUpgradeBack: a new binary with an edited file goes back, and then all
-// workers of the old master crash: it forks others with what it has loaded.
+// workers of the old master crash: it forks new ones with what it has loaded.
 func TestRunUpgradeBack(t *testing.T) {
 	t.Parallel()
 	eachDetector(t, func(t *testing.T, detector func(*Options)) {
@@ -193,8 +193,8 @@ func TestRunMasterKilled(t *testing.T) {
 	_ = os.Remove(s.File("nginx.pid"))
 }
 
-// TestRunAnothersSocket: what another program opens where NGINX does not listen
-// any more keeps nothing.
+// TestRunAnothersSocket: a socket that another program opens where NGINX no
+// longer listens keeps nothing.
 func TestRunAnothersSocket(t *testing.T) {
 	t.Parallel()
 	s := newServer(t)
@@ -221,8 +221,8 @@ func TestRunAnothersSocket(t *testing.T) {
 	}
 }
 
-// TestRunBesideEdits: a daemon that starts beside an NGINX whose files were
-// edited installs what NGINX serves, too.
+// TestRunBesideEdits: a daemon that starts while NGINX has edited but unloaded
+// files installs what NGINX serves, too.
 func TestRunBesideEdits(t *testing.T) {
 	t.Parallel()
 	s := newServer(t)

@@ -117,7 +117,7 @@ func (r reloading) refusedByKernel() {
 
 // TestReloadUnnamed: an NGINX that runs with a configuration that cannot be
 // read is no fault of settings that do not name it. reload waits for its
-// reading all the same.
+// reading nevertheless.
 func TestReloadUnnamed(t *testing.T) {
 	t.Parallel()
 	s := newServer(t)

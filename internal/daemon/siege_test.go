@@ -22,7 +22,7 @@ var (
 		"than it may on a machine that has nothing else to do")
 )
 
-// What the daemon may take while it is besieged, on such a machine.
+// The bounds of the daemon's resources while it is besieged, on such a machine.
 const (
 	loadWithin = time.Second
 	healWithin = 200 * time.Millisecond
@@ -94,7 +94,7 @@ func (g *siege) write(more string) {
 }
 
 // startDaemon starts the daemon in the namespace, as on a host of its own, or
-// beside it, where it has the proc connector.
+// outside of it, where it has the proc connector.
 func (g *siege) startDaemon(inside bool) {
 	g.t.Helper()
 	if !inside {
@@ -110,10 +110,10 @@ func (g *siege) startDaemon(inside bool) {
 	g.p = g.launch(true, nil, "--config", yaml)
 }
 
-// TestBesieged: other users of the host do all that they can at once, while
+// TestBesieged: other users of the host do all that they can together, while
 // NGINX is reloaded, the host changes and rules are deleted. Loads are followed
-// and rules are back; memory is bounded; no secret is told, and nothing of
-// theirs is in the plan.
+// and rules come back; memory is bounded; no secret is revealed, and the plan
+// contains nothing of these users.
 func TestBesieged(t *testing.T) {
 	nstest.Nobody(t)
 	for _, inside := range []bool{true, false} {
@@ -127,7 +127,7 @@ func TestBesieged(t *testing.T) {
 	}
 }
 
-// besieged is the time of the siege, and what is to be said of it.
+// besieged is the time of the siege, and its results.
 func (g *siege) besieged() {
 	g.t.Helper()
 	end := g.begin()
@@ -149,8 +149,8 @@ func (g *siege) besieged() {
 	}
 }
 
-// begin lets the others loose. The function that it returns ends them, and
-// wants that each has done something, and that none was told a secret.
+// begin starts the other users. The function that it returns ends them, and
+// wants that each has done something, and that none has seen a secret.
 func (g *siege) begin() (end func()) {
 	g.t.Helper()
 	one := intruder{UID: 65534, Dir: g.File("theirs"), Metrics: g.metrics,

@@ -103,9 +103,9 @@ var stops = []struct {
 }
 
 // TestRunStopped: the files are torn at each point of NGINX's reading, at which
-// it is stopped. Meanwhile what others delete comes back; what NGINX has read
-// has its way and keeps it; and after a load that nothing tears the daemon
-// follows the files again.
+// the test stops NGINX. Meanwhile what another program deletes comes back; what
+// NGINX has read has its way and keeps it; and after a load that nothing tears
+// the daemon follows the files again.
 func TestRunStopped(t *testing.T) {
 	for place, text := range gates {
 		t.Run(place, func(t *testing.T) {

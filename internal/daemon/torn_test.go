@@ -46,8 +46,8 @@ type openSince struct {
 	right  time.Time // its replies left by its link for the last time
 }
 
-// Of a listener that is opened, the way may come and go for a moment: the one
-// that is there may be that of a listener before it, which has ended.
+// The way of a listener that is being opened may come and go for a moment: the
+// present one may be that of an earlier listener, which has ended.
 const (
 	wayWithin = 2 * time.Second
 	comesTill = 500 * time.Millisecond
@@ -75,7 +75,7 @@ func linkOf(a netip.Addr) string {
 	return ""
 }
 
-// look looks once. What closes or opens meanwhile counts for nothing.
+// look looks once. What closes or opens meanwhile does not count.
 func (o *oracle) look() error {
 	before, err := o.sockets()
 	if err != nil {
@@ -153,7 +153,7 @@ func (o *oracle) judge(at netip.AddrPort, inodes []uint32, w routing.Way, now ti
 	default:
 		return
 	}
-	s.since, s.right = now, time.Time{} // said once
+	s.since, s.right = now, time.Time{} // logged once
 }
 
 // tornHost is a server whose NGINX resolves host names that the daemon cannot
@@ -202,8 +202,8 @@ func (h *tornHost) forked(master int) (out []int) {
 	return out
 }
 
-// some is a configuration: one to three listens of addresses, with as many
-// others as give NGINX something to read.
+// some is a configuration: one to three listens of addresses, and further
+// servers that give NGINX something to read.
 func (h *tornHost) some(more ...string) (listens []string) {
 	for range 1 + h.random.IntN(3) {
 		l := fmt.Sprintf("%s:%d", tornAddrs[h.random.IntN(len(tornAddrs))],
@@ -421,7 +421,7 @@ func (h *tornHost) state() string {
 	return text
 }
 
-// watch looks all the time, until it is told to end.
+// watch looks all the time, until the test ends it.
 func (h *tornHost) watch(t *testing.T) (end func()) {
 	ctx, cancel := context.WithCancel(t.Context())
 	var task sync.WaitGroup

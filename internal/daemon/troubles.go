@@ -10,19 +10,20 @@ import (
 	"lasthop/report"
 )
 
-// troubles are what is wrong now. Each is said once in the log when it begins
-// or becomes another one, is kept for the status and the metrics, and is said
-// once more when it ends. It belongs to the loop.
+// troubles are what is wrong now. Each is logged once when it begins or
+// changes, is kept for the status and the metrics, and is logged once more when
+// it ends. It belongs to the loop.
 type troubles struct {
 	log  *slog.Logger
 	list []trouble // the oldest first
 }
 
-// trouble is one thing that is wrong, and what to do about it, "" if nothing is
-// known. There is one for each thing that it is about.
+// trouble is one thing that is wrong, and its remedy, "" if none is known.
+// There is one for each subject.
 type trouble struct{ about, message, remedy string }
 
-// What troubles are about, beside each configuration and what the watcher says.
+// The subjects of troubles, besides each configuration and what the watcher
+// reports.
 const (
 	aboutSync     = "sync"
 	aboutNetlink  = "netlink"
@@ -40,8 +41,8 @@ const (
 	aboutRouters  = "routers"
 )
 
-// note takes in how something went: an error begins its trouble, and nil ends
-// it. It reports whether there is none.
+// note records a result: an error begins its trouble, and nil ends it. It
+// reports whether there is none.
 func (t *troubles) note(about string, err error) bool {
 	if err == nil {
 		t.keep(about, "", "")
@@ -64,7 +65,7 @@ func (t *troubles) note(about string, err error) bool {
 }
 
 // keep replaces the message of a trouble; "" ends it. It reports whether the
-// message is another one than before. The caller says it.
+// message differs from the one before. The caller logs it.
 func (t *troubles) keep(about, message, remedy string) bool {
 	i := slices.IndexFunc(t.list, func(t trouble) bool { return t.about == about })
 	switch {
@@ -82,7 +83,7 @@ func (t *troubles) keep(about, message, remedy string) bool {
 	return true
 }
 
-// of returns what is wrong with a thing as an error, nil if nothing is.
+// of returns the trouble of a subject as an error, nil if there is none.
 func (t *troubles) of(about string) error {
 	for _, x := range t.list {
 		if x.about == about {
@@ -92,7 +93,7 @@ func (t *troubles) of(about string) error {
 	return nil
 }
 
-// any reports whether one of the things is wrong.
+// any reports whether one of the subjects has a trouble.
 func (t *troubles) any(about ...string) bool {
 	return slices.ContainsFunc(t.list,
 		func(t trouble) bool { return slices.Contains(about, t.about) })

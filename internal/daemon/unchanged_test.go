@@ -20,8 +20,8 @@ func (s *server) inLoop(f func()) {
 	<-done
 }
 
-// A sync that changes nothing asks the kernel for these dumps, as many beside
-// 1,000 listeners as beside one (routes and rules for each family), and writes
+// A sync that changes nothing asks the kernel for these dumps, as many with
+// 1,000 listeners as with one (routes and rules for each family), and writes
 // nothing.
 func TestSyncMessages(t *testing.T) {
 	for _, n := range []int{1, 1000} {
@@ -48,8 +48,9 @@ func TestSyncMessages(t *testing.T) {
 	}
 }
 
-// BenchmarkSyncUnchanged are syncs that find all as it was, each with a host
-// read anew. The listeners are on 100 addresses; nothing listens on the others.
+// BenchmarkSyncUnchanged are syncs that find nothing changed, each with a host
+// read again. The listeners are on 100 addresses; nothing listens on the other
+// ones.
 func BenchmarkSyncUnchanged(b *testing.B) {
 	for _, size := range []struct{ listeners, addresses int }{
 		{10, 0}, {1000, 0}, {10000, 0}, {10000, 10000},

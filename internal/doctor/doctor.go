@@ -1,7 +1,7 @@
-// Package doctor looks for what else is wrong with a host, for `lasthop check`:
-// in rules and settings as routing.Examine does, and on the machine itself at
+// Package doctor looks for further faults of a host, for `lasthop check`: in
+// rules and settings as routing.Examine does, and on the machine itself in
 // nftables, other programs' settings, NGINX's processes and the open sockets.
-// It changes nothing, and finds nothing in what it may not look at.
+// It changes nothing, and reports nothing about what it may not read.
 package doctor
 
 import (
@@ -21,10 +21,10 @@ import (
 	"lasthop/routing/host"
 )
 
-// Options say where to look beside the survey.
+// Options say where to look in addition to the survey.
 type Options struct {
 	Kernel *host.Kernel                  // nil for a captured host
-	Line   settings.Line                 // of the command at hand
+	Line   settings.Line                 // of the present command
 	Root   string                        // other programs' settings are below it
 	Status func() (report.Status, error) // asks the daemon of the namespace
 }
@@ -33,12 +33,12 @@ type doctor struct {
 	Options
 	survey   *survey.Survey
 	findings []routing.Finding
-	unseen   []string        // what may not be looked at
+	unseen   []string        // what may not be read
 	awaited  map[string]bool // origins of listens that NGINX has not loaded yet
 }
 
 // Examine returns all findings of check, sorted, and what it was not allowed to
-// look at, each with the reason.
+// read, each with the reason.
 func Examine(s *survey.Survey, checks []report.Checked, o Options) ([]routing.Finding, []string) {
 	d := doctor{Options: o, survey: s, awaited: map[string]bool{}}
 	plan := s.Decision.Plan
@@ -46,7 +46,7 @@ func Examine(s *survey.Survey, checks []report.Checked, o Options) ([]routing.Fi
 	if s.Place.Offline {
 		s.LookBeside()
 		d.translations(s.Beside.DNATs)
-	} else { // what only the machine itself knows
+	} else { // only the machine itself can tell
 		dnats, unseen := survey.DNATs(d.Kernel)
 		d.translations(dnats)
 		for _, u := range unseen {
@@ -70,8 +70,8 @@ func (d *doctor) cannotSee(what string, err error) {
 }
 
 // asymmetries turns bad verdicts into findings, one for each address. An
-// unresolved listener has a finding that says why; to one that NGINX has not
-// loaded yet no request comes.
+// unresolved listener has a finding that explains it; a listener that NGINX has
+// not loaded yet gets no requests.
 func (d *doctor) asymmetries(checks []report.Checked) {
 	seen := map[netip.Addr]bool{}
 	loaded := func(origin string) bool { return !d.awaited[origin] }
@@ -108,8 +108,8 @@ func (d *doctor) asymmetry(c report.Checked) routing.Finding {
 	return f
 }
 
-// wrongClasses names the clients that are answered another way than they are to
-// be, while those behind the gateways are answered right.
+// wrongClasses names the clients that are answered wrongly while those behind
+// the gateways are answered right.
 func (d *doctor) wrongClasses(c report.Checked) routing.Finding {
 	var clients []string
 	direct := ""
@@ -131,7 +131,7 @@ func (d *doctor) wrongClasses(c report.Checked) routing.Finding {
 		Advise("see why: %s%s", d.Line.Explain(q), direct)
 }
 
-// missing says what is lasthop's and is not there, or was changed.
+// missing names what lasthop installed and is gone, or was changed.
 func (d *doctor) missing() {
 	ops := d.survey.Decision.Diff.Additions().Ops()
 	if slices.ContainsFunc(d.findings,
@@ -139,7 +139,7 @@ func (d *doctor) missing() {
 		ops = slices.DeleteFunc(ops, func(o routing.Op) bool { return o.Route != nil })
 	}
 	if len(ops) == 0 || d.survey.Decision.Owned.Empty() || len(d.awaited) > 0 {
-		return // or nothing was ever installed, or NGINX has yet to load it
+		return // or nothing was ever installed, or NGINX has not loaded it yet
 	}
 	var lines []string
 	for _, op := range ops {
@@ -151,9 +151,9 @@ func (d *doctor) missing() {
 		Advise("%s", Remedy(d.Line, d.survey.Decision.Diff, d.findings)))
 }
 
-// Remedy is the command that carries out the plan. Where that takes something
-// away while NGINX has yet to load what is on disk, the reload comes first:
-// until then NGINX listens on what it has loaded.
+// Remedy returns the command that carries out the plan. If that removes
+// something while NGINX has not yet loaded what is on disk, the reload comes
+// first: until then NGINX listens on what it has loaded.
 func Remedy(l settings.Line, d routing.Diff, findings []routing.Finding) string {
 	i := slices.IndexFunc(findings,
 		func(f routing.Finding) bool { return f.Code == "not-loaded" })
@@ -169,8 +169,8 @@ func (d *doctor) translations(dnats []routing.DNAT) {
 	d.find(routing.Translated(s.Inputs, s.Decision.Plan, dnats)...)
 }
 
-// halfOpen names the addresses at which clients wait whose SYN-ACK was sent
-// again: it may have been lost on its way, or nobody is there.
+// halfOpen names the addresses with waiting clients whose SYN-ACK was sent
+// again: it may have been lost on its way, or the client is gone.
 func (d *doctor) halfOpen() {
 	waits := map[netip.AddrPort]map[netip.Addr]int{}
 	for _, h := range d.survey.HalfOpen {
@@ -192,7 +192,7 @@ func (d *doctor) halfOpen() {
 	}
 }
 
-// waiting says how many connections of which clients wait.
+// waiting describes how many connections of which clients wait.
 func (d *doctor) waiting(at netip.AddrPort, clients map[netip.Addr]int) {
 	var names []string
 	n := 0
@@ -210,7 +210,7 @@ func (d *doctor) waiting(at netip.AddrPort, clients map[netip.Addr]int) {
 		Advise("see where it goes: %s", d.Line.Explain(q)))
 }
 
-// purges looks for programs that delete what is lasthop's.
+// purges looks for programs that delete what lasthop owns.
 func (d *doctor) purges() {
 	who := Suspects("/proc", host.NamespacePath(d.Line.NetNS))
 	if f, ok := Networkd(d.Root, who); ok {
@@ -223,7 +223,7 @@ func (d *doctor) purges() {
 	}
 }
 
-// nginx looks at the masters that run: at what they have loaded, and at their
+// nginx examines the masters that run: what they have loaded, and their
 // sockets.
 func (d *doctor) nginx() {
 	if len(d.survey.NGINX.Configs) == 0 {
@@ -255,7 +255,7 @@ func (d *doctor) overTime() {
 	}
 	s, err := d.Status()
 	if err != nil {
-		return // nobody has looked
+		return // no daemon has observed it
 	}
 	for _, f := range s.Plan.Findings {
 		if slices.Contains(codes, f.Code) {
@@ -264,7 +264,7 @@ func (d *doctor) overTime() {
 	}
 }
 
-// Loaded says which configurations NGINX runs with as they are on disk.
+// Loaded returns which configurations NGINX runs with as they are on disk.
 type Loaded struct {
 	Masters  []nginxconf.Master
 	Serving  []survey.Config   // a master runs with it
@@ -292,13 +292,12 @@ func Loads(s *survey.Survey, netns string, status func() (report.Status, error))
 	return l, nil
 }
 
-// timeOfDay is exact enough to show what came first.
+// timeOfDay is precise enough to show what came first.
 const timeOfDay = time.DateTime + ".00"
 
-// notLoaded reports whether the configuration on disk differs from what those
-// of the masters have loaded that run with it. A daemon that follows them
-// knows; without one, what was changed after their workers were started is not
-// loaded.
+// notLoaded reports whether the configuration on disk differs from what its
+// masters have loaded. A daemon that follows them knows; without one, a change
+// after their workers were started is not loaded.
 func notLoaded(c survey.Config, masters []nginxconf.Master,
 	status func() (report.Status, error)) (f routing.Finding, late bool) {
 	if known, ok := daemonSays(c, status); ok {
@@ -319,7 +318,7 @@ func notLoaded(c survey.Config, masters []nginxconf.Master,
 }
 
 // daemonSays asks the daemon whether a configuration is loaded: its finding, or
-// none. ok is false where no daemon follows it.
+// none. ok is false if no daemon follows it.
 func daemonSays(c survey.Config,
 	status func() (report.Status, error)) (f routing.Finding, ok bool) {
 	s, err := status()

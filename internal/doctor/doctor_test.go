@@ -145,8 +145,8 @@ func TestRemedy(t *testing.T) {
 	}
 }
 
-// TestUnexplained: sockets of NGINX that no listen is for are named, others'
-// and those that the user names are not. The test itself is the NGINX.
+// TestUnexplained: it names sockets of NGINX that no listen is for, but not
+// other programs' and those that the user names. The test itself is the NGINX.
 func TestUnexplained(t *testing.T) {
 	listener, err := net.Listen("tcp4", "127.0.0.1:0")
 	if err != nil {

@@ -12,9 +12,9 @@ import (
 )
 
 // losing returns the sockets of NGINX that no listener of a plan names, and
-// whose replies have a way now that the plan takes away: NGINX has loaded
-// something else than what is on disk. Without sock_diag, or where the files of
-// a master may not be looked at, there are none to be seen.
+// whose replies have a way now that the plan removes: NGINX has loaded
+// something else than what is on disk. It returns none without sock_diag, or if
+// it may not read the files of a master.
 func losing(s *survey.Survey, k sockets.Lister, l Loaded) (list []string) {
 	var pids []int
 	for _, m := range l.Masters {
@@ -41,7 +41,8 @@ func losing(s *survey.Survey, k sockets.Lister, l Loaded) (list []string) {
 }
 
 // Takes returns what NGINX has not loaded of what is on disk, and what it
-// listens on whose way the plan takes. A plan that removes no rule takes none.
+// listens on whose way the plan removes. A plan that removes no rule returns
+// none.
 func Takes(s *survey.Survey, o Options) (l Loaded, err error) {
 	if len(s.Decision.Diff.DelRules) == 0 {
 		return l, nil
@@ -52,7 +53,7 @@ func Takes(s *survey.Survey, o Options) (l Loaded, err error) {
 	return l, err
 }
 
-// ToldLosing says that NGINX listens on what the plan takes the way of.
+// ToldLosing reports that NGINX listens on sockets whose way the plan removes.
 func (l Loaded) ToldLosing() string {
 	return "listens on " + routing.Some(l.Losing, 3) + ", which no listen on disk names, " +
 		"and this plan removes its path"
@@ -80,7 +81,7 @@ func has(s routing.State, at netip.Addr) bool {
 	})
 }
 
-// listenText is what --listen takes for the address of a socket.
+// listenText is the value of --listen for the address of a socket.
 func listenText(s host.Socket) string {
 	if s.Local.Addr() == netip.IPv4Unspecified() {
 		return fmt.Sprintf("*:%d", s.Local.Port())

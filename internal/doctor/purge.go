@@ -15,8 +15,7 @@ import (
 	"lasthop/routing"
 )
 
-// Programs that delete what is not theirs, and the settings that make them
-// stop.
+// Programs that delete foreign objects, and the settings that make them stop.
 
 // suspects are such programs, by the name of their process (cut to 15
 // characters by the kernel).
@@ -30,13 +29,13 @@ var suspects = map[string]string{
 	"nm-cloud-setup":  "nm-cloud-setup",
 }
 
-// systemUsers are below this: people, who may call their programs as they like,
-// are not.
+// systemUsers are below this. Users above it may name their programs as they
+// like.
 const systemUsers = 1000
 
 // Suspects names the programs that run in a network namespace and are known to
-// delete what is not their own: "systemd-networkd?", or "" if none does. netns
-// is the path of the namespace, "" for our own.
+// delete foreign objects: "systemd-networkd?", or "" if none does. netns is the
+// path of the namespace, "" for the process's own.
 func Suspects(proc procfs.Dir, netns string) string {
 	here, err := proc.NetNSAt(netns)
 	if err != nil {
@@ -66,8 +65,8 @@ func Suspects(proc procfs.Dir, netns string) string {
 	return strings.Join(found, " ")
 }
 
-// Networkd says how to make systemd-networkd leave what is not its own alone,
-// where it runs and was not told to.
+// Networkd returns how to make systemd-networkd leave foreign objects alone, if
+// it runs and is not configured so.
 func Networkd(root, who string) (routing.Finding, bool) {
 	if !strings.Contains(who, "systemd-networkd") || networkdSpares(root) {
 		return routing.Finding{}, false
@@ -79,8 +78,8 @@ func Networkd(root, who string) (routing.Finding, bool) {
 			"/etc/systemd/networkd.conf.d/lasthop.conf"), true
 }
 
-// networkdSpares says whether networkd was told to leave others' rules and
-// routes alone. The last word counts.
+// networkdSpares reports whether networkd is configured to leave foreign rules
+// and routes alone. The last setting counts.
 func networkdSpares(root string) bool {
 	rules, routes := false, false
 	for _, s := range settingsOf(root,
@@ -103,9 +102,9 @@ func networkdSpares(root string) bool {
 var routeTables = []string{"ipv4 route-table", "ipv6 route-table",
 	"connection ipv4.route-table", "connection ipv6.route-table"}
 
-// networkManager name the profiles, and the defaults for all, that give a
-// connection a table of routes. With one NetworkManager deletes from every
-// table what it did not put there; without it looks after main alone.
+// networkManager are the settings of a profile, or the defaults for all, that
+// give a connection a table of routes. With one of them NetworkManager deletes
+// foreign routes from every table; without them it manages main alone.
 func networkManager(root, who string) (out []routing.Finding, unseen error) {
 	if !strings.Contains(who, "NetworkManager") {
 		return nil, nil

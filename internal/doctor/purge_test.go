@@ -71,8 +71,8 @@ func TestNetworkManagerFindings(t *testing.T) {
 	}
 }
 
-// What runs in another network namespace does not delete what is in ours, nor
-// does what a user calls as he likes.
+// A program in another network namespace does not delete what is in this one,
+// nor does one that a user names like it.
 func TestSuspectLivesHere(t *testing.T) {
 	ns, other := nstest.New(t), nstest.New(t)
 	suspects := func(path, want string) {

@@ -15,8 +15,8 @@ import (
 	"lasthop/routing/host"
 )
 
-// What NGINX is to listen on against the sockets that are open, and whose they
-// are.
+// This file compares what NGINX should listen on with the open sockets and
+// their owners.
 
 // openSockets are those that wait for clients, by transport and port.
 type openSockets map[openPort][]host.Socket
@@ -74,7 +74,7 @@ func (d *doctor) unexplained(list []host.Socket, claimed map[uint32]nginxconf.Li
 			pids = append(pids, m.PID)
 		}
 	}
-	_ = sockets.Holders("", pids, func(inode uint32, pid int) { // strangers tells of an error
+	_ = sockets.Holders("", pids, func(inode uint32, pid int) { // strangers reports an error
 		s, ok := waits[inode]
 		if !ok {
 			return
@@ -88,7 +88,7 @@ func (d *doctor) unexplained(list []host.Socket, claimed map[uint32]nginxconf.Li
 	})
 }
 
-// flagFor is what --listen takes for a socket.
+// flagFor is the value of --listen for a socket.
 func flagFor(s host.Socket) string {
 	if s.Transport == routing.UDP {
 		return listenText(s) + "/udp"
@@ -104,9 +104,9 @@ func (d *doctor) named(s host.Socket) bool {
 	})
 }
 
-// restart says what to do where a reload cannot load a configuration: see
-// nginxconf.Config.Restart. The daemon, which knows what is loaded, has said
-// so.
+// restart gives the remedy if a reload cannot load a configuration: see
+// nginxconf.Config.Restart. The daemon, which knows what is loaded, has
+// reported it.
 func (d *doctor) restart(c survey.Config, open openSockets) {
 	var loaded nginxconf.Config
 	for at, sockets := range open {
@@ -124,7 +124,7 @@ func (d *doctor) restart(c survey.Config, open openSockets) {
 	}
 }
 
-// closed says that a listen lacks sockets.
+// closed reports that a listen lacks sockets.
 func (d *doctor) closed(l nginxconf.Listen, ports []string) {
 	if len(ports) == 0 {
 		return
@@ -149,7 +149,7 @@ func (o openSockets) lacks(l nginxconf.Listen) (ports []string) {
 }
 
 // at returns the sockets that requests to a port of a listener come to: those
-// of just its address, else those of a wildcard. Where NGINX listens on a
+// of exactly its address, else those of a wildcard. If NGINX listens on a
 // wildcard it opens no other socket for the port.
 func (o openSockets) at(l nginxconf.Listen, port uint16) []host.Socket {
 	var exact, wild []host.Socket
@@ -168,10 +168,10 @@ func (o openSockets) at(l nginxconf.Listen, port uint16) []host.Socket {
 }
 
 // claiming returns the sockets that may get requests to a port of a listener:
-// those at it, and of a wildcard's all of the port where none is at the
-// wildcard itself. NGINX could not open its own beside them. Where it could
-// (UDP, with SO_REUSEADDR on both) the others are for their own addresses:
-// resolvers listen on 127.0.0.53 and on bridges beside a DNS server.
+// those at its address, and for a wildcard all of the port if none is at the
+// wildcard itself. NGINX could not open its own next to them. If it could (UDP,
+// with SO_REUSEADDR on both) the foreign sockets are for their own addresses:
+// resolvers listen on 127.0.0.53 and on bridges next to a DNS server.
 func (o openSockets) claiming(l nginxconf.Listen, port uint16) []host.Socket {
 	all := o[openPort{l.Transport, port}]
 	here := func(s host.Socket) bool { return s.Local.Addr() == l.Addr }
@@ -205,9 +205,9 @@ func (o openSockets) of(configs []survey.Config) map[uint32]nginxconf.Listen {
 	return out
 }
 
-// strangers finds sockets of other programs where requests to listeners of
-// NGINX come to. Most are in the masters' hands, so that the many processes of
-// a host are looked at for the rest alone.
+// strangers finds sockets of other programs that get requests to listeners of
+// NGINX. The masters have most sockets, so it searches the many processes of a
+// host only for the remaining ones.
 func (d *doctor) strangers(waits map[uint32]nginxconf.Listen, masters []nginxconf.Master) {
 	var pids []int
 	for _, m := range masters {
@@ -236,8 +236,8 @@ func (d *doctor) strangers(waits map[uint32]nginxconf.Listen, masters []nginxcon
 	}
 }
 
-// stranger says what it means that a process has a socket that a listener of
-// NGINX is to have.
+// stranger explains what it means that another process has a socket that a
+// listener of NGINX needs.
 func (d *doctor) stranger(l nginxconf.Listen, pid int) {
 	var proc procfs.Dir
 	name, _ := proc.Comm(pid)
@@ -252,7 +252,7 @@ func (d *doctor) stranger(l nginxconf.Listen, pid int) {
 			Advise("publish the port on another address or port: docker run -p " +
 				"127.0.0.1:PORT:PORT")
 	}
-	// another NGINX of root's; the title of a user's process says nothing
+	// another NGINX of root's; the title of a user's process proves nothing
 	if owner, err := proc.Owner(pid); err != nil || owner != 0 ||
 		!strings.HasPrefix(title, "nginx: ") {
 		d.find(f.At(l.Origin))

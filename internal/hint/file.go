@@ -5,7 +5,7 @@ import "strconv"
 // FileError is a reason why an input cannot be read.
 type FileError struct {
 	File string
-	Line int // 0 where the file as such is meant
+	Line int // 0 for the file as a whole
 	What string
 	Fix  string // what the user can do; may be ""
 	Err  error  // may be nil
@@ -21,10 +21,10 @@ func (e *FileError) Error() string {
 
 func (e *FileError) Unwrap() error { return e.Err }
 
-// Hint says what the user can do about it.
+// Hint returns what the user can do about it.
 func (e *FileError) Hint() string { return e.Fix }
 
-// Origin is file:line, or the file alone for line 0.
+// Origin is file:line, or only the file for line 0.
 func Origin(file string, line int) string {
 	if line == 0 {
 		return file

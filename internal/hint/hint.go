@@ -1,6 +1,6 @@
-// Package hint is the one error with a remedy: what went wrong, and what the
-// user can do about it. Packages that import nothing of ours give their errors
-// a method Hint of their own; Of finds either kind.
+// Package hint is an error with a remedy: what went wrong, and what the user
+// can do about it. Packages that import nothing of lasthop give their errors a
+// method Hint of their own; Of finds either kind.
 package hint
 
 import "errors"

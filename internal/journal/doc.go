@@ -1,18 +1,17 @@
-// Package journal is where log lines go: with fields to systemd's journal, or
-// as text to a stream.
+// Package journal writes log lines: with fields to systemd's journal, or as
+// text to a stream.
 //
 // A service whose standard error is a stream of the journal (Stream) sends its
 // lines to the journal's own socket: each has a PRIORITY, its attributes as
 // fields LASTHOP_OP, LASTHOP_CAUSE, and so on, and a MESSAGE_ID, by which
-// `journalctl -x` finds what deploy/lasthop.catalog says of it. Without the
-// socket, lines of text begin with their priority, `<4>`, as sd-daemon(3) has
-// it.
+// `journalctl -x` finds its entry in deploy/lasthop.catalog. Without the
+// socket, lines of text begin with their priority, `<4>`, as in sd-daemon(3).
 //
-// Nothing here waits. go-systemd's journal.Send is not used for that: it has no
-// deadline, and while the journal does not read, it takes a whole processor,
-// since the poller of an unconnected socket always finds it ready. A Queue has
-// a connected socket and a task of its own; a log that is stuck costs its
-// lines.
+// Nothing here waits. The package does not use go-systemd's journal.Send: it
+// has no deadline, and while the journal does not read, it takes a whole
+// processor, since the poller of an unconnected socket always finds it ready. A
+// Queue has a connected socket and a task of its own; if the log is stuck, its
+// lines are lost.
 package journal
 
 import (
@@ -40,7 +39,7 @@ type Place struct {
 	Socket string // of the journal; "" for text
 }
 
-// Here is the place of this process.
+// Here returns the place of this process.
 func Here() Place {
 	if !Stream() {
 		return Place{}
@@ -49,8 +48,8 @@ func Here() Place {
 }
 
 const (
-	// lines that wait for a journal that is busy: the changes of a start
-	// with 10,000 listeners, where no two share a rule
+	// lines that wait for a busy journal: the changes of a start with
+	// 10,000 listeners that share no rule
 	queued   = 32 << 10
 	patience = 5 * time.Second // with it
 )
@@ -61,8 +60,8 @@ type Log struct {
 	queue *Queue // nil for text
 }
 
-// Open opens a log at a place. Text goes to the handler's stream, also where
-// nothing listens on the socket.
+// Open opens a log at a place. Text goes to the handler's stream, also if no
+// daemon listens on the socket.
 func Open(p Place, text Text) *Log {
 	dial := func() (net.Conn, error) { return net.DialTimeout("unixgram", p.Socket, patience) }
 	if p.Socket != "" {
@@ -78,7 +77,7 @@ func Open(p Place, text Text) *Log {
 // Journal reports whether lines go to the journal with their fields.
 func (l *Log) Journal() bool { return l.queue != nil }
 
-// Lost returns how many lines the journal has not taken since it took one last.
+// Lost returns how many lines were lost since the journal last took one.
 func (l *Log) Lost() int {
 	if l.queue == nil {
 		return 0
@@ -86,8 +85,8 @@ func (l *Log) Lost() int {
 	return l.queue.Lost()
 }
 
-// Close gives the journal a moment to take what waits. Lines that come later
-// are lost.
+// Close gives the journal a moment to take the waiting lines. Later lines are
+// lost.
 func (l *Log) Close() {
 	if l.queue != nil {
 		l.queue.Close()

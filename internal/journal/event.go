@@ -1,8 +1,8 @@
 package journal
 
-// Event is what a line tells of, as a MESSAGE_ID: the journal finds all lines
-// of one event by it, and what deploy/lasthop.catalog says of them. A logger
-// gets it as the attribute EventKey.
+// Event is the event of a line, as a MESSAGE_ID: the journal finds all lines of
+// one event by it, and their entry in deploy/lasthop.catalog. A logger gets it
+// as the attribute EventKey.
 type Event string
 
 // EventKey is the key of an attribute that is the event of its line. Text does
@@ -19,7 +19,7 @@ const (
 	Fight      Event = "07176d2ef71346928a04977194e573f8" // it waits before it does so again
 	Wrong      Event = "591ff08a44384f6fa679638d0ffb37ec" // it cannot do its work
 	Refused    Event = "82e6b45c1887478984c21cbc31262016" // it does not take new settings
-	GoodAgain  Event = "e31f6abce7f7411798cea6b5e97d3efe" // what was wrong is not any more
+	GoodAgain  Event = "e31f6abce7f7411798cea6b5e97d3efe" // a fault is over
 	Found      Event = "4945a1f2473c47f2bd4e823b38722d32" // a finding of the plan
 	RouterDead Event = "7c362d17074541c8a8befaa13c1c4879" // a router of the mode last-hop
 	RouterBack Event = "762aca09ac3b4bb085512ccc1a2824be" // it answers again

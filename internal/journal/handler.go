@@ -18,7 +18,7 @@ import (
 // datagram.
 const mostOfField = 8 << 10
 
-// DigestKey is the key of an attribute that is a field of the journal alone.
+// DigestKey is the key of an attribute that only the journal gets, as a field.
 const DigestKey = "digest"
 
 // priority is the one of syslog(3) for a level.
@@ -34,7 +34,7 @@ func priority(l slog.Level) sd.Priority {
 	return sd.PriDebug
 }
 
-// Prefix is a priority as sd-daemon(3) has it in front of a line of text.
+// Prefix is a priority in front of a line of text, as in sd-daemon(3).
 func Prefix(l slog.Level) string { return fmt.Sprintf("<%d>", priority(l)) }
 
 // Text is a stream of lines of text.
@@ -139,7 +139,7 @@ func field(b *bytes.Buffer, name, value string) {
 	fmt.Fprintln(b, value)
 }
 
-// lostLines is the entry that says so.
+// lostLines is the entry that reports them.
 func lostLines(n int) []byte {
 	r := slog.NewRecord(time.Time{}, slog.LevelWarn,
 		"log lines lost: the journal did not take them in time", 0)

@@ -99,7 +99,7 @@ func TestText(t *testing.T) {
 }
 
 // TestStuckJournal: lines that the journal does not take are lost and counted,
-// and one says so once it reads again.
+// and one line reports the loss once it reads again.
 func TestStuckJournal(t *testing.T) {
 	path := filepath.Join(t.TempDir(), "journal")
 	c := listen(t, path)

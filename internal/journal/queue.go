@@ -12,24 +12,24 @@ import (
 const (
 	flushTime   = 100 * time.Millisecond // at the end, for a log daemon that takes nothing
 	flushRounds = 10                     // of flushTime, for one that takes datagrams
-	tellEvery   = time.Second            // a loss, until it is taken
+	tellEvery   = time.Second            // a loss, until it is reported
 )
 
-// Queue hands datagrams to the socket of a log daemon, from a task of its own:
-// Put never waits for the log daemon. What it does not take in time is lost,
-// and it is told so as soon as it takes something again. A log daemon that is
-// started again gets what comes then.
+// Queue sends datagrams to the socket of a log daemon, from a task of its own:
+// Put never waits for the log daemon. A datagram that the log daemon does not
+// take in time is lost, and the queue reports the loss as soon as the log
+// daemon takes datagrams again. A restarted log daemon gets what comes then.
 type Queue struct {
 	// Set at the start.
-	dial     func() (net.Conn, error) // neither of both: there is no log daemon
+	dial     func() (net.Conn, error) // neither: there is no log daemon
 	patience time.Duration            // with one datagram
-	tell     func(lost int) []byte    // the datagram that tells a loss
+	tell     func(lost int) []byte    // the datagram that reports a loss
 	putC     chan [][]byte
 	stop     func()
 	stopC    chan struct{}
 	ended    chan struct{}
 
-	waiting, lost atomic.Int64 // datagrams; lost is 0 again once it is told
+	waiting, lost atomic.Int64 // datagrams; lost is 0 again once it is reported
 
 	conn net.Conn // of the task; nil if there is none
 }
@@ -56,8 +56,8 @@ func (q *Queue) Put(datagrams ...[]byte) {
 	}
 }
 
-// Offer queues a datagram that is less important than others: an eighth of the
-// queue stays free for those.
+// Offer queues a datagram of low importance: an eighth of the queue stays free
+// for other ones.
 func (q *Queue) Offer(datagram []byte) {
 	if len(q.putC) >= cap(q.putC)*7/8 {
 		q.lost.Add(1)
@@ -116,7 +116,7 @@ func (q *Queue) run() {
 	}
 }
 
-// tellLoss tells the log daemon what was lost.
+// tellLoss reports to the log daemon what was lost.
 func (q *Queue) tellLoss() {
 	lost := q.lost.Load()
 	if lost > 0 && q.send(q.tell(int(lost))) == nil {
@@ -124,8 +124,8 @@ func (q *Queue) tellLoss() {
 	}
 }
 
-// hand hands datagrams that belong together to the log daemon. If there is none
-// for the first, there is none for the others.
+// hand sends datagrams that belong together to the log daemon. If the first
+// fails because there is none, it does not try the next ones.
 func (q *Queue) hand(list [][]byte) {
 	for i, datagram := range list {
 		err := q.send(datagram)
@@ -142,9 +142,9 @@ func (q *Queue) hand(list [][]byte) {
 	}
 }
 
-// send sends a datagram. The connection of the one before may be one to a log
-// daemon that has ended since: then there is a second try. A machine without a
-// log daemon is no reason to complain.
+// send sends a datagram. The previous connection may be one to a log daemon
+// that has ended since: then it tries a second time. A machine without a log
+// daemon is no reason to complain.
 func (q *Queue) send(datagram []byte) (err error) {
 	for range 2 {
 		if q.conn == nil {

@@ -32,7 +32,7 @@ func next(c net.Conn, within time.Duration) string {
 	return string(b[:n])
 }
 
-// TestQueueNone: without a log daemon the first datagram of a call says so for
+// TestQueueNone: without a log daemon the first datagram of a call fails for
 // all of them, and none counts as lost or as waiting. A log daemon that comes
 // gets the next.
 func TestQueueNone(t *testing.T) {
@@ -61,8 +61,8 @@ func TestQueueNone(t *testing.T) {
 	q.Put([]byte("late")) // is no panic
 }
 
-// TestQueueStuck: a log daemon that does not read keeps neither Put nor Close
-// waiting, and takes no processor. What is lost is told once it reads again.
+// TestQueueStuck: a log daemon that does not read blocks neither Put nor Close,
+// and takes no processor. The loss is reported once it reads again.
 func TestQueueStuck(t *testing.T) {
 	path := filepath.Join(t.TempDir(), "log")
 	c := listen(t, path)

@@ -23,7 +23,7 @@ const (
 )
 
 // serve answers on all listeners of the host, and in the world, until stop is
-// called: what comes is sent back.
+// called: it sends back what comes.
 func (b *built) serve() (stop func(), err error) {
 	var open []io.Closer
 	stop = func() {
@@ -79,7 +79,7 @@ type talks struct {
 	open map[net.Conn]bool
 }
 
-// reset ends them at once: nothing of them is repeated.
+// reset ends them immediately: nothing of them is repeated.
 func (t *talks) reset() {
 	t.mu.Lock()
 	defer t.mu.Unlock()
@@ -181,7 +181,7 @@ type probe struct {
 	sent    bool
 }
 
-// ask makes the requests of the list, all at once, and asks again, with more
+// ask makes the requests of the list, all together, and asks again, with more
 // time, what got no answer.
 func (b *built) ask(list []Request) (answers, error) {
 	got := make(answers, len(list))
@@ -273,7 +273,7 @@ func (p *probe) open(q Request) (err error) {
 	return nil
 }
 
-// close ends a probe at once: nothing of it is repeated later.
+// close ends a probe immediately: nothing of it is repeated later.
 func (p *probe) close() {
 	if p.how == tcp {
 		unix.SetsockoptLinger(p.fd, unix.SOL_SOCKET, unix.SO_LINGER,
@@ -298,7 +298,8 @@ func (r Request) connect(fd, port int) error {
 	return err
 }
 
-// unreachable reports whether an error is the network's word, not ours.
+// unreachable reports whether an error comes from the network, and not from the
+// test.
 func unreachable(err error) bool {
 	switch err {
 	case unix.EHOSTUNREACH, unix.ENETUNREACH, unix.EACCES, unix.ECONNREFUSED, unix.EINVAL:
@@ -314,7 +315,8 @@ func socket(a netip.Addr, port int) unix.Sockaddr {
 	return &unix.SockaddrInet6{Addr: a.As16(), Port: port}
 }
 
-// send sends the question. The answer, or its absence, says whether it arrived.
+// send sends the question. The answer, or its absence, reports whether it
+// arrived.
 func (p *probe) send() {
 	p.sent = true
 	m := []byte(question)

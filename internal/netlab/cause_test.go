@@ -7,8 +7,8 @@ import (
 	"strings"
 )
 
-// cause tells which ingredient of a network makes a request hard: of several
-// the one that says most. A person finds by it the rule that would mend a
+// cause names the ingredient of a network that makes a request hard: of several
+// the most telling one. A developer finds by it the rule that would fix a
 // fault.
 func (n *Network) cause(q Request) string {
 	l := q.Listener
@@ -81,8 +81,8 @@ func (n *Network) ruled(a netip.Addr) bool {
 		})
 }
 
-// guided reports whether the router of a VIP may be taken for that of a
-// listener beside it.
+// guided reports whether the router of a VIP may be mistaken for that of a
+// listener next to it.
 func (n *Network) guided(l *Listener) bool {
 	return slices.ContainsFunc(n.Listeners, func(v *Listener) bool {
 		return v.Subnet != nil && v.Link == l.Link && v.Router != v.Subnet.Router &&

@@ -17,9 +17,9 @@ import (
 	"lasthop/internal/nstest"
 )
 
-// This file is about what happens to lasthop itself while the host changes:
-// it is killed, starved, has no room for its files, is asked too much, is lied
-// to. The network is the oracle, as ever.
+// This file is about what happens to lasthop itself while the host changes: it
+// is killed, starved, has no room for its files, is asked too much, is lied to.
+// The network is the oracle, as before.
 
 // TestChaos has a daemon that is not spared guard random networks.
 func TestChaos(t *testing.T) { testEvents(t, 1, sabotage{chaos: true}) }
@@ -27,8 +27,8 @@ func TestChaos(t *testing.T) { testEvents(t, 1, sabotage{chaos: true}) }
 // abuse is something that is done to lasthop around an event.
 type abuse struct {
 	name string
-	// all says that any request may be lost meanwhile: rules are deleted,
-	// or nobody is there to follow the event.
+	// all means that any request may be lost meanwhile: rules are deleted,
+	// or no daemon follows the event.
 	all bool
 	do  func(g *guard, steps func() error, wait time.Duration) error
 }
@@ -96,8 +96,8 @@ func starved(g *guard, steps func() error, wait time.Duration) error {
 }
 
 // byCommand runs a command of lasthop's at the same time. It refuses to work
-// beside a daemon, but where it cannot know of it. What is cleared then begins
-// anew: not where forwarding has begun, which lasthop takes otherwise at its
+// against a daemon, unless it cannot know of it. What is cleared then begins
+// again: not if forwarding has begun, which lasthop handles differently at its
 // start than later.
 func byCommand(name string, forget bool) func(*guard, func() error, time.Duration) error {
 	return func(g *guard, steps func() error, wait time.Duration) error {
@@ -181,7 +181,7 @@ func (g *guard) routes(steps func() error, _ time.Duration) error {
 		g.built.run(host, "route flush table 9200\n", "ip", "-batch", "-"))
 }
 
-// held has connections to the socket that nobody reads from.
+// held has connections to the socket that nothing reads from.
 func (g *guard) held(steps func() error, wait time.Duration) error {
 	var list []net.Conn
 	defer func() {
@@ -196,7 +196,7 @@ func (g *guard) held(steps func() error, wait time.Duration) error {
 		}
 		c, err := net.DialTimeout("unix", sockets[0], 100*time.Millisecond)
 		if err != nil {
-			break // no more, or not there now
+			break // no longer, or not there now
 		}
 		fmt.Fprint(c, "GET /status HTTP/1.1\r\nHost: lasthop\r\n\r\n")
 		list = append(list, c)

@@ -6,14 +6,14 @@ import (
 	"slices"
 )
 
-// drawClients draws who asks, and by which way each request comes in.
+// drawClients draws the clients, and by which way each request comes in.
 //
-// The ground truth (DESIGN 3): an address in a connected subnet is reached
-// through that subnet, unless the client uses the host as its next hop. Who
-// does: containers, tunnel peers, and hosts of a LAN for which the host knows
-// no default gateway, if it forwards. Other hosts of a LAN use its router. So
-// do all where the administrator has written a listener's path by hand: that
-// says that he wants everybody there (DESIGN 4).
+// The ground truth: an address in a connected subnet is reached through that
+// subnet, unless the client uses the host as its next hop. Containers, tunnel
+// peers, and hosts of a LAN for which the host knows no default gateway do so,
+// if the host forwards. Other hosts of a LAN use its router. So do all clients
+// if the administrator has written a listener's path by hand: the rule says
+// that all of them should take it.
 func (d *drawer) drawClients() {
 	for _, r := range d.Routers {
 		if !r.Dead {
@@ -117,8 +117,8 @@ func (d *drawer) behind(r *Router) {
 }
 
 // staticEntry is the router by which clients of a static route come to a
-// listener: their own where the listener is in its subnet, or where this host
-// is the router of the LAN there; else the listener's.
+// listener: their own if the listener is in its subnet, or if this host is the
+// router of the LAN there; else the listener's.
 func (d *drawer) staticEntry(r *Router, l *Listener) *Router {
 	switch {
 	case l.Place == placeTwoWays:
@@ -168,7 +168,7 @@ func (d *drawer) asks(c *Client, l *Listener, class string, w Way) {
 }
 
 // neighbour makes a host of a LAN. It asks the listeners of its subnet on-link,
-// the others through its router, or through this host.
+// all other listeners through its router, or through this host.
 func (d *drawer) neighbour(name string, s *Subnet) {
 	m := d.station(name)
 	segment := d.Segments[s.Segment]
@@ -199,7 +199,7 @@ func (d *drawer) fromLAN(m *Station, c *Client, s *Subnet, l *Listener) {
 	case l.Subnet == nil || l.Place == placeTwoWays || l.Addr.Is4() != c.Addr.Is4():
 	case l.Subnet == s && l.resolved():
 		d.asks(c, l, onLink, Way{Link: mine})
-	case l.Subnet == s && s.Prefix.Contains(l.Addr): // nobody answers for it on-link
+	case l.Subnet == s && s.Prefix.Contains(l.Addr): // no machine answers for it on-link
 	case l.Subnet.Segment == s.Segment && l.Subnet != s && s.Style == styleNone:
 		// in a subnet without a gateway: on-link, or by a router
 	case !s.Known && d.Host.Forward && !d.outward(s.Segment) && l.Rung != byHand:

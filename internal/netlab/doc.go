@@ -8,26 +8,26 @@
 //
 // The expected way of a reply comes from the description of the network alone:
 // the link and the router that the request came in by. No package of lasthop
-// takes part in it, and a test holds that. So whatever lasthop believes about a
-// host, a client that gets no answer says otherwise.
+// takes part in it; a test checks this. So a client that gets no answer
+// contradicts whatever lasthop believes about a host.
 //
 // While it asks the second time `lasthop observe` looks at the host's packets.
-// What it says of a way must not contradict what the network has shown: that a
-// request was answered or not, the link and the MAC that it came by, and that
-// what is answered over TCP through a strict router has left by it. Requests
-// over TCP without an answer are made several times then, until segments are
+// Its statement about a way must not contradict what the network has shown:
+// whether a request was answered, the link and the MAC that it came by, and
+// that an answer over TCP through a strict router has left by it. Requests over
+// TCP without an answer are made several times then, until segments are
 // repeated: before that the observer calls nothing dark. What it calls unknown
 // contradicts nothing.
 //
-// The same networks are then guarded by `lasthop run`. Events happen on the
-// host and around it, drawn from the seed as well: a VIP moves, a router fails,
-// a lease names another gateway, routers announce themselves, rules and VPNs
-// come and go, managers write a link again or delete what they do not know, the
-// first container starts. No reply may be lost after an event, nor during one
-// that is not about the request: connections stay open, and datagrams go on.
-// The daemon takes its listeners from nginx.conf; the oracle answers in the
-// place of NGINX. Where chaos is wanted, the daemon itself is not spared: it is
-// killed, starved, has no room for its files, and users lie to it.
+// `lasthop run` then guards the same networks. Events happen on the host and
+// around it, drawn from the seed as well: a VIP moves, a router fails, a lease
+// names another gateway, routers announce themselves, rules and VPNs come and
+// go, managers write a link again or delete foreign objects, the first
+// container starts. No reply may be lost after an event, nor during one that is
+// not about the request: connections stay open, and datagrams go on. The daemon
+// takes its listeners from nginx.conf; the oracle answers in the place of
+// NGINX. In the chaos runs the daemon itself is killed, starved, has no room
+// for its files, and users lie to it.
 //
 // All of the package is in its tests:
 //

@@ -10,9 +10,8 @@ import (
 	"slices"
 )
 
-// drawer draws a network. Each decision has a source of chance of its own,
-// named after it, so that an ingredient that is dropped leaves the others
-// alone.
+// drawer draws a network. Each decision has a random source of its own, named
+// after it, so that dropping an ingredient does not affect the other ones.
 type drawer struct {
 	*Network
 	dropped map[string]bool
@@ -136,8 +135,8 @@ func (d *drawer) management(segment int) bool {
 
 // drawRouters gives each subnet its router: one firewall with a leg in each
 // segment, or one router for each. The second subnet of a link has its own if
-// the host knows a gateway for it, and another for the first: what it knows of
-// a link serves all of its subnets.
+// the host knows a gateway for it, and another for the first: what the host
+// knows of a link serves all of its subnets.
 func (d *drawer) drawRouters() {
 	one := d.has("one firewall", "", 45)
 	for i, s := range d.Segments {
@@ -206,9 +205,8 @@ func (d *drawer) place(key string, s *Subnet) string {
 	return place
 }
 
-// decided reports whether the host knows by which router an address of a link
-// comes that is in none of its subnets: by the only one, or by the best of
-// main.
+// decided reports whether the host knows the router of an address of a link
+// that is in none of its subnets: the only one, or the best of main.
 func (d *drawer) decided(s *Subnet) bool {
 	first := d.Segments[s.Segment].Subnets[0]
 	return !s.is4() || s == first && first.Style == styleMain ||

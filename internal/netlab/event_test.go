@@ -15,7 +15,7 @@ type Event struct {
 	// touches reports whether a request may be lost while it happens,
 	// whatever lasthop does: its address is away, or its router.
 	touches func(Request) bool
-	// done takes in what has changed for requests, once it has happened.
+	// done records what has changed for requests, once it has happened.
 	done func()
 	// around happens to lasthop itself, and has the steps happen; nil for
 	// an event of the host alone.
@@ -54,21 +54,21 @@ func (e Event) String() string {
 	return b.String()
 }
 
-// and is two events at once.
+// and is two events together.
 func (e Event) and(f Event) Event {
 	return Event{Name: e.Name + ", with it " + f.Name, Steps: slices.Concat(e.Steps, f.Steps),
 		touches: func(q Request) bool { return e.touches(q) || f.touches(q) },
 		done:    func() { e.done(); f.done() }}
 }
 
-// course is what happens to a network, one event after the other. What the
-// network is in between is in the network itself, and here.
+// course is what happens to a network, one event after the other. The state in
+// between is in the network itself, and here.
 type course struct {
 	*drawer
 	number int
 	absent map[*Listener]bool
 	gone   map[netip.Addr]bool // clients that do not ask any more
-	gws    map[*Subnet]int     // the number of the router's address, where it is another
+	gws    map[*Subnet]int     // the number of the router's address, if it is another one
 	macs   int                 // routers that were replaced
 	away   map[*Subnet]bool    // their second router has withdrawn
 	undo   map[string][]Step   // what ends what has come: a rule, a VPN
@@ -90,8 +90,8 @@ func newCourse(n *Network) *course {
 	return c
 }
 
-// next draws the next event, sometimes two at once. The network and the events
-// so far decide, not what was answered: a seed is a course.
+// next draws the next event, sometimes two together. The network and the events
+// so far decide, not the answers: a seed is a course.
 func (c *course) next() Event {
 	c.number++
 	r := c.rand(fmt.Sprint("event ", c.number))
@@ -152,9 +152,9 @@ func nobody(Request) bool  { return false }
 func anybody(Request) bool { return true }
 
 // about reports whether a request or its reply uses a link of the host; or
-// comes from a LAN, of which nobody here says by which routers; or main knows
-// the client behind the link: when it comes up, main answers such clients there
-// until lasthop has put it into its group.
+// comes from a LAN whose routers are unknown here; or main knows the client
+// behind the link: when it comes up, main answers such clients there until
+// lasthop has put it into its group.
 func (c *course) about(link string) func(Request) bool {
 	return func(q Request) bool {
 		return q.Listener == nil || q.Listener.Link == link || q.Way.Link == link ||

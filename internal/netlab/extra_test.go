@@ -43,8 +43,8 @@ func (d *drawer) links() (list []string) {
 }
 
 // drawStatics puts a further router into some subnets, with a network behind it
-// that the host knows: by a route where the manager of the link writes routes,
-// or by a rule to a table of its own.
+// that the host knows: by a route if the manager of the link writes routes, or
+// by a rule to a table of its own.
 func (d *drawer) drawStatics() {
 	for i, s := range d.subnets() {
 		percent := 14
@@ -192,8 +192,8 @@ func (d *drawer) drawVPN() {
 	}
 }
 
-// vpnOf writes the tunnel as a program does. Nothing lies behind it here: what
-// it takes is lost.
+// vpnOf writes the tunnel as a program does. No host is behind it here: what it
+// takes is lost.
 func (d *drawer) vpnOf(program string) {
 	d.ip("tuntap add tun0 mode tun")
 	d.ip("link set tun0 up")

@@ -67,7 +67,7 @@ $lasthop "$@" | sed '` + edit + `'`
 // wrapperText is a script that leaves an interrupt to the program.
 const wrapperText = "#!/bin/sh\ntrap '' INT\nlasthop=%s\n%s\n"
 
-// darken sends all replies of one address to nobody.
+// darken makes all replies of one address go nowhere.
 func darken(t *trial) {
 	plant(t, "route add default via 10.7.0.99 dev eth0 onlink table 9999",
 		"rule add pref 2 from 10.7.0.10 lookup 9999")

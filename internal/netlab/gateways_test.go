@@ -153,7 +153,7 @@ func (c *course) newGateway(r *rand.Rand) (e Event, ok bool) {
 		Sysctls: []string{"net.ipv4.conf.all.promote_secondaries=1"},
 		Lines:   []string{fmt.Sprintf("addr add %s/24 dev %s", now, leg)}})
 	e.Steps = append(e.Steps, c.toNeighbours(s, old, now)...)
-	// nobody has heard of a router that took the address meanwhile
+	// no host has learned of a router that took the address meanwhile
 	e.Steps = append(e.Steps, hostStep("-4", fmt.Sprintf("neigh flush to %s dev %s", now,
 		link)), c.rewrite(r, link, old, now))
 	e.Steps = append(e.Steps, Step{Station: o.Name,

@@ -339,8 +339,8 @@ func (g *guard) judgeWindows(old plan, list []window) {
 }
 
 // judgeAfter asks again, and finds requests that are lost: their rows are ready
-// before the event and after it. What is lost is asked a second time, and then
-// the network is asked whether it answers a reply by the expected way.
+// before the event and after it. It asks a lost request a second time, and then
+// asks the network whether it answers a reply by the expected way.
 func (g *guard) judgeAfter(old plan) error {
 	before := slices.Clone(g.alive)
 	got, err := g.answered()
@@ -413,8 +413,8 @@ func (g *guard) taken(q Request) bool {
 		q.Listener.Rung == byHand && (q.Class == otherLAN || q.Class == static)
 }
 
-// blame proves the suspects. Where the network itself does not answer, the
-// oracle is wrong, and the course ends as well: the proof has changed the host.
+// blame proves the suspects. If the network itself does not answer, the oracle
+// is wrong, and the course ends as well: the proof has changed the host.
 func (g *guard) blame() error {
 	if len(g.suspects) == 0 {
 		return nil

@@ -18,7 +18,7 @@ const (
 	styleHand     Style = "hand"     // the usual recipe
 	stylePartly   Style = "partly"   // the recipe, for one address of several
 	styleIIF      Style = "iif"      // rules that match the incoming interface
-	styleLease    Style = "lease"    // a DHCP lease whose routers nobody uses
+	styleLease    Style = "lease"    // a DHCP lease whose routers no route uses
 	styleNone     Style = "none"     // no default at all
 	styleRA       Style = "ra"       // router advertisements
 	styleSource   Style = "source"   // source-specific IPv6 defaults
@@ -43,8 +43,8 @@ var (
 		{6, styleIIF}, {6, styleNone}}
 )
 
-// drawStyles draws who wrote each subnet. The first link has main's default in
-// most networks, in any case of one family.
+// drawStyles draws which manager wrote each subnet. The first link has main's
+// default in most networks, in any case of one family.
 func (d *drawer) drawStyles() {
 	for i, s := range d.subnets() {
 		list := styles4
@@ -368,7 +368,8 @@ func (u *up) rung(l *Listener) int {
 }
 
 // inherit gives a subnet for which the host has no gateway the evidence that
-// the other subnet of its link has: what is known of a link serves all of it.
+// the other subnet of its link has: what the host knows of a link serves all of
+// it.
 func (d *drawer) inherit(s *Subnet) {
 	from, to := d.Segments[s.Segment].Subnets[0], s
 	if from.Style == styleNone {

@@ -93,8 +93,8 @@ func (p plan) asks(l *Listener) bool {
 		})
 }
 
-// wildcardOnly reports whether nothing but a wildcard meets a listener, and the
-// plan says so: then check may be content.
+// wildcardOnly reports whether only a wildcard meets a listener, and the plan
+// says so: then check may be content.
 func (p plan) wildcardOnly(l *Listener) bool {
 	r := p.row(l.Addr)
 	return r.Status == "off" && r.Reason == "wildcard-only"
@@ -189,8 +189,8 @@ func (p plan) elsewhere(q Request) bool {
 }
 
 // tellsRouter reports whether the plan says of an off-link client's router that
-// nobody behind it gets an answer: that the router belongs to an uplink which
-// does not answer the listener, or that its own packets are dropped.
+// no client behind it gets an answer: the router belongs to an uplink which
+// does not answer the listener, or its own packets are dropped.
 func (p plan) tellsRouter(q Request) bool {
 	at := p.row(q.Listener.Addr).Interface
 	return q.Class == offLink && slices.ContainsFunc(p.Findings, func(f finding) bool {
@@ -363,8 +363,8 @@ func (t *trial) fault(kind string, i int, format string, args ...any) {
 		fmt.Sprintf(format, args...)}})
 }
 
-// TestTellsRouter: what the plan says of a router counts for off-link clients
-// who come by that router to that listener, and for nobody else.
+// TestTellsRouter: what the plan says of a router counts only for off-link
+// clients that come by that router to that listener.
 func TestTellsRouter(t *testing.T) {
 	at := netip.MustParseAddr("203.0.113.200")
 	p := plan{Listeners: []row{{Address: at.String(), Interface: "eth0"}},

@@ -118,10 +118,9 @@ func tryAll(t *testing.T, bin string, seed uint64, count int) []Result {
 	return results
 }
 
-// twice tries a network, and again where it is the oracle that fails, where the
-// observer contradicts it, or where a short run finds what is not known: all
-// networks of a machine share one table of neighbours, and a machine too busy
-// loses some.
+// twice tries a network, and again if the oracle fails, if the observer
+// contradicts it, or if a short run finds an unknown fault: all networks of a
+// machine share one table of neighbours, and a machine too busy loses some.
 func twice(t *testing.T, n *Network, bin string) Result {
 	r := try(t, n, bin, nil)
 	unknown := func(k string) bool {
@@ -150,7 +149,7 @@ func TestDraw(t *testing.T) {
 	}
 }
 
-// TestImports holds the oracle to its word: it knows nothing of the planner.
+// TestImports checks that the oracle imports nothing of the planner.
 func TestImports(t *testing.T) {
 	out, err := exec.Command("go", "list", "-deps", "-test", ".").CombinedOutput()
 	if err != nil {

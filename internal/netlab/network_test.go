@@ -38,12 +38,13 @@ type Subnet struct {
 	Table   int   // of that style
 	Moved   bool  // connected and static routes are in it, and not in main
 	Bare    bool  // the host's link there is up, without an address
-	// Known says whether the host has a default by the subnet's router in
-	// any table, or a lease: its LAN is one with a default gateway.
+	// Known reports whether the host has a default by the subnet's router
+	// in any table, or a lease: its LAN is one with a default gateway.
 	Known bool
 }
 
-// Addresses in a subnet, by their number. A subnet of two has others.
+// Addresses in a subnet, by their number. A subnet of two addresses has other
+// numbers.
 const (
 	numRouter = 1
 	numSecond = 2
@@ -120,7 +121,7 @@ const (
 	container = "container"
 	overlay   = "overlay"
 	banned    = "banned"
-	own       = "own" // the host itself asks somebody elsewhere
+	own       = "own" // the host itself asks a server elsewhere
 )
 
 // Client is a station that asks, and its address.
@@ -235,7 +236,7 @@ type Advert struct {
 	From       netip.Addr
 	Preference byte // RFC 4191: 0 medium, 1 high, 3 low
 	Silent     bool // without the router's link-layer address
-	Gone       bool // with a lifetime of 0: it is a router no more
+	Gone       bool // with a lifetime of 0: it is no longer a router
 }
 
 // Wire joins a station's link with a segment, or with another station's link.

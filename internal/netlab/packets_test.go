@@ -62,7 +62,7 @@ const (
 	repeated = 1200 * time.Millisecond
 	// losses is how many lost connections make a way dark.
 	losses = 3
-	// looking ends an observer that nobody ends.
+	// looking ends an observer that the test did not end.
 	looking = "1m"
 )
 
@@ -132,7 +132,7 @@ func (t *trial) watchedAsk() (err error) {
 }
 
 // linger asks over TCP what is dark until the segments are repeated, so often
-// that a way counts as dark. What is answered only now says nothing.
+// that a way counts as dark. Answers that come only now do not count.
 func (t *trial) linger() error {
 	var list []Request
 	var index []int
@@ -177,7 +177,7 @@ func (o *observer) end() error {
 	return nil
 }
 
-// close ends an observer that nobody has ended.
+// close ends an observer that the test has not ended.
 func (o *observer) close() {
 	if o != nil && o.process != nil {
 		o.process.Process.Kill()
@@ -221,7 +221,7 @@ func (t *trial) judgePackets() {
 }
 
 // of are the ways that a request may be in by a protocol; none, unless one
-// names its client: what got no answer beside others is in no way.
+// names its client: an unanswered request among others is in no way.
 func (o *observer) of(q Request, how protocol) (list []seenWay) {
 	named := false
 	for _, l := range o.sight.Seen {
@@ -275,8 +275,8 @@ func (t *trial) judgeSeen(i int, how protocol, list []seenWay) {
 	}
 }
 
-// denies reports whether a way says what cannot be of a request that is
-// answered. What is answered over TCP through a strict router has left by it.
+// denies reports whether a way contradicts an answered request. An answer over
+// TCP through a strict router has left by it.
 func (w seenWay) denies(q Request, how protocol) bool {
 	strict := q.Router != nil && q.Router.Strict && how == tcp
 	return w.Outcome == "dark" || w.Outcome == "refused" || w.Verdict == "unanswered" ||

@@ -131,7 +131,7 @@ func (l *line) sound() bool {
 	return l.fd >= 0 && n > 2 && l.answered[n-2]
 }
 
-// open opens a line anew. Old answers do not count.
+// open opens a line again. Old answers do not count.
 func (p *pulse) open(l *line) (err error) {
 	l.close()
 	l.first += uint64(len(l.sent))
@@ -158,9 +158,9 @@ func (p *pulse) open(l *line) (err error) {
 	return err
 }
 
-// ready opens what does not work of the lines that are wanted, and closes the
-// others. It waits a little until they work; what does not is left out until
-// the next time.
+// ready opens what does not work of the wanted lines, and closes all other
+// lines. It waits a little until they work; what does not is left out until the
+// next time.
 func (p *pulse) ready(wanted func(int) bool) (err error) {
 	p.mu.Lock()
 	for _, l := range p.lines {

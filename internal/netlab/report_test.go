@@ -120,7 +120,7 @@ func (s summary) count(seed uint64, f Fault) {
 }
 
 // untold counts the listeners that are dark by a cause that no routing table
-// can mend.
+// can fix.
 func (s summary) untold() [2]int {
 	n := [2]int{0, s.promised[1]}
 	for _, cause := range beyond {
@@ -195,7 +195,7 @@ func report(t *testing.T, results []Result) {
 var listed = []string{readyButDark, movedAndLost, lost, flagFails, unresolved,
 	evidenceIgnored, seenOtherwise}
 
-// beyond are the causes of faults that no routing table can mend: two uplinks
+// beyond are the causes of faults that no routing table can fix: two uplinks
 // lead to the address, or the only router that the host knows is that of
 // another VIP.
 var beyond = []string{places[placeTwoWays], "router of a vip, taken for others"}
@@ -252,7 +252,7 @@ func compare(t *testing.T, file string, results []Result) {
 		count["both"])
 }
 
-// verdicts by whether faults are gone, and whether others have come.
+// verdicts by whether faults are gone, and whether new ones have come.
 var verdicts = map[[2]bool]string{{true, false}: "better", {false, true}: "worse",
 	{true, true}: "both", {false, false}: "same"}
 

@@ -15,7 +15,7 @@ func shrink(t *testing.T, r Result, want Fault, bin string, attempts int) (*Netw
 		}
 		less := append(slices.Clone(dropped), ingredient)
 		n := draw(r.Seed, less...)
-		if len(n.Ingredients) >= len(r.Ingredients) { // it is no ingredient of chance
+		if len(n.Ingredients) >= len(r.Ingredients) { // it is no random ingredient
 			continue
 		}
 		var again Result

@@ -132,8 +132,8 @@ func (t *trial) run() error {
 	return t.prove()
 }
 
-// present are the requests before a failover: what asks for an address that
-// nobody has is left out, its place stays.
+// present are the requests before a failover: it leaves out a request for an
+// address that no host has; its place stays.
 func (t *trial) present() []Request {
 	list := slices.Clone(t.Requests)
 	for i, q := range list {
@@ -309,7 +309,7 @@ func (t *trial) cleared(state string) error {
 		return fmt.Errorf("clear: %w", err)
 	}
 	now, err := t.snapshot()
-	if e := t.batch(host, "", t.Host.Later); e != nil { // the network is to be proved
+	if e := t.batch(host, "", t.Host.Later); e != nil { // the network should be proved
 		return e
 	}
 	if err == nil && now != state {

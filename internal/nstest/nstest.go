@@ -6,11 +6,11 @@
 //
 //	func TestMain(m *testing.M) { os.Exit(nstest.Main(m)) }
 //
-// Where neither is possible New skips the test, but fails it when the
-// environment says CI=true: a test that never runs proves nothing. A namespace
-// has no name and no mount; it is an open file of the test process, so that it
-// vanishes with its last process even when the test crashes. Nothing of the
-// machine's own network is touched.
+// If neither is possible New skips the test, but fails it when the environment
+// says CI=true: a test that never runs proves nothing. A namespace has no name
+// and no mount; it is an open file of the test process, so it vanishes with its
+// last process even when the test crashes. The machine's own network is not
+// touched.
 package nstest
 
 import (
@@ -59,16 +59,16 @@ func rootInside() *syscall.SysProcAttr {
 	}
 }
 
-// userns says whether the system lets this user make a user namespace and work
-// in it.
+// userns reports whether the system lets this user make a user namespace and
+// work in it.
 func userns() bool {
 	c := exec.Command("/bin/sh", "-c", "ip link set lo up")
 	c.SysProcAttr = rootInside()
 	return c.Run() == nil
 }
 
-// Nobody returns the command that runs another as a user who is neither root
-// nor the test's. It skips the test where there is no such user.
+// Nobody returns the command that runs another as a user that is neither root
+// nor the test's. It skips the test if there is no such user.
 func Nobody(t testing.TB) []string {
 	t.Helper()
 	users, _ := os.ReadFile("/proc/self/uid_map")
@@ -113,7 +113,7 @@ type NS struct {
 	file netns.NsHandle
 }
 
-// Available says whether New can make a namespace, and why not.
+// Available reports whether New can make a namespace, and why not.
 func Available() error { return available() }
 
 // available asks once: a namespace that is made to see is torn down again.
@@ -131,7 +131,7 @@ var available = sync.OnceValue(func() error {
 // New makes a network namespace with lo up. Links get no IPv6 link-local
 // address by themselves, there is no duplicate address detection, rp_filter is
 // off: what a test sees is what it made. It ends with the test. (An IPv6
-// address is tentative for a moment all the same unless it is added with
+// address is tentative for a moment nevertheless unless it is added with
 // nodad.)
 func New(t testing.TB) *NS {
 	t.Helper()
@@ -254,8 +254,8 @@ func (n *NS) Do(f func()) {
 	}
 }
 
-// BPFFS mounts a file system for BPF maps, which ends with the test. Where that
-// is not allowed it skips the test.
+// BPFFS mounts a file system for BPF maps, which ends with the test. If that is
+// not allowed it skips the test.
 func BPFFS(t testing.TB) string {
 	t.Helper()
 	folder := t.TempDir()

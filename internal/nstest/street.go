@@ -127,7 +127,7 @@ func Ask(n *NS, network, from, to string, patience time.Duration) {
 	})
 }
 
-// Knock asks several times at once, from several addresses.
+// Knock asks several times together, from several addresses.
 func Knock(n *NS, to string, times int, from ...string) func() {
 	return func() {
 		var all sync.WaitGroup

@@ -1,10 +1,10 @@
-// Package procfs reads what the kernel says about processes, in /proc/PID.
+// Package procfs reads what the kernel reports about processes, in /proc/PID.
 //
 // Any user can start a process, give it any name and a title of megabytes, and
-// let it open many files. So a reader asks for the Owner first, no read takes
+// let it open many files. So a reader asks for the Owner first. No read takes
 // more of a file than 64 KiB, of a title than 8 KiB and of the open files than
-// 65,536, and none waits for the process. A process can end between two reads:
-// each function returns an error then, which is fs.ErrNotExist or ESRCH.
+// 65,536, and no read waits for the process. A process can end between two
+// reads: each function then returns an error which is fs.ErrNotExist or ESRCH.
 // Without CAP_SYS_PTRACE the namespaces and files of other users' processes are
 // fs.ErrPermission.
 package procfs
@@ -38,8 +38,7 @@ func (d Dir) Self(name string) string { return filepath.Join(d.dir(), "thread-se
 func (d Dir) dir() string { return cmp.Or(string(d), "/proc") }
 
 const (
-	// of one file. The kernel's own answers are shorter in all that is used
-	// here
+	// of one file. All answers of the kernel that lasthop uses are shorter
 	maxRead  = 64 << 10
 	maxTitle = 8 << 10 // more than any NGINX is started with
 	maxFiles = 1 << 16 // open files of one process that are looked at
@@ -58,11 +57,11 @@ func (d Dir) start(pid int, name string, most int64) ([]byte, error) {
 	return io.ReadAll(io.LimitReader(f, most))
 }
 
-// Owner returns the real user of a process. The owner of its directory answers
-// for most of the processes of other users, at the price of a stat(2): root
-// also owns the directory of a process that may not be traced, whoever runs it,
-// and there the kernel's list of its user ids is asked. The error means that
-// nobody knows.
+// Owner returns the real user of a process. The owner of its directory gives
+// this for most processes of other users, at the price of a stat(2). Root also
+// owns the directory of a process that may not be traced, whoever runs it; then
+// it reads the kernel's list of the user ids. The error means that the user is
+// unknown.
 func (d Dir) Owner(pid int) (uid int, err error) {
 	var st unix.Stat_t
 	if err := unix.Stat(d.Path(pid, ""), &st); err != nil {
@@ -143,8 +142,8 @@ func (d Dir) Comm(pid int) (string, error) {
 }
 
 // Cmdline returns the arguments of a process with a NUL behind each, or the
-// title that it gave itself, of either the first 8 KiB. It is "" for the
-// kernel's own.
+// title that it gave itself; of either the first 8 KiB. It is "" for the
+// kernel's own processes.
 func (d Dir) Cmdline(pid int) (string, error) {
 	data, err := d.start(pid, "cmdline", maxTitle)
 	return string(data), err
@@ -169,7 +168,7 @@ func (d Dir) NetNSAt(path string) (NS, error) {
 
 // SharesNet reports whether a process is in the network namespace of the
 // calling thread. It compares the inodes of their net/dev: the kernel makes
-// that file once for each network namespace, and everybody may look at it.
+// that file once for each network namespace, and all users may read its inode.
 func (d Dir) SharesNet(pid int) (bool, error) {
 	its, err := d.NetNSAt(d.Path(pid, "net/dev"))
 	if err != nil {
@@ -193,7 +192,8 @@ func (d Dir) Sockets(pid int) (inodes []uint32, err error) {
 	for _, name := range list {
 		n, failed := unix.Readlinkat(int(dir.Fd()), name, link)
 		if errors.Is(failed, os.ErrPermission) {
-			// who may list names may still not see what they are
+			// a user that may list names may still not see their
+			// targets
 			err = &os.PathError{Op: "readlink", Path: d.Path(pid, "fd/"+name),
 				Err: failed}
 		}

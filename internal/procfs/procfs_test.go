@@ -40,7 +40,7 @@ func fake(t *testing.T, files, links map[string]string) Dir {
 	return Dir(dir)
 }
 
-// TestFake: what each function makes of the files of a process.
+// TestFake: the result of each function for the files of a process.
 func TestFake(t *testing.T) {
 	d := fake(t, map[string]string{
 		"7/stat": "7 (a) b (c) S 3 7 7 0 -1 0 0 0 0 0 0 0 0 0 20 0 1 0 4711 0 0", "7/comm": "a) b (c\n",

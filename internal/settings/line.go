@@ -7,11 +7,11 @@ import (
 	"lasthop/routing"
 )
 
-// Line builds command lines of lasthop that work where, and decide as, the
-// command at hand does.
+// Line builds command lines of lasthop that work at the same place, and with
+// the same settings, as the present command.
 type Line struct {
 	Flags    Flags
-	Captured map[string][]string // the flags that a captured host was looked at with
+	Captured map[string][]string // the flags that a captured host was read with
 	NetNS    string              // --netns
 	Host     string              // --host
 	Sudo     bool                // the user is not root
@@ -62,8 +62,8 @@ func (l Line) Root(command string) string {
 	return command
 }
 
-// Explain is the command that shows why the replies of a question leave as they
-// do.
+// Explain returns the command that shows why the replies of a question leave as
+// they do.
 func (l Line) Explain(q routing.Query) string {
 	command := fmt.Sprintf("explain %s --from %s", q.Src, q.Dst)
 	if l.Host != "" {
@@ -72,7 +72,7 @@ func (l Line) Explain(q routing.Query) string {
 	return l.Same(command)
 }
 
-// Words returns the flags of the command at hand, by name: for a capture.
+// Words returns the flags of the present command, by name: for a capture.
 func (l Line) Words() map[string][]string {
 	out := map[string][]string{}
 	for _, f := range l.Flags.List() {

@@ -1,7 +1,7 @@
 // Package settings turns what the user decided, on the command line and in
 // lasthop.yaml, into a routing.Policy, and back into flags: for a capture, and
-// for the command lines that a report ends with. Flags win over the file. Every
-// mistake is reported, not the first alone, with file:line or the flag.
+// for the command lines that a report ends with. Flags win over the file. It
+// reports every mistake, not only the first, with file:line or the flag.
 package settings
 
 import (
@@ -24,10 +24,12 @@ type Settings struct {
 	Confs      []string // main files of NGINX; none: of every NGINX that runs
 	Listens    []routing.Listener
 	TableNames bool
-	// the kernel has what the mode last-hop needs, where nothing else tells
+	// treat the kernel as fit for the mode last-hop if nothing shows
+	// otherwise
 	TrustKernel bool
 	Metrics     string // address of the endpoint, "" for none
-	// names that it may be asked by, beside addresses and the host's own
+	// names by which clients may address it, besides addresses and the
+	// host's own
 	MetricsHosts []string
 	PlusAPI      string // address of NGINX Plus' API, "" for none
 	File         string // lasthop.yaml, "" if there is none
@@ -71,10 +73,10 @@ func Load(f Flags) (Settings, error) {
 }
 
 // Numbers reads the numbers of the file alone, for `clear`. Mistakes in a file
-// that was not named must not keep what is lasthop's in the kernel, since a
-// package that is removed takes the program along: then the numbers are those
-// that the file says without a mistake, else the default ones, and mistakes
-// says so.
+// that the user did not name must not keep lasthop's objects in the kernel,
+// since removing the package removes the program, too. Then the numbers are
+// those that the file has without a mistake, else the default ones, and
+// mistakes reports this.
 func (f Flags) Numbers() (n routing.Numbers, mistakes string, err error) {
 	s, err := f.file()
 	n = s.Policy.Numbers
@@ -107,7 +109,7 @@ func LoadCaptured(f Flags, path string, words map[string][]string,
 	return f.over(s, err)
 }
 
-// over lets the flags win over s.
+// over overrides s with the flags.
 func (f Flags) over(s Settings, err error) (Settings, error) {
 	own, flagErr := f.settings()
 	if err := errors.Join(err, flagErr); err != nil {
@@ -130,7 +132,7 @@ func (f Flags) over(s Settings, err error) (Settings, error) {
 	return s, nil
 }
 
-// override replaces what the flags speak of, and leaves the rest.
+// override replaces the settings that the flags set, and keeps the other ones.
 func override[T any, K comparable](file, flags []T, subject func(T) K) []T {
 	named := map[K]bool{}
 	for _, x := range flags {
@@ -157,7 +159,7 @@ func (f Flags) file() (Settings, error) {
 	return Parse(f.File, data)
 }
 
-// Changed reports whether the file says something else than what was read.
+// Changed reports whether the file differs from what was read.
 func (s Settings) Changed() bool {
 	if s.File == "" {
 		return false

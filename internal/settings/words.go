@@ -11,7 +11,7 @@ import (
 	"lasthop/routing"
 )
 
-// settings reads the flags alone.
+// settings reads only the flags.
 func (f Flags) settings() (Settings, error) {
 	s := Settings{Policy: routing.Policy{Numbers: routing.DefaultNumbers}}
 	p := &s.Policy

@@ -64,7 +64,7 @@ func tooLarge(path string) error {
 // bracket would end the daemon.
 const maxNesting = 50
 
-// nested says whether brackets, or indentation, go deeper than anything that
+// nested reports whether brackets, or indentation, go deeper than anything that
 // makes sense here.
 func nested(data []byte) bool {
 	depth := 0
@@ -88,7 +88,7 @@ func nested(data []byte) bool {
 }
 
 // bom is what editors of Windows put in front of UTF-8. YAML allows it (1.2.2,
-// section 5.2); the parser takes it for a part of the first key.
+// section 5.2); the parser treats it as a part of the first key.
 const bom = "\ufeff"
 
 // Parse reads a lasthop.yaml. Every error names file, line and key. With an
@@ -136,7 +136,7 @@ func Parse(path string, data []byte) (Settings, error) {
 	return c.settings, c.err()
 }
 
-// reader walks the file, and goes on after a mistake to find the others.
+// reader walks the file, and goes on after a mistake to find the next ones.
 type reader struct {
 	file     string
 	settings Settings
@@ -148,7 +148,7 @@ type visit func(n ast.Node, at string)
 
 func (c *reader) err() error { return errors.Join(c.errs...) }
 
-// fail takes in a mistake. The last one that is reported says so.
+// fail records a mistake. The last reported one says that there are more.
 func (c *reader) fail(line int, at string, err error) {
 	if len(c.errs) > maxMistakes {
 		return
@@ -260,8 +260,7 @@ func (c *reader) list(use func(string) error) visit {
 	}
 }
 
-// parsed appends what parse reads from a word, with what belongs in front of
-// it.
+// parsed appends what parse reads from a word, with its prefix.
 func parsed[T any](into *[]T, front string, parse func(string) (T, error)) func(string) error {
 	return func(s string) error { return appendParsed(into, front+s, parse) }
 }

@@ -201,8 +201,8 @@ func TestLinkNames(t *testing.T) {
 	}
 }
 
-// TestConfigFile: what is no file is refused at once; only the default one may
-// be missing.
+// TestConfigFile: a path that is no file is refused immediately; only the
+// default one may be missing.
 func TestConfigFile(t *testing.T) {
 	dir := t.TempDir()
 	if err := syscall.Mkfifo(filepath.Join(dir, "fifo"), 0o644); err != nil {

@@ -1,20 +1,20 @@
-// Package sockets says who waits for clients at an address and port of a
-// network namespace: NGINX, another program, or a process that may not be
-// looked at.
+// Package sockets finds the owner of the sockets that wait for clients at an
+// address and port of a network namespace: NGINX, another program, or a process
+// that may not be read.
 //
 // What NGINX serves is what its sockets listen on, whatever its files say. A
 // master binds all that a configuration names before it forks workers for it,
-// and then closes what the one before had more: so the sockets among its open
-// files are what it has loaded, at any moment but while it reads. Its workers
-// may still hold some of an earlier load. `nginx -t` binds every address for a
-// moment too, but is a process of its own.
+// and then closes the further sockets of the previous one. So the sockets among
+// its open files are what it has loaded, at any moment except while it reads.
+// Its workers may still hold some of an earlier load. `nginx -t` binds every
+// address for a moment too, but is a process of its own.
 //
 //	sock_diag ----+--> Look --Of--> the sockets of a master
 //	/proc/PID/fd -+     |----At--> the sockets that get what comes to an address
 //	                    +-Owner--> whose such a socket is
 //
-// A socket behind a wildcard says nothing of the addresses that a configuration
-// names beside it: `listen 80; listen 10.0.0.5:80` opens *:80 alone.
+// The socket of a wildcard does not show the addresses that a configuration
+// names in addition: `listen 80; listen 10.0.0.5:80` opens only *:80.
 package sockets
 
 import (
@@ -33,16 +33,15 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// Owner says whose a socket is.
+// Owner is the owner of a socket.
 type Owner int
 
 const (
-	// Nobody has one: there is no socket.
+	// Nobody means that there is no socket.
 	Nobody Owner = iota
 	// Another program's, or another NGINX's.
 	Another
-	// Unknown is a socket whose owner may not be looked at: it may be
-	// NGINX's.
+	// Unknown is a socket whose owner may not be read: it may be NGINX's.
 	Unknown
 	NGINX
 )
@@ -60,11 +59,11 @@ func (k Key) Compare(o Key) int {
 		cmp.Compare(k.Transport, o.Transport))
 }
 
-// KeyOf is where a socket listens.
+// KeyOf returns where a socket listens.
 func KeyOf(s host.Socket) Key { return Key{s.Local.Addr(), s.Local.Port(), s.Transport} }
 
-// Look is what the kernel said at one moment, and what it says of processes
-// when it is asked.
+// Look is what the kernel reported at one moment, and what it reports of
+// processes later.
 type Look struct {
 	proc    procfs.Dir
 	at      map[Key][]host.Socket
@@ -123,8 +122,8 @@ func Take(k Lister, proc procfs.Dir, masters []int) (*Look, error) {
 	return l, nil
 }
 
-// Of returns the sockets of a master: what it has loaded. ok is false where its
-// files may not be looked at.
+// Of returns the sockets of a master: what it has loaded. ok is false if its
+// files may not be read.
 func (l *Look) Of(master int) (list []host.Socket, ok bool) {
 	list, ok = l.of[master]
 	return list, ok
@@ -145,10 +144,9 @@ func (l *Look) At(k Key) []host.Socket {
 	return out
 }
 
-// Owner says whose a socket is, where these masters are the NGINX that is asked
-// about. Its workers count, also those that a master has left behind: they call
-// themselves NGINX's. Of a socket that no process is seen with, the cgroup
-// decides.
+// Owner returns the owner of a socket, with these masters as NGINX. Their
+// workers count, including those that a master has left behind: they call
+// themselves NGINX's. If no process shows the socket, the cgroup decides.
 func (l *Look) Owner(s host.Socket, masters []int) Owner {
 	if len(l.holders[s.Inode]) == 0 && !l.scanned {
 		l.scan()
@@ -176,7 +174,7 @@ func (l *Look) Owner(s host.Socket, masters []int) Owner {
 }
 
 // belongs reports whether a process is one of the masters, or a worker of
-// theirs or of nobody's.
+// theirs or of a dead master.
 func (l *Look) belongs(pid int, masters []int) bool {
 	if slices.Contains(l.masters, pid) {
 		return slices.Contains(masters, pid)
@@ -226,7 +224,7 @@ func Holders(proc procfs.Dir, pids []int, visit func(inode uint32, pid int)) (er
 	return err
 }
 
-// cgroupRoots are where cgroup v2 is mounted: alone, or beside v1.
+// cgroupRoots are where cgroup v2 is mounted: alone, or next to v1.
 var cgroupRoots = []string{"/sys/fs/cgroup", "/sys/fs/cgroup/unified"}
 
 // cgroup returns the inode of the cgroup (v2) that a process is in, 0 if it

@@ -121,8 +121,8 @@ func (f fixed) Sockets() ([]host.Socket, error) {
 	return f, nil
 }
 
-// TestOwnerByCgroup: where no process may be looked at, the cgroup says whose a
-// socket is, and where that is not known either, nobody does.
+// TestOwnerByCgroup: if no process may be read, the cgroup gives the owner of a
+// socket; if that is not known either, the owner is unknown.
 func TestOwnerByCgroup(t *testing.T) {
 	if _, err := Take(fixed(nil), "", nil); err == nil {
 		t.Error("no error without sock_diag")

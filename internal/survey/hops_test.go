@@ -68,8 +68,8 @@ func TestHops(t *testing.T) {
 	}
 }
 
-// TestHopsMany: whoever is on the link can make hops; only so many are named,
-// and the dead router is among them.
+// TestHopsMany: any host on the link can make hops; only so many are named, and
+// the dead router is among them.
 func TestHopsMany(t *testing.T) {
 	now := time.Unix(100_000, 0)
 	h := hopsFixture(now)

@@ -8,8 +8,8 @@ import (
 	"time"
 )
 
-// A look leaves the pace of garbage collection as it was, and lets go of it at
-// the first collection. Whoever sets GOGC has said what it is to be.
+// A look leaves the pace of garbage collection as it was, and stops affecting
+// it at the first collection. If the user sets GOGC, that counts.
 func TestCollectLate(t *testing.T) {
 	defer debug.SetGCPercent(debug.SetGCPercent(77))
 	pace := func() uint64 { // without writing it, which could undo the cleanup's write
@@ -41,8 +41,8 @@ func TestCollectLate(t *testing.T) {
 	}
 }
 
-// A look is done by one processor, and leaves all behind, also where looks
-// overlap. Whoever sets GOMAXPROCS has said how many there are to be.
+// A look is done by one processor, and restores the former number, also if
+// looks overlap. If the user sets GOMAXPROCS, that counts.
 func TestAlone(t *testing.T) {
 	t.Setenv("GOMAXPROCS", "")
 	runtime.SetDefaultGOMAXPROCS()

@@ -199,7 +199,7 @@ func (s *street) walk(tt kindCase) {
 }
 
 // ways are those of the street's listeners: they come in by the link, and leave
-// as said.
+// as given.
 func (tt kindCase) ways(four, six, verdict, outcome string) string {
 	in4, in6 := tt.here+" 10.8.0.1", tt.here+" 2001:db8:8::1"
 	if verdict == "asymmetric" { // nothing asked for the router's other address

@@ -204,8 +204,8 @@ func chat(c net.Conn, times int) func() {
 	}
 }
 
-// TestObserveDatagrams: UDP and ping show ways, and no outcome: that a client
-// got an answer is not to be seen.
+// TestObserveDatagrams: UDP and ping show ways, but no outcome: packets do not
+// show that a client got an answer.
 func TestObserveDatagrams(t *testing.T) {
 	t.Parallel()
 	s := newStreet(t)

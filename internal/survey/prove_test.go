@@ -76,7 +76,7 @@ func claim(t testing.TB, n int, listen ...string) routing.Claim {
 	return routing.Claim{Host: in.Host, Plan: d.Plan, Numbers: in.Policy.Numbers}
 }
 
-// TestProveLies: whatever is wrong with a plan, the kernel says so.
+// TestProveLies: the kernel finds whatever is wrong with a plan.
 func TestProveLies(t *testing.T) {
 	t.Parallel()
 	for _, tt := range []struct {

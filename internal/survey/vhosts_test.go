@@ -78,9 +78,9 @@ func TestVirtualServersCost(t *testing.T) {
 	}
 }
 
-// BenchmarkVirtualServers joins 100 and 10,000 virtual servers of one socket,
-// side by side. The ratio is 100 where the cost is linear, and 10,000 where
-// each is compared with all others.
+// BenchmarkVirtualServers joins 100 and 10,000 virtual servers of one socket in
+// one run. The ratio is 100 if the cost is linear, and 10,000 if each is
+// compared with all others.
 func BenchmarkVirtualServers(b *testing.B) {
 	few, many := vhosts(100), vhosts(10000)
 	var times [2]time.Duration

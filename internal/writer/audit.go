@@ -18,7 +18,7 @@ import (
 
 // syslogPaths are where log daemons listen, as in log/syslog of the standard
 // library. That package writes without a deadline: a datagram socket whose
-// program does not read would keep it waiting for ever.
+// program does not read would block it for ever.
 var syslogPaths = []string{"/dev/log", "/var/run/syslog", "/var/run/log"}
 
 const (
@@ -27,8 +27,8 @@ const (
 	lineTime     = 50 * time.Millisecond // for the log to take one line
 )
 
-// newAudit tells the system's log, at the first of these sockets, who changed
-// what.
+// newAudit reports to the system's log, at the first of these sockets, who
+// changed what.
 func newAudit(paths []string) *journal.Queue {
 	if paths == nil {
 		paths = syslogPaths
@@ -68,8 +68,8 @@ func dialSyslog(paths []string) (_ net.Conn, failed error) {
 	return nil, failed
 }
 
-// auditLines are a line with the person and the digest, one for each write, and
-// one for what failed.
+// auditLines are a line with the user and the digest, one for each write, and
+// one for each failure.
 func (c Change) auditLines(done []routing.Op, err error) []string {
 	command := c.Command
 	if c.Cause != "" {

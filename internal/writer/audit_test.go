@@ -73,8 +73,8 @@ func TestAuditLines(t *testing.T) {
 	}
 }
 
-// TestPerson: who used sudo is taken at root's word. A name is short, and makes
-// no line of its own.
+// TestPerson: root's claim about the user of sudo is believed. A name is short,
+// and makes no line of its own.
 func TestPerson(t *testing.T) {
 	for _, tt := range []struct {
 		uid    int
@@ -96,7 +96,7 @@ func TestPerson(t *testing.T) {
 	}
 }
 
-// TestAudit: two people who ask one writer, and the writer itself.
+// TestAudit: two users that ask one writer, and the writer itself.
 func TestAudit(t *testing.T) {
 	s := newSyslog(t)
 	w := opened(t, newMachine(routing.State{}), Options{Syslog: []string{s.path}})
@@ -184,8 +184,8 @@ func TestAuditStream(t *testing.T) {
 }
 
 // TestAuditStuck: a log that does not read costs its own lines. Neither a write
-// nor the end waits for it, what was lost is said once, and the lines come
-// again once it reads.
+// nor the end waits for it, the loss is reported once, and the lines come again
+// once it reads.
 func TestAuditStuck(t *testing.T) {
 	s := newSyslog(t)
 	m := newMachine(routing.State{})

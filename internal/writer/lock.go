@@ -15,9 +15,9 @@ import (
 // ErrLocked means that another process writes.
 var ErrLocked = errors.New("another lasthop works in this network namespace")
 
-// Scarce reports whether an error says that the machine has run out of
-// something, or has lost a disk: nothing that was asked for is wrong, and it
-// may pass.
+// Scarce reports whether an error means that the machine has run out of a
+// resource, or has lost a disk: the request is not wrong, and the fault may
+// pass.
 func Scarce(err error) bool {
 	for _, e := range []error{unix.ENOSPC, unix.EDQUOT, unix.EROFS, unix.EMFILE, unix.ENFILE,
 		unix.ENOMEM, unix.ENOBUFS, unix.EAGAIN, unix.EIO, unix.ESTALE} {
@@ -40,9 +40,9 @@ func newLock(dir string, inode uint64) *lock {
 	return &lock{dir, filepath.Join(dir, fmt.Sprintf("netns-%d.lock", inode)), -1}
 }
 
-// take takes the lock, if it is not held by way of the file that is there now:
-// somebody may have removed that. It returns ErrLocked if another process has
-// it. What is held stays so after an error.
+// take takes the lock, unless it is held by way of the present file: another
+// program may have removed the locked file. It returns ErrLocked if another
+// process has it. After an error a held lock stays held.
 func (l *lock) take() error {
 	if l.held() {
 		return nil
@@ -50,7 +50,7 @@ func (l *lock) take() error {
 	if err := os.MkdirAll(l.dir, 0o755); err != nil {
 		return hint.New(fmt.Errorf("make the directory of the lock: %w", err), l.hint(err))
 	}
-	// Reading is enough for a lock: root's file must not keep the daemon
+	// A lock needs only read access: root's file must not keep the daemon
 	// out, which runs as a user of its own.
 	fd, err := unix.Open(l.path, unix.O_CREAT|unix.O_RDONLY|unix.O_CLOEXEC|unix.O_NOFOLLOW,
 		0o600)
@@ -87,7 +87,7 @@ func (l *lock) release() {
 	l.fd = -1
 }
 
-// hint says what helps where the lock cannot be made.
+// hint returns the remedy if the lock cannot be made.
 func (l *lock) hint(err error) string {
 	switch {
 	case errors.Is(err, os.ErrPermission):

@@ -16,18 +16,18 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// NamesDir is where iproute2 reads names of tables besides its own file; 4.4
-// and later do.
+// NamesDir is where iproute2 reads names of tables in addition to its own file,
+// from 4.4 on.
 const NamesDir = "/etc/iproute2/rt_tables.d"
 
 const namesTime = 100 * time.Millisecond // for the filesystem to take the names
 
 var errNamesStuck = errors.New("write names of tables: the filesystem does not answer")
 
-// NameTables gives the tables of the paths names like lasthop-eth1, so that `ip
-// rule` and `ip route show table lasthop-eth1` speak to people. It writes one
-// file of its own, only if that has to change, and removes it when no table has
-// a name. It does not wait for a filesystem that hangs.
+// NameTables gives the tables of the paths names like lasthop-eth1, so that
+// people can read `ip rule` and `ip route show table lasthop-eth1`. It writes
+// one file of its own, only if that has to change, and removes it when no table
+// has a name. It does not wait for a filesystem that hangs.
 func (w *Writer) NameTables(paths []routing.Path) error {
 	if w.options.Names == "" {
 		return nil
@@ -58,8 +58,8 @@ func writeTableNames(dir string, paths []routing.Path) error {
 		return nil
 	}
 	if err == nil && unix.Access(dir, unix.W_OK) != nil {
-		// The daemon's own user may write the file that was made for
-		// it, and no other.
+		// The daemon's own user may write only the file that was made
+		// for it.
 		err = os.WriteFile(path, text, 0o644)
 	} else {
 		err = replaceFile(path, text)
@@ -70,7 +70,7 @@ func writeTableNames(dir string, paths []routing.Path) error {
 	return nil
 }
 
-// replaceFile writes a file for everybody to read, whatever the umask. It
+// replaceFile writes a file that all users may read, whatever the umask. It
 // renames, since the file may be another user's.
 func replaceFile(path string, text []byte) error {
 	if err := os.MkdirAll(filepath.Dir(path), 0o755); err != nil {
@@ -85,7 +85,7 @@ func replaceFile(path string, text []byte) error {
 		err = os.Rename(next, path)
 	}
 	if err != nil {
-		_ = os.Remove(next) // empty where the disk is full
+		_ = os.Remove(next) // empty if the disk is full
 	}
 	return err
 }

@@ -8,22 +8,22 @@ import (
 	"lasthop/report"
 )
 
-// Person is who asked for a change, as logs show it: "alice" for alice who used
-// sudo, "root", "uid 1000", "alice via lasthop" where another user than root
+// Person is the user that asked for a change, as logs show it: "alice" if alice
+// used sudo, "root", "uid 1000", "alice via lasthop" if another user than root
 // says that it works for alice. Its text is escaped and short. The zero value
 // is lasthop itself.
 type Person string
 
-// Self is the person who started this process.
+// Self returns the user that started this process.
 func Self() Person { return Asker(os.Getuid(), Sudoer()) }
 
-// Sudoer is the user who became the user of this process with sudo, "" for
-// none. It is a claim of the environment: a client of the daemon sends it
+// Sudoer returns the user that became the user of this process with sudo, ""
+// for none. It is a claim of the environment: a client of the daemon sends it
 // along.
 func Sudoer() string { return os.Getenv("SUDO_USER") }
 
-// Asker is the person behind a process: the kernel says its user id, the
-// process itself says who used sudo. Root's word is taken.
+// Asker returns the user behind a process: the kernel reports its user id, the
+// process itself names the user of sudo. Root's claim is believed.
 func Asker(uid int, sudoer string) Person {
 	user := userName(uid)
 	switch {
@@ -45,8 +45,8 @@ func short(name string) Person {
 	return Person(report.Escape(name))
 }
 
-// userName is the name of a local user. Other sources of names (LDAP) may keep
-// a lookup waiting, and are not asked.
+// userName returns the name of a local user. It does not ask other sources of
+// names (LDAP), which may delay a lookup.
 func userName(uid int) string {
 	data, _ := os.ReadFile("/etc/passwd")
 	for line := range strings.Lines(string(data)) {

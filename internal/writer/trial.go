@@ -16,7 +16,7 @@ import (
 )
 
 // ending are the signals that would end this process, or stop it. SIGHUP comes
-// when the terminal is gone, SIGPIPE when something is printed to it then.
+// when the terminal is gone; SIGPIPE comes when the process then prints to it.
 var ending = []os.Signal{syscall.SIGINT, syscall.SIGTERM, syscall.SIGHUP, syscall.SIGPIPE,
 	syscall.SIGQUIT, syscall.SIGTSTP, syscall.SIGALRM, syscall.SIGUSR1, syscall.SIGUSR2}
 
@@ -28,7 +28,7 @@ var background = []os.Signal{syscall.SIGTTIN, syscall.SIGTTOU}
 // that is being printed.
 const lastWords = time.Second
 
-// Trial is a change that goes back by itself unless a person confirms it. The
+// Trial is a change that goes back by itself unless the user confirms it. The
 // time counts from Try, before the first write.
 type Trial struct {
 	writer  *Writer
@@ -38,18 +38,18 @@ type Trial struct {
 	done    []routing.Op
 }
 
-// Talk is how a trial talks with the person. Each part may keep the trial
-// waiting for ever: it goes back in time all the same.
+// Talk is how a trial talks with the user. Each part may block for ever: the
+// trial goes back in time nevertheless.
 type Talk struct {
 	Show    func() error // prints the report
 	Ask     func()       // prints the question that a line answers
 	Answers io.Reader
-	Undo    <-chan string // why to go back at once; nil for nothing that says so
+	Undo    <-chan string // why to go back immediately; nil if nothing reports that
 }
 
-// Try begins a trial. From now on no signal ends this process, but SIGKILL, and
-// the time runs. End must be called. With a time of 0 the change is made for
-// good.
+// Try begins a trial. From now on no signal except SIGKILL ends this process,
+// and the time runs. End must be called. With a time of 0 the change is made
+// for good.
 func (w *Writer) Try(within time.Duration) *Trial {
 	t := &Trial{writer: w, signalC: make(chan os.Signal, 1)}
 	if within > 0 {
@@ -67,11 +67,11 @@ func (t *Trial) Write(c Change) (done []routing.Op, err error) {
 	return t.done, err
 }
 
-// End shows what was done. If something was written, it waits until a person
+// End shows what was done. If something was written, it waits until the user
 // confirms it, and returns nil. It goes back and returns an error if something
-// has failed, if the answer is another one or comes too late, if talk.Undo says
-// so, or if a signal would have ended the process. The end of input answers
-// nothing.
+// has failed, if the answer is another one or comes too late, if talk.Undo
+// gives a reason, or if a signal would have ended the process. The end of input
+// is no answer.
 func (t *Trial) End(failed error, talk Talk) error {
 	switch {
 	case failed != nil && len(t.done) == 0:
@@ -150,8 +150,8 @@ func (t *Trial) wait(shownC <-chan error, answerC, undoC <-chan string) (why str
 	}
 }
 
-// goBack makes the kernel hold what lasthop owned before, and reads it back.
-// It tries again: another program may write too, or a request may fail once.
+// goBack makes the kernel hold what lasthop owned before, and reads it back. It
+// tries again: another program may write too, or a request may fail once.
 func (t *Trial) goBack(why string) error {
 	c := t.change
 	back := Change{Command: c.Command + " went back", By: c.By, Digest: c.Digest,

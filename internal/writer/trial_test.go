@@ -152,7 +152,7 @@ func TestTrialStuckLog(t *testing.T) {
 }
 
 // TestTrialHalfWay: a write that fails half-way goes back. A write that fails
-// at once has nothing to take back, and asks nobody.
+// at the beginning has nothing to undo, and asks no question.
 func TestTrialHalfWay(t *testing.T) {
 	for _, tt := range []struct {
 		name  string
@@ -188,7 +188,7 @@ func TestTrialHalfWay(t *testing.T) {
 }
 
 // TestTrialGoesBackFromAnything: nothing may be left to undo, another program
-// may have changed what is ours meanwhile, and a request may fail once.
+// may have changed what lasthop owns meanwhile, and a request may fail once.
 func TestTrialGoesBackFromAnything(t *testing.T) {
 	for _, tt := range []struct {
 		name      string

@@ -11,8 +11,8 @@ import (
 	"lasthop/routing"
 )
 
-// KeepUndo keeps a script that takes the changes of a plan back, and returns
-// its path. `sh PATH undo` runs it.
+// KeepUndo keeps a script that undoes the changes of a plan, and returns its
+// path. `sh PATH undo` runs it.
 func (w *Writer) KeepUndo(p report.Plan, back routing.Diff) (path string, err error) {
 	var script bytes.Buffer
 	if err := report.Script(&script, p, back); err != nil {

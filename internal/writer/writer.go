@@ -1,14 +1,14 @@
 // Package writer is the only way to the kernel. apply, clear, going back, the
-// daemon's syncs and what is asked of the daemon all make their changes with
-// one Writer, so that all of them do the same things in the same order: hold
-// the lock of the network namespace, arm the rollback (Trial), write, log,
-// audit, count, remember.
+// daemon's syncs and requests to the daemon all make their changes with one
+// Writer, so that all of them do the same things in the same order: hold the
+// lock of the network namespace, arm the rollback (Trial), write, log, audit,
+// count, remember.
 //
-// A write waits for nothing but the kernel. The system's log gets its lines
-// from a task with a queue; the file with the names of tables is written by a
-// goroutine that the caller waits for only so long; the report and the question
-// of a trial are printed while the trial already watches the clock. If one of
-// these is stuck, its own lines are lost, and the writes go on.
+// A write waits only for the kernel. A task with a queue sends the lines of the
+// system's log. A goroutine writes the file with the names of tables, and the
+// caller waits for it only for a limited time. The report and the question of a
+// trial are printed while the trial already watches the clock. If one of these
+// is stuck, its own lines are lost, and the writes go on.
 //
 // A Writer and its Trial belong to one goroutine.
 package writer
@@ -45,40 +45,40 @@ type Options struct {
 	Names  string       // the directory of names of tables (NamesDir); "" writes none
 	Log    *slog.Logger // nil logs nothing
 	Syslog []string     // sockets of the system's log; nil is the usual ones
-	// Log is the audit, too, and names who asked for what. The system's log
-	// gets no lines: it would have each twice.
+	// Log is the audit, too, and names the user that asked. The system's
+	// log gets no lines: it would have each twice.
 	Audited bool
-	// without the lock, where its file cannot be made for want of room, go
-	// on; Tend tries again
+	// go on without the lock if there is no room for its file; Tend tries
+	// again
 	Patient bool
 }
 
-// Change is what one call of Write does, and for whom.
+// Change is what one call of Write does, and for which user.
 type Change struct {
 	Command string // "apply", "clear", "run"
-	Cause   string // what led to it: "reload of NGINX 4711"; "" if the command says it all
-	By      Person // who asked for it; "" is lasthop itself
+	Cause   string // its cause: "reload of NGINX 4711"; "" if the command says it all
+	By      Person // the user that asked for it; "" is lasthop itself
 
 	Numbers routing.Numbers
 	Before  routing.State // what lasthop owns before the change
-	After   routing.State // what it owns once all is done
+	After   routing.State // what it owns after all writes
 	Diff    routing.Diff  // the writes
 	AddOnly bool          // the diff leaves the deletions between Before and After for later
 	Digest  string        // of the plan
-	// links that were in our group before us: kept for `clear` by the first
-	// write
+	// links that were in lasthop's group before lasthop's first write: kept
+	// for `clear` by the first write
 	Grouped []routing.LinkGroup
 
 	// Heals are the writes, by their text, that put back what another
-	// program deleted or changed; true if the kernel told of the deletion.
+	// program deleted or changed; true if the kernel reported the deletion.
 	Heals map[string]bool
-	// Suspect names the programs that may have done it; it is asked after
-	// the write. nil names none.
+	// Suspect names the programs that may have done it; Write calls it
+	// after the write. nil names none.
 	Suspect func() string
 }
 
-// Plan is the change that `apply` makes of a decision, asked for by the person
-// who started this process. With addOnly nothing is deleted.
+// Plan returns the change that `apply` makes of a decision, for the user that
+// started this process. With addOnly nothing is deleted.
 func Plan(d routing.Decision, n routing.Numbers, addOnly bool) Change {
 	c := Change{Command: "apply", By: Self(), Numbers: n, Before: d.Owned, After: d.Plan.State,
 		Grouped: d.Grouped(), Diff: d.Diff, Digest: d.Digest(), AddOnly: addOnly}
@@ -90,7 +90,7 @@ func Plan(d routing.Decision, n routing.Numbers, addOnly bool) Change {
 
 // Memory is what a writer remembers of its writes.
 type Memory struct {
-	Installed routing.State // what the last change without an error was to leave in the kernel
+	Installed routing.State // what the last change without an error left
 	Last      report.Change // the last change that had something to write
 	Changes   int           // writes made
 	Heals     int           // those of them that put something back
@@ -105,8 +105,8 @@ type Writer struct {
 	audit   *journal.Queue // nil if the log is the audit
 	naming  chan struct{}  // full while the names of tables are being written
 	memory  Memory
-	// links that were in our group before us, and whether that is recorded
-	// for `clear`
+	// links that were in lasthop's group before lasthop's first write, and
+	// whether that is recorded for `clear`
 	grouped    []routing.LinkGroup
 	unrecorded error
 }
@@ -146,8 +146,8 @@ func (w *Writer) Close() error {
 	return nil
 }
 
-// Unaudited returns how many audit lines the system's log has not taken since
-// it took one last.
+// Unaudited returns how many audit lines were lost since the system's log last
+// took one.
 func (w *Writer) Unaudited() int {
 	if w.audit == nil {
 		return 0
@@ -158,9 +158,9 @@ func (w *Writer) Unaudited() int {
 // Memory returns what the writer remembers.
 func (w *Writer) Memory() Memory { return w.memory }
 
-// Write makes a change, logs and audits each write with its cause and the
-// person who asked, and returns the writes made, all errors joined. A change
-// without writes is remembered as installed, and nothing else.
+// Write makes a change, logs and audits each write with its cause and the user
+// that asked, and returns the writes made, all errors joined. A change without
+// writes is only remembered as installed.
 func (w *Writer) Write(c Change) ([]routing.Op, error) {
 	var done []routing.Op
 	var err error
@@ -185,8 +185,8 @@ func (w *Writer) Write(c Change) ([]routing.Op, error) {
 	return done, err
 }
 
-// recordGroups keeps which links were in our group before our first write, or
-// else `clear` would take them out of it.
+// recordGroups records which links were in lasthop's group before lasthop's
+// first write; otherwise `clear` would remove them from it.
 func (w *Writer) recordGroups(c Change) {
 	w.grouped = c.Grouped
 	if w.recorded() && !c.Before.Empty() {
@@ -213,10 +213,10 @@ func (w *Writer) record() {
 		[]byte(text.String()))
 }
 
-// Tend makes sure that what the run directory is to hold is there: the lock,
-// and the record of link groups. Somebody may have removed it, or its disk was
-// full. It costs a few microseconds if so. The error says what is missing;
-// writing goes on all the same.
+// Tend makes sure that the files of the run directory are there: the lock, and
+// the record of link groups. Another program may have removed them, or the disk
+// was full. It costs a few microseconds if they are there. The error names what
+// is missing; writing goes on nevertheless.
 func (w *Writer) Tend() error {
 	err := w.lock.take()
 	if errors.Is(err, os.ErrPermission) {
@@ -239,7 +239,7 @@ func GroupsFile(runDir string, inode uint64) string {
 }
 
 // ReadBack reads the host after a write, and makes sure that the kernel holds
-// what was to be there.
+// what it should.
 func (w *Writer) ReadBack(c Change) (routing.Host, error) {
 	h, err := w.machine.Read()
 	if err != nil {
@@ -259,8 +259,8 @@ func (w *Writer) ReadBack(c Change) (routing.Host, error) {
 // cause is what led to a change, in words.
 func (c Change) cause() string { return cmp.Or(c.Cause, "lasthop "+c.Command) }
 
-// tell counts and logs the writes that were made, and why a person's change has
-// failed; why one of lasthop's own has is for the caller to say.
+// tell counts and logs the writes that were made, and why a user's change has
+// failed. The caller reports why one of lasthop's own has failed.
 func (w *Writer) tell(c Change, done []routing.Op, err error) {
 	most := 50
 	if w.options.Audited {

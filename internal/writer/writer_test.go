@@ -83,7 +83,7 @@ func (m *machine) Read() (h routing.Host, err error) {
 	return h, err
 }
 
-// owned is what is ours, as text.
+// owned is what lasthop owns, as text.
 func (m *machine) owned() string {
 	m.mu.Lock()
 	reads := m.reads
@@ -98,7 +98,7 @@ func (m *machine) owned() string {
 
 var numbers = routing.DefaultNumbers
 
-// path is what is ours for a path by a link, number n.
+// path is what lasthop owns for a path by a link, number n.
 func path(n int) routing.State {
 	link, table := fmt.Sprint("eth", n), numbers.TableFirst+uint32(n)
 	prefix := netip.MustParsePrefix(fmt.Sprintf("10.0.%d.0/24", n))
@@ -209,7 +209,7 @@ func TestWriteNothing(t *testing.T) {
 	}
 }
 
-// TestHeals: what is put back is told apart from what is new.
+// TestHeals: what is put back and what is new are distinguished.
 func TestHeals(t *testing.T) {
 	var l logs
 	w := open(t, newMachine(routing.State{}), Options{Log: l.logger()})
@@ -235,8 +235,8 @@ level=INFO msg=changed op=%q cause="route deleted"
 	}
 }
 
-// TestWriteFails: what was installed before stays remembered, and the failure
-// is.
+// TestWriteFails: what was installed before stays remembered, and so is the
+// failure.
 func TestWriteFails(t *testing.T) {
 	m := newMachine(path(1))
 	w := open(t, m, Options{})
@@ -257,8 +257,8 @@ func TestWriteFails(t *testing.T) {
 	}
 }
 
-// TestReadBack: what another program undoes at once is seen, but for deletions
-// that were left out.
+// TestReadBack: it sees what another program undoes immediately, except for
+// deletions that were left out.
 func TestReadBack(t *testing.T) {
 	both := path(1)
 	both.Routes, both.Rules, both.Groups = append(both.Routes, path(2).Routes...),

@@ -44,9 +44,9 @@ func newBenchStreet(b *testing.B) *benchStreet {
 	return s
 }
 
-// datagrams returns what sends a datagram from one namespace to another. The
-// other side has a socket that reads nothing: what does not fit is dropped,
-// with and without observer.
+// datagrams returns a function that sends a datagram from one namespace to
+// another. The other side has a socket that reads nothing: what does not fit is
+// dropped, with and without observer.
 func (s *benchStreet) datagrams(b *testing.B, from, to *nstest.NS,
 	local, remote string) func() {
 	var fd int
@@ -82,8 +82,9 @@ func socketAddr(s string) unix.Sockaddr {
 	return &unix.SockaddrInet4{Port: int(a.Port()), Addr: a.Addr().As4()}
 }
 
-// segments returns what sends a TCP segment with payload from the host to a
-// client that the router does not know. It passes none of the kernel's TCP.
+// segments returns a function that sends a TCP segment with payload from the
+// host to a client that the router does not know. It passes none of the
+// kernel's TCP.
 func (s *benchStreet) segments(b *testing.B) func() {
 	var r0 *net.Interface
 	s.Router.Do(func() { r0, _ = net.InterfaceByName("r0") })
@@ -145,8 +146,8 @@ func (s *benchStreet) watched(b *testing.B, f func()) {
 	<-done
 }
 
-// tapped calls f while there is a packet socket whose filter drops all: what
-// the kernel takes for any such socket.
+// tapped calls f while there is a packet socket whose filter drops all: this
+// measures the kernel's cost of any such socket.
 func (s *benchStreet) tapped(b *testing.B, f func()) {
 	program, err := bpf.Assemble([]bpf.Instruction{bpf.RetConstant{}})
 	if err != nil {
@@ -164,10 +165,10 @@ func (s *benchStreet) tapped(b *testing.B, f func()) {
 	f()
 }
 
-// lanes are hosts alike. What is measured goes on in all at the same time, of
-// which one is left alone, one has an empty packet socket, and one an observer:
-// so what other programs do to this machine falls on all three. Each host takes
-// each part in a turn.
+// lanes are equal hosts. The measured work goes on in all at the same time: one
+// host is left alone, one has an empty packet socket, and one an observer. So
+// the load of other programs on this machine affects all three. Each host takes
+// each part in turn.
 type lanes [3]*benchStreet
 
 // newLanes makes them. Before Linux 6.15 a packet socket in one namespace makes
@@ -262,8 +263,8 @@ func spread(values []float64, format string) string {
 		quartile(values, 1), quartile(values, 3))
 }
 
-// BenchmarkPacket is what an observer costs each packet, beside what an empty
-// packet socket does. The receiving side's work is done by the sending thread.
+// BenchmarkPacket is an observer's cost for each packet, compared with that of
+// an empty packet socket. The sending thread does the receiving side's work.
 func BenchmarkPacket(b *testing.B) {
 	const ours, free = "10.7.0.10:53", "10.7.0.10:5001" // a listener's, and not
 	const far = "10.7.0.1:5000"

@@ -19,8 +19,9 @@ type clients struct {
 	n    int
 	rate float64 // requests a second of all together; 0 is as many as can be
 	keep bool    // connections, of which each request needs a new one otherwise
-	// pinned says that they share the first core with what they ask: who
-	// does the kernel's work for a packet does not depend on chance then.
+	// pinned says that they share the first core with what they ask: then
+	// chance does not decide which core does the kernel's work for a
+	// packet.
 	pinned bool
 }
 

@@ -85,9 +85,8 @@ func TestFilterAttaches(t *testing.T) {
 	}
 }
 
-// TestFilterWithLittleRoom: where the kernel has room for little, as before
-// Linux 6.7, the filter is attached for every number of ports all the same, and
-// again.
+// TestFilterWithLittleRoom: if the kernel has little room, as before Linux 6.7,
+// the filter is attached for every number of ports nevertheless, and again.
 func TestFilterWithLittleRoom(t *testing.T) {
 	ns := nstest.New(t)
 	sizes := map[string]bool{}

@@ -104,7 +104,7 @@ func (x *spoofer) send(ctx context.Context, rate int) {
 			binary.BigEndian.PutUint32(tcp[8:], rand.Uint32())
 			sums(ip, tcp)
 		}
-		// What does not fit is dropped: received tells what came.
+		// What does not fit is dropped: received reports what came.
 		_, _, _ = unix.Syscall6(unix.SYS_SENDMMSG, uintptr(x.fd),
 			uintptr(unsafe.Pointer(&x.messages[0])), uintptr(n), 0, 0, 0)
 		sent += n
@@ -134,7 +134,7 @@ func sums(ip, tcp []byte) {
 	binary.BigEndian.PutUint16(tcp[16:], checksum(tcp, sum))
 }
 
-// run observes the host for a time while others send SYNs, blind
+// run observes the host for a time while other threads send SYNs, blind
 // acknowledgements, and genuine requests of 40 connections.
 func (f *flood) run(t testing.TB, d time.Duration, syns, acks int) {
 	s := nstest.NewStreet(t)
@@ -239,7 +239,7 @@ func TestFlood(t *testing.T) {
 }
 
 // BenchmarkFlood is the flood of the acceptance: 150,000 SYNs a second for 5 s,
-// alone and with 100,000 blind acknowledgements beside.
+// alone and together with 100,000 blind acknowledgements.
 func BenchmarkFlood(b *testing.B) {
 	for name, acks := range map[string]int{"syn": 0, "syn+ack": 100_000} {
 		b.Run(name, func(b *testing.B) {

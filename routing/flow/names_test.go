@@ -10,7 +10,8 @@ import (
 	"lasthop/routing"
 )
 
-// TestNames: what names a MAC, and which question stays without an answer.
+// TestNames: which packets name a MAC, and which question stays without an
+// answer.
 func TestNames(t *testing.T) {
 	addr := netip.MustParseAddr
 	router := routing.MAC{2, 0, 0, 0, 0, 1}
@@ -70,7 +71,7 @@ func namesText(names *nameTable, n *network) string {
 	return strings.Join(append(got, vainAt(names, n, time.Second)...), ", ")
 }
 
-// vainAt names what was asked for in vain at a time.
+// vainAt names the next hops that did not answer at a time.
 func vainAt(names *nameTable, n *network, at time.Duration) (got []string) {
 	for _, local := range []string{"10.7.1.100", "2001:db8::9"} {
 		if x, found := names.vain(n, netip.MustParseAddr(local), at); found {

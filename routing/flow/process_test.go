@@ -117,8 +117,8 @@ func (p *process) end() (peak float64, s routing.Sampling) {
 	return peak / 1024, r.Sampling
 }
 
-// BenchmarkObserve is what `lasthop observe` takes of a core: idle, and beside
-// 10,000 new connections a second.
+// BenchmarkObserve is the part of a core that `lasthop observe` takes: idle,
+// and during 10,000 new connections a second.
 func BenchmarkObserve(b *testing.B) {
 	exe := build(b)
 	for _, rate := range []float64{0, 10_000} {

@@ -112,7 +112,7 @@ func seenText(ways []routing.SeenWay) string {
 	return strings.Join(out, "; ")
 }
 
-// TestTable: what a connection shows, and what it is counted as 1.5 s after the
+// TestTable: what a connection shows, and how it is counted 1.5 s after the
 // last packet.
 func TestTable(t *testing.T) {
 	for _, tt := range []struct{ name, packets, want string }{
@@ -169,7 +169,7 @@ func TestTable(t *testing.T) {
 	}
 }
 
-// TestWires: what is one wire outside of the host has one name.
+// TestWires: links of one wire outside of the host have one name.
 func TestWires(t *testing.T) {
 	n := newNetwork(tableHost(), nil)
 	want := map[string]string{"lo": "lo", "eth0": "eth0", "eth1": "eth1", "eth2": "br0",
@@ -182,8 +182,8 @@ func TestWires(t *testing.T) {
 	}
 }
 
-// TestTableHonesty: what the sampling or a flood could have caused is not
-// concluded.
+// TestTableHonesty: the table concludes nothing that the sampling or a flood
+// could have caused.
 func TestTableHonesty(t *testing.T) {
 	tab := newTestTable()
 	for _, line := range []string{"0 in eth1 syn 5 by 198.51.100.2:1001",
@@ -227,8 +227,8 @@ func TestTableNextWindow(t *testing.T) {
 	}
 }
 
-// TestTableFlood: spoofed requests that fill the table push out none of the
-// connections that are confirmed, and are counted as forgotten.
+// TestTableFlood: spoofed requests that fill the table evict no confirmed
+// connection, and are counted as evicted.
 func TestTableFlood(t *testing.T) {
 	tab := newTestTable()
 	for i := range 40 {
@@ -265,7 +265,7 @@ func spoofedSYN(i int) Packet {
 }
 
 // TestTableGarbage: a flood that fills the table again and again makes no
-// garbage with each flow, which the collector would work on beside NGINX.
+// garbage with each flow: collecting it would take time from NGINX.
 func TestTableGarbage(t *testing.T) {
 	tab, i := newTestTable(), 0
 	ask := func() {

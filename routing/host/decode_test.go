@@ -8,8 +8,8 @@ import (
 	"lasthop/routing"
 )
 
-// FuzzDecode: whatever bytes come, nothing panics, and a rule that is written
-// and read again is the same.
+// FuzzDecode: no bytes make it panic, and a rule that is written and read again
+// is the same.
 func FuzzDecode(f *testing.F) {
 	n := names{links: map[int]string{1: "a", 2: "b"}, hops: map[uint32][]routing.Hop{}}
 	f.Add(encodeRule(routing.NewRule(routing.IPv6, 100, 1000)))
@@ -45,7 +45,7 @@ func FuzzDecode(f *testing.F) {
 }
 
 // canonical is a rule as the kernel sends it: no prefix without length, no
-// table 0 beside one, goto with its target alone.
+// table 0 next to one, goto with only its target.
 func canonical(r routing.Rule) routing.Rule {
 	if r.Action != routing.Goto {
 		r.Goto = 0

@@ -46,8 +46,9 @@ func dnatTexts(list []routing.DNAT) (out []string) {
 	return out
 }
 
-// nftNAT has a rule of each form that is understood, and some that are not: of
-// `udp sport 53 udp dport 53`, which nft compares as one number, neither is.
+// nftNAT has a rule of each form that is understood, and some that are not: nft
+// compares `udp sport 53 udp dport 53` as one number, so neither port is
+// understood.
 const nftNAT = `table inet n {
 	map services { type ipv4_addr . inet_proto . inet_service : verdict
 		elements = { 10.0.0.1 . tcp . 80 : goto one, 10.0.0.2 . udp . 53 : goto two }; }
@@ -276,7 +277,7 @@ func iptables(ns *nstest.NS, kind string) {
 	}
 }
 
-// A user who may not read rules learns that.
+// A user that may not read rules gets an error for that.
 func TestDNATsUnread(t *testing.T) {
 	_, k := open(t)
 	k.Fault = func(kind int) error {
@@ -290,8 +291,8 @@ func TestDNATsUnread(t *testing.T) {
 	}
 }
 
-// TestBothLinks: what two conditions on a link leave, and that what they may
-// leave is never nothing.
+// TestBothLinks: the result of two conditions on a link; a possible result is
+// never empty.
 func TestBothLinks(t *testing.T) {
 	for _, tt := range []struct{ a, b, want string }{
 		{"", "eth0", "eth0"}, {"eth0", "", "eth0"}, {"", "!eth0", "!eth0"},
@@ -335,7 +336,7 @@ func TestManyJumps(t *testing.T) {
 	}
 }
 
-// FuzzNATRule: whatever a rule and its sets may hold, nothing panics, and no
+// FuzzNATRule: no contents of a rule and its sets make it panic, and no
 // condition is an empty range of ports.
 func FuzzNATRule(f *testing.F) {
 	ns, k := open(f)

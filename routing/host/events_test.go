@@ -42,8 +42,8 @@ func next(t *testing.T, c <-chan Event) Event {
 	return Event{}
 }
 
-// fence is an event of its own that is made last, so that whatever was to come
-// before it has come.
+// fence is an event of its own that is made last, so that all earlier events
+// have come.
 const fence = "rule added: 30000: from all fwmark 0xfe lookup 999"
 
 // until makes the fence and returns the events before it.
@@ -61,7 +61,7 @@ func until(t *testing.T, ns *nstest.NS, c <-chan Event) (events []Event) {
 	}
 }
 
-// texts are the events, one a line, sorted: the kernel tells of carriers in its
+// texts are the events, one a line, sorted: the kernel reports carriers in its
 // own time.
 func texts(events []Event) string {
 	var lines []string
@@ -72,9 +72,9 @@ func texts(events []Event) string {
 	return strings.Join(lines, "")
 }
 
-// changes makes the changes of a batch and returns the events that tell of
-// them. The kernel tells of an IPv6 address a little later, when its DAD work
-// has run: if the address were deleted before, nothing would be told.
+// changes makes the changes of a batch and returns their events. The kernel
+// reports an IPv6 address a little later, when its DAD work has run: it would
+// not report one that was deleted before.
 func changes(t *testing.T, ns *nstest.NS, c <-chan Event, batch string) (events []Event) {
 	t.Helper()
 	for line := range strings.Lines(batch) {
@@ -88,8 +88,8 @@ func changes(t *testing.T, ns *nstest.NS, c <-chan Event, batch string) (events 
 	return append(events, until(t, ns, c)...)
 }
 
-// Every kind of change is told, in words that name it; what changes nothing is
-// not.
+// Every kind of change has an event, in words that name it; a write without
+// effect has none.
 func TestEvents(t *testing.T) {
 	for _, tt := range []struct{ name, before, batch, want string }{
 		{"admin down flushes IPv4 routes and tells of the link alone", "route add default via 10.0.1.1 table 1000", "link set eth1 down",
@@ -191,7 +191,7 @@ func comings(e Event) string {
 	return ""
 }
 
-// Forwarding that begins or ends is told of each link.
+// Forwarding that begins or ends has an event for each link.
 func TestEventsOfForwarding(t *testing.T) {
 	ns, k := open(t, uplinks)
 	c := watch(t, k)
@@ -243,8 +243,8 @@ func undo(ops []routing.Op) (out []routing.Op) {
 	return out
 }
 
-// What the Kernel itself writes is not told, also where the write has no
-// effect, and after its sockets were opened again.
+// The Kernel's own writes have no event, also if a write has no effect, and
+// after its sockets were opened again.
 func TestEventsOfOwnWrites(t *testing.T) {
 	ns, k := open(t, uplinks)
 	c := watch(t, k)
@@ -270,8 +270,8 @@ func TestEventsOfOwnWrites(t *testing.T) {
 	}
 }
 
-// What somebody else deletes of lasthop comes with the object, so that it can
-// go back at once.
+// If another program deletes an object of lasthop, the event contains it, so
+// that it can go back immediately.
 func TestEventsOfForeignDeletes(t *testing.T) {
 	ns, k := open(t, uplinks)
 	c := watch(t, k)
@@ -312,8 +312,8 @@ func TestEventsOfForeignDeletes(t *testing.T) {
 	}
 }
 
-// Where the kernel has no room for what comes, "lost" says so, and what comes
-// later is told as before.
+// If the kernel has no room for the events, there is one "lost", and later
+// events come as before.
 func TestEventsOverrun(t *testing.T) {
 	ns, k := open(t, uplinks)
 	k.buffer = 1 // the kernel makes it its least, some 2 kB
@@ -334,8 +334,8 @@ func TestEventsOverrun(t *testing.T) {
 			t.Fatal("nothing was lost")
 		}
 	}
-	// The links are known still: a change is told as one, and nothing as
-	// new.
+	// The links are still known: a change is reported as one, and no link
+	// as new.
 	ns.IP("link set eth1 mtu 1400")
 	for e := next(t, c); e.Text != "link eth1 mtu 1400"; e = next(t, c) {
 		if e.Kind == "link" {
@@ -370,7 +370,7 @@ func TestEventsSlowReader(t *testing.T) {
 }
 
 // A socket that breaks is opened again in the same namespace, also after the
-// Kernel is closed, and "lost" says so.
+// Kernel is closed, and there is one "lost".
 func TestEventsOfBrokenSocket(t *testing.T) {
 	ns, k := open(t, uplinks)
 	s, err := k.subscription(routing.DefaultNumbers)
@@ -393,8 +393,8 @@ func TestEventsOfBrokenSocket(t *testing.T) {
 	}
 }
 
-// The end of the context closes the channel, the socket and the namespace, at
-// work, in a storm nobody reads, and before it begins.
+// The end of the context closes the channel, the socket and the namespace: at
+// work, in a storm without a reader, and before it begins.
 func TestEventsEnd(t *testing.T) {
 	ns, k := open(t, uplinks)
 	before := openFiles(t)

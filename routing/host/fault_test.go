@@ -233,8 +233,8 @@ func TestReopenWithoutRoom(t *testing.T) {
 	}
 }
 
-// A dump of a table that never was is empty, in spite of the kernel's error; so
-// is deleting from it.
+// A dump of a table that never existed is empty, in spite of the kernel's
+// error; so is deleting from it.
 func TestTableThatNeverWas(t *testing.T) {
 	_, k := open(t, uplinks)
 	do(t, k, routing.Op{Delete: true,
@@ -244,18 +244,18 @@ func TestTableThatNeverWas(t *testing.T) {
 				"::/0 via 2001:db8:1::1 dev eth1 table 20337 proto 76 onlink")})
 }
 
-// foreign is what is almost ours.
+// foreign are objects that are almost lasthop's.
 var foreign = strings.Join([]string{
-	"route add default via 10.0.0.1 table 20001 proto 18",     // in our range, not ours
+	"route add default via 10.0.0.1 table 20001 proto 18",     // in lasthop's range, not lasthop's
 	"route add default via 10.0.0.1 table 1000 proto 76",      // our protocol, outside the range
 	"rule add pref 5100 from 10.0.0.7 lookup 20001 proto 18",  // names a table of our range
 	"rule add pref 30000 from 10.0.0.8 lookup 20002 proto 76", // outside the block
-	"route add default via 10.0.0.1 table 20002 proto 76",     // ours, named by no rule of lasthop
-	"route add default via 10.0.0.1 table 20003 proto 76",     // ours, named by no rule
+	"route add default via 10.0.0.1 table 20002 proto 76",     // lasthop's, but no rule names it
+	"route add default via 10.0.0.1 table 20003 proto 76",     // lasthop's, but no rule names it
 	"link set eth0 group 76",
 }, "\n")
 
-// What ReadOwned reads is what lasthop owns in all that Read reads.
+// ReadOwned reads what lasthop owns of all that Read reads.
 func TestReadOwned(t *testing.T) {
 	for _, tt := range []struct {
 		name, batch string

@@ -12,8 +12,8 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// What a program with fewer privileges puts in the place of its file neither
-// makes a reader wait nor fills its memory; the files beside it are read.
+// A file that a program with fewer privileges replaces neither makes a reader
+// wait nor fills its memory; the files next to it are read.
 func TestOddFiles(t *testing.T) {
 	root := t.TempDir()
 	dir := filepath.Join(root, "run/systemd/netif/links")

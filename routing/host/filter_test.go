@@ -104,7 +104,7 @@ var filterCases = []struct {
 }
 
 // TestFilters: a filter of lasthop is attached, replaced where it is, and
-// removed; what others have attached stays as it is, whatever qdisc it is in.
+// removed; foreign filters stay as they are, in any qdisc.
 func TestFilters(t *testing.T) {
 	for _, tt := range filterCases {
 		t.Run(strings.ReplaceAll(tt.name, " ", "-"), func(t *testing.T) {

@@ -12,9 +12,9 @@ import (
 	"lasthop/routing"
 )
 
-// FuzzEvents: whatever the kernel tells, nothing panics, no event is without a
-// kind and a text, and no message takes more than 20 µs and 2 µs a byte, ten
-// times what a busy machine takes.
+// FuzzEvents: no message makes it panic, no event is without a kind and a text,
+// and no message takes more than 20 µs and 2 µs a byte, ten times what a busy
+// machine takes.
 func FuzzEvents(f *testing.F) {
 	link := newMessage(unix.IfInfomsg{Index: 2, Flags: unix.IFF_UP})
 	link.put(unix.IFLA_IFNAME, []byte("eth1\x00"))

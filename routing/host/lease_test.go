@@ -113,7 +113,7 @@ func write(t *testing.T, file, text string) {
 	}
 }
 
-// FuzzLeases: files are written by others, and by networks.
+// FuzzLeases: other programs, and networks, write the files.
 func FuzzLeases(f *testing.F) {
 	f.Add([]byte(packet(3, 4, 10, 0, 1, 1, 121, 5, 0, 10, 0, 1, 254)))
 	f.Add([]byte(debian("eth1", "  option classless-static-routes 0 10.0.1.254;\n")))

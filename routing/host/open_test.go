@@ -85,8 +85,8 @@ func TestOpenPID(t *testing.T) {
 	}
 }
 
-// Links that come and go while the host is read neither fail it nor leave names
-// that nobody has.
+// Links that come and go while the host is read neither fail the read nor leave
+// names without a link.
 func TestReadWhileLinksChange(t *testing.T) {
 	ns, k := open(t, uplinks)
 	done := make(chan struct{})

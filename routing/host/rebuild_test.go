@@ -124,8 +124,8 @@ func openAt(t *testing.T, path string) *Kernel {
 	return k
 }
 
-// essence prints what is to be rebuilt of some links, all but what is lost: the
-// kernel's order counts.
+// essence prints what Rebuild should make of some links, except what is lost:
+// the kernel's order counts.
 func essence(h routing.Host, links []routing.Link, lost []string) (lines []string) {
 	known := func(link string) bool {
 		return slices.ContainsFunc(links, func(l routing.Link) bool {

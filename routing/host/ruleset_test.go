@@ -25,7 +25,8 @@ func forwarding(t testing.TB) (*nstest.NS, *Kernel) {
 	return ns, k
 }
 
-// filtering is a table with a chain at each hook, and one that others jump to.
+// filtering is a table with a chain at each hook, and one that other chains
+// jump to.
 const filtering = `table inet fw {
 	chain prerouting { type filter hook prerouting priority 0; }
 	chain input { type filter hook input priority 0; }
@@ -37,12 +38,12 @@ table ip6 six { chain prerouting { type filter hook prerouting priority 0; }; }
 table netdev dev { chain ingress { type filter hook ingress device eth1 priority 0; }; }
 `
 
-// resetMore is a rule in the chain that others jump to.
+// resetMore is a rule in the chain that other chains jump to.
 const resetMore = "add rule inet fw more meta l4proto tcp reject with tcp reset"
 
-// rulesets are lines, each with what is read of both families where it stands
-// alone. A line of nft follows filtering; of iptables there may be several
-// commands in it.
+// rulesets are lines, each with the result for both families if it stands
+// alone. A line of nft follows filtering; a line of iptables may have several
+// commands.
 var rulesets = []struct{ line, ipv4, ipv6 string }{
 	{"nft add rule inet fw prerouting fib saddr . iif oif missing drop",
 		"inet fw prerouting handle 6: fib saddr", "inet fw prerouting handle 6: fib saddr"},
@@ -210,7 +211,7 @@ const (
 	goneRule = "deleted or not reached any more: "
 )
 
-// rulesetEvents are changes of nf_tables, each with what is told of it.
+// rulesetEvents are changes of nf_tables, each with its event.
 var rulesetEvents = []struct{ name, before, change, want string }{
 	{"a rule comes", filtering, fibRule, "inet fw prerouting handle 6: fib saddr"},
 	{"others come", filtering, "add set inet fw banned { type ipv4_addr; }; " +
@@ -245,8 +246,8 @@ var rulesetEvents = []struct{ name, before, change, want string }{
 		"add table inet fw", "inet fw prerouting handle 6: fib saddr"},
 }
 
-// TestRulesetEvents: of all that becomes of nf_tables, events tell of what
-// changes the rules that look up forwarded packets, whatever changes them.
+// TestRulesetEvents: events report a change of nf_tables exactly if it changes
+// the rules that look up forwarded packets.
 func TestRulesetEvents(t *testing.T) {
 	for _, tt := range rulesetEvents {
 		t.Run(tt.name, func(t *testing.T) {
@@ -393,7 +394,7 @@ func manyRules(b *testing.B, n int) *Kernel {
 	return k
 }
 
-// Whatever a table may hold, nothing panics, and only what is there is read.
+// No contents of a table make it panic, and only what is there is read.
 func FuzzXTables(f *testing.F) {
 	f.Add(make([]byte, 300), true)
 	if _, err := exec.LookPath("iptables-legacy"); err == nil {
@@ -420,8 +421,8 @@ func FuzzXTables(f *testing.F) {
 	})
 }
 
-// TestRulesetsAsked: where the mode last-hop is asked for, the rules count also
-// of a host that forwards nothing.
+// TestRulesetsAsked: if the user asks for the mode last-hop, the rules count
+// also on a host that forwards nothing.
 func TestRulesetsAsked(t *testing.T) {
 	ns, k := open(t, uplinks)
 	c := ns.Command("nft", "-f", "-")

@@ -48,8 +48,9 @@ func oneCgroup(t *testing.T, list []Socket) {
 	}
 }
 
-// What waits for clients is listed, with the inode that its owner's descriptors
-// show; what talks to one, or is another namespace's, is not.
+// It lists sockets that wait for clients, with the inode that their owner's
+// descriptors show; it does not list connections, or sockets of another
+// namespace.
 func TestSockets(t *testing.T) {
 	ns, k := open(t)
 	var want []Socket

@@ -11,8 +11,8 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// route and rule parse an `ip` line; the family of a route is told by its
-// destination.
+// route and rule parse an `ip` line; the destination gives the family of a
+// route.
 func route(t *testing.T, line string) *routing.Route {
 	t.Helper()
 	f := routing.IPv4
@@ -258,7 +258,7 @@ func TestDoDeleteAbsent(t *testing.T) {
 	}
 }
 
-// A rule that the kernel takes for a twin of another is added all the same, and
+// A rule that the kernel treats as a twin of another is added nevertheless, and
 // takes its place.
 func TestRuleTwins(t *testing.T) {
 	for _, lines := range [][2]string{

@@ -9,10 +9,10 @@ import (
 	"lasthop/routing"
 )
 
-// That a simulated host is what the kernel makes of the same commands is tested
-// in cmd/lasthop, beside the package that reads the kernel. Here are the parts
-// that need no kernel: the order of rules, what a link that goes down takes
-// away, errors.
+// Tests in cmd/lasthop, which also reads the kernel, check that a simulated
+// host is what the kernel makes of the same commands. Here are the parts that
+// need no kernel: the order of rules, what a link that goes down removes,
+// errors.
 
 func TestRulePriority(t *testing.T) {
 	s := parse(t, `

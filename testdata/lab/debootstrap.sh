@@ -5,8 +5,8 @@
 #
 # LASTHOP_MIRROR   the mirror of the distribution (its own)
 #
-# Debian has no keys for Ubuntu's archive. That is good enough for a test, and
-# inside the root apt has them.
+# Debian has no keys for Ubuntu's archive. For a test debootstrap may go without
+# them, and inside the root apt has them.
 set -eu
 PATH=$PATH:/usr/sbin:/sbin
 command -v debootstrap >/dev/null || {

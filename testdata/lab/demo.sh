@@ -78,7 +78,8 @@ plan_and_apply() {
 	lasthop apply | short || fail "lasthop apply failed"
 }
 
-# short leaves out all but the first of many lines of `ip`: the plan has shown them.
+# short prints only the first of many lines of `ip`: the plan has shown them
+# all.
 short() {
 	awk '/^  ip / { if (n++ < 2) print; next }
 		n > 2 { print "  ... and " n - 2 " more" }
@@ -159,8 +160,10 @@ verdict() {
 	echo "${green}All of it was checked, nothing is left behind.$plain Next: README.md, or \`./lasthop plan\` on a host of yours (needs no root)."
 }
 
-# ask NS [VIPS]: probes every VIP from there and prints a line for each, with the interfaces its replies left by. On a busy
-# machine an answer can take too long: what VIPS, all of them by default, do not answer is asked again with more patience, twice at most.
+# ask NS [VIPS]: probes every VIP from there and prints a line for each, with
+# the interfaces its replies left by. On a busy machine an answer can take too
+# long: it asks VIPS that do not answer (by default all) again with more
+# patience, twice at most.
 every=(10.0.0.100 10.0.1.100 10.0.2.100 2001:db8:1::100 2001:db8:2::100 2001:db8::100)
 eth0="10.0.0.100 2001:db8::100"
 ask() {
@@ -192,7 +195,8 @@ answered_by() {
 		[ "$(grep -c ok /run/lab/answers)" = $((4 * $(wc -w <<<"$1"))) ]
 }
 
-# left_by IFACE|own: every VIP has sent, and by that interface alone; own is ethN for 10.0.N.100 and 2001:db8:N::100.
+# left_by IFACE|own: every VIP has sent, and only by that interface; own is ethN
+# for 10.0.N.100 and 2001:db8:N::100.
 left_by() {
 	awk -v want="$1" '
 		{ n = split($1, p, /[.:]+/); own = "eth" (n == 4 ? p[3] : 0) }

@@ -1,7 +1,8 @@
 #!/bin/sh
-# Runs COMMAND in a fresh root of a distribution, in a clone of this branch: does
-# the project build and pass its tests where only git, make and Go are installed?
-# What is not committed is not tested. Needs root, debootstrap and the network.
+# Runs COMMAND in a fresh root of a distribution, in a clone of this branch:
+# does the project build and pass its tests if only git, make and Go are
+# installed? It tests only what is committed. Needs root, debootstrap and the
+# network.
 #
 # usage: fresh.sh SUITE [COMMAND]     bullseye, bookworm, trixie, jammy or noble
 #
@@ -28,7 +29,7 @@ bootstrap() {
 	mv "$cache/$suite.new" "$cache/$suite"
 }
 
-# outside makes the root and leads into it.
+# outside makes the root and enters it.
 outside() {
 	mkdir -p "$cache/go-build" "$cache/staticcheck" "$cache/$suite.debs/partial"
 	[ -d "$cache/$suite" ] || bootstrap
@@ -45,7 +46,7 @@ cleanup() {
 	find /sys/fs/cgroup -depth -path "*/lasthop-${run##*/}*" -type d -exec rmdir {} +
 }
 
-# inside: the root has to be a mount, for in a chroot there are no user namespaces.
+# inside: the root has to be a mount, because a chroot has no user namespaces.
 inside() {
 	root=$run/root
 	mount -t overlay -o "lowerdir=$cache/$suite,upperdir=$run/upper,workdir=$run/work" overlay "$root"
@@ -54,7 +55,8 @@ inside() {
 	mount -t sysfs sysfs "$root/sys"
 	mount -t tmpfs -o mode=755 tmpfs "$root/run"
 	mount -t tmpfs tmpfs "$root/tmp"
-	# Of its own, since systemd-analyze moves all processes of the cgroup that it is in.
+	# A cgroup of its own, since systemd-analyze moves all processes of the
+	# cgroup that it is in.
 	mount -t cgroup2 cgroup2 "$root/sys/fs/cgroup"
 	mkdir "$root/sys/fs/cgroup/lasthop-${run##*/}"
 	echo $$ >"$root/sys/fs/cgroup/lasthop-${run##*/}/cgroup.procs"
@@ -67,8 +69,8 @@ inside() {
 	share "$cache/go-build" /root/.cache/go-build
 	share "$cache/staticcheck" /root/.cache/staticcheck
 	share "$cache/$suite.debs" /var/cache/apt/archives
-	# Go downloads from this machine's cache first. -count=1: what one distribution
-	# has passed is not passed on another.
+	# Go downloads from this machine's cache first. -count=1: a test that
+	# passed on one distribution has not passed on another.
 	set -- PATH=/usr/local/go/bin:/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin \
 		HOME=/root GOFLAGS=-count=1 \
 		GOPROXY="file:///root/modules,$(go env GOPROXY)" GOSUMDB="$(go env GOSUMDB)" \
@@ -81,7 +83,7 @@ inside() {
 	exec unshare --cgroup env -i "$@" sh -c "mount -t cgroup2 cgroup2 /sys/fs/cgroup; $command"
 }
 
-# share DIRECTORY PLACE [ro]: shows one of the machine in the root.
+# share DIRECTORY PLACE [ro]: shows a directory of the machine in the root.
 share() {
 	mkdir -p "$root$2"
 	mount -o "bind,${3:-rw}" "$1" "$root$2"

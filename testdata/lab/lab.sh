@@ -1,6 +1,7 @@
 #!/bin/bash
-# The lab: a client, a firewall and an NGINX host with three uplinks, in network namespaces of its own. Nothing of the
-# machine is touched, and everything vanishes with the last process. Used by `make demo` and by cmd/lasthop's TestLab.
+# The lab: a client, a firewall and an NGINX host with three uplinks, in network
+# namespaces of its own. It does not touch the machine, and everything vanishes
+# with the last process. Used by `make demo` and by cmd/lasthop's TestLab.
 #
 #    client ────── wan ┌────┐ lan0 ── switch ── eth0 ┌──────┐
 #    198.51.100.2      │    │           │            │      │
@@ -36,11 +37,14 @@ vips=(10.0.0.100 2001:db8::100 10.0.1.100 2001:db8:1::100 10.0.2.100 2001:db8:2:
 
 die() { echo "lab: error: $*" >&2; exit 1; }
 
-# at: not `ip netns exec` and `ip -n`, which mount things anew and need / to be a mount.
+# at: not `ip netns exec` and `ip -n`, which mount things again and need / to be
+# a mount.
 at() { local ns=$1; shift; nsenter --net="/run/netns/$ns" -- "$@"; }
 
-# unshared CMD...: in new network and mount namespaces; who is not root gets a user namespace around them. As root no mount
-# may spread to the machine: what makes them private runs at the root of the mount namespace, since / of a chroot is no mount.
+# unshared CMD...: in new network and mount namespaces; a user other than root
+# gets a user namespace around them. As root no mount may spread to the machine:
+# the command that makes mounts private runs at the root of the mount namespace,
+# since / of a chroot is no mount.
 unshared() {
 	if [ "$(id -u)" = 0 ]; then
 		unshare --net --mount --propagation unchanged -- \
@@ -50,7 +54,8 @@ unshared() {
 	fi
 }
 
-# possible: some systems let a user make a user namespace, but do nothing in it: so do something.
+# possible: some systems let a user make a user namespace, but forbid everything
+# in it: so try something.
 possible() { unshared mount -t tmpfs tmpfs /run; }
 
 run() { unshared "$here/lab.sh" inside "$@"; }
@@ -68,7 +73,8 @@ inside() {
 	"$@"
 }
 
-# namespace NAME: what is set before a link exists holds for all links. No duplicate address detection: it takes seconds.
+# namespace NAME: a setting that is made before a link exists holds for all
+# links. No duplicate address detection: it takes seconds.
 namespace() {
 	ip netns add "$1"
 	at "$1" ip link set lo up
@@ -106,7 +112,8 @@ cable() {
 	at "$3" ip link set "$4" up
 }
 
-# addresses: with nodad they can be used at once. The client's second ones are for probes that ask for them.
+# addresses: nodad makes them usable immediately. The client's second ones are
+# for probes that name them.
 addresses() {
 	at fw sh -c 'echo 1 > /proc/sys/net/ipv4/ip_forward; echo 1 > /proc/sys/net/ipv6/conf/all/forwarding'
 	at fw ip -batch - <<-END
@@ -221,7 +228,8 @@ answer() {
 	echo "$3 $2 $said"
 }
 
-# left NS: by its addresses, since a reply that was lost is still repeated to somebody else for a while.
+# left NS: by its addresses, since the host still repeats a lost reply to
+# another client for a while.
 left() {
 	local to
 	case $1 in
@@ -244,7 +252,8 @@ drops() {
 	at fw nft list counters | awk '/counter/ {name=$2} /packets/ {print name, $2}'
 }
 
-# snapshot: without what changes by itself, the age of a route and the timers of a bridge.
+# snapshot: without the parts that change by themselves, the age of a route and
+# the timers of a bridge.
 snapshot() {
 	{
 		at host ip -d rule

@@ -1,6 +1,6 @@
-# Sourced by what runs in a machine of machine.sh: clients that ask NGINX all the
-# time, and steps that are done meanwhile (packages.sh, journey.sh); unit.sh needs
-# no clients.
+# Sourced by the scripts that run in a machine of machine.sh: clients that ask
+# NGINX all the time, and the steps that run meanwhile (packages.sh,
+# journey.sh); unit.sh needs no clients.
 #
 # A group of clients is SOURCE>ADDRESS: requests from an address of the network
 # namespace fw to port 80 of an address of this host. fw is a router that drops
@@ -28,9 +28,9 @@ not() { ! "$@"; }
 property() { systemctl show --value -p "$2" "$1"; } # property UNIT NAME
 fw() { ip netns exec fw "$@"; }
 
-# firewall: what all routers of the labs have. It is there before this host
-# boots, so it asks for no neighbor while it looks for duplicates of its own
-# addresses. It drops ARP that asks from an address of another of its links.
+# firewall: the common part of all routers of the labs. It is there before this
+# host boots, so it asks for no neighbor while it looks for duplicates of its
+# own addresses. It drops ARP that asks from an address of another of its links.
 firewall() {
 	sysctl -qw net.ipv4.conf.all.arp_announce=2
 	ip netns add fw
@@ -58,8 +58,8 @@ answers() {
 	for g in "$@"; do fw "/$program" ask "$g" 0.5 || return; done
 }
 
-# clients TRIES GROUP...: ask until the file /run/stop is there. Prints "asked"
-# for each request, and "lost: WHY" for one that was lost as often.
+# clients TRIES GROUP...: ask until the file /run/stop exists. Prints "asked"
+# for each request, and "lost: WHY" for one that was lost that often.
 clients() {
 	local g i why
 	for g in "${@:2}"; do
@@ -78,8 +78,9 @@ clients() {
 again() { fw nstat -asz TcpExtTCPSynRetrans | awk '/TCPSynRetrans/ { print $2 }'; }
 
 # under_load STEP: the clients of `groups` ask while do_STEP runs, and a second
-# before and after. Prints "LOST of ASKED lost". `moves` is set where addresses
-# move between machines: SYNs may be sent again, and a connection may break once.
+# before and after. Prints "LOST of ASKED lost". `moves` is set if addresses
+# move between machines: SYNs may be sent again, and a connection may break
+# once.
 under_load() {
 	local before lost asked
 	rm -f /run/stop
@@ -98,7 +99,7 @@ under_load() {
 	echo "0 of $asked lost"
 }
 
-# try STEP: prints whether it came to its end.
+# try STEP: prints whether it reached its end.
 try() {
 	local said
 	if said=$( (under_load "$1") 2>&1); then
@@ -115,9 +116,9 @@ unit() {
 	printf '[Install]\nWantedBy=multi-user.target\n'
 }
 
-# units ROOT PROGRAM: PROGRAM wires the links beside lasthop, which waits for
-# none, and before NGINX, which does; then it does the job. A job that changes
-# units must not hold their target back.
+# units ROOT PROGRAM: PROGRAM wires the links while lasthop starts, which does
+# not wait for it, and before NGINX, which does; then it does the job. A job
+# that changes units must not delay their target.
 units() {
 	unit DefaultDependencies=no After=network-pre.target Wants=network.target Before=network.target \
 		"[Service]" Type=oneshot RemainAfterExit=yes "ExecStart=/$2 wire" \

@@ -4,10 +4,10 @@
 #
 # usage: journey.sh SUITE     prints "ok STEP LOST of ASKED lost", or FAIL; needs root
 #
-# A BIG-IP holds the addresses at first and answers. Clients ask all the time:
+# At first a BIG-IP holds the addresses and answers. Clients ask all the time:
 # from behind the router, from its LANs, and from a LAN for an address of
-# another. Each command of the page is run, and each line that `lasthop migrate`
-# prints. What a person has to know is in `team`.
+# another. The script runs each command of the page, and each line that `lasthop
+# migrate` prints. What an administrator has to know is in `team`.
 #
 # LAB_WAIT     multiplies every time limit
 # KEEP         a directory for what the machine logs
@@ -34,7 +34,7 @@ outside() { # outside SUITE
 	for step in $steps; do grep -q "^ok $step " "$work/out" || die "$step was not tried"; done
 }
 
-# files ROOT: the page, the archive and what stands for the BIG-IP's tmsh.
+# files ROOT: the page, the archive and the stand-in for the BIG-IP's tmsh.
 files() {
 	cp "$here"/{journey,clients}.sh "$here/../lab/reverse-path6.nft" "$here/../../docs/getting-started.md" "$1/"
 	tar -C "$here" -czf "$1/root/lb1.ucs" --transform 's|^bigip|config|' bigip
@@ -45,7 +45,7 @@ files() {
 	units "$1" journey.sh
 }
 
-# wire: a switch for each VLAN, which the router has an address on, with the
+# wire: a switch for each VLAN, on which the router has an address, with the
 # BIG-IP (.2), this host (.10) and a second one (.11).
 wire() {
 	local n m at
@@ -88,7 +88,7 @@ member() { # member NAMESPACE HOST N
 	on $1 ip -6 route add default via 2001:db8:$3::1 dev eth$3 metric $((1024 + $3))
 }
 
-# nginx_in NAMESPACE: one that answers on all addresses, present or not.
+# nginx_in NAMESPACE: an NGINX that answers on all addresses, present or not.
 nginx_in() {
 	local v
 	on $1 sysctl -qw net.ipv4.ip_nonlocal_bind=1 net.ipv6.ip_nonlocal_bind=1
@@ -104,7 +104,7 @@ nginx_in() {
 brackets() { case $1 in *:*) echo "[$1]" ;; *) echo "$1" ;; esac; }
 link_of() { case $1 in 10.0.*) set -- "${1#10.0.}" && echo "eth${1%%.*}" ;; *) set -- "${1#2001:db8:}" && echo "eth${1%%:*}" ;; esac; }
 
-# tmsh: what the BIG-IP does when it is told to serve an address, or no longer.
+# tmsh: the BIG-IP's reaction to the command to serve an address, or no longer.
 tmsh() {
 	local addr=${4#/Common/}
 	case "$*" in
@@ -114,8 +114,9 @@ tmsh() {
 	esac
 }
 
-# page TITLE [PATTERN]: runs the commands of a section of the page, in the order
-# in which they stand, or those that match. A block that begins with vrrp_instance is keepalived's.
+# page TITLE [PATTERN]: runs the commands of a section of the page, in their
+# order, or those that match. A block that begins with vrrp_instance is
+# keepalived's.
 page() {
 	local commands
 	commands=$(awk -v title="## $1" '
@@ -132,8 +133,8 @@ page() {
 	done <<<"$commands"
 }
 
-# run LINE: as a person does, who reads what it prints. Exit status 2 of lasthop
-# says that something needs attention, and is for the caller to expect.
+# run LINE: as an administrator does, who reads what it prints. Exit status 2 of
+# lasthop means that something needs attention; the caller has to expect it.
 run() {
 	local status=0
 	echo "# $1"
@@ -142,7 +143,7 @@ run() {
 }
 
 # follow PHASE: does what the report of migrate says under that heading, and
-# what the team knows where it asks.
+# what the team knows if the report asks.
 follow() {
 	local where= line commands= file=/run/steps
 	(cd /root && lasthop migrate lb1.ucs) >/run/report 2>&1 || [ $? = 2 ] || fail "$(cat /run/report)"

@@ -4,11 +4,12 @@
 #
 # usage: machine.sh ROOT JOB COMMAND...     needs root
 #
-# ROOT is a root of roots.sh, and nothing writes to it. `COMMAND... prepare ROOT`
-# changes the machine's files before it boots; it enables the units that start.
-# For each line of JOB/boots the machine boots, and powers off or reboots by
-# itself; a line is empty, or why it boots. JOB is /mnt/job there; `end` in JOB/out says that the
-# last job came to its end. JOB/console has what the machine printed.
+# ROOT is a root of roots.sh, and nothing writes to it. `COMMAND... prepare
+# ROOT` changes the machine's files before it boots; it enables the units that
+# start. For each line of JOB/boots the machine boots, and powers off or reboots
+# by itself; a line is empty, or the reason of the boot. JOB is /mnt/job there;
+# `end` in JOB/out says that the last job reached its end. JOB/console has what
+# the machine printed.
 #
 # LAB_WAIT     multiplies every time limit
 set -eu -o pipefail

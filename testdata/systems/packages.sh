@@ -1,11 +1,11 @@
 #!/bin/bash
-# What becomes of the deb on a distribution, under its own systemd: from
-# `apt install` to `apt purge`, with clients that ask all the time.
+# Tests the deb on a distribution, under its own systemd: from `apt install` to
+# `apt purge`, with clients that ask all the time.
 #
 # usage: packages.sh SUITE...    a table, a line for each suite; needs root
 #
-# Two versions are built as `make packages` builds them. Each step is a function,
-# do_STEP, that runs while clients of clients.sh ask.
+# The script builds two versions as `make packages` does. Each step is a
+# function, do_STEP, that runs while clients of clients.sh ask.
 #
 # LAB_WAIT     multiplies every time limit
 # KEEP         a directory for what the machines log
@@ -36,7 +36,8 @@ outside() { # outside SUITE...
 	[ -z "$failed" ]
 }
 
-# table SUITE: below each step, how many requests were lost of how many; or FAIL.
+# table SUITE: below each step, how many requests were lost of how many; or
+# FAIL.
 table() {
 	[ -n "${head:-}" ] || printf '%-9s' suite $steps
 	head=1
@@ -54,7 +55,8 @@ files() {
 	units "$1" packages.sh
 }
 
-# wire: uplinks eth0 to eth3 of this host, and behind each of them the same router.
+# wire: uplinks eth0 to eth3 of this host, and behind each of them the same
+# router.
 wire() {
 	local n
 	firewall
@@ -137,7 +139,7 @@ do_reload() {
 	soon is_answered 2
 }
 
-# What is refused changes nothing, and says why.
+# Refused settings change nothing, and the service says why.
 do_settings() {
 	local file=/etc/lasthop/lasthop.yaml
 	cp $file /run/settings
@@ -155,7 +157,7 @@ do_settings() {
 	now not grep -q "to 198.51.100.0/24" <(ip rule)
 }
 
-# Where the service does not run, the drop-in of NGINX's unit is enough.
+# If the service does not run, the drop-in of NGINX's unit is enough.
 do_dropin() {
 	local dir=/etc/systemd/system/nginx.service.d
 	now systemctl stop lasthop
@@ -196,7 +198,8 @@ do_last_hop() {
 }
 learns() { tc filter show dev eth1 ingress | grep -q lasthop/; }
 
-# The kernel's state is the same before and after, and at no time less.
+# The kernel's state is the same before and after, and nothing is missing in
+# between.
 do_upgrade() {
 	local before was state
 	before=$(property lasthop MainPID) was=$(lasthop version) state=$(installed)
@@ -255,7 +258,8 @@ do_boot() {
 	now lasthop check
 }
 
-# What is in the kernel stays, and the package says what takes it away.
+# lasthop's objects stay in the kernel, and the package names the command that
+# removes them.
 do_remove() {
 	local out state
 	state=$(installed)
@@ -274,7 +278,7 @@ do_clear() {
 	now not is_answered 1
 }
 
-# What the administrator enabled is enabled.
+# Units that the administrator enabled stay enabled.
 do_again() {
 	now apt-get install -y /mnt/job/lasthop_1.0.1_amd64.deb
 	now systemctl -q is-enabled lasthop
@@ -283,7 +287,7 @@ do_again() {
 	soon lasthop status
 }
 
-# A removal names a daemon that would put back what is taken away, and the tool
+# A removal names a daemon that would put removed objects back, and the tool
 # that its script lacks.
 do_by_hand() {
 	local ip said=/run/said daemon

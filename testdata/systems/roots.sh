@@ -1,6 +1,7 @@
-# Sourced by what runs machines: the roots of distributions, and two versions of
-# the deb to install there.
+# Sourced by the scripts that run machines: the roots of distributions, and two
+# versions of the deb to install there.
 #
+<<<<<<< HEAD
 # The root of a suite is made once and kept in ${XDG_CACHE_HOME:-~/.cache}/lasthop,
 # in a folder for each suite:
 #   root/                       the files, as debootstrap leaves them
@@ -8,13 +9,21 @@
 #   nm/                         what nmcli.sh installs on top of root
 #   made-of                     packages and unit: with others it is made anew
 # Nothing writes to them. Whoever uses one holds a shared lock on SUITE.lock.
+=======
+# The root of a suite is made once and kept in
+# ${XDG_CACHE_HOME:-~/.cache}/lasthop, in a folder for each suite: root/
+# the files, as debootstrap leaves them disk, vmlinuz, initrd       Debian's
+# alone: the same, as a virtual machine boots it made-of
+# packages and unit: with others it is made again Nothing writes to them.
+# Whoever uses one holds a shared lock on SUITE.lock.
+>>>>>>> words
 #
 # Another suite is a line of kernel_of.
 cache=${XDG_CACHE_HOME:-$HOME/.cache}/lasthop
 
 die() { echo "systems: error: $*" >&2; exit 1; }
 
-# kernel_of SUITE: the packages of its kernel; of Ubuntu's none is tried. Nor is
+# kernel_of SUITE: the packages of its kernel; none of Ubuntu's is tried, nor
 # its keepalived, which debootstrap cannot install.
 kernel_of() {
 	case $1 in
@@ -50,9 +59,9 @@ prepare() {
 	exec 9>&-
 }
 
-# bootstrap SUITE PACKAGES DIRECTORY: no service of the packages starts, for a
-# machine boots to a job alone. What debootstrap mounts in the root, /proc and
-# /sys of this machine, is gone with it, however it ends.
+# bootstrap SUITE PACKAGES DIRECTORY: no service of the packages starts, because
+# a machine boots only to a job. debootstrap's mounts in the root, /proc and
+# /sys of this machine, end with it, however it ends.
 bootstrap() {
 	local root=$3/root tools=${BASH_SOURCE%/*}
 	mkdir -p "$3" &&

@@ -1,6 +1,6 @@
 #!/bin/bash
 # `make systems`: runs tests of this tree under the kernel of a distribution, in
-# a virtual machine. There are the links that the kernel of a laptop, a container
+# a virtual machine. It has the links that the kernel of a laptop, a container
 # or CI may lack (VLAN, bond, VRF, GRE, WireGuard): a test that such a kernel
 # skips must not be skipped here.
 #
@@ -9,9 +9,9 @@
 # LAB_WAIT     multiplies every time limit (10: the processor is emulated)
 # JOB          is run instead of all jobs: JOB="./internal/survey TestObserveVRF"
 #
-# roots.sh makes the root of a suite, and a disk of it. What a machine writes to
-# its disk is thrown away. It has no network. It sees this tree, read-only, at the
-# same path.
+# roots.sh makes the root of a suite, and a disk of it. The writes of a machine
+# to its disk are dropped. It has no network. It sees this tree, read-only, at
+# the same path.
 #
 # Another job is a line of jobs.
 set -eu -o pipefail
@@ -72,7 +72,7 @@ table() {
 	echo
 }
 
-# compile: without cgo, so that the programs start where the C library is older.
+# compile: without cgo, so that the programs start if the C library is older.
 # The machine has no Go: the `go build` of a test is a copy of lasthop there.
 compile() {
 	local package tests name
@@ -101,7 +101,7 @@ compile() {
 }
 
 # boot SUITE: shows what the tests print. One thread emulates both processors:
-# with two, one may run an int3 that the other has taken away again, where the
+# with two, one may run an int3 that the other has removed again, when the
 # kernel switches a jump label, and Linux 6.12 dies of that.
 boot() {
 	local dir=$cache/$1
@@ -120,8 +120,8 @@ boot() {
 	}
 }
 
-# verdict SUITE: a machine that did not come to its end, a test that failed or was
-# skipped, and a pattern that names no test are failures.
+# verdict SUITE: these are failures: a machine that did not reach its end, a
+# test that failed or was skipped, and a pattern that names no test.
 verdict() {
 	grep -qx "end of the job" "$work/out" || {
 		tail -n 30 "$work/console" >&2

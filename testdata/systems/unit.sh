@@ -1,7 +1,7 @@
 #!/bin/bash
 # Tries deploy/lasthop.service, as `make install` installs it, under a systemd
-# that is PID 1, beside the NGINX of a distribution: does each thing that
-# `lasthop run` does work inside of the unit's sandbox?
+# that is PID 1, with the NGINX of a distribution: does everything that `lasthop
+# run` does work inside of the unit's sandbox?
 #
 # usage: unit.sh ROOT LASTHOP      boots ROOT; prints "ok NAME" or "FAIL NAME: why"; needs root
 #        unit.sh here LASTHOP      the same in a virtual machine, whose files it changes
@@ -45,7 +45,7 @@ prepare() { # prepare ROOT LASTHOP
 	configure "$1"
 }
 
-# Uplinks that come up beside lasthop, not before it.
+# Uplinks that come up while lasthop starts, not before it.
 uplinks() {
 	cat <<-END
 		[Unit]
@@ -112,7 +112,7 @@ listens() { # listens ADDRESS...
 	echo "}"
 }
 
-# try FUNCTION: says whether it came to its end.
+# try FUNCTION: reports whether it reached its end.
 try() {
 	local why
 	if why=$( ("$1") 2>&1); then echo "ok $1"; else echo "FAIL $1: ${why//$'\n'/ | }"; fi
@@ -325,7 +325,8 @@ apply_beside_it() {
 	now leaves 1
 }
 
-# keeps COMMAND: the daemon is another one afterwards, and nobody deleted anything.
+# keeps COMMAND: the daemon is another one afterwards, and no program deleted
+# anything.
 keeps() {
 	local before
 	before=$(property lasthop MainPID)
@@ -451,7 +452,7 @@ log_is_clean() {
 	now shows '^changed op="ip rule add' log
 }
 
-# Each line once, with its fields; what is wrong, and nothing else, as a warning.
+# Each line once, with its fields; only what is wrong is a warning.
 journal() {
 	local pid changed=MESSAGE_ID=0211598e3e7745e1a26c7cc3d76e771f
 	pid=$(property lasthop MainPID)
@@ -474,8 +475,13 @@ journal() {
 	settings "addresses: {192.0.2.9: {interface: eth99}}" >/etc/lasthop/lasthop.yaml
 	mark
 	now systemctl reload lasthop
+<<<<<<< HEAD
 	sleep 10 # a finding stays so long before it is told
 	soon shows "^address 192.0.2.9 names the interface eth99, which does not exist here" since -u lasthop -p warning
+=======
+	sleep 10 # a finding stays so long before it is reported
+	soon shows "^address 192.0.2.9 is for the link eth99, which is not here" since -u lasthop -p warning
+>>>>>>> words
 	soon shows "^address 192.0.2.9=eth99 is for 192.0.2.9, which no listener names" since -u lasthop -p warning
 	mark
 	settings >/etc/lasthop/lasthop.yaml

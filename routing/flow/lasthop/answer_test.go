@@ -76,7 +76,7 @@ func open(t testing.TB, ns *nstest.NS) *host.Kernel {
 	return k
 }
 
-// name is what the routes and filters are to be named.
+// name is the name for routes and filters.
 func (s *steer) name() string { return routing.LastHopPrefix + s.control.Support(nil).Tag }
 
 // counts returns the counters.

@@ -23,10 +23,10 @@ var costs = []struct {
 }{{"plain", "192.0.2.1", udpPort}, {"hit", "192.0.2.2", udpPort}, {"miss", "192.0.2.2", 999},
 	{"other", "10.1.0.2", udpPort}}
 
-// BenchmarkAnswer measures what one send of a UDP datagram of 18 bytes costs,
-// as ratios to plain source routing in the same run. On a wire, the frames end
-// at the other end of a veth, which is not whom they are for: the host's own
-// work and no more. In the lab, one router forwards them to a client.
+// BenchmarkAnswer measures the cost of sending a UDP datagram of 18 bytes, as
+// ratios to plain source routing in the same run. On a wire, the frames end at
+// the other end of a veth, which is not their destination: this is the host's
+// own work and no more. In the lab, one router forwards them to a client.
 func BenchmarkAnswer(b *testing.B) {
 	for _, family := range []int{4, 6} {
 		b.Run(fmt.Sprint("wire/IPv", family), func(b *testing.B) { benchAnswer(b, family) })
@@ -67,7 +67,7 @@ func benchRouters(b *testing.B) *steer {
 	return s
 }
 
-// benchBound is a socket that nobody reads.
+// benchBound is a socket without a reader.
 func benchBound(b *testing.B, at netip.AddrPort) int {
 	fd, err := unix.Socket(unix.AF_INET, unix.SOCK_DGRAM|unix.SOCK_CLOEXEC, 0)
 	if err == nil {

@@ -44,7 +44,7 @@ func (l *lab) goBy(second bool) {
 		clientAddr(6, "a")))
 }
 
-// fetch asks for bytes, and calls at once in the middle of them.
+// fetch asks for bytes, and runs at in the middle of them.
 func fetch(c net.Conn, bytes int, at func()) error {
 	c.SetDeadline(time.Now().Add(30 * time.Second))
 	if _, err := fmt.Fprintf(c, "0 %d\n", bytes); err != nil {
@@ -102,8 +102,8 @@ func (s *steer) failOver(to string, bytes int) {
 }
 
 // TestOthersFailover: so is one of another program at a listener's address, SSH
-// for example, or of a listener that NGINX has closed; and nobody else moves
-// it.
+// for example, or of a listener that NGINX has closed; and no other packet
+// moves it.
 func TestOthersFailover(t *testing.T) {
 	s := steered(t)
 	s.secondWay("b")
@@ -132,8 +132,9 @@ func TestOthersFailover(t *testing.T) {
 	}
 }
 
-// TestHardFailover: a router dies while a client only receives. It has nothing
-// to say, so the download waits until somebody says that the router is dead.
+// TestHardFailover: a router dies while a client only receives. The client
+// sends nothing, so the download waits until Watch reports that the router is
+// dead.
 func TestHardFailover(t *testing.T) {
 	s := steered(t)
 	s.secondWay("b")
@@ -148,7 +149,7 @@ func TestHardFailover(t *testing.T) {
 		died = time.Now()
 		go func() {
 			defer close(done)
-			time.Sleep(soon) // what was on its way has come, and was acknowledged
+			time.Sleep(soon) // packets on their way have arrived, and were acknowledged
 			s.goBy(true)
 			time.Sleep(soon)
 			said = time.Now()

@@ -12,7 +12,7 @@ import (
 // compiler is the clang that has made the objects: another makes other code.
 const compiler = "clang version 14.0.6"
 
-// TestGenerated: the objects and the Go beside them are made from lasthop.c.
+// TestGenerated: the objects and their Go files are made from lasthop.c.
 func TestGenerated(t *testing.T) {
 	clang := "clang-14"
 	version, err := exec.Command(clang, "--version").Output()

@@ -122,7 +122,7 @@ func answerFrom(c *net.UDPConn, send func(b []byte, to netip.AddrPort, from neti
 	}
 }
 
-// greet says 3,000 bytes to each who comes.
+// greet sends 3,000 bytes to each client.
 func greet(l net.Listener) {
 	for {
 		c, err := l.Accept()
@@ -224,7 +224,7 @@ func dialWith(ns *nstest.NS, network string, to netip.Addr, port uint16, set opt
 	return c, err
 }
 
-// TestFrames: what a link carries beside plain frames. A VLAN tag of id 0 is
+// TestFrames: what a link carries besides plain frames. A VLAN tag of id 0 is
 // none; a tagged frame is not this link's; nor is one for another station, for
 // a group, or from one.
 func TestFrames(t *testing.T) {

@@ -94,7 +94,7 @@ func (l *lab) connect(u uplink, other *nstest.NS, at, name string) {
 	}
 	l.cable(other, cable, l.host, name+"w")
 	l.host.Batch(fmt.Sprintf(u.host, name+"w", name))
-	// else the parent of a macvlan says that the address is its own
+	// else the parent of a macvlan claims the address
 	l.host.Sysctl("net.ipv4.conf." + name + "w.arp_ignore=1")
 	if u.other != "" {
 		other.Batch(fmt.Sprintf(u.other, cable, at))

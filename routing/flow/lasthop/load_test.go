@@ -9,8 +9,8 @@ import (
 	"github.com/cilium/ebpf/rlimit"
 )
 
-// The verifier of Linux 5.10 looks at a million instructions at most. What the
-// kernel here looks at says how far away that is.
+// The verifier of Linux 5.10 looks at a million instructions at most. The
+// number that the kernel here looks at shows the distance to that.
 const complexity = 100_000
 
 // TestComplexity: the kernel takes the programs, and with little work.

@@ -135,8 +135,8 @@ func openPrograms(t *testing.T, p lasthop.Place, flows int, attached []string) *
 	return programs
 }
 
-// TestSharedMaps: who opens the pins sees what another has written, also after
-// that one has ended; Control says once what is to be said of them.
+// TestSharedMaps: a process that opens the pins sees what another has written,
+// also after that one has ended; Control reports its note once.
 func TestSharedMaps(t *testing.T) {
 	place := lasthop.Place{Root: bpffs(t), Namespace: 7}
 	first := openPrograms(t, place, 4096, nil)
@@ -183,7 +183,8 @@ func TestSharedMaps(t *testing.T) {
 }
 
 // TestPartlyAttached: a write that fails may have attached the programs before
-// it failed, and nobody has read the host since. Their maps keep their pins.
+// it failed, and no process has read the host since. Their maps keep their
+// pins.
 func TestPartlyAttached(t *testing.T) {
 	place := lasthop.Place{Root: bpffs(t), Namespace: 7}
 	c := lasthop.Control{Place: place, Flows: 4096}

@@ -27,7 +27,7 @@ func pick(short, full int) int {
 	return short
 }
 
-// load is what clients do beside a test.
+// load is what clients do during a test.
 type load struct {
 	connections, datagrams, bytes atomic.Int64
 
@@ -54,7 +54,7 @@ func (l *load) run(ns *nstest.NS, f func() error) {
 	})
 }
 
-// beside is a rest, so that most of what the machine does is connections.
+// beside is a rest, so that most of the machine's work is connections.
 const beside = 2 * time.Millisecond
 
 // startLoad starts connections, datagrams and a download, by the routers b and
@@ -104,7 +104,7 @@ func (l *lab) startLoad() *load {
 
 // visit opens a connection, asks for ten bytes and resets it: connections that
 // wait for late segments would fill the routers' tables. The namespace is that
-// of the thread. A signal of Go's is no error of the connection.
+// of the thread. A signal from the Go runtime is no error of the connection.
 func visit(to netip.AddrPort) error {
 	if err := visitOnce(to); !errors.Is(err, unix.EINTR) {
 		return err

@@ -48,9 +48,9 @@ func addrPort(a net.Addr) netip.AddrPort {
 	return netip.AddrPortFrom(p.Addr().Unmap(), p.Port())
 }
 
-// TestSpoofedSegments: nothing that somebody sends by another router moves a
-// connection, whose addresses and ports he knows. What the host says to it goes
-// to the true router.
+// TestSpoofedSegments: an attacker that knows the addresses and ports of a
+// connection sends by another router, and does not move it. The host's answers
+// go to the true router.
 func TestSpoofedSegments(t *testing.T) {
 	s := steered(t)
 	for place, addrs := range vips {
@@ -236,8 +236,9 @@ func (l *lab) accept(at netip.AddrPort) <-chan net.Conn {
 	return accepted
 }
 
-// TestOwnConnections: what the host opens itself goes by the table, and nobody
-// moves it: not with a stray before it begins, nor with its own numbers later.
+// TestOwnConnections: connections that the host opens go by the table, and no
+// packet moves them: not a stray before one begins, nor one with its own
+// numbers later.
 func TestOwnConnections(t *testing.T) {
 	s := steered(t)
 	s.routers["a"].Run("nft", "insert rule inet strict forward tcp dport 9000 accept")

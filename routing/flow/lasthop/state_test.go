@@ -101,8 +101,8 @@ func (s *steer) wantFlow(remote, local netip.AddrPort, kind lasthop.Kind, router
 }
 
 // TestSetDead: what only the host sends goes by the stand-in of a dead router,
-// or by the table; what is no longer dead answers again. A router is no longer
-// dead when something comes in by it.
+// or by the table; a router that is no longer dead answers again. A router is
+// no longer dead when a connection comes in by it.
 func TestSetDead(t *testing.T) {
 	s := steered(t)
 	d := s.dialogue("b")
@@ -184,7 +184,7 @@ func (d *dialogue) hear() {
 	}
 }
 
-// say has the server send, and the client receive, or wait in vain.
+// say makes the server send, and the client receive, or wait in vain.
 func (d *dialogue) say(inVain bool) error {
 	within := patience
 	if inVain {

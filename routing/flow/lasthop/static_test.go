@@ -89,7 +89,7 @@ func (s *steer) wantNew(client string, to netip.Addr, answered bool) {
 }
 
 // TestFailStatic: whatever is missing, new connections are answered by the
-// table's router, and connections that are known by theirs.
+// table's router, and known connections by theirs.
 func TestFailStatic(t *testing.T) {
 	for _, tt := range failures {
 		t.Run(strings.ReplaceAll(tt.name, " ", "-"), func(t *testing.T) {

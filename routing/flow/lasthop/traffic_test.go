@@ -212,8 +212,8 @@ func udp(send, get, segment int) func(*nstest.NS, netip.Addr) error {
 	}
 }
 
-// refused asks a port that nobody listens on: the answer is a reset, or the
-// ICMP error that says so.
+// refused connects to a port without a listener: the answer is a reset, or the
+// ICMP error for it.
 func refused(network string) func(*nstest.NS, netip.Addr) error {
 	return func(ns *nstest.NS, to netip.Addr) error {
 		port := uint16(closedPort)

@@ -129,8 +129,8 @@ func TestWatchForgets(t *testing.T) {
 	w.neighbour(0, "FAILED", mac(1)).after(every).is(t, "failed and quiet", nil)
 }
 
-// TestWatchFew: of many routers that somebody has made up, few are probed, and
-// the one that connections begin by is among them.
+// TestWatchFew: of many invented routers few are probed, and the one that
+// connections begin by is among them.
 func TestWatchFew(t *testing.T) {
 	w := newWorld()
 	for n := range 1000 {
