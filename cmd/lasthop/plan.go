@@ -24,7 +24,7 @@ Formats (-o): text; json, the same for machines; html, one page with a drawing
 and a table to filter, to send and to print; markdown, for a ticket; csv, a line
 for each listener; iproute2, a shell script that makes the changes and undoes
 them; networkd, drop-ins for systemd-networkd, which say how to use them; nmcli,
-the same script for the connection profiles of NetworkManager.
+a script that does so for the connection profiles of NetworkManager.
 
 With --prove the kernel confirms it: the host is rebuilt in a throw-away network
 namespace, the plan is carried out there, and the kernel is asked for the way of
