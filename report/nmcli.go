@@ -65,7 +65,8 @@ const nmcliFlush = `	for table in%s; do
 		[ "$1" = - ] || continue
 		ip -4 route flush table $table proto static 2>/dev/null || :
 		ip -6 route flush table $table proto static 2>/dev/null || :
-		ip -6 route del unreachable default table $table metric 4294967295 2>/dev/null || :
+		ip -6 route del unreachable default table $table proto static metric 4294967295 \
+			2>/dev/null || :
 	done
 	return $all
 }

@@ -1,13 +1,4 @@
 #!/bin/sh
-<<<<<<< HEAD
-# Installs with apt what the lab and the tests call, and only what is missing. Asks for sudo only then.
-# `deps.sh browser` includes what reads the HTML report and the alert rules, `deps.sh systems` is what boots other systems,
-# alone, `deps.sh image` what builds and runs images, `deps.sh ansible` what reads a role.
-#
-# Installing nginx would start it on port 80 and at each boot, and keepalived and prometheus too. policy-rc.d is Debian's way for an
-# administrator to say no to the first, with and without systemd; it is put in place for the installation alone, and never
-# over an existing one. `systemctl disable` says no to the second. What is there already is left as it is.
-=======
 # Installs with apt what the lab and the tests call, and only what is missing.
 # Asks for sudo only then. `deps.sh browser` also installs what reads the HTML
 # report; `deps.sh systems` installs only what boots other systems.
@@ -17,7 +8,6 @@
 # without systemd; this script writes that file for the installation alone, and
 # never over an existing one. `systemctl disable` forbids the start at boot. The
 # script leaves services that are there already as they are.
->>>>>>> words
 set -eu
 PATH=$PATH:/usr/sbin:/sbin
 

@@ -1,22 +1,12 @@
 # Sourced by the scripts that run machines: the roots of distributions, and two
 # versions of the deb to install there.
 #
-<<<<<<< HEAD
-# The root of a suite is made once and kept in ${XDG_CACHE_HOME:-~/.cache}/lasthop,
-# in a folder for each suite:
-#   root/                       the files, as debootstrap leaves them
-#   disk, vmlinuz, initrd       Debian's alone: the same, as a virtual machine boots it
-#   nm/                         what nmcli.sh installs on top of root
-#   made-of                     packages and unit: with others it is made anew
-# Nothing writes to them. Whoever uses one holds a shared lock on SUITE.lock.
-=======
 # The root of a suite is made once and kept in
 # ${XDG_CACHE_HOME:-~/.cache}/lasthop, in a folder for each suite: root/
 # the files, as debootstrap leaves them disk, vmlinuz, initrd       Debian's
 # alone: the same, as a virtual machine boots it made-of
 # packages and unit: with others it is made again Nothing writes to them.
 # Whoever uses one holds a shared lock on SUITE.lock.
->>>>>>> words
 #
 # Another suite is a line of kernel_of.
 cache=${XDG_CACHE_HOME:-$HOME/.cache}/lasthop

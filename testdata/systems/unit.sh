@@ -475,13 +475,8 @@ journal() {
 	settings "addresses: {192.0.2.9: {interface: eth99}}" >/etc/lasthop/lasthop.yaml
 	mark
 	now systemctl reload lasthop
-<<<<<<< HEAD
 	sleep 10 # a finding stays so long before it is told
 	soon shows "^address 192.0.2.9 names the interface eth99, which does not exist here" since -u lasthop -p warning
-=======
-	sleep 10 # a finding stays so long before it is reported
-	soon shows "^address 192.0.2.9 is for the link eth99, which is not here" since -u lasthop -p warning
->>>>>>> words
 	soon shows "^address 192.0.2.9=eth99 is for 192.0.2.9, which no listener names" since -u lasthop -p warning
 	mark
 	settings >/etc/lasthop/lasthop.yaml
