@@ -42,7 +42,9 @@ func TestWatch(t *testing.T) {
 	s.Until("the first line", lines(1))
 	s.loop(func() { s.d.sync() }) // no news
 	s.Conf("listen 10.0.1.100:80; listen 10.0.2.100:443;")
-	s.Until("the edit", func() bool { return strings.Contains(last(out.String()), "not-loaded") })
+	s.Until("the edit", func() bool {
+		return strings.Contains(last(out.String()), "not-loaded")
+	})
 	if err := s.end(); err != nil {
 		t.Fatal(err)
 	}
