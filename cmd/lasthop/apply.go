@@ -164,7 +164,7 @@ func (scene scene) loaded(s *survey.Survey) error {
 			return err
 		}
 		if time.Now().After(end) {
-			return mayServe(l)
+			return l.Refused()
 		}
 	}
 }
@@ -173,19 +173,6 @@ func (scene scene) loaded(s *survey.Survey) error {
 func (scene scene) takes(s *survey.Survey) (doctor.Loaded, error) {
 	return doctor.Takes(s, doctor.Options{Kernel: scene.kernel, Line: scene.line,
 		Status: scene.status})
-}
-
-// mayServe names what NGINX listens on, or may listen on, although it is not on
-// disk.
-func mayServe(l doctor.Loaded) error {
-	message, remedy := "NGINX "+l.ToldLosing(), "nginx -t && nginx -s reload"
-	if len(l.Losing) == 0 {
-		message = l.Findings[0].Message + ", and may listen on what this plan takes " +
-			"the way of"
-		remedy = l.Findings[0].Hint
-	}
-	return hint.New(errors.New(message+": nothing is changed"),
-		remedy+", and then again; or --no-delete, to add only")
 }
 
 // prepareUndo returns the command that goes back to what lasthop owns now:

@@ -29,13 +29,7 @@ func helpCommand(a *app) *cobra.Command {
 					return other.Help()
 				}
 			}
-			switch args[0] {
-			case "findings":
-				return help.Findings(a.ui.stdout, a.ui.width())
-			case "settings":
-				return help.Settings(a.ui.stdout, a.ui.width())
-			}
-			return help.Finding(a.ui.stdout, args[0], a.ui.width())
+			return help.Topic(a.ui.stdout, args[0], a.ui.width())
 		},
 	}
 }

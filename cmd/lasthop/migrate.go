@@ -114,7 +114,7 @@ func (a *app) migrate(paths []string, f migrateFlags) error {
 	defer scene.close()
 	m, err := migration(s, c, f.selection)
 	if err == nil && f.since != "" {
-		err = compare(&m, f.since)
+		err = survey.Compare(&m, f.since)
 	}
 	if err != nil {
 		return err
@@ -179,15 +179,4 @@ func migration(s *survey.Survey, c bigip.Config, sel migrate.Selection) (report.
 	}
 	m.Inputs = slices.Concat(files, m.Inputs)
 	return m, err
-}
-
-// compare adds what changed since an earlier report.
-func compare(r interface {
-	Compare(file string, doc []byte) error
-}, file string) error {
-	doc, err := os.ReadFile(file)
-	if err != nil {
-		return err
-	}
-	return r.Compare(file, doc)
 }

@@ -75,7 +75,7 @@ func (a *app) plan(f planning) error {
 		p.Next = scene.line.Apply(p.Digest)
 	}
 	if f.since != "" {
-		if err := compare(&p, f.since); err != nil {
+		if err := survey.Compare(&p, f.since); err != nil {
 			return err
 		}
 	}

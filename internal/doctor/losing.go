@@ -1,10 +1,12 @@
 package doctor
 
 import (
+	"errors"
 	"fmt"
 	"net/netip"
 	"slices"
 
+	"lasthop/internal/hint"
 	"lasthop/internal/sockets"
 	"lasthop/internal/survey"
 	"lasthop/routing"
@@ -87,4 +89,17 @@ func listenText(s host.Socket) string {
 		return fmt.Sprintf("*:%d", s.Local.Port())
 	}
 	return s.Local.String()
+}
+
+// Refused is the error with which apply refuses the plan: NGINX listens, or may
+// listen, on something that is not on disk.
+func (l Loaded) Refused() error {
+	message, remedy := "NGINX "+l.ToldLosing(), "nginx -t && nginx -s reload"
+	if len(l.Losing) == 0 {
+		message = l.Findings[0].Message + ", and may listen on what this plan takes " +
+			"the way of"
+		remedy = l.Findings[0].Hint
+	}
+	return hint.New(errors.New(message+": nothing is changed"),
+		remedy+", and then again; or --no-delete, to add only")
 }

@@ -40,6 +40,18 @@ func Codes() (codes []string) {
 // link is a link of Markdown, of which people read the text alone.
 var link = regexp.MustCompile(`\[([^\]]*)\]\([^)]*\)`)
 
+// Topic writes the page of a topic: findings, settings, or a finding by its
+// code.
+func Topic(w io.Writer, topic string, width int) error {
+	switch topic {
+	case "findings":
+		return Findings(w, width)
+	case "settings":
+		return Settings(w, width)
+	}
+	return Finding(w, topic, width)
+}
+
 // Finding writes what docs/findings.md says of a code. The error of a code that
 // there is not names the one nearest to it.
 func Finding(w io.Writer, code string, width int) error {

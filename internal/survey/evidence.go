@@ -84,3 +84,14 @@ func SeenOf(path string, t Target) (ways []routing.SeenWay, err error) {
 	}
 	return ways, err
 }
+
+// Compare adds to a report what changed since an earlier one, which a file has.
+func Compare(r interface {
+	Compare(file string, doc []byte) error
+}, file string) error {
+	doc, err := os.ReadFile(file)
+	if err != nil {
+		return err
+	}
+	return r.Compare(file, doc)
+}
