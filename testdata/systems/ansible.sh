@@ -100,7 +100,7 @@ untouched() {
 	now not ours
 	now not systemctl -q is-active lasthop
 }
-unresolved() { lasthop status 2>&1 | grep -q unresolved; }
+unresolved() { grep -q unresolved <<<"$(lasthop status 2>&1)"; }
 try() {
 	local why
 	if why=$( ("do_$1") 2>&1); then echo "ok $1"; else echo "FAIL $1: ${why//$'\n'/ | }"; fi
