@@ -4,6 +4,7 @@ import (
 	"cmp"
 	"fmt"
 	"slices"
+	"strings"
 
 	"lasthop/routing"
 )
@@ -169,7 +170,7 @@ func movesOf(p routing.Plan) pathMoves {
 			}
 		}
 		if len(classes) > 0 {
-			out[i+1] = "replies to " + some(classes, 3) + where
+			out[i+1] = "replies to " + strings.Join(classes, " and to ") + where
 		}
 	}
 	return out
@@ -187,6 +188,8 @@ func (m pathMoves) fate(o routing.Outcome) string {
 		return fmt.Sprintf("%s (%s)", o.Before, o.Reason)
 	case o.Status == routing.Unresolved:
 		return fmt.Sprintf("%s -> %s (%s)", o.Before, o.After, o.Reason)
+	case o.Status == routing.Unchanged && sameWay(o.Before, o.After):
+		return o.After.String()
 	case sameWay(o.Before, o.After):
 		return o.After.String() + " (" + m.same(o) + ")"
 	}
