@@ -50,8 +50,8 @@ type Plan struct {
 	Next   string        // the command line that applies this plan; "" where there is none
 	Proof  *Proof        // what a kernel says to it; nil if none was asked
 	Seen   *routing.Seen // what packets showed; nil if nobody looked
-	// of each outcome with what is installed now; nil if that is its Before
-	Now []routing.Way
+	// the ways with what is installed now; nil if that is nothing
+	Now *routing.Standing
 }
 
 // Proof is what a kernel says to a plan.

@@ -2,6 +2,7 @@ package report
 
 import (
 	"net/netip"
+	"slices"
 	"strings"
 	"testing"
 
@@ -25,8 +26,9 @@ func planOn(t *testing.T, host string, installed routing.State, policy routing.P
 	if err != nil {
 		t.Fatal(err)
 	}
+	now := d.Standing()
 	return Plan{Plan: d.Plan, Diff: d.Diff, Back: routing.Compare(d.Plan.State, d.Owned),
-		Now: d.Standing()}
+		Now: &now}
 }
 
 // TestMarks: a row has a mark if apply changes the way of replies from what it
@@ -41,6 +43,11 @@ func TestMarks(t *testing.T) {
 	off := pin("10.0.1.1")
 	off.Returns = []routing.ReturnPin{{Addr: eth0.Addr, Mode: routing.NoReturn}}
 	installed := planOn(t, twoUplinks, routing.State{}, pin("10.0.1.1"), eth0, eth1).Plan.State
+	elsewhere := installed
+	elsewhere.Rules = slices.Clone(installed.Rules)
+	for i := range elsewhere.Rules {
+		elsewhere.Rules[i].Priority -= 50
+	}
 	noDefault := strings.ReplaceAll(twoUplinks, "\nroute add default",
 		"\nroute add 10.9.0.0/16")
 	for _, tt := range []struct {
@@ -53,6 +60,7 @@ func TestMarks(t *testing.T) {
 		{"nothing is installed", twoUplinks, routing.State{}, pin("10.0.1.1"), "~~."},
 		{"all is installed", twoUplinks, installed, pin("10.0.1.1"), "..."},
 		{"one gateway is another", twoUplinks, installed, pin("10.0.1.2"), ".~."},
+		{"rules get other numbers", twoUplinks, elsewhere, pin("10.0.1.1"), "..."},
 		{"one is switched off", twoUplinks, installed, off, "~.."},
 		{"no route before", noDefault, routing.State{}, pin("10.0.1.1"), ".+."},
 	} {

@@ -62,7 +62,8 @@ func (a *app) plan(exitCode, proving bool, evidence string) error {
 		return err
 	}
 	p := s.Plan()
-	p.Now = s.Decision.Standing()
+	now := s.Decision.Standing()
+	p.Now = &now
 	var unloaded []routing.Finding
 	if scene.kernel != nil {
 		l, _ := scene.takes(s) // apply says why it cannot be told
