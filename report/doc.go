@@ -52,8 +52,8 @@ type Plan struct {
 	Proof  *Proof        // what a kernel says to it; nil if none was asked
 	Seen   *routing.Seen // what packets showed; nil if nobody looked
 	Since  *Since        // an earlier plan; nil if nothing is compared
-	// of each outcome with what is installed now; nil if that is its Before
-	Now []routing.Way
+	// the ways with what is installed now; nil if that is nothing
+	Now *routing.Standing
 }
 
 // Proof is a kernel's answer to a plan.

@@ -4,6 +4,7 @@ import (
 	"cmp"
 	"fmt"
 	"slices"
+	"strings"
 
 	"lasthop/routing"
 )
@@ -154,26 +155,29 @@ func movesOf(p routing.Plan) pathMoves {
 		routing.ClassRule:      "clients that a rule names",
 		routing.ClassSelf:      "this host", routing.ClassRouter: "the gateway",
 		routing.ClassHalfOpen: "clients that wait for an answer"}
-	out := pathMoves{}
-	for i, path := range p.Paths {
-		var classes []string
-		where := " move here"
-		for _, m := range nearby(p.Moves) {
-			if m.Link != path.Link || !slices.Equal(m.Listeners, path.Prefixes) {
-				continue
-			}
-			if m.After.Link != path.Link {
-				where = " move, too"
-			}
-			if name := who[m.Class]; !slices.Contains(classes, name) {
-				classes = append(classes, name)
-			}
+	classes, where := map[int][]string{}, map[int]string{}
+	for _, m := range nearby(p.Moves) {
+		i := pathOf(p, m)
+		if name := who[m.Class]; !slices.Contains(classes[i], name) {
+			classes[i] = append(classes[i], name)
 		}
-		if len(classes) > 0 {
-			out[i+1] = "replies to " + some(classes, 3) + where
+		if i > 0 && m.After.Link != p.Paths[i-1].Link {
+			where[i] = " move, too"
 		}
 	}
+	out := pathMoves{}
+	for i, names := range classes {
+		out[i] = "replies to " + strings.Join(names, " and to ") +
+			cmp.Or(where[i], " move here")
+	}
 	return out
+}
+
+// pathOf returns the path of a move, as Outcome.Path does: 0 for none.
+func pathOf(p routing.Plan, m routing.Move) int {
+	return 1 + slices.IndexFunc(p.Paths, func(path routing.Path) bool {
+		return m.Link == path.Link && slices.Equal(m.Listeners, path.Prefixes)
+	})
 }
 
 // fate tells the way of the replies to clients behind a router, before and
@@ -188,6 +192,8 @@ func (m pathMoves) fate(o routing.Outcome) string {
 		return fmt.Sprintf("%s (%s)", o.Before, o.Reason)
 	case o.Status == routing.Unresolved:
 		return fmt.Sprintf("%s -> %s (%s)", o.Before, o.After, o.Reason)
+	case o.Status == routing.Unchanged && sameWay(o.Before, o.After):
+		return o.After.String()
 	case sameWay(o.Before, o.After):
 		return o.After.String() + " (" + m.same(o) + ")"
 	}

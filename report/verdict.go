@@ -150,17 +150,17 @@ func (p Plan) marks() []byte {
 	if p.Diff.Empty() {
 		return out
 	}
-	near, written, removed := movesOf(p.Plan), p.writtenTables(), removedRules(p.Diff)
+	near, removed := p.movingNear(), removedRules(p.Diff)
 	for i, o := range p.Plan.Outcomes {
 		now, path := o.Before, p.Plan.PathOf(o)
 		if p.Now != nil {
-			now = p.Now[i]
+			now = p.Now.Outcomes[i]
 		}
 		switch {
 		case o.Status == routing.LocalOnly:
 		case now.Type != routing.Unicast && o.After.Type == routing.Unicast:
 			out[i] = '+'
-		case !sameWay(now, o.After), near[o.Path] != "" && written[path.Table],
+		case !sameWay(now, o.After), path != nil && near[o.Path],
 			(path == nil || path.Table == 0) && removed.has(o.Addr):
 			out[i] = '~'
 		}
@@ -168,15 +168,17 @@ func (p Plan) marks() []byte {
 	return out
 }
 
-// writtenTables are the tables of paths whose rules or routes the plan writes.
-func (p Plan) writtenTables() map[uint32]bool {
-	out := map[uint32]bool{}
-	for _, op := range p.Diff.Ops() {
-		switch {
-		case op.Route != nil:
-			out[op.Route.Table] = true
-		case op.Rule != nil:
-			out[op.Rule.Table] = true
+// movingNear are the paths, by Outcome.Path, of which apply moves replies to
+// clients nearby.
+func (p Plan) movingNear() map[int]bool {
+	out := map[int]bool{}
+	for k, m := range p.Plan.Moves {
+		now := m.Before
+		if p.Now != nil {
+			now = p.Now.Moves[k]
+		}
+		if m.Class != routing.ClassOffLink && !sameWay(now, m.After) {
+			out[pathOf(p.Plan, m)] = true
 		}
 	}
 	return out

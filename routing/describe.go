@@ -78,16 +78,21 @@ func (w *describer) outcomes() {
 	}
 }
 
-// Standing returns for each outcome of the plan the way of its replies with
-// what lasthop has installed now, towards a client behind the gateways.
-func (d Decision) Standing() []Way {
+// Standing are the ways of replies with what lasthop has installed now.
+type Standing struct {
+	Outcomes []Way // of each outcome of the plan, towards a client behind the gateways
+	Moves    []Way // of each move of the plan
+}
+
+// Standing returns how replies leave now.
+func (d Decision) Standing() Standing {
 	type class struct { // of sources that are looked up alike
 		source netip.Prefix
 		reply  Query
 	}
 	now, ways := NewFIB(With(d.foreign, d.Owned)), map[class]Way{}
 	replies := RepliesOn(d.foreign)
-	return mapped(d.Plan.Outcomes, func(o Outcome) Way {
+	outcomes := mapped(d.Plan.Outcomes, func(o Outcome) Way {
 		if o.Addr.IsLoopback() || o.Addr.IsLinkLocalUnicast() {
 			return Way{}
 		}
@@ -101,6 +106,13 @@ func (d Decision) Standing() []Way {
 		}
 		return way
 	})
+	return Standing{outcomes, mapped(d.Plan.Moves, func(m Move) Way {
+		client := m.Clients[0].Addr()
+		if next := client.Next(); m.Clients[0].Contains(next) {
+			client = next // not the address of the subnet itself
+		}
+		return now.Way(Query{Src: m.Listeners[0].Addr(), Dst: client})
+	})}
 }
 
 // arpSources names listeners whose replies leave by another link than their

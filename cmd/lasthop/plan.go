@@ -57,7 +57,8 @@ func (a *app) plan(f planning) error {
 		return err
 	}
 	p := s.Plan()
-	p.Now = s.Decision.Standing()
+	now := s.Decision.Standing()
+	p.Now = &now
 	var unloaded []routing.Finding
 	if scene.kernel != nil {
 		l, _ := scene.takes(s) // apply reports why it is unknown

@@ -20,6 +20,8 @@ func TestAbsent(t *testing.T) {
 			"has failed (exit-code, exit status 1)", "journalctl -u lasthop"},
 		{"ActiveState=activating SubState=auto-restart ExecMainStatus=1 NRestarts=17",
 			"17 restarts, exit status 1", "lasthop test"},
+		{"ActiveState=activating SubState=auto-restart ExecMainStatus=1 NRestarts=0",
+			"again and again", "journalctl -u lasthop"},
 		{"ActiveState=activating SubState=start ExecMainStatus=0 NRestarts=3",
 			"again and again", "journalctl -u lasthop"},
 		{"ActiveState=activating SubState=start ExecMainStatus=0 NRestarts=0",
