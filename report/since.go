@@ -169,7 +169,8 @@ func (m *Migration) Compare(file string, doc []byte) error {
 	switch {
 	case err != nil:
 	case old.Kind != "migrate" || old.Version != DocumentVersion:
-		err = fmt.Errorf("kind %q, version %d: no report that this lasthop reads", old.Kind,
+		err = fmt.Errorf("kind %q, version %d: this lasthop does not read such a "+
+			"report", old.Kind,
 			old.Version)
 	case old.Virtuals == nil || slices.ContainsFunc(old.Virtuals, func(r migrate.Row) bool {
 		return r.Virtual == "" || statusRank(r.Status) < 0
