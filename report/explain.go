@@ -73,12 +73,12 @@ func (e Explain) Text(w io.Writer, s Style) error {
 	t.printf("\n")
 	switch {
 	case e.NotAsked != "":
-		t.wrap("", "The kernel was not asked: "+Escape(e.NotAsked)+".")
+		t.wrap("", "lasthop did not ask the kernel: "+Escape(e.NotAsked)+".")
 	case e.Disagree() == 0:
-		t.printf("The kernel was asked, and gives the same ways.\n")
+		t.printf("The kernel gives the same answers.\n")
 	}
 	if e.NoPlan != "" {
-		t.wrap("", "What apply would change is not known: "+Escape(e.NoPlan)+".")
+		t.wrap("", "lasthop does not know what apply would change: "+Escape(e.NoPlan)+".")
 	}
 	t.command("To make it so", oneLine(e.Apply))
 	t.command("To ask the kernel yourself", oneLine(e.Ask))
@@ -87,19 +87,20 @@ func (e Explain) Text(w io.Writer, s Style) error {
 
 // subject describes the address.
 func (t *page) subject(e Explain) {
-	where := "is on no interface, and in no uplink's prefix"
+	where := "is on no interface, and in no uplink's subnet"
 	switch {
 	case e.Link != "" && e.Here:
 		where = "is on " + Escape(e.Link)
 	case e.Link != "":
-		where = "belongs to " + Escape(e.Link) + ", and is not here now"
+		where = "belongs to " + Escape(e.Link) + ", and this host does not have it now"
 	case e.Here:
 		where = "is on this host"
 	}
 	t.printf("\n%s %s.\n", e.Addr, where)
 	if e.VRF != "" {
 		t.wrap("", t.paint(yellow, "It is in the VRF "+Escape(e.VRF)+
-			", which is not looked into: this is the way of sockets outside of it."))
+			", which lasthop does not look into: this is the path of sockets "+
+			"outside of it."))
 	}
 	switch {
 	case len(e.Listeners) == 0 && e.Others > 0:
@@ -155,7 +156,7 @@ func (t *page) explained(x Explained, noPlan bool, seen map[string]bool) {
 		if !x.Now.Agrees(w) {
 			t.printf("  %s\n",
 				t.paint(red,
-					fmt.Sprintf("The kernel says otherwise for %s: %s (table "+
+					fmt.Sprintf("The kernel disagrees for %s: %s (table "+
 						"%d)", x.Clients[i].Addr,
 						Escape(w.String()), w.Table)))
 		}
@@ -204,7 +205,7 @@ func (t *page) trace(x routing.Trace, neighs []routing.Neigh, seen map[string]bo
 		t.printf("%s%s on %s: %s\n", indent, n.Addr, Escape(n.Link), Escape(state))
 	}
 	if r := x.NotModelled(); r != nil {
-		t.wrap(indent, "uncertain: whether "+Escape(r.Opaque)+" matches is not known")
+		t.wrap(indent, "uncertain: whether "+Escape(r.Opaque)+" matches is unknown")
 	}
 }
 

@@ -78,14 +78,14 @@ func TestExplainDisagree(t *testing.T) {
 		e.Explained[i].Kernel = []routing.Way{e.Explained[i].Now.Ends[0]}
 	}
 	if got := textOf(t, e, Style{}); e.Disagree() != 0 ||
-		!strings.Contains(got, "\nThe kernel was asked, and gives the same ways.\n") {
+		!strings.Contains(got, "\nThe kernel gives the same answers.\n") {
 		t.Errorf("%d disagree:\n%s", e.Disagree(), got)
 	}
 	e.Explained[0].Kernel[0].Via = netip.MustParseAddr("10.0.0.9")
 	if got := textOf(t, e, Style{}); e.Disagree() != 1 ||
 		strings.Contains(got, "gives the same") ||
 		!strings.Contains(got,
-			"  The kernel says otherwise for 198.51.100.1: eth0 "+
+			"  The kernel disagrees for 198.51.100.1: eth0 "+
 				"via 10.0.0.9 (table 254)\n") {
 		t.Errorf("%d disagree:\n%s", e.Disagree(), got)
 	}

@@ -110,7 +110,8 @@ func (m Migration) verdict() string {
 	text := fmt.Sprintf("%s: %s; %s relied on the last hop.", count(total, "virtual server"),
 		strings.Join(parts, ", "), number(lastHop))
 	if lost := m.lost(); len(lost) > 0 {
-		text += " By decision, not answered the way they came: " + some(lost, 6) + "."
+		text += " By decision, these clients get replies by another path than their " +
+			"requests: " + some(lost, 6) + "."
 	}
 	if blocks := m.blocks(); len(blocks) > 0 {
 		text += " In the way: " + some(blocks, 6) + "."

@@ -131,19 +131,20 @@ func TestMigrationDecided(t *testing.T) {
 			t.Fatal(err)
 		}
 	}
+	const byDecision = "By decision, these clients get replies by another path than " +
+		"their requests:"
 	verdict := "2 virtual servers: 2 ready, 1 of these by a decision; 2 relied on the " +
-		"last hop. By decision, not answered the way they came: " + lost +
-		" (1 virtual server)."
+		"last hop. " + byDecision + " " + lost + " (1 virtual server)."
 	wantInOrder(t, text.String(), verdict, "Ready by a decision (1)", "web", "loses: "+lost,
 		"Ready (1)", "plain")
-	wantInOrder(t, markdown.String(), "By decision, not answered the way they came:",
+	wantInOrder(t, markdown.String(), byDecision,
 		"## Virtual servers", "loses: clients")
 	head, body, found := strings.Cut(html.String(), "<main")
 	if !found {
 		t.Fatal("no main part")
 	}
 	wantInOrder(t, head+body[:strings.Index(body, "virtuals-title")],
-		"By decision, not answered the way they came: "+lost)
+		byDecision+" "+lost)
 	wantInOrder(t, body, "by a decision", "Not answered: "+lost)
 	wantInOrder(t, csv.String(), "decided,loses", only+","+lost)
 	wantInOrder(t, doc.String(), `"decided": 1`, `"decided": "`+only, `"loses": "`+lost)

@@ -113,7 +113,7 @@ func (m Migration) frame() frame {
 	from, to := m.title()
 	f := newFrame("Migration of "+from+" to "+to, m.Head, bundles(m.Plan), m.Findings)
 	f.Undrawn = strings.TrimSpace("One for each address. Before: this host without lasthop; " +
-		"after: with what is known now. " + undrawn(m.Plan.Outcomes))
+		"after: with the present settings. " + undrawn(m.Plan.Outcomes))
 	f.Verdict = m.verdict()
 	byStatus, total, lastHop := m.tally()
 	f.Facts = append(f.Facts, fact{"From", m.source()})

@@ -175,12 +175,12 @@ func (n *networkd) rule(r routing.Rule) {
 		mark = fmt.Sprintf("%d/%d", r.Mark, r.Mask)
 	}
 	if r.Mask != 0 && r.Mark == 0 {
-		n.errs = append(n.errs, fmt.Errorf("write for systemd-networkd: it has no word "+
-			"for the mark 0 of the rule: %s", r.Args()))
+		n.errs = append(n.errs, fmt.Errorf("write for systemd-networkd: it cannot "+
+			"express the mark 0 of the rule: %s", r.Args()))
 	}
 	if r.Action == routing.Goto {
-		n.errs = append(n.errs, fmt.Errorf("write for systemd-networkd: it has no word "+
-			"for the goto of the rule: %s", r.Args()))
+		n.errs = append(n.errs, fmt.Errorf("write for systemd-networkd: it cannot "+
+			"express the goto of the rule: %s", r.Args()))
 	}
 	if r.Action != routing.ToTable {
 		action = routing.Way{Type: routing.RouteType(r.Action)}.String()
@@ -193,8 +193,8 @@ func (n *networkd) rule(r routing.Rule) {
 	known, _ := r.Selectors()
 	for _, s := range known {
 		if selectorSettings[s[0]] == "" {
-			n.errs = append(n.errs, fmt.Errorf("write for systemd-networkd: it has no "+
-				"word for the %s of the rule: %s", s[0], r.Args()))
+			n.errs = append(n.errs, fmt.Errorf("write for systemd-networkd: it "+
+				"cannot express the %s of the rule: %s", s[0], r.Args()))
 		}
 		settings = append(settings, selectorSettings[s[0]], s[1])
 	}
@@ -271,8 +271,9 @@ func (n *networkd) metrics(r routing.Route) (settings []string) {
 		words := strings.Fields(metric)
 		key := metricSettings[words[0]]
 		if key == "" || words[1] == "lock" && words[0] != "rto_min" {
-			n.errs = append(n.errs, fmt.Errorf("write for systemd-networkd: it has no "+
-				"word for the metric %q of the route to %s", metric, r.Dst))
+			n.errs = append(n.errs, fmt.Errorf("write for systemd-networkd: it "+
+				"cannot express the metric %q of the route to "+
+				"%s", metric, r.Dst))
 			continue
 		}
 		settings = append(settings, key, words[len(words)-1])

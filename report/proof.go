@@ -29,7 +29,8 @@ func (p *Proof) line() string {
 	case p.Unproved != "":
 		return "Not proved: " + p.Unproved
 	case p.Differs():
-		return fmt.Sprintf("Not as planned, says the kernel (Linux %s): %s, %s", p.Kernel,
+		return fmt.Sprintf("The kernel does not confirm the plan (Linux %s): %s, "+
+			"%s", p.Kernel,
 			asked, count(len(p.Differences), "difference"))
 	}
 	return fmt.Sprintf("Proved by the kernel (Linux %s): %s, all as planned", p.Kernel, asked)
@@ -58,7 +59,7 @@ func (p *Proof) differences() []string {
 // notRebuilt is the heading of that list.
 func (p *Proof) notRebuilt() string {
 	if p.Differs() {
-		return "What of the host could not be rebuilt, and may be the reason"
+		return "Parts of the host that lasthop could not rebuild, which may be the reason"
 	}
-	return "What of the host could not be rebuilt"
+	return "Parts of the host that lasthop could not rebuild"
 }

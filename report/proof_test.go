@@ -33,18 +33,18 @@ after: 6 answers, all as planned
 		{"not all is rebuilt", proofWith(func(p *routing.Proof) { p.NotRebuilt = []string{"address 2001:db8::1/64 of \x1b[31m: tentative"} }), `
 Proved by the kernel (Linux 6.18.0): 1 address, 3 client groups, before and
 after: 6 answers, all as planned
-What of the host could not be rebuilt:
+Parts of the host that lasthop could not rebuild:
   address 2001:db8::1/64 of \x1b[31m: tentative
 `},
 		{"differs", proofWith(func(p *routing.Proof) {
 			p.Differences, p.NotRebuilt = []routing.Difference{oneDifference},
 				[]string{"link eth1 up mtu 1500 group 0: invalid argument"}
 		}), `
-Not as planned, says the kernel (Linux 6.18.0): 1 address, 3 client groups,
+The kernel does not confirm the plan (Linux 6.18.0): 1 address, 3 client groups,
 before and after: 6 answers, 1 difference
   after, 10.0.1.100 to 198.51.100.1: eth0 via 10.0.0.1, table main, not eth1 via
   10.0.1.1, table 20431
-What of the host could not be rebuilt, and may be the reason:
+Parts of the host that lasthop could not rebuild, which may be the reason:
   link eth1 up mtu 1500 group 0: invalid argument
 `},
 		{"not proved", &Proof{Unproved: "operation not permitted"}, "\nNot proved: operation not permitted\n"},

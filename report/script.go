@@ -53,8 +53,8 @@ func Script(w io.Writer, p Plan, undo routing.Diff) error {
 	var b output
 	for _, op := range slices.Concat(p.Diff.Ops(), undo.Ops()) {
 		if r := op.Route; r != nil && !op.Delete && strings.Contains(r.Opaque, "rtax ") {
-			return fmt.Errorf("write for iproute2: it has no word for a metric of the "+
-				"route to %s: %s", r.Dst, r.Opaque)
+			return fmt.Errorf("write for iproute2: it cannot express a metric of "+
+				"the route to %s: %s", r.Dst, r.Opaque)
 		}
 		if op.Wanted != nil || op.Filter != nil {
 			return noPrograms("iproute2")
@@ -78,9 +78,9 @@ func Script(w io.Writer, p Plan, undo routing.Diff) error {
 // noPrograms is the error of a format that cannot include lasthop's programs,
 // which the mode last-hop needs.
 func noPrograms(format string) error {
-	return hint.New(fmt.Errorf("write for %s: it cannot make the mode last-hop, which needs "+
-		"programs of lasthop's own", format),
-		"let lasthop apply or lasthop run make it, or plan with --return IF=strict")
+	return hint.New(fmt.Errorf("write for %s: it cannot express the mode last-hop, which "+
+		"needs lasthop's own programs", format),
+		"use lasthop apply or lasthop run, or plan with --return IF=strict")
 }
 
 func (o *output) function(name string, d routing.Diff) {

@@ -30,14 +30,15 @@ var movedStates = []struct{ state, words, color string }{
 	{migrate.Proxied, "A PROXY ANSWERS", yellow},
 	{migrate.NotAsked, "not asked", yellow},
 	{migrate.NotMoved, "not on this host", ""},
-	{migrate.Here, "answered here alone", green},
+	{migrate.Here, "only here", green},
 }
 
 // Text writes a line for each address, and what to do about it.
 func (v Verification) Text(w io.Writer, s Style) error {
 	t := &page{style: s}
 	t.printf("%s\n", v.sentence())
-	rows := []row{newRow(bold, "ADDRESS", "INTERFACE", "STATE", "WHO ELSE", "REQUESTS BY")}
+	rows := []row{newRow(bold, "ADDRESS", "INTERFACE", "STATE", "ALSO ANSWERED "+
+		"BY", "REQUESTS BY")}
 	var rest output
 	for _, s := range movedStates {
 		var of []migrate.Moved
@@ -71,8 +72,8 @@ func (v Verification) sentence() string {
 			well++
 		}
 	}
-	text := fmt.Sprintf("%s of virtual servers on this host; %s answered here and by no other "+
-		"machine.", count(here, "address"), number(well))
+	text := fmt.Sprintf("%s of virtual servers on this host; only this host answers for "+
+		"%s.", count(here, "address"), number(well))
 	if v.Seen != nil {
 		text += fmt.Sprintf(" Looked at packets for %s s.", seconds(v.Seen.Window.Seconds))
 	}

@@ -33,11 +33,11 @@ func verifyExample() Verification {
 			Subject: "10.0.1.101", Message: "another machine has it"}}}}
 }
 
-const verifyText = `2 addresses of virtual servers on this host; 1 answered here and by no other machine. Looked at packets for 30 s.
-  ADDRESS     INTERFACE    STATE                WHO ELSE                                                REQUESTS BY
-  10.0.1.101  eth1\x1b[2J  DUPLICATE            02:00:00:00:00:02; 02:00:00:00:00:03 (router 10.0.1.3)  no packets
-  10.0.1.102  eth1         not on this host     -                                                       -
-  10.0.1.100  eth1         answered here alone  -                                                       eth1 10.0.1.1 (1,200), eth1 on-link (2)
+const verifyText = `2 addresses of virtual servers on this host; only this host answers for 1. Looked at packets for 30 s.
+  ADDRESS     INTERFACE    STATE             ALSO ANSWERED BY                                        REQUESTS BY
+  10.0.1.101  eth1\x1b[2J  DUPLICATE         02:00:00:00:00:02; 02:00:00:00:00:03 (router 10.0.1.3)  no packets
+  10.0.1.102  eth1         not on this host  -                                                       -
+  10.0.1.100  eth1         only here         -                                                       eth1 10.0.1.1 (1,200), eth1 on-link (2)
 
 Findings (1)
   error: duplicate-address: 10.0.1.101

@@ -244,6 +244,29 @@ func TestForwardingBegins(t *testing.T) {
 	}
 }
 
+// Two findings about one link, whose gateway lasthop does not know, do not have
+// the same remedy twice: no-gateway names the router, static-elsewhere keeps
+// main's way.
+func TestNoRemedyTwice(t *testing.T) {
+	const hostLines = twoUplinks + `
+		link add eth2 type veth
+		link set eth2 up
+		addr add 10.0.2.10/24 dev eth2
+	`
+	p := planOf(t, parseHost(t, hostLines), listenOn("10.0.1.10", "10.0.2.10"), nil, plain)
+	hints := map[routing.Code]string{}
+	for _, f := range p.Findings {
+		hints[f.Code] = f.Hint
+	}
+	const flag = "--gateway eth2="
+	if !strings.Contains(hints["no-gateway"], flag) ||
+		!strings.Contains(hints["static-elsewhere"], "--direct ") ||
+		strings.Contains(hints["static-elsewhere"], flag) {
+		t.Errorf("no-gateway: %s\nstatic-elsewhere: %s", hints["no-gateway"],
+			hints["static-elsewhere"])
+	}
+}
+
 // A further gateway of a link takes no table away from a path that is there:
 // the replies of that path never leave by the new gateway, not even between two
 // writes.

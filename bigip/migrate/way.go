@@ -271,17 +271,17 @@ func (j judge) routed(l *line, link string) bool {
 	strict, off := routing.Flag("return", link+"=strict"), routing.Flag("return", link+"=off")
 	switch mode, decided := j.here.decided(l.addr, link); {
 	case decided && mode == routing.NoReturn:
-		l.accept("", "main's routes shall decide, as the BIG-IP's did", off)
+		l.accept("", "main's routes should decide, as the BIG-IP's did", off)
 		return false
 	case decided:
-		l.accept("", "replies shall leave the way their requests come in, not by "+there,
+		l.accept("", "replies should leave the way their requests come in, not by "+there,
 			routing.Flag("return", link+"="+string(mode)))
 		return false
 	}
-	q := question{link: link, when: "replies shall leave the way their requests come in",
+	q := question{link: link, when: "replies should leave the way their requests come in",
 		answer: "return: " + string(routing.Strict)}
 	j.need.ask(q)
-	q.when, q.answer = "main's routes shall decide, as the BIG-IP's did",
+	q.when, q.answer = "main's routes should decide, as the BIG-IP's did",
 		"return: "+string(routing.NoReturn)
 	j.need.ask(q)
 	var lacks []string
@@ -295,8 +295,8 @@ func (j judge) routed(l *line, link string) bool {
 	l.needs("routed", l.subject(), l.elsewhere[0].origin,
 		fmt.Sprintf("the BIG-IP sent replies to clients of this VLAN to %s, "+
 			"which is not on it; here they would leave by %s", there, link),
-		strict+" if they shall leave the way they came, by a router that this host "+
-			"knows; "+off+" if main's routes shall decide"+wanted)
+		strict+" if they should leave the way their requests came, by a router that "+
+			"this host knows; "+off+" if main's routes should decide"+wanted)
 	return true
 }
 
@@ -326,7 +326,7 @@ func (l *line) differs(r router, subject, what, flag string) {
 // twoRouters asks which of several routers on a VLAN is right. The mode
 // last-hop needs no answer: if this host supports it, it is proposed.
 func (j judge) twoRouters(l *line, link string, on, lost []router) {
-	message := "the BIG-IP knew several routers on it and answered each by itself: " +
+	message := "the BIG-IP knew several routers on it and sent each its own replies: " +
 		list(on) + "; "
 	why := j.noLastHop(l, link)
 	if why == "" {
@@ -345,7 +345,7 @@ func (j judge) twoRouters(l *line, link string, on, lost []router) {
 		return
 	}
 	hint := routing.Flag("gateway", link+"="+on[0].addr.String()) +
-		", or another of them; best the address that they share (VRRP, HSRP)"
+		", or another of them; preferably the address that they share (VRRP, HSRP)"
 	for _, r := range lost {
 		if r.network.IsValid() && !r.isDefault() {
 			hint += "; or, if the clients of this network alone come in by it, " +
@@ -358,7 +358,7 @@ func (j judge) twoRouters(l *line, link string, on, lost []router) {
 			when: "no client comes in by %s"})
 	}
 	l.needs("two-routers", l.subject(), on[0].origin, message+
-		"here one of them gets all replies, since this host "+why, hint)
+		"here one of them gets all replies, because this host "+why, hint)
 }
 
 // noLastHop returns why the mode last-hop is not offered; "" if it is.
@@ -366,11 +366,11 @@ func (j judge) noLastHop(l *line, link string) string {
 	mode, _ := j.here.decided(l.addr, link)
 	switch support := j.here.host.LastHop; {
 	case support.Known && support.Missing != "":
-		return "cannot have the mode last-hop: " + support.Missing
+		return "does not support the mode last-hop: " + support.Missing
 	case !support.Known:
-		return "does not say that it can have the mode last-hop"
+		return "does not say whether it supports the mode last-hop"
 	case mode == routing.LastHop || !j.here.host.TakesLastHop(link):
-		return "cannot have the mode last-hop there: lasthop plan says why"
+		return "does not support the mode last-hop there (lasthop plan says why)"
 	}
 	return ""
 }
@@ -404,7 +404,7 @@ func (j judge) unresolved(l *line, reason routing.Code, link string) {
 		l.needs("no-owner", l.subject(), l.d.Origin,
 			"lasthop cannot tell the interface of an address that is in none of the "+
 				"host's subnets; the VLAN's is "+link,
-			routing.Flag("address", "ADDR="+link)+" for each; the steps hold them").
+			routing.Flag("address", "ADDR="+link)+" for each; the steps have them").
 			remedy = j.need.address(l.addr, link, netip.Addr{})
 		known := func(p routing.Path) bool {
 			return p.Link == link && p.Family == routing.FamilyOf(l.addr)

@@ -10,13 +10,15 @@ import (
 	"strconv"
 	"strings"
 	"testing"
+	"unicode/utf8"
 
 	"github.com/google/go-cmp/cmp"
 )
 
 // TestFindingsPage holds docs/findings.md and the program together: a section
 // for each code that is anywhere in the sources and for no other, with the
-// severities that it is found with.
+// severities that it is found with. A section says why it matters and what to
+// do, in lines that a terminal shows whole.
 func TestFindingsPage(t *testing.T) {
 	inCode, inDocs := codesOfSources(t), codesOfPage(t)
 	if len(inCode) < 40 {
@@ -42,6 +44,15 @@ func codesOfPage(t *testing.T) map[string][]string {
 		line, text, _ := strings.Cut(strings.TrimPrefix(rest, "Severity: "), ". ")
 		if _, twice := codes[code]; twice || len(strings.Fields(text)) < 12 {
 			t.Errorf("%s: two sections, or one that explains nothing", code)
+		}
+		if !strings.Contains(text, "\nWhat to do: ") || line != "none" &&
+			!strings.Contains(text, "\nWhy it matters: ") {
+			t.Errorf("%s: it does not say why it matters, or what to do", code)
+		}
+		for l := range strings.Lines(section) {
+			if utf8.RuneCountInString(l) > 101 {
+				t.Errorf("%s: %d columns: %s", code, utf8.RuneCountInString(l), l)
+			}
 		}
 		words := strings.Split(line, " or ")
 		if codes[code] = sorted(words); line == "none" {

@@ -315,7 +315,7 @@ func (l *lab) wantProof(t *testing.T) {
 	}
 	snapshot := l.do("snapshot")
 	if out := l.host(command); !strings.Contains(out, ", all as planned\n") ||
-		strings.Contains(out, "could not be rebuilt") {
+		strings.Contains(out, "could not rebuild") {
 		t.Errorf("not proved:\n%s", out)
 	}
 	if d := cmp.Diff(snapshot, l.do("snapshot")); d != "" {

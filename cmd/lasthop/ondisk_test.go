@@ -65,7 +65,7 @@ func TestOnDisk(t *testing.T) {
 		mustLack string
 	}{
 		{"here", nil, []string{"10.0.0.10 ", "no-nginx: /etc/nginx/nginx.conf",
-			"read from /etc/nginx/nginx.conf on disk"}, "this machine's"},
+			"lasthop reads the listeners from /etc/nginx/nginx.conf on disk"}, "this machine's"},
 		{"here, with --listen", []string{"--listen", given}, []string{"10.0.0.10 ", asked}, ""},
 		{"there", []string{"--netns", d.there.Path}, []string{"10.0.0.10 ",
 			"this machine's /etc/nginx/nginx.conf"}, ""},

@@ -136,6 +136,6 @@ func statusLine(s report.Status) string {
 			unresolved++
 		}
 	}
-	return fmt.Sprintf("in sync: %d listeners, %d with a way of their own, %d unresolved, "+
-		"%d paths", len(s.Plan.Outcomes), ready, unresolved, len(s.Plan.Paths))
+	return fmt.Sprintf("in sync: %d listeners, %d with a path, %d unresolved, %d "+
+		"paths", len(s.Plan.Outcomes), ready, unresolved, len(s.Plan.Paths))
 }

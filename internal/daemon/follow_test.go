@@ -311,7 +311,7 @@ func TestRunNotifies(t *testing.T) {
 	hup := make(chan os.Signal)
 	s.start()
 	s.d.calls <- func() { s.d.reloads = hup }
-	heard("STATUS=in sync: 1 listeners, 1 with a way of their own, 0 unresolved, ")
+	heard("STATUS=in sync: 1 listeners, 1 with a path, 0 unresolved, ")
 	heard("READY=1")
 	for range 3 {
 		heard("WATCHDOG=1")

@@ -317,7 +317,8 @@ func TestEasyLogFull(t *testing.T) {
 	var out nstest.Log
 	l.w = &out
 	_, _ = l.Write([]byte("again\n"))
-	want := "again\nlevel=WARN msg=\"log lines lost: the log did not take them in time\" lines=3\n"
+	want := "again\nlevel=WARN " +
+		"msg=\"log lines lost: the log did not take them in time\" lines=3\n"
 	if d := cmp.Diff(want, out.Take()); d != "" {
 		t.Errorf("-want +got\n%s", d)
 	}

@@ -40,7 +40,7 @@ func readEvidence(path string) (e routing.Evidence, err error) {
 	for _, l := range doc.Seen {
 		for _, w := range l.Ways {
 			if !l.Addr.IsValid() || w.Verdict == "" {
-				return e, fmt.Errorf("%s: a way without address or verdict", path)
+				return e, fmt.Errorf("%s: a path without address or verdict", path)
 			}
 			w.Addr, w.Port, w.Transport = l.Addr, l.Port, l.Transport
 			e.Ways = append(e.Ways, w)

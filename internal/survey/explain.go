@@ -56,7 +56,7 @@ func routable(addr netip.Addr) error {
 	var what string
 	switch {
 	case addr.IsUnspecified():
-		what = "stands for every address"
+		what = "means every address"
 	case addr == netip.AddrFrom4([4]byte{255, 255, 255, 255}):
 		what = "is the broadcast address"
 	case addr.IsMulticast():

@@ -23,7 +23,7 @@ func TestBadCaptures(t *testing.T) {
 		{`"routes":[]`, `"routes":[{"dst":"10.0.0.0/8","dev":"e","metric":"7"}]`, "x.json: routes[0].metric: want a number from 0 to 4294967295, not \"7\""},
 		{`"routes":[]`, `"routes":[7]`, "x.json: routes[0]: want an object, not 7"},
 		{`"links":[]`, `"links":[{"ifindex":1}]`, "x.json: links[0].ifname: missing key"},
-		{`"links":[]`, `"links":[{"ifname":"lo"},{"ifname":"e","group":"uplinks"}]`, "x.json: links[1].group: \"uplinks\" is no number"},
+		{`"links":[]`, `"links":[{"ifname":"lo"},{"ifname":"e","group":"uplinks"}]`, "x.json: links[1].group: \"uplinks\" is not a number"},
 		{`"addrs":[]`, `"addrs":[{"ifname":"e","addr_info":[{"family":"inet","local":"10.0.0.1","prefixlen":8,"scope":"far"}]}]`, "x.json: addrs[0].addr_info[0].scope: "},
 		{`"addrs":[]`, `"addrs":[{"ifname":"e","addr_info":[{"family":"inet6","local":"::1","prefixlen":8,"tentative":7}]}]`, "x.json: addrs[0].addr_info[0].tentative: want true, false or null, not 7"},
 		{`"addrs":[]`, `"addrs":[{"ifname":"e","addr_info":[{"family":"inet","local":"10.0.0.1","prefixlen":99}]}]`, "x.json: addrs[0].addr_info[0].prefixlen: want a number from 0 to 32, not 99"},

@@ -406,7 +406,7 @@ func (r *reader) numeral(key, n, zero string, bits int) uint64 {
 	}
 	i, err := strconv.ParseUint(n, 10, bits)
 	if err != nil {
-		r.fail(key, "%.40q is no number of %d bits: capture with ip -N", n, bits)
+		r.fail(key, "%.40q is not a number of %d bits: capture with ip -N", n, bits)
 	}
 	return i
 }
