@@ -25,7 +25,7 @@ type vigilCase struct {
 var vigilCases = []vigilCase{
 	{"a firewall drops the new way", dropNewWay, steadily(20, 2*time.Second, "198.51.100.2", "198.51.100.3"),
 		"10.7.1.100:80 answered 2 clients (off-link); since then it answered none of 2 " +
-			"clients none since: replies left by eth1 10.7.1.1", 5 * time.Second},
+			"clients: replies left by eth1 10.7.1.1", 5 * time.Second},
 	{"the change is right", nil, steadily(20, 2*time.Second, "198.51.100.2", "198.51.100.3"), "", 0},
 	{"no traffic", dropNewWay, nil, "", 0},
 	{"spoofed requests alone", dropNewWay, spoofed, "", 0},
