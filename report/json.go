@@ -88,6 +88,7 @@ type listenerDoc struct {
 	Interface string   `json:"interface,omitempty"`
 	Status    string   `json:"status"`
 	Reason    string   `json:"reason,omitempty"`
+	Mode      string   `json:"mode,omitempty"` // absent if no gateway is involved
 	Before    *wayDoc  `json:"before,omitempty"`
 	After     *wayDoc  `json:"after,omitempty"`
 	Seen      *seenDoc `json:"seen,omitempty"` // what packets showed
@@ -303,13 +304,16 @@ func listenerDocOf(o routing.Outcome) listenerDoc {
 	d := listenerDoc{o.Addr.String(), o.Ports.First, 0, string(o.Transport), o.Context,
 		o.Listen, list(o.Origins), list(o.Servers),
 		leftOutDoc{o.MoreOrigins, o.MoreServers},
-		o.Link, string(o.Status), string(o.Reason), wayDocOf(o.Before),
+		o.Link, string(o.Status), string(o.Reason), string(o.Mode), wayDocOf(o.Before),
 		wayDocOf(o.After), nil}
 	if o.Ports.Last != o.Ports.First {
 		d.LastPort = o.Ports.Last
 	}
 	if o.Status == routing.LocalOnly || o.Status == routing.Off {
 		d.Before, d.After = nil, nil
+	}
+	if o.Status == routing.LocalOnly {
+		d.Mode = ""
 	}
 	return d
 }

@@ -112,7 +112,8 @@ type Outcome struct {
 	Link   string
 	Status Status
 	Reason Code
-	Path   int // 1 + the index of its path in Plan.Paths, 0 for none: see PathOf
+	Mode   Return // that is asked for; "" for an address of this host or link alone
+	Path   int    // 1 + the index of its path in Plan.Paths, 0 for none: see PathOf
 	// towards an off-link client: with everything of ours taken out, and
 	// with Plan.State put in
 	Before, After Way
