@@ -16,8 +16,8 @@ import (
 )
 
 // web holds the page: frame.html is the frame and the parts that every HTML
-// report shares, drawings.html the ways of replies, plan.html and migrate.html
-// the parts of a plan and of a migration.
+// report shares, drawings.html the ways of replies, plan.html, migrate.html and
+// fleet.html the parts of a plan, of a migration and of a fleet.
 //
 //go:embed web
 var web embed.FS
@@ -25,13 +25,16 @@ var web embed.FS
 // functions are what the templates call. A template escapes each name, by
 // escape or by a function that does so itself; html/template does the rest.
 var functions = template.FuncMap{
-	"clients": clients, "dash": dash, "differences": (*Proof).differences, "endpoint": endpoint,
-	"escape": func(v any) string { return Escape(fmt.Sprint(v)) },
-	"legend": legend, "line": (*Proof).line, "names": namesOf,
+	"breaks": breaks, "clients": clients, "dash": dash, "differences": (*Proof).differences,
+	"endpoint": endpoint,
+	"escape":   func(v any) string { return Escape(fmt.Sprint(v)) },
+	"hosts":    func(n int) string { return count(n, "host") },
+	"legend":   legend, "line": (*Proof).line,
+	"more": func(r troubleRow) int { return len(r.Rest) + r.MoreDiffers }, "names": namesOf,
 	"next": func(i int) int { return i + 1 }, "notRebuilt": (*Proof).notRebuilt,
 	"oneLine": oneLine, "origin": origin, "phase": phaseTitle, "port": routing.Outcome.PortName,
 	"shell": routing.Op.Command, "short": short, "some": some, "stepName": stepName,
-	"ways": ways,
+	"unproved": FleetHost.unproved, "ways": ways,
 }
 
 // frame is what every HTML page has: head, title, verdict, numbers, the drawing
@@ -212,6 +215,44 @@ func byAddress(outcomes []routing.Outcome) []routing.Outcome {
 		return cmp.Or(a.Addr.Compare(b.Addr), cmp.Compare(a.Ports.First, b.Ports.First),
 			cmp.Compare(a.Transport, b.Transport))
 	})
+}
+
+// breaks allows a line to end inside long words: after the punctuation of
+// addresses, names and paths. A copy of the text gains no character.
+func breaks(s string) template.HTML {
+	var b strings.Builder
+	for i, word := range strings.Split(s, " ") {
+		if i > 0 {
+			b.WriteByte(' ')
+		}
+		if len(word) <= 12 {
+			template.HTMLEscape(&b, []byte(word))
+			continue
+		}
+		for len(word) > 0 {
+			end := 1
+			for end < len(word) && !breaksAt(word[end-1], word[end]) {
+				end++
+			}
+			template.HTMLEscape(&b, []byte(word[:end]))
+			if word = word[end:]; word != "" {
+				b.WriteString("<wbr>")
+			}
+		}
+	}
+	return template.HTML(b.String())
+}
+
+// breaksAt reports whether a line may end between two characters: not in an
+// IPv4 address, and not in "::".
+func breaksAt(before, after byte) bool {
+	switch before {
+	case '.':
+		return after > '9'
+	case ':':
+		return after != ':'
+	}
+	return strings.IndexByte("/-_,@=", before) >= 0 && after != '>'
 }
 
 // maxNames bounds the names of one row, so that the page does not grow with the

@@ -84,14 +84,19 @@ type listenerDoc struct {
 	Servers   []string `json:"servers"`
 
 	leftOutDoc
+	decidedDoc
 
-	Interface string   `json:"interface,omitempty"`
-	Status    string   `json:"status"`
-	Reason    string   `json:"reason,omitempty"`
-	Mode      string   `json:"mode,omitempty"` // absent if no gateway is involved
-	Before    *wayDoc  `json:"before,omitempty"`
-	After     *wayDoc  `json:"after,omitempty"`
-	Seen      *seenDoc `json:"seen,omitempty"` // what packets showed
+	Before *wayDoc  `json:"before,omitempty"`
+	After  *wayDoc  `json:"after,omitempty"`
+	Seen   *seenDoc `json:"seen,omitempty"` // what packets showed
+}
+
+// decidedDoc is what is decided of a listener.
+type decidedDoc struct {
+	Interface string `json:"interface,omitempty"`
+	Status    string `json:"status"`
+	Reason    string `json:"reason,omitempty"`
+	Mode      string `json:"mode,omitempty"` // absent if no gateway is involved
 }
 
 // leftOutDoc is what the lists of a listener leave out.
@@ -304,8 +309,8 @@ func listenerDocOf(o routing.Outcome) listenerDoc {
 	d := listenerDoc{o.Addr.String(), o.Ports.First, 0, string(o.Transport), o.Context,
 		o.Listen, list(o.Origins), list(o.Servers),
 		leftOutDoc{o.MoreOrigins, o.MoreServers},
-		o.Link, string(o.Status), string(o.Reason), string(o.Mode), wayDocOf(o.Before),
-		wayDocOf(o.After), nil}
+		decidedDoc{o.Link, string(o.Status), string(o.Reason), string(o.Mode)},
+		wayDocOf(o.Before), wayDocOf(o.After), nil}
 	if o.Ports.Last != o.Ports.First {
 		d.LastPort = o.Ports.Last
 	}

@@ -12,7 +12,7 @@ import (
 )
 
 func (a *app) planCommand() *cobra.Command {
-	exitCode, prove, evidence := false, false, ""
+	exitCode, prove, merging, evidence := false, false, false, ""
 	c := &cobra.Command{
 		Use:   "plan",
 		Short: "say what would be done, and what becomes of every listener's replies",
@@ -31,8 +31,16 @@ every listener's replies to every group of clients, before and after. It exits
 with 2 if the kernel differs, and with 1 if it cannot be asked.
 
 It exits with 2 where the mode last-hop is asked for and cannot be had.`,
-		Args: none,
-		RunE: func(*cobra.Command, []string) error {
+		Args: func(c *cobra.Command, args []string) error {
+			if merging {
+				return a.flags.formats("text", "json", "html")
+			}
+			return none(c, args)
+		},
+		RunE: func(_ *cobra.Command, args []string) error {
+			if merging {
+				return merge(a, args)
+			}
 			return a.plan(exitCode, prove, evidence)
 		},
 	}
@@ -43,6 +51,8 @@ It exits with 2 where the mode last-hop is asked for and cannot be had.`,
 	c.Flags().StringVar(&evidence, "evidence", "",
 		"add what packets showed, from a `FILE` that observe -o json wrote: in text,\n"+
 			"json, html, markdown and csv")
+	c.Flags().BoolVar(&merging, "merge", false, "report on many hosts: the "+
+		"arguments are files that\nplan -o json wrote; in text, json and html")
 	return c
 }
 
