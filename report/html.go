@@ -225,20 +225,16 @@ func breaks(s string) template.HTML {
 		if i > 0 {
 			b.WriteByte(' ')
 		}
-		if len(word) <= 12 {
-			template.HTMLEscape(&b, []byte(word))
-			continue
-		}
-		for len(word) > 0 {
-			end := 1
-			for end < len(word) && !breaksAt(word[end-1], word[end]) {
-				end++
-			}
-			template.HTMLEscape(&b, []byte(word[:end]))
-			if word = word[end:]; word != "" {
+		begin := 0
+		for end := range len(word) {
+			// a break takes 5 bytes, and there are thousands of rows
+			if end-begin >= 10 && len(word)-end >= 4 && breaksAt(word[end-1], word[end]) {
+				template.HTMLEscape(&b, []byte(word[begin:end]))
 				b.WriteString("<wbr>")
+				begin = end
 			}
 		}
+		template.HTMLEscape(&b, []byte(word[begin:]))
 	}
 	return template.HTML(b.String())
 }

@@ -1,6 +1,6 @@
 #!/bin/sh
 # Installs with apt what the lab and the tests call, and only what is missing. Asks for sudo only then.
-# `deps.sh browser` includes what reads the HTML report, `deps.sh systems` is what boots other systems, alone.
+# `deps.sh browser` includes what reads the HTML report (and axe-core, from npm), `deps.sh systems` is what boots other systems, alone.
 #
 # Installing nginx would start it on port 80 and at each boot, and keepalived too. policy-rc.d is Debian's way for an
 # administrator to say no to the first, with and without systemd; it is put in place for the installation alone, and never
@@ -79,6 +79,25 @@ if [ "${1:-}" = install ]; then
 	exit
 fi
 
+# axe keeps the checks of axe-core, which the tests of the HTML reports run in a page. Without npm or a network they are skipped.
+axe() {
+	version=4.14.1 sum=e6b0ce02b84d892e2e33e403485e7f3d6c29e2be6df65daf44d89ba564139745
+	file=${XDG_CACHE_HOME:-$HOME/.cache}/lasthop/axe-core-$version.js
+	[ ! -e "$file" ] && command -v npm >/dev/null || return 0
+	echo "lab: fetching axe-core $version (with npm)" >&2
+	(
+		dir=$(mktemp -d)
+		trap 'rm -rf "$dir"' EXIT
+		cd "$dir"
+		timeout 120 npm pack --silent "axe-core@$version" >/dev/null
+		echo "$sum  axe-core-$version.tgz" | sha256sum --quiet -c
+		tar -xzf "axe-core-$version.tgz" package/axe.min.js
+		mkdir -p "${file%/*}"
+		mv package/axe.min.js "$file"
+	) || echo "lab: warning: no axe-core: the reports are not checked with it" >&2
+}
+
+[ "${1:-}" != browser ] || axe
 packages=$(missing "${1:-}" | tr '\n' ' ')
 [ -n "$packages" ] || exit 0
 if ! command -v apt-get >/dev/null; then
