@@ -227,8 +227,9 @@ func breaks(s string) template.HTML {
 		}
 		begin := 0
 		for end := range len(word) {
-			// a break takes 5 bytes, and there are thousands of rows
-			if end-begin >= 10 && len(word)-end >= 4 && breaksAt(word[end-1], word[end]) {
+			// not more than needed: there are thousands of rows
+			if end-begin >= 10 && len(word)-end >= 4 &&
+				breaksAt(word[end-1], word[end]) {
 				template.HTMLEscape(&b, []byte(word[begin:end]))
 				b.WriteString("<wbr>")
 				begin = end
