@@ -25,7 +25,8 @@ var web embed.FS
 // functions are what the templates call. A template escapes each name, by
 // escape or by a function that does so itself; html/template does the rest.
 var functions = template.FuncMap{
-	"breaks": breaks, "clients": clients, "dash": dash, "differences": (*Proof).differences,
+	"anyTall": func(all []drawing) bool { return slices.ContainsFunc(all, drawing.tall) },
+	"breaks":  breaks, "clients": clients, "dash": dash, "differences": (*Proof).differences,
 	"endpoint": endpoint,
 	"escape":   func(v any) string { return Escape(fmt.Sprint(v)) },
 	"hosts":    func(n int) string { return count(n, "host") },
@@ -34,6 +35,7 @@ var functions = template.FuncMap{
 	"next": func(i int) int { return i + 1 }, "notRebuilt": (*Proof).notRebuilt,
 	"oneLine": oneLine, "origin": origin, "phase": phaseTitle, "port": routing.Outcome.PortName,
 	"shell": routing.Op.Command, "short": short, "some": some, "stepName": stepName,
+	"tall":     drawing.tall,
 	"unproved": FleetHost.unproved, "ways": ways,
 }
 
