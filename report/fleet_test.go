@@ -290,3 +290,12 @@ func BenchmarkFleet(b *testing.B) {
 		}
 	}
 }
+
+// TestLocalMode: a listener without a gateway has no mode.
+func TestLocalMode(t *testing.T) {
+	o := routing.Outcome{Listener: listener("172.17.0.1", 80), Status: routing.LocalOnly,
+		Mode: routing.Strict}
+	if mode := listenerDocOf(o).Mode; mode != "" {
+		t.Errorf("mode %q", mode)
+	}
+}
