@@ -191,17 +191,18 @@ type Page interface {
 }
 
 // Write writes a result in a format: text or json, of a Page also html,
-// markdown or csv, of a Check also prometheus.
+// markdown or csv, of a Check also prometheus. A Fleet has html, too.
 func Write(w io.Writer, r Result, format string, s Style) error {
 	p, ok := r.(Page)
 	c, checks := r.(Check)
+	h, page := r.(interface{ HTML(io.Writer) error })
 	switch {
 	case checks && format == "prometheus":
 		return c.Prometheus(w)
 	case format == "json":
 		return r.JSON(w)
-	case ok && format == "html":
-		return p.HTML(w)
+	case page && format == "html":
+		return h.HTML(w)
 	case ok && format == "markdown":
 		return p.Markdown(w)
 	case ok && format == "csv":

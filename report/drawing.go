@@ -24,6 +24,10 @@ type drawing struct {
 	lanes           []*lane
 }
 
+// tall reports whether a drawing needs a page of paper of its own. A smaller
+// one can be read in what the head of the first page leaves.
+func (d drawing) tall() bool { return d.Height > 760 }
+
 // span is where the boxes of a column begin and how wide they are, in units of
 // the viewBox; a letter is about 8 wide.
 type span struct{ x, width int }

@@ -395,18 +395,23 @@ func TestHTMLSize(t *testing.T) {
 	t.Logf("3,000 unresolved listeners: %d bytes", len(out))
 }
 
-// TestDrawingsOfMany: every path is drawn once, and no drawing is longer than a
-// page.
-func TestDrawingsOfMany(t *testing.T) {
+// uplinksPlan is the plan of a host with n uplinks.
+func uplinksPlan(t *testing.T, n int) Plan {
 	var host strings.Builder
 	var list []routing.Listener
-	for i := range 35 {
+	for i := range n {
 		fmt.Fprintf(&host, "link add eth%d type veth\nlink set eth%d up\n"+
 			"addr add 10.%d.0.10/24 dev eth%d\nroute add default via 10.%d.0.1 dev "+
 			"eth%d metric %d\n", i, i, i, i, i, i, i)
 		list = append(list, listener(fmt.Sprintf("10.%d.0.10", i), 443))
 	}
-	p := makePlanFor(t, host.String(), list...)
+	return makePlanFor(t, host.String(), list...)
+}
+
+// TestDrawingsOfMany: every path is drawn once, and no drawing is longer than a
+// page.
+func TestDrawingsOfMany(t *testing.T) {
+	p := uplinksPlan(t, 35)
 	all := drawings(bundles(p.Plan))
 	paths := map[string]int{}
 	for _, d := range all {

@@ -16,8 +16,8 @@ import (
 )
 
 // web holds the page: frame.html is the frame and the parts that every HTML
-// report shares, drawings.html the ways of replies, plan.html and migrate.html
-// the parts of a plan and of a migration.
+// report shares, drawings.html the ways of replies, plan.html, migrate.html and
+// fleet.html the parts of a plan, of a migration and of a fleet.
 //
 //go:embed web
 var web embed.FS
@@ -25,12 +25,18 @@ var web embed.FS
 // functions are what the templates call. A template escapes each name, by
 // escape or by a function that does so itself; html/template does the rest.
 var functions = template.FuncMap{
-	"clients": clients, "dash": dash, "differences": (*Proof).differences, "endpoint": endpoint,
-	"escape": func(v any) string { return Escape(fmt.Sprint(v)) },
-	"legend": legend, "line": (*Proof).line, "names": namesOf,
+	"anyTall": func(all []drawing) bool { return slices.ContainsFunc(all, drawing.tall) },
+	"breaks":  breaks, "clients": clients, "dash": dash, "differences": (*Proof).differences,
+	"endpoint": endpoint,
+	"escape":   func(v any) string { return Escape(fmt.Sprint(v)) },
+	"hosts":    func(n int) string { return count(n, "host") },
+	"legend":   legend, "line": (*Proof).line,
+	"more": func(r troubleRow) int { return len(r.Rest) + r.MoreDiffers }, "names": namesOf,
 	"next": func(i int) int { return i + 1 }, "notRebuilt": (*Proof).notRebuilt,
 	"oneLine": oneLine, "origin": origin, "phase": phaseTitle, "port": routing.Outcome.PortName,
 	"shell": routing.Op.Command, "short": short, "some": some, "stepName": stepName,
+	"tall":     drawing.tall,
+	"unproved": FleetHost.unproved,
 }
 
 // frame is what every HTML page has: head, title, verdict, numbers, the drawing
@@ -207,6 +213,41 @@ func byAddress(outcomes []routing.Outcome) []routing.Outcome {
 		return cmp.Or(a.Addr.Compare(b.Addr), cmp.Compare(a.Ports.First, b.Ports.First),
 			cmp.Compare(a.Transport, b.Transport))
 	})
+}
+
+// breaks allows a line to end inside long words: after the punctuation of
+// addresses, names and paths. A copy of the text gains no character.
+func breaks(s string) template.HTML {
+	var b strings.Builder
+	for i, word := range strings.Split(s, " ") {
+		if i > 0 {
+			b.WriteByte(' ')
+		}
+		begin := 0
+		for end := range len(word) {
+			// not more than needed: there are thousands of rows
+			if end-begin >= 10 && len(word)-end >= 4 &&
+				breaksAt(word[end-1], word[end]) {
+				template.HTMLEscape(&b, []byte(word[begin:end]))
+				b.WriteString("<wbr>")
+				begin = end
+			}
+		}
+		template.HTMLEscape(&b, []byte(word[begin:]))
+	}
+	return template.HTML(b.String())
+}
+
+// breaksAt reports whether a line may end between two characters: not in an
+// IPv4 address, and not in "::".
+func breaksAt(before, after byte) bool {
+	switch before {
+	case '.':
+		return after > '9'
+	case ':':
+		return after != ':'
+	}
+	return strings.IndexByte("/-_,@=", before) >= 0 && after != '>'
 }
 
 // maxNames bounds the names of one row, so that the page does not grow with the

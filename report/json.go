@@ -85,13 +85,19 @@ type listenerDoc struct {
 	Servers   []string `json:"servers"`
 
 	leftOutDoc
+	decidedDoc
 
-	Interface string   `json:"interface,omitempty"`
-	Status    string   `json:"status"`
-	Reason    string   `json:"reason,omitempty"`
-	Before    *wayDoc  `json:"before,omitempty"`
-	After     *wayDoc  `json:"after,omitempty"`
-	Seen      *seenDoc `json:"seen,omitempty"` // what packets showed
+	Before *wayDoc  `json:"before,omitempty"`
+	After  *wayDoc  `json:"after,omitempty"`
+	Seen   *seenDoc `json:"seen,omitempty"` // what packets showed
+}
+
+// decidedDoc is what is decided of a listener.
+type decidedDoc struct {
+	Interface string `json:"interface,omitempty"`
+	Status    string `json:"status"`
+	Reason    string `json:"reason,omitempty"`
+	Mode      string `json:"mode,omitempty"` // absent if no gateway is involved
 }
 
 // leftOutDoc is what the lists of a listener leave out.
@@ -304,13 +310,16 @@ func listenerDocOf(o routing.Outcome) listenerDoc {
 	d := listenerDoc{o.Addr.String(), o.Ports.First, 0, string(o.Transport), o.Context,
 		o.Listen, list(o.Origins), list(o.Servers),
 		leftOutDoc{o.MoreOrigins, o.MoreServers},
-		o.Link, string(o.Status), string(o.Reason), wayDocOf(o.Before),
-		wayDocOf(o.After), nil}
+		decidedDoc{o.Link, string(o.Status), string(o.Reason), string(o.Mode)},
+		wayDocOf(o.Before), wayDocOf(o.After), nil}
 	if o.Ports.Last != o.Ports.First {
 		d.LastPort = o.Ports.Last
 	}
 	if o.Status == routing.LocalOnly || o.Status == routing.Off {
 		d.Before, d.After = nil, nil
+	}
+	if o.Status == routing.LocalOnly {
+		d.Mode = ""
 	}
 	return d
 }

@@ -224,6 +224,7 @@ func TestPlanJSON(t *testing.T) {
 	listener := map[string]any{"address": "10.0.1.100", "port": 80.0, "transport": "tcp",
 		"context": "http", "listen": "10.0.1.100",
 		"origins": []any{"nginx.conf:3"}, "servers": []any{}, "interface": "eth1", "status": "ready",
+		"mode":   "strict",
 		"before": map[string]any{"interface": "eth0", "gateway": "10.0.0.1", "table": 254.0},
 		"after":  map[string]any{"interface": "eth1", "gateway": "10.0.1.1", "table": 20431.0}}
 	if d := cmp.Diff([]map[string]any{listener}, got.Listeners); d != "" {

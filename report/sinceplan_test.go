@@ -16,7 +16,7 @@ import (
 func plannedThen() plannedDoc {
 	return plannedDoc{
 		Listeners: []listenerDoc{{Address: "10.0.1.100", Port: 443, Transport: "tcp",
-			Status: "ready", Before: &wayDoc{Interface: "eth0", Gateway: "10.0.0.1"},
+			decidedDoc: decidedDoc{Status: "ready"}, Before: &wayDoc{Interface: "eth0", Gateway: "10.0.0.1"},
 			After: &wayDoc{Interface: "eth1", Gateway: "10.0.1.1"}}},
 		Paths: []pathDoc{{Interface: "eth1", Family: "IPv4", Gateways: []string{"10.0.1.1"},
 			Source: "pin", Table: 20431, Prefixes: []string{"10.0.1.0/24"}}},

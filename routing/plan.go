@@ -115,7 +115,8 @@ type Outcome struct {
 	Link   string
 	Status Status
 	Reason Code
-	Path   int // 1 + the index of its path in Plan.Paths, 0 for none: see PathOf
+	Mode   Return // that is asked for; "" for an address of this host or link alone
+	Path   int    // 1 + the index of its path in Plan.Paths, 0 for none: see PathOf
 	// the way to an off-link client: without what lasthop owns, and with
 	// Plan.State
 	Before, After Way

@@ -160,7 +160,8 @@ func (s *resolver) resolveAddr(l Listener) row {
 	} else if r.Status == Unresolved && s.hold(&r) {
 		s.findings = append(s.findings[:told], s.findings[len(s.findings)-1])
 	}
-	if r.mode = s.policy.mode(l.Addr, r.Link); r.mode == LastHop {
+	r.Mode = s.policy.mode(l.Addr, r.Link)
+	if r.mode = r.Mode; r.mode == LastHop {
 		returning{s.topology}.tell(s.draft, r)
 		r.mode = Strict // in addition to what its path does
 	}

@@ -13,16 +13,24 @@ import (
 
 // planning are the flags of plan.
 type planning struct {
-	exitCode, prove bool
-	evidence, since string
+	exitCode, prove, merge bool
+	evidence, since        string
 }
 
 func (a *app) planCommand() *cobra.Command {
 	var f planning
 	c := &cobra.Command{
-		Use:  "plan",
-		Args: none,
-		RunE: func(*cobra.Command, []string) error {
+		Use: "plan",
+		Args: func(c *cobra.Command, args []string) error {
+			if f.merge {
+				return a.flags.formats("text", "json", "html")
+			}
+			return none(c, args)
+		},
+		RunE: func(_ *cobra.Command, args []string) error {
+			if f.merge {
+				return merge(a, args)
+			}
 			return a.plan(f)
 		},
 	}
@@ -36,6 +44,8 @@ func (a *app) planCommand() *cobra.Command {
 	c.Flags().StringVar(&f.since, "diff", "",
 		"`FILE` say what changed since this plan of lasthop plan -o json; exit with 2 if "+
 			"something did")
+	c.Flags().BoolVar(&f.merge, "merge", false, "report on many hosts: the arguments are files "+
+		"of lasthop plan -o json")
 	return a.flags.take(c, deciding+"netns host", "text", "json", "html", "markdown", "csv",
 		"iproute2", "networkd", "nmcli")
 }

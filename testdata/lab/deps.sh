@@ -1,7 +1,9 @@
 #!/bin/sh
 # Installs with apt what the lab and the tests call, and only what is missing.
 # Asks for sudo only then. `deps.sh browser` also installs what reads the HTML
-# report; `deps.sh systems` installs only what boots other systems.
+# report and the alert rules (axe-core from npm); `deps.sh systems` installs only
+# what boots other systems, `deps.sh image` what builds and runs images,
+# `deps.sh ansible` what reads a role.
 #
 # Installing nginx would start it on port 80 and at each boot, and keepalived
 # too. An administrator of Debian forbids the start with policy-rc.d, with and
@@ -95,6 +97,25 @@ if [ "${1:-}" = install ]; then
 	exit
 fi
 
+# axe keeps the checks of axe-core, which the tests of the HTML reports run in a page. Without npm or a network they are skipped.
+axe() {
+	version=4.14.1 sum=e6b0ce02b84d892e2e33e403485e7f3d6c29e2be6df65daf44d89ba564139745
+	file=${XDG_CACHE_HOME:-$HOME/.cache}/lasthop/axe-core-$version.js
+	[ ! -e "$file" ] && command -v npm >/dev/null || return 0
+	echo "lab: fetching axe-core $version (with npm)" >&2
+	(
+		dir=$(mktemp -d)
+		trap 'rm -rf "$dir"' EXIT
+		cd "$dir"
+		timeout 120 npm pack --silent "axe-core@$version" >/dev/null
+		echo "$sum  axe-core-$version.tgz" | sha256sum --quiet -c
+		tar -xzf "axe-core-$version.tgz" package/axe.min.js
+		mkdir -p "${file%/*}"
+		mv package/axe.min.js "$file"
+	) || echo "lab: warning: no axe-core: the reports are not checked with it" >&2
+}
+
+[ "${1:-}" != browser ] || axe
 packages=$(missing "${1:-}" | tr '\n' ' ')
 [ -n "$packages" ] || exit 0
 if ! command -v apt-get >/dev/null; then

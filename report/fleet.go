@@ -1,0 +1,348 @@
+package report
+
+import (
+	"cmp"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"net"
+	"slices"
+	"strings"
+
+	"lasthop/internal/hint"
+	"lasthop/routing"
+)
+
+// Fleet is the result of `lasthop plan --merge`: the plans of many hosts, which
+// of them are alike, and what the others have of their own.
+type Fleet struct {
+	Head   // of the merge: without host and kernel
+	Groups []FleetGroup
+	Hosts  []FleetHost // by name
+}
+
+// FleetGroup is hosts of one shape.
+type FleetGroup struct {
+	Hosts int     `json:"hosts"` // that are compared with it
+	Alike int     `json:"alike"` // of these, those that have its shape
+	Shape []Trait `json:"shape"`
+}
+
+// FleetHost is one host of a fleet.
+type FleetHost struct {
+	Host    string `json:"host"`
+	File    string `json:"file"`
+	Lasthop string `json:"lasthop"`
+	Kernel  string `json:"kernel,omitempty"`
+	Time    string `json:"time,omitempty"`
+	Digest  string `json:"digest"`
+
+	Group  int         `json:"group"` // 1 for the first of Groups
+	Status FleetStatus `json:"status"`
+
+	Changes    int               `json:"changes"`
+	Warnings   int               `json:"warnings"`
+	Unresolved []Unresolved      `json:"unresolved"`
+	Errors     []routing.Finding `json:"errors"`
+	Unproved   int               `json:"proof_differences,omitempty"`
+	Differs    []Difference      `json:"differs"` // from its group
+
+	plan *planDoc
+}
+
+// FleetStatus is the gravest that there is to say of a host.
+type FleetStatus string
+
+const (
+	FleetError      FleetStatus = "error"      // an error, no last-hop, or a proof that failed
+	FleetUnresolved FleetStatus = "unresolved" // only a person can say where replies go
+	FleetDiffers    FleetStatus = "differs"    // from its group
+	FleetAlike      FleetStatus = "alike"
+)
+
+// fleetStatuses are in the order of gravity.
+var fleetStatuses = []FleetStatus{FleetError, FleetUnresolved, FleetDiffers, FleetAlike}
+
+// Unresolved is listeners of which only a person can say where their replies
+// go, all for one reason.
+type Unresolved struct {
+	Listeners []string `json:"listeners"` // "10.0.1.100:443/tcp"
+	Interface string   `json:"interface,omitempty"`
+	Reason    string   `json:"reason"`
+	// the hint of the finding about them; absent if an error has it
+	Remedy string `json:"remedy,omitempty"`
+}
+
+// ReadPlan reads a document of `lasthop plan -o json`; file is where it was
+// read. The error names the file, with a hint.
+func ReadPlan(file string, doc []byte) (h FleetHost, err error) {
+	remedy := "make it on the host with: lasthop plan -o json"
+	p := &planDoc{}
+	err = json.Unmarshal(doc, p)
+	_, broken := errors.AsType[*json.SyntaxError](err)
+	switch {
+	case broken:
+		err = fmt.Errorf("no JSON: %w", err)
+	case p.Kind != "plan":
+		err = fmt.Errorf("a document of kind %q, not a plan", p.Kind)
+	case p.Version != DocumentVersion:
+		err = fmt.Errorf("a plan of document version %d; this lasthop reads version %d",
+			p.Version, DocumentVersion)
+		remedy = "merge with the newest lasthop of the hosts, or plan again with this one"
+	case err != nil:
+	case p.Host == "":
+		err = errors.New("the plan does not name its host")
+	case slices.ContainsFunc(p.Listeners, func(l listenerDoc) bool {
+		return l.Address == "" || l.Status == ""
+	}):
+		err = errors.New("a listener without address or status")
+	}
+	if err != nil {
+		return h, hint.New(fmt.Errorf("%s: %w", file, err), remedy)
+	}
+	h = FleetHost{Host: p.Host, File: file, Lasthop: p.Lasthop, Kernel: p.Kernel,
+		Time: p.Time, Digest: p.Digest, Changes: len(p.Changes), plan: p,
+		Unresolved: p.unresolved(), Errors: []routing.Finding{}, Differs: []Difference{}}
+	for _, f := range p.Findings {
+		switch {
+		case f.Severity == routing.Error || f.Code == "no-bpf":
+			h.Errors = append(h.Errors, f)
+		case f.Severity == routing.Warning:
+			h.Warnings++
+		}
+	}
+	if p.Proof != nil {
+		h.Unproved = len(p.Proof.Differences)
+	}
+	return h, nil
+}
+
+// unresolved returns the listeners of which only a person can say where replies
+// go.
+func (p *planDoc) unresolved() []Unresolved {
+	out := []Unresolved{}
+	for _, l := range p.Listeners {
+		if !(routing.Outcome{Status: routing.Status(l.Status),
+			Reason: routing.Code(l.Reason)}).Asks() {
+			continue
+		}
+		remedy := p.remedy(l)
+		i := slices.IndexFunc(out, func(u Unresolved) bool {
+			return u.Interface == l.Interface && u.Reason == l.Reason &&
+				u.Remedy == remedy
+		})
+		if i < 0 {
+			i = len(out)
+			out = append(out, Unresolved{nil, l.Interface, l.Reason, remedy})
+		}
+		out[i].Listeners = append(out[i].Listeners, l.endpoint())
+	}
+	return out
+}
+
+// remedy returns the hint of the finding that says why a listener is
+// unresolved: that about its address, else the first of that code. An error
+// speaks for itself.
+func (p *planDoc) remedy(l listenerDoc) (hint string) {
+	for _, f := range p.Findings {
+		switch {
+		case string(f.Code) != l.Reason || f.Severity == routing.Error:
+		case f.Subject == l.Address:
+			return f.Hint
+		case hint == "":
+			hint = f.Hint
+		}
+	}
+	return hint
+}
+
+// portName is the port or range of a listener with its transport: "443/tcp".
+func (l listenerDoc) portName() string {
+	if l.LastPort != 0 {
+		return fmt.Sprintf("%d-%d/%s", l.Port, l.LastPort, l.Transport)
+	}
+	return fmt.Sprintf("%d/%s", l.Port, l.Transport)
+}
+
+// endpoint is the address with portName; IPv6 is in brackets.
+func (l listenerDoc) endpoint() string { return net.JoinHostPort(l.Address, l.portName()) }
+
+// NewFleet groups hosts by their shape. Each host is compared with the group
+// that it differs from least. The error names two files of one host.
+func NewFleet(h Head, hosts []FleetHost) (Fleet, error) {
+	f := Fleet{Head: h, Hosts: slices.SortedStableFunc(slices.Values(hosts),
+		func(a, b FleetHost) int { return cmp.Compare(a.Host, b.Host) })}
+	for i := range f.Hosts[:max(0, len(f.Hosts)-1)] {
+		if a, b := f.Hosts[i], f.Hosts[i+1]; a.Host == b.Host {
+			err := fmt.Errorf("%s: host %s is also in %s", b.File, b.Host, a.File)
+			return f, hint.New(err,
+				"name one plan of each host, and give each host its own name")
+		}
+	}
+	shapes := mapped(f.Hosts, func(h FleetHost) shape { return shapeOf(h.plan) })
+	usual := usualShapes(shapes)
+	f.Groups = mapped(usual, func(s shape) FleetGroup {
+		return FleetGroup{Shape: s.traits()}
+	})
+	for i := range f.Hosts {
+		h := &f.Hosts[i]
+		h.Group, h.Differs = nearest(usual, shapes[i])
+		g := &f.Groups[h.Group-1]
+		g.Hosts++
+		if len(h.Differs) == 0 {
+			g.Alike++
+		}
+		h.Status = h.status()
+	}
+	return f, nil
+}
+
+func (h FleetHost) status() FleetStatus {
+	switch {
+	case len(h.Errors) > 0 || h.Unproved > 0:
+		return FleetError
+	case len(h.Unresolved) > 0:
+		return FleetUnresolved
+	case len(h.Differs) > 0:
+		return FleetDiffers
+	}
+	return FleetAlike
+}
+
+// Wanted reports whether no host has errors or unresolved listeners.
+func (f Fleet) Wanted() bool {
+	return !slices.ContainsFunc(f.Hosts, func(h FleetHost) bool {
+		return h.Status == FleetError || h.Status == FleetUnresolved
+	})
+}
+
+// attention are the hosts that are to be looked at, the gravest first.
+func (f Fleet) attention() []FleetHost {
+	list := slices.DeleteFunc(slices.Clone(f.Hosts),
+		func(h FleetHost) bool { return h.Status == FleetAlike })
+	slices.SortStableFunc(list, func(a, b FleetHost) int {
+		return slices.Index(fleetStatuses, a.Status) - slices.Index(fleetStatuses, b.Status)
+	})
+	return list
+}
+
+// having counts the hosts of which something holds.
+func (f Fleet) having(what func(FleetHost) bool) (n int) {
+	for _, h := range f.Hosts {
+		if what(h) {
+			n++
+		}
+	}
+	return n
+}
+
+func (h FleetHost) differs() bool    { return len(h.Differs) > 0 }
+func (h FleetHost) unresolved() bool { return len(h.Unresolved) > 0 }
+func (h FleetHost) wrong() bool      { return len(h.Errors) > 0 || h.Unproved > 0 }
+func (h FleetHost) warned() bool     { return h.Warnings > 0 }
+func (h FleetHost) pending() bool    { return h.Changes > 0 }
+
+// verdict says in a sentence or two how alike the hosts are.
+func (f Fleet) verdict() string {
+	differ := f.having(FleetHost.differs)
+	text := count(len(f.Hosts), "host") + ": "
+	switch n := len(f.Hosts) - differ; {
+	case n == 0:
+		text += "no two are alike"
+	case len(f.Groups) == 1:
+		text += number(n) + " alike"
+	default:
+		text += number(n) + " alike in " + count(len(f.Groups), "group")
+	}
+	if differ > 0 {
+		text += ", " + number(differ) + " with differences"
+	}
+	var bad []string
+	if n := f.having(FleetHost.unresolved); n > 0 {
+		bad = append(bad, count(n, "host")+" with unresolved listeners")
+	}
+	if n := f.having(FleetHost.wrong); n > 0 {
+		bad = append(bad, count(n, "host")+" with errors")
+	}
+	if len(bad) == 0 {
+		return text + ". No host has unresolved listeners or errors."
+	}
+	return text + ". To look at: " + strings.Join(bad, ", ") + "."
+}
+
+type fleetDoc struct {
+	headDoc
+	Groups []FleetGroup `json:"groups"`
+	Hosts  []FleetHost  `json:"hosts"`
+}
+
+// JSON writes the fleet as one document of kind "fleet".
+func (f Fleet) JSON(w io.Writer) error {
+	summary := map[string]int{"hosts": len(f.Hosts), "groups": len(f.Groups),
+		"differ": f.having(FleetHost.differs), "unresolved": f.having(FleetHost.unresolved),
+		"errors": f.having(FleetHost.wrong), "warnings": f.having(FleetHost.warned),
+		"changes": f.having(FleetHost.pending)}
+	return encode(w, fleetDoc{f.doc("fleet", "", summary), list(f.Groups), list(f.Hosts)})
+}
+
+// Text writes which hosts are to be looked at, and what the groups have in
+// common.
+func (f Fleet) Text(w io.Writer, s Style) error {
+	t := &page{style: s}
+	t.wrap("", t.paint(bold, f.verdict()))
+	if list := f.attention(); len(list) > 0 {
+		t.heading("%s (%s)", attentionTitle, number(len(list)))
+		for h := range each(&t.output, list, textRest) {
+			h.text(t)
+		}
+	}
+	t.heading("Groups (%d)", len(f.Groups))
+	for i, g := range f.Groups {
+		t.printf("  %d  %s, %d alike\n", i+1, count(g.Hosts, "host"), g.Alike)
+		for x := range each(&t.output, g.Shape, textRest) {
+			t.wrap("       ", Escape(x.String()))
+		}
+	}
+	return t.writeTo(w)
+}
+
+const attentionTitle = "Hosts to look at"
+
+func (h FleetHost) text(t *page) {
+	color := map[FleetStatus]string{FleetError: red, FleetUnresolved: red,
+		FleetDiffers: yellow}[h.Status]
+	t.printf("  %s\n", t.paint(color, Escape(h.Host)+": "+string(h.Status)))
+	for f := range each(&t.output, h.Errors, textRest) {
+		t.wrap("    ", fmt.Sprintf("%s: %s: %s", f.Code, Escape(f.Subject),
+			Escape(f.Message)))
+		if f.Hint != "" {
+			t.wrap("      do: ", oneLine(f.Hint))
+		}
+	}
+	if h.Unproved > 0 {
+		t.wrap("    ", h.unproved())
+	}
+	for u := range each(&t.output, h.Unresolved, textRest) {
+		t.wrap("    ", u.String())
+		if u.Remedy != "" {
+			t.wrap("      do: ", oneLine(u.Remedy))
+		}
+	}
+	for d := range each(&t.output, h.Differs, textRest) {
+		t.wrap("    ", Escape(d.String()))
+	}
+}
+
+func (h FleetHost) unproved() string {
+	return "not as planned, says the kernel: " + count(h.Unproved, "difference")
+}
+
+// String names the first listeners, with interface and reason, escaped.
+func (u Unresolved) String() string {
+	text := count(len(u.Listeners), "listener")
+	if u.Interface != "" {
+		text += " on " + Escape(u.Interface)
+	}
+	return text + ", " + Escape(u.Reason) + ": " + Escape(some(u.Listeners, 3))
+}
