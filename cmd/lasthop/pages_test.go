@@ -172,3 +172,58 @@ func scripts(t *testing.T) func(command string) bool {
 		return strings.Contains(all.String(), command)
 	}
 }
+
+var (
+	link    = regexp.MustCompile(`\]\(([^)\s]+)\)`)
+	heading = regexp.MustCompile("(?m)^#+ +(.*)$")
+	dropped = regexp.MustCompile("[^a-z0-9 _-]")
+)
+
+// TestLinks follows each link from a page to a file of this tree, and to a
+// heading in it.
+func TestLinks(t *testing.T) {
+	pages, n := []string{}, 0
+	for _, pattern := range []string{"*.md", "docs/*.md", "testdata/*.md", "deploy/*/*.md"} {
+		files, _ := filepath.Glob("../../" + pattern)
+		pages = append(pages, files...)
+	}
+	for _, page := range pages {
+		text, err := os.ReadFile(page)
+		if err != nil {
+			t.Fatal(err)
+		}
+		for _, m := range link.FindAllStringSubmatch(string(text), -1) {
+			file, place, _ := strings.Cut(m[1], "#")
+			if strings.Contains(m[1], "://") {
+				continue
+			}
+			n++
+			target := page
+			if file != "" {
+				target = filepath.Join(filepath.Dir(page), file)
+			}
+			if there, err := os.ReadFile(target); err != nil && !isDir(target) {
+				t.Errorf("%s: %s: %v", page, m[1], err)
+			} else if place != "" && !slices.Contains(anchors(string(there)), place) {
+				t.Errorf("%s: %s: no such heading", page, m[1])
+			}
+		}
+	}
+	if n < 50 {
+		t.Errorf("%d links: are they found?", n)
+	}
+}
+
+func isDir(path string) bool {
+	i, err := os.Stat(path)
+	return err == nil && i.IsDir()
+}
+
+// anchors are the names by which links find the headings of a page.
+func anchors(page string) (out []string) {
+	for _, m := range heading.FindAllStringSubmatch(page, -1) {
+		name := dropped.ReplaceAllString(strings.ToLower(m[1]), "")
+		out = append(out, strings.ReplaceAll(name, " ", "-"))
+	}
+	return out
+}
