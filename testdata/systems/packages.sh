@@ -150,6 +150,9 @@ do_settings() {
 	echo "gateway: eth1" >>$file
 	now not systemctl reload lasthop
 	now grep -q "lasthop.yaml:[0-9]*" <(journalctl -b -u lasthop -p err -o cat)
+	now grep -q "lasthop.yaml:[0-9]*" <(journalctl -u lasthop -p warning)
+	now grep -q "lasthop follows NGINX" <(journalctl -u lasthop -x)
+	now grep -q '"LASTHOP_OP":.*198.51.100.0/24' <(journalctl -u lasthop -o json)
 	now grep -q "to 198.51.100.0/24" <(ip rule)
 	cp /run/settings $file
 	now systemctl reload lasthop
