@@ -44,8 +44,8 @@ func (a *app) planCommand() *cobra.Command {
 	c.Flags().StringVar(&f.since, "diff", "",
 		"`FILE` say what changed since this plan of lasthop plan -o json; exit with 2 if "+
 			"something did")
-	c.Flags().BoolVar(&f.merge, "merge", false, "report on many hosts: the arguments are files "+
-		"of lasthop plan -o json")
+	c.Flags().BoolVar(&f.merge, "merge", false,
+		"report on many hosts: the arguments are files of lasthop plan -o json")
 	return a.flags.take(c, deciding+"netns host", "text", "json", "html", "markdown", "csv",
 		"iproute2", "networkd", "nmcli")
 }
