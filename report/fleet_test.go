@@ -173,7 +173,7 @@ func TestFleetText(t *testing.T) {
 		"60 hosts: 59 alike in 2 groups, 1 with differences. To look at: 1 host with",
 		"\nHosts to look at (1)\n  web042: unresolved\n    4 listeners on eth1, no-gateway: " +
 			"10.42.1.10:443/tcp, 10.42.1.10:444/tcp and\n    2 more\n",
-		"      do: name the router: --gateway eth1=ADDR",
+		"      do: name the router of that interface: --gateway eth1=ADDR;",
 		"\nGroups (2)\n  1  48 hosts, 47 alike\n       status on eth0: ready\n"} {
 		if !strings.Contains(out, part) {
 			t.Errorf("lacks %q:\n%s", part, out)

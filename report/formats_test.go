@@ -267,7 +267,7 @@ func TestMarkdown(t *testing.T) {
 		"| `192.0.2.9` | 80 | - | unresolved | eth0 via 10.0.0.1 (no-owner) |\n",
 		"| `eth1` | IPv4 | 10.0.1.1, from main's default | 20431 | 10.0.1.0/24 | 2 listeners | eth0 via 10.0.0.1 | eth1 via 10.0.1.1 |\n",
 		"- **warning** `no-owner` `192.0.2.9`: 192.0.2.9 is on no interface and in no " +
-			"uplink's subnet, so lasthop does not know by which uplink requests come\n  - " +
+			"uplink's subnet\n  - " +
 			"at `nginx.conf:3`\n  - do `name the interface: --address 192.0.2.9=IF`\n",
 		"\n## Undo (", "\nip rule del pref ", "| `/etc/nginx/nginx.conf` | `00` |\n",
 	} {

@@ -69,7 +69,8 @@ const seenText = "Seen in 30 s: 9,120 connections of 3,411 clients (1 in 4 looke
 	"                           57  other router, works\n  no packets: 10.7.1.102:443 and 1 " +
 	"more (nothing is known of them)\nerror: dark: 10.7.1.101:443: 9 connections of 9 " +
 	"clients, no answer left this host\nwarning: asymmetric: 10.7.1.100:443: a stateful " +
-	"firewall would drop these replies\n  do: see what lasthop would change: lasthop plan\n"
+	"firewall would drop these replies\n  do: see what lasthop would change: lasthop plan\n" +
+	"\nlasthop help CODE explains a finding.\n"
 
 func TestObserveText(t *testing.T) {
 	var b strings.Builder

@@ -93,7 +93,7 @@ Listeners (4)
 
 Findings (1)
   warning: no-owner: 192.0.2.9
-    192.0.2.9 is on no interface and in no uplink's prefix
+    192.0.2.9 is on no interface and in no uplink's subnet
     at: nginx.conf:3
     do: name the interface: --address 192.0.2.9=IF
 
@@ -107,8 +107,10 @@ Paths (2)
 	}
 	for _, part := range []string{"+ ip rule add pref 5199 from 10.0.1.0/24 iif lo " +
 		"lookup 20431 protocol 76\n", "~ ip link set dev eth1 group 76\n",
-		"\n\n" + planVerdict + "Nothing was changed. To do exactly this:\n" +
-			"  lasthop apply --expect sha256:"} {
+		"\n\nlasthop help CODE explains a finding. Flags hold for one command; for the\n" +
+			"service, write them into /etc/lasthop/lasthop.yaml: lasthop help settings.\n\n" +
+			planVerdict + "Nothing was changed. To do exactly this:\n" +
+			"  lasthop apply --expect "} {
 		if !strings.Contains(got, part) {
 			t.Errorf("lacks %q:\n%s", part, got)
 		}

@@ -344,8 +344,7 @@ func (s *resolver) unresolved(r *row, reason Code, hint string) {
 		"no-gateway": fmt.Sprintf("%s is on %s, and lasthop knows no %s gateway "+
 			"there", r.Addr,
 			r.Link, FamilyOf(r.Addr)),
-		"no-owner": fmt.Sprintf("%s is on no interface and in no uplink's subnet, so "+
-			"lasthop does not know by which uplink requests come", r.Addr),
+		"no-owner": fmt.Sprintf("%s is on no interface and in no uplink's subnet", r.Addr),
 		"address-on-lo": fmt.Sprintf("%s is on lo and in no uplink's subnet, so lasthop "+
 			"does not know by which uplink requests come", r.Addr),
 		"link-down": fmt.Sprintf("%s belongs to %s, which is down", r.Addr, r.Link),

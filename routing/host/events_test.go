@@ -326,7 +326,7 @@ func TestEventsOverrun(t *testing.T) {
 	for deadline := time.Now().Add(20 * time.Second); ; {
 		ns.Batch(churn.String())
 		if slices.ContainsFunc(drain(c), func(e Event) bool {
-			return e.Kind == "lost" && strings.Contains(e.Text, "no room")
+			return e.Kind == "lost" && strings.Contains(e.Text, "queue was full")
 		}) {
 			break
 		}
@@ -383,7 +383,7 @@ func TestEventsOfBrokenSocket(t *testing.T) {
 	go s.run(ctx)
 	k.Close()
 	broken.Close()
-	if e := next(t, s.out); e.Kind != "lost" || !strings.Contains(e.Text, "opened anew") {
+	if e := next(t, s.out); e.Kind != "lost" || !strings.Contains(e.Text, "opened the socket again") {
 		t.Errorf("got %+v, want lost", e)
 	}
 	ns.IP("link set eth1 mtu 1400")
