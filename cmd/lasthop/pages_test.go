@@ -16,13 +16,36 @@ import (
 // whole are pages of which another test runs every command, in order.
 var whole = map[string]string{
 	"getting-started.md":       "testdata/systems/journey.sh",
+	"output.md":                "testdata/script/ns-*.txtar: it shows output",
 	"migrating-from-big-ip.md": "TestLabMigrate",
 }
+
+const (
+	image = "testdata/systems/image.sh runs it with options of its own"
+	role  = "testdata/systems/ansible.sh runs it with an inventory of its own"
+	timer = "TestCheckTimer of package deploy runs what the units run"
+)
 
 // notRun are commands that no test runs, each with the reason.
 var notRun = map[string]string{
 	"apt install ./dist/lasthop_1.0.0_amd64.deb": "testdata/systems/packages.sh installs it " +
 		"from another directory",
+	"buildah bud --timestamp 0 -f deploy/container/Containerfile -t lasthop .":                  image,
+	"podman run --rm --network host --read-only --cap-drop all \\":                              image,
+	"podman run --rm --network host --read-only --cap-drop all --cap-add NET_ADMIN --user 0 \\": image,
+
+	"ansible-playbook -i hosts migrate.yml --tags install \\":                     role,
+	"ansible-playbook -i hosts migrate.yml --check -e lasthop_bigip=/srv/lb1.ucs": role,
+	"ansible-playbook -i hosts migrate.yml -e @approved.yml":                      role,
+
+	"systemctl edit lasthop-check.service":                       timer,
+	"systemctl enable --now lasthop-check.timer":                 timer,
+	"systemctl restart systemd-networkd":                         "internal/daemon's tests restart it by hand",
+	"systemctl status lasthop":                                   "read by a person; unit.sh reads its status line",
+	"systemctl status lasthop-check.timer lasthop-check.service": timer,
+
+	"lasthop apply --expect":    "a digest belongs behind it; testdata/script/ns-expect.txtar",
+	"lasthop migrate":           "files belong behind it; TestLabMigrate",
 	"lasthop flow 198.51.100.2": "needs the programs of the mode last-hop; TestFlow runs it",
 	"dnf install ./dist/lasthop-1.0.0-1.x86_64.rpm": "no distribution with rpm is booted; " +
 		"deploy/packages/check.sh installs the rpm into an empty root",
@@ -31,7 +54,7 @@ var notRun = map[string]string{
 // substitutes stand for words of the pages that a reader replaces.
 var substitutes = strings.NewReplacer("ADDRESS", "10.0.1.100", "ADDR", "10.0.1.100",
 	"CLIENT", "198.51.100.2", "PREFIX", "192.0.2.0/24", "TABLE", "100", "IF", "eth1",
-	"CODE", "no-gateway", "MODE", "strict", "FILE...", "lb1.ucs")
+	"CODE", "no-gateway", "MODE", "strict", "FILE...", "lb1.ucs", "OLD.json", "approved.json")
 
 var (
 	asksDaemon = regexp.MustCompile(`^lasthop (status|reload)`)

@@ -152,8 +152,11 @@ func (s *street) lasthop(args ...string) string {
 }
 
 func (s *street) command(args ...string) []string {
-	return append(append([]string{s.exe}, args...), "--config", "", "--run-dir", s.dir,
-		"-c", s.conf())
+	line := append(append([]string{s.exe}, args...), "--config", "", "--run-dir", s.dir)
+	if args[0] == "clear" {
+		return line
+	}
+	return append(line, "-c", s.conf())
 }
 
 // received counts the frames that have come to the world by each of its links.

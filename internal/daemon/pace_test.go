@@ -211,8 +211,8 @@ func TestUrgent(t *testing.T) {
 // Both the log and the line for systemd know a listener that is unresolved.
 func TestSaysIdle(t *testing.T) {
 	for status, want := range map[routing.Status][2]string{
-		routing.Unchanged:  {"no listener needs a way of its own", ", 0 unresolved, "},
-		routing.Unresolved: {"`lasthop status` says what is missing", ", 1 unresolved, "},
+		routing.Unchanged:  {"no listener needs a path", ", 0 unresolved, "},
+		routing.Unresolved: {"lasthop status says what is missing", ", 1 unresolved, "},
 	} {
 		var log bytes.Buffer
 		r := reconciler{log: slog.New(slog.NewTextHandler(&log, nil))}

@@ -159,7 +159,7 @@ func TestRunUpgradeBack(t *testing.T) {
 				return len(w) == 2 && !slices.Contains(w, pid)
 			})
 		}
-		if s.keeps("crashes"); !s.says("not-loaded", "is not the one") {
+		if s.keeps("crashes"); !s.says("not-loaded", "has not loaded the configuration") {
 			t.Errorf("what is on disk is not loaded: %v", s.status().Plan.Findings)
 		}
 	})

@@ -166,7 +166,7 @@ type status struct {
 
 func (g *guard) status() (s status, err error) {
 	var out bytes.Buffer
-	c := exec.Command(g.bin, "status", "-o", "json", "--config=", "--run-dir="+g.dir+"/run")
+	c := exec.Command(g.bin, "status", "-o", "json", "--run-dir="+g.dir+"/run")
 	c.Stdout, c.Stderr = &out, &bytes.Buffer{}
 	if _, err := g.output(host, c); out.Len() == 0 {
 		return s, fmt.Errorf("status: %w", err)

@@ -383,7 +383,8 @@ func TestEventsOfBrokenSocket(t *testing.T) {
 	go s.run(ctx)
 	k.Close()
 	broken.Close()
-	if e := next(t, s.out); e.Kind != "lost" || !strings.Contains(e.Text, "opened the socket again") {
+	if e := next(t, s.out); e.Kind != "lost" ||
+		!strings.Contains(e.Text, "opened the socket again") {
 		t.Errorf("got %+v, want lost", e)
 	}
 	ns.IP("link set eth1 mtu 1400")
