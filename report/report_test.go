@@ -71,8 +71,9 @@ func textOf(t *testing.T, r Result, s Style) string {
 
 // planVerdict begins and ends the text of the plan.
 const planVerdict = `10 changes: 3 of 4 listeners will reply the way their requests come in. Without
-lasthop, 2 do not, and 1 does not for all clients. 1 listener is unresolved: the
-findings say what lasthop must know. Findings: 1 warning.
+lasthop, 2 reply another way to clients behind a router, and 1 to some clients
+nearby. 1 listener is unresolved: the findings say what lasthop must know.
+Findings: 1 warning.
 `
 
 func TestPlanText(t *testing.T) {

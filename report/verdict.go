@@ -78,19 +78,20 @@ func without(outcomes []routing.Outcome) string {
 			near++
 		}
 	}
-	say := func(n int, whom string) string {
+	reply := func(n int) string {
 		if n == 1 {
-			return "1 does not" + whom
+			return "1 replies another way"
 		}
-		return number(n) + " do not" + whom
+		return number(n) + " reply another way"
 	}
+	const away, nearby = " to clients behind a router", " to some clients nearby"
 	switch {
 	case near == 0:
-		return say(far, "")
+		return reply(far) + away
 	case far == 0:
-		return say(near, " for all clients")
+		return reply(near) + nearby
 	}
-	return say(far, "") + ", and " + say(near, " for all clients")
+	return reply(far) + away + ", and " + number(near) + nearby
 }
 
 // nothingNeeded says why there is nothing to do. It promises no more than what
