@@ -257,7 +257,8 @@ func TestMarkdown(t *testing.T) {
 	got := written(t, "markdown", p)
 	want := "# Return routes for NGINX on `web1`\n\n" +
 		"6 changes: 2 of 3 listeners will reply the way their requests come in. " +
-		"Without lasthop, 2 reply another way to clients behind a router. 1 listener is unresolved: the findings say " +
+		"Without lasthop, 2 reply another way to clients behind a router. " +
+		"1 listener is unresolved: the findings say " +
 		"what lasthop must know. Findings: 1 warning.\n"
 	if !strings.HasPrefix(got, want) {
 		t.Errorf("begins\n%s\nwant\n%s", got, want)

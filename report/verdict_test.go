@@ -174,7 +174,7 @@ func TestVerdict(t *testing.T) {
 		{planOn(t, twoUplinks, routing.State{}, routing.Policy{}, lo,
 			listener("10.0.1.100", 80)), "good", "6 changes: 1 of 2 listeners (1 local) will " +
 			"reply the way their requests come in. Without lasthop, 1 replies another way " +
-				"to clients behind a router."},
+			"to clients behind a router."},
 	} {
 		got, tone := tt.plan.verdict()
 		if !strings.HasPrefix(got, tt.want) || tone != tt.tone {

@@ -118,7 +118,7 @@ func shelf(t *testing.T, l *lab) string {
 	dir := t.TempDir()
 	for name, from := range map[string]string{"lb1.ucs": "../../testdata/lab/bigip"} {
 		if out, err := exec.Command("tar", "-C", from, "-czf", filepath.Join(dir, name),
-			".").CombinedOutput(); err != nil {
+			"--transform", "s|^[.]|config|", ".").CombinedOutput(); err != nil {
 			t.Fatalf("%v: %s", err, out)
 		}
 	}
