@@ -13,7 +13,9 @@
 # make fresh   demo, install and test in a fresh root of SUITE: bullseye, bookworm, trixie, jammy, noble
 # make systems the deb on the distributions SUITES, under their own systemd, and docs/getting-started.md from end to end; tests that need
 #              links that this kernel may lack (VLAN, bond, VRF, GRE, WireGuard) under the kernels of KERNELS, in qemu; as root, without
-#              KVM; the first time it makes the roots, which it keeps in ~/.cache/lasthop. All of them: docs/support.md
+#              KVM; the image, the Ansible role and NetworkManager; the first time it makes the roots, which it keeps in ~/.cache/lasthop.
+#              All of them: docs/support.md
+# make peers   the table of docs/comparison.md: the recipe, networkd, keepalived, CNI sbr and lasthop in one lab
 GO          := go
 HOSTS       := 10000
 NETWORKS    := 1000
@@ -48,7 +50,7 @@ ifneq ($(need),$(shell printf '%s\n' $(need) $(have) | sort -V | head -n 1))
 $(error lasthop needs Go $(need) or newer, not $(have:0=none): get it from https://go.dev/dl)
 endif
 
-.PHONY: build demo test lint prove fuzz bench bench-go soak chaos install packages packages-check fresh systems clean
+.PHONY: build demo test lint prove fuzz bench bench-go soak chaos install packages packages-check fresh systems peers clean
 build: # without cgo, so that it starts with an older C library, too
 	CGO_ENABLED=0 $(GO) build -trimpath -o lasthop ./cmd/lasthop
 demo: build
@@ -110,9 +112,10 @@ systems:
 	testdata/systems/nmcli.sh $(SUITES)
 	testdata/systems/ansible.sh bookworm
 	testdata/systems/image.sh
-	testdata/systems/peers.sh
 	cd testdata/kubernetes && $(GO) test -count=1 ./...
 	$(GO) test -count=1 -v ./deploy -run TestUnitRuns | $(QUIET)
 	testdata/systems/systems.sh $(KERNELS)
+peers:
+	testdata/systems/peers.sh
 clean:
 	rm -rf lasthop dist
