@@ -65,6 +65,10 @@ func Script(w io.Writer, p Plan, undo routing.Diff) error {
 # Plan: %s
 # Usage: sh lasthop.sh apply|undo, as root. They hold for this host as it was: plan again after any change of it.
 `, Escape(p.Host), Escape(p.Lasthop), utc(p.Time), p.Digest)
+	if p.Diff.Empty() {
+		b.printf("# There is nothing to do: the kernel has all of it. For a script " +
+			"with the whole plan: lasthop clear, then plan again.\n")
+	}
 	if p.Proof != nil {
 		b.printf("# %s\n", Escape(p.Proof.line()))
 	}

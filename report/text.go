@@ -80,6 +80,10 @@ func (a Apply) Text(w io.Writer, s Style) error {
 	}
 	if a.Diff.Empty() {
 		t.printf("%s: nothing to do, nothing was written\n", t.paint(bold, "lasthop apply"))
+		if n := byStatus(a.Plan.Plan.Outcomes)[routing.Unresolved]; n > 0 {
+			t.printf("Unresolved: %s; lasthop plan says what is missing\n",
+				count(n, "listener"))
+		}
 		return t.writeTo(w)
 	}
 	t.head("apply", a.Head)
