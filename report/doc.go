@@ -48,11 +48,11 @@ type Plan struct {
 	Diff   routing.Diff
 	Back   routing.Diff // what takes Diff back
 	Digest string
-	Next   string        // the command line that applies this plan; "" where there is none
-	Proof  *Proof        // what a kernel says to it; nil if none was asked
-	Seen   *routing.Seen // what packets showed; nil if nobody looked
+	Next   string        // the command line that applies this plan; "" if there is none
+	Proof  *Proof        // a kernel's answer to it; nil if none was asked
+	Seen   *routing.Seen // what packets showed; nil if they were not observed
 	Since  *Since        // an earlier plan; nil if nothing is compared
-	// the ways with what is installed now; nil if that is nothing
+	// the ways with what is installed now; nil if nothing is installed
 	Now *routing.Standing
 }
 
@@ -144,7 +144,7 @@ const (
 var verdicts = []Verdict{Symmetric, Asymmetric, NotKnown, NotHere, NotHereWrong, NoGateway,
 	NotAsked}
 
-// Bad says whether the verdict is one that `lasthop check` exits with 2 for.
+// Bad reports whether `lasthop check` exits with 2 for the verdict.
 func (v Verdict) Bad() bool { return v == Asymmetric || v == NotKnown || v == NotHereWrong }
 
 // Clear is the result of `lasthop clear`.

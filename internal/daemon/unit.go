@@ -51,7 +51,7 @@ func Absent(err error, own bool) error {
 	return hint.New(err, remedy)
 }
 
-// absence says why the unit's daemon is not there, "" if nobody has started it,
+// absence says why the unit's daemon is not there, "" if it was not started,
 // and what to do.
 func (u unit) absence() (why, remedy string) {
 	status := "exit status " + u["ExecMainStatus"]
