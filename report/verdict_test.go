@@ -131,9 +131,9 @@ func TestProblemsFirst(t *testing.T) {
 		routing.Info.Finding("class-moves", "x", "y"))
 	text := textOf(t, p, Style{})
 	from := 0
-	for _, want := range []string{"1 listener is unresolved", "1 error, ", "Listeners (",
+	for _, want := range []string{"unresolved: the findings", "1 error, ", "Listeners (",
 		"\n  192.0.2.9 ", "\n~ 10.0.1.2 ", "error: shadowed", "Changes (", "Notes (",
-		"info: class-moves", "1 listener is unresolved", "1 error, "} {
+		"info: class-moves", "unresolved: the findings", "1 error, "} {
 		i := strings.Index(text[from:], want)
 		if i < 0 {
 			t.Fatalf("%q is missing or too early in:\n%s", want, text)
