@@ -5,8 +5,9 @@
 // from routing. Text is for people: it fits 80 columns if the names allow it,
 // summarises long lists and ends with what to do next. JSON is the same struct
 // for machines: one document with version and kind, arrays never null, absent
-// values omitted, a fixed order. Script is a shell script, and Networkd is
-// files for systemd-networkd, for hosts without lasthop. A Plan and a Migration
+// values omitted, a fixed order. For hosts without lasthop, Script is a shell
+// script, Networkd is files for systemd-networkd and NMCLI is a script for
+// NetworkManager. Fleet merges the plans of many hosts. A Plan and a Migration
 // also have HTML (one page for those who approve it, with a drawing), Markdown
 // (the text for a ticket) and CSV (a line for each listener or virtual server).
 // Since lists what has changed since an earlier JSON.
@@ -20,6 +21,8 @@ package report
 
 import (
 	"cmp"
+	"crypto/sha256"
+	"fmt"
 	"io"
 	"slices"
 	"time"
@@ -39,6 +42,11 @@ type Input struct {
 	File   string `json:"file"`
 	SHA256 string `json:"sha256"`
 	Main   bool   `json:"-"` // named by the user or by NGINX, not included by another
+}
+
+// InputOf returns the input of a file that holds data.
+func InputOf(file string, data []byte) Input {
+	return Input{File: file, SHA256: fmt.Sprintf("%x", sha256.Sum256(data))}
 }
 
 // Plan is the result of `lasthop plan`.

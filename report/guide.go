@@ -7,10 +7,6 @@ import (
 	"lasthop/routing"
 )
 
-// Fold breaks a text into lines of at most limit columns. The first begins with
-// first; the others are indented by as much.
-func Fold(first, text string, limit int) string { return fold(first, text, limit) }
-
 // remedy writes what to do about a finding, if there is something; in full the
 // first time alone.
 func remedy(t *page, indent, hint string) {

@@ -1,7 +1,6 @@
 package report
 
 import (
-	"crypto/sha256"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -217,7 +216,7 @@ func earlier(file string, doc []byte, kind, command string, into any,
 		return nil, hint.New(fmt.Errorf("%s: %w", file, err),
 			"make it with: lasthop "+command+" -o json")
 	}
-	return &Since{Input: Input{File: file, SHA256: fmt.Sprintf("%x", sha256.Sum256(doc))},
+	return &Since{Input: InputOf(file, doc),
 		Time: head.Time, Host: head.Host, Digest: head.Digest}, nil
 }
 

@@ -11,21 +11,13 @@ import (
 	"lasthop/routing"
 )
 
-// plannedDoc is what is compared of two documents of `plan -o json`.
-type plannedDoc struct {
-	Listeners []listenerDoc     `json:"listeners"`
-	Paths     []pathDoc         `json:"paths"`
-	Changes   []changeDoc       `json:"changes"`
-	Findings  []routing.Finding `json:"findings"`
-}
-
 // changeKind is the kind of a Changed that is a change which apply would make.
 const changeKind = "change"
 
 // Compare fills Since from the document of an earlier `plan -o json`; file is
 // where it was read. The error names a document that is none.
 func (p *Plan) Compare(file string, doc []byte) (err error) {
-	var old plannedDoc
+	var old planDoc
 	p.Since, err = earlier(file, doc, "plan", "plan", &old, func() error {
 		if old.Listeners == nil || old.Paths == nil || old.Changes == nil {
 			return errors.New("a plan without listeners, paths or changes")
@@ -36,7 +28,7 @@ func (p *Plan) Compare(file string, doc []byte) (err error) {
 		return err
 	}
 	var b bytes.Buffer
-	var now plannedDoc // as it is read: JSON keeps no bytes that are not UTF-8
+	var now planDoc // as it is read: JSON keeps no bytes that are not UTF-8
 	if err = p.JSON(&b); err == nil {
 		err = json.Unmarshal(b.Bytes(), &now)
 	}
@@ -54,7 +46,7 @@ func (s *Since) Differs() bool { return s != nil && (!s.same || len(s.Changes) >
 
 // states are all that is compared of a plan. Of a finding the message is not:
 // it may count sessions.
-func (d plannedDoc) states() (out []state) {
+func (d planDoc) states() (out []state) {
 	for _, l := range d.Listeners {
 		o := routing.Listener{Transport: routing.Transport(l.Transport)}
 		o.Ports.First, o.Ports.Last = l.Port, max(l.Port, l.LastPort)

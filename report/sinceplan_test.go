@@ -13,8 +13,8 @@ import (
 )
 
 // plannedThen is the document of a small plan.
-func plannedThen() plannedDoc {
-	return plannedDoc{
+func plannedThen() planDoc {
+	return planDoc{
 		Listeners: []listenerDoc{{Address: "10.0.1.100", Port: 443, Transport: "tcp",
 			decidedDoc: decidedDoc{Status: "ready"}, Before: &wayDoc{Interface: "eth0", Gateway: "10.0.0.1"},
 			After: &wayDoc{Interface: "eth1", Gateway: "10.0.1.1"}}},
@@ -31,37 +31,37 @@ func TestComparePlans(t *testing.T) {
 	const way = "eth0 via 10.0.0.1 -> ready: eth1 via 10.0.1.1"
 	for _, test := range []struct {
 		name   string
-		change func(*plannedDoc)
+		change func(*planDoc)
 		want   string
 	}{
-		{"nothing", func(*plannedDoc) {}, ""},
-		{"the message of a finding", func(d *plannedDoc) { d.Findings[0].Message = "13 sessions" }, ""},
-		{"new listener", func(d *plannedDoc) {
+		{"nothing", func(*planDoc) {}, ""},
+		{"the message of a finding", func(d *planDoc) { d.Findings[0].Message = "13 sessions" }, ""},
+		{"new listener", func(d *planDoc) {
 			again := d.Listeners[0]
 			again.Port, again.LastPort, again.Transport = 8000, 8010, "udp"
 			d.Listeners = append(d.Listeners, again)
 		}, "new listener 10.0.1.100 [8000-8010/udp]  -> ready: eth1 via 10.0.1.1"},
-		{"gone listener", func(d *plannedDoc) { d.Listeners = nil },
+		{"gone listener", func(d *planDoc) { d.Listeners = nil },
 			"gone listener 10.0.1.100 [443] ready: eth1 via 10.0.1.1 -> "},
-		{"status", func(d *plannedDoc) {
+		{"status", func(d *planDoc) {
 			d.Listeners[0].Status, d.Listeners[0].Reason, d.Listeners[0].After = "unresolved", "no-gateway", d.Listeners[0].Before
 		}, "status listener 10.0.1.100 [443] ready: eth1 via 10.0.1.1 -> unresolved: no-gateway; eth0 via 10.0.0.1"},
-		{"reason", func(d *plannedDoc) { d.Listeners[0].Reason = "beyond-tunnel" },
+		{"reason", func(d *planDoc) { d.Listeners[0].Reason = "beyond-tunnel" },
 			"reason listener 10.0.1.100 [443] ready: eth1 via 10.0.1.1 -> ready: beyond-tunnel; eth1 via 10.0.1.1"},
-		{"way", func(d *plannedDoc) { d.Listeners[0].After = &wayDoc{Interface: "eth1", LastHop: true} },
+		{"way", func(d *planDoc) { d.Listeners[0].After = &wayDoc{Interface: "eth1", LastHop: true} },
 			"way listener 10.0.1.100 [443] ready: eth1 via 10.0.1.1 -> ready: per connection, else eth1, on-link"},
-		{"way before", func(d *plannedDoc) { d.Listeners[0].Before = &wayDoc{Type: "unreachable"} },
+		{"way before", func(d *planDoc) { d.Listeners[0].Before = &wayDoc{Type: "unreachable"} },
 			"way listener 10.0.1.100 [443] " + way + " -> unreachable -> ready: eth1 via 10.0.1.1"},
-		{"gateway", func(d *plannedDoc) { d.Paths[0].Gateways = []string{"10.0.1.2"} },
+		{"gateway", func(d *planDoc) { d.Paths[0].Gateways = []string{"10.0.1.2"} },
 			"way path eth1 [IPv4] pin; 10.0.1.1 for 10.0.1.0/24 -> pin; 10.0.1.2 for 10.0.1.0/24"},
-		{"source of a gateway", func(d *plannedDoc) { d.Paths[0].Source = "lease" },
+		{"source of a gateway", func(d *planDoc) { d.Paths[0].Source = "lease" },
 			"reason path eth1 [IPv4] pin; 10.0.1.1 for 10.0.1.0/24 -> lease; 10.0.1.1 for 10.0.1.0/24"},
-		{"order of prefixes", func(d *plannedDoc) { d.Paths[0].Prefixes = []string{"10.0.1.0/24"} }, ""},
-		{"change", func(d *plannedDoc) { d.Changes[0].Text = "ip rule add pref 5102" },
+		{"order of prefixes", func(d *planDoc) { d.Paths[0].Prefixes = []string{"10.0.1.0/24"} }, ""},
+		{"change", func(d *planDoc) { d.Changes[0].Text = "ip rule add pref 5102" },
 			"new change ip rule add pref 5102 []  -> ; gone change ip rule add pref 5101 []  -> "},
-		{"severity", func(d *plannedDoc) { d.Findings[0].Severity = routing.Error },
+		{"severity", func(d *planDoc) { d.Findings[0].Severity = routing.Error },
 			"status finding arp-flux [eth1] warning: 12 sessions -> error: 12 sessions"},
-		{"subject", func(d *plannedDoc) { d.Findings[0].Subject = "eth2" },
+		{"subject", func(d *planDoc) { d.Findings[0].Subject = "eth2" },
 			"new finding arp-flux [eth2]  -> warning: 12 sessions; gone finding arp-flux [eth1] warning: 12 sessions -> "},
 	} {
 		now := plannedThen()

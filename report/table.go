@@ -192,7 +192,7 @@ func foldCell(margin, cell string, limit int) string {
 		utf8.RuneCountInString("-> "+after) <= room {
 		return margin + before + "\n" + margin + "-> " + after
 	}
-	return fold(margin, cell, limit)
+	return Fold(margin, cell, limit)
 }
 
 // proseWidth is the widest that sentences are: longer lines are hard to read.
@@ -204,7 +204,7 @@ func (p *page) wrap(first, sentence string) { p.wrapIn("", first, sentence) }
 
 // wrapIn is wrap in a color.
 func (p *page) wrapIn(color, first, sentence string) {
-	p.printf("%s\n", p.paint(color, fold(first, sentence, min(p.style.columns(), proseWidth))))
+	p.printf("%s\n", p.paint(color, Fold(first, sentence, min(p.style.columns(), proseWidth))))
 }
 
 // writeRemedy is wrap for what is copied: no word is broken, however long it
@@ -216,7 +216,7 @@ func writeRemedy(p *page, first, remedy string) {
 
 // fold breaks a sentence into lines of at most limit columns, and words that
 // are longer than a line.
-func fold(first, sentence string, limit int) string {
+func Fold(first, sentence string, limit int) string {
 	room := max(1, limit-utf8.RuneCountInString(first))
 	var words []string
 	for _, word := range strings.Fields(sentence) {

@@ -16,7 +16,8 @@ import (
 func (p Plan) Text(w io.Writer, s Style) error {
 	t := &page{style: s}
 	t.head("plan", p.Head)
-	writeVerdict(t, p)
+	sentence, tone := p.verdict()
+	writeVerdict(t, sentence, tone)
 	writeLegend(t, p)
 	p.Since.text(t)
 	t.listeners(p)
@@ -28,13 +29,13 @@ func (p Plan) Text(w io.Writer, s Style) error {
 	t.findings("Notes", notes)
 	t.proof(p.Proof)
 	guide(t, p.Plan.Findings)
-	writeVerdict(t, p)
+	writeVerdict(t, sentence, tone)
 	writeEnd(t, p)
 	return t.writeTo(w)
 }
 
-func writeVerdict(t *page, p Plan) {
-	sentence, tone := p.verdict()
+// writeVerdict writes a verdict in the color of its tone.
+func writeVerdict(t *page, sentence, tone string) {
 	t.printf("\n")
 	t.wrapIn(map[string]string{"good": green, "warn": yellow, "bad": red}[tone], "", sentence)
 }

@@ -16,7 +16,6 @@ import (
 // whole are pages of which another test runs every command, in order.
 var whole = map[string]string{
 	"getting-started.md":       "testdata/systems/journey.sh",
-	"output.md":                "testdata/script/ns-*.txtar: it shows output",
 	"migrating-from-big-ip.md": "TestLabMigrate",
 }
 
@@ -44,9 +43,11 @@ var notRun = map[string]string{
 	"systemctl status lasthop":                                   "read by a person; unit.sh reads its status line",
 	"systemctl status lasthop-check.timer lasthop-check.service": timer,
 
-	"lasthop apply --expect":    "a digest belongs behind it; testdata/script/ns-expect.txtar",
-	"lasthop migrate":           "files belong behind it; TestLabMigrate",
-	"lasthop flow 198.51.100.2": "needs the programs of the mode last-hop; TestFlow runs it",
+	"lasthop plan on web1, Linux 6.1.0": "the first line of an output",
+	"lasthop status --netns NAME":       "TestAbsent; the lab has no namespace of that name",
+	"lasthop apply --expect":            "a digest belongs behind it; testdata/script/ns-expect.txtar",
+	"lasthop migrate":                   "files belong behind it; TestLabMigrate",
+	"lasthop flow 198.51.100.2":         "needs the programs of the mode last-hop; TestFlow runs it",
 	"dnf install ./dist/lasthop-1.0.0-1.x86_64.rpm": "no distribution with rpm is booted; " +
 		"deploy/packages/check.sh installs the rpm into an empty root",
 }

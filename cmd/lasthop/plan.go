@@ -67,8 +67,10 @@ func (a *app) plan(f planning) error {
 		return err
 	}
 	p := s.Plan()
-	now := s.Decision.Standing()
-	p.Now = &now
+	if a.flags.output == "text" && !p.Diff.Empty() { // whose rows have marks
+		now := s.Decision.Standing()
+		p.Now = &now
+	}
 	var unloaded []routing.Finding
 	if scene.kernel != nil {
 		l, _ := scene.takes(s) // apply reports why it is unknown

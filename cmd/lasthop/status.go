@@ -2,6 +2,9 @@ package main
 
 import (
 	"context"
+	"os"
+	"os/signal"
+	"syscall"
 
 	"lasthop/internal/daemon"
 	"lasthop/internal/survey"
@@ -32,8 +35,10 @@ func (a *app) status(flows, watch bool) error {
 	}
 	defer scene.close()
 	if watch {
-		return scene.daemon().Watch(context.Background(), a.ui.stdout, a.flags.output,
-			a.ui.style())
+		ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt,
+			syscall.SIGTERM)
+		defer stop()
+		return scene.daemon().Watch(ctx, a.ui.stdout, a.flags.output, a.ui.style())
 	}
 	s, err := scene.status()
 	if err == nil && flows && s.LastHop != nil {

@@ -7,8 +7,6 @@ import (
 	"errors"
 	"io"
 	"net/http"
-	"os/signal"
-	"syscall"
 	"time"
 
 	"lasthop/internal/screen"
@@ -20,12 +18,10 @@ import (
 const watchEvery = time.Second
 
 // Watch shows how the daemon is, in a format (text or json), and again after
-// each change, until ctx ends or a signal interrupts it: that is no error. A
+// each change, until ctx ends: that is no error. A
 // daemon that ends or does not answer is a change, too. It returns the error of
 // a write.
 func (c Client) Watch(ctx context.Context, w io.Writer, format string, style report.Style) error {
-	ctx, stop := signal.NotifyContext(ctx, syscall.SIGINT, syscall.SIGTERM)
-	defer stop()
 	v := view{style: style}
 	show := v.line
 	if format != "json" {

@@ -45,16 +45,16 @@ var link = regexp.MustCompile(`\[([^\]]*)\]\([^)]*\)`)
 func Topic(w io.Writer, topic string, width int) error {
 	switch topic {
 	case "findings":
-		return Findings(w, width)
+		return codes(w, width)
 	case "settings":
-		return Settings(w, width)
+		return sample(w, width)
 	}
-	return Finding(w, topic, width)
+	return finding(w, topic, width)
 }
 
-// Finding writes what docs/findings.md says of a code. The error of a code that
+// finding writes what docs/findings.md says of a code. The error of a code that
 // there is not names the one nearest to it.
-func Finding(w io.Writer, code string, width int) error {
+func finding(w io.Writer, code string, width int) error {
 	for _, s := range sections() {
 		if s.code != code {
 			continue
@@ -73,8 +73,8 @@ func Finding(w io.Writer, code string, width int) error {
 		remedy)
 }
 
-// Findings writes all codes, chapter by chapter, with their severities.
-func Findings(w io.Writer, width int) error {
+// codes writes all codes, chapter by chapter, with their severities.
+func codes(w io.Writer, width int) error {
 	p, chapter := &page{width: width}, ""
 	for _, s := range sections() {
 		if s.chapter != chapter {
@@ -90,8 +90,8 @@ func Findings(w io.Writer, width int) error {
 	return err
 }
 
-// Settings writes the sample of lasthop.yaml, its comments wrapped.
-func Settings(w io.Writer, width int) error {
+// sample writes the sample of lasthop.yaml, its comments wrapped.
+func sample(w io.Writer, width int) error {
 	p, comment := &page{width: width}, ""
 	for line := range strings.Lines(deploy.Settings + "\n") {
 		if said, ok := strings.CutPrefix(line, "# "); ok {

@@ -1,7 +1,6 @@
 package survey
 
 import (
-	"crypto/sha256"
 	"errors"
 	"fmt"
 	"os"
@@ -32,8 +31,8 @@ func Captured(path string) (none Place, c capture.Capture, err error) {
 			`add the output of ip -6 -N -j -d rule, each with "family":"inet6", `+
 				"or capture the host with: lasthop capture > host.json")
 	}
-	itself := report.Input{File: path, SHA256: fmt.Sprintf("%x", sha256.Sum256(data)),
-		Main: true}
+	itself := report.InputOf(path, data)
+	itself.Main = true
 	return Place{Machine: captured{c.Host, routing.NewFIB(c.Host)}, Offline: true,
 		settings: func(f settings.Flags) (settings.Settings, error) {
 			return settings.LoadCaptured(f, path, c.Settings, c.Numbers)

@@ -1,9 +1,7 @@
 package survey
 
 import (
-	"crypto/sha256"
 	"errors"
-	"fmt"
 	"os"
 	"time"
 
@@ -32,12 +30,10 @@ func Fleet(files []string) (f report.Fleet, err error) {
 }
 
 func readPlan(file string) (report.FleetHost, report.Input, error) {
-	in := report.Input{File: file}
 	doc, err := os.ReadFile(file)
 	if err != nil {
-		return report.FleetHost{}, in, err
+		return report.FleetHost{}, report.Input{}, err
 	}
-	in.SHA256 = fmt.Sprintf("%x", sha256.Sum256(doc))
 	h, err := report.ReadPlan(file, doc)
-	return h, in, err
+	return h, report.InputOf(file, doc), err
 }
