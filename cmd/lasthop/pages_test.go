@@ -44,7 +44,6 @@ var notRun = map[string]string{
 	"systemctl status lasthop-check.timer lasthop-check.service": timer,
 
 	"lasthop plan on web1, Linux 6.1.0": "the first line of an output",
-	"lasthop status --netns NAME":       "TestAbsent; the lab has no namespace of that name",
 	"lasthop apply --expect":            "a digest belongs behind it; testdata/script/ns-expect.txtar",
 	"lasthop migrate":                   "files belong behind it; TestLabMigrate",
 	"lasthop flow 198.51.100.2":         "needs the programs of the mode last-hop; TestFlow runs it",
@@ -55,7 +54,8 @@ var notRun = map[string]string{
 // substitutes stand for words of the pages that a reader replaces.
 var substitutes = strings.NewReplacer("ADDRESS", "10.0.1.100", "ADDR", "10.0.1.100",
 	"CLIENT", "198.51.100.2", "PREFIX", "192.0.2.0/24", "TABLE", "100", "IF", "eth1",
-	"CODE", "no-gateway", "MODE", "strict", "FILE...", "lb1.ucs", "OLD.json", "approved.json")
+	"CODE", "no-gateway", "MODE", "strict", "FILE...", "lb1.ucs", "OLD.json",
+	"approved.json", "NAME", "host")
 
 var (
 	asksDaemon = regexp.MustCompile(`^lasthop (status|reload)`)
