@@ -1,19 +1,19 @@
 #!/bin/bash
 # Runs the role and the playbook of deploy/ansible for real, under a systemd that
-# is PID 1, beside the NGINX of a distribution; before that ansible-lint and
+# is PID 1, next to the NGINX of a distribution; before that ansible-lint and
 # --syntax-check read them.
 #
 # usage: ansible.sh SUITE      prints "ok STEP", or "FAIL STEP: why"; needs root
 #
 # Ansible manages the machine that it runs on. Its packages are in a layer over
-# the root of roots.sh, which is kept beside it.
+# the root of roots.sh, and are kept next to it.
 #
 # LAB_WAIT     multiplies every time limit
 # KEEP         a directory for what the machine logs
 set -eu -o pipefail
 here=$(cd "$(dirname "${BASH_SOURCE[0]}")" && pwd)
 . "$here/clients.sh"
-export LC_ALL=C.UTF-8 # Ansible wants it
+export LC_ALL=C.UTF-8 # Ansible needs it
 
 outside() { # outside SUITE
 	. "$here/roots.sh"
@@ -146,7 +146,7 @@ do_again() {
 	grep -q "lb1 .* changed=0 " <<<"$said" || fail "$said"
 }
 
-# Other settings are loaded by a reload, and a plan that was not approved is not.
+# A reload loads other settings; a plan that was not approved changes nothing.
 do_reload() {
 	local said pid
 	pid=$(property lasthop MainPID)
@@ -162,8 +162,8 @@ do_reload() {
 	now test "$(property lasthop MainPID)" = "$pid"
 }
 
-# A host on which a listener does not reply the way it is reached has afterwards
-# what it had before.
+# If a listener does not reply the way it is reached, the host has afterwards what
+# it had before.
 do_goes_back() {
 	local said
 	now systemctl disable --now lasthop

@@ -1,13 +1,13 @@
 #!/bin/bash
 # Builds the image of deploy/container twice, and runs it in a network namespace
-# of its own beside a real NGINX. The kernel says what its containers did.
+# of its own next to a real NGINX. The kernel says what its containers did.
 #
 # usage: image.sh      prints "ok STEP", or "FAIL STEP: why"; needs root
 #
-# buildah builds it and podman runs it, on file systems that are thrown away. What
-# shares the processes of the host, as the DaemonSet of deploy/kubernetes does, is
-# run by crun, with the rights that the manifest says: podman needs control groups
-# for that, which a namespace inside of a container does not have.
+# buildah builds it and podman runs it, on file systems that are thrown away. crun
+# runs the container that shares the processes of the host, as the DaemonSet of
+# deploy/kubernetes does, with the rights of the manifest: podman needs control
+# groups for that, which a namespace inside of a container does not have.
 #
 # LAB_WAIT     multiplies every time limit
 set -eu -o pipefail
@@ -55,7 +55,7 @@ inside() { # inside WORK
 	echo end
 }
 
-# listens N...: what NGINX's file says.
+# listens N...: writes NGINX's file.
 listens() {
 	local n
 	{
@@ -67,8 +67,8 @@ listens() {
 }
 
 # contain ARGUMENT...: a container in the network of this namespace that may write
-# nothing, has no capability, and sees NGINX's files. The limits are podman's own
-# elsewhere, which this user may not have here.
+# nothing, has no capability, and sees NGINX's files. The limits are smaller than
+# podman's own, which this user may not have here.
 contain() {
 	podman $(store) run --rm --runtime crun --cgroup-manager=cgroupfs --cgroups=disabled \
 		--ulimit nofile=1024:1024 --ulimit nproc=1024:1024 --network=host --read-only --cap-drop=all \
@@ -130,7 +130,7 @@ do_apply() {
 	rm -f /run/lasthop/*
 }
 
-# Without sight of NGINX's processes it follows the files.
+# It does not see NGINX's processes, so it follows the files.
 do_run() {
 	now admin --name run --detach $image run
 	soon leaves 1 1
@@ -177,7 +177,8 @@ bundle() {
 	trap "pod kill lasthop TERM || cat /run/log; wait $! || :" EXIT
 }
 
-# Of the DaemonSet: it has no file of NGINX, and follows each reload, not the files.
+# The DaemonSet's container has no file of NGINX. It follows each reload, not the
+# files.
 do_daemonset() {
 	local rights
 	rights=$(sed -n 's/^ *add: \[\(.*\)\]$/\1/p' "$tree/deploy/kubernetes/base/daemonset.yaml")
@@ -192,7 +193,7 @@ do_daemonset() {
 	soon leaves 2 2
 }
 
-# Without one of its rights it cannot do that, and says so.
+# Without one of its rights it cannot do that, and the log says so.
 do_daemonset_without() {
 	now "$work/context/lasthop" clear
 	bundle NET_ADMIN
