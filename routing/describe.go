@@ -78,7 +78,7 @@ func (w *describer) outcomes() {
 	}
 }
 
-// Standing are the ways of replies with what lasthop has installed now.
+// Standing holds the ways of replies with what lasthop has installed now.
 type Standing struct {
 	Outcomes []Way // of each outcome of the plan, towards a client behind the gateways
 	Moves    []Way // of each move of the plan
@@ -106,13 +106,7 @@ func (d Decision) Standing() Standing {
 		}
 		return way
 	})
-	return Standing{outcomes, mapped(d.Plan.Moves, func(m Move) Way {
-		client := m.Clients[0].Addr()
-		if next := client.Next(); m.Clients[0].Contains(next) {
-			client = next // not the address of the subnet itself
-		}
-		return now.Way(Query{Src: m.Listeners[0].Addr(), Dst: client})
-	})}
+	return Standing{outcomes, mapped(d.Plan.Moves, func(m Move) Way { return now.Way(m.Reply) })}
 }
 
 // arpSources names listeners whose replies leave by another link than their
@@ -142,8 +136,8 @@ func (w *describer) arpSources() {
 	}
 }
 
-// stands marks a listener whose replies a foreign rule sends elsewhere, if an
-// administrator wrote the rule for them. lasthop leaves the rule in place.
+// stands marks a listener whose replies a foreign rule with selectors sends
+// elsewhere. lasthop repeats such a rule, and leaves it in place.
 func (w *describer) stands(r *row, q Query) {
 	if r.path == nil || r.Status == Unresolved || r.After.Link == r.path.link {
 		return
@@ -153,12 +147,15 @@ func (w *describer) stands(r *row, q Query) {
 		return
 	}
 	r.Status, r.Reason = Unresolved, "shadowed"
-	w.find(Warning.Finding("shadowed", r.Addr.String(), "this rule sends replies of %s by "+
-		"%s, but requests come in by %s; the rule names this address, so lasthop leaves "+
-		"it in place", r.Addr, r.After, r.path.name()).
-		Advise("if the rule is wrong, delete it: %s; or name the interface: "+
-			"%s", rule.deletion(),
-			Flag("address", r.Addr.String()+"="+r.path.link)).At(rule.String()))
+	f := Warning.Finding("shadowed", r.Addr.String(), "this rule sends replies of %s by %s, "+
+		"but requests come in by %s; the rule has selectors, so lasthop leaves it in "+
+		"place", r.Addr, r.After, r.path.name()).
+		Advise("if the rule is wrong, delete it: %s", rule.deletion()).At(rule.String())
+	if rule.byHand() { // the flag decides about no other rule
+		f.Hint += "; or name the interface: " +
+			Flag("address", r.Addr.String()+"="+r.path.link)
+	}
+	w.find(f)
 }
 
 // wildcards lists, for each wildcard listener, the addresses that move. Rules
@@ -414,20 +411,20 @@ func (w *describer) reversePath() {
 // outsideRange finds objects with lasthop's protocol outside lasthop's ranges.
 // lasthop leaves them alone.
 func (w *describer) outsideRange() {
-	ours := w.policy.Numbers.Protocol
+	protocol := w.policy.Numbers.Protocol
 	add := func(object fmt.Stringer) {
-		w.find(Warning.Finding("outside-range", fmt.Sprintf("protocol %d", ours),
+		w.find(Warning.Finding("outside-range", fmt.Sprintf("protocol %d", protocol),
 			"this rule or route has lasthop's protocol, but a table or priority "+
 				"outside of lasthop's ranges: lasthop does not touch it").
 			Advise("if it is a leftover, delete it by hand").At(object.String()))
 	}
 	for _, r := range w.host.Rules {
-		if r.Protocol == ours {
+		if r.Protocol == protocol {
 			add(r)
 		}
 	}
 	for _, r := range w.host.Routes {
-		if r.Protocol == ours {
+		if r.Protocol == protocol {
 			add(r)
 		}
 	}
