@@ -106,7 +106,8 @@ func (d Decision) Standing() Standing {
 		}
 		return way
 	})
-	return Standing{outcomes, mapped(d.Plan.Moves, func(m Move) Way { return now.Way(m.Reply) })}
+	return Standing{outcomes,
+		mapped(d.Plan.Moves, func(m Move) Way { return now.Way(m.Reply) })}
 }
 
 // arpSources names listeners whose replies leave by another link than their

@@ -6,8 +6,8 @@ import (
 )
 
 // judge compares three lookups: as the host is now, with the layout, and with
-// the layout's rules alone. If the last two differ, a foreign rule shadows the
-// path.
+// no rules but those of all paths. If the last two differ, a foreign rule
+// shadows the path.
 type judge struct {
 	*draft
 	whole, needed *layout // of all paths, and of those that are needed

@@ -97,7 +97,7 @@ func (l *layout) fit(f Family, r room, ways []numbering) int {
 			if in < 0 {
 				return base
 			}
-			base = in - size + 1 // go on below what is in the way
+			base = in - size + 1 // go on in front of what is in the way
 		}
 	}
 	return 0

@@ -210,9 +210,11 @@ func TestPorts(t *testing.T) {
 	if want := "ready: eth1 via 10.0.1.1; unresolved: eth0 via 10.0.0.9"; got != want {
 		t.Errorf("%s, want %s", got, want)
 	}
-	i := slices.IndexFunc(p.Findings, func(f routing.Finding) bool { return f.Code == "shadowed" })
+	i := slices.IndexFunc(p.Findings,
+		func(f routing.Finding) bool { return f.Code == "shadowed" })
 	if f := p.Findings[i]; !strings.Contains(f.Hint, "rule del pref 20001 ") ||
 		strings.Contains(f.Hint, "--address") {
-		t.Errorf("%s: %s; --address does not decide about a rule for a port", f.Message, f.Hint)
+		t.Errorf("%s: %s; --address does not decide about a rule for a port",
+			f.Message, f.Hint)
 	}
 }

@@ -167,9 +167,9 @@ func (w walker) probes() []netip.Addr {
 	return out
 }
 
-// ours reports whether replies from the address take a table of lasthop that
+// onPath reports whether replies from the address take a table of lasthop that
 // has a way out.
-func ours(h Host, n Numbers, from netip.Addr) bool {
+func onPath(h Host, n Numbers, from netip.Addr) bool {
 	for _, r := range h.Rules {
 		if r.Family == FamilyOf(from) && n.OwnsTable(r.Table) && r.From.Contains(from) &&
 			hasDefault(h.Routes, r.Table, r.Family) {
@@ -269,7 +269,7 @@ func (w walker) checkStep(t *testing.T, k *fakeKernel, have, want State, trail [
 		}
 	}
 	for _, a := range w.probes() {
-		if ours(hostOf(have), w.n, a) && ours(hostOf(want), w.n, a) && !ours(h, w.n, a) {
+		if onPath(hostOf(have), w.n, a) && onPath(hostOf(want), w.n, a) && !onPath(h, w.n, a) {
 			t.Fatalf("replies from %s leave our tables for a moment after\n%s", a,
 				strings.Join(trail, "\n"))
 		}

@@ -110,8 +110,8 @@ func (a *asker) question(q routing.Question, h routing.Host) {
 		if q.Addr.Is4() {
 			frame = newARP
 		}
-		nobody := routing.FamilyOf(q.Addr).All().Addr()
-		a.frames = append(a.frames, askFrame{l.Index, frame(mac, nobody, q.Addr)})
+		unspecified := routing.FamilyOf(q.Addr).All().Addr()
+		a.frames = append(a.frames, askFrame{l.Index, frame(mac, unspecified, q.Addr)})
 		if own := askFrom(h, q); own.IsValid() {
 			a.frames = append(a.frames, askFrame{l.Index, frame(mac, own, q.Addr)})
 		}

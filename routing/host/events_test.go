@@ -214,8 +214,8 @@ func TestEventsOfForwarding(t *testing.T) {
 
 // Rules of lasthop.
 const (
-	oursRule  = "5102: from 10.0.1.0/24 iif lo lookup 20337 proto 76"
-	oursRule6 = "5102: from 2001:db8:1::/64 iif lo lookup 20337 proto 76"
+	ownRule  = "5102: from 10.0.1.0/24 iif lo lookup 20337 proto 76"
+	ownRule6 = "5102: from 2001:db8:1::/64 iif lo lookup 20337 proto 76"
 )
 
 // plan are the writes of a small plan.
@@ -226,8 +226,8 @@ func plan(t *testing.T) []routing.Op {
 		{Route: route(t, "::/0 via 2001:db8:1::1 dev eth1 table 20337 proto 76 onlink")},
 		{Route: route(t, "unreachable ::/0 table 20337 proto 76 metric 4294967295")},
 		{Group: &routing.LinkGroup{Link: "eth1", Group: 76}},
-		{Rule: rule(t, oursRule)},
-		{Rule: rule(t, oursRule6)},
+		{Rule: rule(t, ownRule)},
+		{Rule: rule(t, ownRule6)},
 	}
 }
 

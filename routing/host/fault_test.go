@@ -25,7 +25,7 @@ func requests(t *testing.T) []struct {
 	kinds []int
 } {
 	r, ru := route(t, "default via 10.0.1.1 dev eth1 table 20337 proto 76 onlink"),
-		rule(t, oursRule)
+		rule(t, ownRule)
 	call := func(op routing.Op) func(*Kernel) error {
 		return func(k *Kernel) error { return k.writing().do(op) }
 	}
@@ -142,7 +142,7 @@ func TestReopen(t *testing.T) {
 		socket func() *nl.SocketHandle
 		call   func() error
 	}{
-		{"raw, write", func() *nl.SocketHandle { return k.raw }, func() error { return k.writing().do(routing.Op{Rule: rule(t, oursRule)}) }},
+		{"raw, write", func() *nl.SocketHandle { return k.raw }, func() error { return k.writing().do(routing.Op{Rule: rule(t, ownRule)}) }},
 		{"raw, ask", func() *nl.SocketHandle { return k.raw }, func() error {
 			_, err := k.Ask([]routing.Query{{Dst: netip.MustParseAddr("10.0.1.2")}})
 			return err

@@ -50,7 +50,7 @@ type Kernel struct {
 // Open opens a network namespace: "" is the process's own, else a NAME below
 // /run/netns, a PID, or a PATH (with a slash).
 func Open(name string) (*Kernel, error) {
-	path := cmp.Or(NamespacePath(name), ours)
+	path := cmp.Or(NamespacePath(name), threadNS)
 	ns, err := netns.GetFromPath(path)
 	if err != nil {
 		return nil, fmt.Errorf("open network namespace %s: %w", path, err)
