@@ -30,7 +30,7 @@ const twoUplinks = `
 	route add default via 10.0.1.1 dev eth1 metric 200
 `
 
-// wgQuick are the rules of wg-quick, which move our block.
+// wgQuick are the rules of wg-quick, which move lasthop's block.
 const wgQuick = `
 	link add wg0 type wireguard
 	link set wg0 up

@@ -39,7 +39,7 @@ neigh add proxy 2001:db8:1::101 dev eth0`,
 }
 
 // TestAsk: on one LAN a BIG-IP still has two of this host's addresses, a router
-// answers for two others as a proxy, and two are this host's alone, which its
+// answers for two other hosts as a proxy, and two are this host's alone, which its
 // own kernel answers for by a second link to the LAN.
 func TestAsk(t *testing.T) {
 	t.Parallel()
@@ -80,7 +80,7 @@ func TestAsk(t *testing.T) {
 		t.Errorf("-want +got\n%s", d)
 	}
 	if out := all["lb"].IP("-s neigh show"); !strings.Contains(out, "10.7.1.10 dev eth0") {
-		t.Errorf("nobody asked from an address: %s", out)
+		t.Errorf("no question came from an address: %s", out)
 	}
 }
 

@@ -266,7 +266,7 @@ func TestEventsOfOwnWrites(t *testing.T) {
 	do(t, k, routing.Op{Route: foreign})
 	if diff := cmp.Diff("route: route added: default via 10.0.1.1 dev "+
 		"eth1 table 1000 proto 18\n", texts(until(t, ns, c))); diff != "" {
-		t.Errorf("own write of what is not ours: -want +got\n%s", diff)
+		t.Errorf("own write of what lasthop does not own: -want +got\n%s", diff)
 	}
 }
 

@@ -95,11 +95,11 @@ var filterCases = []struct {
 		[]routing.Op{setting("a"), removal}, nil, nil, "ingress"},
 	{"another in front", []string{"tc qdisc add dev e0 clsact", theirs("2", "1")},
 		[]routing.Op{setting("a"), setting("b"), removal}, nil, []string{"dev e0 ingress pref 2 bpf"}, "clsact"},
-	{"another at our place", []string{"tc qdisc add dev e0 clsact", theirs("1", "1")},
+	{"another at lasthop's place", []string{"tc qdisc add dev e0 clsact", theirs("1", "1")},
 		[]routing.Op{setting("a")}, errForeign, []string{theirFilter}, "clsact"},
-	{"another at our place, removed", []string{"tc qdisc add dev e0 clsact", theirs("1", "1")},
+	{"another at lasthop's place, removed", []string{"tc qdisc add dev e0 clsact", theirs("1", "1")},
 		[]routing.Op{removal}, nil, []string{theirFilter}, "clsact"},
-	{"another at our pref", []string{"tc qdisc add dev e0 clsact", theirs("1", "2")},
+	{"another at lasthop's pref", []string{"tc qdisc add dev e0 clsact", theirs("1", "2")},
 		[]routing.Op{setting("a"), removal}, nil, []string{theirFilter}, "clsact"},
 }
 
