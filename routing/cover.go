@@ -46,7 +46,7 @@ func (d *draft) tellHeld(p *path) {
 	via := Way{Type: Unicast, Link: p.link, Via: p.hops[0].Via}
 	d.find(Warning.Finding("held-gateway", p.link, "lasthop no longer sees an %s gateway on "+
 		"%s and keeps %s from its own table %s", p.family, p.link, via, p.detail).
-		Advise("if that router is gone for good: %s; if it is to stay, name it: %s",
+		Advise("if that router is gone for good: %s; if not, name it: %s",
 			Flag("gateway", p.link+"=none"),
 			Flag("gateway", p.link+"="+p.hops[0].Via.String())))
 }

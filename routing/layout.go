@@ -152,7 +152,7 @@ func (l *layout) layGroups() {
 				"for link group 0, so lasthop leaves %s in it: main's specific "+
 				"routes through it win over the paths, as with "+
 				"main-first", link.Name).
-				Advise("let the rule test for another group than 0").
+				Advise("let the rule test for a group other than 0").
 				At(l.host.Rules[zero].String()))
 		case link.Group == 0:
 			l.state.Groups = append(l.state.Groups, LinkGroup{link.Name, n.Group})

@@ -58,7 +58,8 @@ func (l *layout) place(f Family, paths []*path, needed needs) int {
 		l.find(Error.Finding("shadowed", f.String(), "lasthop's %s rules have no room: "+
 			"`lookup local` or l3mdev has priority "+
 			"%d", f, r.low-1).Advise("give `lookup local` the priority 0, as the "+
-			"kernel does; lasthop's rules begin at %d at the latest", n.Base))
+			"kernel does; lasthop's rules begin at a priority of at most %d",
+			n.Base))
 	}
 	return 0
 }

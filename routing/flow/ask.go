@@ -99,7 +99,7 @@ func (a *asker) question(q routing.Question, h routing.Host) {
 	x := routing.Asked{Question: q}
 	switch {
 	case l.Name == "":
-		x.Unasked = "the interface is not here"
+		x.Unasked = "the interface does not exist here"
 	case !l.Up || !l.Carrier:
 		x.Unasked = "the interface is down"
 	case l.Loopback || mac == (routing.MAC{}) || l.PointToPoint:

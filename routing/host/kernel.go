@@ -43,7 +43,7 @@ type Kernel struct {
 	tables   map[uint32]bool // that were read or written, for ReadOwned
 	nftables nftables        // as they were read last; a subscription reads them, too
 	buffer   int             // bytes for events, 0 for eventBuffer
-	// what GroupsFile said last, or should say
+	// what GroupsFile held last, or should hold
 	known []routing.LinkGroup
 }
 
@@ -188,7 +188,7 @@ func (k *Kernel) grouped() []routing.LinkGroup {
 	return list
 }
 
-// Remember stores what GroupsFile should say, for use while the file cannot be
+// Remember stores what GroupsFile should hold, for use while the file cannot be
 // read: its disk may be full, or another program may have removed it.
 func (k *Kernel) Remember(groups []routing.LinkGroup) { k.known = groups }
 
