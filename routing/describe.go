@@ -50,31 +50,21 @@ func (d *draft) describe(l *layout, after, ideal *FIB, binds []Bind) {
 }
 
 func (w *describer) outcomes() {
-	type ends struct{ before, after, ideal Way }
-	type class struct { // of sources that are looked up alike
-		before, after, ideal netip.Prefix
-		reply                Query
-	}
-	ways, replies := map[class]ends{}, RepliesOn(w.host)
+	replies := RepliesOn(w.host)
+	ways := replies.ways(w.fib, w.after, w.ideal)
 	for i := range w.rows {
 		r := &w.rows[i]
 		if r.Addr.IsLoopback() || r.Addr.IsLinkLocalUnicast() {
 			continue
 		}
-		q := replies.Far(r.Listener)
-		c := class{w.fib.class(q.Src), w.after.class(q.Src), w.ideal.class(q.Src), q}
-		c.reply.Src = netip.Addr{}
-		e, ok := ways[c]
-		if !ok {
-			e = ends{w.fib.Way(q), w.after.Way(q), w.ideal.Way(q)}
-			ways[c] = e
-		}
-		r.Before, r.After = e.before, e.after
+		found := ways(r.Listener)
+		ideal := found[2]
+		r.Before, r.After = found[0], found[1]
 		if (r.Status == Ready || r.Status == Armed || r.Status == Unchanged) &&
-			!sameWay(e.after, e.ideal) {
+			!sameWay(r.After, ideal) {
 			r.Status, r.Reason = Unresolved, "shadowed"
 		}
-		w.stands(r, q)
+		w.stands(r, replies.Far(r.Listener))
 	}
 }
 
@@ -86,25 +76,13 @@ type Standing struct {
 
 // Standing returns how replies leave now.
 func (d Decision) Standing() Standing {
-	type class struct { // of sources that are looked up alike
-		source netip.Prefix
-		reply  Query
-	}
-	now, ways := NewFIB(With(d.foreign, d.Owned)), map[class]Way{}
-	replies := RepliesOn(d.foreign)
+	now := NewFIB(With(d.foreign, d.Owned))
+	ways := RepliesOn(d.foreign).ways(now)
 	outcomes := mapped(d.Plan.Outcomes, func(o Outcome) Way {
 		if o.Addr.IsLoopback() || o.Addr.IsLinkLocalUnicast() {
 			return Way{}
 		}
-		q := replies.Far(o.Listener)
-		c := class{now.class(q.Src), q}
-		c.reply.Src = netip.Addr{}
-		way, ok := ways[c]
-		if !ok {
-			way = now.Way(q)
-			ways[c] = way
-		}
-		return way
+		return ways(o.Listener)[0]
 	})
 	return Standing{outcomes,
 		mapped(d.Plan.Moves, func(m Move) Way { return now.Way(m.Reply) })}

@@ -26,8 +26,8 @@ func (w *describer) elsewhere() {
 			router := w.leadsElsewhere(key) && w.forwards(key)
 			if router && w.outwardIn(link.Name, f) {
 				w.tellForwarding(key)
-			} else if asks := waits[key]; router || asks {
-				w.tellElsewhere(key, asks)
+			} else if router || waits[key] {
+				w.tellElsewhere(key, waits[key])
 			}
 		}
 	}
