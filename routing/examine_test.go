@@ -92,7 +92,7 @@ var faults = []struct {
 	{name: "keepalived behind", fault: "rule add pref 20000 from 10.0.1.10 lookup 300 protocol 18", want: []string{"warning keepalived-rules 10.0.1.10"}},
 	{name: "keepalived in front", fault: "rule add pref 4000 from 10.0.1.10 lookup 300 protocol 18\n route add default via 10.0.0.1 dev eth0 table 300",
 		want: []string{"warning keepalived-rules 10.0.1.10"}},
-	{name: "keepalived for others", fault: "rule add pref 4000 from 10.0.1.99 lookup 300 protocol 18"},
+	{name: "keepalived for another address", fault: "rule add pref 4000 from 10.0.1.99 lookup 300 protocol 18"},
 	{name: "shadowed by another", fault: "rule add pref 4000 from 10.0.1.10 lookup 300\n route add default via 10.0.0.1 dev eth0 table 300",
 		want: []string{"warning shadowed eth1 via 10.0.1.1"}},
 	{name: "transparent", binds: []routing.Bind{transparent}, want: []string{"warning bind-transparent IPv4"}},

@@ -312,6 +312,6 @@ func (w walker) checkEnd(t *testing.T, k *fakeKernel, want, foreign State) {
 		Rules:  slices.Concat(want.Rules, foreign.Rules),
 		Groups: slices.Concat(want.Groups, foreign.Groups)}
 	if k.String() != all.String() {
-		t.Fatalf("objects of others changed: got\n%s\nwant\n%s", k, all)
+		t.Fatalf("foreign objects changed: got\n%s\nwant\n%s", k, all)
 	}
 }

@@ -133,7 +133,7 @@ var wrongs = []string{"", "null", "true", "false", `"x"`, `""`, `"a b"`, "7", "-
 var large = []string{strings.Repeat(`{"a":`, 20000) + "1" + strings.Repeat("}", 20000),
 	`"` + strings.Repeat("x", maxString+1) + `"`}
 
-// namedBy are keys that are read together with others, which may be named.
+// namedBy are keys that are read together with other keys, which may be named.
 var namedBy = map[string][]string{"srclen": {"src"}, "dstlen": {"dst"}, "fwmask": {"fwmark"},
 	"first_port": {"last_port"}, "family": {"local", "address", "src", "dst"},
 	"pref": {"dst"}, "type": {"dst"}}

@@ -214,7 +214,7 @@ const (
 // rulesetEvents are changes of nf_tables, each with its event.
 var rulesetEvents = []struct{ name, before, change, want string }{
 	{"a rule comes", filtering, fibRule, "inet fw prerouting handle 6: fib saddr"},
-	{"others come", filtering, "add set inet fw banned { type ipv4_addr; }; " +
+	{"other rules come", filtering, "add set inet fw banned { type ipv4_addr; }; " +
 		"add element inet fw banned { 10.0.1.7, 10.0.1.8 }; " +
 		"add rule inet fw forward ip saddr @banned drop; " +
 		"add rule inet fw forward reject; " + resetMore, ""},
