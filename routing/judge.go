@@ -6,8 +6,8 @@ import (
 )
 
 // judge compares three lookups: as the host is now, with the layout, and with
-// the layout's rules alone. If the last two differ, a foreign rule shadows the
-// path.
+// no rules but those of all paths. If the last two differ, a foreign rule
+// shadows the path.
 type judge struct {
 	*draft
 	whole, needed *layout // of all paths, and of those that are needed
@@ -169,8 +169,7 @@ func (j *judge) conclude(v verdict) {
 	for _, r := range v.replaced {
 		j.find(Warning.Finding("overrides-rule", p.name(), "this rule routed replies of "+
 			"%s until now; lasthop's rules will be in front of it", p.name()).
-			Advise("if this rule must stay in charge, give it a priority smaller "+
-				"than lasthop's, or: %s",
+			Advise("if this rule must stay in charge: %s",
 				Flag("return", p.link+"=off")).At(r.String()))
 	}
 }

@@ -111,7 +111,7 @@ func (n *networkd) namesNetworkd(t *testing.T) {
 	want := n.owned()
 	n.d.pardon(t)
 	n.log.Take()
-	n.deleteOurs()
+	n.deleteOwned()
 	n.Until("all to be back", func() bool { return slices.Equal(n.owned(), want) })
 	st, said := n.quiet(), 0
 	for line := range strings.Lines(n.log.Take()) {

@@ -58,7 +58,7 @@ func TestRunDeafSyslog(t *testing.T) {
 	s.Until("the loss in the status", func() bool {
 		return slices.Contains(s.status().Wrong, lost)
 	})
-	s.deleteOurs()
+	s.deleteOwned()
 	s.Until("all to be back", func() bool { return cmp.Diff(want, s.owned()) == "" })
 	st, err := s.socket().Status()
 	if err != nil || st.InSync || !st.Diff.Empty() || !slices.Equal(st.Wrong, []string{lost}) {
@@ -429,7 +429,7 @@ func TestRunHangingDisk(t *testing.T) {
 	})
 	for range 5 {
 		start := time.Now()
-		s.deleteOurs()
+		s.deleteOwned()
 		s.Until("all to be back", func() bool { return cmp.Diff(want, s.owned()) == "" })
 		if d := time.Since(start); d > nstest.Patience(2*time.Second) {
 			t.Errorf("it took %v", d)

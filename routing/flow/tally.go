@@ -53,8 +53,8 @@ func (t tally) clone() tally {
 	return t
 }
 
-// add counts a flow. A flow that was not seen to come in has no way; nor has an
-// unanswered one without a request.
+// add counts a flow. A flow that was not seen to come in has no way, and an
+// unanswered one without a request has none, either.
 func (t *tally) add(k key, f *flow, s state) {
 	if f.in.link == 0 || k.proto == protoTCP && f.out.link == 0 && !f.has(requested) {
 		return
