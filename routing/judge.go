@@ -154,9 +154,12 @@ func (j *judge) conclude(v verdict) {
 		if j.whole.base[p.family] == 0 || slices.Contains(j.whole.unfit, p) {
 			break // the layout reports the reason once
 		}
+		why := "it has selectors, so lasthop leaves it in place"
+		if r.byHand() {
+			why = "lasthop's rules find no room in front of it"
+		}
 		j.find(Warning.Finding("shadowed", p.name(), "this rule answers in front of "+
-			"lasthop's rules for replies of %s; it has selectors, so lasthop leaves "+
-			"it in place", p.name()).
+			"lasthop's rules for replies of %s; %s", p.name(), why).
 			Advise("if it is not meant for these replies, delete it: %s", r.deletion()).
 			At(r.String()))
 	}
@@ -189,8 +192,8 @@ func (j *judge) lostClients(p *path, lost []Route) {
 		f := Warning.Finding("overlay-moves", p.name(), "replies of %s to clients "+
 			"behind this route used it until now; they will leave by the "+
 			"path", p.name()).
-			Advise("give a rule for their prefix a priority smaller than lasthop's, " +
-				"or move the route into main")
+			Advise("give a rule for their prefix a priority smaller than %d, "+
+				"or move the route into main", j.whole.base[p.family])
 		if isWide(r.Dst) || r.Dst == private {
 			f = Info.Finding("wide-tunnel-route", p.name(), "replies of %s will "+
 				"leave by the path and no longer by this wide route", p.name()).
