@@ -66,8 +66,8 @@ func (b *builder) build() Config {
 	return b.Config
 }
 
-// builders are the kinds that become values of their own, in the order of
-// build: referenced kinds come before those that refer to them.
+// builders are the kinds that become values of their own, without those that
+// such values refer to: build makes route domains and pools first.
 var builders = map[string]func(*builder, *object){
 	"ltm virtual": (*builder).virtual, "gtm listener": (*builder).virtual,
 	"ltm virtual-address": (*builder).virtualAddress,
@@ -96,7 +96,7 @@ func ParseAutoLastHop(s string) (AutoLastHop, bool) {
 	return "", false
 }
 
-// setting takes a global setting.
+// setting records a global setting.
 func (b *builder) setting(variable, value, origin string) {
 	to := &b.Global
 	if variable == managementVariable {
@@ -135,8 +135,9 @@ func (b *builder) global(o *object) {
 func (b *builder) hostname(o *object) {
 	name, old := o.get("hostname"), b.Hostname
 	if name != "" && old != "" && name != old {
-		b.warn(o, "conflict", "its hostname is "+label(name)+", that of another file "+
-			label(old), "give files of one BIG-IP: a pair has each its own self IPs")
+		b.warn(o, "conflict", "its hostname is "+label(name)+", but another file has "+
+			label(old), "give files of one BIG-IP: each unit of a pair has its own "+
+			"self IPs")
 	}
 	b.Hostname = cmp.Or(name, old)
 }

@@ -88,7 +88,7 @@ func (c Config) Ingresses(v Virtual) []Ingress {
 	return list
 }
 
-// only are the VLANs of a list.
+// only returns the VLANs of a list.
 func (c *Config) only(v *Virtual) []Ingress {
 	var list []Ingress
 	for _, name := range v.VLANs.Only {

@@ -190,7 +190,7 @@ func TestErrors(t *testing.T) {
 		"parent":    {"x.ucs", gzipOf(t, tarOf(t, []member{{name: "config/bigip.conf", data: mainConf}, {name: "../../etc/cron.d/x"}})), "x.ucs: its member ../../etc/cron.d/x is outside of the archive's directory"},
 		"inside":    {"x.ucs", gzipOf(t, tarOf(t, []member{{name: "config/../../x"}})), "x.ucs: its member config/../../x is outside of the archive's directory"},
 		"absolute":  {"x.ucs", gzipOf(t, tarOf(t, []member{{name: "/etc/passwd\x1b"}})), `x.ucs: its member /etc/passwd\x1b is outside of the archive's directory`},
-		"no member": {"x.ucs", gzipOf(t, tarOf(t, []member{{name: "etc/passwd"}})), "x.ucs: no config/bigip.conf, config/bigip_base.conf or config/BigDB.dat is in it"},
+		"no member": {"x.ucs", gzipOf(t, tarOf(t, []member{{name: "etc/passwd"}})), "x.ucs: has no config/bigip.conf, config/bigip_base.conf or config/BigDB.dat"},
 		"header":    {"x.ucs", good[:5], "x.ucs: ends in the middle: the archive is truncated"},
 		"early":     {"x.ucs", good[:40], "x.ucs: ends in the middle: the archive is truncated"},
 		"middle":    {"x.ucs", good[:len(good)/2], "x.ucs: ends in the middle: the archive is truncated"},
@@ -215,7 +215,7 @@ func TestErrors(t *testing.T) {
 	}
 	_, err := Load(filepath.Join(dir, "empty"))
 	checkError(t, "directory", err,
-		dir+"/empty: no bigip.conf, bigip_base.conf or BigDB.dat is below it")
+		dir+"/empty: has no bigip.conf, bigip_base.conf or BigDB.dat below it")
 	_, err = Load(filepath.Join(dir, "secret.conf"), filepath.Join(dir, "absent"))
 	checkError(t, "absent", err, dir+"/absent: read: no such file or directory")
 	_, err = Load()

@@ -12,8 +12,8 @@ import (
 func (b *builder) routeDomain(o *object) {
 	id, ok := o.domainID()
 	if !ok {
-		b.warn(o, "no-id", "has no id", "migrate treats its VLANs as those of route "+
-			"domain 0")
+		b.warn(o, "no-id", "has no id: migrate treats its VLANs as those of route domain 0",
+			"check its id in the file")
 	}
 	d := RouteDomain{Name: o.full, ID: id, Strict: o.get("strict") != "disabled",
 		Parent: b.reference(o, "parent", "net route-domain"), Origin: o.origin()}
@@ -170,7 +170,8 @@ func (b *builder) virtualAddress(o *object) {
 // advertised reads route-advertisement: selective, always, any, all, enabled.
 func advertised(value string) bool { return value != "" && value != "disabled" }
 
-// addressOf is the address of a virtual address: a property, else its name.
+// addressOf returns the address of a virtual address: a property, else its
+// name.
 func addressOf(o *object) string { return cmp.Or(o.get("address"), path.Base(o.full)) }
 
 // off reports whether a virtual address is switched off.

@@ -116,8 +116,8 @@ func (n *listening) match(l *line, ports routing.PortRange, transports []routing
 	if len(found) > 0 {
 		x := n.listeners[found[0]]
 		l.setListener(matchTransport, x)
-		n.miss(l, ports, missing, "NGINX listens where the virtual server did by "+
-			string(x.Transport)+" only")
+		n.miss(l, ports, missing, "NGINX listens where the virtual server did, but only "+
+			"by "+string(x.Transport))
 		return
 	}
 	message := "NGINX does not listen where the virtual server did"

@@ -55,15 +55,16 @@ func (l *line) sameness() string {
 // anyBefore is the BIG-IP's way without the name of the VLAN.
 func (l *line) anyBefore() string { return strings.ReplaceAll(l.Before, l.VLAN, "its VLAN") }
 
-// one is a line for several VLANs; others reports that there are more.
-func one(group []*line, others bool) *line {
+// one returns a line for several VLANs; more reports that other VLANs have
+// lines, too.
+func one(group []*line, more bool) *line {
 	l := *group[0]
 	var names []string
 	for _, x := range group {
 		names = append(names, x.VLAN)
 	}
 	old, title := l.subject(), "VLANs"
-	if others {
+	if more {
 		title = "other VLANs"
 	}
 	in := "VLANs " + routing.Some(names, few)

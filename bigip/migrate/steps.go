@@ -243,9 +243,9 @@ func (n *needs) lead() (s, undo Step) {
 	return s, undo
 }
 
-// stay names the addresses that cannot move alone: those without a way here,
-// and those that can only leave the BIG-IP with a virtual server of which a
-// part stays there.
+// stay blocks the addresses that cannot move now: those without a way here, and
+// those that can only leave the BIG-IP with a virtual server of which a part
+// stays there.
 func (c *cutover) stay() {
 	for changed := true; changed; {
 		changed = false
@@ -333,8 +333,8 @@ func (c *cutover) leave() (s Step, undo []string) {
 	}
 	if len(blocked) > 0 {
 		s.Notes = append(s.Notes,
-			"Not yet, because something is missing for "+
-				"them: "+routing.Some(blocked, 6)+".")
+			"Not yet, because something is missing for them: "+
+				routing.Some(blocked, 6)+".")
 	}
 	if len(unnamed) > 0 {
 		s.Notes = append(s.Notes, "The files do not have the virtual address of "+
@@ -350,7 +350,8 @@ func (c *cutover) leave() (s Step, undo []string) {
 	return s, undo
 }
 
-// unread names the addresses whose names are those in the destinations.
+// unread notes that the names in some commands are not those of virtual
+// addresses in the files, but those in the destinations.
 func (c *cutover) unread() []string {
 	var addrs []string
 	for _, m := range c.moves {
@@ -362,7 +363,7 @@ func (c *cutover) unread() []string {
 		return nil
 	}
 	return []string{"The files do not have the virtual addresses of " +
-		routing.Some(addrs, 6) + "; their names are in the destinations."}
+		routing.Some(addrs, 6) + ": the commands take their names from the destinations."}
 }
 
 // arrive adds the same addresses here, and announces each to the neighbours,
@@ -405,8 +406,7 @@ func (c *cutover) arrive() (s Step, undo []string) {
 	if len(routed) > 0 {
 		s.Notes = append(s.Notes, "These are in no subnet of their interface here, so "+
 			"routers have a route for them to the BIG-IP. Change that route to this "+
-			"host: "+
-			routing.Some(routed, 6)+".")
+			"host: "+routing.Some(routed, 6)+".")
 	}
 	return s, undo
 }
