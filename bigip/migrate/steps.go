@@ -268,7 +268,8 @@ func (c *cutover) stay() {
 // of lasthop or NGINX change.
 func (c *cutover) load(edited bool) Step {
 	s := Step{Phase: "prepare", Where: "host",
-		Title: "load it; rules for addresses that are not here yet do no harm"}
+		Title: "load nginx.conf and lasthop.yaml; rules for addresses that are not here " +
+			"yet do no harm"}
 	absent := false
 	bind := map[routing.Family]bool{}
 	for _, m := range c.moves {
