@@ -86,7 +86,7 @@ func (l *loader) finish(names string) (Config, error) {
 	}
 	c := l.build()
 	switch {
-	case known || c.Global.Value != "" || c.Management.Value != "":
+	case known || c.Global.Value != "":
 		return c, nil
 	case len(l.none) > 0:
 		return Config{}, l.none[0]

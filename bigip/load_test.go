@@ -93,15 +93,15 @@ func gzipOf(t testing.TB, data []byte) []byte {
 
 func TestUCS(t *testing.T) {
 	const want = `4 stanzas: 4 parsed, 0 named
-global disabled [x.ucs:config/BigDB.dat:3], management  []
-vlan /Common/outside tag 10 domain 0 mtu 0 auto-lasthop default source-checking false proxy false members [] [x.ucs:config/bigip_base.conf:1]
-self /Common/s 192.0.2.2/24 domain 0 vlan /Common/outside group  floating false [x.ucs:config/bigip_base.conf:4]
+global disabled [x.ucs:config/BigDB.dat:3]
+vlan /Common/outside domain 0 auto-lasthop default source-checking false proxy false members [] [x.ucs:config/bigip_base.conf:1]
+self /Common/s 192.0.2.2/24 domain 0 vlan /Common/outside floating false [x.ucs:config/bigip_base.conf:4]
 ltm virtual /Common/v standard tcp vlans all auto-lasthop default [x.ucs:config/bigip.conf:1]
   to /Common/192.0.2.1:443: 192.0.2.1/32 domain 0 port 443 of "" [x.ucs:config/bigip.conf:1]
-  from "/Common/outside": routed by global disabled, assumed [] [x.ucs:config/BigDB.dat:3]
+  from "/Common/outside": routed by global disabled [x.ucs:config/BigDB.dat:3]
 ltm virtual /shop/w standard tcp vlans all auto-lasthop default [x.ucs:config/partitions/shop.a_1-c/bigip.conf:1]
   to /shop/192.0.2.3:80: 192.0.2.3/32 domain 0 port 80 of "" [x.ucs:config/partitions/shop.a_1-c/bigip.conf:1]
-  from "/Common/outside": routed by global disabled, assumed [] [x.ucs:config/BigDB.dat:3]
+  from "/Common/outside": routed by global disabled [x.ucs:config/BigDB.dat:3]
 `
 	dotted := make([]member, len(ucs))
 	for i, m := range ucs {
