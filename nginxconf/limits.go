@@ -89,7 +89,7 @@ var (
 	errHung = errors.New("earlier reads of files have not ended yet")
 )
 
-// overdue is the error of a Load that was given up.
+// overdue returns the error of a Load that was given up.
 func overdue(p *place, slow error) *Error {
 	e := ioError(p.file, p.line, p.path, slow)
 	e.Fix = "check whether its disk or network file system answers"

@@ -275,7 +275,7 @@ func below(dir, name string) string {
 	return tidy(dir + "/" + name)
 }
 
-// root is "" if a process has the same files as this one, or else its root. A
+// root returns "" if a process has the same files as this one, else its root. A
 // service in a sandbox of systemd has a mount namespace of its own, but the
 // same files in it.
 func (p finder) root(pid int, conf string) string {

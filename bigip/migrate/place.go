@@ -45,7 +45,7 @@ func (r router) String() string {
 	return r.addr.String()
 }
 
-// family is that of its route, or of a member of a last-hop-pool itself.
+// family returns that of its route, or of a member of a last-hop-pool itself.
 func (r router) family() routing.Family {
 	if r.network.IsValid() {
 		return routing.FamilyOf(r.network.Addr())

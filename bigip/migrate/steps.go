@@ -116,16 +116,16 @@ func (c *cutover) free(what string) { c.freed = appendNew(c.freed, what) }
 // makes it answer again.
 func (c *cutover) yield() (s, undo Step) {
 	s = Step{Phase: "prepare", Where: "big-ip",
-		Title: "stop translating to addresses of virtual servers"}
+		Title: "stop the ARP of translations to addresses of virtual servers"}
 	undo = Step{Phase: "roll-back", Where: "big-ip",
-		Title: "translate to the addresses again"}
+		Title: "answer ARP for the translations again"}
 	for _, what := range c.freed {
 		s.Lines = append(s.Lines, "tmsh modify "+what+" arp disabled")
 		undo.Lines = append(undo.Lines, "tmsh modify "+what+" arp enabled")
 	}
 	if len(s.Lines) > 0 {
 		s.Units, undo.Units = c.pair.units, c.pair.units
-		s.Notes = []string{"Servers in the same subnet can no longer answer to the " +
+		s.Notes = []string{"Servers in the same subnet can no longer send replies to the " +
 			"address, so translate to another one first. Then take the files again."}
 	}
 	return s, undo

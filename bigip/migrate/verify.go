@@ -48,7 +48,7 @@ type Machine struct {
 	Names []string    `json:"names"` // its other names: "router 10.0.1.1"
 }
 
-// String is the MAC and the names.
+// String returns the MAC and the names.
 func (m Machine) String() string {
 	if len(m.Names) == 0 {
 		return m.MAC.String()
