@@ -80,8 +80,8 @@ func (l *loader) closeServer(module string, d *directive, s *server) {
 		l.results++
 	}
 	if !s.has && (module == "stream" || module == "mail") {
-		l.warn(d, "no-listen", "this "+module+" server has no listen",
-			"NGINX refuses such a server")
+		l.warn(d, "no-listen", "this "+module+" server has no listen: NGINX refuses it",
+			"add a listen")
 	}
 	for _, listen := range s.listens {
 		listen.Servers = s.names
@@ -122,8 +122,8 @@ func (l *loader) listen(module string, d *directive) []Listen {
 	text, params := d.args[0], d.args[1:]
 	e, err := parseEndpoint(text)
 	if err != nil {
-		l.warn(d, "bad-listen", "listen "+text+": "+err.Error(),
-			"NGINX refuses this address")
+		l.warn(d, "bad-listen", "listen "+text+": "+err.Error()+": NGINX refuses it",
+			"correct the address")
 		return nil
 	}
 	if e.unix {
