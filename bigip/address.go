@@ -80,8 +80,8 @@ func maskBits(mask string, a netip.Addr) (bits int, ok bool) {
 	return bits, true
 }
 
-// onesOf counts the leading ones of a mask in address form; a mask with further
-// ones is an error.
+// onesOf returns the number of leading ones of a mask in address form. It
+// reports whether the mask has no further ones.
 func onesOf(mask string, a netip.Addr) (int, bool) {
 	m, err := netip.ParseAddr(mask)
 	if err != nil || m.BitLen() != a.BitLen() {

@@ -98,8 +98,8 @@ func (l *loader) tar(name string, r io.Reader) error {
 	}
 	if found == 0 {
 		return refuse(name,
-			"no config/bigip.conf, config/bigip_base.conf or config/BigDB.dat "+
-				"is in it", accepted)
+			"has no config/bigip.conf, config/bigip_base.conf or config/BigDB.dat",
+			accepted)
 	}
 	return nil
 }

@@ -18,14 +18,14 @@ func isBigDB(text string) bool {
 	return false
 }
 
-// bigDB sets the two settings of BigDB.dat. A section without `value=` has its
-// default. It reports whether the file has one of them.
-func bigDB(file string, text string, set func(variable, value, origin string)) (found bool) {
+// bigDB sets the setting of BigDB.dat: its value, or its default if the section
+// has no `value=`. It reports whether the file has it.
+func bigDB(file string, text string, set func(value, origin string)) (found bool) {
 	type entry struct {
 		value string
 		line  int
 	}
-	section, line, entries := "", 0, map[string]entry{} // by section and key
+	section, line, entries := "", 0, map[string]entry{} // by key
 	for raw := range strings.Lines(text) {
 		line++
 		s := strings.TrimSpace(raw[:min(len(raw), maxLabel)])
@@ -33,23 +33,16 @@ func bigDB(file string, text string, set func(variable, value, origin string)) (
 			section = strings.ToLower(strings.Trim(s, "[]"))
 			continue
 		}
-		if section != LastHopVariable && section != managementVariable {
-			continue
-		}
-		key, value, _ := strings.Cut(s, "=")
-		if key = strings.TrimSpace(key); key == "default" || key == "value" {
-			entries[section+" "+key] = entry{strings.TrimSpace(value), line}
+		if key, value, _ := strings.Cut(s, "="); section == LastHopVariable {
+			entries[strings.TrimSpace(key)] = entry{strings.TrimSpace(value), line}
 		}
 	}
-	for _, variable := range []string{LastHopVariable, managementVariable} {
-		e, ok := entries[variable+" value"]
-		if !ok {
-			e, ok = entries[variable+" default"]
-		}
-		if ok {
-			set(variable, e.value, hint.Origin(file, e.line))
-			found = true
-		}
+	e, found := entries["value"]
+	if !found {
+		e, found = entries["default"]
+	}
+	if found {
+		set(e.value, hint.Origin(file, e.line))
 	}
 	return found
 }

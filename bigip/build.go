@@ -10,8 +10,6 @@ import (
 // LastHopVariable is the name of the db variable that Config.Global is.
 const LastHopVariable = "connection.autolasthop"
 
-const managementVariable = "mgmt.autolasthop"
-
 // modelled are the kinds of stanzas whose bodies are read; of other kinds
 // nothing is kept.
 var modelled = set("ltm virtual, ltm virtual-address, ltm traffic-matching-criteria, " +
@@ -21,7 +19,7 @@ var modelled = set("ltm virtual, ltm virtual-address, ltm traffic-matching-crite
 	"port-list, net vlan, net vlan-group, net tunnels tunnel, net self, net route, net " +
 	"route-domain, ltm pool, ltm node, ltm snat, ltm snatpool, ltm snat-translation, " +
 	"ltm nat, cm traffic-group, cm device, cm device-group, auth partition, sys db, " +
-	"sys global-settings, ltm global-settings connection, ltm global-settings general")
+	"sys global-settings, ltm global-settings connection")
 
 // builder makes a Config of the stanzas of all files.
 type builder struct {
@@ -66,8 +64,8 @@ func (b *builder) build() Config {
 	return b.Config
 }
 
-// builders are the kinds that become values of their own, in the order of
-// build: referenced kinds come before those that refer to them.
+// builders are the kinds that become values of their own, without those that
+// such values refer to: build makes route domains and pools first.
 var builders = map[string]func(*builder, *object){
 	"ltm virtual": (*builder).virtual, "gtm listener": (*builder).virtual,
 	"ltm virtual-address": (*builder).virtualAddress,
@@ -76,10 +74,8 @@ var builders = map[string]func(*builder, *object){
 	"net route": (*builder).route, "ltm snat": (*builder).snat, "ltm nat": (*builder).nat,
 	"ltm snatpool": (*builder).snatPool, "ltm snat-translation": (*builder).snatTranslation,
 	"cm device": (*builder).device, "cm device-group": (*builder).deviceGroup,
-	"cm traffic-group": (*builder).trafficGroup, "sys db": (*builder).global,
-	"sys global-settings":            (*builder).hostname,
+	"sys db": (*builder).global, "sys global-settings": (*builder).hostname,
 	"ltm global-settings connection": (*builder).global,
-	"ltm global-settings general":    (*builder).global,
 }
 
 // ParseAutoLastHop reads a setting as tmsh, the db variable or the user writes
@@ -96,47 +92,38 @@ func ParseAutoLastHop(s string) (AutoLastHop, bool) {
 	return "", false
 }
 
-// setting takes a global setting.
-func (b *builder) setting(variable, value, origin string) {
-	to := &b.Global
-	if variable == managementVariable {
-		to = &b.Management
-	}
+// setting records the global setting.
+func (b *builder) setting(value, origin string) {
 	v, ok := ParseAutoLastHop(value)
 	if !ok || v == Default {
-		b.say("bad-value", variable, origin, "is neither enable nor disable",
-			"`tmsh list sys db "+variable+"` shows it")
+		b.say("bad-value", LastHopVariable, origin, "is neither enable nor disable",
+			"`tmsh list sys db "+LastHopVariable+"` shows it")
 		return
 	}
-	if to.Value != "" && to.Value != v {
-		b.say("conflict", variable, origin,
-			fmt.Sprintf("%s here, %s in %s: this one counts", v,
-				to.Value, to.Origin), "give files of one BIG-IP, all of the "+
-				"same time")
+	if old := b.Global; old.Value != "" && old.Value != v {
+		b.say("conflict", LastHopVariable, origin,
+			fmt.Sprintf("%s here, %s in %s: this one counts", v, old.Value, old.Origin),
+			"give files of one BIG-IP, all of the same time")
 	}
-	*to = Setting{v, origin}
+	b.Global = Setting{v, origin}
 }
 
-// global reads a db variable, which tmsh also shows as a global setting.
+// global reads the db variable, which tmsh also shows as a global setting.
 func (b *builder) global(o *object) {
-	variable, value := strings.ToLower(o.name), cmp.Or(o.get("value"), o.get("default-value"))
-	switch o.kind {
-	case "ltm global-settings connection":
-		variable, value = LastHopVariable, o.get("auto-last-hop")
-	case "ltm global-settings general":
-		variable, value = managementVariable, o.get("mgmt-auto-lasthop")
-	}
-	known := variable == LastHopVariable || variable == managementVariable
-	if known && (value != "" || o.kind == "sys db") {
-		b.setting(variable, value, o.origin())
+	switch value := o.get("auto-last-hop"); {
+	case o.kind == "sys db" && strings.ToLower(o.name) == LastHopVariable:
+		b.setting(cmp.Or(o.get("value"), o.get("default-value")), o.origin())
+	case o.kind != "sys db" && value != "":
+		b.setting(value, o.origin())
 	}
 }
 
 func (b *builder) hostname(o *object) {
 	name, old := o.get("hostname"), b.Hostname
 	if name != "" && old != "" && name != old {
-		b.warn(o, "conflict", "its hostname is "+label(name)+", that of another file "+
-			label(old), "give files of one BIG-IP: a pair has each its own self IPs")
+		b.warn(o, "conflict", "its hostname is "+label(name)+", but another file has "+
+			label(old), "give files of one BIG-IP: each unit of a pair has its own "+
+			"self IPs")
 	}
 	b.Hostname = cmp.Or(name, old)
 }

@@ -10,8 +10,8 @@ import (
 	"lasthop/routing"
 )
 
-// destinations are what a virtual server, or traffic-matching-criteria, contain
-// about the place where clients connect to.
+// destinations are where clients of a virtual server connect to, as it says
+// itself or its traffic-matching-criteria say.
 type destinations struct {
 	list     []Destination
 	protocol string
@@ -43,8 +43,8 @@ func (c *criteria) of(v *Virtual, o *object, name string) destinations {
 		c.known[name] = d
 	}
 	if len(d.list) == 0 {
-		c.warn(o, "no-destination", "its traffic-matching-criteria name no address",
-			"without one, migrate cannot tell what it served")
+		c.warn(o, "no-destination", "its traffic-matching-criteria name no address, so "+
+			"migrate cannot tell what it served", "give the file that has it")
 	}
 	return d
 }
@@ -136,9 +136,9 @@ type entry struct {
 const maxEntries = 1 << 18
 
 // expand returns what criteria name as destination, addresses or ports: a
-// value, or all entries of a list and of the lists inside of it, and the names
-// of lists with an unresolved entry. A list takes precedence over the value,
-// which tmsh writes next to it.
+// value, or all entries of a list and of the lists inside of it. missing are
+// the lists that are not in the files, or that have an entry that cannot be
+// resolved. A list takes precedence over the value, which tmsh also writes.
 func (c *criteria) expand(t *object, what string) (entries, missing []entry) {
 	name := t.get("destination-" + what + "-list")
 	if name == "" {
@@ -173,7 +173,7 @@ func (c *criteria) expand(t *object, what string) (entries, missing []entry) {
 		}
 		if list.has("fqdns") || list.has("geo") {
 			c.warn(list, "unresolved-list",
-				"holds host names or countries, which are not resolved",
+				"has host names or countries, which migrate does not resolve",
 				"name the addresses")
 			missing = append(missing, entry{list.full, list})
 		}
@@ -182,7 +182,7 @@ func (c *criteria) expand(t *object, what string) (entries, missing []entry) {
 		c.full = true
 		c.warn(t, "too-many-entries",
 			fmt.Sprintf("with it, lists have more than %d entries: migrate ignores "+
-				"the rest out", maxEntries), "give the virtual servers in parts")
+				"further ones", maxEntries), "give the virtual servers in parts")
 	}
 	return entries, missing
 }

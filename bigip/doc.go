@@ -55,23 +55,21 @@ type Config struct {
 	Addresses []VirtualAddress
 
 	// How packets go.
-	Selfs         []Self
-	VLANs         []VLAN
-	Routes        []Route
-	Domains       []RouteDomain
-	Pools         []Pool
-	SNATs         []SNAT
-	SNATPools     []SNATPool
-	NATs          []NAT
-	Translations  []Translation
-	TrafficGroups []TrafficGroup
-	Devices       []Device
-	DeviceGroups  []DeviceGroup
+	Selfs        []Self
+	VLANs        []VLAN
+	Routes       []Route
+	Domains      []RouteDomain
+	Pools        []Pool
+	SNATs        []SNAT
+	SNATPools    []SNATPool
+	NATs         []NAT
+	Translations []Translation
+	Devices      []Device
+	DeviceGroups []DeviceGroup
 
 	// Global is connection.autolasthop; a caller that knows the true value
-	// overwrites it. Management is the same for the management port, which
-	// carries no virtual server's traffic.
-	Global, Management Setting
+	// overwrites it.
+	Global Setting
 
 	// What was read.
 	Hostname string
@@ -224,27 +222,24 @@ type VirtualAddress struct {
 
 // Self is an address of the BIG-IP itself on a VLAN.
 type Self struct {
-	Name         string
-	Prefix       netip.Prefix // with its host bits
-	Domain       int
-	VLAN         string
-	TrafficGroup string
-	Floating     bool // moves with its traffic group
-	Origin       string
+	Name     string
+	Prefix   netip.Prefix // with its host bits
+	Domain   int
+	VLAN     string
+	Floating bool // moves with its traffic group
+	Origin   string
 }
 
 // VLAN is what packets come in by: a VLAN, a VLAN group or a tunnel.
 type VLAN struct {
 	Name        string
-	Kind        string // "vlan", "vlan-group" or "tunnel"
-	Tag         int    // 0 for none
-	Members     []Port // interfaces and trunks; of a VLAN group its VLANs
+	Kind        string   // "vlan", "vlan-group" or "tunnel"
+	Members     []string // the VLANs of a VLAN group
 	Domain      int
 	AutoLastHop AutoLastHop
 	// the strict rp_filter of a BIG-IP; without effect if Auto-Last-Hop is
 	// on
 	SourceChecking bool
-	MTU            int
 	// a tunnel of an explicit proxy, such as http-tunnel, which no wire
 	// leads to
 	Proxy bool
@@ -254,13 +249,8 @@ type VLAN struct {
 	Origin string
 }
 
-// Port is a member of a VLAN.
-type Port struct {
-	Name   string
-	Tagged bool
-}
-
-// Route is a `net route`. It has one of Gateway, Pool, Interface and Blackhole.
+// Route is a `net route`. It has one of Gateway, Pool and Interface, or none if
+// it drops packets (blackhole).
 type Route struct {
 	Name      string
 	Network   netip.Prefix
@@ -268,18 +258,13 @@ type Route struct {
 	Gateway   netip.Addr
 	Pool      string
 	Interface string
-	Blackhole bool
-	MTU       int
 	Origin    string
 }
 
 // RouteDomain is a routing instance: the number after % in addresses.
 type RouteDomain struct {
-	Name   string
-	ID     int
-	Parent string
-	Strict bool
-	VLANs  []string
+	Name string
+	ID   int
 	// BGP, OSPF and the like, which learn and announce routes
 	Protocols []string
 	Origin    string
@@ -301,14 +286,7 @@ type Member struct {
 }
 
 // SNAT is an `ltm snat`.
-type SNAT struct {
-	Name        string
-	Origins     []netip.Prefix
-	Translation string // "automap", an address, or the name of a SNAT pool
-	VLANs       Scope
-	AutoLastHop AutoLastHop
-	Origin      string
-}
+type SNAT struct{ Name, Origin string }
 
 // SNATPool is an `ltm snatpool`.
 type SNATPool struct {
@@ -317,12 +295,7 @@ type SNATPool struct {
 }
 
 // NAT is an `ltm nat`.
-type NAT struct {
-	Name                     string
-	Originating, Translation netip.Addr
-	AutoLastHop              AutoLastHop
-	Origin                   string
-}
+type NAT struct{ Name, Origin string }
 
 // Translation is an address that a BIG-IP translates to: an `ltm
 // snat-translation`, a member of an `ltm snatpool` or the translation of an
@@ -333,13 +306,6 @@ type Translation struct {
 	Addr   netip.Addr
 	Domain int
 	NoARP  bool // it answers no neighbours
-	Origin string
-}
-
-// TrafficGroup is a set of addresses that fail over together.
-type TrafficGroup struct {
-	Name   string
-	MAC    string // masquerade address; "" for none
 	Origin string
 }
 

@@ -37,10 +37,6 @@ type Decision struct {
 	Level  Level
 	Value  string // the setting that decided: "enabled", the pool, or the iRules
 	Origin string // its file:line; "" for F5's default
-	// the levels that the files do not show, for which F5's defaults are
-	// assumed
-	Assumed []Level
-	Hops    []Member // of the last-hop-pool
 }
 
 // Ingress is one VLAN that clients of a virtual server come in by.
@@ -74,7 +70,7 @@ func (c Config) Ingresses(v Virtual) []Ingress {
 	for i := range c.VLANs {
 		if g := &c.VLANs[i]; g.Kind == "vlan-group" {
 			for _, m := range g.Members {
-				grouped[m.Name] = true
+				grouped[m] = true
 			}
 		}
 	}
@@ -88,7 +84,7 @@ func (c Config) Ingresses(v Virtual) []Ingress {
 	return list
 }
 
-// only are the VLANs of a list.
+// only returns the VLANs of a list.
 func (c *Config) only(v *Virtual) []Ingress {
 	var list []Ingress
 	for _, name := range v.VLANs.Only {
@@ -143,38 +139,29 @@ func (c *Config) ingress(v *Virtual, vlan *VLAN, known bool) Ingress {
 func (c *Config) decide(v *Virtual, vlan *VLAN, known bool) Decision {
 	switch names, origin := v.scripted(); {
 	case names != "":
-		return Decision{Return: Scripted, Level: ByRule, Value: names, Origin: origin}
+		return Decision{Scripted, ByRule, names, origin}
 	case v.LastHopPool != "":
-		return Decision{Return: ToLastHopPool, Level: ByPool, Value: v.LastHopPool,
-			Origin: v.Origin, Hops: v.LastHops}
+		return Decision{ToLastHopPool, ByPool, v.LastHopPool, v.Origin}
 	case v.AutoLastHop.decides():
 		return v.AutoLastHop.decision(ByVirtual, v.Origin)
 	case known && vlan.AutoLastHop.decides():
 		return vlan.AutoLastHop.decision(Level(vlan.Kind), vlan.Origin)
 	}
-	var assumed []Level
-	if !known {
-		assumed = append(assumed, ByVLAN)
-	}
 	global := c.Global
 	if !global.Value.decides() {
 		global.Value = Enabled // F5's default
-		assumed = append(assumed, ByVariable)
 	}
-	d := global.Value.decision(ByVariable, global.Origin)
-	d.Assumed = assumed
-	return d
+	return global.Value.decision(ByVariable, global.Origin)
 }
 
 // decides reports whether a setting leaves nothing to the next level.
 func (a AutoLastHop) decides() bool { return a == Enabled || a == Disabled }
 
 func (a AutoLastHop) decision(level Level, origin string) Decision {
-	d := Decision{Return: ToLastHop, Level: level, Value: string(a), Origin: origin}
 	if a == Disabled {
-		d.Return = Routed
+		return Decision{Routed, level, string(a), origin}
 	}
-	return d
+	return Decision{ToLastHop, level, string(a), origin}
 }
 
 // scripted returns the iRules that set the way of packets themselves.

@@ -83,9 +83,8 @@ func dump(c Config) string {
 	if c.Hostname+c.Version != "" {
 		line("host %s version %s", c.Hostname, c.Version)
 	}
-	if c.Global.Value+c.Management.Value != "" {
-		line("global %s [%s], management %s [%s]", c.Global.Value, c.Global.Origin,
-			c.Management.Value, c.Management.Origin)
+	if c.Global.Value != "" {
+		line("global %s [%s]", c.Global.Value, c.Global.Origin)
 	}
 	dumpNetwork(line, c)
 	for _, a := range c.Addresses {
@@ -94,22 +93,17 @@ func dump(c Config) string {
 			a.Advertised, a.TrafficGroup, a.Origin)
 	}
 	for _, s := range c.SNATs {
-		line("snat %s %v to %s vlans %s auto-lasthop %s [%s]", s.Name, s.Origins,
-			s.Translation, scopeText(s.VLANs), s.AutoLastHop, s.Origin)
+		line("snat %s [%s]", s.Name, s.Origin)
 	}
 	for _, p := range c.SNATPools {
 		line("snat-pool %s %v", p.Name, p.Members)
 	}
 	for _, n := range c.NATs {
-		line("nat %s %v to %v auto-lasthop %s [%s]", n.Name, n.Originating, n.Translation,
-			n.AutoLastHop, n.Origin)
+		line("nat %s [%s]", n.Name, n.Origin)
 	}
 	for _, x := range c.Translations {
 		line("translation %s %s %v domain %d no-arp %v [%s]", x.Kind, x.Name, x.Addr,
 			x.Domain, x.NoARP, x.Origin)
-	}
-	for _, g := range c.TrafficGroups {
-		line("traffic-group %s mac %q [%s]", g.Name, g.MAC, g.Origin)
 	}
 	if g, units := c.Pair(); len(units) > 0 {
 		line("pair %s auto-sync %v save %v: %v [%s]", g.Name, g.AutoSync, g.SaveOnSync,
@@ -126,25 +120,23 @@ func dump(c Config) string {
 
 func dumpNetwork(line func(string, ...any), c Config) {
 	for _, v := range c.VLANs {
-		line("%s %s tag %d domain %d mtu %d auto-lasthop %s source-checking %v proxy %v "+
-			"members %+v [%s]", v.Kind, v.Name, v.Tag, v.Domain, v.MTU, v.AutoLastHop,
-			v.SourceChecking, v.Proxy, v.Members, v.Origin)
+		line("%s %s domain %d auto-lasthop %s source-checking %v proxy %v members %v [%s]",
+			v.Kind, v.Name, v.Domain, v.AutoLastHop, v.SourceChecking, v.Proxy,
+			v.Members, v.Origin)
 		if v.HA {
 			line("ha %s", v.Name)
 		}
 	}
 	for _, s := range c.Selfs {
-		line("self %s %v domain %d vlan %s group %s floating %v [%s]", s.Name, s.Prefix,
-			s.Domain, s.VLAN, s.TrafficGroup, s.Floating, s.Origin)
+		line("self %s %v domain %d vlan %s floating %v [%s]", s.Name, s.Prefix, s.Domain,
+			s.VLAN, s.Floating, s.Origin)
 	}
 	for _, r := range c.Routes {
-		line("route %s %v domain %d gateway %v pool %q interface %q "+
-			"blackhole %v mtu %d [%s]", r.Name, r.Network, r.Domain, r.Gateway, r.Pool,
-			r.Interface, r.Blackhole, r.MTU, r.Origin)
+		line("route %s %v domain %d gateway %v pool %q interface %q [%s]", r.Name,
+			r.Network, r.Domain, r.Gateway, r.Pool, r.Interface, r.Origin)
 	}
 	for _, d := range c.Domains {
-		line("route-domain %s id %d parent %q strict %v vlans %v protocols %v [%s]", d.Name,
-			d.ID, d.Parent, d.Strict, d.VLANs, d.Protocols, d.Origin)
+		line("route-domain %s id %d protocols %v [%s]", d.Name, d.ID, d.Protocols, d.Origin)
 	}
 	for _, p := range c.Pools {
 		line("pool %s %s [%s]", p.Name, membersText(p.Members), p.Origin)
@@ -174,21 +166,21 @@ func dumpVirtual(line func(string, ...any), c Config, v Virtual) {
 		line("  to %s: %s domain %d port %s of %q [%s]", d.Text, rangeText(d.Addrs),
 			d.Domain, portText(d), d.Address, d.Origin)
 	}
+	if v.LastHopPool != "" {
+		line("  last-hop-pool %s %s", v.LastHopPool, membersText(v.LastHops))
+	}
 	for _, r := range v.Rules {
 		line("  rule %s %v [%s]", r.Name, r.Commands, r.Origin)
 	}
 	for _, i := range c.Ingresses(v) {
 		text := fmt.Sprintf("  from %q: %s by %s %s", i.VLAN, i.Return, i.Level, i.Value)
-		if len(i.Hops) > 0 {
-			text += " " + membersText(i.Hops)
-		}
 		if i.SourceChecking {
 			text += ", source-checking"
 		}
 		if !i.Known {
 			text += ", unknown VLAN"
 		}
-		line("%s, assumed %v [%s]", text, i.Assumed, i.Origin)
+		line("%s [%s]", text, i.Origin)
 	}
 }
 

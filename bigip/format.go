@@ -2,15 +2,15 @@ package bigip
 
 import "regexp"
 
-// format is a format that is no BIG-IP configuration, but that users may have
-// together with one.
+// format is a format that is not a BIG-IP configuration, but that users may
+// have together with one.
 type format struct {
 	pattern   *regexp.Regexp
 	what, fix string
 }
 
 // made is the hint for what a BIG-IP's configuration was made from.
-const made = "migrate needs the configuration that the BIG-IP has from it: tmsh save sys ucs " +
+const made = "migrate needs the configuration that the BIG-IP made from it: tmsh save sys ucs " +
 	"/var/tmp/lb1.ucs"
 
 // formats are searched in this order: one may contain another one.

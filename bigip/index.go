@@ -37,16 +37,16 @@ func (o *object) property(name string) (value tokens, ok bool) {
 	return nil, false
 }
 
-// value is that of a property; nil if there is none.
+// value returns that of a property; nil if there is none.
 func (o *object) value(name string) tokens { v, _ := o.property(name); return v }
 
-// get is the first word of a property; "" if there is none.
+// get returns the first word of a property; "" if there is none.
 func (o *object) get(key string) string { return o.value(key).first() }
 
 // has reports whether a flag is set.
 func (o *object) has(key string) bool { _, ok := o.property(key); return ok }
 
-// number is a property that is one; 0 if it is not.
+// number returns a property that is a number; 0 if it is not.
 func (o *object) number(key string) int {
 	n, err := strconv.ParseUint(o.get(key), 10, 31)
 	if err != nil {
@@ -55,7 +55,7 @@ func (o *object) number(key string) int {
 	return int(n)
 }
 
-// list are the entries of a property's block.
+// list returns the entries of a property's block.
 func (o *object) list(key string) tokens {
 	inside, _ := o.value(key).block()
 	return inside
@@ -109,8 +109,8 @@ func (x *index) fill() []*object {
 	return list
 }
 
-// family is the kind whose names a kind shares: VLANs, groups and tunnels share
-// one set of names.
+// family returns the kind whose names a kind shares: VLANs, groups and tunnels
+// share one set of names.
 func family(kind string) string {
 	if kind == "net vlan-group" || kind == "net tunnels tunnel" {
 		return "net vlan"
@@ -133,7 +133,7 @@ func (x *index) newObject(s *stanza) *object {
 	return o
 }
 
-// partitionOf is the partition in a path, other if it has none.
+// partitionOf returns the partition in a path, other if it has none.
 func partitionOf(path, other string) string {
 	_, rest, _ := strings.Cut(path, "/")
 	if partition, _, ok := strings.Cut(rest, "/"); ok {
@@ -142,7 +142,7 @@ func partitionOf(path, other string) string {
 	return other
 }
 
-// full is the full path of a name.
+// full returns the full path of a name.
 func full(name, partition string) string {
 	if name == "" || name[0] == '/' {
 		return name
@@ -164,8 +164,8 @@ func (x *index) resolve(o *object, name string, kinds ...string) (string, *objec
 	return names[0], nil
 }
 
-// reference is the full name of what a property of o refers to; "" if there is
-// none.
+// reference returns the full name of what a property of o refers to; "" if
+// there is none.
 func (x *index) reference(o *object, property, kind string) string {
 	name, _ := x.resolve(o, o.get(property), kind)
 	return name
@@ -228,8 +228,8 @@ func (x *index) lastHop(o *object) AutoLastHop {
 	setting, ok := ParseAutoLastHop(cmp.Or(o.get("auto-lasthop"), "default"))
 	if !ok {
 		x.warn(o, "bad-value",
-			"auto-lasthop is not one of default, enabled, disabled",
-			"migrate assumes default")
+			"auto-lasthop is not one of default, enabled, disabled: migrate assumes "+
+				"default", "check its auto-lasthop on the BIG-IP")
 		return Default
 	}
 	return setting
@@ -255,7 +255,7 @@ func (x *index) scope(o *object) Scope {
 	return Scope{Only: names}
 }
 
-// ports reads a port and warns of a service that is in no table.
+// ports reads a port and warns of an unknown service.
 func (x *index) ports(o *object, text string) ([]routing.PortRange, string) {
 	ports, service := parsePort(text)
 	if service != "" {

@@ -35,7 +35,7 @@ type limits struct {
 var defaultLimits = limits{file: 128 << 20, kept: 128 << 20, total: 8 << 30, members: 1 << 20,
 	words: 1 << 24, ratio: 200, slack: 64 << 20}
 
-// accepted is the hint for everything that is no configuration of a BIG-IP.
+// accepted is the hint for everything that is not a BIG-IP's configuration.
 const accepted = "give bigip.conf and bigip_base.conf, a UCS or SCF, a directory with them, " +
 	"answers of iControl REST, or the output of `tmsh list`"
 
@@ -86,7 +86,7 @@ func (l *loader) finish(names string) (Config, error) {
 	}
 	c := l.build()
 	switch {
-	case known || c.Global.Value != "" || c.Management.Value != "":
+	case known || c.Global.Value != "":
 		return c, nil
 	case len(l.none) > 0:
 		return Config{}, l.none[0]
@@ -94,7 +94,7 @@ func (l *loader) finish(names string) (Config, error) {
 	return Config{}, refuse(names, noStanza, accepted)
 }
 
-// unused notes an input of which nothing is used.
+// unused records an input of which nothing is used.
 func (l *loader) unused(name, data string) {
 	what, fix := formatOf(data)
 	l.none = append(l.none, refuse(name, what, fix))
@@ -160,7 +160,7 @@ func (l *loader) directory(name string) error {
 	})
 	l.member = false
 	if err == nil && files == 0 {
-		err = refuse(name, "no bigip.conf, bigip_base.conf or BigDB.dat is below it",
+		err = refuse(name, "has no bigip.conf, bigip_base.conf or BigDB.dat below it",
 			accepted)
 	}
 	return err
@@ -276,7 +276,7 @@ func (l *loader) keep(name string, r io.Reader, size int64) (string, error) {
 	return b.String(), nil
 }
 
-// text takes the stanzas of a file, the settings of BigDB.dat, or answers of
+// text reads the stanzas of a file, the settings of BigDB.dat, or answers of
 // iControl REST.
 func (l *loader) text(name, data string) error {
 	data = clean(data)
@@ -309,8 +309,9 @@ func (l *loader) text(name, data string) error {
 	}
 	if s.imish > 0 {
 		l.say("imish", "", hint.Origin(name, s.imish),
-			"migrate does not read the routing configuration of imish",
-			"this report lacks the gateways that it learns")
+			"migrate does not read the routing configuration of imish: this report "+
+				"lacks the gateways that it learns", "name them with --gateway "+
+				"IF=ADDR")
 	}
 	l.Version = cmp.Or(l.Version, s.version)
 	l.stanzas = append(l.stanzas, s.stanzas...)
@@ -321,7 +322,7 @@ func strays(n int) string {
 	if n == 1 {
 		return "this line is"
 	}
-	return fmt.Sprintf("%d lines, this the first, are", n)
+	return fmt.Sprintf("%d lines, of which this is the first, are", n)
 }
 
 // bigpipeWords begin the stanzas of BIG-IP 10 and older.

@@ -93,15 +93,15 @@ func gzipOf(t testing.TB, data []byte) []byte {
 
 func TestUCS(t *testing.T) {
 	const want = `4 stanzas: 4 parsed, 0 named
-global disabled [x.ucs:config/BigDB.dat:3], management  []
-vlan /Common/outside tag 10 domain 0 mtu 0 auto-lasthop default source-checking false proxy false members [] [x.ucs:config/bigip_base.conf:1]
-self /Common/s 192.0.2.2/24 domain 0 vlan /Common/outside group  floating false [x.ucs:config/bigip_base.conf:4]
+global disabled [x.ucs:config/BigDB.dat:3]
+vlan /Common/outside domain 0 auto-lasthop default source-checking false proxy false members [] [x.ucs:config/bigip_base.conf:1]
+self /Common/s 192.0.2.2/24 domain 0 vlan /Common/outside floating false [x.ucs:config/bigip_base.conf:4]
 ltm virtual /Common/v standard tcp vlans all auto-lasthop default [x.ucs:config/bigip.conf:1]
   to /Common/192.0.2.1:443: 192.0.2.1/32 domain 0 port 443 of "" [x.ucs:config/bigip.conf:1]
-  from "/Common/outside": routed by global disabled, assumed [] [x.ucs:config/BigDB.dat:3]
+  from "/Common/outside": routed by global disabled [x.ucs:config/BigDB.dat:3]
 ltm virtual /shop/w standard tcp vlans all auto-lasthop default [x.ucs:config/partitions/shop.a_1-c/bigip.conf:1]
   to /shop/192.0.2.3:80: 192.0.2.3/32 domain 0 port 80 of "" [x.ucs:config/partitions/shop.a_1-c/bigip.conf:1]
-  from "/Common/outside": routed by global disabled, assumed [] [x.ucs:config/BigDB.dat:3]
+  from "/Common/outside": routed by global disabled [x.ucs:config/BigDB.dat:3]
 `
 	dotted := make([]member, len(ucs))
 	for i, m := range ucs {
@@ -190,7 +190,7 @@ func TestErrors(t *testing.T) {
 		"parent":    {"x.ucs", gzipOf(t, tarOf(t, []member{{name: "config/bigip.conf", data: mainConf}, {name: "../../etc/cron.d/x"}})), "x.ucs: its member ../../etc/cron.d/x is outside of the archive's directory"},
 		"inside":    {"x.ucs", gzipOf(t, tarOf(t, []member{{name: "config/../../x"}})), "x.ucs: its member config/../../x is outside of the archive's directory"},
 		"absolute":  {"x.ucs", gzipOf(t, tarOf(t, []member{{name: "/etc/passwd\x1b"}})), `x.ucs: its member /etc/passwd\x1b is outside of the archive's directory`},
-		"no member": {"x.ucs", gzipOf(t, tarOf(t, []member{{name: "etc/passwd"}})), "x.ucs: no config/bigip.conf, config/bigip_base.conf or config/BigDB.dat is in it"},
+		"no member": {"x.ucs", gzipOf(t, tarOf(t, []member{{name: "etc/passwd"}})), "x.ucs: has no config/bigip.conf, config/bigip_base.conf or config/BigDB.dat"},
 		"header":    {"x.ucs", good[:5], "x.ucs: ends in the middle: the archive is truncated"},
 		"early":     {"x.ucs", good[:40], "x.ucs: ends in the middle: the archive is truncated"},
 		"middle":    {"x.ucs", good[:len(good)/2], "x.ucs: ends in the middle: the archive is truncated"},
@@ -215,7 +215,7 @@ func TestErrors(t *testing.T) {
 	}
 	_, err := Load(filepath.Join(dir, "empty"))
 	checkError(t, "directory", err,
-		dir+"/empty: no bigip.conf, bigip_base.conf or BigDB.dat is below it")
+		dir+"/empty: has no bigip.conf, bigip_base.conf or BigDB.dat below it")
 	_, err = Load(filepath.Join(dir, "secret.conf"), filepath.Join(dir, "absent"))
 	checkError(t, "absent", err, dir+"/absent: read: no such file or directory")
 	_, err = Load()

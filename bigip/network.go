@@ -12,18 +12,16 @@ import (
 func (b *builder) routeDomain(o *object) {
 	id, ok := o.domainID()
 	if !ok {
-		b.warn(o, "no-id", "has no id", "migrate treats its VLANs as those of route "+
-			"domain 0")
+		b.warn(o, "no-id", "has no id: migrate treats its VLANs as those of route domain 0",
+			"check its id in the file")
 	}
-	d := RouteDomain{Name: o.full, ID: id, Strict: o.get("strict") != "disabled",
-		Parent: b.reference(o, "parent", "net route-domain"), Origin: o.origin()}
+	d := RouteDomain{Name: o.full, ID: id, Origin: o.origin()}
 	for name := range o.list("routing-protocol").entries() {
 		d.Protocols = append(d.Protocols, label(name))
 	}
 	for _, name := range o.value("vlans").names() {
 		name, _ = b.resolve(o, name, "net vlan")
-		d.VLANs = append(d.VLANs, name)
-		b.domains[name] = d.ID
+		b.domains[name] = id
 	}
 	b.Domains = append(b.Domains, d)
 }
@@ -38,25 +36,17 @@ func (o *object) domainID() (int, bool) {
 }
 
 func (b *builder) vlan(o *object) {
-	v := VLAN{Name: o.full, Kind: "vlan", Tag: o.number("tag"), AutoLastHop: b.lastHop(o),
-		MTU: o.number("mtu"), Origin: o.origin(),
+	v := VLAN{Name: o.full, Kind: "vlan", AutoLastHop: b.lastHop(o), Origin: o.origin(),
 		SourceChecking: o.get("source-checking") == "enabled"}
-	members := "interfaces"
 	switch o.kind {
 	case "net vlan-group":
-		v.Kind, members = "vlan-group", "members"
+		v.Kind = "vlan-group"
+		for name := range o.list("members").entries() {
+			name, _ = b.resolve(o, name, "net vlan")
+			v.Members = append(v.Members, name)
+		}
 	case "net tunnels tunnel":
 		v.Kind, v.Proxy = "tunnel", path.Base(o.get("profile")) == "tcp-forward"
-	}
-	for name, block := range o.list(members).entries() {
-		p := Port{Name: name}
-		if v.Kind == "vlan-group" {
-			p.Name, _ = b.resolve(o, name, "net vlan")
-		}
-		for flag := range block.entries() {
-			p.Tagged = p.Tagged || flag == "tagged"
-		}
-		v.Members = append(v.Members, p)
 	}
 	var known bool
 	if v.Domain, known = b.domains[o.full]; !known {
@@ -75,7 +65,7 @@ func (b *builder) self(o *object) {
 	group := b.reference(o, "traffic-group", "cm traffic-group")
 	b.Selfs = append(b.Selfs, Self{Name: o.full, Prefix: p,
 		Domain: b.domain(o.partition, id), VLAN: b.reference(o, "vlan", "net vlan"),
-		TrafficGroup: group, Origin: o.origin(),
+		Origin:   o.origin(),
 		Floating: group != "" && path.Base(group) != "traffic-group-local-only"})
 }
 
@@ -86,9 +76,9 @@ func (b *builder) route(o *object) {
 			"check its network in the file")
 		return
 	}
-	r := Route{Name: o.full, Network: network.Masked(), Blackhole: o.has("blackhole"),
-		Pool: b.reference(o, "pool", "ltm pool"), MTU: o.number("mtu"), Origin: o.origin(),
-		Interface: b.reference(o, "interface", "net vlan")}
+	r := Route{Name: o.full, Network: network.Masked(), Origin: o.origin(),
+		Pool: b.reference(o, "pool", "ltm pool"), Interface: b.reference(o, "interface",
+			"net vlan")}
 	gateway, gatewayID, ok := parseAddr(o.get("gw"))
 	if ok {
 		r.Gateway = gateway
@@ -97,7 +87,7 @@ func (b *builder) route(o *object) {
 		id = gatewayID
 	}
 	r.Domain = b.domain(o.partition, id)
-	if !ok && r.Pool == "" && r.Interface == "" && !r.Blackhole {
+	if !ok && r.Pool == "" && r.Interface == "" && !o.has("blackhole") {
 		b.warn(o, "bad-route", "has no readable gateway, pool or interface",
 			"check its gw in the file")
 		return
@@ -170,36 +160,23 @@ func (b *builder) virtualAddress(o *object) {
 // advertised reads route-advertisement: selective, always, any, all, enabled.
 func advertised(value string) bool { return value != "" && value != "disabled" }
 
-// addressOf is the address of a virtual address: a property, else its name.
+// addressOf returns the address of a virtual address: a property, else its
+// name.
 func addressOf(o *object) string { return cmp.Or(o.get("address"), path.Base(o.full)) }
 
 // off reports whether a virtual address is switched off.
 func (o *object) off() bool { return o.get("enabled") == "no" || o.has("disabled") }
 
 func (b *builder) snat(o *object) {
-	s := SNAT{Name: o.full, VLANs: b.scope(o), AutoLastHop: b.lastHop(o), Origin: o.origin()}
-	for name := range o.list("origins").entries() {
-		if p, _, ok := parsePrefix(name); ok {
-			s.Origins = append(s.Origins, p.Masked())
-		}
+	if !o.has("automap") && o.get("snatpool") == "" {
+		b.translatesTo(o, o.get("translation"))
 	}
-	switch {
-	case o.has("automap"):
-		s.Translation = "automap"
-	case o.get("snatpool") != "":
-		s.Translation = b.reference(o, "snatpool", "ltm snatpool")
-	default:
-		s.Translation = o.get("translation")
-		b.translatesTo(o, s.Translation)
-	}
-	b.SNATs = append(b.SNATs, s)
+	b.SNATs = append(b.SNATs, SNAT{o.full, o.origin()})
 }
 
 func (b *builder) nat(o *object) {
-	n := NAT{Name: o.full, AutoLastHop: b.lastHop(o), Origin: o.origin()}
-	n.Originating, _, _ = parseAddr(o.get("originating-address"))
-	n.Translation = b.translation(o, o.kind, o.full, o.get("translation-address"))
-	b.NATs = append(b.NATs, n)
+	b.translation(o, o.kind, o.full, o.get("translation-address"))
+	b.NATs = append(b.NATs, NAT{o.full, o.origin()})
 }
 
 func (b *builder) snatPool(o *object) {
@@ -225,20 +202,13 @@ func (b *builder) translatesTo(o *object, name string) string {
 	return full
 }
 
-// translation records an address that the BIG-IP translates to, and returns it.
-func (b *builder) translation(o *object, kind, name, address string) netip.Addr {
-	addr, id, ok := parseAddr(address)
-	if ok {
+// translation records an address that the BIG-IP translates to.
+func (b *builder) translation(o *object, kind, name, address string) {
+	if addr, id, ok := parseAddr(address); ok {
 		b.Translations = append(b.Translations, Translation{Kind: kind, Name: name,
 			Addr: addr, Domain: b.domain(o.partition, id),
 			NoARP: o.get("arp") == "disabled", Origin: o.origin()})
 	}
-	return addr
-}
-
-func (b *builder) trafficGroup(o *object) {
-	b.TrafficGroups = append(b.TrafficGroups,
-		TrafficGroup{Name: o.full, MAC: o.get("mac"), Origin: o.origin()})
 }
 
 func (b *builder) device(o *object) {

@@ -45,7 +45,7 @@ func TestRESTHostile(t *testing.T) {
 			"invalid character ']' looking for beginning of value"},
 		"selected": {`{"kind": "tm:ltm:virtual:virtualcollectionstate", "selfLink": "https://localhost/mgmt/tm/ltm/virtual?$select=name&ver=15.1.8", "items": [{"name": "v"}]}`,
 			"x.json: lacks some properties: the request had $select"},
-		"error beside":   {restVirtual("") + `{"code": 401, "message": "Authorization failed", "errorStack": []}`, "x.json: has an answer of iControl REST with the error 401"},
+		"error and item": {restVirtual("") + `{"code": 401, "message": "Authorization failed", "errorStack": []}`, "x.json: has an answer of iControl REST with the error 401"},
 		"module missing": {restVirtual("") + `{"code": 404, "message": "Public URI path not registered", "errorStack": []}`, ""},
 		"no kind": {`{"items": [{"name": "v"}]}`, "x.json: is JSON, but not an " +
 			"answer of iControl REST"},

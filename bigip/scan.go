@@ -15,7 +15,7 @@ type stanza struct {
 	name     string
 	file     string
 	line     int      // 0 for an item of iControl REST
-	body     tokens   // of modelled kinds alone
+	body     tokens   // only of modelled kinds
 	commands []string // of an iRule: lasthop, nexthop
 	calls    []string // of an iRule: those whose procedures it calls
 	problem  string   // "", or the code that it is named with

@@ -78,7 +78,7 @@ func TestPagerLines(t *testing.T) {
 		t.Fatal(err)
 	}
 	const want = `2 stanzas: 2 parsed, 0 named
-route /Common/NTP 198.51.100.0/24 domain 0 gateway 192.0.2.30 pool "" interface "" blackhole false mtu 0 [x:1]
+route /Common/NTP 198.51.100.0/24 domain 0 gateway 192.0.2.30 pool "" interface "" [x:1]
 pool /Common/p  [x:6]
 `
 	if diff := cmp.Diff(want, dump(c)); diff != "" {

@@ -143,8 +143,8 @@ func (s *scan) word() string {
 var flags = set("blackhole, dhcp-relay, disabled, enabled, internal, ip-forward, l2-forward, " +
 	"reject, stateless, tagged, untagged, automap, vlans-disabled, vlans-enabled")
 
-// entries are the items of a block: each word with the block behind it, if it
-// has one. It is the way to read a list.
+// entries yields the items of a block: each word with the block behind it, if
+// it has one. It is the way to read a list.
 func (ts tokens) entries() iter.Seq2[string, tokens] {
 	return func(yield func(string, tokens) bool) {
 		for i := 0; i < len(ts); {
@@ -165,7 +165,7 @@ func (ts tokens) entries() iter.Seq2[string, tokens] {
 	}
 }
 
-// end is the index behind the block that opens at i.
+// end returns the index behind the block that opens at i.
 func (ts tokens) end(i int) int {
 	for depth := 0; i < len(ts); i++ {
 		switch {
@@ -181,8 +181,8 @@ func (ts tokens) end(i int) int {
 	return len(ts)
 }
 
-// inside are the tokens of the block that opens at i. A block that lost its end
-// goes to the end of all.
+// inside returns the tokens of the block that opens at i. A block that lost its
+// end goes to the end of all.
 func (ts tokens) inside(i int) tokens {
 	end := ts.end(i)
 	if end-1 > i && ts[end-1].is("}") {
@@ -191,9 +191,9 @@ func (ts tokens) inside(i int) tokens {
 	return ts[i+1 : end]
 }
 
-// properties are the items of a block as names and values. Each line has one
+// properties yields the items of a block as names and values. Each line has one
 // property, unless all are on one line, as `tmsh list … one-line` prints them:
-// there a property that is no flag has one value.
+// there a property that is not a flag has one value.
 func (ts tokens) properties() iter.Seq2[token, tokens] {
 	return func(yield func(token, tokens) bool) {
 		oneLine := !ts.lines()
@@ -218,8 +218,8 @@ func (ts tokens) properties() iter.Seq2[token, tokens] {
 	}
 }
 
-// oneValue is the index behind the value of key that starts at i. In a virtual
-// address "enabled" is no flag: it is followed by yes or no.
+// oneValue returns the index behind the value of key that starts at i. In a
+// virtual address "enabled" is not a flag: it is followed by yes or no.
 func (ts tokens) oneValue(key token, i int) int {
 	if i < len(ts) && !ts[i].brace &&
 		(!flags[key.text] || ts[i].text == "yes" || ts[i].text == "no") {
@@ -241,8 +241,8 @@ func (ts tokens) lines() bool {
 	return false
 }
 
-// block is the inside of the first block of a value; ok is false if the value
-// is a word.
+// block returns the inside of the first block of a value; ok is false if the
+// value is a word.
 func (ts tokens) block() (inside tokens, ok bool) {
 	for i := range ts {
 		if ts[i].is("{") {
@@ -252,7 +252,7 @@ func (ts tokens) block() (inside tokens, ok bool) {
 	return nil, false
 }
 
-// first is the first word of a value; "none", as tmsh prints it, is "".
+// first returns the first word of a value; "none", as tmsh prints it, is "".
 func (ts tokens) first() string {
 	if len(ts) == 0 || ts[0].brace || ts[0].text == "none" {
 		return ""
@@ -260,7 +260,7 @@ func (ts tokens) first() string {
 	return strings.Clone(ts[0].text)
 }
 
-// names are the words of a list, with or without braces.
+// names returns the words of a list, with or without braces.
 func (ts tokens) names() []string {
 	inside, ok := ts.block()
 	if !ok {

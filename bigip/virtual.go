@@ -117,8 +117,8 @@ func (b *builder) place(v *Virtual, o *object) {
 		d := b.destination(o, text)
 		v.Destinations, v.Disabled = d.list, cmp.Or(v.Disabled, d.disabled)
 	case v.Type != Internal:
-		b.warn(o, "no-destination", "has no destination",
-			"without it, migrate cannot tell what it served")
+		b.warn(o, "no-destination", "has no destination, so migrate cannot tell what it "+
+			"served", "give the file that has it")
 	}
 }
 
@@ -162,8 +162,8 @@ func (b *builder) hostOf(o *object, d *Destination, dir, host string) (disabled 
 	}
 	bits, ok := maskBits(mask, a)
 	if !ok {
-		b.warn(o, "bad-mask", "migrate cannot read its mask", "migrate uses the address "+
-			"alone")
+		b.warn(o, "bad-mask", "migrate cannot read its mask, and uses the address alone",
+			"check its mask in the file")
 		bits = a.BitLen()
 	}
 	d.Addrs, d.Domain = netipx.RangeOfPrefix(netip.PrefixFrom(a, bits)),

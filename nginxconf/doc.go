@@ -23,7 +23,7 @@
 // a Lua string as the end of a block. This package follows includes itself,
 // because crossplane parses an included file once with its first context, keeps
 // all files open, cannot tell a read error from an empty file and expands
-// patterns otherwise than glob(3).
+// patterns in another way than glob(3).
 //
 // A configuration may be anything: the package reads only regular files, no
 // further than their size, and within the limits of limits.go.
@@ -67,12 +67,12 @@ type Listen struct {
 	First, Last uint16     // ports; equal unless a range was written. Never 0
 	Transport   string     // "tcp" or "udp"; QUIC is udp
 	Context     string     // "http", "stream", "mail", or the block of another module: "rtmp"
-	// the address as written, "*:80"; the implied default if a http server
+	// the address as written, "*:80"; the implied default if an http server
 	// has no listen
 	Text     string
 	Params   []string // the arguments after the address, as written: "ssl", "reuseport"
 	Origin   string   // file:line of the directive, of the server block for an implied one
-	IPv6Only bool     // for IPv6: false only with ipv6only=off
+	IPv6Only bool     // an IPv6 socket that takes no IPv4
 	Host     string   // the host name that Addr was resolved from; else ""
 	Servers  []string // the names of its server
 }
@@ -110,7 +110,7 @@ type Options struct {
 	// resolved, as in a chroot; "" is the process's own root. For an NGINX
 	// in a container it is /proc/PID/root.
 	Root string
-	// UID is the user that starts NGINX: a http server without listen gets
+	// UID is the user that starts NGINX: an http server without listen gets
 	// port 80 for 0 and 8000 for other users.
 	UID int
 	// Resolve returns the addresses of a host name; nil is the resolver of

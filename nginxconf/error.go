@@ -29,9 +29,9 @@ var fixed = []string{crossplane.ErrPrematureLexEnd.Error(),
 	`unexpected end of file, expecting "}"`, `unexpected "}"`, `unexpected "{"`,
 	`unexpected ";"`, `expected "{" to start lua block`, "invalid number of parameters"}
 
-// unquoted is crossplane's message without words of the file. A user that may
-// write an `include` can name a file that only root may read, and all users can
-// see errors.
+// unquoted returns crossplane's message without words of the file. A user that
+// may write an `include` can name a file that only root may read, and all users
+// can see errors.
 func unquoted(what string) string {
 	switch {
 	case slices.Contains(fixed, what):

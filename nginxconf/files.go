@@ -103,7 +103,7 @@ func (t *tree) look(name string) (st unix.Stat_t, proc bool, err error) {
 
 // read returns the whole of a file, as NGINX would see it: NGINX takes the size
 // from fstat(2) and reads no more, so a device is empty, and so are the files
-// of /proc whose reader would wait for ever.
+// of /proc whose reader would wait forever.
 func (t *tree) read(name string) ([]byte, error) {
 	st, proc, err := t.look(name)
 	if err != nil {

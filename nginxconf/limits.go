@@ -89,13 +89,13 @@ var (
 	errHung = errors.New("earlier reads of files have not ended yet")
 )
 
-// overdue is the error of a Load that was given up.
+// overdue returns the error of a Load that was given up.
 func overdue(p *place, slow error) *Error {
 	e := ioError(p.file, p.line, p.path, slow)
-	e.Fix = "check whether its disk or network file system answers; what is installed stays " +
-		"as it is"
+	e.Fix = "check whether its disk or network file system answers"
 	if slow == errHung {
 		e.Fix += "; if it does not: correct nginx.conf, then systemctl restart lasthop"
 	}
+	e.Fix += "; what is installed stays as it is"
 	return e
 }

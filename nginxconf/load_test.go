@@ -64,6 +64,27 @@ func lines(c Config, dir string) string {
 	return strings.ReplaceAll(b.String(), dir+"/", "")
 }
 
+// Third-party modules open IPv6 sockets for both families, NGINX's own do not.
+func TestIPv6Only(t *testing.T) {
+	for listen, want := range map[string]bool{
+		"http { server { listen [::]:80; } }":                           true,
+		"http { server { listen [::]:80 ipv6only=off; } }":              false,
+		"mail { server { listen [::]:25; } }":                           true,
+		"stream { server { listen [2001:db8::1]:53 udp; } }":            true,
+		"rtmp { server { listen [::]:1935; } }":                         false,
+		"rtmp { server { listen [::]:1935 ipv6only=on; } }":             true,
+		"http { server { listen [::ffff:10.0.0.1]:80 ipv6only=off; } }": false,
+		"http { server { listen 80; } }":                                false,
+	} {
+		dir := write(t, "-- nginx.conf --\nevents {}\n"+listen+"\n")
+		c, err := Load(filepath.Join(dir, "nginx.conf"), Options{Resolve: names})
+		if err != nil || len(c.Listens) != 1 || c.Listens[0].IPv6Only != want ||
+			c.Listens[0].Addr.Is4In6() {
+			t.Errorf("%s: got %+v (%v), want IPv6Only %v", listen, c.Listens, err, want)
+		}
+	}
+}
+
 func TestLoad(t *testing.T) {
 	for _, c := range []struct{ name, conf, want string }{
 		{"every context, with names and lines", `events {}
@@ -74,7 +95,7 @@ mail { server { listen [2001:db8::5]:25; protocol smtp; } }`,
 		{"quic is udp, unix is nothing, a range is one", `events {}
 http { server { listen 443 quic; listen unix:/run/x; listen 10.0.0.1:8000-8003; } }`,
 			"http 0.0.0.0 443/udp  nginx.conf:2\nhttp 10.0.0.1 8000-8003/tcp  nginx.conf:2\n"},
-		{"a http server without listen", "events {}\nhttp {\nserver { } }", "http 0.0.0.0 80/tcp  nginx.conf:3\n"},
+		{"an http server without listen", "events {}\nhttp {\nserver { } }", "http 0.0.0.0 80/tcp  nginx.conf:3\n"},
 		{"octets with zeros, and one number", "events {}\nhttp { server { listen 010.001.1.2:80; listen 127.1:81; listen 2130706433:82; } }",
 			"http 10.1.1.2 80/tcp  nginx.conf:2\nhttp 127.0.0.1 81/tcp  nginx.conf:2\nhttp 127.0.0.1 82/tcp  nginx.conf:2\n"},
 		{"a host name is all of its addresses", "events {}\nhttp { server { listen two.example:80; listen none.example:80; } }",
@@ -89,7 +110,7 @@ server { listen 80; location / { proxy_pass http://app; } location /b { proxy_bi
 stream { server { listen 81; proxy_bind 10.0.0.2; proxy_pass 10.0.0.7:9; } }`,
 			"http 0.0.0.0 80/tcp  nginx.conf:3\nstream 0.0.0.0 81/tcp  nginx.conf:4\n" +
 				"proxy_bind runtime true [10.0.0.6] nginx.conf:3\nproxy_bind 10.0.0.1 false [10.0.0.5] nginx.conf:2\nproxy_bind 10.0.0.2 false [10.0.0.7] nginx.conf:4\n"},
-		{"servers of a module of others", `events {}
+		{"servers of a third-party module", `events {}
 rtmp { server { listen 10.0.0.1:1935; application live { live on; } } server { application a { } } }`,
 			"rtmp 10.0.0.1 1935/tcp  nginx.conf:2\n"},
 		{"a bind to $server_addr is one for each address of the server", `events {}

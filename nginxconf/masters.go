@@ -86,21 +86,21 @@ func Masters(o MastersOptions) (masters []Master, strangers []Stranger, err erro
 		return nil, nil, procError("list processes", err,
 			"mount proc, or name the main file with --nginx-conf")
 	}
-	var others []Stranger
+	var foreign []Stranger
 	for _, pid := range pids {
 		owner, err := o.Proc.Owner(pid)
 		if err != nil {
 			continue // it has ended, or may not be seen
 		}
 		if !o.counts(owner) {
-			others = append(others, Stranger{pid, owner})
+			foreign = append(foreign, Stranger{pid, owner})
 		} else if m, ok := p.master(pid, owner); ok {
 			masters = append(masters, m)
 		}
 	}
 	p.programs.looked()
 	masters = slices.DeleteFunc(masters, func(m Master) bool { return p.newborn(m, masters) })
-	return masters, p.strangers(others, masters), nil
+	return masters, p.strangers(foreign, masters), nil
 }
 
 // Elsewhere returns the process ids of NGINX masters in other network
@@ -108,8 +108,8 @@ func Masters(o MastersOptions) (masters []Master, strangers []Stranger, err erro
 // what it may not read.
 func Elsewhere(o MastersOptions) (list []int) {
 	seen := map[procfs.NS]bool{}
-	if ours, err := o.Proc.NetNSAt(o.NetNS); err == nil {
-		seen[ours] = true
+	if ns, err := o.Proc.NetNSAt(o.NetNS); err == nil {
+		seen[ns] = true
 	}
 	pids, _ := o.Proc.Processes()
 	for _, pid := range pids {
@@ -145,13 +145,13 @@ type finder struct {
 }
 
 func (o MastersOptions) finder() (finder, error) {
-	ours, err := o.Proc.NetNSAt(o.NetNS)
+	netns, err := o.Proc.NetNSAt(o.NetNS)
 	if err != nil {
 		return finder{}, procError("look at network namespace", err,
 			"name a namespace of `ip netns`, a path or a process id")
 	}
 	self, err := o.Proc.NetNSAt("")
-	p := finder{o.Proc, ours, err == nil && self == ours, o.Programs}
+	p := finder{o.Proc, netns, err == nil && self == netns, o.Programs}
 	if p.programs == nil {
 		p.programs = &Programs{}
 	}
@@ -171,12 +171,12 @@ func (p finder) here(pid int) (here bool, unseen error) {
 
 // strangers returns those of other users' processes that the kernel calls
 // nginx, without workers.
-func (p finder) strangers(others []Stranger, masters []Master) (out []Stranger) {
+func (p finder) strangers(foreign []Stranger, masters []Master) (out []Stranger) {
 	nginx := map[int]bool{}
 	for _, m := range masters {
 		nginx[m.PID] = true
 	}
-	for _, o := range others[:min(len(others), maxLooks)] {
+	for _, o := range foreign[:min(len(foreign), maxLooks)] {
 		name, err := p.Comm(o.PID)
 		if err != nil || name != "nginx" {
 			continue
@@ -275,7 +275,7 @@ func below(dir, name string) string {
 	return tidy(dir + "/" + name)
 }
 
-// root is "" if a process has the same files as this one, or else its root. A
+// root returns "" if a process has the same files as this one, else its root. A
 // service in a sandbox of systemd has a mount namespace of its own, but the
 // same files in it.
 func (p finder) root(pid int, conf string) string {

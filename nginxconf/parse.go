@@ -159,7 +159,7 @@ func syntaxHint(what string) string {
 func checkText(name string, data []byte) error {
 	if bytes.HasPrefix(data, []byte("\ufeff")) {
 		return &Error{File: name, Line: 1, What: "starts with a byte order mark",
-			Fix: "save the file as UTF-8 without one; NGINX takes it for a " +
+			Fix: "save the file as UTF-8 without one; NGINX reads it as a " +
 				"part of the first directive"}
 	}
 	if i := bytes.IndexByte(data, 0); i >= 0 {

@@ -79,7 +79,7 @@ func TestMastersPaths(t *testing.T) {
 		{"a process that has no program any more, but still a root", "nginx: master process nginx", links{"exe": "", "root": "PROC/bin"}, ""},
 		{"another network namespace", "nginx: master process nginx", links{"ns/net": "PROC/other"}, ""},
 		{"a worker", "nginx: worker process", nil, ""},
-		{"somebody who reads about it", "less\x00nginx: master process nginx", nil, ""},
+		{"a program that reads about it", "less\x00nginx: master process nginx", nil, ""},
 	} {
 		t.Run(c.name, func(t *testing.T) {
 			proc := t.TempDir()
@@ -163,7 +163,7 @@ func TestMastersOwner(t *testing.T) {
 		{"root's", files{"100/cmdline": title, "100/status": uid("0")}, 0o755, "1 0"},
 		{"a user's", files{"100/status": uid("65534"), "100/comm": "m\n"}, 0o755, "0 0"},
 		{"a user's that runs as nginx", files{"100/status": uid("65534"), "100/comm": "nginx\n"}, 0o755, "0 1"},
-		{"nobody says whose", files{"100/status": "Name:\tnginx\n"}, 0o755, "0 0"},
+		{"no owner is known", files{"100/status": "Name:\tnginx\n"}, 0o755, "0 0"},
 		{"ending", files{"100/status": ""}, 0o755, "0 0"},
 		{"root's by the set-user-ID bit", files{"100/cmdline": title, "100/status": uid("0")}, 0o755 | os.ModeSetuid, "0 0"},
 	} {

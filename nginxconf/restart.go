@@ -5,11 +5,11 @@ import (
 	"slices"
 )
 
-// Restart returns a listen that NGINX cannot begin with by a reload, and the
+// Restart returns a listen that NGINX cannot open by a reload, and the loaded
 // one that is in its way. NGINX opens new sockets while the old ones are still
-// open. The kernel refuses an address of a port next to the wildcard, the
-// wildcard next to an address, and a second wildcard, unless both sockets have
-// `reuseport`. It does not refuse UDP ports.
+// open. For TCP the kernel refuses an address of a port next to the wildcard,
+// the wildcard next to an address, and a second wildcard, unless both sockets
+// have `reuseport`.
 func (c Config) Restart(loaded Config) (is, was Listen, needed bool) {
 	before, first := loaded.bound(), boundPort{}
 	for at, x := range c.bound() {

@@ -232,7 +232,7 @@ func (s *scanner) word() error {
 	if w.to-w.from >= maxWord {
 		return &Error{File: s.name, Line: w.line, What: fmt.Sprintf(
 			"a word of more than %d bytes, which NGINX refuses", maxWord-1),
-			Fix: "is a quote or a space missing? " + nginxT}
+			Fix: "check whether a quote or a space is missing; " + nginxT}
 	}
 	if w.quote != 0 {
 		s.at++

@@ -26,7 +26,7 @@ type scope struct {
 type server struct {
 	names   []string
 	listens []Listen
-	has     bool // a listen directive, or a unix socket
+	has     bool // a listen directive, even one of a Unix socket
 }
 
 // enter visits a block.
@@ -61,9 +61,9 @@ func (l *loader) enter(b block, d *directive, outer *scope) error {
 	return nil
 }
 
-// listening reports whether a module may have servers: all may, but servers
-// outside of a block are no module's. Third-party modules (rtmp) listen as
-// NGINX's own do.
+// listening reports whether a server block of a module listens. One outside of
+// all other blocks, or in events, does not. Third-party modules (rtmp) have
+// server blocks as NGINX's own modules do.
 func listening(module string) bool { return module != "" && module != "events" }
 
 // closeServer adds the listens of a server block when its names are known.
@@ -80,8 +80,8 @@ func (l *loader) closeServer(module string, d *directive, s *server) {
 		l.results++
 	}
 	if !s.has && (module == "stream" || module == "mail") {
-		l.warn(d, "no-listen", "this "+module+" server has no listen",
-			"NGINX refuses such a server")
+		l.warn(d, "no-listen", "this "+module+" server has no listen: NGINX refuses it",
+			"add a listen")
 	}
 	for _, listen := range s.listens {
 		listen.Servers = s.names
@@ -122,8 +122,8 @@ func (l *loader) listen(module string, d *directive) []Listen {
 	text, params := d.args[0], d.args[1:]
 	e, err := parseEndpoint(text)
 	if err != nil {
-		l.warn(d, "bad-listen", "listen "+text+": "+err.Error(),
-			"NGINX refuses this address")
+		l.warn(d, "bad-listen", "listen "+text+": "+err.Error()+": NGINX refuses it",
+			"correct the address")
 		return nil
 	}
 	if e.unix {
@@ -150,17 +150,16 @@ func (l *loader) listen(module string, d *directive) []Listen {
 	l.results += len(addrs)
 	var listens []Listen
 	for _, a := range addrs {
-		if a.Is4In6() {
-			l.warn(d, "bad-listen",
-				"listen "+text+": an IPv4-mapped address cannot be bound",
+		only := a.Is6() && ipv6Only(module, params)
+		if a.Is4In6() && only {
+			l.warn(d, "bad-listen", "listen "+text+": NGINX cannot bind an "+
+				"IPv4-mapped address to a socket for IPv6 only",
 				"write the IPv4 address")
 			continue
 		}
-		listens = append(listens, Listen{Addr: a, First: e.first, Last: e.last,
-			Transport: transport(module, params), Context: module,
-			Text: text, Params: params, Origin: d.origin(), IPv6Only: a.Is6() &&
-				!slices.Contains(params, "ipv6only=off"),
-			Host: e.host})
+		listens = append(listens, Listen{Addr: a.Unmap(), First: e.first, Last: e.last,
+			Transport: transport(module, params), Context: module, Text: text,
+			Params: params, Origin: d.origin(), IPv6Only: only, Host: e.host})
 	}
 	return listens
 }
@@ -176,6 +175,16 @@ func transport(module string, params []string) string {
 		return "udp"
 	}
 	return "tcp"
+}
+
+// ipv6Only reports whether a socket of an IPv6 address takes IPv6 alone: by
+// default in NGINX's own modules, with ipv6only=on in others (ngx_rtmp_core).
+func ipv6Only(module string, params []string) bool {
+	switch module {
+	case "http", "stream", "mail":
+		return !slices.Contains(params, "ipv6only=off")
+	}
+	return slices.Contains(params, "ipv6only=on")
 }
 
 // ask returns the addresses of a host name: sorted, each once, at least one

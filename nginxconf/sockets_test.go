@@ -4,6 +4,7 @@ import (
 	"cmp"
 	"fmt"
 	"net/netip"
+	"regexp"
 	"slices"
 	"strings"
 )
@@ -68,12 +69,13 @@ func ssAddr(a netip.Addr, dual bool) string {
 	return a.String() + ":"
 }
 
-// parseSS reads `ss -ltunH`.
+// parseSS reads `ss -ltunH`. A socket of an IPv4-mapped address takes IPv4.
 func parseSS(out string) []string {
 	var found []string
+	mapped := regexp.MustCompile(`^\[::ffff:([0-9.]+)\]`)
 	for line := range strings.Lines(out) {
 		if f := strings.Fields(line); len(f) >= 5 {
-			found = append(found, f[0]+" "+f[4])
+			found = append(found, f[0]+" "+mapped.ReplaceAllString(f[4], "$1"))
 		}
 	}
 	slices.SortFunc(found, cmp.Compare[string])

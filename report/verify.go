@@ -49,7 +49,7 @@ func (v Verification) Text(w io.Writer, s Style) error {
 		}
 		for m := range each(&rest, of, textRest) {
 			rows = append(rows, newRow(s.color, m.Address, Escape(m.Interface), s.words,
-				Escape(others(m)), Escape(v.requests(m))))
+				Escape(machines(m)), Escape(v.requests(m))))
 		}
 	}
 	if len(rows) > 1 {
@@ -80,11 +80,11 @@ func (v Verification) sentence() string {
 	return text
 }
 
-func others(m migrate.Moved) string {
-	if len(m.Others) == 0 {
+func machines(m migrate.Moved) string {
+	if len(m.Machines) == 0 {
 		return "-"
 	}
-	return strings.Join(mapped(m.Others, migrate.Machine.String), "; ")
+	return strings.Join(mapped(m.Machines, migrate.Machine.String), "; ")
 }
 
 // requests describes which clients sent connections to an address.
@@ -129,7 +129,7 @@ func (v Verification) JSON(w io.Writer) error {
 // withLists is an address whose empty lists are lists.
 func withLists(m migrate.Moved) migrate.Moved {
 	m.Came = list(m.Came)
-	m.Others = list(mapped(m.Others, func(x migrate.Machine) migrate.Machine {
+	m.Machines = list(mapped(m.Machines, func(x migrate.Machine) migrate.Machine {
 		x.Names = list(x.Names)
 		return x
 	}))

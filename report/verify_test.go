@@ -24,7 +24,7 @@ func verifyExample() Verification {
 					{Class: routing.OffLinkClient, Clients: 3, Connections: 1200, In: in},
 					{Class: routing.OnLinkClient, Clients: 1, Connections: 2, In: in}}},
 			{Address: "10.0.1.101", Interface: "eth1\x1b[2J", State: migrate.Duplicate,
-				Virtuals: []string{"/Common/b"}, Others: []migrate.Machine{
+				Virtuals: []string{"/Common/b"}, Machines: []migrate.Machine{
 					{MAC: routing.MAC{2, 0, 0, 0, 0, 2}},
 					{MAC: routing.MAC{2, 0, 0, 0, 0, 3}, Names: []string{"router 10.0.1.3"}}}},
 			{Address: "10.0.1.102", Interface: "eth1", State: migrate.NotMoved,

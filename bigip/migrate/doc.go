@@ -25,7 +25,7 @@
 //     the user can decide becomes a question.
 //   - summary.go adds what concerns the BIG-IP as a whole.
 //   - steps.go leads through the cut-over and back, pair.go on each unit.
-//   - skeleton.go writes a nginx.conf that listens where the BIG-IP did.
+//   - skeleton.go writes an nginx.conf that listens where the BIG-IP did.
 //   - verify.go judges after the move what neighbours say of the addresses.
 //
 // Following the steps converges: Join decides again with its proposals, so that
@@ -45,7 +45,7 @@ import (
 // Result is what becomes of a BIG-IP's virtual servers on a host.
 type Result struct {
 	// Plan is the plan of the decision. Its Outcomes are those of the
-	// virtual servers' addresses alone.
+	// virtual servers' addresses only.
 	Plan routing.Plan
 	// Selection are the flags that left virtual servers out: "--only %2".
 	Selection []string

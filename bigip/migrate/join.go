@@ -144,7 +144,7 @@ func (j *joiner) result() Result {
 }
 
 // served yields the addresses that virtual servers serve, each with a
-// destination that is this address alone.
+// destination that is only this address.
 func served(c bigip.Config) iter.Seq2[netip.Addr, bigip.Destination] {
 	return func(yield func(netip.Addr, bigip.Destination) bool) {
 		for v := range serving(c) {
@@ -480,14 +480,11 @@ func (m *misses) add(f routing.Finding, virtual string) {
 
 // findings returns what is missing, with the virtual servers' names.
 func (m *misses) findings() []routing.Finding {
-	const shown = 3
 	var out []routing.Finding
 	for _, x := range m.list {
 		f := x.Finding
-		if n := len(x.virtuals); n > shown {
-			f.Message += "; for " + routing.Some(x.virtuals, shown) + " virtual servers"
-		} else if n > 1 || x.virtuals[0] != f.Subject {
-			f.Message += "; for " + strings.Join(x.virtuals, ", ")
+		if len(x.virtuals) > 1 || x.virtuals[0] != f.Subject {
+			f.Message += "; for " + routing.Some(x.virtuals, 3)
 		}
 		out = append(out, f)
 	}
@@ -517,9 +514,13 @@ func (j *joiner) vlan(l *line, own owner) bool {
 			"it has the same subnet as "+p.shared+" in another route domain",
 			perDomain)
 	case !l.in.Known:
-		l.needs("vlan-undefined", l.subject(), l.v.Origin,
-			"the files do not have it, so migrate does not know the subnet of its "+
-				"clients", "give bigip_base.conf too")
+		what := "do not have it"
+		if l.VLAN == "" {
+			what = "have no VLAN"
+		}
+		l.needs("vlan-undefined", l.subject(), l.v.Origin, "the files "+what+
+			", so migrate does not know the subnet of its clients",
+			"give bigip_base.conf too")
 	case len(p.prefixes) == 0:
 		l.needs("no-self", l.subject(), p.origin,
 			"no self IP is on it, so migrate does not know its subnet",
@@ -540,8 +541,8 @@ func (j *joiner) vlan(l *line, own owner) bool {
 			"decide: "+strings.Join(j.decisions(l.addr, p.links), " or "))
 	case own.link == "":
 		l.needs("several-vlans", addr, l.d.Origin,
-			"it is in the subnet of none of the VLANs that it serves, and all its "+
-				"replies leave by one path",
+			"it is in no subnet of the VLANs that it serves, and all its replies "+
+				"leave by one path",
 			"decide: "+strings.Join(j.decisions(l.addr, own.among), " or "))
 		l.needs("other-vlan", addr, l.d.Origin, "replies to clients of all VLANs will "+
 			"leave by the one interface that it gets",

@@ -37,7 +37,7 @@ func newListening(list []routing.Listener) *listening {
 	return n
 }
 
-// leave records what a run leaves out: listeners there stand for something.
+// leave marks the listeners of what a run leaves out: they are not new.
 func (n *listening) leave(left []leftOut) {
 	for _, out := range left {
 		for _, d := range out.Destinations {
@@ -57,8 +57,8 @@ func (n *listening) leave(left []leftOut) {
 	}
 }
 
-// find finds NGINX's listener for a row, or returns why there can be none. It
-// sets l.addr if the destination is one address.
+// find finds NGINX's listener for a row, or adds why there is none. It sets
+// l.addr if the destination is one address.
 func (n *listening) find(l *line) {
 	addr, host := l.d.Host()
 	switch {
@@ -116,8 +116,8 @@ func (n *listening) match(l *line, ports routing.PortRange, transports []routing
 	if len(found) > 0 {
 		x := n.listeners[found[0]]
 		l.setListener(matchTransport, x)
-		n.miss(l, ports, missing, "NGINX listens where the virtual server did by "+
-			string(x.Transport)+" only")
+		n.miss(l, ports, missing, "NGINX listens where the virtual server did, but only "+
+			"by "+string(x.Transport))
 		return
 	}
 	message := "NGINX does not listen where the virtual server did"
@@ -176,7 +176,7 @@ func (l *line) setListener(match string, x routing.Listener) {
 	}
 }
 
-// miss returns which listen directives are missing.
+// miss adds the listen directives that are missing.
 func (n *listening) miss(l *line, ports routing.PortRange, transports []routing.Transport,
 	message string) {
 	var lines []string

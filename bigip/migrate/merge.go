@@ -39,7 +39,7 @@ func merged(lines []*line, own string) (out []*line) {
 	return out
 }
 
-// sameness is everything in a line except its VLAN.
+// sameness returns everything in a line except its VLAN.
 func (l *line) sameness() string {
 	var b strings.Builder
 	fmt.Fprintln(&b, l.Return, l.Level, l.Value, l.After, l.anyBefore())
@@ -52,18 +52,25 @@ func (l *line) sameness() string {
 	return strings.ReplaceAll(b.String(), l.subject(), "")
 }
 
-// anyBefore is the BIG-IP's way without the name of the VLAN.
-func (l *line) anyBefore() string { return strings.ReplaceAll(l.Before, l.VLAN, "its VLAN") }
+// anyBefore returns the BIG-IP's way without the name of the VLAN, which a
+// damaged file may lack.
+func (l *line) anyBefore() string {
+	if l.VLAN == "" {
+		return l.Before
+	}
+	return strings.ReplaceAll(l.Before, l.VLAN, "its VLAN")
+}
 
-// one is a line for several VLANs; others reports that there are more.
-func one(group []*line, others bool) *line {
+// one returns a line for several VLANs; more reports that other VLANs have
+// lines, too.
+func one(group []*line, more bool) *line {
 	l := *group[0]
 	var names []string
 	for _, x := range group {
 		names = append(names, x.VLAN)
 	}
 	old, title := l.subject(), "VLANs"
-	if others {
+	if more {
 		title = "other VLANs"
 	}
 	in := "VLANs " + routing.Some(names, few)

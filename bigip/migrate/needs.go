@@ -119,7 +119,7 @@ func (n *needs) all() []string {
 	return out
 }
 
-// askFor stands for an address that only the user knows.
+// askFor returns a word for an address that only the user knows.
 func askFor(f routing.Family) string { return f.String() + "-ADDR" }
 
 // gateway proposes a gateway, and returns its flag for the report. Of two for a

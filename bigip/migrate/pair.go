@@ -32,9 +32,9 @@ func newPair(c bigip.Config) pair {
 func (p pair) state() string {
 	switch {
 	case p.group.AutoSync && p.group.SaveOnSync:
-		return "Auto-sync carries them to the other units, and saves them there."
+		return "Auto-sync copies the changes to the other units, which save them."
 	case p.group.AutoSync:
-		return "Auto-sync carries them to the other units, which do not save them."
+		return "Auto-sync copies the changes to the other units, which do not save them."
 	}
 	return "Auto-sync is disabled: the other units have the addresses enabled until the " +
 		"lines are run there."

@@ -45,7 +45,7 @@ func (r router) String() string {
 	return r.addr.String()
 }
 
-// family is that of its route, or of a member of a last-hop-pool itself.
+// family returns that of its route, or of a member of a last-hop-pool itself.
 func (r router) family() routing.Family {
 	if r.network.IsValid() {
 		return routing.FamilyOf(r.network.Addr())
@@ -159,17 +159,17 @@ func newLastHopPools(c bigip.Config) lastHopPools {
 
 // on returns the routers in the VLAN's subnets.
 func (n network) on(p place) []router {
-	var defaults, others []router
+	var defaults, narrower []router
 	for _, r := range slices.Concat(n.gateways[p.domain], n.pools.all) {
 		switch {
 		case !p.holds(r):
 		case r.isDefault():
 			defaults = append(defaults, r)
 		default:
-			others = append(others, r)
+			narrower = append(narrower, r)
 		}
 	}
-	return append(defaults, others...)
+	return append(defaults, narrower...)
 }
 
 // answered returns the routers that the BIG-IP sent a row's replies to, as far

@@ -23,8 +23,8 @@ type offer struct {
 	transport string
 }
 
-// offers are those of a destination; none for a service on every port, which
-// every other service takes precedence over.
+// offers returns those of a destination; none for a service on every port,
+// which every other service takes precedence over.
 func offers(v *bigip.Virtual, d bigip.Destination) (out []offer) {
 	addr, ok := d.Host()
 	if !ok || d.AnyPort() {

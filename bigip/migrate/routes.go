@@ -29,7 +29,8 @@ func (j judge) to(from netip.Addr, r router) routing.Way {
 	return j.look(lookup{j.here.class(from), r.network, false}, r)
 }
 
-// toByMain is to without anything of lasthop: main decides.
+// toByMain returns what to returns, but without anything of lasthop: main
+// decides.
 func (j judge) toByMain(from netip.Addr, r router) routing.Way {
 	if r.network.Bits() <= 0 {
 		return j.here.outcome(from).Before
@@ -154,7 +155,8 @@ func (j judge) routeMissing(l *line, r router) {
 			"leave by %s", r, r.from, j.to(l.addr, r)), hint)
 }
 
-// add is the command that gives main the route of a router.
+// add returns the command that gives main the route of a router, or what to
+// find out first.
 func (j judge) add(r router) string {
 	switch link := j.network.link(r); {
 	case link == "":
@@ -171,7 +173,8 @@ func (j judge) add(r router) string {
 	}
 }
 
-// command is the command that adds, replaces or deletes the route of a router.
+// command returns the command that adds, replaces or deletes the route of a
+// router.
 func (r router) command(verb, link string) string {
 	via := ""
 	if r.addr.IsValid() {

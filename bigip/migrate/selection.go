@@ -262,7 +262,7 @@ func (x *selected) take(v *bigip.Virtual) (taken bigip.Virtual, ok bool) {
 	return taken, why == ""
 }
 
-// flags are those for route domains, or those for virtual servers.
+// flags returns those for route domains, or those for virtual servers.
 func (x *selected) flags(domains bool) string {
 	all := x.only
 	if domains {
@@ -277,7 +277,7 @@ func (x *selected) flags(domains bool) string {
 	return routing.Some(out, 4)
 }
 
-// all are the flags of the selection.
+// all returns the flags of the selection.
 func (x *selected) all() (out []string) {
 	for _, p := range slices.Concat(x.only, x.skip) {
 		out = append(out, p.flag)
@@ -285,7 +285,7 @@ func (x *selected) all() (out []string) {
 	return out
 }
 
-// rows are those of what is left out: one for each destination.
+// rows returns those of what is left out: one for each destination.
 func (x *selected) rows(present map[netip.Addr]bool) (rows []Row) {
 	for _, out := range x.left {
 		l := line{Row: Row{Virtual: out.Name, Origin: out.Origin, Protocol: out.Protocol,

@@ -99,19 +99,19 @@ func (n *needs) comment(a asked) string {
 }
 
 // gateways writes the gateways of a link with another one for its family, and
-// reports whether the link has gateways without that one.
-func (n *needs) gateways(link string, addr netip.Addr) (list string, others bool) {
+// reports whether the link has gateways now.
+func (n *needs) gateways(link string, addr netip.Addr) (list string, has bool) {
 	words := []string{word(addr.String())}
 	for _, g := range n.policy.Gateways {
 		if g.Link != link {
 			continue
 		}
-		others = true
+		has = true
 		if g.Addr.IsValid() && routing.FamilyOf(g.Addr) != routing.FamilyOf(addr) {
 			words = append(words, word(g.String()))
 		}
 	}
-	return "gateways: [" + strings.Join(words, ", ") + "]", others
+	return "gateways: [" + strings.Join(words, ", ") + "]", has
 }
 
 func (n *needs) addresses() []string {

@@ -28,7 +28,7 @@ type owner struct {
 	link    string
 	among   []string
 	foreign bool // none of the VLANs is on link; they are on among
-	alone   bool // none of the VLANs is here
+	alone   bool // no interface here is on one of the VLANs
 }
 
 // holder is a stanza of the BIG-IP, other than a virtual address, that answers

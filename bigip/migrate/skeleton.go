@@ -25,9 +25,9 @@ const longComment = 300
 const skeletonHead = `# A skeleton of nginx.conf, made by lasthop migrate -o nginx.
 #
 # It has a block for each virtual server: its name, its addresses and ports, and
-# whether it is HTTP, TCP or UDP. What cannot be listened on is a comment with
-# the reason. It has no pools, profiles, iRules, persistence, monitors, policies
-# and certificates: write what takes their place. Until then an http server
+# whether it is HTTP, TCP or UDP. A comment gives the reason if NGINX cannot use
+# one of these. It has no pools, profiles, iRules, persistence, monitors,
+# policies and certificates: add what replaces them. Until then an http server
 # answers 503, and a stream server closes each connection. Addresses that are
 # not on this host yet need net.ipv4.ip_nonlocal_bind=1 (and net.ipv6).
 `
@@ -35,12 +35,12 @@ const skeletonHead = `# A skeleton of nginx.conf, made by lasthop migrate -o ngi
 // skeletonModules loads the stream module if it is a dynamic one. An include
 // with * may match nothing.
 const skeletonModules = `
-# The stream module, where it is a package of its own: Debian, Red Hat.
+# The stream module, if it is a package of its own: Debian, Red Hat.
 include /etc/nginx/modules-enabled/*.conf;
 include /usr/share/nginx/modules/*.conf;
 `
 
-// Skeleton writes a nginx.conf that listens where the selected virtual servers
+// Skeleton writes an nginx.conf that listens where the selected virtual servers
 // did, and serves nothing yet. NGINX accepts it as it is. It reports whether it
 // listens at each destination of each of them that replied to clients.
 func (s Selection) Skeleton(c bigip.Config) (text string, whole bool, err error) {
@@ -82,7 +82,7 @@ func writeSkeleton(c bigip.Config, leftOut int) (text string, whole bool) {
 	return b.String(), s.whole
 }
 
-// skeleton is a nginx.conf in the making.
+// skeleton is an nginx.conf in the making.
 type skeleton struct {
 	http, stream strings.Builder
 	claims       map[socket][]claim
@@ -176,8 +176,8 @@ func (s *skeleton) listen(to *server, v *bigip.Virtual, d *bigip.Destination,
 	addr, _ := d.Host()
 	at := socket{addr, transport}
 	if int(ports.Last)-int(ports.First) >= manyPorts {
-		to.comments = append(to.comments, fmt.Sprintf("%s: so many ports; name those in "+
-			"use, NGINX opens a socket for each", endpoint(addr, ports)))
+		to.comments = append(to.comments, fmt.Sprintf("%s: too many ports, NGINX opens a "+
+			"socket for each; name those in use", endpoint(addr, ports)))
 		return
 	}
 	suffix := ""
@@ -239,7 +239,7 @@ func (s *skeleton) write(b *strings.Builder, v *bigip.Virtual, x server) {
 		return
 	}
 	if v.Source.IsValid() {
-		fmt.Fprintf(b, "    # It served clients of %s alone.\n", v.Source)
+		fmt.Fprintf(b, "    # It served only clients of %s.\n", v.Source)
 	}
 	b.WriteString("    server {\n")
 	tls := false

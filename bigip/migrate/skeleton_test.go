@@ -39,7 +39,7 @@ var skeletonCases = []struct {
 	{"TLS", `a { destination 2001:db8::1.443 ip-protocol tcp profiles { http { } clientssl { } } source 10.0.0.0/8 }`,
 		`http {
     # ltm virtual /Common/a (f:1)
-    # It served clients of 10.0.0.0/8 alone.
+    # It served only clients of 10.0.0.0/8.
     server {
         listen [2001:db8::1]:443;  # with a certificate: listen [2001:db8::1]:443 ssl;
         # ssl_certificate FILE;
@@ -135,7 +135,7 @@ ltm virtual b { destination 192.0.2.2:8000-9024 ip-protocol tcp }`, `stream {
     }
 
     # ltm virtual /Common/b (f:2)
-    # 192.0.2.2:8000-9024: so many ports; name those in use, NGINX opens a socket for each
+    # 192.0.2.2:8000-9024: too many ports, NGINX opens a socket for each; name those in use
 }
 `, true},
 	{"disabled", `a { destination 192.0.2.1:80 ip-protocol tcp disabled }`, `stream {

@@ -116,16 +116,16 @@ func (c *cutover) free(what string) { c.freed = appendNew(c.freed, what) }
 // makes it answer again.
 func (c *cutover) yield() (s, undo Step) {
 	s = Step{Phase: "prepare", Where: "big-ip",
-		Title: "stop translating to addresses of virtual servers"}
+		Title: "stop the ARP of translations to addresses of virtual servers"}
 	undo = Step{Phase: "roll-back", Where: "big-ip",
-		Title: "translate to the addresses again"}
+		Title: "answer ARP for the translations again"}
 	for _, what := range c.freed {
 		s.Lines = append(s.Lines, "tmsh modify "+what+" arp disabled")
 		undo.Lines = append(undo.Lines, "tmsh modify "+what+" arp enabled")
 	}
 	if len(s.Lines) > 0 {
 		s.Units, undo.Units = c.pair.units, c.pair.units
-		s.Notes = []string{"Servers in the same subnet can no longer answer to the " +
+		s.Notes = []string{"Servers in the same subnet can no longer send replies to the " +
 			"address, so translate to another one first. Then take the files again."}
 	}
 	return s, undo
@@ -243,9 +243,9 @@ func (n *needs) lead() (s, undo Step) {
 	return s, undo
 }
 
-// stay names the addresses that cannot move alone: those without a way here,
-// and those that can only leave the BIG-IP with a virtual server of which a
-// part stays there.
+// stay blocks the addresses that cannot move now: those without a way here, and
+// those that can only leave the BIG-IP with a virtual server of which a part
+// stays there.
 func (c *cutover) stay() {
 	for changed := true; changed; {
 		changed = false
@@ -268,7 +268,8 @@ func (c *cutover) stay() {
 // of lasthop or NGINX change.
 func (c *cutover) load(edited bool) Step {
 	s := Step{Phase: "prepare", Where: "host",
-		Title: "load it; rules for addresses that are not here yet do no harm"}
+		Title: "load nginx.conf and lasthop.yaml; rules for addresses that are not here " +
+			"yet do no harm"}
 	absent := false
 	bind := map[routing.Family]bool{}
 	for _, m := range c.moves {
@@ -333,8 +334,8 @@ func (c *cutover) leave() (s Step, undo []string) {
 	}
 	if len(blocked) > 0 {
 		s.Notes = append(s.Notes,
-			"Not yet, because something is missing for "+
-				"them: "+routing.Some(blocked, 6)+".")
+			"Not yet, because something is missing for them: "+
+				routing.Some(blocked, 6)+".")
 	}
 	if len(unnamed) > 0 {
 		s.Notes = append(s.Notes, "The files do not have the virtual address of "+
@@ -350,7 +351,8 @@ func (c *cutover) leave() (s Step, undo []string) {
 	return s, undo
 }
 
-// unread names the addresses whose names are those in the destinations.
+// unread notes that the names in some commands are not those of virtual
+// addresses in the files, but those in the destinations.
 func (c *cutover) unread() []string {
 	var addrs []string
 	for _, m := range c.moves {
@@ -362,7 +364,7 @@ func (c *cutover) unread() []string {
 		return nil
 	}
 	return []string{"The files do not have the virtual addresses of " +
-		routing.Some(addrs, 6) + "; their names are in the destinations."}
+		routing.Some(addrs, 6) + ": the commands take their names from the destinations."}
 }
 
 // arrive adds the same addresses here, and announces each to the neighbours,
@@ -405,8 +407,7 @@ func (c *cutover) arrive() (s Step, undo []string) {
 	if len(routed) > 0 {
 		s.Notes = append(s.Notes, "These are in no subnet of their interface here, so "+
 			"routers have a route for them to the BIG-IP. Change that route to this "+
-			"host: "+
-			routing.Some(routed, 6)+".")
+			"host: "+routing.Some(routed, 6)+".")
 	}
 	return s, undo
 }

@@ -18,7 +18,7 @@ func (j *joiner) summary() []routing.Finding {
 			Severity: routing.Warning,
 			Subject:  w.Subject, Message: w.Message, Hint: w.Hint, Origin: w.Origin})
 	}
-	return slices.Concat(warnings, j.global(), j.nginx.others(), unreadRules(j.config),
+	return slices.Concat(warnings, j.global(), j.nginx.unused(), unreadRules(j.config),
 		translations(j.config), j.sourceChecking(), unitVLANs(j.config), j.cut.absent(),
 		j.cut.pair.finding(j.cut.moves), sources(j.config), gateways(j.config, j.network),
 		notJudged(j.config), j.selected.findings(),
@@ -50,8 +50,8 @@ func (j *joiner) global() []routing.Finding {
 			"; if it is disable: --autolasthop disable. A UCS has it"})
 }
 
-// others names the listeners of NGINX that stand for no virtual server.
-func (n *listening) others() []routing.Finding {
+// unused names the listeners of NGINX that stand for no virtual server.
+func (n *listening) unused() []routing.Finding {
 	var names []string
 	seen, origin := map[string]bool{}, ""
 	for i, l := range n.listeners {
@@ -71,7 +71,8 @@ func (n *listening) others() []routing.Finding {
 		}
 	}
 	return about(names, 2, routing.Finding{Code: "new-listener", Origin: origin,
-		Message: "NGINX listens there, and no virtual server in the files did"})
+		Message: "NGINX listens there, but no virtual server in the files did",
+		Hint:    "do nothing if it is a new service, else correct nginx.conf"})
 }
 
 // unreadRules names iRules that are in no file. F5's own never are, and set no

@@ -33,7 +33,7 @@ type Moved struct {
 	Virtuals  []string  `json:"virtuals"`
 	State     string    `json:"state"`
 	Reason    string    `json:"reason,omitempty"` // of not-answered and not-asked
-	Others    []Machine `json:"others"`           // that answer for it
+	Machines  []Machine `json:"others"`           // that answer for it
 	// the ways that requests came by, and their senders; nothing if no
 	// packets were observed
 	Came []Came `json:"came"`
@@ -48,7 +48,7 @@ type Machine struct {
 	Names []string    `json:"names"` // its other names: "router 10.0.1.1"
 }
 
-// String is the MAC and the names.
+// String returns the MAC and the names.
 func (m Machine) String() string {
 	if len(m.Names) == 0 {
 		return m.MAC.String()
@@ -143,7 +143,7 @@ func Verify(c bigip.Config, r Result, h routing.Host, asked []routing.Asked,
 		}
 		q := routing.Question{Link: m.Interface, Addr: m.addr}
 		for _, x := range said[q].Answers {
-			m.Others = append(m.Others, Machine{x.MAC, x.Proxy,
+			m.Machines = append(m.Machines, Machine{x.MAC, x.Proxy,
 				names[machineAt{m.Interface, x.MAC}]})
 		}
 		m.judge(h, said[q].Unasked)
@@ -158,13 +158,13 @@ func Verify(c bigip.Config, r Result, h routing.Host, asked []routing.Asked,
 func (m *Moved) judge(h routing.Host, unasked string) {
 	m.Reason = m.unanswered(h)
 	proxies := 0
-	for _, x := range m.Others {
+	for _, x := range m.Machines {
 		if x.Proxy {
 			proxies++
 		}
 	}
 	switch {
-	case len(m.Others) > proxies:
+	case len(m.Machines) > proxies:
 		m.State, m.Reason = Duplicate, ""
 	case m.Reason != "":
 		m.State = NotAnswered
@@ -267,8 +267,8 @@ func machineNames(c bigip.Config, h routing.Host, asked []routing.Asked) map[mac
 	return names
 }
 
-func (m *Moved) others() (list []string) {
-	for _, x := range m.Others {
+func (m *Moved) machines() (list []string) {
+	for _, x := range m.Machines {
 		list = append(list, x.String())
 	}
 	return list
@@ -293,7 +293,7 @@ func (v Verification) each(c bigip.Config) (out []routing.Finding) {
 		names[a.Addrs.From()] = a.Name
 	}
 	for _, m := range v.Addresses {
-		who := routing.Some(m.others(), 4)
+		who := routing.Some(m.machines(), 4)
 		switch m.State {
 		case Duplicate:
 			out = append(out, routing.Error.Finding("duplicate-address", m.Address,
@@ -302,8 +302,8 @@ func (v Verification) each(c bigip.Config) (out []routing.Finding) {
 				Advise("%s", m.leave(names[m.addr])))
 		case Proxied:
 			out = append(out, routing.Warning.Finding("proxy-answers", m.Address,
-				"a machine on %s answers for it on behalf of others (proxy ARP "+
-					"or NDP): %s; clients on that link may reach this machine "+
+				"a machine on %s answers for it as a proxy (proxy ARP or "+
+					"NDP): %s; clients on that link may reach that machine "+
 					"instead", m.Interface, who).
 				Advise("if it is a router: check its route for the address, and "+
 					"its proxy ARP"))
@@ -332,15 +332,19 @@ func (v Verification) counted(looked bool) []routing.Finding {
 		}
 	}
 	notMoved := about(missing, 6, routing.Finding{Code: "not-moved",
-		Message: "ready, but not on this host: migrate asked no neighbour for them"})
+		Message: "ready, but not on this host: migrate asked no neighbour for them",
+		Hint:    "go on with the steps of migrate"})
 	if len(missing) == len(v.Addresses) {
 		notMoved = []routing.Finding{routing.Warning.Finding("not-moved",
 			cmp.Or(routing.Some(missing, 6), "no virtual server is ready"),
 			"no address of a virtual server is on this host: migrate asked no "+
-				"neighbour")}
+				"neighbour").
+			Advise("go on with the steps of migrate, on the right host and with the " +
+				"right files")}
 	}
 	return slices.Concat(notMoved, about(unasked, 4, routing.Finding{Code: "not-asked",
-		Message: "migrate could not ask a neighbour for these addresses"}),
+		Message: "migrate could not ask a neighbour for these addresses",
+		Hint:    "check the routes for them on the routers"}),
 		about(silent, 6, routing.Finding{Code: "no-requests",
 			Message: "on this host, and migrate saw no connection to them in that time",
 			Hint: "look longer, or connect to each from a client; routers may still " +

@@ -131,7 +131,8 @@ const verified = `10.0.1.100 eth1 [/Common/a /Common/a2]: duplicate "" [02:00:00
 	"10.0.2.100: ip address show dev eth2\nerror not-answered 2001:db8:1::100: ip address " +
 	"show dev eth1\nwarning proxy-answers 10.0.1.101: if it is a router: check its route " +
 	"for the address, and its proxy ARP\ninfo not-asked 10.0.1.103 (the interface has no " +
-	"MAC addresses): \ninfo not-moved 10.0.1.200: \n"
+	"MAC addresses): check the routes for them on the routers\ninfo not-moved " +
+	"10.0.1.200: go on with the steps of migrate\n"
 
 // TestVerify: each state of an address, who else has it, and what to do.
 func TestVerify(t *testing.T) {
@@ -151,7 +152,9 @@ func TestVerify(t *testing.T) {
 		t.Errorf("an address that the kernel does not use: %+v", m)
 	}
 	v = Verify(c, Result{}, h, nil, nil)
-	if got := dumpVerified(v); got != "warning not-moved no virtual server is ready: \n" {
+	want := "warning not-moved no virtual server is ready: go on with the steps of " +
+		"migrate, on the right host and with the right files\n"
+	if got := dumpVerified(v); got != want {
 		t.Errorf("nothing is here: %s", got)
 	}
 }
@@ -160,7 +163,7 @@ func dumpVerified(v Verification) string {
 	var b strings.Builder
 	for _, m := range v.Addresses {
 		fmt.Fprintf(&b, "%s %s %v: %s %q %v\n", m.Address, m.Interface, m.Virtuals,
-			m.State, m.Reason, m.Others)
+			m.State, m.Reason, m.Machines)
 	}
 	for _, f := range v.Findings {
 		fmt.Fprintf(&b, "%s %s %s: %s\n", f.Severity, f.Code, f.Subject, f.Hint)
@@ -211,7 +214,7 @@ func TestVerifyDomain(t *testing.T) {
 		got, hint := v.Addresses[0], v.Findings[0].Hint
 		want := "BIG-IP, self IP 10.0.1.2 " + tt.self
 		if d := cmp.Diff([]string{tt.virtual, want}, append(got.Virtuals,
-			got.Others[1].Names...)); d != "" || !strings.Contains(hint, tt.address) {
+			got.Machines[1].Names...)); d != "" || !strings.Contains(hint, tt.address) {
 			t.Errorf("--skip %s: %s\n-want +got\n%s", tt.skip, hint, d)
 		}
 	}
@@ -239,6 +242,6 @@ func TestVerifySeen(t *testing.T) {
 	last := v.Findings[len(v.Findings)-2:]
 	if last[0].Code != "no-requests" || len(v.Addresses[1].Came) != 0 ||
 		!strings.HasPrefix(last[0].Subject, "10.0.1.101, 10.") {
-		t.Errorf("no request came to others: %+v", last)
+		t.Errorf("no request came to it: %+v", last)
 	}
 }

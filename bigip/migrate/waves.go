@@ -139,7 +139,7 @@ func (j *joiner) waves(l *line) {
 		l.shared(l.addr.String(), l.d.Origin, "the BIG-IP connects to it for "+
 			routing.Some(names, 4)+", which this run leaves out, with the client's "+
 			"address as source; here replies would not go through the BIG-IP",
-			"take them in the same run, or give them an SNAT "+
+			"migrate them in the same run, or give them an SNAT "+
 				"(source-address-translation)")
 	}
 }
@@ -161,8 +161,8 @@ func (j *joiner) stays(l *line, h holder) bool {
 	}
 	l.shared(l.addr.String(), h.origin, fmt.Sprintf("the address is also that of %s %s, which "+
 		"%s virtual servers that this run leaves out: %s", h.kind, h.name, what,
-		routing.Some(names, 4)), "take them in the same run, or give them another one "+
-		"first, and take the files again")
+		routing.Some(names, 4)), "migrate them in the same run, or give them another "+
+		"one first, and take the files again")
 	return true
 }
 
@@ -180,28 +180,28 @@ func (w *waves) common(c bigip.Config, taken iter.Seq[*bigip.Virtual]) (out []ro
 		}
 	}
 	for _, p := range c.SNATPools {
-		mine, others := pools[p.Name], w.pools[p.Name]
-		if len(mine) == 0 || len(others) == 0 {
+		moving, left := pools[p.Name], w.pools[p.Name]
+		if len(moving) == 0 || len(left) == 0 {
 			continue
 		}
 		out = append(out, routing.Warning.Finding("shared-by-waves", "SNAT pool "+p.Name,
 			"virtual servers of this run translate to its addresses (%s), and so do "+
 				"some that this run leaves out (%s): the addresses stay on the "+
 				"BIG-IP",
-			routing.Some(mine, 4), routing.Some(others, 4)).
+			routing.Some(moving, 4), routing.Some(left, 4)).
 			Advise("let servers and firewalls admit this host's own addresses; the "+
 				"pool's may follow with the last of these virtual servers "+
 				"(proxy_bind)"))
 	}
 	for _, s := range c.Selfs {
-		mine, others := gateways[s.Name], w.gateways[s.Name]
-		if len(mine) == 0 || len(others) == 0 {
+		moving, left := gateways[s.Name], w.gateways[s.Name]
+		if len(moving) == 0 || len(left) == 0 {
 			continue
 		}
 		out = append(out, routing.Warning.Finding("shared-by-waves",
 			"self IP "+s.Prefix.Addr().String(), "%s is the gateway of the servers of "+
 				"%s, and of virtual servers that this run leaves out: %s", s.Name,
-			routing.Some(mine, 4), routing.Some(others, 4)).At(s.Origin).
+			routing.Some(moving, 4), routing.Some(left, 4)).At(s.Origin).
 			Advise("keep it on the BIG-IP until the last of them has moved"))
 	}
 	return out

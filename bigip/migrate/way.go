@@ -107,7 +107,7 @@ func (h *here) class(addr netip.Addr) netip.Addr {
 }
 
 // learns reports whether replies to a link's clients go back to the router that
-// each request came from.
+// each request came from (the mode last-hop).
 func (h *here) learns(link string) bool {
 	return slices.ContainsFunc(h.plan.State.Filters,
 		func(f routing.Filter) bool { return f.Link == link })
@@ -176,7 +176,7 @@ func (j judge) otherVLAN(l *line, link string) {
 	case decided && (mode == routing.MainFirst || mode == routing.NoReturn) &&
 		l.Interface != "" && j.leavesBy(l):
 		l.accept("clients that come in by "+l.subject()+" from behind a router",
-			q.condition()+" but those of its subnet", flag(mode))
+			q.condition()+", except those of its subnet", flag(mode))
 		return
 	case decided && (mode != routing.MainFirst || l.Interface == "") &&
 		mode != routing.LastHop:
@@ -192,7 +192,7 @@ func (j judge) otherVLAN(l *line, link string) {
 		j.need.ask(q)
 	}
 	if j.here.host.TakesLastHop(link) && j.here.host.TakesLastHop(l.Interface) {
-		advice += "; " + flag(routing.LastHop) + " if others do, too"
+		advice += "; " + flag(routing.LastHop) + " if clients behind its routers do, too"
 		q.when, q.answer = "clients come in by %s, too", "return: "+string(routing.LastHop)
 		j.need.ask(q)
 	}
@@ -348,13 +348,13 @@ func (j judge) twoRouters(l *line, link string, on, lost []router) {
 		", or another of them; preferably the address that they share (VRRP, HSRP)"
 	for _, r := range lost {
 		if r.network.IsValid() && !r.isDefault() {
-			hint += "; or, if the clients of this network alone come in by it, " +
+			hint += "; or, if only the clients of this network come in by it, " +
 				r.command("add", link)
 		}
 	}
 	for _, r := range on {
-		others := slices.DeleteFunc(slices.Clone(on), func(x router) bool { return x == r })
-		j.need.ask(question{link: link, who: list(others), gateway: r.addr,
+		rest := slices.DeleteFunc(slices.Clone(on), func(x router) bool { return x == r })
+		j.need.ask(question{link: link, who: list(rest), gateway: r.addr,
 			when: "no client comes in by %s"})
 	}
 	l.needs("two-routers", l.subject(), on[0].origin, message+
