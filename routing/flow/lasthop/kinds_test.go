@@ -253,20 +253,18 @@ func TestFrames(t *testing.T) {
 			server := netip.AddrPortFrom(vip, udpPort)
 			out := newSender(t, s.routers[by], "r0")
 			out.send(framed(tt.to, tt.from, tt.tag, datagram(client, server)))
-			_, ok, err := s.maps().Flow(client, server, routing.UDP)
-			if err != nil || ok != tt.learned {
-				t.Errorf("%s, to %v: learned %v, %v", tt.name, vip, ok, err)
+			if !eventually(func() bool {
+				_, ok, err := s.maps().Flow(client, server, routing.UDP)
+				return err == nil && ok == tt.learned
+			}) {
+				t.Errorf("%s, to %v: learned %v", tt.name, vip, !tt.learned)
 			}
 		}
 	}
-	// the kernel takes what was for all, and what came from a group; the
-	// table answers, a moment later
-	n := s.astray()
-	for end := time.Now().Add(nstest.Patience(patience)); n < 4 && time.Now().Before(end); {
-		time.Sleep(10 * time.Millisecond)
-		n = s.astray()
-	}
-	if n != 4 {
+	// the kernel takes a frame for all stations, and one from a group; the
+	// table answers
+	n := 0
+	if !eventually(func() bool { n = s.astray(); return n >= 4 }) || n != 4 {
 		t.Errorf("%d packets went astray, want 4", n)
 	}
 }
