@@ -111,7 +111,7 @@ func (a *adverse) endure(says string, late bool) {
 	a.t.Helper()
 	want := a.owned()
 	follows := func() bool { return has(a.owned(), "from 10.0.2.") }
-	a.deleteOurs()
+	a.deleteOwned()
 	a.Until("all to be back", func() bool { return cmp.Diff(want, a.owned()) == "" })
 	a.Conf("listen 10.0.1.100:80; listen 10.0.2.100:80; " + a.names)
 	a.Reload()

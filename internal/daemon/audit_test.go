@@ -179,7 +179,7 @@ func TestRunReopens(t *testing.T) {
 			return slices.Contains(s.netlinkSockets(), inode)
 		})
 		if len(gone) != want {
-			t.Errorf("%v: %d sockets are others, want %d", err, len(gone), want)
+			t.Errorf("%v: %d sockets were replaced, want %d", err, len(gone), want)
 		}
 		s.loop(func() { s.d.options.Kernel.Fault = nil; s.d.sync() })
 		if st := s.status(); !st.InSync {

@@ -210,7 +210,7 @@ func BenchmarkHeal(b *testing.B) {
 	want := s.owned()
 	var times []time.Duration
 	for range b.N {
-		s.deleteOurs()
+		s.deleteOwned()
 		start := time.Now()
 		for cmp.Diff(want, s.owned()) != "" {
 			if time.Since(start) > 10*time.Second {

@@ -62,7 +62,7 @@ func TestCheckNotLoaded(t *testing.T) {
 	s := newServer(t)
 	s.StartNginx()
 	s.start()
-	s.wantFound("beside a daemon")
+	s.wantFound("with a daemon")
 	now, err := os.ReadFile(s.File("nginx.conf"))
 	if err != nil {
 		t.Fatal(err)
@@ -124,7 +124,7 @@ func TestRestartAdvised(t *testing.T) {
 			})
 		})
 	}
-	advised("beside a daemon")
+	advised("with a daemon")
 	if err := s.end(); err != nil {
 		t.Fatal(err)
 	}

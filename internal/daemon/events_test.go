@@ -169,9 +169,9 @@ func TestRunNeedlessFollows(t *testing.T) {
 	}
 }
 
-// deleteOurs deletes everything that lasthop owns as another program would,
+// deleteOwned deletes everything that lasthop owns as another program would,
 // with one call of ip.
-func (s *server) deleteOurs() {
+func (s *server) deleteOwned() {
 	s.t.Helper()
 	o := routing.Owned(s.host(), routing.DefaultNumbers)
 	var four, six strings.Builder
@@ -206,7 +206,7 @@ func TestRunHeals(t *testing.T) {
 	}
 	for n := range 5 {
 		s.log.Take()
-		s.deleteOurs()
+		s.deleteOwned()
 		s.Until("all to be back", func() bool { return cmp.Diff(want, s.owned()) == "" })
 		s.quiet()
 		if log := s.log.Take(); !strings.Contains(log,

@@ -271,7 +271,7 @@ func metricsHandler(s served, times prometheus.Collector, hosts []string) http.H
 		fmt.Fprintf(w, landing, html.EscapeString(report.BuildVersion().Lasthop))
 	})
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
-		if !ourName(r.Host, hosts) {
+		if !ownName(r.Host, hosts) {
 			http.Error(w, "ask by an address, by the name of this host, or by one of "+
 				"metrics.hosts in lasthop.yaml", http.StatusMisdirectedRequest)
 			return
@@ -280,11 +280,11 @@ func metricsHandler(s served, times prometheus.Collector, hosts []string) http.H
 	})
 }
 
-// ourName reports whether a request is for this host: it names an address, the
+// ownName reports whether a request is for this host: it names an address, the
 // host's name in any domain, or one of the names in the settings. A web page
 // can make a browser send a request to any address under a name of the page's
 // own (DNS rebinding), and then read the answer. Browsers always send a name.
-func ourName(host string, names []string) bool {
+func ownName(host string, names []string) bool {
 	if name, _, err := net.SplitHostPort(host); err == nil {
 		host = name
 	}

@@ -126,7 +126,7 @@ func TestRunHealsFromMemory(t *testing.T) {
 			return cmp.Diff(want, s.owned()) == ""
 		})
 	}
-	s.deleteOurs()
+	s.deleteOwned()
 	s.Until("all to be back", func() bool { return cmp.Diff(want, s.owned()) == "" })
 	s.Until("the look to fail", func() bool { return len(s.status().Wrong) > 0 })
 	fault(nil)

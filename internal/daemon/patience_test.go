@@ -58,7 +58,7 @@ func TestRunDeafSyslog(t *testing.T) {
 	s.Until("the loss in the status", func() bool {
 		return slices.Contains(s.status().Wrong, lost)
 	})
-	s.deleteOurs()
+	s.deleteOwned()
 	s.Until("all to be back", func() bool { return cmp.Diff(want, s.owned()) == "" })
 	st, err := s.socket().Status()
 	if err != nil || st.InSync || !st.Diff.Empty() || !slices.Equal(st.Wrong, []string{lost}) {
@@ -340,7 +340,7 @@ func TestRunManyNames(t *testing.T) {
 		}
 	})
 	s.Conf("listen 10.0.1.100:80; listen h1.test:80;")
-	s.Until("the others to be forgotten", func() (gone bool) {
+	s.Until("the other names to be dropped", func() (gone bool) {
 		s.loop(func() {
 			s.d.fleet.namesChanged(time.Now())
 			gone = len(s.d.fleet.names.known) == 1
@@ -429,7 +429,7 @@ func TestRunHangingDisk(t *testing.T) {
 	})
 	for range 5 {
 		start := time.Now()
-		s.deleteOurs()
+		s.deleteOwned()
 		s.Until("all to be back", func() bool { return cmp.Diff(want, s.owned()) == "" })
 		if d := time.Since(start); d > nstest.Patience(2*time.Second) {
 			t.Errorf("it took %v", d)

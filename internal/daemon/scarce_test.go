@@ -47,7 +47,7 @@ func fill(t *testing.T, dir string) (free func()) {
 // its work and says what is wrong. Once there is room it has both.
 func TestRunFullRunDir(t *testing.T) {
 	s := newServer(t)
-	s.Lines("link add v0 type bridge\nlink set v0 group 76") // it was there before us
+	s.Lines("link add v0 type bridge\nlink set v0 group 76") // it was in the group before lasthop
 	free := fill(t, s.File("run"))
 	s.StartNginx()
 	s.start()
@@ -73,7 +73,7 @@ func TestRunFullRunDir(t *testing.T) {
 	}
 	if _, errs, code := s.lasthop("clear"); code != exitFailed ||
 		!strings.Contains(errs, "lasthop run is at work") {
-		t.Errorf("clear beside it: exit code %d, %s", code, errs)
+		t.Errorf("clear while it runs: exit code %d, %s", code, errs)
 	}
 	data, err := os.ReadFile(writer.GroupsFile(s.File("run"), s.kernel.Inode()))
 	if err != nil || string(data) != "v0 group 76\n" {
@@ -81,7 +81,7 @@ func TestRunFullRunDir(t *testing.T) {
 	}
 	s.kernel.GroupsFile = writer.GroupsFile(s.File("run"), s.kernel.Inode())
 	if has(s.owned(), "v0") || !strings.Contains(s.IP("link show v0"), "group 76") {
-		t.Errorf("a link that was in the group before us is ours: %q", s.owned())
+		t.Errorf("a link that was in the group before counts as lasthop's: %q", s.owned())
 	}
 }
 

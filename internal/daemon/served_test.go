@@ -44,7 +44,7 @@ func (s *server) keeps(what string) {
 		}
 		pause(s.t.Context(), 10*time.Millisecond)
 	}
-	// a list of many sockets may lack one, while others close
+	// a list of many sockets may lack one while other ones close
 	s.Until(what+", with a socket: else it shows nothing",
 		func() bool { return s.serves("10.0.2.100:80") })
 }
@@ -221,9 +221,9 @@ func TestRunAnothersSocket(t *testing.T) {
 	}
 }
 
-// TestRunBesideEdits: a daemon that starts while NGINX has edited but unloaded
+// TestRunUnloadedAtStart: a daemon that starts while NGINX has edited but unloaded
 // files installs what NGINX serves, too.
-func TestRunBesideEdits(t *testing.T) {
+func TestRunUnloadedAtStart(t *testing.T) {
 	t.Parallel()
 	s := newServer(t)
 	s.Conf("listen 10.0.2.100:80;")

@@ -128,7 +128,7 @@ func (g *stopped) tear(name string, do func(*stopped)) {
 	before, want := g.workers(), g.owned()
 	release := g.stop()
 	do(g)
-	g.deleteOurs()
+	g.deleteOwned()
 	g.Until(name+": all to be back", func() bool { return cmp.Diff(want, g.owned()) == "" })
 	g.d.pardon(g.t.(*testing.T))
 	if !slices.Equal(before, g.workers()) {

@@ -39,7 +39,7 @@ func (n *Network) cause(q Request) string {
 	case q.Way.Link != l.Link:
 		return "clients of this host as a router"
 	case n.guided(l):
-		return "router of a vip, taken for others"
+		return "router of a vip, taken for that of other addresses"
 	case n.routers(l.Subnet) > 1:
 		return "two subnets on a link, written by " + string(l.Subnet.Style)
 	case q.Class == static && q.Router.Behind.IsValid():

@@ -338,7 +338,7 @@ func (u *up) advertised() {
 // rung is the rung of the gateway ladder on which the host has evidence for the
 // listener's router.
 func (u *up) rung(l *Listener) int {
-	const main, others, lease = 3, 4, 5
+	const main, ruled, lease = 3, 4, 5
 	if l.Place == placeRouted || l.Place == placeLocal && !u.is4() {
 		return 0
 	}
@@ -353,14 +353,14 @@ func (u *up) rung(l *Listener) int {
 		if l.Addr == u.at(numHost) || u.Style == styleNetworkd && l.Place == placeVIP {
 			return byHand
 		}
-		return others
+		return ruled
 	case styleNM, styleNetplan, styleHand:
 		if u.Prefix.Contains(l.Addr) {
 			return byHand
 		}
-		return others
+		return ruled
 	case styleIIF:
-		return others
+		return ruled
 	case styleLease:
 		return lease
 	}

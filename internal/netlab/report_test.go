@@ -198,7 +198,7 @@ var listed = []string{readyButDark, movedAndLost, lost, flagFails, unresolved,
 // beyond are the causes of faults that no routing table can fix: two uplinks
 // lead to the address, or the only router that the host knows is that of
 // another VIP.
-var beyond = []string{places[placeTwoWays], "router of a vip, taken for others"}
+var beyond = []string{places[placeTwoWays], "router of a vip, taken for that of other addresses"}
 
 // percent is the share of the first in the second.
 func percent(n [2]int) string {

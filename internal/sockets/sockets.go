@@ -109,8 +109,8 @@ func Take(k Lister, proc procfs.Dir, masters []int) (*Look, error) {
 				continue
 			}
 			held = append(held, list[n])
-			if others := l.holders[inode]; others != nil {
-				l.holders[inode] = append(others, pid)
+			if pids := l.holders[inode]; pids != nil {
+				l.holders[inode] = append(pids, pid)
 			} else {
 				l.holders[inode] = alone[:1:1] // as of most
 			}

@@ -48,7 +48,7 @@ func TestForeign(t *testing.T) {
 			s.inFront(t, verdict(t, tt.verdict), tt.tcx)
 			if got := s.seenInFront("e1"); tt.tcx && !slices.Equal(got,
 				[]string{"dev e1 ingress tcx name foreign"}) {
-				t.Errorf("in front of ours: %q", got)
+				t.Errorf("in front of lasthop's: %q", got)
 			}
 			before := s.reading()
 			if n := s.replies("a", vips["lo"][4], 5); n != 5 {

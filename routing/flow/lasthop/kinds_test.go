@@ -236,13 +236,13 @@ func TestFrames(t *testing.T) {
 		tag      int
 		learned  bool
 	}{
-		{"plain", b.Ours[:], b.Router[:], -1, true},
-		{"VLAN id 0", b.Ours[:], b.Router[:], 0, true},
-		{"VLAN id 0 with a priority", b.Ours[:], b.Router[:], 5 << 13, true},
-		{"VLAN 5", b.Ours[:], b.Router[:], 5, false},
+		{"plain", b.Own[:], b.Router[:], -1, true},
+		{"VLAN id 0", b.Own[:], b.Router[:], 0, true},
+		{"VLAN id 0 with a priority", b.Own[:], b.Router[:], 5 << 13, true},
+		{"VLAN 5", b.Own[:], b.Router[:], 5, false},
 		{"another station", a.Router[:], b.Router[:], -1, false},
 		{"broadcast", []byte{255, 255, 255, 255, 255, 255}, b.Router[:], -1, false},
-		{"from a group", c.Ours[:], []byte{3, 0, 0, 0, 0, 1}, -1, false},
+		{"from a group", c.Own[:], []byte{3, 0, 0, 0, 0, 1}, -1, false},
 	} {
 		for _, vip := range vips["lo"] {
 			by := "b"

@@ -20,7 +20,7 @@ func (l *lab) inject(router string, packets ...[]byte) {
 	s := newSender(l.t, l.routers[router], "r0")
 	defer s.close()
 	for _, p := range packets {
-		s.send(framed(h.Ours[:], h.Router[:], -1, p))
+		s.send(framed(h.Own[:], h.Router[:], -1, p))
 	}
 }
 

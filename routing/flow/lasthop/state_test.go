@@ -20,7 +20,7 @@ func (l *lab) hop(router string) (h lasthop.Hop) {
 	}
 	l.host.Do(func() { h.Link = uint32(indexOf(link)) })
 	h.Router = lasthop.MAC(macOf(l.t, l.routers[router], "r0"))
-	h.Ours = lasthop.MAC(macOf(l.t, l.host, link))
+	h.Own = lasthop.MAC(macOf(l.t, l.host, link))
 	return h
 }
 
