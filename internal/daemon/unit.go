@@ -23,7 +23,8 @@ func askUnit() unit {
 	ctx, cancel := context.WithTimeout(context.Background(), unitWaits)
 	defer cancel()
 	out, _ := exec.CommandContext(ctx, "systemctl", "show", "lasthop.service", "--property",
-		"LoadState,ActiveState,SubState,Result,ExecMainStatus,NRestarts").Output()
+		"LoadState,ActiveState,SubState,Result,ExecMainCode,ExecMainStatus,NRestarts").
+		Output()
 	u := unit{}
 	for line := range strings.Lines(string(out)) {
 		if name, value, ok := strings.Cut(strings.TrimSpace(line), "="); ok {
@@ -55,6 +56,9 @@ func Absent(err error, own bool) error {
 // and what to do.
 func (u unit) absence() (why, remedy string) {
 	status := "exit status " + u["ExecMainStatus"]
+	if code := u["ExecMainCode"]; code == "2" || code == "3" { // CLD_KILLED, CLD_DUMPED
+		status = "signal " + u["ExecMainStatus"]
+	}
 	switch state := u["ActiveState"]; {
 	case state == "failed" && u["ExecMainStatus"] == "78":
 		return "lasthop.service has refused its settings (exit status 78), and systemd " +
