@@ -64,6 +64,30 @@ func lines(c Config, dir string) string {
 	return strings.ReplaceAll(b.String(), dir+"/", "")
 }
 
+// TestNoPort: a word that NGINX takes for a host name although it was to be a
+// port is called what it is, with file and line.
+func TestNoPort(t *testing.T) {
+	for listen, want := range map[string]string{
+		"80x":             "not a valid port; as a host name: resolve 80x: ",
+		"443ssl":          "not a valid port; as a host name: ",
+		"none.example":    "resolve none.example: ",
+		"none.example:80": "resolve none.example: ",
+		"1none:80":        "resolve 1none: ",
+		"80-90x":          "not a valid port; as a host name: ",
+	} {
+		dir := write(t, "-- nginx.conf --\nevents {}\nhttp { server { listen "+listen+"; } }\n")
+		got, err := Load(filepath.Join(dir, "nginx.conf"), Options{Resolve: names})
+		if err != nil || len(got.Warnings) != 1 {
+			t.Fatalf("%s: %v, %v", listen, got.Warnings, err)
+		}
+		w := got.Warnings[0]
+		if !strings.HasPrefix(w.Message, "listen "+listen+": "+want) ||
+			!strings.HasSuffix(w.Origin, "/nginx.conf:2") {
+			t.Errorf("%s: %+v, want %q", listen, w, want)
+		}
+	}
+}
+
 func TestLoad(t *testing.T) {
 	for _, c := range []struct{ name, conf, want string }{
 		{"every context, with names and lines", `events {}

@@ -235,8 +235,7 @@ func (i *instance) unread() string {
 		return "the files are being read"
 	}
 	if i.broken != nil {
-		return "lasthop could not read the files when NGINX loaded them, and they have " +
-			"changed since"
+		return "lasthop cannot read the configuration on disk"
 	}
 	for _, name := range slices.Sorted(maps.Keys(i.disk.Names)) {
 		if len(i.disk.Names[name]) == 0 {
