@@ -70,7 +70,7 @@ const (
 	aboutFiles = "files"
 	// loads are noticed by polling the children of the masters
 	aboutConnector = "proc connector"
-	// a master cannot be read
+	// the children of a master cannot be read
 	aboutProcesses = "processes"
 )
 

@@ -120,7 +120,7 @@ func (r *reader) retry(instances []*instance) bool {
 func (d *daemon) readLate(i *instance, now time.Time) {
 	task, f := i.reading, d.fleet
 	if task == nil || !task.ended() {
-		return // it was taken in just now
+		return // it was recorded just now
 	}
 	task.ripe = true
 	d.causes.add("nginx.conf has been read")

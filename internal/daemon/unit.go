@@ -34,9 +34,9 @@ func askUnit() unit {
 	return u
 }
 
-// Absent adds to ErrNone why no daemon runs, and what to do about it. It asks
-// systemd only for the daemon of its own network namespace: the unit of another
-// one may have any name.
+// Absent adds to ErrNone why no daemon runs, and the remedy. It asks systemd
+// only for the daemon of its own network namespace: the unit of another one may
+// have any name.
 func Absent(err error, own bool) error {
 	if !errors.Is(err, ErrNone) || hint.Of(err) != "" {
 		return err
@@ -52,8 +52,8 @@ func Absent(err error, own bool) error {
 	return hint.New(err, remedy)
 }
 
-// absence says why the unit's daemon is not there, "" if it was not started,
-// and what to do.
+// absence returns why the unit's daemon is missing, "" if it was not started,
+// and the remedy.
 func (u unit) absence() (why, remedy string) {
 	status := "exit status " + u["ExecMainStatus"]
 	if code := u["ExecMainCode"]; code == "2" || code == "3" { // CLD_KILLED, CLD_DUMPED

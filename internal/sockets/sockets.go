@@ -39,7 +39,7 @@ type Owner int
 const (
 	// Nobody means that there is no socket.
 	Nobody Owner = iota
-	// Another program's, or another NGINX's.
+	// Another is another program, or another NGINX.
 	Another
 	// Unknown is a socket whose owner may not be read: it may be NGINX's.
 	Unknown

@@ -128,7 +128,8 @@ func TestSpoofedDatagrams(t *testing.T) {
 				f, ok, _ = s.maps().Flow(client, server, routing.UDP)
 				return ok && f.Hop == s.hop(step.want)
 			}) {
-				t.Errorf("%v, step %d: after one by %s it is %+v", vip, i, step.by, f)
+				t.Errorf("%v, step %d: after one by %s it is %+v", vip, i,
+					step.by, f)
 			}
 		}
 		if n := s.counts().Moved - moved; n != 3 {

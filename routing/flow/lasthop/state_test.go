@@ -151,7 +151,7 @@ func TestSetDead(t *testing.T) {
 	}
 }
 
-// dialogue is a client and a server of UDP, which speak when they are told.
+// dialogue is a client and a server of UDP, which send on command.
 type dialogue struct {
 	t      testing.TB
 	client net.Conn
