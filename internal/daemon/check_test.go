@@ -174,7 +174,7 @@ func TestApplyNotLoaded(t *testing.T) {
 	s.Conf("listen 10.0.1.100:80; listen 10.0.2.100:80; listen 127.0.0.1:80;")
 	s.Reload()
 	s.Until("a load", func() bool { return s.serves("127.0.0.1:80") })
-	s.Conf("listen 10.0.1.100:80;") // too soon for the times to tell
+	s.Conf("listen 10.0.1.100:80;") // too soon for the times to show it
 	wantPlan("an edit right after a load", true)
 	if errs, code := apply(); code != exitFailed || !has(s.owned(), "from 10.0.2.") ||
 		!strings.Contains(errs, "nothing is changed") {

@@ -128,7 +128,7 @@ func newScenarioNetworkd(t *testing.T, sections map[string]string) *networkd {
 	return n
 }
 
-// scenario compares, if a plan needs anything.
+// scenario compares, if a plan needs any object.
 func (n *networkd) scenario(t *testing.T, flags []string) {
 	t.Helper()
 	flags = append(flags, "-c", n.File("nginx.conf"))
@@ -205,9 +205,9 @@ func (n *networkd) compare(t *testing.T, before routing.Host, want routing.State
 		len(got.Groups), len(got.Routes), len(got.Rules))
 }
 
-// onTop uses lasthop where the files are loaded: nothing gets asymmetric, not
-// even when they are deleted then. After clear, and before they are loaded
-// again, their rules are without routes, as the head of the files says.
+// onTop runs lasthop while the files are loaded: nothing becomes asymmetric,
+// even if the files are deleted then. After clear, and before the files are
+// loaded again, their rules are without routes, as the head of the files says.
 func (n *networkd) onTop(t *testing.T, flags []string, before routing.Host) {
 	t.Helper()
 	n.succeeds("apply", flags...)
@@ -274,7 +274,7 @@ func (n *networkd) succeeds(command string, args ...string) {
 	}
 }
 
-// lines is a host as lines, with what is of account here.
+// lines returns the parts of a host that count here, as lines.
 func lines(h routing.Host) []string {
 	s := routing.State{Routes: h.Routes, Rules: h.Rules}
 	for _, l := range h.Links {

@@ -184,7 +184,7 @@ func (s *server) deleteOwned() {
 		}
 	}
 	for family, lines := range map[string]string{"-4": four.String(), "-6": six.String()} {
-		// what goes with another object is no error
+		// an object that goes with another one is no error
 		c := s.Command("ip", family, "-force", "-batch", "-")
 		c.Stdin = strings.NewReader(lines)
 		if out, err := c.CombinedOutput(); err != nil && c.ProcessState.ExitCode() != 1 {
@@ -215,7 +215,7 @@ func TestRunHeals(t *testing.T) {
 		}
 		s.Lines("rule del priority 5198") // one alone
 		s.Until("it to be back", func() bool { return cmp.Diff(want, s.owned()) == "" })
-		s.quiet() // the look that follows knows of no deletion
+		s.quiet() // the next look knows of no deletion
 		s.d.pardon(t)
 	}
 	if d := cmp.Diff(foreign, s.foreign()); d != "" {
@@ -234,8 +234,8 @@ func (d *daemon) pardon(t *testing.T) {
 	<-done
 }
 
-// TestRunFight: an adversary that deletes in a loop is backed off from, with
-// one line for each step.
+// TestRunFight: lasthop backs off from an adversary that deletes in a loop,
+// with one line for each step.
 func TestRunFight(t *testing.T) {
 	s := newServer(t)
 	s.start()

@@ -25,8 +25,8 @@ import (
 	"lasthop/routing"
 )
 
-// TestGate: no peer and no number of peers takes all connections, and what root
-// needs is its own.
+// TestGate: no peer and no number of peers takes all connections, and root has
+// connections of its own.
 func TestGate(t *testing.T) {
 	user := func(uid int) visitor { return visitor{uid: uid} }
 	g := newGate(nil)
@@ -119,7 +119,7 @@ func TestTooMany(t *testing.T) {
 		t.Errorf("one too many: %v, %v, want 503", r, err)
 	}
 	_, _ = io.Copy(io.Discard, held[1])
-	time.Sleep(askTimeout) // what is not read is in the kernel's buffers
+	time.Sleep(askTimeout) // the kernel's buffers hold what the client does not read
 	c := dial()
 	fmt.Fprint(c, "GET / HTTP/1.1\r\nHost: x\r\n\r\n")
 	if r, err := http.ReadResponse(bufio.NewReader(c), nil); err != nil || r.StatusCode != 200 {

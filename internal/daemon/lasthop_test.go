@@ -109,8 +109,8 @@ func (s *twoRouters) answered(when, addr string) {
 	}
 }
 
-// TestRunLastHop: both routers' clients are answered, through what may happen
-// to the daemon, to its programs and to NGINX. Without the mode, those of the
+// TestRunLastHop: the clients of both routers are answered, whatever happens to
+// the daemon, to its programs and to NGINX. Without the mode, those of the
 // second are not.
 func TestRunLastHop(t *testing.T) {
 	t.Parallel()

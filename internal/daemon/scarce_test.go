@@ -195,8 +195,8 @@ func TestDoorSetting(t *testing.T) {
 	}
 }
 
-// TestRunMetricsTaken: a port of another program keeps no route away. It is a
-// trouble, and over once the port is free.
+// TestRunMetricsTaken: a port that another program has keeps no route away. It
+// is a trouble until the port is free.
 func TestRunMetricsTaken(t *testing.T) {
 	t.Parallel()
 	s := newServer(t)
@@ -242,9 +242,9 @@ func TestRunDeaf(t *testing.T) {
 	s.Until("the end", func() bool { return s.status().InSync })
 }
 
-// TestScarceFiles: a configuration that could not be read for want of something
-// is read again within a second, though no event tells when that is over. One
-// that may not be read is not.
+// TestScarceFiles: a configuration that could not be read for lack of a
+// resource is read again within a second, though no event reports the end of
+// the lack. One without permission is not.
 func TestScarceFiles(t *testing.T) {
 	t.Parallel()
 	s := newServer(t)
@@ -287,7 +287,7 @@ func TestGroupMemory(t *testing.T) {
 	}
 }
 
-// TestScarceMemory: memory that does not suffice is a trouble with a remedy.
+// TestScarceMemory: too little memory is a trouble with a remedy.
 func TestScarceMemory(t *testing.T) {
 	defer debug.SetMemoryLimit(debug.SetMemoryLimit(math.MaxInt64))
 	if err := scarceMemory(); err != nil {

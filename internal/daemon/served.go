@@ -209,7 +209,7 @@ func (f *fleet) judge(i *instance, now time.Time) (changed bool) {
 		adopts = adopts || why == ""
 		_, known := e.of(i.by)
 		if why != "" && known && i.loaded != nil && news(loaded, i.differed) == "" {
-			why = "" // it was no load, or it loaded what was edited since
+			why = "" // it was no load, or the files were edited after it
 			i.of[i.by] = i.loaded
 		}
 	}

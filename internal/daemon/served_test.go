@@ -57,7 +57,7 @@ func TestRunEditedWhileLoading(t *testing.T) {
 		s := newServer(t)
 		write := func(try int, more string) {
 			var b strings.Builder
-			for n := range 3000 { // so that there is time
+			for n := range 3000 { // so that NGINX takes time to read
 				fmt.Fprintf(&b, "listen 127.0.%d.1:%d; ", 1+try, 10000+n)
 			}
 			s.Conf("listen 127.0.0.1:80;" + more + b.String())
@@ -90,9 +90,8 @@ func TestRunEditedWhileLoading(t *testing.T) {
 	})
 }
 
-// TestRunUnreadableLoad: a load that comes while the files cannot be read is
-// made up for, by what NGINX listens on, and nothing is removed before the
-// next.
+// TestRunUnreadableLoad: if the files cannot be read at a load, the daemon
+// installs what NGINX listens on, and removes nothing before the next load.
 func TestRunUnreadableLoad(t *testing.T) {
 	t.Parallel()
 	eachDetector(t, func(t *testing.T, detector func(*Options)) {
