@@ -64,8 +64,8 @@ func lines(c Config, dir string) string {
 	return strings.ReplaceAll(b.String(), dir+"/", "")
 }
 
-// TestNoPort: a word that NGINX takes for a host name although it was to be a
-// port is called what it is, with file and line.
+// TestNoPort: the finding says, with file and line, that a word is no port
+// although NGINX takes it for a host name.
 func TestNoPort(t *testing.T) {
 	for listen, want := range map[string]string{
 		"80x":             "not a valid port; as a host name: resolve 80x: ",
@@ -75,7 +75,8 @@ func TestNoPort(t *testing.T) {
 		"1none:80":        "resolve 1none: ",
 		"80-90x":          "not a valid port; as a host name: ",
 	} {
-		dir := write(t, "-- nginx.conf --\nevents {}\nhttp { server { listen "+listen+"; } }\n")
+		dir := write(t, "-- nginx.conf --\nevents {}\nhttp { server { listen "+listen+
+			"; } }\n")
 		got, err := Load(filepath.Join(dir, "nginx.conf"), Options{Resolve: names})
 		if err != nil || len(got.Warnings) != 1 {
 			t.Fatalf("%s: %v, %v", listen, got.Warnings, err)

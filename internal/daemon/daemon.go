@@ -18,13 +18,13 @@
 //
 // Events only say "look again": each sync reads the host and computes the whole
 // wanted state. The daemon prepares a decision whenever files change. A fork of
-// NGINX is handled in this order. The watcher sees that a master has new workers and
-// sends Reloaded. The fleet returns what NGINX listens on with the files on
-// disk (part, listening). If the prepared decision Holds for that and for the
-// host as it was read last, the reconciler immediately writes what the decision
-// adds (anticipate): it parses and reads nothing. The fleet then records the
-// load (load), and a sync reads, decides, removes what is left over, and reads
-// back.
+// NGINX is handled in this order. The watcher sees that a master has new
+// workers and sends Reloaded. The fleet returns what NGINX listens on with the
+// files on disk (part, listening). If the prepared decision Holds for that and
+// for the host as it was read last, the reconciler immediately writes what the
+// decision adds (anticipate): it parses and reads nothing. The fleet then
+// records the load (load), and a sync reads, decides, removes what is left
+// over, and reads back.
 package daemon
 
 import (

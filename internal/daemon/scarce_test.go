@@ -47,7 +47,7 @@ func fill(t *testing.T, dir string) (free func()) {
 // its work and says what is wrong. Once there is room it has both.
 func TestRunFullRunDir(t *testing.T) {
 	s := newServer(t)
-	s.Lines("link add v0 type bridge\nlink set v0 group 76") // it was in the group before lasthop
+	s.Lines("link add v0 type bridge\nlink set v0 group 76") // before lasthop
 	free := fill(t, s.File("run"))
 	s.StartNginx()
 	s.start()

@@ -220,8 +220,8 @@ func TestRunAnothersSocket(t *testing.T) {
 	}
 }
 
-// TestRunUnloadedAtStart: a daemon that starts while NGINX has edited but unloaded
-// files installs what NGINX serves, too.
+// TestRunUnloadedAtStart: a daemon that starts while NGINX has edited but
+// unloaded files installs what NGINX serves, too.
 func TestRunUnloadedAtStart(t *testing.T) {
 	t.Parallel()
 	s := newServer(t)

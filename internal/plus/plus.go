@@ -45,8 +45,8 @@ func split(address string) (socket, to string) {
 }
 
 // Check returns an error unless an address can be that of an API: an http or
-// https URL, or http://unix:SOCKET:PATH. It refuses a password, because findings
-// and logs name the address.
+// https URL, or http://unix:SOCKET:PATH. It refuses a password, because
+// findings and logs name the address.
 func Check(address string) error {
 	socket, to := split(address)
 	u, err := url.Parse(to)

@@ -101,9 +101,9 @@ func (s *steer) failOver(to string, bytes int) {
 	}
 }
 
-// TestForeignFailover: so is one of another program at a listener's address, SSH
-// for example, or of a listener that NGINX has closed; and no other packet
-// moves it.
+// TestForeignFailover: so is a connection of another program at a listener's
+// address, SSH for example, or of a listener that NGINX has closed; and no
+// other packet moves it.
 func TestForeignFailover(t *testing.T) {
 	s := steered(t)
 	s.secondWay("b")
