@@ -68,7 +68,7 @@ func TestCheckNotLoaded(t *testing.T) {
 		t.Fatal(err)
 	}
 	s.Replace(string(now))
-	s.wantFound("the same file anew")
+	s.wantFound("the same file, written again")
 	s.Conf("listen 10.0.1.100:80; listen 10.0.1.101:80;")
 	s.wantFound("an edit", "not-loaded")
 	s.Reload()

@@ -238,7 +238,7 @@ func TestRunDeaf(t *testing.T) {
 			return s.status().Counts.Syncs > syncs
 		})
 	}
-	tell(host.Event{Kind: "lost", Text: "events lost: socket opened anew"})
+	tell(host.Event{Kind: "lost", Text: "events lost: socket opened again"})
 	s.Until("the end", func() bool { return s.status().InSync })
 }
 

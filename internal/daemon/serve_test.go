@@ -41,7 +41,7 @@ func TestLocalHandler(t *testing.T) {
 		{"status for anybody", "GET", "/status", "", 1000, nil, 200, `"kind": "status"`},
 		{"sync for root", "POST", "/sync", `{"expect":"x","no_delete":true,"sudoer":"bob"}`, 0, nil, 200, ""},
 		{"sync for another user", "POST", "/sync", `{}`, 1000, nil, 403, `{"error":"only root may ask lasthop run for a sync","hint":"run it with sudo"}`},
-		{"sync from somebody unknown", "POST", "/sync", `{}`, -1, nil, 403, "only root"},
+		{"sync from an unknown user", "POST", "/sync", `{}`, -1, nil, 403, "only root"},
 		{"sync that is refused", "POST", "/sync", `{"expect":"x","no_delete":true,"sudoer":"bob"}`, 0, refused, 409, `{"error":"no","hint":"do that"}`},
 		{"an unknown wish", "POST", "/sync", `{"gateway":"eth1"}`, 0, nil, 400, "unknown field"},
 		{"no JSON", "POST", "/sync", "gibberish", 0, nil, 400, "read the request"},

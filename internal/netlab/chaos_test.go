@@ -56,7 +56,7 @@ func (e Event) amid(a abuse, r *rand.Rand) Event {
 	wait := time.Duration(r.IntN(1500)) * time.Millisecond
 	e.Name = a.name + ", with it " + e.Name
 	if a.all {
-		e.touches = anybody
+		e.touches = anyRequest
 	}
 	e.around = func(g *guard, steps func() error) error { return a.do(g, steps, wait) }
 	return e

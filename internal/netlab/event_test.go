@@ -147,9 +147,9 @@ func pick[T any](r *rand.Rand, list []T) (one T, ok bool) {
 	return list[r.IntN(len(list))], true
 }
 
-func nothing()             {}
-func nobody(Request) bool  { return false }
-func anybody(Request) bool { return true }
+func nothing()                {}
+func noRequest(Request) bool  { return false }
+func anyRequest(Request) bool { return true }
 
 // about reports whether a request or its reply uses a link of the host; or
 // comes from a LAN whose routers are unknown here; or main knows the client

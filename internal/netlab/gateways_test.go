@@ -103,7 +103,7 @@ func (c *course) renewal(r *rand.Rand) (e Event, ok bool) {
 		return e, false
 	}
 	link := c.Segments[s.Segment].Link
-	e = Event{Name: "the lease of " + link + " is renewed", touches: nobody, done: nothing}
+	e = Event{Name: "the lease of " + link + " is renewed", touches: noRequest, done: nothing}
 	for _, line := range c.Host.Lines {
 		if strings.HasPrefix(line, "addr add "+s.host().String()+" ") {
 			e.Steps = append(e.Steps, hostStep("-4", strings.Replace(line, " add ",

@@ -35,7 +35,7 @@ func (c *course) advertisement(r *rand.Rand) (e Event, ok bool) {
 		return e, false
 	}
 	link := c.Segments[s.Segment].Link
-	e = Event{Name: "routers announce themselves by " + link, touches: nobody, done: nothing}
+	e = Event{Name: "routers announce themselves by " + link, touches: noRequest, done: nothing}
 	if s.Style == styleMain {
 		a := Advert{Link: legLink(s.Segment), From: linkLocal(s.Router)}
 		e.Steps = []Step{
@@ -68,7 +68,7 @@ var unused = map[string]string{"-4": "203.0.113.77", "-6": "2001:db8:dd::7"}
 func (c *course) rule(r *rand.Rand) (e Event, ok bool) {
 	if steps, ok := c.undo["rule"]; ok && r.IntN(3) > 0 {
 		delete(c.undo, "rule")
-		return Event{Name: "a rule goes", Steps: steps, touches: nobody,
+		return Event{Name: "a rule goes", Steps: steps, touches: noRequest,
 			done: nothing}, true
 	} else if ok {
 		return e, false
@@ -86,7 +86,7 @@ func (c *course) rule(r *rand.Rand) (e Event, ok bool) {
 	}
 	place := []string{"", " pref 60", " pref 6000", " pref 32000"}[r.IntN(4)]
 	line := fmt.Sprintf("rule add%s %s %s", place, selector, action)
-	e = Event{Name: "a rule comes: " + line, touches: nobody, done: nothing}
+	e = Event{Name: "a rule comes: " + line, touches: noRequest, done: nothing}
 	e.Steps = []Step{hostStep(option,
 		"route replace unreachable default metric 9 table 9100", line)}
 	c.undo["rule"] = []Step{hostStep(option, removal(line))}
@@ -100,7 +100,7 @@ func (c *course) vpn(r *rand.Rand) (e Event, ok bool) {
 	}
 	if steps, ok := c.undo["vpn"]; ok {
 		delete(c.undo, "vpn")
-		return Event{Name: "the VPN goes", Steps: steps, touches: anybody,
+		return Event{Name: "the VPN goes", Steps: steps, touches: anyRequest,
 			done: nothing}, true
 	}
 	programs := []string{"wg-quick", "tailscale", "netbird"}
@@ -111,7 +111,7 @@ func (c *course) vpn(r *rand.Rand) (e Event, ok bool) {
 func (c *course) vpnBy(program string) (e Event) {
 	d := &drawer{Network: &Network{}}
 	d.vpnOf(program)
-	e = Event{Name: "a VPN comes: " + program, touches: anybody, done: nothing}
+	e = Event{Name: "a VPN comes: " + program, touches: anyRequest, done: nothing}
 	e.Steps = []Step{hostStep("-4", d.Host.Lines...), hostStep("-6", d.Host.Lines6...)}
 	rules := func(lines []string) []string {
 		return slices.DeleteFunc(removals(lines),
@@ -196,7 +196,7 @@ func (c *course) reload(r *rand.Rand) (e Event, ok bool) {
 // cleanup returns the event that a manager deletes what it did not write:
 // rules, and perhaps routes, as systemd-networkd does when it starts.
 func (c *course) cleanup(r *rand.Rand) (e Event, ok bool) {
-	e = Event{Name: "the manager deletes rules that are not its own", touches: anybody,
+	e = Event{Name: "the manager deletes rules that are not its own", touches: anyRequest,
 		done: nothing}
 	for _, f := range []string{"-4", "-6"} {
 		lines := []string{"rule flush protocol 76"}
@@ -224,7 +224,7 @@ func (c *course) container(r *rand.Rand) (e Event, ok bool) {
 		"link add veth0 type veth peer name eth0 netns "+late,
 		"link set veth0 master docker0 up")
 	s.Sysctls = []string{"net.ipv4.ip_forward=1"}
-	touches := nobody
+	touches := noRequest
 	if r.IntN(2) == 0 {
 		s.Sysctls = append(s.Sysctls, "net.ipv6.conf.all.forwarding=1")
 		// a host that forwards takes the first of several routers that

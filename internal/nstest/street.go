@@ -41,7 +41,7 @@ func NewStreet(t testing.TB) *Street {
 		"addr add 10.7.1.100/24 dev eth1", "addr add 2001:db8:0::10/64 dev eth0 nodad",
 		"addr add 2001:db8:1::10/64 dev eth1 nodad", "route add default via 10.7.0.1",
 		"-6 route add default via 2001:db8:0::1")
-	for i, link := range []string{"r0", "r1", "rc"} { // a host that forwards asks for neighbours from fe80::
+	for i, link := range []string{"r0", "r1", "rc"} { // a forwarding host asks from fe80::
 		s.Router.IP(fmt.Sprintf("addr add fe80::1:%d/64 dev %s nodad", i, link))
 	}
 	s.Lines(s.Host, "addr add fe80::10/64 dev eth0 nodad",
