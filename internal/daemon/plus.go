@@ -83,8 +83,8 @@ func (p *plusAPI) answered(a plusAnswer, instances []*instance) (changed bool) {
 	runs := func(i *instance) bool { return len(i.masters) > 0 }
 	switch {
 	case a.err != nil && slices.ContainsFunc(instances, runs):
-		p.warn("the API of NGINX Plus gives no answer, so that its loads are not "+
-			"compared: %v", a.err)
+		p.warn("no answer of the API of NGINX Plus, so lasthop does not compare the "+
+			"loads: %v", a.err)
 	case a.err != nil: // without NGINX there is no answer
 	case i == nil:
 		p.warn("the API answers for NGINX %d, which lasthop does not follow", a.Master)
@@ -119,15 +119,15 @@ func instanceOf(instances []*instance, master int) *instance {
 // differs returns the finding. missed is how many loads of NGINX the daemon did
 // not see; below 0, how many it saw that NGINX does not count.
 func differs(a plusAnswer, missed int) routing.Finding {
-	f := routing.Warning.Finding("generation-differs", a.address, "NGINX %d counts %d loads "+
-		"that lasthop did not see, the last one at %s", a.Master, missed,
+	f := routing.Warning.Finding("generation-differs", a.address, "lasthop has not seen "+
+		"all loads of NGINX %d: NGINX counts %d more, the last one at %s", a.Master, missed,
 		a.Loaded.Local().Format(time.DateTime))
 	if missed < 0 {
-		f.Message = fmt.Sprintf("lasthop saw %d loads of NGINX %d that NGINX does not "+
-			"count", -missed, a.Master)
+		f.Message = fmt.Sprintf("lasthop has seen more loads of NGINX %d than NGINX "+
+			"counts: %d more", a.Master, -missed)
 	}
-	return f.Advise("compare what NGINX listens on: lasthop check; after the next reload " +
-		"both count from the same")
+	return f.Advise("see whether a listener is missing: lasthop check; after the next reload " +
+		"lasthop compares from there")
 }
 
 // plusCounts is by how much NGINX's generation is ahead of the loads that the

@@ -82,6 +82,6 @@ func (u unit) absence() (why, remedy string) {
 	case u["LoadState"] == "loaded":
 		return "", "start it: systemctl start lasthop. Without it, see: lasthop check"
 	}
-	return "", "start it: systemctl start lasthop, or lasthop run where there is no unit. " +
+	return "", "start it: systemctl start lasthop, or lasthop run if there is no unit. " +
 		"Without it, see: lasthop check"
 }
