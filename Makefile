@@ -9,7 +9,7 @@
 # make chaos   the same for SECONDS from SEED on, while the daemon is killed, starved, has no room for its files, and users lie to it
 # make install to PREFIX below DESTDIR; starts nothing; test keeps screenshots of the HTML report in LASTHOP_ARTIFACTS
 # make packages VERSION=1.0.0   deb, rpm and apk for amd64 and arm64, an SBOM and SHA256SUMS in dist/; packages-check builds them
-#              twice and checks them with linters, rpm and a systemd that boots
+#              twice and checks them with linters and rpm
 # make fresh   demo, install and test in a fresh root of SUITE: bullseye, bookworm, trixie, jammy, noble
 # make systems the deb on the distributions SUITES, under their own systemd, and docs/getting-started.md from end to end; tests that need
 #              links that this kernel may lack (VLAN, bond, VRF, GRE, WireGuard) under the kernels of KERNELS, in qemu; as root, without

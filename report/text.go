@@ -261,7 +261,7 @@ func gatewayName(p routing.Path) string {
 
 func gatewaySource(p routing.Path) string {
 	source := map[routing.GatewaySource]string{routing.FromPin: "pinned",
-		routing.FromHeld: "held from our own table",
+		routing.FromHeld: "held from lasthop's own table",
 		routing.FromMain: "from main's default"}[p.Source]
 	if source == "" {
 		source = "from the " + string(p.Source)

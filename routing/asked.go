@@ -2,14 +2,13 @@ package routing
 
 import "net/netip"
 
-// Question is an address that the neighbours on a link are asked for: who has
-// it?
+// Question asks the neighbours on a link for the owner of an address.
 type Question struct {
 	Link string
 	Addr netip.Addr
 }
 
-// Asked is what the neighbours said.
+// Asked holds the answers of the neighbours.
 type Asked struct {
 	Question
 	Unasked string   // why they could not be asked; "" if they were

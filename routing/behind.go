@@ -17,7 +17,7 @@ type behind struct {
 
 // behindBlock walks the foreign rules behind the block.
 type behindBlock struct {
-	others
+	foreignRules
 	path   *path
 	cover  cover
 	prefix netip.Prefix
@@ -42,8 +42,8 @@ const (
 )
 
 // behind returns what the block says for one prefix of a path.
-func (l others) behind(p *path, c cover, prefix netip.Prefix) behind {
-	w := behindBlock{others: l, path: p, cover: c, prefix: prefix}
+func (l foreignRules) behind(p *path, c cover, prefix netip.Prefix) behind {
+	w := behindBlock{foreignRules: l, path: p, cover: c, prefix: prefix}
 	list := l.fib.rules[p.family].list
 	// No reply gets behind main if main knows every destination. Behind
 	// such a table, which the block evades, all replies go on except for
@@ -150,9 +150,9 @@ func (w *behindBlock) selective(r Rule) {
 	}
 }
 
-// main says what a rule for main does, without main's ways out of this host:
+// main adds what a rule for main does, without main's ways out of this host:
 // first what main knows elsewhere, then what the path's table holds instead.
-// ends says that the packets get no further.
+// ends tells that no rule behind it sees these packets.
 func (w *behindBlock) main(r Rule, ends bool) {
 	if r.SuppressGroup != None {
 		w.bans(r)
@@ -238,7 +238,7 @@ func (w *behindBlock) asking(r Rule) []Rule {
 	return out
 }
 
-// catchAll says what a rule that takes every packet does except for its
+// catchAll adds what a rule that takes every packet does, except for its
 // default.
 func (w *behindBlock) catchAll(r Rule) {
 	if r.Not {
@@ -257,7 +257,8 @@ func (w *behindBlock) catchAll(r Rule) {
 		}
 	case bare, standard(r), w.fib.delivers(r), w.fib.rejects(r.Family, r.Table):
 		w.bans(r)
-	// no rule is spent on nothing, if the catch-all takes more than one
+	// it would take several rules, and its table knows nothing but ways out
+	// of this host
 	case (r.Mask != 0 || slices.Contains(w.weight, asMain)) && !w.knowsMore(r):
 	default:
 		first := len(w.out)
@@ -280,7 +281,7 @@ func (w *behindBlock) catchAll(r Rule) {
 	}
 }
 
-// bans returns a rule for each destination that a table rejects, if the rule
+// bans adds a rule for each destination that a table rejects, if the rule
 // for the table cannot be repeated; except for what is as wide as a default.
 // Main's bans matter only in front of foreign rules. A ban also holds for
 // packets whose mark skips the rule.
@@ -323,8 +324,8 @@ func (w *behindBlock) knowsMore(r Rule) bool {
 	return false
 }
 
-// parts divides the rules: what was written for some packets, with all that
-// stands in front of it; and what catch-alls say behind that.
+// parts divides the rules in two: those up to the last that was written for
+// some packets, and what catch-alls say behind that.
 func (w *behindBlock) parts() behind {
 	// some packets skip this catch-all; what stands behind it would be
 	// behind its end for them. So only bans are repeated from there
@@ -354,6 +355,6 @@ func (l *layout) asksMain(f Family) []Rule {
 	if l.rejected[f] {
 		return nil
 	}
-	w := behindBlock{others: others{l}, cover: cover{mode: Strict}}
+	w := behindBlock{foreignRules: foreignRules{l}, cover: cover{mode: Strict}}
 	return w.asking(NewRule(f, 0, TableMain))
 }

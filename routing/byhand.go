@@ -14,7 +14,7 @@ import (
 // arrive today. It leaves out containers, virtual machines and peers of
 // tunnels, which are answered on their own links, and the LANs of uplinks,
 // which the path's gateway answers anyway.
-func (l others) keptByHand(p *path) map[netip.Prefix]bool {
+func (l foreignRules) keptByHand(p *path) map[netip.Prefix]bool {
 	out, from := map[netip.Prefix]bool{}, p.prefixes()
 	for _, r := range l.host.Routes {
 		if r.Table != TableMain || r.Family() != p.family || r.Type != Unicast ||
@@ -50,7 +50,7 @@ type destined struct {
 // to decide, the narrowest first. It keeps what the rule sends by the path
 // although main knows it elsewhere; what its table rejects or sends by another
 // link; and, within the former, what main alone answers.
-func (l others) byTable(p *path) []destined {
+func (l foreignRules) byTable(p *path) []destined {
 	if p.source != FromRule {
 		return nil
 	}

@@ -7,8 +7,8 @@ import (
 	"slices"
 )
 
-// offLink are addresses of the documentation and benchmark ranges that stand
-// for clients somewhere on the Internet.
+// offLink are addresses that stand for clients somewhere on the Internet: those
+// of the documentation and benchmark ranges first.
 var offLink = map[Family][]string{
 	IPv4: {"198.51.100.1", "203.0.113.1", "192.0.2.1", "198.18.0.1", "8.8.8.8", "100.64.0.1",
 		"45.45.45.45", "185.1.1.1"},
@@ -148,7 +148,7 @@ func clientIn(p netip.Prefix, told prefixSet, own map[netip.Addr][]Addr) netip.A
 	first := p.Addr().AsSlice()
 	first[len(first)-1] = 50
 	for i := range parts {
-		// the part's number stands in the first bits behind the prefix
+		// the part's number is in the first bits behind the prefix
 		a, bit := slices.Clone(first), p.Bits()
 		for shift := 3; shift >= 0; shift-- {
 			if i>>shift&1 == 1 {

@@ -85,7 +85,7 @@ func (d *draft) tellAssumed() {
 		if !p.source.Assumed() || !p.needed {
 			continue
 		}
-		if other, ok := (ladder{d.topology}).besides(p); ok {
+		if other, ok := (ladder{d.topology}).otherRouter(p); ok {
 			d.find(Warning.Finding("assumed-gateway", p.name(), "the gateway %s is "+
 				"assumed (%s), and lasthop sees another router: %s", p.hops[0].Via,
 				p.source, other.what).
@@ -104,9 +104,9 @@ func (d *draft) tellAssumed() {
 	}
 }
 
-// besides returns another router of a path's subnet, or a router without
+// otherRouter returns another router of a path's subnet, or a router without
 // subnet, that is not the path's.
-func (u ladder) besides(p *path) (c clue, ok bool) {
+func (u ladder) otherRouter(p *path) (c clue, ok bool) {
 	home := u.subnetOf(p.link, p.hops[0].Via)
 	all := u.clues(p.link, p.family)
 	i := slices.IndexFunc(all, func(c clue) bool {

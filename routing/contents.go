@@ -10,8 +10,9 @@ import (
 
 // layTable writes a path's table. It holds what main, and the tables to which
 // other programs have moved main's routes, know of the link itself; the LANs of
-// other outward links; and the default. With reject it also holds main's
-// specific routes through links that are not outward: see rejects.
+// other outward links; and the default. If main has a reject route as wide as a
+// default, it also holds main's specific routes through links that are not
+// outward: see FIB.rejects.
 func (l *layout) layTable(p *path) {
 	t := tableOfPath{layout: l, path: p, seen: map[routeID]bool{},
 		known: map[netip.Prefix]bool{}, mtu: returning{l.topology}.smallestMTU(p),
@@ -23,7 +24,7 @@ func (l *layout) layTable(p *path) {
 		}
 	}
 	t.defaults()
-	var moved, others []Route
+	var moved, rest []Route
 	tables := t.movedTo()
 	home := filter(tables, t.atHome)
 	for _, r := range l.host.Routes {
@@ -44,12 +45,12 @@ func (l *layout) layTable(p *path) {
 		case slices.Contains(l.exempt[p], destined{r.Dst, p.table}) &&
 			r.Table == TableMain:
 		case r.Table == TableMain && (l.near(r) || l.rejected[p.family] && t.specific(r)):
-			others = append(others, copyRoute(r, r.Hops))
+			rest = append(rest, copyRoute(r, r.Hops))
 		case r.Table == TableMain && t.nested(r):
-			others = append(others, p.byGateway(r.RouteKey))
+			rest = append(rest, p.byGateway(r.RouteKey))
 		}
 	}
-	for _, r := range slices.Concat(moved, others, t.subnetsWithin()) {
+	for _, r := range slices.Concat(moved, rest, t.subnetsWithin()) {
 		t.add(r)
 	}
 }

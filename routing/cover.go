@@ -46,7 +46,7 @@ func (d *draft) tellHeld(p *path) {
 	via := Way{Type: Unicast, Link: p.link, Via: p.hops[0].Via}
 	d.find(Warning.Finding("held-gateway", p.link, "lasthop no longer sees an %s gateway on "+
 		"%s and keeps %s from its own table %s", p.family, p.link, via, p.detail).
-		Advise("if that router is gone for good: %s; if it is to stay, name it: %s",
+		Advise("if that router is gone for good: %s; if not, name it: %s",
 			Flag("gateway", p.link+"=none"),
 			Flag("gateway", p.link+"="+p.hops[0].Via.String())))
 }
@@ -165,21 +165,21 @@ func (d *draft) joined(p *path, members, known []netip.Addr) []netip.Prefix {
 	if len(scattered) < 2 {
 		return nil
 	}
-	var others []netip.Addr // where other addresses and routes are
+	var taken []netip.Addr // where other addresses and routes are
 	mine := prefixSet{}
 	for _, a := range members {
 		mine.add(netip.PrefixFrom(a, a.BitLen()))
 	}
 	for _, a := range known {
 		if FamilyOf(a) == p.family && !mine.longest(a).IsValid() {
-			others = append(others, a)
+			taken = append(taken, a)
 		}
 	}
 	var around prefixSet // subnets of other links
 	for key, list := range d.connected {
 		for _, c := range list {
 			if key.family == p.family && key.link != p.link {
-				others = append(others, c.Addr())
+				taken = append(taken, c.Addr())
 				around.add(c)
 			}
 		}
@@ -188,18 +188,18 @@ func (d *draft) joined(p *path, members, known []netip.Addr) []netip.Prefix {
 		switch {
 		case r.Family() != p.family:
 		case r.Table == TableMain && len(r.Hops) > 0 && !isWide(r.Dst) && !r.uses(p.link):
-			others = append(others, r.Dst.Addr())
+			taken = append(taken, r.Dst.Addr())
 		case r.Table == TableLocal && r.Type == Local &&
 			!mine.longest(r.Dst.Addr()).IsValid():
-			others = append(others, r.Dst.Addr())
+			taken = append(taken, r.Dst.Addr())
 			if !r.Dst.IsSingleIP() {
 				around.add(r.Dst)
 			}
 		}
 	}
-	others = sortOnce(others, netip.Addr.Compare)
+	taken = sortOnce(taken, netip.Addr.Compare)
 	return joinAll(scattered, p.family, func(q netip.Prefix) bool {
-		return !holds(q, others) && !around.longest(q.Addr()).IsValid()
+		return !holds(q, taken) && !around.longest(q.Addr()).IsValid()
 	})
 }
 

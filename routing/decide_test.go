@@ -80,7 +80,7 @@ func TestHolds(t *testing.T) {
 		"a ruleset": func(in *Inputs) {
 			in.Host.Rulesets = []Ruleset{{Family: IPv4, Lookup: "a"}}
 		},
-		"a part of what is ours": func(in *Inputs) {
+		"a part of what lasthop owns": func(in *Inputs) {
 			in.Host.Rules = append(in.Host.Rules, d.Plan.State.Rules[0])
 		},
 	} {

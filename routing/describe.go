@@ -50,35 +50,25 @@ func (d *draft) describe(l *layout, after, ideal *FIB, binds []Bind) {
 }
 
 func (w *describer) outcomes() {
-	type ends struct{ before, after, ideal Way }
-	type class struct { // of sources that are looked up alike
-		before, after, ideal netip.Prefix
-		reply                Query
-	}
-	ways, replies := map[class]ends{}, RepliesOn(w.host)
+	replies := RepliesOn(w.host)
+	ways := replies.ways(w.fib, w.after, w.ideal)
 	for i := range w.rows {
 		r := &w.rows[i]
 		if r.Addr.IsLoopback() || r.Addr.IsLinkLocalUnicast() {
 			continue
 		}
-		q := replies.Far(r.Listener)
-		c := class{w.fib.class(q.Src), w.after.class(q.Src), w.ideal.class(q.Src), q}
-		c.reply.Src = netip.Addr{}
-		e, ok := ways[c]
-		if !ok {
-			e = ends{w.fib.Way(q), w.after.Way(q), w.ideal.Way(q)}
-			ways[c] = e
-		}
-		r.Before, r.After = e.before, e.after
+		found := ways(r.Listener)
+		ideal := found[2]
+		r.Before, r.After = found[0], found[1]
 		if (r.Status == Ready || r.Status == Armed || r.Status == Unchanged) &&
-			!sameWay(e.after, e.ideal) {
+			!sameWay(r.After, ideal) {
 			r.Status, r.Reason = Unresolved, "shadowed"
 		}
-		w.stands(r, q)
+		w.stands(r, replies.Far(r.Listener))
 	}
 }
 
-// Standing are the ways of replies with what lasthop has installed now.
+// Standing holds the ways of replies with what lasthop has installed now.
 type Standing struct {
 	Outcomes []Way // of each outcome of the plan, towards a client behind the gateways
 	Moves    []Way // of each move of the plan
@@ -86,33 +76,16 @@ type Standing struct {
 
 // Standing returns how replies leave now.
 func (d Decision) Standing() Standing {
-	type class struct { // of sources that are looked up alike
-		source netip.Prefix
-		reply  Query
-	}
-	now, ways := NewFIB(With(d.foreign, d.Owned)), map[class]Way{}
-	replies := RepliesOn(d.foreign)
+	now := NewFIB(With(d.foreign, d.Owned))
+	ways := RepliesOn(d.foreign).ways(now)
 	outcomes := mapped(d.Plan.Outcomes, func(o Outcome) Way {
 		if o.Addr.IsLoopback() || o.Addr.IsLinkLocalUnicast() {
 			return Way{}
 		}
-		q := replies.Far(o.Listener)
-		c := class{now.class(q.Src), q}
-		c.reply.Src = netip.Addr{}
-		way, ok := ways[c]
-		if !ok {
-			way = now.Way(q)
-			ways[c] = way
-		}
-		return way
+		return ways(o.Listener)[0]
 	})
-	return Standing{outcomes, mapped(d.Plan.Moves, func(m Move) Way {
-		client := m.Clients[0].Addr()
-		if next := client.Next(); m.Clients[0].Contains(next) {
-			client = next // not the address of the subnet itself
-		}
-		return now.Way(Query{Src: m.Listeners[0].Addr(), Dst: client})
-	})}
+	return Standing{outcomes,
+		mapped(d.Plan.Moves, func(m Move) Way { return now.Way(m.Reply) })}
 }
 
 // arpSources names listeners whose replies leave by another link than their
@@ -142,8 +115,8 @@ func (w *describer) arpSources() {
 	}
 }
 
-// stands marks a listener whose replies a foreign rule sends elsewhere, if an
-// administrator wrote the rule for them. lasthop leaves the rule in place.
+// stands marks a listener whose replies a foreign rule with selectors sends
+// elsewhere. lasthop repeats such a rule, and leaves it in place.
 func (w *describer) stands(r *row, q Query) {
 	if r.path == nil || r.Status == Unresolved || r.After.Link == r.path.link {
 		return
@@ -153,12 +126,15 @@ func (w *describer) stands(r *row, q Query) {
 		return
 	}
 	r.Status, r.Reason = Unresolved, "shadowed"
-	w.find(Warning.Finding("shadowed", r.Addr.String(), "this rule sends replies of %s by "+
-		"%s, but requests come in by %s; the rule names this address, so lasthop leaves "+
-		"it in place", r.Addr, r.After, r.path.name()).
-		Advise("if the rule is wrong, delete it: %s; or name the interface: "+
-			"%s", rule.deletion(),
-			Flag("address", r.Addr.String()+"="+r.path.link)).At(rule.String()))
+	f := Warning.Finding("shadowed", r.Addr.String(), "this rule sends replies of %s by %s, "+
+		"but requests come in by %s; the rule has selectors, so lasthop leaves it in "+
+		"place", r.Addr, r.After, r.path.name()).
+		Advise("if the rule is wrong, delete it: %s", rule.deletion()).At(rule.String())
+	if rule.byHand() { // the flag decides about no other rule
+		f.Hint += "; or name the interface: " +
+			Flag("address", r.Addr.String()+"="+r.path.link)
+	}
+	w.find(f)
 }
 
 // wildcards lists, for each wildcard listener, the addresses that move. Rules
@@ -414,20 +390,20 @@ func (w *describer) reversePath() {
 // outsideRange finds objects with lasthop's protocol outside lasthop's ranges.
 // lasthop leaves them alone.
 func (w *describer) outsideRange() {
-	ours := w.policy.Numbers.Protocol
+	protocol := w.policy.Numbers.Protocol
 	add := func(object fmt.Stringer) {
-		w.find(Warning.Finding("outside-range", fmt.Sprintf("protocol %d", ours),
+		w.find(Warning.Finding("outside-range", fmt.Sprintf("protocol %d", protocol),
 			"this rule or route has lasthop's protocol, but a table or priority "+
 				"outside of lasthop's ranges: lasthop does not touch it").
 			Advise("if it is a leftover, delete it by hand").At(object.String()))
 	}
 	for _, r := range w.host.Rules {
-		if r.Protocol == ours {
+		if r.Protocol == protocol {
 			add(r)
 		}
 	}
 	for _, r := range w.host.Routes {
-		if r.Protocol == ours {
+		if r.Protocol == protocol {
 			add(r)
 		}
 	}

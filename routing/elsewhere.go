@@ -26,8 +26,8 @@ func (w *describer) elsewhere() {
 			router := w.leadsElsewhere(key) && w.forwards(key)
 			if router && w.outwardIn(link.Name, f) {
 				w.tellForwarding(key)
-			} else if asks := waits[key]; router || asks {
-				w.tellElsewhere(key, asks)
+			} else if router || waits[key] {
+				w.tellElsewhere(key, waits[key])
 			}
 		}
 	}
@@ -96,7 +96,7 @@ func (w *describer) tellElsewhere(key linkFamily, asks bool) {
 	f := Warning.Finding("static-elsewhere", key.link, "replies of %s %s", Some(of, 4), what)
 	if asks { // no-gateway has the flag that names the router
 		f.Message += ", as long as lasthop does not know the gateway of " + key.link
-		f = f.Advise("to keep that afterwards: --direct %s", all[0].Dst)
+		f = f.Advise("to keep main's way for them afterwards, too: --direct %s", all[0].Dst)
 	} else {
 		f.Message += ": this host forwards there and may be their router"
 		f = f.Advise("if requests of these clients come in by a path: %s; to keep main's "+

@@ -220,8 +220,8 @@ func (e *examiner) listensIn(p netip.Prefix) bool {
 }
 
 // flux judges two links in one subnet. With arp_ignore 1 or 2 a link answers
-// only for its own addresses; arp_filter does the same with lasthop's rules.
-// Only with arp_announce 2 does a link ask with its own address. It concludes
+// only for its own addresses; arp_filter does the same with lasthop's rules. A
+// link asks with its own address only if arp_announce is 2. flux concludes
 // nothing from a setting that was not read.
 func (e *examiner) flux(a, b string, p netip.Prefix, borrowed *Addr) {
 	var loose []string

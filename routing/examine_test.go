@@ -29,7 +29,7 @@ func examined(t *testing.T, kernel, fault string, binds ...routing.Bind) []strin
 	t.Helper()
 	before := planOf(t, parseHost(t, twoUplinks+loose), vips, nil, plain)
 	if len(before.State.Rules) == 0 {
-		t.Fatal("nothing is needed: the faults meet no rule of ours")
+		t.Fatal("nothing is needed: the faults meet no rule of lasthop")
 	}
 	h := routing.With(parseHost(t, twoUplinks+loose+fault), before.State)
 	h.Kernel = kernel
@@ -61,8 +61,8 @@ var faults = []struct {
 	{name: "healthy"},
 	{name: "local behind", fault: "rule add pref 100 lookup local\n rule del pref 0 lookup local", want: []string{"info local-order IPv4"}},
 	{name: "local of IPv6", fault: "-6 rule add pref 100 lookup local\n -6 rule del pref 0 lookup local", want: []string{"info local-order IPv6"}},
-	{name: "local behind ours", fault: "rule add pref 32765 lookup local\n rule del pref 0 lookup local", want: []string{"error local-order IPv4"}},
-	{name: "local behind ours, VRFs in front", fault: "rule add pref 32765 lookup local\n rule del pref 0 lookup local\n rule add pref 1000 l3mdev",
+	{name: "local behind lasthop's rules", fault: "rule add pref 32765 lookup local\n rule del pref 0 lookup local", want: []string{"error local-order IPv4"}},
+	{name: "local behind lasthop's rules, VRFs in front", fault: "rule add pref 32765 lookup local\n rule del pref 0 lookup local\n rule add pref 1000 l3mdev",
 		want: []string{"error local-order IPv4", "info l3mdev IPv4"}},
 	{name: "no local", fault: "rule del pref 0 lookup local", want: []string{"error local-order IPv4"}},
 	{name: "local twice", fault: "rule add pref 100 lookup local"},
@@ -71,7 +71,7 @@ var faults = []struct {
 	{name: "a route by another link has come", fault: "route add 10.244.0.0/16 via 10.0.0.2 dev eth0"},
 	{name: "the LAN's route is gone", fault: "route del 10.0.1.0/24 dev eth1", want: []string{"warning stale-table eth1 via 10.0.1.1"}},
 	{name: "the default has another metric", fault: "route del default via 10.0.1.1 dev eth1 metric 200\n route add default via 10.0.1.1 dev eth1 metric 200 mtu 1400", want: []string{"warning stale-table eth1 via 10.0.1.1"}},
-	{name: "VRFs behind ours", fault: "rule add pref 9000 l3mdev", want: []string{"error l3mdev IPv4"}},
+	{name: "VRFs behind lasthop's rules", fault: "rule add pref 9000 l3mdev", want: []string{"error l3mdev IPv4"}},
 	{name: "one subnet", fault: "link add eth2 type veth\n link set eth2 up\n addr add 10.0.1.11/24 dev eth2", want: []string{"warning arp-flux eth1 eth2"}},
 	{name: "one subnet, one within the other", fault: "link add eth2 type veth\n link set eth2 up\n addr add 10.0.1.11/20 dev eth2", want: []string{"warning arp-flux eth1 eth2"}},
 	{name: "one subnet, asked and answered by link", fault: "link add eth2 type veth\n link set eth2 up\n addr add 10.0.1.11/24 dev eth2\n" +
@@ -82,17 +82,17 @@ var faults = []struct {
 		"sysctl net.ipv4.conf.all.arp_announce=2", want: []string{"warning arp-flux eth1 eth2"}},
 	{name: "one subnet without listener", fault: "link add eth2 type veth\n link set eth2 up\n addr add 10.0.0.11/24 dev eth2"},
 	{name: "one subnet, one down", fault: "link add eth2 type veth\n addr add 10.0.1.11/24 dev eth2"},
-	{name: "foreign route in our range", fault: "route add 192.0.2.0/24 via 10.0.1.7 dev eth1 table 20500 proto static", want: []string{"warning numbers-taken table 20500"}},
-	{name: "foreign route in a table that we use", fault: "route add 192.0.2.0/24 via 10.0.1.7 dev eth1 table 20431 proto static", want: []string{"warning numbers-taken table 20431"}},
-	{name: "foreign rule in our range", fault: "rule add pref 5150 from 10.9.0.0/16 lookup 500", want: []string{"warning numbers-taken priority 5150"}},
+	{name: "foreign route in lasthop's range", fault: "route add 192.0.2.0/24 via 10.0.1.7 dev eth1 table 20500 proto static", want: []string{"warning numbers-taken table 20500"}},
+	{name: "foreign route in a table that lasthop uses", fault: "route add 192.0.2.0/24 via 10.0.1.7 dev eth1 table 20431 proto static", want: []string{"warning numbers-taken table 20431"}},
+	{name: "foreign rule in lasthop's range", fault: "rule add pref 5150 from 10.9.0.0/16 lookup 500", want: []string{"warning numbers-taken priority 5150"}},
 	{name: "foreign rule where the kernel puts one without priority", fault: "rule add pref 5197 from 10.9.0.0/16 lookup 500"},
-	{name: "rule with our protocol elsewhere", fault: "rule add pref 9000 from 10.9.0.0/16 lookup 500 protocol 76", want: []string{"warning outside-range protocol 76"}},
-	{name: "our group on a bridge", fault: "link set docker0 group 76", want: []string{"warning numbers-taken docker0"}},
+	{name: "rule with lasthop's protocol elsewhere", fault: "rule add pref 9000 from 10.9.0.0/16 lookup 500 protocol 76", want: []string{"warning outside-range protocol 76"}},
+	{name: "lasthop's group on a bridge", fault: "link set docker0 group 76", want: []string{"warning numbers-taken docker0"}},
 	{name: "another group on a bridge", fault: "link set docker0 group 7"},
 	{name: "keepalived behind", fault: "rule add pref 20000 from 10.0.1.10 lookup 300 protocol 18", want: []string{"warning keepalived-rules 10.0.1.10"}},
 	{name: "keepalived in front", fault: "rule add pref 4000 from 10.0.1.10 lookup 300 protocol 18\n route add default via 10.0.0.1 dev eth0 table 300",
 		want: []string{"warning keepalived-rules 10.0.1.10"}},
-	{name: "keepalived for others", fault: "rule add pref 4000 from 10.0.1.99 lookup 300 protocol 18"},
+	{name: "keepalived for another address", fault: "rule add pref 4000 from 10.0.1.99 lookup 300 protocol 18"},
 	{name: "shadowed by another", fault: "rule add pref 4000 from 10.0.1.10 lookup 300\n route add default via 10.0.0.1 dev eth0 table 300",
 		want: []string{"warning shadowed eth1 via 10.0.1.1"}},
 	{name: "transparent", binds: []routing.Bind{transparent}, want: []string{"warning bind-transparent IPv4"}},

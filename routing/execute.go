@@ -10,7 +10,7 @@ import (
 // Group, Filter and Wanted is set.
 //
 // Setting a route is RTM_NEWROUTE with CREATE|REPLACE, or with CREATE|APPEND.
-// Adding a rule is RTM_NEWRULE. Setting a group is RTM_NEWLINK with IFLA_GROUP.
+// Adding a rule is RTM_NEWRULE. Setting a group is RTM_SETLINK with IFLA_GROUP.
 // Setting a filter is RTM_NEWTFILTER with CREATE. Delete turns them into
 // RTM_DELROUTE, RTM_DELRULE, group 0 and RTM_DELTFILTER. Wanted is an entry of
 // a map of lasthop's programs.

@@ -119,7 +119,7 @@ func (e *Explainer) Neighs(t Trace) []Neigh {
 // match no packet of an address outside a VRF.
 func (t Trace) NotModelled() *Rule {
 	for i := range t.Steps {
-		if r := &t.Steps[i].Rule; r.Opaque != "" && r.Opaque != l3mdev {
+		if r := &t.Steps[i].Rule; !r.answerable(t.Query) && r.Opaque != l3mdev {
 			return r
 		}
 	}

@@ -99,6 +99,7 @@ func TestWhy(t *testing.T) {
 		{"fwmark 0x10/0xff lookup 300", "8.8.8.8", "it has mark 0x0", "not-matched"},
 		{"not from 10.0.0.0/24 lookup 300", "8.8.8.8", "it matches, inverted", "not-matched"},
 		{"ipproto tcp lookup 300", "8.8.8.8", "not modelled", "not-matched"},
+		{"realms 1/2 lookup 300", "8.8.8.8", "no route", "no-route"},
 		{"lookup 300", "8.8.8.8", "no route", "no-route"},
 		{"lookup 300", "203.0.113.9", "throw 203.0.113.0/24: back to the rules", "throw"},
 		{"lookup 300", "198.18.0.1", "unreachable 198.18.0.0/15", "rejected"},

@@ -4,12 +4,12 @@ import (
 	"slices"
 )
 
-// others are the foreign rules, as a layout meets them.
-type others struct{ *layout }
+// foreignRules are the rules of other programs, as a layout meets them.
+type foreignRules struct{ *layout }
 
 // decides reports whether a rule does more to replies than the live rule of a
 // block does: it looks up another table than main, or rejects them.
-func (l others) decides(r Rule) bool {
+func (l foreignRules) decides(r Rule) bool {
 	return r.Action != Nop && r.Action != Goto &&
 		!(r.Action == ToTable && r.Table == TableMain) && !l.fib.delivers(r)
 }
@@ -19,7 +19,7 @@ func (l others) decides(r Rule) bool {
 type needs struct{ exceptions, evaded int }
 
 // needs returns what a path needs, wherever the block stands.
-func (l others) needs(p *path) (n needs) {
+func (l foreignRules) needs(p *path) (n needs) {
 	for _, c := range p.covers {
 		for _, prefix := range c.prefixes {
 			b := l.behind(p, c, prefix)
@@ -33,7 +33,7 @@ func (l others) needs(p *path) (n needs) {
 // fitting leaves out the paths for which the block cannot repeat all foreign
 // rules: lasthop keeps its hands off them. It returns what the remaining paths
 // need.
-func (l others) fitting(paths []*path) (fit []*path, all needs) {
+func (l foreignRules) fitting(paths []*path) (fit []*path, all needs) {
 	for _, p := range paths {
 		if n := l.needs(p); n.exceptions <= mostExceptions {
 			fit = append(fit, p)
@@ -53,7 +53,7 @@ func (l others) fitting(paths []*path) (fit []*path, all needs) {
 
 // inTheWay returns the first rule behind the block that may decide about
 // replies of a path and that the block cannot repeat.
-func (l others) inTheWay(p *path) *Rule {
+func (l foreignRules) inTheWay(p *path) *Rule {
 	list := l.fib.rules[p.family].list
 	for i, r := range list {
 		if r.Priority <= l.base[p.family] || r.goesFirst() || !r.forReplies() ||
@@ -73,7 +73,7 @@ func (l others) inTheWay(p *path) *Rule {
 // leapsOver reports whether a rule is a goto over rules that decide about
 // replies. The block's copies of those rules would then be effective for
 // packets that the goto matches.
-func (l others) leapsOver(list []Rule, i int) bool {
+func (l foreignRules) leapsOver(list []Rule, i int) bool {
 	if list[i].Action != Goto {
 		return false
 	}
@@ -85,7 +85,7 @@ func (l others) leapsOver(list []Rule, i int) bool {
 
 // handsOff leaves out the paths that a foreign rule is in the way of: it
 // installs nothing new for them, and keeps what is installed.
-func (l others) handsOff(paths []*path) (fit []*path) {
+func (l foreignRules) handsOff(paths []*path) (fit []*path) {
 	for _, p := range paths {
 		r := l.inTheWay(p)
 		if r == nil {
@@ -105,7 +105,7 @@ func (l others) handsOff(paths []*path) (fit []*path) {
 
 // keepInPlace leaves paths as they are on the host if the block has no place
 // any more and the installed rules still work.
-func (l others) keepInPlace(f Family, paths []*path) {
+func (l foreignRules) keepInPlace(f Family, paths []*path) {
 	r := l.room(f)
 	if !slices.ContainsFunc(l.own.Rules, func(x Rule) bool {
 		return x.Family == f && (x.Priority < r.low || x.Priority >= r.high ||
@@ -118,14 +118,14 @@ func (l others) keepInPlace(f Family, paths []*path) {
 }
 
 // keep leaves a path as it is on the host, and reports the reason.
-func (l others) keep(p *path, why Finding) {
+func (l foreignRules) keep(p *path, why Finding) {
 	l.unfit = append(l.unfit, p)
 	l.find(why)
 	l.keepInstalled(p)
 }
 
 // keepInstalled puts what is installed for a path into the state.
-func (l others) keepInstalled(p *path) {
+func (l foreignRules) keepInstalled(p *path) {
 	tables, prefixes := map[uint32]bool{}, p.prefixes()
 	for _, r := range l.own.Rules {
 		if r.Family == p.family && slices.ContainsFunc(prefixes, r.From.Overlaps) {

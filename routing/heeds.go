@@ -64,9 +64,9 @@ func (h Heeds) addRules(d Decision) {
 	for _, r := range d.inputs.Host.Rules {
 		h.links[r.IIF], h.links[r.OIF] = true, true
 		passing := r.IIF != "" && r.IIF != "lo" // it is for packets that come in
-		others := r.From.Bits() > 0 && !holds(r.From, sources) &&
+		otherSources := r.From.Bits() > 0 && !holds(r.From, sources) &&
 			!slices.ContainsFunc(covers, r.From.Overlaps)
-		if r.Not || !passing && !others {
+		if r.Not || !passing && !otherSources {
 			h.tables[r.Table] = true
 		}
 	}

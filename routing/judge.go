@@ -6,8 +6,8 @@ import (
 )
 
 // judge compares three lookups: as the host is now, with the layout, and with
-// the layout's rules alone. If the last two differ, a foreign rule shadows the
-// path.
+// no rules but those of all paths. If the last two differ, a foreign rule
+// shadows the path.
 type judge struct {
 	*draft
 	whole, needed *layout // of all paths, and of those that are needed
@@ -154,9 +154,12 @@ func (j *judge) conclude(v verdict) {
 		if j.whole.base[p.family] == 0 || slices.Contains(j.whole.unfit, p) {
 			break // the layout reports the reason once
 		}
+		why := "it has selectors, so lasthop leaves it in place"
+		if r.byHand() {
+			why = "lasthop's rules find no room in front of it"
+		}
 		j.find(Warning.Finding("shadowed", p.name(), "this rule answers in front of "+
-			"lasthop's rules for replies of %s; it has selectors, so lasthop leaves "+
-			"it in place", p.name()).
+			"lasthop's rules for replies of %s; %s", p.name(), why).
 			Advise("if it is not meant for these replies, delete it: %s", r.deletion()).
 			At(r.String()))
 	}
@@ -169,8 +172,7 @@ func (j *judge) conclude(v verdict) {
 	for _, r := range v.replaced {
 		j.find(Warning.Finding("overrides-rule", p.name(), "this rule routed replies of "+
 			"%s until now; lasthop's rules will be in front of it", p.name()).
-			Advise("if this rule must stay in charge, give it a priority smaller "+
-				"than lasthop's, or: %s",
+			Advise("if this rule must stay in charge: %s",
 				Flag("return", p.link+"=off")).At(r.String()))
 	}
 }
@@ -190,8 +192,8 @@ func (j *judge) lostClients(p *path, lost []Route) {
 		f := Warning.Finding("overlay-moves", p.name(), "replies of %s to clients "+
 			"behind this route used it until now; they will leave by the "+
 			"path", p.name()).
-			Advise("give a rule for their prefix a priority smaller than lasthop's, " +
-				"or move the route into main")
+			Advise("give a rule for their prefix a priority smaller than %d, "+
+				"or move the route into main", j.whole.base[p.family])
 		if isWide(r.Dst) || r.Dst == private {
 			f = Info.Finding("wide-tunnel-route", p.name(), "replies of %s will "+
 				"leave by the path and no longer by this wide route", p.name()).

@@ -6,7 +6,7 @@ import "slices"
 // which clients a listener has, and how replies to each must leave.
 type Judgement struct {
 	draft        *draft
-	after, ideal *FIB // with what the plan installs; with those rules alone
+	after, ideal *FIB // with what the plan installs; with no rules but those of all paths
 }
 
 // Clients returns a client for each class that an outcome is judged by, except

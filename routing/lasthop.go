@@ -53,14 +53,14 @@ func (f Filter) deletion() string {
 // place is where a filter stands: a filter that is put there replaces it.
 func (f Filter) place() Filter { return Filter{Link: f.Link, Pref: f.Pref, Handle: f.Handle} }
 
-// Beside returns lasthop's filter at its place on a link that may have filters
+// Placed returns lasthop's filter at its place on a link that may have filters
 // already: the place of a lasthop filter with the same maps, or else the lowest
 // preference that is free. A lasthop filter with other maps goes on learning
 // until all routes use the new maps: it is not replaced but deleted later.
-func (f Filter) Beside(there []Filter) Filter {
+func (f Filter) Placed(installed []Filter) Filter {
 	taken := map[uint16]bool{0: true}
 	var same []Filter
-	for _, x := range there {
+	for _, x := range installed {
 		switch {
 		case x.Link != f.Link:
 		case x.Owned() && x.maps() == f.maps():

@@ -152,11 +152,11 @@ func TestLastHopState(t *testing.T) {
 	}
 }
 
-// TestLastHopPlace: our filter stays where it is except for a place that
+// TestLastHopPlace: lasthop's filter stays where it is except for a place that
 // another program shares; a new one takes the lowest that is free. No foreign
 // filter is written over.
 func TestLastHopPlace(t *testing.T) {
-	const ours = "tc filter add dev eth1 ingress pref %d bpf name lasthop/old\n"
+	const own = "tc filter add dev eth1 ingress pref %d bpf name lasthop/old\n"
 	const other = "tc filter add dev eth1 ingress pref %d matchall\n"
 	for _, tt := range []struct {
 		name   string
@@ -165,14 +165,14 @@ func TestLastHopPlace(t *testing.T) {
 		delete int
 	}{
 		{"alone", "", 1, 0},
-		{"others behind", fmt.Sprintf(other, 2), 1, 0},
-		{"others in front", fmt.Sprintf(other+other, 1, 2), 3, 0},
+		{"other filters behind", fmt.Sprintf(other, 2), 1, 0},
+		{"other filters in front", fmt.Sprintf(other+other, 1, 2), 3, 0},
 		{"a gap", fmt.Sprintf(other+other, 1, 3), 2, 0},
-		{"where it is", fmt.Sprintf(ours, 5), 5, 0},
-		{"where it is, others in front", fmt.Sprintf(other+ours, 1, 5), 5, 0},
-		{"one for both", fmt.Sprintf(other+ours, 1, 1), 2, 1},
-		{"with other maps", strings.Replace(fmt.Sprintf(ours, 1), "old", "old.2", 1), 2, 1},
-		{"two of ours", fmt.Sprintf(ours+ours, 4, 6), 4, 1},
+		{"where it is", fmt.Sprintf(own, 5), 5, 0},
+		{"where it is, other filters in front", fmt.Sprintf(other+own, 1, 5), 5, 0},
+		{"one for both", fmt.Sprintf(other+own, 1, 1), 2, 1},
+		{"with other maps", strings.Replace(fmt.Sprintf(own, 1), "old", "old.2", 1), 2, 1},
+		{"two of lasthop", fmt.Sprintf(own+own, 4, 6), 4, 1},
 		{"on another link", "tc filter add dev eth0 ingress pref 1 matchall\n", 1, 0},
 		{"tcx", "tc filter add dev eth1 ingress tcx name x\n", 1, 0},
 	} {

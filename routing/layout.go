@@ -21,7 +21,7 @@ const (
 	// through an outward link
 	tierEvaded  = tierException + mostExceptions
 	mostEvaded  = 15
-	tierPrivate = tierEvaded + mostEvaded // IPv6: from P to fc00::/7 lookup main, as tierLive
+	tierPrivate = tierEvaded + mostEvaded // IPv6: from P to fc00::/7 lookup main, as tierMain
 	tierMain    = tierPrivate + 1         // from P lookup main, but not through an outward link
 	tierTable   = tierMain + 1            // from P lookup TABLE
 )
@@ -57,8 +57,9 @@ type layout struct {
 	state State
 	base  map[Family]int // where the block of rules begins; 0: it fits nowhere
 	at    map[Family]numbering
-	group int     // that the rules name
-	unfit []*path // there are too many foreign rules for their replies
+	group int // that the rules name
+	// the block cannot repeat all foreign rules for their replies
+	unfit []*path
 	// main has a reject route as wide as a default: FIB.rejects
 	rejected map[Family]bool
 	// what a hand-written rule goes on to decide for a path: byTable
@@ -75,21 +76,20 @@ func layOut(t *topology, paths []*path) *layout {
 	l.layGroups()
 	var learners []*path
 	for _, f := range Families {
-		ours := filter(paths, func(p *path) bool { return p.family == f && p.table != 0 })
-		for _, p := range ours {
-			l.exempt[p] = others{l}.byTable(p)
+		all := filter(paths, func(p *path) bool { return p.family == f && p.table != 0 })
+		for _, p := range all {
+			l.exempt[p] = foreignRules{l}.byTable(p)
 		}
 		l.rejected[f] = l.fib.rejects(f, TableMain)
-		ours, needed := others{l}.fitting(ours)
-		if len(ours) == 0 {
+		fit, needed := foreignRules{l}.fitting(all)
+		if len(fit) == 0 {
 			continue
 		}
-		if l.base[f] = l.place(f, ours, needed); l.base[f] == 0 {
-			others{l}.keepInPlace(f, ours)
+		if l.base[f] = l.place(f, fit, needed); l.base[f] == 0 {
+			foreignRules{l}.keepInPlace(f, fit)
 			continue
 		}
-		ours = others{l}.handsOff(ours)
-		for _, p := range ours {
+		for _, p := range (foreignRules{l}).handsOff(fit) {
 			l.layTable(p)
 			l.layRules(p)
 			if p.lastHop {
@@ -152,7 +152,7 @@ func (l *layout) layGroups() {
 				"for link group 0, so lasthop leaves %s in it: main's specific "+
 				"routes through it win over the paths, as with "+
 				"main-first", link.Name).
-				Advise("let the rule test for another group than 0").
+				Advise("let the rule test for a group other than 0").
 				At(l.host.Rules[zero].String()))
 		case link.Group == 0:
 			l.state.Groups = append(l.state.Groups, LinkGroup{link.Name, n.Group})
@@ -201,13 +201,13 @@ func (l *layout) layRules(p *path) {
 				return r
 			}
 			l.layFront(p, from, put)
-			b := others{l}.behind(p, c, prefix)
+			b := foreignRules{l}.behind(p, c, prefix)
 			put(at.exception, b.exceptions...)
 			if len(b.evaded) <= at.main-at.evaded {
 				put(at.evaded, b.evaded...)
 			}
 			if !l.rejected[p.family] {
-				w := behindBlock{others: others{l}, path: p, cover: c}
+				w := behindBlock{foreignRules: foreignRules{l}, path: p, cover: c}
 				put(at.main, w.asking(from(TableMain))...)
 			}
 			put(at.table, from(p.table))
@@ -215,8 +215,8 @@ func (l *layout) layRules(p *path) {
 	}
 }
 
-// layFront writes the rules in front of all others of a block: for destinations
-// that the user wants to go main's way, and with fail_closed for sockets that
+// layFront writes the rules at the front of a block: for destinations that the
+// user wants to go main's way, and with fail_closed for sockets that
 // are bound to another uplink, which only main can serve.
 func (l *layout) layFront(p *path, from func(uint32) Rule, put func(int, ...Rule)) {
 	var direct []netip.Prefix

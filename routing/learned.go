@@ -8,7 +8,8 @@ import (
 
 // This file has the findings about the mode last-hop.
 
-// tell reports whether a listener that should have the mode last-hop has it.
+// tell adds a finding if a listener that should have the mode last-hop does not
+// have it, or may not have it.
 func (t returning) tell(d *draft, r row) {
 	why, subject := t.missing(), "last-hop"
 	if why == "" && r.path != nil && !r.path.lastHop {
@@ -78,26 +79,26 @@ func (w learned) reversePath(p *path) {
 
 // inFront finds a foreign program or filter that sees packets before lasthop's
 // does.
-func (w learned) inFront(ours Filter) {
+func (w learned) inFront(own Filter) {
 	i := slices.IndexFunc(w.host.Filters, func(f Filter) bool {
-		return f.Link == ours.Link && f.Pref < ours.Pref
+		return f.Link == own.Link && f.Pref < own.Pref
 	})
 	if i < 0 {
 		return
 	}
 	f := w.host.Filters[i]
-	w.find(Info.Finding("program-in-front", ours.Link, "another program sees the packets of "+
+	w.find(Info.Finding("program-in-front", own.Link, "another program sees the packets of "+
 		"%s before lasthop's program. If it passes them on, everything works; if it "+
 		"ends the chain, lasthop learns no routers there, and replies go to the gateway "+
 		"of their path",
-		ours.Link).Advise("see what lasthop learned: lasthop status").At(f.String()))
+		own.Link).Advise("see what lasthop learned: lasthop status").At(f.String()))
 }
 
 // mtu reports that the ways of an answer have several MTUs.
 func (w learned) mtu(p *path) {
 	t := returning{w.topology}
 	least, differs := t.smallestMTU(p), false
-	for _, g := range append(t.others(p), p.gateway) {
+	for _, g := range append(t.candidates(p), p.gateway) {
 		differs = differs ||
 			Route{Hops: g.hops}.with(g.metrics).limit(w.links) > least
 	}

@@ -36,7 +36,7 @@ func (r Route) with(m metrics) Route {
 // which a copy lacks.
 func SplitMetrics(opaque string) (metrics []string, rest string) {
 	words := strings.Fields(opaque)
-	var others []string
+	var left []string
 	for len(words) > 0 {
 		n := 1
 		if slices.Contains(metricWords, words[0]) {
@@ -46,9 +46,9 @@ func SplitMetrics(opaque string) (metrics []string, rest string) {
 			n = min(n, len(words))
 			metrics = append(metrics, strings.Join(words[:n], " "))
 		} else {
-			others = append(others, words[0])
+			left = append(left, words[0])
 		}
 		words = words[n:]
 	}
-	return metrics, strings.Join(others, " ")
+	return metrics, strings.Join(left, " ")
 }

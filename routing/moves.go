@@ -13,7 +13,8 @@ type Move struct {
 	Link      string         // of the path
 	Class     Class
 	Clients   []netip.Prefix // where the class is; the whole family behind the gateways
-	// towards one client of the class
+	// a reply to one client of the class, and its ways
+	Reply         Query
 	Before, After Way
 }
 
@@ -46,7 +47,7 @@ func (j *judge) move(p *path, all []moved) {
 		if at < 0 {
 			at = len(j.moves) - first
 			j.moves = append(j.moves, Move{Listeners: p.prefixes(), Link: p.link,
-				Class: class, Before: before, After: after})
+				Class: class, Reply: m.before.Query, Before: before, After: after})
 		}
 		x := &j.moves[first+at]
 		x.Clients = appendOnce(x.Clients, m.to())

@@ -12,8 +12,8 @@ import (
 // docs/architecture.md. Nothing here depends on the order of links, addresses
 // or routes.
 
-// tunnels are the kinds of links that lead to peers elsewhere: lasthop cannot
-// see the networks behind those.
+// tunnels are the kinds of links that lead to peers elsewhere. lasthop cannot
+// see the networks behind these peers.
 var tunnels = map[string]bool{"tun": true, "wireguard": true, "vxlan": true, "geneve": true,
 	"ipip": true, "sit": true, "ip6tnl": true, "gre": true, "gretap": true, "ip6gre": true,
 	"ip6gretap": true, "vti": true, "vti6": true, "xfrm": true}
@@ -92,9 +92,9 @@ func (s *resolver) ownByPin(r *row, pin AddressPin) {
 	}
 }
 
-// owners returns the names of the links that an address is assigned to. A
-// macvlan or ipvlan counts as its parent if their prefixes agree, or if neither
-// has a subnet: keepalived puts its VIPs there.
+// owners returns the assignments of an address to links, the longest prefix
+// first. A macvlan or ipvlan counts as its parent if their prefixes agree, or
+// if neither has a subnet: keepalived puts its VIPs there.
 func (s *resolver) owners(addr netip.Addr) []Addr {
 	owners := slices.Clone(s.assigned[addr])
 	for i, a := range owners {

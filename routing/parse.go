@@ -165,7 +165,7 @@ func (p *ruleParser) word(key string) error {
 		return p.once(key)
 	case l3mdev:
 		if p.seen["table"] {
-			return errors.New("l3mdev beside a table")
+			return errors.New("l3mdev and a table")
 		}
 		return p.once(key)
 	}
@@ -321,8 +321,8 @@ func (p *routeParser) opaque(key string) error {
 // hopKeys begin a next hop, and end an encap in front of it.
 var hopKeys = []string{"via", "dev", "nexthop"}
 
-// ourEncap reads an encap with lasthop's program. All next hops have the same.
-func (p *routeParser) ourEncap() bool {
+// ownEncap reads an encap with lasthop's program. All next hops have the same.
+func (p *routeParser) ownEncap() bool {
 	if len(p.left) < 3 || p.left[0] != "bpf" || p.left[1] != "xmit" ||
 		!strings.HasPrefix(p.left[2], LastHopPrefix) ||
 		len(p.left) > 3 && !slices.Contains(hopKeys, p.left[3]) ||
@@ -338,7 +338,7 @@ func (p *routeParser) ourEncap() bool {
 func (p *routeParser) hopWord(key string) (used bool, err error) {
 	switch key {
 	case "encap":
-		return p.ourEncap(), nil
+		return p.ownEncap(), nil
 	case `\`:
 		return p.peek() == "nexthop", nil // how `ip -o` joins lines
 	case "nexthop":

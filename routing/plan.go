@@ -32,7 +32,7 @@ type Listener struct {
 	MoreOrigins, MoreServers int
 }
 
-// PortName is "80", "8000-8005" or "53/udp".
+// PortName returns "80", "8000-8005" or "53/udp".
 func (l Listener) PortName() string {
 	port := fmt.Sprint(l.Ports.First)
 	if l.Ports.Last != l.Ports.First {
@@ -105,7 +105,7 @@ const (
 	Unresolved Status = "unresolved" // the way is unknown; Reason says why
 )
 
-// Statuses are all of them.
+// Statuses lists every status, as Status declares them.
 var Statuses = []Status{Ready, Armed, Unchanged, LocalOnly, Off, Unresolved}
 
 // Outcome is the result for one listener at one address. A wildcard has one for

@@ -238,7 +238,7 @@ func (p Policy) AsksLastHop() bool {
 	return slices.ContainsFunc(p.Returns, func(r ReturnPin) bool { return r.Mode == LastHop })
 }
 
-// pin returns the link's pins.
+// pins returns the gateways that the user pinned to a link.
 func (p Policy) pins(link string) []GatewayPin {
 	return filter(p.Gateways, func(g GatewayPin) bool { return g.Link == link })
 }

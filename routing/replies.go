@@ -45,3 +45,26 @@ func (r Replies) ByPort(f Family) bool { return r.ports[f] }
 
 // Far is To for an off-link client.
 func (r Replies) Far(l Listener) Query { return r.To(l, r.far[FamilyOf(l.Addr)]) }
+
+// ways returns a function that returns the ways of a listener's reply to an
+// off-link client, one for each of at most three hosts. It looks up sources of
+// one class once.
+func (r Replies) ways(hosts ...*FIB) func(Listener) []Way {
+	type class struct {
+		sources [3]netip.Prefix
+		reply   Query // without its source
+	}
+	known := map[class][]Way{}
+	return func(l Listener) []Way {
+		q := r.Far(l)
+		c := class{reply: q}
+		c.reply.Src = netip.Addr{}
+		for i, f := range hosts {
+			c.sources[i] = f.class(q.Src)
+		}
+		if known[c] == nil {
+			known[c] = mapped(hosts, func(f *FIB) Way { return f.Way(q) })
+		}
+		return known[c]
+	}
+}

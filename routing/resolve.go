@@ -38,7 +38,7 @@ func resolveAll(t *topology, listeners []Listener) *draft {
 	for _, l := range listeners {
 		s.resolve(l)
 	}
-	if n := entries(s.rows); n > maxWanted { // then it is missing
+	if n := entries(s.rows); n > maxWanted { // then the mode last-hop is not available
 		none := *t
 		none.host.LastHop = LastHopSupport{Known: true, Missing: fmt.Sprintf("its "+
 			"listeners need %d entries, and its map has room for %d", n, maxWanted)}

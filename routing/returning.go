@@ -67,7 +67,7 @@ func (t returning) anywhere(r row) (g gateway, ok bool) {
 }
 
 // ways returns the best gateway of each uplink, that of main's best default
-// first. Ethernet-like links come before others.
+// first. Ethernet-like links come before other links.
 func (t returning) ways(f Family) []gateway {
 	var out []gateway
 	for _, l := range t.sorted {
@@ -96,9 +96,9 @@ func compareBool(a, b bool) int {
 	return 1
 }
 
-// others returns the candidates of a path: the ways by the other uplinks. With
-// fail_closed there are none.
-func (t returning) others(p *path) []gateway {
+// candidates returns the ways by the other uplinks, as a path may have them.
+// With fail_closed there are none.
+func (t returning) candidates(p *path) []gateway {
 	if !p.lastHop || t.policy.failClosed(p.link) {
 		return nil
 	}
@@ -110,7 +110,7 @@ func (t returning) others(p *path) []gateway {
 // own: a default with the same metric would replace the first one, or make it a
 // multipath route.
 func (t tableOfPath) candidates() {
-	for i, g := range (returning{t.topology}).others(t.path) {
+	for i, g := range (returning{t.topology}).candidates(t.path) {
 		r := Route{RouteKey: RouteKey{Dst: g.family.All(),
 			Metric: candidateMetric + uint32(i)}, Type: Unicast,
 			Hops: slices.Clone(g.hops)}.with(g.metrics)
@@ -188,7 +188,7 @@ func (t returning) smallestMTU(p *path) uint32 {
 		return 0
 	}
 	least := p.byGateway(RouteKey{}).limit(t.links)
-	for _, g := range t.others(p) {
+	for _, g := range t.candidates(p) {
 		least = min(least, Route{Hops: g.hops}.with(g.metrics).limit(t.links))
 	}
 	for _, l := range t.sorted {
@@ -279,7 +279,7 @@ func (t returning) place(link string) (f Filter, installed bool) {
 	installed = slices.ContainsFunc(t.own.Filters, func(x Filter) bool {
 		return x.Link == link
 	})
-	return f.Beside(slices.Concat(t.host.Filters, t.own.Filters)), installed
+	return f.Placed(slices.Concat(t.host.Filters, t.own.Filters)), installed
 }
 
 // readable returns what lasthop owns. It takes the wanted listeners as present

@@ -2,10 +2,13 @@ package routing_test
 
 import (
 	"errors"
+	"fmt"
 	"net/netip"
 	"slices"
 	"strings"
 	"testing"
+
+	"github.com/google/go-cmp/cmp"
 
 	"lasthop/routing"
 	"lasthop/routing/sim"
@@ -27,7 +30,7 @@ const twoUplinks = `
 	route add default via 10.0.1.1 dev eth1 metric 200
 `
 
-// wgQuick are the rules of wg-quick, which move our block.
+// wgQuick are the rules of wg-quick, which move lasthop's block.
 const wgQuick = `
 	link add wg0 type wireguard
 	link set wg0 up
@@ -264,6 +267,29 @@ func TestNoRemedyTwice(t *testing.T) {
 		strings.Contains(hints["static-elsewhere"], flag) {
 		t.Errorf("no-gateway: %s\nstatic-elsewhere: %s", hints["no-gateway"],
 			hints["static-elsewhere"])
+	}
+}
+
+// The ways of the moves now are those without lasthop if nothing is installed,
+// and those of the plan if all of it is. The host itself has the first address
+// of each subnet: it stands for no client.
+func TestStanding(t *testing.T) {
+	h := parseHost(t, strings.NewReplacer("0.10/", "0.1/", "1.10/", "1.1/", "via 10.0.0.1 ",
+		"via 10.0.0.254 ", "via 10.0.1.1 ", "via 10.0.1.254 ").Replace(twoUplinks))
+	in := routing.Inputs{Host: h, Listeners: listenOn("10.0.0.1", "10.0.1.1"), Policy: plain}
+	for _, installed := range []bool{false, true} {
+		d, err := routing.Decide(in)
+		if err != nil {
+			t.Fatal(err)
+		}
+		var want []routing.Way
+		for _, m := range d.Plan.Moves {
+			want = append(want, map[bool]routing.Way{false: m.Before, true: m.After}[installed])
+		}
+		if diff := cmp.Diff(fmt.Sprint(want), fmt.Sprint(d.Standing().Moves)); diff != "" {
+			t.Errorf("installed %t: -want +got\n%s", installed, diff)
+		}
+		in.Host = routing.With(h, d.Plan.State)
 	}
 }
 

@@ -58,7 +58,8 @@ func (l *layout) place(f Family, paths []*path, needed needs) int {
 		l.find(Error.Finding("shadowed", f.String(), "lasthop's %s rules have no room: "+
 			"`lookup local` or l3mdev has priority "+
 			"%d", f, r.low-1).Advise("give `lookup local` the priority 0, as the "+
-			"kernel does; lasthop's rules begin at %d at the latest", n.Base))
+			"kernel does; lasthop's rules begin at a priority of at most %d",
+			n.Base))
 	}
 	return 0
 }
@@ -97,7 +98,7 @@ func (l *layout) fit(f Family, r room, ways []numbering) int {
 			if in < 0 {
 				return base
 			}
-			base = in - size + 1 // go on below what is in the way
+			base = in - size + 1 // go on in front of what is in the way
 		}
 	}
 	return 0

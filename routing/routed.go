@@ -21,11 +21,11 @@ func (w *describer) routed() {
 			!w.hasSubnet(linkFamily{r.path.link, f}) {
 			continue
 		}
-		others, strict := w.otherUplinks(r.path.link, f)
-		if len(others) == 0 {
+		uplinks, strict := w.otherUplinks(r.path.link, f)
+		if len(uplinks) == 0 {
 			continue
 		}
-		what := "even if requests come in by " + Some(others, 8)
+		what := "even if requests come in by " + Some(uplinks, 8)
 		advice := fmt.Sprintf("if all requests come in by %s: %s", r.path.link,
 			Flag("address", r.Addr.String()+"="+r.path.link))
 		if w.marks(f) {
@@ -54,17 +54,17 @@ func (w *describer) hasSubnet(key linkFamily) bool {
 
 // otherUplinks returns the uplinks of a family except one, and those of them on
 // which strict rp_filter drops requests whose replies leave elsewhere, sorted.
-func (w *describer) otherUplinks(but string, f Family) (others, strict []string) {
+func (w *describer) otherUplinks(but string, f Family) (uplinks, strict []string) {
 	for _, l := range w.sorted {
 		if l.Name == but || !w.isUplink(l.Name, f) || !w.outwardIn(l.Name, f) {
 			continue
 		}
-		others = append(others, l.Name)
+		uplinks = append(uplinks, l.Name)
 		if w.strict(l.Name, f) {
 			strict = append(strict, l.Name)
 		}
 	}
-	return others, strict
+	return uplinks, strict
 }
 
 // strict reports whether a link drops packets whose replies would leave by

@@ -43,15 +43,15 @@ func (r Rule) Selectors() (known [][2]string, rest string) {
 		return nil, "" // most of them
 	}
 	words := strings.Fields(r.Opaque)
-	var others []string
+	var left []string
 	for len(words) > 0 {
 		if len(words) > 1 && slices.Contains(repeatedSelectors, words[0]) {
 			known, words = append(known, [2]string{words[0], words[1]}), words[2:]
 			continue
 		}
-		others, words = append(others, words[0]), words[1:]
+		left, words = append(left, words[0]), words[1:]
 	}
-	return known, strings.Join(others, " ")
+	return known, strings.Join(left, " ")
 }
 
 // forReplies reports whether a rule may match a reply of the host itself: it is

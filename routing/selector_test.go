@@ -9,8 +9,8 @@ import (
 	"lasthop/routing"
 )
 
-// opaqueRules are foreign rules behind our block, and what becomes of them: the
-// rule of lasthop that repeats them, "hands off", or nothing.
+// opaqueRules are foreign rules behind lasthop's block, and what becomes of
+// them: the rule of lasthop that repeats them, "hands off", or nothing.
 var opaqueRules = []struct{ rule, want string }{
 	{"uidrange 33-33 realms 3/7 lookup 7",
 		"from 10.0.1.0/24 iif lo uidrange 33-33 realms 3/7 lookup 7"},
@@ -75,7 +75,7 @@ func repeatedAs(p routing.Plan) string {
 // live is how the foreign tables are asked.
 const live = " suppress_prefixlength 7 suppress_ifgroup 76"
 
-// orders are foreign rules, and what stands in front of our live rules.
+// orders are foreign rules, and what stands in front of lasthop's live rules.
 var orders = []struct{ name, rules, want string }{
 	{"no rule behind", "20000 to 172.16.0.0/12 lookup main", ""},
 	{"by destination", "20000 to 172.16.0.0/12 lookup main; 20001 uidrange 33-33 lookup 7",
@@ -209,5 +209,12 @@ func TestPorts(t *testing.T) {
 		p.Outcomes[1].Status, ": ", p.Outcomes[1].After)
 	if want := "ready: eth1 via 10.0.1.1; unresolved: eth0 via 10.0.0.9"; got != want {
 		t.Errorf("%s, want %s", got, want)
+	}
+	i := slices.IndexFunc(p.Findings,
+		func(f routing.Finding) bool { return f.Code == "shadowed" })
+	if f := p.Findings[i]; !strings.Contains(f.Hint, "rule del pref 20001 ") ||
+		strings.Contains(f.Hint, "--address") {
+		t.Errorf("%s: %s; --address does not decide about a rule for a port",
+			f.Message, f.Hint)
 	}
 }

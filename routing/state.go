@@ -167,7 +167,7 @@ type Diff struct {
 	AddWanted  []Wanted
 	SetFilters []Filter
 	SetRoutes  []Route
-	// IPv4 defaults that stand next to others with the same key, in the
+	// IPv4 defaults that share their key with another one, in the
 	// order in which the kernel should prefer them
 	AppendRoutes []Route
 	SetGroups    []LinkGroup

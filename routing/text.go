@@ -247,7 +247,9 @@ func (o Op) String() string {
 		return "tc filter add " + o.Filter.String()
 	case o.Route != nil && o.Delete:
 		plain := *o.Route
-		plain.Encap = "" // `ip` reads programs only from files
+		// the kernel needs no program to delete a route, and `ip` reads
+		// programs only from files
+		plain.Encap = ""
 		return ip(plain.Family()) + " route del " + plain.String()
 	case o.Rule != nil:
 		return ip(o.Rule.Family) + " rule" + add + o.Rule.Args()
@@ -261,11 +263,10 @@ func (o Op) String() string {
 	return "nothing"
 }
 
-// ip returns the command of a family. deletion returns the command that deletes
-// the rule.
+// deletion returns the command that deletes the rule.
 func (r Rule) deletion() string { return Command(ip(r.Family) + " rule del " + r.Args()) }
 
-// linkDefault is the command that takes a link out of its group.
+// linkDefault returns the command that takes a link out of its group.
 func linkDefault(link string) string {
 	return Command("ip link set dev " + link + " group default")
 }
@@ -274,6 +275,7 @@ func linkDefault(link string) string {
 // link.
 func (o Op) Command() string { return Command(o.String()) }
 
+// ip returns the command of a family.
 func ip(f Family) string {
 	if f == IPv6 {
 		return "ip -6"

@@ -120,7 +120,7 @@ func TestParseRuleErrors(t *testing.T) {
 		{"5: from all lookup main table 5", "table is given twice"},
 		{"5: from all pref 6 lookup main", "priority is given twice"},
 		{"5: from all fwmark 0x1/zz lookup main", "number"},
-		{"5: from all lookup 100 l3mdev", "l3mdev beside a table"},
+		{"5: from all lookup 100 l3mdev", "l3mdev and a table"},
 		{"5: not not from all", "not is given twice"},
 		{"5: from all goto 7 nop", "action is given twice"},
 		{"5: from all lokup main", `unknown word "lokup"`},
@@ -273,7 +273,7 @@ func TestLastHopOpText(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	ours := Filter{Link: "eth1", Pref: 2, Handle: 1, Kind: "bpf", Name: "lasthop/5b2"}
+	own := Filter{Link: "eth1", Pref: 2, Handle: 1, Kind: "bpf", Name: "lasthop/5b2"}
 	web, rst := Wanted{addr("10.0.1.9"), 80, TCP}, Wanted{addr("10.0.1.9"), 0, TCP}
 	quic, echo := Wanted{addr("2001:db8::1"), 443, UDP}, Wanted{addr("2001:db8::1"), 0, ICMP}
 	for _, tt := range []struct {
@@ -282,8 +282,8 @@ func TestLastHopOpText(t *testing.T) {
 	}{
 		{Op{Route: &route}, "ip route replace default encap bpf xmit lasthop/5b2 via 10.0.1.1 dev eth1 table 20123 proto 76 onlink"},
 		{Op{Route: &route, Delete: true}, "ip route del default via 10.0.1.1 dev eth1 table 20123 proto 76 onlink"},
-		{Op{Filter: &ours}, "tc filter add dev eth1 ingress pref 2 bpf direct-action name lasthop/5b2"},
-		{Op{Filter: &ours, Delete: true}, "tc filter del dev eth1 ingress pref 2 handle 0x1 bpf"},
+		{Op{Filter: &own}, "tc filter add dev eth1 ingress pref 2 bpf direct-action name lasthop/5b2"},
+		{Op{Filter: &own, Delete: true}, "tc filter del dev eth1 ingress pref 2 handle 0x1 bpf"},
 		{Op{Wanted: &web}, "last-hop listener add tcp 10.0.1.9:80"},
 		{Op{Wanted: &rst}, "last-hop listener add tcp 10.0.1.9"},
 		{Op{Wanted: &quic, Delete: true}, "last-hop listener del udp [2001:db8::1]:443"},

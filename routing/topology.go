@@ -79,9 +79,9 @@ func (t *topology) index() {
 		}
 		t.addrs[a.Link] = append(t.addrs[a.Link], a)
 	}
-	var ours []netip.Addr
+	var own []netip.Addr
 	if slices.ContainsFunc(t.host.Rules, Rule.byHand) {
-		ours = sortOnce(addrsOf(t.host.Addrs), netip.Addr.Compare)
+		own = sortOnce(addrsOf(t.host.Addrs), netip.Addr.Compare)
 	}
 	for i := range t.host.Routes {
 		r := &t.host.Routes[i]
@@ -98,7 +98,7 @@ func (t *topology) index() {
 	}
 	t.byHand = filter(t.host.Rules, func(r Rule) bool {
 		// a single address may move to another host at any time
-		return r.byHand() && (r.From.IsSingleIP() || holds(r.From, ours))
+		return r.byHand() && (r.From.IsSingleIP() || holds(r.From, own))
 	})
 }
 

@@ -105,10 +105,10 @@ func (d DNAT) ComeBy(link string) bool {
 		begin, some := strings.CutSuffix(these, "*")
 		return link == these || some && strings.HasPrefix(link, begin)
 	}
-	these, others := strings.CutPrefix(d.In, "!")
+	these, except := strings.CutPrefix(d.In, "!")
 	those, all := strings.CutPrefix(link, "!")
 	switch {
-	case !others:
+	case !except:
 		return !all && link != "" && within(link, these)
 	case all:
 		return within(these, those)

@@ -167,9 +167,9 @@ func (w walker) probes() []netip.Addr {
 	return out
 }
 
-// ours reports whether replies from the address take a table of lasthop that
+// onPath reports whether replies from the address take a table of lasthop that
 // has a way out.
-func ours(h Host, n Numbers, from netip.Addr) bool {
+func onPath(h Host, n Numbers, from netip.Addr) bool {
 	for _, r := range h.Rules {
 		if r.Family == FamilyOf(from) && n.OwnsTable(r.Table) && r.From.Contains(from) &&
 			hasDefault(h.Routes, r.Table, r.Family) {
@@ -194,7 +194,7 @@ func (w walker) foreign(k *fakeKernel) State {
 	a := NewRule(IPv4, w.n.Base, TableMain)
 	a.Protocol = 18
 	b := NewRule(IPv4, 32000, TableMain)
-	b.Protocol = w.n.Protocol // our protocol, but not our range of priorities
+	b.Protocol = w.n.Protocol // lasthop's protocol, but not its range of priorities
 	s.Rules = append(s.Rules, a, b)
 	s.Routes = append(s.Routes,
 		Route{RouteKey: RouteKey{w.n.TableFirst, netip.MustParsePrefix("10.99.0.0/16"), 0},
@@ -213,10 +213,10 @@ func (w walker) foreign(k *fakeKernel) State {
 }
 
 // TestRandomWalk goes from any state to any state. After every write no rule
-// points to a table of lasthop without a default route, and an address whose
-// replies took our tables before and shall take them after takes them all the
-// time. A third of the walks meet failures; then what is wanted and was there
-// is there still, and the next sync without failures fixes it.
+// points to a table of lasthop without a default route. An address whose
+// replies take lasthop's tables before and after takes them all the time. A
+// third of the walks meet failures: then the wanted objects that were there are
+// still there, and the next sync without failures fixes it.
 func TestRandomWalk(t *testing.T) {
 	w := walker{rand.New(rand.NewPCG(*walkSeed, 0)), DefaultNumbers}
 	t.Logf("-walk-seed %d", *walkSeed)
@@ -269,8 +269,9 @@ func (w walker) checkStep(t *testing.T, k *fakeKernel, have, want State, trail [
 		}
 	}
 	for _, a := range w.probes() {
-		if ours(hostOf(have), w.n, a) && ours(hostOf(want), w.n, a) && !ours(h, w.n, a) {
-			t.Fatalf("replies from %s leave our tables for a moment after\n%s", a,
+		if onPath(hostOf(have), w.n, a) && onPath(hostOf(want), w.n, a) &&
+			!onPath(h, w.n, a) {
+			t.Fatalf("replies from %s leave lasthop's tables for a moment after\n%s", a,
 				strings.Join(trail, "\n"))
 		}
 	}
@@ -311,6 +312,6 @@ func (w walker) checkEnd(t *testing.T, k *fakeKernel, want, foreign State) {
 		Rules:  slices.Concat(want.Rules, foreign.Rules),
 		Groups: slices.Concat(want.Groups, foreign.Groups)}
 	if k.String() != all.String() {
-		t.Fatalf("objects of others changed: got\n%s\nwant\n%s", k, all)
+		t.Fatalf("foreign objects changed: got\n%s\nwant\n%s", k, all)
 	}
 }

@@ -19,7 +19,7 @@ const (
 	WayUnknown    WayVerdict = "unknown"      // no packet was seen to leave, yet
 )
 
-// WayOutcome reports whether connections succeed.
+// WayOutcome says whether connections succeed.
 type WayOutcome string
 
 const (
@@ -203,7 +203,7 @@ func (c Connections) outcome() WayOutcome {
 	return WayNotSure
 }
 
-// judged reports whether a way counts: a few connections of many may be left
+// judgedWay reports whether a way counts: a few connections of many may be left
 // over from a change.
 func judgedWay(w SeenWay, ofClass int) bool {
 	return w.Count.Seen >= DarkFrom || w.Count.Seen*100 >= ofClass

@@ -26,11 +26,11 @@ if [ -n "$commands" ]; then
 	mkdir -p "${keep%/*}"
 	{
 		echo "#!/bin/sh"
-		echo "# Takes away what lasthop had in the kernel when its package was removed. For root."
+		echo "# Removes what lasthop had in the kernel when its package was removed. For root."
 		printf '%s\n' "$commands"
 		echo "rm -rf /sys/fs/bpf/lasthop"
 	} >"$keep"
-	echo "lasthop: its routes and rules stay until a reboot, so that NGINX's replies keep their way."
-	echo "lasthop: to take them away: sh $keep"
+	echo "lasthop: its routes and rules stay until a reboot, so that NGINX's replies keep their path."
+	echo "lasthop: to remove them: sh $keep"
 	command -v ip >/dev/null || echo "lasthop: warning: that needs ip, and so does a purge: install iproute2 first"
 fi

@@ -30,7 +30,12 @@ func NewVigil(s *Survey, o *flow.Observer) (*Vigil, error) {
 		o.Close()
 		return nil, err
 	}
-	return &Vigil{observer: o, lookout: routing.NewLookout(s.Inputs.Host, before),
+	h, err := s.Place.Read() // the kernel may have learned neighbours meanwhile
+	if err != nil {
+		o.Close()
+		return nil, err
+	}
+	return &Vigil{observer: o, lookout: routing.NewLookout(h, before),
 		undoC: make(chan string, 1)}, nil
 }
 

@@ -112,7 +112,7 @@ type document struct {
 	hostDoc
 	nginxDoc
 	userDoc
-	besideDoc
+	machineDoc
 }
 
 type hostDoc struct {
@@ -153,7 +153,7 @@ type userDoc struct {
 	Numbers  numbersDoc          `json:"numbers,omitzero"`
 }
 
-type besideDoc struct {
+type machineDoc struct {
 	DNATs    []dnatDoc         `json:"dnats,omitzero"`
 	Sessions []sessionsDoc     `json:"sessions,omitzero"`
 	Networkd map[string]string `json:"networkd,omitempty" is:"text"`
@@ -204,7 +204,7 @@ func Encode(c Capture) ([]byte, error) {
 			mapped(c.Warnings, warningDocOf),
 		},
 		userDoc{c.Flags, c.Settings, numbersDocOf(c.Numbers)},
-		besideDoc{mapped(c.DNATs, dnatDocOf), mapped(c.Sessions, sessionsDocOf),
+		machineDoc{mapped(c.DNATs, dnatDocOf), mapped(c.Sessions, sessionsDocOf),
 			c.NetworkFiles},
 	}, "", " ")
 	if err != nil {

@@ -133,7 +133,7 @@ var wrongs = []string{"", "null", "true", "false", `"x"`, `""`, `"a b"`, "7", "-
 var large = []string{strings.Repeat(`{"a":`, 20000) + "1" + strings.Repeat("}", 20000),
 	`"` + strings.Repeat("x", maxString+1) + `"`}
 
-// namedBy are keys that are read together with others, which may be named.
+// namedBy are keys that are read together with other keys, which may be named.
 var namedBy = map[string][]string{"srclen": {"src"}, "dstlen": {"dst"}, "fwmask": {"fwmark"},
 	"first_port": {"last_port"}, "family": {"local", "address", "src", "dst"},
 	"pref": {"dst"}, "type": {"dst"}}
@@ -142,12 +142,12 @@ var namedBy = map[string][]string{"srclen": {"src"}, "dstlen": {"dst"}, "fwmask"
 // captures. Each result is accepted, or refused with an error that names that
 // value, or what is in it, or the object or list that it is in.
 func TestMutatedCaptures(t *testing.T) {
-	ours, err := Encode(generator{rand.New(rand.NewPCG(11, 0))}.capture())
+	own, err := Encode(generator{rand.New(rand.NewPCG(11, 0))}.capture())
 	if err != nil {
 		t.Fatal(err)
 	}
 	values, mutations, refused := 0, 0, 0
-	for _, good := range []string{byHand, string(ours)} {
+	for _, good := range []string{byHand, string(own)} {
 		if _, err := Decode("good", []byte(good)); err != nil {
 			t.Fatal(err)
 		}

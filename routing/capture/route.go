@@ -87,8 +87,8 @@ func (t *tunnel) fill(r *reader) {
 	r.leaf(reflect.ValueOf(&t.Kind).Elem(), "word")
 }
 
-// ours is the program of the next hop that is lasthop's; "" for none.
-func (d hopDoc) ours() string {
+// program returns lasthop's program on the next hop; "" for none.
+func (d hopDoc) program() string {
 	name := cmp.Or(d.Encap.Xmit, d.Xmit)
 	if d.Encap.Kind != "bpf" || !strings.HasPrefix(name, routing.LastHopPrefix) {
 		return ""
@@ -121,7 +121,7 @@ func (d routeDoc) route(r *reader) (routing.Route, bool) {
 	}
 	route.Hops = hops
 	if !rejects {
-		route.Encap = cmp.Or(d.ours(), encapOf(d.NextHops))
+		route.Encap = cmp.Or(d.program(), encapOf(d.NextHops))
 	}
 	unresolved := len(hops) == 0 && !rejects
 	route.Opaque = d.opaque(tuned.words, unresolved)
@@ -130,11 +130,11 @@ func (d routeDoc) route(r *reader) (routing.Route, bool) {
 
 // encapOf returns the program of lasthop that next hops carry.
 func encapOf(hops []hopDoc) string {
-	i := slices.IndexFunc(hops, func(h hopDoc) bool { return h.ours() != "" })
+	i := slices.IndexFunc(hops, func(h hopDoc) bool { return h.program() != "" })
 	if i < 0 {
 		return ""
 	}
-	return hops[i].ours()
+	return hops[i].program()
 }
 
 // parse reads all of a route except its next hops and Opaque. It reports
@@ -200,7 +200,7 @@ func (d routeDoc) opaque(metrics []string, unresolved bool) string {
 		w = append(w, fmt.Sprintf("nhid %d", d.NextHop))
 	}
 	for _, h := range append([]hopDoc{d.hopDoc}, d.NextHops...) {
-		if h.Encap.Kind != "" && h.ours() == "" {
+		if h.Encap.Kind != "" && h.program() == "" {
 			w = append(w, "encap "+h.Encap.Kind)
 		}
 		if h.Flow.To != "" {
@@ -215,7 +215,7 @@ func (d routeDoc) opaque(metrics []string, unresolved bool) string {
 }
 
 // metrics are those of a route: the parts of its line that the parser reads,
-// and the words of the others.
+// and the words of all other metrics.
 type metrics struct {
 	parts []part
 	words []string

@@ -99,7 +99,7 @@ func (a *asker) question(q routing.Question, h routing.Host) {
 	x := routing.Asked{Question: q}
 	switch {
 	case l.Name == "":
-		x.Unasked = "the interface is not here"
+		x.Unasked = "the interface does not exist here"
 	case !l.Up || !l.Carrier:
 		x.Unasked = "the interface is down"
 	case l.Loopback || mac == (routing.MAC{}) || l.PointToPoint:
@@ -110,8 +110,8 @@ func (a *asker) question(q routing.Question, h routing.Host) {
 		if q.Addr.Is4() {
 			frame = newARP
 		}
-		nobody := routing.FamilyOf(q.Addr).All().Addr()
-		a.frames = append(a.frames, askFrame{l.Index, frame(mac, nobody, q.Addr)})
+		unspecified := routing.FamilyOf(q.Addr).All().Addr()
+		a.frames = append(a.frames, askFrame{l.Index, frame(mac, unspecified, q.Addr)})
 		if own := askFrom(h, q); own.IsValid() {
 			a.frames = append(a.frames, askFrame{l.Index, frame(mac, own, q.Addr)})
 		}

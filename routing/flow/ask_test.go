@@ -39,8 +39,8 @@ neigh add proxy 2001:db8:1::101 dev eth0`,
 }
 
 // TestAsk: on one LAN a BIG-IP still has two of this host's addresses, a router
-// answers for two others as a proxy, and two are this host's alone, which its
-// own kernel answers for by a second link to the LAN.
+// answers for two more as a proxy, and two are this host's alone, which its own
+// kernel answers for by a second link to the LAN.
 func TestAsk(t *testing.T) {
 	t.Parallel()
 	lan := nstest.New(t)
@@ -74,13 +74,13 @@ func TestAsk(t *testing.T) {
 		"10.7.1.102 eth1:", "2001:db8:1::100 eth1: " + lb,
 		"2001:db8:1::101 eth1: " + router + " proxy", "2001:db8:1::102 eth1:",
 		"192.0.2.7 eth8: unasked, the interface is down",
-		"192.0.2.7 eth7: unasked, the interface is not here",
+		"192.0.2.7 eth7: unasked, the interface does not exist here",
 		"192.0.2.7 lo: unasked, the interface has no MAC addresses"}
 	if d := cmp.Diff(want, askedFor(t, all["host"], want)); d != "" {
 		t.Errorf("-want +got\n%s", d)
 	}
 	if out := all["lb"].IP("-s neigh show"); !strings.Contains(out, "10.7.1.10 dev eth0") {
-		t.Errorf("nobody asked from an address: %s", out)
+		t.Errorf("no question came from an address: %s", out)
 	}
 }
 

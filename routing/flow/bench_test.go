@@ -266,14 +266,14 @@ func spread(values []float64, format string) string {
 // BenchmarkPacket is an observer's cost for each packet, compared with that of
 // an empty packet socket. The sending thread does the receiving side's work.
 func BenchmarkPacket(b *testing.B) {
-	const ours, free = "10.7.0.10:53", "10.7.0.10:5001" // a listener's, and not
+	const served, free = "10.7.0.10:53", "10.7.0.10:5001" // a listener's, and not
 	const far = "10.7.0.1:5000"
 	for _, tt := range []struct {
 		name string
 		send func(b *testing.B, s *benchStreet) func()
 	}{
 		{"leaving", func(b *testing.B, s *benchStreet) func() {
-			return s.datagrams(b, s.Host, s.Router, ours, far)
+			return s.datagrams(b, s.Host, s.Router, served, far)
 		}},
 		{"leaving-segment", func(b *testing.B, s *benchStreet) func() {
 			return s.segments(b)
@@ -282,7 +282,7 @@ func BenchmarkPacket(b *testing.B) {
 			return s.datagrams(b, s.Host, s.Router, free, far)
 		}},
 		{"entering", func(b *testing.B, s *benchStreet) func() {
-			return s.datagrams(b, s.Router, s.Host, far, ours)
+			return s.datagrams(b, s.Router, s.Host, far, served)
 		}},
 		{"entering-unwanted", func(b *testing.B, s *benchStreet) func() {
 			return s.datagrams(b, s.Router, s.Host, far, free)

@@ -113,7 +113,7 @@ func TestClients(t *testing.T) {
 		}
 		c.to = "10.7.0.10:81"
 		if n := c.ask(10 * time.Millisecond); n > 0 {
-			t.Errorf("keep %v: %d requests were answered by nobody", keep, n)
+			t.Errorf("keep %v: %d requests got no answer", keep, n)
 		}
 	}
 }

@@ -557,7 +557,7 @@ func (c *code) tcp() {
 }
 
 // withPayload goes on with segments that carry payload as one class, and with
-// others as segments.
+// all other segments as class segments.
 func (c *code) withPayload(label string) {
 	c.loadAt(12, 1)
 	c.with(bpf.ALUOpShiftRight, 4)

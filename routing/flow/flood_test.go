@@ -228,7 +228,7 @@ func TestFlood(t *testing.T) {
 			f.genuine, spoofed)
 	}
 	if f.evidence.Sampling.SYNCookies && inferred > 0 {
-		t.Errorf("%d inferred beside SYN cookies", inferred)
+		t.Errorf("%d inferred with SYN cookies", inferred)
 	}
 	if !f.evidence.Sampling.SYNCookies {
 		t.Error("the kernel sent no SYN cookies: the flood is none")

@@ -92,13 +92,18 @@ func (s portSet) holds(port uint16) bool {
 	return found || i > 0 && port <= s[i-1].Last
 }
 
-// rename gives a crossing another link of the wire that is nearer to the
-// sockets: packets cross several links of a wire, and the sampling may show
-// only one.
-func (n *network) rename(c *routing.Crossing, link int) {
-	if name := n.links[link]; n.inner[name] > n.inner[c.Link] {
-		c.Link = name
+// nearest returns which of two links is nearer to the sockets if they are of
+// one wire, else the second. Packets cross several links of a wire, and the
+// sampling may show only one.
+func (n *network) nearest(before, link int32) int32 {
+	if before == link || before == 0 {
+		return link
 	}
+	a, b := int(before), int(link)
+	if n.wires[a] == n.wires[b] && n.inner[n.links[a]] > n.inner[n.links[b]] {
+		return before
+	}
+	return link
 }
 
 // class is the class of a client that came by a wire.

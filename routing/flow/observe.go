@@ -56,7 +56,7 @@ type Progress struct {
 	Look    func() routing.Evidence
 }
 
-// counters of one window
+// usage is what one window has counted.
 type usage struct {
 	from     time.Time
 	cookies  int64 // SYN cookies sent before
@@ -116,7 +116,7 @@ func (o *Observer) joinVRRP(h routing.Host) {
 	}
 }
 
-// Close ends it.
+// Close ends the observation.
 func (o *Observer) Close() {
 	if o.ring != nil {
 		o.ring.close()

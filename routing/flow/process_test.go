@@ -142,7 +142,7 @@ func BenchmarkObserve(b *testing.B) {
 			_, sampling := p.end()
 			report(b, shares, "%cpu")
 			report(b, rates, "conn/s")
-			b.Logf("%s %% of a core beside %s connections a second, %+v",
+			b.Logf("%s %% of a core with %s connections a second, %+v",
 				spread(shares, "%.2f"), spread(rates, "%.0f"), sampling)
 		})
 	}

@@ -30,8 +30,9 @@ func (m masks) steer(taken [classes]int, in time.Duration) masks {
 	return m
 }
 
-// steered makes a mask finer if so few packets fit that twice as many and three
-// more would fit at the next step too, and coarser if too many were taken.
+// steered makes a mask finer if twice the packets that were taken, and six
+// more, would still fit at the next step. It makes a mask coarser if too many
+// were taken.
 func steered(mask uint32, taken, fit int) uint32 {
 	n := bits.Len32(mask)
 	for ; taken > fit && n < coarsest; n++ {

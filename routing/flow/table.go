@@ -47,15 +47,13 @@ func addrOf(a [16]byte, four bool) netip.Addr {
 // side is where packets of a flow last crossed the edge of the host.
 type side struct {
 	at   time.Duration
-	id   identity
 	link int32 // 0 for nowhere yet
-	mac  routing.MAC
-}
-
-// identity tells packets of one direction apart.
-type identity struct {
-	seq, ack uint32
+	// of the links of that wire on which the flow was seen, the nearest to
+	// the sockets
+	nearest  int32
+	seq, ack uint32 // these and the flags tell packets apart
 	flags    uint8
+	mac      routing.MAC
 }
 
 // flow is what was seen of one connection, in 128 bytes.
@@ -134,7 +132,7 @@ func (t *table) add(p *Packet) {
 		at = t.begin(k, flow{first: p.At, hash: p.hash})
 	}
 	f := &t.places[at]
-	if f.cross(p) {
+	if t.cross(f, p) {
 		return
 	}
 	t.noteProbe(k, p)
@@ -169,17 +167,19 @@ func (t *table) keyOf(p *Packet) (k key, ok bool) {
 // cross records where a packet crossed the edge of the host. It reports whether
 // the same packet was seen on another device before. For a packet that comes in
 // the last device counts, for one that leaves the first.
-func (f *flow) cross(p *Packet) (twice bool) {
-	s, mac := &f.in, p.From
+func (t *table) cross(f *flow, p *Packet) (twice bool) {
+	s, now := &f.in, side{at: p.At, link: int32(p.Link), seq: p.Seq, ack: p.Ack,
+		flags: p.Flags, mac: p.From}
 	if p.Leaves() {
-		s, mac = &f.out, p.To
+		s, now.mac = &f.out, p.To
 	}
-	id := identity{p.Seq, p.Ack, p.Flags}
-	link := int32(p.Link)
-	twice = s.link != 0 && s.link != link && s.id == id && p.At-s.at < sameTime
+	now.nearest = t.net.nearest(s.nearest, now.link)
+	twice = s.link != 0 && s.link != now.link && p.At-s.at < sameTime &&
+		s.seq == now.seq && s.ack == now.ack && s.flags == now.flags
 	if !twice || !p.Leaves() {
-		*s = side{p.At, id, link, mac}
+		*s = now
 	}
+	s.nearest = now.nearest
 	return twice
 }
 

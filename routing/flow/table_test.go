@@ -112,42 +112,46 @@ func seenText(ways []routing.SeenWay) string {
 	return strings.Join(out, "; ")
 }
 
+var tableCases = []struct{ name, packets, want string }{
+	{"nothing", "", ""},
+	{"payload left", "0 in eth1 syn 5|1 out eth1 synack 70|9 out eth1 data 71", "off-link eth1 -> eth1 seen 1 confirmed 1"},
+	{"the exact acknowledgement", "0 in eth1 syn 5|1 out eth0 synack 70|2 in eth1 ack 71", "off-link eth1 -> eth0 seen 1 confirmed 1"},
+	{"another acknowledgement", "0 in eth1 syn 5|1 out eth0 synack 70|2 in eth1 ack 72|3 in eth1 ack 70", "off-link eth1 -> eth0 seen 1 inferred 1"},
+	{"answer not repeated", "0 in eth1 syn 5|1 out eth0 synack 70", "off-link eth1 -> eth0 seen 1 inferred 1"},
+	{"answer repeated", "0 in eth1 syn 5|1 out eth0 synack 70|1001 out eth0 synack 70", "off-link eth1 -> eth0 seen 1 unconfirmed 1"},
+	{"request and answer repeated", "0 in eth1 syn 5|1 out eth0 synack 70|1000 in eth1 syn 5|1001 out eth0 synack 70", "off-link eth1 -> eth0 seen 1 unconfirmed 1"},
+	{"answer repeated, with a cookie", "0 in eth1 syn 5|1 out eth0 synack 70|1000 in eth1 syn 5|1001 out eth0 synack 9070", "off-link eth1 -> eth0 seen 1 unconfirmed 1"},
+	{"the second answer acknowledged", "0 in eth1 syn 5|1 out eth0 synack 70|1001 out eth0 synack 90|1002 in eth1 ack 91", "off-link eth1 -> eth0 seen 1 confirmed 1"},
+	{"no answer", "0 in eth1 syn 5|1000 in eth1 syn 5", "off-link eth1 ->  seen 1 unanswered 1"},
+	{"no answer, not asked again", "0 in eth1 syn 5", "off-link eth1 ->  seen 1"},
+	{"a copy of the request", "0 in eth1 syn 5|100 in eth1 syn 5", "off-link eth1 ->  seen 1"},
+	{"refused", "0 in eth1 syn 5|1 out eth1 rst 0", "off-link eth1 -> eth1 seen 1 refused 1"},
+	{"the same ports again", "0 in eth1 syn 5|1 out eth1 synack 70|2 in eth1 ack 71|900 in eth1 syn 6|901 out eth1 synack 80|902 in eth1 ack 81", "off-link eth1 -> eth1 seen 2 confirmed 2"},
+	{"older than the window, acknowledged", "0 out eth0 data 100|1 in eth1 ack 110", "off-link eth1 -> eth0 seen 1 confirmed 1"},
+	{"older, payload left", "0 in eth1 ack 100|1 out eth0 data 100", "off-link eth1 -> eth0 seen 1 confirmed 1"},
+	{"older, repeated", "0 in eth1 ack 100|1 out eth0 data 100|301 out eth0 data 100", "off-link eth1 -> eth0 seen 1 unconfirmed 1"},
+	{"older, repeated, acknowledged", "0 out eth0 data 100|301 out eth0 data 100|302 in eth1 ack 110", "off-link eth1 -> eth0 seen 1 confirmed 1"},
+	{"older, repeated, acknowledged before", "0 out eth0 data 100|301 out eth0 data 100|302 in eth1 ack 100", "off-link eth1 -> eth0 seen 1 unconfirmed 1"},
+	{"older, repeated, acknowledged too much", "0 out eth0 data 100|301 out eth0 data 100|302 in eth1 ack 4000", "off-link eth1 -> eth0 seen 1 unconfirmed 1"},
+	{"blind acknowledgements", "0 in eth1 ack 7|1 in eth1 ack 8", ""},
+	{"answers alone", "0 out eth1 data 100", ""},
+	{"a datagram without answer", "0 in eth1 udp 1", "off-link eth1 ->  seen 1"},
+	{"a datagram and its answer", "0 in eth1 udp 1|1 out eth0 udp 2", "off-link eth1 -> eth0 seen 1"},
+	{"on-link", "0 in eth1 syn 5 by 10.7.1.7:99|1 out eth1 rst 0 by 10.7.1.7:99", "on-link eth1 -> eth1 seen 1 refused 1"},
+	{"client of another LAN", "0 in eth1 syn 5 by 10.7.0.7:99|1 out eth0 rst 0 by 10.7.0.7:99", "off-link eth1 -> eth0 seen 1 refused 1"},
+	{"a bridge: in at the last device, out at the first", "0 in eth2 syn 5|1 in br0 syn 5|2 out br0 synack 7|3 out eth2 synack 7|4 in eth2 ack 8|5 in br0 ack 8", "off-link br0 -> br0 seen 1 confirmed 1"},
+	{"a bridge, the last packets on its port alone", "0 in eth2 syn 5|1 in br0 syn 5|2 out br0 synack 7|3 out eth2 synack 7|4 in eth2 ack 8|50 out eth2 data 9", "off-link br0 -> br0 seen 1 confirmed 1"},
+	{"a bridge, the first packets on its port alone", "0 in eth2 syn 5|3 out eth2 synack 7|4 in eth2 ack 8|5 in br0 ack 8|50 out br0 data 9", "off-link br0 -> br0 seen 1 confirmed 1"},
+	{"a bridge over a macvlan", "0 in eth4 syn 5|1 in nic syn 5|2 in br1 syn 5|3 out br1 synack 7|4 out nic synack 7|5 out eth4 synack 7|6 in eth4 ack 8|7 in nic ack 8|8 in br1 ack 8", "off-link br1 -> br1 seen 1 confirmed 1"},
+	{"a macvlan answered by its parent", "0 in vrrp syn 5|1 out eth1 synack 7|2 in vrrp ack 8", "off-link vrrp -> eth1 seen 1 confirmed 1"},
+	{"a repeated answer on another device", "0 in eth1 syn 5|1 out eth0 synack 7|900 out eth1 synack 7", "off-link eth1 -> eth1 seen 1 unconfirmed 1"},
+	{"a link that came later", "0 in late syn 5", ""},
+}
+
 // TestTable: what a connection shows, and how it is counted 1.5 s after the
 // last packet.
 func TestTable(t *testing.T) {
-	for _, tt := range []struct{ name, packets, want string }{
-		{"nothing", "", ""},
-		{"payload left", "0 in eth1 syn 5|1 out eth1 synack 70|9 out eth1 data 71", "off-link eth1 -> eth1 seen 1 confirmed 1"},
-		{"the exact acknowledgement", "0 in eth1 syn 5|1 out eth0 synack 70|2 in eth1 ack 71", "off-link eth1 -> eth0 seen 1 confirmed 1"},
-		{"another acknowledgement", "0 in eth1 syn 5|1 out eth0 synack 70|2 in eth1 ack 72|3 in eth1 ack 70", "off-link eth1 -> eth0 seen 1 inferred 1"},
-		{"answer not repeated", "0 in eth1 syn 5|1 out eth0 synack 70", "off-link eth1 -> eth0 seen 1 inferred 1"},
-		{"answer repeated", "0 in eth1 syn 5|1 out eth0 synack 70|1001 out eth0 synack 70", "off-link eth1 -> eth0 seen 1 unconfirmed 1"},
-		{"request and answer repeated", "0 in eth1 syn 5|1 out eth0 synack 70|1000 in eth1 syn 5|1001 out eth0 synack 70", "off-link eth1 -> eth0 seen 1 unconfirmed 1"},
-		{"answer repeated, with a cookie", "0 in eth1 syn 5|1 out eth0 synack 70|1000 in eth1 syn 5|1001 out eth0 synack 9070", "off-link eth1 -> eth0 seen 1 unconfirmed 1"},
-		{"the second answer acknowledged", "0 in eth1 syn 5|1 out eth0 synack 70|1001 out eth0 synack 90|1002 in eth1 ack 91", "off-link eth1 -> eth0 seen 1 confirmed 1"},
-		{"no answer", "0 in eth1 syn 5|1000 in eth1 syn 5", "off-link eth1 ->  seen 1 unanswered 1"},
-		{"no answer, not asked again", "0 in eth1 syn 5", "off-link eth1 ->  seen 1"},
-		{"a copy of the request", "0 in eth1 syn 5|100 in eth1 syn 5", "off-link eth1 ->  seen 1"},
-		{"refused", "0 in eth1 syn 5|1 out eth1 rst 0", "off-link eth1 -> eth1 seen 1 refused 1"},
-		{"the same ports again", "0 in eth1 syn 5|1 out eth1 synack 70|2 in eth1 ack 71|900 in eth1 syn 6|901 out eth1 synack 80|902 in eth1 ack 81", "off-link eth1 -> eth1 seen 2 confirmed 2"},
-		{"older than the window, acknowledged", "0 out eth0 data 100|1 in eth1 ack 110", "off-link eth1 -> eth0 seen 1 confirmed 1"},
-		{"older, payload left", "0 in eth1 ack 100|1 out eth0 data 100", "off-link eth1 -> eth0 seen 1 confirmed 1"},
-		{"older, repeated", "0 in eth1 ack 100|1 out eth0 data 100|301 out eth0 data 100", "off-link eth1 -> eth0 seen 1 unconfirmed 1"},
-		{"older, repeated, acknowledged", "0 out eth0 data 100|301 out eth0 data 100|302 in eth1 ack 110", "off-link eth1 -> eth0 seen 1 confirmed 1"},
-		{"older, repeated, acknowledged before", "0 out eth0 data 100|301 out eth0 data 100|302 in eth1 ack 100", "off-link eth1 -> eth0 seen 1 unconfirmed 1"},
-		{"older, repeated, acknowledged too much", "0 out eth0 data 100|301 out eth0 data 100|302 in eth1 ack 4000", "off-link eth1 -> eth0 seen 1 unconfirmed 1"},
-		{"blind acknowledgements", "0 in eth1 ack 7|1 in eth1 ack 8", ""},
-		{"answers alone", "0 out eth1 data 100", ""},
-		{"a datagram without answer", "0 in eth1 udp 1", "off-link eth1 ->  seen 1"},
-		{"a datagram and its answer", "0 in eth1 udp 1|1 out eth0 udp 2", "off-link eth1 -> eth0 seen 1"},
-		{"on-link", "0 in eth1 syn 5 by 10.7.1.7:99|1 out eth1 rst 0 by 10.7.1.7:99", "on-link eth1 -> eth1 seen 1 refused 1"},
-		{"client of another LAN", "0 in eth1 syn 5 by 10.7.0.7:99|1 out eth0 rst 0 by 10.7.0.7:99", "off-link eth1 -> eth0 seen 1 refused 1"},
-		{"a bridge: in at the last device, out at the first", "0 in eth2 syn 5|1 in br0 syn 5|2 out br0 synack 7|3 out eth2 synack 7|4 in eth2 ack 8|5 in br0 ack 8", "off-link br0 -> br0 seen 1 confirmed 1"},
-		{"a bridge over a macvlan", "0 in eth4 syn 5|1 in nic syn 5|2 in br1 syn 5|3 out br1 synack 7|4 out nic synack 7|5 out eth4 synack 7|6 in eth4 ack 8|7 in nic ack 8|8 in br1 ack 8", "off-link br1 -> br1 seen 1 confirmed 1"},
-		{"a macvlan answered by its parent", "0 in vrrp syn 5|1 out eth1 synack 7|2 in vrrp ack 8", "off-link vrrp -> eth1 seen 1 confirmed 1"},
-		{"a repeated answer on another device", "0 in eth1 syn 5|1 out eth0 synack 7|900 out eth1 synack 7", "off-link eth1 -> eth1 seen 1 unconfirmed 1"},
-		{"a link that came later", "0 in late syn 5", ""},
-	} {
+	for _, tt := range tableCases {
 		tab := newTestTable()
 		last := 0 * time.Second
 		for _, line := range strings.Split(tt.packets, "|") {

@@ -53,8 +53,8 @@ func (t tally) clone() tally {
 	return t
 }
 
-// add counts a flow. A flow that was not seen to come in has no way; nor has an
-// unanswered one without a request.
+// add counts a flow. A flow that was not seen to come in has no way, and an
+// unanswered one without a request has none, either.
 func (t *tally) add(k key, f *flow, s state) {
 	if f.in.link == 0 || k.proto == protoTCP && f.out.link == 0 && !f.has(requested) {
 		return
@@ -68,8 +68,8 @@ func (t *tally) add(k key, f *flow, s state) {
 			out: t.named(f.out)}
 		t.ways[w] = c
 	}
-	t.net.rename(&c.in, int(f.in.link))
-	t.net.rename(&c.out, int(f.out.link))
+	t.rename(&c.in, f.in)
+	t.rename(&c.out, f.out)
 	c.count.Seen++
 	var shown traits
 	switch s {
@@ -99,8 +99,16 @@ func (t *tally) add(k key, f *flow, s state) {
 
 func (t *tally) crossing(s side) crossing { return crossing{t.net.wires[int(s.link)], s.mac} }
 
+// rename gives a crossing the link of another flow if that is nearer to the
+// sockets.
+func (t *tally) rename(c *routing.Crossing, s side) {
+	if name := t.net.links[int(s.nearest)]; t.net.inner[name] > t.net.inner[c.Link] {
+		c.Link = name
+	}
+}
+
 func (t *tally) named(s side) routing.Crossing {
-	link := int(s.link)
+	link := int(s.nearest)
 	return routing.Crossing{Link: t.net.links[link], Wire: t.net.wires[link], MAC: s.mac}
 }
 

@@ -35,12 +35,12 @@ type sockets struct {
 	dumps *nl.SocketHandle
 }
 
-// ours is the namespace of the calling thread: the process's own, unless a
+// threadNS is the namespace of the calling thread: the process's own, unless a
 // caller pins threads.
-const ours = "/proc/thread-self/ns/net"
+const threadNS = "/proc/thread-self/ns/net"
 
 func (c *conn) open() error {
-	own, err := netns.GetFromPath(ours)
+	own, err := netns.GetFromPath(threadNS)
 	if err != nil {
 		return err
 	}

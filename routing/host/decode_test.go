@@ -27,7 +27,9 @@ func FuzzDecode(f *testing.F) {
 	f.Add(route)
 	f.Fuzz(func(t *testing.T, b []byte) {
 		decodeNextHop(b, n)
-		decodeSession(b)
+		if h, _, err := split[diagMessage](b); err == nil {
+			h.session()
+		}
 		decodeNFTRule(b)
 		decodeRoute(b, n)
 		r, err := decodeRule(b)

@@ -229,19 +229,11 @@ func (r *natReader) send(to routing.DNAT) {
 	}
 }
 
-// whole returns every address of a family.
-func whole(f routing.Family) netip.Prefix {
-	if f == routing.IPv4 {
-		return netip.PrefixFrom(netip.IPv4Unspecified(), 0)
-	}
-	return netip.PrefixFrom(netip.IPv6Unspecified(), 0)
-}
-
-// wholeOf returns every address of the families that a table of nf_tables sees.
+// wholeOf holds every address of the families that a table of nf_tables sees.
 var wholeOf = map[uint8][]netip.Prefix{
-	unix.NFPROTO_IPV4: {whole(routing.IPv4)},
-	unix.NFPROTO_IPV6: {whole(routing.IPv6)},
-	unix.NFPROTO_INET: {whole(routing.IPv4), whole(routing.IPv6)},
+	unix.NFPROTO_IPV4: {routing.IPv4.All()},
+	unix.NFPROTO_IPV6: {routing.IPv6.All()},
+	unix.NFPROTO_INET: {routing.IPv4.All(), routing.IPv6.All()},
 }
 
 // toPorts returns a condition by ports. NGINX listens on no port 0, so 0 stands

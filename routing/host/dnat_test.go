@@ -170,7 +170,7 @@ func TestDNATs(t *testing.T) {
 }
 
 // iptablesNAT are arguments of iptables and, in lines that begin with 6, of
-// ip6tables: Docker's and Kubernetes' forms and others.
+// ip6tables: Docker's and Kubernetes' forms and more.
 const iptablesNAT = `-N DOCKER
 -N SERVICE
 -N ENDPOINT

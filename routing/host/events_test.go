@@ -214,8 +214,8 @@ func TestEventsOfForwarding(t *testing.T) {
 
 // Rules of lasthop.
 const (
-	oursRule  = "5102: from 10.0.1.0/24 iif lo lookup 20337 proto 76"
-	oursRule6 = "5102: from 2001:db8:1::/64 iif lo lookup 20337 proto 76"
+	ownRule  = "5102: from 10.0.1.0/24 iif lo lookup 20337 proto 76"
+	ownRule6 = "5102: from 2001:db8:1::/64 iif lo lookup 20337 proto 76"
 )
 
 // plan are the writes of a small plan.
@@ -226,8 +226,8 @@ func plan(t *testing.T) []routing.Op {
 		{Route: route(t, "::/0 via 2001:db8:1::1 dev eth1 table 20337 proto 76 onlink")},
 		{Route: route(t, "unreachable ::/0 table 20337 proto 76 metric 4294967295")},
 		{Group: &routing.LinkGroup{Link: "eth1", Group: 76}},
-		{Rule: rule(t, oursRule)},
-		{Rule: rule(t, oursRule6)},
+		{Rule: rule(t, ownRule)},
+		{Rule: rule(t, ownRule6)},
 	}
 }
 
@@ -266,7 +266,7 @@ func TestEventsOfOwnWrites(t *testing.T) {
 	do(t, k, routing.Op{Route: foreign})
 	if diff := cmp.Diff("route: route added: default via 10.0.1.1 dev "+
 		"eth1 table 1000 proto 18\n", texts(until(t, ns, c))); diff != "" {
-		t.Errorf("own write of what is not ours: -want +got\n%s", diff)
+		t.Errorf("own write of what lasthop does not own: -want +got\n%s", diff)
 	}
 }
 

@@ -60,13 +60,13 @@ func (s *subscription) ruleEvent(m syscall.NetlinkMessage) (Event, bool) {
 	if err != nil {
 		return Event{Kind: "rule", Text: fmt.Sprintf("rule %s: %v", verb(m), err)}, true
 	}
-	ours := s.numbers.OwnsRule(r)
-	if ours && s.echoes.sent(m.Header.Pid) {
+	own := s.numbers.OwnsRule(r)
+	if own && s.echoes.sent(m.Header.Pid) {
 		return Event{}, false
 	}
 	e := Event{Kind: "rule", Text: version(r.Family) + "rule " + verb(m) + ": " +
 		strings.ReplaceAll(r.String(), "\t", " ")}
-	if ours && m.Header.Type == unix.RTM_DELRULE {
+	if own && m.Header.Type == unix.RTM_DELRULE {
 		e.Rule = &r
 	}
 	return e, true
@@ -149,13 +149,13 @@ func (s *subscription) routeEvent(m syscall.NetlinkMessage) (Event, bool) {
 		return Event{Kind: "route",
 			Text: "route " + verb(m) + " of an unknown link"}, true
 	}
-	ours := s.numbers.OwnsRoute(r)
-	if ours && s.echoes.sent(m.Header.Pid) {
+	own := s.numbers.OwnsRoute(r)
+	if own && s.echoes.sent(m.Header.Pid) {
 		return Event{}, false
 	}
 	e := Event{Kind: "route", Changed: &r, Came: m.Header.Type == unix.RTM_NEWROUTE,
 		Text: version(r.Family()) + "route " + verb(m) + ": " + r.String()}
-	if ours && m.Header.Type == unix.RTM_DELROUTE {
+	if own && m.Header.Type == unix.RTM_DELROUTE {
 		e.Route = &r
 	}
 	return e, true

@@ -25,7 +25,7 @@ func requests(t *testing.T) []struct {
 	kinds []int
 } {
 	r, ru := route(t, "default via 10.0.1.1 dev eth1 table 20337 proto 76 onlink"),
-		rule(t, oursRule)
+		rule(t, ownRule)
 	call := func(op routing.Op) func(*Kernel) error {
 		return func(k *Kernel) error { return k.writing().do(op) }
 	}
@@ -142,7 +142,7 @@ func TestReopen(t *testing.T) {
 		socket func() *nl.SocketHandle
 		call   func() error
 	}{
-		{"raw, write", func() *nl.SocketHandle { return k.raw }, func() error { return k.writing().do(routing.Op{Rule: rule(t, oursRule)}) }},
+		{"raw, write", func() *nl.SocketHandle { return k.raw }, func() error { return k.writing().do(routing.Op{Rule: rule(t, ownRule)}) }},
 		{"raw, ask", func() *nl.SocketHandle { return k.raw }, func() error {
 			_, err := k.Ask([]routing.Query{{Dst: netip.MustParseAddr("10.0.1.2")}})
 			return err
@@ -247,8 +247,8 @@ func TestTableThatNeverWas(t *testing.T) {
 // foreign are objects that are almost lasthop's.
 var foreign = strings.Join([]string{
 	"route add default via 10.0.0.1 table 20001 proto 18",     // in lasthop's range, not lasthop's
-	"route add default via 10.0.0.1 table 1000 proto 76",      // our protocol, outside the range
-	"rule add pref 5100 from 10.0.0.7 lookup 20001 proto 18",  // names a table of our range
+	"route add default via 10.0.0.1 table 1000 proto 76",      // lasthop's protocol, outside the range
+	"rule add pref 5100 from 10.0.0.7 lookup 20001 proto 18",  // names a table of lasthop's range
 	"rule add pref 30000 from 10.0.0.8 lookup 20002 proto 76", // outside the block
 	"route add default via 10.0.0.1 table 20002 proto 76",     // lasthop's, but no rule names it
 	"route add default via 10.0.0.1 table 20003 proto 76",     // lasthop's, but no rule names it
@@ -262,12 +262,12 @@ func TestReadOwned(t *testing.T) {
 		ops         []routing.Op
 	}{
 		{"nothing", "", nil},
-		{"ours", "", plan(t)},
-		{"ours, deleted", "", append(plan(t), undo(plan(t))...)},
+		{"own", "", plan(t)},
+		{"own, deleted", "", append(plan(t), undo(plan(t))...)},
 		{"rules alone are left", "", append(plan(t), undo(plan(t)[:4])...)},
 		{"routes alone are left", "", append(plan(t), undo(plan(t)[5:])...)},
-		{"others'", foreign, nil},
-		{"ours and others'", foreign, plan(t)},
+		{"foreign", foreign, nil},
+		{"own and foreign", foreign, plan(t)},
 		{"next hop objects", "nexthop add id 5 via 10.0.0.1 dev eth0\nroute add default nhid 5 table 20003 proto 76\nrule add pref 5000 lookup 20003 protocol 76", nil},
 		{"link down", "link set eth1 down", plan(t)[4:]},
 	} {
@@ -287,8 +287,8 @@ func TestReadOwned(t *testing.T) {
 					t.Errorf("-Owned(Read) +ReadOwned\n%s", diff)
 				}
 			}
-			// Without a Read before, the tables that our rules name
-			// and that were written are read.
+			// Without a Read before, it reads the tables that
+			// lasthop's rules name and that were written.
 			k.tables = map[uint32]bool{}
 			do(t, k, tt.ops...)
 			want, err := k.ReadOwned(routing.DefaultNumbers)

@@ -56,8 +56,8 @@ func filters(t *testing.T, k *Kernel) (list []string) {
 }
 
 const (
-	oursA       = "dev e0 ingress pref 1 bpf direct-action name lasthop/a"
-	oursB       = "dev e0 ingress pref 1 bpf direct-action name lasthop/b"
+	ownA        = "dev e0 ingress pref 1 bpf direct-action name lasthop/a"
+	ownB        = "dev e0 ingress pref 1 bpf direct-action name lasthop/b"
 	theirFilter = "dev e0 ingress pref 1 bpf"
 )
 
@@ -83,23 +83,23 @@ var filterCases = []struct {
 	want   []string
 	qdisc  string
 }{
-	{"added", nil, []routing.Op{setting("a")}, nil, []string{oursA}, "clsact"},
-	{"added twice", nil, []routing.Op{setting("a"), setting("a")}, nil, []string{oursA}, "clsact"},
-	{"replaced", nil, []routing.Op{setting("a"), setting("b")}, nil, []string{oursB}, "clsact"},
+	{"added", nil, []routing.Op{setting("a")}, nil, []string{ownA}, "clsact"},
+	{"added twice", nil, []routing.Op{setting("a"), setting("a")}, nil, []string{ownA}, "clsact"},
+	{"replaced", nil, []routing.Op{setting("a"), setting("b")}, nil, []string{ownB}, "clsact"},
 	{"removed", nil, []routing.Op{setting("a"), removal}, nil, nil, "clsact"},
 	{"removed twice", nil, []routing.Op{setting("a"), removal, removal}, nil, nil, "clsact"},
 	{"removed without a qdisc", nil, []routing.Op{removal}, nil, nil, ""},
 	{"in a qdisc ingress", []string{"tc qdisc add dev e0 ingress"},
-		[]routing.Op{setting("a"), setting("b")}, nil, []string{oursB}, "ingress"},
+		[]routing.Op{setting("a"), setting("b")}, nil, []string{ownB}, "ingress"},
 	{"removed from a qdisc ingress", []string{"tc qdisc add dev e0 ingress"},
 		[]routing.Op{setting("a"), removal}, nil, nil, "ingress"},
 	{"another in front", []string{"tc qdisc add dev e0 clsact", theirs("2", "1")},
 		[]routing.Op{setting("a"), setting("b"), removal}, nil, []string{"dev e0 ingress pref 2 bpf"}, "clsact"},
-	{"another at our place", []string{"tc qdisc add dev e0 clsact", theirs("1", "1")},
+	{"another at lasthop's place", []string{"tc qdisc add dev e0 clsact", theirs("1", "1")},
 		[]routing.Op{setting("a")}, errForeign, []string{theirFilter}, "clsact"},
-	{"another at our place, removed", []string{"tc qdisc add dev e0 clsact", theirs("1", "1")},
+	{"another at lasthop's place, removed", []string{"tc qdisc add dev e0 clsact", theirs("1", "1")},
 		[]routing.Op{removal}, nil, []string{theirFilter}, "clsact"},
-	{"another at our pref", []string{"tc qdisc add dev e0 clsact", theirs("1", "2")},
+	{"another at lasthop's pref", []string{"tc qdisc add dev e0 clsact", theirs("1", "2")},
 		[]routing.Op{setting("a"), removal}, nil, []string{theirFilter}, "clsact"},
 }
 

@@ -43,14 +43,14 @@ type Kernel struct {
 	tables   map[uint32]bool // that were read or written, for ReadOwned
 	nftables nftables        // as they were read last; a subscription reads them, too
 	buffer   int             // bytes for events, 0 for eventBuffer
-	// what GroupsFile said last, or should say
+	// what GroupsFile held last, or should hold
 	known []routing.LinkGroup
 }
 
 // Open opens a network namespace: "" is the process's own, else a NAME below
 // /run/netns, a PID, or a PATH (with a slash).
 func Open(name string) (*Kernel, error) {
-	path := cmp.Or(NamespacePath(name), ours)
+	path := cmp.Or(NamespacePath(name), threadNS)
 	ns, err := netns.GetFromPath(path)
 	if err != nil {
 		return nil, fmt.Errorf("open network namespace %s: %w", path, err)
@@ -188,7 +188,7 @@ func (k *Kernel) grouped() []routing.LinkGroup {
 	return list
 }
 
-// Remember stores what GroupsFile should say, for use while the file cannot be
+// Remember stores what GroupsFile should hold, for use while the file cannot be
 // read: its disk may be full, or another program may have removed it.
 func (k *Kernel) Remember(groups []routing.LinkGroup) { k.known = groups }
 

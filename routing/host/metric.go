@@ -14,8 +14,7 @@ import (
 )
 
 // metricNames are iproute2's words for the metrics that routing.Route does not
-// model, by
-// number (RTAX_*).
+// model, by number (RTAX_*).
 var metricNames = map[int]string{
 	unix.RTAX_MTU: "mtu", unix.RTAX_WINDOW: "window", unix.RTAX_RTT: "rtt",
 	unix.RTAX_RTTVAR: "rttvar", unix.RTAX_SSTHRESH: "ssthresh", unix.RTAX_CWND: "cwnd",

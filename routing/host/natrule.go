@@ -295,8 +295,8 @@ func outside(list []interval) (out []interval) {
 // mostOf returns the greatest value of an interval's kind.
 func mostOf(s interval) []byte { return bytes.Repeat([]byte{255}, len(s.from)) }
 
-// spread returns the source of a register's value if it is in a range. For an
-// address this may be the first bytes or bits alone.
+// spread returns the values of a field whose register is in a range. The
+// register may hold only the first bytes or bits of an address.
 func (g register) spread(from, to []byte) (s interval, known bool) {
 	if g.size <= 0 || len(from) < g.size || len(to) < g.size {
 		return s, false
@@ -369,8 +369,8 @@ func (g register) conditions(intervals []interval) (out []routing.DNAT, known bo
 	return out, true
 }
 
-// notProtocols are the conditions of packets of other protocols: NGINX listens
-// on two.
+// notProtocols returns the conditions of packets that are not of these
+// protocols. TCP and UDP are all that NGINX listens on.
 func notProtocols(tcp, udp bool) (out []routing.DNAT) {
 	if !tcp {
 		out = append(out, toProtocol(unix.IPPROTO_TCP))

@@ -11,8 +11,7 @@ import (
 
 // NetworkFiles returns, by link, the .network file that systemd-networkd
 // applies. networkd records it below /run; root is "/", or another directory in
-// tests. Links that networkd does not manage have none, and hosts on which it
-// does not run.
+// tests. A link that networkd does not manage has none.
 func NetworkFiles(root string, links []routing.Link) map[string]string {
 	files := map[string]string{}
 	for _, l := range links {

@@ -69,7 +69,7 @@ ip rule add pref 62 from all l3mdev protocol 77
 	{"without what lo is born with", "addr del 127.0.0.1/8 dev lo\naddr del ::1/128 dev lo\naddr add 127.0.0.9/8 dev lo\nlink set lo mtu 1500 group 3\n", ""},
 	{"without the prefix routes", uplinks + "route del 10.0.1.0/24 dev eth1\nroute del 2001:db8:1::/64 dev eth1\nroute del local 10.0.1.10 table local\n", ""},
 	{"routers of several preferences", uplinks + "route add default via 2001:db8:1::9 dev eth1 pref low\n" + advertised, ""},
-	{"names of our own kind", "link add lhp0 type veth peer name lhpp1\nlink set lhp0 up\nlink set lhpp1 up\n", ""},
+	{"names of the same kind", "link add lhp0 type veth peer name lhpp1\nlink set lhp0 up\nlink set lhpp1 up\n", ""},
 	{"rules", "rule add pref 100 lookup local\nrule del pref 0\nrule add pref 100 to 10.0.0.0/8 lookup 7\nrule add pref 100 fwmark 7 lookup 8\n" +
 		"rule add pref 100 fwmark 7 lookup 8 protocol 9\nrule del pref 32767\n", ""},
 }

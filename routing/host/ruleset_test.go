@@ -198,7 +198,7 @@ func TestRulesetsUnread(t *testing.T) {
 	fault = unix.EPERM
 	want[0].Unread = "operation not permitted"
 	if diff := cmp.Diff(want, read(t, k).Rulesets); diff != "" {
-		t.Errorf("nobody reads: -want +got\n%s", diff)
+		t.Errorf("no reader: -want +got\n%s", diff)
 	}
 	fault = unix.ENOBUFS
 	if h, err := k.Read(); err == nil {
@@ -214,7 +214,7 @@ const (
 // rulesetEvents are changes of nf_tables, each with its event.
 var rulesetEvents = []struct{ name, before, change, want string }{
 	{"a rule comes", filtering, fibRule, "inet fw prerouting handle 6: fib saddr"},
-	{"others come", filtering, "add set inet fw banned { type ipv4_addr; }; " +
+	{"other rules come", filtering, "add set inet fw banned { type ipv4_addr; }; " +
 		"add element inet fw banned { 10.0.1.7, 10.0.1.8 }; " +
 		"add rule inet fw forward ip saddr @banned drop; " +
 		"add rule inet fw forward reject; " + resetMore, ""},
@@ -238,7 +238,7 @@ var rulesetEvents = []struct{ name, before, change, want string }{
 		goneRule + "inet fw prerouting handle 6: fib saddr"},
 	{"everything goes", filtering + fibRule, "flush ruleset",
 		goneRule + "inet fw prerouting handle 6: fib saddr"},
-	{"it is loaded anew", filtering + fibRule, "flush ruleset\n" + filtering + resetMore,
+	{"it is loaded again", filtering + fibRule, "flush ruleset\n" + filtering + resetMore,
 		goneRule + "inet fw prerouting handle 6: fib saddr"},
 	{"the table is dormant", filtering + fibRule, "add table inet fw { flags dormant; }",
 		goneRule + "inet fw prerouting handle 6: fib saddr"},

@@ -13,22 +13,37 @@ import (
 
 // Sessions lists the established TCP sessions of the namespace. IPv4 sessions
 // of IPv6 sockets have IPv4 addresses.
-func (k *Kernel) Sessions() ([]routing.Session, error) {
-	var out []routing.Session
-	err := k.inside(func() error {
+func (k *Kernel) Sessions() (out []routing.Session, err error) {
+	err = k.sessions("TCP sessions", diagEstablished, func(h diagMessage) {
+		out = append(out, h.session())
+	})
+	return out, err
+}
+
+// HalfOpen lists the TCP sessions whose client has not answered the SYN-ACK
+// yet. Any sender of packets can create some, from any address.
+func (k *Kernel) HalfOpen() (out []routing.HalfOpen, err error) {
+	err = k.sessions("half-open TCP sessions", diagSynReceived, func(h diagMessage) {
+		out = append(out, routing.HalfOpen{Session: h.session(), Repeats: int(h.repeats)})
+	})
+	return out, err
+}
+
+// sessions visits the TCP sessions in a state. Errors name them as what.
+func (k *Kernel) sessions(what string, state uint32, each func(diagMessage)) error {
+	return k.inside(func() error {
 		for _, af := range []byte{unix.AF_INET, unix.AF_INET6} {
-			err := diagnose(af, unix.IPPROTO_TCP, diagEstablished, func(msg []byte) {
-				if s, ok := decodeSession(msg); ok {
-					out = append(out, s)
+			err := diagnose(af, unix.IPPROTO_TCP, state, func(msg []byte) {
+				if h, _, err := split[diagMessage](msg); err == nil {
+					each(h)
 				}
 			})
 			if err != nil {
-				return fmt.Errorf("list TCP sessions: %w", err)
+				return fmt.Errorf("list %s: %w", what, err)
 			}
 		}
 		return nil
 	})
-	return out, err
 }
 
 // States of sockets by their TCP_* numbers, as bits.
@@ -55,27 +70,6 @@ type diagMessage struct {
 	inode                 uint32
 }
 
-// HalfOpen lists the TCP sessions whose client has not answered the SYN-ACK
-// yet. Any sender of packets can create some, from any address.
-func (k *Kernel) HalfOpen() ([]routing.HalfOpen, error) {
-	var out []routing.HalfOpen
-	err := k.inside(func() error {
-		for _, af := range []byte{unix.AF_INET, unix.AF_INET6} {
-			err := diagnose(af, unix.IPPROTO_TCP, diagSynReceived, func(msg []byte) {
-				if h, _, err := split[diagMessage](msg); err == nil {
-					out = append(out, routing.HalfOpen{Session: h.session(),
-						Repeats: int(h.repeats)})
-				}
-			})
-			if err != nil {
-				return fmt.Errorf("list half-open TCP sessions: %w", err)
-			}
-		}
-		return nil
-	})
-	return out, err
-}
-
 // diagnose visits the sockets of a family and protocol that are in one of the
 // states. The kernel filters: on a busy proxy most sockets are in other states.
 func diagnose(af, protocol byte, states uint32, each func(msg []byte)) error {
@@ -86,11 +80,6 @@ func diagnose(af, protocol byte, states uint32, each func(msg []byte)) error {
 		each(msg)
 		return true
 	})
-}
-
-func decodeSession(b []byte) (routing.Session, bool) {
-	h, _, err := split[diagMessage](b)
-	return h.session(), err == nil
 }
 
 func (h diagMessage) session() routing.Session {

@@ -82,7 +82,7 @@ func (b *rebuilding) compare(got routing.Host) (missing, extra parts) {
 }
 
 // deciding leaves out multicast and anycast routes, which the kernel makes
-// itself, and everything of the other ends of the links.
+// itself. The other ends of the links have no other routes.
 func deciding(routes []routing.Route) []routing.Route {
 	return slices.DeleteFunc(slices.Clone(routes), func(r routing.Route) bool {
 		return r.Type == routing.Multicast || r.Type == routing.Anycast

@@ -115,7 +115,7 @@ func TestDoReplace(t *testing.T) {
 	}
 }
 
-// Of IPv4 defaults of one metric each is added behind the others and deleted
+// Of IPv4 defaults of one metric each is added behind the rest and deleted
 // alone, by its next hop, and by its metrics where only those differ.
 func TestDoAppend(t *testing.T) {
 	_, k := open(t, uplinks)

@@ -1,5 +1,7 @@
 #!/bin/bash
-# `make demo`: what lasthop does, shown in the lab. usage: demo.sh LASTHOP (the program). Fails if anything is not as it says.
+# `make demo`: shows in the lab what lasthop does. Fails if a claim does not hold.
+#
+# usage: demo.sh LASTHOP      the program
 set -eu -o pipefail
 export LC_ALL=C
 PATH=$PATH:/usr/sbin:/sbin
@@ -72,14 +74,13 @@ lost_before() {
 }
 
 plan_and_apply() {
-	heading "2. lasthop plan: what would be done"
+	heading "2. lasthop plan: what apply would change"
 	lasthop plan || fail "lasthop plan failed"
 	heading "3. lasthop apply"
 	lasthop apply | short || fail "lasthop apply failed"
 }
 
-# short prints only the first of many lines of `ip`: the plan has shown them
-# all.
+# short prints only the first of many lines of `ip`: the plan has shown all.
 short() {
 	awk '/^  ip / { if (n++ < 2) print; next }
 		n > 2 { print "  ... and " n - 2 " more" }
@@ -109,7 +110,7 @@ answers_after() {
 }
 
 apply_again() {
-	heading "5. lasthop apply again: nothing is left to do"
+	heading "5. lasthop apply again: there is nothing to do"
 	"$lab" snapshot >/run/lab/applied
 	lasthop apply || fail "the second lasthop apply failed"
 	"$lab" snapshot >/run/lab/again
@@ -117,16 +118,16 @@ apply_again() {
 }
 
 keep_it_so() {
-	heading "6. lasthop run: it stays so"
+	heading "6. lasthop run: the service keeps it so"
 	nsenter --net=/run/netns/host -- "$lasthop" run 2>/run/lab/log &
 	local daemon=$!
 	claim "the daemon finds everything in place" within in_sync
-	echo "Somebody deletes our rules:"
+	echo "Another program deletes rules of lasthop:"
 	"$lab" at host sh -c 'for i in 1 2 3; do ip rule del priority 5199; ip -6 rule del priority 5199; done' 2>/dev/null || :
-	claim "they are back" within restored
+	claim "lasthop puts them back" within restored
 	sed -n 's/.*msg="\(deleted by another program, restored\)" op="\(.*\)".*/    \1: \2/p' /run/lab/log | head -n 2
 	kill "$daemon"
-	claim "the daemon ends well" wait "$daemon"
+	claim "the daemon ends without an error" wait "$daemon"
 	claim "and leaves rules, routes and links as they are" restored
 }
 
@@ -144,7 +145,7 @@ within() {
 }
 
 clear_all() {
-	heading "7. lasthop clear: as if it had never been"
+	heading "7. lasthop clear: the host is as before"
 	lasthop clear | short || fail "lasthop clear failed"
 	"$lab" snapshot >/run/lab/after
 	diff -u /run/lab/before /run/lab/after || :
@@ -157,7 +158,7 @@ clear_all() {
 verdict() {
 	echo
 	[ "$wrong" = 0 ] || { echo "${red}$wrong claims did not hold.$plain"; exit 1; }
-	echo "${green}All of it was checked, nothing is left behind.$plain Next: README.md, or \`./lasthop plan\` on a host of yours (needs no root)."
+	echo "${green}Each claim was checked, and nothing is left behind.$plain Next: README.md, or \`./lasthop plan\` on a host of yours (needs no root)."
 }
 
 # ask NS [VIPS]: probes every VIP from there and prints a line for each, with

@@ -17,7 +17,7 @@
 # in it: lab.sh at NS CMD ARG...         run CMD in one namespace: client, fw, lan, host, ctr
 #        lab.sh probe NS [SRC4 SRC6]     ask every VIP by http, tcp, udp and ping: lines "VIP SERVICE ok|lost"
 #        lab.sh left NS                  by which interface each VIP's replies to NS left the host: lines "VIP IFACE PACKETS"
-#        lab.sh forget                   count anew
+#        lab.sh forget                   count from zero
 #        lab.sh drops                    what the firewall has dropped, and why: lines "REASON PACKETS"
 #        lab.sh firewall strict|stateful|open
 #        lab.sh reverse_path NS 0|1      the strict check of the way back to the source, IPv4 and IPv6

@@ -1,19 +1,19 @@
 #!/bin/bash
 # Runs the role and the playbook of deploy/ansible for real, under a systemd that
-# is PID 1, beside the NGINX of a distribution; before that ansible-lint and
+# is PID 1, next to the NGINX of a distribution; before that ansible-lint and
 # --syntax-check read them.
 #
 # usage: ansible.sh SUITE      prints "ok STEP", or "FAIL STEP: why"; needs root
 #
 # Ansible manages the machine that it runs on. Its packages are in a layer over
-# the root of roots.sh, which is kept beside it.
+# the root of roots.sh, and are kept next to it.
 #
 # LAB_WAIT     multiplies every time limit
 # KEEP         a directory for what the machine logs
 set -eu -o pipefail
 here=$(cd "$(dirname "${BASH_SOURCE[0]}")" && pwd)
 . "$here/clients.sh"
-export LC_ALL=C.UTF-8 # Ansible wants it
+export LC_ALL=C.UTF-8 # Ansible needs it
 
 outside() { # outside SUITE
 	. "$here/roots.sh"
@@ -73,17 +73,6 @@ files() {
 	units "$1" ansible.sh
 }
 
-wire() {
-	local n
-	for n in 0 1 2 3; do
-		ip link add eth$n type veth peer name peer$n
-		ip address add 10.0.$n.100/24 dev eth$n
-		ip link set eth$n up
-		ip link set peer$n up
-	done
-	ip route add default via 10.0.0.1
-}
-
 # play SETTINGS ARGUMENT...: a run of the playbook. It prints what Ansible does.
 play() {
 	(cd /root/ansible && ANSIBLE_PIPELINING=1 ansible-playbook -i ../hosts migrate.yml \
@@ -92,8 +81,6 @@ play() {
 approved() { echo "{\"lasthop_approved\": {\"lb1\": \"$1\"}}"; }
 digest() { grep -o 'digest: sha256:[0-9a-f]*' | tail -n 1 | cut -d' ' -f2; } # of what play --check prints
 
-leaves() { grep -q "via 10.0.$2.1 dev eth$2" <<<"$(ip route get 203.0.113.9 from "10.0.$1.100")"; }
-ours() { ip -N rule | grep "proto 76" || ip -N route show table all | grep "proto 76"; }
 # untouched FILE: neither the settings, which FILE has, nor the kernel nor the service.
 untouched() {
 	cmp /etc/lasthop/lasthop.yaml "$1" || fail "the settings have changed"
@@ -101,10 +88,6 @@ untouched() {
 	now not systemctl -q is-active lasthop
 }
 unresolved() { grep -q unresolved <<<"$(lasthop status 2>&1)"; }
-try() {
-	local why
-	if why=$( ("do_$1") 2>&1); then echo "ok $1"; else echo "FAIL $1: ${why//$'\n'/ | }"; fi
-}
 
 one='{"interfaces": {"eth1": {"gateways": ["10.0.1.1"]}}}'
 two='{"interfaces": {"eth1": {"gateways": ["10.0.1.1"]}, "eth2": {"gateways": ["10.0.2.1"]}}}'
@@ -163,7 +146,7 @@ do_again() {
 	grep -q "lb1 .* changed=0 " <<<"$said" || fail "$said"
 }
 
-# Other settings are loaded by a reload, and a plan that was not approved is not.
+# A reload loads other settings; a plan that was not approved changes nothing.
 do_reload() {
 	local said pid
 	pid=$(property lasthop MainPID)
@@ -179,8 +162,8 @@ do_reload() {
 	now test "$(property lasthop MainPID)" = "$pid"
 }
 
-# A host on which a listener does not reply the way it is reached has afterwards
-# what it had before.
+# If a listener does not reply the way it is reached, the host has afterwards what
+# it had before.
 do_goes_back() {
 	local said
 	now systemctl disable --now lasthop
@@ -201,13 +184,14 @@ inside() {
 	local step
 	soon systemctl -q is-active links
 	now systemctl start nginx
-	for step in $steps; do try $step; done
+	for step in $steps; do alone $step; done
 	journalctl -b --no-pager >/mnt/job/journal
 	echo end
 }
 
 case ${1:-} in
 prepare) files "$2" ;;
-wire | inside | install) "$@" ;;
+wire) uplinks 0 1 2 3 ;;
+inside | install) "$@" ;;
 *) outside "$@" ;;
 esac

@@ -1,6 +1,5 @@
-# Sourced by the scripts that run in a machine of machine.sh: clients that ask
-# NGINX all the time, and the steps that run meanwhile (packages.sh,
-# journey.sh); unit.sh needs no clients.
+# Sourced by the scripts of this folder: their uplinks and steps, and clients
+# that ask NGINX all the time while the steps of packages.sh and journey.sh run.
 #
 # A group of clients is SOURCE>ADDRESS: requests from an address of the network
 # namespace fw to port 80 of an address of this host. fw is a router that drops
@@ -27,6 +26,24 @@ soon() {
 not() { ! "$@"; }
 property() { systemctl show --value -p "$2" "$1"; } # property UNIT NAME
 fw() { ip netns exec fw "$@"; }
+
+# uplinks N...: ethN has 10.0.N.100 and the router 10.0.N.1; main's default is by
+# eth0.
+uplinks() {
+	local n
+	for n in "$@"; do
+		ip link add eth$n type veth peer name peer$n
+		ip address add 10.0.$n.100/24 dev eth$n
+		ip link set eth$n up
+		ip link set peer$n up
+	done
+	ip route add default via 10.0.0.1
+}
+
+# leaves N [M]: replies from the address of ethN leave by ethM, or by ethN.
+leaves() { grep -q "via 10.0.${2:-$1}.1 dev eth${2:-$1}" <<<"$(ip route get 203.0.113.9 from "10.0.$1.100")"; }
+# ours: what is in the kernel with lasthop's protocol.
+ours() { ip -N rule | grep "proto 76" || ip -N route show table all | grep "proto 76"; }
 
 # firewall: the common part of all routers of the labs. It is there before this
 # host boots, so it asks for no neighbor while it looks for duplicates of its
@@ -61,11 +78,11 @@ answers() {
 # clients TRIES GROUP...: ask until the file /run/stop exists. Prints "asked"
 # for each request, and "lost: WHY" for one that was lost that often.
 clients() {
-	local g i why
+	local g _ why
 	for g in "${@:2}"; do
 		while [ ! -e /run/stop ]; do
 			echo asked
-			for i in $(seq "$1"); do
+			for _ in $(seq "$1"); do
 				! why=$(ask "$g" $((5 * wait))) || break
 			done
 			[ -z "$why" ] || echo "lost: ${why##*$'\n'}"
@@ -107,6 +124,12 @@ try() {
 	else
 		echo "FAIL $1: ${said//$'\n'/ | }"
 	fi
+}
+
+# alone STEP [FUNCTION]: as try, without clients. FUNCTION is do_STEP.
+alone() {
+	local said
+	if said=$( ("${2:-do_$1}") 2>&1); then echo "ok $1"; else echo "FAIL $1: ${said//$'\n'/ | }"; fi
 }
 
 # unit LINE...: the text of a unit that starts with the machine.

@@ -1,13 +1,13 @@
 #!/bin/bash
 # Builds the image of deploy/container twice, and runs it in a network namespace
-# of its own beside a real NGINX. The kernel says what its containers did.
+# of its own next to a real NGINX. The kernel says what its containers did.
 #
-# usage: image.sh [LASTHOP]      prints "ok STEP", or "FAIL STEP: why"; needs root
+# usage: image.sh      prints "ok STEP", or "FAIL STEP: why"; needs root
 #
-# buildah builds it and podman runs it, on file systems that are thrown away. What
-# shares the processes of the host, as the DaemonSet of deploy/kubernetes does, is
-# run by crun, with the rights that the manifest says: podman needs control groups
-# for that, which a namespace inside of a container does not have.
+# buildah builds it and podman runs it, on file systems that are thrown away. crun
+# runs the container that shares the processes of the host, as the DaemonSet of
+# deploy/kubernetes does, with the rights of the manifest: podman needs control
+# groups for that, which a namespace inside of a container does not have.
 #
 # LAB_WAIT     multiplies every time limit
 set -eu -o pipefail
@@ -15,7 +15,7 @@ here=$(cd "$(dirname "${BASH_SOURCE[0]}")" && pwd)
 tree=$(cd "$here/../.." && pwd)
 . "$here/clients.sh"
 
-outside() { # outside [LASTHOP]
+outside() {
 	"$here/../lab/deps.sh"
 	"$here/../lab/deps.sh" image
 	local work
@@ -26,10 +26,9 @@ outside() { # outside [LASTHOP]
 	mkdir "$work/context"
 	(cd "$tree" && cp --parents LICENSE deploy/THIRD-PARTY-LICENSES "$work/context" &&
 		CGO_ENABLED=0 go build -trimpath -o "$work/context/lasthop" ./cmd/lasthop)
-	[ -z "${1:-}" ] || cp "$1" "$work/context/lasthop"
 	timeout -k 5 $((300 * wait)) unshare --net --mount --cgroup --pid --fork --kill-child --mount-proc \
 		--propagation private "$0" --inside "$work" >"$work/out" 2>"$work/said" </dev/null || :
-	cat "$work/out"
+	grep -vx end "$work/out" || :
 	[ "$(tail -n 1 "$work/out")" = end ] || { tail -n 20 "$work/said" >&2; echo "FAIL image: it ended early"; exit 1; }
 	! grep -q ^FAIL "$work/out"
 }
@@ -45,35 +44,18 @@ inside() { # inside WORK
 	mount -t cgroup2 cgroup2 /sys/fs/cgroup
 	mount -t tmpfs tmpfs /etc/nginx
 	mkdir -p /run/lasthop /run/nginx /run/netns /run/settings "$work/store"
-	wire
+	ip link set lo up
+	uplinks 0 1 2
+	echo 'interfaces: {eth1: {gateways: [10.0.1.1]}, eth2: {gateways: [10.0.2.1]}}' >/run/settings/lasthop.yaml
+	listens 0 1
+	nginx
 	local step
-	for step in $steps; do try $step; done
+	for step in $steps; do alone $step; done
 	[ ! -e /run/nginx/pid ] || kill "$(cat /run/nginx/pid)"
 	echo end
 }
 
-try() {
-	local why
-	if why=$( ("do_$1") 2>&1); then echo "ok $1"; else echo "FAIL $1: ${why//$'\n'/ | }"; fi
-}
-
-# wire: eth0 to eth2, whose routers are .1; main's default is by eth0.
-wire() {
-	local n
-	ip link set lo up
-	for n in 0 1 2; do
-		ip link add eth$n type veth peer name peer$n
-		ip address add 10.0.$n.100/24 dev eth$n
-		ip link set eth$n up
-		ip link set peer$n up
-	done
-	ip route add default via 10.0.0.1
-	echo 'interfaces: {eth1: {gateways: [10.0.1.1]}, eth2: {gateways: [10.0.2.1]}}' >/run/settings/lasthop.yaml
-	listens 0 1
-	nginx
-}
-
-# listens N...: what NGINX's file says.
+# listens N...: writes NGINX's file.
 listens() {
 	local n
 	{
@@ -84,13 +66,9 @@ listens() {
 	} >/etc/nginx/nginx.conf
 }
 
-# leaves N M: replies from an address of eth$N leave by eth$M.
-leaves() { grep -q "via 10.0.$2.1 dev eth$2" <<<"$(ip route get 203.0.113.9 from "10.0.$1.100")"; }
-ours() { ip -N rule | grep "proto 76" || ip -N route show table all | grep "proto 76"; }
-
 # contain ARGUMENT...: a container in the network of this namespace that may write
-# nothing, has no capability, and sees NGINX's files. The limits are podman's own
-# elsewhere, which this user may not have here.
+# nothing, has no capability, and sees NGINX's files. The limits are smaller than
+# podman's own, which this user may not have here.
 contain() {
 	podman $(store) run --rm --runtime crun --cgroup-manager=cgroupfs --cgroups=disabled \
 		--ulimit nofile=1024:1024 --ulimit nproc=1024:1024 --network=host --read-only --cap-drop=all \
@@ -152,7 +130,7 @@ do_apply() {
 	rm -f /run/lasthop/*
 }
 
-# Without sight of NGINX's processes it follows the files.
+# It does not see NGINX's processes, so it follows the files.
 do_run() {
 	now admin --name run --detach $image run
 	soon leaves 1 1
@@ -199,7 +177,8 @@ bundle() {
 	trap "pod kill lasthop TERM || cat /run/log; wait $! || :" EXIT
 }
 
-# Of the DaemonSet: it has no file of NGINX, and follows each reload, not the files.
+# The DaemonSet's container has no file of NGINX. It follows each reload, not the
+# files.
 do_daemonset() {
 	local rights
 	rights=$(sed -n 's/^ *add: \[\(.*\)\]$/\1/p' "$tree/deploy/kubernetes/base/daemonset.yaml")
@@ -214,7 +193,7 @@ do_daemonset() {
 	soon leaves 2 2
 }
 
-# Without one of its rights it cannot do that, and says so.
+# Without one of its rights it cannot do that, and the log says so.
 do_daemonset_without() {
 	now "$work/context/lasthop" clear
 	bundle NET_ADMIN
@@ -227,5 +206,5 @@ steps="builds_the_same plan prove apply run daemonset daemonset_without"
 
 case ${1:-} in
 --inside) inside "$2" ;;
-*) outside "$@" ;;
+*) outside ;;
 esac

@@ -104,9 +104,7 @@ inside() {
 		nmcli connection up "uplink $n"
 	done
 	soon not grep -q tentative <(ip address)
-	for step in $steps; do
-		if said=$( (do_$step) 2>&1); then echo "ok $step"; else echo "FAIL $step: ${said//$'\n'/ | }"; fi
-	done
+	for step in $steps; do alone $step; done
 	echo end
 }
 

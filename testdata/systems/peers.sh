@@ -83,7 +83,7 @@ listen() {
 #   down        the routes are back after `ip link set eth1 down` and up
 #   undone      rules and tables are as before after the peer was removed
 check() {
-	local before cell
+	local before
 	before=$(state)
 	mkdir -p /run/peer
 	"start_$1"

@@ -2,11 +2,14 @@
 # versions of the deb to install there.
 #
 # The root of a suite is made once and kept in
-# ${XDG_CACHE_HOME:-~/.cache}/lasthop, in a folder for each suite: root/
-# the files, as debootstrap leaves them disk, vmlinuz, initrd       Debian's
-# alone: the same, as a virtual machine boots it made-of
-# packages and unit: with others it is made again Nothing writes to them.
-# Whoever uses one holds a shared lock on SUITE.lock.
+# ${XDG_CACHE_HOME:-~/.cache}/lasthop, in a folder for each suite:
+#
+#   root/                   the files, as debootstrap leaves them
+#   disk, vmlinuz, initrd   the same as a virtual machine boots it (Debian alone)
+#   made-of                 packages and unit: if these change, it is made again
+#
+# Nothing writes to them. A script that uses one holds a shared lock on
+# SUITE.lock.
 #
 # Another suite is a line of kernel_of.
 cache=${XDG_CACHE_HOME:-$HOME/.cache}/lasthop

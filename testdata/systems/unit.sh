@@ -28,62 +28,25 @@ outside() { # outside ROOT LASTHOP
 here() {
 	prepare / "$1"
 	systemctl daemon-reload
-	systemctl start uplinks nginx lasthop
+	systemctl start links nginx lasthop
 	inside
 }
 
 prepare() { # prepare ROOT LASTHOP
-	local name
+	local units=$1/etc/systemd/system
 	cd "${self%/*}/../.."
 	LASTHOP=$2 DESTDIR=$1 PREFIX=/usr UNITDIR=/lib/systemd/system deploy/install.sh
 	systemd-sysusers --root="$1"
 	systemd-tmpfiles --root="$1" --create lasthop.conf
 	journalctl --root="$1" --update-catalog
 	cp "$self" "${self%/*}/clients.sh" "$1/"
-	for name in uplinks job; do $name >"$1/etc/systemd/system/$name.service"; done
-	systemctl --root="$1" enable nginx lasthop uplinks job
+	# The uplinks come up while lasthop starts, not before it.
+	unit DefaultDependencies=no After=network-pre.target Before=network-online.target \
+		"[Service]" Type=oneshot RemainAfterExit=yes "ExecStart=/unit.sh links" >"$units/links.service"
+	unit After=lasthop.service After=nginx.service "[Service]" Type=oneshot "Environment=LAB_WAIT=$wait" \
+		"ExecStart=/bin/sh -c '/unit.sh inside >/mnt/job/out 2>&1; systemctl poweroff'" >"$units/job.service"
+	systemctl --root="$1" enable nginx lasthop links job
 	configure "$1"
-}
-
-# Uplinks that come up while lasthop starts, not before it.
-uplinks() {
-	cat <<-END
-		[Unit]
-		DefaultDependencies=no
-		After=network-pre.target
-		Before=network-online.target
-		[Service]
-		Type=oneshot
-		RemainAfterExit=yes
-		ExecStart=/unit.sh links
-		[Install]
-		WantedBy=multi-user.target
-	END
-}
-
-job() {
-	cat <<-END
-		[Unit]
-		After=lasthop.service nginx.service
-		[Service]
-		Type=oneshot
-		Environment=LAB_WAIT=$wait
-		ExecStart=/bin/sh -c '/unit.sh inside >/mnt/job/out 2>&1; systemctl poweroff'
-		[Install]
-		WantedBy=multi-user.target
-	END
-}
-
-# links: LINK has 10.0.LINK.100 and the router 10.0.LINK.1.
-links() {
-	local n
-	for n in 0 1 2 3 4 5 6 7; do
-		ip link add eth$n type veth peer name peer$n
-		ip addr add 10.0.$n.100/24 dev eth$n
-		ip link set eth$n up
-		ip link set peer$n up
-	done
-	ip route add default via 10.0.0.1
 }
 
 # configure ROOT: NGINX's files are root's alone.
@@ -112,12 +75,6 @@ listens() { # listens ADDRESS...
 	echo "}"
 }
 
-# try FUNCTION: reports whether it reached its end.
-try() {
-	local why
-	if why=$( ("$1") 2>&1); then echo "ok $1"; else echo "FAIL $1: ${why//$'\n'/ | }"; fi
-}
-
 nobody() { setpriv --reuid 65534 --regid 65534 --clear-groups "$@"; }
 shows() { grep -qE "$1" <<<"$("${@:2}" 2>&1)"; } # shows PATTERN COMMAND
 ask() { printf 'GET %s HTTP/1.0\r\n\r\n' "$2" | socat - "$1"; } # ask ADDRESS PATH
@@ -126,8 +83,6 @@ log() { journalctl -u lasthop -o cat --no-pager "$@"; }
 mark() { begun=$(date +%s.%6N); }
 since() { journalctl -q --no-pager -o cat --since="@$begun" "$@"; }
 master() { cat /run/nginx.pid; }
-# leaves LINK: replies from its address leave by it.
-leaves() { shows "via 10.0.$1.1 dev eth$1" ip route get 203.0.113.9 from "10.0.$1.100"; }
 
 copy() { # copy DIRECTORY ADDRESS...: another NGINX's files
 	cp -r /etc/nginx "$1"
@@ -486,11 +441,11 @@ journal() {
 
 # A journald that does not read stops nothing.
 stuck_journal() {
-	local i pid
+	local _ pid
 	pid=$(property systemd-journald MainPID)
 	now kill -STOP "$pid"
 	trap "kill -CONT $pid" EXIT
-	for i in $(seq 10); do
+	for _ in $(seq 10); do
 		settings "direct: [198.51.100.0/24]" >/etc/lasthop/lasthop.yaml
 		now timeout 10 lasthop reload
 		settings >/etc/lasthop/lasthop.yaml
@@ -526,14 +481,15 @@ inside() {
 		status_as_root status_as_nobody files_for_nobody metrics plus_api reload_of_settings start_with_a_typo \
 		apply_beside_it restart_keeps_routes kill_keeps_routes journal stuck_journal nginx_in_a_container nginx_in_tmp other_namespace \
 		stop_and_clear nginx_drop_in sandbox log_is_clean last_hop_falls_back last_hop; do
-		try $name
+		alone $name $name
 	done
 	[ ! -w /mnt/job ] || journalctl -b --no-pager >/mnt/job/journal
 	echo end
 }
 
 case ${1:-}:${2:-} in
-here:* | links:* | inside:* | api:*) "$@" ;;
+links:*) uplinks 0 1 2 3 4 5 6 7 ;;
+here:* | inside:* | api:*) "$@" ;;
 *:prepare) prepare "$3" "$1" ;;
 *) outside "$@" ;;
 esac

@@ -158,7 +158,7 @@ func (s *steer) replace(c *lasthop.Control, prefix string, calls int) {
 	for i := range s.state.Filters {
 		f := &s.state.Filters[i]
 		f.Name = name
-		*f = f.Beside(h.Filters)
+		*f = f.Placed(h.Filters)
 	}
 	for i := range s.state.Routes {
 		if s.state.Routes[i].Encap != "" {
