@@ -85,6 +85,31 @@ func TestIPv6Only(t *testing.T) {
 	}
 }
 
+// TestNoPort: the finding says, with file and line, that a word is no port
+// although NGINX takes it for a host name.
+func TestNoPort(t *testing.T) {
+	for listen, want := range map[string]string{
+		"80x":             "not a valid port; as a host name: resolve 80x: ",
+		"443ssl":          "not a valid port; as a host name: ",
+		"none.example":    "resolve none.example: ",
+		"none.example:80": "resolve none.example: ",
+		"1none:80":        "resolve 1none: ",
+		"80-90x":          "not a valid port; as a host name: ",
+	} {
+		dir := write(t, "-- nginx.conf --\nevents {}\nhttp { server { listen "+listen+
+			"; } }\n")
+		got, err := Load(filepath.Join(dir, "nginx.conf"), Options{Resolve: names})
+		if err != nil || len(got.Warnings) != 1 {
+			t.Fatalf("%s: %v, %v", listen, got.Warnings, err)
+		}
+		w := got.Warnings[0]
+		if !strings.HasPrefix(w.Message, "listen "+listen+": "+want) ||
+			!strings.HasSuffix(w.Origin, "/nginx.conf:2") {
+			t.Errorf("%s: %+v, want %q", listen, w, want)
+		}
+	}
+}
+
 func TestLoad(t *testing.T) {
 	for _, c := range []struct{ name, conf, want string }{
 		{"every context, with names and lines", `events {}

@@ -224,7 +224,7 @@ func (p finder) master(pid, owner int) (m Master, ok bool) {
 	if unseen != nil {
 		m.Unverified = &Error{File: p.Path(pid, "") + "/",
 			What: "look at NGINX master " + strconv.Itoa(pid), Err: plain(unseen),
-			Fix: "run as root or with CAP_SYS_PTRACE, or name the " +
+			Fix: "run as root with CAP_SYS_PTRACE, or name the " +
 				"main file with --nginx-conf"}
 	}
 	p.paths(&m, parseArgs(title))

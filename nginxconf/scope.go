@@ -142,8 +142,7 @@ func (l *loader) listen(module string, d *directive) []Listen {
 	addrs := []netip.Addr{e.addr}
 	if e.host != "" {
 		if addrs, err = l.resolved(e.host); err != nil {
-			l.warn(d, "unresolved-host", "listen "+text+": "+err.Error(),
-				"write the address itself, or name it with --listen")
+			l.unresolved(d, text, err)
 			return nil
 		}
 	}
@@ -162,6 +161,18 @@ func (l *loader) listen(module string, d *directive) []Listen {
 			Params: params, Origin: d.origin(), IPv6Only: only, Host: e.host})
 	}
 	return listens
+}
+
+// unresolved warns of a host name that does not resolve. NGINX looks up a word
+// such as 80x, too, and says "host not found"; it is rather a port with a
+// mistake.
+func (l *loader) unresolved(d *directive, text string, err error) {
+	message, fix := err.Error(), "write the address itself, or name it with --listen"
+	if text[0] >= '0' && text[0] <= '9' && !strings.ContainsAny(text, ".:") {
+		message = "not a valid port; as a host name: " + message
+		fix = "write the port as a number from 1 to 65535"
+	}
+	l.warn(d, "unresolved-host", "listen "+text+": "+message, fix)
 }
 
 // transport knows the parameters that make a listen UDP: `quic` in http, `udp`

@@ -79,8 +79,8 @@ func (c *children) list() ([]Process, error) {
 }
 
 // missed returns children that the file leaves out and that still run, and adds
-// them to seen: the kernel may skip some while others end (proc(5)). A child
-// that seems to have ended, and then a fork, would look like a crash.
+// them to seen: the kernel may skip some while other ones end (proc(5)). A
+// child that seems to have ended, and then a fork, would look like a crash.
 func (c *children) missed(seen map[int]uint64) (out []Process) {
 	for pid, old := range c.seen {
 		if _, ok := seen[pid]; ok || c.dead[pid] {

@@ -88,7 +88,7 @@ func (f *forks) listen(fd int) error {
 		return fmt.Errorf("bind its socket: %w", err)
 	}
 	if err := control(fd, mcListen); err != nil {
-		return err // the words around it are Detector's
+		return err // Detector and deaf add the words around it
 	}
 	end := time.Now().Add(probeTime)
 	for left := time.Until(end); left > 0; left = time.Until(end) {

@@ -61,7 +61,7 @@ var generations = []struct {
 		{now: 999, children: []int{1, 2}, current: []int{1, 2}},
 		{now: 1001, children: []int{1, 2, 11}, want: verdict{respawned: true}, current: []int{1, 2, 11}},
 	}},
-	{"a crash that is seen late: the others serve on", []lookAt{
+	{"a crash that is seen late: the other workers serve on", []lookAt{
 		{now: 1050, children: []int{1, 2, 11}, serving: []int{1, 2, 11}, want: verdict{respawned: true}, current: []int{1, 2}},
 		{now: 1060, children: []int{1, 2, 11}, serving: []int{1, 2, 11}, current: []int{1, 2}},
 		{now: 1100, children: []int{1, 2, 11}, serving: []int{1, 2, 11}, current: []int{1, 2, 11}},

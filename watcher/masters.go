@@ -15,13 +15,13 @@ import (
 	"lasthop/internal/procfs"
 )
 
-// masters are those that are followed.
+// masters are the masters that the watcher follows.
 type masters struct {
 	proc    procfs.Dir
 	queue   *queue
 	all     map[int]*followed // by process id
 	exitC   chan int          // those that have ended
-	ended   <-chan struct{}   // Run has
+	ended   <-chan struct{}   // closed when Run has ended
 	readers *sync.WaitGroup   // callers that wait for the ends
 }
 

@@ -196,7 +196,8 @@ func TestLostConnector(t *testing.T) {
 	}
 	r := run(t, w)
 	waitFor(t, "the failure", func() bool { return w.Detector() != "proc connector" })
-	if e := r.until(Trouble); e.About != "proc connector" || e.Err == nil {
+	if e := r.until(Trouble); e.About != "proc connector" || e.Err == nil ||
+		e.Err.Error() != "proc connector: it has failed" { // the log has this text alone
 		t.Errorf("got %+v, want the failure", e)
 	}
 	if got := r.settled(Trouble); got != 1 {

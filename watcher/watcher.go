@@ -30,7 +30,7 @@ import (
 	"lasthop/internal/procfs"
 )
 
-// Kind is what has happened.
+// Kind is the kind of an event.
 type Kind string
 
 const (
@@ -45,7 +45,7 @@ const (
 	Masters Kind = "masters"
 	// files of a configuration have changed, or may have
 	Files Kind = "files"
-	// something cannot be watched any more, or can again: see Event.About
+	// a subject cannot be watched any more, or can again: see Event.About
 	Trouble Kind = "trouble"
 )
 
@@ -70,7 +70,7 @@ const (
 	aboutFiles = "files"
 	// loads are noticed by polling the children of the masters
 	aboutConnector = "proc connector"
-	// a master cannot be looked at
+	// the children of a master cannot be read
 	aboutProcesses = "processes"
 )
 
@@ -206,7 +206,7 @@ func (w *Watcher) Run(ctx context.Context) error {
 	w.tick = time.NewTicker(w.every())
 	defer w.tick.Stop()
 	for {
-		var events chan Event // nil while there is nothing to say
+		var events chan Event // nil while there is nothing to report
 		var first Event
 		if len(w.queue.events) > 0 {
 			events, first = w.events, w.queue.events[0]
@@ -299,7 +299,7 @@ func (w *Watcher) noticed(f fork) {
 	case -1:
 		w.forks.close()
 		w.connected(nil, errors.New("it has failed"))
-		w.queue.trouble(aboutConnector, w.why)
+		w.deaf(w.why)
 	case 0:
 		w.check(f.at)
 	default:
@@ -312,6 +312,14 @@ func (w *Watcher) connected(f *forks, why error) {
 	w.forks, w.why = f, why
 	w.mu.Unlock()
 	w.tick.Reset(w.every())
+}
+
+// deaf reports why the connector reports nothing, or with nil that it does.
+func (w *Watcher) deaf(why error) {
+	if why != nil {
+		why = fmt.Errorf("%s: %w", aboutConnector, why)
+	}
+	w.queue.trouble(aboutConnector, why)
 }
 
 // check looks at everything that is cheap to read.
@@ -340,7 +348,7 @@ func (w *Watcher) retry() {
 // filter tells the connector which masters are followed.
 func (w *Watcher) filter() {
 	if w.forks != nil {
-		w.queue.trouble(aboutConnector, w.forks.filter(w.masters.pids()))
+		w.deaf(w.forks.filter(w.masters.pids()))
 	}
 }
 

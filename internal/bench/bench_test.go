@@ -25,15 +25,15 @@ func pins() bool {
 	return exec.Command("unshare", "--mount", "mount", "-t", "bpf", "bpf", bpffs).Run() == nil
 }
 
-// sizes says how much is measured.
+// sizes are the sizes of a run.
 type sizes struct {
-	uplinks, vips []int // of the tables of packets
+	uplinks, vips []int // of the tables about packets
 	rounds        int   // of each table
-	applied       int   // of listeners: with the last one a round takes a minute
+	applied       int   // of listeners: with the last size a round takes a minute
 }
 
-// wanted returns the sizes of the run. It skips the test where no tables are
-// wanted: `make test` measures nothing.
+// wanted returns the sizes of the run. It skips the test if no flag asks for
+// tables: `make test` measures nothing.
 func wanted(t *testing.T) sizes {
 	t.Helper()
 	switch *tables {

@@ -1,5 +1,5 @@
-// Package bench prints tables that compare lasthop with what else can be done,
-// or with nothing done, measured side by side in one run: `make bench`.
+// Package bench prints tables that compare lasthop with its alternatives and
+// with a host without rules, measured in one run: `make bench`.
 //
 // A ratio is made of two costs of the same round. Each round measures all
 // variants once, and begins with another one than the round before, so that the
@@ -8,15 +8,15 @@
 // the thread that sends, including the kernel's work on its account, and of
 // NGINX.
 //
-// The row "no rules, again" is the base measured twice: its distance from 1.00
-// is what a table cannot tell apart.
+// The row "no rules, again" measures the base a second time: its distance from
+// 1.00 is the error of the table.
 //
 // All of the package is in its tests:
 //
 //	bench_test.go    flags, sizes
 //	table_test.go    medians, tables, goals
 //	street_test.go   a host with uplinks and VIPs, and the world around it
-//	variants_test.go what is compared: a variant more is an entry more
-//	packets_test.go  what a packet, a connection and a byte cost
+//	variants_test.go the variants: add an entry to add one
+//	packets_test.go  the cost of a packet, a connection and a byte
 //	programs_test.go plan, apply, and the daemon's reloads
 package bench

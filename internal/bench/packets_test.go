@@ -16,19 +16,19 @@ import (
 const web, streaming = 80, 5001 // ports
 
 // traffic is what a street sends in one family. Its sockets stay open while
-// variants come and go.
+// variants are installed and removed.
 type traffic struct {
 	*street
 	family
-	bound, connected []int // UDP, one a VIP of the sample
-	other            int   // UDP, of an address that is no VIP
-	kept             []int // TCP to NGINX, one a VIP of the sample
+	bound, connected []int // UDP, one for each VIP of the sample
+	other            int   // UDP, from an address that is no VIP
+	kept             []int // TCP to NGINX, one for each VIP of the sample
 	near, far        int   // the ends of a TCP connection with a VIP
 	nginx            int   // its process
 	buffer           []byte
 }
 
-// measure is something that costs processor time.
+// measure is an action that costs processor time.
 type measure struct {
 	name string
 	cost func(*traffic) float64 // ns each
@@ -77,7 +77,7 @@ func newTraffic(s *street, f family, nginx int) *traffic {
 	return x
 }
 
-// must fails where the traffic goes on without t.Fatal: on other threads.
+// must panics with an error: t.Fatal may not be called on other threads.
 func (x *traffic) must(what string, err error) {
 	if err != nil {
 		panic(fmt.Sprintf("%s: %s: %v", x.name, what, err))
@@ -105,7 +105,7 @@ func (x *traffic) open(kind int, a netip.Addr, port ...int) int {
 	}
 	fd, err := unix.Socket(domain, kind|unix.SOCK_CLOEXEC, 0)
 	x.must("socket", err)
-	// else a port is taken that other connections could share
+	// else the kernel takes a port that other connections could share
 	x.must("bind", unix.SetsockoptInt(fd, unix.IPPROTO_IP, unix.IP_BIND_ADDRESS_NO_PORT, 1))
 	x.must("bind", unix.Bind(fd, socketAddr(a, append(port, 0)[0])))
 	return fd
@@ -124,9 +124,9 @@ func (x *traffic) sendTo(fd int, hole unix.Sockaddr) { _ = unix.Sendto(fd, datag
 
 func (x *traffic) send(fd int, _ unix.Sockaddr) { _, _ = unix.Write(fd, datagram[:]) }
 
-// sends is the time of this thread for a datagram into the hole: the median of
-// short runs for each socket, and the mean of these. The same thread does the
-// receiving side's work.
+// sends returns the time of this thread for a datagram to the hole: the median
+// of short runs for each socket, and the mean of these. The same thread does
+// the receiving side's work.
 func (x *traffic) sends(sockets []int, send func(int, unix.Sockaddr)) (mean float64) {
 	const all, run = 6400, 50
 	hole := socketAddr(x.hole, 9)
@@ -144,8 +144,8 @@ func (x *traffic) sends(sockets []int, send func(int, unix.Sockaddr)) (mean floa
 	return mean
 }
 
-// both is the time of this thread and NGINX's for each of what f does n times:
-// the median of some runs.
+// both returns the time of this thread and of NGINX for one call of f: the
+// median of some runs of n calls.
 func (x *traffic) both(n int, f func(i int)) float64 {
 	var costs []float64
 	for range 5 {
@@ -193,8 +193,8 @@ func (x *traffic) request(fd int, connection string) {
 	}
 }
 
-// streams is the time of both ends for 1 MiB of a bulk transfer: the median of
-// some.
+// streams returns the time of both ends for 1 MiB of a bulk transfer: the
+// median of some runs.
 func (x *traffic) streams(from, to int) float64 {
 	var costs []float64
 	for range 5 {
@@ -207,7 +207,7 @@ func (x *traffic) stream(from, to int) float64 {
 	const size = 8 // MiB
 	sent := make(chan time.Duration)
 	go func() {
-		runtime.LockOSThread() // and ends with it
+		runtime.LockOSThread() // and ends with the goroutine
 		x.pin()
 		before := threadTime()
 		for left := size << 20; left > 0; {
@@ -226,7 +226,7 @@ func (x *traffic) stream(from, to int) float64 {
 	return float64(threadTime()-before+<-sent) / size
 }
 
-// pin keeps this thread on the first processor that it may have.
+// pin keeps this thread on the first processor that it may use.
 func (x *traffic) pin() { x.must("pin", unix.SchedSetaffinity(0, firstCore())) }
 
 func firstCore() *unix.CPUSet {
@@ -243,7 +243,7 @@ func firstCore() *unix.CPUSet {
 
 func threadTime() time.Duration { return clock(unix.CLOCK_THREAD_CPUTIME_ID) }
 
-// nginxTime is the processor time of NGINX: its process's clock, see
+// nginxTime returns the processor time of NGINX: its process's clock, see
 // clock_getcpuclockid(3).
 func (x *traffic) nginxTime() time.Duration { return clock(int32(^x.nginx<<3 | 2)) }
 
@@ -273,8 +273,8 @@ http {
 }
 `
 
-// nginx starts one on the host and returns its process. It listens on all
-// addresses with one socket, so that their number costs nothing.
+// nginx starts NGINX on the host and returns its process. It listens on all
+// addresses with one socket, so that the number of addresses costs nothing.
 func (s *street) nginx() int {
 	s.t.Helper()
 	conf := s.dir + "/serving.conf"
@@ -297,8 +297,8 @@ func (s *street) nginx() int {
 	return 0
 }
 
-// astray are the VIPs of the sample whose datagrams do not leave by their
-// uplink: packets are counted in the world.
+// astray returns the VIPs of the sample whose datagrams do not leave by their
+// uplink: it counts packets in the world.
 func (x *traffic) astray() (vips []int) {
 	const n = 50
 	for j, i := range x.sample() {
@@ -313,8 +313,8 @@ func (x *traffic) astray() (vips []int) {
 	return vips
 }
 
-// TestVariants sends from VIPs with each variant: all but the base use the
-// uplinks that they are on. Afterwards the host is as before.
+// TestVariants sends from VIPs with each variant: all except the base use the
+// uplink of the VIP. Afterwards the host is as before.
 func TestVariants(t *testing.T) {
 	s := newStreet(t, build(t), 4, 8)
 	state := func() string {
@@ -344,7 +344,7 @@ func TestVariants(t *testing.T) {
 	}
 }
 
-// TestPackets prints what variants cost packets.
+// TestPackets prints the cost of packets with each variant.
 func TestPackets(t *testing.T) {
 	size := wanted(t)
 	exe := build(t)
@@ -380,7 +380,7 @@ func comparePackets(s *street, rounds int, g *goals) {
 			v := (i + round) % len(variants)
 			variants[v].put(s)
 			for f, x := range x {
-				x.astray() // the neighbours are known then
+				x.astray() // then the neighbours are known
 				for c, m := range measures {
 					costs := columns[f][c].costs
 					costs[v] = append(costs[v], m.cost(x))

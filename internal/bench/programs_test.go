@@ -14,8 +14,8 @@ import (
 // listeners are the sizes of the tables of programs.
 var listeners = []int{10, 1000, 10000}
 
-// program is a run of a program; prepare, if any, is done before and costs
-// nothing.
+// program is a run of a program; prepare, if any, runs before it and is not
+// measured.
 type program struct {
 	name    string
 	prepare func(*street)
@@ -40,8 +40,8 @@ func (p program) elapsed(s *street) (took, used float64) {
 	return took, float64(c.ProcessState.UserTime() + c.ProcessState.SystemTime())
 }
 
-// comparePrograms measures in rounds, and returns what passed and the processor
-// time.
+// comparePrograms measures in rounds, and returns the elapsed time and the
+// processor time.
 func comparePrograms(s *street, rounds int, programs []program) (took, used column) {
 	s.t.Helper()
 	took = column{fmt.Sprint(s.vips, ": elapsed"), make([][]float64, len(programs))}
@@ -57,11 +57,11 @@ func comparePrograms(s *street, rounds int, programs []program) (took, used colu
 	return took, used
 }
 
-// roundsOf are fewer where a round takes long.
+// roundsOf returns fewer rounds if a round takes long.
 func roundsOf(size sizes, n int) int { return max(3, size.rounds/min(max(1, n/500), 4)) }
 
-// printPrograms prints a table of sizes, two columns each, and of each program
-// with how much its processor time grows between the last two.
+// printPrograms prints a table with two columns for each size, and for each
+// program how much its processor time grows between the last two sizes.
 func printPrograms(title string, programs []program, columns []column) {
 	var names []string
 	last := len(columns)/2 - 1
@@ -73,7 +73,7 @@ func printPrograms(title string, programs []program, columns []column) {
 	fmt.Print(table(title, names, columns))
 }
 
-// exponent is the growth of times from one size to another: 1 is linear, 2
+// exponent returns the growth of times from one size to another: 1 is linear, 2
 // quadratic.
 func exponent(n, m int, timeN, timeM float64) float64 {
 	return math.Log(timeM/timeN) / math.Log(float64(m)/float64(n))
@@ -90,8 +90,7 @@ var readers = []program{
 	{"lasthop plan", nil, onHost(func(s *street) []string { return s.command("plan") })},
 }
 
-// site is a server as people have them: a file of its own, with a proxy and
-// static files.
+// site is an ordinary server: a file of its own, with a proxy and static files.
 const site = `server {
 	listen %s:80;
 	server_name app%d.example.com;
@@ -113,8 +112,8 @@ const site = `server {
 }
 `
 
-// TestPlan prints how long it takes from the files to a plan, against NGINX's
-// own test of them. It needs as many open files as listeners.
+// TestPlan prints the time from the files to a plan, compared with NGINX's own
+// test of the files. It needs as many open files as listeners.
 func TestPlan(t *testing.T) {
 	size, exe := wanted(t), build(t)
 	var g goals
@@ -145,11 +144,11 @@ func TestPlan(t *testing.T) {
 	fmt.Println(g)
 }
 
-// writings are what `apply` is held against, a table each.
+// writings are what `apply` is compared with, a table each.
 var writings = []struct {
-	title, by, server string                 // a server takes its address
+	title, by, server string                 // %s in server is its address
 	batch             func(*street) []string // of `ip`
-	goals             bool                   // at every size, and not at the last alone
+	goals             bool                   // at every size, not only at the last
 }{
 	{"Plan to kernel: a rule or two a listener", "ip -batch",
 		"server { listen %s:80; location / { proxy_pass http://192.0.2.1; " +
@@ -158,7 +157,8 @@ var writings = []struct {
 		"server { listen %s:80; }\n", (*street).recipe, true},
 }
 
-// writersOf are the programs of such a table. The host is cleared before.
+// writersOf returns the programs of such a table. Each run begins with a
+// cleared host.
 func writersOf(by string) []program {
 	return []program{
 		{by, (*street).clear, func(s *street) *exec.Cmd {
@@ -171,13 +171,13 @@ func writersOf(by string) []program {
 	}
 }
 
-// clear takes away what lasthop or the recipe has put there.
+// clear removes what lasthop or the recipe has installed.
 func (s *street) clear() {
 	s.t.Helper()
 	s.lasthop("clear")
 	s.host.Run("sh", "-c", "ip rule show pref 1000 | sed 's/.*/rule del pref 1000/' | "+
 		"ip -batch -")
-	for u := range s.uplinks { // no table is not an error
+	for u := range s.uplinks { // a missing table is no error
 		s.host.Run("sh", "-c", fmt.Sprintf("ip route flush table %d 2>&1 || :", 101+u))
 	}
 }
@@ -220,8 +220,8 @@ func TestApply(t *testing.T) {
 	fmt.Println(g)
 }
 
-// recipe are the commands of the recipe by hand, without the word ip: a table
-// for each interface, a rule for each address.
+// recipe returns the commands of the recipe by hand, without the word ip: a
+// table for each interface, a rule for each address.
 func (s *street) recipe() []string {
 	var b strings.Builder
 	s.tablesOf(&b, families[0], "add")
@@ -229,7 +229,7 @@ func (s *street) recipe() []string {
 	return strings.Split(strings.TrimSpace(b.String()), "\n")
 }
 
-// commands are those of the plan, without the word ip.
+// commands returns the commands of the plan, without the word ip.
 func (s *street) commands() (lines []string) {
 	s.t.Helper()
 	var plan struct{ Changes []struct{ Text string } }
@@ -242,9 +242,9 @@ func (s *street) commands() (lines []string) {
 	return lines
 }
 
-// TestDaemon prints what the daemon's own benchmarks measure: the time from the
-// fork of NGINX's new workers to the kernel, a sync that changes nothing, and
-// what an idle daemon takes.
+// TestDaemon prints the results of the daemon's own benchmarks: the time from
+// the fork of NGINX's new workers to the kernel, the cost of a sync that
+// changes nothing, and that of an idle daemon.
 func TestDaemon(t *testing.T) {
 	runs := map[string][][2]string{
 		"short": {{"Reload$/.*/connector/(tested|busy)", "6x"}, {"SyncUnchanged", "50x"}},
@@ -266,8 +266,8 @@ func TestDaemon(t *testing.T) {
 	fmt.Println()
 }
 
-// benchmarks are the rows of a table for the lines of Go's benchmarks, without
-// Go's own ns/op: the metrics that they report themselves count.
+// benchmarks returns the rows of a table for the lines of Go's benchmarks,
+// without Go's own ns/op: only the metrics that they report themselves count.
 func benchmarks(output string) string {
 	var b strings.Builder
 	for line := range strings.Lines(output) {
@@ -286,7 +286,7 @@ func benchmarks(output string) string {
 	return b.String()
 }
 
-// TestBenchmarks makes rows, and holds the exponent to a square.
+// TestBenchmarks makes rows, and checks the exponent of a square.
 func TestBenchmarks(t *testing.T) {
 	got := benchmarks("goos: linux\n" +
 		"BenchmarkReload/n=10-2 \t 5\t 123 ns/op\t 0.5 p50-ms\t 7 p99-ms\nPASS\n")

@@ -20,7 +20,7 @@ type family struct {
 	host    int      // the length of a host prefix
 	address func(uplink, n int) netip.Addr
 	client  netip.Addr // behind every router
-	hole    netip.Addr // behind every router, which drop what goes there
+	hole    netip.Addr // behind every router; the routers drop packets to it
 }
 
 var families = []family{
@@ -33,10 +33,10 @@ var families = []family{
 	}, netip.MustParseAddr("2001:db8:c::2"), netip.MustParseAddr("2001:db8:b::1")},
 }
 
-// router is the one behind an uplink.
+// router returns the address of the router behind an uplink.
 func (f family) router(uplink int) netip.Addr { return f.address(uplink, 1) }
 
-// own is the host's first address on an uplink, which is no VIP.
+// own returns the host's first address on an uplink, which is no VIP.
 func (f family) own(uplink int) netip.Addr { return f.address(uplink, 2) }
 
 func (f family) subnet(uplink int) netip.Prefix {
@@ -70,7 +70,7 @@ func newStreet(t testing.TB, exe string, uplinks, vips int) *street {
 	return s
 }
 
-// configure writes an nginx.conf with what server says of each VIP.
+// configure writes an nginx.conf with the server block of each VIP.
 func (s *street) configure(server func(vip int) string) {
 	s.t.Helper()
 	var conf strings.Builder
@@ -91,7 +91,7 @@ func (s *street) write(file, text string) {
 	}
 }
 
-// address gives both sides the links' addresses and routes of a family.
+// address configures the addresses and routes of a family on both sides.
 func (s *street) address(f family) {
 	s.t.Helper()
 	var host, world strings.Builder
@@ -100,7 +100,7 @@ func (s *street) address(f family) {
 			f.bits, u, f.flags)
 		fmt.Fprintf(&world, "link set r%d up\naddr add %s/%d dev r%d %s\n", u, f.router(u),
 			f.bits, u, f.flags)
-		if f.bits == 64 { // neighbours are asked from there
+		if f.bits == 64 { // the kernel asks for neighbours from there
 			fmt.Fprintf(&host, "addr add fe80::2/64 dev eth%d nodad\n", u)
 			fmt.Fprintf(&world, "addr add fe80::1/64 dev r%d nodad\n", u)
 		}
@@ -116,7 +116,7 @@ func (s *street) address(f family) {
 	s.host.Batch(host.String(), f.options...)
 }
 
-// defaultBy is main's default route by an uplink.
+// defaultBy returns main's default route by an uplink.
 func (s *street) defaultBy(f family, uplink int) string {
 	return fmt.Sprintf("default via %s dev eth%d metric %d", f.router(uplink), uplink,
 		10+uplink)
@@ -126,14 +126,14 @@ func (s *street) defaultBy(f family, uplink int) string {
 // which no reply leaves without rules.
 func (s *street) uplinkOf(vip int) int { return s.uplinks - 1 - vip%s.uplinks }
 
-// vip is a VIP. Between two of an uplink there is a free address, so that no
-// prefix holds VIPs alone.
+// vip returns a VIP. Between two of an uplink there is a free address, so that
+// no prefix holds only VIPs.
 func (s *street) vip(f family, i int) netip.Addr {
 	return f.address(s.uplinkOf(i), 256+2*(i/s.uplinks))
 }
 
-// sample are VIPs from the first to the last, at equal distances: in a list of
-// rules they match at the beginning, in the middle and at the end.
+// sample returns VIPs from the first to the last, at equal distances: in a list
+// of rules they match at the beginning, in the middle and at the end.
 func (s *street) sample() (vips []int) {
 	n := min(16, s.vips)
 	for i := range n {
@@ -142,7 +142,7 @@ func (s *street) sample() (vips []int) {
 	return vips
 }
 
-// conf is the nginx.conf of the VIPs.
+// conf returns the path of the nginx.conf of the VIPs.
 func (s *street) conf() string { return filepath.Join(s.dir, "nginx.conf") }
 
 // lasthop runs the program on the host.

@@ -8,14 +8,14 @@ import (
 	"time"
 )
 
-// column are the costs of one measure: of each variant, one a round, in
-// nanoseconds.
+// column holds the costs of one measure: for each variant, one for each round,
+// in nanoseconds.
 type column struct {
 	name  string
 	costs [][]float64
 }
 
-// ratios returns how many times as much as the base a variant took, in each
+// ratios returns the costs of a variant, divided by those of the base, for each
 // round.
 func (c column) ratios(variant int) (out []float64) {
 	for i, cost := range c.costs[variant] {
@@ -24,20 +24,21 @@ func (c column) ratios(variant int) (out []float64) {
 	return out
 }
 
-// quartile returns the first, the second, which is the median, or the third.
+// quartile returns the first quartile, the second, which is the median, or the
+// third.
 func quartile(values []float64, n int) float64 {
 	return slices.Sorted(slices.Values(values))[len(values)*n/4]
 }
 
 func median(values []float64) float64 { return quartile(values, 2) }
 
-// spread is a median with its quartiles, to be read.
+// spread prints a median with its quartiles.
 func spread(ratios []float64) string {
 	return fmt.Sprintf("%.2f (%.2f–%.2f)", median(ratios), quartile(ratios, 1),
 		quartile(ratios, 3))
 }
 
-// table is what is printed: Markdown.
+// table returns a table in Markdown.
 func table(title string, names []string, columns []column) string {
 	var b strings.Builder
 	head, rule := "|", "|---|"
@@ -76,7 +77,7 @@ func duration(ns float64) string {
 	return time.Duration(ns).Round(time.Millisecond).String()
 }
 
-// goals are what the project has set itself, with what was measured.
+// goals are the project's goals, with the measured values.
 type goals []string
 
 func (g *goals) add(what string, most, got float64) {

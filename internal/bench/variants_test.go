@@ -5,10 +5,10 @@ import (
 	"strings"
 )
 
-// variant is one way to answer by the uplink that a VIP is on.
+// variant is one way to make replies leave by the uplink of their VIP.
 type variant struct {
 	name      string
-	put, take func(*street) // take leaves the host as put has found it
+	put, take func(*street) // take removes what put has added
 }
 
 func nothing(*street) {}
@@ -56,7 +56,7 @@ func (s *street) applyLastHop() {
 	}
 }
 
-// lines runs what f writes as `ip` commands, in a batch for each family.
+// lines runs the `ip` commands that f writes, in a batch for each family.
 func (s *street) lines(f func(b *strings.Builder, f family)) {
 	s.t.Helper()
 	for _, family := range families {
@@ -109,7 +109,7 @@ func (s *street) sbr(verb, main string) {
 				connected += fmt.Sprintf(" scope link src %s", f.own(u))
 			}
 			fmt.Fprintf(b, "rule %s from %s lookup %d\n", verb, f.own(u), 100+u)
-			if verb == "add" { // while the gateway is reached by main
+			if verb == "add" { // while main still has a route to the gateway
 				fmt.Fprintf(b, "route add %s table %d\n", connected, 100+u)
 				fmt.Fprintf(b, "route add %s table %d\n", s.defaultBy(f, u), 100+u)
 				fmt.Fprintf(b, "route del %s\nroute del %s\n", s.defaultBy(f, u),

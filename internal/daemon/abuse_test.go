@@ -1,6 +1,7 @@
 package daemon
 
 import (
+	"fmt"
 	"os"
 	"slices"
 	"strings"
@@ -8,6 +9,7 @@ import (
 
 	"github.com/google/go-cmp/cmp"
 
+	"lasthop/internal/procfs"
 	"lasthop/routing"
 )
 
@@ -85,6 +87,36 @@ func TestRunAbusedFiles(t *testing.T) {
 				return has(s.owned(), "from 10.0.2.") && s.status().InSync
 			})
 		})
+	}
+}
+
+// TestRunHidden: a daemon that may not see the files of an NGINX names the
+// capability, and no path that no user has configured.
+func TestRunHidden(t *testing.T) {
+	t.Parallel()
+	s := newServer(t)
+	c := s.Command("/bin/bash", "-c",
+		"exec -a 'nginx: master process nginx -c /nowhere.conf' /bin/cat")
+	if _, err := c.StdinPipe(); err != nil { // it ends with the pipe
+		t.Fatal(err)
+	}
+	if err := c.Start(); err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { _ = c.Process.Kill(); _ = c.Wait() })
+	s.Until("the title", func() bool {
+		title, _ := procfs.Dir("").Cmdline(c.Process.Pid)
+		return strings.HasPrefix(title, "nginx: ")
+	})
+	p := s.launch(true, []string{"setpriv", "--bounding-set=-sys_ptrace"}, "--config", "")
+	s.Until("the finding", func() bool { return p.finds("config-broken") })
+	want := fmt.Sprintf("lasthop may not see the files of NGINX %d: this needs the capability "+
+		"SYS_PTRACE", c.Process.Pid)
+	if w := p.status().Wrong; len(w) != 1 || w[0] != want {
+		t.Errorf("got  %q\nwant %q", w, want)
+	}
+	if log := s.log.String(); !strings.Contains(log, "give lasthop SYS_PTRACE") {
+		t.Errorf("no remedy in the log:\n%s", log)
 	}
 }
 

@@ -42,10 +42,10 @@ type adverse struct {
 // adversities are what may be wrong.
 var adversities = []struct {
 	name string
-	says string // the status says it meanwhile; "": it has nothing to say
+	says string // the status says it meanwhile; "": it says nothing
 	// the daemon is a process of its own, started by way of another command
 	by []string
-	// makes it wrong, before the daemon starts or afterwards
+	// causes the fault, before the daemon starts or afterwards
 	prepare func(*adverse, *Options)
 	begin   func(*adverse) (end func())
 	// it cannot be asked before the end, and cannot follow a load
@@ -106,7 +106,7 @@ func TestRunAdversity(t *testing.T) {
 	}
 }
 
-// endure is what the daemon has to do meanwhile and afterwards.
+// endure checks what the daemon has to do meanwhile and afterwards.
 func (a *adverse) endure(says string, late bool) {
 	a.t.Helper()
 	want := a.owned()
@@ -140,7 +140,7 @@ func (a *adverse) endure(says string, late bool) {
 func (a *adverse) good() bool {
 	st := a.status()
 	wrong := slices.DeleteFunc(slices.Clone(st.Wrong), func(w string) bool {
-		// the machine's own log may not be for every user
+		// other users may have no access to the machine's own log
 		return a.pid != 0 && strings.HasPrefix(w, "audit lines are lost")
 	})
 	return st.Counts.Syncs > 0 && st.Diff.Empty() && len(wrong) == 0 &&
@@ -181,15 +181,16 @@ func (a *adverse) stuckLog() {
 	full := a.fullLog()
 	a.end = func() {
 		go func() { _, _ = io.Copy(io.Discard, full) }()
-		// that they are taken again is known with the next line
+		// the daemon learns from the next line that the log takes lines
+		// again
 		a.Lines("addr add 10.0.1.97/24 dev eth1")
 		a.Until("a change", func() bool { return a.status().InSync })
 		a.Lines("addr del 10.0.1.97/24 dev eth1")
 	}
 }
 
-// deafResolver has NGINX know a name that the daemon gets no answer for, and
-// then errors.
+// deafResolver gives NGINX a name for which the daemon gets no answer, and then
+// errors.
 func (a *adverse) deafResolver(o *Options) {
 	a.names = "listen web.test:8080;"
 	var asked atomic.Int32
@@ -218,7 +219,7 @@ func (s stalled) Write(p []byte) (int, error) {
 	return s.a.log.Write(p)
 }
 
-// clients has connections of root's that ask and do not read.
+// clients opens connections of root that ask and do not read.
 func (a *adverse) clients() (end func()) {
 	var held []net.Conn
 	for n := range 2 * mostConnections {
@@ -316,6 +317,6 @@ func (a *adverse) touched() (end func()) {
 	return func() {
 		cancel()
 		task.Wait()
-		a.Reload() // what was touched after NGINX had forked may not be what it has read
+		a.Reload() // NGINX may not have read what was touched after its fork
 	}
 }

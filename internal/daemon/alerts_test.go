@@ -43,8 +43,8 @@ func alertExpressions(t *testing.T) (out []string) {
 	return out
 }
 
-// TestAlerts: promtool takes the rules, and they do what alerts_test.yaml says;
-// it has a case in which each alert fires and one in which it does not.
+// TestAlerts: promtool accepts the rules, and they do what alerts_test.yaml
+// says; it has a case in which each alert fires and one in which it does not.
 func TestAlerts(t *testing.T) {
 	nstest.Promtool(t, "", "check", "rules", alerts)
 	nstest.Promtool(t, "", "test", "rules", cases)
@@ -75,7 +75,7 @@ func TestAlerts(t *testing.T) {
 }
 
 // TestRunbooks: each alert has a section of the page, and each section an
-// alert; it begins with the alert's expression and says what to do.
+// alert; the section has a command.
 func TestRunbooks(t *testing.T) {
 	const url = "file:///usr/share/doc/lasthop/docs/metrics-and-alerts.md#"
 	_, text, _ := strings.Cut(fileText(t, page), "\n## Alerts\n")
@@ -145,8 +145,8 @@ func dashboardExpressions(t *testing.T) (out []string) {
 	return out
 }
 
-// TestDashboard: its rows, each expression one that Prometheus takes and of the
-// chosen instances alone, and no panel on top of another.
+// TestDashboard: it has these rows; Prometheus accepts each expression, which
+// selects only the chosen instances; and no panel covers another.
 func TestDashboard(t *testing.T) {
 	var rows, groups []string
 	cells, ids := map[[2]int]string{}, map[int]bool{}

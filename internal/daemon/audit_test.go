@@ -31,7 +31,7 @@ func TestAudit(t *testing.T) {
 		name   string
 		before func(now time.Time)
 		whole  bool // it looks at everything
-		again  bool // in five minutes the next whole look, however soon it was due
+		again  bool // the next whole look is in five minutes, however soon it was due
 	}{
 		{"nothing", func(time.Time) {}, false, false},
 		{"a rule is gone", func(time.Time) { s.Lines("rule del priority 5198") }, true, true},
@@ -41,7 +41,7 @@ func TestAudit(t *testing.T) {
 		{"no event can be heard", func(time.Time) { s.d.troubles.note(aboutEvents, unix.EMFILE) }, true, true},
 		{"a load was not seen", func(time.Time) { i.loaded = &nginxconf.Config{} }, true, false},
 	} {
-		s.loop(func() { // the loop hears of nothing meanwhile
+		s.loop(func() { // the loop gets no event meanwhile
 			now := time.Now()
 			delete(s.d.agenda, doAudit)
 			delete(s.d.agenda, doTrim)
@@ -107,7 +107,7 @@ func TestDropStale(t *testing.T) {
 	const old, new = "/proc/8/root", "/proc/9/root"
 	for _, tt := range []struct {
 		name string
-		ran  []survey.Source // that were followed: the first may be the default
+		ran  []survey.Source // the followed ones: the first may be the default
 		only bool            // it is
 		runs []survey.Source
 		want []survey.Source
@@ -179,7 +179,7 @@ func TestRunReopens(t *testing.T) {
 			return slices.Contains(s.netlinkSockets(), inode)
 		})
 		if len(gone) != want {
-			t.Errorf("%v: %d sockets are others, want %d", err, len(gone), want)
+			t.Errorf("%v: %d sockets were replaced, want %d", err, len(gone), want)
 		}
 		s.loop(func() { s.d.options.Kernel.Fault = nil; s.d.sync() })
 		if st := s.status(); !st.InSync {

@@ -188,7 +188,7 @@ func benchmarkReload(s *server, b *testing.B, conf func(more string), detector w
 		prepared, loadAverage())
 }
 
-// ownedRules are our rules, without the cost of reading the rest.
+// ownedRules returns lasthop's rules, without the cost of reading the rest.
 func (s *server) ownedRules() []string {
 	o, err := s.kernel.ReadOwned(routing.DefaultNumbers)
 	if err != nil {
@@ -360,7 +360,7 @@ func BenchmarkIdle(b *testing.B) {
 				peak := p.memory("VmHWM")
 				b.ResetTimer()
 				for range b.N {
-					time.Sleep(20 * time.Second) // what follows the start
+					time.Sleep(20 * time.Second) // the work after the start
 					before, counts := p.cpu(), p.status().Counts
 					time.Sleep(time.Minute)
 					used, after := p.cpu()-before, p.status().Counts

@@ -78,7 +78,7 @@ func (b *board) publish(s report.Status) {
 	notify("STATUS=" + statusLine(s))
 }
 
-// loaded records that a load is installed.
+// loaded records that the kernel has what a load needs.
 func (b *board) loaded(l load) {
 	b.times.Observe(l.synced.Seconds())
 	b.loads(l)

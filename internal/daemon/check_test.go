@@ -62,13 +62,13 @@ func TestCheckNotLoaded(t *testing.T) {
 	s := newServer(t)
 	s.StartNginx()
 	s.start()
-	s.wantFound("beside a daemon")
+	s.wantFound("with a daemon")
 	now, err := os.ReadFile(s.File("nginx.conf"))
 	if err != nil {
 		t.Fatal(err)
 	}
 	s.Replace(string(now))
-	s.wantFound("the same file anew")
+	s.wantFound("the same file, written again")
 	s.Conf("listen 10.0.1.100:80; listen 10.0.1.101:80;")
 	s.wantFound("an edit", "not-loaded")
 	s.Reload()
@@ -124,7 +124,7 @@ func TestRestartAdvised(t *testing.T) {
 			})
 		})
 	}
-	advised("beside a daemon")
+	advised("with a daemon")
 	if err := s.end(); err != nil {
 		t.Fatal(err)
 	}
@@ -174,7 +174,7 @@ func TestApplyNotLoaded(t *testing.T) {
 	s.Conf("listen 10.0.1.100:80; listen 10.0.2.100:80; listen 127.0.0.1:80;")
 	s.Reload()
 	s.Until("a load", func() bool { return s.serves("127.0.0.1:80") })
-	s.Conf("listen 10.0.1.100:80;") // too soon for the times to tell
+	s.Conf("listen 10.0.1.100:80;") // too soon for the times to show it
 	wantPlan("an edit right after a load", true)
 	if errs, code := apply(); code != exitFailed || !has(s.owned(), "from 10.0.2.") ||
 		!strings.Contains(errs, "nothing is changed") {

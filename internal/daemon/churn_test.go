@@ -87,7 +87,8 @@ var sizeNames = [...]string{"resident memory, KiB", "heap, KiB", "goroutines",
 
 type size [len(sizeNames)]int
 
-// size measures it when there is peace. The log of the daemon is the test's.
+// size measures it while the daemon is idle. The log of the daemon is the
+// test's.
 func (s *server) size() size {
 	s.t.Helper()
 	s.quiet()

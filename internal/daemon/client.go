@@ -28,7 +28,8 @@ var ErrNone = errors.New("no lasthop runs in this network namespace")
 // fewer rights than the client, so its answers are bounded in time and size.
 type Client struct{ Socket string }
 
-// otherVersion is what to do about a daemon that was not restarted since.
+// otherVersion is the remedy for a daemon that was not restarted after an
+// upgrade.
 const otherVersion = "if the daemon is another version: systemctl restart lasthop"
 
 const (

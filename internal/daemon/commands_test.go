@@ -64,8 +64,8 @@ func (s *server) lasthop(args ...string) (stdout, stderr string, code int) {
 	return runLasthop(s.t, append(args, "--netns", s.Path, "--run-dir", s.File("run"))...)
 }
 
-// TestStatus: the command says what the daemon does, and how it ends reports
-// whether all is well.
+// TestStatus: the command says what the daemon does, and its exit code whether
+// all is well.
 func TestStatus(t *testing.T) {
 	t.Parallel()
 	s := newServer(t)

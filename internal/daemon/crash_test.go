@@ -183,7 +183,7 @@ func (s *server) converge(conf string) {
 	}
 }
 
-// wantTables wants each of our rules to find a default route in a table of
+// wantTables wants each rule of lasthop to find a default route in a table of
 // lasthop.
 func (s *server) wantTables(what string) {
 	s.t.Helper()

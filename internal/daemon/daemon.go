@@ -8,23 +8,23 @@
 //	daemon      takes events, requests, signals and what is due
 //	fleet       what each NGINX has loaded, and what is on disk
 //	reconciler  read, decide, compare, write, read back
-//	healer      what others delete, who they may be, and fights with them
-//	routers     which routers are dead, where paths answer each connection by its own
-//	plusAPI     whether NGINX Plus counts the loads that were seen
-//	board       what others see, and what they ask for
-//	agenda      what is to be done when
+//	healer      puts back what other programs delete, and backs off from fights
+//	routers     which routers are dead, for paths with the mode last-hop
+//	plusAPI     whether NGINX Plus counts the loads that the daemon saw
+//	board       the status for clients, and their requests
+//	agenda      what to do when
 //	troubles    what is wrong now
-//	notices     which findings the log has told of
+//	notices     which findings the log has reported
 //
 // Events only say "look again": each sync reads the host and computes the whole
 // wanted state. The daemon prepares a decision whenever files change. A fork of
-// NGINX takes this way. The watcher sees that a master has new workers and
-// sends Reloaded. The fleet returns what NGINX listens on with the files on
-// disk (part, listening). If the prepared decision Holds for that and for the
-// host as it was read last, the reconciler immediately writes what the decision
-// adds (anticipate): it parses and reads nothing. The fleet then records the
-// load (load), and a sync reads, decides, removes what is left over, and reads
-// back.
+// NGINX is handled in this order. The watcher sees that a master has new
+// workers and sends Reloaded. The fleet returns what NGINX listens on with the
+// files on disk (part, listening). If the prepared decision Holds for that and
+// for the host as it was read last, the reconciler immediately writes what the
+// decision adds (anticipate): it parses and reads nothing. The fleet then
+// records the load (load), and a sync reads, decides, removes what is left
+// over, and reads back.
 package daemon
 
 import (
@@ -105,7 +105,7 @@ func Run(ctx context.Context, o Options) error {
 	}
 	debug.SetGCPercent(50) // memory is scarcer than processor time
 	heedMemory()
-	// a log without a reader, or on a full disk, costs lines
+	// a log without a reader, or on a full disk, loses lines
 	signal.Ignore(syscall.SIGPIPE, syscall.SIGXFSZ)
 	signal.Notify(d.reloads, syscall.SIGHUP)
 	defer signal.Stop(d.reloads)

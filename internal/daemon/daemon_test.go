@@ -36,7 +36,7 @@ func TestMain(m *testing.M) {
 type server struct {
 	*nginxHost
 	t      testing.TB
-	kernel *host.Kernel // the test's own eyes
+	kernel *host.Kernel // for the test itself
 	d      *daemon
 	log    *nstest.Log
 	end    func() error

@@ -80,7 +80,7 @@ func (o door) serve(ctx context.Context, l net.Listener) error {
 	ctx, cancel := context.WithCancel(ctx)
 	defer cancel()
 	path := l.Addr().String()
-	ours, err := os.Lstat(path)
+	opened, err := os.Lstat(path)
 	if err != nil {
 		l.Close()
 		return err
@@ -94,7 +94,7 @@ func (o door) serve(ctx context.Context, l net.Listener) error {
 				return
 			case <-tick.C:
 			}
-			if now, err := os.Lstat(path); err != nil || !os.SameFile(ours, now) {
+			if now, err := os.Lstat(path); err != nil || !os.SameFile(opened, now) {
 				u.SetUnlinkOnClose(false) // the file that is there now is another's
 				cancel()
 			}

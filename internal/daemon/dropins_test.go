@@ -128,14 +128,14 @@ func newScenarioNetworkd(t *testing.T, sections map[string]string) *networkd {
 	return n
 }
 
-// scenario compares, if a plan needs anything.
+// scenario compares, if a plan needs any object.
 func (n *networkd) scenario(t *testing.T, flags []string) {
 	t.Helper()
 	flags = append(flags, "-c", n.File("nginx.conf"))
 	doc, _, _ := n.lasthop(append([]string{"plan", "-o", "networkd"}, flags...)...)
-	n.ours("apply", flags...)
+	n.succeeds("apply", flags...)
 	want := routing.Owned(n.host(), routing.DefaultNumbers)
-	n.ours("clear")
+	n.succeeds("clear")
 	if len(want.Rules) == 0 {
 		return
 	}
@@ -149,12 +149,12 @@ func (n *networkd) dropIns(t *testing.T, flags []string, objects int) {
 	t.Helper()
 	flags = append(flags, "-c", n.File("nginx.conf"))
 	before := n.host()
-	n.ours("apply", flags...)
+	n.succeeds("apply", flags...)
 	want := routing.Owned(n.host(), routing.DefaultNumbers)
 	if count := len(want.Groups) + len(want.Routes) + len(want.Rules); count < objects {
 		t.Fatalf("apply makes only %d objects:\n%s", count, want)
 	}
-	n.ours("clear")
+	n.succeeds("clear")
 	if d := cmp.Diff(lines(before), lines(n.host())); d != "" {
 		t.Fatalf("clear: -before +after\n%s", d)
 	}
@@ -205,13 +205,13 @@ func (n *networkd) compare(t *testing.T, before routing.Host, want routing.State
 		len(got.Groups), len(got.Routes), len(got.Rules))
 }
 
-// onTop uses lasthop where the files are loaded: nothing gets asymmetric, not
-// even when they are deleted then. After clear, and before they are loaded
-// again, their rules are without routes, as the head of the files says.
+// onTop runs lasthop while the files are loaded: nothing becomes asymmetric,
+// even if the files are deleted then. After clear, and before the files are
+// loaded again, their rules are without routes, as the head of the files says.
 func (n *networkd) onTop(t *testing.T, flags []string, before routing.Host) {
 	t.Helper()
-	n.ours("apply", flags...)
-	n.ours("check", flags...)
+	n.succeeds("apply", flags...)
+	n.succeeds("check", flags...)
 	t.Logf("apply on top of them adds\n%s", strings.Join(n.owned(), "\n"))
 	n.inside("sh", "-c", "rm /etc/systemd/network/*.network.d/lasthop.conf")
 	n.Ctl("reload")
@@ -221,9 +221,9 @@ func (n *networkd) onTop(t *testing.T, flags []string, before routing.Host) {
 		})
 	})
 	n.Configured()
-	n.ours("apply", flags...)
-	n.ours("check", flags...)
-	n.ours("clear")
+	n.succeeds("apply", flags...)
+	n.succeeds("check", flags...)
+	n.succeeds("clear")
 	if d := cmp.Diff(lines(before), lines(n.host())); d != "" {
 		t.Errorf("the files are deleted, but something stays: -before +after\n%s", d)
 	}
@@ -266,15 +266,15 @@ func (n *networkd) inside(name string, args ...string) string {
 	return stdout.String()
 }
 
-// ours runs a command of lasthop in the namespace, which must work.
-func (n *networkd) ours(command string, args ...string) {
+// succeeds runs a command of lasthop in the namespace, which must work.
+func (n *networkd) succeeds(command string, args ...string) {
 	n.t.Helper()
 	if stdout, stderr, code := n.lasthop(append([]string{command}, args...)...); code != 0 {
 		n.t.Fatalf("lasthop %s %v: exit %d\n%s%s", command, args, code, stdout, stderr)
 	}
 }
 
-// lines is a host as lines, with what is of account here.
+// lines returns the parts of a host that count here, as lines.
 func lines(h routing.Host) []string {
 	s := routing.State{Routes: h.Routes, Rules: h.Rules}
 	for _, l := range h.Links {

@@ -51,7 +51,7 @@ func TestRunHostChanges(t *testing.T) {
 		{"primary address deleted and added again", "addr del 10.0.1.10/24 dev eth1", "addr add 10.0.1.10/24 dev eth1\naddr replace 10.0.1.100/24 dev eth1\naddr replace 10.0.1.101/24 dev eth1\nroute replace default via 10.0.1.1 dev eth1 metric 100"},
 		{"a listener's address deleted and added again", "addr del 10.0.1.100/24 dev eth1", "addr add 10.0.1.100/24 dev eth1"},
 		{"rename", "link set eth1 down\nlink set eth1 name wan1\nlink set wan1 up\nroute add default via 10.0.1.1 dev wan1 metric 100", "link set wan1 down\nlink set wan1 name eth1\nlink set eth1 up\nroute add default via 10.0.1.1 dev eth1 metric 100"},
-		{"interface deleted and made anew", "link del eth1", "link add eth1 type veth peer name peer1\nlink set peer1 up\nlink set eth1 up\naddr add 10.0.1.10/24 dev eth1\naddr add 10.0.1.100/24 dev eth1\nroute add default via 10.0.1.1 dev eth1 metric 100"},
+		{"interface deleted and made again", "link del eth1", "link add eth1 type veth peer name peer1\nlink set peer1 up\nlink set eth1 up\naddr add 10.0.1.10/24 dev eth1\naddr add 10.0.1.100/24 dev eth1\nroute add default via 10.0.1.1 dev eth1 metric 100"},
 		{"lease renewed with another gateway", "addr replace 10.0.1.10/24 dev eth1 valid_lft 3600 preferred_lft 3600\nroute del default via 10.0.1.1 dev eth1 metric 100\nroute add default via 10.0.1.2 dev eth1 metric 100", "route del default via 10.0.1.2 dev eth1 metric 100\nroute add default via 10.0.1.1 dev eth1 metric 100"},
 		{"router advertisements", "-6 route replace default via 2001:db8:1::1 dev eth1 metric 2000 expires 1800", "-6 route replace default via 2001:db8:1::1 dev eth1 metric 2000 expires 900"},
 		{"a bridge with containers", "link add br0 type bridge\nlink set br0 up\naddr add 172.17.0.1/16 dev br0", "link del br0"},
@@ -184,7 +184,7 @@ func (s *server) deleteOwned() {
 		}
 	}
 	for family, lines := range map[string]string{"-4": four.String(), "-6": six.String()} {
-		// what goes with another object is no error
+		// an object that goes with another one is no error
 		c := s.Command("ip", family, "-force", "-batch", "-")
 		c.Stdin = strings.NewReader(lines)
 		if out, err := c.CombinedOutput(); err != nil && c.ProcessState.ExitCode() != 1 {
@@ -215,7 +215,7 @@ func TestRunHeals(t *testing.T) {
 		}
 		s.Lines("rule del priority 5198") // one alone
 		s.Until("it to be back", func() bool { return cmp.Diff(want, s.owned()) == "" })
-		s.quiet() // the look that follows knows of no deletion
+		s.quiet() // the next look knows of no deletion
 		s.d.pardon(t)
 	}
 	if d := cmp.Diff(foreign, s.foreign()); d != "" {
@@ -234,8 +234,8 @@ func (d *daemon) pardon(t *testing.T) {
 	<-done
 }
 
-// TestRunFight: an adversary that deletes in a loop is backed off from, with
-// one line for each step.
+// TestRunFight: lasthop backs off from an adversary that deletes in a loop,
+// with one line for each step.
 func TestRunFight(t *testing.T) {
 	s := newServer(t)
 	s.start()

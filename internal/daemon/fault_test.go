@@ -110,7 +110,7 @@ func (s *server) faulty(what string, f fault, change func(*server)) {
 	s.log.Take()
 	s.loop(func() {
 		s.d.options.Kernel.Fault = f.function()
-		s.d.reconciler.healer.fights = fights{} // this is no adversary
+		s.d.reconciler.healer.fights = fights{} // no other program deletes here
 	})
 	change(s)
 	foreign := s.foreign()

@@ -13,8 +13,8 @@ import (
 
 const (
 	patience = 5 // heals of one object in a row before it is a fight
-	// an object that stays this long, or twice the last wait, is not fought
-	// over
+	// there is no fight over an object that stays this long, or twice the
+	// last wait
 	calm = time.Second
 	// between heals in a fight: while an object is missing replies are
 	// lost, and one heal in this time does no harm

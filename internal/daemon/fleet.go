@@ -35,7 +35,7 @@ type fleet struct {
 	instances []*instance
 	programs  nginxconf.Programs
 	strangers map[int]bool // users whose NGINX were logged
-	loads     int          // of NGINX, as last seen
+	loads     int          // of NGINX that the daemon has seen
 	listened  []*listening // recent ones, the newest first
 }
 
@@ -344,7 +344,7 @@ func (f *fleet) drained(now time.Time) bool {
 		return cmp.Compare(a.PID, b.PID)
 	})
 	alive := f.watcher.Alive(slices.Compact(workers))
-	// A list of many sockets may lack one that is there, while others
+	// A list of many sockets may lack one that is there while other ones
 	// close: a socket is gone if two lists lack it.
 	look, again := sync.OnceValue(f.evidence), sync.OnceValue(f.evidence)
 	gone := false
@@ -358,7 +358,7 @@ func (f *fleet) drained(now time.Time) bool {
 			}
 			return again().owner(i, l, explained())
 		}, now) {
-			i.addServed(again()) // by the same way: NGINX may be loading it
+			i.addServed(again()) // from the same look: NGINX may be loading it
 			gone = true
 		}
 	}

@@ -276,8 +276,8 @@ func TestRunSettings(t *testing.T) {
 	})
 }
 
-// TestRunNotifies: systemd hears that the daemon is ready, how it is, that it
-// lives, that it reads its settings, how long a reload may take, and that it
+// TestRunNotifies: the daemon tells systemd that it is ready, its status, that
+// it lives, that it reads its settings, how long a reload may take, and that it
 // ends.
 func TestRunNotifies(t *testing.T) {
 	s := newServer(t)

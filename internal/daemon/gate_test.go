@@ -25,8 +25,8 @@ import (
 	"lasthop/routing"
 )
 
-// TestGate: no peer and no number of peers takes all connections, and what root
-// needs is its own.
+// TestGate: no peer and no number of peers takes all connections, and root has
+// connections of its own.
 func TestGate(t *testing.T) {
 	user := func(uid int) visitor { return visitor{uid: uid} }
 	g := newGate(nil)
@@ -108,7 +108,7 @@ func TestTooMany(t *testing.T) {
 	var held []net.Conn
 	for n := range mostOfPeer {
 		c := dial()
-		if n%2 == 0 { // the others say nothing
+		if n%2 == 0 { // the other ones send nothing
 			fmt.Fprint(c, "GET / HTTP/1.1\r\nHost: x\r\n\r\n")
 		}
 		held = append(held, c)
@@ -119,7 +119,7 @@ func TestTooMany(t *testing.T) {
 		t.Errorf("one too many: %v, %v, want 503", r, err)
 	}
 	_, _ = io.Copy(io.Discard, held[1])
-	time.Sleep(askTimeout) // what is not read is in the kernel's buffers
+	time.Sleep(askTimeout) // the kernel's buffers hold what the client does not read
 	c := dial()
 	fmt.Fprint(c, "GET / HTTP/1.1\r\nHost: x\r\n\r\n")
 	if r, err := http.ReadResponse(bufio.NewReader(c), nil); err != nil || r.StatusCode != 200 {
@@ -287,8 +287,8 @@ func TestSeldom(t *testing.T) {
 	}
 }
 
-// TestOurName: a web page has led a client here that uses another name.
-func TestOurName(t *testing.T) {
+// TestOwnName: a web page has led a client here that uses another name.
+func TestOwnName(t *testing.T) {
 	own, err := os.Hostname()
 	if err != nil {
 		t.Fatal(err)
@@ -300,7 +300,7 @@ func TestOurName(t *testing.T) {
 		"evil.example:9176": false, "localhost.evil.example": false, "x": own == "x",
 		"127.0.0.1.evil.example": false, "[evil]:1": false,
 	} {
-		if got := ourName(host, []string{"metrics.example.com"}); got != want {
+		if got := ownName(host, []string{"metrics.example.com"}); got != want {
 			t.Errorf("%q: %v, want %v", host, got, want)
 		}
 	}

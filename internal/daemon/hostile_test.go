@@ -27,16 +27,16 @@ import (
 type intruder struct {
 	UID     uint32
 	Kinds   []string // of hostilities
-	Dir     string   // his own
+	Dir     string   // its own
 	Socket  string   // of the daemon
 	Metrics string   // an address; "" for none
-	Secret  string   // a file that he must not know anything of
+	Secret  string   // a file whose contents it must not learn
 	Conf    string   // NGINX's
 	Words   []string // of secrets
 }
 
 // hostilities are what an intruder does. Each is a round of a few seconds at
-// most, which returns what it did and, of a spy, what was found.
+// most, which returns how much it did, and for a spy what it found.
 var hostilities = map[string]func(context.Context, *intruder) (int, error){
 	"masters": masters, "holding": holding, "slow scrapes": slowScrapes,
 	"inotify": instances, "processes": processes, "listening": listensToo, "spying": spying,
@@ -68,8 +68,8 @@ func hostile() {
 	os.Exit(0)
 }
 
-// intrude starts an intruder. The function that it returns ends him, and
-// returns how much of each kind he did and what he complained of.
+// intrude starts an intruder. The function that it returns ends it, and returns
+// how much of each kind it did and its complaints.
 func (s *server) intrude(u intruder) (pid int, end func() (did []int, said string)) {
 	s.t.Helper()
 	text, err := json.Marshal(u)
@@ -107,8 +107,8 @@ func (s *server) intrude(u intruder) (pid int, end func() (did []int, said strin
 }
 
 // masters runs processes that are titled as NGINX's masters. Their program is
-// huge, their titles are long, and their configurations are his own, links to
-// root's secret and to what never ends, and NGINX's.
+// huge, their titles are long, and their configurations are the intruder's own,
+// links to root's secret and to endless files, and NGINX's.
 func masters(ctx context.Context, u *intruder) (int, error) {
 	exe, confs := filepath.Join(u.Dir, "m"), []string{u.Conf}
 	if _, err := os.Stat(exe); err != nil {
@@ -182,7 +182,7 @@ func connect(ctx context.Context, network, addr string) (net.Conn, error) {
 }
 
 // holding holds connections: silent ones, half requests, and whole ones whose
-// answers he does not read.
+// answers it does not read.
 func holding(ctx context.Context, u *intruder) (int, error) {
 	const whole = "GET /status HTTP/1.1\r\nHost: x\r\n"
 	said := []string{"", whole, whole + "\r\n", whole + "Accept: " + gobType + "\r\n\r\n"}
@@ -232,7 +232,7 @@ func slowScrapes(ctx context.Context, u *intruder) (int, error) {
 	return int(read.Load()), nil
 }
 
-// instances takes all instances of inotify that he gets.
+// instances takes all instances of inotify that it can get.
 func instances(ctx context.Context, _ *intruder) (int, error) {
 	var list []int
 	for len(list) < 1<<14 {
@@ -271,7 +271,7 @@ func listensToo(ctx context.Context, _ *intruder) (int, error) {
 	return open, nil
 }
 
-// spying reads all answers that he gets, and looks for secrets in them.
+// spying reads all answers that it gets, and looks for secrets in them.
 func spying(ctx context.Context, u *intruder) (int, error) {
 	got := 0
 	var leaks []error

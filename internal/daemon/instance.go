@@ -1,6 +1,7 @@
 package daemon
 
 import (
+	"errors"
 	"net/netip"
 	"os"
 	"path/filepath"
@@ -8,6 +9,7 @@ import (
 	"strings"
 	"time"
 
+	"lasthop/internal/hint"
 	"lasthop/internal/sockets"
 	"lasthop/internal/survey"
 	"lasthop/nginxconf"
@@ -255,6 +257,9 @@ func dirsOf(s survey.Source, c nginxconf.Config) []string {
 // finding describes what is wrong with the files.
 func (i *instance) finding() (routing.Finding, bool) {
 	switch {
+	case errors.Is(i.broken, survey.ErrHidden):
+		return routing.Error.Finding("config-broken", i.Conf, "%v", i.broken).
+			Advise("%s", hint.Of(i.broken)), true
 	case i.broken != nil:
 		until := "lasthop keeps the routes for the configuration that NGINX loaded last"
 		if i.loaded == nil {

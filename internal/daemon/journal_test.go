@@ -26,7 +26,7 @@ func TestRunJournal(t *testing.T) {
 		o.Journal = journal.Place{Stream: true, Socket: s.File("log")}
 		o.Syslog = []string{s.File("log")}
 	})
-	s.loop(func() { // which hears of no file meanwhile
+	s.loop(func() { // the loop gets no event of a file meanwhile
 		s.Conf("listen 10.0.1.100:80; listen 10.0.2.100:443;")
 		if a, err := s.d.requested(request{by: "ann"}); err != nil || len(a.Done) == 0 {
 			t.Errorf("%d writes, %v", len(a.Done), err)

@@ -231,8 +231,8 @@ func (p *vipPair) left(name, link string) int {
 	return n
 }
 
-// theirs are keepalived's own rules and routes on a host.
-func (p *vipPair) theirs(name string) string {
+// written returns the rules and routes of keepalived on a host.
+func (p *vipPair) written(name string) string {
 	p.t.Helper()
 	var out strings.Builder
 	for line := range strings.Lines(p.hosts[name].Run("ip", "-d", "-N", "rule")) {
@@ -249,7 +249,7 @@ func (p *vipPair) theirs(name string) string {
 func (p *vipPair) hasVIP(name string) bool {
 	p.t.Helper()
 	held := strings.Contains(p.hosts[name].IP("-o -4 addr show dev eth1"), " "+vip+"/")
-	return held && strings.Count(p.theirs(name), "\n") >= 3
+	return held && strings.Count(p.written(name), "\n") >= 3
 }
 
 // exchange asks at the VIP once, in the namespace of the thread, and returns
@@ -359,10 +359,10 @@ func (p *vipPair) alone() map[string]string {
 	made := map[string]string{}
 	p.startKeepalived("b")
 	p.master("b")
-	made["b"] = p.theirs("b")
+	made["b"] = p.written("b")
 	p.startKeepalived("a")
 	p.master("a")
-	made["a"] = p.theirs("a")
+	made["a"] = p.written("a")
 	who := ""
 	p.client.Do(func() { who = exchange("udp") })
 	if n := p.left("a", "eth0"); n == 0 || who != "" {
@@ -420,11 +420,11 @@ func failovers(t *testing.T, p *vipPair) {
 					st.Counts.Changes-changes[name], st.InSync, st.Last)
 			}
 		}
-		if d := cmp.Diff(alone[step.master], p.theirs(step.master)); d != "" {
-			t.Errorf("%s: keepalived's own objects: -alone +beside lasthop\n%s",
+		if d := cmp.Diff(alone[step.master], p.written(step.master)); d != "" {
+			t.Errorf("%s: keepalived's own objects: -alone +with lasthop\n%s",
 				step.what, d)
 		}
-		if got := p.theirs(step.standby); got != "" {
+		if got := p.written(step.standby); got != "" {
 			t.Errorf("%s: keepalived's objects on standby: %s", step.what, got)
 		}
 	}

@@ -109,8 +109,8 @@ func (s *twoRouters) answered(when, addr string) {
 	}
 }
 
-// TestRunLastHop: both routers' clients are answered, through what may happen
-// to the daemon, to its programs and to NGINX. Without the mode, those of the
+// TestRunLastHop: the clients of both routers are answered, whatever happens to
+// the daemon, to its programs and to NGINX. Without the mode, those of the
 // second are not.
 func TestRunLastHop(t *testing.T) {
 	t.Parallel()
@@ -145,7 +145,7 @@ func TestRunLastHop(t *testing.T) {
 	s.answered("without a daemon", "203.0.113.80")
 	s.begin()
 	if n := s.quiet().Counts.Changes; n != 0 {
-		t.Errorf("a daemon that starts anew makes %d changes: %v", n, s.status().Last.Done)
+		t.Errorf("a daemon that starts again makes %d changes: %v", n, s.status().Last.Done)
 	}
 	if d := s.host().Filters; !slices.Equal(d, filters) {
 		t.Errorf("filters %v, and before %v", d, filters)

@@ -24,7 +24,7 @@ type listening struct {
 func none(*instance) bool { return false }
 func all(*instance) bool  { return true }
 
-// listening returns what is listened on, where asIfLoaded says which instances
+// listening returns what NGINX listens on; asIfLoaded says which instances
 // count with what is on disk.
 func (f *fleet) listening(asIfLoaded func(*instance) bool) *listening {
 	want := &listening{settings: f.settings}

@@ -29,7 +29,7 @@ const (
 	readyIn         = 10 * time.Second // the first look may take longer, NGINX should not wait
 )
 
-// live looks for the first time, reports that all is ready, and follows.
+// live syncs for the first time, reports that all is ready, and follows.
 func (d *daemon) live(ctx context.Context, hostC <-chan host.Event) error {
 	now := time.Now()
 	d.causes.add("start")
@@ -91,7 +91,7 @@ func (d *daemon) loop(ctx context.Context, hostC <-chan host.Event) error {
 		case r := <-d.board.requests:
 			d.board.answer(r, d.requested)
 		case <-d.reloads:
-			_ = d.reloadSettings("") // said in the log
+			_ = d.reloadSettings("") // the log has the error
 		case f := <-d.calls:
 			f()
 		case <-timer.C:
@@ -375,7 +375,7 @@ func (d *daemon) prepare() {
 	}
 }
 
-// publish makes what is known now visible.
+// publish shows clients what the daemon knows now.
 func (d *daemon) publish() {
 	d.troubles.note(aboutAudit, unaudited(d))
 	s := report.Status{Detector: d.watcher.Detector(), Masters: d.fleet.masters(),
@@ -384,7 +384,7 @@ func (d *daemon) publish() {
 	s.Counts.Reloads = d.fleet.loads
 	s.Plan.Findings = slices.Concat(s.Plan.Findings,
 		d.reconciler.healer.findings(), d.routers.findings(), d.fleet.plus.findings())
-	d.notices.note(s.Plan.Findings, time.Now()) // the fleet's are troubles, or said
+	d.notices.note(s.Plan.Findings, time.Now()) // the log has those of the fleet already
 	s.Plan.Findings = append(s.Plan.Findings, d.fleet.findings()...)
 	s.InSync = d.reconciler.last != nil && s.Diff.Empty() && len(s.Wrong) == 0
 	d.board.publish(s)
@@ -466,7 +466,7 @@ func (d *daemon) alive(now time.Time) {
 // notify notifies systemd, if it is there.
 func notify(state string) { _, _ = sd.SdNotify(false, state) }
 
-// causes are what led to a sync, in words.
+// causes are the reasons for a sync, in words.
 type causes []string
 
 func (c *causes) add(cause string) {

@@ -20,9 +20,10 @@ import (
 	"github.com/prometheus/client_golang/prometheus/promhttp"
 )
 
-// families are the metrics of the daemon's own, but for the histogram of
-// newReloadTimes. Names and labels are promised as the JSON documents' keys
-// are; a test writes the table of docs/metrics-and-alerts.md from them.
+// families are the daemon's own metrics, except the histogram of
+// newReloadTimes. Names and labels are a promise, as the keys of the JSON
+// documents are; a test writes the table of docs/metrics-and-alerts.md from
+// them.
 var families = []report.Metric{
 	{Name: "lasthop_build_info", Help: "Always 1.", Labels: "version"},
 	{Name: "lasthop_in_sync",
@@ -56,7 +57,7 @@ var families = []report.Metric{
 	{Name: "lasthop_reloads_total",
 		Help: "Loads of a configuration by NGINX that lasthop followed."},
 
-	// Of the mode last-hop alone.
+	// Only with the mode last-hop.
 	{Name: "lasthop_hops", Labels: "interface state",
 		Help: "Routers that requests came by; quiet: no new connection came by it for " +
 			"ten minutes."},
@@ -252,7 +253,8 @@ const landing = `<!DOCTYPE html>
 </html>
 `
 
-// metricsHandler answers /metrics, /healthz and / to the network: to everybody.
+// metricsHandler answers /metrics, /healthz and / to all clients of the
+// network.
 func metricsHandler(s served, times prometheus.Collector, hosts []string) http.Handler {
 	public := func() report.Status { return s.latest().public() }
 	registry := prometheus.NewRegistry()
@@ -271,7 +273,7 @@ func metricsHandler(s served, times prometheus.Collector, hosts []string) http.H
 		fmt.Fprintf(w, landing, html.EscapeString(report.BuildVersion().Lasthop))
 	})
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
-		if !ourName(r.Host, hosts) {
+		if !ownName(r.Host, hosts) {
 			http.Error(w, "ask by an address, by the name of this host, or by one of "+
 				"metrics.hosts in lasthop.yaml", http.StatusMisdirectedRequest)
 			return
@@ -280,11 +282,11 @@ func metricsHandler(s served, times prometheus.Collector, hosts []string) http.H
 	})
 }
 
-// ourName reports whether a request is for this host: it names an address, the
+// ownName reports whether a request is for this host: it names an address, the
 // host's name in any domain, or one of the names in the settings. A web page
 // can make a browser send a request to any address under a name of the page's
 // own (DNS rebinding), and then read the answer. Browsers always send a name.
-func ourName(host string, names []string) bool {
+func ownName(host string, names []string) bool {
 	if name, _, err := net.SplitHostPort(host); err == nil {
 		host = name
 	}

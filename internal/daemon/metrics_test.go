@@ -22,7 +22,7 @@ import (
 
 var update = flag.Bool("update", false, "rewrite the table of docs/metrics-and-alerts.md")
 
-// everything is a status that all metrics have a value of.
+// everything is a status with a value for each metric.
 func everything() report.Status {
 	hop := func(link, via string) routing.Hop {
 		return routing.Hop{Link: link, Via: netip.MustParseAddr(via)}
@@ -46,7 +46,7 @@ func everything() report.Status {
 	return s
 }
 
-// own returns our families of an exposition, by name: "gauge", "counter".
+// own returns lasthop's families of an exposition, by name: "gauge", "counter".
 func own(text string) map[string]string {
 	out := map[string]string{}
 	for _, m := range regexp.MustCompile(`(?m)^# TYPE (lasthop_\S+) (\S+)$`).
@@ -57,7 +57,7 @@ func own(text string) map[string]string {
 }
 
 // TestFamilies: /metrics has each family of the table and no other, and
-// promtool has nothing to say to it.
+// promtool accepts it.
 func TestFamilies(t *testing.T) {
 	text := scraped(t, everything())
 	want := map[string]string{reloadTimes.Name: "histogram"}
@@ -74,8 +74,8 @@ func TestFamilies(t *testing.T) {
 	}
 }
 
-// TestPathInfo: a series for each gateway, also where two paths have the same
-// one and where there is none.
+// TestPathInfo: each gateway has one series, even if two paths share it; so has
+// a path without a gateway.
 func TestPathInfo(t *testing.T) {
 	var got []string
 	for line := range strings.Lines(scraped(t, everything())) {
@@ -98,7 +98,7 @@ func TestPathInfo(t *testing.T) {
 	}
 }
 
-// TestLanding: the page tells the version and two addresses, and nothing about
+// TestLanding: the page shows the version and two addresses, and nothing about
 // the host.
 func TestLanding(t *testing.T) {
 	h := metricsHandler(asked{Status: everything()}, newReloadTimes(), nil)
@@ -120,7 +120,7 @@ func TestLanding(t *testing.T) {
 	}
 }
 
-// TestPending: an edit waits for a reload, and no longer when it was loaded.
+// TestPending: an edit is pending until NGINX loads it.
 func TestPending(t *testing.T) {
 	t.Parallel()
 	s := newServer(t)
@@ -200,8 +200,8 @@ func metricNames(expr string) (out []string) {
 	return out
 }
 
-// names of all metrics that Prometheus has of a host: of the daemon's real
-// /metrics, of the check, and up.
+// namesOf returns all metrics that Prometheus has of a host: of the daemon's
+// real /metrics, of the check, and up.
 func namesOf(text string) map[string]bool {
 	all := map[string]bool{"up": true}
 	for _, m := range regexp.MustCompile(`(?m)^# TYPE (\S+) `).FindAllStringSubmatch(text, -1) {

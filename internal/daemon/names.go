@@ -25,12 +25,12 @@ type names struct {
 
 	// Owned by the loop.
 	known   map[string]nameState
-	waiting []string // to ask, the first first
+	waiting []string // to ask, in this order
 	asking  int      // tasks
 	news    bool     // since the loop looked at the answers
 }
 
-// nameState is what is known of a name.
+// nameState is what the daemon knows of a name.
 type nameState struct {
 	addrs        []netip.Addr
 	known, heard bool // there was an answer; there was one, or an error

@@ -16,8 +16,8 @@ type needless struct {
 // must not make rules come and go.
 const forgetAfter = time.Minute
 
-// keepNeedless keeps a path that is needless since less than a minute. What it
-// holds follows the host as if it were needed.
+// keepNeedless keeps a path that has been needless for less than a minute. Its
+// routes and rules follow the host as if it were needed.
 func (r *reconciler) keepNeedless(d *routing.Decision, now time.Time) {
 	wanted, still := d.Plan.State, map[needless]time.Time{}
 	for _, p := range d.Plan.Paths {

@@ -66,10 +66,10 @@ func TestNetworkd(t *testing.T) {
 	n.Configured()
 	gone := n.removes()
 	version, _ := networkdVersion(t)
-	t.Logf("%s, told of another address and back, removes %d objects of ours:\n%s", version,
+	t.Logf("%s, told of another address and back, removes %d objects of lasthop:\n%s", version,
 		len(gone), strings.Join(gone, "\n"))
 	n.start()
-	n.wantFresh("the start beside networkd")
+	n.wantFresh("the start while networkd runs")
 	for _, step := range []struct {
 		what         string
 		do           func()

@@ -80,7 +80,7 @@ func (n *networkd) bus() int {
 	return c.Process.Pid
 }
 
-// Inside is a command one that sees networkd's world.
+// Inside returns a command that sees networkd's world.
 func (n *networkd) Inside(args ...string) *exec.Cmd {
 	return exec.Command(n.enter[0], slices.Concat(n.enter[1:], args)...)
 }

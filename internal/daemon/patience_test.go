@@ -46,7 +46,7 @@ func (s *server) logOf() *net.UnixConn {
 func (s *server) socket() Client { return Client{SocketPath(s.File("run"), s.kernel.Inode())} }
 
 // TestRunDeafSyslog: a log daemon that reads nothing. Heals go on, the status
-// says what is wrong and nothing else, and the end is not kept waiting.
+// reports this fault and no other, and the end is not delayed.
 func TestRunDeafSyslog(t *testing.T) {
 	t.Parallel()
 	s := newServer(t)
@@ -83,7 +83,7 @@ func TestRunAudit(t *testing.T) {
 	c := s.logOf()
 	s.start(func(o *Options) { o.Syslog = []string{s.File("log")} })
 	s.Conf("listen 10.0.1.100:80; listen 10.0.2.100:443;")
-	s.d.calls <- func() { // before the loop hears of the file
+	s.d.calls <- func() { // before the loop gets the event of the file
 		if a, err := s.d.requested(request{by: "ann"}); err != nil || len(a.Done) == 0 {
 			t.Errorf("%d writes, %v", len(a.Done), err)
 		}
@@ -113,9 +113,9 @@ func TestRunAudit(t *testing.T) {
 	}
 }
 
-// TestRunAppliedThenLoaded: a configuration that was applied through the daemon
-// and is loaded afterwards: the load finds everything done, the names of tables
-// have stayed, and only loads count as loads.
+// TestRunAppliedThenLoaded: the daemon applies a configuration, and NGINX loads
+// it later. The load finds everything done, the names of tables have stayed,
+// and only loads count as loads.
 func TestRunAppliedThenLoaded(t *testing.T) {
 	t.Parallel()
 	s := newServer(t)
@@ -340,7 +340,7 @@ func TestRunManyNames(t *testing.T) {
 		}
 	})
 	s.Conf("listen 10.0.1.100:80; listen h1.test:80;")
-	s.Until("the others to be forgotten", func() (gone bool) {
+	s.Until("the other names to be dropped", func() (gone bool) {
 		s.loop(func() {
 			s.d.fleet.namesChanged(time.Now())
 			gone = len(s.d.fleet.names.known) == 1
@@ -385,7 +385,7 @@ func hanging(t *testing.T) string {
 	if err != nil {
 		t.Skip(err)
 	}
-	t.Cleanup(func() { fuse.Close() }) // which lets all that hang fail
+	t.Cleanup(func() { fuse.Close() }) // then all hanging requests fail
 	c := exec.Command("unshare", "--mount", "sh", "-c", "mount -i -t fuse -o "+
 		"fd=3,rootmode=40000,user_id=0,group_id=0 hanging /mnt && "+
 		"echo mounted && exec sleep 300 3<&-")
@@ -616,8 +616,8 @@ func TestEasyLog(t *testing.T) {
 	}
 }
 
-// TestClientWords: a daemon that does not answer, and one that does not know
-// the question, are named for what they are.
+// TestClientWords: the error of a daemon that does not answer, and of one that
+// does not know the question, says so.
 func TestClientWords(t *testing.T) {
 	t.Parallel()
 	path := filepath.Join(t.TempDir(), "socket")

@@ -13,8 +13,8 @@ import (
 )
 
 // plusAPI compares the loads that NGINX Plus counts with those that the daemon
-// saw. A task of its own asks, one at a time; what it hears comes to the loop,
-// which waits for nothing. All else belongs to the loop.
+// saw. A task of its own asks, one request at a time; its answer comes to the
+// loop, which waits for nothing. Everything else belongs to the loop.
 type plusAPI struct {
 	answers chan plusAnswer
 	ctx     context.Context
@@ -22,7 +22,7 @@ type plusAPI struct {
 	task    sync.WaitGroup
 	agenda  agenda
 
-	address string // that was asked last
+	address string // of the last request
 	asking  bool
 	counts  plusCounts
 	finding *routing.Finding
@@ -48,8 +48,8 @@ func (p *plusAPI) close() {
 	p.task.Wait()
 }
 
-// ask asks the API at an address, "" for none, unless an answer is awaited, and
-// asks again and again from then on.
+// ask asks the API at an address, now and every plusEvery; "" stops it. While a
+// request is open it begins no other.
 func (p *plusAPI) ask(address string, now time.Time) {
 	if address != p.address {
 		p.address, p.counts, p.finding = address, plusCounts{}, nil
@@ -71,11 +71,11 @@ func (p *plusAPI) ask(address string, now time.Time) {
 	})
 }
 
-// answered takes an answer in, and reports whether there is another finding.
+// answered records an answer, and reports whether the finding has changed.
 func (p *plusAPI) answered(a plusAnswer, instances []*instance) (changed bool) {
 	p.asking = false
 	if a.address != p.address {
-		return false // the settings are others now
+		return false // the settings name another API now
 	}
 	before := p.findings()
 	p.finding = nil
@@ -83,9 +83,9 @@ func (p *plusAPI) answered(a plusAnswer, instances []*instance) (changed bool) {
 	runs := func(i *instance) bool { return len(i.masters) > 0 }
 	switch {
 	case a.err != nil && slices.ContainsFunc(instances, runs):
-		p.warn("the API of NGINX Plus gives no answer, so that its loads are not "+
-			"compared: %v", a.err)
-	case a.err != nil: // nothing need answer
+		p.warn("no answer of the API of NGINX Plus, so lasthop does not compare the "+
+			"loads: %v", a.err)
+	case a.err != nil: // without NGINX there is no answer
 	case i == nil:
 		p.warn("the API answers for NGINX %d, which lasthop does not follow", a.Master)
 	default:
@@ -102,8 +102,9 @@ func (p *plusAPI) warn(message string, args ...any) {
 	p.finding = &f
 }
 
-// instanceOf returns the instance that a master belongs to, or nil. NGINX in a
-// container knows its master by another number: one that is alone is meant.
+// instanceOf returns the instance that a master belongs to, or nil. An NGINX in
+// a container reports another process id of its master: if there is only one
+// instance, it is that one.
 func instanceOf(instances []*instance, master int) *instance {
 	for _, i := range instances {
 		if slices.ContainsFunc(i.masters,
@@ -115,32 +116,32 @@ func instanceOf(instances []*instance, master int) *instance {
 	return nil
 }
 
-// differs is the finding: missed is how many loads of NGINX the daemon did not
-// see, or, below 0, how many it saw that NGINX does not count.
+// differs returns the finding. missed is how many loads of NGINX the daemon did
+// not see; below 0, how many it saw that NGINX does not count.
 func differs(a plusAnswer, missed int) routing.Finding {
-	f := routing.Warning.Finding("generation-differs", a.address, "NGINX %d counts %d loads "+
-		"that lasthop did not see, the last one at %s", a.Master, missed,
+	f := routing.Warning.Finding("generation-differs", a.address, "lasthop has not seen "+
+		"all loads of NGINX %d: NGINX counts %d more, the last one at %s", a.Master, missed,
 		a.Loaded.Local().Format(time.DateTime))
 	if missed < 0 {
-		f.Message = fmt.Sprintf("lasthop saw %d loads of NGINX %d that NGINX does not "+
-			"count", -missed, a.Master)
+		f.Message = fmt.Sprintf("lasthop has seen more loads of NGINX %d than NGINX "+
+			"counts: %d more", a.Master, -missed)
 	}
-	return f.Advise("compare what NGINX listens on: lasthop check; after the next reload " +
-		"both count from the same")
+	return f.Advise("see whether a listener is missing: lasthop check; after the next reload " +
+		"lasthop compares from there")
 }
 
 // plusCounts is by how much NGINX's generation is ahead of the loads that the
-// daemon saw. Only what two answers in a row say counts: a load may be between
-// the answer and the look at it.
+// daemon saw. Two answers in a row must agree: NGINX may load between an answer
+// and the look at it.
 type plusCounts struct {
 	master       int
-	last, agreed int  // ahead: by the last answer, and when both agreed
-	asked, known bool // there was an answer, there is an agreement
-	wrong, seen  int  // how many loads are missed, and how many the daemon had seen then
+	last, agreed int  // how far ahead: by the last answer, and when two agreed
+	asked, known bool // there was an answer; two have agreed
+	wrong, seen  int  // the missed loads, and how many loads the daemon had seen then
 }
 
-// missed takes an answer in, and returns how many loads the daemon has missed.
-// They are forgiven with the next load that both have seen.
+// missed records an answer, and returns how many loads the daemon has missed.
+// The next load that both see ends this.
 func (c *plusCounts) missed(a plus.Answer, seen int) int {
 	if a.Master != c.master {
 		*c = plusCounts{master: a.Master}
@@ -161,7 +162,7 @@ func (c *plusCounts) missed(a plus.Answer, seen int) int {
 	return c.wrong
 }
 
-// findings are the one that there may be.
+// findings returns the finding, if there is one.
 func (p *plusAPI) findings() []routing.Finding {
 	if p.finding == nil {
 		return nil

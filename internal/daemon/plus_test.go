@@ -24,8 +24,8 @@ func TestPlusCounts(t *testing.T) {
 		{800, 9, 2, 0}, {800, 9, 3, 0}, // the same again
 		{800, 10, 3, 0}, {800, 10, 3, 1}, // missed
 		{800, 10, 3, 1}, {800, 12, 3, 1}, {800, 12, 3, 3},
-		{800, 13, 3, 3}, {800, 13, 4, 3}, {800, 13, 4, 0}, // seen by both: forgiven
-		{800, 13, 5, 0}, {800, 13, 5, -1}, // seen by the daemon alone
+		{800, 13, 3, 3}, {800, 13, 4, 3}, {800, 13, 4, 0}, // seen by both: this ends it
+		{800, 13, 5, 0}, {800, 13, 5, -1}, // seen only by the daemon
 		{900, 1, 5, 0}, {900, 1, 5, 0}, // another NGINX
 	} {
 		got := c.missed(plus.Answer{Generation: tt.generation, Master: tt.master}, tt.seen)
@@ -36,7 +36,7 @@ func TestPlusCounts(t *testing.T) {
 }
 
 // plusServer is an endpoint of the shape of NGINX Plus' API, whose numbers a
-// test sets: no NGINX Plus was to be had.
+// test sets: no NGINX Plus was available.
 type plusServer struct {
 	generation, master, status atomic.Int64
 	stuck                      chan struct{} // an answer waits until it is closed
@@ -63,7 +63,7 @@ func (p *plusServer) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	}
 }
 
-// asked has the daemon ask n times, and returns the codes of its findings.
+// asked makes the daemon ask n times, and returns the codes of its findings.
 func (s *server) asked(n int) (codes []string) {
 	s.t.Helper()
 	for range n {
@@ -85,8 +85,7 @@ func (s *server) asked(n int) (codes []string) {
 }
 
 // TestPlusAPI: loads that the API counts and the daemon did not see are a
-// finding, and so is an API that is not there; the daemon is in sync all the
-// same.
+// finding, and so is a missing API; the daemon is in sync nevertheless.
 func TestPlusAPI(t *testing.T) {
 	t.Parallel()
 	api := &plusServer{}
@@ -130,7 +129,7 @@ func TestPlusAPI(t *testing.T) {
 	want("an answer", 1)
 }
 
-// plusChecked are the codes of these findings that `lasthop check` gives.
+// plusChecked returns the codes of these findings that `lasthop check` has.
 func (s *server) plusChecked(yaml string) (codes []string) {
 	s.t.Helper()
 	out, _, _ := s.lasthop("check", "-c", s.File("nginx.conf"), "--config", yaml,
@@ -143,8 +142,8 @@ func (s *server) plusChecked(yaml string) (codes []string) {
 	return codes
 }
 
-// TestPlusAPIStuck: an API that does not answer keeps nothing waiting: NGINX's
-// reloads are followed, settings are read again, and the daemon ends.
+// TestPlusAPIStuck: an API that does not answer delays nothing: the daemon
+// follows NGINX's reloads, reads settings again, and ends.
 func TestPlusAPIStuck(t *testing.T) {
 	t.Parallel()
 	api := &plusServer{stuck: make(chan struct{})}

@@ -15,7 +15,7 @@ import (
 
 // publication is a status, and the answers made from it. Each answer is encoded
 // at its first request, once for users that may see everything and once for all
-// others, and all readers share the bytes.
+// other users, and all readers share the bytes.
 type publication struct {
 	status report.Status
 	public func() report.Status // the part that all users may see
@@ -24,7 +24,7 @@ type publication struct {
 	answers map[answerKey]func() ([]byte, error)
 }
 
-// answerKey names an answer: its encoding, and its audience.
+// answerKey identifies an answer: its encoding, and its audience.
 type answerKey struct {
 	encoding   string
 	privileged bool

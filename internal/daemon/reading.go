@@ -6,6 +6,7 @@ import (
 	"slices"
 	"time"
 
+	"lasthop/internal/survey"
 	"lasthop/nginxconf"
 )
 
@@ -97,7 +98,7 @@ func (r *reader) take(i *instance) (changed bool) {
 	close(task.taken)
 	i.reading = nil
 	if !task.same {
-		i.broken = task.err
+		i.broken = survey.Hidden(task.err, i.masters)
 		if task.dirs != nil && !slices.Equal(task.dirs, i.watched) {
 			i.watched, r.moved = task.dirs, true
 		}
@@ -119,7 +120,7 @@ func (r *reader) retry(instances []*instance) bool {
 func (d *daemon) readLate(i *instance, now time.Time) {
 	task, f := i.reading, d.fleet
 	if task == nil || !task.ended() {
-		return // it was taken in just now
+		return // it was recorded just now
 	}
 	task.ripe = true
 	d.causes.add("nginx.conf has been read")

@@ -29,7 +29,7 @@ type reconciler struct {
 	agenda   agenda
 	healer   *healer
 
-	events   int              // whatever may have changed the host: its events, and writes
+	events   int              // counts what may have changed the host: its events, and writes
 	last     *look            // what is in force; nil before the first sync
 	ready    routing.Decision // for what is on disk, as if NGINX had loaded it
 	needless map[needless]time.Time

@@ -83,7 +83,7 @@ func (s *server) noLoads() {
 	})
 }
 
-// same wants that something makes no write.
+// same wants that f makes no write.
 func (s *server) same(what string, f func()) {
 	s.t.Helper()
 	before, writes := s.quiet(), s.owned()

@@ -60,7 +60,7 @@ func (r *routers) due(now time.Time) (changed bool) {
 // look looks once, and returns when to look again. changed reports that another
 // router is dead than before.
 func (r *routers) look(l *look, now time.Time) (in time.Duration, changed bool, _ error) {
-	// what is attached already may have been attached by an earlier process
+	// an earlier process may have attached what is attached already
 	if err := r.control.Load(); err != nil {
 		return time.Second, false, err
 	}

@@ -47,7 +47,7 @@ func fill(t *testing.T, dir string) (free func()) {
 // its work and says what is wrong. Once there is room it has both.
 func TestRunFullRunDir(t *testing.T) {
 	s := newServer(t)
-	s.Lines("link add v0 type bridge\nlink set v0 group 76") // it was there before us
+	s.Lines("link add v0 type bridge\nlink set v0 group 76") // before lasthop
 	free := fill(t, s.File("run"))
 	s.StartNginx()
 	s.start()
@@ -73,7 +73,7 @@ func TestRunFullRunDir(t *testing.T) {
 	}
 	if _, errs, code := s.lasthop("clear"); code != exitFailed ||
 		!strings.Contains(errs, "lasthop run is at work") {
-		t.Errorf("clear beside it: exit code %d, %s", code, errs)
+		t.Errorf("clear while it runs: exit code %d, %s", code, errs)
 	}
 	data, err := os.ReadFile(writer.GroupsFile(s.File("run"), s.kernel.Inode()))
 	if err != nil || string(data) != "v0 group 76\n" {
@@ -81,7 +81,7 @@ func TestRunFullRunDir(t *testing.T) {
 	}
 	s.kernel.GroupsFile = writer.GroupsFile(s.File("run"), s.kernel.Inode())
 	if has(s.owned(), "v0") || !strings.Contains(s.IP("link show v0"), "group 76") {
-		t.Errorf("a link that was in the group before us is ours: %q", s.owned())
+		t.Errorf("a link that was in the group before counts as lasthop's: %q", s.owned())
 	}
 }
 
@@ -195,8 +195,8 @@ func TestDoorSetting(t *testing.T) {
 	}
 }
 
-// TestRunMetricsTaken: a port of another program keeps no route away. It is a
-// trouble, and over once the port is free.
+// TestRunMetricsTaken: a port that another program has keeps no route away. It
+// is a trouble until the port is free.
 func TestRunMetricsTaken(t *testing.T) {
 	t.Parallel()
 	s := newServer(t)
@@ -238,13 +238,13 @@ func TestRunDeaf(t *testing.T) {
 			return s.status().Counts.Syncs > syncs
 		})
 	}
-	tell(host.Event{Kind: "lost", Text: "events lost: socket opened anew"})
+	tell(host.Event{Kind: "lost", Text: "events lost: socket opened again"})
 	s.Until("the end", func() bool { return s.status().InSync })
 }
 
-// TestScarceFiles: a configuration that could not be read for want of something
-// is read again within a second, though no event tells when that is over. One
-// that may not be read is not.
+// TestScarceFiles: a configuration that could not be read for lack of a
+// resource is read again within a second, though no event reports the end of
+// the lack. One without permission is not.
 func TestScarceFiles(t *testing.T) {
 	t.Parallel()
 	s := newServer(t)
@@ -287,7 +287,7 @@ func TestGroupMemory(t *testing.T) {
 	}
 }
 
-// TestScarceMemory: memory that does not suffice is a trouble with a remedy.
+// TestScarceMemory: too little memory is a trouble with a remedy.
 func TestScarceMemory(t *testing.T) {
 	defer debug.SetMemoryLimit(debug.SetMemoryLimit(math.MaxInt64))
 	if err := scarceMemory(); err != nil {

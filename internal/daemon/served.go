@@ -30,7 +30,7 @@ type belief struct {
 	by      int                       // the master that has loaded last
 	of      map[int]*nginxconf.Config // what each master has loaded, if known
 	doubt   string                    // why it is not sure what has loaded; "" if it is
-	settled bool                      // it was sure once since the daemon runs
+	settled bool                      // it was sure once since the daemon started
 	first   watcher.Process           // of its workers
 	// how the sockets differ from all that is known of files that were read
 	// and are old enough, at the last load and at the one before. A
@@ -209,7 +209,7 @@ func (f *fleet) judge(i *instance, now time.Time) (changed bool) {
 		adopts = adopts || why == ""
 		_, known := e.of(i.by)
 		if why != "" && known && i.loaded != nil && news(loaded, i.differed) == "" {
-			why = "" // it was no load, or one of what was edited since
+			why = "" // it was no load, or the files were edited after it
 			i.of[i.by] = i.loaded
 		}
 	}
@@ -235,8 +235,7 @@ func (i *instance) unread() string {
 		return "the files are being read"
 	}
 	if i.broken != nil {
-		return "lasthop could not read the files when NGINX loaded them, and they have " +
-			"changed since"
+		return "lasthop cannot read the configuration on disk"
 	}
 	for _, name := range slices.Sorted(maps.Keys(i.disk.Names)) {
 		if len(i.disk.Names[name]) == 0 {
@@ -314,9 +313,9 @@ func listenOf(s host.Socket) *nginxconf.Listen {
 		Transport: string(s.Transport), Context: "socket", Text: text, IPv6Only: s.IPv6Only}
 }
 
-// owner returns the sockets that get what comes to a listener, the instance's
-// first. Sockets that are explained by other listeners do not count: what a
-// wildcard in the configuration serves has its way from there.
+// owner returns the owner of the sockets that get the packets to a listener; of
+// several, the instance comes first. Sockets that other listeners explain do
+// not count: the way of what a wildcard serves comes from that wildcard.
 func (e evidence) owner(i *instance, l *nginxconf.Listen,
 	explained map[sockets.Key]*nginxconf.Listen) (owner sockets.Owner) {
 	if e.Look == nil {

@@ -44,7 +44,7 @@ func (s *server) keeps(what string) {
 		}
 		pause(s.t.Context(), 10*time.Millisecond)
 	}
-	// a list of many sockets may lack one, while others close
+	// a list of many sockets may lack one while other ones close
 	s.Until(what+", with a socket: else it shows nothing",
 		func() bool { return s.serves("10.0.2.100:80") })
 }
@@ -57,7 +57,7 @@ func TestRunEditedWhileLoading(t *testing.T) {
 		s := newServer(t)
 		write := func(try int, more string) {
 			var b strings.Builder
-			for n := range 3000 { // so that there is time
+			for n := range 3000 { // so that NGINX takes time to read
 				fmt.Fprintf(&b, "listen 127.0.%d.1:%d; ", 1+try, 10000+n)
 			}
 			s.Conf("listen 127.0.0.1:80;" + more + b.String())
@@ -90,9 +90,8 @@ func TestRunEditedWhileLoading(t *testing.T) {
 	})
 }
 
-// TestRunUnreadableLoad: a load that comes while the files cannot be read is
-// made up for, by what NGINX listens on, and nothing is removed before the
-// next.
+// TestRunUnreadableLoad: if the files cannot be read at a load, the daemon
+// installs what NGINX listens on, and removes nothing before the next load.
 func TestRunUnreadableLoad(t *testing.T) {
 	t.Parallel()
 	eachDetector(t, func(t *testing.T, detector func(*Options)) {
@@ -221,9 +220,9 @@ func TestRunAnothersSocket(t *testing.T) {
 	}
 }
 
-// TestRunBesideEdits: a daemon that starts while NGINX has edited but unloaded
-// files installs what NGINX serves, too.
-func TestRunBesideEdits(t *testing.T) {
+// TestRunUnloadedAtStart: a daemon that starts while NGINX has edited but
+// unloaded files installs what NGINX serves, too.
+func TestRunUnloadedAtStart(t *testing.T) {
 	t.Parallel()
 	s := newServer(t)
 	s.Conf("listen 10.0.2.100:80;")

@@ -66,7 +66,7 @@ func TestReloadCommand(t *testing.T) {
 	r.reload("lasthop: error: the settings stay as they were: "+r.File("lasthop.yaml")+
 		":1: unknown key \"a\"\nlasthop: error: ", ":2: unknown key \"b\"\nlasthop: hint: ")
 	r.write("# a typo\ninterfaces: {eth1: {gateway: [10.0.1.9]}}\n")
-	for range 2 { // the log says it once, a person each time
+	for range 2 { // the log has it once, and a user gets it each time
 		r.reload("error: the settings stay as they were: "+r.File("lasthop.yaml")+
 			`:2: interfaces.eth1: unknown key "gateway"`, "hint: the keys here: ")
 	}
@@ -82,7 +82,7 @@ func TestReloadCommand(t *testing.T) {
 	r.reload(r.File("nginx.conf")+":1: ", "hint: ")
 	r.Conf("listen 10.0.1.100:80;")
 	r.reload()
-	r.loop(func() { // which hears of no file meanwhile
+	r.loop(func() { // the loop gets no event of a file meanwhile
 		r.Replace("http {")
 		_, err := r.d.requested(request{reload: true})
 		if err == nil || !strings.Contains(err.Error(), r.File("nginx.conf")) {
@@ -107,7 +107,7 @@ func (r reloading) refusedByKernel() {
 		}
 	})
 	r.reload("operation not permitted")
-	r.Replace("events {") // is what to say first
+	r.Replace("events {") // comes first in the error
 	r.reload(r.File("nginx.conf") + ":1: ")
 	r.Conf("listen 10.0.1.100:80;")
 	r.loop(func() { r.d.options.Kernel.Fault = nil })

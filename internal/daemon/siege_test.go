@@ -222,8 +222,8 @@ func (g *siege) round(n int) {
 	pause(g.t.Context(), calm) // else it is a fight
 }
 
-// loaded is the time from the moment that NGINX is seen to listen to the moment
-// that its replies have their way.
+// loaded returns the time from the moment that NGINX is seen to listen to the
+// moment that its replies have their way.
 func (g *siege) loaded() (took time.Duration) {
 	g.t.Helper()
 	var open time.Time
@@ -242,8 +242,8 @@ func (g *siege) loaded() (took time.Duration) {
 	return took
 }
 
-// healed deletes a rule of a listener that stays, and is the time until it is
-// back.
+// healed deletes a rule of a listener that stays, and returns the time until it
+// is back.
 func (g *siege) healed(n int) time.Duration {
 	g.t.Helper()
 	o, err := g.kernel.ReadOwned(routing.DefaultNumbers)

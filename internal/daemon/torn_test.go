@@ -112,7 +112,7 @@ func (o *oracle) look() error {
 	return nil
 }
 
-// stalled takes out the time in which the machine did not even look: NGINX and
+// stalled subtracts the time in which the machine did not even look: NGINX and
 // the daemon had to wait then, too.
 func (o *oracle) stalled(now time.Time) {
 	const often = 100 * time.Millisecond
@@ -170,7 +170,7 @@ type tornHost struct {
 var tornAddrs = []string{"10.0.1.10", "10.0.1.100", "10.0.1.200", "10.0.2.10", "10.0.2.100",
 	"10.0.2.200"}
 
-// resolve is what /etc/hosts says to NGINX.
+// resolve is NGINX's /etc/hosts.
 func (h *tornHost) resolve(name string) string {
 	n := 0
 	_, _ = fmt.Sscanf(name, "name%d.test", &n)
@@ -402,7 +402,7 @@ func (h *tornHost) whole() {
 	})
 }
 
-// state says what the daemon believes.
+// state returns what the daemon believes.
 func (h *tornHost) state() string {
 	st := h.status()
 	text := fmt.Sprintf("in sync %t, %q, %v, %+v\n", st.InSync, st.Wrong, st.Plan.Findings,

@@ -23,7 +23,8 @@ func askUnit() unit {
 	ctx, cancel := context.WithTimeout(context.Background(), unitWaits)
 	defer cancel()
 	out, _ := exec.CommandContext(ctx, "systemctl", "show", "lasthop.service", "--property",
-		"LoadState,ActiveState,SubState,Result,ExecMainStatus,NRestarts").Output()
+		"LoadState,ActiveState,SubState,Result,ExecMainCode,ExecMainStatus,NRestarts").
+		Output()
 	u := unit{}
 	for line := range strings.Lines(string(out)) {
 		if name, value, ok := strings.Cut(strings.TrimSpace(line), "="); ok {
@@ -33,9 +34,9 @@ func askUnit() unit {
 	return u
 }
 
-// Absent adds to ErrNone why no daemon runs, and what to do about it. It asks
-// systemd only for the daemon of its own network namespace: the unit of another
-// one may have any name.
+// Absent adds to ErrNone why no daemon runs, and the remedy. It asks systemd
+// only for the daemon of its own network namespace: the unit of another one may
+// have any name.
 func Absent(err error, own bool) error {
 	if !errors.Is(err, ErrNone) || hint.Of(err) != "" {
 		return err
@@ -51,10 +52,13 @@ func Absent(err error, own bool) error {
 	return hint.New(err, remedy)
 }
 
-// absence says why the unit's daemon is not there, "" if it was not started,
-// and what to do.
+// absence returns why the unit's daemon is missing, "" if it was not started,
+// and the remedy.
 func (u unit) absence() (why, remedy string) {
 	status := "exit status " + u["ExecMainStatus"]
+	if code := u["ExecMainCode"]; code == "2" || code == "3" { // CLD_KILLED, CLD_DUMPED
+		status = "signal " + u["ExecMainStatus"]
+	}
 	switch state := u["ActiveState"]; {
 	case state == "failed" && u["ExecMainStatus"] == "78":
 		return "lasthop.service has refused its settings (exit status 78), and systemd " +
@@ -78,6 +82,6 @@ func (u unit) absence() (why, remedy string) {
 	case u["LoadState"] == "loaded":
 		return "", "start it: systemctl start lasthop. Without it, see: lasthop check"
 	}
-	return "", "start it: systemctl start lasthop, or lasthop run where there is no unit. " +
+	return "", "start it: systemctl start lasthop, or lasthop run if there is no unit. " +
 		"Without it, see: lasthop check"
 }

@@ -10,14 +10,16 @@ import (
 	"lasthop/internal/hint"
 )
 
-// TestAbsent: status says what systemd says of a unit that does not run, and
-// what helps. A systemctl that prints the properties takes systemd's place.
+// TestAbsent: status reports what systemd says of a unit that does not run, and
+// the remedy. A script that prints the properties replaces systemctl.
 func TestAbsent(t *testing.T) {
 	for _, tt := range []struct{ properties, why, remedy string }{
 		{"ActiveState=failed ExecMainStatus=78 Result=exit-code LoadState=loaded",
 			"has refused its settings (exit status 78)", "lasthop test"},
 		{"ActiveState=failed ExecMainStatus=1 Result=exit-code LoadState=loaded",
 			"has failed (exit-code, exit status 1)", "journalctl -u lasthop"},
+		{"ActiveState=failed ExecMainCode=2 ExecMainStatus=9 Result=oom-kill",
+			"has failed (oom-kill, signal 9)", "journalctl -u lasthop"},
 		{"ActiveState=activating SubState=auto-restart ExecMainStatus=1 NRestarts=17",
 			"17 restarts, exit status 1", "lasthop test"},
 		{"ActiveState=activating SubState=auto-restart ExecMainStatus=1 NRestarts=0",

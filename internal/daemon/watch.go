@@ -14,13 +14,12 @@ import (
 )
 
 // watchEvery is how often Watch asks: the daemon encodes each status once, for
-// all who ask.
+// all clients.
 const watchEvery = time.Second
 
-// Watch shows how the daemon is, in a format (text or json), and again after
-// each change, until ctx ends: that is no error. A
-// daemon that ends or does not answer is a change, too. It returns the error of
-// a write.
+// Watch shows the daemon's status in a format (text or json), and again after
+// each change, until ctx ends: that is no error. A daemon that ends or does not
+// answer is a change, too. The error is that of a write.
 func (c Client) Watch(ctx context.Context, w io.Writer, format string, style report.Style) error {
 	v := view{style: style}
 	show := v.line
@@ -47,7 +46,7 @@ func (c Client) Watch(ctx context.Context, w io.Writer, format string, style rep
 	}
 }
 
-// look asks how the daemon is.
+// look asks for the status.
 func (c Client) look(ctx context.Context) (report.Status, error) {
 	var s report.Status
 	err := c.ask(ctx, http.MethodGet, pathStatus, nil, &s)
@@ -57,7 +56,7 @@ func (c Client) look(ctx context.Context) (report.Status, error) {
 // view is what a Watch shows.
 type view struct {
 	style  report.Style
-	screen *screen.Screen // of text
+	screen *screen.Screen // of the format text
 
 	// Owned by take.
 	last   report.Status // the zero value with an error
@@ -66,8 +65,8 @@ type view struct {
 	result report.Result
 }
 
-// take takes in a status, or the error in its place. It reports whether that
-// tells other things than the one before.
+// take records a status, or the error in its place, and reports whether it
+// differs from the one before.
 func (v *view) take(s report.Status, err error) (news bool) {
 	why := ""
 	if err != nil {
@@ -88,7 +87,7 @@ func (v *view) take(s report.Status, err error) (news bool) {
 	return news
 }
 
-// text shows all on a terminal, elsewhere what is new.
+// text redraws a terminal each time; elsewhere it writes only changes.
 func (v *view) text(_ io.Writer, news bool) error {
 	if !news && !v.screen.Terminal() {
 		return nil
@@ -98,7 +97,7 @@ func (v *view) text(_ io.Writer, news bool) error {
 	return errors.Join(err, v.screen.Show(b.String()))
 }
 
-// line writes what is new as a document on a line.
+// line writes a change as a document on one line.
 func (v *view) line(w io.Writer, news bool) error {
 	if !news {
 		return nil

@@ -18,7 +18,7 @@ import (
 	"github.com/google/go-cmp/cmp"
 )
 
-// watched is a Watch of the server's daemon, whether one runs or not.
+// watched starts a Watch of the server's daemon, whether one runs or not.
 func (s *server) watched(format string) (*nstest.Log, func() error) {
 	out, ended := &nstest.Log{}, make(chan error, 1)
 	ctx, cancel := context.WithCancel(context.Background())
@@ -27,8 +27,8 @@ func (s *server) watched(format string) (*nstest.Log, func() error) {
 	return out, func() error { cancel(); return <-ended }
 }
 
-// TestWatch: a line of JSON for each change, and none while nothing changes. A
-// daemon that is started again is such a change.
+// TestWatch: each change writes a line of JSON, and nothing is written without
+// a change. A restart of the daemon is a change.
 func TestWatch(t *testing.T) {
 	t.Parallel()
 	s := newServer(t)
@@ -40,7 +40,7 @@ func TestWatch(t *testing.T) {
 		return func() bool { return strings.Count(out.String(), "\n") >= n }
 	}
 	s.Until("the first line", lines(1))
-	s.loop(func() { s.d.sync() }) // no news
+	s.loop(func() { s.d.sync() }) // no change
 	s.Conf("listen 10.0.1.100:80; listen 10.0.2.100:443;")
 	s.Until("the edit", func() bool {
 		return strings.Contains(last(out.String()), "not-loaded")
@@ -81,7 +81,7 @@ func last(text string) string {
 }
 
 // TestWatchCommand: lasthop status --watch goes on without a daemon, shows one
-// that comes, and ends by Ctrl-C with exit code 0.
+// that starts, and ends at Ctrl-C with exit code 0.
 func TestWatchCommand(t *testing.T) {
 	t.Parallel()
 	s := newServer(t)
@@ -114,8 +114,8 @@ func TestWatchCommand(t *testing.T) {
 	}
 }
 
-// TestView: why there is no status is told once, with the time since when, and
-// what is no news makes no line.
+// TestView: an error in place of the status is shown once, with its start, and
+// a status without a change writes no line.
 func TestView(t *testing.T) {
 	v, first, lines := view{style: report.Style{}}, time.Time{}, bytes.Buffer{}
 	well := report.Status{InSync: true}

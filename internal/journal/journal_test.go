@@ -47,7 +47,7 @@ func TestEntries(t *testing.T) {
 		EventKey, Changed)
 	l.With("by", "ann").Warn("two\nlines", "cause", "a\nPRIORITY=0", "level", "x")
 	l.Error("long", "error", strings.Repeat("x", 10*mostOfField))
-	l.Debug("nobody reads this")
+	l.Debug("no log has this")
 	l.Close()
 	for _, want := range []map[string]string{
 		{"MESSAGE": `changed op="ip rule add pref 5199" cause=start`, "PRIORITY": "6", "MESSAGE_ID": string(Changed),

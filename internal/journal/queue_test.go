@@ -61,11 +61,26 @@ func TestQueueNone(t *testing.T) {
 	q.Put([]byte("late")) // is no panic
 }
 
+// fill writes to the socket of a log daemon until it takes no more.
+func fill(t *testing.T, path string) {
+	t.Helper()
+	c, err := dialOf(path)()
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer c.Close()
+	for err == nil {
+		_ = c.SetWriteDeadline(time.Now().Add(50 * time.Millisecond))
+		_, err = c.Write([]byte("full"))
+	}
+}
+
 // TestQueueStuck: a log daemon that does not read blocks neither Put nor Close,
 // and takes no processor. The loss is reported once it reads again.
 func TestQueueStuck(t *testing.T) {
 	path := filepath.Join(t.TempDir(), "log")
 	c := listen(t, path)
+	fill(t, path)
 	var told atomic.Int64 // the first
 	q := NewQueue(8, 20*time.Millisecond, dialOf(path), func(lost int) []byte {
 		told.CompareAndSwap(0, int64(lost))
@@ -87,6 +102,7 @@ func TestQueueStuck(t *testing.T) {
 			t.Fatal("the loss is not told")
 		}
 	}
+	fill(t, path)
 	for q.Lost() == 0 {
 		q.Put([]byte("x"))
 	}

@@ -73,7 +73,7 @@ func (b *built) serve() (stop func(), err error) {
 	return stop, err
 }
 
-// talks are the connections that are open at the listeners.
+// talks are the open connections of the listeners.
 type talks struct {
 	mu   sync.Mutex
 	open map[net.Conn]bool
@@ -91,7 +91,7 @@ func (t *talks) reset() {
 	}
 }
 
-// note notes whether a connection is open.
+// note records whether a connection is open.
 func (t *talks) note(c net.Conn, open bool) {
 	t.mu.Lock()
 	defer t.mu.Unlock()
@@ -158,12 +158,12 @@ const (
 
 var protocols = []protocol{tcp, udp, ping}
 
-// answers says by request which protocols were answered.
+// answers are, by request, the protocols with an answer.
 type answers []map[protocol]bool
 
 func (a answers) all(i int) bool { return a[i][tcp] && a[i][udp] && a[i][ping] }
 
-// dark are the protocols that were not answered.
+// dark returns the protocols without an answer.
 func (a answers) dark(i int) (list []protocol) {
 	for _, p := range protocols {
 		if !a[i][p] {
@@ -181,8 +181,8 @@ type probe struct {
 	sent    bool
 }
 
-// ask makes the requests of the list, all together, and asks again, with more
-// time, what got no answer.
+// ask makes the requests of the list, all together. It repeats those without an
+// answer, with more time.
 func (b *built) ask(list []Request) (answers, error) {
 	got := make(answers, len(list))
 	for i := range got {
@@ -196,15 +196,15 @@ func (b *built) ask(list []Request) (answers, error) {
 	return got, nil
 }
 
-// A round of requests ends once no answer has come for so long: on a busy
-// machine answers come late, but they come.
+// A round of requests ends if no answer comes for this time: on a busy machine
+// answers come late, but they come.
 const (
 	firstQuiet  = 150 * time.Millisecond
 	secondQuiet = 300 * time.Millisecond
 	longest     = 10 // times that, for a round
 )
 
-// round asks what has no answer yet.
+// round makes the requests that have no answer yet.
 func (b *built) round(list []Request, got answers, quiet time.Duration) (err error) {
 	var probes []*probe
 	defer func() {
@@ -239,7 +239,7 @@ func (b *built) round(list []Request, got answers, quiet time.Duration) (err err
 	return wait(probes, got, quiet)
 }
 
-// open opens the socket and sends what can be sent.
+// open opens the socket and sends what it can send now.
 func (p *probe) open(q Request) (err error) {
 	family := unix.AF_INET
 	if !q.Client.Addr.Is4() {
@@ -315,7 +315,7 @@ func socket(a netip.Addr, port int) unix.Sockaddr {
 	return &unix.SockaddrInet6{Addr: a.As16(), Port: port}
 }
 
-// send sends the question. The answer, or its absence, reports whether it
+// send sends the question. The answer, or its absence, shows whether it
 // arrived.
 func (p *probe) send() {
 	p.sent = true
@@ -332,7 +332,7 @@ func (p *probe) send() {
 	unix.Write(p.fd, m)
 }
 
-// wait takes answers until all are there, or it has been quiet.
+// wait takes answers until all have come, or none comes for the time quiet.
 func wait(probes []*probe, got answers, quiet time.Duration) error {
 	end := time.Now().Add(quiet)
 	for last := time.Now().Add(longest * quiet); time.Now().Before(last); {
@@ -366,7 +366,7 @@ func wait(probes []*probe, got answers, quiet time.Duration) error {
 	return nil
 }
 
-// alive leaves out the probes that have failed for good.
+// alive returns the probes that have not failed for good.
 func alive(list []*probe) (out []*probe) {
 	for _, p := range list {
 		if p.fd >= 0 {
@@ -377,7 +377,7 @@ func alive(list []*probe) (out []*probe) {
 }
 
 // step does what a socket is ready for, and reports whether the network has
-// answered. A socket that failed has no descriptor any more.
+// answered. A failed socket has no descriptor any more.
 func (p *probe) step(ready int16, got answers) bool {
 	if ready == 0 {
 		return false

@@ -70,8 +70,8 @@ func build(t testing.TB, n *Network) (*built, error) {
 	return b, b.advertise()
 }
 
-// running waits until the kernel has taken notice of each carrier. It does so
-// in its own time, and drops what is sent before.
+// running waits until the kernel has noticed each carrier: until then it drops
+// packets.
 func (b *built) running() error {
 	links := map[string][]string{}
 	for i, w := range b.Wires {
@@ -97,9 +97,9 @@ func (b *built) running() error {
 	return fmt.Errorf("links do not run: %v", links)
 }
 
-// patient has the stations around the host ask for their neighbours often and
-// long: on a busy machine a question may be lost, and the next is due in a
-// second, which is longer than a request waits.
+// patient makes the stations around the host ask for their neighbours often and
+// for long: on a busy machine a question may be lost, and the kernel repeats it
+// only after a second, which is longer than a request waits.
 func (b *built) patient() (err error) {
 	for _, s := range b.Stations {
 		b.spaces[s.Name].Do(func() {
@@ -114,7 +114,8 @@ func (b *built) patient() (err error) {
 	return err
 }
 
-// waiting are the links that do not run yet, of the namespace of this thread.
+// waiting returns the links that do not run yet, in the namespace of this
+// thread.
 func waiting(names []string) (out []string) {
 	for _, name := range names {
 		l, err := net.InterfaceByName(name)
@@ -125,7 +126,7 @@ func waiting(names []string) (out []string) {
 	return out
 }
 
-// sysctl sets some on a station. A link's name may have a dot.
+// sysctl writes sysctls of a station. A link's name may have a dot.
 func (b *built) sysctl(station string, list []string) (err error) {
 	b.spaces[station].Do(func() {
 		for _, s := range list {
@@ -143,7 +144,8 @@ func (b *built) sysctl(station string, list []string) (err error) {
 // vmacs are names of links with a dot.
 var vmacs = regexp.MustCompile(`vrrp\.(\d+)`)
 
-// wiring are the lines that join all links, in the namespace of the bridges.
+// wiring returns the lines that join all links, in the namespace of the
+// bridges.
 func (b *built) wiring() (lines []string) {
 	for _, s := range b.Segments {
 		lines = append(lines, "link add "+s.Name+" type bridge mcast_snooping 0",
@@ -164,7 +166,7 @@ func (b *built) wiring() (lines []string) {
 	return lines
 }
 
-// mac is the address of a link, the same in each run.
+// mac returns the address of a link, the same in each run.
 func mac(name string) string {
 	sum := uint32(2166136261)
 	for _, c := range []byte(name) {
@@ -218,7 +220,7 @@ func (b *built) output(station string, c *exec.Cmd) ([]byte, error) {
 	return out.Bytes(), err
 }
 
-// ups are the lines that set a station's links up.
+// ups returns the lines that set a station's links up.
 func (b *built) ups(station string) (lines []string) {
 	for _, w := range b.Wires {
 		if w.Station == station {
@@ -252,7 +254,7 @@ func (b *built) stations() error {
 	return nil
 }
 
-// buildHost sets up the host, and has routers announce themselves to it.
+// buildHost sets up the host, and makes routers announce themselves to it.
 func (b *built) buildHost() error {
 	h := b.Host
 	if h.Forward {
@@ -278,7 +280,7 @@ func (b *built) buildHost() error {
 	return nil
 }
 
-// advertise sends the router advertisements until the host has heard them: a
+// advertise sends the router advertisements until the host has received them: a
 // link that has just come up may lose one.
 func (b *built) advertise() error {
 	sent := 0
@@ -377,8 +379,8 @@ func interfaceIndex(fd int, link string) (int, error) {
 	return int(r.Uint32()), nil
 }
 
-// program is lasthop on the host, with the host's leases and a run directory of
-// its own: /run and /proc are private.
+// program returns the command that runs lasthop on the host, with the host's
+// leases and a run directory of its own: /run and /proc are private.
 func (b *built) program(bin, dir string, args ...string) *exec.Cmd {
 	const script = `mount --make-rprivate / && mount -t proc proc /proc && mount -t tmpfs none /run &&
 mkdir -p /run/systemd/netif && ln -s "$0/leases" /run/systemd/netif/leases && exec "$@"`
@@ -400,7 +402,7 @@ func (b *built) lasthop(bin, dir string, args ...string) (stdout []byte, code in
 	return out.Bytes(), 0, err
 }
 
-// files writes what lasthop reads besides the kernel to a directory.
+// files writes to a directory what lasthop reads besides the kernel.
 func (b *built) files(dir string) error {
 	err := os.Mkdir(dir+"/leases", 0o755)
 	for link, text := range b.Host.Leases {

@@ -7,9 +7,9 @@ import (
 	"strings"
 )
 
-// cause names the ingredient of a network that makes a request hard: of several
-// the most telling one. A developer finds by it the rule that would fix a
-// fault.
+// cause names the ingredient of a network that makes a request hard; of
+// several, the most telling one. By it a developer finds the rule that would
+// fix a fault.
 func (n *Network) cause(q Request) string {
 	l := q.Listener
 	switch {
@@ -39,7 +39,7 @@ func (n *Network) cause(q Request) string {
 	case q.Way.Link != l.Link:
 		return "clients of this host as a router"
 	case n.guided(l):
-		return "router of a vip, taken for others"
+		return "router of a vip, taken for that of other addresses"
 	case n.routers(l.Subnet) > 1:
 		return "two subnets on a link, written by " + string(l.Subnet.Style)
 	case q.Class == static && q.Router.Behind.IsValid():
@@ -52,7 +52,7 @@ func (n *Network) cause(q Request) string {
 var places = map[string]string{placeTwoWays: "address of two uplinks",
 	placeInside: "listener for containers", placeTunnel: "tunnel"}
 
-// routerOf is the router that an address is behind.
+// routerOf returns the router that an address is behind.
 func (n *Network) routerOf(a netip.Addr) *Router {
 	for _, r := range n.Routers {
 		if r.Behind.IsValid() && r.Behind.Contains(a) {
@@ -62,7 +62,7 @@ func (n *Network) routerOf(a netip.Addr) *Router {
 	return nil
 }
 
-// known is how the host knows what is behind a router.
+// known returns how the host knows the network behind a router.
 func (n *Network) known(r *Router) string {
 	switch {
 	case r.Deliberate:
@@ -90,7 +90,7 @@ func (n *Network) guided(l *Listener) bool {
 	}) && (l.Rung > 3 || l.Rung == 0)
 }
 
-// routers is how many routers serve the subnets of a link, in one family.
+// routers returns how many routers serve the subnets of a link, in one family.
 func (n *Network) routers(s *Subnet) int {
 	m := map[int]bool{}
 	for _, o := range n.Segments[s.Segment].Subnets {

@@ -19,12 +19,13 @@ import (
 
 // This file is about what happens to lasthop itself while the host changes: it
 // is killed, starved, has no room for its files, is asked too much, is lied to.
-// The network is the oracle, as before.
+// The network is the oracle here, too.
 
-// TestChaos has a daemon that is not spared guard random networks.
+// TestChaos: a daemon guards random networks, and the events hit the daemon
+// itself, too.
 func TestChaos(t *testing.T) { testEvents(t, 1, sabotage{chaos: true}) }
 
-// abuse is something that is done to lasthop around an event.
+// abuse is something that happens to lasthop around an event.
 type abuse struct {
 	name string
 	// all means that any request may be lost meanwhile: rules are deleted,
@@ -50,12 +51,12 @@ var abuses = []abuse{
 	{"SIGHUP", false, (*guard).signals},
 }
 
-// amid is an event with an abuse around it.
+// amid returns an event with an abuse around it.
 func (e Event) amid(a abuse, r *rand.Rand) Event {
 	wait := time.Duration(r.IntN(1500)) * time.Millisecond
 	e.Name = a.name + ", with it " + e.Name
 	if a.all {
-		e.touches = anybody
+		e.touches = anyRequest
 	}
 	e.around = func(g *guard, steps func() error) error { return a.do(g, steps, wait) }
 	return e
@@ -83,7 +84,7 @@ func killedBefore(g *guard, steps func() error, wait time.Duration) error {
 	return errors.Join(steps(), g.restart())
 }
 
-// starved stops the daemon so long that netlink's and proc's events may be
+// starved stops the daemon for so long that netlink's and proc's events may be
 // lost.
 func starved(g *guard, steps func() error, wait time.Duration) error {
 	g.daemon.Process.Signal(syscall.SIGSTOP)
@@ -95,10 +96,11 @@ func starved(g *guard, steps func() error, wait time.Duration) error {
 	return nil
 }
 
-// byCommand runs a command of lasthop's at the same time. It refuses to work
-// against a daemon, unless it cannot know of it. What is cleared then begins
-// again: not if forwarding has begun, which lasthop handles differently at its
-// start than later.
+// byCommand runs a command of lasthop at the same time. The command refuses to
+// work against a daemon; with forget it does not know of the daemon. Then clear
+// removes everything, and the daemon begins again. It leaves this out if
+// forwarding has begun: lasthop handles that differently at its start than
+// later.
 func byCommand(name string, forget bool) func(*guard, func() error, time.Duration) error {
 	return func(g *guard, steps func() error, wait time.Duration) error {
 		args := []string{name}
@@ -181,7 +183,7 @@ func (g *guard) routes(steps func() error, _ time.Duration) error {
 		g.built.run(host, "route flush table 9200\n", "ip", "-batch", "-"))
 }
 
-// held has connections to the socket that nothing reads from.
+// held opens connections to the socket and does not read from them.
 func (g *guard) held(steps func() error, wait time.Duration) error {
 	var list []net.Conn
 	defer func() {
@@ -196,7 +198,7 @@ func (g *guard) held(steps func() error, wait time.Duration) error {
 		}
 		c, err := net.DialTimeout("unix", sockets[0], 100*time.Millisecond)
 		if err != nil {
-			break // no longer, or not there now
+			break // the daemon takes no more, or is not there now
 		}
 		fmt.Fprint(c, "GET /status HTTP/1.1\r\nHost: lasthop\r\n\r\n")
 		list = append(list, c)
@@ -206,8 +208,8 @@ func (g *guard) held(steps func() error, wait time.Duration) error {
 	return err
 }
 
-// titles has processes of a user's in the daemon's view whose titles are those
-// of masters.
+// titles runs processes of a user in the daemon's view, with the titles of
+// masters.
 func (g *guard) titles(steps func() error, wait time.Duration) error {
 	pid := fmt.Sprint(g.daemon.Process.Pid)
 	const script = `for i in 1 2 3 4 5 6 7 8 9 10; do

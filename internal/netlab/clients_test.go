@@ -39,8 +39,8 @@ func (d *drawer) drawClients() {
 	d.hostAsks()
 }
 
-// hostAsks has the host connect to some stations of the world, as an
-// application does that chooses no source, and one that marks its packets.
+// hostAsks makes the host connect to some stations of the world: as an
+// application that chooses no source, and as one that marks its packets.
 func (d *drawer) hostAsks() {
 	for _, c := range slices.Clone(d.Clients) {
 		if c.Station != world || slices.Contains(bannedClients, c.Addr) {
@@ -59,7 +59,7 @@ func (d *drawer) client(station string, a netip.Addr) *Client {
 	return c
 }
 
-// router0 is the router by which a listener's clients come, nil for none.
+// router0 returns the router by which a listener's clients come, nil for none.
 func (d *drawer) router0(l *Listener) *Router {
 	if l.Router < 0 {
 		return nil
@@ -67,7 +67,7 @@ func (d *drawer) router0(l *Listener) *Router {
 	return d.Routers[l.Router]
 }
 
-// request has a client of the world ask through a router.
+// request makes a client of the world ask through a router.
 func (d *drawer) request(c *Client, l *Listener, class string, r *Router) {
 	if r == nil || c.Addr.Is4() != l.Addr.Is4() {
 		return
@@ -76,7 +76,7 @@ func (d *drawer) request(c *Client, l *Listener, class string, r *Router) {
 		Way: d.by(r, l), Router: r})
 }
 
-// by is the way of requests that a router sends to a listener.
+// by returns the way of requests that a router sends to a listener.
 func (d *drawer) by(r *Router, l *Listener) Way {
 	if l.Place == placeTunnel {
 		return Way{l.Link, netip.MustParseAddr("10.66.66.1")}
@@ -116,7 +116,7 @@ func (d *drawer) behind(r *Router) {
 	}
 }
 
-// staticEntry is the router by which clients of a static route come to a
+// staticEntry returns the router by which clients of a static route come to a
 // listener: their own if the listener is in its subnet, or if this host is the
 // router of the LAN there; else the listener's.
 func (d *drawer) staticEntry(r *Router, l *Listener) *Router {
@@ -143,7 +143,7 @@ func (d *drawer) outward(segment int) bool {
 	return false
 }
 
-// itself has a router ask the listeners of its subnets.
+// itself makes a router ask the listeners of its subnets.
 func (d *drawer) itself(r *Router) {
 	for _, s := range d.subnets() {
 		if !r.in(s) {
@@ -175,7 +175,7 @@ func (d *drawer) neighbour(name string, s *Subnet) {
 	d.Wires = append(d.Wires, Wire{Station: name, Link: "eth0", Segment: segment.Name})
 	nodad, family := "", netip.MustParseAddr("0.0.0.0")
 	a := s.at(numLocal)
-	if s.Prefix.Bits() == 8 { // out of the way of the subnets inside
+	if s.Prefix.Bits() == 8 { // not in the subnets inside
 		a = netip.MustParseAddr("10.200.0.50")
 	}
 	if !s.is4() {
@@ -216,7 +216,7 @@ func (d *drawer) fromLAN(m *Station, c *Client, s *Subnet, l *Listener) {
 	}
 }
 
-// ownClients are those behind links that the host itself makes.
+// ownClients draws the clients behind links that the host itself makes.
 func (d *drawer) ownClients() {
 	if d.Ingredients["containers"] {
 		for _, a := range []string{"172.17.0.2", "fd17::2"} {

@@ -40,8 +40,8 @@
 //	ask_test.go      requests
 //	trial_test.go    one network, from the build to the comparison after clear
 //	judge_test.go    faults
-//	packets_test.go  what the observer sees, and whether that can be
-//	cause_test.go    which ingredient a fault is of
+//	packets_test.go  what the observer sees, and whether that is possible
+//	cause_test.go    which ingredient causes a fault
 //	shrink_test.go   the smallest set of ingredients that shows a fault
 //	netlab_test.go   the tests and their flags, the summary
 //
@@ -53,6 +53,6 @@
 //	pulse_test.go    requests that go on while events happen
 //	guard_test.go    one network, from the start of the daemon to a fault
 //	events_test.go   the test and its flags, the summary
-//	chaos_test.go    what is done to the daemon itself meanwhile
+//	chaos_test.go    what happens to the daemon itself meanwhile
 //	sabotage_test.go faults that must be seen
 package netlab

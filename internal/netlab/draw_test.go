@@ -44,8 +44,8 @@ func (d *drawer) rand(decision string) *rand.Rand {
 	return rand.New(rand.NewPCG(d.Seed, h.Sum64()))
 }
 
-// has decides whether the network has an ingredient, at one place of perhaps
-// several.
+// has decides whether the network has an ingredient, at one of perhaps several
+// places.
 func (d *drawer) has(ingredient string, place any, percent int) bool {
 	if d.dropped[ingredient] ||
 		d.rand(fmt.Sprint(ingredient, place)).IntN(100) >= percent {
@@ -61,7 +61,7 @@ type choice[T any] struct {
 	value  T
 }
 
-// choose takes one of several.
+// choose draws one of several.
 func choose[T any](d *drawer, decision string, list []choice[T]) T {
 	sum := 0
 	for _, c := range list {
@@ -188,7 +188,8 @@ func (d *drawer) drawListeners() {
 	}
 }
 
-// place draws how the host has a VIP. A place that is dropped is a plain one.
+// place draws how the host has a VIP. If the place is dropped, the VIP is a
+// plain one.
 func (d *drawer) place(key string, s *Subnet) string {
 	place := choose(d, "place"+key, []choice[string]{{18, placeOwn}, {16, placeVIP},
 		{10, placeVIP32}, {5, placeVMAC}, {7, placeLo}, {5, placeBridge}, {6, placeLocal},
@@ -229,7 +230,7 @@ func (d *drawer) listener(s *Subnet, a netip.Addr, place string) *Listener {
 	return l
 }
 
-// conf is an nginx.conf with all listeners.
+// conf returns an nginx.conf with all listeners.
 func (d *drawer) conf() string {
 	tcp, udp := "", ""
 	wildcard := d.has("wildcard", "", 16)

@@ -17,8 +17,8 @@ type Event struct {
 	touches func(Request) bool
 	// done records what has changed for requests, once it has happened.
 	done func()
-	// around happens to lasthop itself, and has the steps happen; nil for
-	// an event of the host alone.
+	// around does something to lasthop itself, and calls steps in between;
+	// nil for an event of the host alone
 	around func(g *guard, steps func() error) error
 }
 
@@ -32,7 +32,7 @@ type Step struct {
 	Leases  map[string]string // new text by link
 }
 
-// String is the event as commands.
+// String returns the event as commands.
 func (e Event) String() string {
 	var b strings.Builder
 	fmt.Fprintf(&b, "%s\n", e.Name)
@@ -54,7 +54,7 @@ func (e Event) String() string {
 	return b.String()
 }
 
-// and is two events together.
+// and joins two events.
 func (e Event) and(f Event) Event {
 	return Event{Name: e.Name + ", with it " + f.Name, Steps: slices.Concat(e.Steps, f.Steps),
 		touches: func(q Request) bool { return e.touches(q) || f.touches(q) },
@@ -71,13 +71,13 @@ type course struct {
 	gws    map[*Subnet]int     // the number of the router's address, if it is another one
 	macs   int                 // routers that were replaced
 	away   map[*Subnet]bool    // their second router has withdrawn
-	undo   map[string][]Step   // what ends what has come: a rule, a VPN
+	undo   map[string][]Step   // the steps that take an event back: a rule, a VPN
 	inside bool                // a container has started
 	only   kind                // the only kind of event, in a test of the oracle
-	chaos  bool                // lasthop itself is not spared
+	chaos  bool                // events hit lasthop itself, too
 }
 
-// kind draws an event, or none where the network has no place for it.
+// kind draws an event, or none if the network has no place for it.
 type kind func(*course, *rand.Rand) (Event, bool)
 
 func newCourse(n *Network) *course {
@@ -147,9 +147,9 @@ func pick[T any](r *rand.Rand, list []T) (one T, ok bool) {
 	return list[r.IntN(len(list))], true
 }
 
-func nothing()             {}
-func nobody(Request) bool  { return false }
-func anybody(Request) bool { return true }
+func nothing()                {}
+func noRequest(Request) bool  { return false }
+func anyRequest(Request) bool { return true }
 
 // about reports whether a request or its reply uses a link of the host; or
 // comes from a LAN whose routers are unknown here; or main knows the client
@@ -170,8 +170,8 @@ func (c *course) behindLink(client *Client, link string) bool {
 	return r != nil && c.Segments[r.Legs[0].Segment].Link == link
 }
 
-// lines are the host's lines of both families, as its managers write them now,
-// those of a VIP that has come included.
+// lines returns the host's lines of both families, as its managers write them
+// now, including those of a VIP that has come.
 func (c *course) lines() map[string][]string {
 	out := map[string][]string{"-4": slices.Clone(c.Host.Lines),
 		"-6": slices.Clone(c.Host.Lines6)}
@@ -190,12 +190,12 @@ func (c *course) present(q Request) bool {
 	return q.Listener == nil || !c.absent[q.Listener] && !c.gone[q.Client.Addr]
 }
 
-// hostStep is a step on the host.
+// hostStep returns a step on the host.
 func hostStep(options string, lines ...string) Step {
 	return Step{Station: host, Options: options, Lines: lines}
 }
 
-// family is the option of ip for an address.
+// family returns the option of ip for an address.
 func family(a netip.Addr) string {
 	if a.Is4() {
 		return "-4"
@@ -203,8 +203,8 @@ func family(a netip.Addr) string {
 	return "-6"
 }
 
-// removal is the line that takes back what another adds. It names no protocol:
-// in a batch, ip may have taken `static` for the number in the line before.
+// removal returns the line that undoes another one. It names no protocol: in a
+// batch, ip may have used `static` as the number in the line before.
 func removal(line string) string {
 	line = strings.Replace(line, " add ", " del ", 1)
 	for _, flag := range []string{" nodad", " noprefixroute", " proto static", " proto 66"} {
@@ -213,7 +213,7 @@ func removal(line string) string {
 	return line
 }
 
-// removals are those of several lines, the last line's first.
+// removals returns those of several lines, the last line's first.
 func removals(lines []string) (out []string) {
 	for _, line := range slices.Backward(lines) {
 		out = append(out, removal(line))

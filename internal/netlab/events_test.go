@@ -18,10 +18,10 @@ var (
 		"-events-for 20")
 )
 
-// TestEvents has a daemon guard random networks while events happen.
+// TestEvents: a daemon guards random networks while events happen.
 func TestEvents(t *testing.T) { testEvents(t, *guardedN, sabotage{}) }
 
-// testEvents has a daemon guard a number of networks, or for a time.
+// testEvents makes a daemon guard a number of networks, or for a time.
 func testEvents(t *testing.T, networks int, s sabotage) {
 	bin := lasthopBinary(t)
 	events, end := *eventsN, time.Now().Add(*duration)
@@ -63,8 +63,8 @@ func testEvents(t *testing.T, networks int, s sabotage) {
 	reportEvents(t, results, tally)
 }
 
-// guardedTwice guards a network, and again where there is a fault: it counts if
-// it is there again.
+// guardedTwice guards a network, and again if there is a fault: the fault
+// counts if it comes again.
 func guardedTwice(t *testing.T, seed uint64, bin string, events int,
 	s sabotage) (Result, Tally) {
 	r, seen := guarded(t, draw(seed), bin, events, s)
@@ -82,7 +82,7 @@ func guardedTwice(t *testing.T, seed uint64, bin string, events int,
 	return again, seen.plus(more)
 }
 
-// plus adds what was seen elsewhere.
+// plus adds the numbers of another daemon.
 func (a Tally) plus(b Tally) Tally {
 	sum := Tally{a.Events + b.Events, a.Asked + b.Asked, a.Sent + b.Sent,
 		a.Unsettled + b.Unsettled, a.Named + b.Named, map[string]time.Duration{}}
@@ -94,7 +94,7 @@ func (a Tally) plus(b Tally) Tally {
 	return sum
 }
 
-// reportEvents prints what was seen, and fails for faults.
+// reportEvents prints the results, and fails for faults.
 func reportEvents(t *testing.T, results []Result, seen Tally) {
 	t.Logf("%d networks, %d events; %d requests after them, over TCP, UDP and ping each; %d "+
 		"messages during events that are not about them", len(results), seen.Events,

@@ -32,7 +32,7 @@ func (d *drawer) drawExtras() {
 	}
 }
 
-// links are the host's links that hold addresses of its subnets.
+// links returns the host's links that hold addresses of its subnets.
 func (d *drawer) links() (list []string) {
 	for _, s := range d.Segments {
 		if !s.Subnets[0].Bare {
@@ -157,7 +157,7 @@ func (d *drawer) drawOverlay() {
 	n.add("route add 172.30.0.0/24 via 172.30.0.0 dev flannel.1 onlink")
 }
 
-// drawTunnel has a server elsewhere send its clients here through a tunnel.
+// drawTunnel makes a server elsewhere send its clients here through a tunnel.
 func (d *drawer) drawTunnel() {
 	s := d.Segments[0].Subnets[0]
 	if s.Style != styleMain || !d.has("tunnel", "", 28) {
@@ -184,7 +184,7 @@ func (d *drawer) drawTunnel() {
 	}
 }
 
-// drawVPN makes a tunnel that takes what is not for elsewhere.
+// drawVPN makes a VPN for everything, perhaps.
 func (d *drawer) drawVPN() {
 	if d.has("vpn", "", 18) {
 		d.vpnOf(choose(d, "vpn", []choice[string]{{1, "wg-quick"}, {1, "tailscale"},
@@ -270,8 +270,8 @@ func (d *drawer) drawMarks() {
 	d.ip("addr add %s/32 dev %s", l.Addr, l.Link)
 }
 
-// connmark is a ruleset that gives a reply the mark of its request, which
-// stands for the first subnet of a link and its router: what comes by another
+// connmark is a ruleset that gives a reply the mark of its request. The mark
+// stands for the first subnet of a link and its router; a request by another
 // router has none.
 const connmark = `table ip m {
  chain pre { type filter hook prerouting priority -150;
@@ -282,7 +282,7 @@ const connmark = `table ip m {
 }
 `
 
-// The clients that are banned, one of each family.
+// The banned clients, one of each family.
 var bannedClients = []netip.Addr{netip.MustParseAddr("198.51.100.66"),
 	netip.MustParseAddr("2001:db8:c::66")}
 

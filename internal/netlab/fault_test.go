@@ -20,7 +20,7 @@ type planting struct {
 	tamper  func(*trial)
 }
 
-// planted are faults of each kind that the oracle claims to see.
+// planted are faults of each kind that the oracle has to find.
 var planted = []planting{
 	{readyButDark, "", darken},
 	{lost, "", darken},
@@ -58,7 +58,7 @@ s|"wire": "eth0"|"wire": "eth1"|`), nil},
 	}},
 }
 
-// falsify is a wrapper that edits what the observer says.
+// falsify returns a wrapper that edits the observer's output.
 func falsify(edit string) string {
 	return `[ $1 = observe ] || exec $lasthop "$@"
 $lasthop "$@" | sed '` + edit + `'`
@@ -67,7 +67,7 @@ $lasthop "$@" | sed '` + edit + `'`
 // wrapperText is a script that leaves an interrupt to the program.
 const wrapperText = "#!/bin/sh\ntrap '' INT\nlasthop=%s\n%s\n"
 
-// darken makes all replies of one address go nowhere.
+// darken drops all replies of one address.
 func darken(t *trial) {
 	plant(t, "route add default via 10.7.0.99 dev eth0 onlink table 9999",
 		"rule add pref 2 from 10.7.0.10 lookup 9999")
@@ -79,8 +79,8 @@ func plant(t *trial, lines ...string) {
 	}
 }
 
-// plain is a network without the ingredients that a seed adds to two links with
-// a default each, and a ban.
+// plain returns a network without the ingredients that a seed adds: two links
+// with a default each, and a ban.
 func plain() *Network {
 	seed := uint64(1)
 	for !draw(seed).Ingredients["ban"] {
@@ -100,8 +100,8 @@ func plain() *Network {
 	}
 }
 
-// TestFaults plants each fault, and sees it. Nothing is seen where nothing is
-// planted.
+// TestFaults plants each fault: the oracle finds it, and finds none in a
+// network without a fault.
 func TestFaults(t *testing.T) {
 	bin := lasthopBinary(t)
 	n := plain()
@@ -128,7 +128,7 @@ func TestFaults(t *testing.T) {
 	workers.Wait()
 }
 
-// see plants the fault, and fails where it is not seen.
+// see plants the fault, and fails if the oracle does not find it.
 func (p planting) see(t *testing.T, bin string) {
 	program := bin
 	if p.wrapper != "" {
@@ -144,8 +144,8 @@ func (p planting) see(t *testing.T, bin string) {
 	}
 }
 
-// TestTools names what the networks need, so that it is missed here and not by
-// each seed.
+// TestTools fails if the machine lacks a program that the networks need, so
+// that not each seed fails.
 func TestTools(t *testing.T) {
 	for _, tool := range []string{"ip", "nft", "sh", "mount", "diff"} {
 		if _, err := exec.LookPath(tool); err != nil {

@@ -8,7 +8,8 @@ import (
 	"strings"
 )
 
-// failover is a VIP that keepalived takes to this host or away from it.
+// failover returns the event that keepalived takes a VIP to this host or away
+// from it.
 func (c *course) failover(r *rand.Rand) (e Event, ok bool) {
 	var list []*Listener
 	for _, l := range c.Listeners {
@@ -39,8 +40,8 @@ func (c *course) failover(r *rand.Rand) (e Event, ok bool) {
 	return e, true
 }
 
-// successor is a router that fails, and another that takes its addresses on one
-// of its legs: they have another MAC from now on.
+// successor returns the event that a router fails, and another takes its
+// addresses on one of its legs: they have another MAC from then on.
 func (c *course) successor(r *rand.Rand) (e Event, ok bool) {
 	var list []*Router
 	for _, o := range c.Routers {
@@ -64,7 +65,7 @@ func (c *course) successor(r *rand.Rand) (e Event, ok bool) {
 		done: nothing}, true
 }
 
-// leased are the subnets whose gateway a DHCP server may say.
+// leased returns the subnets whose gateway a DHCP server may name.
 func (c *course) leased() (list []*Subnet) {
 	for _, s := range c.subnets() {
 		if s.is4() && !s.pair() && !s.Bare && s.Style != styleNone &&
@@ -75,7 +76,7 @@ func (c *course) leased() (list []*Subnet) {
 	return list
 }
 
-// gatewayOf is the router's address in a subnet now.
+// gatewayOf returns the router's present address in a subnet.
 func (c *course) gatewayOf(s *Subnet) netip.Addr {
 	if n := c.gws[s]; n > 0 {
 		return s.at(n)
@@ -83,7 +84,7 @@ func (c *course) gatewayOf(s *Subnet) netip.Addr {
 	return c.Routers[s.Router].address(s)
 }
 
-// byGateway are the host's routes by a next hop.
+// byGateway returns the host's routes by a next hop.
 func (c *course) byGateway(a netip.Addr) (out []string) {
 	for _, line := range c.Host.Lines {
 		if strings.HasPrefix(line, "route add ") &&
@@ -94,15 +95,15 @@ func (c *course) byGateway(a netip.Addr) (out []string) {
 	return out
 }
 
-// renewal is a DHCP lease that is renewed, with the same gateway: the client
-// writes the address's lifetime and all routes again.
+// renewal returns the event that a DHCP lease is renewed with the same gateway:
+// the client writes the address's lifetime and all routes again.
 func (c *course) renewal(r *rand.Rand) (e Event, ok bool) {
 	s, ok := pick(r, c.leased())
 	if !ok {
 		return e, false
 	}
 	link := c.Segments[s.Segment].Link
-	e = Event{Name: "the lease of " + link + " is renewed", touches: nobody, done: nothing}
+	e = Event{Name: "the lease of " + link + " is renewed", touches: noRequest, done: nothing}
 	for _, line := range c.Host.Lines {
 		if strings.HasPrefix(line, "addr add "+s.host().String()+" ") {
 			e.Steps = append(e.Steps, hostStep("-4", strings.Replace(line, " add ",
@@ -129,8 +130,8 @@ func (c *course) renewal(r *rand.Rand) (e Event, ok bool) {
 // spare is the number of a router's second address in a subnet.
 const spare = 5
 
-// newGateway is a lease that is renewed and names another gateway: the same
-// router by another address, which loses the first.
+// newGateway returns the event that a lease is renewed and names another
+// gateway: the same router by another address. The router loses the first one.
 func (c *course) newGateway(r *rand.Rand) (e Event, ok bool) {
 	list := slices.DeleteFunc(c.leased(), func(s *Subnet) bool {
 		_, leg := c.Routers[s.Router].leg(s.Segment)
@@ -169,7 +170,7 @@ func (c *course) newGateway(r *rand.Rand) (e Event, ok bool) {
 	return e, true
 }
 
-// toNeighbours has the hosts of a LAN use another address of their router.
+// toNeighbours makes the hosts of a LAN use another address of their router.
 func (c *course) toNeighbours(s *Subnet, old, now netip.Addr) (steps []Step) {
 	for _, m := range c.Stations {
 		var lines []string
@@ -189,8 +190,8 @@ func (c *course) toNeighbours(s *Subnet, old, now netip.Addr) (steps []Step) {
 	return steps
 }
 
-// rewrite has the host's manager write another gateway: over the old one, or
-// once that is deleted.
+// rewrite makes the host's manager write another gateway: over the old one, or
+// after deleting it.
 func (c *course) rewrite(r *rand.Rand, link string, old, now netip.Addr) Step {
 	step := hostStep("-4")
 	if r.IntN(2) == 0 {
@@ -215,7 +216,7 @@ func (c *course) rewrite(r *rand.Rand, link string, old, now netip.Addr) Step {
 	return step
 }
 
-// lifetime is what a DHCP client writes of a link's own address in any case.
+// lifetime returns what a DHCP client always writes for a link's own address.
 func (c *course) lifetime(link string) (lines []string) {
 	for _, s := range c.subnets() {
 		for _, line := range c.Host.Lines {

@@ -16,7 +16,7 @@ import (
 
 // The kinds of faults of a daemon.
 const (
-	lostAfter   = "lost-after-event"  // answered before the event, not after it
+	lostAfter   = "lost-after-event"  // answered before the event, and not after it
 	lostDuring  = "lost-during-event" // the event is not about the request
 	daemonEnded = "daemon-ended"
 	dataRace    = "data-race" // of a daemon that is built to see them
@@ -31,7 +31,7 @@ type guard struct {
 	log    *nstest.Log
 	ended  chan error
 	now    plan
-	alive  []bool // by request: answered when it was asked last
+	alive  []bool // by request: answered last time
 	asked  []bool
 	last   Event
 	seen   Tally
@@ -41,22 +41,22 @@ type guard struct {
 // sabotage plants a fault, in a test of the oracle.
 type sabotage struct {
 	only             kind         // of events
-	chaos            bool         // lasthop itself is not spared
+	chaos            bool         // events hit lasthop itself, too
 	first, meanwhile func(*guard) // before its steps, and after them
 }
 
-// Tally is what was seen of a daemon.
+// Tally counts what a daemon did.
 type Tally struct {
 	Events    int
 	Asked     int                      // requests after events
-	Sent      int                      // messages, not of what an event is about
-	Unsettled int                      // events, lasthop not in sync in time
-	Named     int                      // requests lost whose class the plan names
-	Gaps      map[string]time.Duration // of what an event is about, by its kind
+	Sent      int                      // messages of requests that the event is not about
+	Unsettled int                      // events after which lasthop was not in sync in time
+	Named     int                      // lost requests whose class the plan names
+	Gaps      map[string]time.Duration // of the event's requests, by its kind
 }
 
-// guarded has a daemon guard a network for a number of events. It ends with the
-// first fault.
+// guarded makes a daemon guard a network for a number of events. It ends with
+// the first fault.
 func guarded(t testing.TB, n *Network, bin string, events int,
 	s sabotage) (Result, Tally) {
 	r := Result{Seed: n.Seed, Ingredients: sorted(n.Ingredients), Requests: len(n.Requests)}
@@ -77,7 +77,7 @@ func guarded(t testing.TB, n *Network, bin string, events int,
 	return r, g.seen
 }
 
-// run starts the daemon, and has events happen.
+// run starts the daemon, and makes events happen.
 func (g *guard) run(events int) error {
 	if err := g.files(g.dir); err != nil {
 		return err
@@ -180,7 +180,8 @@ const (
 	settled    = 3                      // looks that find it in sync, and idle
 )
 
-// settle waits until the daemon is in sync and has nothing to do, not too long.
+// settle waits, for settleIn at most, until the daemon is in sync and has
+// nothing to do.
 func (g *guard) settle() {
 	same, last := 0, -1
 	for end := time.Now().Add(nstest.Patience(settleIn)); time.Now().Before(end); {
@@ -197,7 +198,7 @@ func (g *guard) settle() {
 	g.seen.Unsettled++
 }
 
-// look reads what the plan is now.
+// look reads the present plan.
 func (g *guard) look() error {
 	out, code, err := g.command("plan", "-o", "json")
 	if code != 0 || err != nil {
@@ -207,7 +208,7 @@ func (g *guard) look() error {
 	return err
 }
 
-// event has the next event happen, and asks during it and after it.
+// event makes the next event happen, and asks during it and after it.
 func (g *guard) event() error {
 	e := g.course.next()
 	g.last, g.seen.Events = e, g.seen.Events+1
@@ -236,7 +237,7 @@ func (g *guard) event() error {
 	return g.judgeAfter(old)
 }
 
-// happen carries out an event, and what happens to lasthop around it.
+// happen carries out an event, and the abuse of lasthop around it.
 func (g *guard) happen(e Event) error {
 	steps := func() error {
 		for _, s := range e.Steps {
@@ -280,7 +281,8 @@ func (g *guard) do(s Step) error {
 	return nil
 }
 
-// answered asks all requests that can be asked, and keeps which are answered.
+// answered makes all requests that are possible now, and keeps which are
+// answered.
 func (g *guard) answered() (answers, error) {
 	got, err := g.ask(g.askable(func(i int) bool { return true }))
 	if err != nil {
@@ -305,7 +307,7 @@ func (g *guard) answered() (answers, error) {
 	return got, nil
 }
 
-// askable are the requests that can be asked now, of those that are wanted.
+// askable returns the wanted requests that are possible now.
 func (g *guard) askable(wanted func(int) bool) []Request {
 	list := slices.Clone(g.Requests)
 	for i, q := range list {
@@ -338,9 +340,9 @@ func (g *guard) judgeWindows(old plan, list []window) {
 	}
 }
 
-// judgeAfter asks again, and finds requests that are lost: their rows are ready
-// before the event and after it. It asks a lost request a second time, and then
-// asks the network whether it answers a reply by the expected way.
+// judgeAfter asks again, and finds lost requests: their rows are ready before
+// the event and after it. It asks a lost request a second time, and then asks
+// the network whether it answers a reply by the expected way.
 func (g *guard) judgeAfter(old plan) error {
 	before := slices.Clone(g.alive)
 	got, err := g.answered()
@@ -385,16 +387,15 @@ func (g *guard) judgeAfter(old plan) error {
 	return g.blame()
 }
 
-// named reports whether the plan says what it did not say before: that replies
-// of a request move, or may be lost.
+// named reports whether the plan has a new statement that replies of a request
+// move, or may be lost.
 func (g *guard) named(old plan, q Request) bool {
 	return g.now.moved(q) && !old.moved(q) || g.now.warns(q, old.Findings)
 }
 
-// promised reports whether a request must be answered after the event as
-// before it: its row is ready and no warning says that its replies leave by
-// another link's LAN, or the host itself asks and the event is about something
-// else.
+// promised reports whether a request must be answered after the event as before
+// it: its row is ready and no warning says that its replies leave by another
+// link's LAN, or the host itself asks and the event is about another subject.
 func (g *guard) promised(old plan, q Request) bool {
 	if q.Class == own {
 		return !g.last.touches(q)
@@ -413,8 +414,9 @@ func (g *guard) taken(q Request) bool {
 		q.Listener.Rung == byHand && (q.Class == otherLAN || q.Class == static)
 }
 
-// blame proves the suspects. If the network itself does not answer, the oracle
-// is wrong, and the course ends as well: the proof has changed the host.
+// blame asks the network about the suspects. If the network itself does not
+// answer, the oracle is wrong. The course ends as well, because the proof has
+// changed the host.
 func (g *guard) blame() error {
 	if len(g.suspects) == 0 {
 		return nil
@@ -437,7 +439,7 @@ func (g *guard) blame() error {
 	return nil
 }
 
-// kind is the name of an event without what it names.
+// kind returns the name of an event, without the objects in it.
 func (e Event) kind() string {
 	words := strings.Fields(e.Name)
 	return strings.Join(slices.DeleteFunc(words,

@@ -8,7 +8,7 @@ import (
 // Style is how a manager of the host writes a subnet and its gateway.
 type Style string
 
-// The styles of managers, and what is left in the kernel.
+// The styles of managers: what they write to the kernel.
 const (
 	styleMain     Style = "main"     // ifupdown, a DHCP client: a default of main
 	styleNetworkd Style = "networkd" // RouteTable=, a rule for each address
@@ -33,7 +33,7 @@ const (
 	preferenceLow byte = 3 // RFC 4191
 )
 
-// styles4 and styles6 are the styles of links but the first.
+// styles4 and styles6 are the styles of links except the first.
 var (
 	styles4 = []choice[Style]{{16, styleMain}, {9, styleNetworkd}, {9, styleNM},
 		{9, styleCloud}, {9, styleNetplan}, {9, styleHand}, {11, stylePartly}, {9, styleIIF},
@@ -72,8 +72,8 @@ func (d *drawer) drawStyles() {
 	}
 }
 
-// strangeBridge reports whether a subnet is on a bridge with a NIC whose
-// gateway the host does not know: some of them.
+// strangeBridge draws whether a subnet is on a bridge with a NIC; the host does
+// not know its gateway.
 func (d *drawer) strangeBridge(s *Subnet) bool {
 	g := d.Segments[s.Segment]
 	return g.Link != g.NIC && d.rand("strange "+g.Link).IntN(100) < 40
@@ -130,7 +130,7 @@ func (d *drawer) ip6(format string, args ...any) {
 	d.Host.Lines6 = append(d.Host.Lines6, fmt.Sprintf(format, args...))
 }
 
-// gateway is the address of a subnet's router.
+// gateway returns the address of a subnet's router.
 func (d *drawer) gateway(s *Subnet) netip.Addr {
 	if s.Style == styleRA || s.Style == styleSource {
 		return linkLocal(s.Router)
@@ -207,7 +207,7 @@ func (u *up) vip(l *Listener, flags string) {
 }
 
 // standby writes what keepalived does at a failover: on the link, or on a
-// macvlan that is there before.
+// macvlan that is already there.
 func (u *up) standby(l *Listener, nodad string) {
 	dev := u.link
 	if u.rand("failover "+l.Addr.String()).IntN(2) == 0 {
@@ -241,7 +241,7 @@ func (d *drawer) late(format string, args ...any) {
 	d.Host.Sysctls = append(d.Host.Sysctls, fmt.Sprintf(format, args...))
 }
 
-// by is a next hop in a table that may lack the gateway's subnet.
+// by returns a next hop in a table that may lack the gateway's subnet.
 func (u *up) by(gateway netip.Addr) string {
 	if u.is4() {
 		return fmt.Sprintf("via %s dev %s onlink", gateway, u.link)
@@ -298,7 +298,7 @@ func (u *up) table() {
 	}
 }
 
-// own are the addresses that networkd was told of: not keepalived's.
+// own returns the addresses that networkd configures: not keepalived's.
 func (u *up) own() []netip.Addr {
 	list := []netip.Addr{u.at(numHost)}
 	for _, l := range u.Listeners {
@@ -309,11 +309,11 @@ func (u *up) own() []netip.Addr {
 	return list
 }
 
-// advertised has the subnet's router announce itself, and perhaps a second one,
-// which is less preferred, or has died since.
+// advertised makes the subnet's router announce itself, and perhaps a second
+// one, which is less preferred, or is dead now.
 func (u *up) advertised() {
 	u.late("net.ipv6.conf.%s.accept_ra=2", u.link)
-	// a dead router is found soon
+	// the kernel soon finds a dead router
 	u.late("net.ipv6.neigh.%s.retrans_time_ms=30", u.link)
 	u.late("net.ipv6.neigh.%s.delay_first_probe_time=0", u.link)
 	r := u.Routers[u.Router]
@@ -335,10 +335,10 @@ func (u *up) advertised() {
 	s.Adverts = append(s.Adverts, first)
 }
 
-// rung is the rung of the gateway ladder on which the host has evidence for the
-// listener's router.
+// rung returns the rung of the gateway ladder on which the host has evidence
+// for the listener's router.
 func (u *up) rung(l *Listener) int {
-	const main, others, lease = 3, 4, 5
+	const main, ruled, lease = 3, 4, 5
 	if l.Place == placeRouted || l.Place == placeLocal && !u.is4() {
 		return 0
 	}
@@ -353,14 +353,14 @@ func (u *up) rung(l *Listener) int {
 		if l.Addr == u.at(numHost) || u.Style == styleNetworkd && l.Place == placeVIP {
 			return byHand
 		}
-		return others
+		return ruled
 	case styleNM, styleNetplan, styleHand:
 		if u.Prefix.Contains(l.Addr) {
 			return byHand
 		}
-		return others
+		return ruled
 	case styleIIF:
-		return others
+		return ruled
 	case styleLease:
 		return lease
 	}

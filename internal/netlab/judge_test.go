@@ -11,23 +11,23 @@ import (
 	"testing"
 )
 
-// The kinds of faults.
+// The kinds of faults. Evidence is what the host has for a gateway.
 const (
-	readyButDark    = "ready-but-dark"           // a row says that it works, and it does not
+	readyButDark    = "ready-but-dark"           // a row says that it works, but it does not
 	namedDark       = "named-and-dark"           // the same, but a finding names the client
-	lost            = "lost"                     // answered before, not after, and not named
+	lost            = "lost"                     // answered before, and not after
 	movedAndLost    = "moved-and-lost"           // the same, but the plan names the class
-	evidenceIgnored = "evidence-ignored"         // evidence planted, and not used
-	unresolved      = "unresolved-with-evidence" // evidence planted, and not found
-	askedInVain     = "asked-in-vain"            // evidence planted, answered, and yet asked
+	evidenceIgnored = "evidence-ignored"         // lasthop does not use the evidence
+	unresolved      = "unresolved-with-evidence" // lasthop does not find the evidence
+	askedInVain     = "asked-in-vain"            // evidence, answers, and yet a question
 	flagFails       = "flag-fails"               // the flag that the plan prints does not help
-	checkContent    = "check-content"            // a listener is dark, check is content
-	falseAlarm      = "false-alarm"              // check is not content, and all is well
-	notRestored     = "not-restored"             // clear leaves something, or takes too much
+	checkContent    = "check-content"            // a dark listener, and check is content
+	falseAlarm      = "false-alarm"              // check reports a problem, and there is none
+	notRestored     = "not-restored"             // clear leaves something, or removes too much
 	applyFails      = "apply-fails"
 	secondWrites    = "second-apply-writes"
 	banLifted       = "ban-lifted"
-	ownLost         = "own-lost"       // a connection of the host's own
+	ownLost         = "own-lost"       // a connection that the host opened
 	seenOtherwise   = "seen-otherwise" // the observer contradicts it
 	unsound         = "unsound"        // the network does not answer: the oracle is wrong
 )
@@ -93,8 +93,8 @@ func (p plan) asks(l *Listener) bool {
 		})
 }
 
-// wildcardOnly reports whether only a wildcard meets a listener, and the plan
-// says so: then check may be content.
+// wildcardOnly reports whether only a wildcard matches a listener, and the plan
+// says so: then check may report no problem.
 func (p plan) wildcardOnly(l *Listener) bool {
 	r := p.row(l.Addr)
 	return r.Status == "off" && r.Reason == "wildcard-only"
@@ -107,7 +107,7 @@ func (f finding) names(l *Listener, at string) bool {
 	})
 }
 
-// has reports whether a text has an address or the name of a link in it.
+// has reports whether a text contains an address or the name of a link.
 func has(text, name string) bool {
 	return regexp.MustCompile(`[^\w.:]` + regexp.QuoteMeta(name) + `([^\w.:]|[.:][^\w])`).
 		MatchString(" " + text + " ")
@@ -123,15 +123,15 @@ func (p plan) moved(q Request) bool {
 	})
 }
 
-// everybody reports whether the clients that a move names are all that no other
-// class has: off-link ones.
+// everybody reports whether a move names all clients that are in no other
+// class: the off-link ones.
 func everybody(m map[string]any) bool {
 	return mentions(m, netip.IPv4Unspecified(), "client") ||
 		mentions(m, netip.IPv6Unspecified(), "client")
 }
 
-// mentions reports whether a member, whose name has one of the words in it,
-// holds an address or a prefix around it.
+// mentions reports whether a member whose name contains one of the words holds
+// an address or a prefix around it.
 func mentions(m map[string]any, a netip.Addr, words ...string) bool {
 	for name, value := range m {
 		if !slices.ContainsFunc(words,
@@ -151,9 +151,8 @@ func mentions(m map[string]any, a netip.Addr, words ...string) bool {
 	return false
 }
 
-// warns reports whether a warning names a listener, or its link, and a prefix
-// around the client or a rule in front for all clients, and was not there
-// before.
+// warns reports whether there is a new warning that names a listener, or its
+// link, and a prefix around the client or a rule in front for all clients.
 func (p plan) warns(q Request, before []finding) bool {
 	at := cmp.Or(p.row(q.Listener.Addr).Interface, q.Listener.Link)
 	return slices.ContainsFunc(p.Findings, func(f finding) bool {
@@ -209,9 +208,8 @@ func (p plan) tellsRouter(q Request) bool {
 
 var flagWords = regexp.MustCompile(`--(gateway|address|return|direct)[ =]([^\s,;()]+(,[^\s;()]+)?)`)
 
-// flag is the first flag that the plan prints for a listener and that is not
-// there yet, with what only a person knows filled in: the interface and the
-// gateway.
+// flag returns the first new flag that the plan prints for a listener, with the
+// interface and the gateway filled in, which only a person knows.
 func (p plan) flag(l *Listener, via netip.Addr, there []string) []string {
 	row := p.row(l.Addr)
 	at := cmp.Or(row.Interface, l.Link)
@@ -245,7 +243,7 @@ func (p plan) flag(l *Listener, via netip.Addr, there []string) []string {
 	return nil
 }
 
-// gateway is the second part of --address where the plan asks for it.
+// gateway returns the second part of --address if the plan asks for it.
 func gateway(value string, via netip.Addr) string {
 	if strings.Contains(value, ",") {
 		return "," + via.String()
@@ -253,7 +251,7 @@ func gateway(value string, via netip.Addr) string {
 	return ""
 }
 
-// judge finds what is wrong by what was answered before and after.
+// judge finds faults in the answers before and after.
 func (t *trial) judge() {
 	t.judgeRequests()
 	t.judgeCheck()
@@ -265,8 +263,8 @@ func (t *trial) judge() {
 	}
 }
 
-// judgeCheck sees a check that asks for attention where every listener has its
-// way and every request is answered.
+// judgeCheck finds a check that asks for attention although every listener has
+// its way and every request is answered.
 func (t *trial) judgeCheck() {
 	if t.checkCode != 2 {
 		return
@@ -280,7 +278,7 @@ func (t *trial) judgeCheck() {
 	t.faults = append(t.faults, Fault{Kind: falseAlarm, Detail: t.checkSaid})
 }
 
-// judgeRequests holds each request to what the plan says of its listener.
+// judgeRequests compares each request with what the plan says of its listener.
 func (t *trial) judgeRequests() {
 	for i, q := range t.Requests {
 		dark := t.after.dark(i)
@@ -321,8 +319,8 @@ func (t *trial) judgeRequests() {
 	}
 }
 
-// judgeEvidence asks whether the evidence for a listener's gateway was found:
-// its clients behind the router are answered.
+// judgeEvidence checks whether lasthop has found the evidence for a listener's
+// gateway: then its clients behind the router are answered.
 func (t *trial) judgeEvidence(l *Listener) {
 	t.rungs[l.Rung][1]++
 	answered := true
@@ -342,8 +340,8 @@ func (t *trial) judgeEvidence(l *Listener) {
 	}
 }
 
-// judgeAnswered sees a plan that asks for the way of a listener whose clients
-// the host has always answered.
+// judgeAnswered finds a plan that asks for the way of a listener although the
+// host has always answered its clients.
 func (t *trial) judgeAnswered(l *Listener) {
 	for i, q := range t.Requests {
 		if q.Listener == l && q.Class == offLink && t.before.all(i) && t.plan.asks(l) {
@@ -355,7 +353,7 @@ func (t *trial) judgeAnswered(l *Listener) {
 // any reports whether any protocol was answered.
 func (a answers) any(i int) bool { return len(a.dark(i)) < len(protocols) }
 
-// fault notes what is wrong with a request. It counts only once the network has
+// fault records a fault of a request. It counts only once the network has
 // proved that a reply by the expected way is answered.
 func (t *trial) fault(kind string, i int, format string, args ...any) {
 	q := t.Requests[i]

@@ -8,7 +8,7 @@ import (
 	"strings"
 )
 
-// adverts are those of a segment's routers that live.
+// adverts returns the advertisements of a segment's live routers.
 func (c *course) adverts(segment int) (steps []Step) {
 	for _, s := range c.Stations {
 		for _, a := range s.Adverts {
@@ -20,9 +20,9 @@ func (c *course) adverts(segment int) (steps []Step) {
 	return steps
 }
 
-// advertisement is a router that announces itself again; or the second router
-// of a subnet, less preferred, that withdraws and comes back; or the router of
-// a subnet which did not announce itself before.
+// advertisement returns the event that a router announces itself again; or that
+// the second router of a subnet, less preferred, withdraws and comes back; or
+// that a router announces itself for the first time.
 func (c *course) advertisement(r *rand.Rand) (e Event, ok bool) {
 	var list []*Subnet
 	for _, s := range c.subnets() {
@@ -35,7 +35,7 @@ func (c *course) advertisement(r *rand.Rand) (e Event, ok bool) {
 		return e, false
 	}
 	link := c.Segments[s.Segment].Link
-	e = Event{Name: "routers announce themselves by " + link, touches: nobody, done: nothing}
+	e = Event{Name: "routers announce themselves by " + link, touches: noRequest, done: nothing}
 	if s.Style == styleMain {
 		a := Advert{Link: legLink(s.Segment), From: linkLocal(s.Router)}
 		e.Steps = []Step{
@@ -57,18 +57,18 @@ func (c *course) advertisement(r *rand.Rand) (e Event, ok bool) {
 	return e, true
 }
 
-// deliberate are rules of an administrator that are about none of the requests.
+// deliberate are rules of an administrator that match none of the requests.
 var deliberate = []string{"to %s", "from %s", "fwmark 0x700/0xff00", "ipproto tcp dport 8443",
 	"ipproto tcp sport 8443", "uidrange 4000-4010", "tos 0x10"}
 
-// nobodys are addresses that no station has.
-var nobodys = map[string]string{"-4": "203.0.113.77", "-6": "2001:db8:dd::7"}
+// unused are addresses that no station has.
+var unused = map[string]string{"-4": "203.0.113.77", "-6": "2001:db8:dd::7"}
 
-// rule is a rule that an administrator adds or takes back.
+// rule returns the event that an administrator adds or removes a rule.
 func (c *course) rule(r *rand.Rand) (e Event, ok bool) {
 	if steps, ok := c.undo["rule"]; ok && r.IntN(3) > 0 {
 		delete(c.undo, "rule")
-		return Event{Name: "a rule goes", Steps: steps, touches: nobody,
+		return Event{Name: "a rule goes", Steps: steps, touches: noRequest,
 			done: nothing}, true
 	} else if ok {
 		return e, false
@@ -79,39 +79,39 @@ func (c *course) rule(r *rand.Rand) (e Event, ok bool) {
 	}
 	selector := deliberate[r.IntN(len(deliberate))]
 	if strings.Contains(selector, "%s") {
-		selector = fmt.Sprintf(selector, nobodys[option])
+		selector = fmt.Sprintf(selector, unused[option])
 	}
 	if r.IntN(4) == 0 {
 		action = "blackhole"
 	}
 	place := []string{"", " pref 60", " pref 6000", " pref 32000"}[r.IntN(4)]
 	line := fmt.Sprintf("rule add%s %s %s", place, selector, action)
-	e = Event{Name: "a rule comes: " + line, touches: nobody, done: nothing}
+	e = Event{Name: "a rule comes: " + line, touches: noRequest, done: nothing}
 	e.Steps = []Step{hostStep(option,
 		"route replace unreachable default metric 9 table 9100", line)}
 	c.undo["rule"] = []Step{hostStep(option, removal(line))}
 	return e, true
 }
 
-// vpn is a VPN for everything that comes, or that goes again.
+// vpn returns the event that a VPN for everything comes or goes.
 func (c *course) vpn(r *rand.Rand) (e Event, ok bool) {
 	if c.Ingredients["vpn"] {
 		return e, false
 	}
 	if steps, ok := c.undo["vpn"]; ok {
 		delete(c.undo, "vpn")
-		return Event{Name: "the VPN goes", Steps: steps, touches: anybody,
+		return Event{Name: "the VPN goes", Steps: steps, touches: anyRequest,
 			done: nothing}, true
 	}
 	programs := []string{"wg-quick", "tailscale", "netbird"}
 	return c.vpnBy(programs[r.IntN(len(programs))]), true
 }
 
-// vpnBy is a VPN of one program that comes.
+// vpnBy returns the event that the VPN of one program comes.
 func (c *course) vpnBy(program string) (e Event) {
 	d := &drawer{Network: &Network{}}
 	d.vpnOf(program)
-	e = Event{Name: "a VPN comes: " + program, touches: anybody, done: nothing}
+	e = Event{Name: "a VPN comes: " + program, touches: anyRequest, done: nothing}
 	e.Steps = []Step{hostStep("-4", d.Host.Lines...), hostStep("-6", d.Host.Lines6...)}
 	rules := func(lines []string) []string {
 		return slices.DeleteFunc(removals(lines),
@@ -124,8 +124,8 @@ func (c *course) vpnBy(program string) (e Event) {
 
 var tableOf = regexp.MustCompile(` (?:table|lookup) (\d+)`)
 
-// written are the lines of one family that a link's manager writes: addresses,
-// routes and the rules that lead to their tables.
+// written returns the lines of one family that a link's manager writes:
+// addresses, routes and the rules that lead to their tables.
 func (c *course) written(option, link string) (out []string) {
 	tables := map[string]bool{}
 	absent := func(line string) bool {
@@ -149,7 +149,7 @@ func (c *course) written(option, link string) (out []string) {
 	return out
 }
 
-// reload is a manager that writes all of a link again.
+// reload returns the event that a manager writes all of a link again.
 func (c *course) reload(r *rand.Rand) (e Event, ok bool) {
 	g, ok := pick(r, c.Segments)
 	if !ok || g.Subnets[0].Bare {
@@ -157,7 +157,7 @@ func (c *course) reload(r *rand.Rand) (e Event, ok bool) {
 	}
 	link := g.Link
 	four, six := c.written("-4", link), c.written("-6", link)
-	rules := func(lines []string) []string { // and tables: a flush is of main alone
+	rules := func(lines []string) []string { // and tables: a flush is only of main
 		return slices.DeleteFunc(removals(lines),
 			func(s string) bool { return !tableOf.MatchString(s) })
 	}
@@ -193,10 +193,10 @@ func (c *course) reload(r *rand.Rand) (e Event, ok bool) {
 	return e, true
 }
 
-// cleanup is a manager that deletes what it did not write: rules, and perhaps
-// routes, as systemd-networkd does when it starts.
+// cleanup returns the event that a manager deletes what it did not write:
+// rules, and perhaps routes, as systemd-networkd does when it starts.
 func (c *course) cleanup(r *rand.Rand) (e Event, ok bool) {
-	e = Event{Name: "the manager deletes rules that are not its own", touches: anybody,
+	e = Event{Name: "the manager deletes rules that are not its own", touches: anyRequest,
 		done: nothing}
 	for _, f := range []string{"-4", "-6"} {
 		lines := []string{"rule flush protocol 76"}
@@ -212,8 +212,8 @@ func (c *course) cleanup(r *rand.Rand) (e Event, ok bool) {
 // late is the station of a container that starts while lasthop runs.
 const late = "late"
 
-// container is the first container that Docker starts: its bridge, and the host
-// forwards from now on.
+// container returns the event that Docker starts its first container: its
+// bridge comes, and the host forwards from then on.
 func (c *course) container(r *rand.Rand) (e Event, ok bool) {
 	if c.inside || c.Ingredients["containers"] {
 		return e, false
@@ -224,11 +224,11 @@ func (c *course) container(r *rand.Rand) (e Event, ok bool) {
 		"link add veth0 type veth peer name eth0 netns "+late,
 		"link set veth0 master docker0 up")
 	s.Sysctls = []string{"net.ipv4.ip_forward=1"}
-	touches := nobody
+	touches := noRequest
 	if r.IntN(2) == 0 {
 		s.Sysctls = append(s.Sysctls, "net.ipv6.conf.all.forwarding=1")
-		// of several routers that announce themselves, the kernel of a
-		// router takes the first, whether it answers or not
+		// a host that forwards takes the first of several routers that
+		// announce themselves, whether it answers or not
 		touches = func(q Request) bool { return q.Class == own && q.Client.Addr.Is6() }
 	}
 	in := Step{Station: late, Lines: []string{"addr add 172.17.0.2/16 dev eth0",

@@ -31,11 +31,11 @@ var (
 
 func TestMain(m *testing.M) { os.Exit(nstest.Main(m)) }
 
-// together is how many networks are asked at a time. They mostly wait.
+// together is how many networks are tried at a time: they mostly wait.
 const together = 5
 
-// TestNetworks asks on random networks. The run without flags holds what it
-// finds to the faults that are known.
+// TestNetworks asks on random networks. Without flags it compares the faults
+// that it finds with the known ones.
 func TestNetworks(t *testing.T) {
 	bin := lasthopBinary(t)
 	t.Logf("seeds %d to %d", *firstSeed, *firstSeed+uint64(*networks)-1)
@@ -57,8 +57,8 @@ func TestNetworks(t *testing.T) {
 	}
 }
 
-// shrinkAll prints a smaller network for each that shows a fault, or one of the
-// cause that is asked for.
+// shrinkAll prints a smaller network for each network with a fault, or for one
+// of the cause that a flag names.
 func shrinkAll(t *testing.T, results []Result, bin string) {
 	for _, r := range results {
 		i := slices.IndexFunc(r.Faults,
@@ -70,7 +70,7 @@ func shrinkAll(t *testing.T, results []Result, bin string) {
 	}
 }
 
-// lasthopBinary is the program under test.
+// lasthopBinary returns the program under test.
 func lasthopBinary(t testing.TB) string {
 	if *program != "" {
 		path, err := filepath.Abs(*program)
@@ -134,7 +134,7 @@ func twice(t *testing.T, n *Network, bin string) Result {
 	return r
 }
 
-// held reports whether a run is held to the faults that are known.
+// held reports whether a run is compared with the known faults.
 func held() bool {
 	return *program == "" && *firstSeed == 1 && *networks == short
 }

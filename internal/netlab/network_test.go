@@ -7,7 +7,7 @@ import (
 	"strings"
 )
 
-// Network is a host and all that stands around it.
+// Network is a host and all that is around it.
 type Network struct {
 	Seed        uint64
 	Segments    []*Segment
@@ -25,7 +25,7 @@ type Network struct {
 type Segment struct {
 	Name    string
 	Link    string // of the host; it holds the addresses
-	NIC     string // of the host; not the link where that is a bridge
+	NIC     string // of the host; not the link if that is a bridge
 	Subnets []*Subnet
 }
 
@@ -55,7 +55,7 @@ const (
 	numVIP    = 100
 )
 
-// at is the n-th address of a subnet.
+// at returns the n-th address of a subnet.
 func (s *Subnet) at(n int) netip.Addr {
 	if s.pair() {
 		n = map[int]int{numRouter: 0, numHost: 1}[n]
@@ -71,20 +71,21 @@ func (s *Subnet) pair() bool { return s.Prefix.Bits() >= s.Prefix.Addr().BitLen(
 
 func (s *Subnet) is4() bool { return s.Prefix.Addr().Is4() }
 
-// host is the host's own address in the subnet, with the subnet's length.
+// host returns the host's own address in the subnet, with the subnet's length.
 func (s *Subnet) host() netip.Prefix { return netip.PrefixFrom(s.at(numHost), s.Prefix.Bits()) }
 
-// Router forwards between the world and segments. A strict one drops what comes
-// back by another leg or through another router than it went.
+// Router forwards between the world and segments. A strict one drops a reply
+// that comes back by another leg or through another router than the request
+// went.
 type Router struct {
 	Name   string
 	Number int
 	Strict bool
 	Legs   []Leg
-	Only   *Subnet // it has an address in this one alone; nil: in all that are its own
-	Dead   bool    // it has announced itself, and is gone
+	Only   *Subnet // only in this subnet it has an address; nil: in all of its own
+	Dead   bool    // it has announced itself, and is gone now
 	// Behind is a network behind the router that the host has a route for.
-	// It is zero where the router is for the rest of the world.
+	// It is zero if the router is for the rest of the world.
 	Behind     netip.Prefix
 	Deliberate bool // that route is in a table of its own, by a rule `to`
 }
@@ -103,10 +104,11 @@ func (r *Router) leg(segment int) (Leg, bool) {
 	return r.Legs[i], true
 }
 
-// legLink is the name of a router's link in a segment.
+// legLink returns the name of a router's link in a segment.
 func legLink(segment int) string { return fmt.Sprintf("l%d", segment) }
 
-// linkLocal is the link-local address of a router, the same on all of its legs.
+// linkLocal returns the link-local address of a router, the same on all of its
+// legs.
 func linkLocal(number int) netip.Addr {
 	return netip.MustParseAddr(fmt.Sprintf("fe80::%x", number+1))
 }
@@ -138,7 +140,7 @@ type Listener struct {
 	Link   string // of the host, by which requests come in
 	Router int    // whose clients ask
 	Also   int    // another router whose clients ask, if not 0
-	Rung   int    // of the evidence for its gateway that the host has; 0: none
+	Rung   int    // the rung of the host's evidence for its gateway; 0: none
 }
 
 // The places of listeners.
@@ -157,7 +159,7 @@ const (
 	placeTwoWays = "twoways" // routed to the host by two uplinks
 )
 
-// Way is how a request comes in, and so how its reply must leave.
+// Way is how a request comes in, and therefore how its reply must leave.
 type Way struct {
 	Link string
 	Via  netip.Addr // zero: on-link
@@ -170,8 +172,8 @@ func (w Way) String() string {
 	return "dev " + w.Link
 }
 
-// Request says that a client asks a listener. A request of the host's own goes
-// the other way: Listener is nil, and the source is left to the kernel.
+// Request is a request of a client to a listener. A request of the host itself
+// goes the other way: Listener is nil, and the kernel chooses the source.
 type Request struct {
 	Client   *Client
 	Listener *Listener
@@ -181,7 +183,7 @@ type Request struct {
 	Mark     int     // of a request of the host's own
 }
 
-// asker is the station that asks.
+// asker returns the station that asks.
 func (r Request) asker() string {
 	if r.Listener == nil {
 		return host
@@ -220,7 +222,7 @@ type Station struct {
 	Dead    string // a link that goes down once the station has advertised
 }
 
-// add adds a line for ip, for ip -6 where it has an IPv6 address.
+// add adds a line for ip, or for ip -6 if it has an IPv6 address.
 func (s *Station) add(format string, args ...any) {
 	line := fmt.Sprintf(format, args...)
 	if strings.Contains(line, "::") {
@@ -246,7 +248,7 @@ type Wire struct {
 	Peer, Port    string
 }
 
-// station returns the station of a name, and makes it where it is new.
+// station returns the station of a name, and makes it if it is new.
 func (n *Network) station(name string) *Station {
 	for _, s := range n.Stations {
 		if s.Name == name {
@@ -258,7 +260,7 @@ func (n *Network) station(name string) *Station {
 	return s
 }
 
-// subnets are those of all segments.
+// subnets returns those of all segments.
 func (n *Network) subnets() (list []*Subnet) {
 	for _, s := range n.Segments {
 		list = append(list, s.Subnets...)
@@ -266,7 +268,7 @@ func (n *Network) subnets() (list []*Subnet) {
 	return list
 }
 
-// String is the network as a person reads it.
+// String returns the network as text.
 func (n *Network) String() string {
 	var b strings.Builder
 	fmt.Fprintf(&b, "seed %d: %s\n", n.Seed, strings.Join(sorted(n.Ingredients), ", "))
@@ -285,7 +287,7 @@ func (n *Network) String() string {
 	return b.String()
 }
 
-// String is the host as commands.
+// String returns the host as commands.
 func (h Host) String() string {
 	var b strings.Builder
 	for _, s := range h.Sysctls {

@@ -14,14 +14,14 @@ import (
 	"lasthop/internal/nstest"
 )
 
-// observer is `lasthop observe` on the host while requests are asked.
+// observer is `lasthop observe` on the host during the requests.
 type observer struct {
 	process   *exec.Cmd // nil: it has ended
 	out, diag nstest.Log
 	late      map[int]bool // requests over TCP that were answered only while it waited
-	since     time.Time    // when it was found to look
+	since     time.Time    // when it began to look
 	sight     sight
-	compared  [2]int // requests by protocol: of which a way was seen, all
+	compared  [2]int // requests by protocol: those with a way, and all
 }
 
 // sight is what this oracle reads of the observer's JSON.
@@ -54,11 +54,11 @@ func (w seenWay) String() string {
 }
 
 const (
-	// steady is how long an observer looks until it looks at everything:
-	// it begins with a part, and follows the traffic four times a second.
+	// steady is the time until an observer looks at everything: it begins
+	// with a part, and adjusts to the traffic four times a second.
 	steady = 550 * time.Millisecond
-	// repeated is how long a request over TCP waits for its kernel, or the
-	// host's, to repeat a segment. Before, no connection counts as lost.
+	// repeated is the time within which a kernel repeats a segment of TCP.
+	// Before, no connection counts as lost.
 	repeated = 1200 * time.Millisecond
 	// losses is how many lost connections make a way dark.
 	losses = 3
@@ -83,7 +83,7 @@ func (t *trial) observe() error {
 	return nil
 }
 
-// notice notes when the observer looks.
+// notice records when the observer begins to look.
 func (t *trial) notice() (looks bool) {
 	t.spaces[host].Do(func() { looks = watched() })
 	if looks && t.seer.since.IsZero() {
@@ -131,8 +131,8 @@ func (t *trial) watchedAsk() (err error) {
 	return t.seer.end()
 }
 
-// linger asks over TCP what is dark until the segments are repeated, so often
-// that a way counts as dark. Answers that come only now do not count.
+// linger repeats the dark requests over TCP until segments are repeated, so
+// often that a way counts as dark. Answers that come only now do not count.
 func (t *trial) linger() error {
 	var list []Request
 	var index []int
@@ -185,7 +185,7 @@ func (o *observer) close() {
 	}
 }
 
-// ways is how many ways were seen.
+// ways returns how many ways were seen.
 func (o *observer) ways() (n int) {
 	for _, l := range o.sight.Seen {
 		n += len(l.Ways)
@@ -196,8 +196,8 @@ func (o *observer) ways() (n int) {
 // transports are the observer's words.
 var transports = map[protocol]string{tcp: "tcp", udp: "udp", ping: "icmp"}
 
-// judgePackets holds what the observer says to what the network has shown. A
-// verdict or an outcome that is unknown says nothing.
+// judgePackets compares the observer's statements with what the network has
+// shown. An unknown verdict or outcome does not count.
 func (t *trial) judgePackets() {
 	for i, q := range t.Requests {
 		if !q.provable() {
@@ -220,8 +220,8 @@ func (t *trial) judgePackets() {
 	}
 }
 
-// of are the ways that a request may be in by a protocol; none, unless one
-// names its client: an unanswered request among others is in no way.
+// of returns the ways that may include a request by a protocol. If none of them
+// names its client, it returns none.
 func (o *observer) of(q Request, how protocol) (list []seenWay) {
 	named := false
 	for _, l := range o.sight.Seen {
@@ -240,8 +240,8 @@ func (o *observer) of(q Request, how protocol) (list []seenWay) {
 	return list
 }
 
-// may reports whether a request may be in a way: not all clients of one are
-// named.
+// may reports whether a way may include a request: a way does not name all of
+// its clients.
 func (w seenWay) may(q Request) bool {
 	return w.names(q) || w.Clients > len(w.Examples) && w.In.by(q.Way.Link)
 }
@@ -250,8 +250,8 @@ func (w seenWay) names(q Request) bool { return slices.Contains(w.Examples, q.Cl
 
 func (c crossing) by(link string) bool { return c.Link == link || c.Wire == link }
 
-// judgeSeen compares one request, by one protocol, with the ways that it may be
-// in.
+// judgeSeen compares one request, by one protocol, with the ways that may
+// include it.
 func (t *trial) judgeSeen(i int, how protocol, list []seenWay) {
 	q := t.Requests[i]
 	for _, w := range list {
@@ -283,7 +283,7 @@ func (w seenWay) denies(q Request, how protocol) bool {
 		strict && (w.Verdict == "asymmetric" || w.Verdict == "other-router")
 }
 
-// judgeWorks sees a way that works, of whose requests none is answered.
+// judgeWorks finds a way that works, but none of its requests is answered.
 func (t *trial) judgeWorks(to netip.Addr, transport string, w seenWay) {
 	first := -1
 	for i, q := range t.Requests {
@@ -307,8 +307,8 @@ func (t *trial) judgeWorks(to netip.Addr, transport string, w seenWay) {
 	}
 }
 
-// sender is the MAC that a request comes from; "" where the network does not
-// say it.
+// sender returns the MAC that a request comes from; "" if the network does not
+// define it.
 func (t *trial) sender(q Request) string {
 	for i, s := range t.Segments {
 		if s.Link != q.Way.Link {

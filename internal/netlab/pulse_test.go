@@ -9,9 +9,9 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// pulse are requests that go on while events happen: of each listener one of
-// each class, by a connection that stays open, and by datagrams. Each message
-// has a number, which comes back.
+// pulse sends requests while events happen: for each listener one of each
+// class, by a connection that stays open, and by datagrams. Each message has a
+// number, which comes back.
 type pulse struct {
 	*built
 	mu    sync.Mutex
@@ -20,7 +20,7 @@ type pulse struct {
 	ended sync.WaitGroup
 }
 
-// line is one request that goes on, by one protocol.
+// line is one of these requests, by one protocol.
 type line struct {
 	request  int
 	how      protocol
@@ -28,15 +28,15 @@ type line struct {
 	first    uint64
 	sent     []time.Time
 	answered []bool
-	rest     []byte // of an answer that has come in part
+	rest     []byte // the first part of an answer
 }
 
 const (
 	beat  = 50 * time.Millisecond
-	grace = time.Second // after which an answer by datagrams is lost; a connection repeats
+	grace = time.Second // after it, an answer by datagrams is lost; a connection repeats
 )
 
-// newPulse goes on with some of the requests, of those that were answered.
+// newPulse goes on with some of the answered requests.
 func newPulse(b *built, got answers) *pulse {
 	p := &pulse{built: b, end: make(chan struct{})}
 	seen := map[string]bool{}
@@ -158,9 +158,8 @@ func (p *pulse) open(l *line) (err error) {
 	return err
 }
 
-// ready opens what does not work of the wanted lines, and closes all other
-// lines. It waits a little until they work; what does not is left out until the
-// next time.
+// ready opens the wanted lines that do not work, and closes all other lines. It
+// waits a little until they work, and leaves out the rest until the next time.
 func (p *pulse) ready(wanted func(int) bool) (err error) {
 	p.mu.Lock()
 	for _, l := range p.lines {
@@ -203,7 +202,7 @@ func (p *pulse) until(end time.Time, good func(*line) bool) {
 	}
 }
 
-// window is what was sent by one line from one moment to another.
+// window counts what one line sent from one moment to another.
 type window struct {
 	*line
 	sent, lost int
@@ -225,8 +224,8 @@ func (p *pulse) during(from, to time.Time) (out []window) {
 	return out
 }
 
-// within counts the messages of a line that worked before. One that was closed
-// by an error has lost what it would have sent.
+// within counts the messages of a line that worked before. A line that an error
+// has closed has lost what it would have sent.
 func (l *line) within(from, to time.Time) window {
 	w := window{line: l}
 	var first, last time.Time

@@ -12,7 +12,7 @@ import (
 	"testing"
 )
 
-// Result is what a network showed.
+// Result is the result of a network.
 type Result struct {
 	Seed        uint64         `json:"seed"`
 	Ingredients []string       `json:"ingredients"`
@@ -26,7 +26,7 @@ type Result struct {
 	Error       string         `json:"error,omitempty"`
 }
 
-// kinds are the kinds of its faults.
+// kinds returns the kinds of its faults.
 func (r Result) kinds() []string {
 	m := map[string]bool{}
 	for _, f := range r.Faults {
@@ -35,7 +35,7 @@ func (r Result) kinds() []string {
 	return sorted(m)
 }
 
-// faulty are the faults without their details, to compare.
+// faulty returns the faults without their details, to compare.
 func (r Result) faulty() map[string]bool {
 	m := map[string]bool{}
 	for _, f := range r.Faults {
@@ -44,7 +44,7 @@ func (r Result) faulty() map[string]bool {
 	return m
 }
 
-// String is the faults, one a line.
+// String returns the faults, one a line.
 func (r Result) String() string {
 	var b strings.Builder
 	for _, f := range r.Faults {
@@ -56,7 +56,7 @@ func (r Result) String() string {
 	return b.String()
 }
 
-// summary is what all results say.
+// summary adds up all results.
 type summary struct {
 	ingredients map[string]int
 	kinds       map[string][]uint64 // seeds
@@ -69,7 +69,7 @@ type summary struct {
 	causes      map[string]map[string]*tally // of faults, by kind and cause
 }
 
-// tally is what the faults of one kind that have one cause are.
+// tally counts the faults of one kind and one cause.
 type tally struct {
 	faults int
 	rows   map[string]bool
@@ -136,8 +136,8 @@ func plus(a, b [2]int) [2]int { return [2]int{a[0] + b[0], a[1] + b[1]} }
 // enough is how many networks must show each ingredient in a tenth of them.
 const enough = 500
 
-// report prints the summary, and fails for what is the oracle's own fault, and
-// where the observer contradicts it.
+// report prints the summary. It fails for the oracle's own faults, and if the
+// observer contradicts the oracle.
 func report(t *testing.T, results []Result) {
 	for _, r := range results {
 		if r.Error != "" {
@@ -198,9 +198,9 @@ var listed = []string{readyButDark, movedAndLost, lost, flagFails, unresolved,
 // beyond are the causes of faults that no routing table can fix: two uplinks
 // lead to the address, or the only router that the host knows is that of
 // another VIP.
-var beyond = []string{places[placeTwoWays], "router of a vip, taken for others"}
+var beyond = []string{places[placeTwoWays], "router of a vip, taken for that of other addresses"}
 
-// percent is the share of the first in the second.
+// percent returns the share of the first in the second.
 func percent(n [2]int) string {
 	return fmt.Sprintf("%.1f %%", 100*float64(n[0])/float64(max(n[1], 1)))
 }
@@ -214,8 +214,8 @@ func keep(file string, results []Result) error {
 	return os.WriteFile(file, append(text, '\n'), 0o644)
 }
 
-// compare tells for each network whether it is better or worse than in a run
-// that was saved.
+// compare prints for each network whether it is better or worse than in a saved
+// run.
 func compare(t *testing.T, file string, results []Result) {
 	text, err := os.ReadFile(file)
 	var saved []Result
@@ -256,12 +256,12 @@ func compare(t *testing.T, file string, results []Result) {
 var verdicts = map[[2]bool]string{{true, false}: "better", {false, true}: "worse",
 	{true, true}: "both", {false, false}: "same"}
 
-// apart are the members of a that b has not.
+// apart returns the members of a that are not in b.
 func apart(a, b map[string]bool) []string {
 	return slices.DeleteFunc(sorted(a), func(k string) bool { return b[k] })
 }
 
-// knownFile has the faults that are known today, of the short run.
+// knownFile has the known faults of the short run.
 const knownFile = "testdata/known.txt"
 
 // knownFaults are the kinds and seeds of the file.
@@ -274,12 +274,12 @@ var knownFaults = sync.OnceValue(func() map[string]bool {
 	return m
 })
 
-// knows reports whether a kind of fault is known of a seed.
+// knows reports whether a kind of fault is known for a seed.
 func knows(kind string, seed uint64) bool {
 	return knownFaults()[fmt.Sprintf("%s %d", kind, seed)]
 }
 
-// known compares the kinds of faults with those that are known, or writes them.
+// known compares the kinds of faults with the known ones, or writes them.
 func known(t *testing.T, results []Result, update bool) {
 	got := map[string]bool{}
 	for _, r := range results {

@@ -7,7 +7,7 @@ import (
 	"time"
 )
 
-// sabotages are faults of a daemon that the oracle claims to see.
+// sabotages are faults of a daemon that the oracle has to find.
 var sabotages = map[string]struct {
 	kind string
 	sabotage
@@ -44,7 +44,7 @@ func (g *guard) ruleset(text string) {
 	}
 }
 
-// hangUp closes a connection that is open.
+// hangUp closes an open connection.
 func (g *guard) hangUp() {
 	g.pulse.mu.Lock()
 	defer g.pulse.mu.Unlock()
@@ -56,8 +56,8 @@ func (g *guard) hangUp() {
 	}
 }
 
-// TestSabotage plants each fault, and sees it. Nothing is seen where nothing is
-// planted.
+// TestSabotage plants each fault: the oracle finds it, and finds none without
+// one.
 func TestSabotage(t *testing.T) {
 	bin := lasthopBinary(t)
 	t.Run("none", func(t *testing.T) {

@@ -5,8 +5,8 @@ import (
 	"testing"
 )
 
-// shrink drops ingredients of a network as long as it shows a fault of the same
-// kind and cause, at most so many times.
+// shrink drops ingredients of a network while it shows a fault of the same kind
+// and cause, with at most so many attempts.
 func shrink(t *testing.T, r Result, want Fault, bin string, attempts int) (*Network, Result) {
 	var dropped []string
 	for _, ingredient := range r.Ingredients {

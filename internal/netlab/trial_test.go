@@ -33,7 +33,7 @@ type trial struct {
 	tamper        func(*trial) // plants a fault after apply, in a test of the oracle
 }
 
-// try builds a network and tells its faults.
+// try builds a network and returns its faults.
 func try(t testing.TB, n *Network, bin string, tamper func(*trial)) Result {
 	r := Result{Seed: n.Seed, Ingredients: sorted(n.Ingredients), Requests: len(n.Requests),
 		Rungs: map[int][2]int{}}
@@ -60,8 +60,8 @@ func try(t testing.TB, n *Network, bin string, tamper func(*trial)) Result {
 	return r
 }
 
-// promised counts the listeners whose rows ask for nothing, and of them those
-// that are dark for a class which the plan does not name.
+// promised counts the listeners whose rows ask for nothing, and of these the
+// ones that are dark for a class which the plan does not name.
 func (t *trial) promised() (n [2]int) {
 	for _, l := range t.Listeners {
 		if t.plan.asks(l) {
@@ -78,8 +78,8 @@ func (t *trial) promised() (n [2]int) {
 	return n
 }
 
-// moved counts the requests that the plan names as moved, and of them those
-// that are lost.
+// moved counts the requests that the plan names as moved, and of these the lost
+// ones.
 func (t *trial) moved() (n [2]int) {
 	for _, q := range t.Requests {
 		if q.provable() && t.plan.moved(q) {
@@ -94,7 +94,8 @@ func (t *trial) moved() (n [2]int) {
 	return n
 }
 
-// run goes from the host as it was over apply and clear to the host as it was.
+// run goes from the original host through apply and clear back to the original
+// host.
 func (t *trial) run() error {
 	if err := t.files(t.dir); err != nil {
 		return err
@@ -111,7 +112,7 @@ func (t *trial) run() error {
 	if err != nil {
 		return err
 	}
-	t.talks.reset() // they would be seen
+	t.talks.reset() // the snapshot would contain them
 	if err := t.observe(); err != nil {
 		return err
 	}
@@ -132,8 +133,8 @@ func (t *trial) run() error {
 	return t.prove()
 }
 
-// present are the requests before a failover: it leaves out a request for an
-// address that no host has; its place stays.
+// present returns the requests before a failover: it leaves out a request for
+// an address that no host has; its place stays.
 func (t *trial) present() []Request {
 	list := slices.Clone(t.Requests)
 	for i, q := range list {
@@ -186,7 +187,7 @@ func (t *trial) applied() error {
 func (t *trial) again() error {
 	out, code, err := t.command("apply", "-o", "json")
 	if code != 0 {
-		return nil // said of the first time
+		return nil // the first time has reported it
 	}
 	if err != nil {
 		return err
@@ -199,13 +200,13 @@ func (t *trial) again() error {
 	return err
 }
 
-// rounds is how often the flags that a plan prints are followed: a link is
-// named first, its gateway then.
+// rounds is how often to follow the flags that a plan prints: first it names a
+// link, then its gateway.
 const rounds = 3
 
 // withFlags applies with the flags that the plan prints for listeners whose way
-// it does not know, and with what it prints then, until it asks for nothing
-// new. It asks their requests again.
+// it does not know, and then with those of the new plan, until it asks for
+// nothing new. It repeats their requests.
 func (t *trial) withFlags() error {
 	var list []Request
 	var index []int
@@ -259,8 +260,8 @@ func (t *trial) follow(list []Request) (flags []string, err error) {
 	return flags, nil
 }
 
-// appendFlag adds a flag that is not there yet. An address is decided once; a
-// link may have a router in each subnet.
+// appendFlag adds a new flag. An address is decided once; a link may have a
+// router in each subnet.
 func appendFlag(flags, f []string) []string {
 	if f == nil {
 		return flags
@@ -285,7 +286,7 @@ func (t *trial) wanting(l *Listener) bool {
 	return false
 }
 
-// router is the address of the router by which a listener's clients come.
+// router returns the address of the router by which a listener's clients come.
 func (t *trial) router(l *Listener) (a netip.Addr) {
 	for _, q := range t.Requests {
 		if q.Listener == l && q.Class == offLink {
@@ -295,7 +296,7 @@ func (t *trial) router(l *Listener) (a netip.Addr) {
 	return a
 }
 
-// cleared clears, and compares the host with what it was.
+// cleared clears, and compares the host with its original state.
 func (t *trial) cleared(state string) error {
 	var gone []string
 	for _, line := range t.Host.Later {
@@ -321,7 +322,7 @@ func (t *trial) cleared(state string) error {
 
 var volatile = regexp.MustCompile(` expires \d+sec`)
 
-// snapshot is what the host's kernel holds.
+// snapshot returns what the host's kernel holds.
 func (t *trial) snapshot() (string, error) {
 	text := ""
 	for _, args := range [][]string{{"-4", "rule"}, {"-6", "rule"},
@@ -381,10 +382,10 @@ func (t *trial) prove() error {
 	return nil
 }
 
-// provable reports whether the network says the way of the request's reply.
+// provable reports whether the network defines the way of the request's reply.
 func (r Request) provable() bool { return r.Class != banned && r.Class != own }
 
-// ideal are the lines that send one reply, and the ARP of its router, the
+// ideal returns the lines that send one reply, and the ARP of its router, the
 // expected way.
 func ideal(i int, q Request) []string {
 	t := strconv.Itoa(9000 + i)
@@ -410,7 +411,7 @@ func ideal(i int, q Request) []string {
 	return lines
 }
 
-// difference is the lines that only one of two texts has.
+// difference returns the lines that only one of two texts has.
 func difference(a, b string) string {
 	dir, err := os.MkdirTemp("", "netlab")
 	if err != nil {

@@ -8,7 +8,7 @@ import (
 )
 
 // world is the station behind all routers. It has the addresses of all clients
-// there, and sends each request by the router that the network says.
+// there, and sends each request by the router that the network defines.
 const world = "world"
 
 // firewall is what a strict router has besides rp_filter: it forwards a flow's
@@ -79,11 +79,11 @@ func (d *drawer) wire() {
 	}
 }
 
-// host32 is an address as a host prefix.
+// host32 returns an address as a host prefix.
 func host32(a netip.Addr) netip.Prefix { return netip.PrefixFrom(a, a.BitLen()) }
 
-// outer is an address between a router (1) and the world (2), of the family of
-// another address.
+// outer returns an address between a router (1) and the world (2), of the
+// family of another address.
 func outer(r *Router, family netip.Addr, end int) netip.Addr {
 	if family.Is4() {
 		return netip.AddrFrom4([4]byte{100, 64, byte(r.Number), byte(end)})
@@ -117,7 +117,7 @@ func (d *drawer) wireRouter(w *Station, r *Router) {
 	for _, l := range r.Legs {
 		d.wireLeg(s, r, l)
 	}
-	for _, n := range d.subnets() { // those inside a leg's subnet lie elsewhere
+	for _, n := range d.subnets() { // subnets inside a leg's subnet are elsewhere
 		if !r.in(n) && d.nests(r, n) {
 			s.add("route add %s via %s", n.Prefix, outer(r, n.Prefix.Addr(), 2))
 		}
@@ -147,7 +147,8 @@ func (r *Router) onLink(l *Listener) bool {
 }
 
 // resolved reports whether the host answers ARP or neighbour solicitations for
-// the listener's address on its link. IPv6 does so for the link's own alone.
+// the listener's address on its link. For IPv6 it does so only for the link's
+// own addresses.
 func (l *Listener) resolved() bool {
 	switch l.Place {
 	case placeLo, placeBridge:
@@ -173,8 +174,8 @@ func (r *Router) in(s *Subnet) bool {
 	return ok && (r.Only == s || r.Only == nil && s.Router == r.Number)
 }
 
-// nextHop is the host's address by which a router reaches a listener that is in
-// none of its subnets.
+// nextHop returns the host's address by which a router reaches a listener that
+// is in none of its subnets.
 func (d *drawer) nextHop(r *Router, l *Listener) netip.Addr {
 	for _, s := range d.subnets() {
 		if r.in(s) && s.is4() == l.Addr.Is4() && (s == l.Subnet || l.Router != r.Number) {
@@ -184,7 +185,7 @@ func (d *drawer) nextHop(r *Router, l *Listener) netip.Addr {
 	return l.Subnet.at(numHost)
 }
 
-// address is a router's address in a subnet, as the host would name it.
+// address returns a router's address in a subnet, as the host would name it.
 func (r *Router) address(s *Subnet) netip.Addr {
 	l, _ := r.leg(s.Segment)
 	return s.at(l.Num)

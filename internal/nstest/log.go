@@ -5,8 +5,8 @@ import (
 	"sync"
 )
 
-// Log is what a process or a task prints, to be read while it prints. Its zero
-// value is empty.
+// Log holds the output of a process or a task; it can be read meanwhile. Its
+// zero value is empty.
 type Log struct {
 	mu sync.Mutex
 	b  bytes.Buffer
@@ -24,7 +24,7 @@ func (l *Log) String() string {
 	return l.b.String()
 }
 
-// Take returns what was printed since the last Take.
+// Take returns the output since the last Take.
 func (l *Log) Take() string {
 	l.mu.Lock()
 	defer l.mu.Unlock()

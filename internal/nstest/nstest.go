@@ -34,7 +34,7 @@ import (
 // namespace.
 const inside = "LASTHOP_TEST_USERNS"
 
-// Main runs the tests, in a new user namespace where the user is not root. It
+// Main runs the tests; if the user is not root, in a new user namespace. It
 // returns the exit code.
 func Main(m *testing.M) int {
 	if os.Geteuid() == 0 || os.Getenv(inside) != "" || !userns() {
@@ -78,8 +78,8 @@ func Nobody(t testing.TB) []string {
 	return []string{"setpriv", "--reuid=65534", "--regid=65534", "--clear-groups"}
 }
 
-// Patience is a time limit times LAB_WAIT, a whole number that a slow machine
-// sets, one that qemu emulates for example.
+// Patience returns a time limit times LAB_WAIT, a whole number that a slow
+// machine sets, for example one that qemu emulates.
 func Patience(limit time.Duration) time.Duration {
 	if times, err := strconv.Atoi(os.Getenv("LAB_WAIT")); err == nil {
 		limit *= time.Duration(times)
@@ -87,8 +87,8 @@ func Patience(limit time.Duration) time.Duration {
 	return limit
 }
 
-// Takes wants that f takes a time at most, in one of 20 tries: on a busy
-// machine some have to wait. what is in the error.
+// Takes fails the test unless f takes a time at most, in one of 20 tries: on a
+// busy machine some tries have to wait. what names f in the error.
 func Takes(t testing.TB, most time.Duration, what string, f func()) {
 	t.Helper()
 	best := most + 1
@@ -107,7 +107,7 @@ func Takes(t testing.TB, most time.Duration, what string, f func()) {
 
 // NS is one network namespace.
 type NS struct {
-	Path string // opens the namespace, from any process, while the test runs
+	Path string // any process can open the namespace by it while the test runs
 
 	t    testing.TB
 	file netns.NsHandle
@@ -116,7 +116,7 @@ type NS struct {
 // Available reports whether New can make a namespace, and why not.
 func Available() error { return available() }
 
-// available asks once: a namespace that is made to see is torn down again.
+// available tries once: it makes a namespace and removes it again.
 var available = sync.OnceValue(func() error {
 	if _, err := exec.LookPath("nsenter"); err != nil {
 		return err
@@ -129,9 +129,9 @@ var available = sync.OnceValue(func() error {
 })
 
 // New makes a network namespace with lo up. Links get no IPv6 link-local
-// address by themselves, there is no duplicate address detection, rp_filter is
-// off: what a test sees is what it made. It ends with the test. (An IPv6
-// address is tentative for a moment nevertheless unless it is added with
+// address by themselves, there is no duplicate address detection, and rp_filter
+// is off: a test sees only what it made. The namespace ends with the test. (An
+// IPv6 address is tentative for a moment nevertheless unless it is added with
 // nodad.)
 func New(t testing.TB) *NS {
 	t.Helper()
@@ -147,7 +147,8 @@ func New(t testing.TB) *NS {
 	return n
 }
 
-// Fresh makes a network namespace and leaves it as it was born, lo down.
+// Fresh makes a network namespace and leaves it as the kernel makes it, with lo
+// down.
 func Fresh(t testing.TB) *NS {
 	t.Helper()
 	if err := Available(); err != nil {
@@ -189,7 +190,7 @@ func onThread(f func() error) error {
 }
 
 // IP runs `ip` in the namespace with the arguments split at white space, and
-// returns what it printed. Failure ends the test.
+// returns its output. A failure ends the test.
 func (n *NS) IP(args string) string {
 	n.t.Helper()
 	return n.Run(append([]string{"ip"}, strings.Fields(args)...)...)
@@ -206,8 +207,8 @@ func (n *NS) Batch(lines string, options ...string) {
 	}
 }
 
-// Run runs a command in the namespace and returns its standard output. Failure
-// ends the test.
+// Run runs a command in the namespace and returns its standard output. A
+// failure ends the test.
 func (n *NS) Run(command ...string) string {
 	n.t.Helper()
 	c := n.Command(command...)
@@ -225,7 +226,7 @@ func (n *NS) Command(command ...string) *exec.Cmd {
 	return exec.Command("nsenter", append([]string{"--net=" + n.Path, "--"}, command...)...)
 }
 
-// Sysctl sets one: "net.ipv4.ip_forward=1".
+// Sysctl writes a sysctl: "net.ipv4.ip_forward=1".
 func (n *NS) Sysctl(assignment string) {
 	n.t.Helper()
 	key, value, _ := strings.Cut(assignment, "=")

@@ -9,8 +9,8 @@ import (
 
 func TestMain(m *testing.M) { os.Exit(Main(m)) }
 
-// A namespace holds lo alone, however many links the machine has, and what is
-// done in one is not seen in another.
+// TestNew: a namespace has only lo, however many links the machine has, and
+// changes in one do not show in another.
 func TestNew(t *testing.T) {
 	a, b := New(t), New(t)
 	a.Batch("link add v0 type veth peer name v1\naddr add 10.0.0.1/24 dev v0\nlink set v0 up\n")

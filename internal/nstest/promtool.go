@@ -7,9 +7,9 @@ import (
 	"testing"
 )
 
-// Promtool runs promtool (Debian's package prometheus) and returns what it
-// printed; it fails the test if promtool finds a mistake or has advice. Without
-// promtool the test is skipped; with CI=true it fails.
+// Promtool runs promtool (Debian's package prometheus) and returns its output;
+// it fails the test if promtool finds a mistake or has advice. Without promtool
+// it skips the test; with CI=true it fails the test.
 func Promtool(t testing.TB, stdin string, args ...string) string {
 	t.Helper()
 	path, err := exec.LookPath("promtool")

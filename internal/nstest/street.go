@@ -22,7 +22,7 @@ type Street struct {
 	t testing.TB
 }
 
-// NewStreet builds it.
+// NewStreet builds a Street.
 func NewStreet(t testing.TB) *Street {
 	t.Helper()
 	s := &Street{t: t, Host: New(t), Router: New(t), Client: New(t)}
@@ -41,7 +41,7 @@ func NewStreet(t testing.TB) *Street {
 		"addr add 10.7.1.100/24 dev eth1", "addr add 2001:db8:0::10/64 dev eth0 nodad",
 		"addr add 2001:db8:1::10/64 dev eth1 nodad", "route add default via 10.7.0.1",
 		"-6 route add default via 2001:db8:0::1")
-	for i, link := range []string{"r0", "r1", "rc"} { // forwarding asks neighbours from fe80::
+	for i, link := range []string{"r0", "r1", "rc"} { // a forwarding host asks from fe80::
 		s.Router.IP(fmt.Sprintf("addr add fe80::1:%d/64 dev %s nodad", i, link))
 	}
 	s.Lines(s.Host, "addr add fe80::10/64 dev eth0 nodad",
@@ -49,7 +49,7 @@ func NewStreet(t testing.TB) *Street {
 	return s
 }
 
-// Cable joins two namespaces.
+// Cable joins two namespaces by a veth.
 func (s *Street) Cable(a *NS, nameA string, b *NS, nameB string) {
 	s.t.Helper()
 	a.IP(fmt.Sprintf("link add %s type veth peer name %s netns %s", nameA, nameB, b.Path))
@@ -57,7 +57,7 @@ func (s *Street) Cable(a *NS, nameA string, b *NS, nameB string) {
 	b.IP("link set " + nameB + " up")
 }
 
-// Lines runs `ip` commands.
+// Lines runs `ip` commands in a namespace.
 func (s *Street) Lines(n *NS, lines ...string) {
 	s.t.Helper()
 	for _, line := range lines {
@@ -104,8 +104,8 @@ func answer(c net.Conn) {
 	}
 }
 
-// Ask opens a connection from a namespace, asks once, and closes it. Whether it
-// is answered is for the packets to say.
+// Ask opens a connection from a namespace, asks once, and closes it. It reports
+// no result: the packets show whether it is answered.
 func Ask(n *NS, network, from, to string, patience time.Duration) {
 	n.Do(func() {
 		d := net.Dialer{Timeout: patience}
@@ -127,7 +127,8 @@ func Ask(n *NS, network, from, to string, patience time.Duration) {
 	})
 }
 
-// Knock asks several times together, from several addresses.
+// Knock returns a function that asks several times together, from several
+// addresses.
 func Knock(n *NS, to string, times int, from ...string) func() {
 	return func() {
 		var all sync.WaitGroup

@@ -44,16 +44,16 @@ func split(address string) (socket, to string) {
 	return socket, "http://localhost" + strings.TrimSuffix(path, "/")
 }
 
-// Check returns an error if an address is none of an API: an http or https URL,
-// or http://unix:SOCKET:PATH. A password is refused, for findings and logs name
-// the address.
+// Check returns an error unless an address can be that of an API: an http or
+// https URL, or http://unix:SOCKET:PATH. It refuses a password, because
+// findings and logs name the address.
 func Check(address string) error {
 	socket, to := split(address)
 	u, err := url.Parse(to)
 	switch {
 	case err != nil || u.Host == "" || u.Scheme != "http" && u.Scheme != "https" ||
 		strings.HasPrefix(address, unix) && !strings.HasPrefix(socket, "/"):
-		return hint.New(fmt.Errorf("%q is no address of an API", address),
+		return hint.New(fmt.Errorf("%q is not the address of an API", address),
 			"write it as http://127.0.0.1:8080/api or http://unix:/run/api.sock:/api")
 	case u.User != nil || u.RawQuery != "" || u.Fragment != "":
 		return hint.New(errors.New("an API's address has no user, query or fragment"),
@@ -64,18 +64,19 @@ func Check(address string) error {
 
 const (
 	mostTime = 3 * time.Second // of Ask
-	mostText = 64 << 10        // of an answer, in bytes
+	mostText = 64 << 10        // of the head of an answer, and of its body, in bytes
 )
 
 // Ask asks the API at an address for 3 s at most. It opens new connections: an
 // old worker goes on to serve those that it has. It follows no redirect, and
-// goes by no proxy.
+// uses no proxy.
 func Ask(ctx context.Context, address string) (Answer, error) {
 	ctx, cancel := context.WithTimeout(ctx, mostTime)
 	defer cancel()
 	socket, to := split(address)
 	dial := (&net.Dialer{}).DialContext
 	client := http.Client{Transport: &http.Transport{DisableKeepAlives: true,
+		MaxResponseHeaderBytes: mostText,
 		DialContext: func(ctx context.Context, network, at string) (net.Conn, error) {
 			if socket != "" {
 				network, at = "unix", socket
@@ -100,7 +101,7 @@ func Ask(ctx context.Context, address string) (Answer, error) {
 	return a, err
 }
 
-// get reads a JSON document.
+// get reads a JSON document. An error holds little of what the server chose.
 func get(ctx context.Context, c *http.Client, from string, into any) error {
 	r, err := http.NewRequestWithContext(ctx, http.MethodGet, from, nil)
 	if err != nil {
@@ -112,10 +113,11 @@ func get(ctx context.Context, c *http.Client, from string, into any) error {
 	}
 	defer answer.Body.Close()
 	if answer.StatusCode != http.StatusOK {
-		return fmt.Errorf("ask NGINX Plus: %s: %s", from, answer.Status)
+		return fmt.Errorf("ask NGINX Plus: %s: %d %s", from, answer.StatusCode,
+			http.StatusText(answer.StatusCode))
 	}
 	if err := json.NewDecoder(io.LimitReader(answer.Body, mostText)).Decode(into); err != nil {
-		return fmt.Errorf("ask NGINX Plus: %s: no answer of the API: %w", from, err)
+		return fmt.Errorf("ask NGINX Plus: %s: not an answer of the API: %.100v", from, err)
 	}
 	return nil
 }

@@ -43,7 +43,7 @@ func TestAsk(t *testing.T) {
 	}{
 		{"good", good, ""},
 		{"no API", answers{}, "404 Not Found"},
-		{"a page", answers{"/api/": "<html>"}, "no answer of the API"},
+		{"a page", answers{"/api/": "<html>"}, "not an answer of the API"},
 		{"no version", answers{"/api/": "[]"}, "names no version"},
 		{"another object", answers{"/api/": "[9]", "/api/9/nginx": "{}"}, "names no master"},
 		{"a redirect", answers{"/api/": "/else", "/else": "[9]"}, "302 Found"},
@@ -71,7 +71,32 @@ func TestAsk(t *testing.T) {
 	}
 }
 
-// TestAskEnds: an API that does not answer is given up with the context.
+// TestAskBounds: a server cannot make an answer, or an error about it, large.
+func TestAskBounds(t *testing.T) {
+	long := strings.Repeat(" ", 1<<20) + "1"
+	for what, answer := range map[string]http.HandlerFunc{
+		"head": func(w http.ResponseWriter, r *http.Request) {
+			w.Header().Set("A", strings.Repeat("1", 1<<20))
+			answers{"/": "[1]", "/1/nginx": nginxObject}.ServeHTTP(w, r)
+		},
+		"body": answers{"/": "[" + long + "]", "/1/nginx": nginxObject}.ServeHTTP,
+		"time": answers{"/": "[1]", "/1/nginx": `{"load_timestamp":"` +
+			long[1<<20-1<<15:] + `"}`}.ServeHTTP,
+		"reason": func(w http.ResponseWriter, _ *http.Request) {
+			c, _, _ := http.NewResponseController(w).Hijack()
+			fmt.Fprintf(c, "HTTP/1.1 403 %s\r\n\r\n", long[1<<20-1<<15:])
+			c.Close()
+		}} {
+		s := httptest.NewServer(answer)
+		_, err := Ask(t.Context(), s.URL)
+		s.Close()
+		if err == nil || len(err.Error()) > 300 {
+			t.Errorf("%s: %.400v", what, err)
+		}
+	}
+}
+
+// TestAskEnds: Ask gives up an API that does not answer, with the context.
 func TestAskEnds(t *testing.T) {
 	l, err := net.Listen("tcp", "127.0.0.1:0")
 	if err != nil {
@@ -91,10 +116,10 @@ func TestCheck(t *testing.T) {
 		"http://127.0.0.1:8080/api":     "",
 		"https://[::1]/api/":            "",
 		"http://unix:/run/a.sock:/api":  "",
-		"http://unix:run/a.sock:/api":   "is no address",
-		"127.0.0.1:8080":                "is no address",
-		"ftp://127.0.0.1/api":           "is no address",
-		"http:///api":                   "is no address",
+		"http://unix:run/a.sock:/api":   "is not the address",
+		"127.0.0.1:8080":                "is not the address",
+		"ftp://127.0.0.1/api":           "is not the address",
+		"http:///api":                   "is not the address",
 		"http://me:secret@127.0.0.1/":   "no user",
 		"http://127.0.0.1/api?x=secret": "no user, query",
 	} {

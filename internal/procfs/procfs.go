@@ -174,8 +174,8 @@ func (d Dir) SharesNet(pid int) (bool, error) {
 	if err != nil {
 		return false, err
 	}
-	ours, err := d.NetNSAt(d.Self("net/dev"))
-	return its == ours, err
+	own, err := d.NetNSAt(d.Self("net/dev"))
+	return its == own, err
 }
 
 // Sockets returns the inodes of the sockets that a process has open, as

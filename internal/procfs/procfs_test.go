@@ -5,8 +5,8 @@ import (
 	"io/fs"
 	"net"
 	"os"
+	"os/exec"
 	"path/filepath"
-	"runtime"
 	"slices"
 	"strings"
 	"syscall"
@@ -149,13 +149,18 @@ func TestOwner(t *testing.T) {
 // TestSharesNet: the kernel's own files tell network namespaces apart.
 func TestSharesNet(t *testing.T) {
 	if same, err := Dir("").SharesNet(os.Getpid()); !same || err != nil {
-		t.Errorf("our own: %v, %v", same, err)
+		t.Errorf("its own: %v, %v", same, err)
 	}
-	runtime.LockOSThread() // the thread ends with the test
-	if err := unix.Unshare(unix.CLONE_NEWNET); err != nil {
+	c := exec.Command("cat")
+	c.SysProcAttr = &syscall.SysProcAttr{Cloneflags: unix.CLONE_NEWNET}
+	if _, err := c.StdinPipe(); err != nil { // it ends with the pipe
+		t.Fatal(err)
+	}
+	if err := c.Start(); err != nil {
 		t.Skip("needs root: ", err)
 	}
-	if same, err := Dir("").SharesNet(os.Getppid()); same || err != nil {
+	defer func() { _ = c.Process.Kill(); _ = c.Wait() }()
+	if same, err := Dir("").SharesNet(c.Process.Pid); same || err != nil {
 		t.Errorf("of another namespace: %v, %v", same, err)
 	}
 }

@@ -17,7 +17,7 @@ type Line struct {
 	Sudo     bool                // the user is not root
 }
 
-// Command is a command with the flags that say where to work.
+// Command returns a command with the flags that say where to work.
 func (l Line) Command(command string) string {
 	for _, netns := range append(slices.Clone(l.Captured["netns"]), l.NetNS) {
 		if netns != "" {
@@ -27,7 +27,7 @@ func (l Line) Command(command string) string {
 	return "lasthop " + command
 }
 
-// Same is a command with the flags that say where to work and those that
+// Same returns a command with the flags that say where to work and those that
 // decide.
 func (l Line) Same(command string) string {
 	line := l.Command(command)
@@ -49,12 +49,12 @@ func (l Line) Same(command string) string {
 	return line
 }
 
-// Apply is the command that carries out just the plan with this digest.
+// Apply returns the command that carries out only the plan with this digest.
 func (l Line) Apply(digest string) string {
 	return l.Root(l.Same("apply")) + " --expect " + routing.ShortDigest(digest)
 }
 
-// Root is a command that needs root, for the user of the command at hand.
+// Root returns a command that needs root, with sudo unless the user is root.
 func (l Line) Root(command string) string {
 	if l.Sudo {
 		return "sudo " + command

@@ -24,8 +24,8 @@ func TestExplainLine(t *testing.T) {
 	}
 }
 
-// TestApplyLine: the command that carries out a plan begins with sudo for those
-// who need it, and names the plan by 12 digits.
+// TestApplyLine: the command that carries out a plan begins with sudo for users
+// that need it, and names the plan by 12 digits.
 func TestApplyLine(t *testing.T) {
 	const digest = "sha256:0123456789abcdef0123456789abcdef0123456789abcdef0123456789abcdef"
 	for want, l := range map[string]Line{

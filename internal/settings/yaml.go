@@ -207,7 +207,7 @@ func (c *reader) mapping(n ast.Node, at string, keys map[string]visit) {
 	}
 }
 
-// kindOf names what stands where something else should.
+// kindOf names a node that stands where another kind should.
 func kindOf(n ast.Node) string {
 	switch n.(type) {
 	case *ast.MappingNode, *ast.MappingValueNode:

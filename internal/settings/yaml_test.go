@@ -133,7 +133,7 @@ func TestBadConfig(t *testing.T) {
 		{"two documents", "listen: []\n---\nlisten: []", `f.yaml:3: a second document`},
 		{"a word for a list", "nginx: /etc/nginx/nginx.conf", `f.yaml:1: nginx: want a list, not "/etc/nginx/nginx.conf"`},
 		{"a list for a word", "table_names: [true]", `f.yaml:1: table_names: want a word, not a list`},
-		{"no API", "plus_api: 127.0.0.1", `f.yaml:1: plus_api: "127.0.0.1" is no address of an API`},
+		{"no API", "plus_api: 127.0.0.1", `f.yaml:1: plus_api: "127.0.0.1" is not the address of an API`},
 		{"no boolean", "table_names: yes please", `f.yaml:1: table_names: want true or false, not "yes please"`},
 		{"mode", "interfaces:\n  eth1:\n    return: strikt", `f.yaml:3: interfaces.eth1.return: unknown mode "strikt"`},
 		{"gateway", "interfaces: {eth1: {gateways: [10.0.0.300]}}", `f.yaml:1: interfaces.eth1.gateways: "10.0.0.300" is not an IP address`},

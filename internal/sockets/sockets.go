@@ -39,7 +39,7 @@ type Owner int
 const (
 	// Nobody means that there is no socket.
 	Nobody Owner = iota
-	// Another program's, or another NGINX's.
+	// Another is another program, or another NGINX.
 	Another
 	// Unknown is a socket whose owner may not be read: it may be NGINX's.
 	Unknown
@@ -109,8 +109,8 @@ func Take(k Lister, proc procfs.Dir, masters []int) (*Look, error) {
 				continue
 			}
 			held = append(held, list[n])
-			if others := l.holders[inode]; others != nil {
-				l.holders[inode] = append(others, pid)
+			if pids := l.holders[inode]; pids != nil {
+				l.holders[inode] = append(pids, pid)
 			} else {
 				l.holders[inode] = alone[:1:1] // as of most
 			}

@@ -79,12 +79,12 @@ func TestOwner(t *testing.T) {
 		t.Fatal(err)
 	}
 	defer k.Close()
-	ours := program(t, ns, "nginx: master process nginx", "127.0.0.1:80", "0.0.0.0:81",
+	nginx := program(t, ns, "nginx: master process nginx", "127.0.0.1:80", "0.0.0.0:81",
 		"[::]:82")
-	theirs := program(t, ns, "nginx: master process /opt/nginx", "127.0.0.1:90")
+	opt := program(t, ns, "nginx: master process /opt/nginx", "127.0.0.1:90")
 	program(t, ns, "nginx: worker process", "127.0.0.2:80")
 	program(t, ns, "nginx", "127.0.0.3:80", "0.0.0.0:22")
-	look, err := Take(k, "", []int{ours, theirs})
+	look, err := Take(k, "", []int{nginx, opt})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -97,13 +97,13 @@ func TestOwner(t *testing.T) {
 		{"[::1]:82", NGINX}} {
 		got := Nobody
 		for _, s := range look.At(key(tt.at)) {
-			got = max(got, look.Owner(s, []int{ours}))
+			got = max(got, look.Owner(s, []int{nginx}))
 		}
 		if got != tt.want {
 			t.Errorf("%s: %d, want %d", tt.at, got, tt.want)
 		}
 	}
-	if list, ok := look.Of(ours); len(list) != 3 || !ok {
+	if list, ok := look.Of(nginx); len(list) != 3 || !ok {
 		t.Errorf("the master's: %v, %t", list, ok)
 	}
 	if list, ok := look.Of(1 << 30); ok {
@@ -152,7 +152,7 @@ func TestOwnerByCgroup(t *testing.T) {
 	}{{"its own", "0::/\n", st.Ino, NGINX}, {"another", "0::/\n", st.Ino + 1, Another},
 		{"the kernel does not say", "0::/\n", 0, Unknown},
 		{"v1 alone", "5:memory:/\n", st.Ino, Unknown},
-		{"outside of ours", "0::/../x\n", st.Ino, Unknown}} {
+		{"outside of the namespace", "0::/../x\n", st.Ino, Unknown}} {
 		err := os.WriteFile(filepath.Join(proc, "7/cgroup"), []byte(tt.cgroup), 0o644)
 		if err != nil {
 			t.Fatal(err)

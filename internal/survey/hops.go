@@ -52,7 +52,7 @@ func (h *Hops) prepare() {
 // Of returns what is known of a hop.
 func (h *Hops) Of(x lasthop.Hop) report.Hop {
 	h.prepare()
-	out := report.Hop{Link: h.names[x.Link], MAC: x.Router.String(), Ours: x.Ours.String(),
+	out := report.Hop{Link: h.names[x.Link], MAC: x.Router.String(), Ours: x.Own.String(),
 		Noted: h.Noted[x].At}
 	for _, n := range h.known[station{out.Link, out.MAC}] {
 		out.Addrs = append(out.Addrs, n.Addr)

@@ -16,7 +16,7 @@ import (
 
 func hopOn(link uint32, n byte) lasthop.Hop {
 	return lasthop.Hop{Link: link, Router: lasthop.MAC{2, 0, 0, 0, 0, n},
-		Ours: lasthop.MAC{2, 0, 0, 0, 1, 1}}
+		Own: lasthop.MAC{2, 0, 0, 0, 1, 1}}
 }
 
 func hopsFixture(now time.Time) *Hops {

@@ -92,7 +92,8 @@ func running(netns string, listens bool, warn func(string)) (NGINX, error) {
 		}
 	}
 	if len(sources) > 0 {
-		return load(sources)
+		n, err := load(sources)
+		return n, Hidden(err, masters)
 	}
 	source, whose, there := OnDisk(netns, listens)
 	if !there {
@@ -183,6 +184,29 @@ func Masters(netns string, confs []string, known *nginxconf.Programs) ([]nginxco
 			return o.Trusted() && SourceOf(o).Runs(m)
 		})
 	}), strangers, err
+}
+
+// ErrHidden means that lasthop may not see the files of an NGINX.
+var ErrHidden = errors.New("this needs the capability SYS_PTRACE")
+
+// Hidden returns err, the reason why a configuration cannot be read. But if a
+// master's main file is missing because lasthop may not see the master's root,
+// it returns an ErrHidden with a hint: no user has configured the path that is
+// missing here.
+func Hidden(err error, masters []nginxconf.Master) error {
+	e, ok := errors.AsType[*nginxconf.Error](err)
+	if !ok || !errors.Is(err, fs.ErrNotExist) {
+		return err
+	}
+	i := slices.IndexFunc(masters, func(m nginxconf.Master) bool {
+		return m.Unverified != nil && m.Conf == e.File
+	})
+	if i < 0 {
+		return err
+	}
+	return hint.New(fmt.Errorf("lasthop may not see the files of NGINX %d: %w", masters[i].PID,
+		ErrHidden), "give lasthop SYS_PTRACE (Docker, podman: --cap-add; Kubernetes: "+
+		"securityContext.capabilities), or name NGINX's main file with --nginx-conf")
 }
 
 // hosts reports whether a network namespace is lasthop's or that of process 1:

@@ -18,8 +18,8 @@ import (
 
 const table, protocol = 20000, 76
 
-// steer is last-hop as package routing decides it for a lab, put in and taken
-// out by hand.
+// steer is the mode last-hop as package routing decides it for a lab; the test
+// installs and removes it.
 type steer struct {
 	*lab
 	kernel  *host.Kernel
@@ -167,7 +167,7 @@ func byGateway(table uint32, link string, gateway netip.Addr, name string) routi
 	return r
 }
 
-// install writes what lacks.
+// install writes what is missing.
 func (s *steer) install() {
 	s.t.Helper()
 	h, err := s.kernel.Read()

@@ -108,7 +108,7 @@ func (r rights) has(capability int) bool {
 // capabilities returns those of the process.
 func capabilities() (r rights) {
 	header := unix.CapUserHeader{Version: unix.LINUX_CAPABILITY_VERSION_3}
-	_ = unix.Capget(&header, &r[0]) // it fails for a wrong version alone
+	_ = unix.Capget(&header, &r[0]) // it only fails for a wrong version
 	return r
 }
 

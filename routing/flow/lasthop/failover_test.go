@@ -101,10 +101,10 @@ func (s *steer) failOver(to string, bytes int) {
 	}
 }
 
-// TestOthersFailover: so is one of another program at a listener's address, SSH
-// for example, or of a listener that NGINX has closed; and no other packet
-// moves it.
-func TestOthersFailover(t *testing.T) {
+// TestForeignFailover: so is a connection of another program at a listener's
+// address, SSH for example, or of a listener that NGINX has closed; and no
+// other packet moves it.
+func TestForeignFailover(t *testing.T) {
 	s := steered(t)
 	s.secondWay("b")
 	for _, vip := range vips["lo"] {

@@ -33,7 +33,7 @@ func TestFlood(t *testing.T) {
 		for range syns {
 			from := netip.AddrFrom4([4]byte{100, 64 + byte(rand.IntN(64)),
 				byte(rand.IntN(256)), 1})
-			flood.send(framed(h.Ours[:], h.Router[:], -1,
+			flood.send(framed(h.Own[:], h.Router[:], -1,
 				segment{from: netip.AddrPortFrom(from,
 					uint16(1024+rand.IntN(60000))),
 					to: netip.AddrPortFrom(vip, tcpPort), flags: syn,
@@ -49,7 +49,7 @@ func TestFlood(t *testing.T) {
 		}
 	}
 	<-done
-	t.Logf("%d SYNs in %v, %d new connections beside, %d answered", sent.Load(),
+	t.Logf("%d SYNs in %v, %d new connections meanwhile, %d answered", sent.Load(),
 		time.Since(start).Round(time.Millisecond), asked, answered)
 	if answered != asked {
 		t.Errorf("%d of %d new connections were answered", answered, asked)

@@ -7,6 +7,7 @@ import (
 	"strconv"
 	"strings"
 	"testing"
+	"time"
 
 	"lasthop/internal/nstest"
 )
@@ -170,6 +171,18 @@ func (l *lab) firewall(router *nstest.NS, client4, client6 netip.Addr) {
 	if out, err := c.CombinedOutput(); err != nil {
 		l.t.Fatalf("nft: %v\n%s", err, out)
 	}
+}
+
+// eventually reports whether f becomes true: a packet arrives a moment after it
+// was sent.
+func eventually(f func() bool) bool {
+	for end := time.Now().Add(nstest.Patience(patience)); !f(); {
+		if time.Now().After(end) {
+			return false
+		}
+		time.Sleep(10 * time.Millisecond)
+	}
+	return true
 }
 
 // astray counts the packets that came to a router and were for another's

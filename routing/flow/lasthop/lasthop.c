@@ -1,8 +1,8 @@
 //go:build ignore
 
-// Each reply goes to the router that its request came from: learn notes by which
-// router a client's packets come in, answer sends the replies back there. Where
-// answer knows no router, the route that it belongs to decides.
+// Each reply goes to the router that its request came from: learn records the
+// router of a client's packets, and answer sends the replies to it. If answer
+// does not know the router, the packet goes on by its route.
 #include <stdbool.h>
 #include <linux/bpf.h>
 #include <linux/if_ether.h>
@@ -18,33 +18,33 @@
 #define lookup bpf_map_lookup_elem
 #define update(map, key, value) bpf_map_update_elem(map, key, value, BPF_ANY)
 
-struct hop { // of a reply: the frame that brought the request, turned round
+struct hop { // next hop of a reply: the addresses of the request's frame, swapped
 	__u8 router[ETH_ALEN], ours[ETH_ALEN];
 	__u32 link; // 0: none
 } __attribute__((aligned(8)));
 struct key { // one connection, laid out as the IPv6 half of bpf_sock_tuple
 	__be32 remote[4], local[4]; // IPv4 is mapped
-	__be16 rport, lport;        // of an echo: identifier, 0; in frags: the identification
+	__be16 rport, lport;        // of an echo: identifier, 0; in frags: IP's identification
 	__u32 protocol;             // ICMPv6 counts as ICMP
 };
-struct listener { __be32 addr[4]; __be16 port, protocol; }; // port 0: echo, TCP where none is
+struct listener { __be32 addr[4]; __be16 port, protocol; }; // port 0: echo; TCP to unlisted ports
 struct moving {
-	struct hop hop, candidate; // candidate sent the last datagram, if it is not hop
-	__u64 seen;                // when hop sent one, in ns of the monotonic clock
+	struct hop hop, candidate; // candidate: the sender of the last datagram, if that is not hop
+	__u64 seen;                // when hop sent its last one, in ns of the monotonic clock
 };
-struct noted { __u64 seen; struct key flow; }; // of a hop: when, and for which flow
+struct noted { __u64 seen; struct key flow; }; // of a hop: the time and the flow
 enum count { LEARNED, MOVED, REFUSED, ANSWERED, BY_TABLE, DEAD, COUNTS }; // see Counts in Go
 #define MAP(name, kind, k, v, n) struct { \
 	__uint(type, BPF_MAP_TYPE_##kind); __type(key, k); __type(value, v); \
 	__uint(max_entries, n); } name SEC(".maps")
 MAP(tcp, LRU_HASH, struct key, struct hop, 1 << 18);    // connections that have a socket here
-MAP(syn, LRU_HASH, struct key, struct hop, 1 << 16);    // handshakes and strays
+MAP(syn, LRU_HASH, struct key, struct hop, 1 << 16);    // handshakes, and segments without a socket
 MAP(any, LRU_HASH, struct key, struct moving, 1 << 18); // UDP and echo
-MAP(frags, LRU_HASH, struct key, struct hop, 1 << 12);  // what left in fragments
-MAP(wanted, HASH, struct listener, __u8, 1 << 17);      // written by the daemon
-MAP(dead, HASH, struct hop, struct hop, 1 << 10);       // by the daemon: its stand-in, or none
-MAP(conf, ARRAY, __u32, __u32, 1);                      // by the daemon: how many are dead
-MAP(hops, LRU_HASH, struct hop, struct noted, 1 << 12); // what was noted of it last
+MAP(frags, LRU_HASH, struct key, struct hop, 1 << 12);  // packets that left in fragments
+MAP(wanted, HASH, struct listener, __u8, 1 << 17);      // the listeners, from the daemon
+MAP(dead, HASH, struct hop, struct hop, 1 << 10);       // from the daemon: its stand-in, or none
+MAP(conf, ARRAY, __u32, __u32, 1);                      // from the daemon: how many are dead
+MAP(hops, LRU_HASH, struct hop, struct noted, 1 << 12); // the last note of each
 MAP(counts, PERCPU_ARRAY, __u32, __u64, COUNTS);
 
 inline void count(__u32 what)
@@ -64,11 +64,11 @@ struct packet {
 	union { // the transport header
 		struct tcphdr tcp;
 		__be16 half[4]; // ports; of ICMP: type and code, checksum, identifier
-		__u8 type;      // as ICMPv6 numbers it: errors are below ECHO
+		__u8 type;      // in the numbers of ICMPv6: errors are below ECHO
 	};
-	__u32 at; // where it is
+	__u32 at; // the offset of that header
 	__be32 id;
-	bool v6, later, more; // later, more: a fragment, not the first, not the last
+	bool v6, later, more; // later: a fragment that is not the first; more: not the last
 };
 enum { ECHO = 128, REPLY = 129 };
 
@@ -93,7 +93,7 @@ inline bool read6(struct __sk_buff *skb, __be32 *source, __be32 *target, struct 
 	return true;
 }
 
-// read reads a packet; out: the host sends it. False: none of TCP, UDP and ICMP.
+// read reads a packet; out: the host sends it. It returns false for all but TCP, UDP and ICMP.
 inline bool read(struct __sk_buff *skb, __u32 at, bool out, struct packet *p)
 {
 	struct iphdr ip;
@@ -126,7 +126,7 @@ inline bool want(const struct key *k, __be16 port)
 inline void note(const struct key *k, const struct hop *h)
 {
 	struct noted n = {bpf_ktime_get_ns(), *k}, *is = lookup(&hops, h);
-	if (is) *is = n; else update(&hops, h, &n); // an update would take a new entry
+	if (is) *is = n; else update(&hops, h, &n); // an update would use a new entry
 }
 
 // ask asks the socket of a connection whether a segment's numbers fit its windows.
@@ -155,7 +155,7 @@ inline void learn_tcp(struct __sk_buff *skb, struct packet *p, const struct hop 
 	bool opens = p->tcp.syn;
 	struct hop *known = lookup(&tcp, &p->key);
 	if (p->tcp.rst || opens && p->tcp.ack || !opens && same(known, h)) return;
-	bool listed = known || want(&p->key, p->key.lport); // it was, when it began
+	bool listed = known || want(&p->key, p->key.lport); // a known flow was listed at its start
 	if (!listed && !want(&p->key, 0)) return;
 	struct hop *early = lookup(&syn, &p->key);
 	int socket = listed && opens ? NONE : ask(skb, p);
@@ -165,12 +165,12 @@ inline void learn_tcp(struct __sk_buff *skb, struct packet *p, const struct hop 
 	} else if (listed && (socket != NONE || !opens && known)) {
 		count(REFUSED);
 	} else if (early ? !same(early, h) && socket == (opens ? NONE : ACCEPTS) : !socket) {
-		update(&syn, &p->key, h), note(&p->key, h); // no entry, a socket: the host's own
+		update(&syn, &p->key, h), note(&p->key, h); // a socket but no entry: the host's own
 	}
 }
 
-// learn_datagram moves to another hop at its second datagram without one of the
-// old hop between, or after a second of silence.
+// learn_datagram moves a flow to another hop at that hop's second datagram, if
+// the old hop sent none in between, or after a second of silence.
 inline void learn_datagram(struct packet *p, const struct hop *h)
 {
 	__u64 now = bpf_ktime_get_ns();
@@ -186,7 +186,7 @@ inline void learn_datagram(struct packet *p, const struct hop *h)
 	}
 }
 
-inline struct hop *instead_of(const struct hop *h) // what stands in for it, if it is dead
+inline struct hop *instead_of(const struct hop *h) // the stand-in of a dead hop, else NULL
 {
 	__u32 zero = 0, *some = lookup(&conf, &zero);
 	return h && some && *some ? lookup(&dead, h) : NULL;
@@ -204,26 +204,26 @@ SEC("tc") int learn(struct __sk_buff *skb)
 	struct hop h = {.link = skb->ifindex};
 	__builtin_memcpy(h.router, eth.h_source, ETH_ALEN);
 	__builtin_memcpy(h.ours, eth.h_dest, ETH_ALEN);
-	if (instead_of(&h)) bpf_map_delete_elem(&dead, &h), note(&p.key, &h); // heard again
+	if (instead_of(&h)) bpf_map_delete_elem(&dead, &h), note(&p.key, &h); // it sends again
 	if (p.key.protocol == IPPROTO_TCP) learn_tcp(skb, &p, &h);
 	else if (p.key.protocol == IPPROTO_UDP || p.type == ECHO) learn_datagram(&p, &h);
 	return TC_ACT_UNSPEC;
 }
 
-// find returns the hop of what the host sends, or of what its ICMP error quotes.
+// find returns the hop of a packet that the host sends, or of the one that its ICMP error quotes.
 inline struct hop *find(struct packet *p, bool quoted)
 {
 	if (p->later) return lookup(&frags, &p->key);
 	if (p->key.protocol == IPPROTO_ICMP && p->type != (quoted ? ECHO : REPLY)) return NULL;
-	if (p->key.protocol != IPPROTO_TCP) return lookup(&any, &p->key); // its first member
+	if (p->key.protocol != IPPROTO_TCP) return lookup(&any, &p->key); // hop is its first member
 	struct hop *known = lookup(&tcp, &p->key);
 	if (!p->tcp.syn) return known ?: lookup(&syn, &p->key);
-	if (!p->tcp.ack && !quoted) { // the host opens it: no stray is to move it
+	if (!p->tcp.ack && !quoted) { // the host opens it: drop the stray
 		bpf_map_delete_elem(&syn, &p->key);
 		return NULL;
 	}
 	struct hop *early = lookup(&syn, &p->key);
-	if (early && known && !quoted) update(&tcp, &p->key, early); // the ports are used again
+	if (early && known && !quoted) update(&tcp, &p->key, early); // a new connection, same ports
 	return early ?: known;
 }
 
@@ -247,4 +247,4 @@ SEC("lwt_xmit") int answer(struct __sk_buff *skb)
 	count(ANSWERED);
 	return bpf_redirect(to.link, 0);
 }
-char __license[] SEC("license") = "Apache-2.0"; // no helper here asks for the GPL
+char __license[] SEC("license") = "Apache-2.0"; // no helper here requires the GPL

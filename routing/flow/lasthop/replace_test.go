@@ -54,8 +54,8 @@ func (l *load) run(ns *nstest.NS, f func() error) {
 	})
 }
 
-// beside is a rest, so that most of the machine's work is connections.
-const beside = 2 * time.Millisecond
+// rest is a pause, so that most of the machine's work is connections.
+const rest = 2 * time.Millisecond
 
 // startLoad starts connections, datagrams and a download, by the routers b and
 // c, whose clients the table knows nothing of.
@@ -82,7 +82,7 @@ func (l *lab) startLoad() *load {
 			if _, err := ask8(c, patience); err != nil {
 				return fmt.Errorf("udp: %w", err)
 			}
-			time.Sleep(beside)
+			time.Sleep(rest)
 			return nil
 		})
 		d, err := dial(ns, "tcp", vip[4], tcpPort)
@@ -95,7 +95,7 @@ func (l *lab) startLoad() *load {
 			if err := request(d, 0, 1<<18); err != nil {
 				return fmt.Errorf("download: %w", err)
 			}
-			time.Sleep(beside)
+			time.Sleep(rest)
 			return nil
 		})
 	}

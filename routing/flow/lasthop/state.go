@@ -328,13 +328,13 @@ func (m MAC) String() string { return net.HardwareAddr(m[:]).String() }
 // Hop is the next hop of a reply: the addresses of the frame that brought the
 // request, swapped.
 type Hop struct {
-	Link         uint32
-	Router, Ours MAC
+	Link        uint32
+	Router, Own MAC
 }
 
-func (h Hop) bpf() bpfHop { return bpfHop{Link: h.Link, Router: h.Router, Ours: h.Ours} }
+func (h Hop) bpf() bpfHop { return bpfHop{Link: h.Link, Router: h.Router, Ours: h.Own} }
 
-func hopOf(h bpfHop) Hop { return Hop{Link: h.Link, Router: h.Router, Ours: h.Ours} }
+func hopOf(h bpfHop) Hop { return Hop{Link: h.Link, Router: h.Router, Own: h.Ours} }
 
 func flowOf(kind Kind, k bpfKey, h bpfHop) Flow {
 	f := Flow{Kind: kind, Remote: netip.AddrPortFrom(addrOf(k.Remote), big(k.Rport)),

@@ -20,7 +20,7 @@ func (l *lab) hop(router string) (h lasthop.Hop) {
 	}
 	l.host.Do(func() { h.Link = uint32(indexOf(link)) })
 	h.Router = lasthop.MAC(macOf(l.t, l.routers[router], "r0"))
-	h.Ours = lasthop.MAC(macOf(l.t, l.host, link))
+	h.Own = lasthop.MAC(macOf(l.t, l.host, link))
 	return h
 }
 
@@ -92,11 +92,14 @@ func TestState(t *testing.T) {
 
 func (s *steer) wantFlow(remote, local netip.AddrPort, kind lasthop.Kind, router string) {
 	s.t.Helper()
-	f, ok, err := s.maps().Flow(remote, local, routing.TCP)
+	var f lasthop.Flow
 	want := lasthop.Flow{Kind: kind, Transport: routing.TCP, Remote: remote, Local: local,
 		Hop: s.hop(router)}
-	if err != nil || !ok || f != want {
-		s.t.Errorf("flow %v, %v, %v; want %v", f, ok, err, want)
+	if !eventually(func() bool {
+		f, _, _ = s.maps().Flow(remote, local, routing.TCP)
+		return f == want
+	}) {
+		s.t.Errorf("flow %v, want %v", f, want)
 	}
 }
 
@@ -127,10 +130,11 @@ func TestSetDead(t *testing.T) {
 			t.Errorf("%s: dead are %v, %v", tt.name, got, err)
 		}
 		before, astray := s.counts(), s.astray()
-		err := d.say(tt.astray)
-		counted, strayed := s.counts().Dead-before.Dead, s.astray()-astray
-		if (err == nil) == tt.astray || (strayed > 0) != tt.astray ||
-			(counted > 0) != tt.astray {
+		err, counted, strayed := d.say(tt.astray), uint64(0), 0
+		if !eventually(func() bool {
+			counted, strayed = s.counts().Dead-before.Dead, s.astray()-astray
+			return (counted > 0) == tt.astray && (strayed > 0) == tt.astray
+		}) || (err == nil) == tt.astray {
 			t.Errorf("%s: %v; %d astray, %d counted", tt.name, err, strayed, counted)
 		}
 	}
@@ -147,7 +151,7 @@ func TestSetDead(t *testing.T) {
 	}
 }
 
-// dialogue is a client and a server of UDP, which speak when they are told.
+// dialogue is a client and a server of UDP, which send on command.
 type dialogue struct {
 	t      testing.TB
 	client net.Conn

@@ -19,9 +19,9 @@ type world struct {
 func mac(b byte) MAC { return MAC{2, 0, 0, 0, 0, b} }
 
 var (
-	first  = Hop{Link: 2, Router: mac(1), Ours: mac(9)}
-	second = Hop{Link: 2, Router: mac(2), Ours: mac(9)}
-	other  = Hop{Link: 3, Router: mac(3), Ours: mac(8)}
+	first  = Hop{Link: 2, Router: mac(1), Own: mac(9)}
+	second = Hop{Link: 2, Router: mac(2), Own: mac(9)}
+	other  = Hop{Link: 3, Router: mac(3), Own: mac(8)}
 )
 
 func newWorld() *world {
@@ -135,7 +135,7 @@ func TestWatchFew(t *testing.T) {
 	w := newWorld()
 	for n := range 1000 {
 		m := MAC{2, 1, 0, 0, byte(n >> 8), byte(n)}
-		w.Hops[Hop{Link: 2, Router: m, Ours: mac(9)}] = Noted{At: w.Now.Add(-time.Minute)}
+		w.Hops[Hop{Link: 2, Router: m, Own: mac(9)}] = Noted{At: w.Now.Add(-time.Minute)}
 		w.Neigh = append(w.Neigh, routing.Neigh{Link: "eth1", State: "STALE",
 			MAC: m.String(), Addr: netip.AddrFrom4([4]byte{10, 0, 2 + byte(n>>8), byte(n)})})
 	}
@@ -153,7 +153,7 @@ func TestWatchHosts(t *testing.T) {
 	w := newWorld()
 	w.Hops[second] = Noted{w.Now, netip.MustParseAddr("10.0.1.2")}
 	w.after(every)
-	w.neighbour(0, "FAILED", mac(1)).after(10*time.Second).is(t, "a host beside", map[Hop]Hop{first: {}})
+	w.neighbour(0, "FAILED", mac(1)).after(10*time.Second).is(t, "a host of the LAN", map[Hop]Hop{first: {}})
 	w.Hops[second] = Noted{w.Now, netip.MustParseAddr("198.51.100.7")}
 	w.after(every).is(t, "it has brought a client", map[Hop]Hop{first: second})
 	w.Hops[second] = Noted{w.Now, netip.MustParseAddr("10.0.1.2")}
@@ -164,7 +164,7 @@ func TestWatchHosts(t *testing.T) {
 	for n := range mostDead { // each began something after the router did
 		m := MAC{2, 1, 0, 0, byte(n >> 8), byte(n)}
 		addr := netip.AddrFrom4([4]byte{10, 0, 2 + byte(n>>8), byte(n)})
-		w.Hops[Hop{Link: 2, Router: m, Ours: mac(9)}] = Noted{w.Now, addr}
+		w.Hops[Hop{Link: 2, Router: m, Own: mac(9)}] = Noted{w.Now, addr}
 		w.Neigh = append(w.Neigh, routing.Neigh{Link: "eth1", State: "FAILED",
 			MAC: m.String(), Addr: addr})
 	}
