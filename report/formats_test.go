@@ -579,7 +579,13 @@ func TestHostileWidth(t *testing.T) {
 	s.Masters[0].Conf, s.Last.Cause, s.Last.Error = all, all, all
 	s.LastHop.Hops[0].Link, s.LastHop.Hops[0].StandIn = all, all
 	a := Apply{Plan: p, Done: p.Diff.Ops(), Checks: c.Checks}
-	for _, r := range []Result{p, c, s, a} {
+	o := seenExample()
+	o.Findings = p.Plan.Findings
+	for i := range o.Listeners {
+		w := &o.Listeners[i].Ways[0]
+		w.In.Link, w.Out.Link = all, all
+	}
+	for _, r := range []Result{p, c, s, a, o} {
 		wantWidth(t, r)
 	}
 }

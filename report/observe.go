@@ -15,18 +15,13 @@ type Observe struct {
 	routing.Seen
 }
 
-// observeWidth is the maximal width of the table of ways: each is one line.
-const observeWidth = 132
-
-// Text writes what was seen, a line for each way, and what to do about it.
+// Text writes what was seen, a row for each way, and what to do about it.
 func (o Observe) Text(w io.Writer, s Style) error {
 	t := &page{style: s}
-	t.printf("%s\n", o.sentence())
+	t.wrap("", o.sentence())
 	writeSeen(t, o.Listeners)
 	writeSilent(t, o.Silent)
-	for f := range each(&t.output, gravest(o.Findings), textRest) {
-		writeSeenFinding(t, f)
-	}
+	t.findings("Findings", o.Findings)
 	guide(t, o.Findings)
 	return t.writeTo(w)
 }
@@ -56,36 +51,32 @@ func seconds(s float64) string {
 	return strconv.FormatFloat(math.Round(s*10)/10, 'f', -1, 64)
 }
 
-// writeSeen writes a line for each way.
+// writeSeen writes a row for each way.
 func writeSeen(t *page, listeners []routing.SeenListener) {
 	if len(listeners) == 0 {
 		return
 	}
-	rows := []row{newRow(bold, "LISTENER", "CLIENTS", "CAME BY", "REPLIES LEFT BY", "SEEN",
-		"VERDICT")}
+	var ways []row
 	width := len("SEEN")
-	for _, l := range listeners {
-		for _, w := range l.Ways {
-			width = max(width, len(strconv.Itoa(w.Count.Seen)))
-		}
-	}
 	var rest output
 	for l := range each(&rest, listeners, textRest) {
 		for _, w := range l.Ways {
-			rows = append(rows, seenRow(l, w, width))
+			width = max(width, len(strconv.Itoa(w.Count.Seen)))
+			ways = append(ways, seenRow(l, w))
 		}
 	}
-	narrow := t.style.Width
-	t.style.Width = max(narrow, observeWidth)
-	t.table(rows)
-	t.style.Width = narrow
+	for _, r := range ways {
+		r.cells[2] = fmt.Sprintf("%*s", width, r.cells[2])
+	}
+	t.table(append([]row{newRow(bold, "LISTENER", "CLIENTS", fmt.Sprintf("%*s", width, "SEEN"),
+		"VERDICT", "CAME BY -> REPLIES LEFT BY")}, ways...))
 	t.printf("%s", rest.String())
 }
 
-func seenRow(l routing.SeenListener, w routing.SeenWay, width int) row {
+func seenRow(l routing.SeenListener, w routing.SeenWay) row {
 	color, words := verdictWords(w.Verdict, w.Outcome)
-	return newRow(color, l.String(), string(w.Class), Escape(w.In.Name()),
-		Escape(leftBy(w)), fmt.Sprintf("%*d", width, w.Count.Seen), words)
+	return newRow(color, l.String(), string(w.Class), strconv.Itoa(w.Count.Seen), words,
+		Escape(w.In.Name()+" -> "+leftBy(w)))
 }
 
 // leftBy returns where replies left.
@@ -148,20 +139,17 @@ func verdictWords(v routing.WayVerdict, o routing.WayOutcome) (color, words stri
 	return color, words
 }
 
-// writeSilent names the listeners that nothing is known of.
+// writeSilent names the listeners that got no packet.
 func writeSilent(t *page, list []routing.Silent) {
-	if len(list) == 0 {
+	more, them := "", "it"
+	switch n := len(list) - 1; {
+	case n < 0:
 		return
+	case n > 0:
+		more, them = " and "+number(n)+" more", "them"
 	}
-	first, more := silentName(list[0]), ""
-	if n := len(list) - 1; n > 0 {
-		more = fmt.Sprintf(" and %s more", number(n))
-	}
-	them := "them"
-	if len(list) == 1 {
-		them = "it"
-	}
-	t.printf("  no packets: %s%s (nothing is known of %s)\n", first, more, them)
+	t.wrap("  no packets: ", fmt.Sprintf("%s%s (nothing is known of %s)", silentName(list[0]),
+		more, them))
 }
 
 func silentName(s routing.Silent) string {
@@ -170,15 +158,6 @@ func silentName(s routing.Silent) string {
 		name += " to " + strconv.Itoa(int(s.LastPort))
 	}
 	return name
-}
-
-// writeSeenFinding writes a finding in one line, and its hint.
-func writeSeenFinding(t *page, f routing.Finding) {
-	color := map[routing.Severity]string{routing.Error: red,
-		routing.Warning: yellow}[f.Severity]
-	t.printf("%s %s: %s: %s\n", t.paint(color, string(f.Severity)+":"),
-		Escape(string(f.Code)), Escape(f.Subject), Escape(f.Message))
-	remedy(t, "  ", f.Hint)
 }
 
 type observeDoc struct {

@@ -59,18 +59,28 @@ func seenExample() Observe {
 					Advise("see what lasthop would change: lasthop plan")}}}
 }
 
-const seenText = "Seen in 30 s: 9,120 connections of 3,411 clients (1 in 4 looked at, no packet " +
-	"lost)\n  LISTENER        CLIENTS   CAME BY                 REPLIES LEFT BY             " +
-	"            SEEN  VERDICT\n  10.7.0.10:443   off-link  eth0 10.7.0.1           the " +
-	"same                                8840  symmetric\n  10.7.1.100:443  off-link  eth1 " +
-	"10.7.1.1           eth0 10.7.0.1                            214  ASYMMETRIC, works\n  " +
-	"10.7.1.101:443  off-link  eth1 10.7.1.1           none: 10.7.0.1 on eth0 does not " +
-	"answer     9  DARK\n  203.0.113.5:80  off-link  eth1 0e:2d:9a:26:7e:d0  eth1 10.7.1.1  " +
-	"                           57  other router, works\n  no packets: 10.7.1.102:443 and 1 " +
-	"more (nothing is known of them)\nerror: dark: 10.7.1.101:443: 9 connections of 9 " +
-	"clients, no answer left this host\nwarning: asymmetric: 10.7.1.100:443: a stateful " +
-	"firewall would drop these replies\n  do: see what lasthop would change: lasthop plan\n" +
-	"\nlasthop help CODE explains a finding.\n"
+const seenText = `Seen in 30 s: 9,120 connections of 3,411 clients (1 in 4 looked at, no packet
+lost)
+  LISTENER        CLIENTS   SEEN  VERDICT
+      CAME BY -> REPLIES LEFT BY
+  10.7.0.10:443   off-link  8840  symmetric            eth0 10.7.0.1 -> the same
+  10.7.1.100:443  off-link   214  ASYMMETRIC, works
+      eth1 10.7.1.1 -> eth0 10.7.0.1
+  10.7.1.101:443  off-link     9  DARK
+      eth1 10.7.1.1 -> none: 10.7.0.1 on eth0 does not answer
+  203.0.113.5:80  off-link    57  other router, works
+      eth1 0e:2d:9a:26:7e:d0 -> eth1 10.7.1.1
+  no packets: 10.7.1.102:443 and 1 more (nothing is known of them)
+
+Findings (2)
+  error: dark: 10.7.1.101:443
+    9 connections of 9 clients, no answer left this host
+  warning: asymmetric: 10.7.1.100:443
+    a stateful firewall would drop these replies
+    do: see what lasthop would change: lasthop plan
+
+lasthop help CODE explains a finding.
+`
 
 func TestObserveText(t *testing.T) {
 	var b strings.Builder
@@ -80,6 +90,34 @@ func TestObserveText(t *testing.T) {
 	if d := cmp.Diff(seenText, b.String()); d != "" {
 		t.Errorf("-want +got\n%s\n%s", d, b.String())
 	}
+}
+
+// TestObserveWidth: a terminal of 200 columns has a line for each way; 80
+// columns hold the longest addresses and names of links.
+func TestObserveWidth(t *testing.T) {
+	o := seenExample()
+	for _, line := range strings.Split(textOf(t, o, Style{Width: 200}), "\n")[1:6] {
+		if !strings.Contains(line, " -> ") {
+			t.Errorf("not one line for a way: %q", line)
+		}
+	}
+	addr := netip.MustParseAddr("2001:db8:aaaa:bbbb:cccc:dddd:eeee:ffff")
+	for i := range o.Listeners {
+		l := &o.Listeners[i]
+		l.Addr, l.Port = addr, 65535
+		w := &l.Ways[0]
+		w.Count.Seen = 123456789
+		w.In.Link, w.In.Router = "enp129s0f1np1.7", addr
+		if w.Out.Link = "enp129s0f1np1.8"; w.Out.Router.IsValid() {
+			w.Out.Router = addr
+		}
+		if w.Out.Asked.IsValid() {
+			w.Out.Asked = addr
+		}
+	}
+	o.Silent[0].Addr, o.Silent[0].LastPort = addr, 65535
+	o.Findings[0].Message = strings.Repeat("a long message ", 20)
+	wantWidth(t, o)
 }
 
 // TestObserveJSON holds the document against its schema, also without packets.

@@ -105,8 +105,8 @@ func TestCheckObserve(t *testing.T) {
 		{"check -q --observe 3s", []string{
 			`^not ok: 1 listener: 1 symmetric; packets: 2 errors, 1 warning\n$`}},
 		{"check -o json --observe 3s", []string{`"outcome": "dark"`}},
-		{"observe --for 3s", []string{`(?m)^  10\.7\.0\.100:80 +off-link +` +
-			`eth1 10\.7\.1\.1 +none: 10\.7\.0\.1 on eth0 does not answer +\d+ +DARK$`}},
+		{"observe --for 3s", []string{`(?m)^  10\.7\.0\.100:80 +off-link +\d+ +DARK\s+` +
+			`eth1 10\.7\.1\.1\s+->\s+none:\s+10\.7\.0\.1\s+on\s+eth0\s+does\s+not\s+answer$`}},
 	} {
 		t.Run(tt.args, func(t *testing.T) {
 			code, out := d.run(t, strings.Fields(tt.args)...)
@@ -121,7 +121,7 @@ func TestCheckObserve(t *testing.T) {
 	d.examples(t)
 	d.Host.Sysctl("net.ipv4.conf.eth0.arp_announce=2")
 	if code, out := d.run(t, "observe", "--for", "3s"); code != 2 ||
-		!strings.Contains(out, "eth1 10.7.1.1  eth0 10.7.0.1 ") {
+		!strings.Contains(out, "eth1 10.7.1.1 -> eth0 10.7.0.1") {
 		t.Errorf("asked by another address, the router answers, and replies leave: "+
 			"exit code %d\n%s", code, out)
 	}
