@@ -79,9 +79,41 @@ func (f *flags) take(c *cobra.Command, names string, formats ...string) *cobra.C
 		if !c.Flags().Changed("output") {
 			f.output = formats[0]
 		}
-		return f.formats(formats...)
+		err := errors.Join(f.formats(formats...), positive(c))
+		if f.host != "" {
+			err = errors.Join(err, unused(c, c.Name()+" --host", "netns",
+				"--host reads the file alone"))
+		}
+		return err
 	}
 	return c
+}
+
+// positive refuses durations that are not.
+func positive(c *cobra.Command) (err error) {
+	c.Flags().Visit(func(f *pflag.Flag) {
+		if d, bad := c.Flags().GetDuration(f.Name); bad == nil && d <= 0 {
+			err = hint.New(fmt.Errorf("--%s %s: not a time to wait", f.Name, d),
+				"write it as: --"+f.Name+" 30s")
+		}
+	})
+	return err
+}
+
+// unused refuses those of the named flags that the user gave, and that a mode
+// of the command does not use.
+func unused(c *cobra.Command, mode, names, remedy string) error {
+	var given []string
+	for name := range strings.FieldsSeq(names) {
+		if c.Flags().Changed(name) {
+			given = append(given, "--"+name)
+		}
+	}
+	if len(given) == 0 {
+		return nil
+	}
+	return hint.New(fmt.Errorf("lasthop %s does not take %s", mode,
+		strings.Join(given, ", ")), remedy)
 }
 
 // refuse says of a flag that the command does not take whether others do.

@@ -33,7 +33,10 @@ func (a *app) migrateCommand() *cobra.Command {
 			}
 			return nil
 		},
-		RunE: func(_ *cobra.Command, args []string) error {
+		RunE: func(c *cobra.Command, args []string) error {
+			if err := f.check(a, c); err != nil {
+				return err
+			}
 			return a.migrate(args, f)
 		},
 	}
@@ -69,19 +72,21 @@ func (f *migrateFlags) define(c *cobra.Command) {
 // verifying reports whether the user wants to verify a move that is over.
 func (f migrateFlags) verifying() bool { return f.verify || f.packets != 0 }
 
-// check refuses formats that the flags do not have.
-func (f migrateFlags) check(a *app) error {
+// check refuses formats that the flags do not have, and flags that a mode does
+// not use.
+func (f migrateFlags) check(a *app, c *cobra.Command) error {
 	switch {
 	case f.verifying():
-		if a.flags.host != "" {
-			return errors.New("migrate --verify does not take --host: it asks the " +
-				"neighbours of this machine")
-		}
-		return a.flags.formats("text", "json")
+		return errors.Join(a.flags.formats("text", "json"), unused(c, "migrate --verify",
+			"host diff", "--verify asks the neighbours of this machine, and compares "+
+				"no reports"))
 	case f.since != "": // a line of the CSV is no change
 		return a.flags.formats("text", "json", "markdown", "html")
+	case a.flags.output == "nginx":
+		return unused(c, "migrate -o nginx", deciding+"netns host autolasthop",
+			"the skeleton depends on the files of the BIG-IP alone")
 	}
-	return a.flags.formats("text", "json", "csv", "markdown", "html", "nginx")
+	return nil
 }
 
 // migrateGarbage is how much garbage Go may keep, in percent of what is in use.
@@ -90,9 +95,6 @@ func (f migrateFlags) check(a *app) error {
 const migrateGarbage = 300
 
 func (a *app) migrate(paths []string, f migrateFlags) error {
-	if err := f.check(a); err != nil {
-		return err
-	}
 	if os.Getenv("GOGC") == "" {
 		defer debug.SetGCPercent(debug.SetGCPercent(migrateGarbage))
 	}

@@ -38,10 +38,6 @@ func (a *app) observeCommand() *cobra.Command {
 }
 
 func observe(a *app, window time.Duration, probe bool) error {
-	if window <= 0 {
-		return hint.New(fmt.Errorf("--for %s: not a time to look", window),
-			"write it as: --for 30s")
-	}
 	scene, s, err := lookAtListeners(a)
 	if err != nil {
 		return err
@@ -67,9 +63,9 @@ func (u ui) witness(s *survey.Survey, d time.Duration) (*routing.Seen, error) {
 	switch {
 	case d == 0:
 		return nil, nil
-	case d < 0 || s.Place.Offline:
-		return nil, hint.New(errors.New("--observe: no packets to look at"),
-			"give a time to look, on the machine itself: --observe 10s")
+	case s.Place.Offline:
+		return nil, hint.New(errors.New("--observe: a captured host has no packets"),
+			"run it on the host itself: lasthop check --observe 10s")
 	}
 	seen, err := u.watch(s, d, false)
 	return &seen, err

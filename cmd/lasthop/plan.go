@@ -23,13 +23,13 @@ func (a *app) planCommand() *cobra.Command {
 		Use: "plan",
 		Args: func(c *cobra.Command, args []string) error {
 			if f.merge {
-				return a.flags.formats("text", "json", "html")
+				return nil
 			}
 			return none(c, args)
 		},
-		RunE: func(_ *cobra.Command, args []string) error {
+		RunE: func(c *cobra.Command, args []string) error {
 			if f.merge {
-				return merge(a, args)
+				return merge(a, c, args)
 			}
 			return a.plan(f)
 		},
@@ -51,10 +51,8 @@ func (a *app) planCommand() *cobra.Command {
 }
 
 func (a *app) plan(f planning) error {
-	if f.since != "" { // the others have no place for it
-		if err := a.flags.formats("text", "json", "html", "markdown"); err != nil {
-			return err
-		}
+	if err := f.check(a); err != nil {
+		return err
 	}
 	scene, s, err := lookAtListeners(a)
 	if err != nil {
@@ -101,6 +99,17 @@ func (a *app) plan(f planning) error {
 	err = errors.Join(a.ui.printPlan(p, s.Beside.NetworkFiles, a.flags.output), unproved)
 	return ended(err, !p.Proof.Differs() && !(f.exitCode && !p.Diff.Empty()) &&
 		!p.Since.Differs() && !p.Plan.FellBack())
+}
+
+// check refuses formats that have no place for what the flags ask for.
+func (f planning) check(a *app) error {
+	switch {
+	case f.since != "":
+		return a.flags.formats("text", "json", "html", "markdown")
+	case f.evidence != "":
+		return a.flags.formats("text", "json", "html", "markdown", "csv")
+	}
+	return nil
 }
 
 // printPlan writes the plan in the format asked for.

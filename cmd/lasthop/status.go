@@ -18,17 +18,22 @@ func (a *app) statusCommand() *cobra.Command {
 	c := &cobra.Command{
 		Use:  "status",
 		Args: none,
-		RunE: func(*cobra.Command, []string) error { return a.status(flows, watch) },
+		RunE: func(c *cobra.Command, _ []string) error { return a.status(c, flows, watch) },
 	}
 	c.Flags().BoolVarP(&watch, "watch", "w", false,
 		"show each change until Ctrl-C; with -o json a line for each")
 	c.Flags().BoolVar(&flows, "flows", false,
 		"count the connections of each last hop; needs root")
-	c.MarkFlagsMutuallyExclusive("watch", "flows")
 	return a.flags.take(c, "netns", "text", "json")
 }
 
-func (a *app) status(flows, watch bool) error {
+func (a *app) status(c *cobra.Command, flows, watch bool) error {
+	if watch {
+		err := unused(c, "status --watch", "flows", "count once: lasthop status --flows")
+		if err != nil {
+			return err
+		}
+	}
 	scene, err := a.open()
 	if err != nil {
 		return err

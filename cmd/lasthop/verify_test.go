@@ -119,7 +119,7 @@ func TestVerify(t *testing.T) {
 	v.Lines(v.Router, "addr del "+held[0], "addr del "+strings.TrimSuffix(held[1], " nodad"))
 	v.wantSeen()
 	if out, err := v.command("--host", "x").CombinedOutput(); err == nil ||
-		!strings.Contains(string(out), "does not take --host") {
+		!strings.Contains(string(out), "--host does not take --netns") {
 		t.Errorf("a captured host has no neighbours: %v\n%s", err, out)
 	}
 	weak := v.command()
