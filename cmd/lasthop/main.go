@@ -9,7 +9,6 @@ import (
 	"fmt"
 	"io"
 	"os"
-	"strings"
 
 	"lasthop/internal/help"
 	"lasthop/internal/hint"
@@ -42,12 +41,11 @@ type app struct {
 
 func (a *app) command() *cobra.Command {
 	root := &cobra.Command{
-		Use:                        "lasthop",
-		SilenceErrors:              true,
-		SuggestionsMinimumDistance: 2,
-		SilenceUsage:               true,
-		Version:                    report.BuildVersion().Lasthop,
-		Args:                       none,
+		Use:           "lasthop",
+		SilenceErrors: true,
+		SilenceUsage:  true,
+		Version:       report.BuildVersion().Lasthop,
+		Args:          none,
 		RunE: func(c *cobra.Command, _ []string) error {
 			return c.Help()
 		},
@@ -79,9 +77,5 @@ func none(c *cobra.Command, args []string) error {
 			c.CommandPath(), args[0]),
 			"see: "+c.CommandPath()+" --help")
 	}
-	remedy := "see: lasthop --help"
-	if near := c.SuggestionsFor(args[0]); len(near) > 0 {
-		remedy = "did you mean: lasthop " + strings.Join(near, ", ")
-	}
-	return hint.New(fmt.Errorf("unknown command %q", args[0]), remedy)
+	return hint.New(fmt.Errorf("unknown command %q", args[0]), help.Suggest("", args[0]))
 }

@@ -40,8 +40,7 @@ func (l Line) Arguments() (words []string, files bool) {
 	case "migrate":
 		return nil, true
 	case "help":
-		return slices.Concat(help.Names(), []string{"findings", "settings"},
-			help.Codes()), false
+		return help.Words(), false
 	}
 	return nil, false
 }

@@ -4,6 +4,7 @@ import (
 	"fmt"
 	"io"
 	"regexp"
+	"slices"
 	"strings"
 
 	"lasthop/deploy"
@@ -40,6 +41,9 @@ func Codes() (codes []string) {
 // link is a link of Markdown, of which people read the text alone.
 var link = regexp.MustCompile(`\[([^\]]*)\]\([^)]*\)`)
 
+// topics are what help explains besides commands and codes.
+var topics = []string{"findings", "settings"}
+
 // Topic writes the page of a topic: findings, settings, or a finding by its
 // code.
 func Topic(w io.Writer, topic string, width int) error {
@@ -65,12 +69,8 @@ func finding(w io.Writer, code string, width int) error {
 		_, err := io.WriteString(w, strings.TrimRight(p.String(), "\n")+"\n")
 		return err
 	}
-	remedy := "lasthop help lists the commands, lasthop help findings the codes"
-	if near := nearest(code, append(Names(), Codes()...)); near != "" {
-		remedy = "did you mean: lasthop help " + near
-	}
 	return hint.New(fmt.Errorf("%q is neither a command nor the code of a finding", code),
-		remedy)
+		Suggest("help ", code))
 }
 
 // codes writes all codes, chapter by chapter, with their severities.
@@ -109,10 +109,27 @@ func sample(w io.Writer, width int) error {
 	return err
 }
 
+// Words are all that help explains: commands, topics and codes.
+func Words() []string { return slices.Concat(Names(), topics, Codes()) }
+
+// Suggest returns the remedy for a word that is no command after "lasthop ",
+// or, if before is "help ", nothing that help explains: the nearest word, or
+// how to list all of them.
+func Suggest(before, typed string) string {
+	near := nearest(typed, Words())
+	if near == "" {
+		return "lasthop help lists the commands, lasthop help findings the codes"
+	}
+	if !slices.Contains(Names(), near) {
+		before = "help "
+	}
+	return "did you mean: lasthop " + before + near
+}
+
 // nearest returns the word that is fewest edits away from a mistyped one; ""
-// if each is more than a third of its length away.
+// if each is more than two edits, and more than a third of its length, away.
 func nearest(typed string, words []string) (near string) {
-	least := len(typed)/3 + 1
+	least := max(2, len(typed)/3) + 1
 	for _, word := range words {
 		n := distance(typed, word)
 		if strings.HasPrefix(word, typed) && len(typed) > 2 {
