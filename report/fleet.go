@@ -2,8 +2,6 @@ package report
 
 import (
 	"cmp"
-	"encoding/json"
-	"errors"
 	"fmt"
 	"io"
 	"net"
@@ -76,30 +74,14 @@ type Unresolved struct {
 
 // ReadPlan reads a document of `lasthop plan -o json`; file is where it was
 // read. The error names the file, with a hint.
-func ReadPlan(file string, doc []byte) (h FleetHost, err error) {
-	remedy := "make it on the host with: lasthop plan -o json"
+func ReadPlan(file string, data []byte) (h FleetHost, err error) {
 	p := &planDoc{}
-	err = json.Unmarshal(doc, p)
-	_, broken := errors.AsType[*json.SyntaxError](err)
-	switch {
-	case broken:
-		err = fmt.Errorf("no JSON: %w", err)
-	case p.Kind != "plan":
-		err = fmt.Errorf("a document of kind %q, not a plan", p.Kind)
-	case p.Version != DocumentVersion:
-		err = fmt.Errorf("a plan of document version %d; this lasthop reads version %d",
-			p.Version, DocumentVersion)
-		remedy = "merge with the newest lasthop of the hosts, or plan again with this one"
-	case err != nil:
-	case p.Host == "":
-		err = errors.New("the plan does not name its host")
-	case slices.ContainsFunc(p.Listeners, func(l listenerDoc) bool {
-		return l.Address == "" || l.Status == ""
-	}):
-		err = errors.New("a listener without address or status")
+	if err := decodePlan(file, data, p); err != nil {
+		return h, err
 	}
-	if err != nil {
-		return h, hint.New(fmt.Errorf("%s: %w", file, err), remedy)
+	if p.Host == "" {
+		return h, hint.New(fmt.Errorf("%s: the plan does not name its host", file),
+			"name the host in the capture that it was made from: \"host\"")
 	}
 	h = FleetHost{Host: p.Host, File: file, Lasthop: p.Lasthop, Kernel: p.Kernel,
 		Time: p.Time, Digest: p.Digest, Changes: len(p.Changes), plan: p,

@@ -215,19 +215,24 @@ func TestFleetAlone(t *testing.T) {
 // TestReadPlan: what is no plan of this lasthop is refused by name, with a
 // hint.
 func TestReadPlan(t *testing.T) {
-	const remedy = "make it on the host with: lasthop plan -o json"
-	listener := `{"version": 1, "kind": "plan", "host": "a", "listeners": [{"port": 1}]}`
+	const remedy = "make it with: lasthop plan -o json"
+	const rest = `"paths": [], "changes": []}`
 	for doc, want := range map[string]string{
-		"": "a.json: no JSON: unexpected end of JSON input; " + remedy,
-		"lasthop: error: x": "a.json: no JSON: invalid character 'l' looking for " +
+		"": "a.json: not JSON: unexpected end of JSON input; " + remedy,
+		"lasthop: error: x": "a.json: not JSON: invalid character 'l' looking for " +
 			"beginning of value; " + remedy,
-		`{"version": 1, "kind": "check"}`: `a.json: a document of kind "check", not a plan; ` +
-			remedy,
-		`{"version": 2, "kind": "plan", "host": "a"}`: "a.json: a plan of document version 2; " +
-			"this lasthop reads version 1; merge with the newest lasthop of the hosts, " +
-			"or plan again with this one",
-		`{"version": 1, "kind": "plan"}`: "a.json: the plan does not name its host; " + remedy,
-		listener:                         "a.json: a listener without address or status; " + remedy,
+		`{"version": 1, "kind": "check"}`: `a.json: a document of kind "check", not ` +
+			`"plan"; ` + remedy,
+		`{"version": 2, "kind": "plan", "host": "a"}`: "a.json: a document of version 2; " +
+			"this lasthop reads version 1; read it with the lasthop that made it, or " +
+			"make it again with this one: lasthop plan -o json",
+		`{"version": 1, "kind": "plan", "listeners": [], ` + rest: "a.json: the plan does " +
+			`not name its host; name the host in the capture that it was made from: ` +
+			`"host"`,
+		`{"version": 1, "kind": "plan", "host": "a"}`: "a.json: a plan without listeners, " +
+			"paths or changes; " + remedy,
+		`{"version": 1, "kind": "plan", "host": "a", "listeners": [{"port": 1}], ` + rest: "" +
+			"a.json: a listener without address or status; " + remedy,
 	} {
 		_, err := ReadPlan("a.json", []byte(doc))
 		if got := fmt.Sprintf("%v; %s", err, hint.Of(err)); got != want {

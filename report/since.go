@@ -1,14 +1,11 @@
 package report
 
 import (
-	"encoding/json"
 	"errors"
-	"fmt"
 	"slices"
 	"strings"
 
 	"lasthop/bigip/migrate"
-	"lasthop/internal/hint"
 	"lasthop/routing"
 )
 
@@ -174,15 +171,16 @@ func difference(was, is *state) (c Changed) {
 
 // Compare fills Since from the document of an earlier `migrate -o json`; file
 // is where it was read. The error names a document that is none.
-func (m *Migration) Compare(file string, doc []byte) (err error) {
+func (m *Migration) Compare(file string, data []byte) error {
 	var old struct {
+		headDoc
 		BIGIP    BIGIP         `json:"bigip"`
 		Virtuals []migrate.Row `json:"virtuals"`
 	}
 	nameless := func(r migrate.Row) bool {
 		return r.Virtual == "" || statusRank(r.Status) < 0
 	}
-	m.Since, err = earlier(file, doc, "migrate", "migrate FILE...", &old, func() error {
+	err := decode(file, data, "migrate", "migrate FILE...", &old, func() error {
 		if old.Virtuals == nil || slices.ContainsFunc(old.Virtuals, nameless) {
 			return errors.New("a virtual server without name or status, or none at all")
 		}
@@ -191,33 +189,15 @@ func (m *Migration) Compare(file string, doc []byte) (err error) {
 	if err != nil {
 		return err
 	}
+	m.Since = since(file, data, old.headDoc)
 	m.Since.BIGIP = old.BIGIP.Hostname
 	m.Since.Changes = compare(states(old.Virtuals), states(m.Rows))
 	return nil
 }
 
-// earlier reads a document of a kind into a struct, and returns a Since without
-// changes. command is what makes such a document, check looks at the struct.
-func earlier(file string, doc []byte, kind, command string, into any,
-	check func() error) (*Since, error) {
-	var head headDoc
-	err := json.Unmarshal(doc, &head)
-	if err == nil && (head.Kind != kind || head.Version != DocumentVersion) {
-		err = fmt.Errorf("kind %q, version %d: not a document of lasthop %s -o json that "+
-			"this version reads", head.Kind, head.Version, kind)
-	}
-	if err == nil {
-		err = json.Unmarshal(doc, into)
-	}
-	if err == nil {
-		err = check()
-	}
-	if err != nil {
-		return nil, hint.New(fmt.Errorf("%s: %w", file, err),
-			"make it with: lasthop "+command+" -o json")
-	}
-	return &Since{Input: InputOf(file, doc),
-		Time: head.Time, Host: head.Host, Digest: head.Digest}, nil
+// since begins a Since from the head of an earlier document.
+func since(file string, data []byte, h headDoc) *Since {
+	return &Since{Input: InputOf(file, data), Time: h.Time, Host: h.Host, Digest: h.Digest}
 }
 
 // Title returns since when, and how much has changed.

@@ -3,7 +3,6 @@ package report
 import (
 	"bytes"
 	"encoding/json"
-	"errors"
 	"net/netip"
 	"slices"
 	"strings"
@@ -16,20 +15,15 @@ const changeKind = "change"
 
 // Compare fills Since from the document of an earlier `plan -o json`; file is
 // where it was read. The error names a document that is none.
-func (p *Plan) Compare(file string, doc []byte) (err error) {
-	var old planDoc
-	p.Since, err = earlier(file, doc, "plan", "plan", &old, func() error {
-		if old.Listeners == nil || old.Paths == nil || old.Changes == nil {
-			return errors.New("a plan without listeners, paths or changes")
-		}
-		return nil
-	})
-	if err != nil {
+func (p *Plan) Compare(file string, data []byte) error {
+	var old, now planDoc
+	if err := decodePlan(file, data, &old); err != nil {
 		return err
 	}
+	p.Since = since(file, data, old.headDoc)
 	var b bytes.Buffer
-	var now planDoc // as it is read: JSON keeps no bytes that are not UTF-8
-	if err = p.JSON(&b); err == nil {
+	err := p.JSON(&b)
+	if err == nil { // as it is read: JSON keeps no bytes that are not UTF-8
 		err = json.Unmarshal(b.Bytes(), &now)
 	}
 	if err != nil {
