@@ -149,9 +149,11 @@ func (h hooked) local() bool {
 // dormant table.
 func (c *conn) hookedChains() ([]hooked, error) {
 	const dormant, owned, persist = 1, 2, 4 // NFT_TABLE_F_*
-	tables, err1 := c.listNFT(unix.NFT_MSG_GETTABLE, unix.NFT_MSG_NEWTABLE, nfMessage(0))
-	chains, err2 := c.listNFT(unix.NFT_MSG_GETCHAIN, unix.NFT_MSG_NEWCHAIN, nfMessage(0))
-	err := errors.Join(err1, err2)
+	tables, err := c.listNFT(unix.NFT_MSG_GETTABLE, unix.NFT_MSG_NEWTABLE, nfMessage(0))
+	if err != nil {
+		return nil, err
+	}
+	chains, err := c.listNFT(unix.NFT_MSG_GETCHAIN, unix.NFT_MSG_NEWCHAIN, nfMessage(0))
 	flags := map[nftChain]uint32{} // by family and table
 	for _, msg := range tables {
 		h, list, bad := decode[unix.Nfgenmsg](msg)
