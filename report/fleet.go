@@ -268,8 +268,8 @@ func (f Fleet) JSON(w io.Writer) error {
 	return encode(w, fleetDoc{f.doc("fleet", "", summary), list(f.Groups), list(f.Hosts)})
 }
 
-// Text writes which hosts are to be looked at, and what the groups have in
-// common.
+// Text writes which hosts need attention and what to do about them, and what
+// the groups have in common.
 func (f Fleet) Text(w io.Writer, s Style) error {
 	t := &page{style: s}
 	t.wrap("", t.paint(bold, f.verdict()))
@@ -279,6 +279,7 @@ func (f Fleet) Text(w io.Writer, s Style) error {
 			h.text(t)
 		}
 	}
+	f.writeRemedies(t)
 	t.heading("Groups (%d)", len(f.Groups))
 	for i, g := range f.Groups {
 		t.printf("  %d  %s, %d alike\n", i+1, count(g.Hosts, "host"), g.Alike)
@@ -298,22 +299,50 @@ func (h FleetHost) text(t *page) {
 	for f := range each(&t.output, h.Errors, textRest) {
 		t.wrap("    ", fmt.Sprintf("%s: %s: %s", f.Code, Escape(f.Subject),
 			Escape(f.Message)))
-		if f.Hint != "" {
-			t.wrap("      do: ", oneLine(f.Hint))
-		}
 	}
 	if h.Unproved > 0 {
 		t.wrap("    ", h.unproved())
 	}
 	for u := range each(&t.output, h.Unresolved, textRest) {
 		t.wrap("    ", u.String())
-		if u.Remedy != "" {
-			t.wrap("      do: ", oneLine(u.Remedy))
-		}
 	}
 	for d := range each(&t.output, h.Differs, textRest) {
 		t.wrap("    ", Escape(d.String()))
 	}
+}
+
+// writeRemedies writes each remedy once, with its hosts.
+func (f Fleet) writeRemedies(t *page) {
+	var remedies []string
+	hosts := map[string][]string{} // by remedy
+	for _, h := range f.attention() {
+		for _, remedy := range h.remedies() {
+			if hosts[remedy] == nil {
+				remedies = append(remedies, remedy)
+			}
+			if !slices.Contains(hosts[remedy], h.Host) {
+				hosts[remedy] = append(hosts[remedy], h.Host)
+			}
+		}
+	}
+	if len(remedies) == 0 {
+		return
+	}
+	t.heading("What to do (%d)", len(remedies))
+	for remedy := range each(&t.output, remedies, textRest) {
+		writeRemedy(t, "  ", oneLine(remedy))
+		t.wrap("    on ", Escape(some(hosts[remedy], 5)))
+	}
+	guide(t, mapped(remedies, func(remedy string) routing.Finding {
+		return routing.Finding{Hint: remedy}
+	}))
+}
+
+// remedies are those of the host's errors and unresolved listeners.
+func (h FleetHost) remedies() []string {
+	all := append(mapped(h.Errors, func(f routing.Finding) string { return f.Hint }),
+		mapped(h.Unresolved, func(u Unresolved) string { return u.Remedy })...)
+	return slices.DeleteFunc(all, func(remedy string) bool { return remedy == "" })
 }
 
 func (h FleetHost) unproved() string {

@@ -173,15 +173,29 @@ func TestFleetText(t *testing.T) {
 		"60 hosts: 59 alike in 2 groups, 1 with differences. To look at: 1 host with",
 		"\nHosts to look at (1)\n  web042: unresolved\n    4 listeners on eth1, no-gateway: " +
 			"10.42.1.10:443/tcp, 10.42.1.10:444/tcp and\n    2 more\n",
-		"      do: name the router of that interface: --gateway eth1=ADDR;",
+		"\nWhat to do (1)\n  name the router of that interface: --gateway eth1=ADDR;",
+		"\n    on web042\n\nlasthop help CODE explains a finding. Flags hold for",
 		"\nGroups (2)\n  1  48 hosts, 47 alike\n       status on eth0: ready\n"} {
 		if !strings.Contains(out, part) {
 			t.Errorf("lacks %q:\n%s", part, out)
 		}
 	}
-	if n := strings.Count(out, "name the router"); n != 1 {
-		t.Errorf("the remedy is printed %d times", n)
+	var hosts []FleetHost
+	for i := range 7 {
+		c := capturedHost{scenario: "strict-two-uplinks", number: i + 1, ports: 1,
+			unknown: i < 6}
+		hosts = append(hosts, readPlan(t, c.plan(t)))
 	}
+	f, err := NewFleet(Head{}, hosts)
+	if err != nil {
+		t.Fatal(err)
+	}
+	out = textOf(t, f, Style{})
+	if n := strings.Count(out, "name the router"); n != 1 || !strings.Contains(out,
+		"\n    on web001, web002, web003, web004 and 2 more\n") {
+		t.Errorf("the remedy of 6 hosts is printed %d times:\n%s", n, out)
+	}
+	wantWidth(t, f)
 }
 
 // TestFleetAlone: hosts of which no two are alike are compared with what most
