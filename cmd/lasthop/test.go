@@ -19,6 +19,7 @@ func testCommand(a *app) *cobra.Command {
 }
 
 func test(a *app) error {
+	a.flags.decide.Once = true
 	s, err := settings.Load(a.flags.decide)
 	if err != nil {
 		return err

@@ -42,6 +42,7 @@ type Flags struct {
 	Gateways, Returns, Addresses, Direct, FailClosed []string
 	File                                             string // --config; "" is none
 	FileGiven                                        bool   // --config was on the command line
+	Once                                             bool   // File is read once: may be a pipe
 }
 
 // Flag is one flag that decides, with its values.
@@ -148,7 +149,7 @@ func (f Flags) file() (Settings, error) {
 	if f.File == "" {
 		return none, nil
 	}
-	data, err := readFile(f.File)
+	data, err := readFile(f.File, f.Once)
 	if errors.Is(err, os.ErrNotExist) && f.File == DefaultFile && !f.FileGiven {
 		return none, nil
 	}
@@ -164,6 +165,6 @@ func (s Settings) Changed() bool {
 	if s.File == "" {
 		return false
 	}
-	data, err := readFile(s.File)
+	data, err := readFile(s.File, false)
 	return err == nil && string(data) != s.Text
 }

@@ -33,8 +33,9 @@ const (
 	maxFlows    = 1 << 26 // 20 GB
 )
 
-// readFile never waits for a FIFO.
-func readFile(path string) ([]byte, error) {
+// readFile reads a regular file, and with pipe also a pipe without a name: then
+// it waits for the writer. It never waits for a FIFO: that may have no writer.
+func readFile(path string, pipe bool) ([]byte, error) {
 	f, err := os.OpenFile(path, os.O_RDONLY|unix.O_NONBLOCK, 0)
 	if err != nil {
 		return nil, err
@@ -44,7 +45,10 @@ func readFile(path string) ([]byte, error) {
 	switch {
 	case err != nil:
 		return nil, err
-	case !info.Mode().IsRegular():
+	case info.Mode()&os.ModeNamedPipe != 0 && !pipe:
+		return nil, fmt.Errorf("%s: not a file but a pipe, which can be read once: only "+
+			"lasthop test takes it", path)
+	case !info.Mode().IsRegular() && !unnamedPipe(f):
 		return nil, fmt.Errorf("%s: not a file", path)
 	case info.Size() > MaxFile:
 		return nil, tooLarge(path)
@@ -54,6 +58,13 @@ func readFile(path string) ([]byte, error) {
 		return nil, tooLarge(path)
 	}
 	return data, err
+}
+
+// unnamedPipe reports whether a file is a pipe without a name. Without a writer
+// it is at its end.
+func unnamedPipe(f *os.File) bool {
+	var s unix.Statfs_t
+	return unix.Fstatfs(int(f.Fd()), &s) == nil && s.Type == unix.PIPEFS_MAGIC
 }
 
 func tooLarge(path string) error {

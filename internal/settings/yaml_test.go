@@ -212,11 +212,15 @@ func TestConfigFile(t *testing.T) {
 		0o644); err != nil {
 		t.Fatal(err)
 	}
-	for name, want := range map[string]string{"fifo": "not a file", ".": "not a file",
+	for name, want := range map[string]string{"fifo": "not a file but a pipe", ".": "not a file",
 		"large": "too large", "missing": "no such file"} {
 		f := Flags{File: filepath.Join(dir, name)}
 		if _, err := Load(f); err == nil || !strings.Contains(err.Error(), want) {
 			t.Errorf("%s: %v, want %s", name, err, want)
+		}
+		f.Once = true
+		if _, err := Load(f); err == nil {
+			t.Errorf("%s may be read once", name)
 		}
 	}
 	for _, none := range []string{"", DefaultFile} {
