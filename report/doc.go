@@ -52,6 +52,7 @@ func InputOf(file string, data []byte) Input {
 // Plan is the result of `lasthop plan`.
 type Plan struct {
 	Head
+	Policy routing.Policy // that the plan follows
 	Plan   routing.Plan
 	Diff   routing.Diff
 	Back   routing.Diff // what takes Diff back

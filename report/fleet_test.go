@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"fmt"
 	"io"
+	"net/netip"
 	"slices"
 	"strings"
 	"testing"
@@ -196,6 +197,37 @@ func TestFleetText(t *testing.T) {
 		t.Errorf("the remedy of 6 hosts is printed %d times:\n%s", n, out)
 	}
 	wantWidth(t, f)
+}
+
+// TestFleetSettings: hosts that differ in a setting alone differ, although no
+// listener or path shows it.
+func TestFleetSettings(t *testing.T) {
+	var hosts []FleetHost
+	for i := range 4 {
+		p := capturedHost{scenario: "strict-two-uplinks", number: i + 1, ports: 1}.plan(t)
+		p.Policy.Direct = []netip.Prefix{netip.MustParsePrefix("10.8.0.0/16")}
+		switch i {
+		case 1:
+			p.Policy.Direct = nil
+		case 2:
+			p.Policy.FailClosed = []string{"eth1"}
+		}
+		wantSchema(t, "plan", p)
+		hosts = append(hosts, readPlan(t, p))
+	}
+	f, err := NewFleet(Head{}, hosts)
+	if err != nil {
+		t.Fatal(err)
+	}
+	var got []string
+	for _, h := range f.Hosts {
+		got = append(got, h.Host+": "+some(mapped(h.Differs, Difference.String), 9))
+	}
+	want := []string{"web001: ", "web002: direct: none (group: 10.8.0.0/16)",
+		"web003: fail_closed: eth1 (group: none)", "web004: "}
+	if d := cmp.Diff(want, got); d != "" {
+		t.Errorf("-want +got\n%s", d)
+	}
 }
 
 // TestFleetAlone: hosts of which no two are alike are compared with what most

@@ -47,8 +47,13 @@ type planDoc struct {
 	Rules     []ruleDoc         `json:"rules"`
 	Changes   []changeDoc       `json:"changes"`
 	Findings  []routing.Finding `json:"findings"`
-	Proof     *proofDoc         `json:"proof,omitempty"` // of plan --prove
-	Since     *Since            `json:"since,omitempty"` // of plan --diff
+
+	// settings that no listener or path shows
+	Direct     []string `json:"direct"`      // prefixes
+	FailClosed []string `json:"fail_closed"` // interfaces; "*" is every one
+
+	Proof *proofDoc `json:"proof,omitempty"` // of plan --prove
+	Since *Since    `json:"since,omitempty"` // of plan --diff
 }
 
 type applyDoc struct {
@@ -218,7 +223,9 @@ func (p Plan) doc(kind string, summary any) planDoc {
 		mapped(p.Plan.Outcomes, plannedWith(p.Seen)),
 		mapped(p.Plan.Paths, pathDocOf), mapped(p.Plan.Moves, moveDocOf),
 		mapped(p.Plan.State.Routes, routeDocOf), mapped(p.Plan.State.Rules, ruleDocOf),
-		mapped(p.Diff.Ops(), changeDocOf), list(p.Plan.Findings), p.Proof.doc(), p.Since}
+		mapped(p.Diff.Ops(), changeDocOf), list(p.Plan.Findings),
+		mapped(p.Policy.Direct, netip.Prefix.String), list(p.Policy.FailClosed),
+		p.Proof.doc(), p.Since}
 }
 
 func (p Plan) summary() map[string]int {

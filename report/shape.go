@@ -33,6 +33,7 @@ const (
 	ofStatus aspect = iota
 	ofMode
 	ofGateway
+	ofSetting
 	ofReplies
 	ofFinding
 	ofChanges
@@ -46,59 +47,83 @@ type traitKey struct {
 }
 
 // shape is what hosts have in common that do the same at addresses of their
-// own: no address is part of it, and no digest, table or number of prefixes.
+// own: no address of a host is part of it, and no digest, table or number of
+// prefixes.
 type shape map[traitKey]string
+
+// traitValues are the values that each trait has on one host.
+type traitValues map[traitKey]map[string]bool
+
+func (v traitValues) add(a aspect, name, value string) {
+	key := traitKey{a, name}
+	if v[key] == nil {
+		v[key] = map[string]bool{}
+	}
+	v[key][value] = true
+}
 
 // shapeOf returns the shape of a plan.
 func shapeOf(p *planDoc) shape {
-	values, listeners := map[traitKey]map[string]bool{}, map[traitKey]int{}
-	add := func(a aspect, name, value string) {
-		key := traitKey{a, name}
-		if values[key] == nil {
-			values[key] = map[string]bool{}
-		}
-		values[key][value] = true
-	}
-	add(ofProgram, "lasthop", p.Lasthop)
+	v, listeners := traitValues{}, map[traitKey]int{}
+	v.add(ofProgram, "lasthop", p.Lasthop)
 	for _, l := range p.Listeners {
-		on := " on " + cmp.Or(l.Interface, map[string]string{
-			string(routing.LocalOnly): "this host"}[l.Status], "no interface")
-		listeners[traitKey{ofListeners, l.portName() + on + ", " + familyOf(l.Address)}]++
-		status := l.Status
-		if l.Reason != "" {
-			status += " (" + l.Reason + ")"
-		}
-		add(ofStatus, "status"+on, status)
-		if l.Mode != "" {
-			add(ofMode, "mode"+on, l.Mode)
-		}
-		if l.Before != nil && l.After != nil {
-			add(ofReplies, "replies"+on, l.Before.out()+" -> "+l.After.out())
-		}
+		name := l.portName() + l.on() + ", " + familyOf(l.Address)
+		listeners[traitKey{ofListeners, name}]++
+		v.listener(l)
 	}
 	for _, x := range p.Paths {
 		source := x.Source
 		if n := len(x.Gateways); n > 1 {
 			source += ", " + count(n, "router")
 		}
-		add(ofGateway, "gateway on "+x.Interface+", "+x.Family, source)
+		v.add(ofGateway, "gateway on "+x.Interface+", "+x.Family, source)
+	}
+	for _, prefix := range p.Direct {
+		v.add(ofSetting, "direct", prefix)
+	}
+	for _, link := range p.FailClosed {
+		v.add(ofSetting, "fail_closed", link)
 	}
 	for _, f := range p.Findings {
-		add(ofFinding, "finding "+string(f.Code), string(f.Severity))
+		v.add(ofFinding, "finding "+string(f.Code), string(f.Severity))
 	}
 	changes := "none to make"
 	if len(p.Changes) > 0 {
 		changes = "to make"
 	}
-	add(ofChanges, "changes", changes)
+	v.add(ofChanges, "changes", changes)
 	s := shape{}
-	for key, set := range values {
+	for key, set := range v {
 		s[key] = strings.Join(slices.Sorted(maps.Keys(set)), ", ")
 	}
 	for key, n := range listeners {
 		s[key] = count(n, "listener")
 	}
 	return s
+}
+
+// listener adds what is decided of a listener.
+func (v traitValues) listener(l listenerDoc) {
+	status := l.Status
+	if l.Reason != "" {
+		status += " (" + l.Reason + ")"
+	}
+	v.add(ofStatus, "status"+l.on(), status)
+	if l.Mode != "" {
+		v.add(ofMode, "mode"+l.on(), l.Mode)
+	}
+	if l.Before != nil && l.After != nil {
+		v.add(ofReplies, "replies"+l.on(), l.Before.out()+" -> "+l.After.out())
+	}
+}
+
+// on is the interface of a listener: " on eth1".
+func (l listenerDoc) on() string {
+	none := "no interface"
+	if l.Status == string(routing.LocalOnly) {
+		none = "this host"
+	}
+	return " on " + cmp.Or(l.Interface, none)
 }
 
 func familyOf(addr string) string {

@@ -227,5 +227,6 @@ func (s *Survey) Head() report.Head {
 // Plan returns the report of the decision, without the next steps.
 func (s *Survey) Plan() report.Plan {
 	d := s.Decision
-	return report.Plan{Head: s.Head(), Plan: d.Plan, Diff: d.Diff, Digest: d.Digest()}
+	return report.Plan{Head: s.Head(), Policy: s.Inputs.Policy, Plan: d.Plan, Diff: d.Diff,
+		Digest: d.Digest()}
 }
