@@ -125,6 +125,7 @@ http { server { listen 443 quic; listen unix:/run/x; listen 10.0.0.1:8000-8003; 
 			"http 10.1.1.2 80/tcp  nginx.conf:2\nhttp 127.0.0.1 81/tcp  nginx.conf:2\nhttp 127.0.0.1 82/tcp  nginx.conf:2\n"},
 		{"a host name is all of its addresses", "events {}\nhttp { server { listen two.example:80; listen none.example:80; } }",
 			"http 192.0.2.1 80/tcp  nginx.conf:2\nhttp 2001:db8::1 80/tcp  nginx.conf:2\nwarning unresolved-host nginx.conf:2\n"},
+		{"misspelt, in a server alone", "events {}\nhttp { lisen 1; server { lisen 10.0.1.100:443; location / { lisen 9; } } }", "http 0.0.0.0 80/tcp  nginx.conf:2\nwarning parser nginx.conf:2\n"},
 		{"stream without port", "events {}\nstream { server { listen 10.0.0.1; } }", "warning no-port nginx.conf:2\n"},
 		{"listen in a map is data", "events {}\nhttp { map $a $b { listen 81; } server { listen 80; } }", "http 0.0.0.0 80/tcp  nginx.conf:2\n"},
 		{"Lua with braces", "events {}\nhttp { server { listen 80; location / { content_by_lua_block { local s = \"}\" -- it's }\n local l = [[ } ]] } } }\nserver { listen 81; } }",

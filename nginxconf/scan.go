@@ -113,7 +113,23 @@ func matters(name string) bool {
 		return true
 	}
 	return strings.HasSuffix(name, "_bind") || strings.HasSuffix(name, "_pass") ||
-		strings.Contains(name, `\`)
+		strings.Contains(name, `\`) || misspelt(name)
+}
+
+// misspelt reports whether a name is "listen" with a letter too many, missing
+// or replaced, with two neighbours exchanged, or with capitals. NGINX has no
+// such directive, and lasthop knows no module that has one.
+func misspelt(name string) bool {
+	const listen = "listen"
+	a, b := strings.ToLower(name), listen
+	for a != "" && b != "" && a[0] == b[0] {
+		a, b = a[1:], b[1:]
+	}
+	for a != "" && b != "" && a[len(a)-1] == b[len(b)-1] {
+		a, b = a[:len(a)-1], b[:len(b)-1]
+	}
+	return name != listen && (len(a) <= 1 && len(b) <= 1 ||
+		len(a) == 2 && len(b) == 2 && a[0] == b[1] && a[1] == b[0])
 }
 
 // staysEmpty reports whether a block counts though nothing in it matters.

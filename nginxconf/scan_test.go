@@ -99,3 +99,20 @@ func FuzzScan(f *testing.F) {
 		}
 	})
 }
+
+// TestMisspelt: one slip of a finger makes a misspelt listen, and no directive
+// of NGINX is one.
+func TestMisspelt(t *testing.T) {
+	for _, name := range []string{"lisen", "listn", "isten", "liste", "listten", "listenn",
+		"lixten", "lsiten", "listne", "Listen"} {
+		if !misspelt(name) {
+			t.Errorf("%s is not misspelt", name)
+		}
+	}
+	for _, name := range []string{"", "listen", "l", "listener", "lessen", "silent", "listen_x",
+		"lua_listen", "limit_req", "listenlisten"} {
+		if misspelt(name) {
+			t.Errorf("%s is misspelt", name)
+		}
+	}
+}

@@ -109,6 +109,9 @@ func (l *loader) simple(b block, d *directive, s *scope) {
 	case name == "listen" && s.server != nil:
 		s.server.has = true
 		s.server.listens = append(s.server.listens, l.listen(b.module(), d)...)
+	case s.server != nil && len(b.context) == 2 && misspelt(name):
+		l.warn(d, "parser", fmt.Sprintf("unknown directive %q: lasthop ignores it", name),
+			"did you mean listen? `nginx -t` shows whether NGINX accepts the line")
 	case strings.HasSuffix(name, "_bind"):
 		s.bind(b.module(), d)
 	case strings.HasSuffix(name, "_pass"):
