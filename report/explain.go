@@ -16,19 +16,19 @@ import (
 // rule by rule.
 type Explain struct {
 	Head
-	Digest    string // of the plan; "" without one
-	Addr      netip.Addr
-	Port      uint16 // 0 if none was named
-	Link      string // that the address belongs to
-	VRF       string // that its interface is in
-	Here      bool   // the address is on this host now
-	Offline   bool
-	Listeners []routing.Outcome // on the address, and on the port if one was named
-	Others    int               // listeners on its other ports
-	Explained []Explained
-	NoPlan    string            // why the result of apply is unknown; "" if it is known
-	NotAsked  string            // why the kernel was not asked; "" if it was
-	Seen      []routing.SeenWay // that packets took, as evidence says
+	Digest     string // of the plan; "" without one
+	Addr       netip.Addr
+	Port       uint16 // 0 if none was named
+	Link       string // that the address belongs to
+	VRF        string // that its interface is in
+	Here       bool   // the address is on this host now
+	Offline    bool
+	Listeners  []routing.Outcome // on the address, and on the port if one was named
+	OtherPorts int               // listeners on its other ports
+	Explained  []Explained
+	NoPlan     string            // why the result of apply is unknown; "" if it is known
+	NotAsked   string            // why the kernel was not asked; "" if it was
+	Seen       []routing.SeenWay // that packets took, as evidence says
 	Commands
 }
 
@@ -103,9 +103,9 @@ func (t *page) subject(e Explain) {
 			"outside of it."))
 	}
 	switch {
-	case len(e.Listeners) == 0 && e.Others > 0:
+	case len(e.Listeners) == 0 && e.OtherPorts > 0:
 		t.printf("NGINX does not listen on its port %d, but on %s.\n", e.Port,
-			count(e.Others, "other port"))
+			count(e.OtherPorts, "other port"))
 	case len(e.Listeners) == 0 && e.NoPlan == "":
 		t.printf("NGINX does not listen on it.\n")
 	}

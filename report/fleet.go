@@ -13,7 +13,7 @@ import (
 )
 
 // Fleet is the result of `lasthop plan --merge`: the plans of many hosts, which
-// of them are alike, and what the others have of their own.
+// of them are alike, and how the rest differ from them.
 type Fleet struct {
 	Head   // of the merge: without host and kernel
 	Groups []FleetGroup

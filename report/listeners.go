@@ -181,7 +181,7 @@ func pathOf(p routing.Plan, m routing.Move) int {
 }
 
 // fate tells the way of the replies to clients behind a router, before and
-// after, and which others move.
+// after, and which clients nearby move.
 func (m pathMoves) fate(o routing.Outcome) string {
 	switch {
 	case o.Status == routing.LocalOnly:

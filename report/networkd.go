@@ -68,24 +68,24 @@ func Networkd(w io.Writer, p Plan, files map[string]string) error {
 // is unknown.
 func dropIn(link string, files map[string]string) (name, remark string) {
 	name = path.Base(files[link])
-	var others []string
+	var sharing []string
 	for other, file := range files {
 		if other != link && path.Base(file) == name {
-			others = append(others, other)
+			sharing = append(sharing, other)
 		}
 	}
-	slices.Sort(others)
+	slices.Sort(sharing)
 	switch {
 	case !strings.HasSuffix(name, ".network") || !plain(name):
 		return link + ".network",
 			fmt.Sprintf("# lasthop does not know the .network file of %s. "+
 				"`networkctl status %s` shows it: rename "+
 				"this directory after it.\n", link, link)
-	case len(others) > 0:
+	case len(sharing) > 0:
 		return link + ".network", fmt.Sprintf("# The file %s is also that of %s, which "+
 			"must not get the routes of %s.\n# Give %s a copy with [Match] Name=%s, "+
 			"with a name that sorts before it, and rename this directory after that.\n",
-			name, Escape(some(others, 3)), link, link, link)
+			name, Escape(some(sharing, 3)), link, link, link)
 	}
 	return name, ""
 }

@@ -72,8 +72,8 @@ const nmcliFlush = `	for table in%s; do
 }
 `
 
-// nmcliTail checks all profiles before it changes one. A change that fails is
-// taken back, with all others.
+// nmcliTail checks all profiles before it changes one. If a change fails, it
+// undoes all changes.
 const nmcliTail = `
 apply() {
 	for each in $links; do profile "$each" >/dev/null; done

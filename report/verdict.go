@@ -56,17 +56,17 @@ func (p Plan) result() string {
 	case n[routing.Ready]+n[routing.Armed] == 0:
 		return count(changes, "change") + ": remove what is no longer needed."
 	}
-	others := kinds(n, countedStatus, routing.LocalOnly, routing.Off)
-	if others != "" {
-		others = " (" + others + ")"
+	pathless := kinds(n, countedStatus, routing.LocalOnly, routing.Off)
+	if pathless != "" {
+		pathless = " (" + pathless + ")"
 	}
 	return fmt.Sprintf("%s: %s of %s%s will reply the way their requests come in. Without "+
 		"lasthop, %s.", count(changes, "change"), number(right),
-		count(len(p.Plan.Outcomes), "listener"), others, without(p.Plan.Outcomes))
+		count(len(p.Plan.Outcomes), "listener"), pathless, without(p.Plan.Outcomes))
 }
 
 // without says how many of the listeners that have a path would reply another
-// way without it: to clients behind a router, or to others alone.
+// way without it: to clients behind a router, or only to clients nearby.
 func without(outcomes []routing.Outcome) string {
 	far, near := 0, 0
 	for _, o := range outcomes {

@@ -81,7 +81,7 @@ func (a *app) apply(f applying) error {
 			return err
 		}
 	}
-	s.AddBeside()
+	s.AddBackground()
 	return a.carryOut(scene, w, s, f, v)
 }
 
@@ -205,7 +205,7 @@ func (a *app) askApply(s scene, f applying) error {
 		return hint.New(errors.New("lasthop run is at work in this network namespace: "+
 			"--confirm cannot take back what it keeps"), stopFirst)
 	case a.flags.decide.Any():
-		return refuseBeside("apply with settings of its own")
+		return refuseWithDaemon("apply with settings of its own")
 	}
 	result, err := s.daemon().Sync(daemon.Request{Expect: f.expect,
 		NoDelete: f.noDelete, Sudoer: writer.Sudoer()})
@@ -218,8 +218,8 @@ func (a *app) askApply(s scene, f applying) error {
 
 const stopFirst = "systemctl stop lasthop (the routes stay), then again"
 
-// refuseBeside refuses a command that would work against the daemon.
-func refuseBeside(what string) error {
+// refuseWithDaemon refuses a command that would work against the daemon.
+func refuseWithDaemon(what string) error {
 	return hint.New(fmt.Errorf("lasthop run is at work in this network namespace: %s would "+
 		"work against it", what), stopFirst)
 }

@@ -26,12 +26,12 @@ func (a *app) capture() error {
 	if err != nil {
 		return err
 	}
-	s.LookBeside()
+	s.ReadBackground()
 	c := capture.Capture{Time: s.Taken.UTC(), Host: s.Inputs.Host, Listens: s.Inputs.Listeners,
 		Binds: s.Inputs.Binds, Warnings: s.Inputs.Warnings, Flags: scene.line.Words(),
 		Settings: settings.Words(s.Inputs.Policy), Numbers: s.Inputs.Policy.Numbers,
-		DNATs: s.Beside.DNATs, Sessions: s.Beside.Sessions,
-		NetworkFiles: s.Beside.NetworkFiles,
+		DNATs: s.Background.DNATs, Sessions: s.Background.Sessions,
+		NetworkFiles: s.Background.NetworkFiles,
 		Inputs:       []capture.Input{}}
 	for _, f := range s.NGINX.Files {
 		c.Inputs = append(c.Inputs, capture.Input(f))

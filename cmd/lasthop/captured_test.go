@@ -198,10 +198,10 @@ func splitWorld(lines []string) (conf string, flags, host []string) {
 		strings.Join(locations, "") + "} }\n", flags, host
 }
 
-// TestCapturedBeside: what only the machine can know is in the capture, too:
+// TestCapturedBackground: what only the machine can know is in the capture, too:
 // settings in a file, a warning about an included configuration, a translation,
 // and established sessions, one of which is the user's own.
-func TestCapturedBeside(t *testing.T) {
+func TestCapturedBackground(t *testing.T) {
 	c := newCaptured(t, "events {}\nhttp {\n include more.conf;\n"+
 		" server { listen 10.0.1.100:80; server_name a.example; }\n}\n")
 	client := newNamespace(t)

@@ -31,7 +31,7 @@ func (a *app) clear(dryRun bool) error {
 	if !dryRun {
 		w, err = scene.writer()
 		if errors.Is(err, writer.ErrLocked) && scene.daemon().Runs() {
-			return refuseBeside("clear")
+			return refuseWithDaemon("clear")
 		}
 		if err != nil {
 			return err

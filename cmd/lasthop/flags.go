@@ -116,7 +116,8 @@ func unused(c *cobra.Command, mode, names, remedy string) error {
 		strings.Join(given, ", ")), remedy)
 }
 
-// refuse says of a flag that the command does not take whether others do.
+// refuse says of a flag that the command does not take whether another command
+// takes it.
 func refuse(c *cobra.Command, err error) error {
 	unknown, ok := errors.AsType[*pflag.NotExistError](err)
 	remedy := "see: " + c.CommandPath() + " --help"

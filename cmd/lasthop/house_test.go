@@ -217,11 +217,11 @@ func (f *houseFile) line(p token.Pos) int { return f.set.Position(p).Line }
 
 // imports holds one import to the arrows.
 func (f *houseFile) imports(imported string) {
-	own, ours := strings.CutPrefix(imported, "lasthop/")
+	path, internal := strings.CutPrefix(imported, "lasthop/")
 	first, _, _ := strings.Cut(imported, "/")
 	switch {
-	case ours:
-		if !slices.Contains(strings.Fields(mayImport[f.dir]), own) {
+	case internal:
+		if !slices.Contains(strings.Fields(mayImport[f.dir]), path) {
 			f.complain("%s imports %s, against the arrows", f.name, imported)
 		}
 	case !strings.Contains(first, "."):

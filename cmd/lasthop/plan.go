@@ -59,7 +59,7 @@ func (a *app) plan(f planning) error {
 		return err
 	}
 	defer scene.close()
-	s.AddBeside()
+	s.AddBackground()
 	seen, err := s.Evidence(f.evidence)
 	if err != nil {
 		return err
@@ -96,7 +96,7 @@ func (a *app) plan(f planning) error {
 			p.Next = ""
 		}
 	}
-	err = errors.Join(a.ui.printPlan(p, s.Beside.NetworkFiles, a.flags.output), unproved)
+	err = errors.Join(a.ui.printPlan(p, s.Background.NetworkFiles, a.flags.output), unproved)
 	return ended(err, !p.Proof.Differs() && !(f.exitCode && !p.Diff.Empty()) &&
 		!p.Since.Differs() && !p.Plan.FellBack())
 }

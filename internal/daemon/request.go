@@ -50,7 +50,7 @@ func (d *daemon) requested(r request) (report.Apply, error) {
 		return report.Apply{}, err
 	}
 	asked := l.Survey
-	asked.AddBeside()
+	asked.AddBackground()
 	result := report.Apply{Plan: asked.Plan()}
 	d.fleet.adopt(time.Now())
 	err = d.reconciler.apply(l, r, d.options.line(), &result)

@@ -44,8 +44,8 @@ func Examine(s *survey.Survey, checks []report.Checked, o Options) ([]routing.Fi
 	plan := s.Decision.Plan
 	d.find(routing.Examine(s.Inputs.Host, plan, s.Inputs.Binds, s.Inputs.Policy)...)
 	if s.Place.Offline {
-		s.LookBeside()
-		d.translations(s.Beside.DNATs)
+		s.ReadBackground()
+		d.translations(s.Background.DNATs)
 	} else { // only the machine itself can tell
 		dnats, unseen := survey.DNATs(d.Kernel)
 		d.translations(dnats)

@@ -40,8 +40,8 @@ func Captured(path string) (none Place, c capture.Capture, err error) {
 		taken:   func() time.Time { return c.Time },
 		files:   func(named bool) []report.Input { return filesOf(c, itself, named) },
 		running: func(listens bool) (NGINX, error) { return nginxOf(path, c, listens) },
-		beside: func(routing.Inputs) Beside {
-			return Beside{c.DNATs, c.Sessions, c.NetworkFiles}
+		background: func(routing.Inputs) Background {
+			return Background{c.DNATs, c.Sessions, c.NetworkFiles}
 		}}, c, nil
 }
 

@@ -88,7 +88,7 @@ func (p Place) Explain(f settings.Flags, t Target) (report.Explain, error) {
 		e.Digest = s.Decision.Digest()
 	}
 	e.Head, e.Here = s.Head(), routing.Present(s.Inputs.Host)(t.Addr)
-	e.Listeners, e.Others = s.listenersOn(t)
+	e.Listeners, e.OtherPorts = s.listenersOn(t)
 	s.explain(&e, t)
 	return e, s.askEach(&e)
 }
@@ -113,17 +113,17 @@ func (s *Survey) decideIfKnown() (noPlan string, _ error) {
 
 // listenersOn returns what NGINX listens on at the address, and how many
 // further ports there are if one was named.
-func (s *Survey) listenersOn(t Target) (list []routing.Outcome, others int) {
+func (s *Survey) listenersOn(t Target) (list []routing.Outcome, otherPorts int) {
 	for _, o := range s.Decision.Plan.Outcomes {
 		switch {
 		case o.Addr != t.Addr:
 		case t.Port == 0 || o.Ports.First <= t.Port && t.Port <= o.Ports.Last:
 			list = append(list, o)
 		default:
-			others++
+			otherPorts++
 		}
 	}
-	return list, others
+	return list, otherPorts
 }
 
 // explain finds the ways of the address's replies.

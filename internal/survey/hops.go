@@ -162,7 +162,7 @@ func (h *Hops) CountFlows(m *lasthop.Maps, into *report.LastHop) error {
 	if err != nil {
 		return err
 	}
-	type key struct{ link, mac, ours string }
+	type key struct{ link, mac, local string }
 	flows := map[key]*report.HopFlows{}
 	for x, by := range n {
 		hop := h.Of(x)

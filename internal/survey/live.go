@@ -28,15 +28,15 @@ const DefaultConf = "/etc/nginx/nginx.conf"
 // own). It calls warn for each NGINX that it leaves out or cannot verify.
 func Live(k *host.Kernel, netns string, warn func(message string)) Place {
 	return Place{Machine: k, settings: settings.Load, taken: time.Now, inside: k.Inside,
-		running: func(listens bool) (NGINX, error) { return running(netns, listens, warn) },
-		beside:  func(in routing.Inputs) Beside { return besideOf(k, in) },
+		running:    func(listens bool) (NGINX, error) { return running(netns, listens, warn) },
+		background: func(in routing.Inputs) Background { return backgroundOf(k, in) },
 		halfOpen: func() []routing.HalfOpen {
 			list, _ := k.HalfOpen()
 			return list
 		}}
 }
 
-func besideOf(k *host.Kernel, in routing.Inputs) (b Beside) {
+func backgroundOf(k *host.Kernel, in routing.Inputs) (b Background) {
 	b.DNATs, _ = DNATs(k)
 	if sessions, err := k.Sessions(); err == nil {
 		b.Sessions = routing.GroupSessions(in.Host, in.Policy.Direct, sessions,
@@ -214,9 +214,9 @@ func Hidden(err error, masters []nginxconf.Master) error {
 func hosts(path string) bool {
 	var proc procfs.Dir
 	ns, err := proc.NetNSAt(path)
-	ours, err1 := proc.NetNSAt("")
+	own, err1 := proc.NetNSAt("")
 	first, err2 := proc.NetNS(1)
-	return err == nil && (err1 == nil && ns == ours || err2 == nil && ns == first)
+	return err == nil && (err1 == nil && ns == own || err2 == nil && ns == first)
 }
 
 // Stranger returns the reason why an NGINX does not count.

@@ -39,31 +39,31 @@ type Place struct {
 	Machine
 	Offline bool // a capture: its programs and sockets cannot be asked
 
-	settings func(settings.Flags) (settings.Settings, error)
-	taken    func() time.Time
-	running  func(named bool) (NGINX, error) // what is listened on if no file is named
-	beside   func(routing.Inputs) Beside
-	halfOpen func() []routing.HalfOpen       // nil for a capture
-	files    func(named bool) []report.Input // the source of a captured host
-	inside   func(func() error) error        // calls in the network namespace
+	settings   func(settings.Flags) (settings.Settings, error)
+	taken      func() time.Time
+	running    func(named bool) (NGINX, error) // what is listened on if no file is named
+	background func(routing.Inputs) Background
+	halfOpen   func() []routing.HalfOpen       // nil for a capture
+	files      func(named bool) []report.Input // the source of a captured host
+	inside     func(func() error) error        // calls in the network namespace
 }
 
 // Survey is one look.
 type Survey struct {
-	Taken    time.Time
-	Place    Place
-	Settings settings.Settings
-	NGINX    NGINX
-	Inputs   routing.Inputs
-	Decision routing.Decision
-	Judged   *routing.Judgement // what Decision rests on; nil before Decide
-	Beside   Beside
-	HalfOpen []routing.HalfOpen // that wait for their client; read by CheckClasses
+	Taken      time.Time
+	Place      Place
+	Settings   settings.Settings
+	NGINX      NGINX
+	Inputs     routing.Inputs
+	Decision   routing.Decision
+	Judged     *routing.Judgement // what Decision rests on; nil before Decide
+	Background Background
+	HalfOpen   []routing.HalfOpen // that wait for their client; read by CheckClasses
 }
 
-// Beside is what a plan mentions besides the host and its listeners; no
+// Background is what a plan mentions besides the host and its listeners; no
 // decision depends on it. A part that may not be read is nil.
-type Beside struct {
+type Background struct {
 	DNATs        []routing.DNAT
 	Sessions     []routing.SessionGroup
 	NetworkFiles map[string]string // see host.NetworkFiles
@@ -205,17 +205,17 @@ func (s *Survey) NamedPaths() []routing.Path {
 	return s.Decision.Plan.Paths
 }
 
-// LookBeside reads what the plan mentions besides the routing.
-func (s *Survey) LookBeside() { s.Beside = s.Place.beside(s.Inputs) }
+// ReadBackground reads what the plan mentions besides the routing.
+func (s *Survey) ReadBackground() { s.Background = s.Place.background(s.Inputs) }
 
-// AddBeside reads what is relevant besides the routing, and adds its findings:
-// sessions that move, and listeners whose packets are translated.
-func (s *Survey) AddBeside() {
-	s.LookBeside()
+// AddBackground reads the background, and adds its findings: sessions that
+// move, and listeners whose packets are translated.
+func (s *Survey) AddBackground() {
+	s.ReadBackground()
 	p := &s.Decision.Plan
 	p.Findings = slices.Concat(p.Findings, // a copy: other users may hold the decision's own
-		routing.MovesEstablished(s.Inputs, s.Decision, s.Beside.Sessions),
-		routing.Translated(s.Inputs, *p, s.Beside.DNATs))
+		routing.MovesEstablished(s.Inputs, s.Decision, s.Background.Sessions),
+		routing.Translated(s.Inputs, *p, s.Background.DNATs))
 }
 
 // Head returns what the survey rests on.
