@@ -1,7 +1,6 @@
 package report
 
 import (
-	"cmp"
 	"fmt"
 	"io"
 	"net/netip"
@@ -140,7 +139,7 @@ func (t *page) explained(x Explained, noPlan bool, seen map[string]bool) {
 		if c.Of != "" {
 			of = ", " + c.Of
 		}
-		t.printf("  to %s%s\n", c.Addr, Escape(of))
+		t.wrap("  to ", c.Addr.String()+Escape(of))
 	}
 	t.printf("  Now:\n")
 	t.trace(x.Now, x.NowNeighs, seen)
@@ -154,11 +153,8 @@ func (t *page) explained(x Explained, noPlan bool, seen map[string]bool) {
 	}
 	for i, w := range x.Kernel {
 		if !x.Now.Agrees(w) {
-			t.printf("  %s\n",
-				t.paint(red,
-					fmt.Sprintf("The kernel disagrees for %s: %s (table "+
-						"%d)", x.Clients[i].Addr,
-						Escape(w.String()), w.Table)))
+			t.wrapIn(red, "  ", fmt.Sprintf("The kernel disagrees for %s: %s "+
+				"(table %d)", x.Clients[i].Addr, Escape(w.String()), w.Table))
 		}
 	}
 }
@@ -202,7 +198,7 @@ func (t *page) trace(x routing.Trace, neighs []routing.Neigh, seen map[string]bo
 		if n.State != "" {
 			state = strings.TrimSpace(n.MAC + " " + strings.ToLower(n.State))
 		}
-		t.printf("%s%s on %s: %s\n", indent, n.Addr, Escape(n.Link), Escape(state))
+		t.wrap(indent, fmt.Sprintf("%s on %s: %s", n.Addr, Escape(n.Link), Escape(state)))
 	}
 	if r := x.NotModelled(); r != nil {
 		t.wrap(indent, "uncertain: whether "+Escape(r.Opaque)+" matches is unknown")
@@ -215,7 +211,7 @@ const indent = "          "
 func (t *page) step(r row, width int) {
 	priority, rule, effect := r.cells[0], r.cells[1], r.cells[2]
 	start := fmt.Sprintf("%8s  %-*s", priority, width, rule)
-	if limit := cmp.Or(t.style.Width, 80); utf8.RuneCountInString(start)+2+
+	if limit := t.style.columns(); utf8.RuneCountInString(start)+2+
 		utf8.RuneCountInString(effect) <= limit {
 		t.printf("%s\n", strings.TrimRight(start+"  "+t.paint(r.color, effect), " "))
 		return

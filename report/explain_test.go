@@ -40,7 +40,14 @@ func explain(t *testing.T, host, addr string) Explain {
 // `ip`'s.
 func TestExplainWidth(t *testing.T) {
 	for _, addr := range []string{"10.0.1.100", "2001:db8:1::100"} {
-		for line := range strings.Lines(textOf(t, explain(t, twoUplinks, addr), Style{})) {
+		e := explain(t, strings.ReplaceAll(twoUplinks, "eth1", "enp129s0f1np1.7"), addr)
+		far := netip.MustParseAddr("2001:db8:aaaa:bbbb:cccc:dddd:eeee:ffff")
+		e.Explained[0].NowNeighs = []routing.Neigh{{Addr: far, Link: "enp129s0f1np1.7",
+			MAC: "02:00:00:00:01:01", State: "REACHABLE"}}
+		e.Explained[0].Clients[0].Of = "a bridge " + strings.Repeat("x ", 40)
+		e.Explained[0].Kernel = []routing.Way{{Type: routing.Unicast, Via: far,
+			Link: "enp129s0f1np1.7", Table: 20431}}
+		for line := range strings.Lines(textOf(t, e, Style{})) {
 			line = strings.TrimRight(line, "\n")
 			if rule := strings.Contains(line, " from "); !rule &&
 				utf8.RuneCountInString(line) > 80 {

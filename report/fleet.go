@@ -49,12 +49,12 @@ type FleetHost struct {
 	plan *planDoc
 }
 
-// FleetStatus is the gravest that there is to say of a host.
+// FleetStatus is the gravest fact about a host.
 type FleetStatus string
 
 const (
 	FleetError      FleetStatus = "error"      // an error, no last-hop, or a proof that failed
-	FleetUnresolved FleetStatus = "unresolved" // only a person can say where replies go
+	FleetUnresolved FleetStatus = "unresolved" // the administrator must name a gateway
 	FleetDiffers    FleetStatus = "differs"    // from its group
 	FleetAlike      FleetStatus = "alike"
 )
@@ -62,8 +62,7 @@ const (
 // fleetStatuses are in the order of gravity.
 var fleetStatuses = []FleetStatus{FleetError, FleetUnresolved, FleetDiffers, FleetAlike}
 
-// Unresolved is listeners of which only a person can say where their replies
-// go, all for one reason.
+// Unresolved is listeners whose replies have no known way, all for one reason.
 type Unresolved struct {
 	Listeners []string `json:"listeners"` // "10.0.1.100:443/tcp"
 	Interface string   `json:"interface,omitempty"`
@@ -100,8 +99,7 @@ func ReadPlan(file string, data []byte) (h FleetHost, err error) {
 	return h, nil
 }
 
-// unresolved returns the listeners of which only a person can say where replies
-// go.
+// unresolved returns the listeners whose replies have no known way.
 func (p *planDoc) unresolved() []Unresolved {
 	out := []Unresolved{}
 	for _, l := range p.Listeners {
@@ -199,7 +197,7 @@ func (f Fleet) Wanted() bool {
 	})
 }
 
-// attention are the hosts that are to be looked at, the gravest first.
+// attention are the hosts that need attention, the gravest first.
 func (f Fleet) attention() []FleetHost {
 	list := slices.DeleteFunc(slices.Clone(f.Hosts),
 		func(h FleetHost) bool { return h.Status == FleetAlike })
@@ -346,7 +344,7 @@ func (h FleetHost) remedies() []string {
 }
 
 func (h FleetHost) unproved() string {
-	return "not as planned, says the kernel: " + count(h.Unproved, "difference")
+	return "the kernel does not confirm the plan: " + count(h.Unproved, "difference")
 }
 
 // String names the first listeners, with interface and reason, escaped.

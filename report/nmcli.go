@@ -98,10 +98,10 @@ esac
 
 // NMCLI writes the wanted state as a POSIX shell script that puts it into the
 // connection profiles of NetworkManager, by nmcli, and takes it out again. The
-// script finds the profile of each link itself. What NetworkManager has no word
-// for, and replies leave no worse without, stands in the head of the script,
-// with how often it is wanted; all else is an error, and so are the mode
-// last-hop and names of links that a list in a shell cannot hold.
+// script finds the profile of each link itself. The head of the script counts
+// what NetworkManager has no word for and the plan works without. Everything
+// else is an error, and so are the mode last-hop and names of links that a list
+// in a shell cannot hold.
 // Source: nm-settings-nmcli(5), ipv4.routes and ipv4.routing-rules.
 func NMCLI(w io.Writer, p Plan) error {
 	if len(p.Plan.State.Filters) > 0 {
@@ -202,8 +202,8 @@ func (n *nmcli) set(link string, f routing.Family, list string, value words) {
 		[2]string{setting, strings.Join(value, " ")})
 }
 
-// refuse is for what is less than wanted without a word that NetworkManager
-// has not.
+// refuse reports what NetworkManager has no word for and the plan does not work
+// without.
 func (n *nmcli) refuse(format string, args ...any) {
 	n.errs = append(n.errs, fmt.Errorf("write for NetworkManager: "+format, args...))
 }
@@ -290,9 +290,9 @@ func (n *nmcli) metrics(r routing.Route, value *words) {
 	}
 }
 
-// rule writes a rule for the profile of its path's link. Without a selector it
-// would match too much, so that one that NetworkManager has no word for is an
-// error.
+// rule writes a rule for the profile of its path's link. A selector that
+// NetworkManager has no word for is an error: without it the rule would match
+// too much.
 func (n *nmcli) rule(r routing.Rule) {
 	if r.Action == routing.Goto || r.Action == routing.Nop {
 		n.refuse("it has no word for the action of the rule: %s", r.Args())

@@ -22,7 +22,7 @@ func (m Metric) Counter() bool { return strings.HasSuffix(m.Name, "_total") }
 
 // CheckMetrics are the metrics that Check.Prometheus writes.
 var CheckMetrics = []Metric{
-	{Name: "lasthop_check_ok", Help: "1 if everything is as it is wanted: exit status 0."},
+	{Name: "lasthop_check_ok", Help: "1 if everything is as wanted: exit status 0."},
 	{Name: "lasthop_check_timestamp_seconds", Help: "When the check was made."},
 	{Name: "lasthop_check_listeners", Labels: "status",
 		Help: "Listeners by what becomes of their replies."},

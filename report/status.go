@@ -47,7 +47,7 @@ type Master struct {
 // Change is one sync that wrote something.
 type Change struct {
 	Time  time.Time
-	Cause string // "reload of NGINX 4711", "rule deleted by someone else", "start"
+	Cause string // "reload of NGINX 4711", "rule deleted by another program", "start"
 	Done  []routing.Op
 	Error string // what failed, "" if nothing did
 }

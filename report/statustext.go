@@ -83,7 +83,8 @@ const statusRows = 10
 
 // listening writes how many listeners there are, and the first of them.
 func (t *page) listening(outcomes []routing.Outcome) {
-	t.printf("\nListeners (%d): %s\n", len(outcomes), statuses(outcomes))
+	t.printf("\n")
+	t.wrap("", fmt.Sprintf("Listeners (%d): %s", len(outcomes), statuses(outcomes)))
 	var rows []row
 	for i, o := range outcomes {
 		if i == statusRows && len(outcomes) > statusRows+1 {

@@ -182,7 +182,7 @@ func line(cells []string, width []int, limit int) string {
 	return b.String()
 }
 
-// foldCell is fold, but breaks a cell "before -> after" at its arrow if that
+// foldCell is Fold, but breaks a cell "before -> after" at its arrow if that
 // makes two lines.
 func foldCell(margin, cell string, limit int) string {
 	before, after, arrow := strings.Cut(cell, " -> ")
@@ -198,8 +198,7 @@ func foldCell(margin, cell string, limit int) string {
 // proseWidth is the widest that sentences are: longer lines are hard to read.
 const proseWidth = 100
 
-// wrap breaks a sentence into lines; the first begins with first, the others
-// are indented by as much.
+// wrap is Fold for the width of the page.
 func (p *page) wrap(first, sentence string) { p.wrapIn("", first, sentence) }
 
 // wrapIn is wrap in a color.
@@ -214,8 +213,9 @@ func writeRemedy(p *page, first, remedy string) {
 	p.printf("%s\n", foldWords(first, strings.Fields(remedy), limit))
 }
 
-// fold breaks a sentence into lines of at most limit columns, and words that
-// are longer than a line.
+// Fold breaks a sentence into lines of at most limit columns, and words that
+// are longer than a line. The first line begins with first; the further ones
+// are indented by as much.
 func Fold(first, sentence string, limit int) string {
 	room := max(1, limit-utf8.RuneCountInString(first))
 	var words []string

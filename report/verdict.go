@@ -124,7 +124,7 @@ func nothingNeeded(p routing.Plan) string {
 const (
 	known       = "by a known gateway"
 	assumed     = "by an assumed gateway"
-	decided     = "by the gateway that a person named"
+	decided     = "by the gateway that the administrator named"
 	hostLocal   = "host-local"
 	switchedOff = "switched off"
 )

@@ -216,7 +216,7 @@ func (a *app) askApply(s scene, f applying) error {
 	return errors.Join(err, a.ui.print(result, a.flags.output))
 }
 
-const stopFirst = "systemctl stop lasthop (the routes stay), then again"
+const stopFirst = "systemctl stop lasthop (the routes stay), then run it again"
 
 // refuseWithDaemon refuses a command that would work against the daemon.
 func refuseWithDaemon(what string) error {
@@ -224,7 +224,7 @@ func refuseWithDaemon(what string) error {
 		"work against it", what), stopFirst)
 }
 
-// needsRoot joins all errors into one, with its remedy, if the kernel lets this
+// needsRoot returns one error for all, with its remedy, if the kernel lets this
 // user write nothing at all.
 func needsRoot(done []routing.Op, err error) error {
 	if len(done) > 0 || !errors.Is(err, unix.EPERM) {

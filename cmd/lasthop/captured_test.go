@@ -198,9 +198,9 @@ func splitWorld(lines []string) (conf string, flags, host []string) {
 		strings.Join(locations, "") + "} }\n", flags, host
 }
 
-// TestCapturedBackground: what only the machine can know is in the capture, too:
-// settings in a file, a warning about an included configuration, a translation,
-// and established sessions, one of which is the user's own.
+// TestCapturedBackground: what only the machine can know is in the capture,
+// too: settings in a file, a warning about an included configuration, a
+// translation, and established sessions, one of which is the user's own.
 func TestCapturedBackground(t *testing.T) {
 	c := newCaptured(t, "events {}\nhttp {\n include more.conf;\n"+
 		" server { listen 10.0.1.100:80; server_name a.example; }\n}\n")

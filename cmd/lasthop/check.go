@@ -68,6 +68,6 @@ func (u ui) tellUnseen(unseen []string) {
 	}
 	u.warn("not looked at: %s", strings.Join(unseen, ", "))
 	if os.Geteuid() != 0 {
-		u.hint("as root check sees more")
+		u.hint("run it with sudo: as root, check can look at more")
 	}
 }

@@ -25,6 +25,7 @@ func complete(a *app, root *cobra.Command) {
 			if o := c.Flag("output"); o != nil {
 				l.Formats = o.Annotations[formatsOf]
 			}
+			l.Merge = c.Flags().Changed("merge")
 			return offer(f(l, word))
 		}
 	}

@@ -89,11 +89,11 @@ func (f *flags) take(c *cobra.Command, names string, formats ...string) *cobra.C
 	return c
 }
 
-// positive refuses durations that are not.
+// positive refuses durations that are 0 or negative.
 func positive(c *cobra.Command) (err error) {
 	c.Flags().Visit(func(f *pflag.Flag) {
 		if d, bad := c.Flags().GetDuration(f.Name); bad == nil && d <= 0 {
-			err = hint.New(fmt.Errorf("--%s %s: not a time to wait", f.Name, d),
+			err = hint.New(fmt.Errorf("--%s %s: want a time greater than 0", f.Name, d),
 				"write it as: --"+f.Name+" 30s")
 		}
 	})
@@ -129,7 +129,7 @@ func refuse(c *cobra.Command, err error) error {
 	case name == "host":
 		why = ": it works on this machine"
 		remedy = "plan for that host: lasthop plan --host FILE -o iproute2"
-	case strings.Contains(deciding, name+" "):
+	case strings.Contains(deciding, name+" ") && (c.Name() == "status" || c.Name() == "reload"):
 		remedy = "the daemon takes its settings from lasthop.yaml; " + remedy
 	}
 	return hint.New(fmt.Errorf("%s does not take --%s%s", c.CommandPath(), name, why), remedy)

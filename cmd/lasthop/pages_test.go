@@ -153,8 +153,8 @@ func (l *lab) asWritten(t *testing.T, dir, command string, pages []string) {
 }
 
 var (
-	runnable = regexp.MustCompile(`^(lasthop|apt|dnf|systemctl|make|journalctl|kubectl|ansible\S*|podman|buildah|promtool) .*\S`)
-	prompt   = regexp.MustCompile(`^(\$ )?(sudo )?`)
+	typed  = regexp.MustCompile(`^(lasthop|apt|dnf|systemctl|make|journalctl|kubectl|ansible\S*|podman|buildah|promtool) .*\S`)
+	prompt = regexp.MustCompile(`^(\$ )?(sudo )?`)
 )
 
 // written returns the commands of a page, each once: lines of blocks, and code
@@ -163,7 +163,7 @@ func written(page string) (out []string) {
 	for _, c := range pageCommands(page) {
 		c = prompt.ReplaceAllString(c, "")
 		c, _, _ = strings.Cut(c, " | ")
-		if runnable.MatchString(c) && !strings.Contains(c, "…") && !slices.Contains(out, c) {
+		if typed.MatchString(c) && !strings.Contains(c, "…") && !slices.Contains(out, c) {
 			out = append(out, c)
 		}
 	}

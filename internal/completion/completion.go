@@ -25,6 +25,7 @@ var Flags = []string{"gateway", "return", "address", "output", "fail-closed", "n
 type Line struct {
 	Command string
 	Formats []string // of its -o
+	Merge   bool     // --merge is given
 	Flags   settings.Flags
 	// Open opens the host of the command line: of --netns or --host, or
 	// this one. done closes it if there is no error.
@@ -39,6 +40,8 @@ func (l Line) Arguments() (words []string, files bool) {
 		return l.addresses(), false
 	case "migrate":
 		return nil, true
+	case "plan":
+		return nil, l.Merge
 	case "help":
 		return help.Words(), false
 	}

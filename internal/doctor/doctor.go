@@ -270,7 +270,7 @@ type Loaded struct {
 	Serving  []survey.Config   // a master runs with it
 	Pending  []survey.Config   // no master has loaded it yet
 	Findings []routing.Finding // not-loaded, one for each that is pending
-	Losing   []string          // sockets that a plan takes the way of, by Takes alone
+	Losing   []string          // sockets whose path a plan removes; only Takes fills it
 }
 
 // Loads finds the masters of a namespace and compares what they have loaded

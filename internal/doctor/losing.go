@@ -96,10 +96,10 @@ func listenText(s host.Socket) string {
 func (l Loaded) Refused() error {
 	message, remedy := "NGINX "+l.ToldLosing(), "nginx -t && nginx -s reload"
 	if len(l.Losing) == 0 {
-		message = l.Findings[0].Message + ", and may listen on what this plan takes " +
-			"the way of"
+		message = l.Findings[0].Message + ", and may listen on addresses whose path " +
+			"this plan removes"
 		remedy = l.Findings[0].Hint
 	}
 	return hint.New(errors.New(message+": nothing is changed"),
-		remedy+", and then again; or --no-delete, to add only")
+		remedy+", then run apply again; or only add: --no-delete")
 }

@@ -28,7 +28,9 @@ const DefaultConf = "/etc/nginx/nginx.conf"
 // own). It calls warn for each NGINX that it leaves out or cannot verify.
 func Live(k *host.Kernel, netns string, warn func(message string)) Place {
 	return Place{Machine: k, settings: settings.Load, taken: time.Now, inside: k.Inside,
-		running:    func(listens bool) (NGINX, error) { return running(netns, listens, warn) },
+		running: func(listens bool) (NGINX, error) {
+			return running(netns, listens, warn)
+		},
 		background: func(in routing.Inputs) Background { return backgroundOf(k, in) },
 		halfOpen: func() []routing.HalfOpen {
 			list, _ := k.HalfOpen()
