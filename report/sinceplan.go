@@ -40,30 +40,30 @@ func (s *Since) Differs() bool { return s != nil && (!s.same || len(s.Changes) >
 
 // states are all that is compared of a plan. Of a finding the message is not:
 // it may count sessions.
-func (d planDoc) states() (out []state) {
-	for _, l := range d.Listeners {
+func (p planDoc) states() (out []state) {
+	for _, l := range p.Listeners {
 		o := routing.Listener{Transport: routing.Transport(l.Transport)}
 		o.Ports.First, o.Ports.Last = l.Port, max(l.Port, l.LastPort)
 		out = append(out, state{place: place{"listener", l.Address, o.PortName()},
 			status: l.Status, reason: l.Reason, way: l.After.String(),
 			before: l.Before.String()})
 	}
-	for _, p := range d.Paths {
-		way := strings.Join(p.Gateways, ", ")
-		if p.Table != 0 {
-			slices.Sort(p.Prefixes)
-			way += " for " + strings.Join(p.Prefixes, ", ")
+	for _, x := range p.Paths {
+		way := strings.Join(x.Gateways, ", ")
+		if x.Table != 0 {
+			slices.Sort(x.Prefixes)
+			way += " for " + strings.Join(x.Prefixes, ", ")
 		}
-		if p.LastHop {
+		if x.LastHop {
 			way += ", last-hop"
 		}
-		out = append(out, state{place: place{"path", p.Interface, p.Family},
-			reason: p.Source, way: way})
+		out = append(out, state{place: place{"path", x.Interface, x.Family},
+			reason: x.Source, way: way})
 	}
-	for _, c := range d.Changes {
+	for _, c := range p.Changes {
 		out = append(out, state{place: place{changeKind, c.Text, ""}})
 	}
-	for _, f := range d.Findings {
+	for _, f := range p.Findings {
 		out = append(out, state{place: place{"finding", string(f.Code), f.Subject},
 			by: origin(f), status: string(f.Severity), note: f.Message})
 	}

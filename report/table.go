@@ -60,23 +60,23 @@ type page struct {
 	advised map[string]bool // the remedies of findings so far
 }
 
-func (p *page) paint(code, text string) string {
-	if !p.style.Color || code == "" {
+func (t *page) paint(code, text string) string {
+	if !t.style.Color || code == "" {
 		return text
 	}
 	return "\x1b[" + code + "m" + text + "\x1b[0m"
 }
 
 // heading begins a part of the report.
-func (p *page) heading(format string, args ...any) {
-	p.printf("\n")
-	p.wrapIn(bold, "", fmt.Sprintf(format, args...))
+func (t *page) heading(format string, args ...any) {
+	t.printf("\n")
+	t.wrapIn(bold, "", fmt.Sprintf(format, args...))
 }
 
 // command names a command line and what it is for, if there is one.
-func (p *page) command(purpose, line string) {
+func (t *page) command(purpose, line string) {
 	if line != "" {
-		p.printf("%s:\n  %s\n", purpose, p.paint(bold, line))
+		t.printf("%s:\n  %s\n", purpose, t.paint(bold, line))
 	}
 }
 
@@ -92,12 +92,12 @@ func newRow(color string, cells ...string) row { return row{cells: cells, color:
 // table writes rows in aligned columns. A cell that does not fit goes to a line
 // of its own: a last cell, and one that is wider than the space left of its
 // column.
-func (p *page) table(rows []row) {
-	limit := p.style.columns()
+func (t *page) table(rows []row) {
+	limit := t.style.columns()
 	width := widths(rows)
 	fit(width[:max(0, len(width)-1)], rows, limit)
 	for _, r := range rows {
-		p.printf("%s\n", p.paint(r.color, marked(r.mark, line(r.cells, width, limit))))
+		t.printf("%s\n", t.paint(r.color, marked(r.mark, line(r.cells, width, limit))))
 	}
 }
 
@@ -199,18 +199,18 @@ func foldCell(margin, cell string, limit int) string {
 const proseWidth = 100
 
 // wrap is Fold for the width of the page.
-func (p *page) wrap(first, sentence string) { p.wrapIn("", first, sentence) }
+func (t *page) wrap(first, sentence string) { t.wrapIn("", first, sentence) }
 
 // wrapIn is wrap in a color.
-func (p *page) wrapIn(color, first, sentence string) {
-	p.printf("%s\n", p.paint(color, Fold(first, sentence, min(p.style.columns(), proseWidth))))
+func (t *page) wrapIn(color, first, sentence string) {
+	t.printf("%s\n", t.paint(color, Fold(first, sentence, min(t.style.columns(), proseWidth))))
 }
 
 // writeRemedy is wrap for what is copied: no word is broken, however long it
 // is.
-func writeRemedy(p *page, first, remedy string) {
-	limit := min(p.style.columns(), proseWidth)
-	p.printf("%s\n", foldWords(first, strings.Fields(remedy), limit))
+func writeRemedy(t *page, first, remedy string) {
+	limit := min(t.style.columns(), proseWidth)
+	t.printf("%s\n", foldWords(first, strings.Fields(remedy), limit))
 }
 
 // Fold breaks a sentence into lines of at most limit columns, and words that

@@ -157,9 +157,9 @@ const loadTime = 5 * time.Second
 
 // loaded refuses a plan that removes something while NGINX has not yet loaded
 // what is on disk: NGINX listens on what it has loaded.
-func (scene scene) loaded(s *survey.Survey) error {
+func (s scene) loaded(v *survey.Survey) error {
 	for end := time.Now().Add(loadTime); ; time.Sleep(50 * time.Millisecond) {
-		l, err := scene.takes(s)
+		l, err := s.takes(v)
 		if err != nil || len(l.Pending)+len(l.Losing) == 0 {
 			return err
 		}
@@ -170,28 +170,28 @@ func (scene scene) loaded(s *survey.Survey) error {
 }
 
 // takes returns what NGINX may listen on whose way the plan removes.
-func (scene scene) takes(s *survey.Survey) (doctor.Loaded, error) {
-	return doctor.Takes(s, doctor.Options{Kernel: scene.kernel, Line: scene.line,
-		Status: scene.status})
+func (s scene) takes(v *survey.Survey) (doctor.Loaded, error) {
+	return doctor.Takes(v, doctor.Options{Kernel: s.kernel, Line: s.line,
+		Status: s.status})
 }
 
 // prepareUndo returns the command that goes back to what lasthop owns now:
 // clear, or a script that is kept for it.
-func (scene scene) prepareUndo(w *writer.Writer, s *survey.Survey,
+func (s scene) prepareUndo(w *writer.Writer, v *survey.Survey,
 	c writer.Change) (string, error) {
 	if c.Diff.Empty() || c.Before.Empty() {
-		return scene.line.Command("clear"), nil
+		return s.line.Command("clear"), nil
 	}
 	if len(c.Before.Filters)+len(c.After.Filters) > 0 {
 		// `ip` and `tc` cannot load lasthop's programs
-		return scene.line.Command("apply") + ", with the settings of before", nil
+		return s.line.Command("apply") + ", with the settings of before", nil
 	}
-	path, err := w.KeepUndo(s.Plan(), routing.Compare(c.After, c.Before))
+	path, err := w.KeepUndo(v.Plan(), routing.Compare(c.After, c.Before))
 	if err != nil {
 		return "", err
 	}
 	line := "sh " + routing.ShellWord(path) + " undo"
-	if netns := host.NamespacePath(scene.line.NetNS); netns != "" {
+	if netns := host.NamespacePath(s.line.NetNS); netns != "" {
 		line = "nsenter --net=" + routing.ShellWord(netns) + " " + line
 	}
 	return line, nil

@@ -180,7 +180,7 @@ func (h *Hops) CountFlows(m *lasthop.Maps, into *report.LastHop) error {
 // mapFull is how full a map has to be: its use is estimated.
 const mapFull = .95
 
-// MapFull finds that the programs drop connections because a map is full: of
+// MapFull finds that the programs forget connections because a map is full: of
 // the packets that listeners sent between two readings, more than one in a
 // hundred left by the route, and a map is full. A full map alone is no fault:
 // entries are never removed, only the oldest is replaced. flows is the size of

@@ -118,7 +118,7 @@ const nameIt = "start NGINX, or name its configuration with --nginx-conf or its 
 	"--listen"
 
 // OnDisk returns the configuration that NGINX would load if it were started in
-// a network namespace, and the owner of that file, or why there is none. A
+// a network namespace, and what that file is in words, or why there is none. A
 // process that names the namespace shows the files of its mount namespace:
 // those of its container. If another namespace is named otherwise, this
 // machine's file counts only if the user names no listeners with --listen, and
