@@ -36,7 +36,7 @@ var movedStates = []struct{ state, words, color string }{
 // Text writes a line for each address, and what to do about it.
 func (v Verification) Text(w io.Writer, s Style) error {
 	t := &page{style: s}
-	t.printf("%s\n", v.sentence())
+	t.wrap("", v.sentence())
 	rows := []row{newRow(bold, "ADDRESS", "INTERFACE", "STATE", "ALSO ANSWERED "+
 		"BY", "REQUESTS BY")}
 	var rest output

@@ -33,7 +33,8 @@ func verifyExample() Verification {
 			Subject: "10.0.1.101", Message: "another machine has it"}}}}
 }
 
-const verifyText = `2 addresses of virtual servers on this host; only this host answers for 1. Looked at packets for 30 s.
+const verifyText = `2 addresses of virtual servers on this host; only this host answers for 1. Looked at packets for 30
+s.
   ADDRESS     INTERFACE    STATE             ALSO ANSWERED BY                                        REQUESTS BY
   10.0.1.101  eth1\x1b[2J  DUPLICATE         02:00:00:00:00:02; 02:00:00:00:00:03 (router 10.0.1.3)  no packets
   10.0.1.102  eth1         not on this host  -                                                       -
@@ -54,6 +55,7 @@ func TestVerificationText(t *testing.T) {
 	if d := cmp.Diff(verifyText, b.String()); d != "" {
 		t.Errorf("-want +got\n%s\n%s", d, b.String())
 	}
+	wantWidth(t, verifyExample())
 }
 
 // TestVerificationJSON holds the document against its schema, also without
