@@ -91,7 +91,7 @@ type Check struct {
 	Diff    routing.Diff // what is missing for the plan
 	Digest  string
 	Checks  []Checked
-	Mend    string        // the command line that corrects it
+	Remedy  string        // the command line that corrects it
 	Offline bool          // answered from a capture, not by a kernel
 	Quiet   bool          // one line
 	Seen    *routing.Seen // what packets showed; nil if they were not observed

@@ -147,7 +147,7 @@ type pathMoves map[int]string
 // movesOf returns the moves of the clients nearby: "replies to other LANs move
 // here" if all of them leave by the path from now on.
 func movesOf(p routing.Plan) pathMoves {
-	who := map[routing.Class]string{routing.ClassOnLink: "its own LAN",
+	called := map[routing.Class]string{routing.ClassOnLink: "its own LAN",
 		routing.ClassOtherLAN:  "other LANs",
 		routing.ClassStatic:    "clients behind static routes",
 		routing.ClassHostLocal: "containers and VMs of this host",
@@ -158,7 +158,7 @@ func movesOf(p routing.Plan) pathMoves {
 	classes, where := map[int][]string{}, map[int]string{}
 	for _, m := range nearby(p.Moves) {
 		i := pathOf(p, m)
-		if name := who[m.Class]; !slices.Contains(classes[i], name) {
+		if name := called[m.Class]; !slices.Contains(classes[i], name) {
 			classes[i] = append(classes[i], name)
 		}
 		if i > 0 && m.After.Link != p.Paths[i-1].Link {

@@ -112,7 +112,7 @@ func (c Check) Text(w io.Writer, s Style) error {
 	t.printf("\n")
 	t.wrap("", c.oneLine())
 	if !c.Diff.Empty() {
-		t.command("To make the kernel as planned", oneLine(c.Mend))
+		t.command("To make the kernel as planned", oneLine(c.Remedy))
 	}
 	return t.writeTo(w)
 }

@@ -56,7 +56,7 @@ func (a *app) check(quiet bool, root string, look time.Duration) error {
 	p := s.Plan()
 	c := report.Check{Head: p.Head, Plan: p.Plan, Diff: p.Diff, Digest: p.Digest,
 		Checks:  checks,
-		Mend:    doctor.Remedy(scene.line, p.Diff, plan.Findings),
+		Remedy:  doctor.Remedy(scene.line, p.Diff, plan.Findings),
 		Offline: s.Place.Offline, Quiet: quiet, Seen: seen}
 	return ended(a.ui.print(c, a.flags.output), c.Wanted())
 }

@@ -212,11 +212,11 @@ func (d *doctor) waiting(at netip.AddrPort, clients map[netip.Addr]int) {
 
 // purges looks for programs that delete what lasthop owns.
 func (d *doctor) purges() {
-	who := Suspects("/proc", host.NamespacePath(d.Line.NetNS))
-	if f, ok := Networkd(d.Root, who); ok {
+	programs := Suspects("/proc", host.NamespacePath(d.Line.NetNS))
+	if f, ok := Networkd(d.Root, programs); ok {
 		d.find(f)
 	}
-	found, unseen := networkManager(d.Root, who)
+	found, unseen := networkManager(d.Root, programs)
 	d.find(found...)
 	if unseen != nil {
 		d.cannotSee("NetworkManager's profiles", unseen)

@@ -67,8 +67,8 @@ func Suspects(proc procfs.Dir, netns string) string {
 
 // Networkd returns how to make systemd-networkd leave foreign objects alone, if
 // it runs and is not configured so.
-func Networkd(root, who string) (routing.Finding, bool) {
-	if !strings.Contains(who, "systemd-networkd") || networkdSpares(root) {
+func Networkd(root, programs string) (routing.Finding, bool) {
+	if !strings.Contains(programs, "systemd-networkd") || networkdSpares(root) {
 		return routing.Finding{}, false
 	}
 	return routing.Warning.Finding("networkd-deletes-rules", "systemd-networkd",
@@ -105,8 +105,8 @@ var routeTables = []string{"ipv4 route-table", "ipv6 route-table",
 // networkManager are the settings of a profile, or the defaults for all, that
 // give a connection a table of routes. With one of them NetworkManager deletes
 // foreign routes from every table; without them it manages main alone.
-func networkManager(root, who string) (out []routing.Finding, unseen error) {
-	if !strings.Contains(who, "NetworkManager") {
+func networkManager(root, programs string) (out []routing.Finding, unseen error) {
+	if !strings.Contains(programs, "NetworkManager") {
 		return nil, nil
 	}
 	dirs := []string{"usr/lib/NetworkManager", "run/NetworkManager", "etc/NetworkManager"}

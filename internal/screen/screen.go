@@ -31,8 +31,8 @@ type Screen struct {
 	shown    string   // last
 }
 
-// Open takes a terminal, or another place to write to. After it Close is to be
-// called.
+// Open takes a terminal, or another place to write to. The caller closes the
+// screen.
 func Open(out io.Writer) *Screen {
 	s := &Screen{out: out}
 	if f, ok := out.(*os.File); ok && os.Getenv("TERM") != "dumb" && height(f) > 1 {

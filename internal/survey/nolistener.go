@@ -24,7 +24,7 @@ func NoListener(n NGINX, installed bool, what string) error {
 	}
 	remedy := ""
 	if installed {
-		remedy = "; if NGINX is to have no listener from now on, remove everything of " +
+		remedy = "; if NGINX should have no listener from now on, remove everything of " +
 			"lasthop with: lasthop clear"
 	}
 	switch {

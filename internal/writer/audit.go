@@ -27,8 +27,8 @@ const (
 	lineTime     = 50 * time.Millisecond // for the log to take one line
 )
 
-// newAudit reports to the system's log, at the first of these sockets, who
-// changed what.
+// newAudit reports changes and their users to the system's log, at the first of
+// these sockets.
 func newAudit(paths []string) *journal.Queue {
 	if paths == nil {
 		paths = syslogPaths

@@ -306,8 +306,8 @@ func (w *Writer) tell(c Change, done []routing.Op, err error) {
 // suspect is never nil.
 func (c Change) suspect() []any {
 	if c.Suspect != nil {
-		if who := c.Suspect(); who != "" {
-			return []any{"suspect", who}
+		if programs := c.Suspect(); programs != "" {
+			return []any{"suspect", programs}
 		}
 	}
 	return []any{}
