@@ -35,7 +35,13 @@ func NoListener(n NGINX, installed bool, what string) error {
 		return hint.New(errors.New(what), "name one with --listen ADDR:PORT, or NGINX's "+
 			"main file with --nginx-conf"+remedy)
 	}
-	return hint.New(fmt.Errorf("%s: no server in %s has one", what, n.Files[0].File),
+	main := n.Files[0]
+	for _, f := range n.Files { // a captured host comes before its configuration
+		if f.Main {
+			main = f
+		}
+	}
+	return hint.New(fmt.Errorf("%s: no server in %s has one", what, main.File),
 		"name NGINX's main file with --nginx-conf: `nginx -T` shows what NGINX reads"+
 			remedy)
 }
