@@ -34,6 +34,9 @@ UNITDIR     := /usr/lib/systemd/system
 STATICCHECK := honnef.co/go/tools/cmd/staticcheck@v0.8.2
 PROVE       := $(GO) test -count=1 -v -timeout 60m
 SOAK        := $(GO) test -run '^$$' -timeout 90m ./internal/daemon -bench
+RACY         = $(shell grep -rlE --include=*.go --exclude=*_test.go '^\s*go [a-z]|[.]Go[^,a-zA-Z]' . | \
+		xargs -n1 dirname | sort -u | sed 's/^\./lasthop/')
+TIMEOUT      = -timeout $$((20 * $(or $(LAB_WAIT),1)))m
 QUIET       := grep -vE '^(=== | +--- PASS)'
 SHELL       := /bin/bash
 .SHELLFLAGS := -o pipefail -c
@@ -50,14 +53,18 @@ ifneq ($(need),$(shell printf '%s\n' $(need) $(have) | sort -V | head -n 1))
 $(error lasthop needs Go $(need) or newer, not $(have:0=none): get it from https://go.dev/dl)
 endif
 
-.PHONY: build demo test lint prove fuzz bench bench-go soak chaos install packages packages-check fresh systems peers clean
+.PHONY: build demo test test-racy test-rest lint prove fuzz bench bench-go soak chaos install packages packages-check fresh systems peers clean
 build: # without cgo, so that it starts with an older C library, too
 	CGO_ENABLED=0 $(GO) build -trimpath -o lasthop ./cmd/lasthop
 demo: build
 	@testdata/lab/demo.sh ./lasthop
 test: lint
 	testdata/lab/deps.sh browser
-	$(GO) test $(if $(shell command -v gcc),-race) -timeout $$((20 * $(or $(LAB_WAIT),1)))m ./...
+	@$(MAKE) --no-print-directory -j2 test-racy test-rest
+test-racy: # several times slower, so only packages that start goroutines
+	$(GO) test -p 1 $(if $(shell command -v gcc),-race) $(TIMEOUT) $(RACY)
+test-rest:
+	$(GO) test $(TIMEOUT) $(filter-out $(RACY),$(shell $(GO) list ./...))
 lint:
 	@out=$$("$$($(GO) env GOROOT)/bin/gofmt" -s -l .) && [ -z "$$out" ] || { echo "gofmt -s -w: $$out"; exit 1; }
 	$(GO) vet ./...
