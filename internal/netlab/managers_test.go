@@ -167,11 +167,11 @@ func (c *course) reload(r *rand.Rand) (e Event, ok bool) {
 		e.Name = "the manager deletes what it wrote of " + link + ", and writes it"
 		e.Steps = []Step{hostStep("-4 -force", removals(four)...),
 			hostStep("-6 -force", removals(six)...)}
-	case 1:
+	case 1: // without a type, ip of iproute2 6.15 flushes bans, too, in a batch
 		e.Name = "the manager flushes " + link + ", and writes it"
 		e.Steps = []Step{hostStep("-4 -force", append(rules(four), "addr flush dev "+link,
-			"route flush dev "+link)...), hostStep("-6 -force",
-			append(rules(six), "addr flush dev "+link, "route flush dev "+link)...)}
+			"route flush type unicast dev "+link)...), hostStep("-6 -force",
+			append(rules(six), "addr flush dev "+link, "route flush type unicast dev "+link)...)}
 	case 2:
 		e.Name = link + " goes down and up, and the manager writes it"
 		e.Steps = []Step{hostStep("-4 -force", append(rules(four), "link set "+link+" down",
