@@ -86,11 +86,11 @@ from /etc/nginx/nginx.conf and 1 included file
 clients behind a router: without lasthop -> with this plan.
 
 Listeners (4)
-  ADDRESS     PORT     LINK  STATUS      REPLIES LEAVE BY
-  192.0.2.9   80       -     unresolved  eth0 via 10.0.0.1 (no-owner)
-~ 10.0.1.100  80, 443  eth1  ready       eth0 via 10.0.0.1 -> eth1 via 10.0.1.1
-~ 10.0.0.10   80       eth0  ready       eth0 via 10.0.0.1 (unchanged off-link;
-                                         replies to other LANs move here)
+   ADDRESS     PORT     LINK  STATUS      REPLIES LEAVE BY
+   192.0.2.9   80       -     unresolved  eth0 via 10.0.0.1 (no-owner)
+~  10.0.1.100  80, 443  eth1  ready       eth0 via 10.0.0.1 -> eth1 via 10.0.1.1
+~  10.0.0.10   80       eth0  ready       eth0 via 10.0.0.1 (unchanged off-link;
+                                          replies to other LANs move here)
 
 Findings (1)
   warning: no-owner: 192.0.2.9

@@ -82,7 +82,7 @@ func TestSeenOfMany(t *testing.T) {
 	p.Seen = &routing.Seen{Listeners: []routing.SeenListener{
 		seenOf(far.Addr.String(), routing.WayUnanswered, routing.WayDark)}}
 	for format, want := range map[string]string{
-		"text":     fmt.Sprintf("~ %s  ", far.Addr),
+		"text":     fmt.Sprintf("~  %s  ", far.Addr),
 		"markdown": fmt.Sprintf("| `%s` | 443 |", far.Addr)} {
 		var lines []string
 		for line := range strings.Lines(written(t, format, p)) {

@@ -4,6 +4,7 @@ import (
 	"fmt"
 	"io"
 	"iter"
+	"slices"
 	"strings"
 	"unicode/utf8"
 )
@@ -91,13 +92,19 @@ func newRow(color string, cells ...string) row { return row{cells: cells, color:
 
 // table writes rows in aligned columns. A cell that does not fit goes to a line
 // of its own: a last cell, and one that is wider than the space left of its
-// column.
+// column. Two spaces or more are between columns, that of the marks included:
+// awk -F'  +' finds an address in the same field of each row.
 func (t *page) table(rows []row) {
-	limit := t.style.columns()
+	limit, margin := t.style.columns(), ""
+	if slices.ContainsFunc(rows, func(r row) bool { return r.mark != 0 }) {
+		margin = " "
+	}
+	limit -= len(margin)
 	width := widths(rows)
 	fit(width[:max(0, len(width)-1)], rows, limit)
 	for _, r := range rows {
-		t.printf("%s\n", t.paint(r.color, marked(r.mark, line(r.cells, width, limit))))
+		text := strings.ReplaceAll("\n"+line(r.cells, width, limit), "\n", "\n"+margin)
+		t.printf("%s\n", t.paint(r.color, marked(r.mark, text[1:])))
 	}
 }
 

@@ -132,7 +132,7 @@ func TestProblemsFirst(t *testing.T) {
 	text := textOf(t, p, Style{})
 	from := 0
 	for _, want := range []string{"unresolved: the findings", "1 error, ", "Listeners (",
-		"\n  192.0.2.9 ", "\n~ 10.0.1.2 ", "error: shadowed", "Changes (", "Notes (",
+		"\n   192.0.2.9 ", "\n~  10.0.1.2 ", "error: shadowed", "Changes (", "Notes (",
 		"info: class-moves", "unresolved: the findings", "1 error, "} {
 		i := strings.Index(text[from:], want)
 		if i < 0 {

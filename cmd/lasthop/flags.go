@@ -62,9 +62,14 @@ func (f *flags) shared() *pflag.FlagSet {
 
 // take gives a command the shared flags that it heeds, by name, and -o with
 // its formats, of which the first is the default. What it does not take, it
-// refuses and does not list.
+// refuses and does not list, but for --config: a script or an alias may give it
+// to every command.
 func (f *flags) take(c *cobra.Command, names string, formats ...string) *cobra.Command {
 	all := f.shared()
+	if !strings.Contains(names, "config") {
+		names += " config"
+		_ = all.MarkHidden("config") // fails only for a flag that does not exist
+	}
 	for name := range strings.FieldsSeq(names + " output run-dir") {
 		flag := all.Lookup(name)
 		if name == "output" {
@@ -105,7 +110,7 @@ func positive(c *cobra.Command) (err error) {
 func unused(c *cobra.Command, mode, names, remedy string) error {
 	var given []string
 	for name := range strings.FieldsSeq(names) {
-		if c.Flags().Changed(name) {
+		if c.Flags().Changed(name) && name != "config" { // see take
 			given = append(given, "--"+name)
 		}
 	}

@@ -166,8 +166,7 @@ func newMigrating(l *lab, t *testing.T, g *guide, conf string, units ...string) 
 func (m *migrating) tools() {
 	m.t.Helper()
 	m.bin, m.dir = m.t.TempDir(), m.t.TempDir()
-	m.script("lasthop", `case "$*" in "migrate -o nginx "*) ;; *) set -- --config "$CONFIG" "$@" ;; esac
-exec `+m.lasthop+` "$@"`)
+	m.script("lasthop", "exec "+m.lasthop+` --config "$CONFIG" "$@"`)
 	m.script("nginx", nginxOfLab)
 	m.script("tmsh", "disk="+m.disk+"\n"+labTMSH)
 	m.script("tcpdump", labTCPDump)

@@ -27,7 +27,7 @@ const (
 
 // notRun are commands that no test runs, each with the reason.
 var notRun = map[string]string{
-	"apt install ./dist/lasthop_1.0.0_amd64.deb": "testdata/systems/packages.sh installs it " +
+	"apt install ./lasthop_1.0.0_amd64.deb": "testdata/systems/packages.sh installs it " +
 		"from another directory",
 	"buildah bud --timestamp 0 -f deploy/container/Containerfile -t lasthop .":                  image,
 	"podman run --rm --network host --read-only --cap-drop all \\":                              image,
@@ -47,7 +47,7 @@ var notRun = map[string]string{
 	"lasthop apply --expect":            "a digest belongs behind it; testdata/script/ns-expect.txtar",
 	"lasthop migrate":                   "files belong behind it; TestLabMigrate",
 	"lasthop flow 198.51.100.2":         "needs the programs of the mode last-hop; TestFlow runs it",
-	"dnf install ./dist/lasthop-1.0.0-1.x86_64.rpm": "no distribution with rpm is booted; " +
+	"dnf install ./lasthop-1.0.0-1.x86_64.rpm": "no distribution with rpm is booted; " +
 		"deploy/packages/check.sh installs the rpm into an empty root",
 }
 

@@ -26,7 +26,7 @@ func TestUnusedFlags(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		uses := append(strings.Fields(tt.uses), "output", "run-dir", "help",
+		uses := append(strings.Fields(tt.uses), "config", "output", "run-dir", "help",
 			strings.TrimPrefix(args[1], "--"))
 		command.Flags().VisitAll(func(f *pflag.Flag) {
 			if slices.Contains(uses, f.Name) {
