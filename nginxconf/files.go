@@ -8,6 +8,7 @@ import (
 	"path"
 	"slices"
 	"strings"
+	"time"
 
 	"golang.org/x/sys/unix"
 )
@@ -77,8 +78,12 @@ func (t *tree) openat(name string, flags int) (fd int, err error) {
 		if t.root >= 0 && (err == unix.ENOSYS || err == unix.EPERM) {
 			fd, err = openInRoot(t.root, name, flags)
 		}
-		if err != unix.EINTR && err != unix.EAGAIN { // EAGAIN: it raced with a rename
+		switch err {
+		default:
 			return fd, err
+		case unix.EINTR:
+		case unix.EAGAIN: // it raced with a rename, or another program has a lease
+			time.Sleep(time.Millisecond)
 		}
 	}
 }

@@ -25,8 +25,15 @@ func inRoot(t *testing.T, root int, name string, flags int) (want, got string) {
 		}
 		return fmt.Sprintf("%d:%d %o", st.Dev, st.Ino, st.Mode)
 	}
-	fd, err := unix.Openat2(root, name, &unix.OpenHow{Flags: uint64(flags),
-		Resolve: unix.RESOLVE_IN_ROOT | unix.RESOLVE_NO_MAGICLINKS})
+	how := unix.OpenHow{Flags: uint64(flags),
+		Resolve: unix.RESOLVE_IN_ROOT | unix.RESOLVE_NO_MAGICLINKS}
+	fd, err := unix.Openat2(root, name, &how)
+	for range 100 {
+		if err != unix.EAGAIN { // another program has renamed or mounted something
+			break
+		}
+		fd, err = unix.Openat2(root, name, &how)
+	}
 	if err == unix.ENOSYS || err == unix.EPERM {
 		t.Skip("this kernel, or a sandbox, has no openat2 to compare with")
 	}
