@@ -53,7 +53,7 @@ ifneq ($(need),$(shell printf '%s\n' $(need) $(have) | sort -V | head -n 1))
 $(error lasthop needs Go $(need) or newer, not $(have:0=none): get it from https://go.dev/dl)
 endif
 
-.PHONY: build demo test test-racy test-rest lint prove fuzz bench bench-go soak chaos install packages packages-check fresh systems peers clean
+.PHONY: build demo test test-racy test-rest lint prove fuzz bench bench-go soak chaos install packages packages-check fresh systems systems-kernels systems-machines peers clean
 build: # without cgo, so that it starts with an older C library, too
 	CGO_ENABLED=0 $(GO) build -trimpath -o lasthop ./cmd/lasthop
 demo: build
@@ -113,7 +113,12 @@ packages-check:
 	VERSION='$(VERSION)' deploy/packages/check.sh
 fresh:
 	testdata/lab/fresh.sh $(SUITE)
-systems:
+systems: # the kernels need one processor
+	testdata/lab/deps.sh systems
+	@$(MAKE) --no-print-directory -j2 systems-kernels systems-machines
+systems-kernels:
+	testdata/systems/systems.sh $(KERNELS)
+systems-machines:
 	testdata/systems/packages.sh $(SUITES)
 	testdata/systems/journey.sh bookworm
 	testdata/systems/nmcli.sh $(SUITES)
@@ -121,7 +126,6 @@ systems:
 	testdata/systems/image.sh
 	cd testdata/kubernetes && $(GO) test -count=1 ./...
 	$(GO) test -count=1 -v ./deploy -run TestUnitRuns | $(QUIET)
-	testdata/systems/systems.sh $(KERNELS)
 peers:
 	testdata/systems/peers.sh
 clean:

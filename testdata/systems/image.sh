@@ -197,7 +197,7 @@ do_daemonset() {
 do_daemonset_without() {
 	now "$work/context/lasthop" clear
 	bundle NET_ADMIN
-	soon grep -q "read configuration: " /run/log
+	soon grep -q SYS_PTRACE /run/log
 	now not leaves 1 1
 	now not "$work/context/lasthop" status
 }
