@@ -342,8 +342,11 @@ func (t *page) findings(title string, list []routing.Finding) {
 		return
 	}
 	t.heading("%s (%d)", title, len(list))
+	above := ""
 	for f := range each(&t.output, gravest(list), textRest) {
 		t.finding(f)
+		remedy(t, "    ", f.Hint, above)
+		above = f.Hint
 	}
 }
 
@@ -360,10 +363,15 @@ func split(list []routing.Finding) (problems, notes []routing.Finding) {
 	return problems, notes
 }
 
-// gravest sorts findings by severity, the gravest first.
+// gravest sorts findings by severity, the gravest first. Those of a severity
+// with the same remedy follow each other.
 func gravest(list []routing.Finding) []routing.Finding {
+	first := map[string]int{} // where a remedy is needed first
+	for i, f := range slices.Backward(list) {
+		first[f.Hint] = i
+	}
 	return slices.SortedStableFunc(slices.Values(list), func(a, b routing.Finding) int {
-		return a.Severity.Rank() - b.Severity.Rank()
+		return cmp.Or(a.Severity.Rank()-b.Severity.Rank(), first[a.Hint]-first[b.Hint])
 	})
 }
 
@@ -392,5 +400,4 @@ func (t *page) finding(f routing.Finding) {
 	if f.Origin != "" {
 		t.wrap("    at: ", Escape(origin(f)))
 	}
-	remedy(t, "    ", f.Hint)
 }
