@@ -63,7 +63,7 @@ func TestStatusTextOrder(t *testing.T) {
 	from := 0
 	for _, want := range []string{"NOT in sync", "first thing", "second thing", "4711",
 		"1 draining", "/srv/b.conf", "Listeners (2)", "Last change", "reload of NGINX 4711",
-		"no buffer space", "7 syncs"} {
+		"no buffer space", "7 syncs", " repairs, ", " with other programs, "} {
 		i := strings.Index(text[from:], want)
 		if i < 0 {
 			t.Fatalf("%q is missing or too early in:\n%s", want, text)

@@ -42,7 +42,8 @@ func (s Status) Text(w io.Writer, style Style) error {
 	c := s.Counts
 	t.printf("\n")
 	t.wrap("", strings.Join([]string{count(c.Syncs, "sync"), count(c.Changes, "change"),
-		count(c.Heals, "heal"), count(c.Fights, "fight"), count(c.Errors, "error"),
+		count(c.Heals, "repair"), count(c.Fights, "conflict") + " with other programs",
+		count(c.Errors, "error"),
 		count(c.Reloads, "load") + " of NGINX"}, ", "))
 	if !s.InSync || s.Asks() {
 		t.command("To see it from the kernel's side", "lasthop check")

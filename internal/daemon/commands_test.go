@@ -82,7 +82,7 @@ func TestStatus(t *testing.T) {
 	}
 	for _, part := range []string{"lasthop: in sync", "NGINX (1)", "load 1",
 		"Listeners (1): 1 ready", "10.0.1.1, from main's default", "Last change", ", start",
-		"lookup 20431", "0 heals"} {
+		"lookup 20431", "0 repairs"} {
 		if !strings.Contains(out, part) {
 			t.Errorf("it does not say %q:\n%s", part, out)
 		}
