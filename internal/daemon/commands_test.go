@@ -81,7 +81,7 @@ func TestStatus(t *testing.T) {
 		t.Errorf("exit code %d, %s", code, errs)
 	}
 	for _, part := range []string{"lasthop: in sync", "NGINX (1)", "load 1",
-		"Listeners (1): 1 ready", "10.0.1.1, from main's default", "Last change", ", start",
+		"Listeners (1): 1 installed", "10.0.1.1, from main's default", "Last change", ", start",
 		"lookup 20431", "0 repairs"} {
 		if !strings.Contains(out, part) {
 			t.Errorf("it does not say %q:\n%s", part, out)
