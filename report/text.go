@@ -24,7 +24,7 @@ func (p Plan) Text(w io.Writer, s Style) error {
 	problems, notes := split(p.Plan.Findings)
 	t.findings("Findings", problems)
 	t.paths(p.Plan.Paths)
-	t.moves(p.Plan.Moves)
+	t.moves(p)
 	writePlanned(t, p)
 	t.findings("Notes", notes)
 	t.proof(p.Proof)
@@ -222,7 +222,14 @@ func (t *page) paths(paths []routing.Path) {
 	t.table(rows)
 }
 
-const nearbyTitle = "Clients nearby whose replies move"
+// nearbyTitle is the title of the clients nearby: once all is installed, their
+// replies do not move any more.
+func (p Plan) nearbyTitle() string {
+	if p.Diff.Empty() {
+		return "Clients nearby whose replies lasthop moves"
+	}
+	return "Clients nearby whose replies move"
+}
 
 // nearby are the moves except those of clients behind the gateways, which the
 // listeners show.
@@ -234,12 +241,12 @@ func nearby(moves []routing.Move) []routing.Move {
 func clients(m routing.Move) []string { return mapped(m.Clients, netip.Prefix.String) }
 
 // moves lists the clients nearby whose replies leave another way.
-func (t *page) moves(moves []routing.Move) {
-	near := nearby(moves)
+func (t *page) moves(p Plan) {
+	near := nearby(p.Plan.Moves)
 	if len(near) == 0 {
 		return
 	}
-	t.heading(nearbyTitle+" (%d)", len(near))
+	t.heading("%s (%d)", p.nearbyTitle(), len(near))
 	var rows []row
 	var rest output
 	for m := range each(&rest, near, textRest) {
