@@ -158,8 +158,8 @@ func (d *doctor) missing() {
 func Remedy(l settings.Line, d routing.Diff, findings []routing.Finding) string {
 	i := slices.IndexFunc(findings,
 		func(f routing.Finding) bool { return f.Code == "not-loaded" })
-	remedy := l.Root(l.Same("apply"))
-	if i < 0 || len(d.DelRules) == 0 {
+	remedy := l.Apply("")
+	if l.Served || i < 0 || len(d.DelRules) == 0 {
 		return remedy
 	}
 	switch first := findings[i].Hint; {

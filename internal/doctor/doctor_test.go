@@ -133,6 +133,10 @@ func TestRemedy(t *testing.T) {
 	stuck := []routing.Finding{{Code: "not-loaded", Hint: survey.Restart + ": a reload cannot"}}
 	adds, removes := routing.Diff{AddRules: []routing.Rule{{}}},
 		routing.Diff{DelRules: []routing.Rule{{}}}
+	served := settings.Line{Served: true}
+	if got := Remedy(served, removes, late); got != served.Apply("") {
+		t.Errorf("with a daemon: got %q", got)
+	}
 	for _, tt := range []struct {
 		diff     routing.Diff
 		findings []routing.Finding
