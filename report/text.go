@@ -74,8 +74,11 @@ func (a Apply) Text(w io.Writer, s Style) error {
 	t := &page{style: s}
 	if a.Quiet {
 		if len(a.Done) > 0 {
-			t.printf("lasthop apply: %s; to take this back: %s\n",
-				count(len(a.Done), "change"), oneLine(a.Undo))
+			t.printf("lasthop apply: %s", count(len(a.Done), "change"))
+			if a.Undo != "" { // a daemon keeps its changes
+				t.printf("; to take this back: %s", oneLine(a.Undo))
+			}
+			t.printf("\n")
 		}
 		return t.writeTo(w)
 	}
