@@ -300,6 +300,12 @@ func TestMoves(t *testing.T) {
 			Contains(out, "nearby") {
 			t.Errorf("%s speaks of clients whose replies do not move", format)
 		}
+		installed := p
+		installed.Diff = routing.Diff{}
+		if out := written(t, format, installed); !strings.Contains(out, "lasthop moves") ||
+			strings.Contains(out, "replies move") {
+			t.Errorf("%s moves what is installed:\n%s", format, out)
+		}
 	}
 }
 

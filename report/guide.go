@@ -7,18 +7,14 @@ import (
 	"lasthop/routing"
 )
 
-// remedy writes what to do about a finding, if there is something; in full the
-// first time alone.
-func remedy(t *page, indent, hint string) {
-	switch {
-	case hint == "":
-	case t.advised[hint]:
+// remedy writes what to do about a finding, if there is something; above is the
+// remedy of the finding directly above, which is not written again.
+func remedy(t *page, indent, hint, above string) {
+	switch hint {
+	case "":
+	case above:
 		t.printf("%sdo: the same as above\n", indent)
 	default:
-		if t.advised == nil {
-			t.advised = map[string]bool{}
-		}
-		t.advised[hint] = true
 		writeRemedy(t, indent+"do: ", oneLine(hint))
 	}
 }

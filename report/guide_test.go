@@ -7,8 +7,9 @@ import (
 	"lasthop/routing"
 )
 
-// TestGuide: a report tells each remedy once, and once how to read on and where
-// a flag goes for the service.
+// TestGuide: a report tells once how to read on and where a flag goes for the
+// service. Findings with the same remedy follow each other; only the remedy
+// directly above is not told again.
 func TestGuide(t *testing.T) {
 	finding := func(subject, remedy string) routing.Finding {
 		return routing.Warning.Finding("no-gateway", subject, "no gateway").
@@ -20,11 +21,19 @@ func TestGuide(t *testing.T) {
 		guide(p, list)
 		return strings.Join(strings.Fields(p.String()), " ")
 	}
-	got := text(finding("eth1", "name it: --gateway eth1=ADDR"), finding("eth2", "ip link up"),
-		finding("eth3", "ip link up"))
-	for part, want := range map[string]int{"ip link up": 1, "the same as above": 1,
-		"lasthop help CODE explains a finding.":             1,
-		"/etc/lasthop/lasthop.yaml: lasthop help settings.": 1} {
+	name := func(link string) routing.Finding {
+		return finding(link, "name it: --gateway "+link+"=ADDR")
+	}
+	wrong := name("eth1")
+	wrong.Severity = routing.Error
+	got := text(name("eth1"), name("eth2"), name("eth1"), finding("eth3", "ip link up"),
+		finding("eth3", "ip link up"), wrong)
+	for part, want := range map[string]int{"ip link up": 1, "do: the same as above": 3,
+		"eth1=ADDR warning: no-gateway: eth1 no gateway do: the same":     1,
+		"eth1 no gateway do: the same as above warning: no-gateway: eth1": 1,
+		"no-gateway: eth2 no gateway do: name it: --gateway eth2=ADDR":    1,
+		"lasthop help CODE explains a finding.":                           1,
+		"/etc/lasthop/lasthop.yaml: lasthop help settings.":               1} {
 		if n := strings.Count(got, part); n != want {
 			t.Errorf("%q is said %d times, want %d:\n%s", part, n, want, got)
 		}

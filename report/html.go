@@ -66,6 +66,7 @@ type planPage struct {
 	Listeners   []listenerRow // by address and port
 	Looked      bool          // from packets
 	Paths       []pathRow
+	Nearby      string         // the title of Moves
 	Moves       []routing.Move // of clients nearby
 	Proof       *Proof
 	Since       *Since
@@ -115,7 +116,8 @@ func (p Plan) HTML(w io.Writer) error {
 		return listenerRow{o, words, tone, near.ways(o)}
 	})
 	page := planPage{p.frame(all), rows, p.Seen != nil, pathRows(all),
-		nearby(p.Plan.Moves), p.Proof, p.Since, p.Diff.Ops(), p.Back.Ops(), p.Next}
+		p.nearbyTitle(), nearby(p.Plan.Moves), p.Proof, p.Since,
+		p.Diff.Ops(), p.Back.Ops(), p.Next}
 	return page.write(w, "plan.html", page)
 }
 

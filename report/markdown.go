@@ -37,7 +37,7 @@ func (p Plan) Markdown(w io.Writer) error {
 	p.Since.markdown(m)
 	m.listeners(p)
 	m.paths(bundles(p.Plan))
-	m.moves(nearby(p.Plan.Moves))
+	m.moves(p)
 	m.proof(p.Proof)
 	m.findings(p.Plan.Findings)
 	m.commands("Changes", p.Diff)
@@ -136,11 +136,12 @@ func (m *markdown) paths(all []bundle) {
 	}
 }
 
-func (m *markdown) moves(near []routing.Move) {
+func (m *markdown) moves(p Plan) {
+	near := nearby(p.Plan.Moves)
 	if len(near) == 0 {
 		return
 	}
-	m.printf("\n## "+nearbyTitle+" (%s)\n", number(len(near)))
+	m.printf("\n## %s (%s)\n", p.nearbyTitle(), number(len(near)))
 	m.table("Interface", "Class", "Clients", "Before", "After")
 	for x := range each(&m.output, near, tableRest) {
 		m.row(m.code(x.Link), string(x.Class), some(clients(x), 3),

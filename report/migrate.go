@@ -48,6 +48,14 @@ var migrationStatuses = []migrationStatus{
 	{migrate.NotApplicable, "not applicable", "nothing here replies to their clients", "", ""},
 }
 
+// of returns what the status of n virtual servers is called.
+func (s migrationStatus) of(n int) string {
+	if s.status == migrate.NeedsInput && n == 1 {
+		return "needs input"
+	}
+	return s.name
+}
+
 func statusRank(status string) int {
 	return slices.IndexFunc(migrationStatuses,
 		func(s migrationStatus) bool { return s.status == status })
@@ -98,7 +106,7 @@ func (m Migration) verdict() string {
 	var parts []string
 	for _, s := range migrationStatuses {
 		if n := byStatus[s.status]; n > 0 {
-			parts = append(parts, number(n)+" "+s.name)
+			parts = append(parts, number(n)+" "+s.of(n))
 		}
 		if n := m.decided(); n > 0 && s.status == migrate.Ready {
 			parts = append(parts, number(n)+" of these by a decision")
@@ -327,7 +335,7 @@ func (t *page) virtuals(rows []migrate.Row) {
 		if len(list) == 0 {
 			continue
 		}
-		t.heading("%s (%s): %s", upperFirst(s.name), number(len(list)), s.what)
+		t.heading("%s (%s): %s", upperFirst(s.of(len(list))), number(len(list)), s.what)
 		n := min(len(list), maxVirtuals)
 		t.table(mapped(list[:n], func(of []*migrate.Row) row {
 			return newRow(s.color, short(of[0].Virtual), endpoint(*of[0]),

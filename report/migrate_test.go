@@ -113,6 +113,14 @@ func TestMigrationText(t *testing.T) {
 	}
 }
 
+// TestMigrationNeedsInput: a virtual server needs input, two need it.
+func TestMigrationNeedsInput(t *testing.T) {
+	m := smallMigration()
+	m.Rows = m.Rows[:2]
+	wantInOrder(t, textOf(t, m, Style{}), "1 virtual server: 1 needs input;",
+		"Needs input (1)")
+}
+
 // TestMigrationDecided: the first lines of each format say which clients are
 // not answered because of a decision, and the row says what was decided.
 func TestMigrationDecided(t *testing.T) {

@@ -119,7 +119,8 @@ func (m Migration) frame() frame {
 	f.Facts = append(f.Facts, fact{"From", m.source()})
 	f.Tiles = []tile{newTile(total, "virtual servers", "")}
 	for _, s := range migrationStatuses {
-		t := newTile(byStatus[s.status], s.name, s.tone)
+		n := byStatus[s.status]
+		t := newTile(n, s.of(n), s.tone)
 		f.Tiles, f.Tone = append(f.Tiles, t), cmp.Or(f.Tone, t.Tone)
 	}
 	if len(m.lost()) > 0 && f.Tone == "good" {

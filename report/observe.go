@@ -117,7 +117,8 @@ func looked(s *routing.Seen) string {
 		utc(s.Window.From))
 }
 
-// verdictWords are a verdict and an outcome, with a color by their gravity.
+// verdictWords are a verdict and an outcome, with a color by their gravity. A
+// way is dark if no answer leaves, or if no client acknowledges one.
 func verdictWords(v routing.WayVerdict, o routing.WayOutcome) (color, words string) {
 	words = map[routing.WayVerdict]string{routing.WaySymmetric: "symmetric",
 		routing.WaySameLink: "same link", routing.WayOther: "other router",
@@ -127,9 +128,9 @@ func verdictWords(v routing.WayVerdict, o routing.WayOutcome) (color, words stri
 	case o == routing.WayDark:
 		color = red
 		if v == routing.WayUnanswered {
-			return color, "DARK"
+			return color, "UNANSWERED"
 		}
-		return color, words + ", DARK"
+		return color, words + ", NO REPLY ARRIVES"
 	case v == routing.WayAsymmetric:
 		color = yellow
 	}

@@ -66,7 +66,7 @@ lost)
   10.7.0.10:443   off-link  8840  symmetric            eth0 10.7.0.1 -> the same
   10.7.1.100:443  off-link   214  ASYMMETRIC, works
       eth1 10.7.1.1 -> eth0 10.7.0.1
-  10.7.1.101:443  off-link     9  DARK
+  10.7.1.101:443  off-link     9  UNANSWERED
       eth1 10.7.1.1 -> none: 10.7.0.1 on eth0 does not answer
   203.0.113.5:80  off-link    57  other router, works
       eth1 0e:2d:9a:26:7e:d0 -> eth1 10.7.1.1

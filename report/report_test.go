@@ -275,3 +275,15 @@ func TestCheckText(t *testing.T) {
 		t.Errorf("%q, %d bad", got, good.Bad())
 	}
 }
+
+// TestApplyQuiet: an apply that a daemon has done cannot be taken back.
+func TestApplyQuiet(t *testing.T) {
+	p := makePlan(t, listener("10.0.1.100", 443))
+	for undo, want := range map[string]string{"": "lasthop apply: 1 change\n",
+		"lasthop clear": "lasthop apply: 1 change; to take this back: lasthop clear\n"} {
+		a := Apply{Plan: p, Done: p.Diff.Ops()[:1], Undo: undo, Quiet: true}
+		if got := textOf(t, a, Style{}); got != want {
+			t.Errorf("got  %swant %s", got, want)
+		}
+	}
+}

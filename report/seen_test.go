@@ -35,14 +35,15 @@ func seenOf(addr string, v routing.WayVerdict, o routing.WayOutcome) routing.See
 func TestSeenFormats(t *testing.T) {
 	for format, want := range map[string]string{
 		"text": `
-  ADDRESS          PORT  LINK  STATUS  SEEN              REPLIES LEAVE BY
-  10.0.1.100       443   eth1  ready   ASYMMETRIC, DARK
+  ADDRESS          PORT  LINK  STATUS  SEEN
+      REPLIES LEAVE BY
+  10.0.1.100       443   eth1  ready   ASYMMETRIC, NO REPLY ARRIVES
   2001:db8:1::100  443   eth1  ready   symmetric
   10.0.0.10        80    eth0  ready   no packets`,
 		"markdown": "| Packets | looked at for 30 s from 2026-03-01 12:00:00 UTC |\n" +
 			"| Address | Port | Interface | Status | Seen | Replies leave by |\n" +
 			"|---|---|---|---|---|---|\n" +
-			"| `10.0.1.100` | 443 | `eth1` | ready | ASYMMETRIC, DARK | eth0 via 10.0.0.1 -> eth1 via 10.0.1.1 |\n" +
+			"| `10.0.1.100` | 443 | `eth1` | ready | ASYMMETRIC, NO REPLY ARRIVES | eth0 via 10.0.0.1 -> eth1 via 10.0.1.1 |\n" +
 			"| `10.0.0.10` | 80 | `eth0` | ready | no packets | eth0 via 10.0.0.1 (unchanged off-link; replies to other LANs move here) |",
 		"csv": `address,port,last_port,transport,context,listen,servers,origins,interface,status,reason,before_type,before_interface,before_gateway,before_table,before_more,after_type,after_interface,after_gateway,after_table,after_more,seen_verdict,seen_outcome
 10.0.1.100,443,,tcp,http,10.0.1.100,www.example.org example.org,nginx.conf:3,eth1,ready,,,eth0,10.0.0.1,254,,,eth1,10.0.1.1,20431,,asymmetric,dark
@@ -50,7 +51,7 @@ func TestSeenFormats(t *testing.T) {
 10.0.0.10,80,,tcp,http,10.0.0.10,status.example.org,nginx.conf:3,eth0,ready,,,eth0,10.0.0.1,254,,,eth0,10.0.0.1,20812,,,`,
 		"html": `Packets <b>looked at for 30 s from 2026-03-01 12:00:00 UTC</b>
 <th scope="col" data-sort="text">Seen</th>
-<td class="bad">ASYMMETRIC, DARK</td>
+<td class="bad">ASYMMETRIC, NO REPLY ARRIVES</td>
 <td>symmetric</td>
 <td>no packets</td>`,
 	} {
@@ -87,7 +88,7 @@ func TestSeenOfMany(t *testing.T) {
 		var lines []string
 		for line := range strings.Lines(written(t, format, p)) {
 			if strings.Contains(line, want) &&
-				slices.Contains(strings.Fields(line), "DARK") {
+				slices.Contains(strings.Fields(line), "UNANSWERED") {
 				lines = append(lines, line)
 			}
 		}
@@ -99,7 +100,7 @@ func TestSeenOfMany(t *testing.T) {
 	for _, o := range p.Plan.Outcomes {
 		c.Checks = append(c.Checks, Checked{Outcome: o, Verdict: Symmetric})
 	}
-	if got := textOf(t, c, Style{}); !strings.Contains(got, " DARK ") {
+	if got := textOf(t, c, Style{}); !strings.Contains(got, " UNANSWERED ") {
 		t.Errorf("check does not show the dark row:\n%s", got)
 	}
 }
@@ -111,13 +112,13 @@ func TestPageOfSeen(t *testing.T) {
 	tab := open(t, browser(t), p)
 	tab.holds(p)
 	const seen = 5
-	tab.equal("column", []string{"no packets", "ASYMMETRIC, DARK", "symmetric"},
+	tab.equal("column", []string{"no packets", "ASYMMETRIC, NO REPLY ARRIVES", "symmetric"},
 		tab.column(seen))
-	tab.find("dark")
+	tab.find("arrives")
 	tab.equal("found", []string{"10.0.1.100"}, tab.column(0))
 	tab.click("[type=reset]")
 	tab.click("#listeners th:nth-child(6) button")
-	tab.equal("sorted", []string{"ASYMMETRIC, DARK", "no packets", "symmetric"},
+	tab.equal("sorted", []string{"ASYMMETRIC, NO REPLY ARRIVES", "no packets", "symmetric"},
 		tab.column(seen))
 	pdf := tab.print("seen", chromedp.PaperA4)
 	text, err := exec.Command("pdftotext", "-layout", pdf, "-").Output()

@@ -63,12 +63,34 @@ func TestStatusTextOrder(t *testing.T) {
 	from := 0
 	for _, want := range []string{"NOT in sync", "first thing", "second thing", "4711",
 		"1 draining", "/srv/b.conf", "Listeners (2)", "Last change", "reload of NGINX 4711",
-		"no buffer space", "7 syncs"} {
+		"no buffer space", "7 syncs", " repairs, ", " with other programs, "} {
 		i := strings.Index(text[from:], want)
 		if i < 0 {
 			t.Fatalf("%q is missing or too early in:\n%s", want, text)
 		}
 		from += i
+	}
+}
+
+// TestStatusInstalled: once the kernel has all of the plan, text says so of its
+// listeners; JSON keeps the status.
+func TestStatusInstalled(t *testing.T) {
+	s := makeStatus(t)
+	for _, s.InSync = range []bool{false, true} {
+		word := map[bool]string{false: "ready", true: "installed"}[s.InSync]
+		text := strings.Join(strings.Fields(textOf(t, s, Style{})), " ")
+		if !strings.Contains(text, "Listeners (2): 2 "+word+" ") ||
+			!strings.Contains(text, " port 443 "+word+" eth1 ") {
+			t.Errorf("in sync %t: not %s:\n%s", s.InSync, word, text)
+		}
+		colored := textOf(t, s, Style{Color: true})
+		if !strings.Contains(colored, "\x1b["+green+"m  10.0.1.100 ") {
+			t.Errorf("in sync %t: not green:\n%q", s.InSync, colored)
+		}
+		var doc bytes.Buffer
+		if err := s.JSON(&doc); err != nil || !strings.Contains(doc.String(), `"ready": 2`) {
+			t.Errorf("in sync %t: %v\n%s", s.InSync, err, doc.String())
+		}
 	}
 }
 

@@ -34,7 +34,7 @@ func (s Status) Text(w io.Writer, style Style) error {
 	t.findings("Findings", findings)
 	guide(t, findings)
 	t.masters(s)
-	t.listening(s.Plan.Outcomes)
+	t.listening(s)
 	t.paths(s.Plan.Paths)
 	writeLastHop(t, s.LastHop)
 	t.changes("Missing in the kernel", s.Diff.Ops())
@@ -42,7 +42,8 @@ func (s Status) Text(w io.Writer, style Style) error {
 	c := s.Counts
 	t.printf("\n")
 	t.wrap("", strings.Join([]string{count(c.Syncs, "sync"), count(c.Changes, "change"),
-		count(c.Heals, "heal"), count(c.Fights, "fight"), count(c.Errors, "error"),
+		count(c.Heals, "repair"), count(c.Fights, "conflict") + " with other programs",
+		count(c.Errors, "error"),
 		count(c.Reloads, "load") + " of NGINX"}, ", "))
 	if !s.InSync || s.Asks() {
 		t.command("To see it from the kernel's side", "lasthop check")
@@ -81,8 +82,18 @@ func (t *page) masters(s Status) {
 // statusRows is how many listeners a status names: it must be short.
 const statusRows = 10
 
+// installed is what a status calls listeners that are ready, once the kernel
+// holds what the plan wants.
+const installed routing.Status = "installed"
+
 // listening writes how many listeners there are, and the first of them.
-func (t *page) listening(outcomes []routing.Outcome) {
+func (t *page) listening(s Status) {
+	outcomes := slices.Clone(s.Plan.Outcomes)
+	for i := range outcomes {
+		if o := &outcomes[i]; s.InSync && o.Status == routing.Ready {
+			o.Status = installed
+		}
+	}
 	t.printf("\n")
 	t.wrap("", fmt.Sprintf("Listeners (%d): %s", len(outcomes), statuses(outcomes)))
 	var rows []row
@@ -92,8 +103,8 @@ func (t *page) listening(outcomes []routing.Outcome) {
 				fmt.Sprintf("%d more", len(outcomes)-i)))
 			break
 		}
-		rows = append(rows, newRow(statusColor(o), o.Addr.String(), "port "+o.PortName(),
-			string(o.Status), cmp.Or(Escape(o.Link), "-")))
+		rows = append(rows, newRow(statusColor(s.Plan.Outcomes[i]), o.Addr.String(),
+			"port "+o.PortName(), string(o.Status), cmp.Or(Escape(o.Link), "-")))
 	}
 	t.table(rows)
 }
@@ -106,8 +117,9 @@ func countedStatus(n int, s routing.Status) string { return number(n) + " " + st
 
 // statuses counts outcomes: "3 ready, 1 unresolved".
 func statuses(outcomes []routing.Outcome) string {
-	return cmp.Or(kinds(byStatus(outcomes), countedStatus, routing.Ready, routing.Armed,
-		routing.Unresolved, routing.Unchanged, routing.LocalOnly, routing.Off), "none")
+	return cmp.Or(kinds(byStatus(outcomes), countedStatus, installed, routing.Ready,
+		routing.Armed, routing.Unresolved, routing.Unchanged, routing.LocalOnly,
+		routing.Off), "none")
 }
 
 func (t *page) lastChange(c Change) {

@@ -57,8 +57,7 @@ func each[T any](o *output, list []T, rest string) iter.Seq[T] {
 // page collects text for people.
 type page struct {
 	output
-	style   Style
-	advised map[string]bool // the remedies of findings so far
+	style Style
 }
 
 func (t *page) paint(code, text string) string {

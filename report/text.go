@@ -24,7 +24,7 @@ func (p Plan) Text(w io.Writer, s Style) error {
 	problems, notes := split(p.Plan.Findings)
 	t.findings("Findings", problems)
 	t.paths(p.Plan.Paths)
-	t.moves(p.Plan.Moves)
+	t.moves(p)
 	writePlanned(t, p)
 	t.findings("Notes", notes)
 	t.proof(p.Proof)
@@ -74,8 +74,11 @@ func (a Apply) Text(w io.Writer, s Style) error {
 	t := &page{style: s}
 	if a.Quiet {
 		if len(a.Done) > 0 {
-			t.printf("lasthop apply: %s; to take this back: %s\n",
-				count(len(a.Done), "change"), oneLine(a.Undo))
+			t.printf("lasthop apply: %s", count(len(a.Done), "change"))
+			if a.Undo != "" { // a daemon keeps its changes
+				t.printf("; to take this back: %s", oneLine(a.Undo))
+			}
+			t.printf("\n")
 		}
 		return t.writeTo(w)
 	}
@@ -222,7 +225,14 @@ func (t *page) paths(paths []routing.Path) {
 	t.table(rows)
 }
 
-const nearbyTitle = "Clients nearby whose replies move"
+// nearbyTitle is the title of the clients nearby: once all is installed, their
+// replies do not move any more.
+func (p Plan) nearbyTitle() string {
+	if p.Diff.Empty() {
+		return "Clients nearby whose replies lasthop moves"
+	}
+	return "Clients nearby whose replies move"
+}
 
 // nearby are the moves except those of clients behind the gateways, which the
 // listeners show.
@@ -234,12 +244,12 @@ func nearby(moves []routing.Move) []routing.Move {
 func clients(m routing.Move) []string { return mapped(m.Clients, netip.Prefix.String) }
 
 // moves lists the clients nearby whose replies leave another way.
-func (t *page) moves(moves []routing.Move) {
-	near := nearby(moves)
+func (t *page) moves(p Plan) {
+	near := nearby(p.Plan.Moves)
 	if len(near) == 0 {
 		return
 	}
-	t.heading(nearbyTitle+" (%d)", len(near))
+	t.heading("%s (%d)", p.nearbyTitle(), len(near))
 	var rows []row
 	var rest output
 	for m := range each(&rest, near, textRest) {
@@ -342,8 +352,11 @@ func (t *page) findings(title string, list []routing.Finding) {
 		return
 	}
 	t.heading("%s (%d)", title, len(list))
+	above := ""
 	for f := range each(&t.output, gravest(list), textRest) {
 		t.finding(f)
+		remedy(t, "    ", f.Hint, above)
+		above = f.Hint
 	}
 }
 
@@ -360,10 +373,15 @@ func split(list []routing.Finding) (problems, notes []routing.Finding) {
 	return problems, notes
 }
 
-// gravest sorts findings by severity, the gravest first.
+// gravest sorts findings by severity, the gravest first. Those of a severity
+// with the same remedy follow each other.
 func gravest(list []routing.Finding) []routing.Finding {
+	first := map[string]int{} // where a remedy is needed first
+	for i, f := range slices.Backward(list) {
+		first[f.Hint] = i
+	}
 	return slices.SortedStableFunc(slices.Values(list), func(a, b routing.Finding) int {
-		return a.Severity.Rank() - b.Severity.Rank()
+		return cmp.Or(a.Severity.Rank()-b.Severity.Rank(), first[a.Hint]-first[b.Hint])
 	})
 }
 
@@ -392,5 +410,4 @@ func (t *page) finding(f routing.Finding) {
 	if f.Origin != "" {
 		t.wrap("    at: ", Escape(origin(f)))
 	}
-	remedy(t, "    ", f.Hint)
 }

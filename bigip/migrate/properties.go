@@ -172,7 +172,7 @@ func gateways(c bigip.Config, n network) []routing.Finding {
 		where += ", in " + routing.Some(subnets, 4)
 	}
 	f := routing.Finding{Code: "no-snat", Origin: origin,
-		Message: "their servers (" + where + ") saw each client's address, and answered " +
+		Message: "the servers (" + where + ") saw each client's address, and answered " +
 			"through the BIG-IP; here they see NGINX's address, and answer NGINX",
 		Hint: "to tell them the client: proxy_set_header X-Forwarded-For, or " +
 			"proxy_protocol"}

@@ -99,7 +99,7 @@ func translations(c bigip.Config) []routing.Finding {
 	snat := routing.Finding{Code: "snat",
 		Message: "the BIG-IP translated the sources of connections that servers made " +
 			"through it; an NGINX host forwards nothing",
-		Hint: "give their servers another gateway, or translate on a router"}
+		Hint: "give the servers another gateway, or translate on a router"}
 	for _, s := range c.SNATs {
 		snats, snat.Origin = append(snats, s.Name), s.Origin
 	}

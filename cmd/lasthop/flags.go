@@ -176,6 +176,7 @@ func (a *app) open() (scene, error) {
 			"name it as `ip netns` lists it, or by the PID of one of its processes")
 	}
 	s.kernel, k.GroupsFile = k, writer.GroupsFile(f.runDir, k.Inode())
+	s.line.Served = f.decide.Any() && s.daemon().Runs()
 	s.lastHop = &lasthop.Control{
 		Place: lasthop.Place{Root: lasthop.BPFFS, Namespace: k.Inode()}}
 	if st, err := settings.Load(f.decide); err == nil { // the survey reads them, too

@@ -30,8 +30,8 @@ func test(a *app) error {
 	warn := func(message string) { a.ui.warn("%s", message) }
 	configs, err := survey.Configurations(s, a.flags.netns, warn)
 	for _, c := range configs {
-		fmt.Fprintf(a.ui.stdout, "lasthop: configuration %s is read, listeners: %d\n",
-			report.Line(c.Root+c.Absolute()), len(c.Listens))
+		fmt.Fprintf(a.ui.stdout, "lasthop: configuration %s is read, listen "+
+			"directives: %d\n", report.Line(c.Root+c.Absolute()), len(c.Listens))
 		for _, w := range c.Warnings {
 			a.ui.warn("%s: %s", w.Origin, w.Message)
 			if w.Hint != "" {

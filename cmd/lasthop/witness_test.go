@@ -98,14 +98,14 @@ func TestCheckObserve(t *testing.T) {
 		want []string
 	}{
 		{"check --observe 5s", []string{
-			`(?m)^  10\.7\.0\.100 +80 +eth0 +symmetric +DARK +eth0 via 10\.7\.0\.1$`,
+			`(?m)^  10\.7\.0\.100 +80 +eth0 +symmetric +UNANSWERED +eth0 via 10\.7\.0\.1$`,
 			`(?m)^  error: seen-otherwise: 10\.7\.0\.100:80$`,
 			`(?m)^  error: dark: 10\.7\.0\.100:80$`,
 			`(?m)^not ok: 1 listener: 1 symmetric; packets: 2 errors, 1 warning$`}},
 		{"check -q --observe 3s", []string{
 			`^not ok: 1 listener: 1 symmetric; packets: 2 errors, 1 warning\n$`}},
 		{"check -o json --observe 3s", []string{`"outcome": "dark"`}},
-		{"observe --for 3s", []string{`(?m)^  10\.7\.0\.100:80 +off-link +\d+ +DARK\s+` +
+		{"observe --for 3s", []string{`(?m)^  10\.7\.0\.100:80 +off-link +\d+ +UNANSWERED\s+` +
 			`eth1 10\.7\.1\.1\s+->\s+none:\s+10\.7\.0\.1\s+on\s+eth0\s+does\s+not\s+answer$`}},
 	} {
 		t.Run(tt.args, func(t *testing.T) {
@@ -191,7 +191,7 @@ func TestObserveInterrupted(t *testing.T) {
 			_ = c.Process.Signal(os.Interrupt)
 			_ = c.Wait()
 			if code := c.ProcessState.ExitCode(); code != 2 ||
-				!strings.Contains(stdout.String(), "DARK") {
+				!strings.Contains(stdout.String(), "UNANSWERED") {
 				t.Errorf("exit code %d, want 2\n%s", code, stdout.String())
 			}
 			d.few(t, stdout.String()+string(all))

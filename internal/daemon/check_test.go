@@ -131,6 +131,40 @@ func TestRestartAdvised(t *testing.T) {
 	advised("without one")
 }
 
+// TestRestartEverywhere: if a reload cannot open a port, every command says to
+// restart NGINX, and none to reload it or to run what apply refuses.
+func TestRestartEverywhere(t *testing.T) {
+	t.Parallel()
+	s := newServer(t)
+	s.Conf("listen 80;")
+	s.StartNginx()
+	conf := []string{"-c", s.File("nginx.conf"), "--config", ""}
+	if _, errs, code := s.lasthop(append(conf, "apply")...); code != exitDone {
+		t.Fatalf("exit code %d, %s", code, errs)
+	}
+	leisure := time.Now().Add(200 * time.Millisecond)
+	s.Until("an edit at leisure", func() bool { return time.Now().After(leisure) })
+	s.Conf("listen 10.0.1.100:80;")
+	says := func(part string, args ...string) {
+		t.Helper()
+		out, errs, _ := s.lasthop(args...)
+		text := strings.Join(strings.Fields(out+errs), " ")
+		if !strings.Contains(text, part) || strings.Contains(text, "nginx -s reload") ||
+			strings.Contains(text, "as planned: lasthop apply") {
+			t.Errorf("%s: not %q, or to reload:\n%s%s", args, part, out, errs)
+		}
+	}
+	const restart = "restart NGINX: a reload cannot open `listen 10.0.1.100:80` while " +
+		"`listen *:80` is open"
+	says(restart, append(conf, "plan")...)
+	says(restart, append(conf, "apply")...)
+	says(restart, append(conf, "check")...)
+	says("To make the kernel as planned: restart NGINX, then run: ",
+		append(conf, "check")...)
+	s.start()
+	says(restart, "status")
+}
+
 // TestApplyNotLoaded: without a daemon apply removes nothing that NGINX still
 // listens on, but waits for a reload that is under way. plan says so.
 func TestApplyNotLoaded(t *testing.T) {

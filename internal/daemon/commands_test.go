@@ -81,8 +81,8 @@ func TestStatus(t *testing.T) {
 		t.Errorf("exit code %d, %s", code, errs)
 	}
 	for _, part := range []string{"lasthop: in sync", "NGINX (1)", "load 1",
-		"Listeners (1): 1 ready", "10.0.1.1, from main's default", "Last change", ", start",
-		"lookup 20431", "0 heals"} {
+		"Listeners (1): 1 installed", "10.0.1.1, from main's default", "Last change", ", start",
+		"lookup 20431", "0 repairs"} {
 		if !strings.Contains(out, part) {
 			t.Errorf("it does not say %q:\n%s", part, out)
 		}
@@ -174,9 +174,18 @@ func TestOneWriter(t *testing.T) {
 	}
 }
 
-// wantRefusals wants that what would work against the daemon is refused.
+// wantRefusals wants that what would work against the daemon is refused, and
+// that no other command advises it.
 func (s *server) wantRefusals() {
 	s.t.Helper()
+	for _, command := range []string{"plan", "check"} {
+		out, errs, _ := s.lasthop(command, "--gateway", "eth2=10.0.2.9")
+		if strings.Contains(out, "lasthop apply") ||
+			!strings.Contains(out, "lasthop.yaml, then run: lasthop reload") {
+			s.t.Errorf("%s: not how to give the daemon a gateway: %s%s", command,
+				out, errs)
+		}
+	}
 	installed := s.owned()
 	for _, args := range [][]string{{"apply", "--gateway", "eth1=10.0.1.9"},
 		{"apply", "-c", s.File("nginx.conf")}, {"apply", "--confirm", "5s"}, {"clear"},

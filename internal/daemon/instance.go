@@ -269,19 +269,30 @@ func (i *instance) finding() (routing.Finding, bool) {
 			"NGINX cannot load the configuration on disk: %v", i.broken).
 			Advise("correct it; until then %s", until), true
 	case i.doubt != "":
-		return routing.Warning.Finding("not-loaded", i.Conf, "NGINX may have loaded "+
+		f := routing.Warning.Finding("not-loaded", i.Conf, "NGINX may have loaded "+
 			"another configuration than the one on disk: %s. lasthop keeps a path "+
 			"for every address that NGINX listens on, and removes nothing until the "+
-			"next reload", i.doubt).
-			Advise("nginx -t && nginx -s reload"), true
+			"next reload", i.doubt)
+		return i.advise(f), true
 	case i.pending():
 		f := routing.Info.Finding("not-loaded", i.Conf, "NGINX has not loaded the "+
-			"configuration that is on disk").
-			Advise("nginx -t && nginx -s reload")
-		if i.loaded != nil {
-			f = survey.AdviseRestart(f, *i.disk, *i.loaded)
-		}
-		return f, true
+			"configuration that is on disk")
+		return i.advise(f), true
 	}
 	return i.kept()
+}
+
+// advise gives the remedy if NGINX has not loaded what is on disk: a reload, or
+// a restart if a socket that is open forbids to load it.
+func (i *instance) advise(f routing.Finding) routing.Finding {
+	var open nginxconf.Config
+	for _, l := range i.leaving {
+		if l.owner == sockets.NGINX {
+			open.Listens = append(open.Listens, *l.listener)
+		}
+	}
+	if i.loaded != nil && i.loaded != i.disk {
+		open.Listens = append(open.Listens, i.loaded.Listens...)
+	}
+	return survey.AdviseRestart(f.Advise("nginx -t && nginx -s reload"), *i.disk, open)
 }

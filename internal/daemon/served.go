@@ -415,10 +415,9 @@ func (i *instance) kept() (f routing.Finding, ok bool) {
 	}
 	switch {
 	case len(named) > 0:
-		f = routing.Warning.Finding("not-loaded", i.Conf, "NGINX listens on %s, which "+
-			"its configuration does not name: lasthop keeps the path of the replies "+
-			"while the socket is open", routing.Some(named, 3)).
-			Advise("nginx -t && nginx -s reload")
+		f = i.advise(routing.Warning.Finding("not-loaded", i.Conf, "NGINX listens on %s, "+
+			"which its configuration does not name: lasthop keeps the path of the "+
+			"replies while the socket is open", routing.Some(named, 3)))
 	case len(unknown) > 0:
 		f = routing.Warning.Finding("not-loaded", i.Conf, "a socket is open on %s, "+
 			"which is no longer in NGINX's configuration, and lasthop cannot see "+

@@ -152,14 +152,21 @@ func (d *doctor) missing() {
 }
 
 // Remedy returns the command that carries out the plan. If that removes
-// something while NGINX has not yet loaded what is on disk, the reload comes
-// first: until then NGINX listens on what it has loaded.
+// something while NGINX has not yet loaded what is on disk, the reload or
+// restart comes first: until then NGINX listens on what it has loaded, and
+// apply refuses.
 func Remedy(l settings.Line, d routing.Diff, findings []routing.Finding) string {
 	i := slices.IndexFunc(findings,
 		func(f routing.Finding) bool { return f.Code == "not-loaded" })
-	remedy := l.Root(l.Same("apply"))
-	if i >= 0 && len(d.DelRules) > 0 && strings.HasPrefix(findings[i].Hint, "nginx ") {
-		remedy = findings[i].Hint + " && " + remedy
+	remedy := l.Apply("")
+	if l.Served || i < 0 || len(d.DelRules) == 0 {
+		return remedy
+	}
+	switch first := findings[i].Hint; {
+	case strings.HasPrefix(first, "nginx "):
+		remedy = first + " && " + remedy
+	case strings.HasPrefix(first, survey.Restart):
+		remedy = survey.Restart + ", then run: " + remedy
 	}
 	return remedy
 }
@@ -229,8 +236,12 @@ func (d *doctor) nginx() {
 	if len(d.survey.NGINX.Configs) == 0 {
 		return
 	}
-	l, err := Loads(d.survey, d.Line.NetNS, d.Status)
-	d.find(l.Findings...)
+	l, err := Loads(d.survey, d.Options)
+	_, absent := d.Status() // a daemon keeps what has a socket
+	if absent != nil && len(l.Pending) == 0 && len(d.survey.Decision.Diff.DelRules) > 0 {
+		l.lose(d.survey, d.Kernel)
+	}
+	d.find(slices.Concat(l.Findings, l.Losing)...)
 	if err == nil {
 		err = d.sockets(l)
 	}
@@ -270,20 +281,20 @@ type Loaded struct {
 	Serving  []survey.Config   // a master runs with it
 	Pending  []survey.Config   // no master has loaded it yet
 	Findings []routing.Finding // not-loaded, one for each that is pending
-	Losing   []string          // sockets whose path a plan removes; only Takes fills it
+	Losing   []routing.Finding // not-loaded: NGINX listens where the plan removes the path
 }
 
 // Loads finds the masters of a namespace and compares what they have loaded
-// with the files that the survey has read. status asks the daemon, which knows.
-func Loads(s *survey.Survey, netns string, status func() (report.Status, error)) (Loaded, error) {
-	masters, _, err := survey.Masters(netns, s.Settings.Confs, nil)
+// with the files that the survey has read. It asks the daemon, which knows.
+func Loads(s *survey.Survey, o Options) (Loaded, error) {
+	masters, _, err := survey.Masters(o.Line.NetNS, s.Settings.Confs, nil)
 	if err != nil {
 		return Loaded{}, err
 	}
 	l := Loaded{Masters: masters}
 	for _, c := range s.NGINX.Configs {
-		if f, late := notLoaded(c, l.Masters, status); late {
-			l.Findings = append(l.Findings, f)
+		if f, late := notLoaded(c, l.Masters, o.Status); late {
+			l.Findings = append(l.Findings, l.advise(f, c, o.Kernel))
 			l.Pending = append(l.Pending, c)
 		} else if slices.ContainsFunc(l.Masters, c.Runs) {
 			l.Serving = append(l.Serving, c)
@@ -311,7 +322,7 @@ func notLoaded(c survey.Config, masters []nginxconf.Master,
 			return routing.Info.Finding("not-loaded", c.Conf, "%s changed at %s, "+
 				"after NGINX %d had loaded its configuration at %s", e.File,
 				e.Changed.Format(timeOfDay), m.PID, e.Loaded.Format(timeOfDay)).
-				Advise("nginx -t && nginx -s reload").At(e.File), true
+				Advise(reload).At(e.File), true
 		}
 	}
 	return f, false

@@ -130,15 +130,22 @@ func TestAsymmetries(t *testing.T) {
 func TestRemedy(t *testing.T) {
 	late := []routing.Finding{{Code: "rp-filter", Hint: "no"},
 		{Code: "not-loaded", Hint: "nginx -s reload"}}
+	stuck := []routing.Finding{{Code: "not-loaded", Hint: survey.Restart + ": a reload cannot"}}
 	adds, removes := routing.Diff{AddRules: []routing.Rule{{}}},
 		routing.Diff{DelRules: []routing.Rule{{}}}
+	served := settings.Line{Served: true}
+	if got := Remedy(served, removes, late); got != served.Apply("") {
+		t.Errorf("with a daemon: got %q", got)
+	}
 	for _, tt := range []struct {
 		diff     routing.Diff
 		findings []routing.Finding
 		want     string
 	}{{adds, nil, "lasthop apply"}, {removes, nil, "lasthop apply"},
 		{adds, late, "lasthop apply"},
-		{removes, late, "nginx -s reload && lasthop apply"}} {
+		{adds, stuck, "lasthop apply"},
+		{removes, late, "nginx -s reload && lasthop apply"},
+		{removes, stuck, "restart NGINX, then run: lasthop apply"}} {
 		if got := Remedy(settings.Line{}, tt.diff, tt.findings); got != tt.want {
 			t.Errorf("got %q, want %q", got, tt.want)
 		}

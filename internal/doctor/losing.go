@@ -9,6 +9,7 @@ import (
 	"lasthop/internal/hint"
 	"lasthop/internal/sockets"
 	"lasthop/internal/survey"
+	"lasthop/nginxconf"
 	"lasthop/routing"
 	"lasthop/routing/host"
 )
@@ -18,13 +19,7 @@ import (
 // something else than what is on disk. It returns none without sock_diag, or if
 // it may not read the files of a master.
 func losing(s *survey.Survey, k sockets.Lister, l Loaded) (list []string) {
-	var pids []int
-	for _, m := range l.Masters {
-		if slices.ContainsFunc(s.NGINX.Configs,
-			func(c survey.Config) bool { return c.Runs(m) }) {
-			pids = append(pids, m.PID)
-		}
-	}
+	pids := running(l.Masters, s.NGINX.Configs...)
 	look, err := sockets.Take(k, "", pids)
 	if err != nil {
 		return nil
@@ -42,6 +37,44 @@ func losing(s *survey.Survey, k sockets.Lister, l Loaded) (list []string) {
 	return list
 }
 
+// running returns the masters that run with one of the configurations.
+func running(masters []nginxconf.Master, configs ...survey.Config) (pids []int) {
+	for _, m := range masters {
+		if slices.ContainsFunc(configs,
+			func(c survey.Config) bool { return c.Runs(m) }) {
+			pids = append(pids, m.PID)
+		}
+	}
+	return pids
+}
+
+// reload is the remedy if NGINX has not loaded what is on disk.
+const reload = "nginx -t && nginx -s reload"
+
+// advise replaces the remedy of a finding, if NGINX must be restarted to load a
+// configuration: see nginxconf.Config.Restart. If lasthop may not see which
+// sockets are NGINX's, those of all programs count.
+func (l Loaded) advise(f routing.Finding, c survey.Config, k sockets.Lister) routing.Finding {
+	open, err := k.Sockets()
+	if err != nil || f.Hint != reload {
+		return f
+	}
+	inodes := map[uint32]bool{}
+	seen := sockets.Holders("", running(l.Masters, c),
+		func(inode uint32, _ int) { inodes[inode] = true })
+	var loaded nginxconf.Config
+	for _, s := range open {
+		if seen == nil && !inodes[s.Inode] {
+			continue
+		}
+		loaded.Listens = append(loaded.Listens, nginxconf.Listen{
+			Addr: s.Local.Addr(), First: s.Local.Port(), Last: s.Local.Port(),
+			Transport: string(s.Transport), IPv6Only: s.IPv6Only,
+			Text: listenText(s)})
+	}
+	return survey.AdviseRestart(f, c.Config, loaded)
+}
+
 // Takes returns what NGINX has not loaded of what is on disk, and what it
 // listens on whose way the plan removes. A plan that removes no rule returns
 // none.
@@ -49,16 +82,25 @@ func Takes(s *survey.Survey, o Options) (l Loaded, err error) {
 	if len(s.Decision.Diff.DelRules) == 0 {
 		return l, nil
 	}
-	if l, err = Loads(s, o.Line.NetNS, o.Status); err == nil {
-		l.Losing = losing(s, o.Kernel, l)
+	if l, err = Loads(s, o); err == nil {
+		l.lose(s, o.Kernel)
 	}
 	return l, err
 }
 
-// ToldLosing reports that NGINX listens on sockets whose way the plan removes.
-func (l Loaded) ToldLosing() string {
-	return "listens on " + routing.Some(l.Losing, 3) + ", which no listen on disk names, " +
-		"and this plan removes its path"
+// lose adds what NGINX listens on and whose path the plan removes.
+func (l *Loaded) lose(s *survey.Survey, k sockets.Lister) {
+	list := losing(s, k, *l)
+	if len(list) == 0 {
+		return
+	}
+	f := routing.Warning.Finding("not-loaded", "NGINX", "NGINX listens on %s, which no listen "+
+		"on disk names, and this plan removes its path", routing.Some(list, 3)).
+		Advise(reload)
+	for _, c := range s.NGINX.Configs {
+		f = l.advise(f, c, k)
+	}
+	l.Losing = []routing.Finding{f}
 }
 
 // Refusals are why apply refuses the plan; none if it does not.
@@ -67,10 +109,9 @@ func (l Loaded) Refusals() (out []routing.Finding) {
 		f.Severity = routing.Warning
 		out = append(out, f)
 	}
-	if len(l.Losing) > 0 {
-		out = append(out, routing.Warning.Finding("not-loaded", "NGINX",
-			"it %s: apply refuses this plan", l.ToldLosing()).
-			Advise("nginx -t && nginx -s reload"))
+	for _, f := range l.Losing {
+		f.Message += ": apply refuses this plan"
+		out = append(out, f)
 	}
 	return out
 }
@@ -94,12 +135,15 @@ func listenText(s host.Socket) string {
 // Refused is the error with which apply refuses the plan: NGINX listens, or may
 // listen, on something that is not on disk.
 func (l Loaded) Refused() error {
-	message, remedy := "NGINX "+l.ToldLosing(), "nginx -t && nginx -s reload"
-	if len(l.Losing) == 0 {
-		message = l.Findings[0].Message + ", and may listen on addresses whose path " +
-			"this plan removes"
-		remedy = l.Findings[0].Hint
+	for _, f := range l.Losing {
+		return refused(f.Message, f.Hint)
 	}
-	return hint.New(errors.New(message+": nothing is changed"),
-		remedy+", then run apply again; or only add: --no-delete")
+	f := l.Findings[0]
+	return refused(f.Message+"; NGINX may still listen on addresses whose path this plan "+
+		"removes", f.Hint)
+}
+
+func refused(why, remedy string) error {
+	return hint.New(errors.New(why+": nothing is changed"),
+		remedy+"; then run apply again, or only add: --no-delete")
 }

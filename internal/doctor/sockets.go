@@ -46,10 +46,9 @@ func (d *doctor) sockets(l Loaded) error {
 		for _, x := range c.Listens {
 			d.awaited[x.Origin] = d.awaited[x.Origin] || len(open.lacks(x)) > 0
 		}
-		d.restart(c, open)
 	}
 	claimed := open.of(d.survey.NGINX.Configs)
-	if len(l.Pending) == 0 {
+	if len(l.Pending)+len(l.Losing) == 0 {
 		d.unexplained(list, maps.Clone(claimed), l.Masters)
 	}
 	d.strangers(claimed, l.Masters)
@@ -67,13 +66,7 @@ func (d *doctor) unexplained(list []host.Socket, claimed map[uint32]nginxconf.Li
 			waits[s.Inode] = s
 		}
 	}
-	var pids []int
-	for _, m := range masters {
-		if slices.ContainsFunc(d.survey.NGINX.Configs,
-			func(c survey.Config) bool { return c.Runs(m) }) {
-			pids = append(pids, m.PID)
-		}
-	}
+	pids := running(masters, d.survey.NGINX.Configs...)
 	_ = sockets.Holders("", pids, func(inode uint32, pid int) { // strangers reports an error
 		s, ok := waits[inode]
 		if !ok {
@@ -104,26 +97,6 @@ func (d *doctor) named(s host.Socket) bool {
 	})
 }
 
-// restart gives the remedy if a reload cannot load a configuration: see
-// nginxconf.Config.Restart. The daemon, which knows what is loaded, has
-// reported it.
-func (d *doctor) restart(c survey.Config, open openSockets) {
-	var loaded nginxconf.Config
-	for at, sockets := range open {
-		for _, s := range sockets {
-			loaded.Listens = append(loaded.Listens, nginxconf.Listen{
-				Addr: s.Local.Addr(), First: at.port, Last: at.port,
-				Transport: at.transport, IPv6Only: s.IPv6Only,
-				Text: s.Local.String()})
-		}
-	}
-	for i, f := range d.findings {
-		if f.Code == "not-loaded" && f.Subject == c.Conf {
-			d.findings[i] = survey.AdviseRestart(f, c.Config, loaded)
-		}
-	}
-}
-
 // closed reports that a listen lacks sockets.
 func (d *doctor) closed(l nginxconf.Listen, ports []string) {
 	if len(ports) == 0 {
@@ -132,7 +105,7 @@ func (d *doctor) closed(l nginxconf.Listen, ports []string) {
 	d.find(routing.Error.Finding("listen-not-open", l.Text, "NGINX runs with this listen, "+
 		"but has no socket open for %s %s port %s: the kernel refuses requests",
 		l.Transport, l.Addr, routing.Some(ports, 3)).
-		Advise("nginx -t && nginx -s reload (a reload that fails changes nothing); if " +
+		Advise(reload + " (a reload that fails changes nothing); if " +
 			"the socket stays closed, look into NGINX's error log and for the " +
 			"program that has the port (ss -lnptu) before you restart " +
 			"NGINX").At(l.Origin))

@@ -50,7 +50,7 @@ func Topic(w io.Writer, topic string, width int) error {
 	switch topic {
 	case "findings":
 		return codes(w, width)
-	case "settings":
+	case "settings", "lasthop.yaml":
 		return sample(w, width)
 	}
 	return finding(w, topic, width)
@@ -90,11 +90,12 @@ func codes(w io.Writer, width int) error {
 	return err
 }
 
-// sample writes the sample of lasthop.yaml, its comments wrapped.
+// sample writes the sample of lasthop.yaml, its comments wrapped. A key that is
+// a comment has no space after its #, and two or more below another key.
 func sample(w io.Writer, width int) error {
 	p, comment := &page{width: width}, ""
 	for line := range strings.Lines(deploy.Settings + "\n") {
-		if said, ok := strings.CutPrefix(line, "# "); ok {
+		if said, ok := strings.CutPrefix(line, "# "); ok && !strings.HasPrefix(said, " ") {
 			comment += said
 			continue
 		}

@@ -133,7 +133,11 @@ func All(w io.Writer, width int) error {
 			p.row(name, short, 12)
 		}
 	}
-	p.line("\nlasthop COMMAND --help explains a command, lasthop help CODE a finding.")
+	p.line("")
+	p.row("lasthop COMMAND --help", "explains a command", 24)
+	p.row("lasthop help findings", "lists the codes of findings; lasthop help CODE "+
+		"explains one", 24)
+	p.row("lasthop help settings", "prints a sample of lasthop.yaml with each key", 24)
 	_, err := io.WriteString(w, p.String())
 	return err
 }

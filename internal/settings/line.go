@@ -15,6 +15,7 @@ type Line struct {
 	NetNS    string              // --netns
 	Host     string              // --host
 	Sudo     bool                // the user is not root
+	Served   bool                // the daemon there refuses apply with Flags
 }
 
 // Command returns a command with the flags that say where to work.
@@ -49,9 +50,18 @@ func (l Line) Same(command string) string {
 	return line
 }
 
-// Apply returns the command that carries out only the plan with this digest.
+// Apply returns the command that carries out the plan; with a digest, only the
+// plan that has it.
 func (l Line) Apply(digest string) string {
-	return l.Root(l.Same("apply")) + " --expect " + routing.ShortDigest(digest)
+	line := l.Root(l.Same("apply"))
+	switch {
+	case l.Served:
+		return "write these flags into /etc/lasthop/lasthop.yaml, then run: " +
+			l.Root(l.Command("reload"))
+	case digest != "":
+		line += " --expect " + routing.ShortDigest(digest)
+	}
+	return line
 }
 
 // Root returns a command that needs root, with sudo unless the user is root.

@@ -32,6 +32,8 @@ func TestApplyLine(t *testing.T) {
 		"lasthop apply --expect 0123456789ab":                  {},
 		"sudo lasthop apply --expect 0123456789ab":             {Sudo: true},
 		"sudo lasthop apply --netns web --expect 0123456789ab": {Sudo: true, NetNS: "web"},
+		"write these flags into /etc/lasthop/lasthop.yaml, then run: sudo lasthop reload": {
+			Sudo: true, Served: true},
 	} {
 		if got := l.Apply(digest); got != want {
 			t.Errorf("got  %s\nwant %s", got, want)

@@ -85,9 +85,7 @@ func running(netns string, listens bool, warn func(string)) (NGINX, error) {
 	var sources []Source
 	for _, m := range masters {
 		if m.Unverified != nil {
-			warn(fmt.Sprintf("%v: lasthop uses its command line instead; "+
-				"%s", m.Unverified,
-				hint.Of(m.Unverified)))
+			warn(unverified(m, os.Geteuid()))
 		}
 		if s := SourceOf(m); !slices.Contains(sources, s) {
 			sources = append(sources, s)
@@ -95,7 +93,7 @@ func running(netns string, listens bool, warn func(string)) (NGINX, error) {
 	}
 	if len(sources) > 0 {
 		n, err := load(sources)
-		return n, Hidden(err, masters)
+		return n, withSudo(Hidden(err, masters), os.Geteuid())
 	}
 	source, whose, there := OnDisk(netns, listens)
 	if !there {
@@ -111,6 +109,24 @@ func running(netns string, listens bool, warn func(string)) (NGINX, error) {
 			"%s", whose).
 		Advise("%s", cmp.Or(elsewhere(netns), nameIt)))
 	return n, err
+}
+
+// unverified tells a user that lasthop may not look at a master.
+func unverified(m nginxconf.Master, uid int) string {
+	if uid != 0 {
+		return fmt.Sprintf("lasthop sees only the command line of NGINX %d: with sudo it "+
+			"sees more", m.PID)
+	}
+	return fmt.Sprintf("%v: lasthop uses its command line instead; %s", m.Unverified,
+		hint.Of(m.Unverified))
+}
+
+// withSudo adds sudo to the remedies of an ErrHidden, unless root has it.
+func withSudo(err error, uid int) error {
+	if uid == 0 || !errors.Is(err, ErrHidden) {
+		return err
+	}
+	return hint.New(err, "run it with sudo, or "+hint.Of(err))
 }
 
 // nameIt is the remedy if no NGINX runs.

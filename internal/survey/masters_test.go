@@ -1,10 +1,14 @@
 package survey
 
 import (
+	"errors"
 	"io"
+	"io/fs"
 	"slices"
+	"strings"
 	"testing"
 
+	"lasthop/internal/hint"
 	"lasthop/internal/nstest"
 	"lasthop/nginxconf"
 )
@@ -37,6 +41,23 @@ func startTitled(t *testing.T, ns *nstest.NS, conf string, as ...string) (pid in
 		t.Fatal(err)
 	}
 	return c.Process.Pid
+}
+
+// TestNotRoot: a user is told of sudo, and root of capabilities alone.
+func TestNotRoot(t *testing.T) {
+	m := nginxconf.Master{PID: 7, Conf: "/a.conf", Unverified: errors.New("denied")}
+	err := Hidden(&nginxconf.Error{File: m.Conf, Err: fs.ErrNotExist}, []nginxconf.Master{m})
+	for uid, sudo := range map[int]bool{0: false, 1000: true} {
+		if got := unverified(m, uid); strings.Contains(got, "sudo") != sudo {
+			t.Errorf("user %d: %s", uid, got)
+		}
+		e := withSudo(err, uid)
+		got := hint.Of(e)
+		if strings.HasPrefix(got, "run it with sudo, or give lasthop ") != sudo ||
+			e.Error() != err.Error() {
+			t.Errorf("user %d: %v (%s)", uid, e, got)
+		}
+	}
 }
 
 // TestMastersOfUsers: a user's process does not count on this host, whatever

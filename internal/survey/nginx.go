@@ -223,13 +223,16 @@ func EditedSince(c nginxconf.Config, master int) (Edit, bool) {
 	return Edit{name, changed, loaded}, ok && changed.After(loaded.Add(exactness))
 }
 
-// AdviseRestart adds to a finding that NGINX must be restarted, if a reload
-// cannot load the files on disk.
+// Restart begins the remedy if a reload cannot load the files on disk.
+const Restart = "restart NGINX"
+
+// AdviseRestart replaces the remedy of a finding by a restart of NGINX, if a
+// reload cannot load the files on disk.
 func AdviseRestart(f routing.Finding, disk, loaded nginxconf.Config) routing.Finding {
 	is, was, needed := disk.Restart(loaded)
 	if !needed {
 		return f
 	}
-	return f.Advise("restart NGINX: a reload cannot open `listen %s` while `listen %s` is open",
+	return f.Advise(Restart+": a reload cannot open `listen %s` while `listen %s` is open",
 		is.Text, was.Text).At(is.Origin)
 }
