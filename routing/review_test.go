@@ -247,26 +247,35 @@ func TestForwardingBegins(t *testing.T) {
 	}
 }
 
-// Two findings about one link, whose gateway lasthop does not know, do not have
-// the same remedy twice: no-gateway names the router, static-elsewhere keeps
-// main's way.
-func TestNoRemedyTwice(t *testing.T) {
+// While a link's gateway is asked for, no-gateway alone has a remedy:
+// static-elsewhere is no warning then, and its first words say that nothing is
+// to do. It ends when the gateway is named, or that there is none.
+func TestOneRemedy(t *testing.T) {
 	const hostLines = twoUplinks + `
 		link add eth2 type veth
 		link set eth2 up
 		addr add 10.0.2.10/24 dev eth2
 	`
-	p := planOf(t, parseHost(t, hostLines), listenOn("10.0.1.10", "10.0.2.10"), nil, plain)
-	hints := map[routing.Code]string{}
-	for _, f := range p.Findings {
-		hints[f.Code] = f.Hint
+	h, listeners := parseHost(t, hostLines), listenOn("10.0.1.10", "10.0.2.10")
+	p := planOf(t, h, listeners, nil, plain)
+	if f := told(p, "no-gateway"); !strings.Contains(f.Hint, "--gateway eth2=") {
+		t.Errorf("no-gateway: %+v", f)
 	}
-	const flag = "--gateway eth2="
-	if !strings.Contains(hints["no-gateway"], flag) ||
-		!strings.Contains(hints["static-elsewhere"], "--direct ") ||
-		strings.Contains(hints["static-elsewhere"], flag) {
-		t.Errorf("no-gateway: %s\nstatic-elsewhere: %s", hints["no-gateway"],
-			hints["static-elsewhere"])
+	want := routing.Finding{Code: "static-elsewhere", Severity: routing.Info, Subject: "eth2",
+		Message: "nothing to do: it ends when the gateway of eth2 is named; until then, " +
+			"replies of eth1 via 10.0.1.1 to 10.0.2.0/24 leave by eth2 on-link",
+		Origin: "10.0.2.0/24 dev eth2 proto kernel scope link src 10.0.2.10"}
+	if diff := cmp.Diff(want, told(p, "static-elsewhere")); diff != "" {
+		t.Errorf("-want +got\n%s", diff)
+	}
+	for _, pin := range []routing.GatewayPin{{Link: "eth2", None: true},
+		{Link: "eth2", Addr: netip.MustParseAddr("10.0.2.1")}} {
+		named := plain
+		named.Gateways = []routing.GatewayPin{pin}
+		p := planOf(t, h, listeners, nil, named)
+		if f := told(p, "static-elsewhere"); f.Code != "" {
+			t.Errorf("eth2=%s: %+v", pin, f)
+		}
 	}
 }
 
