@@ -279,6 +279,28 @@ func TestOneRemedy(t *testing.T) {
 	}
 }
 
+// A route gives the host's own connections a listener's address: these
+// connections move, and the finding has both ways.
+func TestSourceHint(t *testing.T) {
+	for _, c := range []struct{ lines, want string }{
+		{"route add 10.70.0.0/16 via 10.0.0.7 dev eth0 src 10.0.1.10",
+			"connections that this host opens by this route have the source 10.0.1.10: " +
+				"they will leave by eth1 via 10.0.1.1 instead of eth0 via 10.0.0.7"},
+		{"link add eth2 type veth\nlink set eth2 up\nroute add 10.70.0.1 dev eth2\n" +
+			"route add 10.71.0.0/16 via 10.70.0.1 dev eth2",
+			"connections that this host opens by this route have the source 10.0.0.10, " +
+				"which the kernel borrows because the link has no address: they " +
+				"will leave by eth0 via 10.0.0.1 instead of eth2 via 10.70.0.1"},
+		{"route add 10.70.0.0/16 via 10.0.1.7 dev eth1 src 10.0.1.10", ""},
+	} {
+		p := planOf(t, parseHost(t, twoUplinks+c.lines),
+			listenOn("10.0.0.10", "10.0.1.10"), nil, plain)
+		if got := told(p, "src-hint").Message; got != c.want {
+			t.Errorf("%s\ngot  %q\nwant %q", c.lines, got, c.want)
+		}
+	}
+}
+
 // The ways of the moves now are those without lasthop if nothing is installed,
 // and those of the plan if all of it is. The host itself has the first address
 // of each subnet: it stands for no client.
