@@ -301,6 +301,29 @@ func TestSourceHint(t *testing.T) {
 	}
 }
 
+// A client that stands for others is told with their prefix; a single host or
+// the gateway is itself.
+func TestClientsByName(t *testing.T) {
+	h := parseHost(t, twoUplinks+"route add 10.9.9.9 via 10.0.0.7 dev eth0\n"+
+		"rule add pref 7000 to 203.0.113.0/24 lookup 7")
+	d, j, err := routing.Consider(routing.Inputs{Host: h, Listeners: listenOn("10.0.1.10"),
+		Policy: plain})
+	if err != nil {
+		t.Fatal(err)
+	}
+	var got []string
+	for _, c := range j.Clients(d.Plan.Outcomes[0]) {
+		got = append(got, c.String())
+	}
+	want := []string{"10.9.9.9", "clients in 172.17.0.0/16 (tried with 172.17.0.50)",
+		"clients in 203.0.113.0/24 (tried with 203.0.113.50)",
+		"clients in 10.0.1.0/24 (tried with 10.0.1.50)",
+		"clients in 10.0.0.0/24 (tried with 10.0.0.50)", "10.0.1.1"}
+	if diff := cmp.Diff(want, got); diff != "" {
+		t.Errorf("-want +got\n%s", diff)
+	}
+}
+
 // The ways of the moves now are those without lasthop if nothing is installed,
 // and those of the plan if all of it is. The host itself has the first address
 // of each subnet: it stands for no client.
