@@ -148,7 +148,7 @@ func TestFleet(t *testing.T) {
 			"gateway on eth1, IPv4: none (group: pinned)",
 			"replies on eth1: eth0 -> eth0 (group: eth0 -> eth1)",
 			"finding no-gateway: warning (group: none)",
-			"finding static-elsewhere: warning (group: none)",
+			"finding static-elsewhere: info (group: none)",
 			"changes: none to make (group: to make)"},
 		"web117 differs 0 0": {"mode on eth1: main-first (group: strict)"},
 		"web163 error 1 1": {

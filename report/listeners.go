@@ -243,9 +243,9 @@ func now(c Checked) string {
 		return pathMoves{}.fate(c.Outcome)
 	case len(c.Wrong) > 0:
 		w := c.Wrong[0]
-		text := fmt.Sprintf("to %s by %s, not %s", w.Addr, w.Now, w.Want)
+		text := fmt.Sprintf("to %s by %s, not %s", w.Client, w.Now, w.Want)
 		if n := len(c.Wrong) - 1; n > 0 {
-			text += fmt.Sprintf("; %s more", count(n, "class"))
+			text += "; and to " + count(n, "more group") + " of clients"
 		}
 		return text
 	case c.Verdict == Asymmetric || c.Verdict == NotHereWrong:

@@ -267,6 +267,24 @@ func TestCheckText(t *testing.T) {
 		"asymmetric  eth0 via 10.0.0.1, not eth1 via 10.0.1.1") {
 		t.Error(got)
 	}
+	lan := routing.Client{Addr: netip.MustParseAddr("10.0.2.50"), Class: routing.ClassOtherLAN,
+		In: netip.MustParsePrefix("10.0.2.0/24")}
+	wrong := WrongClient{lan, routing.Way{Type: routing.Unicast, Link: "eth2"}, way}
+	bad.Checks[0].Wrong = []WrongClient{wrong, wrong, wrong}
+	if got := textOf(t, bad, Style{Width: 200}); !strings.Contains(got,
+		"asymmetric  to clients in 10.0.2.0/24 (tried with 10.0.2.50) by eth2, on-link, "+
+			"not eth0 via 10.0.0.1; and to 2 more groups of clients\n") {
+		t.Error(got)
+	}
+	bad.Checks[0].Wrong = bad.Checks[0].Wrong[:2]
+	if got := textOf(t, bad, Style{Width: 200}); !strings.Contains(got,
+		"; and to 1 more group of clients\n") {
+		t.Error(got)
+	}
+	var doc strings.Builder
+	if err := bad.JSON(&doc); err != nil || strings.Contains(doc.String(), "10.0.2.0/24") {
+		t.Error(err, doc.String())
+	}
 	good := Check{Checks: []Checked{{Outcome: out, Verdict: Symmetric},
 		{Outcome: out, Verdict: NotHere}},
 		Quiet: true}

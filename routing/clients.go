@@ -65,6 +65,17 @@ type Client struct {
 	// the route or rule that makes the class, in short `ip` syntax; "" for
 	// a client that is off-link because nothing names it
 	Of string `json:"of,omitempty"`
+	// what the class is in, if the address only stands for others there
+	In netip.Prefix `json:"-"`
+}
+
+// String returns the address, or the clients that it stands for: "clients in
+// 10.0.1.0/24 (tried with 10.0.1.50)".
+func (c Client) String() string {
+	if !c.In.IsValid() || c.In.IsSingleIP() {
+		return c.Addr.String()
+	}
+	return fmt.Sprintf("clients in %s (tried with %s)", c.In, c.Addr)
 }
 
 // classSize limits how many destinations stand for routes of one kind, so that
@@ -272,13 +283,15 @@ func (t *topology) clientsOf(addr netip.Addr, link string) []Client {
 // classify says which class of client an address stands for, of a listener that
 // belongs to a link.
 func (t *topology) classify(s standIn, link string) Client {
+	c := Client{Addr: s.addr, Class: ClassOffLink}
 	switch {
 	case s.route != nil:
-		return t.client(s.addr, link, *s.route)
+		c = t.client(s.addr, link, *s.route)
+		c.In = s.route.Dst
 	case s.rule != nil:
-		return Client{s.addr, ClassRule, "to " + destination(s.rule.To)}
+		c.Class, c.Of, c.In = ClassRule, "to "+destination(s.rule.To), s.rule.To
 	}
-	return Client{Addr: s.addr, Class: ClassOffLink}
+	return c
 }
 
 // named returns the client that the user names, with the class that main gives
@@ -296,7 +309,7 @@ func (t *topology) named(client netip.Addr, link string) Client {
 
 // client is an address in the destination of a route.
 func (t *topology) client(addr netip.Addr, link string, r Route) Client {
-	c := Client{addr, ClassStatic, r.brief()}
+	c := Client{Addr: addr, Class: ClassStatic, Of: r.brief()}
 	if r.Table != TableMain {
 		c.Of += " table " + tableNames.print(r.Table)
 	}

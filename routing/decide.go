@@ -52,6 +52,7 @@ func Consider(in Inputs) (Decision, *Judgement, error) {
 	}
 	d, state := j.draft, j.needed.state
 	d.tellAssumed()
+	d.tellFar()
 	d.describe(j.needed, j.after, j.ideal, in.Binds)
 	plan := d.plan(state)
 	plan.Findings = append(plan.Findings, in.Warnings...)

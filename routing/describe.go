@@ -190,8 +190,8 @@ func (w *describer) bindMoves(bind Bind) {
 
 // sourceHints finds routes of main that give the host's own connections a
 // source within a cover. The route names the source, or the kernel borrows it
-// because the route's link has no address. The next lookup with that source
-// takes the path.
+// because the route's link has no address. The kernel looks up a connection
+// again once it has that source, and takes the path, already for the SYN.
 func (w *describer) sourceHints() {
 	for _, r := range w.host.Routes {
 		if r.Table != TableMain || r.Type != Unicast || r.Protocol == protocolKernel {
@@ -224,10 +224,9 @@ func (w *describer) sourceHints() {
 			advice = "give the route a src that is no listener's, or keep its way: " +
 				"--direct " + r.Dst.String()
 		}
-		w.find(Warning.Finding("src-hint", src.String(), "connections that the host "+
-			"opens by this route have the source %s%s, and replies from it move: %s "+
-			"-> %s",
-			src, why, x.Way, y.Way).Advise("%s", advice).At(r.String()))
+		w.find(Warning.Finding("src-hint", src.String(), "connections that this host "+
+			"opens by this route have the source %s%s: they will leave by %s instead "+
+			"of %s", src, why, y.Way, x.Way).Advise("%s", advice).At(r.String()))
 	}
 }
 

@@ -9,7 +9,8 @@ import (
 // networks behind them, though requests from there may come in by a path. These
 // are static routes of a link on which this host forwards, since this host may
 // be the router of these networks; and LANs whose router the plan asks for
-// anyway, because a listener there waits for it.
+// anyway, because a listener there waits for it: then no-gateway has the
+// remedy.
 func (w *describer) elsewhere() {
 	waits := map[linkFamily]bool{} // links on which a listener waits for its gateway
 	for _, r := range w.rows {
@@ -93,15 +94,15 @@ func (w *describer) tellElsewhere(key linkFamily, asks bool) {
 		what = fmt.Sprintf("to %s leave by a next hop on %s, and to its own hosts (%s) "+
 			"on-link", destinations(statics), key.link, destinations(lans))
 	}
-	f := Warning.Finding("static-elsewhere", key.link, "replies of %s %s", Some(of, 4), what)
-	if asks { // no-gateway has the flag that names the router
-		f.Message += ", as long as lasthop does not know the gateway of " + key.link
-		f = f.Advise("to keep main's way for them afterwards, too: --direct %s", all[0].Dst)
-	} else {
-		f.Message += ": this host forwards there and may be their router"
-		f = f.Advise("if requests of these clients come in by a path: %s; to keep main's "+
-			"way for them, also without forwarding: --direct %s",
+	f := Warning.Finding("static-elsewhere", key.link, "replies of %s %s: this host forwards "+
+		"there and may be their router", Some(of, 4), what).
+		Advise("if requests of these clients come in by a path: %s; to keep main's way "+
+			"for them, also without forwarding: --direct %s",
 			Flag("gateway", key.link+"=static"), all[0].Dst)
+	if asks { // no-gateway says what to do
+		f = Info.Finding("static-elsewhere", key.link, "nothing to do: it ends when the "+
+			"gateway of %s is named; until then, replies of %s %s", key.link,
+			Some(of, 4), what)
 	}
 	w.find(f.At(all[0].String()))
 }

@@ -29,7 +29,8 @@ func (j *Judgement) Clients(o Outcome) []Client {
 	}
 	for _, h := range slices.Concat(p.hops, p.standby) {
 		if h.Link == p.link && j.draft.connects(linkFamily{p.link, p.family}, h.Via) {
-			out = append(out, Client{h.Via, ClassRouter, "gateway on " + p.link})
+			out = append(out, Client{Addr: h.Via, Class: ClassRouter,
+				Of: "gateway on " + p.link})
 		}
 	}
 	return out

@@ -247,26 +247,80 @@ func TestForwardingBegins(t *testing.T) {
 	}
 }
 
-// Two findings about one link, whose gateway lasthop does not know, do not have
-// the same remedy twice: no-gateway names the router, static-elsewhere keeps
-// main's way.
-func TestNoRemedyTwice(t *testing.T) {
+// While a link's gateway is asked for, no-gateway alone has a remedy:
+// static-elsewhere is no warning then, and its first words say that nothing is
+// to do. It ends when the gateway is named, or that there is none.
+func TestOneRemedy(t *testing.T) {
 	const hostLines = twoUplinks + `
 		link add eth2 type veth
 		link set eth2 up
 		addr add 10.0.2.10/24 dev eth2
 	`
-	p := planOf(t, parseHost(t, hostLines), listenOn("10.0.1.10", "10.0.2.10"), nil, plain)
-	hints := map[routing.Code]string{}
-	for _, f := range p.Findings {
-		hints[f.Code] = f.Hint
+	h, listeners := parseHost(t, hostLines), listenOn("10.0.1.10", "10.0.2.10")
+	p := planOf(t, h, listeners, nil, plain)
+	if f := told(p, "no-gateway"); !strings.Contains(f.Hint, "--gateway eth2=") {
+		t.Errorf("no-gateway: %+v", f)
 	}
-	const flag = "--gateway eth2="
-	if !strings.Contains(hints["no-gateway"], flag) ||
-		!strings.Contains(hints["static-elsewhere"], "--direct ") ||
-		strings.Contains(hints["static-elsewhere"], flag) {
-		t.Errorf("no-gateway: %s\nstatic-elsewhere: %s", hints["no-gateway"],
-			hints["static-elsewhere"])
+	want := routing.Finding{Code: "static-elsewhere", Severity: routing.Info, Subject: "eth2",
+		Message: "nothing to do: it ends when the gateway of eth2 is named; until then, " +
+			"replies of eth1 via 10.0.1.1 to 10.0.2.0/24 leave by eth2 on-link",
+		Origin: "10.0.2.0/24 dev eth2 proto kernel scope link src 10.0.2.10"}
+	if diff := cmp.Diff(want, told(p, "static-elsewhere")); diff != "" {
+		t.Errorf("-want +got\n%s", diff)
+	}
+	for _, pin := range []routing.GatewayPin{{Link: "eth2", None: true},
+		{Link: "eth2", Addr: netip.MustParseAddr("10.0.2.1")}} {
+		named := plain
+		named.Gateways = []routing.GatewayPin{pin}
+		p := planOf(t, h, listeners, nil, named)
+		if f := told(p, "static-elsewhere"); f.Code != "" {
+			t.Errorf("eth2=%s: %+v", pin, f)
+		}
+	}
+}
+
+// A route gives the host's own connections a listener's address: these
+// connections move, and the finding has both ways.
+func TestSourceHint(t *testing.T) {
+	for _, c := range []struct{ lines, want string }{
+		{"route add 10.70.0.0/16 via 10.0.0.7 dev eth0 src 10.0.1.10",
+			"connections that this host opens by this route have the source 10.0.1.10: " +
+				"they will leave by eth1 via 10.0.1.1 instead of eth0 via 10.0.0.7"},
+		{"link add eth2 type veth\nlink set eth2 up\nroute add 10.70.0.1 dev eth2\n" +
+			"route add 10.71.0.0/16 via 10.70.0.1 dev eth2",
+			"connections that this host opens by this route have the source 10.0.0.10, " +
+				"which the kernel borrows because the link has no address: they " +
+				"will leave by eth0 via 10.0.0.1 instead of eth2 via 10.70.0.1"},
+		{"route add 10.70.0.0/16 via 10.0.1.7 dev eth1 src 10.0.1.10", ""},
+	} {
+		p := planOf(t, parseHost(t, twoUplinks+c.lines),
+			listenOn("10.0.0.10", "10.0.1.10"), nil, plain)
+		if got := told(p, "src-hint").Message; got != c.want {
+			t.Errorf("%s\ngot  %q\nwant %q", c.lines, got, c.want)
+		}
+	}
+}
+
+// A client that stands for others is told with their prefix; a single host or
+// the gateway is itself.
+func TestClientsByName(t *testing.T) {
+	h := parseHost(t, twoUplinks+"route add 10.9.9.9 via 10.0.0.7 dev eth0\n"+
+		"rule add pref 7000 to 203.0.113.0/24 lookup 7")
+	d, j, err := routing.Consider(routing.Inputs{Host: h, Listeners: listenOn("10.0.1.10"),
+		Policy: plain})
+	if err != nil {
+		t.Fatal(err)
+	}
+	var got []string
+	for _, c := range j.Clients(d.Plan.Outcomes[0]) {
+		got = append(got, c.String())
+	}
+	want := []string{"10.9.9.9", "clients in 172.17.0.0/16 (tried with 172.17.0.50)",
+		"clients in 203.0.113.0/24 (tried with 203.0.113.50)",
+		"clients in 10.0.1.0/24 (tried with 10.0.1.50)",
+		"clients in 10.0.0.0/24 (tried with 10.0.0.50)", "10.0.1.1"}
+	if diff := cmp.Diff(want, got); diff != "" {
+		t.Errorf("-want +got\n%s", diff)
 	}
 }
 

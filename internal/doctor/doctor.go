@@ -114,8 +114,11 @@ func (d *doctor) wrongClasses(c report.Checked) routing.Finding {
 	var clients []string
 	direct := ""
 	for _, w := range c.Wrong {
-		clients = append(clients, fmt.Sprintf("to %s (%s) by %s, not by %s", w.Addr,
-			w.Class, w.Now, w.Want))
+		who := w.Client.String()
+		if who == w.Addr.String() {
+			who += fmt.Sprintf(" (%s)", w.Class)
+		}
+		clients = append(clients, fmt.Sprintf("to %s by %s, not by %s", who, w.Now, w.Want))
 		if to, ok := strings.CutPrefix(w.Of, "to "); ok && w.Class == routing.ClassRule {
 			direct = "; to keep the path of that rule: --direct " + to
 		}

@@ -126,6 +126,31 @@ func TestAsymmetries(t *testing.T) {
 	}
 }
 
+// TestWrongClasses: an address that stands for others is named with their
+// prefix, and one that is meant itself with its class.
+func TestWrongClasses(t *testing.T) {
+	eth0, eth1 := routing.Way{Type: routing.Unicast, Link: "eth0"},
+		routing.Way{Type: routing.Unicast, Link: "eth1"}
+	client := func(addr string, class routing.Class, in netip.Prefix) report.WrongClient {
+		return report.WrongClient{Client: routing.Client{Addr: netip.MustParseAddr(addr),
+			Class: class, In: in}, Now: eth1, Want: eth0}
+	}
+	d := doctor{survey: &survey.Survey{}}
+	o := routing.Outcome{Listener: routing.Listener{Addr: netip.MustParseAddr("10.0.0.2")}}
+	got := d.wrongClasses(report.Checked{Outcome: o,
+		Wrong: []report.WrongClient{client("10.0.1.50", routing.ClassOtherLAN,
+			netip.MustParsePrefix("10.0.1.0/24")),
+			client("10.9.9.9", routing.ClassStatic, netip.MustParsePrefix("10.9.9.9/32")),
+			client("10.0.0.1", routing.ClassRouter, netip.Prefix{})}}).Message
+	want := "replies of 10.0.0.2 leave by the wrong path: to clients in 10.0.1.0/24 " +
+		"(tried with 10.0.1.50) by eth1, on-link, not by eth0, on-link, to 10.9.9.9 " +
+		"(static route) by eth1, on-link, not by eth0, on-link, to 10.0.0.1 (router) by " +
+		"eth1, on-link, not by eth0, on-link"
+	if got != want {
+		t.Errorf("got  %q\nwant %q", got, want)
+	}
+}
+
 // TestRemedy: apply takes nothing away that NGINX still listens on.
 func TestRemedy(t *testing.T) {
 	late := []routing.Finding{{Code: "rp-filter", Hint: "no"},

@@ -153,10 +153,11 @@ func mentions(m map[string]any, a netip.Addr, words ...string) bool {
 
 // warns reports whether there is a new warning that names a listener, or its
 // link, and a prefix around the client or a rule in front for all clients.
+// static-elsewhere counts, too, if no-gateway has its remedy.
 func (p plan) warns(q Request, before []finding) bool {
 	at := cmp.Or(p.row(q.Listener.Addr).Interface, q.Listener.Link)
 	return slices.ContainsFunc(p.Findings, func(f finding) bool {
-		if f.Level == "info" || !f.names(q.Listener, at) ||
+		if f.Level == "info" && f.Code != "static-elsewhere" || !f.names(q.Listener, at) ||
 			slices.ContainsFunc(before, func(b finding) bool {
 				return b.Code == f.Code && b.Subject == f.Subject
 			}) {
