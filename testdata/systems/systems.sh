@@ -61,11 +61,11 @@ table() {
 	local kind kernel
 	kernel=$(sed -n 's/^== kernel //p' "$work/out")
 	[ -n "${head:-}" ] || {
-		printf '%-26s' kernel
+		printf '%-32s' kernel
 		printf '%-11s' nic vlan bond dummy wireguard vrf-off lh:vlan lh:bond lh:macvlan lh:bridge
 	}
 	head=1
-	printf '\n%-26s' "$1 $kernel"
+	printf '\n%-32s' "$1 $kernel"
 	for kind in Kinds/uplink/{nic,vlan,bond,dummy,wireguard,vrf-off} UplinkKinds/{vlan,bond,macvlan,bridge}; do
 		if grep -q "^ *--- PASS: Test$kind " "$work/out"; then printf '%-11s' ok; else printf '%-11s' -; fi
 	done
