@@ -175,8 +175,8 @@ func skeletonOf(t *testing.T, conf string) (string, bool) {
 	return text, whole
 }
 
-// TestSkeletonHostile: no text of the files becomes a directive, moves a
-// cursor, or makes a comment that is too long for NGINX.
+// TestSkeletonHostile: texts of a BIG-IP's files stay comments. None becomes a
+// directive or moves a terminal's cursor, and no comment is too long for NGINX.
 func TestSkeletonHostile(t *testing.T) {
 	c, err := bigip.Parse("f", []byte(`ltm virtual a { destination 192.0.2.1:80 ip-protocol tcp }
 ltm virtual b { destination 192.0.2.1:80 ip-protocol tcp }`))

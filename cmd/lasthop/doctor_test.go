@@ -53,7 +53,7 @@ func (l *lab) wantFindings(t *testing.T, want []string, args ...string) {
 	t.Errorf("findings (-want +got):\n%s", diff)
 }
 
-// shell runs lines on the NGINX host.
+// shell runs lines of a shell on the NGINX host.
 func (l *lab) shell(lines string) {
 	l.t.Helper()
 	l.do("at", "host", "sh", "-ec", lines)

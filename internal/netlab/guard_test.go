@@ -393,9 +393,10 @@ func (g *guard) named(old plan, q Request) bool {
 	return g.now.moved(q) && !old.moved(q) || g.now.warns(q, old.Findings)
 }
 
-// promised reports whether a request must be answered after the event as before
-// it: its row is ready and no warning says that its replies leave by another
-// link's LAN, or the host itself asks and the event is about another subject.
+// promised reports whether a request must be answered after the event if it was
+// answered before it. That is so if its row is ready and no warning says that
+// its replies leave by another link's LAN. A request of the host itself must be
+// answered if the event is about something else.
 func (g *guard) promised(old plan, q Request) bool {
 	if q.Class == own {
 		return !g.last.touches(q)

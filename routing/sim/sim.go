@@ -268,8 +268,8 @@ func (s *Sim) rule(f routing.Family, verb string, args []string) error {
 	return nil
 }
 
-// freePriority is fib_default_rule_pref of net/core/fib_rules.c: in front of
-// the second rule.
+// freePriority returns the priority of a rule that is added without one, as the
+// kernel's fib_default_rule_pref does: one smaller than the second rule's.
 func (s *Sim) freePriority(f routing.Family) int {
 	n := 0
 	for _, r := range s.Host.Rules {
