@@ -70,7 +70,8 @@ func (g *gate) Accept() (net.Conn, error) {
 				g.leave(v)
 			})}, nil
 		}
-		_ = c.SetDeadline(time.Now().Add(10 * time.Millisecond)) // it fits into the buffer
+		// It fits into the buffer of a new connection: no wait.
+		_ = c.SetDeadline(time.Now().Add(time.Second))
 		_, _ = c.Write([]byte(full))
 		c.Close()
 	}
