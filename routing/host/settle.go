@@ -17,6 +17,9 @@ const (
 	// done after this time without a change: the kernel's work queues take
 	// a few milliseconds
 	settleIdle = 500 * time.Millisecond
+	// and with a link that lost its carrier: the kernel handles that once a
+	// second for all links of the machine (linkwatch)
+	settleCarrier = 1500 * time.Millisecond
 )
 
 // settle waits until the kernel has finished, since it does a part of the work
@@ -25,6 +28,11 @@ const (
 func (b *rebuilding) settle() error {
 	var last []string
 	changed, end := time.Now(), time.Now().Add(settleTime)
+	idle := settleIdle
+	if slices.ContainsFunc(b.want.Links,
+		func(l routing.Link) bool { return l.Up && !l.Carrier }) {
+		idle = settleCarrier
+	}
 	for {
 		r, err := readRouting(b.conn)
 		if err != nil {
@@ -38,7 +46,7 @@ func (b *rebuilding) settle() error {
 		if !slices.Equal(rest, last) {
 			changed, last = time.Now(), rest
 		}
-		if len(rest) == 0 || time.Since(changed) > settleIdle || time.Now().After(end) {
+		if len(rest) == 0 || time.Since(changed) > idle || time.Now().After(end) {
 			b.lost = append(b.lost, rest...)
 			return nil
 		}
