@@ -199,6 +199,22 @@ func TestFleetText(t *testing.T) {
 	wantWidth(t, f)
 }
 
+// wantDiffers wants the hosts of a fleet with what each differs in.
+func wantDiffers(t *testing.T, hosts []FleetHost, want ...string) {
+	t.Helper()
+	f, err := NewFleet(Head{}, hosts)
+	if err != nil {
+		t.Fatal(err)
+	}
+	var got []string
+	for _, h := range f.Hosts {
+		got = append(got, h.Host+": "+some(mapped(h.Differs, Difference.String), 9))
+	}
+	if d := cmp.Diff(want, got); d != "" {
+		t.Errorf("-want +got\n%s", d)
+	}
+}
+
 // TestFleetSettings: hosts that differ in a setting alone differ, although no
 // listener or path shows it.
 func TestFleetSettings(t *testing.T) {
@@ -215,19 +231,8 @@ func TestFleetSettings(t *testing.T) {
 		wantSchema(t, "plan", p)
 		hosts = append(hosts, readPlan(t, p))
 	}
-	f, err := NewFleet(Head{}, hosts)
-	if err != nil {
-		t.Fatal(err)
-	}
-	var got []string
-	for _, h := range f.Hosts {
-		got = append(got, h.Host+": "+some(mapped(h.Differs, Difference.String), 9))
-	}
-	want := []string{"web001: ", "web002: direct: none (group: 10.8.0.0/16)",
-		"web003: fail_closed: eth1 (group: none)", "web004: "}
-	if d := cmp.Diff(want, got); d != "" {
-		t.Errorf("-want +got\n%s", d)
-	}
+	wantDiffers(t, hosts, "web001: ", "web002: direct: none (group: 10.8.0.0/16)",
+		"web003: fail_closed: eth1 (group: none)", "web004: ")
 }
 
 // TestFleetAlone: hosts of which no two are alike are compared with what most
@@ -239,20 +244,9 @@ func TestFleetAlone(t *testing.T) {
 		p.Lasthop = fmt.Sprintf("v1.%d", i)
 		hosts = append(hosts, readPlan(t, p))
 	}
-	f, err := NewFleet(Head{}, hosts)
-	if err != nil {
-		t.Fatal(err)
-	}
-	var got []string
-	for _, h := range f.Hosts {
-		got = append(got, h.Host+": "+some(mapped(h.Differs, Difference.String), 9))
-	}
-	want := []string{"web001: ", "web002: lasthop: v1.1 (group: v1.0)",
+	wantDiffers(t, hosts, "web001: ", "web002: lasthop: v1.1 (group: v1.0)",
 		"web003: lasthop: v1.2 (group: v1.0)", "web004: lasthop: v1.3 (group: v1.0)",
-		"web005: lasthop: v1.4 (group: v1.0)"}
-	if d := cmp.Diff(want, got); d != "" {
-		t.Errorf("-want +got\n%s", d)
-	}
+		"web005: lasthop: v1.4 (group: v1.0)")
 	if f, err := NewFleet(Head{}, nil); err != nil || !f.Wanted() {
 		t.Errorf("no hosts: %v", err)
 	}
