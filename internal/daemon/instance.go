@@ -294,5 +294,5 @@ func (i *instance) advise(f routing.Finding) routing.Finding {
 	if i.loaded != nil && i.loaded != i.disk {
 		open.Listens = append(open.Listens, i.loaded.Listens...)
 	}
-	return survey.AdviseRestart(f.Advise("nginx -t && nginx -s reload"), *i.disk, open)
+	return survey.AdviseRestart(f.Advise(survey.Reload), *i.disk, open)
 }

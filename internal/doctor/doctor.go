@@ -11,6 +11,7 @@ import (
 	"net/netip"
 	"slices"
 	"strings"
+	"sync"
 	"time"
 
 	"lasthop/internal/settings"
@@ -40,6 +41,7 @@ type doctor struct {
 // Examine returns all findings of check, sorted, and what it was not allowed to
 // read, each with the reason.
 func Examine(s *survey.Survey, checks []report.Checked, o Options) ([]routing.Finding, []string) {
+	o.Status = sync.OnceValues(o.Status) // several findings need it
 	d := doctor{Options: o, survey: s, awaited: map[string]bool{}}
 	plan := s.Decision.Plan
 	d.find(routing.Examine(s.Inputs.Host, plan, s.Inputs.Binds, s.Inputs.Policy)...)
@@ -325,7 +327,7 @@ func notLoaded(c survey.Config, masters []nginxconf.Master,
 			return routing.Info.Finding("not-loaded", c.Conf, "%s changed at %s, "+
 				"after NGINX %d had loaded its configuration at %s", e.File,
 				e.Changed.Format(timeOfDay), m.PID, e.Loaded.Format(timeOfDay)).
-				Advise(reload).At(e.File), true
+				Advise(survey.Reload).At(e.File), true
 		}
 	}
 	return f, false

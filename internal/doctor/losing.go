@@ -48,15 +48,15 @@ func running(masters []nginxconf.Master, configs ...survey.Config) (pids []int) 
 	return pids
 }
 
-// reload is the remedy if NGINX has not loaded what is on disk.
-const reload = "nginx -t && nginx -s reload"
-
 // advise replaces the remedy of a finding, if NGINX must be restarted to load a
 // configuration: see nginxconf.Config.Restart. If lasthop may not see which
 // sockets are NGINX's, those of all programs count.
 func (l Loaded) advise(f routing.Finding, c survey.Config, k sockets.Lister) routing.Finding {
+	if f.Hint != survey.Reload {
+		return f
+	}
 	open, err := k.Sockets()
-	if err != nil || f.Hint != reload {
+	if err != nil {
 		return f
 	}
 	inodes := map[uint32]bool{}
@@ -96,7 +96,7 @@ func (l *Loaded) lose(s *survey.Survey, k sockets.Lister) {
 	}
 	f := routing.Warning.Finding("not-loaded", "NGINX", "NGINX listens on %s, which no listen "+
 		"on disk names, and this plan removes its path", routing.Some(list, 3)).
-		Advise(reload)
+		Advise(survey.Reload)
 	for _, c := range s.NGINX.Configs {
 		f = l.advise(f, c, k)
 	}
@@ -135,8 +135,8 @@ func listenText(s host.Socket) string {
 // Refused is the error with which apply refuses the plan: NGINX listens, or may
 // listen, on something that is not on disk.
 func (l Loaded) Refused() error {
-	for _, f := range l.Losing {
-		return refused(f.Message, f.Hint)
+	if len(l.Losing) > 0 {
+		return refused(l.Losing[0].Message, l.Losing[0].Hint)
 	}
 	f := l.Findings[0]
 	return refused(f.Message+"; NGINX may still listen on addresses whose path this plan "+

@@ -105,7 +105,7 @@ func (d *doctor) closed(l nginxconf.Listen, ports []string) {
 	d.find(routing.Error.Finding("listen-not-open", l.Text, "NGINX runs with this listen, "+
 		"but has no socket open for %s %s port %s: the kernel refuses requests",
 		l.Transport, l.Addr, routing.Some(ports, 3)).
-		Advise(reload + " (a reload that fails changes nothing); if " +
+		Advise(survey.Reload + " (a reload that fails changes nothing); if " +
 			"the socket stays closed, look into NGINX's error log and for the " +
 			"program that has the port (ss -lnptu) before you restart " +
 			"NGINX").At(l.Origin))

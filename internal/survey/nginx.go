@@ -223,8 +223,11 @@ func EditedSince(c nginxconf.Config, master int) (Edit, bool) {
 	return Edit{name, changed, loaded}, ok && changed.After(loaded.Add(exactness))
 }
 
-// Restart begins the remedy if a reload cannot load the files on disk.
-const Restart = "restart NGINX"
+// The remedies if NGINX has not loaded the files on disk.
+const (
+	Reload  = "nginx -t && nginx -s reload"
+	Restart = "restart NGINX" // begins the remedy if a reload cannot load them
+)
 
 // AdviseRestart replaces the remedy of a finding by a restart of NGINX, if a
 // reload cannot load the files on disk.
